@@ -1,0 +1,153 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"tollstream/toll"
+)
+
+// Config says which database to use.
+type Config struct {
+	// DSN in go-sql-driver's form, user:password@tcp(host:port)/database. Parameters that the store depends on
+	// (sql_mode, time zone, charset) are set by the store.
+	DSN string
+	// Load chooses how rows are loaded: LoadAuto, LoadLocal or LoadInsert.
+	Load LoadMode
+	// Decode reads an outbox, for verification. It is codecs.DecodePlazaDeltas; injected since sql knows toll only.
+	Decode func([]byte) ([]toll.PlazaDelta, error)
+	// Logf receives what is worth telling an operator. May be nil.
+	Logf func(format string, args ...any)
+}
+
+// Store is a pool of connections to one database.
+type Store struct {
+	cfg     Config
+	db      *dbsql.DB
+	address string // host:port/database, for messages; holds no secret
+	name    string // of the database
+}
+
+// connectTimeout bounds one attempt to connect. Statements are bounded by their context.
+const connectTimeout = 5 * time.Second
+
+// Open prepares a store. It does not connect yet: the first call does. A DSN that can't be read is a
+// [toll.PermanentError].
+func Open(cfg Config) (*Store, error) {
+	c, err := mysql.ParseDSN(cfg.DSN)
+	if err != nil {
+		return nil, toll.Permanent("a DSN looks like user:password@tcp(127.0.0.1:3306)/tolldata", "read the MySQL DSN: %w", err)
+	}
+	if c.DBName == "" {
+		return nil, toll.Permanent("a DSN ends in the database's name: …)/tolldata", "the MySQL DSN names no database")
+	}
+	c.Timeout = connectTimeout
+	c.ParseTime = false
+	c.InterpolateParams = true // one round trip a statement; sound, as the connection's charset is UTF-8
+	c.MaxAllowedPacket = 0     // ask the server
+	c.Logger = &mysql.NopLogger{}
+	if err := c.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin")); err != nil {
+		return nil, err
+	}
+	if c.Params == nil {
+		c.Params = map[string]string{}
+	}
+	c.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
+	c.Params["time_zone"] = "'+00:00'"
+	connector, err := mysql.NewConnector(c)
+	if err != nil {
+		return nil, err
+	}
+	db := dbsql.OpenDB(connector)
+	db.SetMaxOpenConns(64)
+	db.SetMaxIdleConns(16)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return &Store{cfg: cfg, db: db, address: c.Addr + "/" + c.DBName, name: c.DBName}, nil
+}
+
+// Close closes the pool.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Address returns host:port/database.
+func (s *Store) Address() string { return s.address }
+
+// Ping connects once.
+func (s *Store) Ping(ctx context.Context) error { return s.explain(s.db.PingContext(ctx)) }
+
+func (s *Store) logf(format string, args ...any) {
+	if s.cfg.Logf != nil {
+		s.cfg.Logf(format, args...)
+	}
+}
+
+// Numbers of MySQL's errors that the store tells apart.
+const (
+	errAccessDeniedDB   = 1044
+	errAccessDenied     = 1045
+	errNoDatabase       = 1049
+	errDuplicateKey     = 1062
+	errNoTable          = 1146
+	errTableDenied      = 1142
+	errColumnDenied     = 1143
+	errSpecificDenied   = 1227
+	errUnknownColumn    = 1054
+	errLocalInfileOld   = 1148 // "The used command is not allowed with this MySQL version"
+	errLocalInfile      = 3948 // MySQL 8: "Loading local data is disabled"
+	errLocalInfileMaria = 4166 // MariaDB: "The used command is not allowed because the MariaDB server or client has disabled the local infile capability"
+)
+
+// explain turns an error of the driver that no retry mends into a [toll.PermanentError] that says what to do, and
+// leaves others as they are.
+func (s *Store) explain(err error) error {
+	var my *mysql.MySQLError
+	if !errors.As(err, &my) {
+		return err
+	}
+	switch my.Number {
+	case errAccessDenied:
+		return toll.Permanent("check user and password in --mysql or TOLLSTREAM_MYSQL", "connect to MySQL at %s: %w", s.address, err)
+	case errAccessDeniedDB, errTableDenied, errColumnDenied, errSpecificDenied:
+		return toll.Permanent("grant the user the rights that the README lists", "use MySQL at %s: %w", s.address, err)
+	case errNoDatabase:
+		return toll.Permanent("create it, or run: tollstream init", "connect to MySQL at %s: %w", s.address, err)
+	case errNoTable, errUnknownColumn:
+		return toll.Permanent("run: tollstream init", "use MySQL at %s: %w", s.address, err)
+	}
+	return err
+}
+
+// wrap adds the failed action to an error, explained.
+func (s *Store) wrap(action string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", action, s.explain(err))
+}
+
+// LoadMode is a way to load rows.
+type LoadMode uint8
+
+// The ways to load rows.
+const (
+	LoadAuto   LoadMode = iota // LOAD DATA LOCAL where the server allows it, else INSERT
+	LoadLocal                  // LOAD DATA LOCAL, from memory
+	LoadInsert                 // multi-row INSERT
+)
+
+// ParseLoadMode reads auto, local or insert.
+func ParseLoadMode(s string) (LoadMode, error) {
+	switch s {
+	case "", "auto":
+		return LoadAuto, nil
+	case "local":
+		return LoadLocal, nil
+	case "insert":
+		return LoadInsert, nil
+	}
+	return 0, fmt.Errorf("load mode %q is none of auto, local, insert", s)
+}

@@ -1,0 +1,121 @@
+package toll
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Cursor is the progress of one source partition, as the database holds it: the source of truth.
+type Cursor struct {
+	Partition int32
+	Next      int64           // first offset that is not stored yet
+	Token     uint64          // renewed at random by every batch; tells a cursor that came back to an offset by another way
+	Epoch     uint64          // raised by a rebuild
+	Chain     []byte // per plaza the Next of the last batch that had it, encoded
+}
+
+// Rows gathers events in the form in which the database loads them. It is implemented by the store.
+type Rows interface {
+	// Append adds a valid event and returns the CRC-32 (IEEE) of its row's text.
+	Append(*Event) uint32
+	// Len returns the number of rows.
+	Len() int
+	// Size returns the bytes that the rows take.
+	Size() int
+	// Reset empties it for reuse.
+	Reset()
+}
+
+// Reject is a record that can't be a row: a dead letter.
+type Reject struct {
+	Offset   int64
+	Time     time.Time // of the record
+	Reason   string
+	SQLState string // where the database refused it, else empty
+	Payload  []byte // as received; nil for a tombstone
+	Key      []byte
+}
+
+// Retry says that row Row of a batch, from the record at Offset, is the repaired event of a dead letter, which is
+// admitted once.
+type Retry struct {
+	Row    int
+	Offset int64 // where the repaired event was read
+	Of     Origin
+}
+
+// Origin names a record of the topic of events.
+type Origin struct {
+	Partition int32
+	Offset    int64
+}
+
+// Batch is a run of offsets [First, Next) of one source partition, stored in one transaction. Events + Rejected +
+// Skipped = Next − First.
+type Batch struct {
+	Partition int32
+	First     int64
+	Next      int64
+	Epoch     uint64 // the cursor's, on which the batch builds
+	Expect    uint64 // the cursor's token, on which the batch builds
+	Token     uint64 // the cursor's token once the batch is stored; the same in every attempt
+	Rows      Rows
+	Rejects   []Reject
+	Retries   []Retry
+	Deltas    []byte // the outbox: the batch's plaza deltas, encoded
+	Chain     []byte // the cursor's chain once the batch is stored, encoded
+}
+
+// Events returns the number of rows.
+func (b *Batch) Events() int { return b.Rows.Len() }
+
+// Skipped returns the offsets that held no record for us: control records, aborted and compacted ones.
+func (b *Batch) Skipped() int64 {
+	return b.Next - b.First - int64(b.Rows.Len()) - int64(len(b.Rejects))
+}
+
+// StoredBatch is a batch as the outbox holds it.
+type StoredBatch struct {
+	Partition int32
+	First     int64
+	Next      int64
+	Token     uint64
+	Events    int64
+	Deltas    []byte
+}
+
+// ErrCursorMoved is returned by a store that found the cursor elsewhere than the batch expects: another owner wrote, or
+// the database was restored or rebuilt. Nothing was stored; reload before anything else.
+var ErrCursorMoved = errors.New("the cursor was moved by another process")
+
+// RefusedError names the rows of a batch that the database refused. Nothing was stored; the batch is to be built again
+// with these as rejects.
+type RefusedError struct {
+	Rows []RefusedRow
+}
+
+// RefusedRow is one row of a [RefusedError].
+type RefusedRow struct {
+	Row      int // index in the batch's rows
+	SQLState string
+	Reason   string
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the database refused %d rows, the first: %s", len(e.Rows), e.Rows[0].Reason)
+}
+
+// PermanentError is a failure that no retry mends: it ends the command with its text, and its hint where there is one.
+type PermanentError struct {
+	Err  error
+	Hint string // what to do about it
+}
+
+func (e *PermanentError) Error() string { return e.Err.Error() }
+func (e *PermanentError) Unwrap() error { return e.Err }
+
+// Permanent returns a PermanentError.
+func Permanent(hint, format string, args ...any) error {
+	return &PermanentError{Err: fmt.Errorf(format, args...), Hint: hint}
+}

@@ -1,0 +1,58 @@
+package toll
+
+import (
+	"cmp"
+	"slices"
+)
+
+// OtherType gathers what exceeds [MaxTypes]. A type of this name in an event is counted with it.
+const OtherType = "(other)"
+
+// MaxTypes bounds the vehicle types that are counted apart, per plaza; rows keep every type.
+const MaxTypes = 32
+
+// TypeCount is a number of events of one vehicle type.
+type TypeCount struct {
+	Type  string
+	Count int64
+}
+
+// Pane is the smallest unit that is stored of a plaza's history: one minute of event time, counts by vehicle type in
+// ascending order of type.
+type Pane struct {
+	Start Minute
+	Types []TypeCount
+}
+
+// Count returns the events in the pane.
+func (p *Pane) Count() int64 { return SumTypes(p.Types) }
+
+// SumTypes adds the counts up.
+func SumTypes(types []TypeCount) int64 {
+	var n int64
+	for _, t := range types {
+		n += t.Count
+	}
+	return n
+}
+
+// AddTypes merges counts into an ascending list and returns it. A new type that would be one too many is counted as
+// [OtherType].
+func AddTypes(into []TypeCount, add []TypeCount) []TypeCount {
+	for _, t := range add {
+		into = addType(into, t.Type, t.Count)
+	}
+	return into
+}
+
+func addType(into []TypeCount, name string, n int64) []TypeCount {
+	i, found := slices.BinarySearchFunc(into, name, func(t TypeCount, name string) int { return cmp.Compare(t.Type, name) })
+	switch {
+	case found:
+		into[i].Count += n
+		return into
+	case len(into) >= MaxTypes-1 && name != OtherType:
+		return addType(into, OtherType, n)
+	}
+	return slices.Insert(into, i, TypeCount{name, n})
+}

@@ -1,0 +1,84 @@
+package toll
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+// Limits of an event, those of livetolldata's columns.
+const (
+	MaxVehicle   = 1<<31 - 1 // INT
+	MinPlaza     = -1 << 15  // SMALLINT
+	MaxPlaza     = 1<<15 - 1
+	MaxTypeRunes = 15 // CHAR(15)
+)
+
+// Event is one vehicle passing one plaza. Two equal events are two events.
+type Event struct {
+	Time    WallTime // as the plaza's clock showed it, in the database's timezone
+	Vehicle int32    // id, not negative
+	Type    string   // trimmed, case-sensitive, 1 to 15 characters
+	Plaza   int16
+}
+
+// ErrMalformed is what every error about an event's contents is. Such an event is no row: it becomes a dead letter
+// with the error's text as its reason.
+var ErrMalformed = errors.New("malformed event")
+
+// MalformedError says which field of an event is wrong, and how.
+type MalformedError struct {
+	Field  string // "time", "vehicle_id", "vehicle_type", "toll_plaza_id", or "event" for the whole
+	Reason string
+}
+
+func (e *MalformedError) Error() string { return e.Field + ": " + e.Reason }
+
+// Is makes errors.Is(err, ErrMalformed) true.
+func (e *MalformedError) Is(target error) bool { return target == ErrMalformed }
+
+// Malformed returns a MalformedError.
+func Malformed(field, format string, args ...any) error {
+	return &MalformedError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Validate returns a [MalformedError] unless livetolldata can hold the event.
+func (e *Event) Validate() error {
+	if !e.Time.Valid() {
+		return Malformed("time", "outside the years 1000 to 9999")
+	}
+	if e.Vehicle < 0 {
+		return Malformed("vehicle_id", "%d is negative", e.Vehicle)
+	}
+	return ValidateType(e.Type)
+}
+
+// ValidateType checks a vehicle type: 1 to 15 characters of valid UTF-8 without blanks around them.
+func ValidateType(t string) error {
+	if len(t) <= MaxTypeRunes && isPlain(t) && t != "" {
+		return nil
+	}
+	switch {
+	case t == "":
+		return Malformed("vehicle_type", "empty")
+	case !utf8.ValidString(t):
+		return Malformed("vehicle_type", "not valid UTF-8")
+	case utf8.RuneCountInString(t) > MaxTypeRunes:
+		return Malformed("vehicle_type", "%d characters, the most is %d", utf8.RuneCountInString(t), MaxTypeRunes)
+	case strings.TrimSpace(t) != t:
+		return Malformed("vehicle_type", "has blanks around it")
+	}
+	return nil
+}
+
+// isPlain reports whether a type is letters, digits, '-' and '_' of ASCII only, as nearly all are.
+func isPlain(t string) bool {
+	for i := 0; i < len(t); i++ {
+		c := t[i]
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return true
+}
