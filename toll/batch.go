@@ -9,9 +9,9 @@ import (
 // Cursor is the progress of one source partition, as the database holds it: the source of truth.
 type Cursor struct {
 	Partition int32
-	Next      int64           // first offset that is not stored yet
-	Token     uint64          // renewed at random by every batch; tells a cursor that came back to an offset by another way
-	Epoch     uint64          // raised by a rebuild
+	Next      int64  // first offset that is not stored yet
+	Token     uint64 // renewed at random by every batch; tells a cursor that came back to an offset by another way
+	Epoch     uint64 // raised by a rebuild
 	Chain     []byte // per plaza the Next of the last batch that had it, encoded
 }
 
