@@ -1,0 +1,173 @@
+package devstack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"sync"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Engines of a Database.
+const (
+	engineMariaDB  = "mariadb"
+	engineEmbedded = "embedded"
+)
+
+// DatabaseConfig says where a private database server listens, what it keeps and who may use it.
+type DatabaseConfig struct {
+	// Addr is the host:port to listen on. Port 0 takes a free one, "" is 127.0.0.1:0.
+	Addr string
+	// DataDir keeps the data over restarts, with the engine "mariadb" only. "" is a temporary folder that Close removes.
+	DataDir string
+	// Name of the database, and the one user who may use it, with all rights on it and none beyond.
+	// Default: tolldata, toll, toll.
+	Name, User, Password string
+	// Engine is "mariadb" (mariadbd, or mysqld where there is no mariadbd), "embedded" (go-mysql-server in memory), or "" for
+	// the first of them that this machine has.
+	Engine string
+	// Logf takes the little that there is to tell about starting and stopping; nil drops it. An external server's own log is
+	// the file server.log in DataDir.
+	Logf func(format string, args ...any)
+}
+
+// engine is a running database server.
+type engine interface {
+	addr() string
+	close() error
+}
+
+// Database is a private MySQL-compatible server.
+type Database struct {
+	cfg    DatabaseConfig
+	kind   string
+	server engine
+
+	once     sync.Once
+	closeErr error
+}
+
+var errNotExternal = errors.New("the embedded database is no process of its own")
+
+// plainName keeps names out of the ways in which SQL and folders could misread them.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
+// StartDatabase starts a server and returns when the user can log in and use the database.
+func StartDatabase(ctx context.Context, cfg DatabaseConfig) (*Database, error) {
+	d, err := startDatabase(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("start private database: %w", err)
+	}
+	return d, nil
+}
+
+func startDatabase(ctx context.Context, cfg DatabaseConfig) (*Database, error) {
+	setDefault(&cfg.Name, "tolldata")
+	setDefault(&cfg.User, "toll")
+	setDefault(&cfg.Password, "toll")
+	if cfg.Logf == nil {
+		cfg.Logf = func(string, ...any) {}
+	}
+	for what, name := range map[string]string{"database": cfg.Name, "user": cfg.User} {
+		if !plainName.MatchString(name) {
+			return nil, fmt.Errorf("%s name %q: want 1 to 32 letters, digits, _ or -", what, name)
+		}
+	}
+	d := &Database{cfg: cfg, kind: cfg.Engine}
+	binary, found := FindMariaDB()
+	if d.kind == "" {
+		d.kind = engineEmbedded
+		if found {
+			d.kind = engineMariaDB
+		}
+	}
+	var err error
+	switch d.kind {
+	case engineMariaDB:
+		if !found {
+			return nil, errors.New("neither mariadbd nor mysqld is on PATH or in the usual folders: install mariadb-server")
+		}
+		d.server, err = startMariaDB(ctx, cfg, binary)
+	case engineEmbedded:
+		d.server, err = startEmbedded(ctx, cfg)
+	default:
+		err = fmt.Errorf("engine %q: want %q, %q or none", cfg.Engine, engineMariaDB, engineEmbedded)
+	}
+	if err != nil {
+		return nil, err
+	}
+	cfg.Logf("%s serves %s on %s", d.kind, cfg.Name, d.Addr())
+	return d, nil
+}
+
+// Addr returns the server's host:port.
+func (d *Database) Addr() string { return d.server.addr() }
+
+// DSN returns a data source name for go-sql-driver: user:password@tcp(host:port)/name.
+func (d *Database) DSN() string {
+	return dsn(d.cfg, "tcp", d.Addr()).FormatDSN()
+}
+
+// Engine returns "mariadb" for an external server and "embedded" for go-mysql-server.
+func (d *Database) Engine() string { return d.kind }
+
+// Persistent reports whether a next start on the same DataDir finds the data again.
+func (d *Database) Persistent() bool { return d.kind == engineMariaDB && d.cfg.DataDir != "" }
+
+// Close stops the server cleanly.
+func (d *Database) Close() error {
+	d.once.Do(func() {
+		if err := d.server.close(); err != nil {
+			d.closeErr = fmt.Errorf("close private database: %w", err)
+		}
+	})
+	return d.closeErr
+}
+
+// Kill ends the server with SIGKILL, for tests of faults. External servers only.
+func (d *Database) Kill() error {
+	m, ok := d.server.(*mariaDB)
+	if !ok {
+		return errNotExternal
+	}
+	return m.kill()
+}
+
+// Restart starts a killed server again on the same port and data, or stops a running one cleanly first. External
+// servers only.
+func (d *Database) Restart(ctx context.Context) error {
+	m, ok := d.server.(*mariaDB)
+	if !ok {
+		return errNotExternal
+	}
+	if err := m.restart(ctx); err != nil {
+		return fmt.Errorf("restart private database: %w", err)
+	}
+	return nil
+}
+
+// Pid returns the process id of an external server, 0 for the embedded one.
+func (d *Database) Pid() int {
+	if m, ok := d.server.(*mariaDB); ok {
+		return m.pid()
+	}
+	return 0
+}
+
+// dsn returns how cfg's user reaches the database. go-sql-driver prints lost connections by itself, which is noise while a
+// server starts.
+func dsn(cfg DatabaseConfig, network, addr string) *mysql.Config {
+	c := mysql.NewConfig()
+	c.Net, c.Addr = network, addr
+	c.User, c.Passwd, c.DBName = cfg.User, cfg.Password, cfg.Name
+	c.Logger = &mysql.NopLogger{}
+	return c
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}

@@ -1,0 +1,356 @@
+package devstack
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// kafkaStop is more than a clean stop of an idle broker takes (about a second) and less than a person waits.
+const kafkaStop = 20 * time.Second
+
+// KafkaConfig says how to run Apache Kafka.
+type KafkaConfig struct {
+	// Jars is the folder with Kafka's jars and all that they need; see FindKafka.
+	Jars string
+	// Dir keeps data, settings and log (server.log). "" is a temporary folder that Close removes.
+	Dir string
+	// Addr is the host:port to listen on and to tell clients. Port 0 takes a free one, "" is 127.0.0.1:0.
+	Addr string
+	// Heap is Java's largest heap, as for -Xmx. Default 512m.
+	Heap string
+	// Properties are added to server.properties and win over ours.
+	Properties map[string]string
+}
+
+// Kafka is an Apache Kafka of one node in KRaft mode, run with java.
+type Kafka struct {
+	cfg            KafkaConfig
+	java           string
+	folder         *folder
+	host           string
+	port           int
+	controllerPort int
+
+	mu    sync.Mutex // guards child, held while it starts and stops
+	child *child
+
+	once     sync.Once
+	closeErr error
+}
+
+// FindKafka returns the folder with Kafka's jars: what TOLLSTREAM_KAFKA_JARS names, else .cache/kafka/lib under the
+// module's root, where scripts/fetch-kafka puts them.
+func FindKafka() (dir string, ok bool) {
+	if dir = os.Getenv("TOLLSTREAM_KAFKA_JARS"); dir != "" {
+		return dir, hasKafka(dir)
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return "", false
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
+			dir = filepath.Join(root, ".cache", "kafka", "lib")
+			return dir, hasKafka(dir)
+		}
+		parent := filepath.Dir(root)
+		if parent == root {
+			return "", false
+		}
+		root = parent
+	}
+}
+
+func hasKafka(dir string) bool {
+	jars, _ := filepath.Glob(filepath.Join(dir, "kafka_*.jar"))
+	return len(jars) > 0
+}
+
+// StartKafka starts a broker and returns when it answers clients.
+func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
+	k, err := startKafka(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("start Kafka: %w", err)
+	}
+	return k, nil
+}
+
+func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
+	setDefault(&cfg.Heap, "512m")
+	if !hasKafka(cfg.Jars) {
+		return nil, fmt.Errorf("no kafka_*.jar in folder %q: run scripts/fetch-kafka/fetch.sh", cfg.Jars)
+	}
+	k := &Kafka{cfg: cfg}
+	host, port, err := splitAddr(cfg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	k.host = host
+	if k.java, err = findJava(); err != nil {
+		return nil, err
+	}
+	if k.folder, err = openFolder(cfg.Dir, "Kafka"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, k.folder.close())
+		}
+	}()
+	// Kafka must know its port before it has it, so that another program may come first: then try other ports.
+	for try := 0; ; try++ {
+		if k.port, err = probePort(host, port); err != nil {
+			return nil, err
+		}
+		if k.controllerPort, err = probePort(host, 0); err != nil {
+			return nil, err
+		}
+		if err = k.writeSettings(); err != nil {
+			return nil, err
+		}
+		if err = k.format(ctx); err != nil {
+			return nil, fmt.Errorf("format storage: %w", err)
+		}
+		if err = k.start(ctx); err == nil {
+			return k, nil
+		}
+		taken := port == 0 && isTaken(host, k.port) || isTaken(host, k.controllerPort) || k.port == k.controllerPort
+		if try == 5 || !taken {
+			return nil, err
+		}
+	}
+}
+
+func findJava() (string, error) {
+	if home := os.Getenv("JAVA_HOME"); home != "" {
+		if p, err := exec.LookPath(filepath.Join(home, "bin", "java")); err == nil {
+			return p, nil
+		}
+	}
+	p, err := exec.LookPath("java")
+	if err != nil {
+		return "", errors.New("no java in JAVA_HOME or on PATH: install a Java runtime, version 17 or newer")
+	}
+	return p, nil
+}
+
+// writeSettings writes server.properties and the logging's settings.
+func (k *Kafka) writeSettings() error {
+	broker, controller := joinAddr(k.host, k.port), joinAddr(k.host, k.controllerPort)
+	p := map[string]string{
+		"process.roles":                  "broker,controller",
+		"node.id":                        "1",
+		"controller.quorum.voters":       "1@" + controller,
+		"controller.listener.names":      "CONTROLLER",
+		"listeners":                      "BROKER://" + broker + ",CONTROLLER://" + controller,
+		"advertised.listeners":           "BROKER://" + broker,
+		"inter.broker.listener.name":     "BROKER",
+		"listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"log.dirs":                       filepath.ToSlash(k.folder.join("data")),
+		"auto.create.topics.enable":      "false",
+		"num.partitions":                 "1",
+		// One node can't keep the three copies that these ask for by default, and few partitions start faster.
+		"offsets.topic.replication.factor":                 "1",
+		"offsets.topic.num.partitions":                     "4",
+		"transaction.state.log.replication.factor":         "1",
+		"transaction.state.log.min.isr":                    "1",
+		"transaction.state.log.num.partitions":             "4",
+		"share.coordinator.state.topic.replication.factor": "1",
+		"share.coordinator.state.topic.min.isr":            "1",
+		"share.coordinator.state.topic.num.partitions":     "1",
+		// The first member needn't wait 3 s for others, and tests of failing members may be short.
+		"group.initial.rebalance.delay.ms": "0",
+		"group.min.session.timeout.ms":     "1000",
+		// A killed broker that starts again is turned away until its former self's session is over (9 s by default).
+		"broker.session.timeout.ms":    "3000",
+		"broker.heartbeat.interval.ms": "500",
+	}
+	maps.Copy(p, k.cfg.Properties)
+	var b strings.Builder
+	for _, key := range slices.Sorted(maps.Keys(p)) {
+		fmt.Fprintf(&b, "%s=%s\n", key, p[key])
+	}
+	if err := os.WriteFile(k.folder.join("server.properties"), []byte(b.String()), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(k.folder.join("log4j2.properties"), []byte(log4jSettings), 0o600)
+}
+
+// log4jSettings sends warnings to the standard output, which is server.log.
+const log4jSettings = `status = error
+appender.out.type = Console
+appender.out.name = out
+appender.out.layout.type = PatternLayout
+appender.out.layout.pattern = %d{ISO8601} %p %m (%c{1})%n
+rootLogger.level = warn
+rootLogger.appenderRef.out.ref = out
+`
+
+// command returns a command that runs one of Kafka's programs.
+func (k *Kafka) command(class string, args ...string) *exec.Cmd {
+	return exec.Command(k.java, append([]string{
+		"-Xmx" + k.cfg.Heap,
+		"-XX:+UseSerialGC", // starts faster than G1 and needs fewer threads on a small machine
+		"-Dlog4j2.configurationFile=" + k.folder.join("log4j2.properties"),
+		"-cp", filepath.Join(k.cfg.Jars, "*"),
+		class,
+	}, args...)...)
+}
+
+// format prepares the data folder, once.
+func (k *Kafka) format(ctx context.Context) error {
+	// A format that was interrupted may lack the file, and one that has it is complete: it is written last.
+	if _, err := os.Stat(k.folder.join("data", "meta.properties")); err == nil {
+		return nil
+	}
+	logFile, logStart, err := openLog(k.folder.join("server.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	var id [16]byte
+	rand.Read(id[:])
+	cmd := k.command("kafka.tools.StorageTool", "format", "--ignore-formatted",
+		"--cluster-id="+base64.RawURLEncoding.EncodeToString(id[:]), "-c", k.folder.join("server.properties"))
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	c, err := startChild(cmd)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		_ = c.kill()
+		return ctx.Err()
+	}
+	if !cmd.ProcessState.Success() {
+		return fmt.Errorf("%s: %s", cmd.ProcessState, logTail(logFile.Name(), logStart))
+	}
+	return nil
+}
+
+// start runs the broker and returns when it answers.
+func (k *Kafka) start(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	logFile, logStart, err := openLog(k.folder.join("server.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close() // the broker has its own handle
+	cmd := k.command("kafka.Kafka", k.folder.join("server.properties"))
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	if k.child, err = startChild(cmd); err != nil {
+		return err
+	}
+	if err := k.waitReady(ctx); err != nil {
+		if k.child.exited() {
+			return fmt.Errorf("the broker ended: %s", logTail(logFile.Name(), logStart))
+		}
+		return errors.Join(err, k.child.kill())
+	}
+	return nil
+}
+
+// waitReady asks for the cluster's metadata until it names this broker, which it does when the broker takes requests.
+func (k *Kafka) waitReady(ctx context.Context) error {
+	cfg := sarama.NewConfig()
+	cfg.Version = sarama.V2_8_0_0
+	cfg.Net.DialTimeout, cfg.Net.ReadTimeout = time.Second, 5*time.Second
+	for {
+		broker := sarama.NewBroker(k.Addr())
+		err := broker.Open(cfg)
+		if err == nil {
+			var m *sarama.MetadataResponse
+			m, err = broker.GetMetadata(&sarama.MetadataRequest{Version: 5})
+			broker.Close()
+			if err == nil && len(m.Brokers) > 0 {
+				return nil
+			}
+		}
+		select {
+		case <-k.child.done:
+			return errors.New("the broker ended")
+		case <-ctx.Done():
+			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		case <-time.After(5 * pollReady):
+		}
+	}
+}
+
+// Addr returns the broker's host:port.
+func (k *Kafka) Addr() string { return joinAddr(k.host, k.port) }
+
+// Pid returns the process id of the broker as last started.
+func (k *Kafka) Pid() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.child.pid()
+}
+
+// Kill ends the broker with SIGKILL, for tests of faults.
+func (k *Kafka) Kill() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.child.kill()
+}
+
+// Pause stops the broker's process without ending it (SIGSTOP): its connections stay open and nothing answers. Linux only.
+func (k *Kafka) Pause() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return pauseProcess(k.child.process)
+}
+
+// Resume lets a paused broker go on.
+func (k *Kafka) Resume() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return resumeProcess(k.child.process)
+}
+
+// Restart starts a killed broker again on the same port and data, or stops a running one cleanly first.
+func (k *Kafka) Restart(ctx context.Context) error {
+	if err := k.restart(ctx); err != nil {
+		return fmt.Errorf("restart Kafka: %w", err)
+	}
+	return nil
+}
+
+func (k *Kafka) restart(ctx context.Context) error {
+	k.mu.Lock()
+	err := k.child.stop(kafkaStop)
+	k.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if _, err := probePort(k.host, k.port); err != nil {
+		return err
+	}
+	return k.start(ctx)
+}
+
+// Close stops the broker cleanly.
+func (k *Kafka) Close() error {
+	k.once.Do(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if err := errors.Join(k.child.stop(kafkaStop), k.folder.close()); err != nil {
+			k.closeErr = fmt.Errorf("close Kafka: %w", err)
+		}
+	})
+	return k.closeErr
+}

@@ -1,0 +1,362 @@
+package devstack
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+// Bounds of an external database server's life.
+const (
+	// databaseStop is far more than a clean stop takes (below a second when idle) and less than a person waits.
+	databaseStop = 15 * time.Second
+	// pollReady is how often a starting server is asked whether it is ready.
+	pollReady = 20 * time.Millisecond
+	// maxSocketPath is what a Unix socket's address holds.
+	maxSocketPath = 107
+)
+
+// FindMariaDB returns the path of mariadbd, or of mysqld where there is none: on PATH, else where packages put it, because
+// a user's PATH often lacks the sbin folders.
+func FindMariaDB() (path string, ok bool) {
+	for _, name := range []string{"mariadbd", "mysqld"} {
+		if p, err := exec.LookPath(name); err == nil {
+			return p, true
+		}
+		for _, dir := range []string{"/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"} {
+			if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+				return p, true
+			}
+		}
+	}
+	return "", false
+}
+
+// mariaDB is a mariadbd (or mysqld, whose branches are not tested) with a data folder of its own.
+type mariaDB struct {
+	cfg       DatabaseConfig
+	binary    string
+	isMySQL   bool
+	folder    *folder
+	host      string
+	port      int
+	socket    string
+	socketDir string // "" when the socket is in folder
+
+	mu    sync.Mutex // guards child, held while it starts and stops
+	child *child
+}
+
+func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *mariaDB, err error) {
+	m := &mariaDB{cfg: cfg, binary: binary}
+	host, port, err := splitAddr(cfg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	m.host = host
+	version, err := exec.CommandContext(ctx, binary, "--no-defaults", "--version").CombinedOutput()
+	if err != nil {
+		return nil, fmt.Errorf("%s --version: %w", binary, err)
+	}
+	m.isMySQL = !strings.Contains(string(version), "MariaDB")
+	if m.folder, err = openFolder(cfg.DataDir, "database"); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.cleanUp())
+		}
+	}()
+	if m.socket = m.folder.join("sock"); len(m.socket) > maxSocketPath {
+		if m.socketDir, err = os.MkdirTemp("", "devstack-"); err != nil {
+			return nil, err
+		}
+		m.socket = filepath.Join(m.socketDir, "sock")
+	}
+	if err := m.initialize(ctx); err != nil {
+		return nil, fmt.Errorf("create system tables: %w", err)
+	}
+	// Between our look at a free port and the server's use of it another program may take it: then try another one.
+	for try := 0; ; try++ {
+		if m.port, err = probePort(host, port); err != nil {
+			return nil, err
+		}
+		if err = m.start(ctx); err == nil {
+			return m, nil
+		}
+		if port != 0 || try == 5 || !isTaken(host, m.port) {
+			return nil, err
+		}
+	}
+}
+
+// settings returns the options that the first and all later starts share.
+func (m *mariaDB) settings(dataDir string) []string {
+	args := []string{
+		"--no-defaults", // what the machine's own server is told is not for us
+		"--datadir=" + dataDir,
+		"--skip-log-bin",
+		"--skip-name-resolve",
+		"--character-set-server=utf8mb4",
+		"--innodb-log-file-size=256M", // must be the same from the first start on, or it is resized
+		"--max-allowed-packet=64M",
+	}
+	if os.Geteuid() == 0 {
+		args = append(args, "--user=root") // both refuse to run as root unless told so
+	}
+	return args
+}
+
+// initialize creates the system tables, once. They are made beside their place and moved there, so that an interrupted
+// first start leaves nothing that looks whole.
+func (m *mariaDB) initialize(ctx context.Context) error {
+	dataDir, unfinished := m.folder.join("data"), m.folder.join("data.new")
+	if _, err := os.Stat(dataDir); err == nil {
+		return nil
+	}
+	if err := os.RemoveAll(unfinished); err != nil {
+		return err
+	}
+	if err := os.Mkdir(unfinished, 0o700); err != nil {
+		return err
+	}
+	logFile, logStart, err := openLog(m.folder.join("server.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	cmd, script, err := m.initCommand(unfinished)
+	if err != nil {
+		return err
+	}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = script, logFile, logFile
+	c, err := startChild(cmd)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		_ = c.kill()
+		return ctx.Err()
+	}
+	if !cmd.ProcessState.Success() {
+		return fmt.Errorf("%s: %s: %s", filepath.Base(cmd.Path), cmd.ProcessState, logTail(logFile.Name(), logStart))
+	}
+	return os.Rename(unfinished, dataDir)
+}
+
+// initCommand returns the command that creates the system tables in dataDir, and its standard input.
+//
+// MariaDB's own mariadb-install-db is used only where its SQL isn't found: run as root it also changes the owner of files
+// in the system's plugin folder, and it fills help tables and a sys schema that nobody asks for here.
+func (m *mariaDB) initCommand(dataDir string) (*exec.Cmd, io.Reader, error) {
+	if m.isMySQL {
+		return exec.Command(m.binary, append(m.settings(dataDir), "--initialize-insecure")...), nil, nil
+	}
+	if script, ok := systemTables(m.binary); ok {
+		args := append(m.settings(dataDir), "--bootstrap", "--silent-startup", "--log-warnings=0")
+		if m.folder.temporary {
+			// Nobody misses it after a power cut, and without waiting for the disk it takes a quarter of the time.
+			args = append(args, "--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0", "--sync-frm=0")
+		}
+		return exec.Command(m.binary, args...), strings.NewReader(script), nil
+	}
+	install, err := exec.LookPath("mariadb-install-db")
+	if err != nil {
+		return nil, nil, errors.New("neither MariaDB's system tables nor mariadb-install-db found")
+	}
+	args := append(m.settings(dataDir), "--auth-root-authentication-method=normal", "--skip-test-db")
+	return exec.Command(install, args...), nil, nil
+}
+
+// systemTables returns the SQL that MariaDB ships beside the server to create its system tables, with a root who may log in
+// without a password (setUp takes away all of it but the socket).
+func systemTables(binary string) (script string, ok bool) {
+	if real, err := filepath.EvalSymlinks(binary); err == nil {
+		binary = real
+	}
+	prefix := filepath.Dir(filepath.Dir(binary))
+	for _, dir := range []string{prefix + "/share/mysql", prefix + "/share/mariadb", "/usr/share/mysql", "/usr/share/mariadb"} {
+		var b strings.Builder
+		b.WriteString("create database mysql;\nuse mysql;\nset @auth_root_socket=NULL;\n")
+		complete := true
+		for _, name := range []string{"system_tables", "performance_tables", "system_tables_data"} {
+			data, err := os.ReadFile(filepath.Join(dir, "mysql_"+name+".sql"))
+			if err != nil { // from MariaDB 11 on the files are named after it
+				data, err = os.ReadFile(filepath.Join(dir, "mariadb_"+name+".sql"))
+			}
+			if err != nil {
+				complete = false
+				break
+			}
+			b.Write(data)
+			b.WriteByte('\n')
+		}
+		if complete {
+			return b.String(), true
+		}
+	}
+	return "", false
+}
+
+// start runs the server on m.port and returns when the user can log in.
+func (m *mariaDB) start(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	logFile, logStart, err := openLog(m.folder.join("server.log"))
+	if err != nil {
+		return err
+	}
+	defer logFile.Close() // the server has its own handle
+	cmd := exec.Command(m.binary, append(m.settings(m.folder.join("data")),
+		"--bind-address="+m.host,
+		fmt.Sprintf("--port=%d", m.port),
+		"--socket="+m.socket,
+		"--pid-file="+m.folder.join("pid"),
+		"--loose-mysqlx=OFF", // MySQL's second port
+		"--local-infile=1",
+		"--innodb-buffer-pool-size=256M",
+		"--innodb-flush-log-at-trx-commit=1", // what is committed survives a power cut
+	)...)
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	if m.child, err = startChild(cmd); err != nil {
+		return err
+	}
+	if err := m.setUp(ctx); err != nil {
+		if m.child.exited() {
+			return fmt.Errorf("%s ended: %s", filepath.Base(m.binary), logTail(logFile.Name(), logStart))
+		}
+		return errors.Join(err, m.child.kill())
+	}
+	return nil
+}
+
+// setUp waits for the server and makes database and user what cfg says.
+func (m *mariaDB) setUp(ctx context.Context) error {
+	root := mysql.NewConfig()
+	root.Net, root.Addr, root.User = "unix", m.socket, "root"
+	root.InterpolateParams = true // users and passwords can't be parameters of a prepared statement
+	root.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(root)
+	if err != nil {
+		return err
+	}
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	if err := m.waitFor(ctx, db); err != nil {
+		return err
+	}
+	// Leave no way in without a password but the socket, which is in a folder that only we can enter.
+	rows, err := db.QueryContext(ctx, "SELECT host FROM mysql.user WHERE user = 'root' AND host <> 'localhost'")
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	var hosts []string
+	for rows.Next() {
+		var host string
+		if err := rows.Scan(&host); err != nil {
+			return err
+		}
+		hosts = append(hosts, host)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for _, host := range hosts {
+		if _, err := db.ExecContext(ctx, "DROP USER 'root'@?", host); err != nil {
+			return fmt.Errorf("drop root@%s: %w", host, err)
+		}
+	}
+	name := strings.ReplaceAll(m.cfg.Name, "_", `\_`) // GRANT takes a pattern
+	for _, step := range []struct {
+		what, query string
+		args        []any
+	}{
+		{"create database", "CREATE DATABASE IF NOT EXISTS `" + m.cfg.Name + "` CHARACTER SET utf8mb4", nil},
+		{"create user", "CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED BY ?", []any{m.cfg.User, m.cfg.Password}},
+		{"set password", "ALTER USER ?@'%' IDENTIFIED BY ?", []any{m.cfg.User, m.cfg.Password}},
+		{"grant", "GRANT ALL ON `" + name + "`.* TO ?@'%'", []any{m.cfg.User}},
+	} {
+		if _, err := db.ExecContext(ctx, step.query, step.args...); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	connector, err = mysql.NewConnector(dsn(m.cfg, "tcp", m.addr()))
+	if err != nil {
+		return err
+	}
+	user := sql.OpenDB(connector)
+	defer user.Close()
+	return m.waitFor(ctx, user)
+}
+
+// waitFor pings until the server answers, ends, or ctx does. A server with much to recover takes as long as it takes.
+func (m *mariaDB) waitFor(ctx context.Context, db *sql.DB) error {
+	for {
+		err := db.PingContext(ctx)
+		var refused *mysql.MySQLError
+		if err == nil || errors.As(err, &refused) {
+			return err
+		}
+		select {
+		case <-m.child.done:
+			return errors.New("server ended")
+		case <-ctx.Done():
+			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		case <-time.After(pollReady):
+		}
+	}
+}
+
+func (m *mariaDB) addr() string { return joinAddr(m.host, m.port) }
+
+func (m *mariaDB) pid() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.child.pid()
+}
+
+func (m *mariaDB) kill() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.child.kill()
+}
+
+func (m *mariaDB) restart(ctx context.Context) error {
+	m.mu.Lock()
+	err := m.child.stop(databaseStop)
+	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if _, err := probePort(m.host, m.port); err != nil {
+		return err
+	}
+	return m.start(ctx)
+}
+
+func (m *mariaDB) close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return errors.Join(m.child.stop(databaseStop), m.cleanUp())
+}
+
+// cleanUp gives the folders back.
+func (m *mariaDB) cleanUp() error {
+	if m.socketDir != "" {
+		os.RemoveAll(m.socketDir)
+	}
+	return m.folder.close()
+}
