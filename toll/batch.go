@@ -85,6 +85,12 @@ type StoredBatch struct {
 	Deltas    []byte
 }
 
+// BatchRef names a stored batch.
+type BatchRef struct {
+	First int64
+	Token uint64
+}
+
 // ErrCursorMoved is returned by a store that found the cursor elsewhere than the batch expects: another owner wrote, or
 // the database was restored or rebuilt. Nothing was stored; reload before anything else.
 var ErrCursorMoved = errors.New("the cursor was moved by another process")

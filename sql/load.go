@@ -1,0 +1,198 @@
+package sql
+
+import (
+	"bytes"
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"sync/atomic"
+
+	"github.com/go-sql-driver/mysql"
+
+	"tollstream/toll"
+)
+
+var (
+	// errLoadRefused says that the server does not take LOAD DATA LOCAL.
+	errLoadRefused = errors.New("the server refuses LOAD DATA LOCAL")
+	// errLoadInexact says that LOAD DATA LOCAL clipped a value or skipped a row: LOCAL turns strict-mode errors into
+	// warnings. The transaction must be rolled back.
+	errLoadInexact = errors.New("LOAD DATA LOCAL did not take every row as it is")
+)
+
+// loader loads rows by LOAD DATA LOCAL from memory, where the server allows it.
+type loader struct {
+	mode atomic.Int32 // a LoadMode; LoadAuto until the server was asked
+}
+
+// useLocal reports whether to load by LOAD DATA LOCAL, asking the server the first time.
+func (l *loader) useLocal(ctx context.Context, s *Store) bool {
+	switch LoadMode(l.mode.Load()) {
+	case LoadLocal:
+		return true
+	case LoadInsert:
+		return false
+	}
+	var allowed bool
+	err := s.db.QueryRowContext(ctx, `SELECT @@local_infile`).Scan(&allowed)
+	if err != nil && number(err) == 0 {
+		return false // no answer: ask again next time
+	}
+	if err != nil || !allowed {
+		l.mode.Store(int32(LoadInsert))
+		s.logf("loading rows by INSERT: the server does not allow LOAD DATA LOCAL")
+		return false
+	}
+	l.mode.Store(int32(LoadLocal))
+	return true
+}
+
+// fallBack goes over to INSERT after the server refused LOAD DATA LOCAL, unless that was asked for.
+func (l *loader) fallBack(s *Store) error {
+	if s.cfg.Load == LoadLocal {
+		return toll.Permanent("SET GLOBAL local_infile = ON, or use --load auto", "load rows into MySQL at %s: %w", s.address, errLoadRefused)
+	}
+	l.mode.Store(int32(LoadInsert))
+	s.logf("loading rows by INSERT from now on: the server refuses LOAD DATA LOCAL")
+	return nil
+}
+
+// readerID makes the names of readers unique in the driver's registry, which is global.
+var readerID atomic.Uint64
+
+func (l *loader) load(ctx context.Context, tx *dbsql.Tx, r *rows) error {
+	name := fmt.Sprintf("tollstream-%d", readerID.Add(1))
+	mysql.RegisterReaderHandler(name, func() io.Reader { return bytes.NewReader(r.buf) })
+	defer mysql.DeregisterReaderHandler(name)
+	res, err := tx.ExecContext(ctx, `LOAD DATA LOCAL INFILE 'Reader::`+name+`' INTO TABLE livetolldata CHARACTER SET utf8mb4
+		FIELDS TERMINATED BY ',' ENCLOSED BY '' ESCAPED BY '\\' LINES TERMINATED BY '\n'
+		(timestamp, vehicle_id, vehicle_type, toll_plaza_id)`)
+	switch number(err) {
+	case errLocalInfile, errLocalInfileMaria, errLocalInfileOld:
+		return errLoadRefused
+	}
+	if err != nil {
+		return err
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return err
+	}
+	var warnings int
+	if err := tx.QueryRowContext(ctx, `SELECT @@warning_count`).Scan(&warnings); err != nil {
+		return err
+	}
+	if n != int64(r.Len()) || warnings != 0 {
+		return errLoadInexact
+	}
+	return nil
+}
+
+// Limits of one INSERT statement.
+const (
+	insertRows  = 5000
+	insertBytes = 1 << 20
+)
+
+// insert inserts the rows [from, to).
+func (w *Writer) insert(ctx context.Context, tx *dbsql.Tx, r *rows, from, to int) error {
+	packet, err := w.maxPacket(ctx, tx)
+	if err != nil {
+		return err
+	}
+	most := min(insertBytes, packet-packetReserve)
+	const head = `INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES `
+	statement := make([]byte, 0, min(most, len(head)+(to-from)*64)+256)
+	for from < to {
+		statement = append(statement[:0], head...)
+		n := 0
+		for ; from < to && n < insertRows && len(statement) < most-256; n++ {
+			if n > 0 {
+				statement = append(statement, ',')
+			}
+			statement = r.appendTuple(statement, from)
+			from++
+		}
+		res, err := tx.ExecContext(ctx, string(statement))
+		if err != nil {
+			return err
+		}
+		if got, err := res.RowsAffected(); err != nil {
+			return err
+		} else if got != int64(n) {
+			return fmt.Errorf("INSERT stored %d of %d rows", got, n)
+		}
+	}
+	return nil
+}
+
+// findRefused finds the rows that the database refuses, by halving, in a transaction that is rolled back. It returns a
+// [toll.RefusedError], or nil where there is none.
+func (w *Writer) findRefused(ctx context.Context, r *rows) error {
+	tx, err := w.s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var refused toll.RefusedError
+	var search func(from, to int) error
+	search = func(from, to int) error {
+		err := w.insert(ctx, tx, r, from, to)
+		switch {
+		case err == nil:
+			return nil
+		case !isDataError(err):
+			return err
+		case to-from == 1:
+			var my *mysql.MySQLError
+			errors.As(err, &my)
+			refused.Rows = append(refused.Rows, toll.RefusedRow{Row: from, SQLState: string(my.SQLState[:]), Reason: my.Message})
+			return nil
+		}
+		middle := from + (to-from)/2
+		if err := search(from, middle); err != nil {
+			return err
+		}
+		return search(middle, to)
+	}
+	if err := search(0, r.Len()); err != nil {
+		return err
+	}
+	if len(refused.Rows) == 0 {
+		return nil
+	}
+	return &refused
+}
+
+// Numbers of errors about data whose SQLSTATE does not say so.
+const (
+	errUnknown         = 1105 // go-mysql-server reports all errors about data as this
+	errCheckViolated   = 3819 // MySQL
+	errCheckMaria      = 4025
+	errNotNull         = 1048
+	errIncorrectString = 1366 // HY000 on MySQL
+)
+
+// isDataError reports whether the database refused a row for what it holds.
+func isDataError(err error) bool {
+	var my *mysql.MySQLError
+	if !errors.As(err, &my) {
+		return false
+	}
+	switch my.Number {
+	case errUnknown, errCheckViolated, errCheckMaria, errNotNull, errIncorrectString:
+		return true
+	}
+	return string(my.SQLState[:2]) == "22"
+}
+
+// number returns the number of a server's error, 0 for any other.
+func number(err error) uint16 {
+	var my *mysql.MySQLError
+	if errors.As(err, &my) {
+		return my.Number
+	}
+	return 0
+}

@@ -1,0 +1,331 @@
+package sql
+
+import (
+	"context"
+	"crypto/rand"
+	dbsql "database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"tollstream/toll"
+)
+
+// Writer stores the batches of one topic. It is safe for concurrent use by the owners of different partitions.
+type Writer struct {
+	s       *Store
+	topicID string
+	loader  loader
+	packet  atomic.Int64 // the server's max_allowed_packet in bytes, 0 until asked
+}
+
+// Writer returns a writer for the topic that has this id.
+func (s *Store) Writer(topicID string) *Writer {
+	w := &Writer{s: s, topicID: topicID}
+	w.loader.mode.Store(int32(s.cfg.Load))
+	return w
+}
+
+// NewRows returns an empty buffer of rows, in the form that Commit loads.
+func (w *Writer) NewRows() toll.Rows { return new(rows) }
+
+// Load returns, in one snapshot, a partition's cursor and the batches whose deltas are not known to be published, in
+// order. A partition that has no cursor gets one that starts at the offset earliest.
+func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, []toll.StoredBatch, error) {
+	cursor, batches, err := w.load(ctx, partition)
+	if errors.Is(err, dbsql.ErrNoRows) {
+		if err = w.createCursor(ctx, partition, earliest); err == nil {
+			cursor, batches, err = w.load(ctx, partition)
+		}
+	}
+	if err != nil {
+		return toll.Cursor{}, nil, w.s.wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
+	}
+	return cursor, batches, nil
+}
+
+func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, []toll.StoredBatch, error) {
+	tx, err := w.s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead})
+	if err != nil {
+		return toll.Cursor{}, nil, err
+	}
+	defer tx.Rollback()
+	// The cursor comes first: it is the read that opens the snapshot. Were the batches read before it, one that
+	// another owner stores in between would be behind the cursor and yet not among them.
+	cursor, err := w.readCursor(ctx, tx, partition)
+	if err != nil {
+		return toll.Cursor{}, nil, err
+	}
+	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, deltas FROM toll_batch
+		WHERE published = 0 AND topic_id = ? AND partition_id = ? ORDER BY first_offset`, w.topicID, partition)
+	if err != nil {
+		return toll.Cursor{}, nil, err
+	}
+	defer rs.Close()
+	var batches []toll.StoredBatch
+	for rs.Next() {
+		b := toll.StoredBatch{Partition: partition}
+		if err := rs.Scan(&b.First, &b.Next, &b.Token, &b.Events, &b.Deltas); err != nil {
+			return toll.Cursor{}, nil, err
+		}
+		batches = append(batches, b)
+	}
+	return cursor, batches, rs.Err()
+}
+
+// Cursor returns a partition's cursor as it is now.
+func (w *Writer) Cursor(ctx context.Context, partition int32) (toll.Cursor, error) {
+	c, err := w.readCursor(ctx, w.s.db, partition)
+	return c, w.s.wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
+}
+
+type queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *dbsql.Row
+}
+
+func (w *Writer) readCursor(ctx context.Context, q queryer, partition int32) (toll.Cursor, error) {
+	c := toll.Cursor{Partition: partition}
+	err := q.QueryRowContext(ctx, `SELECT next_offset, token, epoch, chain FROM toll_cursor
+		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition).Scan(&c.Next, &c.Token, &c.Epoch, &c.Chain)
+	return c, err
+}
+
+// createCursor records where a partition begins. All partitions share one epoch: that of the cursors that there are,
+// else the time at which the database was set up, in milliseconds, which is above that of any database before it.
+func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int64) error {
+	var epoch dbsql.Null[uint64]
+	if err := w.s.db.QueryRowContext(ctx, `SELECT MAX(epoch) FROM toll_cursor`).Scan(&epoch); err != nil {
+		return err
+	}
+	if !epoch.Valid {
+		var created string
+		if err := w.s.db.QueryRowContext(ctx, `SELECT created_at FROM toll_meta`).Scan(&created); err != nil {
+			return err
+		}
+		t, err := time.Parse("2006-01-02 15:04:05.999999", created)
+		if err != nil {
+			return fmt.Errorf("read toll_meta.created_at: %w", err)
+		}
+		epoch.V = uint64(t.UnixMilli())
+	}
+	_, err := w.s.db.ExecContext(ctx, `INSERT INTO toll_cursor
+		(topic_id, partition_id, start_offset, next_offset, token, epoch, chain, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, NOW(6))`, w.topicID, partition, earliest, earliest, NewToken(), epoch.V, []byte{})
+	if number(err) == errDuplicateKey {
+		return nil // another owner was first
+	}
+	return err
+}
+
+// NewToken returns a random token that is not zero.
+func NewToken() uint64 {
+	var b [8]byte
+	for {
+		_, _ = rand.Read(b[:]) // never fails, by its documentation
+		if t := binary.LittleEndian.Uint64(b[:]) >> 1; t != 0 {
+			return t
+		}
+	}
+}
+
+// Commit stores a batch in one transaction: it moves the cursor, inserts the rows, the dead letters and the outbox, and
+// marks earlier batches as published.
+//
+// It returns [toll.ErrCursorMoved] where the cursor is not as the batch expects, and a [toll.RefusedError] where the
+// database refuses some of the rows; in both cases nothing is stored. After any other error that is not a
+// [toll.PermanentError] the batch may or may not be stored: the cursor's token tells.
+func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
+	err := w.commit(ctx, b, published, w.loader.useLocal(ctx, w.s))
+	switch {
+	case errors.Is(err, errLoadRefused):
+		if err := w.loader.fallBack(w.s); err != nil {
+			return err
+		}
+		err = w.commit(ctx, b, published, false)
+	case errors.Is(err, errLoadInexact):
+		// LOAD DATA clips what INSERT refuses; find out which rows those are.
+		if err := w.findRefused(ctx, b.Rows.(*rows)); err != nil {
+			return w.s.wrap("find the rows that MySQL refuses", err)
+		}
+		err = w.commit(ctx, b, published, false) // none: only LOAD minded
+	}
+	if isDataError(err) {
+		if refused := w.findRefused(ctx, b.Rows.(*rows)); refused != nil {
+			return w.s.wrap("find the rows that MySQL refuses", refused)
+		}
+	}
+	var refused *toll.RefusedError
+	if err == nil || errors.Is(err, toll.ErrCursorMoved) || errors.As(err, &refused) {
+		return err
+	}
+	return w.s.wrap(fmt.Sprintf("store the offsets %d to %d of partition %d", b.First, b.Next-1, b.Partition), err)
+}
+
+func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef, local bool) error {
+	tx, err := w.s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	// The cursor is moved first: its row lock makes any other owner wait here, and then fail, before it wrote a row.
+	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, updated_at = NOW(6)
+		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
+		b.Next, b.Token, b.Chain, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil {
+		return err
+	} else if n != 1 {
+		return toll.ErrCursorMoved
+	}
+	if r := b.Rows.(*rows); r.Len() > 0 {
+		if local {
+			err = w.loader.load(ctx, tx, r)
+		} else {
+			err = w.insert(ctx, tx, r, 0, r.Len())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := w.insertRetries(ctx, tx, b); err != nil {
+		return err
+	}
+	if err := w.insertDeadLetters(ctx, tx, b); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_batch
+		(topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6))`,
+		w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), len(b.Rejects), b.Skipped(), b.Deltas); err != nil {
+		return err
+	}
+	if err := w.markPublished(ctx, tx, b.Partition, published); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// MarkPublished records that the deltas of batches are acknowledged by the broker. Batches that are not there any more
+// in this form, and all of them where the epoch has changed, are left alone.
+func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint64, batches []toll.BatchRef) error {
+	err := func() error {
+		tx, err := w.s.db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		var now uint64
+		err = tx.QueryRowContext(ctx, `SELECT epoch FROM toll_cursor WHERE topic_id = ? AND partition_id = ? FOR UPDATE`,
+			w.topicID, partition).Scan(&now)
+		if err != nil || now != epoch {
+			return err
+		}
+		if err := w.markPublished(ctx, tx, partition, batches); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}()
+	return w.s.wrap(fmt.Sprintf("mark batches of partition %d published", partition), err)
+}
+
+func (w *Writer) markPublished(ctx context.Context, tx *dbsql.Tx, partition int32, batches []toll.BatchRef) error {
+	for _, b := range batches {
+		if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET published = 1
+			WHERE topic_id = ? AND partition_id = ? AND first_offset = ? AND token = ?`,
+			w.topicID, partition, b.First, b.Token); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertRetries admits each repaired dead letter once.
+func (w *Writer) insertRetries(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
+	for _, r := range b.Retries {
+		_, err := tx.ExecContext(ctx, `INSERT INTO toll_retry
+			(topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, ?, ?, ?, ?)`,
+			w.topicID, r.Of.Partition, r.Of.Offset, b.Partition, r.Offset)
+		if number(err) == errDuplicateKey {
+			return &toll.RefusedError{Rows: []toll.RefusedRow{{
+				Row:    r.Row,
+				Reason: fmt.Sprintf("the dead letter %d:%d was already retried", r.Of.Partition, r.Of.Offset),
+			}}}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Limits of a dead letter's columns.
+const (
+	maxReasonRunes = 500
+	maxKeyBytes    = 1024
+	packetReserve  = 16 << 10 // for the statement around a payload, and escapes of the other columns
+)
+
+func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
+	if len(b.Rejects) == 0 {
+		return nil
+	}
+	packet, err := w.maxPacket(ctx, tx)
+	if err != nil {
+		return err
+	}
+	const head = `INSERT INTO toll_dead_letter
+		(topic_id, partition_id, record_offset, record_time, reason, sqlstate, payload, payload_bytes, record_key, rejected_at) VALUES `
+	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
+	for rest := b.Rejects; len(rest) > 0; {
+		var args []any
+		size, n := 0, 0
+		for ; n < len(rest) && n < 500; n++ {
+			r := &rest[n]
+			payload := r.Payload
+			if most := (packet - packetReserve) / 2; len(payload) > most { // each byte may need an escape
+				payload = payload[:most]
+			}
+			if n > 0 && size+2*len(payload)+packetReserve > min(packet, 4<<20) {
+				break
+			}
+			size += 2*len(payload) + 2*maxReasonRunes
+			args = append(args, w.topicID, b.Partition, r.Offset, r.Time.UTC().Format("2006-01-02 15:04:05.000"),
+				cutRunes(r.Reason, maxReasonRunes), r.SQLState, payload, len(r.Payload), r.Key[:min(len(r.Key), maxKeyBytes)])
+		}
+		query := head + tuple + strings.Repeat(","+tuple, n-1)
+		if _, err := tx.ExecContext(ctx, query, args...); err != nil {
+			return fmt.Errorf("insert dead letters: %w", err)
+		}
+		rest = rest[n:]
+	}
+	return nil
+}
+
+// cutRunes returns s as valid UTF-8 of at most n characters.
+func cutRunes(s string, n int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}
+
+// maxPacket returns the server's max_allowed_packet in bytes.
+func (w *Writer) maxPacket(ctx context.Context, q queryer) (int, error) {
+	if p := w.packet.Load(); p != 0 {
+		return int(p), nil
+	}
+	var p int64
+	if err := q.QueryRowContext(ctx, `SELECT @@max_allowed_packet`).Scan(&p); err != nil {
+		return 0, fmt.Errorf("read max_allowed_packet: %w", err)
+	}
+	p = max(p, 64<<10)
+	w.packet.Store(p)
+	return int(p), nil
+}
