@@ -1,0 +1,310 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// commandLine is a command line, understood. urfave/cli stops reading flags at the first argument and lets unknown
+// commands pass, so we read the line ourselves, in any order, and hand urfave a line that it can't misread.
+type commandLine struct {
+	path      []*cli.Command // the command and its subcommands, outermost first
+	flags     [][]string     // of each command in path, as --name=value
+	arguments []string
+	given     map[string]bool // names of the flags on the line
+	help      bool
+	version   bool
+}
+
+// parseLine reads the arguments after the program's name.
+func parseLine(root *cli.App, args []string) (*commandLine, error) {
+	line := &commandLine{given: map[string]bool{}}
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "--":
+			line.arguments = append(line.arguments, args[i+1:]...)
+			i = len(args)
+		case strings.HasPrefix(arg, "-") && arg != "-":
+			used, err := line.addFlag(root, arg, args[i+1:])
+			if err != nil {
+				return nil, err
+			}
+			i += used
+		default:
+			if err := line.addWord(root, arg); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(line.path) == 0 && !line.version {
+		if len(line.arguments) > 0 {
+			return nil, unknownCommand(root.Commands, "", line.arguments[0])
+		}
+		line.help = true
+	}
+	if line.help || line.version {
+		return line, nil
+	}
+	return line, line.check()
+}
+
+// args returns the line as urfave/cli reads it without traps: flags before arguments.
+func (l *commandLine) args() []string {
+	args := []string{"tollstream"}
+	for i, c := range l.path {
+		args = append(args, c.Name)
+		args = append(args, l.flags[i]...)
+	}
+	if len(l.arguments) > 0 {
+		args = append(append(args, "--"), l.arguments...)
+	}
+	return args
+}
+
+func (l *commandLine) command() *cli.Command {
+	if len(l.path) == 0 {
+		return nil
+	}
+	return l.path[len(l.path)-1]
+}
+
+// name returns the words that name the command: "tollstream emit".
+func (l *commandLine) name() string {
+	name := "tollstream"
+	for _, c := range l.path {
+		name += " " + c.Name
+	}
+	return name
+}
+
+// addWord takes a word that is no flag: a command, a subcommand or an argument.
+func (l *commandLine) addWord(root *cli.App, word string) error {
+	c := l.command()
+	commands, parent := root.Commands, ""
+	if c != nil {
+		commands, parent = c.Subcommands, c.Name
+	}
+	if len(l.arguments) == 0 && len(commands) > 0 {
+		if c == nil && word == "help" {
+			l.help = true
+			return nil
+		}
+		for _, sub := range commands {
+			if sub.HasName(word) {
+				l.path, l.flags = append(l.path, sub), append(l.flags, nil)
+				return nil
+			}
+		}
+		if c == nil || c.ArgsUsage == "" {
+			return unknownCommand(commands, parent, word)
+		}
+	}
+	l.arguments = append(l.arguments, word)
+	return nil
+}
+
+// addFlag takes a flag and returns how many of the words after it belong to it.
+func (l *commandLine) addFlag(root *cli.App, arg string, rest []string) (used int, err error) {
+	name, value, inline := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
+	switch {
+	case name == "help" || name == "h":
+		l.help = true
+		return 0, nil
+	case name == "version" && len(l.path) == 0:
+		l.version = true
+		return 0, nil
+	}
+	f, level := l.find(name)
+	if f == nil {
+		return 0, l.unknownFlag(root, name)
+	}
+	switch {
+	case inline:
+	case !f.TakesValue():
+		value = "true"
+	case len(rest) == 0 || l.isFlag(rest[0]):
+		return 0, usagef("--%s needs a value", name)
+	default:
+		value, used = rest[0], 1
+	}
+	if err := checkValue(f, "--"+name, value); err != nil {
+		return 0, err
+	}
+	if value == "" {
+		return 0, usagef("--%s: the value is empty", name)
+	}
+	for _, n := range f.Names() {
+		l.given[n] = true
+	}
+	l.flags[level] = append(l.flags[level], "--"+name+"="+value)
+	return used, nil
+}
+
+// find returns the flag of that name, of the innermost command that has it.
+func (l *commandLine) find(name string) (cli.DocGenerationFlag, int) {
+	for level := len(l.path) - 1; level >= 0; level-- {
+		for _, f := range l.path[level].Flags {
+			if d, ok := f.(cli.DocGenerationFlag); ok && slices.Contains(f.Names(), name) {
+				return d, level
+			}
+		}
+	}
+	return nil, 0
+}
+
+// isFlag reports whether a word is one of the command's flags and so can't have been meant as a value.
+func (l *commandLine) isFlag(word string) bool {
+	name, dashed := strings.CutPrefix(word, "--")
+	if !dashed {
+		return false
+	}
+	name, _, _ = strings.Cut(name, "=")
+	f, _ := l.find(name)
+	return f != nil || name == "help"
+}
+
+// check looks at what can be judged only when the whole line is known.
+func (l *commandLine) check() error {
+	c := l.command()
+	if len(l.arguments) > 0 && c.ArgsUsage == "" {
+		return withHint(usagef("unexpected argument %q", l.arguments[0]), l.name()+" --help")
+	}
+	if c.Action == nil && len(c.Subcommands) > 0 {
+		return withHint(usagef("%s needs a subcommand: %s", l.name(), strings.Join(commandNames(c.Subcommands), ", ")), l.name()+" --help")
+	}
+	for level, c := range l.path {
+		for _, f := range c.Flags {
+			if err := l.checkSet(level, f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// checkSet judges a flag that is not on the line: its variable in the environment, and whether it may be missing.
+func (l *commandLine) checkSet(level int, f cli.Flag) error {
+	d, ok := f.(cli.DocGenerationFlag)
+	if !ok || l.given[f.Names()[0]] {
+		return nil
+	}
+	for _, name := range d.GetEnvVars() {
+		if v := os.Getenv(name); v != "" {
+			return checkValue(d, name, v)
+		}
+	}
+	if r, ok := f.(cli.RequiredFlag); ok && r.IsRequired() {
+		return withHint(usagef("--%s is missing", f.Names()[0]), l.name()+" --help")
+	}
+	return nil
+}
+
+// checkValue names a value that the flag's type can't hold, in words.
+func checkValue(f cli.Flag, source, value string) error {
+	switch f.(type) {
+	case *cli.BoolFlag:
+		if _, err := strconv.ParseBool(value); err != nil {
+			return usagef("%s: %q is neither true nor false", source, value)
+		}
+	case *cli.IntFlag, *cli.Int64Flag:
+		if n, err := strconv.ParseInt(value, 10, 64); err != nil || value != strconv.FormatInt(n, 10) {
+			return usagef("%s: %q is not a whole number", source, value)
+		}
+	case *cli.UintFlag, *cli.Uint64Flag:
+		if n, err := strconv.ParseUint(value, 10, 64); err != nil || value != strconv.FormatUint(n, 10) {
+			return usagef("%s: %q is not a whole number of 0 or more", source, value)
+		}
+	case *cli.Float64Flag:
+		if _, err := strconv.ParseFloat(value, 64); err != nil {
+			return usagef("%s: %q is not a number", source, value)
+		}
+	case *cli.DurationFlag:
+		if _, err := time.ParseDuration(value); err != nil {
+			return usagef("%s: %q is not a duration such as 500ms, 30s or 5m", source, value)
+		}
+	}
+	return nil
+}
+
+// asUsageError turns what urfave/cli still finds wrong with a line into our error.
+func asUsageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
+
+func unknownCommand(commands []*cli.Command, parent, word string) error {
+	what, help := "command", "tollstream --help"
+	if parent != "" {
+		what, help = parent+" command", "tollstream "+parent+" --help"
+	}
+	return withHint(usagef("unknown %s %q", what, word), suggestion(word, commandNames(commands), "", help))
+}
+
+func (l *commandLine) unknownFlag(root *cli.App, name string) error {
+	err := usagef("unknown flag --%s", name)
+	if len(l.path) == 0 {
+		for _, c := range root.Commands {
+			for _, f := range c.Flags {
+				if slices.Contains(f.Names(), name) {
+					return withHint(err, "flags come after the command: tollstream "+c.Name+" --"+name+" …")
+				}
+			}
+		}
+		return withHint(err, "tollstream --help")
+	}
+	var names []string
+	for _, c := range l.path {
+		for _, f := range c.Flags {
+			names = append(names, f.Names()...)
+		}
+	}
+	return withHint(err, suggestion(name, names, "--", l.name()+" --help"))
+}
+
+func commandNames(commands []*cli.Command) []string {
+	var names []string
+	for _, c := range commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// suggestion returns a hint that names what is nearest to a mistyped word, or where to look.
+func suggestion(word string, known []string, prefix, help string) string {
+	best, at := 3, ""
+	for _, k := range known {
+		if d := editDistance(word, k); d < best && d < len(k) {
+			best, at = d, k
+		}
+	}
+	if at == "" {
+		return help
+	}
+	return "did you mean " + prefix + at + "?"
+}
+
+// editDistance is Levenshtein's.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		diagonal := row[0]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := diagonal
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diagonal = row[j]
+			row[j] = min(cost, row[j]+1, row[j-1]+1)
+		}
+	}
+	return row[len(b)]
+}

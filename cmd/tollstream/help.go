@@ -1,0 +1,184 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+)
+
+// helpWidth is where help text wraps.
+const helpWidth = 100
+
+// printHelp prints the help of a command, or of the whole where path is empty.
+//
+// Of a command it shows Usage (one line), Description (prose), UsageText (examples, one a line), the flags by category.
+func (a *app) printHelp(path []*cli.Command, root *cli.App) error {
+	var b strings.Builder
+	if len(path) == 0 {
+		helpRoot(&b, root)
+	} else {
+		helpCommand(&b, path)
+	}
+	_, err := io.WriteString(a.stdout, b.String())
+	return err
+}
+
+func helpRoot(b *strings.Builder, root *cli.App) {
+	fmt.Fprintf(b, "%s %s.\n\n", root.Name, root.Usage)
+	fmt.Fprintf(b, "Usage:\n  %s COMMAND [flags]\n\n", root.Name)
+	b.WriteString("Commands:\n")
+	helpCommands(b, root.Commands)
+	b.WriteString("\nFlags:\n  --help      help, also of a command: tollstream emit --help\n  --version   version of tollstream and of Go\n")
+	b.WriteString("\nEvery setting has an environment variable: --batch-rows is TOLLSTREAM_BATCH_ROWS. The command line goes first.\n")
+	b.WriteString("Exit status: 0 done, 1 failed, 2 wrong usage.\n")
+}
+
+func helpCommands(b *strings.Builder, commands []*cli.Command) {
+	width := 0
+	for _, c := range commands {
+		width = max(width, len(c.Name))
+	}
+	for _, c := range commands {
+		if !c.Hidden {
+			fmt.Fprintf(b, "  %-*s  %s\n", width, c.Name, c.Usage)
+		}
+	}
+}
+
+func helpCommand(b *strings.Builder, path []*cli.Command) {
+	c := path[len(path)-1]
+	name := "tollstream"
+	for _, p := range path {
+		name += " " + p.Name
+	}
+	fmt.Fprintf(b, "%s: %s\n\n", name, c.Usage)
+	usage := name
+	if len(c.Subcommands) > 0 && c.ArgsUsage == "" {
+		usage += " [COMMAND]"
+	}
+	if c.ArgsUsage != "" {
+		usage += " " + c.ArgsUsage
+	}
+	fmt.Fprintf(b, "Usage:\n  %s [flags]\n", usage)
+	for paragraph := range strings.SplitSeq(strings.TrimSpace(c.Description), "\n\n") {
+		if paragraph != "" {
+			b.WriteByte('\n')
+			writeWrapped(b, strings.Join(strings.Fields(paragraph), " "), 0)
+		}
+	}
+	if c.UsageText != "" {
+		b.WriteString("\nExamples:\n")
+		for line := range strings.SplitSeq(strings.TrimSpace(c.UsageText), "\n") {
+			fmt.Fprintf(b, "  %s\n", strings.TrimSpace(line))
+		}
+	}
+	if len(c.Subcommands) > 0 {
+		b.WriteString("\nCommands:\n")
+		helpCommands(b, c.Subcommands)
+	}
+	helpFlags(b, path)
+}
+
+func helpFlags(b *strings.Builder, path []*cli.Command) {
+	var categories []string
+	byCategory := map[string][]cli.DocGenerationFlag{}
+	for i := len(path) - 1; i >= 0; i-- {
+		for _, f := range path[i].Flags {
+			d, ok := f.(cli.DocGenerationFlag)
+			if v, visible := f.(cli.VisibleFlag); !ok || visible && !v.IsVisible() {
+				continue
+			}
+			category := "Flags"
+			if k, ok := f.(cli.CategorizableFlag); ok && k.GetCategory() != "" {
+				category = k.GetCategory()
+			}
+			if byCategory[category] == nil {
+				categories = append(categories, category)
+			}
+			byCategory[category] = append(byCategory[category], d)
+		}
+	}
+	width := 0
+	for _, flags := range byCategory {
+		for _, f := range flags {
+			width = max(width, utf8.RuneCountInString(flagHead(f)))
+		}
+	}
+	for _, category := range categories {
+		fmt.Fprintf(b, "\n%s:\n", category)
+		for _, f := range byCategory[category] {
+			fmt.Fprintf(b, "  %-*s  ", width, flagHead(f))
+			writeWrapped(b, strings.ReplaceAll(f.GetUsage(), "`", ""), width+4)
+			if notes := flagNotes(f); notes != "" {
+				b.WriteString(strings.Repeat(" ", width+4))
+				writeWrapped(b, notes, width+4)
+			}
+		}
+	}
+}
+
+// flagHead returns a flag as it is written: --count N.
+func flagHead(f cli.DocGenerationFlag) string {
+	var names []string
+	for _, n := range f.Names() {
+		dash := "--"
+		if len(n) == 1 {
+			dash = "-"
+		}
+		names = append(names, dash+n)
+	}
+	head := strings.Join(names, ", ")
+	if !f.TakesValue() {
+		return head
+	}
+	if _, after, ok := strings.Cut(f.GetUsage(), "`"); ok {
+		placeholder, _, _ := strings.Cut(after, "`")
+		return head + " " + placeholder
+	}
+	switch f.(type) {
+	case *cli.IntFlag, *cli.Int64Flag, *cli.UintFlag, *cli.Uint64Flag, *cli.Float64Flag:
+		return head + " N"
+	case *cli.DurationFlag:
+		return head + " DURATION"
+	}
+	return head + " " + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
+}
+
+// flagNotes returns a flag's default and its variable.
+func flagNotes(f cli.DocGenerationFlag) string {
+	var notes []string
+	if d := strings.Trim(f.GetDefaultText(), `"`); f.TakesValue() && d != "" && d != "0" && d != "0s" {
+		notes = append(notes, "default "+d)
+	}
+	if vars := f.GetEnvVars(); len(vars) > 0 {
+		notes = append(notes, "env "+strings.Join(vars, ", "))
+	}
+	if len(notes) == 0 {
+		return ""
+	}
+	return "[" + strings.Join(notes, "; ") + "]"
+}
+
+// writeWrapped writes words in lines of at most helpWidth; all but the first are indented.
+func writeWrapped(b *strings.Builder, text string, indent int) {
+	column := indent
+	for i, word := range strings.Fields(text) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case i == 0:
+		case column+1+n > helpWidth:
+			b.WriteByte('\n')
+			b.WriteString(strings.Repeat(" ", indent))
+			column = indent
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	b.WriteByte('\n')
+}

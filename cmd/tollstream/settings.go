@@ -1,0 +1,235 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/urfave/cli/v2"
+
+	"tollstream/topology"
+)
+
+// The defaults fit both `tollstream up` and compose.yaml.
+const (
+	defaultBrokers  = "127.0.0.1:9092"
+	defaultTopic    = "toll"
+	defaultGroup    = "tollstream"
+	defaultMySQL    = "toll:toll@tcp(127.0.0.1:3306)/tolldata"
+	defaultTimezone = "UTC"
+)
+
+const kafkaPort = "9092"
+
+// connectionCategory is the heading of the connection flags in the help.
+const connectionCategory = "Connection"
+
+// connection is what every command needs to know to reach its servers.
+type connection struct {
+	cluster  topology.Cluster
+	topic    string
+	group    string
+	dsn      string // holds the password: never print it, see address
+	location *time.Location
+}
+
+// connectionFlags returns the flags that [connectionFrom] reads.
+func connectionFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: "brokers", EnvVars: env("brokers"), Value: defaultBrokers, Category: connectionCategory,
+			Usage: "Kafka, `HOST:PORT` or several, separated by commas",
+		},
+		&cli.StringFlag{
+			Name: "topic", EnvVars: env("topic"), Value: defaultTopic, Category: connectionCategory,
+			Usage: "topic of the events",
+		},
+		&cli.StringFlag{
+			Name: "group", EnvVars: env("group"), Value: defaultGroup, Category: connectionCategory,
+			Usage: "consumer group; also names the topics GROUP-loop and GROUP-table",
+		},
+		&cli.StringFlag{
+			Name: "mysql", EnvVars: env("mysql"), Value: defaultMySQL, Category: connectionCategory,
+			Usage: "`DSN` of the database, USER:PASSWORD@tcp(HOST:PORT)/NAME; a real password belongs into the variable or a file",
+		},
+		&cli.StringFlag{
+			Name: "mysql-file", EnvVars: env("mysql-file"), Category: connectionCategory,
+			Usage: "`FILE` that holds the DSN",
+		},
+		&cli.StringFlag{
+			Name: "timezone", EnvVars: env("timezone"), Value: defaultTimezone, Category: connectionCategory,
+			Usage: "`ZONE` of the plazas' clocks, an IANA name such as Europe/Berlin",
+		},
+	}
+}
+
+// connectionFrom reads the connection flags. What it refuses is a usage error.
+func connectionFrom(c *cli.Context) (connection, error) {
+	var con connection
+	brokers, err := parseBrokers(setting(c, "brokers", defaultBrokers))
+	if err != nil {
+		return con, err
+	}
+	con.cluster = topology.Cluster{Brokers: brokers, ClientID: "tollstream"}
+	con.topic = setting(c, "topic", defaultTopic)
+	if err := checkTopicName("topic", con.topic); err != nil {
+		return con, err
+	}
+	con.group = setting(c, "group", defaultGroup)
+	if err := checkTopicName("group", con.group); err != nil {
+		return con, err
+	}
+	if con.dsn, err = dsnFrom(c); err != nil {
+		return con, err
+	}
+	con.location, err = parseLocation(setting(c, "timezone", defaultTimezone))
+	return con, err
+}
+
+// address names the database without its password, for messages.
+func (con connection) address() string {
+	cfg, err := mysql.ParseDSN(con.dsn)
+	if err != nil {
+		return "MySQL"
+	}
+	return fmt.Sprintf("%s@%s/%s", cfg.User, cfg.Addr, cfg.DBName)
+}
+
+// logFlags returns the flags that [loggerFrom] reads, for commands that run for long.
+func logFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: "log-format", EnvVars: env("log-format"), Value: logText, Category: "Log",
+			Usage: "`FORMAT`: text or json",
+		},
+		&cli.StringFlag{
+			Name: "log-level", EnvVars: env("log-level"), Value: "info", Category: "Log",
+			Usage: "`LEVEL`: debug, info, warn or error",
+		},
+	}
+}
+
+// loggerFrom returns the logger that the log flags describe.
+func (a *app) loggerFrom(c *cli.Context) (*slog.Logger, error) {
+	return newLogger(a.stderr, setting(c, "log-format", logText), setting(c, "log-level", "info"))
+}
+
+// env names the environment variable of a setting: env("batch-rows") is TOLLSTREAM_BATCH_ROWS.
+func env(name string) []string {
+	return []string{"TOLLSTREAM_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
+}
+
+// setting returns a text setting. An empty variable, as compose files make them, counts as not set.
+func setting(c *cli.Context, name, fallback string) string {
+	if v := strings.TrimSpace(c.String(name)); v != "" {
+		return v
+	}
+	return fallback
+}
+
+// givenKey is where the names of the flags on the command line are kept, in the application's metadata.
+const givenKey = "given"
+
+// given reports whether a flag is on the command line itself and not only in the environment.
+func given(c *cli.Context, name string) bool {
+	names, _ := c.App.Metadata[givenKey].(map[string]bool)
+	return names[name]
+}
+
+func parseBrokers(list string) ([]string, error) {
+	var brokers []string
+	for _, b := range strings.Split(list, ",") {
+		b = strings.TrimSpace(b)
+		if b == "" {
+			continue
+		}
+		if !strings.Contains(b, ":") {
+			b = net.JoinHostPort(b, kafkaPort)
+		}
+		host, port, err := net.SplitHostPort(b)
+		if n, convErr := strconv.Atoi(port); err != nil || host == "" || convErr != nil || n < 1 || n > 65535 {
+			return nil, usagef("--brokers: %q is not HOST:PORT", b)
+		}
+		brokers = append(brokers, b)
+	}
+	if len(brokers) == 0 {
+		return nil, usagef("--brokers: %q names no broker", list)
+	}
+	return brokers, nil
+}
+
+// maxTopicName is Kafka's limit less what a group appends for its own topics ("-table").
+const maxTopicName = 249 - 6
+
+func checkTopicName(flag, name string) error {
+	illegal := func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+	}
+	if strings.ContainsFunc(name, illegal) || name == "." || name == ".." || len(name) > maxTopicName {
+		return usagef("--%s: %q is not a Kafka name (letters, digits, '.', '_', '-', at most %d)", flag, name, maxTopicName)
+	}
+	return nil
+}
+
+func parseLocation(name string) (*time.Location, error) {
+	if name == "Local" {
+		return nil, withHint(usagef("--timezone: %q differs from machine to machine", name), "name the zone, such as Europe/Berlin")
+	}
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, withHint(usagef("--timezone: %q is not a known zone", name), "use an IANA name such as UTC or Europe/Berlin")
+	}
+	return loc, nil
+}
+
+// dsnFrom returns the DSN. The command line goes before the environment, and on each of the two, naming it twice is a
+// mistake.
+func dsnFrom(c *cli.Context) (string, error) {
+	dsn, file := setting(c, "mysql", defaultMySQL), setting(c, "mysql-file", "")
+	source := "--mysql"
+	if file != "" {
+		switch inline := c.IsSet("mysql") && c.String("mysql") != ""; {
+		case inline && given(c, "mysql") == given(c, "mysql-file"):
+			return "", usagef("--mysql and --mysql-file are both set")
+		case inline && given(c, "mysql"):
+			file = ""
+		}
+	}
+	if file != "" {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("read --mysql-file: %w", err)
+		}
+		dsn, source = strings.TrimSpace(string(text)), "--mysql-file"
+	}
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return "", withHint(usagef("%s: not a MySQL DSN%s", source, dsnReason(err)), dsnHint)
+	}
+	if cfg.DBName == "" {
+		return "", withHint(usagef("%s: the MySQL DSN names no database", source), dsnHint)
+	}
+	return dsn, nil
+}
+
+const dsnHint = "a DSN looks like toll:PASSWORD@tcp(127.0.0.1:3306)/tolldata"
+
+// dsnReason returns why a DSN was refused, where that can be told without any part of the DSN: the driver's other
+// errors quote pieces of it, which may be the password.
+func dsnReason(err error) string {
+	for _, safe := range []string{
+		"did you forget to escape a param value?",
+		"network address not terminated (missing closing brace)",
+		"missing the slash separating the database name",
+	} {
+		if err.Error() == "invalid DSN: "+safe {
+			return ": " + safe
+		}
+	}
+	return ""
+}
