@@ -1,0 +1,161 @@
+package codecs
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// ErrCorrupt is what the error about a damaged binary message is. In a state or an outbox it means that stored bytes
+// changed; nobody may take such a message for an empty one.
+var ErrCorrupt = errors.New("corrupt")
+
+// ErrNewer is what the error about a binary message of a newer version is: a newer tollstream wrote it, and this one must
+// not go on.
+var ErrNewer = errors.New("written by a newer version of tollstream")
+
+// version is that of every binary message, see the package's comment.
+const version = 1
+
+// kind is what a binary message holds. It takes part in the checksum only.
+type kind byte
+
+const (
+	kindPlazaDeltas kind = 'o'
+	kindDelta       kind = 'd'
+	kindState       kind = 's'
+	kindChain       kind = 'c'
+)
+
+func (k kind) String() string {
+	switch k {
+	case kindPlazaDeltas:
+		return "outbox"
+	case kindDelta:
+		return "delta"
+	case kindState:
+		return "plaza state"
+	case kindChain:
+		return "chain"
+	}
+	return "message"
+}
+
+const trailerBytes = 4
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func checksum(k kind, message []byte) uint32 {
+	seed := crc32.Update(0, castagnoli, []byte{byte(k)})
+	return crc32.Update(seed, castagnoli, message)
+}
+
+// seal appends the checksum of the message that begins at dst[start].
+func seal(dst []byte, start int, k kind) []byte {
+	return binary.LittleEndian.AppendUint32(dst, checksum(k, dst[start:]))
+}
+
+// appendDiff appends a − b, which wraps around as does what reads it.
+func appendDiff(dst []byte, a, b int64) []byte { return binary.AppendVarint(dst, a-b) }
+
+// appendGap appends a − b where a is not below b.
+func appendGap(dst []byte, a, b int64) []byte { return binary.AppendUvarint(dst, uint64(a-b)) }
+
+// reader takes a message apart. After the first failure its methods return zero and err keeps the reason, so a decoder
+// may check once, but it must before it trusts a count.
+type reader struct {
+	kind kind
+	b    []byte // what is left
+	err  error
+}
+
+// open checks a message's version and checksum.
+func open(k kind, message []byte) reader {
+	r := reader{kind: k}
+	switch {
+	case len(message) == 0:
+		r.fail("it is empty")
+	case message[0] > version:
+		r.err = fmt.Errorf("decode %s: %w (version %d, this one knows %d)", k, ErrNewer, message[0], version)
+	case message[0] != version:
+		r.fail("there is no version %d", message[0])
+	case len(message) < 1+trailerBytes:
+		r.fail("%d bytes are too few", len(message))
+	default:
+		body := len(message) - trailerBytes
+		if checksum(k, message[:body]) != binary.LittleEndian.Uint32(message[body:]) {
+			r.fail("the checksum does not match")
+			break
+		}
+		r.b = message[1:body]
+	}
+	return r
+}
+
+func (r *reader) fail(format string, args ...any) {
+	if r.err == nil {
+		r.err = fmt.Errorf("decode %s: %w: %s", r.kind, ErrCorrupt, fmt.Sprintf(format, args...))
+	}
+	r.b = nil
+}
+
+// close returns the failure, bytes left over being one.
+func (r *reader) close() error {
+	if len(r.b) > 0 {
+		r.fail("%d bytes too many", len(r.b))
+	}
+	return r.err
+}
+
+func (r *reader) uvarint() uint64 {
+	if len(r.b) > 0 && r.b[0] < 0x80 {
+		v := uint64(r.b[0])
+		r.b = r.b[1:]
+		return v
+	}
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 || r.b[n-1] == 0 { // a last byte of zero is a longer form of a shorter number
+		r.fail("not a number")
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) varint() int64 {
+	u := r.uvarint()
+	return int64(u>>1) ^ -int64(u&1)
+}
+
+// diff undoes appendDiff.
+func (r *reader) diff(b int64) int64 { return b + r.varint() }
+
+// gap undoes appendGap.
+func (r *reader) gap(b int64) int64 {
+	a := b + int64(r.uvarint())
+	if a < b {
+		r.fail("numbers do not ascend")
+	}
+	return a
+}
+
+func (r *reader) fixed64() uint64 {
+	if len(r.b) < 8 {
+		r.fail("it ends too early")
+		return 0
+	}
+	v := binary.LittleEndian.Uint64(r.b)
+	r.b = r.b[8:]
+	return v
+}
+
+// count reads a number of things that take at least size bytes each, so that it is safe to make room for them.
+func (r *reader) count(size int) int {
+	n := r.uvarint()
+	if n > uint64(len(r.b)/size) {
+		r.fail("it ends too early")
+		return 0
+	}
+	return int(n)
+}

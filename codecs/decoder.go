@@ -1,0 +1,206 @@
+package codecs
+
+import (
+	"strconv"
+	"time"
+
+	"tollstream/toll"
+)
+
+// Names of an event's fields in errors.
+const (
+	fieldEvent   = "event"
+	fieldTime    = "time"
+	fieldVehicle = "vehicle_id"
+	fieldType    = "vehicle_type"
+	fieldPlaza   = "toll_plaza_id"
+)
+
+// maxTypes bounds the table of vehicle types that a [Decoder] remembers. Real streams have a handful; when a hostile one
+// fills the table, it is emptied and starts again.
+const maxTypes = 1024
+
+// Decoder parses events.
+//
+// It remembers the vehicle types it has seen and the last date, so that an event like the one before costs no
+// allocation. It is for one goroutine.
+type Decoder struct {
+	format Format
+	clock  clock
+	types  map[string]string // valid vehicle types
+}
+
+// NewDecoder returns a decoder that reads payloads without a content type as format. Instants, which JSON and Protobuf
+// carry, become wall times of the zone.
+func NewDecoder(format Format, zone *toll.Zone) *Decoder {
+	loc := time.UTC
+	if zone != nil {
+		loc = zone.Location()
+	}
+	return &Decoder{format: format, clock: clock{loc: loc}, types: make(map[string]string)}
+}
+
+// Decode parses one payload into e, which keeps nothing of payload. The error is always a [toll.MalformedError]; e is then
+// unspecified.
+//
+// A content type that names a format (parameters after ';' and case don't matter) decides; any other is treated as
+// none. Without one the decoder's format decides, and Auto takes for JSON what begins with '{' or '[' and for CSV
+// anything else.
+//
+// As CSV an event is the course's line,
+//
+//	Thu Feb 10 10:23:02 2022,3728373,car,4856
+//
+// with blanks around fields ignored, a trailing line end too. There is no quoting.
+//
+// As JSON it is one object,
+//
+//	{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}
+//
+// where "time" and "plaza_id" serve as names too, ids may be numbers or strings of digits, and unknown fields are
+// ignored. Of a field given twice the last counts; null is as good as missing. Names are case-sensitive.
+//
+// In both, a timestamp is one of
+//
+//	Thu Feb 10 10:23:02 2022
+//	2022-02-10 10:23:02
+//	2022-02-10T10:23:02.250+01:00
+//
+// The first two are wall times and taken as they are; with Z or an offset it is an instant. Fractions of a second are cut
+// off. The weekday must be one, but may contradict the date: the date is what counts, and a row holds no weekday.
+//
+// As Protobuf it is the message of package tollpb.
+func (d *Decoder) Decode(payload []byte, contentType string, e *toll.Event) error {
+	if len(payload) == 0 {
+		return toll.Malformed(fieldEvent, "empty")
+	}
+	format := d.format
+	if contentType != "" {
+		if named := formatOf(contentType); named != Auto {
+			format = named
+		}
+	}
+	switch format {
+	case CSV:
+		return d.decodeCSV(payload, e)
+	case JSON:
+		return d.decodeJSON(payload, e)
+	case Protobuf:
+		return d.decodeProtobuf(payload, e)
+	}
+	if looksLikeJSON(payload) {
+		return d.decodeJSON(payload, e)
+	}
+	return d.decodeCSV(payload, e)
+}
+
+func looksLikeJSON(payload []byte) bool {
+	for _, c := range payload {
+		if !isBlank(c) {
+			return c == '{' || c == '['
+		}
+	}
+	return false
+}
+
+// vehicleType returns the remembered string of a vehicle type, once it is trimmed and found valid.
+func (d *Decoder) vehicleType(b []byte) (string, error) {
+	if t, ok := d.types[string(b)]; ok {
+		return t, nil
+	}
+	b = trim(b)
+	if t, ok := d.types[string(b)]; ok {
+		return t, nil
+	}
+	t := string(b)
+	if err := toll.ValidateType(t); err != nil {
+		return "", err
+	}
+	if len(d.types) >= maxTypes {
+		clear(d.types)
+	}
+	d.types[t] = t
+	return t, nil
+}
+
+// parseVehicle and parsePlaza read the text of an id.
+
+func parseVehicle(b []byte) (int32, error) {
+	v, err := parseInteger(fieldVehicle, b, 0, toll.MaxVehicle)
+	return int32(v), err
+}
+
+func parsePlaza(b []byte) (int16, error) {
+	v, err := parseInteger(fieldPlaza, b, toll.MinPlaza, toll.MaxPlaza)
+	return int16(v), err
+}
+
+// parseInteger reads decimal digits, after a '-' where there is one, and checks the range.
+func parseInteger(field string, b []byte, lo, hi int64) (int64, error) {
+	b = trim(b)
+	digits := b
+	negative := len(b) > 0 && b[0] == '-'
+	if negative {
+		digits = b[1:]
+	}
+	if len(b) == 0 {
+		return 0, toll.Malformed(field, "empty")
+	}
+	if len(digits) == 0 {
+		return 0, toll.Malformed(field, "%s is not a whole number", clip(b))
+	}
+	const tooMany = 1 << 60
+	var v int64
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return 0, toll.Malformed(field, "%s is not a whole number", clip(b))
+		}
+		if v < tooMany/10 {
+			v = v*10 + int64(c-'0')
+		} else {
+			v = tooMany
+		}
+	}
+	if negative {
+		v = -v
+	}
+	if v < lo || v > hi {
+		if len(b) > clipBytes {
+			return 0, toll.Malformed(field, "a number of %d digits is outside %d to %d", len(digits), lo, hi)
+		}
+		return 0, toll.Malformed(field, "%s is outside %d to %d", b, lo, hi)
+	}
+	return v, nil
+}
+
+// outOfRange is the error for an id that isn't text.
+func outOfRange(field string, v, lo, hi int64) error {
+	return toll.Malformed(field, "%d is outside %d to %d", v, lo, hi)
+}
+
+// clipBytes is how much of a value an error quotes.
+const clipBytes = 40
+
+// clip quotes a value for an error: in printable ASCII, and the beginning only of a long one.
+func clip[T string | []byte](v T) string {
+	if len(v) <= clipBytes {
+		return strconv.QuoteToASCII(string(v))
+	}
+	return strconv.QuoteToASCII(string(v[:clipBytes])) + "..."
+}
+
+// isBlank reports whether a byte is one of ASCII's blanks.
+func isBlank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// trim returns b without the blanks around it.
+func trim(b []byte) []byte {
+	for len(b) > 0 && isBlank(b[0]) {
+		b = b[1:]
+	}
+	for len(b) > 0 && isBlank(b[len(b)-1]) {
+		b = b[:len(b)-1]
+	}
+	return b
+}

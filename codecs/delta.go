@@ -1,0 +1,92 @@
+package codecs
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"tollstream/toll"
+)
+
+// AppendDelta appends a message of the loop topic. The body is
+//
+//	epoch, source partition, first, next − first, dictionary of vehicle types,
+//	plaza, prev − first, events, checksum (8 bytes), earliest, latest − earliest, panes
+func AppendDelta(dst []byte, d *toll.Delta) []byte {
+	types := dictionaries.Get().(*dictionary)
+	defer types.release()
+	for i := range d.Panes {
+		types.collect(d.Panes[i].Types)
+	}
+
+	start := len(dst)
+	dst = append(dst, version)
+	dst = binary.AppendUvarint(dst, d.Epoch)
+	dst = binary.AppendVarint(dst, int64(d.Partition))
+	dst = binary.AppendUvarint(dst, uint64(d.First))
+	dst = appendGap(dst, d.Next, d.First)
+	dst = types.append(dst)
+	dst = appendDiff(dst, int64(d.Plaza), 0)
+	dst = appendPlazaDelta(dst, &d.PlazaDelta, d.First, 0, types)
+	return seal(dst, start, kindDelta)
+}
+
+// DecodeDelta reads a message of the loop topic.
+func DecodeDelta(b []byte) (*toll.Delta, error) {
+	r := open(kindDelta, b)
+	d := &toll.Delta{Epoch: r.uvarint(), Partition: r.partition(r.varint()), First: int64(r.uvarint())}
+	d.Next = r.gap(d.First)
+	types := r.dictionary()
+	r.plaza(&d.PlazaDelta, r.diff(0))
+	r.plazaDelta(&d.PlazaDelta, d.First, 0, &types)
+	types.close(&r)
+	switch {
+	case d.First < 0:
+		r.fail("a negative offset")
+	case d.Prev > d.First:
+		r.fail("it follows a batch that ends at %d, but begins at %d", d.Prev, d.First)
+	}
+	if err := r.close(); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+func (r *reader) partition(v int64) int32 {
+	if v < 0 || int64(int32(v)) != v {
+		r.fail("partition %d is out of range", v)
+	}
+	return int32(v)
+}
+
+// DecodeFailure is what [DeltaCodec] returns for a message that is no delta.
+type DecodeFailure struct {
+	Err error  // an [ErrCorrupt] or [ErrNewer]
+	Raw []byte // the message
+}
+
+func (f DecodeFailure) Error() string { return f.Err.Error() }
+func (f DecodeFailure) Unwrap() error { return f.Err }
+
+// DeltaCodec is the goka.Codec of the loop topic.
+type DeltaCodec struct{}
+
+// Encode writes a *toll.Delta.
+func (DeltaCodec) Encode(value any) ([]byte, error) {
+	d, ok := value.(*toll.Delta)
+	if !ok || d == nil {
+		return nil, fmt.Errorf("encode delta: %T is not a delta", value)
+	}
+	return AppendDelta(make([]byte, 0, 64+16*len(d.Panes)), d), nil
+}
+
+// Decode returns a *toll.Delta, and for a message that can't be read a [DecodeFailure] as the value. Its error is always
+// nil: goka would end the processor over it, and meet the same message again at every start. The aggregate has to look
+// for the DecodeFailure and report it; the gap that the message leaves is noticed by the chain, and mended by sending it
+// again.
+func (DeltaCodec) Decode(data []byte) (any, error) {
+	d, err := DecodeDelta(data)
+	if err != nil {
+		return DecodeFailure{Err: err, Raw: data}, nil
+	}
+	return d, nil
+}

@@ -1,0 +1,245 @@
+package codecs
+
+import (
+	"bytes"
+	"encoding/json"
+	"unicode/utf8"
+
+	"tollstream/toll"
+)
+
+func (d *Decoder) decodeJSON(p []byte, e *toll.Event) error {
+	if d.jsonFast(p, e) {
+		return nil
+	}
+	return d.jsonSlow(p, e)
+}
+
+// jsonFast reads a valid event from a flat object of plain strings and integers. It is false for anything else, valid or
+// not; where it is true, jsonSlow gives the same event.
+func (d *Decoder) jsonFast(p []byte, e *toll.Event) bool {
+	s := jsonScanner{p: p}
+	if !s.skip('{') {
+		return false
+	}
+	const hasTime, hasVehicle, hasType, hasPlaza, hasAll = 1, 2, 4, 8, 15
+	seen := 0
+	for {
+		key, ok := s.text()
+		if !ok || !s.skip(':') {
+			return false
+		}
+		value, isText, ok := s.value()
+		if !ok {
+			return false
+		}
+		var err error
+		switch string(key) {
+		case "timestamp", "time":
+			if !isText {
+				return false
+			}
+			e.Time, err = d.clock.parse(trim(value))
+			seen |= hasTime
+		case "vehicle_id":
+			e.Vehicle, err = parseVehicle(value)
+			seen |= hasVehicle
+		case "vehicle_type":
+			if !isText {
+				return false
+			}
+			e.Type, err = d.vehicleType(value)
+			seen |= hasType
+		case "toll_plaza_id", "plaza_id":
+			e.Plaza, err = parsePlaza(value)
+			seen |= hasPlaza
+		}
+		if err != nil {
+			return false
+		}
+		if s.skip(',') {
+			continue
+		}
+		return s.skip('}') && s.atEnd() && seen == hasAll && (!s.high || utf8.Valid(p))
+	}
+}
+
+// jsonScanner walks through the flat part of JSON. Its methods skip blanks first.
+type jsonScanner struct {
+	p    []byte
+	i    int
+	high bool // a byte above ASCII was seen
+}
+
+func (s *jsonScanner) blanks() {
+	for s.i < len(s.p) {
+		switch s.p[s.i] {
+		case ' ', '\t', '\r', '\n':
+			s.i++
+		default:
+			return
+		}
+	}
+}
+
+func (s *jsonScanner) atEnd() bool {
+	s.blanks()
+	return s.i == len(s.p)
+}
+
+func (s *jsonScanner) skip(c byte) bool {
+	s.blanks()
+	if s.i < len(s.p) && s.p[s.i] == c {
+		s.i++
+		return true
+	}
+	return false
+}
+
+// text reads a string without escapes.
+func (s *jsonScanner) text() ([]byte, bool) {
+	if !s.skip('"') {
+		return nil, false
+	}
+	from := s.i
+	for ; s.i < len(s.p); s.i++ {
+		switch c := s.p[s.i]; {
+		case c == '"':
+			s.i++
+			return s.p[from : s.i-1], true
+		case c == '\\' || c < ' ':
+			return nil, false
+		case c >= utf8.RuneSelf:
+			s.high = true
+		}
+	}
+	return nil, false
+}
+
+// value reads a string without escapes or an integer.
+func (s *jsonScanner) value() (value []byte, isText, ok bool) {
+	s.blanks()
+	if s.i < len(s.p) && s.p[s.i] == '"' {
+		value, ok = s.text()
+		return value, true, ok
+	}
+	from := s.i
+	if s.i < len(s.p) && s.p[s.i] == '-' {
+		s.i++
+	}
+	digits := s.i
+	for s.i < len(s.p) && isDigit(s.p[s.i]) {
+		s.i++
+	}
+	// What follows an integer must end the value: JSON has no leading zeros, and 12.0 and 1e3 go the slow way.
+	n := s.i - digits
+	if n == 0 || n > 1 && s.p[digits] == '0' || s.i < len(s.p) && (s.p[s.i] == '.' || s.p[s.i] == 'e' || s.p[s.i] == 'E') {
+		return nil, false, false
+	}
+	return s.p[from:s.i], false, true
+}
+
+// jsonSlow reads any object, or says what is wrong with it. The depth of what is ignored is bounded by encoding/json, to
+// 10,000. An escaped half of a surrogate pair is read as U+FFFD, as encoding/json does.
+func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
+	switch {
+	case len(trim(p)) == 0:
+		return toll.Malformed(fieldEvent, "empty")
+	case !utf8.Valid(p):
+		return toll.Malformed(fieldEvent, "not valid UTF-8")
+	case !json.Valid(p):
+		var any json.RawMessage
+		return toll.Malformed(fieldEvent, "not JSON: %s", clipText(json.Unmarshal(p, &any)))
+	}
+	walk := json.NewDecoder(bytes.NewReader(p))
+	if open, _ := walk.Token(); open != json.Delim('{') {
+		return toll.Malformed(fieldEvent, "not a JSON object")
+	}
+	var timestamp, vehicle, kind, plaza json.RawMessage
+	for walk.More() {
+		key, err := walk.Token()
+		if err != nil {
+			return toll.Malformed(fieldEvent, "not JSON: %s", clipText(err))
+		}
+		var value json.RawMessage
+		if err := walk.Decode(&value); err != nil {
+			return toll.Malformed(fieldEvent, "not JSON: %s", clipText(err))
+		}
+		switch key {
+		case "timestamp", "time":
+			timestamp = value
+		case "vehicle_id":
+			vehicle = value
+		case "vehicle_type":
+			kind = value
+		case "toll_plaza_id", "plaza_id":
+			plaza = value
+		}
+	}
+
+	text, err := jsonText(fieldTime, timestamp)
+	if err != nil {
+		return err
+	}
+	if e.Time, err = d.clock.parse(trim(text)); err != nil {
+		return err
+	}
+	if text, err = jsonInteger(fieldVehicle, vehicle); err != nil {
+		return err
+	}
+	if e.Vehicle, err = parseVehicle(text); err != nil {
+		return err
+	}
+	if text, err = jsonText(fieldType, kind); err != nil {
+		return err
+	}
+	if e.Type, err = d.vehicleType(text); err != nil {
+		return err
+	}
+	if text, err = jsonInteger(fieldPlaza, plaza); err != nil {
+		return err
+	}
+	e.Plaza, err = parsePlaza(text)
+	return err
+}
+
+// jsonText returns the contents of a string.
+func jsonText(field string, value json.RawMessage) ([]byte, error) {
+	switch {
+	case len(value) == 0 || value[0] == 'n':
+		return nil, toll.Malformed(field, "missing")
+	case value[0] != '"':
+		return nil, toll.Malformed(field, "%s is not a string", clip([]byte(value)))
+	}
+	var s string
+	if err := json.Unmarshal(value, &s); err != nil {
+		return nil, toll.Malformed(field, "not JSON: %s", clipText(err))
+	}
+	return []byte(s), nil
+}
+
+// jsonInteger returns the text of an integer that is a number or a string.
+func jsonInteger(field string, value json.RawMessage) ([]byte, error) {
+	if len(value) > 0 && (value[0] == '-' || isDigit(value[0])) {
+		return value, nil
+	}
+	if len(value) > 0 && value[0] != '"' && value[0] != 'n' {
+		return nil, toll.Malformed(field, "%s is not a whole number", clip([]byte(value)))
+	}
+	return jsonText(field, value)
+}
+
+// clipText keeps the text of another package's error short and in printable ASCII.
+func clipText(err error) string {
+	if err == nil {
+		return "unknown"
+	}
+	const most = 80
+	text := []byte(err.Error())
+	for i, c := range text {
+		if c < ' ' || c >= utf8.RuneSelf-1 {
+			text[i] = '?'
+		}
+	}
+	return string(text[:min(len(text), most)])
+}
