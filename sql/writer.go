@@ -34,10 +34,11 @@ func (s *Store) Writer(topicID string) *Writer {
 func (w *Writer) NewRows() toll.Rows { return new(rows) }
 
 // Load returns, in one snapshot, a partition's cursor and the batches whose deltas are not known to be published, in
-// order. A partition that has no cursor gets one that starts at the offset earliest.
+// order. A partition that has no cursor gets one that starts at the offset earliest; where that is negative it is an
+// error instead.
 func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, []toll.StoredBatch, error) {
 	cursor, batches, err := w.load(ctx, partition)
-	if errors.Is(err, dbsql.ErrNoRows) {
+	if errors.Is(err, dbsql.ErrNoRows) && earliest >= 0 {
 		if err = w.createCursor(ctx, partition, earliest); err == nil {
 			cursor, batches, err = w.load(ctx, partition)
 		}

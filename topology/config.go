@@ -1,0 +1,115 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// Config says how a processor works. Fill in what has no default, call [Config.Validate], pass it to [NewProcessor].
+type Config struct {
+	Cluster Cluster
+	Topic   string // of the events
+	Group   string // consumer group; the loop and the group table are topics named after it
+
+	// Instance names this member of the group: it is its static member id and the folder of its local state, so a
+	// process that was killed takes its place again at once. Two live processes must not share it.
+	Instance string
+	// StateDir holds the local copies of the group table, below a folder per instance. It can be deleted while no
+	// process runs; it is then restored from Kafka.
+	StateDir string
+
+	// Format of events without a content-type header.
+	Format codecs.Format
+	// Zone is the timezone of the events' wall clock.
+	Zone *toll.Zone
+
+	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and more memory:
+	// two of them are held per partition.
+	BatchRows int
+	// BatchBytes is the most payload that one transaction stores. A single record may be larger.
+	BatchBytes int
+	// BatchWait is the longest that a record waits for others to be stored with it, once the batch before is stored.
+	BatchWait time.Duration
+
+	// SkipGone lets a partition go on where the broker's retention deleted records that were never read. Without it
+	// that is an error that names them.
+	SkipGone bool
+
+	// Replication of the loop and the group table where they are created here.
+	Replication int
+
+	Log *slog.Logger
+	// NewToken draws the random tokens of cursors.
+	NewToken func() uint64
+	// Observer receives what happens. May be nil.
+	Observer Observer
+}
+
+// Observer receives events of a processor, from several goroutines at once. It must not block.
+type Observer interface {
+	// Stored is called after a batch was stored.
+	Stored(partition int32, events, rejected int, took time.Duration)
+	// Merged is called after a delta was merged, or not; oldest is the record time of its batch's first record where
+	// this process stored it, else zero.
+	Merged(d *toll.Delta, outcome toll.Outcome, oldest time.Time)
+}
+
+// Defaults of a Config.
+const (
+	DefaultBatchRows  = 10_000
+	DefaultBatchBytes = 8 << 20
+	DefaultBatchWait  = 20 * time.Millisecond
+)
+
+// DefaultConfig returns a configuration that lacks what has no default.
+func DefaultConfig() Config {
+	return Config{
+		Topic:       "toll",
+		Group:       "tollstream",
+		Format:      codecs.Auto,
+		Zone:        toll.NewZone(time.UTC),
+		BatchRows:   DefaultBatchRows,
+		BatchBytes:  DefaultBatchBytes,
+		BatchWait:   DefaultBatchWait,
+		Replication: 1,
+		Log:         slog.Default(),
+	}
+}
+
+// Validate reports every value that can't work, each with what it is.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(len(c.Cluster.Brokers) > 0, "no brokers given")
+	check(c.Topic != "", "no topic given")
+	check(c.Group != "", "no group given")
+	check(c.Instance != "", "no instance given")
+	check(c.StateDir != "", "no state folder given")
+	check(c.Zone != nil, "no timezone given")
+	check(c.Log != nil, "no logger given")
+	check(c.NewToken != nil, "no source of tokens given")
+	check(c.BatchRows >= 1 && c.BatchRows <= 1_000_000, "batch rows are %d, want 1 to 1,000,000", c.BatchRows)
+	check(c.BatchBytes >= 64<<10 && c.BatchBytes <= 256<<20, "batch bytes are %d, want 64 KiB to 256 MiB", c.BatchBytes)
+	check(c.BatchWait >= 0 && c.BatchWait <= time.Minute, "batch wait is %v, want 0 to 1m", c.BatchWait)
+	check(c.Replication >= 1, "replication is %d, want at least 1", c.Replication)
+	return errors.Join(errs...)
+}
+
+// backOff returns the pauses between attempts to reach a server: from a tenth of a second up to five.
+func (c *Config) backOff() backoff.BackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval = 100 * time.Millisecond
+	b.MaxInterval = 5 * time.Second
+	return b
+}

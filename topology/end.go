@@ -1,0 +1,229 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// End is the end of the topic of events at one moment, per partition.
+type End struct {
+	offsets map[int32]int64
+}
+
+// FindEnd returns where the topic ends now.
+func (c Cluster) FindEnd(topic string) (End, error) {
+	client, admin, err := c.Admin()
+	if err != nil {
+		return End{}, explainKafka(err)
+	}
+	defer admin.Close()
+	partitions, err := client.Partitions(topic)
+	if err != nil {
+		return End{}, explainKafka(fmt.Errorf("read the partitions of %s: %w", topic, err))
+	}
+	end := End{map[int32]int64{}}
+	for _, p := range partitions {
+		if end.offsets[p], err = client.GetOffset(topic, p, sarama.OffsetNewest); err != nil {
+			return End{}, explainKafka(fmt.Errorf("read the end of partition %d of %s: %w", p, topic, err))
+		}
+	}
+	return end, nil
+}
+
+// AwaitEnd waits until all that the topic held at an end is stored, published and merged into the group table.
+func (p *Processor) AwaitEnd(ctx context.Context, end End) error {
+	client, admin, err := p.cfg.Cluster.Admin()
+	if err != nil {
+		return explainKafka(err)
+	}
+	defer admin.Close()
+	consumed := map[int32]map[int16]int64{} // per partition, the chain at its end
+	epoch := uint64(0)
+	for partition, offset := range end.offsets {
+		chain, e, err := p.awaitPartition(ctx, client, partition, offset)
+		if err != nil {
+			return err
+		}
+		consumed[partition], epoch = chain, max(epoch, e)
+	}
+	return p.awaitMerged(ctx, consumed, epoch)
+}
+
+// endPoll is how often the progress towards an end is looked at.
+const endPoll = 100 * time.Millisecond
+
+// awaitPartition waits until a partition is stored up to an offset and published, and returns its chain then.
+func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, partition int32, end int64) (map[int16]int64, uint64, error) {
+	var looked int64 = -1
+	var lookedAt time.Time
+	nothingLeft := false
+	for {
+		cursor, unpublished, err := p.store.Load(ctx, partition, -1)
+		if err == nil && cursor.Next < end && (cursor.Next != looked || time.Since(lookedAt) > time.Second) {
+			// What is left below the end may be no record for us: control records, aborted or compacted ones.
+			nothingLeft, err = nothingBetween(client, p.cfg.Topic, partition, cursor.Next, end)
+			if err == nil {
+				looked, lookedAt = cursor.Next, time.Now()
+			}
+		}
+		var permanent *toll.PermanentError
+		switch {
+		case ctx.Err() != nil:
+			return nil, 0, ctx.Err()
+		case errors.As(err, &permanent):
+			return nil, 0, err
+		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) && len(unpublished) == 0:
+			chain, err := codecs.DecodeChain(cursor.Chain)
+			return chain, cursor.Epoch, err
+		}
+		select {
+		case <-time.After(endPoll):
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
+	}
+}
+
+// awaitMerged waits until the group table has merged the chains.
+func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64, epoch uint64) error {
+	table, err := NewTable(p.cfg.Cluster, p.cfg.Group, p.cfg.Log)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- table.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+	if err := table.WaitRecovered(ctx); err != nil {
+		return err
+	}
+	for {
+		states, err := table.States()
+		if err != nil {
+			return err
+		}
+		if merged(states, chains, epoch) {
+			return nil
+		}
+		select {
+		case <-time.After(endPoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func merged(states map[int16]*toll.State, chains map[int32]map[int16]int64, epoch uint64) bool {
+	for partition, chain := range chains {
+		for plaza, next := range chain {
+			s := states[plaza]
+			if s == nil || s.Epoch < epoch || s.MergedIn(partition) < next {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// nothingBetween reports whether the offsets [from, end) of a partition hold no record that a read-committed consumer
+// would deliver. It fetches them itself, since sarama's consumer passes over them in silence.
+func nothingBetween(client sarama.Client, topic string, partition int32, from, end int64) (bool, error) {
+	leader, err := client.Leader(topic, partition)
+	if err != nil {
+		return false, err
+	}
+	for from < end {
+		request := &sarama.FetchRequest{
+			Version: 11, MinBytes: 1, MaxBytes: 1 << 20, MaxWaitTime: 500,
+			Isolation: sarama.ReadCommitted, SessionEpoch: -1,
+		}
+		request.AddBlock(topic, partition, from, 1<<20, -1)
+		response, err := leader.Fetch(request)
+		if err != nil {
+			return false, err
+		}
+		block := response.GetBlock(topic, partition)
+		if block == nil {
+			return false, fmt.Errorf("fetch partition %d of %s: no answer", partition, topic)
+		}
+		if block.Err != sarama.ErrNoError {
+			return false, fmt.Errorf("fetch partition %d of %s: %w", partition, topic, block.Err)
+		}
+		next := from
+		aborted := abortedProducers(block)
+		for _, records := range block.RecordsSet {
+			batch := records.RecordBatch
+			if batch == nil {
+				return false, nil // an old format, which has no transactions
+			}
+			last := batch.FirstOffset + int64(batch.LastOffsetDelta)
+			if last < from {
+				continue
+			}
+			switch {
+			case batch.Control:
+				aborted.end(batch)
+			case batch.FirstOffset >= end:
+			case batch.IsTransactional && aborted.covers(batch):
+			case hasRecordIn(batch, from, end):
+				return false, nil
+			}
+			next = max(next, last+1)
+		}
+		if next == from {
+			return false, nil // a transaction is open: what it holds is not known yet
+		}
+		from = next
+	}
+	return true, nil
+}
+
+func hasRecordIn(batch *sarama.RecordBatch, from, end int64) bool {
+	for _, r := range batch.Records {
+		if o := batch.FirstOffset + r.OffsetDelta; o >= from && o < end {
+			return true
+		}
+	}
+	return false
+}
+
+// producers tracks which producers' transactions are aborted while offsets go up, as a consumer does.
+type producers struct {
+	starts map[int64][]int64 // per producer, first offsets of its aborted transactions
+}
+
+func abortedProducers(block *sarama.FetchResponseBlock) producers {
+	p := producers{map[int64][]int64{}}
+	for _, t := range block.AbortedTransactions {
+		p.starts[t.ProducerID] = append(p.starts[t.ProducerID], t.FirstOffset)
+	}
+	return p
+}
+
+func (p producers) covers(batch *sarama.RecordBatch) bool {
+	for _, first := range p.starts[batch.ProducerID] {
+		if first <= batch.FirstOffset {
+			return true
+		}
+	}
+	return false
+}
+
+// end notes a producer's control record, which ends its transaction.
+func (p producers) end(batch *sarama.RecordBatch) {
+	starts := p.starts[batch.ProducerID]
+	for i, first := range starts {
+		if first <= batch.FirstOffset {
+			p.starts[batch.ProducerID] = append(starts[:i:i], starts[i+1:]...)
+			return
+		}
+	}
+}

@@ -1,0 +1,346 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/cenkalti/backoff/v5"
+	"github.com/gofrs/flock"
+	"github.com/lovoo/goka"
+	"github.com/lovoo/goka/storage"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// Processor runs the goka group: it stores the events of the topic exactly once and keeps the group table.
+//
+// A goka processor runs once. Processor builds it anew, with growing pauses, after a failure that may pass, and ends
+// with a [toll.PermanentError] after one that won't.
+type Processor struct {
+	cfg   Config
+	store Store
+	stats *Stats
+}
+
+// NewProcessor returns a processor that has not started anything.
+func NewProcessor(cfg Config, store Store) (*Processor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Processor{cfg: cfg, store: store, stats: newStats(cfg.Observer)}, nil
+}
+
+// Stats returns the processor's counters.
+func (p *Processor) Stats() *Stats { return p.stats }
+
+// stopDeadline bounds a clean stop when servers do not answer.
+const stopDeadline = 4500 * time.Millisecond
+
+// Run runs the group until ctx ends, and returns nil then. What was being stored is stored by then, or not begun.
+func (p *Processor) Run(ctx context.Context) error {
+	unlock, err := p.lockState()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	pauses := p.cfg.backOff()
+	var lastText string
+	for {
+		started := time.Now()
+		err := p.runBounded(ctx)
+		if ctx.Err() != nil {
+			if err != nil && !errors.Is(err, context.Canceled) {
+				p.cfg.Log.Debug("stopped", "error", err)
+			}
+			return nil
+		}
+		var permanent *toll.PermanentError
+		if errors.As(err, &permanent) {
+			return err
+		}
+		if err == nil {
+			err = errors.New("the processor ended by itself")
+		}
+		if time.Since(started) > time.Minute {
+			pauses.Reset()
+			lastText = ""
+		}
+		pause := pauses.NextBackOff()
+		if pause == backoff.Stop {
+			pause = 5 * time.Second
+		}
+		if text := firstLine(err); text != lastText {
+			lastText = text
+			p.cfg.Log.Warn("processing stopped; starting again until it works", "error", text)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// firstLine returns an error's text without the lists and stacks that libraries put behind it.
+func firstLine(err error) string {
+	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' })
+	text := strings.TrimSpace(lines[0])
+	if strings.HasSuffix(text, "occurred:") && len(lines) > 1 { // go-multierror
+		text = strings.TrimLeft(lines[1], "\t *")
+	}
+	return text
+}
+
+// runBounded runs once, and does not wait for longer than the deadline after ctx ended: with the broker away, goka and
+// sarama would try to deliver for a minute.
+func (p *Processor) runBounded(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() { done <- p.runOnce(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(stopDeadline):
+		p.cfg.Log.Warn("stopping without an answer from Kafka or MySQL; what was not stored is read again at the next start")
+		return ctx.Err()
+	}
+}
+
+// lockState takes the folder of the instance's local state, which only one process may use.
+func (p *Processor) lockState() (unlock func(), err error) {
+	dir := p.stateDir()
+	if err := makeDir(dir); err != nil {
+		return nil, toll.Permanent("choose another with --state-dir", "make the state folder: %w", err)
+	}
+	lock := flock.New(filepath.Join(dir, "lock"))
+	ok, err := lock.TryLock()
+	if err != nil {
+		return nil, toll.Permanent("choose another with --state-dir", "lock the state folder: %w", err)
+	}
+	if !ok {
+		return nil, toll.Permanent("stop the other process, or give this one a name of its own with --instance",
+			"the state folder of instance %q is in use by another process", p.cfg.Instance)
+	}
+	return func() { _ = lock.Unlock() }, nil
+}
+
+func (p *Processor) stateDir() string { return filepath.Join(p.cfg.StateDir, p.cfg.Instance) }
+
+// run is one life of the goka processor.
+type run struct {
+	cfg     *Config
+	store   Store
+	stats   *Stats
+	client  sarama.Client
+	admin   sarama.ClusterAdmin
+	emitter *goka.Emitter
+	sources sources
+
+	cancel context.CancelFunc
+	failMu sync.Mutex
+	failed error
+}
+
+// fail ends the run with an error; the first one counts.
+func (r *run) fail(err error) {
+	r.failMu.Lock()
+	defer r.failMu.Unlock()
+	if r.failed == nil && err != nil && !errors.Is(err, context.Canceled) {
+		r.failed = err
+	}
+	r.cancel()
+}
+
+func (r *run) failure() error {
+	r.failMu.Lock()
+	defer r.failMu.Unlock()
+	return r.failed
+}
+
+func (p *Processor) runOnce(parent context.Context) error {
+	info, err := p.cfg.Cluster.Check(Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1, Replication: p.cfg.Replication})
+	if err != nil {
+		return explainKafka(err)
+	}
+	ctx, cancel := context.WithCancel(parent)
+	defer cancel()
+	r := &run{cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel}
+	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
+	p.stats.partitions(info.Partitions)
+	if r.client, r.admin, err = p.cfg.Cluster.Admin(); err != nil {
+		return explainKafka(err)
+	}
+	defer r.admin.Close()
+
+	proc, err := goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(), r.options(info.Partitions, p.stateDir())...)
+	if err != nil {
+		return explainKafka(err)
+	}
+	// The emitter comes after the processor, which makes the loop topic.
+	r.emitter, err = goka.NewEmitter(p.cfg.Cluster.Brokers, goka.Stream(LoopTopic(p.cfg.Group)), codecs.DeltaCodec{},
+		goka.WithEmitterLogger(gokaLogger{p.cfg.Log}),
+		goka.WithEmitterHasher(Hasher),
+		goka.WithEmitterClientID(p.cfg.Cluster.ClientID+"-deltas"),
+		goka.WithEmitterProducerBuilder(goka.ProducerBuilderWithConfig(r.producerConfig("deltas"))))
+	if err != nil {
+		return explainKafka(err)
+	}
+	runErr := proc.Run(ctx)
+	if err := r.emitter.Finish(); err != nil && runErr == nil {
+		runErr = fmt.Errorf("close the emitter of deltas: %w", err)
+	}
+	if parent.Err() != nil {
+		r.leave()
+	}
+	if err := r.failure(); err != nil {
+		return explainKafka(err)
+	}
+	if runErr != nil {
+		return explainKafka(fmt.Errorf("run the goka group: %w", runErr))
+	}
+	return nil
+}
+
+// leave takes this static member out of the group. It would otherwise keep its partitions until its session times out.
+func (r *run) leave() {
+	_, err := r.admin.RemoveMemberFromConsumerGroup(r.cfg.Group, []string{r.cfg.Instance})
+	if err != nil {
+		r.cfg.Log.Debug("leave the group", "error", err)
+	}
+}
+
+func (r *run) graph() *goka.GroupGraph {
+	return goka.DefineGroup(goka.Group(r.cfg.Group),
+		goka.Input(goka.Stream(r.cfg.Topic), codecs.Raw{}, r.ingest),
+		goka.Loop(codecs.DeltaCodec{}, r.aggregate),
+		goka.Persist(codecs.StateCodec{}),
+	)
+}
+
+// partitionChannel is how many records goka queues per partition.
+const partitionChannel = 1024
+
+func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
+	cluster := r.cfg.Cluster
+	tm := goka.NewTopicManagerConfig()
+	tm.Stream.Replication, tm.Table.Replication = r.cfg.Replication, r.cfg.Replication
+	tm.Stream.Retention = LoopRetention
+	tm.NoCreate = true // they were made with settings that goka does not know
+	return []goka.ProcessorOption{
+		goka.WithClientID(cluster.ClientID),
+		goka.WithLogger(gokaLogger{r.cfg.Log}),
+		goka.WithHasher(Hasher),
+		goka.WithNilHandling(goka.NilProcess),
+		goka.WithPartitionChannelSize(partitionChannel),
+		goka.WithStorageBuilder(storage.DefaultBuilder(stateDir)),
+		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)),
+		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table"))),
+		goka.WithConsumerGroupBuilder(r.buildConsumerGroup),
+		goka.WithProducerBuilder(orderedProducerBuilder(goka.ProducerBuilderWithConfig(r.producerConfig("table")), partitions)),
+	}
+}
+
+// consumerConfig has small fetches: sarama asks for all partitions of a broker in one request and waits for the slowest
+// taker, so a backlog of events in large portions would starve the loop, and fill the memory.
+func (r *run) consumerConfig(role string) *sarama.Config {
+	cfg := r.cfg.Cluster.Config(role)
+	cfg.Consumer.Fetch.Default = 64 << 10
+	cfg.Consumer.MaxWaitTime = 50 * time.Millisecond
+	cfg.Consumer.MaxProcessingTime = 100 * time.Millisecond
+	return cfg
+}
+
+func (r *run) producerConfig(role string) *sarama.Config {
+	cfg := r.cfg.Cluster.ProducerConfig(role)
+	cfg.Producer.Flush.Frequency = 0 // the deltas of a batch are sent together; nothing is gained by waiting
+	cfg.Producer.Flush.Bytes = 0
+	cfg.Producer.Compression = sarama.CompressionLZ4
+	return cfg
+}
+
+// Session settings of the group. A static member that was killed and comes back within the timeout keeps its place.
+const (
+	sessionTimeout    = 10 * time.Second
+	heartbeatInterval = 3 * time.Second
+)
+
+func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sarama.ConsumerGroup, error) {
+	cfg := r.consumerConfig("group")
+	cfg.Consumer.Group.InstanceId = r.cfg.Instance
+	cfg.Consumer.Group.Session.Timeout = sessionTimeout
+	cfg.Consumer.Group.Heartbeat.Interval = heartbeatInterval
+	g, err := sarama.NewConsumerGroup(brokers, group, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &groupConsumer{g, r}, nil
+}
+
+func (r *run) assigned(partitions []int32) {
+	r.cfg.Log.Info("processing", "partitions", len(partitions), "topic", r.cfg.Topic)
+}
+
+// ingest receives the events of the topic, one partition after the other in a goroutine each.
+func (r *run) ingest(ctx goka.Context, msg any) {
+	s := r.sources.get(ctx.Partition())
+	if s == nil {
+		return // the session is ending; the record is read again
+	}
+	rec := record{offset: ctx.Offset(), time: ctx.Timestamp(), key: ctx.Key()}
+	if msg != nil {
+		rec.value = msg.([]byte)
+	}
+	if headers := ctx.Headers(); len(headers) > 0 {
+		rec.contentType = string(headers[codecs.ContentTypeHeader])
+		rec.retryOf = string(headers[RetryHeader])
+	}
+	s.add(&rec)
+}
+
+// publish sends a delta to the loop.
+func (r *run) publish(d *toll.Delta, done func(error)) error {
+	promise, err := r.emitter.Emit(strconv.Itoa(int(d.Plaza)), d)
+	if err != nil {
+		return err
+	}
+	promise.Then(done)
+	return nil
+}
+
+// aggregate merges a delta into its plaza's state.
+//
+// It sets the value on every path. goka writes its local store before the changelog is acknowledged, so after a crash
+// the local state may be ahead of the changelog, and a delta that is skipped here may not be in it yet. And goka marks
+// a message at once whose callback emitted nothing, past earlier ones whose changelog writes are still under way.
+func (r *run) aggregate(ctx goka.Context, msg any) {
+	state, _ := ctx.Value().(*toll.State)
+	if state == nil {
+		state = new(toll.State)
+	}
+	d, ok := msg.(*toll.Delta)
+	if !ok {
+		r.cfg.Log.Error("a message of the loop is no delta and was passed over", "partition", ctx.Partition(), "offset", ctx.Offset(), "key", ctx.Key())
+		ctx.SetValue(state)
+		return
+	}
+	outcome := state.Merge(d)
+	if outcome == toll.Gap {
+		r.cfg.Log.Warn("a delta is missing before this one, which was not merged",
+			"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged", state.MergedIn(d.Partition), "wants", d.Prev)
+	}
+	ctx.SetValue(state)
+	r.stats.merged(d, outcome)
+}

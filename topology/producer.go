@@ -1,0 +1,126 @@
+package topology
+
+import (
+	"hash"
+	"sync"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+)
+
+// orderedProducer is a goka.Producer that resolves its promises in the order of emission, per partition, and after one
+// failure fails all later ones of that partition.
+//
+// sarama gives up on one message and goes on with the next, and goka marks the highest offset whose promise is kept:
+// without this, a message whose plaza state never reached the changelog would be marked as done by its successor.
+type orderedProducer struct {
+	goka.Producer
+	partitions int32
+	hasher     func() hash.Hash32
+
+	mu     sync.Mutex
+	queues map[queueKey]*promiseQueue
+}
+
+type queueKey struct {
+	topic     string
+	partition int32
+}
+
+// orderedProducerBuilder wraps the producers that a builder makes.
+func orderedProducerBuilder(build goka.ProducerBuilder, partitions int) goka.ProducerBuilder {
+	return func(brokers []string, clientID string, hasher func() hash.Hash32) (goka.Producer, error) {
+		p, err := build(brokers, clientID, hasher)
+		if err != nil {
+			return nil, err
+		}
+		return newOrderedProducer(p, partitions, hasher), nil
+	}
+}
+
+func newOrderedProducer(p goka.Producer, partitions int, hasher func() hash.Hash32) *orderedProducer {
+	return &orderedProducer{
+		Producer:   p,
+		partitions: int32(max(partitions, 1)),
+		hasher:     hasher,
+		queues:     map[queueKey]*promiseQueue{},
+	}
+}
+
+// Emit implements goka.Producer.
+func (p *orderedProducer) Emit(topic, key string, value []byte) *goka.Promise {
+	return p.EmitWithHeaders(topic, key, value, nil)
+}
+
+// EmitWithHeaders implements goka.Producer.
+func (p *orderedProducer) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
+	q := p.queue(queueKey{topic, partitionOf(p.hasher(), key, p.partitions)})
+	promise, entry := q.push()
+	p.Producer.EmitWithHeaders(topic, key, value, headers).ThenWithMessage(func(msg *sarama.ProducerMessage, err error) {
+		q.resolve(entry, msg, err)
+	})
+	return promise
+}
+
+func (p *orderedProducer) queue(key queueKey) *promiseQueue {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.queues[key]
+	if q == nil {
+		q = new(promiseQueue)
+		p.queues[key] = q
+	}
+	return q
+}
+
+// partitionOf places a key as goka and sarama.NewCustomHashPartitioner do.
+func partitionOf(h hash.Hash32, key string, partitions int32) int32 {
+	_, _ = h.Write([]byte(key)) // a hash never fails
+	p := int32(h.Sum32()) % partitions
+	if p < 0 {
+		p = -p
+	}
+	return p
+}
+
+// promiseQueue holds the promises of one partition that are not resolved yet, oldest first.
+type promiseQueue struct {
+	mu      sync.Mutex
+	entries []*promiseEntry
+	failed  error // the first failure
+}
+
+type promiseEntry struct {
+	finish goka.PromiseFinisher
+	done   bool
+	msg    *sarama.ProducerMessage
+	err    error
+}
+
+func (q *promiseQueue) push() (*goka.Promise, *promiseEntry) {
+	promise, finish := goka.NewPromiseWithFinisher()
+	entry := &promiseEntry{finish: finish}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.entries = append(q.entries, entry)
+	return promise, entry
+}
+
+func (q *promiseQueue) resolve(entry *promiseEntry, msg *sarama.ProducerMessage, err error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	entry.done, entry.msg, entry.err = true, msg, err
+	for len(q.entries) > 0 && q.entries[0].done {
+		e := q.entries[0]
+		q.entries[0] = nil
+		q.entries = q.entries[1:]
+		if e.err != nil && q.failed == nil {
+			q.failed = e.err
+		}
+		if q.failed != nil {
+			e.finish(nil, q.failed)
+			continue
+		}
+		e.finish(e.msg, nil)
+	}
+}

@@ -1,0 +1,264 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+
+	"tollstream/toll"
+)
+
+// LoopTopic returns the name of a group's loop topic, which carries the deltas.
+func LoopTopic(group string) string { return group + "-loop" }
+
+// TableTopic returns the name of a group's table topic, the changelog of the group table.
+func TableTopic(group string) string { return string(goka.GroupTable(goka.Group(group))) }
+
+// LoopRetention is how long the loop keeps deltas: an aggregate may be down as long.
+const LoopRetention = 7 * 24 * time.Hour
+
+// Topics says which topics a group needs, and how they are made where they are missing.
+type Topics struct {
+	Topic       string
+	Group       string
+	Partitions  int // of the topic of events, where it is created
+	Replication int
+}
+
+// topicConfig is the configuration of one topic, with the keys that goka checks.
+type topicConfig struct {
+	name    string
+	entries map[string]string
+}
+
+func (t Topics) loop() topicConfig {
+	return topicConfig{LoopTopic(t.Group), map[string]string{
+		"cleanup.policy": "delete",
+		"retention.ms":   fmt.Sprint(LoopRetention.Milliseconds()),
+	}}
+}
+
+func (t Topics) table() topicConfig {
+	return topicConfig{TableTopic(t.Group), map[string]string{
+		"cleanup.policy": "compact",
+		"segment.bytes":  fmt.Sprint(64 << 20), // compaction leaves the open segment alone: keep it small
+	}}
+}
+
+// TopicInfo is what the cluster says of a topic.
+type TopicInfo struct {
+	Name       string
+	ID         string // as Kafka prints it, 22 characters
+	Partitions int
+}
+
+// Describe returns what the cluster says of a topic, and false where there is none.
+func (c Cluster) Describe(topic string) (TopicInfo, bool, error) {
+	client, admin, err := c.Admin()
+	if err != nil {
+		return TopicInfo{}, false, err
+	}
+	defer admin.Close()
+	_ = client
+	return describe(admin, topic)
+}
+
+func describe(admin sarama.ClusterAdmin, topic string) (TopicInfo, bool, error) {
+	meta, err := admin.DescribeTopics([]string{topic})
+	if err != nil {
+		return TopicInfo{}, false, explainKafka(fmt.Errorf("describe topic %s: %w", topic, err))
+	}
+	for _, m := range meta {
+		if m.Name != topic {
+			continue
+		}
+		switch m.Err {
+		case sarama.ErrNoError:
+			return TopicInfo{Name: topic, ID: m.Uuid.String(), Partitions: len(m.Partitions)}, true, nil
+		case sarama.ErrUnknownTopicOrPartition:
+			return TopicInfo{}, false, nil
+		default:
+			return TopicInfo{}, false, explainKafka(fmt.Errorf("describe topic %s: %w", topic, m.Err))
+		}
+	}
+	return TopicInfo{}, false, nil
+}
+
+// Create creates the topics that are missing and returns a line for each thing it did. A topic that is there and does
+// not fit is a [toll.PermanentError].
+func (c Cluster) Create(t Topics) (TopicInfo, []string, error) {
+	_, admin, err := c.Admin()
+	if err != nil {
+		return TopicInfo{}, nil, explainKafka(err)
+	}
+	defer admin.Close()
+	var done []string
+	info, found, err := describe(admin, t.Topic)
+	if err != nil {
+		return info, nil, err
+	}
+	if !found {
+		if err := createTopic(admin, topicConfig{name: t.Topic}, t.Partitions, t.Replication); err != nil {
+			return info, nil, err
+		}
+		done = append(done, fmt.Sprintf("created topic %s with %d partitions", t.Topic, t.Partitions))
+		if info, err = awaitTopic(admin, t.Topic); err != nil {
+			return info, done, err
+		}
+	}
+	for _, config := range []topicConfig{t.loop(), t.table()} {
+		have, found, err := describe(admin, config.name)
+		switch {
+		case err != nil:
+			return info, done, err
+		case !found:
+			if err := createTopic(admin, config, info.Partitions, t.Replication); err != nil {
+				return info, done, err
+			}
+			done = append(done, fmt.Sprintf("created topic %s with %d partitions", config.name, info.Partitions))
+			if _, err := awaitTopic(admin, config.name); err != nil {
+				return info, done, err
+			}
+		case have.Partitions != info.Partitions:
+			return info, done, mismatch(have, info)
+		}
+	}
+	return info, done, nil
+}
+
+func mismatch(have, events TopicInfo) error {
+	return toll.Permanent("a topic that grew needs a fresh group table: run tollstream reset --yes, then process",
+		"topic %s has %d partitions and topic %s has %d; they must be equal", have.Name, have.Partitions, events.Name, events.Partitions)
+}
+
+func createTopic(admin sarama.ClusterAdmin, t topicConfig, partitions, replication int) error {
+	detail := &sarama.TopicDetail{NumPartitions: int32(partitions), ReplicationFactor: int16(replication), ConfigEntries: map[string]*string{}}
+	for k, v := range t.entries {
+		detail.ConfigEntries[k] = &v
+	}
+	err := admin.CreateTopic(t.name, detail, false)
+	var refused *sarama.TopicError
+	if errors.As(err, &refused) && refused.Err == sarama.ErrTopicAlreadyExists {
+		return nil
+	}
+	if err != nil {
+		return explainKafka(fmt.Errorf("create topic %s: %w", t.name, err))
+	}
+	return nil
+}
+
+// topicPatience is how long a topic that was created or deleted may take to show as such.
+const topicPatience = 15 * time.Second
+
+func awaitTopic(admin sarama.ClusterAdmin, topic string) (TopicInfo, error) {
+	for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
+		info, found, err := describe(admin, topic)
+		if found && info.Partitions > 0 {
+			return info, nil
+		}
+		if time.Now().After(deadline) {
+			if err == nil {
+				err = errors.New("it does not show")
+			}
+			return info, fmt.Errorf("wait for topic %s: %w", topic, err)
+		}
+	}
+}
+
+// Check returns what the cluster says of the topic of events, after creating the loop and the group table where they
+// are missing. What is missing or does not fit is a [toll.PermanentError] that names the command which mends it.
+func (c Cluster) Check(t Topics) (TopicInfo, error) {
+	info, found, err := c.Describe(t.Topic)
+	if err != nil {
+		return info, err
+	}
+	if !found {
+		return info, toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", t.Topic)
+	}
+	_, _, err = c.Create(t)
+	return info, err
+}
+
+// Reset deletes the loop, the group table and the group's offsets, and makes the topics anew. The topic of events stays
+// as it is. The group must have no running member.
+func (c Cluster) Reset(t Topics) ([]string, error) {
+	_, admin, err := c.Admin()
+	if err != nil {
+		return nil, explainKafka(err)
+	}
+	defer admin.Close()
+	groups, err := admin.DescribeConsumerGroups([]string{t.Group})
+	if err != nil {
+		return nil, explainKafka(fmt.Errorf("describe group %s: %w", t.Group, err))
+	}
+	var done []string
+	for _, g := range groups {
+		if len(g.Members) > 0 {
+			return nil, toll.Permanent("stop every tollstream process of the group first; one that was killed counts for another 10 s",
+				"group %s has %d running members", t.Group, len(g.Members))
+		}
+	}
+	switch err := admin.DeleteConsumerGroup(t.Group); {
+	case err == nil:
+		done = append(done, "deleted the offsets of group "+t.Group)
+	case errors.Is(err, sarama.ErrGroupIDNotFound):
+	default:
+		return nil, explainKafka(fmt.Errorf("delete group %s: %w", t.Group, err))
+	}
+	for _, name := range []string{LoopTopic(t.Group), TableTopic(t.Group)} {
+		if _, found, err := describe(admin, name); err != nil {
+			return done, err
+		} else if !found {
+			continue
+		}
+		if err := admin.DeleteTopic(name); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			return done, explainKafka(fmt.Errorf("delete topic %s: %w", name, err))
+		}
+		for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
+			if _, found, err := describe(admin, name); err == nil && !found {
+				break
+			}
+			if time.Now().After(deadline) {
+				return done, fmt.Errorf("topic %s is still there %v after it was deleted", name, topicPatience)
+			}
+		}
+		done = append(done, "deleted topic "+name)
+	}
+	_, created, err := c.Create(t)
+	return append(done, created...), err
+}
+
+// explainKafka turns an error that no retry mends into a [toll.PermanentError].
+func explainKafka(err error) error {
+	if err == nil {
+		return nil
+	}
+	var permanent *toll.PermanentError
+	if errors.As(err, &permanent) {
+		return err
+	}
+	is := func(targets ...sarama.KError) bool {
+		return slices.ContainsFunc(targets, func(t sarama.KError) bool {
+			// goka joins some errors as text
+			return errors.Is(err, t) || strings.Contains(err.Error(), t.Error())
+		})
+	}
+	switch {
+	case is(sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
+		sarama.ErrTransactionalIDAuthorizationFailed):
+		return &toll.PermanentError{Err: err, Hint: "grant the user the Kafka rights that the README lists"}
+	case is(sarama.ErrSASLAuthenticationFailed):
+		return &toll.PermanentError{Err: err, Hint: "check the Kafka user and password"}
+	case is(sarama.ErrFencedInstancedId):
+		return &toll.PermanentError{Err: fmt.Errorf("another process took the place of this one in the group: %w", err),
+			Hint: "give each process its own --instance"}
+	case is(sarama.ErrInvalidReplicationFactor):
+		return &toll.PermanentError{Err: err, Hint: "the cluster has fewer brokers than --replication asks for"}
+	}
+	return err
+}
