@@ -88,7 +88,8 @@ func (c *child) kill() error {
 	return nil
 }
 
-// logTail returns the last lines of a server's log that say something, errors first, joined on one line.
+// logTail returns on one line what a server's log says at its end, from the byte offset from on: its errors, or where it has
+// none its last lines.
 func logTail(path string, from int64) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -113,6 +114,9 @@ func logTail(path string, from int64) string {
 		if strings.Contains(s, "ERROR") || strings.Contains(s, "FATAL") || strings.Contains(s, "Exception") {
 			bad = append(bad, s)
 		}
+	}
+	if n := len(bad); n > 4 {
+		bad = append(bad[:2:2], bad[n-2:]...) // the first ones name the cause, the last ones what came of it
 	}
 	if len(bad) > 0 {
 		all = bad

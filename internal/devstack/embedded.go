@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -45,6 +47,11 @@ func startEmbedded(_ context.Context, cfg DatabaseConfig) (engine, error) {
 	logrus.SetOutput(io.Discard)
 	logrus.SetLevel(logrus.PanicLevel)
 
+	// LOAD_FILE and INTO OUTFILE ask for no privilege here, and would reach every file that we can. Nothing can be below
+	// the null device. MySQL fixes this variable at its start, so setting it for the process takes nothing from anybody.
+	if err := gmssql.SystemVariables.AssignValues(map[string]any{"secure_file_priv": filepath.Join(os.DevNull, "none")}); err != nil {
+		return nil, err
+	}
 	db := memory.NewDatabase(cfg.Name)
 	db.EnablePrimaryKeyIndexes()
 	provider := memory.NewDBProvider(db)
@@ -104,8 +111,8 @@ func (m *embedded) addr() string { return m.listener.Addr().String() }
 
 func (m *embedded) close() error {
 	err := m.server.Close()
-	m.handler.closeConnections()
 	<-m.served
+	m.handler.close()
 	if e := m.server.Engine.Close(); !errors.Is(e, context.Canceled) { // which is how its background threads end
 		err = errors.Join(err, e)
 	}
@@ -156,27 +163,39 @@ func (b *sessionBook) close(c *vitess.Conn) {
 type serialHandler struct {
 	vitess.Handler
 	sessions *sessionBook
+	wait     time.Duration // lockWait, less in tests
 	lock     chan struct{} // holds one token while a connection has the lock
+	closed   chan struct{} // closed when the server stops
 
 	mu    sync.Mutex
 	owner uint32 // connection that keeps the lock between its statements, 0 for none
 	conns map[uint32]*vitess.Conn
+	live  sync.WaitGroup // one for each of conns
 }
 
 func newSerialHandler(h vitess.Handler, sessions *sessionBook) *serialHandler {
-	return &serialHandler{Handler: h, sessions: sessions, lock: make(chan struct{}, 1), conns: map[uint32]*vitess.Conn{}}
+	return &serialHandler{
+		Handler:  h,
+		sessions: sessions,
+		wait:     lockWait,
+		lock:     make(chan struct{}, 1),
+		closed:   make(chan struct{}),
+		conns:    map[uint32]*vitess.Conn{},
+	}
 }
 
 // run executes one statement of c under the lock and keeps the lock for c if a transaction is open afterwards.
 func (h *serialHandler) run(c *vitess.Conn, statement func() error) error {
 	if !h.owns(c) {
-		timer := time.NewTimer(lockWait)
+		timer := time.NewTimer(h.wait)
 		defer timer.Stop()
 		select {
 		case h.lock <- struct{}{}:
 			h.setOwner(c.ConnectionID)
 		case <-timer.C:
 			return vitess.NewSQLError(1205, "HY000", "Lock wait timeout exceeded; another connection has a transaction open, and the embedded database runs one at a time")
+		case <-h.closed:
+			return vitess.NewSQLError(1053, "08S01", "Server shutdown in progress")
 		}
 	}
 	err := statement()
@@ -226,20 +245,31 @@ func (h *serialHandler) release(c *vitess.Conn) {
 }
 
 func (h *serialHandler) NewConnection(c *vitess.Conn) {
-	h.mu.Lock()
-	h.conns[c.ConnectionID] = c
-	h.mu.Unlock()
 	h.Handler.NewConnection(c)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.closed: // accepted just before the listener closed
+		c.Close()
+	default:
+		h.conns[c.ConnectionID] = c
+		h.live.Add(1)
+	}
 }
 
 // ConnectionClosed drops what c left uncommitted, and the lock: a client that dies in a transaction stops nobody.
 func (h *serialHandler) ConnectionClosed(c *vitess.Conn) {
+	defer func() {
+		h.sessions.close(c)
+		h.release(c)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if _, ok := h.conns[c.ConnectionID]; ok {
+			delete(h.conns, c.ConnectionID)
+			h.live.Done()
+		}
+	}()
 	h.Handler.ConnectionClosed(c)
-	h.sessions.close(c)
-	h.mu.Lock()
-	delete(h.conns, c.ConnectionID)
-	h.mu.Unlock()
-	h.release(c)
 }
 
 // ComResetConnection gives c a new session, without the old one's transaction.
@@ -271,11 +301,13 @@ func (h *serialHandler) ComStmtExecute(ctx context.Context, c *vitess.Conn, prep
 	return h.run(c, func() error { return h.Handler.ComStmtExecute(ctx, c, prepare, callback) })
 }
 
-// closeConnections ends all clients' connections: the server's Close ends its listener only.
-func (h *serialHandler) closeConnections() {
+// close ends all clients' connections and waits for what they run: the server's own Close ends its listener only.
+func (h *serialHandler) close() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
+	close(h.closed)
 	for _, c := range h.conns {
 		c.Close()
 	}
+	h.mu.Unlock()
+	h.live.Wait()
 }

@@ -1,7 +1,6 @@
 package devstack
 
 import (
-	"os"
 	"testing"
 	"time"
 
@@ -59,7 +58,7 @@ func TestKafka(t *testing.T) {
 		if err := k.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		if processExists(pid) {
+		if alive(pid) {
 			t.Error("process is still there after Kill")
 		}
 		began := time.Now()
@@ -106,9 +105,4 @@ func TestKafkaRefusals(t *testing.T) {
 		}
 		t.Log(err)
 	}
-}
-
-func processExists(pid int) bool {
-	p, err := os.FindProcess(pid)
-	return err == nil && p.Signal(nil) == nil
 }

@@ -83,6 +83,9 @@ func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *ma
 		}
 		m.socket = filepath.Join(m.socketDir, "sock")
 	}
+	if err = m.clearTmp(); err != nil {
+		return nil, err
+	}
 	if err := m.initialize(ctx); err != nil {
 		return nil, fmt.Errorf("create system tables: %w", err)
 	}
@@ -100,11 +103,20 @@ func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *ma
 	}
 }
 
+// clearTmp makes an empty folder for temporary tables.
+func (m *mariaDB) clearTmp() error {
+	if err := os.RemoveAll(m.folder.join("tmp")); err != nil {
+		return err
+	}
+	return os.Mkdir(m.folder.join("tmp"), 0o700)
+}
+
 // settings returns the options that the first and all later starts share.
 func (m *mariaDB) settings(dataDir string) []string {
 	args := []string{
 		"--no-defaults", // what the machine's own server is told is not for us
 		"--datadir=" + dataDir,
+		"--tmpdir=" + m.folder.join("tmp"), // a killed server leaves files there
 		"--skip-log-bin",
 		"--skip-name-resolve",
 		"--character-set-server=utf8mb4",
