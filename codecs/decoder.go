@@ -182,7 +182,7 @@ func outOfRange(field string, v, lo, hi int64) error {
 const clipBytes = 40
 
 // clip quotes a value for an error: in printable ASCII, and the beginning only of a long one.
-func clip[T string | []byte](v T) string {
+func clip[T ~string | ~[]byte](v T) string {
 	if len(v) <= clipBytes {
 		return strconv.QuoteToASCII(string(v))
 	}

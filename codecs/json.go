@@ -3,6 +3,7 @@ package codecs
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"unicode/utf8"
 
 	"tollstream/toll"
@@ -209,7 +210,7 @@ func jsonText(field string, value json.RawMessage) ([]byte, error) {
 	case len(value) == 0 || value[0] == 'n':
 		return nil, toll.Malformed(field, "missing")
 	case value[0] != '"':
-		return nil, toll.Malformed(field, "%s is not a string", clip([]byte(value)))
+		return nil, toll.Malformed(field, "%s is not a string", clipLiteral(value))
 	}
 	var s string
 	if err := json.Unmarshal(value, &s); err != nil {
@@ -224,9 +225,16 @@ func jsonInteger(field string, value json.RawMessage) ([]byte, error) {
 		return value, nil
 	}
 	if len(value) > 0 && value[0] != '"' && value[0] != 'n' {
-		return nil, toll.Malformed(field, "%s is not a whole number", clip([]byte(value)))
+		return nil, toll.Malformed(field, "%s is not a whole number", clipLiteral(value))
 	}
 	return jsonText(field, value)
+}
+
+// clipLiteral is [clip] without the quotes, which would make a string of a value that isn't one.
+func clipLiteral(value json.RawMessage) string {
+	quoted := clip(value)
+	end := strings.LastIndexByte(quoted, '"')
+	return quoted[1:end] + quoted[end+1:]
 }
 
 // clipText keeps the text of another package's error short and in printable ASCII.

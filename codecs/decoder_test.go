@@ -1,0 +1,287 @@
+package codecs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"tollstream/toll"
+)
+
+// berlin is an hour ahead of UTC in winter and two in summer.
+func berlin(t testing.TB) *toll.Zone {
+	t.Helper()
+	loc, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return toll.NewZone(loc)
+}
+
+// sample is the event of the course's example.
+var sample = event("2022-02-10 10:23:02", 3728373, "car", 4856)
+
+func event(wall string, vehicle int32, kind string, plaza int16) toll.Event {
+	w, err := time.Parse("2006-01-02 15:04:05", wall)
+	if err != nil {
+		panic(err)
+	}
+	return toll.Event{Time: toll.WallTimeOf(w), Vehicle: vehicle, Type: kind, Plaza: plaza}
+}
+
+type decodeCase struct {
+	payload string
+	want    toll.Event
+	err     string // a malformed event's text; the event is good if empty
+}
+
+// runDecode runs each case on a decoder of its own and on one that all cases share, which remembers what came before.
+func runDecode(t *testing.T, format Format, cases []decodeCase) {
+	t.Helper()
+	shared := NewDecoder(format, berlin(t))
+	for round := range 2 {
+		for _, c := range cases {
+			for name, d := range map[string]*Decoder{"fresh": NewDecoder(format, berlin(t)), "shared": shared} {
+				var e toll.Event
+				err := d.Decode([]byte(c.payload), "", &e)
+				shown := clip(c.payload)
+				switch {
+				case c.err == "" && err != nil:
+					t.Errorf("%s, %s, round %d: %v", shown, name, round, err)
+				case c.err == "" && e != c.want:
+					t.Errorf("%s, %s, round %d: got %+v, want %+v", shown, name, round, e, c.want)
+				case c.err != "" && err == nil:
+					t.Errorf("%s, %s, round %d: got %+v, want the error %q", shown, name, round, e, c.err)
+				case c.err != "" && err.Error() != c.err:
+					t.Errorf("%s, %s, round %d: got the error %q, want %q", shown, name, round, err, c.err)
+				case c.err != "":
+					checkMalformed(t, err)
+				}
+			}
+		}
+	}
+}
+
+// checkMalformed checks what holds for every error about an event.
+func checkMalformed(t testing.TB, err error) {
+	t.Helper()
+	var malformed *toll.MalformedError
+	if !errors.Is(err, toll.ErrMalformed) || !errors.As(err, &malformed) {
+		t.Fatalf("%q is a %T", err, err)
+	}
+	switch malformed.Field {
+	case fieldEvent, fieldTime, fieldVehicle, fieldType, fieldPlaza:
+	default:
+		t.Errorf("unknown field %q", malformed.Field)
+	}
+	if malformed.Reason == "" || len(malformed.Reason) > 250 {
+		t.Errorf("a reason of %d bytes: %q", len(malformed.Reason), malformed.Reason)
+	}
+	for _, c := range []byte(malformed.Reason) {
+		if c < ' ' || c > '~' {
+			t.Errorf("a reason that is not printable: %q", malformed.Reason)
+			break
+		}
+	}
+}
+
+// checkEvent checks what holds for every decoded event.
+func checkEvent(t testing.TB, e *toll.Event) {
+	t.Helper()
+	if err := e.Validate(); err != nil {
+		t.Fatalf("decoded an invalid event %+v: %v", *e, err)
+	}
+	if strings.Trim(e.Type, " \t\n\v\f\r") != e.Type || !utf8.ValidString(e.Type) {
+		t.Fatalf("type %q", e.Type)
+	}
+}
+
+func TestDecodePicksTheFormat(t *testing.T) {
+	e := sample
+	zone := berlin(t)
+	text := map[Format][]byte{CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, zone), Protobuf: AppendProtobuf(nil, &e, zone)}
+	for _, c := range []struct {
+		decoder     Format
+		contentType string
+		payload     Format
+		ok          bool
+	}{
+		{Auto, "", CSV, true},
+		{Auto, "", JSON, true},
+		{Auto, "", Protobuf, false},
+		{Auto, "application/x-protobuf", Protobuf, true},
+		{Auto, "application/octet-stream", JSON, true},
+		{Auto, "text/csv", JSON, false},
+		{CSV, "", CSV, true},
+		{CSV, "", JSON, false},
+		{CSV, "Application/JSON; charset=utf-8", JSON, true},
+		{CSV, "text/plain", CSV, true},
+		{JSON, "", CSV, false},
+		{JSON, "text/csv", CSV, true},
+		{Protobuf, "", Protobuf, true},
+		{Protobuf, "", CSV, false},
+		{Protobuf, "application/json", JSON, true},
+	} {
+		var got toll.Event
+		err := NewDecoder(c.decoder, zone).Decode(text[c.payload], c.contentType, &got)
+		if (err == nil) != c.ok {
+			t.Errorf("%+v: %v", c, err)
+		} else if c.ok && got != e {
+			t.Errorf("%+v: got %+v", c, got)
+		}
+	}
+}
+
+func TestDecodeAutoSkipsBlanks(t *testing.T) {
+	runDecode(t, Auto, []decodeCase{
+		{payload: " \r\n\t{\"timestamp\":\"2022-02-10 10:23:02\",\"vehicle_id\":1,\"vehicle_type\":\"car\",\"toll_plaza_id\":2}", want: event("2022-02-10 10:23:02", 1, "car", 2)},
+		{payload: " \r\n\tThu Feb 10 10:23:02 2022,1,car,2", want: event("2022-02-10 10:23:02", 1, "car", 2)},
+		{payload: "[1]", err: "event: not a JSON object"},
+		{payload: "", err: "event: empty"},
+		{payload: " \t\r\n\v\f", err: "event: empty"},
+		{payload: "\x00", err: "event: 1 field, expected 4"},
+	})
+}
+
+func TestDecodeNil(t *testing.T) {
+	for f := Auto; f <= Protobuf; f++ {
+		var e toll.Event
+		err := NewDecoder(f, nil).Decode(nil, "", &e)
+		if err == nil || err.Error() != "event: empty" {
+			t.Errorf("%v: %v", f, err)
+		}
+	}
+}
+
+// Large payloads, as a broker may let through.
+func TestDecodeLarge(t *testing.T) {
+	const size = 2 << 20
+	long := strings.Repeat("x", size)
+	runDecode(t, Auto, []decodeCase{
+		{payload: long, err: "event: 1 field, expected 4"},
+		{payload: strings.Repeat(",", size), err: "event: 2097153 fields, expected 4"},
+		{payload: long + ",1,car,2", err: `time: "` + strings.Repeat("x", 40) + `"... is not a timestamp`},
+		{payload: "Thu Feb 10 10:23:02 2022," + long + ",car,2", err: `vehicle_id: "` + strings.Repeat("x", 40) + `"... is not a whole number`},
+		{payload: "Thu Feb 10 10:23:02 2022,1," + long + ",2", err: "vehicle_type: 2097152 characters, the most is 15"},
+		{payload: "Thu Feb 10 10:23:02 2022,1,car," + strings.Repeat("7", size), err: "toll_plaza_id: a number of 2097152 digits is outside -32768 to 32767"},
+		{payload: "Thu Feb 10 10:23:02 2022,1,car," + strings.Repeat("0", size) + "7", want: event("2022-02-10 10:23:02", 1, "car", 7)},
+		{payload: strings.Repeat(" ", size), err: "event: empty"},
+		{payload: `{"a":` + strings.Repeat("[", size), err: "event: not JSON: invalid character '[' exceeded max depth"},
+		{payload: `{"a":"` + long + `","timestamp":"2022-02-10 10:23:02","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`, want: event("2022-02-10 10:23:02", 1, "car", 2)},
+		{payload: `{"timestamp":"` + long + `","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`, err: `time: "` + strings.Repeat("x", 40) + `"... is not a timestamp`},
+	})
+	var e toll.Event
+	if err := NewDecoder(Protobuf, nil).Decode(bytes.Repeat([]byte{0xff}, size), "", &e); err == nil || err.Error() != "event: not a Protobuf message" {
+		t.Errorf("2 MB as Protobuf: %v", err)
+	}
+}
+
+func TestTypesAreBounded(t *testing.T) {
+	d := NewDecoder(CSV, nil)
+	for i := range 3 * maxTypes {
+		var e toll.Event
+		if err := d.Decode(fmt.Appendf(nil, "Thu Feb 10 10:23:02 2022,1,type%d,2", i), "", &e); err != nil || e.Type != fmt.Sprintf("type%d", i) {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		if len(d.types) > maxTypes {
+			t.Fatalf("%d types remembered", len(d.types))
+		}
+	}
+}
+
+// An event must not change when its payload's memory is used again.
+func TestEventKeepsNothingOfThePayload(t *testing.T) {
+	for f, payload := range payloads(t) {
+		var e toll.Event
+		if err := NewDecoder(f, berlin(t)).Decode(payload, "", &e); err != nil {
+			t.Fatal(err)
+		}
+		for i := range payload {
+			payload[i] = 'x'
+		}
+		if e.Type != "car" {
+			t.Errorf("%v: the type became %q", f, e.Type)
+		}
+	}
+}
+
+func TestDecodeAllocations(t *testing.T) {
+	for f, payload := range payloads(t) {
+		d := NewDecoder(f, berlin(t))
+		var e toll.Event
+		n := testing.AllocsPerRun(100, func() {
+			if err := d.Decode(payload, "", &e); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n != 0 {
+			t.Errorf("%v: %v allocations per event", f, n)
+		}
+	}
+}
+
+func payloads(t testing.TB) map[Format][]byte {
+	e, zone := sample, berlin(t)
+	return map[Format][]byte{CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, zone), Protobuf: AppendProtobuf(nil, &e, zone)}
+}
+
+func TestClip(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                       `""`,
+		"a\x00\"\xffé":           `"a\x00\"\xff\u00e9"`,
+		strings.Repeat("a", 40):  `"` + strings.Repeat("a", 40) + `"`,
+		strings.Repeat("a", 41):  `"` + strings.Repeat("a", 40) + `"...`,
+		strings.Repeat("é", 100): `"` + strings.Repeat(`\u00e9`, 20) + `"...`,
+	} {
+		if got := clip(in); got != want {
+			t.Errorf("clip(%q) = %s, want %s", in, got, want)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for f, payload := range payloads(b) {
+		b.Run(f.String(), func(b *testing.B) {
+			d := NewDecoder(f, berlin(b))
+			var e toll.Event
+			b.ReportAllocs()
+			b.SetBytes(int64(len(payload)))
+			for b.Loop() {
+				if err := d.Decode(payload, "", &e); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDecodeMalformed(b *testing.B) {
+	d := NewDecoder(Auto, nil)
+	payload := bytes.Repeat([]byte("x"), 1000)
+	b.ReportAllocs()
+	for b.Loop() {
+		var e toll.Event
+		if d.Decode(payload, "", &e) == nil {
+			b.Fatal("decoded")
+		}
+	}
+}
+
+func FuzzDecodeAuto(f *testing.F) {
+	for format, payload := range payloads(f) {
+		f.Add(payload, format.ContentType())
+	}
+	f.Add([]byte("  [1]"), "text/csv;x")
+	f.Fuzz(func(t *testing.T, payload []byte, contentType string) {
+		var e toll.Event
+		if err := NewDecoder(Auto, berlin(t)).Decode(payload, contentType, &e); err != nil {
+			checkMalformed(t, err)
+			return
+		}
+		checkEvent(t, &e)
+	})
+}

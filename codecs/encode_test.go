@@ -1,0 +1,79 @@
+package codecs
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"tollstream/toll"
+)
+
+// The literals are what Python 3 prints for time.ctime(calendar.timegm(...)) with TZ=UTC.
+func TestAppendCSVIsPythonsCtime(t *testing.T) {
+	for _, c := range []struct {
+		e    toll.Event
+		want string
+	}{
+		{sample, "Thu Feb 10 10:23:02 2022,3728373,car,4856"},
+		{event("2022-02-03 01:02:03", 0, "van", -1), "Thu Feb  3 01:02:03 2022,0,van,-1"},
+		{event("2024-02-29 23:59:59", 1, "car", 0), "Thu Feb 29 23:59:59 2024,1,car,0"},
+		{event("1970-01-01 00:00:00", 1, "car", 32767), "Thu Jan  1 00:00:00 1970,1,car,32767"},
+		{event("1999-12-31 00:00:00", 2147483647, "car", -32768), "Fri Dec 31 00:00:00 1999,2147483647,car,-32768"},
+		{event("9999-12-31 23:59:59", 1, "truck", 4000), "Fri Dec 31 23:59:59 9999,1,truck,4000"},
+		{event("1000-01-01 00:00:00", 1, "truck", 4000), "Wed Jan  1 00:00:00 1000,1,truck,4000"},
+	} {
+		if got := string(AppendCSV([]byte(">"), &c.e)); got != ">"+c.want {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+	}
+}
+
+func TestAppendJSON(t *testing.T) {
+	for _, c := range []struct {
+		zone string
+		e    toll.Event
+		want string
+	}{
+		{"Europe/Berlin", sample, `{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
+		{"UTC", sample, `{"timestamp":"2022-02-10T10:23:02+00:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
+		{"America/St_Johns", sample, `{"timestamp":"2022-02-10T10:23:02-03:30","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
+		{"Asia/Kathmandu", sample, `{"timestamp":"2022-02-10T10:23:02+05:45","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
+		{"Europe/Berlin", event("2022-10-30 02:30:00", 1, "car", 2), `{"timestamp":"2022-10-30T02:30:00+02:00","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
+		{"Europe/Berlin", event("1850-01-01 00:00:00", 1, "car", 2), `{"timestamp":"1849-12-31T23:06:32Z","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
+		{"UTC", event("2022-02-10 10:23:02", 1, "a\"b\\\n<é", -2), `{"timestamp":"2022-02-10T10:23:02+00:00","vehicle_id":1,"vehicle_type":"a\"b\\\n\u003cé","toll_plaza_id":-2}`},
+	} {
+		loc, err := time.LoadLocation(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		zone := toll.NewZone(loc)
+		got := AppendJSON([]byte{}, &c.e, zone)
+		if string(got) != c.want {
+			t.Errorf("got %s, want %s", got, c.want)
+		}
+		if !json.Valid(got) {
+			t.Errorf("not JSON: %s", got)
+		}
+		var again toll.Event
+		if err := NewDecoder(JSON, zone).Decode(got, "", &again); err != nil || again != c.e {
+			t.Errorf("%s came back as %+v, %v", got, again, err)
+		}
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	e, zone := sample, berlin(b)
+	var dst []byte
+	for name, encode := range map[string]func(){
+		"csv":      func() { dst = AppendCSV(dst[:0], &e) },
+		"json":     func() { dst = AppendJSON(dst[:0], &e, zone) },
+		"protobuf": func() { dst = AppendProtobuf(dst[:0], &e, zone) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				encode()
+			}
+		})
+	}
+}

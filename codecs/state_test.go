@@ -1,0 +1,71 @@
+package codecs
+
+import (
+	"errors"
+	"testing"
+
+	"tollstream/toll"
+)
+
+// A state is written once per plaza and batch, to the local store and to the changelog, so its size matters.
+func TestStateSize(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		state *toll.State
+		most  int
+	}{
+		{"empty", &toll.State{}, 32},
+		{"two hours of three types", plazaState(toll.MaxPanes, 3, 4), 1500},
+		{"two hours of 32 types", plazaState(toll.MaxPanes, toll.MaxTypes, 16), 11_000},
+	} {
+		n := len(AppendState(nil, c.state))
+		t.Logf("%s: %d bytes", c.name, n)
+		if n > c.most {
+			t.Errorf("%s: %d bytes, more than %d", c.name, n, c.most)
+		}
+	}
+}
+
+func TestStateCodec(t *testing.T) {
+	want := plazaState(2, 2, 2)
+	b, err := (StateCodec{}).Encode(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := (StateCodec{}).Decode(b)
+	if err != nil || got.(*toll.State).Events != want.Events {
+		t.Errorf("Decode = %+v, %v", got, err)
+	}
+	for _, damaged := range [][]byte{nil, {}, b[1:], b[:len(b)-1]} {
+		if got, err := (StateCodec{}).Decode(damaged); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) || got != nil {
+			t.Errorf("Decode(%x) = %v, %v", damaged, got, err)
+		}
+	}
+	for _, value := range []any{nil, (*toll.State)(nil), toll.State{}, "x"} {
+		if b, err := (StateCodec{}).Encode(value); err == nil {
+			t.Errorf("Encode(%#v) = %x", value, b)
+		}
+	}
+}
+
+func BenchmarkState(b *testing.B) {
+	s := plazaState(toll.MaxPanes, 3, 4)
+	message := AppendState(nil, s)
+	b.Run("append", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(message)))
+		var dst []byte
+		for b.Loop() {
+			dst = AppendState(dst[:0], s)
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		b.SetBytes(int64(len(message)))
+		for b.Loop() {
+			if _, err := DecodeState(message); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
