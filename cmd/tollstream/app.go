@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -27,11 +28,14 @@ func (a *app) commands() []*cli.Command {
 	}
 }
 
+// quietLibraries is for tests, which run many commands in one process.
+var quietLibraries = sync.OnceFunc(topology.QuietLibraries)
+
 // run runs one command line and returns the exit code: 0 done, 1 failed, 2 usage.
 //
 // An interrupt arrives as the end of ctx. A command that runs until it is interrupted then returns nil.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	topology.QuietLibraries()
+	quietLibraries()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
 	return report(stderr, a.run(ctx, args))
 }

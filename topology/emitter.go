@@ -1,0 +1,241 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"log"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/cenkalti/backoff/v5"
+	"github.com/lovoo/goka"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// EmitterConfig says where an [Emitter] sends events, and how they are written.
+type EmitterConfig struct {
+	Cluster Cluster
+	Topic   string
+	// Format of the events: CSV, JSON or Protobuf; Auto is CSV. JSON and Protobuf are sent with a content type. CSV is
+	// sent without, so that its records equal the course's.
+	Format codecs.Format
+	// Location of the plazas' clocks, which makes instants of wall times for JSON and Protobuf. Nil is UTC.
+	Location *time.Location
+	// Compression of the records. Default none: the records of one plaza and second are small and few.
+	Compression sarama.CompressionCodec
+	// OnAway is told once when Kafka has not taken records for a second, OnBack when it does again. May be nil. They are
+	// called from several goroutines, one at a time.
+	OnAway func(error)
+	OnBack func()
+}
+
+// EmitterStats counts events. What is in none of Acknowledged and Failed is still on its way, or, after Close, may or
+// may not be in the topic.
+type EmitterStats struct {
+	Emitted      int64
+	Acknowledged int64 // in the topic, on all replicas, exactly once
+	Failed       int64 // refused by the broker: not in the topic
+}
+
+// Emitter sends events to a topic through a goka emitter, keyed by plaza, in the order of sending. Broker outages are
+// waited out, and a record that is sent again is stored once. Emit and EmitRaw are for one goroutine.
+type Emitter struct {
+	goka     *goka.Emitter
+	producer *batchProducer
+	keys     map[int16]string
+	raw      rawPayload
+}
+
+// rawPayload passes bytes through goka's emitter without an allocation.
+type rawPayload struct{ bytes []byte }
+
+// emitCodec is the codec under an emitter. It writes each event over the one before, since the producer copies what it
+// is given.
+type emitCodec struct {
+	*codecs.EventCodec // for what is neither an event nor a payload
+	format             codecs.Format
+	zone               *toll.Zone
+	buf                []byte
+}
+
+func newEmitCodec(format codecs.Format, location *time.Location) *emitCodec {
+	if location == nil {
+		location = time.UTC
+	}
+	zone := toll.NewZone(location)
+	return &emitCodec{EventCodec: codecs.NewEventCodec(format, zone), format: format, zone: zone.Clone()}
+}
+
+// Encode implements goka.Codec.
+func (c *emitCodec) Encode(value any) ([]byte, error) {
+	switch v := value.(type) {
+	case *rawPayload:
+		return v.bytes, nil
+	case *toll.Event:
+		if err := v.Validate(); err != nil {
+			return nil, err
+		}
+		switch {
+		case c.format == codecs.JSON:
+			c.buf = codecs.AppendJSON(c.buf[:0], v, c.zone)
+		case c.format == codecs.Protobuf:
+			c.buf = codecs.AppendProtobuf(c.buf[:0], v, c.zone)
+		case strings.IndexByte(v.Type, ',') < 0:
+			c.buf = codecs.AppendCSV(c.buf[:0], v)
+		default:
+			return c.EventCodec.Encode(v) // refuses it
+		}
+		return c.buf, nil
+	}
+	return c.EventCodec.Encode(value)
+}
+
+// NewEmitter connects an emitter. It waits until Kafka answers, or ctx ends. That the topic does not exist is a
+// [toll.PermanentError]; it is never created.
+func NewEmitter(ctx context.Context, cfg EmitterConfig) (*Emitter, error) {
+	p, err := connectProducer(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	builder := func([]string, string, func() hash.Hash32) (goka.Producer, error) { return p, nil }
+	g, err := goka.NewEmitter(cfg.Cluster.Brokers, goka.Stream(cfg.Topic), newEmitCodec(cfg.Format, cfg.Location),
+		goka.WithEmitterProducerBuilder(builder),
+		goka.WithEmitterHasher(Hasher),
+		goka.WithEmitterLogger(log.New(io.Discard, "", 0)))
+	if err != nil {
+		_ = p.Close()
+		return nil, fmt.Errorf("make the emitter of topic %s: %w", cfg.Topic, err)
+	}
+	return &Emitter{goka: g, producer: p, keys: map[int16]string{}}, nil
+}
+
+// Emit sends an event. It returns when the event is taken, which blocks while too much is on its way; [Emitter.Stats]
+// and [Emitter.Flush] tell what was acknowledged.
+func (e *Emitter) Emit(ctx context.Context, event *toll.Event) error {
+	if err := e.producer.waitForRoom(ctx); err != nil {
+		return err
+	}
+	_, err := e.goka.Emit(e.Key(event.Plaza), event)
+	return err
+}
+
+// EmitRaw sends a payload as it is. An empty key sends it without one, to any partition; a nil payload is a tombstone.
+func (e *Emitter) EmitRaw(ctx context.Context, key string, payload []byte, headers goka.Headers) error {
+	if err := e.producer.waitForRoom(ctx); err != nil {
+		return err
+	}
+	var value any
+	if payload != nil {
+		e.raw.bytes = payload
+		value = &e.raw
+	}
+	_, err := e.goka.EmitWithHeaders(key, value, headers)
+	return err
+}
+
+// Key returns the key of a plaza's events.
+func (e *Emitter) Key(plaza int16) string {
+	key, ok := e.keys[plaza]
+	if !ok {
+		key = strconv.Itoa(int(plaza))
+		e.keys[plaza] = key
+	}
+	return key
+}
+
+// Stats returns the counts up to now.
+func (e *Emitter) Stats() EmitterStats { return e.producer.stats() }
+
+// Flush waits until all that was emitted is acknowledged or failed, or ctx ends. It returns the first failure.
+func (e *Emitter) Flush(ctx context.Context) error { return e.producer.flush(ctx) }
+
+// Close flushes, gives up what is not acknowledged when ctx ends, and disconnects. It returns why not all was
+// acknowledged.
+func (e *Emitter) Close(ctx context.Context) error {
+	err := e.producer.flush(ctx)
+	e.producer.abort()
+	if finishErr := e.goka.Finish(); err == nil {
+		err = finishErr
+	}
+	return err
+}
+
+// connectProducer waits until Kafka answers.
+func connectProducer(ctx context.Context, cfg EmitterConfig) (*batchProducer, error) {
+	away := false
+	connect := func() (*batchProducer, error) {
+		p, err := tryConnect(ctx, cfg)
+		var permanent *toll.PermanentError
+		switch {
+		case err == nil || ctx.Err() != nil:
+		case errors.As(err, &permanent):
+			return nil, backoff.Permanent(err)
+		case !away && cfg.OnAway != nil:
+			away = true
+			cfg.OnAway(err)
+		}
+		return p, err
+	}
+	p, err := backoff.Retry(ctx, connect, backoff.WithBackOff(sendBackOff()), backoff.WithMaxElapsedTime(0))
+	if err != nil {
+		return nil, err
+	}
+	if away && cfg.OnBack != nil {
+		cfg.OnBack()
+	}
+	return p, nil
+}
+
+// tryConnect makes one attempt. sarama knows no context, so an attempt that ctx overtakes is left behind and cleans up
+// after itself.
+func tryConnect(ctx context.Context, cfg EmitterConfig) (*batchProducer, error) {
+	type result struct {
+		p   *batchProducer
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		p, err := dialProducer(cfg)
+		done <- result{p, err}
+	}()
+	select {
+	case r := <-done:
+		return r.p, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.p != nil {
+				_ = r.p.Close()
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+func dialProducer(cfg EmitterConfig) (*batchProducer, error) {
+	sc := cfg.Cluster.Config("emitter")
+	sc.Net.MaxOpenRequests = 5 // across partitions; each has one batch on its way
+	sc.Metadata.Retry.Max = 1
+	sc.Metadata.Retry.Backoff = 100 * time.Millisecond
+	client, err := sarama.NewClient(cfg.Cluster.Brokers, sc)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Kafka at %v: %w", cfg.Cluster.Brokers, err)
+	}
+	p, err := newBatchProducer(client, cfg)
+	if err != nil {
+		_ = client.Close()
+	}
+	return p, err
+}
+
+func sendBackOff() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 2*time.Second
+	return b
+}

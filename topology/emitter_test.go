@@ -1,0 +1,382 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+var quietOnce = sync.OnceFunc(QuietLibraries)
+
+// emitterBroker starts a broker in this process, with the topic toll.
+func emitterBroker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, Cluster) {
+	t.Helper()
+	quietOnce()
+	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(4, "toll")}, opts...)
+	c, err := kfake.NewCluster(opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c, Cluster{Brokers: c.ListenAddrs(), ClientID: "test"}
+}
+
+func newTestEmitter(t testing.TB, cfg EmitterConfig) *Emitter {
+	t.Helper()
+	if cfg.Topic == "" {
+		cfg.Topic = "toll"
+	}
+	e, err := NewEmitter(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// readAll reads n records of a topic.
+func readAll(t testing.TB, cluster Cluster, topic string, n int) []*kgo.Record {
+	t.Helper()
+	c, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var all []*kgo.Record
+	for len(all) < n {
+		fetches := c.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("read %d records, want %d", len(all), n)
+		}
+		all = append(all, fetches.Records()...)
+	}
+	return all
+}
+
+func testEvent(i int) toll.Event {
+	return toll.Event{Time: 1644488582 + toll.WallTime(i), Vehicle: int32(10_000 + i), Type: "car", Plaza: int16(4000 + i%11)}
+}
+
+func closeEmitter(t testing.TB, e *Emitter) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := e.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEmitterKeepsOrderAndPlacement(t *testing.T) {
+	_, cluster := emitterBroker(t)
+	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	const n = 20_000
+	for i := range n {
+		event := testEvent(i)
+		if err := e.Emit(t.Context(), &event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeEmitter(t, e)
+	if s := e.Stats(); s != (EmitterStats{Emitted: n, Acknowledged: n}) {
+		t.Fatalf("stats %+v", s)
+	}
+	placement := sarama.NewCustomHashPartitioner(Hasher)("toll") // goka's
+	next := map[string]int32{}
+	for _, r := range readAll(t, cluster, "toll", n) {
+		want, err := placement.Partition(&sarama.ProducerMessage{Key: sarama.StringEncoder(r.Key)}, 4)
+		if err != nil || r.Partition != want {
+			t.Fatalf("key %s is in partition %d, goka puts it into %d (%v)", r.Key, r.Partition, want, err)
+		}
+		if len(r.Headers) > 0 {
+			t.Fatalf("CSV has headers: %v", r.Headers)
+		}
+		var event toll.Event
+		if err := codecs.NewDecoder(codecs.CSV, toll.NewZone(time.UTC)).Decode(r.Value, "", &event); err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(event.Plaza) != string(r.Key) {
+			t.Fatalf("plaza %d has key %s", event.Plaza, r.Key)
+		}
+		if event.Vehicle <= next[string(r.Key)] {
+			t.Fatalf("plaza %s: vehicle %d after %d", r.Key, event.Vehicle, next[string(r.Key)])
+		}
+		next[string(r.Key)] = event.Vehicle
+	}
+}
+
+func TestEmitterFormatsAndHeaders(t *testing.T) {
+	for _, format := range []codecs.Format{codecs.JSON, codecs.Protobuf} {
+		t.Run(format.String(), func(t *testing.T) {
+			_, cluster := emitterBroker(t)
+			e := newTestEmitter(t, EmitterConfig{Cluster: cluster, Format: format})
+			want := testEvent(1)
+			if err := e.Emit(t.Context(), &want); err != nil {
+				t.Fatal(err)
+			}
+			closeEmitter(t, e)
+			r := readAll(t, cluster, "toll", 1)[0]
+			if len(r.Headers) != 1 || r.Headers[0].Key != codecs.ContentTypeHeader {
+				t.Fatalf("headers %v", r.Headers)
+			}
+			var got toll.Event
+			if err := codecs.NewDecoder(codecs.Auto, toll.NewZone(time.UTC)).Decode(r.Value, string(r.Headers[0].Value), &got); err != nil || got != want {
+				t.Fatalf("got %v (%v), want %v", got, err, want)
+			}
+		})
+	}
+}
+
+func TestEmitterRaw(t *testing.T) {
+	_, cluster := emitterBroker(t)
+	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	payload := []byte("not an event")
+	if err := e.EmitRaw(t.Context(), "4856", payload, goka.Headers{"k": []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	copy(payload, "overwritten!") // the emitter keeps a copy
+	if err := e.EmitRaw(t.Context(), "4856", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.EmitRaw(t.Context(), "", []byte("x"), nil); err != nil {
+		t.Fatal(err)
+	}
+	closeEmitter(t, e)
+	for _, r := range readAll(t, cluster, "toll", 3) {
+		switch {
+		case r.Key == nil && string(r.Value) == "x":
+		case string(r.Key) == "4856" && r.Value == nil && len(r.Headers) == 0:
+		case string(r.Key) == "4856" && string(r.Value) == "not an event" && len(r.Headers) == 1:
+		default:
+			t.Errorf("unexpected record %+v", r)
+		}
+	}
+}
+
+func TestEmitterRefusesInvalidEvent(t *testing.T) {
+	_, cluster := emitterBroker(t)
+	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	bad := toll.Event{Time: 0, Vehicle: -1, Type: "car", Plaza: 4000}
+	if err := e.Emit(t.Context(), &bad); err == nil || !strings.Contains(err.Error(), "negative") {
+		t.Fatalf("error %v", err)
+	}
+	closeEmitter(t, e)
+}
+
+func TestEmitterMissingTopic(t *testing.T) {
+	_, cluster := emitterBroker(t)
+	_, err := NewEmitter(t.Context(), EmitterConfig{Cluster: cluster, Topic: "nothere"})
+	var permanent *toll.PermanentError
+	if !errors.As(err, &permanent) || permanent.Hint != "tollstream init" {
+		t.Fatalf("error %#v", err)
+	}
+}
+
+func TestEmitterWaitsForKafka(t *testing.T) {
+	quietOnce()
+	away := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	defer cancel()
+	_, err := NewEmitter(ctx, EmitterConfig{
+		Cluster: Cluster{Brokers: []string{"127.0.0.1:1"}}, Topic: "toll",
+		OnAway: func(err error) { away <- err }, // would block if called twice
+	})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("error %v", err)
+	}
+	if len(away) != 1 {
+		t.Fatal("OnAway was not called")
+	}
+}
+
+// TestEmitterOutage takes acknowledgements and connections away while events are sent: each is in the topic once.
+func TestEmitterOutage(t *testing.T) {
+	c, cluster := emitterBroker(t)
+	var requests atomic.Int64
+	c.ControlKey(0, func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		// Each third request is not processed but answered with a dropped connection.
+		if requests.Add(1)%3 == 0 {
+			return nil, errors.New("drop the connection"), true
+		}
+		return nil, nil, false
+	})
+	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	const n = 3000
+	for i := range n {
+		event := testEvent(i)
+		if err := e.Emit(t.Context(), &event); err != nil {
+			t.Fatal(err)
+		}
+		if i%100 == 0 {
+			time.Sleep(batchLinger)
+		}
+	}
+	closeEmitter(t, e)
+	if requests.Load() < 9 {
+		t.Fatalf("only %d requests", requests.Load())
+	}
+	seen := map[string]bool{}
+	for _, r := range readAll(t, cluster, "toll", n) {
+		if seen[string(r.Value)] {
+			t.Fatalf("%s is there twice", r.Value)
+		}
+		seen[string(r.Value)] = true
+	}
+}
+
+// TestEmitterGivesUp closes while the broker answers nothing.
+func TestEmitterGivesUp(t *testing.T) {
+	c, cluster := emitterBroker(t)
+	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	event := testEvent(1)
+	if err := e.Emit(t.Context(), &event); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	for i := range 10 {
+		event := testEvent(i)
+		if err := e.Emit(t.Context(), &event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	started := time.Now()
+	if err := e.Close(ctx); !errors.Is(err, errGivenUp) {
+		t.Fatalf("error %v", err)
+	}
+	if took := time.Since(started); took > 5*time.Second {
+		t.Fatalf("took %v", took)
+	}
+	if s := e.Stats(); s != (EmitterStats{Emitted: 11, Acknowledged: 1}) {
+		t.Fatalf("stats %+v", s)
+	}
+}
+
+func TestEmitterRecordTooLarge(t *testing.T) {
+	_, cluster := emitterBroker(t, kfake.BrokerConfigs(map[string]string{"max.message.bytes": "2000", "message.max.bytes": "2000"}))
+	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	big := []byte(strings.Repeat("x", 4000))
+	for i := range 300 {
+		payload := []byte("payload")
+		if i == 150 {
+			payload = big
+		}
+		if err := e.EmitRaw(t.Context(), "4000", payload, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	err := e.Close(ctx)
+	s := e.Stats()
+	if s.Failed == 0 {
+		t.Skip("this broker knows no limit")
+	}
+	if !errors.Is(err, sarama.ErrMessageSizeTooLarge) || s != (EmitterStats{Emitted: 300, Acknowledged: 299, Failed: 1}) {
+		t.Fatalf("error %v, stats %+v", err, s)
+	}
+}
+
+func TestAddSequence(t *testing.T) {
+	for _, c := range []struct {
+		from int32
+		n    int
+		want int32
+	}{{0, 1, 1}, {1<<31 - 2, 1, 1<<31 - 1}, {1<<31 - 1, 1, 0}, {1<<31 - 1, 5, 4}} {
+		if got := addSequence(c.from, c.n); got != c.want {
+			t.Errorf("addSequence(%d, %d) = %d, want %d", c.from, c.n, got, c.want)
+		}
+	}
+}
+
+// benchCluster is the broker of TOLLSTREAM_BENCH_BROKERS, with a topic toll, or one in this process.
+func benchCluster(b *testing.B) Cluster {
+	if brokers := os.Getenv("TOLLSTREAM_BENCH_BROKERS"); brokers != "" {
+		quietOnce()
+		return Cluster{Brokers: strings.Split(brokers, ","), ClientID: "bench"}
+	}
+	_, cluster := emitterBroker(b)
+	return cluster
+}
+
+func benchEvents() []toll.Event {
+	r := rand.New(rand.NewPCG(1, 1))
+	events := make([]toll.Event, 4096)
+	for i := range events {
+		events[i] = testEvent(int(r.Int32N(9_000_000)))
+		events[i].Time = 1644488582
+	}
+	return events
+}
+
+func BenchmarkEmit(b *testing.B) {
+	for _, compression := range []sarama.CompressionCodec{sarama.CompressionNone, sarama.CompressionLZ4, sarama.CompressionSnappy, sarama.CompressionZSTD} {
+		b.Run("goka/"+compression.String(), func(b *testing.B) {
+			e := newTestEmitter(b, EmitterConfig{Cluster: benchCluster(b), Compression: compression})
+			events := benchEvents()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if err := e.Emit(b.Context(), &events[i%len(events)]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := e.Flush(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+			closeEmitter(b, e)
+		})
+	}
+	for name, codec := range map[string]kgo.CompressionCodec{"none": kgo.NoCompression(), "lz4": kgo.Lz4Compression()} {
+		b.Run("kgo/"+name, func(b *testing.B) {
+			c, err := kgo.NewClient(kgo.SeedBrokers(benchCluster(b).Brokers...), kgo.DefaultProduceTopic("toll"),
+				kgo.ProducerBatchMaxBytes(maxBatchBytes), kgo.ProducerBatchCompression(codec), kgo.MaxBufferedRecords(200_000),
+				kgo.ProducerLinger(batchLinger))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer c.Close()
+			events := benchEvents()
+			keys := map[int16][]byte{}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				event := &events[i%len(events)]
+				key, ok := keys[event.Plaza]
+				if !ok {
+					key = fmt.Append(nil, event.Plaza)
+					keys[event.Plaza] = key
+				}
+				c.Produce(b.Context(), &kgo.Record{Key: key, Value: codecs.AppendCSV(make([]byte, 0, 64), event)}, func(_ *kgo.Record, err error) {
+					if err != nil {
+						b.Error(err)
+					}
+				})
+			}
+			if err := c.Flush(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
