@@ -203,6 +203,9 @@ func TestMariaDB(t *testing.T) {
 	if alive(d.Pid()) {
 		t.Error("process is still there after Close")
 	}
+	if err := d.Restart(testContext(t)); !errors.Is(err, errClosed) {
+		t.Errorf("restart after Close: %v", err)
+	}
 	again := startTestDatabase(t, DatabaseConfig{Engine: "mariadb", DataDir: dir, Addr: addr, Password: "changed"})
 	if n := queryInt(t, openSQL(t, again.DSN()), "SELECT COUNT(*) FROM loaded"); n != 2 {
 		t.Errorf("%d rows in the next run, want 2", n)

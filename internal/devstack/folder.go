@@ -1,6 +1,7 @@
 package devstack
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -48,6 +49,12 @@ func openFolder(path, what string) (*folder, error) {
 func (f *folder) join(elem ...string) string {
 	return filepath.Join(append([]string{f.path}, elem...)...)
 }
+
+// errClosed is what a restart of a closed server returns.
+var errClosed = errors.New("already closed")
+
+// locked reports whether the folder is still ours.
+func (f *folder) locked() bool { return f.lock.Locked() }
 
 // close unlocks the folder, and removes it if it is temporary.
 func (f *folder) close() error {

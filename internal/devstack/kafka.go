@@ -332,6 +332,10 @@ func (k *Kafka) Restart(ctx context.Context) error {
 
 func (k *Kafka) restart(ctx context.Context) error {
 	k.mu.Lock()
+	if !k.folder.locked() {
+		k.mu.Unlock()
+		return errClosed
+	}
 	err := k.child.stop(kafkaStop)
 	k.mu.Unlock()
 	if err != nil {

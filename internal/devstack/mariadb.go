@@ -348,6 +348,10 @@ func (m *mariaDB) kill() error {
 
 func (m *mariaDB) restart(ctx context.Context) error {
 	m.mu.Lock()
+	if !m.folder.locked() {
+		m.mu.Unlock()
+		return errClosed
+	}
 	err := m.child.stop(databaseStop)
 	m.mu.Unlock()
 	if err != nil {
