@@ -46,10 +46,15 @@ const trailerBytes = 4
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func checksum(k kind, message []byte) uint32 {
-	seed := crc32.Update(0, castagnoli, []byte{byte(k)})
-	return crc32.Update(seed, castagnoli, message)
-}
+// seeds are the checksums of each kind, with which those of its messages begin.
+var seeds = func() (seeds [256]uint32) {
+	for _, k := range []kind{kindPlazaDeltas, kindDelta, kindState, kindChain} {
+		seeds[k] = crc32.Checksum([]byte{byte(k)}, castagnoli)
+	}
+	return seeds
+}()
+
+func checksum(k kind, message []byte) uint32 { return crc32.Update(seeds[k], castagnoli, message) }
 
 // seal appends the checksum of the message that begins at dst[start].
 func seal(dst []byte, start int, k kind) []byte {
@@ -63,10 +68,11 @@ func appendDiff(dst []byte, a, b int64) []byte { return binary.AppendVarint(dst,
 func appendGap(dst []byte, a, b int64) []byte { return binary.AppendUvarint(dst, uint64(a-b)) }
 
 // reader takes a message apart. After the first failure its methods return zero and err keeps the reason, so a decoder
-// may check once, but it must before it trusts a count.
+// may check once, at the end.
 type reader struct {
 	kind kind
-	b    []byte // what is left
+	b    []byte // the body
+	at   int    // what was read of it
 	err  error
 }
 
@@ -97,29 +103,37 @@ func (r *reader) fail(format string, args ...any) {
 	if r.err == nil {
 		r.err = fmt.Errorf("decode %s: %w: %s", r.kind, ErrCorrupt, fmt.Sprintf(format, args...))
 	}
-	r.b = nil
+	r.b, r.at = nil, 0
 }
+
+// left returns the number of bytes that were not read.
+func (r *reader) left() int { return len(r.b) - r.at }
 
 // close returns the failure, bytes left over being one.
 func (r *reader) close() error {
-	if len(r.b) > 0 {
-		r.fail("%d bytes too many", len(r.b))
+	if r.left() > 0 {
+		r.fail("%d bytes too many", r.left())
 	}
 	return r.err
 }
 
 func (r *reader) uvarint() uint64 {
-	if len(r.b) > 0 && r.b[0] < 0x80 {
-		v := uint64(r.b[0])
-		r.b = r.b[1:]
-		return v
+	if r.at < len(r.b) {
+		if c := r.b[r.at]; c < 0x80 {
+			r.at++
+			return uint64(c)
+		}
 	}
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 || r.b[n-1] == 0 { // a last byte of zero is a longer form of a shorter number
+	return r.longUvarint()
+}
+
+func (r *reader) longUvarint() uint64 {
+	v, n := binary.Uvarint(r.b[r.at:])
+	if n <= 0 || r.b[r.at+n-1] == 0 { // a last byte of zero is a longer form of a shorter number
 		r.fail("not a number")
 		return 0
 	}
-	r.b = r.b[n:]
+	r.at += n
 	return v
 }
 
@@ -141,19 +155,19 @@ func (r *reader) gap(b int64) int64 {
 }
 
 func (r *reader) fixed64() uint64 {
-	if len(r.b) < 8 {
+	if r.left() < 8 {
 		r.fail("it ends too early")
 		return 0
 	}
-	v := binary.LittleEndian.Uint64(r.b)
-	r.b = r.b[8:]
+	v := binary.LittleEndian.Uint64(r.b[r.at:])
+	r.at += 8
 	return v
 }
 
 // count reads a number of things that take at least size bytes each, so that it is safe to make room for them.
 func (r *reader) count(size int) int {
 	n := r.uvarint()
-	if n > uint64(len(r.b)/size) {
+	if n > uint64(r.left()/size) {
 		r.fail("it ends too early")
 		return 0
 	}

@@ -3,7 +3,6 @@ package codecs
 import (
 	"encoding/binary"
 	"slices"
-	"strings"
 	"sync"
 
 	"tollstream/toll"
@@ -111,25 +110,25 @@ func (r *reader) dictionary() typeReader {
 	if n == 0 {
 		return typeReader{}
 	}
-	start := r.b
+	// One string holds all names, lengths in between and all.
+	start := r.at
 	for range n {
 		size := r.count(1)
 		if size == 0 {
 			r.fail("an empty vehicle type")
 			return typeReader{}
 		}
-		r.b = r.b[size:]
+		r.at += size
 	}
-	// One string holds all names, lengths in between and all.
-	all := string(start[:len(start)-len(r.b)])
+	all := string(r.b[start:r.at])
 	t := typeReader{names: make([]string, n), used: make([]bool, n), unseen: n}
-	again := reader{kind: r.kind, b: start}
+	again := reader{kind: r.kind, b: r.b, at: start}
 	for i := range t.names {
 		size := again.count(1)
-		at := len(start) - len(again.b)
+		at := again.at - start
 		t.names[i] = all[at : at+size]
-		again.b = again.b[size:]
-		if i > 0 && strings.Compare(t.names[i-1], t.names[i]) >= 0 {
+		again.at += size
+		if i > 0 && t.names[i-1] >= t.names[i] {
 			r.fail("vehicle types do not ascend")
 			return typeReader{}
 		}
@@ -148,7 +147,7 @@ func (t *typeReader) counts(r *reader, more int) []toll.TypeCount {
 		return nil
 	}
 	if len(t.room) < n {
-		most := len(r.b) / countBytes
+		most := r.left() / countBytes
 		t.room = make([]toll.TypeCount, min(n*min(more+1, most), most))
 	}
 	list := t.room[:n:n]
