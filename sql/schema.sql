@@ -12,7 +12,8 @@ create table if not exists toll_meta (
   topic           varchar(249) not null,
   topic_id        char(22)     not null comment 'as Kafka prints it; empty until the topic is known',
   timezone        varchar(64)  not null comment 'IANA name; of the wall clock in livetolldata.timestamp',
-  created_at      datetime(6)  not null
+  created_at      datetime(6)  not null,
+  resetting       tinyint      not null default 0 comment 'not 0 while a reset has begun and not ended'
 ) default character set utf8mb4 collate utf8mb4_bin;
 
 -- Rows that livetolldata held before tollstream: counted once, by init. Plaza -32769 stands for NULL.
@@ -59,7 +60,7 @@ create table if not exists toll_dead_letter (
   record_offset   bigint       not null,
   record_time     datetime(3)  not null comment 'UTC',
   reason          varchar(500) not null,
-  sqlstate        char(5)      not null comment 'where the database refused it, else empty',
+  sql_state       char(5)      not null comment 'where the database refused it, else empty',
   payload         longblob     null     comment 'null for a tombstone',
   payload_bytes   bigint       not null comment 'more than the payload''s length where it did not fit a packet',
   record_key      varbinary(1024) null,

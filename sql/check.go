@@ -1,0 +1,62 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"tollstream/toll"
+)
+
+// Check verifies all that a process needs of the database: that it answers, has the right tables, and serves id. Where
+// the database does not know the topic's id yet, it is recorded. Each problem is a [toll.PermanentError] whose hint
+// names the command that mends it.
+func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
+	found, err := s.columns(ctx)
+	if err != nil {
+		return Meta{}, s.wrap("read the columns of the tables", err)
+	}
+	if missing := missingTables(found); len(missing) > 0 {
+		var names []string
+		for _, t := range missing {
+			names = append(names, t.name)
+		}
+		return Meta{}, toll.Permanent("run: tollstream init", "the database %s lacks %s", s.address, strings.Join(names, ", "))
+	}
+	if m, err := s.versionOnly(ctx); err == nil {
+		// An older or newer version explains other columns better than a list of them does.
+		if err := s.checkVersion(m); err != nil {
+			return Meta{}, err
+		}
+	}
+	if err := s.checkColumns(found); err != nil {
+		return Meta{}, err
+	}
+	m, err := readMeta(ctx, s.db)
+	if errors.Is(err, errNoMeta) {
+		return Meta{}, s.notSetUp(err)
+	}
+	if err != nil {
+		return Meta{}, s.wrap("read toll_meta", err)
+	}
+	if err := s.checkIdentity(m, id); err != nil && m.resetting == notResetting {
+		return m, err
+	}
+	if m.resetting != notResetting {
+		return m, toll.Permanent("run again: "+m.resetting.command(), "a reset of %s was interrupted and is not complete", s.address)
+	}
+	if m.TopicID == "" && id.TopicID != "" {
+		if err := s.SetTopicID(ctx, id.TopicID); err != nil {
+			return m, err
+		}
+		m.TopicID = id.TopicID
+	}
+	return m, nil
+}
+
+// versionOnly reads toll_meta's version alone, which every version of the tables has.
+func (s *Store) versionOnly(ctx context.Context) (Meta, error) {
+	var m Meta
+	err := s.db.QueryRowContext(ctx, `SELECT schema_version FROM toll_meta WHERE id = 1`).Scan(&m.SchemaVersion)
+	return m, err
+}

@@ -1,0 +1,169 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"math/big"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// nullPlaza stands for rows without a plaza, which only others insert.
+const nullPlaza = -32769
+
+// rowText is the text of a row that checksums are made of: 2022-02-10 10:23:02,3728373,car,4856. The writer makes the
+// same text of an event.
+const rowText = `CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)`
+
+// rowCount is what livetolldata holds of one plaza.
+type rowCount struct {
+	rows     int64
+	checksum uint64 // sum of the CRC-32 of each row's text, modulo 2^64
+	exact    bool   // whether checksum was computed
+}
+
+type countOptions struct {
+	checksum bool
+	plaza    *int16        // this one only
+	limit    time.Duration // 0 for none
+}
+
+// errTooSlow says that counting took longer than its limit and was cut off.
+var errTooSlow = errors.New("counting the rows took too long")
+
+// Numbers of the errors by which a server says that a statement took longer than allowed.
+const (
+	errStatementTimeoutMaria = 1969
+	errStatementTimeout      = 3024
+)
+
+// clientGrace is how much later than the server the client gives up on a count, for servers that know no limit. By then
+// the connection is lost with it.
+const clientGrace = 500 * time.Millisecond
+
+// countRows counts the rows per plaza in one scan, for which no index is needed. Where that takes longer than the limit
+// the server cuts it off, and the error is errTooSlow: then nothing else may be read from q, since a server without
+// limits loses the connection.
+func countRows(ctx context.Context, q reader, o countOptions) (map[int]rowCount, error) {
+	var b strings.Builder
+	if o.limit > 0 {
+		// Each server takes the half that it knows and reads the other as a comment.
+		fmt.Fprintf(&b, "/*M!100100 SET STATEMENT max_statement_time=%.3f FOR */ SELECT /*+ MAX_EXECUTION_TIME(%d) */ ",
+			o.limit.Seconds(), o.limit.Milliseconds())
+	} else {
+		b.WriteString("SELECT ")
+	}
+	fmt.Fprintf(&b, "COALESCE(toll_plaza_id, %d), COUNT(*), ", nullPlaza)
+	if o.checksum {
+		// SUM of integers may be a float, which is wrong beyond 2^53.
+		b.WriteString("SUM(CAST(CRC32(" + rowText + ") AS DECIMAL(20,0)))")
+	} else {
+		b.WriteString("NULL")
+	}
+	b.WriteString(" FROM " + eventTable)
+	var args []any
+	if o.plaza != nil {
+		b.WriteString(" WHERE toll_plaza_id = ?")
+		args = append(args, *o.plaza)
+	}
+	b.WriteString(" GROUP BY toll_plaza_id")
+
+	counts := map[int]rowCount{}
+	err := func() error {
+		if o.limit > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, o.limit+clientGrace, errTooSlow)
+			defer cancel()
+		}
+		rows, err := q.QueryContext(ctx, b.String(), args...)
+		if err == nil {
+			defer rows.Close()
+			for rows.Next() {
+				var plaza int
+				var c rowCount
+				var sum dbsql.NullString
+				if err := rows.Scan(&plaza, &c.rows, &sum); err != nil {
+					return err
+				}
+				if sum.Valid {
+					if c.checksum, c.exact, err = parseSum(sum.String); err != nil {
+						return err
+					}
+				}
+				counts[plaza] = c
+			}
+			err = rows.Err()
+		}
+		if n := number(err); n == errStatementTimeout || n == errStatementTimeoutMaria || err != nil && context.Cause(ctx) == errTooSlow {
+			return errTooSlow
+		}
+		return err
+	}()
+	return counts, err
+}
+
+// parseSum reads a sum modulo 2^64. The embedded server sums in floats: what lies beyond their integers is not exact.
+func parseSum(text string) (sum uint64, exact bool, err error) {
+	if n, ok := new(big.Int).SetString(text, 10); ok {
+		return n.And(n, new(big.Int).SetUint64(1<<64-1)).Uint64(), true, nil
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return 0, false, fmt.Errorf("read the sum %q: %w", text, err)
+	}
+	return uint64(f), f < 1<<53, nil
+}
+
+// readBaseline returns the rows that livetolldata held before tollstream.
+func readBaseline(ctx context.Context, q reader) (map[int]rowCount, error) {
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, events, checksum FROM toll_baseline`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	baseline := map[int]rowCount{}
+	for rows.Next() {
+		var plaza int
+		c := rowCount{exact: true}
+		if err := rows.Scan(&plaza, &c.rows, &c.checksum); err != nil {
+			return nil, err
+		}
+		baseline[plaza] = c
+	}
+	return baseline, rows.Err()
+}
+
+// plazaName names a plaza as livetolldata has it.
+func plazaName(plaza int) string {
+	if plaza == nullPlaza {
+		return "NULL"
+	}
+	return strconv.Itoa(plaza)
+}
+
+// grouped writes a number with separators: 1,204.
+func grouped(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	start := 0
+	if n < 0 {
+		start = 1
+	}
+	for i := len(text) - 3; i > start; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// plural writes a number of things: 1 row, 1,204 rows.
+func plural(n int64, thing string) string {
+	switch {
+	case n == 1:
+		return "1 " + thing
+	case strings.HasSuffix(thing, "ch"):
+		return grouped(n) + " " + thing + "es"
+	}
+	return grouped(n) + " " + thing + "s"
+}

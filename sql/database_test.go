@@ -1,0 +1,202 @@
+package sql
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"tollstream/internal/devstack"
+	"tollstream/toll"
+)
+
+// The engines that everything is tested on. MariaDB is skipped where it is not installed.
+var engines = []string{"mariadb", "embedded"}
+
+var servers = struct {
+	sync.Mutex
+	byEngine map[string]*devstack.Database
+}{byEngine: map[string]*devstack.Database{}}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, d := range servers.byEngine {
+		_ = d.Close()
+	}
+	os.Exit(code)
+}
+
+// onEngines runs a test on every engine, each time with an empty database.
+func onEngines(t *testing.T, test func(t *testing.T, s *Store)) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) { test(t, openEmpty(t, engine)) })
+	}
+}
+
+func openEmpty(t *testing.T, engine string) *Store {
+	t.Helper()
+	if _, ok := devstack.FindMariaDB(); engine == "mariadb" && !ok {
+		t.Skip("no mariadbd here")
+	}
+	servers.Lock()
+	defer servers.Unlock()
+	d := servers.byEngine[engine]
+	if d == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		var err error
+		d, err = devstack.StartDatabase(ctx, devstack.DatabaseConfig{Addr: "127.0.0.1:0", Engine: engine})
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers.byEngine[engine] = d
+	}
+	s := openStore(t, d.DSN())
+	for _, table := range schema {
+		run(t, s, "DROP TABLE IF EXISTS "+table.name)
+	}
+	return s
+}
+
+func openStore(t *testing.T, dsn string) *Store {
+	t.Helper()
+	s, err := Open(Config{
+		DSN: dsn,
+		Decode: func(b []byte) (deltas []toll.PlazaDelta, err error) {
+			return deltas, json.Unmarshal(b, &deltas)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+var testIdentity = Identity{Group: "tollstream", Topic: "toll", TopicID: "AAAAAAAAAAAAAAAAAAAAAA", Timezone: "Europe/Berlin"}
+
+func initialize(t *testing.T, s *Store) []string {
+	t.Helper()
+	done, err := s.Init(context.Background(), testIdentity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+func run(t *testing.T, s *Store, query string, args ...any) {
+	t.Helper()
+	if _, err := s.db.ExecContext(context.Background(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func number64(t *testing.T, s *Store, query string, args ...any) (n int64) {
+	t.Helper()
+	if err := s.db.QueryRowContext(context.Background(), query, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// wantPermanent fails unless err is a permanent error that holds each of the texts in itself or its hint.
+func wantPermanent(t *testing.T, err error, texts ...string) {
+	t.Helper()
+	var p *toll.PermanentError
+	if !errors.As(err, &p) {
+		t.Fatalf("got %v, want a permanent error", err)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error()+" · "+p.Hint, text) {
+			t.Errorf("got %q with hint %q, which lacks %q", err, p.Hint, text)
+		}
+	}
+}
+
+// stream stores batches as the writer does, and merges their deltas into states.
+type stream struct {
+	t      *testing.T
+	s      *Store
+	epoch  uint64
+	next   map[int32]int64
+	chain  map[int32]map[int16]int64
+	sent   []toll.Delta
+	states map[int16]*toll.State
+}
+
+func newStream(t *testing.T, s *Store) *stream {
+	return &stream{t: t, s: s, epoch: 7, next: map[int32]int64{}, chain: map[int32]map[int16]int64{}, states: map[int16]*toll.State{}}
+}
+
+// store stores a batch with the given events by plaza, some of its records rejected, and one skipped offset.
+func (st *stream) store(partition int32, rejected int, events map[int16]int) {
+	st.t.Helper()
+	first := st.next[partition]
+	if st.chain[partition] == nil {
+		first = 100
+		st.chain[partition] = map[int16]int64{}
+		run(st.t, st.s, `INSERT INTO toll_cursor (topic_id, partition_id, start_offset, next_offset, token, epoch, chain, updated_at)
+			VALUES (?, ?, ?, ?, ?, ?, '', NOW(6))`, testIdentity.TopicID, partition, first, first, NewToken(), st.epoch)
+	}
+	n := 0
+	for _, k := range events {
+		n += k
+	}
+	next := first + int64(n+rejected) + 1
+	var deltas []toll.PlazaDelta
+	for _, plaza := range slices.Sorted(maps.Keys(events)) {
+		d := toll.PlazaDelta{Plaza: plaza, Prev: st.chain[partition][plaza], Events: int64(events[plaza])}
+		for i := range events[plaza] {
+			types := []string{"car", "Lkw-Größe €", "CAR"}
+			e := fmt.Sprintf("2022-02-10 10:%02d:%02d,%d,%s,%d", partition, i%60, first+int64(i), types[i%3], plaza)
+			f := strings.Split(e, ",")
+			run(st.t, st.s, `INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES (?, ?, ?, ?)`, f[0], f[1], f[2], f[3])
+			d.Checksum += uint64(crc32.ChecksumIEEE([]byte(e)))
+		}
+		deltas = append(deltas, d)
+		st.chain[partition][plaza] = next
+		st.sent = append(st.sent, toll.Delta{Epoch: st.epoch, Partition: partition, First: first, Next: next, PlazaDelta: d})
+	}
+	for i := range rejected {
+		run(st.t, st.s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes, record_key, rejected_at)
+			VALUES (?, ?, ?, '2026-01-02 03:04:05.678', 'time: not a time', '', ?, 3, NULL, NOW(6))`, testIdentity.TopicID, partition, first+int64(n+i), []byte{'x', 0, 0xff})
+	}
+	blob, err := json.Marshal(deltas)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	token := NewToken()
+	run(st.t, st.s, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6))`, testIdentity.TopicID, partition, first, next, token, n, rejected, blob)
+	run(st.t, st.s, `UPDATE toll_cursor SET next_offset = ?, token = ? WHERE partition_id = ?`, next, token, partition)
+	st.next[partition] = next
+}
+
+// merge merges what was stored since the last merge.
+func (st *stream) merge() {
+	for i := range st.sent {
+		d := &st.sent[i]
+		if st.states[d.Plaza] == nil {
+			st.states[d.Plaza] = &toll.State{}
+		}
+		st.states[d.Plaza].Merge(d)
+	}
+	st.sent = nil
+}
+
+// fill stores and merges some batches of two partitions.
+func (st *stream) fill() {
+	st.store(0, 1, map[int16]int{4856: 5, 4000: 2})
+	st.store(1, 0, map[int16]int{4856: 4, -7: 1})
+	st.store(0, 0, map[int16]int{4000: 3})
+	st.store(0, 2, map[int16]int{4856: 6})
+	st.merge()
+}

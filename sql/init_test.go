@@ -1,0 +1,134 @@
+package sql
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/go-sql-driver/mysql"
+)
+
+func TestSchemaIsRead(t *testing.T) {
+	if len(schema) != 7 || schema[0].name != eventTable || len(schema[0].columns) != 4 {
+		t.Fatalf("got %+v", schema)
+	}
+	for _, table := range schema {
+		for _, c := range table.columns {
+			if strings.ContainsAny(c.kind, "\n'") || c.kind == "" {
+				t.Errorf("%s.%s: kind %q", table.name, c.name, c.kind)
+			}
+		}
+	}
+}
+
+func TestInit(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		ctx := context.Background()
+		_, err := s.Check(ctx, testIdentity)
+		wantPermanent(t, err, "lacks livetolldata, toll_meta", "tollstream init")
+		if done := initialize(t, s); len(done) != len(schema)+1 || done[0] != "created table livetolldata" {
+			t.Errorf("first init: %q", done)
+		}
+		if done := initialize(t, s); len(done) != 0 {
+			t.Errorf("second init: %q", done)
+		}
+		m, err := s.Check(ctx, testIdentity)
+		if err != nil || len(m.DatabaseID) != 32 || m.CreatedAt.IsZero() || m.TopicID != testIdentity.TopicID || m.SchemaVersion != SchemaVersion {
+			t.Errorf("got %+v, %v", m, err)
+		}
+		other := testIdentity
+		other.Group, other.Timezone = "b", "UTC"
+		_, err = s.Check(ctx, other)
+		wantPermanent(t, err, `group "tollstream", not "b"; timezone "Europe/Berlin", not "UTC"`, "--group tollstream --timezone Europe/Berlin")
+		_, err = s.Init(ctx, other)
+		wantPermanent(t, err, `not "b"`)
+		again := testIdentity
+		again.TopicID = "BBBBBBBBBBBBBBBBBBBBBB"
+		_, err = s.Check(ctx, again)
+		wantPermanent(t, err, again.TopicID, "tollstream reset --yes")
+	})
+}
+
+func TestTopicIDIsRecordedOnce(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		ctx := context.Background()
+		without := testIdentity
+		without.TopicID = ""
+		if _, err := s.Init(ctx, without); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := s.Check(ctx, without); err != nil || m.TopicID != "" {
+			t.Fatalf("got %+v, %v", m, err)
+		}
+		if m, err := s.Check(ctx, testIdentity); err != nil || m.TopicID != testIdentity.TopicID {
+			t.Fatalf("got %+v, %v", m, err)
+		}
+		wantPermanent(t, s.SetTopicID(ctx, "BBBBBBBBBBBBBBBBBBBBBB"), "reset")
+	})
+}
+
+func TestOtherColumnsAreNamed(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		run(t, s, `create table livetolldata(timestamp datetime, vehicle_id bigint, vehicle_type char(15), plaza smallint)`)
+		for _, call := range []func() error{
+			func() error { _, err := s.Init(context.Background(), testIdentity); return err },
+		} {
+			wantPermanent(t, call(), "column vehicle_id: expected int, got bigint", "column toll_plaza_id: expected smallint, got none",
+				"column plaza: expected none, got smallint")
+		}
+		if n := number64(t, s, `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()`); n != 1 {
+			t.Errorf("init created tables beside a wrong one: %d", n)
+		}
+	})
+}
+
+func TestBaseline(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		run(t, s, schema[0].create)
+		run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), ('2022-02-10 10:23:02', 1, 'car', 4856),
+			(NULL, NULL, NULL, NULL), (NULL, 3, 'vän', 1)`)
+		if done := initialize(t, s); !slices.Contains(done, "baseline: 4 rows held before") {
+			t.Errorf("got %q", done)
+		}
+		baseline, err := readBaseline(context.Background(), s.db)
+		if err != nil || len(baseline) != 3 || baseline[4856].rows != 2 || baseline[nullPlaza].rows != 1 {
+			t.Fatalf("got %+v, %v", baseline, err)
+		}
+	})
+}
+
+func TestMigrate(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		initialize(t, s)
+		list := []migration{{2, []string{"ALTER TABLE toll_meta ADD COLUMN a int NOT NULL DEFAULT 0", "CREATE INDEX b ON toll_retry (stored_offset)"}}, {3, nil}}
+		for range 2 { // the second time as after a crash before the version was recorded
+			done, err := s.migrate(context.Background(), 1, list)
+			if err != nil || len(done) != 2 {
+				t.Fatalf("got %q, %v", done, err)
+			}
+		}
+		_, err := s.Init(context.Background(), testIdentity)
+		wantPermanent(t, err, "version 3", "newer")
+		_, err = s.Check(context.Background(), testIdentity)
+		wantPermanent(t, err, "version 3", "newer")
+	})
+}
+
+func TestCreateDatabase(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine, func(t *testing.T) {
+			s := openEmpty(t, engine)
+			if created, err := s.CreateDatabase(context.Background()); created || err != nil {
+				t.Errorf("existing: %v, %v", created, err)
+			}
+			c, err := mysql.ParseDSN(s.cfg.DSN)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.DBName = "toll_other"
+			_, err = openStore(t, c.FormatDSN()).CreateDatabase(context.Background())
+			wantPermanent(t, err, "toll_other does not exist", "CREATE DATABASE IF NOT EXISTS `toll_other` CHARACTER SET utf8mb4; GRANT ALL ON")
+		})
+	}
+}

@@ -1,0 +1,135 @@
+package sql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"tollstream/toll"
+)
+
+// ResetOptions says what a reset empties.
+type ResetOptions struct {
+	// AllRows also deletes the rows of livetolldata that tollstream did not store, and forgets the baseline.
+	AllRows bool
+}
+
+// resetState is toll_meta.resetting.
+type resetState int
+
+const (
+	notResetting resetState = iota
+	resettingOurs
+	resettingAllRows
+)
+
+func (r resetState) command() string {
+	if r == resettingAllRows {
+		return "tollstream reset --yes --all-rows"
+	}
+	return "tollstream reset --yes"
+}
+
+// Reset empties livetolldata and all that was derived from the topic, for a replay from the start. The database goes on
+// to serve the same group, topic and timezone; the topic's id becomes id's. No process may run meanwhile.
+//
+// livetolldata has no key, so the rows from before tollstream can't be told from those that it stored: where there are
+// any, Reset refuses with a [toll.PermanentError] unless they may go as well (AllRows).
+//
+// TRUNCATE can't be rolled back, so a reset first marks the database, which makes [Store.Check] refuse it, and takes the
+// mark away last. Whatever interrupts it in between, the same reset run again completes it.
+//
+// It returns what it did, a sentence each.
+func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]string, error) {
+	m, err := s.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkVersion(m); err != nil {
+		return nil, err
+	}
+	if err := s.checkIdentity(m, Identity{Group: id.Group, Topic: id.Topic, Timezone: id.Timezone}); err != nil {
+		return nil, err
+	}
+	state := resettingOurs
+	if o.AllRows {
+		state = resettingAllRows
+	}
+	if m.resetting > state {
+		return nil, toll.Permanent("run again: "+m.resetting.command(), "a reset of %s was interrupted; it may have deleted rows from before", s.address)
+	}
+	if m.resetting == notResetting && !o.AllRows {
+		if err := s.checkOnlyOurs(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = ? WHERE id = 1`, int(state)); err != nil {
+		return nil, s.wrap("mark the database as being reset", err)
+	}
+	// The cursors go first: a batch that is still being stored needs its cursor, so it either is complete by now, and
+	// its rows go with the others below, or stores nothing.
+	tables := []string{"toll_cursor", "toll_batch", "toll_dead_letter", "toll_retry"}
+	if o.AllRows {
+		tables = append(tables, "toll_baseline")
+	}
+	var done []string
+	for _, t := range append(tables, eventTable) {
+		if err := s.empty(ctx, t); err != nil {
+			return done, s.wrap("empty table "+t, err)
+		}
+		done = append(done, "emptied table "+t)
+	}
+	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ? WHERE id = 1`, id.TopicID); err != nil {
+		return done, s.wrap("record the end of the reset", err)
+	}
+	if id.TopicID != "" && id.TopicID != m.TopicID {
+		done = append(done, "recorded the topic's id "+id.TopicID)
+	}
+	return done, nil
+}
+
+// empty deletes all rows of a table. TRUNCATE takes the same time however many there are, but needs the right to drop.
+func (s *Store) empty(ctx context.Context, table string) error {
+	_, err := s.db.ExecContext(ctx, "TRUNCATE TABLE "+table)
+	if number(err) == errTableDenied {
+		_, err = s.db.ExecContext(ctx, "DELETE FROM "+table)
+	}
+	return err
+}
+
+// checkOnlyOurs returns a [toll.PermanentError] where livetolldata holds rows that tollstream did not store.
+func (s *Store) checkOnlyOurs(ctx context.Context) error {
+	var before, rows, stored int64
+	err := s.snapshot(ctx, func(q reader) error {
+		return errors.Join(
+			q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_baseline`).Scan(&before),
+			q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_batch`).Scan(&stored),
+			q.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+eventTable).Scan(&rows))
+	})
+	if err != nil {
+		return s.wrap("count the rows", err)
+	}
+	const hint = "to empty the whole table, run: tollstream reset --yes --all-rows"
+	switch {
+	case before > 0:
+		return toll.Permanent(hint, "%s holds %s from before tollstream, which can't be told from the %s that it stored",
+			eventTable, plural(before, "row"), grouped(stored))
+	case rows > stored:
+		return toll.Permanent(hint, "%s holds %s that tollstream did not store, and they can't be told from the %s that it stored",
+			eventTable, plural(rows-stored, "row"), grouped(stored))
+	}
+	return nil
+}
+
+// Scan implements the interface of database/sql.
+func (r *resetState) Scan(v any) error {
+	switch v := v.(type) {
+	case int64:
+		*r = resetState(v)
+		return nil
+	case []byte:
+		_, err := fmt.Sscan(string(v), (*int)(r))
+		return err
+	}
+	return fmt.Errorf("toll_meta.resetting is a %T", v)
+}

@@ -1,0 +1,273 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	_ "embed"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"tollstream/toll"
+)
+
+// SchemaVersion is the version of the tables that this build reads and writes.
+const SchemaVersion = 1
+
+// eventTable is the course's table. It belongs to others too, so it is never altered.
+const eventTable = "livetolldata"
+
+//go:embed schema.sql
+var schemaSQL string
+
+// table is a table as schema.sql declares it, or as the database has it.
+type table struct {
+	name    string
+	create  string
+	columns []column
+}
+
+type column struct{ name, kind string }
+
+// schema is what schema.sql declares, in its order.
+var schema = parseSchema(schemaSQL)
+
+// migration brings the tables from the version before to version to. Each of its statements must be harmless when it is
+// run again, or fail with one of the errors in alreadyDone: DDL can't be rolled back.
+type migration struct {
+	to         int
+	statements []string
+}
+
+// migrations are in ascending order. Version 1 is the first.
+var migrations []migration
+
+// alreadyDone are the numbers of errors by which a server says that a migration's step was made before.
+var alreadyDone = []uint16{
+	1050, // the table exists
+	1060, // the column exists
+	1061, // the index exists
+	1091, // what is to be dropped does not
+}
+
+// CreateDatabase creates the DSN's database if it is missing, and reports whether it did.
+func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
+	c, err := mysql.ParseDSN(s.cfg.DSN)
+	if err != nil {
+		return false, err
+	}
+	c.DBName = ""
+	c.Timeout = connectTimeout
+	c.InterpolateParams = true
+	c.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(c)
+	if err != nil {
+		return false, err
+	}
+	db := dbsql.OpenDB(connector)
+	defer db.Close()
+	var found int
+	err = db.QueryRowContext(ctx, `SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ?`, s.name).Scan(&found)
+	if err != nil {
+		return false, s.wrap("look for the database", err)
+	}
+	if found > 0 {
+		return false, nil
+	}
+	create := "CREATE DATABASE IF NOT EXISTS " + quoteName(s.name) + " CHARACTER SET utf8mb4"
+	_, err = db.ExecContext(ctx, create)
+	n := number(err)
+	switch {
+	case err == nil:
+		return true, nil
+	case n == errAccessDeniedDB, n == errAccessDenied, n == errSpecificDenied,
+		n == errUnknown && strings.Contains(err.Error(), "denied"): // the embedded server
+		return false, toll.Permanent("let an administrator run: "+create+"; GRANT ALL ON "+quoteName(s.name)+".* TO "+c.User,
+			"the database %s does not exist, and this user may not create it: %w", s.name, err)
+	}
+	return false, s.wrap("create the database", err)
+}
+
+// quoteName quotes a name for SQL.
+func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// columns reads the columns of our tables that exist.
+func (s *Store) columns(ctx context.Context) (map[string][]column, error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT table_name, column_name, column_type FROM information_schema.columns
+		WHERE table_schema = ? ORDER BY table_name, ordinal_position`, s.name)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	found := map[string][]column{}
+	for rows.Next() {
+		var table string
+		var c column
+		if err := rows.Scan(&table, &c.name, &c.kind); err != nil {
+			return nil, err
+		}
+		table = strings.ToLower(table)
+		found[table] = append(found[table], column{strings.ToLower(c.name), plainKind(c.kind)})
+	}
+	return found, rows.Err()
+}
+
+// displayWidth is what older servers write behind integer types: int(11). It says nothing about values.
+var displayWidth = regexp.MustCompile(`^((?:tiny|small|big)?int)\(\d+\)`)
+
+func plainKind(kind string) string {
+	return displayWidth.ReplaceAllString(strings.ToLower(strings.TrimSpace(kind)), "$1")
+}
+
+// missingTables returns the tables that the database lacks.
+func missingTables(found map[string][]column) []table {
+	var missing []table
+	for _, t := range schema {
+		if len(found[t.name]) == 0 {
+			missing = append(missing, t)
+		}
+	}
+	return missing
+}
+
+// differences says how the columns of an existing table differ from those that are expected, one sentence each.
+func (t *table) differences(found []column) []string {
+	var diffs []string
+	find := func(in []column, name string) int {
+		return slices.IndexFunc(in, func(c column) bool { return c.name == name })
+	}
+	for _, want := range t.columns {
+		i := find(found, want.name)
+		switch {
+		case i < 0:
+			diffs = append(diffs, fmt.Sprintf("column %s: expected %s, got none", want.name, want.kind))
+		case found[i].kind != want.kind:
+			diffs = append(diffs, fmt.Sprintf("column %s: expected %s, got %s", want.name, want.kind, found[i].kind))
+		}
+	}
+	for _, got := range found {
+		if find(t.columns, got.name) < 0 {
+			diffs = append(diffs, fmt.Sprintf("column %s: expected none, got %s", got.name, got.kind))
+		}
+	}
+	return diffs
+}
+
+// checkColumns returns a [toll.PermanentError] that names every difference of the tables that exist.
+func (s *Store) checkColumns(found map[string][]column) error {
+	for _, t := range schema {
+		if len(found[t.name]) == 0 {
+			continue
+		}
+		diffs := t.differences(found[t.name])
+		if len(diffs) == 0 {
+			continue
+		}
+		hint := "rename the table, or use another database with --mysql; tollstream init creates the right one"
+		if t.name != eventTable {
+			hint = "run the tollstream that set the database up, or use another database with --mysql"
+		}
+		return toll.Permanent(hint, "the table %s in %s is not as expected: %s", t.name, s.address, strings.Join(diffs, "; "))
+	}
+	return nil
+}
+
+// migrate brings the tables from version from up to that of the last migration, and returns what it did.
+func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]string, error) {
+	var done []string
+	for _, m := range all {
+		if m.to <= from {
+			continue
+		}
+		for _, statement := range m.statements {
+			if _, err := s.db.ExecContext(ctx, statement); err != nil && !slices.Contains(alreadyDone, number(err)) && !embeddedAlreadyDone(err) {
+				return done, s.wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
+			}
+		}
+		if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET schema_version = ? WHERE id = 1`, m.to); err != nil {
+			return done, s.wrap("record the version of the tables", err)
+		}
+		done = append(done, fmt.Sprintf("migrated the tables from version %d to %d", from, m.to))
+		from = m.to
+	}
+	return done, nil
+}
+
+// embeddedAlreadyDone does for the embedded server, whose errors have no number of their own, what alreadyDone does.
+func embeddedAlreadyDone(err error) bool {
+	var my *mysql.MySQLError
+	return errors.As(err, &my) && my.Number == errUnknown &&
+		(strings.Contains(my.Message, "already exists") || strings.HasPrefix(my.Message, "Duplicate"))
+}
+
+// parseSchema reads the statements of schema.sql.
+func parseSchema(text string) []table {
+	var tables []table
+	for _, statement := range splitStatements(text) {
+		head, body, found := strings.Cut(statement, "(")
+		if !found {
+			panic("schema.sql: no table: " + statement)
+		}
+		words := strings.Fields(head)
+		t := table{name: words[len(words)-1], create: statement}
+		for _, part := range splitTop(body[:strings.LastIndexByte(body, ')')], ',') {
+			name, kind, _ := strings.Cut(strings.TrimSpace(part), " ")
+			if name == "primary" || name == "key" {
+				continue
+			}
+			t.columns = append(t.columns, column{name, plainKind(columnEnd.ReplaceAllString(kind, ""))})
+		}
+		tables = append(tables, t)
+	}
+	return tables
+}
+
+// columnEnd is what follows the type in the declaration of a column.
+var columnEnd = regexp.MustCompile(`(?s)\s+(not null|null|default|primary key|comment)\b.*`)
+
+// splitStatements splits a script into its statements, without their comments.
+func splitStatements(text string) []string {
+	var code strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(strings.TrimSpace(line), "--") {
+			code.WriteString(line)
+		}
+	}
+	var statements []string
+	for _, statement := range splitTop(code.String(), ';') {
+		if statement = strings.TrimSpace(statement); statement != "" {
+			statements = append(statements, statement)
+		}
+	}
+	return statements
+}
+
+// splitTop splits at a separator that is neither within quotes nor parentheses.
+func splitTop(text string, separator byte) []string {
+	var parts []string
+	start, depth := 0, 0
+	var quote byte
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case quote != 0:
+			if c == quote {
+				quote = 0 // a doubled quote opens again at once
+			}
+		case c == '\'' || c == '"' || c == '`':
+			quote = c
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case c == separator && depth == 0:
+			parts = append(parts, text[start:i])
+			start = i + 1
+		}
+	}
+	return append(parts, text[start:])
+}
