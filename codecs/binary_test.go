@@ -236,6 +236,8 @@ func TestBinaryRefuses(t *testing.T) {
 		{"more plazas than bytes", kindChain, uv(huge, 0, 0), "it ends too early"},
 		{"plaza out of range", kindChain, uv(1, 65536, 0), "plaza 32768 is out of range"},
 		{"plaza that wraps around", kindChain, uv(1, huge+huge/2, 0), "numbers do not ascend"},
+		{"negative next", kindChain, uv(1, 0, 1), "a negative offset"},
+		{"negative next", kindState, join(uv(0, 0), sum, uv(0, 0, 0, 1, 0, 1, 0, 0, 0, 0)), "a negative offset"},
 		{"bytes left", kindChain, uv(0, 0), "1 bytes too many"},
 		{"more types than bytes", kindPlazaDeltas, uv(huge), "it ends too early"},
 		{"type longer than the message", kindPlazaDeltas, join(uv(1, 100), []byte("car"), uv(0)), "it ends too early"},

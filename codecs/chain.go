@@ -44,7 +44,7 @@ func DecodeChain(b []byte) (map[int16]int64, error) {
 	after, next := int64(toll.MinPlaza)-1, int64(0)
 	for range n {
 		after = r.gap(after + 1)
-		next = r.diff(next)
+		next = r.offset(r.diff(next))
 		if after > toll.MaxPlaza {
 			r.fail("plaza %d is out of range", after)
 		}

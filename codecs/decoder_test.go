@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -15,12 +16,14 @@ import (
 // berlin is an hour ahead of UTC in winter and two in summer.
 func berlin(t testing.TB) *toll.Zone {
 	t.Helper()
-	loc, err := time.LoadLocation("Europe/Berlin")
+	loc, err := berlinOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return toll.NewZone(loc)
 }
+
+var berlinOnce = sync.OnceValues(func() (*time.Location, error) { return time.LoadLocation("Europe/Berlin") })
 
 // sample is the event of the course's example.
 var sample = event("2022-02-10 10:23:02", 3728373, "car", 4856)

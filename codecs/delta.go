@@ -33,16 +33,13 @@ func AppendDelta(dst []byte, d *toll.Delta) []byte {
 // DecodeDelta reads a message of the loop topic.
 func DecodeDelta(b []byte) (*toll.Delta, error) {
 	r := open(kindDelta, b)
-	d := &toll.Delta{Epoch: r.uvarint(), Partition: r.partition(r.varint()), First: int64(r.uvarint())}
+	d := &toll.Delta{Epoch: r.uvarint(), Partition: r.partition(r.varint()), First: r.offset(int64(r.uvarint()))}
 	d.Next = r.gap(d.First)
 	types := r.dictionary()
 	r.plaza(&d.PlazaDelta, r.diff(0))
 	r.plazaDelta(&d.PlazaDelta, d.First, 0, &types)
 	types.close(&r)
-	switch {
-	case d.First < 0:
-		r.fail("a negative offset")
-	case d.Prev > d.First:
+	if d.Prev > d.First {
 		r.fail("it follows a batch that ends at %d, but begins at %d", d.Prev, d.First)
 	}
 	if err := r.close(); err != nil {
@@ -56,6 +53,13 @@ func (r *reader) partition(v int64) int32 {
 		r.fail("partition %d is out of range", v)
 	}
 	return int32(v)
+}
+
+func (r *reader) offset(v int64) int64 {
+	if v < 0 {
+		r.fail("a negative offset")
+	}
+	return v
 }
 
 // DecodeFailure is what [DeltaCodec] returns for a message that is no delta.

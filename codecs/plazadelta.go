@@ -101,7 +101,7 @@ func (r *reader) plaza(d *toll.PlazaDelta, plaza int64) {
 
 // plazaDelta undoes appendPlazaDelta.
 func (r *reader) plazaDelta(d *toll.PlazaDelta, prev int64, earliest toll.WallTime, types *typeReader) {
-	d.Prev = r.diff(prev)
+	d.Prev = r.offset(r.diff(prev))
 	d.Events = int64(r.uvarint())
 	d.Checksum = r.fixed64()
 	d.Earliest = toll.WallTime(r.diff(int64(earliest)))
@@ -110,9 +110,6 @@ func (r *reader) plazaDelta(d *toll.PlazaDelta, prev int64, earliest toll.WallTi
 	var counted int64
 	for i := range d.Panes {
 		counted += d.Panes[i].Count()
-	}
-	if d.Prev < 0 {
-		r.fail("a negative offset")
 	}
 	if d.Events != counted {
 		r.fail("%d events, but %d in the panes", d.Events, counted)

@@ -16,7 +16,7 @@ import (
 //	panes of one minute
 //
 // where a partition counts from the one before, next is a difference from the next before and a partition's latest one
-// from the state's. Two hours of minutes with three types take about 1.4 KB, a state that is full of 32 types 8 KB.
+// from the state's. Two hours of minutes with three types take about 1.2 KB; the most, 32 types in every minute, 10 KB.
 //
 // What later versions add (panes of a quarter of an hour, closed windows and their revisions, lateness) follows the panes
 // and shares the dictionary.
@@ -66,7 +66,7 @@ func DecodeState(b []byte) (*toll.State, error) {
 	for i := range s.Merged {
 		m := &s.Merged[i]
 		m.Partition = r.partition(r.gap(int64(after.Partition) + 1))
-		m.Next = r.diff(after.Next)
+		m.Next = r.offset(r.diff(after.Next))
 		m.Latest = s.Latest - toll.WallTime(r.varint())
 		after = *m
 	}
