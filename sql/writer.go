@@ -281,7 +281,7 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 		return err
 	}
 	const head = `INSERT INTO toll_dead_letter
-		(topic_id, partition_id, record_offset, record_time, reason, sqlstate, payload, payload_bytes, record_key, rejected_at) VALUES `
+		(topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes, record_key, rejected_at) VALUES `
 	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
 	for rest := b.Rejects; len(rest) > 0; {
 		var args []any

@@ -32,7 +32,6 @@ func (c Cluster) Config(role string) *sarama.Config {
 	cfg.Net.WriteTimeout = 30 * time.Second
 	cfg.Metadata.Retry.Max = 3
 	cfg.Metadata.AllowAutoTopicCreation = false
-	cfg.Metadata.Full = false
 	cfg.Consumer.IsolationLevel = sarama.ReadCommitted
 	cfg.Consumer.Offsets.Initial = sarama.OffsetOldest
 	return cfg
