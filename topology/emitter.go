@@ -127,6 +127,7 @@ func (e *Emitter) Emit(ctx context.Context, event *toll.Event) error {
 }
 
 // EmitRaw sends a payload as it is. An empty key sends it without one, to any partition; a nil payload is a tombstone.
+// Without headers it has those of the format; give an empty map for none.
 func (e *Emitter) EmitRaw(ctx context.Context, key string, payload []byte, headers goka.Headers) error {
 	if err := e.producer.waitForRoom(ctx); err != nil {
 		return err
@@ -221,6 +222,7 @@ func tryConnect(ctx context.Context, cfg EmitterConfig) (*batchProducer, error) 
 func dialProducer(cfg EmitterConfig) (*batchProducer, error) {
 	sc := cfg.Cluster.Config("emitter")
 	sc.Net.MaxOpenRequests = 5 // across partitions; each has one batch on its way
+	sc.Metadata.Full = false   // of this topic only
 	sc.Metadata.Retry.Max = 1
 	sc.Metadata.Retry.Backoff = 100 * time.Millisecond
 	client, err := sarama.NewClient(cfg.Cluster.Brokers, sc)

@@ -63,6 +63,7 @@ type batchProducer struct {
 	emitted      atomic.Int64
 	acknowledged atomic.Int64
 	failed       atomic.Int64
+	isBroken     atomic.Bool // broken is set
 
 	mu       sync.Mutex
 	places   map[string]place
@@ -256,9 +257,9 @@ func (p *batchProducer) stats() EmitterStats {
 	return s
 }
 
-// waitForRoom waits while too much is on its way.
+// waitForRoom waits while too much is on its way. It fails once nothing can be sent any more.
 func (p *batchProducer) waitForRoom(ctx context.Context) error {
-	for p.buffered.Load() >= maxBufferedBytes {
+	for p.isBroken.Load() || p.buffered.Load() >= maxBufferedBytes {
 		p.mu.Lock()
 		freed, broken := p.freed, p.broken
 		p.mu.Unlock()
@@ -550,6 +551,7 @@ func (p *batchProducer) breakDown(err error) error {
 	defer p.mu.Unlock()
 	if p.broken == nil {
 		p.broken = err
+		p.isBroken.Store(true)
 	}
 	return err
 }

@@ -27,16 +27,6 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// terminalWidth returns the columns of a terminal, 80 where they can't be known.
-func terminalWidth(stream any) int {
-	if f, ok := stream.(*os.File); ok {
-		if w, _, err := term.GetSize(int(f.Fd())); err == nil && w > 0 {
-			return w
-		}
-	}
-	return 80
-}
-
 // number writes a count with thousands separators: 1,234,567.
 func number(n int64) string { return humanize.Comma(n) }
 
@@ -48,9 +38,11 @@ func counted(n int64, noun string) string {
 	return number(n) + " " + noun + "s"
 }
 
-// seconds rounds a duration for reading: 0.52 s, 12.3 s, 4m10s.
+// seconds rounds a duration for reading: 4 ms, 0.52 s, 12.3 s, 4m10s.
 func seconds(d time.Duration) string {
 	switch s := d.Seconds(); {
+	case s < 0.01:
+		return strconv.FormatFloat(s*1000, 'f', 0, 64) + " ms"
 	case s < 9.995:
 		return strconv.FormatFloat(s, 'f', 2, 64) + " s"
 	case s < 99.95:

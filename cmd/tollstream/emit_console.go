@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// console is stderr for a command that says things while a bar shows how far it is. Several goroutines may use it.
+type console struct {
+	mu  sync.Mutex
+	w   io.Writer
+	bar *progressbar.ProgressBar // nil: none
+}
+
+func newConsole(stderr io.Writer) *console { return &console{w: stderr} }
+
+// warn prints a line about something that is wrong.
+func (c *console) warn(format string, args ...any) { c.say("tollstream: "+format, args...) }
+
+// say prints a line.
+func (c *console) say(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bar != nil {
+		_ = c.bar.Clear()
+	}
+	fmt.Fprintf(c.w, "%s\n", oneLine(fmt.Sprintf(format, args...)))
+}
+
+// startBar shows a bar, if a person watches.
+func (c *console) startBar(length int64) {
+	if !isTerminal(c.w) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.bar = progressbar.NewOptions64(length,
+		progressbar.OptionSetWriter(c.w),
+		progressbar.OptionSetWidth(30),
+		progressbar.OptionThrottle(100*time.Millisecond),
+		progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetDescription("emit"))
+}
+
+func (c *console) moveBar(at int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bar != nil {
+		_ = c.bar.Set64(at)
+	}
+}
+
+func (c *console) stopBar() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.bar != nil {
+		_ = c.bar.Clear()
+		c.bar = nil
+	}
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"tollstream/codecs"
+)
+
+func TestLineReader(t *testing.T) {
+	const limit = 40
+	// Sizes around the reader's buffer (16, bufio's smallest) and around the limit.
+	var text strings.Builder
+	var want []string
+	for _, n := range []int{0, 1, 14, 15, 16, 17, 31, 32, 33, 39, 40, 41, 42, 100, 3} {
+		line := strings.Repeat("x", n)
+		text.WriteString(line + "\r\n")
+		if n > limit {
+			line = "long"
+		}
+		want = append(want, line)
+	}
+	text.WriteString("last")
+	want = append(want, "last")
+	for name, source := range map[string]io.Reader{
+		"whole":  strings.NewReader(text.String()),
+		"1 byte": iotest.OneByteReader(strings.NewReader(text.String())),
+	} {
+		r := &lineReader{r: bufio.NewReaderSize(source, 16), limit: limit}
+		for i, w := range want {
+			line, err := r.next()
+			got := string(line)
+			var long *longLineError
+			if errors.As(err, &long) {
+				got = "long"
+			} else if err != nil {
+				t.Fatalf("%s: line %d: %v", name, i+1, err)
+			}
+			if got != w || r.n != int64(i+1) {
+				t.Fatalf("%s: line %d is %q, want %q as line %d", name, r.n, got, w, i+1)
+			}
+		}
+		if _, err := r.next(); err != io.EOF {
+			t.Fatalf("%s: %v at the end", name, err)
+		}
+	}
+}
+
+func TestLineReaderLongAtEnd(t *testing.T) {
+	r := &lineReader{r: bufio.NewReaderSize(strings.NewReader(strings.Repeat("x", 50)), 16), limit: 40}
+	var long *longLineError
+	if _, err := r.next(); !errors.As(err, &long) || r.n != 1 {
+		t.Fatalf("%v, line %d", err, r.n)
+	}
+	if _, err := r.next(); err != io.EOF {
+		t.Fatal(err)
+	}
+}
+
+func testFeed(t *testing.T, s *emitSettings, stdin io.Reader) *fileFeed {
+	t.Helper()
+	s.location = time.UTC
+	f, err := openFile(t.Context(), s, stdin, newConsole(io.Discard))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
+}
+
+func TestFileGzipAndByteOrderMark(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "events") // no .gz: the contents tell
+	file, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := gzip.NewWriter(file)
+	io.WriteString(z, "\xef\xbb\xbfThu Feb 10 10:23:02 2022,3728373,car,4856\n")
+	if err := errors.Join(z.Close(), file.Close()); err != nil {
+		t.Fatal(err)
+	}
+	f := testFeed(t, &emitSettings{from: name}, nil)
+	item, err := f.next()
+	if err != nil || item.event == nil || item.event.Plaza != 4856 || string(item.payload) != "Thu Feb 10 10:23:02 2022,3728373,car,4856" {
+		t.Fatalf("%+v %v", item, err)
+	}
+	if _, err := f.next(); err != io.EOF {
+		t.Fatal(err)
+	}
+	if at, length := f.done(); at != length || at == 0 {
+		t.Errorf("at %d of %d", at, length)
+	}
+}
+
+func TestFileFormats(t *testing.T) {
+	const csv, json = "Thu Feb 10 10:23:02 2022,1,car,4856\n", `{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":4856}` + "\n"
+	for _, c := range []struct {
+		name, text string
+		format     codecs.Format
+		want       codecs.Format // of the emitter
+		headers    []bool        // whether each line has headers of its own
+	}{
+		{"csv", csv + csv, codecs.Auto, codecs.CSV, []bool{false, false}},
+		{"json", json + json, codecs.Auto, codecs.JSON, []bool{false, false}},
+		{"mixed", csv + json, codecs.Auto, codecs.CSV, []bool{false, true}},
+		{"mixed the other way", json + csv, codecs.Auto, codecs.JSON, []bool{false, true}},
+		{"written anew", csv + json, codecs.Protobuf, codecs.Protobuf, []bool{false, false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := testFeed(t, &emitSettings{from: "-", format: c.format}, strings.NewReader(c.text))
+			if f.format() != c.want {
+				t.Errorf("format %v", f.format())
+			}
+			for i, want := range c.headers {
+				item, err := f.next()
+				if err != nil || (item.headers != nil) != want || (item.payload == nil) != (c.format != codecs.Auto) {
+					t.Errorf("line %d: %+v %v", i+1, item, err)
+				}
+			}
+		})
+	}
+}
+
+func TestInterruptible(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	silent, w := io.Pipe()
+	defer w.Close()
+	r := interruptible(ctx, silent)
+	cancel()
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestPacer(t *testing.T) {
+	now := time.Unix(0, 0)
+	p := newPacer(10)
+	p.now = func() time.Time { return now }
+	slept := 0
+	wait := func(n int64) {
+		if !p.wait(t.Context(), n, func() { slept++ }) {
+			t.Fatal("ended")
+		}
+	}
+	wait(0)
+	now = now.Add(100 * time.Millisecond)
+	wait(1) // due right now
+	now = now.Add(250 * time.Millisecond)
+	wait(2) // late
+	wait(3)
+	if slept != 0 {
+		t.Fatalf("slept %d times", slept)
+	}
+	// An outage of a minute is not made up for.
+	now = now.Add(time.Minute)
+	wait(4)
+	if due := p.due(5); due.Before(now) {
+		t.Errorf("after an outage the next event was due %v ago", now.Sub(due))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if p.wait(ctx, 5, func() {}) || newPacer(0).wait(ctx, 0, nil) {
+		t.Error("goes on after the end")
+	}
+}
+
+func TestParseStart(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip(err)
+	}
+	for text, want := range map[string]string{
+		"2022-02-10 10:23:02":       "2022-02-10 10:23:02 +0100",
+		"2022-02-10T10:23:02":       "2022-02-10 10:23:02 +0100",
+		"2022-02-10T09:23:02Z":      "2022-02-10 10:23:02 +0100",
+		"2022-02-10T10:23:02-05:00": "2022-02-10 16:23:02 +0100",
+		"0999-01-01 00:00:00":       "error",
+		"2022-02-30 00:00:00":       "error",
+		"10:23":                     "error",
+	} {
+		got := "error"
+		if at, err := parseStart(text, berlin); err == nil {
+			got = at.Format("2006-01-02 15:04:05 -0700")
+		}
+		if got != want {
+			t.Errorf("%s: got %s, want %s", text, got, want)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+)
+
+// connect reads connection flags as a command does.
+func connect(t *testing.T, args ...string) (connection, error) {
+	t.Helper()
+	var con connection
+	var err error
+	command := &cli.Command{Name: "test", Flags: connectionFlags(), Action: func(c *cli.Context) error {
+		con, err = connectionFrom(c)
+		return nil
+	}}
+	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{command}, HideHelpCommand: true, Writer: io.Discard, ErrWriter: io.Discard}
+	line, lineErr := parseLine(root, append([]string{"test"}, args...))
+	if lineErr != nil {
+		return con, lineErr
+	}
+	root.Metadata = map[string]any{givenKey: line.given}
+	if runErr := root.RunContext(context.Background(), line.args()); runErr != nil {
+		t.Fatal(runErr)
+	}
+	return con, err
+}
+
+func TestConnectionDefaults(t *testing.T) {
+	// Empty variables, as compose files make them, count as not set.
+	for _, name := range []string{"BROKERS", "TOPIC", "GROUP", "MYSQL", "MYSQL_FILE", "TIMEZONE"} {
+		t.Setenv("TOLLSTREAM_"+name, "")
+	}
+	con, err := connect(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(con.cluster.Brokers, ","); got != defaultBrokers || con.topic != "toll" || con.group != "tollstream" ||
+		con.dsn != defaultMySQL || con.location.String() != "UTC" || con.address() != "toll@127.0.0.1:3306/tolldata" {
+		t.Errorf("%+v, brokers %s", con, got)
+	}
+}
+
+func TestConnectionOrder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "dsn")
+	if err := os.WriteFile(file, []byte("file:x@tcp(a:1)/file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const inline = "inline:x@tcp(a:1)/inline"
+	for _, c := range []struct {
+		name, envMySQL, envFile string
+		args                    []string
+		want                    string // database, or an error
+	}{
+		{"variable", inline, "", nil, "inline"},
+		{"file in the environment", "", file, nil, "file"},
+		{"both in the environment", inline, file, nil, "both set"},
+		{"flag before a file in the environment", "", file, []string{"--mysql", inline}, "inline"},
+		{"file flag before a variable", inline, "", []string{"--mysql-file", file}, "file"},
+		{"both flags", "", "", []string{"--mysql-file", file, "--mysql", inline}, "both set"},
+		{"file that isn't there", "", file + "x", nil, "read --mysql-file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Setenv("TOLLSTREAM_MYSQL", c.envMySQL)
+			t.Setenv("TOLLSTREAM_MYSQL_FILE", c.envFile)
+			con, err := connect(t, c.args...)
+			got := con.address()
+			if err != nil {
+				got = err.Error()
+			}
+			if !strings.Contains(got, c.want) {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func TestParseBrokers(t *testing.T) {
+	for list, want := range map[string]string{
+		"a:1":            "a:1",
+		"a":              "a:9092",
+		" a:1 , b:2, ":   "a:1 b:2",
+		"[::1]:9092":     "[::1]:9092",
+		"a:0":            "error",
+		"a:65536":        "error",
+		":9092":          "error",
+		",":              "error",
+		"kafka://a:9092": "error",
+	} {
+		brokers, err := parseBrokers(list)
+		got := strings.Join(brokers, " ")
+		if err != nil {
+			got = "error"
+		}
+		if got != want {
+			t.Errorf("%q: got %s (%v), want %s", list, got, err, want)
+		}
+	}
+}
+
+func TestEnv(t *testing.T) {
+	if got := env("batch-rows"); len(got) != 1 || got[0] != "TOLLSTREAM_BATCH_ROWS" {
+		t.Error(got)
+	}
+}
+
+func TestParsePlazas(t *testing.T) {
+	for list, want := range map[string]int{
+		defaultPlazas: 12, "4856": 1, "0-32767": 32768, " 1 , 2 - 3 ": 3,
+		"": -1, "1,": -1, "-1": -1, "1-": -1, "32768": -1, "2-1": -1, "1-2-3": -1, "a": -1,
+	} {
+		plazas, err := parsePlazas(list)
+		got := len(plazas)
+		if err != nil {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%q: got %d (%v), want %d", list, got, err, want)
+		}
+	}
+}
+
+// TestHelpNamesEverySetting holds all commands to the rules of the command line.
+func TestHelpNamesEverySetting(t *testing.T) {
+	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
+	for _, c := range a.commands() {
+		if c.Usage == "" || c.UsageText == "" {
+			t.Errorf("%s: lacks a description or an example", c.Name)
+		}
+		for _, f := range c.Flags {
+			d, ok := f.(cli.DocGenerationFlag)
+			if !ok {
+				t.Errorf("%s --%s: can't be documented", c.Name, f.Names()[0])
+				continue
+			}
+			if d.GetUsage() == "" {
+				t.Errorf("%s --%s: no description", c.Name, f.Names()[0])
+			}
+			if vars := d.GetEnvVars(); len(vars) > 0 && vars[0] != env(f.Names()[0])[0] {
+				t.Errorf("%s --%s: variable %s", c.Name, f.Names()[0], vars[0])
+			}
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code int
+		want string
+	}{
+		{nil, 0, ""},
+		{exitWith(1), 1, ""},
+		{errors.New("a\nb\x1b"), 1, "tollstream: a; b\\x1b\n"},
+		{usagef("--x: %q", "y"), 2, "tollstream: --x: \"y\"\n"},
+		{withHint(usagef("a"), "b"), 2, "tollstream: a\nhint: b\n"},
+		{context.Canceled, 1, "tollstream: interrupted\n"},
+	} {
+		var out strings.Builder
+		if code := report(&out, c.err); code != c.code || out.String() != c.want {
+			t.Errorf("%v: %d %q, want %d %q", c.err, code, out.String(), c.code, c.want)
+		}
+	}
+}
