@@ -25,6 +25,7 @@ type app struct {
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
 		a.emitCommand(),
+		a.processCommand(),
 	}
 }
 

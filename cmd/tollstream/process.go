@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tollstream/codecs"
+	"tollstream/sql"
+	"tollstream/toll"
+	"tollstream/topology"
+)
+
+func (a *app) processCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "process",
+		Usage: "stores the events as rows, exactly once, and counts them per plaza",
+		Description: "Runs until interrupted; several processes share the work when each has its own --instance. " +
+			"A process that was killed goes on where the database says, without losing or doubling an event. " +
+			"When Kafka or MySQL is away it says so once and goes on by itself when they are back.",
+		UsageText: "tollstream process\ntollstream process --until-end\nTOLLSTREAM_MYSQL=… tollstream process --brokers kafka1:9092,kafka2:9092",
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "until-end", Usage: "stop once all that is in the topic now is stored, published and merged"},
+			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto", Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
+			&cli.StringFlag{Name: "load", EnvVars: env("load"), Value: "auto", Usage: "how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert"},
+			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: topology.DefaultBatchRows, Usage: "most `ROWS` that one transaction stores"},
+			&cli.DurationFlag{Name: "batch-wait", EnvVars: env("batch-wait"), Value: topology.DefaultBatchWait, Usage: "longest `TIME` that a row waits for others"},
+			&cli.BoolFlag{Name: "skip-gone", EnvVars: env("skip-gone"), Usage: "go on where retention deleted records that were never stored"},
+			&cli.StringFlag{Name: "instance", EnvVars: env("instance"), DefaultText: "the host's name", Usage: "`NAME` of this process in the group"},
+			&cli.StringFlag{Name: "state-dir", EnvVars: env("state-dir"), DefaultText: "in the user's state folder", Usage: "`FOLDER` of the local copies of the group table"},
+			&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: 1, Usage: "`COPIES` of the group's own topics, where they are created"},
+		}, append(connectionFlags(), logFlags()...)...),
+		Action: func(c *cli.Context) error {
+			con, err := connectionFrom(c)
+			if err != nil {
+				return err
+			}
+			log, err := a.loggerFrom(c)
+			if err != nil {
+				return err
+			}
+			cfg, load, err := processSettings(c, con)
+			if err != nil {
+				return err
+			}
+			cfg.Log = log
+			p := &process{con: con, cfg: cfg, load: load, log: log}
+			if isTerminal(a.stderr) {
+				p.status = a.stderr
+			}
+			return p.run(c.Context, c.Bool("until-end"))
+		},
+	}
+}
+
+func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadMode, error) {
+	cfg := topology.DefaultConfig()
+	cfg.Cluster, cfg.Topic, cfg.Group = con.cluster, con.topic, con.group
+	cfg.Zone = toll.NewZone(con.location)
+	cfg.BatchRows, cfg.BatchWait = c.Int("batch-rows"), c.Duration("batch-wait")
+	cfg.SkipGone = c.Bool("skip-gone")
+	cfg.Replication = c.Int("replication")
+	cfg.NewToken = sql.NewToken
+	var err error
+	if cfg.Format, err = codecs.ParseFormat(setting(c, "format", "auto")); err != nil {
+		return cfg, 0, usagef("--format: %v", err)
+	}
+	load, err := sql.ParseLoadMode(setting(c, "load", "auto"))
+	if err != nil {
+		return cfg, 0, usagef("--load: %v", err)
+	}
+	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.group); err != nil {
+		return cfg, 0, err
+	}
+	if err := cfg.Validate(); err != nil {
+		return cfg, 0, usagef("%v", err)
+	}
+	return cfg, load, nil
+}
+
+// instanceSettings returns the name of this process in the group and where it keeps its state.
+func instanceSettings(c *cli.Context, group string) (instance, stateDir string, err error) {
+	if instance = setting(c, "instance", ""); instance == "" {
+		if instance, err = os.Hostname(); err != nil || instance == "" {
+			return "", "", withHint(usagef("--instance: the host has no name"), "give this process a name with --instance")
+		}
+	}
+	if err := checkTopicName("instance", instance); err != nil {
+		return "", "", err
+	}
+	if stateDir = setting(c, "state-dir", ""); stateDir == "" {
+		base := os.Getenv("XDG_STATE_HOME")
+		if base == "" {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return "", "", withHint(usagef("--state-dir: %v", err), "give the state folder with --state-dir")
+			}
+			base = filepath.Join(home, ".local", "state")
+		}
+		stateDir = filepath.Join(base, "tollstream", group)
+	}
+	return instance, stateDir, nil
+}
+
+// process is the process command, also run by demo and bench.
+type process struct {
+	con      connection
+	cfg      topology.Config
+	load     sql.LoadMode
+	log      *slog.Logger
+	status   interface{ Write([]byte) (int, error) } // a terminal for the status line, nil for none
+	observer topology.Observer
+	ready    func(*topology.Processor) // called before it runs; may be nil
+}
+
+// run processes until ctx ends, or until the end of the topic as it is now.
+func (p *process) run(ctx context.Context, untilEnd bool) error {
+	store, err := p.con.openStore(p.load, p.log)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	info, err := p.waitReady(ctx, store)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	p.cfg.Observer = p.observer
+	processor, err := topology.NewProcessor(p.cfg, store.Writer(info.ID))
+	if err != nil {
+		return err
+	}
+	if p.ready != nil {
+		p.ready(processor)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	if untilEnd {
+		end, err := p.con.cluster.FindEnd(p.con.topic)
+		if err != nil {
+			return err
+		}
+		go func() {
+			err := processor.AwaitEnd(ctx, end)
+			cancel()
+			ended <- err
+		}()
+	}
+	stopStatus := showStatus(p.status, processor.Stats())
+	runErr := processor.Run(ctx)
+	stopStatus()
+	cancel()
+	if runErr != nil {
+		return runErr
+	}
+	if untilEnd {
+		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+	}
+	s := processor.Stats().Read()
+	p.log.Info("stopped", "stored", number(s.Events), "rejected", number(s.Rejected))
+	return nil
+}
+
+// waitReady waits until both servers answer, and checks that they are as process needs them.
+func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.TopicInfo, error) {
+	var info topology.TopicInfo
+	err := retryOutage(ctx, p.log, func() error {
+		topics := topology.Topics{Topic: p.con.topic, Group: p.con.group, Partitions: 1, Replication: p.cfg.Replication}
+		var err error
+		if info, err = p.con.cluster.Check(topics); err != nil {
+			return err
+		}
+		_, err = store.Check(ctx, p.con.identity(info.ID))
+		return err
+	})
+	return info, err
+}
+
+func (con connection) identity(topicID string) sql.Identity {
+	return sql.Identity{Group: con.group, Topic: con.topic, TopicID: topicID, Timezone: con.location.String()}
+}
+
+func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store, error) {
+	return sql.Open(sql.Config{
+		DSN:    con.dsn,
+		Load:   load,
+		Decode: codecs.DecodePlazaDeltas,
+		Logf:   func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
+	})
+}
+
+// statusEvery is how often the status line is written anew.
+const statusEvery = 2 * time.Second

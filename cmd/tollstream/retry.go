@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"tollstream/toll"
+)
+
+// retryOutage does something until it works, with growing pauses, and says once what is in the way. What no retry mends
+// is returned at once.
+func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval = 200 * time.Millisecond
+	pauses.MaxInterval = 5 * time.Second
+	told := false
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := do()
+		var permanent *toll.PermanentError
+		var usage *usageError
+		switch {
+		case err == nil:
+			if told {
+				log.Info("the servers answer again")
+			}
+			return struct{}{}, nil
+		case errors.As(err, &permanent), errors.As(err, &usage):
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if !told && ctx.Err() == nil {
+			told = true
+			log.Warn("waiting for the servers", "error", oneLine(firstSentence(err)))
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func firstSentence(err error) string {
+	text, _, _ := strings.Cut(err.Error(), "\n")
+	return text
+}
