@@ -30,8 +30,8 @@ type EmitterConfig struct {
 	Location *time.Location
 	// Compression of the records. Default none: the records of one plaza and second are small and few.
 	Compression sarama.CompressionCodec
-	// OnAway is told once when Kafka has not taken records for a second, OnBack when it does again. May be nil. They are
-	// called from several goroutines, one at a time.
+	// OnAway is told once when Kafka can't be reached, or has refused records for a second or not answered for three;
+	// OnBack when it takes them again. May be nil. They are called from several goroutines, one at a time.
 	OnAway func(error)
 	OnBack func()
 }
@@ -161,7 +161,9 @@ func (e *Emitter) Flush(ctx context.Context) error { return e.producer.flush(ctx
 // acknowledged.
 func (e *Emitter) Close(ctx context.Context) error {
 	err := e.producer.flush(ctx)
-	e.producer.abort()
+	if !e.producer.abort() {
+		return err // a dead connection holds a sender; goka would wait for it
+	}
 	if finishErr := e.goka.Finish(); err == nil {
 		err = finishErr
 	}
@@ -170,7 +172,7 @@ func (e *Emitter) Close(ctx context.Context) error {
 
 // connectProducer waits until Kafka answers.
 func connectProducer(ctx context.Context, cfg EmitterConfig) (*batchProducer, error) {
-	away := false
+	away, started := false, time.Now()
 	connect := func() (*batchProducer, error) {
 		p, err := tryConnect(ctx, cfg)
 		var permanent *toll.PermanentError
@@ -178,9 +180,11 @@ func connectProducer(ctx context.Context, cfg EmitterConfig) (*batchProducer, er
 		case err == nil || ctx.Err() != nil:
 		case errors.As(err, &permanent):
 			return nil, backoff.Permanent(err)
-		case !away && cfg.OnAway != nil:
+		case !away && (errors.Is(err, sarama.ErrOutOfBrokers) || time.Since(started) > awayAfter):
 			away = true
-			cfg.OnAway(err)
+			if cfg.OnAway != nil {
+				cfg.OnAway(err)
+			}
 		}
 		return p, err
 	}
@@ -221,8 +225,8 @@ func tryConnect(ctx context.Context, cfg EmitterConfig) (*batchProducer, error) 
 
 func dialProducer(cfg EmitterConfig) (*batchProducer, error) {
 	sc := cfg.Cluster.Config("emitter")
-	sc.Net.MaxOpenRequests = 5 // across partitions; each has one batch on its way
-	sc.Metadata.Full = false   // of this topic only
+	sc.Net.MaxOpenRequests = 256 // across partitions; each has one batch on its way
+	sc.Metadata.Full = false     // of this topic only
 	sc.Metadata.Retry.Max = 1
 	sc.Metadata.Retry.Backoff = 100 * time.Millisecond
 	client, err := sarama.NewClient(cfg.Cluster.Brokers, sc)

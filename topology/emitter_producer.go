@@ -29,14 +29,21 @@ const (
 	recordOverhead = 24
 	// awayAfter is how long sending must fail before it is worth a word: a change of leaders passes unmentioned.
 	awayAfter = time.Second
+	// slowAfter is how long a broker may think before it is worth a word.
+	slowAfter = 3 * time.Second
 	// unknownTopicPatience is how long a topic may be unknown, as while its creation spreads, before it counts as gone.
 	unknownTopicPatience = 15 * time.Second
+	// abortGrace is how long giving up may take.
+	abortGrace = time.Second
 	// produceTimeout is how long the broker may wait for its replicas.
 	produceTimeout = 10 * time.Second
 )
 
 // errGivenUp is what batches end with that were not acknowledged in time. They may or may not be in the topic.
 var errGivenUp = errors.New("not acknowledged in time")
+
+// errSlow is what OnAway hears of a broker that takes connections and doesn't answer.
+var errSlow = errors.New("no answer")
 
 // batchProducer is the goka.Producer under the emitter: idempotent, in order per partition, by whole batches.
 //
@@ -308,22 +315,35 @@ func toBeAcknowledged(s EmitterStats) string {
 	return fmt.Sprintf("%d of %d events", s.Emitted-s.Acknowledged-s.Failed, s.Emitted)
 }
 
-// abort gives up what is left.
-func (p *batchProducer) abort() {
+// abort gives up what is left, and reports whether the senders have ended: sarama can't be called back from writing to a
+// connection that takes nothing, for Net.WriteTimeout at most.
+func (p *batchProducer) abort() bool {
 	p.cancel()
 	p.mu.Lock()
 	p.closed = true
 	p.wakeAllLocked()
 	p.mu.Unlock()
-	if p.buffered.Load() > 0 {
-		p.disconnect() // ends requests that no broker answers
+	ended := make(chan struct{})
+	go func() {
+		if p.buffered.Load() > 0 {
+			p.disconnect() // ends requests that no broker answers
+		}
+		p.senders.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(abortGrace):
+		return false
 	}
-	p.senders.Wait()
 }
 
 // Close implements goka.Producer.
 func (p *batchProducer) Close() error {
-	p.abort()
+	if !p.abort() {
+		return errGivenUp
+	}
 	p.disconnect()
 	return p.closeErr
 }
@@ -429,7 +449,13 @@ func (p *batchProducer) sendBatch(q *partitionQueue, first time.Time, records []
 		if p.ctx.Err() != nil {
 			return errGivenUp
 		}
-		err := p.produce(q.partition, request)
+		err := p.produce(q.partition, request, func() {
+			if since.IsZero() {
+				since = time.Now()
+				p.wentBad()
+			}
+			p.sayAway(errSlow)
+		})
 		switch {
 		case err == nil || errors.Is(err, sarama.ErrDuplicateSequenceNumber):
 			q.sequence = addSequence(q.sequence, len(records))
@@ -486,8 +512,8 @@ func (p *batchProducer) request(q *partitionQueue, first time.Time, records []sa
 	return request
 }
 
-// produce makes one attempt.
-func (p *batchProducer) produce(partition int32, request *sarama.ProduceRequest) error {
+// produce makes one attempt. It calls slow when the answer takes long.
+func (p *batchProducer) produce(partition int32, request *sarama.ProduceRequest, slow func()) error {
 	leader, err := p.client.Leader(p.cfg.Topic, partition)
 	if err != nil {
 		return err
@@ -500,7 +526,12 @@ func (p *batchProducer) produce(partition int32, request *sarama.ProduceRequest)
 	err = leader.AsyncProduce(request, func(r *sarama.ProduceResponse, err error) { answers <- answer{r, err} })
 	var a answer
 	if err == nil {
-		a = <-answers // comes at the latest with Net.ReadTimeout
+		select {
+		case a = <-answers:
+		case <-time.After(slowAfter):
+			slow()
+			a = <-answers // comes at the latest with Net.ReadTimeout
+		}
 		err = a.err
 	}
 	if err != nil {

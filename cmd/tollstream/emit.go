@@ -313,7 +313,7 @@ func (r *emitRun) report(took time.Duration, interrupted bool, err error) error 
 	file, isFile := r.feed.(*fileFeed)
 	switch {
 	case open > 0:
-		return withHint(fmt.Errorf("%s not acknowledged within %s", counted(open, "event"), seconds(emitGrace)),
+		return withHint(fmt.Errorf("%s not acknowledged within %v", counted(open, "event"), emitGrace),
 			"each of them may or may not be in the topic")
 	case stats.Failed > 0:
 		return fmt.Errorf("%s not sent: %w", counted(stats.Failed, "event"), err)
