@@ -178,10 +178,15 @@ func (c Cluster) Check(t Topics) (TopicInfo, error) {
 		return info, err
 	}
 	if !found {
-		return info, toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", t.Topic)
+		return info, t.Missing()
 	}
 	_, _, err = c.Create(t)
 	return info, err
+}
+
+// Missing is the error of a topic of events that does not exist.
+func (t Topics) Missing() error {
+	return toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", t.Topic)
 }
 
 // Reset deletes the loop, the group table and the group's offsets, and makes the topics anew. The topic of events stays

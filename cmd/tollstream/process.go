@@ -172,13 +172,26 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 // waitReady waits until both servers answer, and checks that they are as process needs them.
 func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.TopicInfo, error) {
 	var info topology.TopicInfo
+	topics := topology.Topics{Topic: p.con.topic, Group: p.con.group, Partitions: 1, Replication: p.cfg.Replication}
 	err := retryOutage(ctx, p.log, func() error {
-		topics := topology.Topics{Topic: p.con.topic, Group: p.con.group, Partitions: 1, Replication: p.cfg.Replication}
-		var err error
-		if info, err = p.con.cluster.Check(topics); err != nil {
+		found, ok, err := p.con.cluster.Describe(p.con.topic)
+		if err != nil {
 			return err
 		}
-		_, err = store.Check(ctx, p.con.identity(info.ID))
+		if !ok {
+			return topics.Missing()
+		}
+		// The database goes first: a process of another group is refused before it makes topics of its own.
+		meta, err := store.Check(ctx, p.con.identity(found.ID))
+		if err != nil {
+			return err
+		}
+		if meta.TopicID == "" {
+			if err := store.SetTopicID(ctx, found.ID); err != nil {
+				return err
+			}
+		}
+		info, err = p.con.cluster.Check(topics)
 		return err
 	})
 	return info, err

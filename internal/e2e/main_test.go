@@ -1,0 +1,337 @@
+// Package e2e proves the promise on real parts: a real Kafka, a real MariaDB, and the tollstream command as processes
+// of their own, killed and starved of their servers. Each test keeps its own ground truth: what it sent.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	dbsql "database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql"
+
+	"tollstream/internal/devstack"
+)
+
+// binary is the tollstream command, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "tollstream-e2e-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "tollstream")
+		build := exec.Command("go", "build", "-o", binary, "tollstream/cmd/tollstream")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "build tollstream:", err)
+			return 1
+		}
+		defer stopKafka()
+		return m.Run()
+	}())
+}
+
+// required reports whether a missing service fails a test instead of skipping it.
+func required() bool { return os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" }
+
+func skipWithout(t *testing.T, what string) {
+	t.Helper()
+	if required() {
+		t.Fatalf("%s is not installed, and this run requires it", what)
+	}
+	t.Skipf("%s is not installed", what)
+}
+
+var shared struct {
+	sync.Mutex
+	kafka *devstack.Kafka
+}
+
+// sharedKafka returns a real Kafka that tests share, each with topics of its own.
+func sharedKafka(t *testing.T) *devstack.Kafka {
+	t.Helper()
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.kafka == nil {
+		shared.kafka = startKafka(t)
+	}
+	return shared.kafka
+}
+
+func startKafka(t *testing.T) *devstack.Kafka {
+	t.Helper()
+	jars, ok := devstack.FindKafka()
+	if !ok {
+		skipWithout(t, "Apache Kafka (make kafka)")
+	}
+	if _, err := exec.LookPath("java"); err != nil {
+		skipWithout(t, "Java")
+	}
+	k, err := devstack.StartKafka(context.Background(), devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatalf("start Kafka: %v", err)
+	}
+	return k
+}
+
+func stopKafka() {
+	if shared.kafka != nil {
+		_ = shared.kafka.Close()
+	}
+}
+
+// world is the surroundings of one test: a broker, a database of its own, a topic and a group of its own.
+type world struct {
+	t       *testing.T
+	brokers string
+	db      *devstack.Database
+	sql     *dbsql.DB
+	topic   string
+	group   string
+	state   string
+	env     []string
+}
+
+var worlds struct {
+	sync.Mutex
+	n int
+}
+
+// newWorld returns the surroundings of a test on a real Kafka and a real MariaDB.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorldOn(t, sharedKafka(t).Addr(), "mariadb")
+}
+
+func newWorldOn(t *testing.T, brokers, engine string) *world {
+	t.Helper()
+	if engine == "mariadb" {
+		if _, ok := devstack.FindMariaDB(); !ok {
+			skipWithout(t, "MariaDB")
+		}
+	}
+	db, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{Addr: "127.0.0.1:0", DataDir: dataDir(t, engine), Engine: engine})
+	if err != nil {
+		t.Fatalf("start the database: %v", err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	conn, err := dbsql.Open("mysql", db.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	worlds.Lock()
+	worlds.n++
+	n := worlds.n
+	worlds.Unlock()
+	w := &world{
+		t: t, brokers: brokers, db: db, sql: conn,
+		topic: fmt.Sprintf("toll-%d-%d", os.Getpid(), n),
+		group: fmt.Sprintf("group-%d-%d", os.Getpid(), n),
+		state: t.TempDir(),
+	}
+	w.env = append(os.Environ(),
+		"TOLLSTREAM_BROKERS="+w.brokers, "TOLLSTREAM_MYSQL="+db.DSN(),
+		"TOLLSTREAM_TOPIC="+w.topic, "TOLLSTREAM_GROUP="+w.group,
+		"TOLLSTREAM_STATE_DIR="+w.state, "TOLLSTREAM_INSTANCE=one")
+	return w
+}
+
+// dataDir returns a folder for a database that outlives a kill of its server.
+func dataDir(t *testing.T, engine string) string {
+	if engine != "mariadb" {
+		return ""
+	}
+	return filepath.Join(t.TempDir(), "mysql")
+}
+
+// result is how a command ended.
+type result struct {
+	stdout, stderr string
+	code           int
+}
+
+// commandTimeout bounds a command that should end by itself.
+const commandTimeout = 3 * time.Minute
+
+// run runs a command to its end.
+func (w *world) run(args ...string) result {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Env = w.env
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) || ctx.Err() != nil {
+		w.t.Fatalf("tollstream %s: %v\n%s", strings.Join(args, " "), err, stderr.String())
+	}
+	return result{stdout.String(), stderr.String(), cmd.ProcessState.ExitCode()}
+}
+
+// must runs a command that has to succeed and returns its stdout.
+func (w *world) must(args ...string) string {
+	w.t.Helper()
+	r := w.run(args...)
+	if r.code != 0 {
+		w.t.Fatalf("tollstream %s: exit status %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+	}
+	return r.stdout
+}
+
+// refuses runs a command that has to fail with a line that holds each of the texts, and returns its stderr.
+func (w *world) refuses(args []string, texts ...string) {
+	w.t.Helper()
+	r := w.run(args...)
+	if r.code != 1 || r.stdout != "" {
+		w.t.Fatalf("tollstream %s: exit status %d, stdout %q, want 1 and nothing\n%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+	}
+	for _, text := range texts {
+		if !strings.Contains(r.stderr, text) {
+			w.t.Fatalf("tollstream %s: stderr lacks %q:\n%s", strings.Join(args, " "), text, r.stderr)
+		}
+	}
+	if strings.Contains(r.stderr, "goroutine ") {
+		w.t.Fatalf("tollstream %s prints a stack:\n%s", strings.Join(args, " "), r.stderr)
+	}
+}
+
+// process is a tollstream process in the background.
+type process struct {
+	w    *world
+	cmd  *exec.Cmd
+	log  *syncBuffer
+	done chan struct{}
+}
+
+// start starts a command in the background. It is killed when the test ends.
+func (w *world) start(args ...string) *process {
+	w.t.Helper()
+	p := &process{w: w, cmd: exec.Command(binary, args...), log: new(syncBuffer), done: make(chan struct{})}
+	p.cmd.Env = w.env
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	if err := p.cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	go func() { _ = p.cmd.Wait(); close(p.done) }()
+	w.t.Cleanup(p.kill)
+	return p
+}
+
+// kill ends the process with SIGKILL and waits for its end.
+func (p *process) kill() {
+	_ = p.cmd.Process.Kill()
+	<-p.done
+}
+
+// interrupt sends SIGINT and returns how long the process took to end, and its exit status.
+func (p *process) interrupt() (time.Duration, int) {
+	p.w.t.Helper()
+	started := time.Now()
+	_ = p.cmd.Process.Signal(os.Interrupt)
+	select {
+	case <-p.done:
+	case <-time.After(30 * time.Second):
+		p.w.t.Fatalf("process did not end within 30 s of an interrupt:\n%s", p.log)
+	}
+	return time.Since(started), p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// count runs a query that gives one number.
+func (w *world) count(query string, args ...any) int64 {
+	w.t.Helper()
+	var n int64
+	if err := w.sql.QueryRow(query, args...).Scan(&n); err != nil {
+		w.t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// eventually waits until a condition holds.
+func (w *world) eventually(what string, within time.Duration, holds func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(within); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("%s: not within %v", what, within)
+		}
+	}
+}
+
+// report is what verify --json prints.
+type report struct {
+	Status   string `json:"status"`
+	Events   int64  `json:"events"`
+	Rows     int64  `json:"rows"`
+	Rejected int64  `json:"rejected"`
+	Merged   int64  `json:"merged"`
+	InFlight int64  `json:"in_flight"`
+	Problems []struct {
+		Kind, Text string
+	} `json:"problems"`
+}
+
+// verify runs verify and returns its report.
+func (w *world) verify(args ...string) report {
+	w.t.Helper()
+	r := w.run(append([]string{"verify", "--json"}, args...)...)
+	var v report
+	if err := json.Unmarshal([]byte(r.stdout), &v); err != nil {
+		w.t.Fatalf("verify: %v\n%s%s", err, r.stdout, r.stderr)
+	}
+	if want := map[bool]int{true: 1, false: 0}[v.Status == "mismatch"]; r.code != want {
+		w.t.Fatalf("verify: status %s with exit status %d", v.Status, r.code)
+	}
+	return v
+}
+
+// exact checks that everything is stored and merged, by verify and by the test's own ground truth.
+func (w *world) exact(truth *truth) {
+	w.t.Helper()
+	v := w.verify("--deep")
+	if v.Status != "exact" {
+		w.t.Fatalf("verify --deep: %+v", v)
+	}
+	truth.check(w)
+}

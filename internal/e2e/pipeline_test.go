@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tollstream/internal/devstack"
+)
+
+// TestPipeline sends everything that real producers send, before and after the first start.
+func TestPipeline(t *testing.T) {
+	for _, partitions := range []int{1, 4, 16} {
+		t.Run(fmt.Sprintf("partitions=%d", partitions), func(t *testing.T) {
+			w := newWorld(t)
+			testPipeline(t, w, partitions)
+		})
+	}
+	t.Run("embedded", func(t *testing.T) {
+		broker, err := devstack.StartBroker(devstack.BrokerConfig{Addr: "127.0.0.1:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer broker.Close()
+		testPipeline(t, newWorldOn(t, broker.Addr(), "embedded"), 4)
+	})
+}
+
+func testPipeline(t *testing.T, w *world, partitions int) {
+	w.must("init", "--partitions", fmt.Sprint(partitions))
+	truth := newTruth()
+	s := w.sender(truth)
+	s.send(3000) // before the first start
+	s.sendKeyed(2000)
+	w.must("process", "--until-end")
+	w.exact(truth)
+
+	s.sendRaw(garbage()...)
+	s.send(2000)
+	s.sendRaw(garbage()...)
+	s.sendAborted(w, 500)
+	w.must("process", "--until-end", "--batch-rows", "700")
+	w.exact(truth)
+
+	w.must("process", "--until-end") // nothing new
+	w.exact(truth)
+	if v := w.verify(); v.Rejected != int64(2*len(garbage())) || v.Events != 7000 || v.Merged != 7000 || v.Rows != 7000 {
+		t.Fatalf("verify: %+v", v)
+	}
+}
+
+// garbage returns payloads of which none is an event.
+func garbage() [][]byte {
+	return [][]byte{
+		nil, // a tombstone
+		{},
+		[]byte("not an event"),
+		{0, 1, 2, 0xff, 0xfe},
+		bytes.Repeat([]byte("x"), 900_000),
+		[]byte("Thu Feb 31 10:23:02 2022,3728373,car,4856"),
+		[]byte("Thu Feb 10 10:23:02 2022,3728373,car,99999"),
+		[]byte("Thu Feb 10 10:23:02 2022,2147483648,car,4856"),
+		[]byte("Thu Feb 10 10:23:02 2022,-1,car,4856"),
+		[]byte("Thu Feb 10 10:23:02 2022,1,sixteen-letters!,4856"),
+		[]byte("Thu Feb 10 10:23:02 2022,1,,4856"),
+		[]byte("Thu Feb 10 10:23:02 2022,1,\xff\xfe,4856"),
+		[]byte("Thu Feb 10 10:23:02 2022,1,car"),
+		[]byte(`{"timestamp":"2022-02-10T10:23:02Z"}`),
+		[]byte(`{`),
+	}
+}
+
+// sendAborted sends events in transactions, one that is committed and one that is aborted, whose events must not
+// become rows. The aborted one comes last, so that the partitions end in no record for us.
+func (s *sender) sendAborted(w *world, n int) {
+	s.t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic(w.topic),
+		kgo.TransactionalID(w.topic+"-tx"), kgo.TransactionTimeout(30*time.Second))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer client.Close()
+	ctx := context.Background()
+	for _, end := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit, kgo.TryAbort} {
+		if err := client.BeginTransaction(); err != nil {
+			s.t.Fatal(err)
+		}
+		for range n {
+			_, csv, _ := s.event()
+			if end == kgo.TryCommit {
+				break // an empty commit in between; what is committed is sent by the others
+			}
+			client.Produce(ctx, &kgo.Record{Value: []byte(csv)}, nil)
+		}
+		if err := client.Flush(ctx); err != nil {
+			s.t.Fatal(err)
+		}
+		if err := client.EndTransaction(ctx, end); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// TestBaseline starts with a table that held rows before.
+func TestBaseline(t *testing.T) {
+	w := newWorld(t)
+	for _, statement := range []string{
+		`create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint)`,
+		`insert into livetolldata values ('2021-01-01 00:00:00', 1, 'car', 4001), ('2021-01-01 00:00:00', 1, 'car', 4001), (null, null, null, null)`,
+	} {
+		if _, err := w.sql.Exec(statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.must("init")
+	s := w.sender(newTruth())
+	s.send(1000)
+	w.must("process", "--until-end")
+	if v := w.verify("--deep"); v.Status != "exact" || v.Events != 1000 {
+		t.Fatalf("verify: %+v", v)
+	}
+	if got := w.count(`select count(*) from livetolldata`); got != 1003 {
+		t.Fatalf("%d rows, want 1003", got)
+	}
+}
+
+// TestRefusals starts processes that must not run, each of which is told what to do.
+func TestRefusals(t *testing.T) {
+	w := newWorld(t)
+	w.refuses([]string{"process"}, "tollstream init")
+	w.must("init")
+	w.sender(newTruth()).send(10)
+
+	running := w.start("process")
+	w.eventually("first rows", 30*time.Second, func() bool { return w.count(`select count(*) from livetolldata`) == 10 })
+	w.refuses([]string{"process"}, "state folder", "--instance")
+	if took, code := running.interrupt(); took > 5*time.Second || code != 0 {
+		t.Fatalf("an interrupt took %v, exit status %d\n%s", took, code, running.log)
+	}
+
+	w.refuses([]string{"process", "--group", "another"}, "another", w.group)
+	w.refuses([]string{"process", "--timezone", "Europe/Berlin"}, "Europe/Berlin", "UTC")
+	w.refuses([]string{"process", "--topic", "no-such-topic"}, "no-such-topic")
+	w.refuses([]string{"process", "--mysql", "toll:wrong@tcp(" + w.db.Addr() + ")/tolldata"}, "password")
+	w.refuses([]string{"process", "--mysql", "toll:toll@tcp(" + w.db.Addr() + ")/nothing"}, "nothing")
+
+	if _, err := w.sql.Exec(`alter table livetolldata add column lane int`); err != nil {
+		t.Fatal(err)
+	}
+	w.refuses([]string{"process"}, "livetolldata", "lane")
+}

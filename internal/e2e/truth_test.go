@@ -1,0 +1,177 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// truth is what a test sent, apart from anything that tollstream says.
+type truth struct {
+	mu      sync.Mutex
+	rows    map[string]int // row text → how often
+	rejects int
+}
+
+func newTruth() *truth { return &truth{rows: map[string]int{}} }
+
+func (tr *truth) sent(row string) {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	tr.rows[row]++
+}
+
+func (tr *truth) total() int {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	n := 0
+	for _, c := range tr.rows {
+		n += c
+	}
+	return n
+}
+
+// check compares livetolldata and toll_dead_letter with what was sent, row by row.
+func (tr *truth) check(w *world) {
+	w.t.Helper()
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	rs, err := w.sql.Query(`SELECT CAST(timestamp AS CHAR), vehicle_id, vehicle_type, toll_plaza_id FROM livetolldata`)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer rs.Close()
+	found := map[string]int{}
+	for rs.Next() {
+		var at, typ string
+		var vehicle, plaza int64
+		if err := rs.Scan(&at, &vehicle, &typ, &plaza); err != nil {
+			w.t.Fatal(err)
+		}
+		found[fmt.Sprintf("%s,%d,%s,%d", at, vehicle, typ, plaza)]++
+	}
+	if err := rs.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	var wrong []string
+	lost, doubled := 0, 0
+	for row, n := range tr.rows {
+		switch got := found[row]; {
+		case got < n:
+			lost += n - got
+			wrong = append(wrong, fmt.Sprintf("%s: %d of %d", row, got, n))
+		case got > n:
+			doubled += got - n
+			wrong = append(wrong, fmt.Sprintf("%s: %d instead of %d", row, got, n))
+		}
+	}
+	for row, n := range found {
+		if tr.rows[row] == 0 {
+			wrong = append(wrong, fmt.Sprintf("%s: %d, never sent", row, n))
+		}
+	}
+	if len(wrong) > 0 {
+		sort.Strings(wrong)
+		w.t.Fatalf("%d rows lost, %d doubled; rows that differ from what was sent: %d\n%s",
+			lost, doubled, len(wrong), strings.Join(wrong[:min(10, len(wrong))], "\n"))
+	}
+	if got := w.count(`SELECT COUNT(*) FROM toll_dead_letter`); got != int64(tr.rejects) {
+		w.t.Fatalf("%d dead letters, want %d", got, tr.rejects)
+	}
+}
+
+// sender produces with a client that is not ours.
+type sender struct {
+	t      *testing.T
+	client *kgo.Client
+	topic  string
+	rand   *rand.Rand
+	clock  time.Time
+	truth  *truth
+}
+
+func (w *world) sender(truth *truth, opts ...kgo.Opt) *sender {
+	w.t.Helper()
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic(w.topic)}, opts...)...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(client.Close)
+	return &sender{
+		t: w.t, client: client, topic: w.topic, truth: truth,
+		rand:  rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano()))),
+		clock: time.Date(2022, 2, 10, 10, 23, 2, 0, time.UTC),
+	}
+}
+
+var types = []string{"car", "car", "car", "truck", "van"}
+
+// event makes an event in the course's CSV and its row text.
+func (s *sender) event() (plaza int, csv, row string) {
+	s.clock = s.clock.Add(time.Duration(s.rand.IntN(20)) * time.Millisecond)
+	vehicle := 10_000 + s.rand.IntN(9_990_000)
+	typ := types[s.rand.IntN(len(types))]
+	plaza = 4000 + s.rand.IntN(11)
+	return plaza,
+		fmt.Sprintf("%s,%d,%s,%d", s.clock.Format(time.ANSIC), vehicle, typ, plaza),
+		fmt.Sprintf("%s,%d,%s,%d", s.clock.Format(time.DateTime), vehicle, typ, plaza)
+}
+
+// send sends n events without a key, as the course's generator does, and waits until they are acknowledged.
+func (s *sender) send(n int) {
+	s.t.Helper()
+	s.sendWith(n, func(int, *kgo.Record) {})
+}
+
+// sendKeyed sends n events keyed by plaza; the client places them by murmur2, as Java and Python do.
+func (s *sender) sendKeyed(n int) {
+	s.t.Helper()
+	s.sendWith(n, func(plaza int, r *kgo.Record) { r.Key = fmt.Append(nil, plaza) })
+}
+
+func (s *sender) sendWith(n int, change func(plaza int, r *kgo.Record)) {
+	s.t.Helper()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var failed error
+	for range n {
+		plaza, csv, row := s.event()
+		r := &kgo.Record{Value: []byte(csv)}
+		change(plaza, r)
+		wg.Add(1)
+		s.client.Produce(context.Background(), r, func(_ *kgo.Record, err error) {
+			defer wg.Done()
+			if err == nil {
+				s.truth.sent(row)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			failed = err
+		})
+	}
+	wg.Wait()
+	if failed != nil {
+		s.t.Fatalf("produce: %v", failed)
+	}
+}
+
+// sendRaw sends payloads as they are, which are to become dead letters.
+func (s *sender) sendRaw(payloads ...[]byte) {
+	s.t.Helper()
+	for _, p := range payloads {
+		if err := s.client.ProduceSync(context.Background(), &kgo.Record{Value: p}).FirstErr(); err != nil {
+			s.t.Fatalf("produce: %v", err)
+		}
+		s.truth.mu.Lock()
+		s.truth.rejects++
+		s.truth.mu.Unlock()
+	}
+}
