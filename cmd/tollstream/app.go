@@ -24,6 +24,8 @@ type app struct {
 // by Category. A command that takes arguments says so in ArgsUsage; without it they are refused.
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
+		a.upCommand(),
+		a.initCommand(),
 		a.emitCommand(),
 		a.processCommand(),
 	}
