@@ -40,7 +40,7 @@ func WallTimeFromDate(year, month, day, hour, minute, second int) (WallTime, err
 	return WallTime(daysFromCivil(year, month, day)*86400 + int64(hour*3600+minute*60+second)), nil
 }
 
-// In returns the time.Time that has the wall time's figures in UTC, for formatting.
+// asUTC returns the time.Time that has the wall time's figures in UTC, for formatting.
 func (w WallTime) asUTC() time.Time { return time.Unix(int64(w), 0).UTC() }
 
 // String formats as MySQL does: 2022-02-10 10:23:02.

@@ -1,6 +1,9 @@
 package toll
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Minute is a minute of event time: whole minutes of UTC since 1970-01-01.
 type Minute int32
@@ -49,14 +52,15 @@ func (z *Zone) Unix(w WallTime) int64 {
 	return int64(w) - z.offsetAt(int64(w)) // the clocks change within this quarter
 }
 
-// Minute returns the minute of event time in which a wall time lies.
+// Minute returns the minute of event time in which a wall time lies. From the year 6053 on, where only a wrong clock can
+// be, all are the last one that a Minute holds.
 func (z *Zone) Minute(w WallTime) Minute {
 	u := z.Unix(w)
 	m := u / 60
 	if u < 0 && u%60 != 0 {
 		m--
 	}
-	return Minute(m)
+	return Minute(min(m, math.MaxInt32))
 }
 
 // Wall returns what a clock in the zone shows at an instant.

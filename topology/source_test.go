@@ -1,0 +1,437 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// memoryRows are rows of a memoryStore.
+type memoryRows struct{ events []toll.Event }
+
+func (r *memoryRows) Append(e *toll.Event) uint32 {
+	r.events = append(r.events, *e)
+	return uint32(e.Vehicle)
+}
+func (r *memoryRows) Len() int  { return len(r.events) }
+func (r *memoryRows) Size() int { return 32 * len(r.events) }
+func (r *memoryRows) Reset()    { r.events = nil }
+
+// memoryStore is a Store with one partition, in which every call can be made to fail. It deviates from a database in
+// that a commit whose answer is lost is over at once: it is never still open when the cursor is read.
+type memoryStore struct {
+	mu      sync.Mutex
+	cursor  toll.Cursor
+	batches []memoryBatch
+	rows    []toll.Event
+	rejects []toll.Reject
+	refuse  map[int32]bool // vehicles that the database refuses
+
+	steps int  // calls so far
+	fail  int  // the step that fails, 0 for none
+	late  bool // the failing commit is stored, and only its answer is lost
+	moved bool // the failing step is another owner's commit
+}
+
+type memoryBatch struct {
+	toll.StoredBatch
+	published bool
+}
+
+var errLost = errors.New("connection lost")
+
+// step counts a call and reports whether it is the one that fails.
+func (s *memoryStore) step() bool {
+	s.steps++
+	return s.steps == s.fail
+}
+
+func (s *memoryStore) NewRows() toll.Rows { return new(memoryRows) }
+
+func (s *memoryStore) Load(context.Context, int32, int64) (toll.Cursor, []toll.StoredBatch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var unpublished []toll.StoredBatch
+	for _, b := range s.batches {
+		if !b.published {
+			unpublished = append(unpublished, b.StoredBatch)
+		}
+	}
+	return s.cursor, unpublished, nil
+}
+
+func (s *memoryStore) Cursor(context.Context, int32) (toll.Cursor, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.step() {
+		return toll.Cursor{}, errLost
+	}
+	return s.cursor, nil
+}
+
+func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.BatchRef) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fails := s.step()
+	if fails && s.moved {
+		s.cursor.Next, s.cursor.Token = s.cursor.Next+1, s.cursor.Token+1
+		s.rows = append(s.rows, toll.Event{Vehicle: -1}) // the other owner's
+	}
+	if fails && !s.late && !s.moved {
+		return errLost
+	}
+	if s.cursor.Next != b.First || s.cursor.Token != b.Expect || s.cursor.Epoch != b.Epoch {
+		return toll.ErrCursorMoved
+	}
+	events := b.Rows.(*memoryRows).events
+	var refused toll.RefusedError
+	for i, e := range events {
+		if s.refuse[e.Vehicle] {
+			refused.Rows = append(refused.Rows, toll.RefusedRow{Row: i, SQLState: "22000", Reason: "refused"})
+		}
+	}
+	if len(refused.Rows) > 0 {
+		return &refused
+	}
+	s.cursor.Next, s.cursor.Token, s.cursor.Chain = b.Next, b.Token, b.Chain
+	s.rows = append(s.rows, events...)
+	s.rejects = append(s.rejects, b.Rejects...)
+	s.batches = append(s.batches, memoryBatch{StoredBatch: toll.StoredBatch{
+		Partition: b.Partition, First: b.First, Next: b.Next, Token: b.Token, Events: int64(len(events)), Deltas: b.Deltas,
+	}})
+	s.markPublished(published)
+	if fails {
+		return errLost
+	}
+	return nil
+}
+
+func (s *memoryStore) MarkPublished(_ context.Context, _ int32, epoch uint64, published []toll.BatchRef) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.step() {
+		return errLost
+	}
+	if epoch == s.cursor.Epoch {
+		s.markPublished(published)
+	}
+	return nil
+}
+
+func (s *memoryStore) markPublished(published []toll.BatchRef) {
+	for i := range s.batches {
+		b := &s.batches[i]
+		if slices.Contains(published, toll.BatchRef{First: b.First, Token: b.Token}) {
+			b.published = true
+		}
+	}
+}
+
+// memoryTable merges deltas as the aggregate does, and can fail to take one.
+type memoryTable struct {
+	mu     sync.Mutex
+	states map[int16]*toll.State
+	steps  int
+	fail   int
+	late   bool // the failing delta is merged, and only its acknowledgement fails
+}
+
+func (t *memoryTable) publish(d *toll.Delta, done func(error)) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.steps++
+	fails := t.steps == t.fail
+	if !fails || t.late {
+		s := t.states[d.Plaza]
+		if s == nil {
+			s = new(toll.State)
+			t.states[d.Plaza] = s
+		}
+		s.Merge(d)
+	}
+	if fails {
+		go done(errLost)
+	} else {
+		go done(nil)
+	}
+	return nil
+}
+
+func testConfig() *Config {
+	cfg := DefaultConfig()
+	cfg.BatchRows, cfg.BatchWait = 7, time.Millisecond
+	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	token := uint64(100)
+	var mu sync.Mutex
+	cfg.NewToken = func() uint64 {
+		mu.Lock()
+		defer mu.Unlock()
+		token++
+		return token
+	}
+	return &cfg
+}
+
+// session runs one session of a source over the records [cursor, end) and returns the error that ended it, nil if all
+// was stored and published.
+func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, end int64) error {
+	t.Helper()
+	cursor, unpublished, err := store.Load(t.Context(), 0, 0)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	failed := make(chan error, 8)
+	s := &source{
+		partition: 0, cfg: cfg, store: store, publish: table.publish, mark: func(int64) {}, stats: newStats(nil),
+		fail: func(err error) {
+			failed <- err
+			cancel()
+		},
+	}
+	resend, err := s.init(cursor, unpublished)
+	if err != nil {
+		return err
+	}
+	s.start(ctx, resend)
+	defer s.stop()
+	for offset := cursor.Next; offset < end; offset++ {
+		s.add(testRecord(offset))
+	}
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case <-time.After(time.Millisecond):
+		}
+		c, unpublished, _ := store.Load(ctx, 0, 0)
+		if c.Next == end && len(unpublished) == 0 {
+			return nil
+		}
+	}
+}
+
+// testRecord makes the record at an offset: every eleventh is no event, every thirteenth offset holds none at all.
+func testRecord(offset int64) *record {
+	value := fmt.Sprintf("Thu Feb 10 10:%02d:02 2022,%d,car,%d", offset/60%60, offset, 4000+offset%3)
+	if offset%11 == 5 {
+		value = "garbage"
+	}
+	return &record{offset: offset, time: time.Unix(1700000000, 0), value: []byte(value)}
+}
+
+// checkExact checks the invariants after all sessions.
+func checkExact(t *testing.T, store *memoryStore, table *memoryTable, end int64) {
+	t.Helper()
+	seen := map[int32]int{}
+	perPlaza := map[int16]int64{}
+	for _, e := range store.rows {
+		seen[e.Vehicle]++
+		perPlaza[e.Plaza]++
+	}
+	rejected := map[int64]int{}
+	for _, r := range store.rejects {
+		rejected[r.Offset]++
+	}
+	for offset := range end {
+		want := 1
+		if offset%11 == 5 || store.refuse[int32(offset)] {
+			want = 0
+		}
+		if seen[int32(offset)] != want || rejected[offset] != 1-want {
+			t.Fatalf("offset %d: %d rows and %d dead letters, want %d and %d", offset, seen[int32(offset)], rejected[offset], want, 1-want)
+		}
+	}
+	next := int64(0)
+	for _, b := range store.batches {
+		if b.First != next {
+			t.Fatalf("a batch begins at %d, want %d", b.First, next)
+		}
+		next = b.Next
+	}
+	for plaza, n := range perPlaza {
+		s := table.states[plaza]
+		if s == nil || s.Events != n || s.Gaps != 0 {
+			t.Fatalf("plaza %d: state %+v, want %d events and no gap", plaza, s, n)
+		}
+	}
+}
+
+// TestSourceFailsAtEveryStep makes the i-th call to the database fail, for i = 1, 2, 3 … until a run needs no more
+// calls, with the answer lost before and after the commit; and after each failure the next session goes on.
+func TestSourceFailsAtEveryStep(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		for step := 1; ; step++ {
+			store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: step, late: late, refuse: map[int32]bool{9: true, 23: true, 24: true}}
+			table := &memoryTable{states: map[int16]*toll.State{}}
+			cfg := testConfig()
+			for {
+				if err := session(t, cfg, store, table, 60); err == nil {
+					break
+				}
+			}
+			checkExact(t, store, table, 60)
+			if store.steps < step {
+				t.Logf("late=%v: %d steps", late, step-1)
+				break
+			}
+			if step > 500 {
+				t.Fatal("a run never needs fewer calls than the failing one")
+			}
+		}
+	}
+}
+
+// TestSourceFailsAtEveryDelta makes the i-th delta fail, before and after it is merged.
+func TestSourceFailsAtEveryDelta(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		for step := 1; ; step++ {
+			store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
+			table := &memoryTable{states: map[int16]*toll.State{}, fail: step, late: late}
+			cfg := testConfig()
+			sessions := 0
+			for sessions = 1; session(t, cfg, store, table, 60) != nil; sessions++ {
+				if sessions > 3 {
+					t.Fatal("sessions fail without end")
+				}
+			}
+			checkExact(t, store, table, 60)
+			if sessions == 1 {
+				break
+			}
+		}
+	}
+}
+
+// TestSourceFenced ends the session of an owner that finds the cursor moved, without storing anything.
+func TestSourceFenced(t *testing.T) {
+	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 1, moved: true}
+	table := &memoryTable{states: map[int16]*toll.State{}}
+	err := session(t, testConfig(), store, table, 20)
+	if !errors.Is(err, errFenced) {
+		t.Fatalf("session ended with %v, want %v", err, errFenced)
+	}
+	if len(store.rows) != 1 || len(table.states) != 0 {
+		t.Fatalf("a fenced owner stored %d rows and published for %d plazas", len(store.rows)-1, len(table.states))
+	}
+}
+
+// TestSourceBoundsItsBatches holds the database and checks that add waits once a batch is full and the next is too.
+func TestSourceBoundsItsBatches(t *testing.T) {
+	cfg := testConfig()
+	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
+	table := &memoryTable{states: map[int16]*toll.State{}}
+	store.mu.Lock() // the database hangs
+	s := &source{cfg: cfg, store: store, publish: table.publish, mark: func(int64) {}, stats: newStats(nil), fail: func(error) {}}
+	if _, err := s.init(store.cursor, nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.start(ctx, nil)
+	added := make(chan int64, 100)
+	go func() {
+		defer close(added)
+		for offset := range int64(100) {
+			s.add(testRecord(offset))
+			if ctx.Err() != nil {
+				return
+			}
+			added <- offset
+		}
+	}()
+	time.Sleep(100 * time.Millisecond)
+	if n := len(added); n > 2*cfg.BatchRows {
+		t.Errorf("%d records are held with a batch size of %d", n, cfg.BatchRows)
+	}
+	cancel()
+	store.mu.Unlock()
+	s.stop()
+	for range added {
+	}
+}
+
+// TestBuilderRefuse builds a batch without the rows that the database refused, as if they had never been events.
+func TestBuilderRefuse(t *testing.T) {
+	cfg := testConfig()
+	whole, without := newBuilder(new(memoryRows), codecs.Auto, cfg.Zone), newBuilder(new(memoryRows), codecs.Auto, cfg.Zone)
+	var refused []toll.RefusedRow
+	row := 0
+	for offset := range int64(40) {
+		r := testRecord(offset)
+		whole.add(r)
+		bad := offset%7 == 1
+		if offset%11 != 5 {
+			if bad {
+				refused = append(refused, toll.RefusedRow{Row: row, SQLState: "22007", Reason: "no"})
+			}
+			row++
+		}
+		if !bad || offset%11 == 5 {
+			without.add(r)
+		}
+	}
+	whole.refuse(refused)
+	a, b := codecs.AppendPlazaDeltas(nil, whole.deltas()), codecs.AppendPlazaDeltas(nil, without.deltas())
+	if string(a) != string(b) {
+		t.Errorf("deltas differ from those of a batch without the refused rows")
+	}
+	if got, want := len(whole.rejects), len(without.rejects)+len(refused); got != want {
+		t.Errorf("%d rejects, want %d", got, want)
+	}
+	if !slices.IsSortedFunc(whole.rejects, func(a, b toll.Reject) int { return int(a.Offset - b.Offset) }) {
+		t.Error("rejects are not in the order of offsets")
+	}
+}
+
+// TestBuilderAllocatesNothing checks that an event costs no allocation once a builder has grown.
+func TestBuilderAllocatesNothing(t *testing.T) {
+	b := newBuilder(&fixedRows{}, codecs.Auto, toll.NewZone(time.UTC))
+	records := make([]*record, 100)
+	for i := range records {
+		records[i] = testRecord(int64(i * 11))
+	}
+	fill := func() {
+		for _, r := range records {
+			b.add(r)
+		}
+		b.reset()
+	}
+	fill()
+	if n := testing.AllocsPerRun(20, fill); n > 0 {
+		t.Errorf("%v allocations for %d events", n, len(records))
+	}
+}
+
+type fixedRows struct{ n int }
+
+func (r *fixedRows) Append(*toll.Event) uint32 { r.n++; return 1 }
+func (r *fixedRows) Len() int                  { return r.n }
+func (r *fixedRows) Size() int                 { return 0 }
+func (r *fixedRows) Reset()                    { r.n = 0 }
+
+func BenchmarkBuilder(b *testing.B) {
+	builder := newBuilder(&fixedRows{}, codecs.Auto, toll.NewZone(time.UTC))
+	records := make([]*record, 10_000)
+	for i := range records {
+		records[i] = testRecord(int64(i * 11))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, r := range records {
+			builder.add(r)
+		}
+		builder.reset()
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(records)), "ns/event")
+}
