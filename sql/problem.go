@@ -1,0 +1,212 @@
+package sql
+
+import (
+	"fmt"
+
+	"tollstream/toll"
+)
+
+// The kinds of problems. Each is an invariant that does not hold.
+const (
+	RowsMissing   = "rows_missing"   // livetolldata holds fewer rows of a plaza than were stored
+	RowsExtra     = "rows_extra"     // livetolldata holds more rows of a plaza than were stored
+	RowsChanged   = "checksum"       // as many rows of a plaza as were stored, but not the same ones
+	BatchGap      = "batch_gap"      // offsets of a partition are in no batch
+	BatchOverlap  = "batch_overlap"  // offsets of a partition are in two batches
+	BatchSum      = "batch_sum"      // a batch's events, rejects and skipped offsets don't add up to its offsets, or its deltas not to its events
+	BatchOutbox   = "batch_outbox"   // a batch's deltas can't be read
+	Chain         = "chain"          // a delta does not follow the one before of its plaza and partition
+	CursorLost    = "cursor_lost"    // batches of a partition that has no cursor
+	CursorToken   = "cursor_token"   // the last batch is not the one that moved the cursor last
+	OtherTopic    = "other_topic"    // batches or cursors of another topic id
+	DeadLetters   = "dead_letters"   // not as many dead letters of a partition as its batches rejected
+	Epoch         = "epoch"          // cursors, or a plaza's state, of another epoch than the database's
+	TableTotal    = "table_total"    // the group table counts another number of events of a plaza than the deltas that it merged hold
+	TableChecksum = "table_checksum" // the same number, but not the same events
+	TableOffset   = "table_offset"   // a plaza's state ends in the midst of a delta, or at one that was never stored
+	TableAhead    = "table_ahead"    // the group table has merged offsets that the database has not stored
+	LostDelta     = "lost_delta"     // the group table lacks a delta that was published and consumed
+)
+
+const (
+	rebuildHint = "was the database restored? run: tollstream rebuild"
+	maxProblems = 1000
+	// problemsPerPartition bounds those of one kind, so that one broken partition does not hide the others.
+	problemsPerPartition = 20
+)
+
+// Problem is one violated invariant.
+type Problem struct {
+	Kind      string `json:"kind"`
+	Partition *int32 `json:"partition,omitempty"`
+	Plaza     *int   `json:"plaza,omitempty"` // -32769 stands for NULL
+	Want      int64  `json:"want"`
+	Got       int64  `json:"got"`
+	Text      string `json:"text"` // one sentence
+}
+
+func (p Problem) String() string { return p.Text }
+
+// problems gathers problems, as many as a reader can make use of.
+type problems struct {
+	list   []Problem
+	more   int64
+	byKind map[string]int
+}
+
+func (p *problems) add(q Problem) {
+	kind := q.Kind
+	if q.Partition != nil {
+		kind += fmt.Sprint(" ", *q.Partition)
+		if p.byKind == nil {
+			p.byKind = map[string]int{}
+		}
+		if p.byKind[kind]++; p.byKind[kind] > problemsPerPartition {
+			p.more++
+			return
+		}
+	}
+	if len(p.list) >= maxProblems {
+		p.more++
+		return
+	}
+	p.list = append(p.list, q)
+}
+
+func (p *problems) count() int64 { return int64(len(p.list)) + p.more }
+
+func (p *problems) ofPartition(kind string, partition int32, want, got int64, format string, args ...any) {
+	p.add(Problem{Kind: kind, Partition: &partition, Want: want, Got: got,
+		Text: fmt.Sprintf("partition %d: ", partition) + fmt.Sprintf(format, args...)})
+}
+
+func (p *problems) ofPlaza(kind string, plaza int, want, got int64, format string, args ...any) {
+	p.add(Problem{Kind: kind, Plaza: &plaza, Want: want, Got: got,
+		Text: "plaza " + plazaName(plaza) + ": " + fmt.Sprintf(format, args...)})
+}
+
+func (p *problems) ofBoth(kind string, plaza int, partition int32, want, got int64, format string, args ...any) {
+	p.add(Problem{Kind: kind, Partition: &partition, Plaza: &plaza, Want: want, Got: got,
+		Text: fmt.Sprintf("plaza %s, partition %d: ", plazaName(plaza), partition) + fmt.Sprintf(format, args...)})
+}
+
+// PlazaCheck compares what the group table, the outbox and livetolldata hold of one plaza.
+type PlazaCheck struct {
+	Plaza      int       `json:"plaza"`       // -32769 stands for NULL
+	TableCount int64     `json:"table_count"` // events that the group table counts
+	StoredRows *int64    `json:"stored_rows"` // rows of livetolldata, those from before among them; nil where counting them took too long
+	Baseline   int64     `json:"baseline"`    // rows from before
+	InFlight   int64     `json:"in_flight"`   // events that are stored and not yet counted
+	ChecksumOK *bool     `json:"checksum_ok"` // whether the rows are the ones that were stored; nil where not computed
+	Status     string    `json:"status"`      // Exact, InFlight or Mismatch
+	Note       string    `json:"note,omitempty"`
+	Problems   []Problem `json:"problems,omitempty"`
+}
+
+// The states of a verification.
+const (
+	Exact    = "exact"     // every invariant holds, and the group table has counted all that is stored
+	InFlight = "in_flight" // every invariant holds, and some events are stored and not yet counted, which is healthy
+	Mismatch = "mismatch"  // an invariant does not hold
+)
+
+func statusOf(problems, inFlight int64) string {
+	switch {
+	case problems > 0:
+		return Mismatch
+	case inFlight > 0:
+		return InFlight
+	}
+	return Exact
+}
+
+// plazaFacts is what is known of a plaza when it is checked.
+type plazaFacts struct {
+	state    *toll.State // nil for none
+	baseline rowCount
+	stored   *rowCount // nil where not counted
+}
+
+// checkPlaza compares what the book holds of a plaza with its state and its rows.
+func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
+	c := PlazaCheck{Plaza: plaza, Baseline: f.baseline.rows}
+	before := found.count()
+	var merged, flight sums
+	for key, a := range b.accountsOf(plaza) {
+		merged.add(a.merged)
+		flight.add(a.flight)
+		if at := b.mergedIn(key); at != a.at {
+			if next := b.nextOf(key.partition); at <= next { // else reported below
+				found.ofBoth(TableOffset, plaza, key.partition, a.at, at,
+					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s", grouped(at), grouped(a.at))
+			}
+		}
+	}
+	c.InFlight = flight.events
+	checksumOK := true
+	if state := f.state; state != nil {
+		switch {
+		case state.Epoch > b.epoch && len(b.cursors) > 0:
+			found.ofPlaza(Epoch, plaza, int64(b.epoch), int64(state.Epoch),
+				"the group table is of the later epoch %d, the database of %d; %s", state.Epoch, b.epoch, rebuildHint)
+		case state.Epoch < b.epoch:
+			state = &toll.State{} // from before a rebuild
+		}
+		c.TableCount = state.Events
+		for _, m := range state.Merged {
+			if next := b.nextOf(m.Partition); m.Next > next {
+				found.ofBoth(TableAhead, plaza, m.Partition, next, m.Next,
+					"the group table has merged up to offset %s, the database has stored up to %s; %s", grouped(m.Next), grouped(next), rebuildHint)
+			} else if b.accounts[accountKey{m.Partition, int16(plaza)}] == nil {
+				found.ofBoth(TableOffset, plaza, m.Partition, 0, m.Next,
+					"the group table has merged up to offset %s, but no batch has this plaza", grouped(m.Next))
+			}
+		}
+		switch d := state.Events - merged.events; {
+		case d > 0:
+			found.ofPlaza(TableTotal, plaza, merged.events, state.Events,
+				"%s counted in the group table, %s in the deltas that it merged: %s counted twice", grouped(state.Events), grouped(merged.events), wereWas(d, "event"))
+		case d < 0:
+			found.ofPlaza(TableTotal, plaza, merged.events, state.Events,
+				"%s counted in the group table, %s in the deltas that it merged: %s lost", grouped(state.Events), grouped(merged.events), wereWas(-d, "event"))
+		case state.Checksum != merged.checksum:
+			checksumOK = false
+			found.ofPlaza(TableChecksum, plaza, int64(merged.checksum), int64(state.Checksum),
+				"the group table counts %s as it should, but their checksum is not that of the deltas that it merged", plural(state.Events, "event"))
+		}
+	} else if merged.events != 0 {
+		panic("sql: deltas merged into no state")
+	}
+	if f.stored != nil {
+		c.StoredRows = &f.stored.rows
+		stored := merged
+		stored.add(flight)
+		stored.add(sums{f.baseline.rows, f.baseline.checksum})
+		switch d := f.stored.rows - stored.events; {
+		case d < 0:
+			checksumOK = false
+			found.ofPlaza(RowsMissing, plaza, stored.events, f.stored.rows,
+				"%s in livetolldata, %s stored: %s deleted", plural(f.stored.rows, "row"), grouped(stored.events), wereWas(-d, "row"))
+		case d > 0:
+			checksumOK = false
+			found.ofPlaza(RowsExtra, plaza, stored.events, f.stored.rows,
+				"%s in livetolldata, %s stored: %s added by someone else, or doubled", plural(f.stored.rows, "row"), grouped(stored.events), wereWas(d, "row"))
+		case f.stored.exact && f.stored.checksum != stored.checksum:
+			checksumOK = false
+			found.ofPlaza(RowsChanged, plaza, int64(stored.checksum), int64(f.stored.checksum),
+				"%s in livetolldata as it should be, but not the ones that were stored: their checksum differs", plural(f.stored.rows, "row"))
+		}
+		if f.stored.exact {
+			c.ChecksumOK = &checksumOK
+		}
+	}
+	c.Status = statusOf(found.count()-before, c.InFlight)
+	return c
+}
+
+func wereWas(n int64, thing string) string {
+	if n == 1 {
+		return plural(n, thing) + " was"
+	}
+	return plural(n, thing) + " were"
+}

@@ -1,0 +1,338 @@
+package sql
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"tollstream/toll"
+)
+
+// VerifyInput is what the database is verified against.
+type VerifyInput struct {
+	// States are the plazas' states as the group table has them, read before Verify is called: what is merged is then
+	// always in the database's snapshot. They are only read.
+	States map[int16]*toll.State
+	// Deep also sums the checksums of all rows, in the same scan, and so finds rows that were changed.
+	Deep bool
+	// Settled is, per source partition and plaza, the Next of the last batch whose deltas were published and consumed
+	// for sure before the states were read. A state below it has lost a delta. Nil where it is not known.
+	Settled map[int32]map[int16]int64
+}
+
+// Report is the result of a verification.
+type Report struct {
+	Status       string            `json:"status"`    // Exact, InFlight or Mismatch
+	Events       int64             `json:"events"`    // stored, by the batches
+	Rows         int64             `json:"rows"`      // of livetolldata, those from before among them
+	Baseline     int64             `json:"baseline"`  // rows from before
+	Rejected     int64             `json:"rejected"`  // dead letters, by the batches
+	Skipped      int64             `json:"skipped"`   // offsets that held no record for us
+	Merged       int64             `json:"merged"`    // counted by the group table
+	InFlight     int64             `json:"in_flight"` // stored and not yet counted
+	Batches      int64             `json:"batches"`
+	Unpublished  int64             `json:"unpublished"` // batches whose deltas are not known to be published
+	Deep         bool              `json:"deep"`
+	Epoch        uint64            `json:"epoch"`
+	Partitions   []PartitionReport `json:"partitions"`
+	Plazas       []PlazaCheck      `json:"plazas"`
+	Problems     []Problem         `json:"problems"`
+	MoreProblems int64             `json:"more_problems,omitempty"` // found, but not listed
+	Notes        []string          `json:"notes,omitempty"`
+	TookSeconds  float64           `json:"took_seconds"`
+}
+
+// PartitionReport is what the database holds of one source partition.
+type PartitionReport struct {
+	Partition   int32 `json:"partition"`
+	Start       int64 `json:"start"` // where it began when it was first seen
+	Next        int64 `json:"next"`  // first offset that is not stored yet
+	Batches     int64 `json:"batches"`
+	Events      int64 `json:"events"`
+	Rejected    int64 `json:"rejected"`
+	Skipped     int64 `json:"skipped"`
+	Unpublished int64 `json:"unpublished"`
+}
+
+// Verify checks the invariants in one snapshot of the database, while processes may go on to write. The result is the
+// report; an error means that it could not be made.
+func (s *Store) Verify(ctx context.Context, in VerifyInput) (*Report, error) {
+	began := time.Now()
+	v := &verification{s: s, in: in, book: newBook(false), report: &Report{Deep: in.Deep, Partitions: []PartitionReport{}, Plazas: []PlazaCheck{}}}
+	for plaza, state := range in.States {
+		v.book.see(plaza, state)
+	}
+	if err := s.snapshot(ctx, func(q reader) error { return v.run(ctx, q) }); err != nil {
+		return nil, s.wrap("verify", err)
+	}
+	r := v.report
+	r.Problems, r.MoreProblems = v.found.list, v.found.more
+	if r.Problems == nil {
+		r.Problems = []Problem{}
+	}
+	r.Status = statusOf(v.found.count(), r.InFlight)
+	r.TookSeconds = time.Since(began).Seconds()
+	return r, nil
+}
+
+type verification struct {
+	s      *Store
+	in     VerifyInput
+	book   *book
+	report *Report
+	found  problems
+}
+
+func (v *verification) run(ctx context.Context, q reader) error {
+	m, err := readMeta(ctx, q)
+	if err != nil {
+		return err
+	}
+	b := v.book
+	if b.cursors, err = readCursors(ctx, q, m.TopicID); err != nil {
+		return err
+	}
+	b.epoch = highestEpoch(b.cursors)
+	v.report.Epoch = b.epoch
+	if err := v.checkOtherTopics(ctx, q, m.TopicID); err != nil {
+		return err
+	}
+	if b.partitions, err = storedPartitions(ctx, q, m.TopicID, b.cursors); err != nil {
+		return err
+	}
+	for _, partition := range b.partitions {
+		if err := v.checkPartition(ctx, q, m.TopicID, partition); err != nil {
+			return err
+		}
+	}
+	if err := v.checkDeadLetters(ctx, q, m.TopicID); err != nil {
+		return err
+	}
+	baseline, err := readBaseline(ctx, q)
+	if err != nil {
+		return err
+	}
+	counts, err := countRows(ctx, q, countOptions{checksum: v.in.Deep})
+	if err != nil {
+		return err
+	}
+	v.checkPlazas(baseline, counts)
+	return nil
+}
+
+// checkOtherTopics looks for what was stored of a topic with another id.
+func (v *verification) checkOtherTopics(ctx context.Context, q reader, topicID string) error {
+	for _, t := range []struct{ table, thing string }{{"toll_cursor", "cursor"}, {"toll_batch", "batch"}} {
+		var n int64
+		err := q.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+t.table+` WHERE topic_id < ? OR topic_id > ?`, topicID, topicID).Scan(&n)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			v.found.add(Problem{Kind: OtherTopic, Got: n,
+				Text: fmt.Sprintf("%s holds %s of a topic with another id than %q", t.table, plural(n, t.thing), topicID)})
+		}
+	}
+	return nil
+}
+
+// storedPartitions returns the partitions that have a cursor or batches, ascending.
+func storedPartitions(ctx context.Context, q reader, topicID string, cursors []cursorRow) ([]int32, error) {
+	var partitions []int32
+	for _, c := range cursors {
+		partitions = append(partitions, c.partition)
+	}
+	rows, err := q.QueryContext(ctx, `SELECT DISTINCT partition_id FROM toll_batch WHERE topic_id = ?`, topicID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var partition int32
+		if err := rows.Scan(&partition); err != nil {
+			return nil, err
+		}
+		partitions = append(partitions, partition)
+	}
+	slices.Sort(partitions)
+	return slices.Compact(partitions), rows.Err()
+}
+
+// checkPartition adds up a partition's batches and checks that they join.
+func (v *verification) checkPartition(ctx context.Context, q reader, topicID string, partition int32) error {
+	r := PartitionReport{Partition: partition}
+	found := &v.found
+	i := slices.IndexFunc(v.book.cursors, func(c cursorRow) bool { return c.partition == partition })
+	var cursor *cursorRow
+	if i >= 0 {
+		cursor = &v.book.cursors[i]
+		r.Start, r.Next = cursor.start, cursor.next
+		if cursor.epoch != v.book.epoch {
+			found.ofPartition(Epoch, partition, int64(v.book.epoch), int64(cursor.epoch),
+				"its cursor is of epoch %d, others of %d", cursor.epoch, v.book.epoch)
+		}
+	}
+	at := r.Start
+	var last uint64
+	err := readBatches(ctx, q, topicID, partition, -1<<63, func(b *batchRow) error {
+		if r.Batches == 0 && cursor == nil {
+			at = b.first
+		}
+		switch {
+		case b.first > at:
+			found.ofPartition(BatchGap, partition, at, b.first, "the offsets %s to %s are in no batch: %s lost",
+				grouped(at), grouped(b.first-1), wereWas(b.first-at, "offset"))
+		case b.first < at:
+			found.ofPartition(BatchOverlap, partition, at, b.first, "the offsets %s to %s are in two batches",
+				grouped(b.first), grouped(min(at, b.next)-1))
+		}
+		if sum := b.events + b.rejected + b.skipped; sum != b.next-b.first || b.next <= b.first || min(b.events, b.rejected, b.skipped) < 0 {
+			found.ofPartition(BatchSum, partition, b.next-b.first, sum,
+				"the batch of the offsets %s to %s says it has %s, %s rejected and %s skipped, which is not their number %s", grouped(b.first), grouped(b.next-1),
+				plural(b.events, "event"), grouped(b.rejected), grouped(b.skipped), grouped(b.next-b.first))
+		}
+		v.checkOutbox(b)
+		at = max(at, b.next)
+		last = b.token
+		r.Batches++
+		r.Events += b.events
+		r.Rejected += b.rejected
+		r.Skipped += b.skipped
+		if !b.published {
+			r.Unpublished++
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case cursor == nil:
+		found.ofPartition(CursorLost, partition, 1, 0, "it has %s but no cursor", plural(r.Batches, "batch"))
+	case at < cursor.next:
+		found.ofPartition(BatchGap, partition, cursor.next, at, "the offsets %s to %s, below its cursor, are in no batch: %s lost",
+			grouped(at), grouped(cursor.next-1), wereWas(cursor.next-at, "offset"))
+	case at > cursor.next:
+		found.ofPartition(BatchOverlap, partition, cursor.next, at, "its batches reach to offset %s, beyond its cursor at %s; they would be stored again",
+			grouped(at), grouped(cursor.next))
+	case r.Batches > 0 && last != cursor.token:
+		found.ofPartition(CursorToken, partition, 0, 0, "its last batch is not the one that moved its cursor last")
+	}
+	v.report.Partitions = append(v.report.Partitions, r)
+	v.report.Batches += r.Batches
+	v.report.Events += r.Events
+	v.report.Rejected += r.Rejected
+	v.report.Skipped += r.Skipped
+	v.report.Unpublished += r.Unpublished
+	return nil
+}
+
+// checkOutbox checks a batch's deltas and adds them to the book.
+func (v *verification) checkOutbox(b *batchRow) {
+	deltas, err := v.s.cfg.Decode(b.blob)
+	if err != nil {
+		v.found.ofPartition(BatchOutbox, b.partition, 0, 0, "the deltas of the batch at offset %s can't be read: %v", grouped(b.first), err)
+		return
+	}
+	var events int64
+	for i := range deltas {
+		d := &deltas[i]
+		events += d.Events
+		var last int64
+		if a := v.book.accounts[accountKey{b.partition, d.Plaza}]; a != nil {
+			last = a.last
+		}
+		if d.Prev != last {
+			v.found.ofBoth(Chain, int(d.Plaza), b.partition, last, d.Prev,
+				"the delta of the batch at offset %s says it follows one that ends at %s, but the one before ends at %s", grouped(b.first), grouped(d.Prev), grouped(last))
+		}
+	}
+	if events != b.events {
+		v.found.ofPartition(BatchSum, b.partition, b.events, events, "the batch at offset %s has %s, its deltas have %s",
+			grouped(b.first), plural(b.events, "event"), grouped(events))
+	}
+	v.book.add(b, deltas)
+}
+
+// checkDeadLetters compares the dead letters with what the batches rejected.
+func (v *verification) checkDeadLetters(ctx context.Context, q reader, topicID string) error {
+	rows, err := q.QueryContext(ctx, `SELECT partition_id, COUNT(*) FROM toll_dead_letter WHERE topic_id = ? GROUP BY partition_id`, topicID)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	letters := map[int32]int64{}
+	for rows.Next() {
+		var partition int32
+		var n int64
+		if err := rows.Scan(&partition, &n); err != nil {
+			return err
+		}
+		letters[partition] = n
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	check := func(partition int32, rejected int64) {
+		switch d := letters[partition] - rejected; {
+		case d < 0:
+			v.found.ofPartition(DeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s deleted",
+				grouped(letters[partition]), grouped(rejected), wereWas(-d, "dead letter"))
+		case d > 0:
+			v.found.ofPartition(DeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s added by someone else",
+				grouped(letters[partition]), grouped(rejected), wereWas(d, "dead letter"))
+		}
+		delete(letters, partition)
+	}
+	for _, r := range v.report.Partitions {
+		check(r.Partition, r.Rejected)
+	}
+	for partition := range letters {
+		check(partition, 0)
+	}
+	return nil
+}
+
+// checkPlazas compares states, deltas and rows of every plaza.
+func (v *verification) checkPlazas(baseline, counts map[int]rowCount) {
+	r := v.report
+	inexact := false
+	for _, plaza := range v.book.plazas(v.in.States, baseline, counts) {
+		stored := counts[plaza]
+		if stored.rows == 0 && v.in.Deep {
+			stored.exact = true // nothing to sum
+		}
+		inexact = inexact || v.in.Deep && !stored.exact
+		f := plazaFacts{baseline: baseline[plaza], stored: &stored}
+		if plaza != nullPlaza {
+			f.state = v.in.States[int16(plaza)]
+		}
+		before := v.found.count()
+		c := v.book.checkPlaza(plaza, f, &v.found)
+		v.checkSettled(plaza, f.state)
+		c.Status = statusOf(v.found.count()-before, c.InFlight)
+		r.Plazas = append(r.Plazas, c)
+		r.Rows += stored.rows
+		r.Baseline += c.Baseline
+		r.Merged += c.TableCount
+		r.InFlight += c.InFlight
+	}
+	if inexact {
+		r.Notes = append(r.Notes, "some checksums were not compared: this server sums in floats, which are not exact beyond 2^53")
+	}
+}
+
+// checkSettled looks for deltas that the group table must have merged by now.
+func (v *verification) checkSettled(plaza int, state *toll.State) {
+	if state != nil && state.Epoch < v.book.epoch {
+		return // all comes again after a rebuild
+	}
+	for key, a := range v.book.accountsOf(plaza) {
+		settled := v.in.Settled[key.partition][key.plaza]
+		if merged := v.book.mergedIn(key); merged < settled && settled <= a.last {
+			v.found.ofBoth(LostDelta, plaza, key.partition, settled, merged,
+				"the group table has merged up to offset %s, but deltas up to %s were published and consumed: at least one was lost", grouped(merged), grouped(settled))
+		}
+	}
+}

@@ -1,0 +1,255 @@
+package sql
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"tollstream/toll"
+)
+
+func verify(t *testing.T, s *Store, in VerifyInput) *Report {
+	t.Helper()
+	r, err := s.Verify(context.Background(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestVerify(t *testing.T) {
+	cases := []struct {
+		name  string
+		harm  func(t *testing.T, st *stream)
+		quick string // kinds found, ascending; empty for none
+		deep  string
+		text  string // of one of the problems
+	}{
+		{name: "clean", harm: func(*testing.T, *stream) {}},
+		{
+			name: "rows deleted",
+			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM livetolldata WHERE toll_plaza_id = -7`) },
+			deep: "rows_missing", quick: "rows_missing",
+			text: "plaza -7: 0 rows in livetolldata, 1 stored: 1 row was deleted",
+		},
+		{
+			name: "row doubled",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `INSERT INTO livetolldata SELECT * FROM livetolldata WHERE toll_plaza_id = -7`)
+			},
+			deep: "rows_extra", quick: "rows_extra", text: "plaza -7: 2 rows in livetolldata, 1 stored: 1 row was added",
+		},
+		{
+			name: "foreign plaza",
+			harm: func(t *testing.T, st *stream) { run(t, st.s, `INSERT INTO livetolldata (vehicle_id) VALUES (1)`) },
+			deep: "rows_extra", quick: "rows_extra", text: "plaza NULL: 1 row in livetolldata, 0 stored",
+		},
+		{
+			name: "row changed",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `UPDATE livetolldata SET vehicle_type = 'CAR' WHERE toll_plaza_id = -7`)
+			},
+			deep: "checksum", text: "plaza -7: 1 row in livetolldata as it should be, but not the ones that were stored",
+		},
+		{
+			name: "plazas swapped",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `UPDATE livetolldata SET vehicle_id = vehicle_id + 1 WHERE toll_plaza_id = 4000`)
+			},
+			deep: "checksum",
+		},
+		{
+			name: "delta lost",
+			harm: func(t *testing.T, st *stream) { delete(st.states, 4856) },
+			deep: "lost_delta", quick: "lost_delta",
+			text: "plaza 4856, partition 1: the group table has merged up to offset 0, but deltas up to 106 were published and consumed",
+		},
+		{
+			name: "delta lost in the middle",
+			harm: func(t *testing.T, st *stream) { st.states[4856].Events -= 4 },
+			deep: "table_total", quick: "table_total", text: "plaza 4856: 11 counted in the group table, 15 in the deltas that it merged: 4 events were lost",
+		},
+		{
+			name: "delta merged twice",
+			harm: func(t *testing.T, st *stream) { st.states[-7].Events++ },
+			deep: "table_total", quick: "table_total", text: "plaza -7: 2 counted in the group table, 1 in the deltas that it merged: 1 event was counted twice",
+		},
+		{
+			name: "other events merged",
+			harm: func(t *testing.T, st *stream) { st.states[-7].Checksum++ },
+			deep: "table_checksum", quick: "table_checksum",
+		},
+		{
+			name: "merged offset in the midst",
+			harm: func(t *testing.T, st *stream) { st.states[-7].Merged[0].Next-- },
+			deep: "lost_delta table_offset table_total", quick: "lost_delta table_offset table_total",
+		},
+		{
+			name: "merged what is not stored",
+			harm: func(t *testing.T, st *stream) { st.states[-7].Merged[0].Next += 1000 },
+			deep: "table_ahead", quick: "table_ahead", text: "was the database restored? run: tollstream rebuild",
+		},
+		{
+			name: "plaza without batches",
+			harm: func(t *testing.T, st *stream) {
+				st.states[1] = &toll.State{Epoch: 7, Events: 1, Merged: []toll.Merged{{Partition: 1, Next: 106}}}
+			},
+			deep: "table_offset table_total", quick: "table_offset table_total",
+		},
+		{
+			name: "state of a later epoch",
+			harm: func(t *testing.T, st *stream) { st.states[-7].Epoch++ },
+			deep: "epoch", quick: "epoch",
+		},
+		{
+			name: "cursor of another epoch",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `UPDATE toll_cursor SET epoch = 6 WHERE partition_id = 1`)
+			},
+			deep: "epoch", quick: "epoch",
+		},
+		{
+			name: "batch deleted",
+			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM toll_batch WHERE first_offset = 109`) },
+			deep: "batch_gap rows_extra table_offset table_total", quick: "batch_gap rows_extra table_offset table_total",
+			text: "partition 0: the offsets 109 to 112 are in no batch: 4 offsets were lost",
+		},
+		{
+			name: "last batch deleted",
+			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM toll_batch WHERE first_offset = 113`) },
+			deep: "batch_gap dead_letters rows_extra table_offset table_total", quick: "batch_gap dead_letters rows_extra table_offset table_total",
+			text: "partition 0: the offsets 113 to 121, below its cursor, are in no batch: 9 offsets were lost",
+		},
+		{
+			name: "overlap",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `UPDATE toll_batch SET first_offset = 108 WHERE first_offset = 109`)
+			},
+			deep: "batch_overlap batch_sum", quick: "batch_overlap batch_sum", text: "partition 0: the offsets 108 to 108 are in two batches",
+		},
+		{
+			name: "batch's sum",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `UPDATE toll_batch SET skipped = 2 WHERE first_offset = 109`)
+			},
+			deep: "batch_sum", quick: "batch_sum",
+		},
+		{
+			name: "outbox spoilt",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `UPDATE toll_batch SET deltas = 'x' WHERE first_offset = 109`)
+			},
+			deep: "batch_outbox rows_extra table_offset table_total", quick: "batch_outbox rows_extra table_offset table_total",
+		},
+		{
+			name: "cursor's token",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `UPDATE toll_cursor SET token = 1 WHERE partition_id = 1`)
+			},
+			deep: "cursor_token", quick: "cursor_token",
+		},
+		{
+			name: "cursor deleted",
+			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM toll_cursor WHERE partition_id = 1`) },
+			deep: "cursor_lost table_ahead", quick: "cursor_lost table_ahead",
+		},
+		{
+			name: "dead letter deleted",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `DELETE FROM toll_dead_letter WHERE record_offset = 107`)
+			},
+			deep: "dead_letters", quick: "dead_letters", text: "partition 0: 2 in toll_dead_letter, 3 rejected: 1 dead letter was deleted",
+		},
+		{
+			name: "other topic",
+			harm: func(t *testing.T, st *stream) {
+				run(t, st.s, `UPDATE toll_cursor SET topic_id = 'B' WHERE partition_id = 1`)
+			},
+			deep: "cursor_lost other_topic table_ahead", quick: "cursor_lost other_topic table_ahead",
+		},
+	}
+	for _, engine := range engines {
+		for _, c := range cases {
+			t.Run(engine+"/"+c.name, func(t *testing.T) {
+				s := openEmpty(t, engine)
+				run(t, s, schema[0].create)
+				run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), (NULL, 2, NULL, 5)`)
+				initialize(t, s)
+				st := newStream(t, s)
+				st.fill()
+				settled, err := s.Published(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.harm(t, st)
+				for _, deep := range []bool{false, true} {
+					want := c.quick
+					if deep {
+						want = c.deep
+					}
+					r := verify(t, s, VerifyInput{States: st.states, Deep: deep, Settled: settled})
+					kinds := map[string]bool{}
+					texts := ""
+					for _, p := range r.Problems {
+						kinds[p.Kind] = true
+						texts += p.Text + "\n"
+					}
+					got := joinSorted(kinds)
+					// A state that is behind leaves events in flight beside its problem.
+					if got != want || (r.Status == Mismatch) != (want != "") {
+						t.Errorf("deep %v: status %s, problems %q, want %q\n%s", deep, r.Status, got, want, texts)
+					}
+					if want != "" && !strings.Contains(texts, c.text) {
+						t.Errorf("deep %v: no problem says %q:\n%s", deep, c.text, texts)
+					}
+					if want == "" && c.name == "clean" {
+						if r.Status != Exact || r.Events != 21 || r.Rows != 23 || r.Baseline != 2 || r.Rejected != 3 || r.Merged != 21 || r.Batches != 4 || r.Skipped != 4 {
+							t.Errorf("got %+v", r)
+						}
+						if deep && (r.Plazas[3].ChecksumOK == nil || !*r.Plazas[3].ChecksumOK) {
+							t.Errorf("got %+v", r.Plazas)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+func joinSorted(set map[string]bool) string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		fmt.Fprintf(&b, " %s", k)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func TestVerifyInFlight(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		initialize(t, s)
+		if r := verify(t, s, VerifyInput{Deep: true}); r.Status != Exact || r.Rows != 0 {
+			t.Errorf("empty: %+v", r)
+		}
+		st := newStream(t, s)
+		st.fill()
+		st.store(0, 0, map[int16]int{4856: 3, 1: 2})
+		run(t, s, `UPDATE toll_batch SET published = 0 WHERE first_offset = 122`)
+		settled, err := s.Published(context.Background())
+		if err != nil || settled[0][4856] != 122 || settled[0][4000] != 113 || settled[0][1] != 0 || settled[1][-7] != 106 {
+			t.Fatalf("published: %v, %v", settled, err)
+		}
+		r := verify(t, s, VerifyInput{States: st.states, Settled: settled})
+		if r.Status != InFlight || r.InFlight != 5 || r.Merged != 21 || r.Events != 26 || r.Unpublished != 1 || len(r.Problems) != 0 {
+			t.Errorf("got %+v", r)
+		}
+		// After a rebuild all states count as empty until the deltas come again.
+		run(t, s, `UPDATE toll_cursor SET epoch = 8`)
+		r = verify(t, s, VerifyInput{States: st.states, Settled: settled})
+		if r.Status != InFlight || r.InFlight != 26 || r.Merged != 0 {
+			t.Errorf("rebuilt: %+v", r)
+		}
+	})
+}
