@@ -1,0 +1,240 @@
+// Package arrows holds a test that keeps the arrows between our packages as ARCHITECTURE.md draws them.
+package arrows
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/types"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/go/packages"
+)
+
+const module = "tollstream/"
+
+// knows says which of our packages each of them may import, outside of its tests. A package that only holds tests needs
+// no line. all is for the packages that wire the others, which nobody may import.
+var knows = map[string][]string{
+	"toll":              {},
+	"codecs/tollpb":     {},
+	"codecs":            {"toll", "codecs/tollpb"},
+	"topology":          {"toll", "codecs"},
+	"sql":               {"toll"},
+	"web":               {"toll"},
+	"internal/devstack": {},
+	"internal/simulate": {"toll"},
+	"cmd/tollstream":    all,
+}
+
+var all = []string{"*"}
+
+func TestArrows(t *testing.T) {
+	for _, p := range list(t, "./...") {
+		if len(p.GoFiles) == 0 || p.Name == "main" && !strings.HasPrefix(p.ImportPath, module+"cmd/") {
+			continue // tests only, or a tool of the repository
+		}
+		name := strings.TrimPrefix(p.ImportPath, module)
+		allowed, ok := knows[name]
+		if !ok {
+			t.Errorf("package %s is new: say in knows, and in ARCHITECTURE.md, what it may know of ours", name)
+			continue
+		}
+		for _, i := range p.Imports {
+			other, ours := strings.CutPrefix(i, module)
+			switch {
+			case !ours:
+			case slices.Equal(knows[other], all):
+				t.Errorf("package %s imports %s, which wires the others and is imported by none", name, other)
+			case !slices.Equal(allowed, all) && !slices.Contains(allowed, other):
+				t.Errorf("package %s imports %s; it may import %v", name, other, allowed)
+			}
+		}
+	}
+}
+
+// TestTollIsPure keeps clock, input and output, chance and goroutines out of the domain.
+func TestTollIsPure(t *testing.T) {
+	pure := []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "hash/crc32", "iter", "maps", "math", "math/bits",
+		"slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8"}
+	for _, p := range list(t, "./toll") {
+		for _, i := range p.Imports {
+			if !slices.Contains(pure, i) {
+				t.Errorf("package toll imports %s, which is none of %v", i, pure)
+			}
+		}
+	}
+	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer", "Local", "LoadLocation"}
+	p := load(t, "./toll")
+	for _, file := range p.Syntax {
+		ast.Inspect(file, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				t.Errorf("%s: package toll starts a goroutine", p.Fset.Position(n.Pos()))
+			case *ast.Ident:
+				used := p.TypesInfo.Uses[n]
+				if used != nil && used.Pkg() != nil && used.Pkg().Path() == "time" && used.Parent() == used.Pkg().Scope() &&
+					slices.Contains(clock, used.Name()) {
+					t.Errorf("%s: package toll uses time.%s", p.Fset.Position(n.Pos()), used.Name())
+				}
+			}
+			return true
+		})
+	}
+}
+
+// TestSQLHidesTheDriver keeps the standard library's database/sql, and the driver, out of what package sql exports: who
+// uses the one never needs the name of the other.
+func TestSQLHidesTheDriver(t *testing.T) {
+	p := load(t, "./sql")
+	scope := p.Types.Scope()
+	for _, name := range scope.Names() {
+		if o := scope.Lookup(name); o.Exported() {
+			for _, foreign := range exposed(o) {
+				t.Errorf("%s: exported %s shows %s", p.Fset.Position(o.Pos()), o.Name(), foreign)
+			}
+		}
+	}
+}
+
+// TestExposedSeesEverything holds the search itself to a package whose API does show database/sql.
+func TestExposedSeesEverything(t *testing.T) {
+	p := load(t, "database/sql")
+	for _, name := range []string{"Open", "OpenDB", "DB", "NullString", "Drivers"} {
+		got := exposed(p.Types.Scope().Lookup(name))
+		if want := name != "Drivers"; want != (len(got) > 0) {
+			t.Errorf("%s shows %v", name, got)
+		}
+	}
+}
+
+// TestBuildWithoutEmbeddedDatabase keeps go-mysql-server out of the build that leaves it out.
+func TestBuildWithoutEmbeddedDatabase(t *testing.T) {
+	for _, p := range list(t, "-tags=noembedded", "-deps", "./cmd/tollstream") {
+		if strings.HasPrefix(p.ImportPath, "github.com/dolthub/") {
+			t.Errorf("with the build tag noembedded the command still depends on %s", p.ImportPath)
+		}
+	}
+}
+
+// exposed returns the types of database/sql and of drivers that an exported object shows to its users.
+func exposed(o types.Object) []string {
+	var found []string
+	seen := map[types.Type]bool{}
+	var visit func(t types.Type)
+	tuple := func(t *types.Tuple) {
+		for v := range t.Variables() {
+			visit(v.Type())
+		}
+	}
+	visit = func(t types.Type) {
+		if t == nil || seen[t] {
+			return
+		}
+		seen[t] = true
+		switch t := t.(type) {
+		case *types.Alias:
+			visit(types.Unalias(t))
+		case *types.Named:
+			for arg := range t.TypeArgs().Types() {
+				visit(arg)
+			}
+			pkg := t.Obj().Pkg()
+			if pkg == nil {
+				return
+			}
+			if pkg.Path() == "database/sql" || pkg.Path() == "database/sql/driver" || pkg.Path() == "github.com/go-sql-driver/mysql" {
+				found = append(found, t.String())
+				return
+			}
+			if pkg != o.Pkg() {
+				return
+			}
+			for m := range t.Methods() {
+				if m.Exported() {
+					visit(m.Type())
+				}
+			}
+			visit(t.Underlying())
+		case *types.Struct:
+			for f := range t.Fields() {
+				if f.Exported() || f.Embedded() {
+					visit(f.Type())
+				}
+			}
+		case *types.Interface:
+			for m := range t.Methods() {
+				if m.Exported() {
+					visit(m.Type())
+				}
+			}
+		case *types.Signature:
+			tuple(t.Params())
+			tuple(t.Results())
+		case *types.Map:
+			visit(t.Key())
+			visit(t.Elem())
+		case interface{ Elem() types.Type }: // pointer, slice, array, channel
+			visit(t.Elem())
+		}
+	}
+	visit(o.Type())
+	return found
+}
+
+// listed is what we need of a package as `go list -json` prints it.
+type listed struct {
+	ImportPath string
+	Name       string
+	GoFiles    []string
+	Imports    []string
+}
+
+func list(t *testing.T, args ...string) []listed {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Name,GoFiles,Imports"}, args...)...)
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %s", err, exit.Stderr)
+		}
+		t.Fatalf("%s: %v", strings.Join(cmd.Args, " "), err)
+	}
+	var all []listed
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		err := d.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// load returns a package with its syntax and types; what it imports comes compiled.
+func load(t *testing.T, pattern string) *packages.Package {
+	t.Helper()
+	const mode = packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports |
+		packages.NeedTypes | packages.NeedTypesSizes | packages.NeedTypesInfo | packages.NeedSyntax
+	found, err := packages.Load(&packages.Config{Mode: mode, Dir: "../.."}, pattern)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 1 {
+		t.Fatalf("load %s: %d packages", pattern, len(found))
+	}
+	for _, err := range found[0].Errors {
+		t.Fatalf("load %s: %v", pattern, err)
+	}
+	return found[0]
+}
