@@ -1,0 +1,142 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"database/sql/driver"
+	"embed"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+	"strings"
+
+	"tollstream/toll"
+)
+
+//go:embed *.sql
+var queryFiles embed.FS
+
+// Query is one of the .sql files, a script that also runs in the mysql and mariadb clients as it is.
+type Query struct {
+	Name        string   // the file's, without its ending
+	Description string   // the file's first line
+	Settings    []string // user variables that it reads, without the @
+	SQL         string
+}
+
+// Queries returns the queries that [Store.Run] knows, ascending by name. schema.sql is none: Init runs it.
+func (s *Store) Queries() []Query { return slices.Clone(queries) }
+
+var queries = loadQueries()
+
+// setting matches a user variable that a query lets its caller set: coalesce(@plaza, …).
+var setting = regexp.MustCompile(`coalesce\(@(\w+),`)
+
+func loadQueries() []Query {
+	names, err := fs.Glob(queryFiles, "*.sql")
+	if err != nil {
+		panic(err)
+	}
+	var all []Query
+	for _, name := range names {
+		text, err := queryFiles.ReadFile(name)
+		if err != nil {
+			panic(err)
+		}
+		if name == "schema.sql" {
+			continue
+		}
+		first, _, _ := strings.Cut(string(text), "\n")
+		q := Query{Name: strings.TrimSuffix(name, ".sql"), Description: strings.TrimSpace(strings.TrimLeft(first, "- ")), SQL: string(text)}
+		for _, m := range setting.FindAllStringSubmatch(q.SQL, -1) {
+			if !slices.Contains(q.Settings, m[1]) {
+				q.Settings = append(q.Settings, m[1])
+			}
+		}
+		all = append(all, q)
+	}
+	return all
+}
+
+// Run runs a query and returns what its last statement that has a result returned, as text; NULL is "NULL". Each
+// argument, name=value, sets one of the query's settings. A name that does not exist is a [toll.PermanentError].
+func (s *Store) Run(ctx context.Context, name string, args []string) (columns []string, rows [][]string, err error) {
+	i := slices.IndexFunc(queries, func(q Query) bool { return q.Name == name })
+	if i < 0 {
+		var names []string
+		for _, q := range queries {
+			names = append(names, q.Name)
+		}
+		return nil, nil, toll.Permanent("the queries are "+strings.Join(names, ", "), "no query is named %q", name)
+	}
+	columns, rows, err = s.runQuery(ctx, queries[i], args)
+	return columns, rows, s.wrap("run "+name+".sql", err)
+}
+
+func (s *Store) runQuery(ctx context.Context, q Query, args []string) (columns []string, rows [][]string, err error) {
+	conn, err := s.db.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer conn.Close()
+	// The connection keeps its user variables, so it does not go back to the pool.
+	defer func() { _ = conn.Raw(func(any) error { return driver.ErrBadConn }) }()
+	for _, arg := range args {
+		name, value, _ := strings.Cut(arg, "=")
+		if !slices.Contains(q.Settings, name) {
+			hint := "it has none"
+			if len(q.Settings) > 0 {
+				hint = "it has " + strings.Join(q.Settings, ", ") + ", as in " + q.Settings[0] + "=1"
+			}
+			return nil, nil, toll.Permanent(hint, "%s.sql has no setting %q", q.Name, name)
+		}
+		if _, err := conn.ExecContext(ctx, "SET @"+name+" = ?", value); err != nil {
+			return nil, nil, err
+		}
+	}
+	for _, statement := range splitStatements(q.SQL) {
+		c, r, err := readAll(ctx, conn, statement)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(c) > 0 {
+			columns, rows = c, r
+		}
+	}
+	return columns, rows, nil
+}
+
+func readAll(ctx context.Context, conn *dbsql.Conn, statement string) (columns []string, all [][]string, err error) {
+	rows, err := conn.QueryContext(ctx, statement)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	if columns, err = rows.Columns(); err != nil {
+		return nil, nil, err
+	}
+	values := make([]dbsql.NullString, len(columns))
+	into := make([]any, len(columns))
+	for i := range values {
+		into[i] = &values[i]
+	}
+	all = [][]string{}
+	for rows.Next() {
+		if err := rows.Scan(into...); err != nil {
+			return nil, nil, err
+		}
+		row := make([]string, len(columns))
+		for i, v := range values {
+			row[i] = "NULL"
+			if v.Valid {
+				row[i] = v.String
+			}
+		}
+		all = append(all, row)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, nil, fmt.Errorf("read the result: %w", err)
+	}
+	return columns, all, nil
+}

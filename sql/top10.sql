@@ -1,0 +1,3 @@
+-- Ten rows of livetolldata: the course's health check.
+
+select * from livetolldata limit 10;
