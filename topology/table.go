@@ -61,10 +61,13 @@ func (t *Table) Run(ctx context.Context) error {
 	return nil
 }
 
+// Recovered reports whether the table holds all that was in its topic when Run began.
+func (t *Table) Recovered() bool { return t.view.Recovered() }
+
 // WaitRecovered waits until the table holds all that was in its topic when Run began.
 func (t *Table) WaitRecovered(ctx context.Context) error {
 	for {
-		if t.view.Recovered() {
+		if t.Recovered() {
 			return nil
 		}
 		select {

@@ -28,6 +28,8 @@ func (a *app) commands() []*cli.Command {
 		a.initCommand(),
 		a.emitCommand(),
 		a.processCommand(),
+		a.resetCommand(),
+		a.demoCommand(),
 		a.benchCommand(),
 	}
 }
