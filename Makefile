@@ -1,0 +1,77 @@
+# make demo shows it, make test checks it. Both need Go and nothing else; what is there besides (a C compiler, MariaDB,
+# Kafka's jars, Python) makes make test check more.
+
+# What the program says of its version, where this is a git clone.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+# The version comes from above, so that a clone owned by another user builds too.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
+# The race detector needs cgo, which go turns off where it finds no C compiler.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+TIMEOUT ?= 15m
+BENCH ?= .
+FUZZTIME ?= 20s
+
+.PHONY: help
+help:
+	@echo 'make demo    run all of it in one process, until interrupted'
+	@echo 'make test    build, lint, and run all tests that this machine can'
+	@echo 'make build   build bin/tollstream'
+	@echo 'make lint    gofmt, go vet, staticcheck'
+	@echo 'make bench   Go benchmarks (BENCH=regexp)'
+	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME)'
+	@echo 'make faults  the kills and outages at full length; needs services'
+	@echo 'make services  fetch what tests on real services need: Kafka (with Maven), Python packages'
+	@echo 'make proto   generate the Protobuf code; needs protoc'
+	@echo 'make clean   remove what make built'
+
+.PHONY: build
+build:
+	go build -ldflags '-X main.version=$(VERSION)' -o bin/tollstream ./cmd/tollstream
+
+.PHONY: demo
+demo: build
+	bin/tollstream demo
+
+.PHONY: test
+test: build lint
+	go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./...
+
+.PHONY: lint
+lint:
+	@unformatted=$$(gofmt -l */); [ -z "$$unformatted" ] || { echo "not formatted by gofmt:" $$unformatted >&2; exit 1; }
+	go vet ./...
+	go vet -tags noembedded ./internal/devstack
+	go tool staticcheck ./...
+
+.PHONY: bench
+bench:
+	go test -run '^$$' -bench '$(BENCH)' -benchmem ./toll ./codecs ./topology ./sql ./internal/simulate
+
+# go test fuzzes one target at a time.
+.PHONY: fuzz
+fuzz:
+	@grep -rn --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' */ | sed 's|/[^/]*_test.go:[0-9]*:func | |' | while read -r dir target; do \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; \
+	done
+
+.PHONY: faults
+faults: export TOLLSTREAM_FAULTS = long
+faults: export TOLLSTREAM_REQUIRE_SERVICES = 1
+faults:
+	go test -run 'Kill|Outage' -count 1 -timeout 60m -v ./internal/e2e
+
+.PHONY: services kafka python
+services: kafka python
+kafka:
+	scripts/fetch-kafka/fetch.sh
+python:
+	scripts/python-env.sh
+
+.PHONY: proto
+proto:
+	go generate ./codecs/tollpb
+
+.PHONY: clean
+clean:
+	rm -rf bin
