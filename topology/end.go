@@ -105,6 +105,7 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 	if err := table.WaitRecovered(ctx); err != nil {
 		return err
 	}
+	before, moved := int64(-1), time.Now()
 	for {
 		states, err := table.States()
 		if err != nil {
@@ -113,12 +114,29 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 		if merged(states, chains, epoch) {
 			return nil
 		}
+		if n := totalEvents(states); n != before {
+			before, moved = n, time.Now()
+		} else if time.Since(moved) > mergeStall {
+			return toll.Permanent("run: tollstream verify", "everything is stored and published, and for %v the group table has merged nothing more", mergeStall)
+		}
 		select {
 		case <-time.After(endPoll):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+}
+
+// mergeStall is how long the group table may stand still, short of the end, before that is an error. A rebalance, and a
+// dead member's session timeout, take less.
+const mergeStall = time.Minute
+
+func totalEvents(states map[int16]*toll.State) int64 {
+	var n int64
+	for _, s := range states {
+		n += s.Events
+	}
+	return n
 }
 
 func merged(states map[int16]*toll.State, chains map[int32]map[int16]int64, epoch uint64) bool {
