@@ -41,7 +41,7 @@ func onEngines(t *testing.T, test func(t *testing.T, s *Store)) {
 	}
 }
 
-func openEmpty(t *testing.T, engine string) *Store {
+func openEmpty(t testing.TB, engine string) *Store {
 	t.Helper()
 	if _, ok := devstack.FindMariaDB(); engine == "mariadb" && !ok {
 		t.Skip("no mariadbd here")
@@ -66,7 +66,7 @@ func openEmpty(t *testing.T, engine string) *Store {
 	return s
 }
 
-func openStore(t *testing.T, dsn string) *Store {
+func openStore(t testing.TB, dsn string) *Store {
 	t.Helper()
 	s, err := Open(Config{
 		DSN: dsn,
@@ -83,7 +83,7 @@ func openStore(t *testing.T, dsn string) *Store {
 
 var testIdentity = Identity{Group: "tollstream", Topic: "toll", TopicID: "AAAAAAAAAAAAAAAAAAAAAA", Timezone: "Europe/Berlin"}
 
-func initialize(t *testing.T, s *Store) []string {
+func initialize(t testing.TB, s *Store) []string {
 	t.Helper()
 	done, err := s.Init(context.Background(), testIdentity)
 	if err != nil {
@@ -92,7 +92,7 @@ func initialize(t *testing.T, s *Store) []string {
 	return done
 }
 
-func run(t *testing.T, s *Store, query string, args ...any) {
+func run(t testing.TB, s *Store, query string, args ...any) {
 	t.Helper()
 	if _, err := s.db.ExecContext(context.Background(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)

@@ -40,7 +40,7 @@ func TestPlaza(t *testing.T) {
 		}
 		run(t, s, `UPDATE livetolldata SET vehicle_id = 0 WHERE toll_plaza_id = -7`)
 		all, err := s.Plazas(ctx, st.states, PlazaOptions{})
-		if err != nil || len(all) != 3 || all[0].Plaza != -7 || all[0].Status != Mismatch || *all[0].ChecksumOK || all[0].Problems[0].Kind != RowsChanged ||
+		if err != nil || len(all) != 3 || all[0].Plaza != -7 || all[0].Status != Mismatch || *all[0].ChecksumOK || all[0].Problems[0].Kind != KindRowsChanged ||
 			all[1].Status != Exact || all[2].Status != Exact {
 			t.Errorf("got %+v, %v", all, err)
 		}

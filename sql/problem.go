@@ -8,24 +8,24 @@ import (
 
 // The kinds of problems. Each is an invariant that does not hold.
 const (
-	RowsMissing   = "rows_missing"   // livetolldata holds fewer rows of a plaza than were stored
-	RowsExtra     = "rows_extra"     // livetolldata holds more rows of a plaza than were stored
-	RowsChanged   = "checksum"       // as many rows of a plaza as were stored, but not the same ones
-	BatchGap      = "batch_gap"      // offsets of a partition are in no batch
-	BatchOverlap  = "batch_overlap"  // offsets of a partition are in two batches
-	BatchSum      = "batch_sum"      // a batch's events, rejects and skipped offsets don't add up to its offsets, or its deltas not to its events
-	BatchOutbox   = "batch_outbox"   // a batch's deltas can't be read
-	Chain         = "chain"          // a delta does not follow the one before of its plaza and partition
-	CursorLost    = "cursor_lost"    // batches of a partition that has no cursor
-	CursorToken   = "cursor_token"   // the last batch is not the one that moved the cursor last
-	OtherTopic    = "other_topic"    // batches or cursors of another topic id
-	DeadLetters   = "dead_letters"   // not as many dead letters of a partition as its batches rejected
-	Epoch         = "epoch"          // cursors, or a plaza's state, of another epoch than the database's
-	TableTotal    = "table_total"    // the group table counts another number of events of a plaza than the deltas that it merged hold
-	TableChecksum = "table_checksum" // the same number, but not the same events
-	TableOffset   = "table_offset"   // a plaza's state ends in the midst of a delta, or at one that was never stored
-	TableAhead    = "table_ahead"    // the group table has merged offsets that the database has not stored
-	LostDelta     = "lost_delta"     // the group table lacks a delta that was published and consumed
+	KindRowsMissing   = "rows_missing"   // livetolldata holds fewer rows of a plaza than were stored
+	KindRowsExtra     = "rows_extra"     // livetolldata holds more rows of a plaza than were stored
+	KindRowsChanged   = "checksum"       // as many rows of a plaza as were stored, but not the same ones
+	KindBatchGap      = "batch_gap"      // offsets of a partition are in no batch
+	KindBatchOverlap  = "batch_overlap"  // offsets of a partition are in two batches
+	KindBatchSum      = "batch_sum"      // a batch's events, rejects and skipped offsets don't add up to its offsets, or its deltas not to its events
+	KindBatchOutbox   = "batch_outbox"   // a batch's deltas can't be read
+	KindChain         = "chain"          // a delta does not follow the one before of its plaza and partition
+	KindCursorLost    = "cursor_lost"    // batches of a partition that has no cursor
+	KindCursorToken   = "cursor_token"   // the last batch is not the one that moved the cursor last
+	KindOtherTopic    = "other_topic"    // batches or cursors of another topic id
+	KindDeadLetters   = "dead_letters"   // not as many dead letters of a partition as its batches rejected
+	KindEpoch         = "epoch"          // cursors, or a plaza's state, of another epoch than the database's
+	KindTableTotal    = "table_total"    // the group table counts another number of events of a plaza than the deltas that it merged hold
+	KindTableChecksum = "table_checksum" // the same number, but not the same events
+	KindTableOffset   = "table_offset"   // a plaza's state ends in the midst of a delta, or at one that was never stored
+	KindTableAhead    = "table_ahead"    // the group table has merged offsets that the database has not stored
+	KindLostDelta     = "lost_delta"     // the group table lacks a delta that was published and consumed
 )
 
 const (
@@ -137,7 +137,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		flight.add(a.flight)
 		if at := b.mergedIn(key); at != a.at {
 			if next := b.nextOf(key.partition); at <= next { // else reported below
-				found.ofBoth(TableOffset, plaza, key.partition, a.at, at,
+				found.ofBoth(KindTableOffset, plaza, key.partition, a.at, at,
 					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s", grouped(at), grouped(a.at))
 			}
 		}
@@ -147,7 +147,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 	if state := f.state; state != nil {
 		switch {
 		case state.Epoch > b.epoch && len(b.cursors) > 0:
-			found.ofPlaza(Epoch, plaza, int64(b.epoch), int64(state.Epoch),
+			found.ofPlaza(KindEpoch, plaza, int64(b.epoch), int64(state.Epoch),
 				"the group table is of the later epoch %d, the database of %d; %s", state.Epoch, b.epoch, rebuildHint)
 		case state.Epoch < b.epoch:
 			state = &toll.State{} // from before a rebuild
@@ -155,23 +155,23 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		c.TableCount = state.Events
 		for _, m := range state.Merged {
 			if next := b.nextOf(m.Partition); m.Next > next {
-				found.ofBoth(TableAhead, plaza, m.Partition, next, m.Next,
+				found.ofBoth(KindTableAhead, plaza, m.Partition, next, m.Next,
 					"the group table has merged up to offset %s, the database has stored up to %s; %s", grouped(m.Next), grouped(next), rebuildHint)
 			} else if b.accounts[accountKey{m.Partition, int16(plaza)}] == nil {
-				found.ofBoth(TableOffset, plaza, m.Partition, 0, m.Next,
+				found.ofBoth(KindTableOffset, plaza, m.Partition, 0, m.Next,
 					"the group table has merged up to offset %s, but no batch has this plaza", grouped(m.Next))
 			}
 		}
 		switch d := state.Events - merged.events; {
 		case d > 0:
-			found.ofPlaza(TableTotal, plaza, merged.events, state.Events,
+			found.ofPlaza(KindTableTotal, plaza, merged.events, state.Events,
 				"%s counted in the group table, %s in the deltas that it merged: %s counted twice", grouped(state.Events), grouped(merged.events), wereWas(d, "event"))
 		case d < 0:
-			found.ofPlaza(TableTotal, plaza, merged.events, state.Events,
+			found.ofPlaza(KindTableTotal, plaza, merged.events, state.Events,
 				"%s counted in the group table, %s in the deltas that it merged: %s lost", grouped(state.Events), grouped(merged.events), wereWas(-d, "event"))
 		case state.Checksum != merged.checksum:
 			checksumOK = false
-			found.ofPlaza(TableChecksum, plaza, int64(merged.checksum), int64(state.Checksum),
+			found.ofPlaza(KindTableChecksum, plaza, int64(merged.checksum), int64(state.Checksum),
 				"the group table counts %s as it should, but their checksum is not that of the deltas that it merged", plural(state.Events, "event"))
 		}
 	} else if merged.events != 0 {
@@ -185,15 +185,15 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		switch d := f.stored.rows - stored.events; {
 		case d < 0:
 			checksumOK = false
-			found.ofPlaza(RowsMissing, plaza, stored.events, f.stored.rows,
+			found.ofPlaza(KindRowsMissing, plaza, stored.events, f.stored.rows,
 				"%s in livetolldata, %s stored: %s deleted", plural(f.stored.rows, "row"), grouped(stored.events), wereWas(-d, "row"))
 		case d > 0:
 			checksumOK = false
-			found.ofPlaza(RowsExtra, plaza, stored.events, f.stored.rows,
+			found.ofPlaza(KindRowsExtra, plaza, stored.events, f.stored.rows,
 				"%s in livetolldata, %s stored: %s added by someone else, or doubled", plural(f.stored.rows, "row"), grouped(stored.events), wereWas(d, "row"))
 		case f.stored.exact && f.stored.checksum != stored.checksum:
 			checksumOK = false
-			found.ofPlaza(RowsChanged, plaza, int64(stored.checksum), int64(f.stored.checksum),
+			found.ofPlaza(KindRowsChanged, plaza, int64(stored.checksum), int64(f.stored.checksum),
 				"%s in livetolldata as it should be, but not the ones that were stored: their checksum differs", plural(f.stored.rows, "row"))
 		}
 		if f.stored.exact {

@@ -130,7 +130,7 @@ func (v *verification) checkOtherTopics(ctx context.Context, q reader, topicID s
 			return err
 		}
 		if n > 0 {
-			v.found.add(Problem{Kind: OtherTopic, Got: n,
+			v.found.add(Problem{Kind: KindOtherTopic, Got: n,
 				Text: fmt.Sprintf("%s holds %s of a topic with another id than %q", t.table, plural(n, t.thing), topicID)})
 		}
 	}
@@ -169,7 +169,7 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 		cursor = &v.book.cursors[i]
 		r.Start, r.Next = cursor.start, cursor.next
 		if cursor.epoch != v.book.epoch {
-			found.ofPartition(Epoch, partition, int64(v.book.epoch), int64(cursor.epoch),
+			found.ofPartition(KindEpoch, partition, int64(v.book.epoch), int64(cursor.epoch),
 				"its cursor is of epoch %d, others of %d", cursor.epoch, v.book.epoch)
 		}
 	}
@@ -181,14 +181,14 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 		}
 		switch {
 		case b.first > at:
-			found.ofPartition(BatchGap, partition, at, b.first, "the offsets %s to %s are in no batch: %s lost",
+			found.ofPartition(KindBatchGap, partition, at, b.first, "the offsets %s to %s are in no batch: %s lost",
 				grouped(at), grouped(b.first-1), wereWas(b.first-at, "offset"))
 		case b.first < at:
-			found.ofPartition(BatchOverlap, partition, at, b.first, "the offsets %s to %s are in two batches",
+			found.ofPartition(KindBatchOverlap, partition, at, b.first, "the offsets %s to %s are in two batches",
 				grouped(b.first), grouped(min(at, b.next)-1))
 		}
 		if sum := b.events + b.rejected + b.skipped; sum != b.next-b.first || b.next <= b.first || min(b.events, b.rejected, b.skipped) < 0 {
-			found.ofPartition(BatchSum, partition, b.next-b.first, sum,
+			found.ofPartition(KindBatchSum, partition, b.next-b.first, sum,
 				"the batch of the offsets %s to %s says it has %s, %s rejected and %s skipped, which is not their number %s", grouped(b.first), grouped(b.next-1),
 				plural(b.events, "event"), grouped(b.rejected), grouped(b.skipped), grouped(b.next-b.first))
 		}
@@ -209,15 +209,15 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 	}
 	switch {
 	case cursor == nil:
-		found.ofPartition(CursorLost, partition, 1, 0, "it has %s but no cursor", plural(r.Batches, "batch"))
+		found.ofPartition(KindCursorLost, partition, 1, 0, "it has %s but no cursor", plural(r.Batches, "batch"))
 	case at < cursor.next:
-		found.ofPartition(BatchGap, partition, cursor.next, at, "the offsets %s to %s, below its cursor, are in no batch: %s lost",
+		found.ofPartition(KindBatchGap, partition, cursor.next, at, "the offsets %s to %s, below its cursor, are in no batch: %s lost",
 			grouped(at), grouped(cursor.next-1), wereWas(cursor.next-at, "offset"))
 	case at > cursor.next:
-		found.ofPartition(BatchOverlap, partition, cursor.next, at, "its batches reach to offset %s, beyond its cursor at %s; they would be stored again",
+		found.ofPartition(KindBatchOverlap, partition, cursor.next, at, "its batches reach to offset %s, beyond its cursor at %s; they would be stored again",
 			grouped(at), grouped(cursor.next))
 	case r.Batches > 0 && last != cursor.token:
-		found.ofPartition(CursorToken, partition, 0, 0, "its last batch is not the one that moved its cursor last")
+		found.ofPartition(KindCursorToken, partition, 0, 0, "its last batch is not the one that moved its cursor last")
 	}
 	v.report.Partitions = append(v.report.Partitions, r)
 	v.report.Batches += r.Batches
@@ -232,7 +232,7 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 func (v *verification) checkOutbox(b *batchRow) {
 	deltas, err := v.s.cfg.Decode(b.blob)
 	if err != nil {
-		v.found.ofPartition(BatchOutbox, b.partition, 0, 0, "the deltas of the batch at offset %s can't be read: %v", grouped(b.first), err)
+		v.found.ofPartition(KindBatchOutbox, b.partition, 0, 0, "the deltas of the batch at offset %s can't be read: %v", grouped(b.first), err)
 		return
 	}
 	var events int64
@@ -244,12 +244,12 @@ func (v *verification) checkOutbox(b *batchRow) {
 			last = a.last
 		}
 		if d.Prev != last {
-			v.found.ofBoth(Chain, int(d.Plaza), b.partition, last, d.Prev,
+			v.found.ofBoth(KindChain, int(d.Plaza), b.partition, last, d.Prev,
 				"the delta of the batch at offset %s says it follows one that ends at %s, but the one before ends at %s", grouped(b.first), grouped(d.Prev), grouped(last))
 		}
 	}
 	if events != b.events {
-		v.found.ofPartition(BatchSum, b.partition, b.events, events, "the batch at offset %s has %s, its deltas have %s",
+		v.found.ofPartition(KindBatchSum, b.partition, b.events, events, "the batch at offset %s has %s, its deltas have %s",
 			grouped(b.first), plural(b.events, "event"), grouped(events))
 	}
 	v.book.add(b, deltas)
@@ -277,10 +277,10 @@ func (v *verification) checkDeadLetters(ctx context.Context, q reader, topicID s
 	check := func(partition int32, rejected int64) {
 		switch d := letters[partition] - rejected; {
 		case d < 0:
-			v.found.ofPartition(DeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s deleted",
+			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s deleted",
 				grouped(letters[partition]), grouped(rejected), wereWas(-d, "dead letter"))
 		case d > 0:
-			v.found.ofPartition(DeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s added by someone else",
+			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s added by someone else",
 				grouped(letters[partition]), grouped(rejected), wereWas(d, "dead letter"))
 		}
 		delete(letters, partition)
@@ -331,7 +331,7 @@ func (v *verification) checkSettled(plaza int, state *toll.State) {
 	for key, a := range v.book.accountsOf(plaza) {
 		settled := v.in.Settled[key.partition][key.plaza]
 		if merged := v.book.mergedIn(key); merged < settled && settled <= a.last {
-			v.found.ofBoth(LostDelta, plaza, key.partition, settled, merged,
+			v.found.ofBoth(KindLostDelta, plaza, key.partition, settled, merged,
 				"the group table has merged up to offset %s, but deltas up to %s were published and consumed: at least one was lost", grouped(merged), grouped(settled))
 		}
 	}
