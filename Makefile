@@ -11,6 +11,7 @@ RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 TIMEOUT ?= 15m
 BENCH ?= .
 FUZZTIME ?= 20s
+ROUNDS ?= 100
 
 .PHONY: help
 help:
@@ -20,7 +21,7 @@ help:
 	@echo 'make lint    gofmt, go vet, staticcheck'
 	@echo 'make bench   Go benchmarks (BENCH=regexp)'
 	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME)'
-	@echo 'make faults  the kills and outages at full length; needs services'
+	@echo 'make faults  the kills and outages, ROUNDS=$(ROUNDS) of each; needs services'
 	@echo 'make services  fetch what tests on real services need: Kafka (with Maven), Python packages'
 	@echo 'make proto   generate the Protobuf code; needs protoc'
 	@echo 'make clean   remove what make built'
@@ -56,7 +57,7 @@ fuzz:
 	done
 
 .PHONY: faults
-faults: export TOLLSTREAM_FAULTS = long
+faults: export TOLLSTREAM_ROUNDS = $(ROUNDS)
 faults: export TOLLSTREAM_REQUIRE_SERVICES = 1
 faults:
 	go test -run 'Kill|Outage' -count 1 -timeout 60m -v ./internal/e2e

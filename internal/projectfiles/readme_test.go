@@ -1,0 +1,125 @@
+package projectfiles
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestReadmeHasAllSettings compares the README with what the command's own help says: commands, flags, variables.
+func TestReadmeHasAllSettings(t *testing.T) {
+	readme := read(t, "README.md")
+	binary := filepath.Join(t.TempDir(), "tollstream")
+	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary, "./cmd/tollstream")
+	build.Dir = root
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build tollstream: %v\n%s", err, out)
+	}
+	help := func(args ...string) string {
+		out, err := exec.Command(binary, append(args, "--help")...).Output()
+		if err != nil {
+			t.Fatalf("help of %v: %v", args, err)
+		}
+		return string(out)
+	}
+
+	flags, variables := map[string]bool{}, map[string]bool{}
+	commands := names(help(), "Commands:", regexp.MustCompile(`^  ([a-z][a-z-]*) `))
+	var take func(path ...string)
+	take = func(path ...string) {
+		text := help(path...)
+		for _, m := range regexp.MustCompile(`(?m)^  (--[a-z-]+)`).FindAllStringSubmatch(text, -1) {
+			flags[m[1]] = true
+		}
+		for _, v := range regexp.MustCompile(`TOLLSTREAM_[A-Z_]+`).FindAllString(afterFlags(text), -1) {
+			variables[v] = true
+		}
+		for _, sub := range names(text, "Commands:", regexp.MustCompile(`^  ([a-z][a-z-]*) `)) {
+			take(append(slices.Clone(path), sub)...)
+		}
+	}
+	for _, c := range commands {
+		if !strings.Contains(readme, "| `tollstream "+c+"` |") {
+			t.Errorf("README.md does not list the command %s", c)
+		}
+		take(c)
+	}
+	for _, m := range regexp.MustCompile("(?m)^\\| `tollstream ([a-z-]+)` \\|").FindAllStringSubmatch(readme, -1) {
+		if !slices.Contains(commands, m[1]) {
+			t.Errorf("README.md lists the command %s, which does not exist", m[1])
+		}
+	}
+
+	_, settings, _ := strings.Cut(readme, "\n## Settings\n")
+	settings, _, _ = strings.Cut(settings, "\n## ")
+	for f := range flags {
+		if !strings.Contains(settings, "`"+f+"`") {
+			t.Errorf("README.md's settings lack %s", f)
+		}
+	}
+	for _, f := range regexp.MustCompile("`(--[a-z-]+)`").FindAllStringSubmatch(settings, -1) {
+		if !flags[f[1]] {
+			t.Errorf("README.md's settings have %s, which no command knows", f[1])
+		}
+	}
+	for v := range variables {
+		flag := "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(v, "TOLLSTREAM_"), "_", "-"))
+		if !strings.Contains(settings, "| `"+flag+"` | `"+v+"` |") {
+			t.Errorf("README.md's table of settings lacks a row for %s, %s", flag, v)
+		}
+	}
+	for _, v := range regexp.MustCompile(`TOLLSTREAM_[A-Z_]+`).FindAllString(settings, -1) {
+		if !variables[v] {
+			t.Errorf("README.md's settings have %s, which no command reads", v)
+		}
+	}
+}
+
+// names returns what a pattern finds in the lines below a heading, up to the next empty line.
+func names(text, heading string, pattern *regexp.Regexp) []string {
+	_, below, found := strings.Cut(text, "\n"+heading+"\n")
+	if !found {
+		return nil
+	}
+	below, _, _ = strings.Cut(below, "\n\n")
+	var all []string
+	for line := range strings.Lines(below) {
+		if m := pattern.FindStringSubmatch(line); m != nil {
+			all = append(all, m[1])
+		}
+	}
+	return all
+}
+
+// afterFlags leaves out a help's prose and examples.
+func afterFlags(help string) string {
+	if i := strings.Index(help, "\nFlags:\n"); i >= 0 {
+		return help[i:]
+	}
+	_, connection, _ := strings.Cut(help, "\nConnection:\n")
+	return connection
+}
+
+// TestLinks finds links to files that are not there.
+func TestLinks(t *testing.T) {
+	for _, page := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md"} {
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(read(t, page), -1) {
+			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", page, m[1], err)
+			}
+		}
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
