@@ -28,6 +28,7 @@ func (a *app) commands() []*cli.Command {
 		a.initCommand(),
 		a.emitCommand(),
 		a.processCommand(),
+		a.verifyCommand(),
 		a.resetCommand(),
 		a.demoCommand(),
 		a.benchCommand(),

@@ -68,7 +68,7 @@ func withoutFlags(flags []cli.Flag, names ...string) []cli.Flag {
 
 // initServers makes database, tables and topics what the commands need, and tells each thing that it did. What is right
 // stays as it is; what is wrong is a [toll.PermanentError].
-func initServers(ctx context.Context, con connection, t topology.Topics, log *slog.Logger, tell func(string)) error {
+func initServers(ctx context.Context, con connection, t topology.Topics, log *slog.Logger, tell func(...string)) error {
 	info, found, err := con.cluster.Describe(t.Topic)
 	if err != nil {
 		return err
@@ -87,9 +87,7 @@ func initServers(ctx context.Context, con connection, t topology.Topics, log *sl
 	}
 	// The database goes first: it knows what it serves, so a mistyped group or topic is refused before any topic is made.
 	done, err := store.Init(ctx, con.identity(info.ID))
-	for _, line := range done {
-		tell(line)
-	}
+	tell(done...)
 	if err != nil {
 		return err
 	}
@@ -102,9 +100,7 @@ func initServers(ctx context.Context, con connection, t topology.Topics, log *sl
 		}
 	}
 	made, did, err := con.cluster.Create(t)
-	for _, line := range did {
-		tell(line)
-	}
+	tell(did...)
 	if err != nil || found {
 		return err
 	}
@@ -127,10 +123,12 @@ type teller struct {
 	did    []string
 }
 
-func (t *teller) tell(line string) {
-	t.did = append(t.did, line)
-	if !t.asJSON {
-		fmt.Fprintln(t.w, oneLine(line))
+func (t *teller) tell(lines ...string) {
+	t.did = append(t.did, lines...)
+	for _, line := range lines {
+		if !t.asJSON {
+			fmt.Fprintln(t.w, oneLine(line))
+		}
 	}
 }
 
@@ -199,7 +197,11 @@ func startStack(ctx context.Context, cfg stackConfig) (_ *stack, err error) {
 		return nil, explainListen(err, "MySQL", cfg.mysqlListen, "--mysql-listen")
 	}
 	con := s.connection()
-	if err := initServers(ctx, con, cfg.topics, cfg.log, func(line string) { cfg.log.Debug(line) }); err != nil {
+	if err := initServers(ctx, con, cfg.topics, cfg.log, func(lines ...string) {
+		for _, line := range lines {
+			cfg.log.Debug(line)
+		}
+	}); err != nil {
 		return nil, err
 	}
 	info, _, err := con.cluster.Describe(con.topic)
