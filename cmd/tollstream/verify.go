@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tollstream/sql"
+	"tollstream/topology"
+)
+
+func (a *app) verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "verify",
+		Usage: "proves that every event is one row and counted once",
+		Description: `Compares rows, batches, dead letters and the group table with each other in one snapshot of the database.
+			It is right at any time, also while processes run at full speed, and changes nothing. Exit status 0 says that all
+			holds; events that are stored and not yet counted are in flight, which is healthy.
+
+			With --deep it also computes the checksum of all rows, and so finds rows that were changed.`,
+		UsageText: "tollstream verify\ntollstream verify --deep\ntollstream verify --json",
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "deep", Usage: "compare the checksums of all rows too; reads livetolldata whole"},
+			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
+		}, connectionFlags()...),
+		Action: func(c *cli.Context) error {
+			r, err := a.readerFrom(c)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			began := time.Now()
+			report, err := verify(c.Context, r, c.Bool("deep"))
+			if err != nil {
+				return err
+			}
+			report.TookSeconds = time.Since(began).Seconds()
+			if c.Bool("json") {
+				err = writeJSON(a.stdout, report)
+			} else {
+				err = writeReport(a.stdout, report)
+			}
+			if err == nil && report.Status == sql.Mismatch {
+				err = exitWith(exitFailed)
+			}
+			return err
+		},
+	}
+}
+
+// verify compares the group table and the database while processes may go on to write. Each step reads only what the
+// step before makes certain:
+//
+//  1. what is published by now, from the database
+//  2. whether the group has consumed the loop up to its present end; then all of 1 is in the group table's topic
+//  3. the group table, up to that topic's present end
+//  4. the database in one snapshot, which holds all that 3 has merged
+func verify(ctx context.Context, r *reader, deep bool) (*sql.Report, error) {
+	published, err := r.store.Published(ctx)
+	if err != nil {
+		return nil, err
+	}
+	consumed, err := await(ctx, func() (bool, error) { return r.con.cluster.LoopConsumed(r.con.group) })
+	if err != nil {
+		return nil, err
+	}
+	states, err := r.states(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in := sql.VerifyInput{States: states, Deep: deep}
+	if consumed {
+		in.Settled = published
+	}
+	report, err := r.store.Verify(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if !consumed {
+		report.Notes = append(report.Notes, fmt.Sprintf(
+			"the group has not consumed %s to its end: that a delta is lost can be told once it has", topology.LoopTopic(r.con.group)))
+	}
+	return report, nil
+}
+
+// writeReport prints a report for a person: the verdict first.
+func writeReport(w io.Writer, r *sql.Report) error {
+	var b strings.Builder
+	b.WriteString(verdictOf(r) + "\n\n")
+	reportFigures(&b, r)
+	if len(r.Partitions) > 0 {
+		b.WriteByte('\n')
+		reportPartitions(&b, r)
+	}
+	if len(r.Problems) > 0 {
+		b.WriteString("\nProblems:\n")
+		for _, p := range r.Problems {
+			fmt.Fprintf(&b, "  %s\n", oneLine(p.Text))
+		}
+		if r.MoreProblems > 0 {
+			fmt.Fprintf(&b, "  and %s more\n", number(r.MoreProblems))
+		}
+	}
+	b.WriteByte('\n')
+	for _, note := range r.Notes {
+		fmt.Fprintf(&b, "note: %s\n", oneLine(note))
+	}
+	checksums := "checksums of the rows not compared (--deep does)"
+	if r.Deep {
+		checksums = "checksums of all rows compared"
+	}
+	fmt.Fprintf(&b, "took %s; %s\n", seconds(time.Duration(r.TookSeconds*float64(time.Second))), checksums)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func verdictOf(r *sql.Report) string {
+	switch {
+	case r.Status == sql.Mismatch:
+		return "MISMATCH: " + counted(int64(len(r.Problems))+r.MoreProblems, "problem")
+	case r.InFlight > 0:
+		return fmt.Sprintf("in flight: %s stored and not yet counted; all else is exact", counted(r.InFlight, "event"))
+	case r.Events == 0 && r.Rejected == 0:
+		return "exact: nothing is stored yet"
+	case r.Events == 1:
+		return "exact: the 1 event is one row and counted once"
+	}
+	return fmt.Sprintf("exact: each of %s is one row and counted once", counted(r.Events, "event"))
+}
+
+// reportFigures prints the sums with what they mean.
+func reportFigures(b *strings.Builder, r *sql.Report) {
+	type figure struct {
+		name    string
+		n       int64
+		meaning string
+	}
+	figures := []figure{
+		{"events", r.Events, "stored, by " + plural(r.Batches, "batch", "batches")},
+		{"rows", r.Rows, "in livetolldata"},
+	}
+	if r.Baseline != 0 {
+		figures = append(figures, figure{"baseline", r.Baseline, "of these rows are from before tollstream"})
+	}
+	rejected := "dead letters"
+	if r.Rejected > 0 {
+		rejected += ", see: tollstream dead-letters"
+	}
+	figures = append(figures,
+		figure{"rejected", r.Rejected, rejected},
+		figure{"skipped", r.Skipped, "offsets that held no record"},
+		figure{"merged", r.Merged, "counted in the group table"},
+		figure{"in flight", r.InFlight, "stored and not yet counted"})
+	width := 0
+	for _, f := range figures {
+		width = max(width, len(number(f.n)))
+	}
+	for _, f := range figures {
+		fmt.Fprintf(b, "%-9s  %*s  %s\n", f.name, width, number(f.n), f.meaning)
+	}
+}
+
+func reportPartitions(b *strings.Builder, r *sql.Report) {
+	t := newTable(b, column{"partition", true}, column{"stored from", true}, column{"up to", true}, column{"events", true},
+		column{"rejected", true}, column{"skipped", true}, column{"unpublished", true})
+	for _, p := range r.Partitions {
+		t.AppendRow([]any{p.Partition, number(p.Start), number(p.Next), number(p.Events), number(p.Rejected), number(p.Skipped),
+			number(p.Unpublished)})
+	}
+	t.Render()
+}
+
+// plural writes a count with a noun that does not just take an s.
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return number(n) + " " + many
+}

@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tollstream/sql"
+	"tollstream/toll"
+	"tollstream/topology"
+)
+
+// reader is what view and verify read: a database that was checked, and the group table.
+type reader struct {
+	con   connection
+	store *sql.Store
+	table *topology.Table
+
+	started bool
+	cancel  context.CancelFunc
+	ended   chan error // receives how the table ended, once
+}
+
+// readerFrom opens what the connection flags describe, and refuses a database that serves something else. The times are
+// in the database's timezone, unless the settings name one, which must then be the same.
+func (a *app) readerFrom(c *cli.Context) (*reader, error) {
+	con, err := connectionFrom(c)
+	if err != nil {
+		return nil, err
+	}
+	log, err := newLogger(a.stderr, logText, "warn")
+	if err != nil {
+		return nil, err
+	}
+	return openReader(c.Context, con, c.IsSet("timezone"), log)
+}
+
+func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (_ *reader, err error) {
+	store, err := con.openStore(sql.LoadAuto, log)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{con: con, store: store, ended: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			r.Close()
+		}
+	}()
+	kafka := make(chan error, 1)
+	go func() {
+		var err error
+		r.table, err = await(ctx, func() (*topology.Table, error) { return topology.NewTable(con.cluster, con.group, log) })
+		kafka <- err
+	}()
+	meta, err := checkDatabase(ctx, store, con, fixedTimezone)
+	kafkaErr := <-kafka
+	if err != nil {
+		return nil, err
+	}
+	if kafkaErr != nil {
+		return nil, noAnswer(kafkaErr)
+	}
+	if r.con.location, err = time.LoadLocation(meta.Timezone); err != nil {
+		return nil, fmt.Errorf("load the database's timezone: %w", err)
+	}
+	return r, nil
+}
+
+// noAnswer adds a hint to an error about a server that can't be reached.
+func noAnswer(err error) error {
+	if hintOf(err) != "" || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return withHint(err, "is it running, and is its address right? tollstream up starts a Kafka and a MySQL for trying things out")
+}
+
+func checkDatabase(ctx context.Context, store *sql.Store, con connection, fixedTimezone bool) (sql.Meta, error) {
+	if err := store.Ping(ctx); err != nil {
+		return sql.Meta{}, noAnswer(fmt.Errorf("connect to MySQL at %s: %w", store.Address(), err))
+	}
+	meta, err := store.Meta(ctx)
+	if err != nil {
+		return meta, err
+	}
+	id := con.identity("")
+	if !fixedTimezone {
+		id.Timezone = meta.Timezone
+	}
+	return store.Check(ctx, id)
+}
+
+// start begins to read the group table, once. It follows the table until Close.
+func (r *reader) start() {
+	if r.started {
+		return
+	}
+	r.started = true
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(context.Background())
+	go func() { r.ended <- r.table.Run(ctx) }()
+}
+
+// errTableEnded says that the group table is not followed any more.
+var errTableEnded = errors.New("the reader of the group table has ended")
+
+// states returns the states as they are now. The first call waits until all that was in the table when it was started
+// is read.
+func (r *reader) states(ctx context.Context) (map[int16]*toll.State, error) {
+	r.start()
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	recovered := make(chan error, 1)
+	go func() { recovered <- r.table.WaitRecovered(waiting) }()
+	select {
+	case err := <-r.ended:
+		if err == nil {
+			err = errTableEnded
+		}
+		r.ended <- err // for Close, and for another call
+		return nil, err
+	case err := <-recovered:
+		if err != nil {
+			return nil, err
+		}
+	}
+	return r.table.States()
+}
+
+// closePatience is how long Close waits for the group table's reader, which ends with its last fetch.
+const closePatience = time.Second
+
+// Close ends the reading.
+func (r *reader) Close() {
+	if r.started {
+		r.cancel()
+		select {
+		case <-r.ended:
+		case <-time.After(closePatience):
+		}
+	}
+	_ = r.store.Close()
+}
+
+// await returns what do returns, or ctx's error as soon as ctx ends: Kafka's clients take no context. What was begun then
+// ends by itself.
+func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := do()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
