@@ -35,7 +35,7 @@ func TestReadmeHasAllSettings(t *testing.T) {
 		for _, m := range regexp.MustCompile(`(?m)^  (--[a-z-]+)`).FindAllStringSubmatch(text, -1) {
 			flags[m[1]] = true
 		}
-		for _, v := range regexp.MustCompile(`TOLLSTREAM_[A-Z_]+`).FindAllString(afterFlags(text), -1) {
+		for _, v := range regexp.MustCompile(`TOLLSTREAM_[A-Z_]+`).FindAllString(text, -1) {
 			variables[v] = true
 		}
 		for _, sub := range names(text, "Commands:", regexp.MustCompile(`^  ([a-z][a-z-]*) `)) {
@@ -93,15 +93,6 @@ func names(text, heading string, pattern *regexp.Regexp) []string {
 		}
 	}
 	return all
-}
-
-// afterFlags leaves out a help's prose and examples.
-func afterFlags(help string) string {
-	if i := strings.Index(help, "\nFlags:\n"); i >= 0 {
-		return help[i:]
-	}
-	_, connection, _ := strings.Cut(help, "\nConnection:\n")
-	return connection
 }
 
 // TestLinks finds links to files that are not there.
