@@ -45,7 +45,7 @@ func (a *app) init(ctx context.Context, con connection, topics topology.Topics, 
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
 	if err := initServers(ctx, con, topics, log, t.tell); err != nil {
-		return err
+		return withServersHint(err)
 	}
 	return t.end("nothing to do: database, tables and topics are as they must be")
 }

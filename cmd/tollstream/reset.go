@@ -42,7 +42,7 @@ func (a *app) resetCommand() *cli.Command {
 			if !c.Bool("yes") {
 				return withHint(usagef("--yes is missing: reset deletes %s", resetPlan(con, options)), "to do it, run: "+resetLine(options))
 			}
-			return a.reset(c.Context, con, topics, options, c.Bool("json"))
+			return withServersHint(a.reset(c.Context, con, topics, options, c.Bool("json")))
 		},
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/gofrs/flock"
 	"github.com/urfave/cli/v2"
 
@@ -344,4 +345,12 @@ func loopbackAddr(flag, addr string) (string, error) {
 			"up is for trying things out, without real passwords: use 127.0.0.1")
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// withServersHint adds to the failure to reach a server what a newcomer may have forgotten.
+func withServersHint(err error) error {
+	if err != nil && hintOf(err) == "" && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, sarama.ErrOutOfBrokers)) {
+		return withHint(err, "is it running? tollstream up starts Kafka and MySQL for trying things out")
+	}
+	return err
 }

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+
+	"github.com/lovoo/goka"
+	"github.com/urfave/cli/v2"
+
+	"tollstream/codecs"
+	"tollstream/sql"
+	"tollstream/toll"
+	"tollstream/topology"
+)
+
+func (a *app) retryCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "retry",
+		Usage:     "sends one again, repaired, or all that can be read now",
+		ArgsUsage: "PARTITION:OFFSET",
+		Description: `The event goes to the topic once more and says which record it repairs; the database admits it once, however
+			often it is sent. What still is no event is refused here, with the reason.
+
+			--all sends those again that can be read as they are, for example since they need another --format. What the database
+			refused is not among them.`,
+		UsageText: `tollstream dead-letters retry 0:1234 --payload 'Thu Feb 10 10:23:02 2022,3728373,car,4856'
+			tollstream dead-letters retry 0:1234 --payload-file repaired
+			tollstream dead-letters retry --all --format protobuf`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "payload", Usage: "the repaired event, a `TEXT`; without it the payload as it was"},
+			&cli.StringFlag{Name: "payload-file", Usage: "`FILE` that holds the repaired event, - for standard input"},
+			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto", Usage: "`FORMAT` of the payload: auto, csv, json or protobuf"},
+			&cli.BoolFlag{Name: "all", Usage: "retry all that can be read now"},
+		},
+		Action: a.withStore(a.retryDeadLetters),
+	}
+}
+
+func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store) error {
+	format, err := codecs.ParseFormat(setting(c, "format", "auto"))
+	if err != nil {
+		return usagef("--format: %v", err)
+	}
+	repaired := given(c, "payload") || given(c, "payload-file")
+	switch {
+	case given(c, "payload") && given(c, "payload-file"):
+		return usagef("--payload and --payload-file exclude each other")
+	case c.Bool("all") && (repaired || c.NArg() > 0):
+		return usagef("--all takes neither a record nor a payload")
+	case !c.Bool("all") && c.NArg() != 1:
+		return withHint(usagef("retry needs one PARTITION:OFFSET, or --all"), "tollstream dead-letters lists them")
+	}
+	// The database must be of this topic: else the event would go where nobody knows its origin.
+	info, found, err := con.cluster.Describe(con.topic)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return toll.Permanent("run: tollstream init", "topic %s does not exist", con.topic)
+	}
+	if _, err := store.Check(c.Context, con.identity(info.ID)); err != nil {
+		return err
+	}
+	r := &retrier{con: con, format: format, decoder: codecs.NewDecoder(format, toll.NewZone(con.location))}
+	if c.Bool("all") {
+		return a.retryAll(c, store, r)
+	}
+	d, err := letterOf(c, store)
+	if err != nil {
+		return err
+	}
+	payload, err := a.repairedPayload(c, d)
+	if err != nil {
+		return err
+	}
+	return a.retryOne(c, d, payload, r)
+}
+
+// repairedPayload returns the payload to send for a dead letter.
+func (a *app) repairedPayload(c *cli.Context, d *sql.DeadLetter) ([]byte, error) {
+	switch file := c.String("payload-file"); {
+	case file == "-":
+		payload, err := io.ReadAll(a.stdin)
+		if err != nil {
+			return nil, fmt.Errorf("read --payload-file: %w", err)
+		}
+		return payload, nil
+	case file != "":
+		payload, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read --payload-file: %w", err)
+		}
+		return payload, nil
+	case given(c, "payload"):
+		return []byte(c.String("payload")), nil
+	}
+	return d.Payload, nil
+}
+
+const repairHint = "give the repaired event with --payload or --payload-file"
+
+func (a *app) retryOne(c *cli.Context, d *sql.DeadLetter, payload []byte, r *retrier) error {
+	name := formatOrigin(d.Origin())
+	if d.Retried {
+		return fmt.Errorf("dead letter %s was retried before, and its event is stored", name)
+	}
+	if of := repeatOf(d); of != "" {
+		return fmt.Errorf("dead letter %s is a second retry of %s, whose event is stored", name, of)
+	}
+	if err := r.decode(payload); err != nil {
+		return withHint(fmt.Errorf("not sent, since it still is no event: %w", err), repairHint)
+	}
+	if err := r.open(c.Context); err != nil {
+		return err
+	}
+	err := r.send(c.Context, d.Origin(), payload)
+	if err = r.close(c.Context, err); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return writeJSON(a.stdout, retryJSON{Sent: 1})
+	}
+	e := r.event
+	_, err = fmt.Fprintf(a.stdout, "sent %s again: %s %s %d at plaza %d; process stores it once\n", name, e.Time, escape(e.Type), e.Vehicle, e.Plaza)
+	return err
+}
+
+// retryJSON is what retry --json prints.
+type retryJSON struct {
+	Sent      int64 `json:"sent"`
+	Malformed int64 `json:"malformed"` // still no events
+	Refused   int64 `json:"refused"`   // by the database, and so left alone
+}
+
+func (a *app) retryAll(c *cli.Context, store *sql.Store, r *retrier) error {
+	var result retryJSON
+	var sendErr error
+	open := false
+	no := false
+	err := eachLetter(c.Context, store, sql.DeadLetterFilter{Retried: &no}, 0, func(d *sql.DeadLetter) error {
+		switch {
+		case repeatOf(d) != "":
+			return nil // its event is stored
+		case d.SQLState != "":
+			result.Refused++
+			return nil
+		case int64(len(d.Payload)) < d.PayloadBytes || r.decode(d.Payload) != nil:
+			result.Malformed++
+			return nil
+		}
+		if !open {
+			open = true
+			if err := r.open(c.Context); err != nil {
+				return err
+			}
+		}
+		result.Sent++
+		return r.send(c.Context, d.Origin(), d.Payload)
+	})
+	if r.emitter != nil {
+		sendErr = r.close(c.Context, err)
+		result.Sent = r.emitter.Stats().Acknowledged
+	} else {
+		sendErr = err
+	}
+	if sendErr != nil {
+		return sendErr
+	}
+	if c.Bool("json") {
+		return writeJSON(a.stdout, result)
+	}
+	text := fmt.Sprintf("sent %s again", counted(result.Sent, "dead letter"))
+	if result.Sent == 0 {
+		text = "nothing to send"
+	}
+	if result.Malformed > 0 {
+		text += fmt.Sprintf("; %s still no event", numberIsAre(result.Malformed))
+	}
+	if result.Refused > 0 {
+		text += fmt.Sprintf("; %s refused by the database before: retry such one by one", numberWasWere(result.Refused))
+	}
+	_, err = fmt.Fprintln(a.stdout, text)
+	return err
+}
+
+func numberIsAre(n int64) string {
+	if n == 1 {
+		return "1 is"
+	}
+	return number(n) + " are"
+}
+
+func numberWasWere(n int64) string {
+	if n == 1 {
+		return "1 was"
+	}
+	return number(n) + " were"
+}
+
+// repeated is the reason with which the database refuses the second retry of a dead letter. Such a dead letter can be
+// read, but must never be sent again: as a retry of itself it would be admitted, and its event be stored twice.
+var repeated = regexp.MustCompile(`^the dead letter (\d+:\d+) was already retried$`)
+
+// repeatOf returns the dead letter of which d is a second retry, empty where it is none.
+func repeatOf(d *sql.DeadLetter) string {
+	if m := repeated.FindStringSubmatch(d.Reason); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// retrier sends dead letters again.
+type retrier struct {
+	con     connection
+	format  codecs.Format
+	decoder *codecs.Decoder
+	event   toll.Event // decoded last
+	emitter *topology.Emitter
+}
+
+// decode reads a payload as process will.
+func (r *retrier) decode(payload []byte) error {
+	if payload == nil {
+		return toll.Malformed("event", "no value (a tombstone)")
+	}
+	return r.decoder.Decode(payload, r.contentType(payload), &r.event)
+}
+
+// contentType names the format of a payload, so that process reads it as it was read here, whatever its own --format.
+func (r *retrier) contentType(payload []byte) string {
+	format := r.format
+	if format == codecs.Auto {
+		format = codecs.CSV
+		if text := bytes.TrimSpace(payload); len(text) > 0 && (text[0] == '{' || text[0] == '[') {
+			format = codecs.JSON
+		}
+	}
+	return format.ContentType()
+}
+
+func (r *retrier) open(ctx context.Context) (err error) {
+	r.emitter, err = topology.NewEmitter(ctx, topology.EmitterConfig{Cluster: r.con.cluster, Topic: r.con.topic, Location: r.con.location})
+	return err
+}
+
+// send sends the payload that was decoded last.
+func (r *retrier) send(ctx context.Context, origin toll.Origin, payload []byte) error {
+	return r.emitter.EmitRaw(ctx, r.emitter.Key(r.event.Plaza), payload, goka.Headers{
+		codecs.ContentTypeHeader: []byte(r.contentType(payload)),
+		topology.RetryHeader:     []byte(topology.FormatOrigin(origin)),
+	})
+}
+
+// close waits until all is acknowledged and returns the first failure.
+func (r *retrier) close(ctx context.Context, err error) error {
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), emitGrace)
+	defer cancel()
+	if closeErr := r.emitter.Close(grace); err == nil {
+		err = closeErr
+	}
+	return err
+}
