@@ -72,6 +72,7 @@ func verify(ctx context.Context, r *reader, deep bool) (*sql.Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.stop()
 	in := sql.VerifyInput{States: states, Deep: deep}
 	if consumed {
 		in.Settled = published

@@ -50,20 +50,21 @@ func openReader(ctx context.Context, con connection, fixedTimezone bool, log *sl
 			r.Close()
 		}
 	}()
-	kafka := make(chan error, 1)
+	var table *topology.Table
+	opened := make(chan error, 1)
 	go func() {
 		var err error
-		r.table, err = await(ctx, func() (*topology.Table, error) { return topology.NewTable(con.cluster, con.group, log) })
-		kafka <- err
+		table, err = topology.NewTable(con.cluster, con.group, log)
+		opened <- err
 	}()
 	meta, err := checkDatabase(ctx, store, con, fixedTimezone)
-	kafkaErr := <-kafka
 	if err != nil {
 		return nil, err
 	}
-	if kafkaErr != nil {
-		return nil, noAnswer(kafkaErr)
+	if _, err := await(ctx, func() (any, error) { return nil, <-opened }); err != nil {
+		return nil, noAnswer(err)
 	}
+	r.table = table
 	if r.con.location, err = time.LoadLocation(meta.Timezone); err != nil {
 		return nil, fmt.Errorf("load the database's timezone: %w", err)
 	}
@@ -93,7 +94,7 @@ func checkDatabase(ctx context.Context, store *sql.Store, con connection, fixedT
 	return store.Check(ctx, id)
 }
 
-// start begins to read the group table, once. It follows the table until Close.
+// start begins to read the group table, once. It follows the table until stop or Close.
 func (r *reader) start() {
 	if r.started {
 		return
@@ -130,13 +131,20 @@ func (r *reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 	return r.table.States()
 }
 
+// stop ends the reading of the group table, without waiting for that.
+func (r *reader) stop() {
+	if r.started {
+		r.cancel()
+	}
+}
+
 // closePatience is how long Close waits for the group table's reader, which ends with its last fetch.
 const closePatience = time.Second
 
 // Close ends the reading.
 func (r *reader) Close() {
 	if r.started {
-		r.cancel()
+		r.stop()
 		select {
 		case <-r.ended:
 		case <-time.After(closePatience):
