@@ -36,7 +36,7 @@ func TestKill(t *testing.T) {
 				select {
 				case <-stop:
 					return
-				default:
+				case <-time.After(30 * time.Millisecond):
 					s.send(500)
 				}
 			}

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/go-sql-driver/mysql"
+	"github.com/go-sql-driver/mysql"
 
 	"tollstream/internal/devstack"
 )
@@ -26,6 +26,7 @@ import (
 var binary string
 
 func TestMain(m *testing.M) {
+	_ = mysql.SetLogger(&mysql.NopLogger{})
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "tollstream-e2e-")
 		if err != nil {
