@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"tollstream": main})
+	testscript.Main(stopsServers{m}, map[string]func(){"tollstream": main})
 }
 
 // TestScript runs testdata/script. Each script has a broker of its own, with a topic toll of one partition, where the
@@ -36,9 +36,12 @@ func TestScript(t *testing.T) {
 			env.Setenv("ESCAPE", "\x1b[31mred")
 			return nil
 		},
+		Condition: serverCondition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"records": recordsCommand,
 			"status":  statusCommand,
+			"mysql":   mysqlCommand,
+			"servers": serversCommand,
 		},
 	})
 }

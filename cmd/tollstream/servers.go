@@ -10,7 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -149,6 +149,7 @@ func (t *teller) end(nothing string) error {
 type stackConfig struct {
 	kafkaListen, mysqlListen string // HOST:PORT on loopback; port 0 takes a free one
 	dataDir                  string // "": in a temporary folder and in memory
+	engine                   string // of devstack.DatabaseConfig; "" for the first that this machine has
 	topics                   topology.Topics
 	location                 *time.Location
 	log                      *slog.Logger
@@ -165,11 +166,11 @@ type stack struct {
 }
 
 const (
-	lockFile     = "tollstream.lock"
-	brokerDir    = "broker"
-	databaseDir  = "database"
-	stackEmbed   = "embedded" // devstack's name of the database that runs inside this process
-	stackTimeout = 2 * time.Minute
+	lockFile       = "tollstream.lock"
+	brokerDir      = "broker"
+	databaseDir    = "database"
+	engineEmbedded = "embedded" // devstack's name of the database that runs inside this process
+	stackTimeout   = 2 * time.Minute
 )
 
 // startStack starts broker and database, and creates what the commands need. Where it fails, or ctx ends, it leaves
@@ -193,7 +194,7 @@ func startStack(ctx context.Context, cfg stackConfig) (_ *stack, err error) {
 	}
 	starting, cancel := context.WithTimeout(ctx, stackTimeout)
 	defer cancel()
-	s.database, err = devstack.StartDatabase(starting, devstack.DatabaseConfig{Addr: cfg.mysqlListen, DataDir: s.folder(databaseDir)})
+	s.database, err = devstack.StartDatabase(starting, devstack.DatabaseConfig{Addr: cfg.mysqlListen, DataDir: s.folder(databaseDir), Engine: cfg.engine})
 	if err != nil {
 		return nil, explainListen(err, "MySQL", cfg.mysqlListen, "--mysql-listen")
 	}
@@ -256,7 +257,7 @@ func (s *stack) connection() connection {
 }
 
 // embedded reports whether the database runs inside this process, in memory, since none is installed.
-func (s *stack) embedded() bool { return s.database.Engine() == stackEmbed }
+func (s *stack) embedded() bool { return s.database.Engine() == engineEmbedded }
 
 // keeps reports whether the next start on the same folder finds the rows again.
 func (s *stack) keeps() bool { return s.database.Persistent() }
@@ -327,14 +328,11 @@ func explainListen(err error, what, addr, flag string) error {
 // loopbackAddr reads an address to listen on, which must not be reachable from other machines: the servers have a
 // password that everybody knows, or none.
 func loopbackAddr(flag, addr string) (string, error) {
-	if !strings.Contains(addr, ":") {
-		return "", usagef("--%s: %q is not HOST:PORT", flag, addr)
-	}
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", usagef("--%s: %q is not HOST:PORT", flag, addr)
 	}
-	if n, err := net.LookupPort("tcp", port); err != nil || n < 0 {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		return "", usagef("--%s: %q is not a port", flag, port)
 	}
 	if host == "" || host == "localhost" {
