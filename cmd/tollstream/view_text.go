@@ -259,9 +259,9 @@ func writeTypes(t *strings.Builder, types []toll.TypeCount, width int) {
 	}
 	bar := max(min(maxBar, width-nameWidth-numberWidth-12), 1)
 	for _, c := range sorted {
-		length := float64(c.Count) / float64(max(sorted[0].Count, 1)) * float64(bar)
+		length := math.Ceil(float64(c.Count) / float64(max(sorted[0].Count, 1)) * float64(bar))
 		fmt.Fprintf(t, "%s  %*s  %5.1f %%  %s\n", text.Pad(escape(c.Type), nameWidth, ' '), numberWidth, number(c.Count),
-			100*float64(c.Count)/float64(max(total, 1)), strings.Repeat("█", max(int(math.Round(length)), 1)))
+			100*float64(c.Count)/float64(max(total, 1)), strings.Repeat("█", int(length)))
 	}
 }
 
@@ -339,7 +339,7 @@ func writeVerification(t *strings.Builder, b *board, p *plazaBoard) {
 	}
 	switch note := b.rowsNote(p); {
 	case rows == nil:
-		lines = append(lines, line{"livetolldata", "?", "rows, " + note})
+		lines = append(lines, line{"livetolldata", "?", note})
 		if p.status() == sql.Exact {
 			verdict = "exact: each stored vehicle is counted once; the rows are not counted"
 		}

@@ -1,0 +1,471 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	dbsql "database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"tollstream/codecs"
+	"tollstream/internal/devstack"
+	"tollstream/sql"
+	"tollstream/toll"
+	"tollstream/topology"
+)
+
+// pipeline is a stack with what the commands need to be run on it.
+type pipeline struct {
+	*stack
+	t   testing.TB
+	dir string
+}
+
+func newPipeline(t testing.TB, location *time.Location) *pipeline {
+	t.Helper()
+	quietLibraries()
+	s, err := startStack(t.Context(), stackConfig{
+		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: location, log: slog.New(slog.DiscardHandler),
+		topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return &pipeline{s, t, t.TempDir()}
+}
+
+// command runs a command line on the stack.
+func (p *pipeline) command(ctx context.Context, stdin string, stdout io.Writer, args ...string) (code int, stderr string) {
+	args = append([]string{"tollstream"}, args...)
+	con := p.connection()
+	args = append(args, "--brokers", con.cluster.Brokers[0], "--mysql", con.dsn)
+	var b bytes.Buffer
+	code = run(ctx, args, strings.NewReader(stdin), stdout, &b)
+	return code, b.String()
+}
+
+// expect runs a command that must end with a code, and returns what it wrote.
+func (p *pipeline) expect(code int, args ...string) (stdout, stderr string) {
+	p.t.Helper()
+	var b bytes.Buffer
+	got, stderr := p.command(p.t.Context(), "", &b, args...)
+	if got != code {
+		p.t.Fatalf("%v: exit status %d, want %d\n%s%s", args, got, code, b.String(), stderr)
+	}
+	return b.String(), stderr
+}
+
+// events emits lines and processes them.
+func (p *pipeline) events(lines string) {
+	p.t.Helper()
+	var b bytes.Buffer
+	if code, stderr := p.command(p.t.Context(), lines, &b, "emit", "--from", "-", "--timezone", p.connection().location.String()); code != 0 {
+		p.t.Fatalf("emit: %d\n%s%s", code, b.String(), stderr)
+	}
+	p.process()
+}
+
+// process runs the processor until the end of the topic.
+func (p *pipeline) process() {
+	p.t.Helper()
+	cfg := topology.DefaultConfig()
+	con := p.connection()
+	cfg.Cluster, cfg.Topic, cfg.Group, cfg.Zone = con.cluster, con.topic, con.group, toll.NewZone(con.location)
+	cfg.Instance, cfg.StateDir = "test", filepath.Join(p.dir, "state")
+	cfg.Log, cfg.NewToken, cfg.Format = slog.New(slog.DiscardHandler), sql.NewToken, codecs.Auto
+	if err := (&process{con: con, cfg: cfg, log: cfg.Log}).run(p.t.Context(), true); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// execute runs a statement that harms the database.
+func (p *pipeline) execute(statement string) {
+	p.t.Helper()
+	db, err := dbsql.Open("mysql", p.connection().dsn)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec(statement); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+func decodeJSON(t testing.TB, text string) map[string]any {
+	t.Helper()
+	var v map[string]any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	return v
+}
+
+func keys(m any) string {
+	var names []string
+	for k := range m.(map[string]any) {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	return strings.Join(names, " ")
+}
+
+func contains(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in\n%s", part, text)
+		}
+	}
+}
+
+// testEvents pass plaza 4856 within three minutes and 4000 an hour before.
+const testEvents = `Thu Feb 10 09:20:00 2022,1,car,4000
+Thu Feb 10 10:21:00 2022,2,car,4856
+Thu Feb 10 10:21:59 2022,3,truck,4856
+Thu Feb 10 10:23:02 2022,4,car,4856
+Thu Feb 10 10:23:02 2022,4,car,4856
+Thu Feb 10 10:23:03 2022,5,van,-7
+`
+
+func TestViewAndVerify(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip(err)
+	}
+	p := newPipeline(t, berlin)
+
+	// Nothing yet.
+	out, _ := p.expect(0, "view")
+	contains(t, out, "nothing is stored yet")
+	out, _ = p.expect(0, "view", "--json")
+	if v := decodeJSON(t, out); len(v["plazas"].([]any)) != 0 || v["status"] != "exact" {
+		t.Errorf("%v", v)
+	}
+	out, stderr := p.expect(1, "view", "--plaza", "4856")
+	if out != "" {
+		t.Errorf("stdout: %s", out)
+	}
+	contains(t, stderr, "tollstream: no vehicle has passed plaza 4856\n", "hint: no plaza has events yet")
+	out, _ = p.expect(0, "verify")
+	contains(t, out, "exact: nothing is stored yet\n")
+
+	p.events(testEvents)
+
+	out, _ = p.expect(0, "verify")
+	contains(t, out, "exact: each of 6 events is one row and counted once\n", "checksums of the rows not compared")
+	out, _ = p.expect(0, "verify", "--deep", "--json")
+	v := decodeJSON(t, out)
+	for key, want := range map[string]any{"status": "exact", "events": 6., "rows": 6., "rejected": 0., "merged": 6., "in_flight": 0., "deep": true} {
+		if v[key] != want {
+			t.Errorf("%s is %v, want %v", key, v[key], want)
+		}
+	}
+	if problems, ok := v["problems"].([]any); !ok || len(problems) != 0 {
+		t.Errorf("problems: %v", v["problems"])
+	}
+
+	out, _ = p.expect(0, "view")
+	contains(t, out, "exact: 6 vehicles at 3 plazas, each one row and counted once\n", "stream time 2022-02-10 10:23 CET")
+	if at := strings.Index(out, " 4856 "); at < 0 || at > strings.Index(out, " 4000 ") || at > strings.Index(out, " -7 ") {
+		t.Errorf("not the busiest first:\n%s", out)
+	}
+	out, _ = p.expect(0, "view", "--json")
+	v = decodeJSON(t, out)
+	plazas := v["plazas"].([]any)
+	if len(plazas) != 3 || plazas[0].(map[string]any)["plaza"] != 4856. {
+		t.Errorf("%v", plazas)
+	}
+	if got, want := keys(plazas[0]), "by_type first_event last_event plaza stream_time total verification watermark"; got != want {
+		t.Errorf("keys %s, want %s", got, want)
+	}
+
+	out, _ = p.expect(0, "view", "--plaza", "4856", "--json")
+	v = decodeJSON(t, out)
+	if got, want := keys(v), "by_type first_event last_event plaza stream_time total verification watermark windows"; got != want {
+		t.Errorf("keys %s, want %s", got, want)
+	}
+	for key, want := range map[string]any{
+		"plaza": 4856., "total": 4., "by_type": map[string]any{"car": 3., "truck": 1.},
+		"first_event": "2022-02-10T10:21:00+01:00", "last_event": "2022-02-10T10:23:02+01:00", "stream_time": "2022-02-10T10:23:00+01:00",
+	} {
+		if !reflect.DeepEqual(v[key], want) {
+			t.Errorf("%s is %v, want %v", key, v[key], want)
+		}
+	}
+	if _, err := time.Parse(time.RFC3339, v["watermark"].(string)); err != nil {
+		t.Error(err)
+	}
+	var got []string
+	for _, w := range v["windows"].([]any) {
+		w := w.(map[string]any)
+		if k := keys(w); k != "by_type count end final flow_per_hour kind revision start" {
+			t.Errorf("keys %s", k)
+		}
+		got = append(got, fmt.Sprint(w["start"], " ", w["end"], " ", w["count"], " ", w["flow_per_hour"], " ", w["final"], " ", w["revision"]))
+	}
+	if want := []string{
+		"2022-02-10T10:23:00+01:00 2022-02-10T10:24:00+01:00 2 120 false 1",
+		"2022-02-10T10:09:00+01:00 2022-02-10T10:24:00+01:00 4 16 false 1",
+		"2022-02-10T09:24:00+01:00 2022-02-10T10:24:00+01:00 4 4 false 1",
+	}; !slices.Equal(got, want) {
+		t.Errorf("windows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if want := map[string]any{"table_count": 4., "stored_rows": 4., "baseline": 0., "in_flight": 0., "checksum_ok": nil, "status": "exact"}; !reflect.DeepEqual(v["verification"], want) {
+		t.Errorf("verification %v, want %v", v["verification"], want)
+	}
+	out, _ = p.expect(0, "view", "--plaza", "4856", "--deep", "--json")
+	if ok := decodeJSON(t, out)["verification"].(map[string]any)["checksum_ok"]; ok != true {
+		t.Errorf("checksum %v", ok)
+	}
+	out, _ = p.expect(0, "view", "--plaza=-7")
+	contains(t, out, "plaza -7: 1 vehicle, the last at 2022-02-10 10:23:03 CET\n", "exact: each vehicle is one row and counted once\n")
+
+	out, stderr = p.expect(1, "view", "--plaza", "1", "--json")
+	if out != "" {
+		t.Errorf("stdout: %s", out)
+	}
+	contains(t, stderr, "no vehicle has passed plaza 1\n", "hint: the plazas are -7, 4000, 4856\n")
+	_, stderr = p.expect(1, "view", "--timezone", "UTC")
+	contains(t, stderr, `serves timezone "Europe/Berlin", not "UTC"`)
+
+	p.testWatch(t)
+
+	// A changed row: only the checksums tell.
+	p.execute(`UPDATE livetolldata SET vehicle_id = 99 WHERE vehicle_id = 2`)
+	p.expect(0, "verify")
+	out, _ = p.expect(1, "verify", "--deep")
+	contains(t, out, "MISMATCH: 1 problem\n", "plaza 4856: ")
+	out, _ = p.expect(0, "view", "--plaza", "4856", "--deep")
+	contains(t, out, "MISMATCH\n", "checksum")
+	p.execute(`UPDATE livetolldata SET vehicle_id = 2 WHERE vehicle_id = 99`)
+
+	// A deleted row.
+	p.execute(`DELETE FROM livetolldata WHERE vehicle_id = 3`)
+	out, _ = p.expect(1, "verify")
+	contains(t, out, "MISMATCH: 1 problem\n", "1 row was deleted")
+	out, _ = p.expect(1, "verify", "--json")
+	if v := decodeJSON(t, out); v["status"] != "mismatch" || len(v["problems"].([]any)) != 1 {
+		t.Errorf("%s, %v", v["status"], v["problems"])
+	}
+	out, _ = p.expect(0, "view")
+	contains(t, out, "MISMATCH at 1 plaza: 4856")
+	out, _ = p.expect(0, "view", "--plaza", "4856", "--json")
+	if status := decodeJSON(t, out)["verification"].(map[string]any)["status"]; status != "mismatch" {
+		t.Errorf("status %v", status)
+	}
+
+	// A state that counts as empty: the database was rebuilt.
+	p.execute(`UPDATE toll_cursor SET epoch = epoch + 1`)
+	out, _ = p.expect(0, "view", "--json")
+	if v := decodeJSON(t, out); v["total"] != 0. || v["stream_time"] != nil || v["in_flight"] != 6. {
+		t.Errorf("after a rebuild: %s", out)
+	}
+}
+
+// testWatch watches for three updates and interrupts.
+func (p *pipeline) testWatch(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	reader, writer := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		code, stderr := p.command(ctx, "", writer, "view", "--plaza", "4856", "--watch", "--json")
+		writer.Close()
+		if code != 0 || stderr != "" {
+			ended <- fmt.Errorf("exit status %d: %s", code, stderr)
+		}
+		close(ended)
+	}()
+	lines := bufio.NewScanner(reader)
+	for i := range 3 {
+		if !lines.Scan() {
+			t.Fatalf("ended after %d lines: %v", i, <-ended)
+		}
+		if v := decodeJSON(t, lines.Text()); v["total"] != 4. {
+			t.Errorf("%s", lines.Text())
+		}
+	}
+	cancel()
+	_, _ = io.Copy(io.Discard, reader)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestViewWithoutTables runs the readers where init did not run.
+func TestViewWithoutTables(t *testing.T) {
+	quietLibraries()
+	broker, err := devstack.StartBroker(devstack.BrokerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	database, err := devstack.StartDatabase(t.Context(), devstack.DatabaseConfig{Engine: engineEmbedded})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	for _, command := range []string{"view", "verify"} {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{"tollstream", command, "--brokers", broker.Addr(), "--mysql", database.DSN()}, strings.NewReader(""), &stdout, &stderr)
+		if code != 1 || stdout.Len() != 0 || !strings.Contains(stderr.String(), "hint: run: tollstream init\n") {
+			t.Errorf("%s: %d %s %s", command, code, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// TestViewText holds what is shown to its exact form, in 80 columns.
+func TestViewText(t *testing.T) {
+	zone := toll.NewZone(time.UTC)
+	at, err := toll.WallTimeFromDate(2022, 2, 10, 10, 23, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := zone.Minute(at)
+	types := func(cars, trucks int64) []toll.TypeCount {
+		return []toll.TypeCount{{Type: "car", Count: cars}, {Type: "tr\x1bck", Count: trucks}}
+	}
+	busy := &toll.State{Events: 1_234_567, Earliest: at - 86400, Latest: at, Types: types(1_000_000, 234_567), Panes: []toll.Pane{
+		{Start: now - 59, Types: types(80, 0)}, {Start: now - 14, Types: types(10, 10)}, {Start: now - 1, Types: types(30, 10)},
+		{Start: now, Types: types(1, 0)}, {Start: now + 90, Types: types(7, 0)},
+	}}
+	quiet := &toll.State{Events: 3, Earliest: at - 3*86400, Latest: at - 2*86400, Types: types(3, 0)}
+	rows, bad := int64(1_234_660), false
+	busyCheck := sql.PlazaCheck{Plaza: 4856, TableCount: 1_234_567, StoredRows: &rows, InFlight: 93, Status: sql.InFlight}
+	b := &board{
+		location: time.UTC, started: true, now: now, watermark: now.Time().Add(-time.Second), events: 1_234_570, fresh: true,
+		plazas: []plazaBoard{
+			{plaza: 4856, state: busy, check: busyCheck},
+			{plaza: 4000, state: quiet, check: sql.PlazaCheck{Plaza: 4000, TableCount: 3, Status: sql.Exact}},
+			{plaza: nullPlaza, state: new(toll.State), check: sql.PlazaCheck{Plaza: nullPlaza, Status: sql.Mismatch}},
+		},
+	}
+	v := &viewer{zone: zone}
+	compare := func(name string, b *board, s screen, want string) {
+		t.Helper()
+		var got strings.Builder
+		if err := v.write(&got, b, s); err != nil {
+			t.Fatal(err)
+		}
+		if got.String() != want {
+			t.Errorf("%s:\n%s\nwant\n%s", name, got.String(), want)
+		}
+	}
+	compare("all", b, plainScreen, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+stream time 2022-02-10 10:23 UTC, watermark 10:22:59
+
+plaza      total  1 min  15 min  1 h        last  verdict        car  tr\x1bck
+────────────────────────────────────────────────────────────────────────────────
+ 4856  1,234,567      1      61  141    10:23:02  93 in flight   81%       19%
+ 4000          3      0       0    0  2022-02-08  exact         100%        0%
+ NULL          0      0       0    0           -  MISMATCH         -         -
+
+1 min, 15 min, 1 h: vehicles in that time up to the stream's time
+`)
+	compare("little room", b, screen{70, 9}, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+stream time 2022-02-10 10:23 UTC, watermark 10:22:59
+
+plaza      total  1 min  15 min  1 h      last  verdict       car
+───────────────────────────────────────────────────────────────────
+ 4856  1,234,567      1      61  141  10:23:02  93 in flight  81%
+and 2 plazas more
+
+1 min, 15 min, 1 h: vehicles in that time up to the stream's time
+`)
+
+	plaza := int16(4856)
+	v.settings.plaza = &plaza
+	compare("one", b, plainScreen, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
+
+car       1,000,000   81.0 %  ████████████████████████████████████████
+tr\x1bck    234,567   19.0 %  ██████████
+
+last minute      10:23–10:24     1 vehicle   60 vehicles/h  so far
+last 15 minutes  10:09–10:24   61 vehicles  244 vehicles/h  so far
+last hour        09:24–10:24  141 vehicles  141 vehicles/h  so far
+
+█············································▂············▄▁
+vehicles per minute, 09:24 to 10:23; the most are 80
+7 vehicles later than the stream's time: this plaza's clock is ahead,
+or most other plazas are quiet
+
+in flight: some are stored and not yet counted; all else is exact
+  group table   1,234,567  counted
+  in flight            93  stored and not yet counted
+  livetolldata  1,234,660  rows
+  checksum              -  not compared (--deep does)
+`)
+
+	// Cut off, and before that counted and wrong.
+	cutOff := *b
+	cutOff.plazas = []plazaBoard{{plaza: 4000, state: quiet, check: sql.PlazaCheck{TableCount: 3, Status: sql.Exact, Note: "counting the rows was cut off after 3s"}}}
+	cutOff.fresh, cutOff.started = false, false
+	compare("cut off", &cutOff, plainScreen, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
+
+car       3  100.0 %  ████████████████████████████████████████
+tr\x1bck  0    0.0 %  
+
+exact: each stored vehicle is counted once; the rows are not counted
+  group table   3  counted
+  in flight     0  stored and not yet counted
+  livetolldata  ?  counting the rows was cut off after 3s
+  checksum      -  not compared (--deep does)
+  the optional indexes in sql/indexes.sql make the count fast
+`)
+	before := sql.PlazaCheck{StoredRows: &rows, ChecksumOK: &bad, Status: sql.Mismatch, Problems: []sql.Problem{{Text: "plaza 4000: too\nmany"}}}
+	cutOff.plazas[0].check.Note, cutOff.plazas[0].rows, cutOff.rowsAt = "", &before, time.Now().Add(-4*time.Second)
+	var got strings.Builder
+	_ = v.write(&got, &cutOff, plainScreen)
+	contains(t, got.String(), "MISMATCH\n", "1,234,660  rows, counted 4.0", "WRONG", "  plaza 4000: too; many\n")
+}
+
+func TestSparkline(t *testing.T) {
+	if got := sparkline([]int64{0, 1, 2, 4, 8, 7, 800}, 800); got != "·▁▁▁▁▁█" {
+		t.Error(got)
+	}
+	if got := sparkline([]int64{1, 2, 3, 4, 5, 6, 7, 8}, 8); got != "▁▂▃▄▅▆▇█" {
+		t.Error(got)
+	}
+}
+
+func TestPercent(t *testing.T) {
+	for _, c := range []struct {
+		n, total int64
+		want     string
+	}{{0, 0, "0%"}, {0, 9, "0%"}, {1, 1000, "<1%"}, {1, 3, "33%"}, {3, 3, "100%"}} {
+		if got := percent(c.n, c.total); got != c.want {
+			t.Errorf("%d of %d: %s, want %s", c.n, c.total, got, c.want)
+		}
+	}
+}
+
+// TestViewSpeed times the view of one of 1,000 plazas; set TOLLSTREAM_SPEED to run it.
+func TestViewSpeed(t *testing.T) {
+	if os.Getenv("TOLLSTREAM_SPEED") == "" {
+		t.Skip("TOLLSTREAM_SPEED is not set")
+	}
+	p := newPipeline(t, time.UTC)
+	var b bytes.Buffer
+	if code, stderr := p.command(t.Context(), "", &b, "emit", "--plazas", "1-1000", "--count", "300000", "--rate", "0"); code != 0 {
+		t.Fatal(stderr)
+	}
+	p.process()
+	for range 5 {
+		for _, args := range [][]string{{"view", "--plaza", "500"}, {"view"}, {"verify"}} {
+			began := time.Now()
+			p.expect(0, args...)
+			t.Logf("%v took %v", args, time.Since(began))
+		}
+	}
+}
