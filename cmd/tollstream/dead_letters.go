@@ -28,7 +28,7 @@ const (
 )
 
 func (a *app) deadLettersCommand() *cli.Command {
-	const listing = "Listing"
+	const listing = "For the list"
 	return &cli.Command{
 		Name:  "dead-letters",
 		Usage: "shows what was rejected and why, and sends it again repaired",

@@ -21,7 +21,7 @@ func (a *app) retryCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "retry",
 		Usage:     "sends one again, repaired, or all that can be read now",
-		ArgsUsage: "PARTITION:OFFSET",
+		ArgsUsage: "PARTITION:OFFSET | --all",
 		Description: `The event goes to the topic once more and says which record it repairs; the database admits it once, however
 			often it is sent. What still is no event is refused here, with the reason.
 

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -204,7 +205,8 @@ func startStack(ctx context.Context, cfg stackConfig) (_ *stack, err error) {
 			cfg.log.Debug(line)
 		}
 	}); err != nil {
-		return nil, err
+		// The database is ours, so another one is another folder.
+		return nil, withHint(err, strings.ReplaceAll(hintOf(err), "another database with --mysql", "another folder with --data"))
 	}
 	info, _, err := con.cluster.Describe(con.topic)
 	s.partitions = info.Partitions

@@ -179,7 +179,7 @@ func TestStackInMemory(t *testing.T) {
 		t.Errorf("closing took %v", took)
 	}
 	// The topic is there again, with rows that are not.
-	if s, err = testStack(t, stackConfig{engine: engineEmbedded, dataDir: dir}); err != nil {
+	if _, err := testStack(t, stackConfig{engine: engineEmbedded, dataDir: dir}); err != nil {
 		t.Fatal(err)
 	}
 }
