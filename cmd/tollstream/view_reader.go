@@ -20,9 +20,10 @@ type reader struct {
 	store *sql.Store
 	table *topology.Table
 
-	started bool
-	cancel  context.CancelFunc
-	ended   chan error // receives how the table ended, once
+	started   bool
+	recovered bool // whether it was once
+	cancel    context.CancelFunc
+	ended     chan error // receives how the table ended, once
 }
 
 // readerFrom opens what the connection flags describe, and refuses a database that serves something else. The times are
@@ -108,11 +109,17 @@ func (r *reader) start() {
 // errTableEnded says that the group table is not followed any more.
 var errTableEnded = errors.New("the reader of the group table has ended")
 
+// awayPatience is how long a table that was read once may take to be up to date again before Kafka counts as away.
+const awayPatience = 2 * time.Second
+
 // states returns the states as they are now. The first call waits until all that was in the table when it was started
-// is read.
+// is read; later ones fail where the table can't be followed, and work again when it can.
 func (r *reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 	r.start()
 	waiting, cancel := context.WithCancel(ctx)
+	if r.recovered {
+		waiting, cancel = context.WithTimeout(ctx, awayPatience)
+	}
 	defer cancel()
 	recovered := make(chan error, 1)
 	go func() { recovered <- r.table.WaitRecovered(waiting) }()
@@ -124,10 +131,14 @@ func (r *reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 		r.ended <- err // for Close, and for another call
 		return nil, err
 	case err := <-recovered:
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("no answer from Kafka at %v", r.con.cluster.Brokers)
+		}
 		if err != nil {
 			return nil, err
 		}
 	}
+	r.recovered = true
 	return r.table.States()
 }
 

@@ -67,7 +67,7 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 	}
 	t.WriteByte('\n')
 
-	const frame = 8 // lines around the plazas' own
+	const frame = 11 // lines around the plazas' own, those of watch among them
 	shown := b.plazas
 	if s.height > 0 && len(shown) > max(s.height-frame, 1) {
 		shown = shown[:max(s.height-frame, 1)]

@@ -31,7 +31,7 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 	terminal := isTerminal(a.stdout) && !v.settings.json
 	if terminal {
 		fmt.Fprint(a.stdout, cursorHides+cursorHome+clearAll)
-		defer fmt.Fprint(a.stdout, cursorShows)
+		defer fmt.Fprint(a.stdout, cursorShows+"\n")
 	}
 	ticker := time.NewTicker(watchPause)
 	defer ticker.Stop()
@@ -83,6 +83,7 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 // stays, and the trouble takes the place of the first line.
 func (v *viewer) redraw(w io.Writer, b *board, trouble string) error {
 	s := terminalOf(w)
+	s.width-- // in the last column, what clears the rest of the line would clear its end
 	var frame strings.Builder
 	frame.WriteString(cursorHome)
 	if trouble != "" {
@@ -101,7 +102,7 @@ func (v *viewer) redraw(w io.Writer, b *board, trouble string) error {
 	}
 	for i, line := range lines {
 		if i > 0 {
-			frame.WriteString("\r\n")
+			frame.WriteByte('\n')
 		}
 		frame.WriteString(cut(line, s.width) + clearLine)
 	}
