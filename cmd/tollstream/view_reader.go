@@ -37,7 +37,7 @@ func (a *app) readerFrom(c *cli.Context) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openReader(c.Context, con, c.IsSet("timezone"), log)
+	return openReader(c.Context, con, c.IsSet("timezone") && setting(c, "timezone", "") != "", log)
 }
 
 func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (_ *reader, err error) {

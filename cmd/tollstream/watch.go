@@ -58,7 +58,7 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 		case trouble != "":
 			err = nil
 			if trouble != told {
-				fmt.Fprintln(a.stderr, trouble)
+				fmt.Fprintln(a.stderr, "tollstream: "+trouble)
 			}
 		case v.settings.json:
 			err = writeJSONLine(a.stdout, v.json(b))
