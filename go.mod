@@ -97,3 +97,5 @@ tool (
 	google.golang.org/protobuf/cmd/protoc-gen-go
 	honnef.co/go/tools/cmd/staticcheck
 )
+
+replace github.com/dolthub/go-icu-regex => ./third_party/go-icu-regex

@@ -79,7 +79,9 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 		}
 		done = append(done, "emptied table "+t)
 	}
-	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ? WHERE id = 1`, id.TopicID); err != nil {
+	// New cursors take their epoch from created_at. A later one makes the states of plazas that are left anywhere, in Kafka
+	// or in a process that was paused, count as empty.
+	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ?, created_at = NOW(6) WHERE id = 1`, id.TopicID); err != nil {
 		return done, s.wrap("record the end of the reset", err)
 	}
 	if id.TopicID != "" && id.TopicID != m.TopicID {

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,33 +78,30 @@ func (p *Processor) Run(ctx context.Context) error {
 		if pause == backoff.Stop {
 			pause = 5 * time.Second
 		}
-		if text := firstLine(err); text != lastText {
+		if text := Brief(err); text != lastText {
 			lastText = text
 			p.cfg.Log.Warn("processing stopped; starting again until it works", "error", text)
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
+			p.leave()
 			return nil
 		}
 	}
 }
 
-// firstLine returns an error's text without the lists and stacks that libraries put behind it.
-func firstLine(err error) string {
-	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' })
-	text := strings.TrimSpace(lines[0])
-	if strings.HasSuffix(text, "occurred:") && len(lines) > 1 { // go-multierror
-		text = strings.TrimLeft(lines[1], "\t *")
-	}
-	return text
-}
-
-// runBounded runs once, and does not wait for longer than the deadline after ctx ended: with the broker away, goka and
-// sarama would try to deliver for a minute.
+// runBounded runs once and leaves the group if ctx ended. It does not wait for longer than the deadline then: with the
+// broker away, goka and sarama would try to deliver for a minute.
 func (p *Processor) runBounded(ctx context.Context) error {
 	done := make(chan error, 1)
-	go func() { done <- p.runOnce(ctx) }()
+	go func() {
+		err := p.runOnce(ctx)
+		if ctx.Err() != nil {
+			p.leave()
+		}
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		return err
@@ -138,6 +135,23 @@ func (p *Processor) lockState() (unlock func(), err error) {
 }
 
 func (p *Processor) stateDir() string { return filepath.Join(p.cfg.StateDir, p.cfg.Instance) }
+
+// tableDir returns the folder of the local copies of one table topic, and removes those of others: of a topic that was
+// deleted and made again goka would take the copies for current ones.
+func (p *Processor) tableDir(topicID string) (string, error) {
+	entries, err := os.ReadDir(p.stateDir())
+	if err != nil {
+		return "", fmt.Errorf("read the state folder: %w", err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != topicID {
+			if err := os.RemoveAll(filepath.Join(p.stateDir(), e.Name())); err != nil {
+				return "", fmt.Errorf("remove the local copy of an older group table: %w", err)
+			}
+		}
+	}
+	return filepath.Join(p.stateDir(), topicID), nil
+}
 
 // run is one life of the goka processor.
 type run struct {
@@ -175,6 +189,14 @@ func (p *Processor) runOnce(parent context.Context) error {
 	if err != nil {
 		return explainKafka(err)
 	}
+	table, _, err := p.cfg.Cluster.Describe(TableTopic(p.cfg.Group))
+	if err != nil {
+		return err
+	}
+	tableDir, err := p.tableDir(table.ID)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	r := &run{cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel}
@@ -185,7 +207,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	}
 	defer r.admin.Close()
 
-	proc, err := goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(), r.options(info.Partitions, p.stateDir())...)
+	proc, err := goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(), r.options(info.Partitions, tableDir)...)
 	if err != nil {
 		return explainKafka(err)
 	}
@@ -202,9 +224,6 @@ func (p *Processor) runOnce(parent context.Context) error {
 	if err := r.emitter.Finish(); err != nil && runErr == nil {
 		runErr = fmt.Errorf("close the emitter of deltas: %w", err)
 	}
-	if parent.Err() != nil {
-		r.leave()
-	}
 	if err := r.failure(); err != nil {
 		return explainKafka(err)
 	}
@@ -215,10 +234,14 @@ func (p *Processor) runOnce(parent context.Context) error {
 }
 
 // leave takes this static member out of the group. It would otherwise keep its partitions until its session times out.
-func (r *run) leave() {
-	_, err := r.admin.RemoveMemberFromConsumerGroup(r.cfg.Group, []string{r.cfg.Instance})
+func (p *Processor) leave() {
+	_, admin, err := p.cfg.Cluster.Admin()
+	if err == nil {
+		_, err = admin.RemoveMemberFromConsumerGroup(p.cfg.Group, []string{p.cfg.Instance})
+		_ = admin.Close()
+	}
 	if err != nil {
-		r.cfg.Log.Debug("leave the group", "error", err)
+		p.cfg.Log.Debug("leave the group", "error", err)
 	}
 }
 

@@ -209,6 +209,9 @@ func (r *run) committed(partitions []int32) (map[int32]int64, error) {
 		return offsets, nil
 	}
 	response, err := r.admin.ListConsumerGroupOffsets(r.cfg.Group, map[string][]int32{r.cfg.Topic: partitions})
+	if errors.Is(err, sarama.ErrGroupIDNotFound) {
+		response, err = &sarama.OffsetFetchResponse{}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the offsets of group %s: %w", r.cfg.Group, err)
 	}

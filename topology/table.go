@@ -2,6 +2,7 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
@@ -31,7 +32,7 @@ func NewTable(cluster Cluster, group string, log *slog.Logger) (*Table, error) {
 		return nil, toll.Permanent("run: tollstream init; then: tollstream process", "the group table, topic %s, does not exist", TableTopic(group))
 	}
 	consumer := cluster.Config("view")
-	consumer.Consumer.MaxWaitTime = 100 * time.Millisecond
+	consumer.Consumer.MaxWaitTime = 20 * time.Millisecond // goka waits for a fetch to return when it opens and when it closes
 	tm := goka.NewTopicManagerConfig()
 	tm.NoCreate = true
 	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), codecs.StateCodec{},
@@ -151,6 +152,9 @@ func (c Cluster) LoopConsumed(group string) (bool, error) {
 		}
 	}
 	offsets, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{loop: partitions})
+	if errors.Is(err, sarama.ErrGroupIDNotFound) {
+		offsets, err = &sarama.OffsetFetchResponse{}, nil
+	}
 	if err != nil {
 		return false, explainKafka(fmt.Errorf("read the offsets of group %s: %w", group, err))
 	}

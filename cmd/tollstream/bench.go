@@ -88,9 +88,8 @@ type bench struct {
 	rate                       int
 	length                     time.Duration
 
-	dir   string
-	con   connection
-	kafka string
+	dir string
+	con connection
 }
 
 // benchFigures are the results: medians over the rounds, except where they say otherwise.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 
 	"tollstream/toll"
+	"tollstream/topology"
 )
 
 // retryOutage does something until it works, with growing pauses, and says once what is in the way. What no retry mends
@@ -34,7 +34,7 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 		}
 		if !told && ctx.Err() == nil {
 			told = true
-			log.Warn("waiting for the servers", "error", oneLine(firstSentence(err)))
+			log.Warn("waiting for the servers", "error", oneLine(topology.Brief(err)))
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
@@ -42,9 +42,4 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 		return nil
 	}
 	return err
-}
-
-func firstSentence(err error) string {
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	return text
 }

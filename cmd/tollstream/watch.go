@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"tollstream/topology"
 
 	"tollstream/toll"
 )
@@ -48,7 +49,7 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 		trouble := ""
 		switch {
 		case err != nil:
-			trouble = "waiting for the servers: " + oneLine(firstSentence(err))
+			trouble = "waiting for the servers: " + oneLine(topology.Brief(err))
 		case v.settings.plaza != nil && b.plazas[0].unknown():
 			trouble = fmt.Sprintf("no vehicle has passed plaza %d yet", *v.settings.plaza)
 		}

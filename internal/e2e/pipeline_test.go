@@ -153,3 +153,49 @@ func TestRefusals(t *testing.T) {
 	}
 	w.refuses([]string{"process"}, "livetolldata", "lane")
 }
+
+// TestReset replays the topic from the start, with the local state of the time before still there.
+func TestReset(t *testing.T) {
+	w := newWorld(t)
+	w.must("init")
+	truth := newTruth()
+	s := w.sender(truth)
+	s.send(3000)
+	w.must("process", "--until-end")
+	w.exact(truth)
+	for range 2 {
+		w.must("reset", "--yes")
+		if v := w.verify("--deep"); v.Status != "exact" || v.Rows != 0 || v.Merged != 0 {
+			t.Fatalf("after reset: %+v", v)
+		}
+		w.must("process", "--until-end")
+		w.exact(truth)
+	}
+}
+
+// TestDeadLetterRetry repairs a dead letter, twice: it becomes one row.
+func TestDeadLetterRetry(t *testing.T) {
+	w := newWorld(t)
+	w.must("init", "--partitions", "1")
+	truth := newTruth()
+	s := w.sender(truth)
+	s.send(10)
+	s.sendRaw([]byte("Thu Feb 31 10:23:02 2022,7,car,4001"))
+	w.must("process", "--until-end")
+	w.exact(truth)
+	repaired := []byte("Thu Feb 10 10:23:02 2022,7,car,4001")
+	w.must("dead-letters", "retry", "0:10", "--payload", string(repaired))
+	truth.sent("2022-02-10 10:23:02,7,car,4001")
+	w.must("process", "--until-end")
+	w.exact(truth)
+	w.refuses([]string{"dead-letters", "retry", "0:10", "--payload", string(repaired)}, "retried before")
+
+	// The same message once more, as a producer's own retry would send it: a duplicate by its header.
+	r := &kgo.Record{Value: repaired, Headers: []kgo.RecordHeader{{Key: "tollstream-retry-of", Value: []byte("0:10")}}}
+	if err := s.client.ProduceSync(context.Background(), r).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	truth.rejects++
+	w.must("process", "--until-end")
+	w.exact(truth)
+}
