@@ -29,7 +29,7 @@ const (
 )
 
 const (
-	rebuildHint = "was the database restored? run: tollstream rebuild"
+	restoredHint = "was the database restored from a backup? restore a newer one, or start over from the topic with: tollstream reset --yes"
 	maxProblems = 1000
 	// problemsPerPartition bounds those of one kind, so that one broken partition does not hide the others.
 	problemsPerPartition = 20
@@ -148,7 +148,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		switch {
 		case state.Epoch > b.epoch && len(b.cursors) > 0:
 			found.ofPlaza(KindEpoch, plaza, int64(b.epoch), int64(state.Epoch),
-				"the group table is of the later epoch %d, the database of %d; %s", state.Epoch, b.epoch, rebuildHint)
+				"the group table is of the later epoch %d, the database of %d; %s", state.Epoch, b.epoch, restoredHint)
 		case state.Epoch < b.epoch:
 			state = &toll.State{} // from before a rebuild
 		}
@@ -156,7 +156,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		for _, m := range state.Merged {
 			if next := b.nextOf(m.Partition); m.Next > next {
 				found.ofBoth(KindTableAhead, plaza, m.Partition, next, m.Next,
-					"the group table has merged up to offset %s, the database has stored up to %s; %s", grouped(m.Next), grouped(next), rebuildHint)
+					"the group table has merged up to offset %s, the database has stored up to %s; %s", grouped(m.Next), grouped(next), restoredHint)
 			} else if b.accounts[accountKey{m.Partition, int16(plaza)}] == nil {
 				found.ofBoth(KindTableOffset, plaza, m.Partition, 0, m.Next,
 					"the group table has merged up to offset %s, but no batch has this plaza", grouped(m.Next))

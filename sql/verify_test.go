@@ -90,7 +90,7 @@ func TestVerify(t *testing.T) {
 		{
 			name: "merged what is not stored",
 			harm: func(t *testing.T, st *stream) { st.states[-7].Merged[0].Next += 1000 },
-			deep: "table_ahead", quick: "table_ahead", text: "was the database restored? run: tollstream rebuild",
+			deep: "table_ahead", quick: "table_ahead", text: "was the database restored from a backup?",
 		},
 		{
 			name: "plaza without batches",
