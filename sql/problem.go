@@ -30,7 +30,7 @@ const (
 
 const (
 	restoredHint = "was the database restored from a backup? restore a newer one, or start over from the topic with: tollstream reset --yes"
-	maxProblems = 1000
+	maxProblems  = 1000
 	// problemsPerPartition bounds those of one kind, so that one broken partition does not hide the others.
 	problemsPerPartition = 20
 )
