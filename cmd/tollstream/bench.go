@@ -41,12 +41,17 @@ func (a *app) benchCommand() *cli.Command {
 			topic, and measures in rounds what --only lists; the median of the rounds is shown beside the figure that is wanted.
 
 			emit: tollstream emit as fast as it goes, and franz-go's producer with the same events and settings.
+
 			load: LOAD DATA LOCAL of the same rows from a file, by one connection and by four; with --load insert the bare INSERT.
+
 			process: load, and tollstream process on the whole topic.
+
 			latency: how long a stored batch waits for its merge while the topic is worked off; then, at a steady --rate, the time
 			from the production of a batch's oldest event until it is merged, and until a running view has it.
+
 			read: view of one plaza beyond the bare count of its rows; verify beside the bare query, while a processor
 			runs and events come at --rate; both without and with the optional indexes.
+
 			start: process, with the whole topic stored before, to the first row of new events.`,
 		UsageText: `tollstream bench
 			tollstream bench --events 2000000 --rounds 5

@@ -48,23 +48,29 @@ func (b *bench) processAll(ctx context.Context, limit float64) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	var first time.Time
-	var cpu time.Duration
-	memory := 0.0
-	for _, r := range runs {
-		at, err := r.processing()
-		if err != nil {
-			return err
-		}
-		if first.IsZero() || at.Before(first) {
-			first = at
-		}
-		cpu += r.cmd.ProcessState.UserTime() + r.cmd.ProcessState.SystemTime()
-		memory = max(memory, r.memoryMB)
-	}
 	last, err := b.lastCommit(ctx)
 	if err != nil {
 		return err
+	}
+	var first time.Time
+	var cpu time.Duration
+	memory := 0.0
+	for i, r := range runs {
+		began, err := r.processing()
+		if err != nil {
+			return err
+		}
+		if began[0].After(last) {
+			return fmt.Errorf("process %d of %d came when all was done: more --events are needed", i+1, len(runs))
+		}
+		if len(began) > 1 && began[1].Before(last) {
+			b.say("  process %d was interrupted by a rebalance", i+1)
+		}
+		if first.IsZero() || began[0].Before(first) {
+			first = began[0]
+		}
+		cpu += r.cmd.ProcessState.UserTime() + r.cmd.ProcessState.SystemTime()
+		memory = max(memory, r.memoryMB)
 	}
 	rate := float64(b.settings.Events) / last.Sub(first).Seconds()
 	b.record("process_rows_per_second", rate)
@@ -165,8 +171,9 @@ func (r *processRun) stop() error {
 	return r.wait()
 }
 
-// processing returns when the process first began to fetch, which it logs. goka has recovered the group table by then.
-func (r *processRun) processing() (time.Time, error) {
+// processing returns when the process began to fetch, once for each time that it got its partitions, which it logs. goka
+// has recovered the group table by then.
+func (r *processRun) processing() (began []time.Time, err error) {
 	log := r.log.bytes()
 	for line := range bytes.Lines(log) {
 		var entry struct {
@@ -174,10 +181,13 @@ func (r *processRun) processing() (time.Time, error) {
 			Msg  string    `json:"msg"`
 		}
 		if json.Unmarshal(line, &entry) == nil && entry.Msg == "processing" {
-			return entry.Time, nil
+			began = append(began, entry.Time)
 		}
 	}
-	return time.Time{}, fmt.Errorf("process did not begin: %s", strings.TrimSpace(string(log)))
+	if len(began) == 0 {
+		return nil, fmt.Errorf("process did not begin: %s", strings.TrimSpace(string(log)))
+	}
+	return began, nil
 }
 
 // lockedBuffer is a buffer that can be read while it is written.
