@@ -10,6 +10,7 @@ RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
 TIMEOUT ?= 15m
 BENCH ?= .
+COUNT ?= 6
 FUZZTIME ?= 20s
 ROUNDS ?= 100
 
@@ -19,7 +20,8 @@ help:
 	@echo 'make test    build, lint, and run all tests that this machine can'
 	@echo 'make build   build bin/tollstream'
 	@echo 'make lint    gofmt, go vet, staticcheck'
-	@echo 'make bench   Go benchmarks (BENCH=regexp)'
+	@echo 'make bench   Go benchmarks beside the stored baseline (BENCH=regexp, COUNT=$(COUNT))'
+	@echo 'make bench-baseline  store what this machine measures as the baseline'
 	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME)'
 	@echo 'make faults  the kills and outages, ROUNDS=$(ROUNDS) of each; needs services'
 	@echo 'make services  fetch what tests on real services need: Kafka (with Maven), Python packages'
@@ -37,6 +39,7 @@ demo: build
 .PHONY: test
 test: build lint
 	go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./...
+	go run ./scripts/gotest -run '^$$' -bench . -benchtime 1x $(BENCHED)
 
 .PHONY: lint
 lint:
@@ -45,9 +48,21 @@ lint:
 	go vet -tags noembedded ./internal/devstack
 	go tool staticcheck ./...
 
-.PHONY: bench
+# The packages that hold benchmarks. make test runs each benchmark once, so that none stops working unnoticed.
+BENCHED = $(shell grep -rl --include='*_test.go' '^func Benchmark' */ | xargs -n 1 dirname | sort -u | sed 's|^|./|')
+BASELINE ?= testdata/bench/baseline.txt
+# Half a second each, and one package after the other: two at once would measure each other.
+MEASURE = go test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime 0.5s -count $(COUNT) $(BENCHED)
+
+.PHONY: bench bench-baseline
 bench:
-	go test -run '^$$' -bench '$(BENCH)' -benchmem ./toll ./codecs ./topology ./sql ./internal/simulate
+	@mkdir -p .cache/bench
+	$(MEASURE) >.cache/bench/new.txt || { cat .cache/bench/new.txt; exit 1; }
+	go tool benchstat $(BASELINE) .cache/bench/new.txt
+bench-baseline:
+	@mkdir -p .cache/bench $(dir $(BASELINE))
+	$(MEASURE) >.cache/bench/new.txt || { cat .cache/bench/new.txt; exit 1; }
+	cp .cache/bench/new.txt $(BASELINE)
 
 # go test fuzzes one target at a time.
 .PHONY: fuzz
