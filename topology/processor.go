@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/lovoo/goka"
 	"github.com/lovoo/goka/storage"
+	"github.com/syndtr/goleveldb/leveldb/opt"
 
 	"tollstream/codecs"
 	"tollstream/toll"
@@ -253,6 +254,10 @@ func (r *run) graph() *goka.GroupGraph {
 	)
 }
 
+// storeBytes bounds each of the two buffers of a partition's local store. LevelDB's own defaults, 4 and 8 MiB, are far
+// more than the states of a partition's plazas, a few kilobytes each.
+const storeBytes = 1 << 20
+
 // partitionChannel is how many records goka queues per partition.
 const partitionChannel = 1024
 
@@ -268,7 +273,7 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 		goka.WithHasher(Hasher),
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithPartitionChannelSize(partitionChannel),
-		goka.WithStorageBuilder(storage.DefaultBuilder(stateDir)),
+		goka.WithStorageBuilder(storage.BuilderWithOptions(stateDir, &opt.Options{WriteBuffer: storeBytes, BlockCacheCapacity: storeBytes})),
 		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)),
 		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table"))),
 		goka.WithConsumerGroupBuilder(r.buildConsumerGroup),
