@@ -37,7 +37,7 @@ func (l *loader) useLocal(ctx context.Context, s *Store) bool {
 	}
 	var allowed bool
 	err := s.db.QueryRowContext(ctx, `SELECT @@local_infile`).Scan(&allowed)
-	if err != nil && number(err) == 0 {
+	if err != nil && number(err) != errUnknownVariable {
 		return false // no answer: ask again next time
 	}
 	if err != nil || !allowed {
@@ -143,7 +143,7 @@ func (w *Writer) findRefused(ctx context.Context, r *rows) error {
 		switch {
 		case err == nil:
 			return nil
-		case !isDataError(err):
+		case !w.isDataError(ctx, err):
 			return err
 		case to-from == 1:
 			var my *mysql.MySQLError
@@ -168,7 +168,8 @@ func (w *Writer) findRefused(ctx context.Context, r *rows) error {
 
 // Numbers of errors about data whose SQLSTATE does not say so.
 const (
-	errUnknown         = 1105 // go-mysql-server reports all errors about data as this
+	errUnknown         = 1105 // go-mysql-server reports all errors about data as this, other servers outages and policies
+	errUnknownVariable = 1193
 	errCheckViolated   = 3819 // MySQL
 	errCheckMaria      = 4025
 	errNotNull         = 1048
@@ -176,16 +177,44 @@ const (
 )
 
 // isDataError reports whether the database refused a row for what it holds.
-func isDataError(err error) bool {
+func (w *Writer) isDataError(ctx context.Context, err error) bool {
 	var my *mysql.MySQLError
 	if !errors.As(err, &my) {
 		return false
 	}
 	switch my.Number {
-	case errUnknown, errCheckViolated, errCheckMaria, errNotNull, errIncorrectString:
+	case errUnknown:
+		return w.embedded(ctx)
+	case errCheckViolated, errCheckMaria, errNotNull, errIncorrectString:
 		return true
 	}
 	return string(my.SQLState[:2]) == "22"
+}
+
+// engineKind is what server the writer talks to, as far as that matters.
+type engineKind int32
+
+const (
+	engineUnknown  engineKind = iota
+	engineServer              // MySQL, MariaDB and what stems from them
+	engineEmbedded            // go-mysql-server
+)
+
+// embedded reports whether the server is go-mysql-server, which is told by its not knowing @@warning_count.
+func (w *Writer) embedded(ctx context.Context) bool {
+	if k := engineKind(w.engine.Load()); k != engineUnknown {
+		return k == engineEmbedded
+	}
+	var n int
+	err := w.s.db.QueryRowContext(ctx, `SELECT @@warning_count`).Scan(&n)
+	switch {
+	case err == nil:
+		w.engine.Store(int32(engineServer))
+	case number(err) == errUnknownVariable || number(err) == errUnknown:
+		w.engine.Store(int32(engineEmbedded))
+		return true
+	}
+	return false
 }
 
 // number returns the number of a server's error, 0 for any other.

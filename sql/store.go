@@ -59,6 +59,8 @@ func Open(cfg Config) (*Store, error) {
 	}
 	c.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 	c.Params["time_zone"] = "'+00:00'"
+	// The server ends the transaction of a host that died without a word, and with it the lock on the cursor, after this.
+	c.Params["wait_timeout"] = "60"
 	connector, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, err
@@ -66,7 +68,7 @@ func Open(cfg Config) (*Store, error) {
 	db := dbsql.OpenDB(connector)
 	db.SetMaxOpenConns(64)
 	db.SetMaxIdleConns(16)
-	db.SetConnMaxIdleTime(5 * time.Minute)
+	db.SetConnMaxIdleTime(30 * time.Second) // below wait_timeout
 	return &Store{cfg: cfg, db: db, address: c.Addr + "/" + c.DBName, name: c.DBName}, nil
 }
 

@@ -21,6 +21,7 @@ type Writer struct {
 	topicID string
 	loader  loader
 	packet  atomic.Int64 // the server's max_allowed_packet in bytes, 0 until asked
+	engine  atomic.Int32 // an engineKind, engineUnknown until asked
 }
 
 // Writer returns a writer for the topic that has this id.
@@ -78,9 +79,12 @@ func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, []toll
 	return cursor, batches, rs.Err()
 }
 
-// Cursor returns a partition's cursor as it is now.
+// Cursor returns a partition's cursor as it is now. Where there is none it is a zero Cursor, which equals no batch's.
 func (w *Writer) Cursor(ctx context.Context, partition int32) (toll.Cursor, error) {
 	c, err := w.readCursor(ctx, w.s.db, partition)
+	if errors.Is(err, dbsql.ErrNoRows) {
+		return toll.Cursor{Partition: partition}, nil
+	}
 	return c, w.s.wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
 }
 
@@ -154,10 +158,12 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 		}
 		err = w.commit(ctx, b, published, false) // none: only LOAD minded
 	}
-	if isDataError(err) {
+	if w.isDataError(ctx, err) {
 		if refused := w.findRefused(ctx, b.Rows.(*rows)); refused != nil {
 			return w.s.wrap("find the rows that MySQL refuses", refused)
 		}
+		return toll.Permanent("this is a defect of tollstream or a changed table: see the error, and run: tollstream init",
+			"store the offsets %d to %d of partition %d: MySQL takes every row, and refuses the batch: %w", b.First, b.Next-1, b.Partition, err)
 	}
 	var refused *toll.RefusedError
 	if err == nil || errors.Is(err, toll.ErrCursorMoved) || errors.As(err, &refused) {
@@ -296,7 +302,7 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 				break
 			}
 			size += 2*len(payload) + 2*maxReasonRunes
-			args = append(args, w.topicID, b.Partition, r.Offset, r.Time.UTC().Format("2006-01-02 15:04:05.000"),
+			args = append(args, w.topicID, b.Partition, r.Offset, recordTime(r.Time),
 				cutRunes(r.Reason, maxReasonRunes), r.SQLState, payload, len(r.Payload), r.Key[:min(len(r.Key), maxKeyBytes)])
 		}
 		query := head + tuple + strings.Repeat(","+tuple, n-1)
@@ -306,6 +312,18 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// recordTime writes a record's time as a DATETIME. A producer may send any time, so what no DATETIME holds is cut to the
+// first or last that does.
+func recordTime(t time.Time) string {
+	t = t.UTC()
+	if t.Year() < 1000 {
+		t = time.Date(1000, 1, 1, 0, 0, 0, 0, time.UTC)
+	} else if t.Year() > 9999 {
+		t = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
+	return t.Format("2006-01-02 15:04:05.000")
 }
 
 // cutRunes returns s as valid UTF-8 of at most n characters.

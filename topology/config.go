@@ -16,6 +16,9 @@ import (
 type Config struct {
 	Cluster Cluster
 	Topic   string // of the events
+	// TopicID is the topic's id that the database has stored events of. A topic that has another was made again: its
+	// offsets mean other records. Empty for not known.
+	TopicID string
 	Group   string // consumer group; the loop and the group table are topics named after it
 
 	// Instance names this member of the group: it is its static member id and the folder of its local state, so a

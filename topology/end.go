@@ -79,7 +79,7 @@ func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, pa
 			return nil, 0, ctx.Err()
 		case errors.As(err, &permanent):
 			return nil, 0, err
-		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) && len(unpublished) == 0:
+		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) && publishedTo(unpublished, end):
 			chain, err := codecs.DecodeChain(cursor.Chain)
 			return chain, cursor.Epoch, err
 		}
@@ -89,6 +89,11 @@ func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, pa
 			return nil, 0, ctx.Err()
 		}
 	}
+}
+
+// publishedTo reports whether none of the unpublished batches begins before an offset.
+func publishedTo(unpublished []toll.StoredBatch, end int64) bool {
+	return len(unpublished) == 0 || unpublished[0].First >= end
 }
 
 // awaitMerged waits until the group table has merged the chains.
@@ -158,6 +163,11 @@ func nothingBetween(client sarama.Client, topic string, partition int32, from, e
 	if err != nil {
 		return false, err
 	}
+	oldest, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
+	if err != nil {
+		return false, err
+	}
+	from = max(from, oldest) // what retention deleted is not delivered either
 	for from < end {
 		request := &sarama.FetchRequest{
 			Version: 11, MinBytes: 1, MaxBytes: 1 << 20, MaxWaitTime: 500,

@@ -86,7 +86,12 @@ func (p *Processor) Run(ctx context.Context) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			p.leave()
+			left := make(chan struct{})
+			go func() { p.leave(); close(left) }()
+			select {
+			case <-left:
+			case <-time.After(stopDeadline):
+			}
 			return nil
 		}
 	}
@@ -190,6 +195,9 @@ func (p *Processor) runOnce(parent context.Context) error {
 	if err != nil {
 		return explainKafka(err)
 	}
+	if err := p.cfg.checkTopicID(info); err != nil {
+		return err
+	}
 	table, _, err := p.cfg.Cluster.Describe(TableTopic(p.cfg.Group))
 	if err != nil {
 		return err
@@ -285,7 +293,7 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 // taker, so a backlog of events in large portions would starve the loop, and fill the memory.
 func (r *run) consumerConfig(role string) *sarama.Config {
 	cfg := r.cfg.Cluster.Config(role)
-	cfg.Consumer.Fetch.Default = 64 << 10
+	cfg.Consumer.Fetch.Default = 256 << 10
 	cfg.Consumer.MaxWaitTime = 50 * time.Millisecond
 	cfg.Consumer.MaxProcessingTime = 100 * time.Millisecond
 	return cfg
@@ -303,12 +311,16 @@ func (r *run) producerConfig(role string) *sarama.Config {
 const (
 	sessionTimeout    = 10 * time.Second
 	heartbeatInterval = 3 * time.Second
+	// goka waits up to 60 s for its changelog when a session ends; no other member may take over before that.
+	rebalanceTimeout = 90 * time.Second
 )
 
 func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sarama.ConsumerGroup, error) {
 	cfg := r.consumerConfig("group")
 	cfg.Consumer.Group.InstanceId = r.cfg.Instance
 	cfg.Consumer.Group.Session.Timeout = sessionTimeout
+	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
+	cfg.Metadata.RefreshFrequency = 30 * time.Second // how soon a topic that was deleted or grew is noticed
 	cfg.Consumer.Group.Heartbeat.Interval = heartbeatInterval
 	g, err := sarama.NewConsumerGroup(brokers, group, cfg)
 	if err != nil {
@@ -353,8 +365,16 @@ func (r *run) publish(d *toll.Delta, done func(error)) error {
 // It sets the value on every path. goka writes its local store before the changelog is acknowledged, so after a crash
 // the local state may be ahead of the changelog, and a delta that is skipped here may not be in it yet. And goka marks
 // a message at once whose callback emitted nothing, past earlier ones whose changelog writes are still under way.
+//
+// Once a run is ending, goka's table calls fail without saying so: Value gives nil, SetValue writes nothing, and the
+// message would be marked all the same. So every message is marked by its own deferred commit, with an error then.
 func (r *run) aggregate(ctx goka.Context, msg any) {
+	done := ctx.DeferCommit()
+	defer func() { done(ctx.Context().Err()) }()
 	state, _ := ctx.Value().(*toll.State)
+	if ctx.Context().Err() != nil {
+		return
+	}
 	if state == nil {
 		state = new(toll.State)
 	}

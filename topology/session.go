@@ -51,6 +51,11 @@ func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	if claim.Topic() == h.run.cfg.Topic {
+		if claim.InitialOffset() < 0 {
+			// Retention passed the offset that Setup chose, and sarama went on at the oldest record by itself. The next
+			// session's Setup decides about the gap.
+			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", claim.Partition(), claim.Topic())
+		}
 		h.run.stats.claim(claim)
 	}
 	return h.inner.ConsumeClaim(&tollSession{session, h.run.cfg.Topic}, claim)
@@ -102,6 +107,16 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 	r.sources.mu.Lock()
 	defer r.sources.mu.Unlock()
 	claims := session.Claims()[r.cfg.Topic]
+	info, found, err := describe(r.admin, r.cfg.Topic)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return Topics{Topic: r.cfg.Topic}.Missing()
+	}
+	if err := r.cfg.checkTopicID(info); err != nil {
+		return err
+	}
 	committed, err := r.committed(claims)
 	if err != nil {
 		return err
@@ -131,7 +146,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 	case cursor.Next > newest:
 		return toll.Permanent("the topic was made again, or its end was lost; run: tollstream reset --yes",
 			"partition %d of topic %s ends at offset %d, and the database has stored up to %d", partition, r.cfg.Topic, newest, cursor.Next)
-	case committed > cursor.Next:
+	case committed > max(cursor.Next, oldest):
 		return toll.Permanent("restore a newer backup, or start over from the topic with: tollstream reset --yes",
 			"the database is behind: partition %d was stored up to offset %d, and the database knows of %d only; it was restored from a backup, or is another one",
 			partition, committed, cursor.Next)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -159,8 +160,11 @@ func (s *source) add(r *record) {
 }
 
 func (s *source) isFull(b *builder) bool {
-	return b.len() >= s.cfg.BatchRows || b.bytes+b.rejectBytes >= s.cfg.BatchBytes
+	return b.len() >= s.cfg.BatchRows || b.bytes+b.rejectBytes >= s.cfg.BatchBytes || len(b.cells) >= maxCells
 }
+
+// maxCells bounds what a batch counts apart, so that the delta of a plaza stays well below a Kafka message's size.
+const maxCells = 20_000
 
 func notify(c chan struct{}) {
 	select {
@@ -255,16 +259,17 @@ func (s *source) gather() bool {
 	case <-s.full:
 	case <-timer.C:
 	case <-s.ctx.Done():
-		return false
 	}
-	return true
+	// Once the session has ended, add may have given up on a record and taken a later one: such a batch must not be stored.
+	return s.ctx.Err() == nil
 }
 
 // storeBatch stores what a builder holds as one batch, however often the database goes away meanwhile.
 func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 	token := s.cfg.NewToken()
 	started := time.Now()
-	for attempt := 1; ; attempt++ {
+	outage := &outage{log: s.cfg.Log, partition: s.partition, pauses: s.cfg.backOff()}
+	for {
 		batch, deltas, undo := s.batch(b, token)
 		acked := s.takeAcked()
 		err := s.store.Commit(s.grace, batch, acked)
@@ -278,10 +283,11 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 			continue
 		}
 		if err != nil {
-			err = s.settle(batch, err)
+			err = s.settle(batch, err, outage)
 		}
 		switch {
 		case err == nil:
+			outage.over()
 			s.cursor.Next, s.cursor.Token = batch.Next, batch.Token
 			s.mark(batch.Next)
 			s.stats.stored(s.partition, batch, time.Since(started))
@@ -303,20 +309,18 @@ var errNotStored = errors.New("the batch was not stored")
 // A batch keeps its token through all attempts. If an earlier one is still open on the server and commits late, it
 // either comes before the next attempt, whose compare-and-set then fails and leads here again, or never: both attempts
 // have the same contents, and only one can move the cursor.
-func (s *source) settle(batch *toll.Batch, cause error) error {
+func (s *source) settle(batch *toll.Batch, cause error, outage *outage) error {
 	var permanent *toll.PermanentError
 	if errors.As(cause, &permanent) {
 		return cause
 	}
 	moved := errors.Is(cause, toll.ErrCursorMoved)
-	told := moved
+	if !moved {
+		outage.tell(cause)
+	}
 	cursor, err := backoff.Retry(s.grace, func() (toll.Cursor, error) {
 		if s.ctx.Err() != nil {
 			return toll.Cursor{}, backoff.Permanent(s.ctx.Err())
-		}
-		if !told {
-			told = true
-			s.cfg.Log.Warn("MySQL failed; trying again until it answers", "partition", s.partition, "error", cause)
 		}
 		c, err := s.store.Cursor(s.grace, s.partition)
 		if errors.As(err, &permanent) {
@@ -327,26 +331,44 @@ func (s *source) settle(batch *toll.Batch, cause error) error {
 	if err != nil {
 		return err
 	}
-	if !moved {
-		s.cfg.Log.Info("MySQL answers again", "partition", s.partition)
-	}
 	switch {
 	case cursor.Token == batch.Token && cursor.Next == batch.Next:
 		return nil
 	case cursor.Token == batch.Expect && cursor.Next == batch.First && cursor.Epoch == batch.Epoch:
 		if !moved {
-			return s.pause(errNotStored)
+			return s.pause(outage, errNotStored)
 		}
 		return errNotStored
 	}
 	return fmt.Errorf("partition %d: %w", s.partition, errFenced)
 }
 
-// pause waits a moment before a batch is tried again, so that a server which answers reads and refuses writes is not
-// hammered.
-func (s *source) pause(err error) error {
+// outage is one time of trouble with the database, which may take many attempts and is told once.
+type outage struct {
+	log       *slog.Logger
+	partition int32
+	pauses    backoff.BackOff
+	told      bool
+}
+
+func (o *outage) tell(cause error) {
+	if !o.told {
+		o.told = true
+		o.log.Warn("MySQL failed; trying again until it works", "partition", o.partition, "error", Brief(cause))
+	}
+}
+
+func (o *outage) over() {
+	if o.told {
+		o.log.Info("MySQL works again", "partition", o.partition)
+	}
+}
+
+// pause waits before a batch is tried again, longer each time, so that a server which answers reads and refuses writes is
+// not hammered.
+func (s *source) pause(outage *outage, err error) error {
 	select {
-	case <-time.After(200 * time.Millisecond):
+	case <-time.After(outage.pauses.NextBackOff()):
 		return err
 	case <-s.ctx.Done():
 		return s.ctx.Err()

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -132,7 +134,7 @@ func ReadTable(ctx context.Context, cluster Cluster, group string, log *slog.Log
 	return states, err
 }
 
-// LoopConsumed reports whether the group has consumed all that was in the loop when it was called. Its offsets follow
+// LoopConsumed reports whether the group has consumed all that was in the loop when it was called, waiting a moment for it. Its offsets follow
 // the acknowledged changelog, so whatever was published before the call is then in the group table's topic.
 func (c Cluster) LoopConsumed(group string) (bool, error) {
 	client, admin, err := c.Admin()
@@ -151,18 +153,28 @@ func (c Cluster) LoopConsumed(group string) (bool, error) {
 			return false, explainKafka(fmt.Errorf("read the end of %s: %w", loop, err))
 		}
 	}
-	offsets, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{loop: partitions})
+	for deadline := time.Now().Add(loopPatience); ; time.Sleep(50 * time.Millisecond) {
+		consumed, err := consumedTo(admin, group, loop, ends)
+		if err != nil || consumed || time.Now().After(deadline) {
+			return consumed, err
+		}
+	}
+}
+
+// loopPatience is how long the group may take to consume what was in the loop: its offsets are committed once a second.
+const loopPatience = 2 * time.Second
+
+// consumedTo reports whether a group's committed offsets of a topic are at or behind its ends.
+func consumedTo(admin sarama.ClusterAdmin, group, topic string, ends map[int32]int64) (bool, error) {
+	offsets, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: slices.Collect(maps.Keys(ends))})
 	if errors.Is(err, sarama.ErrGroupIDNotFound) {
 		offsets, err = &sarama.OffsetFetchResponse{}, nil
 	}
 	if err != nil {
 		return false, explainKafka(fmt.Errorf("read the offsets of group %s: %w", group, err))
 	}
-	for _, p := range partitions {
-		if ends[p] == 0 {
-			continue
-		}
-		if b := offsets.GetBlock(loop, p); b == nil || b.Offset < ends[p] {
+	for p, end := range ends {
+		if b := offsets.GetBlock(topic, p); end > 0 && (b == nil || b.Offset < end) {
 			return false, nil
 		}
 	}

@@ -184,6 +184,15 @@ func (c Cluster) Check(t Topics) (TopicInfo, error) {
 	return info, err
 }
 
+// checkTopicID refuses a topic that was made again since the database stored events of it.
+func (c *Config) checkTopicID(info TopicInfo) error {
+	if c.TopicID == "" || info.ID == c.TopicID {
+		return nil
+	}
+	return toll.Permanent("to empty the tables for a replay of the new topic, run: tollstream reset --yes",
+		"topic %s was created again: the database has stored topic id %s, Kafka has %s", c.Topic, c.TopicID, info.ID)
+}
+
 // Missing is the error of a topic of events that does not exist.
 func (t Topics) Missing() error {
 	return toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", t.Topic)

@@ -131,6 +131,7 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 		return err
 	}
 	p.cfg.Observer = p.observer
+	p.cfg.TopicID = info.ID
 	processor, err := topology.NewProcessor(p.cfg, store.Writer(info.ID))
 	if err != nil {
 		return err
@@ -160,8 +161,12 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 		return runErr
 	}
 	if untilEnd {
-		if err := <-ended; err != nil && !errors.Is(err, context.Canceled) {
-			return err
+		select {
+		case err := <-ended:
+			if err != nil && !errors.Is(err, context.Canceled) {
+				return err
+			}
+		case <-time.After(endedGrace): // interrupted, while a server does not answer
 		}
 	}
 	s := processor.Stats().Read()
@@ -209,6 +214,9 @@ func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store
 		Logf:   func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
 	})
 }
+
+// endedGrace bounds how long the look for the end may take to notice that it is not wanted any more.
+const endedGrace = 300 * time.Millisecond
 
 // statusEvery is how often the status line is written anew.
 const statusEvery = 2 * time.Second
