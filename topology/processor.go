@@ -66,6 +66,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		}
 		var permanent *toll.PermanentError
 		if errors.As(err, &permanent) {
+			p.leaveSoon()
 			return err
 		}
 		if err == nil {
@@ -86,12 +87,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			left := make(chan struct{})
-			go func() { p.leave(); close(left) }()
-			select {
-			case <-left:
-			case <-time.After(stopDeadline):
-			}
+			p.leaveSoon()
 			return nil
 		}
 	}
@@ -229,7 +225,14 @@ func (p *Processor) runOnce(parent context.Context) error {
 	if err != nil {
 		return explainKafka(err)
 	}
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		r.watchTopic(ctx)
+	}()
 	runErr := proc.Run(ctx)
+	cancel()
+	<-watched
 	if err := r.emitter.Finish(); err != nil && runErr == nil {
 		runErr = fmt.Errorf("close the emitter of deltas: %w", err)
 	}
@@ -242,6 +245,35 @@ func (p *Processor) runOnce(parent context.Context) error {
 	return nil
 }
 
+// topicWatch is how often the topic of events is looked at while it is consumed.
+const topicWatch = 3 * time.Second
+
+// watchTopic ends the run when the topic of events is another one than at its start. sarama goes on in a topic that was
+// deleted and made again as if nothing had happened, in the middle of other records.
+func (r *run) watchTopic(ctx context.Context) {
+	ticker := time.NewTicker(topicWatch)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		info, found, err := describe(r.admin, r.cfg.Topic)
+		switch {
+		case err != nil: // an outage, which shows elsewhere
+		case !found:
+			r.fail(fmt.Errorf("topic %s is gone", r.cfg.Topic))
+		case info.Partitions != len(r.sources.slots):
+			r.fail(fmt.Errorf("topic %s has %d partitions now, and had %d", r.cfg.Topic, info.Partitions, len(r.sources.slots)))
+		default:
+			if err := r.cfg.checkTopicID(info); err != nil {
+				r.fail(err)
+			}
+		}
+	}
+}
+
 // leave takes this static member out of the group. It would otherwise keep its partitions until its session times out.
 func (p *Processor) leave() {
 	_, admin, err := p.cfg.Cluster.Admin()
@@ -251,6 +283,19 @@ func (p *Processor) leave() {
 	}
 	if err != nil {
 		p.cfg.Log.Debug("leave the group", "error", err)
+	}
+}
+
+// leaveSoon leaves the group, or gives up when Kafka does not answer.
+func (p *Processor) leaveSoon() {
+	left := make(chan struct{})
+	go func() {
+		p.leave()
+		close(left)
+	}()
+	select {
+	case <-left:
+	case <-time.After(stopDeadline):
 	}
 }
 

@@ -1,0 +1,118 @@
+package sql
+
+import (
+	"errors"
+	"math"
+	"testing"
+	"time"
+
+	"tollstream/toll"
+)
+
+// testBatch returns a batch on a cursor, with the given types of vehicle.
+func testBatch(w *Writer, c toll.Cursor, types ...string) *toll.Batch {
+	b := &toll.Batch{Partition: c.Partition, First: c.Next, Next: c.Next + int64(len(types)), Epoch: c.Epoch, Expect: c.Token,
+		Token: NewToken(), Rows: w.NewRows(), Deltas: []byte("outbox"), Chain: []byte("chain")}
+	for i, typ := range types {
+		b.Rows.Append(&toll.Event{Time: 1644488582, Vehicle: int32(i), Type: typ, Plaza: 4000})
+	}
+	return b
+}
+
+func TestCommit(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		initialize(t, s)
+		w := s.Writer(testIdentity.TopicID)
+		ctx := t.Context()
+		c, unpublished, err := w.Load(ctx, 3, 100)
+		if err != nil || c.Next != 100 || len(unpublished) != 0 {
+			t.Fatalf("a new partition: %+v, %d unpublished, %v", c, len(unpublished), err)
+		}
+		first := testBatch(w, c, "car", "tr,uck", `v\an`, "Täxi🚕", "a\nb\r\x00")
+		if err := w.Commit(ctx, first, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Commit(ctx, first, nil); !errors.Is(err, toll.ErrCursorMoved) {
+			t.Errorf("the same batch twice: %v, want %v", err, toll.ErrCursorMoved)
+		}
+		other := testBatch(w, c, "car")
+		if err := w.Commit(ctx, other, nil); !errors.Is(err, toll.ErrCursorMoved) {
+			t.Errorf("another owner's batch on the old cursor: %v, want %v", err, toll.ErrCursorMoved)
+		}
+		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 5 {
+			t.Errorf("%d rows, want 5", n)
+		}
+		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata WHERE vehicle_type = ?`, "Täxi🚕"); n != 1 {
+			t.Errorf("%d rows of a type beyond ASCII, want 1", n)
+		}
+
+		c, unpublished, err = w.Load(ctx, 3, 0)
+		if err != nil || c.Next != 105 || c.Token != first.Token || len(unpublished) != 1 || string(unpublished[0].Deltas) != "outbox" {
+			t.Fatalf("after a batch: %+v, %+v, %v", c, unpublished, err)
+		}
+		refs := []toll.BatchRef{{First: 100, Token: first.Token}}
+		if err := w.MarkPublished(ctx, 3, c.Epoch+1, refs); err != nil {
+			t.Fatal(err)
+		}
+		if n := number64(t, s, `SELECT COUNT(*) FROM toll_batch WHERE published = 1`); n != 0 {
+			t.Error("marked published under another epoch")
+		}
+		second := testBatch(w, c, "car")
+		if err := w.Commit(ctx, second, refs); err != nil {
+			t.Fatal(err)
+		}
+		if _, unpublished, _ = w.Load(ctx, 3, 0); len(unpublished) != 1 || unpublished[0].First != 105 {
+			t.Errorf("unpublished after marking the first with the second's commit: %+v", unpublished)
+		}
+	})
+}
+
+// TestCommitStrangeRecords stores dead letters whose record times and payloads no column holds as they are.
+func TestCommitStrangeRecords(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		initialize(t, s)
+		w := s.Writer(testIdentity.TopicID)
+		c, _, err := w.Load(t.Context(), 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := testBatch(w, c, "car")
+		for i, at := range []time.Time{time.UnixMilli(math.MaxInt32 * 1_000_000_000), time.UnixMilli(-math.MaxInt32 * 1_000_000), {}} {
+			b.Rejects = append(b.Rejects, toll.Reject{Offset: int64(1 + i), Time: at, Reason: "bad \xff reason", Payload: make([]byte, i*2<<20), Key: make([]byte, 5000)})
+		}
+		b.Rejects = append(b.Rejects, toll.Reject{Offset: 4, Reason: "tombstone"})
+		b.Next = 5
+		if err := w.Commit(t.Context(), b, nil); err != nil {
+			t.Fatal(err)
+		}
+		if n := number64(t, s, `SELECT COUNT(*) FROM toll_dead_letter`); n != 4 {
+			t.Errorf("%d dead letters, want 4", n)
+		}
+		if n := number64(t, s, `SELECT payload_bytes FROM toll_dead_letter WHERE record_offset = 3`); n != 4<<20 {
+			t.Errorf("payload_bytes %d, want %d", n, 4<<20)
+		}
+	})
+}
+
+// TestCommitRefused finds the rows that only the database refuses: of types that the column's charset lacks.
+func TestCommitRefused(t *testing.T) {
+	s := openEmpty(t, "mariadb")
+	run(t, s, `create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint) character set latin1`)
+	initialize(t, s)
+	for _, mode := range []LoadMode{LoadLocal, LoadInsert} {
+		w := s.Writer(testIdentity.TopicID)
+		w.loader.mode.Store(int32(mode))
+		c, _, err := w.Load(t.Context(), int32(mode), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var refused *toll.RefusedError
+		err = w.Commit(t.Context(), testBatch(w, c, "car", "🚕", "Täxi", "van", "🚚"), nil)
+		if !errors.As(err, &refused) || len(refused.Rows) != 2 || refused.Rows[0].Row != 1 || refused.Rows[1].Row != 4 || refused.Rows[0].SQLState == "" {
+			t.Errorf("mode %d: %v: %+v, want the rows 1 and 4 refused", mode, err, refused)
+		}
+		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`) + number64(t, s, `SELECT COUNT(*) FROM toll_batch`); n != 0 {
+			t.Errorf("mode %d: %d rows are left of a refused batch", mode, n)
+		}
+	}
+}
