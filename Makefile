@@ -8,11 +8,16 @@ export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
 # The race detector needs cgo, which go turns off where it finds no C compiler.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
-TIMEOUT ?= 15m
+TIMEOUT ?= 30m
 BENCH ?= .
 COUNT ?= 6
 FUZZTIME ?= 20s
 ROUNDS ?= 100
+FAULTS_REPORT ?= .cache/faults.txt
+SOAK ?= 20m
+SOAK_REPORT ?= .cache/soak.txt
+# More than SOAK, and what it takes to check all in the end.
+SOAK_TIMEOUT ?= 90m
 
 .PHONY: help
 help:
@@ -22,8 +27,11 @@ help:
 	@echo 'make lint    gofmt, go vet, staticcheck'
 	@echo 'make bench   Go benchmarks beside the stored baseline (BENCH=regexp, COUNT=$(COUNT))'
 	@echo 'make bench-baseline  store what this machine measures as the baseline'
-	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME)'
-	@echo 'make faults  the kills and outages, ROUNDS=$(ROUNDS) of each; needs services'
+	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME), or those that FUZZ=regexp matches; keeps a corpus in testdata/fuzz'
+	@echo 'make faults  the campaign of faults, ROUNDS=$(ROUNDS) kills and so on, with a table in $(FAULTS_REPORT); needs services'
+	@echo 'make soak    everything at once for SOAK=$(SOAK), with a table of what it takes in $(SOAK_REPORT); needs services'
+	@echo 'make screenshots  make the pictures of the live view anew; needs services and Chromium'
+	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
 	@echo 'make services  fetch what tests on real services need: Kafka (with Maven), Python packages'
 	@echo 'make proto   generate the Protobuf code; needs protoc'
 	@echo 'make clean   remove what make built'
@@ -64,18 +72,40 @@ bench-baseline:
 	$(MEASURE) >.cache/bench/new.txt || { cat .cache/bench/new.txt; exit 1; }
 	cp .cache/bench/new.txt $(BASELINE)
 
-# go test fuzzes one target at a time.
+# One target after the other. What the engine finds interesting is kept in part, in testdata/fuzz, where every go test runs it.
+FUZZ ?=
 .PHONY: fuzz
 fuzz:
-	@grep -rn --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' */ | sed 's|/[^/]*_test.go:[0-9]*:func | |' | while read -r dir target; do \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) ./$$dir || exit 1; \
-	done
+	go run ./scripts/fuzz -time $(FUZZTIME) -run '$(FUZZ)' ./...
 
+# Every fault again and again, one after the other, on two cores in less than half an hour.
 .PHONY: faults
 faults: export TOLLSTREAM_ROUNDS = $(ROUNDS)
 faults: export TOLLSTREAM_REQUIRE_SERVICES = 1
+faults: export TOLLSTREAM_CAMPAIGN = 1
+faults: export TOLLSTREAM_FAULTS_REPORT = $(abspath $(FAULTS_REPORT))
 faults:
-	go test -run 'Kill|Outage' -count 1 -timeout 60m -v ./internal/e2e
+	@mkdir -p $(dir $(FAULTS_REPORT))
+	go test -run 'Faults|Kill|Outage|Recover|Rebuild|Access|Rights|Hostile' -count 1 -timeout 90m -v ./internal/e2e
+	@cat $(FAULTS_REPORT)
+
+# Processes, a view and its clients under a steady load, while members come and go and servers break: does it level off?
+# A backlog of ten million events is another test: TOLLSTREAM_BACKLOG=10000000 go test -run TestBacklog -v -timeout 90m ./internal/e2e
+.PHONY: soak
+soak: export TOLLSTREAM_SOAK = $(SOAK)
+soak: export TOLLSTREAM_REQUIRE_SERVICES = 1
+soak: export TOLLSTREAM_SOAK_REPORT = $(abspath $(SOAK_REPORT))
+soak:
+	@mkdir -p $(dir $(SOAK_REPORT))
+	go test -run 'TestSoak$$' -count 1 -timeout $(SOAK_TIMEOUT) -v ./internal/e2e
+
+.PHONY: screenshots
+screenshots:
+	go test ./web/pagetest -run Screenshots -count 1 -screenshots ../../docs
+
+.PHONY: vuln
+vuln:
+	scripts/vulncheck.sh
 
 .PHONY: services kafka python
 services: kafka python

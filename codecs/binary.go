@@ -15,8 +15,21 @@ var ErrCorrupt = errors.New("corrupt")
 // not go on.
 var ErrNewer = errors.New("written by a newer version of tollstream")
 
-// version is that of every binary message, see the package's comment.
-const version = 1
+// version is that of every binary message that is written, see the package's comment. Version 1, from before there was a
+// watermark, is read too: its events were on time, all of them.
+const version = 2
+
+// versionFolded is that of outboxes and deltas that were compacted, and of nothing else: as long as there are none, an
+// older tollstream can go on.
+const versionFolded = 3
+
+// newest returns the newest version of a kind of message.
+func (k kind) newest() byte {
+	if k == kindPlazaDeltas || k == kindDelta {
+		return versionFolded
+	}
+	return version
+}
 
 // kind is what a binary message holds. It takes part in the checksum only.
 type kind byte
@@ -26,6 +39,7 @@ const (
 	kindDelta       kind = 'd'
 	kindState       kind = 's'
 	kindChain       kind = 'c'
+	kindClock       kind = 't'
 )
 
 func (k kind) String() string {
@@ -38,6 +52,8 @@ func (k kind) String() string {
 		return "plaza state"
 	case kindChain:
 		return "chain"
+	case kindClock:
+		return "clock"
 	}
 	return "message"
 }
@@ -48,7 +64,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // seeds are the checksums of each kind, with which those of its messages begin.
 var seeds = func() (seeds [256]uint32) {
-	for _, k := range []kind{kindPlazaDeltas, kindDelta, kindState, kindChain} {
+	for _, k := range []kind{kindPlazaDeltas, kindDelta, kindState, kindChain, kindClock} {
 		seeds[k] = crc32.Checksum([]byte{byte(k)}, castagnoli)
 	}
 	return seeds
@@ -70,10 +86,11 @@ func appendGap(dst []byte, a, b int64) []byte { return binary.AppendUvarint(dst,
 // reader takes a message apart. After the first failure its methods return zero and err keeps the reason, so a decoder
 // may check once, at the end.
 type reader struct {
-	kind kind
-	b    []byte // the body
-	at   int    // what was read of it
-	err  error
+	kind    kind
+	version byte
+	b       []byte // the body
+	at      int    // what was read of it
+	err     error
 }
 
 // open checks a message's version and checksum.
@@ -82,9 +99,9 @@ func open(k kind, message []byte) reader {
 	switch {
 	case len(message) == 0:
 		r.fail("it is empty")
-	case message[0] > version:
-		r.err = fmt.Errorf("decode %s: %w (version %d, this one knows %d)", k, ErrNewer, message[0], version)
-	case message[0] != version:
+	case message[0] > k.newest():
+		r.err = fmt.Errorf("decode %s: %w (version %d, this one knows %d)", k, ErrNewer, message[0], k.newest())
+	case message[0] == 0:
 		r.fail("there is no version %d", message[0])
 	case len(message) < 1+trailerBytes:
 		r.fail("%d bytes are too few", len(message))
@@ -94,7 +111,7 @@ func open(k kind, message []byte) reader {
 			r.fail("the checksum does not match")
 			break
 		}
-		r.b = message[1:body]
+		r.version, r.b = message[0], message[1:body]
 	}
 	return r
 }

@@ -28,13 +28,15 @@ var binaryCodecs = []codec{
 		func(v any) []byte { return AppendState(nil, v.(*toll.State)) }},
 	{kindChain, func(b []byte) (any, error) { v, err := DecodeChain(b); return v, err },
 		func(v any) []byte { return AppendChain(nil, v.(map[int16]int64)) }},
+	{kindClock, func(b []byte) (any, error) { v, err := DecodeClock(b); return v, err },
+		func(v any) []byte { c := v.(toll.Clock); return AppendClock(nil, &c) }},
 }
 
 // samples returns valid values of a kind.
 func samples(k kind) []any {
 	switch k {
 	case kindPlazaDeltas:
-		return []any{[]toll.PlazaDelta(nil), plazaDeltas(1, 1, 1), plazaDeltas(20, 3, 3), extremeDeltas()}
+		return []any{[]toll.PlazaDelta(nil), plazaDeltas(1, 1, 1), plazaDeltas(20, 3, 3), extremeDeltas(), packedDeltas(), foldedDeltas()}
 	case kindDelta:
 		extreme := extremeDeltas()
 		return []any{
@@ -42,18 +44,40 @@ func samples(k kind) []any {
 			&toll.Delta{Epoch: 1757000000000, Partition: 3, First: 1000, Next: 2000, PlazaDelta: plazaDelta(4856, 2, 3)},
 			&toll.Delta{Epoch: 1<<64 - 1, Partition: 1<<31 - 1, First: 1<<63 - 2, Next: 1<<63 - 1, PlazaDelta: extreme[0]},
 			&toll.Delta{PlazaDelta: toll.PlazaDelta{Earliest: toll.MaxWallTime, Latest: toll.MaxWallTime}},
+			foldedDeltas()[1].Of(1757000000000, 3, 0, 9000),
 		}
 	case kindState:
-		full := plazaState(toll.MaxPanes, toll.MaxTypes, 16)
-		return []any{&toll.State{}, &toll.State{Epoch: 5, Gaps: 3}, plazaState(120, 3, 4), full, &toll.State{
+		full := plazaState(350, toll.MaxTypes, 16)
+		return []any{&toll.State{}, toll.NewState(1), &toll.State{Epoch: 5, Gaps: 3}, plazaState(120, 3, 4), plazaState(3, 70, 1), full, &toll.State{
 			Epoch: 1<<64 - 1, Events: 1<<63 - 1, Checksum: 1<<64 - 1, Gaps: 1<<63 - 1, Earliest: toll.MinWallTime, Latest: toll.MaxWallTime,
-			Types:  []toll.TypeCount{{Type: "a", Count: 1<<63 - 1}},
-			Panes:  []toll.Pane{{Start: -1 << 31, Types: []toll.TypeCount{{Type: "b", Count: 1}}}, {Start: 1<<31 - 1}},
-			Merged: []toll.Merged{{Partition: 0, Next: 1<<63 - 1, Latest: toll.MinWallTime}, {Partition: 1<<31 - 1, Next: 0, Latest: toll.MaxWallTime}},
+			Types: []toll.TypeCount{{Type: "a", Count: 1<<63 - 1}},
+			Late:  1<<63 - 1, LateQuarter: 1<<63 - 1, TooLate: 1<<63 - 1, Ahead: 1<<63 - 1, Lead: 1<<63 - 1,
+			Done: 1<<31 - 1, Dirty: []toll.Window{{Start: -1 << 31, End: -1 << 31}, {Start: 5, End: 1<<31 - 1}},
+			Minutes: toll.Panes{From: -1 << 31, Gap: toll.Window{Start: -1 << 31, End: 1<<31 - 1},
+				List: []toll.Pane{{Start: -1 << 31, Types: []toll.TypeCount{{Type: "b", Count: 1}}, Late: 1}, {Start: 1<<31 - 1}}},
+			Quarters: toll.Panes{From: 1<<31 - 1, List: []toll.Pane{{Start: -15, Late: 1<<63 - 1}, {Start: 0}, {Start: 15}, {Start: 45}}},
+			Merged:   []toll.Merged{{Partition: 0, Next: 1<<63 - 1, Latest: toll.MinWallTime}, {Partition: 1<<31 - 1, Next: 0, Latest: toll.MaxWallTime}},
 		}}
+	case kindClock:
+		return []any{toll.Clock{Events: 1, Time: -5}, clockAfter(5), clockAfter(5000), toll.Clock{Events: 1<<64 - 1, Time: 1<<63 - 1, Record: -1 << 63, Run: -1 << 31}}
 	default:
 		return []any{map[int16]int64{}, map[int16]int64{4856: 10_000}, chain(), map[int16]int64{toll.MinPlaza: 1<<63 - 1, 0: 0, toll.MaxPlaza: 1}}
 	}
+}
+
+// packedDeltas are the outboxes of two batches in one row, foldedDeltas the same added up.
+func packedDeltas() []toll.PlazaDelta {
+	second := plazaDeltas(3, 2, 3)
+	for i := range second {
+		second[i].Prev = 2000
+	}
+	return toll.JoinDeltas([][]toll.PlazaDelta{plazaDeltas(2, 3, 3), second[:2]}, []int64{2000, 3000})
+}
+
+func foldedDeltas() []toll.PlazaDelta {
+	packed := packedDeltas()
+	folded := toll.FoldDeltas(packed[:2], packed[0].Panes[1].Start)
+	return append(folded, toll.FoldDeltas(packed[2:], -1<<31)...)
 }
 
 func extremeDeltas() []toll.PlazaDelta {
@@ -63,6 +87,20 @@ func extremeDeltas() []toll.PlazaDelta {
 		{Plaza: toll.MaxPlaza, Prev: 1<<63 - 1, Events: 1, Earliest: toll.MaxWallTime, Latest: toll.MaxWallTime,
 			Panes: []toll.Pane{{Start: 0, Types: []toll.TypeCount{{Type: strings.Repeat("🚗", 15), Count: 1}}}}},
 	}
+}
+
+// clockAfter is the event time of a partition after n events.
+func clockAfter(n int) toll.Clock {
+	var c toll.Clock
+	for i := range int64(n) {
+		c.Observe(int16(4000+i%11), 1_700_000_000+i/10, (1_700_000_000+i/10)*1000, 60)
+	}
+	for i := range c.Voters { // as a codec does
+		if !c.HasSay(&c.Voters[i]) {
+			c.Voters[i] = toll.Voter{}
+		}
+	}
+	return c
 }
 
 func typeCounts(n, seed int) []toll.TypeCount {
@@ -85,6 +123,15 @@ func plazaDelta(plaza int16, panes, types int) toll.PlazaDelta {
 		p := toll.Pane{Start: toll.Minute(w/60) - 60 + toll.Minute(i), Types: typeCounts(types, i)}
 		d.Panes = append(d.Panes, p)
 		d.Events += p.Count()
+		if i%7 == 3 {
+			d.Panes[i].Late = 1
+		}
+	}
+	if panes > 1 {
+		d.LateQuarter = []toll.Pane{{Start: toll.Minute(w/60) - 300, Types: typeCounts(types, 5)}}
+		d.TooLate = []toll.Pane{{Start: toll.Minute(w/60) - 30000, Types: typeCounts(1, 6)}}
+		d.Events += d.LateQuarter[0].Count() + d.TooLate[0].Count()
+		d.Ahead, d.Lead = 3, 3600
 	}
 	return d
 }
@@ -101,7 +148,12 @@ func plazaDeltas(plazas, panes, types int) []toll.PlazaDelta {
 // plazaState is the state of a plaza that counted for two hours or more.
 func plazaState(panes, types, partitions int) *toll.State {
 	d := plazaDelta(4856, panes, types)
-	s := &toll.State{Epoch: 1757000000000, Events: 30_000_000, Checksum: d.Checksum, Earliest: d.Earliest - 30*86400, Latest: d.Latest, Types: typeCounts(types, 0), Panes: d.Panes}
+	s := &toll.State{Epoch: 1757000000000, Events: 30_000_000, Checksum: d.Checksum, Earliest: d.Earliest - 30*86400, Latest: d.Latest, Types: typeCounts(types, 0), Late: 7, TooLate: 1,
+		Done: d.Panes[len(d.Panes)-1].Start, Dirty: []toll.Window{{Start: d.Panes[0].Start, End: d.Panes[0].Start + 2}},
+		Minutes: toll.Panes{From: d.Panes[0].Start, List: d.Panes}, Quarters: toll.NewPanes()}
+	for i := range min(192, 2*panes) {
+		s.Quarters.List = append(s.Quarters.List, toll.Pane{Start: toll.QuarterOf(d.Panes[0].Start) + toll.Minute(15*i), Types: typeCounts(types, 12*i)})
+	}
 	for i := range s.Types {
 		s.Types[i].Count *= 100_000
 	}
@@ -138,7 +190,7 @@ func TestBinaryRoundTrip(t *testing.T) {
 		if again := c.encode(got); string(again) != string(message) {
 			t.Errorf("%x became %x", message, again)
 		}
-		if len(message) == 0 || message[0] != version {
+		if len(message) == 0 || message[0] != version && message[0] != c.kind.newest() {
 			t.Errorf("a message that does not begin with its version: %x", message)
 		}
 	})
@@ -155,7 +207,7 @@ func TestBinaryNoticesEveryCorruption(t *testing.T) {
 					t.Fatalf("byte %d of %x changed by %x: %v", i, message, flip, err)
 				}
 			}
-			if i > 0 || c.kind != kindChain { // no bytes at all are a new chain
+			if i > 0 || c.kind != kindChain && c.kind != kindClock { // no bytes at all are a new one
 				if _, err := c.decode(message[:i]); !errors.Is(err, ErrCorrupt) {
 					t.Fatalf("%x cut to %d bytes: %v", message, i, err)
 				}
@@ -170,7 +222,7 @@ func TestBinaryNoticesEveryCorruption(t *testing.T) {
 func TestBinaryKindsAreKeptApart(t *testing.T) {
 	forAll(t, func(t *testing.T, c codec, _ any, message []byte) {
 		for _, other := range binaryCodecs {
-			if _, err := other.decode(message); other.kind != c.kind && !errors.Is(err, ErrCorrupt) {
+			if _, err := other.decode(message); other.kind != c.kind && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) {
 				t.Errorf("a %s read as %s: %v", c.kind, other.kind, err)
 			}
 		}
@@ -180,9 +232,10 @@ func TestBinaryKindsAreKeptApart(t *testing.T) {
 func TestBinaryVersions(t *testing.T) {
 	forAll(t, func(t *testing.T, c codec, _ any, message []byte) {
 		body := message[1 : len(message)-trailerBytes]
-		newer := seal(append([]byte{version + 1}, body...), 0, c.kind)
+		newest := c.kind.newest()
+		newer := seal(append([]byte{newest + 1}, body...), 0, c.kind)
 		_, err := c.decode(newer)
-		want := fmt.Sprintf("decode %s: written by a newer version of tollstream (version 2, this one knows 1)", c.kind)
+		want := fmt.Sprintf("decode %s: written by a newer version of tollstream (version %d, this one knows %d)", c.kind, newest+1, newest)
 		if !errors.Is(err, ErrNewer) || errors.Is(err, ErrCorrupt) || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
@@ -247,7 +300,7 @@ func TestBinaryRefuses(t *testing.T) {
 		{"type twice", kindPlazaDeltas, join(uv(2, 1), []byte("a"), uv(1), []byte("a"), uv(0)), "vehicle types do not ascend"},
 		{"count without a type", kindPlazaDeltas, join(uv(0, 1, 0, 0, 1), sum, uv(0, 0, 1, 0, 1, 0, 1)), "more counts than vehicle types"},
 		{"type that is not there", kindPlazaDeltas, join(uv(1, 1), []byte("a"), uv(1, 0, 0, 1), sum, uv(0, 0, 1, 0, 1, 1, 1)), "a vehicle type that is not there"},
-		{"events that no pane has", kindPlazaDeltas, join(uv(0, 1, 0, 0, 7), sum, uv(0, 0, 0)), "7 events, but 0 in the panes"},
+		{"events that no pane has", kindPlazaDeltas, join(uv(0, 1, 0, 0, 7), sum, uv(0, 0, 0, 0, 0, 0)), "7 events, but 0 in the panes"},
 		{"plaza out of range", kindPlazaDeltas, join(uv(0, 1, 65536, 0, 0), sum, uv(0, 0, 0)), "plaza 32768 is out of range"},
 		{"negative prev", kindPlazaDeltas, join(uv(0, 1, 0, 1, 0), sum, uv(0, 0, 0)), "a negative offset"},
 		{"latest before earliest", kindPlazaDeltas, join(uv(0, 1, 0, 0, 0), sum, uv(0, huge, 0)), "numbers do not ascend"},
@@ -258,7 +311,7 @@ func TestBinaryRefuses(t *testing.T) {
 		{"more partitions than bytes", kindState, join(uv(0, 0), sum, uv(0, 0, 0, 100)), "it ends too early"},
 		{"negative partition", kindDelta, join(uv(0, 1, 0, 0, 0, 0, 0, 0), sum, uv(0, 0, 0)), "partition -1 is out of range"},
 		{"negative first", kindDelta, join(uv(0, 0, huge, 1, 0, 0, 0, 0), sum, uv(0, 0, 0)), "a negative offset"},
-		{"prev after first", kindDelta, join(uv(0, 0, 5, 1, 0, 0, 2, 0), sum, uv(0, 0, 0)), "it follows a batch that ends at 6, but begins at 5"},
+		{"prev after first", kindDelta, join(uv(0, 0, 5, 1, 0, 0, 2, 0), sum, uv(0, 0, 0, 0, 0, 0)), "it follows a batch that ends at 6, but begins at 5"},
 	} {
 		message := seal(append([]byte{version}, c.body...), 0, c.kind)
 		for _, codec := range binaryCodecs {
@@ -280,9 +333,10 @@ func TestDecodedListsGrowApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := plazaState(3, 2, 1)
-	for i := range s.Panes {
-		s.Panes[i].Types = toll.AddTypes(s.Panes[i].Types, []toll.TypeCount{{Type: "bus", Count: 1}})
-		want.Panes[i].Types = toll.AddTypes(want.Panes[i].Types, []toll.TypeCount{{Type: "bus", Count: 1}})
+	for i := range s.Minutes.List {
+		got, want := &s.Minutes.List[i], &want.Minutes.List[i]
+		got.Types = toll.AddTypes(got.Types, []toll.TypeCount{{Type: "bus", Count: 1}})
+		want.Types = toll.AddTypes(want.Types, []toll.TypeCount{{Type: "bus", Count: 1}})
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v, want %+v", s, want)
@@ -325,22 +379,24 @@ func fuzzBinary(f *testing.F, k kind) {
 		f.Add(message[1 : len(message)-trailerBytes])
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		message := seal(append([]byte{version}, body...), 0, k)
-		var value any
-		var err error
-		if n, most := allocated(func() { value, err = c.decode(message) }), uint64(100*len(message)+100_000); n > most {
-			t.Fatalf("%d bytes allocated for a message of %d", n, len(message))
+		for v := byte(version); v <= k.newest(); v++ {
+			message := seal(append([]byte{v}, body...), 0, k)
+			var value any
+			var err error
+			if n, most := allocated(func() { value, err = c.decode(message) }), uint64(100*len(message)+100_000); n > most {
+				t.Fatalf("%d bytes allocated for a message of %d", n, len(message))
+			}
+			if err != nil {
+				if !errors.Is(err, ErrCorrupt) {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if again := c.encode(value); string(again) != string(message) {
+				t.Fatalf("%x became %+v became %x", message, value, again)
+			}
 		}
 		c.decode(body) // mostly for panics
-		if err != nil {
-			if !errors.Is(err, ErrCorrupt) {
-				t.Fatal(err)
-			}
-			return
-		}
-		if again := c.encode(value); string(again) != string(message) {
-			t.Fatalf("%x became %+v became %x", message, value, again)
-		}
 	})
 }
 
@@ -348,3 +404,23 @@ func FuzzPlazaDeltas(f *testing.F) { fuzzBinary(f, kindPlazaDeltas) }
 func FuzzDelta(f *testing.F)       { fuzzBinary(f, kindDelta) }
 func FuzzState(f *testing.F)       { fuzzBinary(f, kindState) }
 func FuzzChain(f *testing.F)       { fuzzBinary(f, kindChain) }
+func FuzzClock(f *testing.F)       { fuzzBinary(f, kindClock) }
+
+// What version 1 wrote is read: every event was on time, and no window is known to be stored.
+func TestBinaryVersion1(t *testing.T) {
+	d := toll.PlazaDelta{Plaza: 4856, Events: 3, Checksum: 9, Earliest: 60, Latest: 119, Panes: []toll.Pane{{Start: 1, Types: []toll.TypeCount{{Type: "car", Count: 3}}}}}
+	sum := []byte{9, 0, 0, 0, 0, 0, 0, 0}
+	body := []byte{1, 1, 3, 'c', 'a', 'r', 1}
+	body = binary.AppendVarint(body, 4856)
+	body = append(append(append(body, 0, 3), sum...), 120, 59, 1, 0, 1, 0, 3)
+	got, err := DecodePlazaDeltas(seal(body, 0, kindPlazaDeltas))
+	if err != nil || !reflect.DeepEqual(got, []toll.PlazaDelta{d}) {
+		t.Errorf("outbox: %+v, %v", got, err)
+	}
+	body = append(append([]byte{1, 7, 3}, sum...), 0, 120, 59, 0, 1, 3, 'c', 'a', 'r', 1, 0, 3, 1, 0, 1, 0, 3)
+	state, err := DecodeState(seal(body, 0, kindState))
+	if err != nil || state.Events != 3 || len(state.Minutes.List) != 1 || state.Done != -1<<31 ||
+		state.Minutes.Complete(toll.Window{Start: 1, End: 2}) || state.Quarters.Complete(toll.Window{Start: 0, End: 15}) {
+		t.Errorf("state: %+v, %v", state, err)
+	}
+}

@@ -10,16 +10,20 @@ import (
 // AppendDelta appends a message of the loop topic. The body is
 //
 //	epoch, source partition, first, next − first, dictionary of vehicle types,
-//	plaza, prev − first, events, checksum (8 bytes), earliest, latest − earliest, panes
+//	plaza, prev − first, events, checksum (8 bytes), earliest, latest − earliest, panes and so on
+//
+// as in an outbox. Version 3 ends with the minutes that were added up, and has some.
 func AppendDelta(dst []byte, d *toll.Delta) []byte {
 	types := dictionaries.Get().(*dictionary)
 	defer types.release()
-	for i := range d.Panes {
-		types.collect(d.Panes[i].Types)
-	}
+	types.collectDelta(&d.PlazaDelta)
 
 	start := len(dst)
-	dst = append(dst, version)
+	if d.Fold != nil {
+		dst = append(dst, versionFolded)
+	} else {
+		dst = append(dst, version)
+	}
 	dst = binary.AppendUvarint(dst, d.Epoch)
 	dst = binary.AppendVarint(dst, int64(d.Partition))
 	dst = binary.AppendUvarint(dst, uint64(d.First))
@@ -27,6 +31,9 @@ func AppendDelta(dst []byte, d *toll.Delta) []byte {
 	dst = types.append(dst)
 	dst = appendDiff(dst, int64(d.Plaza), 0)
 	dst = appendPlazaDelta(dst, &d.PlazaDelta, d.First, 0, types)
+	if d.Fold != nil {
+		dst = appendFold(dst, d.Fold, baseMinute(d.Earliest), types)
+	}
 	return seal(dst, start, kindDelta)
 }
 
@@ -38,6 +45,12 @@ func DecodeDelta(b []byte) (*toll.Delta, error) {
 	types := r.dictionary()
 	r.plaza(&d.PlazaDelta, r.diff(0))
 	r.plazaDelta(&d.PlazaDelta, d.First, 0, &types)
+	if r.version >= versionFolded {
+		if d.Fold = r.fold(baseMinute(d.Earliest), &types); d.Fold == nil {
+			r.fail("no minutes were added up")
+		}
+	}
+	r.sum(&d.PlazaDelta)
 	types.close(&r)
 	if d.Prev > d.First {
 		r.fail("it follows a batch that ends at %d, but begins at %d", d.Prev, d.First)

@@ -11,7 +11,7 @@
 //
 // The others are ours alone. They share one layout:
 //
-//	version, 1 byte (now 1)
+//	version, 1 byte (now 2, and 3 for outboxes and deltas that were compacted)
 //	body: integers as varints of package encoding/binary
 //	CRC-32C of kind, version and body, 4 bytes, little-endian
 //

@@ -3,7 +3,9 @@ package codecs
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"tollstream/toll"
@@ -141,7 +143,7 @@ func (s *jsonScanner) value() (value []byte, isText, ok bool) {
 }
 
 // jsonSlow reads any object, or says what is wrong with it. The depth of what is ignored is bounded by encoding/json, to
-// 10,000. An escaped half of a surrogate pair is read as U+FFFD, as encoding/json does.
+// 10,000. An escaped half of a surrogate pair, which is no character, is refused where it matters.
 func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
 	switch {
 	case len(trim(p)) == 0:
@@ -216,7 +218,41 @@ func jsonText(field string, value json.RawMessage) ([]byte, error) {
 	if err := json.Unmarshal(value, &s); err != nil {
 		return nil, toll.Malformed(field, "not JSON: %s", clipText(err))
 	}
+	if strings.ContainsRune(s, utf8.RuneError) && hasHalfPair(value) {
+		return nil, toll.Malformed(field, "half of a surrogate pair, which is no character")
+	}
 	return []byte(s), nil
+}
+
+// hasHalfPair reports whether a JSON string holds the escape of one half of a surrogate pair without the other. encoding/json
+// reads it as U+FFFD, by which different texts would become the same.
+func hasHalfPair(value []byte) bool {
+	for i := 0; i+1 < len(value); i++ {
+		if value[i] != '\\' {
+			continue
+		}
+		i++
+		unit, ok := escapedUnit(value[i-1:])
+		if !ok || !utf16.IsSurrogate(unit) {
+			continue
+		}
+		i += 4
+		other, ok := escapedUnit(value[i+1:])
+		if !ok || utf16.DecodeRune(unit, other) == utf8.RuneError {
+			return true
+		}
+		i += 6
+	}
+	return false
+}
+
+// escapedUnit reads \u12ab, one unit of UTF-16.
+func escapedUnit(b []byte) (rune, bool) {
+	if len(b) < 6 || b[0] != '\\' || b[1] != 'u' {
+		return 0, false
+	}
+	unit, err := strconv.ParseUint(string(b[2:6]), 16, 16)
+	return rune(unit), err == nil
 }
 
 // jsonInteger returns the text of an integer that is a number or a string.

@@ -29,6 +29,13 @@ func TestDecodeJSON(t *testing.T) {
 		{payload: head + `"vehicle_id":1,"vehicle_type":"cami\u00f3n","toll_plaza_id":2}`, want: event("2022-02-10 10:23:02", 1, "camión", 2)},
 		{payload: head + `"vehicle_id":1,"vehicle_type":"a,b\"c\\","toll_plaza_id":2}`, want: event("2022-02-10 10:23:02", 1, `a,b"c\`, 2)},
 		{payload: head + `"vehicle_id":1,"vehicle_type":"\ud83d\ude97","toll_plaza_id":2}`, want: event("2022-02-10 10:23:02", 1, "🚗", 2)},
+		{payload: head + `"vehicle_id":1,"vehicle_type":"a\ufffd\\\ud83d","toll_plaza_id":2}`, err: "vehicle_type: half of a surrogate pair, which is no character"},
+		{payload: head + `"vehicle_id":1,"vehicle_type":"a\ufffd\\ud83d","toll_plaza_id":2}`, want: event("2022-02-10 10:23:02", 1, "a\ufffd\\ud83d", 2)},
+		{payload: head + `"vehicle_id":1,"vehicle_type":"\ud83d","toll_plaza_id":2}`, err: "vehicle_type: half of a surrogate pair, which is no character"},
+		{payload: head + `"vehicle_id":1,"vehicle_type":"\ude97\ud83d","toll_plaza_id":2}`, err: "vehicle_type: half of a surrogate pair, which is no character"},
+		{payload: head + `"vehicle_id":1,"vehicle_type":"\ud83d\u0061","toll_plaza_id":2}`, err: "vehicle_type: half of a surrogate pair, which is no character"},
+		{payload: head + `"vehicle_id":1,"vehicle_type":"\uFFFD","toll_plaza_id":2}`, want: event("2022-02-10 10:23:02", 1, "\ufffd", 2)},
+		{payload: head + `"x":"\ud83d",` + rest, want: want},
 		// Unknown fields.
 		{payload: head + `"lane":3,"x":"y","f":1.5e3,"n":null,"t":true,"a":[1,{"b":[]}],"o":{"vehicle_id":9},` + rest, want: want},
 		{payload: head + `"Vehicle_ID":9,` + rest, want: want},

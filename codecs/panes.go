@@ -6,11 +6,12 @@ import (
 	"tollstream/toll"
 )
 
-// Panes are written as
+// Panes of a delta are written as
 //
-//	number, then each: minutes since the one before, list of counts
+//	number, then each: minutes since the one before, list of counts, how many came late
 //
-// where the first counts from base, with a sign, and each other from the minute after the one before.
+// where the first counts from base, with a sign, and each other from the minute after the one before. Version 1 has none
+// that came late.
 
 // paneBytes is the least that a pane takes.
 const paneBytes = 2
@@ -25,6 +26,7 @@ func appendPanes(dst []byte, panes []toll.Pane, base toll.Minute, types *diction
 			dst = appendGap(dst, int64(p.Start), int64(panes[i-1].Start)+1)
 		}
 		dst = types.appendCounts(dst, p.Types)
+		dst = binary.AppendUvarint(dst, uint64(p.Late))
 	}
 	return dst
 }
@@ -47,6 +49,9 @@ func (r *reader) panes(base toll.Minute, types *typeReader) []toll.Pane {
 			r.fail("minute %d is out of range", start)
 		}
 		panes[i].Types = types.counts(r, n-1-i)
+		if r.version > 1 {
+			panes[i].Late = int64(r.uvarint())
+		}
 		if r.err != nil {
 			return nil
 		}

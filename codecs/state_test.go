@@ -2,6 +2,7 @@ package codecs
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"tollstream/toll"
@@ -14,9 +15,8 @@ func TestStateSize(t *testing.T) {
 		state *toll.State
 		most  int
 	}{
-		{"empty", &toll.State{}, 32},
-		{"two hours of three types", plazaState(toll.MaxPanes, 3, 4), 1500},
-		{"two hours of 32 types", plazaState(toll.MaxPanes, toll.MaxTypes, 16), 11_000},
+		{"empty", toll.NewState(1), 64},
+		{"two hours and two days of three types", plazaState(120, 3, 4), 2500},
 	} {
 		n := len(AppendState(nil, c.state))
 		t.Logf("%s: %d bytes", c.name, n)
@@ -36,7 +36,13 @@ func TestStateCodec(t *testing.T) {
 	if err != nil || got.(*toll.State).Events != want.Events {
 		t.Errorf("Decode = %+v, %v", got, err)
 	}
+	if epoch, merged, err := DecodeProgress(b); err != nil || epoch != want.Epoch || !slices.Equal(merged, want.Merged) {
+		t.Errorf("DecodeProgress = %d, %v, %v", epoch, merged, err)
+	}
 	for _, damaged := range [][]byte{nil, {}, b[1:], b[:len(b)-1]} {
+		if _, merged, err := DecodeProgress(damaged); err == nil || merged != nil {
+			t.Errorf("DecodeProgress(%x) = %v, %v", damaged, merged, err)
+		}
 		if got, err := (StateCodec{}).Decode(damaged); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) || got != nil {
 			t.Errorf("Decode(%x) = %v, %v", damaged, got, err)
 		}
@@ -49,7 +55,7 @@ func TestStateCodec(t *testing.T) {
 }
 
 func BenchmarkState(b *testing.B) {
-	s := plazaState(toll.MaxPanes, 3, 4)
+	s := plazaState(120, 3, 4)
 	message := AppendState(nil, s)
 	b.Run("append", func(b *testing.B) {
 		b.ReportAllocs()

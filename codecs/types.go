@@ -2,6 +2,7 @@ package codecs
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -82,15 +83,21 @@ func (d *dictionary) appendCounts(dst []byte, types []toll.TypeCount) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(types)))
 	next := 0
 	for i := range types {
-		at := next
-		if at >= len(d.names) || d.names[at] != types[i].Type {
-			at, _ = slices.BinarySearch(d.names, types[i].Type)
-		}
+		at := d.find(types[i].Type, next)
 		dst = appendGap(dst, int64(at), int64(next))
 		dst = binary.AppendUvarint(dst, uint64(types[i].Count))
 		next = at + 1
 	}
 	return dst
+}
+
+// find returns the place of a name that was collected; next is where it is looked for first.
+func (d *dictionary) find(name string, next int) int {
+	if next < len(d.names) && d.names[next] == name {
+		return next
+	}
+	at, _ := slices.BinarySearch(d.names, name)
+	return at
 }
 
 // countBytes is the least that an entry of a list takes, nameBytes that of a name.
@@ -136,7 +143,26 @@ func (r *reader) dictionary() typeReader {
 	return t
 }
 
-// counts reads a list. more is how many lists of about that length follow, to make room for.
+// take returns room for a list of n counts. more is how many lists of about that length follow, to make room for.
+func (t *typeReader) take(r *reader, n, more, size int) []toll.TypeCount {
+	if len(t.room) < n {
+		most := max(r.left()/size, n)
+		t.room = make([]toll.TypeCount, min(n*min(more+1, most), most))
+	}
+	list := t.room[:n:n]
+	t.room = t.room[n:]
+	return list
+}
+
+func (t *typeReader) use(at uint64) string {
+	if !t.used[at] {
+		t.used[at] = true
+		t.unseen--
+	}
+	return t.names[at]
+}
+
+// counts reads a list.
 func (t *typeReader) counts(r *reader, more int) []toll.TypeCount {
 	n := r.count(countBytes)
 	if n == 0 {
@@ -146,12 +172,7 @@ func (t *typeReader) counts(r *reader, more int) []toll.TypeCount {
 		r.fail("more counts than vehicle types")
 		return nil
 	}
-	if len(t.room) < n {
-		most := r.left() / countBytes
-		t.room = make([]toll.TypeCount, min(n*min(more+1, most), most))
-	}
-	list := t.room[:n:n]
-	t.room = t.room[n:]
+	list := t.take(r, n, more, countBytes)
 	next := uint64(0)
 	for i := range list {
 		skip := r.uvarint()
@@ -161,11 +182,26 @@ func (t *typeReader) counts(r *reader, more int) []toll.TypeCount {
 		}
 		at := next + skip
 		next = at + 1
-		if !t.used[at] {
-			t.used[at] = true
-			t.unseen--
-		}
-		list[i] = toll.TypeCount{Type: t.names[at], Count: int64(r.uvarint())}
+		list[i] = toll.TypeCount{Type: t.use(at), Count: int64(r.uvarint())}
+	}
+	return list
+}
+
+// masked reads the counts of the types whose bits are set.
+func (t *typeReader) masked(r *reader, mask uint64, more int) []toll.TypeCount {
+	n := bits.OnesCount64(mask)
+	if n == 0 {
+		return nil
+	}
+	if n > r.left() {
+		r.fail("it ends too early")
+		return nil
+	}
+	list := t.take(r, n, more, 1)
+	for i := range list {
+		at := bits.TrailingZeros64(mask)
+		mask &^= 1 << at
+		list[i] = toll.TypeCount{Type: t.use(uint64(at)), Count: int64(r.uvarint())}
 	}
 	return list
 }

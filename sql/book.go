@@ -36,6 +36,7 @@ type batchRow struct {
 	token                     uint64
 	events, rejected, skipped int64
 	published                 bool
+	batches                   int64 // that were compacted into it
 	blob                      dbsql.RawBytes
 }
 
@@ -114,28 +115,37 @@ func (b *book) mergedIn(key accountKey) int64 {
 // add adds a batch's deltas, which must follow on those that were added of its partition.
 func (b *book) add(row *batchRow, deltas []toll.PlazaDelta) {
 	for i := range deltas {
-		d := &deltas[i]
-		key := accountKey{row.partition, d.Plaza}
-		a := b.accounts[key]
-		if a == nil {
-			a = new(account)
-			b.accounts[key] = a
-		}
-		a.last = row.next
-		s := sums{d.Events, d.Checksum}
-		switch {
-		case row.next <= b.mergedIn(key):
-			a.merged.add(s)
-			a.at = row.next
-			continue
-		case b.keepPoints && !a.partial && len(a.points) < maxPoints:
-			a.points = append(a.points, point{row.next, s})
-		default:
-			a.partial = true
-		}
-		a.flight.add(s)
+		b.addDelta(row, &deltas[i])
 	}
+	b.end(row)
+}
+
+// end notes that a batch was added.
+func (b *book) end(row *batchRow) {
 	b.ends[row.partition] = toll.BatchRef{First: row.first, Token: row.token}
+}
+
+func (b *book) addDelta(row *batchRow, d *toll.PlazaDelta) {
+	key := accountKey{row.partition, d.Plaza}
+	a := b.accounts[key]
+	if a == nil {
+		a = new(account)
+		b.accounts[key] = a
+	}
+	end := d.End(row.next)
+	a.last = end
+	s := sums{d.Events, d.Checksum}
+	switch {
+	case end <= b.mergedIn(key):
+		a.merged.add(s)
+		a.at = end
+		return
+	case b.keepPoints && !a.partial && len(a.points) < maxPoints:
+		a.points = append(a.points, point{end, s})
+	default:
+		a.partial = true
+	}
+	a.flight.add(s)
 }
 
 // advance moves what was merged since out of flight. It reports false where the account can't tell what that is.
@@ -172,7 +182,7 @@ func readCursors(ctx context.Context, q reader, topicID string) ([]cursorRow, er
 // readBatches calls each with the batches of a partition from the one that begins at offset from, in order. It holds
 // one batch at a time.
 func readBatches(ctx context.Context, q reader, topicID string, partition int32, from int64, each func(*batchRow) error) error {
-	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected, skipped, published, deltas
+	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected, skipped, published, batches, deltas
 		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset`, topicID, partition, from)
 	if err != nil {
 		return err
@@ -180,7 +190,7 @@ func readBatches(ctx context.Context, q reader, topicID string, partition int32,
 	defer rows.Close()
 	row := batchRow{partition: partition}
 	for rows.Next() {
-		if err := rows.Scan(&row.first, &row.next, &row.token, &row.events, &row.rejected, &row.skipped, &row.published, &row.blob); err != nil {
+		if err := rows.Scan(&row.first, &row.next, &row.token, &row.events, &row.rejected, &row.skipped, &row.published, &row.batches, &row.blob); err != nil {
 			return err
 		}
 		if err := each(&row); err != nil {

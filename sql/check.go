@@ -16,18 +16,19 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 	if err != nil {
 		return Meta{}, s.wrap("read the columns of the tables", err)
 	}
+	if m, err := s.versionOnly(ctx); err == nil {
+		// An older or newer version explains other tables and columns better than a list of them does.
+		if err := s.checkVersion(m); err != nil {
+			return Meta{}, err
+		}
+	}
 	if missing := missingTables(found); len(missing) > 0 {
 		var names []string
 		for _, t := range missing {
 			names = append(names, t.name)
 		}
-		return Meta{}, toll.Permanent("run: tollstream init", "the database %s lacks %s", s.address, strings.Join(names, ", "))
-	}
-	if m, err := s.versionOnly(ctx); err == nil {
-		// An older or newer version explains other columns better than a list of them does.
-		if err := s.checkVersion(m); err != nil {
-			return Meta{}, err
-		}
+		return Meta{}, toll.Permanent("run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/access.md",
+			"the database %s lacks %s", s.address, strings.Join(names, ", "))
 	}
 	if err := s.checkColumns(found); err != nil {
 		return Meta{}, err

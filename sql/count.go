@@ -18,6 +18,9 @@ const nullPlaza = -32769
 // same text of an event.
 const rowText = `CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)`
 
+// sumOfRows is the sum of rows' checksums. SUM of integers may be a float, which is wrong beyond 2^53.
+const sumOfRows = `SUM(CAST(CRC32(` + rowText + `) AS DECIMAL(20,0)))`
+
 // rowCount is what livetolldata holds of one plaza.
 type rowCount struct {
 	rows     int64
@@ -58,8 +61,7 @@ func countRows(ctx context.Context, q reader, o countOptions) (map[int]rowCount,
 	}
 	fmt.Fprintf(&b, "COALESCE(toll_plaza_id, %d), COUNT(*), ", nullPlaza)
 	if o.checksum {
-		// SUM of integers may be a float, which is wrong beyond 2^53.
-		b.WriteString("SUM(CAST(CRC32(" + rowText + ") AS DECIMAL(20,0)))")
+		b.WriteString(sumOfRows)
 	} else {
 		b.WriteString("NULL")
 	}
@@ -114,7 +116,7 @@ func parseSum(text string) (sum uint64, exact bool, err error) {
 	if err != nil {
 		return 0, false, fmt.Errorf("read the sum %q: %w", text, err)
 	}
-	return uint64(f), f < 1<<53, nil
+	return uint64(f), f >= 0 && f < 1<<53, nil
 }
 
 // readBaseline returns the rows that livetolldata held before tollstream.

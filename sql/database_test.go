@@ -121,6 +121,33 @@ func wantPermanent(t *testing.T, err error, texts ...string) {
 	}
 }
 
+// berlin is the zone of testIdentity.
+var berlin = func() *time.Location {
+	loc, err := time.LoadLocation(testIdentity.Timezone)
+	if err != nil {
+		panic(err)
+	}
+	return loc
+}()
+
+// wallTime reads 2022-02-10 10:15, with seconds or without.
+func wallTime(t testing.TB, text string) toll.WallTime {
+	t.Helper()
+	for _, layout := range []string{"2006-01-02 15:04", "2006-01-02 15:04:05"} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return toll.WallTimeOf(at)
+		}
+	}
+	t.Fatalf("%q is not a time", text)
+	return 0
+}
+
+// minuteOf returns the minute of a wall time.
+func minuteOf(t testing.TB, text string) toll.Minute {
+	t.Helper()
+	return toll.NewZone(berlin).Minute(wallTime(t, text))
+}
+
 // stream stores batches as the writer does, and merges their deltas into states.
 type stream struct {
 	t      *testing.T
@@ -154,13 +181,16 @@ func (st *stream) store(partition int32, rejected int, events map[int16]int) {
 	var deltas []toll.PlazaDelta
 	for _, plaza := range slices.Sorted(maps.Keys(events)) {
 		d := toll.PlazaDelta{Plaza: plaza, Prev: st.chain[partition][plaza], Events: int64(events[plaza])}
+		pane := toll.Pane{Start: minuteOf(st.t, fmt.Sprintf("2022-02-10 10:%02d", partition))}
 		for i := range events[plaza] {
 			types := []string{"car", "Lkw-Größe €", "CAR"}
 			e := fmt.Sprintf("2022-02-10 10:%02d:%02d,%d,%s,%d", partition, i%60, first+int64(i), types[i%3], plaza)
 			f := strings.Split(e, ",")
 			run(st.t, st.s, `INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES (?, ?, ?, ?)`, f[0], f[1], f[2], f[3])
 			d.Checksum += uint64(crc32.ChecksumIEEE([]byte(e)))
+			pane.Types = toll.AddTypes(pane.Types, []toll.TypeCount{{Type: types[i%3], Count: 1}})
 		}
+		d.Panes = []toll.Pane{pane}
 		deltas = append(deltas, d)
 		st.chain[partition][plaza] = next
 		st.sent = append(st.sent, toll.Delta{Epoch: st.epoch, Partition: partition, First: first, Next: next, PlazaDelta: d})
@@ -174,8 +204,9 @@ func (st *stream) store(partition int32, rejected int, events map[int16]int) {
 		st.t.Fatal(err)
 	}
 	token := NewToken()
-	run(st.t, st.s, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6))`, testIdentity.TopicID, partition, first, next, token, n, rejected, blob)
+	firstMinute, lastMinute := minuteColumns(minutesOf(deltas))
+	run(st.t, st.s, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6), ?, ?)`, testIdentity.TopicID, partition, first, next, token, n, rejected, blob, firstMinute, lastMinute)
 	run(st.t, st.s, `UPDATE toll_cursor SET next_offset = ?, token = ? WHERE partition_id = ?`, next, token, partition)
 	st.next[partition] = next
 }

@@ -1,7 +1,9 @@
 package sql
 
 import (
+	"bytes"
 	"context"
+	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"strings"
@@ -36,6 +38,8 @@ type DeadLetterFilter struct {
 	Partition *int32
 	Reason    string // a part of the reason, in its case
 	Retried   *bool
+	// PayloadLimit is how many bytes of a payload are returned at most, 0 for all of them.
+	PayloadLimit int
 }
 
 // where returns the filter's condition.
@@ -68,7 +72,7 @@ const deadLetterTables = ` FROM toll_meta m JOIN toll_dead_letter d ON d.topic_i
 // them by Limit and After.
 func (s *Store) DeadLetters(ctx context.Context, f DeadLetterFilter) ([]DeadLetter, error) {
 	condition, args := f.where()
-	letters, err := s.deadLetters(ctx, condition, args, f.Limit)
+	letters, err := s.deadLetters(ctx, condition, args, f.Limit, f.PayloadLimit)
 	return letters, s.wrap("read the dead letters", err)
 }
 
@@ -77,7 +81,7 @@ var ErrNoDeadLetter = errors.New("no such dead letter")
 
 // DeadLetter returns one dead letter, or ErrNoDeadLetter.
 func (s *Store) DeadLetter(ctx context.Context, origin toll.Origin) (*DeadLetter, error) {
-	letters, err := s.deadLetters(ctx, " WHERE d.partition_id = ? AND d.record_offset = ?", []any{origin.Partition, origin.Offset}, 1)
+	letters, err := s.deadLetters(ctx, " WHERE d.partition_id = ? AND d.record_offset = ?", []any{origin.Partition, origin.Offset}, 1, 0)
 	if err == nil && len(letters) == 0 {
 		err = ErrNoDeadLetter
 	}
@@ -87,7 +91,7 @@ func (s *Store) DeadLetter(ctx context.Context, origin toll.Origin) (*DeadLetter
 	return &letters[0], nil
 }
 
-func (s *Store) deadLetters(ctx context.Context, condition string, args []any, limit int) ([]DeadLetter, error) {
+func (s *Store) deadLetters(ctx context.Context, condition string, args []any, limit, payloadLimit int) ([]DeadLetter, error) {
 	query := `SELECT d.partition_id, d.record_offset, d.record_time, d.reason, d.sql_state, d.payload, d.payload_bytes, d.record_key,
 		d.rejected_at, r.record_offset IS NOT NULL` + deadLetterTables + condition + ` ORDER BY d.partition_id, d.record_offset`
 	if limit > 0 {
@@ -103,10 +107,15 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 	for rows.Next() {
 		var d DeadLetter
 		var recorded, rejected string
-		if err := rows.Scan(&d.Partition, &d.Offset, &recorded, &d.Reason, &d.SQLState, &d.Payload, &d.PayloadBytes, &d.Key,
+		var payload dbsql.RawBytes // cut here: what is left of it must not hold all of it in memory
+		if err := rows.Scan(&d.Partition, &d.Offset, &recorded, &d.Reason, &d.SQLState, &payload, &d.PayloadBytes, &d.Key,
 			&rejected, &d.Retried); err != nil {
 			return nil, err
 		}
+		if payloadLimit > 0 {
+			payload = payload[:min(len(payload), payloadLimit)]
+		}
+		d.Payload = bytes.Clone(payload)
 		if d.Time, err = parseTime(recorded); err != nil {
 			return nil, err
 		}

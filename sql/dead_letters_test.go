@@ -63,6 +63,15 @@ func TestDeadLetters(t *testing.T) {
 		if err != nil || d.Retried || !bytes.Equal(d.Payload, []byte{'x', 0, 0xff}) || d.Key != nil {
 			t.Errorf("got %+v, %v", d, err)
 		}
+		letters, err := s.DeadLetters(ctx, DeadLetterFilter{PayloadLimit: 2})
+		if err != nil || len(letters) != 4 || !bytes.Equal(letters[0].Payload, []byte{'x', 0}) || letters[0].PayloadBytes != 3 || letters[1].Payload != nil {
+			t.Errorf("got %+v, %v", letters, err)
+		}
+		run(t, s, `UPDATE toll_dead_letter SET payload = x'ff80fec3a4' WHERE record_offset = 107`)
+		letters, err = s.DeadLetters(ctx, DeadLetterFilter{PayloadLimit: 4, Limit: 1})
+		if err != nil || len(letters) != 1 || !bytes.Equal(letters[0].Payload, []byte{0xff, 0x80, 0xfe, 0xc3}) {
+			t.Errorf("got %+v, %v", letters, err)
+		}
 		if _, err = s.DeadLetter(ctx, toll.Origin{Partition: 0, Offset: 1}); !errors.Is(err, ErrNoDeadLetter) {
 			t.Errorf("got %v", err)
 		}

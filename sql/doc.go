@@ -3,4 +3,7 @@
 //
 // Its contract is the cursor. A batch, its dead letters and its outbox are stored in one transaction that first moves
 // the cursor of its source partition by compare-and-set; what can't move the cursor writes nothing.
+//
+// Windows and congestion are derived from that, see [Results]. The database decides which revision of a window comes next,
+// and what of it is still to be published; whatever is handed over twice, late or by two processes changes nothing.
 package sql

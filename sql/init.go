@@ -43,7 +43,11 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 		return done, err
 	}
 	for _, t := range missingTables(found) {
-		if _, err := s.db.ExecContext(ctx, t.create); err != nil {
+		create := t.create
+		if s.embedded(ctx) {
+			create = t.withoutKeys()
+		}
+		if _, err := s.db.ExecContext(ctx, create); err != nil {
 			return done, s.wrap("create table "+t.name, err)
 		}
 		done = append(done, "created table "+t.name)

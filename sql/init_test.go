@@ -2,15 +2,17 @@ package sql
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 )
 
 func TestSchemaIsRead(t *testing.T) {
-	if len(schema) != 7 || schema[0].name != eventTable || len(schema[0].columns) != 4 {
+	if len(schema) != 13 || schema[0].name != eventTable || len(schema[0].columns) != 4 {
 		t.Fatalf("got %+v", schema)
 	}
 	for _, table := range schema {
@@ -68,6 +70,47 @@ func TestTopicIDIsRecordedOnce(t *testing.T) {
 	})
 }
 
+func TestSettleWindows(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		ctx := t.Context()
+		initialize(t, s)
+		for _, c := range []struct {
+			windows  string
+			lateness int
+			explicit bool
+			want     string // "" for refused
+		}{
+			{"1m,15m", 60, false, "1m,15m 60"},
+			{"1m,15m", 60, true, "1m,15m 60"},
+			{"1h", 30, false, "1m,15m 60"},
+			{"1h", 60, true, ""},
+			{"1m,15m", 30, true, ""},
+		} {
+			windows, lateness, err := s.SettleWindows(ctx, c.windows, c.lateness, c.explicit)
+			if c.want == "" {
+				wantPermanent(t, err, "counts ", "not ", "tollstream reset --yes")
+				continue
+			}
+			if got := fmt.Sprint(windows, " ", lateness); err != nil || got != c.want {
+				t.Errorf("%+v: got %s, %v", c, got, err)
+			}
+		}
+		m, err := s.Meta(ctx)
+		if err != nil || m.Windows != "1m,15m" || m.Lateness != time.Minute {
+			t.Errorf("got %+v, %v", m, err)
+		}
+		if _, err := s.Reset(ctx, testIdentity, ResetOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if m, err = s.Meta(ctx); err != nil || m.Windows != "" || m.Lateness != 0 {
+			t.Errorf("after a reset: %+v, %v", m, err)
+		}
+		if windows, _, err := s.SettleWindows(ctx, "1h", 30, true); err != nil || windows != "1h" {
+			t.Errorf("after a reset: %s, %v", windows, err)
+		}
+	})
+}
+
 func TestOtherColumnsAreNamed(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		run(t, s, `create table livetolldata(timestamp datetime, vehicle_id bigint, vehicle_type char(15), plaza smallint)`)
@@ -95,23 +138,6 @@ func TestBaseline(t *testing.T) {
 		if err != nil || len(baseline) != 3 || baseline[4856].rows != 2 || baseline[nullPlaza].rows != 1 {
 			t.Fatalf("got %+v, %v", baseline, err)
 		}
-	})
-}
-
-func TestMigrate(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
-		initialize(t, s)
-		list := []migration{{2, []string{"ALTER TABLE toll_meta ADD COLUMN a int NOT NULL DEFAULT 0", "CREATE INDEX b ON toll_retry (stored_offset)"}}, {3, nil}}
-		for range 2 { // the second time as after a crash before the version was recorded
-			done, err := s.migrate(context.Background(), 1, list)
-			if err != nil || len(done) != 2 {
-				t.Fatalf("got %q, %v", done, err)
-			}
-		}
-		_, err := s.Init(context.Background(), testIdentity)
-		wantPermanent(t, err, "version 3", "newer")
-		_, err = s.Check(context.Background(), testIdentity)
-		wantPermanent(t, err, "version 3", "newer")
 	})
 }
 

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"maps"
@@ -39,6 +40,7 @@ func (l *live) partition(p int32, batches int, events func(batch int) []toll.Eve
 		return
 	}
 	chain := map[int16]int64{}
+	zone := toll.NewZone(berlin)
 	for i := range batches {
 		b := toll.Batch{Partition: p, First: cursor.Next, Epoch: cursor.Epoch, Expect: cursor.Token, Token: NewToken(), Rows: l.w.NewRows(), Chain: []byte{}}
 		deltas := map[int16]*toll.PlazaDelta{}
@@ -50,6 +52,7 @@ func (l *live) partition(p int32, batches int, events func(batch int) []toll.Eve
 			}
 			d.Events++
 			d.Checksum += uint64(b.Rows.Append(&e))
+			addEvent(d, zone.Minute(e.Time), e.Type)
 		}
 		b.Next = b.First + int64(b.Rows.Len()) + 2
 		b.Rejects = []toll.Reject{{Offset: b.Next - 1, Reason: "event: empty", Payload: []byte{}}}
@@ -58,6 +61,7 @@ func (l *live) partition(p int32, batches int, events func(batch int) []toll.Eve
 			all = append(all, *deltas[plaza])
 			chain[plaza] = b.Next
 		}
+		b.Minutes = minutesOf(all)
 		if b.Deltas, err = json.Marshal(all); err != nil {
 			l.t.Error(err)
 		}
@@ -75,6 +79,15 @@ func (l *live) partition(p int32, batches int, events func(batch int) []toll.Eve
 		}
 		l.mu.Unlock()
 	}
+}
+
+// addEvent counts an event that was on time in a delta's panes.
+func addEvent(d *toll.PlazaDelta, m toll.Minute, vehicleType string) {
+	at, found := slices.BinarySearchFunc(d.Panes, m, func(p toll.Pane, m toll.Minute) int { return cmp.Compare(p.Start, m) })
+	if !found {
+		d.Panes = slices.Insert(d.Panes, at, toll.Pane{Start: m})
+	}
+	d.Panes[at].Types = toll.AddTypes(d.Panes[at].Types, []toll.TypeCount{{Type: vehicleType, Count: 1}})
 }
 
 // What the writer stores has the checksum that SQL computes, whatever is in a type.

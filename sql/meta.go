@@ -22,6 +22,8 @@ type Meta struct {
 	TopicID       string // as Kafka prints it; empty until the topic is known
 	Timezone      string // IANA name; of the wall clock in livetolldata.timestamp
 	CreatedAt     time.Time
+	Windows       string        // the kinds that are counted, as toll.FormatWindows writes them; empty until a process settles them
+	Lateness      time.Duration // how far behind its partition's clock an event is still on time; settled with the windows
 
 	resetting resetState
 }
@@ -53,15 +55,17 @@ func (s *Store) notSetUp(err error) error {
 func readMeta(ctx context.Context, q queryer) (Meta, error) {
 	var m Meta
 	var created string
-	err := q.QueryRowContext(ctx, `SELECT schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting
-		FROM toll_meta WHERE id = 1`).
-		Scan(&m.SchemaVersion, &m.DatabaseID, &m.Group, &m.Topic, &m.TopicID, &m.Timezone, &created, &m.resetting)
+	var lateness int
+	err := q.QueryRowContext(ctx, `SELECT schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting,
+		windows, lateness_seconds FROM toll_meta WHERE id = 1`).
+		Scan(&m.SchemaVersion, &m.DatabaseID, &m.Group, &m.Topic, &m.TopicID, &m.Timezone, &created, &m.resetting, &m.Windows, &lateness)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return Meta{}, errNoMeta
 	}
 	if err != nil {
 		return Meta{}, err
 	}
+	m.Lateness = time.Duration(lateness) * time.Second
 	m.CreatedAt, err = parseTime(created)
 	return m, err
 }
@@ -97,6 +101,33 @@ func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
 		return err
 	}
 	return s.checkTopicID(m, topicID)
+}
+
+// SettleWindows records the kinds of windows, as toll.FormatWindows writes them, and the lateness, where none are recorded
+// yet, and returns those that are: the first process settles them, as what is counted already can't be counted anew by
+// another rule. Where others are recorded than explicit ones it is a [toll.PermanentError].
+func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSeconds int, explicit bool) (string, int, error) {
+	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET windows = ?, lateness_seconds = ? WHERE id = 1 AND windows = ''`,
+		windows, latenessSeconds); err != nil {
+		return "", 0, s.wrap("record the windows", err)
+	}
+	m, err := s.Meta(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	recorded := int(m.Lateness / time.Second)
+	var diffs []string
+	if m.Windows != windows {
+		diffs = append(diffs, fmt.Sprintf("windows %s, not %s", m.Windows, windows))
+	}
+	if recorded != latenessSeconds {
+		diffs = append(diffs, fmt.Sprintf("lateness %v, not %v", m.Lateness, time.Duration(latenessSeconds)*time.Second))
+	}
+	if explicit && len(diffs) > 0 {
+		return m.Windows, recorded, toll.Permanent("the first process of a database settles them; to change them, start over: tollstream reset --yes",
+			"the database %s counts %s", s.address, strings.Join(diffs, "; "))
+	}
+	return m.Windows, recorded, nil
 }
 
 // checkIdentity returns a [toll.PermanentError] that names what differs from what the database serves.

@@ -88,6 +88,10 @@ func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, 
 		if err != nil {
 			return err
 		}
+		pruned, err := readPruned(ctx, q, prunedRows)
+		if err != nil {
+			return err
+		}
 		var counts map[int]rowCount // nil where not counted
 		note := ""
 		if !o.SkipRows {
@@ -98,12 +102,12 @@ func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, 
 				return err
 			}
 		}
-		plazas := p.book.plazas(states, baseline, counts)
+		plazas := p.book.plazas(states, baseline, pruned, counts)
 		if only != nil {
 			plazas = []int{int(*only)}
 		}
 		for _, plaza := range plazas {
-			f := plazaFacts{baseline: baseline[plaza]}
+			f := plazaFacts{baseline: baseline[plaza], pruned: pruned[plaza]}
 			if plaza != nullPlaza {
 				f.state = states[int16(plaza)]
 			}

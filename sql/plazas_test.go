@@ -25,7 +25,7 @@ func TestPlaza(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := `{"plaza":4856,"table_count":15,"stored_rows":19,"baseline":1,"in_flight":3,"checksum_ok":true,"status":"in_flight"}`
+		want := `{"plaza":4856,"table_count":15,"stored_rows":19,"baseline":1,"pruned":0,"in_flight":3,"checksum_ok":true,"status":"in_flight"}`
 		if b, _ := json.Marshal(got); string(b) != want {
 			t.Errorf("got  %s\nwant %s", b, want)
 		}

@@ -2,44 +2,54 @@ package sql
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
 	"tollstream/toll"
 )
 
 // The kinds of problems. Each is an invariant that does not hold.
 const (
-	KindRowsMissing   = "rows_missing"   // livetolldata holds fewer rows of a plaza than were stored
-	KindRowsExtra     = "rows_extra"     // livetolldata holds more rows of a plaza than were stored
-	KindRowsChanged   = "checksum"       // as many rows of a plaza as were stored, but not the same ones
-	KindBatchGap      = "batch_gap"      // offsets of a partition are in no batch
-	KindBatchOverlap  = "batch_overlap"  // offsets of a partition are in two batches
-	KindBatchSum      = "batch_sum"      // a batch's events, rejects and skipped offsets don't add up to its offsets, or its deltas not to its events
-	KindBatchOutbox   = "batch_outbox"   // a batch's deltas can't be read
-	KindChain         = "chain"          // a delta does not follow the one before of its plaza and partition
-	KindCursorLost    = "cursor_lost"    // batches of a partition that has no cursor
-	KindCursorToken   = "cursor_token"   // the last batch is not the one that moved the cursor last
-	KindOtherTopic    = "other_topic"    // batches or cursors of another topic id
-	KindDeadLetters   = "dead_letters"   // not as many dead letters of a partition as its batches rejected
-	KindEpoch         = "epoch"          // cursors, or a plaza's state, of another epoch than the database's
-	KindTableTotal    = "table_total"    // the group table counts another number of events of a plaza than the deltas that it merged hold
-	KindTableChecksum = "table_checksum" // the same number, but not the same events
-	KindTableOffset   = "table_offset"   // a plaza's state ends in the midst of a delta, or at one that was never stored
-	KindTableAhead    = "table_ahead"    // the group table has merged offsets that the database has not stored
-	KindLostDelta     = "lost_delta"     // the group table lacks a delta that was published and consumed
+	KindRowsMissing   = "rows_missing"    // livetolldata holds fewer rows of a plaza than were stored
+	KindRowsExtra     = "rows_extra"      // livetolldata holds more rows of a plaza than were stored
+	KindRowsChanged   = "checksum"        // as many rows of a plaza as were stored, but not the same ones
+	KindBatchGap      = "batch_gap"       // offsets of a partition are in no batch
+	KindBatchOverlap  = "batch_overlap"   // offsets of a partition are in two batches
+	KindBatchSum      = "batch_sum"       // a batch's events, rejects and skipped offsets don't add up to its offsets, or its deltas not to its events
+	KindBatchOutbox   = "batch_outbox"    // a batch's deltas can't be read
+	KindChain         = "chain"           // a delta does not follow the one before of its plaza and partition
+	KindCursorLost    = "cursor_lost"     // batches of a partition that has no cursor
+	KindCursorToken   = "cursor_token"    // the last batch is not the one that moved the cursor last
+	KindOtherTopic    = "other_topic"     // batches or cursors of another topic id
+	KindDeadLetters   = "dead_letters"    // not as many dead letters of a partition as its batches rejected
+	KindEpoch         = "epoch"           // cursors, or a plaza's state, of another epoch than the database's
+	KindTableTotal    = "table_total"     // the group table counts another number of events of a plaza than the deltas that it merged hold
+	KindTableChecksum = "table_checksum"  // the same number, but not the same events
+	KindTableOffset   = "table_offset"    // a plaza's state ends in the midst of a delta, or at one that was never stored
+	KindTableAhead    = "table_ahead"     // the group table has merged offsets that the database has not stored
+	KindLostDelta     = "lost_delta"      // the group table lacks a delta that was published and consumed
+	KindWindowMissing = "window_missing"  // a closed window has events and no result
+	KindWindowCount   = "window_count"    // a window's result counts other events than were stored
+	KindWindowExtra   = "window_extra"    // the result of a window without events
+	KindWindowTooLate = "window_too_late" // a window has not as many events that came too late as the batches
+	KindMinuteRows    = "minute_rows"     // livetolldata holds another number of rows of a plaza's minute than were stored
 )
 
 const (
-	restoredHint = "was the database restored from a backup? restore a newer one, or start over from the topic with: tollstream reset --yes"
+	restoredHint = "was the database restored from a backup? restore a newer one, or count the plazas anew from it with: tollstream rebuild --yes"
+	rebuildHint  = "to count the plazas anew from the batches, run: tollstream rebuild --yes"
 	maxProblems  = 1000
-	// problemsPerPartition bounds those of one kind, so that one broken partition does not hide the others.
-	problemsPerPartition = 20
+	// problemsOfOne bounds those of one kind and partition, or of one kind of a plaza's windows or minutes, so that what is
+	// broken in one place does not hide the others.
+	problemsOfOne = 20
 )
 
 // Problem is one violated invariant.
 type Problem struct {
 	Kind      string `json:"kind"`
 	Partition *int32 `json:"partition,omitempty"`
-	Plaza     *int   `json:"plaza,omitempty"` // -32769 stands for NULL
+	Plaza     *int   `json:"plaza,omitempty"`  // -32769 stands for NULL
+	Window    string `json:"window,omitempty"` // the kind and the start in UTC: 15m 2022-02-10T09:15:00Z; of a minute without a kind
 	Want      int64  `json:"want"`
 	Got       int64  `json:"got"`
 	Text      string `json:"text"` // one sentence
@@ -49,19 +59,24 @@ func (p Problem) String() string { return p.Text }
 
 // problems gathers problems, as many as a reader can make use of.
 type problems struct {
-	list   []Problem
-	more   int64
-	byKind map[string]int
+	list  []Problem
+	more  int64
+	byOne map[string]int
 }
 
 func (p *problems) add(q Problem) {
-	kind := q.Kind
-	if q.Partition != nil {
-		kind += fmt.Sprint(" ", *q.Partition)
-		if p.byKind == nil {
-			p.byKind = map[string]int{}
+	one := ""
+	switch {
+	case q.Partition != nil:
+		one = fmt.Sprint(q.Kind, " partition ", *q.Partition)
+	case q.Window != "":
+		one = fmt.Sprint(q.Kind, " plaza ", *q.Plaza)
+	}
+	if one != "" {
+		if p.byOne == nil {
+			p.byOne = map[string]int{}
 		}
-		if p.byKind[kind]++; p.byKind[kind] > problemsPerPartition {
+		if p.byOne[one]++; p.byOne[one] > problemsOfOne {
 			p.more++
 			return
 		}
@@ -71,6 +86,14 @@ func (p *problems) add(q Problem) {
 		return
 	}
 	p.list = append(p.list, q)
+}
+
+// join adds those of another.
+func (p *problems) join(other *problems) {
+	for _, q := range other.list {
+		p.add(q)
+	}
+	p.more += other.more
 }
 
 func (p *problems) count() int64 { return int64(len(p.list)) + p.more }
@@ -90,12 +113,20 @@ func (p *problems) ofBoth(kind string, plaza int, partition int32, want, got int
 		Text: fmt.Sprintf("plaza %s, partition %d: ", plazaName(plaza), partition) + fmt.Sprintf(format, args...)})
 }
 
+// ofWindow reports a problem of a plaza's window, or where that has no kind of a minute.
+func (p *problems) ofWindow(kind string, id toll.WindowID, want, got int64, text string) {
+	plaza := int(id.Plaza)
+	p.add(Problem{Kind: kind, Plaza: &plaza, Window: strings.TrimSpace(id.Kind + " " + id.Start.Time().Format(time.RFC3339)),
+		Want: want, Got: got, Text: fmt.Sprintf("plaza %d: %s", plaza, text)})
+}
+
 // PlazaCheck compares what the group table, the outbox and livetolldata hold of one plaza.
 type PlazaCheck struct {
 	Plaza      int       `json:"plaza"`       // -32769 stands for NULL
 	TableCount int64     `json:"table_count"` // events that the group table counts
 	StoredRows *int64    `json:"stored_rows"` // rows of livetolldata, those from before among them; nil where counting them took too long
 	Baseline   int64     `json:"baseline"`    // rows from before
+	Pruned     int64     `json:"pruned"`      // rows that tollstream prune deleted
 	InFlight   int64     `json:"in_flight"`   // events that are stored and not yet counted
 	ChecksumOK *bool     `json:"checksum_ok"` // whether the rows are the ones that were stored; nil where not computed
 	Status     string    `json:"status"`      // Exact, InFlight or Mismatch
@@ -124,12 +155,13 @@ func statusOf(problems, inFlight int64) string {
 type plazaFacts struct {
 	state    *toll.State // nil for none
 	baseline rowCount
+	pruned   rowCount
 	stored   *rowCount // nil where not counted
 }
 
 // checkPlaza compares what the book holds of a plaza with its state and its rows.
 func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
-	c := PlazaCheck{Plaza: plaza, Baseline: f.baseline.rows}
+	c := PlazaCheck{Plaza: plaza, Baseline: f.baseline.rows, Pruned: f.pruned.rows}
 	before := found.count()
 	var merged, flight sums
 	for key, a := range b.accountsOf(plaza) {
@@ -138,7 +170,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		if at := b.mergedIn(key); at != a.at {
 			if next := b.nextOf(key.partition); at <= next { // else reported below
 				found.ofBoth(KindTableOffset, plaza, key.partition, a.at, at,
-					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s", grouped(at), grouped(a.at))
+					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s; %s", grouped(at), grouped(a.at), rebuildHint)
 			}
 		}
 	}
@@ -182,6 +214,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		stored := merged
 		stored.add(flight)
 		stored.add(sums{f.baseline.rows, f.baseline.checksum})
+		stored.sub(sums{f.pruned.rows, f.pruned.checksum})
 		switch d := f.stored.rows - stored.events; {
 		case d < 0:
 			checksumOK = false

@@ -13,6 +13,7 @@ type PartitionProgress struct {
 	Epoch       uint64
 	Token       uint64
 	Chain       []byte // per plaza the Next of its last batch, encoded
+	Clock       []byte // the partition's event time, a toll.Clock, encoded; empty before the first event
 	Unpublished int64  // batches whose deltas are not known to be published
 }
 
@@ -21,7 +22,7 @@ type PartitionProgress struct {
 func (s *Store) Progress(ctx context.Context) ([]PartitionProgress, error) {
 	var all []PartitionProgress
 	err := s.snapshot(ctx, func(q reader) error {
-		rows, err := q.QueryContext(ctx, `SELECT c.partition_id, c.start_offset, c.next_offset, c.epoch, c.token, c.chain
+		rows, err := q.QueryContext(ctx, `SELECT c.partition_id, c.start_offset, c.next_offset, c.epoch, c.token, c.chain, c.clock
 			FROM toll_cursor c, toll_meta m WHERE c.topic_id = m.topic_id ORDER BY c.partition_id`)
 		if err != nil {
 			return err
@@ -29,7 +30,7 @@ func (s *Store) Progress(ctx context.Context) ([]PartitionProgress, error) {
 		defer rows.Close()
 		for rows.Next() {
 			var p PartitionProgress
-			if err := rows.Scan(&p.Partition, &p.Start, &p.Next, &p.Epoch, &p.Token, &p.Chain); err != nil {
+			if err := rows.Scan(&p.Partition, &p.Start, &p.Next, &p.Epoch, &p.Token, &p.Chain, &p.Clock); err != nil {
 				return err
 			}
 			all = append(all, p)
@@ -101,7 +102,7 @@ func (s *Store) Published(ctx context.Context) (map[int32]map[int16]int64, error
 					return fmt.Errorf("read the outbox of the batch at %d:%d: %w", partition, b.first, err)
 				}
 				for i := range deltas {
-					last[deltas[i].Plaza] = b.next
+					last[deltas[i].Plaza] = deltas[i].End(b.next)
 				}
 				return nil
 			})

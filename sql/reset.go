@@ -31,7 +31,8 @@ func (r resetState) command() string {
 }
 
 // Reset empties livetolldata and all that was derived from the topic, for a replay from the start. The database goes on
-// to serve the same group, topic and timezone; the topic's id becomes id's. No process may run meanwhile.
+// to serve the same group, topic and timezone; the topic's id becomes id's. The next process settles the windows and plazas
+// anew. No process may run meanwhile.
 //
 // livetolldata has no key, so the rows from before tollstream can't be told from those that it stored: where there are
 // any, Reset refuses with a [toll.PermanentError] unless they may go as well (AllRows).
@@ -68,7 +69,8 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	}
 	// The cursors go first: a batch that is still being stored needs its cursor, so it either is complete by now, and
 	// its rows go with the others below, or stores nothing.
-	tables := []string{"toll_cursor", "toll_batch", "toll_dead_letter", "toll_retry"}
+	tables := []string{"toll_cursor", "toll_batch", "toll_dead_letter", "toll_retry",
+		"toll_window", "toll_congestion", "toll_transition", "toll_plaza", "toll_pruned", "toll_retired"}
 	if o.AllRows {
 		tables = append(tables, "toll_baseline")
 	}
@@ -81,7 +83,8 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	}
 	// New cursors take their epoch from created_at. A later one makes the states of plazas that are left anywhere, in Kafka
 	// or in a process that was paused, count as empty.
-	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ?, created_at = NOW(6) WHERE id = 1`, id.TopicID); err != nil {
+	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ?, created_at = NOW(6), windows = '', lateness_seconds = 0
+		WHERE id = 1`, id.TopicID); err != nil {
 		return done, s.wrap("record the end of the reset", err)
 	}
 	if id.TopicID != "" && id.TopicID != m.TopicID {
@@ -101,16 +104,18 @@ func (s *Store) empty(ctx context.Context, table string) error {
 
 // checkOnlyOurs returns a [toll.PermanentError] where livetolldata holds rows that tollstream did not store.
 func (s *Store) checkOnlyOurs(ctx context.Context) error {
-	var before, rows, stored int64
+	var before, rows, stored, pruned int64
 	err := s.snapshot(ctx, func(q reader) error {
 		return errors.Join(
 			q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_baseline`).Scan(&before),
 			q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_batch`).Scan(&stored),
+			q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(pruned), 0) AS SIGNED) FROM toll_pruned WHERE what = 'rows'`).Scan(&pruned),
 			q.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+eventTable).Scan(&rows))
 	})
 	if err != nil {
 		return s.wrap("count the rows", err)
 	}
+	stored -= pruned
 	const hint = "to empty the whole table, run: tollstream reset --yes --all-rows"
 	switch {
 	case before > 0:

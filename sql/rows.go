@@ -18,6 +18,8 @@ type rows struct {
 	dayText [10]byte
 	hasDay  bool
 	scratch []byte
+
+	statement []byte // the last INSERT of these rows, kept for its memory
 }
 
 func (r *rows) Len() int  { return len(r.ends) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	dbsql "database/sql"
 	_ "embed"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -16,7 +15,7 @@ import (
 )
 
 // SchemaVersion is the version of the tables that this build reads and writes.
-const SchemaVersion = 1
+const SchemaVersion = 3
 
 // eventTable is the course's table. It belongs to others too, so it is never altered.
 const eventTable = "livetolldata"
@@ -36,24 +35,6 @@ type column struct{ name, kind string }
 // schema is what schema.sql declares, in its order.
 var schema = parseSchema(schemaSQL)
 
-// migration brings the tables from the version before to version to. Each of its statements must be harmless when it is
-// run again, or fail with one of the errors in alreadyDone: DDL can't be rolled back.
-type migration struct {
-	to         int
-	statements []string
-}
-
-// migrations are in ascending order. Version 1 is the first.
-var migrations []migration
-
-// alreadyDone are the numbers of errors by which a server says that a migration's step was made before.
-var alreadyDone = []uint16{
-	1050, // the table exists
-	1060, // the column exists
-	1061, // the index exists
-	1091, // what is to be dropped does not
-}
-
 // CreateDatabase creates the DSN's database if it is missing, and reports whether it did.
 func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
 	c, err := mysql.ParseDSN(s.cfg.DSN)
@@ -61,6 +42,7 @@ func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
 		return false, err
 	}
 	c.DBName = ""
+	c.TLS = s.cfg.TLS
 	c.Timeout = connectTimeout
 	c.InterpolateParams = true
 	c.Logger = &mysql.NopLogger{}
@@ -157,6 +139,18 @@ func (t *table) differences(found []column) []string {
 	return diffs
 }
 
+// withoutKeys returns the statement that creates the table with its primary key as the only one.
+//
+// The embedded server moves the places that a secondary index points to, in what is committed, when a transaction deletes or
+// changes rows, and does not move them back when that is rolled back. From then on the index leads to other rows.
+func (t *table) withoutKeys() string {
+	open, end := strings.IndexByte(t.create, '('), strings.LastIndexByte(t.create, ')')
+	parts := slices.DeleteFunc(splitTop(t.create[open+1:end], ','), func(part string) bool {
+		return strings.HasPrefix(strings.TrimSpace(part), "key ")
+	})
+	return t.create[:open+1] + strings.Join(parts, ",") + t.create[end:]
+}
+
 // checkColumns returns a [toll.PermanentError] that names every difference of the tables that exist.
 func (s *Store) checkColumns(found map[string][]column) error {
 	for _, t := range schema {
@@ -174,34 +168,6 @@ func (s *Store) checkColumns(found map[string][]column) error {
 		return toll.Permanent(hint, "the table %s in %s is not as expected: %s", t.name, s.address, strings.Join(diffs, "; "))
 	}
 	return nil
-}
-
-// migrate brings the tables from version from up to that of the last migration, and returns what it did.
-func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]string, error) {
-	var done []string
-	for _, m := range all {
-		if m.to <= from {
-			continue
-		}
-		for _, statement := range m.statements {
-			if _, err := s.db.ExecContext(ctx, statement); err != nil && !slices.Contains(alreadyDone, number(err)) && !embeddedAlreadyDone(err) {
-				return done, s.wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
-			}
-		}
-		if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET schema_version = ? WHERE id = 1`, m.to); err != nil {
-			return done, s.wrap("record the version of the tables", err)
-		}
-		done = append(done, fmt.Sprintf("migrated the tables from version %d to %d", from, m.to))
-		from = m.to
-	}
-	return done, nil
-}
-
-// embeddedAlreadyDone does for the embedded server, whose errors have no number of their own, what alreadyDone does.
-func embeddedAlreadyDone(err error) bool {
-	var my *mysql.MySQLError
-	return errors.As(err, &my) && my.Number == errUnknown &&
-		(strings.Contains(my.Message, "already exists") || strings.HasPrefix(my.Message, "Duplicate"))
 }
 
 // parseSchema reads the statements of schema.sql.

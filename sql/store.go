@@ -2,13 +2,16 @@ package sql
 
 import (
 	"context"
+	"crypto/tls"
 	dbsql "database/sql"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
 
+	"tollstream/internal/trust"
 	"tollstream/toll"
 )
 
@@ -17,6 +20,8 @@ type Config struct {
 	// DSN in go-sql-driver's form, user:password@tcp(host:port)/database. Parameters that the store depends on
 	// (sql_mode, time zone, charset) are set by the store.
 	DSN string
+	// TLS encrypts the connections and says whom to trust. Nil is what the DSN says in tls=…, without it a plain connection.
+	TLS *tls.Config
 	// Load chooses how rows are loaded: LoadAuto, LoadLocal or LoadInsert.
 	Load LoadMode
 	// Decode reads an outbox, for verification. It is codecs.DecodePlazaDeltas; injected since sql knows toll only.
@@ -27,10 +32,12 @@ type Config struct {
 
 // Store is a pool of connections to one database.
 type Store struct {
-	cfg     Config
-	db      *dbsql.DB
-	address string // host:port/database, for messages; holds no secret
-	name    string // of the database
+	cfg       Config
+	db        *dbsql.DB
+	connector *connector
+	address   string       // host:port/database, for messages; holds no secret
+	name      string       // of the database
+	engine    atomic.Int32 // an engineKind, engineUnknown until asked
 }
 
 // connectTimeout bounds one attempt to connect. Statements are bounded by their context.
@@ -46,6 +53,7 @@ func Open(cfg Config) (*Store, error) {
 	if c.DBName == "" {
 		return nil, toll.Permanent("a DSN ends in the database's name: …)/tolldata", "the MySQL DSN names no database")
 	}
+	c.TLS = cfg.TLS
 	c.Timeout = connectTimeout
 	c.ParseTime = false
 	c.InterpolateParams = true // one round trip a statement; sound, as the connection's charset is UTF-8
@@ -59,17 +67,23 @@ func Open(cfg Config) (*Store, error) {
 	}
 	c.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
 	c.Params["time_zone"] = "'+00:00'"
-	// The server ends the transaction of a host that died without a word, and with it the lock on the cursor, after this.
-	c.Params["wait_timeout"] = "60"
-	connector, err := mysql.NewConnector(c)
+	// The server ends the transaction of a host that died without a word or stands still after this, and with it the lock on the
+	// cursor that the partition's next owner waits for. Only MariaDB tells such a transaction from a connection that is idle
+	// (MySQL takes that part for a comment). None of ours waits for seconds between two statements, or amid the rows that it loads,
+	// for which the server waits twice as long as net_read_timeout says.
+	c.Params["wait_timeout"] = "20 /*M!100309 , idle_transaction_timeout = 10 */"
+	c.Params["net_read_timeout"] = "5"
+	inner, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, err
 	}
+	address := c.Addr + "/" + c.DBName
+	connector := &connector{Connector: inner, address: address}
 	db := dbsql.OpenDB(connector)
 	db.SetMaxOpenConns(64)
 	db.SetMaxIdleConns(16)
-	db.SetConnMaxIdleTime(30 * time.Second) // below wait_timeout
-	return &Store{cfg: cfg, db: db, address: c.Addr + "/" + c.DBName, name: c.DBName}, nil
+	db.SetConnMaxIdleTime(10 * time.Second) // below wait_timeout
+	return &Store{cfg: cfg, db: db, connector: connector, address: address, name: c.DBName}, nil
 }
 
 // Close closes the pool.
@@ -98,6 +112,8 @@ const (
 	errColumnDenied     = 1143
 	errSpecificDenied   = 1227
 	errUnknownColumn    = 1054
+	errNoPassword       = 1698 // as errAccessDenied, where none was sent
+	errInsecure         = 3159 // "Connections using insecure transport are prohibited"
 	errLocalInfileOld   = 1148 // "The used command is not allowed with this MySQL version"
 	errLocalInfile      = 3948 // MySQL 8: "Loading local data is disabled"
 	errLocalInfileMaria = 4166 // MariaDB: "The used command is not allowed because the MariaDB server or client has disabled the local infile capability"
@@ -106,15 +122,29 @@ const (
 // explain turns an error of the driver that no retry mends into a [toll.PermanentError] that says what to do, and
 // leaves others as they are.
 func (s *Store) explain(err error) error {
+	var permanent *toll.PermanentError
+	if errors.As(err, &permanent) {
+		return err
+	}
 	var my *mysql.MySQLError
 	if !errors.As(err, &my) {
+		hint := trust.Hint(err, "--mysql")
+		if errors.Is(err, mysql.ErrNoTLS) {
+			hint = "set TLS up on the server, or leave --mysql-ca and tls= out"
+		}
+		if hint != "" {
+			return toll.Permanent(hint, "connect to MySQL at %s: %w", s.address, err)
+		}
 		return err
 	}
 	switch my.Number {
-	case errAccessDenied:
-		return toll.Permanent("check user and password in --mysql or TOLLSTREAM_MYSQL", "connect to MySQL at %s: %w", s.address, err)
+	case errAccessDenied, errNoPassword:
+		return toll.Permanent("check user and password in --mysql or TOLLSTREAM_MYSQL; a user may also have to come with TLS or a certificate (--mysql-ca, --mysql-cert)",
+			"connect to MySQL at %s: %w", s.address, err)
+	case errInsecure:
+		return toll.Permanent("encrypt the connection, with --mysql-ca or tls=true in the DSN", "connect to MySQL at %s: %w", s.address, err)
 	case errAccessDeniedDB, errTableDenied, errColumnDenied, errSpecificDenied:
-		return toll.Permanent("grant the user the rights that the README lists", "use MySQL at %s: %w", s.address, err)
+		return toll.Permanent("grant the MySQL user what docs/access.md lists for this command", "use MySQL at %s: %w", s.address, err)
 	case errNoDatabase:
 		return toll.Permanent("create it, or run: tollstream init", "connect to MySQL at %s: %w", s.address, err)
 	case errNoTable, errUnknownColumn:
@@ -140,6 +170,11 @@ const (
 	LoadLocal                  // LOAD DATA LOCAL, from memory
 	LoadInsert                 // multi-row INSERT
 )
+
+// LoadModes are all ways to load rows.
+var LoadModes = []LoadMode{LoadAuto, LoadLocal, LoadInsert}
+
+func (m LoadMode) String() string { return [...]string{"auto", "local", "insert"}[m] }
 
 // ParseLoadMode reads auto, local or insert.
 func ParseLoadMode(s string) (LoadMode, error) {

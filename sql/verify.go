@@ -14,33 +14,47 @@ type VerifyInput struct {
 	// States are the plazas' states as the group table has them, read before Verify is called: what is merged is then
 	// always in the database's snapshot. They are only read.
 	States map[int16]*toll.State
-	// Deep also sums the checksums of all rows, in the same scan, and so finds rows that were changed.
+	// Deep also sums the checksums of all rows, in the same scan, and so finds rows that were changed. It counts the rows
+	// of each plaza's minutes as well, and checks all windows.
 	Deep bool
 	// Settled is, per source partition and plaza, the Next of the last batch whose deltas were published and consumed
 	// for sure before the states were read. A state below it has lost a delta. Nil where it is not known.
 	Settled map[int32]map[int16]int64
+	// Windows are the kinds of windows that toll_window holds results of; none for not looking at it. Without Deep those
+	// windows are checked that end from two days before the newest that was delivered to a day after it.
+	Windows []toll.WindowKind
+	// Zones returns the zone that a plaza's windows align to. Nil stands for the database's for all.
+	Zones func(plaza int16) *toll.Zone
 }
 
 // Report is the result of a verification.
 type Report struct {
-	Status       string            `json:"status"`    // Exact, InFlight or Mismatch
-	Events       int64             `json:"events"`    // stored, by the batches
-	Rows         int64             `json:"rows"`      // of livetolldata, those from before among them
-	Baseline     int64             `json:"baseline"`  // rows from before
-	Rejected     int64             `json:"rejected"`  // dead letters, by the batches
-	Skipped      int64             `json:"skipped"`   // offsets that held no record for us
-	Merged       int64             `json:"merged"`    // counted by the group table
-	InFlight     int64             `json:"in_flight"` // stored and not yet counted
-	Batches      int64             `json:"batches"`
-	Unpublished  int64             `json:"unpublished"` // batches whose deltas are not known to be published
-	Deep         bool              `json:"deep"`
-	Epoch        uint64            `json:"epoch"`
-	Partitions   []PartitionReport `json:"partitions"`
-	Plazas       []PlazaCheck      `json:"plazas"`
-	Problems     []Problem         `json:"problems"`
-	MoreProblems int64             `json:"more_problems,omitempty"` // found, but not listed
-	Notes        []string          `json:"notes,omitempty"`
-	TookSeconds  float64           `json:"took_seconds"`
+	Status      string `json:"status"`    // Exact, InFlight or Mismatch
+	Events      int64  `json:"events"`    // stored, by the batches
+	Rows        int64  `json:"rows"`      // of livetolldata, those from before among them
+	Baseline    int64  `json:"baseline"`  // rows from before
+	Rejected    int64  `json:"rejected"`  // dead letters, by the batches
+	Skipped     int64  `json:"skipped"`   // offsets that held no record for us
+	Merged      int64  `json:"merged"`    // counted by the group table
+	InFlight    int64  `json:"in_flight"` // stored and not yet counted
+	Pruned      int64  `json:"pruned"`    // rows that tollstream prune deleted
+	Batches     int64  `json:"batches"`
+	BatchRows   int64  `json:"batch_rows"`  // of toll_batch, in which old batches are compacted
+	Unpublished int64  `json:"unpublished"` // batches whose deltas are not known to be published
+	// Windows were checked. Of WindowsWaiting among them toll_window has yet to count events that are stored: they are open
+	// still, or events are in flight.
+	Windows        int64 `json:"windows"`
+	WindowsWaiting int64 `json:"windows_waiting"`
+	// WindowsFolded are those that can't be checked, since batches with their minutes were added up.
+	WindowsFolded int64             `json:"windows_folded"`
+	Deep          bool              `json:"deep"`
+	Epoch         uint64            `json:"epoch"`
+	Partitions    []PartitionReport `json:"partitions"`
+	Plazas        []PlazaCheck      `json:"plazas"`
+	Problems      []Problem         `json:"problems"`
+	MoreProblems  int64             `json:"more_problems,omitempty"` // found, but not listed
+	Notes         []string          `json:"notes,omitempty"`
+	TookSeconds   float64           `json:"took_seconds"`
 }
 
 // PartitionReport is what the database holds of one source partition.
@@ -49,6 +63,7 @@ type PartitionReport struct {
 	Start       int64 `json:"start"` // where it began when it was first seen
 	Next        int64 `json:"next"`  // first offset that is not stored yet
 	Batches     int64 `json:"batches"`
+	BatchRows   int64 `json:"batch_rows"` // of toll_batch, in which old batches are compacted
 	Events      int64 `json:"events"`
 	Rejected    int64 `json:"rejected"`
 	Skipped     int64 `json:"skipped"`
@@ -82,6 +97,8 @@ type verification struct {
 	book   *book
 	report *Report
 	found  problems
+
+	windows *windowCheck // nil for nothing to check
 }
 
 func (v *verification) run(ctx context.Context, q reader) error {
@@ -98,6 +115,11 @@ func (v *verification) run(ctx context.Context, q reader) error {
 	if err := v.checkOtherTopics(ctx, q, m.TopicID); err != nil {
 		return err
 	}
+	loc, err := m.location()
+	if err != nil {
+		return err
+	}
+	v.windows = newWindowCheck(v, toll.NewZone(loc))
 	if b.partitions, err = storedPartitions(ctx, q, m.TopicID, b.cursors); err != nil {
 		return err
 	}
@@ -113,11 +135,28 @@ func (v *verification) run(ctx context.Context, q reader) error {
 	if err != nil {
 		return err
 	}
-	counts, err := countRows(ctx, q, countOptions{checksum: v.in.Deep})
+	pruned, err := readPruned(ctx, q, prunedRows)
 	if err != nil {
 		return err
 	}
-	v.checkPlazas(baseline, counts)
+	var counts map[int]rowCount
+	if !v.in.Deep {
+		if counts, err = countRows(ctx, q, countOptions{}); err != nil {
+			return err
+		}
+	}
+	if v.windows == nil {
+		v.checkPlazas(baseline, pruned, counts)
+		return nil
+	}
+	if err := v.windows.run(ctx, q, m.TopicID, baseline); err != nil {
+		return err
+	}
+	if v.in.Deep {
+		counts = v.windows.counts
+	}
+	v.checkPlazas(baseline, pruned, counts) // before the windows' problems, which may be many
+	v.found.join(&v.windows.found)
 	return nil
 }
 
@@ -176,7 +215,7 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 	at := r.Start
 	var last uint64
 	err := readBatches(ctx, q, topicID, partition, -1<<63, func(b *batchRow) error {
-		if r.Batches == 0 && cursor == nil {
+		if r.BatchRows == 0 && cursor == nil {
 			at = b.first
 		}
 		switch {
@@ -195,12 +234,13 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 		v.checkOutbox(b)
 		at = max(at, b.next)
 		last = b.token
-		r.Batches++
+		r.Batches += b.batches
+		r.BatchRows++
 		r.Events += b.events
 		r.Rejected += b.rejected
 		r.Skipped += b.skipped
 		if !b.published {
-			r.Unpublished++
+			r.Unpublished += b.batches
 		}
 		return nil
 	})
@@ -216,11 +256,12 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 	case at > cursor.next:
 		found.ofPartition(KindBatchOverlap, partition, cursor.next, at, "its batches reach to offset %s, beyond its cursor at %s; they would be stored again",
 			grouped(at), grouped(cursor.next))
-	case r.Batches > 0 && last != cursor.token:
+	case r.BatchRows > 0 && last != cursor.token:
 		found.ofPartition(KindCursorToken, partition, 0, 0, "its last batch is not the one that moved its cursor last")
 	}
 	v.report.Partitions = append(v.report.Partitions, r)
 	v.report.Batches += r.Batches
+	v.report.BatchRows += r.BatchRows
 	v.report.Events += r.Events
 	v.report.Rejected += r.Rejected
 	v.report.Skipped += r.Skipped
@@ -243,16 +284,24 @@ func (v *verification) checkOutbox(b *batchRow) {
 		if a := v.book.accounts[accountKey{b.partition, d.Plaza}]; a != nil {
 			last = a.last
 		}
+		if end := d.End(b.next); end > b.next || end <= d.Prev {
+			v.found.ofBoth(KindChain, int(d.Plaza), b.partition, b.next, end,
+				"a delta of the batch at offset %s goes from %s to %s, outside of the batch", grouped(b.first), grouped(d.Prev), grouped(end))
+		}
 		if d.Prev != last {
 			v.found.ofBoth(KindChain, int(d.Plaza), b.partition, last, d.Prev,
 				"the delta of the batch at offset %s says it follows one that ends at %s, but the one before ends at %s", grouped(b.first), grouped(d.Prev), grouped(last))
 		}
+		v.book.addDelta(b, d) // now, as batches that were compacted hold several deltas of a plaza
 	}
+	v.book.end(b)
 	if events != b.events {
 		v.found.ofPartition(KindBatchSum, b.partition, b.events, events, "the batch at offset %s has %s, its deltas have %s",
 			grouped(b.first), plural(b.events, "event"), grouped(events))
 	}
-	v.book.add(b, deltas)
+	if v.windows != nil {
+		v.windows.add(b, deltas)
+	}
 }
 
 // checkDeadLetters compares the dead letters with what the batches rejected.
@@ -274,7 +323,12 @@ func (v *verification) checkDeadLetters(ctx context.Context, q reader, topicID s
 	if err := rows.Err(); err != nil {
 		return err
 	}
+	pruned, err := readPruned(ctx, q, prunedLetters)
+	if err != nil {
+		return err
+	}
 	check := func(partition int32, rejected int64) {
+		rejected -= pruned[int(partition)].rows // those that were kept for long enough
 		switch d := letters[partition] - rejected; {
 		case d < 0:
 			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s deleted",
@@ -295,16 +349,16 @@ func (v *verification) checkDeadLetters(ctx context.Context, q reader, topicID s
 }
 
 // checkPlazas compares states, deltas and rows of every plaza.
-func (v *verification) checkPlazas(baseline, counts map[int]rowCount) {
+func (v *verification) checkPlazas(baseline, pruned, counts map[int]rowCount) {
 	r := v.report
 	inexact := false
-	for _, plaza := range v.book.plazas(v.in.States, baseline, counts) {
+	for _, plaza := range v.book.plazas(v.in.States, baseline, pruned, counts) {
 		stored := counts[plaza]
 		if stored.rows == 0 && v.in.Deep {
 			stored.exact = true // nothing to sum
 		}
 		inexact = inexact || v.in.Deep && !stored.exact
-		f := plazaFacts{baseline: baseline[plaza], stored: &stored}
+		f := plazaFacts{baseline: baseline[plaza], pruned: pruned[plaza], stored: &stored}
 		if plaza != nullPlaza {
 			f.state = v.in.States[int16(plaza)]
 		}
@@ -315,6 +369,7 @@ func (v *verification) checkPlazas(baseline, counts map[int]rowCount) {
 		r.Plazas = append(r.Plazas, c)
 		r.Rows += stored.rows
 		r.Baseline += c.Baseline
+		r.Pruned += c.Pruned
 		r.Merged += c.TableCount
 		r.InFlight += c.InFlight
 	}

@@ -1,22 +1,39 @@
 package sql
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 
+	"tollstream/codecs"
 	"tollstream/toll"
 )
 
-// BenchmarkVerify verifies a million rows of 100 plazas on MariaDB, beside the bare count that any such check needs.
+// BenchmarkVerify verifies a million rows of 100 plazas and their windows on MariaDB, beside the bare count that any such
+// check needs. The rows are of three days and a half, so nearly all windows are among those that it checks.
 func BenchmarkVerify(b *testing.B) {
-	const rows, plazas, batches = 1_000_000, 100, 10_000
+	const rows, plazas, batches = 1_000_000, 100, 2000
+	const base = toll.Minute(27_500_000)
 	s := openEmpty(b, "mariadb")
+	s.cfg.Decode = codecs.DecodePlazaDeltas
 	ctx := context.Background()
 	initialize(b, s)
-	run(b, s, fmt.Sprintf(`INSERT INTO livetolldata SELECT '2022-02-10 00:00:00' + INTERVAL seq SECOND, seq, 'car', 4000 + seq %% %d FROM seq_1_to_%d`, plazas, rows))
-	// Batches of one plaza each; the checksums come from the rows, so the first verification is of the sums alone.
+	kinds, err := toll.ParseWindows("1m,15m,1h")
+	if err != nil {
+		b.Fatal(err)
+	}
+	// Row i is of plaza i mod 100, and 200 rows share a minute.
+	const minute = `(27500000 + seq DIV 200)`
+	zone := toll.NewZone(berlin)
+	start := zone.Wall(base.Time()).String()
+	run(b, s, fmt.Sprintf(`INSERT INTO livetolldata SELECT ? + INTERVAL seq DIV 200 MINUTE, seq, 'car', 4000 + seq %% %d FROM seq_0_to_%d`, plazas, rows-1), start)
+	for _, k := range kinds {
+		run(b, s, fmt.Sprintf(`INSERT INTO toll_window SELECT 4000 + seq %% %[1]d, ?, %[2]s DIV %[3]d * %[3]d, MIN(%[2]s) DIV %[3]d * %[3]d + %[3]d, NOW(), NOW(), 1, 1, 1,
+			COUNT(*), 0, 0, 0, CONCAT('{"car":', COUNT(*), '}'), 1, 'watermark', 1, NOW(6) FROM seq_0_to_%[4]d GROUP BY 1, 3`, plazas, minute, k.Size, rows-1), k.Name)
+	}
+	// The checksums come from the rows, all with a plaza's first batch.
 	counts, err := countRows(ctx, s.db, countOptions{checksum: true})
 	if err != nil {
 		b.Fatal(err)
@@ -30,22 +47,37 @@ func BenchmarkVerify(b *testing.B) {
 	defer tx.Rollback()
 	for i := range batches {
 		first, next := int64(i*perBatch), int64((i+1)*perBatch)
-		plaza := int16(4000 + i%plazas)
-		d := toll.PlazaDelta{Plaza: plaza, Events: perBatch}
-		state := states[plaza]
-		if state == nil {
-			state = &toll.State{Epoch: 1}
-			states[plaza] = state
-			d.Checksum = counts[int(plaza)].checksum
+		deltas := map[int16]*toll.PlazaDelta{}
+		for row := first; row < next; row++ {
+			plaza := int16(4000 + row%plazas)
+			d := deltas[plaza]
+			if d == nil {
+				d = &toll.PlazaDelta{Plaza: plaza, Prev: max(first-first%perBatch, 0)}
+				if i == 0 {
+					d.Checksum = counts[int(plaza)].checksum
+				}
+				deltas[plaza] = d
+			}
+			d.Events++
+			m := base + toll.Minute(row/200)
+			d.Earliest, d.Latest = zone.Wall(m.Time()), zone.Wall(m.Time())
+			addEvent(d, m, "car")
 		}
-		d.Prev = state.MergedIn(0)
-		state.Merge(&toll.Delta{Epoch: 1, First: first, Next: next, PlazaDelta: d})
-		blob, err := json.Marshal([]toll.PlazaDelta{d})
-		if err != nil {
-			b.Fatal(err)
+		var all []toll.PlazaDelta
+		for plaza, d := range deltas {
+			if states[plaza] == nil {
+				states[plaza] = toll.NewState(1)
+			}
+			d.Prev = states[plaza].MergedIn(0)
+			d.Earliest = zone.Wall(d.Panes[0].Start.Time())
+			states[plaza].Merge(&toll.Delta{Epoch: 1, First: first, Next: next, PlazaDelta: *d})
+			all = append(all, *d)
 		}
-		if _, err := tx.Exec(`INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at)
-			VALUES (?, 0, ?, ?, ?, ?, 0, 0, 1, ?, NOW(6))`, testIdentity.TopicID, first, next, i+1, perBatch, blob); err != nil {
+		slices.SortFunc(all, func(a, b toll.PlazaDelta) int { return cmp.Compare(a.Plaza, b.Plaza) })
+		firstMinute, lastMinute := minuteColumns(minutesOf(all))
+		if _, err := tx.Exec(`INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at,
+			first_minute, last_minute) VALUES (?, 0, ?, ?, ?, ?, 0, 0, 1, ?, NOW(6), ?, ?)`,
+			testIdentity.TopicID, first, next, i+1, perBatch, codecs.AppendPlazaDeltas(nil, all), firstMinute, lastMinute); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -56,6 +88,9 @@ func BenchmarkVerify(b *testing.B) {
 	if err := tx.Commit(); err != nil {
 		b.Fatal(err)
 	}
+	for _, state := range states {
+		state.Done = base + rows/200
+	}
 	b.Run("bare-count", func(b *testing.B) {
 		for b.Loop() {
 			if _, err := countRows(ctx, s.db, countOptions{}); err != nil {
@@ -63,13 +98,18 @@ func BenchmarkVerify(b *testing.B) {
 			}
 		}
 	})
-	for _, deep := range []bool{false, true} {
-		b.Run(fmt.Sprintf("deep=%v", deep), func(b *testing.B) {
+	for _, c := range []struct {
+		name    string
+		deep    bool
+		windows []toll.WindowKind
+	}{{"deep=false/windows=none", false, nil}, {"deep=false", false, kinds}, {"deep=true", true, kinds}} {
+		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
-				r, err := s.Verify(ctx, VerifyInput{States: states, Deep: deep})
+				r, err := s.Verify(ctx, VerifyInput{States: states, Deep: c.deep, Windows: c.windows})
 				if err != nil || r.Status != Exact {
 					b.Fatalf("%+v, %v", r, err)
 				}
+				b.ReportMetric(float64(r.Windows), "windows")
 			}
 		})
 	}

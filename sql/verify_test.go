@@ -32,7 +32,7 @@ func TestVerify(t *testing.T) {
 		{
 			name: "rows deleted",
 			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM livetolldata WHERE toll_plaza_id = -7`) },
-			deep: "rows_missing", quick: "rows_missing",
+			deep: "minute_rows rows_missing", quick: "rows_missing",
 			text: "plaza -7: 0 rows in livetolldata, 1 stored: 1 row was deleted",
 		},
 		{
@@ -40,7 +40,7 @@ func TestVerify(t *testing.T) {
 			harm: func(t *testing.T, st *stream) {
 				run(t, st.s, `INSERT INTO livetolldata SELECT * FROM livetolldata WHERE toll_plaza_id = -7`)
 			},
-			deep: "rows_extra", quick: "rows_extra", text: "plaza -7: 2 rows in livetolldata, 1 stored: 1 row was added",
+			deep: "minute_rows rows_extra", quick: "rows_extra", text: "plaza -7: 2 rows in livetolldata, 1 stored: 1 row was added",
 		},
 		{
 			name: "foreign plaza",
@@ -114,7 +114,7 @@ func TestVerify(t *testing.T) {
 		{
 			name: "batch deleted",
 			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM toll_batch WHERE first_offset = 109`) },
-			deep: "batch_gap rows_extra table_offset table_total", quick: "batch_gap rows_extra table_offset table_total",
+			deep: "batch_gap minute_rows rows_extra table_offset table_total", quick: "batch_gap rows_extra table_offset table_total",
 			text: "partition 0: the offsets 109 to 112 are in no batch: 4 offsets were lost",
 		},
 		{
@@ -142,7 +142,7 @@ func TestVerify(t *testing.T) {
 			harm: func(t *testing.T, st *stream) {
 				run(t, st.s, `UPDATE toll_batch SET deltas = 'x' WHERE first_offset = 109`)
 			},
-			deep: "batch_outbox rows_extra table_offset table_total", quick: "batch_outbox rows_extra table_offset table_total",
+			deep: "batch_outbox minute_rows rows_extra table_offset table_total", quick: "batch_outbox rows_extra table_offset table_total",
 		},
 		{
 			name: "cursor's token",
@@ -250,6 +250,35 @@ func TestVerifyInFlight(t *testing.T) {
 		r = verify(t, s, VerifyInput{States: st.states, Settled: settled})
 		if r.Status != InFlight || r.InFlight != 26 || r.Merged != 0 {
 			t.Errorf("rebuilt: %+v", r)
+		}
+	})
+}
+
+// TestVerifyDeepCountsAllRows counts rows of no plaza, of no time and of the ends of time, in one pass or in several.
+func TestVerifyDeepCountsAllRows(t *testing.T) {
+	defer func(n int) { maxVerifyPanes = n }(maxVerifyPanes)
+	onEngines(t, func(t *testing.T, s *Store) {
+		initialize(t, s)
+		st := newStream(t, s)
+		st.fill()
+		run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', NULL), (NULL, 2, 'car', NULL), (NULL, 3, 'car', 4856),
+			('1000-01-01 00:00:00', 4, 'car', -7), ('9999-12-31 23:59:59', 5, 'car', 4000)`)
+		for _, most := range []int{1, 1_000_000} {
+			maxVerifyPanes = most
+			r := verify(t, s, VerifyInput{States: st.states, Deep: true})
+			rows, problems := map[string]int64{}, map[string]int{}
+			for _, p := range r.Problems {
+				problems[p.Kind]++
+				if p.Kind == KindRowsExtra {
+					rows[plazaName(*p.Plaza)] = p.Got
+				}
+			}
+			if want := (map[string]int64{"NULL": 2, "4856": 16, "-7": 2, "4000": 6}); !maps.Equal(rows, want) || r.Rows != 26 {
+				t.Errorf("%d panes: %d rows, of plazas with too many %v, want %v", most, r.Rows, rows, want)
+			}
+			if want := (map[string]int{KindRowsExtra: 4, KindMinuteRows: 2}); !maps.Equal(problems, want) {
+				t.Errorf("%d panes: problems %v, want %v: %v", most, problems, want, r.Problems)
+			}
 		}
 	})
 }

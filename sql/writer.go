@@ -20,63 +20,52 @@ type Writer struct {
 	s       *Store
 	topicID string
 	loader  loader
-	packet  atomic.Int64 // the server's max_allowed_packet in bytes, 0 until asked
-	engine  atomic.Int32 // an engineKind, engineUnknown until asked
+	zone    atomic.Pointer[time.Location] // the database's, nil until asked
+	packet  atomic.Int64                  // the server's max_allowed_packet in bytes, 0 until asked
 }
 
 // Writer returns a writer for the topic that has this id.
 func (s *Store) Writer(topicID string) *Writer {
 	w := &Writer{s: s, topicID: topicID}
 	w.loader.mode.Store(int32(s.cfg.Load))
+	w.loader.turns = make(chan struct{}, loadsAtOnce())
 	return w
 }
 
 // NewRows returns an empty buffer of rows, in the form that Commit loads.
 func (w *Writer) NewRows() toll.Rows { return new(rows) }
 
-// Load returns, in one snapshot, a partition's cursor and the batches whose deltas are not known to be published, in
-// order. A partition that has no cursor gets one that starts at the offset earliest; where that is negative it is an
-// error instead.
-func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, []toll.StoredBatch, error) {
-	cursor, batches, err := w.load(ctx, partition)
+// Load returns, in one snapshot, a partition's cursor and what of its outbox is not known to be published. A partition that
+// has no cursor gets one that starts at the offset earliest; where that is negative it is an error instead.
+func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, toll.Unpublished, error) {
+	cursor, unpublished, err := w.load(ctx, partition)
 	if errors.Is(err, dbsql.ErrNoRows) && earliest >= 0 {
 		if err = w.createCursor(ctx, partition, earliest); err == nil {
-			cursor, batches, err = w.load(ctx, partition)
+			cursor, unpublished, err = w.load(ctx, partition)
 		}
 	}
 	if err != nil {
-		return toll.Cursor{}, nil, w.s.wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
+		return toll.Cursor{}, toll.Unpublished{}, w.s.wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
 	}
-	return cursor, batches, nil
+	return cursor, unpublished, nil
 }
 
-func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, []toll.StoredBatch, error) {
+func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, toll.Unpublished, error) {
 	tx, err := w.s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead})
 	if err != nil {
-		return toll.Cursor{}, nil, err
+		return toll.Cursor{}, toll.Unpublished{}, err
 	}
 	defer tx.Rollback()
 	// The cursor comes first: it is the read that opens the snapshot. Were the batches read before it, one that
 	// another owner stores in between would be behind the cursor and yet not among them.
 	cursor, err := w.readCursor(ctx, tx, partition)
 	if err != nil {
-		return toll.Cursor{}, nil, err
+		return toll.Cursor{}, toll.Unpublished{}, err
 	}
-	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, deltas FROM toll_batch
-		WHERE published = 0 AND topic_id = ? AND partition_id = ? ORDER BY first_offset`, w.topicID, partition)
-	if err != nil {
-		return toll.Cursor{}, nil, err
-	}
-	defer rs.Close()
-	var batches []toll.StoredBatch
-	for rs.Next() {
-		b := toll.StoredBatch{Partition: partition}
-		if err := rs.Scan(&b.First, &b.Next, &b.Token, &b.Events, &b.Deltas); err != nil {
-			return toll.Cursor{}, nil, err
-		}
-		batches = append(batches, b)
-	}
-	return cursor, batches, rs.Err()
+	u := toll.Unpublished{}
+	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(first_offset), ?), COUNT(*), CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_batch
+		WHERE published = 0 AND topic_id = ? AND partition_id = ?`, cursor.Next, w.topicID, partition).Scan(&u.First, &u.Batches, &u.Events)
+	return cursor, u, err
 }
 
 // Cursor returns a partition's cursor as it is now. Where there is none it is a zero Cursor, which equals no batch's.
@@ -94,36 +83,72 @@ type queryer interface {
 
 func (w *Writer) readCursor(ctx context.Context, q queryer, partition int32) (toll.Cursor, error) {
 	c := toll.Cursor{Partition: partition}
-	err := q.QueryRowContext(ctx, `SELECT next_offset, token, epoch, chain FROM toll_cursor
-		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition).Scan(&c.Next, &c.Token, &c.Epoch, &c.Chain)
+	err := q.QueryRowContext(ctx, `SELECT next_offset, token, epoch, chain, clock FROM toll_cursor
+		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition).Scan(&c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock)
 	return c, err
+}
+
+// Cursors returns the cursors of all partitions that have one, in one snapshot, ascending by partition.
+func (w *Writer) Cursors(ctx context.Context) ([]toll.Cursor, error) {
+	cursors, err := w.readAllCursors(ctx)
+	return cursors, w.s.wrap("read the cursors", err)
+}
+
+func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
+	// One statement is one snapshot.
+	rows, err := w.s.db.QueryContext(ctx, `SELECT partition_id, next_offset, token, epoch, chain, clock FROM toll_cursor
+		WHERE topic_id = ? ORDER BY partition_id`, w.topicID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var cursors []toll.Cursor
+	for rows.Next() {
+		var c toll.Cursor
+		if err := rows.Scan(&c.Partition, &c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock); err != nil {
+			return nil, err
+		}
+		cursors = append(cursors, c)
+	}
+	return cursors, rows.Err()
 }
 
 // createCursor records where a partition begins. All partitions share one epoch: that of the cursors that there are,
 // else the time at which the database was set up, in milliseconds, which is above that of any database before it.
+//
+// The lock on toll_meta keeps a rebuild out between the look at the epoch and the insert: a cursor of an older epoch
+// than the others' would have all its deltas dropped.
 func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int64) error {
+	tx, err := w.s.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	var created string
+	if err := tx.QueryRowContext(ctx, `SELECT created_at FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&created); err != nil {
+		return err
+	}
 	var epoch dbsql.Null[uint64]
-	if err := w.s.db.QueryRowContext(ctx, `SELECT MAX(epoch) FROM toll_cursor`).Scan(&epoch); err != nil {
+	if err := tx.QueryRowContext(ctx, `SELECT MAX(epoch) FROM toll_cursor`).Scan(&epoch); err != nil {
 		return err
 	}
 	if !epoch.Valid {
-		var created string
-		if err := w.s.db.QueryRowContext(ctx, `SELECT created_at FROM toll_meta`).Scan(&created); err != nil {
-			return err
-		}
 		t, err := time.Parse("2006-01-02 15:04:05.999999", created)
 		if err != nil {
 			return fmt.Errorf("read toll_meta.created_at: %w", err)
 		}
 		epoch.V = uint64(t.UnixMilli())
 	}
-	_, err := w.s.db.ExecContext(ctx, `INSERT INTO toll_cursor
+	_, err = tx.ExecContext(ctx, `INSERT INTO toll_cursor
 		(topic_id, partition_id, start_offset, next_offset, token, epoch, chain, updated_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, NOW(6))`, w.topicID, partition, earliest, earliest, NewToken(), epoch.V, []byte{})
 	if number(err) == errDuplicateKey {
 		return nil // another owner was first
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return tx.Commit()
 }
 
 // NewToken returns a random token that is not zero.
@@ -179,9 +204,9 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	}
 	defer tx.Rollback()
 	// The cursor is moved first: its row lock makes any other owner wait here, and then fail, before it wrote a row.
-	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, updated_at = NOW(6)
+	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, clock = ?, updated_at = NOW(6)
 		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
-		b.Next, b.Token, b.Chain, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)
+		b.Next, b.Token, b.Chain, b.Clock, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)
 	if err != nil {
 		return err
 	}
@@ -206,13 +231,18 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	if err := w.insertDeadLetters(ctx, tx, b); err != nil {
 		return err
 	}
+	firstMinute, lastMinute := minuteColumns(b.Minutes)
 	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_batch
-		(topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6))`,
-		w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), len(b.Rejects), b.Skipped(), b.Deltas); err != nil {
+		(topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6), ?, ?)`,
+		w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), len(b.Rejects), b.Skipped(), b.Deltas, firstMinute, lastMinute); err != nil {
 		return err
 	}
 	if err := w.markPublished(ctx, tx, b.Partition, published); err != nil {
+		return err
+	}
+	// Owners of other partitions and the results write to these rows too, so their locks are the last to be taken.
+	if err := w.addTooLate(ctx, tx, b.TooLate); err != nil {
 		return err
 	}
 	return tx.Commit()

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"context"
 	"errors"
 	"math"
 	"testing"
@@ -25,8 +26,8 @@ func TestCommit(t *testing.T) {
 		w := s.Writer(testIdentity.TopicID)
 		ctx := t.Context()
 		c, unpublished, err := w.Load(ctx, 3, 100)
-		if err != nil || c.Next != 100 || len(unpublished) != 0 {
-			t.Fatalf("a new partition: %+v, %d unpublished, %v", c, len(unpublished), err)
+		if err != nil || c.Next != 100 || unpublished != (toll.Unpublished{First: 100}) {
+			t.Fatalf("a new partition: %+v, unpublished %+v, %v", c, unpublished, err)
 		}
 		first := testBatch(w, c, "car", "tr,uck", `v\an`, "Täxi🚕", "a\nb\r\x00")
 		if err := w.Commit(ctx, first, nil); err != nil {
@@ -47,8 +48,8 @@ func TestCommit(t *testing.T) {
 		}
 
 		c, unpublished, err = w.Load(ctx, 3, 0)
-		if err != nil || c.Next != 105 || c.Token != first.Token || len(unpublished) != 1 || string(unpublished[0].Deltas) != "outbox" {
-			t.Fatalf("after a batch: %+v, %+v, %v", c, unpublished, err)
+		if err != nil || c.Next != 105 || c.Token != first.Token || unpublished != (toll.Unpublished{First: 100, Batches: 1, Events: 5}) {
+			t.Fatalf("after a batch: %+v, unpublished %+v, %v", c, unpublished, err)
 		}
 		refs := []toll.BatchRef{{First: 100, Token: first.Token}}
 		if err := w.MarkPublished(ctx, 3, c.Epoch+1, refs); err != nil {
@@ -61,10 +62,54 @@ func TestCommit(t *testing.T) {
 		if err := w.Commit(ctx, second, refs); err != nil {
 			t.Fatal(err)
 		}
-		if _, unpublished, _ = w.Load(ctx, 3, 0); len(unpublished) != 1 || unpublished[0].First != 105 {
-			t.Errorf("unpublished after marking the first with the second's commit: %+v", unpublished)
+		if _, unpublished, _ = w.Load(ctx, 3, 0); unpublished != (toll.Unpublished{First: 105, Batches: 1, Events: 1}) {
+			t.Errorf("unpublished %+v after marking the first with the second's commit", unpublished)
 		}
 	})
+}
+
+// TestLoadTurns checks that a batch that is to be loaded waits for its turn, that one without rows doesn't, and that waiting
+// ends with the context.
+func TestLoadTurns(t *testing.T) {
+	s := openEmpty(t, "mariadb")
+	initialize(t, s)
+	w := s.Writer(testIdentity.TopicID)
+	w.loader.mode.Store(int32(LoadLocal))
+	c, _, err := w.Load(t.Context(), 3, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range cap(w.loader.turns) {
+		w.loader.turns <- struct{}{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	waits := make(chan error)
+	go func() { waits <- w.Commit(ctx, testBatch(w, c, "car"), nil) }()
+	empty, _, err := w.Load(t.Context(), 4, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch := testBatch(w, empty)
+	batch.Next++ // as of a record that is none of ours
+	if err := w.Commit(t.Context(), batch, nil); err != nil {
+		t.Errorf("a batch without rows: %v", err)
+	}
+	select {
+	case err := <-waits:
+		t.Fatalf("rows did not wait: %v", err)
+	default:
+	}
+	cancel()
+	if err := <-waits; !errors.Is(err, context.Canceled) {
+		t.Fatalf("a batch that waits, after its context ended: %v", err)
+	}
+	<-w.loader.turns
+	if err := w.Commit(t.Context(), testBatch(w, c, "car"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 1 || len(w.loader.turns) != cap(w.loader.turns)-1 {
+		t.Errorf("%d rows, want 1; %d turns are taken, want %d", n, len(w.loader.turns), cap(w.loader.turns)-1)
+	}
 }
 
 // TestCommitStrangeRecords stores dead letters whose record times and payloads no column holds as they are.

@@ -13,6 +13,7 @@ type Cursor struct {
 	Token     uint64 // renewed at random by every batch; tells a cursor that came back to an offset by another way
 	Epoch     uint64 // raised by a rebuild
 	Chain     []byte // per plaza the Next of the last batch that had it, encoded
+	Clock     []byte // the partition's event time, a [Clock], encoded; empty before the first event
 }
 
 // Rows gathers events in the form in which the database loads them. It is implemented by the store.
@@ -65,6 +66,19 @@ type Batch struct {
 	Retries   []Retry
 	Deltas    []byte // the outbox: the batch's plaza deltas, encoded
 	Chain     []byte // the cursor's chain once the batch is stored, encoded
+	Clock     []byte // the cursor's clock once the batch is stored, encoded
+
+	// Minutes are those from the first to behind the last event; empty for a batch without events.
+	Minutes Window
+	// TooLate is what the batch adds to windows' counts of events that came too late for them, ascending by window.
+	TooLate []TooLateCount
+}
+
+// TooLateCount is how many events of a batch came too late to be counted in a window that they belong to.
+type TooLateCount struct {
+	WindowID
+	End    Minute // of the whole window
+	Events int64
 }
 
 // Events returns the number of rows.
@@ -83,6 +97,20 @@ type StoredBatch struct {
 	Token     uint64
 	Events    int64
 	Deltas    []byte
+}
+
+// Unpublished is what of a partition's outbox is not known to be published.
+type Unpublished struct {
+	First   int64 // where the first such batch begins; the cursor's Next where there is none
+	Batches int64
+	Events  int64
+}
+
+// OutboxPage is a run of a partition's stored batches, in order, and the cursor's epoch, as they were at one moment.
+type OutboxPage struct {
+	Epoch   uint64
+	Batches []StoredBatch
+	More    bool // there were more than fit a page
 }
 
 // BatchRef names a stored batch.

@@ -17,11 +17,12 @@ type TypeCount struct {
 	Count int64
 }
 
-// Pane is the smallest unit that is stored of a plaza's history: one minute of event time, counts by vehicle type in
-// ascending order of type.
+// Pane is the smallest unit that is stored of a plaza's history: one minute of event time, or of what is kept for longer
+// a quarter of an hour, with counts by vehicle type in ascending order of type.
 type Pane struct {
 	Start Minute
 	Types []TypeCount
+	Late  int64 // events among them that came after the watermark
 }
 
 // Count returns the events in the pane.
@@ -45,8 +46,10 @@ func AddTypes(into []TypeCount, add []TypeCount) []TypeCount {
 	return into
 }
 
+func compareType(t TypeCount, name string) int { return cmp.Compare(t.Type, name) }
+
 func addType(into []TypeCount, name string, n int64) []TypeCount {
-	i, found := slices.BinarySearchFunc(into, name, func(t TypeCount, name string) int { return cmp.Compare(t.Type, name) })
+	i, found := slices.BinarySearchFunc(into, name, compareType)
 	switch {
 	case found:
 		into[i].Count += n

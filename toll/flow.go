@@ -6,9 +6,6 @@ import (
 	"time"
 )
 
-// Lateness is how far behind the highest event time of its partition an event may be before it counts as late.
-const Lateness = time.Minute
-
 // FlowPerHour returns the flow of n vehicles that passed within a span, in vehicles per hour: q = 3600·n/T with T in
 // seconds. It is the flow rate of the Highway Capacity Manual: the equivalent hourly rate at which vehicles pass a
 // point during an interval, which may be shorter or longer than an hour.
@@ -39,19 +36,19 @@ func (s *State) In(w Window) []TypeCount { return s.Between(w.Start, w.End) }
 // After returns the events after a minute, as far as panes are kept: those of a clock that runs ahead of it.
 func (s *State) After(m Minute) int64 {
 	var n int64
-	for i := range s.Panes {
-		if s.Panes[i].Start > m {
-			n += s.Panes[i].Count()
+	for i := range s.Minutes.List {
+		if s.Minutes.List[i].Start > m {
+			n += s.Minutes.List[i].Count()
 		}
 	}
 	return n
 }
 
-// Minutes returns the events of each minute of a window, as far as panes are kept.
-func (s *State) Minutes(w Window) []int64 {
+// PerMinute returns the events of each minute of a window, as far as panes are kept.
+func (s *State) PerMinute(w Window) []int64 {
 	counts := make([]int64, max(int64(w.End)-int64(w.Start), 0))
-	for i := range s.Panes {
-		if p := &s.Panes[i]; p.Start >= w.Start && p.Start < w.End {
+	for i := range s.Minutes.List {
+		if p := &s.Minutes.List[i]; p.Start >= w.Start && p.Start < w.End {
 			counts[int64(p.Start)-int64(w.Start)] += p.Count()
 		}
 	}
@@ -73,26 +70,4 @@ func StreamTime(states map[int16]*State, zone *Zone) (Minute, bool) {
 	}
 	slices.Sort(latest)
 	return latest[len(latest)/2], true
-}
-
-// Watermark returns the instant up to which all events are taken to have come, and false where there are no events: per
-// source partition the highest event time less [Lateness], then the lowest of the partitions.
-//
-// An idle partition holds it back for now, and one wrong clock moves a partition's; that is for the rules of windows.
-func Watermark(states map[int16]*State, zone *Zone) (time.Time, bool) {
-	highest := map[int32]WallTime{}
-	for _, s := range states {
-		for _, m := range s.Merged {
-			if h, ok := highest[m.Partition]; !ok || m.Latest > h {
-				highest[m.Partition] = m.Latest
-			}
-		}
-	}
-	lowest, found := int64(0), false
-	for _, h := range highest {
-		if u := zone.Unix(h); !found || u < lowest {
-			lowest, found = u, true
-		}
-	}
-	return time.Unix(lowest, 0).Add(-Lateness).UTC(), found
 }

@@ -39,27 +39,27 @@ func TestLastMinutes(t *testing.T) {
 }
 
 func TestWindowsOfState(t *testing.T) {
-	s := State{Panes: []Pane{
+	s := State{Minutes: Panes{List: []Pane{
 		{Start: 40, Types: []TypeCount{{"car", 9}}},
 		{Start: 99, Types: []TypeCount{{"car", 3}, {"van", 1}}},
 		{Start: 100, Types: []TypeCount{{"car", 2}}},
 		{Start: 103, Types: []TypeCount{{"car", 5}}},
-	}}
+	}}}
 	if got := s.In(LastMinutes(100, 60)); !slices.Equal(got, []TypeCount{{"car", 5}, {"van", 1}}) {
 		t.Errorf("in the window: %v", got)
 	}
-	if got := s.Minutes(LastMinutes(100, 3)); !slices.Equal(got, []int64{0, 4, 2}) {
+	if got := s.PerMinute(LastMinutes(100, 3)); !slices.Equal(got, []int64{0, 4, 2}) {
 		t.Errorf("minutes %v", got)
 	}
 	if got := s.After(100); got != 5 {
 		t.Errorf("%d after", got)
 	}
-	if got := s.Minutes(Window{5, 5}); len(got) != 0 {
+	if got := s.PerMinute(Window{5, 5}); len(got) != 0 {
 		t.Errorf("minutes of an empty window: %v", got)
 	}
 }
 
-func TestStreamTimeAndWatermark(t *testing.T) {
+func TestStreamTime(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Skip(err)
@@ -80,41 +80,38 @@ func TestStreamTimeAndWatermark(t *testing.T) {
 		return s
 	}
 	for _, c := range []struct {
-		name             string
-		states           map[int16]*State
-		stream, complete string // in UTC
+		name   string
+		states map[int16]*State
+		stream string // in UTC
 	}{
 		{name: "nothing"},
 		{name: "gaps only", states: map[int16]*State{1: {Gaps: 2}}},
-		{"one", map[int16]*State{1: state(Merged{0, 10, at("10:23:02")})}, "09:23:00", "09:22:02"},
+		{"one", map[int16]*State{1: state(Merged{0, 10, at("10:23:02")})}, "09:23:00"},
 		{"two", map[int16]*State{
 			1: state(Merged{0, 10, at("10:23:59")}),
 			2: state(Merged{0, 12, at("10:24:10")}),
-		}, "09:24:00", "09:23:10"},
+		}, "09:24:00"},
 		{"partitions", map[int16]*State{
 			1: state(Merged{0, 10, at("10:20:00")}, Merged{1, 10, at("10:10:30")}),
 			2: state(Merged{0, 12, at("10:24:10")}, Merged{1, 9, at("10:10:00")}),
 			3: state(Merged{0, 14, at("10:25:00")}),
-		}, "09:24:00", "09:09:30"},
+		}, "09:24:00"},
 		{"two clocks of five are wrong", map[int16]*State{
 			1: state(Merged{0, 10, at("10:23:02")}),
 			2: state(Merged{0, 10, at("10:23:12")}),
 			3: state(Merged{0, 10, at("10:23:22")}),
 			4: state(Merged{1, 10, MaxWallTime}),
 			5: state(Merged{1, 10, at("23:00:00")}),
-		}, "09:23:00", "09:22:22"},
+		}, "09:23:00"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			zone := NewZone(berlin)
-			stream, complete := "", ""
+			stream := ""
 			if m, ok := StreamTime(c.states, zone); ok {
 				stream = m.Time().Format(time.TimeOnly)
 			}
-			if w, ok := Watermark(c.states, zone); ok {
-				complete = w.Format(time.TimeOnly)
-			}
-			if stream != c.stream || complete != c.complete {
-				t.Errorf("stream time %q, watermark %q; want %q, %q", stream, complete, c.stream, c.complete)
+			if stream != c.stream {
+				t.Errorf("stream time %q, want %q", stream, c.stream)
 			}
 		})
 	}

@@ -2,12 +2,9 @@ package toll
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
-
-// MaxPanes is how many minute panes a plaza's state keeps: the newest that hold any event, so at least the last two
-// hours. Being a number of panes and not a span of time, it lets no single wrong clock push the others out.
-const MaxPanes = 120
 
 // Merged is how far a plaza's state has come in one source partition.
 type Merged struct {
@@ -24,9 +21,27 @@ type State struct {
 	Earliest WallTime
 	Latest   WallTime
 	Types    []TypeCount // since the beginning, ascending by type
-	Panes    []Pane      // ascending by start
 	Merged   []Merged    // ascending by partition
 	Gaps     int64       // deltas refused because one before them is missing
+
+	// Events by [Timeliness]; the rest were on time. Ahead is how many ran ahead of their partition's clock, on time as they
+	// are, and Lead by how many seconds the last of them did.
+	Late, LateQuarter, TooLate int64
+	Ahead, Lead                int64
+
+	Minutes  Panes // of a minute: the events that were on time or late
+	Quarters Panes // of a quarter of an hour: these, and those that were late for minutes
+
+	// Done is the minute up to which windows were closed and stored: those that end at or before it. Dirty are minutes
+	// before Done whose counts changed since their windows were stored. Both are behind what is stored rather than ahead
+	// of it: after a crash some windows are handed over again, which changes nothing.
+	Done  Minute
+	Dirty []Window
+}
+
+// NewState returns the state of a plaza before its first event.
+func NewState(epoch uint64) *State {
+	return &State{Epoch: epoch, Minutes: NewPanes(), Quarters: NewPanes(), Done: math.MinInt32}
 }
 
 // Outcome says what became of a delta.
@@ -66,7 +81,7 @@ func (s *State) Merge(d *Delta) Outcome {
 		return Stale
 	}
 	if d.Epoch > s.Epoch {
-		*s = State{Epoch: d.Epoch}
+		*s = *NewState(d.Epoch)
 	}
 	i, found := s.findMerged(d.Partition)
 	var merged int64
@@ -97,30 +112,97 @@ func (s *State) add(d *PlazaDelta) {
 	s.Latest = max(s.Latest, d.Latest)
 	s.Events += d.Events
 	s.Checksum += d.Checksum
+	s.Ahead += d.Ahead
+	if d.Ahead > 0 {
+		s.Lead = d.Lead
+	}
 	for i := range d.Panes {
 		p := &d.Panes[i]
 		s.Types = AddTypes(s.Types, p.Types)
-		at, found := slices.BinarySearchFunc(s.Panes, p.Start, func(p Pane, start Minute) int { return cmp.Compare(p.Start, start) })
-		if !found {
-			if at == 0 && len(s.Panes) >= MaxPanes {
-				continue // older than all that are kept
+		s.Late += p.Late
+		types := s.apart(p.Types)
+		s.Minutes.add(p.Start, types, p.Late)
+		s.Quarters.add(QuarterOf(p.Start), types, p.Late)
+		s.touch(p.Start)
+	}
+	for i := range d.LateQuarter {
+		p := &d.LateQuarter[i]
+		n := p.Count()
+		s.Types = AddTypes(s.Types, p.Types)
+		s.LateQuarter += n
+		s.Quarters.add(QuarterOf(p.Start), s.apart(p.Types), n)
+		s.touch(p.Start)
+	}
+	for i := range d.TooLate {
+		s.Types = AddTypes(s.Types, d.TooLate[i].Types)
+		s.TooLate += d.TooLate[i].Count()
+	}
+	if d.Fold != nil {
+		s.addFold(d.Fold)
+	}
+	s.Minutes.bound(s.Done, 1, len(s.Types), MinuteBytes)
+	s.Quarters.bound(s.Done, Quarter, len(s.Types), QuarterBytes)
+}
+
+// addFold counts the events of minutes that were added up. Windows that have such a minute closed long ago and are stored; the
+// state can't count them, so it gives up the panes that they are made of.
+func (s *State) addFold(f *Fold) {
+	for _, types := range [...][]TypeCount{f.OnTime, f.LateQuarter, f.TooLate} {
+		s.Types = AddTypes(s.Types, types)
+	}
+	s.Late += f.Late
+	s.LateQuarter += SumTypes(f.LateQuarter)
+	s.TooLate += SumTypes(f.TooLate)
+	s.Done = max(s.Done, f.Before)
+	s.Minutes.dropBefore(f.Before)
+	s.Quarters.dropBefore(QuarterOf(saturate(int64(f.Before) + Quarter - 1)))
+}
+
+// OpenFrom returns a minute before which no window is left that the state has still to hand over, as far as it was told:
+// windows that begin and end before it are stored as the state has counted them.
+func (s *State) OpenFrom() Minute {
+	from := Minute(math.MaxInt32)
+	if first, ok := s.firstOpen(); ok {
+		from = min(first, s.Done)
+	}
+	for _, w := range s.Dirty {
+		from = min(from, w.Start)
+	}
+	return from
+}
+
+// apart returns counts with those of types that the state does not count apart as [OtherType], so that all panes together
+// have no more types than the state.
+func (s *State) apart(types []TypeCount) []TypeCount {
+	for i := range types {
+		if !s.counts(types[i].Type) {
+			var known []TypeCount
+			for _, t := range types {
+				if !s.counts(t.Type) {
+					t.Type = OtherType
+				}
+				known = addType(known, t.Type, t.Count)
 			}
-			s.Panes = slices.Insert(s.Panes, at, Pane{Start: p.Start})
+			return known
 		}
-		s.Panes[at].Types = AddTypes(s.Panes[at].Types, p.Types)
-		if len(s.Panes) > MaxPanes {
-			s.Panes = slices.Delete(s.Panes, 0, 1)
-		}
+	}
+	return types // nearly always
+}
+
+func (s *State) counts(name string) bool {
+	_, found := slices.BinarySearchFunc(s.Types, name, compareType)
+	return found
+}
+
+// touch notes that the count of a minute changed.
+func (s *State) touch(m Minute) {
+	if m < s.Done {
+		s.Dirty = AddRange(s.Dirty, Window{Start: m, End: after(m)})
 	}
 }
 
 // Between returns the events by type in the minutes [start, end), as far as panes are kept.
 func (s *State) Between(start, end Minute) []TypeCount {
-	var types []TypeCount
-	for i := range s.Panes {
-		if p := &s.Panes[i]; p.Start >= start && p.Start < end {
-			types = AddTypes(types, p.Types)
-		}
-	}
+	types, _ := SumPanes(s.Minutes.In(Window{Start: start, End: end}))
 	return types
 }

@@ -2,6 +2,7 @@ package toll
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -76,8 +77,12 @@ func TestMergeKeepsTimesAndCounts(t *testing.T) {
 	}
 	want := State{Epoch: 1, Events: 17, Checksum: 15000, Earliest: 5400, Latest: 6059,
 		Types:  []TypeCount{{"bus", 2}, {"car", 15}},
-		Panes:  []Pane{{90, []TypeCount{{"car", 5}}}, {100, []TypeCount{{"bus", 2}, {"car", 10}}}},
 		Merged: []Merged{{0, 10, 6059}, {1, 5, 5459}},
+		Done:   math.MinInt32,
+		Minutes: Panes{From: math.MinInt32, List: []Pane{
+			{Start: 90, Types: []TypeCount{{"car", 5}}},
+			{Start: 100, Types: []TypeCount{{"bus", 2}, {"car", 10}}}}},
+		Quarters: Panes{From: math.MinInt32, List: []Pane{{Start: 90, Types: []TypeCount{{"bus", 2}, {"car", 15}}}}},
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v, want %+v", s, want)
@@ -99,48 +104,9 @@ func TestMergeTimesBefore1970(t *testing.T) {
 	}
 }
 
-func TestMergePanesCap(t *testing.T) {
-	var s State
-	var next int64
-	merge := func(at Minute) {
-		t.Helper()
-		if o := s.Merge(step(1, 0, next, next, next+1, at)); o != Applied {
-			t.Fatal(o)
-		}
-		next++
-		if len(s.Panes) > MaxPanes {
-			t.Fatalf("%d panes", len(s.Panes))
-		}
-	}
-	for i := range MaxPanes {
-		merge(Minute(1000 + 2*i))
-	}
-	oldest := func(want Minute) {
-		t.Helper()
-		if s.Panes[0].Start != want {
-			t.Fatalf("the oldest pane is %d, want %d", s.Panes[0].Start, want)
-		}
-	}
-	oldest(1000)
-	merge(1000) // still kept
-	merge(999)  // older than all that are kept
-	oldest(1000)
-	if s.Panes[0].Count() != 2 {
-		t.Errorf("%d in the oldest pane", s.Panes[0].Count())
-	}
-	merge(1001) // between two: the oldest goes
-	oldest(1001)
-	merge(5000) // the newest: the oldest goes
-	oldest(1002)
-	merge(1 << 30) // a wrong clock costs one pane, no more
-	oldest(1004)
-	if len(s.Panes) != MaxPanes || s.Events != next || SumTypes(s.Types) != next {
-		t.Errorf("%d panes, %d events, %d by type, of %d", len(s.Panes), s.Events, SumTypes(s.Types), next)
-	}
-}
-
 func TestBetween(t *testing.T) {
-	s := State{Panes: []Pane{{10, []TypeCount{{"car", 1}}}, {11, []TypeCount{{"bus", 2}}}, {15, []TypeCount{{"car", 4}}}}}
+	s := State{Minutes: Panes{List: []Pane{
+		{Start: 10, Types: []TypeCount{{"car", 1}}}, {Start: 11, Types: []TypeCount{{"bus", 2}}}, {Start: 15, Types: []TypeCount{{"car", 4}}}}}}
 	for _, c := range []struct {
 		start, end Minute
 		want       []TypeCount
@@ -205,5 +171,34 @@ func TestMergeIsExactWhateverIsDelivered(t *testing.T) {
 		if s.Gaps = 0; !reflect.DeepEqual(s, want) {
 			t.Fatalf("seed %d: got %+v, want %+v", seed, s, want)
 		}
+	}
+}
+
+// However many types come, a state tells at most MaxTypes apart, in its panes as well: names of types take room too.
+func TestMergeBoundsTypes(t *testing.T) {
+	s := NewState(0)
+	for n := range int64(300) {
+		pane := Pane{Start: Minute(n % 10), Types: []TypeCount{{"car", 2}, {fmt.Sprintf("type %03d", n), 1}}}
+		s.Merge(&Delta{Next: n + 1, PlazaDelta: PlazaDelta{Prev: n, Events: 6, Panes: []Pane{pane}, LateQuarter: []Pane{pane}}})
+	}
+	names := map[string]bool{}
+	var minutes, quarters int64
+	for _, p := range s.Minutes.List {
+		minutes += p.Count()
+		for _, c := range p.Types {
+			names[c.Type] = true
+		}
+	}
+	for _, p := range s.Quarters.List {
+		quarters += p.Count()
+		for _, c := range p.Types {
+			names[c.Type] = true
+		}
+	}
+	if len(s.Types) != MaxTypes || len(names) > MaxTypes || !names[OtherType] {
+		t.Errorf("%d types are counted, and panes name %d", len(s.Types), len(names))
+	}
+	if SumTypes(s.Types) != 1800 || minutes != 900 || quarters != 1800 {
+		t.Errorf("%d events, %d in minutes, %d in quarters", SumTypes(s.Types), minutes, quarters)
 	}
 }

@@ -54,8 +54,10 @@ func (z *Zone) Unix(w WallTime) int64 {
 
 // Minute returns the minute of event time in which a wall time lies. From the year 6053 on, where only a wrong clock can
 // be, all are the last one that a Minute holds.
-func (z *Zone) Minute(w WallTime) Minute {
-	u := z.Unix(w)
+func (z *Zone) Minute(w WallTime) Minute { return MinuteAt(z.Unix(w)) }
+
+// MinuteAt returns the minute of event time in which an instant lies, given in seconds since 1970-01-01 00:00:00 UTC.
+func MinuteAt(u int64) Minute {
 	m := u / 60
 	if u < 0 && u%60 != 0 {
 		m--

@@ -1,7 +1,9 @@
 package topology
 
 import (
+	"bytes"
 	"cmp"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +17,7 @@ import (
 type record struct {
 	offset      int64
 	time        time.Time
-	key         string
+	key         []byte
 	value       []byte // nil for a tombstone
 	contentType string
 	retryOf     string // see RetryHeader
@@ -25,16 +27,18 @@ type record struct {
 type kept struct {
 	offset int64
 	time   int64 // Unix milliseconds
-	key    string
+	key    []byte
 	value  []byte
 }
 
-// cell is what events are counted by within a batch.
+// cell is what events are counted by within a batch. It has no padding, which would make hashing slow.
 type cell struct {
 	plaza  int16
-	typ    uint16 // index in builder.types
+	typ    uint16 // 4 × index in builder.types + the toll.Timeliness
 	minute toll.Minute
 }
+
+func (c cell) timeliness() toll.Timeliness { return toll.Timeliness(c.typ % 4) }
 
 // tally is what is added up per plaza beside the cells.
 type tally struct {
@@ -42,13 +46,18 @@ type tally struct {
 	checksum uint64
 	earliest toll.WallTime
 	latest   toll.WallTime
+	ahead    int64 // events that ran ahead of the partition's clock
+	lead     int64 // by how many seconds the last of them did
 }
 
 // builder fills one batch: rows in load format, counts per plaza and minute, rejects. It is reused from batch to batch
 // and allocates nothing per event once it has grown.
 type builder struct {
-	decoder *codecs.Decoder
-	zone    *toll.Zone
+	decoder  *codecs.Decoder
+	zone     *toll.Zone
+	lateness int64 // seconds
+
+	start, clock toll.Clock // the partition's event time before the batch, and with it
 
 	rows    toll.Rows
 	records []kept // of the rows, in order
@@ -67,6 +76,8 @@ type builder struct {
 	next        int64     // offset behind the last record
 	bytes       int       // of records kept
 	oldest      time.Time // record time of the first record
+	began       time.Time // wall clock when the first record was added
+	taken       time.Time // wall clock when it was handed to the committer
 	special     []special // content types and retry headers, which few records have
 	rejectBytes int
 }
@@ -78,11 +89,12 @@ type special struct {
 	retryOf     string
 }
 
-func newBuilder(rows toll.Rows, format codecs.Format, zone *toll.Zone) *builder {
-	zone = zone.Clone()
+func newBuilder(rows toll.Rows, cfg *Config) *builder {
+	zone := cfg.Zone.Clone()
 	return &builder{
-		decoder:   codecs.NewDecoder(format, zone),
+		decoder:   codecs.NewDecoder(cfg.Format, zone),
 		zone:      zone,
+		lateness:  int64(cfg.Lateness / time.Second),
 		rows:      rows,
 		typeIDs:   map[string]uint16{},
 		cells:     map[cell]int64{},
@@ -90,6 +102,9 @@ func newBuilder(rows toll.Rows, format codecs.Format, zone *toll.Zone) *builder 
 		lastTally: -1,
 	}
 }
+
+// begin sets the partition's event time before the batch.
+func (b *builder) begin(clock *toll.Clock) { b.start, b.clock = *clock, *clock }
 
 // reset empties the builder, giving back what an unusual batch made it grow to.
 func (b *builder) reset() {
@@ -101,6 +116,7 @@ func (b *builder) reset() {
 	b.records, b.rejects, b.retries, b.special = b.records[:0], b.rejects[:0], b.retries[:0], b.special[:0]
 	b.resetCounts()
 	b.next, b.bytes, b.rejectBytes, b.oldest = 0, 0, 0, time.Time{}
+	b.began, b.taken = time.Time{}, time.Time{}
 }
 
 func (b *builder) resetCounts() {
@@ -123,7 +139,7 @@ func (b *builder) len() int { return len(b.records) + len(b.rejects) }
 // add adds a record, as a row or as a reject.
 func (b *builder) add(r *record) {
 	if b.empty() {
-		b.oldest = r.time
+		b.oldest, b.began = r.time, time.Now()
 	}
 	b.next = r.offset + 1
 	b.bytes += len(r.value)
@@ -134,8 +150,9 @@ func (b *builder) add(r *record) {
 	if r.contentType != "" || r.retryOf != "" {
 		b.addSpecial(r)
 	}
-	b.records = append(b.records, kept{r.offset, r.time.UnixMilli(), r.key, r.value})
-	b.count(b.rows.Append(&b.event))
+	k := kept{r.offset, r.time.UnixMilli(), r.key, r.value}
+	b.records = append(b.records, k)
+	b.count(b.rows.Append(&b.event), k.time)
 }
 
 func (b *builder) decode(r *record) error {
@@ -152,14 +169,16 @@ func (b *builder) addSpecial(r *record) {
 	}
 }
 
-// count adds the event that was just appended, with its row's checksum.
-func (b *builder) count(sum uint32) {
+// count adds the event that was just appended, with its row's checksum and its record's time.
+func (b *builder) count(sum uint32, record int64) {
 	e := &b.event
+	at := b.zone.Unix(e.Time)
+	timeliness, ahead := b.clock.Observe(e.Plaza, at, record, b.lateness)
 	typ, ok := b.typeIDs[e.Type]
 	if !ok {
 		typ = b.addType(e.Type)
 	}
-	b.cells[cell{e.Plaza, typ, b.zone.Minute(e.Time)}]++
+	b.cells[cell{e.Plaza, 4*typ + uint16(timeliness), toll.MinuteAt(at)}]++
 	if b.lastTally < 0 || b.lastPlaza != e.Plaza {
 		at, ok := b.plazas[e.Plaza]
 		if !ok {
@@ -173,12 +192,19 @@ func (b *builder) count(sum uint32) {
 	t.checksum += uint64(sum)
 	t.earliest = min(t.earliest, e.Time)
 	t.latest = max(t.latest, e.Time)
+	if ahead {
+		t.ahead++
+		t.lead = at - b.clock.Time
+	}
 }
+
+// maxTypes is how many vehicle types a batch tells apart: as many as fit a cell.
+const maxTypes = 1<<14 - 1
 
 // addType gives a type its id within the batch. A batch tells at most as many types apart as ids fit, far more than a
 // state keeps; what is beyond counts as other.
 func (b *builder) addType(name string) uint16 {
-	if len(b.types) == 1<<16-1 && name != toll.OtherType {
+	if len(b.types) >= maxTypes && name != toll.OtherType {
 		name = toll.OtherType
 		if id, ok := b.typeIDs[name]; ok {
 			return id
@@ -192,15 +218,17 @@ func (b *builder) addType(name string) uint16 {
 
 func (b *builder) reject(r *record, reason, sqlState string) {
 	reject := toll.Reject{Offset: r.offset, Time: r.time, Reason: reason, SQLState: sqlState, Payload: r.value}
-	if r.key != "" {
-		reject.Key = []byte(r.key)
+	if len(r.key) > 0 {
+		reject.Key = bytes.Clone(r.key)
 	}
 	b.rejects = append(b.rejects, reject)
 	b.rejectBytes += len(r.value) + len(r.key) + len(reason)
 }
 
-// refuse builds the batch again from its records, with the rows that the database refused as rejects.
+// refuse builds the batch again from its records, with the rows that the database refused as rejects. They take no part
+// in the partition's event time.
 func (b *builder) refuse(refused []toll.RefusedRow) {
+	b.clock = b.start
 	why := make(map[int]toll.RefusedRow, len(refused))
 	for _, r := range refused {
 		why[r.Row] = r
@@ -227,7 +255,7 @@ func (b *builder) refuse(refused []toll.RefusedRow) {
 			b.addSpecial(&r)
 		}
 		b.records = append(b.records, k)
-		b.count(b.rows.Append(&b.event))
+		b.count(b.rows.Append(&b.event), k.time)
 	}
 	slices.SortFunc(b.rejects, func(a, b toll.Reject) int { return cmp.Compare(a.Offset, b.Offset) })
 }
@@ -235,42 +263,86 @@ func (b *builder) refuse(refused []toll.RefusedRow) {
 // deltas returns what the batch means per plaza, in ascending order, without Prev. It is made anew, so that it outlives
 // the builder's reuse.
 func (b *builder) deltas() []toll.PlazaDelta {
-	type count struct {
-		cell
-		n int64
-	}
-	counts := make([]count, 0, len(b.cells))
+	counts := make([]cellCount, 0, len(b.cells))
 	for c, n := range b.cells {
-		counts = append(counts, count{c, n})
+		counts = append(counts, cellCount{c, n})
 	}
-	slices.SortFunc(counts, func(x, y count) int {
-		return cmp.Or(cmp.Compare(x.plaza, y.plaza), cmp.Compare(x.minute, y.minute), strings.Compare(b.types[x.typ], b.types[y.typ]))
+	slices.SortFunc(counts, func(x, y cellCount) int {
+		return cmp.Or(cmp.Compare(x.plaza, y.plaza), cmp.Compare(x.minute, y.minute),
+			strings.Compare(b.types[x.typ/4], b.types[y.typ/4]), cmp.Compare(x.typ, y.typ))
 	})
 	tallies := slices.Clone(b.tallies)
 	slices.SortFunc(tallies, func(x, y tally) int { return cmp.Compare(x.plaza, y.plaza) })
 	deltas := make([]toll.PlazaDelta, len(tallies))
 	for i, t := range tallies {
 		d := &deltas[i]
-		*d = toll.PlazaDelta{Plaza: t.plaza, Checksum: t.checksum, Earliest: t.earliest, Latest: t.latest}
+		*d = toll.PlazaDelta{Plaza: t.plaza, Checksum: t.checksum, Earliest: t.earliest, Latest: t.latest, Ahead: t.ahead, Lead: t.lead}
 		for len(counts) > 0 && counts[0].plaza == t.plaza {
-			minute := counts[0].minute
-			n := 0
-			for n < len(counts) && counts[n].plaza == t.plaza && counts[n].minute == minute {
+			n := 1
+			for n < len(counts) && counts[n].plaza == t.plaza && counts[n].minute == counts[0].minute {
 				n++
 			}
-			types := make([]toll.TypeCount, n)
-			for j, c := range counts[:n] {
-				types[j] = toll.TypeCount{Type: b.types[c.typ], Count: c.n}
-				d.Events += c.n
-			}
-			if n > toll.MaxTypes {
-				types = toll.AddTypes(nil, types)
-			}
-			d.Panes = append(d.Panes, toll.Pane{Start: minute, Types: types})
+			b.addPanes(d, counts[:n])
 			counts = counts[n:]
 		}
 	}
 	return deltas
+}
+
+// cellCount is a cell with the number of its events.
+type cellCount struct {
+	cell
+	n int64
+}
+
+// addPanes adds one minute's counts of a plaza, ascending by type.
+func (b *builder) addPanes(d *toll.PlazaDelta, counts []cellCount) {
+	types := make([]toll.TypeCount, 0, len(counts)) // shared by the minute's panes
+	pane := func(panes []toll.Pane, from, to toll.Timeliness) []toll.Pane {
+		first, late := len(types), int64(0)
+		for _, c := range counts {
+			t := c.timeliness()
+			if t < from || t > to {
+				continue
+			}
+			d.Events += c.n
+			if t == toll.Late {
+				late += c.n
+			}
+			if name := b.types[c.typ/4]; len(types) > first && types[len(types)-1].Type == name {
+				types[len(types)-1].Count += c.n
+			} else {
+				types = append(types, toll.TypeCount{Type: name, Count: c.n})
+			}
+		}
+		if len(types) == first {
+			return panes
+		}
+		p := toll.Pane{Start: counts[0].minute, Types: types[first:len(types):len(types)], Late: late}
+		if len(p.Types) > toll.MaxTypes {
+			p.Types = toll.AddTypes(nil, p.Types)
+		}
+		return append(panes, p)
+	}
+	d.Panes = pane(d.Panes, toll.OnTime, toll.Late)
+	d.LateQuarter = pane(d.LateQuarter, toll.LateQuarter, toll.LateQuarter)
+	d.TooLate = pane(d.TooLate, toll.TooLate, toll.TooLate)
+}
+
+// minutes returns the minutes from the first to behind the last event.
+func (b *builder) minutes() toll.Window {
+	var w toll.Window
+	first := true
+	for c := range b.cells {
+		if first {
+			w, first = toll.Window{Start: c.minute, End: c.minute}, false
+		}
+		w.Start, w.End = min(w.Start, c.minute), max(w.End, c.minute)
+	}
+	if !first && w.End < math.MaxInt32 {
+		w.End++
+	}
+	return w
 }
 
 // RetryHeader is the header of a repaired dead letter that is sent again: partition:offset of the record that it

@@ -1,7 +1,6 @@
 package topology
 
 import (
-	"fmt"
 	"hash"
 	"hash/fnv"
 	"io"
@@ -16,6 +15,7 @@ import (
 type Cluster struct {
 	Brokers  []string
 	ClientID string // prefix of the client ids, for the broker's logs and quotas
+	Security Security
 }
 
 // kafkaVersion is the protocol that we speak: that of the oldest brokers supported. Static membership needs 2.3 and
@@ -34,6 +34,7 @@ func (c Cluster) Config(role string) *sarama.Config {
 	cfg.Metadata.AllowAutoTopicCreation = false
 	cfg.Consumer.IsolationLevel = sarama.ReadCommitted
 	cfg.Consumer.Offsets.Initial = sarama.OffsetOldest
+	c.Security.apply(cfg)
 	return cfg
 }
 
@@ -59,12 +60,12 @@ func Hasher() hash.Hash32 { return fnv.New32a() }
 func (c Cluster) Admin() (sarama.Client, sarama.ClusterAdmin, error) {
 	client, err := sarama.NewClient(c.Brokers, c.Config("admin"))
 	if err != nil {
-		return nil, nil, fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
+		return nil, nil, c.explainConnect(err)
 	}
 	admin, err := sarama.NewClusterAdminFromClient(client)
 	if err != nil {
 		_ = client.Close()
-		return nil, nil, fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
+		return nil, nil, c.explainConnect(err)
 	}
 	return client, admin, nil
 }

@@ -28,10 +28,27 @@ type Config struct {
 	// process runs; it is then restored from Kafka.
 	StateDir string
 
+	// SessionTimeout is how long the group's coordinator waits for a sign of life before it gives this process's partitions to
+	// others. A static member that was killed and comes back within it keeps its place.
+	SessionTimeout time.Duration
+	// HotStandby keeps the local copies of all partitions of the group table up to date, not only those of the partitions that
+	// this process counts, so that it needn't read what it missed when it takes over.
+	HotStandby bool
+
 	// Format of events without a content-type header.
 	Format codecs.Format
 	// Zone is the timezone of the events' wall clock.
 	Zone *toll.Zone
+
+	// Windows are the kinds of windows whose results are stored and published.
+	Windows []toll.WindowKind
+	// PlazaZones are the timezones of the plazas whose windows align to another than Zone.
+	PlazaZones map[int16]*toll.Zone
+	// Lateness is how far behind its partition's highest event time an event is still on time, in whole seconds. It
+	// must not change over the life of a database: how late an event was is stored.
+	Lateness time.Duration
+	// Idle is how far the record time of a partition may be behind the others' before the watermark goes on without it.
+	Idle time.Duration
 
 	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and more memory:
 	// two of them are held per partition.
@@ -45,14 +62,24 @@ type Config struct {
 	// that is an error that names them.
 	SkipGone bool
 
+	// Reconcile is the time between two looks at what the group table's changelog holds: a plaza that lacks what was
+	// published is sent it again after twice as long at most. Where a look takes long they are rarer.
+	Reconcile time.Duration
+
 	// Replication of the loop and the group table where they are created here.
 	Replication int
 
 	Log *slog.Logger
 	// NewToken draws the random tokens of cursors.
 	NewToken func() uint64
+	// Stats counts what is done. A caller that wants to read it before there is a processor gives its own; nil for none.
+	Stats *Stats
+	// steady is for simulations: pauses are not drawn at random.
+	steady bool
 	// Observer receives what happens. May be nil.
 	Observer Observer
+	// Tracer receives the steps of batches and results, once they are done. May be nil.
+	Tracer Tracer
 }
 
 // Observer receives events of a processor, from several goroutines at once. It must not block.
@@ -69,20 +96,27 @@ const (
 	DefaultBatchRows  = 10_000
 	DefaultBatchBytes = 8 << 20
 	DefaultBatchWait  = 20 * time.Millisecond
+
+	DefaultSessionTimeout = 10 * time.Second
 )
 
 // DefaultConfig returns a configuration that lacks what has no default.
 func DefaultConfig() Config {
 	return Config{
-		Topic:       "toll",
-		Group:       "tollstream",
-		Format:      codecs.Auto,
-		Zone:        toll.NewZone(time.UTC),
-		BatchRows:   DefaultBatchRows,
-		BatchBytes:  DefaultBatchBytes,
-		BatchWait:   DefaultBatchWait,
-		Replication: 1,
-		Log:         slog.Default(),
+		Topic:      "toll",
+		Group:      "tollstream",
+		Format:     codecs.Auto,
+		Zone:       toll.NewZone(time.UTC),
+		Lateness:   toll.DefaultLateness,
+		Idle:       toll.DefaultIdle,
+		BatchRows:  DefaultBatchRows,
+		BatchBytes: DefaultBatchBytes,
+		BatchWait:  DefaultBatchWait,
+
+		SessionTimeout: DefaultSessionTimeout,
+		Reconcile:      DefaultReconcile,
+		Replication:    1,
+		Log:            slog.Default(),
 	}
 }
 
@@ -105,6 +139,10 @@ func (c *Config) Validate() error {
 	check(c.BatchRows >= 1 && c.BatchRows <= 1_000_000, "batch rows are %d, want 1 to 1,000,000", c.BatchRows)
 	check(c.BatchBytes >= 64<<10 && c.BatchBytes <= 256<<20, "batch bytes are %d, want 64 KiB to 256 MiB", c.BatchBytes)
 	check(c.BatchWait >= 0 && c.BatchWait <= time.Minute, "batch wait is %v, want 0 to 1m", c.BatchWait)
+	check(c.SessionTimeout >= 2*time.Second && c.SessionTimeout <= maxSessionTimeout, "session timeout is %v, want 2s to %v", c.SessionTimeout, maxSessionTimeout)
+	check(c.Lateness >= 0 && c.Lateness <= toll.MinuteRetention && c.Lateness%time.Second == 0, "lateness is %v, want whole seconds from 0 to %v", c.Lateness, toll.MinuteRetention)
+	check(c.Idle >= time.Second && c.Idle <= 24*time.Hour, "idle is %v, want 1s to 24h", c.Idle)
+	check(c.Reconcile >= time.Second && c.Reconcile <= time.Hour, "reconcile is %v, want 1s to 1h", c.Reconcile)
 	check(c.Replication >= 1, "replication is %d, want at least 1", c.Replication)
 	return errors.Join(errs...)
 }
@@ -114,5 +152,8 @@ func (c *Config) backOff() backoff.BackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval = 100 * time.Millisecond
 	b.MaxInterval = 5 * time.Second
+	if c.steady {
+		b.RandomizationFactor = 0
+	}
 	return b
 }

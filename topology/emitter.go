@@ -231,7 +231,7 @@ func dialProducer(cfg EmitterConfig) (*batchProducer, error) {
 	sc.Metadata.Retry.Backoff = 100 * time.Millisecond
 	client, err := sarama.NewClient(cfg.Cluster.Brokers, sc)
 	if err != nil {
-		return nil, fmt.Errorf("connect to Kafka at %v: %w", cfg.Cluster.Brokers, err)
+		return nil, cfg.Cluster.explainConnect(err)
 	}
 	p, err := newBatchProducer(client, cfg)
 	if err != nil {

@@ -112,10 +112,13 @@ type emitBatch struct {
 
 func newBatchProducer(client sarama.Client, cfg EmitterConfig) (*batchProducer, error) {
 	if err := client.RefreshMetadata(cfg.Topic); err != nil {
-		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		switch {
+		case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
 			return nil, missingTopic(cfg.Topic)
+		case errors.Is(err, sarama.ErrTopicAuthorizationFailed):
+			return nil, explainKafka(fmt.Errorf("describe topic %s: %w", cfg.Topic, sarama.ErrTopicAuthorizationFailed))
 		}
-		return nil, fmt.Errorf("connect to Kafka at %v: %w", cfg.Cluster.Brokers, err)
+		return nil, cfg.Cluster.explainConnect(err)
 	}
 	partitions, err := client.Partitions(cfg.Topic)
 	if err != nil {
@@ -126,7 +129,7 @@ func newBatchProducer(client sarama.Client, cfg EmitterConfig) (*batchProducer, 
 		err = id.Err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("get a producer id: %w", err)
+		return nil, explainKafka(fmt.Errorf("get a producer id, to write topic %s: %w", cfg.Topic, err))
 	}
 	p := &batchProducer{
 		cfg:     cfg,
@@ -465,7 +468,7 @@ func (p *batchProducer) sendBatch(q *partitionQueue, first time.Time, records []
 			p.wentWell(!since.IsZero())
 			return fmt.Errorf("send to partition %d of topic %s: %w", q.partition, p.cfg.Topic, err)
 		case isFinal(err):
-			return p.breakDown(fmt.Errorf("send to partition %d of topic %s: %w", q.partition, p.cfg.Topic, err))
+			return p.breakDown(explainKafka(fmt.Errorf("send to partition %d of topic %s: %w", q.partition, p.cfg.Topic, err)))
 		}
 		if since.IsZero() {
 			since = time.Now()

@@ -79,7 +79,7 @@ func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, pa
 			return nil, 0, ctx.Err()
 		case errors.As(err, &permanent):
 			return nil, 0, err
-		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) && publishedTo(unpublished, end):
+		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) && (unpublished.First >= end || unpublished.Batches == 0):
 			chain, err := codecs.DecodeChain(cursor.Chain)
 			return chain, cursor.Epoch, err
 		}
@@ -89,11 +89,6 @@ func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, pa
 			return nil, 0, ctx.Err()
 		}
 	}
-}
-
-// publishedTo reports whether none of the unpublished batches begins before an offset.
-func publishedTo(unpublished []toll.StoredBatch, end int64) bool {
-	return len(unpublished) == 0 || unpublished[0].First >= end
 }
 
 // awaitMerged waits until the group table has merged the chains.
@@ -159,31 +154,15 @@ func merged(states map[int16]*toll.State, chains map[int32]map[int16]int64, epoc
 // nothingBetween reports whether the offsets [from, end) of a partition hold no record that a read-committed consumer
 // would deliver. It fetches them itself, since sarama's consumer passes over them in silence.
 func nothingBetween(client sarama.Client, topic string, partition int32, from, end int64) (bool, error) {
-	leader, err := client.Leader(topic, partition)
-	if err != nil {
-		return false, err
-	}
 	oldest, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
 	if err != nil {
 		return false, err
 	}
 	from = max(from, oldest) // what retention deleted is not delivered either
 	for from < end {
-		request := &sarama.FetchRequest{
-			Version: 11, MinBytes: 1, MaxBytes: 1 << 20, MaxWaitTime: 500,
-			Isolation: sarama.ReadCommitted, SessionEpoch: -1,
-		}
-		request.AddBlock(topic, partition, from, 1<<20, -1)
-		response, err := leader.Fetch(request)
+		block, err := fetchBlock(client, topic, partition, from)
 		if err != nil {
 			return false, err
-		}
-		block := response.GetBlock(topic, partition)
-		if block == nil {
-			return false, fmt.Errorf("fetch partition %d of %s: no answer", partition, topic)
-		}
-		if block.Err != sarama.ErrNoError {
-			return false, fmt.Errorf("fetch partition %d of %s: %w", partition, topic, block.Err)
 		}
 		next := from
 		aborted := abortedProducers(block)
@@ -212,6 +191,33 @@ func nothingBetween(client sarama.Client, topic string, partition int32, from, e
 		from = next
 	}
 	return true, nil
+}
+
+// fetchBlock fetches records of a partition from an offset on, about a MiB of them. It holds nothing where there are none
+// within half a second.
+func fetchBlock(client sarama.Client, topic string, partition int32, from int64) (*sarama.FetchResponseBlock, error) {
+	leader, err := client.Leader(topic, partition)
+	if err != nil {
+		return nil, err
+	}
+	request := &sarama.FetchRequest{
+		Version: 11, MinBytes: 1, MaxBytes: 1 << 20, MaxWaitTime: 500,
+		Isolation: sarama.ReadCommitted, SessionEpoch: -1,
+	}
+	request.AddBlock(topic, partition, from, 1<<20, -1)
+	response, err := leader.Fetch(request)
+	if err != nil {
+		return nil, err
+	}
+	block := response.GetBlock(topic, partition)
+	if block == nil {
+		return nil, fmt.Errorf("fetch partition %d of %s: no answer", partition, topic)
+	}
+	if block.Err != sarama.ErrNoError {
+		_ = client.RefreshMetadata(topic) // it may have moved
+		return nil, fmt.Errorf("fetch partition %d of %s: %w", partition, topic, block.Err)
+	}
+	return block, nil
 }
 
 func hasRecordIn(batch *sarama.RecordBatch, from, end int64) bool {

@@ -35,6 +35,7 @@ func Brief(err error) string {
 			}
 			line = strings.TrimLeft(strings.TrimSpace(tail), "* ")
 		}
+		line = strings.ReplaceAll(line, "panic in callback: ", "") // goka's way to pass on an error of a callback
 		if line != "" {
 			return line
 		}

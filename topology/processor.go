@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,8 +16,6 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/gofrs/flock"
 	"github.com/lovoo/goka"
-	"github.com/lovoo/goka/storage"
-	"github.com/syndtr/goleveldb/leveldb/opt"
 
 	"tollstream/codecs"
 	"tollstream/toll"
@@ -27,17 +26,33 @@ import (
 // A goka processor runs once. Processor builds it anew, with growing pauses, after a failure that may pass, and ends
 // with a [toll.PermanentError] after one that won't.
 type Processor struct {
-	cfg   Config
-	store Store
-	stats *Stats
+	cfg     Config
+	store   Store
+	results Results
+	stats   *Stats
+	windows atomic.Pointer[windows] // of the run, nil before the first
+
+	database, kafka *trouble
+
+	careful bool          // the last run met a batch that inflates too far
+	damaged damagedCopies // found by the runs so far
 }
 
 // NewProcessor returns a processor that has not started anything.
-func NewProcessor(cfg Config, store Store) (*Processor, error) {
+func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	return &Processor{cfg: cfg, store: store, stats: newStats(cfg.Observer)}, nil
+	stats := cfg.Stats
+	if stats == nil {
+		stats = NewStats()
+	}
+	stats.observer, stats.tracer = cfg.Observer, cfg.Tracer
+	return &Processor{
+		cfg: cfg, store: &observedStore{store, stats}, results: &observedResults{results, stats}, stats: stats,
+		database: &trouble{log: cfg.Log, failed: "MySQL failed; trying again until it works", works: "MySQL works again"},
+		kafka:    &trouble{log: cfg.Log, failed: "Kafka does not answer; waiting until it does", works: "Kafka answers again"},
+	}, nil
 }
 
 // Stats returns the processor's counters.
@@ -72,6 +87,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		if err == nil {
 			err = errors.New("the processor ended by itself")
 		}
+		p.careful = errors.Is(err, errOversized) || errors.Is(err, errLooking)
 		if time.Since(started) > time.Minute {
 			pauses.Reset()
 			lastText = ""
@@ -80,6 +96,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		if pause == backoff.Stop {
 			pause = 5 * time.Second
 		}
+		p.stats.restarting()
 		if text := Brief(err); text != lastText {
 			lastText = text
 			p.cfg.Log.Warn("processing stopped; starting again until it works", "error", text)
@@ -162,8 +179,21 @@ type run struct {
 	stats   *Stats
 	client  sarama.Client
 	admin   sarama.ClusterAdmin
-	emitter *goka.Emitter
+	proc    *goka.Processor
+	emitter *goka.Emitter // of deltas
+	notices *goka.Emitter // of results
 	sources sources
+	windows *windows
+	gaps    gapLog
+
+	damaged   *damagedCopies
+	careful   bool                // fetch one batch at a time
+	oversized map[int32]oversized // batches to pass by, by partition
+	met       chan struct{}       // has a value once a batch was met that inflates too far
+
+	standstill *standstill
+	database   *trouble // with the store
+	kafka      *trouble
 
 	cancel context.CancelFunc
 	failMu sync.Mutex
@@ -177,6 +207,7 @@ func (r *run) fail(err error) {
 	if r.failed == nil && err != nil && !errors.Is(err, context.Canceled) {
 		r.failed = err
 	}
+	r.stats.runFails()
 	r.cancel()
 }
 
@@ -187,6 +218,7 @@ func (r *run) failure() error {
 }
 
 func (p *Processor) runOnce(parent context.Context) error {
+	defer p.stats.runEnded()
 	info, err := p.cfg.Cluster.Check(Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1, Replication: p.cfg.Replication})
 	if err != nil {
 		return explainKafka(err)
@@ -204,15 +236,26 @@ func (p *Processor) runOnce(parent context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
-	r := &run{cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel}
+	r := &run{database: p.database, kafka: p.kafka, damaged: &p.damaged, cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel, met: make(chan struct{}, 1)}
+	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
 	p.stats.partitions(info.Partitions)
 	if r.client, r.admin, err = p.cfg.Cluster.Admin(); err != nil {
 		return explainKafka(err)
 	}
 	defer r.admin.Close()
+	if p.careful {
+		if r.oversized, err = r.findOversized(ctx); err != nil {
+			return explainKafka(fmt.Errorf("%w: %w", errLooking, err))
+		}
+		if r.careful = len(r.oversized) == 0; r.careful {
+			defer time.AfterFunc(carefulFor, func() { r.fail(errNotMet) }).Stop()
+		}
+	}
 
-	proc, err := goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(), r.options(info.Partitions, tableDir)...)
+	r.windows = newWindows(&p.cfg, p.results)
+	r.windows.publish, r.windows.fail = r.publishNotice, r.fail
+	r.proc, err = goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(), r.options(info.Partitions, tableDir)...)
 	if err != nil {
 		return explainKafka(err)
 	}
@@ -225,16 +268,30 @@ func (p *Processor) runOnce(parent context.Context) error {
 	if err != nil {
 		return explainKafka(err)
 	}
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		r.watchTopic(ctx)
-	}()
-	runErr := proc.Run(ctx)
+	r.notices, err = goka.NewEmitter(p.cfg.Cluster.Brokers, goka.Stream(CongestionTopic(p.cfg.Topic)), codecs.Raw{},
+		goka.WithEmitterLogger(gokaLogger{p.cfg.Log}),
+		goka.WithEmitterHasher(Hasher),
+		goka.WithEmitterClientID(p.cfg.Cluster.ClientID+"-congestion"),
+		goka.WithEmitterProducerBuilder(goka.ProducerBuilderWithConfig(r.producerConfig("congestion"))))
+	if err != nil {
+		_ = r.emitter.Finish()
+		return explainKafka(err)
+	}
+	p.windows.Store(r.windows)
+	r.standstill.renew()
+	var beside sync.WaitGroup
+	beside.Go(func() { r.watchTopic(ctx) })
+	beside.Go(func() { r.endOversized(ctx) })
+	beside.Go(func() { r.standstill.watch(ctx, r.fail) })
+	beside.Go(func() { r.watchLag(ctx) })
+	beside.Go(func() { r.windows.run(ctx) })
+	runErr := r.proc.Run(ctx)
 	cancel()
-	<-watched
-	if err := r.emitter.Finish(); err != nil && runErr == nil {
-		runErr = fmt.Errorf("close the emitter of deltas: %w", err)
+	beside.Wait()
+	for what, emitter := range map[string]*goka.Emitter{"deltas": r.emitter, "results": r.notices} {
+		if err := emitter.Finish(); err != nil && runErr == nil {
+			runErr = fmt.Errorf("close the emitter of %s: %w", what, err)
+		}
 	}
 	if err := r.failure(); err != nil {
 		return explainKafka(err)
@@ -259,9 +316,17 @@ func (r *run) watchTopic(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		info, found, err := describe(r.admin, r.cfg.Topic)
+		info, found, err := r.describeTopic(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		r.stats.reached(err)
+		if err == nil {
+			r.kafka.over(allPartitions)
+		}
 		switch {
-		case err != nil: // an outage, which shows elsewhere
+		case err != nil:
+			r.kafka.meet(allPartitions, err)
 		case !found:
 			r.fail(fmt.Errorf("topic %s is gone", r.cfg.Topic))
 		case info.Partitions != len(r.sources.slots):
@@ -270,6 +335,35 @@ func (r *run) watchTopic(ctx context.Context) {
 			if err := r.cfg.checkTopicID(info); err != nil {
 				r.fail(err)
 			}
+		}
+	}
+}
+
+// kafkaPatience is how long Kafka may take to say what it knows of a topic before that is told of as an outage.
+const kafkaPatience = 5 * time.Second
+
+// describeTopic returns what the cluster says of the topic of events. A broker that stands still says nothing for long.
+func (r *run) describeTopic(ctx context.Context) (info TopicInfo, found bool, err error) {
+	type answer struct {
+		info  TopicInfo
+		found bool
+		err   error
+	}
+	answered := make(chan answer, 1)
+	go func() { // ends with the client of the run at the latest
+		info, found, err := describe(r.admin, r.cfg.Topic)
+		answered <- answer{info, found, err}
+	}()
+	patience := time.NewTimer(kafkaPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case a := <-answered:
+			return a.info, a.found, a.err
+		case <-patience.C:
+			r.kafka.meet(allPartitions, fmt.Errorf("no answer for %v", kafkaPatience))
+		case <-ctx.Done():
+			return TopicInfo{}, false, ctx.Err()
 		}
 	}
 }
@@ -303,15 +397,12 @@ func (r *run) graph() *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(r.cfg.Group),
 		goka.Input(goka.Stream(r.cfg.Topic), codecs.Raw{}, r.ingest),
 		goka.Loop(codecs.DeltaCodec{}, r.aggregate),
+		goka.Visitor(visitor, r.visit),
 		goka.Persist(codecs.StateCodec{}),
 	)
 }
 
-// storeBytes bounds each of the two buffers of a partition's local store. LevelDB's own defaults, 4 and 8 MiB, are far
-// more than the states of a partition's plazas, a few kilobytes each.
-const storeBytes = 1 << 20
-
-// partitionChannel is how many records goka queues per partition.
+// partitionChannel is how many messages goka queues per partition: deltas of the loop, and bundles, of which fewer can wait.
 const partitionChannel = 1024
 
 func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
@@ -320,18 +411,30 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 	tm.Stream.Replication, tm.Table.Replication = r.cfg.Replication, r.cfg.Replication
 	tm.Stream.Retention = LoopRetention
 	tm.NoCreate = true // they were made with settings that goka does not know
-	return []goka.ProcessorOption{
+	options := []goka.ProcessorOption{
 		goka.WithClientID(cluster.ClientID),
 		goka.WithLogger(gokaLogger{r.cfg.Log}),
 		goka.WithHasher(Hasher),
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithPartitionChannelSize(partitionChannel),
-		goka.WithStorageBuilder(storage.BuilderWithOptions(stateDir, &opt.Options{WriteBuffer: storeBytes, BlockCacheCapacity: storeBytes})),
+		goka.WithStorageBuilder((&localStores{dir: stateDir, log: r.cfg.Log, damaged: r.damaged}).open),
 		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)),
-		goka.WithConsumerSaramaBuilder(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table"))),
+		goka.WithConsumerSaramaBuilder(tapConsumer(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table")), r.judge)),
 		goka.WithConsumerGroupBuilder(r.buildConsumerGroup),
-		goka.WithProducerBuilder(orderedProducerBuilder(goka.ProducerBuilderWithConfig(r.producerConfig("table")), partitions)),
+		goka.WithProducerBuilder(orderedProducerBuilder(goka.ProducerBuilderWithConfig(r.changelogConfig()), partitions)),
 	}
+	if r.cfg.HotStandby {
+		options = append(options, goka.WithHotStandby(), goka.WithRecoverAhead())
+	}
+	return options
+}
+
+// changelogConfig is of the producer of the group table: it sends nothing more once this process may have lost its place.
+func (r *run) changelogConfig() *sarama.Config {
+	cfg := r.producerConfig("table")
+	cfg.Net.Proxy.Enable = true // by which sarama means any dialer but its own
+	cfg.Net.Proxy.Dialer = r.standstill.dialer(&net.Dialer{Timeout: cfg.Net.DialTimeout, KeepAlive: cfg.Net.KeepAlive})
+	return cfg
 }
 
 // consumerConfig has small fetches: sarama asks for all partitions of a broker in one request and waits for the slowest
@@ -339,6 +442,9 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 func (r *run) consumerConfig(role string) *sarama.Config {
 	cfg := r.cfg.Cluster.Config(role)
 	cfg.Consumer.Fetch.Default = 256 << 10
+	if r.careful {
+		cfg.Consumer.Fetch.Default = 1 // one batch
+	}
 	cfg.Consumer.MaxWaitTime = 50 * time.Millisecond
 	cfg.Consumer.MaxProcessingTime = 100 * time.Millisecond
 	return cfg
@@ -352,52 +458,59 @@ func (r *run) producerConfig(role string) *sarama.Config {
 	return cfg
 }
 
-// Session settings of the group. A static member that was killed and comes back within the timeout keeps its place.
 const (
-	sessionTimeout    = 10 * time.Second
-	heartbeatInterval = 3 * time.Second
 	// goka waits up to 60 s for its changelog when a session ends; no other member may take over before that.
 	rebalanceTimeout = 90 * time.Second
+	// maxSessionTimeout is far below what brokers allow by default (half an hour), and more than anyone should wait.
+	maxSessionTimeout = 5 * time.Minute
 )
+
+// heartbeatInterval returns how often a member of the group gives a sign of life: two of three may be lost.
+func heartbeatInterval(sessionTimeout time.Duration) time.Duration { return sessionTimeout * 3 / 10 }
 
 func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sarama.ConsumerGroup, error) {
 	cfg := r.consumerConfig("group")
 	cfg.Consumer.Group.InstanceId = r.cfg.Instance
-	cfg.Consumer.Group.Session.Timeout = sessionTimeout
+	cfg.Consumer.Group.Session.Timeout = r.cfg.SessionTimeout
 	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
 	cfg.Metadata.RefreshFrequency = 30 * time.Second // how soon a topic that was deleted or grew is noticed
-	cfg.Consumer.Group.Heartbeat.Interval = heartbeatInterval
+	cfg.Consumer.Group.Heartbeat.Interval = heartbeatInterval(r.cfg.SessionTimeout)
 	g, err := sarama.NewConsumerGroup(brokers, group, cfg)
 	if err != nil {
 		return nil, err
 	}
-	return &groupConsumer{g, r}, nil
+	return &groupConsumer{g, r, r.watchGroupErrors(g)}, nil
 }
 
 func (r *run) assigned(partitions []int32) {
+	r.stats.assigned()
 	r.cfg.Log.Info("processing", "partitions", len(partitions), "topic", r.cfg.Topic)
 }
 
-// ingest receives the events of the topic, one partition after the other in a goroutine each.
-func (r *run) ingest(ctx goka.Context, msg any) {
+// ingest receives the events of the topic in bundles, each partition's in a goroutine of its own.
+func (r *run) ingest(ctx goka.Context, _ any) {
 	s := r.sources.get(ctx.Partition())
 	if s == nil {
-		return // the session is ending; the record is read again
+		return // the session is ending; the records are read again
 	}
-	rec := record{offset: ctx.Offset(), time: ctx.Timestamp(), key: ctx.Key()}
-	if msg != nil {
-		rec.value = msg.([]byte)
+	if err := s.addBundle(ctx.Offset()); err != nil {
+		r.fail(err)
 	}
-	if headers := ctx.Headers(); len(headers) > 0 {
-		rec.contentType = string(headers[codecs.ContentTypeHeader])
-		rec.retryOf = string(headers[RetryHeader])
-	}
-	s.add(&rec)
 }
 
 // publish sends a delta to the loop.
 func (r *run) publish(d *toll.Delta, done func(error)) error {
 	promise, err := r.emitter.Emit(strconv.Itoa(int(d.Plaza)), d)
+	if err != nil {
+		return err
+	}
+	promise.Then(done)
+	return nil
+}
+
+// publishNotice sends a result to the topic of congestion.
+func (r *run) publishNotice(plaza int16, payload []byte, done func(error)) error {
+	promise, err := r.notices.Emit(strconv.Itoa(int(plaza)), payload)
 	if err != nil {
 		return err
 	}
@@ -421,7 +534,7 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 		return
 	}
 	if state == nil {
-		state = new(toll.State)
+		state = toll.NewState(0)
 	}
 	d, ok := msg.(*toll.Delta)
 	if !ok {
@@ -430,10 +543,15 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 		return
 	}
 	outcome := state.Merge(d)
-	if outcome == toll.Gap {
-		r.cfg.Log.Warn("a delta is missing before this one, which was not merged",
+	if outcome == toll.Gap && r.gaps.news(d.Plaza, d.Partition, state.MergedIn(d.Partition)) {
+		r.cfg.Log.Warn("a delta is missing before this one, which was not merged; what is missing is sent again soon",
 			"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged", state.MergedIn(d.Partition), "wants", d.Prev)
 	}
+	var counted *toll.Delta
+	if outcome == toll.Applied {
+		counted = d
+	}
+	r.windows.step(d.Plaza, state, counted)
 	ctx.SetValue(state)
 	r.stats.merged(d, outcome)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
@@ -17,22 +18,49 @@ import (
 // from the database and not from the group.
 type groupConsumer struct {
 	sarama.ConsumerGroup
-	run *run
+	run    *run
+	errors *groupErrors
 }
 
-// Consume implements sarama.ConsumerGroup.
+// Consume implements sarama.ConsumerGroup. It returns when ctx ends, or with the error of a session.
+//
+// goka calls it for one session after the other and waits for five seconds in between, without a sign of life. A member whose
+// session timeout is shorter loses its place meanwhile: with two of them, each took all partitions from the other for ever. So
+// sessions follow each other in here, and a rebalance costs less.
 func (g *groupConsumer) Consume(ctx context.Context, topics []string, h sarama.ConsumerGroupHandler) error {
-	return g.ConsumerGroup.Consume(ctx, topics, &sessionHandler{inner: h, run: g.run})
+	pauses := g.run.cfg.backOff()
+	for {
+		started := time.Now()
+		if err := g.ConsumerGroup.Consume(ctx, topics, &sessionHandler{inner: h, run: g.run}); err != nil || ctx.Err() != nil {
+			return err
+		}
+		if time.Since(started) > longSession {
+			pauses.Reset()
+		}
+		select {
+		case <-time.After(min(pauses.NextBackOff(), g.run.cfg.SessionTimeout/4)):
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
+
+// longSession is how long a session has to last for its end to be no sign of trouble.
+const longSession = 30 * time.Second
 
 // sessionHandler wraps goka's handler for one session.
 //
 // A session goes: Setup reads each partition's cursor and unpublished batches in one snapshot, and sets where the topic
-// of events is consumed from; then goka's own Setup recovers the group table; then records flow. Cleanup is goka's
-// first, after which none of its callbacks runs any more, then the sources stop.
+// of events is consumed from; then goka's own Setup recovers the group table; then records flow, the watermark is
+// watched, and the group table is compared with the database. Cleanup first ends that, since goka must not stop amid a visit; then is goka's, after which none of its
+// callbacks runs any more; then the sources stop.
 type sessionHandler struct {
 	inner sarama.ConsumerGroupHandler
 	run   *run
+
+	unwatch    context.CancelFunc // nil before Setup
+	watched    sync.WaitGroup
+	reconciled func() // waits for the end of reconciling
 }
 
 // Setup implements sarama.ConsumerGroupHandler.
@@ -44,6 +72,10 @@ func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
 	if err := h.inner.Setup(&tollSession{session, h.run.cfg.Topic}); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(session.Context())
+	h.unwatch = cancel
+	h.watched.Go(func() { h.run.watch(ctx) })
+	h.reconciled = h.run.startReconciling(ctx, session.Claims()[LoopTopic(h.run.cfg.Group)])
 	h.run.assigned(session.Claims()[h.run.cfg.Topic])
 	return nil
 }
@@ -57,14 +89,36 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim
 			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", claim.Partition(), claim.Topic())
 		}
 		h.run.stats.claim(claim)
+		return h.consumeEvents(session, claim)
 	}
 	return h.inner.ConsumeClaim(&tollSession{session, h.run.cfg.Topic}, claim)
 }
 
+// consumeEvents hands goka the records of a partition of the topic of events in bundles.
+func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	s := h.run.sources.get(claim.Partition())
+	if s == nil {
+		return nil // the session is ending
+	}
+	ctx, cancel := context.WithCancel(session.Context())
+	bundled := &bundledClaim{ConsumerGroupClaim: claim, messages: make(chan *sarama.ConsumerMessage, bundleQueue)}
+	var gathered sync.WaitGroup
+	defer gathered.Wait()
+	defer cancel()
+	gathered.Go(func() { s.bundle(ctx, bundled) })
+	return h.inner.ConsumeClaim(&tollSession{session, h.run.cfg.Topic}, bundled)
+}
+
 // Cleanup implements sarama.ConsumerGroupHandler.
 func (h *sessionHandler) Cleanup(session sarama.ConsumerGroupSession) error {
+	if h.unwatch != nil {
+		h.unwatch()
+		h.watched.Wait()
+		h.reconciled()
+	}
 	err := h.inner.Cleanup(&tollSession{session, h.run.cfg.Topic})
 	h.run.closeSources()
+	h.run.windows.reset()
 	return err
 }
 
@@ -102,6 +156,41 @@ func (s *sources) get(partition int32) *source {
 	return s.slots[partition].Load()
 }
 
+// progress returns what the sources have stored so far, by partition: epoch and next offset, both 0 for those that others
+// own.
+func (s *sources) progress() []toll.Cursor {
+	all := make([]toll.Cursor, len(s.slots))
+	for i := range s.slots {
+		if src := s.slots[i].Load(); src != nil {
+			all[i] = src.progress()
+		}
+	}
+	return all
+}
+
+// publishedTo returns up to where a partition is published by its source, and marked so in the database; -1 for not known.
+func (s *sources) publishedTo(partition int32) int64 {
+	if src := s.get(partition); src != nil {
+		return src.publishedTo()
+	}
+	return -1
+}
+
+// checkProgress returns an error where the database, as it was read later, is of another epoch than a source's session, or lacks
+// what that has stored. The next commit would fail by it, but a partition without new records has none.
+func checkProgress(progress []toll.Cursor, epoch uint64, next []int64) error {
+	for p, mine := range progress {
+		switch {
+		case mine.Epoch == 0:
+		case mine.Epoch != epoch:
+			return errOtherEpoch
+		case next[p] < mine.Next:
+			return fmt.Errorf("the database has stored partition %d up to offset %d, and before it had up to %d: %s", p, next[p], mine.Next, behindWhy)
+		}
+	}
+	return nil
+}
+
 // openSources opens a source for each partition of the topic of events that the session claims.
 func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 	r.sources.mu.Lock()
@@ -117,14 +206,13 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 	if err := r.cfg.checkTopicID(info); err != nil {
 		return err
 	}
-	committed, err := r.committed(claims)
+	committed, err := groupOffsets(r.admin, r.cfg.Group, r.cfg.Topic, claims)
 	if err != nil {
 		return err
 	}
 	for _, partition := range claims {
 		if int(partition) >= len(r.sources.slots) {
-			return toll.Permanent("run: tollstream reset --yes, then process", "topic %s grew from %d partitions while running",
-				r.cfg.Topic, len(r.sources.slots))
+			return fmt.Errorf("topic %s has more partitions now than the %d that it had", r.cfg.Topic, len(r.sources.slots))
 		}
 		if err := r.openSource(session, partition, committed[partition]); err != nil {
 			return err
@@ -133,7 +221,7 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 	return nil
 }
 
-func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, committed int64) error {
+func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, committed groupOffset) error {
 	oldest, newest, err := r.bounds(partition)
 	if err != nil {
 		return err
@@ -146,10 +234,12 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 	case cursor.Next > newest:
 		return toll.Permanent("the topic was made again, or its end was lost; run: tollstream reset --yes",
 			"partition %d of topic %s ends at offset %d, and the database has stored up to %d", partition, r.cfg.Topic, newest, cursor.Next)
-	case committed > max(cursor.Next, oldest):
-		return toll.Permanent("restore a newer backup, or start over from the topic with: tollstream reset --yes",
-			"the database is behind: partition %d was stored up to offset %d, and the database knows of %d only; it was restored from a backup, or is another one",
-			partition, committed, cursor.Next)
+	case committed.epoch > cursor.Epoch:
+		return toll.Permanent(behindHint, "the database is behind: partition %d was processed in epoch %d, and the database is of the older epoch %d; %s",
+			partition, committed.epoch, cursor.Epoch, behindWhy)
+	case committed.offset > max(cursor.Next, oldest) && (committed.epoch == cursor.Epoch || committed.epoch == 0):
+		return toll.Permanent(behindHint, "the database is behind: partition %d was stored up to offset %d, and the database knows of %d only; %s",
+			partition, committed.offset, cursor.Next, behindWhy)
 	case cursor.Next < oldest && !r.cfg.SkipGone:
 		return toll.Permanent("they were deleted by the topic's retention; go on without them with: --skip-gone",
 			"offsets %d to %d of partition %d of topic %s are gone and were never stored", cursor.Next, oldest-1, partition, r.cfg.Topic)
@@ -161,47 +251,55 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 		cfg:       r.cfg,
 		store:     r.store,
 		publish:   r.publish,
-		mark:      func(offset int64) { session.MarkOffset(r.cfg.Topic, partition, offset, "") },
+		mark:      func(offset int64) { session.MarkOffset(r.cfg.Topic, partition, offset, epochMetadata(cursor.Epoch)) },
 		stats:     r.stats,
+		database:  r.database,
 	}
 	s.fail = func(err error) {
 		if s.ctx.Err() == nil {
 			r.fail(err)
 		}
 	}
-	resend, err := s.init(cursor, unpublished)
-	if err != nil {
+	if err := s.init(cursor); err != nil {
 		return err
 	}
 	from := max(cursor.Next, oldest)
-	session.MarkOffset(r.cfg.Topic, partition, from, "")
-	session.ResetOffset(r.cfg.Topic, partition, from, "")
-	s.start(session.Context(), resend)
-	r.stats.opened(partition, cursor.Next)
+	session.MarkOffset(r.cfg.Topic, partition, from, epochMetadata(cursor.Epoch))
+	session.ResetOffset(r.cfg.Topic, partition, from, epochMetadata(cursor.Epoch))
+	r.stats.opened(partition, cursor.Next, unpublished.Events)
+	s.start(session.Context(), unpublished.First)
 	r.sources.slots[partition].Store(s)
+	if o, ok := r.oversized[partition]; ok && o.first == from {
+		if err := s.pass(session.Context(), o); err != nil {
+			return err
+		}
+		session.MarkOffset(r.cfg.Topic, partition, o.next, epochMetadata(cursor.Epoch))
+	}
 	return nil
 }
 
-// loadCursor reads a partition's cursor, waiting for the database as long as the session lasts.
-func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (toll.Cursor, []toll.StoredBatch, error) {
+// loadCursor reads a partition's cursor and what is not known to be published, waiting for the database as long as the
+// session lasts.
+func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (toll.Cursor, toll.Unpublished, error) {
 	type loaded struct {
-		cursor  toll.Cursor
-		batches []toll.StoredBatch
+		cursor      toll.Cursor
+		unpublished toll.Unpublished
 	}
-	told := false
+	defer r.database.leave(partition)
 	got, err := backoff.Retry(ctx, func() (loaded, error) {
-		cursor, batches, err := r.store.Load(ctx, partition, oldest)
+		cursor, unpublished, err := r.store.Load(ctx, partition, oldest)
 		var permanent *toll.PermanentError
 		if errors.As(err, &permanent) {
 			return loaded{}, backoff.Permanent(err)
 		}
-		if err != nil && !told {
-			told = true
-			r.cfg.Log.Warn("MySQL failed; trying again until it answers", "partition", partition, "error", err)
+		if err != nil {
+			r.database.meet(partition, err)
+		} else {
+			r.database.over(partition)
 		}
-		return loaded{cursor, batches}, err
+		return loaded{cursor, unpublished}, err
 	}, backoff.WithBackOff(r.cfg.backOff()), backoff.WithMaxElapsedTime(0))
-	return got.cursor, got.batches, err
+	return got.cursor, got.unpublished, err
 }
 
 // bounds returns the first offset of a partition of the topic of events, and the one behind its last.
@@ -216,30 +314,14 @@ func (r *run) bounds(partition int32) (oldest, newest int64, err error) {
 	return oldest, newest, nil
 }
 
-// committed returns the group's offsets of the topic of events, -1 for none. They follow what is stored, so one that is
-// ahead of the database tells of a database that was restored.
-func (r *run) committed(partitions []int32) (map[int32]int64, error) {
-	offsets := make(map[int32]int64, len(partitions))
-	if len(partitions) == 0 {
-		return offsets, nil
-	}
-	response, err := r.admin.ListConsumerGroupOffsets(r.cfg.Group, map[string][]int32{r.cfg.Topic: partitions})
-	if errors.Is(err, sarama.ErrGroupIDNotFound) {
-		response, err = &sarama.OffsetFetchResponse{}, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the offsets of group %s: %w", r.cfg.Group, err)
-	}
-	for _, p := range partitions {
-		offsets[p] = -1
-		if b := response.GetBlock(r.cfg.Topic, p); b != nil && b.Err == sarama.ErrNoError {
-			offsets[p] = b.Offset
-		}
-	}
-	return offsets, nil
-}
+// Why a database can be behind, and what to do.
+const (
+	behindWhy  = "it was restored from a backup, or a failover lost its last commits, or it is another one"
+	behindHint = "restore a newer backup; or go on from what this database holds, and count the plazas anew from it: tollstream rebuild --yes"
+)
 
 func (r *run) closeSources() {
+	r.stats.unassigned("no partitions are assigned")
 	r.sources.mu.Lock()
 	defer r.sources.mu.Unlock()
 	var wg sync.WaitGroup

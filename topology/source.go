@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
 
 	"tollstream/codecs"
@@ -16,6 +16,12 @@ import (
 
 // errFenced ends a session whose partition is written by another owner.
 var errFenced = errors.New("another process moved the cursor")
+
+// errMarksLost ends a session whose database has forgotten what was published. The next one sends it again.
+var errMarksLost = errors.New("the database has forgotten that batches were published: it was restored, or is another one")
+
+// errOtherEpoch ends a session of an epoch that is over. The next one sends everything again.
+var errOtherEpoch = errors.New("the database was rebuilt, or is another one: its epoch is not the one that this session began with")
 
 // source owns one partition of the topic of events for the length of a session: it gathers records into batches, stores
 // them one after the other, and publishes what they mean per plaza.
@@ -31,6 +37,7 @@ type source struct {
 	mark      func(offset int64)                          // shows progress to the consumer group, for lag displays
 	stats     *Stats
 	fail      func(error) // ends the session
+	database  *trouble    // tells of the store's outages; nil for nobody
 
 	ctx    context.Context // of the session: add gives up when it ends
 	cancel context.CancelFunc
@@ -38,20 +45,33 @@ type source struct {
 	kill   context.CancelFunc
 	wg     sync.WaitGroup
 
+	bundles chan []*sarama.ConsumerMessage // records on their way through goka
+
 	mu     sync.Mutex
 	open   *builder      // being filled by add, guarded by mu
 	spare  *builder      // nil while it is being committed, guarded by mu
 	filled chan struct{} // has a value once open holds something
 	taken  chan struct{} // has a value once the committer took open
 	full   chan struct{} // has a value once open is full
+	clock  toll.Clock    // before the first batch
+	next   record        // that is being added, guarded by mu
+	epoch  uint64        // of the session
+
+	handMu    sync.Mutex
+	storedTo  int64 // Next of the last batch that is stored
+	following bool  // the publisher takes batches from the committer
+	followed  int64 // where it began to: it has sent all before
 
 	// The committer's alone.
 	cursor  toll.Cursor
 	chain   map[int16]int64
+	late    tooLate
 	pending chan storedDeltas
 
-	ackMu sync.Mutex
-	acked []toll.BatchRef // acknowledged by the broker and not marked published yet
+	ackMu    sync.Mutex
+	acked    []toll.BatchRef // acknowledged by the broker and not marked published yet
+	unmarked int             // of them, those that are being marked among them
+	sentTo   int64           // Next of the last batch that is acknowledged
 }
 
 // storedDeltas is a batch that is stored and waits to be published.
@@ -59,39 +79,60 @@ type storedDeltas struct {
 	ref    toll.BatchRef
 	next   int64
 	deltas []toll.PlazaDelta
-	oldest time.Time // of the batch's records; zero where it is not known
+	oldest time.Time  // of the batch's records; zero where it is not known
+	trace  BatchTrace // of its way so far; zero where it was stored before this session
+}
+
+// events returns how many events were counted.
+func (b *storedDeltas) events() int64 {
+	var n int64
+	for i := range b.deltas {
+		n += b.deltas[i].Events
+	}
+	return n
 }
 
 // pendingBatches is how many stored batches of a partition may wait for their deltas to be acknowledged.
 const pendingBatches = 4
 
-func (s *source) init(cursor toll.Cursor, unpublished []toll.StoredBatch) ([]storedDeltas, error) {
+func (s *source) init(cursor toll.Cursor) error {
 	chain, err := codecs.DecodeChain(cursor.Chain)
 	if err != nil {
-		return nil, toll.Permanent("the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
+		return toll.Permanent("the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
 			"read the chain of partition %d: %w", s.partition, err)
 	}
-	s.cursor, s.chain = cursor, chain
-	resend := make([]storedDeltas, len(unpublished))
-	for i, b := range unpublished {
-		deltas, err := codecs.DecodePlazaDeltas(b.Deltas)
-		if err != nil {
-			return nil, toll.Permanent("the row of toll_batch is damaged; restore the database, or run: tollstream reset --yes",
-				"read the outbox of partition %d, offset %d: %w", s.partition, b.First, err)
-		}
-		resend[i] = storedDeltas{ref: toll.BatchRef{First: b.First, Token: b.Token}, next: b.Next, deltas: deltas}
+	clock, err := codecs.DecodeClock(cursor.Clock)
+	if err != nil {
+		return toll.Permanent("the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
+			"read the clock of partition %d: %w", s.partition, err)
 	}
-	return resend, nil
+	s.cursor, s.chain, s.clock, s.epoch, s.storedTo = cursor, chain, clock, cursor.Epoch, cursor.Next
+	s.late = tooLate{kinds: s.cfg.Windows, zones: plazaZones{cfg: s.cfg}}
+	return nil
 }
 
-// start starts the committer and the publisher, which sends the given batches again before any new one.
-func (s *source) start(parent context.Context, resend []storedDeltas) {
+// decodeBatch reads a batch of the outbox.
+func decodeBatch(b *toll.StoredBatch) (storedDeltas, error) {
+	deltas, err := codecs.DecodePlazaDeltas(b.Deltas)
+	if err != nil {
+		return storedDeltas{}, toll.Permanent("the row of toll_batch is damaged; restore the database, or run: tollstream reset --yes",
+			"read the outbox of partition %d, offset %d: %w", b.Partition, b.First, err)
+	}
+	return storedDeltas{ref: toll.BatchRef{First: b.First, Token: b.Token}, next: b.Next, deltas: deltas}, nil
+}
+
+// start starts the committer and the publisher, which first sends again what is not known to be published, from the
+// offset unpublished on.
+func (s *source) start(parent context.Context, unpublished int64) {
 	s.ctx, s.cancel = context.WithCancel(parent)
 	s.grace, s.kill = context.WithCancel(context.WithoutCancel(parent))
 	s.filled, s.taken, s.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	s.pending = make(chan storedDeltas, pendingBatches)
-	s.open = newBuilder(s.store.NewRows(), s.cfg.Format, s.cfg.Zone)
-	s.spare = newBuilder(s.store.NewRows(), s.cfg.Format, s.cfg.Zone)
+	s.bundles = make(chan []*sarama.ConsumerMessage, bundleQueue)
+	s.open = newBuilder(s.store.NewRows(), s.cfg)
+	s.spare = newBuilder(s.store.NewRows(), s.cfg)
+	s.open.begin(&s.clock)
+	s.caughtUp(unpublished) // where nothing is left, before the first batch is stored
 	s.wg.Add(2)
 	go func() {
 		defer s.wg.Done()
@@ -102,7 +143,7 @@ func (s *source) start(parent context.Context, resend []storedDeltas) {
 	}()
 	go func() {
 		defer s.wg.Done()
-		err := s.publishAll(resend)
+		err := s.publishAll(unpublished)
 		if err != nil && s.ctx.Err() == nil {
 			s.fail(err)
 		}
@@ -118,39 +159,40 @@ const stopGrace = 3 * time.Second
 // stop drops the open batch, which is read again by the next owner, and waits for what is under way.
 func (s *source) stop() {
 	s.cancel()
+	defer s.database.leave(s.partition)
 	timer := time.AfterFunc(stopGrace, s.kill)
 	defer timer.Stop()
-	done := make(chan struct{})
-	go func() { s.wg.Wait(); close(done) }()
-	select {
-	case <-done:
-	case <-time.After(stopGrace + time.Second):
+	if !waitAtMost(&s.wg, stopGrace+time.Second) {
 		// sarama holds a goroutine as long as it retries; it ends with its producer.
 		s.cfg.Log.Warn("a partition did not stop in time", "partition", s.partition)
 	}
 	s.kill()
 }
 
-// add adds a record to the open batch. It waits while that is full, and returns early when the session ends: the record
+// addAll adds records to the open batch. It waits while that is full, and returns early when the session ends: what is left
 // is then not stored, and is read again.
-func (s *source) add(r *record) {
+func (s *source) addAll(records []*sarama.ConsumerMessage) {
 	for {
 		s.mu.Lock()
 		b := s.open
-		if !s.isFull(b) {
-			first := b.empty()
-			b.add(r)
-			full := s.isFull(b)
-			s.mu.Unlock()
-			if first {
-				notify(s.filled)
-			}
-			if full {
-				notify(s.full)
-			}
+		first, full := b.empty(), s.isFull(b)
+		for !full && len(records) > 0 {
+			s.next.read(records[0])
+			b.add(&s.next)
+			records = records[1:]
+			full = s.isFull(b)
+		}
+		first = first && !b.empty()
+		s.mu.Unlock()
+		if first {
+			notify(s.filled)
+		}
+		if full {
+			notify(s.full)
+		}
+		if len(records) == 0 {
 			return
 		}
-		s.mu.Unlock()
 		select {
 		case <-s.taken:
 		case <-s.ctx.Done():
@@ -182,12 +224,25 @@ func (s *source) take() *builder {
 	}
 	b := s.open
 	s.open, s.spare = s.spare, nil
+	s.open.begin(&b.clock)
 	select {
 	case <-s.full: // it was about the batch that is taken
 	default:
 	}
 	notify(s.taken)
 	return b
+}
+
+// rebase builds the open batch again on the event time with which the one before it ends now that rows of that were
+// refused: how late its events are depends on it.
+func (s *source) rebase(before *builder) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open.start == before.clock {
+		return
+	}
+	s.open.begin(&before.clock)
+	s.open.refuse(nil)
 }
 
 func (s *source) giveBack(b *builder) {
@@ -205,6 +260,7 @@ func (s *source) commitAll() error {
 	idle := time.NewTimer(markDelay)
 	defer idle.Stop()
 	for {
+		s.stats.turn(s.partition)
 		select {
 		case <-s.ctx.Done():
 			return s.markAcked()
@@ -223,6 +279,7 @@ func (s *source) commitAll() error {
 		if b == nil {
 			continue
 		}
+		s.stats.taken(b)
 		stored, err := s.storeBatch(b)
 		if err != nil {
 			return err
@@ -234,12 +291,42 @@ func (s *source) commitAll() error {
 		}
 		s.mu.Unlock()
 		idle.Reset(markDelay)
+		if !s.handOn(stored) {
+			continue
+		}
 		select {
 		case s.pending <- stored:
 		case <-s.ctx.Done():
 			return s.markAcked()
 		}
 	}
+}
+
+// handOn reports whether the publisher is to be given a batch that was stored. While it sends again what is left from
+// before, it finds that one in the database too: rows are stored meanwhile, however much is left.
+func (s *source) handOn(stored storedDeltas) bool {
+	s.handMu.Lock()
+	defer s.handMu.Unlock()
+	s.storedTo = stored.next
+	return s.following && stored.next > s.followed
+}
+
+// progress returns the session's epoch and up to where it has stored.
+func (s *source) progress() toll.Cursor {
+	s.handMu.Lock()
+	defer s.handMu.Unlock()
+	return toll.Cursor{Partition: s.partition, Epoch: s.epoch, Next: s.storedTo}
+}
+
+// caughtUp reports whether all is sent that was stored, given that it was sent up to an offset. Then the committer hands on
+// what it stores from here on.
+func (s *source) caughtUp(sent int64) bool {
+	s.handMu.Lock()
+	defer s.handMu.Unlock()
+	if !s.following && sent >= s.storedTo {
+		s.following, s.followed = true, sent
+	}
+	return s.following
 }
 
 // gather waits until the open batch is full or its time is up, and reports whether the session goes on.
@@ -268,33 +355,40 @@ func (s *source) gather() bool {
 func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 	token := s.cfg.NewToken()
 	started := time.Now()
-	outage := &outage{log: s.cfg.Log, partition: s.partition, pauses: s.cfg.backOff()}
-	for {
+	pauses := s.cfg.backOff()
+	for attempts := 1; ; attempts++ {
 		batch, deltas, undo := s.batch(b, token)
 		acked := s.takeAcked()
 		err := s.store.Commit(s.grace, batch, acked)
 		if err != nil {
 			s.returnAcked(acked)
+		} else {
+			s.marked(len(acked))
 		}
 		var refused *toll.RefusedError
 		if errors.As(err, &refused) {
 			undo()
 			b.refuse(refused.Rows)
+			s.rebase(b)
 			continue
 		}
 		if err != nil {
-			err = s.settle(batch, err, outage)
+			err = s.settle(batch, err, pauses)
 		}
 		switch {
 		case err == nil:
-			outage.over()
+			s.database.over(s.partition)
 			s.cursor.Next, s.cursor.Token = batch.Next, batch.Token
 			s.mark(batch.Next)
-			s.stats.stored(s.partition, batch, time.Since(started))
-			return storedDeltas{toll.BatchRef{First: batch.First, Token: batch.Token}, batch.Next, deltas, b.oldest}, nil
+			s.stats.stored(s.partition, batch, deltas, time.Since(started))
+			return storedDeltas{
+				ref: toll.BatchRef{First: batch.First, Token: batch.Token}, next: batch.Next, deltas: deltas, oldest: b.oldest,
+				trace: BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began, Taken: b.taken, Stored: time.Now()},
+			}, nil
 		case errors.Is(err, errNotStored):
 			undo()
 		default:
+			s.stats.notStored(s.partition, b, batch.First, attempts, err)
 			return storedDeltas{}, err
 		}
 	}
@@ -309,14 +403,14 @@ var errNotStored = errors.New("the batch was not stored")
 // A batch keeps its token through all attempts. If an earlier one is still open on the server and commits late, it
 // either comes before the next attempt, whose compare-and-set then fails and leads here again, or never: both attempts
 // have the same contents, and only one can move the cursor.
-func (s *source) settle(batch *toll.Batch, cause error, outage *outage) error {
+func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) error {
 	var permanent *toll.PermanentError
 	if errors.As(cause, &permanent) {
 		return cause
 	}
 	moved := errors.Is(cause, toll.ErrCursorMoved)
 	if !moved {
-		outage.tell(cause)
+		s.database.meet(s.partition, cause)
 	}
 	cursor, err := backoff.Retry(s.grace, func() (toll.Cursor, error) {
 		if s.ctx.Err() != nil {
@@ -336,39 +430,20 @@ func (s *source) settle(batch *toll.Batch, cause error, outage *outage) error {
 		return nil
 	case cursor.Token == batch.Expect && cursor.Next == batch.First && cursor.Epoch == batch.Epoch:
 		if !moved {
-			return s.pause(outage, errNotStored)
+			return s.pause(pauses, errNotStored)
 		}
 		return errNotStored
+	case cursor.Epoch != batch.Epoch:
+		return fmt.Errorf("partition %d: %w", s.partition, errOtherEpoch)
 	}
 	return fmt.Errorf("partition %d: %w", s.partition, errFenced)
 }
 
-// outage is one time of trouble with the database, which may take many attempts and is told once.
-type outage struct {
-	log       *slog.Logger
-	partition int32
-	pauses    backoff.BackOff
-	told      bool
-}
-
-func (o *outage) tell(cause error) {
-	if !o.told {
-		o.told = true
-		o.log.Warn("MySQL failed; trying again until it works", "partition", o.partition, "error", Brief(cause))
-	}
-}
-
-func (o *outage) over() {
-	if o.told {
-		o.log.Info("MySQL works again", "partition", o.partition)
-	}
-}
-
 // pause waits before a batch is tried again, longer each time, so that a server which answers reads and refuses writes is
 // not hammered.
-func (s *source) pause(outage *outage, err error) error {
+func (s *source) pause(pauses backoff.BackOff, err error) error {
 	select {
-	case <-time.After(outage.pauses.NextBackOff()):
+	case <-time.After(pauses.NextBackOff()):
 		return err
 	case <-s.ctx.Done():
 		return s.ctx.Err()
@@ -403,6 +478,9 @@ func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []to
 		Retries:   b.retries,
 		Deltas:    codecs.AppendPlazaDeltas(nil, deltas),
 		Chain:     codecs.AppendChain(nil, s.chain),
+		Clock:     codecs.AppendClock(nil, &b.clock),
+		Minutes:   b.minutes(),
+		TooLate:   s.late.of(deltas),
 	}, deltas, undo
 }
 
@@ -422,6 +500,38 @@ func (s *source) returnAcked(acked []toll.BatchRef) {
 	s.acked = append(acked, s.acked...)
 }
 
+// marked notes how many batches were marked published.
+func (s *source) marked(n int) {
+	s.ackMu.Lock()
+	defer s.ackMu.Unlock()
+	s.unmarked -= n
+}
+
+// published notes up to where the partition's batches are acknowledged by the broker; ref is the last of them where it is to
+// be marked.
+func (s *source) published(next int64, ref *toll.BatchRef) {
+	s.ackMu.Lock()
+	defer s.ackMu.Unlock()
+	s.sentTo = next
+	if ref != nil {
+		s.acked = append(s.acked, *ref)
+		s.unmarked++
+	}
+}
+
+// publishedTo returns up to where all that is stored is published and marked so in the database, -1 while that is under way.
+func (s *source) publishedTo() int64 {
+	s.ackMu.Lock()
+	sent, unmarked := s.sentTo, s.unmarked
+	s.ackMu.Unlock()
+	s.handMu.Lock()
+	defer s.handMu.Unlock()
+	if unmarked > 0 || sent < s.storedTo {
+		return -1
+	}
+	return s.storedTo
+}
+
 // markAcked marks what was acknowledged when no commit comes along to do it. A failure leaves it for later: an outage
 // shows at the next batch.
 func (s *source) markAcked() error {
@@ -433,6 +543,7 @@ func (s *source) markAcked() error {
 	defer cancel()
 	err := s.store.MarkPublished(ctx, s.partition, s.cursor.Epoch, acked)
 	if err == nil {
+		s.marked(len(acked))
 		return nil
 	}
 	s.returnAcked(acked)
@@ -445,33 +556,83 @@ func (s *source) markAcked() error {
 }
 
 // publishAll sends the deltas of one batch after the other: those of the next only after all of the one before are
-// acknowledged.
-func (s *source) publishAll(resend []storedDeltas) error {
-	epoch := s.cursor.Epoch // set before the committer started; it never changes within a session
-	for _, b := range resend {
-		if s.ctx.Err() != nil {
-			return nil
-		}
-		if err := s.publishBatch(epoch, b); err != nil {
-			return err
-		}
+// acknowledged. What is left from before comes first, from the offset unpublished on.
+func (s *source) publishAll(unpublished int64) error {
+	if err := s.publishLeft(unpublished); err != nil {
+		return err
 	}
 	for b := range s.pending {
 		if s.ctx.Err() != nil {
 			return nil
 		}
-		if err := s.publishBatch(epoch, b); err != nil {
+		if err := s.publishBatch(s.epoch, b); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (s *source) publishBatch(epoch uint64, b storedDeltas) error {
+// publishLeft sends again what is not known to be published, page by page out of the database, until it has caught up
+// with the committer. After a rebuild that is the whole outbox.
+func (s *source) publishLeft(sent int64) error {
+	s.published(sent, nil)
+	for !s.caughtUp(sent) {
+		s.handMu.Lock()
+		stored := s.storedTo
+		s.handMu.Unlock()
+		page, err := s.readOutbox(sent)
+		if s.ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if page.Epoch != s.epoch {
+			return fmt.Errorf("partition %d: %w", s.partition, errOtherEpoch)
+		}
+		if len(page.Batches) == 0 {
+			sent = stored // another owner published the rest
+			s.published(sent, nil)
+		}
+		for i := range page.Batches {
+			b, err := decodeBatch(&page.Batches[i])
+			if err == nil {
+				err = s.publishBatch(s.epoch, b)
+			}
+			if err != nil {
+				return err
+			}
+			if s.ctx.Err() != nil {
+				return nil
+			}
+			sent = b.next
+		}
+	}
+	return nil
+}
+
+// readOutbox reads a page of what is not known to be published, waiting for the database as long as the session lasts.
+func (s *source) readOutbox(above int64) (toll.OutboxPage, error) {
+	return backoff.Retry(s.ctx, func() (toll.OutboxPage, error) {
+		page, err := s.store.Outbox(s.ctx, s.partition, above, true)
+		var permanent *toll.PermanentError
+		if errors.As(err, &permanent) {
+			err = backoff.Permanent(err)
+		}
+		return page, err
+	}, backoff.WithBackOff(s.cfg.backOff()), backoff.WithMaxElapsedTime(0))
+}
+
+func (s *source) publishBatch(epoch uint64, b storedDeltas) (err error) {
+	began := time.Now()
 	s.stats.publishing(s.partition, b)
+	defer func(done func()) {
+		done()
+		s.stats.published(s.partition, &b, began, err)
+	}(s.stats.call(s.partition))
 	acks := make(chan error, len(b.deltas))
 	for i := range b.deltas {
-		d := &toll.Delta{Epoch: epoch, Partition: s.partition, First: b.ref.First, Next: b.next, PlazaDelta: b.deltas[i]}
+		d := b.deltas[i].Of(epoch, s.partition, b.ref.First, b.next)
 		if err := s.publish(d, func(err error) { acks <- err }); err != nil {
 			return s.publishError(b, err)
 		}
@@ -486,9 +647,7 @@ func (s *source) publishBatch(epoch uint64, b storedDeltas) error {
 			return s.publishError(b, s.grace.Err())
 		}
 	}
-	s.ackMu.Lock()
-	s.acked = append(s.acked, b.ref)
-	s.ackMu.Unlock()
+	s.published(b.next, &b.ref)
 	return nil
 }
 

@@ -11,9 +11,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
+
 	"tollstream/codecs"
 	"tollstream/toll"
 )
+
+func newStats(o Observer) *Stats {
+	s := NewStats()
+	s.observer = o
+	return s
+}
 
 // memoryRows are rows of a memoryStore.
 type memoryRows struct{ events []toll.Event }
@@ -57,16 +65,35 @@ func (s *memoryStore) step() bool {
 
 func (s *memoryStore) NewRows() toll.Rows { return new(memoryRows) }
 
-func (s *memoryStore) Load(context.Context, int32, int64) (toll.Cursor, []toll.StoredBatch, error) {
+func (s *memoryStore) Load(context.Context, int32, int64) (toll.Cursor, toll.Unpublished, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var unpublished []toll.StoredBatch
+	u := toll.Unpublished{First: s.cursor.Next}
 	for _, b := range s.batches {
 		if !b.published {
-			unpublished = append(unpublished, b.StoredBatch)
+			u.First = min(u.First, b.First)
+			u.Batches++
+			u.Events += b.Events
 		}
 	}
-	return s.cursor, unpublished, nil
+	return s.cursor, u, nil
+}
+
+// Outbox returns pages of two batches.
+func (s *memoryStore) Outbox(_ context.Context, _ int32, above int64, unpublished bool) (toll.OutboxPage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	page := toll.OutboxPage{Epoch: s.cursor.Epoch}
+	for _, b := range s.batches {
+		switch {
+		case b.Next <= above || unpublished && b.published:
+		case len(page.Batches) == 2:
+			page.More = true
+		default:
+			page.Batches = append(page.Batches, b.StoredBatch)
+		}
+	}
+	return page, nil
 }
 
 func (s *memoryStore) Cursor(context.Context, int32) (toll.Cursor, error) {
@@ -76,6 +103,12 @@ func (s *memoryStore) Cursor(context.Context, int32) (toll.Cursor, error) {
 		return toll.Cursor{}, errLost
 	}
 	return s.cursor, nil
+}
+
+func (s *memoryStore) Cursors(context.Context) ([]toll.Cursor, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []toll.Cursor{s.cursor}, nil
 }
 
 func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.BatchRef) error {
@@ -102,7 +135,7 @@ func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.
 	if len(refused.Rows) > 0 {
 		return &refused
 	}
-	s.cursor.Next, s.cursor.Token, s.cursor.Chain = b.Next, b.Token, b.Chain
+	s.cursor.Next, s.cursor.Token, s.cursor.Chain, s.cursor.Clock = b.Next, b.Token, b.Chain, b.Clock
 	s.rows = append(s.rows, events...)
 	s.rejects = append(s.rejects, b.Rejects...)
 	s.batches = append(s.batches, memoryBatch{StoredBatch: toll.StoredBatch{
@@ -199,11 +232,10 @@ func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, 
 			cancel()
 		},
 	}
-	resend, err := s.init(cursor, unpublished)
-	if err != nil {
+	if err := s.init(cursor); err != nil {
 		return err
 	}
-	s.start(ctx, resend)
+	s.start(ctx, unpublished.First)
 	defer s.stop()
 	for offset := cursor.Next; offset < end; offset++ {
 		s.add(testRecord(offset))
@@ -215,7 +247,7 @@ func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, 
 		case <-time.After(time.Millisecond):
 		}
 		c, unpublished, _ := store.Load(ctx, 0, 0)
-		if c.Next == end && len(unpublished) == 0 {
+		if c.Next == end && unpublished.Batches == 0 {
 			return nil
 		}
 	}
@@ -333,12 +365,12 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	store.mu.Lock() // the database hangs
 	s := &source{cfg: cfg, store: store, publish: table.publish, mark: func(int64) {}, stats: newStats(nil), fail: func(error) {}}
-	if _, err := s.init(store.cursor, nil); err != nil {
+	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s.start(ctx, nil)
+	s.start(ctx, 0)
 	added := make(chan int64, 100)
 	go func() {
 		defer close(added)
@@ -364,7 +396,7 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 // TestBuilderRefuse builds a batch without the rows that the database refused, as if they had never been events.
 func TestBuilderRefuse(t *testing.T) {
 	cfg := testConfig()
-	whole, without := newBuilder(new(memoryRows), codecs.Auto, cfg.Zone), newBuilder(new(memoryRows), codecs.Auto, cfg.Zone)
+	whole, without := newBuilder(new(memoryRows), cfg), newBuilder(new(memoryRows), cfg)
 	var refused []toll.RefusedRow
 	row := 0
 	for offset := range int64(40) {
@@ -396,7 +428,7 @@ func TestBuilderRefuse(t *testing.T) {
 
 // TestBuilderAllocatesNothing checks that an event costs no allocation once a builder has grown.
 func TestBuilderAllocatesNothing(t *testing.T) {
-	b := newBuilder(&fixedRows{}, codecs.Auto, toll.NewZone(time.UTC))
+	b := newBuilder(&fixedRows{}, testConfig())
 	records := make([]*record, 100)
 	for i := range records {
 		records[i] = testRecord(int64(i * 11))
@@ -421,7 +453,7 @@ func (r *fixedRows) Size() int                 { return 0 }
 func (r *fixedRows) Reset()                    { r.n = 0 }
 
 func BenchmarkBuilder(b *testing.B) {
-	builder := newBuilder(&fixedRows{}, codecs.Auto, toll.NewZone(time.UTC))
+	builder := newBuilder(&fixedRows{}, testConfig())
 	records := make([]*record, 10_000)
 	for i := range records {
 		records[i] = testRecord(int64(i * 11))
@@ -434,4 +466,16 @@ func BenchmarkBuilder(b *testing.B) {
 		builder.reset()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(records)), "ns/event")
+}
+
+// add adds one record, as goka's callback adds those of a bundle.
+func (s *source) add(r *record) {
+	m := &sarama.ConsumerMessage{Offset: r.offset, Timestamp: r.time, Key: r.key, Value: r.value}
+	if r.contentType != "" {
+		m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte(codecs.ContentTypeHeader), Value: []byte(r.contentType)})
+	}
+	if r.retryOf != "" {
+		m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte(RetryHeader), Value: []byte(r.retryOf)})
+	}
+	s.addAll([]*sarama.ConsumerMessage{m})
 }

@@ -19,6 +19,9 @@ func LoopTopic(group string) string { return group + "-loop" }
 // TableTopic returns the name of a group's table topic, the changelog of the group table.
 func TableTopic(group string) string { return string(goka.GroupTable(goka.Group(group))) }
 
+// CongestionTopic returns the name of the topic that carries the results: closed windows, and changes of congestion.
+func CongestionTopic(topic string) string { return topic + "-congestion" }
+
 // LoopRetention is how long the loop keeps deltas: an aggregate may be down as long.
 const LoopRetention = 7 * 24 * time.Hour
 
@@ -43,6 +46,13 @@ func (t Topics) loop() topicConfig {
 	}}
 }
 
+func (t Topics) congestion() topicConfig {
+	return topicConfig{CongestionTopic(t.Topic), map[string]string{
+		"cleanup.policy": "delete",
+		"retention.ms":   fmt.Sprint(LoopRetention.Milliseconds()),
+	}}
+}
+
 func (t Topics) table() topicConfig {
 	return topicConfig{TableTopic(t.Group), map[string]string{
 		"cleanup.policy": "compact",
@@ -55,6 +65,7 @@ type TopicInfo struct {
 	Name       string
 	ID         string // as Kafka prints it, 22 characters
 	Partitions int
+	Copies     int // of the first partition
 }
 
 // Describe returns what the cluster says of a topic, and false where there is none.
@@ -79,7 +90,11 @@ func describe(admin sarama.ClusterAdmin, topic string) (TopicInfo, bool, error) 
 		}
 		switch m.Err {
 		case sarama.ErrNoError:
-			return TopicInfo{Name: topic, ID: m.Uuid.String(), Partitions: len(m.Partitions)}, true, nil
+			info := TopicInfo{Name: topic, ID: m.Uuid.String(), Partitions: len(m.Partitions)}
+			if len(m.Partitions) > 0 {
+				info.Copies = len(m.Partitions[0].Replicas)
+			}
+			return info, true, nil
 		case sarama.ErrUnknownTopicOrPartition:
 			return TopicInfo{}, false, nil
 		default:
@@ -111,7 +126,7 @@ func (c Cluster) Create(t Topics) (TopicInfo, []string, error) {
 			return info, done, err
 		}
 	}
-	for _, config := range []topicConfig{t.loop(), t.table()} {
+	for _, config := range []topicConfig{t.loop(), t.table(), t.congestion()} {
 		have, found, err := describe(admin, config.name)
 		switch {
 		case err != nil:
@@ -124,7 +139,7 @@ func (c Cluster) Create(t Topics) (TopicInfo, []string, error) {
 			if _, err := awaitTopic(admin, config.name); err != nil {
 				return info, done, err
 			}
-		case have.Partitions != info.Partitions:
+		case have.Partitions != info.Partitions && config.name != CongestionTopic(t.Topic): // whose keys any number can hold
 			return info, done, mismatch(have, info)
 		}
 	}
@@ -132,7 +147,7 @@ func (c Cluster) Create(t Topics) (TopicInfo, []string, error) {
 }
 
 func mismatch(have, events TopicInfo) error {
-	return toll.Permanent("a topic that grew needs a fresh group table: run tollstream reset --yes, then process",
+	return toll.Permanent("a topic that grew needs its group table made anew; rows and windows stay: stop every process, run tollstream rebuild --yes, start them again",
 		"topic %s has %d partitions and topic %s has %d; they must be equal", have.Name, have.Partitions, events.Name, events.Partitions)
 }
 
@@ -198,9 +213,44 @@ func (t Topics) Missing() error {
 	return toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", t.Topic)
 }
 
-// Reset deletes the loop, the group table and the group's offsets, and makes the topics anew. The topic of events stays
+// Reset deletes the loop, the group table, the results and the group's offsets, and makes the topics anew. The topic of events stays
 // as it is. The group must have no running member.
 func (c Cluster) Reset(t Topics) ([]string, error) {
+	return c.remake(t, LoopTopic(t.Group), TableTopic(t.Group), CongestionTopic(t.Topic))
+}
+
+// Outgrown reports whether the topic of events has more partitions than the loop or the group table.
+func (c Cluster) Outgrown(t Topics) (bool, error) {
+	_, admin, err := c.Admin()
+	if err != nil {
+		return false, explainKafka(err)
+	}
+	defer admin.Close()
+	events, found, err := describe(admin, t.Topic)
+	if err != nil || !found {
+		return false, err
+	}
+	for _, name := range []string{LoopTopic(t.Group), TableTopic(t.Group)} {
+		have, found, err := describe(admin, name)
+		if err != nil {
+			return false, err
+		}
+		if found && have.Partitions != events.Partitions {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// Regrow deletes the loop, the group table and the group's offsets, and makes the topics anew with as many partitions as the
+// topic of events has: plazas are in other ones then. What they held has to be published again. The group must have no running
+// member.
+func (c Cluster) Regrow(t Topics) ([]string, error) {
+	return c.remake(t, LoopTopic(t.Group), TableTopic(t.Group))
+}
+
+// remake deletes a group's offsets and topics, and makes what is missing.
+func (c Cluster) remake(t Topics, topics ...string) ([]string, error) {
 	_, admin, err := c.Admin()
 	if err != nil {
 		return nil, explainKafka(err)
@@ -213,7 +263,7 @@ func (c Cluster) Reset(t Topics) ([]string, error) {
 	var done []string
 	for _, g := range groups {
 		if len(g.Members) > 0 {
-			return nil, toll.Permanent("stop every tollstream process of the group first; one that was killed counts for another 10 s",
+			return nil, toll.Permanent("stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
 				"group %s has %d running members", t.Group, len(g.Members))
 		}
 	}
@@ -224,7 +274,7 @@ func (c Cluster) Reset(t Topics) ([]string, error) {
 	default:
 		return nil, explainKafka(fmt.Errorf("delete group %s: %w", t.Group, err))
 	}
-	for _, name := range []string{LoopTopic(t.Group), TableTopic(t.Group)} {
+	for _, name := range topics {
 		if _, found, err := describe(admin, name); err != nil {
 			return done, err
 		} else if !found {
@@ -265,12 +315,17 @@ func explainKafka(err error) error {
 	switch {
 	case is(sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
 		sarama.ErrTransactionalIDAuthorizationFailed):
-		return &toll.PermanentError{Err: err, Hint: "grant the user the Kafka rights that the README lists"}
+		if strings.Contains(err.Error(), "\n") { // a list of goka's
+			err = errors.New(Brief(err))
+		}
+		return &toll.PermanentError{Err: err, Hint: "grant the Kafka user what docs/access.md lists for this command"}
 	case is(sarama.ErrSASLAuthenticationFailed):
-		return &toll.PermanentError{Err: err, Hint: "check the Kafka user and password"}
+		return &toll.PermanentError{Err: err, Hint: connectHint(sarama.ErrSASLAuthenticationFailed)}
 	case is(sarama.ErrFencedInstancedId):
 		return &toll.PermanentError{Err: fmt.Errorf("another process took the place of this one in the group: %w", err),
 			Hint: "give each process its own --instance"}
+	case is(sarama.ErrInvalidSessionTimeout):
+		return &toll.PermanentError{Err: err, Hint: "choose --session-timeout between the broker's group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms"}
 	case is(sarama.ErrInvalidReplicationFactor):
 		return &toll.PermanentError{Err: err, Hint: "the cluster has fewer brokers than --replication asks for"}
 	}

@@ -30,8 +30,11 @@ func (a *app) commands() []*cli.Command {
 		a.processCommand(),
 		a.viewCommand(),
 		a.verifyCommand(),
+		a.healthCommand(),
 		a.sqlCommand(),
 		a.deadLettersCommand(),
+		a.rebuildCommand(),
+		a.pruneCommand(),
 		a.resetCommand(),
 		a.demoCommand(),
 		a.benchCommand(),
@@ -95,7 +98,8 @@ func hush(commands []*cli.Command) {
 // version is set at build time: -ldflags '-X main.version=v1.2.3'.
 var version string
 
-func printVersion(w io.Writer) error {
+// buildVersion returns the version of this build.
+func buildVersion() string {
 	v := version
 	info, ok := debug.ReadBuildInfo()
 	if v == "" && ok {
@@ -104,6 +108,10 @@ func printVersion(w io.Writer) error {
 	if v == "" {
 		v = "(devel)"
 	}
-	_, err := io.WriteString(w, "tollstream "+v+" "+runtime.Version()+" "+runtime.GOOS+"/"+runtime.GOARCH+"\n")
+	return v
+}
+
+func printVersion(w io.Writer) error {
+	_, err := io.WriteString(w, "tollstream "+buildVersion()+" "+runtime.Version()+" "+runtime.GOOS+"/"+runtime.GOARCH+"\n")
 	return err
 }

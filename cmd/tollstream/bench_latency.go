@@ -47,7 +47,7 @@ func (b *bench) behind(ctx context.Context) error {
 // processor returns a processor inside of this process.
 func (b *bench) processor(state string, o topology.Observer) *process {
 	cfg := b.config(state)
-	return &process{con: b.con, cfg: cfg, load: b.mode, log: cfg.Log, observer: o}
+	return &process{con: b.con, cfg: cfg, load: b.mode, log: cfg.Log, observer: o, windows: defaultWindowSettings()}
 }
 
 const (

@@ -40,7 +40,7 @@ func TestBench(t *testing.T) {
 		args []string
 		lack []string // beginnings of the names of figures
 	}{
-		{"everything", []string{"--only", strings.Join(benchParts, ","), "--plazas", "20", "--rate", "2000", "--for", "500ms"}, []string{"insert_", "process_over_insert"}},
+		{"everything", []string{"--only", strings.Join(benchParts, ","), "--plazas", "20", "--rate", "2000", "--for", "2s"}, []string{"insert_", "process_over_insert"}},
 		{"rows before, two processes, INSERT", []string{"--only", "process", "--stored", "3000", "--instances", "2", "--load", "insert", "--batch-rows", "500"},
 			[]string{"emit_", "kgo_", "load_data_", "process_over_load_data", "merged_", "produced_", "view_", "verify_", "start_"}},
 	} {

@@ -24,23 +24,35 @@ import (
 )
 
 // demoLength is how long a demo runs where nobody is there to interrupt it.
-const demoLength = 12 * time.Second
+const demoLength = 25 * time.Second
+
+const (
+	demoSpeed    = 240 // of event time: four minutes a second
+	demoMaxSpeed = 3600
+	// The morning of a demo, and what happens in it: half an hour in, a quiet plaza gets several times its traffic.
+	demoStart         = 5*time.Hour + 30*time.Minute
+	demoIncident      = 30 * time.Minute
+	demoIncidentSpan  = 90 * time.Minute
+	demoIncidentSize  = 5
+	demoIncidentPlaza = 4010
+)
 
 func (a *app) demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
 		Usage: "shows all of it at work in one process, on servers of its own",
-		Description: "Starts a broker and a database on free ports, emits simulated vehicles, stores and counts them, and shows that table and counts agree. " +
+		Description: "Starts a broker and a database on free ports and lets a weekday's morning pass, four minutes a second: the rush hour builds up, " +
+			"and one plaza gets far more traffic than it can take. A page shows it live. Vehicles are stored and counted, windows close, congestion is noticed, and table and counts agree. " +
 			"Ctrl-C ends it with the verdict. Without a terminal, or with --for, it ends by itself; the exit status is 0 if all was exact, 1 if not.",
-		UsageText: "tollstream demo\ntollstream demo --for 30s --rate 2000",
+		UsageText: "tollstream demo\ntollstream demo --for 30s --speed 600",
 		Flags: append([]cli.Flag{
 			&cli.DurationFlag{Name: "for", DefaultText: "until interrupted, on a terminal", Usage: "end after this `TIME`"},
-			&cli.Float64Flag{Name: "rate", Value: 100, Usage: "`EVENTS` per second"},
+			&cli.Float64Flag{Name: "speed", Value: demoSpeed, Usage: "event time goes `N` times as fast as the clock"},
 		}, logFlags()...),
 		Action: func(c *cli.Context) error {
-			rate, length := c.Float64("rate"), c.Duration("for")
-			if rate < 0.1 || rate > 1e6 {
-				return usagef("--rate: %v is not between 0.1 and 1,000,000", rate)
+			speed, length := c.Float64("speed"), c.Duration("for")
+			if speed < 1 || speed > demoMaxSpeed {
+				return usagef("--speed: %v is not between 1 and %s", speed, number(demoMaxSpeed))
 			}
 			if length < 0 {
 				return usagef("--for: %v is negative", length)
@@ -48,7 +60,7 @@ func (a *app) demoCommand() *cli.Command {
 			if length == 0 && !isTerminal(a.stdout) {
 				length = demoLength
 			}
-			d := &demo{out: a.stdout, err: a.stderr, rate: rate, length: length}
+			d := &demo{out: a.stdout, err: a.stderr, speed: speed, length: length}
 			return d.run(c.Context)
 		},
 	}
@@ -57,12 +69,17 @@ func (a *app) demoCommand() *cli.Command {
 // demo is the whole pipeline in one process.
 type demo struct {
 	out, err io.Writer
-	rate     float64
+	speed    float64
 	length   time.Duration // 0 until interrupted
 
 	con       connection
 	processor *topology.Processor
+	plazas    []toll.Plaza
 	passing   passing
+	states    map[int16]toll.Assessment // as they were last shown
+	news      []string                  // what was noticed, the newest last
+	counted   time.Time                 // when rows were counted last
+	countTook time.Duration
 	drawn     int // lines of the last screen
 }
 
@@ -85,10 +102,6 @@ func (d *demo) run(ctx context.Context) error {
 		name = "an embedded MySQL in memory (no MariaDB is installed here)"
 	}
 	fmt.Fprintf(d.out, "Kafka at %s, %s at %s\n", stack.broker.Addr(), name, stack.database.Addr())
-	if d.length == 0 {
-		fmt.Fprintln(d.out, "Ctrl-C ends the demo with the verdict.")
-	}
-	fmt.Fprintln(d.out)
 	return d.pipeline(ctx)
 }
 
@@ -111,8 +124,13 @@ func (d *demo) pipeline(ctx context.Context) error {
 	cfg.Cluster, cfg.Topic, cfg.Group = d.con.cluster, d.con.topic, d.con.group
 	cfg.Instance, cfg.StateDir = "demo", state
 	cfg.NewToken, cfg.Log = sql.NewToken, quietLog()
+	if d.plazas, err = codecs.ReadPlazas(strings.NewReader(simulate.SamplePlazas)); err != nil {
+		return err
+	}
+	windows := defaultWindowSettings()
+	windows.plazas = d.plazas
 	ready := make(chan *topology.Processor, 1)
-	p := &process{con: d.con, cfg: cfg, log: cfg.Log, ready: func(p *topology.Processor) { ready <- p }}
+	p := &process{con: d.con, cfg: cfg, log: cfg.Log, windows: windows, upkeep: defaultUpkeepSettings(), ready: func(p *topology.Processor) { ready <- p }}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
@@ -125,6 +143,15 @@ func (d *demo) pipeline(ctx context.Context) error {
 	case err := <-processed:
 		return err
 	}
+	pageEnded, err := d.page(running)
+	if err != nil {
+		return err
+	}
+	defer func() { stop(); pageEnded() }()
+	if d.length == 0 {
+		fmt.Fprintln(d.out, "Ctrl-C ends the demo with the verdict.")
+	}
+	fmt.Fprintln(d.out)
 	store, err := d.con.openStore(sql.LoadAuto, cfg.Log)
 	if err != nil {
 		return err
@@ -149,7 +176,7 @@ func (d *demo) pipeline(ctx context.Context) error {
 			return cmp.Or(err, errors.New("the processor ended by itself"))
 		case <-shown.Done():
 		case <-ticker.C:
-			if err := d.show(running, table, checker); err != nil {
+			if err := d.show(running, store, table, checker); err != nil {
 				return err
 			}
 		}
@@ -160,13 +187,13 @@ func (d *demo) pipeline(ctx context.Context) error {
 	if err := d.settle(running); err != nil {
 		return err
 	}
-	if err := d.show(running, table, checker); err != nil {
+	if err := d.show(running, store, table, checker); err != nil {
 		return err
 	}
 	return d.verdict(running, store, table)
 }
 
-// emit sends events until shown ends; running bounds how long the last acknowledgements are waited for.
+// emit sends a morning's events until shown ends; running bounds how long the last acknowledgements are waited for.
 func (d *demo) emit(shown, running context.Context) error {
 	e, err := topology.NewEmitter(running, topology.EmitterConfig{
 		Cluster: d.con.cluster, Topic: d.con.topic, Format: codecs.CSV, Location: time.UTC,
@@ -174,17 +201,34 @@ func (d *demo) emit(shown, running context.Context) error {
 	if err != nil {
 		return err
 	}
-	g := simulate.New(simulate.DefaultPlazas(), uint64(time.Now().UnixNano()), simulate.Live(time.Now))
-	pace := newPacer(d.rate)
+	start := nextMonday(time.Now()).Add(demoStart)
+	profile, err := simulate.NewProfile(simulate.ProfileConfig{
+		Plazas: d.plazas, Location: time.UTC, Start: start, Seed: uint64(time.Now().UnixNano()),
+		Incidents: []simulate.Incident{{Plaza: demoIncidentPlaza, Kind: simulate.Surge, Size: demoIncidentSize,
+			Start: start.Add(demoIncident), End: start.Add(demoIncident + demoIncidentSpan)}},
+	})
+	if err != nil {
+		return err
+	}
+	pace := newPacer(0)
+	pace.began = time.Now()
 	var event toll.Event
-	for n := int64(0); pace.wait(shown, n, func() {}) && shown.Err() == nil; n++ {
-		g.Next(&event)
+	for {
+		at, ok := profile.Next(&event)
+		if !ok || !pace.waitUntil(shown, dueAt(start, at, d.speed), func() {}) || shown.Err() != nil {
+			return e.Close(running)
+		}
 		if err := e.Emit(running, &event); err != nil {
 			return err
 		}
 		d.passing.add(event)
 	}
-	return e.Close(running)
+}
+
+// nextMonday returns the first midnight of a Monday, in UTC, that is not before a time.
+func nextMonday(t time.Time) time.Time {
+	t = t.UTC().Truncate(24 * time.Hour)
+	return t.AddDate(0, 0, (8-int(t.Weekday()))%7)
 }
 
 // settleLimit bounds how long a demo waits at its end for all that was emitted to be counted.
@@ -197,7 +241,10 @@ func (d *demo) settle(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.processor.AwaitEnd(ctx, end)
+	if err := d.processor.AwaitEnd(ctx, end); err != nil {
+		return err
+	}
+	return d.processor.CloseAll(ctx)
 }
 
 // passing keeps the last vehicles for the screen.
@@ -226,7 +273,7 @@ func (p *passing) read() ([]toll.Event, int64) {
 }
 
 // show draws the state of things: in place on a terminal, else as one line.
-func (d *demo) show(ctx context.Context, table *topology.Table, checker *sql.PlazaChecker) error {
+func (d *demo) show(ctx context.Context, store *sql.Store, table *topology.Table, checker *sql.PlazaChecker) error {
 	if !table.Recovered() {
 		return nil
 	}
@@ -234,18 +281,26 @@ func (d *demo) show(ctx context.Context, table *topology.Table, checker *sql.Pla
 	if err != nil {
 		return err
 	}
-	checks, err := checker.Plazas(ctx, states, sql.PlazaOptions{CountOnly: true})
+	checks, err := d.check(ctx, states, checker)
 	if err != nil {
 		return err
 	}
+	congestion, err := store.Congestion(ctx)
+	if err != nil {
+		return err
+	}
+	noticed := d.notice(congestion)
 	last, n := d.passing.read()
-	sums := sumChecks(checks)
+	sums := d.sumChecks(checks)
 	if !isTerminal(d.out) {
-		passed := ""
-		if len(last) > 0 {
-			passed = "  last: " + sentence(last[len(last)-1])
+		for _, line := range noticed {
+			fmt.Fprintf(d.out, "%s\n", line)
 		}
-		fmt.Fprintf(d.out, "%s%s\n", sums.line(n), passed)
+		clock := ""
+		if len(last) > 0 {
+			clock = last[len(last)-1].Time.Format("15:04  ")
+		}
+		fmt.Fprintf(d.out, "%s%s\n", clock, sums.line(n))
 		return nil
 	}
 	var screen bytes.Buffer
@@ -253,7 +308,17 @@ func (d *demo) show(ctx context.Context, table *topology.Table, checker *sql.Pla
 		fmt.Fprintf(&screen, "  %s\n", sentence(e))
 	}
 	screen.WriteByte('\n')
-	d.plazas(&screen, states, checks)
+	d.table(&screen, states, congestion, checks)
+	screen.WriteByte('\n')
+	for i := range newsShown {
+		line := ""
+		if at := len(d.news) - newsShown + i; at >= 0 {
+			line = d.news[at]
+		} else if i < len(d.news) && len(d.news) < newsShown {
+			line = d.news[i]
+		}
+		fmt.Fprintf(&screen, "  %s\n", clip(line, screenOf(d.out).width-3))
+	}
 	fmt.Fprintf(&screen, "\n%s\n", sums.line(n))
 	if d.drawn > 0 {
 		fmt.Fprintf(d.out, "\x1b[%dA\x1b[J", d.drawn)
@@ -263,36 +328,113 @@ func (d *demo) show(ctx context.Context, table *topology.Table, checker *sql.Pla
 	return err
 }
 
+// check compares table, outbox and rows. Rows are counted so often that it takes a fifth of the time at most.
+func (d *demo) check(ctx context.Context, states map[int16]*toll.State, checker *sql.PlazaChecker) ([]sql.PlazaCheck, error) {
+	began := time.Now()
+	o := sql.PlazaOptions{CountOnly: true, SkipRows: began.Sub(d.counted) < 5*d.countTook}
+	checks, err := checker.Plazas(ctx, states, o)
+	if err != nil || o.SkipRows {
+		return checks, err
+	}
+	d.counted, d.countTook = began, time.Since(began)
+	return checks, nil
+}
+
+// newsShown is how many of the last changes stay on the screen.
+const newsShown = 6
+
+// notice returns what changed since the last look, a line each, the earliest first.
+func (d *demo) notice(congestion map[int16]toll.Assessment) []string {
+	var changed []toll.Assessment
+	var ids []int16
+	for plaza, a := range congestion {
+		before, known := d.states[plaza]
+		if known && before.State == a.State && before.Since == a.Since || !known && (a.State == toll.Free || a.State == toll.NoData) {
+			continue
+		}
+		if known && before.State == toll.NoData && a.State == toll.Free {
+			continue
+		}
+		at := len(changed)
+		for at > 0 && changed[at-1].Since > a.Since {
+			at--
+		}
+		changed, ids = slices.Insert(changed, at, a), slices.Insert(ids, at, plaza)
+	}
+	d.states = congestion
+	var lines []string
+	for i, a := range changed {
+		lines = append(lines, fmt.Sprintf("%s  plaza %d %s: %s since %s: %s", a.Until.Time().Format("15:04"), ids[i], d.nameOf(ids[i]), a.State,
+			a.Since.Time().Format("15:04"), a.Why))
+	}
+	d.news = append(d.news, lines...)
+	d.news = d.news[max(0, len(d.news)-newsShown):]
+	return lines
+}
+
+func (d *demo) nameOf(plaza int16) string {
+	for i := range d.plazas {
+		if d.plazas[i].ID == plaza {
+			return d.plazas[i].Name
+		}
+	}
+	return ""
+}
+
+// clip cuts a line to a width.
+func clip(line string, width int) string {
+	if runes := []rune(line); len(runes) > width && width > 1 {
+		return string(runes[:width-1]) + "…"
+	}
+	return line
+}
+
 // sentence tells of one vehicle.
 func sentence(e toll.Event) string {
 	return fmt.Sprintf("%s  %-5s %8d passed plaza %d", e.Time.Format("15:04:05"), escape(e.Type), e.Vehicle, e.Plaza)
 }
 
-func (d *demo) plazas(w io.Writer, states map[int16]*toll.State, checks []sql.PlazaCheck) {
-	t := newTable(w, column{name: "plaza", number: true}, column{name: "counted", number: true}, column{name: "rows in MySQL", number: true},
-		column{name: "by type"}, column{name: "verdict"})
+// table draws a line for each plaza, along the road.
+func (d *demo) table(w io.Writer, states map[int16]*toll.State, congestion map[int16]toll.Assessment, checks []sql.PlazaCheck) {
+	t := newTable(w, column{name: "plaza", number: true}, column{name: ""}, column{name: "veh/h", number: true}, column{name: "v/c", number: true},
+		column{name: "state"}, column{name: "last hours"}, column{name: "counted", number: true}, column{name: "verdict"})
 	byPlaza := map[int16]sql.PlazaCheck{}
 	for _, c := range checks {
 		if c.Plaza >= toll.MinPlaza {
 			byPlaza[int16(c.Plaza)] = c
 		}
 	}
-	order := slices.SortedFunc(maps.Keys(states), func(a, b int16) int {
-		return cmp.Or(cmp.Compare(states[b].Events, states[a].Events), cmp.Compare(a, b))
-	})
-	for _, plaza := range order {
+	for _, plaza := range slices.Sorted(maps.Keys(states)) {
 		s, c := states[plaza], byPlaza[plaza]
-		rows := "–"
-		if c.StoredRows != nil {
-			rows = number(*c.StoredRows)
+		flow, vc, state := "–", "–", ""
+		if a, ok := congestion[plaza]; ok {
+			flow = number(int64(a.Last.FlowPerHour))
+			if a.Last.VC != nil {
+				vc = fmt.Sprintf("%.2f", *a.Last.VC)
+			}
+			state = a.State.String()
 		}
-		var types []string
-		for _, tc := range s.Types {
-			types = append(types, fmt.Sprintf("%s %s", escape(tc.Type), number(tc.Count)))
-		}
-		t.AppendRow([]any{plaza, number(s.Events), rows, strings.Join(types, " · "), verdictWords(c.Status, c.InFlight)})
+		t.AppendRow([]any{plaza, d.nameOf(plaza), flow, vc, state, quarterLine(s), number(s.Events), verdictWords(c.Status, c.InFlight)})
 	}
 	t.Render()
+}
+
+// quarterLine draws the last quarters of an hour that are complete, the highest of them as a full column.
+func quarterLine(s *toll.State) string {
+	const shown = 12
+	quarters := s.Quarters.List
+	if len(quarters) > 0 {
+		quarters = quarters[:len(quarters)-1]
+	}
+	quarters = quarters[max(0, len(quarters)-shown):]
+	counts := make([]int64, len(quarters))
+	for i := range quarters {
+		counts[i] = quarters[i].Count()
+	}
+	if len(counts) == 0 {
+		return ""
+	}
+	return sparkline(counts, slices.Max(counts))
 }
 
 func verdictWords(status string, inFlight int64) string {
@@ -308,14 +450,16 @@ func verdictWords(status string, inFlight int64) string {
 // sums are the checks of all plazas added up.
 type sums struct {
 	rows, counted, inFlight int64
+	rowsKnown               bool // whether rows were counted this time
 	mismatch                bool
 }
 
-func sumChecks(checks []sql.PlazaCheck) sums {
+func (d *demo) sumChecks(checks []sql.PlazaCheck) sums {
 	var s sums
 	for _, c := range checks {
 		if c.StoredRows != nil {
 			s.rows += *c.StoredRows
+			s.rowsKnown = true
 		}
 		s.counted += c.TableCount
 		s.inFlight += c.InFlight
@@ -329,8 +473,13 @@ func (s sums) line(emitted int64) string {
 	if s.mismatch {
 		verdict = "MISMATCH"
 	}
-	return fmt.Sprintf("emitted %s · rows in MySQL %s = counted per plaza %s + in flight %s · %s",
-		number(emitted), number(s.rows), number(s.counted), number(s.inFlight), verdict)
+	rows := "stored"
+	if s.rowsKnown {
+		rows = "rows in MySQL " + number(s.rows)
+	} else {
+		rows += " " + number(s.counted+s.inFlight)
+	}
+	return fmt.Sprintf("emitted %s · %s = counted per plaza %s + in flight %s · %s", number(emitted), rows, number(s.counted), number(s.inFlight), verdict)
 }
 
 // verdict verifies everything, checksums of the rows included, and says what came out.
@@ -339,7 +488,11 @@ func (d *demo) verdict(ctx context.Context, store *sql.Store, table *topology.Ta
 	if err != nil {
 		return err
 	}
-	report, err := store.Verify(ctx, sql.VerifyInput{States: states, Deep: true})
+	in := sql.VerifyInput{States: states, Deep: true}
+	if in.Windows, in.Zones, err = storedWindows(ctx, store, time.UTC); err != nil {
+		return err
+	}
+	report, err := store.Verify(ctx, in)
 	if err != nil {
 		return err
 	}
@@ -347,6 +500,7 @@ func (d *demo) verdict(ctx context.Context, store *sql.Store, table *topology.Ta
 	if report.Status == sql.Exact && report.Rows == emitted && report.Merged == emitted {
 		fmt.Fprintf(d.out, "\nexact: %s emitted = %s rows in MySQL = %s counted per plaza; every row's checksum agrees\n",
 			number(emitted), number(report.Rows), number(report.Merged))
+		fmt.Fprintf(d.out, "       %s closed; each holds the vehicles that the rows say\n", counted(report.Windows, "window"))
 		return nil
 	}
 	fmt.Fprintf(d.out, "\n%s: %s emitted, %s rows in MySQL, %s counted per plaza\n",

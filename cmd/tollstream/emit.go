@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/lovoo/goka"
@@ -38,23 +39,27 @@ func (a *app) emitCommand() *cli.Command {
 			--count is reached. What is acknowledged is in the topic exactly once; while Kafka is away emit waits.
 
 			With --from it sends the lines of a CSV or NDJSON file, plain or gzipped, and keeps their times. Lines that are no
-			events are reported and left out, which makes the exit status 1; --raw sends them too, as they are.`,
+			events are reported and left out, which makes the exit status 1; --raw sends them too, as they are.
+			` + profileDescription,
 		UsageText: `tollstream emit
 			tollstream emit --count 100000 --rate 0
 			tollstream emit --plazas 4856 --rate 2 --verbose
 			tollstream emit --seed 1 --start "2022-02-10 10:23:02" --count 1000
-			tollstream emit --from tolldata.csv.gz`,
-		Flags: append([]cli.Flag{
+			tollstream emit --from tolldata.csv.gz
+			tollstream emit --profile day
+			tollstream emit --profile day --speed 60x --days 1 --start 2026-03-02
+			tollstream emit --profile day --speed 60x --incident 4007,+7h30m,20m,blockage --labels labels.ndjson`,
+		Flags: slices.Concat([]cli.Flag{
 			&cli.Int64Flag{Name: "count", Usage: "stop after `N` events"},
 			&cli.Float64Flag{Name: "rate", EnvVars: env("rate"), Value: defaultRate, Usage: "events per second; 0 is as fast as it goes, which is the default for files"},
 			&cli.StringFlag{Name: "plazas", EnvVars: env("plazas"), Value: defaultPlazas, Usage: "simulated plazas, a `LIST` of numbers and ranges"},
 			&cli.StringFlag{Name: "format", EnvVars: env("format"), Usage: "`FORMAT` of the records: csv, json or protobuf; simulated events are csv by default, files stay as they are"},
-			&cli.Uint64Flag{Name: "seed", Usage: "the same `N`, --start, --rate and --count make the same events"},
+			&cli.Uint64Flag{Name: "seed", Usage: "the same `N`, --start, --rate and --count make the same events; with --profile, the same plazas, --peak and --incident"},
 			&cli.StringFlag{Name: "start", Usage: "`TIME` of the first simulated event, as 2022-02-10 10:23:02 or RFC 3339; it advances by 1/rate each, 0.1 s with --rate 0. Without it events happen now"},
 			&cli.StringFlag{Name: "from", Usage: "send the lines of `FILE`, - for standard input"},
 			&cli.BoolFlag{Name: "raw", Usage: "with --from: send bad lines too, without a key"},
 			&cli.BoolFlag{Name: "verbose", Usage: "print a sentence for each vehicle"},
-		}, connectionFlags()...),
+		}, profileFlags(), connectionFlags()),
 		Action: func(c *cli.Context) error {
 			s, err := emitSettingsFrom(c)
 			if err != nil {
@@ -77,6 +82,7 @@ type emitSettings struct {
 	from    string
 	raw     bool
 	verbose bool
+	profile *profileSettings // nil: without
 }
 
 func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
@@ -113,9 +119,9 @@ func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
 		if s.raw {
 			return nil, usagef("--raw is for --from")
 		}
-		return s, nil
+		return s, s.addProfile(c, time.Now)
 	}
-	for _, name := range []string{"plazas", "seed", "start"} {
+	for _, name := range []string{"plazas", "seed", "start", "profile"} {
 		if given(c, name) {
 			return nil, usagef("--%s is for simulated events, not for --from", name)
 		}
@@ -123,22 +129,31 @@ func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
 	if !given(c, "rate") {
 		s.rate = 0
 	}
-	return s, nil
+	return s, refuseProfileFlags(c)
 }
 
 func parseStart(text string, location *time.Location) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+	t, err := parseTime(text, location)
+	if err != nil {
+		return t, usagef("--start: %v", err)
+	}
+	return t, nil
+}
+
+// parseTime reads a time of event time.
+func parseTime(text string, location *time.Location) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02"} {
 		t, err := time.ParseInLocation(layout, text, location)
 		if err != nil {
 			continue
 		}
 		t = t.In(location)
 		if !toll.WallTimeOf(t).Valid() {
-			return t, usagef("--start: %q is outside the years 1000 to 9999", text)
+			return t, fmt.Errorf("%q is outside the years 1000 to 9999", text)
 		}
 		return t, nil
 	}
-	return time.Time{}, usagef("--start: %q is not a time such as 2022-02-10 10:23:02 or 2022-02-10T10:23:02+01:00", text)
+	return time.Time{}, fmt.Errorf("%q is not a time such as 2022-02-10 10:23:02 or 2022-02-10T10:23:02+01:00", text)
 }
 
 // feed gives the events to emit.
@@ -174,8 +189,11 @@ func (a *app) emit(ctx context.Context, s *emitSettings) error {
 		return err
 	}
 	run := emitRun{s: s, feed: f, emitter: e, con: con, pace: newPacer(s.rate), out: bufio.NewWriter(a.stdout)}
-	if file, ok := f.(*fileFeed); ok {
-		file.counted.before = run.beforeSleep
+	switch f := f.(type) {
+	case *fileFeed:
+		f.counted.before = run.beforeSleep
+	case *profileFeed:
+		f.beforeSleep = run.beforeSleep
 	}
 	return run.run(ctx)
 }
@@ -188,6 +206,10 @@ func (a *app) openFeed(ctx context.Context, s *emitSettings, con *console) (feed
 			return nil, 0, err
 		}
 		return f, f.format(), nil
+	}
+	if s.profile != nil {
+		f, err := openProfile(ctx, s)
+		return f, s.format, err
 	}
 	clock := simulate.Live(func() time.Time { return time.Now().In(s.location) })
 	if !s.start.IsZero() {
@@ -323,7 +345,7 @@ func (r *emitRun) report(took time.Duration, interrupted bool, err error) error 
 		r.con.say("of them %s that %s, sent as they are", counted(file.bad, "line"), isOrAre(file.bad))
 	case isFile && file.bad > 0:
 		return withHint(fmt.Errorf("left out %s that %s", counted(file.bad, "line"), isOrAre(file.bad)), "--raw sends such lines as they are")
-	case interrupted && (isFile || r.s.count > 0):
+	case interrupted && (isFile || r.s.count > 0 || r.s.profile.ends()):
 		return errors.New("interrupted before the end")
 	}
 	return nil

@@ -5,19 +5,25 @@ import (
 	"time"
 )
 
-// pacer spreads events evenly over time.
+// pacer spreads events over time: evenly, or each at a moment of its own.
 type pacer struct {
-	rate  float64   // a second; 0 doesn't wait
-	began time.Time // when event 0 was due
-	now   func() time.Time
-	timer *time.Timer
+	rate    float64       // a second; 0 doesn't wait
+	catchUp time.Duration // how far it may be behind
+	began   time.Time     // when event 0 was due
+	now     func() time.Time
+	sleep   func(context.Context, time.Duration) bool // false: ctx ended
+	timer   *time.Timer
 }
 
 // maxCatchUp is how far a pacer falls behind before it gives up making up for it: after an outage the stream goes on at
 // its rate and not with a burst.
 const maxCatchUp = time.Second
 
-func newPacer(rate float64) *pacer { return &pacer{rate: rate, now: time.Now} }
+func newPacer(rate float64) *pacer {
+	p := &pacer{rate: rate, catchUp: maxCatchUp, now: time.Now}
+	p.sleep = p.sleepByTimer
+	return p
+}
 
 // wait waits until event n is due and reports whether to go on. It calls beforeSleep if it takes a while.
 func (p *pacer) wait(ctx context.Context, n int64, beforeSleep func()) bool {
@@ -25,18 +31,27 @@ func (p *pacer) wait(ctx context.Context, n int64, beforeSleep func()) bool {
 		const checkEvery = 64 // a look at ctx costs a lock
 		return n%checkEvery != 0 || ctx.Err() == nil
 	}
+	return p.waitUntil(ctx, p.offset(n), beforeSleep)
+}
+
+// waitUntil is wait for an event that is due an offset after the first.
+func (p *pacer) waitUntil(ctx context.Context, offset time.Duration, beforeSleep func()) bool {
 	now := p.now()
 	if p.began.IsZero() {
 		p.began = now
 	}
-	wait := p.due(n).Sub(now)
+	wait := p.began.Add(offset).Sub(now)
 	if wait <= 0 {
-		if wait < -maxCatchUp {
+		if -wait > p.catchUp {
 			p.began = p.began.Add(-wait)
 		}
 		return ctx.Err() == nil
 	}
 	beforeSleep()
+	return p.sleep(ctx, wait)
+}
+
+func (p *pacer) sleepByTimer(ctx context.Context, wait time.Duration) bool {
 	if p.timer == nil {
 		p.timer = time.NewTimer(wait)
 	} else {
@@ -50,6 +65,7 @@ func (p *pacer) wait(ctx context.Context, n int64, beforeSleep func()) bool {
 	}
 }
 
-func (p *pacer) due(n int64) time.Time {
-	return p.began.Add(time.Duration(float64(n) / p.rate * float64(time.Second)))
+// offset is how long after event 0 event n is due.
+func (p *pacer) offset(n int64) time.Duration {
+	return time.Duration(float64(n) / p.rate * float64(time.Second))
 }

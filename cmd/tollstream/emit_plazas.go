@@ -1,9 +1,12 @@
 package main
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
+	"tollstream/codecs"
+	"tollstream/internal/simulate"
 	"tollstream/toll"
 )
 
@@ -34,4 +37,45 @@ func parsePlazas(list string) ([]int16, error) {
 func parsePlaza(s string) (uint64, error) {
 	// 15 bits: the plazas of SMALLINT that are not negative.
 	return strconv.ParseUint(strings.TrimSpace(s), 10, 15)
+}
+
+// samplePlazas returns the plazas of the sample file, which is part of the program.
+func samplePlazas() []toll.Plaza {
+	plazas, err := codecs.ReadPlazas(strings.NewReader(simulate.SamplePlazas))
+	if err != nil {
+		panic(err)
+	}
+	return plazas
+}
+
+// profilePlazas returns the plazas to simulate. Of a plazas file they are all, or those that are listed, which must be in
+// it. Without a file they are those listed, as the sample file has them or else plazas like most.
+func profilePlazas(file string, listed []int16) ([]toll.Plaza, error) {
+	known := samplePlazas()
+	if file != "" {
+		var err error
+		if known, err = readPlazasFile(file); err != nil {
+			return nil, err
+		}
+		if len(known) == 0 {
+			return nil, usagef("--plazas-file: %s has no plaza", file)
+		}
+		if listed == nil {
+			return known, nil
+		}
+	}
+	slices.Sort(listed)
+	var plazas []toll.Plaza
+	for _, id := range slices.Compact(listed) {
+		at := slices.IndexFunc(known, func(p toll.Plaza) bool { return p.ID == id })
+		switch {
+		case at >= 0:
+			plazas = append(plazas, known[at])
+		case file != "":
+			return nil, usagef("--plazas: %d is not in %s", id, file)
+		default:
+			plazas = append(plazas, simulate.DefaultPlaza(id))
+		}
+	}
+	return plazas, nil
 }

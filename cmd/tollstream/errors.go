@@ -44,6 +44,14 @@ func withHint(err error, hint string) error {
 	return &hintError{err, hint}
 }
 
+// thenHint adds to the hint of an error, if it has one, what to do after that.
+func thenHint(err error, hint string) error {
+	if before := hintOf(err); before != "" {
+		hint = before + "; then: " + hint
+	}
+	return withHint(err, hint)
+}
+
 // hintOf returns the hint of an error, "" for none.
 func hintOf(err error) string {
 	var h *hintError

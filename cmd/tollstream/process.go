@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -15,6 +17,7 @@ import (
 	"tollstream/sql"
 	"tollstream/toll"
 	"tollstream/topology"
+	"tollstream/web"
 )
 
 func (a *app) processCommand() *cli.Command {
@@ -24,7 +27,7 @@ func (a *app) processCommand() *cli.Command {
 		Description: "Runs until interrupted; several processes share the work when each has its own --instance. " +
 			"A process that was killed goes on where the database says, without losing or doubling an event. " +
 			"When Kafka or MySQL is away it says so once and goes on by itself when they are back.",
-		UsageText: "tollstream process\ntollstream process --until-end\nTOLLSTREAM_MYSQL=… tollstream process --brokers kafka1:9092,kafka2:9092",
+		UsageText: "tollstream process\ntollstream process --until-end\ntollstream process --metrics-listen 127.0.0.1:9464\nTOLLSTREAM_MYSQL=… tollstream process --brokers kafka1:9092,kafka2:9092",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "until-end", Usage: "stop once all that is in the topic now is stored, published and merged"},
 			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto", Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
@@ -34,8 +37,11 @@ func (a *app) processCommand() *cli.Command {
 			&cli.BoolFlag{Name: "skip-gone", EnvVars: env("skip-gone"), Usage: "go on where retention deleted records that were never stored"},
 			&cli.StringFlag{Name: "instance", EnvVars: env("instance"), DefaultText: "the host's name", Usage: "`NAME` of this process in the group"},
 			&cli.StringFlag{Name: "state-dir", EnvVars: env("state-dir"), DefaultText: "in the user's state folder", Usage: "`FOLDER` of the local copies of the group table"},
+			&cli.DurationFlag{Name: "session-timeout", EnvVars: env("session-timeout"), Value: topology.DefaultSessionTimeout, Usage: "`TIME` without a sign of life after which the others take over this process's partitions"},
+			&cli.BoolFlag{Name: "hot-standby", EnvVars: env("hot-standby"), Usage: "keep a local copy of the whole group table, to take over others' partitions sooner"},
+			&cli.DurationFlag{Name: "reconcile", EnvVars: env("reconcile"), Value: topology.DefaultReconcile, Usage: "`TIME` between two looks for plazas whose counts lack what was published, which is then sent again"},
 			&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: 1, Usage: "`COPIES` of the group's own topics, where they are created"},
-		}, append(connectionFlags(), logFlags()...)...),
+		}, slices.Concat(windowFlags(), upkeepFlags(), processMetricsFlags(), connectionFlags(), logFlags())...),
 		Action: func(c *cli.Context) error {
 			con, err := connectionFrom(c)
 			if err != nil {
@@ -45,12 +51,41 @@ func (a *app) processCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			windows, err := windowSettingsFrom(c)
+			if err != nil {
+				return err
+			}
+			upkeep, err := upkeepSettingsFrom(c)
+			if err != nil {
+				return err
+			}
 			cfg, load, err := processSettings(c, con)
 			if err != nil {
 				return err
 			}
 			cfg.Log = log
-			p := &process{con: con, cfg: cfg, load: load, log: log}
+			metrics, err := metricsConfigFrom(c)
+			if err != nil {
+				return err
+			}
+			profiles, err := pprofFrom(c)
+			if err != nil {
+				return err
+			}
+			if profiles != "" {
+				stop, err := servePprof(profiles, log)
+				if err != nil {
+					return err
+				}
+				defer stop()
+			}
+			traces, err := openTraces(c, "tollstream-process", con.topic, log)
+			if err != nil {
+				return err
+			}
+			defer traces.close()
+			cfg.Tracer = traces.processor()
+			p := &process{con: con, cfg: cfg, load: load, log: log, windows: windows, upkeep: upkeep, metrics: metrics}
 			if isTerminal(a.stderr) {
 				p.status = a.stderr
 			}
@@ -65,6 +100,9 @@ func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadM
 	cfg.Zone = toll.NewZone(con.location)
 	cfg.BatchRows, cfg.BatchWait = c.Int("batch-rows"), c.Duration("batch-wait")
 	cfg.SkipGone = c.Bool("skip-gone")
+	cfg.SessionTimeout, cfg.HotStandby = c.Duration("session-timeout"), c.Bool("hot-standby")
+	cfg.Reconcile = c.Duration("reconcile")
+	cfg.Lateness, cfg.Idle = c.Duration("lateness"), c.Duration("idle")
 	cfg.Replication = c.Int("replication")
 	cfg.NewToken = sql.NewToken
 	var err error
@@ -114,9 +152,12 @@ type process struct {
 	cfg      topology.Config
 	load     sql.LoadMode
 	log      *slog.Logger
+	windows  windowSettings
+	upkeep   upkeepSettings
 	status   interface{ Write([]byte) (int, error) } // a terminal for the status line, nil for none
 	observer topology.Observer
 	ready    func(*topology.Processor) // called before it runs; may be nil
+	metrics  *web.Config               // where metrics are served, nil for nowhere
 }
 
 // run processes until ctx ends, or until the end of the topic as it is now.
@@ -126,13 +167,36 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 		return err
 	}
 	defer store.Close()
+	p.cfg.Stats = topology.NewStats()
+	collector := &processCollector{stats: p.cfg.Stats, upkeep: newUpkeepStats()}
+	if p.metrics != nil {
+		registry, err := newRegistry(collector)
+		if err != nil {
+			return err
+		}
+		stop, err := serveMetrics(*p.metrics, registry, probesOf(ctx, p.cfg.Stats), p.log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	info, err := p.waitReady(ctx, store)
 	if err != nil || ctx.Err() != nil {
 		return err
 	}
 	p.cfg.Observer = p.observer
 	p.cfg.TopicID = info.ID
-	processor, err := topology.NewProcessor(p.cfg, store.Writer(info.ID))
+	var results topology.Results
+	err = retryOutage(ctx, p.log, func() (err error) {
+		results, err = p.openResults(ctx, store, info.ID)
+		return err
+	})
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	writer := store.Writer(info.ID)
+	collector.writer.Store(writer)
+	processor, err := topology.NewProcessor(p.cfg, writer, results)
 	if err != nil {
 		return err
 	}
@@ -143,20 +207,32 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 	defer cancel()
 	ended := make(chan error, 1)
 	if untilEnd {
-		end, err := p.con.cluster.FindEnd(p.con.topic)
-		if err != nil {
+		var end topology.End
+		err := retryOutage(ctx, p.log, func() (err error) {
+			end, err = p.con.cluster.FindEnd(p.con.topic)
+			return err
+		})
+		if err != nil || ctx.Err() != nil {
 			return err
 		}
 		go func() {
 			err := processor.AwaitEnd(ctx, end)
+			if err == nil {
+				err = processor.CloseAll(ctx)
+			}
 			cancel()
 			ended <- err
 		}()
 	}
+	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows, lateness: p.cfg.Lateness, idle: p.cfg.Idle,
+		store: store, writer: writer, processor: processor, stats: collector.upkeep, log: p.log}
+	var beside sync.WaitGroup
+	beside.Go(func() { keeping.run(ctx) })
 	stopStatus := showStatus(p.status, processor.Stats())
 	runErr := processor.Run(ctx)
 	stopStatus()
 	cancel()
+	beside.Wait()
 	if runErr != nil {
 		return runErr
 	}
@@ -170,7 +246,7 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 		}
 	}
 	s := processor.Stats().Read()
-	p.log.Info("stopped", "stored", number(s.Events), "rejected", number(s.Rejected))
+	p.log.Info("stopped", "stored", number(s.Events), "rejected", number(s.Rejected), "late", number(s.Late), "too_late", number(s.TooLate))
 	return nil
 }
 
@@ -178,7 +254,8 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.TopicInfo, error) {
 	var info topology.TopicInfo
 	topics := topology.Topics{Topic: p.con.topic, Group: p.con.group, Partitions: 1, Replication: p.cfg.Replication}
-	err := retryOutage(ctx, p.log, func() error {
+	err := retryOutage(ctx, p.log, func() (err error) {
+		defer func() { p.cfg.Stats.Checked(err) }()
 		found, ok, err := p.con.cluster.Describe(p.con.topic)
 		if err != nil {
 			return err
@@ -196,6 +273,7 @@ func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.Top
 				return err
 			}
 		}
+		store.Bind(meta)
 		info, err = p.con.cluster.Check(topics)
 		return err
 	})
@@ -209,6 +287,7 @@ func (con connection) identity(topicID string) sql.Identity {
 func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store, error) {
 	return sql.Open(sql.Config{
 		DSN:    con.dsn,
+		TLS:    con.mysqlTLS,
 		Load:   load,
 		Decode: codecs.DecodePlazaDeltas,
 		Logf:   func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },

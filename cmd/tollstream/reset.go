@@ -93,7 +93,7 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 	done, err = con.cluster.Reset(topics)
 	t.tell(done...)
 	if err != nil {
-		return withHint(err, "the database is empty, topics are left; run again: "+resetLine(o))
+		return thenHint(err, "the database is empty, topics are left; run again: "+resetLine(o))
 	}
 	if !asJSON {
 		t.tell("ready for a replay: tollstream process")
@@ -103,20 +103,31 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 
 // checkIdle returns an error where processes of the group run. It comes before anything is deleted.
 func checkIdle(con connection) error {
-	_, admin, err := con.cluster.Admin()
+	n, err := groupMembers(con)
 	if err != nil {
 		return err
+	}
+	if n > 0 {
+		return toll.Permanent("stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
+			"group %s has %s", con.group, counted(int64(n), "running member"))
+	}
+	return nil
+}
+
+// groupMembers returns how many processes of the group run. One that was killed counts until its session times out.
+func groupMembers(con connection) (int, error) {
+	_, admin, err := con.cluster.Admin()
+	if err != nil {
+		return 0, err
 	}
 	defer admin.Close()
 	groups, err := admin.DescribeConsumerGroups([]string{con.group})
 	if err != nil {
-		return fmt.Errorf("describe group %s: %w", con.group, err)
+		return 0, topology.Explain(fmt.Errorf("describe group %s: %w", con.group, err))
 	}
+	n := 0
 	for _, g := range groups {
-		if n := len(g.Members); n > 0 {
-			return toll.Permanent("stop every tollstream process of the group first; one that was killed counts for another 10 s",
-				"group %s has %s", con.group, counted(int64(n), "running member"))
-		}
+		n += len(g.Members)
 	}
-	return nil
+	return n, nil
 }

@@ -327,9 +327,8 @@ func explainListen(err error, what, addr, flag string) error {
 	return err
 }
 
-// loopbackAddr reads an address to listen on, which must not be reachable from other machines: the servers have a
-// password that everybody knows, or none.
-func loopbackAddr(flag, addr string) (string, error) {
+// loopbackAddr reads an address to listen on, which must not be reachable from other machines; hint says why.
+func loopbackAddr(flag, addr, hint string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return "", usagef("--%s: %q is not HOST:PORT", flag, addr)
@@ -341,8 +340,7 @@ func loopbackAddr(flag, addr string) (string, error) {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return "", withHint(usagef("--%s: %q is not an address of this machine alone", flag, host),
-			"up is for trying things out, without real passwords: use 127.0.0.1")
+		return "", withHint(usagef("--%s: %q is not an address of this machine alone", flag, host), hint)
 	}
 	return net.JoinHostPort(host, port), nil
 }

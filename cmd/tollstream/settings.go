@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -34,13 +35,14 @@ type connection struct {
 	cluster  topology.Cluster
 	topic    string
 	group    string
-	dsn      string // holds the password: never print it, see address
+	dsn      string      // holds the password: never print it, see address
+	mysqlTLS *tls.Config // nil for what the DSN says
 	location *time.Location
 }
 
 // connectionFlags returns the flags that [connectionFrom] reads.
 func connectionFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{
 			Name: "brokers", EnvVars: env("brokers"), Value: defaultBrokers, Category: connectionCategory,
 			Usage: "Kafka, `HOST:PORT` or several, separated by commas",
@@ -65,7 +67,7 @@ func connectionFlags() []cli.Flag {
 			Name: "timezone", EnvVars: env("timezone"), Value: defaultTimezone, Category: connectionCategory,
 			Usage: "`ZONE` of the plazas' clocks, an IANA name such as Europe/Berlin",
 		},
-	}
+	}, accessFlags()...)
 }
 
 // connectionFrom reads the connection flags. What it refuses is a usage error.
@@ -76,6 +78,9 @@ func connectionFrom(c *cli.Context) (connection, error) {
 		return con, err
 	}
 	con.cluster = topology.Cluster{Brokers: brokers, ClientID: "tollstream"}
+	if con.cluster.Security, err = kafkaSecurity(c, brokers); err != nil {
+		return con, err
+	}
 	con.topic = setting(c, "topic", defaultTopic)
 	if err := checkTopicName("topic", con.topic); err != nil {
 		return con, err
@@ -85,6 +90,9 @@ func connectionFrom(c *cli.Context) (connection, error) {
 		return con, err
 	}
 	if con.dsn, err = dsnFrom(c); err != nil {
+		return con, err
+	}
+	if con.dsn, con.mysqlTLS, err = mysqlAccess(c, con.dsn); err != nil {
 		return con, err
 	}
 	con.location, err = parseLocation(setting(c, "timezone", defaultTimezone))
@@ -163,8 +171,8 @@ func parseBrokers(list string) ([]string, error) {
 	return brokers, nil
 }
 
-// maxTopicName is Kafka's limit less what a group appends for its own topics ("-table").
-const maxTopicName = 249 - 6
+// maxTopicName is Kafka's limit less what a group appends for its own topics, or the topic for its results ("-congestion").
+const maxTopicName = 249 - 11
 
 func checkTopicName(flag, name string) error {
 	illegal := func(r rune) bool {
@@ -213,6 +221,9 @@ func dsnFrom(c *cli.Context) (string, error) {
 	}
 	if cfg.DBName == "" {
 		return "", withHint(usagef("%s: the MySQL DSN names no database", source), dsnHint)
+	}
+	if source == "--mysql" {
+		warnOfPassword(c, cfg)
 	}
 	return dsn, nil
 }

@@ -15,6 +15,7 @@ import (
 const (
 	defaultKafkaListen = "127.0.0.1:9092"
 	defaultMySQLListen = "127.0.0.1:3306"
+	upListenHint       = "up is for trying things out, without real passwords: use 127.0.0.1"
 )
 
 func (a *app) upCommand() *cli.Command {
@@ -36,7 +37,7 @@ func (a *app) upCommand() *cli.Command {
 			&cli.StringFlag{Name: "mysql-listen", EnvVars: env("mysql-listen"), Value: defaultMySQLListen, Usage: "`HOST:PORT` of MySQL; port 0 takes a free one"},
 			&cli.IntFlag{Name: "partitions", EnvVars: env("partitions"), Value: defaultPartitions, Usage: "partitions of the topic of events, where it is created"},
 			&cli.BoolFlag{Name: "json", Usage: "print the addresses as JSON"},
-		}, withoutFlags(connectionFlags(), "brokers", "mysql", "mysql-file")...), logFlags()...),
+		}, withoutFlags(connectionFlags(), append(accessFlagNames(), "brokers", "mysql", "mysql-file")...)...), logFlags()...),
 		Action: func(c *cli.Context) error {
 			cfg, err := a.upSettings(c)
 			if err != nil {
@@ -64,10 +65,10 @@ func (a *app) upSettings(c *cli.Context) (stackConfig, error) {
 	if cfg.topics, err = topicsFrom(c, con); err != nil {
 		return cfg, err
 	}
-	if cfg.kafkaListen, err = loopbackAddr("kafka-listen", setting(c, "kafka-listen", defaultKafkaListen)); err != nil {
+	if cfg.kafkaListen, err = loopbackAddr("kafka-listen", setting(c, "kafka-listen", defaultKafkaListen), upListenHint); err != nil {
 		return cfg, err
 	}
-	if cfg.mysqlListen, err = loopbackAddr("mysql-listen", setting(c, "mysql-listen", defaultMySQLListen)); err != nil {
+	if cfg.mysqlListen, err = loopbackAddr("mysql-listen", setting(c, "mysql-listen", defaultMySQLListen), upListenHint); err != nil {
 		return cfg, err
 	}
 	if cfg.dataDir = setting(c, "data", ""); cfg.dataDir != "" {

@@ -17,14 +17,15 @@ func (a *app) verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "verify",
 		Usage: "proves that every event is one row and counted once",
-		Description: `Compares rows, batches, dead letters and the group table with each other in one snapshot of the database.
-			It is right at any time, also while processes run at full speed, and changes nothing. Exit status 0 says that all
-			holds; events that are stored and not yet counted are in flight, which is healthy.
+		Description: `Compares rows, batches, dead letters, windows and the group table with each other in one snapshot of the
+			database. It is right at any time, also while processes run at full speed, and changes nothing. Exit status 0 says
+			that all holds; events that are stored and not yet counted are in flight, which is healthy.
 
-			With --deep it also computes the checksum of all rows, and so finds rows that were changed.`,
+			The windows are those of the last two days before the newest that closed. With --deep it checks all windows, counts
+			the rows minute by minute, and computes the checksum of all rows, and so finds rows that were changed.`,
 		UsageText: "tollstream verify\ntollstream verify --deep\ntollstream verify --json",
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "deep", Usage: "compare the checksums of all rows too; reads livetolldata whole"},
+			&cli.BoolFlag{Name: "deep", Usage: "compare the checksums of all rows too, and check all windows; reads livetolldata whole"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 		}, connectionFlags()...),
 		Action: func(c *cli.Context) error {
@@ -79,6 +80,9 @@ func verify(ctx context.Context, r *reader, deep bool) (*sql.Report, error) {
 	if consumed {
 		in.Settled = published
 	}
+	if in.Windows, in.Zones, err = storedWindows(ctx, r.store, r.con.location); err != nil {
+		return nil, err
+	}
 	report, err := r.store.Verify(ctx, in)
 	if err != nil {
 		return nil, err
@@ -132,39 +136,68 @@ func verdictOf(r *sql.Report) string {
 	case r.Events == 1:
 		return "exact: the 1 event is one row and counted once"
 	}
-	return fmt.Sprintf("exact: each of %s is one row and counted once", counted(r.Events, "event"))
+	was := ""
+	if r.Pruned > 0 {
+		was = ", or was until it was pruned,"
+	}
+	return fmt.Sprintf("exact: each of %s is one row%s and counted once", counted(r.Events, "event"), was)
 }
 
 // reportFigures prints the sums with what they mean.
 func reportFigures(b *strings.Builder, r *sql.Report) {
-	type figure struct {
+	type line struct {
 		name    string
 		n       int64
 		meaning string
 	}
-	figures := []figure{
-		{"events", r.Events, "stored, by " + plural(r.Batches, "batch", "batches")},
+	batches := plural(r.Batches, "batch", "batches")
+	if r.BatchRows < r.Batches {
+		batches += ", compacted into " + counted(r.BatchRows, "row")
+	}
+	lines := []line{
+		{"events", r.Events, "stored, by " + batches},
 		{"rows", r.Rows, "in livetolldata"},
 	}
 	if r.Baseline != 0 {
-		figures = append(figures, figure{"baseline", r.Baseline, "of these rows are from before tollstream"})
+		lines = append(lines, line{"baseline", r.Baseline, "of these rows are from before tollstream"})
+	}
+	if r.Pruned != 0 {
+		lines = append(lines, line{"pruned", r.Pruned, "rows deleted by tollstream prune"})
 	}
 	rejected := "dead letters"
 	if r.Rejected > 0 {
 		rejected += ", see: tollstream dead-letters"
 	}
-	figures = append(figures,
-		figure{"rejected", r.Rejected, rejected},
-		figure{"skipped", r.Skipped, "offsets that held no record"},
-		figure{"merged", r.Merged, "counted in the group table"},
-		figure{"in flight", r.InFlight, "stored and not yet counted"})
+	lines = append(lines,
+		line{"rejected", r.Rejected, rejected},
+		line{"skipped", r.Skipped, "offsets that held no record"},
+		line{"merged", r.Merged, "counted in the group table"},
+		line{"in flight", r.InFlight, "stored and not yet counted"})
+	if r.Windows > 0 {
+		lines = append(lines, line{"windows", r.Windows, windowsChecked(r)})
+	}
 	width := 0
-	for _, f := range figures {
-		width = max(width, len(number(f.n)))
+	for _, l := range lines {
+		width = max(width, len(number(l.n)))
 	}
-	for _, f := range figures {
-		fmt.Fprintf(b, "%-9s  %*s  %s\n", f.name, width, number(f.n), f.meaning)
+	for _, l := range lines {
+		fmt.Fprintf(b, "%-9s  %*s  %s\n", l.name, width, number(l.n), l.meaning)
 	}
+}
+
+// windowsChecked says which windows were checked, and how many are yet to count what is stored.
+func windowsChecked(r *sql.Report) string {
+	text := "checked, of the last two days"
+	if r.Deep {
+		text = "checked, which are all"
+		if r.WindowsFolded > 0 {
+			text = "checked; " + number(r.WindowsFolded) + " older ones can't be, their minutes were added up"
+		}
+	}
+	if r.WindowsWaiting > 0 {
+		text += "; " + number(r.WindowsWaiting) + " are open, or in flight"
+	}
+	return text
 }
 
 func reportPartitions(b *strings.Builder, r *sql.Report) {

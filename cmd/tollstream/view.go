@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,36 +15,58 @@ import (
 
 	"tollstream/sql"
 	"tollstream/toll"
+	"tollstream/topology"
 )
 
 func (a *app) viewCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "view",
 		Usage: "shows the congestion at each plaza beside the proof of the figures",
-		Description: `Without --plaza it lists all plazas, the busiest first; with it, one plaza: vehicles by type, in the last
-			minute, quarter of an hour and hour of event time, and minute by minute. The figures come from the group table;
-			beside them stands what the rows in livetolldata say.
+		Description: `Without --plaza it lists all plazas, the busiest first, and how they stand: saturated, busy, free, below
+			usual. With it, one plaza: its congestion with since when and why, vehicles by type, in the last minute, quarter of an
+			hour and hour of event time, minute by minute, the windows that closed last, and how many vehicles came late. The
+			counts come from the group table, windows and congestion from the tables toll_window and toll_congestion; beside
+			them stands what the rows in livetolldata say.
 
 			Event time is that of the events themselves. The stream's time is the median of the plazas' latest minutes, so a few
-			wrong clocks don't move it. A window is final once the watermark has passed its end.
+			wrong clocks don't move it. A window is final once the watermark has passed its end. One plaza is shown by its own
+			clock, where the plazas file names its timezone.
 
-			A count of rows that takes longer than 3 s is cut off; the optional indexes in sql/indexes.sql make it fast.`,
-		UsageText: "tollstream view\ntollstream view --plaza 4856\ntollstream view --plaza 4856 --watch\ntollstream view --json",
+			A count of rows that takes longer than 3 s is cut off; the optional indexes in sql/indexes.sql make it fast.
+
+			On a terminal, --watch fills the screen with a table that stays live: the keys ↑ ↓ and Enter open a plaza, a letter sorts, /
+			filters, Space stands still, ? explains all of it, q quits. What needs someone to look comes first, unless --sort says
+			otherwise. With --plain, and where there is no terminal, it prints what it would print once, every second.
+
+			With --listen it serves all of that as a page that stays live, until interrupted: with an API for JSON and CSV at
+			/api/v1, metrics for Prometheus at /metrics, and /healthz and /readyz. Only this machine reaches 127.0.0.1. At
+			another address everyone does who reaches the machine, so it needs --token-file, or --allow-anyone. With
+			--metrics-listen the metrics and probes have an address of their own too. The log and metrics settings are for --listen
+			alone.`,
+		UsageText: "tollstream view\ntollstream view --sort vc --top 10\ntollstream view --plaza 4856\ntollstream view --watch\ntollstream view --plaza 4856 --watch\ntollstream view --json\ntollstream view --listen 127.0.0.1:8080",
 		Flags: append([]cli.Flag{
 			&cli.IntFlag{Name: "plaza", Usage: "this plaza alone"},
-			&cli.BoolFlag{Name: "watch", Usage: "go on, and show it anew every second until interrupted"},
+			&cli.StringFlag{Name: "sort", Value: sortTotal, Usage: "`ORDER` of the plazas, the highest first: total, flow, vc (demand by capacity) or deviation (from what is usual, either way)"},
+			&cli.IntFlag{Name: "top", Usage: "the first `K` plazas alone"},
+			&cli.BoolFlag{Name: "watch", Usage: "go on until quit: on a terminal as a full screen with keys, elsewhere as lines every second"},
+			&cli.BoolFlag{Name: "plain", Usage: "with --watch, print lines on a terminal too"},
 			&cli.BoolFlag{Name: "deep", Usage: "compare the checksums of the rows too, however long that takes"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON; with --watch one line a second"},
-		}, connectionFlags()...),
+		}, slices.Concat(listenFlags(), viewMetricsFlags(), connectionFlags(), logFlags())...),
 		Action: func(c *cli.Context) error {
-			s := viewSettings{watch: c.Bool("watch"), deep: c.Bool("deep"), json: c.Bool("json")}
-			if c.IsSet("plaza") {
-				n := c.Int("plaza")
-				if n < toll.MinPlaza || n > toll.MaxPlaza {
-					return usagef("--plaza: %d is not between %d and %d", n, toll.MinPlaza, toll.MaxPlaza)
-				}
-				plaza := int16(n)
-				s.plaza = &plaza
+			s, err := viewSettingsFrom(c)
+			if err != nil {
+				return err
+			}
+			listen, metrics, err := listenConfigFrom(c)
+			if err != nil {
+				return err
+			}
+			if listen != nil {
+				return a.viewListen(c, *listen, metrics)
+			}
+			if s.watch && a.fullScreen(s) {
+				return a.watchScreen(c, s)
 			}
 			r, err := a.readerFrom(c)
 			if err != nil {
@@ -51,6 +74,7 @@ func (a *app) viewCommand() *cli.Command {
 			}
 			defer r.Close()
 			v := newViewer(r, s)
+			defer v.Close()
 			if s.watch {
 				return a.watch(c.Context, v)
 			}
@@ -59,9 +83,54 @@ func (a *app) viewCommand() *cli.Command {
 	}
 }
 
+// Orders of the plazas.
+const (
+	sortTotal     = "total"
+	sortFlow      = "flow"
+	sortVC        = "vc"
+	sortDeviation = "deviation"
+)
+
 type viewSettings struct {
 	plaza             *int16 // nil for all
+	sort              string // of all plazas: sortTotal …
+	sorted            bool   // whether sort was asked for
+	top               int    // how many of them, 0 for all
 	watch, deep, json bool
+	plain             bool // lines, and no full screen
+}
+
+func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
+	s := viewSettings{
+		sort: c.String("sort"), sorted: c.IsSet("sort"), top: c.Int("top"), watch: c.Bool("watch"), deep: c.Bool("deep"), json: c.Bool("json"),
+		plain: c.Bool("plain"),
+	}
+	if s.plain && !s.watch {
+		return s, usagef("--plain is for --watch")
+	}
+	switch s.sort {
+	case sortTotal, sortFlow, sortVC, sortDeviation:
+	default:
+		return s, usagef("--sort: %q is not one of total, flow, vc, deviation", s.sort)
+	}
+	if c.IsSet("top") && s.top < 1 {
+		return s, usagef("--top: %d is not above 0", s.top)
+	}
+	if !c.IsSet("plaza") {
+		return s, nil
+	}
+	for _, name := range []string{"sort", "top"} {
+		if c.IsSet(name) {
+			return s, usagef("--%s is for all plazas, not for one", name)
+		}
+	}
+	n := c.Int("plaza")
+	if n < toll.MinPlaza || n > toll.MaxPlaza {
+		return s, usagef("--plaza: %d is not between %d and %d", n, toll.MinPlaza, toll.MaxPlaza)
+	}
+	plaza := int16(n)
+	s.plaza = &plaza
+	return s, nil
 }
 
 // view prints what there is once.
@@ -81,14 +150,16 @@ func (a *app) view(ctx context.Context, v *viewer) error {
 
 // board is what the view shows, as it was at one moment.
 type board struct {
-	plazas   []plazaBoard // the busiest first, or the one that was asked for
+	plazas   []plazaBoard // the first in the order that was asked for, or the one that was asked for
 	known    []int16      // all plazas of the group table, ascending
 	events   int64        // counted by the group table at the plazas
+	letters  int64        // records that are no events: dead letters; of a board of all plazas
 	location *time.Location
 
 	now       toll.Minute // the stream's time, see toll.StreamTime
-	watermark time.Time
-	started   bool // whether there are any events, and so now and watermark
+	watermark time.Time   // zero where it is not known
+	started   bool        // whether there are any events, and so now
+	kinds     string      // the kinds of windows that are counted, as [toll.FormatWindows] writes them
 
 	rowsAt time.Time // when the rows were counted last, zero for never
 	fresh  bool      // whether that was for this board
@@ -100,12 +171,20 @@ type plazaBoard struct {
 	state *toll.State // never nil
 	check sql.PlazaCheck
 	rows  *sql.PlazaCheck // the last one for which rows were counted
+
+	about      toll.Plaza       // what the plazas file says of it; zero for nothing
+	location   *time.Location   // of its clock
+	congestion *toll.Assessment // nil where it was never assessed
+
+	// Of a board of one plaza.
+	windows     []sql.StoredWindow // of each kind the newest first, the kinds by length
+	transitions []toll.Transition  // the newest first
 }
 
 // unknown reports whether nothing is known of the plaza.
 func (p *plazaBoard) unknown() bool {
 	rows := p.check.StoredRows
-	return p.state.Events == 0 && p.check.InFlight == 0 && p.check.Baseline == 0 && (rows == nil || *rows == 0) && len(p.check.Problems) == 0
+	return p.state.Events == 0 && p.check.InFlight == 0 && p.check.Baseline == 0 && p.check.Pruned == 0 && (rows == nil || *rows == 0) && len(p.check.Problems) == 0
 }
 
 // status returns the verdict on a plaza. Where its rows were not counted this time, the verdict of the last count
@@ -158,15 +237,25 @@ type viewer struct {
 	settings viewSettings
 	zone     *toll.Zone
 	checker  *sql.PlazaChecker
+	marks    *topology.WatermarkReader
+	marking  chan struct{} // holds one while marks is read: by one at a time, even after a context has ended
 
 	counted   map[int]*sql.PlazaCheck // by plaza, of the last count of rows
 	countedAt time.Time
 	countTook time.Duration
+	letters   int64 // as the last count of rows found them
+
+	about   map[int16]toll.Plaza // what the plazas file says
+	aboutAt time.Time            // when that was read
 }
 
 func newViewer(r *reader, s viewSettings) *viewer {
-	return &viewer{reader: r, settings: s, zone: toll.NewZone(r.con.location), checker: r.store.PlazaChecker()}
+	return &viewer{reader: r, settings: s, zone: toll.NewZone(r.con.location), checker: r.store.PlazaChecker(),
+		marks: topology.NewWatermarkReader(r.con.cluster, r.con.topic), marking: make(chan struct{}, 1)}
 }
+
+// Close ends the connection that tells the watermark. The reader is its owner's to close.
+func (v *viewer) Close() { _ = v.marks.Close() }
 
 // read reads the group table first and then the database, whose snapshot then holds all that is merged.
 func (v *viewer) read(ctx context.Context) (*board, error) {
@@ -185,6 +274,10 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	if err != nil {
 		return nil, err
 	}
+	meta, err := v.store.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
 	// A state from before a rebuild counts as empty.
 	var epoch uint64
 	for _, p := range progress {
@@ -192,11 +285,13 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	}
 	maps.DeleteFunc(states, func(_ int16, s *toll.State) bool { return s.Epoch < epoch })
 
-	b := &board{location: v.con.location, known: slices.Sorted(maps.Keys(states)), rowsAt: v.countedAt}
+	b := &board{location: v.con.location, known: slices.Sorted(maps.Keys(states)), rowsAt: v.countedAt, letters: v.letters, kinds: meta.Windows}
 	b.now, b.started = toll.StreamTime(states, v.zone)
-	b.watermark, _ = toll.Watermark(states, v.zone)
+	if b.watermark, err = v.watermark(ctx, progress, &meta); err != nil {
+		return nil, err
+	}
 	for _, check := range checks {
-		p := plazaBoard{plaza: check.Plaza, check: check, rows: v.counted[check.Plaza]}
+		p := plazaBoard{plaza: check.Plaza, check: check, rows: v.counted[check.Plaza], location: b.location}
 		if check.Plaza >= toll.MinPlaza && check.Plaza <= toll.MaxPlaza {
 			p.state = states[int16(check.Plaza)]
 		}
@@ -207,10 +302,113 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 		b.events += p.state.Events
 		b.plazas = append(b.plazas, p)
 	}
-	slices.SortStableFunc(b.plazas, func(p, q plazaBoard) int {
-		return cmp.Or(cmp.Compare(q.state.Events, p.state.Events), cmp.Compare(p.plaza, q.plaza))
-	})
+	if err := v.readCongestion(ctx, b); err != nil {
+		return nil, err
+	}
+	if v.settings.plaza != nil {
+		return b, v.readWindows(ctx, &b.plazas[0], &meta)
+	}
+	b.sort(v.settings.sort)
 	return b, nil
+}
+
+// watermark returns the stream's watermark, as far as what is stored tells it; zero for none.
+func (v *viewer) watermark(ctx context.Context, progress []sql.PartitionProgress, meta *sql.Meta) (time.Time, error) {
+	lateness := meta.Lateness
+	if meta.Windows == "" { // no process has settled it
+		lateness = toll.DefaultLateness
+	}
+	cursors := make([]toll.Cursor, len(progress))
+	for i, p := range progress {
+		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain, Clock: p.Clock}
+	}
+	select {
+	case v.marking <- struct{}{}:
+	case <-ctx.Done():
+		return time.Time{}, ctx.Err()
+	}
+	mark, err := await(ctx, func() (toll.Watermark, error) {
+		defer func() { <-v.marking }()
+		return v.marks.Read(cursors, lateness, toll.DefaultIdle)
+	})
+	if err != nil || !mark.Known {
+		return time.Time{}, noAnswer(err)
+	}
+	return time.Unix(mark.Time, 0).UTC(), nil
+}
+
+// aboutEvery is how often what the plazas file says is read anew; it changes when a process starts.
+const aboutEvery = 10 * time.Second
+
+// readCongestion adds how the plazas stand, and what the plazas file says of them.
+func (v *viewer) readCongestion(ctx context.Context, b *board) error {
+	if v.about == nil || time.Since(v.aboutAt) > aboutEvery {
+		configured, err := v.store.ConfiguredPlazas(ctx)
+		if err != nil {
+			return err
+		}
+		v.about, v.aboutAt = map[int16]toll.Plaza{}, time.Now()
+		for _, p := range configured {
+			v.about[p.ID] = p
+		}
+	}
+	congestion, err := v.store.Congestion(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range b.plazas {
+		p := &b.plazas[i]
+		if p.plaza == nullPlaza {
+			continue
+		}
+		if a, ok := congestion[int16(p.plaza)]; ok && a.Assessed() {
+			p.congestion = &a
+		}
+		p.describe(v.about[int16(p.plaza)])
+	}
+	return nil
+}
+
+// describe adds what the plazas file says.
+func (p *plazaBoard) describe(about toll.Plaza) {
+	p.about = about
+	if about.Timezone == "" {
+		return
+	}
+	if location, err := time.LoadLocation(about.Timezone); err == nil { // process refuses one that it does not know
+		p.location = location
+	}
+}
+
+// How many of the last windows of a kind, and changes of congestion, are read; text shows fewer.
+const (
+	windowsRead     = 10
+	transitionsRead = 10
+)
+
+// readWindows adds a plaza's windows that closed last, and the last changes of its congestion.
+func (v *viewer) readWindows(ctx context.Context, p *plazaBoard, meta *sql.Meta) (err error) {
+	if p.plaza == nullPlaza || meta.Windows == "" {
+		return nil
+	}
+	if p.windows, err = v.store.Windows(ctx, int16(p.plaza), windowsRead); err != nil {
+		return err
+	}
+	kinds, err := toll.ParseWindows(meta.Windows)
+	if err != nil {
+		return fmt.Errorf("read the windows that the database has: %w", err)
+	}
+	size := func(kind string) toll.Minute {
+		if i := slices.IndexFunc(kinds, func(k toll.WindowKind) bool { return k.Name == kind }); i >= 0 {
+			return kinds[i].Size
+		}
+		return math.MaxInt32
+	}
+	slices.SortStableFunc(p.windows, func(v, w sql.StoredWindow) int {
+		return cmp.Or(cmp.Compare(size(v.Kind), size(w.Kind)), cmp.Compare(v.Kind, w.Kind))
+	})
+	p.transitions, err = v.store.Transitions(ctx, int16(p.plaza), transitionsRead)
+	return err
 }
 
 // check checks the plazas against the database. In watch, rows are not counted every time where that takes long.
@@ -234,6 +432,11 @@ func (v *viewer) check(ctx context.Context, states map[int16]*toll.State) ([]sql
 	if err != nil || o.SkipRows {
 		return checks, err
 	}
+	if v.settings.plaza == nil {
+		if v.letters, err = v.store.CountDeadLetters(ctx, sql.DeadLetterFilter{}); err != nil {
+			return nil, err
+		}
+	}
 	v.countedAt, v.countTook = time.Now(), time.Since(began)
 	v.counted = map[int]*sql.PlazaCheck{}
 	for i := range checks {
@@ -244,6 +447,9 @@ func (v *viewer) check(ctx context.Context, states map[int16]*toll.State) ([]sql
 
 // rollingMinutes are the lengths of the windows that are shown.
 var rollingMinutes = []int{1, 15, 60}
+
+// rollingNames are their names in the table of all plazas.
+var rollingNames = []string{"1 min", "15 min", "1 h"}
 
 // knownShown is how many plazas an error names.
 const knownShown = 20

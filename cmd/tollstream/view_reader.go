@@ -37,10 +37,25 @@ func (a *app) readerFrom(c *cli.Context) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openReader(c.Context, con, c.IsSet("timezone") && setting(c, "timezone", "") != "", log)
+	return openReader(c.Context, con, fixesTimezone(c), log)
 }
 
-func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (_ *reader, err error) {
+// fixesTimezone reports whether the settings name the timezone that the database must have.
+func fixesTimezone(c *cli.Context) bool {
+	return c.IsSet("timezone") && setting(c, "timezone", "") != ""
+}
+
+func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader, error) {
+	return openReaderOf(ctx, con, fixedTimezone, log, topology.NewTable)
+}
+
+// openFollower opens a reader that is kept open for long, see [topology.NewFollowedTable].
+func openFollower(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader, error) {
+	return openReaderOf(ctx, con, fixedTimezone, log, topology.NewFollowedTable)
+}
+
+func openReaderOf(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger,
+	newTable func(topology.Cluster, string, *slog.Logger) (*topology.Table, error)) (_ *reader, err error) {
 	store, err := con.openStore(sql.LoadAuto, log)
 	if err != nil {
 		return nil, err
@@ -55,7 +70,7 @@ func openReader(ctx context.Context, con connection, fixedTimezone bool, log *sl
 	opened := make(chan error, 1)
 	go func() {
 		var err error
-		table, err = topology.NewTable(con.cluster, con.group, log)
+		table, err = newTable(con.cluster, con.group, log)
 		opened <- err
 	}()
 	meta, err := checkDatabase(ctx, store, con, fixedTimezone)
@@ -82,6 +97,9 @@ func noAnswer(err error) error {
 
 func checkDatabase(ctx context.Context, store *sql.Store, con connection, fixedTimezone bool) (sql.Meta, error) {
 	if err := store.Ping(ctx); err != nil {
+		if hintOf(err) != "" {
+			return sql.Meta{}, err // it says where to
+		}
 		return sql.Meta{}, noAnswer(fmt.Errorf("connect to MySQL at %s: %w", store.Address(), err))
 	}
 	meta, err := store.Meta(ctx)

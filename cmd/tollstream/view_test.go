@@ -27,8 +27,9 @@ import (
 // pipeline is a stack with what the commands need to be run on it.
 type pipeline struct {
 	*stack
-	t   testing.TB
-	dir string
+	t       testing.TB
+	dir     string
+	windows windowSettings // of process
 }
 
 func newPipeline(t testing.TB, location *time.Location) *pipeline {
@@ -42,7 +43,7 @@ func newPipeline(t testing.TB, location *time.Location) *pipeline {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return &pipeline{s, t, t.TempDir()}
+	return &pipeline{s, t, t.TempDir(), defaultWindowSettings()}
 }
 
 // command runs a command line on the stack.
@@ -84,7 +85,7 @@ func (p *pipeline) process() {
 	cfg.Cluster, cfg.Topic, cfg.Group, cfg.Zone = con.cluster, con.topic, con.group, toll.NewZone(con.location)
 	cfg.Instance, cfg.StateDir = "test", filepath.Join(p.dir, "state")
 	cfg.Log, cfg.NewToken, cfg.Format = slog.New(slog.DiscardHandler), sql.NewToken, codecs.Auto
-	if err := (&process{con: con, cfg: cfg, log: cfg.Log}).run(p.t.Context(), true); err != nil {
+	if err := (&process{con: con, cfg: cfg, log: cfg.Log, windows: p.windows}).run(p.t.Context(), true); err != nil {
 		p.t.Error(err)
 	}
 }
@@ -177,7 +178,7 @@ func TestViewAndVerify(t *testing.T) {
 
 	out, _ = p.expect(0, "view")
 	contains(t, out, "exact: 6 vehicles at 3 plazas, each one row and counted once\n", "stream time 2022-02-10 10:23 CET")
-	if at := strings.Index(out, " 4856 "); at < 0 || at > strings.Index(out, " 4000 ") || at > strings.Index(out, " -7 ") {
+	if at := strings.Index(out, "\n 4856 "); at < 0 || at > strings.Index(out, "\n 4000 ") || at > strings.Index(out, "\n   -7 ") {
 		t.Errorf("not the busiest first:\n%s", out)
 	}
 	out, _ = p.expect(0, "view", "--json")
@@ -186,13 +187,14 @@ func TestViewAndVerify(t *testing.T) {
 	if len(plazas) != 3 || plazas[0].(map[string]any)["plaza"] != 4856. {
 		t.Errorf("%v", plazas)
 	}
-	if got, want := keys(plazas[0]), "by_type first_event last_event plaza stream_time total verification watermark"; got != want {
+	const plazaKeys = "ahead by_type congestion first_event last_event late late_quarter lead_seconds plaza stream_time too_late total"
+	if got, want := keys(plazas[0]), plazaKeys+" verification watermark"; got != want {
 		t.Errorf("keys %s, want %s", got, want)
 	}
 
 	out, _ = p.expect(0, "view", "--plaza", "4856", "--json")
 	v = decodeJSON(t, out)
-	if got, want := keys(v), "by_type first_event last_event plaza stream_time total verification watermark windows"; got != want {
+	if got, want := keys(v), plazaKeys+" transitions verification watermark windows"; got != want {
 		t.Errorf("keys %s, want %s", got, want)
 	}
 	for key, want := range map[string]any{
@@ -209,8 +211,11 @@ func TestViewAndVerify(t *testing.T) {
 	var got []string
 	for _, w := range v["windows"].([]any) {
 		w := w.(map[string]any)
-		if k := keys(w); k != "by_type count end final flow_per_hour kind revision start" {
+		if k := keys(w); k != "by_type count end final flow_per_hour kind late on_time reason revision start too_late" {
 			t.Errorf("keys %s", k)
+		}
+		if w["kind"] != "rolling" {
+			continue
 		}
 		got = append(got, fmt.Sprint(w["start"], " ", w["end"], " ", w["count"], " ", w["flow_per_hour"], " ", w["final"], " ", w["revision"]))
 	}
@@ -221,7 +226,7 @@ func TestViewAndVerify(t *testing.T) {
 	}; !slices.Equal(got, want) {
 		t.Errorf("windows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if want := map[string]any{"table_count": 4., "stored_rows": 4., "baseline": 0., "in_flight": 0., "checksum_ok": nil, "status": "exact"}; !reflect.DeepEqual(v["verification"], want) {
+	if want := map[string]any{"table_count": 4., "stored_rows": 4., "baseline": 0., "pruned": 0., "in_flight": 0., "checksum_ok": nil, "status": "exact"}; !reflect.DeepEqual(v["verification"], want) {
 		t.Errorf("verification %v, want %v", v["verification"], want)
 	}
 	out, _ = p.expect(0, "view", "--plaza", "4856", "--deep", "--json")
@@ -272,6 +277,84 @@ func TestViewAndVerify(t *testing.T) {
 		t.Errorf("after a rebuild: %s", out)
 	}
 }
+
+// TestViewWindows looks at plazas of which windows have closed and were revised, and whose congestion was judged.
+func TestViewWindows(t *testing.T) {
+	p := newPipeline(t, time.UTC)
+	p.windows.lateness, p.windows.asked.lateness = 5*time.Minute, true
+	p.windows.plazas = []toll.Plaza{
+		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 300, Timezone: "Asia/Kolkata"}, {ID: 4011, Name: "Lake", Lanes: 4},
+	}
+	event := func(at time.Time, n int, plaza int) string {
+		return fmt.Sprintf("%s,%d,car,%d\n", at.Format(time.ANSIC), n, plaza)
+	}
+	start := time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC)
+	var lines strings.Builder
+	for n := range 40 * 6 { // 40 minutes, 6 vehicles a minute at each plaza
+		for plaza := 4010; plaza <= 4012; plaza++ {
+			lines.WriteString(event(start.Add(time.Duration(n)*10*time.Second), n, plaza))
+		}
+	}
+	p.events(lines.String())
+	day := 24 * time.Hour
+	p.events(event(start.Add(3*time.Minute), 1, 4010) + event(start.Add(-5*time.Hour), 2, 4010) + event(start.Add(-3*day), 3, 4010) +
+		event(start.Add(9*time.Hour+39*time.Minute), 4, 4010) + event(start.Add(9*time.Hour+39*time.Minute), 5, 4010))
+
+	out, _ := p.expect(0, "view", "--plaza", "4010")
+	contains(t, out,
+		"plaza 4010: 245 vehicles, the last at 2026-03-02 22:09:00 IST\nForest, M1 km 68, 1 lane\n",
+		"saturated since 12:43 (21 min): demand 360 pc/h is 120 % of the capacity of\n300 pc/h (1 lane); how long",
+		"  flow          360  vehicles/h, 12:49–13:04\n  v/c          1.20  demand of 360 pc/h by a capacity of 300 pc/h\n  headway      10.0  s from",
+		"  usual           -  not known yet (needs 3 weeks)\n",
+		"12:43  busy → saturated  ", "12:40  free → busy",
+		"last minute      13:09–13:10    6 vehicles  360 vehicles/h  so far\n",
+		"1h     12:00–13:00       181     181     1         0    2  by watermark\n",
+		"day     2026-02-27         0       0     0         1    -  -\n",
+		"242 of 245 vehicles came on time\n")
+	v := decodeJSON(t, first(p.expect(0, "view", "--plaza", "4010", "--json")))
+	for key, want := range map[string]any{"late": 1., "late_quarter": 1., "too_late": 1., "ahead": 2., "lead_seconds": 32350., "name": "Forest", "road": "M1",
+		"lanes": 1., "watermark": "2026-03-02T13:04:50+05:30", "first_event": "2026-02-27T12:30:00+05:30"} {
+		if v[key] != want {
+			t.Errorf("%s is %v, want %v", key, v[key], want)
+		}
+	}
+	congestion := v["congestion"].(map[string]any)
+	if congestion["state"] != "saturated" || congestion["since"] != "2026-03-02T12:43:00+05:30" || congestion["until"] != "2026-03-02T13:04:00+05:30" || congestion["vc"] != 1.2 {
+		t.Errorf("%v", congestion)
+	}
+	kinds := map[string]int{}
+	for _, w := range v["windows"].([]any) {
+		w := w.(map[string]any)
+		kinds[w["kind"].(string)]++
+		if w["kind"] != "rolling" && (w["revision"].(float64) < 1 && w["count"] != 0. || w["on_time"].(float64)+w["late"].(float64) != w["count"]) {
+			t.Errorf("%v", w)
+		}
+	}
+	if kinds["rolling"] != 3 || kinds["1m"] != windowsRead || kinds["day"] < 2 {
+		t.Errorf("%v", kinds)
+	}
+
+	out, _ = p.expect(0, "view", "--sort", "vc", "--top", "2")
+	contains(t, out, "exact: 725 vehicles at 3 plazas", "stream time 2026-03-02 07:39 UTC, watermark 07:34:50\n1 saturated, 2 free\n1 late, 1 late for minutes, 1 too late\n",
+		"2 ran ahead, at plaza 4010 ", " 4010  ▲ saturated     360  1.20 ", " 4011    free          360  0.13 ", "and 1 plaza more\n")
+	v = decodeJSON(t, first(p.expect(0, "view", "--sort", "vc", "--top", "1", "--json")))
+	if plazas := v["plazas"].([]any); len(plazas) != 1 || plazas[0].(map[string]any)["plaza"] != 4010. || plazas[0].(map[string]any)["windows"] != nil || v["total"] != 725. {
+		t.Errorf("%v", v)
+	}
+
+	out, _ = p.expect(0, "verify")
+	contains(t, out, "exact: each of 725 events is one row and counted once\n", "  checked, of the last two days\n")
+	out, _ = p.expect(0, "verify", "--deep")
+	contains(t, out, "  checked, which are all\n")
+	if v := decodeJSON(t, first(p.expect(0, "verify", "--json"))); v["windows"].(float64) < 250 || v["windows_waiting"] != 0. {
+		t.Errorf("%v windows, %v waiting", v["windows"], v["windows_waiting"])
+	}
+	p.execute(`UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 4011 AND kind = '15m'`)
+	out, _ = p.expect(1, "verify")
+	contains(t, out, "MISMATCH: ", "plaza 4011")
+}
+
+func first(out, _ string) string { return out }
 
 // testWatch watches for three updates and interrupts.
 func (p *pipeline) testWatch(t *testing.T) {
@@ -356,111 +439,6 @@ func TestViewWithoutTables(t *testing.T) {
 			t.Errorf("%s: %d %s %s", command, code, stdout.String(), stderr.String())
 		}
 	}
-}
-
-// TestViewText holds what is shown to its exact form, in 80 columns.
-func TestViewText(t *testing.T) {
-	zone := toll.NewZone(time.UTC)
-	at, err := toll.WallTimeFromDate(2022, 2, 10, 10, 23, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	now := zone.Minute(at)
-	types := func(cars, trucks int64) []toll.TypeCount {
-		return []toll.TypeCount{{Type: "car", Count: cars}, {Type: "tr\x1bck", Count: trucks}}
-	}
-	busy := &toll.State{Events: 1_234_567, Earliest: at - 86400, Latest: at, Types: types(1_000_000, 234_567), Panes: []toll.Pane{
-		{Start: now - 59, Types: types(80, 0)}, {Start: now - 14, Types: types(10, 10)}, {Start: now - 1, Types: types(30, 10)},
-		{Start: now, Types: types(1, 0)}, {Start: now + 90, Types: types(7, 0)},
-	}}
-	quiet := &toll.State{Events: 3, Earliest: at - 3*86400, Latest: at - 2*86400, Types: types(3, 0)}
-	rows, bad := int64(1_234_660), false
-	busyCheck := sql.PlazaCheck{Plaza: 4856, TableCount: 1_234_567, StoredRows: &rows, InFlight: 93, Status: sql.InFlight}
-	b := &board{
-		location: time.UTC, started: true, now: now, watermark: now.Time().Add(-time.Second), events: 1_234_570, fresh: true,
-		plazas: []plazaBoard{
-			{plaza: 4856, state: busy, check: busyCheck},
-			{plaza: 4000, state: quiet, check: sql.PlazaCheck{Plaza: 4000, TableCount: 3, Status: sql.Exact}},
-			{plaza: nullPlaza, state: new(toll.State), check: sql.PlazaCheck{Plaza: nullPlaza, Status: sql.Mismatch}},
-		},
-	}
-	v := &viewer{zone: zone}
-	compare := func(name string, b *board, s screen, want string) {
-		t.Helper()
-		var got strings.Builder
-		if err := v.write(&got, b, s); err != nil {
-			t.Fatal(err)
-		}
-		if got.String() != want {
-			t.Errorf("%s:\n%s\nwant\n%s", name, got.String(), want)
-		}
-	}
-	compare("all", b, plainScreen, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
-stream time 2022-02-10 10:23 UTC, watermark 10:22:59
-
-plaza      total  1 min  15 min  1 h        last  verdict        car  tr\x1bck
-────────────────────────────────────────────────────────────────────────────────
- 4856  1,234,567      1      61  141    10:23:02  93 in flight   81%       19%
- 4000          3      0       0    0  2022-02-08  exact         100%        0%
- NULL          0      0       0    0           -  MISMATCH         -         -
-
-1 min, 15 min, 1 h: vehicles in that time up to the stream's time
-`)
-	compare("little room", b, screen{70, 9}, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
-stream time 2022-02-10 10:23 UTC, watermark 10:22:59
-
-plaza      total  1 min  15 min  1 h      last  verdict       car
-───────────────────────────────────────────────────────────────────
- 4856  1,234,567      1      61  141  10:23:02  93 in flight  81%
-and 2 plazas more
-
-1 min, 15 min, 1 h: vehicles in that time up to the stream's time
-`)
-
-	plaza := int16(4856)
-	v.settings.plaza = &plaza
-	compare("one", b, plainScreen, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
-
-car       1,000,000   81.0 %  ████████████████████████████████████████
-tr\x1bck    234,567   19.0 %  ██████████
-
-last minute      10:23–10:24     1 vehicle   60 vehicles/h  so far
-last 15 minutes  10:09–10:24   61 vehicles  244 vehicles/h  so far
-last hour        09:24–10:24  141 vehicles  141 vehicles/h  so far
-
-█············································▂············▄▁
-vehicles per minute, 09:24 to 10:23; the most are 80
-7 vehicles later than the stream's time: this plaza's clock is ahead,
-or most other plazas are quiet
-
-in flight: some are stored and not yet counted; all else is exact
-  group table   1,234,567  counted
-  in flight            93  stored and not yet counted
-  livetolldata  1,234,660  rows
-  checksum              -  not compared (--deep does)
-`)
-
-	// Cut off, and before that counted and wrong.
-	cutOff := *b
-	cutOff.plazas = []plazaBoard{{plaza: 4000, state: quiet, check: sql.PlazaCheck{TableCount: 3, Status: sql.Exact, Note: "counting the rows was cut off after 3s"}}}
-	cutOff.fresh, cutOff.started = false, false
-	compare("cut off", &cutOff, plainScreen, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
-
-car       3  100.0 %  ████████████████████████████████████████
-tr\x1bck  0    0.0 %  
-
-exact: each stored vehicle is counted once; the rows are not counted
-  group table   3  counted
-  in flight     0  stored and not yet counted
-  livetolldata  ?  counting the rows was cut off after 3s
-  checksum      -  not compared (--deep does)
-  the optional indexes in sql/indexes.sql make the count fast
-`)
-	before := sql.PlazaCheck{StoredRows: &rows, ChecksumOK: &bad, Status: sql.Mismatch, Problems: []sql.Problem{{Text: "plaza 4000: too\nmany"}}}
-	cutOff.plazas[0].check.Note, cutOff.plazas[0].rows, cutOff.rowsAt = "", &before, time.Now().Add(-4*time.Second)
-	var got strings.Builder
-	_ = v.write(&got, &cutOff, plainScreen)
-	contains(t, got.String(), "MISMATCH\n", "1,234,660  rows, counted 4.0", "WRONG", "  plaza 4000: too; many\n")
 }
 
 func TestSparkline(t *testing.T) {

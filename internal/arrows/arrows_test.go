@@ -24,11 +24,12 @@ var knows = map[string][]string{
 	"toll":              {},
 	"codecs/tollpb":     {},
 	"codecs":            {"toll", "codecs/tollpb"},
-	"topology":          {"toll", "codecs"},
-	"sql":               {"toll"},
+	"topology":          {"toll", "codecs", "internal/trust"},
+	"sql":               {"toll", "internal/trust"},
 	"web":               {"toll"},
 	"internal/devstack": {},
 	"internal/simulate": {"toll"},
+	"internal/trust":    {},
 	"cmd/tollstream":    all,
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"regexp"
 	"sync"
 
@@ -28,6 +29,10 @@ type DatabaseConfig struct {
 	// Engine is "mariadb" (mariadbd, or mysqld where there is no mariadbd), "embedded" (go-mysql-server in memory), or "" for
 	// the first of them that this machine has.
 	Engine string
+	// TLS of an external server; nil for plain connections.
+	TLS *DatabaseTLS
+	// Options are added to an external server's command line and win over ours, such as --innodb-file-per-table=0.
+	Options []string
 	// Logf takes the little that there is to tell about starting and stopping; nil drops it. An external server's own log is
 	// the file server.log in DataDir.
 	Logf func(format string, args ...any)
@@ -110,6 +115,16 @@ func (d *Database) DSN() string {
 	return dsn(d.cfg, "tcp", d.Addr()).FormatDSN()
 }
 
+// AdminDSN returns how this machine's user reaches an external server as its administrator, without a database, and "" for
+// the embedded server.
+func (d *Database) AdminDSN() string {
+	m, ok := d.server.(*mariaDB)
+	if !ok {
+		return ""
+	}
+	return "root@unix(" + m.socket + ")/"
+}
+
 // Engine returns "mariadb" for an external server and "embedded" for go-mysql-server.
 func (d *Database) Engine() string { return d.kind }
 
@@ -133,6 +148,34 @@ func (d *Database) Kill() error {
 		return errNotExternal
 	}
 	return m.kill()
+}
+
+// Pause stops an external server's process without ending it (SIGSTOP): its connections stay open and nothing answers. Linux only.
+func (d *Database) Pause() error { return d.signal(pauseProcess) }
+
+// Resume lets a paused server go on.
+func (d *Database) Resume() error { return d.signal(resumeProcess) }
+
+func (d *Database) signal(send func(*os.Process) error) error {
+	m, ok := d.server.(*mariaDB)
+	if !ok {
+		return errNotExternal
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return send(m.child.process)
+}
+
+// SetOptions replaces [DatabaseConfig.Options] from the next start of an external server on.
+func (d *Database) SetOptions(options ...string) error {
+	m, ok := d.server.(*mariaDB)
+	if !ok {
+		return errNotExternal
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cfg.Options = options
+	return nil
 }
 
 // Restart starts a killed server again on the same port and data, or stops a running one cleanly first. External
@@ -163,6 +206,9 @@ func dsn(cfg DatabaseConfig, network, addr string) *mysql.Config {
 	c.Net, c.Addr = network, addr
 	c.User, c.Passwd, c.DBName = cfg.User, cfg.Password, cfg.Name
 	c.Logger = &mysql.NopLogger{}
+	if cfg.TLS != nil && cfg.TLS.Required && network == "tcp" {
+		c.TLSConfig = "skip-verify" // it is our own child
+	}
 	return c
 }
 

@@ -31,6 +31,13 @@ type KafkaConfig struct {
 	Addr string
 	// Heap is Java's largest heap, as for -Xmx. Default 512m.
 	Heap string
+	// Listeners beside the plain one, by name in capitals, each on a free port of the same host. See [Kafka.ListenerAddr].
+	Listeners map[string]KafkaListener
+	// Users who may log in where a listener asks for one, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512: their passwords, of letters
+	// and digits. They are made with the data folder.
+	Users map[string]string
+	// Authorize makes everyone need rights, but those who come without a name by the plain listener.
+	Authorize bool
 	// Properties are added to server.properties and win over ours.
 	Properties map[string]string
 }
@@ -43,6 +50,7 @@ type Kafka struct {
 	host           string
 	port           int
 	controllerPort int
+	listenerPorts  map[string]int
 
 	mu    sync.Mutex // guards child, held while it starts and stops
 	child *child
@@ -118,6 +126,9 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 		if k.controllerPort, err = probePort(host, 0); err != nil {
 			return nil, err
 		}
+		if k.listenerPorts, err = k.probeListeners(); err != nil {
+			return nil, err
+		}
 		if err = k.writeSettings(); err != nil {
 			return nil, err
 		}
@@ -127,7 +138,7 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 		if err = k.start(ctx); err == nil {
 			return k, nil
 		}
-		taken := port == 0 && isTaken(host, k.port) || isTaken(host, k.controllerPort) || k.port == k.controllerPort
+		taken := port == 0 && isTaken(host, k.port) || isTaken(host, k.controllerPort) || k.port == k.controllerPort || k.listenerTaken()
 		if try == 5 || !taken {
 			return nil, err
 		}
@@ -178,6 +189,9 @@ func (k *Kafka) writeSettings() error {
 		"broker.session.timeout.ms":    "3000",
 		"broker.heartbeat.interval.ms": "500",
 	}
+	if err := k.secure(p); err != nil {
+		return err
+	}
 	maps.Copy(p, k.cfg.Properties)
 	var b strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(p)) {
@@ -223,8 +237,8 @@ func (k *Kafka) format(ctx context.Context) error {
 	defer logFile.Close()
 	var id [16]byte
 	rand.Read(id[:])
-	cmd := k.command("kafka.tools.StorageTool", "format", "--ignore-formatted",
-		"--cluster-id="+base64.RawURLEncoding.EncodeToString(id[:]), "-c", k.folder.join("server.properties"))
+	cmd := k.command("kafka.tools.StorageTool", append([]string{"format", "--ignore-formatted",
+		"--cluster-id=" + base64.RawURLEncoding.EncodeToString(id[:]), "-c", k.folder.join("server.properties")}, k.scramUsers()...)...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	c, err := startChild(cmd)
 	if err != nil {

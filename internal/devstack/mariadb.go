@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -65,6 +66,9 @@ func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *ma
 	}
 	m.host = host
 	version, err := exec.CommandContext(ctx, binary, "--no-defaults", "--version").CombinedOutput()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // by which it was killed
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s --version: %w", binary, err)
 	}
@@ -126,7 +130,7 @@ func (m *mariaDB) settings(dataDir string) []string {
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root") // both refuse to run as root unless told so
 	}
-	return args
+	return append(args, m.cfg.Options...)
 }
 
 // initialize creates the system tables, once. They are made beside their place and moved there, so that an interrupted
@@ -231,16 +235,16 @@ func (m *mariaDB) start(ctx context.Context) error {
 		return err
 	}
 	defer logFile.Close() // the server has its own handle
-	cmd := exec.Command(m.binary, append(m.settings(m.folder.join("data")),
-		"--bind-address="+m.host,
+	cmd := exec.Command(m.binary, slices.Concat(m.settings(m.folder.join("data")), m.cfg.TLS.options(), []string{
+		"--bind-address=" + m.host,
 		fmt.Sprintf("--port=%d", m.port),
-		"--socket="+m.socket,
-		"--pid-file="+m.folder.join("pid"),
+		"--socket=" + m.socket,
+		"--pid-file=" + m.folder.join("pid"),
 		"--loose-mysqlx=OFF", // MySQL's second port
 		"--local-infile=1",
 		"--innodb-buffer-pool-size=256M",
 		"--innodb-flush-log-at-trx-commit=1", // what is committed survives a power cut
-	)...)
+	}, m.cfg.Options)...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if m.child, err = startChild(cmd); err != nil {
 		return err

@@ -35,7 +35,11 @@ func TestMain(m *testing.M) {
 		}
 		defer os.RemoveAll(dir)
 		binary = filepath.Join(dir, "tollstream")
-		build := exec.Command("go", "build", "-o", binary, "tollstream/cmd/tollstream")
+		args := []string{"build", "-o", binary}
+		if os.Getenv("TOLLSTREAM_BACKLOG") != "" { // which is about memory, as servers have it
+			args = append(args, "-tags", "noembedded")
+		}
+		build := exec.Command("go", append(args, "tollstream/cmd/tollstream")...)
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			fmt.Fprintln(os.Stderr, "build tollstream:", err)
@@ -48,6 +52,14 @@ func TestMain(m *testing.M) {
 
 // required reports whether a missing service fails a test instead of skipping it.
 func required() bool { return os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" }
+
+// campaign skips a test that belongs to the campaign of faults, where that is not asked for: make faults.
+func campaign(t *testing.T) {
+	t.Helper()
+	if os.Getenv("TOLLSTREAM_CAMPAIGN") == "" {
+		t.Skip("TOLLSTREAM_CAMPAIGN is not set")
+	}
+}
 
 func skipWithout(t *testing.T, what string) {
 	t.Helper()
@@ -219,12 +231,20 @@ type process struct {
 	cmd  *exec.Cmd
 	log  *syncBuffer
 	done chan struct{}
+
+	heard int // up to where a test has waited for lines of the log
 }
 
 // start starts a command in the background. It is killed when the test ends.
 func (w *world) start(args ...string) *process {
 	w.t.Helper()
-	p := &process{w: w, cmd: exec.Command(binary, args...), log: new(syncBuffer), done: make(chan struct{})}
+	return w.startCommand(append([]string{binary}, args...))
+}
+
+// startCommand is start for a command that runs tollstream.
+func (w *world) startCommand(args []string) *process {
+	w.t.Helper()
+	p := &process{w: w, cmd: exec.Command(args[0], args[1:]...), log: new(syncBuffer), done: make(chan struct{})}
 	p.cmd.Env = w.env
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {

@@ -2,6 +2,7 @@
 package projectfiles
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -71,7 +72,7 @@ func TestComposeOrder(t *testing.T) {
 		"init":    {"kafka": types.ServiceConditionHealthy, "mysql": types.ServiceConditionHealthy},
 		"process": {"init": types.ServiceConditionCompletedSuccessfully},
 		"emit":    {"init": types.ServiceConditionCompletedSuccessfully},
-		"view":    {"init": types.ServiceConditionCompletedSuccessfully},
+		"view":    {"init": types.ServiceConditionCompletedSuccessfully, "process": types.ServiceConditionHealthy},
 	} {
 		for on, condition := range want {
 			if got := p.Services[name].DependsOn[on].Condition; got != condition {
@@ -94,6 +95,33 @@ func TestComposeServers(t *testing.T) {
 	for service, port := range map[string]string{"kafka": "9092", "mysql": "3306"} {
 		if s := p.Services[service]; len(s.Ports) != 1 || s.Ports[0].Published != port {
 			t.Errorf("service %s is not published on port %s alone", service, port)
+		}
+	}
+}
+
+// TestComposeProbes holds process and view to health checks that ask what they serve, in an image that has no shell, and to
+// who can reach what they serve.
+func TestComposeProbes(t *testing.T) {
+	p := loadCompose(t)
+	for name, published := range map[string][]string{"process": nil, "view": {"8080"}} {
+		s := p.Services[name]
+		if !slices.Equal(s.HealthCheck.Test, []string{"CMD", "tollstream", "health"}) {
+			t.Errorf("service %s: health check %q", name, s.HealthCheck.Test)
+		}
+		for variable, want := range map[string]string{"TOLLSTREAM_METRICS_LISTEN": "0.0.0.0:9464", "TOLLSTREAM_ALLOW_ANYONE": "true"} {
+			if got := s.Environment[variable]; got == nil || *got != want {
+				t.Errorf("service %s: %s is not %q", name, variable, want)
+			}
+		}
+		var ports []string
+		for _, port := range s.Ports {
+			ports = append(ports, port.Published)
+			if listen := s.Environment["TOLLSTREAM_LISTEN"]; listen == nil || *listen != fmt.Sprintf("0.0.0.0:%d", port.Target) {
+				t.Errorf("service %s publishes port %d, at which it doesn't listen", name, port.Target)
+			}
+		}
+		if !slices.Equal(ports, published) {
+			t.Errorf("service %s publishes the ports %q, want %q", name, ports, published)
 		}
 	}
 }

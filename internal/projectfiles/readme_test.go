@@ -68,7 +68,8 @@ func TestReadmeHasAllSettings(t *testing.T) {
 	}
 	for v := range variables {
 		flag := "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(v, "TOLLSTREAM_"), "_", "-"))
-		if !strings.Contains(settings, "| `"+flag+"` | `"+v+"` |") {
+		secret := strings.Contains(settings, "| – | `"+v+"` |") && !flags[flag] // has no flag
+		if !secret && !strings.Contains(settings, "| `"+flag+"` | `"+v+"` |") {
 			t.Errorf("README.md's table of settings lacks a row for %s, %s", flag, v)
 		}
 	}

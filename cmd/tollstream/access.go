@@ -1,0 +1,204 @@
+package main
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/urfave/cli/v2"
+
+	"tollstream/internal/trust"
+	"tollstream/topology"
+)
+
+// kafkaPassword is the variable of Kafka's password. It has no flag, since every user of a machine can read the command lines of all.
+const kafkaPassword = "TOLLSTREAM_KAFKA_PASSWORD"
+
+// accessFlags returns the flags that say how the servers are trusted, and who we are to them.
+func accessFlags() []cli.Flag {
+	text := func(name, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, EnvVars: env(name), Category: connectionCategory, Usage: usage}
+	}
+	yes := func(name, usage string) cli.Flag {
+		return &cli.BoolFlag{Name: name, EnvVars: env(name), Category: connectionCategory, Usage: usage}
+	}
+	return []cli.Flag{
+		yes("kafka-tls", "encrypt connections to Kafka; set by each of the next four as well"),
+		text("kafka-ca", "PEM `FILE` of the authorities that sign the brokers' certificates, in place of the system's"),
+		text("kafka-cert", "PEM `FILE` of our own certificate, for brokers that want one"),
+		text("kafka-key", "PEM `FILE` of its key"),
+		text("kafka-server-name", "`NAME` in the brokers' certificates, where it is not the host of --brokers"),
+		text("kafka-sasl", "`MECHANISM` of authentication: plain, scram-sha-256 or scram-sha-512"),
+		text("kafka-user", "`NAME` of the user; the password comes from "+kafkaPassword+" or the next one"),
+		text("kafka-password-file", "`FILE` that holds the password"),
+		yes("kafka-plaintext", "authenticate without TLS to other machines too, where everyone on the way can listen"),
+		text("mysql-password-file", "`FILE` that holds the password of a DSN without one"),
+		text("mysql-ca", "PEM `FILE` of the authorities that sign the database's certificate; connects by TLS only"),
+		text("mysql-cert", "PEM `FILE` of our own certificate, for a database that wants one; connects by TLS only"),
+		text("mysql-key", "PEM `FILE` of its key"),
+		text("mysql-server-name", "`NAME` in the database's certificate, where it is not the DSN's host"),
+	}
+}
+
+// accessFlagNames are for commands that bring their own servers.
+func accessFlagNames() []string {
+	var names []string
+	for _, f := range accessFlags() {
+		names = append(names, f.Names()[0])
+	}
+	return names
+}
+
+// kafkaSecurity reads how brokers are trusted, and who we are to them.
+func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) {
+	var s topology.Security
+	var err error
+	if s.TLS, err = tlsFrom(c, "kafka", c.Bool("kafka-tls")); err != nil {
+		return s, err
+	}
+	if s.Mechanism, err = topology.ParseMechanism(setting(c, "kafka-sasl", "")); err != nil {
+		return s, usagef("--kafka-sasl: %v", err)
+	}
+	s.User = setting(c, "kafka-user", "")
+	file := setting(c, "kafka-password-file", "")
+	s.Password = trust.Secret(os.Getenv(kafkaPassword))
+	switch {
+	case file != "" && s.Password != "" && !given(c, "kafka-password-file"):
+		return s, usagef("%s and TOLLSTREAM_KAFKA_PASSWORD_FILE are both set", kafkaPassword)
+	case file != "":
+		if s.Password, err = trust.ReadSecret(file); err != nil {
+			return s, fmt.Errorf("read --kafka-password-file: %w", err)
+		}
+	}
+	if s.Mechanism == topology.NoSASL {
+		if s.User != "" || file != "" {
+			return s, withHint(usagef("a Kafka user or password is set, and no mechanism"), "add --kafka-sasl scram-sha-512, or what the brokers use")
+		}
+		s.Password = ""
+		return s, nil
+	}
+	switch {
+	case s.User == "":
+		return s, usagef("--kafka-sasl %s needs --kafka-user", s.Mechanism)
+	case s.Password == "":
+		return s, withHint(usagef("--kafka-sasl %s needs a password", s.Mechanism), "set "+kafkaPassword+", or name a file with --kafka-password-file")
+	case s.TLS == nil && !c.Bool("kafka-plaintext"):
+		for _, b := range brokers {
+			if !isLoopback(b) {
+				return s, withHint(usagef("the password of %s would go to %s without encryption", s.User, b),
+					"add --kafka-tls; --kafka-plaintext allows it all the same")
+			}
+		}
+	}
+	return s, nil
+}
+
+// isLoopback reports whether what is sent to HOST:PORT stays on this machine.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// tlsFrom reads --WHAT-ca, -cert, -key and -server-name. It returns nil for a plain connection: where wanted is false and
+// none of them is set.
+func tlsFrom(c *cli.Context, what string, wanted bool) (*tls.Config, error) {
+	files := trust.Files{
+		CA: setting(c, what+"-ca", ""), Cert: setting(c, what+"-cert", ""), Key: setting(c, what+"-key", ""),
+		ServerName: setting(c, what+"-server-name", ""),
+	}
+	if (files.Cert == "") != (files.Key == "") {
+		return nil, usagef("--%s-cert and --%s-key go together", what, what)
+	}
+	if files == (trust.Files{}) && !wanted {
+		return nil, nil
+	}
+	cfg, err := files.Config()
+	if err != nil {
+		return nil, fmt.Errorf("read the files of --%s-ca, -cert and -key: %w", what, err)
+	}
+	return cfg, nil
+}
+
+// mysqlAccess completes a DSN by the password file and returns it with the TLS of the flags, nil for what the DSN says.
+func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
+	cfg, err := mysql.ParseDSN(dsn)
+	if err != nil {
+		return "", nil, err // was parsed before
+	}
+	tlsConfig, err := tlsFrom(c, "mysql", false)
+	if err != nil {
+		return "", nil, err
+	}
+	if tlsConfig != nil && cfg.TLSConfig != "" {
+		return "", nil, withHint(usagef("the MySQL DSN says tls=%s, and --mysql-ca, -cert or -server-name are set too", cfg.TLSConfig), "leave tls out of the DSN")
+	}
+	if tlsConfig != nil && cfg.Net != "tcp" {
+		return "", nil, usagef("--mysql-ca, -cert and -server-name are for TCP, and the MySQL DSN names a %s socket", cfg.Net)
+	}
+	if file := setting(c, "mysql-password-file", ""); file != "" {
+		if cfg.Passwd != "" && dsn != defaultMySQL {
+			return "", nil, withHint(usagef("the MySQL DSN holds a password, and --mysql-password-file is set too"), "leave the password out of the DSN: USER@tcp(HOST:PORT)/NAME")
+		}
+		password, err := trust.ReadSecret(file)
+		if err != nil {
+			return "", nil, fmt.Errorf("read --mysql-password-file: %w", err)
+		}
+		cfg.Passwd = string(password)
+		dsn = cfg.FormatDSN()
+	}
+	return dsn, tlsConfig, nil
+}
+
+// warnOfPassword tells of a password on the command line. The course's is no secret.
+func warnOfPassword(c *cli.Context, dsn *mysql.Config) {
+	if given(c, "mysql") && dsn.Passwd != "" && dsn.Passwd != defaultMySQLPassword {
+		fmt.Fprintln(c.App.ErrWriter, "tollstream: a password on the command line stays in the shell's history; TOLLSTREAM_MYSQL or --mysql-password-file keep it to yourself")
+	}
+}
+
+// defaultMySQLPassword is the password of [defaultMySQL].
+const defaultMySQLPassword = "toll"
+
+// passwordIn returns where the password of a DSN stands on a command line: [from, to) of the argument. The rest of a DSN may be
+// malformed. It reports false where there is none.
+func passwordIn(argument string) (from, to int, ok bool) {
+	at := strings.LastIndexByte(argument, '@')
+	if at < 0 {
+		return 0, 0, false
+	}
+	start := 0
+	if strings.HasPrefix(argument, "-") {
+		start = strings.IndexByte(argument[:at], '=') + 1 // --mysql=DSN
+	}
+	colon := strings.IndexByte(argument[start:at], ':')
+	if colon < 0 {
+		return 0, 0, false
+	}
+	return start + colon + 1, at, true
+}
+
+// hidePasswords returns a copy of the command line, after it made the password of a DSN on it unreadable for those who list
+// the machine's processes.
+func hidePasswords(args []string) []string {
+	line := make([]string, len(args))
+	for i, arg := range args {
+		line[i] = strings.Clone(arg)
+	}
+	for i, arg := range line {
+		inline := strings.HasPrefix(arg, "--mysql=") || strings.HasPrefix(arg, "-mysql=")
+		if !inline && (i == 0 || line[i-1] != "--mysql" && line[i-1] != "-mysql") {
+			continue
+		}
+		if from, to, ok := passwordIn(arg); ok && arg[from:to] != defaultMySQLPassword {
+			hide(args[i], from, to)
+		}
+	}
+	return line
+}

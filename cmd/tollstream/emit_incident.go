@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"tollstream/internal/simulate"
+	"tollstream/toll"
+)
+
+// incidentList is the value of --incident, which may be given several times. It is a [cli.Generic], since a list of
+// urfave/cli would split at commas.
+type incidentList struct{ texts []string }
+
+// Set takes one --incident.
+func (l *incidentList) Set(text string) error {
+	l.texts = append(l.texts, text)
+	return nil
+}
+
+func (l *incidentList) String() string {
+	if l == nil {
+		return ""
+	}
+	return strings.Join(l.texts, " ")
+}
+
+// parse reads the incidents. Those without a time of their own count from start.
+func (l *incidentList) parse(start time.Time) ([]simulate.Incident, error) {
+	if l == nil {
+		return nil, nil
+	}
+	var incidents []simulate.Incident
+	for _, text := range l.texts {
+		i, err := parseIncident(text, start)
+		if err != nil {
+			return nil, withHint(usagef("--incident %s: %v", text, err), "--incident PLAZA,START,LENGTH,KIND[,SIZE], such as 4007,+7h30m,20m,blockage")
+		}
+		incidents = append(incidents, i)
+	}
+	return incidents, nil
+}
+
+func parseIncident(text string, start time.Time) (i simulate.Incident, err error) {
+	fields := strings.Split(text, ",")
+	if len(fields) != 4 && len(fields) != 5 {
+		return i, fmt.Errorf("%d fields, it has 4 or 5", len(fields))
+	}
+	for at := range fields {
+		fields[at] = strings.TrimSpace(fields[at])
+	}
+	plaza, err := strconv.ParseInt(fields[0], 10, 16)
+	if err != nil {
+		return i, fmt.Errorf("%q is no plaza from %d to %d", fields[0], toll.MinPlaza, toll.MaxPlaza)
+	}
+	i.Plaza = int16(plaza)
+	if i.Start, err = parseIncidentStart(fields[1], start); err != nil {
+		return i, err
+	}
+	length, err := time.ParseDuration(fields[2])
+	if err != nil || length <= 0 {
+		return i, fmt.Errorf("%q is not a length such as 20m or 1h30m", fields[2])
+	}
+	i.End = i.Start.Add(length)
+	switch i.Kind = fields[3]; i.Kind {
+	case simulate.Blockage:
+		i.Size = simulate.DefaultBlockage
+	case simulate.Surge:
+		i.Size = simulate.DefaultSurge
+	default:
+		return i, fmt.Errorf("%q is neither %s nor %s", i.Kind, simulate.Blockage, simulate.Surge)
+	}
+	if len(fields) == 5 {
+		if i.Size, err = strconv.ParseFloat(fields[4], 64); err != nil {
+			return i, fmt.Errorf("the size %q is not a number", fields[4])
+		}
+	}
+	return i, nil
+}
+
+// parseIncidentStart reads a time, or how long after start, as +1h30m.
+func parseIncidentStart(text string, start time.Time) (time.Time, error) {
+	after, relative := strings.CutPrefix(text, "+")
+	if !relative {
+		return parseTime(text, start.Location())
+	}
+	d, err := time.ParseDuration(after)
+	if err != nil || d < 0 {
+		return time.Time{}, fmt.Errorf("%q is not a time after the start such as +1h30m", text)
+	}
+	return start.Add(d), nil
+}

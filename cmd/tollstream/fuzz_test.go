@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"tollstream/toll"
+)
+
+// FuzzSettings: no text of a setting crashes its parser, and what is refused is refused in one line that a terminal can show.
+func FuzzSettings(f *testing.F) {
+	for _, text := range []string{
+		"kafka:9092,[::1]:1", "0-32767,4856", "toll:toll@tcp(127.0.0.1:3306)/tolldata?tls=true", "u:p@ss/w@unix(/s)/d", "Europe/Berlin", "90d", "48h",
+		"4007,+26d8h,1h,blockage", "60x", "2022-02-10 10:23:02", "car=1,truck=2.5", "3:1234", "\x1b[2J\x00\u202e", "1e999", "../../etc/passwd",
+	} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		refused := func(err error) {
+			if err == nil {
+				return
+			}
+			var out strings.Builder
+			report(&out, err)
+			shown := strings.TrimSuffix(out.String(), "\n")
+			if strings.Count(shown, "\n") > 1 || strings.ContainsFunc(strings.ReplaceAll(shown, "\n", ""), func(r rune) bool { return !harmless(r) }) || !utf8.ValidString(shown) {
+				t.Fatalf("%q is refused with %q", text, shown)
+			}
+		}
+		_, err := parseBrokers(text)
+		refused(err)
+		plazas, err := parsePlazas(text)
+		refused(err)
+		if len(plazas) > 1<<16*(1+strings.Count(text, ",")) {
+			t.Fatalf("%q: %d plazas", text, len(plazas))
+		}
+		refused(checkTopicName("topic", text))
+		_, err = parseLocation(text)
+		refused(err)
+		_, err = parseTime(text, time.UTC)
+		refused(err)
+		_, err = parseIncident(text, time.Unix(0, 0))
+		refused(err)
+		_, err = parseSpeed(text)
+		refused(err)
+		_, err = parseKeep(text)
+		refused(err)
+		_, err = parseOrigin("x", text)
+		refused(err)
+		_, err = toll.ParseEquivalents(text)
+		refused(err)
+		if from, to, ok := passwordIn(text); ok && (from > to || to >= len(text) || text[to] != '@') {
+			t.Fatalf("the password of %q is [%d, %d)", text, from, to)
+		}
+		if !utf8.ValidString(escape(text)) || strings.ContainsFunc(escape(text), func(r rune) bool { return !harmless(r) }) {
+			t.Fatalf("%q is shown as %q", text, escape(text))
+		}
+	})
+}
+
+// FuzzCommandLine: no command line crashes the reader of it.
+func FuzzCommandLine(f *testing.F) {
+	f.Add("emit\x00--count\x005")
+	f.Add("view\x00--plaza=4001\x00--\x00x")
+	f.Add("dead-letters\x00show\x000:1\x00--jsn")
+	f.Add("\x00-\x00--=\x00--help")
+	f.Fuzz(func(t *testing.T, words string) {
+		a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
+		line, err := parseLine(a.root(), strings.Split(words, "\x00"))
+		var usage *usageError
+		if err != nil {
+			if !errors.As(err, &usage) {
+				t.Fatalf("%q: %v is no error of usage", words, err)
+			}
+			return
+		}
+		if !line.help && !line.version && len(line.path) == 0 {
+			t.Fatalf("%q names no command and is accepted", words)
+		}
+	})
+}
+
+// FuzzMySQLSetting: the refusal of a DSN shows nothing of it.
+func FuzzMySQLSetting(f *testing.F) {
+	for _, dsn := range []string{"u:QQSECRETQQ@tcp(h:1)/d", "QQSECRETQQ", "u:QQSECRETQQ@tcp(h:1/d", "u:QQSECRETQQ@/", "u:p@tcp(h:1)/d?tls=QQSECRETQQ", "u:p@QQSECRETQQ/d", "u:p@tcp(h:1)/d?x=%QQSECRETQQ"} {
+		f.Add(dsn)
+	}
+	f.Fuzz(func(t *testing.T, dsn string) {
+		clearAccess(t)
+		t.Setenv("TOLLSTREAM_MYSQL", strings.ReplaceAll(dsn, "\x00", ""))
+		_, err := connect(t)
+		if err == nil || !strings.Contains(dsn, "QQSECRETQQ") {
+			return
+		}
+		var out strings.Builder
+		report(&out, err)
+		if strings.Contains(out.String(), "QQSECRETQQ") {
+			t.Fatalf("%q is refused with %q", dsn, out.String())
+		}
+	})
+}
+
+// FuzzOutput: whatever text is stored, what shows it in a table, in JSON or on the screen lets nothing of it act, loses nothing, and
+// takes memory by its size.
+func FuzzOutput(f *testing.F) {
+	for _, text := range []string{
+		"car", "\x1b[2J\x1b]52;c;cm0=\x07", "\u009b31m", "a\x00b\r\n", "\u202ekcurt\u2066x\u2069", "\xed\xa0\xbd", "\xff\xfe", "\xc0\x80", `\ud800`, "\u2028\u2029",
+		"\U000e0041tag", "e\u0301", "\u05d0\u05d1", "<script>&amp;", "\U0001f69b", "\x7f\x85",
+	} {
+		f.Add(text)
+	}
+	acts := func(r rune) bool { return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+	f.Fuzz(func(t *testing.T, text string) {
+		for name, shown := range map[string]string{"escaped": escape(text), "in a cell": shown(text)} {
+			if !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool { return r == '\n' || acts(r) }) {
+				t.Fatalf("%q is %s %q", text, name, shown)
+			}
+			if len(shown) > 10*len(text)+10 {
+				t.Fatalf("%d bytes are %s %d", len(text), name, len(shown))
+			}
+		}
+		var b bytes.Buffer
+		value := map[string]string{text: text}
+		if err := writeJSON(&b, value); err != nil {
+			t.Fatal(err)
+		}
+		if !utf8.Valid(b.Bytes()) || bytes.ContainsFunc(b.Bytes(), acts) {
+			t.Fatalf("%q is the JSON %q", text, b.Bytes())
+		}
+		var again map[string]string
+		if err := json.Unmarshal(b.Bytes(), &again); err != nil || len(again) != 1 {
+			t.Fatalf("%q is the JSON %q: %v", text, b.Bytes(), err)
+		}
+		for key, got := range again {
+			if valid := strings.ToValidUTF8(text, ""); utf8.ValidString(text) && (got != text || key != text) || strings.ReplaceAll(got, "\ufffd", "") != strings.ReplaceAll(valid, "\ufffd", "") {
+				t.Fatalf("%q became %q: %q", text, key, got)
+			}
+		}
+	})
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+)
+
+// serving is a command that runs and serves metrics.
+type serving struct {
+	t      *testing.T
+	url    string // with a slash at its end
+	out    *lockedBuffer
+	log    *lockedBuffer
+	client *http.Client
+	stop   func()
+	ended  chan int // its exit status
+}
+
+var servedAt = regexp.MustCompile(`serving metrics url=(http\S+)metrics`)
+
+// serve runs a command with --metrics-listen until stop or the end of the test.
+func serve(t *testing.T, brokers, dsn string, args ...string) *serving {
+	t.Helper()
+	quietLibraries()
+	ctx, stop := context.WithCancel(t.Context())
+	s := &serving{t: t, stop: stop, out: new(lockedBuffer), log: new(lockedBuffer), ended: make(chan int, 1), client: &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{}}}
+	args = append([]string{"tollstream", args[0], "--metrics-listen", "127.0.0.1:0", "--brokers", brokers, "--mysql", dsn}, args[1:]...)
+	go func() { s.ended <- run(ctx, args, strings.NewReader(""), s.out, s.log) }()
+	t.Cleanup(func() {
+		stop()
+		s.client.CloseIdleConnections()
+		select {
+		case <-s.ended:
+		case <-time.After(time.Minute):
+			t.Error("it does not end")
+		}
+	})
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%s", s.log.bytes())
+		}
+	})
+	eventually(t, "address", func() bool {
+		found := servedAt.FindStringSubmatch(string(s.log.bytes()))
+		if found != nil {
+			s.url = found[1]
+		}
+		return found != nil
+	})
+	return s
+}
+
+// serveMetrics runs a command on the stack.
+func (p *pipeline) serveMetrics(t *testing.T, args ...string) *serving {
+	t.Helper()
+	con := p.connection()
+	if args[0] == "process" {
+		args = append(args, "--instance", "test", "--state-dir", filepath.Join(p.dir, "state"))
+	}
+	return serve(t, con.cluster.Brokers[0], con.dsn, args...)
+}
+
+// eventually waits until something is so.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for !is() {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s after a minute", what)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (s *serving) get(path string) (status int, body string) {
+	s.t.Helper()
+	answer, err := s.client.Get(s.url + path)
+	if err != nil {
+		s.t.Fatalf("%v\n%s", err, s.log.bytes())
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer.StatusCode, string(text)
+}
+
+func (s *serving) ready() bool {
+	status, _ := s.get("readyz")
+	return status == http.StatusOK
+}
+
+// families returns what is scraped.
+func (s *serving) families() map[string]*dto.MetricFamily {
+	s.t.Helper()
+	status, body := s.get("metrics")
+	if status != http.StatusOK {
+		s.t.Fatalf("status %d: %s", status, body)
+	}
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return families
+}
+
+// metricValue returns the sum of a metric's values whose labels contain some, written as name=value.
+func metricValue(families map[string]*dto.MetricFamily, name string, labels ...string) float64 {
+	sum := 0.
+	for _, m := range families[name].GetMetric() {
+		has := map[string]bool{}
+		for _, l := range m.GetLabel() {
+			has[l.GetName()+"="+l.GetValue()] = true
+		}
+		matches := true
+		for _, l := range labels {
+			matches = matches && has[l]
+		}
+		if matches {
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return sum
+}
+
+// TestProcessMetrics compares what process tells of itself with what was sent and stored.
+func TestProcessMetrics(t *testing.T) {
+	p := newPipeline(t, time.UTC)
+	plazas := filepath.Join(p.dir, "plazas.csv")
+	if err := os.WriteFile(plazas, []byte("id,name,lanes\n4010,Forest,2\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := p.serveMetrics(t, "process", "--lateness", "5m", "--plazas-file", plazas)
+	eventually(t, "readiness", s.ready)
+	if status, body := s.get("healthz"); status != http.StatusOK {
+		t.Error(status, body)
+	}
+	start := time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC)
+	var lines strings.Builder
+	for n := range 40 * 6 {
+		for plaza := 4010; plaza <= 4012; plaza++ {
+			fmt.Fprintf(&lines, "%s,%d,car,%d\n", start.Add(time.Duration(n)*10*time.Second).Format(time.ANSIC), n, plaza)
+		}
+	}
+	for at, n := range map[time.Duration]int{10 * time.Minute: 2, -72 * time.Hour: 3} { // late, and too late
+		for range n {
+			fmt.Fprintf(&lines, "%s,7,car,4010\n", start.Add(at).Format(time.ANSIC))
+		}
+	}
+	const rows = 40*6*3 + 5
+	var out bytes.Buffer
+	if code, stderr := p.command(t.Context(), lines.String(), &out, "emit", "--from", "-"); code != 0 {
+		t.Fatal(stderr)
+	}
+	const rubbish = "rubbish\nMon Mar  2 07:00:00 2026,x,car,1\nMon Mar  2 07:00:00 2026,1,a much too long type of vehicle,1\n"
+	if code, stderr := p.command(t.Context(), rubbish, &out, "emit", "--from", "-", "--raw"); code != 0 {
+		t.Fatal(stderr)
+	}
+	var families map[string]*dto.MetricFamily
+	eventually(t, "end of the work", func() bool {
+		families = s.families()
+		return metricValue(families, "tollstream_rows_stored_total") == rows && metricValue(families, "tollstream_records_rejected_total") == 3 &&
+			metricValue(families, "tollstream_unpublished_events") == 0 && metricValue(families, "tollstream_results_published_total", "kind=window") > 40 &&
+			metricValue(families, "tollstream_partition_lag_records") == 0 && metricValue(families, "tollstream_unmerged_deltas") == 0
+	})
+	for _, c := range []struct {
+		want   float64
+		name   string
+		labels []string
+	}{
+		{rows + 3, "tollstream_records_read_total", nil},
+		{1, "tollstream_records_rejected_total", []string{"reason=event"}},
+		{1, "tollstream_records_rejected_total", []string{"reason=vehicle_id"}},
+		{1, "tollstream_records_rejected_total", []string{"reason=vehicle_type"}},
+		{3, "tollstream_too_late_events_total", nil},
+		{2, "tollstream_late_events_total", nil},
+		{0, "tollstream_offsets_skipped_total", nil},
+		{0, "tollstream_deltas_total", []string{"outcome=gap"}},
+		{0, "tollstream_restarts_total", nil},
+		{1, "tollstream_rebalances_total", nil},
+		{2, "tollstream_partitions", nil},
+		{2, "tollstream_partitions_owned", nil},
+		{4, "tollstream_ready", nil},
+		{0, "tollstream_load_mode", []string{"mode=auto"}},
+		{1, "tollstream_load_mode", nil},
+		{float64(start.Add(34*time.Minute + 50*time.Second).Unix()), "tollstream_watermark_timestamp_seconds", nil},
+	} {
+		if got := metricValue(families, c.name, c.labels...); got != c.want {
+			t.Errorf("%s %v is %v, want %v", c.name, c.labels, got, c.want)
+		}
+	}
+	for _, h := range []string{"batch_rows", "commit_duration_seconds", "publish_duration_seconds", "merge_latency_seconds", "results_duration_seconds"} {
+		if metricValue(families, "tollstream_"+h) == 0 {
+			t.Errorf("tollstream_%s is empty", h)
+		}
+	}
+	if sum := families["tollstream_batch_rows"].GetMetric()[0].GetHistogram().GetSampleSum(); sum != rows {
+		t.Errorf("tollstream_batch_rows sums up to %v, want %v", sum, rows)
+	}
+	_, text := s.get("metrics")
+	problems, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range problems {
+		t.Errorf("%s: %s", problem.Metric, problem.Text)
+	}
+	view := p.serveMetrics(t, "view", "--listen", "127.0.0.1:0")
+	eventually(t, "view", func() bool { return view.ready() && metricValue(view.families(), "tollstream_view_rows") == rows })
+	if status, body := view.get("healthz"); status != http.StatusOK {
+		t.Error(status, body)
+	}
+	if status, body := view.get("api/v1/plazas"); status != http.StatusNotFound { // of the page alone
+		t.Error(status, body)
+	}
+	var page string
+	eventually(t, "page", func() bool {
+		_, page, _ = strings.Cut(strings.TrimSpace(string(view.out.bytes())), "view at ")
+		return page != ""
+	})
+	answer, err := view.client.Get(page + "api/v1/verification")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	served := &scrape{process: families, view: view.families()}
+	if got := metricValue(served.view, "tollstream_view_verification", "status=exact"); got != 1 {
+		t.Errorf("exact is %v", got)
+	}
+	testMetricsDocs(t, served)
+}

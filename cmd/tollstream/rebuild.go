@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"tollstream/sql"
+	"tollstream/topology"
+)
+
+func (a *app) rebuildCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "rebuild",
+		Usage: "counts all plazas anew from what the database holds",
+		Description: `Makes the group table anew out of the outbox in toll_batch: after the database was restored from a backup, after a
+			failover that lost its last commits, or where the topic GROUP-table was deleted or damaged. It raises the epoch in one
+			transaction; states from before count as empty from then on, and the processes publish every batch again.
+
+			Where the topic of events was given more partitions, it makes GROUP-loop and GROUP-table anew with as many; no process may
+			run then. Else it can be run at any time, while processes run or not, and as often as one likes. The rows of livetolldata, the windows
+			and the congestion stay as they are. What a restored database lacks is read again from the topic, as far as that
+			still holds it.`,
+		UsageText: `tollstream rebuild
+			tollstream rebuild --yes`,
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "yes", Usage: "do it; without it rebuild only says what it would do"},
+			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
+		}, connectionFlags()...),
+		Action: func(c *cli.Context) error {
+			con, err := connectionFrom(c)
+			if err != nil {
+				return err
+			}
+			return withServersHint(a.rebuild(c.Context, con, c.Bool("yes"), c.Bool("json")))
+		},
+	}
+}
+
+const rebuildLine = "tollstream rebuild --yes"
+
+func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) error {
+	log, err := newLogger(a.stderr, logText, "warn")
+	if err != nil {
+		return err
+	}
+	store, err := con.openStore(sql.LoadAuto, log)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	info, found, err := con.cluster.Describe(con.topic)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return topology.Topics{Topic: con.topic}.Missing()
+	}
+	plan, err := store.PlanRebuild(ctx, con.identity(info.ID))
+	if err != nil {
+		return err
+	}
+	if !yes {
+		return withHint(usagef("--yes is missing: rebuild counts all plazas of group %s anew: it has %s published again; rows, windows and congestion stay",
+			con.group, batchesOf(plan)), "to do it, run: "+rebuildLine)
+	}
+	t := &teller{w: a.stdout, asJSON: asJSON}
+	// A restored database may be of an older epoch than the states, which the new one has to be above of.
+	epochs, err := con.cluster.Epochs(ctx, con.group, con.topic)
+	if err != nil {
+		return err
+	}
+	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.group), counted(int64(epochs.Plazas), "plaza"), epochs.Highest))
+	topics := topology.Topics{Topic: con.topic, Group: con.group, Partitions: info.Partitions, Replication: info.Copies}
+	if outgrown, err := con.cluster.Outgrown(topics); err != nil {
+		return err
+	} else if outgrown {
+		made, err := con.cluster.Regrow(topics)
+		t.tell(made...)
+		if err != nil {
+			return thenHint(err, "to go on, run again: "+rebuildLine)
+		}
+	}
+	done, err := store.Rebuild(ctx, con.identity(info.ID), epochs.Highest, time.Now())
+	if err != nil {
+		return thenHint(err, "nothing is half done; to make sure, run again: "+rebuildLine)
+	}
+	t.tell(fmt.Sprintf("raised the epoch from %d to %d: all states from before count as empty", done.Epoch, done.NewEpoch),
+		"marked as not published: "+batchesOf(done))
+	members, err := groupMembers(con)
+	if err != nil {
+		return err
+	}
+	if members == 0 {
+		t.tell("the next process publishes them: tollstream process; to see how far it is: tollstream verify")
+	} else {
+		t.tell(counted(int64(members), "running member") + " of the group will notice and publish them; to see how far it is: tollstream verify")
+	}
+	return t.end("")
+}
+
+func batchesOf(r sql.Rebuild) string {
+	batches := number(r.Batches) + " batches"
+	if r.Batches == 1 {
+		batches = "1 batch"
+	}
+	return fmt.Sprintf("%s of %s with %s, %s", batches, counted(int64(r.Partitions), "partition"), counted(r.Events, "event"),
+		humanize.IBytes(uint64(r.OutboxSize)))
+}

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tollstream/codecs"
+	"tollstream/sql"
+	"tollstream/toll"
+	"tollstream/topology"
+)
+
+// upkeepSettings say how long what is derived from the events is kept in the database. 0 is for ever.
+type upkeepSettings struct {
+	batches, minutes     time.Duration
+	windows, deadLetters time.Duration
+}
+
+const day = 24 * time.Hour
+
+// Defaults and least values of upkeep.
+const (
+	defaultKeepBatches = 2 * time.Hour
+	minKeepBatches     = 10 * time.Minute
+	defaultKeepMinutes = toll.MinKeptMinutes
+	defaultKeepWindows = 400 * day
+	defaultKeepLetters = 400 * day
+	minKeepLetters     = 30 * day
+)
+
+// keptBytes is how many bytes of a partition's outboxes are kept as they are, whatever their age.
+const keptBytes = 64 << 20
+
+func defaultUpkeepSettings() upkeepSettings {
+	return upkeepSettings{batches: defaultKeepBatches, minutes: defaultKeepMinutes, windows: defaultKeepWindows, deadLetters: defaultKeepLetters}
+}
+
+// upkeepFlags returns the flags that [upkeepSettingsFrom] reads.
+func upkeepFlags() []cli.Flag {
+	const category = "Retention"
+	flag := func(name string, value time.Duration, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, EnvVars: env(name), Value: keepText(value), Category: category, Usage: usage + ", 0 for ever"}
+	}
+	return []cli.Flag{
+		flag("keep-batches", defaultKeepBatches, "`TIME` that a batch is kept in toll_batch as it is; older ones are added up"),
+		flag("keep-minutes", defaultKeepMinutes, "`TIME` of events for which the batches keep minutes, so that windows can be counted again"),
+		flag("keep-windows", defaultKeepWindows, "`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, days ten times as long"),
+		flag("keep-dead-letters", defaultKeepLetters, "`TIME` that dead letters are kept"),
+	}
+}
+
+func upkeepSettingsFrom(c *cli.Context) (upkeepSettings, error) {
+	var s upkeepSettings
+	for _, f := range []struct {
+		name     string
+		fallback time.Duration
+		least    time.Duration
+		into     *time.Duration
+	}{
+		{"keep-batches", defaultKeepBatches, minKeepBatches, &s.batches},
+		{"keep-minutes", defaultKeepMinutes, toll.MinKeptMinutes, &s.minutes},
+		{"keep-windows", defaultKeepWindows, sql.MinKeepWindows, &s.windows},
+		{"keep-dead-letters", defaultKeepLetters, minKeepLetters, &s.deadLetters},
+	} {
+		d, err := parseKeep(setting(c, f.name, keepText(f.fallback)))
+		if err != nil {
+			return s, usagef("--%s: %v", f.name, err)
+		}
+		if d != 0 && d < f.least {
+			return s, usagef("--%s is %s, want at least %s, or 0 for ever", f.name, keepText(d), keepText(f.least))
+		}
+		*f.into = d
+	}
+	return s, nil
+}
+
+// parseKeep reads 0, a number of days such as 90d, or a duration such as 48h.
+func parseKeep(text string) (time.Duration, error) {
+	const most = 100_000 * day // what a duration holds
+	bad := errors.New(strconv.Quote(text) + " is no time such as 90d, 48h or 0")
+	if days, ok := strings.CutSuffix(text, "d"); ok {
+		n, err := strconv.Atoi(days)
+		if err != nil || n < 0 || time.Duration(n) > most/day {
+			return 0, bad
+		}
+		return time.Duration(n) * day, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d > most {
+		return 0, bad
+	}
+	return d, nil
+}
+
+// keepText writes a time as parseKeep reads it.
+func keepText(d time.Duration) string {
+	if d > 0 && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	text := d.String() // 1h30m0s, 10m0s, 2h0m0s, 0s
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
+	}
+	if short, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = short + "h"
+	}
+	return text
+}
+
+// upkeep keeps the tables of a database from growing for ever, beside a processor: one process of a group does, the one
+// that has the topic's first partition. Should two take themselves for it for a moment, nothing comes of it: each step is a
+// small transaction that finds out whether it may.
+type upkeep struct {
+	con       connection
+	settings  upkeepSettings
+	kinds     []toll.WindowKind
+	lateness  time.Duration
+	idle      time.Duration
+	store     *sql.Store
+	writer    *sql.Writer
+	processor *topology.Processor
+	stats     *upkeepStats
+	log       *slog.Logger
+
+	told string // why nothing can be added up, or what failed
+}
+
+// How often rows are packed, and after how many rounds batches are added up at the latest, and what is old is deleted.
+// Packing is what bounds the rows: a partition may make fifty a second.
+const (
+	upkeepEvery  = time.Minute
+	foldEvery    = 10
+	retireEvery  = 60
+	upkeepReadIn = time.Minute // bounds the reading of the group table
+)
+
+// foldRounds returns after how many rounds batches are added up that are kept for a time: after a tenth of it, so that no more
+// is kept than a tenth too much. Each time the group table is read whole, so it is not done more often than need be.
+func foldRounds(keep time.Duration) int {
+	return int(min(max(keep/10/upkeepEvery, 1), foldEvery))
+}
+
+// run works until ctx ends.
+func (u *upkeep) run(ctx context.Context) {
+	ticker := time.NewTicker(upkeepEvery)
+	defer ticker.Stop()
+	marks := topology.NewWatermarkReader(u.con.cluster, u.con.topic)
+	defer marks.Close()
+	fold := foldRounds(u.settings.batches)
+	for round := 1; ; round++ {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if _, first := u.processor.Stats().Read().ByPartition[0]; !first {
+			continue
+		}
+		if err := u.round(ctx, marks, round%fold == 0, round%retireEvery == 0); err != nil && ctx.Err() == nil {
+			u.trouble(err)
+		}
+	}
+}
+
+// trouble tells of a failure. An outage is told by others; what no repetition mends is told once.
+func (u *upkeep) trouble(err error) {
+	var permanent *toll.PermanentError
+	if errors.As(err, &permanent) {
+		u.tell("old rows can't be compacted or deleted", topology.Brief(err), "hint", permanent.Hint)
+		return
+	}
+	u.log.Debug("compact or delete old rows", "error", err)
+}
+
+// tell warns once of the same.
+func (u *upkeep) tell(what, why string, more ...any) {
+	if u.told != why {
+		u.told = why
+		u.log.Warn(what, append([]any{"reason", why}, more...)...)
+	}
+}
+
+// round packs batches, adds old ones up and deletes what is old, the latter two where it is their turn. What fails is in
+// the way of what needs it, and of nothing else.
+func (u *upkeep) round(ctx context.Context, marks *topology.WatermarkReader, fold, retire bool) error {
+	var mark toll.Watermark
+	var states map[int16]*toll.State
+	var blocked string
+	cursors, packing := u.writer.Cursors(ctx)
+	reading := packing
+	if packing == nil && (fold || retire) {
+		mark, reading = await(ctx, func() (toll.Watermark, error) { return marks.Read(cursors, u.lateness, u.idle) })
+	}
+	adding, retiring := reading, reading
+	if adding == nil && fold && mark.Known && u.settings.batches > 0 {
+		states, adding = u.readStates(ctx)
+	}
+	if packing == nil && u.settings.batches > 0 {
+		blocked, packing = u.compact(ctx, cursors, states, mark)
+		adding = cmp.Or(adding, packing)
+	}
+	if retiring == nil && retire && mark.Known {
+		retiring = u.retire(ctx, mark)
+	}
+	u.ran(ctx, packStep, packing, "")
+	if fold {
+		u.ran(ctx, addUpStep, adding, blocked)
+	}
+	if retire {
+		u.ran(ctx, retireStep, retiring, "")
+	}
+	return cmp.Or(packing, adding, retiring)
+}
+
+// ran counts a step that failed, or was blocked, or neither. The end of the process is no failure.
+func (u *upkeep) ran(ctx context.Context, step upkeepStep, err error, blocked string) {
+	outcome := upkeepDone
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return
+	case err != nil:
+		outcome = upkeepFailed
+	case blocked != "":
+		outcome = upkeepBlocked
+	}
+	u.stats.ran(step, outcome, time.Now())
+}
+
+func (u *upkeep) readStates(ctx context.Context) (map[int16]*toll.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, upkeepReadIn)
+	defer cancel()
+	return await(ctx, func() (map[int16]*toll.State, error) {
+		return topology.ReadTable(ctx, u.con.cluster, u.con.group, u.log)
+	})
+}
+
+// compact packs the batches of all partitions, and adds old ones up where there are states. It returns why not all that is
+// due was added up, empty where all was.
+func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[int16]*toll.State, mark toll.Watermark) (blocked string, err error) {
+	o := sql.CompactOptions{
+		Encode: func(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) },
+		States: states, Before: noMinutes, Keep: u.settings.batches, KeepBytes: keptBytes,
+	}
+	if states != nil && u.settings.minutes > 0 {
+		o.Before = toll.FoldHorizon(states, toll.MinuteAt(mark.Time), u.settings.minutes)
+	}
+	var sum sql.Compacted
+	for _, c := range cursors {
+		done, err := u.writer.Compact(ctx, c.Partition, o)
+		u.stats.compacted(done)
+		if err != nil {
+			return "", err
+		}
+		sum.Before += done.Before
+		sum.After += done.After
+		sum.Blocked = cmp.Or(done.Blocked, sum.Blocked)
+	}
+	switch {
+	case sum.Blocked != "":
+		u.tell("old batches wait to be added up", sum.Blocked)
+	case states != nil:
+		u.told = ""
+	}
+	if sum.Before > 0 {
+		u.log.Debug("compacted batches", "rows", number(sum.Before), "into", number(sum.After))
+	}
+	return sum.Blocked, nil
+}
+
+// retire deletes what is older than it is to be kept.
+func (u *upkeep) retire(ctx context.Context, mark toll.Watermark) error {
+	gone, err := u.store.Retire(ctx, sql.RetentionOptions{
+		Now: toll.MinuteAt(mark.Time), Windows: u.kinds, KeepWindows: u.settings.windows, KeepDeadLetters: u.settings.deadLetters,
+	})
+	u.stats.retired(gone)
+	if err != nil {
+		return err
+	}
+	if gone != (sql.Retired{}) {
+		u.log.Info("deleted what is old", "windows", number(gone.Windows), "changes_of_congestion", number(gone.Transitions), "dead_letters", number(gone.DeadLetters))
+	}
+	return nil
+}
+
+// noMinutes is a minute before which there is none.
+const noMinutes = toll.Minute(-1 << 31)

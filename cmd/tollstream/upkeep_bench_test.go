@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	dbsql "database/sql"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"tollstream/codecs"
+	"tollstream/sql"
+	"tollstream/toll"
+)
+
+// BenchmarkCompact stores a million events of eight days in 4 partitions and 5,000 batches, and compacts them: packed at
+// first, then added up with the minutes of four days kept, then a prune of the first four days' rows. It reports what each
+// step took and left, and what a verification took before and after.
+func BenchmarkCompact(b *testing.B) {
+	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
+	p := newPipeline(b, time.UTC)
+	con := p.connection()
+	store, err := con.openStore(sql.LoadAuto, slog.New(slog.DiscardHandler))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer store.Close()
+	ctx := b.Context()
+	meta, err := store.Meta(ctx)
+	if err != nil {
+		b.Fatal(err)
+	}
+	db, err := dbsql.Open("mysql", con.dsn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	w := store.Writer(meta.TopicID)
+	states := map[int16]*toll.State{}
+	zone := toll.NewZone(time.UTC)
+	start := toll.WallTimeOf(time.Date(2022, 2, 1, 0, 0, 0, 0, time.UTC))
+	random := rand.New(rand.NewPCG(1, 2))
+	types := []string{"bus", "car", "truck", "van"}
+	for part := range int32(partitions) {
+		c, _, err := w.Load(ctx, part, 0)
+		if err != nil {
+			b.Fatal(err)
+		}
+		chain := map[int16]int64{}
+		for i := range events / partitions / perBatch {
+			batch := toll.Batch{Partition: part, First: c.Next, Next: c.Next + perBatch, Epoch: c.Epoch, Expect: c.Token, Token: sql.NewToken(), Rows: w.NewRows()}
+			deltas := map[int16]*toll.PlazaDelta{}
+			at := start + toll.WallTime(int64(i)*days*86400/(events/partitions/perBatch))
+			m := zone.Minute(at)
+			for j := range perBatch {
+				e := toll.Event{Time: at, Vehicle: int32(j), Type: types[random.IntN(4)], Plaza: int16(4000 + random.IntN(plazas))}
+				d := deltas[e.Plaza]
+				if d == nil {
+					d = &toll.PlazaDelta{Plaza: e.Plaza, Prev: chain[e.Plaza], Earliest: at, Latest: at, Panes: []toll.Pane{{Start: m}}}
+					deltas[e.Plaza] = d
+				}
+				d.Events++
+				d.Checksum += uint64(batch.Rows.Append(&e))
+				d.Panes[0].Types = toll.AddTypes(d.Panes[0].Types, []toll.TypeCount{{Type: e.Type, Count: 1}})
+			}
+			var all []toll.PlazaDelta
+			for _, plaza := range slices.Sorted(maps.Keys(deltas)) {
+				d := deltas[plaza]
+				all = append(all, *d)
+				chain[plaza] = batch.Next
+				if states[plaza] == nil {
+					states[plaza] = toll.NewState(c.Epoch)
+				}
+				states[plaza].Merge(d.Of(c.Epoch, part, batch.First, batch.Next))
+			}
+			batch.Deltas, batch.Chain, batch.Minutes = codecs.AppendPlazaDeltas(nil, all), codecs.AppendChain(nil, chain), toll.Window{Start: m, End: m + 1}
+			if err := w.Commit(ctx, &batch, nil); err != nil {
+				b.Fatal(err)
+			}
+			c.Next, c.Token = batch.Next, batch.Token
+		}
+	}
+	until := zone.Minute(start + days*86400)
+	for _, s := range states {
+		s.Settled(until, nil)
+	}
+	p.execute(`UPDATE toll_batch SET published = 1, stored_at = stored_at - INTERVAL 1 DAY`)
+	size := func(when string) {
+		var rows, bytes int64
+		if err := db.QueryRow(`SELECT COUNT(*), SUM(LENGTH(deltas)) FROM toll_batch`).Scan(&rows, &bytes); err != nil {
+			b.Fatal(err)
+		}
+		began := time.Now()
+		r, err := store.Verify(ctx, sql.VerifyInput{States: states})
+		if err != nil || r.Status != sql.Exact {
+			b.Fatalf("%+v, %v", r, err)
+		}
+		b.ReportMetric(float64(rows), when+"-rows")
+		b.ReportMetric(float64(bytes)/1e6, when+"-MB")
+		b.ReportMetric(time.Since(began).Seconds(), when+"-verify-s")
+	}
+	compact := func(what string, o sql.CompactOptions) {
+		o.Encode = func(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) }
+		began := time.Now()
+		for part := range int32(partitions) {
+			if done, err := w.Compact(ctx, part, o); err != nil || done.Blocked != "" {
+				b.Fatalf("%+v, %v", done, err)
+			}
+		}
+		b.ReportMetric(time.Since(began).Seconds(), what+"-s")
+		size(what)
+	}
+	b.ResetTimer()
+	for range 1 {
+		size("before")
+		compact("packed", sql.CompactOptions{Keep: 365 * 24 * time.Hour})
+		compact("added-up", sql.CompactOptions{States: states, Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes), Keep: time.Hour, KeepBytes: 1 << 30})
+		compact("all-folded", sql.CompactOptions{States: states, Before: until, Keep: time.Hour, KeepBytes: 1 << 30})
+		began := time.Now()
+		n, err := store.Prune(context.Background(), sql.PruneOptions{Before: start + 4*86400})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportMetric(float64(n)/time.Since(began).Seconds(), "pruned-rows/s")
+	}
+}

@@ -1,0 +1,50 @@
+package codecs
+
+import (
+	"testing"
+	"time"
+
+	"tollstream/toll"
+)
+
+func TestAppendNotice(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip(err)
+	}
+	start := toll.Minute(time.Date(2026, 3, 2, 6, 0, 0, 0, time.UTC).Unix() / 60)
+	window := toll.WindowResult{WindowCount: toll.WindowCount{
+		WindowID: toll.WindowID{Plaza: 4856, Kind: "15m", Start: start}, End: start + 15, Whole: true, Reason: toll.ClosedByWatermark,
+		Types: []toll.TypeCount{{Type: "car", Count: 9}, {Type: `x"<y`, Count: 3}}, Late: 2,
+	}, Epoch: 7, Revision: 2, TooLate: 1}
+	change := toll.Transition{Plaza: 4856, From: toll.Free, To: toll.Saturated, Since: start, Detected: start + 2, Why: "demand"}
+	for _, c := range []struct {
+		notice toll.Notice
+		want   string
+	}{
+		{toll.Notice{Window: &window}, `{"schema":1,"type":"window","plaza":4856,"kind":"15m","start":"2026-03-02T07:00:00+01:00","end":"2026-03-02T07:15:00+01:00",` +
+			`"final":true,"revision":2,"reason":"watermark","count":12,"by_type":{"car":9,"x\"\u003cy":3},"flow_per_hour":48,"on_time":10,"late":2,"too_late":1,"epoch":7}`},
+		{toll.Notice{Ref: toll.NoticeRef{Number: 3}, Transition: &change}, `{"schema":1,"type":"congestion","plaza":4856,"number":3,"event":"onset","from":"free","to":"saturated",` +
+			`"since":"2026-03-02T07:00:00+01:00","detected":"2026-03-02T07:02:00+01:00","why":"demand",` +
+			`"measure":{"plaza":0,"end":0,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":0,"passenger_car_flow":0,"demand":0}}`},
+	} {
+		got, err := AppendNotice([]byte(">"), &c.notice, berlin)
+		if err != nil || string(got) != ">"+c.want {
+			t.Errorf("got %s, %v\nwant %s", got, err, c.want)
+		}
+	}
+	if got, err := AppendNotice(nil, &toll.Notice{}, berlin); err == nil {
+		t.Errorf("nothing became %s", got)
+	}
+	for _, c := range []struct {
+		from, to toll.CongestionState
+		want     string
+	}{
+		{toll.Free, toll.Busy, "onset"}, {toll.Busy, toll.Saturated, "change"}, {toll.Saturated, toll.Free, "end"},
+		{toll.NoData, toll.Free, "change"}, {toll.Free, toll.BelowUsual, "onset"}, {toll.BelowUsual, toll.NoData, "end"},
+	} {
+		if got := eventOf(&toll.Transition{From: c.from, To: c.to}); got != c.want {
+			t.Errorf("%v to %v: %s, want %s", c.from, c.to, got, c.want)
+		}
+	}
+}

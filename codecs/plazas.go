@@ -1,0 +1,232 @@
+package codecs
+
+import (
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tollstream/toll"
+)
+
+// Limits of a plazas file.
+const (
+	MaxPlazas      = 1 << 16  // plazas: as many as there are numbers
+	MaxPlazasBytes = 16 << 20 // bytes of the file
+	maxPlazaErrors = 20       // violations that are reported
+)
+
+// plazaColumns are the columns of a plazas file, by name. Each reads a field that is not empty.
+var plazaColumns = map[string]func(p *toll.Plaza, field string) error{
+	"id": func(p *toll.Plaza, field string) error {
+		n, err := strconv.ParseInt(field, 10, 16)
+		p.ID = int16(n)
+		return notA(err, "a number from %d to %d", toll.MinPlaza, toll.MaxPlaza)
+	},
+	"name":        func(p *toll.Plaza, field string) error { p.Name = field; return nil },
+	"road":        func(p *toll.Plaza, field string) error { p.Road = field; return nil },
+	"position_km": func(p *toll.Plaza, field string) (err error) { p.PositionKm, err = decimal(field); return err },
+	"lanes": func(p *toll.Plaza, field string) (err error) {
+		p.Lanes, err = strconv.Atoi(field)
+		return notA(err, "a whole number")
+	},
+	"capacity_per_lane": func(p *toll.Plaza, field string) (err error) { p.CapacityPerLane, err = decimal(field); return err },
+	"timezone":          func(p *toll.Plaza, field string) error { p.Timezone = field; return nil },
+	"vehicles_per_day":  func(p *toll.Plaza, field string) (err error) { p.VehiclesPerDay, err = decimal(field); return err },
+	"heavy_share":       func(p *toll.Plaza, field string) (err error) { p.HeavyShare, err = decimal(field); return err },
+}
+
+// plazaColumnNames is for messages, in the order of the documentation.
+const plazaColumnNames = "id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share"
+
+// decimal reads a number in decimal notation, such as 4.5 or 1e3.
+func decimal(field string) (float64, error) {
+	x, err := strconv.ParseFloat(field, 64)
+	if err != nil || strings.ContainsAny(field, "nNxX_") { // NaN, Inf, hexadecimal
+		return 0, errors.New("is not a number")
+	}
+	return x, nil
+}
+
+// notA says what a field is not, where it could not be read.
+func notA(err error, what string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("is not "+what, args...)
+}
+
+// ReadPlazas reads a plazas file: CSV with a header row that names its columns, in any order. Of
+//
+//	id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share
+//
+// only id is required; an empty field is as good as none. Lines that begin with # are comments. Numbers have a point, and
+// heavy_share is from 0 to 1. The plazas come in the file's order.
+//
+// The error joins all violations, each with its line, up to 20 of them. A file has at most [MaxPlazas] plazas and
+// [MaxPlazasBytes] bytes.
+func ReadPlazas(r io.Reader) ([]toll.Plaza, error) {
+	text, err := io.ReadAll(io.LimitReader(r, MaxPlazasBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > MaxPlazasBytes {
+		return nil, fmt.Errorf("more than %d bytes", MaxPlazasBytes)
+	}
+	f := plazasFile{csv: csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))), lines: map[int16]int{}, zones: map[string]bool{}}
+	f.csv.Comment = '#'
+	f.csv.FieldsPerRecord = -1 // counted here, so that the message is ours
+	f.csv.TrimLeadingSpace = true
+	f.read()
+	if len(f.errs) > 0 {
+		return nil, errors.Join(f.errs...)
+	}
+	return f.plazas, nil
+}
+
+// plazasFile is a plazas file as it is read.
+type plazasFile struct {
+	csv     *csv.Reader
+	columns []string
+	plazas  []toll.Plaza
+	lines   map[int16]int // where each plaza stands
+	zones   map[string]bool
+	errs    []error
+}
+
+func (f *plazasFile) read() {
+	header, line, ok := f.record()
+	if !ok {
+		if len(f.errs) == 0 {
+			f.errs = append(f.errs, errors.New("no header row"))
+		}
+		return
+	}
+	if !f.header(line, header) {
+		return // no row can be understood
+	}
+	for {
+		fields, line, ok := f.record()
+		if !ok {
+			return
+		}
+		if len(f.plazas) == MaxPlazas {
+			f.report(line, fmt.Errorf("more than %d plazas", MaxPlazas))
+			return
+		}
+		f.row(line, fields)
+	}
+}
+
+// record returns the next record that is CSV, and its line; false at the end.
+func (f *plazasFile) record() (fields []string, line int, ok bool) {
+	for len(f.errs) <= maxPlazaErrors {
+		fields, err := f.csv.Read()
+		var bad *csv.ParseError
+		switch {
+		case err == nil:
+			line, _ := f.csv.FieldPos(0)
+			for i := range fields {
+				fields[i] = strings.TrimSpace(fields[i])
+			}
+			return fields, line, true
+		case errors.As(err, &bad):
+			f.report(bad.Line, bad.Err)
+		default:
+			return nil, 0, false // io.EOF: memory fails in no other way
+		}
+	}
+	return nil, 0, false
+}
+
+// report keeps a violation, and after the last one that there are more.
+func (f *plazasFile) report(line int, err error) {
+	switch n := len(f.errs); {
+	case n < maxPlazaErrors:
+		f.errs = append(f.errs, fmt.Errorf("line %d: %w", line, err))
+	case n == maxPlazaErrors:
+		f.errs = append(f.errs, errors.New("and more"))
+	}
+}
+
+// reportAll is report for violations that are joined.
+func (f *plazasFile) reportAll(line int, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			f.report(line, err)
+		}
+	} else if err != nil {
+		f.report(line, err)
+	}
+}
+
+// knows reports whether a timezone exists. Looking one up takes a while, so the answer is kept.
+func (f *plazasFile) knows(timezone string) bool {
+	known, ok := f.zones[timezone]
+	if !ok {
+		_, err := time.LoadLocation(timezone)
+		known = err == nil
+		f.zones[timezone] = known
+	}
+	return known
+}
+
+// header reads the header row and reports whether rows can be read by it.
+func (f *plazasFile) header(line int, names []string) bool {
+	before := len(f.errs)
+	for i, name := range names {
+		switch {
+		case plazaColumns[name] == nil:
+			f.report(line, fmt.Errorf("unknown column %s; there are %s", clip([]byte(name)), plazaColumnNames))
+		case slices.Contains(names[:i], name):
+			f.report(line, fmt.Errorf("column %s is there twice", name))
+		}
+	}
+	if !slices.Contains(names, "id") {
+		f.report(line, errors.New("column id is missing"))
+	}
+	f.columns = slices.Clone(names)
+	return len(f.errs) == before
+}
+
+func (f *plazasFile) row(line int, fields []string) {
+	if len(fields) != len(f.columns) {
+		f.report(line, fmt.Errorf("%d fields, the header has %d", len(fields), len(f.columns)))
+		return
+	}
+	var p toll.Plaza
+	before := len(f.errs)
+	for i, field := range fields {
+		name := f.columns[i]
+		if field == "" {
+			if name == "id" {
+				f.report(line, errors.New("id is empty"))
+			}
+			continue
+		}
+		if err := plazaColumns[name](&p, field); err != nil {
+			f.report(line, fmt.Errorf("%s %s %w", name, clip([]byte(field)), err))
+		}
+	}
+	if len(f.errs) > before {
+		return
+	}
+	f.reportAll(line, p.Validate())
+	if !f.knows(p.Timezone) {
+		f.report(line, fmt.Errorf("timezone %s is not a known zone", clip([]byte(p.Timezone))))
+	}
+	if len(f.errs) > before {
+		return
+	}
+	if first, twice := f.lines[p.ID]; twice {
+		f.report(line, fmt.Errorf("plaza %d is on line %d already", p.ID, first))
+		return
+	}
+	f.lines[p.ID] = line
+	f.plazas = append(f.plazas, p)
+}

@@ -1,0 +1,21 @@
+package devstack
+
+// DatabaseTLS says how an external database server encrypts connections. The files are read when it starts, and again at
+// FLUSH SSL.
+type DatabaseTLS struct {
+	CA, Cert, Key string // PEM files: the authority of clients' certificates, the server's certificate and its key
+	// Required refuses connections by TCP without TLS.
+	Required bool
+}
+
+// options returns the server's options.
+func (t *DatabaseTLS) options() []string {
+	if t == nil {
+		return nil
+	}
+	options := []string{"--ssl-ca=" + t.CA, "--ssl-cert=" + t.Cert, "--ssl-key=" + t.Key}
+	if t.Required {
+		options = append(options, "--require-secure-transport=ON")
+	}
+	return options
+}

@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// peakBacklogMB is what process may take at most, whatever waits for it, in MB of 2^20 bytes as tollstream bench has them.
+const peakBacklogMB = 96
+
+// viewAnswersWithin bounds how long view may take to answer while a backlog is worked off.
+const viewAnswersWithin = 10 * time.Second
+
+// TestBacklog lets process begin when as many events wait as TOLLSTREAM_BACKLOG says, with default settings, and asks view
+// again and again meanwhile. Speed is only printed. The command is built without the embedded engines, as in the container.
+func TestBacklog(t *testing.T) {
+	text := os.Getenv("TOLLSTREAM_BACKLOG")
+	if text == "" {
+		t.Skip("TOLLSTREAM_BACKLOG is not set")
+	}
+	events, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || events < 100_000 {
+		t.Fatalf("TOLLSTREAM_BACKLOG is %q, want a number of events of 100000 or more", text)
+	}
+	if _, ok := statusOf(os.Getpid(), "VmHWM"); !ok {
+		t.Skip("there is no /proc here to read the memory of processes from")
+	}
+	within := 5*time.Minute + time.Duration(events)*time.Millisecond/5 // 5,000 events a second, some forty times what it takes
+	w := newWorld(t)
+	w.must("init")
+	began := time.Now()
+	w.finishes(w.start("emit", "--count", text, "--rate", "0", "--seed", "1", "--start", "2022-02-10 10:23:02"), within)
+	t.Logf("emitted %s events in %.0f s", comma(int(events)), time.Since(began).Seconds())
+
+	began = time.Now()
+	p := w.start("process")
+	peak := p.watchPeak()
+	var slowest time.Duration
+	var shown, behind int
+	stored := int64(0)
+	for deadline := began.Add(within); stored < events; {
+		if !p.running() || time.Now().After(deadline) {
+			t.Fatalf("%s events of %s are stored after %v:\n%s", comma(int(stored)), comma(int(events)), time.Since(began), p.log)
+		}
+		asked := time.Now()
+		v := w.plaza(4005, stored > 0)
+		took := time.Since(asked)
+		slowest = max(slowest, took)
+		if took > viewAnswersWithin {
+			t.Errorf("view took %v with %s events stored", took, comma(int(stored)))
+		}
+		if v.Verification.Status == "mismatch" {
+			t.Fatalf("view: %+v", v)
+		}
+		shown++
+		if v.Verification.InFlight > 0 {
+			behind++
+		}
+		select {
+		case <-time.After(max(0, backlogEvery-took)):
+		case <-p.done:
+		}
+		stored = w.cursorsSum()
+	}
+	took := time.Since(began)
+	w.eventually("all merged", within, func() bool { return w.verify().Status == "exact" })
+	merged := time.Since(began)
+	if _, code := p.interrupt(); code != 0 {
+		t.Errorf("exit status %d:\n%s", code, p.log)
+	}
+	mb := peak()
+	if v := w.verify("--deep"); v.Status != "exact" || v.Rows != events {
+		t.Errorf("verify --deep: %+v", v)
+	}
+	if mb == 0 || mb > peakBacklogMB {
+		t.Errorf("process took %.0f MB at its peak, want at most %d", mb, peakBacklogMB)
+	}
+	t.Logf("%s events stored in %.1f s, %s rows/s; all merged after %.1f s; peak memory %.0f MB; view answered %d times, the slowest took %.1f s; %d times with events in flight",
+		comma(int(events)), took.Seconds(), comma(int(float64(events)/took.Seconds())), merged.Seconds(), mb, shown, slowest.Seconds(), behind)
+}
+
+// backlogEvery is how often view is asked, unless it takes longer.
+const backlogEvery = 2 * time.Second
+
+// plazaView is what view --plaza --json prints, as far as this is about it.
+type plazaView struct {
+	Total        int64
+	Verification struct {
+		Status   string
+		InFlight int64 `json:"in_flight"`
+	}
+}
+
+// plaza returns what view says of a plaza, which it knows where there is some of it; else it may say that it doesn't.
+func (w *world) plaza(plaza int, known bool) plazaView {
+	w.t.Helper()
+	r := w.run("view", "--plaza", strconv.Itoa(plaza), "--json")
+	if !known && r.code == 1 && strings.Contains(r.stderr, "no vehicle has passed") {
+		return plazaView{}
+	}
+	var v plazaView
+	if err := json.Unmarshal([]byte(r.stdout), &v); err != nil || r.code != 0 {
+		w.t.Fatalf("view: exit status %d, %v\n%s%s", r.code, err, r.stdout, r.stderr)
+	}
+	return v
+}
+
+// cursorsSum returns how many records are stored, where all topics began at 0.
+func (w *world) cursorsSum() int64 {
+	w.t.Helper()
+	return w.count(`SELECT CAST(COALESCE(SUM(next_offset), 0) AS SIGNED) FROM toll_cursor`)
+}
+
+// finishes waits for a command that ends by itself.
+func (w *world) finishes(p *process, within time.Duration) {
+	w.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		w.t.Fatalf("%s did not end within %v:\n%s", strings.Join(p.cmd.Args[1:], " "), within, p.log)
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		w.t.Fatalf("%s: exit status %d\n%s", strings.Join(p.cmd.Args[1:], " "), code, p.log)
+	}
+}
+
+// watchPeak reads the peak of a process's memory until its end. The func that it returns waits for that, and returns MB.
+func (p *process) watchPeak() func() (mb float64) {
+	var mb float64
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		ticker := time.NewTicker(50 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			if kib, ok := statusOf(p.cmd.Process.Pid, "VmHWM"); ok {
+				mb = kib / 1024
+			}
+			select {
+			case <-ticker.C:
+			case <-p.done:
+				return
+			}
+		}
+	})
+	return func() float64 { wg.Wait(); return mb }
+}

@@ -1,0 +1,328 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// right is something that a user may do on one of the servers.
+type right struct {
+	text   string
+	grant  func()
+	revoke func()
+}
+
+// TestRights runs each command with the rights that docs/access.md lists for it, which are read from there, and with each of
+// them missing.
+func TestRights(t *testing.T) {
+	campaign(t)
+	s := startSecured(t)
+	for user, password := range kafkaUsers {
+		s.root("CREATE USER `" + user + "` IDENTIFIED BY '" + password + "'")
+	}
+	as := func(t *testing.T, user string) *world {
+		return s.with(t, append(s.sasl("scram-sha-512", user, kafkaUsers[user]), "TOLLSTREAM_MYSQL="+s.dsn(user, kafkaUsers[user]))...)
+	}
+	plazas := filepath.Join(t.TempDir(), "plazas.csv")
+	if err := os.WriteFile(plazas, []byte("id,name,lanes\n4001,One,3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	// more sends what makes process use all of its rights: the events of half an hour, so that windows close and are judged, one
+	// that is none, a repaired one, and one that comes too late.
+	client, err := kgo.NewClient(kgo.SeedBrokers(s.brokers), kgo.DefaultProduceTopic(s.topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	clock := time.Date(2022, 2, 10, 10, 0, 0, 0, time.UTC)
+	more := func() {
+		t.Helper()
+		var records []*kgo.Record
+		event := func(at time.Time, headers ...kgo.RecordHeader) {
+			records = append(records, &kgo.Record{Value: fmt.Appendf(nil, "%s,7,car,4001", at.Format(time.ANSIC)), Headers: headers})
+		}
+		for range 120 {
+			clock = clock.Add(15 * time.Second)
+			event(clock)
+		}
+		event(clock, kgo.RecordHeader{Key: "tollstream-retry-of", Value: fmt.Appendf(nil, "0:%d", clock.Unix())})
+		event(clock.Add(-72 * time.Hour))
+		records = append(records, &kgo.Record{Value: []byte("not an event")})
+		if err := client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	// inFlight leaves rows stored and not counted, which verify looks into: a process that may not write its deltas.
+	inFlight := func(t *testing.T) {
+		loop := acl{"User:process", sarama.AclResourceTopic, "tollstream-loop", sarama.AclPatternLiteral, sarama.AclOperationWrite}
+		loop.apply(t, s.kafka.Addr(), false)
+		more()
+		as(t, "process").refusesRight("Write on topic tollstream-loop", []string{"process", "--until-end"})
+	}
+
+	for _, c := range []struct {
+		user    string
+		args    []string
+		before  func()
+		spare   []string // rights that this run does not need
+		minimum int      // rights in the document, so that it can't be misread as none
+	}{
+		{"init", []string{"init", "--partitions", "1"}, func() {}, []string{"ALTER", "UPDATE"}, 10},
+		{"emit", []string{"emit", "--count", "5", "--rate", "0", "--start", "2022-02-10 09:59"}, func() {}, nil, 1},
+		{"process", []string{"process", "--until-end", "--plazas-file", plazas}, more, []string{"DELETE ON tolldata.toll_batch", "DELETE ON tolldata.toll_window", "DELETE ON tolldata.toll_transition",
+			"DELETE ON tolldata.toll_dead_letter", "DELETE ON tolldata.toll_retry", "INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired",
+			"INSERT ON tolldata.toll_pruned", "UPDATE ON tolldata.toll_pruned", // once an hour
+			"INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion", "INSERT ON tolldata.toll_transition", "UPDATE ON tolldata.toll_transition", // when windows close, below
+		}, 20},
+		{"view", []string{"view", "--json"}, func() {}, nil, 3},
+		{"verify", []string{"verify", "--deep", "--json"}, func() {}, []string{"Describe on topic toll"}, 5},
+		{"prune", []string{"prune", "--before", "2022-02-10 12:00", "--yes"}, func() {}, []string{"UPDATE ON tolldata.livetolldata", "INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired"}, 4}, // MySQL locks what it deletes
+		{"rebuild", []string{"rebuild", "--yes"}, func() {}, []string{"UPDATE ON tolldata.toll_meta"}, 7},                                                                                                      // where the clock went back
+		{"reset", []string{"reset", "--yes"}, more, []string{"INSERT"}, 10},
+	} {
+		t.Run(c.user, func(t *testing.T) {
+			rights := s.rights(t, c.user)
+			if len(rights) < c.minimum {
+				t.Fatalf("docs/access.md lists %d rights for %s, and it needs more", len(rights), c.user)
+			}
+			w := as(t, c.user)
+			if c.user == "verify" {
+				inFlight(t)
+			}
+			for _, r := range rights {
+				r.grant()
+			}
+			for _, r := range rights {
+				if slices.ContainsFunc(c.spare, func(spare string) bool { return strings.HasPrefix(r.text, spare) }) {
+					continue
+				}
+				r.revoke()
+				c.before()
+				w.refusesRight(r.text, c.args)
+				r.grant()
+			}
+			c.before()
+			w.must(c.args...)
+			if c.user == "process" {
+				t.Run("lost", func(t *testing.T) { w.with(t).losesRights(rights, more) })
+			}
+		})
+	}
+}
+
+// losesRights takes rights away from a process that runs. It has to end and say so.
+func (w *world) losesRights(rights []right, more func()) {
+	w.t.Helper()
+	for _, text := range []string{
+		"Read on topic toll", "Read on topic tollstream-loop", "Write on topic tollstream-table", "Read on group tollstream",
+		"INSERT ON tolldata.livetolldata", "UPDATE ON tolldata.toll_batch", "INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion",
+	} {
+		r := rights[slices.IndexFunc(rights, func(r right) bool { return r.text == text })]
+		stored := func() int64 { return w.count("SELECT COUNT(*) FROM livetolldata") }
+		before := stored()
+		p := w.start("process")
+		more()
+		w.eventually("rows before "+text+" is lost", time.Minute, func() bool { return stored() > before || !p.running() })
+		r.revoke()
+		started := time.Now()
+		for p.running() {
+			if time.Since(started) > time.Minute {
+				w.t.Fatalf("process goes on without %s:\n%s", text, p.log)
+			}
+			more()
+			time.Sleep(100 * time.Millisecond)
+		}
+		log := p.log.String()
+		if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log, "docs/access.md") || !strings.Contains(log, "not authorized") && !strings.Contains(log, "denied") {
+			w.t.Errorf("process lost %s: exit status %d\n%s", text, p.cmd.ProcessState.ExitCode(), log)
+		}
+		if testing.Verbose() {
+			w.t.Logf("lost %s, ended after %v:\n%s", text, time.Since(started).Round(time.Millisecond), log)
+		}
+		r.grant()
+	}
+	w.must("process", "--until-end")
+	if v := w.verify("--deep"); v.Status != "exact" {
+		w.t.Errorf("verify: %+v", v)
+	}
+}
+
+// refusesRight runs a command that lacks one right. It has to say so.
+func (w *world) refusesRight(text string, args []string) {
+	w.t.Helper()
+	started := time.Now()
+	r := w.run(args...)
+	took := time.Since(started)
+	denied := strings.Contains(r.stderr, "not authorized") || strings.Contains(r.stderr, "denied") || strings.Contains(r.stderr, "SELECT")
+	if r.code != 1 || !denied || !strings.Contains(r.stderr, "docs/access.md") || took > soon {
+		w.t.Errorf("%s without %s: exit status %d after %v, want 1 soon, and that it is denied:\n%s%s", args[0], text, r.code, took, r.stdout, r.stderr)
+	}
+	if testing.Verbose() {
+		w.t.Logf("without %s, after %v:\n%s", text, took.Round(time.Millisecond), strings.TrimSpace(r.stderr))
+	}
+}
+
+// rights reads what docs/access.md lists for a command.
+func (s *secured) rights(t *testing.T, command string) []right {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/access.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "\n### "+command+"\n")
+	if !found {
+		t.Fatalf("docs/access.md has no section %s", command)
+	}
+	section, _, _ = strings.Cut(section, "\n### ")
+	var rights []right
+	for _, m := range regexp.MustCompile("(?s)```(sh kafka|sql)\n(.*?)```").FindAllStringSubmatch(section, -1) {
+		for line := range strings.Lines(m[2]) {
+			if m[1] == "sql" {
+				rights = append(rights, s.sqlRights(t, strings.TrimSpace(line))...)
+			} else {
+				rights = append(rights, s.kafkaRights(t, strings.Fields(line))...)
+			}
+		}
+	}
+	return rights
+}
+
+// sqlRights reads GRANT A, B ON tolldata.x TO user; as one right for A and one for B.
+func (s *secured) sqlRights(t *testing.T, line string) []right {
+	t.Helper()
+	m := regexp.MustCompile(`^GRANT ([A-Z, ]+) ON (tolldata\.[a-z_*]+) TO ([a-z]+);$`).FindStringSubmatch(line)
+	if m == nil {
+		t.Fatalf("docs/access.md: %q is no GRANT as the others are", line)
+	}
+	var rights []right
+	for privilege := range strings.SplitSeq(m[1], ", ") {
+		rights = append(rights, right{
+			text:   privilege + " ON " + m[2],
+			grant:  func() { s.root("GRANT " + privilege + " ON " + m[2] + " TO `" + m[3] + "`") },
+			revoke: func() { s.root("REVOKE " + privilege + " ON " + m[2] + " FROM `" + m[3] + "`") },
+		})
+	}
+	return rights
+}
+
+// kafkaRights reads the options of kafka-acls.sh as one right for each operation.
+func (s *secured) kafkaRights(t *testing.T, words []string) []right {
+	t.Helper()
+	a := acl{pattern: sarama.AclPatternLiteral}
+	var operations []sarama.AclOperation
+	for i := 1; i < len(words); i++ {
+		option := words[i]
+		if option == "--add" {
+			continue
+		}
+		i++
+		if i == len(words) {
+			t.Fatalf("docs/access.md: %v ends too early", words)
+		}
+		switch value := words[i]; option {
+		case "--allow-principal":
+			a.principal = value
+		case "--operation":
+			var o sarama.AclOperation
+			if err := o.UnmarshalText([]byte(value)); err != nil {
+				t.Fatal(err)
+			}
+			operations = append(operations, o)
+		case "--topic":
+			a.kind, a.name = sarama.AclResourceTopic, value
+		case "--group":
+			a.kind, a.name = sarama.AclResourceGroup, value
+		case "--resource-pattern-type":
+			if err := a.pattern.UnmarshalText([]byte(value)); err != nil {
+				t.Fatal(err)
+			}
+		default:
+			t.Fatalf("docs/access.md: the option %s is not known here", option)
+		}
+	}
+	var rights []right
+	for _, o := range operations {
+		one := a
+		one.operation = o
+		rights = append(rights, right{
+			text:   one.String(),
+			grant:  func() { one.apply(t, s.kafka.Addr(), true) },
+			revoke: func() { one.apply(t, s.kafka.Addr(), false) },
+		})
+	}
+	return rights
+}
+
+// acl is one right of a Kafka user.
+type acl struct {
+	principal string
+	kind      sarama.AclResourceType
+	name      string
+	pattern   sarama.AclResourcePatternType
+	operation sarama.AclOperation
+}
+
+func (a acl) String() string {
+	kind := "topic"
+	if a.kind == sarama.AclResourceGroup {
+		kind = "group"
+	}
+	return a.operation.String() + " on " + kind + " " + a.name
+}
+
+// apply grants a right or takes it away, and waits until the broker goes by it.
+func (a acl) apply(t *testing.T, brokers string, allow bool) {
+	t.Helper()
+	cfg := sarama.NewConfig()
+	cfg.Version = sarama.V2_8_0_0
+	admin, err := sarama.NewClusterAdmin([]string{brokers}, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	host := "*"
+	filter := sarama.AclFilter{
+		ResourceType: a.kind, ResourceName: &a.name, ResourcePatternTypeFilter: a.pattern,
+		Principal: &a.principal, Host: &host, Operation: a.operation, PermissionType: sarama.AclPermissionAllow,
+	}
+	if allow {
+		err = admin.CreateACLs([]*sarama.ResourceAcls{{
+			Resource: sarama.Resource{ResourceType: a.kind, ResourceName: a.name, ResourcePatternType: a.pattern},
+			Acls:     []*sarama.Acl{{Principal: a.principal, Host: host, Operation: a.operation, PermissionType: sarama.AclPermissionAllow}},
+		}})
+	} else {
+		_, err = admin.DeleteACL(filter, false)
+	}
+	for deadline := time.Now().Add(30 * time.Second); err == nil; time.Sleep(10 * time.Millisecond) {
+		var found []sarama.ResourceAcls
+		if found, err = admin.ListAcls(filter); err == nil && (len(found) > 0) == allow {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s does not show", a)
+		}
+	}
+	t.Fatalf("%s: %v", a, err)
+}
+
+// grantAll lets Kafka users do everything.
+func grantAll(t *testing.T, brokers string, principals ...string) {
+	t.Helper()
+	for _, principal := range principals {
+		for _, kind := range []sarama.AclResourceType{sarama.AclResourceTopic, sarama.AclResourceGroup} {
+			acl{principal, kind, "*", sarama.AclPatternLiteral, sarama.AclOperationAll}.apply(t, brokers, true)
+		}
+	}
+}

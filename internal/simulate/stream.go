@@ -1,0 +1,158 @@
+package simulate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"tollstream/toll"
+)
+
+const microsPerMinute = 60_000_000
+
+// vanShare is the course's, of what is no truck: 2 vans to 11 cars.
+const vanShare = 2.0 / (11 + 2)
+
+// incidentSpan is an incident of one plaza: [start, end) in microseconds since 1970-01-01 UTC.
+type incidentSpan struct {
+	start, end int64
+	size       float64
+}
+
+// stream makes the vehicles of one plaza, one after the other. It goes from minute to minute of UTC. Each minute has a
+// random stream of its own, and within it vehicles come with exponential gaps, at the minute's own rate.
+type stream struct {
+	plaza      int16
+	perDay     float64
+	heavyShare float64
+	shape      *shape
+	location   *time.Location
+	key        uint64 // of its random streams
+	start, end int64  // of all events, in microseconds
+	incidents  []incidentSpan
+
+	// The minute, counted from 1970-01-01 UTC, and how far into it the stream is: 0 to 1.
+	minute  int64
+	u       float64
+	mean    float64 // vehicles of the minute, at its largest flow
+	largest float64 // that flow, in times the usual; 1 without a surge
+	random  rand.PCG
+	draw    *rand.Rand
+	thin    *rand.Rand // nil: all of the minute's vehicles pass
+
+	// The next event.
+	at          int64
+	vehicle     int32
+	vehicleType string
+}
+
+func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (*stream, error) {
+	location := cfg.Location
+	if p.Timezone != "" {
+		var err error
+		if location, err = time.LoadLocation(p.Timezone); err != nil {
+			return nil, fmt.Errorf("plaza %d: timezone: %w", p.ID, err)
+		}
+	}
+	s := &stream{
+		plaza: p.ID, perDay: VehiclesPerDay(p), heavyShare: p.HeavyShare, shape: shape, location: location,
+		key:   scramble(cfg.Seed) ^ scramble(uint64(uint16(p.ID))+1),
+		start: cfg.Start.UnixMicro(), end: end.UnixMicro(), incidents: cfg.incidentsOf(p.ID),
+	}
+	s.draw = rand.New(&s.random)
+	s.minute = s.start / microsPerMinute
+	if s.start < s.minute*microsPerMinute {
+		s.minute--
+	}
+	s.openMinute()
+	return s, nil
+}
+
+// next goes on to the next vehicle; false at the end.
+func (s *stream) next() bool {
+	for {
+		s.u += s.draw.ExpFloat64() / s.mean // of a mean of 0: infinite
+		for !(s.u < 1) {
+			s.minute++
+			if s.minute*microsPerMinute >= s.end {
+				return false
+			}
+			s.openMinute()
+			s.u = s.draw.ExpFloat64() / s.mean
+		}
+		s.at = s.minute*microsPerMinute + int64(s.u*microsPerMinute)
+		if s.at >= s.end {
+			return false
+		}
+		// Drawn for those that don't pass as well, so that a blockage takes vehicles away and changes no other.
+		s.vehicle = MinVehicle + s.draw.Int32N(MaxVehicle-MinVehicle+1)
+		s.vehicleType = s.drawType()
+		if s.at >= s.start && s.passes() {
+			return true
+		}
+	}
+}
+
+func (s *stream) drawType() string {
+	x := s.draw.Float64()
+	switch {
+	case x < s.heavyShare:
+		return "truck"
+	case x < s.heavyShare+(1-s.heavyShare)*vanShare:
+		return "van"
+	}
+	return "car"
+}
+
+// openMinute begins the minute: its random stream and its rate.
+func (s *stream) openMinute() {
+	s.u = 0
+	s.random.Seed(s.key, scramble(uint64(s.minute)))
+	begin := s.minute * 60
+	_, offset := time.Unix(begin, 0).In(s.location).Zone()
+	day, second := toll.WallTime(begin + int64(offset)).Day()
+	s.mean = s.perDay * s.shape.minute(day, int(second)/60)
+
+	// Incidents begin and end within minutes: vehicles are made at the minute's largest flow, and each then passes with
+	// the probability that makes the flow right.
+	s.thin, s.largest = nil, 1
+	from, until := s.minute*microsPerMinute, (s.minute+1)*microsPerMinute
+	for len(s.incidents) > 0 && s.incidents[0].end <= from {
+		s.incidents = s.incidents[1:]
+	}
+	for _, i := range s.incidents {
+		if i.start >= until {
+			break
+		}
+		const stream = 0x696e636964656e74 // any constant, so that it isn't the vehicles' stream
+		s.thin = rand.New(rand.NewPCG(s.key^stream, scramble(uint64(s.minute))))
+		s.largest = max(s.largest, i.size)
+	}
+	s.mean *= s.largest
+}
+
+// passes decides whether the vehicle passes.
+func (s *stream) passes() bool {
+	if s.thin == nil {
+		return true
+	}
+	flow := 1.0
+	for _, i := range s.incidents {
+		if i.start <= s.at && s.at < i.end {
+			flow = i.size
+		}
+		if i.start > s.at {
+			break
+		}
+	}
+	return s.thin.Float64()*s.largest < flow
+}
+
+// scramble is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014): it
+// makes seeds that are one apart differ in half their bits.
+func scramble(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestChoose(t *testing.T) {
+	in := func(size int, blocks string) input {
+		i := input{data: bytes.Repeat([]byte{'x'}, size)}
+		for _, b := range blocks {
+			i.features = append(i.features, feature{string(b), 1})
+		}
+		return i
+	}
+	for _, c := range []struct {
+		name   string
+		inputs []input
+		known  []feature
+		most   bounds
+		want   []int // sizes, in the order in which they are chosen
+	}{
+		{"nothing", nil, nil, bounds{9, 99}, nil},
+		{"the one that adds the most first, and no more than needed", []input{in(1, "a"), in(2, "b"), in(5, "abc"), in(9, "cd")}, nil, bounds{9, 99}, []int{5, 9}},
+		{"the smaller of two that add as much", []input{in(7, "ab"), in(3, "ab")}, nil, bounds{9, 99}, []int{3}},
+		{"what the seeds reach is no reason", []input{in(1, "a"), in(2, "ab")}, []feature{{"a", 1}, {"b", 1}}, bounds{9, 99}, nil},
+		{"another number of times is another thing", []input{in(1, "a")}, []feature{{"a", 2}}, bounds{9, 99}, []int{1}},
+		{"as many as allowed", []input{in(1, "a"), in(2, "b"), in(3, "c")}, nil, bounds{2, 99}, []int{1, 2}},
+		{"as many bytes as allowed", []input{in(4, "a"), in(5, "bc"), in(6, "defg")}, nil, bounds{9, 9}, []int{6}},
+		{"just as many bytes as allowed", []input{in(4, "a"), in(5, "bc")}, nil, bounds{9, 9}, []int{5, 4}},
+	} {
+		var got []int
+		for _, i := range choose(c.inputs, c.known, c.most) {
+			got = append(got, len(i.data))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestParseProfile(t *testing.T) {
+	got, err := parseProfile([]byte("mode: count\na/b.go:1.2,3.4 2 0\na/b.go:5.6,7.8 1 9\na/b.go:1.2,3.4 2 1\n"))
+	if want := []feature{{"a/b.go:1.2,3.4", 1}, {"a/b.go:5.6,7.8", 5}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+	for _, text := range []string{"a/b.go:1.2,3.4 2\n", "a/b.go:1.2,3.4 2 x\n"} {
+		if got, err := parseProfile([]byte(text)); err == nil {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+	classes := 0
+	for n, before := uint64(1), 0; n <= 16; n++ {
+		if c := timesOf(n); c != before {
+			if c != before+1 {
+				t.Errorf("class %d follows on %d", c, before)
+			}
+			before, classes = c, classes+1
+		}
+	}
+	if classes != 6 { // 1, 2, 3, 4 to 7, 8 to 15, 16
+		t.Errorf("%d classes", classes)
+	}
+}
+
+// steps is code whose parts are reached by inputs of a known form.
+const steps = `package example
+
+func steps(b []byte) int {
+	n := 0
+	if len(b) > 0 && b[0] == 'a' {
+		n++
+	}
+	if len(b) > 1 && b[1] == 'b' {
+		n++
+	}
+	return n
+}
+`
+
+// targets are its fuzz targets, of which one fails.
+const targets = `package example
+
+import "testing"
+
+func FuzzSteps(f *testing.F) {
+	f.Add([]byte("known"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if steps(b) < 0 || string(b) == "bad" {
+			t.Fatal("it fails")
+		}
+	})
+}
+
+func FuzzFails(f *testing.F) {
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > 0 {
+			t.Fatal("it fails")
+		}
+	})
+}
+`
+
+// TestRun goes through a module of its own: what is kept, what stays, and what fails.
+func TestRun(t *testing.T) {
+	dir := t.TempDir()
+	module := fmt.Sprintf("tollstream-fuzz-%d.test/example", os.Getpid())
+	write := func(text string, path ...string) {
+		t.Helper()
+		file := filepath.Join(append([]string{dir}, path...)...)
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("module "+module+"\n\ngo 1.24\n", "go.mod")
+	write(steps, "example.go")
+	write(targets, "example_test.go")
+	t.Chdir(dir)
+	t.Setenv("GOFLAGS", "-mod=mod")
+	t.Setenv("GOWORK", "off")
+	cache, err := goTool(t.Context(), "env", "GOCACHE")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache = filepath.Join(cache, "fuzz", filepath.Dir(module))
+	t.Cleanup(func() { _ = os.RemoveAll(cache) })
+	found := func(name, value string) {
+		t.Helper()
+		file := filepath.Join(cache, "example", "FuzzSteps", name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(value), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	corpus := []string{"testdata", "fuzz", "FuzzSteps"}
+	bytesInput := func(text string) string { return fileHeader + "[]byte(" + fmt.Sprintf("%q", text) + ")\n" }
+	found("1", bytesInput("a"))
+	found("2", bytesInput("ab"))
+	found("3", bytesInput("xb and much more"))
+	found("4", bytesInput("nothing new"))
+	found("5", fileHeader+"int(5)\n") // of an older form of the target
+	found("6", "no input at all")
+	write(bytesInput("xb"), append(corpus, keptPrefix+"before")...)
+	write(bytesInput("failed once"), append(corpus, "0123456789abcdef")...)
+	kept := func() (all []string) {
+		t.Helper()
+		inputs, err := readInputs(filepath.Join(corpus...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, data := range inputs {
+			if strings.HasPrefix(name, keptPrefix) {
+				all = append(all, strings.TrimPrefix(string(data), fileHeader))
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	command := func(args ...string) (int, string, string) {
+		t.Helper()
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), args, &stdout, &stderr)
+		return code, stdout.String(), stderr.String()
+	}
+	for _, of := range []int{6, 5} { // the second time nothing changes
+		code, stdout, stderr := command("-time", "0", "-run", "Steps")
+		if code != 0 || stderr != "" || !strings.Contains(stdout, fmt.Sprintf("1 of %d inputs are kept, 29 bytes; 1 are of an older form", of)) {
+			t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
+		}
+		// "ab" reaches all that the others do, each as often.
+		if got := kept(); len(got) != 1 || got[0] != "[]byte(\"ab\")\n" {
+			t.Fatalf("kept: %q", got)
+		}
+		if b, err := os.ReadFile(filepath.Join(append(corpus, "0123456789abcdef")...)); err != nil || string(b) != bytesInput("failed once") {
+			t.Fatalf("the failure of the past: %q, %v", b, err)
+		}
+	}
+
+	// An input that fails is written down, and what was kept stays.
+	found("7", bytesInput("bad"))
+	code, stdout, stderr := command("-time", "0s", "-run", "Steps")
+	at := strings.Index(stderr, filepath.Join(append([]string{dir}, corpus...)...)+string(filepath.Separator))
+	if code != 1 || at < 0 || len(kept()) != 1 {
+		t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
+	}
+	failing, _, _ := strings.Cut(stderr[at:], ":")
+	if b, err := os.ReadFile(failing); err != nil || string(b) != bytesInput("bad") {
+		t.Fatalf("%s: %q, %v", failing, b, err)
+	}
+
+	// The engine's own finding is named, and the other target is run nevertheless.
+	if err := os.Remove(failing); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(cache, "example", "FuzzSteps", "7")); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr = command("-time", "20x")
+	if code != 1 || !strings.Contains(stderr, "FuzzFails of "+module+": fails with the input "+filepath.Join(dir, "testdata", "fuzz", "FuzzFails")) ||
+		!strings.Contains(stdout, "FuzzSteps of "+module+", 2 of 2") || len(kept()) == 0 {
+		t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
+	}
+	if _, err := os.ReadDir(filepath.Join("testdata", "fuzz", "FuzzFails")); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, args := range [][]string{{"-run", "("}, {"-nosuch"}} {
+		if code, _, stderr := command(args...); code != 2 || stderr == "" {
+			t.Errorf("%v: exit status %d, %q", args, code, stderr)
+		}
+	}
+	if code, _, stderr := command("-run", "NoSuch"); code != 1 || !strings.Contains(stderr, "no fuzz target matches") {
+		t.Errorf("exit status %d, %q", code, stderr)
+	}
+}

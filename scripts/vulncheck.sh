@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Looks for known vulnerabilities in the code that we call. It fails for those that it finds, and says so, loudly, where the
+# database of them can't be reached: a network that is away is no finding, and no all-clear either.
+#
+# GOVULNDB names another database than https://vuln.go.dev, such as a mirror or file:///folder.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+db=()
+[ -z "${GOVULNDB:-}" ] || db=(-db "$GOVULNDB")
+status=0
+output=$(go tool govulncheck ${db[@]+"${db[@]}"} ./... 2>&1) || status=$?
+printf '%s\n' "$output"
+case $status in
+0) exit 0 ;;
+3) # govulncheck's own code for findings
+	echo "vulncheck: vulnerabilities were found; update the modules above" >&2
+	exit 1
+	;;
+esac
+if [[ $output == *"fetching vulnerabilities: "* ]]; then
+	cat >&2 <<-'END'
+
+		################################################################################
+		#  NOT CHECKED FOR VULNERABILITIES: the database could not be reached.         #
+		#  Run scripts/vulncheck.sh where it can, or name a mirror with GOVULNDB.      #
+		################################################################################
+
+	END
+	exit 0
+fi
+echo "vulncheck: govulncheck failed with exit status $status" >&2
+exit 1

@@ -1,0 +1,128 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"slices"
+	"strings"
+
+	"tollstream/toll"
+)
+
+// history knows what is usual at plazas, from the windows of a quarter of an hour that are stored. It remembers the last
+// dates that it was asked for; the weeks before a date hardly change any more.
+type history struct {
+	kind  string // of these windows; empty where they are not counted
+	known map[int16]*[2]usualDate
+}
+
+// usualDate is what is usual at a plaza on a date.
+type usualDate struct {
+	known bool
+	day   int64 // as toll.WallTime.Day counts
+	usual *toll.UsualDay
+}
+
+// maxHistory bounds the plazas that a history remembers: some 20 MB.
+const maxHistory = 4096
+
+func newHistory(kinds []toll.WindowKind) history {
+	h := history{known: map[int16]*[2]usualDate{}}
+	for _, k := range kinds {
+		if k.Size == toll.Quarter && k.Hop == toll.Quarter && !k.Day {
+			h.kind = k.Name
+		}
+	}
+	return h
+}
+
+// forget makes it read everything again.
+func (h *history) forget() { clear(h.known) }
+
+// usual returns what is usual at a plaza on a date, nil where nothing is known.
+func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Zone, day int64) (*toll.UsualDay, error) {
+	if h.kind == "" {
+		return nil, nil
+	}
+	dates := h.known[plaza]
+	if dates == nil {
+		if len(h.known) >= maxHistory {
+			h.forget()
+		}
+		dates = new([2]usualDate)
+		h.known[plaza] = dates
+	}
+	at := &dates[day&1]
+	if at.known && at.day == day {
+		return at.usual, nil
+	}
+	usual, err := h.read(ctx, q, plaza, zone, day)
+	if err != nil {
+		return nil, err
+	}
+	*at = usualDate{known: true, day: day, usual: usual}
+	return usual, nil
+}
+
+// read reads what passed on the same weekday in the weeks before. Since the plaza's first window, a quarter of an hour
+// without one is one without a vehicle.
+func (h *history) read(ctx context.Context, q reader, plaza int16, zone *toll.Zone, day int64) (*toll.UsualDay, error) {
+	var first toll.Minute
+	err := q.QueryRowContext(ctx, `SELECT start_minute FROM toll_window WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
+		ORDER BY start_minute LIMIT 1`, plaza, h.kind).Scan(&first)
+	if errors.Is(err, dbsql.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var days []int64
+	var ranges []string
+	args := []any{plaza, h.kind}
+	for week := int64(1); week <= toll.HistoryWeeks; week++ {
+		d := day - 7*week
+		start, end := midnight(zone, d), midnight(zone, d+1)
+		if end <= first {
+			break
+		}
+		days = append(days, d)
+		ranges = append(ranges, "start_minute >= ? AND start_minute < ?")
+		args = append(args, start, end)
+	}
+	if len(days) == 0 {
+		return nil, nil
+	}
+	weeks := make([]toll.DayCounts, len(days))
+	for i, d := range days {
+		weeks[i] = toll.NewDayCounts(zone, d)
+		if toll.DayOf(zone, first) == d {
+			_, slot := toll.SlotOf(zone, first)
+			for s := range slot {
+				weeks[i][s] = toll.NoCount
+			}
+		}
+	}
+	rows, err := q.QueryContext(ctx, `SELECT start_minute, events FROM toll_window WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
+		AND (`+strings.Join(ranges, " OR ")+`)`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var start toll.Minute
+		var events int64
+		if err := rows.Scan(&start, &events); err != nil {
+			return nil, err
+		}
+		if i := slices.Index(days, toll.DayOf(zone, start)); i >= 0 {
+			_, slot := toll.SlotOf(zone, start)
+			weeks[i].Add(slot, events)
+		}
+	}
+	usual := toll.UsualDayOf(weeks)
+	return &usual, rows.Err()
+}
+
+// midnight returns the first minute of a date.
+func midnight(zone *toll.Zone, day int64) toll.Minute { return zone.Minute(toll.WallTime(day * 86400)) }

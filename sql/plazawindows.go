@@ -1,0 +1,221 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"fmt"
+	"math"
+
+	"tollstream/toll"
+)
+
+// plazaWindows is what is known of the windows of one plaza that is checked.
+type plazaWindows struct {
+	*windowCheck
+	plaza int16
+	zone  *toll.Zone
+	// done and dirty are the state's, see [toll.State]. done is the first minute where there is no state.
+	done           toll.Minute
+	dirty          []toll.Window
+	stored, flight paneList
+	folded         toll.Minute // windows that begin before it can't be counted any more
+}
+
+func (c *windowCheck) plaza(plaza int16) *plazaWindows {
+	p := &plazaWindows{windowCheck: c, plaza: plaza, zone: c.zone, done: math.MinInt32, stored: c.stored.of(plaza), flight: c.flight.of(plaza),
+		folded: c.stored.foldedBefore(plaza)}
+	if c.v.in.Zones != nil {
+		p.zone = c.v.in.Zones(plaza)
+	}
+	if s := c.v.in.States[plaza]; s != nil && s.Epoch >= c.v.book.epoch {
+		p.done, p.dirty = s.Done, s.Dirty
+	}
+	return p
+}
+
+// checkKind compares the windows that the outbox has events of with the rows, both ascending.
+func (p *plazaWindows) checkKind(ctx context.Context, q reader, types *typesReader, k *toll.WindowKind) error {
+	windows := p.stored.windows(k, p.zone)
+	err := p.readRows(ctx, q, types, k, func(row *checkedRow) {
+		for len(windows) > 0 && windows[0].Start < row.Start {
+			p.check(k, windows[0], nil)
+			windows = windows[1:]
+		}
+		if len(windows) > 0 && windows[0].Start == row.Start {
+			p.check(k, windows[0], row)
+			windows = windows[1:]
+			return
+		}
+		p.checkExtra(row)
+	})
+	for _, w := range windows {
+		p.check(k, w, nil)
+	}
+	return err
+}
+
+// checkedRow is what is checked of a row of toll_window.
+type checkedRow struct {
+	toll.WindowID
+	end                             toll.Minute
+	whole                           bool
+	revision, events, late, tooLate int64
+	types                           []toll.TypeCount
+	spoilt                          error // why by_type can't be read
+}
+
+// readRows calls each with the rows of a kind, ascending. A row is valid until the next.
+func (p *plazaWindows) readRows(ctx context.Context, q reader, types *typesReader, k *toll.WindowKind, each func(*checkedRow)) error {
+	rows, err := q.QueryContext(ctx, `SELECT start_minute, end_minute, whole, revision, events, late, too_late, by_type FROM toll_window
+		WHERE toll_plaza_id = ? AND kind = ? AND start_minute >= ? AND start_minute <= ? ORDER BY start_minute`,
+		p.plaza, k.Name, p.span.Start, p.span.End)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	row := checkedRow{WindowID: toll.WindowID{Plaza: p.plaza, Kind: k.Name}}
+	for rows.Next() {
+		var start, end, whole int64 // which are scanned several times as fast as other types
+		var byType dbsql.RawBytes
+		if err := rows.Scan(&start, &end, &whole, &row.revision, &row.events, &row.late, &row.tooLate, &byType); err != nil {
+			return err
+		}
+		row.Start, row.end, row.whole = toll.Minute(start), toll.Minute(end), whole != 0
+		row.types, row.spoilt = types.decode(row.types[:0], byType)
+		each(&row)
+	}
+	return rows.Err()
+}
+
+// check compares a window that the outbox has events of with its row, nil for none.
+//
+// What is certain to be in the row are the events that the plaza's state had merged when the window was delivered. What
+// can be in it are those that are stored. Where the two are the same, so must the row be.
+func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow) {
+	due := k.StepEnd(p.zone, w, p.done) // what of it was delivered; w.Start for nothing
+	end := w.End
+	if k.Day {
+		if end = due; row != nil {
+			end = row.end
+		}
+	}
+	if !p.checked(end) || p.gone(k.Name, w.Start, w.End, row) {
+		return
+	}
+	p.v.report.Windows++
+	ofQuarters := k.OfQuarters()
+	id := toll.WindowID{Plaza: p.plaza, Kind: k.Name, Start: w.Start}
+	within := p.stored.in(w)
+
+	var tooLate, events int64
+	if row != nil {
+		tooLate, events = row.tooLate, row.events
+	}
+	if want := within.tooLate(ofQuarters); tooLate != want {
+		p.problem(KindWindowTooLate, id, want, tooLate, "%s in toll_window that came too late for it, the batches have %s", plural(tooLate, "event"), grouped(want))
+	}
+	most, _ := within.count(ofQuarters)
+	if events < toll.SumTypes(most) {
+		p.v.report.WindowsWaiting++
+	}
+	if row != nil {
+		p.checkRow(k, w, row)
+	}
+	if due <= w.Start || toll.InRanges(p.dirty, toll.Window{Start: w.Start, End: due}) {
+		return
+	}
+	delivered := toll.Window{Start: w.Start, End: due}
+	stored, _ := p.stored.in(delivered).count(ofQuarters)
+	flight, _ := p.flight.in(delivered).count(ofQuarters)
+	least := toll.SumTypes(stored) - toll.SumTypes(flight)
+	switch {
+	case least > 0 && (row == nil || row.revision == 0):
+		p.problem(KindWindowMissing, id, least, 0, "it has no result in toll_window, %s delivered", wereWas(least, "event"))
+	case events < least:
+		p.problem(KindWindowCount, id, least, events, "%s in toll_window, %s delivered: %s lost", plural(events, "event"), grouped(least), wereWas(least-events, "event"))
+	}
+}
+
+// gone reports whether a window can't be checked: it is so old that it was deleted, or may have been, or its minutes were
+// added up. row is nil for none.
+func (p *plazaWindows) gone(kind string, start, end toll.Minute, row *checkedRow) bool {
+	if before, some := p.retired[retiredWindows+kind]; some && end <= before {
+		return true
+	}
+	if start >= p.folded {
+		return false
+	}
+	if row != nil {
+		p.v.report.WindowsFolded++
+	}
+	return true
+}
+
+// checkRow checks a row's figures against each other and against the most that they can be.
+func (p *plazaWindows) checkRow(k *toll.WindowKind, w toll.Window, row *checkedRow) {
+	if row.spoilt != nil {
+		p.problem(KindWindowCount, row.WindowID, 0, 0, "read by_type: %v", row.spoilt)
+		return
+	}
+	if row.revision == 0 && row.events == 0 {
+		return
+	}
+	if row.end > w.End || row.end < w.End && !k.Day || row.whole != (row.end == w.End) {
+		p.problem(KindWindowCount, row.WindowID, int64(w.End), int64(row.end), "toll_window has it end at %s (whole: %v), not at %s",
+			p.clock(row.end), row.whole, p.clock(w.End))
+		return
+	}
+	if sum := toll.SumTypes(row.types); sum != row.events {
+		p.problem(KindWindowCount, row.WindowID, sum, row.events, "%s in toll_window, but %s by type", plural(row.events, "event"), grouped(sum))
+		return
+	}
+	if row.late < 0 || row.late > row.events {
+		p.problem(KindWindowCount, row.WindowID, row.events, row.late, "%s in toll_window, of which %s late", plural(row.events, "event"), grouped(row.late))
+	}
+	most, late := p.stored.in(toll.Window{Start: w.Start, End: row.end}).count(k.OfQuarters())
+	if all := toll.SumTypes(most); all == 0 {
+		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored", plural(row.events, "event"))
+		return
+	} else if row.events > all {
+		p.problem(KindWindowCount, row.WindowID, all, row.events, "%s in toll_window, %s stored: %s counted twice",
+			plural(row.events, "event"), grouped(all), wereWas(row.events-all, "event"))
+	} else if row.events == all && row.late != late {
+		p.problem(KindWindowCount, row.WindowID, late, row.late, "%s in toll_window, of which %s late, by the batches %s", plural(row.events, "event"), grouped(row.late), grouped(late))
+	}
+	if countOf(most, toll.OtherType) > 0 || countOf(row.types, toll.OtherType) > 0 {
+		return // which of very many types are counted apart depends on the order in which they come
+	}
+	for _, t := range row.types {
+		if all := countOf(most, t.Type); t.Count > all {
+			p.problem(KindWindowCount, row.WindowID, all, t.Count, "%s of type %q in toll_window, %s stored", plural(t.Count, "event"), t.Type, grouped(all))
+			return
+		}
+	}
+}
+
+func countOf(types []toll.TypeCount, name string) int64 {
+	for _, t := range types {
+		if t.Type == name {
+			return t.Count
+		}
+	}
+	return 0
+}
+
+// checkExtra reports a row of which the outbox has no events at all.
+func (p *plazaWindows) checkExtra(row *checkedRow) {
+	if !p.checked(row.end) || p.gone(row.Kind, row.Start, row.end, row) {
+		return
+	}
+	p.v.report.Windows++
+	if row.tooLate != 0 {
+		p.problem(KindWindowTooLate, row.WindowID, 0, row.tooLate, "%s in toll_window that came too late for it, the batches have none", plural(row.tooLate, "event"))
+	}
+	if row.revision != 0 || row.events != 0 || row.tooLate == 0 {
+		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored", plural(row.events, "event"))
+	}
+}
+
+func (p *plazaWindows) problem(kind string, id toll.WindowID, want, got int64, format string, args ...any) {
+	p.found.ofWindow(kind, id, want, got, fmt.Sprintf("window %s from %s: ", id.Kind, p.clock(id.Start))+fmt.Sprintf(format, args...))
+}

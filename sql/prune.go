@@ -1,0 +1,188 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"tollstream/toll"
+)
+
+// PruneOptions says which rows of livetolldata are deleted.
+type PruneOptions struct {
+	// Before is the wall clock, in the database's timezone: rows with an earlier timestamp are deleted.
+	Before toll.WallTime
+	// BatchRows is how many rows one transaction deletes at most.
+	BatchRows int
+	// Progress is told after each transaction how many rows are deleted so far. May be nil.
+	Progress func(rows int64)
+}
+
+// DefaultPruneRows is how many rows a transaction of a prune deletes: little enough that whoever waits for it hardly notices.
+const DefaultPruneRows = 10_000
+
+// PruneCount returns how many rows a prune would delete now, and how many there are.
+func (s *Store) PruneCount(ctx context.Context, before toll.WallTime) (old, all int64, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(CASE WHEN timestamp < ? THEN 1 ELSE 0 END), 0) AS SIGNED), COUNT(*) FROM `+eventTable,
+		before.String()).Scan(&old, &all)
+	return old, all, s.wrap("count the rows", err)
+}
+
+// Prune deletes old rows of livetolldata, some at a time, and returns how many it deleted. What each transaction deletes it adds
+// to toll_pruned, count and checksum, so a verification is exact at every moment in between, and a row that someone else
+// deletes is missed as before. Rows without a timestamp stay. Processes may run meanwhile; what they store of an older time stays
+// until the next prune. Whatever interrupts a prune, running it again goes on with it.
+//
+// livetolldata has no key and need not have an index, so each transaction deletes the first old rows that a scan comes
+// upon. Rows are stored about in the order of their time, so the scans are short, and what was deleted is not scanned again.
+func (s *Store) Prune(ctx context.Context, o PruneOptions) (int64, error) {
+	if o.BatchRows <= 0 {
+		o.BatchRows = DefaultPruneRows
+	}
+	m, err := s.Meta(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.checkVersion(m); err != nil {
+		return 0, err
+	}
+	loc, err := m.location()
+	if err != nil {
+		return 0, err
+	}
+	if err := s.retire(ctx, retiredRows, toll.NewZone(loc).Minute(o.Before)); err != nil {
+		return 0, s.wrap("record what is pruned", err)
+	}
+	prune, err := s.pruner(ctx)
+	if err != nil {
+		return 0, s.wrap("read the server's version", err)
+	}
+	var total int64
+	for conflicts := 0; ; {
+		began := time.Now()
+		n, err := s.pruneSome(ctx, prune, o)
+		if e := number(err); (e == errDeadlock || e == errLockWait) && conflicts < maxPruneConflicts {
+			conflicts++ // processes go first
+		} else if err != nil {
+			return total, s.wrap("prune "+eventTable, err)
+		} else {
+			conflicts = 0
+		}
+		total += n
+		if o.Progress != nil {
+			o.Progress(total)
+		}
+		if err == nil && n < int64(o.BatchRows) {
+			return total, nil
+		}
+		if err := rest(ctx, time.Since(began)/4); err != nil {
+			return total, err
+		}
+	}
+}
+
+// maxPruneConflicts is how often in a row a transaction of a prune may fail since others are in the way.
+const maxPruneConflicts = 20
+
+// pruneSome deletes some rows in one transaction.
+func (s *Store) pruneSome(ctx context.Context, prune pruner, o PruneOptions) (int64, error) {
+	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: prune.isolation})
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback()
+	deleted, n, err := prune.delete(ctx, tx, o.Before.String(), o.BatchRows)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	for _, plaza := range slices.Sorted(maps.Keys(deleted)) { // whoever locks several rows locks them in this order
+		if err := addPruned(ctx, tx, prunedRows, plaza, deleted[plaza]); err != nil {
+			return 0, fmt.Errorf("count what is pruned: %w", err)
+		}
+	}
+	return n, tx.Commit()
+}
+
+// pruner is a way to delete some old rows and to learn which they were.
+type pruner struct {
+	isolation dbsql.IsolationLevel
+	delete    func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (map[int]rowCount, int64, error)
+}
+
+// pruner returns the way that the server knows.
+func (s *Store) pruner(ctx context.Context) (pruner, error) {
+	embedded := s.embedded(ctx)
+	var version string
+	if err := s.db.QueryRowContext(ctx, `SELECT VERSION()`).Scan(&version); err != nil {
+		return pruner{}, err
+	}
+	if strings.Contains(version, "MariaDB") {
+		return pruner{dbsql.LevelReadCommitted, deleteReturning}, nil
+	}
+	return pruner{dbsql.LevelRepeatableRead, func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (map[int]rowCount, int64, error) {
+		return deleteLocked(ctx, tx, before, limit, embedded)
+	}}, nil
+}
+
+// prunedColumns are a row's plaza and the checksum of its text.
+var prunedColumns = fmt.Sprintf("COALESCE(toll_plaza_id, %d), CRC32(%s)", nullPlaza, rowText)
+
+// deleteReturning deletes rows by a statement that says which.
+func deleteReturning(ctx context.Context, tx *dbsql.Tx, before string, limit int) (map[int]rowCount, int64, error) {
+	rows, err := tx.QueryContext(ctx, `DELETE FROM `+eventTable+` WHERE timestamp < ? LIMIT ? RETURNING `+prunedColumns, before, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	return sumRows(rows)
+}
+
+// deleteLocked reads the first old rows, and locks all that it passes, and what lies between, until the transaction ends. Then it
+// deletes as many: the same ones, as both scan the table in the order of its rows, neither by way of an index.
+func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int, embedded bool) (map[int]rowCount, int64, error) {
+	hint := " USE INDEX ()"
+	if embedded {
+		hint = "" // it has no index there, and does not know the words
+	}
+	const old = ` WHERE timestamp + INTERVAL 0 SECOND < ? LIMIT ?` // no index finds that
+	rows, err := tx.QueryContext(ctx, `SELECT `+prunedColumns+` FROM `+eventTable+hint+old+` FOR UPDATE`, before, limit)
+	if err != nil {
+		return nil, 0, err
+	}
+	sums, n, err := sumRows(rows)
+	if err != nil || n == 0 {
+		return nil, 0, err
+	}
+	res, err := tx.ExecContext(ctx, `DELETE FROM `+eventTable+old, before, n)
+	if err != nil {
+		return nil, 0, err
+	}
+	if deleted, err := res.RowsAffected(); err != nil || deleted != n {
+		return nil, 0, errors.Join(fmt.Errorf("%s deleted, not the %s that were read", plural(deleted, "row"), grouped(n)), err)
+	}
+	return sums, n, nil
+}
+
+// sumRows adds rows of prunedColumns up by plaza.
+func sumRows(rows *dbsql.Rows) (map[int]rowCount, int64, error) {
+	defer rows.Close()
+	sums := map[int]rowCount{}
+	var n int64
+	for rows.Next() {
+		var plaza int
+		var checksum uint64
+		if err := rows.Scan(&plaza, &checksum); err != nil {
+			return nil, 0, err
+		}
+		c := sums[plaza]
+		c.rows++
+		c.checksum += checksum
+		sums[plaza] = c
+		n++
+	}
+	return sums, n, rows.Err()
+}

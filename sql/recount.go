@@ -1,0 +1,247 @@
+package sql
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"tollstream/toll"
+)
+
+// maxRecountPanes bounds the minutes of all plazas that a recount holds at a time: some 30 MB. It is a variable for tests.
+var maxRecountPanes = 100_000
+
+// recountSpan is how many minutes a recount begins with at a time.
+const recountSpan = 1440
+
+// recount counts windows from the outbox, all plazas' in one pass.
+type recount struct {
+	kinds   []toll.WindowKind
+	decode  func([]byte) ([]toll.PlazaDelta, error)
+	topicID string
+	plazas  map[int16]*plazaRecount
+	panes   *paneSums
+}
+
+// plazaRecount is what is to be counted of one plaza.
+type plazaRecount struct {
+	plaza  int16
+	zone   *toll.Zone
+	epoch  uint64
+	reason toll.CloseReason
+	until  toll.Minute
+	ranges []toll.Window // windows that have a minute in these are to be counted if they end at or before until
+	spans  []toll.Window // the minutes of these windows; both are ascending and don't touch
+}
+
+func newRecount(kinds []toll.WindowKind, decode func([]byte) ([]toll.PlazaDelta, error), topicID string) *recount {
+	return &recount{kinds: kinds, decode: decode, topicID: topicID, plazas: map[int16]*plazaRecount{}, panes: newPaneSums()}
+}
+
+// add takes note of a closing's minutes.
+func (c *recount) add(closing *toll.Closing, zone *toll.Zone) {
+	if len(closing.Recount) == 0 {
+		return
+	}
+	p := c.plazas[closing.Plaza]
+	if p == nil {
+		p = &plazaRecount{plaza: closing.Plaza, zone: zone, until: math.MinInt32}
+		c.plazas[closing.Plaza] = p
+	}
+	p.epoch, p.reason, p.until = max(p.epoch, closing.Epoch), closing.Reason, max(p.until, closing.Until)
+	p.ranges = joinWindows(append(p.ranges, closing.Recount...))
+	p.spans = p.spans[:0]
+	for _, w := range p.ranges {
+		p.spans = append(p.spans, widen(c.kinds, zone, toll.Window{Start: w.Start, End: min(w.End, p.until)}))
+	}
+	p.spans = joinWindows(p.spans)
+}
+
+// widen returns the minutes of all windows that have a minute in w.
+func widen(kinds []toll.WindowKind, zone *toll.Zone, w toll.Window) toll.Window {
+	if w.Start >= w.End {
+		return toll.Window{}
+	}
+	wide := w
+	for i := range kinds {
+		for _, c := range kinds[i].Covering(zone, w.Start, nil) {
+			wide.Start = min(wide.Start, c.Start)
+		}
+		for _, c := range kinds[i].Covering(zone, w.End-1, nil) {
+			wide.End = max(wide.End, c.End)
+		}
+	}
+	return wide
+}
+
+// joinWindows sorts windows and joins those that touch. Empty ones are left out.
+func joinWindows(all []toll.Window) []toll.Window {
+	all = slices.DeleteFunc(all, func(w toll.Window) bool { return w.Start >= w.End })
+	slices.SortFunc(all, func(a, b toll.Window) int { return cmp.Compare(a.Start, b.Start) })
+	joined := all[:0]
+	for _, w := range all {
+		if n := len(joined); n > 0 && w.Start <= joined[n-1].End {
+			joined[n-1].End = max(joined[n-1].End, w.End)
+			continue
+		}
+		joined = append(joined, w)
+	}
+	return joined
+}
+
+// run counts the windows and calls store with some at a time, each window once.
+//
+// The minutes are read stretch by stretch. A stretch that holds too much is halved and read again, one that holds little
+// is followed by a longer one: centuries without events take a few reads, and a busy day fits the memory.
+func (c *recount) run(ctx context.Context, q reader, store func([]countedWindow) error) error {
+	if len(c.plazas) == 0 {
+		return nil
+	}
+	cursors, err := readCursors(ctx, q, c.topicID)
+	if err != nil {
+		return err
+	}
+	var spans []toll.Window
+	for _, p := range c.plazas {
+		spans = append(spans, p.spans...)
+	}
+	length := int64(recountSpan)
+	for _, span := range joinWindows(spans) {
+		for from := int64(span.Start); from < int64(span.End); {
+			w := toll.Window{Start: toll.Minute(from), End: toll.Minute(min(from+length, int64(span.End)))}
+			before := c.panes.n
+			err := c.gather(ctx, q, cursors, w)
+			if errors.Is(err, errTooMany) {
+				for plaza := range c.plazas {
+					c.panes.keep(plaza, func(m toll.Minute) bool { return m < w.Start })
+				}
+				length = (int64(w.End) - from) / 2
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			if n := c.panes.n - before; n == 0 || n < maxRecountPanes/4 {
+				length *= 2
+			}
+			if err := c.emit(w, w.End == span.End, store); err != nil {
+				return err
+			}
+			from = int64(w.End)
+		}
+	}
+	return nil
+}
+
+// errTooMany says that a stretch of several minutes holds more of them than are to be held at a time.
+var errTooMany = errors.New("too many minutes")
+
+// gather adds up what the partitions hold of a stretch of minutes, as far as it is wanted.
+func (c *recount) gather(ctx context.Context, q reader, cursors []cursorRow, w toll.Window) error {
+	before := c.panes.n
+	for _, cursor := range cursors {
+		err := readMinutes(ctx, q, c.topicID, cursor.partition, w, func(b *batchRow) error {
+			deltas, err := c.decode(b.blob)
+			if err != nil {
+				return fmt.Errorf("read the outbox of the batch at %d:%d: %w", b.partition, b.first, err)
+			}
+			for i := range deltas {
+				if p := c.plazas[deltas[i].Plaza]; p != nil {
+					c.panes.add(&deltas[i], func(m toll.Minute) bool {
+						return m >= w.Start && m < w.End && toll.InRanges(p.spans, toll.Window{Start: m, End: m + 1})
+					})
+				}
+			}
+			if c.panes.n-before > maxRecountPanes && int64(w.End)-int64(w.Start) > 1 {
+				return errTooMany
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readMinutes calls each with the batches of a partition that have events in some minutes, and perhaps others. Of a
+// batch it reads the offsets and the outbox.
+func readMinutes(ctx context.Context, q reader, topicID string, partition int32, w toll.Window, each func(*batchRow) error) error {
+	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, deltas FROM toll_batch
+		WHERE topic_id = ? AND partition_id = ? AND last_minute >= ? AND first_minute < ?`, topicID, partition, w.Start, w.End)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	row := batchRow{partition: partition}
+	for rows.Next() {
+		if err := rows.Scan(&row.first, &row.next, &row.blob); err != nil {
+			return err
+		}
+		if err := each(&row); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// emitWindows is how many windows are handed on at a time.
+const emitWindows = 1000
+
+// emit hands on the windows whose last minute is in a stretch, or all that are left where it is the last stretch of its
+// span, and drops the minutes that no other window needs.
+func (c *recount) emit(stretch toll.Window, last bool, store func([]countedWindow) error) error {
+	var counted []countedWindow
+	for _, plaza := range slices.Sorted(maps.Keys(c.plazas)) {
+		p := c.plazas[plaza]
+		list := c.panes.of(plaza)
+		needed := stretch.End
+		for i := range c.kinds {
+			k := &c.kinds[i]
+			for _, w := range list.windows(k, p.zone) {
+				if w.End <= stretch.Start || !toll.InRanges(p.ranges, w) {
+					continue // counted already, or not asked for
+				}
+				if w.End > stretch.End && !last {
+					needed = min(needed, w.Start)
+					continue
+				}
+				if n, ok := p.count(k, w, list, c.panes.foldedBefore(plaza)); ok {
+					counted = append(counted, n)
+				}
+				if len(counted) >= emitWindows {
+					if err := store(counted); err != nil {
+						return err
+					}
+					counted = counted[:0]
+				}
+			}
+		}
+		c.panes.keep(plaza, func(m toll.Minute) bool { return m >= needed && !last })
+	}
+	if len(counted) == 0 {
+		return nil
+	}
+	return store(counted)
+}
+
+// count counts a window. It reports false for one that holds nothing, has not closed, or can't be counted any more: that
+// one stays as it is stored.
+func (p *plazaRecount) count(k *toll.WindowKind, w toll.Window, list paneList, folded toll.Minute) (countedWindow, bool) {
+	if w.Start < folded {
+		return countedWindow{}, false
+	}
+	end := k.StepEnd(p.zone, w, p.until)
+	if end <= w.Start {
+		return countedWindow{}, false
+	}
+	n := countedWindow{epoch: p.epoch, WindowCount: toll.WindowCount{
+		WindowID: toll.WindowID{Plaza: p.plaza, Kind: k.Name, Start: w.Start}, End: end, Whole: end == w.End, Reason: p.reason,
+	}}
+	n.Types, n.Late = list.in(toll.Window{Start: w.Start, End: end}).count(k.OfQuarters())
+	return n, len(n.Types) > 0
+}

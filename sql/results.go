@@ -1,0 +1,161 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"tollstream/toll"
+)
+
+// ResultsConfig says how results are made.
+type ResultsConfig struct {
+	// Windows are the kinds of windows, as they are settled in the database.
+	Windows []toll.WindowKind
+	// Location is of the wall clock in livetolldata.timestamp.
+	Location *time.Location
+	// Plazas are what the plazas file says of some plazas.
+	Plazas map[int16]toll.Plaza
+	// PlazaZones are the timezones of the plazas whose windows align to another than Location.
+	PlazaZones map[int16]*toll.Zone
+	// Equivalents are how many cars a vehicle counts for, by type. Nil for the defaults.
+	Equivalents toll.Equivalents
+	// Thresholds are what congestion is judged by. Nil for the defaults.
+	Thresholds *toll.Thresholds
+}
+
+// Results stores closed windows and the congestion of plazas. One goroutine uses it at a time.
+//
+// The database decides which revision of a window comes next, so whoever hands a window over, once more or late or after
+// another process took the plaza over, there is one content for each revision. What was stored and is not known to be
+// published is returned again before anything may take its place.
+type Results struct {
+	s       *Store
+	topicID string
+	cfg     ResultsConfig
+	zone    *toll.Zone // of Location
+	zones   map[int16]*toll.Zone
+	history history
+}
+
+// Results returns a store of the results of the topic that has this id.
+func (s *Store) Results(topicID string, cfg ResultsConfig) *Results {
+	r := &Results{s: s, topicID: topicID, cfg: cfg, zone: toll.NewZone(cfg.Location), zones: map[int16]*toll.Zone{}, history: newHistory(cfg.Windows)}
+	for plaza, zone := range cfg.PlazaZones {
+		r.zones[plaza] = zone.Clone()
+	}
+	return r
+}
+
+// zoneOf returns the zone that a plaza's windows align to.
+func (r *Results) zoneOf(plaza int16) *toll.Zone {
+	if z := r.zones[plaza]; z != nil {
+		return z
+	}
+	return r.zone
+}
+
+// ErrConflict says that another process stored results of the same plazas at the same time, or that the database could
+// not let both. Nothing was stored; the same call made again finds out how things stand.
+var ErrConflict = errors.New("another process stores results of the same plazas")
+
+// Settle marks what was published before, and stores what is handed over in one transaction. It returns the notices that
+// are to be published now, in order: by plaza, of each the windows by their end and then the transitions.
+//
+// Where some of these plazas' notices are left from before, it returns those, and stored is false: publish them, and
+// call it again, so that no revision is overwritten before it was published. The same where there are more notices than are
+// returned at a time. A closing that holds nothing but its plaza asks for what is left alone.
+//
+// Handing over what is stored already changes nothing. After an error the same call may be made again: it returns
+// ErrConflict where nothing was stored since another process was in the way, and a [toll.PermanentError] where no
+// repetition helps. After any other error the results may or may not be stored.
+func (r *Results) Settle(ctx context.Context, closings []toll.Closing, published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error) {
+	notices, stored, err = r.settle(ctx, closings, published)
+	if err != nil {
+		r.history.forget() // it may have read what is rolled back
+		return nil, false, r.s.wrap("store the results", r.explain(err))
+	}
+	return notices, stored, nil
+}
+
+// explain tells the errors by which a server says that another transaction was in the way.
+func (r *Results) explain(err error) error {
+	switch number(err) {
+	case errDuplicateKey, errDeadlock, errLockWait:
+		return fmt.Errorf("%w: %w", ErrConflict, err)
+	case errBinlogFormat:
+		return toll.Permanent("SET GLOBAL binlog_format = 'ROW', or MIXED", "MySQL at %s: %w", r.s.address, err)
+	}
+	return err
+}
+
+// Numbers of errors about transactions.
+const (
+	errLockWait     = 1205
+	errDeadlock     = 1213
+	errBinlogFormat = 1665 // READ COMMITTED can't be logged as statements
+)
+
+// begin begins a transaction of READ COMMITTED: rows are locked and the gaps between them are not, in which the owners of
+// source partitions insert.
+func (r *Results) begin(ctx context.Context) (*dbsql.Tx, error) {
+	return r.s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
+}
+
+func (r *Results) settle(ctx context.Context, closings []toll.Closing, published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error) {
+	r.s.embedded(ctx) // for what follows, see many
+	if err := r.markPublished(ctx, published); err != nil {
+		return nil, false, err
+	}
+	tx, err := r.begin(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	defer tx.Rollback()
+	plazas := make([]int16, 0, len(closings))
+	for i := range closings {
+		plazas = append(plazas, closings[i].Plaza)
+	}
+	slices.Sort(plazas)
+	plazas = slices.Compact(plazas)
+	left, err := r.unpublished(ctx, tx, plazas)
+	if err != nil {
+		return nil, false, err
+	}
+	if len(left) > 0 {
+		return left, false, tx.Commit()
+	}
+	if closings, err = ofEpoch(ctx, tx, closings); err != nil {
+		return nil, false, err
+	}
+	if err := r.storeWindows(ctx, tx, closings); err != nil {
+		return nil, false, err
+	}
+	if err := r.readLostPanes(ctx, tx, closings); err != nil {
+		return nil, false, err
+	}
+	if err := r.assess(ctx, tx, closings); err != nil {
+		return nil, false, err
+	}
+	if notices, err = r.unpublished(ctx, tx, plazas); err != nil {
+		return nil, false, err
+	}
+	return notices, len(notices) < maxNotices, tx.Commit()
+}
+
+// ofEpoch returns the closings that were counted in the database's epoch; no rebuild raises it before the transaction
+// ends. Others come from a process that has yet to notice a rebuild, and of a restored database they may hold events
+// that it never stored. Its plazas are counted again, and then handed over again.
+func ofEpoch(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) ([]toll.Closing, error) {
+	epoch, err := currentEpoch(ctx, tx)
+	if err != nil {
+		return nil, fmt.Errorf("read the epoch: %w", err)
+	}
+	if !slices.ContainsFunc(closings, func(c toll.Closing) bool { return c.Epoch != epoch }) {
+		return closings, nil
+	}
+	return slices.DeleteFunc(slices.Clone(closings), func(c toll.Closing) bool { return c.Epoch != epoch }), nil
+}

@@ -1,0 +1,83 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+
+	"tollstream/toll"
+)
+
+// What toll_pruned counts.
+const (
+	prunedRows    = "rows"         // of livetolldata, by plaza
+	prunedLetters = "dead_letters" // by partition
+)
+
+// What toll_retired names: windows of a kind end at or before the minute, rows are of it or earlier ones.
+const (
+	retiredRows    = "rows"
+	retiredWindows = "window " // and the kind
+)
+
+// readPruned returns what was pruned, by plaza or partition.
+func readPruned(ctx context.Context, q reader, what string) (map[int]rowCount, error) {
+	rows, err := q.QueryContext(ctx, `SELECT id, pruned, checksum FROM toll_pruned WHERE what = ?`, what)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	pruned := map[int]rowCount{}
+	for rows.Next() {
+		var id int
+		c := rowCount{exact: true}
+		if err := rows.Scan(&id, &c.rows, &c.checksum); err != nil {
+			return nil, err
+		}
+		pruned[id] = c
+	}
+	return pruned, rows.Err()
+}
+
+// addPruned counts more as pruned. The caller deletes it in the same transaction.
+func addPruned(ctx context.Context, tx *dbsql.Tx, what string, id int, more rowCount) error {
+	// The row is locked before it is read, whether it is there already or not. The sum is made here: SQL refuses one that
+	// exceeds 2^64, which ours wraps around.
+	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_pruned (what, id, pruned, checksum) VALUES (?, ?, 0, 0)
+		ON DUPLICATE KEY UPDATE pruned = pruned`, what, id); err != nil {
+		return err
+	}
+	var had rowCount
+	if err := tx.QueryRowContext(ctx, `SELECT pruned, checksum FROM toll_pruned WHERE what = ? AND id = ? FOR UPDATE`, what, id).
+		Scan(&had.rows, &had.checksum); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `UPDATE toll_pruned SET pruned = ?, checksum = ? WHERE what = ? AND id = ?`,
+		had.rows+more.rows, had.checksum+more.checksum, what, id)
+	return err
+}
+
+// readRetired returns up to which minute what is old was deleted, or may have been.
+func readRetired(ctx context.Context, q reader) (map[string]toll.Minute, error) {
+	rows, err := q.QueryContext(ctx, `SELECT what, before_minute FROM toll_retired`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	retired := map[string]toll.Minute{}
+	for rows.Next() {
+		var what string
+		var before toll.Minute
+		if err := rows.Scan(&what, &before); err != nil {
+			return nil, err
+		}
+		retired[what] = before
+	}
+	return retired, rows.Err()
+}
+
+// retire records that what is old may be deleted from now on. It comes before the first is.
+func (s *Store) retire(ctx context.Context, what string, before toll.Minute) error {
+	_, err := s.db.ExecContext(ctx, `INSERT INTO toll_retired (what, before_minute) VALUES (?, ?)
+		ON DUPLICATE KEY UPDATE before_minute = GREATEST(before_minute, VALUES(before_minute))`, what, before)
+	return err
+}

@@ -1,0 +1,91 @@
+package sql
+
+import (
+	"cmp"
+	"context"
+	dbsql "database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"tollstream/toll"
+)
+
+// upsertRows is how many rows of toll_window one statement writes.
+const upsertRows = 250
+
+// addTooLate counts events that came too late for windows that they belong to. A window that has no row yet gets one of
+// revision 0, which is no result: toll_window's too_late is then always what the outbox holds.
+func (w *Writer) addTooLate(ctx context.Context, tx *dbsql.Tx, counts []toll.TooLateCount) error {
+	if len(counts) == 0 {
+		return nil
+	}
+	zone, err := w.databaseZone(ctx, tx)
+	if err != nil {
+		return err
+	}
+	// Whoever locks several rows locks them in this order.
+	counts = slices.SortedFunc(slices.Values(counts), func(a, b toll.TooLateCount) int { return compareWindows(a.WindowID, b.WindowID) })
+	for chunk := range slices.Chunk(counts, upsertRows) {
+		args := make([]any, 0, 7*len(chunk))
+		for _, c := range chunk {
+			start, end := wallColumns(zone, toll.Window{Start: c.Start, End: c.End})
+			args = append(args, c.Plaza, c.Kind, c.Start, c.End, start, end, c.Events)
+		}
+		const tuple = `(?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0, ?, 0, '{}', 0, '', 1, NOW(6))`
+		if _, err := tx.ExecContext(ctx, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end,
+			whole, epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
+			VALUES `+tuple+strings.Repeat(","+tuple, len(chunk)-1)+`
+			ON DUPLICATE KEY UPDATE too_late = too_late + VALUES(too_late)`, args...); err != nil {
+			return fmt.Errorf("count events that came too late: %w", err)
+		}
+	}
+	return nil
+}
+
+// compareWindows is the order of toll_window's primary key.
+func compareWindows(a, b toll.WindowID) int {
+	return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Start, b.Start))
+}
+
+// databaseZone returns the timezone of livetolldata's wall clock, for the caller alone.
+func (w *Writer) databaseZone(ctx context.Context, q queryer) (*toll.Zone, error) {
+	loc := w.zone.Load()
+	if loc == nil {
+		m, err := readMeta(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		if loc, err = m.location(); err != nil {
+			return nil, err
+		}
+		w.zone.Store(loc)
+	}
+	return toll.NewZone(loc), nil
+}
+
+// location returns the location of livetolldata's wall clock.
+func (m *Meta) location() (*time.Location, error) {
+	loc, err := time.LoadLocation(m.Timezone)
+	if err != nil {
+		return nil, toll.Permanent("install the system's timezone data", "the timezone %q of toll_meta: %w", m.Timezone, err)
+	}
+	return loc, nil
+}
+
+// wallColumns returns a window as window_start and window_end hold it: so that they stand to the timestamps of its events
+// as start and end stand to their minutes.
+func wallColumns(zone *toll.Zone, w toll.Window) (start, end string) {
+	return firstShown(zone, w.Start).String(), firstShown(zone, w.End).String()
+}
+
+// firstShown returns the first wall time whose minute is m or a later one. That is what the clock shows then, but for an
+// hour that it shows again: its times stand for the first occurrence, so it is the time after them.
+func firstShown(zone *toll.Zone, m toll.Minute) toll.WallTime {
+	wall := zone.Wall(m.Time())
+	for zone.Minute(wall) < m {
+		wall += 60
+	}
+	return min(max(wall, toll.MinWallTime), toll.MaxWallTime)
+}

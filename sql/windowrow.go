@@ -1,0 +1,168 @@
+package sql
+
+import (
+	"bytes"
+	"context"
+	dbsql "database/sql"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"tollstream/toll"
+)
+
+// windowRow is a row of toll_window.
+type windowRow struct {
+	toll.WindowResult
+	events     int64 // as the column has them; the sum of Types unless someone changed it
+	tooLateNow int64 // up to now, while TooLate is of when the revision was made
+	published  bool
+}
+
+const windowColumns = `toll_plaza_id, kind, start_minute, end_minute, whole, epoch, revision, events, late, result_too_late, too_late,
+	by_type, reason, published`
+
+// scanWindow reads the row of windowColumns that rows is at.
+func scanWindow(rows *dbsql.Rows, r *typesReader) (windowRow, error) {
+	var w windowRow
+	var byType dbsql.RawBytes
+	if err := rows.Scan(&w.Plaza, &w.Kind, &w.Start, &w.End, &w.Whole, &w.Epoch, &w.Revision, &w.events, &w.Late, &w.TooLate, &w.tooLateNow,
+		&byType, &w.Reason, &w.published); err != nil {
+		return w, err
+	}
+	var err error
+	if w.Types, err = r.decode(nil, byType); err != nil {
+		return w, fmt.Errorf("plaza %d's window %s at minute %d: read by_type: %w", w.Plaza, w.Kind, w.Start, err)
+	}
+	return w, nil
+}
+
+// readWindows returns the rows of toll_window that a condition selects.
+func readWindows(ctx context.Context, q reader, condition string, args ...any) ([]windowRow, error) {
+	rows, err := q.QueryContext(ctx, `SELECT `+windowColumns+` FROM toll_window `+condition, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []windowRow
+	var r typesReader
+	for rows.Next() {
+		w, err := scanWindow(rows, &r)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
+	}
+	return all, rows.Err()
+}
+
+// appendTypes writes counts as by_type holds them: {"car":9,"truck":2}, ascending.
+func appendTypes(b []byte, types []toll.TypeCount) []byte {
+	b = append(b, '{')
+	for i, t := range types {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		if isPlainType(t.Type) {
+			b = append(b, '"')
+			b = append(b, t.Type...)
+			b = append(b, '"')
+		} else {
+			b = appendJSONString(b, t.Type)
+		}
+		b = append(b, ':')
+		b = strconv.AppendInt(b, t.Count, 10)
+	}
+	return append(b, '}')
+}
+
+func appendJSONString(b []byte, s string) []byte {
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(s) // a string always can
+	return append(b, bytes.TrimSuffix(text.Bytes(), []byte("\n"))...)
+}
+
+func isPlainType(t string) bool {
+	for i := 0; i < len(t); i++ {
+		if c := t[i]; c < ' ' || c == '"' || c == '\\' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// typesReader reads by_type. It keeps the names of types, which come again and again.
+type typesReader struct {
+	names map[string]string
+}
+
+// maxNames bounds the names that a typesReader keeps.
+const maxNames = 4096
+
+func (r *typesReader) name(b []byte) string {
+	if s, ok := r.names[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if r.names == nil {
+		r.names = map[string]string{}
+	}
+	if len(r.names) < maxNames {
+		r.names[s] = s
+	}
+	return s
+}
+
+// decode undoes appendTypes, appending to into. What someone else wrote in another form it reads as well.
+func (r *typesReader) decode(into []toll.TypeCount, b []byte) ([]toll.TypeCount, error) {
+	if types, ok := r.decodePlain(into, b); ok {
+		return types, nil
+	}
+	var counts map[string]int64
+	if err := json.Unmarshal(b, &counts); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		into = append(into, toll.TypeCount{Type: name, Count: counts[name]})
+	}
+	return into, nil
+}
+
+// decodePlain reads what appendTypes makes of plain types, as nearly all are: ascending, each once.
+func (r *typesReader) decodePlain(into []toll.TypeCount, b []byte) (types []toll.TypeCount, ok bool) {
+	if string(b) == "{}" {
+		return into, true
+	}
+	var last []byte
+	for open := byte('{'); ; open = ',' {
+		if len(b) < 2 || b[0] != open || b[1] != '"' {
+			return nil, false
+		}
+		b = b[2:]
+		end := bytes.IndexAny(b, `"\`)
+		if end < 0 || end+1 >= len(b) || b[end] != '"' || b[end+1] != ':' {
+			return nil, false
+		}
+		name := b[:end]
+		if open == ',' && bytes.Compare(name, last) <= 0 {
+			return nil, false
+		}
+		last, b = name, b[end+2:]
+		digits := 0
+		for digits < len(b) && b[digits] >= '0' && b[digits] <= '9' {
+			digits++
+		}
+		n, err := strconv.ParseInt(string(b[:digits]), 10, 64)
+		if err != nil || digits == len(b) {
+			return nil, false
+		}
+		into = append(into, toll.TypeCount{Type: r.name(name), Count: n})
+		if b = b[digits:]; string(b) == "}" {
+			return into, true
+		}
+	}
+}

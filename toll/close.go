@@ -1,0 +1,216 @@
+package toll
+
+import (
+	"cmp"
+	"math"
+	"slices"
+)
+
+// Closer says which windows of a plaza are to be stored, from the plaza's state.
+type Closer struct {
+	Kinds []WindowKind
+	// Zone is the plaza's, whose wall clock the windows align to.
+	Zone *Zone
+}
+
+// maxCloseSpan is how many minutes a [Closing] covers from the first one with events on, so that it stays small when
+// event time leaps or a backlog is worked off: a day. What is left closes with the next one.
+const maxCloseSpan = 1440
+
+// Close returns what is to be stored now that windows which end at or before until have closed, in minutes of the
+// watermark; those after all too were closed by leaving idle partitions out. The state stays as it is until
+// [State.Settled].
+//
+// Windows that closed before and whose minutes changed since are among them. It returns false for nothing to do. Where
+// the closing's Until is below until, more is due.
+func (c *Closer) Close(plaza int16, s *State, until, all Minute) (Closing, bool) {
+	if until <= s.Done && len(s.Dirty) == 0 {
+		return Closing{}, false
+	}
+	until = max(until, s.Done)
+	if first, ok := s.firstOpen(); ok && int64(until) > int64(first)+maxCloseSpan {
+		until = max(first+maxCloseSpan, s.Done)
+	}
+	closing := c.gather(plaza, s, until, func(end Minute) CloseReason {
+		if end > all {
+			return ClosedByIdle
+		}
+		return ClosedByWatermark
+	})
+	closing.Reason = ClosedByWatermark
+	if until > all {
+		closing.Reason = ClosedByIdle
+	}
+	if until > s.Done {
+		closing.From = s.Done
+		if s.Done == math.MinInt32 {
+			closing.From = until
+			if first, ok := s.firstOpen(); ok {
+				closing.From = min(first, until)
+			}
+		}
+		span := Window{Start: saturate(int64(closing.From) - MeasureSpan), End: until}
+		if s.Minutes.Complete(span) || s.Done == math.MinInt32 && s.Minutes.Complete(Window{Start: closing.From, End: until}) {
+			closing.Panes = slices.Clone(s.Minutes.In(span))
+		} else {
+			closing.PanesLost = true
+		}
+	}
+	return closing, true
+}
+
+// CloseAll returns what is to be stored when the stream has ended: every window that holds events and is not known to be
+// stored, as far as it has come. It returns false for nothing to do.
+func (c *Closer) CloseAll(plaza int16, s *State) (Closing, bool) {
+	closing := c.gather(plaza, s, math.MaxInt32, func(Minute) CloseReason { return ClosedByEnd })
+	closing.Reason = ClosedByEnd
+	closing.From, closing.Until = 0, 0
+	if len(closing.Recount) > 0 {
+		closing.Until = math.MaxInt32
+		closing.From = closing.Until
+	}
+	return closing, len(closing.Windows) > 0 || len(closing.Recount) > 0
+}
+
+// firstOpen returns the first minute from Done on that may hold events.
+func (s *State) firstOpen() (Minute, bool) {
+	first, found := Minute(math.MaxInt32), false
+	if panes := s.Minutes.In(Window{Start: s.Done, End: math.MaxInt32}); len(panes) > 0 {
+		first, found = panes[0].Start, true
+	}
+	if panes := s.Quarters.In(Window{Start: s.Done, End: math.MaxInt32}); len(panes) > 0 {
+		first, found = min(first, panes[0].Start), true
+	}
+	earliest := saturate(int64(s.Earliest)/60 - dayMinutes) // a clock is within a day of UTC
+	for _, gap := range []Window{s.Minutes.Gap, s.Quarters.Gap} {
+		if gap.Start < gap.End && gap.End > s.Done {
+			first, found = min(first, max(gap.Start, s.Done, earliest)), true
+		}
+	}
+	return first, found
+}
+
+func (c *Closer) gather(plaza int16, s *State, until Minute, reason func(end Minute) CloseReason) Closing {
+	closing := Closing{Plaza: plaza, Epoch: s.Epoch, From: until, Until: until}
+	var windows []Window
+	for i := range c.Kinds {
+		k := &c.Kinds[i]
+		panes := &s.Minutes
+		if k.OfQuarters() {
+			panes = &s.Quarters
+		}
+		windows, closing.Recount = c.due(k, s, panes, until, windows[:0], closing.Recount)
+		for _, w := range windows {
+			end := w.End
+			if k.Day && until != math.MaxInt32 {
+				end = k.StepEnd(c.Zone, w, until)
+			}
+			if end <= w.Start {
+				continue
+			}
+			counted := Window{Start: w.Start, End: end}
+			if !panes.Complete(counted) || k.OfQuarters() && (w.Start%Quarter != 0 || end%Quarter != 0) {
+				closing.Recount = AddRange(closing.Recount, counted)
+				continue
+			}
+			types, late := SumPanes(panes.In(counted))
+			if len(types) == 0 {
+				continue
+			}
+			closing.Windows = append(closing.Windows, WindowCount{
+				WindowID: WindowID{Plaza: plaza, Kind: k.Name, Start: w.Start}, End: end, Whole: end == w.End,
+				Reason: reason(end), Types: types, Late: late,
+			})
+		}
+	}
+	return closing
+}
+
+// due returns the windows of a kind that hold events and either close now or changed since they closed, ascending and
+// once each. Minutes of which the panes can't tell go to recount.
+func (c *Closer) due(k *WindowKind, s *State, panes *Panes, until Minute, windows []Window, recount []Window) ([]Window, []Window) {
+	// Windows that end after Done begin at Done or later, or hold the minute before it.
+	from := s.Done
+	if from > math.MinInt32 {
+		windows = k.Covering(c.Zone, from-1, windows)
+		for _, w := range windows {
+			from = min(from, w.Start)
+		}
+	}
+	var few [16]Window
+	windows = windows[:0]
+	add := func(span Window, want func(w Window) bool) {
+		if span.Start > math.MinInt32 {
+			span.Start = QuarterOf(span.Start)
+		}
+		for _, p := range panes.In(span) {
+			last := p.Start
+			if k.OfQuarters() {
+				last = saturate(int64(p.Start) + Quarter - 1)
+			}
+			for m := p.Start; ; m = last {
+				for _, w := range k.Covering(c.Zone, m, few[:0]) {
+					if want(w) {
+						windows = append(windows, w)
+					}
+				}
+				if m == last {
+					break
+				}
+			}
+		}
+		if gap := panes.Gap; gap.Start < gap.End && gap.Start < span.End && gap.End > span.Start {
+			recount = AddRange(recount, Window{Start: max(gap.Start, span.Start), End: min(gap.End, span.End)})
+		}
+	}
+	closes := func(w Window) bool { return w.End > s.Done && w.End <= until }
+	if k.Day {
+		closes = func(w Window) bool {
+			return k.StepEnd(c.Zone, w, until) > max(k.StepEnd(c.Zone, w, s.Done), w.Start) || until == math.MaxInt32
+		}
+	}
+	if until > s.Done {
+		add(Window{Start: from, End: until}, closes)
+		// Windows that were open when panes of theirs were given up may have no other panes.
+		for _, m := range [...]Minute{s.Done, panes.From} {
+			if from >= panes.From || m == math.MinInt32 {
+				continue
+			}
+			for _, w := range k.Covering(c.Zone, m-1, few[:0]) {
+				if w.Start < panes.From && closes(w) {
+					windows = append(windows, w)
+				}
+			}
+		}
+	}
+	for _, dirty := range s.Dirty {
+		if dirty.Start < panes.From {
+			recount = AddRange(recount, Window{Start: dirty.Start, End: min(dirty.End, panes.From)})
+		}
+		add(dirty, func(w Window) bool { return k.Day && w.Start < until || w.End <= until })
+	}
+	slices.SortFunc(windows, func(a, b Window) int { return cmp.Compare(a.Start, b.Start) })
+	return slices.Compact(windows), recount
+}
+
+// Weight is about how many windows it takes to settle a hand-over.
+func (c *Closing) Weight(kinds []WindowKind) int {
+	n := len(c.Windows) + 1
+	for _, w := range c.Recount {
+		minutes := min(int64(w.End), int64(c.Until)) - int64(w.Start)
+		n += len(kinds) * int(min(max(minutes, 0), maxCloseSpan))
+	}
+	return n
+}
+
+// Settled takes note that a hand-over was stored, up to its Until, and that of the minutes before only those in dirty
+// have changed since it was made.
+func (s *State) Settled(until Minute, dirty []Window) {
+	s.Done = max(s.Done, until)
+	s.Dirty = dirty
+	s.Minutes.dropBefore(saturate(int64(s.Done) - int64(KeptMinutes)))
+	s.Quarters.dropBefore(saturate(int64(QuarterOf(max(s.Done, math.MinInt32+Quarter))) - int64(KeptQuarters)))
+}
+
+// saturate returns the nearest minute that there is.
+func saturate(m int64) Minute { return Minute(min(max(m, math.MinInt32), math.MaxInt32)) }

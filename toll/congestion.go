@@ -1,0 +1,400 @@
+package toll
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// CongestionState says how heavy the flow at a plaza is. There are no levels of service A to F: they are defined by
+// density, speed or delay, and crossings alone tell none of these.
+type CongestionState uint8
+
+// The states. Free, busy and saturated are levels, in this order.
+const (
+	NoData     CongestionState = iota // nothing passes, and it can't be told whether it should; also of a plaza that was never assessed
+	Free                              // none of the others
+	Busy                              // demand near capacity; where that is not known, far more than usual
+	Saturated                         // demand at or over capacity: a queue grows, of which crossings don't tell how long it is
+	BelowUsual                        // far less than usual: a blockage upstream or at the plaza, or reports that don't arrive
+)
+
+var (
+	stateWords = [...]string{"no data", "free", "busy", "saturated", "below usual"}
+	stateCodes = [...]string{"no_data", "free", "busy", "saturated", "below_usual"}
+)
+
+// String returns the state in words for people.
+func (s CongestionState) String() string {
+	if int(s) >= len(stateWords) {
+		return fmt.Sprintf("state %d", uint8(s))
+	}
+	return stateWords[s]
+}
+
+// MarshalText returns the state in one word, with an underscore for a blank, as JSON and the database hold it.
+func (s CongestionState) MarshalText() ([]byte, error) {
+	if int(s) >= len(stateCodes) {
+		return nil, fmt.Errorf("there is no congestion %s", s)
+	}
+	return []byte(stateCodes[s]), nil
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (s *CongestionState) UnmarshalText(text []byte) error {
+	for i, code := range stateCodes {
+		if string(text) == code {
+			*s = CongestionState(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("congestion state %q is none of %s", text, strings.Join(stateCodes[:], ", "))
+}
+
+// isLevel reports whether a state is free, busy or saturated.
+func (s CongestionState) isLevel() bool { return s >= Free && s <= Saturated }
+
+// The defaults of [Thresholds]. A state is left at another threshold than it is entered at, so that a flow near one does
+// not enter and leave it all the time.
+const (
+	DefaultSaturatedVC      = 1.0  // demand = capacity: from here on a queue grows
+	DefaultSaturatedLeaveVC = 0.90 // a queue discharges at capacity, so well below it there is none
+	DefaultBusyVC           = 0.75
+	DefaultBusyLeaveVC      = 0.65
+	DefaultBusyZ            = 3.0 // of what is normally distributed, 1 in 740 is as far above
+	DefaultBusyLeaveZ       = 2.0
+	DefaultBelowZ           = -3.0
+	DefaultBelowLeaveZ      = -2.0
+	DefaultBelowShare       = 0.5 // of the usual median; without it, slots that hardly vary would alarm at small losses
+	DefaultBelowLeaveShare  = 0.7
+	DefaultFewVehicles      = 8 // per quarter of an hour; of fewer, z says little: with 8 usual, none at all is z −2.8
+	DefaultMinutes          = 3
+)
+
+// MaxQuiet is for how many minutes of quarters without a vehicle a state holds: two days. After that it is no data, for
+// what was usual does not come back by itself.
+const MaxQuiet = 2 * 24 * 60
+
+// Thresholds says at what figures a state is entered and left, see [Assessment].
+type Thresholds struct {
+	SaturatedVC, SaturatedLeaveVC float64 // saturated: v/c at least; left below
+	BusyVC, BusyLeaveVC           float64 // busy where capacity is known: v/c at least; left below
+	BusyZ, BusyLeaveZ             float64 // busy where it is not: z at least; left below
+	BelowZ, BelowLeaveZ           float64 // below usual: z at most; left above
+	BelowShare, BelowLeaveShare   float64 // below usual: vehicles less than this share of the median; left from this share on
+	FewVehicles                   float64 // per quarter of an hour; where fewer are usual or pass, the rest is chance, see asks
+	Minutes                       int     // how many minutes in a row must ask for a state
+}
+
+// DefaultThresholds returns the defaults.
+func DefaultThresholds() Thresholds {
+	return Thresholds{
+		SaturatedVC: DefaultSaturatedVC, SaturatedLeaveVC: DefaultSaturatedLeaveVC,
+		BusyVC: DefaultBusyVC, BusyLeaveVC: DefaultBusyLeaveVC,
+		BusyZ: DefaultBusyZ, BusyLeaveZ: DefaultBusyLeaveZ,
+		BelowZ: DefaultBelowZ, BelowLeaveZ: DefaultBelowLeaveZ,
+		BelowShare: DefaultBelowShare, BelowLeaveShare: DefaultBelowLeaveShare,
+		FewVehicles: DefaultFewVehicles, Minutes: DefaultMinutes,
+	}
+}
+
+// Assessment is the congestion state of a plaza, and what it takes to go on with the next minute. The zero value is a
+// plaza that was never assessed; it has no data, and takes as many minutes as any to leave that.
+//
+// A state is entered once [Thresholds.Minutes] minutes in a row have asked for it, each by the quarter of an hour before
+// it. A minute that asks for a level beyond supports the nearer one too: busy, saturated, busy makes busy.
+type Assessment struct {
+	State CongestionState `json:"state"`
+	Since Minute          `json:"since"` // the end of the first minute that asked for it; of the first state, the first end assessed
+	Why   string          `json:"why"`   // a sentence with the figures of the last minute that asked for the state
+	First Minute          `json:"first"` // the end of the first minute assessed
+	Until Minute          `json:"until"` // minutes before it are assessed
+
+	// What the last Streak minutes have asked for instead, the first of which ended at Asked.
+	Candidate CongestionState `json:"candidate,omitzero"`
+	Streak    int             `json:"streak,omitzero"`
+	Asked     Minute          `json:"asked,omitzero"`
+	Quiet     int             `json:"quiet,omitzero"` // how many minutes in a row had no vehicle in the quarter before; at most MaxQuiet
+
+	Last Measure `json:"last"` // at Until
+}
+
+// Transition is a change of state.
+type Transition struct {
+	Plaza    int16           `json:"plaza"`
+	From     CongestionState `json:"from"`
+	To       CongestionState `json:"to"`
+	Since    Minute          `json:"since"`    // when it began: the end of the first minute that asked for the state
+	Detected Minute          `json:"detected"` // the end of the minute that settled it
+	Why      string          `json:"why"`
+	Measure  Measure         `json:"measure"` // at Detected
+}
+
+// Assessed reports whether any minute was assessed.
+func (a *Assessment) Assessed() bool { return a.Why != "" }
+
+// Assess judges the measure of one more minute, and returns true with a transition where the state changes. What was
+// assessed before, by its end, is ignored. Thresholds are the defaults where nil.
+//
+// Measures are to come minute by minute. Where minutes are left out the state stays, and no streak goes on across them.
+func (a *Assessment) Assess(m Measure, t *Thresholds) (Transition, bool) {
+	if t == nil {
+		t = new(DefaultThresholds())
+	}
+	change, said := a.judge(&m, t)
+	if said == confirmed {
+		a.Why = why(a.State, a.Quiet, &m)
+	}
+	return change, said == changed
+}
+
+// verdict is what a measure says of a state.
+type verdict uint8
+
+const (
+	undecided verdict = iota // it asks for another one, or was assessed before
+	confirmed                // it asks for the state
+	changed                  // it settles another one
+)
+
+// judge does what Assess does, but for Why where the state stays.
+func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
+	switch {
+	case !a.Assessed():
+		a.First, a.Since, a.Why = m.End, m.End, "assessed for the first time just now"
+	case m.End <= a.Until:
+		return Transition{}, undecided
+	case int64(m.End) > int64(a.Until)+1:
+		a.Candidate, a.Streak, a.Asked, a.Quiet = 0, 0, 0, 0
+	}
+	a.Until, a.Last = m.End, *m
+	if m.Count15 > 0 {
+		a.Quiet = 0
+	} else {
+		a.Quiet = min(a.Quiet+1, MaxQuiet)
+	}
+
+	asked := a.asks(m, t)
+	if asked == a.State {
+		a.Candidate, a.Streak, a.Asked = 0, 0, 0
+		return Transition{}, confirmed
+	}
+	if a.Streak > 0 {
+		if both, ok := nearer(a.State, a.Candidate, asked); ok {
+			asked = both
+		} else {
+			a.Streak = 0
+		}
+	}
+	if a.Streak == 0 {
+		a.Asked = m.End
+	}
+	a.Candidate = asked
+	a.Streak++
+	if a.Streak < t.Minutes {
+		return Transition{}, undecided
+	}
+	change := Transition{
+		Plaza: m.Plaza, From: a.State, To: asked, Since: a.Asked, Detected: m.End, Why: why(asked, a.Quiet, m), Measure: *m,
+	}
+	a.State, a.Since, a.Why = change.To, change.Since, change.Why
+	a.Candidate, a.Streak, a.Asked = 0, 0, 0
+	return change, changed
+}
+
+// asks returns the state that a measure asks for. The first that applies:
+//
+//  1. no data: no vehicle in any quarter for MaxQuiet minutes
+//  2. below usual: z ≤ −3, less than half of the median, which is 8 or more; once in it, until z > −2 or 0.7 of the median.
+//     Not in the first quarter of an hour ever assessed, of which a part was before the first report
+//  3. no data: no vehicle in the last quarter though 8 or more were to be expected, or none in the whole hour; once in it,
+//     until a vehicle passes. To be expected is the median or, where it is not known, the mean of the quarters before. A
+//     quarter without a vehicle where few pass is chance, and would make a quiet night go in and out of it
+//  4. saturated: v/c ≥ 1; once in it, until v/c < 0.90
+//  5. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65. Where capacity is not known: z ≥ 3 and 8 vehicles or
+//     more; once in it, until z < 2
+//  6. free
+//
+// So below usual goes before saturated. Both apply only where the capacity is set to less than half of what usually
+// passes, and then what passes is to be trusted more than the setting.
+func (a *Assessment) asks(m *Measure, t *Thresholds) CongestionState {
+	in := func(entered, left float64, states ...CongestionState) float64 {
+		if slices.Contains(states, a.State) {
+			return left
+		}
+		return entered
+	}
+	n := float64(m.Count15)
+	expected := float64(m.Count60-m.Count15) / 3
+	if m.Z != nil {
+		expected = m.Usual.Median
+	}
+	switch {
+	case a.Quiet >= MaxQuiet:
+		return NoData
+	case int64(m.End)-int64(a.First) >= Quarter-1 && m.Z != nil &&
+		*m.Z <= in(t.BelowZ, t.BelowLeaveZ, BelowUsual) &&
+		n < m.Usual.Median*in(t.BelowShare, t.BelowLeaveShare, BelowUsual) &&
+		m.Usual.Median >= in(t.FewVehicles, 0, BelowUsual):
+		return BelowUsual
+	case m.Count15 == 0 && (m.Count60 == 0 || expected >= t.FewVehicles || a.State == NoData):
+		return NoData
+	case m.VC != nil && *m.VC >= in(t.SaturatedVC, t.SaturatedLeaveVC, Saturated):
+		return Saturated
+	case m.VC != nil && *m.VC >= in(t.BusyVC, t.BusyLeaveVC, Busy, Saturated):
+		return Busy
+	case m.VC == nil && m.Z != nil && *m.Z >= in(t.BusyZ, t.BusyLeaveZ, Busy) && n >= in(t.FewVehicles, 0, Busy):
+		return Busy
+	}
+	return Free
+}
+
+// nearer returns the state that two others support both, seen from state now: of two levels in the same direction the
+// one that is met first. It returns false where they have nothing in common.
+func nearer(now, a, b CongestionState) (CongestionState, bool) {
+	switch {
+	case a == b:
+		return a, true
+	case !a.isLevel() || !b.isLevel():
+		return 0, false
+	case !now.isLevel() || now < min(a, b):
+		return min(a, b), true
+	case now > max(a, b):
+		return max(a, b), true
+	}
+	return 0, false
+}
+
+// why says in one sentence what speaks for a state.
+func why(s CongestionState, quiet int, m *Measure) string {
+	passed := "no vehicle in 15 min"
+	switch m.Count15 {
+	case 0:
+	case 1:
+		passed = "1 vehicle in 15 min"
+	default:
+		passed = grouped(float64(m.Count15)) + " vehicles in 15 min"
+	}
+	against := ""
+	if m.Z != nil {
+		against = fmt.Sprintf(", usual are %s (z %s)", decimal(m.Usual.Median), decimal(*m.Z))
+	}
+	switch {
+	case s == NoData && quiet >= MaxQuiet:
+		return "no vehicle for two days"
+	case s == NoData && m.Z != nil:
+		return fmt.Sprintf("%s, usual are %s", passed, decimal(m.Usual.Median))
+	case s == NoData:
+		return passed + "; what is usual is not known yet"
+	case s == BelowUsual && m.Count15 == 0:
+		return passed + against + "; missing reports look the same"
+	case s == BelowUsual:
+		return passed + against
+	case m.VC != nil:
+		lanes := strconv.Itoa(m.Lanes) + " lanes"
+		if m.Lanes == 1 {
+			lanes = "1 lane"
+		}
+		// Rounded down: 99.8 % is not full.
+		text := fmt.Sprintf("demand %s pc/h is %s %% of the capacity of %s pc/h (%s)", grouped(m.Demand),
+			grouped(math.Floor(*m.VC*100+1e-9)), grouped(*m.Capacity), lanes)
+		if s == Saturated {
+			text += "; how long the queue is can't be told from crossings"
+		}
+		return text
+	case m.Z != nil:
+		return passed + against
+	}
+	return passed + "; lanes and what is usual are not known"
+}
+
+// grouped writes a number that is not negative rounded to a whole, with a comma before each three digits: 1,420.
+func grouped(x float64) string {
+	digits := strconv.FormatFloat(math.Round(x), 'f', 0, 64)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+// decimal writes a number with one decimal at most: 61, 61.5, −7.4.
+func decimal(x float64) string {
+	x = math.Round(x*10) / 10
+	if x < 0 {
+		return "−" + strconv.FormatFloat(-x, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(math.Abs(x), 'f', -1, 64) // no −0
+}
+
+// Basis is what the minutes of a plaza are judged by.
+type Basis struct {
+	Plaza       Plaza
+	Zone        *Zone                     // the plaza's
+	Equivalents Equivalents               // nil for DefaultEquivalents
+	Usual       func(day int64) *UsualDay // what is usual on a date, as WallTime.Day counts days, or nil; a nil func knows nothing
+	Thresholds  *Thresholds               // nil for DefaultThresholds
+}
+
+// Run assesses the minutes [from, until) that were not assessed before, and returns the transitions, ascending. panes
+// are those of a minute, ascending, that hold events in [from − MeasureSpan, until).
+//
+// The result does not depend on how a stretch is cut into runs. A plaza that has been quiet for MaxQuiet minutes stays as
+// it is until the next vehicle, so that a leap over a year costs as little as one over two days.
+func (a *Assessment) Run(panes []Pane, from, until Minute, by *Basis) []Transition {
+	if a.Assessed() {
+		from = max(from, a.Until)
+	}
+	eq, thresholds := by.Equivalents, by.Thresholds
+	if eq == nil {
+		eq = DefaultEquivalents()
+	}
+	if thresholds == nil {
+		thresholds = new(DefaultThresholds())
+	}
+	usual := by.daysOnce()
+	slider := NewSlider(panes, by.Plaza, eq)
+	var transitions []Transition
+	var last struct { // that asked for the state; its sentence is written once, since that takes longer than all the rest
+		measure Measure
+		quiet   int
+		asked   bool
+	}
+	for end := int64(from) + 1; end <= int64(until); end++ {
+		if a.State == NoData && a.Quiet >= MaxQuiet && int64(a.Until) == end-1 {
+			if empty := min(slider.emptyUntil(a.Until), int64(until)); empty > end {
+				a.Until, end = Minute(empty-1), empty
+			}
+		}
+		m := slider.MeasureAt(Minute(end))
+		m.Against(UsualAt(by.Zone, m.End, usual))
+		switch change, said := a.judge(&m, thresholds); said {
+		case confirmed:
+			last.measure, last.quiet, last.asked = m, a.Quiet, true
+		case changed:
+			transitions = append(transitions, change)
+			last.asked = false
+		}
+	}
+	if last.asked {
+		a.Why = why(a.State, last.quiet, &last.measure)
+	}
+	return transitions
+}
+
+// daysOnce returns what is usual by date, remembering the last two that were asked for: a quarter lies in no more.
+func (b *Basis) daysOnce() func(day int64) *UsualDay {
+	var last [2]struct {
+		day   int64
+		usual *UsualDay
+		known bool
+	}
+	return func(day int64) *UsualDay {
+		at := &last[day&1]
+		if b.Usual != nil && (!at.known || at.day != day) {
+			at.day, at.usual, at.known = day, b.Usual(day), true
+		}
+		return at.usual
+	}
+}

@@ -1,0 +1,303 @@
+package toll
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Equivalents says as how many passenger cars a vehicle of a type counts (E_T), by type in lower case. A type that is not
+// in it is a car.
+type Equivalents map[string]float64
+
+// heavyCars is E_T of heavy vehicles in level terrain: HCM 2016 (Highway Capacity Manual, 6th edition), chapter 12. In
+// rolling terrain it is 3.
+const heavyCars = 2.0
+
+// Bounds of an equivalent: a motorcycle is a part of a car, and no vehicle takes the place of more than a few.
+const (
+	minCars = 0.1
+	maxCars = 20
+)
+
+// DefaultEquivalents returns 2.0 for each of the usual names of a heavy vehicle. Vans and pickups drive as cars do.
+func DefaultEquivalents() Equivalents {
+	return Equivalents{
+		"truck": heavyCars, "lorry": heavyCars, "hgv": heavyCars, "semi": heavyCars, "tractor": heavyCars,
+		"trailer": heavyCars, "bus": heavyCars, "coach": heavyCars, "rv": heavyCars,
+	}
+}
+
+// ParseEquivalents reads a setting as truck=2.5,bus=1.8. What it names changes [DefaultEquivalents] or adds to them; a
+// type at 1 is a car. It reports every violation at once.
+func ParseEquivalents(text string) (Equivalents, error) {
+	all := DefaultEquivalents()
+	if strings.TrimSpace(text) == "" {
+		return all, nil
+	}
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	seen := map[string]bool{}
+	for entry := range strings.SplitSeq(text, ",") {
+		name, value, ok := strings.Cut(entry, "=")
+		if !ok {
+			bad("equivalent %q, want type=cars, as in truck=2.5", strings.TrimSpace(entry))
+			continue
+		}
+		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
+		if err := ValidateType(name); err != nil {
+			bad("equivalent %q: %w", strings.TrimSpace(entry), err)
+			continue
+		}
+		name = strings.ToLower(name)
+		if seen[name] {
+			bad("equivalent of %q is given twice", name)
+		}
+		seen[name] = true
+		cars, err := strconv.ParseFloat(value, 64)
+		if err != nil || !(cars >= minCars && cars <= maxCars) {
+			bad("equivalent of %q is %q, want a number from %v to %v", name, value, minCars, maxCars)
+			continue
+		}
+		all[name] = cars
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return all, nil
+}
+
+// String returns the form that [ParseEquivalents] reads, ascending by type.
+func (e Equivalents) String() string {
+	entries := make([]string, 0, len(e))
+	for _, name := range slices.Sorted(maps.Keys(e)) {
+		entries = append(entries, name+"="+strconv.FormatFloat(e[name], 'f', -1, 64))
+	}
+	return strings.Join(entries, ",")
+}
+
+// Of returns as how many cars a vehicle counts. Here, and only here, the case of a type does not matter: a TRUCK is as
+// long as a truck.
+func (e Equivalents) Of(vehicleType string) float64 {
+	cars, ok := e[strings.ToLower(vehicleType)]
+	if !ok || !(cars > 0) || !finite(cars) {
+		return 1
+	}
+	return cars
+}
+
+// MeasureSpan is how many minutes a [Measure] looks back.
+const MeasureSpan = 60
+
+// Measure is what the crossings of the hour before End tell of a plaza. What can't be told is nil, and left out of JSON.
+//
+// The formulas are those of HCM 2016 (Highway Capacity Manual, 6th edition), chapters 4 and 12. With V the vehicles of
+// the hour and V15 those of the busiest of its four quarters, counted back from End:
+//
+//	flow                   q    = 3600·n/T            n vehicles in T seconds
+//	peak-hour factor       PHF  = V/(4·V15)           1 for an even flow, 0.25 for all in one quarter
+//	heavy-vehicle factor   f_HV = 1/(1 + P_T(E_T−1))  P_T the share of heavy vehicles, E_T the cars that one is worth
+//	passenger-car flow     v    = V/(PHF·f_HV)
+//	mean headway           h    = T/n                 the time from one vehicle to the next
+//
+// With several types, each with an equivalent of its own, f_HV = 1/(1 + ΣP_i(E_i−1)).
+//
+// For the state of now an hour is too long, so demand is v of the last quarter alone: for a single quarter PHF is 1 by its
+// definition, which leaves 4·n15/f_HV.
+//
+// In the first hour of a plaza the minutes before count as empty: flow, headway and demand are right after 15 minutes, PHF
+// after 60.
+type Measure struct {
+	Plaza int16  `json:"plaza"`
+	End   Minute `json:"end"` // exclusive: the minutes [End−60, End) and, as the last quarter, [End−15, End)
+
+	Count15 int64 `json:"count_15"` // vehicles in the last quarter
+	Count60 int64 `json:"count_60"` // vehicles in the hour
+	Heavy15 int64 `json:"heavy_15"` // those of Count15 that count as more than one car
+	Heavy60 int64 `json:"heavy_60"`
+
+	FlowPerHour      float64  `json:"flow_per_hour"`            // q of the last quarter, vehicles per hour
+	HeadwaySeconds   *float64 `json:"headway_seconds,omitzero"` // h of the last quarter; nil without a vehicle
+	HeavyShare       *float64 `json:"heavy_share,omitzero"`     // P_T of the last quarter, 0 to 1; nil without a vehicle
+	HeavyFactor      float64  `json:"heavy_factor"`             // f_HV of the last quarter; 1 without a vehicle
+	PHF              *float64 `json:"phf,omitzero"`             // of the hour; nil without a vehicle
+	PassengerCarFlow float64  `json:"passenger_car_flow"`       // v of the hour, passenger cars per hour
+	Demand           float64  `json:"demand"`                   // v of the last quarter, passenger cars per hour
+	Lanes            int      `json:"lanes,omitzero"`           // of the plaza; 0 for not known
+	Capacity         *float64 `json:"capacity,omitzero"`        // of the plaza, passenger cars per hour; nil where its lanes are not known
+	VC               *float64 `json:"vc,omitzero"`              // demand/capacity; nil where its lanes are not known
+	Usual            *Usual   `json:"usual,omitzero"`           // of Count15 at this time of the week; nil where there was no earlier week
+	Z                *float64 `json:"z,omitzero"`               // how far Count15 is from it, see [Usual.Z]; nil with too few weeks
+}
+
+// Against compares the last quarter with what is usual.
+func (m *Measure) Against(u Usual) {
+	m.Usual, m.Z = nil, nil
+	if u.N > 0 {
+		m.Usual = &u
+	}
+	if z, ok := u.Z(float64(m.Count15)); ok {
+		m.Z = &z
+	}
+}
+
+// MeasureAt returns the measure of a plaza at the end of a minute, from panes of a minute, ascending. A minute without a
+// pane is one without a vehicle.
+func MeasureAt(panes []Pane, end Minute, plaza Plaza, eq Equivalents) Measure {
+	var sum tally
+	for i := range panes {
+		p := &panes[i]
+		if ago := int64(end) - int64(p.Start); ago > 0 && ago <= MeasureSpan {
+			sum.add(3-int(ago-1)/Quarter, p, 1, eq)
+		}
+	}
+	return sum.measure(end, &plaza)
+}
+
+// Slider returns the measures of one end after another, in steps that cost what the panes cost that come in and go out.
+type Slider struct {
+	panes []Pane
+	plaza Plaza
+	eq    Equivalents
+	marks [5]int // panes[marks[q]:marks[q+1]] are those of quarter q
+	sum   tally
+}
+
+// NewSlider returns a slider over panes of a minute, ascending.
+func NewSlider(panes []Pane, plaza Plaza, eq Equivalents) *Slider {
+	return &Slider{panes: panes, plaza: plaza, eq: eq}
+}
+
+// MeasureAt returns what the function [MeasureAt] does. Ends must not descend from call to call.
+func (s *Slider) MeasureAt(end Minute) Measure {
+	for q := len(s.marks) - 1; q >= 0; q-- {
+		start := int64(end) - int64(len(s.marks)-1-q)*Quarter // of quarter q; what lies before it is of the one before
+		for ; s.marks[q] < len(s.panes) && int64(s.panes[s.marks[q]].Start) < start; s.marks[q]++ {
+			p := &s.panes[s.marks[q]]
+			s.sum.add(q-1, p, 1, s.eq)
+			s.sum.add(q, p, -1, s.eq)
+		}
+	}
+	return s.sum.measure(end, &s.plaza)
+}
+
+// emptyUntil returns the last end up to which no more vehicles come in than before end.
+func (s *Slider) emptyUntil(end Minute) int64 {
+	next, _ := slices.BinarySearchFunc(s.panes, end, func(p Pane, end Minute) int { return cmp.Compare(p.Start, end) })
+	if next == len(s.panes) {
+		return math.MaxInt32
+	}
+	return int64(s.panes[next].Start)
+}
+
+// tally is an hour by quarters, the last of them in quarter 3. It holds whole numbers only, so that what was added and
+// taken away again leaves no trace.
+type tally struct {
+	all   quarters
+	types []typeTally // of the types that don't count as one car, ascending: the order of the sums is always the same
+}
+
+type quarters [4]int64
+
+type typeTally struct {
+	name  string
+	cars  float64 // that one vehicle counts as
+	count quarters
+}
+
+// add adds a pane's vehicles to a quarter, or with −1 takes them away. Quarters outside of the hour are not kept.
+func (t *tally) add(quarter int, p *Pane, sign int64, eq Equivalents) {
+	if quarter < 0 || quarter >= len(t.all) {
+		return
+	}
+	for _, c := range p.Types {
+		t.all[quarter] += sign * c.Count
+		cars := eq.Of(c.Type)
+		if cars == 1 {
+			continue
+		}
+		i, found := slices.BinarySearchFunc(t.types, c.Type, func(t typeTally, name string) int { return cmp.Compare(t.name, name) })
+		if !found {
+			t.types = slices.Insert(t.types, i, typeTally{name: c.Type, cars: cars})
+		}
+		t.types[i].count[quarter] += sign * c.Count
+	}
+}
+
+func (t *tally) measure(end Minute, plaza *Plaza) Measure {
+	m := Measure{Plaza: plaza.ID, End: end, Count15: t.all[3], HeavyFactor: 1}
+	for _, n := range t.all {
+		m.Count60 += n
+	}
+	// Vehicles in passenger cars: n/f_HV = n·(1 + ΣP_i(E_i−1)) = n + Σn_i(E_i−1). Converting each product keeps compilers from
+	// fusing it with the sum, which would give other digits on other machines.
+	cars15, cars60 := float64(m.Count15), float64(m.Count60)
+	for i := range t.types {
+		of := &t.types[i]
+		n15, n60 := of.count[3], of.count[0]+of.count[1]+of.count[2]+of.count[3]
+		cars15 += float64(float64(n15) * (of.cars - 1))
+		cars60 += float64(float64(n60) * (of.cars - 1))
+		if of.cars > 1 {
+			m.Heavy15 += n15
+			m.Heavy60 += n60
+		}
+	}
+	m.FlowPerHour = FlowPerHour(m.Count15, Quarter*time.Minute)
+	m.Demand = 4 * cars15
+	if m.Count15 > 0 {
+		n := float64(m.Count15)
+		m.HeadwaySeconds = new(Quarter * 60 / n)
+		m.HeavyShare = new(float64(m.Heavy15) / n)
+		m.HeavyFactor = n / cars15
+	}
+	if m.Count60 > 0 {
+		peak := float64(4 * slices.Max(t.all[:]))
+		m.PHF = new(float64(m.Count60) / peak)
+		m.PassengerCarFlow = peak * cars60 / float64(m.Count60)
+	}
+	if capacity, ok := plaza.Capacity(); ok {
+		m.Lanes, m.Capacity, m.VC = plaza.Lanes, &capacity, new(m.Demand/capacity)
+	}
+	return m
+}
+
+// Ranking is the plazas that stand out, the foremost first.
+type Ranking struct {
+	ByFlow      []Measure `json:"by_flow"`
+	ByVC        []Measure `json:"by_vc"`        // of the plazas whose capacity is known
+	ByDeviation []Measure `json:"by_deviation"` // from usual, upwards or downwards; of the plazas whose usual is known
+}
+
+// Rank returns the k foremost of each list. Ties are broken by plaza, the lower number first.
+func Rank(measures []Measure, k int) Ranking {
+	return Ranking{
+		ByFlow: foremost(measures, k, func(m *Measure) *float64 { return &m.FlowPerHour }),
+		ByVC:   foremost(measures, k, func(m *Measure) *float64 { return m.VC }),
+		ByDeviation: foremost(measures, k, func(m *Measure) *float64 {
+			if m.Z == nil {
+				return nil
+			}
+			return new(max(*m.Z, -*m.Z))
+		}),
+	}
+}
+
+// foremost returns the k measures with the highest figure, without those that have none.
+func foremost(measures []Measure, k int, figure func(*Measure) *float64) []Measure {
+	had := make([]Measure, 0, len(measures))
+	for i := range measures {
+		if figure(&measures[i]) != nil {
+			had = append(had, measures[i])
+		}
+	}
+	slices.SortFunc(had, func(a, b Measure) int {
+		return cmp.Or(cmp.Compare(*figure(&b), *figure(&a)), cmp.Compare(a.Plaza, b.Plaza))
+	})
+	return had[:min(max(k, 0), len(had))]
+}

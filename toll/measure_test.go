@@ -1,0 +1,260 @@
+package toll
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestParseEquivalents(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want map[string]float64 // of some types
+		errs []string
+	}{
+		{"", map[string]float64{"truck": 2, "bus": 2, "car": 1, "van": 1, "TRUCK": 2}, nil},
+		{"truck=2.5,bus=1", map[string]float64{"truck": 2.5, "bus": 1, "lorry": 2}, nil},
+		{" Truck = 3 , motorcycle=0.5", map[string]float64{"truck": 3, "Motorcycle": 0.5}, nil},
+		{"truck", nil, []string{`equivalent "truck", want`}},
+		{"truck=x,bus=0,semi=NaN,rv=Inf,=2,bus=21,a b c d e f g h i=2,", nil, []string{
+			`"truck" is "x"`, `"bus" is "0"`, `"semi" is "NaN"`, `"rv" is "Inf"`, `"=2": vehicle_type: empty`,
+			`"bus" is given twice`, `"bus" is "21"`, `17 characters`, `equivalent "", want`}},
+	} {
+		e, err := ParseEquivalents(c.text)
+		if (err != nil) != (c.errs != nil) {
+			t.Errorf("%q: %v", c.text, err)
+			continue
+		}
+		if err != nil {
+			lines := strings.Split(err.Error(), "\n")
+			if len(lines) != len(c.errs) {
+				t.Errorf("%q: got %d errors, want %d: %v", c.text, len(lines), len(c.errs), err)
+				continue
+			}
+			for i, want := range c.errs {
+				if !strings.Contains(lines[i], want) {
+					t.Errorf("%q: got %q, want %q", c.text, lines[i], want)
+				}
+			}
+			continue
+		}
+		for name, want := range c.want {
+			if got := e.Of(name); got != want {
+				t.Errorf("%q: %s counts as %v cars, want %v", c.text, name, got, want)
+			}
+		}
+		if again, err := ParseEquivalents(e.String()); err != nil || !reflect.DeepEqual(again, e) {
+			t.Errorf("%q: read %q back as %v, %v", c.text, e, again, err)
+		}
+	}
+	if got := (Equivalents{"truck": 2.5, "bus": 2}).String(); got != "bus=2,truck=2.5" {
+		t.Error(got)
+	}
+	for _, cars := range []float64{math.NaN(), math.Inf(1), 0, -2} {
+		if got := (Equivalents{"truck": cars}).Of("truck"); got != 1 {
+			t.Errorf("an equivalent of %v became %v", cars, got)
+		}
+	}
+}
+
+// mixed returns one pane.
+func mixed(start Minute, types ...TypeCount) Pane { return Pane{Start: start, Types: types} }
+
+func show(x *float64) string {
+	if x == nil {
+		return "none"
+	}
+	return fmt.Sprintf("%.4g", *x)
+}
+
+func TestMeasureAt(t *testing.T) {
+	// The hour [940, 1000) has quarters of 30, 60, 90 and 120 vehicles, 20 trucks among the last.
+	hour := []Pane{
+		mixed(939, TypeCount{"car", 1000}), // before the hour
+		mixed(940, TypeCount{"car", 10}), mixed(954, TypeCount{"car", 20}),
+		mixed(955, TypeCount{"car", 60}),
+		mixed(970, TypeCount{"car", 30}), mixed(984, TypeCount{"car", 60}),
+		mixed(985, TypeCount{"car", 40}), mixed(992, TypeCount{"truck", 20}), mixed(999, TypeCount{"car", 60}),
+		mixed(1000, TypeCount{"car", 1000}), // after it
+	}
+	zoo := []Pane{mixed(90, TypeCount{"bus", 10}, TypeCount{"car", 70}, TypeCount{"motorcycle", 8}, TypeCount{"truck", 12})}
+	for _, c := range []struct {
+		name  string
+		panes []Pane
+		end   Minute
+		plaza Plaza
+		eq    string
+		want  string // counts of quarter/hour, heavy ones, then the figures
+	}{
+		// PHF = 300/(4·120); f = 1/(1 + 20/120); demand = 4·120/f; v = 300/(0.625·0.9375) with f = 1/(1 + 20/300) of the hour.
+		{"an hour", hour, 1000, Plaza{ID: 7, Lanes: 2}, "",
+			"120/300 heavy 20/20 flow 480 headway 7.5 share 0.1667 f 0.8571 PHF 0.625 v 512 demand 560 v/c 0.4308"},
+		// One minute later the quarters are 40 (10 have gone), 60+0, …: 20+60, 30, 60+40, 80+1000.
+		{"a minute later", hour, 1001, Plaza{}, "",
+			"1080/1290 heavy 20/20 flow 4320 headway 0.8333 share 0.01852 f 0.9818 PHF 0.2986 v 4387 demand 4400 v/c none"},
+		// f = 1/(1 + 0.10·1.5 + 0.12·1 + 0.08·(−0.5)) = 1/1.23
+		{"several types", zoo, 100, Plaza{Lanes: 1, CapacityPerLane: 984}, "bus=2.5,motorcycle=0.5",
+			"100/100 heavy 22/22 flow 400 headway 9 share 0.22 f 0.813 PHF 0.25 v 492 demand 492 v/c 0.5"},
+		{"a quarter without a vehicle", zoo, 106, Plaza{Lanes: 1, CapacityPerLane: 984}, "bus=2.5,motorcycle=0.5",
+			"0/100 heavy 0/22 flow 0 headway none share none f 1 PHF 0.25 v 492 demand 0 v/c 0"},
+		{"nothing", nil, 100, Plaza{Lanes: 2}, "",
+			"0/0 heavy 0/0 flow 0 headway none share none f 1 PHF none v 0 demand 0 v/c 0"},
+		{"panes without counts", []Pane{{Start: 99}}, 100, Plaza{}, "",
+			"0/0 heavy 0/0 flow 0 headway none share none f 1 PHF none v 0 demand 0 v/c none"},
+		{"the beginning of time", []Pane{mixed(math.MinInt32, TypeCount{"car", 15})}, math.MinInt32 + 1, Plaza{}, "",
+			"15/15 heavy 0/0 flow 60 headway 60 share 0 f 1 PHF 0.25 v 60 demand 60 v/c none"},
+		{"an even flow", []Pane{mixed(40, TypeCount{"car", 9}), mixed(55, TypeCount{"car", 9}), mixed(70, TypeCount{"car", 9}), mixed(85, TypeCount{"car", 9})},
+			100, Plaza{}, "", "9/36 heavy 0/0 flow 36 headway 100 share 0 f 1 PHF 1 v 36 demand 36 v/c none"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			eq, err := ParseEquivalents(c.eq)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m := MeasureAt(c.panes, c.end, c.plaza, eq)
+			got := fmt.Sprintf("%d/%d heavy %d/%d flow %.4g headway %s share %s f %.4g PHF %s v %.4g demand %.4g v/c %s",
+				m.Count15, m.Count60, m.Heavy15, m.Heavy60, m.FlowPerHour, show(m.HeadwaySeconds), show(m.HeavyShare), m.HeavyFactor,
+				show(m.PHF), m.PassengerCarFlow, m.Demand, show(m.VC))
+			if got != c.want {
+				t.Errorf("got  %s\nwant %s", got, c.want)
+			}
+			if m.Plaza != c.plaza.ID || m.End != c.end {
+				t.Errorf("plaza %d, end %d", m.Plaza, m.End)
+			}
+		})
+	}
+}
+
+func TestMeasureAgainst(t *testing.T) {
+	for _, c := range []struct {
+		usual Usual
+		z     string
+	}{
+		{Usual{}, "none"},
+		{Usual{Median: 50, MAD: 4, N: 2}, "none"},
+		{Usual{Median: 50, MAD: 4, N: 3}, "-1.414"}, // (40 − 50)/√50
+	} {
+		m := Measure{Count15: 40}
+		m.Against(c.usual)
+		if show(m.Z) != c.z || (m.Usual != nil) != (c.usual.N > 0) {
+			t.Errorf("%+v: usual %v, z %s; want z %s", c.usual, m.Usual, show(m.Z), c.z)
+		}
+	}
+}
+
+func TestMeasureJSON(t *testing.T) {
+	nothing := MeasureAt(nil, 100, Plaza{ID: 7}, nil)
+	text, err := json.Marshal(nothing)
+	if want := `{"plaza":7,"end":100,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":1,"passenger_car_flow":0,"demand":0}`; err != nil || string(text) != want {
+		t.Errorf("%v\ngot  %s\nwant %s", err, text, want)
+	}
+	full := MeasureAt([]Pane{mixed(99, TypeCount{"car", 5}, TypeCount{"truck", 2})}, 100, Plaza{ID: 7, Lanes: 3}, DefaultEquivalents())
+	full.Against(Usual{Median: 7, MAD: 1, N: 5}) // z is 0, and there all the same
+	if text, err = json.Marshal(full); err != nil || !strings.Contains(string(text), `"z":0`) {
+		t.Errorf("%s, %v", text, err)
+	}
+	var again Measure
+	if err := json.Unmarshal(text, &again); err != nil || !reflect.DeepEqual(again, full) {
+		t.Errorf("%v\ngot  %+v\nwant %+v", err, again, full)
+	}
+}
+
+// randomPanes returns panes with gaps, bursts and many types.
+func randomPanes(r *rand.Rand, from, until Minute) []Pane {
+	names := []string{"TRUCK", "bus", "car", "motorcycle", "truck", "van"}
+	var panes []Pane
+	for m := from; m < until; m++ {
+		if r.IntN(4) == 0 {
+			continue
+		}
+		if r.IntN(60) == 0 {
+			m += Minute(r.IntN(200))
+		}
+		p := Pane{Start: m}
+		for _, name := range names {
+			if r.IntN(2) == 0 {
+				p.Types = append(p.Types, TypeCount{name, r.Int64N(20)})
+			}
+		}
+		panes = append(panes, p)
+	}
+	return panes
+}
+
+func TestSliderIsMeasureAt(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	eq := Equivalents{"truck": 2.3, "bus": 1.7, "motorcycle": 0.45}
+	plaza := Plaza{ID: 7, Lanes: 2}
+	for round := range 30 {
+		panes := randomPanes(r, 1000, 2000)
+		slider := NewSlider(panes, plaza, eq)
+		for end := Minute(950); end < 2400; end++ {
+			if round%2 == 1 && r.IntN(3) == 0 {
+				end += Minute(r.IntN(150))
+			}
+			got, want := slider.MeasureAt(end), MeasureAt(panes, end, plaza, eq)
+			if !reflect.DeepEqual(got, want) {
+				t.Fatalf("round %d, end %d\ngot  %+v\nwant %+v", round, end, got, want)
+			}
+		}
+	}
+}
+
+func TestRank(t *testing.T) {
+	at := func(plaza int16, flow float64, vc, z *float64) Measure {
+		return Measure{Plaza: plaza, FlowPerHour: flow, VC: vc, Z: z}
+	}
+	measures := []Measure{
+		at(9, 100, new(0.5), new(-7.0)),
+		at(3, 300, nil, new(2.0)),
+		at(5, 100, new(0.9), nil),
+		at(1, 0, new(0.5), new(7.0)),
+		at(4, 200, new(0.0), new(0.0)),
+	}
+	for _, c := range []struct {
+		k    int
+		want string
+	}{
+		{-1, "[] [] []"},
+		{0, "[] [] []"},
+		{2, "[3 4] [5 1] [1 9]"},
+		{9, "[3 4 5 9 1] [5 1 9 4] [1 9 3 4]"},
+	} {
+		for range 5 {
+			ranking := Rank(measures, c.k)
+			got := fmt.Sprint(plazas(ranking.ByFlow), plazas(ranking.ByVC), plazas(ranking.ByDeviation))
+			if got != c.want {
+				t.Errorf("%d foremost: got %s, want %s", c.k, got, c.want)
+			}
+			rand.Shuffle(len(measures), func(i, j int) { measures[i], measures[j] = measures[j], measures[i] })
+		}
+	}
+	if none := Rank(nil, 3); none.ByFlow == nil || len(none.ByFlow) != 0 {
+		t.Errorf("of nothing: %v", none)
+	}
+}
+
+func plazas(measures []Measure) []int16 {
+	ids := []int16{}
+	for _, m := range measures {
+		ids = append(ids, m.Plaza)
+	}
+	return slices.Clip(ids)
+}
+
+func BenchmarkSlider(b *testing.B) {
+	panes := randomPanes(rand.New(rand.NewPCG(1, 2)), 0, 1440)
+	eq := DefaultEquivalents()
+	b.ReportAllocs()
+	for b.Loop() {
+		slider := NewSlider(panes, Plaza{Lanes: 2}, eq)
+		for end := Minute(1); end <= 1440; end++ {
+			slider.MeasureAt(end)
+		}
+	}
+}

@@ -1,0 +1,301 @@
+package topology
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"reflect"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/syndtr/goleveldb/leveldb/opt"
+	leveldbstorage "github.com/syndtr/goleveldb/leveldb/storage"
+	"github.com/syndtr/goleveldb/leveldb/table"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// allocated returns the bytes that f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// FuzzOrigin: what a retry header is read as is written as it was, or refused.
+func FuzzOrigin(f *testing.F) {
+	for _, text := range []string{"0:0", "3:9223372036854775807", "2147483647:1", "1:2:3", "-1:2", "01:2", ":", "1:\x1b"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		o, ok := parseOrigin(text)
+		if !ok {
+			return
+		}
+		if again, ok := parseOrigin(FormatOrigin(o)); !ok || again != o || o.Partition < 0 || o.Offset < 0 {
+			t.Fatalf("%q became %+v became %+v", text, o, again)
+		}
+	})
+}
+
+// batchBytes is the header of a batch with the offsets [first, next).
+func batchBytes(first, next int64, payload []byte) []byte {
+	b := make([]byte, batchHeaderBytes, batchHeaderBytes+len(payload))
+	binary.BigEndian.PutUint64(b, uint64(first))
+	binary.BigEndian.PutUint32(b[batchLengthAt:], uint32(batchHeaderBytes-batchLengthAt-4+len(payload)))
+	binary.BigEndian.PutUint32(b[batchLastDeltaAt:], uint32(next-first-1))
+	binary.BigEndian.PutUint64(b[batchTimeAt:], 1_644_488_582_000)
+	return append(b, payload...)
+}
+
+// FuzzParseBatch: what is passed by as a batch holds the offset that was asked for, and is no more than was read.
+func FuzzParseBatch(f *testing.F) {
+	f.Add(batchBytes(0, 1, nil), int64(0))
+	f.Add(batchBytes(100, 5_000, []byte("compressed")), int64(4_999))
+	f.Add(batchBytes(100, 101, make([]byte, 40))[:70], int64(100))
+	f.Add(batchBytes(1<<62, 1<<62+1, nil), int64(1<<62))
+	f.Fuzz(func(t *testing.T, b []byte, offset int64) {
+		o, err := parseBatch(b, offset)
+		if err != nil {
+			return
+		}
+		if o.first > offset || o.next <= offset || len(o.batch) < batchHeaderBytes || !bytes.HasPrefix(b, o.batch) {
+			t.Fatalf("offset %d: [%d, %d), %d of %d bytes", offset, o.first, o.next, len(o.batch), len(b))
+		}
+	})
+}
+
+func TestParseBatch(t *testing.T) {
+	two := append(batchBytes(100, 5_000, []byte("one")), batchBytes(5_000, 5_001, []byte("two"))...)
+	o, err := parseBatch(two, 200)
+	if err != nil || o.first != 100 || o.next != 5_000 || !bytes.HasSuffix(o.batch, []byte("one")) || o.time.UnixMilli() != 1_644_488_582_000 {
+		t.Errorf("%+v, %v", o, err)
+	}
+	for name, b := range map[string][]byte{"nothing": nil, "cut off": two[:60], "another's": batchBytes(300, 301, nil), "before": batchBytes(0, 200, nil)} {
+		if o, err := parseBatch(b, 200); err == nil {
+			t.Errorf("%s: %+v", name, o)
+		}
+	}
+}
+
+// FuzzIngest: whatever records hold, each is a row or a reject, and what the batch says of its rows can be stored, read, sent and
+// merged, in memory by the size of the records.
+func FuzzIngest(f *testing.F) {
+	f.Add([]byte("Thu Feb 10 10:23:02 2022,3728373,car,4856|2022-02-10 10:23:02,1,a b,-7|garbage||"), int64(1_644_488_582_000), uint16(5), uint64(1))
+	f.Add([]byte(`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"(other)","toll_plaza_id":4001}|{`), int64(-1), uint16(999), uint64(2))
+	f.Add([]byte("9999-12-31 23:59:59,1,x,32767|1000-01-01 00:00:00,1,y,-32768|2022-02-10 10:23:02,1,y,-32768"), int64(1<<62), uint16(65535), uint64(0))
+	f.Add(bytes.Repeat([]byte("2022-02-10 10:23:02,1,car,4001|2022-02-10 07:00:02,1,car,4001|2022-02-01 10:23:02,1,car,4001|"), 20), int64(1_644_488_582_000), uint16(60), uint64(6))
+	cfg := testConfig()
+	f.Fuzz(func(t *testing.T, text []byte, at int64, step uint16, refuse uint64) {
+		values := bytes.Split(text, []byte("|"))
+		rows := new(memoryRows)
+		b := newBuilder(rows, cfg)
+		var deltas []toll.PlazaDelta
+		check := func(rejects int) {
+			if rows.Len() != len(b.records) || len(b.records)+len(b.rejects) != len(values) || len(b.rejects) < rejects {
+				t.Fatalf("%d records are %d rows of %d events and %d rejects", len(values), len(b.records), rows.Len(), len(b.rejects))
+			}
+			deltas = b.deltas()
+			var events, ahead int64
+			for i := range deltas {
+				events += deltas[i].Events
+				ahead += deltas[i].Ahead
+				for _, p := range deltas[i].Panes {
+					if len(p.Types) > toll.MaxTypes || p.Late < 0 || p.Late > p.Count() || i > 0 && deltas[i].Plaza <= deltas[i-1].Plaza {
+						t.Fatalf("delta %+v", deltas[i])
+					}
+				}
+			}
+			if events != int64(rows.Len()) || ahead > events {
+				t.Fatalf("%d events and %d ahead in the deltas of %d rows", events, ahead, rows.Len())
+			}
+		}
+		most := uint64(2_000*len(text) + 2<<20)
+		if n := allocated(func() {
+			for i, value := range values {
+				b.add(&record{offset: int64(i), time: time.UnixMilli(at + int64(i)*int64(step)), value: value})
+			}
+			check(0)
+			var refused []toll.RefusedRow
+			for i := range b.records {
+				if refuse>>(i%64)&1 == 1 {
+					refused = append(refused, toll.RefusedRow{Row: i, Reason: "refused", SQLState: "22007"})
+				}
+			}
+			before := len(b.rejects)
+			b.refuse(refused)
+			check(before + len(refused))
+		}); n > most {
+			t.Fatalf("%d bytes allocated for %d", n, len(text))
+		}
+		outbox := codecs.AppendPlazaDeltas(nil, deltas)
+		again, err := codecs.DecodePlazaDeltas(outbox)
+		if err != nil || string(codecs.AppendPlazaDeltas(nil, again)) != string(outbox) {
+			t.Fatalf("%+v became %+v, %v", deltas, again, err)
+		}
+		clock, err := codecs.DecodeClock(codecs.AppendClock(nil, &b.clock))
+		if err != nil || string(codecs.AppendClock(nil, &clock)) != string(codecs.AppendClock(nil, &b.clock)) {
+			t.Fatalf("clock %+v: %v", b.clock, err)
+		}
+		for i := range again {
+			d := again[i].Of(7, 0, 0, int64(len(values)))
+			sent, err := codecs.DecodeDelta(codecs.AppendDelta(nil, d))
+			if err != nil || !reflect.DeepEqual(sent, d) {
+				t.Fatalf("%+v became %+v, %v", d, sent, err)
+			}
+			s := toll.NewState(0)
+			if outcome := s.Merge(sent); outcome != toll.Applied || s.Events != d.Events || toll.SumTypes(s.Types) != d.Events || s.Checksum != d.Checksum {
+				t.Fatalf("%v: %+v became %+v", outcome, d, s)
+			}
+			if n := len(codecs.AppendState(nil, s)); n > 6000 {
+				t.Fatalf("a state of %d bytes", n)
+			}
+		}
+	})
+}
+
+// sealed returns a binary message of ours with the right checksum of its kind.
+func sealed(message []byte, kind byte) []byte {
+	if len(message) < 5 {
+		return message
+	}
+	body := message[:len(message)-4]
+	sum := crc32.Update(crc32.Checksum([]byte{kind}, castagnoli), castagnoli, body)
+	return binary.LittleEndian.AppendUint32(bytes.Clone(body), sum)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// FuzzAggregate merges whatever can be read as a delta into whatever can be read as a state, and closes its windows: the state can
+// be written and read, takes the delta once, and stays small.
+func FuzzAggregate(f *testing.F) {
+	state := toll.NewState(7)
+	for i := range int64(3) {
+		pane := toll.Pane{Start: toll.Minute(27_408_000 + 20*i), Types: []toll.TypeCount{{Type: "car", Count: 3}, {Type: "truck", Count: 1}}, Late: 1}
+		d := &toll.Delta{Epoch: 7, Partition: 1, First: 10 * i, Next: 10*i + 10, PlazaDelta: toll.PlazaDelta{Plaza: 4001, Prev: 10 * i, Events: 8, Checksum: 5,
+			Earliest: 1_644_480_000, Latest: 1_644_483_600, Panes: []toll.Pane{pane}, TooLate: []toll.Pane{{Start: 27_000_000, Types: pane.Types}}}}
+		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(27_408_010))
+		state.Merge(d)
+		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(27_409_000))
+		d.Epoch, d.Fold = 8, &toll.Fold{Before: 27_408_010, OnTime: pane.Types, Late: 2, TooLate: pane.Types}
+		d.Events += 8
+		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(math.MaxInt32))
+	}
+	kinds, err := toll.ParseWindows("1m,10m/5m,15m,1h,day")
+	if err != nil {
+		f.Fatal(err)
+	}
+	zone := toll.NewZone(time.UTC)
+	f.Fuzz(func(t *testing.T, stateMessage, deltaMessage []byte, until int32) {
+		// The fuzzer would hardly find a checksum, so it is put right.
+		s, err := codecs.DecodeState(sealed(stateMessage, 's'))
+		if err != nil {
+			return
+		}
+		d, err := codecs.DecodeDelta(sealed(deltaMessage, 'd'))
+		if err != nil {
+			return
+		}
+		for _, panes := range [][]toll.Pane{d.Panes, d.LateQuarter} {
+			if len(panes) > 0 && panes[0].Start < math.MinInt32+toll.Quarter || len(panes) > 2000 {
+				return // before the year 1000; more than a batch has of a plaza
+			}
+		}
+		if len(s.Minutes.List)+len(s.Quarters.List) > 2000 || s.Minutes.From > math.MaxInt32-toll.Quarter || len(s.Minutes.List) > 0 && s.Minutes.List[0].Start < math.MinInt32+toll.Quarter {
+			return
+		}
+		size := len(codecs.AppendState(nil, s))
+		events, epoch, gaps := s.Events, s.Epoch, s.Gaps
+		before := codecs.AppendState(nil, s)
+		outcome := s.Merge(d)
+		switch {
+		case outcome == toll.Applied && (s.Epoch != d.Epoch || s.MergedIn(d.Partition) != d.Next || epoch == d.Epoch && s.Events != events+d.Events),
+			(outcome == toll.Stale || outcome == toll.Duplicate && epoch == d.Epoch) && !bytes.Equal(codecs.AppendState(nil, s), before),
+			outcome == toll.Gap && epoch == d.Epoch && (s.Events != events || s.Gaps != gaps+1):
+			t.Fatalf("%v: %+v into an epoch %d with %d events is %+v", outcome, d, epoch, events, s)
+		}
+		roundTrip := func() {
+			written := codecs.AppendState(nil, s)
+			again, err := codecs.DecodeState(written)
+			if err != nil || !bytes.Equal(codecs.AppendState(nil, again), written) {
+				t.Fatalf("%+v became %+v, %v", s, again, err)
+			}
+		}
+		roundTrip()
+		if n, most := len(codecs.AppendState(nil, s)), size+len(deltaMessage)+8192; n > most {
+			t.Fatalf("a state of %d bytes became one of %d by a delta of %d", size, n, len(deltaMessage))
+		}
+		if outcome == toll.Applied {
+			if again := s.Merge(d); again != toll.Duplicate {
+				t.Fatalf("the same delta again is a %v", again)
+			}
+		}
+		closer := toll.Closer{Kinds: kinds, Zone: zone}
+		for range 3 {
+			closing, due := closer.Close(d.Plaza, s, toll.Minute(until), toll.Minute(until))
+			if !due {
+				break
+			}
+			if closing.Until < s.Done || closing.Weight(kinds) < 1 {
+				t.Fatalf("closing %+v of %+v", closing, s)
+			}
+			for _, w := range closing.Windows {
+				if w.Start >= w.End || len(w.Types) == 0 {
+					t.Fatalf("window %+v", w)
+				}
+			}
+			s.Settled(closing.Until, nil)
+			roundTrip()
+		}
+		closer.CloseAll(d.Plaza, s)
+	})
+}
+
+// FuzzLocalTable: a table of a local copy is called damaged, or LevelDB reads it, in memory by its size.
+func FuzzLocalTable(f *testing.F) {
+	for _, entries := range []int{0, 1, 300} {
+		var b bytes.Buffer
+		w := table.NewWriter(&b, &opt.Options{BlockSize: 512})
+		for i := range entries {
+			if err := w.Append(fmt.Appendf(nil, "key %06d", i), bytes.Repeat([]byte{byte(i)}, i%50)); err != nil {
+				f.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b.Bytes())
+		terabytes := bytes.Clone(b.Bytes())
+		copy(terabytes[len(terabytes)-tableFooterBytes:], binary.AppendUvarint([]byte{1}, 1<<42))
+		f.Add(terabytes)
+	}
+	fd := leveldbstorage.FileDesc{Type: leveldbstorage.TypeTable, Num: 1}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		read := 0
+		n := allocated(func() {
+			r := bytes.NewReader(file)
+			if err := checkTable(r, int64(len(file)), fd); err != nil {
+				return
+			}
+			reader, err := table.NewReader(r, int64(len(file)), fd, nil, nil, storeOptions())
+			if err != nil {
+				return
+			}
+			defer reader.Release()
+			it := reader.NewIterator(nil, nil)
+			defer it.Release()
+			for it.Next() {
+				read += len(it.Key()) + len(it.Value())
+			}
+		})
+		if most := uint64(1000*len(file) + 1<<20); n > most {
+			t.Fatalf("%d bytes allocated for a table of %d", n, len(file))
+		}
+	})
+}

@@ -1,0 +1,153 @@
+package topology
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// horizon is the stream's watermark as the database had it at one moment, with all that was stored until then. A plaza
+// whose state has merged that much has seen every event that the watermark speaks of.
+type horizon struct {
+	epoch  uint64
+	mark   toll.Watermark
+	until  toll.Minute // windows that end at or before it are closed
+	all    toll.Minute // the same without leaving idle partitions out
+	next   []int64     // cursors by partition; 0 for a partition without one
+	chains map[int32]map[int16]int64
+}
+
+// covers reports whether a plaza's state has merged all that was stored when the horizon was read.
+func (h *horizon) covers(plaza int16, s *toll.State) bool {
+	if s.Epoch != h.epoch {
+		return false
+	}
+	for partition, chain := range h.chains {
+		if next := chain[plaza]; next > 0 && s.MergedIn(partition) < next {
+			return false
+		}
+	}
+	return true
+}
+
+// horizons keeps the last few horizons, the newest first: while a backlog is worked off, states are always a little behind the
+// newest.
+type horizons struct {
+	mu   sync.RWMutex
+	list []*horizon
+}
+
+// keptHorizons is how many horizons are kept: those of the last two seconds.
+const keptHorizons = 8
+
+func (h *horizons) add(n *horizon) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := append(make([]*horizon, 0, keptHorizons), n)
+	h.list = append(list, h.list[:min(len(h.list), keptHorizons-1)]...)
+}
+
+// of returns the newest horizon that a plaza's state covers, nil for none.
+func (h *horizons) of(plaza int16, s *toll.State) *horizon {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for _, n := range h.list {
+		if n.covers(plaza, s) {
+			return n
+		}
+	}
+	return nil
+}
+
+// newest returns the last horizon, nil for none.
+func (h *horizons) newest() *horizon {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if len(h.list) == 0 {
+		return nil
+	}
+	return h.list[0]
+}
+
+// watcher reads horizons.
+type watcher struct {
+	cfg        *Config
+	store      Store
+	client     sarama.Client
+	partitions int
+	emptied    map[int32][2]int64 // per partition the cursor and the end between which no record was found
+}
+
+// read reads the watermark of the stream as it is now. Where it is not known, nothing is closed.
+func (w *watcher) read(ctx context.Context) (*horizon, error) {
+	cursors, err := w.store.Cursors(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return horizonOf(w.cfg, cursors, w.partitions, w.caughtUp)
+}
+
+// horizonOf returns the horizon of cursors that were read at one moment. caughtUp reports whether a partition holds no
+// record at or above an offset.
+func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func(partition int32, next int64) (bool, error)) (*horizon, error) {
+	h := &horizon{chains: make(map[int32]map[int16]int64, len(cursors))}
+	times := make([]toll.PartitionTime, partitions)
+	h.next = make([]int64, partitions)
+	var newest int64
+	for _, c := range cursors {
+		if int(c.Partition) >= partitions {
+			continue
+		}
+		clock, err := codecs.DecodeClock(c.Clock)
+		if err != nil {
+			return nil, fmt.Errorf("read the clock of partition %d: %w", c.Partition, err)
+		}
+		if h.chains[c.Partition], err = codecs.DecodeChain(c.Chain); err != nil {
+			return nil, fmt.Errorf("read the chain of partition %d: %w", c.Partition, err)
+		}
+		h.epoch = max(h.epoch, c.Epoch)
+		times[c.Partition] = toll.PartitionTime{Started: clock.Events > 0, Time: clock.Time, Record: clock.Record}
+		h.next[c.Partition] = c.Next
+		newest = max(newest, clock.Record)
+	}
+	idle := cfg.Idle.Milliseconds()
+	for p := range times {
+		t := &times[p]
+		if t.Started && newest-t.Record <= idle {
+			continue // not idle, whatever is left to read
+		}
+		var err error
+		if t.CaughtUp, err = caughtUp(int32(p), h.next[p]); err != nil {
+			return nil, err
+		}
+	}
+	h.mark = toll.StreamWatermark(times, int64(cfg.Lateness/time.Second), idle)
+	h.until, h.all = math.MinInt32, math.MinInt32
+	if h.mark.Known {
+		h.until, h.all = toll.MinuteAt(h.mark.Time), toll.MinuteAt(h.mark.All)
+	}
+	return h, nil
+}
+
+// caughtUp reports whether a partition holds no record at or above an offset.
+func (w *watcher) caughtUp(partition int32, next int64) (bool, error) {
+	end, err := w.client.GetOffset(w.cfg.Topic, partition, sarama.OffsetNewest)
+	if err != nil {
+		return false, fmt.Errorf("read the end of partition %d of topic %s: %w", partition, w.cfg.Topic, err)
+	}
+	if next >= end || w.emptied[partition] == [2]int64{next, end} {
+		return true, nil
+	}
+	nothing, err := nothingBetween(w.client, w.cfg.Topic, partition, next, end)
+	if err == nil && nothing {
+		w.emptied[partition] = [2]int64{next, end}
+	}
+	return nothing, err
+}

@@ -1,0 +1,189 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/lovoo/goka/storage"
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/opt"
+)
+
+// localStores opens the local copies of the group table, a LevelDB per partition. They are caches: a copy that can't be
+// read is thrown away, and goka then reads the partition from Kafka.
+type localStores struct {
+	dir     string
+	log     *slog.Logger
+	damaged *damagedCopies // outlives this run, which ends with the failure that it notes
+}
+
+// damagedCopies are folders of copies that failed while they were used, to be thrown away at the next opening.
+type damagedCopies struct {
+	mu     sync.Mutex
+	byPath map[string]error
+}
+
+// add notes the first failure of a copy.
+func (d *damagedCopies) add(path string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.byPath == nil {
+		d.byPath = map[string]error{}
+	}
+	if d.byPath[path] == nil {
+		d.byPath[path] = err
+	}
+}
+
+// take returns the failure of a copy, nil for none, and forgets it.
+func (d *damagedCopies) take(path string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	err := d.byPath[path]
+	delete(d.byPath, path)
+	return err
+}
+
+// storeBytes bounds each of the two buffers of a partition's local store. LevelDB's own defaults, 4 and 8 MiB, are far
+// more than the states of a partition's plazas, a few kilobytes each.
+const storeBytes = 1 << 20
+
+// storeOptions are strict: what LevelDB would pass over by itself, such as the damaged end of a journal, may be the
+// newest state of a plaza, while the offset that was stored with it is kept.
+func storeOptions() *opt.Options {
+	return &opt.Options{WriteBuffer: storeBytes, BlockCacheCapacity: storeBytes, Strict: opt.StrictAll}
+}
+
+// open is a storage.Builder.
+func (l *localStores) open(topic string, partition int32) (storage.Storage, error) {
+	path := filepath.Join(l.dir, fmt.Sprintf("%s.%d", topic, partition))
+	if damage := l.damaged.take(path); damage != nil {
+		if err := l.discard(path, partition, damage); err != nil {
+			return nil, err
+		}
+	}
+	db, files, err := openLevelDB(path)
+	if err != nil && !isOutside(err) {
+		if err := l.discard(path, partition, err); err != nil {
+			return nil, err
+		}
+		db, files, err = openLevelDB(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the local copy of the group table: %w", err)
+	}
+	st, err := storage.New(db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close(), files.Close())
+	}
+	s := &localStore{Storage: st, owner: l, path: path, files: files}
+	if s.offset, err = st.GetOffset(noOffset); err != nil { // which may be damaged too
+		if isOutside(err) {
+			return nil, errors.Join(fmt.Errorf("read the offset of the local copy of the group table: %w", err), db.Close(), files.Close())
+		}
+		_ = errors.Join(db.Close(), files.Close()) // which may find the same damage
+		if err := l.discard(path, partition, err); err != nil {
+			return nil, err
+		}
+		return l.open(topic, partition)
+	}
+	return s, nil
+}
+
+// isOutside reports whether an error comes from around the store, such as a full disk, and says nothing of what it holds.
+func isOutside(err error) bool {
+	for _, cause := range []error{syscall.ENOSPC, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN} {
+		if errors.Is(err, cause) || strings.Contains(err.Error(), cause.Error()) { // goka passes errors on as text
+			return true
+		}
+	}
+	return false
+}
+
+func (l *localStores) discard(path string, partition int32, cause error) error {
+	l.log.Warn("the local copy of the group table is damaged; it is made anew from Kafka", "partition", partition, "error", Brief(cause))
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("remove the local copy of the group table: %w", err)
+	}
+	return nil
+}
+
+// noOffset is the offset of a copy that has none: goka passes over offset 0, whose successor is the first to be stored.
+const noOffset = 0
+
+// localStore is the local copy of one partition. It does what goka's own does, and
+//   - notes when it fails, so that the next one begins anew, and
+//   - stores the offset of a write of ours only if it follows the one before. Where another process has written in between
+//     (an owner that woke up late, or the one that took over from this one), the copy lacks what that wrote: the offset then
+//     stays, and the next recovery reads from there.
+type localStore struct {
+	storage.Storage
+	owner *localStores
+	path  string
+	files io.Closer // of the LevelDB
+
+	mu        sync.Mutex
+	recovered bool
+	offset    int64 // up to which the copy holds all that the changelog does
+}
+
+func (s *localStore) note(err error) error {
+	if err != nil && !isOutside(err) && !strings.Contains(err.Error(), leveldb.ErrClosed.Error()) {
+		s.owner.damaged.add(s.path, err)
+	}
+	return err
+}
+
+// Has implements storage.Storage.
+func (s *localStore) Has(key string) (bool, error) {
+	has, err := s.Storage.Has(key)
+	return has, s.note(err)
+}
+
+// Get implements storage.Storage.
+func (s *localStore) Get(key string) ([]byte, error) {
+	value, err := s.Storage.Get(key)
+	return value, s.note(err)
+}
+
+// Set implements storage.Storage.
+func (s *localStore) Set(key string, value []byte) error { return s.note(s.Storage.Set(key, value)) }
+
+// Close implements storage.Storage.
+func (s *localStore) Close() error { return errors.Join(s.Storage.Close(), s.files.Close()) }
+
+// Delete implements storage.Storage.
+func (s *localStore) Delete(key string) error { return s.note(s.Storage.Delete(key)) }
+
+// GetOffset implements storage.Storage.
+func (s *localStore) GetOffset(fallback int64) (int64, error) {
+	offset, err := s.Storage.GetOffset(fallback)
+	return offset, s.note(err)
+}
+
+// MarkRecovered implements storage.Storage.
+func (s *localStore) MarkRecovered() error {
+	s.mu.Lock()
+	s.recovered = true
+	s.mu.Unlock()
+	return s.note(s.Storage.MarkRecovered())
+}
+
+// SetOffset implements storage.Storage. While goka recovers the copy, it reads every record; then the offsets are those of
+// writes of ours, in order.
+func (s *localStore) SetOffset(offset int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.recovered && offset > s.offset+1 {
+		return nil
+	}
+	s.offset = offset
+	return s.note(s.Storage.SetOffset(offset))
+}

@@ -1,0 +1,532 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// reconciler mends what goka can't keep from happening: that the changelog of the group table loses what was merged. A
+// paused aggregate wakes up and writes an older state over a newer one; the loop's retention deletes deltas that were
+// not consumed; a broker loses acknowledged writes; the table's topic is deleted. The chain of deltas makes any such state an
+// honest prefix, so sending the rest again, in order, is always right, whatever else goes on at the same time.
+//
+// The owner of a partition of the group table does it for the plazas in there: their states are in one partition of the
+// changelog, so several processes share the work, and each reads its own part. The outbox that it sends from is in the
+// database, where it is at hand for all.
+//
+// Every round reads what the changelog holds of each plaza, from its beginning, and compares that with the chains that the
+// database had a round before: what was stored then must have been published since and merged. A round does not follow the
+// changelog from where the last one ended, as a broker that lost writes has other records at the same offsets.
+type reconciler struct {
+	cfg     *Config
+	store   Store
+	sources *sources
+	log     changelog
+	publish func(d *toll.Delta, done func(error)) error // done is called once, when acknowledged or failed
+	stats   *Stats
+
+	took   time.Duration         // to read the changelog, in the last round
+	before map[int32]toll.Cursor // as they were when the round before began, by partition; nil for the first
+	odd    map[plazaPart]int64   // plazas that had merged up to where no batch ends, in the round before
+}
+
+// plazaPart is a plaza's part of a source partition.
+type plazaPart struct {
+	plaza     int16
+	partition int32
+}
+
+// changelog reads what Kafka holds of those partitions of the loop and of the group table that a session owns.
+type changelog interface {
+	// Consumed returns the partitions of the loop whose deltas, as they are now, the group has consumed, waiting a moment
+	// for it: what became of these is in the changelog.
+	Consumed(ctx context.Context) ([]int32, error)
+	// Progress returns how far each plaza has come, by its newest state in the changelog.
+	Progress(ctx context.Context) (map[int16]plazaProgress, error)
+	// PartitionOf returns the partition of a plaza.
+	PartitionOf(plaza int16) int32
+}
+
+// plazaProgress is how far a plaza's state has come.
+type plazaProgress struct {
+	epoch  uint64
+	merged []toll.Merged
+}
+
+// in returns what was merged of a partition in an epoch. A state of an older epoch counts as empty.
+func (p plazaProgress) in(partition int32, epoch uint64) int64 {
+	if p.epoch >= epoch {
+		for _, m := range p.merged {
+			if m.Partition == partition {
+				return m.Next
+			}
+		}
+	}
+	return 0
+}
+
+// behind is a plaza whose state lacks deltas of a source partition.
+type behind struct {
+	plaza     int16
+	partition int32
+	merged    int64 // up to where its state has come, or what was sent since
+	first     int64 // where the first delta began that was sent
+	sent      int
+}
+
+// round compares the changelog with the database once, sends what is missing, and returns how much that was. A state that
+// is ahead of the database is a [toll.PermanentError]: no delta will ever fit it.
+func (r *reconciler) round(ctx context.Context) ([]behind, error) {
+	cursors, err := r.store.Cursors(ctx)
+	if err != nil {
+		return nil, err
+	}
+	before := r.before
+	r.before = byPartition(cursors)
+	published, err := r.published(ctx, before)
+	if err != nil {
+		return nil, err
+	}
+	// The order matters. What is published by now is in the loop before its end is looked at; what was consumed is in the
+	// changelog before that is read; and what was merged is in the database before that is read again.
+	consumed, err := r.log.Consumed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	states, err := r.log.Progress(ctx)
+	r.took = time.Since(began)
+	if err != nil {
+		return nil, err
+	}
+	if cursors, err = r.store.Cursors(ctx); err != nil {
+		return nil, err
+	}
+	epoch := epochOf(cursors)
+	if err := checkAhead(states, cursors, epoch); err != nil {
+		return nil, err
+	}
+	var sent []behind
+	odd := map[plazaPart]int64{}
+	defer func() { r.odd = odd }()
+	for _, partition := range slices.Sorted(maps.Keys(published)) {
+		if published[partition].epoch != epoch {
+			continue // a rebuild has begun since, and sends everything
+		}
+		lacking := map[int16]*behind{}
+		for plaza, next := range published[partition].chain {
+			if !slices.Contains(consumed, r.log.PartitionOf(plaza)) {
+				continue
+			}
+			if merged := states[plaza].in(partition, epoch); merged < next {
+				lacking[plaza] = &behind{plaza: plaza, partition: partition, merged: merged}
+			}
+		}
+		if len(lacking) == 0 {
+			continue
+		}
+		err := r.resend(ctx, epoch, partition, lacking, odd)
+		for _, plaza := range slices.Sorted(maps.Keys(lacking)) {
+			if lacking[plaza].sent > 0 {
+				sent = append(sent, *lacking[plaza])
+			}
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// publishedChain is a partition's chain at a moment by which all of it is published.
+type publishedChain struct {
+	epoch uint64
+	chain map[int16]int64
+}
+
+// published returns the chains of those cursors whose batches are all published by now.
+func (r *reconciler) published(ctx context.Context, cursors map[int32]toll.Cursor) (map[int32]publishedChain, error) {
+	chains := map[int32]publishedChain{}
+	for _, partition := range slices.Sorted(maps.Keys(cursors)) {
+		cursor := cursors[partition]
+		done := r.sources.publishedTo(partition)
+		now, unpublished, err := r.store.Load(ctx, partition, -1)
+		if err != nil {
+			return nil, err
+		}
+		if now.Epoch != cursor.Epoch {
+			continue
+		}
+		if unpublished.First < done {
+			return nil, fmt.Errorf("partition %d: %w", partition, errMarksLost)
+		}
+		if unpublished.First < cursor.Next {
+			continue
+		}
+		chain, err := codecs.DecodeChain(cursor.Chain)
+		if err != nil {
+			return nil, fmt.Errorf("read the chain of partition %d: %w", partition, err)
+		}
+		chains[partition] = publishedChain{cursor.Epoch, chain}
+	}
+	return chains, nil
+}
+
+func byPartition(cursors []toll.Cursor) map[int32]toll.Cursor {
+	m := make(map[int32]toll.Cursor, len(cursors))
+	for _, c := range cursors {
+		m[c.Partition] = c
+	}
+	return m
+}
+
+func epochOf(cursors []toll.Cursor) (epoch uint64) {
+	for _, c := range cursors {
+		epoch = max(epoch, c.Epoch)
+	}
+	return epoch
+}
+
+// checkAhead returns an error where a state holds what the database lacks, which was read after it.
+func checkAhead(states map[int16]plazaProgress, cursors []toll.Cursor, epoch uint64) error {
+	if len(cursors) == 0 {
+		return nil // nothing is stored yet, and the sources look at the group's offsets
+	}
+	chains := map[int32]map[int16]int64{}
+	for _, c := range cursors {
+		chain, err := codecs.DecodeChain(c.Chain)
+		if err != nil {
+			return fmt.Errorf("read the chain of partition %d: %w", c.Partition, err)
+		}
+		chains[c.Partition] = chain
+	}
+	for _, plaza := range slices.Sorted(maps.Keys(states)) {
+		s := states[plaza]
+		if s.epoch > epoch {
+			return toll.Permanent(behindHint, "the group table is ahead of the database: plaza %d is of epoch %d, and the database is of the older epoch %d; %s",
+				plaza, s.epoch, epoch, behindWhy)
+		}
+		if s.epoch < epoch {
+			continue
+		}
+		for _, m := range s.merged {
+			if last := chains[m.Partition][plaza]; m.Next > last {
+				return toll.Permanent(behindHint, "the group table is ahead of the database: plaza %d has merged partition %d up to offset %d, and its last batch there ends at %d; %s",
+					plaza, m.Partition, m.Next, last, behindWhy)
+			}
+		}
+	}
+	return nil
+}
+
+// resend sends the deltas of a partition that some plazas lack, in order.
+//
+// It ends once the outbox, read after all that was sent is acknowledged, holds nothing more for these plazas: a batch that
+// is stored later is published later, behind what was sent here. A batch that was stored before is among what is sent
+// here, though its owner may have published it too early, in which case it was refused.
+func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32, lacking map[int16]*behind, odd map[plazaPart]int64) error {
+	above := int64(-1)
+	for _, b := range lacking {
+		if above < 0 || b.merged < above {
+			above = b.merged
+		}
+	}
+	for {
+		page, err := r.store.Outbox(ctx, partition, above, false)
+		if err != nil {
+			return err
+		}
+		if page.Epoch != epoch {
+			return nil // a rebuild has begun, and sends everything
+		}
+		any := false
+		for i := range page.Batches {
+			batch, err := decodeBatch(&page.Batches[i])
+			if err != nil {
+				return err
+			}
+			var deltas []*toll.Delta
+			for i := range batch.deltas {
+				b := lacking[batch.deltas[i].Plaza]
+				if b == nil {
+					continue
+				}
+				d := batch.deltas[i].Of(epoch, partition, batch.ref.First, batch.next)
+				if d.Next <= b.merged {
+					continue
+				}
+				if d.Prev != b.merged {
+					// Batches may have been compacted since the state was read, up to where it has come by now. If so, the
+					// next round finds it further on.
+					at := plazaPart{b.plaza, partition}
+					odd[at] = b.merged
+					delete(lacking, b.plaza)
+					if r.odd[at] != b.merged {
+						continue
+					}
+					return toll.Permanent(behindHint, "the group table and the database don't belong together: plaza %d has merged partition %d up to offset %d, where none of its batches ends; %s, or the plaza's state fell back to before what was compacted since",
+						b.plaza, partition, b.merged, behindWhy)
+				}
+				if b.sent == 0 {
+					b.first = d.First
+				}
+				b.merged = d.Next
+				b.sent++
+				deltas = append(deltas, d)
+			}
+			if len(deltas) > 0 {
+				any = true
+				if err := r.send(ctx, deltas); err != nil {
+					return fmt.Errorf("send deltas of partition %d again: %w", partition, err)
+				}
+			}
+			above = batch.next
+		}
+		if !any && !page.More {
+			return nil
+		}
+	}
+}
+
+// send sends the deltas of a batch and waits until all are acknowledged.
+func (r *reconciler) send(ctx context.Context, deltas []*toll.Delta) error {
+	acks := make(chan error, len(deltas))
+	for _, d := range deltas {
+		if err := r.publish(d, func(err error) { acks <- err }); err != nil {
+			return err
+		}
+	}
+	for range deltas {
+		select {
+		case err := <-acks:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Bounds of reconciling.
+const (
+	// DefaultReconcile is the usual time between two looks at the group table's changelog. A plaza is behind for twice as
+	// long until it is sent what it lacks.
+	DefaultReconcile = 15 * time.Second
+	// reconcileShare keeps reading the changelog to a fiftieth of the time, however large it is.
+	reconcileShare = 50
+	// reconcileMost bounds how long a plaza may be behind all the same.
+	reconcileMost  = 10 * time.Minute
+	reconcileLines = 20 // plazas that a round tells of one by one
+)
+
+// run looks at the changelog again and again until the session ends.
+func (r *reconciler) run(ctx context.Context, fail func(error)) {
+	for {
+		sent, err := r.round(ctx)
+		r.tell(sent)
+		var permanent *toll.PermanentError
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.As(err, &permanent), errors.Is(err, errMarksLost):
+			fail(err)
+			return
+		case err != nil: // an outage, which the sources tell of
+			r.cfg.Log.Debug("compare the group table with the database", "error", err)
+		}
+		select {
+		case <-time.After(max(r.cfg.Reconcile, min(reconcileShare*r.took, reconcileMost))):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reconciled counts deltas that were sent again since the group table lacked them.
+func (s *Stats) reconciled(deltas int) { s.resent.Add(int64(deltas)) }
+
+// tell tells what was sent again.
+func (r *reconciler) tell(sent []behind) {
+	deltas := 0
+	for i, b := range sent {
+		deltas += b.sent
+		if i < reconcileLines {
+			r.cfg.Log.Warn(fmt.Sprintf("reconcile: plaza %d: sent %s of partition %d again from offset %d", b.plaza, plural(b.sent, "delta"), b.partition, b.first))
+		}
+	}
+	if n := len(sent) - reconcileLines; n > 0 {
+		r.cfg.Log.Warn(fmt.Sprintf("reconcile: sent deltas of %s more again", plural(n, "plaza")))
+	}
+	r.stats.reconciled(deltas)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
+
+// kafkaChangelog is the changelog in Kafka.
+type kafkaChangelog struct {
+	client     sarama.Client
+	admin      sarama.ClusterAdmin
+	group      string
+	owned      []int32
+	partitions int32
+}
+
+// PartitionOf implements changelog.
+func (k *kafkaChangelog) PartitionOf(plaza int16) int32 {
+	return partitionOf(Hasher(), strconv.Itoa(int(plaza)), k.partitions)
+}
+
+// Consumed implements changelog.
+func (k *kafkaChangelog) Consumed(ctx context.Context) ([]int32, error) {
+	loop := LoopTopic(k.group)
+	ends, err := endsOf(k.client, loop, k.owned)
+	if err != nil {
+		return nil, err
+	}
+	for deadline := time.Now().Add(loopPatience); ; {
+		left, err := unconsumed(k.client, k.admin, k.group, loop, ends)
+		if err != nil {
+			return nil, err
+		}
+		if len(left) == 0 || time.Now().After(deadline) {
+			return slices.DeleteFunc(slices.Clone(k.owned), func(p int32) bool { return slices.Contains(left, p) }), nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Progress implements changelog.
+func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress, error) {
+	table := TableTopic(k.group)
+	states := map[int16]plazaProgress{}
+	for _, partition := range k.owned {
+		err := readPartition(ctx, k.client, table, partition, func(key, value []byte) error {
+			plaza, err := strconv.ParseInt(string(key), 10, 16)
+			if err != nil {
+				return nil // not ours
+			}
+			if value == nil {
+				delete(states, int16(plaza))
+				return nil
+			}
+			epoch, merged, err := codecs.DecodeProgress(value)
+			if err != nil {
+				return fmt.Errorf("read plaza %d of the group table: %w", plaza, err)
+			}
+			states[int16(plaza)] = plazaProgress{epoch, merged}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return states, nil
+}
+
+// readPartition calls each with all records that a partition holds now, in order.
+func readPartition(ctx context.Context, client sarama.Client, topic string, partition int32, each func(key, value []byte) error) error {
+	next, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
+	var end int64
+	if err == nil {
+		end, err = client.GetOffset(topic, partition, sarama.OffsetNewest)
+	}
+	if err != nil {
+		return fmt.Errorf("read the offsets of partition %d of topic %s: %w", partition, topic, err)
+	}
+	for next < end && ctx.Err() == nil {
+		block, err := fetchBlock(client, topic, partition, next)
+		if err != nil {
+			return err
+		}
+		from := next
+		for _, records := range block.RecordsSet {
+			batch := records.RecordBatch
+			if batch == nil {
+				return fmt.Errorf("partition %d of topic %s holds messages of a format from before Kafka 0.11", partition, topic)
+			}
+			for _, record := range batch.Records {
+				if offset := batch.FirstOffset + record.OffsetDelta; offset < next || batch.Control {
+					continue
+				}
+				if err := each(record.Key, record.Value); err != nil {
+					return err
+				}
+			}
+			next = max(next, batch.FirstOffset+int64(batch.LastOffsetDelta)+1)
+		}
+		if next == from {
+			return nil // the rest was compacted away
+		}
+	}
+	return ctx.Err()
+}
+
+// startReconciling compares the part of the group table that a session owns with the database for as long as the session
+// lasts. The returned function waits for the end of that.
+func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
+	rec := &reconciler{cfg: r.cfg, store: r.store, sources: &r.sources, publish: r.publish, stats: r.stats,
+		log: &kafkaChangelog{client: r.client, admin: r.admin, group: r.cfg.Group, owned: owned, partitions: int32(len(r.sources.slots))}}
+	var running sync.WaitGroup
+	running.Go(func() { rec.run(ctx, r.fail) })
+	return func() {
+		if !waitAtMost(&running, stopGrace) {
+			// sarama holds a goroutine as long as it retries; it ends with its producer.
+			r.cfg.Log.Warn("comparing the group table with the database did not stop in time")
+		}
+	}
+}
+
+// waitAtMost waits for a group for some time, and reports whether it ended.
+func waitAtMost(wg *sync.WaitGroup, most time.Duration) bool {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(most):
+		return false
+	}
+}
+
+// gapLog tells gaps that were told from new ones: every delta of a plaza that lacks one leaves a gap until it was sent again.
+type gapLog struct {
+	mu   sync.Mutex
+	told map[plazaPart]int64 // up to where the plaza had merged then
+}
+
+// news reports whether a gap was not told yet.
+func (g *gapLog) news(plaza int16, partition int32, merged int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := plazaPart{plaza, partition}
+	if before, ok := g.told[at]; ok && before == merged {
+		return false
+	}
+	if g.told == nil {
+		g.told = map[plazaPart]int64{}
+	}
+	g.told[at] = merged
+	return true
+}

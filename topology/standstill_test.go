@@ -1,0 +1,66 @@
+package topology
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestStandstill lets a connection write until the process stood still for longer than its place in the group lasts, and
+// never again after.
+func TestStandstill(t *testing.T) {
+	start := time.Now()
+	for _, clock := range []struct {
+		name  string
+		after func(d time.Duration) time.Time
+	}{
+		{"stopped", start.Add},
+		{"asleep", func(d time.Duration) time.Time { return start.Round(0).Add(d) }}, // only the wall clock went on
+	} {
+		t.Run(clock.name, func(t *testing.T) {
+			now := start
+			s := newStandstill(standstillLimit(10*time.Second), func() time.Time { return now })
+			client, server := net.Pipe()
+			defer client.Close()
+			defer server.Close()
+			go func() {
+				b := make([]byte, 1)
+				for {
+					if _, err := server.Read(b); err != nil {
+						return
+					}
+				}
+			}()
+			conn, err := s.dialer(pipeDialer{client}).Dial("tcp", "anywhere")
+			if err != nil {
+				t.Fatal(err)
+			}
+			now = clock.after(7 * time.Second)
+			if _, err := conn.Write([]byte("x")); err != nil {
+				t.Fatalf("after 7 s: %v", err)
+			}
+			now = clock.after(7*time.Second + time.Nanosecond)
+			if _, err := conn.Write([]byte("x")); err == nil || !strings.Contains(err.Error(), "stood still for 7s") {
+				t.Fatalf("after more than 7 s: %v", err)
+			}
+			now = start
+			s.beat.Store(&start)
+			if _, err := conn.Write([]byte("x")); err == nil {
+				t.Fatal("a connection works again after a standstill")
+			}
+			if _, err := s.dialer(pipeDialer{client}).Dial("tcp", "anywhere"); err == nil {
+				t.Fatal("a connection was made after a standstill")
+			}
+			var failed error
+			s.watch(t.Context(), func(err error) { failed = err })
+			if failed == nil {
+				t.Fatal("the watch says nothing")
+			}
+		})
+	}
+}
+
+type pipeDialer struct{ conn net.Conn }
+
+func (d pipeDialer) Dial(string, string) (net.Conn, error) { return d.conn, nil }

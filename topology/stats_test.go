@@ -1,0 +1,357 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"tollstream/toll"
+)
+
+func TestHistogram(t *testing.T) {
+	h := newHistogram(1, 10, 100)
+	for _, v := range []float64{0, 1, 1.5, 10, 10.5, 100, 101, 1e9} {
+		h.Observe(v)
+	}
+	d := h.Read()
+	if d.Count != 8 || d.Sum != 1e9+224 || !maps.Equal(d.Buckets, map[float64]uint64{1: 2, 10: 4, 100: 6}) {
+		t.Errorf("%+v", d)
+	}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 1000 {
+				h.Observe(.5)
+			}
+		})
+	}
+	wg.Wait()
+	if d := h.Read(); d.Count != 4008 || d.Sum != 1e9+2224 || d.Buckets[1] != 4002 {
+		t.Errorf("%+v", d)
+	}
+	if n := testing.AllocsPerRun(100, func() { h.Observe(math.Pi) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestWaitingRing(t *testing.T) {
+	var r waitingRing
+	at := func(n int) time.Time { return time.Unix(int64(n), 0) }
+	if !r.find(1).IsZero() {
+		t.Error("found in an empty ring")
+	}
+	for n := 1; n <= 3*maxWaiting+7; n++ {
+		r.add(waiting{int64(n), at(n)})
+		first := max(1, n-maxWaiting+1)
+		for _, want := range []int{first, (first + n) / 2, n} {
+			if got := r.find(int64(want)); !got.Equal(at(want)) {
+				t.Fatalf("after %d: %d is %v", n, want, got)
+			}
+		}
+		if first > 1 && !r.find(int64(first-1)).IsZero() || !r.find(int64(n+1)).IsZero() {
+			t.Fatalf("after %d: found what is gone, or is to come", n)
+		}
+	}
+}
+
+func TestRejectReasons(t *testing.T) {
+	for want, r := range map[string]toll.Reject{
+		"event":           {Reason: "event: 2 fields, expected 4"},
+		"time":            {Reason: "time: empty"},
+		"toll_plaza_id":   {Reason: "toll_plaza_id: 99999 is outside -32768 to 32767"},
+		"refused":         {Reason: "time: odd", SQLState: "22007"},
+		"already_retried": {Reason: "the dead letter 1:2 was already retried"},
+		"other":           {Reason: "who knows: why"},
+	} {
+		if got := rejectReasons[rejectReason(&r)]; got != want {
+			t.Errorf("%q is %s, want %s", r.Reason, got, want)
+		}
+	}
+}
+
+// tracedBatches is a Tracer that keeps what it is told.
+type tracedBatches struct {
+	mu      sync.Mutex
+	batches []BatchTrace
+}
+
+func (b *tracedBatches) Batch(t BatchTrace) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.batches = append(b.batches, t)
+}
+func (b *tracedBatches) Results(ResultsTrace) {}
+
+// TestStatsOfSource has a source store and publish records, some of which the database refuses, while its answers are lost
+// now and then.
+func TestStatsOfSource(t *testing.T) {
+	const end = 500
+	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 4, late: true, refuse: map[int32]bool{9: true, 23: true}}
+	table := &memoryTable{states: map[int16]*toll.State{}}
+	traced := new(tracedBatches)
+	stats := NewStats()
+	stats.tracer = traced
+	cfg := testConfig()
+	s := &source{
+		partition: 0, cfg: cfg, store: &observedStore{store, stats}, publish: table.publish, mark: func(int64) {}, stats: stats,
+		fail: func(err error) { t.Error(err) },
+	}
+	if err := s.init(store.cursor); err != nil {
+		t.Fatal(err)
+	}
+	stats.opened(0, 0, 0)
+	s.start(t.Context(), 0)
+	for offset := range int64(end) {
+		s.add(testRecord(offset))
+	}
+	deadline := time.Now().Add(time.Minute)
+	snap := stats.Read()
+	for ; snap.Events+snap.Rejected < end || snap.Unpublished > 0; snap = stats.Read() {
+		if time.Now().After(deadline) {
+			t.Fatalf("it does not come to its end: %+v", snap)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	s.stop()
+	if snap.Read != end || snap.Events != int64(len(store.rows)) || snap.Rejected != int64(len(store.rejects)) || snap.Skipped != 0 {
+		t.Errorf("%+v; %d rows, %d rejects", snap, len(store.rows), len(store.rejects))
+	}
+	if snap.Rejects["refused"] != 2 || snap.Rejects["event"] != snap.Rejected-2 || len(snap.Rejects) != len(rejectReasons) {
+		t.Errorf("%v of %d", snap.Rejects, snap.Rejected)
+	}
+	if snap.Retries["store"] != 1 || snap.Retries["rebuild"] != 2 || snap.Retries["load"] != 0 || len(snap.Retries) != len(retryOperations) {
+		t.Errorf("%v", snap.Retries)
+	}
+	if snap.BatchRows.Count != uint64(snap.Batches) || snap.BatchRows.Sum != float64(snap.Events) ||
+		snap.CommitTimes.Count != uint64(snap.Batches) || snap.PublishTimes.Count != uint64(snap.Batches) {
+		t.Errorf("%d batches: %+v", snap.Batches, snap)
+	}
+	var events, rejected, next int64
+	for _, b := range traced.batches {
+		if b.First != next || b.Err != nil || b.Resent || b.Attempts < 1 || b.Ended.Before(b.Publishing) || b.Publishing.Before(b.Stored) ||
+			b.Stored.Before(b.Taken) || b.Taken.Before(b.Began) || b.Began.IsZero() {
+			t.Errorf("%+v", b)
+		}
+		next = b.Next
+		events += int64(b.Events)
+		rejected += int64(b.Rejected)
+	}
+	if events != snap.Events || rejected != snap.Rejected || next != end {
+		t.Errorf("traced %d events and %d rejects up to %d", events, rejected, next)
+	}
+	if err := stats.Healthy(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStatsOfFencedSource traces a batch that another owner made impossible.
+func TestStatsOfFencedSource(t *testing.T) {
+	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 1, moved: true}
+	traced := new(tracedBatches)
+	stats := NewStats()
+	stats.tracer = traced
+	failed := make(chan error, 1)
+	s := &source{
+		partition: 0, cfg: testConfig(), store: &observedStore{store, stats}, publish: (&memoryTable{states: map[int16]*toll.State{}}).publish,
+		mark: func(int64) {}, stats: stats, fail: func(err error) { failed <- err },
+	}
+	if err := s.init(store.cursor); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t.Context(), 0)
+	s.add(testRecord(0))
+	select {
+	case err := <-failed:
+		if !errors.Is(err, errFenced) {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("it goes on")
+	}
+	s.stop()
+	if len(traced.batches) != 1 || !errors.Is(traced.batches[0].Err, errFenced) || !traced.batches[0].Stored.IsZero() || traced.batches[0].Events != 1 {
+		t.Errorf("%+v", traced.batches)
+	}
+}
+
+// TestHealth moves the clock of a process whose loops stand still, wait, and turn.
+func TestHealth(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	h := newHealth()
+	h.now = func() time.Time { return now }
+	sound := func(want string) {
+		t.Helper()
+		got := ""
+		if err := h.Healthy(); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	sound("") // without any partition
+	h.watch(2)
+	now = now.Add(loopLimit)
+	sound("")
+	now = now.Add(time.Second)
+	sound("the storing of partition 2 stands still for 2m1s")
+	h.turn(2)
+	sound("")
+	done := h.call(2)
+	publishing := h.call(2)
+	now = now.Add(time.Hour) // the database is away: no start mends that
+	sound("")
+	done()
+	now = now.Add(time.Hour)
+	sound("")
+	publishing()
+	sound("")
+	now = now.Add(2 * loopLimit)
+	sound("the storing of partition 2 stands still for 4m0s")
+	h.unwatch(2)
+	h.turn(2)
+	h.call(2)()
+	sound("")
+
+	h.runFails()
+	now = now.Add(endLimit)
+	h.runFails() // the first counts
+	sound("")
+	now = now.Add(time.Second)
+	sound("a run that failed does not end for 5m1s")
+	h.runEnded()
+	sound("")
+}
+
+// TestReady follows a process through its start, an outage of each server, a rebalance and silence.
+func TestReady(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	s := NewStats()
+	s.now = func() time.Time { return now }
+	ready := func(want string) {
+		t.Helper()
+		got := ""
+		if err := s.Ready(); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	ready("tables: not checked yet; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
+	s.Checked(errors.New("dial tcp 10.1.2.3:3306: secret"))
+	ready("tables: tables and topics can't be checked yet; the log says why; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
+	s.Checked(nil)
+	ready("group: no partitions are assigned yet")
+	s.assigned()
+	ready("")
+	_ = s.noted(retryStore, errLost)
+	ready("mysql: the last call failed")
+	_ = s.noted(retryStore, fmt.Errorf("commit: %w", context.Canceled)) // says nothing
+	ready("mysql: the last call failed")
+	_ = s.noted(retryStore, toll.ErrCursorMoved) // an answer
+	ready("")
+	s.reached(errLost)
+	ready("kafka: the last call failed")
+	s.reached(nil)
+	s.unassigned("no partitions are assigned")
+	ready("group: no partitions are assigned")
+	s.restarting()
+	ready("group: processing stopped and starts again")
+	s.assigned()
+	ready("")
+	now = now.Add(checkLimit + time.Second)
+	ready("mysql: no answer for 1m1s; kafka: no answer for 1m1s")
+	if snap := s.Read(); snap.Sessions != 2 || snap.Restarts != 1 || snap.Retries["store"] != 1 {
+		t.Errorf("%+v", snap)
+	}
+	if names := s.Checks(); len(names) != 4 || names[0].Name != CheckTables || names[3].Name != CheckGroup {
+		t.Error(names)
+	}
+}
+
+// emptyStore is a Store that keeps nothing.
+type emptyStore struct{ Store }
+
+func (emptyStore) NewRows() toll.Rows                                         { return new(fixedRows) }
+func (emptyStore) Commit(context.Context, *toll.Batch, []toll.BatchRef) error { return nil }
+func (emptyStore) MarkPublished(context.Context, int32, uint64, []toll.BatchRef) error {
+	return nil
+}
+
+// ingest sends records through a source that is counted and traced, and returns how many objects that allocated.
+func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
+	stats := NewStats()
+	stats.tracer = new(droppedTraces)
+	cfg := testConfig()
+	cfg.BatchRows, cfg.BatchWait = len(records), time.Minute
+	s := &source{
+		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats}, mark: func(int64) {}, stats: stats,
+		publish: func(_ *toll.Delta, done func(error)) error { done(nil); return nil },
+		fail:    func(err error) { t.Error(err) },
+	}
+	if err := s.init(toll.Cursor{Token: 1, Epoch: 1}); err != nil {
+		t.Fatal(err)
+	}
+	stats.opened(0, 0, 0)
+	s.start(context.Background(), 0)
+	defer s.stop()
+	round := func(n int) {
+		for i := range rounds {
+			for _, r := range records {
+				s.add(r)
+			}
+			for stats.batches.Load() < int64(n+i+1) {
+				runtime.Gosched()
+			}
+		}
+	}
+	round(0) // so that everything has grown
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	round(rounds)
+	runtime.ReadMemStats(&after)
+	return after.Mallocs - before.Mallocs
+}
+
+type droppedTraces struct{}
+
+func (*droppedTraces) Batch(BatchTrace)     {}
+func (*droppedTraces) Results(ResultsTrace) {}
+
+// goodRecords are records of events alone: a dead letter costs objects of its own.
+func goodRecords(n int) []*record {
+	records := make([]*record, n)
+	for i := range records {
+		records[i] = testRecord(int64(i * 11))
+	}
+	return records
+}
+
+// TestIngestAllocatesPerBatch holds counting and tracing to the batch: an event costs no object, whatever is counted.
+func TestIngestAllocatesPerBatch(t *testing.T) {
+	const rounds = 20
+	small, large := ingest(t, goodRecords(1000), rounds)/rounds, ingest(t, goodRecords(10_000), rounds)/rounds
+	t.Logf("%d objects for a batch of 1,000 events, %d for one of 10,000", small, large)
+	if large > small+1000 {
+		t.Errorf("%d objects for a batch of 1,000 events, %d for one of 10,000", small, large)
+	}
+}
+
+// BenchmarkIngest is what an event costs from goka's callback to a batch that is stored and published, but for the database
+// and Kafka.
+func BenchmarkIngest(b *testing.B) {
+	records := goodRecords(10_000)
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		n += int(ingest(b, records, 1))
+	}
+	b.ReportMetric(float64(n)/float64(b.N)/float64(len(records)), "objects/event")
+}

@@ -1,0 +1,86 @@
+package topology
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"tollstream/toll"
+)
+
+// tooLate counts, for a source, the events of a batch that came too late for windows that they belong to. That is known
+// once a batch is built and never changes, so it is stored with the batch.
+type tooLate struct {
+	kinds []toll.WindowKind
+	zones plazaZones
+}
+
+// of returns the counts of a batch's deltas, ascending by window. It is nil nearly always.
+func (t *tooLate) of(deltas []toll.PlazaDelta) []toll.TooLateCount {
+	var counts map[toll.WindowID]*toll.TooLateCount
+	var few [16]toll.Window
+	for i := range deltas {
+		d := &deltas[i]
+		if len(d.LateQuarter) == 0 && len(d.TooLate) == 0 {
+			continue
+		}
+		if counts == nil {
+			counts = map[toll.WindowID]*toll.TooLateCount{}
+		}
+		zone := t.zones.of(d.Plaza)
+		for k := range t.kinds {
+			kind := &t.kinds[k]
+			add := func(panes []toll.Pane) {
+				for j := range panes {
+					for _, w := range kind.Covering(zone, panes[j].Start, few[:0]) {
+						id := toll.WindowID{Plaza: d.Plaza, Kind: kind.Name, Start: w.Start}
+						if counts[id] == nil {
+							counts[id] = &toll.TooLateCount{WindowID: id, End: w.End}
+						}
+						counts[id].Events += panes[j].Count()
+					}
+				}
+			}
+			if !kind.OfQuarters() {
+				add(d.LateQuarter)
+			}
+			add(d.TooLate)
+		}
+	}
+	if counts == nil {
+		return nil
+	}
+	list := make([]toll.TooLateCount, 0, len(counts))
+	for _, c := range slices.SortedFunc(maps.Values(counts), func(a, b *toll.TooLateCount) int {
+		return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), strings.Compare(a.Kind, b.Kind), cmp.Compare(a.Start, b.Start))
+	}) {
+		list = append(list, *c)
+	}
+	return list
+}
+
+// plazaZones gives each plaza its zone, for one goroutine: a zone remembers what it was asked last.
+type plazaZones struct {
+	cfg    *Config
+	others map[string]*toll.Zone
+	usual  *toll.Zone
+}
+
+func (z *plazaZones) of(plaza int16) *toll.Zone {
+	zone, ok := z.cfg.PlazaZones[plaza]
+	if !ok {
+		if z.usual == nil {
+			z.usual = z.cfg.Zone.Clone()
+		}
+		return z.usual
+	}
+	name := zone.Location().String()
+	if z.others == nil {
+		z.others = map[string]*toll.Zone{}
+	}
+	if z.others[name] == nil {
+		z.others[name] = zone.Clone()
+	}
+	return z.others[name]
+}

@@ -1,0 +1,56 @@
+package topology
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// trouble tells of a server that does not work: once, however many partitions meet it and however often, and once more when
+// all of them have found that it works again. A nil trouble tells nothing.
+type trouble struct {
+	log           *slog.Logger
+	failed, works string // what it says
+
+	mu    sync.Mutex
+	met   map[int32]bool // the partitions that meet it
+	since time.Time
+}
+
+// allPartitions stands for what is no matter of one partition.
+const allPartitions = -1
+
+// meet notes that a partition meets an error.
+func (t *trouble) meet(partition int32, cause error) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.met) == 0 {
+		t.met, t.since = map[int32]bool{}, time.Now()
+		t.log.Warn(t.failed, "error", Brief(cause))
+	}
+	t.met[partition] = true
+}
+
+// over notes that a partition found the server working.
+func (t *trouble) over(partition int32) {
+	if t.leave(partition) {
+		t.log.Info(t.works, "after", time.Since(t.since).Round(100*time.Millisecond))
+	}
+}
+
+// leave forgets a partition that is not ours any more, and reports whether it was the last one that met trouble.
+func (t *trouble) leave(partition int32) bool {
+	if t == nil {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.met[partition] {
+		return false
+	}
+	delete(t.met, partition)
+	return len(t.met) == 0
+}

@@ -1,0 +1,44 @@
+package topology
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+)
+
+// TestTrouble has three partitions meet one outage: it is told of once, and its end once, when the last of them is over it.
+func TestTrouble(t *testing.T) {
+	var log strings.Builder
+	tr := &trouble{log: slog.New(slog.NewTextHandler(&log, nil)), failed: "it failed", works: "it works"}
+	lines := func(want ...string) {
+		t.Helper()
+		got := strings.Split(strings.TrimSpace(log.String()), "\n")
+		for i := range want {
+			if i >= len(got) || !strings.Contains(got[i], want[i]) {
+				t.Fatalf("got\n%s\nwant %q", &log, want)
+			}
+		}
+		if len(got) > len(want) {
+			t.Fatalf("got\n%s\nwant %q", &log, want)
+		}
+	}
+	tr.over(1) // which met none
+	for partition := range int32(3) {
+		tr.meet(partition, errors.New("gone away"))
+		tr.meet(partition, errors.New("gone away"))
+	}
+	lines("gone away")
+	tr.over(0)
+	tr.leave(1)
+	lines("gone away")
+	tr.over(2)
+	lines("gone away", "it works")
+	tr.over(2)
+	tr.meet(2, errors.New("again"))
+	tr.leave(2)
+	lines("gone away", "it works", "again")
+	var none *trouble
+	none.meet(0, errors.New("told to nobody"))
+	none.over(0)
+}

@@ -1,0 +1,422 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/lovoo/goka"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// windows closes the windows of the plazas that this process counts, for the length of a run.
+//
+// A plaza's state says which windows are due once the stream's watermark has passed their end: after each delta, and
+// for plazas that have gone quiet when goka visits all of them. What is due is handed over to one goroutine, which
+// stores it and publishes what it made. Only then does the state take note, so after a crash something may be handed over
+// again, which changes nothing (see toll.Revise), and nothing is ever left out. At most one hand-over of a plaza is
+// under way, so a slow database makes them larger and not more.
+type windows struct {
+	cfg      *Config
+	results  Results
+	publish  func(plaza int16, payload []byte, done func(error)) error // done is called once
+	fail     func(error)
+	horizons horizons
+
+	mu      sync.Mutex
+	plazas  map[int16]*plazaWindows // of the session
+	session int                     // counts sessions: a hand-over from before is not noted
+	waiting []handOver
+	under   int           // hand-overs that wait, or are being stored
+	unnoted int           // plazas that are to note that a hand-over was stored
+	ending  bool          // the stream has ended: what is open closes too
+	quiet   bool          // nothing was handed over since the last visit began, with ending
+	closed  bool          // that was so until its end, and nothing was under way
+	wake    chan struct{} // has a value once something waits
+	more    chan struct{} // has a value once plazas were settled of which more is due
+	zones   plazaZones    // guarded by mu
+}
+
+// plazaWindows is where the closing of a plaza's windows stands.
+type plazaWindows struct {
+	epoch  uint64
+	under  bool          // a hand-over is under way
+	stored bool          // it was stored, and the state has not noted that
+	more   bool          // it was not all that was due
+	until  toll.Minute   // the state's Done once it has
+	again  []toll.Window // minutes before until that changed since the hand-over
+	ended  int64         // events when all was closed since the stream ended, -1 for not yet
+}
+
+// handOver is a closing with where it came from.
+type handOver struct {
+	session int
+	closing toll.Closing
+}
+
+func newWindows(cfg *Config, results Results) *windows {
+	return &windows{cfg: cfg, results: results, plazas: map[int16]*plazaWindows{}, wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: plazaZones{cfg: cfg}}
+}
+
+// reset forgets what a session that has ended had under way. The states say what is due.
+func (w *windows) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.plazas)
+	w.session++
+	w.under -= len(w.waiting)
+	w.waiting, w.unnoted = nil, 0
+}
+
+// step looks at a plaza's state, after a delta was merged into it, or without one. It reports whether the state took note of
+// something and is to be written.
+func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.plazas[plaza]
+	fresh := p == nil
+	if fresh || p.epoch != s.Epoch {
+		if !fresh && p.stored {
+			w.unnoted--
+		}
+		p = &plazaWindows{epoch: s.Epoch, ended: -1}
+		w.plazas[plaza] = p
+	}
+	if p.under && merged != nil {
+		for _, panes := range [...][]toll.Pane{merged.Panes, merged.LateQuarter} {
+			for i := range panes {
+				if m := panes[i].Start; m < p.until {
+					p.again = toll.AddRange(p.again, toll.Window{Start: m, End: m + 1})
+				}
+			}
+		}
+	}
+	if p.stored {
+		s.Settled(p.until, p.again)
+		p.under, p.stored, p.more, p.again = false, false, false, nil
+		w.unnoted--
+		changed = true
+	}
+	if p.under {
+		return changed
+	}
+	h := w.horizons.of(plaza, s)
+	if h == nil {
+		if newest := w.horizons.newest(); newest == nil || s.Epoch >= newest.epoch {
+			w.quiet = false // it is not known yet whether all was merged
+		}
+		if fresh {
+			delete(w.plazas, plaza)
+		}
+		return changed
+	}
+	closer := toll.Closer{Kinds: w.cfg.Windows, Zone: w.zones.of(plaza)}
+	closing, due := closer.Close(plaza, s, h.until, h.all)
+	if !due && w.ending && p.ended != s.Events {
+		if closing, due = closer.CloseAll(plaza, s); due {
+			p.ended = s.Events
+			p.until = s.Done
+		}
+	} else if due {
+		p.until, p.more = closing.Until, closing.Until < h.until
+	}
+	if !due && fresh {
+		closing, due = toll.Closing{Plaza: plaza, Epoch: s.Epoch}, true // for what was left unpublished
+		p.until = s.Done
+	}
+	if due {
+		p.under, w.quiet = true, false
+		w.waiting = append(w.waiting, handOver{w.session, closing})
+		w.under++
+		notify(w.wake)
+	}
+	return changed
+}
+
+// wantsVisit reports whether there are plazas to visit that no delta may come for.
+func (w *windows) wantsVisit() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unnoted > 0 || w.ending
+}
+
+// maxSettle and maxSettleWeight bound what is settled in one transaction: plazas, and about how many windows.
+const (
+	maxSettle       = 200
+	maxSettleWeight = 10_000
+)
+
+// take takes hand-overs to be stored.
+func (w *windows) take() []handOver {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, weight := 0, 0
+	for n < min(len(w.waiting), maxSettle) && (n == 0 || weight < maxSettleWeight) {
+		weight += w.waiting[n].closing.Weight(w.cfg.Windows)
+		n++
+	}
+	taken := w.waiting[:n:n]
+	w.waiting = w.waiting[n:]
+	if len(w.waiting) > 0 {
+		notify(w.wake)
+	}
+	return taken
+}
+
+// settled notes that hand-overs were stored and published.
+func (w *windows) settled(taken []handOver) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.under -= len(taken)
+	for _, h := range taken {
+		if h.session != w.session {
+			continue
+		}
+		if p := w.plazas[h.closing.Plaza]; p != nil && p.under && !p.stored && p.epoch == h.closing.Epoch {
+			p.stored = true
+			w.unnoted++
+			if p.more {
+				notify(w.more)
+			}
+		}
+	}
+}
+
+// run stores and publishes what is handed over, until ctx ends.
+func (w *windows) run(ctx context.Context) {
+	var published []toll.NoticeRef
+	idle := time.NewTimer(markDelay)
+	defer idle.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-idle.C:
+			if len(published) == 0 {
+				continue
+			}
+		case <-w.wake:
+		}
+		taken := w.take()
+		var err error
+		if published, err = w.settle(ctx, taken, published); err != nil {
+			if ctx.Err() == nil {
+				w.fail(err)
+			}
+			return
+		}
+		w.settled(taken)
+		idle.Reset(markDelay)
+	}
+}
+
+// settle stores hand-overs, however often the database goes away meanwhile, and publishes what that made. It returns what
+// is to be marked as published the next time.
+func (w *windows) settle(ctx context.Context, taken []handOver, published []toll.NoticeRef) ([]toll.NoticeRef, error) {
+	closings := make([]toll.Closing, len(taken))
+	for i := range taken {
+		closings[i] = taken[i].closing
+	}
+	pauses := w.cfg.backOff()
+	told := false
+	for {
+		notices, stored, err := w.results.Settle(ctx, closings, published)
+		if err == nil {
+			published = nil
+			if len(notices) > 0 {
+				if err = w.send(ctx, notices); err == nil {
+					for i := range notices {
+						published = append(published, notices[i].Ref)
+					}
+				} else {
+					err = fmt.Errorf("publish the results of windows: %w", err)
+				}
+			}
+		}
+		var permanent *toll.PermanentError
+		switch {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case errors.As(err, &permanent):
+			return nil, err
+		case err == nil && stored:
+			if told {
+				w.cfg.Log.Info("results of windows are stored again")
+			}
+			return published, nil
+		case err == nil:
+			continue // those from before are published now
+		}
+		if !told {
+			told = true
+			w.cfg.Log.Warn("results of windows can't be stored; trying again until it works", "error", Brief(err))
+		}
+		select {
+		case <-time.After(pauses.NextBackOff()):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// send publishes notices and waits until all are acknowledged.
+func (w *windows) send(ctx context.Context, notices []toll.Notice) error {
+	acks := make(chan error, len(notices))
+	for i := range notices {
+		payload, err := codecs.AppendNotice(nil, &notices[i], w.locationOf(notices[i].Ref.Plaza))
+		if err != nil {
+			return err
+		}
+		if err := w.publish(notices[i].Ref.Plaza, payload, func(err error) { acks <- err }); err != nil {
+			return err
+		}
+	}
+	for range notices {
+		select {
+		case err := <-acks:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (w *windows) locationOf(plaza int16) *time.Location {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.zones.of(plaza).Location()
+}
+
+// How often the watermark is read, and plazas are visited that wait for it.
+const (
+	horizonEvery = 250 * time.Millisecond
+	visitEvery   = time.Second
+)
+
+// visitor is the name of the visits that close windows.
+const visitor = "windows"
+
+// watch reads the watermark, and has goka visit all plazas where it moved on, until the session ends.
+func (r *run) watch(ctx context.Context) {
+	watcher := &watcher{cfg: r.cfg, store: r.store, client: r.client, partitions: len(r.sources.slots), emptied: map[int32][2]int64{}}
+	var visitedAt time.Time
+	var visited *horizon
+	told, more := false, false
+	for {
+		progress := r.sources.progress()
+		h, err := watcher.read(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			var permanent *toll.PermanentError
+			if errors.As(err, &permanent) {
+				r.fail(err)
+				return
+			}
+			if !told { // an outage, which the sources tell of too
+				told = true
+				r.cfg.Log.Debug("read the watermark", "error", err)
+			}
+		default:
+			told = false
+			r.windows.horizons.add(h)
+			if err := checkProgress(progress, h.epoch, h.next); err != nil {
+				r.fail(err)
+				return
+			}
+			r.stats.marked(h.mark)
+		}
+		newest := r.windows.horizons.newest()
+		moved := newest != nil && (visited == nil || newest.until != visited.until || newest.epoch != visited.epoch)
+		if more || (moved || r.windows.wantsVisit()) && time.Since(visitedAt) >= visitEvery {
+			r.windows.beginVisit()
+			err := r.proc.VisitAll(ctx, visitor, nil)
+			r.windows.endVisit(err == nil)
+			if err != nil && ctx.Err() == nil {
+				r.cfg.Log.Debug("visit the plazas", "error", err)
+			} else {
+				visited = newest
+			}
+			visitedAt = time.Now()
+		}
+		more = false
+		select {
+		case <-time.After(horizonEvery):
+		case <-r.windows.more:
+			more = true
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// visit closes the windows of a plaza that the watermark has passed.
+func (r *run) visit(ctx goka.Context, _ any) {
+	if ctx.Context().Err() != nil {
+		return
+	}
+	plaza, err := strconv.ParseInt(ctx.Key(), 10, 16)
+	if err != nil {
+		return // not ours
+	}
+	state, _ := ctx.Value().(*toll.State)
+	if state == nil || ctx.Context().Err() != nil {
+		return
+	}
+	if r.windows.step(int16(plaza), state, nil) {
+		ctx.SetValue(state)
+	}
+}
+
+// CloseAll closes every window that is open, as far as it has come, and returns once that is stored and published. It is
+// for a run that ends with the stream.
+func (p *Processor) CloseAll(ctx context.Context) error {
+	var closing *windows
+	for {
+		if w := p.windows.Load(); w != nil {
+			if w != closing { // the run began anew
+				closing = w
+				w.mu.Lock()
+				w.ending = true
+				w.mu.Unlock()
+			}
+			if w.allClosed() {
+				return nil
+			}
+		}
+		select {
+		case <-time.After(endPoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// beginVisit and endVisit stand around a visit of all plazas.
+func (w *windows) beginVisit() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.quiet = w.ending
+}
+
+func (w *windows) endVisit(complete bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = complete && w.quiet && w.under == 0 && w.unnoted == 0
+}
+
+// allClosed reports whether the last visit found that all was closed since the stream ended.
+func (w *windows) allClosed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.closed
+}

@@ -1,0 +1,319 @@
+package web
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"tollstream/toll"
+)
+
+// servePlazas answers with the board, or with the plazas of it that are selected.
+func (s *Server) servePlazas(w http.ResponseWriter, r *http.Request) {
+	m, rows, ok := s.selected(w, r)
+	if !ok {
+		return
+	}
+	s.setAge(w, m)
+	if len(rows) == len(m.rows) && (len(rows) == 0 || &rows[0] == &m.rows[0]) { // the very list: nothing was asked for
+		m.document().serve(w, r)
+		return
+	}
+	m.boardDocument(rows).serve(w, r)
+}
+
+// boardDocument returns the board as JSON with some rows of it, nil for all.
+func (m *moment) boardDocument(rows []*row) *representation {
+	return newRepresentation("application/json", append(m.appendBoard([]byte{'{'}, 0, m.staleSince, rows), '}'))
+}
+
+// selected returns the board and what a request selects of it. It returns false where it has answered already.
+func (s *Server) selected(w http.ResponseWriter, r *http.Request) (*moment, []*row, bool) {
+	query, errs := parameters(r)
+	var sel selection
+	if len(errs) == 0 {
+		sel, errs = selectionFrom(query)
+	}
+	if len(errs) > 0 {
+		failParameters(w, r, errs)
+		return nil, nil, false
+	}
+	m, ok := s.board(w, r)
+	if !ok {
+		return nil, nil, false
+	}
+	return m, sel.of(m.rows), true
+}
+
+// board returns what is current, or answers that there is nothing yet.
+func (s *Server) board(w http.ResponseWriter, r *http.Request) (*moment, bool) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.tuning.firstBoard)
+	defer cancel()
+	m, ok := s.refresher.board(ctx)
+	if !ok {
+		fail(w, r, http.StatusServiceUnavailable, "the figures have not been read yet")
+	}
+	return m, ok
+}
+
+// setAge says how many seconds ago the board was read.
+func (s *Server) setAge(w http.ResponseWriter, m *moment) {
+	w.Header().Set("Age", strconv.Itoa(int(m.age(s.now()).Seconds())))
+}
+
+// serveVerification answers with the proof of the figures.
+func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
+	if errs := noParameters(r); len(errs) > 0 {
+		failParameters(w, r, errs)
+		return
+	}
+	m, ok := s.board(w, r)
+	if !ok {
+		return
+	}
+	type plaza struct {
+		ID   int16  `json:"id"`
+		Name string `json:"name"`
+		PlazaVerification
+	}
+	report := struct {
+		At         time.Time  `json:"at"`
+		Stale      bool       `json:"stale"`
+		StaleSince *time.Time `json:"stale_since"`
+		Verification
+		Plazas []plaza `json:"plazas"`
+	}{At: m.at, Stale: !m.staleSince.IsZero(), Verification: m.verdict, Plazas: make([]plaza, 0, len(m.rows))}
+	if report.Stale {
+		report.StaleSince = new(m.staleSince.In(m.at.Location()).Truncate(time.Millisecond))
+	}
+	for _, r := range m.rows {
+		report.Plazas = append(report.Plazas, plaza{r.ID, r.Name, r.Verification})
+	}
+	p, err := jsonRepresentation(report)
+	if err != nil {
+		s.failSource(w, r, err)
+		return
+	}
+	s.setAge(w, m)
+	p.serve(w, r)
+}
+
+// servePlaza answers with one plaza and its history.
+func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
+	id, errs := plazaID(r)
+	errs = append(errs, noParameters(r)...)
+	if len(errs) > 0 {
+		failParameters(w, r, errs)
+		return
+	}
+	s.ask(w, r, fmt.Sprintf("plaza %d", id), func(ctx context.Context) (*representation, error) {
+		d, err := s.source.Plaza(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if d == nil {
+			return nil, errors.New("the source returned no plaza")
+		}
+		timezone, now := s.timezone(), s.now()
+		s.settler.settleDetail(d, timezone, now)
+		return jsonRepresentation(d)
+	})
+}
+
+// serveWindows answers with a page of a plaza's windows.
+func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
+	id, errs := plazaID(r)
+	query, more := parameters(r)
+	errs = append(errs, more...)
+	errs = append(errs, onlyParameters(query, "kind", "limit", "before")...)
+	q := WindowQuery{Kind: query.Get("kind"), Limit: limitOf(query, &errs)}
+	if q.Kind != "" {
+		kinds, err := toll.ParseWindows(q.Kind)
+		if err != nil || len(kinds) != 1 || kinds[0].Name != q.Kind {
+			errs.bad("kind", "want the name of one kind of windows, such as 15m, 5m/1m or day")
+		}
+	}
+	if before := query.Get("before"); before != "" {
+		var err error
+		if q.Before, err = windowPosition(before, id, q.Kind); err != nil {
+			errs.bad("before", "%v", err)
+		}
+	}
+	if len(errs) > 0 {
+		failParameters(w, r, errs)
+		return
+	}
+	question := fmt.Sprintf("windows %d %q %d %s", id, q.Kind, q.Limit, query.Get("before"))
+	s.ask(w, r, question, func(ctx context.Context) (*representation, error) {
+		page, err := s.source.Windows(ctx, id, q)
+		if err != nil {
+			return nil, err
+		}
+		answer := struct {
+			Windows []Window `json:"windows"`
+			Kinds   []string `json:"kinds"`
+			Next    *string  `json:"next"`
+		}{Windows: list(page.Windows), Kinds: list(page.Kinds)}
+		settleWindows(answer.Windows, s.zoneOf(id))
+		if n := len(answer.Windows); n > 0 && page.More {
+			answer.Next = new(windowCursor(id, q.Kind, &answer.Windows[n-1]))
+		}
+		return jsonRepresentation(answer)
+	})
+}
+
+// maxPayload is how many bytes of a dead letter's payload are shown.
+const maxPayload = 4096
+
+// letterJSON is a dead letter as the API shows it.
+type letterJSON struct {
+	Partition        int32     `json:"partition"`
+	Offset           int64     `json:"offset"`
+	Time             time.Time `json:"time"`
+	Reason           string    `json:"reason"`
+	SQLState         *string   `json:"sql_state"`
+	Key              *string   `json:"key"`
+	Payload          *string   `json:"payload"`        // null of a tombstone, and where it is no text
+	PayloadBase64    *string   `json:"payload_base64"` // where it is no text
+	PayloadBytes     int64     `json:"payload_bytes"`  // as received
+	PayloadTruncated bool      `json:"payload_truncated"`
+	RejectedAt       time.Time `json:"rejected_at"`
+	Retried          bool      `json:"retried"`
+}
+
+func letterOf(d *DeadLetter) letterJSON {
+	l := letterJSON{
+		Partition: d.Partition, Offset: d.Offset, Time: d.Time.UTC(), Reason: d.Reason, PayloadBytes: d.PayloadBytes,
+		RejectedAt: d.RejectedAt.UTC(), Retried: d.Retried,
+	}
+	if d.SQLState != "" {
+		l.SQLState = &d.SQLState
+	}
+	if d.Key != nil {
+		l.Key = new(strings.ToValidUTF8(string(d.Key), "\uFFFD"))
+	}
+	if d.Payload == nil {
+		return l
+	}
+	shown := d.Payload[:min(len(d.Payload), maxPayload)]
+	l.PayloadTruncated = int64(len(shown)) < max(d.PayloadBytes, int64(len(d.Payload)))
+	// A cut may go through a character.
+	for i := 0; l.PayloadTruncated && i < utf8.UTFMax-1 && !utf8.Valid(shown) && utf8.Valid(shown[:len(shown)-i-1]); i++ {
+		shown = shown[:len(shown)-i-1]
+	}
+	if utf8.Valid(shown) {
+		l.Payload = new(string(shown))
+	} else {
+		l.PayloadBase64 = new(base64.StdEncoding.EncodeToString(shown))
+	}
+	return l
+}
+
+// serveDeadLetters answers with a page of what was rejected.
+func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
+	query, errs := parameters(r)
+	errs = append(errs, onlyParameters(query, "limit", "after")...)
+	q := PageQuery{Limit: limitOf(query, &errs)}
+	if after := query.Get("after"); after != "" {
+		var err error
+		if q.After, err = letterPosition(after); err != nil {
+			errs.bad("after", "%v", err)
+		}
+	}
+	if len(errs) > 0 {
+		failParameters(w, r, errs)
+		return
+	}
+	s.ask(w, r, fmt.Sprintf("letters %d %s", q.Limit, query.Get("after")), func(ctx context.Context) (*representation, error) {
+		page, err := s.source.DeadLetters(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		answer := struct {
+			DeadLetters []letterJSON `json:"dead_letters"`
+			Total       int64        `json:"total"`
+			Next        *string      `json:"next"`
+		}{DeadLetters: make([]letterJSON, 0, len(page.DeadLetters)), Total: page.Total}
+		for i := range page.DeadLetters {
+			answer.DeadLetters = append(answer.DeadLetters, letterOf(&page.DeadLetters[i]))
+		}
+		if n := len(page.DeadLetters); n > 0 && page.More {
+			answer.Next = new(letterCursor(&page.DeadLetters[n-1]))
+		}
+		return jsonRepresentation(answer)
+	})
+}
+
+// ask answers with what the source says to a question.
+func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string, ask func(context.Context) (*representation, error)) {
+	p, err := s.queries.do(r.Context(), question, ask)
+	switch {
+	case err == nil:
+		p.serve(w, r)
+	case errors.Is(err, ErrNotFound):
+		fail(w, r, http.StatusNotFound, "nothing is known of this plaza")
+	case r.Context().Err() != nil: // the client has gone
+	default:
+		s.failSource(w, r, err)
+	}
+}
+
+// failSource answers that the source failed. Why is for the log: it may name hosts.
+func (s *Server) failSource(w http.ResponseWriter, r *http.Request, err error) {
+	s.cfg.Log.Warn("a request can't be answered", "path", r.URL.Path, "error", err)
+	fail(w, r, http.StatusServiceUnavailable, "this can't be read at the moment")
+}
+
+// timezone returns the database's, as far as it is known.
+func (s *Server) timezone() string {
+	if m := s.refresher.current.Load(); m.snapshot != nil {
+		return m.timezone
+	}
+	return ""
+}
+
+// zoneOf returns a plaza's timezone where the board tells it, else nil.
+func (s *Server) zoneOf(id int16) *time.Location {
+	m := s.refresher.current.Load()
+	if m.snapshot == nil {
+		return nil
+	}
+	name := m.timezone
+	for _, r := range m.rows {
+		if r.ID == id {
+			name = r.Timezone
+		}
+	}
+	loc, _ := s.settler.zone(name)
+	return loc
+}
+
+// serveHealth answers that the server is alive.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	s.answerOK(w, r, s.probes.Healthy)
+}
+
+// serveReady answers whether there are figures that are worth to be shown.
+func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) { s.answerOK(w, r, s.probes.Ready) }
+
+func (s *Server) answerOK(w http.ResponseWriter, r *http.Request, probe func() error) {
+	if errs := noParameters(r); len(errs) > 0 {
+		failParameters(w, r, errs)
+		return
+	}
+	if probe != nil {
+		if err := probe(); err != nil {
+			fail(w, r, http.StatusServiceUnavailable, "%v", err)
+			return
+		}
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`{"status":"ok"}`))
+}

@@ -1,0 +1,125 @@
+package web
+
+import (
+	"bytes"
+	"encoding/csv"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// csvColumns are the columns of the CSV: what a column is called, and what it says of a plaza. What is not known is
+// empty. Units and meanings are those of [Plaza].
+var csvColumns = []struct {
+	name string
+	cell func(*Plaza) string
+}{
+	{"id", func(p *Plaza) string { return strconv.Itoa(int(p.ID)) }},
+	{"name", func(p *Plaza) string { return plain(p.Name) }},
+	{"road", func(p *Plaza) string { return plain(p.Road) }},
+	{"position_km", func(p *Plaza) string { return decimal(p.PositionKm) }},
+	{"lanes", func(p *Plaza) string { return strconv.Itoa(p.Lanes) }},
+	{"timezone", func(p *Plaza) string { return plain(p.Timezone) }},
+	{"state", func(p *Plaza) string {
+		text, err := p.State.MarshalText()
+		if err != nil {
+			return "" // settled, so there is none
+		}
+		return string(text)
+	}},
+	{"since", func(p *Plaza) string { return clock(p.Since) }},
+	{"why", func(p *Plaza) string { return plain(p.Why) }},
+	{"total", func(p *Plaza) string { return whole(&p.Total) }},
+	{"flow_per_hour", func(p *Plaza) string { return decimal(&p.FlowPerHour) }},
+	{"vc", func(p *Plaza) string { return decimal(p.VC) }},
+	{"phf", func(p *Plaza) string { return decimal(p.PHF) }},
+	{"heavy_share", func(p *Plaza) string { return decimal(p.HeavyShare) }},
+	{"z", func(p *Plaza) string { return decimal(p.Z) }},
+	{"usual_median", func(p *Plaza) string {
+		if p.Usual == nil {
+			return ""
+		}
+		return decimal(&p.Usual.Median)
+	}},
+	{"usual_mad", func(p *Plaza) string {
+		if p.Usual == nil {
+			return ""
+		}
+		return decimal(&p.Usual.MAD)
+	}},
+	{"headway_seconds", func(p *Plaza) string { return decimal(p.HeadwaySeconds) }},
+	{"demand", func(p *Plaza) string { return decimal(p.Demand) }},
+	{"capacity", func(p *Plaza) string { return decimal(p.Capacity) }},
+	{"last_event", func(p *Plaza) string { return clock(p.LastEvent) }},
+	{"late", func(p *Plaza) string { return whole(&p.Late) }},
+	{"late_quarter", func(p *Plaza) string { return whole(&p.LateQuarter) }},
+	{"too_late", func(p *Plaza) string { return whole(&p.TooLate) }},
+	{"ahead", func(p *Plaza) string { return whole(&p.Ahead) }},
+	{"verification", func(p *Plaza) string { return plain(string(p.Verification.Status)) }},
+	{"table_count", func(p *Plaza) string { return whole(&p.Verification.TableCount) }},
+	{"stored_rows", func(p *Plaza) string { return whole(p.Verification.StoredRows) }},
+	{"in_flight", func(p *Plaza) string { return whole(&p.Verification.InFlight) }},
+}
+
+// serveCSV answers with the plazas as RFC 4180 has it, in UTF-8.
+func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
+	m, rows, ok := s.selected(w, r)
+	if !ok {
+		return
+	}
+	var b bytes.Buffer
+	c := csv.NewWriter(&b)
+	c.UseCRLF = true
+	record := make([]string, len(csvColumns))
+	for i := range csvColumns {
+		record[i] = csvColumns[i].name
+	}
+	_ = c.Write(record) // a buffer takes everything
+	for _, row := range rows {
+		for i := range csvColumns {
+			record[i] = csvColumns[i].cell(&row.Plaza)
+		}
+		_ = c.Write(record)
+	}
+	c.Flush()
+	s.setAge(w, m)
+	w.Header().Set("Content-Disposition", `attachment; filename="plazas-`+m.at.UTC().Format("20060102T150405Z")+`.csv"`)
+	newRepresentation("text/csv; charset=utf-8; header=present", b.Bytes()).serve(w, r)
+}
+
+// plain returns text that a spreadsheet does not take for a formula, and that is one line of valid UTF-8.
+func plain(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || unseen(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	if start := strings.TrimLeft(text, " "); start != "" && strings.ContainsRune("=+-@", rune(start[0])) {
+		return "'" + text
+	}
+	return text
+}
+
+func decimal(x *float64) string {
+	if x == nil {
+		return ""
+	}
+	return strconv.FormatFloat(*x, 'f', -1, 64)
+}
+
+func whole(n *int64) string {
+	if n == nil {
+		return ""
+	}
+	return strconv.FormatInt(*n, 10)
+}
+
+func clock(t *time.Time) string {
+	if t == nil {
+		return ""
+	}
+	return t.Format(time.RFC3339)
+}

@@ -1,0 +1,406 @@
+package web
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tollstream/toll"
+)
+
+// fakeSource is a source whose boards a test makes. Unlike a true one it answers at once, and from memory.
+type fakeSource struct {
+	mu      sync.Mutex
+	next    func() (*Board, error)
+	err     error
+	plazas  map[int16]*PlazaDetail
+	windows []Window // the newest first
+	letters []DeadLetter
+	hold    chan struct{} // boards wait for it to be closed; nil for none
+
+	boards, asked atomic.Int64
+}
+
+func (f *fakeSource) set(change func(*fakeSource)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	change(f)
+}
+
+func (f *fakeSource) Board(ctx context.Context) (*Board, error) {
+	f.boards.Add(1)
+	f.mu.Lock()
+	hold := f.hold
+	f.mu.Unlock()
+	if hold != nil {
+		select {
+		case <-hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.next()
+}
+
+func (f *fakeSource) Plaza(_ context.Context, id int16) (*PlazaDetail, error) {
+	f.asked.Add(1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	d := f.plazas[id]
+	if d == nil {
+		return nil, fmt.Errorf("look for plaza %d: %w", id, ErrNotFound)
+	}
+	copied := *d
+	return &copied, nil
+}
+
+func (f *fakeSource) Windows(_ context.Context, id int16, q WindowQuery) (WindowPage, error) {
+	f.asked.Add(1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.plazas[id] == nil {
+		return WindowPage{}, ErrNotFound
+	}
+	page := WindowPage{Kinds: []string{"15m", "1h"}}
+	behind := q.Before == nil
+	for _, w := range f.windows {
+		switch {
+		case q.Kind != "" && q.Kind != w.Kind:
+		case !behind:
+			behind = w.Start.Equal(q.Before.Start) && w.Kind == q.Before.Kind
+		case len(page.Windows) == q.Limit:
+			page.More = true
+		default:
+			page.Windows = append(page.Windows, w)
+		}
+	}
+	return page, nil
+}
+
+func (f *fakeSource) DeadLetters(_ context.Context, q PageQuery) (DeadLetterPage, error) {
+	f.asked.Add(1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return DeadLetterPage{}, f.err
+	}
+	page := DeadLetterPage{Total: int64(len(f.letters))}
+	for _, d := range f.letters {
+		switch {
+		case q.After != nil && (d.Partition < q.After.Partition || d.Partition == q.After.Partition && d.Offset <= q.After.Offset):
+		case len(page.DeadLetters) == q.Limit:
+			page.More = true
+		default:
+			page.DeadLetters = append(page.DeadLetters, d)
+		}
+	}
+	return page, nil
+}
+
+// epoch is when tests begin.
+var epoch = time.Date(2026, 3, 2, 6, 15, 0, 0, time.UTC)
+
+// network is made-up plazas whose figures move as those of true ones do.
+type network struct {
+	random *rand.Rand
+	board  Board
+	now    time.Time
+}
+
+func newNetwork(plazas int) *network {
+	n := &network{random: rand.New(rand.NewPCG(1, 2)), now: epoch}
+	n.board = Board{Timezone: "Europe/Berlin", Verification: Verification{Status: Exact, Events: new(int64), Rows: new(int64)}}
+	for i := range plazas {
+		p := Plaza{
+			ID: int16(4000 + i), Name: fmt.Sprintf("Plaza %d north", i), Road: fmt.Sprintf("A %d", i%7), PositionKm: new(float64(i) * 1.5), Lanes: 6,
+			Timezone: []string{"", "America/Chicago"}[i%2], State: toll.Free, Since: new(epoch), Why: "demand is 312 of 3900 passenger cars an hour, 8 %",
+			Capacity: new(3900.0), Usual: &toll.Usual{Median: 120, MAD: 5.5, N: 8}, Total: int64(100_000 + n.random.IntN(900_000)),
+			Verification: PlazaVerification{Status: Exact, StoredRows: new(int64)},
+		}
+		for range SparklineQuarters {
+			p.Sparkline = append(p.Sparkline, int64(50+n.random.IntN(100)))
+		}
+		n.board.Plazas = append(n.board.Plazas, p)
+	}
+	return n
+}
+
+// step lets a second pass in which a vehicle or more passes each of the first plazas, with all that it changes: total,
+// verification, flow and what is made of it, the quarter that runs. Flow changes once a minute in truth.
+func (n *network) step(changing int) *Board {
+	n.now = n.now.Add(time.Second)
+	b := n.board
+	b.At = n.now
+	b.StreamTime, b.Watermark = new(n.now.Truncate(time.Minute)), new(n.now.Truncate(time.Minute).Add(-time.Minute))
+	b.Plazas = slices.Clone(b.Plazas)
+	for i := range min(changing, len(b.Plazas)) {
+		p := &b.Plazas[i]
+		p.Total += 1 + n.random.Int64N(3)
+		p.LastEvent = new(n.now.Add(-time.Duration(n.random.IntN(3)) * time.Second))
+		count := 100 + n.random.IntN(60)
+		p.FlowPerHour = float64(4 * count)
+		p.HeavyShare = new(n.random.Float64() / 3)
+		p.Demand = new(p.FlowPerHour * (1 + *p.HeavyShare))
+		if p.Capacity != nil {
+			p.VC = new(*p.Demand / *p.Capacity)
+		}
+		p.PHF = new(0.8 + n.random.Float64()/5)
+		p.HeadwaySeconds = new(900 / float64(count))
+		p.Z = new((float64(count) - 120) / 10.95)
+		p.Sparkline = slices.Clone(p.Sparkline)
+		if last := len(p.Sparkline) - 1; last >= 0 {
+			p.Sparkline[last]++
+		}
+		p.Verification.TableCount, p.Verification.StoredRows = p.Total, new(p.Total)
+	}
+	n.board.Plazas = b.Plazas
+	b.Plazas = slices.Clone(b.Plazas)
+	return &b
+}
+
+// source returns a source of the network, with history of its first plaza.
+func (n *network) source() *fakeSource {
+	f := &fakeSource{plazas: map[int16]*PlazaDetail{}}
+	f.next = func() (*Board, error) { return n.step(len(n.board.Plazas)), nil }
+	for i := range 30 {
+		w := Window{
+			Kind: "15m", Start: epoch.Add(-time.Duration(i) * 15 * time.Minute), Count: 128, ByType: map[string]int64{"car": 117, "truck": 11},
+			FlowPerHour: 512, Final: true, Revision: 1 + int64(i%2), Reason: toll.ClosedByWatermark, OnTime: 126, Late: 2, TooLate: int64(i % 3),
+		}
+		w.End = w.Start.Add(15 * time.Minute)
+		f.windows = append(f.windows, w)
+		if i%4 == 0 {
+			w.Kind, w.End = "1h", w.Start.Add(time.Hour)
+			f.windows = append(f.windows, w)
+		}
+	}
+	for i := range 25 {
+		f.letters = append(f.letters, DeadLetter{
+			Partition: int32(i / 10), Offset: int64(i), Time: epoch, Reason: "event: 3 fields, want 4", Key: []byte("4856"),
+			Payload: []byte("Thu Feb 10 10:23:02 2022,3728373,car"), PayloadBytes: 36, RejectedAt: epoch.Add(time.Second),
+		})
+	}
+	if len(n.board.Plazas) == 0 {
+		return f
+	}
+	d := &PlazaDetail{
+		Plaza: n.board.Plazas[0], DaySoFar: new(int64(1234)), DaySoFarLastWeek: new(int64(1300)), RecentWindows: f.windows[:5],
+		Changes: []Change{{From: toll.Free, To: toll.Busy, Since: epoch, Detected: epoch.Add(2 * time.Minute), Why: "demand is 80 % of capacity"}},
+	}
+	for i := range 96 {
+		q := QuarterPoint{Start: epoch.Add(time.Duration(i) * 15 * time.Minute), UsualMedian: new(120.0), UsualLow: new(87.2), UsualHigh: new(152.9), Capacity: new(975.0)}
+		if i < 30 {
+			q.Count, q.ByType = new(int64(128)), map[string]int64{"car": 117, "truck": 11}
+		}
+		d.Quarters, d.LastWeek = append(d.Quarters, q), append(d.LastWeek, q)
+	}
+	f.plazas[d.ID] = d
+	return f
+}
+
+// handClock is a clock that a test moves. Each move is a tick of the refresher.
+type handClock struct {
+	mu    sync.Mutex
+	at    time.Time
+	ticks chan time.Time
+}
+
+func newHandClock() *handClock { return &handClock{at: epoch, ticks: make(chan time.Time)} }
+
+func (c *handClock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+// advance returns when the refresher has begun to take the tick.
+func (c *handClock) advance(d time.Duration) {
+	c.mu.Lock()
+	c.at = c.at.Add(d)
+	now := c.at
+	c.mu.Unlock()
+	c.ticks <- now
+}
+
+// running is a server that runs, and a client of it.
+type running struct {
+	*Server
+	t      testing.TB
+	clock  *handClock
+	base   string // http://127.0.0.1:PORT
+	client *http.Client
+	logged *lockedBuffer
+	stop   func() error // stops the server and returns what Run did
+}
+
+// start runs a server of a source on a free port, with a clock that stands. change may change what it is made of.
+func start(t testing.TB, source Source, change func(*Config, *tuning)) *running {
+	t.Helper()
+	c := newHandClock()
+	r := &running{t: t, clock: c, logged: &lockedBuffer{}}
+	cfg := Config{Listen: "127.0.0.1:0", Log: slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	tune := defaultTuning(time.Second)
+	tune.now = c.now
+	tune.ticks = func() (<-chan time.Time, func()) { return c.ticks, func() {} }
+	if change != nil {
+		change(&cfg, &tune)
+	}
+	s, err := newServer(cfg, source, tune)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run(s)
+	return r
+}
+
+// run runs the server until the test ends, or stop is called.
+func (r *running) run(s *Server) {
+	r.t.Helper()
+	if err := s.Listen(); err != nil {
+		r.t.Fatal(err)
+	}
+	r.Server = s
+	r.base = "http://" + s.Addr().String()
+	transport := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, MaxConnsPerHost: 0}
+	if s.tls != nil {
+		r.base = "https://" + s.Addr().String()
+	}
+	r.client = &http.Client{Transport: transport, Timeout: 60 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	r.stop = sync.OnceValue(func() error {
+		cancel()
+		err := <-done
+		transport.CloseIdleConnections()
+		return err
+	})
+	r.t.Cleanup(func() {
+		if err := r.stop(); err != nil {
+			r.t.Errorf("run: %v", err)
+		}
+	})
+}
+
+// answer is what a request got.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// get asks for a path, with headers as name, value, name, value.
+func (r *running) get(path string, headers ...string) answer {
+	r.t.Helper()
+	return r.do(http.MethodGet, path, nil, headers...)
+}
+
+func (r *running) do(method, path string, body io.Reader, headers ...string) answer {
+	r.t.Helper()
+	req, err := http.NewRequest(method, r.base+path, body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	for i := 0; i+1 < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			req.Host = headers[i+1]
+			continue
+		}
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := r.client.Do(req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	all, err := io.ReadAll(resp.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, all}
+}
+
+// want fails where the status is another one.
+func (r *running) want(status int, a answer) answer {
+	r.t.Helper()
+	if a.status != status {
+		r.t.Fatalf("status %d, want %d: %s", a.status, status, a.body)
+	}
+	return a
+}
+
+// await waits until the current moment is as it should be.
+func (r *running) await(what string, is func(*moment) bool) *moment {
+	r.t.Helper()
+	timeout := time.After(20 * time.Second)
+	for {
+		m := r.refresher.current.Load()
+		if is(m) {
+			return m
+		}
+		select {
+		case <-m.next:
+		case <-timeout:
+			r.t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// awaitBoard waits for the first board.
+func (r *running) awaitBoard() *moment {
+	r.t.Helper()
+	return r.await("a board", func(m *moment) bool { return m.snapshot != nil })
+}
+
+// nextBoard lets a second pass and waits for the board that it brings.
+func (r *running) nextBoard() *moment {
+	r.t.Helper()
+	before := r.awaitBoard().number
+	r.clock.advance(time.Second)
+	return r.await("the next board", func(m *moment) bool { return m.number > before })
+}
+
+// eventually waits for a condition that nothing tells of.
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

@@ -1,0 +1,270 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// document is the OpenAPI document, and a validator of what it says of bodies.
+type document struct {
+	root   map[string]any
+	strict *jsonschema.Compiler
+}
+
+const documentURL = "tollstream:openapi.json"
+
+// readDocument reads the document. For the tests its objects are closed: a member that is sent and not described is a
+// mistake, though clients must bear new ones.
+func readDocument(t *testing.T) *document {
+	t.Helper()
+	read := func() map[string]any {
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(openAPI))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.(map[string]any)
+	}
+	d := &document{root: read(), strict: jsonschema.NewCompiler()}
+	closed := read()
+	var closeObjects func(v any)
+	closeObjects = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			if _, has := v["properties"].(map[string]any); has && v["unevaluatedProperties"] == nil {
+				v["unevaluatedProperties"] = false
+			}
+			for _, inner := range v {
+				closeObjects(inner)
+			}
+		case []any:
+			for _, inner := range v {
+				closeObjects(inner)
+			}
+		}
+	}
+	schemas := closed["components"].(map[string]any)["schemas"].(map[string]any)
+	closeObjects(schemas)
+	// A plaza's page adds to a row, and a change has some of its members.
+	items := func(schema string) map[string]any {
+		return schemas[schema].(map[string]any)["properties"].(map[string]any)["plazas"].(map[string]any)["items"].(map[string]any)
+	}
+	delete(schemas["Plaza"].(map[string]any), "unevaluatedProperties")
+	items("Board")["unevaluatedProperties"] = false
+	delete(items("BoardEvent"), "unevaluatedProperties")
+	d.strict.AssertFormat()
+	if err := d.strict.AddResource(documentURL, closed); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// validate holds JSON against a schema, named as in a $ref of the document.
+func (d *document) validate(t *testing.T, what, ref string, body []byte) {
+	t.Helper()
+	schema, err := d.strict.Compile(documentURL + ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
+	if err != nil {
+		t.Fatalf("%s: %v in %s", what, err, body)
+	}
+	if err := schema.Validate(v); err != nil {
+		t.Errorf("%s: %v", what, err)
+	}
+}
+
+// response returns what the document says of a status of a path, its own or the default.
+func (d *document) response(t *testing.T, path string, status int) map[string]any {
+	t.Helper()
+	responses := d.root["paths"].(map[string]any)[path].(map[string]any)["get"].(map[string]any)["responses"].(map[string]any)
+	r, ok := responses[fmt.Sprint(status)].(map[string]any)
+	if !ok {
+		r = responses["default"].(map[string]any)
+	}
+	if ref, ok := r["$ref"].(string); ok {
+		r = d.root["components"].(map[string]any)["responses"].(map[string]any)[ref[strings.LastIndex(ref, "/")+1:]].(map[string]any)
+	}
+	return r
+}
+
+func TestOpenAPIIsOne(t *testing.T) {
+	file, err := os.Open("testdata/openapi-3.1.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	meta, err := jsonschema.UnmarshalJSON(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("tollstream:openapi-3.1", meta); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("tollstream:openapi-3.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := readDocument(t)
+	if err := schema.Validate(d.root); err != nil {
+		t.Error(err)
+	}
+	for name := range d.root["components"].(map[string]any)["schemas"].(map[string]any) {
+		if _, err := d.strict.Compile(documentURL + "#/components/schemas/" + name); err != nil {
+			t.Errorf("schema %s: %v", name, err)
+		}
+	}
+}
+
+// TestRoutesAreInTheDocument holds the routes against the paths of the document, both ways.
+func TestRoutesAreInTheDocument(t *testing.T) {
+	s, err := New(Config{Listen: "127.0.0.1:0", Gatherer: prometheus.NewRegistry()}, newNetwork(1).source())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.cancel()
+	var served []string
+	for _, r := range s.routes {
+		served = append(served, strings.NewReplacer("{$}", "", "...", "").Replace(r.path))
+	}
+	slices.Sort(served)
+	described := slices.Sorted(maps.Keys(readDocument(t).root["paths"].(map[string]any)))
+	if !slices.Equal(served, described) {
+		t.Errorf("served    %q\ndescribed %q", served, described)
+	}
+}
+
+// TestAnswersAreAsDescribed asks for every path that is described, in ways that give each kind of answer, and holds status,
+// content type and body against the document.
+func TestAnswersAreAsDescribed(t *testing.T) {
+	d := readDocument(t)
+	source := newNetwork(3).source()
+	r := start(t, source, func(c *Config, _ *tuning) {
+		registry := prometheus.NewRegistry()
+		c.Gatherer, c.Registerer = registry, registry
+	})
+	r.awaitBoard()
+	asked := map[string]bool{}
+	for _, test := range []struct {
+		path, target string
+		status       int
+	}{
+		{"/api/v1/plazas", "/api/v1/plazas", 200},
+		{"/api/v1/plazas", "/api/v1/plazas?state=free,busy&sort=vc&order=desc&q=plaza+north&road=A+1&verification=exact", 200},
+		{"/api/v1/plazas", "/api/v1/plazas?state=nothing", 400},
+		{"/api/v1/plazas.csv", "/api/v1/plazas.csv?sort=name", 200},
+		{"/api/v1/plazas.csv", "/api/v1/plazas.csv?sort=colour", 400},
+		{"/api/v1/plazas/{id}", "/api/v1/plazas/4000", 200},
+		{"/api/v1/plazas/{id}", "/api/v1/plazas/4001", 404},
+		{"/api/v1/plazas/{id}", "/api/v1/plazas/99999", 400},
+		{"/api/v1/plazas/{id}/windows", "/api/v1/plazas/4000/windows?kind=15m&limit=3", 200},
+		{"/api/v1/plazas/{id}/windows", "/api/v1/plazas/4001/windows", 404},
+		{"/api/v1/plazas/{id}/windows", "/api/v1/plazas/4000/windows?limit=0", 400},
+		{"/api/v1/verification", "/api/v1/verification", 200},
+		{"/api/v1/verification", "/api/v1/verification?deep=1", 400},
+		{"/api/v1/dead-letters", "/api/v1/dead-letters?limit=7", 200},
+		{"/api/v1/dead-letters", "/api/v1/dead-letters?after=x", 400},
+		{"/api/v1/openapi.json", "/api/v1/openapi.json", 200},
+		{"/api/v1/events", "/api/v1/events?x=1", 400},
+		{"/healthz", "/healthz", 200},
+		{"/readyz", "/readyz", 200},
+		{"/metrics", "/metrics", 200},
+		{"/", "/", 200},
+		{"/plazas/{id}", "/plazas/4856", 200},
+		{"/static/{path}", "/static/index.html", 200},
+		{"/static/{path}", "/static/none.js", 404},
+	} {
+		asked[test.path] = true
+		a := r.get(test.target)
+		if a.status != test.status {
+			t.Errorf("%s: status %d, want %d: %s", test.target, a.status, test.status, a.body)
+			continue
+		}
+		d.hold(t, test.path, test.target, a)
+		if tag := a.header.Get("ETag"); tag != "" {
+			d.hold(t, test.path, test.target, r.want(304, r.get(test.target, "If-None-Match", tag)))
+		} else if test.status == 200 && strings.HasPrefix(test.path, "/api/") {
+			t.Errorf("%s: no ETag", test.target)
+		}
+		head := r.do(http.MethodHead, test.target, nil)
+		if head.status != test.status || len(head.body) > 0 || head.header.Get("Content-Type") != a.header.Get("Content-Type") {
+			t.Errorf("HEAD %s: status %d, %d bytes of %s", test.target, head.status, len(head.body), head.header.Get("Content-Type"))
+		}
+	}
+	// The stream, whose content ends with the client.
+	asked["/api/v1/events"] = true
+	e := r.stream()
+	board := e.next("board")
+	d.validate(t, "the first event", "#/components/schemas/BoardEvent", board.data)
+	r.nextBoard()
+	d.validate(t, "the second event", "#/components/schemas/BoardEvent", e.next("board").data)
+	var whole map[string]json.RawMessage
+	if err := json.Unmarshal(board.data, &whole); err != nil {
+		t.Fatal(err)
+	}
+	delete(whole, "full")
+	text, err := json.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.validate(t, "the first event without full", "#/components/schemas/Board", text)
+	source.set(func(f *fakeSource) { f.err = fmt.Errorf("away") })
+	r.clock.advance(time.Second)
+	d.validate(t, "a status", "#/components/schemas/StatusEvent", e.next("status").data)
+	for _, target := range []string{"/api/v1/plazas", "/api/v1/verification", "/readyz", "/api/v1/plazas/4000"} {
+		if a := r.get(target); target == "/readyz" && a.status != 503 {
+			t.Errorf("%s of a source that is away: status %d", target, a.status)
+		} else {
+			d.hold(t, strings.Replace(target, "4000", "{id}", 1), target, a)
+		}
+	}
+	for path := range d.root["paths"].(map[string]any) {
+		if !asked[path] {
+			t.Errorf("%s is described and not asked for", path)
+		}
+	}
+}
+
+// hold holds an answer against the document.
+func (d *document) hold(t *testing.T, path, target string, a answer) {
+	t.Helper()
+	described := d.response(t, path, a.status)
+	content, _ := described["content"].(map[string]any)
+	contentType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
+	if a.status == http.StatusNotModified {
+		if len(a.body) > 0 || a.header.Get("ETag") == "" {
+			t.Errorf("%s: 304 with %d bytes and ETag %q", target, len(a.body), a.header.Get("ETag"))
+		}
+		return
+	}
+	if content[contentType] == nil && content["*/*"] == nil {
+		t.Errorf("%s: status %d with content type %q, described are %v", target, a.status, contentType, slices.Collect(maps.Keys(content)))
+		return
+	}
+	for name, h := range mapOf(described["headers"]) {
+		if a.header.Get(name) == "" {
+			t.Errorf("%s: status %d without header %s, which is described: %v", target, a.status, name, h)
+		}
+	}
+	media := mapOf(content[contentType])
+	if ref, ok := mapOf(media["schema"])["$ref"].(string); ok {
+		d.validate(t, target, ref, a.body)
+	}
+}
+
+func mapOf(v any) map[string]any {
+	m, _ := v.(map[string]any)
+	return m
+}

@@ -1,0 +1,427 @@
+package pagetest
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"tollstream/toll"
+	"tollstream/web"
+)
+
+// network is a [web.Source] of made-up plazas on made-up roads. Its figures follow from a plaza's number and the event time,
+// so the same moment shows the same figures, to the page and to the test beside it. What deviates from a real one: no
+// hysteresis, and whatever is asked about the past is as if it had never come late.
+type network struct {
+	mu       sync.Mutex
+	plazas   []madeUp
+	began    time.Time     // event time at the start
+	wall     time.Time     // wall clock then
+	speed    float64       // how much faster event time goes than the wall clock; 0 stands still
+	lag      time.Duration // how long ago the rows were counted
+	inFlight int64
+	wrong    map[int16]string  // plazas that do not verify, and why
+	types    map[string]string // what vehicle types are called instead
+	err      error             // of every call, nil for none
+}
+
+// madeUp is a plaza and what passes it.
+type madeUp struct {
+	toll.Plaza
+	zone     *time.Location
+	since    time.Duration // of event time before the start, of the state
+	state    toll.CongestionState
+	factor   float64 // what passes now, of the usual
+	total    int64   // before today
+	zoneName string
+}
+
+// rush is when the made-up day is looked at: a Monday's rush hour.
+var rush = time.Date(2026, 3, 2, 17, 8, 20, 0, zone("Europe/Berlin"))
+
+func zone(name string) *time.Location {
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		panic(err)
+	}
+	return loc
+}
+
+func newNetwork(plazas ...toll.Plaza) *network {
+	n := &network{began: rush, wall: time.Now(), speed: 1, lag: 2 * time.Second, wrong: map[int16]string{}}
+	for _, p := range plazas {
+		m := madeUp{Plaza: p, zone: rush.Location(), state: toll.Free, factor: 1, zoneName: p.Timezone}
+		if p.Timezone != "" {
+			m.zone = zone(p.Timezone)
+		}
+		m.since = time.Duration(20+chance(p.ID, "since")*400) * time.Minute
+		m.total = int64(p.VehiclesPerDay * (20 + 30*chance(p.ID, "total")))
+		n.plazas = append(n.plazas, m)
+	}
+	return n
+}
+
+// highway returns few plazas on a few roads, with something going on, as the README shows them.
+func highway() *network {
+	n := newNetwork(
+		toll.Plaza{ID: 4000, Name: "Boughton", Road: "A 355", PositionKm: 3.2, Lanes: 14, VehiclesPerDay: 86640, HeavyShare: .092},
+		toll.Plaza{ID: 4001, Name: "Devon", Road: "A 355", PositionKm: 17.8, Lanes: 12, VehiclesPerDay: 88090, HeavyShare: .067},
+		toll.Plaza{ID: 4011, Name: "Spring Creek", Road: "A 355", PositionKm: 29.5, Lanes: 8, VehiclesPerDay: 51200, HeavyShare: .11},
+		toll.Plaza{ID: 4012, Name: "Boone", Road: "A 355", PositionKm: 41, Lanes: 6, VehiclesPerDay: 36900, HeavyShare: .14},
+		toll.Plaza{ID: 4002, Name: "Mill Lane", Road: "M 1", PositionKm: 4.5, Lanes: 6, VehiclesPerDay: 42000, HeavyShare: .08},
+		toll.Plaza{ID: 4003, Name: "Quarry", Road: "M 1", PositionKm: 12, Lanes: 8, VehiclesPerDay: 58000, HeavyShare: .11},
+		toll.Plaza{ID: 4004, Name: "Harbour", Road: "M 1", PositionKm: 19.5, Lanes: 10, VehiclesPerDay: 76500, HeavyShare: .07},
+		toll.Plaza{ID: 4005, Name: "Freight Yard", Road: "M 1", PositionKm: 24, Lanes: 4, VehiclesPerDay: 27500, HeavyShare: .15},
+		toll.Plaza{ID: 4006, Name: "City West", Road: "M 1", PositionKm: 31.5, Lanes: 12, VehiclesPerDay: 90000, HeavyShare: .06},
+		toll.Plaza{ID: 4007, Name: "Tunnel", Road: "M 1", PositionKm: 36, Lanes: 5, VehiclesPerDay: 43500, HeavyShare: .12},
+		toll.Plaza{ID: 4008, Name: "City East", Road: "M 1", PositionKm: 42.5, Lanes: 8, VehiclesPerDay: 54000, HeavyShare: .09},
+		toll.Plaza{ID: 4009, Name: "Airport", Road: "M 1", PositionKm: 51, Lanes: 6, VehiclesPerDay: 45000, HeavyShare: .05},
+		toll.Plaza{ID: 4010, Name: "Forest", Road: "M 1", PositionKm: 68, Lanes: 3, VehiclesPerDay: 11000, HeavyShare: .2},
+		toll.Plaza{ID: 4856, Name: "Junction", Road: "M 2", PositionKm: 8, Lanes: 16, VehiclesPerDay: 118000, HeavyShare: .08},
+		toll.Plaza{ID: 4857, Name: "Vineyard", Road: "M 2", PositionKm: 22.4, Lanes: 7, VehiclesPerDay: 39800, HeavyShare: .07},
+		toll.Plaza{ID: 4858, Name: "Ferry", Road: "M 2", PositionKm: 37.1, Lanes: 4, VehiclesPerDay: 18400, HeavyShare: .13},
+		toll.Plaza{ID: 4859, Name: "Old Bridge", Road: "M 2", PositionKm: 55.6, Lanes: 6, VehiclesPerDay: 31000, HeavyShare: .09, Timezone: "Europe/London"},
+		toll.Plaza{ID: 1001},
+	)
+	n.happens(4007, toll.Saturated, 1.22, 35*time.Minute)
+	n.happens(4005, toll.BelowUsual, 0.16, 12*time.Minute)
+	n.happens(4008, toll.Busy, 1.32, 26*time.Minute)
+	n.happens(4002, toll.Busy, 1.24, 8*time.Minute)
+	n.happens(4858, toll.NoData, 0, 41*time.Minute)
+	return n
+}
+
+// thousand returns as many plazas as asked for, on roads of 40.
+func thousand(count int) *network {
+	first := []string{"Ash", "Birch", "Clear", "Deer", "East", "Fair", "Green", "High", "Iron", "King", "Long", "Mill", "North", "Oak", "Port", "Red", "Stone", "Three", "Upper", "West"}
+	last := []string{"bridge", "brook", "burn", "cliff", "dale", "field", "ford", "gate", "ham", "haven", "hill", "land", "mere", "moor", "ridge", "side", "stead", "ton", "vale", "wood"}
+	var plazas []toll.Plaza
+	for i := range count {
+		id := int16(1000 + i)
+		lanes := 3 + int(chance(id, "lanes")*12)
+		plazas = append(plazas, toll.Plaza{
+			ID: id, Name: first[i%20] + last[(i*7+i/20)%20], Road: fmt.Sprintf("M %d", i/40+1), PositionKm: math.Round(1000*chance(id, "km"))/10 + float64(i%40)*5,
+			Lanes: lanes, VehiclesPerDay: float64(lanes) * (5000 + 3200*chance(id, "volume")), HeavyShare: .03 + .15*chance(id, "heavy"),
+		})
+	}
+	n := newNetwork(plazas...)
+	for i, p := range plazas {
+		switch {
+		case i%97 == 13:
+			n.happens(p.ID, toll.Saturated, 2.2, 25*time.Minute)
+		case i%61 == 7:
+			n.happens(p.ID, toll.BelowUsual, .2, 14*time.Minute)
+		case i%19 == 3:
+			n.happens(p.ID, toll.Busy, 1.5, 9*time.Minute)
+		case i%143 == 11:
+			n.happens(p.ID, toll.NoData, 0, 90*time.Minute)
+		}
+	}
+	return n
+}
+
+// happens puts a plaza into a state for some time before the start.
+func (n *network) happens(id int16, state toll.CongestionState, factor float64, since time.Duration) {
+	m := n.of(id)
+	m.state, m.factor, m.since = state, factor, since
+}
+
+// change changes the network between two reads.
+func (n *network) change(f func(n *network)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f(n)
+}
+
+func (n *network) of(id int16) *madeUp {
+	i := slices.IndexFunc(n.plazas, func(m madeUp) bool { return m.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return &n.plazas[i]
+}
+
+// now returns the event time.
+func (n *network) now() time.Time {
+	return n.began.Add(time.Duration(float64(time.Since(n.wall)) * n.speed)).Truncate(time.Second)
+}
+
+// chance returns a number in [0, 1) that follows from what it is given.
+func chance(parts ...any) float64 {
+	h := fnv.New64a()
+	fmt.Fprintln(h, parts...)
+	x := h.Sum64()
+	x ^= x >> 32
+	x *= 0xd6e8feb86659fd93
+	x ^= x >> 32
+	return float64(x>>11) / (1 << 53)
+}
+
+// share returns how much of a day's traffic flows at a time of day, as a density over the day.
+func share(hour float64) float64 {
+	bump := func(at, width, size float64) float64 {
+		d := (hour - at) / width
+		return size * math.Exp(-d*d/2)
+	}
+	return (.012 + bump(7.8, 1.1, .034) + bump(13, 3.2, .038) + bump(17.2, 1.5, .042)) / 1.3
+}
+
+// expected returns the vehicles that usually pass in the quarter of an hour that begins at a time.
+func (m *madeUp) expected(start time.Time) float64 {
+	local := start.In(m.zone)
+	hour := float64(local.Hour()) + float64(local.Minute())/60 + .125
+	return m.VehiclesPerDay * share(hour) / 4
+}
+
+// renamed calls types what they are called here.
+func (n *network) renamed(by map[string]int64) map[string]int64 {
+	for from, to := range n.types {
+		if count, ok := by[from]; ok {
+			delete(by, from)
+			by[to] = count
+		}
+	}
+	return by
+}
+
+// passed returns the vehicles of a quarter of an hour by type, as far as it had passed at a time.
+func (m *madeUp) passed(start, now, stateSince time.Time) map[string]int64 {
+	part := min(1, now.Sub(start).Minutes()/15)
+	if part <= 0 || m.VehiclesPerDay == 0 {
+		return map[string]int64{}
+	}
+	all := m.expected(start) * part * (1 + .16*(chance(m.ID, start.Unix())-.5))
+	if !start.Add(15 * time.Minute).Before(stateSince) {
+		all *= m.factor
+	}
+	heavy := all * m.HeavyShare
+	by := map[string]int64{"car": int64(all - heavy), "truck": int64(heavy * .84), "bus": int64(heavy * .16), "motorcycle": int64(all * .012)}
+	for name, count := range by {
+		if count == 0 {
+			delete(by, name)
+		}
+	}
+	return by
+}
+
+func sumOf(by map[string]int64) (all int64) {
+	for _, n := range by {
+		all += n
+	}
+	return all
+}
+
+// row returns a plaza as it stands at a time.
+func (n *network) row(m *madeUp, now time.Time) web.Plaza {
+	since := n.began.Add(-m.since).Truncate(time.Minute)
+	p := web.Plaza{
+		ID: m.ID, Name: m.Name, Road: m.Road, Lanes: m.Lanes, Timezone: m.zoneName, State: m.state, Since: &since,
+		Late: int64(chance(m.ID, "late") * 900), LateQuarter: int64(chance(m.ID, "quarter") * 40), TooLate: int64(chance(m.ID, "too") * 3),
+	}
+	if m.Road != "" {
+		p.PositionKm = new(m.PositionKm)
+	}
+	quarter := now.Truncate(15 * time.Minute)
+	midnight := midnight(now, m.zone)
+	today := int64(0)
+	for start := quarter.Add(-47 * 15 * time.Minute); !start.After(quarter); start = start.Add(15 * time.Minute) {
+		count := sumOf(m.passed(start, now, since))
+		p.Sparkline = append(p.Sparkline, count)
+		if !start.Before(midnight) {
+			today += count
+		}
+	}
+	p.Total = m.total + today
+	last := now.Add(-time.Duration(chance(m.ID, now.Unix()/3) * 4e9)).Truncate(time.Second)
+	if m.state == toll.NoData {
+		last = since
+	}
+	p.LastEvent = &last
+
+	before := m.passed(quarter.Add(-15*time.Minute), now, since)
+	in15, heavy := float64(sumOf(before)), float64(before["truck"]+before["bus"])
+	usual := m.expected(quarter.Add(-15 * time.Minute))
+	p.FlowPerHour = in15 * 4
+	p.Demand = new((in15 + heavy) * 4)
+	if in15 > 0 {
+		p.HeavyShare, p.HeadwaySeconds, p.PHF = new(heavy/in15), new(900/in15), new(.9+.09*chance(m.ID, "phf"))
+	}
+	if m.Lanes > 0 {
+		p.Capacity = new(float64(m.Lanes) * toll.DefaultCapacityPerLane)
+		p.VC = new(*p.Demand / *p.Capacity)
+	}
+	if usual > 0 {
+		u := toll.Usual{Median: math.Round(usual), MAD: math.Round(usual * .05), N: 8}
+		p.Usual = &u
+		if z, ok := u.Z(in15); ok {
+			p.Z = &z
+		}
+	}
+	switch {
+	case m.state == toll.NoData:
+		p.Why = "no vehicle in 15 min"
+	case m.state == toll.BelowUsual:
+		p.Why = fmt.Sprintf("%.0f vehicles in 15 min, usual are %.0f; missing reports look the same", in15, usual)
+	case p.VC != nil:
+		p.Why = fmt.Sprintf("demand %s pc/h is %.0f %% of the capacity of %s pc/h (%d lanes)", grouped(*p.Demand), math.Floor(*p.VC*100), grouped(*p.Capacity), m.Lanes)
+	default:
+		p.Why = fmt.Sprintf("%.0f vehicles in 15 min; lanes and what is usual are not known", in15)
+	}
+
+	p.Verification = web.PlazaVerification{Status: web.Exact, TableCount: p.Total, StoredRows: new(p.Total), ChecksumOK: new(true)}
+	if n.inFlight > 0 && int(m.ID)%3 == 0 {
+		p.Verification.Status, p.Verification.InFlight = web.InFlight, n.inFlight/3
+	}
+	if _, ok := n.wrong[m.ID]; ok {
+		p.Verification.Status, p.Verification.StoredRows, p.Verification.ChecksumOK = web.Mismatch, new(p.Total-1), new(false)
+	}
+	return p
+}
+
+// grouped writes a number with a comma before each three digits.
+func grouped(x float64) string {
+	digits := fmt.Sprintf("%.0f", x)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
+func midnight(t time.Time, loc *time.Location) time.Time {
+	y, month, d := t.In(loc).Date()
+	return time.Date(y, month, d, 0, 0, 0, 0, loc)
+}
+
+func (n *network) Board(context.Context) (*web.Board, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.err != nil {
+		return nil, n.err
+	}
+	now, wall := n.now(), time.Now()
+	b := &web.Board{At: wall, StreamTime: &now, Watermark: new(now.Add(-time.Minute).Truncate(time.Minute)), Timezone: "Europe/Berlin"}
+	events := int64(0)
+	for i := range n.plazas {
+		b.Plazas = append(b.Plazas, n.row(&n.plazas[i], now))
+		events += b.Plazas[i].Total
+	}
+	b.Verification = web.Verification{Status: web.Exact, Events: new(events), Rows: new(events + n.inFlight), InFlight: n.inFlight, CheckedAt: new(wall.Add(-n.lag))}
+	if n.inFlight > 0 {
+		b.Verification.Status = web.InFlight
+	}
+	for id, why := range n.wrong {
+		b.Verification.Status = web.Mismatch
+		*b.Verification.Rows--
+		b.Verification.Problems = append(b.Verification.Problems, fmt.Sprintf("plaza %d: %s", id, why))
+	}
+	return b, nil
+}
+
+func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.of(id)
+	switch {
+	case n.err != nil:
+		return nil, n.err
+	case m == nil:
+		return nil, web.ErrNotFound
+	}
+	now := n.now()
+	d := &web.PlazaDetail{Plaza: n.row(m, now)}
+	start := midnight(now, m.zone)
+	var so, was int64
+	for q := start; q.Before(start.AddDate(0, 0, 1)); q = q.Add(15 * time.Minute) {
+		point := web.QuarterPoint{Start: q}
+		if !q.After(now) {
+			point.ByType = n.renamed(m.passed(q, now, *d.Since))
+			point.Count = new(sumOf(point.ByType))
+			so += *point.Count
+		}
+		if usual := m.expected(q); usual > 0 {
+			u := toll.Usual{Median: math.Round(usual), MAD: usual * .05, N: 8}
+			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median), new(max(0, u.Median-3*u.Scale())), new(u.Median+3*u.Scale())
+		}
+		if m.Lanes > 0 {
+			point.Capacity = new(float64(m.Lanes) * toll.DefaultCapacityPerLane / 4)
+		}
+		d.Quarters = append(d.Quarters, point)
+		before := q.AddDate(0, 0, -7)
+		old := m.passed(before, before.Add(time.Hour), now.Add(time.Hour))
+		d.LastWeek = append(d.LastWeek, web.QuarterPoint{Start: before, ByType: old, Count: new(sumOf(old))})
+		if q.Add(15 * time.Minute).Before(now) {
+			was += sumOf(old)
+		}
+	}
+	d.DaySoFar, d.DaySoFarLastWeek = &so, &was
+	from, at := m.state, *d.Since
+	for i := range 6 {
+		next, why := toll.Free, d.Why
+		if from == toll.Free {
+			next, why = toll.Busy, fmt.Sprintf("demand is %d %% of the capacity", 64-i)
+		} else if from == toll.Saturated {
+			next = toll.Busy
+		} else if i > 0 {
+			why = fmt.Sprintf("demand is %d %% of the capacity", 79+i)
+		}
+		d.Changes = append(d.Changes, web.Change{From: next, To: from, Since: at, Detected: at.Add(2 * time.Minute), Why: why})
+		from, at = next, at.Add(-time.Duration(40+70*i)*time.Minute)
+	}
+	return d, nil
+}
+
+// Windows returns windows of a quarter of an hour and of an hour, back to two days ago.
+func (n *network) Windows(_ context.Context, id int16, q web.WindowQuery) (web.WindowPage, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.of(id)
+	switch {
+	case n.err != nil:
+		return web.WindowPage{}, n.err
+	case m == nil:
+		return web.WindowPage{}, web.ErrNotFound
+	}
+	now := n.now()
+	since := n.began.Add(-m.since)
+	var page web.WindowPage
+	for start := now.Truncate(15 * time.Minute).Add(-15 * time.Minute); start.After(now.Add(-48 * time.Hour)); start = start.Add(-15 * time.Minute) {
+		for _, kind := range []string{"15m", "1h"} {
+			length := 15 * time.Minute
+			if kind == "1h" {
+				length = time.Hour
+			}
+			if start.Truncate(length) != start || start.Add(length).After(now) || q.Kind != "" && q.Kind != kind {
+				continue
+			}
+			if b := q.Before; b != nil && !(start.Before(b.Start) || start.Equal(b.Start) && kind > b.Kind) {
+				continue
+			}
+			if len(page.Windows) == q.Limit {
+				page.More = true
+				return page, nil
+			}
+			by := map[string]int64{}
+			for part := start; part.Before(start.Add(length)); part = part.Add(15 * time.Minute) {
+				for name, count := range m.passed(part, now, since) {
+					by[name] += count
+				}
+			}
+			w := web.Window{Kind: kind, Start: start, End: start.Add(length), ByType: by, Count: sumOf(by), Final: true, Revision: 1, Reason: toll.ClosedByWatermark}
+			w.Late = int64(chance(id, kind, start.Unix()) * 1.6)
+			w.TooLate = int64(chance(id, kind, start.Unix(), "too") * 1.08)
+			w.Revision += w.Late
+			w.OnTime = w.Count - w.Late
+			w.FlowPerHour = float64(w.Count) / length.Hours()
+			page.Windows = append(page.Windows, w)
+		}
+	}
+	return page, nil
+}
+
+func (n *network) DeadLetters(context.Context, web.PageQuery) (web.DeadLetterPage, error) {
+	return web.DeadLetterPage{}, nil
+}

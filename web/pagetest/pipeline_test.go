@@ -1,0 +1,392 @@
+package pagetest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	"tollstream/internal/devstack"
+)
+
+// pipeline is the command at work on servers of its own: Kafka and MariaDB where this machine has them, else those that it
+// brings along.
+type pipeline struct {
+	t      testing.TB
+	binary string
+	env    []string
+	db     *dbsql.DB
+	last   *os.Process // that start started
+}
+
+// patient is how long a command may take.
+const patient = 3 * time.Minute
+
+// command is the built command, once for all tests.
+var command struct {
+	sync.Once
+	folder, binary string
+	err            error
+}
+
+// built returns the path of the command.
+func built(t testing.TB) string {
+	t.Helper()
+	command.Do(func() {
+		if command.folder, command.err = os.MkdirTemp("", "tollstream-page-"); command.err != nil {
+			return
+		}
+		command.binary = filepath.Join(command.folder, "tollstream")
+		if text, err := exec.Command("go", "build", "-o", command.binary, "tollstream/cmd/tollstream").CombinedOutput(); err != nil {
+			command.err = fmt.Errorf("build tollstream: %w\n%s", err, text)
+		}
+	})
+	if command.err != nil {
+		t.Fatal(command.err)
+	}
+	return command.binary
+}
+
+func newPipeline(t testing.TB) *pipeline {
+	t.Helper()
+	_ = mysql.SetLogger(&mysql.NopLogger{})
+	required := os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1"
+	var brokers string
+	jars, kafka := devstack.FindKafka()
+	if _, err := exec.LookPath("java"); err != nil {
+		kafka = false
+	}
+	switch {
+	case kafka:
+		k, err := devstack.StartKafka(t.Context(), devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = k.Close() })
+		brokers = k.Addr()
+	case required:
+		t.Fatal("Apache Kafka (make kafka) or Java is not installed, and this run requires them")
+	default:
+		b, err := devstack.StartBroker(devstack.BrokerConfig{Addr: "127.0.0.1:0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		brokers = b.Addr()
+	}
+	if _, ok := devstack.FindMariaDB(); !ok && required {
+		t.Fatal("MariaDB is not installed, and this run requires it")
+	}
+	d, err := devstack.StartDatabase(t.Context(), devstack.DatabaseConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = d.Close() })
+	db, err := dbsql.Open("mysql", d.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	p := &pipeline{t: t, binary: built(t), db: db}
+	p.env = append(os.Environ(), "TOLLSTREAM_BROKERS="+brokers, "TOLLSTREAM_MYSQL="+d.DSN(), "TOLLSTREAM_STATE_DIR="+t.TempDir(), "TOLLSTREAM_INSTANCE=one")
+	return p
+}
+
+// run runs a command to its end, which must be a good one.
+func (p *pipeline) run(args ...string) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), patient)
+	defer cancel()
+	c := exec.CommandContext(ctx, p.binary, args...)
+	c.Env = p.env
+	if text, err := c.CombinedOutput(); err != nil {
+		p.t.Fatalf("tollstream %s: %v\n%s", strings.Join(args, " "), err, text)
+	}
+}
+
+// start starts a command in the background. It is interrupted by stop, at the end of the test at the latest, and must then end well.
+func (p *pipeline) start(args ...string) (stdout *bufio.Reader, stop func()) {
+	p.t.Helper()
+	c := exec.Command(p.binary, args...)
+	c.Env = p.env
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.last = c.Process
+	stop = sync.OnceFunc(func() {
+		_ = c.Process.Signal(os.Interrupt)
+		kill := time.AfterFunc(patience, func() { _ = c.Process.Kill() })
+		defer kill.Stop()
+		if err := c.Wait(); err != nil {
+			p.t.Errorf("tollstream %s: %v\n%s", strings.Join(args, " "), err, &stderr)
+		}
+	})
+	p.t.Cleanup(stop)
+	return bufio.NewReader(out), stop
+}
+
+// view serves the page, at an address, and returns where.
+func (p *pipeline) view(listen string) (url string, stop func()) {
+	p.t.Helper()
+	out, stop := p.start("view", "--listen", listen)
+	line, err := out.ReadString('\n')
+	url, found := strings.CutPrefix(strings.TrimSpace(line), "view at ")
+	if err != nil || !found {
+		stop()
+		p.t.Fatalf("view prints %q, %v", line, err)
+	}
+	return strings.TrimSuffix(url, "/"), stop
+}
+
+// number runs a query that gives one number.
+func (p *pipeline) number(query string, args ...any) float64 {
+	p.t.Helper()
+	var n dbsql.NullFloat64
+	if err := p.db.QueryRow(query, args...).Scan(&n); err != nil {
+		p.t.Fatalf("%s: %v", query, err)
+	}
+	return n.Float64
+}
+
+// eventually waits until something holds that is not in the page.
+func (p *pipeline) eventually(what string, holds func() bool) {
+	p.t.Helper()
+	for deadline := time.Now().Add(patient); !holds(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s: not within %v", what, patient)
+		}
+	}
+}
+
+// figure returns the number that a text of the page begins with, NaN for none.
+func figure(text string) float64 {
+	number, _, _ := strings.Cut(strings.TrimSpace(text), " ")
+	n, err := strconv.ParseFloat(strings.NewReplacer(",", "", "−", "-", "+", "").Replace(number), 64)
+	if err != nil {
+		return math.NaN()
+	}
+	return n
+}
+
+// settled waits until the page says that all rows are there and counted.
+func (p *pipeline) settled(w *window) {
+	p.t.Helper()
+	rows := p.number("SELECT COUNT(*) FROM livetolldata")
+	w.wait(fmt.Sprintf(`document.querySelector('#verdict.exact') && ['events', 'rows'].every(f => document.querySelector('[data-f=' + f + ']').innerText.replaceAll(',', '') == '%.0f')`, rows))
+}
+
+// windowsDone waits until all windows that end by a time are in the database.
+func (p *pipeline) windowsDone(until string) {
+	p.t.Helper()
+	p.eventually("windows until "+until, func() bool {
+		return p.number("SELECT COUNT(*) FROM toll_congestion WHERE assessed < ?", until) == 0 && p.number("SELECT COUNT(*) FROM toll_congestion") > 0
+	})
+}
+
+// TestPipelineFigures compares what the page shows of a real pipeline with what SQL says of the rows.
+func TestPipelineFigures(t *testing.T) {
+	w := open(t, size{1600, 1400})
+	p := newPipeline(t)
+	p.run("init", "--partitions", "4")
+	_, stop := p.start("process")
+	defer stop()
+	// Ten events a second, from half past six until half past seven.
+	p.run("emit", "--count", "36000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 06:30:00")
+	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 36_000 })
+	p.windowsDone("2026-03-02 07:28:00")
+	url, _ := p.view("127.0.0.1:0")
+	w.visit(url+"/", "tr.row")
+	p.settled(w)
+
+	plazas := p.number("SELECT COUNT(DISTINCT toll_plaza_id) FROM livetolldata")
+	shows(t, "plazas", w.text("[data-f=plazas]"), plazas)
+	w.wait(fmt.Sprintf("document.querySelectorAll('tr.row').length == %.0f", plazas))
+	for _, r := range eval[[]row](w, readRows) {
+		var assessed, last string
+		if err := p.db.QueryRow("SELECT assessed FROM toll_congestion WHERE toll_plaza_id = ?", r.ID).Scan(&assessed); err != nil {
+			t.Fatal(err)
+		}
+		const quarter = " FROM livetolldata WHERE toll_plaza_id = ? AND timestamp >= ? - INTERVAL 15 MINUTE AND timestamp < ?"
+		shows(t, r.ID+" flow", r.Flow, 4*p.number("SELECT COUNT(*)"+quarter, r.ID, assessed, assessed))
+		heavy := p.number("SELECT SUM(vehicle_type IN ('truck', 'bus'))"+quarter, r.ID, assessed, assessed) / p.number("SELECT COUNT(*)"+quarter, r.ID, assessed, assessed)
+		shows(t, r.ID+" heavy share", r.Heavy, 100*heavy)
+		if err := p.db.QueryRow("SELECT TIME(MAX(timestamp)) FROM livetolldata WHERE toll_plaza_id = ?", r.ID).Scan(&last); err != nil {
+			t.Fatal(err)
+		}
+		if r.Last != last {
+			t.Errorf("%s: last event %q, SQL says %s", r.ID, r.Last, last)
+		}
+		if r.Verification != "exact" {
+			t.Errorf("%s: verification %q", r.ID, r.Verification)
+		}
+	}
+
+	// One plaza.
+	eval[bool](w, `document.querySelector('tr.row a[href="/plazas/4005"]').click(), true`)
+	w.wait("document.querySelectorAll('.windows tbody tr').length >= 20")
+	facts := map[string]string{}
+	terms, values := w.texts("dl.facts dt"), w.texts("dl.facts dd")
+	for i := range terms {
+		facts[terms[i]] = values[i]
+	}
+	rows := p.number("SELECT COUNT(*) FROM livetolldata WHERE toll_plaza_id = 4005")
+	for _, term := range []string{"Vehicles in all", "Counted", "Rows stored"} {
+		shows(t, term, facts[term], rows)
+	}
+	times := regexp.MustCompile(`\d\d:\d\d`)
+	for kind, least := range map[string]int{"1m": 20, "5m/1m": 20, "15m": 3, "1h": 1, "day": 1} {
+		eval[bool](w, "(k => (k.value = "+quoted(kind)+", k.dispatchEvent(new Event('change'))))(document.querySelector('[data-f=kind]'))")
+		w.wait(fmt.Sprintf("(rows => rows.length >= %d && rows.every(r => r.cells[0].innerText == %q))([...document.querySelectorAll('.windows tbody tr')])", least, kind))
+		for _, r := range eval[[][]string](w, "[...document.querySelectorAll('.windows tbody tr')].map(r => [...r.cells].map(c => c.innerText))") {
+			span := times.FindAllString(r[1], -1)
+			if len(span) != 2 {
+				t.Errorf("a window is %v", r)
+				continue
+			}
+			shows(t, "window "+r[0]+" "+r[1], r[2], p.number(`SELECT COUNT(*) FROM livetolldata WHERE toll_plaza_id = 4005
+				AND timestamp >= CONCAT('2026-03-02 ', ?) AND timestamp < CONCAT('2026-03-02 ', ?)`, span[0], span[1]))
+		}
+	}
+	w.quiet()
+}
+
+// TestPipelineLive has the page open while events arrive, the view is stopped and started again, and a row is deleted.
+func TestPipelineLive(t *testing.T) {
+	w := open(t, desk)
+	p := newPipeline(t)
+	p.run("init", "--partitions", "2")
+	_, stopProcess := p.start("process")
+	defer stopProcess()
+	url, stopView := p.view("127.0.0.1:0")
+	w.do() // the page before there is anything to see
+	w.visit(url+"/", "[data-f=plazas]")
+	eval[bool](w, "window.here = true")
+
+	p.run("emit", "--count", "2000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 07:00:00", "--plazas", "4000-4003")
+	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 2000 })
+	w.wait("document.querySelectorAll('tr.row').length == 4")
+	p.settled(w)
+	p.run("emit", "--count", "3000", "--rate", "0", "--seed", "2", "--start", "2026-03-02 07:04:00", "--plazas", "4000-4005")
+	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 5000 })
+	w.wait("document.querySelectorAll('tr.row').length == 6")
+	p.settled(w)
+
+	// The view goes, and comes again at the same address.
+	stopView()
+	w.wait("document.querySelector('.fresh').innerText.includes('reconnecting')")
+	_, _ = p.view(strings.TrimPrefix(url, "http://"))
+	p.run("emit", "--count", "1000", "--rate", "0", "--seed", "3", "--start", "2026-03-02 07:10:00", "--plazas", "4000-4006")
+	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 6000 })
+	w.wait("document.querySelector('.fresh.on') && document.querySelectorAll('tr.row').length == 7")
+	p.settled(w)
+
+	// A row is gone.
+	if _, err := p.db.Exec("DELETE FROM livetolldata WHERE toll_plaza_id = 4002 LIMIT 1"); err != nil {
+		t.Fatal(err)
+	}
+	w.wait("!document.getElementById('mismatch').hidden && document.querySelector('#verdict strong').innerText == 'MISMATCH'")
+	w.inSight("#mismatch")
+	if got := w.text("#mismatch"); !strings.Contains(got, "4002") {
+		t.Errorf("the banner says %q", got)
+	}
+	if got := eval[string](w, "document.title"); !strings.Contains(got, "MISMATCH") {
+		t.Errorf("the title is %q", got)
+	}
+	if got := w.texts("tr.row.wrong a"); len(got) != 1 || !strings.Contains(got[0], "4002") {
+		t.Errorf("rows that are marked: %q", got)
+	}
+	if !eval[bool](w, "window.here === true") {
+		t.Error("the page was loaded again")
+	}
+	w.quiet()
+}
+
+// TestPipelineThousand shows a thousand plazas of a real pipeline.
+func TestPipelineThousand(t *testing.T) {
+	w := open(t, wall)
+	p := newPipeline(t)
+	p.run("init", "--partitions", "4")
+	p.run("emit", "--count", "20000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 07:00:00", "--plazas", "1000-1999")
+	_, stop := p.start("process")
+	defer stop()
+	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 20_000 })
+	url, _ := p.view("127.0.0.1:0")
+	w.visit(url+"/", "tr.row")
+	w.wait("document.querySelector('[data-f=plazas]').innerText == '1,000'")
+	p.settled(w)
+	// From end to end: each plaza is there once.
+	eval[bool](w, "import('/static/live.js').then(m => { window.live = m.live; return true })")
+	if n := eval[int](w, "live.plazas.size"); n != 1000 {
+		t.Errorf("%d plazas", n)
+	}
+	if sum, want := eval[float64](w, "[...live.plazas.values()].reduce((n, p) => n + p.total, 0)"), p.number("SELECT COUNT(*) FROM livetolldata"); sum != want {
+		t.Errorf("the plazas' totals are %v, SQL says %v", sum, want)
+	}
+	eval[bool](w, "scrollTo(0, document.body.scrollHeight), true")
+	w.wait("document.querySelector('tr.row[aria-rowindex=\"1001\"]')")
+	w.quiet()
+}
+
+// TestDemoPage follows the address that the demo prints.
+func TestDemoPage(t *testing.T) {
+	w := open(t, desk)
+	binary := built(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patient)
+	defer cancel()
+	c := exec.CommandContext(ctx, binary, "demo", "--for", "20s")
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := c.Wait(); err != nil {
+			t.Errorf("demo: %v", err)
+		}
+	}()
+	lines := bufio.NewScanner(out)
+	url := ""
+	for url == "" && lines.Scan() {
+		url, _ = strings.CutPrefix(lines.Text(), "The live view: ")
+		if url == lines.Text() {
+			url = ""
+		}
+	}
+	if url == "" {
+		t.Fatal("the demo prints no address", errors.Join(lines.Err()))
+	}
+	w.visit(url, "tr.row")
+	t.Logf("first figures %v after the start", time.Since(began).Round(10*time.Millisecond))
+	w.wait("document.querySelector('.fresh.on')")
+	before := w.text("[data-f=events]")
+	w.wait("document.querySelector('[data-f=events]').innerText != " + quoted(before))
+	if got := figure(w.text("[data-f=events]")); !(got > figure(before)) {
+		t.Errorf("vehicles counted: %v after %v", got, before)
+	}
+	for lines.Scan() { // to its end
+	}
+	w.quiet()
+}

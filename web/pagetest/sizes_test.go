@@ -1,0 +1,176 @@
+package pagetest
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+)
+
+func quoted(s string) string { return strconv.Quote(s) }
+
+// MaxPageBytes bounds the files that the page is made of, as they are stored.
+const MaxPageBytes = 84_000
+
+func TestWeight(t *testing.T) {
+	total := int64(0)
+	err := fs.WalkDir(os.DirFS("../static"), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			total += info.Size()
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("all files of the page: %d bytes", total)
+	if total > MaxPageBytes {
+		t.Errorf("all files of the page are %d bytes, more than %d", total, MaxPageBytes)
+	}
+}
+
+// TestNothingIsWiderThanTheWindow looks at both pages from the smallest phone to a wall.
+func TestNothingIsWiderThanTheWindow(t *testing.T) {
+	n := thousand(1000)
+	n.wrong[1017] = "rows and events differ"
+	l := serve(t, n)
+	w := open(t, desk)
+	for _, path := range []string{"/", "/plazas/1013"} {
+		w.visit(l.url+path, map[string]string{"/": "tr.row", "/plazas/1013": "path.k0"}[path])
+		for _, s := range []size{{320, 640}, phone, {600, 900}, {768, 1024}, {1024, 768}, {1280, 800}, desk, {1920, 1080}, wall, {3840, 2160}} {
+			w.do(chromedp.EmulateViewport(s.width, s.height))
+			w.wait(fmt.Sprintf("innerWidth == %d", s.width))
+			time.Sleep(100 * time.Millisecond)
+			over := eval[[]string](w, `(limit => document.documentElement.scrollWidth <= limit ? [] : [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > limit + 1).slice(0, 3).map(e => e.tagName + '.' + e.className))(innerWidth)`)
+			if len(over) > 0 || eval[int](w, "document.documentElement.scrollWidth - innerWidth") > 0 {
+				t.Errorf("%s at %d px: too wide are %v", path, s.width, over)
+			}
+			// Nothing in the table is cut off or runs into its neighbour.
+			if cut := eval[[]string](w, `[...document.querySelectorAll('tr.row > td, thead button')].filter(e => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).slice(0, 3).map(e => e.className + ' ' + e.innerText)`); len(cut) > 0 {
+				t.Errorf("%s at %d px: cut off are %q", path, s.width, cut)
+			}
+		}
+	}
+	if got := eval[float64](w, "parseFloat(getComputedStyle(document.body).fontSize)"); got < 24 {
+		t.Errorf("type of %v px on a display of 3840", got)
+	}
+	w.do(chromedp.EmulateViewport(wall.width, wall.height))
+	if got := eval[float64](w, "parseFloat(getComputedStyle(document.body).fontSize)"); got < 19 {
+		t.Errorf("type of %v px on a display of 2560", got)
+	}
+	w.quiet()
+}
+
+// TestThousandPlazas measures what the page does with as many: the first figures, an update of all of them at once, and
+// scrolling. The bounds are several times what a quiet machine needs.
+func TestThousandPlazas(t *testing.T) {
+	l := serve(t, thousand(1000))
+	w := open(t, desk)
+	if _, err := chromedp.Call(w.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `
+		new MutationObserver((_, o) => { if (document.querySelector('tr.row .flow')?.innerText) { window.firstFigures = performance.now(); o.disconnect() } }).observe(document, {childList: true, subtree: true})`}); err != nil {
+		t.Fatal(err)
+	}
+	l.body("/api/v1/plazas") // the server has read its first board
+	began := time.Now()
+	w.visit(l.url+"/", "tr.row")
+	t.Logf("first figures after %.0f ms, by the test's clock %v", eval[float64](w, "window.firstFigures"), time.Since(began).Round(time.Millisecond))
+	if took := eval[float64](w, "window.firstFigures"); took > 5000 {
+		t.Errorf("first figures after %.0f ms", took)
+	}
+
+	// An update is what happens between two callbacks of the same frame, one asked for before the page's own and one after.
+	costs := eval[[]float64](w, `(async () => {
+		const {apply, live} = await import('/static/live.js')
+		const costs = []
+		for (let i = 0; i < 30; i++) {
+			const plazas = [...live.plazas.values()].map(p => ({id: p.id, total: p.total + i, flow_per_hour: p.flow_per_hour + (p.id * 7 + i * 13) % 50, vc: p.vc * (1 + (p.id + i) % 5 / 100), sparkline_last: i}))
+			costs.push(await new Promise(done => {
+				let began
+				requestAnimationFrame(() => began = performance.now())
+				apply({at: 'test ' + i, plazas}, false)
+				requestAnimationFrame(() => { document.body.offsetHeight; done(performance.now() - began) })
+			}))
+		}
+		return costs.sort((a, b) => a - b)
+	})()`)
+	t.Logf("an update of 1,000 plazas with layout: median %.1f ms, worst %.1f ms", costs[len(costs)/2], costs[len(costs)-1])
+	if costs[len(costs)/2] > 150 {
+		t.Errorf("an update takes %.1f ms", costs[len(costs)/2])
+	}
+
+	scroll := eval[struct {
+		Blank, Rows int
+		Frames      []float64
+	}](w, `(async () => {
+		const result = {Blank: 0, Rows: 0, Frames: []}
+		let last = performance.now()
+		for (let i = 0; i < 120; i++) {
+			scrollBy(0, i < 60 ? 611 : -517)
+			await new Promise(requestAnimationFrame)
+			await new Promise(done => requestAnimationFrame(done))
+			result.Frames.push(performance.now() - last)
+			last = performance.now()
+			for (const y of [innerHeight * .3, innerHeight * .6, innerHeight - 20]) if (scrollY > 600 && !document.elementFromPoint(innerWidth / 3, y)?.closest('tr.row')) result.Blank++
+			result.Rows = Math.max(result.Rows, document.querySelectorAll('tr.row').length)
+		}
+		result.Frames.sort((a, b) => a - b)
+		return result
+	})()`)
+	t.Logf("scrolling: two frames in median %.1f ms, worst %.1f ms; at most %d rows exist", scroll.Frames[len(scroll.Frames)/2], scroll.Frames[len(scroll.Frames)-1], scroll.Rows)
+	if scroll.Blank > 0 {
+		t.Errorf("%d times there was no row where one should be", scroll.Blank)
+	}
+	if scroll.Rows > 80 {
+		t.Errorf("%d rows exist", scroll.Rows)
+	}
+	if median := scroll.Frames[len(scroll.Frames)/2]; median > 200 {
+		t.Errorf("two frames take %.1f ms", median)
+	}
+	w.quiet()
+}
+
+func TestTheme(t *testing.T) {
+	l := serve(t, highway())
+	w := open(t, desk)
+	background := func() string { return eval[string](w, "getComputedStyle(document.body).backgroundColor") }
+	const dark, light = "rgb(14, 19, 25)", "rgb(243, 245, 248)"
+	w.prefer("prefers-color-scheme", "dark")
+	w.visit(l.url+"/", "tr.row")
+	if got := background(); got != dark {
+		t.Errorf("by the system: %s", got)
+	}
+	w.do(chromedp.Click(chromedp.CSS("#theme")))
+	if got := background(); got != light {
+		t.Errorf("after the button: %s, %s", got, w.text("#theme"))
+	}
+	w.do(chromedp.Reload())
+	w.wait("document.querySelector('tr.row')")
+	if got := background(); got != light {
+		t.Errorf("after a reload: %s", got)
+	}
+	w.do(chromedp.Click(chromedp.CSS("#theme")), chromedp.Click(chromedp.CSS("#theme")))
+	if got := w.text("#theme"); got != "Theme: auto" || background() != dark {
+		t.Errorf("all the way round: %s, %s", got, background())
+	}
+	w.quiet()
+}
+
+func TestReducedMotion(t *testing.T) {
+	l := serve(t, highway())
+	w := open(t, desk)
+	w.prefer("prefers-reduced-motion", "reduce")
+	w.visit(l.url+"/", "tr.row")
+	moving := eval[[]string](w, `[...document.querySelectorAll('*')].filter(e => (s => s.transitionDuration.split(',').some(d => parseFloat(d)) || s.animationName != 'none')(getComputedStyle(e))).map(e => e.className)`)
+	if len(moving) > 0 {
+		t.Errorf("these move: %v", moving)
+	}
+}

@@ -1,0 +1,126 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+)
+
+// queries asks the source for what is not on the board, on behalf of all clients: what several ask for at once, or within
+// a second, is asked once, and never more than a few things at a time. So a page that many have open, or a client that
+// walks through all plazas, costs the database little.
+type queries struct {
+	ctx     context.Context // ends all of them
+	timeout time.Duration
+	keep    time.Duration // how long an answer is taken for new
+	now     func() time.Time
+	slots   chan struct{}
+
+	group singleflight.Group
+
+	mu      sync.Mutex
+	running sync.WaitGroup // added to with mu held
+	kept    map[string]keptAnswer
+}
+
+type keptAnswer struct {
+	representation *representation
+	until          time.Time
+}
+
+// How many queries run at once, and how many answers are kept. An answer takes some tens of kilobytes.
+const (
+	querySlots = 4
+	maxKept    = 200
+)
+
+func newQueries(ctx context.Context, timeout, keep time.Duration, now func() time.Time) *queries {
+	return &queries{ctx: ctx, timeout: timeout, keep: keep, now: now, slots: make(chan struct{}, querySlots), kept: map[string]keptAnswer{}}
+}
+
+var errStopping = errors.New("the server is stopping")
+
+// do returns the answer to a question, by asking for it or as it was a moment ago.
+func (q *queries) do(ctx context.Context, question string, ask func(context.Context) (*representation, error)) (*representation, error) {
+	if p := q.look(question); p != nil {
+		return p, nil
+	}
+	// Asked by nobody in particular: the one who was first may go while others still wait.
+	answer := q.group.DoChan(question, func() (any, error) {
+		if !q.begin() {
+			return nil, errStopping
+		}
+		defer q.running.Done()
+		ctx, cancel := context.WithTimeout(q.ctx, q.timeout)
+		defer cancel()
+		select {
+		case q.slots <- struct{}{}:
+			defer func() { <-q.slots }()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		p, err := ask(ctx)
+		if err != nil {
+			return nil, err
+		}
+		q.hold(question, p)
+		return p, nil
+	})
+	select {
+	case a := <-answer:
+		if a.Err != nil {
+			return nil, a.Err
+		}
+		return a.Val.(*representation), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// begin notes that a question is asked, unless none may be any more.
+func (q *queries) begin() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ctx.Err() != nil {
+		return false
+	}
+	q.running.Add(1)
+	return true
+}
+
+// wait waits, after the context has ended, until no question is asked any more.
+func (q *queries) wait() {
+	q.mu.Lock()
+	running := &q.running
+	q.mu.Unlock() // who began before has added by now
+	running.Wait()
+}
+
+func (q *queries) look(question string) *representation {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if k, ok := q.kept[question]; ok && q.now().Before(k.until) {
+		return k.representation
+	}
+	return nil
+}
+
+func (q *queries) hold(question string, p *representation) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.now()
+	if len(q.kept) >= maxKept {
+		for other, k := range q.kept {
+			if !now.Before(k.until) {
+				delete(q.kept, other)
+			}
+		}
+	}
+	if len(q.kept) >= maxKept {
+		clear(q.kept)
+	}
+	q.kept[question] = keptAnswer{p, now.Add(q.keep)}
+}

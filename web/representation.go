@@ -1,0 +1,171 @@
+package web
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/gzip"
+)
+
+// representation is the body of an answer, as often as it is asked for.
+type representation struct {
+	contentType string
+	body        []byte
+	etag        string        // strong, without quotes: of the content
+	zipped      func() []byte // the body compressed, once; nil where that does not pay
+}
+
+// Below this size a body is not compressed: it fits a packet anyway.
+const zipFrom = 1400
+
+func newRepresentation(contentType string, body []byte) *representation {
+	sum := sha256.Sum256(body)
+	p := &representation{contentType: contentType, body: body, etag: base64.RawURLEncoding.EncodeToString(sum[:16])}
+	p.zipped = sync.OnceValue(func() []byte {
+		if len(body) < zipFrom || !compressible(contentType) {
+			return nil
+		}
+		if zipped := zip(body); len(zipped) < len(body) {
+			return zipped
+		}
+		return nil
+	})
+	return p
+}
+
+// jsonRepresentation encodes a value. Values are of our own types, all of which can be encoded once they are settled.
+func jsonRepresentation(v any) (*representation, error) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return nil, err
+	}
+	return newRepresentation("application/json", escapeUnseen(body)), nil
+}
+
+// serve answers with the body, or with 304 where the client has it. Clients may keep it but must ask before they use it.
+func (p *representation) serve(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Vary", "Accept-Encoding")
+	h.Set("Cache-Control", "private, no-cache")
+	body, etag := p.body, `"`+p.etag+`"`
+	if acceptsGzip(r.Header) {
+		if zipped := p.zipped(); zipped != nil {
+			// Other bytes, so another strong ETag.
+			body, etag = zipped, `"`+p.etag+`-gzip"`
+			h.Set("Content-Encoding", "gzip")
+		}
+	}
+	h.Set("ETag", etag)
+	if p.matches(r.Header.Values("If-None-Match")) {
+		h.Del("Content-Encoding")
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Type", p.contentType)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(http.StatusOK)
+	_, _ = w.Write(body) // the client may have gone
+}
+
+// matches reports whether If-None-Match names the content, in either encoding.
+func (p *representation) matches(ifNoneMatch []string) bool {
+	for _, line := range ifNoneMatch {
+		for tag := range strings.SplitSeq(line, ",") {
+			tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/") // compared weakly, RFC 9110
+			if tag == "*" {
+				return true
+			}
+			name, quoted := strings.CutPrefix(tag, `"`)
+			name, closed := strings.CutSuffix(name, `"`)
+			if quoted && closed && strings.TrimSuffix(name, "-gzip") == p.etag {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// compressible reports whether bytes of a content type get smaller.
+func compressible(contentType string) bool {
+	t, _, _ := strings.Cut(contentType, ";")
+	return strings.HasPrefix(t, "text/") || strings.HasSuffix(t, "json") || strings.HasSuffix(t, "+xml") || t == "image/x-icon"
+}
+
+var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
+func zip(body []byte) []byte {
+	var b bytes.Buffer
+	z := zippers.Get().(*gzip.Writer)
+	defer zippers.Put(z)
+	z.Reset(&b)
+	_, _ = z.Write(body) // a buffer takes everything
+	_ = z.Close()
+	return b.Bytes()
+}
+
+// acceptsGzip reports whether a client wants gzip rather than the plain body: it names it, or all codings, and does not
+// give it the weight 0.
+func acceptsGzip(h http.Header) bool {
+	accepts := false
+	for _, line := range h.Values("Accept-Encoding") {
+		for item := range strings.SplitSeq(line, ",") {
+			coding, params, _ := strings.Cut(item, ";")
+			named := strings.EqualFold(strings.TrimSpace(coding), "gzip")
+			if !named && strings.TrimSpace(coding) != "*" {
+				continue
+			}
+			q := 1.0
+			if name, value, ok := strings.Cut(params, "="); ok && strings.EqualFold(strings.TrimSpace(name), "q") {
+				var err error
+				if q, err = strconv.ParseFloat(strings.TrimSpace(value), 64); err != nil {
+					q = 0
+				}
+			}
+			accepts = q > 0
+			if named {
+				return accepts
+			}
+		}
+	}
+	return accepts
+}
+
+// escapeUnseen writes characters of JSON that a terminal or a page does not show, or that turn the direction of what is
+// around them, as \uXXXX: to who parses it the same, and to who reads it no trap. C0 controls and HTML's characters are
+// escaped already by encoding/json.
+func escapeUnseen(text []byte) []byte {
+	if !bytes.ContainsFunc(text, unseen) {
+		return text
+	}
+	var b []byte
+	for rest := text; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		switch {
+		case !unseen(r):
+			b = append(b, rest[:size]...)
+		case r <= 0xFFFF:
+			b = appendEscape(b, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			b = appendEscape(appendEscape(b, high), low)
+		}
+		rest = rest[size:]
+	}
+	return b
+}
+
+func unseen(r rune) bool { return r >= 0x7F && unicode.In(r, unicode.Cc, unicode.Cf) }
+
+func appendEscape(b []byte, r rune) []byte {
+	const digits = "0123456789abcdef"
+	return append(b, '\\', 'u', digits[r>>12&15], digits[r>>8&15], digits[r>>4&15], digits[r&15])
+}

@@ -1,0 +1,179 @@
+package web
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"tollstream/toll"
+)
+
+// maxProblems is how many problems of a verification are shown. Who reads a hundred reads the log.
+const maxProblems = 100
+
+// settler makes what a source returns fit to be encoded: times by the right clock, figures rounded and finite, nothing
+// nil that is a list.
+type settler struct {
+	mu    sync.Mutex
+	zones map[string]*time.Location // nil for a name that does not exist
+}
+
+// zone returns a timezone by its IANA name, and false where there is none.
+func (s *settler) zone(name string) (*time.Location, bool) {
+	if name == "" || name == "Local" { // which would be this machine's
+		return nil, false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	loc, known := s.zones[name]
+	if !known {
+		loc, _ = time.LoadLocation(name)
+		if s.zones == nil {
+			s.zones = map[string]*time.Location{}
+		}
+		s.zones[name] = loc
+	}
+	return loc, loc != nil
+}
+
+// settle settles a board, with its plazas ascending by id and its summary.
+func (s *settler) settle(b *Board) {
+	loc, ok := s.zone(b.Timezone)
+	if !ok {
+		b.Timezone, loc = "UTC", time.UTC
+	}
+	b.At = b.At.In(loc).Truncate(time.Millisecond)
+	b.StreamTime, b.Watermark = in(loc, b.StreamTime), in(loc, b.Watermark)
+	b.Verification.CheckedAt = in(loc, b.Verification.CheckedAt)
+	b.Verification.Problems = list(b.Verification.Problems)
+	b.Verification.Problems = b.Verification.Problems[:min(len(b.Verification.Problems), maxProblems)]
+	b.Plazas = list(b.Plazas)
+	slices.SortStableFunc(b.Plazas, func(p, q Plaza) int { return cmp.Compare(p.ID, q.ID) })
+	b.Plazas = slices.CompactFunc(b.Plazas, func(p, q Plaza) bool { return p.ID == q.ID })
+	for i := range b.Plazas {
+		s.settlePlaza(&b.Plazas[i], b.Timezone, loc)
+	}
+	b.Summary = Summarize(b.Plazas)
+	b.Summary.FlowPerHour = number(b.Summary.FlowPerHour, 2)
+}
+
+// settlePlaza settles a row; timezone and board are the database's.
+func (s *settler) settlePlaza(p *Plaza, timezone string, board *time.Location) *time.Location {
+	loc, ok := s.zone(p.Timezone)
+	if !ok {
+		p.Timezone, loc = timezone, board
+	}
+	if p.State > toll.BelowUsual {
+		p.State = toll.NoData
+	}
+	p.Since, p.LastEvent = in(loc, p.Since), in(loc, p.LastEvent)
+	p.PositionKm = rounded(p.PositionKm, 3)
+	p.FlowPerHour = number(p.FlowPerHour, 2)
+	p.VC, p.PHF, p.HeavyShare = rounded(p.VC, 4), rounded(p.PHF, 4), rounded(p.HeavyShare, 4)
+	p.Z, p.HeadwaySeconds = rounded(p.Z, 3), rounded(p.HeadwaySeconds, 3)
+	p.Demand, p.Capacity = rounded(p.Demand, 2), rounded(p.Capacity, 2)
+	if p.Usual != nil {
+		p.Usual = &toll.Usual{Median: number(p.Usual.Median, 3), MAD: number(p.Usual.MAD, 3), N: p.Usual.N}
+	}
+	p.Sparkline = list(p.Sparkline)
+	return loc
+}
+
+// settleDetail settles a plaza's page; timezone is the database's.
+func (s *settler) settleDetail(d *PlazaDetail, timezone string, now time.Time) {
+	board, ok := s.zone(timezone)
+	if !ok {
+		timezone, board = "UTC", time.UTC
+	}
+	loc := s.settlePlaza(&d.Plaza, timezone, board)
+	if d.At.IsZero() {
+		d.At = now
+	}
+	d.At = d.At.In(loc).Truncate(time.Millisecond)
+	d.Quarters, d.LastWeek = list(d.Quarters), list(d.LastWeek)
+	for _, points := range [][]QuarterPoint{d.Quarters, d.LastWeek} {
+		for i := range points {
+			q := &points[i]
+			q.Start = q.Start.In(loc)
+			q.ByType = counts(q.ByType)
+			q.UsualMedian, q.UsualLow, q.UsualHigh = rounded(q.UsualMedian, 3), rounded(q.UsualLow, 3), rounded(q.UsualHigh, 3)
+			q.Capacity = rounded(q.Capacity, 2)
+		}
+	}
+	d.Changes = list(d.Changes)
+	for i := range d.Changes {
+		c := &d.Changes[i]
+		c.Since, c.Detected = c.Since.In(loc), c.Detected.In(loc)
+	}
+	d.RecentWindows = list(d.RecentWindows)
+	settleWindows(d.RecentWindows, loc)
+}
+
+// settleWindows settles windows; a nil loc leaves their times as they are.
+func settleWindows(windows []Window, loc *time.Location) {
+	for i := range windows {
+		w := &windows[i]
+		if loc != nil {
+			w.Start, w.End = w.Start.In(loc), w.End.In(loc)
+		}
+		w.ByType = counts(w.ByType)
+		w.FlowPerHour = number(w.FlowPerHour, 2)
+		w.Completeness = nil
+		if all := w.Count + w.TooLate; all > 0 {
+			// Rounded down: what is not all must not look so.
+			w.Completeness = new(math.Floor(float64(w.Count)/float64(all)*1e4) / 1e4)
+		}
+	}
+}
+
+// in returns a time by a clock. RFC 3339 has no years beyond 9999; what lies there is a wrong clock, of which nothing is
+// known.
+func in(loc *time.Location, t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	shown := t.In(loc).Truncate(time.Millisecond)
+	if year := shown.Year(); year < 1 || year > 9999 {
+		return nil
+	}
+	return &shown
+}
+
+// number rounds x to decimals; what is no number is 0.
+func number(x float64, decimals int) float64 {
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return 0
+	}
+	scale := math.Pow10(decimals)
+	if r := math.Round(x*scale) / scale; !math.IsInf(r, 0) {
+		return r + 0 // never −0
+	}
+	return x
+}
+
+// rounded rounds x to decimals; what is no number is not known.
+func rounded(x *float64, decimals int) *float64 {
+	if x == nil || math.IsNaN(*x) || math.IsInf(*x, 0) {
+		return nil
+	}
+	return new(number(*x, decimals))
+}
+
+// list returns l, and not nil.
+func list[T any](l []T) []T {
+	if l == nil {
+		return []T{}
+	}
+	return l
+}
+
+// counts returns m, and not nil.
+func counts(m map[string]int64) map[string]int64 {
+	if m == nil {
+		return map[string]int64{}
+	}
+	return maps.Clone(m)
+}

@@ -1,0 +1,149 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"tollstream/toll"
+)
+
+// TestChangesMakeTheBoard changes a board at random, and lets clients that fall behind by any number of boards catch up.
+func TestChangesMakeTheBoard(t *testing.T) {
+	for seed := range uint64(8) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		n := newNetwork(random.IntN(8))
+		n.random = random
+		var s *snapshot
+		type client struct {
+			page
+			has uint64
+		}
+		clients := make([]client, 4)
+		var settle settler
+		for step := range 60 {
+			b := n.step(random.IntN(8))
+			disturb(random, n, b)
+			settle.settle(b)
+			next, err := nextSnapshot(s, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s = next
+			m := newMoment(s, time.Time{}, 0)
+			var decoded Board
+			if err := json.Unmarshal(m.document().body, &decoded); err != nil {
+				t.Fatal(err)
+			}
+			if len(decoded.Plazas) != len(b.Plazas) {
+				t.Fatalf("seed %d step %d: %d plazas, want %d", seed, step, len(decoded.Plazas), len(b.Plazas))
+			}
+			for i := range clients {
+				if random.IntN(i+1) > 0 && step < 59 {
+					continue // it is slow
+				}
+				c := &clients[i]
+				c.apply(t, eventData(t, m.boardEvent("r", c.has)))
+				c.has = s.number
+				c.check(t, fmt.Sprintf("seed %d step %d client %d", seed, step, i), m.document().body)
+			}
+			if t.Failed() {
+				t.FailNow()
+			}
+		}
+	}
+}
+
+// disturb makes what is rare: plazas that come and go, quarters that pass, texts that are hard to cut.
+func disturb(random *rand.Rand, n *network, b *Board) {
+	switch random.IntN(10) {
+	case 0:
+		n.board.Plazas = append(n.board.Plazas, Plaza{ID: int16(random.IntN(6000)), Name: "new", Verification: PlazaVerification{Status: Exact}})
+		seen := map[int16]bool{}
+		n.board.Plazas = slices.DeleteFunc(n.board.Plazas, func(p Plaza) bool {
+			had := seen[p.ID]
+			seen[p.ID] = true
+			return had
+		})
+	case 1:
+		if len(n.board.Plazas) > 0 {
+			i := random.IntN(len(n.board.Plazas))
+			n.board.Plazas = slices.Delete(slices.Clone(n.board.Plazas), i, i+1)
+		}
+	case 2:
+		for i := range b.Plazas {
+			p := &b.Plazas[i]
+			if len(p.Sparkline) > 1 {
+				p.Sparkline = append(slices.Clone(p.Sparkline[1:]), 0)
+			}
+			n.board.Plazas[i].Sparkline = p.Sparkline
+		}
+	case 3:
+		for i := range b.Plazas {
+			b.Plazas[i].Why = []string{`a "quoted" , {text} [with] \`, "\"sparkline\":[1,2]", "\x00\u202e<b>&", ""}[random.IntN(4)]
+		}
+	case 4:
+		for i := range b.Plazas {
+			b.Plazas[i].Usual, b.Plazas[i].Z, b.Plazas[i].State = nil, nil, toll.NoData
+			b.Plazas[i].Sparkline = [][]int64{nil, {1}, {2}, {1, 2}}[random.IntN(4)]
+		}
+	case 5:
+		b.Verification = Verification{Status: Mismatch, Problems: []string{"a row is missing, or two"}}
+	}
+}
+
+// eventData returns the data of an event.
+func eventData(t testing.TB, e *event) []byte {
+	t.Helper()
+	const mark = "data: "
+	for line := range splitLines(e.text) {
+		if len(line) > len(mark) && string(line[:len(mark)]) == mark {
+			return line[len(mark):]
+		}
+	}
+	t.Fatalf("no data in %s", e.text)
+	return nil
+}
+
+func splitLines(text []byte) func(func([]byte) bool) {
+	return func(yield func([]byte) bool) {
+		start := 0
+		for i, c := range text {
+			if c == '\n' {
+				if !yield(text[start:i]) {
+					return
+				}
+				start = i + 1
+			}
+		}
+	}
+}
+
+// TestUnchangedRowsAreShared keeps memory from growing with boards in which little changes.
+func TestUnchangedRowsAreShared(t *testing.T) {
+	n := newNetwork(10)
+	var settle settler
+	first := n.step(10)
+	settle.settle(first)
+	s, err := nextSnapshot(nil, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := n.step(1)
+	settle.settle(second)
+	next, err := nextSnapshot(s, second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range next.rows {
+		if shared := next.rows[i] == s.rows[i]; shared != (i > 0) {
+			t.Errorf("row %d: shared %t", i, shared)
+		}
+	}
+	if m := newMoment(next, time.Time{}, 0); len(m.boardEvent("r", s.number).text) > len(m.boardEvent("r", 0).text)/5 {
+		t.Errorf("a change of one of ten plazas takes %d bytes of %d", len(m.boardEvent("r", s.number).text), len(m.boardEvent("r", 0).text))
+	}
+}

@@ -1,0 +1,85 @@
+package web
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"path"
+)
+
+//go:embed static
+var staticFiles embed.FS
+
+// The document of the page, and what the API is described by.
+const indexFile = "index.html"
+
+//go:embed openapi.json
+var openAPI []byte
+
+// contentTypes are those of the files that the page is made of. The machine's own list may say otherwise, or nothing.
+var contentTypes = map[string]string{
+	".html":  "text/html; charset=utf-8",
+	".css":   "text/css; charset=utf-8",
+	".js":    "text/javascript; charset=utf-8",
+	".mjs":   "text/javascript; charset=utf-8",
+	".json":  "application/json",
+	".svg":   "image/svg+xml",
+	".png":   "image/png",
+	".ico":   "image/x-icon",
+	".webp":  "image/webp",
+	".txt":   "text/plain; charset=utf-8",
+	".woff2": "font/woff2",
+}
+
+// readStatic returns the files of the page by name.
+func readStatic(files fs.FS) (map[string]*representation, error) {
+	all := map[string]*representation{}
+	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		contentType, ok := contentTypes[path.Ext(name)]
+		if !ok {
+			return nil // notes, licences, sources of what is built
+		}
+		body, err := fs.ReadFile(files, name)
+		if err != nil {
+			return err
+		}
+		all[name] = newRepresentation(contentType, body)
+		return nil
+	})
+	if err == nil && all[indexFile] == nil {
+		err = fmt.Errorf("there is no %s", indexFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the files of the page: %w", err)
+	}
+	return all, nil
+}
+
+// serveFile answers with a file of the page.
+func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
+	p := s.static[r.PathValue("path")]
+	if p == nil {
+		notFound(w, r)
+		return
+	}
+	p.serve(w, r)
+}
+
+// servePage answers with the page, which shows by its address what is asked for.
+func (s *Server) servePage(w http.ResponseWriter, r *http.Request) { s.static[indexFile].serve(w, r) }
+
+func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
+	if errs := noParameters(r); len(errs) > 0 {
+		failParameters(w, r, errs)
+		return
+	}
+	s.openAPI.serve(w, r)
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	fail(w, r, http.StatusNotFound, "there is nothing at this address; /api/v1/openapi.json lists what there is")
+}

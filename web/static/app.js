@@ -1,0 +1,128 @@
+// The frame around the pages: which one is shown, the verdict, how old the figures are, the theme.
+
+import { el, text, attr, show, stored, store } from './dom.js'
+import * as f from './format.js'
+import { live, listen, connect, age, stale } from './live.js'
+import { Overview } from './overview.js'
+import { PlazaPage } from './plaza.js'
+
+const at = id => document.getElementById(id)
+const main = at('main')
+let shown = null // the page
+
+// go shows the page of the address.
+function go(scroll) {
+  shown?.close()
+  shown = null
+  const plaza = /^\/plazas\/(-?\d{1,5})\/?$/.exec(location.pathname)
+  main.className = plaza ? 'one' : 'all'
+  if (plaza) shown = new PlazaPage(main, +plaza[1])
+  else if (location.pathname === '/') live.board ? shown = new Overview(main) : main.replaceChildren(el('p', { class: 'waiting' }, 'Waiting for the first figures …'))
+  else main.replaceChildren(el('p', { class: 'waiting' }, 'There is no such page. ', el('a', { href: '/' }, 'All plazas')))
+  head()
+  scrollTo(0, scroll ?? 0)
+}
+
+// Links within the page don't load it again. Where one was, and how it was sorted, is there again on the way back.
+history.scrollRestoration = 'manual'
+let overview = '/' // the address of the overview as it was left
+document.addEventListener('click', event => {
+  const link = event.target.closest?.('a')
+  if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return
+  const href = link.getAttribute('href')
+  if (!/^\/(plazas\/-?\d+)?$/.test(href)) return
+  event.preventDefault()
+  history.replaceState({ scroll: scrollY }, '')
+  if (location.pathname === '/') overview = location.pathname + location.search
+  history.pushState({}, '', link.matches('.back') ? overview : href)
+  go()
+  ;(main.querySelector('h1[tabindex]') ?? main).focus({ preventScroll: true })
+})
+addEventListener('popstate', event => go(event.state?.scroll))
+addEventListener('pagehide', () => history.replaceState({ scroll: scrollY }, ''))
+
+document.addEventListener('keydown', event => {
+  const field = event.target.closest?.('input, select, textarea')
+  if (event.key === '/' && !field && main.querySelector('[type=search]')) {
+    event.preventDefault()
+    main.querySelector('[type=search]').focus()
+  } else if (event.key === 'Escape' && field?.type === 'search') {
+    field.value = ''
+    field.dispatchEvent(new Event('input'))
+  }
+})
+
+// head shows what is always in sight.
+let said = ''
+function head() {
+  const v = live.board?.verification
+  const [name, words] = f.verdict(v)
+  const verdict = at('verdict')
+  attr(verdict, 'class', 'verdict ' + name)
+  show(verdict.firstElementChild, name)
+  text(verdict.querySelector('strong'), words)
+  const wrong = at('mismatch')
+  if (name === 'mismatch') {
+    const doubtful = [...live.plazas.values()].filter(p => p.verification?.status === 'mismatch')
+    const parts = JSON.stringify([v.problems, doubtful.map(p => p.id)])
+    if (wrong.shownParts !== parts) {
+      wrong.shownParts = parts
+      wrong.replaceChildren(el('h2', {}, '⚠ Mismatch: figures and stored rows disagree'),
+        el('ul', {}, ...v.problems.slice(0, 5).map(problem => el('li', {}, problem)), v.problems.length > 5 ? el('li', {}, `and ${f.num(v.problems.length - 5)} more, which tollstream verify lists`) : ''),
+        doubtful.length ? el('p', {}, 'Plazas: ', ...doubtful.slice(0, 12).flatMap((p, i) => [i ? ', ' : '', el('a', { href: '/plazas/' + p.id }, f.name(p))]), doubtful.length > 12 ? ` and ${f.num(doubtful.length - 12)} more` : '') : '')
+    }
+  }
+  wrong.hidden = name !== 'mismatch'
+  if (said === 'mismatch' && name !== said) text(at('said'), 'The mismatch is gone: ' + words)
+  said = name
+  const title = shown?.title() ?? 'tollstream'
+  document.title = (name === 'mismatch' ? '⚠ MISMATCH · ' : '') + (stale() ? '(stale) ' : '') + (title === 'tollstream' ? title : title + ' · tollstream')
+}
+
+// tick shows how old everything is, once a second.
+function tick() {
+  const old = stale(), board = live.board
+  const fresh = at('fresh'), notice = at('stale')
+  attr(fresh, 'class', 'fresh ' + (old ? 'old' : board && live.connected ? 'on' : 'off'))
+  text(fresh.lastElementChild, !board ? (live.refused ? `refused: ${live.refused}` : 'connecting …') : `${old ? 'STALE: ' : live.connected ? '' : 'reconnecting, '}last update ${f.span(age())} ago`)
+  const v = board?.verification
+  const checked = v?.checked_at ? (Date.parse(board.at) - Date.parse(v.checked_at)) / 1000 + age() : null
+  text(at('verdict').lastElementChild, checked == null ? '' : `checked ${f.span(checked)} ago`)
+  attr(at('verdict'), 'title', v?.checked_at ? `checked at ${f.clock(v.checked_at)} ${f.zone(board.timezone, v.checked_at)}` : null)
+  if (old === notice.hidden) {
+    notice.hidden = !old
+    document.body.classList.toggle('stale', old)
+    head()
+    if (!old) text(at('said'), 'Live again')
+  }
+  if (old) text(notice.firstElementChild ?? notice.appendChild(el('h2')), `Not live: these figures are as of ${f.clock(board.at)} ${f.zone(board.timezone, board.at)}. ` +
+    (live.refused ? `The server refuses (${live.refused}).` : live.connected ? 'The server has nothing newer.' : 'Trying to reconnect.'))
+}
+setInterval(tick, 1000)
+
+// What sticks below the header has to know how high it is, with the alarms in it.
+new ResizeObserver(() => document.documentElement.style.setProperty('--head', at('above').offsetHeight + 'px')).observe(at('above'))
+
+listen(seen => {
+  if (!shown && location.pathname === '/') go()
+  if (seen) shown?.update()
+  head()
+  tick()
+})
+
+// The theme is the system's until the button says otherwise.
+const themes = ['', 'light', 'dark']
+function theme(name) {
+  if (name) document.documentElement.dataset.theme = name
+  else delete document.documentElement.dataset.theme
+  text(at('theme'), 'Theme: ' + (name || 'auto'))
+}
+theme(themes.includes(stored('theme')) ? stored('theme') : '')
+at('theme').addEventListener('click', () => {
+  const next = themes[(themes.indexOf(document.documentElement.dataset.theme ?? '') + 1) % themes.length]
+  store('theme', next)
+  theme(next)
+})
+
+go(history.state?.scroll)
+connect()
