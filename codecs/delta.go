@@ -2,12 +2,11 @@ package codecs
 
 import (
 	"encoding/binary"
-	"fmt"
 
 	"tollstream/toll"
 )
 
-// AppendDelta appends a message of the loop topic. The body is
+// AppendDelta appends a delta as the loop topic holds it; see [AppendDeltas]. The body is
 //
 //	epoch, source partition, first, next − first, dictionary of vehicle types,
 //	plaza, prev − first, events, checksum (8 bytes), earliest, latest − earliest, panes and so on
@@ -37,7 +36,7 @@ func AppendDelta(dst []byte, d *toll.Delta) []byte {
 	return seal(dst, start, kindDelta)
 }
 
-// DecodeDelta reads a message of the loop topic.
+// DecodeDelta reads a delta.
 func DecodeDelta(b []byte) (*toll.Delta, error) {
 	r := open(kindDelta, b)
 	d := &toll.Delta{Epoch: r.uvarint(), Partition: r.partition(r.varint()), First: r.offset(int64(r.uvarint()))}
@@ -73,37 +72,4 @@ func (r *reader) offset(v int64) int64 {
 		r.fail("a negative offset")
 	}
 	return v
-}
-
-// DecodeFailure is what [DeltaCodec] returns for a message that is no delta.
-type DecodeFailure struct {
-	Err error  // an [ErrCorrupt] or [ErrNewer]
-	Raw []byte // the message
-}
-
-func (f DecodeFailure) Error() string { return f.Err.Error() }
-func (f DecodeFailure) Unwrap() error { return f.Err }
-
-// DeltaCodec is the goka.Codec of the loop topic.
-type DeltaCodec struct{}
-
-// Encode writes a *toll.Delta.
-func (DeltaCodec) Encode(value any) ([]byte, error) {
-	d, ok := value.(*toll.Delta)
-	if !ok || d == nil {
-		return nil, fmt.Errorf("encode delta: %T is not a delta", value)
-	}
-	return AppendDelta(make([]byte, 0, 64+16*len(d.Panes)), d), nil
-}
-
-// Decode returns a *toll.Delta, and for a message that can't be read a [DecodeFailure] as the value. Its error is always
-// nil: goka would end the processor over it, and meet the same message again at every start. The aggregate has to look
-// for the DecodeFailure and report it; the gap that the message leaves is noticed by the chain, and mended by sending it
-// again.
-func (DeltaCodec) Decode(data []byte) (any, error) {
-	d, err := DecodeDelta(data)
-	if err != nil {
-		return DecodeFailure{Err: err, Raw: data}, nil
-	}
-	return d, nil
 }

@@ -13,7 +13,7 @@ import (
 var (
 	_ goka.Codec = (*EventCodec)(nil)
 	_ goka.Codec = Raw{}
-	_ goka.Codec = DeltaCodec{}
+	_ goka.Codec = DeltasCodec{}
 	_ goka.Codec = StateCodec{}
 )
 

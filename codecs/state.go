@@ -166,7 +166,7 @@ func (StateCodec) Encode(value any) ([]byte, error) {
 	return AppendState(make([]byte, 0, 256+8*(len(s.Minutes.List)+len(s.Quarters.List))), s), nil
 }
 
-// Decode returns a *toll.State. Unlike [DeltaCodec] it does return an error, which ends the processor: a state that can't
+// Decode returns a *toll.State. Unlike [DeltasCodec] it does return an error, which ends the processor: a state that can't
 // be read must not be taken for an empty one, from which counting would start again.
 func (StateCodec) Decode(data []byte) (any, error) {
 	s, err := DecodeState(data)

@@ -45,7 +45,21 @@ func (d *PlazaDelta) End(batchNext int64) int64 {
 	return batchNext
 }
 
-// Of returns the message of the loop that a delta of a stored batch is sent as.
+// Cells returns how many counts the delta holds, by which its message grows.
+func (d *PlazaDelta) Cells() int {
+	n := 1
+	for _, panes := range [...][]Pane{d.Panes, d.LateQuarter, d.TooLate} {
+		for i := range panes {
+			n += 1 + len(panes[i].Types)
+		}
+	}
+	if f := d.Fold; f != nil {
+		n += len(f.OnTime) + len(f.LateQuarter) + len(f.TooLate)
+	}
+	return n
+}
+
+// Of returns the delta of the loop that a delta of a stored batch is sent as.
 func (d *PlazaDelta) Of(epoch uint64, partition int32, first, next int64) *Delta {
 	sent := &Delta{Epoch: epoch, Partition: partition, First: max(first, d.Prev), Next: d.End(next), PlazaDelta: *d}
 	sent.Ends = 0

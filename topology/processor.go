@@ -181,6 +181,7 @@ type run struct {
 	admin   sarama.ClusterAdmin
 	proc    *goka.Processor
 	emitter *goka.Emitter // of deltas
+	deltas  *deltaSender
 	notices *goka.Emitter // of results
 	sources sources
 	windows *windows
@@ -260,7 +261,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 		return explainKafka(err)
 	}
 	// The emitter comes after the processor, which makes the loop topic.
-	r.emitter, err = goka.NewEmitter(p.cfg.Cluster.Brokers, goka.Stream(LoopTopic(p.cfg.Group)), codecs.DeltaCodec{},
+	r.emitter, err = goka.NewEmitter(p.cfg.Cluster.Brokers, goka.Stream(LoopTopic(p.cfg.Group)), codecs.Raw{},
 		goka.WithEmitterLogger(gokaLogger{p.cfg.Log}),
 		goka.WithEmitterHasher(Hasher),
 		goka.WithEmitterClientID(p.cfg.Cluster.ClientID+"-deltas"),
@@ -277,8 +278,14 @@ func (p *Processor) runOnce(parent context.Context) error {
 		_ = r.emitter.Finish()
 		return explainKafka(err)
 	}
+	r.deltas = newDeltaSender(r.emitDeltas, messagePause)
 	p.windows.Store(r.windows)
 	r.standstill.renew()
+	// The sender outlives the sessions, which a stop lets finish what they send.
+	sending, endSending := context.WithCancel(context.WithoutCancel(ctx))
+	defer endSending()
+	var sender sync.WaitGroup
+	sender.Go(func() { r.deltas.run(sending, ctx) })
 	var beside sync.WaitGroup
 	beside.Go(func() { r.watchTopic(ctx) })
 	beside.Go(func() { r.endOversized(ctx) })
@@ -288,11 +295,13 @@ func (p *Processor) runOnce(parent context.Context) error {
 	runErr := r.proc.Run(ctx)
 	cancel()
 	beside.Wait()
+	endSending()
 	for what, emitter := range map[string]*goka.Emitter{"deltas": r.emitter, "results": r.notices} {
 		if err := emitter.Finish(); err != nil && runErr == nil {
 			runErr = fmt.Errorf("close the emitter of %s: %w", what, err)
 		}
 	}
+	waitAtMost(&sender, stopGrace)
 	if err := r.failure(); err != nil {
 		return explainKafka(err)
 	}
@@ -396,7 +405,7 @@ func (p *Processor) leaveSoon() {
 func (r *run) graph() *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(r.cfg.Group),
 		goka.Input(goka.Stream(r.cfg.Topic), codecs.Raw{}, r.ingest),
-		goka.Loop(codecs.DeltaCodec{}, r.aggregate),
+		goka.Loop(codecs.DeltasCodec{}, r.aggregate),
 		goka.Visitor(visitor, r.visit),
 		goka.Persist(codecs.StateCodec{}),
 	)
@@ -498,9 +507,9 @@ func (r *run) ingest(ctx goka.Context, _ any) {
 	}
 }
 
-// publish sends a delta to the loop.
-func (r *run) publish(d *toll.Delta, done func(error)) error {
-	promise, err := r.emitter.Emit(strconv.Itoa(int(d.Plaza)), d)
+// emitDeltas sends a message of deltas to the loop.
+func (r *run) emitDeltas(plaza int16, message []byte, done func(error)) error {
+	promise, err := r.emitter.Emit(strconv.Itoa(int(plaza)), message)
 	if err != nil {
 		return err
 	}
@@ -518,7 +527,7 @@ func (r *run) publishNotice(plaza int16, payload []byte, done func(error)) error
 	return nil
 }
 
-// aggregate merges a delta into its plaza's state.
+// aggregate merges the deltas of a message into their plaza's state.
 //
 // It sets the value on every path. goka writes its local store before the changelog is acknowledged, so after a crash
 // the local state may be ahead of the changelog, and a delta that is skipped here may not be in it yet. And goka marks
@@ -536,22 +545,29 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 	if state == nil {
 		state = toll.NewState(0)
 	}
-	d, ok := msg.(*toll.Delta)
+	deltas, ok := msg.([]*toll.Delta)
 	if !ok {
-		r.cfg.Log.Error("a message of the loop is no delta and was passed over", "partition", ctx.Partition(), "offset", ctx.Offset(), "key", ctx.Key())
-		ctx.SetValue(state)
-		return
+		failure, _ := msg.(error)
+		r.cfg.Log.Error("a message of the loop holds no deltas and was passed over", "partition", ctx.Partition(), "offset", ctx.Offset(),
+			"key", ctx.Key(), "error", failure)
 	}
-	outcome := state.Merge(d)
-	if outcome == toll.Gap && r.gaps.news(d.Plaza, d.Partition, state.MergedIn(d.Partition)) {
-		r.cfg.Log.Warn("a delta is missing before this one, which was not merged; what is missing is sent again soon",
-			"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged", state.MergedIn(d.Partition), "wants", d.Prev)
+	var few [8]toll.Outcome
+	outcomes := few[:0]
+	for _, d := range deltas {
+		outcome := state.Merge(d)
+		if outcome == toll.Gap && r.gaps.news(d.Plaza, d.Partition, state.MergedIn(d.Partition)) {
+			r.cfg.Log.Warn("a delta is missing before this one, which was not merged; what is missing is sent again soon",
+				"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged", state.MergedIn(d.Partition), "wants", d.Prev)
+		}
+		var counted *toll.Delta
+		if outcome == toll.Applied {
+			counted = d
+		}
+		r.windows.step(d.Plaza, state, counted)
+		outcomes = append(outcomes, outcome)
 	}
-	var counted *toll.Delta
-	if outcome == toll.Applied {
-		counted = d
-	}
-	r.windows.step(d.Plaza, state, counted)
 	ctx.SetValue(state)
-	r.stats.merged(d, outcome)
+	for i, d := range deltas {
+		r.stats.merged(d, outcomes[i])
+	}
 }

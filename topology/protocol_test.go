@@ -281,7 +281,7 @@ func (p *simProducer) EmitWithHeaders(_, key string, value []byte, _ goka.Header
 	m := &simMessage{from: p.life, producer: p.name, topic: p.topic, topicID: p.topic.id,
 		partition: partitionOf(Hasher(), key, int32(len(p.topic.partitions))), simRecord: simRecord{key, slices.Clone(value)}, finish: finish}
 	if p.name == "deltas" {
-		m.source = must(codecs.DecodeDelta(value)).Partition
+		m.source = must(codecs.DecodeDeltas(value))[0].Partition
 	}
 	w.mu.Lock()
 	m.step = len(w.trace)
@@ -735,8 +735,9 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	life.run.windows = newWindows(&cfg, nil)
 	life.run.sources.slots = newSlots(len(w.events))
 	producer := &simProducer{life, "deltas", &w.loop}
-	life.run.emitter = must(goka.NewEmitter(nil, "loop", codecs.DeltaCodec{}, goka.WithEmitterHasher(Hasher),
+	life.run.emitter = must(goka.NewEmitter(nil, "loop", codecs.Raw{}, goka.WithEmitterHasher(Hasher),
 		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return producer, nil })))
+	life.run.deltas = newDeltaSender(life.run.emitDeltas, 0)
 	life.table = &simProducer{life, "table", &w.table}
 	if !w.mutates("marks after a failed emit") {
 		life.table = newOrderedProducer(life.table, len(w.events), Hasher)
@@ -748,6 +749,9 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 func (l *simLife) main() {
 	defer func() { l.ended.Store(true) }()
 	r, w := l.run, l.w
+	var sender sync.WaitGroup
+	sender.Go(func() { r.deltas.run(l.ctx, l.ctx) })
+	defer sender.Wait()
 	err := r.openSources(simSession{life: l})
 	if err != nil {
 		r.fail(err)
@@ -762,7 +766,7 @@ func (l *simLife) main() {
 			beside.Go(l.watchEpoch)
 		}
 		if w.kind != simCalm && !w.mutates("no reconcile") {
-			rec := &reconciler{cfg: r.cfg, store: simStore{l, "reconcile: "}, sources: &r.sources, log: simChangelog{l}, publish: r.publish, stats: r.stats}
+			rec := &reconciler{cfg: r.cfg, store: simStore{l, "reconcile: "}, sources: &r.sources, log: simChangelog{l}, publish: r.deltas.send, stats: r.stats}
 			beside.Go(func() { rec.run(l.ctx, r.fail) })
 		}
 		l.running.Store(true)
@@ -1071,10 +1075,10 @@ func (w *simWorld) addDeliveries(l *simLife, add addAction) {
 			add(5*l.pace, func() {
 				r := loop.records[next]
 				l.next[p] = next + 1
-				d := must(codecs.DeltaCodec{}.Decode(r.value)).(*toll.Delta)
-				w.distort(l, d)
+				deltas := must(codecs.DeltasCodec{}.Decode(r.value)).([]*toll.Delta)
+				w.distort(l, deltas)
 				ctx := &simContext{life: l, key: r.key, partition: p, offset: next}
-				l.run.aggregate(ctx, d)
+				l.run.aggregate(ctx, deltas)
 				ctx.done = true
 				ctx.finish(nil)
 			}, "%s merges delta %d of %d", l.name, next, p)
@@ -1083,24 +1087,27 @@ func (w *simWorld) addDeliveries(l *simLife, add addAction) {
 }
 
 // distort breaks a rule of the aggregate.
-func (w *simWorld) distort(l *simLife, d *toll.Delta) {
+func (w *simWorld) distort(l *simLife, deltas []*toll.Delta) {
 	state := toll.NewState(0)
-	if b := l.host.local[fmt.Sprint(d.Plaza)]; b != nil {
+	if b := l.host.local[fmt.Sprint(deltas[0].Plaza)]; b != nil {
 		state = must(codecs.StateCodec{}.Decode(b)).(*toll.State)
 	}
-	merged := state.MergedIn(d.Partition)
-	switch {
-	case w.mutates("prev not checked"):
-		if d.Epoch > state.Epoch {
-			merged = 0
+	for _, d := range deltas {
+		merged := state.MergedIn(d.Partition)
+		switch {
+		case w.mutates("prev not checked"):
+			if d.Epoch > state.Epoch {
+				merged = 0
+			}
+			d.Prev = merged
+		case w.mutates("duplicates merged") && d.Epoch == state.Epoch && d.Next <= merged:
+			d.Next, d.Prev = merged+1, merged
+		case w.mutates("older epochs merged"):
+			d.Epoch = max(d.Epoch, state.Epoch)
+		case w.mutates("a newer epoch does not clear") && d.Epoch > state.Epoch && state.Epoch > 0:
+			d.Epoch = state.Epoch
 		}
-		d.Prev = merged
-	case w.mutates("duplicates merged") && d.Epoch == state.Epoch && d.Next <= merged:
-		d.Next, d.Prev = merged+1, merged
-	case w.mutates("older epochs merged"):
-		d.Epoch = max(d.Epoch, state.Epoch)
-	case w.mutates("a newer epoch does not clear") && d.Epoch > state.Epoch && state.Epoch > 0:
-		d.Epoch = state.Epoch
+		state.Merge(d)
 	}
 }
 

@@ -33,7 +33,7 @@ type reconciler struct {
 	store   Store
 	sources *sources
 	log     changelog
-	publish func(d *toll.Delta, done func(error)) error // done is called once, when acknowledged or failed
+	publish func(deltas []*toll.Delta, done func(error)) error // see source
 	stats   *Stats
 
 	took   time.Duration         // to read the changelog, in the last round
@@ -303,7 +303,7 @@ func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32, 
 func (r *reconciler) send(ctx context.Context, deltas []*toll.Delta) error {
 	acks := make(chan error, len(deltas))
 	for _, d := range deltas {
-		if err := r.publish(d, func(err error) { acks <- err }); err != nil {
+		if err := r.publish([]*toll.Delta{d}, func(err error) { acks <- err }); err != nil {
 			return err
 		}
 	}
@@ -486,7 +486,7 @@ func readPartition(ctx context.Context, client sarama.Client, topic string, part
 // startReconciling compares the part of the group table that a session owns with the database for as long as the session
 // lasts. The returned function waits for the end of that.
 func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
-	rec := &reconciler{cfg: r.cfg, store: r.store, sources: &r.sources, publish: r.publish, stats: r.stats,
+	rec := &reconciler{cfg: r.cfg, store: r.store, sources: &r.sources, publish: r.deltas.send, stats: r.stats,
 		log: &kafkaChangelog{client: r.client, admin: r.admin, group: r.cfg.Group, owned: owned, partitions: int32(len(r.sources.slots))}}
 	var running sync.WaitGroup
 	running.Go(func() { rec.run(ctx, r.fail) })

@@ -53,8 +53,10 @@ func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *rec
 	lines, sent = new(bytes.Buffer), new([]string)
 	cfg.Log = slog.New(slog.NewTextHandler(lines, nil))
 	r = &reconciler{cfg: cfg, store: store, sources: new(sources), log: log, stats: newStats(nil),
-		publish: func(d *toll.Delta, done func(error)) error {
-			*sent = append(*sent, fmt.Sprintf("%d:[%d,%d)>%d", d.Plaza, d.First, d.Next, d.Prev))
+		publish: func(deltas []*toll.Delta, done func(error)) error {
+			for _, d := range deltas {
+				*sent = append(*sent, fmt.Sprintf("%d:[%d,%d)>%d", d.Plaza, d.First, d.Next, d.Prev))
+			}
 			done(nil)
 			return nil
 		}}
@@ -151,12 +153,12 @@ func TestReconcileCatchesUp(t *testing.T) {
 	r, sent, lines := newReconciler(t, store, log)
 	log.states = map[int16]plazaProgress{1: at(5, 1), 2: at(5, 3)}
 	publish, more := r.publish, 3
-	r.publish = func(d *toll.Delta, done func(error)) error {
+	r.publish = func(deltas []*toll.Delta, done func(error)) error {
 		if more--; more >= 0 {
 			grown := outboxOf([][]int16{{1}, {1}, {2}, {1}, {1}, {1}, {1}}[:6-more]...)
 			store.batches, store.cursor = grown.batches, grown.cursor
 		}
-		return publish(d, done)
+		return publish(deltas, done)
 	}
 	got, err := r.round(t.Context())
 	if err != nil {

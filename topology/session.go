@@ -250,7 +250,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 		partition: partition,
 		cfg:       r.cfg,
 		store:     r.store,
-		publish:   r.publish,
+		publish:   r.deltas.send,
 		mark:      func(offset int64) { session.MarkOffset(r.cfg.Topic, partition, offset, epochMetadata(cursor.Epoch)) },
 		stats:     r.stats,
 		database:  r.database,

@@ -1,9 +1,11 @@
 package topology
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,16 +30,17 @@ var errOtherEpoch = errors.New("the database was rebuilt, or is another one: its
 //
 // Three goroutines work on it. goka's calls add. The committer takes what has been gathered whenever it is idle, so a
 // batch is as large as the time that the one before it took to commit: small when there is little to do, up to the
-// limit when there is a backlog. The publisher sends the deltas of one batch after the other.
+// limit when there is a backlog. The publisher sends the deltas of the batches that are stored.
 type source struct {
 	partition int32
 	cfg       *Config
 	store     Store
-	publish   func(d *toll.Delta, done func(error)) error // done is called once, when acknowledged or failed
-	mark      func(offset int64)                          // shows progress to the consumer group, for lag displays
-	stats     *Stats
-	fail      func(error) // ends the session
-	database  *trouble    // tells of the store's outages; nil for nobody
+	// publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged or failed.
+	publish  func(deltas []*toll.Delta, done func(error)) error
+	mark     func(offset int64) // shows progress to the consumer group, for lag displays
+	stats    *Stats
+	fail     func(error) // ends the session
+	database *trouble    // tells of the store's outages; nil for nobody
 
 	ctx    context.Context // of the session: add gives up when it ends
 	cancel context.CancelFunc
@@ -83,6 +86,14 @@ type storedDeltas struct {
 	trace  BatchTrace // of its way so far; zero where it was stored before this session
 }
 
+// cells returns how many counts its deltas hold.
+func (b *storedDeltas) cells() (n int) {
+	for i := range b.deltas {
+		n += b.deltas[i].Cells()
+	}
+	return n
+}
+
 // events returns how many events were counted.
 func (b *storedDeltas) events() int64 {
 	var n int64
@@ -92,8 +103,12 @@ func (b *storedDeltas) events() int64 {
 	return n
 }
 
-// pendingBatches is how many stored batches of a partition may wait for their deltas to be acknowledged.
-const pendingBatches = 4
+const (
+	// pendingBatches is how many stored batches of a partition may wait to be published, and how many are published at a time.
+	pendingBatches = 4
+	// manyDeltas is how many deltas are enough to be published at a time.
+	manyDeltas = 10_000
+)
 
 func (s *source) init(cursor toll.Cursor) error {
 	chain, err := codecs.DecodeChain(cursor.Chain)
@@ -555,8 +570,7 @@ func (s *source) markAcked() error {
 	return nil
 }
 
-// publishAll sends the deltas of one batch after the other: those of the next only after all of the one before are
-// acknowledged. What is left from before comes first, from the offset unpublished on.
+// publishAll sends the deltas of the batches that wait, and of further ones only after all of these are acknowledged. What is left from before comes first, from the offset unpublished on.
 func (s *source) publishAll(unpublished int64) error {
 	if err := s.publishLeft(unpublished); err != nil {
 		return err
@@ -565,11 +579,30 @@ func (s *source) publishAll(unpublished int64) error {
 		if s.ctx.Err() != nil {
 			return nil
 		}
-		if err := s.publishBatch(s.epoch, b); err != nil {
+		if err := s.publishBatches(s.epoch, s.alsoPending(b)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// alsoPending returns a batch with those that wait behind it, as far as they may be published together.
+func (s *source) alsoPending(b storedDeltas) []storedDeltas {
+	batches := []storedDeltas{b}
+	for deltas, cells := len(b.deltas), b.cells(); len(batches) < pendingBatches && deltas < manyDeltas && cells < maxCells; {
+		select {
+		case next, ok := <-s.pending:
+			if !ok {
+				return batches
+			}
+			batches = append(batches, next)
+			deltas += len(next.deltas)
+			cells += next.cells()
+		default:
+			return batches
+		}
+	}
+	return batches
 }
 
 // publishLeft sends again what is not known to be published, page by page out of the database, until it has caught up
@@ -597,7 +630,7 @@ func (s *source) publishLeft(sent int64) error {
 		for i := range page.Batches {
 			b, err := decodeBatch(&page.Batches[i])
 			if err == nil {
-				err = s.publishBatch(s.epoch, b)
+				err = s.publishBatches(s.epoch, []storedDeltas{b})
 			}
 			if err != nil {
 				return err
@@ -623,34 +656,54 @@ func (s *source) readOutbox(above int64) (toll.OutboxPage, error) {
 	}, backoff.WithBackOff(s.cfg.backOff()), backoff.WithMaxElapsedTime(0))
 }
 
-func (s *source) publishBatch(epoch uint64, b storedDeltas) (err error) {
+// publishBatches sends the deltas of batches, in their order, and waits until all are acknowledged. What a plaza has in
+// several of them is sent together, so that none of it arrives without what comes before.
+func (s *source) publishBatches(epoch uint64, batches []storedDeltas) (err error) {
 	began := time.Now()
-	s.stats.publishing(s.partition, b)
+	var deltas []*toll.Delta
+	for _, b := range batches {
+		s.stats.publishing(s.partition, b)
+		for i := range b.deltas {
+			deltas = append(deltas, b.deltas[i].Of(epoch, s.partition, b.ref.First, b.next))
+		}
+	}
 	defer func(done func()) {
 		done()
-		s.stats.published(s.partition, &b, began, err)
+		for i := range batches {
+			s.stats.published(s.partition, &batches[i], began, err)
+		}
 	}(s.stats.call(s.partition))
-	acks := make(chan error, len(b.deltas))
-	for i := range b.deltas {
-		d := b.deltas[i].Of(epoch, s.partition, b.ref.First, b.next)
-		if err := s.publish(d, func(err error) { acks <- err }); err != nil {
-			return s.publishError(b, err)
-		}
+	slices.SortStableFunc(deltas, func(a, b *toll.Delta) int { return cmp.Compare(a.Plaza, b.Plaza) })
+	acks, waits := make(chan error, len(deltas)), 0
+	for len(deltas) > 0 && err == nil {
+		n := togetherFrom(deltas)
+		err = s.publish(deltas[:n:n], func(err error) { acks <- err })
+		deltas = deltas[n:]
+		waits++
 	}
-	for range b.deltas {
+	for ; waits > 0 && err == nil; waits-- {
 		select {
-		case err := <-acks:
-			if err != nil {
-				return s.publishError(b, err)
-			}
+		case err = <-acks:
 		case <-s.grace.Done():
-			return s.publishError(b, s.grace.Err())
+			err = s.grace.Err()
 		}
 	}
-	s.published(b.next, &b.ref)
+	if err != nil {
+		return fmt.Errorf("publish the deltas of partition %d up to offset %d: %w", s.partition, batches[len(batches)-1].next, err)
+	}
+	for i := range batches {
+		s.published(batches[i].next, &batches[i].ref)
+	}
 	return nil
 }
 
-func (s *source) publishError(b storedDeltas, err error) error {
-	return fmt.Errorf("publish the deltas of partition %d up to offset %d: %w", s.partition, b.next, err)
+// togetherFrom returns how many of the deltas, from the first on, are of one plaza and fit a message.
+func togetherFrom(deltas []*toll.Delta) int {
+	n, cells := 1, deltas[0].Cells()
+	for ; n < len(deltas) && deltas[n].Plaza == deltas[0].Plaza; n++ {
+		if cells += deltas[n].Cells(); cells > 2*maxCells {
+			break
+		}
+	}
+	return n
 }

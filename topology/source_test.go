@@ -169,7 +169,7 @@ func (s *memoryStore) markPublished(published []toll.BatchRef) {
 	}
 }
 
-// memoryTable merges deltas as the aggregate does, and can fail to take one.
+// memoryTable merges deltas as the aggregate does, and can fail to take a message.
 type memoryTable struct {
 	mu     sync.Mutex
 	states map[int16]*toll.State
@@ -178,18 +178,20 @@ type memoryTable struct {
 	late   bool // the failing delta is merged, and only its acknowledgement fails
 }
 
-func (t *memoryTable) publish(d *toll.Delta, done func(error)) error {
+func (t *memoryTable) publish(deltas []*toll.Delta, done func(error)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.steps++
 	fails := t.steps == t.fail
 	if !fails || t.late {
-		s := t.states[d.Plaza]
+		s := t.states[deltas[0].Plaza]
 		if s == nil {
 			s = new(toll.State)
-			t.states[d.Plaza] = s
+			t.states[deltas[0].Plaza] = s
 		}
-		s.Merge(d)
+		for _, d := range deltas {
+			s.Merge(d)
+		}
 	}
 	if fails {
 		go done(errLost)

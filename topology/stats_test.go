@@ -293,7 +293,7 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	cfg.BatchRows, cfg.BatchWait = len(records), time.Minute
 	s := &source{
 		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats}, mark: func(int64) {}, stats: stats,
-		publish: func(_ *toll.Delta, done func(error)) error { done(nil); return nil },
+		publish: func(_ []*toll.Delta, done func(error)) error { done(nil); return nil },
 		fail:    func(err error) { t.Error(err) },
 	}
 	if err := s.init(toll.Cursor{Token: 1, Epoch: 1}); err != nil {

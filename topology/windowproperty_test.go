@@ -231,7 +231,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 		case 5, 6, 7:
 			s.store(source(), rng.IntN(20))
 		case 8, 9, 10:
-			s.publish(source())
+			s.publish(source(), 1+rng.IntN(3))
 		case 11, 12, 13, 14:
 			for p, n := plaza(), 1+rng.IntN(6); n > 0 && s.merge(p); n-- {
 			}

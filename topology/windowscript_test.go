@@ -157,23 +157,25 @@ func (s *stream) store(p, n int) {
 	src.source.giveBack(b)
 }
 
-// publish sends the deltas of a partition's next batch.
-func (s *stream) publish(p int) {
+// publish sends the deltas of a partition's next batches, as many as most.
+func (s *stream) publish(p, most int) {
 	src := s.sources[p]
-	if len(src.pending) == 0 {
+	n := min(most, len(src.pending))
+	if n == 0 {
 		return
 	}
-	must(0, src.source.publishBatch(src.source.cursor.Epoch, src.pending[0]))
-	src.pending = src.pending[1:]
+	must(0, src.source.publishBatches(src.source.cursor.Epoch, src.pending[:n]))
+	src.pending = src.pending[n:]
 }
 
-func (s *stream) send(d *toll.Delta, done func(error)) error {
-	p := s.plazas[d.Plaza]
+func (s *stream) send(deltas []*toll.Delta, done func(error)) error {
+	plaza := deltas[0].Plaza
+	p := s.plazas[plaza]
 	if p == nil {
-		p = &streamPlaza{id: d.Plaza, table: []version{{}}}
-		s.plazas[d.Plaza] = p
+		p = &streamPlaza{id: plaza, table: []version{{}}}
+		s.plazas[plaza] = p
 	}
-	p.loop = append(p.loop, must(codecs.DeltaCodec{}.Encode(d)))
+	p.loop = append(p.loop, must(codecs.DeltasCodec{}.Encode(deltas)))
 	done(nil)
 	return nil
 }
@@ -188,16 +190,17 @@ func (s *stream) merge(p *streamPlaza) bool {
 	if b := p.now().state; b != nil {
 		state = must(codecs.StateCodec{}.Decode(b)).(*toll.State)
 	}
-	d := must(codecs.DeltaCodec{}.Decode(p.loop[next])).(*toll.Delta)
-	outcome := state.Merge(d)
-	if outcome == toll.Gap {
-		s.results.fail("plaza %d: a delta is missing before %d:%d", d.Plaza, d.Partition, d.First)
+	for _, d := range must(codecs.DeltasCodec{}.Decode(p.loop[next])).([]*toll.Delta) {
+		outcome := state.Merge(d)
+		if outcome == toll.Gap {
+			s.results.fail("plaza %d: a delta is missing before %d:%d", d.Plaza, d.Partition, d.First)
+		}
+		var counted *toll.Delta
+		if outcome == toll.Applied {
+			counted = d
+		}
+		s.step(d.Plaza, state, counted)
 	}
-	var counted *toll.Delta
-	if outcome == toll.Applied {
-		counted = d
-	}
-	s.step(d.Plaza, state, counted)
 	s.write(p, state, next+1)
 	return true
 }
@@ -293,7 +296,7 @@ func (s *stream) drain(partitions ...int) {
 			s.store(p, 0)
 		}
 		for len(s.sources[p].pending) > 0 {
-			s.publish(p)
+			s.publish(p, 1)
 		}
 	}
 	for _, p := range s.inOrder() {
@@ -735,7 +738,7 @@ func (s *windowScript) replay(rows int) {
 		for src := s.stream.sources[p]; src.read < len(src.log); {
 			s.stream.gather(p, rows)
 			s.stream.store(p, 0)
-			s.stream.publish(p)
+			s.stream.publish(p, 1)
 			s.stream.drain()
 			s.stream.closeDue()
 		}
@@ -1302,7 +1305,7 @@ func TestEndWaitsForWhatIsNotMerged(t *testing.T) {
 	s.sources[0].append(toll.Event{Time: at + 60, Type: "car", Plaza: 4000}, time.Unix(1, 0))
 	s.gather(0, 1)
 	s.store(0, 0)
-	s.publish(0)
+	s.publish(0, 1)
 	s.observe()
 	if visit() {
 		t.Fatal("ended before all was merged")
