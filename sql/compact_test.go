@@ -355,7 +355,7 @@ func TestCompactWhileRunning(t *testing.T) {
 				t.Fatalf("got %+v", r.Problems)
 			}
 			states = l.snapshot()
-			c, err := checker.Plaza(ctx, 0, states[0], PlazaOptions{})
+			c, err := checker.Plaza(ctx, 0, states[0], fullCount)
 			if err != nil || c.Status == Mismatch || c.TableCount+c.InFlight != *c.StoredRows {
 				t.Fatalf("got %+v, %v", c, err)
 			}

@@ -11,6 +11,9 @@ import (
 	"tollstream/toll"
 )
 
+// fullCount gives the count of the rows as long as a busy machine needs.
+var fullCount = PlazaOptions{CountLimit: 2 * time.Minute}
+
 func TestPlaza(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		ctx := context.Background()
@@ -21,7 +24,7 @@ func TestPlaza(t *testing.T) {
 		st.fill()
 		st.store(0, 0, map[int16]int{4856: 3})
 
-		got, err := s.Plaza(ctx, 4856, st.states[4856], PlazaOptions{})
+		got, err := s.Plaza(ctx, 4856, st.states[4856], fullCount)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,12 +37,12 @@ func TestPlaza(t *testing.T) {
 		if err != nil || got.Status != Exact || got.ChecksumOK != nil || *got.StoredRows != 19 {
 			t.Errorf("got %+v, %v", got, err)
 		}
-		got, err = s.Plaza(ctx, 9, nil, PlazaOptions{})
+		got, err = s.Plaza(ctx, 9, nil, fullCount)
 		if err != nil || got.Status != Exact || *got.StoredRows != 0 || !*got.ChecksumOK {
 			t.Errorf("unknown plaza: %+v, %v", got, err)
 		}
 		run(t, s, `UPDATE livetolldata SET vehicle_id = 0 WHERE toll_plaza_id = -7`)
-		all, err := s.Plazas(ctx, st.states, PlazaOptions{})
+		all, err := s.Plazas(ctx, st.states, fullCount)
 		if err != nil || len(all) != 3 || all[0].Plaza != -7 || all[0].Status != Mismatch || *all[0].ChecksumOK || all[0].Problems[0].Kind != KindRowsChanged ||
 			all[1].Status != Exact || all[2].Status != Exact {
 			t.Errorf("got %+v, %v", all, err)
@@ -87,11 +90,11 @@ func TestPlazaCheckerGoesOn(t *testing.T) {
 		compare := func(step int) {
 			t.Helper()
 			plaza := int16(random.IntN(4))
-			got, err := checker.Plaza(ctx, plaza, st.states[plaza], PlazaOptions{})
+			got, err := checker.Plaza(ctx, plaza, st.states[plaza], fullCount)
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := s.Plaza(ctx, plaza, st.states[plaza], PlazaOptions{})
+			want, err := s.Plaza(ctx, plaza, st.states[plaza], fullCount)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,7 +147,7 @@ func TestManyDeltasInFlight(t *testing.T) {
 	}
 	check := func(inFlight int64) {
 		t.Helper()
-		c, err := checker.Plaza(context.Background(), 1, st.states[1], PlazaOptions{})
+		c, err := checker.Plaza(context.Background(), 1, st.states[1], fullCount)
 		if err != nil || c.InFlight != inFlight || c.TableCount+c.InFlight != *c.StoredRows || c.Status == Mismatch {
 			t.Errorf("got %+v, %v, want %d in flight", c, err, inFlight)
 		}

@@ -47,7 +47,7 @@ func TestPrune(t *testing.T) {
 						t.Fatalf("got %+v", r)
 					}
 					for _, c := range r.Plazas {
-						checks, err := s.Plaza(t.Context(), int16(max(c.Plaza, -32768)), st.states[int16(c.Plaza)], PlazaOptions{})
+						checks, err := s.Plaza(t.Context(), int16(max(c.Plaza, -32768)), st.states[int16(c.Plaza)], fullCount)
 						if c.Plaza != nullPlaza && (err != nil || checks.Status != Exact || checks.Pruned != c.Pruned) {
 							t.Fatalf("got %+v, %v", checks, err)
 						}

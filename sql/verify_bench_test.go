@@ -115,7 +115,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.Run("plaza", func(b *testing.B) {
 		for b.Loop() {
-			if c, err := s.Plaza(ctx, 4042, states[4042], PlazaOptions{}); err != nil || c.Status != Exact || c.StoredRows == nil {
+			if c, err := s.Plaza(ctx, 4042, states[4042], fullCount); err != nil || c.Status != Exact || c.StoredRows == nil {
 				b.Fatalf("%+v, %v", c, err)
 			}
 		}

@@ -57,7 +57,7 @@ func readAll(t testing.TB, cluster Cluster, topic string, n int) []*kgo.Record {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	var all []*kgo.Record
 	for len(all) < n {
@@ -76,7 +76,7 @@ func testEvent(i int) toll.Event {
 
 func closeEmitter(t testing.TB, e *Emitter) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	if err := e.Close(ctx); err != nil {
 		t.Fatal(err)
@@ -191,7 +191,7 @@ func TestEmitterMissingTopic(t *testing.T) {
 func TestEmitterWaitsForKafka(t *testing.T) {
 	quietOnce()
 	away := make(chan error, 1)
-	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	_, err := NewEmitter(ctx, EmitterConfig{
 		Cluster: Cluster{Brokers: []string{"127.0.0.1:1"}}, Topic: "toll",
@@ -265,7 +265,7 @@ func TestEmitterGivesUp(t *testing.T) {
 	if err := e.Close(ctx); !errors.Is(err, errGivenUp) {
 		t.Fatalf("error %v", err)
 	}
-	if took := time.Since(started); took > 5*time.Second {
+	if took := time.Since(started); took > 30*time.Second {
 		t.Fatalf("took %v", took)
 	}
 	if s := e.Stats(); s != (EmitterStats{Emitted: 11, Acknowledged: 1}) {
@@ -286,7 +286,7 @@ func TestEmitterRecordTooLarge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	err := e.Close(ctx)
 	s := e.Stats()

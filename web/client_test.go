@@ -122,7 +122,7 @@ func (e *eventStream) any() message {
 			e.t.Fatalf("the stream ended: %v", e.err)
 		}
 		return m
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		e.t.Fatal("no message")
 	}
 	panic("unreachable")
@@ -141,7 +141,7 @@ func (e *eventStream) next(event string) message {
 // ended waits for the end of the stream.
 func (e *eventStream) ended() error {
 	e.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(patience)
 	for {
 		select {
 		case _, ok := <-e.messages:

@@ -158,7 +158,7 @@ type tuning struct {
 	read, write time.Duration // of a whole request and its answer; streams set their own
 	idleConn    time.Duration // a browser's connection between requests
 	stop        time.Duration // that requests under way have to end
-	join        time.Duration // that the source then has to return
+	join        time.Duration // that the source then has to return: on a busy machine even one that gives up at once needs a while
 }
 
 func defaultTuning(refresh time.Duration) tuning {
@@ -170,8 +170,8 @@ func defaultTuning(refresh time.Duration) tuning {
 		},
 		idle:        max(5*time.Second, refresh),
 		boardTime:   10 * time.Second,
-		slowBoard:   max(3*time.Second, 2*refresh),
-		firstBoard:  3 * time.Second,
+		slowBoard:   max(5*time.Second, 2*refresh),
+		firstBoard:  6 * time.Second,
 		queryTime:   10 * time.Second,
 		queryKeep:   time.Second,
 		heartbeat:   15 * time.Second,
@@ -182,6 +182,6 @@ func defaultTuning(refresh time.Duration) tuning {
 		write:       30 * time.Second,
 		idleConn:    90 * time.Second,
 		stop:        1500 * time.Millisecond,
-		join:        400 * time.Millisecond,
+		join:        4 * time.Second,
 	}
 }

@@ -218,8 +218,8 @@ const (
 	maxH2Streams   = 64 // of one connection: a browser needs some ten
 )
 
-// Run serves until the context ends, which is no error. Within two seconds of that, streams have ended, requests under way
-// were answered or cut off, and what was started has stopped. A server runs once.
+// Run serves until the context ends, which is no error. Within two seconds of that, streams have ended and requests under way
+// were answered or cut off; within four more, what was started has stopped, or the error says that it has not. A server runs once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.cancel()
 	if err := s.Listen(); err != nil {

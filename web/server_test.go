@@ -45,8 +45,23 @@ func TestTakenPortIsAnError(t *testing.T) {
 
 // TestStopEndsEverything stops a server with streams, with requests that hang, and with connections that say nothing.
 func TestStopEndsEverything(t *testing.T) {
+	// Nothing here has a reason to wait: not until requests are cut off, and not the 5 s that http.Server gives a connection that
+	// says nothing. A machine may be too busy to show it, but not each time.
+	for try := range 5 {
+		took := stopEverything(t)
+		if took < 4*time.Second {
+			return
+		}
+		if took > patience || try == 4 {
+			t.Fatalf("it took %v to stop", took)
+		}
+	}
+}
+
+func stopEverything(t *testing.T) (took time.Duration) {
+	t.Helper()
 	source := newNetwork(3).source()
-	r := start(t, source, nil)
+	r := start(t, source, func(_ *Config, tune *tuning) { tune.stop = 2 * patience })
 	r.awaitBoard()
 	streams := []*eventStream{r.stream(), r.stream("Accept-Encoding", "gzip")}
 	for _, e := range streams {
@@ -64,9 +79,7 @@ func TestStopEndsEverything(t *testing.T) {
 	if err := r.stop(); err != nil {
 		t.Errorf("run: %v", err)
 	}
-	if took := time.Since(began); took > time.Second { // nothing here has a reason to wait
-		t.Errorf("it took %v to stop", took)
-	}
+	took = time.Since(began)
 	for _, e := range streams {
 		if err := e.ended(); err != nil {
 			t.Errorf("a stream ended with %v", err)
@@ -75,20 +88,21 @@ func TestStopEndsEverything(t *testing.T) {
 	if _, err := http.Get(r.base); err == nil {
 		t.Error("it still answers")
 	}
+	return took
 }
 
 // A source that does not return when it is told to is named, and does not keep the process.
 func TestStopDoesNotWaitForever(t *testing.T) {
 	release := make(chan struct{})
 	source := &stubbornSource{fakeSource: newNetwork(1).source(), release: release}
-	r := start(t, source, nil)
+	r := start(t, source, func(_ *Config, tune *tuning) { tune.join = 200 * time.Millisecond })
 	eventually(t, "a read", func() bool { return source.boards.Load() == 1 })
 	began := time.Now()
 	err := r.stop()
 	if err == nil || !strings.Contains(err.Error(), "did not return") {
 		t.Errorf("run: %v", err)
 	}
-	if took := time.Since(began); took > 2*time.Second {
+	if took := time.Since(began); took > patience { // the source would keep it for ever
 		t.Errorf("it took %v to stop", took)
 	}
 	close(release)
@@ -161,7 +175,7 @@ func TestRequestsWaitForTheFirstBoard(t *testing.T) {
 	if n := source.boards.Load(); n != 1 {
 		t.Errorf("%d boards were asked for", n)
 	}
-	r.Server.tuning.firstBoard = 20 * time.Second
+	r.Server.tuning.firstBoard = patience
 	done := make(chan answer)
 	go func() { done <- r.get("/api/v1/plazas") }()
 	time.Sleep(20 * time.Millisecond)
@@ -172,9 +186,10 @@ func TestRequestsWaitForTheFirstBoard(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
+	const cut = 2 * time.Second // enough for a whole header, however busy the machine is
 	r := start(t, newNetwork(1).source(), func(c *Config, tune *tuning) {
 		c.MaxConnections = 3
-		tune.readHeader, tune.idleConn = 300*time.Millisecond, 300*time.Millisecond
+		tune.readHeader, tune.idleConn = cut, cut
 	})
 	r.awaitBoard()
 	large, err := net.Dial("tcp", r.Addr().String())
@@ -192,6 +207,7 @@ func TestLimits(t *testing.T) {
 
 	// Who sends its header byte by byte is cut off, and those who wait for the place get it.
 	var slow []net.Conn
+	began := time.Now() // none of them is cut off sooner than after this and the time it has
 	for range 3 {
 		c, err := net.Dial("tcp", r.Addr().String())
 		if err != nil {
@@ -203,13 +219,12 @@ func TestLimits(t *testing.T) {
 		}
 		slow = append(slow, c)
 	}
-	began := time.Now()
 	r.want(200, r.get("/healthz"))
-	if took := time.Since(began); took < 100*time.Millisecond || took > 10*time.Second {
+	if took := time.Since(began); took < cut || took > patience {
 		t.Errorf("the fourth connection took %v, want to wait for one of three to be cut off", took)
 	}
 	for _, c := range slow {
-		if err := c.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
@@ -221,10 +236,12 @@ func TestLimits(t *testing.T) {
 // TestStreamOutlivesTimeouts has the timeouts of requests pass while a stream goes on.
 func TestStreamOutlivesTimeouts(t *testing.T) {
 	cert, key := certificate(t)
+	const timeout = 2 * time.Second // in which even a busy machine shakes hands, and writes what there is
 	for _, tls := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tls=%t", tls), func(t *testing.T) {
+			t.Parallel() // it waits most of the time
 			r := start(t, newNetwork(2).source(), func(c *Config, tune *tuning) {
-				tune.read, tune.write, tune.idleConn, tune.streamWrite = 150*time.Millisecond, 150*time.Millisecond, 150*time.Millisecond, 150*time.Millisecond
+				tune.read, tune.write, tune.idleConn, tune.streamWrite = timeout, timeout, timeout, timeout
 				if tls {
 					c.TLSCert, c.TLSKey = cert, key
 				}
@@ -235,8 +252,8 @@ func TestStreamOutlivesTimeouts(t *testing.T) {
 				t.Errorf("%s, want %s", e.response.Proto, want)
 			}
 			e.next("board")
-			for range 3 {
-				time.Sleep(250 * time.Millisecond) // nothing is written for longer than any write may take
+			for range 2 {
+				time.Sleep(timeout * 5 / 4) // nothing is written for longer than any write may take
 				r.nextBoard()
 				e.next("board")
 			}
@@ -422,7 +439,7 @@ func TestTrueClock(t *testing.T) {
 	for range 5 {
 		e.next("board")
 	}
-	if took := time.Since(began); took < 250*time.Millisecond || took > 10*time.Second {
+	if took := time.Since(began); took < 250*time.Millisecond || took > 18*time.Second { // as long as without clients
 		t.Errorf("5 boards took %v, of one each 100ms", took)
 	}
 	r.want(200, r.get("/api/v1/plazas"))

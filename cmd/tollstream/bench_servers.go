@@ -305,7 +305,7 @@ func (b *bench) command(ctx context.Context, args ...string) (*exec.Cmd, error) 
 	cmd := exec.CommandContext(ctx, self, args...)
 	cmd.Args[0] = "tollstream" // by which a test binary knows what it is to be
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 20 * time.Second
+	cmd.WaitDelay = time.Minute
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "TOLLSTREAM_") {
 			cmd.Env = append(cmd.Env, v)

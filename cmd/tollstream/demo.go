@@ -232,7 +232,7 @@ func nextMonday(t time.Time) time.Time {
 }
 
 // settleLimit bounds how long a demo waits at its end for all that was emitted to be counted.
-const settleLimit = 30 * time.Second
+const settleLimit = 2 * time.Minute
 
 func (d *demo) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)

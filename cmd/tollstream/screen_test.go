@@ -574,12 +574,12 @@ func TestScreenFeed(t *testing.T) {
 		return screenBoard(3), nil
 	}}
 	told := make(screenRecorder, 1000)
-	f := newScreenFeed(source, func(m any) { told <- m }, 50*time.Millisecond)
+	f := newScreenFeed(source, func(m any) { told <- m }, 2*time.Second) // what does answer answers within it on a busy machine too
 	f.every = time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); f.run(ctx) }()
-	for _, want := range []string{"", "no database", "no answer within 0.05 s", "there is nothing to show", ""} {
+	for _, want := range []string{"", "no database", "no answer within 2.00 s", "there is nothing to show", ""} {
 		m := told.next(t, func(m any) bool { _, ok := m.(boardMsg); return ok }).(boardMsg)
 		if (m.board == nil) == (want == "") || want != "" && (m.err == nil || m.err.Error() != want) {
 			t.Errorf("it tells of %v, %v; want %q", m.board != nil, m.err, want)

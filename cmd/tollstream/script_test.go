@@ -60,7 +60,7 @@ func recordsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	defer c.Close()
 	var lines []string
-	wait := 10 * time.Second
+	wait := time.Minute
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), wait)
 		fetches := c.PollFetches(ctx)
@@ -97,10 +97,10 @@ func emittedCommand(ts *testscript.TestScript, neg bool, args []string) {
 		kgo.ConsumeTopics("toll"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	ts.Check(err)
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if c.PollFetches(ctx).NumRecords() == 0 {
-		ts.Fatalf("the topic holds no record after 30 s")
+		ts.Fatalf("the topic holds no record after a minute")
 	}
 }
 

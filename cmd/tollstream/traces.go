@@ -45,8 +45,8 @@ func otelFlag() cli.Flag {
 // tracesPath is where a collector takes traces, below the address that is given.
 const tracesPath = "v1/traces"
 
-// tracesStop bounds how long the end waits for a collector to take what is left.
-const tracesStop = time.Second
+// tracesStop bounds how long the end waits for a collector to take what is left. Sending it needs a while on a busy machine.
+const tracesStop = 4 * time.Second
 
 // openTraces returns nil where no endpoint is given, neither to us nor in OpenTelemetry's own variables, which also set
 // all else: headers, certificates, sampling, names.

@@ -358,7 +358,7 @@ func first(out, _ string) string { return out }
 
 // testWatch watches for three updates and interrupts.
 func (p *pipeline) testWatch(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	reader, writer := io.Pipe()
 	ended := make(chan error, 1)

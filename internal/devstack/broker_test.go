@@ -115,7 +115,7 @@ func consume(t *testing.T, addr, topic, group, instance string, want int) map[st
 		t.Fatal(err)
 	}
 	defer g.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c := &consumer{queue: make(chan string, 1000)}
 	done := make(chan error, 1)

@@ -191,7 +191,7 @@ func TestEmbeddedLock(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		case <-time.After(lockWait / 2):
+		case <-time.After(2 * lockWait): // a lock that is still held makes it fail sooner
 			t.Error("still waiting")
 		}
 	}

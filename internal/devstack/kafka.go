@@ -18,8 +18,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// kafkaStop is more than a clean stop of an idle broker takes (about a second) and less than a person waits.
-const kafkaStop = 20 * time.Second
+// kafkaStop is far more than a clean stop of an idle broker takes (about a second), on a busy machine too.
+const kafkaStop = time.Minute
 
 // KafkaConfig says how to run Apache Kafka.
 type KafkaConfig struct {
@@ -283,7 +283,7 @@ func (k *Kafka) start(ctx context.Context) error {
 func (k *Kafka) waitReady(ctx context.Context) error {
 	cfg := sarama.NewConfig()
 	cfg.Version = sarama.V2_8_0_0
-	cfg.Net.DialTimeout, cfg.Net.ReadTimeout = time.Second, 5*time.Second
+	cfg.Net.DialTimeout, cfg.Net.ReadTimeout = 5*time.Second, 5*time.Second
 	for {
 		broker := sarama.NewBroker(k.Addr())
 		err := broker.Open(cfg)

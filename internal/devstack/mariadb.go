@@ -19,8 +19,8 @@ import (
 
 // Bounds of an external database server's life.
 const (
-	// databaseStop is far more than a clean stop takes (below a second when idle) and less than a person waits.
-	databaseStop = 15 * time.Second
+	// databaseStop is far more than a clean stop takes (below a second when idle), on a busy machine too.
+	databaseStop = 45 * time.Second
 	// pollReady is how often a starting server is asked whether it is ready.
 	pollReady = 20 * time.Millisecond
 	// maxSocketPath is what a Unix socket's address holds.

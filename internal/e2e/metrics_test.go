@@ -23,7 +23,7 @@ type asked struct {
 func (w *world) metricsOf(p *process) *asked {
 	w.t.Helper()
 	a := &asked{t: w.t}
-	w.eventually("address of the metrics", 30*time.Second, func() bool {
+	w.eventually("address of the metrics", caughtUpWithin, func() bool {
 		found := metricsURL.FindStringSubmatch(p.log.String())
 		if found != nil {
 			a.url = found[1]
@@ -122,7 +122,7 @@ func TestOutageMetrics(t *testing.T) {
 	s.send(2000)
 	done("all rows after the broker was killed")
 	w.must("health", a.url)
-	if took, code := p.interrupt(); code != 0 || took > 5*time.Second {
+	if took, code := p.interrupt(); code != 0 || took > stopsWithin {
 		t.Fatalf("an interrupt took %v, exit status %d", took, code)
 	}
 	w.exact(truth)

@@ -30,7 +30,7 @@ func TestOutageAtStart(t *testing.T) {
 	if err := w.db.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("all rows", 30*time.Second, func() bool { return w.count(`select count(*) from livetolldata`) >= 1000 })
+	w.eventually("all rows", caughtUpWithin, func() bool { return w.count(`select count(*) from livetolldata`) >= 1000 })
 	p.interrupt()
 	w.must("process", "--until-end")
 	w.exact(truth)
@@ -44,7 +44,7 @@ func TestTopicMadeAgain(t *testing.T) {
 	truth := newTruth()
 	w.sender(truth).send(1000)
 	p := w.start("process")
-	w.eventually("all rows", 30*time.Second, func() bool { return w.count(`select count(*) from livetolldata`) == 1000 })
+	w.eventually("all rows", caughtUpWithin, func() bool { return w.count(`select count(*) from livetolldata`) == 1000 })
 	cfg := sarama.NewConfig()
 	cfg.Version = sarama.V2_8_0_0
 	admin, err := sarama.NewClusterAdmin([]string{w.brokers}, cfg)
@@ -55,11 +55,11 @@ func TestTopicMadeAgain(t *testing.T) {
 	if err := admin.DeleteTopic(w.topic); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the topic made again", 30*time.Second, func() bool {
+	w.eventually("the topic made again", caughtUpWithin, func() bool {
 		return admin.CreateTopic(w.topic, &sarama.TopicDetail{NumPartitions: 4, ReplicationFactor: 1}, false) == nil
 	})
 	w.sender(newTruth()).send(8000) // beyond the old cursors
-	w.eventually("the end of process", 90*time.Second, func() bool { return !p.running() })
+	w.eventually("the end of process", caughtUpWithin, func() bool { return !p.running() })
 	if !strings.Contains(p.log.String(), "was created again") || !strings.Contains(p.log.String(), "tollstream reset --yes") {
 		t.Fatalf("process does not say what happened:\n%s", p.log)
 	}

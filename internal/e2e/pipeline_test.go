@@ -136,9 +136,9 @@ func TestRefusals(t *testing.T) {
 	w.sender(newTruth()).send(10)
 
 	running := w.start("process")
-	w.eventually("first rows", 30*time.Second, func() bool { return w.count(`select count(*) from livetolldata`) == 10 })
+	w.eventually("first rows", caughtUpWithin, func() bool { return w.count(`select count(*) from livetolldata`) == 10 })
 	w.refuses([]string{"process"}, "state folder", "--instance")
-	if took, code := running.interrupt(); took > 5*time.Second || code != 0 {
+	if took, code := running.interrupt(); took > stopsWithin || code != 0 {
 		t.Fatalf("an interrupt took %v, exit status %d\n%s", took, code, running.log)
 	}
 

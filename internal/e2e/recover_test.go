@@ -72,7 +72,7 @@ func (w *world) deleteTopic(topic string) {
 	if err := admin.DeleteTopic(topic); err != nil {
 		w.t.Fatal(err)
 	}
-	w.eventually("the end of topic "+topic, 30*time.Second, func() bool {
+	w.eventually("the end of topic "+topic, caughtUpWithin, func() bool {
 		topics, err := admin.DescribeTopics([]string{topic})
 		return err == nil && topics[0].Err == sarama.ErrUnknownTopicOrPartition
 	})
@@ -81,17 +81,49 @@ func (w *world) deleteTopic(topic string) {
 // records reads all that a topic holds now.
 func (w *world) records(topic string) []*kgo.Record {
 	w.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	brokers := strings.Split(w.brokers, ",")
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer client.Close()
+	offsets, err := sarama.NewClient(brokers, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer offsets.Close()
+	partitions, err := offsets.Partitions(topic)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	left := map[int32]int64{} // where the partitions end that are not read to their end
+	for _, p := range partitions {
+		first, err := offsets.GetOffset(topic, p, sarama.OffsetOldest)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		end, err := offsets.GetOffset(topic, p, sarama.OffsetNewest)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if first < end {
+			left[p] = end
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), caughtUpWithin)
+	defer cancel()
 	var all []*kgo.Record
-	for quiet := 0; quiet < 2; quiet++ {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	for len(left) > 0 {
 		fetches := client.PollFetches(ctx)
-		cancel()
-		fetches.EachRecord(func(r *kgo.Record) { all, quiet = append(all, r), 0 })
+		if ctx.Err() != nil {
+			w.t.Fatalf("topic %s can't be read to its end: of partitions %v, after %d records", topic, left, len(all))
+		}
+		fetches.EachRecord(func(r *kgo.Record) {
+			all = append(all, r)
+			if end, ok := left[r.Partition]; ok && r.Offset+1 >= end {
+				delete(left, r.Partition)
+			}
+		})
 	}
 	return all
 }
@@ -155,7 +187,7 @@ func (w *world) publishedLast(windows map[string]window) {
 // awaitRefusal waits until a process ends by itself, saying that a rebuild is needed.
 func (p *process) awaitRefusal(what string) {
 	p.w.t.Helper()
-	p.w.eventually(what+": the end of process", 90*time.Second, func() bool { return !p.running() })
+	p.w.eventually(what+": the end of process", caughtUpWithin, func() bool { return !p.running() })
 	for _, text := range []string{"database", "restored from a backup", "tollstream rebuild --yes"} {
 		if !strings.Contains(p.log.String(), text) {
 			p.w.t.Fatalf("%s: process does not say %q:\n%s", what, text, p.log)
@@ -207,11 +239,11 @@ func TestRecoverTable(t *testing.T) {
 
 	// The same for all plazas under a running process, whose local store is right: no delta comes that would put it right.
 	p := w.start("process", "--reconcile", "1s")
-	w.eventually("processing", 60*time.Second, func() bool { return strings.Contains(p.log.String(), "processing") })
+	w.eventually("processing", caughtUpWithin, func() bool { return strings.Contains(p.log.String(), "processing") })
 	for _, r := range plazas {
 		w.put(r)
 	}
-	w.eventually("all plazas reconciled", 90*time.Second, func() bool { return w.verify().Status == "exact" })
+	w.eventually("all plazas reconciled", caughtUpWithin, func() bool { return w.verify().Status == "exact" })
 	w.recovered(truth)
 	if _, code := p.interrupt(); code != 0 {
 		t.Fatalf("exit status %d:\n%s", code, p.log)
@@ -263,7 +295,7 @@ func TestRecoverLoop(t *testing.T) {
 	t.Cleanup(func() { _ = client.Close() })
 	loop := w.group + "-loop"
 	p := w.start("process", "--batch-rows", "50", "--reconcile", "1s")
-	w.eventually("processing", 60*time.Second, func() bool { return strings.Contains(p.log.String(), "processing") })
+	w.eventually("processing", caughtUpWithin, func() bool { return strings.Contains(p.log.String(), "processing") })
 	for round := 0; !strings.Contains(p.log.String(), "reconcile: plaza "); round++ {
 		if round == 10 {
 			t.Fatalf("in 10 rounds no delta was lost:\n%s", p.log)
@@ -294,7 +326,7 @@ func TestRecoverLoop(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.eventually("all merged", 90*time.Second, func() bool { v := w.verify(); return v.Status == "exact" && v.Events == int64(truth.total()) })
+		w.eventually("all merged", caughtUpWithin, func() bool { v := w.verify(); return v.Status == "exact" && v.Events == int64(truth.total()) })
 	}
 	if _, code := p.interrupt(); code != 0 {
 		t.Fatalf("exit status %d:\n%s", code, p.log)
@@ -334,9 +366,9 @@ func TestRecoverRestored(t *testing.T) {
 
 	// Under a running process, which is then ahead of it. More events come all the time.
 	p := w.start("process", "--batch-rows", "50", "--reconcile", "1s")
-	w.eventually("processing", 60*time.Second, func() bool { return strings.Contains(p.log.String(), "processing") })
+	w.eventually("processing", caughtUpWithin, func() bool { return strings.Contains(p.log.String(), "processing") })
 	s.disorder(500)
-	w.eventually("rows", 60*time.Second, func() bool { return w.count(`SELECT COUNT(*) FROM livetolldata`) > 4000 })
+	w.eventually("rows", caughtUpWithin, func() bool { return w.count(`SELECT COUNT(*) FROM livetolldata`) > 4000 })
 	w.restore(backup)
 	s.disorder(500)
 	p.awaitRefusal("restored under a running process")
@@ -362,7 +394,7 @@ func TestRecoverFailover(t *testing.T) {
 		w.restore(replica)
 		admin := w.admin()
 		for partition := range int32(2) {
-			w.eventually("the group without members", 30*time.Second, func() bool {
+			w.eventually("the group without members", caughtUpWithin, func() bool {
 				err := admin.DeleteConsumerGroupOffset(w.group, w.topic, partition)
 				return err == nil
 			})
@@ -404,7 +436,7 @@ func TestRebuildWhileRunning(t *testing.T) {
 		}
 	})
 	rows := func() int64 { return w.count(`SELECT COUNT(*) FROM livetolldata`) }
-	w.eventually("rows", 90*time.Second, func() bool { return rows() > 2500 })
+	w.eventually("rows", caughtUpWithin, func() bool { return rows() > 2500 })
 	out := w.must("rebuild", "--yes")
 	if !strings.Contains(out, "running member") {
 		t.Fatalf("rebuild says:\n%s", out)
@@ -417,11 +449,11 @@ func TestRebuildWhileRunning(t *testing.T) {
 	w.must("rebuild", "--yes")
 	w.must("rebuild", "--yes")
 	now := rows()
-	w.eventually("rows after the rebuilds", 90*time.Second, func() bool { return rows() > now+500 })
+	w.eventually("rows after the rebuilds", caughtUpWithin, func() bool { return rows() > now+500 })
 	close(stop)
 	load.Wait()
-	w.eventually("all rows", 90*time.Second, func() bool { return rows() == int64(truth.total()) })
-	w.eventually("all merged", 90*time.Second, func() bool { return w.verify().Status == "exact" })
+	w.eventually("all rows", caughtUpWithin, func() bool { return rows() == int64(truth.total()) })
+	w.eventually("all merged", caughtUpWithin, func() bool { return w.verify().Status == "exact" })
 	for _, p := range processes {
 		if !p.running() {
 			t.Fatalf("process ended by itself:\n%s", p.log)

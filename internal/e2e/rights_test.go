@@ -305,7 +305,7 @@ func (a acl) apply(t *testing.T, brokers string, allow bool) {
 	} else {
 		_, err = admin.DeleteACL(filter, false)
 	}
-	for deadline := time.Now().Add(30 * time.Second); err == nil; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(caughtUpWithin); err == nil; time.Sleep(10 * time.Millisecond) {
 		var found []sarama.ResourceAcls
 		if found, err = admin.ListAcls(filter); err == nil && (len(found) > 0) == allow {
 			return

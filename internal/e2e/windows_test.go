@@ -165,7 +165,7 @@ func (w *world) publishedOnce(windows map[string]window) {
 			results++
 		}
 	}
-	for quiet, deadline := 0, time.Now().Add(60*time.Second); (len(last) < results || quiet < 3) && time.Now().Before(deadline); quiet++ {
+	for quiet, deadline := 0, time.Now().Add(2*time.Minute); (len(last) < results || quiet < 3) && time.Now().Before(deadline); quiet++ {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		fetches := client.PollFetches(ctx)
 		cancel()
@@ -224,7 +224,7 @@ func TestKillWindows(t *testing.T) {
 			}
 		})
 		before := w.count(`select count(*) from toll_window where revision > 0`)
-		w.eventually("windows before the kill", 60*time.Second, func() bool {
+		w.eventually("windows before the kill", caughtUpWithin, func() bool {
 			return w.count(`select count(*) from toll_window where revision > 0`) > before || !p.running()
 		})
 		time.Sleep(time.Duration(rand.IntN(1500)) * time.Millisecond)

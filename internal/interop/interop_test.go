@@ -116,7 +116,7 @@ func startServices(t *testing.T) (*devstack.Kafka, *devstack.Database) {
 	need(t, ok, "Apache Kafka is not installed: run scripts/fetch-kafka/fetch.sh")
 	_, ok = devstack.FindMariaDB()
 	need(t, ok, "MariaDB is not installed")
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	kafka, err := devstack.StartKafka(ctx, devstack.KafkaConfig{Jars: jars})
 	if err != nil {
@@ -178,7 +178,7 @@ func newCommand(t *testing.T, kafka *devstack.Kafka, db *devstack.Database) comm
 // run runs a command that must succeed, and returns its stdout.
 func (c command) run(t *testing.T, args ...string) string {
 	t.Helper()
-	return output(t, 2*time.Minute, c.env, binary, args...)
+	return output(t, 4*time.Minute, c.env, binary, args...)
 }
 
 func runPython(t *testing.T, python, script string, args ...string) string {
@@ -189,7 +189,7 @@ func runPython(t *testing.T, python, script string, args ...string) string {
 	}
 	// The scripts write the clock of the wall, which the processor reads as UTC.
 	env := append(os.Environ(), "TZ=UTC", "LC_ALL=C", "PYTHONDONTWRITEBYTECODE=1")
-	return output(t, time.Minute, env, python, append([]string{script}, args...)...)
+	return output(t, 3*time.Minute, env, python, append([]string{script}, args...)...)
 }
 
 func output(t *testing.T, patience time.Duration, env []string, name string, args ...string) string {
@@ -274,7 +274,7 @@ func readTopic(t *testing.T, broker, topic string, n int) []string {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var payloads []string
 	for len(payloads) < n {

@@ -2,6 +2,7 @@ package pagetest
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strconv"
 	"strings"
@@ -29,7 +30,7 @@ func TestLive(t *testing.T) {
 	n.change(func(n *network) { n.happens(4010, toll.Saturated, 3, time.Hour) })
 	began := time.Now()
 	w.wait(flowOf("4010") + " != " + strconv.Quote(before))
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > 15*time.Second { // after 20 s the page asks for the board where the stream says nothing
 		t.Errorf("a change took %v", took)
 	}
 	if got := w.text("tr.row.saturated a"); got != "Tunnel" && got != "Forest" {
@@ -58,13 +59,19 @@ func TestServerAway(t *testing.T) {
 	eval[bool](w, "window.here = true")
 	before := eval[string](w, flowOf("4010"))
 
+	// The page notes itself what it says: on a busy machine a test that looks from outside may come too late.
+	eval[bool](w, `(notes => {
+		window.notes = notes
+		new MutationObserver(() => notes.push({says: document.getElementById('fresh').innerText, stale: !document.getElementById('stale').hidden}))
+			.observe(document.getElementById('fresh'), {subtree: true, childList: true, characterData: true, attributes: true})
+		return true
+	})([])`)
 	l.stop()
-	w.wait("document.querySelector('.fresh').innerText.includes('reconnecting')")
-	if eval[bool](w, "!document.getElementById('stale').hidden") {
-		t.Error("stale at once")
+	w.wait("!document.getElementById('stale').hidden && notes.some(n => n.stale)")
+	if !eval[bool](w, "notes.some(n => n.says.includes('reconnecting') && !n.stale)") {
+		t.Errorf("stale at once: %s", eval[string](w, "JSON.stringify(notes)"))
 	}
-	w.wait("!document.getElementById('stale').hidden")
-	if got := w.text("#fresh"); !strings.Contains(got, "STALE") || !strings.Contains(got, "last update 1") {
+	if got := eval[string](w, "notes.find(n => n.stale).says"); !strings.Contains(got, "STALE") || !strings.Contains(got, "last update 1") {
 		t.Errorf("a stale page says %q", got)
 	}
 	if got := w.text("#stale"); !strings.Contains(got, "Not live") || !strings.Contains(got, "reconnect") {
@@ -154,9 +161,13 @@ func TestChangesAddUp(t *testing.T) {
 			n.inFlight++
 		})
 	}
-	n.change(func(n *network) { n.began, n.speed = n.now(), 0 })
+	var last time.Time
+	n.change(func(n *network) {
+		n.began, n.speed = n.now().Add(time.Minute), 0 // a minute that no board before this has
+		last = n.now()
+	})
 	eval[bool](w, "import('/static/live.js').then(m => { window.live = m.live; return true })")
-	time.Sleep(2 * time.Second) // the last change
+	w.wait(fmt.Sprintf("Date.parse(live.board.stream_time) == %d", last.UnixMilli())) // the last change
 	board := get[map[string]any](l, "/api/v1/plazas")
 	has := eval[map[string]any](w, "({...live.board, plazas: [...live.plazas.values()].sort((p, q) => p.id - q.id)})")
 	for _, name := range []string{"plazas", "summary", "stream_time", "watermark", "timezone"} {

@@ -26,7 +26,7 @@ import (
 var shots = flag.String("screenshots", "", "write the README's screenshots into this `folder`")
 
 // patience is how long anything may take that takes a second on a machine that has nothing else to do.
-const patience = 40 * time.Second
+const patience = 90 * time.Second
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -68,7 +68,8 @@ func startBrowser(path string) {
 	ctx, stop := chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.NoFirstRun, chromedp.NoSandbox, chromedp.Headless, chromedp.DisableGPU,
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en-US"))
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en-US"),
+		chromedp.WSURLReadTimeout(patience))
 	ctx, _ = chromedp.NewContext(ctx)
 	browser.ctx, browser.err = ctx, chromedp.Do(ctx)
 	browser.stop = func() {
@@ -117,7 +118,7 @@ func open(t *testing.T, s size) *window {
 	t.Cleanup(cancel)
 	w.ctx = ctx
 	w.do(chromedp.EmulateViewport(s.width, s.height))
-	w.ctx, cancel = context.WithTimeout(ctx, 5*time.Minute)
+	w.ctx, cancel = context.WithTimeout(ctx, 10*time.Minute)
 	t.Cleanup(cancel)
 	return w
 }
@@ -279,14 +280,19 @@ func get[T any](l *live, path string) T {
 
 func (l *live) body(path string) []byte {
 	l.t.Helper()
-	response, err := http.Get(l.url + path)
-	if err != nil {
-		l.t.Fatal(err)
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		response, err := http.Get(l.url + path)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		_ = response.Body.Close()
+		if err == nil && response.StatusCode == http.StatusOK {
+			return body
+		}
+		// A busy server may have no figures yet.
+		if err != nil || response.StatusCode != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			l.t.Fatalf("%s: %s, %v\n%s", path, response.Status, err, body)
+		}
 	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		l.t.Fatalf("%s: %s, %v\n%s", path, response.Status, err, body)
-	}
-	return body
 }

@@ -353,7 +353,7 @@ func TestDemoPage(t *testing.T) {
 	binary := built(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patient)
 	defer cancel()
-	c := exec.CommandContext(ctx, binary, "demo", "--for", "20s")
+	c := exec.CommandContext(ctx, binary, "demo", "--for", "1h") // until interrupted below
 	out, err := c.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +362,9 @@ func TestDemoPage(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
+	interrupt := sync.OnceFunc(func() { _ = c.Process.Signal(os.Interrupt) }) // the second one would kill it
 	defer func() {
+		interrupt()
 		if err := c.Wait(); err != nil {
 			t.Errorf("demo: %v", err)
 		}
@@ -386,6 +388,7 @@ func TestDemoPage(t *testing.T) {
 	if got := figure(w.text("[data-f=events]")); !(got > figure(before)) {
 		t.Errorf("vehicles counted: %v after %v", got, before)
 	}
+	interrupt()
 	for lines.Scan() { // to its end
 	}
 	w.quiet()

@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -49,7 +51,7 @@ func TestNothingIsWiderThanTheWindow(t *testing.T) {
 		for _, s := range []size{{320, 640}, phone, {600, 900}, {768, 1024}, {1024, 768}, {1280, 800}, desk, {1920, 1080}, wall, {3840, 2160}} {
 			w.do(chromedp.EmulateViewport(s.width, s.height))
 			w.wait(fmt.Sprintf("innerWidth == %d", s.width))
-			time.Sleep(100 * time.Millisecond)
+			eval[bool](w, "new Promise(done => { let n = 0; const frame = () => ++n < 4 ? requestAnimationFrame(frame) : done(true); frame() })")
 			over := eval[[]string](w, `(limit => document.documentElement.scrollWidth <= limit ? [] : [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > limit + 1).slice(0, 3).map(e => e.tagName + '.' + e.className))(innerWidth)`)
 			if len(over) > 0 || eval[int](w, "document.documentElement.scrollWidth - innerWidth") > 0 {
 				t.Errorf("%s at %d px: too wide are %v", path, s.width, over)
@@ -70,6 +72,49 @@ func TestNothingIsWiderThanTheWindow(t *testing.T) {
 	w.quiet()
 }
 
+// busy measures, until the func that it returns is called, how many times as long as on a quiet machine a thread has to wait for
+// what it computes: by how many want a core at once. Where the kernel does not tell, that is once.
+func busy() (times func() float64) {
+	stop, told := make(chan struct{}), make(chan float64)
+	go func() {
+		sum, n := 0., 0.
+		for {
+			if text, err := os.ReadFile("/proc/loadavg"); err == nil {
+				if fields := strings.Fields(string(text)); len(fields) > 3 {
+					running, _, _ := strings.Cut(fields[3], "/")
+					if r, err := strconv.ParseFloat(running, 64); err == nil {
+						sum, n = sum+r, n+1
+					}
+				}
+			}
+			select {
+			case <-stop:
+				told <- max(1, sum/max(1, n)/float64(runtime.NumCPU())-1) // the browser has threads of its own
+				return
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
+	return func() float64 { close(stop); return <-told }
+}
+
+// within fails where something takes longer than a limit, in milliseconds. The limit is a quiet machine's: a busy one has as many
+// times that as it is busy, and three attempts, for that changes.
+func (w *window) within(what string, limit float64, measure func() float64) {
+	w.t.Helper()
+	for try := range 3 {
+		times := busy()
+		took := measure()
+		busy := times()
+		if took <= limit*busy {
+			return
+		}
+		if try == 2 {
+			w.t.Errorf("%s %.1f ms, want %v at most, or %.1f times that as busy as the machine is", what, took, limit, busy)
+		}
+	}
+}
+
 // TestThousandPlazas measures what the page does with as many: the first figures, an update of all of them at once, and
 // scrolling. The bounds are several times what a quiet machine needs.
 func TestThousandPlazas(t *testing.T) {
@@ -80,61 +125,65 @@ func TestThousandPlazas(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.body("/api/v1/plazas") // the server has read its first board
-	began := time.Now()
-	w.visit(l.url+"/", "tr.row")
-	t.Logf("first figures after %.0f ms, by the test's clock %v", eval[float64](w, "window.firstFigures"), time.Since(began).Round(time.Millisecond))
-	if took := eval[float64](w, "window.firstFigures"); took > 5000 {
-		t.Errorf("first figures after %.0f ms", took)
-	}
+	w.within("first figures after", 5000, func() float64 {
+		began := time.Now()
+		w.visit(l.url+"/", "tr.row")
+		took := eval[float64](w, "window.firstFigures")
+		t.Logf("first figures after %.0f ms, by the test's clock %v", took, time.Since(began).Round(time.Millisecond))
+		return took
+	})
 
 	// An update is what happens between two callbacks of the same frame, one asked for before the page's own and one after.
-	costs := eval[[]float64](w, `(async () => {
-		const {apply, live} = await import('/static/live.js')
-		const costs = []
-		for (let i = 0; i < 30; i++) {
-			const plazas = [...live.plazas.values()].map(p => ({id: p.id, total: p.total + i, flow_per_hour: p.flow_per_hour + (p.id * 7 + i * 13) % 50, vc: p.vc * (1 + (p.id + i) % 5 / 100), sparkline_last: i}))
-			costs.push(await new Promise(done => {
-				let began
-				requestAnimationFrame(() => began = performance.now())
-				apply({at: 'test ' + i, plazas}, false)
-				requestAnimationFrame(() => { document.body.offsetHeight; done(performance.now() - began) })
-			}))
-		}
-		return costs.sort((a, b) => a - b)
-	})()`)
-	t.Logf("an update of 1,000 plazas with layout: median %.1f ms, worst %.1f ms", costs[len(costs)/2], costs[len(costs)-1])
-	if costs[len(costs)/2] > 150 {
-		t.Errorf("an update takes %.1f ms", costs[len(costs)/2])
-	}
+	w.within("an update takes", 150, func() float64 {
+		costs := eval[[]float64](w, `(async () => {
+			const {apply, live} = await import('/static/live.js')
+			const costs = []
+			for (let i = 0; i < 30; i++) {
+				const plazas = [...live.plazas.values()].map(p => ({id: p.id, total: p.total + i, flow_per_hour: p.flow_per_hour + (p.id * 7 + i * 13) % 50, vc: p.vc * (1 + (p.id + i) % 5 / 100), sparkline_last: i}))
+				costs.push(await new Promise(done => {
+					let began
+					requestAnimationFrame(() => began = performance.now())
+					apply({at: 'test ' + i, plazas}, false)
+					requestAnimationFrame(() => { document.body.offsetHeight; done(performance.now() - began) })
+				}))
+			}
+			return costs.sort((a, b) => a - b)
+		})()`)
+		t.Logf("an update of 1,000 plazas with layout: median %.1f ms, worst %.1f ms", costs[len(costs)/2], costs[len(costs)-1])
+		return costs[len(costs)/2]
+	})
 
-	scroll := eval[struct {
-		Blank, Rows int
-		Frames      []float64
-	}](w, `(async () => {
-		const result = {Blank: 0, Rows: 0, Frames: []}
-		let last = performance.now()
-		for (let i = 0; i < 120; i++) {
-			scrollBy(0, i < 60 ? 611 : -517)
+	w.within("two frames take", 200, func() float64 {
+		scroll := eval[struct {
+			Blank, Rows int
+			Frames      []float64
+		}](w, `(async () => {
+			const result = {Blank: 0, Rows: 0, Frames: []}
+			scrollTo(0, 0)
 			await new Promise(requestAnimationFrame)
-			await new Promise(done => requestAnimationFrame(done))
-			result.Frames.push(performance.now() - last)
-			last = performance.now()
-			for (const y of [innerHeight * .3, innerHeight * .6, innerHeight - 20]) if (scrollY > 600 && !document.elementFromPoint(innerWidth / 3, y)?.closest('tr.row')) result.Blank++
-			result.Rows = Math.max(result.Rows, document.querySelectorAll('tr.row').length)
+			await new Promise(requestAnimationFrame)
+			let last = performance.now()
+			for (let i = 0; i < 120; i++) {
+				scrollBy(0, i < 60 ? 611 : -517)
+				await new Promise(requestAnimationFrame)
+				await new Promise(done => requestAnimationFrame(done))
+				result.Frames.push(performance.now() - last)
+				last = performance.now()
+				for (const y of [innerHeight * .3, innerHeight * .6, innerHeight - 20]) if (scrollY > 600 && !document.elementFromPoint(innerWidth / 3, y)?.closest('tr.row')) result.Blank++
+				result.Rows = Math.max(result.Rows, document.querySelectorAll('tr.row').length)
+			}
+			result.Frames.sort((a, b) => a - b)
+			return result
+		})()`)
+		t.Logf("scrolling: two frames in median %.1f ms, worst %.1f ms; at most %d rows exist", scroll.Frames[len(scroll.Frames)/2], scroll.Frames[len(scroll.Frames)-1], scroll.Rows)
+		if scroll.Blank > 0 {
+			t.Errorf("%d times there was no row where one should be", scroll.Blank)
 		}
-		result.Frames.sort((a, b) => a - b)
-		return result
-	})()`)
-	t.Logf("scrolling: two frames in median %.1f ms, worst %.1f ms; at most %d rows exist", scroll.Frames[len(scroll.Frames)/2], scroll.Frames[len(scroll.Frames)-1], scroll.Rows)
-	if scroll.Blank > 0 {
-		t.Errorf("%d times there was no row where one should be", scroll.Blank)
-	}
-	if scroll.Rows > 80 {
-		t.Errorf("%d rows exist", scroll.Rows)
-	}
-	if median := scroll.Frames[len(scroll.Frames)/2]; median > 200 {
-		t.Errorf("two frames take %.1f ms", median)
-	}
+		if scroll.Rows > 80 {
+			t.Errorf("%d rows exist", scroll.Rows)
+		}
+		return scroll.Frames[len(scroll.Frames)/2]
+	})
 	w.quiet()
 }
 
