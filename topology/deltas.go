@@ -36,7 +36,7 @@ type parcel struct {
 }
 
 const (
-	// messagePause times the messages of a second are those that a process sends at most, if its plazas are many.
+	// messagePause lets a process send 5,000 messages a second at most, if its plazas are many.
 	messagePause = 200 * time.Microsecond
 	// maxRoundPause bounds how long deltas wait however many plazas there are.
 	maxRoundPause = 500 * time.Millisecond

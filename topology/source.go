@@ -108,6 +108,9 @@ const (
 	pendingBatches = 4
 	// manyDeltas is how many deltas are enough to be published at a time.
 	manyDeltas = 10_000
+	// togetherCells bounds what a plaza has in several batches and is sent as one message: with the longest names of types
+	// it is no larger than a message of a single batch can be.
+	togetherCells = maxCells / 2
 )
 
 func (s *source) init(cursor toll.Cursor) error {
@@ -589,7 +592,7 @@ func (s *source) publishAll(unpublished int64) error {
 // alsoPending returns a batch with those that wait behind it, as far as they may be published together.
 func (s *source) alsoPending(b storedDeltas) []storedDeltas {
 	batches := []storedDeltas{b}
-	for deltas, cells := len(b.deltas), b.cells(); len(batches) < pendingBatches && deltas < manyDeltas && cells < maxCells; {
+	for deltas, cells := len(b.deltas), b.cells(); len(batches) < pendingBatches && deltas < manyDeltas && cells < togetherCells; {
 		select {
 		case next, ok := <-s.pending:
 			if !ok {
@@ -701,7 +704,7 @@ func (s *source) publishBatches(epoch uint64, batches []storedDeltas) (err error
 func togetherFrom(deltas []*toll.Delta) int {
 	n, cells := 1, deltas[0].Cells()
 	for ; n < len(deltas) && deltas[n].Plaza == deltas[0].Plaza; n++ {
-		if cells += deltas[n].Cells(); cells > 2*maxCells {
+		if cells += deltas[n].Cells(); cells > togetherCells {
 			break
 		}
 	}
