@@ -70,7 +70,10 @@ func perSecond(n int64, d time.Duration) string {
 
 // escape makes a text safe for a terminal: control characters, escape sequences, characters that turn the direction of
 // writing or can't be seen, and bytes that are no UTF-8 come out as Go writes them in a string, \x1b.
-func escape(s string) string {
+func escape(s string) string { return escapeUnless(harmless, s) }
+
+// escapeUnless escapes bytes that are no UTF-8 and all characters but ASCII's visible ones and those that may be kept.
+func escapeUnless(keep func(rune) bool, s string) string {
 	if isPlainText(s) {
 		return s
 	}
@@ -80,7 +83,7 @@ func escape(s string) string {
 		switch {
 		case r == utf8.RuneError && size == 1:
 			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case harmless(r):
+		case keep(r):
 			b.WriteString(s[i : i+size])
 		default:
 			quoted := strconv.QuoteRuneToASCII(r)

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -171,27 +169,7 @@ func fill(s string, columns int, right bool) string {
 // than [escape]: besides control characters it writes out what terminals differ about. These are marks that join the character
 // before them, where the two have no common character; scripts that run from right to left; and emoji. Letters of East
 // Asian scripts take two columns everywhere, and stay.
-func shown(s string) string {
-	if isPlainText(s) {
-		return s
-	}
-	s = norm.NFC.String(s)
-	var b strings.Builder
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		case steady(r):
-			b.WriteString(s[i : i+size])
-		default:
-			quoted := strconv.QuoteRuneToASCII(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-		i += size
-	}
-	return b.String()
-}
+func shown(s string) string { return escapeUnless(steady, norm.NFC.String(s)) }
 
 // steady reports whether all terminals show a character in the same number of columns, where it stands.
 func steady(r rune) bool {
