@@ -90,6 +90,7 @@ type reader struct {
 	version byte
 	b       []byte // the body
 	at      int    // what was read of it
+	skipped int64  // events of lists that were skipped since the last sum
 	err     error
 }
 

@@ -31,8 +31,19 @@ func appendPanes(dst []byte, panes []toll.Pane, base toll.Minute, types *diction
 	return dst
 }
 
+// panes undoes appendPanes. Without types it skips them.
 func (r *reader) panes(base toll.Minute, types *typeReader) []toll.Pane {
 	n := r.count(paneBytes)
+	if types == nil {
+		for range n {
+			r.uvarint()
+			types.counts(r, 0)
+			if r.version > 1 {
+				r.uvarint()
+			}
+		}
+		return nil
+	}
 	if n == 0 {
 		return nil
 	}

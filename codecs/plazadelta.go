@@ -72,11 +72,34 @@ func AppendPlazaDeltas(dst []byte, deltas []toll.PlazaDelta) []byte {
 func DecodePlazaDeltas(blob []byte) ([]toll.PlazaDelta, error) {
 	r := open(kindPlazaDeltas, blob)
 	types := r.dictionary()
-	n := r.count(1 + plazaDeltaBytes)
-	var deltas []toll.PlazaDelta
-	if n > 0 {
-		deltas = make([]toll.PlazaDelta, n)
+	deltas := r.plazaDeltas(nil, &types)
+	types.close(&r)
+	if err := r.close(); err != nil {
+		return nil, err
 	}
+	return deltas, nil
+}
+
+// DecodePlazaSums reads of an outbox what does not go by minute: all of a delta but its Panes, LateQuarter, TooLate and Fold, which
+// are nil. It appends to dst, allocates next to nothing else, and takes a quarter of the time of [DecodePlazaDeltas]. Of the minutes it
+// checks that they add up to Events; what else is wrong with them, under the right checksum, goes unnoticed.
+func DecodePlazaSums(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error) {
+	r := open(kindPlazaDeltas, blob)
+	r.skipDictionary()
+	dst = r.plazaDeltas(dst, nil)
+	if err := r.close(); err != nil {
+		return nil, err
+	}
+	return dst, nil
+}
+
+// plazaDeltas appends the deltas of an outbox; without their minutes where types is nil.
+func (r *reader) plazaDeltas(dst []toll.PlazaDelta, types *typeReader) []toll.PlazaDelta {
+	n := r.count(1 + plazaDeltaBytes)
+	start := len(dst)
+	dst = slices.Grow(dst, n)[:start+n]
+	deltas := dst[start:]
+	clear(deltas)
 	apart := int64(1)
 	if r.version >= versionFolded {
 		apart = 0
@@ -92,7 +115,7 @@ func DecodePlazaDeltas(blob []byte) ([]toll.PlazaDelta, error) {
 		} else {
 			r.plaza(d, r.gap(int64(before.Plaza)+apart))
 		}
-		r.plazaDelta(d, before.Prev, before.Earliest, &types)
+		r.plazaDelta(d, before.Prev, before.Earliest, types)
 		if r.version >= versionFolded {
 			if d.Ends = r.offset(r.gap(d.Prev)); d.Ends == d.Prev {
 				r.fail("a delta ends where it begins")
@@ -100,19 +123,15 @@ func DecodePlazaDeltas(blob []byte) ([]toll.PlazaDelta, error) {
 			if i > 0 && d.Plaza == before.Plaza && d.Prev != before.Ends {
 				r.fail("a delta follows one that ends at %d, but the one before ends at %d", d.Prev, before.Ends)
 			}
-			d.Fold = r.fold(baseMinute(d.Earliest), &types)
+			d.Fold = r.fold(baseMinute(d.Earliest), types)
 		}
 		r.sum(d)
 		if r.err != nil {
-			return nil, r.err
+			return nil
 		}
 		before = *d
 	}
-	types.close(&r)
-	if err := r.close(); err != nil {
-		return nil, err
-	}
-	return deltas, nil
+	return dst
 }
 
 // plazaDeltaBytes is the least that a plaza delta takes without the plaza.
@@ -148,7 +167,7 @@ func appendFold(dst []byte, f *toll.Fold, base toll.Minute, types *dictionary) [
 	return types.appendCounts(dst, f.TooLate)
 }
 
-// fold undoes appendFold.
+// fold undoes appendFold. Without types it is skipped.
 func (r *reader) fold(base toll.Minute, types *typeReader) *toll.Fold {
 	switch r.uvarint() {
 	case 0:
@@ -167,6 +186,9 @@ func (r *reader) fold(base toll.Minute, types *typeReader) *toll.Fold {
 	f.Late = int64(r.uvarint())
 	f.LateQuarter = types.counts(r, 0)
 	f.TooLate = types.counts(r, 0)
+	if types == nil {
+		return nil
+	}
 	return f
 }
 
@@ -210,7 +232,8 @@ func (r *reader) plazaDelta(d *toll.PlazaDelta, prev int64, earliest toll.WallTi
 
 // sum checks that a delta's counts add up.
 func (r *reader) sum(d *toll.PlazaDelta) {
-	counted := d.Fold.Events()
+	counted := d.Fold.Events() + r.skipped
+	r.skipped = 0
 	for _, panes := range [...][]toll.Pane{d.Panes, d.LateQuarter, d.TooLate} {
 		for i := range panes {
 			counted += panes[i].Count()

@@ -50,6 +50,68 @@ func TestPlazaDeltasOfManyTypes(t *testing.T) {
 	}
 }
 
+// sumsOf are the deltas without what [DecodePlazaSums] leaves out.
+func sumsOf(deltas []toll.PlazaDelta) []toll.PlazaDelta {
+	sums := slices.Clone(deltas)
+	for i := range sums {
+		sums[i].Panes, sums[i].LateQuarter, sums[i].TooLate, sums[i].Fold = nil, nil, nil, nil
+	}
+	return sums
+}
+
+func TestDecodePlazaSums(t *testing.T) {
+	var all, want []toll.PlazaDelta
+	for _, value := range samples(kindPlazaDeltas) {
+		deltas := value.([]toll.PlazaDelta)
+		blob := AppendPlazaDeltas(nil, deltas)
+		decoded, err := DecodePlazaDeltas(blob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, sumsOf(decoded)...)
+		if all, err = DecodePlazaSums(all, blob); err != nil || !reflect.DeepEqual(all, want) {
+			t.Fatalf("got %+v, %v, want %+v", all, err, want)
+		}
+		for n := range blob {
+			flipped := slices.Clone(blob)
+			flipped[n] ^= 0x40
+			for _, damaged := range [][]byte{blob[:n], flipped} {
+				if got, err := DecodePlazaSums(nil, damaged); got != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) {
+					t.Fatalf("%x: got %+v, %v", damaged, got, err)
+				}
+			}
+		}
+	}
+	wrong := plazaDeltas(1, 1, 1)
+	wrong[0].Events++
+	if got, err := DecodePlazaSums(nil, AppendPlazaDeltas(nil, wrong)); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// FuzzPlazaSums: what is read of an outbox in passing is what all of it says, or refused.
+func FuzzPlazaSums(f *testing.F) {
+	for _, value := range samples(kindPlazaDeltas) {
+		blob := AppendPlazaDeltas(nil, value.([]toll.PlazaDelta))
+		f.Add(blob[0], blob[1:len(blob)-trailerBytes])
+	}
+	f.Fuzz(func(t *testing.T, v byte, body []byte) {
+		blob := seal(append([]byte{v}, body...), 0, kindPlazaDeltas)
+		var sums []toll.PlazaDelta
+		var err error
+		if n, most := allocated(func() { sums, err = DecodePlazaSums(nil, blob) }), uint64(100*len(blob)+100_000); n > most {
+			t.Fatalf("%d bytes allocated for an outbox of %d", n, len(blob))
+		}
+		if err != nil && (sums != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer)) {
+			t.Fatalf("%+v, %v", sums, err)
+		}
+		deltas, errDeltas := DecodePlazaDeltas(blob)
+		if errDeltas == nil && (err != nil || !reflect.DeepEqual(sums, sumsOf(deltas))) {
+			t.Fatalf("got %+v, %v, but the outbox is %+v", sums, err, deltas)
+		}
+	})
+}
+
 func BenchmarkPlazaDeltas(b *testing.B) {
 	for _, plazas := range []int{11, 1000} {
 		deltas := plazaDeltas(plazas, 2, 3)
@@ -67,6 +129,17 @@ func BenchmarkPlazaDeltas(b *testing.B) {
 			b.SetBytes(int64(len(message)))
 			for b.Loop() {
 				if _, err := DecodePlazaDeltas(message); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run(fmt.Sprintf("sums/plazas=%d", plazas), func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(message)))
+			var dst []toll.PlazaDelta
+			for b.Loop() {
+				var err error
+				if dst, err = DecodePlazaSums(dst[:0], message); err != nil {
 					b.Fatal(err)
 				}
 			}

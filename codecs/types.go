@@ -162,9 +162,23 @@ func (t *typeReader) use(at uint64) string {
 	return t.names[at]
 }
 
-// counts reads a list.
+// skipDictionary takes the place of dictionary where no names are needed: then a nil typeReader skips the lists.
+func (r *reader) skipDictionary() {
+	for range r.count(nameBytes) {
+		r.at += r.count(1)
+	}
+}
+
+// counts reads a list. A nil reader skips it, and adds its counts to skipped.
 func (t *typeReader) counts(r *reader, more int) []toll.TypeCount {
 	n := r.count(countBytes)
+	if t == nil {
+		for range n {
+			r.uvarint()
+			r.skipped += int64(r.uvarint())
+		}
+		return nil
+	}
 	if n == 0 {
 		return nil
 	}

@@ -47,6 +47,7 @@ type account struct {
 	at      int64 // Next of the last delta within merged, 0 for none
 	flight  sums
 	last    int64   // Next of the last delta of all, 0 for none
+	settled int64   // Next of the last delta within book.settled, 0 for none
 	points  []point // the deltas in flight, as long as there are few
 	partial bool    // points lacks some
 }
@@ -77,6 +78,8 @@ type book struct {
 	ends       map[int32]toll.BatchRef // per partition the last batch that was added
 	states     map[int16]mergedState   // as they were last seen
 	keepPoints bool
+	only       *int16          // this plaza alone is added; nil for all
+	settled    map[int32]int64 // per partition an offset below which the deltas are looked for as settled
 }
 
 // mergedState is how far a state has come.
@@ -115,7 +118,9 @@ func (b *book) mergedIn(key accountKey) int64 {
 // add adds a batch's deltas, which must follow on those that were added of its partition.
 func (b *book) add(row *batchRow, deltas []toll.PlazaDelta) {
 	for i := range deltas {
-		b.addDelta(row, &deltas[i])
+		if b.only == nil || deltas[i].Plaza == *b.only {
+			b.addDelta(row, &deltas[i])
+		}
 	}
 	b.end(row)
 }
@@ -134,6 +139,9 @@ func (b *book) addDelta(row *batchRow, d *toll.PlazaDelta) {
 	}
 	end := d.End(row.next)
 	a.last = end
+	if end <= b.settled[row.partition] {
+		a.settled = end
+	}
 	s := sums{d.Events, d.Checksum}
 	switch {
 	case end <= b.mergedIn(key):
@@ -224,6 +232,7 @@ func (b *book) update(ctx context.Context, s *Store, q reader) error {
 		}
 	}
 	begun, found := len(b.ends), 0
+	var deltas []toll.PlazaDelta
 	b.partitions = b.partitions[:0]
 	for _, c := range b.cursors {
 		b.partitions = append(b.partitions, c.partition)
@@ -233,8 +242,8 @@ func (b *book) update(ctx context.Context, s *Store, q reader) error {
 				found++
 				return nil
 			}
-			deltas, err := s.cfg.Decode(row.blob)
-			if err != nil {
+			var err error
+			if deltas, err = s.cfg.DecodeSums(deltas[:0], row.blob); err != nil {
 				return fmt.Errorf("read the outbox of the batch at %d:%d: %w", c.partition, row.first, err)
 			}
 			b.add(row, deltas)

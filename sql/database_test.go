@@ -73,6 +73,11 @@ func openStore(t testing.TB, dsn string) *Store {
 		Decode: func(b []byte) (deltas []toll.PlazaDelta, err error) {
 			return deltas, json.Unmarshal(b, &deltas)
 		},
+		DecodeSums: func(dst []toll.PlazaDelta, b []byte) ([]toll.PlazaDelta, error) {
+			var deltas []toll.PlazaDelta
+			err := json.Unmarshal(b, &deltas)
+			return append(dst, deltas...), err
+		},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -142,8 +142,10 @@ func TestVerifyWhileRunning(t *testing.T) {
 			default:
 			}
 			states := l.snapshot()
-			if r := verify(t, s, VerifyInput{States: states, Deep: true}); r.Status == Mismatch {
-				t.Fatalf("got %+v", r.Problems)
+			for _, deep := range []bool{true, false} {
+				if r := verify(t, s, VerifyInput{States: states, Deep: deep}); r.Status == Mismatch || r.Rows != r.Events {
+					t.Fatalf("deep %v: %d rows, %d events, %+v", deep, r.Rows, r.Events, r.Problems)
+				}
 			}
 			states = l.snapshot()
 			c, err := checker.Plaza(ctx, 0, states[0], fullCount)

@@ -10,52 +10,32 @@ import (
 	"tollstream/toll"
 )
 
-// dayOf1970 is what TO_DAYS says of 1 January 1970.
-const dayOf1970 = 719528
-
 // checkMinutes compares the rows of livetolldata with the outbox, minute by minute, for the plazas that are looked at, and
 // adds those rows up by plaza in the same scan. Rows without a time are in no minute.
 //
 // Of a plaza with rows from before it is not known which minutes those are of, so it can only have too few. Minutes
 // from which rows were pruned can only have too many, and those that were added up are compared in one.
-func (c *windowCheck) checkMinutes(ctx context.Context, q reader, baseline map[int]rowCount) error {
-	// There may be nearly as many groups as rows. MariaDB is told to sort the rows, which takes hardly longer than the sums
-	// by plaza; with a temporary table of the groups it would take almost half as long again.
-	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id, TO_DAYS(timestamp) * 1440 + HOUR(timestamp) * 60 + MINUTE(timestamp) AS wall_minute,
-		COUNT(*), ` + sumOfRows + ` FROM ` + eventTable + ` WHERE toll_plaza_id >= ? AND toll_plaza_id < ?`
-	if c.from == math.MinInt16 {
-		query += ` OR toll_plaza_id IS NULL`
-	}
-	rows, err := q.QueryContext(ctx, query+` GROUP BY toll_plaza_id, wall_minute`, c.from, c.to)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id, minute dbsql.NullInt64
-		var n int64
-		var sum dbsql.NullString
-		if err := rows.Scan(&id, &minute, &n, &sum); err != nil {
+func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan, baseline map[int]rowCount) error {
+	err := scan.minutes(ctx, q, c.from, c.to, func(g *rowGroup) error {
+		if err := c.count(g.plaza, g.rows, g.sum); err != nil {
 			return err
 		}
-		if err := c.count(id, n, sum); err != nil {
-			return err
+		if g.plaza == nullPlaza || !g.minute.Valid {
+			return nil
 		}
-		if !id.Valid || !minute.Valid {
-			continue
-		}
-		plaza, wall := int16(id.Int64), toll.WallTime((minute.Int64-dayOf1970*1440)*60)
+		plaza, wall := int16(g.plaza), toll.WallTime(g.minute.Int64*60)
 		// Several wall times may be one minute: those that a clock that is set forward skips.
 		m := c.zone.Minute(wall)
 		if sum := c.stored.plazas[plaza][m]; sum != nil {
-			sum.rows += n
+			sum.rows += g.rows
 		} else if f := c.stored.folds[plaza]; f != nil && m < f.before {
-			f.rows += n
-		} else if baseline[int(plaza)].rows == 0 {
-			c.minuteProblem(plaza, m, 0, n)
+			f.rows += g.rows
+		} else if baseline[g.plaza].rows == 0 {
+			c.minuteProblem(plaza, m, 0, g.rows)
 		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	pruned := int64(math.MinInt64)
@@ -90,11 +70,7 @@ func (c *windowCheck) minuteProblem(plaza int16, m toll.Minute, want, got int64)
 }
 
 // count adds rows of a plaza, and the sum of their checksums, to its count.
-func (c *windowCheck) count(id dbsql.NullInt64, rows int64, sum dbsql.NullString) error {
-	plaza := nullPlaza
-	if id.Valid {
-		plaza = int(id.Int64)
-	}
+func (c *windowCheck) count(plaza int, rows int64, sum dbsql.NullString) error {
 	total, counted := c.counts[plaza]
 	total.exact = (total.exact || !counted) && sum.Valid
 	if sum.Valid {

@@ -67,17 +67,32 @@ func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, 
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.book.only != nil && (only == nil || *only != *p.book.only) {
+		p.book = newBook(true)
+	}
 	if only == nil {
 		clear(p.book.states)
+	} else if len(p.book.ends) == 0 {
+		p.book.only = only
 	}
 	for plaza, state := range states {
 		p.book.see(plaza, state)
 	}
-	return p.s.snapshot(ctx, func(q reader) error {
+	snapshots := p.s.snapshots
+	if o.SkipRows {
+		snapshots = func(ctx context.Context, read func(q, rows reader) error) error {
+			return p.s.snapshot(ctx, func(q reader) error { return read(q, q) })
+		}
+	}
+	return snapshots(ctx, func(q, rows reader) error {
+		scan := &rowScan{options: countOptions{checksum: !o.CountOnly, plaza: only, limit: o.CountLimit}}
+		if rows != q {
+			defer scan.start(ctx, rows)()
+		}
 		err := p.book.update(ctx, p.s, q)
 		if errors.Is(err, errOtherOutbox) {
 			fresh := newBook(true)
-			fresh.states = p.book.states
+			fresh.states, fresh.only = p.book.states, p.book.only
 			p.book = fresh
 			err = p.book.update(ctx, p.s, q)
 		}
@@ -95,7 +110,7 @@ func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, 
 		var counts map[int]rowCount // nil where not counted
 		note := ""
 		if !o.SkipRows {
-			counts, err = countRows(ctx, q, countOptions{checksum: !o.CountOnly, plaza: only, limit: o.CountLimit})
+			counts, err = scan.count(ctx, q)
 			if errors.Is(err, errTooSlow) {
 				counts, note = nil, fmt.Sprintf("counting the rows was cut off after %v", o.CountLimit)
 			} else if err != nil {

@@ -5,6 +5,7 @@ import (
 	dbsql "database/sql"
 	"fmt"
 	"math"
+	"slices"
 
 	"tollstream/toll"
 )
@@ -33,25 +34,34 @@ func (c *windowCheck) plaza(plaza int16) *plazaWindows {
 	return p
 }
 
-// checkKind compares the windows that the outbox has events of with the rows, both ascending.
-func (p *plazaWindows) checkKind(ctx context.Context, q reader, types *typesReader, k *toll.WindowKind) error {
-	windows := p.stored.windows(k, p.zone)
-	err := p.readRows(ctx, q, types, k, func(row *checkedRow) {
-		for len(windows) > 0 && windows[0].Start < row.Start {
-			p.check(k, windows[0], nil)
-			windows = windows[1:]
-		}
-		if len(windows) > 0 && windows[0].Start == row.Start {
-			p.check(k, windows[0], row)
-			windows = windows[1:]
-			return
-		}
-		p.checkExtra(row)
-	})
-	for _, w := range windows {
-		p.check(k, w, nil)
+// kindCheck compares the windows of a kind that the outbox has events of with the rows, both ascending.
+type kindCheck struct {
+	*plazaWindows
+	kind    *toll.WindowKind
+	windows []toll.Window // not compared yet
+}
+
+func (p *plazaWindows) kind(k *toll.WindowKind) *kindCheck {
+	return &kindCheck{p, k, p.stored.windows(k, p.zone)}
+}
+
+// row compares the next row.
+func (c *kindCheck) row(row *checkedRow) {
+	c.missing(row.Start)
+	if len(c.windows) > 0 && c.windows[0].Start == row.Start {
+		c.check(c.kind, c.windows[0], row)
+		c.windows = c.windows[1:]
+		return
 	}
-	return err
+	c.checkExtra(row)
+}
+
+// missing compares the windows that begin before a minute, which have no rows.
+func (c *kindCheck) missing(before toll.Minute) {
+	for len(c.windows) > 0 && c.windows[0].Start < before {
+		c.check(c.kind, c.windows[0], nil)
+		c.windows = c.windows[1:]
+	}
 }
 
 // checkedRow is what is checked of a row of toll_window.
@@ -64,27 +74,69 @@ type checkedRow struct {
 	spoilt                          error // why by_type can't be read
 }
 
-// readRows calls each with the rows of a kind, ascending. A row is valid until the next.
-func (p *plazaWindows) readRows(ctx context.Context, q reader, types *typesReader, k *toll.WindowKind, each func(*checkedRow)) error {
-	rows, err := q.QueryContext(ctx, `SELECT start_minute, end_minute, whole, revision, events, late, too_late, by_type FROM toll_window
-		WHERE toll_plaza_id = ? AND kind = ? AND start_minute >= ? AND start_minute <= ? ORDER BY start_minute`,
-		p.plaza, k.Name, p.span.Start, p.span.End)
+// checkRows compares the rows of all kinds of some plazas, ascending, which it reads by one query: they are mostly few, and
+// thousands of queries take longer than their rows.
+func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReader, plazas []int16) error {
+	kinds := c.v.in.Windows
+	args := anys(plazas)
+	for i := range kinds {
+		args = append(args, kinds[i].Name)
+	}
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute, whole, revision, events, late, too_late, by_type FROM toll_window
+		WHERE `+c.v.s.many(`toll_plaza_id IN (`+placeholders(len(plazas))+`) AND kind IN (`+placeholders(len(kinds))+`) AND start_minute >= ? AND start_minute <= ?`)+`
+		ORDER BY toll_plaza_id, kind, start_minute`, append(args, c.span.Start, c.span.End)...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	row := checkedRow{WindowID: toll.WindowID{Plaza: p.plaza, Kind: k.Name}}
+	var checks []*kindCheck // of the first of plazas, where it has begun
+	end := func() {
+		if checks == nil {
+			checks = c.kindsOf(plazas[0])
+		}
+		for _, k := range checks {
+			k.missing(math.MaxInt32)
+		}
+		plazas, checks = plazas[1:], nil
+	}
+	var row checkedRow
 	for rows.Next() {
-		var start, end, whole int64 // which are scanned several times as fast as other types
-		var byType dbsql.RawBytes
-		if err := rows.Scan(&start, &end, &whole, &row.revision, &row.events, &row.late, &row.tooLate, &byType); err != nil {
+		var plaza, from, to, whole int64 // which are scanned several times as fast as other types
+		var kind, byType dbsql.RawBytes
+		if err := rows.Scan(&plaza, &kind, &from, &to, &whole, &row.revision, &row.events, &row.late, &row.tooLate, &byType); err != nil {
 			return err
 		}
-		row.Start, row.end, row.whole = toll.Minute(start), toll.Minute(end), whole != 0
+		for int64(plazas[0]) != plaza {
+			end()
+		}
+		if checks == nil {
+			checks = c.kindsOf(plazas[0])
+		}
+		i := slices.IndexFunc(checks, func(k *kindCheck) bool { return k.kind.Name == string(kind) })
+		if i < 0 {
+			continue // SQL takes "day " for "day"; it is a kind of its own, which is reported as such
+		}
+		row.WindowID = toll.WindowID{Plaza: plazas[0], Kind: checks[i].kind.Name, Start: toll.Minute(from)}
+		row.end, row.whole = toll.Minute(to), whole != 0
 		row.types, row.spoilt = types.decode(row.types[:0], byType)
-		each(&row)
+		checks[i].row(&row)
 	}
-	return rows.Err()
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	for len(plazas) > 0 {
+		end()
+	}
+	return nil
+}
+
+func (c *windowCheck) kindsOf(plaza int16) []*kindCheck {
+	p := c.plaza(plaza)
+	checks := make([]*kindCheck, len(c.v.in.Windows))
+	for i := range checks {
+		checks[i] = p.kind(&c.v.in.Windows[i])
+	}
+	return checks
 }
 
 // check compares a window that the outbox has events of with its row, nil for none.

@@ -2,7 +2,6 @@ package sql
 
 import (
 	"context"
-	"fmt"
 )
 
 // PartitionProgress is how far the database has come in one source partition.
@@ -72,10 +71,15 @@ func firstUnpublished(ctx context.Context, q reader) (map[int32]unpublished, err
 	return all, rows.Err()
 }
 
-// Published returns, per source partition and plaza, the Next of the last batch with the plaza whose deltas are
-// published, and those of all batches before it as well.
-func (s *Store) Published(ctx context.Context) (map[int32]map[int16]int64, error) {
-	published := map[int32]map[int16]int64{}
+// Published is how far the batches' deltas are published.
+type Published struct {
+	Epoch uint64          // the highest of the cursors
+	Next  map[int32]int64 // per source partition the first offset that is not published, or not stored
+}
+
+// Published returns how far the deltas are known to be published.
+func (s *Store) Published(ctx context.Context) (*Published, error) {
+	p := &Published{Next: map[int32]int64{}}
 	err := s.snapshot(ctx, func(q reader) error {
 		m, err := readMeta(ctx, q)
 		if err != nil {
@@ -85,32 +89,18 @@ func (s *Store) Published(ctx context.Context) (map[int32]map[int16]int64, error
 		if err != nil {
 			return err
 		}
-		partitions, err := storedPartitions(ctx, q, m.TopicID, nil)
+		cursors, err := readCursors(ctx, q, m.TopicID)
 		if err != nil {
 			return err
 		}
-		for _, partition := range partitions {
-			last := map[int16]int64{}
-			published[partition] = last
-			u, some := first[partition]
-			err := readBatches(ctx, q, m.TopicID, partition, -1<<63, func(b *batchRow) error {
-				if some && b.first >= u.first {
-					return nil
-				}
-				deltas, err := s.cfg.Decode(b.blob)
-				if err != nil {
-					return fmt.Errorf("read the outbox of the batch at %d:%d: %w", partition, b.first, err)
-				}
-				for i := range deltas {
-					last[deltas[i].Plaza] = deltas[i].End(b.next)
-				}
-				return nil
-			})
-			if err != nil {
-				return err
+		p.Epoch = highestEpoch(cursors)
+		for _, c := range cursors {
+			p.Next[c.partition] = c.next
+			if u, some := first[c.partition]; some {
+				p.Next[c.partition] = u.first
 			}
 		}
 		return nil
 	})
-	return published, s.wrap("read what is published", err)
+	return p, s.wrap("read what is published", err)
 }

@@ -17,9 +17,9 @@ type VerifyInput struct {
 	// Deep also sums the checksums of all rows, in the same scan, and so finds rows that were changed. It counts the rows
 	// of each plaza's minutes as well, and checks all windows.
 	Deep bool
-	// Settled is, per source partition and plaza, the Next of the last batch whose deltas were published and consumed
-	// for sure before the states were read. A state below it has lost a delta. Nil where it is not known.
-	Settled map[int32]map[int16]int64
+	// Settled is what was published, and consumed for sure, before the states were read. A state that lacks a delta of it has lost
+	// it. Nil where it is not known.
+	Settled *Published
 	// Windows are the kinds of windows that toll_window holds results of; none for not looking at it. Without Deep those
 	// windows are checked that end from two days before the newest that was delivered to a day after it.
 	Windows []toll.WindowKind
@@ -75,10 +75,13 @@ type PartitionReport struct {
 func (s *Store) Verify(ctx context.Context, in VerifyInput) (*Report, error) {
 	began := time.Now()
 	v := &verification{s: s, in: in, book: newBook(false), report: &Report{Deep: in.Deep, Partitions: []PartitionReport{}, Plazas: []PlazaCheck{}}}
+	if in.Settled != nil {
+		v.book.settled = in.Settled.Next
+	}
 	for plaza, state := range in.States {
 		v.book.see(plaza, state)
 	}
-	if err := s.snapshot(ctx, func(q reader) error { return v.run(ctx, q) }); err != nil {
+	if err := s.snapshots(ctx, func(q, rows reader) error { return v.run(ctx, q, rows) }); err != nil {
 		return nil, s.wrap("verify", err)
 	}
 	r := v.report
@@ -101,7 +104,15 @@ type verification struct {
 	windows *windowCheck // nil for nothing to check
 }
 
-func (v *verification) run(ctx context.Context, q reader) error {
+func (v *verification) run(ctx context.Context, q, rows reader) error {
+	baseline, err := readBaseline(ctx, q)
+	if err != nil {
+		return err
+	}
+	scan := &rowScan{deep: v.in.Deep, many: manyGroups(v.in.States, baseline)}
+	if rows != q {
+		defer scan.start(ctx, rows)()
+	}
 	m, err := readMeta(ctx, q)
 	if err != nil {
 		return err
@@ -131,32 +142,25 @@ func (v *verification) run(ctx context.Context, q reader) error {
 	if err := v.checkDeadLetters(ctx, q, m.TopicID); err != nil {
 		return err
 	}
-	baseline, err := readBaseline(ctx, q)
-	if err != nil {
-		return err
-	}
 	pruned, err := readPruned(ctx, q, prunedRows)
 	if err != nil {
 		return err
 	}
-	var counts map[int]rowCount
-	if !v.in.Deep {
-		if counts, err = countRows(ctx, q, countOptions{}); err != nil {
+	if v.windows != nil {
+		if err := v.windows.run(ctx, q, scan, m.TopicID, baseline); err != nil {
 			return err
 		}
 	}
-	if v.windows == nil {
-		v.checkPlazas(baseline, pruned, counts)
-		return nil
-	}
-	if err := v.windows.run(ctx, q, m.TopicID, baseline); err != nil {
-		return err
-	}
+	var counts map[int]rowCount
 	if v.in.Deep {
 		counts = v.windows.counts
+	} else if counts, err = scan.count(ctx, q); err != nil {
+		return err
 	}
 	v.checkPlazas(baseline, pruned, counts) // before the windows' problems, which may be many
-	v.found.join(&v.windows.found)
+	if v.windows != nil {
+		v.found.join(&v.windows.found)
+	}
 	return nil
 }
 
@@ -380,12 +384,12 @@ func (v *verification) checkPlazas(baseline, pruned, counts map[int]rowCount) {
 
 // checkSettled looks for deltas that the group table must have merged by now.
 func (v *verification) checkSettled(plaza int, state *toll.State) {
-	if state != nil && state.Epoch < v.book.epoch {
+	if state != nil && state.Epoch < v.book.epoch || v.in.Settled == nil || v.in.Settled.Epoch != v.book.epoch {
 		return // all comes again after a rebuild
 	}
 	for key, a := range v.book.accountsOf(plaza) {
-		settled := v.in.Settled[key.partition][key.plaza]
-		if merged := v.book.mergedIn(key); merged < settled && settled <= a.last {
+		settled := a.settled
+		if merged := v.book.mergedIn(key); merged < settled {
 			v.found.ofBoth(KindLostDelta, plaza, key.partition, settled, merged,
 				"the group table has merged up to offset %s, but deltas up to %s were published and consumed: at least one was lost", grouped(merged), grouped(settled))
 		}

@@ -18,6 +18,9 @@ const (
 	verifyMargin = 27 * 60
 )
 
+// verifyPlazas is of how many plazas windows are read by one query.
+const verifyPlazas = 64
+
 // maxVerifyPanes bounds the minutes of all plazas that a verification holds at a time: some 60 MB. It is a variable for
 // tests.
 var maxVerifyPanes = 250_000
@@ -99,7 +102,7 @@ func (c *windowCheck) add(b *batchRow, deltas []toll.PlazaDelta) {
 }
 
 // run checks all plazas, those that were left out so far by reading the outbox again.
-func (c *windowCheck) run(ctx context.Context, q reader, topicID string, baseline map[int]rowCount) error {
+func (c *windowCheck) run(ctx context.Context, q reader, scan *rowScan, topicID string, baseline map[int]rowCount) error {
 	kinds, err := storedKinds(ctx, q)
 	if err != nil {
 		return err
@@ -112,7 +115,7 @@ func (c *windowCheck) run(ctx context.Context, q reader, topicID string, baselin
 			return err
 		}
 		if c.deep {
-			if err := c.checkMinutes(ctx, q, baseline); err != nil {
+			if err := c.checkMinutes(ctx, q, scan, baseline); err != nil {
 				return err
 			}
 		}
@@ -186,14 +189,14 @@ func (c *windowCheck) checkWindows(ctx context.Context, q reader, kinds map[int1
 		}
 	}
 	slices.Sort(plazas)
+	plazas = slices.Compact(plazas)
 	var types typesReader
-	for _, plaza := range slices.Compact(plazas) {
-		p := c.plaza(plaza)
-		for i := range c.v.in.Windows {
-			if err := p.checkKind(ctx, q, &types, &c.v.in.Windows[i]); err != nil {
-				return err
-			}
+	for some := range slices.Chunk(plazas, verifyPlazas) {
+		if err := c.checkRows(ctx, q, &types, some); err != nil {
+			return err
 		}
+	}
+	for _, plaza := range plazas {
 		for _, kind := range kinds[plaza] {
 			if slices.ContainsFunc(c.v.in.Windows, func(k toll.WindowKind) bool { return k.Name == kind }) {
 				continue

@@ -56,7 +56,7 @@ func (t Topics) congestion() topicConfig {
 func (t Topics) table() topicConfig {
 	return topicConfig{TableTopic(t.Group), map[string]string{
 		"cleanup.policy": "compact",
-		"segment.bytes":  fmt.Sprint(16 << 20), // compaction leaves the open segment alone, and whoever joins reads it: keep it small
+		"segment.bytes":  fmt.Sprint(4 << 20), // compaction leaves the open segment alone, and whoever joins reads it: keep it small
 	}}
 }
 

@@ -286,11 +286,12 @@ func (con connection) identity(topicID string) sql.Identity {
 
 func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store, error) {
 	return sql.Open(sql.Config{
-		DSN:    con.dsn,
-		TLS:    con.mysqlTLS,
-		Load:   load,
-		Decode: codecs.DecodePlazaDeltas,
-		Logf:   func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
+		DSN:        con.dsn,
+		TLS:        con.mysqlTLS,
+		Load:       load,
+		Decode:     codecs.DecodePlazaDeltas,
+		DecodeSums: codecs.DecodePlazaSums,
+		Logf:       func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
 	})
 }
 

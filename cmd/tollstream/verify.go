@@ -66,7 +66,7 @@ func verify(ctx context.Context, r *reader, deep bool) (*sql.Report, error) {
 		return nil, err
 	}
 	consumed := true
-	if len(published) > 0 { // else there may be no group yet
+	if len(published.Next) > 0 { // else there may be no group yet
 		if consumed, err = await(ctx, func() (bool, error) { return r.con.cluster.LoopConsumed(r.con.group) }); err != nil {
 			return nil, err
 		}

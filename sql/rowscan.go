@@ -1,0 +1,214 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"math"
+	"strconv"
+	"time"
+
+	"tollstream/toll"
+)
+
+// rowGroup is what livetolldata holds of a plaza in a minute, as a verification that is deep reads it.
+type rowGroup struct {
+	plaza  int             // nullPlaza for none
+	minute dbsql.NullInt64 // of the wall clock since 1970; null for rows without a time
+	rows   int64
+	sum    dbsql.NullString // of the checksums
+}
+
+// rowScan reads livetolldata, in one scan: beside all the rest, which takes less, where there is a snapshot to read it from.
+type rowScan struct {
+	deep    bool         // whether groups are read, by minutes, or counts
+	many    bool         // whether there may be too many groups for a table in memory
+	options countOptions // of counts
+
+	beside bool // whether it has started, and goes on in a goroutine
+	groups chan []rowGroup
+	block  []rowGroup // received, and not taken yet
+	counts map[int]rowCount
+	err    error         // once ended is closed
+	ended  chan struct{} // closed by the scan's goroutine
+}
+
+// Bounds of a scan beside the rest.
+const (
+	scanBlock  = 512 // groups that are handed on together
+	scanBlocks = 16  // blocks that wait
+	// scanStall is how long the server keeps a scan whose rows are not taken, while plazas of which others took all memory
+	// are read anew.
+	scanStall = time.Hour
+	// keepAwake is how often the snapshot is used that waits for the scan. MariaDB ends a transaction that is idle for longer
+	// than Open says.
+	keepAwake = 2 * time.Second
+)
+
+// start begins to read from rows, of which it has the sole use until stop returns. A scan that was not started reads when it is
+// asked, from the snapshot of whoever asks.
+func (s *rowScan) start(ctx context.Context, rows reader) (stop func()) {
+	s.beside, s.groups, s.ended = true, make(chan []rowGroup, scanBlocks), make(chan struct{})
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer close(s.ended)
+		defer close(s.groups)
+		if s.deep {
+			s.err = s.send(ctx, rows)
+		} else {
+			s.counts, s.err = countRows(ctx, rows, s.options)
+		}
+	}()
+	return func() {
+		cancel()
+		<-s.ended
+	}
+}
+
+// send hands all groups on.
+func (s *rowScan) send(ctx context.Context, rows reader) error {
+	set, err := rows.QueryContext(ctx, `SET SESSION net_write_timeout = `+strconv.Itoa(int(scanStall.Seconds())))
+	if err != nil {
+		return err
+	}
+	if err := set.Close(); err != nil {
+		return err
+	}
+	var block []rowGroup
+	hand := func() error {
+		select {
+		case s.groups <- block:
+			block = nil
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	err = readGroups(ctx, rows, math.MinInt16, math.MaxInt16+1, s.many, func(g *rowGroup) error {
+		if block = append(block, *g); len(block) < scanBlock {
+			return nil
+		}
+		return hand()
+	})
+	if err == nil && len(block) > 0 {
+		err = hand()
+	}
+	return err
+}
+
+// count returns what livetolldata holds by plaza, as [countRows] does. q is the snapshot that waits for it.
+func (s *rowScan) count(ctx context.Context, q reader) (map[int]rowCount, error) {
+	if !s.beside {
+		return countRows(ctx, q, s.options)
+	}
+	for {
+		select {
+		case <-s.ended:
+			return s.counts, s.err
+		case <-time.After(keepAwake):
+			if err := touch(ctx, q); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// minutes calls each with the groups of the plazas [from, to), and of no plaza with the first of them. The ranges ascend. q is
+// the snapshot that waits for it.
+func (s *rowScan) minutes(ctx context.Context, q reader, from, to int, each func(*rowGroup) error) error {
+	if !s.beside {
+		return readGroups(ctx, q, from, to, s.many, each)
+	}
+	for {
+		for i := range s.block {
+			if s.block[i].plaza >= to {
+				s.block = s.block[i:]
+				return nil
+			}
+			if err := each(&s.block[i]); err != nil {
+				return err
+			}
+		}
+		s.block = nil
+		select {
+		case block, more := <-s.groups:
+			if !more {
+				<-s.ended
+				return s.err
+			}
+			s.block = block
+		case <-time.After(keepAwake):
+			if err := touch(ctx, q); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// touch uses a snapshot, which would be idle for too long otherwise.
+func touch(ctx context.Context, q reader) error {
+	var one int
+	return q.QueryRowContext(ctx, `SELECT 1`).Scan(&one)
+}
+
+// readGroups reads the groups of the plazas [from, to), ascending by plaza; of no plaza with the first plaza there can be.
+func readGroups(ctx context.Context, q reader, from, to int, many bool, each func(*rowGroup) error) error {
+	// Where there may be nearly as many groups as rows, MariaDB is told to sort the rows: with a temporary table of the groups it
+	// would take almost half as long again. Where they are few, the table takes less.
+	hint := ""
+	if many {
+		hint = "/*M! SQL_BIG_RESULT */ "
+	}
+	query := `SELECT ` + hint + `toll_plaza_id, TO_DAYS(timestamp) * 1440 + HOUR(timestamp) * 60 + MINUTE(timestamp) AS wall_minute,
+		COUNT(*), ` + sumOfRows + ` FROM ` + eventTable
+	var args []any
+	if from > math.MinInt16 || to <= math.MaxInt16 {
+		query += ` WHERE toll_plaza_id >= ? AND toll_plaza_id < ?`
+		args = []any{from, to}
+		if from == math.MinInt16 {
+			query += ` OR toll_plaza_id IS NULL`
+		}
+	}
+	rows, err := q.QueryContext(ctx, query+` GROUP BY toll_plaza_id, wall_minute ORDER BY toll_plaza_id, wall_minute`, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var plaza dbsql.NullInt64
+		var g rowGroup
+		if err := rows.Scan(&plaza, &g.minute, &g.rows, &g.sum); err != nil {
+			return err
+		}
+		g.plaza = nullPlaza
+		if plaza.Valid {
+			g.plaza = int(plaza.Int64)
+		}
+		g.minute.Int64 -= dayOf1970 * 1440
+		if err := each(&g); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// dayOf1970 is what TO_DAYS says of 1 January 1970.
+const dayOf1970 = 719528
+
+// fewGroups is how many groups MariaDB holds in memory, with its tmp_table_size of 16 MB, and to spare.
+// It is a variable for tests.
+var fewGroups int64 = 100_000
+
+// manyGroups reports whether the plazas' rows may be of more minutes than fit a table in memory. Which minutes rows from before
+// are of is not known.
+func manyGroups(states map[int16]*toll.State, baseline map[int]rowCount) bool {
+	var groups int64
+	for _, s := range states {
+		if s != nil && s.Events > 0 {
+			groups += min(s.Events, (int64(s.Latest)-int64(s.Earliest))/60+2)
+		}
+	}
+	for _, c := range baseline {
+		groups += c.rows
+	}
+	return groups > fewGroups
+}
