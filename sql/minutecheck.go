@@ -2,7 +2,6 @@ package sql
 
 import (
 	"context"
-	dbsql "database/sql"
 	"maps"
 	"math"
 	"slices"
@@ -17,13 +16,11 @@ import (
 // from which rows were pruned can only have too many, and those that were added up are compared in one.
 func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan, baseline map[int]rowCount) error {
 	err := scan.minutes(ctx, q, c.from, c.to, func(g *rowGroup) error {
-		if err := c.count(g.plaza, g.rows, g.sum); err != nil {
-			return err
-		}
-		if g.plaza == nullPlaza || !g.minute.Valid {
+		c.count(g)
+		if g.plaza == nullPlaza || !g.timed {
 			return nil
 		}
-		plaza, wall := int16(g.plaza), toll.WallTime(g.minute.Int64*60)
+		plaza, wall := int16(g.plaza), toll.WallTime(g.minute*60)
 		// Several wall times may be one minute: those that a clock that is set forward skips.
 		m := c.zone.Minute(wall)
 		if sum := c.stored.plazas[plaza][m]; sum != nil {
@@ -69,19 +66,11 @@ func (c *windowCheck) minuteProblem(plaza int16, m toll.Minute, want, got int64)
 		"minute "+c.clock(m)+": "+plural(got, "row")+" in livetolldata, "+grouped(want)+" stored")
 }
 
-// count adds rows of a plaza, and the sum of their checksums, to its count.
-func (c *windowCheck) count(plaza int, rows int64, sum dbsql.NullString) error {
-	total, counted := c.counts[plaza]
-	total.exact = (total.exact || !counted) && sum.Valid
-	if sum.Valid {
-		checksum, exact, err := parseSum(sum.String)
-		if err != nil {
-			return err
-		}
-		total.checksum += checksum
-		total.exact = total.exact && exact
-	}
-	total.rows += rows
-	c.counts[plaza] = total
-	return nil
+// count adds a group to its plaza's rows.
+func (c *windowCheck) count(g *rowGroup) {
+	total, counted := c.counts[g.plaza]
+	total.exact = (total.exact || !counted) && g.exact
+	total.rows += g.rows
+	total.checksum += g.checksum
+	c.counts[g.plaza] = total
 }

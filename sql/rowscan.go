@@ -3,6 +3,7 @@ package sql
 import (
 	"context"
 	dbsql "database/sql"
+	"errors"
 	"math"
 	"strconv"
 	"time"
@@ -12,16 +13,16 @@ import (
 
 // rowGroup is what livetolldata holds of a plaza in a minute, as a verification that is deep reads it.
 type rowGroup struct {
-	plaza  int             // nullPlaza for none
-	minute dbsql.NullInt64 // of the wall clock since 1970; null for rows without a time
-	rows   int64
-	sum    dbsql.NullString // of the checksums
+	plaza  int   // nullPlaza for none
+	minute int64 // of the wall clock since 1970
+	timed  bool  // false for rows without a time, which have no minute
+	rowCount
 }
 
 // rowScan reads livetolldata, in one scan: beside all the rest, which takes less, where there is a snapshot to read it from.
 type rowScan struct {
 	deep    bool         // whether groups are read, by minutes, or counts
-	many    bool         // whether there may be too many groups for a table in memory
+	many    bool         // whether there may be too many groups to hold them all
 	options countOptions // of counts
 
 	beside bool // whether it has started, and goes on in a goroutine
@@ -66,13 +67,6 @@ func (s *rowScan) start(ctx context.Context, rows reader) (stop func()) {
 
 // send hands all groups on.
 func (s *rowScan) send(ctx context.Context, rows reader) error {
-	set, err := rows.QueryContext(ctx, `SET SESSION net_write_timeout = `+strconv.Itoa(int(scanStall.Seconds())))
-	if err != nil {
-		return err
-	}
-	if err := set.Close(); err != nil {
-		return err
-	}
 	var block []rowGroup
 	hand := func() error {
 		select {
@@ -83,16 +77,35 @@ func (s *rowScan) send(ctx context.Context, rows reader) error {
 			return ctx.Err()
 		}
 	}
-	err = readGroups(ctx, rows, math.MinInt16, math.MaxInt16+1, s.many, func(g *rowGroup) error {
+	each := func(g *rowGroup) error {
 		if block = append(block, *g); len(block) < scanBlock {
 			return nil
 		}
 		return hand()
-	})
+	}
+	err := errManyGroups
+	if !s.many {
+		err = tallyRows(ctx, rows, each)
+	}
+	if errors.Is(err, errManyGroups) {
+		err = s.sendSorted(ctx, rows, each)
+	}
 	if err == nil && len(block) > 0 {
 		err = hand()
 	}
 	return err
+}
+
+// sendSorted hands on the groups as the server makes them.
+func (s *rowScan) sendSorted(ctx context.Context, rows reader, each func(*rowGroup) error) error {
+	set, err := rows.QueryContext(ctx, `SET SESSION net_write_timeout = `+strconv.Itoa(int(scanStall.Seconds())))
+	if err != nil {
+		return err
+	}
+	if err := set.Close(); err != nil {
+		return err
+	}
+	return readGroups(ctx, rows, math.MinInt16, math.MaxInt16+1, each)
 }
 
 // count returns what livetolldata holds by plaza, as [countRows] does. q is the snapshot that waits for it.
@@ -116,7 +129,7 @@ func (s *rowScan) count(ctx context.Context, q reader) (map[int]rowCount, error)
 // the snapshot that waits for it.
 func (s *rowScan) minutes(ctx context.Context, q reader, from, to int, each func(*rowGroup) error) error {
 	if !s.beside {
-		return readGroups(ctx, q, from, to, s.many, each)
+		return readGroups(ctx, q, from, to, each)
 	}
 	for {
 		for i := range s.block {
@@ -150,15 +163,12 @@ func touch(ctx context.Context, q reader) error {
 	return q.QueryRowContext(ctx, `SELECT 1`).Scan(&one)
 }
 
-// readGroups reads the groups of the plazas [from, to), ascending by plaza; of no plaza with the first plaza there can be.
-func readGroups(ctx context.Context, q reader, from, to int, many bool, each func(*rowGroup) error) error {
-	// Where there may be nearly as many groups as rows, MariaDB is told to sort the rows: with a temporary table of the groups it
-	// would take almost half as long again. Where they are few, the table takes less.
-	hint := ""
-	if many {
-		hint = "/*M! SQL_BIG_RESULT */ "
-	}
-	query := `SELECT ` + hint + `toll_plaza_id, TO_DAYS(timestamp) * 1440 + HOUR(timestamp) * 60 + MINUTE(timestamp) AS wall_minute,
+// readGroups reads the groups of the plazas [from, to), ascending by plaza; of no plaza with the first plaza there can be. The server
+// makes them.
+func readGroups(ctx context.Context, q reader, from, to int, each func(*rowGroup) error) error {
+	// There may be nearly as many groups as rows. MariaDB is told to sort the rows; with a temporary table of the groups it would
+	// take almost half as long again.
+	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id, TO_DAYS(timestamp) * 1440 + HOUR(timestamp) * 60 + MINUTE(timestamp) AS wall_minute,
 		COUNT(*), ` + sumOfRows + ` FROM ` + eventTable
 	var args []any
 	if from > math.MinInt16 || to <= math.MaxInt16 {
@@ -174,16 +184,23 @@ func readGroups(ctx context.Context, q reader, from, to int, many bool, each fun
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var plaza dbsql.NullInt64
-		var g rowGroup
-		if err := rows.Scan(&plaza, &g.minute, &g.rows, &g.sum); err != nil {
+		var plaza, minute dbsql.NullInt64
+		var sum dbsql.NullString
+		g := rowGroup{plaza: nullPlaza}
+		if err := rows.Scan(&plaza, &minute, &g.rows, &sum); err != nil {
 			return err
 		}
-		g.plaza = nullPlaza
 		if plaza.Valid {
 			g.plaza = int(plaza.Int64)
 		}
-		g.minute.Int64 -= dayOf1970 * 1440
+		if minute.Valid {
+			g.minute, g.timed = minute.Int64-dayOf1970*1440, true
+		}
+		if sum.Valid {
+			if g.checksum, g.exact, err = parseSum(sum.String); err != nil {
+				return err
+			}
+		}
 		if err := each(&g); err != nil {
 			return err
 		}
@@ -194,12 +211,14 @@ func readGroups(ctx context.Context, q reader, from, to int, many bool, each fun
 // dayOf1970 is what TO_DAYS says of 1 January 1970.
 const dayOf1970 = 719528
 
-// fewGroups is how many groups MariaDB holds in memory, with its tmp_table_size of 16 MB, and to spare.
-// It is a variable for tests.
-var fewGroups int64 = 100_000
+// maxTallied is how many groups a verification adds up by itself: some 50 MB. It is a variable for tests.
+var maxTallied int64 = 1_000_000
 
-// manyGroups reports whether the plazas' rows may be of more minutes than fit a table in memory. Which minutes rows from before
-// are of is not known.
+// errManyGroups says that there are more groups than maxTallied.
+var errManyGroups = errors.New("too many minutes")
+
+// manyGroups reports whether the plazas' rows may be of more minutes than maxTallied. Which minutes rows from before are of is not
+// known.
 func manyGroups(states map[int16]*toll.State, baseline map[int]rowCount) bool {
 	var groups int64
 	for _, s := range states {
@@ -210,5 +229,5 @@ func manyGroups(states map[int16]*toll.State, baseline map[int]rowCount) bool {
 	for _, c := range baseline {
 		groups += c.rows
 	}
-	return groups > fewGroups
+	return groups > maxTallied
 }

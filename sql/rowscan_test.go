@@ -2,6 +2,9 @@ package sql
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"math"
 	"testing"
 
 	"tollstream/toll"
@@ -22,9 +25,9 @@ func TestManyGroups(t *testing.T) {
 		{name: "nothing"},
 		{name: "few minutes", states: map[int16]*toll.State{1: of(1e9, 60), 2: nil, 3: {}}},
 		{name: "few events", states: map[int16]*toll.State{1: of(1000, 1e8)}},
-		{name: "both many", states: map[int16]*toll.State{1: of(1e6, 1e6)}, want: true},
-		{name: "together", states: map[int16]*toll.State{1: of(1e6, 60_000), 2: of(1e6, 60_000)}, want: true},
-		{name: "from before", baseline: map[int]rowCount{5: {rows: fewGroups + 1}}, want: true},
+		{name: "both many", states: map[int16]*toll.State{1: of(2e6, 2e6)}, want: true},
+		{name: "together", states: map[int16]*toll.State{1: of(1e6, 600_000), 2: of(1e6, 600_000)}, want: true},
+		{name: "from before", baseline: map[int]rowCount{5: {rows: maxTallied + 1}}, want: true},
 	} {
 		if got := manyGroups(c.states, c.baseline); got != c.want {
 			t.Errorf("%s: got %v", c.name, got)
@@ -72,4 +75,78 @@ func TestRowScanIsStopped(t *testing.T) {
 			t.Errorf("got %d rows, status %s", r.Rows, r.Status)
 		}
 	})
+}
+
+// TestTally: what is added up here is what the server adds up, of any rows.
+func TestTally(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		initialize(t, s)
+		run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 7), ('2022-02-10 10:23:59', 2, 'car', 7), ('2022-02-10 10:24:00', 3, 'van', 7),
+			('2022-02-10 10:23:00', 4, 'a,b: 2022-02-1', 7), ('1000-01-01 00:00:00', 5, 'Zug €', -7), ('9999-12-31 23:59:59', NULL, NULL, 7),
+			(NULL, 6, '2022-02-10 10:2', 7), (NULL, NULL, '2022-02-10 10:2', 7), (NULL, NULL, NULL, 7), (NULL, NULL, NULL, NULL), ('2022-02-10 10:23:02', 8, '', NULL),
+			('2022-02-10 10:23:02', -2147483648, 'x', -32768), ('2022-02-10 10:23:02', 2147483647, 'x', 32767), ('1969-12-31 23:59:59', 9, 'x', 0)`)
+		type key struct {
+			plaza  int
+			minute int64
+			timed  bool
+		}
+		read := func(read func(each func(*rowGroup) error) error) (map[key]int64, map[int]rowCount) {
+			groups, counts := map[key]int64{}, map[int]rowCount{}
+			last := nullPlaza
+			err := read(func(g *rowGroup) error {
+				if g.plaza < last {
+					t.Errorf("plaza %d comes after %d", g.plaza, last)
+				}
+				last = g.plaza
+				groups[key{g.plaza, g.minute, g.timed}] += g.rows
+				c := counts[g.plaza]
+				counts[g.plaza] = rowCount{c.rows + g.rows, c.checksum + g.checksum, g.exact}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return groups, counts
+		}
+		ctx := context.Background()
+		wantGroups, wantCounts := read(func(each func(*rowGroup) error) error {
+			return readGroups(ctx, s.db, math.MinInt16, math.MaxInt16+1, each)
+		})
+		groups, counts := read(func(each func(*rowGroup) error) error { return tallyRows(ctx, s.db, each) })
+		if !maps.Equal(groups, wantGroups) || len(groups) != 10 {
+			t.Errorf("got  %v\nwant %v", groups, wantGroups)
+		}
+		if !maps.Equal(counts, wantCounts) {
+			t.Errorf("got  %v\nwant %v", counts, wantCounts)
+		}
+		defer func(n int64) { maxTallied = n }(maxTallied)
+		maxTallied = 3
+		if err := tallyRows(ctx, s.db, func(*rowGroup) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestMinuteReader(t *testing.T) {
+	var r minuteReader
+	for _, c := range []struct {
+		text   string
+		minute int64
+		ok     bool
+	}{
+		{"1970-01-01 00:00:59,1,car,5", 0, true},
+		{"1969-12-31 23:59:00", -1, true},
+		{"2022-02-10 10:23:02,3728373,car,4856", 27408143, true},
+		{"2022-02-10 10:24:02,3728373,car,4856", 27408144, true},
+		{"2022-00-00 10:24:02,1", 0, false},
+		{"2022-02-10 10:24:02,1", 27408144, true},
+		{"1,2022-02-10 10:2,5", 0, false},
+		{"2022-02-10 10:24:0", 0, false},
+		{"2022-02-10 10:24:022", 0, false},
+		{"", 0, false},
+	} {
+		if minute, ok := r.read([]byte(c.text)); ok != c.ok || ok && minute != c.minute {
+			t.Errorf("%q: got %d, %v, want %d, %v", c.text, minute, ok, c.minute, c.ok)
+		}
+	}
 }

@@ -256,7 +256,7 @@ func TestVerifyInFlight(t *testing.T) {
 
 // TestVerifyDeepCountsAllRows counts rows of no plaza, of no time and of the ends of time, in one pass or in several.
 func TestVerifyDeepCountsAllRows(t *testing.T) {
-	defer func(n int, few int64) { maxVerifyPanes, fewGroups = n, few }(maxVerifyPanes, fewGroups)
+	defer func(n int, m int64) { maxVerifyPanes, maxTallied = n, m }(maxVerifyPanes, maxTallied)
 	onEngines(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
 		st := newStream(t, s)
@@ -264,7 +264,7 @@ func TestVerifyDeepCountsAllRows(t *testing.T) {
 		run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', NULL), (NULL, 2, 'car', NULL), (NULL, 3, 'car', 4856),
 			('1000-01-01 00:00:00', 4, 'car', -7), ('9999-12-31 23:59:59', 5, 'car', 4000)`)
 		for _, most := range []int{1, 1_000_000} {
-			maxVerifyPanes, fewGroups = most, int64(most)
+			maxVerifyPanes, maxTallied = most, int64(most)
 			r := verify(t, s, VerifyInput{States: st.states, Deep: true})
 			rows, problems := map[string]int64{}, map[string]int{}
 			for _, p := range r.Problems {

@@ -58,6 +58,36 @@ func (r *WatermarkReader) Read(cursors []toll.Cursor, lateness, idle time.Durati
 	return h.mark, nil
 }
 
+// Waiting returns how many offsets of the topic are at or above the cursors: records that are not stored yet, and perhaps a few of
+// Kafka's own. The cursors were read before, so what comes meanwhile counts as well.
+func (r *WatermarkReader) Waiting(cursors []toll.Cursor) (int64, error) {
+	client, err := r.connect()
+	if err != nil {
+		return 0, explainKafka(err)
+	}
+	partitions, err := client.Partitions(r.topic)
+	if err != nil {
+		return 0, explainKafka(fmt.Errorf("describe topic %s: %w", r.topic, err))
+	}
+	next := map[int32]int64{}
+	for _, c := range cursors {
+		next[c.Partition] = c.Next
+	}
+	var waiting int64
+	for _, p := range partitions {
+		end, err := client.GetOffset(r.topic, p, sarama.OffsetNewest)
+		from, begun := next[p]
+		if err == nil && !begun {
+			from, err = client.GetOffset(r.topic, p, sarama.OffsetOldest)
+		}
+		if err != nil {
+			return 0, explainKafka(fmt.Errorf("read the bounds of partition %d of topic %s: %w", p, r.topic, err))
+		}
+		waiting += max(0, end-from)
+	}
+	return waiting, nil
+}
+
 func (r *WatermarkReader) connect() (sarama.Client, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -35,6 +35,7 @@ type Board struct {
 	At           time.Time    `json:"at"`          // wall clock when it was read
 	StreamTime   *time.Time   `json:"stream_time"` // event time: the median of the plazas' latest minutes
 	Watermark    *time.Time   `json:"watermark"`   // windows that end at or before it have closed
+	Waiting      int64        `json:"waiting"`     // records of the topic that are not stored yet
 	Timezone     string       `json:"timezone"`    // the database's, an IANA name; empty for UTC
 	Verification Verification `json:"verification"`
 	Summary      Summary      `json:"summary"` // set by the server, see [Summarize]

@@ -215,7 +215,11 @@ func (m *screenModel) time() line {
 	if m.board.Watermark != nil {
 		mark = ", watermark " + m.board.Watermark.In(location).Format(time.TimeOnly)
 	}
-	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark, "stream time "+at, m.board.StreamTime.In(location).Format("15:04 MST"))
+	waiting := ""
+	if n := m.board.Waiting; n > 0 {
+		waiting = ", " + number(n) + " waiting"
+	}
+	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark+waiting, "stream time "+at+mark, "stream time "+at, m.board.StreamTime.In(location).Format("15:04 MST"))
 	return spread(m.width, left, updated)
 }
 

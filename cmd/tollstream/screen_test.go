@@ -34,7 +34,7 @@ func screenBoard(plazas int) *web.Board {
 	at := screenNow.Add(-time.Second)
 	stream := time.Date(2026, 3, 24, 7, 23, 0, 0, time.UTC)
 	b := &web.Board{
-		At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Timezone: "Europe/Berlin",
+		At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Waiting: 2_431, Timezone: "Europe/Berlin",
 		Verification: web.Verification{Status: web.Exact, Events: new(int64(plazas) * 961_001), Rows: new(int64(plazas) * 961_001), CheckedAt: new(at.Add(-time.Second))},
 	}
 	names := []string{"Boughton", "Devon", "Mill Lane", "Quarry", "Harbour", "Freight Yard", "", "Tunnel", "Østerbro", "横浜料金所", "Forest"}

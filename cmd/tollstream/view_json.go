@@ -12,6 +12,7 @@ type boardJSON struct {
 	Status     string      `json:"status"` // of all plazas
 	Total      int64       `json:"total"`
 	InFlight   int64       `json:"in_flight"`
+	Waiting    int64       `json:"waiting"`  // records of the topic that are not stored yet
 	Rejected   int64       `json:"rejected"` // records that are dead letters
 	StreamTime *string     `json:"stream_time"`
 	Watermark  *string     `json:"watermark"`
@@ -31,6 +32,7 @@ type plazaJSON struct {
 	LastEvent    *string          `json:"last_event"`
 	StreamTime   *string          `json:"stream_time"`
 	Watermark    *string          `json:"watermark"`
+	Waiting      int64            `json:"waiting"`      // records of the topic, of any plaza, that are not stored yet
 	Late         int64            `json:"late"`         // up to 2 hours behind the watermark: in all windows
 	LateQuarter  int64            `json:"late_quarter"` // up to 2 days: in windows of whole quarters of an hour
 	TooLate      int64            `json:"too_late"`     // in no window
@@ -110,7 +112,7 @@ func (v *viewer) json(b *board) any {
 		return j
 	}
 	status, inFlight, _ := b.status()
-	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Rejected: b.letters, Plazas: []plazaJSON{}}
+	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.waiting, Rejected: b.letters, Plazas: []plazaJSON{}}
 	all.StreamTime, all.Watermark = b.streamTimes(b.location)
 	shown := v.top(b)
 	for i := range shown {
@@ -122,7 +124,7 @@ func (v *viewer) json(b *board) any {
 func (v *viewer) plazaJSON(b *board, p *plazaBoard) plazaJSON {
 	s := p.state
 	j := plazaJSON{
-		Plaza: p.plaza, Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Total: s.Events, ByType: byType(s.Types),
+		Plaza: p.plaza, Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Total: s.Events, ByType: byType(s.Types), Waiting: b.waiting,
 		Late: s.Late, LateQuarter: s.LateQuarter, TooLate: s.TooLate, Ahead: s.Ahead, LeadSeconds: s.Lead, Congestion: p.congestionJSON(),
 		Verification: verificationJSON{
 			TableCount: p.check.TableCount, StoredRows: p.check.StoredRows, Baseline: p.check.Baseline, Pruned: p.check.Pruned, InFlight: p.check.InFlight,

@@ -14,6 +14,9 @@ import (
 func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 	if len(b.plazas) == 0 {
 		t.WriteString("exact: nothing is stored yet\n")
+		if b.waiting > 0 {
+			t.WriteString(waitingLine(b) + "\n")
+		}
 		if b.letters > 0 {
 			fmt.Fprintf(t, "%s\n", b.lateness()[0])
 		}
@@ -26,6 +29,9 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 			line += ", watermark " + b.clock(b.watermark, time.TimeOnly)
 		}
 		head = append(head, line)
+	}
+	if b.waiting > 0 {
+		head = append(head, waitingLine(b))
 	}
 	if states := b.states(); states != "" {
 		head = append(head, states)
@@ -52,6 +58,15 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 		fmt.Fprintf(t, "and %s more\n", counted(int64(more), "plaza"))
 	}
 	t.WriteString("\n" + strings.Join(foot, "\n") + "\n")
+}
+
+// waitingLine says how far behind the topic the figures are.
+func waitingLine(b *board) string {
+	wait := "wait"
+	if b.waiting == 1 {
+		wait = "waits"
+	}
+	return counted(b.waiting, "record") + " of the topic " + wait + " to be stored"
 }
 
 // networkVerdict is the verdict on all plazas, in one line.

@@ -70,11 +70,17 @@ func (p *pipeline) expect(code int, args ...string) (stdout, stderr string) {
 // events emits lines and processes them.
 func (p *pipeline) events(lines string) {
 	p.t.Helper()
+	p.emit(lines)
+	p.process()
+}
+
+// emit sends events that wait in the topic then.
+func (p *pipeline) emit(lines string) {
+	p.t.Helper()
 	var b bytes.Buffer
 	if code, stderr := p.command(p.t.Context(), lines, &b, "emit", "--from", "-", "--timezone", p.connection().location.String()); code != 0 {
 		p.t.Fatalf("emit: %d\n%s%s", code, b.String(), stderr)
 	}
-	p.process()
 }
 
 // process runs the processor until the end of the topic.
@@ -161,7 +167,10 @@ func TestViewAndVerify(t *testing.T) {
 	out, _ = p.expect(0, "verify")
 	contains(t, out, "exact: nothing is stored yet\n")
 
-	p.events(testEvents)
+	p.emit(testEvents)
+	out, _ = p.expect(0, "view")
+	contains(t, out, "nothing is stored yet\n6 records of the topic wait to be stored\n")
+	p.process()
 
 	out, _ = p.expect(0, "verify")
 	contains(t, out, "exact: each of 6 events is one row and counted once\n", "checksums of the rows not compared")
@@ -188,13 +197,13 @@ func TestViewAndVerify(t *testing.T) {
 		t.Errorf("%v", plazas)
 	}
 	const plazaKeys = "ahead by_type congestion first_event last_event late late_quarter lead_seconds plaza stream_time too_late total"
-	if got, want := keys(plazas[0]), plazaKeys+" verification watermark"; got != want {
+	if got, want := keys(plazas[0]), plazaKeys+" verification waiting watermark"; got != want {
 		t.Errorf("keys %s, want %s", got, want)
 	}
 
 	out, _ = p.expect(0, "view", "--plaza", "4856", "--json")
 	v = decodeJSON(t, out)
-	if got, want := keys(v), plazaKeys+" transitions verification watermark windows"; got != want {
+	if got, want := keys(v), plazaKeys+" transitions verification waiting watermark windows"; got != want {
 		t.Errorf("keys %s, want %s", got, want)
 	}
 	for key, want := range map[string]any{
@@ -245,6 +254,17 @@ func TestViewAndVerify(t *testing.T) {
 	contains(t, stderr, `serves timezone "Europe/Berlin", not "UTC"`)
 
 	p.testWatch(t)
+
+	// What is not stored yet.
+	p.emit("Thu Feb 10 10:23:05 2022,6,car,4856\n")
+	out, _ = p.expect(0, "view")
+	contains(t, out, "exact: 6 vehicles", "\n1 record of the topic waits to be stored\n")
+	out, _ = p.expect(0, "view", "--plaza", "4856")
+	contains(t, out, "exact: each vehicle is one row and counted once\n", "waiting", "records of the topic, of any plaza, that are not stored yet\n")
+	out, _ = p.expect(0, "view", "--json")
+	if v := decodeJSON(t, out); v["waiting"] != 1. || v["total"] != 6. {
+		t.Errorf("%s", out)
+	}
 
 	// A changed row: only the checksums tell.
 	p.execute(`UPDATE livetolldata SET vehicle_id = 99 WHERE vehicle_id = 2`)

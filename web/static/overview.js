@@ -110,6 +110,8 @@ export class Overview {
     text(parts.plazas, f.num(summary.plazas))
     text(parts.events, f.num(v?.events))
     text(parts.rows, f.num(v?.rows))
+    text(parts.waiting, board.waiting > 0 ? f.num(board.waiting) + ' waiting' : '')
+    attr(parts.waiting, 'title', 'records of the topic that are not stored yet')
     text(parts.now, f.clock(board.stream_time))
     attr(parts.now, 'title', f.date(board.stream_time))
     text(parts.zone, f.zone(board.timezone, board.stream_time))
