@@ -38,7 +38,6 @@ var (
 	eventsMetric       = viewMetric("events", "Events that the group table counts.")
 	rowsMetric         = viewMetric("rows", "Rows of livetolldata when they were counted last.")
 	inFlightMetric     = viewMetric("in_flight", "Events that are stored and not yet counted.")
-	waitingMetric      = viewMetric("waiting_records", "Records of the topic that are not stored yet.")
 	rejectedMetric     = viewMetric("dead_letters", "Records that were rejected, when they were counted last.")
 	verificationMetric = viewMetric("verification", "Whether this is the verdict on the figures: 1 or 0.", "status")
 	problemsMetric     = viewMetric("problems", "What the verification found wrong, one for each plaza and kind of problem.")
@@ -56,7 +55,7 @@ var (
 // Describe and Collect make the source a collector of what its last board says.
 func (s *viewSource) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		eventsMetric, rowsMetric, inFlightMetric, waitingMetric, rejectedMetric, verificationMetric, problemsMetric, mismatchesMetric, checkedMetric,
+		eventsMetric, rowsMetric, inFlightMetric, rejectedMetric, verificationMetric, problemsMetric, mismatchesMetric, checkedMetric,
 		streamTimeMetric, watermarkMetric,
 		watermarkAgeMetric, boardMetric, plazasMetric, plazaFlowMetric, plazaVCMetric,
 	} {
@@ -76,7 +75,6 @@ func (s *viewSource) Collect(ch chan<- prometheus.Metric) {
 	v := b.verification()
 	gauge(eventsMetric, float64(b.events))
 	gauge(inFlightMetric, float64(v.InFlight))
-	gauge(waitingMetric, float64(b.waiting))
 	gauge(rejectedMetric, float64(b.letters))
 	if v.Rows != nil {
 		gauge(rowsMetric, float64(*v.Rows))
