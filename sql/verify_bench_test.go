@@ -17,7 +17,7 @@ func BenchmarkVerify(b *testing.B) {
 	const rows, plazas, batches = 1_000_000, 100, 2000
 	const base = toll.Minute(27_500_000)
 	s := openEmpty(b, "mariadb")
-	s.cfg.Decode = codecs.DecodePlazaDeltas
+	s.cfg.Decode, s.cfg.DecodeSums = codecs.DecodePlazaDeltas, codecs.DecodePlazaSums
 	ctx := context.Background()
 	initialize(b, s)
 	kinds, err := toll.ParseWindows("1m,15m,1h")
