@@ -97,7 +97,7 @@ func (p *Processor) Run(ctx context.Context) error {
 			pause = 5 * time.Second
 		}
 		p.stats.restarting()
-		if text := Brief(err); text != lastText {
+		if text := Brief(err); text != lastText || errors.Is(err, errStoodStill) { // each standstill is another one, also where it took as long
 			lastText = text
 			p.cfg.Log.Warn("processing stopped; starting again until it works", "error", text)
 		}

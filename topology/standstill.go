@@ -2,6 +2,7 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync/atomic"
@@ -35,6 +36,9 @@ func newStandstill(limit time.Duration, now func() time.Time) *standstill {
 	s.renew()
 	return s
 }
+
+// errStoodStill is what the error about a standstill is.
+var errStoodStill = errors.New("this process stood still")
 
 // renew notes that this process runs.
 func (s *standstill) renew() {
@@ -70,7 +74,7 @@ func (s *standstill) check() error {
 		}
 	}
 	if stood := time.Duration(s.stood.Load()); stood > 0 {
-		return fmt.Errorf("this process stood still for %v, and others may have taken its place in the group", stood.Round(100*time.Millisecond))
+		return fmt.Errorf("%w for %v, and others may have taken its place in the group", errStoodStill, stood.Round(100*time.Millisecond))
 	}
 	return nil
 }
