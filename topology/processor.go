@@ -456,6 +456,7 @@ func (r *run) consumerConfig(role string) *sarama.Config {
 	}
 	cfg.Consumer.MaxWaitTime = 50 * time.Millisecond
 	cfg.Consumer.MaxProcessingTime = 100 * time.Millisecond
+	cfg.Consumer.Offsets.AutoCommit.Interval = 250 * time.Millisecond // verify waits for the loop's
 	return cfg
 }
 
