@@ -71,7 +71,7 @@ func (c Cluster) Epochs(ctx context.Context, group, topic string) (Epochs, error
 	}
 	plazas := map[string]bool{}
 	for p := range int32(table.Partitions) {
-		err := readPartition(ctx, client, table.Name, p, func(key, value []byte) error {
+		err := c.readPartition(ctx, client, table.Name, p, func(key, value []byte) error {
 			if epoch, _, err := codecs.DecodeProgress(value); err == nil {
 				e.Highest = max(e.Highest, epoch)
 				plazas[string(key)] = true

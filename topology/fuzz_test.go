@@ -61,6 +61,9 @@ func FuzzParseBatch(f *testing.F) {
 	f.Add(batchBytes(100, 101, make([]byte, 40))[:70], int64(100))
 	f.Add(batchBytes(1<<62, 1<<62+1, nil), int64(1<<62))
 	f.Fuzz(func(t *testing.T, b []byte, offset int64) {
+		if next := behindEmptied(b, offset); next < offset {
+			t.Fatalf("behind offset %d: %d", offset, next)
+		}
 		o, err := parseBatch(b, offset)
 		if err != nil {
 			return

@@ -2,19 +2,12 @@ package topology
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"time"
 
 	"github.com/IBM/sarama"
-	"github.com/twmb/franz-go/pkg/kgo"
-	"github.com/twmb/franz-go/pkg/kmsg"
-	"github.com/twmb/franz-go/pkg/kversion"
-	"github.com/twmb/franz-go/pkg/sasl/plain"
-	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"tollstream/toll"
 )
@@ -102,7 +95,7 @@ func (r *run) findOversized(ctx context.Context) (map[int32]oversized, error) {
 		} else if !tooLarge {
 			continue
 		}
-		o, err := r.cfg.Cluster.rawBatch(ctx, leader.ID(), r.cfg.Topic, c.Partition, from)
+		o, err := r.rawBatch(ctx, leader.ID(), c.Partition, from)
 		if err != nil {
 			return nil, fmt.Errorf("read the batch at offset %d of partition %d of topic %s: %w", from, c.Partition, r.cfg.Topic, err)
 		}
@@ -127,85 +120,6 @@ func inflatesTooFar(leader *sarama.Broker, topic string, partition int32, offset
 		return false, fmt.Errorf("look at offset %d of partition %d of topic %s: %w", offset, partition, topic, block.Err)
 	}
 	return false, nil
-}
-
-// Places within a batch of records, by Kafka's protocol, version 2 of the format.
-const (
-	batchLengthAt    = 8
-	batchLastDeltaAt = 23
-	batchTimeAt      = 27
-	batchHeaderBytes = 61
-)
-
-// rawBatch reads the batch at an offset without looking into it, which sarama can't.
-func (c Cluster) rawBatch(ctx context.Context, leader int32, topic string, partition int32, offset int64) (oversized, error) {
-	client, err := kgo.NewClient(c.kgoOptions("oversized")...)
-	if err != nil {
-		return oversized{}, err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	request := kmsg.NewPtrFetchRequest()
-	request.MaxWaitMillis, request.MinBytes, request.MaxBytes, request.SessionEpoch = 100, 1, 1, -1
-	wanted := kmsg.NewFetchRequestTopic()
-	wanted.Topic = topic
-	part := kmsg.NewFetchRequestTopicPartition()
-	part.Partition, part.FetchOffset, part.PartitionMaxBytes = partition, offset, 1
-	wanted.Partitions = append(wanted.Partitions, part)
-	request.Topics = append(request.Topics, wanted)
-	answer, err := client.Broker(int(leader)).Request(ctx, request)
-	if err != nil {
-		return oversized{}, err
-	}
-	response, ok := answer.(*kmsg.FetchResponse)
-	if !ok || len(response.Topics) != 1 || len(response.Topics[0].Partitions) != 1 {
-		return oversized{}, sarama.ErrIncompleteResponse
-	}
-	p := &response.Topics[0].Partitions[0]
-	if p.ErrorCode != 0 {
-		return oversized{}, sarama.KError(p.ErrorCode)
-	}
-	return parseBatch(p.RecordBatches, offset)
-}
-
-// parseBatch reads the header of the batch that holds an offset.
-func parseBatch(b []byte, offset int64) (oversized, error) {
-	if len(b) < batchHeaderBytes {
-		return oversized{}, errors.New("it is cut off")
-	}
-	size := int64(int32(binary.BigEndian.Uint32(b[batchLengthAt:]))) + batchLengthAt + 4
-	first := int64(binary.BigEndian.Uint64(b))
-	next := first + int64(int32(binary.BigEndian.Uint32(b[batchLastDeltaAt:]))) + 1
-	if size < batchHeaderBytes || offset < first || offset >= next {
-		return oversized{}, fmt.Errorf("it holds the offsets %d to %d in %d bytes, which can't be", first, next-1, size)
-	}
-	return oversized{
-		first: first, next: next,
-		time:  time.UnixMilli(int64(binary.BigEndian.Uint64(b[batchTimeAt:]))),
-		batch: b[:min(size, int64(len(b)))],
-	}, nil
-}
-
-// kgoOptions are the options of a franz-go client that reaches the cluster as sarama does.
-func (c Cluster) kgoOptions(role string) []kgo.Opt {
-	// Newer versions name topics by their ids.
-	options := []kgo.Opt{kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID + "-" + role), kgo.MaxVersions(kversion.V2_8_0())}
-	if c.Security.TLS != nil {
-		options = append(options, kgo.DialTLSConfig(c.Security.TLS.Clone()))
-	} else {
-		options = append(options, kgo.Dialer((&net.Dialer{Timeout: 5 * time.Second}).DialContext))
-	}
-	user, password := c.Security.User, string(c.Security.Password)
-	switch c.Security.Mechanism {
-	case Plain:
-		options = append(options, kgo.SASL(plain.Auth{User: user, Pass: password}.AsMechanism()))
-	case ScramSHA256:
-		options = append(options, kgo.SASL(scram.Auth{User: user, Pass: password}.AsSha256Mechanism()))
-	case ScramSHA512:
-		options = append(options, kgo.SASL(scram.Auth{User: user, Pass: password}.AsSha512Mechanism()))
-	}
-	return options
 }
 
 // pass stores a batch that inflates too far as one dead letter and waits until that is done, so that the group's offset of

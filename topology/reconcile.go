@@ -382,6 +382,7 @@ func plural(n int, noun string) string {
 
 // kafkaChangelog is the changelog in Kafka.
 type kafkaChangelog struct {
+	cluster    Cluster
 	client     sarama.Client
 	admin      sarama.ClusterAdmin
 	group      string
@@ -422,7 +423,7 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 	table := TableTopic(k.group)
 	states := map[int16]plazaProgress{}
 	for _, partition := range k.owned {
-		err := readPartition(ctx, k.client, table, partition, func(key, value []byte) error {
+		err := k.cluster.readPartition(ctx, k.client, table, partition, func(key, value []byte) error {
 			plaza, err := strconv.ParseInt(string(key), 10, 16)
 			if err != nil {
 				return nil // not ours
@@ -446,7 +447,7 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 }
 
 // readPartition calls each with all records that a partition holds now, in order.
-func readPartition(ctx context.Context, client sarama.Client, topic string, partition int32, each func(key, value []byte) error) error {
+func (c Cluster) readPartition(ctx context.Context, client sarama.Client, topic string, partition int32, each func(key, value []byte) error) error {
 	next, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
 	var end int64
 	if err == nil {
@@ -455,6 +456,8 @@ func readPartition(ctx context.Context, client sarama.Client, topic string, part
 	if err != nil {
 		return fmt.Errorf("read the offsets of partition %d of topic %s: %w", partition, topic, err)
 	}
+	raw := &rawClient{cluster: c}
+	defer raw.close()
 	for next < end && ctx.Err() == nil {
 		block, err := fetchBlock(client, topic, partition, next)
 		if err != nil {
@@ -477,7 +480,9 @@ func readPartition(ctx context.Context, client sarama.Client, topic string, part
 			next = max(next, batch.FirstOffset+int64(batch.LastOffsetDelta)+1)
 		}
 		if next == from {
-			return nil // the rest was compacted away
+			if next, err = raw.passEmptied(ctx, client, topic, partition, from); err != nil {
+				return err
+			}
 		}
 	}
 	return ctx.Err()
@@ -487,7 +492,7 @@ func readPartition(ctx context.Context, client sarama.Client, topic string, part
 // lasts. The returned function waits for the end of that.
 func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
 	rec := &reconciler{cfg: r.cfg, store: r.store, sources: &r.sources, publish: r.deltas.send, stats: r.stats,
-		log: &kafkaChangelog{client: r.client, admin: r.admin, group: r.cfg.Group, owned: owned, partitions: int32(len(r.sources.slots))}}
+		log: &kafkaChangelog{cluster: r.cfg.Cluster, client: r.client, admin: r.admin, group: r.cfg.Group, owned: owned, partitions: int32(len(r.sources.slots))}}
 	var running sync.WaitGroup
 	running.Go(func() { rec.run(ctx, r.fail) })
 	return func() {

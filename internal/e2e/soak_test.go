@@ -311,12 +311,15 @@ func (s *soak) prune() {
 	s.pruneLimit, s.pruned = day.Unix()/60, s.pruned+report.Pruned
 }
 
-// brief checks that a process says what is wrong in few lines, without a stack.
+// brief checks that a process says what is wrong in few lines, without a stack, and that it never took the group table for empty.
 func (s *soak) brief(p *process) {
 	s.t.Helper()
 	log := p.log.String()
 	if strings.Contains(log, "goroutine ") || strings.Contains(log, ".go:") || strings.Contains(log, "panic") {
 		s.t.Errorf("a process prints a stack:\n%s", log)
+	}
+	if line := regexp.MustCompile(`reconcile: .* again from offset 0\n`).FindString(log); line != "" {
+		s.t.Errorf("a process found nothing of a plaza in the group table: %s", line)
 	}
 	if n := strings.Count(log, "\n"); n > 10+linesPerRound*max(1, s.faults) {
 		s.t.Errorf("a process prints %d lines in %d faults:\n%s", n, s.faults, log[:min(len(log), 20_000)])

@@ -1,0 +1,100 @@
+package topology
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"slices"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// storedBatch is a batch of records with these values as a broker stores it, at the offsets [first, next).
+func storedBatch(first, next int64, values ...string) []byte {
+	var records []byte
+	for i, value := range values {
+		r := kmsg.Record{OffsetDelta: int32(i), Key: []byte("key"), Value: []byte(value)}
+		r.Length = int32(len(r.AppendTo(nil)) - 1) // all but itself
+		records = r.AppendTo(records)
+	}
+	b := batchBytes(first, next, records)
+	b[16] = 2 // the format
+	binary.BigEndian.PutUint32(b[batchRecordsAt:], uint32(len(values)))
+	binary.BigEndian.PutUint32(b[17:], crc32.Checksum(b[21:], crc32.MakeTable(crc32.Castagnoli)))
+	return b
+}
+
+// batchEnd returns the offset behind a batch.
+func batchEnd(b []byte) int64 {
+	return int64(binary.BigEndian.Uint64(b)) + int64(binary.BigEndian.Uint32(b[batchLastDeltaAt:])) + 1
+}
+
+// TestReadEmptiedBatches reads a partition as compaction leaves it. A fetch is answered from one file of the log, which may hold
+// nothing but emptied batches; behind them are records.
+func TestReadEmptiedBatches(t *testing.T) {
+	const topic, end = "table", 13
+	logFiles := [][][]byte{
+		{storedBatch(0, 3), storedBatch(3, 5)},
+		{storedBatch(5, 7, "a", "b"), storedBatch(7, 8)},
+		{storedBatch(9, 10)}, // 8 was compacted away
+		{storedBatch(10, 11), storedBatch(11, 13, "c", "d")},
+	}
+	for name, c := range map[string]struct {
+		missing int // log files of which nothing comes
+		want    []string
+	}{
+		"all of it":                    {0, []string{"a", "b", "c", "d"}},
+		"nothing comes before the end": {1, []string{"a", "b"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			broker, cluster := emitterBroker(t, kfake.SeedTopics(1, topic))
+			client, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			for range end { // so that the partition ends there
+				if err := client.ProduceSync(t.Context(), kgo.StringRecord("x")).FirstErr(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			broker.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
+				broker.KeepControl()
+				asked := request.(*kmsg.FetchRequest).Topics[0]
+				answer := request.ResponseKind().(*kmsg.FetchResponse)
+				partition := kmsg.NewFetchResponseTopicPartition()
+				partition.HighWatermark, partition.LastStableOffset = end, end
+				for _, batches := range logFiles[:len(logFiles)-c.missing] {
+					for _, b := range batches {
+						if batchEnd(b) > asked.Partitions[0].FetchOffset {
+							partition.RecordBatches = append(partition.RecordBatches, b...)
+						}
+					}
+					if len(partition.RecordBatches) > 0 {
+						break
+					}
+				}
+				topic := kmsg.NewFetchResponseTopic()
+				topic.Topic, topic.TopicID = asked.Topic, asked.TopicID
+				topic.Partitions = append(topic.Partitions, partition)
+				answer.Topics = append(answer.Topics, topic)
+				return answer, nil, true
+			})
+			sarama, admin, err := cluster.Admin()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer admin.Close()
+			var got []string
+			err = cluster.readPartition(t.Context(), sarama, topic, 0, func(_, value []byte) error {
+				got = append(got, string(value))
+				return nil
+			})
+			if !slices.Equal(got, c.want) || (err != nil) != (c.missing > 0) {
+				t.Errorf("got %q, %v, want %q", got, err, c.want)
+			}
+		})
+	}
+}
