@@ -2,6 +2,7 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -80,6 +81,7 @@ func (h *horizons) newest() *horizon {
 type watcher struct {
 	cfg        *Config
 	store      Store
+	database   *trouble // tells of the store's outages, also where no partition has anything to store; nil for nobody
 	client     sarama.Client
 	partitions int
 	emptied    map[int32][2]int64 // per partition the cursor and the end between which no record was found
@@ -87,7 +89,16 @@ type watcher struct {
 
 // read reads the watermark of the stream as it is now. Where it is not known, nothing is closed.
 func (w *watcher) read(ctx context.Context) (*horizon, error) {
+	answered := w.database.awaits(allPartitions)
 	cursors, err := w.store.Cursors(ctx)
+	answered()
+	var permanent *toll.PermanentError
+	switch {
+	case err == nil:
+		w.database.over(allPartitions)
+	case ctx.Err() == nil && !errors.As(err, &permanent):
+		w.database.meet(allPartitions, err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -287,7 +287,9 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 	}
 	defer r.database.leave(partition)
 	got, err := backoff.Retry(ctx, func() (loaded, error) {
+		answered := r.database.awaits(partition)
 		cursor, unpublished, err := r.store.Load(ctx, partition, oldest)
+		answered()
 		var permanent *toll.PermanentError
 		if errors.As(err, &permanent) {
 			return loaded{}, backoff.Permanent(err)

@@ -377,7 +377,9 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 	for attempts := 1; ; attempts++ {
 		batch, deltas, undo := s.batch(b, token)
 		acked := s.takeAcked()
+		answered := s.database.awaits(s.partition)
 		err := s.store.Commit(s.grace, batch, acked)
+		answered()
 		if err != nil {
 			s.returnAcked(acked)
 		} else {

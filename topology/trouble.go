@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -38,6 +39,27 @@ func (t *trouble) meet(partition int32, cause error) {
 func (t *trouble) over(partition int32) {
 	if t.leave(partition) {
 		t.log.Info(t.works, "after", time.Since(t.since).Round(100*time.Millisecond))
+	}
+}
+
+// slowAnswer is how long a server may take for what a partition asks of it until that is told of.
+const slowAnswer = 10 * time.Second
+
+// awaits tells of a server that lets a partition wait for slowAnswer. The returned function is called once it answered, before
+// the answer is told of.
+func (t *trouble) awaits(partition int32) (answered func()) {
+	if t == nil {
+		return func() {}
+	}
+	told := make(chan struct{})
+	timer := time.AfterFunc(slowAnswer, func() {
+		defer close(told)
+		t.meet(partition, fmt.Errorf("no answer for %v", slowAnswer))
+	})
+	return func() {
+		if !timer.Stop() {
+			<-told
+		}
 	}
 }
 

@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-// TestTrouble has three partitions meet one outage: it is told of once, and its end once, when the last of them is over it.
+// TestTrouble has three partitions meet one outage: it is told of once, and its end once, when the last of them is over it. A
+// server that does not answer is told of, too.
 func TestTrouble(t *testing.T) {
 	var log strings.Builder
 	tr := &trouble{log: slog.New(slog.NewTextHandler(&log, nil)), failed: "it failed", works: "it works"}
@@ -38,7 +41,21 @@ func TestTrouble(t *testing.T) {
 	tr.meet(2, errors.New("again"))
 	tr.leave(2)
 	lines("gone away", "it works", "again")
+	synctest.Test(t, func(t *testing.T) {
+		tr := &trouble{log: tr.log, failed: "it failed", works: "it works"}
+		answered := tr.awaits(0)
+		time.Sleep(slowAnswer - 1)
+		answered()
+		time.Sleep(slowAnswer)
+		lines("gone away", "it works", "again")
+		answered = tr.awaits(0)
+		time.Sleep(slowAnswer + 1)
+		answered()
+		tr.over(0)
+		lines("gone away", "it works", "again", "no answer for 10s", "it works")
+	})
 	var none *trouble
+	none.awaits(0)()
 	none.meet(0, errors.New("told to nobody"))
 	none.over(0)
 }

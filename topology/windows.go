@@ -306,7 +306,8 @@ const visitor = "windows"
 
 // watch reads the watermark, and has goka visit all plazas where it moved on, until the session ends.
 func (r *run) watch(ctx context.Context) {
-	watcher := &watcher{cfg: r.cfg, store: r.store, client: r.client, partitions: len(r.sources.slots), emptied: map[int32][2]int64{}}
+	defer r.database.leave(allPartitions)
+	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, client: r.client, partitions: len(r.sources.slots), emptied: map[int32][2]int64{}}
 	var visitedAt time.Time
 	var visited *horizon
 	told, more := false, false
@@ -322,7 +323,7 @@ func (r *run) watch(ctx context.Context) {
 				r.fail(err)
 				return
 			}
-			if !told { // an outage, which the sources tell of too
+			if !told { // an outage, of which the watcher tells, or the watch over the topic
 				told = true
 				r.cfg.Log.Debug("read the watermark", "error", err)
 			}

@@ -29,17 +29,12 @@ func (a *app) verifyCommand() *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 		}, connectionFlags()...),
 		Action: func(c *cli.Context) error {
-			r, err := a.readerFrom(c)
+			steps := newSteps(a.stderr, "connecting to Kafka and MySQL")
+			report, err := a.verify(c, steps)
+			steps.end()
 			if err != nil {
 				return err
 			}
-			defer r.Close()
-			began := time.Now()
-			report, err := verify(c.Context, r, c.Bool("deep"))
-			if err != nil {
-				return err
-			}
-			report.TookSeconds = time.Since(began).Seconds()
 			if c.Bool("json") {
 				err = writeJSON(a.stdout, report)
 			} else {
@@ -53,6 +48,22 @@ func (a *app) verifyCommand() *cli.Command {
 	}
 }
 
+// verify verifies what a command line names.
+func (a *app) verify(c *cli.Context, steps *steps) (*sql.Report, error) {
+	r, err := a.readerFrom(c)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	began := time.Now()
+	report, err := verify(c.Context, r, c.Bool("deep"), steps)
+	if err != nil {
+		return nil, err
+	}
+	report.TookSeconds = time.Since(began).Seconds()
+	return report, nil
+}
+
 // verify compares the group table and the database while processes may go on to write. Each step reads only what the
 // step before makes certain:
 //
@@ -60,22 +71,26 @@ func (a *app) verifyCommand() *cli.Command {
 //  2. whether the group has consumed the loop up to its present end; then all of 1 is in the group table's topic
 //  3. the group table, up to that topic's present end
 //  4. the database in one snapshot, which holds all that 3 has merged
-func verify(ctx context.Context, r *reader, deep bool) (*sql.Report, error) {
+func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Report, error) {
+	steps.begin("reading from MySQL what is published")
 	published, err := r.store.Published(ctx)
 	if err != nil {
 		return nil, err
 	}
+	steps.begin("asking Kafka how far the group has come")
 	consumed := true
 	if len(published.Next) > 0 { // else there may be no group yet
 		if consumed, err = await(ctx, func() (bool, error) { return r.con.cluster.LoopConsumed(r.con.group) }); err != nil {
 			return nil, err
 		}
 	}
+	steps.begin("reading the group table from Kafka")
 	states, err := r.states(ctx)
 	if err != nil {
 		return nil, err
 	}
 	r.stop()
+	steps.begin("reading and comparing what MySQL holds")
 	in := sql.VerifyInput{States: states, Deep: deep}
 	if consumed {
 		in.Settled = published

@@ -35,7 +35,7 @@ var faults = []fault{
 	{"database-kill-in-commit", "MariaDB killed in a commit", false, 2, 20, killDatabaseInCommit},
 	{"database-steps", "cut at each step of a transaction", true, 1, 3, cutAtEveryStep},
 	{"database-commit", "answer to a commit lost", true, 2, 50, loseCommitAnswers},
-	{"database-paused", "MariaDB stands still", false, 1, 3, pauseDatabase},
+	{"database-paused", "MariaDB stands still", true, 1, 3, pauseDatabase},
 	{"database-locks", "lock waits and deadlocks", false, 1, 5, lockDatabase},
 	{"database-read-only", "MariaDB read-only", false, 1, 5, forbidWrites},
 	{"database-full", "MariaDB out of space", false, 1, 3, fillDatabase},

@@ -207,13 +207,20 @@ func pauseDatabase(f *injection) {
 	p := w.member("one")
 	l.caughtUp("the start", caughtUpWithin, p)
 	l.forgetPauses()
-	for range f.rounds {
+	for round := range f.rounds {
 		if err := w.db.Pause(); err != nil {
 			f.Fatal(err)
 		}
-		time.Sleep(4 * time.Second) // longer than the group's session timeout
+		if round == 0 {
+			f.says(p, "MySQL failed", "no answer for")
+		} else {
+			time.Sleep(4 * time.Second) // longer than the group's session timeout
+		}
 		if err := w.db.Resume(); err != nil {
 			f.Fatal(err)
+		}
+		if round == 0 {
+			f.says(p, "MySQL works again")
 		}
 		l.caughtUp("after the database stood still", caughtUpWithin, p)
 		f.done()

@@ -1,0 +1,23 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said strings.Builder
+		s := newSteps(&said, "connecting")
+		time.Sleep(firstSign - time.Second)
+		s.begin("reading")
+		time.Sleep(moreSigns + 2*time.Second)
+		s.end()
+		time.Sleep(time.Hour)
+		if want := "tollstream: reading (10s so far)\ntollstream: reading (40s so far)\n"; said.String() != want {
+			t.Errorf("said %q, want %q", &said, want)
+		}
+	})
+}
