@@ -8,7 +8,7 @@ export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
 # The race detector needs cgo, which go turns off where it finds no C compiler.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
-TIMEOUT ?= 30m
+TIMEOUT ?= 45m
 BENCH ?= .
 COUNT ?= 6
 FUZZTIME ?= 20s

@@ -42,24 +42,39 @@ func (t *trouble) over(partition int32) {
 	}
 }
 
-// slowAnswer is how long a server may take for what a partition asks of it until that is told of.
-const slowAnswer = 10 * time.Second
+// slowAnswer is how many seconds a server may let a partition wait until that is told of.
+const slowAnswer = 10
 
 // awaits tells of a server that lets a partition wait for slowAnswer. The returned function is called once it answered, before
 // the answer is told of.
+//
+// The seconds are counted one by one, so that a process which stood still itself blames nobody.
 func (t *trouble) awaits(partition int32) (answered func()) {
 	if t == nil {
 		return func() {}
 	}
-	told := make(chan struct{})
-	timer := time.AfterFunc(slowAnswer, func() {
-		defer close(told)
-		t.meet(partition, fmt.Errorf("no answer for %v", slowAnswer))
+	var mu sync.Mutex
+	seconds, over := 0, false
+	var timer *time.Timer
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(time.Second, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over {
+			return
+		}
+		if seconds++; seconds < slowAnswer {
+			timer.Reset(time.Second)
+			return
+		}
+		t.meet(partition, fmt.Errorf("no answer for %v", slowAnswer*time.Second))
 	})
 	return func() {
-		if !timer.Stop() {
-			<-told
-		}
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		timer.Stop()
 	}
 }
 

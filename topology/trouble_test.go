@@ -44,12 +44,12 @@ func TestTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := &trouble{log: tr.log, failed: "it failed", works: "it works"}
 		answered := tr.awaits(0)
-		time.Sleep(slowAnswer - 1)
+		time.Sleep(slowAnswer*time.Second - 1)
 		answered()
-		time.Sleep(slowAnswer)
+		time.Sleep(slowAnswer * time.Second)
 		lines("gone away", "it works", "again")
 		answered = tr.awaits(0)
-		time.Sleep(slowAnswer + 1)
+		time.Sleep(slowAnswer*time.Second + 1)
 		answered()
 		tr.over(0)
 		lines("gone away", "it works", "again", "no answer for 10s", "it works")

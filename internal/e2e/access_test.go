@@ -175,7 +175,7 @@ func (w *world) refusesSoon(args []string, texts ...string) {
 
 // TestAccess runs the command on servers with certificates, users and rights.
 func TestAccess(t *testing.T) {
-	campaign(t)
+	besideOthers(t)
 	s := startSecured(t)
 	s.must("init")
 	t.Run("certificates", s.testCertificates)

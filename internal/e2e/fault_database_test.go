@@ -4,6 +4,7 @@ import (
 	dbsql "database/sql"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,14 +63,22 @@ func (f *injection) exec(db interface {
 // says waits until a process has logged each of the texts, since the last time that this was waited for.
 func (f *injection) says(p *process, texts ...string) {
 	f.Helper()
+	f.hear(p, texts, len(texts))
+}
+
+// saysOne waits until a process has logged one of the texts, since the last time that this was waited for.
+func (f *injection) saysOne(p *process, texts ...string) {
+	f.Helper()
+	f.hear(p, texts, 1)
+}
+
+// hear waits until a process has logged at least some of the texts.
+func (f *injection) hear(p *process, texts []string, least int) {
+	f.Helper()
 	for deadline := time.Now().Add(caughtUpWithin); ; time.Sleep(pollEvery) {
-		log, missing := p.log.String(), ""
-		for _, text := range texts {
-			if !strings.Contains(log[p.heard:], text) {
-				missing = text
-			}
-		}
-		if missing == "" {
+		log := p.log.String()
+		missing := slices.DeleteFunc(slices.Clone(texts), func(text string) bool { return strings.Contains(log[p.heard:], text) })
+		if len(texts)-len(missing) >= least {
 			p.heard = len(log)
 			return
 		}

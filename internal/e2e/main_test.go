@@ -61,6 +61,13 @@ func campaign(t *testing.T) {
 	}
 }
 
+// besideOthers lets a test that mostly waits run beside others, but in a campaign, which does one thing after the other.
+func besideOthers(t *testing.T) {
+	if os.Getenv("TOLLSTREAM_CAMPAIGN") == "" {
+		t.Parallel()
+	}
+}
+
 func skipWithout(t *testing.T, what string) {
 	t.Helper()
 	if required() {
