@@ -20,7 +20,8 @@ import (
 // for plazas that have gone quiet when goka visits all of them. What is due is handed over to one goroutine, which
 // stores it and publishes what it made. Only then does the state take note, so after a crash something may be handed over
 // again, which changes nothing (see toll.Revise), and nothing is ever left out. At most one hand-over of a plaza is
-// under way, so a slow database makes them larger and not more.
+// under way, so a slow database makes them larger and not more. Where many plazas wait, the others' windows stay in their states
+// until there is room.
 type windows struct {
 	cfg      *Config
 	results  Results
@@ -32,13 +33,15 @@ type windows struct {
 	plazas  map[int16]*plazaWindows // of the session
 	session int                     // counts sessions: a hand-over from before is not noted
 	waiting []handOver
+	weight  int           // of those that wait
+	crowded bool          // a plaza was passed over since the last visit began, as too much waited
 	under   int           // hand-overs that wait, or are being stored
 	unnoted int           // plazas that are to note that a hand-over was stored
 	ending  bool          // the stream has ended: what is open closes too
 	quiet   bool          // nothing was handed over since the last visit began, with ending
 	closed  bool          // that was so until its end, and nothing was under way
 	wake    chan struct{} // has a value once something waits
-	more    chan struct{} // has a value once plazas were settled of which more is due
+	more    chan struct{} // has a value once plazas were settled of which more is due, or there is room for others
 	zones   plazaZones    // guarded by mu
 }
 
@@ -57,6 +60,7 @@ type plazaWindows struct {
 type handOver struct {
 	session int
 	closing toll.Closing
+	weight  int // about how many windows it is
 }
 
 func newWindows(cfg *Config, results Results) *windows {
@@ -70,7 +74,7 @@ func (w *windows) reset() {
 	clear(w.plazas)
 	w.session++
 	w.under -= len(w.waiting)
-	w.waiting, w.unnoted = nil, 0
+	w.waiting, w.weight, w.unnoted = nil, 0, 0
 }
 
 // step looks at a plaza's state, after a delta was merged into it, or without one. It reports whether the state took note of
@@ -115,6 +119,13 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 		}
 		return changed
 	}
+	if w.weight >= maxWaitingWeight {
+		w.crowded, w.quiet = true, false
+		if fresh {
+			delete(w.plazas, plaza)
+		}
+		return changed
+	}
 	closer := toll.Closer{Kinds: w.cfg.Windows, Zone: w.zones.of(plaza)}
 	closing, due := closer.Close(plaza, s, h.until, h.all)
 	if !due && w.ending && p.ended != s.Events {
@@ -131,7 +142,9 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 	}
 	if due {
 		p.under, w.quiet = true, false
-		w.waiting = append(w.waiting, handOver{w.session, closing})
+		h := handOver{w.session, closing, closing.Weight(w.cfg.Windows)}
+		w.waiting = append(w.waiting, h)
+		w.weight += h.weight
 		w.under++
 		notify(w.wake)
 	}
@@ -142,7 +155,7 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 func (w *windows) wantsVisit() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.unnoted > 0 || w.ending
+	return w.unnoted > 0 || w.ending || w.crowded
 }
 
 // maxSettle and maxSettleWeight bound what is settled in one transaction: plazas, and about how many windows.
@@ -151,17 +164,23 @@ const (
 	maxSettleWeight = 10_000
 )
 
+// maxWaitingWeight bounds what waits to be settled: about how many windows, of some 250 bytes each.
+const maxWaitingWeight = 10 * maxSettleWeight
+
 // take takes hand-overs to be stored.
 func (w *windows) take() []handOver {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, weight := 0, 0
 	for n < min(len(w.waiting), maxSettle) && (n == 0 || weight < maxSettleWeight) {
-		weight += w.waiting[n].closing.Weight(w.cfg.Windows)
+		weight += w.waiting[n].weight
 		n++
 	}
 	taken := w.waiting[:n:n]
-	w.waiting = w.waiting[n:]
+	w.waiting, w.weight = w.waiting[n:], w.weight-weight
+	if w.crowded && w.weight < maxWaitingWeight/2 {
+		notify(w.more)
+	}
 	if len(w.waiting) > 0 {
 		notify(w.wake)
 	}
@@ -406,12 +425,13 @@ func (p *Processor) CloseAll(ctx context.Context) error {
 func (w *windows) beginVisit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.quiet = w.ending
+	w.quiet, w.crowded = w.ending, false
 }
 
 func (w *windows) endVisit(complete bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.crowded = w.crowded || !complete
 	w.closed = complete && w.quiet && w.under == 0 && w.unnoted == 0
 }
 

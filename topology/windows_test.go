@@ -1,0 +1,66 @@
+package topology
+
+import (
+	"testing"
+
+	"tollstream/toll"
+)
+
+// TestWindowsCrowded has the windows of more plazas due than may wait. What waits stays within its bound; the others are passed
+// over, their states as they were, until there is room, and in the end all windows are handed over.
+func TestWindowsCrowded(t *testing.T) {
+	const plazas, minutes, start = 300, 600, toll.Minute(27_400_000)
+	cfg := testConfig()
+	cfg.Windows = must(toll.ParseWindows("1m"))
+	w := newWindows(cfg, nil)
+	w.horizons.add(&horizon{epoch: 1, until: start + minutes, all: start + minutes})
+	states := make([]*toll.State, plazas)
+	for i := range states {
+		states[i] = toll.NewState(1)
+		d := &toll.Delta{Epoch: 1, First: 1, Next: 2, PlazaDelta: toll.PlazaDelta{Plaza: int16(i), Events: minutes}}
+		for m := range toll.Minute(minutes) {
+			d.Panes = append(d.Panes, toll.Pane{Start: start + m, Types: []toll.TypeCount{{Type: "car", Count: 1}}})
+		}
+		if o := states[i].Merge(d); o != toll.Applied {
+			t.Fatal(o)
+		}
+	}
+	visit := func() {
+		w.beginVisit()
+		for i, s := range states {
+			w.step(int16(i), s, nil)
+		}
+		w.endVisit(true)
+	}
+	visit()
+	if !w.crowded || !w.wantsVisit() {
+		t.Fatal("all plazas fit, which they should not")
+	}
+	closed := map[int16]int{}
+	for rounds := 0; len(w.waiting) > 0 || w.wantsVisit(); rounds++ {
+		if rounds > 2*plazas {
+			t.Fatalf("%d plazas wait, and nothing goes on", len(w.waiting))
+		}
+		heaviest := 0
+		for _, h := range w.waiting {
+			heaviest = max(heaviest, h.weight)
+		}
+		if w.weight >= maxWaitingWeight+heaviest {
+			t.Fatalf("what waits weighs %d", w.weight)
+		}
+		taken := w.take()
+		for _, h := range taken {
+			closed[h.closing.Plaza] += len(h.closing.Windows)
+		}
+		w.settled(taken)
+		visit()
+	}
+	for i := range states {
+		if n := closed[int16(i)]; n != minutes {
+			t.Errorf("plaza %d: %d windows were handed over, want %d", i, n, minutes)
+		}
+	}
+	if w.weight != 0 || w.under != 0 || w.unnoted != 0 {
+		t.Errorf("in the end %d, %d, %d", w.weight, w.under, w.unnoted)
+	}
+}
