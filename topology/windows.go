@@ -151,12 +151,15 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 	return changed
 }
 
-// wantsVisit reports whether there are plazas to visit that no delta may come for.
+// wantsVisit reports whether there are plazas to visit that no delta may come for, and it would be of use.
 func (w *windows) wantsVisit() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.unnoted > 0 || w.ending || w.crowded
+	return w.unnoted > 0 || w.ending || w.crowded && w.roomy()
 }
+
+// roomy reports whether it is worth a visit to hand over more.
+func (w *windows) roomy() bool { return w.weight < maxWaitingWeight/2 }
 
 // maxSettle and maxSettleWeight bound what is settled in one transaction: plazas, and about how many windows.
 const (
@@ -178,7 +181,7 @@ func (w *windows) take() []handOver {
 	}
 	taken := w.waiting[:n:n]
 	w.waiting, w.weight = w.waiting[n:], w.weight-weight
-	if w.crowded && w.weight < maxWaitingWeight/2 {
+	if w.crowded && w.roomy() {
 		notify(w.more)
 	}
 	if len(w.waiting) > 0 {

@@ -33,8 +33,8 @@ func TestWindowsCrowded(t *testing.T) {
 		w.endVisit(true)
 	}
 	visit()
-	if !w.crowded || !w.wantsVisit() {
-		t.Fatal("all plazas fit, which they should not")
+	if !w.crowded || w.wantsVisit() {
+		t.Fatalf("crowded %v, and wants a visit %v, while nothing is stored", w.crowded, w.wantsVisit())
 	}
 	closed := map[int16]int{}
 	for rounds := 0; len(w.waiting) > 0 || w.wantsVisit(); rounds++ {
