@@ -207,6 +207,7 @@ func (w *world) untilEnd(args ...string) string {
 
 // TestRecoverTable deletes what holds the counts: the group table's topic, the local stores, and writes older states.
 func TestRecoverTable(t *testing.T) {
+	besideOthers(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "3")
 	truth := newTruth()
@@ -281,6 +282,7 @@ func TestRecoverTable(t *testing.T) {
 
 // TestRecoverLoop deletes deltas from the loop before they are consumed, as its retention does, under a running process.
 func TestRecoverLoop(t *testing.T) {
+	besideOthers(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "3")
 	truth := newTruth()
@@ -336,6 +338,7 @@ func TestRecoverLoop(t *testing.T) {
 // TestRecoverRestored puts an older database in the place of the one that process writes to: twice the same backup, with
 // batches that are cut otherwise meanwhile, and under a running process.
 func TestRecoverRestored(t *testing.T) {
+	besideOthers(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "3")
 	truth := newTruth()
@@ -377,6 +380,7 @@ func TestRecoverRestored(t *testing.T) {
 // TestRecoverFailover lets the database lose its last commits without a trace in the group's offsets, which follow
 // within a second. So process begins, cuts other batches than were merged, and has to find out by the group table.
 func TestRecoverFailover(t *testing.T) {
+	besideOthers(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	truth := newTruth()
