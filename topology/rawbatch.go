@@ -108,14 +108,21 @@ func (r *rawClient) passEmptied(ctx context.Context, client sarama.Client, topic
 // behindEmptied returns the offset behind the batches without records with which b begins, and at least from.
 func behindEmptied(b []byte, from int64) int64 {
 	for len(b) >= batchHeaderBytes && binary.BigEndian.Uint32(b[batchRecordsAt:]) == 0 {
-		size := int64(int32(binary.BigEndian.Uint32(b[batchLengthAt:]))) + batchLengthAt + 4
+		_, next, size := batchBounds(b)
 		if size < batchHeaderBytes || size > int64(len(b)) {
 			break
 		}
-		from = max(from, int64(binary.BigEndian.Uint64(b))+int64(int32(binary.BigEndian.Uint32(b[batchLastDeltaAt:])))+1)
+		from = max(from, next)
 		b = b[size:]
 	}
 	return from
+}
+
+// batchBounds reads from a batch's header its offsets [first, next) and its size in bytes, none of them checked.
+func batchBounds(b []byte) (first, next, size int64) {
+	first = int64(binary.BigEndian.Uint64(b))
+	next = first + int64(int32(binary.BigEndian.Uint32(b[batchLastDeltaAt:]))) + 1
+	return first, next, int64(int32(binary.BigEndian.Uint32(b[batchLengthAt:]))) + batchLengthAt + 4
 }
 
 // parseBatch reads the header of the batch that holds an offset.
@@ -123,9 +130,7 @@ func parseBatch(b []byte, offset int64) (oversized, error) {
 	if len(b) < batchHeaderBytes {
 		return oversized{}, errors.New("it is cut off")
 	}
-	size := int64(int32(binary.BigEndian.Uint32(b[batchLengthAt:]))) + batchLengthAt + 4
-	first := int64(binary.BigEndian.Uint64(b))
-	next := first + int64(int32(binary.BigEndian.Uint32(b[batchLastDeltaAt:]))) + 1
+	first, next, size := batchBounds(b)
 	if size < batchHeaderBytes || offset < first || offset >= next {
 		return oversized{}, fmt.Errorf("it holds the offsets %d to %d in %d bytes, which can't be", first, next-1, size)
 	}
