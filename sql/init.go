@@ -25,7 +25,7 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 		if err != nil && !errors.Is(err, dbsql.ErrNoRows) {
 			return nil, s.wrap("read toll_meta", err)
 		}
-		if err == nil && m.SchemaVersion > SchemaVersion {
+		if err == nil && (m.SchemaVersion < firstSchemaVersion || m.SchemaVersion > SchemaVersion) {
 			return nil, s.checkVersion(m)
 		}
 		if err == nil {

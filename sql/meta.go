@@ -164,6 +164,10 @@ func (s *Store) checkVersion(m Meta) error {
 	case m.SchemaVersion > SchemaVersion:
 		return toll.Permanent("use that newer tollstream", "the tables in %s are of version %d, made by a newer tollstream; this one knows %d",
 			s.address, m.SchemaVersion, SchemaVersion)
+	case m.SchemaVersion < firstSchemaVersion:
+		return toll.Permanent("use another database with --mysql, or drop these tables and replay the topic",
+			"the tables in %s are of version %d, and the oldest that can be migrated is %d",
+			s.address, m.SchemaVersion, firstSchemaVersion)
 	case m.SchemaVersion < SchemaVersion:
 		return toll.Permanent("run: tollstream init", "the tables in %s are of version %d, this tollstream needs %d",
 			s.address, m.SchemaVersion, SchemaVersion)

@@ -23,25 +23,21 @@ type migration struct {
 	fill       func(ctx context.Context, s *Store) error // may be nil
 }
 
-// migrations are in ascending order. Version 1 is the first.
+// firstSchemaVersion is the oldest version of the tables that can be migrated.
+const firstSchemaVersion = 3
+
+// migrations are in ascending order. The first one starts from firstSchemaVersion.
 var migrations = []migration{
 	{
-		to: 2, // event time
+		to: 4, // identity of the last consumed record; kinds of rejects
 		statements: []string{
-			`ALTER TABLE toll_meta ADD COLUMN windows varchar(250) NOT NULL DEFAULT ''`,
-			`ALTER TABLE toll_meta ADD COLUMN lateness_seconds int NOT NULL DEFAULT 0`,
-			`ALTER TABLE toll_cursor ADD COLUMN clock blob NULL`,
-			`ALTER TABLE toll_batch ADD COLUMN first_minute int NULL`,
-			`ALTER TABLE toll_batch ADD COLUMN last_minute int NULL`,
-			`CREATE INDEX minutes ON toll_batch (topic_id, partition_id, last_minute, first_minute)`,
-		},
-		fill: func(ctx context.Context, s *Store) error { return s.fillMinutes(ctx) },
-	},
-	{
-		to: 3, // compaction
-		statements: []string{
-			`ALTER TABLE toll_batch ADD COLUMN batches int NOT NULL DEFAULT 1`,
-			`ALTER TABLE toll_batch ADD COLUMN folded_minute int NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN last_offset bigint NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN last_leader_epoch int NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN last_timestamp bigint NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN last_crc int unsigned NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN log_replaced varchar(500) NOT NULL DEFAULT ''`,
+			`ALTER TABLE toll_dead_letter ADD COLUMN kind varchar(24) NOT NULL DEFAULT ''`,
+			`ALTER TABLE toll_dead_letter ADD COLUMN error_number int NOT NULL DEFAULT 0`,
 		},
 	},
 }
@@ -85,71 +81,6 @@ func embeddedAlreadyDone(err error) bool {
 	var my *mysql.MySQLError
 	return errors.As(err, &my) && my.Number == errUnknown &&
 		(strings.Contains(my.Message, "already exists") || strings.HasPrefix(my.Message, "Duplicate"))
-}
-
-// fillMinutes notes of each batch that was stored before version 2 which minutes its events are of.
-func (s *Store) fillMinutes(ctx context.Context) error {
-	for after := (batchKey{first: math.MinInt64}); ; {
-		minutes, last, err := s.minutesAfter(ctx, after)
-		if err != nil || last == after {
-			return err
-		}
-		if err := s.setMinutes(ctx, minutes); err != nil {
-			return err
-		}
-		after = last
-	}
-}
-
-// batchKey is the primary key of toll_batch.
-type batchKey struct {
-	topicID   string
-	partition int32
-	first     int64
-}
-
-// fillBatches is how many batches' outboxes are read at a time. It is a variable for tests.
-var fillBatches = 200
-
-// minutesAfter reads which minutes the events of some batches behind one are of, and returns the last of these batches.
-// One whose outbox can't be read is left out: nothing can be counted from it anyway, and verify names it.
-func (s *Store) minutesAfter(ctx context.Context, after batchKey) (minutes map[batchKey]toll.Window, last batchKey, err error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT topic_id, partition_id, first_offset, deltas FROM toll_batch
-		WHERE last_minute IS NULL AND events > 0
-		AND (topic_id > ? OR topic_id = ? AND (partition_id > ? OR partition_id = ? AND first_offset > ?))
-		ORDER BY topic_id, partition_id, first_offset LIMIT ?`,
-		after.topicID, after.topicID, after.partition, after.partition, after.first, fillBatches)
-	if err != nil {
-		return nil, after, err
-	}
-	defer rows.Close()
-	minutes, last = map[batchKey]toll.Window{}, after
-	for rows.Next() {
-		var blob dbsql.RawBytes
-		if err := rows.Scan(&last.topicID, &last.partition, &last.first, &blob); err != nil {
-			return nil, after, err
-		}
-		if deltas, err := s.cfg.Decode(blob); err == nil {
-			minutes[last] = minutesOf(deltas)
-		}
-	}
-	return minutes, last, rows.Err()
-}
-
-func (s *Store) setMinutes(ctx context.Context, minutes map[batchKey]toll.Window) error {
-	tx, err := s.db.BeginTx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	for k, w := range minutes {
-		first, last := minuteColumns(w)
-		if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET first_minute = ?, last_minute = ?
-			WHERE topic_id = ? AND partition_id = ? AND first_offset = ?`, first, last, k.topicID, k.partition, k.first); err != nil {
-			return err
-		}
-	}
-	return tx.Commit()
 }
 
 // minutesOf returns the minutes from the first to behind the last event of a batch, as [toll.Batch] has them.

@@ -52,6 +52,11 @@ create table if not exists toll_cursor (
   epoch           bigint unsigned not null comment 'raised by a rebuild',
   chain           longblob        not null comment 'per plaza the next_offset of its last batch, encoded',
   clock           blob            null     comment 'event time of the partition, encoded; null before its first event',
+  last_offset     bigint          null     comment 'of the last record consumed, rejected ones included; null before the first',
+  last_leader_epoch int           null     comment 'of that record, as Kafka stores it; null where not known',
+  last_timestamp  bigint          null     comment 'of that record, milliseconds since 1970 UTC, as Kafka stores it',
+  last_crc        int unsigned    null     comment 'of that record: CRC-32C of its key and value',
+  log_replaced    varchar(500)    not null default '' comment 'why the log is not the one that was consumed; empty while it is',
   updated_at      datetime(6)     not null,
   primary key (topic_id, partition_id)
 ) default character set utf8mb4 collate utf8mb4_bin;
@@ -84,8 +89,10 @@ create table if not exists toll_dead_letter (
   partition_id    int          not null,
   record_offset   bigint       not null,
   record_time     datetime(3)  not null comment 'UTC',
-  reason          varchar(500) not null,
+  kind            varchar(24)  not null default '' comment 'why, as a code; see the documentation of dead letters',
+  reason          varchar(500) not null comment 'why, in words',
   sql_state       char(5)      not null comment 'where the database refused it, else empty',
+  error_number    int          not null default 0 comment 'of the database where it refused it, else 0',
   payload         longblob     null     comment 'null for a tombstone',
   payload_bytes   bigint       not null comment 'more than the payload''s length where it did not fit a packet',
   record_key      varbinary(1024) null,

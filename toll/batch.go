@@ -153,3 +153,9 @@ func (e *PermanentError) Unwrap() error { return e.Err }
 func Permanent(hint, format string, args ...any) error {
 	return &PermanentError{Err: fmt.Errorf(format, args...), Hint: hint}
 }
+
+// IsPermanent reports whether err is, or wraps, a [PermanentError].
+func IsPermanent(err error) bool {
+	var permanent *PermanentError
+	return errors.As(err, &permanent)
+}

@@ -25,6 +25,23 @@ create table if not exists toll_baseline (
   checksum        bigint unsigned not null comment 'sum of the CRC-32 of each row''s text, modulo 2^64'
 ) default character set utf8mb4 collate utf8mb4_bin;
 
+-- What left on purpose, by tollstream itself, so that it is not missed: rows of livetolldata by plaza (as in toll_baseline),
+-- dead letters by partition.
+create table if not exists toll_pruned (
+  what            varchar(16)     not null comment 'rows, dead_letters',
+  id              int             not null comment 'plaza or partition',
+  pruned          bigint          not null,
+  checksum        bigint unsigned not null comment 'of rows, as in toll_baseline; else 0',
+  primary key (what, id)
+) default character set utf8mb4 collate utf8mb4_bin;
+
+-- Up to where what is old left, or may have.
+create table if not exists toll_retired (
+  what            varchar(32)     not null comment 'rows; window and its kind: window 15m',
+  before_minute   int             not null comment 'minutes since 1970 UTC; never goes back',
+  primary key (what)
+) default character set utf8mb4 collate utf8mb4_bin;
+
 -- Progress: one row a source partition, moved by compare-and-set in the transaction that stores a batch.
 create table if not exists toll_cursor (
   topic_id        char(22)        not null,
@@ -54,6 +71,8 @@ create table if not exists toll_batch (
   stored_at       datetime(6)     not null,
   first_minute    int             null     comment 'of its events, in minutes since 1970 UTC; null for none',
   last_minute     int             null,
+  batches         int             not null default 1 comment 'how many were compacted into this row',
+  folded_minute   int             null     comment 'minutes before it were added up; null for a batch whose minutes are all there',
   primary key (topic_id, partition_id, first_offset),
   key unpublished (published, topic_id, partition_id, first_offset),
   key minutes (topic_id, partition_id, last_minute, first_minute)
