@@ -15,8 +15,12 @@ import (
 // maxRecountPanes bounds the minutes of all plazas that a recount holds at a time: some 30 MB. It is a variable for tests.
 var maxRecountPanes = 100_000
 
-// recountSpan is how many minutes a recount begins with at a time.
-const recountSpan = 1440
+// Each span of a recount begins with recountSpan minutes at a time. The steps then grow up to
+// maxRecountSpan, which is more minutes than there are, and so small that doubling it can't overflow.
+const (
+	recountSpan    = 1440
+	maxRecountSpan = 1 << 33
+)
 
 // recount counts windows from the outbox, all plazas' in one pass.
 type recount struct {
@@ -109,8 +113,8 @@ func (c *recount) run(ctx context.Context, q reader, store func([]countedWindow)
 	for _, p := range c.plazas {
 		spans = append(spans, p.spans...)
 	}
-	length := int64(recountSpan)
 	for _, span := range joinWindows(spans) {
+		length := int64(recountSpan)
 		for from := int64(span.Start); from < int64(span.End); {
 			w := toll.Window{Start: toll.Minute(from), End: toll.Minute(min(from+length, int64(span.End)))}
 			before := c.panes.n
@@ -126,7 +130,7 @@ func (c *recount) run(ctx context.Context, q reader, store func([]countedWindow)
 				return err
 			}
 			if n := c.panes.n - before; n == 0 || n < maxRecountPanes/4 {
-				length *= 2
+				length = min(2*length, maxRecountSpan)
 			}
 			if err := c.emit(w, w.End == span.End, store); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -98,6 +99,45 @@ func TestRecount(t *testing.T) {
 		}
 		if len(rows) < 20 || len(want) > 0 {
 			t.Errorf("%d rows, %d missing: %+v", len(rows), len(want), want)
+		}
+	})
+}
+
+// TestRecountSparse counts so many windows far apart that a step which is doubled for each of them,
+// and never begins small again, overflows. It must end, and soon.
+func TestRecountSparse(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		x := newWindowed(t, s, "1m,15m")
+		const spans = 80
+		closing := toll.Closing{Plaza: 1, Reason: toll.ClosedByWatermark, Until: minuteOf(t, "2030-01-01 00:00")}
+		closing.From = closing.Until
+		var passages []passage
+		for i := range spans {
+			at := minuteOf(t, "2022-03-01 10:07") + toll.Minute(i*3*1440)
+			wall := toll.NewZone(berlin).Wall(at.Time()).Format("2006-01-02 15:04")
+			passages = append(passages, passage{1, wall, "car", 1 + i%3, toll.OnTime})
+			closing.Recount = append(closing.Recount, toll.Window{Start: at, End: at + 1})
+		}
+		x.store(0, passages...)
+		closing.Epoch = x.epoch()
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := x.results().Settle(ctx, []toll.Closing{closing}, nil)
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+		case <-ctx.Done():
+			t.Fatal("the recount did not end within 30 s")
+		}
+		x.check("2030-01-01 00:00", 1)
+		if n := number64(t, s, `SELECT COUNT(*) FROM toll_window`); n != 2*spans {
+			t.Errorf("%d windows, want %d", n, 2*spans)
 		}
 	})
 }
