@@ -1,5 +1,5 @@
 # make demo shows it, make test checks it. Both need Go and nothing else; what is there besides (a C compiler, MariaDB,
-# Kafka's jars, Python) makes make test check more.
+# MySQL, Kafka's jars, Python) makes make test check more.
 
 # What the program says of its version, where this is a git clone.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
@@ -32,7 +32,7 @@ help:
 	@echo 'make soak    everything at once for SOAK=$(SOAK), with a table of what it takes in $(SOAK_REPORT); needs services'
 	@echo 'make screenshots  make the pictures of the live view anew; needs services and Chromium'
 	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
-	@echo 'make services  fetch what tests on real services need: Kafka (with Maven), Python packages'
+	@echo 'make services  fetch what tests on real services need: Kafka and MySQL 8 (with Maven), Python packages'
 	@echo 'make proto   generate the Protobuf code; needs protoc'
 	@echo 'make clean   remove what make built'
 
@@ -107,10 +107,10 @@ screenshots:
 vuln:
 	scripts/vulncheck.sh
 
-.PHONY: services kafka python
-services: kafka python
-kafka:
-	scripts/fetch-kafka/fetch.sh
+.PHONY: services kafka mysql python
+services: kafka mysql python
+kafka mysql:
+	scripts/fetch/fetch.sh $@
 python:
 	scripts/python-env.sh
 

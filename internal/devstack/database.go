@@ -14,6 +14,7 @@ import (
 // Engines of a Database.
 const (
 	engineMariaDB  = "mariadb"
+	engineMySQL    = "mysql"
 	engineEmbedded = "embedded"
 )
 
@@ -21,13 +22,14 @@ const (
 type DatabaseConfig struct {
 	// Addr is the host:port to listen on. Port 0 takes a free one, "" is 127.0.0.1:0.
 	Addr string
-	// DataDir keeps the data over restarts, with the engine "mariadb" only. "" is a temporary folder that Close removes.
+	// DataDir keeps the data over restarts, with an external server only. "" is a temporary folder that Close removes.
 	DataDir string
 	// Name of the database, and the one user who may use it, with all rights on it and none beyond.
 	// Default: tolldata, toll, toll.
 	Name, User, Password string
-	// Engine is "mariadb" (mariadbd, or mysqld where there is no mariadbd), "embedded" (go-mysql-server in memory), or "" for
-	// the first of them that this machine has.
+	// Engine is "mariadb" (mariadbd, or mysqld where there is no mariadbd), "mysql" (see FindMySQL),
+	// "embedded" (go-mysql-server in memory), or "" for mariadb where this machine has it, else
+	// embedded.
 	Engine string
 	// TLS of an external server; nil for plain connections.
 	TLS *DatabaseTLS
@@ -95,16 +97,35 @@ func startDatabase(ctx context.Context, cfg DatabaseConfig) (*Database, error) {
 			return nil, errors.New("neither mariadbd nor mysqld is on PATH or in the usual folders: install mariadb-server")
 		}
 		d.server, err = startMariaDB(ctx, cfg, binary)
+	case engineMySQL:
+		if binary, found = FindMySQL(); !found {
+			return nil, errors.New("no mysqld of MySQL found: run scripts/fetch/fetch.sh mysql")
+		}
+		d.server, err = startMariaDB(ctx, cfg, binary)
 	case engineEmbedded:
 		d.server, err = startEmbedded(ctx, cfg)
 	default:
-		err = fmt.Errorf("engine %q: want %q, %q or none", cfg.Engine, engineMariaDB, engineEmbedded)
+		err = fmt.Errorf("engine %q: want %q, %q, %q or none",
+			cfg.Engine, engineMariaDB, engineMySQL, engineEmbedded)
 	}
 	if err != nil {
 		return nil, err
 	}
 	cfg.Logf("%s serves %s on %s", d.kind, cfg.Name, d.Addr())
 	return d, nil
+}
+
+// HasDatabase reports whether this machine has an engine of [DatabaseConfig.Engine].
+func HasDatabase(engine string) (ok bool) {
+	switch engine {
+	case engineMariaDB:
+		_, ok = FindMariaDB()
+	case engineMySQL:
+		_, ok = FindMySQL()
+	default:
+		ok = true
+	}
+	return ok
 }
 
 // Addr returns the server's host:port.
@@ -125,11 +146,11 @@ func (d *Database) AdminDSN() string {
 	return "root@unix(" + m.socket + ")/"
 }
 
-// Engine returns "mariadb" for an external server and "embedded" for go-mysql-server.
+// Engine returns "mariadb" or "mysql" for an external server and "embedded" for go-mysql-server.
 func (d *Database) Engine() string { return d.kind }
 
 // Persistent reports whether a next start on the same DataDir finds the data again.
-func (d *Database) Persistent() bool { return d.kind == engineMariaDB && d.cfg.DataDir != "" }
+func (d *Database) Persistent() bool { return d.kind != engineEmbedded && d.cfg.DataDir != "" }
 
 // Close stops the server cleanly.
 func (d *Database) Close() error {

@@ -17,10 +17,14 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
+func needDatabase(t *testing.T, engine string) {
+	t.Helper()
+	needService(t, engine, HasDatabase(engine))
+}
+
 func needMariaDB(t *testing.T) {
 	t.Helper()
-	_, ok := FindMariaDB()
-	needService(t, "MariaDB or MySQL", ok)
+	needDatabase(t, engineMariaDB)
 }
 
 // checkTransactions has writers that insert, compare and set, and commit or roll back, beside readers that poll inside and
@@ -106,9 +110,7 @@ func checkTransactions(t *testing.T, db *sql.DB) {
 func TestDatabaseUser(t *testing.T) {
 	for _, kind := range testEngines {
 		t.Run(kind, func(t *testing.T) {
-			if kind == engineMariaDB {
-				needMariaDB(t)
-			}
+			needDatabase(t, kind)
 			d := startTestDatabase(t, DatabaseConfig{Engine: kind, Name: "other_name", User: "someone", Password: `it's "a" \ secret`})
 			if d.Engine() != kind {
 				t.Errorf("engine %s", d.Engine())
@@ -140,11 +142,17 @@ func TestDatabaseUser(t *testing.T) {
 	}
 }
 
-func TestMariaDB(t *testing.T) {
-	needMariaDB(t)
+func TestExternalServers(t *testing.T) {
+	for _, kind := range []string{engineMariaDB, engineMySQL} {
+		t.Run(kind, func(t *testing.T) { testExternalServer(t, kind) })
+	}
+}
+
+func testExternalServer(t *testing.T, kind string) {
+	needDatabase(t, kind)
 	// A folder whose socket would be too long to have an address.
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long", 20))
-	d, err := StartDatabase(testContext(t), DatabaseConfig{Engine: "mariadb", DataDir: dir})
+	d, err := StartDatabase(testContext(t), DatabaseConfig{Engine: kind, DataDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,6 +161,13 @@ func TestMariaDB(t *testing.T) {
 	}
 	db := openSQL(t, d.DSN())
 	checkTransactions(t, db)
+	var version string
+	if err := db.QueryRow("SELECT @@version").Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	if is := strings.Contains(version, "MariaDB"); is == (kind == engineMySQL) {
+		t.Errorf("%s is version %s", kind, version)
+	}
 
 	// What the project relies on.
 	if got := queryInt(t, db, "SELECT @@local_infile"); got != 1 {
@@ -206,7 +221,7 @@ func TestMariaDB(t *testing.T) {
 	if err := d.Restart(testContext(t)); !errors.Is(err, errClosed) {
 		t.Errorf("restart after Close: %v", err)
 	}
-	again := startTestDatabase(t, DatabaseConfig{Engine: "mariadb", DataDir: dir, Addr: addr, Password: "changed"})
+	again := startTestDatabase(t, DatabaseConfig{Engine: kind, DataDir: dir, Addr: addr, Password: "changed"})
 	if n := queryInt(t, openSQL(t, again.DSN()), "SELECT COUNT(*) FROM loaded"); n != 2 {
 		t.Errorf("%d rows in the next run, want 2", n)
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-var testEngines = []string{engineMariaDB}
+var testEngines = []string{engineMariaDB, engineMySQL}
 
 func TestNoEmbedded(t *testing.T) {
 	_, err := StartDatabase(t.Context(), DatabaseConfig{Engine: "embedded"})

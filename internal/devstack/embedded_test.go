@@ -16,7 +16,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-var testEngines = []string{engineMariaDB, engineEmbedded}
+var testEngines = []string{engineMariaDB, engineMySQL, engineEmbedded}
 
 // TestEmbeddedTransactions fails without serialHandler: most of the rows go missing.
 func TestEmbeddedTransactions(t *testing.T) {

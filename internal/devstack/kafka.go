@@ -60,19 +60,26 @@ type Kafka struct {
 }
 
 // FindKafka returns the folder with Kafka's jars: what TOLLSTREAM_KAFKA_JARS names, else .cache/kafka/lib under the
-// module's root, where scripts/fetch-kafka puts them.
+// module's root, where scripts/fetch puts them.
 func FindKafka() (dir string, ok bool) {
 	if dir = os.Getenv("TOLLSTREAM_KAFKA_JARS"); dir != "" {
 		return dir, hasKafka(dir)
 	}
+	if dir, ok = cached("kafka", "lib"); !ok {
+		return "", false
+	}
+	return dir, hasKafka(dir)
+}
+
+// cached returns the path of something that scripts/fetch puts into .cache under the module's root.
+func cached(elem ...string) (path string, ok bool) {
 	root, err := os.Getwd()
 	if err != nil {
 		return "", false
 	}
 	for {
 		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
-			dir = filepath.Join(root, ".cache", "kafka", "lib")
-			return dir, hasKafka(dir)
+			return filepath.Join(append([]string{root, ".cache"}, elem...)...), true
 		}
 		parent := filepath.Dir(root)
 		if parent == root {
@@ -99,7 +106,7 @@ func StartKafka(ctx context.Context, cfg KafkaConfig) (*Kafka, error) {
 func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 	setDefault(&cfg.Heap, "512m")
 	if !hasKafka(cfg.Jars) {
-		return nil, fmt.Errorf("no kafka_*.jar in folder %q: run scripts/fetch-kafka/fetch.sh", cfg.Jars)
+		return nil, fmt.Errorf("no kafka_*.jar in folder %q: run scripts/fetch/fetch.sh kafka", cfg.Jars)
 	}
 	k := &Kafka{cfg: cfg}
 	host, port, err := splitAddr(cfg.Addr)

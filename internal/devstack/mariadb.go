@@ -43,11 +43,34 @@ func FindMariaDB() (path string, ok bool) {
 	return "", false
 }
 
-// mariaDB is a mariadbd (or mysqld, whose branches are not tested) with a data folder of its own.
+// FindMySQL returns the path of a mysqld that is MySQL's: what TOLLSTREAM_MYSQLD names, else where
+// scripts/fetch puts it, else one on PATH. MariaDB packages install a mysqld as well.
+func FindMySQL() (path string, ok bool) {
+	if path = os.Getenv("TOLLSTREAM_MYSQLD"); path != "" {
+		_, err := os.Stat(path)
+		return path, err == nil
+	}
+	if path, ok = cached("mysql", "bin", "mysqld"); ok {
+		if _, err := os.Stat(path); err == nil {
+			return path, true
+		}
+	}
+	path, err := exec.LookPath("mysqld")
+	if err != nil {
+		return "", false
+	}
+	version, err := exec.Command(path, "--no-defaults", "--version").Output()
+	return path, err == nil && !isMariaDB(version)
+}
+
+func isMariaDB(version []byte) bool { return strings.Contains(string(version), "MariaDB") }
+
+// mariaDB is a mariadbd or a mysqld with a data folder of its own.
 type mariaDB struct {
 	cfg       DatabaseConfig
 	binary    string
 	isMySQL   bool
+	base      string // the folder of MySQL's unpacked archive, "" where it is installed
 	folder    *folder
 	host      string
 	port      int
@@ -72,7 +95,17 @@ func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *ma
 	if err != nil {
 		return nil, fmt.Errorf("%s --version: %w", binary, err)
 	}
-	m.isMySQL = !strings.Contains(string(version), "MariaDB")
+	if m.isMySQL = !isMariaDB(version); m.isMySQL {
+		// An unpacked archive does not find its own files; a package's server knows where they are.
+		real, err := filepath.EvalSymlinks(binary)
+		if err != nil {
+			return nil, err
+		}
+		base := filepath.Dir(filepath.Dir(real))
+		if _, err := os.Stat(filepath.Join(base, "share", "charsets")); err == nil {
+			m.base = base
+		}
+	}
 	if m.folder, err = openFolder(cfg.DataDir, "database"); err != nil {
 		return nil, err
 	}
@@ -124,8 +157,17 @@ func (m *mariaDB) settings(dataDir string) []string {
 		"--skip-log-bin",
 		"--skip-name-resolve",
 		"--character-set-server=utf8mb4",
-		"--innodb-log-file-size=256M", // must be the same from the first start on, or it is resized
 		"--max-allowed-packet=64M",
+	}
+	if m.isMySQL {
+		args = append(args, "--loose-innodb-redo-log-capacity=256M")
+	} else { // must be the same from the first start on, or it is resized
+		args = append(args, "--innodb-log-file-size=256M")
+	}
+	if m.base != "" {
+		share := filepath.Join(m.base, "share")
+		args = append(args, "--basedir="+m.base, "--lc-messages-dir="+share,
+			"--character-sets-dir="+filepath.Join(share, "charsets"))
 	}
 	if os.Geteuid() == 0 {
 		args = append(args, "--user=root") // both refuse to run as root unless told so
@@ -142,6 +184,13 @@ func (m *mariaDB) initialize(ctx context.Context) error {
 	}
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
+	}
+	if template := m.template(); template != "" {
+		// cp keeps modes, and holes in files.
+		if out, err := exec.CommandContext(ctx, "cp", "-a", template, unfinished).CombinedOutput(); err != nil {
+			return fmt.Errorf("copy %s: %w: %s", template, err, out)
+		}
+		return os.Rename(unfinished, dataDir)
 	}
 	if err := os.Mkdir(unfinished, 0o700); err != nil {
 		return err
@@ -170,6 +219,21 @@ func (m *mariaDB) initialize(ctx context.Context) error {
 		return fmt.Errorf("%s: %s: %s", filepath.Base(cmd.Path), cmd.ProcessState, logTail(logFile.Name(), logStart))
 	}
 	return os.Rename(unfinished, dataDir)
+}
+
+// template returns the folder with the system tables that scripts/fetch created, which saves seconds,
+// or "" where there is none or an option matters to their creation.
+func (m *mariaDB) template() string {
+	path := filepath.Join(m.base, "template")
+	for _, option := range m.cfg.Options {
+		if strings.HasPrefix(option, "--lower-case-table-names") {
+			return ""
+		}
+	}
+	if _, err := os.Stat(path); m.base == "" || err != nil {
+		return ""
+	}
+	return path
 }
 
 // initCommand returns the command that creates the system tables in dataDir, and its standard input.

@@ -113,7 +113,7 @@ func findPython(t *testing.T) string {
 func startServices(t *testing.T) (*devstack.Kafka, *devstack.Database) {
 	t.Helper()
 	jars, ok := devstack.FindKafka()
-	need(t, ok, "Apache Kafka is not installed: run scripts/fetch-kafka/fetch.sh")
+	need(t, ok, "Apache Kafka is not installed: run scripts/fetch/fetch.sh kafka")
 	_, ok = devstack.FindMariaDB()
 	need(t, ok, "MariaDB is not installed")
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
