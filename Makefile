@@ -27,7 +27,7 @@ help:
 	@echo 'make lint    gofmt, go vet, staticcheck'
 	@echo 'make bench   Go benchmarks beside the stored baseline (BENCH=regexp, COUNT=$(COUNT))'
 	@echo 'make bench-baseline  store what this machine measures as the baseline'
-	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME), or those that FUZZ=regexp matches; keeps a corpus in testdata/fuzz'
+	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME), or those that FUZZ=regexp matches; keeps a corpus in testdata/corpus'
 	@echo 'make faults  the campaign of faults, ROUNDS=$(ROUNDS) kills and so on, with a table in $(FAULTS_REPORT); needs services'
 	@echo 'make soak    everything at once for SOAK=$(SOAK), with a table of what it takes in $(SOAK_REPORT); needs services'
 	@echo 'make screenshots  make the pictures of the live view anew; needs services and Chromium'
@@ -72,7 +72,7 @@ bench-baseline:
 	$(MEASURE) >.cache/bench/new.txt || { cat .cache/bench/new.txt; exit 1; }
 	cp .cache/bench/new.txt $(BASELINE)
 
-# One target after the other. What the engine finds interesting is kept in part, in testdata/fuzz, where every go test runs it.
+# One target after the other. Part of what the engine finds interesting is kept in testdata/corpus, and every go test runs it.
 FUZZ ?=
 .PHONY: fuzz
 fuzz:

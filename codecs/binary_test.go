@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -368,6 +369,7 @@ func allocated(f func()) uint64 {
 // fuzzBinary reads what is given as a message with a right checksum, since the fuzzer would hardly find one. Run it with
 // -fuzzminimizetime=5x: the coverage of its pooled dictionaries varies, over which the fuzzer's minimizing gets stuck.
 func fuzzBinary(f *testing.F, k kind) {
+	corpus.Add(f)
 	var c codec
 	for _, c = range binaryCodecs {
 		if c.kind == k {

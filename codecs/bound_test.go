@@ -4,11 +4,13 @@ import (
 	"testing"
 	"time"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
 // FuzzDecodeMemory: reading a payload takes memory by its size, and time as well, whatever it says its format is.
 func FuzzDecodeMemory(f *testing.F) {
+	corpus.Add(f)
 	for format, payload := range payloads(f) {
 		f.Add(payload, format.ContentType())
 	}

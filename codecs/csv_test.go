@@ -3,6 +3,7 @@ package codecs
 import (
 	"testing"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -161,6 +162,7 @@ func TestDecodeCSVRemembersDates(t *testing.T) {
 }
 
 func FuzzDecodeCSV(f *testing.F) {
+	corpus.Add(f)
 	for _, line := range []string{
 		"Thu Feb 10 10:23:02 2022,3728373,car,4856",
 		"Thu Feb  3 01:02:03 2022 , 1, a b,-7\r\n",

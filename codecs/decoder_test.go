@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -275,6 +276,7 @@ func BenchmarkDecodeMalformed(b *testing.B) {
 }
 
 func FuzzDecodeAuto(f *testing.F) {
+	corpus.Add(f)
 	for format, payload := range payloads(f) {
 		f.Add(payload, format.ContentType())
 	}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -56,6 +57,7 @@ func refused(t *testing.T, message []byte) {
 
 // FuzzDecodeDeltas: whatever the bytes, what is read writes the same bytes again, and takes memory by their size.
 func FuzzDecodeDeltas(f *testing.F) {
+	corpus.Add(f)
 	one := AppendDelta(nil, &toll.Delta{Epoch: 7, Partition: 2, First: 1000, Next: 2000, PlazaDelta: plazaDelta(4856, 2, 3)})
 	two := AppendDelta(nil, &toll.Delta{Epoch: 7, Partition: 3, First: 1100, Next: 1200, PlazaDelta: plazaDelta(4856, 1, 1)})
 	f.Add(AppendDeltas(nil, one))

@@ -7,11 +7,13 @@ import (
 	"slices"
 	"testing"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
 // FuzzProgress: what is read of a state in passing is what all of it says, or refused.
 func FuzzProgress(f *testing.F) {
+	corpus.Add(f)
 	for _, value := range samples(kindState) {
 		message := AppendState(nil, value.(*toll.State))
 		f.Add(message[1 : len(message)-trailerBytes])
@@ -43,6 +45,7 @@ func FuzzProgress(f *testing.F) {
 
 // FuzzVersion1: what the first version wrote is refused, or read, and then written and read as what it was.
 func FuzzVersion1(f *testing.F) {
+	corpus.Add(f)
 	f.Add([]byte{1, 3, 'c', 'a', 'r', 1, 0xf0, 0x4b, 0, 3, 9, 0, 0, 0, 0, 0, 0, 0, 120, 59, 1, 0, 1, 0, 3})
 	f.Add([]byte{7, 3, 9, 0, 0, 0, 0, 0, 0, 0, 0, 120, 59, 0, 1, 3, 'c', 'a', 'r', 1, 0, 3, 1, 0, 1, 0, 3})
 	f.Add([]byte{1, 0, 5, 1, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
@@ -74,6 +77,7 @@ func FuzzVersion1(f *testing.F) {
 // FuzzFold takes an outbox of compacted batches apart into rows, adds each up to a minute of its own, and then all of them.
 // What comes out holds what the outbox held, minute by minute from the last of these minutes on, and can be stored and read.
 func FuzzFold(f *testing.F) {
+	corpus.Add(f)
 	for _, value := range samples(kindPlazaDeltas) {
 		deltas := value.([]toll.PlazaDelta)
 		message := AppendPlazaDeltas(nil, deltas)

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -100,6 +101,7 @@ func TestJSONFastIsTaken(t *testing.T) {
 }
 
 func FuzzDecodeJSON(f *testing.F) {
+	corpus.Add(f)
 	for _, payload := range []string{
 		`{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`,
 		`{"time":"Thu Feb 10 10:23:02 2022","vehicle_id":"1","vehicle_type":"c\u0061r","plaza_id":-2,"x":[{}]}`,

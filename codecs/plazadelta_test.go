@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -91,6 +92,7 @@ func TestDecodePlazaSums(t *testing.T) {
 
 // FuzzPlazaSums: what is read of an outbox in passing is what all of it says, or refused.
 func FuzzPlazaSums(f *testing.F) {
+	corpus.Add(f)
 	for _, value := range samples(kindPlazaDeltas) {
 		blob := AppendPlazaDeltas(nil, value.([]toll.PlazaDelta))
 		f.Add(blob[0], blob[1:len(blob)-trailerBytes])

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"tollstream/internal/corpus"
 	"tollstream/internal/simulate"
 	"tollstream/toll"
 )
@@ -133,6 +134,7 @@ func TestReadPlazasLimits(t *testing.T) {
 // FuzzPlazas: whatever is accepted is valid and, written anew, is read the same; whatever is not has an error of bounded
 // length.
 func FuzzPlazas(f *testing.F) {
+	corpus.Add(f)
 	f.Add([]byte(simulate.SamplePlazas))
 	f.Add([]byte("id\n1\n"))
 	f.Add([]byte("name,id,timezone\n\"a\nb\",1,Europe/Berlin\n# c\nx\",2,\n"))

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"tollstream/codecs/tollpb"
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -82,6 +83,7 @@ func TestAppendProtobufIsTheGeneratedEncoding(t *testing.T) {
 }
 
 func FuzzDecodeProtobuf(f *testing.F) {
+	corpus.Add(f)
 	f.Add([]byte(pb(f, message(nil))))
 	f.Add([]byte(pb(f, message(func(m *tollpb.TollEvent) { m.VehicleType = nil })) + "\x7a\x03xyz\x8b\x01\x8c\x01"))
 	f.Add([]byte("\x1a\x01\xff\x12\x01x"))

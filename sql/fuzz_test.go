@@ -12,6 +12,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -26,6 +27,7 @@ func allocated(f func()) uint64 {
 
 // FuzzByType: what toll_window holds in by_type is read as it was written, in memory by its size.
 func FuzzByType(f *testing.F) {
+	corpus.Add(f)
 	for _, text := range []string{`{}`, `{"car":9,"truck":2}`, `{"\u001b[2J":1}`, `{"a\"b":1,"a\\":2}`, `{"car":-1}`, `{"car":1e3}`, `{"car":9223372036854775807}`, `{"car":1,"car":2}`, `null`, `[]`} {
 		f.Add([]byte(text))
 	}
@@ -57,6 +59,7 @@ func FuzzByType(f *testing.F) {
 // FuzzRows: whatever a valid event holds, its row is one line of four values for LOAD DATA and one tuple of four for INSERT,
 // nothing of which is read as SQL, and both say what the event does.
 func FuzzRows(f *testing.F) {
+	corpus.Add(f)
 	for _, typ := range []string{"car", `'; DROP TABLE`, "a,b", `\`, `\n`, "\n\r\x00", "x\\,\\0", "\U0001f69b", "a\u202eb", `_utf8mb4 0x41`} {
 		f.Add(int64(1644488582), int32(3728373), typ, int16(4856))
 	}
@@ -116,6 +119,7 @@ func FuzzRows(f *testing.F) {
 
 // FuzzSum: a sum that a server returns is read modulo 2^64, in memory by its size, or refused; what is called exact is.
 func FuzzSum(f *testing.F) {
+	corpus.Add(f)
 	for _, text := range []string{"0", "18446744073709551616", "-1", "9007199254740993", "1.5e300", "1e15", "NaN", "Inf", "0x10", "", "-1e5", "1_000"} {
 		f.Add(text)
 	}
@@ -145,6 +149,7 @@ func FuzzSum(f *testing.F) {
 // FuzzAssessment: what toll_congestion and toll_transition hold as JSON is refused, or read and written as what it was, in
 // memory by its size.
 func FuzzAssessment(f *testing.F) {
+	corpus.Add(f)
 	for _, text := range []string{`{}`, `null`, `[]`, `{"state":"busy","since":5,"why":"x","first":1,"until":9,"last":{}}`, `{"state":"none"}`, `{"state":7}`, `{"last":{"vc":1e999}}`} {
 		f.Add([]byte(text))
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"tollstream/internal/corpus"
 )
 
 func kindOf(t testing.TB, text string) *WindowKind {
@@ -516,6 +518,7 @@ func TestCoveringAllocatesNothing(t *testing.T) {
 }
 
 func FuzzParseWindows(f *testing.F) {
+	corpus.Add(f)
 	for _, text := range []string{DefaultWindows, "", "60m,1h", "day/5m,day", "7h", "7h/1h", "24h/15m", "5m/1m/1m", "-1m", "1e9h", "1m,,2m", "23h59m/2h24m"} {
 		f.Add(text)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/table"
 
 	"tollstream/codecs"
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
@@ -30,6 +31,7 @@ func allocated(f func()) uint64 {
 
 // FuzzOrigin: what a retry header is read as is written as it was, or refused.
 func FuzzOrigin(f *testing.F) {
+	corpus.Add(f)
 	for _, text := range []string{"0:0", "3:9223372036854775807", "2147483647:1", "1:2:3", "-1:2", "01:2", ":", "1:\x1b"} {
 		f.Add(text)
 	}
@@ -56,6 +58,7 @@ func batchBytes(first, next int64, payload []byte) []byte {
 
 // FuzzParseBatch: what is passed by as a batch holds the offset that was asked for, and is no more than was read.
 func FuzzParseBatch(f *testing.F) {
+	corpus.Add(f)
 	f.Add(batchBytes(0, 1, nil), int64(0))
 	f.Add(batchBytes(100, 5_000, []byte("compressed")), int64(4_999))
 	f.Add(batchBytes(100, 101, make([]byte, 40))[:70], int64(100))
@@ -90,6 +93,7 @@ func TestParseBatch(t *testing.T) {
 // FuzzIngest: whatever records hold, each is a row or a reject, and what the batch says of its rows can be stored, read, sent and
 // merged, in memory by the size of the records.
 func FuzzIngest(f *testing.F) {
+	corpus.Add(f)
 	f.Add([]byte("Thu Feb 10 10:23:02 2022,3728373,car,4856|2022-02-10 10:23:02,1,a b,-7|garbage||"), int64(1_644_488_582_000), uint16(5), uint64(1))
 	f.Add([]byte(`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"(other)","toll_plaza_id":4001}|{`), int64(-1), uint16(999), uint64(2))
 	f.Add([]byte("9999-12-31 23:59:59,1,x,32767|1000-01-01 00:00:00,1,y,-32768|2022-02-10 10:23:02,1,y,-32768"), int64(1<<62), uint16(65535), uint64(0))
@@ -178,6 +182,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // FuzzAggregate merges whatever can be read as a delta into whatever can be read as a state, and closes its windows: the state can
 // be written and read, takes the delta once, and stays small.
 func FuzzAggregate(f *testing.F) {
+	corpus.Add(f)
 	state := toll.NewState(7)
 	for i := range int64(3) {
 		pane := toll.Pane{Start: toll.Minute(27_408_000 + 20*i), Types: []toll.TypeCount{{Type: "car", Count: 3}, {Type: "truck", Count: 1}}, Late: 1}
@@ -262,6 +267,7 @@ func FuzzAggregate(f *testing.F) {
 
 // FuzzLocalTable: a table of a local copy is called damaged, or LevelDB reads it, in memory by its size.
 func FuzzLocalTable(f *testing.F) {
+	corpus.Add(f)
 	for _, entries := range []int{0, 1, 300} {
 		var b bytes.Buffer
 		w := table.NewWriter(&b, &opt.Options{BlockSize: 512})

@@ -6,11 +6,13 @@ import (
 	"net/url"
 	"testing"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
 // FuzzCursor: a cursor of whatever text is refused, or is one that we write.
 func FuzzCursor(f *testing.F) {
+	corpus.Add(f)
 	f.Add(encodeCursor("w", "4001", "1m", "1644488580", "1m"))
 	f.Add(encodeCursor("d", "3", "1234"))
 	f.Add("====")
@@ -32,6 +34,7 @@ func FuzzCursor(f *testing.F) {
 
 // FuzzParameters: no query and no path crashes what reads it, and what is refused is refused with an answer of bounded size.
 func FuzzParameters(f *testing.F) {
+	corpus.Add(f)
 	f.Add("4001", "sort=vc&order=desc&q=tunnel%20m1&state=busy,saturated&road=M1&verification=exact")
 	f.Add("-32768", "limit=500&cursor=x&kind=1m")
 	f.Add("+1", "q=%ff&limit=1e9&limit=2&%00=")

@@ -11,11 +11,13 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"tollstream/internal/corpus"
 	"tollstream/toll"
 )
 
 // FuzzSettings: no text of a setting crashes its parser, and what is refused is refused in one line that a terminal can show.
 func FuzzSettings(f *testing.F) {
+	corpus.Add(f)
 	for _, text := range []string{
 		"kafka:9092,[::1]:1", "0-32767,4856", "toll:toll@tcp(127.0.0.1:3306)/tolldata?tls=true", "u:p@ss/w@unix(/s)/d", "Europe/Berlin", "90d", "48h",
 		"4007,+26d8h,1h,blockage", "60x", "2022-02-10 10:23:02", "car=1,truck=2.5", "3:1234", "\x1b[2J\x00\u202e", "1e999", "../../etc/passwd",
@@ -67,6 +69,7 @@ func FuzzSettings(f *testing.F) {
 
 // FuzzCommandLine: no command line crashes the reader of it.
 func FuzzCommandLine(f *testing.F) {
+	corpus.Add(f)
 	f.Add("emit\x00--count\x005")
 	f.Add("view\x00--plaza=4001\x00--\x00x")
 	f.Add("dead-letters\x00show\x000:1\x00--jsn")
@@ -89,6 +92,7 @@ func FuzzCommandLine(f *testing.F) {
 
 // FuzzMySQLSetting: the refusal of a DSN shows nothing of it.
 func FuzzMySQLSetting(f *testing.F) {
+	corpus.Add(f)
 	for _, dsn := range []string{"u:QQSECRETQQ@tcp(h:1)/d", "QQSECRETQQ", "u:QQSECRETQQ@tcp(h:1/d", "u:QQSECRETQQ@/", "u:p@tcp(h:1)/d?tls=QQSECRETQQ", "u:p@QQSECRETQQ/d", "u:p@tcp(h:1)/d?x=%QQSECRETQQ"} {
 		f.Add(dsn)
 	}
@@ -110,6 +114,7 @@ func FuzzMySQLSetting(f *testing.F) {
 // FuzzOutput: whatever text is stored, what shows it in a table, in JSON or on the screen lets nothing of it act, loses nothing, and
 // takes memory by its size.
 func FuzzOutput(f *testing.F) {
+	corpus.Add(f)
 	for _, text := range []string{
 		"car", "\x1b[2J\x1b]52;c;cm0=\x07", "\u009b31m", "a\x00b\r\n", "\u202ekcurt\u2066x\u2069", "\xed\xa0\xbd", "\xff\xfe", "\xc0\x80", `\ud800`, "\u2028\u2029",
 		"\U000e0041tag", "e\u0301", "\u05d0\u05d1", "<script>&amp;", "\U0001f69b", "\x7f\x85",

@@ -27,6 +27,7 @@ var knows = map[string][]string{
 	"topology":          {"toll", "codecs", "internal/trust"},
 	"sql":               {"toll", "internal/trust"},
 	"web":               {"toll"},
+	"internal/corpus":   {},
 	"internal/devstack": {},
 	"internal/simulate": {"toll"},
 	"internal/trust":    {},

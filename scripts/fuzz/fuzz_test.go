@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"tollstream/internal/corpus"
 )
 
 func TestChoose(t *testing.T) {
@@ -142,7 +144,7 @@ func TestRun(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	corpus := []string{"testdata", "fuzz", "FuzzSteps"}
+	failures := []string{"testdata", "fuzz", "FuzzSteps"}
 	bytesInput := func(text string) string { return fileHeader + "[]byte(" + fmt.Sprintf("%q", text) + ")\n" }
 	found("1", bytesInput("a"))
 	found("2", bytesInput("ab"))
@@ -150,21 +152,15 @@ func TestRun(t *testing.T) {
 	found("4", bytesInput("nothing new"))
 	found("5", fileHeader+"int(5)\n") // of an older form of the target
 	found("6", "no input at all")
-	write(bytesInput("xb"), append(corpus, keptPrefix+"before")...)
-	write(bytesInput("failed once"), append(corpus, "0123456789abcdef")...)
-	kept := func() (all []string) {
+	write("[]byte(\"xb\")\n", corpus.File("FuzzSteps"))
+	write(bytesInput("failed once"), append(failures, "0123456789abcdef")...)
+	kept := func() []string {
 		t.Helper()
-		inputs, err := readInputs(filepath.Join(corpus...))
+		inputs, err := corpus.Read(corpus.File("FuzzSteps"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		for name, data := range inputs {
-			if strings.HasPrefix(name, keptPrefix) {
-				all = append(all, strings.TrimPrefix(string(data), fileHeader))
-			}
-		}
-		slices.Sort(all)
-		return all
+		return inputs
 	}
 	command := func(args ...string) (int, string, string) {
 		t.Helper()
@@ -181,7 +177,7 @@ func TestRun(t *testing.T) {
 		if got := kept(); len(got) != 1 || got[0] != "[]byte(\"ab\")\n" {
 			t.Fatalf("kept: %q", got)
 		}
-		if b, err := os.ReadFile(filepath.Join(append(corpus, "0123456789abcdef")...)); err != nil || string(b) != bytesInput("failed once") {
+		if b, err := os.ReadFile(filepath.Join(append(failures, "0123456789abcdef")...)); err != nil || string(b) != bytesInput("failed once") {
 			t.Fatalf("the failure of the past: %q, %v", b, err)
 		}
 	}
@@ -189,7 +185,7 @@ func TestRun(t *testing.T) {
 	// An input that fails is written down, and what was kept stays.
 	found("7", bytesInput("bad"))
 	code, stdout, stderr := command("-time", "0s", "-run", "Steps")
-	at := strings.Index(stderr, filepath.Join(append([]string{dir}, corpus...)...)+string(filepath.Separator))
+	at := strings.Index(stderr, filepath.Join(append([]string{dir}, failures...)...)+string(filepath.Separator))
 	if code != 1 || at < 0 || len(kept()) != 1 {
 		t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
 	}

@@ -19,10 +19,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-)
 
-// keptPrefix begins the names of the inputs that are ours to replace.
-const keptPrefix = "kept-"
+	"tollstream/internal/corpus"
+)
 
 // fileHeader begins every input of Go's fuzz engine.
 const fileHeader = "go test fuzz v1\n"
@@ -125,16 +124,17 @@ func parseProfile(text []byte) ([]feature, error) {
 
 // keepCorpus chooses among the inputs in the engine's cache and those kept before, and replaces these.
 func (t target) keepCorpus(ctx context.Context, cache string, o options, stdout io.Writer) error {
-	candidates, err := readInputs(cache)
+	data, err := readInputs(cache)
 	if err != nil {
 		return err
 	}
-	kept, err := readInputs(t.corpus())
+	kept, err := corpus.Read(t.kept())
 	if err != nil {
 		return err
 	}
-	maps.DeleteFunc(kept, func(name string, _ []byte) bool { return !strings.HasPrefix(name, keptPrefix) })
-	data := append(slices.Collect(maps.Values(candidates)), slices.Collect(maps.Values(kept))...)
+	for _, input := range kept {
+		data = append(data, []byte(fileHeader+input))
+	}
 	slices.SortFunc(data, func(a, b []byte) int { return cmp.Or(cmp.Compare(len(a), len(b)), bytes.Compare(a, b)) })
 	data = slices.CompactFunc(data, bytes.Equal)
 	data = data[:min(len(data), o.count)]
@@ -165,7 +165,11 @@ func (t target) keepCorpus(ctx context.Context, cache string, o options, stdout 
 		inputs = append(inputs, input{d, features})
 	}
 	chosen := choose(inputs, known, o.keep)
-	if err := replaceKept(t.corpus(), chosen); err != nil {
+	var keep []string
+	for i := range chosen {
+		keep = append(keep, strings.TrimPrefix(string(chosen[i].data), fileHeader))
+	}
+	if err := corpus.Write(t.kept(), keep); err != nil {
 		return err
 	}
 	size := 0
@@ -180,8 +184,8 @@ func (t target) keepCorpus(ctx context.Context, cache string, o options, stdout 
 	return nil
 }
 
-// readInputs returns the inputs in a folder by name, none where there is no folder.
-func readInputs(dir string) (map[string][]byte, error) {
+// readInputs returns the inputs in the engine's cache of a target, none where it has no cache.
+func readInputs(dir string) ([][]byte, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -189,7 +193,7 @@ func readInputs(dir string) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	inputs := map[string][]byte{}
+	var inputs [][]byte
 	for _, e := range entries {
 		if e.IsDir() {
 			continue
@@ -199,39 +203,10 @@ func readInputs(dir string) (map[string][]byte, error) {
 			return nil, err
 		}
 		if bytes.HasPrefix(b, []byte(fileHeader)) {
-			inputs[e.Name()] = b
+			inputs = append(inputs, b)
 		}
 	}
 	return inputs, nil
-}
-
-// replaceKept makes the kept inputs of a folder those that were chosen, and leaves all others alone.
-func replaceKept(dir string, chosen []input) error {
-	want := map[string][]byte{}
-	for _, in := range chosen {
-		sum := sha256.Sum256(in.data)
-		want[fmt.Sprintf("%s%x", keptPrefix, sum[:8])] = in.data
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for name, data := range want {
-		if err := os.MkdirAll(dir, 0o777); err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o666); err != nil {
-			return err
-		}
-	}
-	for _, e := range entries {
-		if _, stays := want[e.Name()]; !stays && strings.HasPrefix(e.Name(), keptPrefix) {
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // meter runs inputs of a target, each alone, and says what they cover.
@@ -269,11 +244,11 @@ var staleInput = regexp.MustCompile(`mismatched types in corpus entry|wrong numb
 
 // measure returns what one input covers. It fails where the target fails for it.
 func (m *meter) measure(ctx context.Context, data []byte) ([]feature, error) {
-	corpus := filepath.Join(m.dir, "testdata", "fuzz", m.target.name)
-	if err := errors.Join(os.RemoveAll(corpus), os.MkdirAll(corpus, 0o777)); err != nil {
+	folder := filepath.Join(m.dir, "testdata", "fuzz", m.target.name)
+	if err := errors.Join(os.RemoveAll(folder), os.MkdirAll(folder, 0o777)); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(corpus, "input")
+	file := filepath.Join(folder, "input")
 	if err := os.WriteFile(file, data, 0o666); err != nil {
 		return nil, err
 	}
@@ -289,8 +264,8 @@ func (m *meter) measure(ctx context.Context, data []byte) ([]feature, error) {
 	}
 	// As the engine does with what it finds: it stays, and fails every test from now on.
 	sum := sha256.Sum256(data)
-	failing := filepath.Join(m.target.corpus(), fmt.Sprintf("%x", sum[:8]))
-	if err := errors.Join(os.MkdirAll(m.target.corpus(), 0o777), os.WriteFile(failing, data, 0o666)); err != nil {
+	failing := filepath.Join(m.target.failures(), fmt.Sprintf("%x", sum[:8]))
+	if err := errors.Join(os.MkdirAll(m.target.failures(), 0o777), os.WriteFile(failing, data, 0o666)); err != nil {
 		return nil, err
 	}
 	return nil, fmt.Errorf("fails with the input %s: %w\n%s", failing, err, said)
@@ -298,7 +273,8 @@ func (m *meter) measure(ctx context.Context, data []byte) ([]feature, error) {
 
 var seedName = regexp.MustCompile(`(?m)^=== RUN   \w+/(seed#\d+)$`)
 
-// seeds returns what the target's own seeds cover, each run alone as the inputs are.
+// seeds returns what the seeds in the target's code cover, each run alone as the inputs are. The kept inputs are no seeds
+// here, since the binary runs in a folder that has none.
 func (m *meter) seeds(ctx context.Context) ([]feature, error) {
 	said, err := m.run(ctx, "^"+m.target.name+"$/^seed#", "-test.v")
 	if err != nil {

@@ -1,11 +1,11 @@
-// Command fuzz runs the fuzz targets of the packages given, one after the other, and keeps of what the engine found
-// interesting a small part as seeds beside the tests, so that every later go test runs them.
+// Command fuzz runs the fuzz targets of the packages given, one after the other, and keeps a small part of what the engine
+// found interesting as seeds, so that every later go test runs them.
 //
 //	go run ./scripts/fuzz -time 10m -run 'State|Delta' ./...
 //
 // The engine collects its inputs in Go's build cache, often hundreds per target. Each of them, and what was kept before, is
-// run alone under coverage, and then as few as reach all of it are kept, within bounds; see choose. They are in
-// testdata/fuzz/<Target>/kept-<hash>. Inputs by other names there are failures of the past: they stay as they are.
+// run alone under coverage, and then as few as reach all of it are kept, within bounds; see choose. They are packed into
+// testdata/corpus/<Target>.txt. What is in testdata/fuzz are inputs that once failed: they stay as they are.
 //
 // A target that fails does not end the run. It exits with 1 at the end, and names the failing input of each such target.
 package main
@@ -25,6 +25,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"tollstream/internal/corpus"
 )
 
 func main() {
@@ -109,8 +111,11 @@ type target struct {
 	dir  string // folder of the package
 }
 
-// corpus is where seeds of the target are that are no code.
-func (t target) corpus() string { return filepath.Join(t.dir, "testdata", "fuzz", t.name) }
+// kept is the file of the inputs that are kept of the target.
+func (t target) kept() string { return filepath.Join(t.dir, corpus.File(t.name)) }
+
+// failures is the folder of the inputs for which the target once failed.
+func (t target) failures() string { return filepath.Join(t.dir, "testdata", "fuzz", t.name) }
 
 var targetLine = regexp.MustCompile(`(?m)^func (Fuzz[A-Za-z0-9_]*)\(\w+ \*testing\.F\)`)
 
