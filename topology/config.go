@@ -58,6 +58,9 @@ type Config struct {
 	// BatchWait is the longest that a record waits for others to be stored with it, once the batch before is stored.
 	BatchWait time.Duration
 
+	// MinRetention of the topic of events, below which a warning is due; 0 for none.
+	MinRetention time.Duration
+
 	// SkipGone lets a partition go on where the broker's retention deleted records that were never read. Without it
 	// that is an error that names them.
 	SkipGone bool
@@ -114,6 +117,7 @@ func DefaultConfig() Config {
 		BatchWait:  DefaultBatchWait,
 
 		SessionTimeout: DefaultSessionTimeout,
+		MinRetention:   DefaultMinRetention,
 		Reconcile:      DefaultReconcile,
 		Replication:    1,
 		Log:            slog.Default(),
@@ -143,6 +147,7 @@ func (c *Config) Validate() error {
 	check(c.Lateness >= 0 && c.Lateness <= toll.MinuteRetention && c.Lateness%time.Second == 0, "lateness is %v, want whole seconds from 0 to %v", c.Lateness, toll.MinuteRetention)
 	check(c.Idle >= time.Second && c.Idle <= 24*time.Hour, "idle is %v, want 1s to 24h", c.Idle)
 	check(c.Reconcile >= time.Second && c.Reconcile <= time.Hour, "reconcile is %v, want 1s to 1h", c.Reconcile)
+	check(c.MinRetention >= 0, "the least retention is %v, want 0 or more", c.MinRetention)
 	check(c.Replication >= 1, "replication is %d, want at least 1", c.Replication)
 	return errors.Join(errs...)
 }

@@ -34,6 +34,7 @@ type Processor struct {
 
 	database, kafka *trouble
 
+	policy  policyLog     // of the topic of events
 	careful bool          // the last run met a batch that inflates too far
 	damaged damagedCopies // found by the runs so far
 }
@@ -193,7 +194,8 @@ type run struct {
 	met       chan struct{}       // has a value once a batch was met that inflates too far
 
 	standstill *standstill
-	database   *trouble // with the store
+	policy     *policyLog // watchPolicy's alone while the run lasts
+	database   *trouble   // with the store
 	kafka      *trouble
 
 	cancel context.CancelFunc
@@ -227,6 +229,11 @@ func (p *Processor) runOnce(parent context.Context) error {
 	if err := p.cfg.checkTopicID(info); err != nil {
 		return err
 	}
+	warnings, err := p.cfg.Cluster.CheckPolicy(p.cfg.Topic, p.cfg.MinRetention)
+	if err != nil {
+		return err
+	}
+	p.policy.report(&p.cfg, warnings)
 	table, _, err := p.cfg.Cluster.Describe(TableTopic(p.cfg.Group))
 	if err != nil {
 		return err
@@ -237,7 +244,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
-	r := &run{database: p.database, kafka: p.kafka, damaged: &p.damaged, cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel, met: make(chan struct{}, 1)}
+	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged, cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel, met: make(chan struct{}, 1)}
 	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
 	p.stats.partitions(info.Partitions)
@@ -288,6 +295,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	sender.Go(func() { r.deltas.run(sending, ctx) })
 	var beside sync.WaitGroup
 	beside.Go(func() { r.watchTopic(ctx) })
+	beside.Go(func() { r.watchPolicy(ctx) })
 	beside.Go(func() { r.endOversized(ctx) })
 	beside.Go(func() { r.standstill.watch(ctx, r.fail) })
 	beside.Go(func() { r.watchLag(ctx) })

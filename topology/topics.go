@@ -22,6 +22,21 @@ func TableTopic(group string) string { return string(goka.GroupTable(goka.Group(
 // CongestionTopic returns the name of the topic that carries the results: closed windows, and changes of congestion.
 func CongestionTopic(topic string) string { return topic + "-congestion" }
 
+// CheckNames returns an error where a topic of events can't have its name, since another topic of
+// ours has it. Kafka takes names that differ in '.' and '_' alone for the same.
+func CheckNames(topic, group string) error {
+	plain := func(name string) string { return strings.ReplaceAll(name, ".", "_") }
+	for _, own := range []string{LoopTopic(group), TableTopic(group)} {
+		if plain(topic) == plain(own) {
+			return fmt.Errorf("topic %s is a topic of group %s itself", own, group)
+		}
+	}
+	if events, found := strings.CutSuffix(topic, CongestionTopic("")); found {
+		return fmt.Errorf("topic %s is the one of the results of topic %s", topic, events)
+	}
+	return nil
+}
+
 // LoopRetention is how long the loop keeps deltas: an aggregate may be down as long.
 const LoopRetention = 7 * 24 * time.Hour
 
@@ -31,12 +46,21 @@ type Topics struct {
 	Group       string
 	Partitions  int // of the topic of events, where it is created
 	Replication int
+
+	// MinRetention of the topic of events, below which a warning is due; 0 for none.
+	MinRetention time.Duration
 }
 
 // topicConfig is the configuration of one topic, with the keys that goka checks.
 type topicConfig struct {
 	name    string
 	entries map[string]string
+}
+
+// events has the policy in which no event is deleted for another one of its key, whatever the
+// broker's default is. How long events are kept is the broker's matter.
+func (t Topics) events() topicConfig {
+	return topicConfig{t.Topic, map[string]string{"cleanup.policy": "delete"}}
 }
 
 func (t Topics) loop() topicConfig {
@@ -118,7 +142,7 @@ func (c Cluster) Create(t Topics) (TopicInfo, []string, error) {
 		return info, nil, err
 	}
 	if !found {
-		if err := createTopic(admin, topicConfig{name: t.Topic}, t.Partitions, t.Replication); err != nil {
+		if err := createTopic(admin, t.events(), t.Partitions, t.Replication); err != nil {
 			return info, nil, err
 		}
 		done = append(done, fmt.Sprintf("created topic %s with %d partitions", t.Topic, t.Partitions))

@@ -23,6 +23,7 @@ func (a *app) initCommand() *cli.Command {
 			TOLLSTREAM_MYSQL=… tollstream init --brokers kafka1:9092,kafka2:9092 --timezone Europe/Berlin`,
 		Flags: append(append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
+			minRetentionFlag(),
 		}, topicFlags()...), connectionFlags()...),
 		Action: func(c *cli.Context) error {
 			con, err := connectionFrom(c)

@@ -40,6 +40,7 @@ func (a *app) processCommand() *cli.Command {
 			&cli.DurationFlag{Name: "session-timeout", EnvVars: env("session-timeout"), Value: topology.DefaultSessionTimeout, Usage: "`TIME` without a sign of life after which the others take over this process's partitions"},
 			&cli.BoolFlag{Name: "hot-standby", EnvVars: env("hot-standby"), Usage: "keep a local copy of the whole group table, to take over others' partitions sooner"},
 			&cli.DurationFlag{Name: "reconcile", EnvVars: env("reconcile"), Value: topology.DefaultReconcile, Usage: "`TIME` between two looks for plazas whose counts lack what was published, which is then sent again"},
+			minRetentionFlag(),
 			&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: 1, Usage: "`COPIES` of the group's own topics, where they are created"},
 		}, slices.Concat(windowFlags(), upkeepFlags(), processMetricsFlags(), connectionFlags(), logFlags())...),
 		Action: func(c *cli.Context) error {
@@ -104,6 +105,7 @@ func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadM
 	cfg.Reconcile = c.Duration("reconcile")
 	cfg.Lateness, cfg.Idle = c.Duration("lateness"), c.Duration("idle")
 	cfg.Replication = c.Int("replication")
+	cfg.MinRetention = c.Duration("min-retention")
 	cfg.NewToken = sql.NewToken
 	var err error
 	if cfg.Format, err = codecs.ParseFormat(setting(c, "format", "auto")); err != nil {
@@ -262,6 +264,10 @@ func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.Top
 		}
 		if !ok {
 			return topics.Missing()
+		}
+		// The processor warns; what it would refuse is refused before it creates topics of its own.
+		if _, err := p.con.cluster.CheckPolicy(p.con.topic, 0); err != nil {
+			return err
 		}
 		// The database goes first: a process of another group is refused before it makes topics of its own.
 		meta, err := store.Check(ctx, p.con.identity(found.ID))

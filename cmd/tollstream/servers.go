@@ -40,6 +40,14 @@ func topicFlags() []cli.Flag {
 	}
 }
 
+// minRetentionFlag is of the commands that look at the settings of the topic of events.
+func minRetentionFlag() cli.Flag {
+	return &cli.DurationFlag{
+		Name: "min-retention", EnvVars: env("min-retention"), Value: topology.DefaultMinRetention,
+		Usage: "warn where the topic of events keeps them for less than this `TIME`; 0 for never",
+	}
+}
+
 // topicsFrom reads which topics a command is to work with.
 func topicsFrom(c *cli.Context, con connection) (topology.Topics, error) {
 	t := topology.Topics{Topic: con.topic, Group: con.group, Partitions: defaultPartitions, Replication: defaultReplication}
@@ -48,6 +56,12 @@ func topicsFrom(c *cli.Context, con connection) (topology.Topics, error) {
 	}
 	if has(c, "replication") {
 		t.Replication = c.Int("replication")
+	}
+	if has(c, "min-retention") {
+		t.MinRetention = c.Duration("min-retention")
+	}
+	if t.MinRetention < 0 {
+		return t, usagef("--min-retention: %v is not 0 or more", t.MinRetention)
 	}
 	if t.Partitions < 1 || t.Partitions > maxPartitions {
 		return t, usagef("--partitions: %d is not between 1 and %d", t.Partitions, maxPartitions)
@@ -74,6 +88,11 @@ func initServers(ctx context.Context, con connection, t topology.Topics, log *sl
 	info, found, err := con.cluster.Describe(t.Topic)
 	if err != nil {
 		return err
+	}
+	if found {
+		if err := warnOfPolicy(con, t, log); err != nil {
+			return err
+		}
 	}
 	store, err := con.openStore(sql.LoadAuto, log)
 	if err != nil {
@@ -106,11 +125,23 @@ func initServers(ctx context.Context, con connection, t topology.Topics, log *sl
 	if err != nil || found {
 		return err
 	}
+	if err := warnOfPolicy(con, t, log); err != nil { // the broker's defaults may be wrong too
+		return err
+	}
 	if err := store.SetTopicID(ctx, made.ID); err != nil {
 		return err
 	}
 	tell("recorded the topic's id " + made.ID)
 	return nil
+}
+
+// warnOfPolicy refuses a topic of events that Kafka compacts, and warns of a short retention.
+func warnOfPolicy(con connection, t topology.Topics, log *slog.Logger) error {
+	warnings, err := con.cluster.CheckPolicy(t.Topic, t.MinRetention)
+	for _, w := range warnings {
+		log.Warn(w)
+	}
+	return err
 }
 
 // didJSON is what init and reset print with --json.

@@ -82,11 +82,8 @@ func connectionFrom(c *cli.Context) (connection, error) {
 		return con, err
 	}
 	con.topic = setting(c, "topic", defaultTopic)
-	if err := checkTopicName("topic", con.topic); err != nil {
-		return con, err
-	}
 	con.group = setting(c, "group", defaultGroup)
-	if err := checkTopicName("group", con.group); err != nil {
+	if err := checkNames(con.topic, con.group); err != nil {
 		return con, err
 	}
 	if con.dsn, err = dsnFrom(c); err != nil {
@@ -173,6 +170,20 @@ func parseBrokers(list string) ([]string, error) {
 
 // maxTopicName is Kafka's limit less what a group appends for its own topics, or the topic for its results ("-congestion").
 const maxTopicName = 249 - 11
+
+// checkNames refuses a topic and a group that can't be, or not together.
+func checkNames(topic, group string) error {
+	if err := checkTopicName("topic", topic); err != nil {
+		return err
+	}
+	if err := checkTopicName("group", group); err != nil {
+		return err
+	}
+	if err := topology.CheckNames(topic, group); err != nil {
+		return withHint(usagef("--topic: %v", err), "choose another name for the topic of events, or another group")
+	}
+	return nil
+}
 
 func checkTopicName(flag, name string) error {
 	illegal := func(r rune) bool {

@@ -53,10 +53,7 @@ func (a *app) upSettings(c *cli.Context) (stackConfig, error) {
 	var con connection
 	var err error
 	con.topic, con.group = setting(c, "topic", defaultTopic), setting(c, "group", defaultGroup)
-	if err := checkTopicName("topic", con.topic); err != nil {
-		return cfg, err
-	}
-	if err := checkTopicName("group", con.group); err != nil {
+	if err := checkNames(con.topic, con.group); err != nil {
 		return cfg, err
 	}
 	if cfg.location, err = parseLocation(setting(c, "timezone", defaultTimezone)); err != nil {

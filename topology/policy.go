@@ -1,0 +1,141 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"tollstream/toll"
+)
+
+// DefaultMinRetention is the retention of the topic of events below which a warning is due: a
+// process that is down for a night must find its events when it starts again.
+const DefaultMinRetention = 24 * time.Hour
+
+// CheckPolicy returns a [toll.PermanentError] where Kafka compacts the topic of events. Compaction
+// deletes all but the newest record of a key, so events would be lost that nobody has read, and
+// the offsets that it leaves out look like those of transactions, which hold no event.
+//
+// The warnings are about what can be right and often is not: a retention shorter than minRetention
+// (0 for any), or settings that this user may not read.
+func (c Cluster) CheckPolicy(topic string, minRetention time.Duration) (warnings []string, err error) {
+	_, admin, err := c.Admin()
+	if err != nil {
+		return nil, explainKafka(err)
+	}
+	defer admin.Close()
+	return checkPolicy(admin, topic, minRetention)
+}
+
+func checkPolicy(admin sarama.ClusterAdmin, topic string, minRetention time.Duration) ([]string, error) {
+	entries, err := admin.DescribeConfig(sarama.ConfigResource{
+		Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"cleanup.policy", "retention.ms", "retention.bytes"},
+	})
+	switch {
+	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed),
+		errors.Is(err, sarama.ErrUnsupportedVersion):
+		return []string{fmt.Sprintf("the settings of topic %s can't be read, so nothing is known of its cleanup.policy "+
+			"(compact would lose events) and its retention; grant DescribeConfigs on it, see docs/access.md", topic)}, nil
+	case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
+		return nil, nil // whoever describes the topic finds that it is gone
+	case err != nil:
+		return nil, explainKafka(fmt.Errorf("read the settings of topic %s: %w", topic, err))
+	}
+	return judgePolicy(topic, entries, minRetention)
+}
+
+// judgePolicy judges the settings of the topic of events.
+func judgePolicy(topic string, entries []sarama.ConfigEntry, minRetention time.Duration) (warnings []string, err error) {
+	setting := func(name string) string {
+		i := slices.IndexFunc(entries, func(e sarama.ConfigEntry) bool { return e.Name == name })
+		if i < 0 {
+			return ""
+		}
+		return strings.TrimSpace(entries[i].Value)
+	}
+	policies := strings.Split(setting("cleanup.policy"), ",")
+	if slices.ContainsFunc(policies, func(p string) bool { return strings.TrimSpace(p) == "compact" }) {
+		return nil, toll.Permanent("events that were compacted before are lost; keep those to come: kafka-configs.sh --bootstrap-server … "+
+			"--alter --entity-type topics --entity-name "+topic+" --add-config cleanup.policy=delete",
+			"topic %s has cleanup.policy=%s: Kafka deletes all but the newest event of a key", topic, setting("cleanup.policy"))
+	}
+	if minRetention <= 0 || !slices.ContainsFunc(policies, func(p string) bool { return strings.TrimSpace(p) == "delete" }) {
+		return nil, nil
+	}
+	if ms, err := strconv.ParseInt(setting("retention.ms"), 10, 64); err == nil && ms >= 0 && ms < minRetention.Milliseconds() {
+		warnings = append(warnings, fmt.Sprintf("topic %s has retention.ms=%d: events that are not stored within %v are lost; "+
+			"raise it, or accept it with --min-retention", topic, ms, time.Duration(ms)*time.Millisecond))
+	}
+	if bytes, err := strconv.ParseInt(setting("retention.bytes"), 10, 64); err == nil && bytes >= 0 {
+		warnings = append(warnings, fmt.Sprintf("topic %s has retention.bytes=%d: events beyond it are deleted whatever their age, "+
+			"also before they are stored; set it to -1, or accept it with --min-retention 0", topic, bytes))
+	}
+	return warnings, nil
+}
+
+// policyEvery is how often the settings of the topic of events are looked at while it is consumed.
+const policyEvery = 30 * time.Second
+
+// watchPolicy ends the run when the topic of events is altered so that Kafka compacts it.
+//
+// A warning would be overlooked, and an end is not. It leaves time to alter the topic back: Kafka
+// compacts no segment that it still writes to, which is one of up to a GiB or a week.
+func (r *run) watchPolicy(ctx context.Context) {
+	ticker := time.NewTicker(policyEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		warnings, err := within(ctx, func() ([]string, error) { return checkPolicy(r.admin, r.cfg.Topic, r.cfg.MinRetention) })
+		switch {
+		case ctx.Err() != nil:
+			return
+		case toll.IsPermanent(err):
+			r.fail(err)
+		case err == nil:
+			r.policy.report(r.cfg, warnings)
+		}
+	}
+}
+
+// policyLog logs what is to be said of the topic's settings, each time that it changes.
+type policyLog struct{ reported []string }
+
+func (p *policyLog) report(cfg *Config, warnings []string) {
+	if !slices.Equal(warnings, p.reported) {
+		for _, w := range warnings {
+			cfg.Log.Warn(w)
+		}
+		p.reported = warnings
+	}
+}
+
+// within returns what a call returned that takes no context, or ctx's error where that ends before.
+// The call goes on then; it ends with the client that it uses at the latest.
+func within[T any](ctx context.Context, call func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		value, err := call()
+		answered <- answer{value, err}
+	}()
+	select {
+	case a := <-answered:
+		return a.value, a.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}

@@ -1,0 +1,63 @@
+package topology
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"tollstream/toll"
+)
+
+func TestJudgePolicy(t *testing.T) {
+	for _, c := range []struct {
+		policy, ms, bytes string
+		least             time.Duration
+		refused           bool
+		warnings          []string // parts of them
+	}{
+		{policy: "delete", ms: "604800000", bytes: "-1", least: 24 * time.Hour},
+		{policy: "delete", ms: "86400000", bytes: "-1", least: 24 * time.Hour},
+		{policy: "delete", ms: "86399999", bytes: "-1", least: 24 * time.Hour, warnings: []string{"retention.ms=86399999"}},
+		{policy: "delete", ms: "-1", bytes: "-1", least: 24 * time.Hour},
+		{policy: "delete", ms: "0", bytes: "0", least: time.Hour, warnings: []string{"retention.ms=0", "retention.bytes=0"}},
+		{policy: "delete", ms: "1000", bytes: "1000", least: 0},
+		{policy: "", ms: "1000", bytes: "1000", least: 24 * time.Hour}, // Kafka 4.2 knows a topic that nothing is deleted of
+		{policy: "compact", ms: "-1", bytes: "-1", refused: true},
+		{policy: "compact,delete", ms: "-1", bytes: "-1", refused: true},
+		{policy: "delete, compact", ms: "-1", bytes: "-1", refused: true},
+	} {
+		warnings, err := judgePolicy("toll", []sarama.ConfigEntry{
+			{Name: "cleanup.policy", Value: c.policy}, {Name: "retention.ms", Value: c.ms}, {Name: "retention.bytes", Value: c.bytes},
+		}, c.least)
+		if toll.IsPermanent(err) != c.refused {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if !slices.EqualFunc(warnings, c.warnings, strings.Contains) {
+			t.Errorf("%+v: warnings %q", c, warnings)
+		}
+	}
+}
+
+// TestCheckNames has the names that Kafka takes for the same, too.
+func TestCheckNames(t *testing.T) {
+	for _, c := range []struct {
+		topic, group string
+		fits         bool
+	}{
+		{"toll", "tollstream", true},
+		{"toll", "toll", true},
+		{"tollstream", "tollstream", true},
+		{"other-loop", "tollstream", true}, // an inductive loop, for all we know
+		{"tollstream-loop", "tollstream", false},
+		{"tollstream-table", "tollstream", false},
+		{"toll.stream-loop", "toll_stream", false},
+		{"toll-congestion", "tollstream", false},
+	} {
+		if err := CheckNames(c.topic, c.group); (err == nil) != c.fits {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
