@@ -83,9 +83,46 @@ type queryer interface {
 
 func (w *Writer) readCursor(ctx context.Context, q queryer, partition int32) (toll.Cursor, error) {
 	c := toll.Cursor{Partition: partition}
-	err := q.QueryRowContext(ctx, `SELECT next_offset, token, epoch, chain, clock FROM toll_cursor
-		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition).Scan(&c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock)
+	err := scanCursor(q.QueryRowContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
+		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition), &c)
 	return c, err
+}
+
+// cursorColumns are what scanCursor reads.
+const cursorColumns = `partition_id, next_offset, token, epoch, chain, clock, last_offset, last_leader_epoch, last_timestamp, last_crc,
+	log_replaced`
+
+func scanCursor(row interface{ Scan(...any) error }, c *toll.Cursor) error {
+	var offset, timestamp dbsql.Null[int64]
+	var epoch dbsql.Null[int32]
+	var crc dbsql.Null[uint32]
+	err := row.Scan(&c.Partition, &c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock, &offset, &epoch, &timestamp, &crc, &c.LogReplaced)
+	c.Last = lastRecord(offset, epoch, timestamp, crc)
+	return err
+}
+
+// lastRecord reads the identity of the last record as toll_cursor holds it.
+func lastRecord(offset dbsql.Null[int64], epoch dbsql.Null[int32], timestamp dbsql.Null[int64], crc dbsql.Null[uint32]) toll.LastRecord {
+	if !offset.Valid || !crc.Valid {
+		return toll.LastRecord{}
+	}
+	r := toll.LastRecord{Known: true, Offset: offset.V, LeaderEpoch: -1, Timestamp: timestamp.V, CRC: crc.V}
+	if epoch.Valid {
+		r.LeaderEpoch = epoch.V
+	}
+	return r
+}
+
+// lastRecordColumns returns the identity of the last record as toll_cursor holds it.
+func lastRecordColumns(r toll.LastRecord) []any {
+	if !r.Known {
+		return []any{nil, nil, nil, nil}
+	}
+	var epoch any
+	if r.LeaderEpoch >= 0 {
+		epoch = r.LeaderEpoch
+	}
+	return []any{r.Offset, epoch, r.Timestamp, r.CRC}
 }
 
 // Cursors returns the cursors of all partitions that have one, in one snapshot, ascending by partition.
@@ -96,7 +133,7 @@ func (w *Writer) Cursors(ctx context.Context) ([]toll.Cursor, error) {
 
 func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
 	// One statement is one snapshot.
-	rows, err := w.s.db.QueryContext(ctx, `SELECT partition_id, next_offset, token, epoch, chain, clock FROM toll_cursor
+	rows, err := w.s.db.QueryContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
 		WHERE topic_id = ? ORDER BY partition_id`, w.topicID)
 	if err != nil {
 		return nil, err
@@ -105,7 +142,7 @@ func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
 	var cursors []toll.Cursor
 	for rows.Next() {
 		var c toll.Cursor
-		if err := rows.Scan(&c.Partition, &c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock); err != nil {
+		if err := scanCursor(rows, &c); err != nil {
 			return nil, err
 		}
 		cursors = append(cursors, c)
@@ -204,9 +241,11 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	}
 	defer tx.Rollback()
 	// The cursor is moved first: its row lock makes any other owner wait here, and then fail, before it wrote a row.
-	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, clock = ?, updated_at = NOW(6)
-		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
-		b.Next, b.Token, b.Chain, b.Clock, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)
+	args := append([]any{b.Next, b.Token, b.Chain, b.Clock}, lastRecordColumns(b.Last)...)
+	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, clock = ?,
+		last_offset = ?, last_leader_epoch = ?, last_timestamp = ?, last_crc = ?, updated_at = NOW(6)
+		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ? AND log_replaced = ''`,
+		append(args, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)...)
 	if err != nil {
 		return err
 	}
@@ -246,6 +285,22 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 		return err
 	}
 	return tx.Commit()
+}
+
+// MarkLogReplaced records why the log of a partition is not the one that was consumed, where the cursor is
+// as it was read. From then on no batch of the partition is stored. It returns [toll.ErrCursorMoved] where
+// the cursor has moved.
+func (w *Writer) MarkLogReplaced(ctx context.Context, c *toll.Cursor, why string) error {
+	res, err := w.s.db.ExecContext(ctx, `UPDATE toll_cursor SET log_replaced = ?, updated_at = NOW(6)
+		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
+		cutRunes(why, maxReasonRunes), w.topicID, c.Partition, c.Next, c.Token, c.Epoch)
+	if err == nil {
+		var n int64
+		if n, err = res.RowsAffected(); err == nil && n != 1 {
+			return toll.ErrCursorMoved
+		}
+	}
+	return w.s.wrap(fmt.Sprintf("record that the log of partition %d was replaced", c.Partition), err)
 }
 
 // MarkPublished records that the deltas of batches are acknowledged by the broker. Batches that are not there any more

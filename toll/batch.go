@@ -14,6 +14,12 @@ type Cursor struct {
 	Epoch     uint64 // raised by a rebuild
 	Chain     []byte // per plaza the Next of the last batch that had it, encoded
 	Clock     []byte // the partition's event time, a [Clock], encoded; empty before the first event
+
+	// Last is the last record that was consumed.
+	Last LastRecord
+	// LogReplaced says why the partition's log is not the one that was consumed, empty while it is. Nothing
+	// may be consumed before an operator has decided.
+	LogReplaced string
 }
 
 // Rows gathers events in the form in which the database loads them. It is implemented by the store.
@@ -68,6 +74,8 @@ type Batch struct {
 	Chain     []byte // the cursor's chain once the batch is stored, encoded
 	Clock     []byte // the cursor's clock once the batch is stored, encoded
 
+	// Last is the last record that was consumed, in this batch or before.
+	Last LastRecord
 	// Minutes are those from the first to behind the last event; empty for a batch without events.
 	Minutes Window
 	// TooLate is what the batch adds to windows' counts of events that came too late for them, ascending by window.

@@ -21,6 +21,7 @@ type record struct {
 	value       []byte // nil for a tombstone
 	contentType string
 	retryOf     string // see RetryHeader
+	leaderEpoch int32  // -1 where not known
 }
 
 // kept is a record as an open batch keeps it: a row that MySQL refuses becomes a dead letter with these bytes.
@@ -73,7 +74,9 @@ type builder struct {
 	lastPlaza int16 // of the tally at lastTally
 	lastTally int32 // -1 for none
 
-	next        int64     // offset behind the last record
+	next        int64  // offset behind the last record
+	last        record // that was added
+	hasLast     bool
 	bytes       int       // of records kept
 	oldest      time.Time // record time of the first record
 	began       time.Time // wall clock when the first record was added
@@ -116,7 +119,7 @@ func (b *builder) reset() {
 	b.records, b.rejects, b.retries, b.special = b.records[:0], b.rejects[:0], b.retries[:0], b.special[:0]
 	b.resetCounts()
 	b.next, b.bytes, b.rejectBytes, b.oldest = 0, 0, 0, time.Time{}
-	b.began, b.taken = time.Time{}, time.Time{}
+	b.began, b.taken, b.last, b.hasLast = time.Time{}, time.Time{}, record{}, false
 }
 
 func (b *builder) resetCounts() {
@@ -128,6 +131,19 @@ func (b *builder) resetCounts() {
 	clear(b.plazas)
 	clear(b.typeIDs)
 	b.tallies, b.types, b.lastTally = b.tallies[:0], b.types[:0], -1
+}
+
+// added notes the last of the records that were added.
+func (b *builder) added(r *record) { b.last, b.hasLast = *r, true }
+
+// identity returns the identity of the last record, or the one before the batch where it has none that can be
+// read.
+func (b *builder) identity(before toll.LastRecord) toll.LastRecord {
+	if !b.hasLast {
+		return before
+	}
+	r := &b.last
+	return toll.LastRecord{Known: true, Offset: r.offset, LeaderEpoch: r.leaderEpoch, Timestamp: r.time.UnixMilli(), CRC: toll.RecordCRC(r.key, r.value)}
 }
 
 // empty reports whether nothing was added.

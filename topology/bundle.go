@@ -91,7 +91,7 @@ func (s *source) addBundle(offset int64) error {
 
 // read takes what the ingest needs from a record.
 func (r *record) read(m *sarama.ConsumerMessage) {
-	*r = record{offset: m.Offset, time: m.Timestamp, key: m.Key, value: m.Value}
+	*r = record{offset: m.Offset, time: m.Timestamp, key: m.Key, value: m.Value, leaderEpoch: -1}
 	for _, h := range m.Headers {
 		switch string(h.Key) {
 		case codecs.ContentTypeHeader:

@@ -60,6 +60,10 @@ func (o *observedStore) Commit(ctx context.Context, b *toll.Batch, published []t
 	return o.stats.noted(retryStore, o.Store.Commit(ctx, b, published))
 }
 
+func (o *observedStore) MarkLogReplaced(ctx context.Context, cursor *toll.Cursor, why string) error {
+	return o.stats.noted(retryMark, o.Store.MarkLogReplaced(ctx, cursor, why))
+}
+
 func (o *observedStore) MarkPublished(ctx context.Context, partition int32, epoch uint64, batches []toll.BatchRef) error {
 	defer o.stats.call(partition)()
 	return o.stats.noted(retryMark, o.Store.MarkPublished(ctx, partition, epoch, batches))

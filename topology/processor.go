@@ -19,6 +19,7 @@ import (
 
 	"tollstream/codecs"
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // Processor runs the goka group: it stores the events of the topic exactly once and keeps the group table.
@@ -180,6 +181,7 @@ type run struct {
 	stats   *Stats
 	client  sarama.Client
 	admin   sarama.ClusterAdmin
+	log     logChecker
 	proc    *goka.Processor
 	emitter *goka.Emitter // of deltas
 	deltas  *deltaSender
@@ -252,6 +254,12 @@ func (p *Processor) runOnce(parent context.Context) error {
 		return explainKafka(err)
 	}
 	defer r.admin.Close()
+	reader, err := kafka.NewClient(p.cfg.Topic, p.cfg.Cluster.kgoOptions("events")...)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	r.log = reader
 	if p.careful {
 		if r.oversized, err = r.findOversized(ctx); err != nil {
 			return explainKafka(fmt.Errorf("%w: %w", errLooking, err))

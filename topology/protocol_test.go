@@ -23,6 +23,7 @@ import (
 
 	"tollstream/codecs"
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // The simulation of the protocol runs the code that makes it up (sources with their committers and publishers, sessions,
@@ -150,7 +151,7 @@ func (w *simWorld) commit(tx *simTx) error {
 	if c.Next != b.First || !token || !epoch {
 		return toll.ErrCursorMoved
 	}
-	c.Next, c.Token, c.Chain, c.Clock = b.Next, b.Token, b.Chain, b.Clock
+	c.Next, c.Token, c.Chain, c.Clock, c.Last = b.Next, b.Token, b.Chain, b.Clock, b.Last
 	w.db.rows = append(w.db.rows, tx.rows...)
 	w.db.batches = append(w.db.batches, memoryBatch{StoredBatch: toll.StoredBatch{
 		Partition: b.Partition, First: b.First, Next: b.Next, Token: b.Token, Events: int64(len(tx.rows)), Deltas: b.Deltas,
@@ -411,6 +412,10 @@ func (s simStore) Cursors(ctx context.Context) (cursors []toll.Cursor, err error
 	return cursors, err
 }
 
+func (s simStore) MarkLogReplaced(context.Context, *toll.Cursor, string) error {
+	return errors.New("the log is never replaced")
+}
+
 func (s simStore) Outbox(ctx context.Context, partition int32, above int64, unpublished bool) (page toll.OutboxPage, err error) {
 	w := s.life.w
 	read := func() {
@@ -522,6 +527,13 @@ func (c simClient) GetOffset(_ string, partition int32, at int64) (int64, error)
 		return 0, nil
 	}
 	return int64(len(c.life.w.events[partition])), nil
+}
+
+// simLog is the log of the topic of events, which stays what it is: internal/model/logend is about others.
+type simLog struct{}
+
+func (simLog) CheckLog(context.Context, int32, int64, toll.LastRecord) (kafka.Finding, error) {
+	return kafka.Finding{}, nil
 }
 
 func (a simAdmin) DescribeTopics([]string) ([]*sarama.TopicMetadata, error) {
@@ -731,7 +743,7 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	life.ctx = ctx
-	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: newStats(nil), cancel: cancel, client: simClient{life: life}, admin: simAdmin{life: life}}
+	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: newStats(nil), cancel: cancel, client: simClient{life: life}, admin: simAdmin{life: life}, log: simLog{}}
 	life.run.windows = newWindows(&cfg, nil)
 	life.run.sources.slots = newSlots(len(w.events))
 	producer := &simProducer{life, "deltas", &w.loop}

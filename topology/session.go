@@ -222,7 +222,7 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 }
 
 func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, committed groupOffset) error {
-	oldest, newest, err := r.bounds(partition)
+	oldest, _, err := r.bounds(partition)
 	if err != nil {
 		return err
 	}
@@ -230,10 +230,10 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 	if err != nil {
 		return err
 	}
+	if err := r.checkLog(session.Context(), &cursor); err != nil {
+		return err
+	}
 	switch {
-	case cursor.Next > newest:
-		return toll.Permanent("the topic was made again, or its end was lost; run: tollstream reset --yes",
-			"partition %d of topic %s ends at offset %d, and the database has stored up to %d", partition, r.cfg.Topic, newest, cursor.Next)
 	case committed.epoch > cursor.Epoch:
 		return toll.Permanent(behindHint, "the database is behind: partition %d was processed in epoch %d, and the database is of the older epoch %d; %s",
 			partition, committed.epoch, cursor.Epoch, behindWhy)

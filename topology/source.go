@@ -193,7 +193,7 @@ func (s *source) addAll(records []*sarama.ConsumerMessage) {
 	for {
 		s.mu.Lock()
 		b := s.open
-		first, full := b.empty(), s.isFull(b)
+		first, full, left := b.empty(), s.isFull(b), len(records)
 		for !full && len(records) > 0 {
 			s.next.read(records[0])
 			b.add(&s.next)
@@ -201,6 +201,9 @@ func (s *source) addAll(records []*sarama.ConsumerMessage) {
 			full = s.isFull(b)
 		}
 		first = first && !b.empty()
+		if len(records) < left {
+			b.added(&s.next)
+		}
 		s.mu.Unlock()
 		if first {
 			notify(s.filled)
@@ -398,7 +401,7 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 		switch {
 		case err == nil:
 			s.database.over(s.partition)
-			s.cursor.Next, s.cursor.Token = batch.Next, batch.Token
+			s.cursor.Next, s.cursor.Token, s.cursor.Last = batch.Next, batch.Token, batch.Last
 			s.mark(batch.Next)
 			s.stats.stored(s.partition, batch, deltas, time.Since(started))
 			return storedDeltas{
@@ -448,6 +451,8 @@ func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) 
 	switch {
 	case cursor.Token == batch.Token && cursor.Next == batch.Next:
 		return nil
+	case cursor.LogReplaced != "":
+		return logReplaced(cursor.LogReplaced)
 	case cursor.Token == batch.Expect && cursor.Next == batch.First && cursor.Epoch == batch.Epoch:
 		if !moved {
 			return s.pause(pauses, errNotStored)
@@ -499,6 +504,7 @@ func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []to
 		Deltas:    codecs.AppendPlazaDeltas(nil, deltas),
 		Chain:     codecs.AppendChain(nil, s.chain),
 		Clock:     codecs.AppendClock(nil, &b.clock),
+		Last:      b.identity(s.cursor.Last),
 		Minutes:   b.minutes(),
 		TooLate:   s.late.of(deltas),
 	}, deltas, undo

@@ -111,6 +111,16 @@ func (s *memoryStore) Cursors(context.Context) ([]toll.Cursor, error) {
 	return []toll.Cursor{s.cursor}, nil
 }
 
+func (s *memoryStore) MarkLogReplaced(_ context.Context, c *toll.Cursor, why string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cursor.Next != c.Next || s.cursor.Token != c.Token {
+		return toll.ErrCursorMoved
+	}
+	s.cursor.LogReplaced = why
+	return nil
+}
+
 func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.BatchRef) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +145,7 @@ func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.
 	if len(refused.Rows) > 0 {
 		return &refused
 	}
-	s.cursor.Next, s.cursor.Token, s.cursor.Chain, s.cursor.Clock = b.Next, b.Token, b.Chain, b.Clock
+	s.cursor.Next, s.cursor.Token, s.cursor.Chain, s.cursor.Clock, s.cursor.Last = b.Next, b.Token, b.Chain, b.Clock, b.Last
 	s.rows = append(s.rows, events...)
 	s.rejects = append(s.rejects, b.Rejects...)
 	s.batches = append(s.batches, memoryBatch{StoredBatch: toll.StoredBatch{

@@ -23,6 +23,9 @@ type Store interface {
 	Cursors(ctx context.Context) ([]toll.Cursor, error)
 	// Commit stores a batch and marks others as published, in one transaction that moves the cursor by compare-and-set.
 	Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error
+	// MarkLogReplaced records why the log of a partition is not the one that was consumed, if the cursor is
+	// still as it was read; else it returns [toll.ErrCursorMoved].
+	MarkLogReplaced(ctx context.Context, cursor *toll.Cursor, why string) error
 	// MarkPublished marks batches as published, if the cursor has that epoch still.
 	MarkPublished(ctx context.Context, partition int32, epoch uint64, batches []toll.BatchRef) error
 }

@@ -1,0 +1,127 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tollstream/internal/devstack"
+)
+
+// volume is the folder of a topic's first partition, on a broker of its own.
+type volume struct {
+	*world
+	kafka  *devstack.Kafka
+	folder string
+}
+
+// newVolume returns a world whose topic has one partition, of which a test can put back an older copy.
+func newVolume(t *testing.T) *volume {
+	t.Helper()
+	jars, ok := devstack.FindKafka()
+	if !ok {
+		skipWithout(t, "Apache Kafka (make kafka)")
+	}
+	dir := filepath.Join(t.TempDir(), "kafka")
+	k, err := devstack.StartKafka(context.Background(), devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0", Dir: dir})
+	if err != nil {
+		t.Fatalf("start Kafka: %v", err)
+	}
+	t.Cleanup(func() { _ = k.Close() })
+	w := newWorldOn(t, k.Addr(), "mariadb")
+	w.must("init", "--partitions", "1")
+	return &volume{w, k, filepath.Join(dir, "data", w.topic+"-0")}
+}
+
+// copied stops the broker, copies the partition and starts the broker.
+func (v *volume) copied() (dir string) {
+	v.t.Helper()
+	dir = filepath.Join(v.t.TempDir(), "copy")
+	v.whileStopped(func() error { return os.CopyFS(dir, os.DirFS(v.folder)) })
+	return dir
+}
+
+// restored puts a copy in the place of the partition: its log loses its end.
+func (v *volume) restored(dir string) {
+	v.t.Helper()
+	v.whileStopped(func() error { return v.replace(dir) })
+}
+
+func (v *volume) replace(dir string) error {
+	if err := os.RemoveAll(v.folder); err != nil {
+		return err
+	}
+	return os.CopyFS(v.folder, os.DirFS(dir))
+}
+
+func (v *volume) whileStopped(do func() error) {
+	v.t.Helper()
+	if err := v.kafka.Kill(); err != nil {
+		v.t.Fatal(err)
+	}
+	if err := do(); err != nil {
+		v.t.Fatal(err)
+	}
+	if err := v.kafka.Restart(v.t.Context()); err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+// shortened stores 800 records and takes the log back to the first 500.
+func (v *volume) shortened() {
+	v.t.Helper()
+	v.sender(newTruth()).send(500)
+	older := v.copied()
+	v.sender(newTruth()).send(300)
+	v.untilEnd()
+	if n := v.count(`SELECT COUNT(*) FROM livetolldata`); n != 800 {
+		v.t.Fatalf("%d rows, want 800", n)
+	}
+	v.restored(older)
+}
+
+// refusesLog checks that processes refuse the log and store nothing.
+func (v *volume) refusesLog(texts ...string) {
+	v.t.Helper()
+	for range 2 {
+		v.refuses([]string{"process", "--until-end"}, append([]string{"the log was replaced, or lost its end", "tollstream accept-log"}, texts...)...)
+	}
+	if n := v.count(`SELECT COUNT(*) FROM livetolldata`); n != 800 {
+		v.t.Fatalf("%d rows, want 800", n)
+	}
+}
+
+// TestLogReplaced restores the topic's volume to 500 of the 800 records that were stored, and lets it grow beyond
+// the cursor: by the offset alone it looks as if nothing had happened.
+func TestLogReplaced(t *testing.T) {
+	besideOthers(t)
+	v := newVolume(t)
+	v.shortened()
+	v.sender(newTruth()).send(900)
+	v.refusesLog("the record at offset 799 is not the one that was stored")
+	if why := v.text(`SELECT log_replaced FROM toll_cursor`); !strings.Contains(why, "partition 0 of topic "+v.topic) {
+		t.Errorf("toll_cursor.log_replaced is %q", why)
+	}
+}
+
+// TestLogShorter refuses a log that ends below the cursor, and refuses it still when it has grown beyond.
+func TestLogShorter(t *testing.T) {
+	besideOthers(t)
+	v := newVolume(t)
+	v.shortened()
+	v.refusesLog("the log ends at offset 500, and up to 800 was stored of it")
+	v.sender(newTruth()).send(900)
+	v.refusesLog("the log ends at offset 500, and up to 800 was stored of it")
+}
+
+// text runs a query that gives one text.
+func (w *world) text(query string, args ...any) string {
+	w.t.Helper()
+	var s string
+	if err := w.sql.QueryRow(query, args...).Scan(&s); err != nil {
+		w.t.Fatalf("%s: %v", query, err)
+	}
+	return s
+}

@@ -1,0 +1,75 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/IBM/sarama"
+	"github.com/cenkalti/backoff/v5"
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"tollstream/toll"
+	"tollstream/topology/kafka"
+)
+
+// logChecker compares a partition's log with what was consumed of it. It is a [kafka.Client].
+type logChecker interface {
+	CheckLog(ctx context.Context, partition int32, next int64, last toll.LastRecord) (kafka.Finding, error)
+}
+
+// logReplaced is the refusal to consume a log that is not the one that the database has stored. It lasts until
+// an operator decides: once the new log has grown beyond the cursor nothing else would show what is missing.
+func logReplaced(why string) error {
+	return toll.Permanent("decide how to go on: tollstream accept-log says what going on with this log leaves out, "+
+		"and tollstream reset what a replay of it would lose",
+		"the log was replaced, or lost its end: %s", why)
+}
+
+// checkLog returns an error unless a partition's log is still the one that was consumed up to a cursor. What it
+// finds is recorded in the database first.
+func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
+	if cursor.LogReplaced != "" {
+		return logReplaced(cursor.LogReplaced)
+	}
+	f, err := r.log.CheckLog(ctx, cursor.Partition, cursor.Next, cursor.Last)
+	if err != nil {
+		return fmt.Errorf("compare the log with what was stored of it: %w", fromKgo(err))
+	}
+	if f.Replaced != "" {
+		return r.refuseLog(ctx, cursor, f.Replaced)
+	}
+	if f.Unchecked != "" && (cursor.Last.Known || len(cursor.Chain) > 0) {
+		r.cfg.Log.Warn("it was not checked whether the log is still the one that was stored", "partition", cursor.Partition, "why", f.Unchecked)
+	}
+	return nil
+}
+
+// refuseLog records that a log was replaced, and returns the refusal. It waits for the database: a refusal that is
+// not recorded is forgotten.
+func (r *run) refuseLog(ctx context.Context, cursor *toll.Cursor, why string) error {
+	defer r.database.leave(cursor.Partition)
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := r.store.MarkLogReplaced(ctx, cursor, why)
+		switch {
+		case errors.Is(err, toll.ErrCursorMoved), toll.IsPermanent(err):
+			return struct{}{}, backoff.Permanent(err)
+		case err != nil:
+			r.database.meet(cursor.Partition, err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(r.cfg.backOff()), backoff.WithMaxElapsedTime(0))
+	if err != nil {
+		return fmt.Errorf("%s: %w", why, err)
+	}
+	return logReplaced(why)
+}
+
+// fromKgo turns an error of the protocol, as kgo has it, into the one that sarama has for it.
+func fromKgo(err error) error {
+	var refused *kerr.Error
+	if errors.As(err, &refused) {
+		err = fmt.Errorf("%w (%w)", err, sarama.KError(refused.Code))
+	}
+	return explainKafka(err)
+}
