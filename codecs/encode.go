@@ -28,12 +28,15 @@ func AppendCSV(dst []byte, e *toll.Event) []byte {
 //
 //	{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}
 //
-// An instant has one wall time, but not every wall time is that of an instant: one that the clocks skip in spring comes
-// back as the one an hour later. The same holds for [AppendProtobuf].
+// A wall time that the zone's clock skips in spring has no offset and is written without one; a decoder
+// of the same zone reads it as it was.
 func AppendJSON(dst []byte, e *toll.Event, zone *toll.Zone) []byte {
 	dst = append(dst, `{"timestamp":"`...)
-	east := int64(e.Time) - zone.Unix(e.Time)
-	if minutes := east / 60; east%60 == 0 {
+	unix, shown := zone.Instant(e.Time)
+	east := int64(e.Time) - unix
+	if minutes := east / 60; !shown {
+		dst = e.Time.AppendFormat(dst, "2006-01-02T15:04:05")
+	} else if east%60 == 0 {
 		dst = e.Time.AppendFormat(dst, "2006-01-02T15:04:05")
 		sign := byte('+')
 		if minutes < 0 {
@@ -43,7 +46,7 @@ func AppendJSON(dst []byte, e *toll.Event, zone *toll.Zone) []byte {
 		dst = append(dst, sign, byte('0'+h/10), byte('0'+h%10), ':', byte('0'+m/10), byte('0'+m%10))
 	} else {
 		// A local time of old, with seconds in its offset, which RFC 3339 can't express.
-		dst = toll.WallTime(zone.Unix(e.Time)).AppendFormat(dst, "2006-01-02T15:04:05Z")
+		dst = toll.WallTime(unix).AppendFormat(dst, "2006-01-02T15:04:05Z")
 	}
 	dst = append(dst, `","vehicle_id":`...)
 	dst = strconv.AppendInt(dst, int64(e.Vehicle), 10)
@@ -69,7 +72,8 @@ func appendJSONString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// AppendProtobuf appends an event as a tollpb.TollEvent. See [AppendJSON] about times that the clocks skip.
+// AppendProtobuf appends an event as a tollpb.TollEvent. An instant can't say a wall time that the zone's
+// clock skips: it comes back as the last second before the change.
 func AppendProtobuf(dst []byte, e *toll.Event, zone *toll.Zone) []byte {
 	dst = protowire.AppendTag(dst, pbUnixSeconds, protowire.VarintType)
 	dst = protowire.AppendVarint(dst, uint64(zone.Unix(e.Time)))

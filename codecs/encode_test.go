@@ -39,6 +39,8 @@ func TestAppendJSON(t *testing.T) {
 		{"America/St_Johns", sample, `{"timestamp":"2022-02-10T10:23:02-03:30","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
 		{"Asia/Kathmandu", sample, `{"timestamp":"2022-02-10T10:23:02+05:45","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
 		{"Europe/Berlin", event("2022-10-30 02:30:00", 1, "car", 2), `{"timestamp":"2022-10-30T02:30:00+02:00","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
+		{"Europe/Berlin", event("2026-03-29 02:30:00", 1, "car", 2), `{"timestamp":"2026-03-29T02:30:00","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
+		{"Europe/Berlin", event("2026-03-29 02:00:59", 1, "car", 2), `{"timestamp":"2026-03-29T02:00:59","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
 		{"Europe/Berlin", event("1850-01-01 00:00:00", 1, "car", 2), `{"timestamp":"1849-12-31T23:06:32Z","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
 		{"UTC", event("2022-02-10 10:23:02", 1, "a\"b\\\n<é", -2), `{"timestamp":"2022-02-10T10:23:02+00:00","vehicle_id":1,"vehicle_type":"a\"b\\\n\u003cé","toll_plaza_id":-2}`},
 	} {

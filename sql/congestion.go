@@ -124,7 +124,7 @@ func (r *Results) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []asse
 }
 
 // wall writes what the database's clock shows at a minute.
-func (r *Results) wall(m toll.Minute) string { return firstShown(r.zone, m).String() }
+func (r *Results) wall(m toll.Minute) string { return wallColumn(r.zone, m) }
 
 // Congestion returns how all plazas stand that were assessed.
 func (s *Store) Congestion(ctx context.Context) (map[int16]toll.Assessment, error) {

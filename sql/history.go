@@ -125,4 +125,6 @@ func (h *history) read(ctx context.Context, q reader, plaza int16, zone *toll.Zo
 }
 
 // midnight returns the first minute of a date.
-func midnight(zone *toll.Zone, day int64) toll.Minute { return zone.Minute(toll.WallTime(day * 86400)) }
+func midnight(zone *toll.Zone, day int64) toll.Minute {
+	return zone.Boundary(toll.WallTime(day * 86400))
+}

@@ -20,9 +20,7 @@ func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan,
 		if g.plaza == nullPlaza || !g.timed {
 			return nil
 		}
-		plaza, wall := int16(g.plaza), toll.WallTime(g.minute*60)
-		// Several wall times may be one minute: those that a clock that is set forward skips.
-		m := c.zone.Minute(wall)
+		plaza, m := int16(g.plaza), g.minute
 		if sum := c.stored.plazas[plaza][m]; sum != nil {
 			sum.rows += g.rows
 		} else if f := c.stored.folds[plaza]; f != nil && m < f.before {

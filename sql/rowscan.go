@@ -13,14 +13,15 @@ import (
 
 // rowGroup is what livetolldata holds of a plaza in a minute, as a verification that is deep reads it.
 type rowGroup struct {
-	plaza  int   // nullPlaza for none
-	minute int64 // of the wall clock since 1970
-	timed  bool  // false for rows without a time, which have no minute
+	plaza  int // nullPlaza for none
+	minute toll.Minute
+	timed  bool // false for rows without a time, which have no minute
 	rowCount
 }
 
 // rowScan reads livetolldata, in one scan: beside all the rest, which takes less, where there is a snapshot to read it from.
 type rowScan struct {
+	zone    *toll.Zone   // of livetolldata's times
 	deep    bool         // whether groups are read, by minutes, or counts
 	many    bool         // whether there may be too many groups to hold them all
 	options countOptions // of counts
@@ -85,7 +86,7 @@ func (s *rowScan) send(ctx context.Context, rows reader) error {
 	}
 	err := errManyGroups
 	if !s.many {
-		err = tallyRows(ctx, rows, each)
+		err = tallyRows(ctx, rows, s.zone, each)
 	}
 	if errors.Is(err, errManyGroups) {
 		err = s.sendSorted(ctx, rows, each)
@@ -105,7 +106,7 @@ func (s *rowScan) sendSorted(ctx context.Context, rows reader, each func(*rowGro
 	if err := set.Close(); err != nil {
 		return err
 	}
-	return readGroups(ctx, rows, math.MinInt16, math.MaxInt16+1, each)
+	return readGroups(ctx, rows, s.zone.Clone(), math.MinInt16, math.MaxInt16+1, each)
 }
 
 // count returns what livetolldata holds by plaza, as [countRows] does. q is the snapshot that waits for it.
@@ -129,7 +130,7 @@ func (s *rowScan) count(ctx context.Context, q reader) (map[int]rowCount, error)
 // the snapshot that waits for it.
 func (s *rowScan) minutes(ctx context.Context, q reader, from, to int, each func(*rowGroup) error) error {
 	if !s.beside {
-		return readGroups(ctx, q, from, to, each)
+		return readGroups(ctx, q, s.zone, from, to, each)
 	}
 	for {
 		for i := range s.block {
@@ -165,11 +166,14 @@ func touch(ctx context.Context, q reader) error {
 
 // readGroups reads the groups of the plazas [from, to), ascending by plaza; of no plaza with the first plaza there can be. The server
 // makes them.
-func readGroups(ctx context.Context, q reader, from, to int, each func(*rowGroup) error) error {
+//
+// Minutes of the wall clock are minutes of event time since 1973. Before, clocks were seconds apart from UTC, so each
+// second is a group, and several groups may be of one minute.
+func readGroups(ctx context.Context, q reader, zone *toll.Zone, from, to int, each func(*rowGroup) error) error {
 	// There may be nearly as many groups as rows. MariaDB is told to sort the rows; with a temporary table of the groups it would
 	// take almost half as long again.
-	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id, TO_DAYS(timestamp) * 1440 + HOUR(timestamp) * 60 + MINUTE(timestamp) AS wall_minute,
-		COUNT(*), ` + sumOfRows + ` FROM ` + eventTable
+	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id, TO_DAYS(timestamp) * 86400 + HOUR(timestamp) * 3600 + MINUTE(timestamp) * 60 +
+		IF(timestamp < '1973-01-01', SECOND(timestamp), 0) AS wall_time, COUNT(*), ` + sumOfRows + ` FROM ` + eventTable
 	var args []any
 	if from > math.MinInt16 || to <= math.MaxInt16 {
 		query += ` WHERE toll_plaza_id >= ? AND toll_plaza_id < ?`
@@ -178,23 +182,23 @@ func readGroups(ctx context.Context, q reader, from, to int, each func(*rowGroup
 			query += ` OR toll_plaza_id IS NULL`
 		}
 	}
-	rows, err := q.QueryContext(ctx, query+` GROUP BY toll_plaza_id, wall_minute ORDER BY toll_plaza_id, wall_minute`, args...)
+	rows, err := q.QueryContext(ctx, query+` GROUP BY toll_plaza_id, wall_time ORDER BY toll_plaza_id, wall_time`, args...)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var plaza, minute dbsql.NullInt64
+		var plaza, wall dbsql.NullInt64
 		var sum dbsql.NullString
 		g := rowGroup{plaza: nullPlaza}
-		if err := rows.Scan(&plaza, &minute, &g.rows, &sum); err != nil {
+		if err := rows.Scan(&plaza, &wall, &g.rows, &sum); err != nil {
 			return err
 		}
 		if plaza.Valid {
 			g.plaza = int(plaza.Int64)
 		}
-		if minute.Valid {
-			g.minute, g.timed = minute.Int64-dayOf1970*1440, true
+		if wall.Valid {
+			g.minute, g.timed = zone.Minute(toll.WallTime(wall.Int64-dayOf1970*86400)), true
 		}
 		if sum.Valid {
 			if g.checksum, g.exact, err = parseSum(sum.String); err != nil {

@@ -58,7 +58,7 @@ func TestRowScanIsStopped(t *testing.T) {
 	// Each row is a group, and there are more than may wait.
 	run(t, s, `INSERT INTO livetolldata SELECT FROM_DAYS(719528) + INTERVAL seq MINUTE, 1, 'car', 1 FROM seq_1_to_20000`)
 	err := s.snapshots(context.Background(), func(q, rows reader) error {
-		scan := &rowScan{deep: true, many: true}
+		scan := &rowScan{zone: toll.NewZone(berlin), deep: true, many: true}
 		stop := scan.start(context.Background(), rows)
 		<-scan.groups
 		stop()
@@ -83,11 +83,12 @@ func TestTally(t *testing.T) {
 		initialize(t, s)
 		run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 7), ('2022-02-10 10:23:59', 2, 'car', 7), ('2022-02-10 10:24:00', 3, 'van', 7),
 			('2022-02-10 10:23:00', 4, 'a,b: 2022-02-1', 7), ('1000-01-01 00:00:00', 5, 'Zug €', -7), ('9999-12-31 23:59:59', NULL, NULL, 7),
-			(NULL, 6, '2022-02-10 10:2', 7), (NULL, NULL, '2022-02-10 10:2', 7), (NULL, NULL, NULL, 7), (NULL, NULL, NULL, NULL), ('2022-02-10 10:23:02', 8, '', NULL),
+			('1890-01-01 00:53:27', 1, 'x', 3),
+			('1890-01-01 00:53:28', 1, 'x', 3), ('1890-01-01 00:53:29', 1, 'x', 3), ('2022-03-27 02:30:00', 1, 'x', 3), ('2022-03-27 01:59:00', 1, 'x', 3), (NULL, 6, '2022-02-10 10:2', 7), (NULL, NULL, '2022-02-10 10:2', 7), (NULL, NULL, NULL, 7), (NULL, NULL, NULL, NULL), ('2022-02-10 10:23:02', 8, '', NULL),
 			('2022-02-10 10:23:02', -2147483648, 'x', -32768), ('2022-02-10 10:23:02', 2147483647, 'x', 32767), ('1969-12-31 23:59:59', 9, 'x', 0)`)
 		type key struct {
 			plaza  int
-			minute int64
+			minute toll.Minute
 			timed  bool
 		}
 		read := func(read func(each func(*rowGroup) error) error) (map[key]int64, map[int]rowCount) {
@@ -108,12 +109,12 @@ func TestTally(t *testing.T) {
 			}
 			return groups, counts
 		}
-		ctx := context.Background()
+		ctx, zone := context.Background(), toll.NewZone(berlin)
 		wantGroups, wantCounts := read(func(each func(*rowGroup) error) error {
-			return readGroups(ctx, s.db, math.MinInt16, math.MaxInt16+1, each)
+			return readGroups(ctx, s.db, zone, math.MinInt16, math.MaxInt16+1, each)
 		})
-		groups, counts := read(func(each func(*rowGroup) error) error { return tallyRows(ctx, s.db, each) })
-		if !maps.Equal(groups, wantGroups) || len(groups) != 10 {
+		groups, counts := read(func(each func(*rowGroup) error) error { return tallyRows(ctx, s.db, zone, each) })
+		if !maps.Equal(groups, wantGroups) || len(groups) != 13 {
 			t.Errorf("got  %v\nwant %v", groups, wantGroups)
 		}
 		if !maps.Equal(counts, wantCounts) {
@@ -121,32 +122,32 @@ func TestTally(t *testing.T) {
 		}
 		defer func(n int64) { maxTallied = n }(maxTallied)
 		maxTallied = 3
-		if err := tallyRows(ctx, s.db, func(*rowGroup) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
+		if err := tallyRows(ctx, s.db, zone, func(*rowGroup) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
 			t.Error(err)
 		}
 	})
 }
 
-func TestMinuteReader(t *testing.T) {
-	var r minuteReader
+func TestTimeReader(t *testing.T) {
+	var r timeReader
 	for _, c := range []struct {
-		text   string
-		minute int64
-		ok     bool
+		text string
+		wall string
+		ok   bool
 	}{
-		{"1970-01-01 00:00:59,1,car,5", 0, true},
-		{"1969-12-31 23:59:00", -1, true},
-		{"2022-02-10 10:23:02,3728373,car,4856", 27408143, true},
-		{"2022-02-10 10:24:02,3728373,car,4856", 27408144, true},
-		{"2022-00-00 10:24:02,1", 0, false},
-		{"2022-02-10 10:24:02,1", 27408144, true},
-		{"1,2022-02-10 10:2,5", 0, false},
-		{"2022-02-10 10:24:0", 0, false},
-		{"2022-02-10 10:24:022", 0, false},
-		{"", 0, false},
+		{"1970-01-01 00:00:59,1,car,5", "1970-01-01 00:00:59", true},
+		{"1969-12-31 23:59:00", "1969-12-31 23:59:00", true},
+		{"2022-02-10 10:23:02,3728373,car,4856", "2022-02-10 10:23:02", true},
+		{"2022-02-10 10:24:02,3728373,car,4856", "2022-02-10 10:24:02", true},
+		{"2022-00-00 10:24:02,1", "", false},
+		{"2022-02-10 10:24:02,1", "2022-02-10 10:24:02", true},
+		{"1,2022-02-10 10:2,5", "", false},
+		{"2022-02-10 10:24:0", "", false},
+		{"2022-02-10 10:24:022", "", false},
+		{"", "", false},
 	} {
-		if minute, ok := r.read([]byte(c.text)); ok != c.ok || ok && minute != c.minute {
-			t.Errorf("%q: got %d, %v, want %d, %v", c.text, minute, ok, c.minute, c.ok)
+		if wall, ok := r.read([]byte(c.text)); ok != c.ok || ok && wall.String() != c.wall {
+			t.Errorf("%q: got %s, %v, want %s, %v", c.text, wall, ok, c.wall, c.ok)
 		}
 	}
 }

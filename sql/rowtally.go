@@ -8,18 +8,20 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"tollstream/toll"
 )
 
 // tallyRows calls each with all groups, ascending by plaza and minute, once it has read every row and added them up by itself. That
 // takes half of what the server needs to make groups, and leaves it the smaller part: it is the sums that cost, not the rows on
 // their way. It returns errManyGroups before the first call where there are too many.
-func tallyRows(ctx context.Context, q reader, each func(*rowGroup) error) error {
+func tallyRows(ctx context.Context, q reader, zone *toll.Zone, each func(*rowGroup) error) error {
 	rows, err := q.QueryContext(ctx, `SELECT COALESCE(toll_plaza_id, `+strconv.Itoa(nullPlaza)+`), `+rowText+` FROM `+eventTable)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
-	tally := rowTally{plazas: map[int64]*plazaTally{}}
+	tally := rowTally{plazas: map[int64]*plazaTally{}, zone: zone.Clone()}
 	for rows.Next() {
 		var plaza int64
 		var text dbsql.RawBytes
@@ -41,14 +43,15 @@ func tallyRows(ctx context.Context, q reader, each func(*rowGroup) error) error 
 type rowTally struct {
 	plazas map[int64]*plazaTally
 	groups int64 // of a plaza and a minute, but the plazas' last ones
-	clock  minuteReader
+	clock  timeReader
+	zone   *toll.Zone // of the times
 }
 
 // plazaTally is what was read of a plaza. Rows of a minute mostly follow each other, and are added to the map when another comes.
 type plazaTally struct {
-	minutes  map[int64]int64
-	minute   int64 // of the rows that were read last
-	rows     int64 // of that minute, which minutes lacks
+	minutes  map[toll.Minute]int64
+	minute   toll.Minute // of the rows that were read last
+	rows     int64       // of that minute, which minutes lacks
 	untimed  int64
 	checksum uint64
 }
@@ -57,20 +60,20 @@ type plazaTally struct {
 func (t *rowTally) add(plaza int64, text []byte) {
 	p := t.plazas[plaza]
 	if p == nil {
-		p = &plazaTally{minutes: map[int64]int64{}}
+		p = &plazaTally{minutes: map[toll.Minute]int64{}}
 		t.plazas[plaza] = p
 	}
 	p.checksum += uint64(crc32.ChecksumIEEE(text))
-	minute, timed := t.clock.read(text)
-	switch {
-	case !timed:
+	wall, timed := t.clock.read(text)
+	if !timed {
 		p.untimed++
-	case minute == p.minute:
-		p.rows++
-	default:
-		t.put(p)
-		p.minute, p.rows = minute, 1
+		return
 	}
+	if minute := t.zone.Minute(wall); minute != p.minute {
+		t.put(p)
+		p.minute = minute
+	}
+	p.rows++
 }
 
 // put adds the rows of a plaza's last minute to the map.
@@ -107,19 +110,18 @@ func (t *rowTally) each(f func(*rowGroup) error) error {
 	return nil
 }
 
-// minuteReader reads the minute of the wall clock, since 1970, from texts of rows. It keeps the day, which rarely changes from row
-// to row.
-type minuteReader struct {
+// timeReader reads the time from texts of rows. It keeps the day, which rarely changes from row to row.
+type timeReader struct {
 	date [len(time.DateOnly)]byte
-	day  int64 // since 1970
-	ok   bool  // whether there is such a day
+	day  toll.WallTime // its midnight
+	ok   bool          // whether there is such a day
 }
 
 // read reports false for a text that begins with no time, or one of no day: 2022-00-00 is one for MySQL.
 //
 // No other text has a time's form: a vehicle's type is shorter than a time, and what is left of a row without a time has its commas
 // elsewhere.
-func (r *minuteReader) read(text []byte) (minute int64, ok bool) {
+func (r *timeReader) read(text []byte) (wall toll.WallTime, ok bool) {
 	const date, all = len(time.DateOnly), len(time.DateTime)
 	if len(text) < all || len(text) > all && text[all] != ',' || text[date] != ' ' || text[date+3] != ':' || text[date+6] != ':' {
 		return 0, false
@@ -127,9 +129,9 @@ func (r *minuteReader) read(text []byte) (minute int64, ok bool) {
 	if string(text[:date]) != string(r.date[:]) {
 		copy(r.date[:], text)
 		day, err := time.Parse(time.DateOnly, string(r.date[:]))
-		r.day, r.ok = day.Unix()/86400, err == nil
+		r.day, r.ok = toll.WallTime(day.Unix()), err == nil
 	}
-	return r.day*1440 + twoDigits(text[date+1:])*60 + twoDigits(text[date+4:]), r.ok
+	return r.day + toll.WallTime(twoDigits(text[date+1:])*3600+twoDigits(text[date+4:])*60+twoDigits(text[date+7:])), r.ok
 }
 
 func twoDigits(b []byte) int64 { return int64(b[0]-'0')*10 + int64(b[1]-'0') }

@@ -77,15 +77,9 @@ func (m *Meta) location() (*time.Location, error) {
 // wallColumns returns a window as window_start and window_end hold it: so that they stand to the timestamps of its events
 // as start and end stand to their minutes.
 func wallColumns(zone *toll.Zone, w toll.Window) (start, end string) {
-	return firstShown(zone, w.Start).String(), firstShown(zone, w.End).String()
+	return wallColumn(zone, w.Start), wallColumn(zone, w.End)
 }
 
-// firstShown returns the first wall time whose minute is m or a later one. That is what the clock shows then, but for an
-// hour that it shows again: its times stand for the first occurrence, so it is the time after them.
-func firstShown(zone *toll.Zone, m toll.Minute) toll.WallTime {
-	wall := zone.Wall(m.Time())
-	for zone.Minute(wall) < m {
-		wall += 60
-	}
-	return min(max(wall, toll.MinWallTime), toll.MaxWallTime)
+func wallColumn(zone *toll.Zone, m toll.Minute) string {
+	return min(max(zone.Since(m), toll.MinWallTime), toll.MaxWallTime).String()
 }

@@ -109,13 +109,18 @@ func (v *verification) run(ctx context.Context, q, rows reader) error {
 	if err != nil {
 		return err
 	}
-	scan := &rowScan{deep: v.in.Deep, many: manyGroups(v.in.States, baseline)}
-	if rows != q {
-		defer scan.start(ctx, rows)()
-	}
 	m, err := readMeta(ctx, q)
 	if err != nil {
 		return err
+	}
+	loc, err := m.location()
+	if err != nil {
+		return err
+	}
+	zone := toll.NewZone(loc)
+	scan := &rowScan{zone: zone.Clone(), deep: v.in.Deep, many: manyGroups(v.in.States, baseline)}
+	if rows != q {
+		defer scan.start(ctx, rows)()
 	}
 	b := v.book
 	if b.cursors, err = readCursors(ctx, q, m.TopicID); err != nil {
@@ -126,11 +131,7 @@ func (v *verification) run(ctx context.Context, q, rows reader) error {
 	if err := v.checkOtherTopics(ctx, q, m.TopicID); err != nil {
 		return err
 	}
-	loc, err := m.location()
-	if err != nil {
-		return err
-	}
-	v.windows = newWindowCheck(v, toll.NewZone(loc))
+	v.windows = newWindowCheck(v, zone)
 	if b.partitions, err = storedPartitions(ctx, q, m.TopicID, b.cursors); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"tollstream/toll"
 )
@@ -43,13 +44,22 @@ type windowed struct {
 
 func newWindowed(t testing.TB, s *Store, windows string) *windowed {
 	t.Helper()
-	initialize(t, s)
+	return newWindowedIn(t, s, berlin, windows)
+}
+
+func newWindowedIn(t testing.TB, s *Store, loc *time.Location, windows string) *windowed {
+	t.Helper()
+	id := testIdentity
+	id.Timezone = loc.String()
+	if _, err := s.Init(context.Background(), id); err != nil {
+		t.Fatal(err)
+	}
 	kinds, err := toll.ParseWindows(windows)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &windowed{t: t, s: s, w: s.Writer(testIdentity.TopicID), cfg: ResultsConfig{Windows: kinds, Location: berlin},
-		zone: toll.NewZone(berlin), cursors: map[int32]toll.Cursor{}, chain: map[int32]map[int16]int64{}}
+	return &windowed{t: t, s: s, w: s.Writer(testIdentity.TopicID), cfg: ResultsConfig{Windows: kinds, Location: loc},
+		zone: toll.NewZone(loc), cursors: map[int32]toll.Cursor{}, chain: map[int32]map[int16]int64{}}
 }
 
 func (x *windowed) results() *Results { return x.s.Results(testIdentity.TopicID, x.cfg) }
@@ -58,14 +68,14 @@ func (x *windowed) zoneOf(plaza int16) *toll.Zone {
 	if z := x.cfg.PlazaZones[plaza]; z != nil {
 		return z.Clone()
 	}
-	return toll.NewZone(berlin)
+	return x.zone.Clone()
 }
 
 // store stores a batch.
 func (x *windowed) store(partition int32, passages ...passage) {
 	x.t.Helper()
 	ctx := context.Background()
-	zone := toll.NewZone(berlin)
+	zone := x.zone.Clone()
 	x.mu.Lock()
 	c, begun := x.cursors[partition]
 	x.mu.Unlock()

@@ -113,7 +113,7 @@ func NewDayCounts(z *Zone, day int64) DayCounts {
 	var c DayCounts
 	for slot := range c {
 		wall := WallTime(day*86400 + int64(slot)*Quarter*60)
-		start, end := z.Minute(wall), z.Minute(wall+Quarter*60)
+		start, end := z.Boundary(wall), z.Boundary(wall+Quarter*60)
 		if shown, minute := localMinute(z, start); shown != day || minute != slot*Quarter || end-start != Quarter {
 			c[slot] = NoCount
 		}

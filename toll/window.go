@@ -217,6 +217,9 @@ type wallClock struct {
 	last [2]stretch // one on either side of a change
 }
 
+// noChange is when a stretch ends that has no end.
+const noChange = math.MaxInt64 - 86400
+
 // stretch is the instants [from, to), in Unix seconds, over which the offset stays the same.
 type stretch struct {
 	from, to int64
@@ -226,7 +229,12 @@ type stretch struct {
 // shownBy returns the latest wall time that the clock has shown by the end of a minute. A time has been reached by then if
 // and only if its boundary is not after that minute.
 func (c *wallClock) shownBy(m Minute) int64 {
-	end := int64(m)*60 + 60
+	return floorTo(c.latest(int64(m)*60+60), 60) / 60
+}
+
+// latest returns the latest wall time that the clock has shown before an instant, in seconds as the
+// instant is.
+func (c *wallClock) latest(end int64) int64 {
 	latest := int64(math.MinInt64)
 	// Two days before, the clock showed less than now. The third saves looking again for the boundaries.
 	for t := end - 3*86400; t < end; {
@@ -234,20 +242,32 @@ func (c *wallClock) shownBy(m Minute) int64 {
 		t = min(s.to, end)
 		latest = max(latest, t-1+s.offset)
 	}
-	return floorTo(latest, 60) / 60
+	return latest
 }
 
 // boundary returns the first minute in which the clock shows a wall time or a later one.
 func (c *wallClock) boundary(wall int64) Minute {
-	t := (wall - dayMinutes) * 60 // before it, the clock shows less
+	t, _ := c.reach(wall * 60)
+	return clampMinute(t)
+}
+
+// reach returns the first instant at which the clock shows a wall time or a later one, both in seconds,
+// and the stretch that the instant lies in.
+func (c *wallClock) reach(wall int64) (int64, stretch) {
+	t := wall - 86400 // before it, the clock shows less
 	for {
 		s := c.at(t)
-		t = max(t, wall*60-s.offset)
+		t = max(t, wall-s.offset)
 		if t < s.to {
-			return Minute(min(max(floorTo(t, 60)/60, math.MinInt32), math.MaxInt32))
+			return t, s
 		}
 		t = s.to
 	}
+}
+
+// clampMinute returns the minute of an instant, or the first or last one that there is.
+func clampMinute(t int64) Minute {
+	return Minute(min(max(floorTo(t, 60)/60, math.MinInt32), math.MaxInt32))
 }
 
 // at returns the stretch from an instant on, or from an earlier one that is known.
@@ -259,7 +279,7 @@ func (c *wallClock) at(t int64) stretch {
 	}
 	when := time.Unix(t, 0).In(c.loc)
 	_, offset := when.Zone()
-	s := stretch{from: t, to: math.MaxInt64, offset: int64(offset)}
+	s := stretch{from: t, to: noChange, offset: int64(offset)}
 	// Of ZoneBounds only the end is of use, and not always: where only a rule tells the changes, it takes a year for 365
 	// days, so that on the last day of a leap year the end has passed; nothing changes on the rest of that day. Its start
 	// may be before an earlier change.

@@ -11,20 +11,24 @@ type Minute int32
 // Time returns the start of the minute.
 func (m Minute) Time() time.Time { return time.Unix(int64(m)*60, 0).UTC() }
 
-// Zone turns wall times into instants. A wall time that occurs twice, when clocks are set back, is the first of the
-// two; one that never occurs, when clocks are set forward, is read with the offset from before the change.
+// Zone turns wall times into instants, and back. Of two wall times the later one never has the
+// earlier instant, whatever the clock does, so a range of minutes is a range of wall times:
 //
-// A Zone remembers the last quarter of an hour that it was asked for, so it is not for concurrent use; take a
-// [Zone.Clone] per goroutine.
+//   - A time that is shown twice, when clocks are set back, is the first of the two.
+//   - A time that is never shown, when clocks are set forward, is the last second before the change.
+//     The same holds for one that is shown only after a later one was.
+//
+// A Zone remembers what it was asked for last, so it is not for concurrent use; take a [Zone.Clone]
+// per goroutine.
 type Zone struct {
-	loc     *time.Location
-	quarter int64 // of the wall clock, for which offset holds
-	offset  int64 // seconds east of UTC
-	cached  bool
+	loc      *time.Location
+	clock    wallClock
+	from, to int64 // wall times [from, to) are all shown for the first time with offset
+	offset   int64 // seconds east of UTC
 }
 
 // NewZone returns the zone of a location.
-func NewZone(loc *time.Location) *Zone { return &Zone{loc: loc} }
+func NewZone(loc *time.Location) *Zone { return &Zone{loc: loc, clock: wallClock{loc: loc}} }
 
 // Clone returns a zone of its own for another goroutine.
 func (z *Zone) Clone() *Zone { return NewZone(z.loc) }
@@ -32,29 +36,48 @@ func (z *Zone) Clone() *Zone { return NewZone(z.loc) }
 // Location returns the zone's location.
 func (z *Zone) Location() *time.Location { return z.loc }
 
-// quarterSeconds is the stretch of wall clock that is looked up at once.
-const quarterSeconds = 900
-
 // Unix returns the instant of a wall time, in seconds since 1970-01-01 00:00:00 UTC.
 func (z *Zone) Unix(w WallTime) int64 {
-	quarter := int64(w) / quarterSeconds
-	if w < 0 && int64(w)%quarterSeconds != 0 {
-		quarter--
+	t, _ := z.Instant(w)
+	return t
+}
+
+// Instant returns the same as [Zone.Unix], and false for a wall time that the clock does not show then.
+func (z *Zone) Instant(w WallTime) (unix int64, shown bool) {
+	wall := int64(w)
+	if wall < z.from || wall >= z.to {
+		// From a bit before, since events are not quite in order.
+		const before = 3600
+		t, s := z.clock.reach(wall - before)
+		if wall-s.offset < t || wall-s.offset >= s.to {
+			if t, s = z.clock.reach(wall); t+s.offset > wall {
+				return t - 1, false
+			}
+		}
+		z.from, z.to, z.offset = t+s.offset, s.to+s.offset, s.offset
 	}
-	if z.cached && quarter == z.quarter {
-		return int64(w) - z.offset
-	}
-	first := z.offsetAt(quarter * quarterSeconds)
-	if first == z.offsetAt(quarter*quarterSeconds+quarterSeconds-1) {
-		z.quarter, z.offset, z.cached = quarter, first, true
-		return int64(w) - first
-	}
-	return int64(w) - z.offsetAt(int64(w)) // the clocks change within this quarter
+	return wall - z.offset, true
 }
 
 // Minute returns the minute of event time in which a wall time lies. From the year 6053 on, where only a wrong clock can
 // be, all are the last one that a Minute holds.
 func (z *Zone) Minute(w WallTime) Minute { return MinuteAt(z.Unix(w)) }
+
+// Boundary returns the first minute in which the clock shows a wall time or a later one.
+func (z *Zone) Boundary(w WallTime) Minute {
+	t, _ := z.clock.reach(int64(w))
+	return clampMinute(t)
+}
+
+// Since returns the first wall time that is of minute m or a later one. So the wall times of the
+// minutes [start, end) are those from Since(start) to before Since(end).
+//
+// That is what the clock shows when the minute begins, unless the clock was set back before. Then it
+// is the first time that had not been shown by then, and many minutes have the same.
+func (z *Zone) Since(m Minute) WallTime {
+	t := int64(m) * 60
+	return WallTime(max(z.clock.latest(t)+1, t+z.clock.at(t).offset))
+}
 
 // MinuteAt returns the minute of event time in which an instant lies, given in seconds since 1970-01-01 00:00:00 UTC.
 func MinuteAt(u int64) Minute {
@@ -67,18 +90,3 @@ func MinuteAt(u int64) Minute {
 
 // Wall returns what a clock in the zone shows at an instant.
 func (z *Zone) Wall(t time.Time) WallTime { return WallTimeOf(t.In(z.loc)) }
-
-// offsetAt returns the offset that applies to a wall time: that of the earliest instant at which the clock shows it.
-func (z *Zone) offsetAt(wall int64) int64 {
-	// Offsets lie within a day either way. The larger offset gives the earlier instant, so of the offsets in force a
-	// day before and a day after, the larger one that really shows this wall time is the first occurrence.
-	_, before := time.Unix(wall-86400, 0).In(z.loc).Zone()
-	_, after := time.Unix(wall+86400, 0).In(z.loc).Zone()
-	lo, hi := int64(min(before, after)), int64(max(before, after))
-	for _, offset := range [...]int64{hi, lo} {
-		if _, got := time.Unix(wall-offset, 0).In(z.loc).Zone(); int64(got) == offset {
-			return offset
-		}
-	}
-	return int64(before)
-}

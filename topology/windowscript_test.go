@@ -1086,15 +1086,16 @@ func TestWindowScripts(t *testing.T) {
 			date 2022-03-27
 			event p0 4000 01:59:59
 			event p0 4000 03:00:00 # a second later
-			event p0 4000 02:30:00 # never occurs: read as 03:30
+			event p0 4000 02:30:00 # never shown: the last second before 03:00
 			event p0 4000 04:05:00
 			event p0 4000 1d00:20:00 @1d00:20:00 ×3
 			flush
-			expect 4000 1h 01:00 count 1 minutes 60
-			expect 4000 1h 03:00 count 2 minutes 60
-			expect 4000 1m 03:30 count 1
-			expect 4000 5m/1m 01:55 count 1 minutes 5
-			expect 4000 5m/1m 01:56 count 1 minutes 4 # the change ends it
+			expect 4000 1h 01:00 count 2 minutes 60
+			expect 4000 1h 03:00 count 1 minutes 60
+			expect 4000 1m 01:59 count 2
+			expect none 4000 1m 03:30
+			expect 4000 5m/1m 01:55 count 2 minutes 5
+			expect 4000 5m/1m 01:56 count 2 minutes 4 # the change ends it
 			expect 4000 day 00:00 count 4 minutes 1380`,
 		"clocks set back": `
 			zone Europe/Berlin

@@ -150,4 +150,6 @@ func (h *plazaHistory) aWeekBefore() toll.Minute {
 }
 
 // midnight returns the first minute of a date.
-func midnight(zone *toll.Zone, day int64) toll.Minute { return zone.Minute(toll.WallTime(day * 86400)) }
+func midnight(zone *toll.Zone, day int64) toll.Minute {
+	return zone.Boundary(toll.WallTime(day * 86400))
+}
