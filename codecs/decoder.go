@@ -7,13 +7,13 @@ import (
 	"tollstream/toll"
 )
 
-// Names of an event's fields in errors.
+// What an event's errors are about.
 const (
-	fieldEvent   = "event"
-	fieldTime    = "time"
-	fieldVehicle = "vehicle_id"
-	fieldType    = "vehicle_type"
-	fieldPlaza   = "toll_plaza_id"
+	fieldEvent   = toll.RejectFormat
+	fieldTime    = toll.RejectTime
+	fieldVehicle = toll.RejectVehicle
+	fieldType    = toll.RejectType
+	fieldPlaza   = toll.RejectPlaza
 )
 
 // maxTypes bounds the table of vehicle types that a [Decoder] remembers. Real streams have a handful; when a hostile one
@@ -136,7 +136,7 @@ func parsePlaza(b []byte) (int16, error) {
 }
 
 // parseInteger reads decimal digits, after a '-' where there is one, and checks the range.
-func parseInteger(field string, b []byte, lo, hi int64) (int64, error) {
+func parseInteger(field toll.RejectKind, b []byte, lo, hi int64) (int64, error) {
 	b = trim(b)
 	digits := b
 	negative := len(b) > 0 && b[0] == '-'
@@ -174,7 +174,7 @@ func parseInteger(field string, b []byte, lo, hi int64) (int64, error) {
 }
 
 // outOfRange is the error for an id that isn't text.
-func outOfRange(field string, v, lo, hi int64) error {
+func outOfRange(field toll.RejectKind, v, lo, hi int64) error {
 	return toll.Malformed(field, "%d is outside %d to %d", v, lo, hi)
 }
 

@@ -77,10 +77,10 @@ func checkMalformed(t testing.TB, err error) {
 	if !errors.Is(err, toll.ErrMalformed) || !errors.As(err, &malformed) {
 		t.Fatalf("%q is a %T", err, err)
 	}
-	switch malformed.Field {
+	switch malformed.Kind {
 	case fieldEvent, fieldTime, fieldVehicle, fieldType, fieldPlaza:
 	default:
-		t.Errorf("unknown field %q", malformed.Field)
+		t.Errorf("unknown kind %q", malformed.Kind)
 	}
 	if malformed.Reason == "" || len(malformed.Reason) > 250 {
 		t.Errorf("a reason of %d bytes: %q", len(malformed.Reason), malformed.Reason)

@@ -207,7 +207,7 @@ func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
 }
 
 // jsonText returns the contents of a string.
-func jsonText(field string, value json.RawMessage) ([]byte, error) {
+func jsonText(field toll.RejectKind, value json.RawMessage) ([]byte, error) {
 	switch {
 	case len(value) == 0 || value[0] == 'n':
 		return nil, toll.Malformed(field, "missing")
@@ -256,7 +256,7 @@ func escapedUnit(b []byte) (rune, bool) {
 }
 
 // jsonInteger returns the text of an integer that is a number or a string.
-func jsonInteger(field string, value json.RawMessage) ([]byte, error) {
+func jsonInteger(field toll.RejectKind, value json.RawMessage) ([]byte, error) {
 	if len(value) > 0 && (value[0] == '-' || isDigit(value[0])) {
 		return value, nil
 	}

@@ -83,4 +83,4 @@ func (d *Decoder) decodeProtobuf(p []byte, e *toll.Event) error {
 
 func notProtobuf() error { return toll.Malformed(fieldEvent, "not a Protobuf message") }
 
-func missing(field string) error { return toll.Malformed(field, "missing") }
+func missing(field toll.RejectKind) error { return toll.Malformed(field, "missing") }

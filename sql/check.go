@@ -12,7 +12,7 @@ import (
 // the database does not know the topic's id yet, it is recorded. Each problem is a [toll.PermanentError] whose hint
 // names the command that mends it.
 func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
-	found, err := s.columns(ctx)
+	found, err := s.columns(ctx, s.db)
 	if err != nil {
 		return Meta{}, s.wrap("read the columns of the tables", err)
 	}
@@ -22,15 +22,7 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 			return Meta{}, err
 		}
 	}
-	if missing := missingTables(found); len(missing) > 0 {
-		var names []string
-		for _, t := range missing {
-			names = append(names, t.name)
-		}
-		return Meta{}, toll.Permanent("run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/access.md",
-			"the database %s lacks %s", s.address, strings.Join(names, ", "))
-	}
-	if err := s.checkColumns(found); err != nil {
+	if err := s.checkFound(found); err != nil {
 		return Meta{}, err
 	}
 	m, err := readMeta(ctx, s.db)
@@ -53,6 +45,28 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 		m.TopicID = id.TopicID
 	}
 	return m, nil
+}
+
+// checkTables checks the tables as a start does: an error that is permanent names how they differ from ours.
+func (s *Store) checkTables(ctx context.Context, q reader) error {
+	found, err := s.columns(ctx, q)
+	if err != nil {
+		return s.wrap("read the columns of the tables", err)
+	}
+	return s.checkFound(found)
+}
+
+// checkFound checks that the tables that were found are all of ours, with our columns.
+func (s *Store) checkFound(found map[string][]column) error {
+	if missing := missingTables(found); len(missing) > 0 {
+		var names []string
+		for _, t := range missing {
+			names = append(names, t.name)
+		}
+		return toll.Permanent("run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/access.md",
+			"the database %s lacks %s", s.address, strings.Join(names, ", "))
+	}
+	return s.checkColumns(found)
 }
 
 // versionOnly reads toll_meta's version alone, which every version of the tables has.

@@ -15,7 +15,7 @@ import (
 //
 // It returns what it did, a sentence each; nothing for a database that is ready.
 func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
-	found, err := s.columns(ctx)
+	found, err := s.columns(ctx, s.db)
 	if err != nil {
 		return nil, s.wrap("read the columns of the tables", err)
 	}
@@ -34,7 +34,7 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 			}
 		}
 		if len(done) > 0 {
-			if found, err = s.columns(ctx); err != nil {
+			if found, err = s.columns(ctx, s.db); err != nil {
 				return done, s.wrap("read the columns of the tables", err)
 			}
 		}

@@ -90,7 +90,7 @@ func (l *loader) load(ctx context.Context, tx *dbsql.Tx, r *rows) error {
 		return errLoadRefused
 	}
 	if err != nil {
-		return err
+		return rowsError{err}
 	}
 	n, err := res.RowsAffected()
 	if err != nil {
@@ -112,100 +112,61 @@ const (
 	insertBytes = 1 << 20
 )
 
-// insert inserts the rows [from, to).
-func (w *Writer) insert(ctx context.Context, tx *dbsql.Tx, r *rows, from, to int) error {
-	packet, err := w.maxPacket(ctx, tx)
-	if err != nil {
-		return err
-	}
-	most := min(insertBytes, packet-packetReserve)
-	const head = `INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES `
-	for from < to {
-		statement := append(r.statement[:0], head...)
-		n := 0
-		for ; from < to && n < insertRows && len(statement) < most-256; n++ {
-			if n > 0 {
-				statement = append(statement, ',')
-			}
-			statement = r.appendTuple(statement, from)
-			from++
-		}
-		r.statement = statement
-		res, err := tx.ExecContext(ctx, string(statement))
-		if err != nil {
-			return err
-		}
-		if got, err := res.RowsAffected(); err != nil {
-			return err
-		} else if got != int64(n) {
-			return fmt.Errorf("INSERT stored %d of %d rows", got, n)
-		}
-	}
-	return nil
+const insertHead = `INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES `
+
+// insertLimit returns how many bytes an INSERT of rows may have.
+func (w *Writer) insertLimit(ctx context.Context, q queryer) (int, error) {
+	packet, err := w.maxPacket(ctx, q)
+	return min(insertBytes, packet-packetReserve), err
 }
 
-// findRefused finds the rows that the database refuses, by halving, in a transaction that is rolled back. It returns a
-// [toll.RefusedError], or nil where there is none.
-func (w *Writer) findRefused(ctx context.Context, r *rows) error {
-	tx, err := w.s.db.BeginTx(ctx, nil)
+// insert inserts all rows.
+func (w *Writer) insert(ctx context.Context, tx *dbsql.Tx, r *rows) error {
+	most, err := w.insertLimit(ctx, tx)
+	for from := 0; from < r.Len() && err == nil; {
+		from, err = w.insertSome(ctx, tx, r, from, r.Len(), nil, most)
+	}
+	return err
+}
+
+// insertSome inserts those of the rows [from, to) that fit a statement of that many bytes, without those to skip. It
+// returns where it stopped, also with an error.
+func (w *Writer) insertSome(
+	ctx context.Context, tx *dbsql.Tx, r *rows, from, to int, skip map[int]bool, most int,
+) (int, error) {
+	statement := append(r.statement[:0], insertHead...)
+	n := 0
+	for ; from < to && n < insertRows && len(statement) < most-256; from++ {
+		if skip[from] {
+			continue
+		}
+		if n > 0 {
+			statement = append(statement, ',')
+		}
+		statement = r.appendTuple(statement, from)
+		n++
+	}
+	r.statement = statement
+	if n == 0 {
+		return from, nil
+	}
+	res, err := tx.ExecContext(ctx, string(statement))
 	if err != nil {
-		return err
+		return from, rowsError{err}
 	}
-	defer tx.Rollback()
-	var refused toll.RefusedError
-	var search func(from, to int) error
-	search = func(from, to int) error {
-		err := w.insert(ctx, tx, r, from, to)
-		switch {
-		case err == nil:
-			return nil
-		case !w.isDataError(ctx, err):
-			return err
-		case to-from == 1:
-			var my *mysql.MySQLError
-			errors.As(err, &my)
-			refused.Rows = append(refused.Rows, toll.RefusedRow{Row: from, SQLState: string(my.SQLState[:]), Reason: my.Message})
-			return nil
-		}
-		middle := from + (to-from)/2
-		if err := search(from, middle); err != nil {
-			return err
-		}
-		return search(middle, to)
+	if got, err := res.RowsAffected(); err != nil {
+		return from, err
+	} else if got != int64(n) {
+		return from, fmt.Errorf("INSERT stored %d of %d rows", got, n)
 	}
-	if err := search(0, r.Len()); err != nil {
-		return err
-	}
-	if len(refused.Rows) == 0 {
-		return nil
-	}
-	return &refused
+	return from, nil
 }
 
 // Numbers of errors about data whose SQLSTATE does not say so.
 const (
 	errUnknown         = 1105 // go-mysql-server reports all errors about data as this, other servers outages and policies
 	errUnknownVariable = 1193
-	errCheckViolated   = 3819 // MySQL
-	errCheckMaria      = 4025
-	errNotNull         = 1048
-	errIncorrectString = 1366 // HY000 on MySQL
 )
-
-// isDataError reports whether the database refused a row for what it holds.
-func (w *Writer) isDataError(ctx context.Context, err error) bool {
-	var my *mysql.MySQLError
-	if !errors.As(err, &my) {
-		return false
-	}
-	switch my.Number {
-	case errUnknown:
-		return w.embedded(ctx)
-	case errCheckViolated, errCheckMaria, errNotNull, errIncorrectString:
-		return true
-	}
-	return string(my.SQLState[:2]) == "22"
-}
 
 // embedded reports whether the server is go-mysql-server.
 func (w *Writer) embedded(ctx context.Context) bool { return w.s.embedded(ctx) }

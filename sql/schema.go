@@ -78,8 +78,8 @@ func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
 func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
 
 // columns reads the columns of our tables that exist.
-func (s *Store) columns(ctx context.Context) (map[string][]column, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT table_name, column_name, column_type FROM information_schema.columns
+func (s *Store) columns(ctx context.Context, q reader) (map[string][]column, error) {
+	rows, err := q.QueryContext(ctx, `SELECT table_name, column_name, column_type FROM information_schema.columns
 		WHERE table_schema = ? ORDER BY table_name, ordinal_position`, s.name)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	dbsql "database/sql"
@@ -22,6 +23,7 @@ type Writer struct {
 	loader  loader
 	zone    atomic.Pointer[time.Location] // the database's, nil until asked
 	packet  atomic.Int64                  // the server's max_allowed_packet in bytes, 0 until asked
+	lastRow atomic.Pointer[[]byte]        // text of a row that was stored; nil before the first
 }
 
 // Writer returns a writer for the topic that has this id.
@@ -202,36 +204,53 @@ func NewToken() uint64 {
 // Commit stores a batch in one transaction: it moves the cursor, inserts the rows, the dead letters and the outbox, and
 // marks earlier batches as published.
 //
-// It returns [toll.ErrCursorMoved] where the cursor is not as the batch expects, and a [toll.RefusedError] where the
-// database refuses some of the rows; in both cases nothing is stored. After any other error that is not a
+// It returns [toll.ErrCursorMoved] where the cursor is not as the batch expects, and a [toll.RefusedError] where rows of
+// the batch can't be stored for what they hold; in both cases nothing is stored. After any other error that is not a
 // [toll.PermanentError] the batch may or may not be stored: the cursor's token tells.
 func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
 	err := w.commit(ctx, b, published, w.loader.useLocal(ctx, w.s))
-	switch {
-	case errors.Is(err, errLoadRefused):
+	if errors.Is(err, errLoadRefused) {
 		if err := w.loader.fallBack(w.s); err != nil {
 			return err
 		}
 		err = w.commit(ctx, b, published, false)
-	case errors.Is(err, errLoadInexact):
-		// LOAD DATA clips what INSERT refuses; find out which rows those are.
-		if err := w.findRefused(ctx, b.Rows.(*rows)); err != nil {
-			return w.s.wrap("find the rows that MySQL refuses", err)
-		}
-		err = w.commit(ctx, b, published, false) // none: only LOAD minded
 	}
-	if w.isDataError(ctx, err) {
-		if refused := w.findRefused(ctx, b.Rows.(*rows)); refused != nil {
+	if w.mindsRows(ctx, err) {
+		if refused := w.refused(ctx, b); refused != nil {
 			return w.s.wrap("find the rows that MySQL refuses", refused)
 		}
-		return toll.Permanent("this is a defect of tollstream or a changed table: see the error, and run: tollstream init",
-			"store the offsets %d to %d of partition %d: MySQL takes every row, and refuses the batch: %w", b.First, b.Next-1, b.Partition, err)
+		// It takes every row, so it minded how they came.
+		if err = w.commit(ctx, b, published, false); w.mindsRows(ctx, err) {
+			return toll.Permanent("see the error, and what was changed at livetolldata",
+				"store the offsets %d to %d of partition %d: MySQL at %s takes each row, and refuses them together: %w",
+				b.First, b.Next-1, b.Partition, w.s.address, err)
+		}
 	}
 	var refused *toll.RefusedError
 	if err == nil || errors.Is(err, toll.ErrCursorMoved) || errors.As(err, &refused) {
 		return err
 	}
+	if my := w.atFault(ctx, err); my != nil {
+		// A start explains a table that was altered better than MySQL does.
+		if altered := w.s.checkTables(ctx, w.s.db); toll.IsPermanent(altered) {
+			return altered
+		}
+		if string(my.SQLState[:2]) == "22" || my.Number == errUnknown {
+			return toll.Permanent("this is a defect of tollstream: please report it with this line",
+				"store the offsets %d to %d of partition %d: MySQL at %s refuses what belongs to the batch: %w",
+				b.First, b.Next-1, b.Partition, w.s.address, err)
+		}
+	}
 	return w.s.wrap(fmt.Sprintf("store the offsets %d to %d of partition %d", b.First, b.Next-1, b.Partition), err)
+}
+
+// mindsRows reports whether MySQL did not take the rows of a commit as they are, for what may be in them.
+func (w *Writer) mindsRows(ctx context.Context, err error) bool {
+	if errors.Is(err, errLoadInexact) {
+		return true
+	}
+	var minds rowsError
+	return errors.As(err, &minds) && w.atFault(ctx, err) != nil && !toll.IsPermanent(w.s.explain(err))
 }
 
 func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef, local bool) error {
@@ -241,24 +260,15 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	}
 	defer tx.Rollback()
 	// The cursor is moved first: its row lock makes any other owner wait here, and then fail, before it wrote a row.
-	args := append([]any{b.Next, b.Token, b.Chain, b.Clock}, lastRecordColumns(b.Last)...)
-	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, clock = ?,
-		last_offset = ?, last_leader_epoch = ?, last_timestamp = ?, last_crc = ?, updated_at = NOW(6)
-		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ? AND log_replaced = ''`,
-		append(args, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)...)
-	if err != nil {
+	if err := w.moveCursor(ctx, tx, b); err != nil {
 		return err
 	}
-	if n, err := res.RowsAffected(); err != nil {
-		return err
-	} else if n != 1 {
-		return toll.ErrCursorMoved
-	}
-	if r := b.Rows.(*rows); r.Len() > 0 {
+	r := b.Rows.(*rows)
+	if r.Len() > 0 {
 		if local {
 			err = w.loader.load(ctx, tx, r)
 		} else {
-			err = w.insert(ctx, tx, r, 0, r.Len())
+			err = w.insert(ctx, tx, r)
 		}
 		if err != nil {
 			return err
@@ -284,7 +294,32 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	if err := w.addTooLate(ctx, tx, b.TooLate); err != nil {
 		return err
 	}
-	return tx.Commit()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	if r.Len() > 0 {
+		last := bytes.Clone(r.line(r.Len() - 1))
+		w.lastRow.Store(&last)
+	}
+	return nil
+}
+
+// moveCursor moves a partition's cursor behind a batch, by compare-and-set.
+func (w *Writer) moveCursor(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
+	args := append([]any{b.Next, b.Token, b.Chain, b.Clock}, lastRecordColumns(b.Last)...)
+	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, clock = ?,
+		last_offset = ?, last_leader_epoch = ?, last_timestamp = ?, last_crc = ?, updated_at = NOW(6)
+		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ? AND log_replaced = ''`,
+		append(args, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)...)
+	if err != nil {
+		return err
+	}
+	if n, err := res.RowsAffected(); err != nil {
+		return err
+	} else if n != 1 {
+		return toll.ErrCursorMoved
+	}
+	return nil
 }
 
 // MarkLogReplaced records why the log of a partition is not the one that was consumed, where the cursor is
@@ -339,19 +374,24 @@ func (w *Writer) markPublished(ctx context.Context, tx *dbsql.Tx, partition int3
 
 // insertRetries admits each repaired dead letter once.
 func (w *Writer) insertRetries(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
+	var again []toll.RefusedRow
 	for _, r := range b.Retries {
 		_, err := tx.ExecContext(ctx, `INSERT INTO toll_retry
 			(topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, ?, ?, ?, ?)`,
 			w.topicID, r.Of.Partition, r.Of.Offset, b.Partition, r.Offset)
 		if number(err) == errDuplicateKey {
-			return &toll.RefusedError{Rows: []toll.RefusedRow{{
-				Row:    r.Row,
+			again = append(again, toll.RefusedRow{
+				Row: r.Row, Kind: toll.RejectRetried,
 				Reason: fmt.Sprintf("the dead letter %d:%d was already retried", r.Of.Partition, r.Of.Offset),
-			}}}
+			})
+			continue
 		}
 		if err != nil {
 			return err
 		}
+	}
+	if len(again) > 0 {
+		return &toll.RefusedError{Rows: again}
 	}
 	return nil
 }
@@ -372,8 +412,9 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 		return err
 	}
 	const head = `INSERT INTO toll_dead_letter
-		(topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes, record_key, rejected_at) VALUES `
-	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
+		(topic_id, partition_id, record_offset, record_time, kind, reason, sql_state, error_number,
+		payload, payload_bytes, record_key, rejected_at) VALUES `
+	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
 	for rest := b.Rejects; len(rest) > 0; {
 		var args []any
 		size, n := 0, 0
@@ -387,8 +428,8 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 				break
 			}
 			size += 2*len(payload) + 2*maxReasonRunes
-			args = append(args, w.topicID, b.Partition, r.Offset, recordTime(r.Time),
-				cutRunes(r.Reason, maxReasonRunes), r.SQLState, payload, len(r.Payload), r.Key[:min(len(r.Key), maxKeyBytes)])
+			args = append(args, w.topicID, b.Partition, r.Offset, recordTime(r.Time), string(r.Kind),
+				cutRunes(r.Reason, maxReasonRunes), r.SQLState, r.Number, payload, len(r.Payload), r.Key[:min(len(r.Key), maxKeyBytes)])
 		}
 		query := head + tuple + strings.Repeat(","+tuple, n-1)
 		if _, err := tx.ExecContext(ctx, query, args...); err != nil {

@@ -3,7 +3,6 @@ package toll
 import (
 	"errors"
 	"fmt"
-	"time"
 )
 
 // Cursor is the progress of one source partition, as the database holds it: the source of truth.
@@ -32,16 +31,6 @@ type Rows interface {
 	Size() int
 	// Reset empties it for reuse.
 	Reset()
-}
-
-// Reject is a record that can't be a row: a dead letter.
-type Reject struct {
-	Offset   int64
-	Time     time.Time // of the record
-	Reason   string
-	SQLState string // where the database refused it, else empty
-	Payload  []byte // as received; nil for a tombstone
-	Key      []byte
 }
 
 // Retry says that row Row of a batch, from the record at Offset, is the repaired event of a dead letter, which is
@@ -131,21 +120,26 @@ type BatchRef struct {
 // the database was restored or rebuilt. Nothing was stored; reload before anything else.
 var ErrCursorMoved = errors.New("the cursor was moved by another process")
 
-// RefusedError names the rows of a batch that the database refused. Nothing was stored; the batch is to be built again
-// with these as rejects.
+// RefusedError names the rows of a batch that can't be stored for what they hold, each of which becomes a dead letter.
+// Nothing was stored. The batch is to be built again with these as rejects, and stored on the same cursor.
+//
+// A store returns it only where the fault is a row's own: the other rows of the batch, or else a row that is known to be
+// sound, are accepted in the same way. Outages and a table that was altered are other errors.
 type RefusedError struct {
-	Rows []RefusedRow
+	Rows []RefusedRow // ascending by Row
 }
 
 // RefusedRow is one row of a [RefusedError].
 type RefusedRow struct {
-	Row      int // index in the batch's rows
-	SQLState string
+	Row      int        // index in the batch's rows
+	Kind     RejectKind // [RejectRefused], or [RejectRetried]
+	SQLState string     // of the database's error; empty for RejectRetried
+	Number   uint16     // likewise, else 0
 	Reason   string
 }
 
 func (e *RefusedError) Error() string {
-	return fmt.Sprintf("the database refused %d rows, the first: %s", len(e.Rows), e.Rows[0].Reason)
+	return fmt.Sprintf("%d rows can't be stored, the first: %s", len(e.Rows), e.Rows[0].Reason)
 }
 
 // PermanentError is a failure that no retry mends: it ends the command with its text, and its hint where there is one.

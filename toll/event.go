@@ -27,29 +27,29 @@ type Event struct {
 // with the error's text as its reason.
 var ErrMalformed = errors.New("malformed event")
 
-// MalformedError says which field of an event is wrong, and how.
+// MalformedError says what of an event is wrong, and how.
 type MalformedError struct {
-	Field  string // "time", "vehicle_id", "vehicle_type", "toll_plaza_id", or "event" for the whole
+	Kind   RejectKind // of a field, or RejectFormat or RejectTombstone for the whole
 	Reason string
 }
 
-func (e *MalformedError) Error() string { return e.Field + ": " + e.Reason }
+func (e *MalformedError) Error() string { return e.Kind.subject() + ": " + e.Reason }
 
 // Is makes errors.Is(err, ErrMalformed) true.
 func (e *MalformedError) Is(target error) bool { return target == ErrMalformed }
 
 // Malformed returns a MalformedError.
-func Malformed(field, format string, args ...any) error {
-	return &MalformedError{Field: field, Reason: fmt.Sprintf(format, args...)}
+func Malformed(kind RejectKind, format string, args ...any) error {
+	return &MalformedError{Kind: kind, Reason: fmt.Sprintf(format, args...)}
 }
 
 // Validate returns a [MalformedError] unless livetolldata can hold the event.
 func (e *Event) Validate() error {
 	if !e.Time.Valid() {
-		return Malformed("time", "outside the years 1000 to 9999")
+		return Malformed(RejectTime, "outside the years 1000 to 9999")
 	}
 	if e.Vehicle < 0 {
-		return Malformed("vehicle_id", "%d is negative", e.Vehicle)
+		return Malformed(RejectVehicle, "%d is negative", e.Vehicle)
 	}
 	return ValidateType(e.Type)
 }
@@ -61,13 +61,13 @@ func ValidateType(t string) error {
 	}
 	switch {
 	case t == "":
-		return Malformed("vehicle_type", "empty")
+		return Malformed(RejectType, "empty")
 	case !utf8.ValidString(t):
-		return Malformed("vehicle_type", "not valid UTF-8")
+		return Malformed(RejectType, "not valid UTF-8")
 	case utf8.RuneCountInString(t) > MaxTypeRunes:
-		return Malformed("vehicle_type", "%d characters, the most is %d", utf8.RuneCountInString(t), MaxTypeRunes)
+		return Malformed(RejectType, "%d characters, the most is %d", utf8.RuneCountInString(t), MaxTypeRunes)
 	case strings.TrimSpace(t) != t:
-		return Malformed("vehicle_type", "has blanks around it")
+		return Malformed(RejectType, "has blanks around it")
 	}
 	return nil
 }

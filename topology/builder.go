@@ -160,7 +160,7 @@ func (b *builder) add(r *record) {
 	b.next = r.offset + 1
 	b.bytes += len(r.value)
 	if err := b.decode(r); err != nil {
-		b.reject(r, err.Error(), "")
+		b.reject(r, toll.RefusedRow{Kind: toll.RejectKindOf(err), Reason: err.Error()})
 		return
 	}
 	if r.contentType != "" || r.retryOf != "" {
@@ -173,7 +173,7 @@ func (b *builder) add(r *record) {
 
 func (b *builder) decode(r *record) error {
 	if r.value == nil {
-		return toll.Malformed("event", "no value (a tombstone)")
+		return toll.Malformed(toll.RejectTombstone, "no value (a tombstone)")
 	}
 	return b.decoder.Decode(r.value, r.contentType, &b.event)
 }
@@ -232,13 +232,17 @@ func (b *builder) addType(name string) uint16 {
 	return id
 }
 
-func (b *builder) reject(r *record, reason, sqlState string) {
-	reject := toll.Reject{Offset: r.offset, Time: r.time, Reason: reason, SQLState: sqlState, Payload: r.value}
+// reject adds a record as a reject, for the reason in why.
+func (b *builder) reject(r *record, why toll.RefusedRow) {
+	reject := toll.Reject{
+		Offset: r.offset, Time: r.time, Payload: r.value,
+		Kind: why.Kind, Reason: why.Reason, SQLState: why.SQLState, Number: why.Number,
+	}
 	if len(r.key) > 0 {
 		reject.Key = bytes.Clone(r.key)
 	}
 	b.rejects = append(b.rejects, reject)
-	b.rejectBytes += len(r.value) + len(r.key) + len(reason)
+	b.rejectBytes += len(r.value) + len(r.key) + len(why.Reason)
 }
 
 // refuse builds the batch again from its records, with the rows that the database refused as rejects. They take no part
@@ -260,11 +264,11 @@ func (b *builder) refuse(refused []toll.RefusedRow) {
 			specials = specials[1:]
 		}
 		if w, ok := why[i]; ok {
-			b.reject(&r, w.Reason, w.SQLState)
+			b.reject(&r, w)
 			continue
 		}
 		if err := b.decode(&r); err != nil { // it was decoded before
-			b.reject(&r, err.Error(), "")
+			b.reject(&r, toll.RefusedRow{Kind: toll.RejectKindOf(err), Reason: err.Error()})
 			continue
 		}
 		if r.contentType != "" || r.retryOf != "" {

@@ -132,7 +132,7 @@ func FuzzIngest(f *testing.F) {
 			var refused []toll.RefusedRow
 			for i := range b.records {
 				if refuse>>(i%64)&1 == 1 {
-					refused = append(refused, toll.RefusedRow{Row: i, Reason: "refused", SQLState: "22007"})
+					refused = append(refused, toll.RefusedRow{Row: i, Kind: toll.RejectRefused, Reason: "refused", SQLState: "22007"})
 				}
 			}
 			before := len(b.rejects)

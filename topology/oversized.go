@@ -157,6 +157,9 @@ func (b *builder) pass(o *oversized) {
 	}
 	b.next = o.next
 	b.bytes += len(o.batch)
+	err := toll.Malformed(toll.RejectOversized,
+		"the offsets %d to %d inflate to more than %d MiB; the payload is the batch as it was sent",
+		o.first, o.next-1, maxInflated>>20)
 	b.reject(&record{offset: o.first, time: o.time, value: o.batch},
-		fmt.Sprintf("batch: the offsets %d to %d inflate to more than %d MiB; the payload is the batch as it was sent", o.first, o.next-1, maxInflated>>20), "")
+		toll.RefusedRow{Kind: toll.RejectKindOf(err), Reason: err.Error()})
 }

@@ -139,7 +139,7 @@ func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.
 	var refused toll.RefusedError
 	for i, e := range events {
 		if s.refuse[e.Vehicle] {
-			refused.Rows = append(refused.Rows, toll.RefusedRow{Row: i, SQLState: "22000", Reason: "refused"})
+			refused.Rows = append(refused.Rows, toll.RefusedRow{Row: i, Kind: toll.RejectRefused, SQLState: "22000", Reason: "refused"})
 		}
 	}
 	if len(refused.Rows) > 0 {
@@ -417,7 +417,7 @@ func TestBuilderRefuse(t *testing.T) {
 		bad := offset%7 == 1
 		if offset%11 != 5 {
 			if bad {
-				refused = append(refused, toll.RefusedRow{Row: row, SQLState: "22007", Reason: "no"})
+				refused = append(refused, toll.RefusedRow{Row: row, Kind: toll.RejectRefused, SQLState: "22007", Reason: "no"})
 			}
 			row++
 		}

@@ -1,7 +1,7 @@
 package topology
 
 import (
-	"strings"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,7 +28,7 @@ type Stats struct {
 	lastStored                       atomic.Int64 // Unix nanoseconds
 	commitNanos                      atomic.Int64 // of the last batch
 	watermark                        atomic.Int64 // Unix seconds; 0 for not known
-	rejects                          [len(rejectReasons)]atomic.Int64
+	rejects                          [len(toll.RejectKinds)]atomic.Int64
 	retries                          [len(retryOperations)]atomic.Int64
 
 	batchRows, commitTime, publishTime, mergeLatency, resultsTime *Histogram
@@ -83,26 +83,6 @@ func (r *waitingRing) find(next int64) time.Time {
 	return time.Time{}
 }
 
-// rejectReasons are the classes of reasons of dead letters: the field at fault, or one of the last three.
-var rejectReasons = [...]string{"event", "time", "vehicle_id", "vehicle_type", "toll_plaza_id", "refused", "already_retried", "other"}
-
-// rejectReason returns the index of the class that a reject belongs to.
-func rejectReason(r *toll.Reject) int {
-	field, _, _ := strings.Cut(r.Reason, ": ")
-	for i, known := range rejectReasons[:5] {
-		if field == known && r.SQLState == "" {
-			return i
-		}
-	}
-	switch {
-	case r.SQLState != "":
-		return 5
-	case strings.HasSuffix(r.Reason, "was already retried"):
-		return 6
-	}
-	return 7
-}
-
 // retryOperations are the kinds of calls to MySQL that are made again until they work, and the building again of a batch of
 // which MySQL refused rows.
 var retryOperations = [...]string{"load", "outbox", "store", "settle", "mark", "watermark", "results", "rebuild"}
@@ -135,22 +115,22 @@ func NewStats() *Stats {
 
 // Snapshot is a reading of Stats.
 type Snapshot struct {
-	Read, Skipped                    int64            // records that were taken into batches, those of batches that were dropped too; offsets without a record
-	Events, Rejected, Batches        int64            // stored by this process
-	Rejects                          map[string]int64 // by class of reason; all classes
-	Late, TooLate, Ahead             int64            // of the events: late for some windows or all, too late for any, ahead of their partition's clock
-	Applied, Duplicates, Stale, Gaps int64            // deltas, by outcome
-	Resent                           int64            // deltas that the group table lacked, by reconcile
-	Windows, Transitions             int64            // results that were published
-	Sessions, Restarts               int64            // of the group, of goka's processor
-	Retries                          map[string]int64 // by operation; all operations
-	LastStored                       time.Time        // zero for never
-	CommitTime                       time.Duration    // of the last batch
-	Watermark                        time.Time        // zero for not known
-	Partitions                       int              // of the topic
-	Owned                            int              // of them, by this process
-	Lag                              int64            // records behind the ends of the owned partitions
-	Unpublished                      int64            // events that are stored, and whose deltas Kafka has not acknowledged
+	Read, Skipped                    int64                     // records that were taken into batches, those of batches that were dropped too; offsets without a record
+	Events, Rejected, Batches        int64                     // stored by this process
+	Rejects                          map[toll.RejectKind]int64 // all kinds
+	Late, TooLate, Ahead             int64                     // of the events: late for some windows or all, too late for any, ahead of their partition's clock
+	Applied, Duplicates, Stale, Gaps int64                     // deltas, by outcome
+	Resent                           int64                     // deltas that the group table lacked, by reconcile
+	Windows, Transitions             int64                     // results that were published
+	Sessions, Restarts               int64                     // of the group, of goka's processor
+	Retries                          map[string]int64          // by operation; all operations
+	LastStored                       time.Time                 // zero for never
+	CommitTime                       time.Duration             // of the last batch
+	Watermark                        time.Time                 // zero for not known
+	Partitions                       int                       // of the topic
+	Owned                            int                       // of them, by this process
+	Lag                              int64                     // records behind the ends of the owned partitions
+	Unpublished                      int64                     // events that are stored, and whose deltas Kafka has not acknowledged
 	ByPartition                      map[int32]PartitionSnapshot
 
 	BatchRows, CommitTimes, PublishTimes, MergeLatency, ResultsTimes Distribution // rows, then seconds
@@ -167,7 +147,7 @@ func (s *Stats) Read() Snapshot {
 	snap := Snapshot{
 		Read: s.read.Load(), Skipped: s.skipped.Load(),
 		Events: s.events.Load(), Rejected: s.rejected.Load(), Batches: s.batches.Load(),
-		Rejects: map[string]int64{}, Retries: map[string]int64{},
+		Rejects: map[toll.RejectKind]int64{}, Retries: map[string]int64{},
 		Late: s.late.Load(), TooLate: s.tooLate.Load(), Ahead: s.ahead.Load(),
 		Applied: s.applied.Load(), Duplicates: s.duplicates.Load(), Stale: s.stale.Load(), Gaps: s.gaps.Load(), Resent: s.resent.Load(),
 		Windows: s.windows.Load(), Transitions: s.transitions.Load(),
@@ -178,7 +158,7 @@ func (s *Stats) Read() Snapshot {
 		ByPartition: map[int32]PartitionSnapshot{},
 	}
 	for i := range s.rejects {
-		snap.Rejects[rejectReasons[i]] = s.rejects[i].Load()
+		snap.Rejects[toll.RejectKinds[i]] = s.rejects[i].Load()
 	}
 	for i := range s.retries {
 		snap.Retries[retryOperations[i]] = s.retries[i].Load()
@@ -306,7 +286,9 @@ func (s *Stats) stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta,
 		s.ahead.Add(d.Ahead)
 	}
 	for i := range b.Rejects {
-		s.rejects[rejectReason(&b.Rejects[i])].Add(1)
+		if kind := slices.Index(toll.RejectKinds[:], b.Rejects[i].Kind); kind >= 0 {
+			s.rejects[kind].Add(1)
+		}
 	}
 	events := int64(b.Events())
 	s.events.Add(events)

@@ -60,21 +60,6 @@ func TestWaitingRing(t *testing.T) {
 	}
 }
 
-func TestRejectReasons(t *testing.T) {
-	for want, r := range map[string]toll.Reject{
-		"event":           {Reason: "event: 2 fields, expected 4"},
-		"time":            {Reason: "time: empty"},
-		"toll_plaza_id":   {Reason: "toll_plaza_id: 99999 is outside -32768 to 32767"},
-		"refused":         {Reason: "time: odd", SQLState: "22007"},
-		"already_retried": {Reason: "the dead letter 1:2 was already retried"},
-		"other":           {Reason: "who knows: why"},
-	} {
-		if got := rejectReasons[rejectReason(&r)]; got != want {
-			t.Errorf("%q is %s, want %s", r.Reason, got, want)
-		}
-	}
-}
-
 // tracedBatches is a Tracer that keeps what it is told.
 type tracedBatches struct {
 	mu      sync.Mutex
@@ -122,7 +107,7 @@ func TestStatsOfSource(t *testing.T) {
 	if snap.Read != end || snap.Events != int64(len(store.rows)) || snap.Rejected != int64(len(store.rejects)) || snap.Skipped != 0 {
 		t.Errorf("%+v; %d rows, %d rejects", snap, len(store.rows), len(store.rejects))
 	}
-	if snap.Rejects["refused"] != 2 || snap.Rejects["event"] != snap.Rejected-2 || len(snap.Rejects) != len(rejectReasons) {
+	if snap.Rejects["refused"] != 2 || snap.Rejects["format"] != snap.Rejected-2 || len(snap.Rejects) != len(toll.RejectKinds) {
 		t.Errorf("%v of %d", snap.Rejects, snap.Rejected)
 	}
 	if snap.Retries["store"] != 1 || snap.Retries["rebuild"] != 2 || snap.Retries["load"] != 0 || len(snap.Retries) != len(retryOperations) {

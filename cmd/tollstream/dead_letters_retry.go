@@ -225,7 +225,7 @@ type retrier struct {
 // decode reads a payload as process will.
 func (r *retrier) decode(payload []byte) error {
 	if payload == nil {
-		return toll.Malformed("event", "no value (a tombstone)")
+		return toll.Malformed(toll.RejectTombstone, "no value (a tombstone)")
 	}
 	return r.decoder.Decode(payload, r.contentType(payload), &r.event)
 }

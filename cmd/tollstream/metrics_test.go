@@ -188,9 +188,9 @@ func TestProcessMetrics(t *testing.T) {
 		labels []string
 	}{
 		{rows + 3, "tollstream_records_read_total", nil},
-		{1, "tollstream_records_rejected_total", []string{"reason=event"}},
-		{1, "tollstream_records_rejected_total", []string{"reason=vehicle_id"}},
-		{1, "tollstream_records_rejected_total", []string{"reason=vehicle_type"}},
+		{1, "tollstream_records_rejected_total", []string{"kind=format"}},
+		{1, "tollstream_records_rejected_total", []string{"kind=vehicle_id"}},
+		{1, "tollstream_records_rejected_total", []string{"kind=vehicle_type"}},
 		{3, "tollstream_too_late_events_total", nil},
 		{2, "tollstream_late_events_total", nil},
 		{0, "tollstream_offsets_skipped_total", nil},

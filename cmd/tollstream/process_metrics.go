@@ -117,7 +117,7 @@ var (
 	recordsReadMetric     = processMetric("records_read_total", "Records of the topic of events that were taken into batches. Those of a batch that was given up are read again.")
 	offsetsSkippedMetric  = processMetric("offsets_skipped_total", "Offsets that hold no record for us: control records, aborted and compacted ones.")
 	rowsStoredMetric      = processMetric("rows_stored_total", "Events that were stored as rows of livetolldata.")
-	recordsRejectedMetric = processMetric("records_rejected_total", "Records that were stored as dead letters, by what is wrong with them.", "reason")
+	recordsRejectedMetric = processMetric("records_rejected_total", "Records that were stored as dead letters, by what is wrong with them.", "kind")
 	lateEventsMetric      = processMetric("late_events_total", "Stored events that came late, and still count in some or all of their windows.")
 	tooLateEventsMetric   = processMetric("too_late_events_total", "Stored events that came too late for any window.")
 	aheadEventsMetric     = processMetric("ahead_events_total", "Stored events that ran ahead of their partition's clock, as of a plaza whose clock is wrong.")
@@ -181,8 +181,8 @@ func (p *processCollector) Collect(ch chan<- prometheus.Metric) {
 	counter(recordsReadMetric, s.Read)
 	counter(offsetsSkippedMetric, s.Skipped)
 	counter(rowsStoredMetric, s.Events)
-	for reason, n := range s.Rejects {
-		counter(recordsRejectedMetric, n, reason)
+	for kind, n := range s.Rejects {
+		counter(recordsRejectedMetric, n, string(kind))
 	}
 	counter(lateEventsMetric, s.Late)
 	counter(tooLateEventsMetric, s.TooLate)
