@@ -20,7 +20,8 @@ import (
 type migration struct {
 	to         int
 	statements []string
-	fill       func(ctx context.Context, s *Store) error // may be nil
+	// fill returns what is to be said of it; empty for nothing. It may be nil.
+	fill func(ctx context.Context, s *Store) (string, error)
 }
 
 // firstSchemaVersion is the oldest version of the tables that can be migrated.
@@ -39,6 +40,7 @@ var migrations = []migration{
 			`ALTER TABLE toll_dead_letter ADD COLUMN kind varchar(24) NOT NULL DEFAULT ''`,
 			`ALTER TABLE toll_dead_letter ADD COLUMN error_number int NOT NULL DEFAULT 0`,
 		},
+		fill: reportSkippedTimes,
 	},
 }
 
@@ -62,8 +64,10 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 				return done, s.wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
 			}
 		}
+		note := ""
 		if m.fill != nil {
-			if err := m.fill(ctx, s); err != nil {
+			var err error
+			if note, err = m.fill(ctx, s); err != nil {
 				return done, s.wrap(fmt.Sprintf("migrate the rows to version %d", m.to), err)
 			}
 		}
@@ -71,6 +75,9 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 			return done, s.wrap("record the version of the tables", err)
 		}
 		done = append(done, fmt.Sprintf("migrated the tables from version %d to %d", from, m.to))
+		if note != "" {
+			done = append(done, note)
+		}
 		from = m.to
 	}
 	return done, nil

@@ -6,6 +6,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"tollstream/toll"
 )
 
 func TestMigrate(t *testing.T) {
@@ -17,13 +19,13 @@ func TestMigrate(t *testing.T) {
 			{
 				to:         SchemaVersion + 1,
 				statements: []string{"ALTER TABLE toll_meta ADD COLUMN a int NOT NULL DEFAULT 0", "CREATE INDEX b ON toll_retry (stored_offset)"},
-				fill:       func(context.Context, *Store) error { filled++; return nil },
+				fill:       func(context.Context, *Store) (string, error) { filled++; return "filled", nil },
 			},
 			{to: SchemaVersion + 2},
 		}
 		for range 2 { // the second time as after a crash before the version was recorded
 			done, err := s.migrate(t.Context(), SchemaVersion, list)
-			if err != nil || len(done) != 2 {
+			if err != nil || len(done) != 3 || done[1] != "filled" {
 				t.Fatalf("got %q, %v", done, err)
 			}
 		}
@@ -77,6 +79,41 @@ func TestMigrateFromVersion3(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestMigrateSkippedTimes: an older version counted times that are never shown an hour later. The migration says so, and
+// verification finds the minutes.
+func TestMigrateSkippedTimes(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		x := newWindowed(t, s, "1m,15m")
+		x.store(0, passage{1, "2026-03-29 01:30", "car", 5, toll.OnTime}, passage{1, "2026-03-29 03:30", "car", 5, toll.OnTime},
+			passage{1, "2026-03-30 02:30", "car", 5, toll.OnTime})
+		migrated := func() string {
+			done, err := s.migrate(t.Context(), 3, migrations)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return strings.Join(done, "; ")
+		}
+		if done := migrated(); done != "migrated the tables from version 3 to 4" {
+			t.Errorf("got %q", done)
+		}
+		if r := verify(t, s, x.input(x.states("2026-03-29 00:00"), true)); r.Status != InFlight && r.Status != Exact {
+			t.Errorf("%s: %v", r.Status, r.Problems)
+		}
+		// As if two of the vehicles at 03:30 had been stored as 02:30, and counted an hour later.
+		run(t, s, `UPDATE livetolldata SET timestamp = '2026-03-29 02:30:00' WHERE timestamp = '2026-03-29 03:30:00' LIMIT 2`)
+		if done := migrated(); !strings.Contains(done, "2 rows were stored in livetolldata") || !strings.Contains(done, "Europe/Berlin skip") {
+			t.Errorf("got %q", done)
+		}
+		r := verify(t, s, x.input(x.states("2026-03-29 00:00"), true))
+		_, texts := problemsOf(r)
+		for _, want := range []string{"minute 2026-03-29 01:59: 2 rows in livetolldata, 0 stored", "minute 2026-03-29 03:30: 3 rows in livetolldata, 5 stored"} {
+			if !strings.Contains(texts, want) {
+				t.Errorf("verification lacks %q:\n%s", want, texts)
+			}
+		}
+	})
 }
 
 // TestMigrateTooOld refuses tables that are older than any that a migration starts from.
