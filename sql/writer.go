@@ -38,10 +38,13 @@ func (s *Store) Writer(topicID string) *Writer {
 func (w *Writer) NewRows() toll.Rows { return new(rows) }
 
 // Load returns, in one snapshot, a partition's cursor and what of its outbox is not known to be published. A partition that
-// has no cursor gets one that starts at the offset earliest; where that is negative it is an error instead.
+// has no cursor gets one that starts at the offset earliest; where that is negative it is [toll.ErrNoCursor] instead.
 func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, toll.Unpublished, error) {
 	cursor, unpublished, err := w.load(ctx, partition)
-	if errors.Is(err, dbsql.ErrNoRows) && earliest >= 0 {
+	if errors.Is(err, dbsql.ErrNoRows) {
+		if earliest < 0 {
+			return toll.Cursor{}, toll.Unpublished{}, toll.ErrNoCursor
+		}
 		if err = w.createCursor(ctx, partition, earliest); err == nil {
 			cursor, unpublished, err = w.load(ctx, partition)
 		}

@@ -25,6 +25,9 @@ func TestCommit(t *testing.T) {
 		initialize(t, s)
 		w := s.Writer(testIdentity.TopicID)
 		ctx := t.Context()
+		if _, _, err := w.Load(ctx, 3, -1); !errors.Is(err, toll.ErrNoCursor) {
+			t.Errorf("a partition that was never processed: %v, want %v", err, toll.ErrNoCursor)
+		}
 		c, unpublished, err := w.Load(ctx, 3, 100)
 		if err != nil || c.Next != 100 || unpublished != (toll.Unpublished{First: 100}) {
 			t.Fatalf("a new partition: %+v, unpublished %+v, %v", c, unpublished, err)

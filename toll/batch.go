@@ -156,6 +156,10 @@ func Permanent(hint, format string, args ...any) error {
 	return &PermanentError{Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
+// ErrNoCursor is of a partition that was never processed. Whoever only looks gets it; the owner of
+// a partition creates its cursor.
+var ErrNoCursor = errors.New("the partition has no cursor yet")
+
 // IsPermanent reports whether err is, or wraps, a [PermanentError].
 func IsPermanent(err error) bool {
 	var permanent *PermanentError

@@ -1,12 +1,15 @@
 package topology
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/cenkalti/backoff/v5"
 
 	"tollstream/codecs"
 	"tollstream/toll"
@@ -37,23 +40,50 @@ func (c Cluster) FindEnd(topic string) (End, error) {
 	return end, nil
 }
 
-// AwaitEnd waits until all that the topic held at an end is stored, published and merged into the group table.
+// AwaitEnd waits until all that the topic held at an end is stored, published and merged into the
+// group table, however often a server is unavailable meanwhile.
 func (p *Processor) AwaitEnd(ctx context.Context, end End) error {
-	client, admin, err := p.cfg.Cluster.Admin()
-	if err != nil {
-		return explainKafka(err)
-	}
-	defer admin.Close()
 	consumed := map[int32]map[int16]int64{} // per partition, the chain at its end
 	epoch := uint64(0)
-	for partition, offset := range end.offsets {
-		chain, e, err := p.awaitPartition(ctx, client, partition, offset)
+	err := p.untilAnswered(ctx, func() error {
+		client, admin, err := p.cfg.Cluster.Admin()
 		if err != nil {
-			return err
+			return explainKafka(err)
 		}
-		consumed[partition], epoch = chain, max(epoch, e)
+		defer admin.Close()
+		for partition, offset := range end.offsets {
+			chain, e, err := p.awaitPartition(ctx, client, partition, offset)
+			if err != nil {
+				return err
+			}
+			consumed[partition], epoch = chain, max(epoch, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	return p.awaitMerged(ctx, consumed, epoch)
+	progress := mergeProgress{moved: time.Now()}
+	return p.untilAnswered(ctx, func() error { return p.awaitMerged(ctx, consumed, epoch, &progress) })
+}
+
+// untilAnswered calls again, with growing pauses, what failed and may work later. The log of an
+// outage is the matter of the run, which finds it too.
+func (p *Processor) untilAnswered(ctx context.Context, call func() error) error {
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := call()
+		if toll.IsPermanent(err) || err != nil && ctx.Err() != nil {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if err != nil {
+			p.cfg.Log.Debug("wait for the end", "error", err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(p.cfg.backOff()), backoff.WithMaxElapsedTime(0))
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
 }
 
 // endPoll is how often the progress towards an end is looked at.
@@ -92,44 +122,61 @@ func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, pa
 }
 
 // awaitMerged waits until the group table has merged the chains.
-func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64, epoch uint64) error {
+func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64, epoch uint64, progress *mergeProgress) error {
 	table, err := NewTable(p.cfg.Cluster, p.cfg.Group, p.cfg.Log)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- table.Run(ctx) }()
-	defer func() { cancel(); <-done }()
-	if err := table.WaitRecovered(ctx); err != nil {
-		return err
+	following, cancel := context.WithCancelCause(ctx)
+	var follow sync.WaitGroup
+	defer follow.Wait()
+	defer cancel(nil)
+	follow.Go(func() {
+		err := table.Run(following)
+		if err == nil {
+			err = errors.New("the group table is not followed any more")
+		}
+		cancel(err)
+	})
+	if err := table.WaitRecovered(following); err != nil {
+		return cmp.Or(context.Cause(following), err)
 	}
-	before, moved := int64(-1), time.Now()
 	for {
 		states, err := table.States()
 		if err != nil {
-			return err
+			return cmp.Or(context.Cause(following), err)
 		}
 		if merged(states, chains, epoch) {
 			return nil
 		}
-		if n := totalEvents(states); n != before {
-			before, moved = n, time.Now()
-		} else if time.Since(moved) > mergeStall {
+		if progress.stalls(time.Now(), totalEvents(states), p.kafka.lasts() || p.stats.Ready() != nil) {
 			return toll.Permanent("run: tollstream verify", "everything is stored and published, and for %v the group table has merged nothing more", mergeStall)
 		}
 		select {
 		case <-time.After(endPoll):
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-following.Done():
+			return context.Cause(following)
 		}
 	}
 }
 
-// mergeStall is how long the group table may stand still, short of the end, before that is an error. A rebalance, and a
-// dead member's session timeout, take less.
+// mergeStall is how long the group table may merge nothing, short of the end, before that is an
+// error. A rebalance, and a dead member's session timeout, take less. Outages don't count.
 const mergeStall = time.Minute
+
+// mergeProgress tells a group table that waits for a server from one that merges nothing.
+type mergeProgress struct {
+	events int64
+	moved  time.Time // when it merged something, or a server was unavailable
+}
+
+// stalls reports whether nothing was merged for mergeStall in which all servers answered.
+func (m *mergeProgress) stalls(now time.Time, events int64, outage bool) bool {
+	if events != m.events || outage {
+		m.events, m.moved = events, now
+	}
+	return now.Sub(m.moved) > mergeStall
+}
 
 func totalEvents(states map[int16]*toll.State) int64 {
 	var n int64

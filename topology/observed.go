@@ -18,7 +18,7 @@ type observedStore struct {
 func (s *Stats) noted(operation int, err error) error {
 	var refused *toll.RefusedError
 	switch {
-	case err == nil, errors.Is(err, toll.ErrCursorMoved):
+	case err == nil, errors.Is(err, toll.ErrCursorMoved), errors.Is(err, toll.ErrNoCursor):
 		s.pass(CheckMySQL)
 	case errors.As(err, &refused):
 		s.pass(CheckMySQL)

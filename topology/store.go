@@ -6,13 +6,13 @@ import (
 	"tollstream/toll"
 )
 
-// Store is what the processor needs of a database. Its errors are [toll.ErrCursorMoved], [toll.RefusedError] and
+// Store is what the processor needs of a database. Its errors are [toll.ErrCursorMoved], [toll.ErrNoCursor], [toll.RefusedError] and
 // [toll.PermanentError] where their comments say so; any other is taken for an outage that passes.
 type Store interface {
 	// NewRows returns an empty buffer of rows for batches.
 	NewRows() toll.Rows
 	// Load returns, in one snapshot, a partition's cursor and what is not known to be published. A partition without a cursor
-	// gets one at the offset earliest, or is an error where earliest is negative.
+	// gets one at the offset earliest, or is [toll.ErrNoCursor] where earliest is negative.
 	Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, toll.Unpublished, error)
 	// Outbox returns, in one snapshot, the batches of a partition that end above an offset, in order and as many as fit a
 	// page, and the cursor's epoch; with unpublished those alone that are not known to be published.

@@ -1,6 +1,8 @@
 package topology
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -21,9 +23,10 @@ type trouble struct {
 // allPartitions stands for what is no matter of one partition.
 const allPartitions = -1
 
-// meet notes that a partition meets an error.
+// meet notes that a partition meets an error. A call that was cancelled says nothing of its server:
+// whoever cancelled it knows why.
 func (t *trouble) meet(partition int32, cause error) {
-	if t == nil {
+	if t == nil || errors.Is(cause, context.Canceled) {
 		return
 	}
 	t.mu.Lock()
@@ -37,9 +40,19 @@ func (t *trouble) meet(partition int32, cause error) {
 
 // over notes that a partition found the server working.
 func (t *trouble) over(partition int32) {
-	if t.leave(partition) {
-		t.log.Info(t.works, "after", time.Since(t.since).Round(100*time.Millisecond))
+	if since, last := t.forget(partition); last {
+		t.log.Info(t.works, "after", time.Since(since).Round(100*time.Millisecond))
 	}
+}
+
+// lasts reports whether some partition meets trouble.
+func (t *trouble) lasts() bool {
+	if t == nil {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.met) > 0
 }
 
 // slowAnswer is how many seconds a server may let a partition wait until that is told of.
@@ -78,16 +91,20 @@ func (t *trouble) awaits(partition int32) (answered func()) {
 	}
 }
 
-// leave forgets a partition that is not ours any more, and reports whether it was the last one that met trouble.
-func (t *trouble) leave(partition int32) bool {
+// leave forgets a partition that is not ours any more.
+func (t *trouble) leave(partition int32) { t.forget(partition) }
+
+// forget forgets that a partition meets trouble, and reports whether it was the last one, and since
+// when there was any.
+func (t *trouble) forget(partition int32) (since time.Time, last bool) {
 	if t == nil {
-		return false
+		return time.Time{}, false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.met[partition] {
-		return false
+		return time.Time{}, false
 	}
 	delete(t.met, partition)
-	return len(t.met) == 0
+	return t.since, len(t.met) == 0
 }

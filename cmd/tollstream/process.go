@@ -29,7 +29,7 @@ func (a *app) processCommand() *cli.Command {
 			"When Kafka or MySQL is away it says so once and goes on by itself when they are back.",
 		UsageText: "tollstream process\ntollstream process --until-end\ntollstream process --metrics-listen 127.0.0.1:9464\nTOLLSTREAM_MYSQL=… tollstream process --brokers kafka1:9092,kafka2:9092",
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "until-end", Usage: "stop once all that is in the topic now is stored, published and merged"},
+			&cli.BoolFlag{Name: "until-end", Usage: "stop once all that is in the topic now is stored, published and merged; exit status 1 where it is stopped before"},
 			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto", Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
 			&cli.StringFlag{Name: "load", EnvVars: env("load"), Value: "auto", Usage: "how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert"},
 			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: topology.DefaultBatchRows, Usage: "most `ROWS` that one transaction stores"},
@@ -162,11 +162,26 @@ type process struct {
 	metrics  *web.Config               // where metrics are served, nil for nowhere
 }
 
-// run processes until ctx ends, or until the end of the topic as it is now.
+// errBeforeEnd is how --until-end ends when it is stopped before: whoever waits for a job by its
+// exit status must not take it for complete.
+var errBeforeEnd = withHint(errors.New("stopped before all that was in the topic at the start was stored, published and merged"),
+	"nothing is lost; start it again, and it goes on there")
+
+// run processes until ctx ends, or until the end of the topic as it is now. Where ctx ends before
+// that, it returns errBeforeEnd.
 func (p *process) run(ctx context.Context, untilEnd bool) error {
+	reached, err := p.work(ctx, untilEnd)
+	if err == nil && untilEnd && !reached {
+		return errBeforeEnd
+	}
+	return err
+}
+
+// work does what run is for, and reports whether the end was reached.
+func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err error) {
 	store, err := p.con.openStore(p.load, p.log)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer store.Close()
 	p.cfg.Stats = topology.NewStats()
@@ -174,17 +189,17 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 	if p.metrics != nil {
 		registry, err := newRegistry(collector)
 		if err != nil {
-			return err
+			return false, err
 		}
 		stop, err := serveMetrics(*p.metrics, registry, probesOf(ctx, p.cfg.Stats), p.log)
 		if err != nil {
-			return err
+			return false, err
 		}
 		defer stop()
 	}
 	info, err := p.waitReady(ctx, store)
 	if err != nil || ctx.Err() != nil {
-		return err
+		return false, err
 	}
 	p.cfg.Observer = p.observer
 	p.cfg.TopicID = info.ID
@@ -194,13 +209,13 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 		return err
 	})
 	if err != nil || ctx.Err() != nil {
-		return err
+		return false, err
 	}
 	writer := store.Writer(info.ID)
 	collector.writer.Store(writer)
 	processor, err := topology.NewProcessor(p.cfg, writer, results)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if p.ready != nil {
 		p.ready(processor)
@@ -215,15 +230,15 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 			return err
 		})
 		if err != nil || ctx.Err() != nil {
-			return err
+			return false, err
 		}
 		go func() {
 			err := processor.AwaitEnd(ctx, end)
 			if err == nil {
 				err = processor.CloseAll(ctx)
 			}
-			cancel()
 			ended <- err
+			cancel()
 		}()
 	}
 	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows, lateness: p.cfg.Lateness, idle: p.cfg.Idle,
@@ -236,20 +251,21 @@ func (p *process) run(ctx context.Context, untilEnd bool) error {
 	cancel()
 	beside.Wait()
 	if runErr != nil {
-		return runErr
+		return false, runErr
 	}
 	if untilEnd {
 		select {
 		case err := <-ended:
 			if err != nil && !errors.Is(err, context.Canceled) {
-				return err
+				return false, err
 			}
+			reached = err == nil
 		case <-time.After(endedGrace): // interrupted, while a server does not answer
 		}
 	}
 	s := processor.Stats().Read()
 	p.log.Info("stopped", "stored", number(s.Events), "rejected", number(s.Rejected), "late", number(s.Late), "too_late", number(s.TooLate))
-	return nil
+	return reached, nil
 }
 
 // waitReady waits until both servers answer, and checks that they are as process needs them.
