@@ -551,3 +551,51 @@ func TestStateWithinCompactedBatches(t *testing.T) {
 		}
 	})
 }
+
+// TestVerifyFoldedWindows: where the outbox no longer has a window's minutes, the rows themselves tell what it holds.
+func TestVerifyFoldedWindows(t *testing.T) {
+	eager(t)
+	defer func(n int) { maxRowWindows = n }(maxRowWindows)
+	onEngines(t, func(t *testing.T, s *Store) {
+		k := newKeeper(t, s, 9)
+		for range 40 {
+			k.batch()
+		}
+		k.close()
+		k.folded = toll.FoldHorizon(k.states, k.until, toll.MinKeptMinutes)
+		for p := range int32(2) {
+			if _, err := k.w.Compact(t.Context(), p, CompactOptions{Encode: encodeJSON, States: k.states, Before: k.folded}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all := k.verifyAll(true)
+		if all.WindowsFolded != 0 {
+			t.Errorf("%d windows were not checked", all.WindowsFolded)
+		}
+		maxRowWindows = 5
+		if some := k.verifyAll(true); some.WindowsFolded == 0 || some.Windows+some.WindowsFolded != all.Windows {
+			t.Errorf("%d windows, and %d were not checked, want %d in all", some.Windows, some.WindowsFolded, all.Windows)
+		}
+		maxRowWindows = 1_000_000
+		old := number64(t, s, `SELECT MIN(start_minute) FROM toll_window WHERE kind = '15m' AND revision > 0`)
+		if toll.Minute(old) >= k.folded {
+			t.Fatal("no minutes were rolled up")
+		}
+		for _, column := range []string{"events", "too_late"} {
+			run(t, s, `UPDATE toll_window SET `+column+` = `+column+` + 1 WHERE kind = '15m' AND start_minute = ?`, old)
+			r := verify(t, s, VerifyInput{States: k.states, Deep: true, Windows: k.cfg.Windows})
+			if kinds, texts := problemsOf(r); kinds != KindWindowRows {
+				t.Errorf("%s: found %q\n%s", column, kinds, texts)
+			}
+			run(t, s, `UPDATE toll_window SET `+column+` = `+column+` - 1 WHERE kind = '15m' AND start_minute = ?`, old)
+		}
+		// Of rows that were pruned nothing can be said.
+		k.pruned = k.zone.Since(k.folded)
+		if _, err := s.Prune(t.Context(), PruneOptions{Before: k.pruned, BatchRows: 1000}); err != nil {
+			t.Fatal(err)
+		}
+		if pruned := k.verifyAll(true); pruned.WindowsFolded == 0 {
+			t.Error("windows were checked whose rows were pruned")
+		}
+	})
+}

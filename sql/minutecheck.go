@@ -21,6 +21,7 @@ func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan,
 			return nil
 		}
 		plaza, m := int16(g.plaza), g.minute
+		c.rows.add(plaza, m, g.rows)
 		if sum := c.stored.plazas[plaza][m]; sum != nil {
 			sum.rows += g.rows
 		} else if f := c.stored.folds[plaza]; f != nil && m < f.before {
@@ -33,6 +34,7 @@ func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan,
 	if err != nil {
 		return err
 	}
+	c.rows.finish()
 	pruned := int64(math.MinInt64)
 	before, some := c.retired[retiredRows]
 	if some {

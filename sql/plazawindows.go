@@ -82,7 +82,8 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 	for i := range kinds {
 		args = append(args, kinds[i].Name)
 	}
-	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute, whole, revision, events, late, too_late, by_type FROM toll_window
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute, whole, revision, events, late, too_late, by_type,
+		CAST(window_start AS CHAR), CAST(window_end AS CHAR) FROM toll_window
 		WHERE `+c.v.s.many(`toll_plaza_id IN (`+placeholders(len(plazas))+`) AND kind IN (`+placeholders(len(kinds))+`) AND start_minute >= ? AND start_minute <= ?`)+`
 		ORDER BY toll_plaza_id, kind, start_minute`, append(args, c.span.Start, c.span.End)...)
 	if err != nil {
@@ -102,8 +103,8 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 	var row checkedRow
 	for rows.Next() {
 		var plaza, from, to, whole int64 // which are scanned several times as fast as other types
-		var kind, byType dbsql.RawBytes
-		if err := rows.Scan(&plaza, &kind, &from, &to, &whole, &row.revision, &row.events, &row.late, &row.tooLate, &byType); err != nil {
+		var kind, byType, wallStart, wallEnd dbsql.RawBytes
+		if err := rows.Scan(&plaza, &kind, &from, &to, &whole, &row.revision, &row.events, &row.late, &row.tooLate, &byType, &wallStart, &wallEnd); err != nil {
 			return err
 		}
 		for int64(plazas[0]) != plaza {
@@ -119,6 +120,7 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 		row.WindowID = toll.WindowID{Plaza: plazas[0], Kind: checks[i].kind.Name, Start: toll.Minute(from)}
 		row.end, row.whole = toll.Minute(to), whole != 0
 		row.types, row.spoilt = types.decode(row.types[:0], byType)
+		c.checkRange(&row, wallStart, wallEnd)
 		checks[i].row(&row)
 	}
 	if err := rows.Err(); err != nil {
@@ -128,6 +130,15 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 		end()
 	}
 	return nil
+}
+
+// checkRange compares a row's range of time with its minutes, which are what is counted.
+func (c *windowCheck) checkRange(row *checkedRow, wallStart, wallEnd []byte) {
+	start, end := wallColumns(c.zone, toll.Window{Start: row.Start, End: row.end})
+	if string(wallStart) != start || string(wallEnd) != end {
+		c.found.ofWindow(KindWindowRange, row.WindowID, 0, 0, fmt.Sprintf("window %s: toll_window has it from %s to %s, its minutes are from %s to %s",
+			row.Kind, wallStart, wallEnd, start, end))
+	}
 }
 
 func (c *windowCheck) kindsOf(plaza int16) []*kindCheck {
@@ -197,7 +208,11 @@ func (p *plazaWindows) gone(kind string, start, end toll.Minute, row *checkedRow
 	if start >= p.folded {
 		return false
 	}
-	if row != nil {
+	switch {
+	case row == nil:
+	case p.byRows(kind, row):
+		p.v.report.Windows++
+	default:
 		p.v.report.WindowsFolded++
 	}
 	return true

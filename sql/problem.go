@@ -32,6 +32,8 @@ const (
 	KindWindowCount   = "window_count"    // a window's result counts other events than were stored
 	KindWindowExtra   = "window_extra"    // the result of a window without events
 	KindWindowTooLate = "window_too_late" // a window has not as many events that came too late as the batches
+	KindWindowRange   = "window_range"    // window_start and window_end are not what a window's minutes are on the database's clock
+	KindWindowRows    = "window_rows"     // livetolldata holds another number of rows in a window's time than the window counts
 	KindMinuteRows    = "minute_rows"     // livetolldata holds another number of rows of a plaza's minute than were stored
 )
 

@@ -37,7 +37,9 @@ type windowCheck struct {
 	from, to       int       // plazas [from, to) are looked at
 	stored, flight *paneSums // minutes by all batches, and by those that the plaza's state has not merged
 
-	retired map[string]toll.Minute // see readRetired
+	retired  map[string]toll.Minute // see readRetired
+	baseline map[int]rowCount       // rows from before, by plaza
+	rows     rowCheck               // of windows that the outbox no longer tells
 
 	found  problems         // which the verification lists behind its own
 	counts map[int]rowCount // of livetolldata by plaza, where it is deep
@@ -48,6 +50,7 @@ func newWindowCheck(v *verification, zone *toll.Zone) *windowCheck {
 	c := &windowCheck{v: v, deep: v.in.Deep, zone: zone, from: math.MinInt16, to: math.MaxInt16 + 1,
 		ends: toll.Window{Start: math.MinInt32, End: math.MaxInt32}, span: toll.Window{Start: math.MinInt32, End: math.MaxInt32},
 		stored: newPaneSums(), flight: newPaneSums(), counts: map[int]rowCount{}}
+	c.rows.c = c
 	if c.deep {
 		return c
 	}
@@ -103,6 +106,7 @@ func (c *windowCheck) add(b *batchRow, deltas []toll.PlazaDelta) {
 
 // run checks all plazas, those that were left out so far by reading the outbox again.
 func (c *windowCheck) run(ctx context.Context, q reader, scan *rowScan, topicID string, baseline map[int]rowCount) error {
+	c.baseline = baseline
 	kinds, err := storedKinds(ctx, q)
 	if err != nil {
 		return err

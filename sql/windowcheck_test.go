@@ -108,17 +108,24 @@ func TestVerifyWindows(t *testing.T) {
 			},
 		},
 		{
-			name: "another end", quick: "window_count", deep: "window_count",
+			name: "another end", quick: "window_count window_range", deep: "window_count window_range",
 			text: "toll_window has it end at 2022-02-12 10:14 (whole: true), not at 2022-02-12 10:15",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `UPDATE toll_window SET end_minute = end_minute - 1 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
-			name: "a day's end", quick: "window_count", deep: "window_count",
+			name: "a day's end", quick: "window_count window_range", deep: "window_count window_range",
 			text: "plaza 1: window day from 2022-02-12 00:00: 8 events in toll_window, 5 stored: 3 events were counted twice",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `UPDATE toll_window SET end_minute = ? WHERE toll_plaza_id = 1 AND kind = 'day' AND start_minute = ?`, at("2022-02-12 10:02"), at("2022-02-12 00:00"))
+			},
+		},
+		{
+			name: "another range of time", quick: "window_range", deep: "window_range",
+			text: "plaza 1: window 15m: toll_window has it from 2022-02-12 10:00:00 to 2022-02-12 10:14:59, its minutes are from 2022-02-12 10:00:00 to 2022-02-12 10:15:00",
+			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
+				run(t, x.s, `UPDATE toll_window SET window_end = '2022-02-12 10:14:59' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
@@ -141,14 +148,14 @@ func TestVerifyWindows(t *testing.T) {
 			},
 		},
 		{
-			name: "of no event", quick: "window_extra", deep: "window_extra", text: "plaza 1: window 15m from 2022-02-12 09:45: 6 events in toll_window, none stored",
+			name: "of no event", quick: "window_extra window_range", deep: "window_extra window_range", text: "plaza 1: window 15m from 2022-02-12 09:45: 6 events in toll_window, none stored",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `INSERT INTO toll_window SELECT 1, '15m', start_minute - 15, start_minute, window_start, window_end, whole, epoch, revision, events, late, 0,
 					result_too_late, by_type, flow_per_hour, reason, published, stored_at FROM toll_window WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
-			name: "between windows", quick: "window_count window_extra window_missing", deep: "window_count window_extra window_missing",
+			name: "between windows", quick: "window_count window_extra window_missing window_range", deep: "window_count window_extra window_missing window_range",
 			text: "plaza 2: window 1h from 2022-02-12 09:01: 1 event in toll_window, none stored",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `UPDATE toll_window SET start_minute = start_minute + 1, events = events + 0 WHERE toll_plaza_id = 2 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
