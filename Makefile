@@ -47,6 +47,7 @@ demo: build
 .PHONY: test
 test: build lint
 	go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./...
+	TOLLSTREAM_TEST_ENGINE=mysql go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./internal/e2e
 	go run ./scripts/gotest -run '^$$' -bench . -benchtime 1x $(BENCHED)
 
 .PHONY: lint

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -317,6 +318,14 @@ func TestCompactWhileRunning(t *testing.T) {
 		defer cancel()
 		initialize(t, s)
 		l := &live{t: t, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
+		// Batches are kept longer than any reader is behind; here until the reader has newer states.
+		var oldest atomic.Pointer[map[int16]*toll.State]
+		read := func() map[int16]*toll.State {
+			states := l.snapshot()
+			oldest.Store(&states)
+			return states
+		}
+		read()
 		var running, compacting sync.WaitGroup
 		for p := range int32(2) {
 			running.Go(func() {
@@ -331,7 +340,7 @@ func TestCompactWhileRunning(t *testing.T) {
 		for p := range int32(2) {
 			compacting.Go(func() {
 				for ctx.Err() == nil {
-					states := l.snapshot() // before: what is merged is published
+					states := *oldest.Load() // before: what is merged is published
 					run(t, s, `UPDATE toll_batch SET published = 1 WHERE partition_id = ? AND published = 0`, p)
 					before := toll.NewZone(berlin).Minute(1644488582 + 3600*40)
 					if _, err := l.w.Compact(ctx, p, CompactOptions{Encode: encodeJSON, States: states, Before: before}); err != nil && ctx.Err() == nil {
@@ -350,11 +359,11 @@ func TestCompactWhileRunning(t *testing.T) {
 				more = false
 			default:
 			}
-			states := l.snapshot()
+			states := read()
 			if r := verify(t, s, VerifyInput{States: states, Deep: true}); r.Status == Mismatch {
 				t.Fatalf("got %+v", r.Problems)
 			}
-			states = l.snapshot()
+			states = read()
 			c, err := checker.Plaza(ctx, 0, states[0], fullCount)
 			if err != nil || c.Status == Mismatch || c.TableCount+c.InFlight != *c.StoredRows {
 				t.Fatalf("got %+v, %v", c, err)

@@ -18,8 +18,8 @@ import (
 	"tollstream/toll"
 )
 
-// The engines that everything is tested on. MariaDB is skipped where it is not installed.
-var engines = []string{"mariadb", "embedded"}
+// The engines that everything is tested on. Servers that are not installed are skipped.
+var engines = []string{"mariadb", "mysql", "embedded"}
 
 var servers = struct {
 	sync.Mutex
@@ -43,8 +43,11 @@ func onEngines(t *testing.T, test func(t *testing.T, s *Store)) {
 
 func openEmpty(t testing.TB, engine string) *Store {
 	t.Helper()
-	if _, ok := devstack.FindMariaDB(); engine == "mariadb" && !ok {
-		t.Skip("no mariadbd here")
+	if !devstack.HasDatabase(engine) {
+		if os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" {
+			t.Fatalf("%s is not installed, and this run requires it", engine)
+		}
+		t.Skipf("%s is not installed", engine)
 	}
 	servers.Lock()
 	defer servers.Unlock()

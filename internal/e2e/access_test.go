@@ -14,7 +14,7 @@ import (
 	"tollstream/internal/devstack"
 )
 
-// secured are a real Kafka and a real MariaDB that ask who is there, and let nobody do more than was granted.
+// secured are a real Kafka and a real database server that ask who is there, and let nobody do more than was granted.
 type secured struct {
 	*world     // as administrator, without encryption
 	kafka      *devstack.Kafka
@@ -51,8 +51,8 @@ func startSecured(t *testing.T) *secured {
 	if _, err := exec.LookPath("java"); err != nil {
 		skipWithout(t, "Java")
 	}
-	if _, ok := devstack.FindMariaDB(); !ok {
-		skipWithout(t, "MariaDB")
+	if !devstack.HasDatabase(engine) {
+		skipWithout(t, engine)
 	}
 	s := &secured{ca: newAuthority(t, "ours"), wrong: newAuthority(t, "wrong")}
 	tomorrow, yesterday := time.Now().Add(24*time.Hour), time.Now().Add(-time.Hour)
@@ -79,7 +79,7 @@ func startSecured(t *testing.T) *secured {
 	s.mysqlFiles = files{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
 	s.installMySQL(t, good)
 	db, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{
-		Addr: "127.0.0.1:0", DataDir: dataDir(t, "mariadb"), Engine: "mariadb",
+		Addr: "127.0.0.1:0", DataDir: dataDir(t, engine), Engine: "mariadb",
 		TLS: &devstack.DatabaseTLS{CA: s.ca.file, Cert: s.mysqlFiles.cert, Key: s.mysqlFiles.key},
 	})
 	if err != nil {

@@ -88,7 +88,7 @@ func (f *injection) hear(p *process, texts []string, least int) {
 	}
 }
 
-// killDatabase kills MariaDB at a random moment, and starts it again after a random time.
+// killDatabase kills the database server at a random moment, and starts it again after a random time.
 func killDatabase(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
@@ -111,7 +111,7 @@ func killDatabase(f *injection) {
 	f.settle(l, p)
 }
 
-// killDatabaseInCommit kills MariaDB when a batch's COMMIT is on its way to it, or has just reached it.
+// killDatabaseInCommit kills the database server when a batch's COMMIT is on its way to it, or has just reached it.
 func killDatabaseInCommit(f *injection) {
 	w := newProxied(f.T)
 	l := w.startLoad(newTruth())
@@ -208,7 +208,7 @@ func loseCommitAnswers(f *injection) {
 	f.settle(l, p)
 }
 
-// pauseDatabase lets MariaDB stand still with its connections open.
+// pauseDatabase lets the database server stand still with its connections open.
 func pauseDatabase(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")

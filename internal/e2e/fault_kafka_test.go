@@ -30,7 +30,7 @@ func ownKafka(t *testing.T) *devstack.Kafka {
 // killKafka kills the broker and starts it again.
 func killKafka(f *injection) {
 	k := ownKafka(f.T)
-	w := newWorldOn(f.T, k.Addr(), "mariadb")
+	w := newWorldOn(f.T, k.Addr(), engine)
 	w.must("init")
 	l := w.startLoad(newTruth())
 	p := w.member("one")
@@ -55,7 +55,7 @@ func killKafka(f *injection) {
 // pauseKafka lets the broker stand still: its connections stay open and nothing answers.
 func pauseKafka(f *injection) {
 	k := ownKafka(f.T)
-	w := newWorldOn(f.T, k.Addr(), "mariadb")
+	w := newWorldOn(f.T, k.Addr(), engine)
 	w.must("init")
 	l := w.startLoad(newTruth())
 	p := w.member("one")
@@ -105,7 +105,7 @@ func proxiedKafka(t *testing.T) (*devstack.Kafka, *proxy) {
 // cutProduces cuts the connection at produce requests, half of them when the broker has got them, and answers late.
 func cutProduces(f *injection) {
 	k, proxy := proxiedKafka(f.T)
-	w := newWorldOn(f.T, k.Addr(), "mariadb")
+	w := newWorldOn(f.T, k.Addr(), engine)
 	w.must("init")
 	l := w.startLoad(newTruth())
 	p := w.member("one", "--brokers", proxy.addr())
@@ -130,7 +130,7 @@ func cutProduces(f *injection) {
 // sent reaches the broker late, and is older than what the other one has written by then.
 func expireSession(f *injection) {
 	k, proxy := proxiedKafka(f.T)
-	w := newWorldOn(f.T, k.Addr(), "mariadb")
+	w := newWorldOn(f.T, k.Addr(), engine)
 	w.must("init")
 	l := w.startLoad(newTruth())
 	cut, whole := w.member("one", "--brokers", proxy.addr()), w.member("two")
@@ -165,7 +165,7 @@ func startFakes(t *testing.T) *kfake.Cluster {
 // moveLeaders moves partitions of every topic, and the group's coordinator, between brokers.
 func moveLeaders(f *injection) {
 	c := startFakes(f.T)
-	w := newWorldOn(f.T, strings.Join(c.ListenAddrs(), ","), "mariadb")
+	w := newWorldOn(f.T, strings.Join(c.ListenAddrs(), ","), engine)
 	w.must("init")
 	l := w.startLoad(newTruth())
 	members := []*process{w.member("one"), w.member("two")}
@@ -194,7 +194,7 @@ func moveLeaders(f *injection) {
 // they did.
 func refuseProduces(f *injection) {
 	c := startFakes(f.T)
-	w := newWorldOn(f.T, strings.Join(c.ListenAddrs(), ","), "mariadb")
+	w := newWorldOn(f.T, strings.Join(c.ListenAddrs(), ","), engine)
 	w.must("init")
 	l := w.startLoad(newTruth())
 	p := w.member("one")

@@ -1,9 +1,10 @@
-// Package e2e proves the promise on real parts: a real Kafka, a real MariaDB, and the tollstream command as processes
+// Package e2e proves the promise on real parts: a real Kafka, a real MariaDB or MySQL, and the tollstream command as processes
 // of their own, killed and starved of their servers. Each test keeps its own ground truth: what it sent.
 package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	dbsql "database/sql"
 	"encoding/json"
@@ -24,6 +25,9 @@ import (
 
 // binary is the tollstream command, built once.
 var binary string
+
+// engine is the database server of a run, mariadb or mysql: make test runs all tests on both.
+var engine = cmp.Or(os.Getenv("TOLLSTREAM_TEST_ENGINE"), "mariadb")
 
 func TestMain(m *testing.M) {
 	_ = mysql.SetLogger(&mysql.NopLogger{})
@@ -131,18 +135,16 @@ var worlds struct {
 	n int
 }
 
-// newWorld returns the surroundings of a test on a real Kafka and a real MariaDB.
+// newWorld returns the surroundings of a test on a real Kafka and a real MariaDB or MySQL.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	return newWorldOn(t, sharedKafka(t).Addr(), "mariadb")
+	return newWorldOn(t, sharedKafka(t).Addr(), engine)
 }
 
 func newWorldOn(t *testing.T, brokers, engine string) *world {
 	t.Helper()
-	if engine == "mariadb" {
-		if _, ok := devstack.FindMariaDB(); !ok {
-			skipWithout(t, "MariaDB")
-		}
+	if !devstack.HasDatabase(engine) {
+		skipWithout(t, engine)
 	}
 	db, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{Addr: "127.0.0.1:0", DataDir: dataDir(t, engine), Engine: engine})
 	if err != nil {
@@ -173,7 +175,7 @@ func newWorldOn(t *testing.T, brokers, engine string) *world {
 
 // dataDir returns a folder for a database that outlives a kill of its server.
 func dataDir(t *testing.T, engine string) string {
-	if engine != "mariadb" {
+	if engine == "embedded" {
 		return ""
 	}
 	return filepath.Join(t.TempDir(), "mysql")

@@ -68,7 +68,7 @@ func (a *asked) value(name string) float64 {
 func TestOutageMetrics(t *testing.T) {
 	k := startKafka(t)
 	t.Cleanup(func() { _ = k.Close() })
-	w := newWorldOn(t, k.Addr(), "mariadb")
+	w := newWorldOn(t, k.Addr(), engine)
 	w.must("init")
 	truth := newTruth()
 	s := w.sender(truth)

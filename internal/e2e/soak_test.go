@@ -74,9 +74,9 @@ func soakActions() []*soakAction {
 		{name: "a third process joins, and leaves", run: (*soak).joinAndLeave},
 		{name: "a process is restarted", run: (*soak).restart},
 		{name: "a process is killed", run: (*soak).kill},
-		{name: "MariaDB is restarted", run: (*soak).restartDatabase},
-		{name: "MariaDB is killed", run: (*soak).killDatabase},
-		{name: "connections to MariaDB are cut", run: func(s *soak) { s.proxy.cutAll() }},
+		{name: "database is restarted", run: (*soak).restartDatabase},
+		{name: "database is killed", run: (*soak).killDatabase},
+		{name: "connections to the database are cut", run: func(s *soak) { s.proxy.cutAll() }},
 		{name: "the broker is restarted", run: (*soak).restartBroker},
 		{name: "the broker is killed", run: (*soak).killBroker},
 		{name: "20,000 events at once", run: func(s *soak) { s.l.burst(20_000) }},
@@ -147,7 +147,7 @@ func comma(n int) string { return humanize.Comma(int64(n)) }
 // newSoak starts what lives through the run, and the load.
 func newSoak(t *testing.T, seed uint64) *soak {
 	k := ownKafka(t)
-	s := &soak{world: newWorldOn(t, k.Addr(), "mariadb"), kafka: k, rand: rand.New(rand.NewPCG(seed, 1)), done: soakActions()}
+	s := &soak{world: newWorldOn(t, k.Addr(), engine), kafka: k, rand: rand.New(rand.NewPCG(seed, 1)), done: soakActions()}
 	s.proxy = startProxy(t, s.db.Addr(), mysqlFrames)
 	cfg, err := mysql.ParseDSN(s.db.DSN())
 	if err != nil {
