@@ -25,6 +25,9 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 	if err := s.checkFound(found); err != nil {
 		return Meta{}, err
 	}
+	if err := s.checkServer(ctx); err != nil {
+		return Meta{}, err
+	}
 	m, err := readMeta(ctx, s.db)
 	if errors.Is(err, errNoMeta) {
 		return Meta{}, s.notSetUp(err)

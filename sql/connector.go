@@ -28,9 +28,16 @@ func (s *Store) Bind(m Meta) { s.connector.bound.Store(&m.DatabaseID) }
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := pinSession(ctx, conn); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
 	want := c.bound.Load()
-	if err != nil || want == nil {
-		return conn, err
+	if want == nil {
+		return conn, nil
 	}
 	got, err := databaseID(ctx, conn)
 	if number(err) == errNoTable || errors.Is(err, io.EOF) {

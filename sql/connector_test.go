@@ -2,8 +2,11 @@ package sql
 
 import (
 	"context"
-	"strings"
+	dbsql "database/sql"
+	"regexp"
 	"testing"
+
+	"tollstream/toll"
 )
 
 // TestBind lets a store that is bound to a database connect to that one only, whatever it does.
@@ -35,19 +38,137 @@ func TestBind(t *testing.T) {
 	})
 }
 
-// TestDeadHostTimeouts checks that MariaDB, which leaves out comments that begin with M!, was asked to end the transactions of hosts
-// that are dead.
-func TestDeadHostTimeouts(t *testing.T) {
-	s := openEmpty(t, "mariadb")
-	initialize(t, s)
-	var wait, idle, read int
-	if err := s.db.QueryRow(`SELECT @@wait_timeout, @@idle_transaction_timeout, @@net_read_timeout`).Scan(&wait, &idle, &read); err != nil {
-		if strings.Contains(err.Error(), "idle_transaction_timeout") {
-			t.Skip("this server is not MariaDB")
+// hostileGlobals are settings of a server with which the store's statements would mean something
+// else, read less, or fail, and what the sessions must have instead.
+var hostileGlobals = []struct{ engine, name, value, want string }{
+	{"", "autocommit", "0", "1"},
+	{"", "completion_type", "CHAIN", "NO_CHAIN"},
+	{"", "sql_safe_updates", "1", "0"},
+	{"", "sql_select_limit", "5", "9223372036854775807"},
+	{"", "sql_big_selects", "0", "1"},
+	{"", "max_join_size", "5", ""}, // which sql_big_selects ignores
+	{"", "sql_auto_is_null", "1", "0"},
+	{"", "sql_buffer_result", "1", "0"},
+	{"", "unique_checks", "0", "1"},
+	{"", "max_sort_length", "8", "1024"},
+	{"", "innodb_lock_wait_timeout", "1", "15"},
+	{"", "wait_timeout", "3", "20"},
+	{"", "net_read_timeout", "1", "5"},
+	{"", "net_write_timeout", "1", "60"},
+	{"", "time_zone", "'-07:30'", "+00:00"},
+	{"", "character_set_client", "latin1", "utf8mb4"},
+	{"", "character_set_results", "latin1", "utf8mb4"},
+	{"", "collation_connection", "latin1_swedish_ci", "utf8mb4_bin"},
+	{"", "character_set_server", "latin1", ""},
+	{"", "default_storage_engine", "MyISAM", "InnoDB"},
+	{"", "sql_mode", "'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT,ONLY_FULL_GROUP_BY'",
+		"STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"},
+	{"mysql", "sql_mode", "'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,TIME_TRUNCATE_FRACTIONAL'", ""},
+	{"mysql", "transaction_isolation", "'READ-UNCOMMITTED'", "REPEATABLE-READ"},
+	{"mysql", "transaction_read_only", "1", "0"},
+	{"mysql", "max_execution_time", "1", "0"},
+	{"mariadb", "tx_isolation", "'READ-UNCOMMITTED'", "REPEATABLE-READ"},
+	{"mariadb", "tx_read_only", "1", "0"},
+	{"mariadb", "max_statement_time", "0.000001", "0"},
+	{"mariadb", "idle_transaction_timeout", "1", "10"},
+	{"mariadb", "idle_write_transaction_timeout", "1", "0"},
+	{"mariadb", "idle_readonly_transaction_timeout", "1", "0"},
+}
+
+// TestSessionSettings sets every hostile value as the server's default, and goes through what the
+// store does. The settings are also put into the DSN, which must not win either.
+func TestSessionSettings(t *testing.T) {
+	for _, engine := range []string{"mariadb", "mysql"} {
+		t.Run(engine, func(t *testing.T) {
+			dsn := openEmpty(t, engine).cfg.DSN
+			admin, err := dbsql.Open("mysql", servers.byEngine[engine].AdminDSN())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer admin.Close()
+			admin.SetMaxOpenConns(1)
+			exec := func(query string) {
+				t.Helper()
+				if _, err := admin.Exec(query); err != nil {
+					t.Fatalf("%s: %v", query, err)
+				}
+			}
+			exec("SET SESSION sql_mode = '', autocommit = 1")
+			want := map[string]string{}
+			for _, g := range hostileGlobals {
+				if g.engine != "" && g.engine != engine {
+					continue
+				}
+				if g.want != "" {
+					want[g.name] = g.want
+				}
+				var before string
+				if err := admin.QueryRow("SELECT @@GLOBAL." + g.name).Scan(&before); err != nil {
+					t.Fatalf("%s: %v", g.name, err)
+				}
+				if !regexp.MustCompile(`^[0-9.]+$`).MatchString(before) {
+					before = "'" + before + "'"
+				}
+				exec("SET GLOBAL " + g.name + " = " + g.value)
+				defer exec("SET GLOBAL " + g.name + " = " + before)
+			}
+			s := openStore(t, dsn+"?autocommit=0&sql_select_limit=5&sql_mode=%27ANSI_QUOTES%27&sql_safe_updates=1")
+			for name, want := range want {
+				var got string
+				if err := s.db.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
+					t.Errorf("%s is %q, %v, want %q", name, got, err, want)
+				}
+			}
+			if _, err := s.CreateDatabase(t.Context()); err != nil {
+				t.Error(err)
+			}
+			initialize(t, s)
+			if done := initialize(t, s); len(done) != 0 {
+				t.Errorf("second init: %q", done)
+			}
+			l := &live{t: t, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
+			for p := range int32(2) {
+				l.partition(p, 10, func(batch int) (events []toll.Event) {
+					for i := range 50 {
+						events = append(events, toll.Event{Time: toll.WallTime(1644488582 + i), Vehicle: int32(i),
+							Type: []string{`a\b`, `"q"`, "汽车", "it's"}[i%4], Plaza: int16(i % 7)})
+					}
+					return events
+				})
+			}
+			if r := verify(t, s, VerifyInput{States: l.states, Deep: true}); r.Status != Exact || r.Rows != 2*10*50 {
+				t.Errorf("got %+v", r)
+			}
+			for _, q := range s.Queries() {
+				if _, _, err := s.Run(t.Context(), q.Name, nil); err != nil {
+					t.Error(err)
+				}
+			}
+			n, err := s.Prune(t.Context(), PruneOptions{Before: 1644488582 + 3, BatchRows: 7})
+			if err != nil || n != 2*10*3 {
+				t.Errorf("pruned %d, %v", n, err)
+			}
+			if r := verify(t, s, VerifyInput{States: l.states, Deep: true}); r.Status != Exact {
+				t.Errorf("after a prune: %+v", r)
+			}
+		})
+	}
+}
+
+// TestEngines has tables of a storage engine without transactions, which must be refused.
+func TestEngines(t *testing.T) {
+	onServers(t, func(t *testing.T, s *Store) {
+		run(t, s, schema[0].create+" ENGINE=MyISAM")
+		_, err := s.Init(t.Context(), testIdentity)
+		wantPermanent(t, err, "livetolldata is MyISAM", "ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB;")
+		run(t, s, "ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB PARTITION BY HASH (toll_plaza_id) PARTITIONS 4")
+		initialize(t, s)
+		run(t, s, "ALTER TABLE toll_cursor ENGINE=MyISAM")
+		for _, check := range []func(context.Context, Identity) error{
+			func(ctx context.Context, id Identity) error { _, err := s.Init(ctx, id); return err },
+			func(ctx context.Context, id Identity) error { _, err := s.Check(ctx, id); return err },
+		} {
+			wantPermanent(t, check(t.Context(), testIdentity), "toll_cursor is MyISAM", "`toll_cursor` ENGINE=InnoDB")
 		}
-		t.Fatal(err)
-	}
-	if wait != 20 || idle != 10 || read != 5 {
-		t.Errorf("wait_timeout %d, idle_transaction_timeout %d, net_read_timeout %d", wait, idle, read)
-	}
+	})
 }

@@ -41,6 +41,15 @@ func onEngines(t *testing.T, test func(t *testing.T, s *Store)) {
 	}
 }
 
+// onServers does it on real servers alone.
+func onServers(t *testing.T, test func(t *testing.T, s *Store)) {
+	for _, engine := range engines {
+		if engine != "embedded" {
+			t.Run(engine, func(t *testing.T) { test(t, openEmpty(t, engine)) })
+		}
+	}
+}
+
 func openEmpty(t testing.TB, engine string) *Store {
 	t.Helper()
 	if !devstack.HasDatabase(engine) {

@@ -19,6 +19,9 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 	if err != nil {
 		return nil, s.wrap("read the columns of the tables", err)
 	}
+	if err := s.checkServer(ctx); err != nil {
+		return nil, err
+	}
 	var done []string
 	if len(found["toll_meta"]) > 0 {
 		m, err := s.versionOnly(ctx)
@@ -43,17 +46,26 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 		return done, err
 	}
 	for _, t := range missingTables(found) {
-		create := t.create
-		if s.embedded(ctx) {
-			create = t.withoutKeys()
-		}
-		if _, err := s.db.ExecContext(ctx, create); err != nil {
+		if err := s.createTable(ctx, t); err != nil {
 			return done, s.wrap("create table "+t.name, err)
 		}
 		done = append(done, "created table "+t.name)
 	}
 	more, err := s.initMeta(ctx, id)
 	return append(done, more...), err
+}
+
+// createTable creates a table that is missing.
+func (s *Store) createTable(ctx context.Context, t table) error {
+	create := t.create
+	if s.embedded(ctx) {
+		create = t.withoutKeys()
+	}
+	_, err := s.db.ExecContext(ctx, create)
+	if n := number(err); n == errNeedsKey || n == errNeedsKeyMaria {
+		_, err = s.db.ExecContext(ctx, t.withHiddenKey())
+	}
+	return err
 }
 
 // initMeta records what the database serves, or checks it where it is recorded.

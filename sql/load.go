@@ -9,6 +9,7 @@ import (
 	"io"
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -18,6 +19,8 @@ import (
 var (
 	// errLoadRefused says that the server does not take LOAD DATA LOCAL.
 	errLoadRefused = errors.New("the server refuses LOAD DATA LOCAL")
+	// errNoTurn says that other batches are being loaded. The transaction must be rolled back.
+	errNoTurn = errors.New("other batches are being loaded")
 	// errLoadInexact says that LOAD DATA LOCAL clipped a value or skipped a row: LOCAL turns strict-mode errors into
 	// warnings. The transaction must be rolled back.
 	errLoadInexact = errors.New("LOAD DATA LOCAL did not take every row as it is")
@@ -72,13 +75,35 @@ func (l *loader) fallBack(s *Store) error {
 // readerID makes the names of readers unique in the driver's registry, which is global.
 var readerID atomic.Uint64
 
-func (l *loader) load(ctx context.Context, tx *dbsql.Tx, r *rows) error {
+// turnPatience is how long a batch waits for its turn with the transaction open and the cursor locked:
+// far less than idle_transaction_timeout, after which MariaDB ends it. It is not 0 so that what comes
+// before the rows, which are round trips and perhaps a lock wait, goes on beside another batch's rows.
+const turnPatience = time.Second
+
+// turn waits until a batch may be loaded; done ends its turn.
+func (l *loader) turn(ctx context.Context) (done func(), err error) {
 	select {
 	case l.turns <- struct{}{}:
-		defer func() { <-l.turns }()
+		return func() { <-l.turns }, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, context.Cause(ctx)
 	}
+}
+
+// load loads rows when it is their turn. Where that takes long it returns errNoTurn.
+func (l *loader) load(ctx context.Context, tx *dbsql.Tx, r *rows) error {
+	patience, cancel := context.WithTimeoutCause(ctx, turnPatience, errNoTurn)
+	defer cancel()
+	done, err := l.turn(patience)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return l.loadNow(ctx, tx, r)
+}
+
+// loadNow loads rows, whose turn it is.
+func (l *loader) loadNow(ctx context.Context, tx *dbsql.Tx, r *rows) error {
 	name := fmt.Sprintf("tollstream-%d", readerID.Add(1))
 	mysql.RegisterReaderHandler(name, func() io.Reader { return bytes.NewReader(r.buf) })
 	defer mysql.DeregisterReaderHandler(name)

@@ -105,14 +105,15 @@ func TestQueries(t *testing.T) {
 }
 
 // The files run in the client as they are.
-func TestQueriesInTheClient(t *testing.T) {
+func TestQueriesInTheClient(t *testing.T) { onServers(t, testQueriesInTheClient) }
+
+func testQueriesInTheClient(t *testing.T, s *Store) {
 	client, err := exec.LookPath("mariadb")
 	if err != nil {
 		if client, err = exec.LookPath("mysql"); err != nil {
 			t.Skip("no mariadb or mysql client here")
 		}
 	}
-	s := openEmpty(t, "mariadb")
 	c, err := mysql.ParseDSN(s.cfg.DSN)
 	if err != nil {
 		t.Fatal(err)

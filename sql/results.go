@@ -87,16 +87,15 @@ func (r *Results) explain(err error) error {
 	case errDuplicateKey, errDeadlock, errLockWait:
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	case errBinlogFormat:
-		return toll.Permanent("SET GLOBAL binlog_format = 'ROW', or MIXED", "MySQL at %s: %w", r.s.address, err)
+		return toll.Permanent(binlogHint, "MySQL at %s: %w", r.s.address, err)
 	}
 	return err
 }
 
 // Numbers of errors about transactions.
 const (
-	errLockWait     = 1205
-	errDeadlock     = 1213
-	errBinlogFormat = 1665 // READ COMMITTED can't be logged as statements
+	errLockWait = 1205
+	errDeadlock = 1213
 )
 
 // begin begins a transaction of READ COMMITTED: rows are locked and the gaps between them are not, in which the owners of

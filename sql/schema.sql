@@ -1,5 +1,8 @@
 -- The tables of tollstream. `tollstream init` runs this file; it also runs as it is in the mysql or mariadb client.
 
+-- Exactly once needs transactions, which other storage engines lack.
+set default_storage_engine = InnoDB;
+
 -- The course's table, word for word.
 create table if not exists livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint);
 
@@ -16,14 +19,14 @@ create table if not exists toll_meta (
   resetting       tinyint      not null default 0 comment 'not 0 while a reset has begun and not ended',
   windows         varchar(250) not null default '' comment 'kinds of windows that are counted; empty until the first process settles them',
   lateness_seconds int         not null default 0 comment 'how far behind its partition''s clock an event is still on time; settled with the windows'
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Rows that livetolldata held before tollstream: counted once, by init. Plaza -32769 stands for NULL.
 create table if not exists toll_baseline (
   toll_plaza_id   int             not null primary key,
   events          bigint          not null,
   checksum        bigint unsigned not null comment 'sum of the CRC-32 of each row''s text, modulo 2^64'
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- What left on purpose, by tollstream itself, so that it is not missed: rows of livetolldata by plaza (as in toll_baseline),
 -- dead letters by partition.
@@ -33,14 +36,14 @@ create table if not exists toll_pruned (
   pruned          bigint          not null,
   checksum        bigint unsigned not null comment 'of rows, as in toll_baseline; else 0',
   primary key (what, id)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Up to where what is old left, or may have.
 create table if not exists toll_retired (
   what            varchar(32)     not null comment 'rows; window and its kind: window 15m',
   before_minute   int             not null comment 'minutes since 1970 UTC; never goes back',
   primary key (what)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Progress: one row a source partition, moved by compare-and-set in the transaction that stores a batch.
 create table if not exists toll_cursor (
@@ -59,7 +62,7 @@ create table if not exists toll_cursor (
   log_replaced    varchar(500)    not null default '' comment 'why the log is not the one that was consumed; empty while it is',
   updated_at      datetime(6)     not null,
   primary key (topic_id, partition_id)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Every batch of rows, and the outbox of the deltas that the batch means for the group table.
 create table if not exists toll_batch (
@@ -81,7 +84,7 @@ create table if not exists toll_batch (
   primary key (topic_id, partition_id, first_offset),
   key unpublished (published, topic_id, partition_id, first_offset),
   key minutes (topic_id, partition_id, last_minute, first_minute)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Records that can't be a row, as they were received.
 create table if not exists toll_dead_letter (
@@ -98,7 +101,7 @@ create table if not exists toll_dead_letter (
   record_key      varbinary(1024) null,
   rejected_at     datetime(6)  not null,
   primary key (topic_id, partition_id, record_offset)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Dead letters whose repaired event was stored; the key admits each once.
 create table if not exists toll_retry (
@@ -108,7 +111,7 @@ create table if not exists toll_retry (
   stored_partition int         not null comment 'of the repaired event',
   stored_offset   bigint       not null,
   primary key (topic_id, partition_id, record_offset)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- The plazas that the plazas file configures.
 create table if not exists toll_plaza (
@@ -119,7 +122,7 @@ create table if not exists toll_plaza (
   lanes           int          not null comment '0 where not known',
   capacity_per_lane double     not null comment 'passenger cars an hour',
   timezone        varchar(64)  not null comment 'IANA name; its windows align to it; empty for that of toll_meta'
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Closed windows. window_start and window_end are in the timezone of toll_meta, as livetolldata.timestamp is:
 -- timestamp >= window_start and timestamp < window_end holds for the events of a window and for those too late for it.
@@ -144,7 +147,7 @@ create table if not exists toll_window (
   stored_at       datetime(6)     not null,
   primary key (toll_plaza_id, kind, start_minute),
   key unpublished (published, toll_plaza_id)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- How each plaza stands, and for how long it has. Times are in the timezone of toll_meta.
 create table if not exists toll_congestion (
@@ -166,7 +169,7 @@ create table if not exists toll_congestion (
   z               double       null     comment 'robust z-score of vehicles_15m; null with too few weeks',
   assessment      text         not null comment 'all of it, JSON',
   updated_at      datetime(6)  not null
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Changes of state: onset and end of congestion.
 create table if not exists toll_transition (
@@ -183,4 +186,4 @@ create table if not exists toll_transition (
   stored_at       datetime(6)  not null,
   primary key (toll_plaza_id, detected_minute),
   key unpublished (published, toll_plaza_id)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;

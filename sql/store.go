@@ -18,7 +18,7 @@ import (
 // Config says which database to use.
 type Config struct {
 	// DSN in go-sql-driver's form, user:password@tcp(host:port)/database. Parameters that the store depends on
-	// (sql_mode, time zone, charset) are set by the store.
+	// (charset, session settings) are set by the store.
 	DSN string
 	// TLS encrypts the connections and says whom to trust. Nil is what the DSN says in tls=…, without it a plain connection.
 	TLS *tls.Config
@@ -55,26 +55,9 @@ func Open(cfg Config) (*Store, error) {
 	if c.DBName == "" {
 		return nil, toll.Permanent("a DSN ends in the database's name: …)/tolldata", "the MySQL DSN names no database")
 	}
-	c.TLS = cfg.TLS
-	c.Timeout = connectTimeout
-	c.ParseTime = false
-	c.InterpolateParams = true // one round trip a statement; sound, as the connection's charset is UTF-8
-	c.MaxAllowedPacket = 0     // ask the server
-	c.Logger = &mysql.NopLogger{}
-	if err := c.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin")); err != nil {
+	if err := configure(c, cfg); err != nil {
 		return nil, err
 	}
-	if c.Params == nil {
-		c.Params = map[string]string{}
-	}
-	c.Params["sql_mode"] = "'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION'"
-	c.Params["time_zone"] = "'+00:00'"
-	// The server ends the transaction of a host that died without a word or stands still after this, and with it the lock on the
-	// cursor that the partition's next owner waits for. Only MariaDB tells such a transaction from a connection that is idle
-	// (MySQL takes that part for a comment). None of ours waits for seconds between two statements, or amid the rows that it loads,
-	// for which the server waits twice as long as net_read_timeout says.
-	c.Params["wait_timeout"] = "20 /*M!100309 , idle_transaction_timeout = 10 */"
-	c.Params["net_read_timeout"] = "5"
 	inner, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, err
@@ -86,6 +69,20 @@ func Open(cfg Config) (*Store, error) {
 	db.SetMaxIdleConns(16)
 	db.SetConnMaxIdleTime(10 * time.Second) // below wait_timeout
 	return &Store{cfg: cfg, db: db, connector: connector, address: address, name: c.DBName}, nil
+}
+
+// configure completes a DSN with what the store depends on. Settings of sessions follow in
+// [connector.Connect], so that they win over those in the DSN.
+func configure(c *mysql.Config, cfg Config) error {
+	if cfg.TLS != nil {
+		c.TLS = cfg.TLS
+	}
+	c.Timeout = connectTimeout
+	c.ParseTime = false
+	c.InterpolateParams = true // one round trip a statement; sound, as the connection's charset is UTF-8
+	c.MaxAllowedPacket = 0     // ask the server
+	c.Logger = &mysql.NopLogger{}
+	return c.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin"))
 }
 
 // Close closes the pool.
@@ -109,6 +106,8 @@ const (
 	errAccessDenied     = 1045
 	errNoDatabase       = 1049
 	errDuplicateKey     = 1062
+	errNeedsKeyMaria    = 1173 // MariaDB's innodb_force_primary_key
+	errNeedsKey         = 3750 // MySQL's sql_require_primary_key
 	errNoTable          = 1146
 	errTableDenied      = 1142
 	errColumnDenied     = 1143

@@ -211,19 +211,19 @@ func NewToken() uint64 {
 // the batch can't be stored for what they hold; in both cases nothing is stored. After any other error that is not a
 // [toll.PermanentError] the batch may or may not be stored: the cursor's token tells.
 func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
-	err := w.commit(ctx, b, published, w.loader.useLocal(ctx, w.s))
+	err := w.commitInTurn(ctx, b, published)
 	if errors.Is(err, errLoadRefused) {
 		if err := w.loader.fallBack(w.s); err != nil {
 			return err
 		}
-		err = w.commit(ctx, b, published, false)
+		err = w.commit(ctx, b, published, w.insert)
 	}
 	if w.mindsRows(ctx, err) {
 		if refused := w.refused(ctx, b); refused != nil {
 			return w.s.wrap("find the rows that MySQL refuses", refused)
 		}
 		// It takes every row, so it minded how they came.
-		if err = w.commit(ctx, b, published, false); w.mindsRows(ctx, err) {
+		if err = w.commit(ctx, b, published, w.insert); w.mindsRows(ctx, err) {
 			return toll.Permanent("see the error, and what was changed at livetolldata",
 				"store the offsets %d to %d of partition %d: MySQL at %s takes each row, and refuses them together: %w",
 				b.First, b.Next-1, b.Partition, w.s.address, err)
@@ -256,7 +256,27 @@ func (w *Writer) mindsRows(ctx context.Context, err error) bool {
 	return errors.As(err, &minds) && w.atFault(ctx, err) != nil && !toll.IsPermanent(w.s.explain(err))
 }
 
-func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef, local bool) error {
+// commitInTurn commits a batch, by LOAD DATA where the server takes it. A batch whose turn to load does
+// not come soon waits for it without a transaction, and then begins once more.
+func (w *Writer) commitInTurn(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
+	if !w.loader.useLocal(ctx, w.s) {
+		return w.commit(ctx, b, published, w.insert)
+	}
+	err := w.commit(ctx, b, published, w.loader.load)
+	if !errors.Is(err, errNoTurn) {
+		return err
+	}
+	done, err := w.loader.turn(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return w.commit(ctx, b, published, w.loader.loadNow)
+}
+
+// commit commits a batch; load stores its rows within the transaction.
+func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef,
+	load func(context.Context, *dbsql.Tx, *rows) error) error {
 	tx, err := w.s.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -268,12 +288,7 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	}
 	r := b.Rows.(*rows)
 	if r.Len() > 0 {
-		if local {
-			err = w.loader.load(ctx, tx, r)
-		} else {
-			err = w.insert(ctx, tx, r)
-		}
-		if err != nil {
+		if err := load(ctx, tx, r); err != nil {
 			return err
 		}
 	}

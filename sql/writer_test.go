@@ -71,10 +71,13 @@ func TestCommit(t *testing.T) {
 	})
 }
 
-// TestLoadTurns checks that a batch that is to be loaded waits for its turn, that one without rows doesn't, and that waiting
-// ends with the context.
+// TestLoadTurns checks that a batch that is to be loaded waits for its turn without a transaction, that one without rows doesn't
+// wait, and that waiting ends with the context.
 func TestLoadTurns(t *testing.T) {
-	s := openEmpty(t, "mariadb")
+	onServers(t, testLoadTurns)
+}
+
+func testLoadTurns(t *testing.T, s *Store) {
 	initialize(t, s)
 	w := s.Writer(testIdentity.TopicID)
 	w.loader.mode.Store(int32(LoadLocal))
@@ -100,7 +103,18 @@ func TestLoadTurns(t *testing.T) {
 	select {
 	case err := <-waits:
 		t.Fatalf("rows did not wait: %v", err)
-	default:
+	case <-time.After(turnPatience + 500*time.Millisecond):
+	}
+	tx, err := s.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var next int64
+	if err := tx.QueryRow(`SELECT next_offset FROM toll_cursor WHERE partition_id = 3 FOR UPDATE NOWAIT`).Scan(&next); err != nil {
+		t.Errorf("the batch that waits has its cursor locked: %v", err)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
 	}
 	cancel()
 	if err := <-waits; !errors.Is(err, context.Canceled) {
@@ -144,7 +158,10 @@ func TestCommitStrangeRecords(t *testing.T) {
 
 // TestCommitRefused finds the rows that only the database refuses: of types that the column's charset lacks.
 func TestCommitRefused(t *testing.T) {
-	s := openEmpty(t, "mariadb")
+	onServers(t, testCommitRefused)
+}
+
+func testCommitRefused(t *testing.T, s *Store) {
 	run(t, s, `create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint) character set latin1`)
 	initialize(t, s)
 	for _, mode := range []LoadMode{LoadLocal, LoadInsert} {

@@ -1,0 +1,87 @@
+package sql
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"tollstream/toll"
+)
+
+// checkServer returns a [toll.PermanentError] where the server can't keep the promise of exactly once
+// with its settings or the storage engines of our tables.
+func (s *Store) checkServer(ctx context.Context) error {
+	if s.embedded(ctx) {
+		return nil // it has one engine, and writes no log
+	}
+	if err := s.checkBinaryLog(ctx); err != nil {
+		return err
+	}
+	return s.checkEngines(ctx)
+}
+
+// errBinlogFormat says that transactions with READ COMMITTED can't be logged as statements.
+const errBinlogFormat = 1665
+
+// checkBinaryLog refuses a server that logs statements, before the first such transaction fails.
+func (s *Store) checkBinaryLog(ctx context.Context) error {
+	var enabled bool
+	var format string
+	err := s.db.QueryRowContext(ctx, `SELECT @@log_bin, @@binlog_format`).Scan(&enabled, &format)
+	if number(err) == errUnknownVariable {
+		return nil // a server that logs rows only
+	}
+	if err != nil {
+		return s.wrap("read the format of the binary log", err)
+	}
+	if enabled && format == "STATEMENT" {
+		return toll.Permanent(binlogHint, "MySQL at %s has binlog_format = STATEMENT, "+
+			"which does not take transactions with READ COMMITTED", s.address)
+	}
+	return nil
+}
+
+const binlogHint = "SET GLOBAL binlog_format = 'ROW', or MIXED"
+
+// checkEngines returns a [toll.PermanentError] where a table of ours is not of InnoDB. Another engine
+// keeps the rows of a transaction that is rolled back, and loses those of one that is committed, or
+// has not been tried.
+func (s *Store) checkEngines(ctx context.Context) error {
+	if s.embedded(ctx) {
+		return nil // it has one engine, and no other
+	}
+	rows, err := s.db.QueryContext(ctx, `SELECT table_name, COALESCE(engine, ''), table_type FROM information_schema.tables
+		WHERE table_schema = ? ORDER BY table_name`, s.name)
+	if err != nil {
+		return s.wrap("read the engines of the tables", err)
+	}
+	defer rows.Close()
+	var wrong, convert []string
+	for rows.Next() {
+		var name, engine, kind string
+		if err := rows.Scan(&name, &engine, &kind); err != nil {
+			return s.wrap("read the engines of the tables", err)
+		}
+		if kind != "BASE TABLE" {
+			engine = "a " + strings.ToLower(kind)
+		}
+		ours := slices.ContainsFunc(schema, func(t table) bool { return t.name == strings.ToLower(name) })
+		if ours && engine != "InnoDB" {
+			wrong = append(wrong, name+" is "+engine)
+			if kind == "BASE TABLE" {
+				convert = append(convert, "ALTER TABLE "+quoteName(s.name)+"."+quoteName(name)+" ENGINE=InnoDB;")
+			} else {
+				convert = append(convert, "RENAME TABLE "+quoteName(name)+" TO another name;")
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return s.wrap("read the engines of the tables", err)
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return toll.Permanent("stop all processes and run: "+strings.Join(convert, " ")+
+		" then look at what was stored so far: tollstream verify --deep",
+		"exactly once needs tables of the storage engine InnoDB, and in %s %s", s.address, strings.Join(wrong, ", "))
+}
