@@ -195,7 +195,7 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 	case least > 0 && (row == nil || row.revision == 0):
 		p.problem(KindWindowMissing, id, least, 0, "it has no result in toll_window, %s delivered", wereWas(least, "event"))
 	case events < least:
-		p.problem(KindWindowCount, id, least, events, "%s in toll_window, %s delivered: %s lost", plural(events, "event"), grouped(least), wereWas(least-events, "event"))
+		p.problem(KindWindowBehind, id, least, events, "%s in toll_window, %s delivered: %s lost", plural(events, "event"), grouped(least), wereWas(least-events, "event"))
 	}
 }
 

@@ -29,6 +29,7 @@ const (
 	KindTableAhead    = "table_ahead"     // the group table has merged offsets that the database has not stored
 	KindLostDelta     = "lost_delta"      // the group table lacks a delta that was published and consumed
 	KindWindowMissing = "window_missing"  // a closed window has events and no result
+	KindWindowBehind  = "window_behind"   // a window's result lacks events that were delivered
 	KindWindowCount   = "window_count"    // a window's result counts other events than were stored
 	KindWindowExtra   = "window_extra"    // the result of a window without events
 	KindWindowTooLate = "window_too_late" // a window has not as many events that came too late as the batches
@@ -38,9 +39,7 @@ const (
 )
 
 const (
-	restoredHint = "was the database restored from a backup? restore a newer one, or count the plazas anew from it with: tollstream rebuild --yes"
-	rebuildHint  = "to count the plazas anew from the batches, run: tollstream rebuild --yes"
-	maxProblems  = 1000
+	maxProblems = 1000
 	// problemsOfOne bounds those of one kind and partition, or of one kind of a plaza's windows or minutes, so that what is
 	// broken in one place does not hide the others.
 	problemsOfOne = 20
@@ -55,6 +54,7 @@ type Problem struct {
 	Want      int64  `json:"want"`
 	Got       int64  `json:"got"`
 	Text      string `json:"text"` // one sentence
+	Next      string `json:"next"` // what to do about it
 }
 
 func (p Problem) String() string { return p.Text }
@@ -67,6 +67,7 @@ type problems struct {
 }
 
 func (p *problems) add(q Problem) {
+	q.Next = nextStep(q.Kind)
 	one := ""
 	switch {
 	case q.Partition != nil:
@@ -172,7 +173,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		if at := b.mergedIn(key); at != a.at {
 			if next := b.nextOf(key.partition); at <= next { // else reported below
 				found.ofBoth(KindTableOffset, plaza, key.partition, a.at, at,
-					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s; %s", grouped(at), grouped(a.at), rebuildHint)
+					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s", grouped(at), grouped(a.at))
 			}
 		}
 	}
@@ -182,7 +183,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		switch {
 		case state.Epoch > b.epoch && len(b.cursors) > 0:
 			found.ofPlaza(KindEpoch, plaza, int64(b.epoch), int64(state.Epoch),
-				"the group table is of the later epoch %d, the database of %d; %s", state.Epoch, b.epoch, restoredHint)
+				"the group table is of the later epoch %d, the database of %d", state.Epoch, b.epoch)
 		case state.Epoch < b.epoch:
 			state = &toll.State{} // from before a rebuild
 		}
@@ -190,7 +191,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		for _, m := range state.Merged {
 			if next := b.nextOf(m.Partition); m.Next > next {
 				found.ofBoth(KindTableAhead, plaza, m.Partition, next, m.Next,
-					"the group table has merged up to offset %s, the database has stored up to %s; %s", grouped(m.Next), grouped(next), restoredHint)
+					"the group table has merged up to offset %s, the database has stored up to %s", grouped(m.Next), grouped(next))
 			} else if b.accounts[accountKey{m.Partition, int16(plaza)}] == nil {
 				found.ofBoth(KindTableOffset, plaza, m.Partition, 0, m.Next,
 					"the group table has merged up to offset %s, but no batch has this plaza", grouped(m.Next))

@@ -74,7 +74,7 @@ func TestVerifyWindows(t *testing.T) {
 			},
 		},
 		{
-			name: "events lost", quick: "window_count", deep: "window_count",
+			name: "events lost", quick: "window_behind", deep: "window_behind",
 			text: "plaza 1: window 15m from 2022-02-12 10:00: 5 events in toll_window, 6 delivered: 1 event was lost",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `UPDATE toll_window SET events = 5, by_type = '{"car":4,"truck":1}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
@@ -155,7 +155,7 @@ func TestVerifyWindows(t *testing.T) {
 			},
 		},
 		{
-			name: "between windows", quick: "window_count window_extra window_missing window_range", deep: "window_count window_extra window_missing window_range",
+			name: "between windows", quick: "window_behind window_count window_extra window_missing window_range", deep: "window_behind window_count window_extra window_missing window_range",
 			text: "plaza 2: window 1h from 2022-02-12 09:01: 1 event in toll_window, none stored",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `UPDATE toll_window SET start_minute = start_minute + 1, events = events + 0 WHERE toll_plaza_id = 2 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))

@@ -37,7 +37,7 @@ func TestBoard(t *testing.T) {
 	r := start(t, source, nil)
 	got := string(r.want(200, r.get("/api/v1/plazas")).body)
 	const want = `{"at":"2026-03-02T07:15:02.512+01:00","stale":false,"stale_since":null,"stream_time":"2026-03-02T07:15:00+01:00","watermark":null,"waiting":3,"timezone":"Europe/Berlin",` +
-		`"verification":{"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[]},` +
+		`"verification":{"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[],"next":[]},` +
 		`"summary":{"plazas":2,"flow_per_hour":512,"states":{"free":0,"busy":1,"saturated":0,"below_usual":0,"no_data":1}},"plazas":[` +
 		`{"id":-3,"name":"","road":"","position_km":null,"lanes":0,"timezone":"Europe/Berlin","state":"no_data","since":null,"why":"","total":0,"flow_per_hour":0,` +
 		`"vc":null,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"usual":null,"last_event":null,"sparkline":[],` +
@@ -49,7 +49,7 @@ func TestBoard(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	got = string(r.want(200, r.get("/api/v1/verification")).body)
-	const proof = `{"at":"2026-03-02T07:15:02.512+01:00","stale":false,"stale_since":null,"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[],"plazas":[` +
+	const proof = `{"at":"2026-03-02T07:15:02.512+01:00","stale":false,"stale_since":null,"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[],"next":[],"plazas":[` +
 		`{"id":-3,"name":"","status":"exact","table_count":0,"stored_rows":null,"in_flight":0,"checksum_ok":null},` +
 		`{"id":4856,"name":"Boughton","status":"in_flight","table_count":5,"stored_rows":7,"in_flight":2,"checksum_ok":true}]}`
 	if got != proof {

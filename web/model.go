@@ -60,6 +60,7 @@ type Verification struct {
 	InFlight  int64              `json:"in_flight"`  // events that are stored and not yet counted
 	CheckedAt *time.Time         `json:"checked_at"` // wall clock of the last check that counted the rows; nil for never
 	Problems  []string           `json:"problems"`   // a sentence each; the server shows the first 100
+	Next      []string           `json:"next"`       // what to do about them, each step once
 }
 
 // PlazaVerification is the proof of one plaza's figures.

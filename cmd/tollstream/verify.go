@@ -126,6 +126,10 @@ func writeReport(w io.Writer, r *sql.Report) error {
 		if r.MoreProblems > 0 {
 			fmt.Fprintf(&b, "  and %s more\n", number(r.MoreProblems))
 		}
+		b.WriteString("\nWhat to do:\n")
+		for _, step := range sql.NextSteps(r.Problems) {
+			fmt.Fprintf(&b, "  %s\n", step)
+		}
 	}
 	b.WriteByte('\n')
 	for _, note := range r.Notes {

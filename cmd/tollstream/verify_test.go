@@ -43,3 +43,15 @@ took 1.67 s; checksums of the rows not compared (--deep does)
 		t.Error(text())
 	}
 }
+
+// TestReportSaysWhatToDo: each step once, after all problems.
+func TestReportSaysWhatToDo(t *testing.T) {
+	var b strings.Builder
+	r := &sql.Report{Status: sql.Mismatch, Problems: []sql.Problem{{Text: "one", Next: "rebuild it"}, {Text: "two", Next: "rebuild it"}, {Text: "three", Next: "restore it"}}}
+	if err := writeReport(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	if want := "Problems:\n  one\n  two\n  three\n\nWhat to do:\n  rebuild it\n  restore it\n\n"; !strings.Contains(b.String(), want) {
+		t.Errorf("got\n%s", b.String())
+	}
+}

@@ -354,4 +354,7 @@ func writeVerification(w io.Writer, b *board, p *plazaBoard) {
 	for _, problem := range p.problems() {
 		fmt.Fprintf(w, "  %s\n", oneLine(problem.Text))
 	}
+	for _, step := range sql.NextSteps(p.problems()) {
+		fmt.Fprintf(w, "  what to do: %s\n", step)
+	}
 }

@@ -133,6 +133,7 @@ func (b *board) verification() web.Verification {
 	status, inFlight, _ := b.status()
 	v := web.Verification{Status: web.VerificationStatus(status), InFlight: inFlight}
 	events, rows, counted := int64(0), int64(0), len(b.plazas) == 0
+	var problems []sql.Problem
 	for i := range b.plazas {
 		p := &b.plazas[i]
 		proof := b.proof(p)
@@ -141,10 +142,12 @@ func (b *board) verification() web.Verification {
 			counted = true
 			rows += *proof.StoredRows
 		}
-		for _, problem := range p.problems() {
-			v.Problems = append(v.Problems, oneLine(problem.Text))
-		}
+		problems = append(problems, p.problems()...)
 	}
+	for _, problem := range problems {
+		v.Problems = append(v.Problems, oneLine(problem.Text))
+	}
+	v.Next = sql.NextSteps(problems)
 	v.Events = &events
 	if counted && !b.rowsAt.IsZero() {
 		v.Rows, v.CheckedAt = &rows, new(b.rowsAt)

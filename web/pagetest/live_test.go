@@ -192,7 +192,7 @@ func TestMismatchIsLoud(t *testing.T) {
 		n.change(func(n *network) { n.wrong[1017] = "12,345 rows are stored, 12,346 events are counted" })
 		w.wait("!document.getElementById('mismatch').hidden")
 		w.inSight("#mismatch")
-		if got := w.text("#mismatch"); !strings.Contains(got, "Mismatch") || !strings.Contains(got, "12,345 rows are stored") || !strings.Contains(got, n.of(1017).Name) {
+		if got := w.text("#mismatch"); !strings.Contains(got, "Mismatch") || !strings.Contains(got, "12,345 rows are stored") || !strings.Contains(got, "What to do: count the plazas again") || !strings.Contains(got, n.of(1017).Name) {
 			t.Errorf("the banner says %q", got)
 		}
 		if got := eval[string](w, "getComputedStyle(document.getElementById('mismatch')).backgroundColor"); got != "rgb(168, 21, 31)" {

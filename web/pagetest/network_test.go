@@ -317,6 +317,7 @@ func (n *network) Board(context.Context) (*web.Board, error) {
 		b.Verification.Status = web.Mismatch
 		*b.Verification.Rows--
 		b.Verification.Problems = append(b.Verification.Problems, fmt.Sprintf("plaza %d: %s", id, why))
+		b.Verification.Next = []string{"count the plazas again: tollstream rebuild --yes"}
 	}
 	return b, nil
 }

@@ -64,11 +64,12 @@ function head() {
   const wrong = at('mismatch')
   if (name === 'mismatch') {
     const doubtful = [...live.plazas.values()].filter(p => p.verification?.status === 'mismatch')
-    const parts = JSON.stringify([v.problems, doubtful.map(p => p.id)])
+    const parts = JSON.stringify([v.problems, v.next, doubtful.map(p => p.id)])
     if (wrong.shownParts !== parts) {
       wrong.shownParts = parts
       wrong.replaceChildren(el('h2', {}, '⚠ Mismatch: figures and stored rows disagree'),
         el('ul', {}, ...v.problems.slice(0, 5).map(problem => el('li', {}, problem)), v.problems.length > 5 ? el('li', {}, `and ${f.num(v.problems.length - 5)} more, which tollstream verify lists`) : ''),
+        ...(v.next ?? []).map(step => el('p', {}, 'What to do: ', step)),
         doubtful.length ? el('p', {}, 'Plazas: ', ...doubtful.slice(0, 12).flatMap((p, i) => [i ? ', ' : '', el('a', { href: '/plazas/' + p.id }, f.name(p))]), doubtful.length > 12 ? ` and ${f.num(doubtful.length - 12)} more` : '') : '')
     }
   }
