@@ -17,8 +17,10 @@ type DeadLetter struct {
 	Partition    int32
 	Offset       int64
 	Time         time.Time // of the record
+	Kind         toll.RejectKind
 	Reason       string
 	SQLState     string // where the database refused it, else empty
+	Number       uint16 // of the database's error where it refused it, else 0
 	Payload      []byte // as received, nil for a tombstone
 	PayloadBytes int64  // more than Payload's length where it did not fit a packet
 	Key          []byte // its first 1024 bytes
@@ -36,7 +38,8 @@ type DeadLetterFilter struct {
 	Limit     int          // 0 for no limit
 	After     *toll.Origin // those behind this one, in the order of partition and offset
 	Partition *int32
-	Reason    string // a part of the reason, in its case
+	Kind      toll.RejectKind // empty for all
+	Reason    string          // a part of the reason, in its case
 	Retried   *bool
 	// PayloadLimit is how many bytes of a payload are returned at most, 0 for all of them.
 	PayloadLimit int
@@ -53,6 +56,10 @@ func (f *DeadLetterFilter) where() (condition string, args []any) {
 		terms = append(terms, "d.partition_id = ?")
 		args = append(args, *f.Partition)
 	}
+	if f.Kind != "" {
+		terms = append(terms, letterKind+" = ?")
+		args = append(args, string(f.Kind))
+	}
 	if f.Reason != "" {
 		terms = append(terms, "LOCATE(?, d.reason) > 0")
 		args = append(args, f.Reason)
@@ -65,15 +72,111 @@ func (f *DeadLetterFilter) where() (condition string, args []any) {
 	return " WHERE " + strings.Join(terms, " AND "), args
 }
 
+// reasonKind is the kind of a dead letter of version 3 of the tables, which held only the sentence. Up to then a
+// sentence of ours began with the field, and every refused row had an SQLSTATE.
+const reasonKind = `CASE
+	WHEN d.sql_state <> '' THEN 'refused'
+	WHEN d.reason LIKE 'the dead letter %:% was already retried' THEN 'retried'
+	WHEN d.reason = 'event: no value (a tombstone)' THEN 'tombstone'
+	WHEN d.reason LIKE 'batch: %' THEN 'oversized'
+	WHEN d.reason LIKE 'time: %' THEN 'time'
+	WHEN d.reason LIKE 'vehicle_id: %' THEN 'vehicle_id'
+	WHEN d.reason LIKE 'vehicle_type: %' THEN 'vehicle_type'
+	WHEN d.reason LIKE 'toll_plaza_id: %' THEN 'toll_plaza_id'
+	ELSE 'format' END`
+
+// letterKind is a dead letter's kind. A process of version 3 that went on during the migration has stored none.
+const letterKind = `CASE WHEN d.kind <> '' THEN d.kind ELSE ` + reasonKind + ` END`
+
+// fillKinds gives the dead letters of version 3 their kinds, some at a time.
+func fillKinds(ctx context.Context, s *Store) error {
+	for {
+		res, err := s.db.ExecContext(ctx, `UPDATE toll_dead_letter d SET d.kind = `+reasonKind+` WHERE d.kind = '' LIMIT 10000`)
+		if err != nil {
+			return err
+		}
+		if n, err := res.RowsAffected(); err != nil || n == 0 {
+			return err
+		}
+	}
+}
+
 const deadLetterTables = ` FROM toll_meta m JOIN toll_dead_letter d ON d.topic_id = m.topic_id
 	LEFT JOIN toll_retry r ON r.topic_id = d.topic_id AND r.partition_id = d.partition_id AND r.record_offset = d.record_offset`
 
-// DeadLetters returns the dead letters that a filter selects, ascending by partition and offset. Page through many of
-// them by Limit and After.
+// DeadLetters returns the dead letters that a filter selects, ascending by partition and offset. Where these may be many,
+// or their payloads large, use EachDeadLetter.
 func (s *Store) DeadLetters(ctx context.Context, f DeadLetterFilter) ([]DeadLetter, error) {
 	condition, args := f.where()
 	letters, err := s.deadLetters(ctx, condition, args, f.Limit, f.PayloadLimit)
 	return letters, s.wrap("read the dead letters", err)
+}
+
+// Limits of what EachDeadLetter reads at once.
+const (
+	letterPage      = 100
+	letterPageBytes = 4 << 20
+)
+
+// EachDeadLetter calls do with each dead letter that a filter selects, ascending by partition and offset. It reads page by
+// page, so what it holds at a time is a few megabytes, or one payload where that is larger; and no statement waits for do.
+func (s *Store) EachDeadLetter(ctx context.Context, f DeadLetterFilter, do func(*DeadLetter) error) error {
+	left := f.Limit
+	for {
+		f.Limit = letterPage
+		if left > 0 {
+			f.Limit = min(f.Limit, left)
+		}
+		fit, more, err := s.lettersThatFit(ctx, &f)
+		if err != nil {
+			return s.wrap("read the sizes of dead letters", err)
+		}
+		if fit == 0 {
+			return nil
+		}
+		f.Limit = fit
+		letters, err := s.DeadLetters(ctx, f)
+		if err != nil {
+			return err
+		}
+		for i := range letters {
+			if err := do(&letters[i]); err != nil {
+				return err
+			}
+		}
+		if left -= len(letters); !more || len(letters) == 0 || left == 0 {
+			return nil
+		}
+		last := letters[len(letters)-1].Origin()
+		f.After = &last
+	}
+}
+
+// lettersThatFit returns how many of a filter's next dead letters are read at once, and whether there may be more.
+func (s *Store) lettersThatFit(ctx context.Context, f *DeadLetterFilter) (fit int, more bool, err error) {
+	condition, args := f.where()
+	rows, err := s.db.QueryContext(ctx, `SELECT d.payload_bytes`+deadLetterTables+condition+
+		` ORDER BY d.partition_id, d.record_offset LIMIT ?`, append(args, f.Limit)...)
+	if err != nil {
+		return 0, false, err
+	}
+	defer rows.Close()
+	var found int
+	var size int64
+	for rows.Next() {
+		var bytes int64
+		if err := rows.Scan(&bytes); err != nil {
+			return 0, false, err
+		}
+		if f.PayloadLimit > 0 {
+			bytes = min(bytes, int64(f.PayloadLimit))
+		}
+		if size += bytes; found == 0 || size <= letterPageBytes {
+			fit++
+		}
+		found++
+	}
+	return fit, fit < found || found == f.Limit, rows.Err()
 }
 
 // ErrNoDeadLetter says that no record of this origin was rejected.
@@ -92,8 +195,12 @@ func (s *Store) DeadLetter(ctx context.Context, origin toll.Origin) (*DeadLetter
 }
 
 func (s *Store) deadLetters(ctx context.Context, condition string, args []any, limit, payloadLimit int) ([]DeadLetter, error) {
-	query := `SELECT d.partition_id, d.record_offset, d.record_time, d.reason, d.sql_state, d.payload, d.payload_bytes, d.record_key,
-		d.rejected_at, r.record_offset IS NOT NULL` + deadLetterTables + condition + ` ORDER BY d.partition_id, d.record_offset`
+	payload := "d.payload"
+	if payloadLimit > 0 && !s.embedded(ctx) { // whose LEFT reads bytes as text
+		payload = fmt.Sprintf("LEFT(d.payload, %d)", payloadLimit)
+	}
+	query := `SELECT d.partition_id, d.record_offset, d.record_time, ` + letterKind + `, d.reason, d.sql_state, d.error_number,
+		` + payload + `, d.payload_bytes, d.record_key, d.rejected_at, r.record_offset IS NOT NULL` + deadLetterTables + condition + ` ORDER BY d.partition_id, d.record_offset`
 	if limit > 0 {
 		query += " LIMIT ?"
 		args = append(args, limit)
@@ -108,7 +215,7 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 		var d DeadLetter
 		var recorded, rejected string
 		var payload dbsql.RawBytes // cut here: what is left of it must not hold all of it in memory
-		if err := rows.Scan(&d.Partition, &d.Offset, &recorded, &d.Reason, &d.SQLState, &payload, &d.PayloadBytes, &d.Key,
+		if err := rows.Scan(&d.Partition, &d.Offset, &recorded, &d.Kind, &d.Reason, &d.SQLState, &d.Number, &payload, &d.PayloadBytes, &d.Key,
 			&rejected, &d.Retried); err != nil {
 			return nil, err
 		}

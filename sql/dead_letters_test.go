@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -17,7 +18,7 @@ func TestDeadLetters(t *testing.T) {
 		st := newStream(t, s)
 		st.fill() // rejects 0:107, 0:119, 0:120
 		st.store(1, 1, nil)
-		run(t, s, `UPDATE toll_dead_letter SET reason = 'out of range', sql_state = '22003', payload = NULL, record_key = x'00ff' WHERE record_offset = 119`)
+		run(t, s, `UPDATE toll_dead_letter SET reason = 'out of range', sql_state = '22003', error_number = 1264, kind = 'refused', payload = NULL, record_key = x'00ff' WHERE record_offset = 119`)
 		run(t, s, `INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, 0, 119, 1, 500)`, testIdentity.TopicID)
 		one, yes, no := int32(1), true, false
 		for _, c := range []struct {
@@ -30,6 +31,8 @@ func TestDeadLetters(t *testing.T) {
 			{"next page", DeadLetterFilter{Limit: 2, After: &toll.Origin{Partition: 0, Offset: 119}}, []int64{120, 106}},
 			{"partition", DeadLetterFilter{Partition: &one}, []int64{106}},
 			{"reason", DeadLetterFilter{Reason: "of range"}, []int64{119}},
+			{"kind", DeadLetterFilter{Kind: toll.RejectRefused}, []int64{119}},
+			{"kind of one from an older version", DeadLetterFilter{Kind: toll.RejectTime, Partition: &one}, []int64{106}},
 			{"retried", DeadLetterFilter{Retried: &yes}, []int64{119}},
 			{"not retried", DeadLetterFilter{Retried: &no, Reason: "time"}, []int64{107, 120, 106}},
 		} {
@@ -55,7 +58,7 @@ func TestDeadLetters(t *testing.T) {
 			}
 		}
 		d, err := s.DeadLetter(ctx, toll.Origin{Partition: 0, Offset: 119})
-		if err != nil || !d.Retried || d.Payload != nil || !bytes.Equal(d.Key, []byte{0, 0xff}) || d.SQLState != "22003" || d.PayloadBytes != 3 ||
+		if err != nil || !d.Retried || d.Payload != nil || !bytes.Equal(d.Key, []byte{0, 0xff}) || d.SQLState != "22003" || d.Number != 1264 || d.Kind != toll.RejectRefused || d.PayloadBytes != 3 ||
 			!d.Time.Equal(time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)) || time.Since(d.RejectedAt).Abs() > time.Hour {
 			t.Errorf("got %+v, %v", d, err)
 		}
@@ -76,4 +79,53 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// TestEachDeadLetter checks that a list is complete and in order whatever fits a page, and that payloads are let go of: the
+// 64 MiB that are read here are never held at once.
+func TestEachDeadLetter(t *testing.T) {
+	s := openEmpty(t, "mariadb")
+	initialize(t, s)
+	const letters, large = 250, 64
+	for i := range letters {
+		size := i % 3
+		if i >= 100 && i < 100+large {
+			size = 1 << 20
+		}
+		run(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, kind, reason, sql_state, payload, payload_bytes,
+			record_key, rejected_at) VALUES (?, ?, ?, NOW(6), 'format', 'event: x', '', REPEAT('x', ?), ?, NULL, NOW(6))`,
+			testIdentity.TopicID, i/200, i%200, size, size)
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, most := heap(), uint64(0)
+	for _, c := range []struct{ limit, payload, want int }{{0, 0, letters}, {120, 0, 120}, {letters + 5, 0, letters}, {0, 10, letters}, {1, 0, 1}} {
+		n := 0
+		err := s.EachDeadLetter(t.Context(), DeadLetterFilter{Limit: c.limit, PayloadLimit: c.payload}, func(d *DeadLetter) error {
+			if at := int(d.Partition)*200 + int(d.Offset); at != n {
+				t.Fatalf("got the dead letter %d where %d should be", at, n)
+			}
+			if int64(len(d.Payload)) != d.PayloadBytes && (c.payload == 0 || len(d.Payload) != min(c.payload, int(d.PayloadBytes))) {
+				t.Fatalf("dead letter %d: %d bytes of %d", n, len(d.Payload), d.PayloadBytes)
+			}
+			if n++; n%25 == 0 {
+				most = max(most, heap())
+			}
+			return nil
+		})
+		if err != nil || n != c.want {
+			t.Fatalf("limit %d: %d dead letters, want %d, %v", c.limit, n, c.want, err)
+		}
+	}
+	if most > before+20<<20 {
+		t.Errorf("%d MiB are held, of which %d before", most>>20, before>>20)
+	}
+	stop := errors.New("stop")
+	if err := s.EachDeadLetter(t.Context(), DeadLetterFilter{}, func(*DeadLetter) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("got %v", err)
+	}
 }

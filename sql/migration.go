@@ -40,8 +40,16 @@ var migrations = []migration{
 			`ALTER TABLE toll_dead_letter ADD COLUMN kind varchar(24) NOT NULL DEFAULT ''`,
 			`ALTER TABLE toll_dead_letter ADD COLUMN error_number int NOT NULL DEFAULT 0`,
 		},
-		fill: reportSkippedTimes,
+		fill: fillVersion4,
 	},
+}
+
+// fillVersion4 gives dead letters their kinds, and reports what was counted otherwise before.
+func fillVersion4(ctx context.Context, s *Store) (string, error) {
+	if err := fillKinds(ctx, s); err != nil {
+		return "", err
+	}
+	return reportSkippedTimes(ctx, s)
 }
 
 // alreadyDone are the numbers of errors by which a server says that a migration's step was made before.

@@ -61,6 +61,7 @@ func TestMigrateFromVersion3(t *testing.T) {
 					VALUES (1, 3, ?, ?, ?, ?, ?, NOW(6), 0)`, strings.Repeat("0", 32), testIdentity.Group, testIdentity.Topic, testIdentity.TopicID, testIdentity.Timezone)
 				st := newStream(t, s)
 				st.fill()
+				wantKinds := lettersOfVersion3(t, s)
 				for _, statement := range migrations[0].statements[:crash] {
 					run(t, s, statement)
 				}
@@ -72,6 +73,16 @@ func TestMigrateFromVersion3(t *testing.T) {
 				if done := initialize(t, s); len(done) != 0 {
 					t.Errorf("again: %q", done)
 				}
+				for offset, want := range wantKinds {
+					d, err := s.DeadLetter(t.Context(), toll.Origin{Partition: 9, Offset: offset})
+					if err != nil || d.Kind != want {
+						t.Errorf("dead letter 9:%d is of kind %q, want %q, %v", offset, d.Kind, want, err)
+					}
+				}
+				if n := number64(t, s, `SELECT COUNT(*) FROM toll_dead_letter WHERE kind = ''`); n != 0 {
+					t.Errorf("%d dead letters have no kind", n)
+				}
+				run(t, s, `DELETE FROM toll_dead_letter WHERE partition_id = 9`)
 				r := verify(t, s, VerifyInput{States: st.states, Deep: true})
 				if r.Status != Exact || r.Batches != 4 || r.BatchRows != 4 {
 					t.Errorf("got %+v", r)
@@ -114,6 +125,32 @@ func TestMigrateSkippedTimes(t *testing.T) {
 			}
 		}
 	})
+}
+
+// lettersOfVersion3 stores dead letters as version 3 did, in partition 9, and returns their kinds by offset.
+func lettersOfVersion3(t *testing.T, s *Store) map[int64]toll.RejectKind {
+	t.Helper()
+	kinds := map[int64]toll.RejectKind{}
+	for i, l := range []struct {
+		reason, sqlState string
+		kind             toll.RejectKind
+	}{
+		{"the dead letter 0:2 was already retried", "", toll.RejectRetried},
+		{"Data truncated for column 'vehicle_type' at row 1", "22001", toll.RejectRefused},
+		{"time: the dead letter 0:2 was already retried", "45000", toll.RejectRefused}, // as a trigger of a joker may say
+		{"event: no value (a tombstone)", "", toll.RejectTombstone},
+		{"event: 1 field, expected 4", "", toll.RejectFormat},
+		{"batch: the offsets 1 to 2 inflate to more than 100 MiB", "", toll.RejectOversized},
+		{"time: \"the dead letter 0:2 was already retried\" is not a time", "", toll.RejectTime},
+		{"vehicle_id: -1 is outside 0 to 2147483647", "", toll.RejectVehicle},
+		{"vehicle_type: empty", "", toll.RejectType},
+		{"toll_plaza_id: 99999 is outside -32768 to 32767", "", toll.RejectPlaza},
+	} {
+		run(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes,
+			record_key, rejected_at) VALUES (?, 9, ?, NOW(6), ?, ?, 'x', 1, NULL, NOW(6))`, testIdentity.TopicID, i, l.reason, l.sqlState)
+		kinds[int64(i)] = l.kind
+	}
+	return kinds
 }
 
 // TestMigrateTooOld refuses tables that are older than any that a migration starts from.

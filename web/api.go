@@ -176,8 +176,10 @@ type letterJSON struct {
 	Partition        int32     `json:"partition"`
 	Offset           int64     `json:"offset"`
 	Time             time.Time `json:"time"`
+	Kind             string    `json:"kind"`
 	Reason           string    `json:"reason"`
 	SQLState         *string   `json:"sql_state"`
+	Number           *uint16   `json:"error_number"`
 	Key              *string   `json:"key"`
 	Payload          *string   `json:"payload"`        // null of a tombstone, and where it is no text
 	PayloadBase64    *string   `json:"payload_base64"` // where it is no text
@@ -189,11 +191,14 @@ type letterJSON struct {
 
 func letterOf(d *DeadLetter) letterJSON {
 	l := letterJSON{
-		Partition: d.Partition, Offset: d.Offset, Time: d.Time.UTC(), Reason: d.Reason, PayloadBytes: d.PayloadBytes,
-		RejectedAt: d.RejectedAt.UTC(), Retried: d.Retried,
+		Partition: d.Partition, Offset: d.Offset, Time: d.Time.UTC(), Kind: string(d.Kind), Reason: d.Reason,
+		PayloadBytes: d.PayloadBytes, RejectedAt: d.RejectedAt.UTC(), Retried: d.Retried,
 	}
 	if d.SQLState != "" {
 		l.SQLState = &d.SQLState
+	}
+	if d.Number != 0 {
+		l.Number = &d.Number
 	}
 	if d.Key != nil {
 		l.Key = new(strings.ToValidUTF8(string(d.Key), "\uFFFD"))

@@ -227,8 +227,10 @@ type DeadLetter struct {
 	Partition    int32
 	Offset       int64
 	Time         time.Time // of the record
+	Kind         toll.RejectKind
 	Reason       string
 	SQLState     string // where the database refused it, else empty
+	Number       uint16 // of the database's error where it refused it, else 0
 	Key          []byte // nil for none
 	Payload      []byte // nil for a tombstone; its first 4 KiB are enough
 	PayloadBytes int64  // as received

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"context"
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
@@ -21,8 +21,6 @@ import (
 
 const (
 	defaultLetters = 20
-	// letterPage is how many dead letters are read at once: each may hold a payload of megabytes.
-	letterPage = 100
 	// Characters of a payload and a reason in the list.
 	payloadWidth, reasonWidth = 40, 60
 )
@@ -42,6 +40,7 @@ func (a *app) deadLettersCommand() *cli.Command {
 			&cli.IntFlag{Name: "limit", Category: listing, Value: defaultLetters, Usage: "list at most `N`, 0 for all"},
 			&cli.IntFlag{Name: "partition", Category: listing, Usage: "list those of partition `P`"},
 			&cli.StringFlag{Name: "after", Category: listing, Usage: "list those behind `PARTITION:OFFSET`"},
+			&cli.StringFlag{Name: "kind", Category: listing, Usage: "list those of `KIND`: " + kindNames()},
 			&cli.StringFlag{Name: "reason", Category: listing, Usage: "list those whose reason holds `TEXT`"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		}, connectionFlags()...),
@@ -71,7 +70,7 @@ func (a *app) deadLettersCommand() *cli.Command {
 func (a *app) withStore(do func(*cli.Context, connection, *sql.Store) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Command.Name != "list" && c.Command.Name != "dead-letters" {
-			for _, name := range []string{"limit", "partition", "after", "reason"} {
+			for _, name := range []string{"limit", "partition", "after", "kind", "reason"} {
 				if given(c, name) {
 					return usagef("--%s is for the list, not for %s", name, c.Command.Name)
 				}
@@ -99,8 +98,10 @@ type letterJSON struct {
 	Partition     int32     `json:"partition"`
 	Offset        int64     `json:"offset"`
 	Time          time.Time `json:"time"`
+	Kind          string    `json:"kind"`
 	Reason        string    `json:"reason"`
 	SQLState      string    `json:"sql_state,omitempty"`
+	Number        uint16    `json:"error_number,omitempty"` // of the database's error
 	Key           *string   `json:"key"`
 	Payload       *string   `json:"payload"`                  // null for a tombstone, and where it is no text
 	PayloadBase64 string    `json:"payload_base64,omitempty"` // where it is no text
@@ -111,7 +112,8 @@ type letterJSON struct {
 
 func letterReport(d *sql.DeadLetter) letterJSON {
 	r := letterJSON{
-		Partition: d.Partition, Offset: d.Offset, Time: d.Time, Reason: d.Reason, SQLState: d.SQLState,
+		Partition: d.Partition, Offset: d.Offset, Time: d.Time,
+		Kind: string(d.Kind), Reason: d.Reason, SQLState: d.SQLState, Number: d.Number,
 		PayloadBytes: d.PayloadBytes, RejectedAt: d.RejectedAt, Retried: d.Retried,
 	}
 	if d.Key != nil {
@@ -137,39 +139,33 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 	if limit < 0 {
 		return usagef("--limit: %d is not 0 or more", limit)
 	}
-	total, err := store.CountDeadLetters(c.Context, sql.DeadLetterFilter{Partition: filter.Partition, Reason: filter.Reason})
+	all := filter
+	all.After = nil
+	total, err := store.CountDeadLetters(c.Context, all)
 	if err != nil {
 		return err
 	}
-	var last toll.Origin
-	var shown int64
-	each := func(show func(*sql.DeadLetter)) error {
-		return eachLetter(c.Context, store, filter, limit, func(d *sql.DeadLetter) error {
-			last = d.Origin()
-			shown++
-			show(d)
-			return nil
+	filter.Limit = limit
+	if c.Bool("json") {
+		return writeLetters(a.stdout, total, func(do func(*sql.DeadLetter) error) error {
+			return store.EachDeadLetter(c.Context, filter, do)
 		})
 	}
-	if c.Bool("json") {
-		report := struct {
-			Total       int64        `json:"total"`
-			DeadLetters []letterJSON `json:"dead_letters"`
-		}{total, []letterJSON{}}
-		if err := each(func(d *sql.DeadLetter) { report.DeadLetters = append(report.DeadLetters, letterReport(d)) }); err != nil {
-			return err
-		}
-		return writeJSON(a.stdout, report)
-	}
-	t := newTable(a.stdout, column{name: "record"}, column{name: "time (UTC)"}, column{name: "reason"},
+	filter.PayloadLimit = payloadWidth * utf8.UTFMax
+	var last toll.Origin
+	var shown int64
+	t := newTable(a.stdout, column{name: "record"}, column{name: "time (UTC)"}, column{name: "kind"}, column{name: "reason"},
 		column{name: "bytes", number: true}, column{name: "payload"}, column{name: "retried"})
-	err = each(func(d *sql.DeadLetter) {
+	err = store.EachDeadLetter(c.Context, filter, func(d *sql.DeadLetter) error {
+		last = d.Origin()
+		shown++
 		retried := ""
 		if d.Retried {
 			retried = "stored"
 		}
-		t.AppendRow(table.Row{formatOrigin(d.Origin()), d.Time.Format(time.DateTime), shorten(escape(d.Reason), reasonWidth),
+		t.AppendRow(table.Row{formatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind), shorten(escape(d.Reason), reasonWidth),
 			number(d.PayloadBytes), payloadHead(d.Payload), retried})
+		return nil
 	})
 	if err != nil {
 		return err
@@ -182,17 +178,52 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 	return err
 }
 
+// writeLetters writes the list as JSON, one dead letter after the other: all of them may be more than fit the memory.
+func writeLetters(w io.Writer, total int64, each func(func(*sql.DeadLetter) error) error) error {
+	if _, err := fmt.Fprintf(w, "{\n  \"total\": %d,\n  \"dead_letters\": [", total); err != nil {
+		return err
+	}
+	separator, end := "\n", "]\n}\n"
+	err := each(func(d *sql.DeadLetter) error {
+		text, err := indentJSON(letterReport(d), "    ", "  ")
+		if err != nil {
+			return err
+		}
+		text = append([]byte(separator+"    "), bytes.TrimSuffix(text, []byte("\n"))...)
+		separator, end = ",\n", "\n  ]\n}\n"
+		_, err = w.Write(text)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, end)
+	return err
+}
+
+// kindNames lists the kinds of rejects.
+func kindNames() string {
+	names := make([]string, len(toll.RejectKinds))
+	for i, k := range toll.RejectKinds {
+		names[i] = string(k)
+	}
+	return strings.Join(names, ", ")
+}
+
 // listSummary says how many dead letters there are beside those that were listed.
 func listSummary(shown, total int64, f sql.DeadLetterFilter, last toll.Origin) string {
 	what := counted(total, "dead letter")
 	if f.Partition != nil {
 		what += fmt.Sprintf(" in partition %d", *f.Partition)
 	}
+	if f.Kind != "" {
+		what += " of this kind"
+	}
 	if f.Reason != "" {
 		what += " with this reason"
 	}
 	switch {
-	case total == 0 && f.Partition == nil && f.Reason == "":
+	case total == 0 && f.Partition == nil && f.Kind == "" && f.Reason == "":
 		return "no dead letters: every record is a row"
 	case shown == total:
 		return what
@@ -203,7 +234,10 @@ func listSummary(shown, total int64, f sql.DeadLetterFilter, last toll.Origin) s
 }
 
 func letterFilter(c *cli.Context) (sql.DeadLetterFilter, error) {
-	f := sql.DeadLetterFilter{Reason: c.String("reason")}
+	f := sql.DeadLetterFilter{Kind: toll.RejectKind(c.String("kind")), Reason: c.String("reason")}
+	if f.Kind != "" && !f.Kind.Known() {
+		return f, usagef("--kind: %q is none of %s", string(f.Kind), kindNames())
+	}
 	if given(c, "partition") {
 		p := c.Int("partition")
 		if p < 0 || p > 1<<31-1 {
@@ -220,31 +254,6 @@ func letterFilter(c *cli.Context) (sql.DeadLetterFilter, error) {
 		f.After = &o
 	}
 	return f, nil
-}
-
-// eachLetter calls a func with each dead letter of a filter, at most limit of them; 0 is all.
-func eachLetter(ctx context.Context, store *sql.Store, f sql.DeadLetterFilter, limit int, do func(*sql.DeadLetter) error) error {
-	for n := 0; limit == 0 || n < limit; {
-		f.Limit = letterPage
-		if limit > 0 {
-			f.Limit = min(letterPage, limit-n)
-		}
-		letters, err := store.DeadLetters(ctx, f)
-		if err != nil {
-			return err
-		}
-		for i := range letters {
-			if err := do(&letters[i]); err != nil {
-				return err
-			}
-		}
-		if n += len(letters); len(letters) < f.Limit {
-			return nil
-		}
-		last := letters[len(letters)-1].Origin()
-		f.After = &last
-	}
-	return nil
 }
 
 func (a *app) showDeadLetter(c *cli.Context, _ connection, store *sql.Store) error {
@@ -276,9 +285,10 @@ func writeLetter(w io.Writer, d *sql.DeadLetter) error {
 	line("record", "%s (partition %d, offset %d)", formatOrigin(d.Origin()), d.Partition, d.Offset)
 	line("time", "%s", d.Time.Format(at))
 	line("rejected", "%s", d.RejectedAt.Format(at))
+	line("kind", "%s", d.Kind)
 	line("reason", "%s", escape(d.Reason))
-	if d.SQLState != "" {
-		line("sqlstate", "%s: the database refused it", escape(d.SQLState))
+	if d.Kind == toll.RejectRefused {
+		line("refused", "by the database, with error %d and SQLSTATE %s", d.Number, escape(d.SQLState))
 	}
 	if d.Key != nil {
 		line("key", "%s", escape(string(d.Key)))

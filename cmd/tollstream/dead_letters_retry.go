@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 
 	"github.com/lovoo/goka"
 	"github.com/urfave/cli/v2"
@@ -108,8 +107,8 @@ func (a *app) retryOne(c *cli.Context, d *sql.DeadLetter, payload []byte, r *ret
 	if d.Retried {
 		return fmt.Errorf("dead letter %s was retried before, and its event is stored", name)
 	}
-	if of := repeatOf(d); of != "" {
-		return fmt.Errorf("dead letter %s is a second retry of %s, whose event is stored", name, of)
+	if d.Kind == toll.RejectRetried {
+		return fmt.Errorf("dead letter %s is a second retry, whose event is stored: %s", name, escape(d.Reason))
 	}
 	if err := r.decode(payload); err != nil {
 		return withHint(fmt.Errorf("not sent, since it still is no event: %w", err), repairHint)
@@ -141,11 +140,11 @@ func (a *app) retryAll(c *cli.Context, store *sql.Store, r *retrier) error {
 	var sendErr error
 	open := false
 	no := false
-	err := eachLetter(c.Context, store, sql.DeadLetterFilter{Retried: &no}, 0, func(d *sql.DeadLetter) error {
+	err := store.EachDeadLetter(c.Context, sql.DeadLetterFilter{Retried: &no}, func(d *sql.DeadLetter) error {
 		switch {
-		case repeatOf(d) != "":
+		case d.Kind == toll.RejectRetried:
 			return nil // its event is stored
-		case d.SQLState != "":
+		case d.Kind == toll.RejectRefused:
 			result.Refused++
 			return nil
 		case int64(len(d.Payload)) < d.PayloadBytes || r.decode(d.Payload) != nil:
@@ -199,18 +198,6 @@ func numberWasWere(n int64) string {
 		return "1 was"
 	}
 	return number(n) + " were"
-}
-
-// repeated is the reason with which the database refuses the second retry of a dead letter. Such a dead letter can be
-// read, but must never be sent again: as a retry of itself it would be admitted, and its event be stored twice.
-var repeated = regexp.MustCompile(`^the dead letter (\d+:\d+) was already retried$`)
-
-// repeatOf returns the dead letter of which d is a second retry, empty where it is none.
-func repeatOf(d *sql.DeadLetter) string {
-	if m := repeated.FindStringSubmatch(d.Reason); m != nil {
-		return m[1]
-	}
-	return ""
 }
 
 // retrier sends dead letters again.

@@ -114,15 +114,21 @@ func writeJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
 // encodeJSON writes a value as JSON that is safe for a terminal as well: what [escape] would not let through stands as \u202e
 // in it, which means the same to whoever reads the JSON.
 func encodeJSON(w io.Writer, v any, indent string) error {
+	text, err := indentJSON(v, "", indent)
+	if err == nil {
+		_, err = w.Write(text)
+	}
+	return err
+}
+
+// indentJSON returns what encodeJSON writes, with a prefix before each line but the first.
+func indentJSON(v any, prefix, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", indent)
-	if err := e.Encode(v); err != nil {
-		return err
-	}
-	_, err := w.Write(escapeJSON(b.Bytes()))
-	return err
+	e.SetIndent(prefix, indent)
+	err := e.Encode(v)
+	return escapeJSON(b.Bytes()), err
 }
 
 // escapeJSON replaces characters beyond ASCII in JSON, which occur in its strings only. The encoder has left no other control

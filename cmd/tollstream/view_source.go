@@ -330,7 +330,8 @@ func (s *viewSource) DeadLetters(ctx context.Context, q web.PageQuery) (web.Dead
 	for i := range letters[:min(len(letters), q.Limit)] {
 		d := &letters[i]
 		page.DeadLetters = append(page.DeadLetters, web.DeadLetter{
-			Partition: d.Partition, Offset: d.Offset, Time: d.Time, Reason: d.Reason, SQLState: d.SQLState, Key: d.Key, Payload: d.Payload,
+			Partition: d.Partition, Offset: d.Offset, Time: d.Time, Kind: d.Kind, Reason: d.Reason,
+			SQLState: d.SQLState, Number: d.Number, Key: d.Key, Payload: d.Payload,
 			PayloadBytes: d.PayloadBytes, RejectedAt: d.RejectedAt, Retried: d.Retried,
 		})
 	}
