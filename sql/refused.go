@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	dbsql "database/sql"
@@ -126,7 +127,7 @@ func (w *Writer) refused(ctx context.Context, b *toll.Batch) error {
 			}
 		}
 		if len(bad) == r.Len() { // else the others have shown that the table takes rows
-			if err := t.probe(bad[0].Row); err != nil {
+			if err := t.probe(); err != nil {
 				return err
 			}
 		}
@@ -211,36 +212,42 @@ func (t *trial) halve(from, to int, cause error, bad *[]toll.RefusedRow) (int, e
 	return to, nil
 }
 
-// probe checks that the table takes rows at all, where MySQL refused every row of a batch; row is one of them. Which rows
-// are sound is the operator's to decide, by partitions, keys, constraints and triggers. So it tries what was stored before, as it
-// was and as another vehicle, and then a vehicle that passes now. One that is taken is enough.
-func (t *trial) probe(row int) error {
-	var tuples [][]byte
+// probe checks that the table takes rows at all, where MySQL refused every row of a batch. Which rows are sound is the
+// operator's to decide, by partitions, keys, constraints and triggers. So it tries what was stored before, as it was and
+// as another vehicle, the first rows of the batch as other vehicles, and a vehicle that passes now. One that is taken is
+// enough.
+func (t *trial) probe() error {
 	vehicle := randomVehicle()
+	var tuples [][]byte
 	add := func(line []byte) {
-		if len(line) == 0 {
-			return
+		one := rows{buf: append(line, '\n'), ends: []uint32{uint32(len(line) + 1)}}
+		tuples = append(tuples, one.appendTuple(nil, 0))
+	}
+	other := func(line []byte, typ string) {
+		at, rest, _ := bytes.Cut(line, []byte{','})
+		_, rest, _ = bytes.Cut(rest, []byte{','})
+		plaza := rest[bytes.LastIndexByte(rest, ',')+1:]
+		if typ == "" {
+			typ = string(rest[:len(rest)-len(plaza)-1])
 		}
-		other := new(rows)
-		other.buf = append(slices.Clone(line), '\n')
-		other.ends = []uint32{uint32(len(other.buf))}
-		tuples = append(tuples, other.appendTuple(nil, 0))
-		head, rest, _ := strings.Cut(string(line), ",")
-		_, rest, _ = strings.Cut(rest, ",")
-		other.buf = fmt.Appendf(nil, "%s,%d,%s\n", head, vehicle, rest)
-		other.ends[0] = uint32(len(other.buf))
-		tuples = append(tuples, other.appendTuple(nil, 0))
+		add(fmt.Appendf(nil, "%s,%d,%s,%s", at, vehicle, typ, plaza))
 	}
 	if last := t.w.lastRow.Load(); last != nil {
-		add(*last)
+		add(bytes.Clone(*last))
+		other(*last, "")
 	}
-	add(t.stored)
+	if t.stored != nil {
+		add(bytes.Clone(t.stored))
+		other(t.stored, "")
+	}
+	for row := range min(t.r.Len(), 10) {
+		other(t.r.line(row), "car")
+	}
 	zone, err := t.w.databaseZone(t.ctx, t.tx)
 	if err != nil {
 		return err
 	}
-	line := t.r.line(row)
-	plaza := line[strings.LastIndexByte(string(line), ',')+1:]
+	plaza := t.r.line(0)[bytes.LastIndexByte(t.r.line(0), ',')+1:]
 	add(fmt.Appendf(nil, "%s,%d,car,%s", time.Now().In(zone.Location()).Format(time.DateTime), vehicle, plaza))
 
 	for _, tuple := range tuples {
