@@ -85,6 +85,7 @@ type watcher struct {
 	client     sarama.Client
 	partitions int
 	emptied    map[int32][2]int64 // per partition the cursor and the end between which no record was found
+	blocked    *openTransactions  // in partitions of which all is stored that can be read
 }
 
 // read reads the watermark of the stream as it is now. Where it is not known, nothing is closed.
@@ -147,18 +148,34 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func
 	return h, nil
 }
 
-// caughtUp reports whether a partition holds no record at or above an offset.
+// caughtUp reports whether a partition holds no record at or above an offset, or none that can be
+// read for long: one in which a transaction is open for longer than Idle counts as one without
+// records, so that windows of other partitions close. What the transaction holds revises them
+// later. How late its events are is judged within their own partition, so no count depends on when
+// it ends.
+//
+// The time that a transaction is open is taken here, and starts when its partition falls behind the
+// others. A producer whose transactions span partitions ends them one after the other: by record
+// time alone, the last ones would be left out for a moment each time.
 func (w *watcher) caughtUp(partition int32, next int64) (bool, error) {
 	end, err := w.client.GetOffset(w.cfg.Topic, partition, sarama.OffsetNewest)
 	if err != nil {
 		return false, fmt.Errorf("read the end of partition %d of topic %s: %w", partition, w.cfg.Topic, err)
 	}
-	if next >= end || w.emptied[partition] == [2]int64{next, end} {
+	if next >= end {
 		return true, nil
 	}
-	nothing, err := nothingBetween(w.client, w.cfg.Topic, partition, next, end)
-	if err == nil && nothing {
-		w.emptied[partition] = [2]int64{next, end}
+	stable, err := stableEnd(w.client, w.cfg.Topic, partition)
+	if err != nil {
+		return false, err
 	}
-	return nothing, err
+	if next < stable && w.emptied[partition] != [2]int64{next, stable} {
+		nothing, err := nothingBetween(w.client, w.cfg.Topic, partition, next, stable)
+		if err != nil || !nothing {
+			return false, err
+		}
+		w.emptied[partition] = [2]int64{next, stable}
+	}
+	open, blocked := w.blocked.look(partition, stable, end)
+	return !blocked || w.blocked.now().Sub(open.Since) > w.cfg.Idle, nil
 }

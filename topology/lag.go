@@ -17,13 +17,15 @@ func (r *run) watchLag(ctx context.Context) {
 	ticker := time.NewTicker(lagEvery)
 	defer ticker.Stop()
 	told := false
+	open := newOpenTransactions()
+	long := transactionLog{r.cfg.Log, map[int32]OpenTransaction{}}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		err := r.measureLag(ctx)
+		err := r.measureLag(ctx, open, &long)
 		if err != nil && !told && ctx.Err() == nil {
 			r.cfg.Log.Debug("measure the lag", "error", err)
 		}
@@ -31,7 +33,7 @@ func (r *run) watchLag(ctx context.Context) {
 	}
 }
 
-func (r *run) measureLag(ctx context.Context) error {
+func (r *run) measureLag(ctx context.Context, transactions *openTransactions, long *transactionLog) error {
 	owned := r.stats.owned()
 	if len(owned) == 0 {
 		return nil
@@ -62,7 +64,15 @@ func (r *run) measureLag(ctx context.Context) error {
 		if b := merged.GetBlock(loop, partition); b != nil && b.Err == sarama.ErrNoError {
 			next = max(next, b.Offset)
 		}
-		r.stats.measured(partition, end, max(0, loopEnd-next))
+		stable := end
+		if r.stats.behind(partition, end) {
+			if stable, err = stableEnd(r.client, r.cfg.Topic, partition); err != nil {
+				return err
+			}
+		}
+		open, _ := transactions.look(partition, stable, end)
+		long.note(partition, open, end, transactions.now())
+		r.stats.measured(partition, end, max(0, loopEnd-next), open)
 	}
 	return nil
 }

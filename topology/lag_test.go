@@ -59,7 +59,10 @@ func TestMeasureLag(t *testing.T) {
 	cfg := testConfig()
 	cfg.Cluster, cfg.Group = cluster, group
 	r := &run{cfg: cfg, stats: NewStats(), client: client, admin: admin}
-	if err := r.measureLag(t.Context()); err != nil {
+	measure := func(ctx context.Context) error {
+		return r.measureLag(ctx, newOpenTransactions(), &transactionLog{log: cfg.Log})
+	}
+	if err := measure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	for partition, next := range map[int32]int64{1: 10, 2: 7, 3: 0} {
@@ -67,7 +70,7 @@ func TestMeasureLag(t *testing.T) {
 	}
 	expect := func(want map[int32]PartitionSnapshot, lag int64) {
 		t.Helper()
-		if err := r.measureLag(t.Context()); err != nil {
+		if err := measure(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		snap := r.stats.Read()
@@ -90,7 +93,7 @@ func TestMeasureLag(t *testing.T) {
 	// Whoever wants it to end need not wait for all partitions.
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if err := r.measureLag(ended); err != nil {
+	if err := measure(ended); err != nil {
 		t.Error(err)
 	}
 }

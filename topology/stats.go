@@ -44,6 +44,7 @@ type partitionStats struct {
 	claim       sarama.ConsumerGroupClaim
 	unpublished int64 // events of batches that are stored and whose deltas are not acknowledged
 	unmerged    int64 // deltas of the loop's partition of the same number that are not merged
+	transaction OpenTransaction
 	ring        waitingRing
 }
 
@@ -140,6 +141,8 @@ type Snapshot struct {
 type PartitionSnapshot struct {
 	Lag      int64 // records of the topic of events between the cursor and the end
 	Unmerged int64 // deltas of the loop that are not merged
+	// Transaction of a producer that keeps records from being read; its Since is zero for none.
+	Transaction OpenTransaction
 }
 
 // Read returns the counters now.
@@ -180,7 +183,7 @@ func (s *Stats) Read() Snapshot {
 		lag := max(0, end-p.next)
 		snap.Lag += lag
 		snap.Unpublished += max(0, p.unpublished)
-		snap.ByPartition[n] = PartitionSnapshot{Lag: lag, Unmerged: p.unmerged}
+		snap.ByPartition[n] = PartitionSnapshot{Lag: lag, Unmerged: p.unmerged, Transaction: p.transaction}
 	}
 	return snap
 }
@@ -227,13 +230,21 @@ func (s *Stats) claim(c sarama.ConsumerGroupClaim) {
 }
 
 // measured notes the end of a partition of the topic of events, and the deltas of the loop's partition of the same number
-// that are not merged.
-func (s *Stats) measured(partition int32, end, unmerged int64) {
+// that are not merged, and the transaction that keeps records of it from being read, if there is one.
+func (s *Stats) measured(partition int32, end, unmerged int64, open OpenTransaction) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.parts[partition]; p != nil {
-		p.end, p.unmerged = end, unmerged
+		p.end, p.unmerged, p.transaction = end, unmerged, open
 	}
+}
+
+// behind reports whether a partition is not stored up to an offset.
+func (s *Stats) behind(partition int32, end int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.parts[partition]
+	return p != nil && p.next < end
 }
 
 // assigned notes that a session of the group begins, and unassigned that it is over.

@@ -17,6 +17,8 @@ type WatermarkReader struct {
 	cluster Cluster
 	topic   string
 	emptied map[int32][2]int64
+	blocked *openTransactions // of partitions that the watermark leaves out, or will
+	open    *openTransactions
 
 	mu     sync.Mutex // so that it can be closed while someone reads
 	client sarama.Client
@@ -25,7 +27,8 @@ type WatermarkReader struct {
 
 // NewWatermarkReader returns a reader for a topic of events.
 func NewWatermarkReader(cluster Cluster, topic string) *WatermarkReader {
-	return &WatermarkReader{cluster: cluster, topic: topic, emptied: map[int32][2]int64{}}
+	return &WatermarkReader{cluster: cluster, topic: topic, emptied: map[int32][2]int64{},
+		blocked: newOpenTransactions(), open: newOpenTransactions()}
 }
 
 // Read returns the watermark of cursors that were read at one moment. Kafka is asked for the end of those partitions
@@ -44,7 +47,7 @@ func (r *WatermarkReader) Read(cursors []toll.Cursor, lateness, idle time.Durati
 		return toll.Watermark{}, explainKafka(fmt.Errorf("describe topic %s: %w", r.topic, err))
 	}
 	cfg := &Config{Topic: r.topic, Lateness: lateness, Idle: idle}
-	w := watcher{cfg: cfg, client: client, emptied: r.emptied}
+	w := watcher{cfg: cfg, client: client, emptied: r.emptied, blocked: r.blocked}
 	h, err := horizonOf(cfg, cursors, len(partitions), func(partition int32, next int64) (bool, error) {
 		caughtUp, err := w.caughtUp(partition, next)
 		if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
@@ -58,22 +61,30 @@ func (r *WatermarkReader) Read(cursors []toll.Cursor, lateness, idle time.Durati
 	return h.mark, nil
 }
 
-// Waiting returns how many offsets of the topic are at or above the cursors: records that are not stored yet, and perhaps a few of
-// Kafka's own. The cursors were read before, so what comes meanwhile counts as well.
-func (r *WatermarkReader) Waiting(cursors []toll.Cursor) (int64, error) {
+// Backlog is what of the topic is not stored yet.
+type Backlog struct {
+	// Offsets at or above the cursors: records that are not stored yet, and perhaps a few of Kafka's
+	// own. The cursors were read before, so what comes meanwhile counts as well.
+	Offsets int64
+	// Open are the transactions that keep some of them from being read, ascending by partition.
+	Open []OpenTransaction
+}
+
+// Backlog returns what of the topic is not stored yet.
+func (r *WatermarkReader) Backlog(cursors []toll.Cursor) (Backlog, error) {
 	client, err := r.connect()
 	if err != nil {
-		return 0, explainKafka(err)
+		return Backlog{}, explainKafka(err)
 	}
 	partitions, err := client.Partitions(r.topic)
 	if err != nil {
-		return 0, explainKafka(fmt.Errorf("describe topic %s: %w", r.topic, err))
+		return Backlog{}, explainKafka(fmt.Errorf("describe topic %s: %w", r.topic, err))
 	}
 	next := map[int32]int64{}
 	for _, c := range cursors {
 		next[c.Partition] = c.Next
 	}
-	var waiting int64
+	var b Backlog
 	for _, p := range partitions {
 		end, err := client.GetOffset(r.topic, p, sarama.OffsetNewest)
 		from, begun := next[p]
@@ -81,11 +92,20 @@ func (r *WatermarkReader) Waiting(cursors []toll.Cursor) (int64, error) {
 			from, err = client.GetOffset(r.topic, p, sarama.OffsetOldest)
 		}
 		if err != nil {
-			return 0, explainKafka(fmt.Errorf("read the bounds of partition %d of topic %s: %w", p, r.topic, err))
+			return Backlog{}, explainKafka(fmt.Errorf("read the bounds of partition %d of topic %s: %w", p, r.topic, err))
 		}
-		waiting += max(0, end-from)
+		b.Offsets += max(0, end-from)
+		stable := end
+		if from < end { // else nothing of it waits for the end of a transaction
+			if stable, err = stableEnd(client, r.topic, p); err != nil {
+				return Backlog{}, explainKafka(err)
+			}
+		}
+		if t, open := r.open.look(p, stable, end); open {
+			b.Open = append(b.Open, t)
+		}
 	}
-	return waiting, nil
+	return b, nil
 }
 
 func (r *WatermarkReader) connect() (sarama.Client, error) {

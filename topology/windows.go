@@ -329,7 +329,8 @@ const visitor = "windows"
 // watch reads the watermark, and has goka visit all plazas where it moved on, until the session ends.
 func (r *run) watch(ctx context.Context) {
 	defer r.database.leave(allPartitions)
-	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, client: r.client, partitions: len(r.sources.slots), emptied: map[int32][2]int64{}}
+	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, client: r.client, partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
+		blocked: newOpenTransactions()}
 	var visitedAt time.Time
 	var visited *horizon
 	told, more := false, false

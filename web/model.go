@@ -32,14 +32,26 @@ type Source interface {
 
 // Board is all plazas as they were at one moment.
 type Board struct {
-	At           time.Time    `json:"at"`          // wall clock when it was read
-	StreamTime   *time.Time   `json:"stream_time"` // event time: the median of the plazas' latest minutes
-	Watermark    *time.Time   `json:"watermark"`   // windows that end at or before it have closed
-	Waiting      int64        `json:"waiting"`     // records of the topic that are not stored yet
-	Timezone     string       `json:"timezone"`    // the database's, an IANA name; empty for UTC
+	At         time.Time  `json:"at"`          // wall clock when it was read
+	StreamTime *time.Time `json:"stream_time"` // event time: the median of the plazas' latest minutes
+	Watermark  *time.Time `json:"watermark"`   // windows that end at or before it have closed
+	Waiting    int64      `json:"waiting"`     // records of the topic that are not stored yet
+	Timezone   string     `json:"timezone"`    // the database's, an IANA name; empty for UTC
+
+	// OpenTransactions of producers, which keep records from being read.
+	OpenTransactions []OpenTransaction `json:"open_transactions"`
+
 	Verification Verification `json:"verification"`
 	Summary      Summary      `json:"summary"` // set by the server, see [Summarize]
 	Plazas       []Plaza      `json:"plazas"`  // in any order, no id twice; the server sorts them by id
+}
+
+// OpenTransaction is a producer's transaction that is open: the records of a partition from an
+// offset on can't be read before it ends.
+type OpenTransaction struct {
+	Partition int32     `json:"partition"`
+	Offset    int64     `json:"offset"`
+	Since     time.Time `json:"since"` // wall clock when it was first seen
 }
 
 // VerificationStatus is the verdict of a verification.

@@ -48,13 +48,16 @@ func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
 		head, rows = old.head, old.rows
 	}
 	text, err := json.Marshal(struct {
-		StreamTime   *time.Time   `json:"stream_time"`
-		Watermark    *time.Time   `json:"watermark"`
-		Waiting      int64        `json:"waiting"`
+		StreamTime *time.Time `json:"stream_time"`
+		Watermark  *time.Time `json:"watermark"`
+		Waiting    int64      `json:"waiting"`
+
+		OpenTransactions []OpenTransaction `json:"open_transactions"`
+
 		Timezone     string       `json:"timezone"`
 		Verification Verification `json:"verification"`
 		Summary      Summary      `json:"summary"`
-	}{b.StreamTime, b.Watermark, b.Waiting, b.Timezone, b.Verification, b.Summary})
+	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Timezone, b.Verification, b.Summary})
 	if err != nil {
 		return nil, fmt.Errorf("encode the board: %w", err)
 	}

@@ -135,6 +135,7 @@ var (
 	partitionsMetric      = processMetric("partitions", "Partitions of the topic of events.")
 	ownedMetric           = processMetric("partitions_owned", "Those of them that this process has.")
 	lagMetric             = processMetric("partition_lag_records", "Records of an owned partition that are not stored yet: its end, asked for every 5 s, less the cursor.", "partition")
+	transactionMetric     = processMetric("partition_open_transaction_seconds", "For how long a producer's transaction has kept records of an owned partition from being read, as looked at every 5 s; 0 for none.", "partition")
 	unpublishedMetric     = processMetric("unpublished_events", "Events that are stored, and whose deltas Kafka has not acknowledged yet.")
 	unmergedMetric        = processMetric("unmerged_deltas", "Deltas of an owned partition of the loop that are published and not yet merged, asked for every 5 s.", "partition")
 	processMarkMetric     = processMetric("watermark_timestamp_seconds", "The watermark, in event time: windows that end before it are closed.")
@@ -159,7 +160,7 @@ func (p *processCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		recordsReadMetric, offsetsSkippedMetric, rowsStoredMetric, recordsRejectedMetric, lateEventsMetric, tooLateEventsMetric, aheadEventsMetric,
 		batchRowsMetric, commitMetric, publishMetric, mergeLatencyMetric, resultsMetric, deltasMetric, deltasResentMetric, resultsPublishMetric, retriesMetric,
-		rebalancesMetric, restartsMetric, partitionsMetric, ownedMetric, lagMetric, unpublishedMetric, unmergedMetric, processMarkMetric,
+		rebalancesMetric, restartsMetric, partitionsMetric, ownedMetric, lagMetric, transactionMetric, unpublishedMetric, unmergedMetric, processMarkMetric,
 		processAgeMetric, lastStoredMetric, loadModeMetric, upkeepRunsMetric, upkeepSuccessMetric, upkeepDeletedMetric, readyMetric,
 	} {
 		ch <- d
@@ -209,6 +210,11 @@ func (p *processCollector) Collect(ch chan<- prometheus.Metric) {
 	for n, partition := range s.ByPartition {
 		name := strconv.Itoa(int(n))
 		gauge(lagMetric, float64(partition.Lag), name)
+		open := 0.
+		if since := partition.Transaction.Since; !since.IsZero() {
+			open = max(0, time.Since(since).Seconds())
+		}
+		gauge(transactionMetric, open, name)
 		gauge(unmergedMetric, float64(partition.Unmerged), name)
 	}
 	gauge(unpublishedMetric, float64(s.Unpublished))

@@ -156,11 +156,11 @@ type board struct {
 	letters  int64        // records that are no events: dead letters; of a board of all plazas
 	location *time.Location
 
-	now       toll.Minute // the stream's time, see toll.StreamTime
-	watermark time.Time   // zero where it is not known
-	waiting   int64       // records of the topic that are not stored yet
-	started   bool        // whether there are any events, and so now
-	kinds     string      // the kinds of windows that are counted, as [toll.FormatWindows] writes them
+	now       toll.Minute      // the stream's time, see toll.StreamTime
+	watermark time.Time        // zero where it is not known
+	backlog   topology.Backlog // of the topic
+	started   bool             // whether there are any events, and so now
+	kinds     string           // the kinds of windows that are counted, as [toll.FormatWindows] writes them
 
 	rowsAt time.Time // when the rows were counted last, zero for never
 	fresh  bool      // whether that was for this board
@@ -288,7 +288,7 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 
 	b := &board{location: v.con.location, known: slices.Sorted(maps.Keys(states)), rowsAt: v.countedAt, letters: v.letters, kinds: meta.Windows}
 	b.now, b.started = toll.StreamTime(states, v.zone)
-	if b.watermark, b.waiting, err = v.position(ctx, progress, &meta); err != nil {
+	if b.watermark, b.backlog, err = v.position(ctx, progress, &meta); err != nil {
 		return nil, err
 	}
 	for _, check := range checks {
@@ -313,9 +313,9 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	return b, nil
 }
 
-// position returns how far the stream has come: its watermark, as far as what is stored tells it, zero for none; and how many records
-// of the topic wait to be stored.
-func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress, meta *sql.Meta) (watermark time.Time, waiting int64, err error) {
+// position returns how far the stream has come: its watermark, as far as what is stored tells it, zero for none; and what of the
+// topic waits to be stored.
+func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress, meta *sql.Meta) (watermark time.Time, backlog topology.Backlog, err error) {
 	lateness := meta.Lateness
 	if meta.Windows == "" { // no process has settled it
 		lateness = toll.DefaultLateness
@@ -327,26 +327,26 @@ func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress,
 	select {
 	case v.marking <- struct{}{}:
 	case <-ctx.Done():
-		return time.Time{}, 0, ctx.Err()
+		return time.Time{}, backlog, ctx.Err()
 	}
 	type progressed struct {
 		mark    toll.Watermark
-		waiting int64
+		backlog topology.Backlog
 	}
 	p, err := await(ctx, func() (p progressed, err error) {
 		defer func() { <-v.marking }()
 		if p.mark, err = v.marks.Read(cursors, lateness, toll.DefaultIdle); err == nil {
-			p.waiting, err = v.marks.Waiting(cursors)
+			p.backlog, err = v.marks.Backlog(cursors)
 		}
 		return p, err
 	})
 	if err != nil {
-		return time.Time{}, 0, noAnswer(err)
+		return time.Time{}, backlog, noAnswer(err)
 	}
 	if p.mark.Known {
 		watermark = time.Unix(p.mark.Time, 0).UTC()
 	}
-	return watermark, p.waiting, nil
+	return watermark, p.backlog, nil
 }
 
 // aboutEvery is how often what the plazas file says is read anew; it changes when a process starts.

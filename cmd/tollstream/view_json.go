@@ -9,30 +9,51 @@ import (
 
 // boardJSON is what view --json prints for all plazas.
 type boardJSON struct {
-	Status     string      `json:"status"` // of all plazas
-	Total      int64       `json:"total"`
-	InFlight   int64       `json:"in_flight"`
-	Waiting    int64       `json:"waiting"`  // records of the topic that are not stored yet
-	Rejected   int64       `json:"rejected"` // records that are dead letters
+	Status   string `json:"status"` // of all plazas
+	Total    int64  `json:"total"`
+	InFlight int64  `json:"in_flight"`
+	Waiting  int64  `json:"waiting"`  // records of the topic that are not stored yet
+	Rejected int64  `json:"rejected"` // records that are dead letters
+
+	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
+
 	StreamTime *string     `json:"stream_time"`
 	Watermark  *string     `json:"watermark"`
 	Plazas     []plazaJSON `json:"plazas"` // in the order of --sort, as many as --top
 }
 
+// transactionOpenJSON is a producer's transaction that keeps the records of a partition from an
+// offset on from being read.
+type transactionOpenJSON struct {
+	Partition int32 `json:"partition"`
+	Offset    int64 `json:"offset"`
+	Seconds   int64 `json:"seconds"` // since it was first seen by this command
+}
+
+func (b *board) transactionsJSON() (open []transactionOpenJSON) {
+	for _, t := range b.backlog.Open {
+		open = append(open, transactionOpenJSON{t.Partition, t.Offset, int64(time.Since(t.Since).Seconds())})
+	}
+	return open
+}
+
 // plazaJSON is what view --json prints of one plaza. Times are RFC 3339 with the offset of the plaza's clock, null where
 // there is no event, or no watermark yet.
 type plazaJSON struct {
-	Plaza        int              `json:"plaza"`
-	Name         string           `json:"name,omitzero"` // this and the next two as the plazas file says
-	Road         string           `json:"road,omitzero"`
-	Lanes        int              `json:"lanes,omitzero"`
-	Total        int64            `json:"total"`
-	ByType       map[string]int64 `json:"by_type"`
-	FirstEvent   *string          `json:"first_event"`
-	LastEvent    *string          `json:"last_event"`
-	StreamTime   *string          `json:"stream_time"`
-	Watermark    *string          `json:"watermark"`
-	Waiting      int64            `json:"waiting"`      // records of the topic, of any plaza, that are not stored yet
+	Plaza      int              `json:"plaza"`
+	Name       string           `json:"name,omitzero"` // this and the next two as the plazas file says
+	Road       string           `json:"road,omitzero"`
+	Lanes      int              `json:"lanes,omitzero"`
+	Total      int64            `json:"total"`
+	ByType     map[string]int64 `json:"by_type"`
+	FirstEvent *string          `json:"first_event"`
+	LastEvent  *string          `json:"last_event"`
+	StreamTime *string          `json:"stream_time"`
+	Watermark  *string          `json:"watermark"`
+	Waiting    int64            `json:"waiting"` // records of the topic, of any plaza, that are not stored yet
+
+	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
+
 	Late         int64            `json:"late"`         // up to 2 hours behind the watermark: in all windows
 	LateQuarter  int64            `json:"late_quarter"` // up to 2 days: in windows of whole quarters of an hour
 	TooLate      int64            `json:"too_late"`     // in no window
@@ -112,7 +133,7 @@ func (v *viewer) json(b *board) any {
 		return j
 	}
 	status, inFlight, _ := b.status()
-	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.waiting, Rejected: b.letters, Plazas: []plazaJSON{}}
+	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.backlog.Offsets, OpenTransactions: b.transactionsJSON(), Rejected: b.letters, Plazas: []plazaJSON{}}
 	all.StreamTime, all.Watermark = b.streamTimes(b.location)
 	shown := v.top(b)
 	for i := range shown {
@@ -124,7 +145,7 @@ func (v *viewer) json(b *board) any {
 func (v *viewer) plazaJSON(b *board, p *plazaBoard) plazaJSON {
 	s := p.state
 	j := plazaJSON{
-		Plaza: p.plaza, Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Total: s.Events, ByType: byType(s.Types), Waiting: b.waiting,
+		Plaza: p.plaza, Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Total: s.Events, ByType: byType(s.Types), Waiting: b.backlog.Offsets, OpenTransactions: b.transactionsJSON(),
 		Late: s.Late, LateQuarter: s.LateQuarter, TooLate: s.TooLate, Ahead: s.Ahead, LeadSeconds: s.Lead, Congestion: p.congestionJSON(),
 		Verification: verificationJSON{
 			TableCount: p.check.TableCount, StoredRows: p.check.StoredRows, Baseline: p.check.Baseline, Pruned: p.check.Pruned, InFlight: p.check.InFlight,

@@ -307,8 +307,11 @@ func writeVerification(w io.Writer, b *board, p *plazaBoard) {
 		{"group table", number(p.check.TableCount), "counted"},
 		{"in flight", number(p.check.InFlight), "stored and not yet counted"},
 	}
-	if b.waiting > 0 {
-		figures = append(figures, figure{"waiting", number(b.waiting), "records of the topic, of any plaza, that are not stored yet"})
+	if b.backlog.Offsets > 0 {
+		figures = append(figures, figure{"waiting", number(b.backlog.Offsets), "records of the topic, of any plaza, that are not stored yet"})
+	}
+	for _, t := range b.backlog.Open {
+		figures = append(figures, figure{"open transaction", number(t.Offset), transactionLine(t)})
 	}
 	if p.check.Baseline > 0 {
 		figures = append(figures, figure{"baseline", number(p.check.Baseline), "rows from before tollstream"})

@@ -8,14 +8,15 @@ import (
 
 	"tollstream/sql"
 	"tollstream/toll"
+	"tollstream/topology"
 )
 
 // writePlazas prints one line for each plaza.
 func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 	if len(b.plazas) == 0 {
 		t.WriteString("exact: nothing is stored yet\n")
-		if b.waiting > 0 {
-			t.WriteString(waitingLine(b) + "\n")
+		for _, line := range backlogLines(b) {
+			t.WriteString(line + "\n")
 		}
 		if b.letters > 0 {
 			fmt.Fprintf(t, "%s\n", b.lateness()[0])
@@ -30,9 +31,7 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 		}
 		head = append(head, line)
 	}
-	if b.waiting > 0 {
-		head = append(head, waitingLine(b))
-	}
+	head = append(head, backlogLines(b)...)
 	if states := b.states(); states != "" {
 		head = append(head, states)
 	}
@@ -60,13 +59,33 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 	t.WriteString("\n" + strings.Join(foot, "\n") + "\n")
 }
 
-// waitingLine says how far behind the topic the figures are.
+// backlogLines say how far behind the topic the figures are, and what keeps them there.
+func backlogLines(b *board) (lines []string) {
+	if b.backlog.Offsets > 0 {
+		lines = append(lines, waitingLine(b))
+	}
+	for _, t := range b.backlog.Open {
+		lines = append(lines, transactionLine(t))
+	}
+	return lines
+}
+
+// transactionLine says which transaction keeps records of the topic from being read. How long it is
+// open is known to those who looked before.
+func transactionLine(t topology.OpenTransaction) string {
+	line := fmt.Sprintf("partition %d waits at offset %s for the end of a producer's transaction", t.Partition, number(t.Offset))
+	if open := time.Since(t.Since).Truncate(time.Second); open > 0 {
+		line += ", for " + open.String() + " so far"
+	}
+	return line
+}
+
 func waitingLine(b *board) string {
 	wait := "wait"
-	if b.waiting == 1 {
+	if b.backlog.Offsets == 1 {
 		wait = "waits"
 	}
-	return counted(b.waiting, "record") + " of the topic " + wait + " to be stored"
+	return counted(b.backlog.Offsets, "record") + " of the topic " + wait + " to be stored"
 }
 
 // networkVerdict is the verdict on all plazas, in one line.

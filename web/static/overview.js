@@ -110,8 +110,13 @@ export class Overview {
     text(parts.plazas, f.num(summary.plazas))
     text(parts.events, f.num(v?.events))
     text(parts.rows, f.num(v?.rows))
-    text(parts.waiting, board.waiting > 0 ? f.num(board.waiting) + ' waiting' : '')
-    attr(parts.waiting, 'title', 'records of the topic that are not stored yet')
+    const open = board.open_transactions ?? []
+    text(parts.waiting, [
+      board.waiting > 0 && f.num(board.waiting) + ' waiting',
+      open.length > 0 && f.num(open.length) + (open.length > 1 ? ' open transactions' : ' open transaction'),
+    ].filter(Boolean).join(', '))
+    attr(parts.waiting, 'title', ['records of the topic that are not stored yet', ...open.map(t =>
+      `partition ${t.partition} waits at offset ${f.num(t.offset)} for the end of a producer’s transaction, since ${f.clock(t.since)}`)].join('; '))
     text(parts.now, f.clock(board.stream_time))
     attr(parts.now, 'title', f.date(board.stream_time))
     text(parts.zone, f.zone(board.timezone, board.stream_time))

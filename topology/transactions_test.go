@@ -1,0 +1,153 @@
+package topology
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tollstream/codecs"
+	"tollstream/toll"
+)
+
+// TestOpenTransaction has a partition with an open transaction, another one goes on. Windows of the
+// other must close, though not before the transaction was open for as long as Idle.
+func TestOpenTransaction(t *testing.T) {
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "toll"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broker.Close()
+	producer, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.TransactionalID("a"), kgo.DefaultProduceTopic("toll"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	send := func(partition int32, records int) {
+		t.Helper()
+		for range records {
+			if err := producer.ProduceSync(t.Context(), &kgo.Record{Partition: partition, Value: []byte("x")}).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	end := func(commit kgo.TransactionEndTry) {
+		t.Helper()
+		if err := producer.EndTransaction(t.Context(), commit); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin := func() {
+		t.Helper()
+		if err := producer.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begin()
+	send(1, 2)
+	end(kgo.TryCommit) // offset 2 is the marker
+	begin()
+	send(1, 3)
+
+	cluster := Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}
+	client, err := sarama.NewClient(cluster.Brokers, cluster.Config("test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if stable, err := stableEnd(client, "toll", 1); err != nil || stable != 3 {
+		t.Fatalf("stable end %d, %v, want 3", stable, err)
+	}
+	now := time.Now()
+	cfg := testConfig()
+	cfg.Idle = 30 * time.Second
+	w := &watcher{cfg: cfg, client: client, partitions: 2, emptied: map[int32][2]int64{}, blocked: newOpenTransactions()}
+	w.blocked.now = func() time.Time { return now }
+	cursor := func(partition int32, next, at int64) toll.Cursor {
+		clock := toll.Clock{Time: at, Record: at * 1000, Events: 1}
+		return toll.Cursor{Partition: partition, Next: next, Chain: codecs.AppendChain(nil, nil), Clock: codecs.AppendClock(nil, &clock)}
+	}
+	const late, early = 1_000_000, 996_400
+	expect := func(what string, next, want int64) {
+		t.Helper()
+		h, err := horizonOf(cfg, []toll.Cursor{cursor(0, 0, late), cursor(1, next, early)}, 2, w.caughtUp)
+		if err != nil || !h.mark.Known || h.mark.Time != want-60 || h.mark.All != early-60 {
+			t.Errorf("%s: %+v, %v, want the watermark of %d", what, h, err, want)
+		}
+	}
+	expect("records can be read", 1, early)
+	now = now.Add(time.Hour)
+	expect("records can be read still", 1, early)
+	expect("all is stored that can be read", 2, early)
+	now = now.Add(cfg.Idle)
+	expect("for as long as Idle", 2, early)
+	now = now.Add(1)
+	expect("for longer", 2, late)
+	expect("the same behind the marker", 3, late)
+
+	end(kgo.TryCommit)
+	expect("its records can be read", 2, early)
+	expect("some are stored", 4, early)
+	expect("all are stored", 6, late)
+
+	// Another transaction is another wait.
+	begin()
+	send(1, 1)
+	expect("another transaction", 6, early)
+	now = now.Add(cfg.Idle + 1)
+	expect("another transaction for long", 6, late)
+	end(kgo.TryAbort)
+	expect("it was aborted", 6, late)
+
+	// Those who look on are told too.
+	r := NewWatermarkReader(cluster, "toll")
+	defer r.Close()
+	cursors := []toll.Cursor{cursor(1, 6, early)}
+	if b, err := r.Backlog(cursors); err != nil || b.Offsets != 3 || len(b.Open) != 0 {
+		t.Errorf("backlog without an open transaction: %+v, %v", b, err)
+	}
+	begin()
+	send(1, 1)
+	first, err := r.Backlog(cursors)
+	if err != nil || len(first.Open) != 1 || first.Open[0].Partition != 1 || first.Open[0].Offset != 9 || first.Open[0].Since.IsZero() {
+		t.Errorf("backlog: %+v, %v", first, err)
+	}
+	if again, err := r.Backlog(cursors); err != nil || len(again.Open) != 1 || again.Open[0] != first.Open[0] {
+		t.Errorf("backlog again: %+v, %v", again, err)
+	}
+	end(kgo.TryAbort)
+}
+
+// TestTransactionLog logs one line for a transaction that is open for long, and one for its end.
+func TestTransactionLog(t *testing.T) {
+	var log strings.Builder
+	l := transactionLog{slog.New(slog.NewTextHandler(&log, nil)), map[int32]OpenTransaction{}}
+	start := time.Now()
+	lines := func(seconds int, offset int64, want int) {
+		t.Helper()
+		open := OpenTransaction{}
+		if offset > 0 {
+			open = OpenTransaction{3, offset, start}
+		}
+		l.note(3, open, 110, start.Add(time.Duration(seconds)*time.Second))
+		if n := strings.Count(log.String(), "\n"); n != want {
+			t.Errorf("after %d s: %d lines, want %d\n%s", seconds, n, want, &log)
+		}
+	}
+	lines(0, 100, 0)
+	lines(29, 100, 0)
+	lines(30, 100, 1)
+	lines(90, 100, 1)
+	lines(95, 0, 2)
+	lines(100, 0, 2)
+	for _, text := range []string{"transaction is open", "partition=3 offset=100 for=30s waiting=10", "transaction ended", "after=1m35s"} {
+		if !strings.Contains(log.String(), text) {
+			t.Errorf("the log lacks %q:\n%s", text, &log)
+		}
+	}
+}
