@@ -65,16 +65,16 @@ const stopDeadline = 4500 * time.Millisecond
 
 // Run runs the group until ctx ends, and returns nil then. What was being stored is stored by then, or not begun.
 func (p *Processor) Run(ctx context.Context) error {
-	unlock, err := p.lockState()
+	folder, err := p.lockState()
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer folder.hold()()
 	pauses := p.cfg.backOff()
 	var lastText string
 	for {
 		started := time.Now()
-		err := p.runBounded(ctx)
+		err := p.runBounded(ctx, folder)
 		if ctx.Err() != nil {
 			if err != nil && !errors.Is(err, context.Canceled) {
 				p.cfg.Log.Debug("stopped", "error", err)
@@ -114,9 +114,11 @@ func (p *Processor) Run(ctx context.Context) error {
 
 // runBounded runs once and leaves the group if ctx ended. It does not wait for longer than the deadline then: with the
 // broker away, goka and sarama would try to deliver for a minute.
-func (p *Processor) runBounded(ctx context.Context) error {
+func (p *Processor) runBounded(ctx context.Context, folder *folderLock) error {
 	done := make(chan error, 1)
-	go func() {
+	release := folder.hold()
+	go func() { // where it is not waited for any more, it ends with its clients' timeouts
+		defer release()
 		err := p.runOnce(ctx)
 		if ctx.Err() != nil {
 			p.leave()
@@ -138,7 +140,7 @@ func (p *Processor) runBounded(ctx context.Context) error {
 }
 
 // lockState takes the folder of the instance's local state, which only one process may use.
-func (p *Processor) lockState() (unlock func(), err error) {
+func (p *Processor) lockState() (*folderLock, error) {
 	dir := p.stateDir()
 	if err := makeDir(dir); err != nil {
 		return nil, toll.Permanent("choose another with --state-dir", "make the state folder: %w", err)
@@ -152,7 +154,24 @@ func (p *Processor) lockState() (unlock func(), err error) {
 		return nil, toll.Permanent("stop the other process, or give this one a name of its own with --instance",
 			"the state folder of instance %q is in use by another process", p.cfg.Instance)
 	}
-	return func() { _ = lock.Unlock() }, nil
+	return &folderLock{lock: lock}, nil
+}
+
+// folderLock is the lock of a state folder. It lasts as long as someone holds it: a run that did
+// not end in time may still use the folder when the processor has ended.
+type folderLock struct {
+	lock    *flock.Flock
+	holders atomic.Int32
+}
+
+// hold keeps the lock until release is called.
+func (l *folderLock) hold() (release func()) {
+	l.holders.Add(1)
+	return func() {
+		if l.holders.Add(-1) == 0 {
+			_ = l.lock.Unlock()
+		}
+	}
 }
 
 func (p *Processor) stateDir() string { return filepath.Join(p.cfg.StateDir, p.cfg.Instance) }

@@ -37,7 +37,7 @@ type Table struct {
 	connections []io.Closer // which goka opens, and leaves open
 }
 
-// NewTable returns a reader of a group's table that has not started; Run is to be called, and closes its connections. A table that does not exist is a
+// NewTable returns a reader of a group's table that has not started; Run, which closes its connections, or Close is to be called. A table that does not exist is a
 // [toll.PermanentError].
 func NewTable(cluster Cluster, group string, log *slog.Logger) (*Table, error) {
 	return newTable(cluster, group, log, 20*time.Millisecond)
@@ -91,6 +91,9 @@ func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duratio
 	t.view = view
 	return t, nil
 }
+
+// Close closes the connections of a table that is not to be run.
+func (t *Table) Close() { t.disconnect() }
 
 // disconnect closes what goka opened. Some of it goka may have closed by itself, which is no failure.
 func (t *Table) disconnect() {

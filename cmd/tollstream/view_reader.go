@@ -66,21 +66,34 @@ func openReaderOf(ctx context.Context, con connection, fixedTimezone bool, log *
 			r.Close()
 		}
 	}()
-	var table *topology.Table
-	opened := make(chan error, 1)
-	go func() {
-		var err error
-		table, err = newTable(con.cluster, con.group, log)
-		opened <- err
+	type opening struct {
+		table *topology.Table
+		err   error
+	}
+	opened, gone := make(chan opening), make(chan struct{})
+	defer close(gone)
+	go func() { // Kafka's clients take no context: it ends with their timeouts at the latest
+		table, err := newTable(con.cluster, con.group, log)
+		select {
+		case opened <- opening{table, err}:
+		case <-gone:
+			if table != nil {
+				table.Close()
+			}
+		}
 	}()
 	meta, err := checkDatabase(ctx, store, con, fixedTimezone)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := await(ctx, func() (any, error) { return nil, <-opened }); err != nil {
-		return nil, noAnswer(err)
+	select {
+	case o := <-opened:
+		if r.table, err = o.table, o.err; err != nil {
+			return nil, noAnswer(err)
+		}
+	case <-ctx.Done():
+		return nil, noAnswer(ctx.Err())
 	}
-	r.table = table
 	if r.con.location, err = time.LoadLocation(meta.Timezone); err != nil {
 		return nil, fmt.Errorf("load the database's timezone: %w", err)
 	}
@@ -134,10 +147,7 @@ const awayPatience = 2 * time.Second
 // is read; later ones fail where the table can't be followed, and work again when it can.
 func (r *reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 	r.start()
-	waiting, cancel := context.WithCancel(ctx)
-	if r.recovered {
-		waiting, cancel = context.WithTimeout(ctx, awayPatience)
-	}
+	waiting, cancel := r.patience(ctx)
 	defer cancel()
 	recovered := make(chan error, 1)
 	go func() { recovered <- r.table.WaitRecovered(waiting) }()
@@ -160,6 +170,14 @@ func (r *reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 	return r.table.States()
 }
 
+// patience returns the context of a wait for the table to be up to date.
+func (r *reader) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.recovered {
+		return context.WithTimeout(ctx, awayPatience)
+	}
+	return context.WithCancel(ctx)
+}
+
 // stop ends the reading of the group table, without waiting for that.
 func (r *reader) stop() {
 	if r.started {
@@ -178,6 +196,8 @@ func (r *reader) Close() {
 		case <-r.ended:
 		case <-time.After(closePatience):
 		}
+	} else if r.table != nil {
+		r.table.Close()
 	}
 	_ = r.store.Close()
 }
