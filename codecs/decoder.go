@@ -1,6 +1,7 @@
 package codecs
 
 import (
+	"encoding/binary"
 	"strconv"
 	"time"
 
@@ -19,6 +20,10 @@ const (
 // maxTypes bounds the table of vehicle types that a [Decoder] remembers. Real streams have a handful; when a hostile one
 // fills the table, it is emptied and starts again.
 const maxTypes = 1024
+
+// confluentHeader is the length of what Confluent's serializers write before a value: a zero byte and a schema's id, from 1. No
+// event begins with a zero byte: it is neither a time, nor JSON, nor the tag of a Protobuf field.
+const confluentHeader = 1 + 4
 
 // Decoder parses events.
 //
@@ -73,6 +78,12 @@ func NewDecoder(format Format, zone *toll.Zone) *Decoder {
 func (d *Decoder) Decode(payload []byte, contentType string, e *toll.Event) error {
 	if len(payload) == 0 {
 		return toll.Malformed(fieldEvent, "empty")
+	}
+	if payload[0] == 0 && len(payload) >= confluentHeader {
+		if id := binary.BigEndian.Uint32(payload[1:]); id != 0 {
+			return toll.Malformed(fieldEvent,
+				"starts with Confluent's schema registry framing, schema id %d; tollstream reads plain CSV, JSON or Protobuf", id)
+		}
 	}
 	format := d.format
 	if contentType != "" {

@@ -290,3 +290,29 @@ func FuzzDecodeAuto(f *testing.F) {
 		checkEvent(t, &e)
 	})
 }
+
+// TestDecodeConfluent checks that what a schema registry's serializer framed is named as such, in every format, and that
+// no event of ours looks like it.
+func TestDecodeConfluent(t *testing.T) {
+	e := toll.Event{Time: toll.WallTimeOf(time.Date(2022, 2, 10, 10, 23, 2, 0, time.UTC)), Vehicle: 1, Type: "car", Plaza: 4000}
+	utc := toll.NewZone(time.UTC)
+	for f, plain := range map[Format][]byte{
+		CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, utc), Protobuf: AppendProtobuf(nil, &e, utc),
+	} {
+		var got toll.Event
+		for _, reader := range []Format{Auto, f} {
+			d := NewDecoder(reader, nil)
+			err := d.Decode(append([]byte{0, 0, 1, 0x86, 0xa1}, plain...), "", &got)
+			want := "event: starts with Confluent's schema registry framing, schema id 100001; tollstream reads plain CSV, JSON or Protobuf"
+			if err == nil || err.Error() != want || toll.RejectKindOf(err) != toll.RejectFormat {
+				t.Errorf("%v, read as %v: %v", f, reader, err)
+			}
+			if err := d.Decode([]byte{0, 0, 1, 0x86}, "", &got); err == nil || strings.Contains(err.Error(), "Confluent") {
+				t.Errorf("four bytes, read as %v: %v", reader, err)
+			}
+		}
+		if err := NewDecoder(f, nil).Decode(plain, "", &got); err != nil || got != e {
+			t.Errorf("%v: %+v, %v", f, got, err)
+		}
+	}
+}

@@ -187,10 +187,11 @@ func (w *Writer) insertSome(
 	return from, nil
 }
 
-// Numbers of errors about data whose SQLSTATE does not say so.
+// Numbers of errors that rows may meet.
 const (
 	errUnknown         = 1105 // go-mysql-server reports all errors about data as this, other servers outages and policies
 	errUnknownVariable = 1193
+	errPacketTooLarge  = 1153
 )
 
 // embedded reports whether the server is go-mysql-server.

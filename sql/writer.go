@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/go-sql-driver/mysql"
+
 	"tollstream/toll"
 )
 
@@ -233,6 +235,9 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	if err == nil || errors.Is(err, toll.ErrCursorMoved) || errors.As(err, &refused) {
 		return err
 	}
+	if n := number(err); n == errPacketTooLarge || errors.Is(err, mysql.ErrPktTooLarge) {
+		w.packet.Store(0) // it was made smaller: ask again
+	}
 	if my := w.atFault(ctx, err); my != nil {
 		// A start explains a table that was altered better than MySQL does.
 		if altered := w.s.checkTables(ctx, w.s.db); toll.IsPermanent(altered) {
@@ -282,6 +287,9 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 		return err
 	}
 	defer tx.Rollback()
+	if err := w.checkSizes(ctx, tx, b); err != nil {
+		return err
+	}
 	// The cursor is moved first: its row lock makes any other owner wait here, and then fail, before it wrote a row.
 	if err := w.moveCursor(ctx, tx, b); err != nil {
 		return err
@@ -418,7 +426,15 @@ func (w *Writer) insertRetries(ctx context.Context, tx *dbsql.Tx, b *toll.Batch)
 const (
 	maxReasonRunes = 500
 	maxKeyBytes    = 1024
-	packetReserve  = 16 << 10 // for the statement around a payload, and escapes of the other columns
+)
+
+// Limits of statements.
+const (
+	minPacket     = 64 << 10 // the least max_allowed_packet that tollstream works with
+	packetReserve = 16 << 10 // for what is around a blob or a payload: the other columns with their escapes
+	lettersAtOnce = 500
+	lettersBytes  = 4 << 20
+	letterBytes   = 512 // at most, of a dead letter's columns of a fixed size, as text
 )
 
 func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
@@ -435,19 +451,21 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
 	for rest := b.Rejects; len(rest) > 0; {
 		var args []any
-		size, n := 0, 0
-		for ; n < len(rest) && n < 500; n++ {
+		size, n := len(head), 0
+		for ; n < min(len(rest), lettersAtOnce); n++ {
 			r := &rest[n]
-			payload := r.Payload
+			payload, key := r.Payload, r.Key[:min(len(r.Key), maxKeyBytes)]
 			if most := (packet - packetReserve) / 2; len(payload) > most { // each byte may need an escape
 				payload = payload[:most]
 			}
-			if n > 0 && size+2*len(payload)+packetReserve > min(packet, 4<<20) {
+			reason := cutRunes(r.Reason, maxReasonRunes)
+			letter := letterBytes + escapedLen(payload) + escapedLen(key) + escapedLen([]byte(reason))
+			if n > 0 && size+letter > min(packet-1<<10, lettersBytes) {
 				break
 			}
-			size += 2*len(payload) + 2*maxReasonRunes
+			size += letter
 			args = append(args, w.topicID, b.Partition, r.Offset, recordTime(r.Time), string(r.Kind),
-				cutRunes(r.Reason, maxReasonRunes), r.SQLState, r.Number, payload, len(r.Payload), r.Key[:min(len(r.Key), maxKeyBytes)])
+				reason, r.SQLState, r.Number, payload, len(r.Payload), key)
 		}
 		query := head + tuple + strings.Repeat(","+tuple, n-1)
 		if _, err := tx.ExecContext(ctx, query, args...); err != nil {
@@ -456,6 +474,28 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// escapedLen returns how many bytes of a statement a text or blob takes.
+func escapedLen(b []byte) int { return len(b) + escapes(b) }
+
+// checkSizes returns a [toll.PermanentError] where what a batch holds beside its rows is larger than the server takes: it
+// would be tried again without end. The driver sends parameters apart where a statement is too large with their escapes.
+func (w *Writer) checkSizes(ctx context.Context, q queryer, b *toll.Batch) error {
+	largest, what := len(b.Deltas), "the outbox of a batch"
+	if len(b.Chain) > largest {
+		largest, what = len(b.Chain), "the chain of a partition's plazas"
+	}
+	if largest+packetReserve <= minPacket {
+		return nil
+	}
+	packet, err := w.maxPacket(ctx, q)
+	if err == nil && largest+packetReserve > packet {
+		err = toll.Permanent(fmt.Sprintf("raise max_allowed_packet on the server to %d or more", 4*largest),
+			"store the offsets %d to %d of partition %d: %s has %d bytes, and MySQL at %s takes %d in one packet",
+			b.First, b.Next-1, b.Partition, what, largest, w.s.address, packet)
+	}
+	return err
 }
 
 // recordTime writes a record's time as a DATETIME. A producer may send any time, so what no DATETIME holds is cut to the
@@ -484,11 +524,21 @@ func (w *Writer) maxPacket(ctx context.Context, q queryer) (int, error) {
 	if p := w.packet.Load(); p != 0 {
 		return int(p), nil
 	}
-	var p int64
+	p, err := w.s.maxPacket(ctx, q)
+	w.packet.Store(int64(p))
+	return p, err
+}
+
+// maxPacket returns the server's max_allowed_packet in bytes. One that is too small to work with is a
+// [toll.PermanentError].
+func (s *Store) maxPacket(ctx context.Context, q queryer) (int, error) {
+	var p int
 	if err := q.QueryRowContext(ctx, `SELECT @@max_allowed_packet`).Scan(&p); err != nil {
 		return 0, fmt.Errorf("read max_allowed_packet: %w", err)
 	}
-	p = max(p, 64<<10)
-	w.packet.Store(p)
-	return int(p), nil
+	if p < minPacket {
+		return 0, toll.Permanent("set max_allowed_packet on the server to 16M, or to 1M at least",
+			"MySQL at %s takes %d bytes in one packet, and tollstream needs %d", s.address, p, minPacket)
+	}
+	return p, nil
 }
