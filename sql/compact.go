@@ -19,6 +19,10 @@ type CompactOptions struct {
 	States map[int16]*toll.State
 	// Before is the minute before which minutes are added up: windows that hold an earlier one are stored for good.
 	Before toll.Minute
+	// Now is what ages are counted from: the earlier of the server's clock and the process's. Event
+	// time has no say here: a replay of old events would never be compacted, and nothing that can't
+	// be counted again is lost by compacting early.
+	Now time.Time
 	// Keep is how long a batch is kept as it is, so that a state which fell behind it can be sent what it lacks. What
 	// exceeds KeepBytes of a partition's outboxes is added up earlier, but never what is younger than minKeep.
 	Keep      time.Duration
@@ -116,29 +120,26 @@ func (c *compaction) run(ctx context.Context) error {
 	return c.fold(ctx)
 }
 
-// rows reads the figures of some rows from the one that begins at an offset on, with the server's time. more says that
+// rows reads the figures of some rows from the one that begins at an offset on. more says that
 // others follow.
-func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures, now time.Time, more bool, err error) {
+func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures, more bool, err error) {
 	rs, err := c.w.s.db.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, batches, LENGTH(deltas), stored_at,
-		first_minute, last_minute, folded_minute, NOW(6) FROM toll_batch
+		first_minute, last_minute, folded_minute FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset LIMIT ?`,
 		c.w.topicID, c.partition, from, pageRows)
 	if err != nil {
-		return nil, now, false, err
+		return nil, false, err
 	}
 	defer rs.Close()
 	for rs.Next() {
 		var r batchFigures
-		var stored, at string
+		var stored string
 		var first, last, folded dbsql.Null[int64]
-		if err := rs.Scan(&r.first, &r.next, &r.token, &r.published, &r.batches, &r.bytes, &stored, &first, &last, &folded, &at); err != nil {
-			return nil, now, false, err
+		if err := rs.Scan(&r.first, &r.next, &r.token, &r.published, &r.batches, &r.bytes, &stored, &first, &last, &folded); err != nil {
+			return nil, false, err
 		}
-		if r.stored, err = parseTime(stored); err == nil {
-			now, err = parseTime(at)
-		}
-		if err != nil {
-			return nil, now, false, err
+		if r.stored, err = parseTime(stored); err != nil {
+			return nil, false, err
 		}
 		if first.Valid && last.Valid {
 			r.minutes = toll.Window{Start: toll.Minute(first.V), End: addMinutes(toll.Minute(last.V), 1)}
@@ -146,7 +147,7 @@ func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures,
 		r.folded, r.isFolded = toll.Minute(folded.V), folded.Valid
 		rows = append(rows, r)
 	}
-	return rows, now, len(rows) == pageRows, rs.Err()
+	return rows, len(rows) == pageRows, rs.Err()
 }
 
 // last reports whether a row is the partition's last batch, or may be.
@@ -158,7 +159,7 @@ func (c *compaction) last(r *batchFigures) bool {
 func (c *compaction) pack(ctx context.Context) error {
 	from := int64(math.MinInt64)
 	for {
-		rows, now, more, err := c.rows(ctx, from)
+		rows, more, err := c.rows(ctx, from)
 		if err != nil {
 			return err
 		}
@@ -178,7 +179,7 @@ func (c *compaction) pack(ctx context.Context) error {
 		}
 		for i := range rows {
 			r := &rows[i]
-			if !r.published || r.isFolded || c.last(r) || now.Sub(r.stored) < packAfter || r.bytes >= packBytes {
+			if !r.published || r.isFolded || c.last(r) || c.o.Now.Sub(r.stored) < packAfter || r.bytes >= packBytes {
 				if err := flush(); err != nil {
 					return err
 				}
@@ -222,7 +223,7 @@ func (c *compaction) fold(ctx context.Context) error {
 	f := &folding{compaction: c}
 	from := int64(math.MinInt64)
 	for {
-		rows, now, more, err := c.rows(ctx, from)
+		rows, more, err := c.rows(ctx, from)
 		if err != nil {
 			return err
 		}
@@ -239,7 +240,7 @@ func (c *compaction) fold(ctx context.Context) error {
 				behind -= r.bytes
 			}
 			// What a row holds was stored before the row behind it.
-			age := now.Sub(rows[i+1].stored)
+			age := c.o.Now.Sub(rows[i+1].stored)
 			old := age >= c.o.Keep || age >= minKeep && behind > c.o.KeepBytes
 			if !r.published || !old && !r.isFolded {
 				more = false

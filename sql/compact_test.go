@@ -153,7 +153,7 @@ func (k *keeper) compact() {
 	k.t.Helper()
 	k.folded = toll.FoldHorizon(k.states, k.until, toll.MinKeptMinutes)
 	packBytes, foldBytes = int64(200+k.random.IntN(20_000)), int64(500+k.random.IntN(100_000))
-	o := CompactOptions{Encode: encodeJSON, States: k.states, Before: k.folded, Keep: time.Duration(k.random.IntN(2)) * time.Hour, KeepBytes: int64(k.random.IntN(5000))}
+	o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: k.folded, Keep: time.Duration(k.random.IntN(2)) * time.Hour, KeepBytes: int64(k.random.IntN(5000))}
 	switch k.random.IntN(4) {
 	case 0:
 		o.States = nil
@@ -343,7 +343,7 @@ func TestCompactWhileRunning(t *testing.T) {
 					states := *oldest.Load() // before: what is merged is published
 					run(t, s, `UPDATE toll_batch SET published = 1 WHERE partition_id = ? AND published = 0`, p)
 					before := toll.NewZone(berlin).Minute(1644488582 + 3600*40)
-					if _, err := l.w.Compact(ctx, p, CompactOptions{Encode: encodeJSON, States: states, Before: before}); err != nil && ctx.Err() == nil {
+					if _, err := l.w.Compact(ctx, p, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: states, Before: before}); err != nil && ctx.Err() == nil {
 						t.Error(err)
 						return
 					}
@@ -374,7 +374,7 @@ func TestCompactWhileRunning(t *testing.T) {
 		run(t, s, `UPDATE toll_batch SET published = 1`)
 		for p := range int32(2) {
 			for range 2 {
-				if _, err := l.w.Compact(context.Background(), p, CompactOptions{Encode: encodeJSON, States: l.states, Before: 1 << 30}); err != nil {
+				if _, err := l.w.Compact(context.Background(), p, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: l.states, Before: 1 << 30}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -434,7 +434,7 @@ func TestCompactLeavesAlone(t *testing.T) {
 					k.store(0, passage{4000, "2022-03-20 08:00", "car", 1, toll.OnTime})
 				}
 				k.send(0, 100)
-				o := CompactOptions{Encode: encodeJSON, States: k.states, Before: -1 << 31}
+				o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: -1 << 31}
 				c.change(k, &o)
 				done, err := k.w.Compact(t.Context(), 0, o)
 				if err != nil || done.Blocked == "" != (c.blocked == "") {
@@ -463,7 +463,7 @@ func TestRecountOfFoldedMinutes(t *testing.T) {
 		}
 		run(t, s, `UPDATE toll_batch SET published = 1`)
 		before := minuteOf(t, "2022-03-20 09:30")
-		if _, err := x.w.Compact(t.Context(), 0, CompactOptions{Encode: encodeJSON, States: x.mergedStates("2022-03-21 12:00"), Before: before}); err != nil {
+		if _, err := x.w.Compact(t.Context(), 0, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: x.mergedStates("2022-03-21 12:00"), Before: before}); err != nil {
 			t.Fatal(err)
 		}
 		end := minuteOf(t, "2022-03-22 00:00")
@@ -507,12 +507,12 @@ func TestCompactNoticesChanges(t *testing.T) {
 				}
 				k.send(0, 100)
 				s.embedded(t.Context())
-				c := &compaction{w: k.w, done: &Compacted{}, limit: foldBytes, o: CompactOptions{Encode: encodeJSON, States: k.states, Before: -1 << 31}}
+				c := &compaction{w: k.w, done: &Compacted{}, limit: foldBytes, o: CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: -1 << 31}}
 				var err error
 				if c.cursor, err = k.w.Cursor(t.Context(), 0); err != nil {
 					t.Fatal(err)
 				}
-				rows, _, _, err := c.rows(t.Context(), 0)
+				rows, _, err := c.rows(t.Context(), 0)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -544,7 +544,7 @@ func TestStateWithinCompactedBatches(t *testing.T) {
 				old = &was
 			}
 		}
-		if _, err := k.w.Compact(t.Context(), 0, CompactOptions{Encode: encodeJSON, States: k.states, Before: -1 << 31}); err != nil {
+		if _, err := k.w.Compact(t.Context(), 0, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: -1 << 31}); err != nil {
 			t.Fatal(err)
 		}
 		k.verifyAll(true)

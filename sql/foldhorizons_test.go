@@ -173,7 +173,7 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 				// Rows from before some offset are old enough to be added up.
 				run(t, s, `UPDATE toll_batch SET stored_at = NOW(6) - INTERVAL 1 DAY WHERE first_offset < ?`, 100+k.random.IntN(8*(round+1)*4))
 				packBytes, foldBytes = int64(200+k.random.IntN(20_000)), int64(300+k.random.IntN(20_000))
-				o := CompactOptions{Encode: encodeJSON, States: k.states, Keep: time.Hour, KeepBytes: 1 << 30, Before: math.MinInt32}
+				o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Keep: time.Hour, KeepBytes: 1 << 30, Before: math.MinInt32}
 				if k.random.IntN(4) > 0 {
 					o.Before = first - 1440 + toll.Minute(k.random.IntN(int(k.zone.Minute(k.now)-first)+2880))
 				}

@@ -199,10 +199,11 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 	}
 }
 
-// gone reports whether a window can't be checked: it is so old that it was deleted, or may have been, or its minutes were
-// added up. row is nil for none.
+// gone reports whether a window can't be checked: windows as old as it were deleted for their age, or
+// its minutes were added up. row is nil for none.
 func (p *plazaWindows) gone(kind string, start, end toll.Minute, row *checkedRow) bool {
 	if before, some := p.retired[retiredWindows+kind]; some && end <= before {
+		p.v.report.WindowsRetired++
 		return true
 	}
 	if start >= p.folded {

@@ -55,9 +55,6 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := s.retire(ctx, retiredRows, toll.NewZone(loc).Minute(o.Before)); err != nil {
-		return 0, s.wrap("record what is pruned", err)
-	}
 	prune, err := s.pruner(ctx)
 	if err != nil {
 		return 0, s.wrap("read the server's version", err)
@@ -65,7 +62,7 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (int64, error) {
 	var total int64
 	for conflicts := 0; ; {
 		began := time.Now()
-		n, err := s.pruneSome(ctx, prune, o)
+		n, err := s.pruneSome(ctx, prune, toll.NewZone(loc), o)
 		if e := number(err); (e == errDeadlock || e == errLockWait) && conflicts < maxPruneConflicts {
 			conflicts++ // processes go first
 		} else if err != nil {
@@ -90,28 +87,42 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (int64, error) {
 const maxPruneConflicts = 20
 
 // pruneSome deletes some rows in one transaction.
-func (s *Store) pruneSome(ctx context.Context, prune pruner, o PruneOptions) (int64, error) {
+func (s *Store) pruneSome(ctx context.Context, prune pruner, zone *toll.Zone, o PruneOptions) (int64, error) {
 	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: prune.isolation})
 	if err != nil {
 		return 0, err
 	}
 	defer tx.Rollback()
-	deleted, n, err := prune.delete(ctx, tx, o.Before.String(), o.BatchRows)
-	if err != nil || n == 0 {
+	deleted, err := prune.delete(ctx, tx, o.Before.String(), o.BatchRows)
+	if err != nil || deleted.n == 0 {
 		return 0, err
 	}
-	for _, plaza := range slices.Sorted(maps.Keys(deleted)) { // whoever locks several rows locks them in this order
-		if err := addPruned(ctx, tx, prunedRows, plaza, deleted[plaza]); err != nil {
+	for _, plaza := range slices.Sorted(maps.Keys(deleted.plazas)) { // whoever locks several rows locks them in this order
+		if err := addPruned(ctx, tx, prunedRows, plaza, deleted.plazas[plaza]); err != nil {
 			return 0, fmt.Errorf("count what is pruned: %w", err)
 		}
 	}
-	return n, tx.Commit()
+	latest, err := parseTime(deleted.latest)
+	if err != nil {
+		return 0, fmt.Errorf("read the time of a row that is pruned: %w", err)
+	}
+	if err := addRetired(ctx, tx, retiredRows, zone.Minute(toll.WallTimeOf(latest))); err != nil {
+		return 0, fmt.Errorf("record what is pruned: %w", err)
+	}
+	return deleted.n, tx.Commit()
+}
+
+// prunedBatch is what one transaction of a prune deletes.
+type prunedBatch struct {
+	n      int64
+	plazas map[int]rowCount
+	latest string // the latest timestamp among the rows
 }
 
 // pruner is a way to delete some old rows and to learn which they were.
 type pruner struct {
 	isolation dbsql.IsolationLevel
-	delete    func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (map[int]rowCount, int64, error)
+	delete    func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error)
 }
 
 // pruner returns the way that the server knows.
@@ -124,65 +135,68 @@ func (s *Store) pruner(ctx context.Context) (pruner, error) {
 	if strings.Contains(version, "MariaDB") {
 		return pruner{dbsql.LevelReadCommitted, deleteReturning}, nil
 	}
-	return pruner{dbsql.LevelRepeatableRead, func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (map[int]rowCount, int64, error) {
+	return pruner{dbsql.LevelRepeatableRead, func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
 		return deleteLocked(ctx, tx, before, limit, embedded)
 	}}, nil
 }
 
-// prunedColumns are a row's plaza and the checksum of its text.
-var prunedColumns = fmt.Sprintf("COALESCE(toll_plaza_id, %d), CRC32(%s)", nullPlaza, rowText)
+// prunedColumns are a row's plaza, the checksum of its text, and its time.
+var prunedColumns = fmt.Sprintf("COALESCE(toll_plaza_id, %d), CRC32(%s), timestamp", nullPlaza, rowText)
 
 // deleteReturning deletes rows by a statement that says which.
-func deleteReturning(ctx context.Context, tx *dbsql.Tx, before string, limit int) (map[int]rowCount, int64, error) {
+func deleteReturning(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
 	rows, err := tx.QueryContext(ctx, `DELETE FROM `+eventTable+` WHERE timestamp < ? LIMIT ? RETURNING `+prunedColumns, before, limit)
 	if err != nil {
-		return nil, 0, err
+		return prunedBatch{}, err
 	}
 	return sumRows(rows)
 }
 
 // deleteLocked reads the first old rows, and locks all that it passes, and what lies between, until the transaction ends. Then it
 // deletes as many: the same ones, as both scan the table in the order of its rows, neither by way of an index.
-func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int, embedded bool) (map[int]rowCount, int64, error) {
+func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int, embedded bool) (prunedBatch, error) {
 	hint := " USE INDEX ()"
 	if embedded {
 		hint = "" // it has no index there, and does not know the words
 	}
-	const old = ` WHERE timestamp + INTERVAL 0 SECOND < ? LIMIT ?` // no index finds that
-	rows, err := tx.QueryContext(ctx, `SELECT `+prunedColumns+` FROM `+eventTable+hint+old+` FOR UPDATE`, before, limit)
+	const which = ` WHERE timestamp + INTERVAL 0 SECOND < ? LIMIT ?` // no index finds that
+	rows, err := tx.QueryContext(ctx, `SELECT `+prunedColumns+` FROM `+eventTable+hint+which+` FOR UPDATE`, before, limit)
 	if err != nil {
-		return nil, 0, err
+		return prunedBatch{}, err
 	}
-	sums, n, err := sumRows(rows)
-	if err != nil || n == 0 {
-		return nil, 0, err
+	old, err := sumRows(rows)
+	if err != nil || old.n == 0 {
+		return prunedBatch{}, err
 	}
-	res, err := tx.ExecContext(ctx, `DELETE FROM `+eventTable+old, before, n)
+	res, err := tx.ExecContext(ctx, `DELETE FROM `+eventTable+which, before, old.n)
 	if err != nil {
-		return nil, 0, err
+		return prunedBatch{}, err
 	}
-	if deleted, err := res.RowsAffected(); err != nil || deleted != n {
-		return nil, 0, errors.Join(fmt.Errorf("%s deleted, not the %s that were read", plural(deleted, "row"), grouped(n)), err)
+	if deleted, err := res.RowsAffected(); err != nil || deleted != old.n {
+		return prunedBatch{}, errors.Join(fmt.Errorf("%s deleted, not the %s that were read", plural(deleted, "row"), grouped(old.n)), err)
 	}
-	return sums, n, nil
+	return old, nil
 }
 
-// sumRows adds rows of prunedColumns up by plaza.
-func sumRows(rows *dbsql.Rows) (map[int]rowCount, int64, error) {
+// sumRows adds rows of prunedColumns up.
+func sumRows(rows *dbsql.Rows) (prunedBatch, error) {
 	defer rows.Close()
-	sums := map[int]rowCount{}
-	var n int64
+	b := prunedBatch{plazas: map[int]rowCount{}}
 	for rows.Next() {
 		var plaza int
 		var checksum uint64
-		if err := rows.Scan(&plaza, &checksum); err != nil {
-			return nil, 0, err
+		var at dbsql.RawBytes
+		if err := rows.Scan(&plaza, &checksum, &at); err != nil {
+			return b, err
 		}
-		c := sums[plaza]
+		c := b.plazas[plaza]
 		c.rows++
 		c.checksum += checksum
-		sums[plaza] = c
-		n++
+		b.plazas[plaza] = c
+		b.n++
+		if string(at) > b.latest { // 2022-02-10 10:23:02: the order of text is that of time
+			b.latest = string(at)
+		}
 	}
-	return sums, n, rows.Err()
+	return b, rows.Err()
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -16,10 +18,13 @@ import (
 // weeks before, and verification looks at those of the last days.
 const MinKeepWindows = (toll.HistoryWeeks*7 + 4) * 24 * time.Hour
 
-// KeepWindows returns how long windows of a kind are kept where those of a quarter of an hour or more are kept for keep:
-// shorter ones, of which there are the most, a tenth of that, and days ten times as long.
+// KeepWindows returns how long windows of a kind are kept where those of a quarter of an hour or more
+// are kept for keep: shorter ones, of which there are the most, a tenth of that, and days ten times
+// as long, or for as long as a duration can say.
 func KeepWindows(k *toll.WindowKind, keep time.Duration) time.Duration {
 	switch {
+	case k.Day && keep > math.MaxInt64/10:
+		return math.MaxInt64
 	case k.Day:
 		return 10 * keep
 	case k.Hop < toll.Quarter:
@@ -30,13 +35,14 @@ func KeepWindows(k *toll.WindowKind, keep time.Duration) time.Duration {
 
 // RetentionOptions say what is old. 0 keeps for ever.
 type RetentionOptions struct {
-	// Now is the minute up to which windows have closed, by the stream's watermark.
-	Now toll.Minute
-	// Windows are the kinds that are counted, KeepWindows how long their results are kept, see [KeepWindows]; so long, too,
-	// the changes of congestion.
+	// Clocks are what the clocks show. Ages are counted from the earliest of them, see
+	// [toll.Clocks.Now].
+	Clocks toll.Clocks
+	// Windows are the kinds that are counted, KeepWindows how long their results are kept, see
+	// [KeepWindows]; so long, too, the changes of congestion.
 	Windows     []toll.WindowKind
 	KeepWindows time.Duration
-	// KeepDeadLetters is how long dead letters are kept, by the server's clock.
+	// KeepDeadLetters is how long dead letters are kept.
 	KeepDeadLetters time.Duration
 }
 
@@ -46,60 +52,134 @@ type Retired struct{ Windows, Transitions, DeadLetters int64 }
 // retireRows is how many rows one transaction deletes at most. It is a variable for tests.
 var retireRows = int64(1000)
 
-// Retire deletes results that are older than they are kept for, and dead letters, some at a time. What verification has
-// to know of it is recorded before, or in the same transaction. It may be run at any time, by several at once too.
+// Retire deletes results that are older than they are kept for, and dead letters, some at a time.
+// What verification has to know of it is recorded in the same transaction, and only of what was
+// deleted. It may be run at any time, by several at once too.
 func (s *Store) Retire(ctx context.Context, o RetentionOptions) (Retired, error) {
 	var done Retired
+	now, known := o.Clocks.Now()
+	if !known || o.KeepWindows < 0 || o.KeepDeadLetters < 0 {
+		return done, errors.New("delete what is old: it is not known how late it is, or what is old")
+	}
 	s.embedded(ctx)
+	if err := s.repairRetired(ctx, o); err != nil {
+		return done, s.wrap("repair what is recorded as deleted", err)
+	}
 	if o.KeepWindows > 0 {
-		if err := s.retireWindows(ctx, o, &done); err != nil {
+		if err := s.retireWindows(ctx, now, o, &done); err != nil {
 			return done, s.wrap("delete old windows", err)
 		}
-		if err := s.retireTransitions(ctx, o, &done); err != nil {
+		if err := s.retireTransitions(ctx, ago(now, o.KeepWindows), &done); err != nil {
 			return done, s.wrap("delete old changes of congestion", err)
 		}
 	}
 	if o.KeepDeadLetters > 0 {
-		if err := s.retireDeadLetters(ctx, o.KeepDeadLetters, &done); err != nil {
+		if err := s.retireDeadLetters(ctx, now, o.KeepDeadLetters, &done); err != nil {
 			return done, s.wrap("delete old dead letters", err)
 		}
 	}
 	return done, nil
 }
 
-func (s *Store) retireWindows(ctx context.Context, o RetentionOptions, done *Retired) error {
-	before := map[string]toll.Minute{}
-	for i := range o.Windows {
-		k := &o.Windows[i]
-		before[k.Name] = addMinutes(o.Now, -int64(KeepWindows(k, o.KeepWindows)/time.Minute))
-		if err := s.retire(ctx, retiredWindows+k.Name, before[k.Name]); err != nil {
-			return err
-		}
-	}
+// ago returns the minute that was some time before now. It is never after now.
+func ago(now time.Time, keep time.Duration) toll.Minute {
+	return addMinutes(toll.MinuteAt(now.Unix()), -int64(max(keep, 0)/time.Minute))
+}
+
+func (s *Store) retireWindows(ctx context.Context, now time.Time, o RetentionOptions, done *Retired) error {
 	kinds, err := storedKinds(ctx, s.db)
 	if err != nil {
 		return err
 	}
-	for plaza, names := range kinds {
-		for _, kind := range names {
+	before := map[string]toll.Minute{}
+	for i := range o.Windows {
+		k := &o.Windows[i]
+		before[k.Name] = ago(now, KeepWindows(k, o.KeepWindows))
+	}
+	for _, plaza := range slices.Sorted(maps.Keys(kinds)) {
+		for _, kind := range kinds[plaza] {
 			b, counted := before[kind]
-			if !counted {
-				continue
-			}
-			// A revision that is not known to be published stays until it is.
-			n, err := s.deleteSome(ctx, `DELETE FROM toll_window WHERE toll_plaza_id = ? AND kind = ? AND start_minute < ?
-				AND end_minute <= ? AND published = 1 LIMIT ?`, plaza, kind, b, b)
-			done.Windows += n
-			if err != nil {
-				return err
+			for more := counted; more; {
+				began := time.Now()
+				n, err := s.retireSomeWindows(ctx, plaza, kind, b)
+				if e := number(err); e == errDeadlock || e == errLockWait || errors.Is(err, errRowsChanged) {
+					break // another time
+				}
+				if err != nil {
+					return err
+				}
+				done.Windows += n
+				if more = n == retireRows; more {
+					if err := rest(ctx, time.Since(began)); err != nil {
+						return err
+					}
+				}
 			}
 		}
 	}
 	return nil
 }
 
-func (s *Store) retireTransitions(ctx context.Context, o RetentionOptions, done *Retired) error {
-	before := addMinutes(o.Now, -int64(o.KeepWindows/time.Minute))
+// oldWindows is the condition of the windows of a plaza and kind that are deleted: those that end at
+// or before a minute. A revision that is not known to be published stays until it is.
+const oldWindows = `toll_plaza_id = ? AND kind = ? AND start_minute < ? AND end_minute <= ? AND published = 1`
+
+// retireSomeWindows deletes the first of those windows of a plaza and kind that end at or before a
+// minute, and records up to where it did in the same transaction.
+func (s *Store) retireSomeWindows(ctx context.Context, plaza int16, kind string, before toll.Minute) (int64, error) {
+	var some int
+	err := s.db.QueryRowContext(ctx, `SELECT 1 FROM toll_window WHERE `+oldWindows+` LIMIT 1`,
+		plaza, kind, before, before).Scan(&some)
+	if errors.Is(err, dbsql.ErrNoRows) { // nearly always
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Rollback()
+	n, last, end, err := lockOldWindows(ctx, tx, plaza, kind, before)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	res, err := tx.ExecContext(ctx, `DELETE FROM toll_window WHERE `+oldWindows+` AND start_minute <= ?`,
+		plaza, kind, before, before, last)
+	if err != nil {
+		return 0, err
+	}
+	if deleted, err := res.RowsAffected(); err != nil || deleted != n {
+		return 0, errors.Join(errRowsChanged, err)
+	}
+	if err := addRetired(ctx, tx, retiredWindows+kind, end); err != nil {
+		return 0, err
+	}
+	return n, tx.Commit()
+}
+
+// lockOldWindows locks the first windows to delete, and returns how many they are, where the last of
+// them starts, and where the last to end does.
+func lockOldWindows(ctx context.Context, tx reader, plaza int16, kind string, before toll.Minute) (n int64, last, end toll.Minute, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT start_minute, end_minute FROM toll_window WHERE `+oldWindows+`
+		ORDER BY start_minute LIMIT ? FOR UPDATE`, plaza, kind, before, before, retireRows)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer rows.Close()
+	end = math.MinInt32
+	for rows.Next() {
+		var e toll.Minute
+		if err := rows.Scan(&last, &e); err != nil {
+			return 0, 0, 0, err
+		}
+		n, end = n+1, max(end, e)
+	}
+	return n, last, end, rows.Err()
+}
+
+func (s *Store) retireTransitions(ctx context.Context, before toll.Minute, done *Retired) error {
 	for plaza := int64(toll.MinPlaza) - 1; ; {
 		err := s.db.QueryRowContext(ctx, `SELECT toll_plaza_id FROM toll_transition WHERE toll_plaza_id > ? ORDER BY toll_plaza_id LIMIT 1`, plaza).Scan(&plaza)
 		if errors.Is(err, dbsql.ErrNoRows) {
@@ -150,7 +230,7 @@ func rest(ctx context.Context, took time.Duration) error {
 }
 
 // retireDeadLetters deletes the oldest dead letters of each partition, which are the first by their offset.
-func (s *Store) retireDeadLetters(ctx context.Context, keep time.Duration, done *Retired) error {
+func (s *Store) retireDeadLetters(ctx context.Context, now time.Time, keep time.Duration, done *Retired) error {
 	m, err := readMeta(ctx, s.db)
 	if err != nil {
 		return err
@@ -162,7 +242,7 @@ func (s *Store) retireDeadLetters(ctx context.Context, keep time.Duration, done 
 	for _, c := range cursors {
 		for {
 			began := time.Now()
-			n, err := s.retireSomeLetters(ctx, m.TopicID, c.partition, keep)
+			n, err := s.retireSomeLetters(ctx, m.TopicID, c.partition, now, keep)
 			if e := number(err); e == errDeadlock || e == errLockWait {
 				break // another time
 			}
@@ -181,13 +261,13 @@ func (s *Store) retireDeadLetters(ctx context.Context, keep time.Duration, done 
 	return nil
 }
 
-func (s *Store) retireSomeLetters(ctx context.Context, topicID string, partition int32, keep time.Duration) (int64, error) {
+func (s *Store) retireSomeLetters(ctx context.Context, topicID string, partition int32, now time.Time, keep time.Duration) (int64, error) {
 	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 	if err != nil {
 		return 0, err
 	}
 	defer tx.Rollback()
-	n, last, err := oldLetters(ctx, tx, topicID, partition, keep)
+	n, last, err := oldLetters(ctx, tx, topicID, partition, now, keep)
 	if err != nil || n == 0 {
 		return 0, err
 	}
@@ -208,10 +288,14 @@ func (s *Store) retireSomeLetters(ctx context.Context, topicID string, partition
 	return n, tx.Commit()
 }
 
-// oldLetters returns how many of a partition's first dead letters are older than they are kept for, up to as many as are
-// deleted at a time, and the offset of the last of them. It locks them.
-func oldLetters(ctx context.Context, tx reader, topicID string, partition int32, keep time.Duration) (n, last int64, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT record_offset, rejected_at, NOW(6) FROM toll_dead_letter
+// oldLetters returns how many of a partition's first dead letters are older than they are kept for,
+// up to as many as are deleted at a time, and the offset of the last of them. It locks them.
+//
+// A dead letter is as old as the younger of two times says: when it was rejected, by the server's
+// clock of then, which may have been years behind, and its record's timestamp, unless that is in the
+// future.
+func oldLetters(ctx context.Context, tx reader, topicID string, partition int32, now time.Time, keep time.Duration) (n, last int64, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT record_offset, rejected_at, record_time FROM toll_dead_letter
 		WHERE topic_id = ? AND partition_id = ? ORDER BY record_offset LIMIT ? FOR UPDATE`, topicID, partition, retireRows)
 	if err != nil {
 		return 0, 0, err
@@ -219,19 +303,19 @@ func oldLetters(ctx context.Context, tx reader, topicID string, partition int32,
 	defer rows.Close()
 	for rows.Next() {
 		var offset int64
-		var rejected, now string
-		if err := rows.Scan(&offset, &rejected, &now); err != nil {
+		var rejected, recorded string
+		if err := rows.Scan(&offset, &rejected, &recorded); err != nil {
 			return 0, 0, err
 		}
 		at, err := parseTime(rejected)
 		if err != nil {
 			return 0, 0, err
 		}
-		t, err := parseTime(now)
+		record, err := parseTime(recorded)
 		if err != nil {
 			return 0, 0, err
 		}
-		if t.Sub(at) < keep {
+		if now.Sub(at) < keep || !record.After(now) && now.Sub(record) < keep {
 			break
 		}
 		n, last = n+1, offset

@@ -26,7 +26,7 @@ func TestRetire(t *testing.T) {
 			t.Fatalf("got %+v", r)
 		}
 		now := minuteOf(t, "2022-04-02 00:00")
-		o := RetentionOptions{Now: now, Windows: x.cfg.Windows, KeepWindows: 20 * 24 * time.Hour}
+		o := RetentionOptions{Clocks: clocksAt(now.Time()), Windows: x.cfg.Windows, KeepWindows: 20 * 24 * time.Hour}
 		run(t, s, `UPDATE toll_window SET published = 0 WHERE toll_plaza_id = 4000 AND kind = '15m' AND start_minute = ?`, minuteOf(t, "2022-03-01 10:00"))
 		gone, err := s.Retire(t.Context(), o)
 		// Of minutes those of the last 2 days stay, of quarters those of 20 days and what is not published, days all.
@@ -41,7 +41,7 @@ func TestRetire(t *testing.T) {
 		if r := verify(t, s, in); r.Status != Exact {
 			t.Errorf("got %+v", r)
 		}
-		if gone, err := s.Retire(t.Context(), RetentionOptions{Now: now, Windows: x.cfg.Windows}); err != nil || gone != (Retired{}) {
+		if gone, err := s.Retire(t.Context(), RetentionOptions{Clocks: clocksAt(now.Time()), Windows: x.cfg.Windows}); err != nil || gone != (Retired{}) {
 			t.Errorf("with nothing to keep for: %+v, %v", gone, err)
 		}
 		run(t, s, `DELETE FROM toll_window WHERE kind = '15m' AND toll_plaza_id = 4856 AND start_minute = ?`, minuteOf(t, "2022-03-29 10:00"))
@@ -66,7 +66,7 @@ func TestRetireDeadLetters(t *testing.T) {
 		run(t, s, `UPDATE toll_dead_letter SET rejected_at = NOW(6) - INTERVAL 40 DAY WHERE partition_id = 0 AND record_offset < 110`)
 		run(t, s, `INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset)
 			SELECT topic_id, partition_id, record_offset, 0, 0 FROM toll_dead_letter`)
-		gone, err := s.Retire(t.Context(), RetentionOptions{KeepDeadLetters: 30 * 24 * time.Hour})
+		gone, err := s.Retire(t.Context(), RetentionOptions{Clocks: clocksAt(time.Now()), KeepDeadLetters: 30 * 24 * time.Hour})
 		if err != nil || gone != (Retired{DeadLetters: 3}) {
 			t.Errorf("got %+v, %v", gone, err)
 		}
@@ -97,4 +97,143 @@ func (x *windowed) mergedStates(done string) map[int16]*toll.State {
 		s.Settled(minuteOf(x.t, done), nil)
 	}
 	return states
+}
+
+// clocksAt returns clocks that agree.
+func clocksAt(t time.Time) toll.Clocks { return toll.Clocks{Event: t, Record: t, Server: t, Own: t} }
+
+// TestRetireTrustsNoClock sets one clock years ahead at a time, and three of them: of what the last
+// one says is young nothing is deleted, nor recorded as deleted, so verification finds what someone
+// else deletes.
+func TestRetireTrustsNoClock(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		x := newWindowed(t, s, "1m,15m,day")
+		today := time.Now().UTC().Truncate(time.Hour)
+		for i := range 3 {
+			at := x.zone.Wall(today.Add(-time.Duration(1+i) * time.Hour)).Format("2006-01-02 15:04")
+			x.store(int32(i%2), passage{4856, at, "car", 1 + i, toll.OnTime})
+		}
+		until := x.zone.Wall(today.AddDate(0, 0, 2)).Format("2006-01-02 15:04")
+		states := x.mergedStates(until)
+		x.settle(x.results(), x.closing(4856, until))
+		run(t, s, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute, detected, since, from_state, to_state, why, measure, published, stored_at)
+			VALUES (4856, ?, 0, NOW(), NOW(), 'free', 'busy', '', '{}', 1, NOW(6))`, toll.MinuteAt(today.Unix()))
+		run(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload_bytes, rejected_at)
+			VALUES (?, 0, 1, NOW(3), '', '', 0, NOW(6))`, testIdentity.TopicID)
+		windows := number64(t, s, `SELECT COUNT(*) FROM toll_window`)
+		now, ahead := time.Now(), time.Now().AddDate(5, 0, 0)
+		o := RetentionOptions{Windows: x.cfg.Windows, KeepWindows: MinKeepWindows, KeepDeadLetters: 30 * 24 * time.Hour}
+		for name, clocks := range map[string]toll.Clocks{
+			"event":                  {Event: ahead, Record: now, Server: now, Own: now},
+			"record":                 {Event: now, Record: ahead, Server: now, Own: now},
+			"server":                 {Event: now, Record: now, Server: ahead, Own: now},
+			"own":                    {Event: now, Record: now, Server: now, Own: ahead},
+			"all but event time":     {Event: now, Record: ahead, Server: ahead, Own: ahead},
+			"all but the records":    {Event: ahead, Record: now, Server: ahead, Own: ahead},
+			"all but the server":     {Event: ahead, Record: ahead, Server: now, Own: ahead},
+			"all but ours":           {Event: ahead, Record: ahead, Server: ahead, Own: now},
+			"event time, no records": {Event: ahead, Server: now, Own: now},
+		} {
+			o.Clocks = clocks
+			if gone, err := s.Retire(t.Context(), o); err != nil || gone != (Retired{}) {
+				t.Errorf("%s ahead: %+v was deleted, %v", name, gone, err)
+			}
+		}
+		for _, o := range []RetentionOptions{
+			{Clocks: clocksAt(now), Windows: x.cfg.Windows, KeepWindows: 36500 * 24 * time.Hour}, // ten times is more than a duration
+			{Clocks: clocksAt(now), Windows: x.cfg.Windows, KeepWindows: 1<<63 - 1},
+		} {
+			if gone, err := s.Retire(t.Context(), o); err != nil || gone != (Retired{}) {
+				t.Errorf("kept for %v: %+v was deleted, %v", o.KeepWindows, gone, err)
+			}
+		}
+		for _, o := range []RetentionOptions{
+			{Clocks: clocksAt(now), Windows: x.cfg.Windows, KeepWindows: -time.Hour}, // up to a time after now
+			{Clocks: clocksAt(now), KeepDeadLetters: -time.Hour},
+			{Clocks: toll.Clocks{Event: now, Record: now, Own: now}, Windows: x.cfg.Windows, KeepWindows: time.Hour},
+		} {
+			if gone, err := s.Retire(t.Context(), o); err == nil || gone != (Retired{}) {
+				t.Errorf("%+v: %+v was deleted, %v", o, gone, err)
+			}
+		}
+		if n := number64(t, s, `SELECT COUNT(*) FROM toll_window`); n != windows || n < 7 {
+			t.Errorf("%d windows are left of %d", n, windows)
+		}
+		if n := number64(t, s, `SELECT COUNT(*) FROM toll_retired`); n != 0 {
+			t.Errorf("%d marks although nothing was deleted", n)
+		}
+		run(t, s, `DELETE FROM toll_dead_letter`)
+		in := VerifyInput{States: states, Deep: true, Windows: x.cfg.Windows}
+		if r := verify(t, s, in); r.Status != Exact || r.Windows != windows || r.WindowsRetired != 0 {
+			t.Errorf("got %+v", r)
+		}
+		run(t, s, `DELETE FROM toll_window WHERE kind = '15m' LIMIT 1`)
+		if r := verify(t, s, in); r.Status != Mismatch || r.Problems[0].Kind != KindWindowMissing {
+			t.Errorf("one was deleted: %+v", r)
+		}
+	})
+}
+
+// TestRetiredMark deletes windows and has verification excuse those alone: each kind up to the last
+// window that was deleted. A mark that an earlier version set years ahead is lowered, and hides nothing.
+func TestRetiredMark(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		x := newWindowed(t, s, "1m,15m")
+		for _, at := range []string{"2022-03-01 10:07", "2022-03-02 10:07", "2022-06-01 10:07", "2022-06-01 11:07"} {
+			x.store(0, passage{4856, at, "car", 1, toll.OnTime})
+		}
+		states := x.mergedStates("2022-06-02 00:00")
+		x.settle(x.results(), x.closing(4856, "2022-06-02 00:00"))
+		in := VerifyInput{States: states, Deep: true, Windows: x.cfg.Windows}
+		o := RetentionOptions{Clocks: clocksAt(minuteOf(t, "2022-06-02 00:00").Time()), Windows: x.cfg.Windows, KeepWindows: MinKeepWindows}
+		want := Retired{Windows: 4}
+		if gone, err := s.Retire(t.Context(), o); err != nil || gone != want {
+			t.Fatalf("%+v deleted, want %+v, %v", gone, want, err)
+		}
+		marks := func() string {
+			retired, err := readRetired(t.Context(), s.db)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text := ""
+			for _, kind := range []string{"1m", "15m"} {
+				text += kind + " " + x.zone.Wall(retired[retiredWindows+kind].Time()).Format("2006-01-02 15:04") + " "
+			}
+			return text
+		}
+		if got := marks(); got != "1m 2022-03-02 10:08 15m 2022-03-02 10:15 " {
+			t.Errorf("recorded as deleted: %s", got)
+		}
+		r := verify(t, s, in)
+		if r.Status != Exact || r.WindowsRetired != 4 || r.Windows != 4 || len(r.RetiredUntil) != 2 ||
+			!r.RetiredUntil["15m"].Equal(minuteOf(t, "2022-03-02 10:15").Time()) {
+			t.Errorf("got %+v", r)
+		}
+
+		// As an earlier version left it, which believed events that are dated ahead.
+		run(t, s, `UPDATE toll_retired SET before_minute = ?`, minuteOf(t, "2031-01-01 00:00"))
+		run(t, s, `DELETE FROM toll_window WHERE start_minute = ?`, minuteOf(t, "2022-06-01 11:07"))
+		if r := verify(t, s, in); r.Status != Exact || r.Windows != 0 || r.WindowsRetired != 8 {
+			t.Errorf("before the repair: %+v", r)
+		}
+		if gone, err := s.Retire(t.Context(), o); err != nil || gone != (Retired{}) {
+			t.Errorf("%+v deleted, %v", gone, err)
+		}
+		if got := marks(); got != "1m 2022-06-01 10:07 15m 2022-06-01 10:14 " {
+			t.Errorf("repaired to %s", got)
+		}
+		if r := verify(t, s, in); r.Status != Mismatch || len(r.Problems) != 1 || r.Problems[0].Kind != KindWindowMissing || r.Windows != 4 {
+			t.Errorf("after the repair: %+v", r)
+		}
+
+		// The clocks went back since: the marks are right, and stay.
+		run(t, s, `UPDATE toll_retired SET before_minute = ?`, minuteOf(t, "2022-06-01 10:30"))
+		o.Clocks = toll.Clocks{Event: minuteOf(t, "2022-01-01 00:00").Time(), Server: time.Now(), Own: time.Now()}
+		if gone, err := s.Retire(t.Context(), o); err != nil || gone != (Retired{}) {
+			t.Errorf("%+v deleted, %v", gone, err)
+		}
+		if got := marks(); got != "1m 2022-06-01 10:30 15m 2022-06-01 10:30 " {
+			t.Errorf("repaired to %s", got)
+		}
+	})
 }

@@ -94,6 +94,17 @@ func (s *Store) Address() string { return s.address }
 // Ping connects once.
 func (s *Store) Ping(ctx context.Context) error { return s.explain(s.db.PingContext(ctx)) }
 
+// Now returns what the server's clock shows.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	var text string
+	err := s.db.QueryRowContext(ctx, `SELECT NOW(6)`).Scan(&text) // UTC, as the session's time zone is
+	if err != nil {
+		return time.Time{}, s.wrap("ask MySQL for the time", err)
+	}
+	now, err := parseTime(text)
+	return now, s.wrap("read MySQL's time", err)
+}
+
 func (s *Store) logf(format string, args ...any) {
 	if s.cfg.Logf != nil {
 		s.cfg.Logf(format, args...)

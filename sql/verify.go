@@ -46,15 +46,20 @@ type Report struct {
 	Windows        int64 `json:"windows"`
 	WindowsWaiting int64 `json:"windows_waiting"`
 	// WindowsFolded are those that can't be checked, since batches with their minutes were added up.
-	WindowsFolded int64             `json:"windows_folded"`
-	Deep          bool              `json:"deep"`
-	Epoch         uint64            `json:"epoch"`
-	Partitions    []PartitionReport `json:"partitions"`
-	Plazas        []PlazaCheck      `json:"plazas"`
-	Problems      []Problem         `json:"problems"`
-	MoreProblems  int64             `json:"more_problems,omitempty"` // found, but not listed
-	Notes         []string          `json:"notes,omitempty"`
-	TookSeconds   float64           `json:"took_seconds"`
+	WindowsFolded int64 `json:"windows_folded"`
+	// WindowsRetired are those that can't be checked either, since they were deleted for their age.
+	// By kind, RetiredUntil says when the last window of the kind ended that was; how many were of
+	// which the minutes were added up too is not known any more.
+	WindowsRetired int64                `json:"windows_retired"`
+	RetiredUntil   map[string]time.Time `json:"retired_until,omitempty"`
+	Deep           bool                 `json:"deep"`
+	Epoch          uint64               `json:"epoch"`
+	Partitions     []PartitionReport    `json:"partitions"`
+	Plazas         []PlazaCheck         `json:"plazas"`
+	Problems       []Problem            `json:"problems"`
+	MoreProblems   int64                `json:"more_problems,omitempty"` // found, but not listed
+	Notes          []string             `json:"notes,omitempty"`
+	TookSeconds    float64              `json:"took_seconds"`
 }
 
 // PartitionReport is what the database holds of one source partition.

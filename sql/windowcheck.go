@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"time"
 
 	"tollstream/toll"
 )
@@ -113,6 +114,14 @@ func (c *windowCheck) run(ctx context.Context, q reader, scan *rowScan, topicID 
 	}
 	if c.retired, err = readRetired(ctx, q); err != nil {
 		return err
+	}
+	for _, k := range c.v.in.Windows {
+		if before, some := c.retired[retiredWindows+k.Name]; some && before > c.ends.Start {
+			if c.v.report.RetiredUntil == nil {
+				c.v.report.RetiredUntil = map[string]time.Time{}
+			}
+			c.v.report.RetiredUntil[k.Name] = before.Time()
+		}
 	}
 	for {
 		if err := c.checkWindows(ctx, q, kinds); err != nil {

@@ -241,7 +241,7 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 			cancel()
 		}()
 	}
-	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows, lateness: p.cfg.Lateness, idle: p.cfg.Idle,
+	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows, clocks: newClockReader(store, p.cfg.Lateness, p.cfg.Idle),
 		store: store, writer: writer, processor: processor, stats: collector.upkeep, log: p.log}
 	var beside sync.WaitGroup
 	beside.Go(func() { keeping.run(ctx) })

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -21,7 +22,8 @@ func (a *app) pruneCommand() *cli.Command {
 			deletes is missed as before. Counts, windows and the group table stay as they are.
 
 			The time is on the clock of the database's timezone: a date, a date and a time, or how far back from now, in days or
-			hours. A prune that was interrupted goes on when it is run again. The rows are gone for good.`,
+			hours. Now is the earliest of event time, the newest record's timestamp, MySQL's clock and this machine's, so one
+			wrong clock deletes nothing. A prune that was interrupted goes on when it is run again. The rows are gone for good.`,
 		UsageText: `tollstream prune --before 90d --dry-run
 			tollstream prune --before 2022-02-10 --yes
 			tollstream prune --before "2022-02-10 10:00" --yes`,
@@ -37,19 +39,19 @@ func (a *app) pruneCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			before, err := parseBefore(c.String("before"), con.location, time.Now())
+			before, err := parseBefore(c.String("before"))
 			if err != nil {
 				return err
 			}
-			o := sql.PruneOptions{Before: before, BatchRows: c.Int("batch-rows")}
+			o := sql.PruneOptions{BatchRows: c.Int("batch-rows")}
 			if o.BatchRows < 1 || o.BatchRows > maxPruneRows {
 				return usagef("--batch-rows is %d, want 1 to %s", o.BatchRows, number(maxPruneRows))
 			}
 			if !c.Bool("yes") && !c.Bool("dry-run") {
-				return withHint(usagef("--yes is missing: prune deletes the rows of livetolldata in %s from before %s, for good", con.address(), before),
-					fmt.Sprintf("to see how many, run: tollstream prune --before %q --dry-run", c.String("before")))
+				return withHint(usagef("--yes is missing: prune deletes the rows of livetolldata in %s from before %s, for good", con.address(), before.text),
+					fmt.Sprintf("to see how many, run: tollstream prune --before %q --dry-run", before.text))
 			}
-			return withServersHint(a.prune(c.Context, con, o, c.Bool("dry-run"), c.Bool("json")))
+			return withServersHint(a.prune(c.Context, con, before, o, c.Bool("dry-run"), c.Bool("json")))
 		},
 	}
 }
@@ -57,27 +59,46 @@ func (a *app) pruneCommand() *cli.Command {
 // maxPruneRows bounds a transaction of a prune.
 const maxPruneRows = 1_000_000
 
+// pruneBefore is which rows are old: those from before a wall clock, or from some time before now.
+type pruneBefore struct {
+	text string // as it was given
+	at   toll.WallTime
+	ago  time.Duration // 0 for at
+}
+
 // parseBefore reads a date, a date and a time, or how far back from now.
-func parseBefore(text string, location *time.Location, now time.Time) (toll.WallTime, error) {
-	text = strings.TrimSpace(text)
-	if text == "" {
-		return 0, usagef("--before is missing: which rows are old?")
+func parseBefore(text string) (pruneBefore, error) {
+	b := pruneBefore{text: strings.TrimSpace(text)}
+	if b.text == "" {
+		return b, usagef("--before is missing: which rows are old?")
 	}
-	now = now.In(location)
-	wallNow := toll.WallTimeOf(now)
 	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			if before := toll.WallTimeOf(t); before <= wallNow {
-				return before, nil
-			}
-			return 0, usagef("--before: %s is in the future; it is %s there now", text, wallNow)
+		if t, err := time.Parse(layout, b.text); err == nil {
+			b.at = toll.WallTimeOf(t)
+			return b, nil
 		}
 	}
-	d, err := parseKeep(text)
-	if err != nil || d == 0 {
-		return 0, usagef("--before: %q is no time such as 2022-02-10, \"2022-02-10 10:00\" or 90d", text)
+	var err error
+	if b.ago, err = parseKeep(b.text); err != nil || b.ago == 0 {
+		return b, usagef("--before: %q is no time such as 2022-02-10, \"2022-02-10 10:00\" or 90d", b.text)
 	}
-	return toll.WallTimeOf(now.Add(-d)), nil
+	return b, nil
+}
+
+// resolve returns the wall clock before which rows are old. What is given as some time ago is
+// counted from the earliest of the clocks, and nothing after the wall clocks is old.
+func (b pruneBefore) resolve(location *time.Location, clocks toll.Clocks) (toll.WallTime, error) {
+	now, known := clocks.Now()
+	if !known {
+		return 0, errors.New("prune: it is not known how late it is")
+	}
+	if b.ago > 0 {
+		return toll.WallTimeOf(now.In(location).Add(-b.ago)), nil
+	}
+	if wall := toll.WallTimeOf(clocks.Wall().In(location)); b.at > wall {
+		return 0, usagef("--before: %s is in the future; it is %s there now", b.text, wall)
+	}
+	return b.at, nil
 }
 
 // pruned is what prune prints as JSON.
@@ -90,7 +111,7 @@ type pruned struct {
 	TookSeconds float64 `json:"took_seconds"`
 }
 
-func (a *app) prune(ctx context.Context, con connection, o sql.PruneOptions, dryRun, asJSON bool) error {
+func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o sql.PruneOptions, dryRun, asJSON bool) error {
 	log, err := newLogger(a.stderr, logText, "warn")
 	if err != nil {
 		return err
@@ -100,8 +121,23 @@ func (a *app) prune(ctx context.Context, con connection, o sql.PruneOptions, dry
 		return err
 	}
 	defer store.Close()
-	if _, err := store.Check(ctx, con.identity("")); err != nil {
+	meta, err := store.Check(ctx, con.identity(""))
+	if err != nil {
 		return err
+	}
+	cursors, err := store.Writer(meta.TopicID).Cursors(ctx)
+	if err != nil {
+		return err
+	}
+	clocks, err := newClockReader(store, meta.Lateness, toll.DefaultIdle).read(ctx, cursors)
+	if err != nil {
+		return err
+	}
+	if o.Before, err = before.resolve(con.location, clocks); err != nil {
+		return err
+	}
+	for _, warning := range clockWarnings(clocks.Skews()) {
+		fmt.Fprintf(a.stderr, "tollstream: warning: %s; --before counts back from the earliest clock\n", warning)
 	}
 	began := time.Now()
 	p := pruned{Before: o.Before.String(), DryRun: dryRun}

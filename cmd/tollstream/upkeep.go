@@ -21,6 +21,7 @@ import (
 type upkeepSettings struct {
 	batches, minutes     time.Duration
 	windows, deadLetters time.Duration
+	every                time.Duration // how often the process looks for something to do
 }
 
 const day = 24 * time.Hour
@@ -39,7 +40,7 @@ const (
 const keptBytes = 64 << 20
 
 func defaultUpkeepSettings() upkeepSettings {
-	return upkeepSettings{batches: defaultKeepBatches, minutes: defaultKeepMinutes, windows: defaultKeepWindows, deadLetters: defaultKeepLetters}
+	return upkeepSettings{batches: defaultKeepBatches, minutes: defaultKeepMinutes, windows: defaultKeepWindows, deadLetters: defaultKeepLetters, every: upkeepEvery}
 }
 
 // upkeepFlags returns the flags that [upkeepSettingsFrom] reads.
@@ -53,6 +54,8 @@ func upkeepFlags() []cli.Flag {
 		flag("keep-minutes", defaultKeepMinutes, "`TIME` of events for which the batches keep minutes, so that windows can be counted again"),
 		flag("keep-windows", defaultKeepWindows, "`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, days ten times as long"),
 		flag("keep-dead-letters", defaultKeepLetters, "`TIME` that dead letters are kept"),
+		// For tests, which can't wait for an hour.
+		&cli.DurationFlag{Name: "maintenance-every", EnvVars: env("maintenance-every"), Value: upkeepEvery, Category: category, Hidden: true},
 	}
 }
 
@@ -77,6 +80,9 @@ func upkeepSettingsFrom(c *cli.Context) (upkeepSettings, error) {
 			return s, usagef("--%s is %s, want at least %s, or 0 for ever", f.name, keepText(d), keepText(f.least))
 		}
 		*f.into = d
+	}
+	if s.every = c.Duration("maintenance-every"); s.every <= 0 {
+		return s, usagef("--maintenance-every is %v, want more than 0", s.every)
 	}
 	return s, nil
 }
@@ -121,19 +127,19 @@ type upkeep struct {
 	con       connection
 	settings  upkeepSettings
 	kinds     []toll.WindowKind
-	lateness  time.Duration
-	idle      time.Duration
+	clocks    *clockReader
 	store     *sql.Store
 	writer    *sql.Writer
 	processor *topology.Processor
 	stats     *upkeepStats
 	log       *slog.Logger
 
-	told string // why nothing can be added up, or what failed
+	told   string // why nothing can be added up, or what failed
+	skewed string // which clocks were wrong the last time, see clocksKey
 }
 
-// How often rows are packed, and after how many rounds batches are added up at the latest, and what is old is deleted.
-// Packing is what bounds the rows: a partition may make fifty a second.
+// How often rows are packed, and after how many rounds batches are added up at the latest, and what is old is deleted:
+// in the first round, and then every hour. Packing is what bounds the rows: a partition may make fifty a second.
 const (
 	upkeepEvery  = time.Minute
 	foldEvery    = 10
@@ -149,7 +155,7 @@ func foldRounds(keep time.Duration) int {
 
 // run works until ctx ends.
 func (u *upkeep) run(ctx context.Context) {
-	ticker := time.NewTicker(upkeepEvery)
+	ticker := time.NewTicker(cmp.Or(u.settings.every, upkeepEvery))
 	defer ticker.Stop()
 	marks := topology.NewWatermarkReader(u.con.cluster, u.con.topic)
 	defer marks.Close()
@@ -161,9 +167,10 @@ func (u *upkeep) run(ctx context.Context) {
 			return
 		}
 		if _, first := u.processor.Stats().Read().ByPartition[0]; !first {
+			u.stats.setSkews(nil) // another process looks at the clocks
 			continue
 		}
-		if err := u.round(ctx, marks, round%fold == 0, round%retireEvery == 0); err != nil && ctx.Err() == nil {
+		if err := u.round(ctx, marks, round%fold == 0, round%retireEvery == 1); err != nil && ctx.Err() == nil {
 			u.trouble(err)
 		}
 	}
@@ -192,22 +199,27 @@ func (u *upkeep) tell(what, why string, more ...any) {
 func (u *upkeep) round(ctx context.Context, marks *topology.WatermarkReader, fold, retire bool) error {
 	var mark toll.Watermark
 	var states map[int16]*toll.State
+	var clocks toll.Clocks
 	var blocked string
 	cursors, packing := u.writer.Cursors(ctx)
+	if packing == nil {
+		clocks, packing = u.readClocks(ctx, cursors)
+	}
 	reading := packing
 	if packing == nil && (fold || retire) {
-		mark, reading = await(ctx, func() (toll.Watermark, error) { return marks.Read(cursors, u.lateness, u.idle) })
+		mark, reading = await(ctx, func() (toll.Watermark, error) { return marks.Read(cursors, u.clocks.lateness, u.clocks.idle) })
+		clocks.Event = eventTime(mark)
 	}
 	adding, retiring := reading, reading
 	if adding == nil && fold && mark.Known && u.settings.batches > 0 {
 		states, adding = u.readStates(ctx)
 	}
 	if packing == nil && u.settings.batches > 0 {
-		blocked, packing = u.compact(ctx, cursors, states, mark)
+		blocked, packing = u.compact(ctx, cursors, states, clocks)
 		adding = cmp.Or(adding, packing)
 	}
 	if retiring == nil && retire && mark.Known {
-		retiring = u.retire(ctx, mark)
+		retiring = u.retire(ctx, clocks)
 	}
 	u.ran(ctx, packStep, packing, "")
 	if fold {
@@ -233,6 +245,26 @@ func (u *upkeep) ran(ctx context.Context, step upkeepStep, err error, blocked st
 	u.stats.ran(step, outcome, time.Now())
 }
 
+// readClocks reads the clocks, and warns where others are wrong than the last time.
+func (u *upkeep) readClocks(ctx context.Context, cursors []toll.Cursor) (toll.Clocks, error) {
+	clocks, err := u.clocks.read(ctx, cursors)
+	if err != nil {
+		return clocks, err
+	}
+	skews := clocks.Skews()
+	u.stats.setSkews(skews)
+	if key := clocksKey(skews); key != u.skewed {
+		u.skewed = key
+		if key == "" {
+			u.log.Info("the clocks agree again")
+		} else {
+			u.log.Warn("clocks disagree by more than an hour; what is old is deleted by the earliest of them",
+				"reason", strings.Join(clockWarnings(skews), "; "))
+		}
+	}
+	return clocks, nil
+}
+
 func (u *upkeep) readStates(ctx context.Context) (map[int16]*toll.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, upkeepReadIn)
 	defer cancel()
@@ -243,13 +275,13 @@ func (u *upkeep) readStates(ctx context.Context) (map[int16]*toll.State, error) 
 
 // compact packs the batches of all partitions, and adds old ones up where there are states. It returns why not all that is
 // due was added up, empty where all was.
-func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[int16]*toll.State, mark toll.Watermark) (blocked string, err error) {
+func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[int16]*toll.State, clocks toll.Clocks) (blocked string, err error) {
 	o := sql.CompactOptions{
 		Encode: func(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) },
-		States: states, Before: noMinutes, Keep: u.settings.batches, KeepBytes: keptBytes,
+		States: states, Before: noMinutes, Now: clocks.Wall(), Keep: u.settings.batches, KeepBytes: keptBytes,
 	}
-	if states != nil && u.settings.minutes > 0 {
-		o.Before = toll.FoldHorizon(states, toll.MinuteAt(mark.Time), u.settings.minutes)
+	if now, known := clocks.Now(); known && states != nil && u.settings.minutes > 0 {
+		o.Before = toll.FoldHorizon(states, toll.MinuteAt(now.Unix()), u.settings.minutes)
 	}
 	var sum sql.Compacted
 	for _, c := range cursors {
@@ -275,9 +307,9 @@ func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[
 }
 
 // retire deletes what is older than it is to be kept.
-func (u *upkeep) retire(ctx context.Context, mark toll.Watermark) error {
+func (u *upkeep) retire(ctx context.Context, clocks toll.Clocks) error {
 	gone, err := u.store.Retire(ctx, sql.RetentionOptions{
-		Now: toll.MinuteAt(mark.Time), Windows: u.kinds, KeepWindows: u.settings.windows, KeepDeadLetters: u.settings.deadLetters,
+		Clocks: clocks, Windows: u.kinds, KeepWindows: u.settings.windows, KeepDeadLetters: u.settings.deadLetters,
 	})
 	u.stats.retired(gone)
 	if err != nil {

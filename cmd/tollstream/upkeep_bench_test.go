@@ -102,6 +102,7 @@ func BenchmarkCompact(b *testing.B) {
 		b.ReportMetric(time.Since(began).Seconds(), when+"-verify-s")
 	}
 	compact := func(what string, o sql.CompactOptions) {
+		o.Now = time.Now()
 		o.Encode = func(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) }
 		began := time.Now()
 		for part := range int32(partitions) {

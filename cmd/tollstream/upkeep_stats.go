@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"tollstream/sql"
+	"tollstream/toll"
 )
 
 // upkeepStep is a part of a round of upkeep.
@@ -45,6 +46,7 @@ type upkeepStats struct {
 	runs    map[upkeepStep]map[upkeepOutcome]int64
 	success map[upkeepStep]time.Time // of the last one; zero for never
 	deleted map[string]int64         // rows, by table
+	skews   []toll.Skew              // of the clocks, as they were read last; none where another process reads them
 }
 
 // newUpkeepStats returns counts that are all there from the start: a counter that appears with its first count has no rate then.
@@ -89,6 +91,13 @@ func (s *upkeepStats) retired(gone sql.Retired) {
 	s.deleted[deadLetterTable] += gone.DeadLetters
 }
 
+// setSkews notes how far the clocks are ahead.
+func (s *upkeepStats) setSkews(skews []toll.Skew) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skews = skews
+}
+
 // collect shows the counts.
 func (s *upkeepStats) collect(ch chan<- prometheus.Metric) {
 	for _, m := range s.metrics() {
@@ -113,6 +122,9 @@ func (s *upkeepStats) metrics() (all []prometheus.Metric) {
 	}
 	for table, rows := range s.deleted {
 		all = append(all, prometheus.MustNewConstMetric(upkeepDeletedMetric, prometheus.CounterValue, float64(rows), table))
+	}
+	for _, skew := range s.skews {
+		all = append(all, prometheus.MustNewConstMetric(clockAheadMetric, prometheus.GaugeValue, skew.Ahead.Seconds(), string(skew.Clock)))
 	}
 	return all
 }
