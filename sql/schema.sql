@@ -38,10 +38,10 @@ create table if not exists toll_pruned (
   primary key (what, id)
 ) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
--- Up to where what is old left, or may have.
+-- Up to where what is old was deleted. It is written in the transaction that deletes.
 create table if not exists toll_retired (
   what            varchar(32)     not null comment 'rows; window and its kind: window 15m',
-  before_minute   int             not null comment 'minutes since 1970 UTC; never goes back',
+  before_minute   int             not null comment 'minutes since 1970 UTC: windows that end at or before it, rows of it or earlier',
   primary key (what)
 ) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 

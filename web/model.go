@@ -40,6 +40,8 @@ type Board struct {
 
 	// OpenTransactions of producers, which keep records from being read.
 	OpenTransactions []OpenTransaction `json:"open_transactions"`
+	// Warnings are clocks that disagree, a sentence each.
+	Warnings []string `json:"warnings"`
 
 	Verification Verification `json:"verification"`
 	Summary      Summary      `json:"summary"` // set by the server, see [Summarize]

@@ -48,7 +48,7 @@ func (s *settler) settle(b *Board) {
 	b.At = b.At.In(loc).Truncate(time.Millisecond)
 	b.StreamTime, b.Watermark = in(loc, b.StreamTime), in(loc, b.Watermark)
 	b.Verification.CheckedAt = in(loc, b.Verification.CheckedAt)
-	b.OpenTransactions = list(b.OpenTransactions)
+	b.OpenTransactions, b.Warnings = list(b.OpenTransactions), list(b.Warnings)
 	b.Verification.Problems, b.Verification.Next = list(b.Verification.Problems), list(b.Verification.Next)
 	b.Verification.Problems = b.Verification.Problems[:min(len(b.Verification.Problems), maxProblems)]
 	b.Plazas = list(b.Plazas)

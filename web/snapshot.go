@@ -53,11 +53,12 @@ func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
 		Waiting    int64      `json:"waiting"`
 
 		OpenTransactions []OpenTransaction `json:"open_transactions"`
+		Warnings         []string          `json:"warnings"`
 
 		Timezone     string       `json:"timezone"`
 		Verification Verification `json:"verification"`
 		Summary      Summary      `json:"summary"`
-	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Timezone, b.Verification, b.Summary})
+	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Warnings, b.Timezone, b.Verification, b.Summary})
 	if err != nil {
 		return nil, fmt.Errorf("encode the board: %w", err)
 	}

@@ -145,7 +145,7 @@ var (
 	upkeepRunsMetric      = processMetric("upkeep_runs_total", "Times that upkeep of the database ran, which the process that has partition 0 does: rows of toll_batch are packed, old batches are added up, what is old is retired.", "step", "outcome")
 	upkeepSuccessMetric   = processMetric("upkeep_last_success_timestamp_seconds", "When a step of upkeep last did all that was due; 0 as long as it did not, as in processes without partition 0.", "step")
 	upkeepDeletedMetric   = processMetric("upkeep_rows_deleted_total", "Rows that upkeep deleted. Of toll_batch, less those that took their place.", "table")
-	clockAheadMetric      = processMetric("clock_ahead_seconds", "How far a clock is ahead of this machine's, below 0 behind it: event time, the newest record's timestamp, MySQL's. By the process that has partition 0.", "clock")
+	clockAheadMetric      = processMetric("clock_ahead_seconds", "How far a clock is ahead of this machine's, below 0 behind it; 0 in processes without partition 0.", "clock")
 	readyMetric           = processMetric("ready", "Whether a check is passed, 1 or 0. /readyz answers with 200 where all are.", "check")
 )
 

@@ -219,6 +219,9 @@ func (m *screenModel) time() line {
 	if n := m.board.Waiting; n > 0 {
 		waiting = ", " + number(n) + " waiting"
 	}
+	if len(m.board.Warnings) > 0 {
+		mark += ", clocks disagree"
+	}
 	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark+waiting, "stream time "+at+mark, "stream time "+at, m.board.StreamTime.In(location).Format("15:04 MST"))
 	return spread(m.width, left, updated)
 }

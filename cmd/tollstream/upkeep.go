@@ -160,7 +160,7 @@ func (u *upkeep) run(ctx context.Context) {
 	marks := topology.NewWatermarkReader(u.con.cluster, u.con.topic)
 	defer marks.Close()
 	fold := foldRounds(u.settings.batches)
-	for round := 1; ; round++ {
+	for round := 1; ; {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -168,11 +168,13 @@ func (u *upkeep) run(ctx context.Context) {
 		}
 		if _, first := u.processor.Stats().Read().ByPartition[0]; !first {
 			u.stats.setSkews(nil) // another process looks at the clocks
+			round = 1
 			continue
 		}
 		if err := u.round(ctx, marks, round%fold == 0, round%retireEvery == 1); err != nil && ctx.Err() == nil {
 			u.trouble(err)
 		}
+		round++
 	}
 }
 

@@ -44,9 +44,9 @@ const (
 type upkeepStats struct {
 	mu      sync.Mutex
 	runs    map[upkeepStep]map[upkeepOutcome]int64
-	success map[upkeepStep]time.Time // of the last one; zero for never
-	deleted map[string]int64         // rows, by table
-	skews   []toll.Skew              // of the clocks, as they were read last; none where another process reads them
+	success map[upkeepStep]time.Time         // of the last one; zero for never
+	deleted map[string]int64                 // rows, by table
+	ahead   map[toll.ClockName]time.Duration // of the clocks, as they were read last; 0 where another process reads them
 }
 
 // newUpkeepStats returns counts that are all there from the start: a counter that appears with its first count has no rate then.
@@ -54,6 +54,7 @@ func newUpkeepStats() *upkeepStats {
 	s := &upkeepStats{
 		runs: map[upkeepStep]map[upkeepOutcome]int64{}, success: map[upkeepStep]time.Time{},
 		deleted: map[string]int64{batchTable: 0, windowTable: 0, transitionTable: 0, deadLetterTable: 0},
+		ahead:   map[toll.ClockName]time.Duration{},
 	}
 	for _, step := range upkeepSteps {
 		s.runs[step] = map[upkeepOutcome]int64{}
@@ -95,7 +96,10 @@ func (s *upkeepStats) retired(gone sql.Retired) {
 func (s *upkeepStats) setSkews(skews []toll.Skew) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.skews = skews
+	clear(s.ahead)
+	for _, skew := range skews {
+		s.ahead[skew.Clock] = skew.Ahead
+	}
 }
 
 // collect shows the counts.
@@ -123,8 +127,8 @@ func (s *upkeepStats) metrics() (all []prometheus.Metric) {
 	for table, rows := range s.deleted {
 		all = append(all, prometheus.MustNewConstMetric(upkeepDeletedMetric, prometheus.CounterValue, float64(rows), table))
 	}
-	for _, skew := range s.skews {
-		all = append(all, prometheus.MustNewConstMetric(clockAheadMetric, prometheus.GaugeValue, skew.Ahead.Seconds(), string(skew.Clock)))
+	for _, clock := range [...]toll.ClockName{toll.EventClock, toll.RecordClock, toll.ServerClock} {
+		all = append(all, prometheus.MustNewConstMetric(clockAheadMetric, prometheus.GaugeValue, s.ahead[clock].Seconds(), string(clock)))
 	}
 	return all
 }

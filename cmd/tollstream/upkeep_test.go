@@ -287,7 +287,7 @@ func TestUpkeepStats(t *testing.T) {
 		"toll_batch": 17, "toll_window": 5, "toll_transition": 6, "toll_dead_letter": 7}; !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if n := len(u.stats.metrics()); n != 3*3+3+4 {
+	if n := len(u.stats.metrics()); n != 3*3+3+4+3 {
 		t.Errorf("%d series", n)
 	}
 }

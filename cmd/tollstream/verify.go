@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"tollstream/sql"
+	"tollstream/toll"
 	"tollstream/topology"
 )
 
@@ -102,6 +105,19 @@ func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Repor
 	if err != nil {
 		return nil, err
 	}
+	progress, err := r.store.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := r.store.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	clocks, err := newClockReader(r.store, meta.Lateness, toll.DefaultIdle).read(ctx, cursorsOf(progress))
+	if err != nil {
+		return nil, err
+	}
+	report.Notes = append(report.Notes, clockWarnings(clocks.Skews())...)
 	if !consumed {
 		report.Notes = append(report.Notes, fmt.Sprintf(
 			"the group has not consumed %s to its end: that a delta is lost can be told once it has", topology.LoopTopic(r.con.group)))
@@ -192,7 +208,7 @@ func reportFigures(b *strings.Builder, r *sql.Report) {
 		line{"skipped", r.Skipped, "offsets that held no record"},
 		line{"merged", r.Merged, "counted in the group table"},
 		line{"in flight", r.InFlight, "stored and not yet counted"})
-	if r.Windows > 0 {
+	if r.Windows > 0 || len(r.RetiredUntil) > 0 {
 		lines = append(lines, line{"windows", r.Windows, windowsChecked(r)})
 	}
 	width := 0
@@ -204,14 +220,29 @@ func reportFigures(b *strings.Builder, r *sql.Report) {
 	}
 }
 
-// windowsChecked says which windows were checked, and how many are yet to count what is stored.
+// windowsChecked says which windows were checked, which were not and why, and how many have yet to
+// count what is stored.
 func windowsChecked(r *sql.Report) string {
 	text := "checked, of the last two days"
 	if r.Deep {
 		text = "checked, which are all"
-		if r.WindowsFolded > 0 {
-			text = "checked; " + number(r.WindowsFolded) + " older ones can't be, their minutes were added up"
+		if r.WindowsFolded > 0 || len(r.RetiredUntil) > 0 {
+			text = "checked"
 		}
+	}
+	if r.WindowsFolded > 0 {
+		text += "; " + number(r.WindowsFolded) + " older ones can't be, their minutes were added up"
+	}
+	if len(r.RetiredUntil) > 0 {
+		gone := "older ones"
+		if r.WindowsRetired > 0 {
+			gone = number(r.WindowsRetired) + " older ones"
+		}
+		var until []string
+		for _, kind := range slices.Sorted(maps.Keys(r.RetiredUntil)) {
+			until = append(until, kind+" up to "+r.RetiredUntil[kind].UTC().Format("2006-01-02 15:04 MST"))
+		}
+		text += "; " + gone + " can't be, they were deleted for their age (" + strings.Join(until, ", ") + ")"
 	}
 	if r.WindowsWaiting > 0 {
 		text += "; " + number(r.WindowsWaiting) + " are open, or in flight"

@@ -160,6 +160,7 @@ type board struct {
 	watermark time.Time        // zero where it is not known
 	backlog   topology.Backlog // of the topic
 	started   bool             // whether there are any events, and so now
+	skews     []toll.Skew      // how far other clocks are ahead of this machine's
 	kinds     string           // the kinds of windows that are counted, as [toll.FormatWindows] writes them
 
 	rowsAt time.Time // when the rows were counted last, zero for never
@@ -291,6 +292,14 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	if b.watermark, b.backlog, err = v.position(ctx, progress, &meta); err != nil {
 		return nil, err
 	}
+	clocks, err := newClockReader(v.store, meta.Lateness, toll.DefaultIdle).read(ctx, cursorsOf(progress))
+	if err != nil {
+		return nil, err
+	}
+	if !b.watermark.IsZero() {
+		clocks.Event = b.watermark
+	}
+	b.skews = clocks.Skews()
 	for _, check := range checks {
 		p := plazaBoard{plaza: check.Plaza, check: check, rows: v.counted[check.Plaza], location: b.location}
 		if check.Plaza >= toll.MinPlaza && check.Plaza <= toll.MaxPlaza {
@@ -320,10 +329,7 @@ func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress,
 	if meta.Windows == "" { // no process has settled it
 		lateness = toll.DefaultLateness
 	}
-	cursors := make([]toll.Cursor, len(progress))
-	for i, p := range progress {
-		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain, Clock: p.Clock}
-	}
+	cursors := cursorsOf(progress)
 	select {
 	case v.marking <- struct{}{}:
 	case <-ctx.Done():
@@ -347,6 +353,15 @@ func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress,
 		watermark = time.Unix(p.mark.Time, 0).UTC()
 	}
 	return watermark, p.backlog, nil
+}
+
+// cursorsOf returns the cursors of what the database has stored.
+func cursorsOf(progress []sql.PartitionProgress) []toll.Cursor {
+	cursors := make([]toll.Cursor, len(progress))
+	for i, p := range progress {
+		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain, Clock: p.Clock}
+	}
+	return cursors
 }
 
 // aboutEvery is how often what the plazas file says is read anew; it changes when a process starts.

@@ -16,6 +16,7 @@ type boardJSON struct {
 	Rejected int64  `json:"rejected"` // records that are dead letters
 
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
+	Warnings         []string              `json:"warnings"` // clocks that disagree by more than an hour, a sentence each
 
 	StreamTime *string     `json:"stream_time"`
 	Watermark  *string     `json:"watermark"`
@@ -53,6 +54,7 @@ type plazaJSON struct {
 	Waiting    int64            `json:"waiting"` // records of the topic, of any plaza, that are not stored yet
 
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
+	Warnings         []string              `json:"warnings"` // clocks that disagree by more than an hour, a sentence each
 
 	Late         int64            `json:"late"`         // up to 2 hours behind the watermark: in all windows
 	LateQuarter  int64            `json:"late_quarter"` // up to 2 days: in windows of whole quarters of an hour
@@ -134,6 +136,7 @@ func (v *viewer) json(b *board) any {
 	}
 	status, inFlight, _ := b.status()
 	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.backlog.Offsets, OpenTransactions: b.transactionsJSON(), Rejected: b.letters, Plazas: []plazaJSON{}}
+	all.Warnings = append([]string{}, clockWarnings(b.skews)...)
 	all.StreamTime, all.Watermark = b.streamTimes(b.location)
 	shown := v.top(b)
 	for i := range shown {

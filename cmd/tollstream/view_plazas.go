@@ -36,6 +36,7 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 		head = append(head, states)
 	}
 	head = append(head, b.lateness()...)
+	head = append(head, clockWarnings(b.skews)...)
 	t.WriteString(strings.Join(head, "\n") + "\n\n")
 
 	shown := v.top(b)

@@ -112,7 +112,7 @@ func (s *viewSource) Board(ctx context.Context) (*web.Board, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := &web.Board{At: b.at, Waiting: b.backlog.Offsets, Timezone: b.location.String(), Verification: b.verification(), Plazas: make([]web.Plaza, 0, len(b.plazas))}
+	shown := &web.Board{At: b.at, Waiting: b.backlog.Offsets, Warnings: clockWarnings(b.skews), Timezone: b.location.String(), Verification: b.verification(), Plazas: make([]web.Plaza, 0, len(b.plazas))}
 	for _, t := range b.backlog.Open {
 		shown.OpenTransactions = append(shown.OpenTransactions, web.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
 	}

@@ -117,6 +117,8 @@ export class Overview {
     ].filter(Boolean).join(', '))
     attr(parts.waiting, 'title', ['records of the topic that are not stored yet', ...open.map(t =>
       `partition ${t.partition} waits at offset ${f.num(t.offset)} for the end of a producer’s transaction, since ${f.clock(t.since)}`)].join('; '))
+    text(parts.warnings, board.warnings?.length ? 'Warning: ' + board.warnings.join('; ') + '.' : '')
+    parts.warnings.hidden = !board.warnings?.length
     text(parts.now, f.clock(board.stream_time))
     attr(parts.now, 'title', f.date(board.stream_time))
     text(parts.zone, f.zone(board.timezone, board.stream_time))
