@@ -54,7 +54,6 @@ type plazaJSON struct {
 	Waiting    int64            `json:"waiting"` // records of the topic, of any plaza, that are not stored yet
 
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
-	Warnings         []string              `json:"warnings"` // clocks that disagree by more than an hour, a sentence each
 
 	Late         int64            `json:"late"`         // up to 2 hours behind the watermark: in all windows
 	LateQuarter  int64            `json:"late_quarter"` // up to 2 days: in windows of whole quarters of an hour
