@@ -40,7 +40,7 @@ func (d *Decoder) csvFast(p []byte, e *toll.Event) bool {
 	p = p[i+1:]
 
 	i = bytes.IndexByte(p, ',')
-	if i < 0 {
+	if i <= 0 || p[0] == '"' {
 		return false
 	}
 	t, ok := d.types[string(p[:i])]
@@ -83,16 +83,16 @@ func (d *Decoder) csvSlow(p []byte, e *toll.Event) error {
 	if len(p) == 0 {
 		return toll.Malformed(fieldEvent, "empty")
 	}
-	if n := bytes.Count(p, []byte{','}) + 1; n == 1 {
+	var field [csvFields][]byte
+	n, err := splitCSV(p, &field)
+	switch {
+	case err != nil:
+		return err
+	case n == 1:
 		return toll.Malformed(fieldEvent, "1 field, expected %d", csvFields)
-	} else if n != csvFields {
+	case n != csvFields:
 		return toll.Malformed(fieldEvent, "%d fields, expected %d", n, csvFields)
 	}
-	var field [csvFields][]byte
-	for i := range field {
-		field[i], p, _ = bytes.Cut(p, []byte{','})
-	}
-	var err error
 	if e.Time, err = d.clock.parse(trim(field[0])); err != nil {
 		return err
 	}
@@ -104,4 +104,54 @@ func (d *Decoder) csvSlow(p []byte, e *toll.Event) error {
 	}
 	e.Plaza, err = parsePlaza(field[3])
 	return err
+}
+
+// splitCSV splits a line into fields and returns how many there are, of which it keeps the first. A field that begins with
+// a quote is one of RFC 4180: it ends with a quote, may hold commas, and its quotes are doubled. Blanks around it are no
+// part of it.
+func splitCSV(p []byte, field *[csvFields][]byte) (int, error) {
+	for n := 0; ; n++ {
+		var text []byte
+		more := false
+		if start := trim(p); len(start) > 0 && start[0] == '"' {
+			var err error
+			if text, p, err = quotedField(start[1:]); err != nil {
+				return 0, err
+			}
+			if more = len(p) > 0; more {
+				p = p[1:]
+			}
+		} else {
+			text, p, more = bytes.Cut(p, []byte{','})
+		}
+		if n < csvFields {
+			field[n] = text
+		}
+		if !more {
+			return n + 1, nil
+		}
+	}
+}
+
+// quotedField reads a field from behind its first quote on. It returns the text, and what follows the field: nothing, or
+// from the comma on.
+func quotedField(p []byte) (text, rest []byte, err error) {
+	end := bytes.IndexByte(p, '"')
+	if end < 0 {
+		return nil, nil, toll.Malformed(fieldEvent, "a quoted field does not end")
+	}
+	for text = p[:end]; end+1 < len(p) && p[end+1] == '"'; {
+		next := bytes.IndexByte(p[end+2:], '"')
+		if next < 0 {
+			return nil, nil, toll.Malformed(fieldEvent, "a quoted field does not end")
+		}
+		// The quote that is doubled, and the text up to the next one. It is a copy: the payload stays as it is.
+		text = append(text[:len(text):len(text)], p[end+1:end+2+next]...)
+		end += 2 + next
+	}
+	rest = trim(p[end+1:])
+	if len(rest) > 0 && rest[0] != ',' {
+		return nil, nil, toll.Malformed(fieldEvent, "%s follows a quoted field, expected a comma", clip(rest))
+	}
+	return text, rest, nil
 }

@@ -56,7 +56,7 @@ func NewDecoder(format Format, zone *toll.Zone) *Decoder {
 //
 //	Thu Feb 10 10:23:02 2022,3728373,car,4856
 //
-// with blanks around fields ignored, a trailing line end too. There is no quoting.
+// with blanks around fields ignored, a trailing line end too. A field may be quoted as in RFC 4180.
 //
 // As JSON it is one object,
 //

@@ -3,6 +3,7 @@ package codecs
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -13,13 +14,19 @@ import (
 //
 //	Thu Feb 10 10:23:02 2022,3728373,car,4856
 //
-// The format has no quoting, so a type with a comma doesn't survive it; [EventCodec] refuses one.
+// A type with a comma or a quote is quoted as in RFC 4180.
 func AppendCSV(dst []byte, e *toll.Event) []byte {
 	dst = e.Time.AppendFormat(dst, "Mon Jan _2 15:04:05 2006")
 	dst = append(dst, ',')
 	dst = strconv.AppendInt(dst, int64(e.Vehicle), 10)
 	dst = append(dst, ',')
-	dst = append(dst, e.Type...)
+	if strings.ContainsAny(e.Type, `,"`) {
+		dst = append(dst, '"')
+		dst = append(dst, strings.ReplaceAll(e.Type, `"`, `""`)...)
+		dst = append(dst, '"')
+	} else {
+		dst = append(dst, e.Type...)
+	}
 	dst = append(dst, ',')
 	return strconv.AppendInt(dst, int64(e.Plaza), 10)
 }

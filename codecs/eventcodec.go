@@ -2,7 +2,6 @@ package codecs
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 
 	"tollstream/toll"
@@ -22,7 +21,7 @@ func NewEventCodec(format Format, zone *toll.Zone) *EventCodec {
 	return &EventCodec{format: format, zone: toll.NewZone(decoder.clock.loc), decoder: decoder}
 }
 
-// Encode writes a *toll.Event or toll.Event, unless it is invalid or the format can't hold it. A []byte is sent as it is:
+// Encode writes a *toll.Event or toll.Event, unless it is invalid. A []byte is sent as it is:
 // the lines of a file pass through it unparsed, malformed ones too.
 func (c *EventCodec) Encode(value any) ([]byte, error) {
 	var e *toll.Event
@@ -52,9 +51,6 @@ func (c *EventCodec) Encode(value any) ([]byte, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return AppendProtobuf(dst, e, c.zone), nil
-	}
-	if strings.IndexByte(e.Type, ',') >= 0 {
-		return nil, fmt.Errorf("encode event: %w", toll.Malformed(fieldType, "%s has a comma, which CSV can't hold", clip(e.Type)))
 	}
 	return AppendCSV(dst, e), nil
 }

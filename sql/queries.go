@@ -9,7 +9,9 @@ import (
 	"io/fs"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"tollstream/toll"
 )
@@ -59,6 +61,29 @@ func loadQueries() []Query {
 	return all
 }
 
+// settings are what the queries' settings may be.
+var settings = map[string]struct {
+	want string
+	ok   func(value string) bool
+}{
+	"plaza": {"a plaza's number, -32768 to 32767", func(v string) bool {
+		_, err := strconv.ParseInt(v, 10, 16)
+		return err == nil
+	}},
+	"day": {"a date such as 2022-02-10", func(v string) bool {
+		_, err := time.Parse(time.DateOnly, v)
+		return err == nil
+	}},
+}
+
+// CheckSetting returns an error for a value that a setting of the queries can't have.
+func CheckSetting(name, value string) error {
+	if s, ok := settings[name]; !ok || s.ok(value) {
+		return nil
+	}
+	return fmt.Errorf("%s=%s: want %s", name, value, settings[name].want)
+}
+
 // Run runs a query and returns what its last statement that has a result returned, as text; NULL is "NULL". Each
 // argument, name=value, sets one of the query's settings. A name that does not exist is a [toll.PermanentError].
 func (s *Store) Run(ctx context.Context, name string, args []string) (columns []string, rows [][]string, err error) {
@@ -90,6 +115,9 @@ func (s *Store) runQuery(ctx context.Context, q Query, args []string) (columns [
 				hint = "it has " + strings.Join(q.Settings, ", ") + ", as in " + q.Settings[0] + "=1"
 			}
 			return nil, nil, toll.Permanent(hint, "%s.sql has no setting %q", q.Name, name)
+		}
+		if err := CheckSetting(name, value); err != nil {
+			return nil, nil, toll.Permanent("", "%w", err)
 		}
 		if _, err := conn.ExecContext(ctx, "SET @"+name+" = ?", value); err != nil {
 			return nil, nil, err

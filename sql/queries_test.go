@@ -49,6 +49,23 @@ func fillResults(t *testing.T, s *Store) {
 		(3, 'below_usual', '2022-02-10 09:12', 'why', '2022-02-10 10:30', 0, 10, 40, NULL, NULL, 40, NULL, NULL, 35.52, 8, -4.21, '{}', NOW(6))`)
 }
 
+// TestSettingsHaveTypes: of each setting it is known what it may be.
+func TestSettingsHaveTypes(t *testing.T) {
+	for _, q := range queries {
+		for _, name := range q.Settings {
+			if _, ok := settings[name]; !ok || CheckSetting(name, "rubbish") == nil || CheckSetting(name, "") == nil {
+				t.Errorf("%s: nothing says what %s may be", q.Name, name)
+			}
+		}
+	}
+	for _, good := range []string{"plaza=4856", "plaza=-7", "day=2022-02-10"} {
+		name, value, _ := strings.Cut(good, "=")
+		if err := CheckSetting(name, value); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestQueries(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		ctx := context.Background()

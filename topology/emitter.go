@@ -8,7 +8,6 @@ import (
 	"io"
 	"log"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -87,10 +86,8 @@ func (c *emitCodec) Encode(value any) ([]byte, error) {
 			c.buf = codecs.AppendJSON(c.buf[:0], v, c.zone)
 		case c.format == codecs.Protobuf:
 			c.buf = codecs.AppendProtobuf(c.buf[:0], v, c.zone)
-		case strings.IndexByte(v.Type, ',') < 0:
-			c.buf = codecs.AppendCSV(c.buf[:0], v)
 		default:
-			return c.EventCodec.Encode(v) // refuses it
+			c.buf = codecs.AppendCSV(c.buf[:0], v)
 		}
 		return c.buf, nil
 	}

@@ -227,8 +227,11 @@ func (d *demo) emit(shown, running context.Context) error {
 
 // nextMonday returns the first midnight of a Monday, in UTC, that is not before a time.
 func nextMonday(t time.Time) time.Time {
-	t = t.UTC().Truncate(24 * time.Hour)
-	return t.AddDate(0, 0, (8-int(t.Weekday()))%7)
+	day := t.UTC().Truncate(24 * time.Hour)
+	if day.Before(t) {
+		day = day.AddDate(0, 0, 1)
+	}
+	return day.AddDate(0, 0, (8-int(day.Weekday()))%7)
 }
 
 // settleLimit bounds how long a demo waits at its end for all that was emitted to be counted.

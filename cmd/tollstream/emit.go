@@ -38,8 +38,9 @@ func (a *app) emitCommand() *cli.Command {
 		Description: `Sends events of vehicles that pass toll plazas to the topic, keyed by plaza, until it is interrupted or
 			--count is reached. What is acknowledged is in the topic exactly once; while Kafka is away emit waits.
 
-			With --from it sends the lines of a CSV or NDJSON file, plain or gzipped, and keeps their times. Lines that are no
-			events are reported and left out, which makes the exit status 1; --raw sends them too, as they are.
+			With --from it sends the lines of a CSV or NDJSON file, plain or gzipped, and keeps their times. CSV fields may be
+			quoted as in RFC 4180. Lines that are no events are reported and left out, which makes the exit status 1, or 0
+			with --skip-bad; --raw sends them too, as they are. Lines of more than 4 MiB are always left out.
 			` + profileDescription,
 		UsageText: `tollstream emit
 			tollstream emit --count 100000 --rate 0
@@ -58,6 +59,7 @@ func (a *app) emitCommand() *cli.Command {
 			&cli.StringFlag{Name: "start", Usage: "`TIME` of the first simulated event, as 2022-02-10 10:23:02 or RFC 3339; it advances by 1/rate each, 0.1 s with --rate 0. Without it events happen now"},
 			&cli.StringFlag{Name: "from", Usage: "send the lines of `FILE`, - for standard input"},
 			&cli.BoolFlag{Name: "raw", Usage: "with --from: send bad lines too, without a key"},
+			&cli.BoolFlag{Name: "skip-bad", Usage: "with --from: exit with 0 although lines were left out"},
 			&cli.BoolFlag{Name: "verbose", Usage: "print a sentence for each vehicle"},
 		}, profileFlags(), connectionFlags()),
 		Action: func(c *cli.Context) error {
@@ -81,6 +83,7 @@ type emitSettings struct {
 	format  codecs.Format
 	from    string
 	raw     bool
+	skipBad bool
 	verbose bool
 	profile *profileSettings // nil: without
 }
@@ -93,7 +96,7 @@ func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
 	s := &emitSettings{
 		connection: con,
 		count:      c.Int64("count"), rate: c.Float64("rate"), seed: c.Uint64("seed"),
-		from: c.String("from"), raw: c.Bool("raw"), verbose: c.Bool("verbose"),
+		from: c.String("from"), raw: c.Bool("raw"), skipBad: c.Bool("skip-bad"), verbose: c.Bool("verbose"),
 	}
 	if given(c, "count") && s.count < 1 {
 		return nil, usagef("--count: %d is not above 0", s.count)
@@ -118,6 +121,9 @@ func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
 	if s.from == "" {
 		if s.raw {
 			return nil, usagef("--raw is for --from")
+		}
+		if s.skipBad {
+			return nil, usagef("--skip-bad is for --from")
 		}
 		return s, s.addProfile(c, time.Now)
 	}
@@ -341,14 +347,21 @@ func (r *emitRun) report(took time.Duration, interrupted bool, err error) error 
 		return fmt.Errorf("%s not sent: %w", counted(stats.Failed, "event"), err)
 	case err != nil:
 		return err
-	case isFile && file.bad > 0 && r.s.raw:
-		r.con.say("of them %s that %s, sent as they are", counted(file.bad, "line"), isOrAre(file.bad))
-	case isFile && file.bad > 0:
-		return withHint(fmt.Errorf("left out %s that %s", counted(file.bad, "line"), isOrAre(file.bad)), "--raw sends such lines as they are")
 	case interrupted && (isFile || r.s.count > 0 || r.s.profile.ends()):
 		return errors.New("interrupted before the end")
 	}
-	return nil
+	if !isFile {
+		return nil
+	}
+	if r.s.raw && file.bad > 0 {
+		r.con.say("of them %s that %s, sent as they are", counted(file.bad, "line"), isOrAre(file.bad))
+	}
+	left := file.leftOut()
+	if left != nil && r.s.skipBad {
+		r.con.say("%v", left)
+		return nil
+	}
+	return left
 }
 
 func isOrAre(n int64) string {

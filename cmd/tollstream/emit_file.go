@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/lovoo/goka"
 
@@ -34,7 +35,8 @@ type fileFeed struct {
 	decoder *codecs.Decoder
 	json    bool // the file's first line is JSON
 	event   toll.Event
-	bad     int64 // lines that are no events
+	bad     int64 // lines that are no events, and are sent with --raw
+	long    int64 // lines beyond the limit, which are never sent
 }
 
 // countingReader counts what was read, and calls before each read, which may take a while.
@@ -126,6 +128,7 @@ func (f *fileFeed) next() (feedItem, error) {
 		var long *longLineError
 		switch {
 		case errors.As(err, &long):
+			f.long++
 			f.report(err)
 			continue
 		case errors.Is(err, io.EOF):
@@ -136,6 +139,7 @@ func (f *fileFeed) next() (feedItem, error) {
 			continue
 		}
 		if err := f.decoder.Decode(line, "", &f.event); err != nil {
+			f.bad++
 			f.report(err)
 			if !f.s.raw {
 				continue
@@ -147,6 +151,29 @@ func (f *fileFeed) next() (feedItem, error) {
 		}
 		return feedItem{event: &f.event, payload: line, headers: f.headers(line)}, nil
 	}
+}
+
+// leftOut returns an error where lines were not sent, nil for none.
+func (f *fileFeed) leftOut() error {
+	bad := f.bad
+	if f.s.raw {
+		bad = 0
+	}
+	var what []string
+	if bad > 0 {
+		what = append(what, fmt.Sprintf("%s that %s", counted(bad, "line"), isOrAre(bad)))
+	}
+	if f.long > 0 {
+		what = append(what, fmt.Sprintf("%s longer than %d MiB", counted(f.long, "line"), f.lines.limit>>20))
+	}
+	if len(what) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("left out %s", strings.Join(what, " and "))
+	if bad > 0 {
+		return withHint(err, "--raw sends lines that are no events as they are; --skip-bad leaves them out with exit status 0")
+	}
+	return withHint(err, "--skip-bad leaves them out with exit status 0")
 }
 
 // headers returns the headers of a line that is sent as it is: nil for those of the emitter's format, if that is what
@@ -163,11 +190,11 @@ func (f *fileFeed) headers(line []byte) goka.Headers {
 }
 
 func (f *fileFeed) report(err error) {
-	f.bad++
-	if f.bad <= maxReported {
+	n := f.bad + f.long
+	if n <= maxReported {
 		f.con.warn("line %d: %v", f.lines.n, err)
 	}
-	if f.bad == maxReported {
+	if n == maxReported {
 		f.con.warn("further bad lines are counted only")
 	}
 }

@@ -196,3 +196,50 @@ func TestParseStart(t *testing.T) {
 		}
 	}
 }
+
+// TestLinesLeftOut: what was not sent is named and fails, unless it is allowed; --raw sends bad lines, but none that is too long.
+func TestLinesLeftOut(t *testing.T) {
+	const line = "Thu Feb 10 10:23:02 2022,3728373,car,4856\n"
+	for _, c := range []struct {
+		text string
+		raw  bool
+		sent int
+		want string // error
+	}{
+		{text: line + line, sent: 2},
+		{text: line + "rubbish\n" + line, sent: 2, want: "left out 1 line that is no event"},
+		{text: line + "rubbish\n" + line, raw: true, sent: 3},
+		{text: line + strings.Repeat("x", 2<<20) + "\n\n" + line, sent: 2, want: "left out 1 line longer than 1 MiB"},
+		{text: line + strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish", raw: true, sent: 3, want: "left out 1 line longer than 1 MiB"},
+		{text: strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish", want: "left out 2 lines that are no events and 1 line longer than 1 MiB"},
+	} {
+		s := &emitSettings{from: "-", raw: c.raw}
+		s.location = time.UTC
+		var said strings.Builder
+		f, err := openFile(t.Context(), s, strings.NewReader(c.text), newConsole(&said))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.lines.limit = 1 << 20
+		sent := 0
+		for {
+			if _, err = f.next(); err != nil {
+				break
+			}
+			sent++
+		}
+		if !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+		got := ""
+		if err := f.leftOut(); err != nil {
+			got = err.Error()
+		}
+		if sent != c.sent || got != c.want {
+			t.Errorf("%.60q, raw %v: sent %d, %q, want %d, %q", c.text, c.raw, sent, got, c.sent, c.want)
+		}
+		if strings.Contains(c.want, "longer") && !strings.Contains(said.String(), "longer than") {
+			t.Errorf("the line is not named: %s", &said)
+		}
+	}
+}

@@ -99,12 +99,15 @@ func checkQuery(queries []sql.Query, name string, args []string) error {
 		return withHint(usagef("no query is named %q", name), "the queries are "+strings.Join(names, ", "))
 	}
 	for _, arg := range args {
-		setting, _, ok := strings.Cut(arg, "=")
+		setting, value, ok := strings.Cut(arg, "=")
 		switch known := queries[i].Settings; {
 		case len(known) == 0:
 			return usagef("unexpected argument %q: query %s has no settings", arg, name)
 		case !ok || !slices.Contains(known, setting):
 			return withHint(usagef("%q is no setting of query %s", arg, name), fmt.Sprintf("tollstream sql %s %s=VALUE", name, known[0]))
+		}
+		if err := sql.CheckSetting(setting, value); err != nil {
+			return usagef("%v", err)
 		}
 	}
 	return nil
