@@ -3,17 +3,26 @@ package topology
 import (
 	"context"
 	"errors"
+	"fmt"
+	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tollstream/codecs"
+	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // goka spends several times as much on a message (two selects, a context, its statistics) as the ingest does on an event. So
 // it is handed the records of the topic of events in bundles: one message stands for all records of a partition that have
 // arrived, and its callback takes them from the partition's source.
+//
+// goka's own consumer fetches none of them. Its claim is paused, and the records come from a [kafka.Fetcher], which
+// knows their leader epochs.
 const (
-	bundleRecords = 256     // at most in one, as many as sarama queues
+	bundleRecords = 256     // at most in one
 	bundleBytes   = 1 << 20 // about so much of values at most, one record apart
 	bundleQueue   = 4       // bundles of a partition that may wait
 )
@@ -24,6 +33,13 @@ var bundleMark = []byte("bundle")
 // errBundle says that goka passed on another message than the next one.
 var errBundle = errors.New("the records of a partition came in another order than they were taken in")
 
+// bundle is what one message of goka's stands for: records, or a batch that can't be read.
+type bundle struct {
+	records   []*kgo.Record
+	oversized *oversized
+	last      int64 // offset of the last record
+}
+
 // bundledClaim is the claim that goka sees of a partition of the topic of events.
 type bundledClaim struct {
 	sarama.ConsumerGroupClaim
@@ -33,67 +49,137 @@ type bundledClaim struct {
 // Messages implements sarama.ConsumerGroupClaim.
 func (c *bundledClaim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
 
-// bundle gathers the records of a claim until that ends, or ctx does.
-func (s *source) bundle(ctx context.Context, claim *bundledClaim) {
-	defer close(claim.messages)
-	in := claim.ConsumerGroupClaim.Messages()
+// chunks is where a partition's records come from. It is a [kafka.Partition].
+type chunks interface {
+	Next(ctx context.Context) (kafka.Chunk, error)
+}
+
+// bundle makes bundles of the chunks of a partition and passes them on until ctx ends. An error ends it: the log is
+// another one, or the partition can't be read.
+func (s *source) bundle(ctx context.Context, in chunks, marks chan<- *sarama.ConsumerMessage) error {
 	for {
-		var first *sarama.ConsumerMessage
-		select {
-		case first = <-in:
-		case <-ctx.Done():
+		c, err := in.Next(ctx)
+		if err != nil {
+			return nil // the session ends
 		}
-		if first == nil {
-			return
+		switch {
+		case errors.Is(c.Err, kerr.OffsetOutOfRange):
+			// Retention passed the offset, or the log lost its end. The next session's Setup decides.
+			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", s.partition, s.cfg.Topic)
+		case c.Err != nil:
+			return fromKgo(c.Err)
+		case c.Oversized != nil:
+			err = s.bundleOversized(ctx, &c, marks)
+		default:
+			err = s.bundleRecords(ctx, &c, marks)
 		}
-		records := append(make([]*sarama.ConsumerMessage, 0, min(bundleRecords, 1+len(in))), first)
-	gather:
-		for size := len(first.Value); len(records) < bundleRecords && size < bundleBytes; {
-			select {
-			case m, ok := <-in:
-				if !ok {
-					break gather
-				}
-				records = append(records, m)
-				size += len(m.Value)
-			default:
-				break gather
-			}
-		}
-		last := records[len(records)-1]
-		mark := &sarama.ConsumerMessage{Topic: last.Topic, Partition: last.Partition, Offset: last.Offset, Timestamp: last.Timestamp, Value: bundleMark}
-		select {
-		case s.bundles <- records:
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case claim.messages <- mark:
-		case <-ctx.Done():
-			return
+		if err != nil || ctx.Err() != nil {
+			return err
 		}
 	}
 }
 
-// addBundle adds the records of the next bundle, whose last one has an offset.
-func (s *source) addBundle(offset int64) error {
-	var records []*sarama.ConsumerMessage
-	select {
-	case records = <-s.bundles:
-	default:
+// bundleRecords passes on a chunk of records. Before the first one whose leader epoch is not that of the one before,
+// and before all where the broker may be another one, the log is compared with what was taken of it.
+func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, marks chan<- *sarama.ConsumerMessage) error {
+	unsure := c.Unsure
+	for rest := c.Records; len(rest) > 0; {
+		epoch := rest[0].LeaderEpoch
+		if unsure || epoch != s.read.LeaderEpoch {
+			if err := s.compareLog(ctx); err != nil || ctx.Err() != nil {
+				return err
+			}
+			unsure = false
+		}
+		n := 0
+		for size := 0; n < len(rest) && n < bundleRecords && size < bundleBytes && rest[n].LeaderEpoch == epoch; n++ {
+			size += len(rest[n].Value)
+		}
+		last := rest[n-1]
+		if !s.pass(ctx, bundle{records: rest[:n:n], last: last.Offset}, marks, last.Timestamp) {
+			return nil
+		}
+		if rest = rest[n:]; len(rest) == 0 || rest[0].LeaderEpoch != epoch {
+			s.read = kafka.Identify(last)
+		}
 	}
-	if len(records) == 0 || records[len(records)-1].Offset != offset {
+	return nil
+}
+
+// pass hands on a bundle, and reports whether the session goes on.
+func (s *source) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage, at time.Time) bool {
+	mark := &sarama.ConsumerMessage{Topic: s.cfg.Topic, Partition: s.partition, Offset: b.last, Timestamp: at, Value: bundleMark}
+	select {
+	case s.bundles <- b:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case marks <- mark:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// compareLog checks that the log is the one of which all was read up to now, waiting for Kafka as long as
+// the session lasts. Where it is another one nothing more is taken, and the committer records it.
+func (s *source) compareLog(ctx context.Context) error {
+	next := s.from
+	pauses := s.cfg.backOff()
+	if s.read.Known {
+		next = s.read.Offset + 1
+	}
+	for {
+		f, err := s.log.CheckLog(ctx, s.partition, next, s.read)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			if err = fromKgo(err); toll.IsPermanent(err) {
+				return err
+			}
+			s.cfg.Log.Debug("compare the log with what was read of it", "partition", s.partition, "error", err)
+			_ = s.pause(pauses, nil)
+			continue
+		case f.Replaced != "":
+			s.mu.Lock()
+			s.replaced = f.Replaced
+			s.mu.Unlock()
+			notify(s.filled)
+			<-ctx.Done()
+			return nil
+		case f.Unchecked != "" && s.read.Known:
+			s.cfg.Log.Warn(uncheckedLog, "partition", s.partition, "why", f.Unchecked)
+		}
+		return nil
+	}
+}
+
+// addBundle adds what the next bundle holds, whose last offset is given.
+func (s *source) addBundle(offset int64) error {
+	var b bundle
+	select {
+	case b = <-s.bundles:
+	default:
 		return errBundle
 	}
-	s.addAll(records)
+	if b.last != offset {
+		return errBundle
+	}
+	if b.oversized != nil {
+		s.addOversized(b.oversized)
+	} else {
+		s.addAll(b.records)
+	}
 	return nil
 }
 
 // read takes what the ingest needs from a record.
-func (r *record) read(m *sarama.ConsumerMessage) {
-	*r = record{offset: m.Offset, time: m.Timestamp, key: m.Key, value: m.Value, leaderEpoch: -1}
-	for _, h := range m.Headers {
-		switch string(h.Key) {
+func (r *record) read(m *kgo.Record) {
+	*r = record{offset: m.Offset, time: m.Timestamp, key: m.Key, value: m.Value, leaderEpoch: m.LeaderEpoch}
+	for i := range m.Headers {
+		switch h := &m.Headers[i]; h.Key {
 		case codecs.ContentTypeHeader:
 			r.contentType = string(h.Value)
 		case RetryHeader:

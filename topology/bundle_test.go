@@ -4,59 +4,99 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
-// fakeClaim is a claim of records that a test sends.
-type fakeClaim struct {
-	sarama.ConsumerGroupClaim
-	records chan *sarama.ConsumerMessage
+// fakeChunks are chunks that a test sends.
+type fakeChunks chan kafka.Chunk
+
+func (c fakeChunks) Next(ctx context.Context) (kafka.Chunk, error) {
+	select {
+	case chunk, ok := <-c:
+		if !ok {
+			return chunk, io.EOF
+		}
+		return chunk, nil
+	case <-ctx.Done():
+		return kafka.Chunk{}, ctx.Err()
+	}
 }
 
-func (c *fakeClaim) Messages() <-chan *sarama.ConsumerMessage { return c.records }
+// fakeLog answers whether the log is the one that was consumed, and counts the questions.
+type fakeLog struct {
+	asked   []toll.LastRecord
+	finding kafka.Finding
+	errs    int // that come first
+}
 
-// startBundling starts the bundling of a claim.
-func startBundling(t *testing.T, s *source, queue int) (in chan<- *sarama.ConsumerMessage, out <-chan *sarama.ConsumerMessage, end func()) {
+func (l *fakeLog) Connects() int64 { return 0 }
+
+func (l *fakeLog) CheckLog(_ context.Context, _ int32, _ int64, last toll.LastRecord) (kafka.Finding, error) {
+	if l.errs > 0 {
+		l.errs--
+		return kafka.Finding{}, errLost
+	}
+	l.asked = append(l.asked, last)
+	return l.finding, nil
+}
+
+// startBundling starts the bundling of chunks.
+func startBundling(t *testing.T, s *source, log *fakeLog) (in chan<- kafka.Chunk, out <-chan *sarama.ConsumerMessage, end func()) {
 	t.Helper()
-	s.bundles = make(chan []*sarama.ConsumerMessage, bundleQueue)
-	claim := &fakeClaim{records: make(chan *sarama.ConsumerMessage, queue)}
-	bundled := &bundledClaim{ConsumerGroupClaim: claim, messages: make(chan *sarama.ConsumerMessage, bundleQueue)}
+	s.cfg, s.partition, s.log = testConfig(), 3, log
+	s.ctx, s.filled = t.Context(), make(chan struct{}, 1)
+	s.bundles = make(chan bundle, bundleQueue)
+	chunks, marks := make(fakeChunks), make(chan *sarama.ConsumerMessage, bundleQueue)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	wg.Go(func() { s.bundle(ctx, bundled) })
+	wg.Go(func() {
+		defer close(marks)
+		_ = s.bundle(ctx, chunks, marks)
+	})
 	end = func() { cancel(); wg.Wait() }
 	t.Cleanup(end)
-	return claim.records, bundled.messages, end
+	return chunks, marks, end
 }
 
-// TestBundle sends records in all ways in which they come, and takes them as goka does.
+// TestBundle sends records in chunks of all sizes, and takes them as goka does.
 func TestBundle(t *testing.T) {
-	for _, queue := range []int{0, 1, 7, 1000} {
-		t.Run(fmt.Sprint("queue=", queue), func(t *testing.T) {
+	for _, size := range []int{1, 7, 256, 3000} {
+		t.Run(fmt.Sprint("chunks of ", size), func(t *testing.T) {
 			const n = 3000
 			s := new(source)
-			in, out, _ := startBundling(t, s, queue)
+			in, out, _ := startBundling(t, s, new(fakeLog))
 			go func() {
 				defer close(in)
+				var chunk kafka.Chunk
 				for i := range int64(n) {
 					size := 10
 					if i%500 == 0 {
 						size = bundleBytes
 					}
-					in <- &sarama.ConsumerMessage{Topic: "toll", Partition: 3, Offset: 2 * i, Value: make([]byte, size)} // offsets have gaps
+					chunk.Records = append(chunk.Records, &kgo.Record{Offset: 2 * i, Value: make([]byte, size)}) // offsets have gaps
+					if len(chunk.Records) == size || i == n-1 {
+						in <- chunk
+						chunk.Records = nil
+					}
 				}
 			}()
 			next := int64(0)
 			for mark := range out {
-				records := <-s.bundles
-				if len(records) == 0 || len(records) > bundleRecords {
-					t.Fatalf("a bundle of %d records", len(records))
+				b := <-s.bundles
+				if len(b.records) == 0 || len(b.records) > bundleRecords {
+					t.Fatalf("a bundle of %d records", len(b.records))
 				}
 				size := 0
-				for _, m := range records {
+				for _, m := range b.records {
 					if m.Offset != next {
 						t.Fatalf("offset %d instead of %d", m.Offset, next)
 					}
@@ -66,7 +106,7 @@ func TestBundle(t *testing.T) {
 				if size >= bundleBytes+bundleBytes {
 					t.Fatalf("a bundle of %d bytes", size)
 				}
-				if mark.Topic != "toll" || mark.Partition != 3 || mark.Offset != next-2 || mark.Value == nil {
+				if mark.Topic != "toll" || mark.Partition != 3 || mark.Offset != next-2 || mark.Value == nil || b.last != mark.Offset {
 					t.Fatalf("the mark %+v does not stand for the bundle up to %d", mark, next-2)
 				}
 			}
@@ -81,9 +121,13 @@ func TestBundle(t *testing.T) {
 func TestBundleEnds(t *testing.T) {
 	for _, sent := range []int{0, 1, 5000} {
 		s := new(source)
-		in, out, end := startBundling(t, s, 5000)
-		for i := range sent {
-			in <- &sarama.ConsumerMessage{Offset: int64(i)}
+		in, out, end := startBundling(t, s, new(fakeLog))
+		if sent > 0 {
+			chunk := kafka.Chunk{}
+			for i := range sent {
+				chunk.Records = append(chunk.Records, &kgo.Record{Offset: int64(i)})
+			}
+			in <- chunk
 		}
 		end()
 		if n := len(s.bundles); n > bundleQueue {
@@ -101,12 +145,70 @@ func TestBundleEnds(t *testing.T) {
 
 // TestBundleOutOfOrder has goka pass on another mark than the next one.
 func TestBundleOutOfOrder(t *testing.T) {
-	s := &source{bundles: make(chan []*sarama.ConsumerMessage, bundleQueue)} // that has no batch: adding would panic
+	s := &source{bundles: make(chan bundle, bundleQueue)} // that has no batch: adding would panic
 	if err := s.addBundle(7); !errors.Is(err, errBundle) {
 		t.Errorf("without a bundle: %v", err)
 	}
-	s.bundles <- []*sarama.ConsumerMessage{{Offset: 6}, {Offset: 8}}
+	s.bundles <- bundle{records: []*kgo.Record{{Offset: 6}, {Offset: 8}}, last: 8}
 	if err := s.addBundle(7); !errors.Is(err, errBundle) {
 		t.Errorf("with another one: %v", err)
+	}
+}
+
+// TestBundleComparesLog checks when the log is compared with the last record: after a connection, and before the first
+// record of another leader epoch, also in the middle of a chunk.
+func TestBundleComparesLog(t *testing.T) {
+	s, log := new(source), &fakeLog{errs: 2}
+	s.read = toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}
+	in, out, end := startBundling(t, s, log)
+	records := func(from, epoch, n int) (list []*kgo.Record) {
+		for i := range n {
+			list = append(list, &kgo.Record{Offset: int64(from + i), LeaderEpoch: int32(epoch), Value: []byte{byte(from + i)}})
+		}
+		return list
+	}
+	taken := 0
+	take := func(n int) {
+		for want := taken + n; taken < want; {
+			<-out
+			b := <-s.bundles
+			taken += len(b.records)
+		}
+	}
+	in <- kafka.Chunk{Records: records(10, 4, 5)}
+	in <- kafka.Chunk{Records: append(records(15, 4, 3), records(18, 5, 2)...)}
+	take(10)
+	in <- kafka.Chunk{Records: records(20, 5, 1)}
+	in <- kafka.Chunk{Records: records(21, 5, 300), Unsure: true}
+	take(301)
+	end()
+	if len(log.asked) != 2 || log.asked[0].Offset != 17 || log.asked[0].CRC != toll.RecordCRC(nil, []byte{17}) || log.asked[1].Offset != 20 {
+		t.Errorf("the log was compared with %+v", log.asked)
+	}
+}
+
+// TestBundleLogReplaced checks that nothing of another log is taken in, and that the database remembers it.
+func TestBundleLogReplaced(t *testing.T) {
+	log := &fakeLog{finding: kafka.Finding{Replaced: "it is another one"}}
+	store, table := &memoryStore{}, &memoryTable{states: map[int16]*toll.State{}}
+	store.cursor = toll.Cursor{Next: 10, Token: 1, Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
+	failed := make(chan error, 1)
+	s := &source{cfg: testConfig(), store: store, publish: table.publish, mark: func(int64) {}, stats: newStats(nil), log: log,
+		fail: func(err error) { failed <- err }}
+	if err := s.init(store.cursor); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t.Context(), 10)
+	defer s.stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	in, marks := make(fakeChunks, 1), make(chan *sarama.ConsumerMessage, 1)
+	in <- kafka.Chunk{Records: []*kgo.Record{{Offset: 10, LeaderEpoch: 4}}, Unsure: true}
+	go func() { _ = s.bundle(ctx, in, marks) }()
+	if err := <-failed; !toll.IsPermanent(err) || !strings.Contains(err.Error(), "it is another one") {
+		t.Errorf("the session ends with %v", err)
+	}
+	if c, _ := store.Cursor(ctx, 0); c.LogReplaced != "it is another one" || c.Next != 10 || len(marks) > 0 || len(s.bundles) > 0 {
+		t.Errorf("the cursor is %+v; %d marks, %d bundles", c, len(marks), len(s.bundles))
 	}
 }

@@ -46,10 +46,6 @@ func consumeError(err error) error {
 
 func (r *run) judge(err error) {
 	err = consumeError(err)
-	if errors.Is(err, sarama.ErrDecompressedBatchTooLarge) {
-		notify(r.met) // which of the partitions that were fetched together it was is not known
-		return
-	}
 	var permanent *toll.PermanentError
 	if errors.As(err, &permanent) {
 		r.fail(err)

@@ -15,8 +15,12 @@ import (
 
 // logChecker compares a partition's log with what was consumed of it. It is a [kafka.Client].
 type logChecker interface {
+	// Connects returns how many connections to brokers were made so far.
+	Connects() int64
 	CheckLog(ctx context.Context, partition int32, next int64, last toll.LastRecord) (kafka.Finding, error)
 }
+
+const uncheckedLog = "it was not checked whether the log is still the one that was stored"
 
 // logReplaced is the refusal to consume a log that is not the one that the database has stored. It lasts until
 // an operator decides: once the new log has grown beyond the cursor nothing else would show what is missing.
@@ -37,28 +41,28 @@ func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 		return fmt.Errorf("compare the log with what was stored of it: %w", fromKgo(err))
 	}
 	if f.Replaced != "" {
-		return r.refuseLog(ctx, cursor, f.Replaced)
+		return refuseLog(ctx, r.cfg, r.store, r.database, cursor, f.Replaced)
 	}
 	if f.Unchecked != "" && (cursor.Last.Known || len(cursor.Chain) > 0) {
-		r.cfg.Log.Warn("it was not checked whether the log is still the one that was stored", "partition", cursor.Partition, "why", f.Unchecked)
+		r.cfg.Log.Warn(uncheckedLog, "partition", cursor.Partition, "why", f.Unchecked)
 	}
 	return nil
 }
 
 // refuseLog records that a log was replaced, and returns the refusal. It waits for the database: a refusal that is
 // not recorded is forgotten.
-func (r *run) refuseLog(ctx context.Context, cursor *toll.Cursor, why string) error {
-	defer r.database.leave(cursor.Partition)
+func refuseLog(ctx context.Context, cfg *Config, store Store, database *trouble, cursor *toll.Cursor, why string) error {
+	defer database.leave(cursor.Partition)
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := r.store.MarkLogReplaced(ctx, cursor, why)
+		err := store.MarkLogReplaced(ctx, cursor, why)
 		switch {
 		case errors.Is(err, toll.ErrCursorMoved), toll.IsPermanent(err):
 			return struct{}{}, backoff.Permanent(err)
 		case err != nil:
-			r.database.meet(cursor.Partition, err)
+			database.meet(cursor.Partition, err)
 		}
 		return struct{}{}, err
-	}, backoff.WithBackOff(r.cfg.backOff()), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(cfg.backOff()), backoff.WithMaxElapsedTime(0))
 	if err != nil {
 		return fmt.Errorf("%s: %w", why, err)
 	}

@@ -36,7 +36,6 @@ type Processor struct {
 	database, kafka *trouble
 
 	policy  policyLog     // of the topic of events
-	careful bool          // the last run met a batch that inflates too far
 	damaged damagedCopies // found by the runs so far
 }
 
@@ -89,7 +88,6 @@ func (p *Processor) Run(ctx context.Context) error {
 		if err == nil {
 			err = errors.New("the processor ended by itself")
 		}
-		p.careful = errors.Is(err, errOversized) || errors.Is(err, errLooking)
 		if time.Since(started) > time.Minute {
 			pauses.Reset()
 			lastText = ""
@@ -201,6 +199,7 @@ type run struct {
 	client  sarama.Client
 	admin   sarama.ClusterAdmin
 	log     logChecker
+	fetcher *kafka.Fetcher // of the topic of events
 	proc    *goka.Processor
 	emitter *goka.Emitter // of deltas
 	deltas  *deltaSender
@@ -209,10 +208,7 @@ type run struct {
 	windows *windows
 	gaps    gapLog
 
-	damaged   *damagedCopies
-	careful   bool                // fetch one batch at a time
-	oversized map[int32]oversized // batches to pass by, by partition
-	met       chan struct{}       // has a value once a batch was met that inflates too far
+	damaged *damagedCopies
 
 	standstill *standstill
 	policy     *policyLog // watchPolicy's alone while the run lasts
@@ -265,7 +261,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
-	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged, cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel, met: make(chan struct{}, 1)}
+	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged, cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel}
 	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
 	p.stats.partitions(info.Partitions)
@@ -278,15 +274,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 		return err
 	}
 	defer reader.Close()
-	r.log = reader
-	if p.careful {
-		if r.oversized, err = r.findOversized(ctx); err != nil {
-			return explainKafka(fmt.Errorf("%w: %w", errLooking, err))
-		}
-		if r.careful = len(r.oversized) == 0; r.careful {
-			defer time.AfterFunc(carefulFor, func() { r.fail(errNotMet) }).Stop()
-		}
-	}
+	r.log, r.fetcher = reader, reader.NewFetcher()
 
 	r.windows = newWindows(&p.cfg, p.results)
 	r.windows.publish, r.windows.fail = r.publishNotice, r.fail
@@ -323,7 +311,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	var beside sync.WaitGroup
 	beside.Go(func() { r.watchTopic(ctx) })
 	beside.Go(func() { r.watchPolicy(ctx) })
-	beside.Go(func() { r.endOversized(ctx) })
+	beside.Go(func() { r.fetcher.Run(ctx) })
 	beside.Go(func() { r.standstill.watch(ctx, r.fail) })
 	beside.Go(func() { r.watchLag(ctx) })
 	beside.Go(func() { r.windows.run(ctx) })
@@ -486,9 +474,6 @@ func (r *run) changelogConfig() *sarama.Config {
 func (r *run) consumerConfig(role string) *sarama.Config {
 	cfg := r.cfg.Cluster.Config(role)
 	cfg.Consumer.Fetch.Default = 256 << 10
-	if r.careful {
-		cfg.Consumer.Fetch.Default = 1 // one batch
-	}
 	cfg.Consumer.MaxWaitTime = 50 * time.Millisecond
 	cfg.Consumer.MaxProcessingTime = 100 * time.Millisecond
 	cfg.Consumer.Offsets.AutoCommit.Interval = 250 * time.Millisecond // verify waits for the loop's

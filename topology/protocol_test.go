@@ -20,6 +20,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tollstream/codecs"
 	"tollstream/toll"
@@ -532,6 +533,8 @@ func (c simClient) GetOffset(_ string, partition int32, at int64) (int64, error)
 // simLog is the log of the topic of events, which stays what it is: internal/model/logend is about others.
 type simLog struct{}
 
+func (simLog) Connects() int64 { return 0 }
+
 func (simLog) CheckLog(context.Context, int32, int64, toll.LastRecord) (kafka.Finding, error) {
 	return kafka.Finding{}, nil
 }
@@ -825,11 +828,11 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 	for {
 		select {
 		case bundle := <-feed:
-			var records []*sarama.ConsumerMessage
+			var records []*kgo.Record
 			for offset := bundle[0]; offset < bundle[1]; offset++ {
 				plaza := l.w.events[partition][offset]
 				value := fmt.Sprintf("Thu Feb 10 10:00:%02d 2022,%d,car,%d", offset, l.w.events.vehicleOf(int(partition), int(offset)), plaza)
-				records = append(records, &sarama.ConsumerMessage{Offset: offset, Timestamp: time.Unix(1_700_000_000, 0), Value: []byte(value)})
+				records = append(records, &kgo.Record{Offset: offset, Timestamp: time.Unix(1_700_000_000, 0), Value: []byte(value)})
 			}
 			if s := l.run.sources.get(partition); s != nil {
 				s.addAll(records)

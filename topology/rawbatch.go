@@ -72,17 +72,6 @@ func (r *rawClient) fetch(ctx context.Context, leader int32, topic string, parti
 	return p.RecordBatches, nil
 }
 
-// rawBatch reads the batch at an offset without looking into it.
-func (r *run) rawBatch(ctx context.Context, leader, partition int32, offset int64) (oversized, error) {
-	raw := &rawClient{cluster: r.cfg.Cluster}
-	defer raw.close()
-	b, err := raw.fetch(ctx, leader, r.cfg.Topic, partition, offset, 1) // of one byte brokers make one batch
-	if err != nil {
-		return oversized{}, err
-	}
-	return parseBatch(b, offset)
-}
-
 // emptiedBytes is how much is fetched to find where batches without records end: some thousand of them.
 const emptiedBytes = 128 << 10
 

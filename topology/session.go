@@ -31,7 +31,7 @@ func (g *groupConsumer) Consume(ctx context.Context, topics []string, h sarama.C
 	pauses := g.run.cfg.backOff()
 	for {
 		started := time.Now()
-		if err := g.ConsumerGroup.Consume(ctx, topics, &sessionHandler{inner: h, run: g.run}); err != nil || ctx.Err() != nil {
+		if err := g.ConsumerGroup.Consume(ctx, topics, &sessionHandler{inner: h, run: g.run, group: g.ConsumerGroup}); err != nil || ctx.Err() != nil {
 			return err
 		}
 		if time.Since(started) > longSession {
@@ -57,6 +57,7 @@ const longSession = 30 * time.Second
 type sessionHandler struct {
 	inner sarama.ConsumerGroupHandler
 	run   *run
+	group sarama.ConsumerGroup
 
 	unwatch    context.CancelFunc // nil before Setup
 	watched    sync.WaitGroup
@@ -88,25 +89,51 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim
 			// session's Setup decides about the gap.
 			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", claim.Partition(), claim.Topic())
 		}
-		h.run.stats.claim(claim)
 		return h.consumeEvents(session, claim)
 	}
 	return h.inner.ConsumeClaim(&tollSession{session, h.run.cfg.Topic}, claim)
 }
 
 // consumeEvents hands goka the records of a partition of the topic of events in bundles.
+//
+// goka's consumer must not fetch them too. It can be paused only once it is there, so what it may have fetched by then is
+// dropped.
 func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	h.group.Pause(map[string][]int32{claim.Topic(): {claim.Partition()}})
 	s := h.run.sources.get(claim.Partition())
 	if s == nil {
 		return nil // the session is ending
 	}
+	records := h.run.fetcher.Add(claim.Partition(), s.from, s.connects)
+	defer h.run.fetcher.Remove(records)
+	h.run.stats.claim(claim.Partition(), records)
 	ctx, cancel := context.WithCancel(session.Context())
 	bundled := &bundledClaim{ConsumerGroupClaim: claim, messages: make(chan *sarama.ConsumerMessage, bundleQueue)}
 	var gathered sync.WaitGroup
 	defer gathered.Wait()
 	defer cancel()
-	gathered.Go(func() { s.bundle(ctx, bundled) })
+	gathered.Go(func() {
+		defer close(bundled.messages) // which ends the session, so after the run has the error
+		if err := s.bundle(ctx, records, bundled.messages); err != nil {
+			s.fail(err)
+		}
+	})
+	gathered.Go(func() { drop(ctx, claim.Messages()) })
 	return h.inner.ConsumeClaim(&tollSession{session, h.run.cfg.Topic}, bundled)
+}
+
+// drop drops messages until there are no more, or ctx ends.
+func drop(ctx context.Context, messages <-chan *sarama.ConsumerMessage) {
+	for {
+		select {
+		case _, more := <-messages:
+			if !more {
+				return
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Cleanup implements sarama.ConsumerGroupHandler.
@@ -230,6 +257,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 	if err != nil {
 		return err
 	}
+	connects := r.log.Connects()
 	if err := r.checkLog(session.Context(), &cursor); err != nil {
 		return err
 	}
@@ -254,6 +282,9 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 		mark:      func(offset int64) { session.MarkOffset(r.cfg.Topic, partition, offset, epochMetadata(cursor.Epoch)) },
 		stats:     r.stats,
 		database:  r.database,
+		log:       r.log,
+		connects:  connects,
+		from:      max(cursor.Next, oldest),
 	}
 	s.fail = func(err error) {
 		if s.ctx.Err() == nil {
@@ -263,18 +294,11 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 	if err := s.init(cursor); err != nil {
 		return err
 	}
-	from := max(cursor.Next, oldest)
-	session.MarkOffset(r.cfg.Topic, partition, from, epochMetadata(cursor.Epoch))
-	session.ResetOffset(r.cfg.Topic, partition, from, epochMetadata(cursor.Epoch))
+	session.MarkOffset(r.cfg.Topic, partition, s.from, epochMetadata(cursor.Epoch))
+	session.ResetOffset(r.cfg.Topic, partition, s.from, epochMetadata(cursor.Epoch))
 	r.stats.opened(partition, cursor.Next, unpublished.Events)
 	s.start(session.Context(), unpublished.First)
 	r.sources.slots[partition].Store(s)
-	if o, ok := r.oversized[partition]; ok && o.first == from {
-		if err := s.pass(session.Context(), o); err != nil {
-			return err
-		}
-		session.MarkOffset(r.cfg.Topic, partition, o.next, epochMetadata(cursor.Epoch))
-	}
 	return nil
 }
 

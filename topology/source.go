@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tollstream/codecs"
 	"tollstream/toll"
@@ -48,7 +48,11 @@ type source struct {
 	kill   context.CancelFunc
 	wg     sync.WaitGroup
 
-	bundles chan []*sarama.ConsumerMessage // records on their way through goka
+	bundles  chan bundle     // records on their way through goka
+	log      logChecker      // of the topic of events
+	from     int64           // offset to read on from
+	connects int64           // logChecker.Connects from before the log was compared
+	read     toll.LastRecord // the last record of what was passed on to goka; the bundling goroutine's alone
 
 	mu     sync.Mutex
 	open   *builder      // being filled by add, guarded by mu
@@ -58,7 +62,10 @@ type source struct {
 	full   chan struct{} // has a value once open is full
 	clock  toll.Clock    // before the first batch
 	next   record        // that is being added, guarded by mu
-	epoch  uint64        // of the session
+	// replaced says why the log is not the one that was consumed, once that is known; guarded by mu. Nothing is
+	// taken in from then on, and the committer records it.
+	replaced string
+	epoch    uint64 // of the session
 
 	handMu    sync.Mutex
 	storedTo  int64 // Next of the last batch that is stored
@@ -125,6 +132,7 @@ func (s *source) init(cursor toll.Cursor) error {
 			"read the clock of partition %d: %w", s.partition, err)
 	}
 	s.cursor, s.chain, s.clock, s.epoch, s.storedTo = cursor, chain, clock, cursor.Epoch, cursor.Next
+	s.read = cursor.Last
 	s.late = tooLate{kinds: s.cfg.Windows, zones: plazaZones{cfg: s.cfg}}
 	return nil
 }
@@ -146,7 +154,7 @@ func (s *source) start(parent context.Context, unpublished int64) {
 	s.grace, s.kill = context.WithCancel(context.WithoutCancel(parent))
 	s.filled, s.taken, s.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	s.pending = make(chan storedDeltas, pendingBatches)
-	s.bundles = make(chan []*sarama.ConsumerMessage, bundleQueue)
+	s.bundles = make(chan bundle, bundleQueue)
 	s.open = newBuilder(s.store.NewRows(), s.cfg)
 	s.spare = newBuilder(s.store.NewRows(), s.cfg)
 	s.open.begin(&s.clock)
@@ -189,7 +197,7 @@ func (s *source) stop() {
 
 // addAll adds records to the open batch. It waits while that is full, and returns early when the session ends: what is left
 // is then not stored, and is read again.
-func (s *source) addAll(records []*sarama.ConsumerMessage) {
+func (s *source) addAll(records []*kgo.Record) {
 	for {
 		s.mu.Lock()
 		b := s.open
@@ -292,6 +300,12 @@ func (s *source) commitAll() error {
 			idle.Reset(markDelay)
 			continue
 		case <-s.filled:
+		}
+		s.mu.Lock()
+		replaced := s.replaced
+		s.mu.Unlock()
+		if replaced != "" {
+			return refuseLog(s.ctx, s.cfg, s.store, s.database, &s.cursor, replaced)
 		}
 		if !s.gather() {
 			return s.markAcked()

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tollstream/codecs"
 	"tollstream/toll"
@@ -482,12 +482,12 @@ func BenchmarkBuilder(b *testing.B) {
 
 // add adds one record, as goka's callback adds those of a bundle.
 func (s *source) add(r *record) {
-	m := &sarama.ConsumerMessage{Offset: r.offset, Timestamp: r.time, Key: r.key, Value: r.value}
+	m := &kgo.Record{Offset: r.offset, Timestamp: r.time, Key: r.key, Value: r.value}
 	if r.contentType != "" {
-		m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte(codecs.ContentTypeHeader), Value: []byte(r.contentType)})
+		m.Headers = append(m.Headers, kgo.RecordHeader{Key: codecs.ContentTypeHeader, Value: []byte(r.contentType)})
 	}
 	if r.retryOf != "" {
-		m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte(RetryHeader), Value: []byte(r.retryOf)})
+		m.Headers = append(m.Headers, kgo.RecordHeader{Key: RetryHeader, Value: []byte(r.retryOf)})
 	}
-	s.addAll([]*sarama.ConsumerMessage{m})
+	s.addAll([]*kgo.Record{m})
 }

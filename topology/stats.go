@@ -6,9 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/IBM/sarama"
-
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // Stats counts what a processor does, over all of its runs: it outlives goka's processors, which are built anew after a
@@ -39,11 +38,11 @@ type Stats struct {
 }
 
 type partitionStats struct {
-	next        int64 // the cursor
-	end         int64 // of the topic, as it was asked for last
-	claim       sarama.ConsumerGroupClaim
-	unpublished int64 // events of batches that are stored and whose deltas are not acknowledged
-	unmerged    int64 // deltas of the loop's partition of the same number that are not merged
+	next        int64            // the cursor
+	end         int64            // of the topic, as it was asked for last
+	fetched     *kafka.Partition // nil before it is consumed
+	unpublished int64            // events of batches that are stored and whose deltas are not acknowledged
+	unmerged    int64            // deltas of the loop's partition of the same number that are not merged
 	transaction OpenTransaction
 	ring        waitingRing
 }
@@ -177,8 +176,8 @@ func (s *Stats) Read() Snapshot {
 	snap.Partitions, snap.Owned = s.count, len(s.parts)
 	for n, p := range s.parts {
 		end := p.end
-		if p.claim != nil {
-			end = max(end, p.claim.HighWaterMarkOffset())
+		if p.fetched != nil {
+			end = max(end, p.fetched.HighWatermark())
 		}
 		lag := max(0, end-p.next)
 		snap.Lag += lag
@@ -221,11 +220,12 @@ func (s *Stats) closed(partition int32) {
 	delete(s.parts, partition)
 }
 
-func (s *Stats) claim(c sarama.ConsumerGroupClaim) {
+// claim notes where the records of a partition come from.
+func (s *Stats) claim(partition int32, records *kafka.Partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.parts[c.Partition()]; p != nil {
-		p.claim = c
+	if p := s.parts[partition]; p != nil {
+		p.fetched = records
 	}
 }
 

@@ -10,11 +10,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"net"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -82,13 +81,26 @@ func (c *Client) leader(ctx context.Context, partition int32) (leader, error) {
 	if ok {
 		return l, nil
 	}
+	if err := c.findLeaders(ctx, partition); err != nil {
+		return leader{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l, ok = c.leaders[partition]; !ok {
+		return leader{}, fmt.Errorf("topic %s has no partition %d: %w", c.topic, partition, kerr.UnknownTopicOrPartition)
+	}
+	return l, nil
+}
+
+// findLeaders asks who leads the partitions. That one of them has no leader is an error for that one alone.
+func (c *Client) findLeaders(ctx context.Context, partition int32) error {
 	req := kmsg.NewPtrMetadataRequest()
 	topic := kmsg.NewMetadataRequestTopic()
 	topic.Topic = &c.topic
 	req.Topics = append(req.Topics, topic)
 	response, err := req.RequestWith(ctx, c.cl)
 	if err != nil {
-		return leader{}, fmt.Errorf("ask for the leaders of topic %s: %w", c.topic, err)
+		return fmt.Errorf("ask for the leaders of topic %s: %w", c.topic, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,22 +110,49 @@ func (c *Client) leader(ctx context.Context, partition int32) (leader, error) {
 			continue
 		}
 		if err := kerr.ErrorForCode(t.ErrorCode); err != nil {
-			return leader{}, fmt.Errorf("ask for the leaders of topic %s: %w", c.topic, err)
+			return fmt.Errorf("ask for the leaders of topic %s: %w", c.topic, err)
 		}
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
 			if p.ErrorCode == 0 || p.ErrorCode == kerr.ReplicaNotAvailable.Code {
 				c.leaders[p.Partition] = leader{p.Leader, p.LeaderEpoch}
 			} else if p.Partition == partition {
-				return leader{}, fmt.Errorf("ask for the leader of partition %d of topic %s: %w", partition, c.topic, kerr.ErrorForCode(p.ErrorCode))
+				return fmt.Errorf("ask for the leader of partition %d of topic %s: %w", partition, c.topic, kerr.ErrorForCode(p.ErrorCode))
 			}
 		}
 	}
-	l, ok = c.leaders[partition]
-	if !ok {
-		return leader{}, fmt.Errorf("topic %s has no partition %d: %w", c.topic, partition, kerr.UnknownTopicOrPartition)
+	return nil
+}
+
+// followLeaders asks for the leaders now and then, until ctx ends.
+func (c *Client) followLeaders(ctx context.Context) {
+	ticker := time.NewTicker(leadersEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			_ = c.findLeaders(ctx, -1) // those that were known stay
+		case <-ctx.Done():
+			return
+		}
 	}
-	return l, nil
+}
+
+// knownLeader returns the broker that leads a partition by what is known, -1 for not known.
+func (c *Client) knownLeader(partition int32) int32 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l, ok := c.leaders[partition]; ok {
+		return l.id
+	}
+	return -1
+}
+
+// forgetLeader makes the next request ask again who leads a partition.
+func (c *Client) forgetLeader(partition int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.leaders, partition)
 }
 
 // forget makes the next request ask again who leads a partition, unless that is known already.

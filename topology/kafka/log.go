@@ -63,9 +63,7 @@ func (c *Client) CheckLog(ctx context.Context, partition int32, next int64, last
 		case <-ctx.Done():
 			return Finding{}, ctx.Err()
 		}
-		c.mu.Lock()
-		delete(c.leaders, partition)
-		c.mu.Unlock()
+		c.forgetLeader(partition)
 	}
 }
 
