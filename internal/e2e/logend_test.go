@@ -1,3 +1,5 @@
+//go:build unix
+
 package e2e
 
 import (
@@ -114,6 +116,37 @@ func TestLogShorter(t *testing.T) {
 	v.refusesLog("the log ends at offset 500, and up to 800 was stored of it")
 	v.sender(newTruth()).send(900)
 	v.refusesLog("the log ends at offset 500, and up to 800 was stored of it")
+}
+
+// TestLogReplacedWhileRunning kills the broker under a running process, restores the volume and fills it beyond the
+// cursor before the process may talk to it again.
+func TestLogReplacedWhileRunning(t *testing.T) {
+	besideOthers(t)
+	v := newVolume(t)
+	v.sender(newTruth()).send(500)
+	older := v.copied()
+	v.sender(newTruth()).send(300)
+	p := v.start("process", "--reconcile", "1s", "--session-timeout", "1m")
+	v.eventually("800 rows", caughtUpWithin, func() bool { return v.count(`SELECT COUNT(*) FROM livetolldata`) == 800 })
+	if err := v.kafka.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	p.standStill() // so that it meets the log only once that is longer
+	if err := v.replace(older); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.kafka.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	v.sender(newTruth()).send(900)
+	p.goOn()
+	v.eventually("the end of process", caughtUpWithin, func() bool { return !p.running() })
+	for _, text := range []string{"the log was replaced, or lost its end", "tollstream accept-log"} {
+		if !strings.Contains(p.log.String(), text) {
+			t.Errorf("process does not say %q:\n%s", text, p.log)
+		}
+	}
+	v.refusesLog()
 }
 
 // text runs a query that gives one text.
