@@ -27,6 +27,7 @@ type cursorRow struct {
 	start, next int64
 	token       uint64
 	epoch       uint64
+	logReplaced string
 }
 
 // batchRow is a row of toll_batch. Its blob is valid until the next row is read.
@@ -170,7 +171,7 @@ func (a *account) advance(merged int64) bool {
 
 // readCursors reads all cursors of a topic, ascending by partition.
 func readCursors(ctx context.Context, q reader, topicID string) ([]cursorRow, error) {
-	rows, err := q.QueryContext(ctx, `SELECT partition_id, start_offset, next_offset, token, epoch FROM toll_cursor
+	rows, err := q.QueryContext(ctx, `SELECT partition_id, start_offset, next_offset, token, epoch, log_replaced FROM toll_cursor
 		WHERE topic_id = ? ORDER BY partition_id`, topicID)
 	if err != nil {
 		return nil, err
@@ -179,7 +180,7 @@ func readCursors(ctx context.Context, q reader, topicID string) ([]cursorRow, er
 	var cursors []cursorRow
 	for rows.Next() {
 		var c cursorRow
-		if err := rows.Scan(&c.partition, &c.start, &c.next, &c.token, &c.epoch); err != nil {
+		if err := rows.Scan(&c.partition, &c.start, &c.next, &c.token, &c.epoch, &c.logReplaced); err != nil {
 			return nil, err
 		}
 		cursors = append(cursors, c)

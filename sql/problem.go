@@ -22,6 +22,7 @@ const (
 	KindCursorToken   = "cursor_token"    // the last batch is not the one that moved the cursor last
 	KindOtherTopic    = "other_topic"     // batches or cursors of another topic id
 	KindDeadLetters   = "dead_letters"    // not as many dead letters of a partition as its batches rejected
+	KindLogReplaced   = "log_replaced"    // a partition's log is not the one that was stored
 	KindEpoch         = "epoch"           // cursors, or a plaza's state, of another epoch than the database's
 	KindTableTotal    = "table_total"     // the group table counts another number of events of a plaza than the deltas that it merged hold
 	KindTableChecksum = "table_checksum"  // the same number, but not the same events

@@ -64,6 +64,22 @@ create table if not exists toll_cursor (
   primary key (topic_id, partition_id)
 ) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
+-- Logs of partitions that an operator accepted though they are not the ones that were stored: an older copy was
+-- restored, or a log lost its end.
+create table if not exists toll_accepted_log (
+  topic_id        char(22)     not null,
+  partition_id    int          not null,
+  accepted_at     datetime(6)  not null comment 'UTC',
+  next_offset     bigint       not null comment 'of the cursor then; rows below are of the log before',
+  differs_from    bigint       null     comment 'offset from which the logs differ, by leader epochs; null where these don''t tell',
+  rows_left       bigint       null     comment 'rows without a record, if they differ from there on',
+  records_skipped bigint       null     comment 'records that are never stored, if they differ from there on',
+  most_rows       bigint       not null comment 'the most rows without a record that there can be',
+  most_records    bigint       not null comment 'the most records that are never stored that there can be',
+  why             varchar(500) not null,
+  primary key (topic_id, partition_id, accepted_at)
+) default character set utf8mb4 collate utf8mb4_bin;
+
 -- Every batch of rows, and the outbox of the deltas that the batch means for the group table.
 create table if not exists toll_batch (
   topic_id        char(22)        not null,

@@ -20,6 +20,9 @@ type VerifyInput struct {
 	// Settled is what was published, and consumed for sure, before the states were read. A state that lacks a delta of it has lost
 	// it. Nil where it is not known.
 	Settled *Published
+	// Logs are how the logs of the partitions compare with what was stored of them; those that were not looked at are
+	// missing.
+	Logs map[int32]LogCheck
 	// Windows are the kinds of windows that toll_window holds results of; none for not looking at it. Without Deep those
 	// windows are checked that end from two days before the newest that was delivered to a day after it.
 	Windows []toll.WindowKind
@@ -59,7 +62,10 @@ type Report struct {
 	Problems       []Problem            `json:"problems"`
 	MoreProblems   int64                `json:"more_problems,omitempty"` // found, but not listed
 	Notes          []string             `json:"notes,omitempty"`
-	TookSeconds    float64              `json:"took_seconds"`
+	// AcceptedLogs are logs that operators accepted though they are not the ones that were stored: of these rows have no
+	// record any more, and records were left out.
+	AcceptedLogs []AcceptedLog `json:"accepted_logs,omitempty"`
+	TookSeconds  float64       `json:"took_seconds"`
 }
 
 // PartitionReport is what the database holds of one source partition.
@@ -73,6 +79,8 @@ type PartitionReport struct {
 	Rejected    int64 `json:"rejected"`
 	Skipped     int64 `json:"skipped"`
 	Unpublished int64 `json:"unpublished"`
+	// Log is LogSame, LogReplaced or LogUnchecked, empty where nothing is stored or it was not looked at.
+	Log string `json:"log,omitempty"`
 }
 
 // Verify checks the invariants in one snapshot of the database, while processes may go on to write. The result is the
@@ -144,6 +152,9 @@ func (v *verification) run(ctx context.Context, q, rows reader) error {
 		if err := v.checkPartition(ctx, q, m.TopicID, partition); err != nil {
 			return err
 		}
+	}
+	if v.report.AcceptedLogs, err = readAcceptedLogs(ctx, q, m.TopicID); err != nil {
+		return err
 	}
 	if err := v.checkDeadLetters(ctx, q, m.TopicID); err != nil {
 		return err
@@ -268,6 +279,9 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 			grouped(at), grouped(cursor.next))
 	case r.BatchRows > 0 && last != cursor.token:
 		found.ofPartition(KindCursorToken, partition, 0, 0, "its last batch is not the one that moved its cursor last")
+	}
+	if cursor != nil {
+		v.checkLog(cursor, &r)
 	}
 	v.report.Partitions = append(v.report.Partitions, r)
 	v.report.Batches += r.Batches

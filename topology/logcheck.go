@@ -22,6 +22,11 @@ type logChecker interface {
 
 const uncheckedLog = "it was not checked whether the log is still the one that was stored"
 
+// LogClient returns a client that reads the topic of events as brokers store it. It connects when it is used first.
+func (c Cluster) LogClient(topic string) (*kafka.Client, error) {
+	return kafka.NewClient(topic, c.kgoOptions("log")...)
+}
+
 // logReplaced is the refusal to consume a log that is not the one that the database has stored. It lasts until
 // an operator decides: once the new log has grown beyond the cursor nothing else would show what is missing.
 func logReplaced(why string) error {

@@ -269,7 +269,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 		return explainKafka(err)
 	}
 	defer r.admin.Close()
-	reader, err := kafka.NewClient(p.cfg.Topic, p.cfg.Cluster.kgoOptions("events")...)
+	reader, err := p.cfg.Cluster.LogClient(p.cfg.Topic)
 	if err != nil {
 		return err
 	}

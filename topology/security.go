@@ -126,7 +126,7 @@ func (c Cluster) explainConnect(err error) error {
 
 // Explain turns an error of Kafka that no retry mends into a [toll.PermanentError] that says what to do, and leaves others
 // as they are.
-func Explain(err error) error { return explainKafka(err) }
+func Explain(err error) error { return fromKgo(err) }
 
 // connectHint returns what to do about a refusal of TLS or SASL, "" where it is none.
 func connectHint(err error) string {

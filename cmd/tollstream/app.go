@@ -34,6 +34,7 @@ func (a *app) commands() []*cli.Command {
 		a.sqlCommand(),
 		a.deadLettersCommand(),
 		a.rebuildCommand(),
+		a.acceptLogCommand(),
 		a.pruneCommand(),
 		a.resetCommand(),
 		a.demoCommand(),

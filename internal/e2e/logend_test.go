@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -103,8 +104,71 @@ func TestLogReplaced(t *testing.T) {
 	v.shortened()
 	v.sender(newTruth()).send(900)
 	v.refusesLog("the record at offset 799 is not the one that was stored")
+	if r := v.verify(); r.Status != "mismatch" || !slices.ContainsFunc(r.Problems, func(p problem) bool { return p.Kind == "log_replaced" }) {
+		t.Errorf("verify: %+v", r)
+	}
 	if why := v.text(`SELECT log_replaced FROM toll_cursor`); !strings.Contains(why, "partition 0 of topic "+v.topic) {
 		t.Errorf("toll_cursor.log_replaced is %q", why)
+	}
+	r := v.run("accept-log")
+	for _, text := range []string{"--yes is missing", "the record at offset 799 is not the one", "at most 800 rows below offset 800 have no record in it", "tollstream accept-log --yes"} {
+		if r.code != 2 || !strings.Contains(r.stderr, text) {
+			t.Errorf("accept-log: exit status %d, stderr lacks %q:\n%s", r.code, text, r.stderr)
+		}
+	}
+	v.refusesLog()
+	v.must("accept-log", "--yes")
+	v.untilEnd()
+	if n := v.count(`SELECT COUNT(*) FROM livetolldata`); n != 1400 {
+		t.Errorf("%d rows, want 1400", n)
+	}
+	if r := v.verify("--deep"); r.Status != "exact" {
+		t.Errorf("after accept-log: %+v", r)
+	}
+	if text := v.must("verify"); !strings.Contains(text, "exact but for a log that was replaced and accepted") || !strings.Contains(text, "note: partition 0 goes on in another log") {
+		t.Errorf("verify does not name the accepted log:\n%s", text)
+	}
+	if text := v.must("accept-log"); !strings.Contains(text, "nothing to accept") {
+		t.Errorf("accept-log again: %s", text)
+	}
+}
+
+// TestLogReplacedUnseen: verify sees a log that was replaced before any process has run in it.
+func TestLogReplacedUnseen(t *testing.T) {
+	besideOthers(t)
+	v := newVolume(t)
+	v.shortened()
+	if r := v.verify(); r.Status != "mismatch" || r.Problems[0].Kind != "log_replaced" {
+		t.Errorf("a shorter log: %+v", r)
+	}
+	v.sender(newTruth()).send(900)
+	if r := v.verify(); r.Status != "mismatch" || r.Problems[0].Kind != "log_replaced" {
+		t.Errorf("a log that has grown: %+v", r)
+	}
+	v.refuses([]string{"process", "--until-end"}, "the record at offset 799 is not the one that was stored")
+}
+
+// TestLogRetention deletes all that was stored from the topic: that is no other log, and it is reported as not checked.
+func TestLogRetention(t *testing.T) {
+	besideOthers(t)
+	w := newWorld(t)
+	w.must("init", "--partitions", "1")
+	s := w.sender(newTruth())
+	s.send(800)
+	w.untilEnd()
+	if err := w.admin().DeleteRecords(w.topic, map[int32]int64{0: 800}); err != nil {
+		t.Fatal(err)
+	}
+	if text := w.must("verify"); !strings.Contains(text, "it was not checked whether the log is still the one that was stored") ||
+		!strings.Contains(text, "retention deleted the record at offset 799") {
+		t.Errorf("verify:\n%s", text)
+	}
+	s.send(100)
+	if log := w.untilEnd(); !strings.Contains(log, "it was not checked whether the log is still the one that was stored") {
+		t.Errorf("process:\n%s", log)
+	}
+	if text := w.must("verify"); strings.Contains(text, "not checked whether") {
+		t.Errorf("verify after another batch:\n%s", text)
 	}
 }
 

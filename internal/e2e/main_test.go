@@ -335,16 +335,16 @@ func (w *world) eventually(what string, within time.Duration, holds func() bool)
 
 // report is what verify --json prints.
 type report struct {
-	Status   string `json:"status"`
-	Events   int64  `json:"events"`
-	Rows     int64  `json:"rows"`
-	Rejected int64  `json:"rejected"`
-	Merged   int64  `json:"merged"`
-	InFlight int64  `json:"in_flight"`
-	Problems []struct {
-		Kind, Text string
-	} `json:"problems"`
+	Status   string    `json:"status"`
+	Events   int64     `json:"events"`
+	Rows     int64     `json:"rows"`
+	Rejected int64     `json:"rejected"`
+	Merged   int64     `json:"merged"`
+	InFlight int64     `json:"in_flight"`
+	Problems []problem `json:"problems"`
 }
+
+type problem struct{ Kind, Text string }
 
 // verify runs verify and returns its report.
 func (w *world) verify(args ...string) report {

@@ -128,6 +128,44 @@ func (c *Client) compareEpochs(ctx context.Context, partition int32, last toll.L
 	return f, nil
 }
 
+// Difference is where the log of a partition may differ from the one that was consumed.
+type Difference struct {
+	Start, End int64 // of the log
+	// From is the offset from which the logs differ if no leader epoch was given twice; -1 where leader epochs
+	// don't tell. A restored cluster may repeat epochs.
+	From int64
+	// Last identifies the record below the next one to consume, as the log holds it now.
+	Last toll.LastRecord
+}
+
+// Differs returns where the log of a partition, of which everything below next was consumed before it was replaced,
+// may differ from that.
+func (c *Client) Differs(ctx context.Context, partition int32, next int64, last toll.LastRecord) (d Difference, err error) {
+	d.From = -1
+	if d.Start, d.End, err = c.Bounds(ctx, partition); err != nil {
+		return d, err
+	}
+	if last.Known && last.LeaderEpoch >= 0 {
+		end, _, err := c.epochEnd(ctx, partition, last.LeaderEpoch)
+		if err != nil {
+			return d, err
+		}
+		if end >= 0 && end <= last.Offset {
+			d.From = end
+		}
+	}
+	if d.Start < next && next <= d.End {
+		r, err := c.record(ctx, partition, next-1)
+		if err != nil {
+			return d, err
+		}
+		if r != nil {
+			d.Last = Identify(r)
+		}
+	}
+	return d, nil
+}
+
 // Identify returns the identity of a record.
 func Identify(r *kgo.Record) toll.LastRecord {
 	return toll.LastRecord{Known: true, Offset: r.Offset, LeaderEpoch: r.LeaderEpoch, Timestamp: r.Timestamp.UnixMilli(),

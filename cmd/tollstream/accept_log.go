@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tollstream/sql"
+	"tollstream/toll"
+	"tollstream/topology"
+	"tollstream/topology/kafka"
+)
+
+func (a *app) acceptLogCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "accept-log",
+		Usage: "continues in a log that was replaced",
+		Description: `Where a partition of the topic lost its end, or an older copy of it was restored, other records are at offsets that
+			were stored. process refuses such a log, and goes on refusing it. accept-log reports what continuing leaves out: rows that
+			have no record any more, and records below the partition's cursor that are never stored. With --yes the partition
+			continues at its cursor, in the log as it is. verify goes on naming what was accepted.
+
+			The alternative is a replay of the topic: tollstream reset. It stores what the log holds now, and loses the rows whose
+			records are gone.`,
+		UsageText: `tollstream accept-log
+			tollstream accept-log --yes`,
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "yes", Usage: "do it; without it accept-log only reports what it would leave out"},
+			&cli.BoolFlag{Name: "json", Usage: "print what was accepted as JSON"},
+		}, connectionFlags()...),
+		Action: func(c *cli.Context) error {
+			con, err := connectionFrom(c)
+			if err != nil {
+				return err
+			}
+			return withServersHint(a.acceptLog(c.Context, con, c.Bool("yes"), c.Bool("json")))
+		},
+	}
+}
+
+func (a *app) acceptLog(ctx context.Context, con connection, yes, asJSON bool) error {
+	log, err := newLogger(a.stderr, logText, "warn")
+	if err != nil {
+		return err
+	}
+	store, err := con.openStore(sql.LoadAuto, log)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	info, found, err := con.cluster.Describe(con.topic)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return topology.Topics{Topic: con.topic}.Missing()
+	}
+	if _, err := store.Check(ctx, con.identity(info.ID)); err != nil {
+		return err
+	}
+	cursors, err := store.Writer(info.ID).Cursors(ctx)
+	if err != nil {
+		return err
+	}
+	client, err := con.cluster.LogClient(con.topic)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var accepts []acceptance
+	var lines []string
+	for i := range cursors {
+		p, err := planAcceptance(ctx, store, client, &cursors[i])
+		if err != nil {
+			return topology.Explain(err)
+		}
+		if p != nil {
+			accepts = append(accepts, *p)
+			lines = append(lines, fmt.Sprintf("%s: %s", p.Why, p.AcceptedLog))
+		}
+	}
+	if len(accepts) > 0 && !yes {
+		return withHint(usagef("--yes is missing: %s", strings.Join(lines, "; ")), "to continue in it, run: tollstream accept-log --yes")
+	}
+	t := &teller{w: a.stdout, asJSON: asJSON}
+	for i, p := range accepts {
+		if err := store.AcceptLog(ctx, p.cursor, p.last, p.AcceptedLog); err != nil {
+			return thenHint(err, "run again: tollstream accept-log")
+		}
+		t.tell("accepted the log: " + lines[i])
+	}
+	return t.end("nothing to accept: the log of every partition is the one that was stored, as far as it could be checked")
+}
+
+// acceptance is a log that may be accepted.
+type acceptance struct {
+	sql.AcceptedLog
+	cursor *toll.Cursor
+	last   toll.LastRecord
+}
+
+// planAcceptance returns what accepting the log of a partition means, nil where it is the one that was stored.
+func planAcceptance(ctx context.Context, store *sql.Store, client *kafka.Client, c *toll.Cursor) (*acceptance, error) {
+	why := c.LogReplaced
+	if why == "" {
+		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
+		if err != nil {
+			return nil, err
+		}
+		if why = f.Replaced; why == "" {
+			return nil, nil
+		}
+	}
+	d, err := client.Differs(ctx, c.Partition, c.Next, c.Last)
+	if err != nil {
+		return nil, err
+	}
+	if d.End < c.Next {
+		return nil, toll.Permanent("wait until it has grown beyond that; or replay the topic, after a look at what that loses: tollstream reset",
+			"partition %d ends at offset %s, below %s, up to which was stored: what comes in between would not be stored, nor counted here",
+			c.Partition, number(d.End), number(c.Next))
+	}
+	p := &acceptance{cursor: c, last: d.Last}
+	p.AcceptedLog = sql.AcceptedLog{Partition: c.Partition, Next: c.Next, Why: why, MostRecords: max(0, c.Next-d.Start)}
+	if p.MostRows, _, err = store.RowsFrom(ctx, c.Partition, d.Start); err != nil {
+		return nil, err
+	}
+	if d.From >= 0 {
+		rows, _, err := store.RowsFrom(ctx, c.Partition, d.From)
+		if err != nil {
+			return nil, err
+		}
+		records := max(0, c.Next-d.From)
+		p.From, p.Rows, p.Records = &d.From, &rows, &records
+	}
+	return p, nil
+}
+
+// logsPatience bounds how long verify waits for the logs: all else of it needs no leader of the topic.
+const logsPatience = 20 * time.Second
+
+// checkLogs compares the log of each partition with what was stored of it. What can't be compared is no failure of
+// verify, which says why.
+func checkLogs(ctx context.Context, r *reader) (map[int32]sql.LogCheck, error) {
+	m, err := r.store.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cursors, err := r.store.Writer(m.TopicID).Cursors(ctx)
+	if err != nil || len(cursors) == 0 {
+		return nil, err
+	}
+	checks := make(map[int32]sql.LogCheck, len(cursors))
+	client, err := r.con.cluster.LogClient(r.con.topic)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, logsPatience)
+	defer cancel()
+	for _, c := range cursors {
+		if !c.Last.Known && len(c.Chain) == 0 {
+			continue // nothing was stored yet
+		}
+		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
+		if err != nil {
+			f = kafka.Finding{Unchecked: topology.Brief(topology.Explain(err))}
+		}
+		checks[c.Partition] = sql.LogCheck{Replaced: f.Replaced, Unchecked: f.Unchecked}
+	}
+	return checks, nil
+}
