@@ -9,6 +9,8 @@ const (
 		"as far as the topic still holds them: tollstream reset --yes, then tollstream process"
 	stepRestored = "if the database was restored from a backup, restore a newer one; or count the plazas again from " +
 		"what it holds: tollstream rebuild --yes"
+	stepLog = "decide how to go on: tollstream accept-log reports what continuing in this log leaves out, and tollstream " +
+		"reset what a replay of it would lose"
 	stepDelete = "find out who wrote to toll_window; then delete the row, which no stored event belongs to"
 )
 
@@ -23,6 +25,8 @@ func nextStep(kind string) string {
 		KindBatchGap, KindBatchOverlap, KindBatchSum, KindBatchOutbox, KindChain, KindCursorLost, KindCursorToken,
 		KindOtherTopic, KindDeadLetters, KindWindowCount, KindWindowTooLate, KindWindowRange:
 		return stepRestore
+	case KindLogReplaced:
+		return stepLog
 	case KindWindowExtra:
 		return stepDelete
 	}

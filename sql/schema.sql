@@ -78,7 +78,7 @@ create table if not exists toll_accepted_log (
   most_records    bigint       not null comment 'the most records that are never stored that there can be',
   why             varchar(500) not null,
   primary key (topic_id, partition_id, accepted_at)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Every batch of rows, and the outbox of the deltas that the batch means for the group table.
 create table if not exists toll_batch (
