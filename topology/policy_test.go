@@ -41,6 +41,36 @@ func TestJudgePolicy(t *testing.T) {
 	}
 }
 
+// TestCreatedTopics looks at the settings of what init creates: no event is deleted for another one
+// of its key, and our own messages have the broker's time, whatever our clock says.
+func TestCreatedTopics(t *testing.T) {
+	_, cluster := emitterBroker(t)
+	if _, _, err := cluster.Create(Topics{Topic: "events", Group: "g", Partitions: 2, Replication: 1}); err != nil {
+		t.Fatal(err)
+	}
+	_, admin, err := cluster.Admin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	for topic, want := range map[string][2]string{
+		"events": {"delete", "CreateTime"}, "g-loop": {"delete", "LogAppendTime"}, "g-table": {"compact", "LogAppendTime"},
+		"events-congestion": {"delete", "LogAppendTime"},
+	} {
+		entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, e := range entries {
+			got[e.Name] = e.Value
+		}
+		if got["cleanup.policy"] != want[0] || got["message.timestamp.type"] != want[1] {
+			t.Errorf("%s: %q, %q, want %q", topic, got["cleanup.policy"], got["message.timestamp.type"], want)
+		}
+	}
+}
+
 // TestCheckNames has the names that Kafka takes for the same, too.
 func TestCheckNames(t *testing.T) {
 	for _, c := range []struct {

@@ -318,9 +318,9 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 		if errors.As(err, &permanent) {
 			return loaded{}, backoff.Permanent(err)
 		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			r.database.meet(partition, err)
-		} else {
+		} else if err == nil {
 			r.database.over(partition)
 		}
 		return loaded{cursor, unpublished}, err

@@ -446,7 +446,7 @@ func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) 
 		return cause
 	}
 	moved := errors.Is(cause, toll.ErrCursorMoved)
-	if !moved {
+	if !moved && s.grace.Err() == nil {
 		s.database.meet(s.partition, cause)
 	}
 	cursor, err := backoff.Retry(s.grace, func() (toll.Cursor, error) {

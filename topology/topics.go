@@ -51,6 +51,13 @@ type Topics struct {
 	MinRetention time.Duration
 }
 
+// The group's own topics have the broker's time. Kafka refuses records that are more than an hour
+// ahead of its clock, and retention goes by their time: a wrong clock of ours must do neither.
+const (
+	timestampType = "message.timestamp.type"
+	appendTime    = "LogAppendTime"
+)
+
 // topicConfig is the configuration of one topic, with the keys that goka checks.
 type topicConfig struct {
 	name    string
@@ -67,6 +74,7 @@ func (t Topics) loop() topicConfig {
 	return topicConfig{LoopTopic(t.Group), map[string]string{
 		"cleanup.policy": "delete",
 		"retention.ms":   fmt.Sprint(LoopRetention.Milliseconds()),
+		timestampType:    appendTime,
 	}}
 }
 
@@ -74,12 +82,14 @@ func (t Topics) congestion() topicConfig {
 	return topicConfig{CongestionTopic(t.Topic), map[string]string{
 		"cleanup.policy": "delete",
 		"retention.ms":   fmt.Sprint(LoopRetention.Milliseconds()),
+		timestampType:    appendTime,
 	}}
 }
 
 func (t Topics) table() topicConfig {
 	return topicConfig{TableTopic(t.Group), map[string]string{
 		"cleanup.policy": "compact",
+		timestampType:    appendTime,
 		"segment.bytes":  fmt.Sprint(4 << 20), // compaction leaves the open segment alone, and whoever joins reads it: keep it small
 	}}
 }
@@ -350,6 +360,9 @@ func explainKafka(err error) error {
 			Hint: "give each process its own --instance"}
 	case is(sarama.ErrInvalidSessionTimeout):
 		return &toll.PermanentError{Err: err, Hint: "choose --session-timeout between the broker's group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms"}
+	case is(sarama.ErrInvalidTimestamp): // a clock that is set right mends it
+		return fmt.Errorf("Kafka refuses the time of our messages: this machine's clock says %s, which the broker's is behind by more than "+
+			"message.timestamp.after.max.ms allows (an hour by default); set the one that is wrong: %s", time.Now().UTC().Format("2006-01-02 15:04 MST"), Brief(err)) // goka's list has several lines
 	case is(sarama.ErrInvalidReplicationFactor):
 		return &toll.PermanentError{Err: err, Hint: "the cluster has fewer brokers than --replication asks for"}
 	}

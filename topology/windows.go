@@ -256,7 +256,7 @@ func (w *windows) settle(ctx context.Context, taken []handOver, published []toll
 						published = append(published, notices[i].Ref)
 					}
 				} else {
-					err = fmt.Errorf("publish the results of windows: %w", err)
+					err = explainKafka(fmt.Errorf("publish the results of windows: %w", err))
 				}
 			}
 		}
