@@ -50,6 +50,9 @@ type Report struct {
 	WindowsWaiting int64 `json:"windows_waiting"`
 	// WindowsFolded are those that can't be checked, since batches with their minutes were added up.
 	WindowsFolded int64 `json:"windows_folded"`
+	// MinutesFolded says that minutes of some batches were added up. Windows of that time are checked
+	// where they are stored; one that someone deleted is not missed.
+	MinutesFolded bool `json:"minutes_folded"`
 	// WindowsRetired are those that can't be checked either, since they were deleted for their age.
 	// By kind, RetiredUntil says when the last window of the kind ended that was; how many were of
 	// which the minutes were added up too is not known any more.

@@ -240,6 +240,9 @@ func windowsChecked(r *sql.Report) string {
 		if r.WindowsFolded > 0 || len(r.RetiredUntil) > 0 {
 			text = "checked"
 		}
+		if r.MinutesFolded {
+			text = "checked; of the time whose minutes were added up, those that are stored"
+		}
 	}
 	if r.WindowsFolded > 0 {
 		text += "; " + number(r.WindowsFolded) + " older ones can't be, their minutes were added up"
