@@ -573,7 +573,7 @@ func TestVerifyFoldedWindows(t *testing.T) {
 		k.close()
 		k.folded = toll.FoldHorizon(k.states, k.until, toll.MinKeptMinutes)
 		for p := range int32(2) {
-			if _, err := k.w.Compact(t.Context(), p, CompactOptions{Encode: encodeJSON, States: k.states, Before: k.folded}); err != nil {
+			if _, err := k.w.Compact(t.Context(), p, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: k.folded}); err != nil {
 				t.Fatal(err)
 			}
 		}

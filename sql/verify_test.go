@@ -90,7 +90,7 @@ func TestVerify(t *testing.T) {
 		{
 			name: "merged what is not stored",
 			harm: func(t *testing.T, st *stream) { st.states[-7].Merged[0].Next += 1000 },
-			deep: "table_ahead", quick: "table_ahead", text: "was the database restored from a backup?",
+			deep: "table_ahead", quick: "table_ahead", text: "if the database was restored from a backup",
 		},
 		{
 			name: "plaza without batches",
@@ -195,7 +195,7 @@ func TestVerify(t *testing.T) {
 					texts := ""
 					for _, p := range r.Problems {
 						kinds[p.Kind] = true
-						texts += p.Text + "\n"
+						texts += p.Text + "; " + p.Next + "\n"
 					}
 					got := joinSorted(kinds)
 					// A state that is behind leaves events in flight beside its problem.
