@@ -57,13 +57,23 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 
 // createTable creates a table that is missing.
 func (s *Store) createTable(ctx context.Context, t table) error {
-	create := t.create
 	if s.embedded(ctx) {
-		create = t.withoutKeys()
+		_, err := s.db.ExecContext(ctx, t.withoutKeys())
+		return err
 	}
-	_, err := s.db.ExecContext(ctx, create)
+	options := ""
+	if t.name == eventTable {
+		var charset string
+		if err := s.db.QueryRowContext(ctx, `SELECT @@character_set_database`).Scan(&charset); err != nil {
+			return err
+		}
+		if charset != "utf8mb4" {
+			options = " default character set utf8mb4" // any vehicle type fits
+		}
+	}
+	_, err := s.db.ExecContext(ctx, t.create+options)
 	if n := number(err); n == errNeedsKey || n == errNeedsKeyMaria {
-		_, err = s.db.ExecContext(ctx, t.withHiddenKey())
+		_, err = s.db.ExecContext(ctx, t.withHiddenKey()+options)
 	}
 	return err
 }

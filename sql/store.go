@@ -81,6 +81,8 @@ func configure(c *mysql.Config, cfg Config) error {
 	c.ParseTime = false
 	c.InterpolateParams = true // one round trip a statement; sound, as the connection's charset is UTF-8
 	c.MaxAllowedPacket = 0     // ask the server
+	c.AllowAllFiles = false
+	c.ClientFoundRows = false // rows affected are those that changed
 	c.Logger = &mysql.NopLogger{}
 	return c.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin"))
 }
@@ -142,7 +144,7 @@ func (s *Store) explain(err error) error {
 	if !errors.As(err, &my) {
 		hint := trust.Hint(err, "--mysql")
 		if errors.Is(err, mysql.ErrNoTLS) {
-			hint = "set TLS up on the server, or leave --mysql-ca and tls= out"
+			hint = "the server has no TLS: set it up there, or use --mysql-tls off"
 		}
 		if hint != "" {
 			return toll.Permanent(hint, "connect to MySQL at %s: %w", s.address, err)
@@ -154,7 +156,8 @@ func (s *Store) explain(err error) error {
 		return toll.Permanent("check user and password in --mysql or TOLLSTREAM_MYSQL; a user may also have to come with TLS or a certificate (--mysql-ca, --mysql-cert)",
 			"connect to MySQL at %s: %w", s.address, err)
 	case errInsecure:
-		return toll.Permanent("encrypt the connection, with --mysql-ca or tls=true in the DSN", "connect to MySQL at %s: %w", s.address, err)
+		return toll.Permanent("add --mysql-tls verify-ca and, with --mysql-ca, the authority that signed the server's certificate: "+
+			"of one that MySQL generated for itself it is ca.pem in the data folder", "connect to MySQL at %s: %w", s.address, err)
 	case errAccessDeniedDB, errTableDenied, errColumnDenied, errSpecificDenied:
 		return toll.Permanent("grant the MySQL user what docs/access.md lists for this command", "use MySQL at %s: %w", s.address, err)
 	case errNoDatabase:

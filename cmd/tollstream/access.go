@@ -36,10 +36,12 @@ func accessFlags() []cli.Flag {
 		text("kafka-password-file", "`FILE` that holds the password"),
 		yes("kafka-plaintext", "authenticate without TLS to other machines too, where everyone on the way can listen"),
 		text("mysql-password-file", "`FILE` that holds the password of a DSN without one"),
-		text("mysql-ca", "PEM `FILE` of the authorities that sign the database's certificate; connects by TLS only"),
-		text("mysql-cert", "PEM `FILE` of our own certificate, for a database that wants one; connects by TLS only"),
+		text("mysql-tls", "`MODE` of encryption: off, required, verify-ca or verify-full; verify-full where one of the next four is set, else what the DSN's tls says"),
+		text("mysql-ca", "PEM `FILE` of the authorities that sign the database's certificate, in place of the system's"),
+		text("mysql-cert", "PEM `FILE` of our own certificate, for a database that wants one"),
 		text("mysql-key", "PEM `FILE` of its key"),
 		text("mysql-server-name", "`NAME` in the database's certificate, where it is not the DSN's host"),
+		yes("mysql-plaintext", "send a password without TLS to other machines too, where everyone on the way can listen"),
 	}
 }
 
@@ -132,15 +134,9 @@ func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
 	if err != nil {
 		return "", nil, err // was parsed before
 	}
-	tlsConfig, err := tlsFrom(c, "mysql", false)
+	encryption, err := mysqlTLS(c, cfg)
 	if err != nil {
 		return "", nil, err
-	}
-	if tlsConfig != nil && cfg.TLSConfig != "" {
-		return "", nil, withHint(usagef("the MySQL DSN says tls=%s, and --mysql-ca, -cert or -server-name are set too", cfg.TLSConfig), "leave tls out of the DSN")
-	}
-	if tlsConfig != nil && cfg.Net != "tcp" {
-		return "", nil, usagef("--mysql-ca, -cert and -server-name are for TCP, and the MySQL DSN names a %s socket", cfg.Net)
 	}
 	if file := setting(c, "mysql-password-file", ""); file != "" {
 		if cfg.Passwd != "" && dsn != defaultMySQL {
@@ -153,7 +149,84 @@ func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
 		cfg.Passwd = string(password)
 		dsn = cfg.FormatDSN()
 	}
-	return dsn, tlsConfig, nil
+	return dsn, encryption, checkExposure(c, cfg, encryption)
+}
+
+// Modes of --mysql-tls, as MySQL's own clients name them.
+const (
+	tlsOff        = "off"
+	tlsRequired   = "required"    // encrypts, to whoever answers
+	tlsVerifyCA   = "verify-ca"   // and the certificate is signed by an authority that we trust
+	tlsVerifyFull = "verify-full" // and it is for the server's host
+)
+
+// mysqlTLS reads --mysql-tls and the flags that go with it. It returns nil for what the DSN says.
+func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
+	mode := setting(c, "mysql-tls", "")
+	switch mode {
+	case "", tlsOff, tlsRequired, tlsVerifyCA, tlsVerifyFull:
+	default:
+		return nil, usagef("--mysql-tls: %q is none of off, required, verify-ca, verify-full", mode)
+	}
+	cfg, err := tlsFrom(c, "mysql", mode != "" && mode != tlsOff)
+	if err != nil {
+		return nil, err
+	}
+	if dsn.TLSConfig != "" && (mode != "" || cfg != nil) {
+		return nil, withHint(usagef("the MySQL DSN says tls=%s, and --mysql-tls, -ca, -cert or -server-name is set too", dsn.TLSConfig),
+			"leave tls out of the DSN")
+	}
+	if cfg == nil {
+		return nil, nil
+	}
+	if dsn.Net != "tcp" {
+		return nil, usagef("--mysql-tls, -ca, -cert and -server-name are for TCP, and the MySQL DSN names a %s socket", dsn.Net)
+	}
+	unused := map[string][]string{
+		tlsOff:      {"mysql-ca", "mysql-cert", "mysql-server-name"},
+		tlsRequired: {"mysql-ca", "mysql-server-name"},
+		tlsVerifyCA: {"mysql-server-name"},
+	}
+	for _, name := range unused[mode] {
+		if setting(c, name, "") != "" {
+			return nil, usagef("--%s has no use with --mysql-tls %s", name, mode)
+		}
+	}
+	switch mode {
+	case tlsRequired:
+		cfg.InsecureSkipVerify = true
+	case tlsVerifyCA:
+		trust.AnyName(cfg)
+	}
+	return cfg, nil
+}
+
+// checkExposure refuses a DSN by which others could get at the password, or the server at our files.
+func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) error {
+	if dsn.AllowAllFiles {
+		return withHint(usagef("the MySQL DSN says allowAllFiles, by which the server may read every file of this machine that we can"),
+			"leave it out: rows are loaded from memory")
+	}
+	if encryption != nil && dsn.AllowFallbackToPlaintext {
+		return withHint(usagef("the MySQL DSN says allowFallbackToPlaintext, and --mysql-tls asks for encryption"), "leave it out of the DSN")
+	}
+	if dsn.Net != "tcp" || isLoopback(dsn.Addr) || dsn.Passwd == "" {
+		return nil
+	}
+	encrypted := encryption != nil || dsn.TLS != nil && !dsn.AllowFallbackToPlaintext
+	if !encrypted && !c.Bool("mysql-plaintext") {
+		return withHint(usagef("the password of %s would go to %s without encryption", dsn.User, dsn.Addr),
+			"add --mysql-tls required, or better verify-ca with --mysql-ca; --mysql-plaintext allows it all the same")
+	}
+	verified := dsn.TLS != nil && !dsn.TLS.InsecureSkipVerify
+	if encryption != nil {
+		verified = !encryption.InsecureSkipVerify || encryption.VerifyConnection != nil
+	}
+	if (dsn.AllowCleartextPasswords || dsn.AllowOldPasswords) && !verified && !c.Bool("mysql-plaintext") {
+		return withHint(usagef("the MySQL DSN lets whoever answers at %s ask for the password itself, or a weak hash of it", dsn.Addr),
+			"add --mysql-tls verify-ca or verify-full, or leave allowCleartextPasswords and allowOldPasswords out of the DSN")
+	}
+	return nil
 }
 
 // warnOfPassword tells of a password on the command line. The course's is no secret.

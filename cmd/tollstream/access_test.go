@@ -95,7 +95,30 @@ func TestMySQLAccess(t *testing.T) {
 	}{
 		{"default", nil, "toll toll"},
 		{"default user, other password", []string{"--mysql-password-file", password}, "toll " + odd},
-		{"password file", []string{"--mysql", "u@tcp(h:1)/d", "--mysql-password-file", password}, "u " + odd},
+		{"password file", []string{"--mysql", "u@tcp(localhost:1)/d", "--mysql-password-file", password}, "u " + odd},
+		{"password file, without encryption", []string{"--mysql", "u@tcp(h:1)/d", "--mysql-password-file", password}, "password of u would go to h:1"},
+		{"without encryption", []string{"--mysql", "u:p@tcp(h:1)/d"}, "password of u would go to h:1"},
+		{"encryption off", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "off"}, "password of u would go to h:1"},
+		{"encryption if the server has it", []string{"--mysql", "u:p@tcp(h:1)/d?tls=preferred"}, "password of u would go to h:1"},
+		{"encryption that the DSN gives up", []string{"--mysql", "u:p@tcp(h:1)/d?tls=true&allowFallbackToPlaintext=true"}, "password of u would go to h:1"},
+		{"encryption of the flags that the DSN gives up", []string{"--mysql", "u:p@tcp(localhost:1)/d?allowFallbackToPlaintext=true", "--mysql-tls", "required"}, "allowFallbackToPlaintext"},
+		{"without encryption, wanted", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-plaintext"}, "u p"},
+		{"without encryption to this machine", []string{"--mysql", "u:p@tcp([::1]:1)/d"}, "u p"},
+		{"without a password", []string{"--mysql", "u@tcp(h:1)/d"}, "u "},
+		{"encryption by the DSN", []string{"--mysql", "u:p@tcp(h:1)/d?tls=skip-verify"}, "u p"},
+		{"required", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "required"}, "u p unverified"},
+		{"verify-ca", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "verify-ca"}, "u p chain"},
+		{"verify-full", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "verify-full"}, "u p verified"},
+		{"no mode", []string{"--mysql-tls", "preferred"}, `"preferred" is none of off, required`},
+		{"two modes", []string{"--mysql", "u:p@tcp(h:1)/d?tls=true", "--mysql-tls", "verify-full"}, "tls=true"},
+		{"off, with an authority", []string{"--mysql-tls", "off", "--mysql-ca", "testdata/none.pem"}, "--mysql-ca"},
+		{"verify-ca, with a name", []string{"--mysql-tls", "verify-ca", "--mysql-server-name", "h"}, "no use with --mysql-tls verify-ca"},
+		{"required, with a name", []string{"--mysql-tls", "required", "--mysql-server-name", "h"}, "no use with --mysql-tls required"},
+		{"all files", []string{"--mysql", "u:p@tcp(localhost:1)/d?allowAllFiles=true"}, "allowAllFiles"},
+		{"the password itself", []string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true", "--mysql-tls", "required"}, "ask for the password itself"},
+		{"the password itself, by the DSN", []string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true&tls=skip-verify"}, "ask for the password itself"},
+		{"a weak hash", []string{"--mysql", "u:p@tcp(h:1)/d?allowOldPasswords=true", "--mysql-tls", "required"}, "ask for the password itself"},
+		{"the password itself to whom we trust", []string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true", "--mysql-tls", "verify-ca"}, "u p chain"},
 		{"two passwords", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-password-file", password}, "holds a password"},
 		{"two kinds of TLS", []string{"--mysql", "u:p@tcp(h:1)/d?tls=skip-verify", "--mysql-server-name", "h"}, "tls=skip-verify"},
 		{"socket", []string{"--mysql", "u:p@unix(/s)/d", "--mysql-server-name", "h"}, "socket"},
@@ -109,6 +132,15 @@ func TestMySQLAccess(t *testing.T) {
 				got = err.Error()
 			} else if cfg, err := mysql.ParseDSN(con.dsn); err == nil {
 				got = cfg.User + " " + cfg.Passwd
+				switch {
+				case con.mysqlTLS == nil:
+				case !con.mysqlTLS.InsecureSkipVerify:
+					got += " verified"
+				case con.mysqlTLS.VerifyConnection != nil:
+					got += " chain"
+				default:
+					got += " unverified"
+				}
 			}
 			if !strings.Contains(got, c.want) {
 				t.Errorf("got %q, want %q", got, c.want)

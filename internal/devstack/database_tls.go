@@ -1,7 +1,7 @@
 package devstack
 
 // DatabaseTLS says how an external database server encrypts connections. The files are read when it starts, and again at
-// FLUSH SSL.
+// FLUSH SSL, or MySQL's ALTER INSTANCE RELOAD TLS.
 type DatabaseTLS struct {
 	CA, Cert, Key string // PEM files: the authority of clients' certificates, the server's certificate and its key
 	// Required refuses connections by TCP without TLS.

@@ -74,12 +74,12 @@ func startSecured(t *testing.T) *secured {
 	}
 	t.Cleanup(func() { _ = s.kafka.Close() })
 
-	// The server reads its files again at FLUSH SSL, so they are copies that a test may replace.
+	// The server reads its files again when it is told to, so they are copies that a test may replace.
 	dir := t.TempDir()
 	s.mysqlFiles = files{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
 	s.installMySQL(t, good)
 	db, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{
-		Addr: "127.0.0.1:0", DataDir: dataDir(t, engine), Engine: "mariadb",
+		Addr: "127.0.0.1:0", DataDir: dataDir(t, engine), Engine: engine,
 		TLS: &devstack.DatabaseTLS{CA: s.ca.file, Cert: s.mysqlFiles.cert, Key: s.mysqlFiles.key},
 	})
 	if err != nil {
@@ -114,7 +114,7 @@ func (s *secured) installMySQL(t *testing.T, f files) {
 		}
 	}
 	if s.admin != nil {
-		s.root("FLUSH SSL")
+		s.root(map[string]string{"mariadb": "FLUSH SSL", "mysql": "ALTER INSTANCE RELOAD TLS"}[engine])
 	}
 }
 

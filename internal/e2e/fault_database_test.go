@@ -241,7 +241,7 @@ func pauseDatabase(f *injection) {
 func lockDatabase(f *injection) {
 	w := newWorld(f.T)
 	admin := w.root()
-	f.exec(admin, `SET GLOBAL innodb_lock_wait_timeout = 1`, `CREATE TABLE ballast (x INT)`)
+	f.exec(admin, `CREATE TABLE ballast (x INT)`)
 	w.must("init")
 	l := w.startLoad(newTruth())
 	p := w.member("one")
@@ -263,8 +263,8 @@ func lockDatabase(f *injection) {
 		if err := tx.QueryRow(`SELECT COUNT(*) FROM (SELECT * FROM toll_cursor FOR UPDATE) AS locked`).Scan(&rows); err != nil || rows == 0 {
 			f.Fatalf("lock the cursors: %d, %v", rows, err)
 		}
-		f.says(p, "Lock wait timeout")
-		time.Sleep(2 * time.Second) // twice the patience
+		f.says(p, "Lock wait timeout") // which a session waits for 15 s
+		time.Sleep(2 * time.Second)
 		if err := tx.Rollback(); err != nil {
 			f.Fatal(err)
 		}
@@ -292,7 +292,7 @@ func (f *injection) deadlock(w *world) {
 		f.Fatal(err)
 	}
 	defer tx.Rollback()
-	f.exec(tx, `INSERT INTO ballast SELECT seq FROM seq_1_to_20000`)
+	f.exec(tx, `INSERT INTO ballast VALUES (0)`+strings.Repeat(`,(0)`, 19_999))
 	for _, statement := range []string{`SELECT COUNT(*) FROM (SELECT * FROM toll_batch FOR UPDATE) AS locked`, `SELECT SLEEP(0.3)`, // until batches wait
 		`SELECT COUNT(*) FROM (SELECT * FROM toll_cursor FOR UPDATE) AS locked`} {
 		var unused int
@@ -344,7 +344,7 @@ func fillDatabase(f *injection) {
 		f.exec(admin, `CREATE TABLE ballast (x CHAR(250)) CHARACTER SET latin1`)
 		for _, rows := range []int{20_000, 1000, 10} { // until not even a few more find room
 			for {
-				if _, err := admin.Exec(fmt.Sprintf(`INSERT INTO ballast SELECT 'x' FROM seq_1_to_%d`, rows)); err != nil {
+				if _, err := admin.Exec(`INSERT INTO ballast VALUES ('x')` + strings.Repeat(`,('x')`, rows-1)); err != nil {
 					if !strings.Contains(err.Error(), "is full") {
 						f.Fatalf("fill the database: %v", err)
 					}

@@ -33,7 +33,7 @@ func newVolume(t *testing.T) *volume {
 		t.Fatalf("start Kafka: %v", err)
 	}
 	t.Cleanup(func() { _ = k.Close() })
-	w := newWorldOn(t, k.Addr(), "mariadb")
+	w := newWorldOn(t, k.Addr(), engine)
 	w.must("init", "--partitions", "1")
 	return &volume{w, k, filepath.Join(dir, "data", w.topic+"-0")}
 }

@@ -141,17 +141,20 @@ func newWorld(t *testing.T) *world {
 	return newWorldOn(t, sharedKafka(t).Addr(), engine)
 }
 
-func newWorldOn(t *testing.T, brokers, engine string) *world {
+// newWorldOn returns them with other brokers or another engine, and perhaps options of the database server.
+func newWorldOn(t *testing.T, brokers, engine string, options ...string) *world {
 	t.Helper()
 	if !devstack.HasDatabase(engine) {
 		skipWithout(t, engine)
 	}
-	db, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{Addr: "127.0.0.1:0", DataDir: dataDir(t, engine), Engine: engine})
+	db, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{
+		Addr: "127.0.0.1:0", DataDir: dataDir(t, engine), Engine: engine, Options: options,
+	})
 	if err != nil {
 		t.Fatalf("start the database: %v", err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	conn, err := dbsql.Open("mysql", db.DSN())
+	conn, err := dbsql.Open("mysql", db.DSN()+"?autocommit=1&sql_mode=%27%27") // whatever options say
 	if err != nil {
 		t.Fatal(err)
 	}

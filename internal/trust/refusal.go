@@ -21,6 +21,8 @@ func Hint(err error, prefix string) string {
 		return "name the authority that signed the server's certificate, with " + prefix + "-ca"
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "renew the server's certificate, or that of its authority; or this machine's clock is wrong"
+	case errors.As(err, &host) && prefix == "--mysql" && len(host.Certificate.DNSNames)+len(host.Certificate.IPAddresses) == 0:
+		return "the certificate is for no host, as those that MySQL generates for itself: use --mysql-tls verify-ca"
 	case errors.As(err, &host):
 		return "reach the server by a name that its certificate holds, or name that one with " + prefix + "-server-name"
 	case errors.As(err, &invalid), errors.As(err, &verify):

@@ -87,6 +87,18 @@ func TestHint(t *testing.T) {
 	}
 }
 
+// MySQL's own certificates name no host: no name would help, another mode does.
+func TestHintOfNamelessCertificate(t *testing.T) {
+	err := x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}
+	if got := Hint(err, "--mysql"); !strings.Contains(got, "--mysql-tls verify-ca") {
+		t.Errorf("got %q", got)
+	}
+	err.Certificate = &x509.Certificate{DNSNames: []string{"other"}}
+	if got := Hint(err, "--mysql"); !strings.Contains(got, "--mysql-server-name") {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestFilesRefusals(t *testing.T) {
 	junk := filepath.Join(t.TempDir(), "junk")
 	if err := os.WriteFile(junk, []byte("no PEM"), 0o600); err != nil {
