@@ -28,9 +28,6 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 	if err := s.checkServer(ctx); err != nil {
 		return Meta{}, err
 	}
-	if _, err := s.maxPacket(ctx, s.db); err != nil {
-		return Meta{}, s.wrap("read the server's settings", err)
-	}
 	m, err := readMeta(ctx, s.db)
 	if errors.Is(err, errNoMeta) {
 		return Meta{}, s.notSetUp(err)

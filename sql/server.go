@@ -17,19 +17,11 @@ func (s *Store) checkServer(ctx context.Context) error {
 	if err := s.checkBinaryLog(ctx); err != nil {
 		return err
 	}
-	var packet int64
-	if err := s.db.QueryRowContext(ctx, `SELECT @@max_allowed_packet`).Scan(&packet); err != nil {
-		return s.wrap("read max_allowed_packet", err)
-	}
-	if packet < minPacket {
-		return toll.Permanent("SET GLOBAL max_allowed_packet = 64 * 1024 * 1024",
-			"MySQL at %s has max_allowed_packet = %d, and batches need %d at least", s.address, packet, minPacket)
+	if _, err := s.maxPacket(ctx, s.db); err != nil {
+		return s.wrap("look at the server's settings", err)
 	}
 	return s.checkEngines(ctx)
 }
-
-// minPacket is the least max_allowed_packet that is tested, in bytes.
-const minPacket = 1 << 20
 
 // errBinlogFormat says that transactions with READ COMMITTED can't be logged as statements.
 const errBinlogFormat = 1665
