@@ -34,7 +34,8 @@ type Config struct {
 	Refresh time.Duration
 	// MaxStreams is how many clients are told of changes at once; more are refused. Default 200.
 	MaxStreams int
-	// MaxConnections is how many connections are open at once; more wait. Default 512.
+	// MaxConnections is how many connections of clients are open at once. Another one takes the place of
+	// the one that is idle for longest; where none is, it may ask for probes and metrics alone. Default 512.
 	MaxConnections int
 
 	// Gatherer gives what /metrics shows; nil for no /metrics.

@@ -14,8 +14,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Server serves the live view, or metrics alone. [New] and [NewMetrics] make one, Run runs it, once.
@@ -239,9 +237,9 @@ func (s *Server) Run(ctx context.Context) error {
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxH2Streams},
 		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug), // who hangs up, who speaks no TLS
 	}
-	var silent silentConnections
-	server.ConnState = silent.note
-	limited := netutil.LimitListener(s.listener, s.cfg.MaxConnections)
+	clients := newConnections(s.cfg.MaxConnections, time.Now)
+	server.ConnState, server.ConnContext = clients.note, withConnection
+	limited := listener{s.listener, clients}
 	var started sync.WaitGroup
 	if s.refresher != nil {
 		started.Go(func() { s.refresher.run(s.ctx) })
@@ -261,7 +259,7 @@ func (s *Server) Run(ctx context.Context) error {
 		err = fmt.Errorf("serve: %w", err)
 	}
 	close(s.stopping)
-	silent.close()
+	clients.end()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.tuning.stop)
 	defer cancel()
 	if server.Shutdown(stopping) != nil {
@@ -284,40 +282,6 @@ func (s *Server) Run(ctx context.Context) error {
 	return err
 }
 
-// silentConnections are those on which nothing was asked yet. Browsers open some ahead of time, and http.Server would wait
-// for them when it stops.
-type silentConnections struct {
-	mu     sync.Mutex
-	all    map[net.Conn]bool
-	closed bool
-}
-
-func (s *silentConnections) note(c net.Conn, state http.ConnState) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if state != http.StateNew {
-		delete(s.all, c)
-		return
-	}
-	if s.closed {
-		_ = c.Close()
-		return
-	}
-	if s.all == nil {
-		s.all = map[net.Conn]bool{}
-	}
-	s.all[c] = true
-}
-
-func (s *silentConnections) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.closed = true
-	for c := range s.all {
-		_ = c.Close()
-	}
-}
-
 // handler returns all that is served, behind the guard.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -336,5 +300,5 @@ func (s *Server) handler() http.Handler {
 			g.cookie += "-" + strconv.Itoa(tcp.Port)
 		}
 	}
-	return g
+	return keepForProbes(g)
 }

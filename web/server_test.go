@@ -205,9 +205,8 @@ func TestLimits(t *testing.T) {
 	}
 	large.Close()
 
-	// Who sends its header byte by byte is cut off, and those who wait for the place get it.
+	// Who sends its header byte by byte is cut off, and the first of them at once where another one comes.
 	var slow []net.Conn
-	began := time.Now() // none of them is cut off sooner than after this and the time it has
 	for range 3 {
 		c, err := net.Dial("tcp", r.Addr().String())
 		if err != nil {
@@ -220,9 +219,6 @@ func TestLimits(t *testing.T) {
 		slow = append(slow, c)
 	}
 	r.want(200, r.get("/healthz"))
-	if took := time.Since(began); took < cut || took > patience {
-		t.Errorf("the fourth connection took %v, want to wait for one of three to be cut off", took)
-	}
 	for _, c := range slow {
 		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			t.Fatal(err)
