@@ -65,3 +65,26 @@ func RejectKindOf(err error) RejectKind {
 	}
 	return RejectFormat
 }
+
+// RejectShare is how many of some records were rejected.
+type RejectShare struct {
+	Records  int64
+	Rejected int64
+}
+
+// Bounds of [RejectShare.High]: a share, and a number below which a share says little.
+const (
+	highRejectShare = 0.01
+	fewRejects      = 10
+)
+
+// Ratio returns the share, from 0 to 1.
+func (s RejectShare) Ratio() float64 {
+	if s.Records <= 0 {
+		return 0
+	}
+	return float64(s.Rejected) / float64(s.Records)
+}
+
+// High reports whether so many records are rejected that somebody should look: a producer goes wrong, or a table.
+func (s RejectShare) High() bool { return s.Rejected >= fewRejects && s.Ratio() > highRejectShare }

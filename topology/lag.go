@@ -25,6 +25,7 @@ func (r *run) watchLag(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
+		r.stats.share.share() // which notices that it has fallen
 		err := r.measureLag(ctx, open, &long)
 		if err != nil && !told && ctx.Err() == nil {
 			r.cfg.Log.Debug("measure the lag", "error", err)

@@ -49,6 +49,7 @@ func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) 
 		stats = NewStats()
 	}
 	stats.observer, stats.tracer = cfg.Observer, cfg.Tracer
+	stats.share.log = cfg.Log
 	return &Processor{
 		cfg: cfg, store: &observedStore{store, stats}, results: &observedResults{results, stats}, stats: stats,
 		database: &trouble{log: cfg.Log, failed: "MySQL failed; trying again until it works", works: "MySQL works again"},

@@ -405,6 +405,7 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 		var refused *toll.RefusedError
 		if errors.As(err, &refused) {
 			undo()
+			s.stats.share.refused(s.partition, refused)
 			b.refuse(refused.Rows)
 			s.rebase(b)
 			continue

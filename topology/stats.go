@@ -32,6 +32,8 @@ type Stats struct {
 
 	batchRows, commitTime, publishTime, mergeLatency, resultsTime *Histogram
 
+	share rejectWatch
+
 	mu    sync.Mutex
 	parts map[int32]*partitionStats
 	count int // of the topic
@@ -103,6 +105,7 @@ func NewStats() *Stats {
 	return &Stats{
 		health:    newHealth(),
 		parts:     map[int32]*partitionStats{},
+		share:     rejectWatch{now: time.Now},
 		batchRows: newHistogram(1, 10, 100, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 1_000_000),
 		// From an idle database on the same machine to one that is away for a while.
 		commitTime:  newHistogram(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300),
@@ -118,6 +121,7 @@ type Snapshot struct {
 	Read, Skipped                    int64                     // records that were taken into batches, those of batches that were dropped too; offsets without a record
 	Events, Rejected, Batches        int64                     // stored by this process
 	Rejects                          map[toll.RejectKind]int64 // all kinds
+	RejectShare                      toll.RejectShare          // of the last five minutes
 	Late, TooLate, Ahead             int64                     // of the events: late for some windows or all, too late for any, ahead of their partition's clock
 	Applied, Duplicates, Stale, Gaps int64                     // deltas, by outcome
 	Resent                           int64                     // deltas that the group table lacked, by reconcile
@@ -159,6 +163,7 @@ func (s *Stats) Read() Snapshot {
 		CommitTimes: s.commitTime.Read(), PublishTimes: s.publishTime.Read(), MergeLatency: s.mergeLatency.Read(), ResultsTimes: s.resultsTime.Read(),
 		ByPartition: map[int32]PartitionSnapshot{},
 	}
+	snap.RejectShare = s.share.share()
 	for i := range s.rejects {
 		snap.Rejects[toll.RejectKinds[i]] = s.rejects[i].Load()
 	}
@@ -304,6 +309,7 @@ func (s *Stats) stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta,
 	events := int64(b.Events())
 	s.events.Add(events)
 	s.rejected.Add(int64(len(b.Rejects)))
+	s.share.stored(b.Events()+len(b.Rejects), b.Rejects)
 	s.skipped.Add(b.Skipped())
 	s.batches.Add(1)
 	s.batchRows.Observe(float64(events))

@@ -118,6 +118,7 @@ var (
 	offsetsSkippedMetric  = processMetric("offsets_skipped_total", "Offsets that hold no record for us: control records, aborted and compacted ones.")
 	rowsStoredMetric      = processMetric("rows_stored_total", "Events that were stored as rows of livetolldata.")
 	recordsRejectedMetric = processMetric("records_rejected_total", "Records that were stored as dead letters, by what is wrong with them.", "kind")
+	rejectShareMetric     = processMetric("rejected_share_ratio", "Share of the records of the last five minutes that were rejected, from 0 to 1.")
 	lateEventsMetric      = processMetric("late_events_total", "Stored events that came late, and still count in some or all of their windows.")
 	tooLateEventsMetric   = processMetric("too_late_events_total", "Stored events that came too late for any window.")
 	aheadEventsMetric     = processMetric("ahead_events_total", "Stored events that ran ahead of their partition's clock, as of a plaza whose clock is wrong.")
@@ -159,7 +160,7 @@ type processCollector struct {
 // Describe implements prometheus.Collector.
 func (p *processCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		recordsReadMetric, offsetsSkippedMetric, rowsStoredMetric, recordsRejectedMetric, lateEventsMetric, tooLateEventsMetric, aheadEventsMetric,
+		recordsReadMetric, offsetsSkippedMetric, rowsStoredMetric, recordsRejectedMetric, rejectShareMetric, lateEventsMetric, tooLateEventsMetric, aheadEventsMetric,
 		batchRowsMetric, commitMetric, publishMetric, mergeLatencyMetric, resultsMetric, deltasMetric, deltasResentMetric, resultsPublishMetric, retriesMetric,
 		rebalancesMetric, restartsMetric, partitionsMetric, ownedMetric, lagMetric, transactionMetric, unpublishedMetric, unmergedMetric, processMarkMetric,
 		processAgeMetric, lastStoredMetric, loadModeMetric, upkeepRunsMetric, upkeepSuccessMetric, upkeepDeletedMetric, clockAheadMetric, readyMetric,
@@ -186,6 +187,7 @@ func (p *processCollector) Collect(ch chan<- prometheus.Metric) {
 	for kind, n := range s.Rejects {
 		counter(recordsRejectedMetric, n, string(kind))
 	}
+	gauge(rejectShareMetric, s.RejectShare.Ratio())
 	counter(lateEventsMetric, s.Late)
 	counter(tooLateEventsMetric, s.TooLate)
 	counter(aheadEventsMetric, s.Ahead)
