@@ -234,6 +234,32 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 	return letters, rows.Err()
 }
 
+// recentRecords is of how many records of each partition RecentRejects tells the share.
+const recentRecords = 1000
+
+// RecentRejects returns how many of the last records of all partitions were rejected. Dead letters that were deleted for
+// their age count as none.
+func (s *Store) RecentRejects(ctx context.Context) (toll.RejectShare, error) {
+	var share toll.RejectShare
+	rows, err := s.db.QueryContext(ctx, `SELECT c.next_offset - c.start_offset,
+		(SELECT COUNT(*) FROM toll_dead_letter d
+		WHERE d.topic_id = c.topic_id AND d.partition_id = c.partition_id AND d.record_offset >= c.next_offset - ?)
+		FROM toll_meta m JOIN toll_cursor c ON c.topic_id = m.topic_id`, recentRecords)
+	if err != nil {
+		return share, s.wrap("count the recent dead letters", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var records, rejected int64
+		if err := rows.Scan(&records, &rejected); err != nil {
+			return share, s.wrap("count the recent dead letters", err)
+		}
+		share.Records += min(records, recentRecords)
+		share.Rejected += rejected
+	}
+	return share, s.wrap("count the recent dead letters", rows.Err())
+}
+
 // CountDeadLetters returns how many dead letters a filter selects, its Limit aside.
 func (s *Store) CountDeadLetters(ctx context.Context, f DeadLetterFilter) (int64, error) {
 	condition, args := f.where()

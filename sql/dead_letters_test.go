@@ -81,6 +81,24 @@ func TestDeadLetters(t *testing.T) {
 	})
 }
 
+// TestRecentRejects checks that only the last records of each partition count.
+func TestRecentRejects(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		initialize(t, s)
+		st := newStream(t, s)
+		st.fill() // from offset 100 on
+		got, err := s.RecentRejects(t.Context())
+		if want := number64(t, s, `SELECT SUM(next_offset - start_offset) FROM toll_cursor`); err != nil || got != (toll.RejectShare{Records: want, Rejected: 3}) {
+			t.Errorf("got %+v, %v, want 3 of %d", got, err, want)
+		}
+		run(t, s, `UPDATE toll_cursor SET next_offset = 1119 WHERE partition_id = 0`) // 107 is long past
+		got, err = s.RecentRejects(t.Context())
+		if want := 1000 + number64(t, s, `SELECT next_offset - start_offset FROM toll_cursor WHERE partition_id = 1`); err != nil || got != (toll.RejectShare{Records: want, Rejected: 2}) {
+			t.Errorf("got %+v, %v, want 2 of %d", got, err, want)
+		}
+	})
+}
+
 // TestEachDeadLetter checks that a list is complete and in order whatever fits a page, and that payloads are let go of: the
 // 64 MiB that are read here are never held at once.
 func TestEachDeadLetter(t *testing.T) {

@@ -36,7 +36,7 @@ func TestBoard(t *testing.T) {
 	}
 	r := start(t, source, nil)
 	got := string(r.want(200, r.get("/api/v1/plazas")).body)
-	const want = `{"at":"2026-03-02T07:15:02.512+01:00","stale":false,"stale_since":null,"stream_time":"2026-03-02T07:15:00+01:00","watermark":null,"waiting":3,"open_transactions":[],"warnings":[],"timezone":"Europe/Berlin",` +
+	const want = `{"at":"2026-03-02T07:15:02.512+01:00","stale":false,"stale_since":null,"stream_time":"2026-03-02T07:15:00+01:00","watermark":null,"waiting":3,"open_transactions":[],"warnings":[],"recent_rejects":{"records":0,"rejected":0,"high":false},"timezone":"Europe/Berlin",` +
 		`"verification":{"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[],"next":[]},` +
 		`"summary":{"plazas":2,"flow_per_hour":512,"states":{"free":0,"busy":1,"saturated":0,"below_usual":0,"no_data":1}},"plazas":[` +
 		`{"id":-3,"name":"","road":"","position_km":null,"lanes":0,"timezone":"Europe/Berlin","state":"no_data","since":null,"why":"","total":0,"flow_per_hour":0,` +

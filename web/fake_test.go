@@ -194,6 +194,7 @@ func (n *network) source() *fakeSource {
 	}
 	for i := range 25 {
 		f.letters = append(f.letters, DeadLetter{
+			Kind:      toll.RejectFormat,
 			Partition: int32(i / 10), Offset: int64(i), Time: epoch, Reason: "event: 3 fields, want 4", Key: []byte("4856"),
 			Payload: []byte("Thu Feb 10 10:23:02 2022,3728373,car"), PayloadBytes: 36, RejectedAt: epoch.Add(time.Second),
 		})

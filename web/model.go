@@ -43,9 +43,18 @@ type Board struct {
 	// Warnings are clocks that disagree, a sentence each.
 	Warnings []string `json:"warnings"`
 
+	RecentRejects RecentRejects `json:"recent_rejects"`
+
 	Verification Verification `json:"verification"`
 	Summary      Summary      `json:"summary"` // set by the server, see [Summarize]
 	Plazas       []Plaza      `json:"plazas"`  // in any order, no id twice; the server sorts them by id
+}
+
+// RecentRejects is how many of the last records of the topic could not be rows.
+type RecentRejects struct {
+	Records  int64 `json:"records"`
+	Rejected int64 `json:"rejected"`
+	High     bool  `json:"high"` // so many that somebody should look
 }
 
 // OpenTransaction is a producer's transaction that is open: the records of a partition from an

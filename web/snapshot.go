@@ -54,11 +54,12 @@ func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
 
 		OpenTransactions []OpenTransaction `json:"open_transactions"`
 		Warnings         []string          `json:"warnings"`
+		RecentRejects    RecentRejects     `json:"recent_rejects"`
 
 		Timezone     string       `json:"timezone"`
 		Verification Verification `json:"verification"`
 		Summary      Summary      `json:"summary"`
-	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Warnings, b.Timezone, b.Verification, b.Summary})
+	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Warnings, b.RecentRejects, b.Timezone, b.Verification, b.Summary})
 	if err != nil {
 		return nil, fmt.Errorf("encode the board: %w", err)
 	}

@@ -150,10 +150,11 @@ func (a *app) view(ctx context.Context, v *viewer) error {
 
 // board is what the view shows, as it was at one moment.
 type board struct {
-	plazas   []plazaBoard // the first in the order that was asked for, or the one that was asked for
-	known    []int16      // all plazas of the group table, ascending
-	events   int64        // counted by the group table at the plazas
-	letters  int64        // records that are no events: dead letters; of a board of all plazas
+	plazas   []plazaBoard     // the first in the order that was asked for, or the one that was asked for
+	known    []int16          // all plazas of the group table, ascending
+	events   int64            // counted by the group table at the plazas
+	letters  int64            // records that are no events: dead letters; of a board of all plazas
+	recent   toll.RejectShare // of the last records of the topic; likewise
 	location *time.Location
 
 	now       toll.Minute      // the stream's time, see toll.StreamTime
@@ -288,6 +289,11 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	maps.DeleteFunc(states, func(_ int16, s *toll.State) bool { return s.Epoch < epoch })
 
 	b := &board{location: v.con.location, known: slices.Sorted(maps.Keys(states)), rowsAt: v.countedAt, letters: v.letters, kinds: meta.Windows}
+	if v.settings.plaza == nil {
+		if b.recent, err = v.store.RecentRejects(ctx); err != nil {
+			return nil, err
+		}
+	}
 	b.now, b.started = toll.StreamTime(states, v.zone)
 	if b.watermark, b.backlog, err = v.position(ctx, progress, &meta); err != nil {
 		return nil, err

@@ -15,12 +15,21 @@ type boardJSON struct {
 	Waiting  int64  `json:"waiting"`  // records of the topic that are not stored yet
 	Rejected int64  `json:"rejected"` // records that are dead letters
 
+	RecentRejects recentRejectsJSON `json:"recent_rejects"`
+
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
 	Warnings         []string              `json:"warnings"` // clocks that disagree by more than an hour, a sentence each
 
 	StreamTime *string     `json:"stream_time"`
 	Watermark  *string     `json:"watermark"`
 	Plazas     []plazaJSON `json:"plazas"` // in the order of --sort, as many as --top
+}
+
+// recentRejectsJSON is how many of the last records of the topic are dead letters.
+type recentRejectsJSON struct {
+	Records  int64 `json:"records"`
+	Rejected int64 `json:"rejected"`
+	High     bool  `json:"high"` // so many that somebody should look
 }
 
 // transactionOpenJSON is a producer's transaction that keeps the records of a partition from an
@@ -136,6 +145,7 @@ func (v *viewer) json(b *board) any {
 	status, inFlight, _ := b.status()
 	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.backlog.Offsets, OpenTransactions: b.transactionsJSON(), Rejected: b.letters, Plazas: []plazaJSON{}}
 	all.Warnings = append([]string{}, clockWarnings(b.skews)...)
+	all.RecentRejects = recentRejectsJSON{b.recent.Records, b.recent.Rejected, b.recent.High()}
 	all.StreamTime, all.Watermark = b.streamTimes(b.location)
 	shown := v.top(b)
 	for i := range shown {

@@ -18,8 +18,8 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 		for _, line := range backlogLines(b) {
 			t.WriteString(line + "\n")
 		}
-		if b.letters > 0 {
-			fmt.Fprintf(t, "%s\n", b.lateness()[0])
+		for _, line := range b.lateness() {
+			t.WriteString(line + "\n")
 		}
 		return
 	}
@@ -167,6 +167,10 @@ func (b *board) lateness() []string {
 	}
 	if ahead > 0 {
 		lines = append(lines, fmt.Sprintf("%s ran ahead, at plaza %s (view --plaza says by how much)", number(ahead), someOf(leading)))
+	}
+	if b.recent.High() {
+		lines = append(lines, fmt.Sprintf("REJECTED: %s of the last %s could not be a row",
+			number(b.recent.Rejected), counted(b.recent.Records, "record")))
 	}
 	if b.letters > 0 {
 		lines = append(lines, fmt.Sprintf("%s could not be a row: tollstream dead-letters", counted(b.letters, "record")))

@@ -113,6 +113,7 @@ func (s *viewSource) Board(ctx context.Context) (*web.Board, error) {
 		return nil, err
 	}
 	shown := &web.Board{At: b.at, Waiting: b.backlog.Offsets, Warnings: clockWarnings(b.skews), Timezone: b.location.String(), Verification: b.verification(), Plazas: make([]web.Plaza, 0, len(b.plazas))}
+	shown.RecentRejects = web.RecentRejects{Records: b.recent.Records, Rejected: b.recent.Rejected, High: b.recent.High()}
 	for _, t := range b.backlog.Open {
 		shown.OpenTransactions = append(shown.OpenTransactions, web.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
 	}

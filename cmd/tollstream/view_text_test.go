@@ -305,13 +305,19 @@ exact: each stored vehicle is counted once; the rows are not counted
 	old.state.Lead = 400 * 86400
 	f.b.plazas[1].about.Timezone = "America/Chicago"
 	f.b.plazas[1].location = time.FixedZone("CST", -6*3600)
-	f.b.letters = 2
+	f.b.letters = 40
+	f.b.recent = toll.RejectShare{Records: 4000, Rejected: 40}
+	if got := strings.Join(f.b.lateness(), "\n"); strings.Contains(got, "REJECTED") {
+		t.Errorf("one in a hundred is shown as many:\n%s", got)
+	}
+	f.b.recent.Rejected = 41
 	f.compare("all, some not judged", f.b, plainScreen, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 1 below usual, 1 not judged
 1,215 late, 3 late for minutes, 1 too late
 80 ran ahead, at plaza 4856 (view --plaza says by how much)
-2 records could not be a row: tollstream dead-letters
+REJECTED: 41 of the last 4,000 records could not be a row
+40 records could not be a row: tollstream dead-letters
 
 plaza  state          flow/h      total  15 min  1 h        last  verdict
 ────────────────────────────────────────────────────────────────────────────────

@@ -114,6 +114,7 @@ export class Overview {
     text(parts.waiting, [
       board.waiting > 0 && f.num(board.waiting) + ' waiting',
       open.length > 0 && f.num(open.length) + (open.length > 1 ? ' open transactions' : ' open transaction'),
+      board.recent_rejects?.high && f.num(board.recent_rejects.rejected) + ' of the last ' + f.num(board.recent_rejects.records) + ' rejected',
     ].filter(Boolean).join(', '))
     attr(parts.waiting, 'title', ['records of the topic that are not stored yet', ...open.map(t =>
       `partition ${t.partition} waits at offset ${f.num(t.offset)} for the end of a producer’s transaction, since ${f.clock(t.since)}`)].join('; '))
