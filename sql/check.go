@@ -56,7 +56,10 @@ func (s *Store) checkTables(ctx context.Context, q reader) error {
 	if err != nil {
 		return s.wrap("read the columns of the tables", err)
 	}
-	return s.checkFound(found)
+	if err := s.checkFound(found); err != nil {
+		return err
+	}
+	return s.checkEngines(ctx, q)
 }
 
 // checkFound checks that the tables that were found are all of ours, with our columns.

@@ -199,6 +199,7 @@ func TestAlteredTable(t *testing.T) {
 		`ALTER TABLE livetolldata DROP COLUMN toll_plaza_id`:                          "column toll_plaza_id: expected smallint, got none",
 		`ALTER TABLE livetolldata ADD COLUMN lane int NOT NULL, ADD CHECK (lane > 0)`: "column lane: expected none, got int",
 		`ALTER TABLE toll_batch MODIFY deltas varbinary(2)`:                           "column deltas: expected longblob, got varbinary(2)",
+		`ALTER TABLE livetolldata ENGINE=MyISAM, ADD CHECK (vehicle_type <> 'truck')`: "livetolldata is MyISAM",
 		`DROP TABLE livetolldata`:                                                     "lacks livetolldata",
 	} {
 		for _, mode := range []LoadMode{LoadLocal, LoadInsert} {

@@ -20,7 +20,7 @@ func (s *Store) checkServer(ctx context.Context) error {
 	if _, err := s.maxPacket(ctx, s.db); err != nil {
 		return s.wrap("look at the server's settings", err)
 	}
-	return s.checkEngines(ctx)
+	return s.checkEngines(ctx, s.db)
 }
 
 // errBinlogFormat says that transactions with READ COMMITTED can't be logged as statements.
@@ -49,11 +49,11 @@ const binlogHint = "SET GLOBAL binlog_format = 'ROW', or MIXED"
 // checkEngines returns a [toll.PermanentError] where a table of ours is not of InnoDB. Another engine
 // keeps the rows of a transaction that is rolled back, and loses those of one that is committed, or
 // has not been tried.
-func (s *Store) checkEngines(ctx context.Context) error {
+func (s *Store) checkEngines(ctx context.Context, q reader) error {
 	if s.embedded(ctx) {
 		return nil // it has one engine, and no other
 	}
-	rows, err := s.db.QueryContext(ctx, `SELECT table_name, COALESCE(engine, ''), table_type FROM information_schema.tables
+	rows, err := q.QueryContext(ctx, `SELECT table_name, COALESCE(engine, ''), table_type FROM information_schema.tables
 		WHERE table_schema = ? ORDER BY table_name`, s.name)
 	if err != nil {
 		return s.wrap("read the engines of the tables", err)
