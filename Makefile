@@ -47,7 +47,7 @@ demo: build
 .PHONY: test
 test: build lint
 	go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./...
-	TOLLSTREAM_TEST_ENGINE=mysql go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./internal/e2e
+	TOLLSTREAM_TEST_ENGINE=mysql go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./internal/e2e ./internal/interop
 	go run ./scripts/gotest -run '^$$' -bench . -benchtime 1x $(BENCHED)
 
 .PHONY: lint

@@ -1,9 +1,10 @@
 // Package interop holds tests that run tollstream together with the course's own scripts, in Python, on a real Kafka
-// and a real MariaDB: their generator feeds our processor, and our emitter feeds their reader.
+// and a real MariaDB or MySQL: their generator feeds our processor, and our emitter feeds their reader.
 package interop
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -109,13 +110,13 @@ func findPython(t *testing.T) string {
 	return python
 }
 
-// startServices starts a Kafka and a MariaDB of the test's own.
+// startServices starts a Kafka and a database server of the test's own.
 func startServices(t *testing.T) (*devstack.Kafka, *devstack.Database) {
 	t.Helper()
 	jars, ok := devstack.FindKafka()
 	need(t, ok, "Apache Kafka is not installed: run scripts/fetch/fetch.sh kafka")
-	_, ok = devstack.FindMariaDB()
-	need(t, ok, "MariaDB is not installed")
+	engine := cmp.Or(os.Getenv("TOLLSTREAM_TEST_ENGINE"), "mariadb") // as in internal/e2e
+	need(t, devstack.HasDatabase(engine), "%s is not installed", engine)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	kafka, err := devstack.StartKafka(ctx, devstack.KafkaConfig{Jars: jars})
@@ -123,7 +124,7 @@ func startServices(t *testing.T) (*devstack.Kafka, *devstack.Database) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { check(t, kafka.Close()) })
-	db, err := devstack.StartDatabase(ctx, devstack.DatabaseConfig{Engine: "mariadb"})
+	db, err := devstack.StartDatabase(ctx, devstack.DatabaseConfig{Engine: engine})
 	if err != nil {
 		t.Fatal(err)
 	}
