@@ -36,6 +36,7 @@ type batchRow struct {
 	first, next               int64
 	token                     uint64
 	events, rejected, skipped int64
+	gone                      int64 // of the skipped
 	published                 bool
 	batches                   int64 // that were compacted into it
 	blob                      dbsql.RawBytes
@@ -191,7 +192,7 @@ func readCursors(ctx context.Context, q reader, topicID string) ([]cursorRow, er
 // readBatches calls each with the batches of a partition from the one that begins at offset from, in order. It holds
 // one batch at a time.
 func readBatches(ctx context.Context, q reader, topicID string, partition int32, from int64, each func(*batchRow) error) error {
-	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected, skipped, published, batches, deltas
+	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected, skipped, gone, published, batches, deltas
 		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset`, topicID, partition, from)
 	if err != nil {
 		return err
@@ -199,7 +200,7 @@ func readBatches(ctx context.Context, q reader, topicID string, partition int32,
 	defer rows.Close()
 	row := batchRow{partition: partition}
 	for rows.Next() {
-		if err := rows.Scan(&row.first, &row.next, &row.token, &row.events, &row.rejected, &row.skipped, &row.published, &row.batches, &row.blob); err != nil {
+		if err := rows.Scan(&row.first, &row.next, &row.token, &row.events, &row.rejected, &row.skipped, &row.gone, &row.published, &row.batches, &row.blob); err != nil {
 			return err
 		}
 		if err := each(&row); err != nil {

@@ -370,9 +370,9 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures, addUp 
 			return nil, errors.Join(errRowsChanged, err)
 		}
 	}
-	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET next_offset = ?, token = ?, events = ?, rejected = ?, skipped = ?, deltas = ?,
+	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET next_offset = ?, token = ?, events = ?, rejected = ?, skipped = ?, gone = ?, deltas = ?,
 		first_minute = ?, last_minute = ?, batches = ?, folded_minute = ? WHERE topic_id = ? AND partition_id = ? AND first_offset = ?`,
-		sum.next, sum.token, j.events, j.rejected, j.skipped, blob, firstMinute, lastMinute, sum.batches, folded,
+		sum.next, sum.token, j.events, j.rejected, j.skipped, j.gone, blob, firstMinute, lastMinute, sum.batches, folded,
 		c.w.topicID, c.partition, sum.first); err != nil {
 		return nil, err
 	}
@@ -402,6 +402,7 @@ type joined struct {
 	next                      int64
 	batches                   int64
 	events, rejected, skipped int64
+	gone                      int64 // of the skipped
 	minutes                   toll.Window
 	folded                    toll.Minute // of the rows among them that were added up
 	isFolded                  bool        // the last row was
@@ -410,7 +411,7 @@ type joined struct {
 
 // join reads and locks rows, and checks that they are as they were.
 func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, addUp bool) (*joined, error) {
-	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events, rejected, skipped, batches, deltas FROM toll_batch
+	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events, rejected, skipped, gone, batches, deltas FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? AND first_offset <= ? ORDER BY first_offset FOR UPDATE`,
 		c.w.topicID, c.partition, run[0].first, run[len(run)-1].first)
 	if err != nil {
@@ -429,11 +430,11 @@ func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, ad
 		}
 		r := &run[seen]
 		seen++
-		var first, next, events, rejected, skipped, batches int64
+		var first, next, events, rejected, skipped, gone, batches int64
 		var token uint64
 		var published bool
 		var blob dbsql.RawBytes
-		if err := rs.Scan(&first, &next, &token, &published, &events, &rejected, &skipped, &batches, &blob); err != nil {
+		if err := rs.Scan(&first, &next, &token, &published, &events, &rejected, &skipped, &gone, &batches, &blob); err != nil {
 			return nil, err
 		}
 		if first != r.first || next != r.next || token != r.token || !published || seen > 1 && first != before {
@@ -470,6 +471,7 @@ func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, ad
 		j.events += events
 		j.rejected += rejected
 		j.skipped += skipped
+		j.gone += gone
 		parts, ends = append(parts, deltas), append(ends, next)
 	}
 	if err := rs.Err(); err != nil {

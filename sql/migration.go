@@ -37,6 +37,7 @@ var migrations = []migration{
 			`ALTER TABLE toll_cursor ADD COLUMN last_timestamp bigint NULL`,
 			`ALTER TABLE toll_cursor ADD COLUMN last_crc int unsigned NULL`,
 			`ALTER TABLE toll_cursor ADD COLUMN log_replaced varchar(500) NOT NULL DEFAULT ''`,
+			`ALTER TABLE toll_batch ADD COLUMN gone bigint NOT NULL DEFAULT 0`,
 			`ALTER TABLE toll_dead_letter ADD COLUMN kind varchar(24) NOT NULL DEFAULT ''`,
 			`ALTER TABLE toll_dead_letter ADD COLUMN error_number int NOT NULL DEFAULT 0`,
 		},

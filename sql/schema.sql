@@ -90,6 +90,7 @@ create table if not exists toll_batch (
   events          bigint          not null comment 'rows of livetolldata',
   rejected        bigint          not null comment 'rows of toll_dead_letter',
   skipped         bigint          not null comment 'offsets that held no record for us',
+  gone            bigint          not null default 0 comment 'of the skipped: records that retention deleted before they were stored',
   published       tinyint         not null comment '1 once every delta is acknowledged by the broker',
   deltas          longblob        not null comment 'per plaza: count, checksum, minutes; encoded',
   stored_at       datetime(6)     not null,

@@ -38,6 +38,7 @@ type Report struct {
 	Baseline    int64  `json:"baseline"`  // rows from before
 	Rejected    int64  `json:"rejected"`  // dead letters, by the batches
 	Skipped     int64  `json:"skipped"`   // offsets that held no record for us
+	Gone        int64  `json:"gone"`      // records that retention deleted before they were stored
 	Merged      int64  `json:"merged"`    // counted by the group table
 	InFlight    int64  `json:"in_flight"` // stored and not yet counted
 	Pruned      int64  `json:"pruned"`    // rows that tollstream prune deleted
@@ -81,6 +82,7 @@ type PartitionReport struct {
 	Events      int64 `json:"events"`
 	Rejected    int64 `json:"rejected"`
 	Skipped     int64 `json:"skipped"`
+	Gone        int64 `json:"gone"`
 	Unpublished int64 `json:"unpublished"`
 	// Log is LogSame, LogReplaced or LogUnchecked, empty where nothing is stored or it was not looked at.
 	Log string `json:"log,omitempty"`
@@ -250,7 +252,7 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 			found.ofPartition(KindBatchOverlap, partition, at, b.first, "the offsets %s to %s are in two batches",
 				grouped(b.first), grouped(min(at, b.next)-1))
 		}
-		if sum := b.events + b.rejected + b.skipped; sum != b.next-b.first || b.next <= b.first || min(b.events, b.rejected, b.skipped) < 0 {
+		if sum := b.events + b.rejected + b.skipped; sum != b.next-b.first || b.next <= b.first || min(b.events, b.rejected, b.gone, b.skipped-b.gone) < 0 {
 			found.ofPartition(KindBatchSum, partition, b.next-b.first, sum,
 				"the batch of the offsets %s to %s says it has %s, %s rejected and %s skipped, which is not their number %s", grouped(b.first), grouped(b.next-1),
 				plural(b.events, "event"), grouped(b.rejected), grouped(b.skipped), grouped(b.next-b.first))
@@ -262,7 +264,8 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 		r.BatchRows++
 		r.Events += b.events
 		r.Rejected += b.rejected
-		r.Skipped += b.skipped
+		r.Skipped += b.skipped - b.gone
+		r.Gone += b.gone
 		if !b.published {
 			r.Unpublished += b.batches
 		}
@@ -292,6 +295,7 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 	v.report.Events += r.Events
 	v.report.Rejected += r.Rejected
 	v.report.Skipped += r.Skipped
+	v.report.Gone += r.Gone
 	v.report.Unpublished += r.Unpublished
 	return nil
 }

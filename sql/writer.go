@@ -308,9 +308,9 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	}
 	firstMinute, lastMinute := minuteColumns(b.Minutes)
 	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_batch
-		(topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6), ?, ?)`,
-		w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), len(b.Rejects), b.Skipped(), b.Deltas, firstMinute, lastMinute); err != nil {
+		(topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, gone, published, deltas, stored_at, first_minute, last_minute)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6), ?, ?)`,
+		w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), len(b.Rejects), b.Skipped(), b.Gone, b.Deltas, firstMinute, lastMinute); err != nil {
 		return err
 	}
 	if err := w.markPublished(ctx, tx, b.Partition, published); err != nil {

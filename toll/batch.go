@@ -63,6 +63,8 @@ type Batch struct {
 	Chain     []byte // the cursor's chain once the batch is stored, encoded
 	Clock     []byte // the cursor's clock once the batch is stored, encoded
 
+	// Gone is how many of the skipped offsets held records that retention deleted before they were stored.
+	Gone int64
 	// Last is the last record that was consumed, in this batch or before.
 	Last LastRecord
 	// Minutes are those from the first to behind the last event; empty for a batch without events.

@@ -519,6 +519,7 @@ func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []to
 		Deltas:    codecs.AppendPlazaDeltas(nil, deltas),
 		Chain:     codecs.AppendChain(nil, s.chain),
 		Clock:     codecs.AppendClock(nil, &b.clock),
+		Gone:      max(0, s.from-s.cursor.Next),
 		Last:      b.identity(s.cursor.Last),
 		Minutes:   b.minutes(),
 		TooLate:   s.late.of(deltas),

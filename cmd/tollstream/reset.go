@@ -9,6 +9,7 @@ import (
 	"tollstream/sql"
 	"tollstream/toll"
 	"tollstream/topology"
+	"tollstream/topology/kafka"
 )
 
 func (a *app) resetCommand() *cli.Command {
@@ -21,12 +22,18 @@ func (a *app) resetCommand() *cli.Command {
 
 			Stop every process of the group first. A reset that was interrupted is completed by running it again. Rows that
 			livetolldata held before tollstream can't be told from the others; where there are any, reset refuses unless they may go
-			as well.`,
-		UsageText: `tollstream reset --yes
+			as well.
+
+			What the topic no longer holds can't be replayed: its retention may have deleted the head, or it was created again.
+			reset counts the rows that would be lost so, and refuses unless --lose-rows allows it.`,
+		UsageText: `tollstream reset
+			tollstream reset --yes
+			tollstream reset --yes --lose-rows
 			tollstream reset --yes --all-rows`,
 		Flags: append(append([]cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do it; without it reset only says what it would delete"},
 			&cli.BoolFlag{Name: "all-rows", Usage: "delete also the rows that tollstream did not store"},
+			&cli.BoolFlag{Name: "lose-rows", Usage: "delete also the rows whose records the topic no longer holds"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
 		}, topicFlags()...), connectionFlags()...),
 		Action: func(c *cli.Context) error {
@@ -38,17 +45,21 @@ func (a *app) resetCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			options := sql.ResetOptions{AllRows: c.Bool("all-rows")}
-			if !c.Bool("yes") {
-				return withHint(usagef("--yes is missing: reset deletes %s", resetPlan(con, options)), "to do it, run: "+resetLine(options))
-			}
-			return withServersHint(a.reset(c.Context, con, topics, options, c.Bool("json")))
+			o := resetOptions{ResetOptions: sql.ResetOptions{AllRows: c.Bool("all-rows")}, yes: c.Bool("yes"), loseRows: c.Bool("lose-rows")}
+			return withServersHint(a.reset(c.Context, con, topics, o, c.Bool("json")))
 		},
 	}
 }
 
+// resetOptions are what a reset may do.
+type resetOptions struct {
+	sql.ResetOptions
+	yes      bool
+	loseRows bool // those that a replay does not bring back
+}
+
 // resetPlan says what a reset deletes.
-func resetPlan(con connection, o sql.ResetOptions) string {
+func resetPlan(con connection, o resetOptions) string {
 	rows := "the rows of livetolldata"
 	if o.AllRows {
 		rows = "all rows of livetolldata, those from before tollstream too,"
@@ -57,17 +68,21 @@ func resetPlan(con connection, o sql.ResetOptions) string {
 		rows, con.address(), topology.LoopTopic(con.group), topology.TableTopic(con.group), con.group, con.topic)
 }
 
-func resetLine(o sql.ResetOptions) string {
+func resetLine(o resetOptions) string {
+	line := "tollstream reset --yes"
 	if o.AllRows {
-		return "tollstream reset --yes --all-rows"
+		line += " --all-rows"
 	}
-	return "tollstream reset --yes"
+	if o.loseRows {
+		line += " --lose-rows"
+	}
+	return line
 }
 
 // reset empties the database first. Until it is empty the database is marked, and process refuses it; from then on what
 // the topics still hold is of an epoch before. So wherever it is interrupted, nothing wrong is counted, and running it
 // again completes it.
-func (a *app) reset(ctx context.Context, con connection, topics topology.Topics, o sql.ResetOptions, asJSON bool) error {
+func (a *app) reset(ctx context.Context, con connection, topics topology.Topics, o resetOptions, asJSON bool) error {
 	log, err := newLogger(a.stderr, logText, "warn")
 	if err != nil {
 		return err
@@ -77,15 +92,31 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 		return err
 	}
 	defer store.Close()
-	info, _, err := con.cluster.Describe(con.topic)
+	info, found, err := con.cluster.Describe(con.topic)
 	if err != nil {
 		return err
+	}
+	lost, exact, err := unreplayable(ctx, con, store, info, found)
+	if err != nil {
+		return err
+	}
+	if !o.yes {
+		plan := "--yes is missing: reset deletes " + resetPlan(con, o)
+		if lost > 0 {
+			plan += "; " + sql.UnreplayableText(lost, exact)
+			o.loseRows = true
+		}
+		return withHint(usagef("%s", plan), "to do it, run: "+resetLine(o))
+	}
+	if lost > 0 && !o.loseRows {
+		o.loseRows = true
+		return toll.Permanent("to lose them, run: "+resetLine(o), "%s", sql.UnreplayableText(lost, exact))
 	}
 	if err := checkIdle(con); err != nil {
 		return err
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
-	done, err := store.Reset(ctx, con.identity(info.ID), o)
+	done, err := store.Reset(ctx, con.identity(info.ID), o.ResetOptions)
 	t.tell(done...)
 	if err != nil {
 		return err
@@ -99,6 +130,61 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 		t.tell("ready for a replay: tollstream process")
 	}
 	return t.end("nothing to do")
+}
+
+// unreplayable returns how many rows a replay of the topic would not bring back.
+func unreplayable(ctx context.Context, con connection, store *sql.Store, info topology.TopicInfo, found bool) (rows int64, exact bool, err error) {
+	m, err := store.Meta(ctx)
+	if err != nil {
+		return 0, false, err
+	}
+	if m.Group != con.group || m.Topic != con.topic {
+		return 0, true, nil // the reset itself refuses that
+	}
+	logs := map[int32]sql.LogRange{}
+	if found && (m.TopicID == "" || m.TopicID == info.ID) {
+		cursors, err := store.Writer(m.TopicID).Cursors(ctx)
+		if err != nil {
+			return 0, false, err
+		}
+		client, err := con.cluster.LogClient(con.topic)
+		if err != nil {
+			return 0, false, err
+		}
+		defer client.Close()
+		for i := range cursors {
+			c := &cursors[i]
+			l, err := logRange(ctx, client, c)
+			if err != nil {
+				return 0, false, topology.Explain(err)
+			}
+			logs[c.Partition] = l
+		}
+	}
+	return store.Unreplayable(ctx, logs)
+}
+
+// logRange returns what the topic holds of a partition that was stored up to a cursor.
+func logRange(ctx context.Context, client *kafka.Client, c *toll.Cursor) (sql.LogRange, error) {
+	replaced := c.LogReplaced != ""
+	if !replaced {
+		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
+		if err != nil {
+			return sql.LogRange{}, err
+		}
+		replaced = f.Replaced != ""
+	}
+	d, err := client.Differs(ctx, c.Partition, c.Next, c.Last)
+	if err != nil {
+		return sql.LogRange{}, err
+	}
+	l := sql.LogRange{Start: d.Start, Other: -1}
+	if replaced {
+		if l.Other = d.From; l.Other < 0 {
+			l.Other = d.Start
+		}
+	}
+	return l, nil
 }
 
 // checkIdle returns an error where processes of the group run. It comes before anything is deleted.

@@ -80,11 +80,6 @@ func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Repor
 	if err != nil {
 		return nil, err
 	}
-	steps.begin("comparing the topic's log with what is stored")
-	logs, err := checkLogs(ctx, r)
-	if err != nil {
-		return nil, err
-	}
 	steps.begin("asking Kafka how far the group has come")
 	consumed := true
 	if len(published.Next) > 0 { // else there may be no group yet
@@ -98,6 +93,11 @@ func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Repor
 		return nil, err
 	}
 	r.stop()
+	steps.begin("comparing the topic's log with what is stored")
+	logs, err := checkLogs(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	steps.begin("reading and comparing what MySQL holds")
 	in := sql.VerifyInput{States: states, Deep: deep, Logs: logs}
 	if consumed {
@@ -216,7 +216,11 @@ func reportFigures(b *strings.Builder, r *sql.Report) {
 	}
 	lines = append(lines,
 		line{"rejected", r.Rejected, rejected},
-		line{"skipped", r.Skipped, "offsets that held no record"},
+		line{"skipped", r.Skipped, "offsets that held no record"})
+	if r.Gone > 0 {
+		lines = append(lines, line{"gone", r.Gone, "records deleted by the topic's retention before they were stored (--skip-gone)"})
+	}
+	lines = append(lines,
 		line{"merged", r.Merged, "counted in the group table"},
 		line{"in flight", r.InFlight, "stored and not yet counted"})
 	if r.Windows > 0 || len(r.RetiredUntil) > 0 {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -211,6 +212,60 @@ func TestLogReplacedWhileRunning(t *testing.T) {
 		}
 	}
 	v.refusesLog()
+}
+
+// TestResetLosesRows: what retention deleted from the topic can't be replayed, so reset demands to be told.
+func TestResetLosesRows(t *testing.T) {
+	besideOthers(t)
+	w := newWorld(t)
+	w.must("init", "--partitions", "1")
+	s := w.sender(newTruth())
+	s.send(500)
+	w.untilEnd()
+	s.send(300)
+	w.untilEnd()
+	if err := w.admin().DeleteRecords(w.topic, map[int32]int64{0: 500}); err != nil {
+		t.Fatal(err)
+	}
+	const lost = "500 rows of livetolldata can't be replayed, since the topic no longer holds their records"
+	if r := w.run("reset"); r.code != 2 || !strings.Contains(r.stderr, lost) || !strings.Contains(r.stderr, "tollstream reset --yes --lose-rows") {
+		t.Errorf("reset: exit status %d:\n%s", r.code, r.stderr)
+	}
+	w.refuses([]string{"reset", "--yes"}, lost, "tollstream reset --yes --lose-rows")
+	if n := w.count(`SELECT COUNT(*) FROM livetolldata`); n != 800 {
+		t.Fatalf("%d rows, want 800", n)
+	}
+	if err := w.admin().DeleteRecords(w.topic, map[int32]int64{0: 510}); err != nil {
+		t.Fatal(err)
+	}
+	w.refuses([]string{"reset", "--yes"}, "at most ", " rows of livetolldata can't be replayed") // a batch holds offsets below and above
+	w.must("reset", "--yes", "--lose-rows")
+	w.untilEnd()
+	if n := w.count(`SELECT COUNT(*) FROM livetolldata`); n != 290 {
+		t.Errorf("after the replay: %d rows, want 290", n)
+	}
+}
+
+// TestSkipGone: records that retention deleted before they were stored are not called offsets without a record.
+func TestSkipGone(t *testing.T) {
+	besideOthers(t)
+	w := newWorld(t)
+	w.must("init", "--partitions", "1")
+	s := w.sender(newTruth())
+	s.send(100)
+	w.untilEnd()
+	s.send(80)
+	if err := w.admin().DeleteRecords(w.topic, map[int32]int64{0: 150}); err != nil {
+		t.Fatal(err)
+	}
+	w.refuses([]string{"process", "--until-end"}, "offsets 100 to 149 of partition 0", "--skip-gone")
+	w.untilEnd("--skip-gone")
+	w.untilEnd()
+	text := w.must("verify")
+	if !regexp.MustCompile(`(?m)^gone +50  records deleted by the topic's retention before they were stored`).MatchString(text) ||
+		!regexp.MustCompile(`(?m)^skipped +0 `).MatchString(text) {
+		t.Errorf("verify:\n%s", text)
+	}
 }
 
 // text runs a query that gives one text.

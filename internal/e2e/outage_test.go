@@ -63,7 +63,8 @@ func TestTopicMadeAgain(t *testing.T) {
 	if !strings.Contains(p.log.String(), "was created again") || !strings.Contains(p.log.String(), "tollstream reset --yes") {
 		t.Fatalf("process does not say what happened:\n%s", p.log)
 	}
-	w.must("reset", "--yes")
+	w.refuses([]string{"reset", "--yes"}, "can't be replayed, since the topic no longer holds their records", "tollstream reset --yes --lose-rows")
+	w.must("reset", "--yes", "--lose-rows")
 	w.must("process", "--until-end")
 	if v := w.verify("--deep"); v.Status != "exact" || v.Events != 8000 {
 		t.Fatalf("after a reset for the new topic: %+v", v)

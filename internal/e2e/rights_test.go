@@ -87,7 +87,7 @@ func TestRights(t *testing.T) {
 			"INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion", "INSERT ON tolldata.toll_transition", "UPDATE ON tolldata.toll_transition", // when windows close, below
 		}, 20},
 		{"view", []string{"view", "--json"}, func() {}, nil, 3},
-		{"verify", []string{"verify", "--deep", "--json"}, func() {}, []string{"Describe on topic toll"}, 5},
+		{"verify", []string{"verify", "--deep", "--json"}, func() {}, []string{"Read on topic toll"}, 5},
 		{"prune", []string{"prune", "--before", "2022-02-10 12:00", "--yes"}, func() {}, []string{"UPDATE ON tolldata.livetolldata", "INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired"}, 4}, // MySQL locks what it deletes
 		{"rebuild", []string{"rebuild", "--yes"}, func() {}, []string{"UPDATE ON tolldata.toll_meta"}, 7},                                                                                                      // where the clock went back
 		{"reset", []string{"reset", "--yes"}, more, []string{"INSERT"}, 10},
