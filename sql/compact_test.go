@@ -386,6 +386,28 @@ func TestCompactWhileRunning(t *testing.T) {
 	})
 }
 
+// TestCompactKeepsGone: what retention deleted before it was stored stays a figure of its own.
+func TestCompactKeepsGone(t *testing.T) {
+	eager(t)
+	onEngines(t, func(t *testing.T, s *Store) {
+		initialize(t, s)
+		st := newStream(t, s)
+		for range 6 {
+			st.fill()
+		}
+		run(t, s, `UPDATE toll_batch SET gone = 1 WHERE partition_id = 0 AND first_offset > 100`)
+		before := verify(t, s, VerifyInput{States: st.states})
+		done, err := s.Writer(testIdentity.TopicID).Compact(t.Context(), 0, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: st.states, Before: 1 << 30})
+		if err != nil || done.Packed+done.Added == 0 {
+			t.Fatalf("compact: %+v, %v", done, err)
+		}
+		after := verify(t, s, VerifyInput{States: st.states})
+		if before.Gone == 0 || after.Gone != before.Gone || after.Skipped != before.Skipped || after.Status != Exact {
+			t.Errorf("gone %d, skipped %d; before %d and %d; %v", after.Gone, after.Skipped, before.Gone, before.Skipped, after.Problems)
+		}
+	})
+}
+
 // TestCompactLeavesAlone names what compaction must not touch.
 func TestCompactLeavesAlone(t *testing.T) {
 	eager(t)

@@ -21,18 +21,19 @@ const module = "tollstream/"
 // knows says which of our packages each of them may import, outside of its tests. A package that only holds tests needs
 // no line. all is for the packages that wire the others, which nobody may import.
 var knows = map[string][]string{
-	"toll":              {},
-	"codecs/tollpb":     {},
-	"codecs":            {"toll", "codecs/tollpb"},
-	"topology":          {"toll", "codecs", "internal/trust", "topology/kafka"},
-	"topology/kafka":    {"toll"},
-	"sql":               {"toll", "internal/trust"},
-	"web":               {"toll"},
-	"internal/corpus":   {},
-	"internal/devstack": {},
-	"internal/simulate": {"toll"},
-	"internal/trust":    {},
-	"cmd/tollstream":    all,
+	"toll":                  {},
+	"codecs/tollpb":         {},
+	"codecs":                {"toll", "codecs/tollpb"},
+	"topology":              {"toll", "codecs", "internal/trust", "topology/kafka"},
+	"topology/kafka":        {"toll"},
+	"sql":                   {"toll", "internal/trust"},
+	"web":                   {"toll"},
+	"internal/corpus":       {},
+	"internal/devstack":     {},
+	"internal/model/logend": {},
+	"internal/simulate":     {"toll"},
+	"internal/trust":        {},
+	"cmd/tollstream":        all,
 }
 
 var all = []string{"*"}
