@@ -572,7 +572,7 @@ func TestStateWithinCompactedBatches(t *testing.T) {
 		k.verifyAll(true)
 		k.states[4000] = old
 		r := verify(t, s, VerifyInput{States: k.states})
-		if r.Status != Mismatch || r.Problems[0].Kind != KindTableOffset || !strings.Contains(r.Problems[0].Text, "tollstream rebuild --yes") {
+		if r.Status != Mismatch || r.Problems[0].Kind != KindTableOffset || !strings.Contains(r.Problems[0].Next, "tollstream rebuild --yes") {
 			t.Fatalf("got %+v", r)
 		}
 		k.rebuild()
