@@ -99,6 +99,9 @@ func testRefusedByTable(t *testing.T, w *world) {
 	bad()
 	s.send(2000)
 	p.kill()
+	if log := p.log.String(); !strings.Contains(log, "MySQL refuses rows; they become dead letters") || !strings.Contains(log, "error=") {
+		t.Errorf("the log does not say that rows are refused:\n%s", log)
+	}
 	bad()
 	s.sendEvent("2022-02-10 10:23:02", 4, "van", 4000, false)
 	s.sendEvent("2022-02-10 10:23:02", 4, "van", 4000, true)

@@ -12,6 +12,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"tollstream/toll"
+	"tollstream/web"
 )
 
 // flowOf is JavaScript that reads the flow of a plaza in the table.
@@ -216,6 +217,20 @@ func TestMismatchIsLoud(t *testing.T) {
 		w.wait("document.getElementById('mismatch').hidden")
 		w.quiet()
 	}
+}
+
+// TestRejectsAreNoted sees a high share of rejects among the last records appear and go.
+func TestRejectsAreNoted(t *testing.T) {
+	n := still(highway())
+	l := serve(t, n)
+	w := open(t, desk)
+	w.visit(l.url+"/", "tr.row")
+	const note = "document.querySelector('[data-f=waiting]').innerText"
+	n.change(func(n *network) { n.recent = web.RecentRejects{Records: 4000, Rejected: 1234, High: true} })
+	w.wait(note + " == '1,234 of the last 4,000 rejected'")
+	n.change(func(n *network) { n.recent = web.RecentRejects{Records: 4000, Rejected: 12} })
+	w.wait(note + " == ''")
+	w.quiet()
 }
 
 func TestInFlightIsCalm(t *testing.T) {

@@ -24,6 +24,7 @@ type network struct {
 	speed    float64       // how much faster event time goes than the wall clock; 0 stands still
 	lag      time.Duration // how long ago the rows were counted
 	inFlight int64
+	recent   web.RecentRejects
 	wrong    map[int16]string  // plazas that do not verify, and why
 	types    map[string]string // what vehicle types are called instead
 	err      error             // of every call, nil for none
@@ -303,7 +304,7 @@ func (n *network) Board(context.Context) (*web.Board, error) {
 		return nil, n.err
 	}
 	now, wall := n.now(), time.Now()
-	b := &web.Board{At: wall, StreamTime: &now, Watermark: new(now.Add(-time.Minute).Truncate(time.Minute)), Timezone: "Europe/Berlin"}
+	b := &web.Board{At: wall, StreamTime: &now, Watermark: new(now.Add(-time.Minute).Truncate(time.Minute)), Timezone: "Europe/Berlin", RecentRejects: n.recent}
 	events := int64(0)
 	for i := range n.plazas {
 		b.Plazas = append(b.Plazas, n.row(&n.plazas[i], now))
