@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,10 +158,10 @@ func TestFetcherErrors(t *testing.T) {
 	if err != nil || !errors.Is(c.Err, kerr.OffsetOutOfRange) {
 		t.Errorf("beyond the end: %v, %v", c.Err, err)
 	}
-	refusals := 2
+	var refusals atomic.Int32
 	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
-		if refusals--; refusals < 0 {
+		if refusals.Add(1) > 2 {
 			return nil, nil, false
 		}
 		asked := request.(*kmsg.FetchRequest).Topics[0]
@@ -187,12 +188,12 @@ func TestFetcherConnects(t *testing.T) {
 	part := f.Add(0, 0, client.Connects())
 	for i, want := range []bool{true, false, true, false} {
 		if i == 2 { // the next fetch comes over a new connection
-			broken := false
+			var broken atomic.Bool
 			cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
-				broken = true
+				broken.Store(true)
 				return nil, errors.New("broken"), true
 			})
-			for deadline := time.Now().Add(10 * time.Second); !broken && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(10 * time.Second); !broken.Load() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			}
 		}
 		produce(t, producer, kgo.StringRecord("x"))
@@ -280,14 +281,14 @@ func deleteRecords(t *testing.T, client *kgo.Client, below int64) {
 func TestCheckLogBehind(t *testing.T) {
 	cluster := newCluster(t, 1, 1)
 	produce(t, newProducer(t, cluster), kgo.StringRecord("a"), kgo.StringRecord("b"))
-	old := 3
+	var old atomic.Int32
 	cluster.ControlKey(int16(kmsg.ListOffsets), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		asked := request.(*kmsg.ListOffsetsRequest).Topics[0]
-		if asked.Partitions[0].Timestamp != -1 || old == 0 {
+		if asked.Partitions[0].Timestamp != -1 || old.Load() == 3 {
 			return nil, nil, false
 		}
-		old--
+		old.Add(1)
 		answer := request.ResponseKind().(*kmsg.ListOffsetsResponse)
 		p := kmsg.NewListOffsetsResponseTopicPartition()
 		p.Offset = 1
@@ -297,7 +298,7 @@ func TestCheckLogBehind(t *testing.T) {
 		return answer, nil, true
 	})
 	f, err := newTestClient(t, cluster).CheckLog(t.Context(), 0, 2, toll.LastRecord{})
-	if err != nil || f.Replaced != "" || old != 0 {
+	if err != nil || f.Replaced != "" || old.Load() != 3 {
 		t.Errorf("%+v, %v", f, err)
 	}
 }

@@ -118,7 +118,7 @@ func (c *Client) compareEpochs(ctx context.Context, partition int32, last toll.L
 	switch {
 	case err != nil:
 		return f, err
-	case last.LeaderEpoch > current:
+	case current >= 0 && last.LeaderEpoch > current:
 		return replaced("the log is of leader epoch %d, and the record at offset %d, which was stored last, of the later epoch %d",
 			current, last.Offset, last.LeaderEpoch)
 	case end >= 0 && end <= last.Offset:
