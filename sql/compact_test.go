@@ -589,6 +589,7 @@ func TestVerifyFoldedWindows(t *testing.T) {
 	defer func(n int) { maxRowWindows = n }(maxRowWindows)
 	onEngines(t, func(t *testing.T, s *Store) {
 		k := newKeeper(t, s, 9)
+		k.store(0, passage{0, k.now.String(), "car", 3, toll.OnTime})
 		for range 40 {
 			k.batch()
 		}
@@ -600,11 +601,11 @@ func TestVerifyFoldedWindows(t *testing.T) {
 			}
 		}
 		all := k.verifyAll(true)
-		if all.WindowsFolded != 0 {
-			t.Errorf("%d windows were not checked", all.WindowsFolded)
+		if all.WindowsFolded != 0 || all.MinutesFolded {
+			t.Errorf("%d windows were not checked, not all: %v", all.WindowsFolded, all.MinutesFolded)
 		}
 		maxRowWindows = 5
-		if some := k.verifyAll(true); some.WindowsFolded == 0 || some.Windows+some.WindowsFolded != all.Windows {
+		if some := k.verifyAll(true); some.WindowsFolded == 0 || some.Windows+some.WindowsFolded != all.Windows || !some.MinutesFolded {
 			t.Errorf("%d windows, and %d were not checked, want %d in all", some.Windows, some.WindowsFolded, all.Windows)
 		}
 		maxRowWindows = 1_000_000
@@ -620,6 +621,17 @@ func TestVerifyFoldedWindows(t *testing.T) {
 			}
 			run(t, s, `UPDATE toll_window SET `+column+` = `+column+` - 1 WHERE kind = '15m' AND start_minute = ?`, old)
 		}
+		for _, kind := range []string{"1m", "10m/5m", "15m", "1h", "day"} {
+			run(t, s, `CREATE TABLE kept AS SELECT * FROM toll_window WHERE kind = ? AND start_minute = (SELECT MIN(start_minute) FROM toll_window WHERE kind = ?)`, kind, kind)
+			run(t, s, `DELETE FROM toll_window WHERE kind = ? AND start_minute = ?`, kind, number64(t, s, `SELECT MIN(start_minute) FROM kept`))
+			r := verify(t, s, VerifyInput{States: k.states, Deep: true, Windows: k.cfg.Windows})
+			if kinds, texts := problemsOf(r); kinds != KindWindowRows || !strings.Contains(texts, "it is not in toll_window") {
+				t.Errorf("deleted of %s: found %q\n%s", kind, kinds, texts)
+			}
+			run(t, s, `INSERT INTO toll_window SELECT * FROM kept`)
+			run(t, s, `DROP TABLE kept`)
+		}
+		k.verifyAll(true)
 		// Of rows that were pruned nothing can be said.
 		k.pruned = k.zone.Since(k.folded)
 		if _, err := s.Prune(t.Context(), PruneOptions{Before: k.pruned, BatchRows: 1000}); err != nil {

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"maps"
+	"math"
 	"slices"
 
 	"tollstream/toll"
@@ -15,50 +16,61 @@ var maxRowWindows = 1_000_000
 type rowWindow struct {
 	kind *toll.WindowKind
 	toll.Window
-	want int64 // events that it counts, and those that came too late for it
+	want    int64 // events that it counts, and those that came too late for it
+	compare bool  // whether the rows are all there, and all that it is to count was delivered
 }
 
 // rowCheck compares windows with the sums of rows. Rows come ascending by plaza and minute.
 type rowCheck struct {
 	c       *windowCheck
 	windows map[int16][]rowWindow
-	n       int // windows of all plazas
+	n       int  // windows of all plazas
+	full    bool // whether there were too many
 
-	plaza   int16 // whose rows are read
+	reading bool  // whether rows were read
+	plaza   int16 // of them
 	minutes []toll.Minute
 	sums    []int64 // of the rows of minutes[:i+1]
 }
 
-// byRows takes note of a row of toll_window that the outbox can't be compared with, and reports whether its window can be
-// compared with rows: those are all there, all from the topic, and all that it is to count was delivered.
+// byRows takes note of a row of toll_window that the outbox can't be compared with, and reports whether its window will be
+// compared with rows.
 func (p *plazaWindows) byRows(kind string, row *checkedRow) bool {
 	r := &p.rows
 	i := slices.IndexFunc(p.v.in.Windows, func(k toll.WindowKind) bool { return k.Name == kind })
-	if pruned, some := p.retired[retiredRows]; !p.deep || i < 0 || some && row.Start <= pruned || p.baseline[int(p.plaza)].rows > 0 ||
-		r.n >= maxRowWindows {
+	if !p.deep || i < 0 || p.baseline[int(p.plaza)].rows > 0 {
+		return false
+	}
+	if r.n >= maxRowWindows {
+		r.full = true
 		return false
 	}
 	k := &p.v.in.Windows[i]
 	for _, w := range k.Covering(p.zone, row.Start, nil) {
-		if w.Start == row.Start && w.End <= p.done && !toll.InRanges(p.dirty, w) && len(p.flight.in(w)) == 0 {
-			if r.windows == nil {
-				r.windows = map[int16][]rowWindow{}
-			}
-			r.windows[p.plaza] = append(r.windows[p.plaza], rowWindow{k, w, row.events + row.tooLate})
-			r.n++
-			return true
+		if w.Start != row.Start {
+			continue
 		}
+		pruned, some := p.retired[retiredRows]
+		compare := !(some && w.Start <= pruned) && w.End <= p.done && !toll.InRanges(p.dirty, w) && len(p.flight.in(w)) == 0
+		if r.windows == nil {
+			r.windows = map[int16][]rowWindow{}
+		}
+		r.windows[p.plaza] = append(r.windows[p.plaza], rowWindow{k, w, row.events + row.tooLate, compare})
+		r.n++
+		return compare
 	}
 	return false
 }
 
 // add adds rows of a plaza.
 func (r *rowCheck) add(plaza int16, m toll.Minute, rows int64) {
-	if plaza != r.plaza {
-		r.end()
-		r.plaza = plaza
+	if !r.reading || plaza != r.plaza {
+		if r.reading {
+			r.end()
+		}
+		r.reading, r.plaza = true, plaza
 	}
-	if len(r.windows[plaza]) == 0 {
+	if len(r.windows[plaza]) == 0 && r.c.stored.folds[plaza] == nil {
 		return
 	}
 	n := len(r.minutes)
@@ -72,30 +84,96 @@ func (r *rowCheck) add(plaza int16, m toll.Minute, rows int64) {
 	}
 }
 
-// end compares the windows of the plaza whose rows were read.
-func (r *rowCheck) end() {
+// in returns how many rows of the plaza are in a window.
+func (r *rowCheck) in(w toll.Window) int64 {
 	before := func(m toll.Minute) int64 {
 		if i, _ := slices.BinarySearch(r.minutes, m); i > 0 {
 			return r.sums[i-1]
 		}
 		return 0
 	}
+	return before(w.End) - before(w.Start)
+}
+
+// end compares the windows of the plaza whose rows were read.
+func (r *rowCheck) end() {
 	for _, w := range r.windows[r.plaza] {
-		if rows := before(w.End) - before(w.Start); rows != w.want {
-			id := toll.WindowID{Plaza: r.plaza, Kind: w.kind.Name, Start: w.Start}
-			r.c.found.ofWindow(KindWindowRows, id, rows, w.want, "window "+id.Kind+" from "+r.c.clock(w.Start)+": "+
-				plural(w.want, "event")+" in toll_window, those that came too late among them, but "+plural(rows, "row")+" in livetolldata")
+		if rows := r.in(w.Window); w.compare && rows != w.want {
+			r.problem(w.kind, w.Window, rows, w.want, plural(w.want, "event")+" in toll_window, those that came too late among them, but "+
+				plural(rows, "row")+" in livetolldata")
 		}
+	}
+	if r.c.stored.folds[r.plaza] != nil {
+		r.missing()
 	}
 	r.n -= len(r.windows[r.plaza])
 	delete(r.windows, r.plaza)
 	r.minutes, r.sums = r.minutes[:0], r.sums[:0]
 }
 
+// missing looks for windows that toll_window lacks although rows belong to them, of the time whose minutes were added up.
+func (r *rowCheck) missing() {
+	p := r.c.plaza(r.plaza)
+	from := toll.Minute(math.MinInt32)
+	pruned, some := p.retired[retiredRows]
+	if some {
+		from = addMinutes(pruned, 1)
+	}
+	known := p.baseline[int(r.plaza)].rows == 0 && !r.full
+	if some || !known {
+		p.v.report.MinutesFolded = true
+	}
+	if !known {
+		return
+	}
+	type id struct {
+		kind  *toll.WindowKind
+		start toll.Minute
+	}
+	has := map[id]bool{}
+	for _, w := range r.windows[r.plaza] {
+		has[id{w.kind, w.Start}] = true
+	}
+	var windows []toll.Window
+	for i := range p.v.in.Windows {
+		k := &p.v.in.Windows[i]
+		retired, old := p.retired[retiredWindows+k.Name]
+		last := toll.Minute(math.MinInt32) // the end of the last window, where they tile the time
+		for _, m := range r.minutes {
+			if m >= p.folded {
+				break
+			}
+			if m < from || m < last {
+				continue
+			}
+			windows = k.Covering(p.zone, m, windows[:0])
+			for _, w := range windows {
+				if k.Day || k.Hop == k.Size {
+					last = w.End
+				}
+				if has[id{k, w.Start}] || old && w.End <= retired || w.End > p.done || toll.InRanges(p.dirty, w) || len(p.flight.in(w)) > 0 {
+					continue
+				}
+				has[id{k, w.Start}] = true
+				r.problem(k, w, r.in(w), 0, "it is not in toll_window, but "+plural(r.in(w), "row")+" in livetolldata are of its time")
+			}
+		}
+	}
+}
+
+func (r *rowCheck) problem(k *toll.WindowKind, w toll.Window, want, got int64, text string) {
+	id := toll.WindowID{Plaza: r.plaza, Kind: k.Name, Start: w.Start}
+	r.c.found.ofWindow(KindWindowRows, id, want, got, "window "+k.Name+" from "+r.c.clock(w.Start)+": "+text)
+}
+
 // finish compares the windows of all plazas that are left, which have no rows.
 func (r *rowCheck) finish() {
-	r.end()
-	for _, r.plaza = range slices.Sorted(maps.Keys(r.windows)) {
+	if r.reading {
 		r.end()
 	}
+	for _, plaza := range slices.Sorted(maps.Keys(r.windows)) {
+		r.plaza = plaza
+		r.end()
+	}
+	r.reading = false
 }

@@ -49,10 +49,11 @@ type Report struct {
 	// still, or events are in flight.
 	Windows        int64 `json:"windows"`
 	WindowsWaiting int64 `json:"windows_waiting"`
-	// WindowsFolded are those that can't be checked, since batches with their minutes were added up.
+	// WindowsFolded are those that can't be checked, since batches with their minutes were added up and
+	// the rows are not all there to compare with, or are not looked at.
 	WindowsFolded int64 `json:"windows_folded"`
-	// MinutesFolded says that minutes of some batches were added up. Windows of that time are checked
-	// where they are stored; one that someone deleted is not missed.
+	// MinutesFolded says that there may be windows of such a time that toll_window lacks. A deep
+	// verification misses them by their rows, unless rows were pruned or are from before.
 	MinutesFolded bool `json:"minutes_folded"`
 	// WindowsRetired are those that can't be checked either, since they were deleted for their age.
 	// By kind, RetiredUntil says when the last window of the kind ended that was; how many were of

@@ -192,7 +192,7 @@ func (c *windowCheck) checked(end toll.Minute) bool { return end > c.ends.Start 
 
 // checkWindows checks the windows of the plazas that are looked at.
 func (c *windowCheck) checkWindows(ctx context.Context, q reader, kinds map[int16][]string) error {
-	c.v.report.MinutesFolded = c.v.report.MinutesFolded || len(c.stored.folds) > 0
+	c.v.report.MinutesFolded = c.v.report.MinutesFolded || len(c.stored.folds) > 0 && !c.deep
 	if len(c.v.in.Windows) == 0 {
 		return nil
 	}

@@ -185,7 +185,7 @@ func TestUpkeep(t *testing.T) {
 	if got := counts(); got != counted {
 		t.Errorf("got %s, want %s", got, counted)
 	}
-	if out, _ := p.expect(0, "verify", "--deep"); !strings.Contains(out, "compacted into "+fmt.Sprint(added.BatchRows)+" rows") || !strings.Contains(out, "those that are stored") {
+	if out, _ := p.expect(0, "verify", "--deep"); !strings.Contains(out, "compacted into "+fmt.Sprint(added.BatchRows)+" rows") || !strings.Contains(out, "checked, which are all") {
 		t.Errorf("verify says:\n%s", out)
 	}
 
