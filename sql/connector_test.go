@@ -51,7 +51,7 @@ var hostileGlobals = []struct{ engine, name, value, want string }{
 	{"", "sql_buffer_result", "1", "0"},
 	{"", "unique_checks", "0", "1"},
 	{"", "max_sort_length", "8", "1024"},
-	{"", "innodb_lock_wait_timeout", "1", "15"},
+	{"", "innodb_lock_wait_timeout", "1", "5"},
 	{"", "wait_timeout", "3", "20"},
 	{"", "net_read_timeout", "1", "5"},
 	{"", "net_write_timeout", "1", "60"},

@@ -101,8 +101,9 @@ func TestRecentRejects(t *testing.T) {
 
 // TestEachDeadLetter checks that a list is complete and in order whatever fits a page, and that payloads are let go of: the
 // 64 MiB that are read here are never held at once.
-func TestEachDeadLetter(t *testing.T) {
-	s := openEmpty(t, "mariadb")
+func TestEachDeadLetter(t *testing.T) { onServers(t, testEachDeadLetter) }
+
+func testEachDeadLetter(t *testing.T, s *Store) {
 	initialize(t, s)
 	const letters, large = 250, 64
 	for i := range letters {

@@ -82,9 +82,9 @@ func commitAfter(t *testing.T, w *Writer, partition int32, events ...toll.Event)
 	return w.Commit(t.Context(), eventBatch(w, c, events...), nil)
 }
 
-func openRefusal(t *testing.T, alter ...string) *Store {
+func openRefusal(t *testing.T, engine string, alter ...string) *Store {
 	t.Helper()
-	s := openEmpty(t, "mariadb")
+	s := openEmpty(t, engine)
 	run(t, s, `DROP TABLE IF EXISTS own_plaza`)
 	initialize(t, s)
 	for _, statement := range alter {
@@ -95,11 +95,13 @@ func openRefusal(t *testing.T, alter ...string) *Store {
 
 // TestRefusedRows checks that exactly the rows that the operator's table refuses are named, with what MySQL said, whether
 // other rows of the batch are accepted or not.
-func TestRefusedRows(t *testing.T) {
+func TestRefusedRows(t *testing.T) { eachServer(t, testRefusedRows) }
+
+func testRefusedRows(t *testing.T, engine string) {
 	for _, test := range refusals {
 		for _, mode := range []LoadMode{LoadLocal, LoadInsert} {
 			t.Run(test.name+"/"+mode.String(), func(t *testing.T) {
-				s := openRefusal(t, test.alter...)
+				s := openRefusal(t, engine, test.alter...)
 				w := s.Writer(testIdentity.TopicID)
 				w.loader.mode.Store(int32(mode))
 				check := func(err error, want []int) {
@@ -147,8 +149,10 @@ func TestRefusedRows(t *testing.T) {
 
 // TestEveryRowRefused checks that a table that takes nothing at all ends the process instead of emptying the topic into
 // dead letters.
-func TestEveryRowRefused(t *testing.T) {
-	s := openRefusal(t)
+func TestEveryRowRefused(t *testing.T) { eachServer(t, testEveryRowRefused) }
+
+func testEveryRowRefused(t *testing.T, engine string) {
+	s := openRefusal(t, engine)
 	w := s.Writer(testIdentity.TopicID)
 	if err := commitAfter(t, w, 0, testEvent(0, 1, "car")); err != nil {
 		t.Fatal(err)
@@ -166,8 +170,10 @@ func TestEveryRowRefused(t *testing.T) {
 
 // TestRefusedStatements has more rows than fit a statement, of which some in each are refused by a unique key: what a
 // statement before stored must not count as a duplicate.
-func TestRefusedStatements(t *testing.T) {
-	s := openRefusal(t, `ALTER TABLE livetolldata ADD UNIQUE KEY own (vehicle_id)`)
+func TestRefusedStatements(t *testing.T) { eachServer(t, testRefusedStatements) }
+
+func testRefusedStatements(t *testing.T, engine string) {
+	s := openRefusal(t, engine, `ALTER TABLE livetolldata ADD UNIQUE KEY own (vehicle_id)`)
 	w := s.Writer(testIdentity.TopicID)
 	var events []toll.Event
 	var want []int
@@ -192,7 +198,9 @@ func TestRefusedStatements(t *testing.T) {
 }
 
 // TestAlteredTable checks that a table that was altered after the start refuses no row: the error is the one of a start.
-func TestAlteredTable(t *testing.T) {
+func TestAlteredTable(t *testing.T) { eachServer(t, testAlteredTable) }
+
+func testAlteredTable(t *testing.T, engine string) {
 	for alter, text := range map[string]string{
 		`ALTER TABLE livetolldata MODIFY vehicle_type char(4)`:                        "column vehicle_type: expected char(15), got char(4)",
 		`ALTER TABLE livetolldata MODIFY vehicle_id smallint`:                         "column vehicle_id: expected int, got smallint",
@@ -204,7 +212,7 @@ func TestAlteredTable(t *testing.T) {
 	} {
 		for _, mode := range []LoadMode{LoadLocal, LoadInsert} {
 			t.Run(alter+"/"+mode.String(), func(t *testing.T) {
-				s := openRefusal(t, alter)
+				s := openRefusal(t, engine, alter)
 				w := s.Writer(testIdentity.TopicID)
 				w.loader.mode.Store(int32(mode))
 				wantPermanent(t, commitAfter(t, w, 0, testEvent(0, 1, "car"), testEvent(0, 70_000, "truck")), text)
@@ -235,8 +243,10 @@ func TestTransientErrors(t *testing.T) {
 }
 
 // TestLockedRow has a row that waits for another transaction's lock in vain: an outage, and no fault of the row.
-func TestLockedRow(t *testing.T) {
-	s := openRefusal(t, `ALTER TABLE livetolldata ADD UNIQUE KEY own (vehicle_id)`)
+func TestLockedRow(t *testing.T) { eachServer(t, testLockedRow) }
+
+func testLockedRow(t *testing.T, engine string) {
+	s := openRefusal(t, engine, `ALTER TABLE livetolldata ADD UNIQUE KEY own (vehicle_id)`)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	tx, err := s.db.BeginTx(ctx, nil)
@@ -247,12 +257,7 @@ func TestLockedRow(t *testing.T) {
 	if _, err := tx.ExecContext(ctx, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 7, 'car', 1)`); err != nil {
 		t.Fatal(err)
 	}
-	c, err := mysql.ParseDSN(s.cfg.DSN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Params = map[string]string{"innodb_lock_wait_timeout": "1"}
-	w := openStore(t, c.FormatDSN()).Writer(testIdentity.TopicID)
+	w := s.Writer(testIdentity.TopicID)
 	err = commitAfter(t, w, 0, testEvent(0, 1, "car"), testEvent(0, 7, "car"))
 	var refused *toll.RefusedError
 	if err == nil || errors.As(err, &refused) || toll.IsPermanent(err) || number(err) != 1205 {

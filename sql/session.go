@@ -28,9 +28,9 @@ const sessionSettings = `SET autocommit = 1, completion_type = 'NO_CHAIN',
 	idle_transaction_timeout = 10, idle_readonly_transaction_timeout = 0,
 	idle_write_transaction_timeout = 0 */`
 
-// lockWaitTimeout is longer than MariaDB's idle_transaction_timeout, so that a batch waits out an
-// owner that died without a word. The embedded server has no such setting of a session.
-const lockWaitTimeout = `, innodb_lock_wait_timeout = 15`
+// lockWaitTimeout is less than callers wait for an answer, so that they hear that it was a lock. The
+// embedded server has no such setting of a session.
+const lockWaitTimeout = `, innodb_lock_wait_timeout = 5`
 
 // On the timeouts: the server ends the transaction of a host that died without a word, or that is
 // paused, and with it the lock on the cursor that the partition's next owner waits for. Only MariaDB

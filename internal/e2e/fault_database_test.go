@@ -247,10 +247,10 @@ func lockDatabase(f *injection) {
 	p := w.member("one")
 	l.caughtUp("the start", caughtUpWithin, p)
 	l.forgetPauses()
-	status := func(name string) (n int64) {
-		var unused string
-		if err := admin.QueryRow("SHOW GLOBAL STATUS LIKE '"+name+"'").Scan(&unused, &n); err != nil {
-			f.Fatalf("status %s: %v", name, err)
+	deadlocks := func() (n int64) {
+		err := admin.QueryRow("SELECT `count` FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'").Scan(&n)
+		if err != nil {
+			f.Fatalf("count deadlocks: %v", err)
 		}
 		return n
 	}
@@ -263,15 +263,15 @@ func lockDatabase(f *injection) {
 		if err := tx.QueryRow(`SELECT COUNT(*) FROM (SELECT * FROM toll_cursor FOR UPDATE) AS locked`).Scan(&rows); err != nil || rows == 0 {
 			f.Fatalf("lock the cursors: %d, %v", rows, err)
 		}
-		f.says(p, "Lock wait timeout") // which a session waits for 15 s
+		f.says(p, "Lock wait timeout") // which a session waits for 5 s
 		time.Sleep(2 * time.Second)
 		if err := tx.Rollback(); err != nil {
 			f.Fatal(err)
 		}
 		l.caughtUp("after lock waits", caughtUpWithin, p)
 
-		before := status("Innodb_deadlocks")
-		for deadline := time.Now().Add(caughtUpWithin); status("Innodb_deadlocks") == before; {
+		before := deadlocks()
+		for deadline := time.Now().Add(caughtUpWithin); deadlocks() == before; {
 			if time.Now().After(deadline) {
 				f.Fatal("no deadlock came about")
 			}

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"tollstream/internal/devstack"
 )
 
 // sendEvent sends one event, as a row that is expected or as one that is to be refused.
@@ -30,16 +28,9 @@ func (s *sender) sendEvent(at string, vehicle int, typ string, plaza int, refuse
 	s.truth.rejects++
 }
 
-// onServers runs a test on MariaDB and on MySQL.
+// onServers runs a test on the run's server, with its name.
 func onServers(t *testing.T, test func(t *testing.T, w *world)) {
-	for _, engine := range []string{"mariadb", "mysql"} {
-		t.Run(engine, func(t *testing.T) {
-			if _, ok := devstack.FindMySQL(); engine == "mysql" && !ok {
-				skipWithout(t, "MySQL (make services)")
-			}
-			test(t, newWorldOn(t, sharedKafka(t).Addr(), engine))
-		})
-	}
+	t.Run(engine, func(t *testing.T) { test(t, newWorld(t)) })
 }
 
 // exec runs a statement as the operator.
