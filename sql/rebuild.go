@@ -48,7 +48,7 @@ func (s *Store) Rebuild(ctx context.Context, id Identity, above uint64, now time
 	if _, err := s.Check(ctx, id); err != nil {
 		return Rebuild{}, err
 	}
-	const attempts = 5
+	const attempts = 10 // of which each may wait for a lock for 5 s
 	for try := 1; ; try++ {
 		r, err := s.rebuild(ctx, id, above, now)
 		if n := number(err); (n == errDeadlock || n == errLockWait) && try < attempts {

@@ -1,7 +1,7 @@
 // Package devstack starts a Kafka broker and a MySQL on a machine that has neither.
 //
 // Broker and the embedded Database run inside this process and need nothing installed. Database prefers a private
-// MariaDB where the machine has one, and Kafka runs a real Apache Kafka from a folder of jars. All of them listen on
+// MariaDB where the machine has one, runs MySQL 8 where that is asked for, and Kafka runs a real Apache Kafka from a folder of jars. All of them listen on
 // loopback unless told otherwise, keep everything that they write inside the folder that they are given, and end with
 // this process, even where it is killed (on Linux). A folder serves one server at a time; a second start on it is an error.
 //
