@@ -19,11 +19,12 @@ type DeadLetter struct {
 	Time         time.Time // of the record
 	Kind         toll.RejectKind
 	Reason       string
-	SQLState     string // where the database refused it, else empty
-	Number       uint16 // of the database's error where it refused it, else 0
-	Payload      []byte // as received, nil for a tombstone
-	PayloadBytes int64  // more than Payload's length where it did not fit a packet
-	Key          []byte // its first 1024 bytes
+	SQLState     string       // where the database refused it, else empty
+	Number       uint16       // of the database's error where it refused it, else 0
+	RetryOf      *toll.Origin // of the dead letter that it was to repair; nil where it was no retry
+	Payload      []byte       // as received, nil for a tombstone
+	PayloadBytes int64        // more than Payload's length where it did not fit a packet
+	Key          []byte       // its first 1024 bytes
 	RejectedAt   time.Time
 	Retried      bool // its repaired event was stored
 }
@@ -200,6 +201,7 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 		payload = fmt.Sprintf("LEFT(d.payload, %d)", payloadLimit)
 	}
 	query := `SELECT d.partition_id, d.record_offset, d.record_time, ` + letterKind + `, d.reason, d.sql_state, d.error_number,
+		d.retry_partition, d.retry_offset,
 		` + payload + `, d.payload_bytes, d.record_key, d.rejected_at, r.record_offset IS NOT NULL` + deadLetterTables + condition + ` ORDER BY d.partition_id, d.record_offset`
 	if limit > 0 {
 		query += " LIMIT ?"
@@ -214,8 +216,11 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 	for rows.Next() {
 		var d DeadLetter
 		var recorded, rejected string
+		var retryPartition dbsql.Null[int32]
+		var retryOffset dbsql.Null[int64]
 		var payload dbsql.RawBytes // cut here: what is left of it must not hold all of it in memory
-		if err := rows.Scan(&d.Partition, &d.Offset, &recorded, &d.Kind, &d.Reason, &d.SQLState, &d.Number, &payload, &d.PayloadBytes, &d.Key,
+		if err := rows.Scan(&d.Partition, &d.Offset, &recorded, &d.Kind, &d.Reason, &d.SQLState, &d.Number,
+			&retryPartition, &retryOffset, &payload, &d.PayloadBytes, &d.Key,
 			&rejected, &d.Retried); err != nil {
 			return nil, err
 		}
@@ -223,6 +228,9 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 			payload = payload[:min(len(payload), payloadLimit)]
 		}
 		d.Payload = bytes.Clone(payload)
+		if retryPartition.Valid {
+			d.RetryOf = &toll.Origin{Partition: retryPartition.V, Offset: retryOffset.V}
+		}
 		if d.Time, err = parseTime(recorded); err != nil {
 			return nil, err
 		}

@@ -40,6 +40,8 @@ var migrations = []migration{
 			`ALTER TABLE toll_batch ADD COLUMN gone bigint NOT NULL DEFAULT 0`,
 			`ALTER TABLE toll_dead_letter ADD COLUMN kind varchar(24) NOT NULL DEFAULT ''`,
 			`ALTER TABLE toll_dead_letter ADD COLUMN error_number int NOT NULL DEFAULT 0`,
+			`ALTER TABLE toll_dead_letter ADD COLUMN retry_partition int NULL`,
+			`ALTER TABLE toll_dead_letter ADD COLUMN retry_offset bigint NULL`,
 		},
 		fill: fillVersion4,
 	},

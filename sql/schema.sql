@@ -113,6 +113,8 @@ create table if not exists toll_dead_letter (
   reason          varchar(500) not null comment 'why, in words',
   sql_state       char(5)      not null comment 'where the database refused it, else empty',
   error_number    int          not null default 0 comment 'of the database where it refused it, else 0',
+  retry_partition int          null     comment 'of the dead letter that the record was to repair; null where it was no retry',
+  retry_offset    bigint       null     comment 'the same',
   payload         longblob     null     comment 'null for a tombstone',
   payload_bytes   bigint       not null comment 'more than the payload''s length where it did not fit a packet',
   record_key      varbinary(1024) null,

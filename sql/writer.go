@@ -447,8 +447,8 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 	}
 	const head = `INSERT INTO toll_dead_letter
 		(topic_id, partition_id, record_offset, record_time, kind, reason, sql_state, error_number,
-		payload, payload_bytes, record_key, rejected_at) VALUES `
-	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
+		retry_partition, retry_offset, payload, payload_bytes, record_key, rejected_at) VALUES `
+	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
 	for rest := b.Rejects; len(rest) > 0; {
 		var args []any
 		size, n := len(head), 0
@@ -464,8 +464,14 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 				break
 			}
 			size += letter
+			var retryPartition dbsql.Null[int32]
+			var retryOffset dbsql.Null[int64]
+			if of := r.RetryOf; of != nil {
+				retryPartition = dbsql.Null[int32]{V: of.Partition, Valid: true}
+				retryOffset = dbsql.Null[int64]{V: of.Offset, Valid: true}
+			}
 			args = append(args, w.topicID, b.Partition, r.Offset, recordTime(r.Time), string(r.Kind),
-				reason, r.SQLState, r.Number, payload, len(r.Payload), key)
+				reason, r.SQLState, r.Number, retryPartition, retryOffset, payload, len(r.Payload), key)
 		}
 		query := head + tuple + strings.Repeat(","+tuple, n-1)
 		if _, err := tx.ExecContext(ctx, query, args...); err != nil {

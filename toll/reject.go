@@ -12,9 +12,10 @@ type Reject struct {
 	Time     time.Time // of the record
 	Kind     RejectKind
 	Reason   string
-	SQLState string // where the database refused it, else empty
-	Number   uint16 // of the database's error where it refused it, else 0
-	Payload  []byte // as received; nil for a tombstone
+	SQLState string  // where the database refused it, else empty
+	Number   uint16  // of the database's error where it refused it, else 0
+	RetryOf  *Origin // of the dead letter that the record was to repair; nil where it was no retry
+	Payload  []byte  // as received; nil for a tombstone
 	Key      []byte
 }
 

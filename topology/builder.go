@@ -238,6 +238,9 @@ func (b *builder) reject(r *record, why toll.RefusedRow) {
 		Offset: r.offset, Time: r.time, Payload: r.value,
 		Kind: why.Kind, Reason: why.Reason, SQLState: why.SQLState, Number: why.Number,
 	}
+	if of, ok := parseOrigin(r.retryOf); ok {
+		reject.RetryOf = &of
+	}
 	if len(r.key) > 0 {
 		reject.Key = bytes.Clone(r.key)
 	}

@@ -102,6 +102,7 @@ type letterJSON struct {
 	Reason        string    `json:"reason"`
 	SQLState      string    `json:"sql_state,omitempty"`
 	Number        uint16    `json:"error_number,omitempty"` // of the database's error
+	RetryOf       string    `json:"retry_of,omitempty"`     // the dead letter that it was to repair
 	Key           *string   `json:"key"`
 	Payload       *string   `json:"payload"`                  // null for a tombstone, and where it is no text
 	PayloadBase64 string    `json:"payload_base64,omitempty"` // where it is no text
@@ -115,6 +116,9 @@ func letterReport(d *sql.DeadLetter) letterJSON {
 		Partition: d.Partition, Offset: d.Offset, Time: d.Time,
 		Kind: string(d.Kind), Reason: d.Reason, SQLState: d.SQLState, Number: d.Number,
 		PayloadBytes: d.PayloadBytes, RejectedAt: d.RejectedAt, Retried: d.Retried,
+	}
+	if d.RetryOf != nil {
+		r.RetryOf = formatOrigin(*d.RetryOf)
 	}
 	if d.Key != nil {
 		key := strings.ToValidUTF8(string(d.Key), "\uFFFD")
@@ -289,6 +293,9 @@ func writeLetter(w io.Writer, d *sql.DeadLetter) error {
 	line("reason", "%s", escape(d.Reason))
 	if d.Kind == toll.RejectRefused {
 		line("refused", "by the database, with error %d and SQLSTATE %s", d.Number, escape(d.SQLState))
+	}
+	if d.RetryOf != nil {
+		line("retry of", "%s", formatOrigin(*d.RetryOf))
 	}
 	if d.Key != nil {
 		line("key", "%s", escape(string(d.Key)))

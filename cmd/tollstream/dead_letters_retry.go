@@ -25,15 +25,17 @@ func (a *app) retryCommand() *cli.Command {
 			often it is sent. What still is no event is refused here, with the reason.
 
 			--all sends those again that can be read as they are, for example since they need another --format. What the database
-			refused is not among them.`,
+			refused is not among them, unless --refused is given: for when the table was corrected.`,
 		UsageText: `tollstream dead-letters retry 0:1234 --payload 'Thu Feb 10 10:23:02 2022,3728373,car,4856'
 			tollstream dead-letters retry 0:1234 --payload-file repaired
-			tollstream dead-letters retry --all --format protobuf`,
+			tollstream dead-letters retry --all --format protobuf
+			tollstream dead-letters retry --all --refused`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "payload", Usage: "the repaired event, a `TEXT`; without it the payload as it was"},
 			&cli.StringFlag{Name: "payload-file", Usage: "`FILE` that holds the repaired event, - for standard input"},
 			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto", Usage: "`FORMAT` of the payload: auto, csv, json or protobuf"},
 			&cli.BoolFlag{Name: "all", Usage: "retry all that can be read now"},
+			&cli.BoolFlag{Name: "refused", Usage: "with --all: also what the database refused"},
 		},
 		Action: a.withStore(a.retryDeadLetters),
 	}
@@ -50,6 +52,8 @@ func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store)
 		return usagef("--payload and --payload-file exclude each other")
 	case c.Bool("all") && (repaired || c.NArg() > 0):
 		return usagef("--all takes neither a record nor a payload")
+	case c.Bool("refused") && !c.Bool("all"):
+		return usagef("--refused goes with --all")
 	case !c.Bool("all") && c.NArg() != 1:
 		return withHint(usagef("retry needs one PARTITION:OFFSET, or --all"), "tollstream dead-letters lists them")
 	}
@@ -110,6 +114,11 @@ func (a *app) retryOne(c *cli.Context, d *sql.DeadLetter, payload []byte, r *ret
 	if d.Kind == toll.RejectRetried {
 		return fmt.Errorf("dead letter %s is a second retry, whose event is stored: %s", name, escape(d.Reason))
 	}
+	if d.RetryOf != nil {
+		of := formatOrigin(*d.RetryOf)
+		return withHint(fmt.Errorf("dead letter %s is itself a retry, of %s, and only that is sent again", name, of),
+			fmt.Sprintf("tollstream dead-letters show --raw %s > payload; tollstream dead-letters retry %s --payload-file payload", name, of))
+	}
 	if err := r.decode(payload); err != nil {
 		return withHint(fmt.Errorf("not sent, since it still is no event: %w", err), repairHint)
 	}
@@ -142,9 +151,10 @@ func (a *app) retryAll(c *cli.Context, store *sql.Store, r *retrier) error {
 	no := false
 	err := store.EachDeadLetter(c.Context, sql.DeadLetterFilter{Retried: &no}, func(d *sql.DeadLetter) error {
 		switch {
-		case d.Kind == toll.RejectRetried:
-			return nil // its event is stored
-		case d.Kind == toll.RejectRefused:
+		case d.Kind == toll.RejectRetried, d.RetryOf != nil:
+			// Its event is stored, or is that of the dead letter that it was to repair. Both of them sent would be two rows.
+			return nil
+		case d.Kind == toll.RejectRefused && !c.Bool("refused"):
 			result.Refused++
 			return nil
 		case int64(len(d.Payload)) < d.PayloadBytes || r.decode(d.Payload) != nil:
@@ -180,7 +190,7 @@ func (a *app) retryAll(c *cli.Context, store *sql.Store, r *retrier) error {
 		text += fmt.Sprintf("; %s still no event", numberIsAre(result.Malformed))
 	}
 	if result.Refused > 0 {
-		text += fmt.Sprintf("; %s refused by the database before: retry such one by one", numberWasWere(result.Refused))
+		text += fmt.Sprintf("; %s refused by the database: --refused sends them too", numberWasWere(result.Refused))
 	}
 	_, err = fmt.Fprintln(a.stdout, text)
 	return err

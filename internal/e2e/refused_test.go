@@ -131,6 +131,41 @@ func testRefusedByTable(t *testing.T, w *world) {
 	}
 }
 
+// TestRefusedAreRetried corrects a table that lacked a partition, and sends what it refused again: each is stored once.
+func TestRefusedAreRetried(t *testing.T) {
+	besideOthers(t)
+	w := newWorld(t)
+	w.must("init", "--partitions", "2")
+	w.exec(`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
+	truth := newTruth()
+	s := w.sender(truth)
+	s.send(1000)
+	s.clock = time.Date(2022, 3, 1, 0, 0, 0, 0, time.UTC)
+	s.send(200) // which are refused for now
+	s.clock = time.Date(2022, 2, 11, 0, 0, 0, 0, time.UTC)
+	s.send(1000)
+	w.must("process", "--until-end")
+	if n := w.count(`SELECT COUNT(*) FROM toll_dead_letter WHERE kind = 'refused' AND error_number = 1526`); n != 200 {
+		t.Fatalf("%d dead letters, want 200", n)
+	}
+	if out := w.must("dead-letters", "retry", "--all"); !strings.Contains(out, "200 were refused by the database: --refused sends them too") {
+		t.Errorf("retry --all prints %q", out)
+	}
+	w.must("dead-letters", "retry", "--all", "--refused") // too early: they are refused again, as retries
+	w.must("process", "--until-end")
+	var of, again string
+	if err := w.sql.QueryRow(`SELECT CONCAT(retry_partition, ':', retry_offset), CONCAT(partition_id, ':', record_offset)
+		FROM toll_dead_letter WHERE retry_partition IS NOT NULL LIMIT 1`).Scan(&of, &again); err != nil {
+		t.Fatal(err)
+	}
+	w.refuses([]string{"dead-letters", "retry", again}, again+" is itself a retry, of "+of) // both would be two rows
+	w.exec(`ALTER TABLE livetolldata ADD PARTITION (PARTITION q VALUES LESS THAN MAXVALUE)`)
+	w.must("dead-letters", "retry", "--all", "--refused")
+	w.must("process", "--until-end")
+	truth.rejects = int(w.count(`SELECT COUNT(*) FROM toll_dead_letter`))
+	w.exact(truth)
+}
+
 // version returns the server's version.
 func (w *world) version() (v string) {
 	w.t.Helper()
