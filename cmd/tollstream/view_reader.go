@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -66,10 +67,6 @@ func openReaderOf(ctx context.Context, con connection, fixedTimezone bool, log *
 			r.Close()
 		}
 	}()
-	type opening struct {
-		table *topology.Table
-		err   error
-	}
 	opened, gone := make(chan opening), make(chan struct{})
 	defer close(gone)
 	go func() { // Kafka's clients take no context: it ends with their timeouts at the latest
@@ -86,18 +83,37 @@ func openReaderOf(ctx context.Context, con connection, fixedTimezone bool, log *
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case o := <-opened:
-		if r.table, err = o.table, o.err; err != nil {
-			return nil, noAnswer(err)
-		}
-	case <-ctx.Done():
-		return nil, noAnswer(ctx.Err())
+	if r.table, err = awaitTable(ctx, opened, con.cluster.Brokers, tablePatience); err != nil {
+		return nil, noAnswer(err)
 	}
 	if r.con.location, err = time.LoadLocation(meta.Timezone); err != nil {
 		return nil, fmt.Errorf("load the database's timezone: %w", err)
 	}
 	return r, nil
+}
+
+// opening is how opening the group table ended.
+type opening struct {
+	table *topology.Table
+	err   error
+}
+
+// tablePatience is how long Kafka may take to say what a reader needs to begin. A broker that takes
+// connections and does not answer would hold it for many minutes: its client tries again each time
+// that a request times out.
+const tablePatience = time.Minute
+
+func awaitTable(ctx context.Context, opened <-chan opening, brokers []string, patience time.Duration) (*topology.Table, error) {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case o := <-opened:
+		return o.table, o.err
+	case <-late.C:
+		return nil, fmt.Errorf("connect to Kafka at %s: no answer for %v", strings.Join(brokers, ","), patience)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // noAnswer adds a hint to an error about a server that can't be reached.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"runtime"
 	"strings"
@@ -81,5 +82,18 @@ func TestReaderClosesTable(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d clients of Kafka are left", clients()-before)
 		}
+	}
+}
+
+// TestAwaitTable has a broker that takes connections and does not answer.
+func TestAwaitTable(t *testing.T) {
+	_, err := awaitTable(t.Context(), make(chan opening), []string{"kafka:9092"}, time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "connect to Kafka at kafka:9092: no answer for 1ms") {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := awaitTable(ctx, make(chan opening), nil, time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
 	}
 }

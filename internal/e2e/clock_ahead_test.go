@@ -23,7 +23,7 @@ func TestClockAhead(t *testing.T) {
 	w.must("emit", "--count", "50", "--rate", "0")
 	for i, topic := range []string{topology.LoopTopic(w.group), topology.TableTopic(w.group), topology.CongestionTopic(w.topic)} {
 		w.must("emit", "--count", "50", "--rate", "0")
-		h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidTimestamp})
+		h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidTimestamp, Count: -1})
 		args := []string{"process"}
 		if topic == topology.CongestionTopic(w.topic) {
 			args = append(args, "--until-end") // which closes all windows
