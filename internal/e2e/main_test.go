@@ -154,7 +154,8 @@ func newWorldOn(t *testing.T, brokers, engine string, options ...string) *world 
 		t.Fatalf("start the database: %v", err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	conn, err := dbsql.Open("mysql", db.DSN()+"?autocommit=1&sql_mode=%27%27") // whatever options say
+	conn, err := dbsql.Open("mysql", db.DSN()+
+		"?autocommit=1&sql_mode=%27%27&sql_safe_updates=0&sql_select_limit=9223372036854775807&sql_big_selects=1") // whatever options say
 	if err != nil {
 		t.Fatal(err)
 	}

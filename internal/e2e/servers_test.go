@@ -22,6 +22,18 @@ type serverCase struct {
 var serverCases = []serverCase{
 	{name: "autocommit off", options: []string{"--autocommit=0"}},
 	{name: "chained transactions", options: []string{"--completion-type=CHAIN"}},
+	{
+		name: "small limits",
+		before: func(w *world) {
+			for _, setting := range []string{
+				"autocommit = 0", "completion_type = 'RELEASE'", "sql_safe_updates = 1", "sql_select_limit = 5", "sql_big_selects = 0",
+				"max_join_size = 5", "sql_buffer_result = 1", "max_sort_length = 8", "unique_checks = 0", "innodb_lock_wait_timeout = 1",
+				"net_read_timeout = 1", "net_write_timeout = 1",
+			} {
+				w.rootExec("SET GLOBAL " + setting)
+			}
+		},
+	},
 	{name: "SQL modes", options: []string{"--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT"}},
 	{name: "fractions truncated", engine: "mysql", options: []string{"--sql-mode=TIME_TRUNCATE_FRACTIONAL,PAD_CHAR_TO_FULL_LENGTH"}},
 	{name: "names in lower case", options: []string{"--lower-case-table-names=1"}},
