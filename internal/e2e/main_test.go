@@ -192,7 +192,7 @@ type result struct {
 }
 
 // commandTimeout bounds a command that should end by itself.
-const commandTimeout = 3 * time.Minute
+const commandTimeout = 5 * time.Minute
 
 // run runs a command to its end.
 func (w *world) run(args ...string) result {
