@@ -67,7 +67,7 @@ func TestMigrateFromVersion3(t *testing.T) {
 				}
 				_, err := s.Check(t.Context(), testIdentity)
 				wantPermanent(t, err, "of version 3", "tollstream init")
-				if done := initialize(t, s); fmt.Sprint(done) != "[migrated the tables from version 3 to 4 created table toll_accepted_log]" {
+				if done := initialize(t, s); fmt.Sprint(done) != "[migrated the tables from version 3 to 4 created table toll_stalled created table toll_accepted_log]" {
 					t.Errorf("got %q", done)
 				}
 				if done := initialize(t, s); len(done) != 0 {

@@ -11,7 +11,8 @@ const (
 		"what it holds: tollstream rebuild --yes"
 	stepLog = "decide how to go on: tollstream accept-log reports what continuing in this log leaves out, and tollstream " +
 		"reset what a replay of it would lose"
-	stepDelete = "find out who wrote to toll_window; then delete the row, which no stored event belongs to"
+	stepStalled = "start that process again; if windows still do not close, look at its log and at MySQL's transactions and locks"
+	stepDelete  = "find out who wrote to toll_window; then delete the row, which no stored event belongs to"
 )
 
 // nextStep returns what to do about a kind of problem.
@@ -27,6 +28,8 @@ func nextStep(kind string) string {
 		return stepRestore
 	case KindLogReplaced:
 		return stepLog
+	case KindWindowStalled:
+		return stepStalled
 	case KindWindowExtra:
 		return stepDelete
 	}

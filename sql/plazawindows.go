@@ -180,6 +180,7 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 	most, _ := within.count(ofQuarters)
 	if events < toll.SumTypes(most) {
 		p.v.report.WindowsWaiting++
+		p.checkDue(w)
 	}
 	if row != nil {
 		p.checkRow(k, w, row)

@@ -33,6 +33,7 @@ const (
 	KindWindowBehind  = "window_behind"   // a window's result lacks events that were delivered
 	KindWindowCount   = "window_count"    // a window's result counts other events than were stored
 	KindWindowExtra   = "window_extra"    // the result of a window without events
+	KindWindowStalled = "window_stalled"  // windows are due for long, and a process does not store them
 	KindWindowTooLate = "window_too_late" // a window has not as many events that came too late as the batches
 	KindWindowRange   = "window_range"    // window_start and window_end are not what a window's minutes are on the database's clock
 	KindWindowRows    = "window_rows"     // livetolldata holds another number of rows in a window's time than the window counts
@@ -115,6 +116,11 @@ func (p *problems) ofPlaza(kind string, plaza int, want, got int64, format strin
 func (p *problems) ofBoth(kind string, plaza int, partition int32, want, got int64, format string, args ...any) {
 	p.add(Problem{Kind: kind, Partition: &partition, Plaza: &plaza, Want: want, Got: got,
 		Text: fmt.Sprintf("plaza %s, partition %d: ", plazaName(plaza), partition) + fmt.Sprintf(format, args...)})
+}
+
+// ofWindows reports a problem of windows of any plazas.
+func (p *problems) ofWindows(kind string, got int64, format string, args ...any) {
+	p.add(Problem{Kind: kind, Got: got, Text: fmt.Sprintf(format, args...)})
 }
 
 // ofWindow reports a problem of a plaza's window, or where that has no kind of a minute.

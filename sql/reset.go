@@ -70,7 +70,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	// The cursors go first: a batch that is still being stored needs its cursor, so it either is complete by now, and
 	// its rows go with the others below, or stores nothing.
 	tables := []string{"toll_cursor", "toll_batch", "toll_dead_letter", "toll_retry",
-		"toll_window", "toll_congestion", "toll_transition", "toll_plaza", "toll_pruned", "toll_retired", "toll_accepted_log"}
+		"toll_window", "toll_congestion", "toll_transition", "toll_plaza", "toll_pruned", "toll_retired", "toll_accepted_log", "toll_stalled"}
 	if o.AllRows {
 		tables = append(tables, "toll_baseline")
 	}

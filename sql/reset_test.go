@@ -33,7 +33,7 @@ func TestReset(t *testing.T) {
 		run(t, s, `DELETE FROM livetolldata WHERE timestamp IS NULL`)
 
 		done, err := s.Reset(ctx, id, ResetOptions{})
-		if err != nil || len(done) != 13 {
+		if err != nil || len(done) != 14 {
 			t.Fatalf("got %q, %v", done, err)
 		}
 		for _, table := range schema {
@@ -75,7 +75,7 @@ func TestResetWithBaseline(t *testing.T) {
 // Whatever interrupts a reset, the database is refused until the same reset is run again.
 func TestInterruptedReset(t *testing.T) {
 	steps := []string{"UPDATE toll_meta SET resetting = 1", "TRUNCATE TABLE toll_cursor", "TRUNCATE TABLE toll_batch", "TRUNCATE TABLE toll_dead_letter", "TRUNCATE TABLE toll_retry",
-		"TRUNCATE TABLE toll_window", "TRUNCATE TABLE toll_congestion", "TRUNCATE TABLE toll_transition", "TRUNCATE TABLE toll_plaza", "TRUNCATE TABLE toll_pruned", "TRUNCATE TABLE toll_retired", "TRUNCATE TABLE toll_accepted_log", "TRUNCATE TABLE livetolldata"}
+		"TRUNCATE TABLE toll_window", "TRUNCATE TABLE toll_congestion", "TRUNCATE TABLE toll_transition", "TRUNCATE TABLE toll_plaza", "TRUNCATE TABLE toll_pruned", "TRUNCATE TABLE toll_retired", "TRUNCATE TABLE toll_accepted_log", "TRUNCATE TABLE toll_stalled", "TRUNCATE TABLE livetolldata"}
 	onEngines(t, func(t *testing.T, s *Store) {
 		ctx := context.Background()
 		initialize(t, s)

@@ -45,6 +45,12 @@ create table if not exists toll_retired (
   primary key (what)
 ) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
+-- Processes whose windows are due and are not stored, as the process itself has found.
+create table if not exists toll_stalled (
+  instance        varchar(249)    not null primary key,
+  since           datetime(6)     null     comment 'UTC; null where windows are stored again'
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
+
 -- Progress: one row a source partition, moved by compare-and-set in the transaction that stores a batch.
 create table if not exists toll_cursor (
   topic_id        char(22)        not null,

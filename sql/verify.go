@@ -26,6 +26,9 @@ type VerifyInput struct {
 	// Windows are the kinds of windows that toll_window holds results of; none for not looking at it. Without Deep those
 	// windows are checked that end from two days before the newest that was delivered to a day after it.
 	Windows []toll.WindowKind
+	// Passed is the minute that the event time of every partition, less the allowed lateness, had
+	// passed before Verify is called; 0 for not known. Windows that end well before it are due.
+	Passed toll.Minute
 	// Zones returns the zone that a plaza's windows align to. Nil stands for the database's for all.
 	Zones func(plaza int16) *toll.Zone
 }
@@ -49,6 +52,9 @@ type Report struct {
 	// still, or events are in flight.
 	Windows        int64 `json:"windows"`
 	WindowsWaiting int64 `json:"windows_waiting"`
+	// WindowsDue are those of them that lack events although the event time of all partitions has
+	// passed their end by an hour, and the group table has merged the events.
+	WindowsDue int64 `json:"windows_due"`
 	// WindowsFolded are those that can't be checked, since batches with their minutes were added up and
 	// the rows are not all there to compare with, or are not looked at.
 	WindowsFolded int64 `json:"windows_folded"`
@@ -183,6 +189,7 @@ func (v *verification) run(ctx context.Context, q, rows reader) error {
 	v.checkPlazas(baseline, pruned, counts) // before the windows' problems, which may be many
 	if v.windows != nil {
 		v.found.join(&v.windows.found)
+		return v.checkStalled(ctx, q)
 	}
 	return nil
 }

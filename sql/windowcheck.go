@@ -42,6 +42,8 @@ type windowCheck struct {
 	baseline map[int]rowCount       // rows from before, by plaza
 	rows     rowCheck               // of windows that the outbox no longer tells
 
+	due toll.Window // the first that is due and lacks events
+
 	found  problems         // which the verification lists behind its own
 	counts map[int]rowCount // of livetolldata by plaza, where it is deep
 }

@@ -36,11 +36,14 @@ type health struct {
 	checks  map[string]checkState
 	loops   map[int32]*loop // by partition
 	failing time.Time       // since when a run is ending after a failure; zero for none
+
+	closing *closingStage // of windows
 }
 
 type checkState struct {
-	why string
-	at  time.Time // when it was told last
+	why   string
+	at    time.Time // when it was told last
+	since time.Time // when it was passed after it had failed; meaningless while it fails
 }
 
 // How long a check may go without being told, and a loop without turning.
@@ -57,6 +60,7 @@ const (
 
 func newHealth() *health {
 	h := &health{now: time.Now, checks: map[string]checkState{}, loops: map[int32]*loop{}}
+	h.closing = newClosingStage(func() time.Time { return h.now() })
 	h.checks[CheckTables] = checkState{why: "not checked yet"}
 	h.checks[CheckGroup] = checkState{why: "no partitions are assigned yet"}
 	return h
@@ -69,7 +73,22 @@ func (h *health) pass(name string) { h.fail(name, "") }
 func (h *health) fail(name, why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.checks[name] = checkState{why, h.now()}
+	c := checkState{why, h.now(), h.now()}
+	if old, told := h.checks[name]; told && old.why == "" && c.at.Sub(old.at) <= checkLimit {
+		c.since = old.since
+	}
+	h.checks[name] = c
+}
+
+// answersFor returns for how long a server has answered each call, 0 where it does not.
+func (h *health) answersFor(name string) time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c, told := h.checks[name]
+	if !told || c.why != "" || h.now().Sub(c.at) > checkLimit {
+		return 0
+	}
+	return h.now().Sub(c.since)
 }
 
 // Checked notes what a first look at the servers, their tables and topics came to.
@@ -126,6 +145,7 @@ type loop struct {
 // Healthy returns an error where only a new start helps: a loop stands still although it waits for no server, or a
 // run that failed does not end.
 func (h *health) Healthy() error {
+	stalled := h.ClosingStalled()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
@@ -137,6 +157,9 @@ func (h *health) Healthy() error {
 		}
 	}
 	slices.Sort(still)
+	if stalled > stalledLimit {
+		still = append(still, fmt.Sprintf("windows are due, and none was stored for %v", stalled.Truncate(time.Second)))
+	}
 	if !h.failing.IsZero() && now.Sub(h.failing) > endLimit {
 		still = append(still, fmt.Sprintf("a run that failed does not end for %v", now.Sub(h.failing).Truncate(time.Second)))
 	}

@@ -77,7 +77,9 @@ type observedResults struct {
 
 func (o *observedResults) Settle(ctx context.Context, closings []toll.Closing, published []toll.NoticeRef) ([]toll.Notice, bool, error) {
 	began := time.Now()
+	called := o.stats.closing.call()
 	notices, stored, err := o.Results.Settle(ctx, closings, published)
+	called(err == nil)
 	ended := time.Now()
 	if o.stats.noted(retryResults, err) == nil {
 		o.stats.resultsTime.Observe(ended.Sub(began).Seconds())

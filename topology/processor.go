@@ -47,6 +47,7 @@ func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) 
 	stats := cfg.Stats
 	if stats == nil {
 		stats = NewStats()
+		cfg.Stats = stats
 	}
 	stats.observer, stats.tracer = cfg.Observer, cfg.Tracer
 	stats.share.log = cfg.Log
@@ -316,6 +317,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	beside.Go(func() { r.standstill.watch(ctx, r.fail) })
 	beside.Go(func() { r.watchLag(ctx) })
 	beside.Go(func() { r.windows.run(ctx) })
+	beside.Go(func() { r.watchClosing(ctx) })
 	runErr := r.proc.Run(ctx)
 	cancel()
 	beside.Wait()

@@ -64,7 +64,9 @@ type handOver struct {
 }
 
 func newWindows(cfg *Config, results Results) *windows {
-	return &windows{cfg: cfg, results: results, plazas: map[int16]*plazaWindows{}, wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: plazaZones{cfg: cfg}}
+	w := &windows{cfg: cfg, results: results, plazas: map[int16]*plazaWindows{}, wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: plazaZones{cfg: cfg}}
+	w.handed() // nothing is left of the run before
+	return w
 }
 
 // reset forgets what a session that has ended had under way. The states say what is due.
@@ -75,6 +77,14 @@ func (w *windows) reset() {
 	w.session++
 	w.under -= len(w.waiting)
 	w.waiting, w.weight, w.unnoted = nil, 0, 0
+	w.handed()
+}
+
+// handed tells the stats whether anything is left that was handed over.
+func (w *windows) handed() {
+	if w.cfg.Stats != nil {
+		w.cfg.Stats.closing.handed(w.under > 0)
+	}
 }
 
 // step looks at a plaza's state, after a delta was merged into it, or without one. It reports whether the state took note of
@@ -146,6 +156,7 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 		w.waiting = append(w.waiting, h)
 		w.weight += h.weight
 		w.under++
+		w.handed()
 		notify(w.wake)
 	}
 	return changed
@@ -195,6 +206,7 @@ func (w *windows) settled(taken []handOver) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.under -= len(taken)
+	w.handed()
 	for _, h := range taken {
 		if h.session != w.session {
 			continue

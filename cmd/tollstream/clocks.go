@@ -26,23 +26,32 @@ func newClockReader(store *sql.Store, lateness, idle time.Duration) *clockReader
 // read returns what the clocks show. Event time is what the cursors say of it, without a look at
 // Kafka: a partition whose records are old counts as idle, whatever is left to store of it.
 func (r *clockReader) read(ctx context.Context, cursors []toll.Cursor) (toll.Clocks, error) {
-	var c toll.Clocks
+	c, _, err := r.passed(ctx, cursors)
+	return c, err
+}
+
+// passed also returns the minute that the event time of all partitions has passed, idle ones too; 0
+// where it is not known.
+func (r *clockReader) passed(ctx context.Context, cursors []toll.Cursor) (c toll.Clocks, all toll.Minute, err error) {
 	clocks := make([]toll.Clock, len(cursors))
 	times := make([]toll.PartitionTime, len(cursors))
 	for i, cursor := range cursors {
 		clock, err := codecs.DecodeClock(cursor.Clock)
 		if err != nil {
-			return c, fmt.Errorf("read the clock of partition %d: %w", cursor.Partition, err)
+			return c, 0, fmt.Errorf("read the clock of partition %d: %w", cursor.Partition, err)
 		}
 		clocks[i] = clock
 		times[i] = toll.PartitionTime{Started: clock.Events > 0, Time: clock.Time, Record: clock.Record, CaughtUp: true}
 	}
 	c.Record = toll.NewestRecord(clocks)
-	c.Event = eventTime(toll.StreamWatermark(times, int64(r.lateness/time.Second), r.idle.Milliseconds()))
-	var err error
+	mark := toll.StreamWatermark(times, int64(r.lateness/time.Second), r.idle.Milliseconds())
+	c.Event = eventTime(mark)
+	if mark.Known {
+		all = toll.MinuteAt(mark.All)
+	}
 	c.Server, err = r.server(ctx)
 	c.Own = r.own().UTC()
-	return c, err
+	return c, all, err
 }
 
 // eventTime returns a watermark as a time, zero where it is not known.

@@ -211,6 +211,9 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 	if err != nil || ctx.Err() != nil {
 		return false, err
 	}
+	p.cfg.Stalled = func(ctx context.Context, since time.Time) error {
+		return store.MarkStalled(ctx, p.cfg.Instance, since)
+	}
 	writer := store.Writer(info.ID)
 	collector.writer.Store(writer)
 	processor, err := topology.NewProcessor(p.cfg, writer, results)

@@ -146,6 +146,7 @@ var (
 	upkeepRunsMetric      = processMetric("upkeep_runs_total", "Times that upkeep of the database ran, which the process that has partition 0 does: rows of toll_batch are packed, old batches are added up, what is old is retired.", "step", "outcome")
 	upkeepSuccessMetric   = processMetric("upkeep_last_success_timestamp_seconds", "When a step of upkeep last did all that was due; 0 as long as it did not, as in processes without partition 0.", "step")
 	upkeepDeletedMetric   = processMetric("upkeep_rows_deleted_total", "Rows that upkeep deleted. Of toll_batch, less those that took their place.", "table")
+	closingStalledMetric  = processMetric("windows_stalled_seconds", "For how long no windows were stored although some are due and both servers answer; 0 where all is well.")
 	clockAheadMetric      = processMetric("clock_ahead_seconds", "How far a clock is ahead of this machine's, below 0 behind it; 0 in processes without partition 0.", "clock")
 	readyMetric           = processMetric("ready", "Whether a check is passed, 1 or 0. /readyz answers with 200 where all are.", "check")
 )
@@ -163,7 +164,7 @@ func (p *processCollector) Describe(ch chan<- *prometheus.Desc) {
 		recordsReadMetric, offsetsSkippedMetric, rowsStoredMetric, recordsRejectedMetric, rejectShareMetric, lateEventsMetric, tooLateEventsMetric, aheadEventsMetric,
 		batchRowsMetric, commitMetric, publishMetric, mergeLatencyMetric, resultsMetric, deltasMetric, deltasResentMetric, resultsPublishMetric, retriesMetric,
 		rebalancesMetric, restartsMetric, partitionsMetric, ownedMetric, lagMetric, transactionMetric, unpublishedMetric, unmergedMetric, processMarkMetric,
-		processAgeMetric, lastStoredMetric, loadModeMetric, upkeepRunsMetric, upkeepSuccessMetric, upkeepDeletedMetric, clockAheadMetric, readyMetric,
+		processAgeMetric, lastStoredMetric, loadModeMetric, upkeepRunsMetric, upkeepSuccessMetric, upkeepDeletedMetric, closingStalledMetric, clockAheadMetric, readyMetric,
 	} {
 		ch <- d
 	}
@@ -235,6 +236,7 @@ func (p *processCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range sql.LoadModes {
 		gauge(loadModeMetric, oneIf(m == mode), m.String())
 	}
+	gauge(closingStalledMetric, p.stats.ClosingStalled().Seconds())
 	p.upkeep.collect(ch)
 	for _, check := range p.stats.Checks() {
 		gauge(readyMetric, oneIf(check.Why == ""), check.Name)

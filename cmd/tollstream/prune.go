@@ -48,7 +48,7 @@ func (a *app) pruneCommand() *cli.Command {
 				return usagef("--batch-rows is %d, want 1 to %s", o.BatchRows, number(maxPruneRows))
 			}
 			if !c.Bool("yes") && !c.Bool("dry-run") {
-				return withHint(usagef("--yes is missing: prune deletes the rows of livetolldata in %s from before %s, for good", con.address(), before.text),
+				return withHint(usagef("--yes is missing: prune deletes the rows of livetolldata in %s %s, for good", con.address(), before.words()),
 					fmt.Sprintf("to see how many, run: tollstream prune --before %q --dry-run", before.text))
 			}
 			return withServersHint(a.prune(c.Context, con, before, o, c.Bool("dry-run"), c.Bool("json")))
@@ -83,6 +83,14 @@ func parseBefore(text string) (pruneBefore, error) {
 		return b, usagef("--before: %q is no time such as 2022-02-10, \"2022-02-10 10:00\" or 90d", b.text)
 	}
 	return b, nil
+}
+
+// words says which rows are old.
+func (b pruneBefore) words() string {
+	if b.ago > 0 {
+		return "from more than " + b.text + " ago"
+	}
+	return "from before " + b.at.String()
 }
 
 // resolve returns the wall clock before which rows are old. What is given as some time ago is

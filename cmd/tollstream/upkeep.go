@@ -138,8 +138,8 @@ type upkeep struct {
 	skewed string // which clocks were wrong the last time, see clocksKey
 }
 
-// How often rows are packed, and after how many rounds batches are added up at the latest, and what is old is deleted:
-// in the first round, and then every hour. Packing is what bounds the rows: a partition may make fifty a second.
+// How often rows are packed, and after how many rounds batches are added up at the latest, and what is old is deleted.
+// Packing is what bounds the rows: a partition may make fifty a second.
 const (
 	upkeepEvery  = time.Minute
 	foldEvery    = 10
@@ -171,7 +171,7 @@ func (u *upkeep) run(ctx context.Context) {
 			round = 1
 			continue
 		}
-		if err := u.round(ctx, marks, round%fold == 0, round%retireEvery == 1); err != nil && ctx.Err() == nil {
+		if err := u.round(ctx, marks, round%fold == 0, round%retireEvery == 0); err != nil && ctx.Err() == nil {
 			u.trouble(err)
 		}
 		round++

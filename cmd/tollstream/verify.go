@@ -80,6 +80,18 @@ func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Repor
 	if err != nil {
 		return nil, err
 	}
+	progress, err := r.store.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := r.store.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	clocks, passed, err := newClockReader(r.store, meta.Lateness, toll.DefaultIdle).passed(ctx, cursorsOf(progress))
+	if err != nil {
+		return nil, err
+	}
 	steps.begin("asking Kafka how far the group has come")
 	consumed := true
 	if len(published.Next) > 0 { // else there may be no group yet
@@ -99,7 +111,7 @@ func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Repor
 		return nil, err
 	}
 	steps.begin("reading and comparing what MySQL holds")
-	in := sql.VerifyInput{States: states, Deep: deep, Logs: logs}
+	in := sql.VerifyInput{States: states, Deep: deep, Logs: logs, Passed: passed}
 	if consumed {
 		in.Settled = published
 	}
@@ -107,18 +119,6 @@ func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Repor
 		return nil, err
 	}
 	report, err := r.store.Verify(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	progress, err := r.store.Progress(ctx)
-	if err != nil {
-		return nil, err
-	}
-	meta, err := r.store.Meta(ctx)
-	if err != nil {
-		return nil, err
-	}
-	clocks, err := newClockReader(r.store, meta.Lateness, toll.DefaultIdle).read(ctx, cursorsOf(progress))
 	if err != nil {
 		return nil, err
 	}
@@ -264,6 +264,9 @@ func windowsChecked(r *sql.Report) string {
 	}
 	if r.WindowsWaiting > 0 {
 		text += "; " + number(r.WindowsWaiting) + " are open, or in flight"
+		if r.WindowsDue > 0 {
+			text += ", of which " + number(r.WindowsDue) + " are due"
+		}
 	}
 	return text
 }

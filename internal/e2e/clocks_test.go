@@ -26,11 +26,11 @@ func (w *world) emitEvery(start time.Time, span, step time.Duration) {
 	w.must("emit", "--from", file)
 }
 
-// maintained starts a process that looks for something to delete twice a second, and waits until it
+// maintained starts a process that looks for something to delete every few seconds, and waits until it
 // has looked, with a clock that is far ahead.
 func (w *world) maintained(clock string) *process {
 	w.t.Helper()
-	p := w.start("process", "--maintenance-every", "500ms", "--keep-windows", "60d", "--keep-dead-letters", "30d", "--metrics-listen", "127.0.0.1:0")
+	p := w.start("process", "--maintenance-every", "50ms", "--keep-windows", "60d", "--keep-dead-letters", "30d", "--metrics-listen", "127.0.0.1:0")
 	a := w.metricsOf(p)
 	w.eventually("a round of deletion", caughtUpWithin, func() bool {
 		return a.value(`tollstream_upkeep_runs_total{outcome="success",step="retire"}`) > 0

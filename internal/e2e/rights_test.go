@@ -83,6 +83,7 @@ func TestRights(t *testing.T) {
 		{"emit", []string{"emit", "--count", "5", "--rate", "0", "--start", "2022-02-10 09:59"}, func() {}, nil, 1},
 		{"process", []string{"process", "--until-end", "--plazas-file", plazas}, more, []string{"DescribeConfigs on topic toll", "DELETE ON tolldata.toll_batch", "DELETE ON tolldata.toll_window", "DELETE ON tolldata.toll_transition",
 			"DELETE ON tolldata.toll_dead_letter", "DELETE ON tolldata.toll_retry", "INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired",
+			"INSERT ON tolldata.toll_stalled", "UPDATE ON tolldata.toll_stalled", // where windows do not close
 			"INSERT ON tolldata.toll_pruned", "UPDATE ON tolldata.toll_pruned", // once an hour
 			"INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion", "INSERT ON tolldata.toll_transition", "UPDATE ON tolldata.toll_transition", // when windows close, below
 		}, 20},

@@ -1,0 +1,64 @@
+package sql
+
+import (
+	"context"
+	dbsql "database/sql"
+	"errors"
+	"time"
+
+	"tollstream/toll"
+)
+
+// dueMargin is how far the event time of all partitions is past a window's end before the window
+// counts as due.
+const dueMargin = 60 // minutes
+
+// MarkStalled records since when an instance has windows that are due and stores none; a zero time
+// says that it stores them again.
+func (s *Store) MarkStalled(ctx context.Context, instance string, since time.Time) error {
+	at := dbsql.Null[string]{V: since.UTC().Format("2006-01-02 15:04:05.000000"), Valid: !since.IsZero()}
+	query, args := `UPDATE toll_stalled SET since = ? WHERE instance = ?`, []any{at, instance}
+	if at.Valid {
+		query, args = `INSERT INTO toll_stalled (since, instance) VALUES (?, ?)
+			ON DUPLICATE KEY UPDATE since = VALUES(since)`, []any{at, instance}
+	}
+	_, err := s.db.ExecContext(ctx, query, args...)
+	return s.wrap("record whether windows are stored", err)
+}
+
+// checkDue takes note of a window that lacks events: whether it should have them by now. Events on
+// their way to the group table, and those that came after the window was stored, are another matter.
+func (p *plazaWindows) checkDue(w toll.Window) {
+	if p.v.in.Passed == 0 || int64(w.End)+dueMargin > int64(p.v.in.Passed) || w.End <= p.done || len(p.flight.in(w)) > 0 {
+		return
+	}
+	p.v.report.WindowsDue++
+	if p.due.Start >= p.due.End || w.End < p.due.End {
+		p.due = w
+	}
+}
+
+// checkStalled reports windows that are due where a process has found that it stores none. Time
+// alone proves nothing: in a replay, event time passes years within minutes, and where no process
+// runs nothing closes.
+func (v *verification) checkStalled(ctx context.Context, q reader) error {
+	if v.report.WindowsDue == 0 {
+		return nil
+	}
+	var instance, text string
+	err := q.QueryRowContext(ctx, `SELECT instance, since FROM toll_stalled WHERE since IS NOT NULL
+		ORDER BY since LIMIT 1`).Scan(&instance, &text)
+	if errors.Is(err, dbsql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	since, err := parseTime(text)
+	if err != nil {
+		return err
+	}
+	v.found.ofWindows(KindWindowStalled, v.report.WindowsDue, "%s not closed, the first of which ended at %s; the process %s has stored none since %s",
+		wereWas(v.report.WindowsDue, "window"), v.windows.clock(v.windows.due.End), instance, since.Format("2006-01-02 15:04 MST"))
+	return nil
+}

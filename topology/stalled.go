@@ -1,0 +1,139 @@
+package topology
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// closingStage knows whether the closing of windows makes progress: whether what is handed over is
+// stored, however slowly. It outlives runs, and is safe for concurrent use.
+type closingStage struct {
+	now func() time.Time
+
+	mu      sync.Mutex
+	due     bool      // hand-overs wait, or are being stored
+	since   time.Time // when it last made progress, or something became due
+	calling time.Time // when the call to the database that is under way began; zero for none
+	stored  bool      // something was stored since the process began
+}
+
+// How long the closing of windows may take to get on.
+const (
+	// stalledAfter is far above what a transaction of results takes, which holds some ten thousand
+	// windows: minutes where they have to be counted from the outbox.
+	stalledAfter = 5 * time.Minute
+	// stalledLimit is when a new start is the better chance.
+	stalledLimit = 2 * stalledAfter
+	stalledPoll  = 5 * time.Second
+)
+
+func newClosingStage(now func() time.Time) *closingStage { return &closingStage{now: now} }
+
+// handed notes whether anything is left that was handed over.
+func (s *closingStage) handed(due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if due && !s.due {
+		s.since = s.now()
+	}
+	s.due = due
+}
+
+// call notes that results are being stored, until the func that it returns is called with whether
+// they were.
+func (s *closingStage) call() (done func(ok bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calling = s.now()
+	return func(ok bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.calling = time.Time{}
+		if ok {
+			s.since, s.stored = s.now(), true
+		}
+	}
+}
+
+// stalled returns for how long nothing was stored although something is due, 0 for not at all.
+func (s *closingStage) stalled() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since := s.since
+	switch {
+	case !s.due && s.calling.IsZero():
+		return 0
+	case !s.due:
+		since = s.calling
+	}
+	return max(s.now().Sub(since), 0)
+}
+
+// hasStored reports whether anything was stored since the process began.
+func (s *closingStage) hasStored() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stored
+}
+
+// watchClosing reports a closing of windows that makes no progress, until ctx ends: in the log, and
+// in the database, where verification finds it. An outage of MySQL is reported by others.
+func (r *run) watchClosing(ctx context.Context) {
+	ticker := time.NewTicker(stalledPoll)
+	defer ticker.Stop()
+	var w closingWatch
+	for {
+		select {
+		case <-ticker.C:
+			w.look(ctx, r.cfg, r.stats)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// closingWatch is what was reported of the closing of windows.
+type closingWatch struct {
+	told     bool
+	recorded bool // in the database
+	cleared  bool // what a former process of this name recorded
+}
+
+func (w *closingWatch) look(ctx context.Context, cfg *Config, stats *Stats) {
+	stalled := stats.ClosingStalled()
+	is := stalled > stalledAfter
+	if is != w.told {
+		if w.told = is; is {
+			cfg.Log.Warn("windows are due, and none is stored", "for", stalled.Truncate(time.Second).String(),
+				"hint", "look at MySQL's transactions and locks; if a process keeps a core busy, start it again")
+		} else {
+			cfg.Log.Info("windows are stored again")
+		}
+	}
+	if cfg.Stalled == nil {
+		return
+	}
+	var since time.Time
+	switch {
+	case is && !w.recorded:
+		since = time.Now().Add(-stalled)
+	case !is && w.recorded, !w.cleared && stats.closing.hasStored():
+	default:
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, stalledPoll)
+	defer cancel()
+	if err := cfg.Stalled(ctx, since); err != nil {
+		cfg.Log.Debug("record whether windows are stored", "error", err)
+		return
+	}
+	w.recorded = is
+	w.cleared = w.cleared || !is
+}
+
+// ClosingStalled returns for how long no windows were stored although some are due and both servers
+// answer; 0 where all is well, and during an outage.
+func (h *health) ClosingStalled() time.Duration {
+	return min(h.closing.stalled(), h.answersFor(CheckMySQL), h.answersFor(CheckKafka))
+}

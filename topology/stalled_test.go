@@ -1,0 +1,129 @@
+package topology
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tollstream/toll"
+)
+
+// stuckResults are results whose transaction does not end before it is told to.
+type stuckResults struct{ end chan error }
+
+func (r *stuckResults) Settle(context.Context, []toll.Closing, []toll.NoticeRef) ([]toll.Notice, bool, error) {
+	err := <-r.end
+	return nil, err == nil, err
+}
+
+// TestClosingStalled has a transaction of results that does not end while both servers answer. It is
+// logged once, recorded in the database, and makes the process unhealthy; an outage does not.
+func TestClosingStalled(t *testing.T) {
+	var log bytes.Buffer
+	var now atomic.Int64 // seconds
+	stats := NewStats()
+	stats.health.now = func() time.Time { return time.Unix(now.Load(), 0) }
+	cfg := testConfig()
+	cfg.Stats, cfg.Log = stats, slog.New(slog.NewTextHandler(&log, nil))
+	var recorded []bool
+	fails := errors.New("no answer")
+	cfg.Stalled = func(_ context.Context, since time.Time) error {
+		if fails != nil {
+			err := fails
+			fails = nil
+			return err
+		}
+		recorded = append(recorded, !since.IsZero())
+		return nil
+	}
+	results := &stuckResults{make(chan error)}
+	w := newWindows(cfg, &observedResults{results, stats})
+	var watch closingWatch
+	answering := true
+	pass := func(d time.Duration) {
+		for end := now.Load() + int64(d/time.Second); now.Load() < end; now.Add(10) {
+			stats.pass(CheckKafka)
+			if answering {
+				stats.pass(CheckMySQL)
+			} else {
+				stats.fail(CheckMySQL, "the last call failed")
+			}
+			watch.look(t.Context(), cfg, stats)
+		}
+	}
+	hand := func() {
+		w.mu.Lock()
+		w.waiting, w.under = append(w.waiting, handOver{w.session, toll.Closing{Plaza: 1}, 1}), w.under+1
+		w.handed()
+		w.mu.Unlock()
+	}
+	settle := func() chan struct{} {
+		done := make(chan struct{})
+		taken := w.take()
+		go func() {
+			defer close(done)
+			if _, err := w.settle(context.Background(), taken, nil); err == nil {
+				w.settled(taken)
+			}
+		}()
+		for called := false; !called; {
+			stats.closing.mu.Lock()
+			called = !stats.closing.calling.IsZero()
+			stats.closing.mu.Unlock()
+		}
+		return done
+	}
+	want := func(what string, stalled bool, healthy bool, lines int, records ...bool) {
+		t.Helper()
+		if got := stats.ClosingStalled() > stalledAfter; got != stalled {
+			t.Errorf("%s: stalled for %v", what, stats.ClosingStalled())
+		}
+		if err := stats.Healthy(); (err == nil) != healthy {
+			t.Errorf("%s: healthy: %v", what, err)
+		}
+		if n := strings.Count(log.String(), "windows are"); n != lines {
+			t.Errorf("%s: %d lines, want %d:\n%s", what, n, lines, &log)
+		}
+		if len(recorded) != len(records) {
+			t.Errorf("%s: recorded %v, want %v", what, recorded, records)
+		}
+		for i := range min(len(recorded), len(records)) {
+			if recorded[i] != records[i] {
+				t.Errorf("%s: recorded %v, want %v", what, recorded, records)
+			}
+		}
+	}
+
+	pass(time.Hour)
+	want("nothing is due", false, true, 0)
+	hand()
+	done := settle()
+	pass(4 * time.Minute)
+	want("a slow transaction", false, true, 0)
+	pass(3 * time.Minute)
+	want("one that does not end", true, true, 1, true)
+	pass(5 * time.Minute)
+	want("and still does not", true, false, 1, true)
+	results.end <- nil
+	<-done
+	pass(time.Minute)
+	want("it ended", false, true, 2, true, false)
+
+	hand()
+	answering = false
+	pass(time.Hour)
+	want("an outage", false, true, 2, true, false)
+	answering = true
+	pass(time.Minute)
+	want("just after it", false, true, 2, true, false)
+	done = settle()
+	results.end <- nil
+	<-done
+	pass(time.Hour)
+	want("after it", false, true, 2, true, false)
+}
