@@ -51,6 +51,7 @@ func (c *bundledClaim) Messages() <-chan *sarama.ConsumerMessage { return c.mess
 
 // chunks is where a partition's records come from. It is a [kafka.Partition].
 type chunks interface {
+	Want()
 	Next(ctx context.Context) (kafka.Chunk, error)
 }
 
@@ -71,7 +72,7 @@ func (s *source) bundle(ctx context.Context, in chunks, marks chan<- *sarama.Con
 		case c.Oversized != nil:
 			err = s.bundleOversized(ctx, &c, marks)
 		default:
-			err = s.bundleRecords(ctx, &c, marks)
+			err = s.bundleRecords(ctx, &c, in, marks)
 		}
 		if err != nil || ctx.Err() != nil {
 			return err
@@ -81,7 +82,7 @@ func (s *source) bundle(ctx context.Context, in chunks, marks chan<- *sarama.Con
 
 // bundleRecords passes on a chunk of records. Before the first one whose leader epoch is not that of the one before,
 // and before all where the broker may be another one, the log is compared with what was taken of it.
-func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, marks chan<- *sarama.ConsumerMessage) error {
+func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks, marks chan<- *sarama.ConsumerMessage) error {
 	unsure := c.Unsure
 	for rest := c.Records; len(rest) > 0; {
 		epoch := rest[0].LeaderEpoch
@@ -90,6 +91,9 @@ func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, marks chan<-
 				return err
 			}
 			unsure = false
+		}
+		if len(rest) <= bundleQueue*bundleRecords {
+			in.Want()
 		}
 		n := 0
 		for size := 0; n < len(rest) && n < bundleRecords && size < bundleBytes && rest[n].LeaderEpoch == epoch; n++ {

@@ -19,6 +19,8 @@ import (
 // fakeChunks are chunks that a test sends.
 type fakeChunks chan kafka.Chunk
 
+func (fakeChunks) Want() {}
+
 func (c fakeChunks) Next(ctx context.Context) (kafka.Chunk, error) {
 	select {
 	case chunk, ok := <-c:

@@ -48,7 +48,7 @@ type Chunk struct {
 }
 
 // Fetcher reads partitions from their leaders, each from an offset on. It sends a broker one request at a time, for
-// all partitions whose last chunk was taken.
+// all partitions that another chunk is wanted of.
 type Fetcher struct {
 	c    *Client
 	wake chan struct{} // has a value once there may be something to ask for
@@ -68,6 +68,7 @@ type Partition struct {
 
 	// Guarded by the fetcher's mutex, but while a request is on its way, which then owns next.
 	next     int64
+	wanted   bool // another chunk, of which none waits
 	asked    bool
 	ended    bool
 	unsure   bool      // since the last chunk
@@ -82,7 +83,7 @@ func (c *Client) NewFetcher() *Fetcher {
 
 // Add begins to read a partition from an offset on. connects is [Client.Connects] from before its log was compared.
 func (f *Fetcher) Add(number int32, from, connects int64) *Partition {
-	p := &Partition{f: f, number: number, chunks: make(chan Chunk, 1), next: from, connects: connects}
+	p := &Partition{f: f, number: number, chunks: make(chan Chunk, 1), next: from, connects: connects, wanted: true}
 	f.mu.Lock()
 	f.partitions = append(f.partitions, p)
 	f.mu.Unlock()
@@ -98,11 +99,22 @@ func (f *Fetcher) Remove(p *Partition) {
 	f.partitions = slices.DeleteFunc(f.partitions, func(q *Partition) bool { return q == p })
 }
 
+// Want lets the next chunk be fetched, so that it is there when Next is called. Call it when little is left of the last
+// one: a chunk may take megabytes.
+func (p *Partition) Want() {
+	p.f.mu.Lock()
+	defer p.f.mu.Unlock()
+	if !p.wanted && len(p.chunks) == 0 {
+		p.wanted = true
+		notify(p.f.wake)
+	}
+}
+
 // Next waits for the next chunk, and returns ctx's error where that ends.
 func (p *Partition) Next(ctx context.Context) (Chunk, error) {
+	p.Want()
 	select {
 	case c := <-p.chunks:
-		notify(p.f.wake)
 		return c, nil
 	case <-ctx.Done():
 		return Chunk{}, ctx.Err()
@@ -188,7 +200,7 @@ type part struct {
 	leader leader
 }
 
-// sort returns the partitions that can be asked for, and those whose chunk was not taken yet. Another one comes first
+// sort returns the partitions that can be asked for, and those that nothing more is wanted of yet. Another one comes first
 // each time: of those that come late in a request, brokers leave out what does not fit the answer. again is when
 // to look again.
 func (f *Fetcher) sort(now time.Time) (ready, full []*Partition, again time.Duration) {
@@ -201,7 +213,7 @@ func (f *Fetcher) sort(now time.Time) (ready, full []*Partition, again time.Dura
 	for _, p := range f.partitions {
 		switch pause := p.pause.Sub(now); {
 		case p.asked || p.ended:
-		case len(p.chunks) > 0:
+		case !p.wanted:
 			full = append(full, p)
 		case pause > 0:
 			again = min(again, pause)
@@ -262,14 +274,14 @@ func (f *Fetcher) failed(err error, partitions ...*Partition) {
 	}
 }
 
-// deliver hands on a chunk. There is room for it.
+// deliver hands on a chunk.
 func (f *Fetcher) deliver(p *Partition, c Chunk) {
 	connects := f.c.Connects()
 	f.mu.Lock()
 	c.Unsure = p.unsure || p.connects != connects
-	p.unsure, p.connects = false, connects
+	p.unsure, p.connects, p.wanted = false, connects, false
+	p.chunks <- c // there is room: none waits while another one is wanted
 	f.mu.Unlock()
-	p.chunks <- c
 }
 
 // ask sends a request and hands on what comes.
