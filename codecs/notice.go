@@ -30,6 +30,15 @@ type windowNotice struct {
 	Late        int64            `json:"late"`
 	TooLate     int64            `json:"too_late"` // belong to the window and are not in count
 	Epoch       uint64           `json:"epoch"`    // rises with a rebuild, after which revisions go on
+	Version     string           `json:"version"`  // of epoch and revision, see windowVersion
+}
+
+// windowVersion returns what tells two contents of a window apart and orders them: the epoch, and
+// within it the revision, both in as many digits as they may have, so that the texts compare as the
+// numbers do. A revision alone does not: after a failover that lost commits and a rebuild, the same
+// number comes again with another content.
+func windowVersion(w *toll.WindowResult) string {
+	return fmt.Sprintf("%020d.%019d", w.Epoch, w.Revision)
 }
 
 // congestionNotice is the JSON of a change of a plaza's congestion.
@@ -64,7 +73,7 @@ func AppendNotice(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte, err
 			Schema: NoticeSchema, Type: "window", Plaza: w.Plaza, Kind: w.Kind, Start: at(w.Start), End: at(w.End), Final: w.Whole,
 			Revision: w.Revision, Reason: w.Reason, Count: events, ByType: byType,
 			FlowPerHour: toll.FlowPerHour(events, toll.Window{Start: w.Start, End: w.End}.Span()),
-			OnTime:      events - w.Late, Late: w.Late, TooLate: w.TooLate, Epoch: w.Epoch,
+			OnTime:      events - w.Late, Late: w.Late, TooLate: w.TooLate, Epoch: w.Epoch, Version: windowVersion(w),
 		}
 	case n.Transition != nil:
 		t := n.Transition

@@ -1,6 +1,7 @@
 package codecs
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func TestAppendNotice(t *testing.T) {
 		want   string
 	}{
 		{toll.Notice{Window: &window}, `{"schema":1,"type":"window","plaza":4856,"kind":"15m","start":"2026-03-02T07:00:00+01:00","end":"2026-03-02T07:15:00+01:00",` +
-			`"final":true,"revision":2,"reason":"watermark","count":12,"by_type":{"car":9,"x\"\u003cy":3},"flow_per_hour":48,"on_time":10,"late":2,"too_late":1,"epoch":7}`},
+			`"final":true,"revision":2,"reason":"watermark","count":12,"by_type":{"car":9,"x\"\u003cy":3},"flow_per_hour":48,"on_time":10,"late":2,"too_late":1,"epoch":7,"version":"00000000000000000007.0000000000000000002"}`},
 		{toll.Notice{Ref: toll.NoticeRef{Number: 3}, Transition: &change}, `{"schema":1,"type":"congestion","plaza":4856,"number":3,"event":"onset","from":"free","to":"saturated",` +
 			`"since":"2026-03-02T07:00:00+01:00","detected":"2026-03-02T07:02:00+01:00","why":"demand",` +
 			`"measure":{"plaza":0,"end":0,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":0,"passenger_car_flow":0,"demand":0}}`},
@@ -46,5 +47,20 @@ func TestAppendNotice(t *testing.T) {
 		if got := eventOf(&toll.Transition{From: c.from, To: c.to}); got != c.want {
 			t.Errorf("%v to %v: %s, want %s", c.from, c.to, got, c.want)
 		}
+	}
+}
+
+// TestWindowVersion compares versions as text, in the order of epoch and revision.
+func TestWindowVersion(t *testing.T) {
+	last := ""
+	for _, v := range []struct {
+		epoch    uint64
+		revision int64
+	}{{0, 0}, {0, 1}, {7, 1}, {7, 2}, {7, 10}, {7, math.MaxInt64}, {8, 1}, {10, 1}, {1772431200000, 3}, {1772431200001, 1}, {math.MaxUint64, 1}} {
+		got := windowVersion(&toll.WindowResult{Epoch: v.epoch, Revision: v.revision})
+		if got <= last || last != "" && len(got) != len(last) {
+			t.Errorf("%v: %s is not after %s", v, got, last)
+		}
+		last = got
 	}
 }

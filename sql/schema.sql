@@ -160,7 +160,7 @@ create table if not exists toll_window (
   window_end      datetime        not null,
   whole           tinyint         not null comment '0 for a day so far',
   epoch           bigint unsigned not null comment 'toll_cursor.epoch of what it was counted from',
-  revision        bigint          not null comment 'from 1; 0 where all events came too late',
+  revision        bigint          not null comment 'from 1; 0 where all events came too late. Of one epoch: a rebuild after lost commits may use the same number again',
   events          bigint          not null,
   late            bigint          not null comment 'of the events, those that came after the watermark',
   too_late        bigint          not null comment 'events that came too late to be counted, up to now',
