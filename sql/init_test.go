@@ -12,7 +12,7 @@ import (
 )
 
 func TestSchemaIsRead(t *testing.T) {
-	if len(schema) != 14 || schema[0].name != eventTable || len(schema[0].columns) != 4 {
+	if len(schema) != 15 || schema[0].name != eventTable || len(schema[0].columns) != 4 {
 		t.Fatalf("got %+v", schema)
 	}
 	for _, table := range schema {
