@@ -32,9 +32,9 @@ var hostileTypes = []string{
 	"Car", "CAR", "\uff23ar", strings.Repeat("\U0001f69b", 15), strings.Repeat("x", 15),
 }
 
-// hostileCSV are vehicle types that CSV can't hold.
+// hostileCSV reports whether CSV holds a vehicle type without quotes around it.
 func hostileCSV(typ string) bool {
-	return !strings.ContainsAny(typ, ",\n\r") && strings.TrimSpace(typ) == typ
+	return !strings.ContainsAny(typ, ",\n\r") && strings.TrimSpace(typ) == typ && !strings.HasPrefix(typ, `"`)
 }
 
 // TestHostileText sends texts that mean something to what they pass through, in every field and format. Each is a row, letter
