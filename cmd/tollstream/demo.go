@@ -201,7 +201,7 @@ func (d *demo) emit(shown, running context.Context) error {
 	if err != nil {
 		return err
 	}
-	start := nextMonday(time.Now()).Add(demoStart)
+	start := mondayBefore(time.Now().Add(-demoAgo)).Add(demoStart)
 	profile, err := simulate.NewProfile(simulate.ProfileConfig{
 		Plazas: d.plazas, Location: time.UTC, Start: start, Seed: uint64(time.Now().UnixNano()),
 		Incidents: []simulate.Incident{{Plaza: demoIncidentPlaza, Kind: simulate.Surge, Size: demoIncidentSize,
@@ -225,13 +225,14 @@ func (d *demo) emit(shown, running context.Context) error {
 	}
 }
 
-// nextMonday returns the first midnight of a Monday, in UTC, that is not before a time.
-func nextMonday(t time.Time) time.Time {
+// demoAgo is how far back the demo's morning is, at least: event time that runs ahead of the clocks is a
+// warning, and hours of a demo are weeks.
+const demoAgo = 28 * 24 * time.Hour
+
+// mondayBefore returns the last midnight of a Monday, in UTC, that is not after a time.
+func mondayBefore(t time.Time) time.Time {
 	day := t.UTC().Truncate(24 * time.Hour)
-	if day.Before(t) {
-		day = day.AddDate(0, 0, 1)
-	}
-	return day.AddDate(0, 0, (8-int(day.Weekday()))%7)
+	return day.AddDate(0, 0, -(int(day.Weekday())+6)%7)
 }
 
 // settleLimit bounds how long a demo waits at its end for all that was emitted to be counted.

@@ -54,8 +54,8 @@ func upkeepFlags() []cli.Flag {
 		flag("keep-minutes", defaultKeepMinutes, "`TIME` of events for which the batches keep minutes, so that windows can be counted again"),
 		flag("keep-windows", defaultKeepWindows, "`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, days ten times as long"),
 		flag("keep-dead-letters", defaultKeepLetters, "`TIME` that dead letters are kept"),
-		// For tests, which can't wait for an hour.
-		&cli.DurationFlag{Name: "maintenance-every", EnvVars: env("maintenance-every"), Value: upkeepEvery, Category: category, Hidden: true},
+		&cli.DurationFlag{Name: "maintenance-every", EnvVars: env("maintenance-every"), Value: upkeepEvery, Category: category,
+			Usage: "`TIME` between rounds of maintenance: each compacts batches, every 60th deletes what is old"},
 	}
 }
 
