@@ -88,6 +88,13 @@ func openStore(t testing.TB, dsn string) *Store {
 		Decode: func(b []byte) (deltas []toll.PlazaDelta, err error) {
 			return deltas, json.Unmarshal(b, &deltas)
 		},
+		Encode: func(deltas []toll.PlazaDelta) []byte {
+			b, err := json.Marshal(deltas)
+			if err != nil {
+				panic(err)
+			}
+			return b
+		},
 		DecodeSums: func(dst []toll.PlazaDelta, b []byte) ([]toll.PlazaDelta, error) {
 			var deltas []toll.PlazaDelta
 			err := json.Unmarshal(b, &deltas)

@@ -47,12 +47,12 @@ var migrations = []migration{
 	},
 }
 
-// fillVersion4 gives dead letters their kinds, and reports what was counted otherwise before.
+// fillVersion4 gives dead letters their kinds, and moves what was counted otherwise before.
 func fillVersion4(ctx context.Context, s *Store) (string, error) {
 	if err := fillKinds(ctx, s); err != nil {
 		return "", err
 	}
-	return reportSkippedTimes(ctx, s)
+	return moveSkippedTimes(ctx, s)
 }
 
 // alreadyDone are the numbers of errors by which a server says that a migration's step was made before.

@@ -2,10 +2,15 @@ package sql
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"tollstream/toll"
 )
@@ -92,37 +97,267 @@ func TestMigrateFromVersion3(t *testing.T) {
 	}
 }
 
-// TestMigrateSkippedTimes: an older version counted times that are never shown an hour later. The migration says so, and
-// verification finds the minutes.
+// version3 stores events as version 3 did, some of them at times that Berlin's clocks skip: counted an
+// hour later. Fold says before which wall time minutes were folded; empty for none.
+func version3(t *testing.T, s *Store, fold string) (x *windowed, until string) {
+	kolkata, err := time.LoadLocation("Asia/Kolkata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	until = "2026-03-29 12:00"
+	x = newWindowed(t, s, "1m,5m/1m,15m,1h,3h/1h,24h/1h,day")
+	x.cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(kolkata)}
+	run(t, s, `INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (2, '', '', 0, 0, 0, 'Asia/Kolkata')`)
+	gap, hour := wallTime(t, "2026-03-29 02:00"), toll.WallTime(3600)
+	x.rule = func(w toll.WallTime) toll.Minute {
+		if w >= gap && w < gap+hour {
+			w += hour
+		}
+		return x.zone.Clone().Minute(w)
+	}
+	random := rand.New(rand.NewPCG(8, 9))
+	x.store(0, passage{1, "2026-03-29 01:59:30", "car", 2, toll.OnTime}, passage{1, "2026-03-29 02:30", "car", 3, toll.OnTime},
+		passage{1, "2026-03-29 03:30", "car", 2, toll.OnTime}, passage{1, "2026-03-29 02:59:59", "bus", 1, toll.Late},
+		passage{3, "2026-03-29 02:10", "car", 4, toll.OnTime}, passage{3, "2026-03-29 02:11", "car", 1, toll.TooLate})
+	x.store(1, passage{1, "2026-03-29 02:30", "truck", 1, toll.LateQuarter}, passage{1, "2026-03-29 03:31", "car", 1, toll.OnTime},
+		passage{4, "2026-03-29 02:20", "car", 2, toll.TooLate}, passage{4, "2026-03-29 03:20", "car", 2, toll.OnTime})
+	for i, chunk := range slices.Collect(slices.Chunk(x.random(random, 300, "2026-03-28 23:00", 6*60, 1, 2, 5), 50)) {
+		x.store(int32(i%2), chunk...)
+	}
+	for plaza := range int16(6) {
+		x.settle(x.results(), x.closing(plaza, until))
+	}
+	run(t, s, `UPDATE toll_batch SET published = 1`)
+	if fold != "" {
+		for _, b := range storedBatches(t, s) {
+			before := minuteOf(t, fold)
+			deltas := toll.FoldDeltas(toll.JoinDeltas([][]toll.PlazaDelta{b.deltas}, []int64{b.next}), before)
+			run(t, s, `UPDATE toll_batch SET deltas = ?, folded_minute = ? WHERE partition_id = ? AND first_offset = ?`,
+				s.cfg.Encode(deltas), before, b.partition, b.first)
+		}
+	}
+	run(t, s, `UPDATE toll_meta SET schema_version = 3, windows = ?`, toll.FormatWindows(x.cfg.Windows))
+	return x, until
+}
+
+type decodedBatch struct {
+	partition   int32
+	first, next int64
+	deltas      []toll.PlazaDelta
+}
+
+func storedBatches(t *testing.T, s *Store) (all []decodedBatch) {
+	t.Helper()
+	for _, partition := range []int32{0, 1} {
+		err := readBatches(t.Context(), s.db, testIdentity.TopicID, partition, -1, func(b *batchRow) error {
+			deltas, err := s.cfg.Decode(b.blob)
+			all = append(all, decodedBatch{partition, b.first, b.next, deltas})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all
+}
+
+// statesOf merges all that is stored, and takes windows for delivered up to a time.
+func statesOf(t *testing.T, s *Store, until string) map[int16]*toll.State {
+	t.Helper()
+	epoch := uint64(number64(t, s, `SELECT MAX(epoch) FROM toll_cursor`))
+	states := map[int16]*toll.State{}
+	for _, b := range storedBatches(t, s) {
+		for i := range b.deltas {
+			d := &b.deltas[i]
+			if states[d.Plaza] == nil {
+				states[d.Plaza] = toll.NewState(epoch)
+			}
+			states[d.Plaza].Merge(d.Of(epoch, b.partition, b.first, b.next))
+		}
+	}
+	for _, state := range states {
+		state.Done, state.Dirty = minuteOf(t, until), nil
+	}
+	return states
+}
+
+// contents returns the rows that the migration may change, as text.
+func contents(t *testing.T, s *Store) string {
+	t.Helper()
+	var b strings.Builder
+	for _, query := range []string{
+		`SELECT CONCAT_WS(' ', partition_id, epoch) FROM toll_cursor ORDER BY partition_id`,
+		`SELECT CONCAT_WS(' ', partition_id, first_offset, first_minute, last_minute, published, deltas) FROM toll_batch ORDER BY partition_id, first_offset`,
+		`SELECT CONCAT_WS(' ', toll_plaza_id, kind, start_minute, end_minute, window_start, window_end, whole, epoch, revision, events, late, too_late, by_type, published)
+			FROM toll_window ORDER BY toll_plaza_id, kind, start_minute`,
+	} {
+		rows, err := s.db.QueryContext(t.Context(), query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for rows.Next() {
+			var text string
+			if err := rows.Scan(&text); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintln(&b, text)
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+// wantRanges fails where a window does not hold the rows of its own range of times, or is missing.
+func wantRanges(t *testing.T, x *windowed, until string) {
+	t.Helper()
+	x.rule = nil
+	r, err := x.s.db.QueryContext(t.Context(), `SELECT toll_plaza_id, kind, start_minute, CAST(window_start AS CHAR), CAST(window_end AS CHAR), whole, events, too_late,
+		flow_per_hour * (end_minute - start_minute) / 60 FROM toll_window WHERE revision > 0 OR end_minute <= ?`, minuteOf(t, until))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	found := map[toll.WindowID]bool{}
+	for r.Next() {
+		var id toll.WindowID
+		var start, end string
+		var whole bool
+		var events, tooLate, want int64
+		var flow float64
+		if err := r.Scan(&id.Plaza, &id.Kind, &id.Start, &start, &end, &whole, &events, &tooLate, &flow); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range x.passages {
+			if at := wallTime(t, p.at).String(); p.plaza == id.Plaza && at >= start && at < end {
+				want += int64(p.n)
+			}
+		}
+		if found[id] = true; events+tooLate != want {
+			t.Errorf("%v from %s to %s: %d events and %d too late, %d rows", id, start, end, events, tooLate, want)
+		}
+		if math.Abs(flow-float64(events)) > 0.01 {
+			t.Errorf("%v: flow of %v vehicles, want %d", id, flow, events)
+		}
+	}
+	for plaza := range int16(6) {
+		for id, n := range x.counts(plaza, minuteOf(t, until)) {
+			if n.Events() > 0 && !found[id] {
+				t.Errorf("%v is missing", id)
+			}
+		}
+	}
+}
+
+// TestMigrateSkippedTimes: version 3 counted times that are never shown an hour later. The migration
+// moves them, in the outbox and in the windows.
 func TestMigrateSkippedTimes(t *testing.T) {
+	for _, fold := range []string{"", "2026-03-29 01:30", "2026-03-29 03:15", "2026-03-29 05:00"} {
+		t.Run("folded "+fold, func(t *testing.T) {
+			onEngines(t, func(t *testing.T, s *Store) {
+				x, until := version3(t, s, fold)
+				epoch := x.epoch()
+				if r := verify(t, s, x.input(statesOf(t, s, until), true)); r.Status != Mismatch {
+					t.Fatalf("before: %s", r.Status)
+				}
+				stored := contents(t, s)
+				done := initialize(t, s)
+				if fold > "2026-03-29 02" {
+					// Of plaza 4 the minutes from 03:15 on are all there.
+					some := fold < "2026-03-29 04"
+					if len(done) != 2 || !strings.Contains(done[1], "counted too late until the topic is replayed") ||
+						(contents(t, s) != stored) != some {
+						t.Errorf("got %q, or rows were changed", done)
+					}
+					return
+				}
+				if len(done) != 2 || !strings.Contains(done[1], "clocks of Europe/Berlin skip: ") || strings.Contains(done[1], "counted too late") {
+					t.Errorf("got %q", done)
+				}
+				t.Log(done)
+				if now := number64(t, s, `SELECT MIN(epoch) FROM toll_cursor`); uint64(now) <= epoch {
+					t.Errorf("epoch %d, was %d", now, epoch)
+				}
+				if n := number64(t, s, `SELECT COUNT(*) FROM toll_batch WHERE published = 1`); n != 0 {
+					t.Errorf("%d batches are not to be sent again", n)
+				}
+				run(t, s, `UPDATE toll_batch SET published = 1`)
+				r := verify(t, s, x.input(statesOf(t, s, until), true))
+				if _, texts := problemsOf(r); r.Status != Exact {
+					t.Errorf("%s:\n%s", r.Status, texts)
+				}
+				wantRanges(t, x, until)
+				before := contents(t, s)
+				if done := initialize(t, s); len(done) != 0 || contents(t, s) != before {
+					t.Errorf("again: %q", done)
+				}
+			})
+		})
+	}
+}
+
+// TestMigrateSkippedTimesFails: wherever it fails, nothing is changed, and it can be run again.
+func TestMigrateSkippedTimesFails(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		x, until := version3(t, s, "")
+		before := contents(t, s)
+		run(t, s, `UPDATE toll_plaza SET timezone = 'No/Where'`) // noticed after the batches were changed
+		if _, err := s.Init(t.Context(), testIdentity); err == nil || contents(t, s) != before {
+			t.Fatalf("got %v, or rows were changed", err)
+		}
+		run(t, s, `UPDATE toll_plaza SET timezone = 'Asia/Kolkata'`)
+		decode := s.cfg.Decode
+		for fail := 1; ; fail += 3 {
+			calls := 0
+			s.cfg.Decode = func(b []byte) ([]toll.PlazaDelta, error) {
+				if calls++; calls == fail {
+					return nil, errors.New("on purpose")
+				}
+				return decode(b)
+			}
+			_, err := s.Init(t.Context(), testIdentity)
+			if err == nil && fail > 6 {
+				break
+			}
+			if err == nil || !strings.Contains(err.Error(), "on purpose") {
+				t.Fatalf("call %d fails: got %v", fail, err)
+			}
+			if contents(t, s) != before {
+				t.Fatalf("call %d failed, and rows were changed", fail)
+			}
+		}
+		s.cfg.Decode = decode
+		run(t, s, `UPDATE toll_batch SET published = 1`)
+		// As after a crash that the version did not survive.
+		after := contents(t, s)
+		run(t, s, `UPDATE toll_meta SET schema_version = 3`)
+		initialize(t, s)
+		if contents(t, s) != after {
+			t.Error("the second time it changed something")
+		}
+		wantRanges(t, x, until)
+	})
+}
+
+// TestMigrateNoSkippedTimes: without such rows only ranges of time that differ are corrected.
+func TestMigrateNoSkippedTimes(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "1m,15m")
 		x.store(0, passage{1, "2026-03-29 01:30", "car", 5, toll.OnTime}, passage{1, "2026-03-29 03:30", "car", 5, toll.OnTime},
-			passage{1, "2026-03-30 02:30", "car", 5, toll.OnTime})
-		migrated := func() string {
-			done, err := s.migrate(t.Context(), 3, migrations)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return strings.Join(done, "; ")
+			passage{1, "2026-03-30 02:30", "car", 5, toll.OnTime}, passage{1, "2026-10-25 02:59", "car", 1, toll.OnTime})
+		x.settle(x.results(), x.closing(1, "2026-10-26 00:00"))
+		before := contents(t, s)
+		run(t, s, `UPDATE toll_meta SET schema_version = 3, windows = '1m,15m'`)
+		run(t, s, `UPDATE toll_window SET window_end = '2026-10-25 02:00:00' WHERE window_end = '2026-10-25 03:00:00'`)
+		if contents(t, s) == before {
+			t.Fatal("no window ends at 03:00")
 		}
-		if done := migrated(); done != "migrated the tables from version 3 to 4" {
+		if done := initialize(t, s); fmt.Sprint(done) != "[migrated the tables from version 3 to 4]" {
 			t.Errorf("got %q", done)
 		}
-		if r := verify(t, s, x.input(x.states("2026-03-29 00:00"), true)); r.Status != InFlight && r.Status != Exact {
-			t.Errorf("%s: %v", r.Status, r.Problems)
-		}
-		// As if two of the vehicles at 03:30 had been stored as 02:30, and counted an hour later.
-		run(t, s, `UPDATE livetolldata SET timestamp = '2026-03-29 02:30:00' WHERE timestamp = '2026-03-29 03:30:00' LIMIT 2`)
-		if done := migrated(); !strings.Contains(done, "2 rows were stored in livetolldata") || !strings.Contains(done, "Europe/Berlin skip") {
-			t.Errorf("got %q", done)
-		}
-		r := verify(t, s, x.input(x.states("2026-03-29 00:00"), true))
-		_, texts := problemsOf(r)
-		for _, want := range []string{"minute 2026-03-29 01:59: 2 rows in livetolldata, 0 stored", "minute 2026-03-29 03:30: 3 rows in livetolldata, 5 stored"} {
-			if !strings.Contains(texts, want) {
-				t.Errorf("verification lacks %q:\n%s", want, texts)
-			}
+		if after := contents(t, s); after != before {
+			t.Errorf("got\n%s, want\n%s", after, before)
 		}
 	})
 }

@@ -65,33 +65,44 @@ func (s *Store) rebuild(ctx context.Context, id Identity, above uint64, now time
 		return r, err
 	}
 	defer tx.Rollback()
+	if err := r.raise(ctx, tx, id.TopicID, above, now); err != nil {
+		return r, err
+	}
+	return r, tx.Commit()
+}
+
+// raise raises the epoch and marks all batches as not published, within a transaction that has
+// locked nothing yet.
+func (r *Rebuild) raise(
+	ctx context.Context, tx *dbsql.Tx, topicID string, above uint64, now time.Time,
+) error {
 	// toll_meta goes first: its lock keeps out new cursors, other rebuilds, and the results of windows that were counted in
 	// an epoch that is over by the time they are stored. Then come the cursors, as in every transaction.
 	var one int
 	if err := tx.QueryRowContext(ctx, `SELECT id FROM toll_meta WHERE id = 1 FOR UPDATE`).Scan(&one); err != nil {
-		return r, err
+		return err
 	}
 	if err := lockCursors(ctx, tx); err != nil {
-		return r, err
+		return err
 	}
-	if err := r.read(ctx, tx, id.TopicID); err != nil {
-		return r, err
+	if err := r.read(ctx, tx, topicID); err != nil {
+		return err
 	}
 	r.NewEpoch = max(uint64(now.UnixMilli()), r.Epoch, above) + 1
 	if r.Partitions == 0 {
 		// New cursors take their epoch from created_at then.
 		created := time.UnixMilli(int64(r.NewEpoch)).UTC().Format("2006-01-02 15:04:05.000000")
 		if _, err := tx.ExecContext(ctx, `UPDATE toll_meta SET created_at = ? WHERE id = 1`, created); err != nil {
-			return r, err
+			return err
 		}
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET epoch = ?`, r.NewEpoch); err != nil {
-		return r, err
+		return err
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET published = 0 WHERE published <> 0`); err != nil {
-		return r, err
+		return err
 	}
-	return r, tx.Commit()
+	return nil
 }
 
 // lockCursors locks the cursors of all partitions: batches that are being stored are complete by then, and later ones

@@ -26,6 +26,8 @@ type Config struct {
 	Load LoadMode
 	// Decode reads an outbox, for verification. It is codecs.DecodePlazaDeltas; injected since sql knows toll only.
 	Decode func([]byte) ([]toll.PlazaDelta, error)
+	// Encode writes an outbox, for a migration. It is codecs.AppendPlazaDeltas with nil.
+	Encode func([]toll.PlazaDelta) []byte
 	// DecodeSums appends an outbox's deltas without their minutes, which is all that a view needs. It is codecs.DecodePlazaSums.
 	DecodeSums func(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error)
 	// Logf receives what is worth telling an operator. May be nil.

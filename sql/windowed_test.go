@@ -39,7 +39,8 @@ type windowed struct {
 	chain    map[int32]map[int16]int64
 	passages []passage
 	deltas   []toll.Delta
-	stepped  bool // days were closed step by step, so one may end before a step that brought no event
+	rule     func(toll.WallTime) toll.Minute // in which minute a time is counted; nil for the zone's
+	stepped  bool                            // days were closed step by step, so one may end before a step that brought no event
 }
 
 func newWindowed(t testing.TB, s *Store, windows string) *windowed {
@@ -71,11 +72,17 @@ func (x *windowed) zoneOf(plaza int16) *toll.Zone {
 	return x.zone.Clone()
 }
 
+func (x *windowed) minute(w toll.WallTime) toll.Minute {
+	if x.rule != nil {
+		return x.rule(w)
+	}
+	return x.zone.Clone().Minute(w)
+}
+
 // store stores a batch.
 func (x *windowed) store(partition int32, passages ...passage) {
 	x.t.Helper()
 	ctx := context.Background()
-	zone := x.zone.Clone()
 	x.mu.Lock()
 	c, begun := x.cursors[partition]
 	x.mu.Unlock()
@@ -103,7 +110,7 @@ func (x *windowed) store(partition int32, passages ...passage) {
 		}
 		e := toll.Event{Time: wallTime(x.t, p.at), Type: p.typ, Plaza: p.plaza}
 		d.Earliest, d.Latest = min(d.Earliest, e.Time), max(d.Latest, e.Time)
-		m := zone.Minute(e.Time)
+		m := x.minute(e.Time)
 		for range p.n {
 			d.Events++
 			d.Checksum += uint64(b.Rows.Append(&e))
@@ -175,7 +182,7 @@ func (x *windowed) counts(plaza int16, until toll.Minute) map[toll.WindowID]toll
 	zone := x.zoneOf(plaza)
 	counts := map[toll.WindowID]toll.WindowCount{}
 	for _, p := range x.passages {
-		m := x.zone.Minute(wallTime(x.t, p.at))
+		m := x.minute(wallTime(x.t, p.at))
 		for i := range x.cfg.Windows {
 			k := &x.cfg.Windows[i]
 			if p.plaza != plaza || countsTooLate(k, p.how) {

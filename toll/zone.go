@@ -104,3 +104,13 @@ func (z *Zone) Skipped(w Window) [][2]WallTime {
 	}
 	return all
 }
+
+// Changes returns the minutes of a window in which the clock is set, ascending.
+func (z *Zone) Changes(w Window) []Minute {
+	var all []Minute
+	end := int64(w.End) * 60
+	for s := z.clock.at(int64(w.Start) * 60); s.to < end; s = z.clock.at(s.to) {
+		all = append(all, clampMinute(s.to))
+	}
+	return all
+}

@@ -315,10 +315,13 @@ func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store
 		TLS:        con.mysqlTLS,
 		Load:       load,
 		Decode:     codecs.DecodePlazaDeltas,
+		Encode:     encodeOutbox,
 		DecodeSums: codecs.DecodePlazaSums,
 		Logf:       func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
 	})
 }
+
+func encodeOutbox(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) }
 
 // endedGrace bounds how long the look for the end may take to notice that it is not wanted any more.
 const endedGrace = 300 * time.Millisecond

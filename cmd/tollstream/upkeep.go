@@ -11,7 +11,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/codecs"
 	"tollstream/sql"
 	"tollstream/toll"
 	"tollstream/topology"
@@ -279,7 +278,7 @@ func (u *upkeep) readStates(ctx context.Context) (map[int16]*toll.State, error) 
 // due was added up, empty where all was.
 func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[int16]*toll.State, clocks toll.Clocks) (blocked string, err error) {
 	o := sql.CompactOptions{
-		Encode: func(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) },
+		Encode: encodeOutbox,
 		States: states, Before: noMinutes, Now: clocks.Wall(), Keep: u.settings.batches, KeepBytes: keptBytes,
 	}
 	if now, known := clocks.Now(); known && states != nil && u.settings.minutes > 0 {
