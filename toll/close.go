@@ -62,7 +62,12 @@ func (c *Closer) Close(plaza int16, s *State, until, all Minute) (Closing, bool)
 // CloseAll returns what is to be stored when the stream has ended: every window that holds events and is not known to be
 // stored, as far as it has come. It returns false for nothing to do.
 func (c *Closer) CloseAll(plaza int16, s *State) (Closing, bool) {
-	closing := c.gather(plaza, s, math.MaxInt32, func(Minute) CloseReason { return ClosedByEnd })
+	closing := c.gather(plaza, s, math.MaxInt32, func(end Minute) CloseReason {
+		if end <= s.Done {
+			return ClosedByWatermark // before, and changed since
+		}
+		return ClosedByEnd
+	})
 	closing.Reason = ClosedByEnd
 	closing.From, closing.Until = 0, 0
 	if len(closing.Recount) > 0 {

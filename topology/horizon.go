@@ -23,6 +23,7 @@ type horizon struct {
 	all    toll.Minute // the same without leaving idle partitions out
 	next   []int64     // cursors by partition; 0 for a partition without one
 	chains map[int32]map[int16]int64
+	ending bool // it was read after the stream had ended
 }
 
 // covers reports whether a plaza's state has merged all that was stored when the horizon was read.

@@ -37,9 +37,10 @@ type windows struct {
 	crowded bool          // a plaza was passed over since the last visit began, as too much waited
 	under   int           // hand-overs that wait, or are being stored
 	unnoted int           // plazas that are to note that a hand-over was stored
-	ending  bool          // the stream has ended: what is open closes too
-	quiet   bool          // nothing was handed over since the last visit began, with ending
-	closed  bool          // that was so until its end, and nothing was under way
+	ending  bool          // the stream has ended: what is open closes too, once
+	end     *toll.Minute  // up to where windows close by the watermark first, by a horizon from after that
+	quiet   bool          // no plaza was seen since the last visit began that has yet to close all
+	closed  bool          // that was so until its end
 	wake    chan struct{} // has a value once something waits
 	more    chan struct{} // has a value once plazas were settled of which more is due, or there is room for others
 	zones   plazaZones    // guarded by mu
@@ -53,7 +54,8 @@ type plazaWindows struct {
 	more   bool          // it was not all that was due
 	until  toll.Minute   // the state's Done once it has
 	again  []toll.Window // minutes before until that changed since the hand-over
-	ended  int64         // events when all was closed since the stream ended, -1 for not yet
+	all    bool          // all was handed over since the stream ended
+	final  bool          // it was stored too; what comes later is for the next run to close
 }
 
 // handOver is a closing with where it came from.
@@ -98,7 +100,7 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 		if !fresh && p.stored {
 			w.unnoted--
 		}
-		p = &plazaWindows{epoch: s.Epoch, ended: -1}
+		p = &plazaWindows{epoch: s.Epoch}
 		w.plazas[plaza] = p
 	}
 	if p.under && merged != nil {
@@ -113,16 +115,18 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 	if p.stored {
 		s.Settled(p.until, p.again)
 		p.under, p.stored, p.more, p.again = false, false, false, nil
+		p.final = p.all
 		w.unnoted--
 		changed = true
 	}
 	if p.under {
+		w.quiet = w.quiet && p.final
 		return changed
 	}
 	h := w.horizons.of(plaza, s)
 	if h == nil {
 		if newest := w.horizons.newest(); newest == nil || s.Epoch >= newest.epoch {
-			w.quiet = false // it is not known yet whether all was merged
+			w.quiet = w.quiet && p.final // else it is not known yet whether all was merged
 		}
 		if fresh {
 			delete(w.plazas, plaza)
@@ -130,28 +134,37 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 		return changed
 	}
 	if w.weight >= maxWaitingWeight {
-		w.crowded, w.quiet = true, false
+		w.crowded = true
+		w.quiet = w.quiet && p.final
 		if fresh {
 			delete(w.plazas, plaza)
 		}
 		return changed
 	}
 	closer := toll.Closer{Kinds: w.cfg.Windows, Zone: w.zones.of(plaza)}
-	closing, due := closer.Close(plaza, s, h.until, h.all)
-	if !due && w.ending && p.ended != s.Events {
-		if closing, due = closer.CloseAll(plaza, s); due {
-			p.ended = s.Events
-			p.until = s.Done
+	until, ending := h.until, w.ending && h.ending && !p.final
+	if ending {
+		if w.end == nil {
+			w.end = &h.until
 		}
-	} else if due {
-		p.until, p.more = closing.Until, closing.Until < h.until
+		until = min(until, *w.end) // the watermark of events that come after the end moves on
+	}
+	var closing toll.Closing
+	due := false
+	if ending && s.Done >= until {
+		closing, due = closer.CloseAll(plaza, s)
+		p.all, p.until = true, s.Done
+	} else if closing, due = closer.Close(plaza, s, until, h.all); due {
+		p.until, p.more = closing.Until, closing.Until < until
 	}
 	if !due && fresh {
 		closing, due = toll.Closing{Plaza: plaza, Epoch: s.Epoch}, true // for what was left unpublished
 		p.until = s.Done
 	}
+	p.final = p.final || p.all && !due
+	w.quiet = w.quiet && p.final
 	if due {
-		p.under, w.quiet = true, false
+		p.under = true
 		h := handOver{w.session, closing, closing.Weight(w.cfg.Windows)}
 		w.waiting = append(w.waiting, h)
 		w.weight += h.weight
@@ -348,6 +361,7 @@ func (r *run) watch(ctx context.Context) {
 	told, more := false, false
 	for {
 		progress := r.sources.progress()
+		ending := r.windows.isEnding()
 		h, err := watcher.read(ctx)
 		switch {
 		case ctx.Err() != nil:
@@ -364,6 +378,7 @@ func (r *run) watch(ctx context.Context) {
 			}
 		default:
 			told = false
+			h.ending = ending
 			r.windows.horizons.add(h)
 			if err := checkProgress(progress, h.epoch, h.next); err != nil {
 				r.fail(err)
@@ -414,7 +429,7 @@ func (r *run) visit(ctx goka.Context, _ any) {
 }
 
 // CloseAll closes every window that is open, as far as it has come, and returns once that is stored and published. It is
-// for a run that ends with the stream.
+// for a run that ends with the stream. Each plaza closes all once: events that come meanwhile don't put the end off.
 func (p *Processor) CloseAll(ctx context.Context) error {
 	var closing *windows
 	for {
@@ -448,7 +463,13 @@ func (w *windows) endVisit(complete bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.crowded = w.crowded || !complete
-	w.closed = complete && w.quiet && w.under == 0 && w.unnoted == 0
+	w.closed = complete && w.quiet
+}
+
+func (w *windows) isEnding() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ending
 }
 
 // allClosed reports whether the last visit found that all was closed since the stream ended.

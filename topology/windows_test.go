@@ -2,6 +2,7 @@ package topology
 
 import (
 	"testing"
+	"time"
 
 	"tollstream/toll"
 )
@@ -62,5 +63,44 @@ func TestWindowsCrowded(t *testing.T) {
 	}
 	if w.weight != 0 || w.under != 0 || w.unnoted != 0 {
 		t.Errorf("in the end %d, %d, %d", w.weight, w.under, w.unnoted)
+	}
+}
+
+// TestEndUnderLoad: events that come after the end of the stream, and move the watermark on with each step, don't put
+// the end off.
+func TestEndUnderLoad(t *testing.T) {
+	cfg := testConfig()
+	cfg.Windows = must(toll.ParseWindows(toll.DefaultWindows))
+	s := newStream(cfg, 1)
+	at := must(toll.WallTimeFromDate(2022, 2, 10, 10, 20, 0))
+	send := func() {
+		for _, plaza := range []int16{4000, 4001} {
+			at += 90
+			s.sources[0].append(toll.Event{Time: at, Type: "car", Plaza: plaza}, time.Unix(int64(at), 0))
+			s.sources[0].append(toll.Event{Time: at - 60, Type: "car", Plaza: plaza}, time.Unix(int64(at), 0))
+		}
+	}
+	send()
+	s.drain(0)
+	s.windows.ending = true
+	s.observe()
+	for n := 0; ; n++ {
+		s.windows.beginVisit()
+		for _, p := range s.inOrder() {
+			send()
+			s.drain(0)
+			s.visit(p)
+		}
+		s.windows.endVisit(true)
+		if s.windows.allClosed() {
+			break
+		}
+		if n == 20 {
+			t.Fatal("did not end")
+		}
+		s.settle()
+		send()
+		s.drain(0)
+		s.observe()
 	}
 }

@@ -255,6 +255,7 @@ func (s *stream) observe() *horizon {
 	h := must(horizonOf(s.cfg, cursors, len(s.sources), func(p int32, next int64) (bool, error) {
 		return next >= int64(len(s.sources[p].log)), nil
 	}))
+	h.ending = s.windows.ending
 	s.windows.horizons.add(h)
 	return h
 }
@@ -315,8 +316,12 @@ func (s *stream) all() []int {
 
 // end ends the stream once all was merged: what is open closes.
 func (s *stream) end() error {
-	s.observe()
+	if s.windows.ending { // each run ends once
+		s.windows.reset()
+		s.windows.end = nil
+	}
 	s.windows.ending = true
+	s.observe()
 	for range 1000 {
 		s.windows.beginVisit()
 		for _, p := range s.inOrder() {
