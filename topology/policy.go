@@ -34,9 +34,7 @@ func (c Cluster) CheckPolicy(topic string, minRetention time.Duration) (warnings
 }
 
 func checkPolicy(admin sarama.ClusterAdmin, topic string, minRetention time.Duration) ([]string, error) {
-	entries, err := admin.DescribeConfig(sarama.ConfigResource{
-		Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"cleanup.policy", "retention.ms", "retention.bytes"},
-	})
+	entries, err := topicSettings(admin, topic, "cleanup.policy", "retention.ms", "retention.bytes")
 	switch {
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed),
 		errors.Is(err, sarama.ErrUnsupportedVersion):
@@ -48,6 +46,22 @@ func checkPolicy(admin sarama.ClusterAdmin, topic string, minRetention time.Dura
 		return nil, explainKafka(fmt.Errorf("read the settings of topic %s: %w", topic, err))
 	}
 	return judgePolicy(topic, entries, minRetention)
+}
+
+// topicSettings returns settings of a topic, all of them for no names.
+func topicSettings(admin sarama.ClusterAdmin, topic string, names ...string) ([]sarama.ConfigEntry, error) {
+	results, err := admin.DescribeConfigs([]*sarama.ConfigResource{
+		{Type: sarama.TopicResource, Name: topic, ConfigNames: names},
+	}, sarama.DescribeConfigsOptions{})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(results) != 1:
+		return nil, sarama.ErrIncompleteResponse
+	case results[0].ErrorCode != sarama.ErrNoError:
+		return nil, results[0].ErrorCode
+	}
+	return results[0].Configs, nil
 }
 
 // judgePolicy judges the settings of the topic of events.

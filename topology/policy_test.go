@@ -57,7 +57,7 @@ func TestCreatedTopics(t *testing.T) {
 		"events": {"delete", "CreateTime"}, "g-loop": {"delete", "LogAppendTime"}, "g-table": {"compact", "LogAppendTime"},
 		"events-congestion": {"delete", "LogAppendTime"},
 	} {
-		entries, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource, Name: topic})
+		entries, err := topicSettings(admin, topic)
 		if err != nil {
 			t.Fatal(err)
 		}
