@@ -147,6 +147,9 @@ func (s *source) compareLog(ctx context.Context) error {
 			_ = s.pause(pauses, nil)
 			continue
 		case f.Replaced != "":
+			if err := s.topic(); err != nil {
+				return err // a topic that was recreated has another log, which is nothing to record
+			}
 			s.mu.Lock()
 			s.replaced = f.Replaced
 			s.mu.Unlock()

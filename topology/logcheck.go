@@ -46,6 +46,9 @@ func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 		return fmt.Errorf("compare the log with what was stored of it: %w", fromKgo(err))
 	}
 	if f.Replaced != "" {
+		if err := r.checkTopic(); err != nil {
+			return err // a topic that was recreated has another log, which is nothing to record
+		}
 		return refuseLog(ctx, r.cfg, r.store, r.database, cursor, f.Replaced)
 	}
 	if f.Unchecked != "" && (cursor.Last.Known || len(cursor.Chain) > 0) {

@@ -223,14 +223,7 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 	r.sources.mu.Lock()
 	defer r.sources.mu.Unlock()
 	claims := session.Claims()[r.cfg.Topic]
-	info, found, err := describe(r.admin, r.cfg.Topic)
-	if err != nil {
-		return err
-	}
-	if !found {
-		return Topics{Topic: r.cfg.Topic}.Missing()
-	}
-	if err := r.cfg.checkTopicID(info); err != nil {
+	if err := r.checkTopic(); err != nil {
 		return err
 	}
 	committed, err := groupOffsets(r.admin, r.cfg.Group, r.cfg.Topic, claims)
@@ -246,6 +239,18 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 		}
 	}
 	return nil
+}
+
+// checkTopic returns an error unless the topic of events is the one that the database has stored.
+func (r *run) checkTopic() error {
+	info, found, err := describe(r.admin, r.cfg.Topic)
+	if err != nil {
+		return err
+	}
+	if !found {
+		return Topics{Topic: r.cfg.Topic}.Missing()
+	}
+	return r.cfg.checkTopicID(info)
 }
 
 func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, committed groupOffset) error {
@@ -283,6 +288,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 		stats:     r.stats,
 		database:  r.database,
 		log:       r.log,
+		topic:     r.checkTopic,
 		connects:  connects,
 		from:      max(cursor.Next, oldest),
 	}

@@ -50,6 +50,7 @@ type source struct {
 
 	bundles  chan bundle     // records on their way through goka
 	log      logChecker      // of the topic of events
+	topic    func() error    // returns an error unless it is the topic that was stored
 	from     int64           // offset to read on from
 	connects int64           // logChecker.Connects from before the log was compared
 	read     toll.LastRecord // the last record of what was passed on to goka; the bundling goroutine's alone
