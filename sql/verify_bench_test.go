@@ -29,9 +29,12 @@ func BenchmarkVerify(b *testing.B) {
 	zone := toll.NewZone(berlin)
 	start := zone.Wall(base.Time()).String()
 	run(b, s, fmt.Sprintf(`INSERT INTO livetolldata SELECT ? + INTERVAL seq DIV 200 MINUTE, seq, 'car', 4000 + seq %% %d FROM seq_0_to_%d`, plazas, rows-1), start)
+	// What the clock shows at minute 0, as the clocks are set in these days.
+	epoch := "TIMESTAMP('" + (zone.Wall(base.Time()) - toll.WallTime(int64(base)*60)).String() + "')"
 	for _, k := range kinds {
-		run(b, s, fmt.Sprintf(`INSERT INTO toll_window SELECT 4000 + seq %% %[1]d, ?, %[2]s DIV %[3]d * %[3]d, MIN(%[2]s) DIV %[3]d * %[3]d + %[3]d, NOW(), NOW(), 1, 1, 1,
-			COUNT(*), 0, 0, 0, CONCAT('{"car":', COUNT(*), '}'), 1, 'watermark', 1, NOW(6) FROM seq_0_to_%[4]d GROUP BY 1, 3`, plazas, minute, k.Size, rows-1), k.Name)
+		run(b, s, fmt.Sprintf(`INSERT INTO toll_window SELECT 4000 + seq %% %[1]d, ?, %[2]s DIV %[3]d * %[3]d, MIN(%[2]s) DIV %[3]d * %[3]d + %[3]d,
+			%[5]s + INTERVAL MIN(%[2]s) DIV %[3]d * %[3]d MINUTE, %[5]s + INTERVAL MIN(%[2]s) DIV %[3]d * %[3]d + %[3]d MINUTE, 1, 1, 1,
+			COUNT(*), 0, 0, 0, CONCAT('{"car":', COUNT(*), '}'), 1, 'watermark', 1, NOW(6) FROM seq_0_to_%[4]d GROUP BY 1, 3`, plazas, minute, k.Size, rows-1, epoch), k.Name)
 	}
 	// The checksums come from the rows, all with a plaza's first batch.
 	counts, err := countRows(ctx, s.db, countOptions{checksum: true})
