@@ -83,7 +83,7 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 		args = append(args, kinds[i].Name)
 	}
 	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute, whole, revision, events, late, too_late, by_type,
-		CAST(window_start AS CHAR), CAST(window_end AS CHAR) FROM toll_window
+		TIMESTAMPDIFF(SECOND, '1970-01-01', window_start), TIMESTAMPDIFF(SECOND, '1970-01-01', window_end) FROM toll_window
 		WHERE `+c.v.s.many(`toll_plaza_id IN (`+placeholders(len(plazas))+`) AND kind IN (`+placeholders(len(kinds))+`) AND start_minute >= ? AND start_minute <= ?`)+`
 		ORDER BY toll_plaza_id, kind, start_minute`, append(args, c.span.Start, c.span.End)...)
 	if err != nil {
@@ -102,8 +102,8 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 	}
 	var row checkedRow
 	for rows.Next() {
-		var plaza, from, to, whole int64 // which are scanned several times as fast as other types
-		var kind, byType, wallStart, wallEnd dbsql.RawBytes
+		var plaza, from, to, whole, wallStart, wallEnd int64 // which are scanned several times as fast as other types
+		var kind, byType dbsql.RawBytes
 		if err := rows.Scan(&plaza, &kind, &from, &to, &whole, &row.revision, &row.events, &row.late, &row.tooLate, &byType, &wallStart, &wallEnd); err != nil {
 			return err
 		}
@@ -132,12 +132,13 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 	return nil
 }
 
-// checkRange compares a row's range of time with its minutes, which are what is counted.
-func (c *windowCheck) checkRange(row *checkedRow, wallStart, wallEnd []byte) {
-	start, end := wallColumns(c.zone, toll.Window{Start: row.Start, End: row.end})
-	if string(wallStart) != start || string(wallEnd) != end {
+// checkRange compares a row's range of time, in seconds as a [toll.WallTime] has them, with its minutes, which are what is
+// counted.
+func (c *windowCheck) checkRange(row *checkedRow, wallStart, wallEnd int64) {
+	start, end := wallTimeOf(c.zone, row.Start), wallTimeOf(c.zone, row.end)
+	if wallStart != int64(start) || wallEnd != int64(end) {
 		c.found.ofWindow(KindWindowRange, row.WindowID, 0, 0, fmt.Sprintf("window %s: toll_window has it from %s to %s, its minutes are from %s to %s",
-			row.Kind, wallStart, wallEnd, start, end))
+			row.Kind, toll.WallTime(wallStart), toll.WallTime(wallEnd), start, end))
 	}
 }
 

@@ -80,6 +80,9 @@ func wallColumns(zone *toll.Zone, w toll.Window) (start, end string) {
 	return wallColumn(zone, w.Start), wallColumn(zone, w.End)
 }
 
-func wallColumn(zone *toll.Zone, m toll.Minute) string {
-	return min(max(zone.Since(m), toll.MinWallTime), toll.MaxWallTime).String()
+func wallColumn(zone *toll.Zone, m toll.Minute) string { return wallTimeOf(zone, m).String() }
+
+// wallTimeOf returns what wallColumn writes.
+func wallTimeOf(zone *toll.Zone, m toll.Minute) toll.WallTime {
+	return min(max(zone.Since(m), toll.MinWallTime), toll.MaxWallTime)
 }
