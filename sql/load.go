@@ -77,7 +77,7 @@ var readerID atomic.Uint64
 
 // turnPatience is how long a batch waits for its turn with the transaction open and the cursor locked:
 // far less than idle_transaction_timeout, after which MariaDB ends it. It is not 0 so that what comes
-// before the rows, which are round trips and perhaps a lock wait, goes on beside another batch's rows.
+// before the rows, which are round trips and perhaps a lock wait, goes on in parallel with another batch's rows.
 const turnPatience = time.Second
 
 // turn waits until a batch may be loaded; done ends its turn.

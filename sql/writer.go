@@ -485,7 +485,7 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 // escapedLen returns how many bytes of a statement a text or blob takes.
 func escapedLen(b []byte) int { return len(b) + escapes(b) }
 
-// checkSizes returns a [toll.PermanentError] where what a batch holds beside its rows is larger than the server takes: it
+// checkSizes returns a [toll.PermanentError] where what a batch holds in addition to its rows is larger than the server takes: it
 // would be tried again without end. The driver sends parameters apart where a statement is too large with their escapes.
 func (w *Writer) checkSizes(ctx context.Context, q queryer, b *toll.Batch) error {
 	largest, what := len(b.Deltas), "the outbox of a batch"

@@ -25,7 +25,7 @@ type countingContext struct {
 func (c *countingContext) Done() <-chan struct{} { return make(chan struct{}) }
 func (c *countingContext) Value(any) any         { return nil }
 
-// AfterFunc is how the package context asks to be told of the end.
+// AfterFunc is how the package context learns of the end.
 func (c *countingContext) AfterFunc(func()) func() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
