@@ -31,6 +31,7 @@ var knows = map[string][]string{
 	"internal/corpus":       {},
 	"internal/devstack":     {},
 	"internal/model/logend": {},
+	"internal/netdelay":     {},
 	"internal/simulate":     {"toll"},
 	"internal/trust":        {},
 	"cmd/tollstream":        all,
