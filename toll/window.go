@@ -92,7 +92,7 @@ func parseWindow(item string) (k WindowKind, violations []string) {
 		return k, violations
 	}
 	length := func(what, text string) Minute { // zero for none
-		d, err := time.ParseDuration(text)
+		d, err := ParseDuration(text)
 		switch {
 		case err != nil:
 			check(false, "%s %q is no duration such as 15m or 1h30m", what, text)

@@ -84,15 +84,16 @@ func (a *app) root() *cli.App {
 		ExitErrHandler:  func(*cli.Context, error) {},
 		OnUsageError:    asUsageError,
 	}
-	hush(root.Commands)
+	prepare(root.Commands)
 	return root
 }
 
-func hush(commands []*cli.Command) {
+func prepare(commands []*cli.Command) {
 	for _, c := range commands {
+		acceptDays(c.Flags)
 		c.HideHelpCommand = true
 		c.OnUsageError = asUsageError
-		hush(c.Subcommands)
+		prepare(c.Subcommands)
 	}
 }
 

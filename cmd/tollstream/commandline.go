@@ -5,9 +5,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"tollstream/toll"
 )
 
 // commandLine is a command line, understood. urfave/cli stops reading flags at the first argument and lets unknown
@@ -207,7 +208,7 @@ func (l *commandLine) checkSet(level int, f cli.Flag) error {
 
 // checkValue names a value that the flag's type can't hold, in words.
 func checkValue(f cli.Flag, source, value string) error {
-	switch f.(type) {
+	switch f := f.(type) {
 	case *cli.BoolFlag:
 		if _, err := strconv.ParseBool(value); err != nil {
 			return usagef("%s: %q is neither true nor false", source, value)
@@ -224,9 +225,9 @@ func checkValue(f cli.Flag, source, value string) error {
 		if _, err := strconv.ParseFloat(value, 64); err != nil {
 			return usagef("%s: %q is not a number", source, value)
 		}
-	case *cli.DurationFlag:
-		if _, err := time.ParseDuration(value); err != nil {
-			return usagef("%s: %q is not a duration such as 500ms, 30s or 5m", source, value)
+	case *cli.GenericFlag:
+		if _, err := toll.ParseDuration(value); err != nil && isDuration(f) {
+			return usagef("%s: %q is not a duration such as 500ms, 5m or 1d12h", source, value)
 		}
 	}
 	return nil

@@ -9,7 +9,7 @@ import (
 
 func lineApp() *cli.App {
 	action := func(*cli.Context) error { return nil }
-	return &cli.App{Name: "tollstream", Commands: []*cli.Command{
+	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{
 		{Name: "plain", Action: action, Flags: []cli.Flag{&cli.IntFlag{Name: "n"}, &cli.BoolFlag{Name: "json"}, &cli.DurationFlag{Name: "for"}}},
 		{Name: "words", Action: action, ArgsUsage: "[NAME]", Flags: []cli.Flag{&cli.BoolFlag{Name: "json"}, &cli.StringFlag{Name: "must", Required: true}}},
 		{Name: "parent", Action: action, Flags: []cli.Flag{&cli.StringFlag{Name: "topic"}}, Subcommands: []*cli.Command{
@@ -17,6 +17,8 @@ func lineApp() *cli.App {
 			{Name: "retry", Action: action, ArgsUsage: "ID"},
 		}},
 	}}
+	prepare(root.Commands)
+	return root
 }
 
 func TestParseLine(t *testing.T) {
@@ -25,6 +27,7 @@ func TestParseLine(t *testing.T) {
 		"plain --n 3 --json":               "plain --n=3 --json=true",
 		"plain -n -3":                      "plain --n=-3",
 		"plain --json=false --for=2s":      "plain --json=false --for=2s",
+		"plain --for 1d2h":                 "plain --for=1d2h",
 		"words a --json --must x":          "words --json=true --must=x -- a",
 		"words --must x -- --json":         "words --must=x -- --json",
 		"words --must x -":                 "words --must=x -- -",

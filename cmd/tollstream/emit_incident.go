@@ -59,7 +59,7 @@ func parseIncident(text string, start time.Time) (i simulate.Incident, err error
 	if i.Start, err = parseIncidentStart(fields[1], start); err != nil {
 		return i, err
 	}
-	length, err := time.ParseDuration(fields[2])
+	length, err := toll.ParseDuration(fields[2])
 	if err != nil || length <= 0 {
 		return i, fmt.Errorf("%q is not a length such as 20m or 1h30m", fields[2])
 	}
@@ -86,7 +86,7 @@ func parseIncidentStart(text string, start time.Time) (time.Time, error) {
 	if !relative {
 		return parseTime(text, start.Location())
 	}
-	d, err := time.ParseDuration(after)
+	d, err := toll.ParseDuration(after)
 	if err != nil || d < 0 {
 		return time.Time{}, fmt.Errorf("%q is not a time after the start such as +1h30m", text)
 	}

@@ -141,8 +141,6 @@ func flagHead(f cli.DocGenerationFlag) string {
 	switch f.(type) {
 	case *cli.IntFlag, *cli.Int64Flag, *cli.UintFlag, *cli.Uint64Flag, *cli.Float64Flag:
 		return head + " N"
-	case *cli.DurationFlag:
-		return head + " DURATION"
 	}
 	return head + " " + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
 }

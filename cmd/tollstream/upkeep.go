@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -86,20 +87,12 @@ func upkeepSettingsFrom(c *cli.Context) (upkeepSettings, error) {
 	return s, nil
 }
 
-// parseKeep reads 0, a number of days such as 90d, or a duration such as 48h.
+// parseKeep reads a duration such as 90d or 48h, or 0.
 func parseKeep(text string) (time.Duration, error) {
-	const most = 100_000 * day // what a duration holds
-	bad := errors.New(strconv.Quote(text) + " is no time such as 90d, 48h or 0")
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.Atoi(days)
-		if err != nil || n < 0 || time.Duration(n) > most/day {
-			return 0, bad
-		}
-		return time.Duration(n) * day, nil
-	}
-	d, err := time.ParseDuration(text)
+	const most = 100_000 * day // room for what is added to it
+	d, err := toll.ParseDuration(text)
 	if err != nil || d < 0 || d > most {
-		return 0, bad
+		return 0, fmt.Errorf("%q is no time such as 90d, 48h or 0", text)
 	}
 	return d, nil
 }
