@@ -102,7 +102,7 @@ soak:
 
 .PHONY: screenshots
 screenshots:
-	go test ./web/pagetest -run Screenshots -count 1 -screenshots ../../docs
+	go test ./web/pagetest -run Screenshots -count 1 -screenshots ../../docs/img
 
 .PHONY: vuln
 vuln:

@@ -69,7 +69,7 @@ func (s *Store) checkFound(found map[string][]column) error {
 		for _, t := range missing {
 			names = append(names, t.name)
 		}
-		return toll.Permanent("run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/access.md",
+		return toll.Permanent("run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/security.md",
 			"the database %s lacks %s", s.address, strings.Join(names, ", "))
 	}
 	return s.checkColumns(found)

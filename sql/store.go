@@ -161,7 +161,7 @@ func (s *Store) explain(err error) error {
 		return toll.Permanent("add --mysql-tls verify-ca and, with --mysql-ca, the authority that signed the server's certificate: "+
 			"of one that MySQL generated for itself it is ca.pem in the data folder", "connect to MySQL at %s: %w", s.address, err)
 	case errAccessDeniedDB, errTableDenied, errColumnDenied, errSpecificDenied:
-		return toll.Permanent("grant the MySQL user what docs/access.md lists for this command", "use MySQL at %s: %w", s.address, err)
+		return toll.Permanent("grant the MySQL user what docs/security.md lists for this command", "use MySQL at %s: %w", s.address, err)
 	case errNoDatabase:
 		return toll.Permanent("create it, or run: tollstream init", "connect to MySQL at %s: %w", s.address, err)
 	case errNoTable, errUnknownColumn:

@@ -39,7 +39,7 @@ func checkPolicy(admin sarama.ClusterAdmin, topic string, minRetention time.Dura
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed),
 		errors.Is(err, sarama.ErrUnsupportedVersion):
 		return []string{fmt.Sprintf("the settings of topic %s can't be read, so nothing is known of its cleanup.policy "+
-			"(compact would lose events) and its retention; grant DescribeConfigs on it, see docs/access.md", topic)}, nil
+			"(compact would lose events) and its retention; grant DescribeConfigs on it, see docs/security.md", topic)}, nil
 	case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
 		return nil, nil // whoever describes the topic finds that it is gone
 	case err != nil:

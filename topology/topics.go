@@ -352,7 +352,7 @@ func explainKafka(err error) error {
 		if strings.Contains(err.Error(), "\n") { // a list of goka's
 			err = errors.New(Brief(err))
 		}
-		return &toll.PermanentError{Err: err, Hint: "grant the Kafka user what docs/access.md lists for this command"}
+		return &toll.PermanentError{Err: err, Hint: "grant the Kafka user what docs/security.md lists for this command"}
 	case is(sarama.ErrSASLAuthenticationFailed):
 		return &toll.PermanentError{Err: err, Hint: connectHint(sarama.ErrSASLAuthenticationFailed)}
 	case is(sarama.ErrFencedInstancedId):

@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-var update = flag.Bool("update", false, "write the table of docs/metrics.md anew")
+var update = flag.Bool("update", false, "write the table of docs/observability.md anew")
 
 const docs = "../../docs/"
 
@@ -168,7 +168,7 @@ func TestCheckExpr(t *testing.T) {
 	}
 }
 
-// testMetricsDocs holds docs/metrics.md, the dashboard and the alerts to what is served.
+// testMetricsDocs holds docs/observability.md, the dashboard and the alerts to what is served.
 func testMetricsDocs(t *testing.T, s *scrape) {
 	used := map[string]bool{}
 	t.Run("table", func(t *testing.T) { checkTable(t, s) })
@@ -219,25 +219,25 @@ func checkTable(t *testing.T, s *scrape) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), strings.Join(of, ", "), f.GetHelp())
 	}
-	text, err := os.ReadFile(docs + "metrics.md")
+	text, err := os.ReadFile(docs + "observability.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := metricsTable.FindSubmatch(text)
 	if found == nil {
-		t.Fatal("docs/metrics.md has no place for the table")
+		t.Fatal("docs/observability.md has no place for the table")
 	}
 	if string(found[2]) == b.String() {
 		return
 	}
 	if *update {
 		text = metricsTable.ReplaceAll(text, []byte("${1}"+strings.ReplaceAll(b.String(), "$", "$$")+"${3}"))
-		if err := os.WriteFile(docs+"metrics.md", text, 0o644); err != nil {
+		if err := os.WriteFile(docs+"observability.md", text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	t.Errorf("docs/metrics.md is not what is served; run: go test ./cmd/tollstream -run TestProcessMetrics -update\nis\n%s\nwant\n%s", found[2], b.String())
+	t.Errorf("docs/observability.md is not what is served; run: go test ./cmd/tollstream -run TestProcessMetrics -update\nis\n%s\nwant\n%s", found[2], b.String())
 }
 
 // checkDashboard looks at each query of the dashboard, wherever it stands.

@@ -21,7 +21,7 @@ import (
 
 var pictureFile = flag.String("picture", "", "write the README's picture of the full-screen view to `FILE`, from days that are simulated")
 
-// TestScreenPicture makes the picture of the README: go test ./cmd/tollstream -run ScreenPicture -picture ../../docs/watch.svg
+// TestScreenPicture makes the picture of the README: go test ./cmd/tollstream -run ScreenPicture -picture ../../docs/img/watch.svg
 // It shows days as the demo simulates them, which takes a minute. Without the flag it draws the board of the other tests.
 func TestScreenPicture(t *testing.T) {
 	const width, tableHeight, plazaHeight = 112, 17, 41

@@ -95,7 +95,7 @@ func startSecured(t *testing.T) *secured {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.admin.Close() })
-	// The names are the defaults, as docs/access.md has them.
+	// The names are the defaults, as docs/security.md has them.
 	s.world = &world{t: t, brokers: s.kafka.Addr(), db: db, sql: conn, topic: "toll", group: "tollstream", state: t.TempDir()}
 	s.env = append(os.Environ(), "TOLLSTREAM_BROKERS="+s.brokers, "TOLLSTREAM_MYSQL="+db.DSN(),
 		"TOLLSTREAM_STATE_DIR="+s.state, "TOLLSTREAM_INSTANCE=one")
@@ -267,7 +267,7 @@ func (s *secured) testRefusals(t *testing.T) {
 		{"SCRAM password", s.sasl("scram-sha-256", "everything", "wrong"), []string{"password", "--kafka-user"}},
 		{"unknown user", s.sasl("scram-sha-512", "stranger", "wrong"), []string{"password", "--kafka-user"}},
 		{"SASL where there is none", append(s.sasl("plain", "everything", "x"), "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenTLS)), []string{"--kafka-sasl"}},
-		{"no rights", s.sasl("plain", "nobody", kafkaUsers["nobody"]), []string{"not authorized", "toll", "docs/access.md"}},
+		{"no rights", s.sasl("plain", "nobody", kafkaUsers["nobody"]), []string{"not authorized", "toll", "docs/security.md"}},
 	} {
 		t.Run("Kafka "+c.name, func(t *testing.T) {
 			w := s.with(t, c.env...)

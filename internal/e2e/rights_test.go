@@ -22,7 +22,7 @@ type right struct {
 	revoke func()
 }
 
-// TestRights runs each command with the rights that docs/access.md lists for it, which are read from there, and with each of
+// TestRights runs each command with the rights that docs/security.md lists for it, which are read from there, and with each of
 // them missing.
 func TestRights(t *testing.T) {
 	besideOthers(t)
@@ -96,7 +96,7 @@ func TestRights(t *testing.T) {
 		t.Run(c.user, func(t *testing.T) {
 			rights := s.rights(t, c.user)
 			if len(rights) < c.minimum {
-				t.Fatalf("docs/access.md lists %d rights for %s, and it needs more", len(rights), c.user)
+				t.Fatalf("docs/security.md lists %d rights for %s, and it needs more", len(rights), c.user)
 			}
 			w := as(t, c.user)
 			if c.user == "verify" {
@@ -146,7 +146,7 @@ func (w *world) losesRights(rights []right, more func()) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		log := p.log.String()
-		if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log, "docs/access.md") || !strings.Contains(log, "not authorized") && !strings.Contains(log, "denied") {
+		if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log, "docs/security.md") || !strings.Contains(log, "not authorized") && !strings.Contains(log, "denied") {
 			w.t.Errorf("process lost %s: exit status %d\n%s", text, p.cmd.ProcessState.ExitCode(), log)
 		}
 		if testing.Verbose() {
@@ -167,7 +167,7 @@ func (w *world) refusesRight(text string, args []string) {
 	r := w.run(args...)
 	took := time.Since(started)
 	denied := strings.Contains(r.stderr, "not authorized") || strings.Contains(r.stderr, "denied") || strings.Contains(r.stderr, "SELECT")
-	if r.code != 1 || !denied || !strings.Contains(r.stderr, "docs/access.md") || took > soon {
+	if r.code != 1 || !denied || !strings.Contains(r.stderr, "docs/security.md") || took > soon {
 		w.t.Errorf("%s without %s: exit status %d after %v, want 1 soon, and that it is denied:\n%s%s", args[0], text, r.code, took, r.stdout, r.stderr)
 	}
 	if testing.Verbose() {
@@ -175,16 +175,16 @@ func (w *world) refusesRight(text string, args []string) {
 	}
 }
 
-// rights reads what docs/access.md lists for a command.
+// rights reads what docs/security.md lists for a command.
 func (s *secured) rights(t *testing.T, command string) []right {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/access.md")
+	page, err := os.ReadFile("../../docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, section, found := strings.Cut(string(page), "\n### "+command+"\n")
 	if !found {
-		t.Fatalf("docs/access.md has no section %s", command)
+		t.Fatalf("docs/security.md has no section %s", command)
 	}
 	section, _, _ = strings.Cut(section, "\n### ")
 	var rights []right
@@ -205,7 +205,7 @@ func (s *secured) sqlRights(t *testing.T, line string) []right {
 	t.Helper()
 	m := regexp.MustCompile(`^GRANT ([A-Z, ]+) ON (tolldata\.[a-z_*]+) TO ([a-z]+);$`).FindStringSubmatch(line)
 	if m == nil {
-		t.Fatalf("docs/access.md: %q is no GRANT as the others are", line)
+		t.Fatalf("docs/security.md: %q is no GRANT as the others are", line)
 	}
 	var rights []right
 	for privilege := range strings.SplitSeq(m[1], ", ") {
@@ -230,7 +230,7 @@ func (s *secured) kafkaRights(t *testing.T, words []string) []right {
 		}
 		i++
 		if i == len(words) {
-			t.Fatalf("docs/access.md: %v ends too early", words)
+			t.Fatalf("docs/security.md: %v ends too early", words)
 		}
 		switch value := words[i]; option {
 		case "--allow-principal":
@@ -250,7 +250,7 @@ func (s *secured) kafkaRights(t *testing.T, words []string) []right {
 				t.Fatal(err)
 			}
 		default:
-			t.Fatalf("docs/access.md: the option %s is not known here", option)
+			t.Fatalf("docs/security.md: the option %s is not known here", option)
 		}
 	}
 	var rights []right

@@ -17,7 +17,7 @@ import (
 )
 
 // TestScreenshots makes the pictures of the README, of a real pipeline with a simulated Tuesday morning at the sample plazas:
-// go test ./web/pagetest -run Screenshots -screenshots ../../docs, which is make screenshots. They are at their best where
+// go test ./web/pagetest -run Screenshots -screenshots ../../docs/img, which is make screenshots. They are at their best where
 // Debian's fonts-inter is installed. Without the flag they go to a folder that is removed, and there is no history of weeks.
 func TestScreenshots(t *testing.T) {
 	weeks := 3

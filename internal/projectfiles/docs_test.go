@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// TestReadmeHasAllSettings compares the README with what the command's own help says: commands, flags, variables.
-func TestReadmeHasAllSettings(t *testing.T) {
+// TestDocsHaveAllSettings compares the README's commands and docs/settings.md with what the command's
+// own help says: commands, flags, variables.
+func TestDocsHaveAllSettings(t *testing.T) {
 	readme := read(t, "README.md")
 	binary := filepath.Join(t.TempDir(), "tollstream")
 	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary, "./cmd/tollstream")
@@ -54,28 +55,27 @@ func TestReadmeHasAllSettings(t *testing.T) {
 		}
 	}
 
-	_, settings, _ := strings.Cut(readme, "\n## Settings\n")
-	settings, _, _ = strings.Cut(settings, "\n## ")
+	settings := read(t, "docs/settings.md")
 	for f := range flags {
 		if !strings.Contains(settings, "`"+f+"`") {
-			t.Errorf("README.md's settings lack %s", f)
+			t.Errorf("docs/settings.md lacks %s", f)
 		}
 	}
 	for _, f := range regexp.MustCompile("`(--[a-z-]+)`").FindAllStringSubmatch(settings, -1) {
 		if !flags[f[1]] {
-			t.Errorf("README.md's settings have %s, which no command knows", f[1])
+			t.Errorf("docs/settings.md has %s, which no command knows", f[1])
 		}
 	}
 	for v := range variables {
 		flag := "--" + strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(v, "TOLLSTREAM_"), "_", "-"))
 		secret := strings.Contains(settings, "| – | `"+v+"` |") && !flags[flag] // has no flag
 		if !secret && !strings.Contains(settings, "| `"+flag+"` | `"+v+"` |") {
-			t.Errorf("README.md's table of settings lacks a row for %s, %s", flag, v)
+			t.Errorf("docs/settings.md lacks a row for %s, %s", flag, v)
 		}
 	}
 	for _, v := range regexp.MustCompile(`TOLLSTREAM_[A-Z_]+`).FindAllString(settings, -1) {
 		if !variables[v] {
-			t.Errorf("README.md's settings have %s, which no command reads", v)
+			t.Errorf("docs/settings.md has %s, which no command reads", v)
 		}
 	}
 }
@@ -94,17 +94,6 @@ func names(text, heading string, pattern *regexp.Regexp) []string {
 		}
 	}
 	return all
-}
-
-// TestLinks finds links to files that are not there.
-func TestLinks(t *testing.T) {
-	for _, page := range []string{"README.md", "ARCHITECTURE.md", "CHANGELOG.md"} {
-		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(read(t, page), -1) {
-			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
-				t.Errorf("%s links to %s: %v", page, m[1], err)
-			}
-		}
-	}
 }
 
 func read(t *testing.T, name string) string {
