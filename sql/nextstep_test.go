@@ -35,7 +35,7 @@ func kindsOfProblems(t *testing.T) []string {
 
 // TestNextSteps: each kind of problem has a next step, and a line in the table of the documentation.
 func TestNextSteps(t *testing.T) {
-	doc, err := os.ReadFile("../docs/exactly-once.md")
+	doc, err := os.ReadFile("../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestNextSteps(t *testing.T) {
 			t.Errorf("nextStep has nothing for %q", kind)
 		}
 		if !strings.Contains(string(doc), "`"+kind+"`") {
-			t.Errorf("docs/exactly-once.md does not say what to do about %q", kind)
+			t.Errorf("docs/operations.md does not say what to do about %q", kind)
 		}
 	}
 	both := NextSteps([]Problem{{Next: "b"}, {Next: "a"}, {Next: "b"}, {}})

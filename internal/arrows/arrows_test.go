@@ -1,4 +1,4 @@
-// Package arrows holds a test that keeps the arrows between our packages as ARCHITECTURE.md draws them.
+// Package arrows holds a test that keeps the arrows between our packages as ARCHITECTURE.md lists them.
 package arrows
 
 import (
