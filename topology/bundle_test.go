@@ -195,7 +195,7 @@ func TestBundleLogReplaced(t *testing.T) {
 	store, table := &memoryStore{}, &memoryTable{states: map[int16]*toll.State{}}
 	store.cursor = toll.Cursor{Next: 10, Token: 1, Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
 	failed := make(chan error, 1)
-	s := &source{cfg: testConfig(), store: store, publish: table.publish, mark: func(int64) {}, stats: newStats(nil), log: log, topic: func() error { return nil },
+	s := &source{cfg: testConfig(), store: store, publish: table.publish, pace: fillFor(0), mark: func(int64) {}, stats: newStats(nil), log: log, topic: func() error { return nil },
 		fail: func(err error) { failed <- err }}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)

@@ -15,15 +15,21 @@ import (
 // The plaza's state is then read, written and sent to the changelog once for all of them, which is most of what a delta costs.
 //
 // After each round it rests, longer the more messages that had: with ten plazas for two milliseconds, with a thousand for a fifth
-// of a second, in which batches of several partitions, and several of one, come together. Deltas of one plaza keep their
-// order, and what one call sends arrives or fails as a whole. A source waits itself until what it sent is acknowledged.
+// of a second, in which batches of several partitions, and several of one, come together. Where there are many plazas it rests
+// for as long as two batches fill, unless a source has no room for more. Deltas of one plaza keep their
+// order, and what one call sends arrives or fails as a whole. A source waits itself until what it sent is acknowledged, and then
+// for the end of the rest, so that all that it stored meanwhile goes into the same round.
 type deltaSender struct {
-	emit  func(plaza int16, message []byte, done func(error)) error // done is called once
-	pause time.Duration                                             // for each message of a round
+	emit    func(plaza int16, message []byte, done func(error)) error // done is called once
+	pause   time.Duration                                             // for each message of a round
+	latency time.Duration                                             // Config.Latency
+	urgent  chan struct{}                                             // has a value once a source has no room
 
 	mu      sync.Mutex
 	plazas  []int16 // with parcels that wait, in the order of their first one
 	waiting map[int16][]parcel
+	resting chan struct{} // closed at the end of the rest, nil while there is none
+	pace    pace
 	ended   bool
 	wake    chan struct{} // has a value once something waits
 }
@@ -40,12 +46,18 @@ const (
 	messagePause = 200 * time.Microsecond
 	// maxRoundPause bounds how long deltas wait however many plazas there are.
 	maxRoundPause = 500 * time.Millisecond
+	// joinShare is the part of a rest that the round after it waits for all sources.
+	joinShare = 64
 	// maxDeltasBytes is how many bytes of parcels share a message. One parcel alone may take more.
 	maxDeltasBytes = 128 << 10
 )
 
-func newDeltaSender(emit func(plaza int16, message []byte, done func(error)) error, pause time.Duration) *deltaSender {
-	return &deltaSender{emit: emit, pause: pause, waiting: map[int16][]parcel{}, wake: make(chan struct{}, 1)}
+func newDeltaSender(emit func(plaza int16, message []byte, done func(error)) error,
+	pause, latency time.Duration) *deltaSender {
+	return &deltaSender{
+		emit: emit, pause: pause, latency: latency, waiting: map[int16][]parcel{},
+		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
+	}
 }
 
 var errSenderEnded = errors.New("the run has ended")
@@ -68,35 +80,90 @@ func (s *deltaSender) send(deltas []*toll.Delta, done func(error)) error {
 		s.plazas = append(s.plazas, plaza)
 	}
 	s.waiting[plaza] = append(s.waiting[plaza], p)
+	s.pace.note(plaza, time.Now())
 	notify(s.wake)
 	return nil
 }
 
+// turn waits until the sender rests no more, or ctx ends.
+func (s *deltaSender) turn(ctx context.Context) {
+	s.mu.Lock()
+	resting := s.resting
+	s.mu.Unlock()
+	if resting == nil {
+		return
+	}
+	select {
+	case <-resting:
+	case <-ctx.Done():
+	}
+}
+
+// urge ends a rest that is longer than its messages ask for.
+func (s *deltaSender) urge() { notify(s.urgent) }
+
 // run sends rounds until ctx ends. Once hurry is done it rests no more.
 func (s *deltaSender) run(ctx, hurry context.Context) {
 	defer s.end()
+	rested := time.Duration(0)
 	for {
 		select {
 		case <-s.wake:
 		case <-ctx.Done():
 			return
 		}
-		pause := min(time.Duration(s.round())*s.pause, maxRoundPause)
-		if pause <= 0 {
-			continue
+		if rested > shortestWait { // the sources that waited for the end of the rest all send now
+			sleep(hurry, rested/joinShare, nil)
 		}
-		select {
-		case <-time.After(pause):
-		case <-hurry.Done():
-		}
+		rested = s.rest(hurry, s.round())
 	}
 }
 
-// round sends all that waits, and returns in how many messages.
+// rest rests after a round, and returns for how long it meant to.
+func (s *deltaSender) rest(hurry context.Context, messages int) time.Duration {
+	defer s.endRest()
+	pause := min(time.Duration(messages)*s.pause, maxRoundPause)
+	more := max(0, min(2*(s.wait()-shortestWait), maxRest)-pause)
+	if messages > 0 && sleep(hurry, pause, nil) && sleep(hurry, more, s.urgent) {
+		return pause + more
+	}
+	return pause
+}
+
+func (s *deltaSender) endRest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.resting != nil {
+		close(s.resting)
+		s.resting = nil
+	}
+}
+
+// sleep waits for a while, and reports whether it did: not where ctx or sooner ended it.
+func sleep(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-sooner:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// round sends all that waits, and returns in how many messages. A rest begins with it: what a source stores from now on
+// belongs to the next one.
 func (s *deltaSender) round() (messages int) {
 	s.mu.Lock()
 	plazas, waiting := s.plazas, s.waiting
 	s.plazas, s.waiting = nil, make(map[int16][]parcel, len(waiting))
+	if len(plazas) > 0 && !s.ended {
+		s.resting = make(chan struct{})
+	}
 	s.mu.Unlock()
 	for _, plaza := range plazas {
 		for parcels := waiting[plaza]; len(parcels) > 0; messages++ {

@@ -55,7 +55,7 @@ func TestDeltaSender(t *testing.T) {
 		loop := new(loopOf)
 		ctx, cancel := context.WithCancel(t.Context())
 		hurry, stop := context.WithCancel(t.Context())
-		s := newDeltaSender(loop.emit, 10*time.Millisecond)
+		s := newDeltaSender(loop.emit, 10*time.Millisecond, 0)
 		var running sync.WaitGroup
 		running.Go(func() { s.run(ctx, hurry) })
 		var ended []string
@@ -108,7 +108,7 @@ func TestDeltaSenderEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop := new(loopOf)
 		ctx, cancel := context.WithCancel(t.Context())
-		s := newDeltaSender(loop.emit, time.Hour)
+		s := newDeltaSender(loop.emit, time.Hour, 0)
 		var running sync.WaitGroup
 		running.Go(func() { s.run(ctx, ctx) })
 		var errs []error
@@ -130,7 +130,7 @@ func TestDeltaSenderEnds(t *testing.T) {
 // TestDeltaSenderSize: what would make a message too large goes into the next one, in order.
 func TestDeltaSenderSize(t *testing.T) {
 	loop := new(loopOf)
-	s := newDeltaSender(loop.emit, 0)
+	s := newDeltaSender(loop.emit, 0, 0)
 	large := func(partition int32) *toll.Delta {
 		d := deltaOf(7, partition, 0, 1)
 		for m := range toll.Minute(9_000) {

@@ -302,7 +302,8 @@ func (p *Processor) runOnce(parent context.Context) error {
 		_ = r.emitter.Finish()
 		return explainKafka(err)
 	}
-	r.deltas = newDeltaSender(r.emitDeltas, messagePause)
+	r.deltas = newDeltaSender(r.emitDeltas, messagePause, r.cfg.Latency)
+	r.fetcher.Linger = r.deltas.linger
 	p.windows.Store(r.windows)
 	r.standstill.renew()
 	// The sender outlives the sessions, which a stop lets finish what they send.

@@ -732,7 +732,7 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	host.life = life
 	cfg := DefaultConfig()
 	cfg.Topic, cfg.Group = simTopicName, "group"
-	cfg.BatchRows, cfg.BatchWait = pick(w.rng, 1, 1, 2, 3), 0
+	cfg.BatchRows, cfg.Latency = pick(w.rng, 1, 1, 2, 3), 0
 	if len(w.rows) > 0 {
 		cfg.BatchRows, w.rows = w.rows[0], w.rows[1:]
 	}
@@ -752,7 +752,7 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	producer := &simProducer{life, "deltas", &w.loop}
 	life.run.emitter = must(goka.NewEmitter(nil, "loop", codecs.Raw{}, goka.WithEmitterHasher(Hasher),
 		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return producer, nil })))
-	life.run.deltas = newDeltaSender(life.run.emitDeltas, 0)
+	life.run.deltas = newDeltaSender(life.run.emitDeltas, 0, 0)
 	life.table = &simProducer{life, "table", &w.table}
 	if !w.mutates("marks after a failed emit") {
 		life.table = newOrderedProducer(life.table, len(w.events), Hasher)

@@ -284,6 +284,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 		cfg:       r.cfg,
 		store:     r.store,
 		publish:   r.deltas.send,
+		pace:      r.deltas,
 		mark:      func(offset int64) { session.MarkOffset(r.cfg.Topic, partition, offset, epochMetadata(cursor.Epoch)) },
 		stats:     r.stats,
 		database:  r.database,

@@ -37,6 +37,7 @@ type source struct {
 	store     Store
 	// publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged or failed.
 	publish  func(deltas []*toll.Delta, done func(error)) error
+	pace     pacer
 	mark     func(offset int64) // shows progress to the consumer group, for lag displays
 	stats    *Stats
 	fail     func(error) // ends the session
@@ -77,12 +78,20 @@ type source struct {
 	cursor  toll.Cursor
 	chain   map[int16]int64
 	late    tooLate
+	took    time.Duration // of the last commit
 	pending chan storedDeltas
 
 	ackMu    sync.Mutex
 	acked    []toll.BatchRef // acknowledged by the broker and not marked published yet
 	unmarked int             // of them, those that are being marked among them
 	sentTo   int64           // Next of the last batch that is acknowledged
+}
+
+// pacer says when a source stores and publishes, as its fellows and the plazas ask for. It is the [deltaSender].
+type pacer interface {
+	wait() time.Duration      // until an event is to be stored
+	turn(ctx context.Context) // returns when deltas may be sent
+	urge()                    // says that the source has no room for more batches
 }
 
 // storedDeltas is a batch that is stored and waits to be published.
@@ -330,6 +339,9 @@ func (s *source) commitAll() error {
 		if !s.handOn(stored) {
 			continue
 		}
+		if len(s.pending) == cap(s.pending) {
+			s.pace.urge()
+		}
 		select {
 		case s.pending <- stored:
 		case <-s.ctx.Done():
@@ -367,24 +379,22 @@ func (s *source) caughtUp(sent int64) bool {
 
 // gather waits until the open batch is full or its time is up, and reports whether the session goes on.
 func (s *source) gather() bool {
-	if s.cfg.BatchWait <= 0 {
-		return s.ctx.Err() == nil
-	}
 	s.mu.Lock()
-	full := s.isFull(s.open)
+	full, began := s.isFull(s.open), s.open.began
 	s.mu.Unlock()
-	if full {
-		return s.ctx.Err() == nil
-	}
-	timer := time.NewTimer(s.cfg.BatchWait)
-	defer timer.Stop()
-	select {
-	case <-s.full:
-	case <-timer.C:
-	case <-s.ctx.Done():
+	if fill := s.fill(began); fill > 0 && !full {
+		sleep(s.ctx, fill, s.full)
 	}
 	// Once the session has ended, add may have given up on a record and taken a later one: such a batch must not be stored.
 	return s.ctx.Err() == nil
+}
+
+// fill returns how much longer a batch may fill that began at a time. Of the time until its first event is to
+// be stored, fetching took a share, and the commit takes about as long as the last one.
+func (s *source) fill(began time.Time) time.Duration {
+	wait := s.pace.wait()
+	left := wait - wait/lingerShare - min(s.took, wait/2) - time.Since(began)
+	return max(left, min(wait, shortestWait))
 }
 
 // storeBatch stores what a builder holds as one batch, however often the database goes away meanwhile.
@@ -419,7 +429,8 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 			s.database.over(s.partition)
 			s.cursor.Next, s.cursor.Token, s.cursor.Last = batch.Next, batch.Token, batch.Last
 			s.mark(batch.Next)
-			s.stats.stored(s.partition, batch, deltas, time.Since(started))
+			s.took = time.Since(started)
+			s.stats.stored(s.partition, batch, deltas, s.took)
 			return storedDeltas{
 				ref: toll.BatchRef{First: batch.First, Token: batch.Token}, next: batch.Next, deltas: deltas, oldest: b.oldest,
 				trace: BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began, Taken: b.taken, Stored: time.Now()},
@@ -604,6 +615,7 @@ func (s *source) publishAll(unpublished int64) error {
 		return err
 	}
 	for b := range s.pending {
+		s.pace.turn(s.ctx)
 		if s.ctx.Err() != nil {
 			return nil
 		}

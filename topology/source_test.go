@@ -211,9 +211,16 @@ func (t *memoryTable) publish(deltas []*toll.Delta, done func(error)) error {
 	return nil
 }
 
+// fillFor lets batches fill for so long, and has nobody wait for others.
+type fillFor time.Duration
+
+func (f fillFor) wait() time.Duration { return time.Duration(f) }
+func (fillFor) turn(context.Context)  {}
+func (fillFor) urge()                 {}
+
 func testConfig() *Config {
 	cfg := DefaultConfig()
-	cfg.BatchRows, cfg.BatchWait = 7, time.Millisecond
+	cfg.BatchRows = 7
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	token := uint64(100)
 	var mu sync.Mutex
@@ -238,7 +245,7 @@ func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, 
 	defer cancel()
 	failed := make(chan error, 8)
 	s := &source{
-		partition: 0, cfg: cfg, store: store, publish: table.publish, mark: func(int64) {}, stats: newStats(nil),
+		partition: 0, cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond), mark: func(int64) {}, stats: newStats(nil),
 		fail: func(err error) {
 			failed <- err
 			cancel()
@@ -376,7 +383,7 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	store.mu.Lock() // the database hangs
-	s := &source{cfg: cfg, store: store, publish: table.publish, mark: func(int64) {}, stats: newStats(nil), fail: func(error) {}}
+	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond), mark: func(int64) {}, stats: newStats(nil), fail: func(error) {}}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}

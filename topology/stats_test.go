@@ -85,7 +85,7 @@ func TestStatsOfSource(t *testing.T) {
 	cfg := testConfig()
 	s := &source{
 		partition: 0, cfg: cfg, store: &observedStore{store, stats}, publish: table.publish, mark: func(int64) {}, stats: stats,
-		fail: func(err error) { t.Error(err) },
+		pace: fillFor(time.Millisecond), fail: func(err error) { t.Error(err) },
 	}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
@@ -144,7 +144,7 @@ func TestStatsOfFencedSource(t *testing.T) {
 	failed := make(chan error, 1)
 	s := &source{
 		partition: 0, cfg: testConfig(), store: &observedStore{store, stats}, publish: (&memoryTable{states: map[int16]*toll.State{}}).publish,
-		mark: func(int64) {}, stats: stats, fail: func(err error) { failed <- err },
+		mark: func(int64) {}, stats: stats, pace: fillFor(time.Millisecond), fail: func(err error) { failed <- err },
 	}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
@@ -275,10 +275,11 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	stats := NewStats()
 	stats.tracer = new(droppedTraces)
 	cfg := testConfig()
-	cfg.BatchRows, cfg.BatchWait = len(records), time.Minute
+	cfg.BatchRows = len(records)
 	s := &source{
 		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats}, mark: func(int64) {}, stats: stats,
 		publish: func(_ []*toll.Delta, done func(error)) error { done(nil); return nil },
+		pace:    fillFor(time.Minute),
 		fail:    func(err error) { t.Error(err) },
 	}
 	if err := s.init(toll.Cursor{Token: 1, Epoch: 1}); err != nil {

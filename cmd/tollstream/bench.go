@@ -66,7 +66,8 @@ func (a *app) benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "stored", Usage: "`ROWS` that livetolldata holds before"},
 			&cli.IntFlag{Name: "instances", Value: 1, Usage: "`PROCESSES` that share the topic"},
 			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: topology.DefaultBatchRows, Usage: "most `ROWS` that one transaction stores"},
-			&cli.DurationFlag{Name: "batch-wait", EnvVars: env("batch-wait"), Value: topology.DefaultBatchWait, Usage: "longest `TIME` that a row waits for others"},
+			&cli.DurationFlag{Name: "latency", EnvVars: env("latency"), Value: topology.DefaultLatency,
+				Usage: "`TIME` that an event may take until it is stored"},
 			&cli.StringFlag{Name: "load", EnvVars: env("load"), Value: "auto", Usage: "how rows are loaded: auto, local or insert"},
 			&cli.IntFlag{Name: "rate", Value: 20_000, Usage: "`EVENTS` per second while latency is measured, and verify; 0 leaves them out"},
 			&cli.DurationFlag{Name: "for", Value: 15 * time.Second, Usage: "how long latency is measured in each round"},
@@ -106,7 +107,7 @@ func newBench(a *app, c *cli.Context) (*bench, error) {
 	b := &bench{app: a, settings: benchSettings{
 		Events: c.Int("events"), Rounds: c.Int("rounds"), Partitions: c.Int("partitions"), Plazas: c.Int("plazas"),
 		Stored: c.Int("stored"), Instances: c.Int("instances"), BatchRows: c.Int("batch-rows"),
-		BatchWaitSeconds: c.Duration("batch-wait").Seconds(), batchWait: c.Duration("batch-wait"), Load: setting(c, "load", "auto"),
+		LatencySeconds: c.Duration("latency").Seconds(), latency: c.Duration("latency"), Load: setting(c, "load", "auto"),
 		Rate: c.Int("rate"), ForSeconds: c.Duration("for").Seconds(), length: c.Duration("for"),
 	}}
 	s := &b.settings
@@ -153,7 +154,7 @@ func (b *bench) config(stateDir string) topology.Config {
 	cfg := topology.DefaultConfig()
 	cfg.Cluster, cfg.Topic, cfg.Group = b.con.cluster, b.con.topic, b.con.group
 	cfg.Instance, cfg.StateDir = benchInstance(0), stateDir
-	cfg.BatchRows, cfg.BatchWait = b.settings.BatchRows, b.settings.batchWait
+	cfg.BatchRows, cfg.Latency = b.settings.BatchRows, b.settings.latency
 	cfg.NewToken, cfg.Log = sql.NewToken, quietLog()
 	return cfg
 }

@@ -106,7 +106,7 @@ type processRun struct {
 
 func (b *bench) startProcess(ctx context.Context, instance int, state string, more ...string) (*processRun, error) {
 	cmd, err := b.command(ctx, append([]string{"process", "--log-format", "json", "--instance", benchInstance(instance), "--state-dir", state,
-		"--load", b.settings.Load, "--batch-rows", fmt.Sprint(b.settings.BatchRows), "--batch-wait", b.settings.batchWait.String()}, more...)...)
+		"--load", b.settings.Load, "--batch-rows", fmt.Sprint(b.settings.BatchRows), "--latency", b.settings.latency.String()}, more...)...)
 	if err != nil {
 		return nil, err
 	}

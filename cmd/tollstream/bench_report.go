@@ -12,19 +12,19 @@ import (
 
 // benchSettings is what was measured.
 type benchSettings struct {
-	Events           int     `json:"events"`
-	Rounds           int     `json:"rounds"`
-	Partitions       int     `json:"partitions"`
-	Plazas           int     `json:"plazas"`
-	Stored           int     `json:"stored"`
-	Instances        int     `json:"instances"`
-	BatchRows        int     `json:"batch_rows"`
-	BatchWaitSeconds float64 `json:"batch_wait_seconds"`
-	Load             string  `json:"load"`
-	Rate             int     `json:"rate"`
-	ForSeconds       float64 `json:"for_seconds"`
+	Events         int     `json:"events"`
+	Rounds         int     `json:"rounds"`
+	Partitions     int     `json:"partitions"`
+	Plazas         int     `json:"plazas"`
+	Stored         int     `json:"stored"`
+	Instances      int     `json:"instances"`
+	BatchRows      int     `json:"batch_rows"`
+	LatencySeconds float64 `json:"latency_seconds"`
+	Load           string  `json:"load"`
+	Rate           int     `json:"rate"`
+	ForSeconds     float64 `json:"for_seconds"`
 
-	batchWait, length time.Duration
+	latency, length time.Duration
 }
 
 // benchReport is what bench --json prints.

@@ -33,7 +33,8 @@ func (a *app) processCommand() *cli.Command {
 			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto", Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
 			&cli.StringFlag{Name: "load", EnvVars: env("load"), Value: "auto", Usage: "how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert"},
 			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: topology.DefaultBatchRows, Usage: "most `ROWS` that one transaction stores"},
-			&cli.DurationFlag{Name: "batch-wait", EnvVars: env("batch-wait"), Value: topology.DefaultBatchWait, Usage: "longest `TIME` that a row waits for others"},
+			&cli.DurationFlag{Name: "latency", EnvVars: env("latency"), Value: topology.DefaultLatency,
+				Usage: "`TIME` that an event may take until it is stored: the longer, the cheaper are many plazas"},
 			&cli.BoolFlag{Name: "skip-gone", EnvVars: env("skip-gone"), Usage: "go on where retention deleted records that were never stored"},
 			&cli.StringFlag{Name: "instance", EnvVars: env("instance"), DefaultText: "the host's name", Usage: "`NAME` of this process in the group"},
 			&cli.StringFlag{Name: "state-dir", EnvVars: env("state-dir"), DefaultText: "in the user's state folder", Usage: "`FOLDER` of the local copies of the group table"},
@@ -99,7 +100,7 @@ func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadM
 	cfg := topology.DefaultConfig()
 	cfg.Cluster, cfg.Topic, cfg.Group = con.cluster, con.topic, con.group
 	cfg.Zone = toll.NewZone(con.location)
-	cfg.BatchRows, cfg.BatchWait = c.Int("batch-rows"), c.Duration("batch-wait")
+	cfg.BatchRows, cfg.Latency = c.Int("batch-rows"), c.Duration("latency")
 	cfg.SkipGone = c.Bool("skip-gone")
 	cfg.SessionTimeout, cfg.HotStandby = c.Duration("session-timeout"), c.Bool("hot-standby")
 	cfg.Reconcile = c.Duration("reconcile")

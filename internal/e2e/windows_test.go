@@ -245,7 +245,7 @@ func TestKillWindows(t *testing.T) {
 	w.publishedOnce(first)
 
 	w.must("reset", "--yes")
-	w.must("process", "--until-end", "--batch-rows", "5000", "--batch-wait", "0s")
+	w.must("process", "--until-end", "--batch-rows", "5000", "--latency", "0s")
 	w.exact(truth)
 	again := w.windowsEqualSQL()
 	if len(first) != len(again) {

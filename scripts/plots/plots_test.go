@@ -19,7 +19,7 @@ for last; do :; done
 [ "$last" != 2 ] || { echo "starting" >&2; echo "tollstream: out of order" >&2; exit 1; }
 cat <<END
 {"machine": "a machine", "servers": "servers", "settings": {"events": 1000, "rounds": 2, "partitions": 4, "plazas": 12, "instances": 1,
-  "batch_rows": 10000, "batch_wait_seconds": 0.02, "load": "auto", "rate": 20000, "for_seconds": 15},
+  "batch_rows": 10000, "latency_seconds": 0.25, "load": "auto", "rate": 20000, "for_seconds": 15},
  "only": ["load", "process"], "verified": "exact", "figures": {
   "load_data_1_connection_rows_per_second": {"value": 300000, "unit": "/s", "median": 300000, "min": 290000, "max": 310000},
   "load_data_4_connections_rows_per_second": {"value": 400000, "unit": "/s", "median": 400000, "min": 390000, "max": 410000},

@@ -23,17 +23,17 @@ type report struct {
 }
 
 type settings struct {
-	Events           int     `json:"events"`
-	Rounds           int     `json:"rounds"`
-	Partitions       int     `json:"partitions"`
-	Plazas           int     `json:"plazas"`
-	Stored           int     `json:"stored"`
-	Instances        int     `json:"instances"`
-	BatchRows        int     `json:"batch_rows"`
-	BatchWaitSeconds float64 `json:"batch_wait_seconds"`
-	Load             string  `json:"load"`
-	Rate             int     `json:"rate"`
-	ForSeconds       float64 `json:"for_seconds"`
+	Events         int     `json:"events"`
+	Rounds         int     `json:"rounds"`
+	Partitions     int     `json:"partitions"`
+	Plazas         int     `json:"plazas"`
+	Stored         int     `json:"stored"`
+	Instances      int     `json:"instances"`
+	BatchRows      int     `json:"batch_rows"`
+	LatencySeconds float64 `json:"latency_seconds"`
+	Load           string  `json:"load"`
+	Rate           int     `json:"rate"`
+	ForSeconds     float64 `json:"for_seconds"`
 }
 
 type figure struct {
@@ -100,7 +100,7 @@ func (r *report) command() string {
 	add("--stored", s.Stored, 0)
 	add("--instances", s.Instances, 1)
 	add("--batch-rows", s.BatchRows, topology.DefaultBatchRows)
-	add("--batch-wait", fmt.Sprintf("%gs", s.BatchWaitSeconds), fmt.Sprintf("%gs", topology.DefaultBatchWait.Seconds()))
+	add("--latency", fmt.Sprintf("%gs", s.LatencySeconds), fmt.Sprintf("%gs", topology.DefaultLatency.Seconds()))
 	add("--load", s.Load, "auto")
 	add("--rate", s.Rate, 20_000)
 	add("--for", fmt.Sprintf("%gs", s.ForSeconds), "15s")

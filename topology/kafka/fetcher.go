@@ -27,6 +27,8 @@ const (
 	// busyWait is the same while some partition is left out, since its records wait to be taken: it must not
 	// wait for long once they are.
 	busyWait = 10 * time.Millisecond
+	// littleBytes is an answer after which the fetcher may linger.
+	littleBytes = 16 << 10
 	// leadersEvery is how often the leaders are asked for though no broker says that there are others. One that
 	// is cut off from the others does not know.
 	leadersEvery = 30 * time.Second
@@ -50,6 +52,10 @@ type Chunk struct {
 // Fetcher reads partitions from their leaders, each from an offset on. It sends a broker one request at a time, for
 // all partitions that another chunk is wanted of.
 type Fetcher struct {
+	// Linger returns how long to wait before a broker is asked again that had little: where records trickle in, a
+	// request for each of them costs more than the records. nil is for not at all. Set it before Run.
+	Linger func() time.Duration
+
 	c    *Client
 	wake chan struct{} // has a value once there may be something to ask for
 
@@ -321,9 +327,16 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 			}
 		}
 	}
-	if bytes > 0 && !progress { // nothing but the beginning of batches
+	rest := time.Duration(0)
+	switch {
+	case bytes > 0 && !progress: // nothing but the beginning of batches
+		rest = busyWait
+	case bytes > 0 && bytes < littleBytes && f.Linger != nil:
+		rest = f.Linger()
+	}
+	if rest > 0 {
 		select {
-		case <-time.After(busyWait):
+		case <-time.After(rest):
 		case <-ctx.Done():
 		}
 	}

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
@@ -300,5 +301,36 @@ func TestCheckLogBehind(t *testing.T) {
 	f, err := newTestClient(t, cluster).CheckLog(t.Context(), 0, 2, toll.LastRecord{})
 	if err != nil || f.Replaced != "" || old.Load() != 3 {
 		t.Errorf("%+v, %v", f, err)
+	}
+}
+
+// TestFetcherLingers: after an answer that had little, the next request waits for as long as the fetcher is told to.
+func TestFetcherLingers(t *testing.T) {
+	cluster := newCluster(t, 1, 1)
+	producer := newProducer(t, cluster)
+	client := newTestClient(t, cluster)
+	const linger = 300 * time.Millisecond
+	var asked atomic.Int64
+	f := client.NewFetcher()
+	f.Linger = func() time.Duration { asked.Add(1); return linger }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { f.Run(ctx); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	part := f.Add(0, 0, client.Connects())
+	produce(t, producer, &kgo.Record{Value: []byte("little")})
+	take(t, part, 1)
+	began := time.Now()
+	large := make([]byte, 2*littleBytes)
+	_, _ = rand.Read(large) // so that it does not compress
+	produce(t, producer, &kgo.Record{Value: large})
+	take(t, part, 1)
+	if waited := time.Since(began); waited < linger*9/10 {
+		t.Errorf("the next record came after %v, want %v at least", waited, linger)
+	}
+	produce(t, producer, &kgo.Record{Value: []byte("little")})
+	take(t, part, 1)
+	if n := asked.Load(); n > 2 {
+		t.Errorf("lingered %d times, want once for each answer that had little", n)
 	}
 }

@@ -1,0 +1,213 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tollstream/toll"
+)
+
+func TestPace(t *testing.T) {
+	var p pace
+	now := time.Now()
+	expect := func(want int) {
+		t.Helper()
+		if got := p.plazas(now); got != want {
+			t.Errorf("%d plazas, want %d", got, want)
+		}
+	}
+	expect(0)
+	for plaza := -3; plaza < 97; plaza++ {
+		p.note(int16(plaza), now)
+		p.note(int16(plaza), now)
+	}
+	expect(100)
+	now = now.Add(paceSpan)
+	p.note(7, now)
+	expect(100) // of the span before
+	now = now.Add(paceSpan)
+	expect(1)
+	for range 2 {
+		now = now.Add(paceSpan)
+		expect(0)
+	}
+	p.note(7, now)
+	expect(1)
+	now = now.Add(3 * paceSpan)
+	expect(0)
+}
+
+// manyPlazas returns a sender that has seen events of so many plazas just now.
+func manyPlazas(loop *loopOf, plazas int, latency time.Duration) *deltaSender {
+	s := newDeltaSender(loop.emit, time.Millisecond, latency)
+	for plaza := range plazas {
+		s.pace.note(int16(plaza), time.Now())
+	}
+	return s
+}
+
+// TestWaitByPlazas: few plazas keep short batches, and many are given what the latency target allows.
+func TestWaitByPlazas(t *testing.T) {
+	for _, c := range []struct {
+		plazas               int
+		latency, wait, small time.Duration
+	}{
+		{0, 250 * time.Millisecond, 20 * time.Millisecond, 0},
+		{12, 250 * time.Millisecond, 20 * time.Millisecond, 0},
+		{80, 250 * time.Millisecond, 20 * time.Millisecond, 0},
+		{400, 250 * time.Millisecond, 100 * time.Millisecond, 12500 * time.Microsecond},
+		{5000, 250 * time.Millisecond, 250 * time.Millisecond, 31250 * time.Microsecond},
+		{5000, 5 * time.Millisecond, 5 * time.Millisecond, 0},
+		{5000, 0, 0, 0},
+	} {
+		s := manyPlazas(new(loopOf), c.plazas, c.latency)
+		if wait, linger := s.wait(), s.linger(); wait != c.wait || linger != c.small {
+			t.Errorf("%d plazas, target %v: wait %v, linger %v, want %v, %v", c.plazas, c.latency, wait, linger, c.wait, c.small)
+		}
+	}
+}
+
+// TestSourceFills: the time until an event is stored includes that of fetching it and of the commit.
+func TestSourceFills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct{ wait, took, age, want time.Duration }{
+			{0, 0, 0, 0},
+			{5, 1, 2, 5},
+			{20, 5, 10, 20}, // the shortest wait is not cut: a commit that takes longer makes no smaller batches
+			{240, 0, 0, 210},
+			{240, 10, 0, 200},
+			{240, 10, 50, 150},
+			{240, 1000, 0, 90}, // a slow commit does not take all of it
+			{240, 10, 1000, 20},
+		} {
+			s := &source{pace: fillFor(c.wait * time.Millisecond), took: c.took * time.Millisecond}
+			if got := s.fill(time.Now().Add(-c.age * time.Millisecond)); got != c.want*time.Millisecond {
+				t.Errorf("%+v: fills for %v", c, got)
+			}
+		}
+	})
+}
+
+// TestDeltasRestForManyPlazas: a source that stores several batches during a rest sends them in one round. A source that has no
+// room for more ends the rest.
+func TestDeltasRestForManyPlazas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loop := new(loopOf)
+		ctx, cancel := context.WithCancel(t.Context())
+		hurry, stop := context.WithCancel(t.Context())
+		s := manyPlazas(loop, 1000, 250*time.Millisecond)
+		var running sync.WaitGroup
+		running.Go(func() { s.run(ctx, hurry) })
+		turn := func() time.Duration {
+			began := time.Now()
+			s.turn(t.Context())
+			return time.Since(began)
+		}
+		send := func() {
+			t.Helper()
+			if err := s.send([]*toll.Delta{deltaOf(7, 0, 0, 10)}, func(error) {}); err != nil {
+				t.Error(err)
+			}
+			for plaza := range int16(1000) {
+				s.mu.Lock()
+				s.pace.note(plaza, time.Now())
+				s.mu.Unlock()
+			}
+			time.Sleep(maxRest / joinShare) // more than a round waits for all sources
+			synctest.Wait()
+			if n := len(loop.take()); n != 1 {
+				t.Errorf("%d messages, want 1", n)
+			}
+		}
+		if waited := turn(); waited != 0 {
+			t.Errorf("waited for %v before the first round", waited)
+		}
+		send()
+		if waited, want := turn(), 2*230*time.Millisecond-maxRest/joinShare; waited != want {
+			t.Errorf("the rest ended after %v, want %v", waited, want)
+		}
+		send()
+		s.urge()
+		if waited := turn(); waited != 0 {
+			t.Errorf("waited for %v after a source had no room", waited)
+		}
+		send()
+		left, leave := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		s.turn(left)
+		leave()
+		if !errors.Is(left.Err(), context.DeadlineExceeded) {
+			t.Error("a turn came amid the rest")
+		}
+		stop()
+		if waited := turn(); waited != 0 {
+			t.Errorf("waited for %v at the end of the run", waited)
+		}
+		cancel()
+		running.Wait()
+	})
+}
+
+// heldTurn is a pacer whose turns come when the test says so.
+type heldTurn struct {
+	fillFor
+	turns, urges chan struct{}
+}
+
+func (p heldTurn) turn(ctx context.Context) {
+	select {
+	case <-p.turns:
+	case <-ctx.Done():
+	}
+}
+
+func (p heldTurn) urge() { notify(p.urges) }
+
+// TestSourcePublishesInTurn: what is stored before a source's turn comes is published together, and a source
+// that can't store more says so.
+func TestSourcePublishesInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig()
+		cfg.BatchRows = 1
+		store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
+		var published []int
+		p := heldTurn{turns: make(chan struct{}, 1), urges: make(chan struct{}, 1)}
+		s := &source{cfg: cfg, store: store, pace: p, mark: func(int64) {}, stats: newStats(nil),
+			fail: func(err error) { t.Error(err) },
+			publish: func(deltas []*toll.Delta, done func(error)) error {
+				published = append(published, len(deltas))
+				done(nil)
+				return nil
+			}}
+		if err := s.init(store.cursor); err != nil {
+			t.Fatal(err)
+		}
+		s.start(t.Context(), 0)
+		at := int64(0)
+		add := func(n int) {
+			for range n {
+				s.add(testRecord(3 * 11 * at)) // of one plaza
+				at++
+			}
+			synctest.Wait()
+		}
+		// The publisher holds a batch, and so many wait behind it.
+		add(1 + pendingBatches)
+		if len(published) > 0 || len(p.urges) > 0 {
+			t.Errorf("published %v before its turn, urged %d times", published, len(p.urges))
+		}
+		add(1)
+		if len(p.urges) != 1 {
+			t.Error("a batch found no room, and the source did not say so")
+		}
+		p.turns <- struct{}{}
+		synctest.Wait()
+		if len(published) != 1 || published[0] != pendingBatches {
+			t.Errorf("published %v, want %d deltas together", published, pendingBatches)
+		}
+		s.stop()
+	})
+}
