@@ -12,7 +12,6 @@ TIMEOUT ?= 45m
 BENCH ?= .
 COUNT ?= 6
 FUZZTIME ?= 20s
-ROUNDS ?= 100
 FAULTS_REPORT ?= .cache/faults.txt
 SOAK ?= 20m
 SOAK_REPORT ?= .cache/soak.txt
@@ -25,10 +24,11 @@ help:
 	@echo 'make test    build, lint, and run all tests that this machine can'
 	@echo 'make build   build bin/tollstream'
 	@echo 'make lint    gofmt, go vet, staticcheck'
-	@echo 'make bench   Go benchmarks beside the stored baseline (BENCH=regexp, COUNT=$(COUNT))'
-	@echo 'make bench-baseline  store what this machine measures as the baseline'
+	@echo 'make bench   measure all figures of docs/performance.md and write them there (ONLY=scenarios, ROUNDS=5, BINARY=commands to compare); needs services'
+	@echo 'make microbench  Go benchmarks compared with the stored baseline (BENCH=regexp, COUNT=$(COUNT))'
+	@echo 'make microbench-baseline  store what this machine measures as the baseline'
 	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME), or those that FUZZ=regexp matches; keeps a corpus in testdata/corpus'
-	@echo 'make faults  the campaign of faults, ROUNDS=$(ROUNDS) kills and so on, with a table in $(FAULTS_REPORT); needs services'
+	@echo 'make faults  the campaign of faults, ROUNDS=100 kills and so on, with a table in $(FAULTS_REPORT); needs services'
 	@echo 'make soak    everything at once for SOAK=$(SOAK), with a table of what it takes in $(SOAK_REPORT); needs services'
 	@echo 'make screenshots  make the pictures of the live view anew; needs services and Chromium'
 	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
@@ -57,18 +57,27 @@ lint:
 	go vet -tags noembedded ./internal/devstack
 	go tool staticcheck ./...
 
+# What is measured: the production build, and with a comma another command to compare it with.
+BINARY ?= .cache/bench/tollstream
+# Where the figures go. A run of a part of them is printed.
+FIGURES = $(if $(ONLY),-only $(ONLY),-into docs/performance.md)
+.PHONY: bench
+bench:
+	go build -tags noembedded -ldflags '-X main.version=$(VERSION)' -o .cache/bench/tollstream ./cmd/tollstream
+	go run -tags noembedded ./scripts/bench -binary $(BINARY) -rounds $(or $(ROUNDS),5) -json .cache/bench/figures.json $(FIGURES)
+
 # The packages that hold benchmarks. make test runs each benchmark once, so that none stops working unnoticed.
 BENCHED = $(shell grep -rl --include='*_test.go' '^func Benchmark' */ | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 BASELINE ?= testdata/bench/baseline.txt
 # Half a second each, and one package after the other: two at once would measure each other.
 MEASURE = go test -p 1 -run '^$$' -bench '$(BENCH)' -benchmem -benchtime 0.5s -count $(COUNT) $(BENCHED)
 
-.PHONY: bench bench-baseline
-bench:
+.PHONY: microbench microbench-baseline
+microbench:
 	@mkdir -p .cache/bench
 	$(MEASURE) >.cache/bench/new.txt || { cat .cache/bench/new.txt; exit 1; }
 	go tool benchstat $(BASELINE) .cache/bench/new.txt
-bench-baseline:
+microbench-baseline:
 	@mkdir -p .cache/bench $(dir $(BASELINE))
 	$(MEASURE) >.cache/bench/new.txt || { cat .cache/bench/new.txt; exit 1; }
 	cp .cache/bench/new.txt $(BASELINE)
@@ -81,7 +90,7 @@ fuzz:
 
 # Every fault again and again, one after the other, on two cores in less than half an hour.
 .PHONY: faults
-faults: export TOLLSTREAM_ROUNDS = $(ROUNDS)
+faults: export TOLLSTREAM_ROUNDS = $(or $(ROUNDS),100)
 faults: export TOLLSTREAM_REQUIRE_SERVICES = 1
 faults: export TOLLSTREAM_CAMPAIGN = 1
 faults: export TOLLSTREAM_FAULTS_REPORT = $(abspath $(FAULTS_REPORT))

@@ -28,6 +28,7 @@ var knows = map[string][]string{
 	"topology/kafka":        {"toll"},
 	"sql":                   {"toll", "internal/trust"},
 	"web":                   {"toll"},
+	"internal/bench":        {"toll", "codecs", "internal/devstack", "internal/netdelay", "internal/simulate"},
 	"internal/corpus":       {},
 	"internal/devstack":     {},
 	"internal/model/logend": {},

@@ -1,0 +1,45 @@
+package bench
+
+import (
+	"context"
+	"time"
+
+	"tollstream/internal/simulate"
+)
+
+const (
+	yearDays      = 365
+	yearPerMinute = 11
+	yearEvents    = yearDays * 24 * 60 * yearPerMinute
+)
+
+// yearScenario works off a year of one plaza, in which nearly every minute has some events. A
+// smaller scale has fewer days.
+func yearScenario() scenario {
+	const topic = "year"
+	return scenario{
+		name: "year",
+		figures: []Figure{
+			Figure{Name: "year_rows", Title: "a year of one plaza, rows", Unit: perSecond}.atLeast(150_000),
+			{Name: "year_cpu_s", Title: "a year of one plaza, CPU of `process`", Unit: perMillion},
+			{Name: "year_mysql_cpu_s", Title: "a year of one plaza, CPU of MySQL", Unit: perMillion},
+			{Name: "year_memory_mb", Title: "a year of one plaza, peak memory", Unit: megabytes, Highest: true},
+		},
+		setUp: func(ctx context.Context, b *Bench) error {
+			g := simulate.New(plazaNumbers(1), 1, simulate.Steady(day, yearPerMinute/time.Minute.Seconds()))
+			return b.fill(ctx, topic, limit(g, b.events(yearEvents)))
+		},
+		measure: func(ctx context.Context, r *run) error {
+			done, err := r.workOff(ctx, topic, r.events(yearEvents), nil)
+			if err != nil {
+				return err
+			}
+			r.record("year_rows", done.rowsPerSecond)
+			r.record("year_cpu_s", done.cpu)
+			r.record("year_mysql_cpu_s", done.mysqlCPU)
+			r.record("year_memory_mb", done.memoryMB)
+			return nil
+		},
+		tearDown: func(ctx context.Context, b *Bench) error { return b.deleteTopics(ctx, topic) },
+	}
+}
