@@ -38,7 +38,6 @@ func (a *app) commands() []*cli.Command {
 		a.pruneCommand(),
 		a.resetCommand(),
 		a.demoCommand(),
-		a.benchCommand(),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -514,3 +515,6 @@ func (d *demo) verdict(ctx context.Context, store *sql.Store, table *topology.Ta
 	}
 	return exitWith(exitFailed)
 }
+
+// quietLog returns a logger for what runs inside another command.
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -149,18 +149,17 @@ func instanceSettings(c *cli.Context, group string) (instance, stateDir string, 
 	return instance, stateDir, nil
 }
 
-// process is the process command, also run by demo and bench.
+// process is the process command, also run by demo.
 type process struct {
-	con      connection
-	cfg      topology.Config
-	load     sql.LoadMode
-	log      *slog.Logger
-	windows  windowSettings
-	upkeep   upkeepSettings
-	status   interface{ Write([]byte) (int, error) } // a terminal for the status line, nil for none
-	observer topology.Observer
-	ready    func(*topology.Processor) // called before it runs; may be nil
-	metrics  *web.Config               // where metrics are served, nil for nowhere
+	con     connection
+	cfg     topology.Config
+	load    sql.LoadMode
+	log     *slog.Logger
+	windows windowSettings
+	upkeep  upkeepSettings
+	status  interface{ Write([]byte) (int, error) } // a terminal for the status line, nil for none
+	ready   func(*topology.Processor)               // called before it runs; may be nil
+	metrics *web.Config                             // where metrics are served, nil for nowhere
 }
 
 // errBeforeEnd is how --until-end ends when it is stopped before: whoever waits for a job by its
@@ -202,7 +201,6 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 	if err != nil || ctx.Err() != nil {
 		return false, err
 	}
-	p.cfg.Observer = p.observer
 	p.cfg.TopicID = info.ID
 	var results topology.Results
 	err = retryOutage(ctx, p.log, func() (err error) {

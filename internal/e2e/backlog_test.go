@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// peakBacklogMB is what process may take at most, whatever waits for it, in MB of 2^20 bytes as tollstream bench has them.
+// peakBacklogMB is what process may take at most, whatever waits for it, in MB of 2^20 bytes as the benchmark has them.
 const peakBacklogMB = 96
 
 // viewAnswersWithin bounds how long view may take to answer while a backlog is worked off.

@@ -2,10 +2,11 @@ package main
 
 import (
 	"bytes"
-	"fmt"
 	"image/color"
 	"math"
 	"strconv"
+
+	"tollstream/internal/bench"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -21,27 +22,23 @@ var (
 	gridColor    = color.RGBA{R: 0xdd, G: 0xdd, B: 0xdd, A: 0xff}
 )
 
-// draw draws a series as SVG: rows/s on the left, CPU on the right. The background is white, so it can be read on dark
-// pages too.
-func (s *series) draw(d *data) ([]byte, error) {
+// picture draws a series as SVG: rows/s on the left, CPU on the right. The background is white, so
+// it can be read on dark pages too.
+func (s *series) picture(points []point) ([]byte, error) {
 	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
-	var process, load, cpu []figure
-	for _, p := range d.Points {
-		m, err := p.measured()
-		if err != nil {
-			return nil, fmt.Errorf("%s %d: %w", s.flag, p.Value, err)
-		}
-		process, load, cpu = append(process, m.process), append(load, m.load), append(cpu, m.cpu)
+	var process, load, cpu []bench.Spread
+	for _, p := range points {
+		process, load, cpu = append(process, p.Rows), append(load, p.Load), append(cpu, p.CPU)
 	}
-	rows := s.panel(d, "rows/s")
-	cost := s.panel(d, "CPU seconds per million events")
-	if err := addLine(rows, d, "LOAD DATA LOCAL, same rows", load, loadColor, draw.BoxGlyph{}); err != nil {
+	rows := s.panel(points, "rows/s")
+	cost := s.panel(points, "CPU seconds per million events")
+	if err := addLine(rows, points, "LOAD DATA LOCAL, same rows", load, loadColor, draw.BoxGlyph{}); err != nil {
 		return nil, err
 	}
-	if err := addLine(rows, d, "process", process, processColor, draw.CircleGlyph{}); err != nil {
+	if err := addLine(rows, points, "process", process, processColor, draw.CircleGlyph{}); err != nil {
 		return nil, err
 	}
-	if err := addLine(cost, d, "", cpu, processColor, draw.CircleGlyph{}); err != nil {
+	if err := addLine(cost, points, "", cpu, processColor, draw.CircleGlyph{}); err != nil {
 		return nil, err
 	}
 
@@ -62,17 +59,17 @@ func (s *series) draw(d *data) ([]byte, error) {
 	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif")), nil
 }
 
-func (s *series) panel(d *data, title string) *plot.Plot {
+func (s *series) panel(points []point, title string) *plot.Plot {
 	p := plot.New()
 	p.Title.Text, p.Title.Padding = title, vg.Points(6)
 	p.X.Label.Text = s.axis
 	p.X.Padding, p.Y.Padding = vg.Points(4), 0
 	var ticks plot.ConstantTicks
-	for _, point := range d.Points {
+	for _, point := range points {
 		ticks = append(ticks, plot.Tick{Value: float64(point.Value), Label: short(float64(point.Value))})
 	}
 	p.X.Tick.Marker = ticks
-	if s.log && len(d.Points) > 1 {
+	if len(points) > 1 {
 		p.X.Scale = plot.LogScale{}
 	}
 	p.Y.Tick.Marker = plot.TickerFunc(roundTicks)
@@ -86,13 +83,13 @@ func (s *series) panel(d *data, title string) *plot.Plot {
 
 // addLine adds a line through the medians with bars from the lowest to the highest, named in the legend unless the name
 // is empty. The y axis starts at 0, and has room for the legend above the highest.
-func addLine(p *plot.Plot, d *data, name string, values []figure, c color.Color, shape draw.GlyphDrawer) error {
+func addLine(p *plot.Plot, measured []point, name string, values []bench.Spread, c color.Color, shape draw.GlyphDrawer) error {
 	points := make(plotter.XYs, len(values))
 	bars := make(plotter.YErrors, len(values))
 	for i, v := range values {
-		points[i] = plotter.XY{X: float64(d.Points[i].Value), Y: v.Median}
-		bars[i].Low, bars[i].High = v.Median-v.Min, v.Max-v.Median
-		p.Y.Max = math.Max(p.Y.Max, v.Max*1.25)
+		points[i] = plotter.XY{X: float64(measured[i].Value), Y: v.Median}
+		bars[i].Low, bars[i].High = v.Median-v.Lowest, v.Highest-v.Median
+		p.Y.Max = math.Max(p.Y.Max, v.Highest*1.25)
 	}
 	p.Y.Min = 0
 	line, glyphs, err := plotter.NewLinePoints(points)

@@ -5,135 +5,87 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"tollstream/internal/bench"
 )
 
-// bench stands for tollstream bench: it prints a report whose rate follows its last argument, and fails at 2.
-const bench = `#!/bin/sh
-for last; do :; done
-[ "$last" != 2 ] || { echo "starting" >&2; echo "tollstream: out of order" >&2; exit 1; }
-cat <<END
-{"machine": "a machine", "servers": "servers", "settings": {"events": 1000, "rounds": 2, "partitions": 4, "plazas": 12, "instances": 1,
-  "batch_rows": 10000, "latency_seconds": 0.25, "load": "auto", "rate": 20000, "for_seconds": 15},
- "only": ["load", "process"], "verified": "exact", "figures": {
-  "load_data_1_connection_rows_per_second": {"value": 300000, "unit": "/s", "median": 300000, "min": 290000, "max": 310000},
-  "load_data_4_connections_rows_per_second": {"value": 400000, "unit": "/s", "median": 400000, "min": 390000, "max": 410000},
-  "process_rows_per_second": {"value": ${last}00000, "unit": "/s", "median": ${last}00000, "min": 90000, "max": 950000},
-  "process_over_load_data": {"value": 0.5, "median": 0.5, "min": 0.4, "max": 0.6, "at_least": 0.7, "reached": false},
-  "process_cpu_seconds_per_million": {"value": 1.8, "unit": "s per million", "median": 1.8, "min": 1.7, "max": 2.1, "at_most": 2, "reached": true}}}
-END
-`
-
-func fakeBench(t *testing.T) string {
-	file := filepath.Join(t.TempDir(), "tollstream")
-	if err := os.WriteFile(file, []byte(bench), 0o755); err != nil {
-		t.Fatal(err)
+// fakeBench returns a report whose rate follows the partitions, and fails where there are two.
+func fakeBench(c bench.Config) (*bench.Report, error) {
+	if c.Partitions == 2 {
+		return nil, errors.New("out of order")
 	}
-	return file
+	spread := func(v float64) []bench.Spread { return []bench.Spread{{Median: v, Lowest: v * 0.9, Highest: v * 1.1}} }
+	return &bench.Report{Figures: []bench.Figure{
+		{Name: "load_1_rows", Values: spread(300_000)}, {Name: "load_4_rows", Values: spread(400_000)},
+		{Name: "backlog_12_rows", Values: spread(float64(c.Partitions) * 100_000)},
+		{Name: "backlog_12_cpu_s", Values: spread(1.5)},
+	}}, nil
 }
 
-// TestFailedPoint checks that a point that fails is reported, that the others are measured and drawn, and that the plot
-// can be drawn again from the figures alone.
+// TestFailedPoint checks that a point that fails is reported, that the others are measured and drawn,
+// and that a plot can be drawn again from the figures alone.
 func TestFailedPoint(t *testing.T) {
-	out := t.TempDir()
-	var stderr strings.Builder
-	err := run(t.Context(), []string{"-tollstream", fakeBench(t), "-series", "instances", "-out", out}, io.Discard, &stderr)
-	if err == nil || !strings.Contains(err.Error(), "series instances: --instances 2: exit status 1: tollstream: out of order") {
+	dir := t.TempDir()
+	cfg := bench.DefaultConfig()
+	cfg.Log = io.Discard
+	s := &allSeries[0]
+	err := s.measure(cfg, dir, fakeBench)
+	if err == nil || !strings.Contains(err.Error(), "series partitions: 2: out of order") {
 		t.Errorf("error %v", err)
 	}
-	var d data
-	text, err := os.ReadFile(filepath.Join(out, "instances.json"))
+	var points []point
+	text, err := os.ReadFile(filepath.Join(dir, "partitions.json"))
 	if err == nil {
-		err = json.Unmarshal(text, &d)
+		err = json.Unmarshal(text, &points)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(d.Points) != 2 || d.Points[0].Value != 1 || d.Points[1].Value != 3 {
-		t.Errorf("points %+v", d.Points)
+	if len(points) != 4 || points[0].Value != 1 || points[1].Value != 4 || points[1].Rows.Median != 400_000 ||
+		points[1].Load.Median != 400_000 || points[1].CPU.Median != 1.5 {
+		t.Errorf("points %+v", points)
 	}
-	file := filepath.Join(out, "instances.svg")
-	first, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
+	var pictures [2][]byte
+	for i := range pictures {
+		if err := run(t.Context(), []string{"-from-data", "-series", "partitions", "-out", dir}, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if pictures[i], err = os.ReadFile(filepath.Join(dir, "partitions.svg")); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for in := xml.NewDecoder(bytes.NewReader(first)); ; {
+	if !bytes.Equal(pictures[0], pictures[1]) {
+		t.Error("drawn again from the figures the plot differs")
+	}
+	for in := xml.NewDecoder(bytes.NewReader(pictures[0])); ; {
 		if _, err := in.Token(); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := run(t.Context(), []string{"-from-data", "-series", "instances", "-out", out}, io.Discard, &stderr); err != nil {
-		t.Fatal(err)
-	}
-	if again, err := os.ReadFile(file); err != nil || !bytes.Equal(first, again) {
-		t.Errorf("drawn again from the figures the plot differs, or %v", err)
-	}
 }
 
 // TestOnePoint draws every series with one point alone, which leaves an axis without a length.
 func TestOnePoint(t *testing.T) {
-	out := t.TempDir()
 	for i := range allSeries {
-		s := allSeries[i]
-		s.values = s.values[:1]
-		m := &measurer{binary: fakeBench(t), events: 1000, rounds: 1, stderr: io.Discard}
-		if s.values[0] == 0 {
-			s.values = []int{5}
-		}
-		if err := s.make(t.Context(), m, out, false); err != nil {
+		s := &allSeries[i]
+		spread := bench.Spread{Median: 1, Lowest: 1, Highest: 1}
+		if _, err := s.picture([]point{{Value: s.values[0], Rows: spread, Load: spread, CPU: spread}}); err != nil {
 			t.Errorf("series %s: %v", s.name, err)
 		}
 	}
 }
 
-func TestTable(t *testing.T) {
-	dir := t.TempDir()
-	m := &measurer{binary: fakeBench(t), stderr: io.Discard}
-	report, err := m.measure(t.Context(), "--partitions", 4)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, page := filepath.Join(dir, "bench.json"), filepath.Join(dir, "page.md")
-	if err := os.WriteFile(file, report, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(page, []byte("before\n"+tableBegin+"old\n"+tableEnd+"after\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := run(t.Context(), []string{"-table", file, "-into", page}, io.Discard, io.Discard); err != nil {
-		t.Fatal(err)
-	}
-	text, err := os.ReadFile(page)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{
-		"before\n", "after\n", "Measured on a machine, with servers.",
-		"| `process`, first fetch to last commit, rows |  | 400,000/s | 90,000 – 950,000 |  | 1 |",
-		"| `process` over the better `LOAD DATA` | ≥ 0.70 | 0.50 | 0.40 – 0.60 | **no** | 1 |",
-		"| `process`, CPU | ≤ 2.00 s per million | 1.80 s per million | 1.70 – 2.10 | yes | 1 |",
-		"`tollstream bench --only load,process --events 1000 --rounds 2`; `verify --deep` at its end: exact",
-	} {
-		if !strings.Contains(string(text), want) {
-			t.Errorf("the page lacks %q:\n%s", want, text)
-		}
-	}
-	if strings.Contains(string(text), "old") {
-		t.Error("the old table is still there")
-	}
-}
-
 func TestUnknownSeries(t *testing.T) {
-	err := run(t.Context(), []string{"-series", "plazas,colours"}, io.Discard, io.Discard)
-	if want := fmt.Sprintf("unknown series %q", "colours"); err == nil || !strings.Contains(err.Error(), want) {
-		t.Errorf("error %v, want %s", err, want)
+	err := run(t.Context(), []string{"-series", "colours"}, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), `unknown series "colours"`) {
+		t.Errorf("error %v", err)
 	}
 }
 

@@ -1,36 +1,31 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
-	"time"
+
+	"tollstream/internal/bench"
 )
 
-// series varies one setting of the bench and leaves the others as they are.
+// series varies one setting of the benchmark and leaves the others as they are.
 type series struct {
 	name   string
-	flag   string // of tollstream bench
 	values []int
 	axis   string
-	log    bool // values spread over orders of magnitude
+	set    func(c *bench.Config, value int)
 }
 
+// plazas is how many plazas a backlog has where that is not what varies.
+const plazas = 12
+
 var allSeries = []series{
-	{"partitions", "--partitions", []int{1, 2, 4, 8, 16}, "partitions of the topic", true},
-	{"batch-rows", "--batch-rows", []int{100, 300, 1_000, 3_000, 10_000, 30_000, 100_000}, "most rows of a batch", true},
-	{"plazas", "--plazas", []int{10, 100, 1_000, 10_000}, "plazas", true},
-	{"stored", "--stored", []int{0, 1_000_000, 5_000_000, 20_000_000}, "rows stored before", false},
-	{"instances", "--instances", []int{1, 2, 3}, "processes that share the work", false},
+	{"partitions", []int{1, 2, 4, 8, 16}, "partitions of the topic", func(c *bench.Config, v int) { c.Partitions = v }},
+	{"batch-rows", []int{100, 300, 1_000, 3_000, 10_000, 30_000, 100_000}, "most rows of a batch",
+		func(c *bench.Config, v int) { c.Process = []string{"--batch-rows", fmt.Sprint(v)} }},
+	{"plazas", []int{10, 100, 1_000, 10_000}, "plazas", func(c *bench.Config, v int) { c.Plazas = []int{v} }},
 }
 
 func seriesNames() []string {
@@ -41,115 +36,83 @@ func seriesNames() []string {
 	return names
 }
 
-// data is what the file beside a plot holds: enough to draw it again.
-type data struct {
-	Series string  `json:"series"`
-	Flag   string  `json:"flag"`
-	Points []point `json:"points"`
-}
-
-// point is one run of the bench: the setting's value, and its report as it was printed.
+// point is what was measured with one value of the setting.
 type point struct {
-	Value  int             `json:"value"`
-	Report json.RawMessage `json:"report"`
+	Value   int          `json:"value"`
+	Machine string       `json:"machine"`
+	Rows    bench.Spread `json:"rows_per_second"`
+	Load    bench.Spread `json:"load_data_rows_per_second"` // the better of the ways to load
+	CPU     bench.Spread `json:"cpu_seconds_per_million"`
 }
 
-func (p point) measured() (measured, error) {
-	r, err := parseReport(p.Report)
-	if err != nil {
-		return measured{}, err
+func newPoint(value, plazas int, r *bench.Report) (p point, err error) {
+	p = point{Value: value, Machine: r.Machine}
+	for name, into := range map[string]*bench.Spread{
+		fmt.Sprintf("backlog_%d_rows", plazas): &p.Rows, fmt.Sprintf("backlog_%d_cpu_s", plazas): &p.CPU,
+		"load_1_rows": &p.Load,
+	} {
+		f := r.Figure(name)
+		if f == nil {
+			return p, fmt.Errorf("%s was not measured", name)
+		}
+		*into = f.Values[0]
 	}
-	return r.measured()
+	if four := r.Figure("load_4_rows"); four != nil && four.Values[0].Median > p.Load.Median {
+		p.Load = four.Values[0]
+	}
+	return p, nil
 }
 
-// make measures the series, or reads what was measured, and draws it. A point that fails is left out of the plot; the
-// others are measured all the same.
-func (s *series) make(ctx context.Context, m *measurer, dir string, fromData bool) error {
-	file := filepath.Join(dir, s.name+".json")
-	d, failed := data{Series: s.name, Flag: s.flag}, error(nil)
-	if fromData {
-		text, err := os.ReadFile(file)
-		if err == nil {
-			err = json.Unmarshal(text, &d)
-		}
-		if err != nil {
-			return fmt.Errorf("read the figures: %w", err)
-		}
-	} else {
-		d.Points, failed = s.measure(ctx, m)
-		if len(d.Points) == 0 {
-			return failed
-		}
-		text, err := json.MarshalIndent(d, "", "  ")
-		if err != nil {
-			return errors.Join(failed, err)
-		}
-		if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-			return errors.Join(failed, fmt.Errorf("write the figures: %w", err))
-		}
-	}
-	svg, err := s.draw(&d)
-	if err == nil {
-		err = os.WriteFile(filepath.Join(dir, s.name+".svg"), svg, 0o644)
-	}
-	if err != nil {
-		err = fmt.Errorf("draw: %w", err)
-	}
-	return errors.Join(failed, err)
-}
+func (s *series) file(dir, ext string) string { return filepath.Join(dir, s.name+ext) }
 
-func (s *series) measure(ctx context.Context, m *measurer) ([]point, error) {
+// measure writes the figures of all points. A point that fails is left out, and the others are
+// measured all the same.
+func (s *series) measure(cfg bench.Config, dir string, run func(bench.Config) (*bench.Report, error)) error {
 	var points []point
 	var errs []error
 	for _, v := range s.values {
-		if ctx.Err() != nil {
-			errs = append(errs, ctx.Err())
-			break
+		cfg := cfg
+		cfg.Plazas = []int{plazas}
+		s.set(&cfg, v)
+		fmt.Fprintf(cfg.Log, "series %s: %d\n", s.name, v)
+		r, err := run(cfg)
+		if err == nil {
+			var p point
+			if p, err = newPoint(v, cfg.Plazas[0], r); err == nil {
+				points = append(points, p)
+			}
 		}
-		report, err := m.measure(ctx, s.flag, v)
 		if err != nil {
-			err = fmt.Errorf("%s %d: %w", s.flag, v, err)
-			fmt.Fprintln(m.stderr, "plots:", err)
-			errs = append(errs, err)
-			continue
+			errs = append(errs, fmt.Errorf("series %s: %d: %w", s.name, v, err))
+			fmt.Fprintln(cfg.Log, errs[len(errs)-1])
 		}
-		points = append(points, point{v, report})
 	}
-	return points, errors.Join(errs...)
-}
-
-// measurer runs tollstream bench.
-type measurer struct {
-	binary         string
-	events, rounds int
-	stderr         io.Writer
-}
-
-func (m *measurer) measure(ctx context.Context, flag string, value int) (json.RawMessage, error) {
-	args := []string{"bench", "--only", "load,process", "--json", "--events", strconv.Itoa(m.events), "--rounds", strconv.Itoa(m.rounds),
-		flag, strconv.Itoa(value)}
-	fmt.Fprintln(m.stderr, "tollstream", strings.Join(args, " "))
-	began := time.Now()
-	cmd := exec.CommandContext(ctx, m.binary, args...)
-	// It is asked to end, and not killed, so that it takes its Kafka and MariaDB with it.
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = time.Minute
-	var out, log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &log
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("%w: %s", err, lastLine(log.String()))
+	if len(points) == 0 {
+		return errors.Join(errs...)
 	}
-	report := json.RawMessage(bytes.TrimSpace(out.Bytes()))
-	got, err := point{value, report}.measured()
+	text, err := json.MarshalIndent(points, "", "  ")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	fmt.Fprintf(m.stderr, "  %s rows/s beside %s of LOAD DATA, CPU %.2f s per million, in %.0f s\n",
-		got.process.text(got.process.Median), got.load.text(got.load.Median), got.cpu.Median, time.Since(began).Seconds())
-	return report, nil
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return errors.Join(append(errs, os.WriteFile(s.file(dir, ".json"), append(text, '\n'), 0o644))...)
 }
 
-func lastLine(text string) string {
-	text = strings.TrimSpace(text)
-	return text[strings.LastIndexByte(text, '\n')+1:]
+// draw draws what was measured.
+func (s *series) draw(dir string) error {
+	text, err := os.ReadFile(s.file(dir, ".json"))
+	if err != nil {
+		return err
+	}
+	var points []point
+	if err := json.Unmarshal(text, &points); err != nil {
+		return fmt.Errorf("%s: %w", s.file(dir, ".json"), err)
+	}
+	svg, err := s.picture(points)
+	if err != nil {
+		return fmt.Errorf("draw series %s: %w", s.name, err)
+	}
+	return os.WriteFile(s.file(dir, ".svg"), svg, 0o644)
 }
