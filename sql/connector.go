@@ -18,12 +18,12 @@ import (
 type connector struct {
 	driver.Connector
 	address string
-	bound   atomic.Pointer[string] // the database's id, nil for any
+	bound   *atomic.Pointer[string] // the database's id, nil for any
 }
 
 // Bind lets the store connect to this database only from now on: another one behind the same address is a
 // [toll.PermanentError].
-func (s *Store) Bind(m Meta) { s.connector.bound.Store(&m.DatabaseID) }
+func (s *Store) Bind(m Meta) { s.bound.Store(&m.DatabaseID) }
 
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"sync/atomic"
-	"time"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -19,8 +17,6 @@ import (
 var (
 	// errLoadRefused says that the server does not take LOAD DATA LOCAL.
 	errLoadRefused = errors.New("the server refuses LOAD DATA LOCAL")
-	// errNoTurn says that other batches are being loaded. The transaction must be rolled back.
-	errNoTurn = errors.New("other batches are being loaded")
 	// errLoadInexact says that LOAD DATA LOCAL clipped a value or skipped a row: LOCAL turns strict-mode errors into
 	// warnings. The transaction must be rolled back.
 	errLoadInexact = errors.New("LOAD DATA LOCAL did not take every row as it is")
@@ -28,14 +24,9 @@ var (
 
 // loader loads rows by LOAD DATA LOCAL from memory, where the server allows it.
 type loader struct {
-	mode  atomic.Int32  // a LoadMode; LoadAuto until the server was asked
-	turns chan struct{} // holds one for each statement that is loading
+	mode  atomic.Int32 // a LoadMode; LoadAuto until the server was asked
+	turns *turns
 }
-
-// loadsAtOnce returns how many LOAD DATA statements of a writer run at the same time: one on few cores. They stand in each
-// other's way: on two cores four connections load a fifth fewer rows per second than one. What else belongs to a transaction,
-// its commit above all, goes on beside the rows of the next one. It is not so for INSERT.
-func loadsAtOnce() int { return max(1, runtime.GOMAXPROCS(0)/2) }
 
 // useLocal reports whether to load by LOAD DATA LOCAL, asking the server the first time.
 func (l *loader) useLocal(ctx context.Context, s *Store) bool {
@@ -75,41 +66,25 @@ func (l *loader) fallBack(s *Store) error {
 // readerID makes the names of readers unique in the driver's registry, which is global.
 var readerID atomic.Uint64
 
-// turnPatience is how long a batch waits for its turn with the transaction open and the cursor locked:
-// far less than idle_transaction_timeout, after which MariaDB ends it. It is not 0 so that what comes
-// before the rows, which are round trips and perhaps a lock wait, goes on in parallel with another batch's rows.
-const turnPatience = time.Second
-
-// turn waits until a batch may be loaded; done ends its turn.
-func (l *loader) turn(ctx context.Context) (done func(), err error) {
-	select {
-	case l.turns <- struct{}{}:
-		return func() { <-l.turns }, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// load loads rows when it is their turn. Where that takes long it returns errNoTurn.
-func (l *loader) load(ctx context.Context, tx *dbsql.Tx, r *rows) error {
-	patience, cancel := context.WithTimeoutCause(ctx, turnPatience, errNoTurn)
-	defer cancel()
-	done, err := l.turn(patience)
-	if err != nil {
-		return err
-	}
-	defer done()
-	return l.loadNow(ctx, tx, r)
-}
-
-// loadNow loads rows, whose turn it is.
-func (l *loader) loadNow(ctx context.Context, tx *dbsql.Tx, r *rows) error {
+// loadStatement returns the statement that loads rows, and readies what it reads them from until done is
+// called. The turn is told when the server asks for them.
+func (l *loader) loadStatement(r *rows, t *turn) (statement string, done func()) {
 	name := fmt.Sprintf("tollstream-%d", readerID.Add(1))
-	mysql.RegisterReaderHandler(name, func() io.Reader { return bytes.NewReader(r.buf) })
-	defer mysql.DeregisterReaderHandler(name)
-	res, err := tx.ExecContext(ctx, `LOAD DATA LOCAL INFILE 'Reader::`+name+`' INTO TABLE livetolldata CHARACTER SET utf8mb4
+	mysql.RegisterReaderHandler(name, func() io.Reader {
+		t.asked()
+		return bytes.NewReader(r.buf)
+	})
+	return `LOAD DATA LOCAL INFILE 'Reader::` + name + `' INTO TABLE livetolldata CHARACTER SET utf8mb4
 		FIELDS TERMINATED BY ',' ENCLOSED BY '' ESCAPED BY '\\' LINES TERMINATED BY '\n'
-		(timestamp, vehicle_id, vehicle_type, toll_plaza_id)`)
+		(timestamp, vehicle_id, vehicle_type, toll_plaza_id)`, func() { mysql.DeregisterReaderHandler(name) }
+}
+
+// load loads rows whose turn it is.
+func (l *loader) load(ctx context.Context, tx *dbsql.Tx, r *rows, t *turn) error {
+	statement, done := l.loadStatement(r, t)
+	defer done()
+	t.begin()
+	res, err := tx.ExecContext(ctx, statement)
 	switch number(err) {
 	case errLocalInfile, errLocalInfileMaria, errLocalInfileOld:
 		return errLoadRefused
@@ -117,6 +92,7 @@ func (l *loader) loadNow(ctx context.Context, tx *dbsql.Tx, r *rows) error {
 	if err != nil {
 		return rowsError{err}
 	}
+	t.loaded()
 	n, err := res.RowsAffected()
 	if err != nil {
 		return err

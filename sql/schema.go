@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -52,7 +53,7 @@ func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	db := dbsql.OpenDB(&connector{Connector: inner, address: s.address})
+	db := dbsql.OpenDB(&connector{Connector: inner, address: s.address, bound: new(atomic.Pointer[string])})
 	defer db.Close()
 	var found int
 	err = db.QueryRowContext(ctx, `SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ?`, s.name).Scan(&found)

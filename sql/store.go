@@ -34,14 +34,15 @@ type Config struct {
 	Logf func(format string, args ...any)
 }
 
-// Store is a pool of connections to one database.
+// Store is what holds the connections to one database.
 type Store struct {
-	cfg       Config
-	db        *dbsql.DB
-	connector *connector
-	address   string       // host:port/database, for messages; holds no secret
-	name      string       // of the database
-	engine    atomic.Int32 // an engineKind, engineUnknown until asked
+	cfg     Config
+	db      *dbsql.DB
+	multi   *dbsql.DB              // takes several statements at once: see multistatement.go
+	bound   atomic.Pointer[string] // the id of the database to connect to, nil for any
+	address string                 // host:port/database, for messages; holds no secret
+	name    string                 // of the database
+	engine  atomic.Int32           // an engineKind, engineUnknown until asked
 }
 
 // connectTimeout bounds one attempt to connect. Statements are bounded by their context.
@@ -60,17 +61,29 @@ func Open(cfg Config) (*Store, error) {
 	if err := configure(c, cfg); err != nil {
 		return nil, err
 	}
+	s := &Store{cfg: cfg, address: c.Addr + "/" + c.DBName, name: c.DBName}
+	if s.db, err = s.pool(c); err != nil {
+		return nil, err
+	}
+	c = c.Clone()
+	c.MultiStatements = true
+	if s.multi, err = s.pool(c); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// pool returns a pool of connections.
+func (s *Store) pool(c *mysql.Config) (*dbsql.DB, error) {
 	inner, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, err
 	}
-	address := c.Addr + "/" + c.DBName
-	connector := &connector{Connector: inner, address: address}
-	db := dbsql.OpenDB(connector)
+	db := dbsql.OpenDB(&connector{Connector: inner, address: s.address, bound: &s.bound})
 	db.SetMaxOpenConns(64)
 	db.SetMaxIdleConns(16)
 	db.SetConnMaxIdleTime(10 * time.Second) // below wait_timeout
-	return &Store{cfg: cfg, db: db, connector: connector, address: address, name: c.DBName}, nil
+	return db, nil
 }
 
 // configure completes a DSN with what the store depends on. Settings of sessions follow in
@@ -82,15 +95,16 @@ func configure(c *mysql.Config, cfg Config) error {
 	c.Timeout = connectTimeout
 	c.ParseTime = false
 	c.InterpolateParams = true // one round trip a statement; sound, as the connection's charset is UTF-8
-	c.MaxAllowedPacket = 0     // ask the server
+	c.MultiStatements = false
+	c.MaxAllowedPacket = 0 // ask the server
 	c.AllowAllFiles = false
 	c.ClientFoundRows = false // rows affected are those that changed
 	c.Logger = &mysql.NopLogger{}
 	return c.Apply(mysql.Charset("utf8mb4", "utf8mb4_bin"))
 }
 
-// Close closes the pool.
-func (s *Store) Close() error { return s.db.Close() }
+// Close closes the connections.
+func (s *Store) Close() error { return errors.Join(s.db.Close(), s.multi.Close()) }
 
 // Address returns host:port/database.
 func (s *Store) Address() string { return s.address }

@@ -3,7 +3,6 @@ package sql
 import (
 	"cmp"
 	"context"
-	dbsql "database/sql"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ const upsertRows = 250
 
 // addTooLate counts events that came too late for windows that they belong to. A window that has no row yet gets one of
 // revision 0, which is no result: toll_window's too_late is then always what the outbox holds.
-func (w *Writer) addTooLate(ctx context.Context, tx *dbsql.Tx, counts []toll.TooLateCount) error {
+func (w *Writer) addTooLate(ctx context.Context, tx statements, counts []toll.TooLateCount) error {
 	if len(counts) == 0 {
 		return nil
 	}

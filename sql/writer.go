@@ -23,6 +23,7 @@ type Writer struct {
 	s       *Store
 	topicID string
 	loader  loader
+	multi   multiStatement
 	zone    atomic.Pointer[time.Location] // the database's, nil until asked
 	packet  atomic.Int64                  // the server's max_allowed_packet in bytes, 0 until asked
 	lastRow atomic.Pointer[[]byte]        // text of a row that was stored; nil before the first
@@ -32,7 +33,7 @@ type Writer struct {
 func (s *Store) Writer(topicID string) *Writer {
 	w := &Writer{s: s, topicID: topicID}
 	w.loader.mode.Store(int32(s.cfg.Load))
-	w.loader.turns = make(chan struct{}, loadsAtOnce())
+	w.loader.turns = newTurns()
 	return w
 }
 
@@ -86,6 +87,12 @@ func (w *Writer) Cursor(ctx context.Context, partition int32) (toll.Cursor, erro
 
 type queryer interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *dbsql.Row
+}
+
+// statements is a transaction, or a connection that is within one.
+type statements interface {
+	queryer
+	execer
 }
 
 func (w *Writer) readCursor(ctx context.Context, q queryer, partition int32) (toll.Cursor, error) {
@@ -261,22 +268,53 @@ func (w *Writer) mindsRows(ctx context.Context, err error) bool {
 	return errors.As(err, &minds) && w.atFault(ctx, err) != nil && !toll.IsPermanent(w.s.explain(err))
 }
 
-// commitInTurn commits a batch, by LOAD DATA where the server takes it. A batch whose turn to load does
-// not come soon waits for it without a transaction, and then begins once more.
+// commitInTurn commits a batch, by LOAD DATA where the server takes it. A batch with rows to load waits
+// for its turn without a transaction.
 func (w *Writer) commitInTurn(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
-	if !w.loader.useLocal(ctx, w.s) {
+	if b.Rows.Len() == 0 || !w.loader.useLocal(ctx, w.s) {
 		return w.commit(ctx, b, published, w.insert)
 	}
-	err := w.commit(ctx, b, published, w.loader.load)
-	if !errors.Is(err, errNoTurn) {
-		return err
-	}
-	done, err := w.loader.turn(ctx)
+	t, err := w.loader.turns.take(ctx)
 	if err != nil {
 		return err
 	}
-	defer done()
-	return w.commit(ctx, b, published, w.loader.loadNow)
+	defer t.end()
+	if !w.fitsTogether(ctx, b, published) {
+		return w.commitApart(ctx, b, published, t)
+	}
+	sent, err := w.commitTogether(ctx, b, published, t)
+	if err == nil || sent || errors.Is(err, toll.ErrCursorMoved) {
+		return err
+	}
+	var my *mysql.MySQLError
+	if errors.As(err, &my) {
+		if transient(my) && my.Number != errUnknown {
+			w.multi.failed.Store(true)
+			return err
+		}
+	} else if !errors.Is(err, errLoadInexact) {
+		w.multi.failed.Store(true)
+		return err
+	}
+	// Which statement is refused, and why, is found one by one.
+	apart := w.commitApart(ctx, b, published, t)
+	if apart == nil {
+		w.multi.refused.Store(true)
+		w.s.logf("storing batches statement by statement from now on, since several at once fail: %v", err)
+	}
+	return apart
+}
+
+// commitApart commits a batch whose turn it is, statement by statement.
+func (w *Writer) commitApart(ctx context.Context, b *toll.Batch, published []toll.BatchRef, t *turn) error {
+	err := w.commit(ctx, b, published, func(ctx context.Context, tx *dbsql.Tx, r *rows) error {
+		defer t.end()
+		return w.loader.load(ctx, tx, r, t)
+	})
+	if err == nil {
+		w.multi.failed.Store(false)
+	}
+	return err
 }
 
 // commit commits a batch; load stores its rows within the transaction.
@@ -306,11 +344,7 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	if err := w.insertDeadLetters(ctx, tx, b); err != nil {
 		return err
 	}
-	firstMinute, lastMinute := minuteColumns(b.Minutes)
-	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_batch
-		(topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, gone, published, deltas, stored_at, first_minute, last_minute)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6), ?, ?)`,
-		w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), len(b.Rejects), b.Skipped(), b.Gone, b.Deltas, firstMinute, lastMinute); err != nil {
+	if _, err := tx.ExecContext(ctx, insertBatch, w.batchColumns(b)...); err != nil {
 		return err
 	}
 	if err := w.markPublished(ctx, tx, b.Partition, published); err != nil {
@@ -323,20 +357,45 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	if err := tx.Commit(); err != nil {
 		return err
 	}
+	w.keepRow(r)
+	return nil
+}
+
+// keepRow keeps a row that was stored.
+func (w *Writer) keepRow(r *rows) {
 	if r.Len() > 0 {
 		last := bytes.Clone(r.line(r.Len() - 1))
 		w.lastRow.Store(&last)
 	}
-	return nil
+}
+
+// The statements of a batch's transaction, of which each has its arguments.
+const (
+	updateCursor = `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, clock = ?,
+		last_offset = ?, last_leader_epoch = ?, last_timestamp = ?, last_crc = ?, updated_at = NOW(6)
+		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?
+		AND log_replaced = ''`
+	insertBatch = `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token,
+		events, rejected, skipped, gone, published, deltas, stored_at, first_minute, last_minute)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6), ?, ?)`
+	updatePublished = `UPDATE toll_batch SET published = 1
+		WHERE topic_id = ? AND partition_id = ? AND first_offset = ? AND token = ?`
+)
+
+func (w *Writer) cursorColumns(b *toll.Batch) []any {
+	args := append([]any{b.Next, b.Token, b.Chain, b.Clock}, lastRecordColumns(b.Last)...)
+	return append(args, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)
+}
+
+func (w *Writer) batchColumns(b *toll.Batch) []any {
+	firstMinute, lastMinute := minuteColumns(b.Minutes)
+	return []any{w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), len(b.Rejects),
+		b.Skipped(), b.Gone, b.Deltas, firstMinute, lastMinute}
 }
 
 // moveCursor moves a partition's cursor behind a batch, by compare-and-set.
 func (w *Writer) moveCursor(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) error {
-	args := append([]any{b.Next, b.Token, b.Chain, b.Clock}, lastRecordColumns(b.Last)...)
-	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET next_offset = ?, token = ?, chain = ?, clock = ?,
-		last_offset = ?, last_leader_epoch = ?, last_timestamp = ?, last_crc = ?, updated_at = NOW(6)
-		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ? AND log_replaced = ''`,
-		append(args, w.topicID, b.Partition, b.First, b.Expect, b.Epoch)...)
+	res, err := tx.ExecContext(ctx, updateCursor, w.cursorColumns(b)...)
 	if err != nil {
 		return err
 	}
@@ -389,9 +448,7 @@ func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint6
 
 func (w *Writer) markPublished(ctx context.Context, tx *dbsql.Tx, partition int32, batches []toll.BatchRef) error {
 	for _, b := range batches {
-		if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET published = 1
-			WHERE topic_id = ? AND partition_id = ? AND first_offset = ? AND token = ?`,
-			w.topicID, partition, b.First, b.Token); err != nil {
+		if _, err := tx.ExecContext(ctx, updatePublished, w.topicID, partition, b.First, b.Token); err != nil {
 			return err
 		}
 	}

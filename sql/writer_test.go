@@ -85,8 +85,13 @@ func testLoadTurns(t *testing.T, s *Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range cap(w.loader.turns) {
-		w.loader.turns <- struct{}{}
+	var taken []*turn
+	for range w.loader.turns.base {
+		turn, err := w.loader.turns.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, turn)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	waits := make(chan error)
@@ -103,7 +108,7 @@ func testLoadTurns(t *testing.T, s *Store) {
 	select {
 	case err := <-waits:
 		t.Fatalf("rows did not wait: %v", err)
-	case <-time.After(turnPatience + 500*time.Millisecond):
+	case <-time.After(100 * time.Millisecond):
 	}
 	tx, err := s.db.BeginTx(t.Context(), nil)
 	if err != nil {
@@ -120,12 +125,12 @@ func testLoadTurns(t *testing.T, s *Store) {
 	if err := <-waits; !errors.Is(err, context.Canceled) {
 		t.Fatalf("a batch that waits, after its context ended: %v", err)
 	}
-	<-w.loader.turns
+	taken[0].end()
 	if err := w.Commit(t.Context(), testBatch(w, c, "car"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 1 || len(w.loader.turns) != cap(w.loader.turns)-1 {
-		t.Errorf("%d rows, want 1; %d turns are taken, want %d", n, len(w.loader.turns), cap(w.loader.turns)-1)
+	if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 1 || w.loader.turns.taken != len(taken)-1 {
+		t.Errorf("%d rows, want 1; %d turns are taken, want %d", n, w.loader.turns.taken, len(taken)-1)
 	}
 }
 

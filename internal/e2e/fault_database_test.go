@@ -170,7 +170,7 @@ func cutAtEveryStep(f *injection) {
 			steps = append(steps, cutAt(atCommit, fate))
 			all := strings.Join(steps, "; ")
 			f.Logf("cut %s: %s", name, all)
-			if !strings.Contains(all, "COMMIT") || !strings.Contains(all, "bytes of rows") || len(steps) < 6 {
+			if !strings.Contains(all, "COMMIT") || !strings.Contains(all, "bytes of rows") || len(steps) < 5 {
 				f.Errorf("the cuts %s do not cover a transaction: %s", name, all)
 			}
 		}

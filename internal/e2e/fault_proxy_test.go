@@ -241,6 +241,9 @@ type batchCutter struct {
 // atCommit is the step at which a transaction is committed, whichever that is in it.
 const atCommit = -1
 
+// movesCursor begins a batch's first statement, which follows on START TRANSACTION or is sent with it.
+const movesCursor = "UPDATE toll_cursor SET next_offset"
+
 // arm makes the cutter cut once, at a step.
 func (c *batchCutter) arm(step int, fate verdict) {
 	c.mu.Lock()
@@ -263,9 +266,9 @@ func (c *batchCutter) judge(link int, frame []byte) verdict {
 	}
 	sql := statement(frame)
 	switch {
-	case strings.HasPrefix(sql, "START TRANSACTION"):
+	case sql == "START TRANSACTION" || strings.HasPrefix(sql, "START TRANSACTION; "+movesCursor):
 		c.steps[link] = 0
-	case c.steps[link] == 1 && !strings.HasPrefix(sql, "UPDATE toll_cursor SET next_offset"):
+	case c.steps[link] == 1 && sql != "" && !strings.HasPrefix(sql, movesCursor):
 		delete(c.steps, link) // it is no batch's
 	}
 	seen, ours := c.steps[link]
