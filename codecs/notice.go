@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"tollstream/toll"
@@ -54,6 +55,16 @@ type congestionNotice struct {
 	Detected string               `json:"detected"` // when that was certain
 	Why      string               `json:"why"`
 	Measure  toll.Measure         `json:"measure"`
+	Epoch    uint64               `json:"epoch"`   // rises with a rebuild; 0 where not known
+	Version  string               `json:"version"` // of epoch and number, see transitionVersion
+}
+
+// transitionVersion returns what orders the changes of a plaza's congestion: the epoch, and within it
+// the number. After a failover that lost commits, the same number may come again with another
+// content, and lower numbers may follow. Numbers before 1970 are negative, which text does not
+// order, so they are counted from the first minute that there is.
+func transitionVersion(epoch uint64, number int64) string {
+	return fmt.Sprintf("%020d.%010d", epoch, number-math.MinInt32)
 }
 
 // AppendNotice appends a result as JSON. It depends on the notice and the location alone, so that the same revision of
@@ -80,6 +91,7 @@ func AppendNotice(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte, err
 		v = congestionNotice{
 			Schema: NoticeSchema, Type: "congestion", Plaza: t.Plaza, Number: n.Ref.Number, Event: eventOf(t), From: t.From, To: t.To,
 			Since: at(t.Since), Detected: at(t.Detected), Why: t.Why, Measure: t.Measure,
+			Epoch: t.Epoch, Version: transitionVersion(t.Epoch, n.Ref.Number),
 		}
 	default:
 		return dst, errors.New("encode notice: it holds nothing")

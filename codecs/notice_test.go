@@ -1,6 +1,7 @@
 package codecs
 
 import (
+	"encoding/json"
 	"math"
 	"testing"
 	"time"
@@ -18,7 +19,7 @@ func TestAppendNotice(t *testing.T) {
 		WindowID: toll.WindowID{Plaza: 4856, Kind: "15m", Start: start}, End: start + 15, Whole: true, Reason: toll.ClosedByWatermark,
 		Types: []toll.TypeCount{{Type: "car", Count: 9}, {Type: `x"<y`, Count: 3}}, Late: 2,
 	}, Epoch: 7, Revision: 2, TooLate: 1}
-	change := toll.Transition{Plaza: 4856, From: toll.Free, To: toll.Saturated, Since: start, Detected: start + 2, Why: "demand"}
+	change := toll.Transition{Plaza: 4856, From: toll.Free, To: toll.Saturated, Since: start, Detected: start + 2, Why: "demand", Epoch: 7}
 	for _, c := range []struct {
 		notice toll.Notice
 		want   string
@@ -27,7 +28,7 @@ func TestAppendNotice(t *testing.T) {
 			`"final":true,"revision":2,"reason":"watermark","count":12,"by_type":{"car":9,"x\"\u003cy":3},"flow_per_hour":48,"on_time":10,"late":2,"too_late":1,"epoch":7,"version":"00000000000000000007.0000000000000000002"}`},
 		{toll.Notice{Ref: toll.NoticeRef{Number: 3}, Transition: &change}, `{"schema":1,"type":"congestion","plaza":4856,"number":3,"event":"onset","from":"free","to":"saturated",` +
 			`"since":"2026-03-02T07:00:00+01:00","detected":"2026-03-02T07:02:00+01:00","why":"demand",` +
-			`"measure":{"plaza":0,"end":0,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":0,"passenger_car_flow":0,"demand":0}}`},
+			`"measure":{"plaza":0,"end":0,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":0,"passenger_car_flow":0,"demand":0},"epoch":7,"version":"00000000000000000007.2147483651"}`},
 	} {
 		got, err := AppendNotice([]byte(">"), &c.notice, berlin)
 		if err != nil || string(got) != ">"+c.want {
@@ -62,5 +63,52 @@ func TestWindowVersion(t *testing.T) {
 			t.Errorf("%v: %s is not after %s", v, got, last)
 		}
 		last = got
+	}
+}
+
+// TestTransitionVersion has a consumer that keeps the message of the greatest version of a plaza,
+// whichever comes first: how the plaza stands, also where a failover lost changes that were
+// published, and those that are found again differ from them.
+func TestTransitionVersion(t *testing.T) {
+	type change struct {
+		epoch  uint64
+		number int64
+		to     toll.CongestionState
+	}
+	var messages [][]byte
+	for _, c := range []change{
+		{0, math.MinInt32, toll.Free}, {0, -1, toll.Busy}, {0, 0, toll.Free}, {7, -1, toll.Busy}, {7, 9, toll.Free}, {7, 10, toll.Busy},
+		{7, math.MaxInt32, toll.Saturated}, // lost, as is the epoch's clock that ran ahead
+		{8, 10, toll.Free}, {8, 11, toll.BelowUsual}, {math.MaxUint64, 0, toll.Busy},
+	} {
+		n := toll.Notice{Ref: toll.NoticeRef{Number: c.number}, Transition: &toll.Transition{To: c.to, Epoch: c.epoch}}
+		m, err := AppendNotice(nil, &n, time.UTC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		messages = append(messages, m)
+	}
+	for n := range messages {
+		type message struct {
+			Epoch   uint64
+			Number  int64
+			Version string
+		}
+		var kept message
+		for i := range n + 1 {
+			for _, at := range []int{i, n - i} {
+				var m message
+				if err := json.Unmarshal(messages[at], &m); err != nil {
+					t.Fatal(err)
+				}
+				if m.Version > kept.Version {
+					kept = m
+				}
+			}
+		}
+		var want message
+		if err := json.Unmarshal(messages[n], &want); err != nil || kept != want {
+			t.Errorf("kept %+v, want %+v, %v", kept, want, err)
+		}
 	}
 }

@@ -79,10 +79,14 @@ func (r *Results) assessPlaza(ctx context.Context, q reader, plaza int16, a *tol
 	}
 	var transitions []toll.Transition
 	for _, c := range closings {
-		transitions = append(transitions, a.Run(c.Panes, c.From, c.Until, &by)...)
+		changes := a.Run(c.Panes, c.From, c.Until, &by)
 		if failed != nil {
 			return nil, failed
 		}
+		for i := range changes {
+			changes[i].Epoch = c.Epoch
+		}
+		transitions = append(transitions, changes...)
 	}
 	return transitions, nil
 }

@@ -108,6 +108,52 @@ func TestLeftTransitions(t *testing.T) {
 	})
 }
 
+// TestTransitionEpochs loses a transition by a failover after it was published. The one that is found
+// instead, of the same minute, is of a later epoch; one that was not lost keeps its own.
+func TestTransitionEpochs(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *Store) {
+		x := newWindowed(t, s, "15m")
+		x.cfg.Plazas = map[int16]toll.Plaza{7: {Lanes: 1, CapacityPerLane: 600}}
+		x.store(0, passage{7, "2022-02-10 07:01", "car", 1, toll.OnTime})
+		epoch := x.epoch()
+		settle := func(from, until string, cars int64) {
+			t.Helper()
+			c := minutesFrom(t, 7, from, until, func(toll.Minute) int64 { return cars })
+			c.Epoch = epoch
+			x.settle(x.results(), c)
+		}
+		changes := func(want ...string) {
+			t.Helper()
+			stored, err := s.Transitions(t.Context(), 7, 10)
+			var got []string
+			for _, c := range stored {
+				got = append(got, fmt.Sprintf("%s %s %d", x.clock(c.Detected), c.To, c.Epoch))
+			}
+			if err != nil || !slices.Equal(got, want) {
+				t.Errorf("got %q, %v, want %q", got, err, want)
+			}
+		}
+		settle("2022-02-10 07:00", "2022-02-10 07:05", 5)
+		var assessment string
+		if err := s.db.QueryRow(`SELECT assessment FROM toll_congestion`).Scan(&assessment); err != nil {
+			t.Fatal(err)
+		}
+		settle("2022-02-10 07:05", "2022-02-10 07:10", 12)
+		free := fmt.Sprint("07:03 free ", epoch)
+		changes(fmt.Sprint("07:08 saturated ", epoch), free)
+
+		run(t, s, `DELETE FROM toll_transition WHERE to_state = 'saturated'`)
+		run(t, s, `UPDATE toll_congestion SET assessment = ?`, assessment)
+		rebuilt, err := s.Rebuild(t.Context(), testIdentity, 0, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		epoch = rebuilt.NewEpoch
+		settle("2022-02-10 07:05", "2022-02-10 07:10", 9)
+		changes(fmt.Sprint("07:08 busy ", epoch), free)
+	})
+}
+
 // TestUsual learns what is usual from the windows of the weeks before.
 func TestUsual(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {

@@ -45,6 +45,12 @@ var migrations = []migration{
 		},
 		fill: fillVersion4,
 	},
+	{
+		to: 5, // the epoch of changes of congestion
+		statements: []string{
+			`ALTER TABLE toll_transition ADD COLUMN epoch bigint unsigned NOT NULL DEFAULT 0`,
+		},
+	},
 }
 
 // fillVersion4 gives dead letters their kinds, and moves what was counted otherwise before.

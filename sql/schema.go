@@ -16,7 +16,7 @@ import (
 )
 
 // SchemaVersion is the version of the tables that this build reads and writes.
-const SchemaVersion = 4
+const SchemaVersion = 5
 
 // eventTable is the course's table. It belongs to others too, so it is never altered.
 const eventTable = "livetolldata"

@@ -207,6 +207,7 @@ create table if not exists toll_transition (
   to_state        varchar(16)  not null,
   why             text         not null,
   measure         text         not null comment 'the figures that settled it, JSON',
+  epoch           bigint unsigned not null default 0 comment 'toll_cursor.epoch of what it was judged from; 0 where not known',
   published       tinyint      not null comment '1 once it is acknowledged by the broker',
   stored_at       datetime(6)  not null,
   primary key (toll_plaza_id, detected_minute),

@@ -15,7 +15,7 @@ func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx, all []toll
 	if len(all) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 9*len(all))
+	args := make([]any, 0, 10*len(all))
 	for i := range all {
 		t := &all[i]
 		from, err := t.From.MarshalText()
@@ -30,11 +30,11 @@ func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx, all []toll
 		if err != nil {
 			return err
 		}
-		args = append(args, t.Plaza, t.Detected, t.Since, r.wall(t.Detected), r.wall(t.Since), string(from), string(to), t.Why, string(measure))
+		args = append(args, t.Plaza, t.Detected, t.Since, r.wall(t.Detected), r.wall(t.Since), string(from), string(to), t.Why, string(measure), t.Epoch)
 	}
-	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NOW(6))`
+	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NOW(6))`
 	_, err := tx.ExecContext(ctx, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute, detected, since, from_state, to_state,
-		why, measure, published, stored_at)
+		why, measure, epoch, published, stored_at)
 		VALUES `+tuple+strings.Repeat(","+tuple, len(all)-1)+` ON DUPLICATE KEY UPDATE since_minute = since_minute`, args...)
 	return err
 }
@@ -46,7 +46,7 @@ func (s *Store) Transitions(ctx context.Context, plaza int16, limit int) ([]toll
 }
 
 func readTransitions(ctx context.Context, q reader, condition string, args ...any) ([]toll.Transition, error) {
-	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, since_minute, from_state, to_state, why, measure
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, since_minute, from_state, to_state, why, measure, epoch
 		FROM toll_transition `+condition, args...)
 	if err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func readTransitions(ctx context.Context, q reader, condition string, args ...an
 		var t toll.Transition
 		var from, to string
 		var measure dbsql.RawBytes
-		if err := rows.Scan(&t.Plaza, &t.Detected, &t.Since, &from, &to, &t.Why, &measure); err != nil {
+		if err := rows.Scan(&t.Plaza, &t.Detected, &t.Since, &from, &to, &t.Why, &measure, &t.Epoch); err != nil {
 			return nil, err
 		}
 		if err := t.From.UnmarshalText([]byte(from)); err != nil {

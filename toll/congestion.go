@@ -130,6 +130,7 @@ type Transition struct {
 	Detected Minute          `json:"detected"` // the end of the minute that settled it
 	Why      string          `json:"why"`
 	Measure  Measure         `json:"measure"` // at Detected
+	Epoch    uint64          `json:"epoch"`   // of the state that it was judged from; 0 where not known
 }
 
 // Assessed reports whether any minute was assessed.

@@ -151,8 +151,9 @@ func (w *world) recovered(truth *truth) {
 	w.publishedLast(w.windowsEqualSQL())
 }
 
-// publishedLast reads the topic of results: the newest message of each window, by epoch and revision, is what toll_window
-// holds. After a database was restored a revision's number may have been published with another content before.
+// publishedLast reads the topic of results: of each window and each change of congestion, the message of the greatest version
+// is what the database holds. After a database was restored, a revision or a change of the same number may have been published
+// with another content before.
 func (w *world) publishedLast(windows map[string]window) {
 	w.t.Helper()
 	type notice struct {
@@ -162,20 +163,44 @@ func (w *world) publishedLast(windows map[string]window) {
 		Revision    int64
 		Count, Late int64
 		Epoch       uint64
+		Version, To string
+		Number      int64
 	}
-	last := map[string]notice{}
+	last, changes := map[string]notice{}, map[[2]int64]notice{}
 	for _, r := range w.records(w.topic + "-congestion") {
 		var n notice
 		if err := json.Unmarshal(r.Value, &n); err != nil {
 			w.t.Fatal(err)
 		}
-		if n.Type != "window" {
+		if n.Type == "congestion" {
+			if key := [2]int64{int64(n.Plaza), n.Number}; n.Version > changes[key].Version {
+				changes[key] = n
+			}
 			continue
 		}
 		key := fmt.Sprintf("%d %s %s", n.Plaza, n.Kind, n.Start.UTC().Format(time.DateTime))
-		if old := last[key]; n.Epoch > old.Epoch || n.Epoch == old.Epoch && n.Revision >= old.Revision {
+		if n.Version > last[key].Version {
 			last[key] = n
 		}
+	}
+	rows, err := w.sql.Query(`SELECT toll_plaza_id, detected_minute, to_state, epoch FROM toll_transition`)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var key [2]int64
+		var to string
+		var epoch uint64
+		if err := rows.Scan(&key[0], &key[1], &to, &epoch); err != nil {
+			w.t.Fatal(err)
+		}
+		if n := changes[key]; n.To != to || n.Epoch != epoch || epoch == 0 {
+			w.t.Fatalf("change %v to %s of epoch %d in MySQL, the newest that was published is %+v", key, to, epoch, n)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		w.t.Fatal(err)
 	}
 	for key, v := range windows {
 		if n := last[key]; v.Events > 0 && (n.Count != v.Events || n.Late != v.Late) {
