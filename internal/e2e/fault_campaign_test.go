@@ -26,7 +26,7 @@ type fault struct {
 
 var faults = []fault{
 	{"kill", "kill -9 of one of three processes", true, 3, 100, killOfThree},
-	{"stop", "one of two stands still, and wakes up", false, 1, 10, stopOneOfTwo},
+	{"stop", "one of two pauses, and continues", false, 1, 10, stopOneOfTwo},
 	{"scale", "1 → 3 → 1 processes", false, 1, 5, scale},
 	{"failover", "one of two dies for good", false, 1, 5, coldFailover},
 	{"failover-warm", "the same with a hot standby", false, 1, 5, warmFailover},
@@ -35,7 +35,7 @@ var faults = []fault{
 	{"database-kill-in-commit", "database killed in a commit", false, 2, 20, killDatabaseInCommit},
 	{"database-steps", "cut at each step of a transaction", true, 1, 3, cutAtEveryStep},
 	{"database-commit", "answer to a commit lost", true, 2, 50, loseCommitAnswers},
-	{"database-paused", "database stands still", true, 1, 3, pauseDatabase},
+	{"database-paused", "database paused", true, 1, 3, pauseDatabase},
 	{"database-locks", "lock waits and deadlocks", false, 1, 5, lockDatabase},
 	{"database-read-only", "database read-only", false, 1, 5, forbidWrites},
 	{"database-full", "database out of space", false, 1, 3, fillDatabase},
@@ -43,7 +43,7 @@ var faults = []fault{
 	{"database-other", "another database at the address", false, 1, 3, swapDatabase},
 
 	{"kafka-kill", "broker killed", true, 1, 5, killKafka},
-	{"kafka-paused", "broker stands still", false, 1, 1, pauseKafka},
+	{"kafka-paused", "broker paused", false, 1, 1, pauseKafka},
 	{"kafka-produce", "produce cut or answered late", false, 2, 20, cutProduces},
 	{"kafka-session", "session expired, late sends", false, 1, 5, expireSession},
 	{"kafka-leaders", "leaders and coordinator moved (fake)", false, 3, 20, moveLeaders},

@@ -186,11 +186,11 @@ func (s *sampler) addFigures() {
 
 // The figures of the database.
 const (
-	batchesMade    = "batches made"
+	batchesMade    = "batches stored"
 	batchRows      = "rows of toll_batch"
 	batchBytes     = "their outboxes"
 	batchAge       = "seconds kept as it is"
-	batchesAddedUp = "batches added up"
+	batchesAddedUp = "batches rolled up"
 	tableBytes     = "toll_… tables"
 	rowBytes       = "livetolldata"
 )
