@@ -30,7 +30,7 @@ help:
 	@echo 'make fuzz    every fuzz target for FUZZTIME=$(FUZZTIME), or those that FUZZ=regexp matches; keeps a corpus in testdata/corpus'
 	@echo 'make faults  the campaign of faults, ROUNDS=100 kills and so on, with a table in $(FAULTS_REPORT); needs services'
 	@echo 'make soak    everything at once for SOAK=$(SOAK), with a table of what it takes in $(SOAK_REPORT); needs services'
-	@echo 'make screenshots  make the pictures of the live view anew; needs services and Chromium'
+	@echo 'make screenshots  make the pictures of the live view in docs/img; needs services and Chromium'
 	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
 	@echo 'make services  fetch what tests on real services need: Kafka and MySQL 8 (with Maven), Python packages'
 	@echo 'make proto   generate the Protobuf code; needs protoc'

@@ -41,7 +41,7 @@ const (
 func (a *app) demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "shows all of it at work in one process, on servers of its own",
+		Usage: "runs the whole pipeline in one process, on servers of its own",
 		Description: "Starts a broker and a database on free ports and lets a weekday's morning pass, four minutes a second: the rush hour builds up, " +
 			"and one plaza gets far more traffic than it can take. A page shows it live. Vehicles are stored and counted, windows close, congestion is noticed, and table and counts agree. " +
 			"Ctrl-C ends it with the verdict. Without a terminal, or with --for, it ends by itself; the exit status is 0 if all was exact, 1 if not.",

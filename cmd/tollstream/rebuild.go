@@ -15,7 +15,7 @@ import (
 func (a *app) rebuildCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rebuild",
-		Usage: "counts all plazas anew from what the database holds",
+		Usage: "recomputes the group table from the database",
 		Description: `Makes the group table anew out of the outbox in toll_batch: after the database was restored from a backup, after a
 			failover that lost its last commits, or where the topic GROUP-table was deleted or damaged. It raises the epoch in one
 			transaction; states from before count as empty from then on, and the processes publish every batch again.

@@ -21,7 +21,7 @@ import (
 func (a *app) viewCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "view",
-		Usage: "shows the congestion at each plaza beside the proof of the figures",
+		Usage: "shows the congestion at each plaza, with the verification",
 		Description: `Without --plaza it lists all plazas, the busiest first, and how they stand: saturated, busy, free, below
 			usual. With it, one plaza: its congestion with since when and why, vehicles by type, in the last minute, quarter of an
 			hour and hour of event time, minute by minute, the windows that closed last, and how many vehicles came late. The
