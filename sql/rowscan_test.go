@@ -118,7 +118,12 @@ func TestTally(t *testing.T) {
 		wantGroups, wantCounts := read(func(each func(*rowGroup) error) error {
 			return readGroups(ctx, s.db, zone, math.MinInt16, math.MaxInt16+1, each)
 		})
-		groups, counts := read(func(each func(*rowGroup) error) error { return tallyRows(ctx, s.db, zone, each) })
+		conn, err := s.db.Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		groups, counts := read(func(each func(*rowGroup) error) error { return tallyRows(ctx, conn, zone, each) })
 		if !maps.Equal(groups, wantGroups) || len(groups) != 13 {
 			t.Errorf("got  %v\nwant %v", groups, wantGroups)
 		}
@@ -127,7 +132,7 @@ func TestTally(t *testing.T) {
 		}
 		defer func(n int64) { maxTallied = n }(maxTallied)
 		maxTallied = 3
-		if err := tallyRows(ctx, s.db, zone, func(*rowGroup) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
+		if err := tallyRows(ctx, conn, zone, func(*rowGroup) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
 			t.Error(err)
 		}
 	})

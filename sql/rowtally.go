@@ -1,9 +1,15 @@
 package sql
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	dbsql "database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
 	"hash/crc32"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
@@ -16,27 +22,62 @@ import (
 // takes half of what the server needs to make groups, and leaves it the smaller part: it is the sums that cost, not the rows on
 // their way. It returns errManyGroups before the first call where there are too many.
 func tallyRows(ctx context.Context, q reader, zone *toll.Zone, each func(*rowGroup) error) error {
-	rows, err := q.QueryContext(ctx, `SELECT COALESCE(toll_plaza_id, `+strconv.Itoa(nullPlaza)+`), `+rowText+` FROM `+eventTable)
+	tally := rowTally{plazas: map[int64]*plazaTally{}, zone: zone.Clone()}
+	// One column, as each costs an allocation. The plaza is apart from the text, which leaves it out
+	// where it is NULL.
+	query := `SELECT CONCAT_WS('|', COALESCE(toll_plaza_id, ` + strconv.Itoa(nullPlaza) + `), ` + rowText + `) FROM ` + eventTable
+	conn, ok := q.(*dbsql.Conn) // as a snapshot is
+	if !ok {
+		return fmt.Errorf("read the rows: %T has no connection of its own", q)
+	}
+	err := conn.Raw(func(c any) error {
+		return rawRows(ctx, c, query, func(row []byte) error {
+			number, text, _ := bytes.Cut(row, []byte("|"))
+			plaza, err := strconv.ParseInt(string(number), 10, 64)
+			if err != nil {
+				return fmt.Errorf("read a row's plaza: %w", err)
+			}
+			tally.add(plaza, text)
+			if tally.groups+int64(len(tally.plazas)) > maxTallied {
+				return errManyGroups
+			}
+			return nil
+		})
+	})
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
-	tally := rowTally{plazas: map[int64]*plazaTally{}, zone: zone.Clone()}
-	for rows.Next() {
-		var plaza int64
-		var text dbsql.RawBytes
-		if err := rows.Scan(&plaza, &text); err != nil {
-			return err
-		}
-		tally.add(plaza, text)
-		if tally.groups+int64(len(tally.plazas)) > maxTallied {
-			return errManyGroups
-		}
+	return tally.each(each)
+}
+
+// rawRows calls each with the rows of a query that has one column of text, which is valid until each
+// returns. It asks the driver itself: [dbsql.Rows] takes as long for a row as all the rest.
+func rawRows(ctx context.Context, conn any, query string, each func([]byte) error) (err error) {
+	q, ok := conn.(driver.QueryerContext)
+	if !ok {
+		return fmt.Errorf("the driver %T can't be asked for rows", conn)
 	}
-	if err := rows.Err(); err != nil {
+	rows, err := q.QueryContext(ctx, query, nil)
+	if err != nil {
 		return err
 	}
-	return tally.each(each)
+	defer func() { err = cmp.Or(err, rows.Close()) }()
+	column := make([]driver.Value, 1)
+	for {
+		switch err := rows.Next(column); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		text, ok := column[0].([]byte)
+		if !ok {
+			return fmt.Errorf("read a row: %T", column[0])
+		}
+		if err := each(text); err != nil {
+			return err
+		}
+	}
 }
 
 // rowTally adds rows up by plaza and minute.
