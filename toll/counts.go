@@ -40,6 +40,9 @@ func SumTypes(types []TypeCount) int64 {
 // AddTypes merges counts into an ascending list and returns it. A new type that would be one too many is counted as
 // [OtherType].
 func AddTypes(into []TypeCount, add []TypeCount) []TypeCount {
+	if into == nil && len(add) > 0 {
+		into = make([]TypeCount, 0, len(add))
+	}
 	for _, t := range add {
 		into = addType(into, t.Type, t.Count)
 	}
