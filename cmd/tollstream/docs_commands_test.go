@@ -78,7 +78,7 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// TestDocumentedNames finds commands and tests within the text that do not exist.
+// TestDocumentedNames finds commands, files and tests within the text that do not exist.
 func TestDocumentedNames(t *testing.T) {
 	tests := testsIn(t, "./...")
 	for _, name := range pages(t) {
@@ -86,6 +86,11 @@ func TestDocumentedNames(t *testing.T) {
 		for _, m := range regexp.MustCompile("`(tollstream [^`\n]*)`").FindAllStringSubmatch(text, -1) {
 			if !regexp.MustCompile(`[A-Z]{3}|…`).MatchString(m[1]) { // COMMAND, FILE
 				understood(t, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile("`((?:[a-z_]+/)+[a-z_]+\\.(?:go|json|sql))`").FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(repository + m[1]); err != nil {
+				t.Errorf("%s: %v", name, err)
 			}
 		}
 		for _, m := range regexp.MustCompile("`(Test[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
