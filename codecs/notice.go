@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"time"
 
 	"tollstream/toll"
@@ -13,25 +14,56 @@ import (
 // NoticeSchema is the version of the JSON of results. Fields may be added within a version; what a field means stays.
 const NoticeSchema = 1
 
-// windowNotice is the JSON of a closed window. Times are RFC 3339 with the offset of the plaza's clock.
-type windowNotice struct {
-	Schema      int              `json:"schema"`
-	Type        string           `json:"type"` // window
-	Plaza       int16            `json:"plaza"`
-	Kind        string           `json:"kind"`
-	Start       string           `json:"start"`
-	End         string           `json:"end"`   // exclusive; of a day so far, how far it was counted
-	Final       bool             `json:"final"` // end is the window's own
-	Revision    int64            `json:"revision"`
-	Reason      toll.CloseReason `json:"reason"`
-	Count       int64            `json:"count"` // on_time + late
-	ByType      map[string]int64 `json:"by_type"`
-	FlowPerHour float64          `json:"flow_per_hour"` // count · 3600 / (end − start in seconds)
-	OnTime      int64            `json:"on_time"`
-	Late        int64            `json:"late"`
-	TooLate     int64            `json:"too_late"` // belong to the window and are not in count
-	Epoch       uint64           `json:"epoch"`    // rises with a rebuild, after which revisions go on
-	Version     string           `json:"version"`  // of epoch and revision, see windowVersion
+// appendWindow appends the JSON of a closed window. Times are RFC 3339 with the offset of the plaza's
+// clock. There are very many of these, so it is written by hand.
+func appendWindow(dst []byte, w *toll.WindowResult, plaza *time.Location) []byte {
+	number := func(name string, n int64) { dst = strconv.AppendInt(append(dst, name...), n, 10) }
+	text := func(name, value string) { dst = appendString(append(dst, name...), value) }
+	at := func(name string, m toll.Minute) {
+		dst = append(append(dst, name...), '"')
+		dst = append(m.Time().In(plaza).AppendFormat(dst, time.RFC3339), '"')
+	}
+	events := w.Events()
+	number(`{"schema":`, NoticeSchema)
+	text(`,"type":`, "window")
+	number(`,"plaza":`, int64(w.Plaza))
+	text(`,"kind":`, w.Kind)
+	at(`,"start":`, w.Start)
+	at(`,"end":`, w.End) // exclusive; of a day so far, how far it was counted
+	// final: end is the window's own
+	dst = strconv.AppendBool(append(dst, `,"final":`...), w.Whole)
+	number(`,"revision":`, w.Revision)
+	text(`,"reason":`, string(w.Reason))
+	number(`,"count":`, events) // on_time + late
+	dst = append(dst, `,"by_type":{`...)
+	for i, t := range w.Types {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendInt(append(appendString(dst, t.Type), ':'), t.Count, 10)
+	}
+	// flow_per_hour: count · 3600 / (end − start in seconds)
+	flow := toll.FlowPerHour(events, toll.Window{Start: w.Start, End: w.End}.Span())
+	dst = strconv.AppendFloat(append(dst, `},"flow_per_hour":`...), flow, 'f', -1, 64)
+	number(`,"on_time":`, events-w.Late)
+	number(`,"late":`, w.Late)
+	number(`,"too_late":`, w.TooLate) // belong to the window and are not in count
+	// epoch: rises with a rebuild, after which revisions go on
+	dst = strconv.AppendUint(append(dst, `,"epoch":`...), w.Epoch, 10)
+	text(`,"version":`, windowVersion(w)) // of epoch and revision
+	return append(dst, '}')
+}
+
+// appendString appends text as encoding/json writes it.
+func appendString(dst []byte, s string) []byte {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c < ' ' || c > '~', c == '"', c == '\\', c == '<', c == '>', c == '&':
+			text, _ := json.Marshal(s) // a string always can
+			return append(dst, text...)
+		}
+	}
+	return append(append(append(dst, '"'), s...), '"')
 }
 
 // windowVersion returns what tells two contents of a window apart and orders them: the epoch, and
@@ -39,7 +71,16 @@ type windowNotice struct {
 // numbers do. A revision alone does not: after a failover that lost commits and a rebuild, the same
 // number comes again with another content.
 func windowVersion(w *toll.WindowResult) string {
-	return fmt.Sprintf("%020d.%019d", w.Epoch, w.Revision)
+	b := make([]byte, 0, 40)
+	b = appendPadded(b, 20, strconv.FormatUint(w.Epoch, 10))
+	return string(appendPadded(append(b, '.'), 19, strconv.FormatInt(w.Revision, 10)))
+}
+
+func appendPadded(b []byte, digits int, number string) []byte {
+	for range digits - len(number) {
+		b = append(b, '0')
+	}
+	return append(b, number...)
 }
 
 // congestionNotice is the JSON of a change of a plaza's congestion.
@@ -70,33 +111,23 @@ func transitionVersion(epoch uint64, number int64) string {
 // AppendNotice appends a result as JSON. It depends on the notice and the location alone, so that the same revision of
 // a window has the same bytes whenever it is sent.
 func AppendNotice(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte, error) {
-	at := func(m toll.Minute) string { return m.Time().In(plaza).Format(time.RFC3339) }
-	var v any
 	switch {
 	case n.Window != nil:
-		w := n.Window
-		events := w.Events()
-		byType := make(map[string]int64, len(w.Types))
-		for _, t := range w.Types {
-			byType[t.Type] = t.Count
-		}
-		v = windowNotice{
-			Schema: NoticeSchema, Type: "window", Plaza: w.Plaza, Kind: w.Kind, Start: at(w.Start), End: at(w.End), Final: w.Whole,
-			Revision: w.Revision, Reason: w.Reason, Count: events, ByType: byType,
-			FlowPerHour: toll.FlowPerHour(events, toll.Window{Start: w.Start, End: w.End}.Span()),
-			OnTime:      events - w.Late, Late: w.Late, TooLate: w.TooLate, Epoch: w.Epoch, Version: windowVersion(w),
-		}
+		return appendWindow(dst, n.Window, plaza), nil
 	case n.Transition != nil:
-		t := n.Transition
-		v = congestionNotice{
-			Schema: NoticeSchema, Type: "congestion", Plaza: t.Plaza, Number: n.Ref.Number, Event: eventOf(t), From: t.From, To: t.To,
-			Since: at(t.Since), Detected: at(t.Detected), Why: t.Why, Measure: t.Measure,
-			Epoch: t.Epoch, Version: transitionVersion(t.Epoch, n.Ref.Number),
-		}
-	default:
-		return dst, errors.New("encode notice: it holds nothing")
+		return appendTransition(dst, n, plaza)
 	}
-	text, err := json.Marshal(v)
+	return dst, errors.New("encode notice: it holds nothing")
+}
+
+func appendTransition(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte, error) {
+	at := func(m toll.Minute) string { return m.Time().In(plaza).Format(time.RFC3339) }
+	t := n.Transition
+	text, err := json.Marshal(congestionNotice{
+		Schema: NoticeSchema, Type: "congestion", Plaza: t.Plaza, Number: n.Ref.Number, Event: eventOf(t), From: t.From, To: t.To,
+		Since: at(t.Since), Detected: at(t.Detected), Why: t.Why, Measure: t.Measure,
+		Epoch: t.Epoch, Version: transitionVersion(t.Epoch, n.Ref.Number),
+	})
 	if err != nil {
 		return dst, fmt.Errorf("encode notice: %w", err)
 	}

@@ -2,7 +2,10 @@ package codecs
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -47,6 +50,69 @@ func TestAppendNotice(t *testing.T) {
 	} {
 		if got := eventOf(&toll.Transition{From: c.from, To: c.to}); got != c.want {
 			t.Errorf("%v to %v: %s, want %s", c.from, c.to, got, c.want)
+		}
+	}
+}
+
+// windowNotice is the JSON of a closed window, as encoding/json writes it.
+type windowNotice struct {
+	Schema      int              `json:"schema"`
+	Type        string           `json:"type"`
+	Plaza       int16            `json:"plaza"`
+	Kind        string           `json:"kind"`
+	Start       string           `json:"start"`
+	End         string           `json:"end"`
+	Final       bool             `json:"final"`
+	Revision    int64            `json:"revision"`
+	Reason      toll.CloseReason `json:"reason"`
+	Count       int64            `json:"count"`
+	ByType      map[string]int64 `json:"by_type"`
+	FlowPerHour float64          `json:"flow_per_hour"`
+	OnTime      int64            `json:"on_time"`
+	Late        int64            `json:"late"`
+	TooLate     int64            `json:"too_late"`
+	Epoch       uint64           `json:"epoch"`
+	Version     string           `json:"version"`
+}
+
+// TestWindowNotice compares windows with what encoding/json makes of them.
+func TestWindowNotice(t *testing.T) {
+	zones := []*time.Location{time.UTC, time.FixedZone("", -(5*3600 + 1800))}
+	names := []string{"", "\u2028", "<b>&amp;", "a\nb", "bus", "car", `q"uo\te`, "Täxi🚕", "~", "\x7f", "\xff"}
+	slices.Sort(names)
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 2000 {
+		w := toll.WindowResult{
+			WindowCount: toll.WindowCount{
+				WindowID: toll.WindowID{Plaza: int16(random.Uint32()), Kind: "5m/1m", Start: toll.Minute(random.IntN(40_000_000))},
+				Whole:    random.IntN(2) == 0, Reason: toll.ClosedByEnd, Late: random.Int64N(3),
+			},
+			Epoch: random.Uint64() >> random.IntN(64), Revision: random.Int64() >> random.IntN(63), TooLate: random.Int64N(9),
+		}
+		w.End = w.Start + 1 + toll.Minute(random.IntN(1500))
+		byType := map[string]int64{}
+		for _, name := range names {
+			if random.IntN(2) == 0 {
+				n := 1 + random.Int64N(1<<random.IntN(50))
+				w.Types = append(w.Types, toll.TypeCount{Type: name, Count: n})
+				byType[name] = n
+			}
+		}
+		loc := zones[random.IntN(2)]
+		at := func(m toll.Minute) string { return m.Time().In(loc).Format(time.RFC3339) }
+		want, err := json.Marshal(windowNotice{
+			Schema: NoticeSchema, Type: "window", Plaza: w.Plaza, Kind: w.Kind, Start: at(w.Start), End: at(w.End),
+			Final: w.Whole, Revision: w.Revision, Reason: w.Reason, Count: w.Events(), ByType: byType,
+			FlowPerHour: toll.FlowPerHour(w.Events(), toll.Window{Start: w.Start, End: w.End}.Span()),
+			OnTime:      w.Events() - w.Late, Late: w.Late, TooLate: w.TooLate, Epoch: w.Epoch,
+			Version: fmt.Sprintf("%020d.%019d", w.Epoch, w.Revision),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := AppendNotice(nil, &toll.Notice{Window: &w}, loc)
+		if err != nil || string(got) != string(want) {
+			t.Fatalf("got %s, %v\nwant %s", got, err, want)
 		}
 	}
 }

@@ -21,18 +21,26 @@ func (r *Results) markPublished(ctx context.Context, refs []toll.NoticeRef) erro
 	if len(refs) == 0 {
 		return nil
 	}
-	tx, err := r.begin(ctx)
-	if err != nil {
-		return err
+	if r.written.are(refs) {
+		if marked, err := r.mark(ctx, refs, r.markWritten); marked || err != nil {
+			return err
+		}
 	}
-	defer tx.Rollback()
-	if err := r.markNotices(ctx, tx, refs); err != nil {
-		return err
-	}
-	return tx.Commit()
+	_, err := r.mark(ctx, refs, r.markWindows)
+	return err
 }
 
-func (r *Results) markNotices(ctx context.Context, tx *dbsql.Tx, refs []toll.NoticeRef) error {
+// mark marks windows, in the way that it is told, and transitions. It reports whether that way
+// marked all of them; else nothing is marked.
+func (r *Results) mark(
+	ctx context.Context, refs []toll.NoticeRef,
+	mark func(context.Context, *dbsql.Tx, []toll.NoticeRef) (all bool, err error),
+) (marked bool, err error) {
+	tx, err := r.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer tx.Rollback()
 	var windows, transitions []toll.NoticeRef
 	for _, ref := range refs {
 		if ref.Revision == 0 {
@@ -41,6 +49,59 @@ func (r *Results) markNotices(ctx context.Context, tx *dbsql.Tx, refs []toll.Not
 			windows = append(windows, ref)
 		}
 	}
+	if marked, err := mark(ctx, tx, windows); err != nil {
+		return false, fmt.Errorf("mark windows published: %w", err)
+	} else if !marked {
+		return false, nil
+	}
+	if err := r.markTransitions(ctx, tx, transitions); err != nil {
+		return false, fmt.Errorf("mark transitions published: %w", err)
+	}
+	return true, tx.Commit()
+}
+
+// are reports whether notices are those that the last call returned, if these were all that it wrote.
+func (w *writtenResults) are(refs []toll.NoticeRef) bool {
+	return slices.EqualFunc(refs, w.notices, func(ref toll.NoticeRef, n toll.Notice) bool {
+		return ref == n.Ref
+	})
+}
+
+// markWritten marks the windows that the last call wrote. It finds them by the time at which they
+// were stored, which costs the server a fraction of what their names do.
+//
+// It reports false where it found more or fewer. So it never marks a window that another process
+// has stored in the same microsecond: for the count to be right, that process would have to have
+// marked one of ours before, which was stored by then.
+func (r *Results) markWritten(
+	ctx context.Context, tx *dbsql.Tx, windows []toll.NoticeRef,
+) (all bool, err error) {
+	var plazas []int16
+	for _, ref := range windows {
+		plazas = append(plazas, ref.Plaza)
+	}
+	left := int64(len(windows))
+	for chunk := range slices.Chunk(distinct(plazas), manyPlazas) {
+		res, err := tx.ExecContext(ctx, `UPDATE toll_window `+r.s.forceIndex("unpublished")+
+			`SET published = 1 WHERE published = 0 AND stored_at = ? AND `+
+			r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")"),
+			append([]any{r.written.at}, anys(chunk)...)...)
+		if err != nil {
+			return false, err
+		}
+		n, err := res.RowsAffected()
+		if err != nil {
+			return false, err
+		}
+		left -= n
+	}
+	return left == 0, nil
+}
+
+// markWindows marks windows by their names. Those that have another revision by now stay as they are.
+func (r *Results) markWindows(
+	ctx context.Context, tx *dbsql.Tx, windows []toll.NoticeRef,
+) (all bool, err error) {
 	slices.SortFunc(windows, func(a, b toll.NoticeRef) int { return compareWindows(a.WindowID, b.WindowID) })
 	for chunk := range slices.Chunk(windows, upsertRows) {
 		var ids []toll.WindowID
@@ -53,9 +114,13 @@ func (r *Results) markNotices(ctx context.Context, tx *dbsql.Tx, refs []toll.Not
 		if _, err := tx.ExecContext(ctx, `UPDATE toll_window SET published = 1 WHERE published = 0 AND `+
 			r.s.many(among+` AND (toll_plaza_id, kind, start_minute, revision) IN ((?, ?, ?, ?)`+strings.Repeat(`, (?, ?, ?, ?)`, len(chunk)-1)+`)`),
 			append(args, these...)...); err != nil {
-			return fmt.Errorf("mark windows published: %w", err)
+			return false, err
 		}
 	}
+	return true, nil
+}
+
+func (r *Results) markTransitions(ctx context.Context, tx *dbsql.Tx, transitions []toll.NoticeRef) error {
 	slices.SortFunc(transitions, func(a, b toll.NoticeRef) int {
 		return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Number, b.Number))
 	})
@@ -67,17 +132,71 @@ func (r *Results) markNotices(ctx context.Context, tx *dbsql.Tx, refs []toll.Not
 			args = append(args, ref.Plaza, ref.Number)
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE toll_transition SET published = 1 WHERE `+r.s.many(strings.Join(these, " OR ")), args...); err != nil {
-			return fmt.Errorf("mark transitions published: %w", err)
+			return err
 		}
 	}
 	return nil
+}
+
+// manyPlazas is how many plazas one statement names.
+const manyPlazas = 500
+
+// noticesOf returns the notices of what was written, given that no others of the plazas were left
+// before, in the order of unpublished. They are valid until the next call of [Results.Settle].
+func (r *Results) noticesOf(ctx context.Context, q reader, plazas []int16) ([]toll.Notice, error) {
+	w := &r.written
+	if w.tooMany {
+		return r.unpublished(ctx, q, plazas)
+	}
+	all := make([]toll.Notice, 0, len(w.windows))
+	for i := range w.windows {
+		all = append(all, windowNotice(&w.windows[i]))
+	}
+	// One that was there before stayed as it was, so which are new is the database's to say.
+	for chunk := range slices.Chunk(distinct(w.transitions), manyPlazas) {
+		transitions, err := readTransitions(ctx, q, r.s.forceIndex("unpublished")+`WHERE published = 0 AND `+
+			r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")"), anys(chunk)...)
+		if err != nil {
+			return nil, fmt.Errorf("read the transitions to publish: %w", err)
+		}
+		for i := range transitions {
+			all = append(all, transitionNotice(&transitions[i]))
+		}
+	}
+	if len(all) >= maxNotices {
+		return r.unpublished(ctx, q, plazas)
+	}
+	slices.SortFunc(all, compareNotices)
+	w.notices = all
+	return all, nil
+}
+
+// compareNotices is the order in which notices are published.
+func compareNotices(a, b toll.Notice) int {
+	if c := cmp.Compare(a.Ref.Plaza, b.Ref.Plaza); c != 0 {
+		return c
+	}
+	if a.Window == nil || b.Window == nil {
+		return cmp.Compare(a.Ref.Number, b.Ref.Number) // 0 for a window
+	}
+	return cmp.Or(cmp.Compare(a.Window.End, b.Window.End), cmp.Compare(a.Ref.Kind, b.Ref.Kind),
+		cmp.Compare(a.Ref.Start, b.Ref.Start))
+}
+
+func windowNotice(w *toll.WindowResult) toll.Notice {
+	return toll.Notice{Ref: toll.NoticeRef{WindowID: w.WindowID, Revision: w.Revision}, Window: w}
+}
+
+func transitionNotice(t *toll.Transition) toll.Notice {
+	ref := toll.NoticeRef{WindowID: toll.WindowID{Plaza: t.Plaza}, Number: int64(t.Detected)}
+	return toll.Notice{Ref: ref, Transition: t}
 }
 
 // unpublished returns the notices of some plazas, ascending, that are not known to be published, maxNotices at most. The
 // number of a transition is the minute at which it was detected: a plaza has one of a minute at most.
 func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]toll.Notice, error) {
 	var all []toll.Notice
-	for chunk := range slices.Chunk(plazas, 500) {
+	for chunk := range slices.Chunk(plazas, manyPlazas) {
 		// Of many plazas servers would rather read all windows.
 		condition := r.s.forceIndex("unpublished") + "WHERE published = 0 AND " + r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")") + " ORDER BY toll_plaza_id, "
 		args := append(anys(chunk), maxNotices)
@@ -90,15 +209,14 @@ func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]
 			return nil, fmt.Errorf("read the transitions to publish: %w", err)
 		}
 		for i := range windows {
-			w := &windows[i]
-			all = append(all, toll.Notice{Ref: toll.NoticeRef{WindowID: w.WindowID, Revision: w.Revision}, Window: &w.WindowResult})
+			all = append(all, windowNotice(&windows[i].WindowResult))
 		}
 		for i := range transitions {
 			t := &transitions[i]
 			if n := len(windows); n == maxNotices && t.Plaza >= windows[n-1].Plaza {
 				break // its plaza may have windows left
 			}
-			all = append(all, toll.Notice{Ref: toll.NoticeRef{WindowID: toll.WindowID{Plaza: t.Plaza}, Number: int64(t.Detected)}, Transition: t})
+			all = append(all, transitionNotice(t))
 		}
 		if len(all) >= maxNotices {
 			break

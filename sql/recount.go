@@ -37,6 +37,7 @@ type plazaRecount struct {
 	zone   *toll.Zone
 	epoch  uint64
 	reason toll.CloseReason
+	from   toll.Minute // windows that end by then closed before
 	until  toll.Minute
 	ranges []toll.Window // windows that have a minute in these are to be counted if they end at or before until
 	spans  []toll.Window // the minutes of these windows; both are ascending and don't touch
@@ -53,7 +54,7 @@ func (c *recount) add(closing *toll.Closing, zone *toll.Zone) {
 	}
 	p := c.plazas[closing.Plaza]
 	if p == nil {
-		p = &plazaRecount{plaza: closing.Plaza, zone: zone, until: math.MinInt32}
+		p = &plazaRecount{plaza: closing.Plaza, zone: zone, from: closing.From, until: math.MinInt32}
 		c.plazas[closing.Plaza] = p
 	}
 	p.epoch, p.reason, p.until = max(p.epoch, closing.Epoch), closing.Reason, max(p.until, closing.Until)
@@ -246,6 +247,7 @@ func (p *plazaRecount) count(k *toll.WindowKind, w toll.Window, list paneList, f
 	n := countedWindow{epoch: p.epoch, WindowCount: toll.WindowCount{
 		WindowID: toll.WindowID{Plaza: p.plaza, Kind: k.Name, Start: w.Start}, End: end, Whole: end == w.End, Reason: p.reason,
 	}}
+	n.again = closedBefore(k, &n.WindowCount, p.from)
 	n.Types, n.Late = list.in(toll.Window{Start: w.Start, End: end}).count(k.OfQuarters())
 	return n, len(n.Types) > 0
 }

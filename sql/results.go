@@ -39,6 +39,32 @@ type Results struct {
 	zone    *toll.Zone // of Location
 	zones   map[int16]*toll.Zone
 	history history
+	written writtenResults
+	// cautious is set after a failure, such as a deadlock: then windows are looked for before any is
+	// inserted, so all rows are locked in their order.
+	cautious bool
+
+	statement, types []byte // of the last INSERT, kept for their memory
+}
+
+// writtenResults is what a call of Settle writes.
+type writtenResults struct {
+	at          string // stored_at; empty for the time of the statement
+	windows     []toll.WindowResult
+	tooMany     bool          // more than are to be held
+	transitions []int16       // plazas with transitions
+	notices     []toll.Notice // that were returned, if they are all that was written
+}
+
+// begin forgets what was written before.
+func (w *writtenResults) begin(at string) {
+	*w = writtenResults{at: at, windows: w.windows[:0], transitions: w.transitions[:0]}
+}
+
+func (w *writtenResults) add(results []toll.WindowResult) {
+	if w.tooMany = w.tooMany || len(w.windows)+len(results) >= maxNotices; !w.tooMany {
+		w.windows = append(w.windows, results...)
+	}
 }
 
 // Results returns a store of the results of the topic that has this id.
@@ -76,8 +102,11 @@ func (r *Results) Settle(ctx context.Context, closings []toll.Closing, published
 	notices, stored, err = r.settle(ctx, closings, published)
 	if err != nil {
 		r.history.forget() // it may have read what is rolled back
+		r.written.begin("")
+		r.cautious = true
 		return nil, false, r.s.wrap("store the results", r.explain(err))
 	}
+	r.cautious = false
 	return notices, stored, nil
 }
 
@@ -109,6 +138,7 @@ func (r *Results) settle(ctx context.Context, closings []toll.Closing, published
 	if err := r.markPublished(ctx, published); err != nil {
 		return nil, false, err
 	}
+	r.written.begin("")
 	tx, err := r.begin(ctx)
 	if err != nil {
 		return nil, false, err
@@ -130,6 +160,11 @@ func (r *Results) settle(ctx context.Context, closings []toll.Closing, published
 	if closings, err = ofEpoch(ctx, tx, closings); err != nil {
 		return nil, false, err
 	}
+	var now string
+	if err := tx.QueryRowContext(ctx, `SELECT NOW(6)`).Scan(&now); err != nil {
+		return nil, false, fmt.Errorf("read the time: %w", err)
+	}
+	r.written.begin(now)
 	if err := r.storeWindows(ctx, tx, closings); err != nil {
 		return nil, false, err
 	}
@@ -139,7 +174,7 @@ func (r *Results) settle(ctx context.Context, closings []toll.Closing, published
 	if err := r.assess(ctx, tx, closings); err != nil {
 		return nil, false, err
 	}
-	if notices, err = r.unpublished(ctx, tx, plazas); err != nil {
+	if notices, err = r.noticesOf(ctx, tx, plazas); err != nil {
 		return nil, false, err
 	}
 	return notices, len(notices) < maxNotices, tx.Commit()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -260,12 +261,81 @@ func TestLeftNotices(t *testing.T) {
 	})
 }
 
-// TestConflict has another process write the same windows between this one's steps.
-func TestConflict(t *testing.T) { onServers(t, testConflict) }
+// TestMarkWritten has another process store a window between a call and the marks of what that
+// returned, at the same time by its clock.
+func TestMarkWritten(t *testing.T) {
+	onServers(t, func(t *testing.T, s *Store) {
+		x := newWindowed(t, s, "5m,15m")
+		x.store(0, passage{1, "2022-02-10 10:01", "car", 1, toll.OnTime}, passage{1, "2022-02-10 10:06", "car", 1, toll.OnTime})
+		for _, c := range []struct {
+			name   string
+			before string // what the other process did first
+			others string // by what it differs in time
+			quick  bool   // whether the marks go by time alone
+		}{
+			{"alone", "", "", true},
+			{"another time", "", "+ INTERVAL 1 MICROSECOND", true},
+			{"the same time", "", "+ INTERVAL 0 SECOND", false},
+			{"published ours", "UPDATE toll_window SET published = 1 WHERE kind = '15m'", "+ INTERVAL 1 SECOND", false},
+			{"revised ours", "UPDATE toll_window SET revision = 2, stored_at = stored_at + INTERVAL 1 SECOND WHERE kind = '15m'",
+				"+ INTERVAL 1 SECOND", false},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				run(t, s, "DELETE FROM toll_window")
+				r := x.results()
+				notices, stored, err := r.Settle(t.Context(), []toll.Closing{x.closing(1, "2022-02-10 10:15")}, nil)
+				if err != nil || !stored || len(notices) != 3 {
+					t.Fatal(notices, stored, err)
+				}
+				var refs []toll.NoticeRef
+				for _, n := range notices {
+					refs = append(refs, n.Ref)
+				}
+				if c.before != "" {
+					run(t, s, c.before)
+				}
+				want := number64(t, s, "SELECT COUNT(*) FROM toll_window WHERE revision = 2")
+				if c.others != "" {
+					want++
+					run(t, s, `INSERT INTO toll_window SELECT toll_plaza_id, kind, start_minute + 60, end_minute + 60, window_start, window_end, whole,
+						epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason, 0, stored_at `+c.others+`
+						FROM toll_window WHERE kind = '5m' ORDER BY start_minute LIMIT 1`)
+				}
+				tx, err := r.begin(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				quick, err := r.markWritten(t.Context(), tx, refs)
+				if err != nil || quick != c.quick {
+					t.Errorf("marked by time: %v, %v", quick, err)
+				}
+				if err := tx.Rollback(); err != nil {
+					t.Fatal(err)
+				}
+				left, stored, err := r.Settle(t.Context(), []toll.Closing{{Plaza: 1}}, refs)
+				if err != nil || stored != (want == 0) || int64(len(left)) != want {
+					t.Errorf("left are %v, %v, %v, want %d", left, stored, err, want)
+				}
+			})
+		}
+	})
+}
 
-func testConflict(t *testing.T, s *Store) {
-	x := newWindowed(t, s, "5m")
-	x.store(0, passage{1, "2022-02-10 10:01", "car", 1, toll.OnTime})
+// TestConflict has another process write the same windows between this one's steps.
+func TestConflict(t *testing.T) {
+	onServers(t, func(t *testing.T, s *Store) {
+		x := newWindowed(t, s, "5m")
+		x.store(0, passage{1, "2022-02-10 10:01", "car", 1, toll.OnTime})
+		for _, cautious := range []bool{false, true} {
+			t.Run(fmt.Sprintf("cautious=%v", cautious), func(t *testing.T) {
+				run(t, s, "DELETE FROM toll_window")
+				testConflict(t, x, s, cautious)
+			})
+		}
+	})
+}
+
+func testConflict(t *testing.T, x *windowed, s *Store, cautious bool) {
 	ctx := t.Context()
 	for _, c := range []struct {
 		name  string
@@ -290,8 +360,14 @@ func testConflict(t *testing.T, s *Store) {
 		settled := make(chan error)
 		x.store(0, passage{1, "2022-02-10 10:01", "car", 2, toll.OnTime})
 		closing := x.closing(1, "2022-02-10 10:15")
+		closing.From, closing.Until = math.MinInt32, math.MinInt32 // none looks as if it had closed before
+		r := x.results()
+		r.cautious = cautious
 		go func() {
-			_, _, err := x.results().Settle(ctx, []toll.Closing{closing}, nil)
+			_, _, err := r.Settle(ctx, []toll.Closing{closing}, nil)
+			if r.cautious != (err != nil) {
+				t.Errorf("after %v the next call is cautious: %v", err, r.cautious)
+			}
 			settled <- err
 		}()
 		// MySQL's list has whole seconds alone.

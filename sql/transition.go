@@ -18,6 +18,7 @@ func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx, all []toll
 	args := make([]any, 0, 10*len(all))
 	for i := range all {
 		t := &all[i]
+		r.written.transitions = append(r.written.transitions, t.Plaza)
 		from, err := t.From.MarshalText()
 		if err != nil {
 			return err

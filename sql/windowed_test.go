@@ -229,6 +229,13 @@ func (x *windowed) epoch() uint64 {
 // settle hands over, and publishes what comes back until nothing is left. It returns the notices as text.
 func (x *windowed) settle(r *Results, closings ...toll.Closing) string {
 	x.t.Helper()
+	closings = slices.Clone(closings)
+	for i := range closings {
+		// Of every other plaza, what closed before looks as if it closed for the first time.
+		if c := &closings[i]; c.Plaza%2 == 1 && c.From == c.Until && len(c.Recount) == 0 {
+			c.From, c.Until = math.MinInt32, math.MinInt32
+		}
+	}
 	var b strings.Builder
 	var refs []toll.NoticeRef
 	for {
@@ -236,6 +243,7 @@ func (x *windowed) settle(r *Results, closings ...toll.Closing) string {
 		if err != nil {
 			x.t.Fatal(err)
 		}
+		x.sameAsStored(r, notices)
 		refs = refs[:0]
 		for _, n := range notices {
 			fmt.Fprintln(&b, x.text(n))
@@ -244,6 +252,20 @@ func (x *windowed) settle(r *Results, closings ...toll.Closing) string {
 		if stored && len(refs) == 0 {
 			return b.String()
 		}
+	}
+}
+
+// sameAsStored compares notices with what the database has to publish of their plazas: after a crash
+// these are published, under the same names.
+func (x *windowed) sameAsStored(r *Results, notices []toll.Notice) {
+	x.t.Helper()
+	var plazas []int16
+	for _, n := range notices {
+		plazas = append(plazas, n.Ref.Plaza)
+	}
+	stored, err := r.unpublished(context.Background(), x.s.db, distinct(plazas))
+	if err != nil || len(stored) != len(notices) || len(stored) > 0 && !reflect.DeepEqual(stored, notices) {
+		x.t.Fatalf("got notices %v, stored are %v, %v", notices, stored, err)
 	}
 }
 

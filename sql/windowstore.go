@@ -4,41 +4,48 @@ import (
 	"cmp"
 	"context"
 	dbsql "database/sql"
+	"encoding/hex"
 	"fmt"
 	"slices"
-	"strings"
+	"strconv"
+	"time"
 
 	"tollstream/toll"
 )
 
-// countedWindow is a window as it is handed over.
+// countedWindow is a window as it is submitted.
 type countedWindow struct {
 	toll.WindowCount
 	epoch uint64
+	// again is a guess that the window is stored already: it closed before. It saves a statement.
+	again bool
 }
 
-// storeWindows stores the windows that were handed over, and those that are to be counted from the outbox.
+// storeWindows stores the windows that were submitted, and those that are to be counted from the
+// outbox.
 func (r *Results) storeWindows(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) error {
-	handed := map[toll.WindowID]countedWindow{}
-	take := func(n countedWindow) {
-		if old, ok := handed[n.WindowID]; !ok || newer(&n, &old) {
-			handed[n.WindowID] = n
-		}
-	}
 	outbox := newRecount(r.cfg.Windows, r.s.cfg.Decode, r.topicID)
+	var all []countedWindow
 	for i := range closings {
 		c := &closings[i]
-		for _, n := range c.Windows {
-			take(countedWindow{n, c.Epoch})
+		for j := range c.Windows {
+			n := &c.Windows[j]
+			all = append(all, countedWindow{*n, c.Epoch, closedBefore(r.kind(n.Kind), n, c.From)})
 		}
 		outbox.add(c, r.zoneOf(c.Plaza))
 	}
+	slices.SortStableFunc(all, func(a, b countedWindow) int {
+		return compareWindows(a.WindowID, b.WindowID)
+	})
+	all = newestOf(all)
 	err := outbox.run(ctx, tx, func(counted []countedWindow) error {
-		// A window is stored once a call, so what was handed over as well waits.
+		// A window is stored once a call, so what was submitted as well waits.
 		counted = slices.DeleteFunc(counted, func(n countedWindow) bool {
-			_, both := handed[n.WindowID]
-			if both {
-				take(n)
+			at, both := slices.BinarySearchFunc(all, n.WindowID, func(a countedWindow, id toll.WindowID) int {
+				return compareWindows(a.WindowID, id)
+			})
+			if both && newer(&n, &all[at]) {
+				all[at] = n
 			}
 			return both
 		})
@@ -47,11 +54,39 @@ func (r *Results) storeWindows(ctx context.Context, tx *dbsql.Tx, closings []tol
 	if err != nil {
 		return fmt.Errorf("count windows from the outbox: %w", err)
 	}
-	all := make([]countedWindow, 0, len(handed))
-	for _, n := range handed {
-		all = append(all, n)
-	}
 	return r.store(ctx, tx, all)
+}
+
+// kind returns the kind of windows that has a name, nil for none.
+func (r *Results) kind(name string) *toll.WindowKind {
+	for i := range r.cfg.Windows {
+		if k := &r.cfg.Windows[i]; k.Name == name {
+			return k
+		}
+	}
+	return nil
+}
+
+// closedBefore guesses whether a window had closed when all minutes before from had.
+func closedBefore(k *toll.WindowKind, n *toll.WindowCount, from toll.Minute) bool {
+	if k != nil && k.Day {
+		return int64(n.Start)+int64(k.Hop) <= int64(from)
+	}
+	return n.End <= from
+}
+
+// newestOf returns each of the windows once, with the count that is to be stored.
+func newestOf(sorted []countedWindow) []countedWindow {
+	kept := sorted[:0]
+	for i := range sorted {
+		n := &sorted[i]
+		if last := len(kept) - 1; last < 0 || kept[last].WindowID != n.WindowID {
+			kept = append(kept, *n)
+		} else if newer(n, &kept[last]) {
+			kept[last] = *n
+		}
+	}
+	return kept
 }
 
 // newer reports whether of two counts of a window a is the one to store.
@@ -66,6 +101,13 @@ func (r *Results) store(ctx context.Context, tx *dbsql.Tx, counts []countedWindo
 	// Whoever locks several rows locks them in this order.
 	slices.SortFunc(counts, func(a, b countedWindow) int { return compareWindows(a.WindowID, b.WindowID) })
 	for chunk := range slices.Chunk(counts, upsertRows) {
+		chunk, err := r.insertFresh(ctx, tx, chunk)
+		if err != nil {
+			return fmt.Errorf("insert windows: %w", err)
+		}
+		if len(chunk) == 0 {
+			continue
+		}
 		if err := r.storeSome(ctx, tx, chunk); err != nil {
 			return err
 		}
@@ -73,6 +115,35 @@ func (r *Results) store(ctx context.Context, tx *dbsql.Tx, counts []countedWindo
 	return nil
 }
 
+// insertFresh inserts the windows that are not stored yet, as nearly all that close for the first
+// time are, without a look at what is there. It returns those that may be stored: if one of the
+// others is after all, the server refuses the statement, and all of them are returned.
+func (r *Results) insertFresh(
+	ctx context.Context, tx *dbsql.Tx, counts []countedWindow,
+) (left []countedWindow, err error) {
+	if r.cautious || engineKind(r.s.engine.Load()) == engineEmbedded {
+		return counts, nil // the embedded server may keep rows of a statement that it refuses
+	}
+	var fresh []toll.WindowResult
+	for i := range counts {
+		n := &counts[i]
+		if n.again {
+			left = append(left, *n)
+		} else if w, ok := toll.Revise(nil, n.epoch, &n.WindowCount); ok {
+			fresh = append(fresh, w)
+		}
+	}
+	if len(fresh) < len(left) {
+		return counts, nil
+	}
+	err = r.writeWindows(ctx, tx, fresh, "")
+	if number(err) == errDuplicateKey {
+		return counts, nil
+	}
+	return left, err
+}
+
+// storeSome stores counts of windows that may be stored already.
 func (r *Results) storeSome(ctx context.Context, tx *dbsql.Tx, counts []countedWindow) error {
 	existing, err := r.lockWindows(ctx, tx, counts)
 	if err != nil {
@@ -103,15 +174,16 @@ func (r *Results) storeSome(ctx context.Context, tx *dbsql.Tx, counts []countedW
 		return fmt.Errorf("insert windows: %w", err)
 	}
 	// These rows are locked, so none of them is inserted.
-	err = r.writeWindows(ctx, tx, revised, ` ON DUPLICATE KEY UPDATE end_minute = VALUES(end_minute), window_end = VALUES(window_end),
-		whole = VALUES(whole), epoch = VALUES(epoch), revision = VALUES(revision), events = VALUES(events), late = VALUES(late),
-		result_too_late = VALUES(result_too_late), by_type = VALUES(by_type), flow_per_hour = VALUES(flow_per_hour),
-		reason = VALUES(reason), published = 0, stored_at = VALUES(stored_at)`)
-	if err != nil {
+	if err := r.writeWindows(ctx, tx, revised, reviseWindows); err != nil {
 		return fmt.Errorf("revise windows: %w", err)
 	}
 	return nil
 }
+
+const reviseWindows = ` ON DUPLICATE KEY UPDATE end_minute = VALUES(end_minute), window_end = VALUES(window_end),
+	whole = VALUES(whole), epoch = VALUES(epoch), revision = VALUES(revision), events = VALUES(events), late = VALUES(late),
+	result_too_late = VALUES(result_too_late), by_type = VALUES(by_type), flow_per_hour = VALUES(flow_per_hour),
+	reason = VALUES(reason), published = 0, stored_at = VALUES(stored_at)`
 
 // lockWindows reads the rows of some windows and locks them, and perhaps others.
 func (r *Results) lockWindows(ctx context.Context, q reader, counts []countedWindow) (map[toll.WindowID]*windowRow, error) {
@@ -150,21 +222,80 @@ func distinct[T cmp.Ordered](values []T) []T {
 	return slices.Compact(values)
 }
 
-// writeWindows inserts results that are not published yet. What is to become of rows that exist is the tail's to say.
+// writeWindows inserts results that are not published yet, and notes them for noticesOf.
+// What is to become of rows that exist is the tail's to say.
 func (r *Results) writeWindows(ctx context.Context, tx *dbsql.Tx, results []toll.WindowResult, tail string) error {
 	if len(results) == 0 {
 		return nil
 	}
-	args := make([]any, 0, 15*len(results))
+	b := append(r.statement[:0], insertWindows...)
 	for i := range results {
-		w := &results[i]
-		start, end := wallColumns(r.zone, toll.Window{Start: w.Start, End: w.End})
-		args = append(args, w.Plaza, w.Kind, w.Start, w.End, start, end, w.Whole, w.Epoch, w.Revision, w.Events(), w.Late, w.TooLate,
-			string(appendTypes(nil, w.Types)), toll.FlowPerHour(w.Events(), toll.Window{Start: w.Start, End: w.End}.Span()), string(w.Reason))
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = r.appendWindow(b, &results[i])
 	}
-	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, 0, NOW(6))`
-	_, err := tx.ExecContext(ctx, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end,
-		whole, epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
-		VALUES `+tuple+strings.Repeat(","+tuple, len(results)-1)+tail, args...)
-	return err
+	b = append(b, tail...)
+	r.statement = b
+	if _, err := tx.ExecContext(ctx, string(b)); err != nil {
+		return err
+	}
+	r.written.add(results)
+	return nil
+}
+
+const insertWindows = `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end,
+	whole, epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
+	VALUES `
+
+// appendWindow appends a result as a tuple of insertWindows. Numbers, times and plain text are all
+// that it holds, see [appendText], so nothing of an event is ever read as SQL. Arguments, which the
+// driver would make the same text of, take several times as long.
+func (r *Results) appendWindow(b []byte, w *toll.WindowResult) []byte {
+	number := func(n int64) { b = append(strconv.AppendInt(b, n, 10), ',') }
+	wall := func(m toll.Minute) {
+		b = append(wallTimeOf(r.zone, m).AppendFormat(append(b, '\''), time.DateTime), '\'', ',')
+	}
+	b = append(b, '(')
+	number(int64(w.Plaza))
+	b = append(appendText(b, []byte(w.Kind)), ',')
+	number(int64(w.Start))
+	number(int64(w.End))
+	wall(w.Start)
+	wall(w.End)
+	if w.Whole {
+		b = append(b, '1', ',')
+	} else {
+		b = append(b, '0', ',')
+	}
+	b = append(strconv.AppendUint(b, w.Epoch, 10), ',')
+	number(w.Revision)
+	number(w.Events())
+	number(w.Late)
+	number(0)
+	number(w.TooLate)
+	r.types = appendTypes(r.types[:0], w.Types)
+	b = append(appendText(b, r.types), ',')
+	span := toll.Window{Start: w.Start, End: w.End}.Span()
+	b = append(strconv.AppendFloat(b, toll.FlowPerHour(w.Events(), span), 'g', -1, 64), ',')
+	b = append(appendText(b, []byte(w.Reason)), ",0,"...)
+	if r.written.at == "" {
+		b = append(b, "NOW(6)"...)
+	} else {
+		b = appendText(b, []byte(r.written.at))
+	}
+	return append(b, ')')
+}
+
+// appendText appends text as a literal: as it is where it is printable ASCII without what ends or
+// escapes a literal in any mode, else in hexadecimal.
+func appendText(b, text []byte) []byte {
+	for _, c := range text {
+		if c < ' ' || c > '~' || c == '\'' || c == '\\' {
+			return hex.AppendEncode(append(b, "_utf8mb4 0x"...), text)
+		}
+	}
+	b = append(b, '\'')
+	b = append(b, text...)
+	return append(b, '\'')
 }
