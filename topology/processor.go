@@ -578,18 +578,20 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 	}
 	var few [8]toll.Outcome
 	outcomes := few[:0]
+	var merged []*toll.Delta
 	for _, d := range deltas {
 		outcome := state.Merge(d)
 		if outcome == toll.Gap && r.gaps.news(d.Plaza, d.Partition, state.MergedIn(d.Partition)) {
 			r.cfg.Log.Warn("a delta is missing before this one, which was not merged; what is missing is sent again soon",
 				"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged", state.MergedIn(d.Partition), "wants", d.Prev)
 		}
-		var counted *toll.Delta
 		if outcome == toll.Applied {
-			counted = d
+			merged = append(merged, d)
 		}
-		r.windows.step(d.Plaza, state, counted)
 		outcomes = append(outcomes, outcome)
+	}
+	if len(deltas) > 0 {
+		r.windows.step(deltas[0].Plaza, state, merged...)
 	}
 	ctx.SetValue(state)
 	for i, d := range deltas {

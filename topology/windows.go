@@ -89,9 +89,9 @@ func (w *windows) handed() {
 	}
 }
 
-// step looks at a plaza's state, after a delta was merged into it, or without one. It reports whether the state took note of
+// step looks at a plaza's state, after deltas were merged into it, or without any. It reports whether the state took note of
 // something and is to be written.
-func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed bool) {
+func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.plazas[plaza]
@@ -103,13 +103,10 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 		p = &plazaWindows{epoch: s.Epoch}
 		w.plazas[plaza] = p
 	}
-	if p.under && merged != nil {
-		for _, panes := range [...][]toll.Pane{merged.Panes, merged.LateQuarter} {
-			for i := range panes {
-				if m := panes[i].Start; m < p.until {
-					p.again = toll.AddRange(p.again, toll.Window{Start: m, End: m + 1})
-				}
-			}
+	if p.under {
+		for _, d := range merged {
+			p.changed(d.Panes)
+			p.changed(d.LateQuarter)
 		}
 	}
 	if p.stored {
@@ -173,6 +170,15 @@ func (w *windows) step(plaza int16, s *toll.State, merged *toll.Delta) (changed 
 		notify(w.wake)
 	}
 	return changed
+}
+
+// changed notes the minutes of panes that were merged while a hand-over is under way.
+func (p *plazaWindows) changed(panes []toll.Pane) {
+	for i := range panes {
+		if m := panes[i].Start; m < p.until {
+			p.again = toll.AddRange(p.again, toll.Window{Start: m, End: m + 1})
+		}
+	}
 }
 
 // wantsVisit reports whether there are plazas to visit that no delta may come for, and it would be of use.
@@ -423,7 +429,7 @@ func (r *run) visit(ctx goka.Context, _ any) {
 	if state == nil || ctx.Context().Err() != nil {
 		return
 	}
-	if r.windows.step(int16(plaza), state, nil) {
+	if r.windows.step(int16(plaza), state) {
 		ctx.SetValue(state)
 	}
 }

@@ -29,7 +29,7 @@ func TestWindowsCrowded(t *testing.T) {
 	visit := func() {
 		w.beginVisit()
 		for i, s := range states {
-			w.step(int16(i), s, nil)
+			w.step(int16(i), s)
 		}
 		w.endVisit(true)
 	}

@@ -190,17 +190,16 @@ func (s *stream) merge(p *streamPlaza) bool {
 	if b := p.now().state; b != nil {
 		state = must(codecs.StateCodec{}.Decode(b)).(*toll.State)
 	}
+	var merged []*toll.Delta
 	for _, d := range must(codecs.DeltasCodec{}.Decode(p.loop[next])).([]*toll.Delta) {
-		outcome := state.Merge(d)
-		if outcome == toll.Gap {
+		switch state.Merge(d) {
+		case toll.Gap:
 			s.results.fail("plaza %d: a delta is missing before %d:%d", d.Plaza, d.Partition, d.First)
+		case toll.Applied:
+			merged = append(merged, d)
 		}
-		var counted *toll.Delta
-		if outcome == toll.Applied {
-			counted = d
-		}
-		s.step(d.Plaza, state, counted)
 	}
+	s.step(p.id, state, merged...)
 	s.write(p, state, next+1)
 	return true
 }
@@ -211,7 +210,7 @@ func (s *stream) visit(p *streamPlaza) bool {
 		return false
 	}
 	state := must(codecs.StateCodec{}.Decode(p.now().state)).(*toll.State)
-	changed := s.step(p.id, state, nil)
+	changed := s.step(p.id, state)
 	if changed {
 		s.write(p, state, p.now().next)
 	}
@@ -219,12 +218,12 @@ func (s *stream) visit(p *streamPlaza) bool {
 }
 
 // step is windows.step with the faults.
-func (s *stream) step(plaza int16, state *toll.State, merged *toll.Delta) bool {
+func (s *stream) step(plaza int16, state *toll.State, merged ...*toll.Delta) bool {
 	if s.fault == forgetsAgain {
 		merged = nil
 	}
 	before := len(s.windows.waiting)
-	changed := s.windows.step(plaza, state, merged)
+	changed := s.windows.step(plaza, state, merged...)
 	if len(s.windows.waiting) > before && s.fault != noFault {
 		closing := s.windows.waiting[before].closing
 		switch {
