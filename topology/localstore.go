@@ -84,7 +84,9 @@ func (l *localStores) open(topic string, partition int32) (storage.Storage, erro
 		return nil, errors.Join(err, db.Close(), files.Close())
 	}
 	s := &localStore{Storage: st, owner: l, path: path, files: files}
-	if s.offset, err = st.GetOffset(noOffset); err != nil { // which may be damaged too
+	s.offset, err = st.GetOffset(noOffset)
+	s.stored = s.offset
+	if err != nil { // which may be damaged too
 		if isOutside(err) {
 			return nil, errors.Join(fmt.Errorf("read the offset of the local copy of the group table: %w", err), db.Close(), files.Close())
 		}
@@ -119,10 +121,12 @@ func (l *localStores) discard(path string, partition int32, cause error) error {
 const noOffset = 0
 
 // localStore is the local copy of one partition. It does what goka's own does, and
-//   - notes when it fails, so that the next one begins anew, and
+//   - notes when it fails, so that the next one begins anew,
 //   - stores the offset of a write of ours only if it follows the one before. Where another process has written in between
 //     (an owner that woke up late, or the one that took over from this one), the copy lacks what that wrote: the offset then
-//     stays, and the next recovery reads from there.
+//     stays, and the next recovery reads from there, and
+//   - keeps writes of ours in memory for a while, since the same plazas are written again and again. The
+//     offset is stored after them: a crash costs a recovery from an earlier one, as a lost copy does.
 type localStore struct {
 	storage.Storage
 	owner *localStores
@@ -131,8 +135,18 @@ type localStore struct {
 
 	mu        sync.Mutex
 	recovered bool
-	offset    int64 // up to which the copy holds all that the changelog does
+	offset    int64             // up to which the copy holds all that the changelog does
+	stored    int64             // the offset that is stored
+	kept      map[string][]byte // values that are not stored yet
+	keptBytes int
 }
+
+// What a copy keeps in memory: bytes of values, and by how much the offset runs ahead of what is
+// stored, which a recovery after a crash reads again.
+const (
+	maxKeptBytes  = 1 << 20
+	maxKeptWrites = 1000
+)
 
 func (s *localStore) note(err error) error {
 	if err != nil && !isOutside(err) && !strings.Contains(err.Error(), leveldb.ErrClosed.Error()) {
@@ -143,27 +157,101 @@ func (s *localStore) note(err error) error {
 
 // Has implements storage.Storage.
 func (s *localStore) Has(key string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.kept[key] != nil {
+		return true, nil
+	}
 	has, err := s.Storage.Has(key)
 	return has, s.note(err)
 }
 
 // Get implements storage.Storage.
 func (s *localStore) Get(key string) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if value := s.kept[key]; value != nil {
+		return value, nil
+	}
 	value, err := s.Storage.Get(key)
 	return value, s.note(err)
 }
 
 // Set implements storage.Storage.
-func (s *localStore) Set(key string, value []byte) error { return s.note(s.Storage.Set(key, value)) }
+func (s *localStore) Set(key string, value []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.recovered || value == nil {
+		return s.note(s.Storage.Set(key, value))
+	}
+	if s.kept == nil {
+		s.kept = map[string][]byte{}
+	}
+	s.keptBytes += len(value) - len(s.kept[key])
+	s.kept[key] = value
+	if s.keptBytes >= maxKeptBytes {
+		return s.flush()
+	}
+	return nil
+}
+
+// flush stores what is kept in memory.
+func (s *localStore) flush() error {
+	for key, value := range s.kept {
+		if err := s.Storage.Set(key, value); err != nil {
+			return s.note(err)
+		}
+	}
+	clear(s.kept)
+	s.keptBytes = 0
+	if s.offset == s.stored {
+		return nil
+	}
+	s.stored = s.offset
+	return s.note(s.Storage.SetOffset(s.offset))
+}
+
+func (s *localStore) flushed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.flush()
+}
+
+// Iterator implements storage.Storage.
+func (s *localStore) Iterator() (storage.Iterator, error) {
+	if err := s.flushed(); err != nil {
+		return nil, err
+	}
+	return s.Storage.Iterator()
+}
+
+// IteratorWithRange implements storage.Storage.
+func (s *localStore) IteratorWithRange(start, limit []byte) (storage.Iterator, error) {
+	if err := s.flushed(); err != nil {
+		return nil, err
+	}
+	return s.Storage.IteratorWithRange(start, limit)
+}
 
 // Close implements storage.Storage.
-func (s *localStore) Close() error { return errors.Join(s.Storage.Close(), s.files.Close()) }
+func (s *localStore) Close() error {
+	return errors.Join(s.flushed(), s.Storage.Close(), s.files.Close())
+}
 
 // Delete implements storage.Storage.
-func (s *localStore) Delete(key string) error { return s.note(s.Storage.Delete(key)) }
+func (s *localStore) Delete(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keptBytes -= len(s.kept[key])
+	delete(s.kept, key)
+	return s.note(s.Storage.Delete(key))
+}
 
 // GetOffset implements storage.Storage.
 func (s *localStore) GetOffset(fallback int64) (int64, error) {
+	if err := s.flushed(); err != nil {
+		return 0, err
+	}
 	offset, err := s.Storage.GetOffset(fallback)
 	return offset, s.note(err)
 }
@@ -171,8 +259,8 @@ func (s *localStore) GetOffset(fallback int64) (int64, error) {
 // MarkRecovered implements storage.Storage.
 func (s *localStore) MarkRecovered() error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.recovered = true
-	s.mu.Unlock()
 	return s.note(s.Storage.MarkRecovered())
 }
 
@@ -185,5 +273,8 @@ func (s *localStore) SetOffset(offset int64) error {
 		return nil
 	}
 	s.offset = offset
-	return s.note(s.Storage.SetOffset(offset))
+	if s.recovered && offset-s.stored < maxKeptWrites {
+		return nil
+	}
+	return s.flush()
 }

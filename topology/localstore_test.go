@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -284,6 +286,104 @@ func TestLocalStoreForeignWrite(t *testing.T) {
 	}
 	set(14)
 	wants(14)
+}
+
+// TestLocalStoreKeeps writes the same few plazas very often: what is read is what was written last,
+// and a copy that was never closed has an offset that is no later than its values.
+func TestLocalStoreKeeps(t *testing.T) {
+	dir := t.TempDir()
+	open := func(dir string) storage.Storage {
+		t.Helper()
+		stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)), damaged: new(damagedCopies)}
+		s, err := stores.open("table", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	value := func(s storage.Storage, key string) int64 {
+		t.Helper()
+		text, err := s.Get(key)
+		has, hasErr := s.Has(key)
+		if err != nil || hasErr != nil || has != (text != nil) {
+			t.Fatal(text, err, has, hasErr)
+		}
+		n, _ := strconv.ParseInt(string(text), 10, 64)
+		return n
+	}
+	s := open(dir)
+	if err := s.MarkRecovered(); err != nil {
+		t.Fatal(err)
+	}
+	last := map[string]int64{}
+	write := func(offset int64) {
+		t.Helper()
+		key := fmt.Sprint(offset % 3)
+		last[key] = offset
+		if err := errors.Join(s.Set(key, fmt.Append(nil, offset)), s.SetOffset(offset)); err != nil {
+			t.Fatal(err)
+		}
+		if got := value(s, key); got != offset {
+			t.Fatalf("%s is %d, want %d", key, got, offset)
+		}
+	}
+	iterate := func(s storage.Storage) {
+		t.Helper()
+		got := map[string]int64{}
+		it, err := s.Iterator()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer it.Release()
+		for it.Next() {
+			text, err := it.Value()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(it.Key()) == 1 { // a plaza's
+				got[string(it.Key())], _ = strconv.ParseInt(string(text), 10, 64)
+			}
+		}
+		if !maps.Equal(got, last) {
+			t.Fatalf("got %v, want %v", got, last)
+		}
+	}
+	for offset := int64(1); offset <= 2*maxKeptWrites+10; offset++ {
+		write(offset)
+	}
+	crashed := t.TempDir()
+	if err := os.CopyFS(crashed, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	c := open(crashed)
+	defer c.Close()
+	offset, err := c.GetOffset(noOffset)
+	if err != nil || offset < maxKeptWrites || offset > 2*maxKeptWrites+10 {
+		t.Fatal(offset, err)
+	}
+	for o := offset - 2; o <= offset; o++ {
+		if got := value(c, fmt.Sprint(o%3)); got < o {
+			t.Errorf("at offset %d the write at %d is missing: there is that at %d", offset, o, got)
+		}
+	}
+	iterate(s)
+	write(2*maxKeptWrites + 11)
+	if err := s.Delete("1"); err != nil {
+		t.Fatal(err)
+	}
+	delete(last, "1")
+	if value(s, "1") != 0 {
+		t.Error("it was not deleted")
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(dir)
+	defer s.Close()
+	iterate(s)
+	if offset, err := s.GetOffset(noOffset); err != nil || offset != 2*maxKeptWrites+11 {
+		t.Error(offset, err)
+	}
 }
 
 // TestLocalStoreOutside leaves a copy alone when what fails is around it.
