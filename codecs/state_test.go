@@ -39,7 +39,17 @@ func TestStateCodec(t *testing.T) {
 	if epoch, merged, err := DecodeProgress(b); err != nil || epoch != want.Epoch || !slices.Equal(merged, want.Merged) {
 		t.Errorf("DecodeProgress = %d, %v, %v", epoch, merged, err)
 	}
+	trimmed, err := TrimState(b)
+	if err != nil || len(trimmed) > 100 {
+		t.Errorf("TrimState = %d bytes, %v", len(trimmed), err)
+	}
+	if s, err := DecodeState(trimmed); err != nil || s.Epoch != want.Epoch || s.Events != want.Events || !slices.Equal(s.Merged, want.Merged) {
+		t.Errorf("of the trimmed state: %+v, %v", s, err)
+	}
 	for _, damaged := range [][]byte{nil, {}, b[1:], b[:len(b)-1]} {
+		if got, err := TrimState(damaged); err == nil || got != nil {
+			t.Errorf("TrimState(%x) = %x, %v", damaged, got, err)
+		}
 		if _, merged, err := DecodeProgress(damaged); err == nil || merged != nil {
 			t.Errorf("DecodeProgress(%x) = %v, %v", damaged, merged, err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
+	"github.com/lovoo/goka"
 
 	"tollstream/codecs"
 	"tollstream/toll"
@@ -91,18 +92,20 @@ const endPoll = 100 * time.Millisecond
 
 // awaitPartition waits until a partition is stored up to an offset and published, and returns its chain then.
 func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, partition int32, end int64) (map[int16]int64, uint64, error) {
-	var looked int64 = -1
+	var looked, before int64 = -1, -1
 	var lookedAt time.Time
 	nothingLeft := false
 	for {
 		cursor, unpublished, err := p.store.Load(ctx, partition, -1)
-		if err == nil && cursor.Next < end && (cursor.Next != looked || time.Since(lookedAt) > time.Second) {
-			// What is left below the end may be no record for us: control records, aborted or compacted ones.
+		if err == nil && cursor.Next < end && cursor.Next == before && (cursor.Next != looked || time.Since(lookedAt) > time.Second) {
+			// It has not moved, and what is left below the end may be no record for us: control records,
+			// aborted or compacted ones.
 			nothingLeft, err = nothingBetween(client, p.cfg.Topic, partition, cursor.Next, end)
 			if err == nil {
 				looked, lookedAt = cursor.Next, time.Now()
 			}
 		}
+		before = cursor.Next
 		var permanent *toll.PermanentError
 		switch {
 		case ctx.Err() != nil:
@@ -123,7 +126,7 @@ func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, pa
 
 // awaitMerged waits until the group table has merged the chains.
 func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64, epoch uint64, progress *mergeProgress) error {
-	table, err := NewTable(p.cfg.Cluster, p.cfg.Group, p.cfg.Log)
+	table, err := newTable(p.cfg.Cluster, p.cfg.Group, p.cfg.Log, 20*time.Millisecond, goka.WithViewCallback(keepProgress))
 	if err != nil {
 		return err
 	}
@@ -142,6 +145,7 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 		return cmp.Or(context.Cause(following), err)
 	}
 	for {
+		began := time.Now()
 		states, err := table.States()
 		if err != nil {
 			return cmp.Or(context.Cause(following), err)
@@ -153,7 +157,7 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 			return toll.Permanent("run: tollstream verify", "everything is stored and published, and for %v the group table has merged nothing more", mergeStall)
 		}
 		select {
-		case <-time.After(endPoll):
+		case <-time.After(max(endPoll, 20*time.Since(began))): // many plazas take a while to read
 		case <-following.Done():
 			return context.Cause(following)
 		}

@@ -50,7 +50,7 @@ func NewFollowedTable(cluster Cluster, group string, log *slog.Logger) (*Table, 
 }
 
 // newTable returns a reader. wait is how long a fetch waits for something new; what is new comes at once.
-func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duration) (*Table, error) {
+func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duration, more ...goka.ViewOption) (*Table, error) {
 	info, found, err := cluster.Describe(TableTopic(group))
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duratio
 	tm := goka.NewTopicManagerConfig()
 	tm.NoCreate = true
 	t := &Table{refused: make(chan struct{})}
-	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), codecs.StateCodec{},
+	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), codecs.StateCodec{}, append(more,
 		goka.WithViewLogger(gokaLogger{log}),
 		goka.WithViewHasher(Hasher),
 		goka.WithViewClientID(cluster.ClientID),
@@ -83,13 +83,25 @@ func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duratio
 			return m, err
 		}),
 		goka.WithViewAutoReconnect(),
-	)
+	)...)
 	if err != nil {
 		t.disconnect()
 		return nil, explainKafka(fmt.Errorf("open the group table: %w", err))
 	}
 	t.view = view
 	return t, nil
+}
+
+// keepProgress has a view keep of each state how far it has come alone. One that can't be read stays
+// as it is, for the reader to find out.
+func keepProgress(_ goka.UpdateContext, s storage.Storage, key string, value []byte) error {
+	if value == nil {
+		return s.Delete(key)
+	}
+	if trimmed, err := codecs.TrimState(value); err == nil {
+		value = trimmed
+	}
+	return s.Set(key, value)
 }
 
 // Close closes the connections of a table that is not to be run.
