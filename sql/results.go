@@ -89,7 +89,8 @@ func (r *Results) zoneOf(plaza int16) *toll.Zone {
 var ErrConflict = errors.New("another process stores results of the same plazas")
 
 // Settle marks what was published before, and stores what is handed over in one transaction. It returns the notices that
-// are to be published now, in order: by plaza, of each the windows by their end and then the transitions.
+// are to be published now, in order: by plaza, of each the windows by their end and then the transitions. They are valid
+// until the next call.
 //
 // Where some of these plazas' notices are left from before, it returns those, and stored is false: publish them, and
 // call it again, so that no revision is overwritten before it was published. The same where there are more notices than are

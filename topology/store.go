@@ -33,7 +33,7 @@ type Store interface {
 // Results is where closed windows are stored. Its errors are as those of a Store. One goroutine uses it at a time.
 type Results interface {
 	// Settle marks what was published before, and then stores what is handed over in one transaction. It returns the
-	// notices that are to be published now, in order.
+	// notices that are to be published now, in order; they are valid until the next call.
 	//
 	// Where some of these plazas' notices are left from before, or are too many for once, it returns those or some, and
 	// stored is false: publish them, and call it again, so that no revision is overwritten before it was published.

@@ -172,6 +172,25 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 	return changed
 }
 
+// wants reports whether a visit may do anything for a plaza. Else its state need not be read, which
+// is most of what a visit costs.
+func (w *windows) wants(plaza int16) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.plazas[plaza]
+	switch {
+	case p != nil && p.stored:
+		return true // for the state to take note
+	case p != nil && p.under: // it is waited for
+	case w.weight >= maxWaitingWeight:
+		w.crowded = true
+	default:
+		return true
+	}
+	w.quiet = w.quiet && p != nil && p.final
+	return false
+}
+
 // changed notes the minutes of panes that were merged while a hand-over is under way.
 func (p *plazaWindows) changed(panes []toll.Pane) {
 	for i := range panes {
@@ -424,6 +443,9 @@ func (r *run) visit(ctx goka.Context, _ any) {
 	plaza, err := strconv.ParseInt(ctx.Key(), 10, 16)
 	if err != nil {
 		return // not ours
+	}
+	if !r.windows.wants(int16(plaza)) {
+		return
 	}
 	state, _ := ctx.Value().(*toll.State)
 	if state == nil || ctx.Context().Err() != nil {

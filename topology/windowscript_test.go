@@ -206,7 +206,7 @@ func (s *stream) merge(p *streamPlaza) bool {
 
 // visit looks at a plaza, as run.visit does, and reports whether the state took note of anything.
 func (s *stream) visit(p *streamPlaza) bool {
-	if p.now().state == nil {
+	if p.now().state == nil || !s.windows.wants(p.id) {
 		return false
 	}
 	state := must(codecs.StateCodec{}.Decode(p.now().state)).(*toll.State)
