@@ -381,35 +381,39 @@ func (r *run) watch(ctx context.Context) {
 	defer r.database.leave(allPartitions)
 	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, client: r.client, partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
 		blocked: newOpenTransactions()}
-	var visitedAt time.Time
+	var readAt, visitedAt time.Time
 	var visited *horizon
 	told, more := false, false
 	for {
-		progress := r.sources.progress()
-		ending := r.windows.isEnding()
-		h, err := watcher.read(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err != nil:
-			var permanent *toll.PermanentError
-			if errors.As(err, &permanent) {
-				r.fail(err)
+		// What is to be visited again at once is closed by the watermark that is known.
+		if now := time.Now(); now.Sub(readAt) >= horizonEvery {
+			readAt = now
+			progress := r.sources.progress()
+			ending := r.windows.isEnding()
+			h, err := watcher.read(ctx)
+			switch {
+			case ctx.Err() != nil:
 				return
+			case err != nil:
+				var permanent *toll.PermanentError
+				if errors.As(err, &permanent) {
+					r.fail(err)
+					return
+				}
+				if !told { // an outage, of which the watcher tells, or the watch over the topic
+					told = true
+					r.cfg.Log.Debug("read the watermark", "error", err)
+				}
+			default:
+				told = false
+				h.ending = ending
+				r.windows.horizons.add(h)
+				if err := checkProgress(progress, h.epoch, h.next); err != nil {
+					r.fail(err)
+					return
+				}
+				r.stats.marked(h.mark)
 			}
-			if !told { // an outage, of which the watcher tells, or the watch over the topic
-				told = true
-				r.cfg.Log.Debug("read the watermark", "error", err)
-			}
-		default:
-			told = false
-			h.ending = ending
-			r.windows.horizons.add(h)
-			if err := checkProgress(progress, h.epoch, h.next); err != nil {
-				r.fail(err)
-				return
-			}
-			r.stats.marked(h.mark)
 		}
 		newest := r.windows.horizons.newest()
 		moved := newest != nil && (visited == nil || newest.until != visited.until || newest.epoch != visited.epoch)
