@@ -214,6 +214,30 @@ func TestUsual(t *testing.T) {
 		if u := usual(r, 3, day); u != nil {
 			t.Errorf("of an unknown plaza: %+v", u)
 		}
+		// No more days are remembered than may be; that nothing is known of others counts for nothing.
+		defer func(n int) { maxHistory = n }(maxHistory)
+		maxHistory = 1
+		r = x.results()
+		for i := range int64(6) {
+			before := usual(x.results(), 2, day+i)
+			if u := usual(r, 2, day+i); u == nil || !reflect.DeepEqual(u, before) {
+				t.Errorf("day %d: %v, and without a memory %v", i, u, before)
+			}
+			for plaza := range int16(5) {
+				usual(r, 10+plaza, day)
+			}
+			held := 0
+			for _, dates := range r.history.known {
+				for _, d := range dates {
+					if d.usual != nil {
+						held++
+					}
+				}
+			}
+			if held != 1 || r.history.days != held || len(r.history.known) != 6 {
+				t.Errorf("%d days are held, of %d plazas, and %d are counted", held, len(r.history.known), r.history.days)
+			}
+		}
 		x.cfg.Windows = x.cfg.Windows[1:]
 		if u := usual(x.results(), 2, day); u != nil {
 			t.Errorf("without windows of a quarter: %+v", u)

@@ -15,6 +15,7 @@ import (
 type history struct {
 	kind  string // of these windows; empty where they are not counted
 	known map[int16]*[2]usualDate
+	days  int // among these that are known with something usual
 }
 
 // usualDate is what is usual at a plaza on a date.
@@ -24,8 +25,9 @@ type usualDate struct {
 	usual *toll.UsualDay
 }
 
-// maxHistory bounds the plazas that a history remembers: some 20 MB.
-const maxHistory = 4096
+// maxHistory bounds the days that a history remembers: some 20 MB. Of a day of which nothing is known
+// it only remembers that, so there may be as many as there are plazas. It is a variable for tests.
+var maxHistory = 8192
 
 func newHistory(kinds []toll.WindowKind) history {
 	h := history{known: map[int16]*[2]usualDate{}}
@@ -38,7 +40,10 @@ func newHistory(kinds []toll.WindowKind) history {
 }
 
 // forget makes it read everything again.
-func (h *history) forget() { clear(h.known) }
+func (h *history) forget() {
+	clear(h.known)
+	h.days = 0
+}
 
 // usual returns what is usual at a plaza on a date, nil where nothing is known.
 func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Zone, day int64) (*toll.UsualDay, error) {
@@ -47,9 +52,6 @@ func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Z
 	}
 	dates := h.known[plaza]
 	if dates == nil {
-		if len(h.known) >= maxHistory {
-			h.forget()
-		}
 		dates = new([2]usualDate)
 		h.known[plaza] = dates
 	}
@@ -60,6 +62,17 @@ func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Z
 	usual, err := h.read(ctx, q, plaza, zone, day)
 	if err != nil {
 		return nil, err
+	}
+	if at.usual != nil {
+		h.days--
+	}
+	if usual != nil {
+		if h.days >= maxHistory {
+			h.forget()
+			h.known[plaza] = dates
+			*dates = [2]usualDate{}
+		}
+		h.days++
 	}
 	*at = usualDate{known: true, day: day, usual: usual}
 	return usual, nil
