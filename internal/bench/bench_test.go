@@ -57,6 +57,7 @@ func TestReport(t *testing.T) {
 	s := scenario{figures: []Figure{
 		Figure{Name: "over", Title: "over `LOAD DATA`"}.atLeast(0.75),
 		Figure{Name: "memory", Title: "peak memory", Unit: megabytes, Highest: true}.atMost(96),
+		{Name: "beyond", Title: "beyond", Unit: percent},
 		{Name: "rows", Title: "rows", Unit: perSecond},
 		{Name: "never", Title: "never measured"},
 	}}
@@ -64,6 +65,7 @@ func TestReport(t *testing.T) {
 	r.add(&s, map[string][][]float64{
 		"over":   {{0.7, 0.9, 0.8}, {0.7, 0.6, 0.4}},
 		"memory": {{90, 97, 80}, {90, 90, 90}},
+		"beyond": {{-1, 2, -3}, {4, 4, 4}},
 		"rows":   {{1_234, 321_987, 321_000}, {}},
 	})
 	got := r.Table()
@@ -71,6 +73,7 @@ func TestReport(t *testing.T) {
 		"Measured 2026-11-29 on a machine, with servers. Medians of 3 rounds.",
 		"| over `LOAD DATA` | ≥ 0.75 | 0.80 | 0.70 – 0.90 | yes | 0.60 | 1.50 | 1.00 – 2.00 |\n",
 		"| peak memory, highest round | ≤ 96 MB | 97 MB | 80 – 97 | **no** | 90 MB | 1.00 | 0.89 – 1.08 |\n",
+		"| beyond |  | -1.0 % | -3.0 – 2.0 |  | 4.0 % | 0.50 | 0.50 – 0.50 |\n",
 		"| rows |  | 321,000/s | 1,234 – 322,000 |  |  |  |  |\n",
 	} {
 		if !strings.Contains(got, want) {

@@ -123,11 +123,11 @@ func (b *Bench) storedWorlds(ctx context.Context, plazas, events int) ([]*world,
 	return worlds, nil
 }
 
-// finishAll finishes worlds, those as well that come after one that fails.
+// finishAll stores what is left and finishes worlds, those as well that come after one that fails.
 func finishAll(ctx context.Context, worlds []*world) error {
 	var errs []error
 	for _, w := range worlds {
-		errs = append(errs, w.finish(ctx))
+		errs = append(errs, w.catchUp(ctx), w.finish(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -91,7 +91,7 @@ func (r *Report) add(s *scenario, values map[string][][]float64) {
 		if n := len(f.Values); n > 1 {
 			var ratios []float64
 			for i, first := range f.Values[0].Rounds {
-				if last := f.Values[n-1].Rounds; i < len(last) && last[i] != 0 {
+				if last := f.Values[n-1].Rounds; i < len(last) && first > 0 && last[i] > 0 {
 					ratios = append(ratios, first/last[i])
 				}
 			}

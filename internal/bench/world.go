@@ -78,10 +78,10 @@ func (w *world) dsnAt(addr string) (string, error) {
 	return cfg.FormatDSN(), nil
 }
 
-// finish stores and merges what is left, makes sure that all is exact, and takes the world away.
+// finish makes sure that all is exact, and takes the world away.
 func (w *world) finish(ctx context.Context) error {
 	w.use(w.b.kafka.Addr(), w.dsn)
-	return errors.Join(w.catchUp(ctx), w.verify(ctx), w.close(ctx))
+	return errors.Join(w.verify(ctx), w.close(ctx))
 }
 
 // catchUp works off what the topic holds.
