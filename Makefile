@@ -59,12 +59,14 @@ lint:
 
 # What is measured: the production build, and with a comma another command to compare it with.
 BINARY ?= .cache/bench/tollstream
-# Where the figures go. A run of a part of them is printed.
+comma := ,
+# The report as JSON, and where the table goes: a part of the figures is printed.
+REPORT = .cache/bench/$(or $(subst $(comma),-,$(ONLY)),all).json
 FIGURES = $(if $(ONLY),-only $(ONLY),-into docs/performance.md)
 .PHONY: bench
 bench:
 	go build -tags noembedded -ldflags '-X main.version=$(VERSION)' -o .cache/bench/tollstream ./cmd/tollstream
-	go run -tags noembedded ./scripts/bench -binary $(BINARY) -rounds $(or $(ROUNDS),5) -json .cache/bench/figures.json $(FIGURES)
+	go run -tags noembedded ./scripts/bench -binary $(BINARY) -rounds $(or $(ROUNDS),5) -json $(REPORT) $(FIGURES)
 
 # The packages that hold benchmarks. make test runs each benchmark once, so that none stops working unnoticed.
 BENCHED = $(shell grep -rl --include='*_test.go' '^func Benchmark' */ | xargs -n 1 dirname | sort -u | sed 's|^|./|')

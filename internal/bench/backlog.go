@@ -29,13 +29,17 @@ func backlogScenario(c *Config) scenario {
 		name := func(what string) string { return fmt.Sprintf("backlog_%d_%s", n, what) }
 		title := fmt.Sprintf("backlog of %d plazas", n)
 		cpu := Figure{Name: name("cpu_s"), Title: title + ", CPU of `process`", Unit: perMillion}
-		memory := Figure{Name: name("memory_mb"), Title: title + ", peak memory", Unit: megabytes, Highest: true}
+		memory := Figure{Name: name("memory_mb"), Title: title + ", peak memory", Unit: megabytes,
+			Highest: true}
 		over12 := Figure{Name: name("over_12"), Title: title + ", rows/s over that of 12"}
 		if i == 0 {
 			s.figures = append(s.figures,
-				Figure{Name: "load_1_rows", Title: "`LOAD DATA`, 1 connection, rows", Unit: perSecond, Shared: true},
-				Figure{Name: "load_4_rows", Title: "`LOAD DATA`, 4 connections, rows", Unit: perSecond, Shared: true})
-			overLoad := Figure{Name: name("over_load"), Title: title + ", rows/s over the better `LOAD DATA`"}
+				Figure{Name: "load_1_rows", Title: "`LOAD DATA`, 1 connection, rows",
+					Unit: perSecond, Shared: true},
+				Figure{Name: "load_4_rows", Title: "`LOAD DATA`, 4 connections, rows",
+					Unit: perSecond, Shared: true})
+			overLoad := Figure{Name: name("over_load"),
+				Title: title + ", rows/s over the better `LOAD DATA`"}
 			if n == courseBacklog {
 				overLoad = overLoad.atLeast(0.75)
 			}
@@ -130,7 +134,8 @@ type workedOff struct {
 
 // workOff lets `process` work off a topic into a new database. Its CPU is that of the whole command,
 // the start included. prepare may change the world before; nil changes nothing.
-func (r *run) workOff(ctx context.Context, topic string, events int, prepare func(*world) error) (*workedOff, error) {
+func (r *run) workOff(ctx context.Context, topic string, events int, prepare func(*world) error) (
+	*workedOff, error) {
 	w, err := r.newWorld(ctx, topic, r.cfg.Partitions)
 	if err != nil {
 		return nil, err

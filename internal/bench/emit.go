@@ -23,10 +23,13 @@ func emitScenario() scenario {
 		name: "emit",
 		figures: []Figure{
 			{Name: "kgo_events", Title: "franz-go's producer, events", Unit: perSecond, Shared: true},
-			Figure{Name: "emit_events", Title: "`emit` as fast as it goes, events", Unit: perSecond}.atLeast(300_000),
+			Figure{Name: "emit_events", Title: "`emit` as fast as it goes, events",
+				Unit: perSecond}.atLeast(300_000),
 			Figure{Name: "emit_over_kgo", Title: "`emit` over franz-go's producer"}.atLeast(1),
 		},
-		setUp: func(ctx context.Context, b *Bench) error { return b.createTopic(ctx, topic, b.cfg.Partitions) },
+		setUp: func(ctx context.Context, b *Bench) error {
+			return b.createTopic(ctx, topic, b.cfg.Partitions)
+		},
 		shared: func(ctx context.Context, b *Bench) (err error) {
 			if theirs, err = b.emitByKgo(ctx, topic); err == nil {
 				b.record("kgo_events", theirs)

@@ -136,7 +136,8 @@ func (s *servers) sendAll(ctx context.Context, topic string, next feed) error {
 const tick = time.Millisecond
 
 // sendSteadily sends events of now at a rate until the function returned is called.
-func (s *servers) sendSteadily(ctx context.Context, topic string, plazas, rate int) (stop func() error, err error) {
+func (s *servers) sendSteadily(ctx context.Context, topic string, plazas, rate int) (
+	stop func() error, err error) {
 	p, err := s.newProducer(topic)
 	if err != nil {
 		return nil, err

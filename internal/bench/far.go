@@ -29,7 +29,8 @@ func farScenario() scenario {
 		s.figures = append(s.figures,
 			Figure{Name: name(f.roundTrip, "rows"), Title: title + "rows", Unit: perSecond}.atLeast(f.wanted),
 			Figure{Name: name(f.roundTrip, "cpu_s"), Title: title + "CPU of `process`", Unit: perMillion},
-			Figure{Name: name(f.roundTrip, "memory_mb"), Title: title + "peak memory", Unit: megabytes, Highest: true})
+			Figure{Name: name(f.roundTrip, "memory_mb"), Title: title + "peak memory", Unit: megabytes,
+				Highest: true})
 	}
 	s.setUp = func(ctx context.Context, b *Bench) error {
 		return b.fill(ctx, topic, backlogFeed(courseBacklog, b.events(farEvents)))

@@ -13,7 +13,8 @@ const (
 // latencyScenario times batches at a steady rate that keeps the machine busy.
 func latencyScenario() scenario {
 	figure := func(name, title string) Figure {
-		return Figure{Name: "latency_" + name + "_ms", Title: "20,000 events/s, produced → " + title, Unit: millis}
+		return Figure{Name: "latency_" + name + "_ms",
+			Title: "20,000 events/s, produced → " + title, Unit: millis}
 	}
 	return scenario{
 		name: "latency",
@@ -34,7 +35,9 @@ func latencyScenario() scenario {
 			if err != nil {
 				return err
 			}
-			for what, v := range map[string][]float64{"stored": t.stored, "merged": t.merged, "visible": t.read} {
+			for what, v := range map[string][]float64{
+				"stored": t.stored, "merged": t.merged, "visible": t.read,
+			} {
 				r.record("latency_"+what+"_p50_ms", percentile(v, 50))
 				r.record("latency_"+what+"_p99_ms", percentile(v, 99))
 			}

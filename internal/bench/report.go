@@ -196,7 +196,7 @@ func (r *Report) Table() string {
 	if len(r.Process) > 0 {
 		fmt.Fprintf(&b, ", with `process %s`", strings.Join(r.Process, " "))
 	}
-	b.WriteString(". `verify --deep` was exact after each.\n\n")
+	b.WriteString(". `verify --deep` was exact after each run of `process`.\n\n")
 	header := []string{"figure", "wanted", "measured", "lowest – highest", "reached"}
 	if len(r.Binaries) > 1 {
 		header = append(header, "other", "ratio", "lowest – highest")
@@ -228,7 +228,8 @@ func (f *Figure) cells(n int) []string {
 	if f.Highest {
 		title += ", highest round"
 	}
-	cells := []string{title, wanted, f.text(f.Value(0)), f.number(v.Lowest) + " – " + f.number(v.Highest), reached}
+	cells := []string{title, wanted, f.text(f.Value(0)),
+		f.number(v.Lowest) + " – " + f.number(v.Highest), reached}
 	if f.Ratio != nil {
 		cells = append(cells, f.text(f.Value(len(f.Values)-1)), fmt.Sprintf("%.2f", f.Ratio.Median),
 			fmt.Sprintf("%.2f – %.2f", f.Ratio.Lowest, f.Ratio.Highest))

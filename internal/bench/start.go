@@ -22,8 +22,10 @@ func startScenario() scenario {
 	return scenario{
 		name: "start",
 		figures: []Figure{
-			Figure{Name: "start_s", Title: "start of `process` to the first row", Unit: seconds}.atMost(3),
-			Figure{Name: "start_without_state_s", Title: "the same without local state", Unit: seconds}.atMost(3),
+			Figure{Name: "start_s", Title: "start of `process` to the first row",
+				Unit: seconds}.atMost(3),
+			Figure{Name: "start_without_state_s",
+				Title: "start of `process` without local state", Unit: seconds}.atMost(3),
 		},
 		setUp: func(ctx context.Context, b *Bench) (err error) {
 			worlds, err = b.storedWorlds(ctx, startPlazas, b.events(startStored))

@@ -116,7 +116,7 @@ func (w *world) close(ctx context.Context) error {
 		os.RemoveAll(w.state))
 }
 
-// command returns one of the binary's commands in this world, whatever the environment says.
+// command returns one of the binary's commands in this world, whatever the environment holds.
 func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, w.binary, args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -155,9 +155,11 @@ type process struct {
 
 // process starts `process` with a state folder.
 func (w *world) process(ctx context.Context, state string, more ...string) (*process, error) {
-	args := slices.Concat([]string{"process", "--log-format", "json", "--instance", "bench", "--state-dir", state},
-		w.b.cfg.Process, more)
-	p := &process{cmd: w.command(ctx, args...), ended: make(chan struct{}), watched: make(chan struct{})}
+	args := slices.Concat([]string{"process", "--log-format", "json", "--instance", "bench",
+		"--state-dir", state}, w.b.cfg.Process, more)
+	p := &process{
+		cmd: w.command(ctx, args...), ended: make(chan struct{}), watched: make(chan struct{}),
+	}
 	p.cmd.Stderr = &p.log
 	if err := p.cmd.Start(); err != nil {
 		return nil, err

@@ -23,7 +23,8 @@ func yearScenario() scenario {
 			Figure{Name: "year_rows", Title: "a year of one plaza, rows", Unit: perSecond}.atLeast(150_000),
 			{Name: "year_cpu_s", Title: "a year of one plaza, CPU of `process`", Unit: perMillion},
 			{Name: "year_mysql_cpu_s", Title: "a year of one plaza, CPU of MySQL", Unit: perMillion},
-			{Name: "year_memory_mb", Title: "a year of one plaza, peak memory", Unit: megabytes, Highest: true},
+			{Name: "year_memory_mb", Title: "a year of one plaza, peak memory", Unit: megabytes,
+				Highest: true},
 		},
 		setUp: func(ctx context.Context, b *Bench) error {
 			g := simulate.New(plazaNumbers(1), 1, simulate.Steady(day, yearPerMinute/time.Minute.Seconds()))

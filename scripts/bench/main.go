@@ -44,12 +44,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return nil
 		})
 	}
-	list("binary", "`commands` to measure, separated by commas (default bin/tollstream); with several, the ratio of the first to the last is shown", &cfg.Binaries)
-	list("only", "`scenarios` to measure, separated by commas (default all): "+strings.Join(bench.Scenarios(), ", "), &cfg.Only)
-	flags.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "`rounds` of each scenario; their medians are shown")
-	flags.Float64Var(&cfg.Scale, "scale", cfg.Scale, "`factor` on the events and times of all scenarios")
+	list("binary", "`commands` to measure, separated by commas (default bin/tollstream); with several, "+
+		"the ratio of the first to the last is shown", &cfg.Binaries)
+	list("only", "`scenarios` to measure, separated by commas (default all): "+
+		strings.Join(bench.Scenarios(), ", "), &cfg.Only)
+	flags.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "`rounds` of each scenario, whose medians are shown")
+	flags.Float64Var(&cfg.Scale, "scale", cfg.Scale, "`factor` on the events and times of scenarios")
 	flags.IntVar(&cfg.Partitions, "partitions", cfg.Partitions, "`partitions` of the topics")
-	flags.Func("plazas", "`numbers` of plazas of the backlog scenario (default 12,1000,10000)", func(text string) error {
+	const plazas = "`numbers` of plazas of the backlog scenario (default 12,1000,10000)"
+	flags.Func("plazas", plazas, func(text string) error {
 		cfg.Plazas = nil
 		for field := range strings.SplitSeq(text, ",") {
 			n, err := strconv.Atoi(field)
@@ -66,7 +69,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	})
 	flags.StringVar(&cfg.Engine, "engine", cfg.Engine, "the database `server`: mariadb or mysql")
 	file := flags.String("json", "", "write the report to this `file`, also")
-	into := flags.String("into", "", "write the table between its marks in this `page` instead of printing it")
+	into := flags.String("into", "", "write the table to this `page` instead of printing it")
 	from := flags.String("from", "", "measure nothing, but read these `reports`, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return err

@@ -1,7 +1,7 @@
 // Command plots measures how the cost of a backlog grows while one setting varies, and draws it.
 //
-//	go run -tags noembedded ./scripts/plots               # measures every point of every series, then draws
-//	go run -tags noembedded ./scripts/plots -from-data    # draws again from the figures next to the plots
+//	go run -tags noembedded ./scripts/plots             # measures all series, then draws
+//	go run -tags noembedded ./scripts/plots -from-data  # draws again from the figures next to the plots
 package main
 
 import (
@@ -36,12 +36,12 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	cfg.Only, cfg.Log = []string{"backlog"}, stderr
 	flags := flag.NewFlagSet("plots", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	names := flags.String("series", strings.Join(seriesNames(), ","), "`names` of the series to measure and draw")
+	names := flags.String("series", strings.Join(seriesNames(), ","), "`names` of the series")
 	out := flags.String("out", filepath.Join("docs", "plots"), "`folder` of the plots and their figures")
 	fromData := flags.Bool("from-data", false, "draw from the figures in that folder, without measuring")
-	flags.StringVar(&cfg.Binaries[0], "binary", cfg.Binaries[0], "the `command` to measure; make bench builds it")
+	flags.StringVar(&cfg.Binaries[0], "binary", cfg.Binaries[0], "the `command` to measure")
 	flags.Float64Var(&cfg.Scale, "scale", cfg.Scale, "`factor` on the events of each point")
-	flags.IntVar(&cfg.Rounds, "rounds", 3, "`rounds` of each point; a plot shows their median, lowest and highest")
+	flags.IntVar(&cfg.Rounds, "rounds", 3, "`rounds` of each point")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -22,10 +22,12 @@ type series struct {
 const plazas = 12
 
 var allSeries = []series{
-	{"partitions", []int{1, 2, 4, 8, 16}, "partitions of the topic", func(c *bench.Config, v int) { c.Partitions = v }},
+	{"partitions", []int{1, 2, 4, 8, 16}, "partitions of the topic",
+		func(c *bench.Config, v int) { c.Partitions = v }},
 	{"batch-rows", []int{100, 300, 1_000, 3_000, 10_000, 30_000, 100_000}, "most rows of a batch",
 		func(c *bench.Config, v int) { c.Process = []string{"--batch-rows", fmt.Sprint(v)} }},
-	{"plazas", []int{10, 100, 1_000, 10_000}, "plazas", func(c *bench.Config, v int) { c.Plazas = []int{v} }},
+	{"plazas", []int{10, 100, 1_000, 10_000}, "plazas",
+		func(c *bench.Config, v int) { c.Plazas = []int{v} }},
 }
 
 func seriesNames() []string {
