@@ -85,7 +85,7 @@ func (s *deltaSender) send(deltas []*toll.Delta, done func(error)) error {
 	return nil
 }
 
-// turn waits until the sender rests no more, or ctx ends.
+// turn waits for the end of a rest in which many plazas' deltas are to come together, or of ctx.
 func (s *deltaSender) turn(ctx context.Context) {
 	s.mu.Lock()
 	resting := s.resting
@@ -115,15 +115,16 @@ func (s *deltaSender) run(ctx, hurry context.Context) {
 		if rested > shortestWait { // the sources that waited for the end of the rest all send now
 			sleep(hurry, rested/joinShare, nil)
 		}
-		rested = s.rest(hurry, s.round())
+		messages, rest := s.round()
+		rested = s.rest(hurry, messages, rest)
 	}
 }
 
-// rest rests after a round, and returns for how long it meant to.
-func (s *deltaSender) rest(hurry context.Context, messages int) time.Duration {
+// rest rests after a round of so many messages, for longer where round said so, and returns for how long it meant to.
+func (s *deltaSender) rest(hurry context.Context, messages int, longer time.Duration) time.Duration {
 	defer s.endRest()
 	pause := min(time.Duration(messages)*s.pause, maxRoundPause)
-	more := max(0, min(2*(s.wait()-shortestWait), maxRest)-pause)
+	more := max(0, longer-pause)
 	if messages > 0 && sleep(hurry, pause, nil) && sleep(hurry, more, s.urgent) {
 		return pause + more
 	}
@@ -155,13 +156,15 @@ func sleep(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
 	return false
 }
 
-// round sends all that waits, and returns in how many messages. A rest begins with it: what a source stores from now on
-// belongs to the next one.
-func (s *deltaSender) round() (messages int) {
+// round sends all that waits, and returns in how many messages, and how long the rest is to be that begins with it: what a
+// source stores from now on belongs to the next round. 0 is for no longer than the messages ask for, which nobody need
+// wait for the end of.
+func (s *deltaSender) round() (messages int, rest time.Duration) {
 	s.mu.Lock()
 	plazas, waiting := s.plazas, s.waiting
 	s.plazas, s.waiting = nil, make(map[int16][]parcel, len(waiting))
-	if len(plazas) > 0 && !s.ended {
+	rest = max(0, min(2*(s.waitLocked()-shortestWait), maxRest))
+	if len(plazas) > 0 && rest > 0 && !s.ended {
 		s.resting = make(chan struct{})
 	}
 	s.mu.Unlock()
@@ -176,7 +179,7 @@ func (s *deltaSender) round() (messages int) {
 			parcels = parcels[n:]
 		}
 	}
-	return messages
+	return messages, rest
 }
 
 // dispatch sends parcels as one message.

@@ -59,6 +59,10 @@ const (
 func (s *deltaSender) wait() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.waitLocked()
+}
+
+func (s *deltaSender) waitLocked() time.Duration {
 	plazas := s.pace.plazas(time.Now())
 	return min(max(time.Duration(plazas)*plazaWait, shortestWait), s.latency)
 }
