@@ -1,14 +1,20 @@
 package topology
 
 import (
+	"context"
 	"hash"
 	"hash/fnv"
 	"io"
 	"log"
+	"net"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"tollstream/topology/kafka"
 )
 
 // Cluster says how to reach Kafka.
@@ -38,36 +44,54 @@ func (c Cluster) Config(role string) *sarama.Config {
 	return cfg
 }
 
-// ProducerConfig returns the configuration of an idempotent producer that waits for all replicas: an acknowledged
-// message is in the log once and in the order of sending.
-func (c Cluster) ProducerConfig(role string) *sarama.Config {
-	cfg := c.Config(role)
-	cfg.Producer.RequiredAcks = sarama.WaitForAll
-	cfg.Producer.Idempotent = true
-	cfg.Net.MaxOpenRequests = 1
-	cfg.Producer.Retry.Max = 30 // with growing pauses, about a minute: a leader election passes
-	cfg.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration {
-		return min(time.Duration(retries)*100*time.Millisecond, 3*time.Second)
-	}
-	cfg.Producer.MaxMessageBytes = 1 << 20
-	return cfg
+// dialFunc connects to a broker.
+type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, addr)
 }
+
+// kgoOptions are the options of a franz-go client that reaches the cluster as sarama does.
+func (c Cluster) kgoOptions(role string, dial dialFunc) []kgo.Opt {
+	// Newer versions name topics by their ids.
+	return append(c.Security.options(dial),
+		kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID+"-"+role), kgo.MaxVersions(kversion.V2_8_0()))
+}
+
+// newProducer returns a producer of the group's topics.
+func (c Cluster) newProducer(dial dialFunc) (*kafka.Producer, error) {
+	return kafka.NewProducer(Hasher, producerLinger, c.kgoOptions("producer", dial)...)
+}
+
+// producerLinger lets the deltas of a round, or the states that a bundle of them changed, share requests.
+const producerLinger = 2 * time.Millisecond
 
 // Hasher is the hash that places a key in a partition, goka's own: FNV-1a.
 func Hasher() hash.Hash32 { return fnv.New32a() }
 
-// Admin connects an administrative client. The caller closes both; closing the admin closes the client too.
-func (c Cluster) Admin() (sarama.Client, sarama.ClusterAdmin, error) {
-	client, err := sarama.NewClient(c.Brokers, c.Config("admin"))
+// brokers is what Kafka is asked. It is a [kafka.Admin].
+type brokers interface {
+	Topic(ctx context.Context, name string) (kafka.Topic, bool, error)
+	Settings(ctx context.Context, topic string, names ...string) (map[string]string, error)
+	Offsets(ctx context.Context, topic string, at kafka.At, partitions ...int32) (map[int32]int64, error)
+	Committed(ctx context.Context, group, topic string, partitions ...int32) (map[int32]kafka.Committed, error)
+	Read(ctx context.Context, topic string, partition int32, from int64) ([]*kgo.Record, int64, error)
+}
+
+// admin returns a client for questions and changes, which connects when it is used first.
+func (c Cluster) admin() (*kafka.Admin, error) { return kafka.NewAdmin(c.kgoOptions("admin", dial)...) }
+
+// connect connects a client for questions and changes. The caller closes it.
+func (c Cluster) connect(ctx context.Context) (*kafka.Admin, error) {
+	admin, err := c.admin()
 	if err != nil {
-		return nil, nil, c.explainConnect(err)
+		return nil, err
 	}
-	admin, err := sarama.NewClusterAdminFromClient(client)
-	if err != nil {
-		_ = client.Close()
-		return nil, nil, c.explainConnect(err)
+	if err := admin.Ping(ctx); err != nil {
+		admin.Close()
+		return nil, c.explainConnect(err)
 	}
-	return client, admin, nil
+	return admin, nil
 }
 
 // QuietLibraries silences what sarama prints by itself, once per process.

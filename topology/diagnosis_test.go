@@ -47,7 +47,7 @@ func TestDiagnosis(t *testing.T) {
 			}
 			defer broker.Close()
 			cluster := Cluster{Brokers: broker.ListenAddrs(), ClientID: "test", Security: c.security}
-			_, admin, err := cluster.Admin()
+			admin, err := cluster.connect(t.Context())
 			if err == nil {
 				defer admin.Close()
 			}
@@ -64,7 +64,7 @@ func TestDiagnosis(t *testing.T) {
 				return
 			}
 			// The client that looks at batches gets in by the same settings.
-			k, err := kgo.NewClient(cluster.kgoOptions("test")...)
+			k, err := kgo.NewClient(cluster.kgoOptions("test", dial)...)
 			if err != nil {
 				t.Fatal(err)
 			}

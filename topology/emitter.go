@@ -8,9 +8,9 @@ import (
 	"io"
 	"log"
 	"strconv"
+	"syscall"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
 	"github.com/lovoo/goka"
 
@@ -27,8 +27,6 @@ type EmitterConfig struct {
 	Format codecs.Format
 	// Location of the plazas' clocks, which makes instants of wall times for JSON and Protobuf. Nil is UTC.
 	Location *time.Location
-	// Compression of the records. Default none: the records of one plaza and second are small and few.
-	Compression sarama.CompressionCodec
 	// OnAway is told once when Kafka can't be reached, or has refused records for a second or not answered for three;
 	// OnBack when it takes them again. May be nil. They are called from several goroutines, one at a time.
 	OnAway func(error)
@@ -47,7 +45,7 @@ type EmitterStats struct {
 // waited out, and a record that is sent again is stored once. Emit and EmitRaw are for one goroutine.
 type Emitter struct {
 	goka     *goka.Emitter
-	producer *batchProducer
+	producer *eventProducer
 	keys     map[int16]string
 	raw      rawPayload
 }
@@ -158,9 +156,7 @@ func (e *Emitter) Flush(ctx context.Context) error { return e.producer.flush(ctx
 // acknowledged.
 func (e *Emitter) Close(ctx context.Context) error {
 	err := e.producer.flush(ctx)
-	if !e.producer.abort() {
-		return err // a dead connection holds a sender; goka would wait for it
-	}
+	e.producer.stop()
 	if finishErr := e.goka.Finish(); err == nil {
 		err = finishErr
 	}
@@ -168,16 +164,16 @@ func (e *Emitter) Close(ctx context.Context) error {
 }
 
 // connectProducer waits until Kafka answers.
-func connectProducer(ctx context.Context, cfg EmitterConfig) (*batchProducer, error) {
+func connectProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, error) {
 	away, started := false, time.Now()
-	connect := func() (*batchProducer, error) {
-		p, err := tryConnect(ctx, cfg)
+	connect := func() (*eventProducer, error) {
+		p, err := dialProducer(ctx, cfg)
 		var permanent *toll.PermanentError
 		switch {
 		case err == nil || ctx.Err() != nil:
 		case errors.As(err, &permanent):
 			return nil, backoff.Permanent(err)
-		case !away && (errors.Is(err, sarama.ErrOutOfBrokers) || time.Since(started) > awayAfter):
+		case !away && (errors.Is(err, syscall.ECONNREFUSED) || time.Since(started) > awayAfter):
 			away = true
 			if cfg.OnAway != nil {
 				cfg.OnAway(err)
@@ -185,7 +181,9 @@ func connectProducer(ctx context.Context, cfg EmitterConfig) (*batchProducer, er
 		}
 		return p, err
 	}
-	p, err := backoff.Retry(ctx, connect, backoff.WithBackOff(sendBackOff()), backoff.WithMaxElapsedTime(0))
+	waits := backoff.NewExponentialBackOff()
+	waits.InitialInterval, waits.MaxInterval = 50*time.Millisecond, 2*time.Second
+	p, err := backoff.Retry(ctx, connect, backoff.WithBackOff(waits), backoff.WithMaxElapsedTime(0))
 	if err != nil {
 		return nil, err
 	}
@@ -195,50 +193,30 @@ func connectProducer(ctx context.Context, cfg EmitterConfig) (*batchProducer, er
 	return p, nil
 }
 
-// tryConnect makes one attempt. sarama knows no context, so an attempt that ctx overtakes is left behind and cleans up
-// after itself.
-func tryConnect(ctx context.Context, cfg EmitterConfig) (*batchProducer, error) {
-	type result struct {
-		p   *batchProducer
-		err error
+// dialProducer makes one attempt.
+func dialProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, error) {
+	admin, err := cfg.Cluster.connect(ctx)
+	if err != nil {
+		return nil, err
 	}
-	done := make(chan result, 1)
-	go func() {
-		p, err := dialProducer(cfg)
-		done <- result{p, err}
-	}()
-	select {
-	case r := <-done:
-		return r.p, r.err
-	case <-ctx.Done():
-		go func() {
-			if r := <-done; r.p != nil {
-				_ = r.p.Close()
-			}
-		}()
-		return nil, ctx.Err()
+	defer admin.Close()
+	switch _, found, err := describe(ctx, admin, cfg.Topic); {
+	case err != nil:
+		return nil, err
+	case !found:
+		return nil, missingTopic(cfg.Topic)
 	}
+	most := maxBatchBytes
+	if settings, err := admin.Settings(ctx, cfg.Topic, maxMessageBytes); err == nil { // else this user may not know
+		if n, err := strconv.Atoi(settings[maxMessageBytes]); err == nil {
+			most = max(1, min(most, n))
+		}
+	}
+	return newEventProducer(cfg, most)
 }
 
-func dialProducer(cfg EmitterConfig) (*batchProducer, error) {
-	sc := cfg.Cluster.Config("emitter")
-	sc.Net.MaxOpenRequests = 256 // across partitions; each has one batch on its way
-	sc.Metadata.Full = false     // of this topic only
-	sc.Metadata.Retry.Max = 1
-	sc.Metadata.Retry.Backoff = 100 * time.Millisecond
-	client, err := sarama.NewClient(cfg.Cluster.Brokers, sc)
-	if err != nil {
-		return nil, cfg.Cluster.explainConnect(err)
-	}
-	p, err := newBatchProducer(client, cfg)
-	if err != nil {
-		_ = client.Close()
-	}
-	return p, err
-}
+const maxMessageBytes = "max.message.bytes"
 
-func sendBackOff() *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = 50*time.Millisecond, 2*time.Second
-	return b
+func missingTopic(topic string) error {
+	return toll.Permanent("tollstream init", "topic %s does not exist", topic)
 }

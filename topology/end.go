@@ -4,16 +4,16 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
 	"github.com/lovoo/goka"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tollstream/codecs"
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // End is the end of the topic of events at one moment, per partition.
@@ -22,23 +22,18 @@ type End struct {
 }
 
 // FindEnd returns where the topic ends now.
-func (c Cluster) FindEnd(topic string) (End, error) {
-	client, admin, err := c.Admin()
+func (c Cluster) FindEnd(ctx context.Context, topic string) (End, error) {
+	admin, err := c.connect(ctx)
 	if err != nil {
-		return End{}, explainKafka(err)
+		return End{}, err
 	}
 	defer admin.Close()
-	partitions, err := client.Partitions(topic)
+	info, err := existing(ctx, admin, topic)
 	if err != nil {
-		return End{}, explainKafka(fmt.Errorf("read the partitions of %s: %w", topic, err))
+		return End{}, err
 	}
-	end := End{map[int32]int64{}}
-	for _, p := range partitions {
-		if end.offsets[p], err = client.GetOffset(topic, p, sarama.OffsetNewest); err != nil {
-			return End{}, explainKafka(fmt.Errorf("read the end of partition %d of %s: %w", p, topic, err))
-		}
-	}
-	return end, nil
+	offsets, err := admin.Offsets(ctx, topic, kafka.Newest, upTo(info.Partitions)...)
+	return End{offsets}, explainKafka(err)
 }
 
 // AwaitEnd waits until all that the topic held at an end is stored, published and merged into the
@@ -47,13 +42,13 @@ func (p *Processor) AwaitEnd(ctx context.Context, end End) error {
 	consumed := map[int32]map[int16]int64{} // per partition, the chain at its end
 	epoch := uint64(0)
 	err := p.untilAnswered(ctx, func() error {
-		client, admin, err := p.cfg.Cluster.Admin()
+		admin, err := p.cfg.Cluster.connect(ctx)
 		if err != nil {
-			return explainKafka(err)
+			return err
 		}
 		defer admin.Close()
 		for partition, offset := range end.offsets {
-			chain, e, err := p.awaitPartition(ctx, client, partition, offset)
+			chain, e, err := p.awaitPartition(ctx, admin, partition, offset)
 			if err != nil {
 				return err
 			}
@@ -91,7 +86,7 @@ func (p *Processor) untilAnswered(ctx context.Context, call func() error) error 
 const endPoll = 100 * time.Millisecond
 
 // awaitPartition waits until a partition is stored up to an offset and published, and returns its chain then.
-func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, partition int32, end int64) (map[int16]int64, uint64, error) {
+func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition int32, end int64) (map[int16]int64, uint64, error) {
 	var looked, before int64 = -1, -1
 	var lookedAt time.Time
 	nothingLeft := false
@@ -100,7 +95,7 @@ func (p *Processor) awaitPartition(ctx context.Context, client sarama.Client, pa
 		if err == nil && cursor.Next < end && cursor.Next == before && (cursor.Next != looked || time.Since(lookedAt) > time.Second) {
 			// It has not moved, and what is left below the end may be no record for us: control records,
 			// aborted or compacted ones.
-			nothingLeft, err = nothingBetween(client, p.cfg.Topic, partition, cursor.Next, end)
+			nothingLeft, err = nothingBetween(ctx, kafka, p.cfg.Topic, partition, cursor.Next, end)
 			if err == nil {
 				looked, lookedAt = cursor.Next, time.Now()
 			}
@@ -203,112 +198,27 @@ func merged(states map[int16]*toll.State, chains map[int32]map[int16]int64, epoc
 }
 
 // nothingBetween reports whether the offsets [from, end) of a partition hold no record that a read-committed consumer
-// would deliver. It fetches them itself, since sarama's consumer passes over them in silence.
-func nothingBetween(client sarama.Client, topic string, partition int32, from, end int64) (bool, error) {
-	oldest, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
+// would deliver. It reads them.
+func nothingBetween(ctx context.Context, brokers brokers, topic string, partition int32, from, end int64) (bool, error) {
+	oldest, err := brokers.Offsets(ctx, topic, kafka.Oldest, partition)
 	if err != nil {
 		return false, err
 	}
-	from = max(from, oldest) // what retention deleted is not delivered either
+	from = max(from, oldest[partition]) // what retention deleted is not delivered either
 	for from < end {
-		block, err := fetchBlock(client, topic, partition, from)
-		if err != nil {
+		records, next, err := brokers.Read(ctx, topic, partition, from)
+		var large *kgo.ErrDecompressTooLarge
+		switch {
+		case errors.As(err, &large):
+			return large.Offset >= end, nil // it becomes a dead letter
+		case err != nil:
 			return false, err
-		}
-		next := from
-		aborted := abortedProducers(block)
-		for _, records := range block.RecordsSet {
-			batch := records.RecordBatch
-			if batch == nil {
-				return false, nil // an old format, which has no transactions
-			}
-			last := batch.FirstOffset + int64(batch.LastOffsetDelta)
-			if last < from {
-				continue
-			}
-			switch {
-			case batch.Control:
-				aborted.end(batch)
-			case batch.FirstOffset >= end:
-			case batch.IsTransactional && aborted.covers(batch):
-			case hasRecordIn(batch, from, end):
-				return false, nil
-			}
-			next = max(next, last+1)
-		}
-		if next == from {
+		case len(records) > 0:
+			return records[0].Offset >= end, nil
+		case next == from:
 			return false, nil // a transaction is open: what it holds is not known yet
 		}
 		from = next
 	}
 	return true, nil
-}
-
-// fetchBlock fetches records of a partition from an offset on, about a MiB of them. It holds nothing where there are none
-// within half a second.
-func fetchBlock(client sarama.Client, topic string, partition int32, from int64) (*sarama.FetchResponseBlock, error) {
-	leader, err := client.Leader(topic, partition)
-	if err != nil {
-		return nil, err
-	}
-	request := &sarama.FetchRequest{
-		Version: 11, MinBytes: 1, MaxBytes: 1 << 20, MaxWaitTime: 500,
-		Isolation: sarama.ReadCommitted, SessionEpoch: -1,
-	}
-	request.AddBlock(topic, partition, from, 1<<20, -1)
-	response, err := leader.Fetch(request)
-	if err != nil {
-		return nil, err
-	}
-	block := response.GetBlock(topic, partition)
-	if block == nil {
-		return nil, fmt.Errorf("fetch partition %d of %s: no answer", partition, topic)
-	}
-	if block.Err != sarama.ErrNoError {
-		_ = client.RefreshMetadata(topic) // it may have moved
-		return nil, fmt.Errorf("fetch partition %d of %s: %w", partition, topic, block.Err)
-	}
-	return block, nil
-}
-
-func hasRecordIn(batch *sarama.RecordBatch, from, end int64) bool {
-	for _, r := range batch.Records {
-		if o := batch.FirstOffset + r.OffsetDelta; o >= from && o < end {
-			return true
-		}
-	}
-	return false
-}
-
-// producers tracks which producers' transactions are aborted while offsets go up, as a consumer does.
-type producers struct {
-	starts map[int64][]int64 // per producer, first offsets of its aborted transactions
-}
-
-func abortedProducers(block *sarama.FetchResponseBlock) producers {
-	p := producers{map[int64][]int64{}}
-	for _, t := range block.AbortedTransactions {
-		p.starts[t.ProducerID] = append(p.starts[t.ProducerID], t.FirstOffset)
-	}
-	return p
-}
-
-func (p producers) covers(batch *sarama.RecordBatch) bool {
-	for _, first := range p.starts[batch.ProducerID] {
-		if first <= batch.FirstOffset {
-			return true
-		}
-	}
-	return false
-}
-
-// end notes a producer's control record, which ends its transaction.
-func (p producers) end(batch *sarama.RecordBatch) {
-	starts := p.starts[batch.ProducerID]
-	for i, first := range starts {
-		if first <= batch.FirstOffset {
-			p.starts[batch.ProducerID] = append(starts[:i:i], starts[i+1:]...)
-			return
-		}
-	}
 }

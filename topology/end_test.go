@@ -80,6 +80,22 @@ func TestAwaitEndOutage(t *testing.T) {
 	}
 }
 
+// TestFindEndWithoutTopic has no topic, of which everything would be stored.
+func TestFindEndWithoutTopic(t *testing.T) {
+	_, cluster := emitterBroker(t)
+	if end, err := cluster.FindEnd(t.Context(), "nothere"); err == nil {
+		t.Errorf("it ends at %v", end)
+	}
+	if consumed, err := cluster.LoopConsumed(t.Context(), "nothere"); err == nil {
+		t.Errorf("its loop is consumed: %v", consumed)
+	}
+	r := NewWatermarkReader(cluster, "nothere")
+	defer r.Close()
+	if b, err := r.Backlog(t.Context(), nil); err == nil {
+		t.Errorf("its backlog is %+v", b)
+	}
+}
+
 // TestNoCursorIsNoFailure looks at a partition that was never processed.
 func TestNoCursorIsNoFailure(t *testing.T) {
 	s := NewStats()

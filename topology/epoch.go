@@ -2,12 +2,8 @@ package topology
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
-
-	"github.com/IBM/sarama"
 
 	"tollstream/codecs"
 )
@@ -30,22 +26,16 @@ type groupOffset struct {
 
 // groupOffsets returns a group's offsets of the topic of events. They follow what is stored, so one that is ahead of the
 // database tells of a database that was restored, unless it is of an epoch before: a rebuild takes note of that.
-func groupOffsets(admin sarama.ClusterAdmin, group, topic string, partitions []int32) (map[int32]groupOffset, error) {
-	offsets := make(map[int32]groupOffset, len(partitions))
-	if len(partitions) == 0 {
-		return offsets, nil
-	}
-	response, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: partitions})
-	if errors.Is(err, sarama.ErrGroupIDNotFound) {
-		response, err = &sarama.OffsetFetchResponse{}, nil
-	}
+func groupOffsets(ctx context.Context, kafka brokers, group, topic string, partitions []int32) (map[int32]groupOffset, error) {
+	committed, err := kafka.Committed(ctx, group, topic, partitions...)
 	if err != nil {
-		return nil, fmt.Errorf("read the offsets of group %s: %w", group, err)
+		return nil, err
 	}
+	offsets := make(map[int32]groupOffset, len(partitions))
 	for _, p := range partitions {
 		offsets[p] = groupOffset{offset: -1}
-		if b := response.GetBlock(topic, p); b != nil && b.Err == sarama.ErrNoError {
-			offsets[p] = groupOffset{b.Offset, parseEpochMetadata(b.Metadata)}
+		if c, found := committed[p]; found {
+			offsets[p] = groupOffset{c.Offset, parseEpochMetadata(c.Metadata)}
 		}
 	}
 	return offsets, nil
@@ -60,18 +50,18 @@ type Epochs struct {
 // Epochs reads what the group table and the group's offsets know of epochs. They know none where the topics don't exist.
 func (c Cluster) Epochs(ctx context.Context, group, topic string) (Epochs, error) {
 	var e Epochs
-	client, admin, err := c.Admin()
+	admin, err := c.connect(ctx)
 	if err != nil {
-		return e, explainKafka(err)
+		return e, err
 	}
 	defer admin.Close()
-	table, _, err := describe(admin, TableTopic(group))
+	table, _, err := describe(ctx, admin, TableTopic(group))
 	if err != nil {
 		return e, err
 	}
 	plazas := map[string]bool{}
 	for p := range int32(table.Partitions) {
-		err := c.readPartition(ctx, client, table.Name, p, func(key, value []byte) error {
+		err := readPartition(ctx, admin, table.Name, p, func(key, value []byte) error {
 			if epoch, _, err := codecs.DecodeProgress(value); err == nil {
 				e.Highest = max(e.Highest, epoch)
 				plazas[string(key)] = true
@@ -83,17 +73,22 @@ func (c Cluster) Epochs(ctx context.Context, group, topic string) (Epochs, error
 		}
 	}
 	e.Plazas = len(plazas)
-	events, found, err := describe(admin, topic)
+	events, found, err := describe(ctx, admin, topic)
 	if err != nil || !found {
 		return e, err
 	}
-	partitions := make([]int32, events.Partitions)
-	for p := range partitions {
-		partitions[p] = int32(p)
-	}
-	offsets, err := groupOffsets(admin, group, topic, partitions)
+	offsets, err := groupOffsets(ctx, admin, group, topic, upTo(events.Partitions))
 	for _, o := range offsets {
 		e.Highest = max(e.Highest, o.epoch)
 	}
 	return e, explainKafka(err)
+}
+
+// upTo returns the partitions of a topic that has so many.
+func upTo(partitions int) []int32 {
+	all := make([]int32, partitions)
+	for p := range all {
+		all[p] = int32(p)
+	}
+	return all
 }

@@ -46,50 +46,6 @@ func FuzzOrigin(f *testing.F) {
 	})
 }
 
-// batchBytes is the header of a batch with the offsets [first, next).
-func batchBytes(first, next int64, payload []byte) []byte {
-	b := make([]byte, batchHeaderBytes, batchHeaderBytes+len(payload))
-	binary.BigEndian.PutUint64(b, uint64(first))
-	binary.BigEndian.PutUint32(b[batchLengthAt:], uint32(batchHeaderBytes-batchLengthAt-4+len(payload)))
-	binary.BigEndian.PutUint32(b[batchLastDeltaAt:], uint32(next-first-1))
-	binary.BigEndian.PutUint64(b[batchTimeAt:], 1_644_488_582_000)
-	return append(b, payload...)
-}
-
-// FuzzParseBatch: what is passed by as a batch holds the offset that was asked for, and is no more than was read.
-func FuzzParseBatch(f *testing.F) {
-	corpus.Add(f)
-	f.Add(batchBytes(0, 1, nil), int64(0))
-	f.Add(batchBytes(100, 5_000, []byte("compressed")), int64(4_999))
-	f.Add(batchBytes(100, 101, make([]byte, 40))[:70], int64(100))
-	f.Add(batchBytes(1<<62, 1<<62+1, nil), int64(1<<62))
-	f.Fuzz(func(t *testing.T, b []byte, offset int64) {
-		if next := behindEmptied(b, offset); next < offset {
-			t.Fatalf("behind offset %d: %d", offset, next)
-		}
-		o, err := parseBatch(b, offset)
-		if err != nil {
-			return
-		}
-		if o.first > offset || o.next <= offset || len(o.batch) < batchHeaderBytes || !bytes.HasPrefix(b, o.batch) {
-			t.Fatalf("offset %d: [%d, %d), %d of %d bytes", offset, o.first, o.next, len(o.batch), len(b))
-		}
-	})
-}
-
-func TestParseBatch(t *testing.T) {
-	two := append(batchBytes(100, 5_000, []byte("one")), batchBytes(5_000, 5_001, []byte("two"))...)
-	o, err := parseBatch(two, 200)
-	if err != nil || o.first != 100 || o.next != 5_000 || !bytes.HasSuffix(o.batch, []byte("one")) || o.time.UnixMilli() != 1_644_488_582_000 {
-		t.Errorf("%+v, %v", o, err)
-	}
-	for name, b := range map[string][]byte{"nothing": nil, "cut off": two[:60], "another's": batchBytes(300, 301, nil), "before": batchBytes(0, 200, nil)} {
-		if o, err := parseBatch(b, 200); err == nil {
-			t.Errorf("%s: %+v", name, o)
-		}
-	}
-}
-
 // FuzzIngest: whatever records hold, each is a row or a reject, and what the batch says of its rows can be stored, read, sent and
 // merged, in memory by the size of the records.
 func FuzzIngest(f *testing.F) {

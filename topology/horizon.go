@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
-
 	"tollstream/codecs"
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // horizon is the stream's watermark as the database had it at one moment, with all that was stored until then. A plaza
@@ -83,7 +84,7 @@ type watcher struct {
 	cfg        *Config
 	store      Store
 	database   *trouble // tells of the store's outages, also where no partition has anything to store; nil for nobody
-	client     sarama.Client
+	kafka      brokers
 	partitions int
 	emptied    map[int32][2]int64 // per partition the cursor and the end between which no record was found
 	blocked    *openTransactions  // in partitions of which all is stored that can be read
@@ -104,12 +105,12 @@ func (w *watcher) read(ctx context.Context) (*horizon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return horizonOf(w.cfg, cursors, w.partitions, w.caughtUp)
+	return horizonOf(w.cfg, cursors, w.partitions, func(next map[int32]int64) (map[int32]bool, error) { return w.caughtUp(ctx, next) })
 }
 
-// horizonOf returns the horizon of cursors that were read at one moment. caughtUp reports whether a partition holds no
-// record at or above an offset.
-func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func(partition int32, next int64) (bool, error)) (*horizon, error) {
+// horizonOf returns the horizon of cursors that were read at one moment. caughtUp reports which partitions hold no
+// record at or above an offset of each.
+func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func(next map[int32]int64) (map[int32]bool, error)) (*horizon, error) {
 	h := &horizon{chains: make(map[int32]map[int16]int64, len(cursors))}
 	times := make([]toll.PartitionTime, partitions)
 	h.next = make([]int64, partitions)
@@ -131,14 +132,19 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func
 		newest = max(newest, clock.Record)
 	}
 	idle := cfg.Idle.Milliseconds()
+	quiet := map[int32]int64{}
 	for p := range times {
-		t := &times[p]
-		if t.Started && newest-t.Record <= idle {
-			continue // not idle, whatever is left to read
+		if t := &times[p]; !t.Started || newest-t.Record > idle { // else it is not idle, whatever is left to read
+			quiet[int32(p)] = h.next[p]
 		}
-		var err error
-		if t.CaughtUp, err = caughtUp(int32(p), h.next[p]); err != nil {
+	}
+	if len(quiet) > 0 {
+		done, err := caughtUp(quiet)
+		if err != nil {
 			return nil, err
+		}
+		for p := range quiet {
+			times[p].CaughtUp = done[p]
 		}
 	}
 	h.mark = toll.StreamWatermark(times, int64(cfg.Lateness/time.Second), idle)
@@ -149,7 +155,7 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func
 	return h, nil
 }
 
-// caughtUp reports whether a partition holds no record at or above an offset, or none that can be
+// caughtUp reports which partitions hold no record at or above an offset of each, or none that can be
 // read for long: one in which a transaction is open for longer than Idle counts as one without
 // records, so that windows of other partitions close. What the transaction holds revises them
 // later. How late its events are is judged within their own partition, so no count depends on when
@@ -158,25 +164,35 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func
 // The time that a transaction is open is taken here, and starts when its partition falls behind the
 // others. A producer whose transactions span partitions ends them one after the other: by record
 // time alone, the last ones would be left out for a moment each time.
-func (w *watcher) caughtUp(partition int32, next int64) (bool, error) {
-	end, err := w.client.GetOffset(w.cfg.Topic, partition, sarama.OffsetNewest)
+func (w *watcher) caughtUp(ctx context.Context, next map[int32]int64) (map[int32]bool, error) {
+	ends, err := w.kafka.Offsets(ctx, w.cfg.Topic, kafka.Newest, slices.Collect(maps.Keys(next))...)
 	if err != nil {
-		return false, fmt.Errorf("read the end of partition %d of topic %s: %w", partition, w.cfg.Topic, err)
+		return nil, err
 	}
-	if next >= end {
-		return true, nil
-	}
-	stable, err := stableEnd(w.client, w.cfg.Topic, partition)
-	if err != nil {
-		return false, err
-	}
-	if next < stable && w.emptied[partition] != [2]int64{next, stable} {
-		nothing, err := nothingBetween(w.client, w.cfg.Topic, partition, next, stable)
-		if err != nil || !nothing {
-			return false, err
+	done := make(map[int32]bool, len(next))
+	var behind []int32
+	for p := range next {
+		if done[p] = next[p] >= ends[p]; !done[p] {
+			behind = append(behind, p)
 		}
-		w.emptied[partition] = [2]int64{next, stable}
 	}
-	open, blocked := w.blocked.look(partition, stable, end)
-	return !blocked || w.blocked.now().Sub(open.Since) > w.cfg.Idle, nil
+	stable, err := w.kafka.Offsets(ctx, w.cfg.Topic, kafka.Stable, behind...)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range behind {
+		if next[p] < stable[p] && w.emptied[p] != [2]int64{next[p], stable[p]} {
+			nothing, err := nothingBetween(ctx, w.kafka, w.cfg.Topic, p, next[p], stable[p])
+			if err != nil {
+				return nil, err
+			}
+			if !nothing {
+				continue
+			}
+			w.emptied[p] = [2]int64{next[p], stable[p]}
+		}
+		open, blocked := w.blocked.look(p, stable[p], ends[p])
+		done[p] = !blocked || w.blocked.now().Sub(open.Since) > w.cfg.Idle
+	}
+	return done, nil
 }

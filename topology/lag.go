@@ -2,10 +2,10 @@ package topology
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"time"
 
-	"github.com/IBM/sarama"
+	"tollstream/topology/kafka"
 )
 
 // lagEvery is how often Kafka is asked how much there is to do. A consumer knows the end of a partition from its fetches,
@@ -41,39 +41,37 @@ func (r *run) measureLag(ctx context.Context, transactions *openTransactions, lo
 	}
 	loop := LoopTopic(r.cfg.Group)
 	// goka marks a delta once the changelog of its plaza is acknowledged.
-	merged, err := r.admin.ListConsumerGroupOffsets(r.cfg.Group, map[string][]int32{loop: owned})
+	merged, err := r.brokers.Committed(ctx, r.cfg.Group, loop, owned...)
 	if err != nil {
-		return fmt.Errorf("read the offsets of group %s: %w", r.cfg.Group, err)
+		return err
+	}
+	ends, err := r.brokers.Offsets(ctx, r.cfg.Topic, kafka.Newest, owned...)
+	if err != nil {
+		return err
+	}
+	oldest, err := r.brokers.Offsets(ctx, loop, kafka.Oldest, owned...)
+	if err != nil {
+		return err
+	}
+	loopEnds, err := r.brokers.Offsets(ctx, loop, kafka.Newest, owned...)
+	if err != nil {
+		return err
+	}
+	behind := slices.DeleteFunc(slices.Clone(owned), func(p int32) bool { return !r.stats.behind(p, ends[p]) })
+	stable, err := r.brokers.Offsets(ctx, r.cfg.Topic, kafka.Stable, behind...)
+	if err != nil {
+		return err
 	}
 	for _, partition := range owned {
-		if ctx.Err() != nil {
-			return nil
+		end := ends[partition]
+		readable, found := stable[partition]
+		if !found {
+			readable = end
 		}
-		_, end, err := r.bounds(partition)
-		if err != nil {
-			return err
-		}
-		oldest, err := r.client.GetOffset(loop, partition, sarama.OffsetOldest)
-		if err != nil {
-			return fmt.Errorf("read the start of partition %d of topic %s: %w", partition, loop, err)
-		}
-		loopEnd, err := r.client.GetOffset(loop, partition, sarama.OffsetNewest)
-		if err != nil {
-			return fmt.Errorf("read the end of partition %d of topic %s: %w", partition, loop, err)
-		}
-		next := oldest
-		if b := merged.GetBlock(loop, partition); b != nil && b.Err == sarama.ErrNoError {
-			next = max(next, b.Offset)
-		}
-		stable := end
-		if r.stats.behind(partition, end) {
-			if stable, err = stableEnd(r.client, r.cfg.Topic, partition); err != nil {
-				return err
-			}
-		}
-		open, _ := transactions.look(partition, stable, end)
+		open, _ := transactions.look(partition, readable, end)
 		long.note(partition, open, end, transactions.now())
-		r.stats.measured(partition, end, max(0, loopEnd-next), open)
+		next := max(oldest[partition], merged[partition].Offset)
+		r.stats.measured(partition, end, max(0, loopEnds[partition]-next), open)
 	}
 	return nil
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"tollstream/toll"
 	"tollstream/topology/kafka"
@@ -24,7 +22,7 @@ const uncheckedLog = "it was not checked whether the log is still the one that w
 
 // LogClient returns a client that reads the topic of events as brokers store it. It connects when it is used first.
 func (c Cluster) LogClient(topic string) (*kafka.Client, error) {
-	return kafka.NewClient(topic, c.kgoOptions("log")...)
+	return kafka.NewClient(topic, c.kgoOptions("log", dial)...)
 }
 
 // logReplaced is the refusal to consume a log that is not the one that the database has stored. It lasts until
@@ -46,7 +44,7 @@ func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 		return fmt.Errorf("compare the log with what was stored of it: %w", fromKgo(err))
 	}
 	if f.Replaced != "" {
-		if err := r.checkTopic(); err != nil {
+		if err := r.checkTopic(ctx); err != nil {
 			return err // a topic that was recreated has another log, which is nothing to record
 		}
 		return refuseLog(ctx, r.cfg, r.store, r.database, cursor, f.Replaced)
@@ -77,11 +75,5 @@ func refuseLog(ctx context.Context, cfg *Config, store Store, database *trouble,
 	return logReplaced(why)
 }
 
-// fromKgo turns an error of the protocol, as kgo has it, into the one that sarama has for it.
-func fromKgo(err error) error {
-	var refused *kerr.Error
-	if errors.As(err, &refused) {
-		err = fmt.Errorf("%w (%w)", err, sarama.KError(refused.Code))
-	}
-	return explainKafka(err)
-}
+// fromKgo explains an error of kgo's.
+func fromKgo(err error) error { return explainKafka(kafka.Coded(err)) }

@@ -2,7 +2,6 @@ package topology
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -33,11 +32,7 @@ func (s *source) bundleOversized(ctx context.Context, c *kafka.Chunk, marks chan
 			return err
 		}
 	}
-	o, err := parseBatch(c.Oversized, c.First)
-	if err != nil {
-		return fmt.Errorf("read the batch at offset %d of partition %d of topic %s: %w", c.First, s.partition, s.cfg.Topic, err)
-	}
-	o.first = c.First
+	o := oversized{first: c.First, next: c.Next, time: c.Time, batch: c.Oversized}
 	s.cfg.Log.Warn("a batch of records inflates too far to be read, and becomes one dead letter",
 		"partition", s.partition, "first", o.first, "last", o.next-1, "bytes", len(o.batch))
 	s.pass(ctx, bundle{oversized: &o, last: o.next - 1}, marks, o.time)

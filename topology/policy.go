@@ -24,17 +24,17 @@ const DefaultMinRetention = 24 * time.Hour
 //
 // The warnings are about what can be right and often is not: a retention shorter than minRetention
 // (0 for any), or settings that this user may not read.
-func (c Cluster) CheckPolicy(topic string, minRetention time.Duration) (warnings []string, err error) {
-	_, admin, err := c.Admin()
+func (c Cluster) CheckPolicy(ctx context.Context, topic string, minRetention time.Duration) (warnings []string, err error) {
+	admin, err := c.connect(ctx)
 	if err != nil {
-		return nil, explainKafka(err)
+		return nil, err
 	}
 	defer admin.Close()
-	return checkPolicy(admin, topic, minRetention)
+	return checkPolicy(ctx, admin, topic, minRetention)
 }
 
-func checkPolicy(admin sarama.ClusterAdmin, topic string, minRetention time.Duration) ([]string, error) {
-	entries, err := topicSettings(admin, topic, "cleanup.policy", "retention.ms", "retention.bytes")
+func checkPolicy(ctx context.Context, kafka brokers, topic string, minRetention time.Duration) ([]string, error) {
+	settings, err := kafka.Settings(ctx, topic, "cleanup.policy", "retention.ms", "retention.bytes")
 	switch {
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed), errors.Is(err, sarama.ErrClusterAuthorizationFailed),
 		errors.Is(err, sarama.ErrUnsupportedVersion):
@@ -43,36 +43,14 @@ func checkPolicy(admin sarama.ClusterAdmin, topic string, minRetention time.Dura
 	case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
 		return nil, nil // whoever describes the topic finds that it is gone
 	case err != nil:
-		return nil, explainKafka(fmt.Errorf("read the settings of topic %s: %w", topic, err))
+		return nil, explainKafka(err)
 	}
-	return judgePolicy(topic, entries, minRetention)
-}
-
-// topicSettings returns settings of a topic, all of them for no names.
-func topicSettings(admin sarama.ClusterAdmin, topic string, names ...string) ([]sarama.ConfigEntry, error) {
-	results, err := admin.DescribeConfigs([]*sarama.ConfigResource{
-		{Type: sarama.TopicResource, Name: topic, ConfigNames: names},
-	}, sarama.DescribeConfigsOptions{})
-	switch {
-	case err != nil:
-		return nil, err
-	case len(results) != 1:
-		return nil, sarama.ErrIncompleteResponse
-	case results[0].ErrorCode != sarama.ErrNoError:
-		return nil, results[0].ErrorCode
-	}
-	return results[0].Configs, nil
+	return judgePolicy(topic, settings, minRetention)
 }
 
 // judgePolicy judges the settings of the topic of events.
-func judgePolicy(topic string, entries []sarama.ConfigEntry, minRetention time.Duration) (warnings []string, err error) {
-	setting := func(name string) string {
-		i := slices.IndexFunc(entries, func(e sarama.ConfigEntry) bool { return e.Name == name })
-		if i < 0 {
-			return ""
-		}
-		return strings.TrimSpace(entries[i].Value)
-	}
+func judgePolicy(topic string, settings map[string]string, minRetention time.Duration) (warnings []string, err error) {
+	setting := func(name string) string { return strings.TrimSpace(settings[name]) }
 	policies := strings.Split(setting("cleanup.policy"), ",")
 	if slices.ContainsFunc(policies, func(p string) bool { return strings.TrimSpace(p) == "compact" }) {
 		return nil, toll.Permanent("events that were compacted before are lost; keep those to come: kafka-configs.sh --bootstrap-server … "+
@@ -109,7 +87,7 @@ func (r *run) watchPolicy(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		warnings, err := within(ctx, func() ([]string, error) { return checkPolicy(r.admin, r.cfg.Topic, r.cfg.MinRetention) })
+		warnings, err := checkPolicy(ctx, r.brokers, r.cfg.Topic, r.cfg.MinRetention)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -130,26 +108,5 @@ func (p *policyLog) report(cfg *Config, warnings []string) {
 			cfg.Log.Warn(w)
 		}
 		p.reported = warnings
-	}
-}
-
-// within returns what a call returned that takes no context, or ctx's error where that ends before.
-// The call goes on then; it ends with the client that it uses at the latest.
-func within[T any](ctx context.Context, call func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
-	}
-	answered := make(chan answer, 1)
-	go func() {
-		value, err := call()
-		answered <- answer{value, err}
-	}()
-	select {
-	case a := <-answered:
-		return a.value, a.err
-	case <-ctx.Done():
-		var none T
-		return none, ctx.Err()
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/IBM/sarama"
-
 	"tollstream/toll"
 )
 
@@ -29,9 +27,7 @@ func TestJudgePolicy(t *testing.T) {
 		{policy: "compact,delete", ms: "-1", bytes: "-1", refused: true},
 		{policy: "delete, compact", ms: "-1", bytes: "-1", refused: true},
 	} {
-		warnings, err := judgePolicy("toll", []sarama.ConfigEntry{
-			{Name: "cleanup.policy", Value: c.policy}, {Name: "retention.ms", Value: c.ms}, {Name: "retention.bytes", Value: c.bytes},
-		}, c.least)
+		warnings, err := judgePolicy("toll", map[string]string{"cleanup.policy": c.policy, "retention.ms": c.ms, "retention.bytes": c.bytes}, c.least)
 		if toll.IsPermanent(err) != c.refused {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -45,10 +41,10 @@ func TestJudgePolicy(t *testing.T) {
 // of its key, and our own messages have the broker's time, whatever our clock says.
 func TestCreatedTopics(t *testing.T) {
 	_, cluster := emitterBroker(t)
-	if _, _, err := cluster.Create(Topics{Topic: "events", Group: "g", Partitions: 2, Replication: 1}); err != nil {
+	if _, _, err := cluster.Create(t.Context(), Topics{Topic: "events", Group: "g", Partitions: 2, Replication: 1}); err != nil {
 		t.Fatal(err)
 	}
-	_, admin, err := cluster.Admin()
+	admin, err := cluster.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,13 +53,9 @@ func TestCreatedTopics(t *testing.T) {
 		"events": {"delete", "CreateTime"}, "g-loop": {"delete", "LogAppendTime"}, "g-table": {"compact", "LogAppendTime"},
 		"events-congestion": {"delete", "LogAppendTime"},
 	} {
-		entries, err := topicSettings(admin, topic)
+		got, err := admin.Settings(t.Context(), topic)
 		if err != nil {
 			t.Fatal(err)
-		}
-		got := map[string]string{}
-		for _, e := range entries {
-			got[e.Name] = e.Value
 		}
 		if got["cleanup.policy"] != want[0] || got["message.timestamp.type"] != want[1] {
 			t.Errorf("%s: %q, %q, want %q", topic, got["cleanup.policy"], got["message.timestamp.type"], want)

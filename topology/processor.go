@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"hash"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -84,7 +84,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		}
 		var permanent *toll.PermanentError
 		if errors.As(err, &permanent) {
-			p.leaveSoon()
+			p.leave()
 			return err
 		}
 		if err == nil {
@@ -106,7 +106,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			p.leaveSoon()
+			p.leave()
 			return nil
 		}
 	}
@@ -195,20 +195,18 @@ func (p *Processor) tableDir(topicID string) (string, error) {
 
 // run is one life of the goka processor.
 type run struct {
-	cfg     *Config
-	store   Store
-	stats   *Stats
-	client  sarama.Client
-	admin   sarama.ClusterAdmin
-	log     logChecker
-	fetcher *kafka.Fetcher // of the topic of events
-	proc    *goka.Processor
-	emitter *goka.Emitter // of deltas
-	deltas  *deltaSender
-	notices *goka.Emitter // of results
-	sources sources
-	windows *windows
-	gaps    gapLog
+	cfg      *Config
+	store    Store
+	stats    *Stats
+	brokers  brokers
+	log      logChecker
+	fetcher  *kafka.Fetcher // of the topic of events
+	proc     *goka.Processor
+	producer goka.Producer // of deltas, of states, and of results
+	deltas   *deltaSender
+	sources  sources
+	windows  *windows
+	gaps     gapLog
 
 	damaged *damagedCopies
 
@@ -241,19 +239,19 @@ func (r *run) failure() error {
 
 func (p *Processor) runOnce(parent context.Context) error {
 	defer p.stats.runEnded()
-	info, err := p.cfg.Cluster.Check(Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1, Replication: p.cfg.Replication})
+	info, err := p.cfg.Cluster.Check(parent, Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1, Replication: p.cfg.Replication})
 	if err != nil {
 		return explainKafka(err)
 	}
 	if err := p.cfg.checkTopicID(info); err != nil {
 		return err
 	}
-	warnings, err := p.cfg.Cluster.CheckPolicy(p.cfg.Topic, p.cfg.MinRetention)
+	warnings, err := p.cfg.Cluster.CheckPolicy(parent, p.cfg.Topic, p.cfg.MinRetention)
 	if err != nil {
 		return err
 	}
 	p.policy.report(&p.cfg, warnings)
-	table, _, err := p.cfg.Cluster.Describe(TableTopic(p.cfg.Group))
+	table, _, err := p.cfg.Cluster.Describe(parent, TableTopic(p.cfg.Group))
 	if err != nil {
 		return err
 	}
@@ -267,10 +265,12 @@ func (p *Processor) runOnce(parent context.Context) error {
 	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
 	p.stats.partitions(info.Partitions)
-	if r.client, r.admin, err = p.cfg.Cluster.Admin(); err != nil {
-		return explainKafka(err)
+	admin, err := p.cfg.Cluster.admin()
+	if err != nil {
+		return err
 	}
-	defer r.admin.Close()
+	defer admin.Close()
+	r.brokers = admin
 	reader, err := p.cfg.Cluster.LogClient(p.cfg.Topic)
 	if err != nil {
 		return err
@@ -278,28 +278,18 @@ func (p *Processor) runOnce(parent context.Context) error {
 	defer reader.Close()
 	r.log, r.fetcher = reader, reader.NewFetcher()
 
+	// It sends nothing more once this process may have lost its place.
+	producer, err := p.cfg.Cluster.newProducer(r.standstill.dial(dial))
+	if err != nil {
+		return err
+	}
+	defer producer.Close(0)
+	r.producer = producer.Shared()
+
 	r.windows = newWindows(&p.cfg, p.results)
 	r.windows.publish, r.windows.fail = r.publishNotice, r.fail
 	r.proc, err = goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(), r.options(info.Partitions, tableDir)...)
 	if err != nil {
-		return explainKafka(err)
-	}
-	// The emitter comes after the processor, which makes the loop topic.
-	r.emitter, err = goka.NewEmitter(p.cfg.Cluster.Brokers, goka.Stream(LoopTopic(p.cfg.Group)), codecs.Raw{},
-		goka.WithEmitterLogger(gokaLogger{p.cfg.Log}),
-		goka.WithEmitterHasher(Hasher),
-		goka.WithEmitterClientID(p.cfg.Cluster.ClientID+"-deltas"),
-		goka.WithEmitterProducerBuilder(goka.ProducerBuilderWithConfig(r.producerConfig("deltas"))))
-	if err != nil {
-		return explainKafka(err)
-	}
-	r.notices, err = goka.NewEmitter(p.cfg.Cluster.Brokers, goka.Stream(CongestionTopic(p.cfg.Topic)), codecs.Raw{},
-		goka.WithEmitterLogger(gokaLogger{p.cfg.Log}),
-		goka.WithEmitterHasher(Hasher),
-		goka.WithEmitterClientID(p.cfg.Cluster.ClientID+"-congestion"),
-		goka.WithEmitterProducerBuilder(goka.ProducerBuilderWithConfig(r.producerConfig("congestion"))))
-	if err != nil {
-		_ = r.emitter.Finish()
 		return explainKafka(err)
 	}
 	r.deltas = newDeltaSender(r.emitDeltas, messagePause, r.cfg.Latency)
@@ -315,7 +305,12 @@ func (p *Processor) runOnce(parent context.Context) error {
 	beside.Go(func() { r.watchTopic(ctx) })
 	beside.Go(func() { r.watchPolicy(ctx) })
 	beside.Go(func() { r.fetcher.Run(ctx) })
-	beside.Go(func() { r.standstill.watch(ctx, r.fail) })
+	beside.Go(func() {
+		r.standstill.watch(ctx, func(err error) {
+			r.fail(err)
+			producer.Close(0) // it can send nothing more, and goka waits for what it was given
+		})
+	})
 	beside.Go(func() { r.watchLag(ctx) })
 	beside.Go(func() { r.windows.run(ctx) })
 	beside.Go(func() { r.watchClosing(ctx) })
@@ -323,11 +318,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	cancel()
 	beside.Wait()
 	endSending()
-	for what, emitter := range map[string]*goka.Emitter{"deltas": r.emitter, "results": r.notices} {
-		if err := emitter.Finish(); err != nil && runErr == nil {
-			runErr = fmt.Errorf("close the emitter of %s: %w", what, err)
-		}
-	}
+	producer.Close(stopGrace)
 	waitAtMost(&sender, stopGrace)
 	if err := r.failure(); err != nil {
 		return explainKafka(err)
@@ -379,53 +370,28 @@ func (r *run) watchTopic(ctx context.Context) {
 const kafkaPatience = 5 * time.Second
 
 // describeTopic returns what the cluster says of the topic of events. A broker that stands still says nothing for long.
-func (r *run) describeTopic(ctx context.Context) (info TopicInfo, found bool, err error) {
-	type answer struct {
-		info  TopicInfo
-		found bool
-		err   error
+func (r *run) describeTopic(ctx context.Context) (TopicInfo, bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, kafkaPatience)
+	defer cancel()
+	info, found, err := describe(ctx, r.brokers, r.cfg.Topic)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("no answer for %v", kafkaPatience)
 	}
-	answered := make(chan answer, 1)
-	go func() { // ends with the client of the run at the latest
-		info, found, err := describe(r.admin, r.cfg.Topic)
-		answered <- answer{info, found, err}
-	}()
-	patience := time.NewTimer(kafkaPatience)
-	defer patience.Stop()
-	for {
-		select {
-		case a := <-answered:
-			return a.info, a.found, a.err
-		case <-patience.C:
-			r.kafka.meet(allPartitions, fmt.Errorf("no answer for %v", kafkaPatience))
-		case <-ctx.Done():
-			return TopicInfo{}, false, ctx.Err()
-		}
-	}
+	return info, found, err
 }
 
-// leave takes this static member out of the group. It would otherwise keep its partitions until its session times out.
+// leave takes this static member out of the group, or gives up when Kafka does not answer. It would otherwise keep its partitions
+// until its session times out.
 func (p *Processor) leave() {
-	_, admin, err := p.cfg.Cluster.Admin()
+	ctx, cancel := context.WithTimeout(context.Background(), stopDeadline)
+	defer cancel()
+	admin, err := p.cfg.Cluster.admin()
 	if err == nil {
-		_, err = admin.RemoveMemberFromConsumerGroup(p.cfg.Group, []string{p.cfg.Instance})
-		_ = admin.Close()
+		err = admin.RemoveMember(ctx, p.cfg.Group, p.cfg.Instance)
+		admin.Close()
 	}
 	if err != nil {
 		p.cfg.Log.Debug("leave the group", "error", err)
-	}
-}
-
-// leaveSoon leaves the group, or gives up when Kafka does not answer.
-func (p *Processor) leaveSoon() {
-	left := make(chan struct{})
-	go func() {
-		p.leave()
-		close(left)
-	}()
-	select {
-	case <-left:
-	case <-time.After(stopDeadline):
 	}
 }
 
@@ -457,7 +423,9 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)),
 		goka.WithConsumerSaramaBuilder(tapConsumer(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table")), r.judge)),
 		goka.WithConsumerGroupBuilder(r.buildConsumerGroup),
-		goka.WithProducerBuilder(orderedProducerBuilder(goka.ProducerBuilderWithConfig(r.changelogConfig()), partitions)),
+		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
+			return newOrderedProducer(r.producer, partitions, Hasher), nil
+		}),
 	}
 	if r.cfg.HotStandby {
 		options = append(options, goka.WithHotStandby(), goka.WithRecoverAhead())
@@ -465,30 +433,14 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 	return options
 }
 
-// changelogConfig is of the producer of the group table: it sends nothing more once this process may have lost its place.
-func (r *run) changelogConfig() *sarama.Config {
-	cfg := r.producerConfig("table")
-	cfg.Net.Proxy.Enable = true // by which sarama means any dialer but its own
-	cfg.Net.Proxy.Dialer = r.standstill.dialer(&net.Dialer{Timeout: cfg.Net.DialTimeout, KeepAlive: cfg.Net.KeepAlive})
-	return cfg
-}
-
 // consumerConfig has small fetches: sarama asks for all partitions of a broker in one request and waits for the slowest
 // taker, so a backlog of events in large portions would starve the loop, and fill the memory.
 func (r *run) consumerConfig(role string) *sarama.Config {
 	cfg := r.cfg.Cluster.Config(role)
 	cfg.Consumer.Fetch.Default = 256 << 10
-	cfg.Consumer.MaxWaitTime = 50 * time.Millisecond
+	cfg.Consumer.MaxWaitTime = 50 * time.Millisecond // a partition that is added waits as long
 	cfg.Consumer.MaxProcessingTime = 100 * time.Millisecond
 	cfg.Consumer.Offsets.AutoCommit.Interval = 250 * time.Millisecond // verify waits for the loop's
-	return cfg
-}
-
-func (r *run) producerConfig(role string) *sarama.Config {
-	cfg := r.cfg.Cluster.ProducerConfig(role)
-	cfg.Producer.Flush.Frequency = 0 // the deltas of a batch are sent together; nothing is gained by waiting
-	cfg.Producer.Flush.Bytes = 0
-	cfg.Producer.Compression = sarama.CompressionLZ4
 	return cfg
 }
 
@@ -504,6 +456,7 @@ func heartbeatInterval(sessionTimeout time.Duration) time.Duration { return sess
 
 func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sarama.ConsumerGroup, error) {
 	cfg := r.consumerConfig("group")
+	cfg.Consumer.MaxWaitTime = 250 * time.Millisecond // as the loop is consumed for long, and is idle most of the time
 	cfg.Consumer.Group.InstanceId = r.cfg.Instance
 	cfg.Consumer.Group.Session.Timeout = r.cfg.SessionTimeout
 	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
@@ -534,21 +487,13 @@ func (r *run) ingest(ctx goka.Context, _ any) {
 
 // emitDeltas sends a message of deltas to the loop.
 func (r *run) emitDeltas(plaza int16, message []byte, done func(error)) error {
-	promise, err := r.emitter.Emit(strconv.Itoa(int(plaza)), message)
-	if err != nil {
-		return err
-	}
-	promise.Then(done)
+	r.producer.Emit(LoopTopic(r.cfg.Group), strconv.Itoa(int(plaza)), message).Then(done)
 	return nil
 }
 
 // publishNotice sends a result to the topic of congestion.
 func (r *run) publishNotice(plaza int16, payload []byte, done func(error)) error {
-	promise, err := r.notices.Emit(strconv.Itoa(int(plaza)), payload)
-	if err != nil {
-		return err
-	}
-	promise.Then(done)
+	r.producer.Emit(CongestionTopic(r.cfg.Topic), strconv.Itoa(int(plaza)), payload).Then(done)
 	return nil
 }
 

@@ -6,12 +6,14 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+
+	"tollstream/topology/kafka"
 )
 
 // orderedProducer is a goka.Producer that resolves its promises in the order of emission, per partition, and after one
 // failure fails all later ones of that partition.
 //
-// sarama gives up on one message and goes on with the next, and goka marks the highest offset whose promise is kept:
+// A client may give up on one message and go on with the next, and goka marks the highest offset whose promise is kept:
 // without this, a message whose plaza state never reached the changelog would be marked as done by its successor.
 type orderedProducer struct {
 	goka.Producer
@@ -25,17 +27,6 @@ type orderedProducer struct {
 type queueKey struct {
 	topic     string
 	partition int32
-}
-
-// orderedProducerBuilder wraps the producers that a builder makes.
-func orderedProducerBuilder(build goka.ProducerBuilder, partitions int) goka.ProducerBuilder {
-	return func(brokers []string, clientID string, hasher func() hash.Hash32) (goka.Producer, error) {
-		p, err := build(brokers, clientID, hasher)
-		if err != nil {
-			return nil, err
-		}
-		return newOrderedProducer(p, partitions, hasher), nil
-	}
 }
 
 func newOrderedProducer(p goka.Producer, partitions int, hasher func() hash.Hash32) *orderedProducer {
@@ -76,11 +67,7 @@ func (p *orderedProducer) queue(key queueKey) *promiseQueue {
 // partitionOf places a key as goka and sarama.NewCustomHashPartitioner do.
 func partitionOf(h hash.Hash32, key string, partitions int32) int32 {
 	_, _ = h.Write([]byte(key)) // a hash never fails
-	p := int32(h.Sum32()) % partitions
-	if p < 0 {
-		p = -p
-	}
-	return p
+	return int32(kafka.PartitionOf(h.Sum32(), int(partitions)))
 }
 
 // promiseQueue holds the promises of one partition that are not resolved yet, oldest first.

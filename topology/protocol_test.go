@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"log/slog"
 	"maps"
@@ -505,14 +504,10 @@ type simLife struct {
 	table      goka.Producer
 }
 
-// sarama's and goka's interfaces, as far as they are used.
+// sarama's and goka's interfaces and ours, as far as they are used.
 type (
-	simClient struct {
-		sarama.Client
-		life *simLife
-	}
-	simAdmin struct {
-		sarama.ClusterAdmin
+	simBrokers struct {
+		brokers
 		life *simLife
 	}
 	simSession struct {
@@ -523,11 +518,14 @@ type (
 
 const simTopicName = "toll"
 
-func (c simClient) GetOffset(_ string, partition int32, at int64) (int64, error) {
-	if at == sarama.OffsetOldest {
-		return 0, nil
+func (b simBrokers) Offsets(_ context.Context, _ string, at kafka.At, partitions ...int32) (map[int32]int64, error) {
+	offsets := map[int32]int64{}
+	for _, p := range partitions {
+		if at != kafka.Oldest {
+			offsets[p] = int64(len(b.life.w.events[p]))
+		}
 	}
-	return int64(len(c.life.w.events[partition])), nil
+	return offsets, nil
 }
 
 // simLog is the log of the topic of events, which stays what it is: internal/model/logend is about others.
@@ -539,31 +537,25 @@ func (simLog) CheckLog(context.Context, int32, int64, toll.LastRecord) (kafka.Fi
 	return kafka.Finding{}, nil
 }
 
-func (a simAdmin) DescribeTopics([]string) ([]*sarama.TopicMetadata, error) {
-	topic := &sarama.TopicMetadata{Name: simTopicName}
-	for p := range a.life.w.events {
-		topic.Partitions = append(topic.Partitions, &sarama.PartitionMetadata{ID: int32(p), Leader: 1})
-	}
-	return []*sarama.TopicMetadata{topic}, nil
+func (b simBrokers) Topic(context.Context, string) (kafka.Topic, bool, error) {
+	return kafka.Topic{Name: simTopicName, Partitions: len(b.life.w.events)}, true, nil
 }
 
-func (a simAdmin) ListConsumerGroupOffsets(_ string, partitions map[string][]int32) (*sarama.OffsetFetchResponse, error) {
-	response := &sarama.OffsetFetchResponse{}
-	a.life.w.mu.Lock()
-	defer a.life.w.mu.Unlock()
-	for topic, list := range partitions {
-		for _, p := range list {
-			block := &sarama.OffsetFetchResponseBlock{Offset: -1}
-			if o, ok := a.life.w.offsets[offsetKey(topic, p)]; ok && !a.life.w.mutates("a restored database is not noticed") {
-				block.Offset, block.Metadata = o.offset, o.metadata
-			}
-			if a.life.w.mutates("the group's offsets carry no epoch") {
-				block.Metadata = ""
-			}
-			response.AddBlock(topic, p, block)
+func (b simBrokers) Committed(_ context.Context, _, topic string, partitions ...int32) (map[int32]kafka.Committed, error) {
+	committed := map[int32]kafka.Committed{}
+	b.life.w.mu.Lock()
+	defer b.life.w.mu.Unlock()
+	for _, p := range partitions {
+		o, ok := b.life.w.offsets[offsetKey(topic, p)]
+		if !ok || b.life.w.mutates("a restored database is not noticed") {
+			continue
 		}
+		if b.life.w.mutates("the group's offsets carry no epoch") {
+			o.metadata = ""
+		}
+		committed[p] = kafka.Committed{Offset: o.offset, Metadata: o.metadata}
 	}
-	return response, nil
+	return committed, nil
 }
 
 func offsetKey(topic string, partition int32) string { return fmt.Sprint(topic, " ", partition) }
@@ -746,12 +738,11 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	life.ctx = ctx
-	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: newStats(nil), cancel: cancel, client: simClient{life: life}, admin: simAdmin{life: life}, log: simLog{}}
+	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: newStats(nil), cancel: cancel, brokers: simBrokers{life: life}, log: simLog{}}
 	life.run.windows = newWindows(&cfg, nil)
 	life.run.sources.slots = newSlots(len(w.events))
 	producer := &simProducer{life, "deltas", &w.loop}
-	life.run.emitter = must(goka.NewEmitter(nil, "loop", codecs.Raw{}, goka.WithEmitterHasher(Hasher),
-		goka.WithEmitterProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) { return producer, nil })))
+	life.run.producer = producer
 	life.run.deltas = newDeltaSender(life.run.emitDeltas, 0, 0)
 	life.table = &simProducer{life, "table", &w.table}
 	if !w.mutates("marks after a failed emit") {
@@ -851,7 +842,7 @@ func (l *simLife) watchEpoch() {
 	for {
 		progress := l.run.sources.progress()
 		if cursors, err := (simStore{l, "watch: "}).Cursors(l.ctx); err == nil {
-			h := must(horizonOf(l.run.cfg, cursors, len(l.w.events), func(int32, int64) (bool, error) { return false, nil }))
+			h := must(horizonOf(l.run.cfg, cursors, len(l.w.events), func(map[int32]int64) (map[int32]bool, error) { return nil, nil }))
 			if err := checkProgress(progress, h.epoch, h.next); err != nil {
 				l.run.fail(err)
 				return

@@ -10,10 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/IBM/sarama"
-
 	"tollstream/codecs"
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // reconciler mends what goka can't keep from happening: that the changelog of the group table loses what was merged. A
@@ -382,9 +381,7 @@ func plural(n int, noun string) string {
 
 // kafkaChangelog is the changelog in Kafka.
 type kafkaChangelog struct {
-	cluster    Cluster
-	client     sarama.Client
-	admin      sarama.ClusterAdmin
+	kafka      brokers
 	group      string
 	owned      []int32
 	partitions int32
@@ -398,24 +395,15 @@ func (k *kafkaChangelog) PartitionOf(plaza int16) int32 {
 // Consumed implements changelog.
 func (k *kafkaChangelog) Consumed(ctx context.Context) ([]int32, error) {
 	loop := LoopTopic(k.group)
-	ends, err := endsOf(k.client, loop, k.owned)
+	ends, err := k.kafka.Offsets(ctx, loop, kafka.Newest, k.owned...)
 	if err != nil {
 		return nil, err
 	}
-	for deadline := time.Now().Add(loopPatience); ; {
-		left, err := unconsumed(k.client, k.admin, k.group, loop, ends)
-		if err != nil {
-			return nil, err
-		}
-		if len(left) == 0 || time.Now().After(deadline) {
-			return slices.DeleteFunc(slices.Clone(k.owned), func(p int32) bool { return slices.Contains(left, p) }), nil
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
+	left, err := awaitConsumed(ctx, k.kafka, k.group, loop, ends)
+	if err != nil {
+		return nil, err
 	}
+	return slices.DeleteFunc(slices.Clone(k.owned), func(p int32) bool { return slices.Contains(left, p) }), nil
 }
 
 // Progress implements changelog.
@@ -423,7 +411,7 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 	table := TableTopic(k.group)
 	states := map[int16]plazaProgress{}
 	for _, partition := range k.owned {
-		err := k.cluster.readPartition(ctx, k.client, table, partition, func(key, value []byte) error {
+		err := readPartition(ctx, k.kafka, table, partition, func(key, value []byte) error {
 			plaza, err := strconv.ParseInt(string(key), 10, 16)
 			if err != nil {
 				return nil // not ours
@@ -447,57 +435,42 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 }
 
 // readPartition calls each with all records that a partition holds now, in order.
-func (c Cluster) readPartition(ctx context.Context, client sarama.Client, topic string, partition int32, each func(key, value []byte) error) error {
-	next, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
-	var end int64
-	if err == nil {
-		end, err = client.GetOffset(topic, partition, sarama.OffsetNewest)
-	}
+func readPartition(ctx context.Context, brokers brokers, topic string, partition int32, each func(key, value []byte) error) error {
+	oldest, err := brokers.Offsets(ctx, topic, kafka.Oldest, partition)
 	if err != nil {
-		return fmt.Errorf("read the offsets of partition %d of topic %s: %w", partition, topic, err)
+		return err
 	}
-	raw := &rawClient{cluster: c}
-	defer raw.close()
-	for next < end && ctx.Err() == nil {
-		block, err := fetchBlock(client, topic, partition, next)
-		if err != nil {
+	end, err := brokers.Offsets(ctx, topic, kafka.Newest, partition)
+	if err != nil {
+		return err
+	}
+	for from := oldest[partition]; from < end[partition]; {
+		records, next, err := brokers.Read(ctx, topic, partition, from)
+		switch {
+		case err != nil:
 			return err
+		case next == from:
+			return fmt.Errorf("read partition %d of %s: nothing came from offset %d on, which is not its end", partition, topic, from)
 		}
-		from := next
-		for _, records := range block.RecordsSet {
-			batch := records.RecordBatch
-			if batch == nil {
-				return fmt.Errorf("partition %d of topic %s holds messages of a format from before Kafka 0.11", partition, topic)
-			}
-			for _, record := range batch.Records {
-				if offset := batch.FirstOffset + record.OffsetDelta; offset < next || batch.Control {
-					continue
-				}
-				if err := each(record.Key, record.Value); err != nil {
-					return err
-				}
-			}
-			next = max(next, batch.FirstOffset+int64(batch.LastOffsetDelta)+1)
-		}
-		if next == from {
-			if next, err = raw.passEmptied(ctx, client, topic, partition, from); err != nil {
+		for _, r := range records {
+			if err := each(r.Key, r.Value); err != nil {
 				return err
 			}
 		}
+		from = next
 	}
-	return ctx.Err()
+	return nil
 }
 
 // startReconciling compares the part of the group table that a session owns with the database for as long as the session
 // lasts. The returned function waits for the end of that.
 func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
 	rec := &reconciler{cfg: r.cfg, store: r.store, sources: &r.sources, publish: r.deltas.send, stats: r.stats,
-		log: &kafkaChangelog{cluster: r.cfg.Cluster, client: r.client, admin: r.admin, group: r.cfg.Group, owned: owned, partitions: int32(len(r.sources.slots))}}
+		log: &kafkaChangelog{kafka: r.brokers, group: r.cfg.Group, owned: owned, partitions: int32(len(r.sources.slots))}}
 	var running sync.WaitGroup
 	running.Go(func() { rec.run(ctx, r.fail) })
 	return func() {
 		if !waitAtMost(&running, stopGrace) {
-			// sarama holds a goroutine as long as it retries; it ends with its producer.
 			r.cfg.Log.Warn("comparing the group table with the database did not stop in time")
 		}
 	}

@@ -1,15 +1,20 @@
 package topology
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	kscram "github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/xdg-go/scram"
 
 	"tollstream/internal/trust"
@@ -69,6 +74,39 @@ func (s *Security) apply(cfg *sarama.Config) {
 		sasl.Mechanism = sarama.SASLTypeSCRAMSHA512
 		sasl.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: sha512.New} }
 	}
+}
+
+// options are the same for a franz-go client.
+func (s *Security) options(dial dialFunc) []kgo.Opt {
+	options := []kgo.Opt{kgo.Dialer(dial)}
+	if s.TLS != nil {
+		options[0] = kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			cfg := s.TLS.Clone()
+			if cfg.ServerName == "" {
+				cfg.ServerName, _, _ = net.SplitHostPort(addr)
+			}
+			encrypted := tls.Client(conn, cfg)
+			if err := encrypted.HandshakeContext(ctx); err != nil {
+				_ = conn.Close()
+				return nil, err
+			}
+			return encrypted, nil
+		})
+	}
+	user, password := s.User, string(s.Password)
+	switch s.Mechanism {
+	case Plain:
+		options = append(options, kgo.SASL(plain.Auth{User: user, Pass: password}.AsMechanism()))
+	case ScramSHA256:
+		options = append(options, kgo.SASL(kscram.Auth{User: user, Pass: password}.AsSha256Mechanism()))
+	case ScramSHA512:
+		options = append(options, kgo.SASL(kscram.Auth{User: user, Pass: password}.AsSha512Mechanism()))
+	}
+	return options
 }
 
 // scramClient is one conversation of RFC 5802.

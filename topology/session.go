@@ -12,6 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // groupConsumer wraps the sarama.ConsumerGroup that goka consumes with, so that the offsets of the topic of events come
@@ -223,18 +224,22 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 	r.sources.mu.Lock()
 	defer r.sources.mu.Unlock()
 	claims := session.Claims()[r.cfg.Topic]
-	if err := r.checkTopic(); err != nil {
+	if err := r.checkTopic(session.Context()); err != nil {
 		return err
 	}
-	committed, err := groupOffsets(r.admin, r.cfg.Group, r.cfg.Topic, claims)
+	committed, err := groupOffsets(session.Context(), r.brokers, r.cfg.Group, r.cfg.Topic, claims)
 	if err != nil {
-		return err
+		return explainKafka(err)
+	}
+	oldest, err := r.brokers.Offsets(session.Context(), r.cfg.Topic, kafka.Oldest, claims...)
+	if err != nil {
+		return explainKafka(err)
 	}
 	for _, partition := range claims {
 		if int(partition) >= len(r.sources.slots) {
 			return fmt.Errorf("topic %s has more partitions now than the %d that it had", r.cfg.Topic, len(r.sources.slots))
 		}
-		if err := r.openSource(session, partition, committed[partition]); err != nil {
+		if err := r.openSource(session, partition, oldest[partition], committed[partition]); err != nil {
 			return err
 		}
 	}
@@ -242,8 +247,8 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 }
 
 // checkTopic returns an error unless the topic of events is the one that the database has stored.
-func (r *run) checkTopic() error {
-	info, found, err := describe(r.admin, r.cfg.Topic)
+func (r *run) checkTopic(ctx context.Context) error {
+	info, found, err := describe(ctx, r.brokers, r.cfg.Topic)
 	if err != nil {
 		return err
 	}
@@ -253,11 +258,7 @@ func (r *run) checkTopic() error {
 	return r.cfg.checkTopicID(info)
 }
 
-func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, committed groupOffset) error {
-	oldest, _, err := r.bounds(partition)
-	if err != nil {
-		return err
-	}
+func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, oldest int64, committed groupOffset) error {
 	cursor, unpublished, err := r.loadCursor(session.Context(), partition, oldest)
 	if err != nil {
 		return err
@@ -289,7 +290,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, c
 		stats:     r.stats,
 		database:  r.database,
 		log:       r.log,
-		topic:     r.checkTopic,
+		topic:     func() error { return r.checkTopic(session.Context()) },
 		connects:  connects,
 		from:      max(cursor.Next, oldest),
 	}
@@ -333,18 +334,6 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 		return loaded{cursor, unpublished}, err
 	}, backoff.WithBackOff(r.cfg.backOff()), backoff.WithMaxElapsedTime(0))
 	return got.cursor, got.unpublished, err
-}
-
-// bounds returns the first offset of a partition of the topic of events, and the one behind its last.
-func (r *run) bounds(partition int32) (oldest, newest int64, err error) {
-	oldest, err = r.client.GetOffset(r.cfg.Topic, partition, sarama.OffsetOldest)
-	if err == nil {
-		newest, err = r.client.GetOffset(r.cfg.Topic, partition, sarama.OffsetNewest)
-	}
-	if err != nil {
-		return 0, 0, fmt.Errorf("read the offsets of partition %d of topic %s: %w", partition, r.cfg.Topic, err)
-	}
-	return oldest, newest, nil
 }
 
 // Why a database can be behind, and what to do.

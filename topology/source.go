@@ -81,6 +81,7 @@ type source struct {
 	took    time.Duration // of the last commit
 	pending chan storedDeltas
 
+	toMark   chan struct{} // has a value once a batch is acknowledged
 	ackMu    sync.Mutex
 	acked    []toll.BatchRef // acknowledged by the broker and not marked published yet
 	unmarked int             // of them, those that are being marked among them
@@ -163,7 +164,7 @@ func (s *source) start(parent context.Context, unpublished int64) {
 	s.ctx, s.cancel = context.WithCancel(parent)
 	s.grace, s.kill = context.WithCancel(context.WithoutCancel(parent))
 	s.filled, s.taken, s.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
-	s.pending = make(chan storedDeltas, pendingBatches)
+	s.pending, s.toMark = make(chan storedDeltas, pendingBatches), make(chan struct{}, 1)
 	s.bundles = make(chan bundle, bundleQueue)
 	s.open = newBuilder(s.store.NewRows(), s.cfg)
 	s.spare = newBuilder(s.store.NewRows(), s.cfg)
@@ -291,13 +292,18 @@ func (s *source) giveBack(b *builder) {
 	s.mu.Unlock()
 }
 
-// markDelay is how long an acknowledged batch waits to be marked published together with the next commit.
-const markDelay = 100 * time.Millisecond
+const (
+	// markDelay is how long an acknowledged batch waits to be marked published together with the next commit.
+	markDelay = 100 * time.Millisecond
+	// turnEvery is how often the loop turns that has nothing to do, far below the limit of its health.
+	turnEvery = loopLimit / 4
+)
 
 // commitAll stores batches until the session ends.
 func (s *source) commitAll() error {
-	idle := time.NewTimer(markDelay)
+	idle := time.NewTimer(turnEvery)
 	defer idle.Stop()
+	marking := false // the timer is set for batches to mark
 	for {
 		s.stats.turn(s.partition)
 		select {
@@ -307,7 +313,14 @@ func (s *source) commitAll() error {
 			if err := s.markAcked(); err != nil {
 				return err
 			}
-			idle.Reset(markDelay)
+			idle.Reset(turnEvery)
+			marking = false
+			continue
+		case <-s.toMark:
+			if !marking {
+				idle.Reset(markDelay)
+				marking = true
+			}
 			continue
 		case <-s.filled:
 		}
@@ -336,6 +349,7 @@ func (s *source) commitAll() error {
 		}
 		s.mu.Unlock()
 		idle.Reset(markDelay)
+		marking = true
 		if !s.handOn(stored) {
 			continue
 		}
@@ -570,6 +584,7 @@ func (s *source) published(next int64, ref *toll.BatchRef) {
 	if ref != nil {
 		s.acked = append(s.acked, *ref)
 		s.unmarked++
+		notify(s.toMark)
 	}
 }
 
@@ -601,6 +616,7 @@ func (s *source) markAcked() error {
 		return nil
 	}
 	s.returnAcked(acked)
+	notify(s.toMark)
 	var permanent *toll.PermanentError
 	if errors.As(err, &permanent) && s.ctx.Err() == nil {
 		return err

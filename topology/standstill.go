@@ -7,8 +7,6 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/net/proxy"
 )
 
 // standstill notices that this process did not run for so long that the group may have given its partitions to others:
@@ -79,24 +77,18 @@ func (s *standstill) check() error {
 	return nil
 }
 
-// dialer returns a dialer whose connections send nothing after a standstill.
-func (s *standstill) dialer(inner proxy.Dialer) proxy.Dialer { return &leasedDialer{inner, s} }
-
-type leasedDialer struct {
-	inner proxy.Dialer
-	lease *standstill
-}
-
-// Dial implements proxy.Dialer.
-func (d *leasedDialer) Dial(network, addr string) (net.Conn, error) {
-	if err := d.lease.check(); err != nil {
-		return nil, err
+// dial returns a function that dials as another one does, with connections that send nothing after a standstill.
+func (s *standstill) dial(inner dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if err := s.check(); err != nil {
+			return nil, err
+		}
+		conn, err := inner(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return &leasedConn{conn, s}, nil
 	}
-	conn, err := d.inner.Dial(network, addr)
-	if err != nil {
-		return nil, err
-	}
-	return &leasedConn{conn, d.lease}, nil
 }
 
 type leasedConn struct {

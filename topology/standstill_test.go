@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"context"
 	"net"
 	"strings"
 	"testing"
@@ -32,7 +33,8 @@ func TestStandstill(t *testing.T) {
 					}
 				}
 			}()
-			conn, err := s.dialer(pipeDialer{client}).Dial("tcp", "anywhere")
+			pipe := func(context.Context, string, string) (net.Conn, error) { return client, nil }
+			conn, err := s.dial(pipe)(t.Context(), "tcp", "anywhere")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,7 +51,7 @@ func TestStandstill(t *testing.T) {
 			if _, err := conn.Write([]byte("x")); err == nil {
 				t.Fatal("a connection works again after a standstill")
 			}
-			if _, err := s.dialer(pipeDialer{client}).Dial("tcp", "anywhere"); err == nil {
+			if _, err := s.dial(pipe)(t.Context(), "tcp", "anywhere"); err == nil {
 				t.Fatal("a connection was made after a standstill")
 			}
 			var failed error
@@ -60,7 +62,3 @@ func TestStandstill(t *testing.T) {
 		})
 	}
 }
-
-type pipeDialer struct{ conn net.Conn }
-
-func (d pipeDialer) Dial(string, string) (net.Conn, error) { return d.conn, nil }

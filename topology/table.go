@@ -18,6 +18,7 @@ import (
 
 	"tollstream/codecs"
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // Table reads the group table, in memory and apart from any processor's store.
@@ -51,7 +52,7 @@ func NewFollowedTable(cluster Cluster, group string, log *slog.Logger) (*Table, 
 
 // newTable returns a reader. wait is how long a fetch waits for something new; what is new comes at once.
 func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duration, more ...goka.ViewOption) (*Table, error) {
-	info, found, err := cluster.Describe(TableTopic(group))
+	info, found, err := cluster.Describe(context.Background(), TableTopic(group))
 	if err != nil {
 		return nil, err
 	}
@@ -239,67 +240,60 @@ func ReadTable(ctx context.Context, cluster Cluster, group string, log *slog.Log
 
 // LoopConsumed reports whether the group has consumed all that was in the loop when it was called, waiting a moment for it. Its offsets follow
 // the acknowledged changelog, so whatever was published before the call is then in the group table's topic.
-func (c Cluster) LoopConsumed(group string) (bool, error) {
-	client, admin, err := c.Admin()
+func (c Cluster) LoopConsumed(ctx context.Context, group string) (bool, error) {
+	admin, err := c.connect(ctx)
 	if err != nil {
-		return false, explainKafka(err)
+		return false, err
 	}
 	defer admin.Close()
 	loop := LoopTopic(group)
-	partitions, err := client.Partitions(loop)
+	info, err := existing(ctx, admin, loop)
 	if err != nil {
-		return false, explainKafka(fmt.Errorf("read the partitions of %s: %w", loop, err))
+		return false, err
 	}
-	ends, err := endsOf(client, loop, partitions)
+	ends, err := admin.Offsets(ctx, loop, kafka.Newest, upTo(info.Partitions)...)
 	if err != nil {
 		return false, explainKafka(err)
 	}
-	for deadline := time.Now().Add(loopPatience); ; time.Sleep(50 * time.Millisecond) {
-		left, err := unconsumed(client, admin, group, loop, ends)
-		if err != nil || len(left) == 0 || time.Now().After(deadline) {
-			return len(left) == 0, explainKafka(err)
-		}
-	}
+	left, err := awaitConsumed(ctx, admin, group, loop, ends)
+	return err == nil && len(left) == 0, explainKafka(err)
 }
 
-// endsOf returns the offset behind the last record of some partitions.
-func endsOf(client sarama.Client, topic string, partitions []int32) (map[int32]int64, error) {
-	ends := make(map[int32]int64, len(partitions))
-	for _, p := range partitions {
-		end, err := client.GetOffset(topic, p, sarama.OffsetNewest)
-		if err != nil {
-			return nil, fmt.Errorf("read the end of partition %d of %s: %w", p, topic, err)
-		}
-		ends[p] = end
-	}
-	return ends, nil
-}
-
-// loopPatience is how long the group may take to consume what was in the loop: its offsets are committed once a second.
+// loopPatience is how long the group may take to consume what was in the loop: its offsets are committed a few times a second.
 const loopPatience = 2 * time.Second
 
-// unconsumed returns the partitions of a topic in which a group has not consumed all that is left below some ends.
-func unconsumed(client sarama.Client, admin sarama.ClusterAdmin, group, topic string, ends map[int32]int64) ([]int32, error) {
-	offsets, err := admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: slices.Collect(maps.Keys(ends))})
-	if errors.Is(err, sarama.ErrGroupIDNotFound) {
-		offsets, err = &sarama.OffsetFetchResponse{}, nil
+// awaitConsumed returns the partitions of a topic in which a group has not consumed all that is left below some ends, waiting a
+// moment for it.
+func awaitConsumed(ctx context.Context, brokers brokers, group, topic string, ends map[int32]int64) ([]int32, error) {
+	for deadline := time.Now().Add(loopPatience); ; {
+		left, err := unconsumed(ctx, brokers, group, topic, ends)
+		if err != nil || len(left) == 0 || time.Now().After(deadline) {
+			return left, err
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
+}
+
+// unconsumed returns the partitions of a topic in which a group has not consumed all that is left below some ends.
+func unconsumed(ctx context.Context, brokers brokers, group, topic string, ends map[int32]int64) ([]int32, error) {
+	committed, err := brokers.Committed(ctx, group, topic, slices.Collect(maps.Keys(ends))...)
 	if err != nil {
-		return nil, fmt.Errorf("read the offsets of group %s: %w", group, err)
+		return nil, err
 	}
 	var left []int32
 	for p, end := range ends {
-		if b := offsets.GetBlock(topic, p); end == 0 || b != nil && b.Offset >= end {
-			continue
-		}
-		// What was deleted before it was consumed is not consumed any more.
-		oldest, err := client.GetOffset(topic, p, sarama.OffsetOldest)
-		if err != nil {
-			return nil, fmt.Errorf("read the beginning of partition %d of %s: %w", p, topic, err)
-		}
-		if oldest < end {
+		if end > 0 && committed[p].Offset < end {
 			left = append(left, p)
 		}
 	}
-	return left, nil
+	// What was deleted before it was consumed is not consumed any more.
+	oldest, err := brokers.Offsets(ctx, topic, kafka.Oldest, left...)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(left, func(p int32) bool { return oldest[p] >= ends[p] }), nil
 }

@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // LoopTopic returns the name of a group's loop topic, which carries the deltas.
@@ -95,82 +97,65 @@ func (t Topics) table() topicConfig {
 }
 
 // TopicInfo is what the cluster says of a topic.
-type TopicInfo struct {
-	Name       string
-	ID         string // as Kafka prints it, 22 characters
-	Partitions int
-	Copies     int // of the first partition
-}
+type TopicInfo = kafka.Topic
 
 // Describe returns what the cluster says of a topic, and false where there is none.
-func (c Cluster) Describe(topic string) (TopicInfo, bool, error) {
-	client, admin, err := c.Admin()
+func (c Cluster) Describe(ctx context.Context, topic string) (TopicInfo, bool, error) {
+	admin, err := c.connect(ctx)
 	if err != nil {
 		return TopicInfo{}, false, err
 	}
 	defer admin.Close()
-	_ = client
-	return describe(admin, topic)
+	return describe(ctx, admin, topic)
 }
 
-func describe(admin sarama.ClusterAdmin, topic string) (TopicInfo, bool, error) {
-	meta, err := admin.DescribeTopics([]string{topic})
-	if err != nil {
-		return TopicInfo{}, false, explainKafka(fmt.Errorf("describe topic %s: %w", topic, err))
+func describe(ctx context.Context, kafka brokers, topic string) (TopicInfo, bool, error) {
+	info, found, err := kafka.Topic(ctx, topic)
+	return info, found, explainKafka(err)
+}
+
+// existing returns what the cluster says of a topic that must be there.
+func existing(ctx context.Context, kafka brokers, topic string) (TopicInfo, error) {
+	info, found, err := describe(ctx, kafka, topic)
+	if err == nil && !found {
+		err = fmt.Errorf("describe topic %s: %w", topic, sarama.ErrUnknownTopicOrPartition)
 	}
-	for _, m := range meta {
-		if m.Name != topic {
-			continue
-		}
-		switch m.Err {
-		case sarama.ErrNoError:
-			info := TopicInfo{Name: topic, ID: m.Uuid.String(), Partitions: len(m.Partitions)}
-			if len(m.Partitions) > 0 {
-				info.Copies = len(m.Partitions[0].Replicas)
-			}
-			return info, true, nil
-		case sarama.ErrUnknownTopicOrPartition:
-			return TopicInfo{}, false, nil
-		default:
-			return TopicInfo{}, false, explainKafka(fmt.Errorf("describe topic %s: %w", topic, m.Err))
-		}
-	}
-	return TopicInfo{}, false, nil
+	return info, err
 }
 
 // Create creates the topics that are missing and returns a line for each thing it did. A topic that is there and does
 // not fit is a [toll.PermanentError].
-func (c Cluster) Create(t Topics) (TopicInfo, []string, error) {
-	_, admin, err := c.Admin()
+func (c Cluster) Create(ctx context.Context, t Topics) (TopicInfo, []string, error) {
+	admin, err := c.connect(ctx)
 	if err != nil {
-		return TopicInfo{}, nil, explainKafka(err)
+		return TopicInfo{}, nil, err
 	}
 	defer admin.Close()
 	var done []string
-	info, found, err := describe(admin, t.Topic)
+	info, found, err := describe(ctx, admin, t.Topic)
 	if err != nil {
 		return info, nil, err
 	}
 	if !found {
-		if err := createTopic(admin, t.events(), t.Partitions, t.Replication); err != nil {
+		if err := createTopic(ctx, admin, t.events(), t.Partitions, t.Replication); err != nil {
 			return info, nil, err
 		}
 		done = append(done, fmt.Sprintf("created topic %s with %d partitions", t.Topic, t.Partitions))
-		if info, err = awaitTopic(admin, t.Topic); err != nil {
+		if info, err = awaitTopic(ctx, admin, t.Topic); err != nil {
 			return info, done, err
 		}
 	}
 	for _, config := range []topicConfig{t.loop(), t.table(), t.congestion()} {
-		have, found, err := describe(admin, config.name)
+		have, found, err := describe(ctx, admin, config.name)
 		switch {
 		case err != nil:
 			return info, done, err
 		case !found:
-			if err := createTopic(admin, config, info.Partitions, t.Replication); err != nil {
+			if err := createTopic(ctx, admin, config, info.Partitions, t.Replication); err != nil {
 				return info, done, err
 			}
 			done = append(done, fmt.Sprintf("created topic %s with %d partitions", config.name, info.Partitions))
-			if _, err := awaitTopic(admin, config.name); err != nil {
+			if _, err := awaitTopic(ctx, admin, config.name); err != nil {
 				return info, done, err
 			}
 		case have.Partitions != info.Partitions && config.name != CongestionTopic(t.Topic): // whose keys any number can hold
@@ -185,32 +170,24 @@ func mismatch(have, events TopicInfo) error {
 		"topic %s has %d partitions and topic %s has %d; they must be equal", have.Name, have.Partitions, events.Name, events.Partitions)
 }
 
-func createTopic(admin sarama.ClusterAdmin, t topicConfig, partitions, replication int) error {
-	detail := &sarama.TopicDetail{NumPartitions: int32(partitions), ReplicationFactor: int16(replication), ConfigEntries: map[string]*string{}}
-	for k, v := range t.entries {
-		detail.ConfigEntries[k] = &v
-	}
-	err := admin.CreateTopic(t.name, detail, false)
-	var refused *sarama.TopicError
-	if errors.As(err, &refused) && refused.Err == sarama.ErrTopicAlreadyExists {
+func createTopic(ctx context.Context, admin *kafka.Admin, t topicConfig, partitions, replication int) error {
+	err := admin.CreateTopic(ctx, t.name, partitions, replication, t.entries)
+	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
 		return nil
 	}
-	if err != nil {
-		return explainKafka(fmt.Errorf("create topic %s: %w", t.name, err))
-	}
-	return nil
+	return explainKafka(err)
 }
 
 // topicPatience is how long a topic that was created or deleted may take to show as such.
 const topicPatience = 15 * time.Second
 
-func awaitTopic(admin sarama.ClusterAdmin, topic string) (TopicInfo, error) {
+func awaitTopic(ctx context.Context, admin brokers, topic string) (TopicInfo, error) {
 	for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
-		info, found, err := describe(admin, topic)
+		info, found, err := describe(ctx, admin, topic)
 		if found && info.Partitions > 0 {
 			return info, nil
 		}
-		if time.Now().After(deadline) {
+		if ctx.Err() != nil || time.Now().After(deadline) {
 			if err == nil {
 				err = errors.New("it does not show")
 			}
@@ -221,15 +198,15 @@ func awaitTopic(admin sarama.ClusterAdmin, topic string) (TopicInfo, error) {
 
 // Check returns what the cluster says of the topic of events, after creating the loop and the group table where they
 // are missing. What is missing or does not fit is a [toll.PermanentError] that names the command which mends it.
-func (c Cluster) Check(t Topics) (TopicInfo, error) {
-	info, found, err := c.Describe(t.Topic)
+func (c Cluster) Check(ctx context.Context, t Topics) (TopicInfo, error) {
+	info, found, err := c.Describe(ctx, t.Topic)
 	if err != nil {
 		return info, err
 	}
 	if !found {
 		return info, t.Missing()
 	}
-	_, _, err = c.Create(t)
+	_, _, err = c.Create(ctx, t)
 	return info, err
 }
 
@@ -249,23 +226,23 @@ func (t Topics) Missing() error {
 
 // Reset deletes the loop, the group table, the results and the group's offsets, and makes the topics anew. The topic of events stays
 // as it is. The group must have no running member.
-func (c Cluster) Reset(t Topics) ([]string, error) {
-	return c.remake(t, LoopTopic(t.Group), TableTopic(t.Group), CongestionTopic(t.Topic))
+func (c Cluster) Reset(ctx context.Context, t Topics) ([]string, error) {
+	return c.remake(ctx, t, LoopTopic(t.Group), TableTopic(t.Group), CongestionTopic(t.Topic))
 }
 
 // Outgrown reports whether the topic of events has more partitions than the loop or the group table.
-func (c Cluster) Outgrown(t Topics) (bool, error) {
-	_, admin, err := c.Admin()
+func (c Cluster) Outgrown(ctx context.Context, t Topics) (bool, error) {
+	admin, err := c.connect(ctx)
 	if err != nil {
-		return false, explainKafka(err)
+		return false, err
 	}
 	defer admin.Close()
-	events, found, err := describe(admin, t.Topic)
+	events, found, err := describe(ctx, admin, t.Topic)
 	if err != nil || !found {
 		return false, err
 	}
 	for _, name := range []string{LoopTopic(t.Group), TableTopic(t.Group)} {
-		have, found, err := describe(admin, name)
+		have, found, err := describe(ctx, admin, name)
 		if err != nil {
 			return false, err
 		}
@@ -279,55 +256,64 @@ func (c Cluster) Outgrown(t Topics) (bool, error) {
 // Regrow deletes the loop, the group table and the group's offsets, and makes the topics anew with as many partitions as the
 // topic of events has: plazas are in other ones then. What they held has to be published again. The group must have no running
 // member.
-func (c Cluster) Regrow(t Topics) ([]string, error) {
-	return c.remake(t, LoopTopic(t.Group), TableTopic(t.Group))
+func (c Cluster) Regrow(ctx context.Context, t Topics) ([]string, error) {
+	return c.remake(ctx, t, LoopTopic(t.Group), TableTopic(t.Group))
+}
+
+// Members returns how many processes of a group run. One that was killed counts until its session times out.
+func (c Cluster) Members(ctx context.Context, group string) (int, error) {
+	admin, err := c.connect(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer admin.Close()
+	n, err := admin.Members(ctx, group)
+	return n, explainKafka(err)
 }
 
 // remake deletes a group's offsets and topics, and makes what is missing.
-func (c Cluster) remake(t Topics, topics ...string) ([]string, error) {
-	_, admin, err := c.Admin()
+func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]string, error) {
+	admin, err := c.connect(ctx)
 	if err != nil {
-		return nil, explainKafka(err)
+		return nil, err
 	}
 	defer admin.Close()
-	groups, err := admin.DescribeConsumerGroups([]string{t.Group})
-	if err != nil {
-		return nil, explainKafka(fmt.Errorf("describe group %s: %w", t.Group, err))
+	members, err := admin.Members(ctx, t.Group)
+	switch {
+	case err != nil:
+		return nil, explainKafka(err)
+	case members > 0:
+		return nil, toll.Permanent("stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
+			"group %s has %d running members", t.Group, members)
 	}
 	var done []string
-	for _, g := range groups {
-		if len(g.Members) > 0 {
-			return nil, toll.Permanent("stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
-				"group %s has %d running members", t.Group, len(g.Members))
-		}
-	}
-	switch err := admin.DeleteConsumerGroup(t.Group); {
+	switch err := admin.DeleteGroup(ctx, t.Group); {
 	case err == nil:
 		done = append(done, "deleted the offsets of group "+t.Group)
 	case errors.Is(err, sarama.ErrGroupIDNotFound):
 	default:
-		return nil, explainKafka(fmt.Errorf("delete group %s: %w", t.Group, err))
+		return nil, explainKafka(err)
 	}
 	for _, name := range topics {
-		if _, found, err := describe(admin, name); err != nil {
+		if _, found, err := describe(ctx, admin, name); err != nil {
 			return done, err
 		} else if !found {
 			continue
 		}
-		if err := admin.DeleteTopic(name); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			return done, explainKafka(fmt.Errorf("delete topic %s: %w", name, err))
+		if err := admin.DeleteTopic(ctx, name); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			return done, explainKafka(err)
 		}
 		for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
-			if _, found, err := describe(admin, name); err == nil && !found {
+			if _, found, err := describe(ctx, admin, name); err == nil && !found {
 				break
 			}
-			if time.Now().After(deadline) {
+			if ctx.Err() != nil || time.Now().After(deadline) {
 				return done, fmt.Errorf("topic %s is still there %v after it was deleted", name, topicPatience)
 			}
 		}
 		done = append(done, "deleted topic "+name)
 	}
-	_, created, err := c.Create(t)
+	_, created, err := c.Create(ctx, t)
 	return append(done, created...), err
 }
 

@@ -1,11 +1,8 @@
 package topology
 
 import (
-	"fmt"
 	"log/slog"
 	"time"
-
-	"github.com/IBM/sarama"
 )
 
 // OpenTransaction is a partition of the topic of events in which a producer's transaction is open.
@@ -40,35 +37,6 @@ func (o *openTransactions) look(partition int32, stable, end int64) (OpenTransac
 		o.open[partition] = t
 	}
 	return t, true
-}
-
-// stableEnd returns the last stable offset of a partition: the first that a consumer who reads
-// committed records alone can't read yet. It is the partition's end where no transaction is open.
-func stableEnd(client sarama.Client, topic string, partition int32) (int64, error) {
-	fail := func(err error) (int64, error) {
-		return 0, fmt.Errorf("read the last stable offset of partition %d of topic %s: %w", partition, topic, err)
-	}
-	leader, err := client.Leader(topic, partition)
-	if err != nil {
-		return fail(err)
-	}
-	request := sarama.NewOffsetRequest(kafkaVersion)
-	request.IsolationLevel = sarama.ReadCommitted
-	request.AddBlock(topic, partition, sarama.OffsetNewest, 1)
-	response, err := leader.GetAvailableOffsets(request)
-	if err != nil {
-		_ = leader.Close() // as sarama's own client does: the next call connects again
-		return fail(err)
-	}
-	block := response.GetBlock(topic, partition)
-	switch {
-	case block == nil:
-		return fail(sarama.ErrIncompleteResponse)
-	case block.Err != sarama.ErrNoError:
-		_ = client.RefreshMetadata(topic) // it may have moved
-		return fail(block.Err)
-	}
-	return block.Offset, nil
 }
 
 // transactionPatience is how long a transaction may be open before the log reports it. Kafka aborts

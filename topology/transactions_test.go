@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tollstream/codecs"
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // TestOpenTransaction has a partition with an open transaction, another one goes on. Windows of the
@@ -55,18 +55,18 @@ func TestOpenTransaction(t *testing.T) {
 	send(1, 3)
 
 	cluster := Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}
-	client, err := sarama.NewClient(cluster.Brokers, cluster.Config("test"))
+	admin, err := cluster.connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	if stable, err := stableEnd(client, "toll", 1); err != nil || stable != 3 {
+	defer admin.Close()
+	if stable, err := admin.Offsets(t.Context(), "toll", kafka.Stable, 1); err != nil || stable[1] != 3 {
 		t.Fatalf("stable end %d, %v, want 3", stable, err)
 	}
 	now := time.Now()
 	cfg := testConfig()
 	cfg.Idle = 30 * time.Second
-	w := &watcher{cfg: cfg, client: client, partitions: 2, emptied: map[int32][2]int64{}, blocked: newOpenTransactions()}
+	w := &watcher{cfg: cfg, kafka: admin, partitions: 2, emptied: map[int32][2]int64{}, blocked: newOpenTransactions()}
 	w.blocked.now = func() time.Time { return now }
 	cursor := func(partition int32, next, at int64) toll.Cursor {
 		clock := toll.Clock{Time: at, Record: at * 1000, Events: 1}
@@ -75,7 +75,7 @@ func TestOpenTransaction(t *testing.T) {
 	const late, early = 1_000_000, 996_400
 	expect := func(what string, next, want int64) {
 		t.Helper()
-		h, err := horizonOf(cfg, []toll.Cursor{cursor(0, 0, late), cursor(1, next, early)}, 2, w.caughtUp)
+		h, err := horizonOf(cfg, []toll.Cursor{cursor(0, 0, late), cursor(1, next, early)}, 2, func(next map[int32]int64) (map[int32]bool, error) { return w.caughtUp(t.Context(), next) })
 		if err != nil || !h.mark.Known || h.mark.Time != want-60 || h.mark.All != early-60 {
 			t.Errorf("%s: %+v, %v, want the watermark of %d", what, h, err, want)
 		}
@@ -108,16 +108,16 @@ func TestOpenTransaction(t *testing.T) {
 	r := NewWatermarkReader(cluster, "toll")
 	defer r.Close()
 	cursors := []toll.Cursor{cursor(1, 6, early)}
-	if b, err := r.Backlog(cursors); err != nil || b.Offsets != 3 || len(b.Open) != 0 {
+	if b, err := r.Backlog(t.Context(), cursors); err != nil || b.Offsets != 3 || len(b.Open) != 0 {
 		t.Errorf("backlog without an open transaction: %+v, %v", b, err)
 	}
 	begin()
 	send(1, 1)
-	first, err := r.Backlog(cursors)
+	first, err := r.Backlog(t.Context(), cursors)
 	if err != nil || len(first.Open) != 1 || first.Open[0].Partition != 1 || first.Open[0].Offset != 9 || first.Open[0].Since.IsZero() {
 		t.Errorf("backlog: %+v, %v", first, err)
 	}
-	if again, err := r.Backlog(cursors); err != nil || len(again.Open) != 1 || again.Open[0] != first.Open[0] {
+	if again, err := r.Backlog(t.Context(), cursors); err != nil || len(again.Open) != 1 || again.Open[0] != first.Open[0] {
 		t.Errorf("backlog again: %+v, %v", again, err)
 	}
 	end(kgo.TryAbort)

@@ -1,14 +1,17 @@
 package topology
 
 import (
+	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"tollstream/toll"
+	"tollstream/topology/kafka"
 )
 
 // WatermarkReader tells the stream's watermark by the rule of a processor, to those who only look on. It connects when it
@@ -21,7 +24,7 @@ type WatermarkReader struct {
 	open    *openTransactions
 
 	mu     sync.Mutex // so that it can be closed while someone reads
-	client sarama.Client
+	admin  *kafka.Admin
 	closed bool
 }
 
@@ -33,27 +36,23 @@ func NewWatermarkReader(cluster Cluster, topic string) *WatermarkReader {
 
 // Read returns the watermark of cursors that were read at one moment. Kafka is asked for the end of those partitions
 // alone that would be left out as idle.
-func (r *WatermarkReader) Read(cursors []toll.Cursor, lateness, idle time.Duration) (toll.Watermark, error) {
-	client, err := r.connect()
+func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, lateness, idle time.Duration) (toll.Watermark, error) {
+	admin, err := r.connect(ctx)
 	if err != nil {
-		return toll.Watermark{}, explainKafka(err)
+		return toll.Watermark{}, err
 	}
-	// Asked anew each time: what the client remembers would hide for long that the broker is away.
-	if err := client.RefreshMetadata(r.topic); err != nil {
-		return toll.Watermark{}, explainKafka(fmt.Errorf("describe topic %s: %w", r.topic, err))
-	}
-	partitions, err := client.Partitions(r.topic)
+	info, err := existing(ctx, admin, r.topic)
 	if err != nil {
-		return toll.Watermark{}, explainKafka(fmt.Errorf("describe topic %s: %w", r.topic, err))
+		return toll.Watermark{}, err
 	}
 	cfg := &Config{Topic: r.topic, Lateness: lateness, Idle: idle}
-	w := watcher{cfg: cfg, client: client, emptied: r.emptied, blocked: r.blocked}
-	h, err := horizonOf(cfg, cursors, len(partitions), func(partition int32, next int64) (bool, error) {
-		caughtUp, err := w.caughtUp(partition, next)
+	w := watcher{cfg: cfg, kafka: admin, emptied: r.emptied, blocked: r.blocked}
+	h, err := horizonOf(cfg, cursors, info.Partitions, func(next map[int32]int64) (map[int32]bool, error) {
+		done, err := w.caughtUp(ctx, next)
 		if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-			return false, nil // those who look on may not be allowed to read the events
+			return nil, nil // those who look on may not be allowed to read the events
 		}
-		return caughtUp, err
+		return done, err
 	})
 	if err != nil {
 		return toll.Watermark{}, explainKafka(err)
@@ -71,57 +70,61 @@ type Backlog struct {
 }
 
 // Backlog returns what of the topic is not stored yet.
-func (r *WatermarkReader) Backlog(cursors []toll.Cursor) (Backlog, error) {
-	client, err := r.connect()
+func (r *WatermarkReader) Backlog(ctx context.Context, cursors []toll.Cursor) (b Backlog, err error) {
+	defer func() { err = explainKafka(err) }()
+	admin, err := r.connect(ctx)
 	if err != nil {
-		return Backlog{}, explainKafka(err)
+		return b, err
 	}
-	partitions, err := client.Partitions(r.topic)
+	info, err := existing(ctx, admin, r.topic)
 	if err != nil {
-		return Backlog{}, explainKafka(fmt.Errorf("describe topic %s: %w", r.topic, err))
+		return b, err
 	}
-	next := map[int32]int64{}
+	partitions := upTo(info.Partitions)
+	ends, err := admin.Offsets(ctx, r.topic, kafka.Newest, partitions...)
+	if err != nil {
+		return b, err
+	}
+	from, err := admin.Offsets(ctx, r.topic, kafka.Oldest, partitions...)
+	if err != nil {
+		return b, err
+	}
 	for _, c := range cursors {
-		next[c.Partition] = c.Next
+		from[c.Partition] = c.Next
 	}
-	var b Backlog
+	// Of the others nothing waits for the end of a transaction.
+	behind := slices.DeleteFunc(slices.Clone(partitions), func(p int32) bool { return from[p] >= ends[p] })
+	stable, err := admin.Offsets(ctx, r.topic, kafka.Stable, behind...)
+	if err != nil {
+		return b, err
+	}
 	for _, p := range partitions {
-		end, err := client.GetOffset(r.topic, p, sarama.OffsetNewest)
-		from, begun := next[p]
-		if err == nil && !begun {
-			from, err = client.GetOffset(r.topic, p, sarama.OffsetOldest)
+		b.Offsets += max(0, ends[p]-from[p])
+		readable, found := stable[p]
+		if !found {
+			readable = ends[p]
 		}
-		if err != nil {
-			return Backlog{}, explainKafka(fmt.Errorf("read the bounds of partition %d of topic %s: %w", p, r.topic, err))
-		}
-		b.Offsets += max(0, end-from)
-		stable := end
-		if from < end { // else nothing of it waits for the end of a transaction
-			if stable, err = stableEnd(client, r.topic, p); err != nil {
-				return Backlog{}, explainKafka(err)
-			}
-		}
-		if t, open := r.open.look(p, stable, end); open {
+		if t, open := r.open.look(p, readable, ends[p]); open {
 			b.Open = append(b.Open, t)
 		}
 	}
 	return b, nil
 }
 
-func (r *WatermarkReader) connect() (sarama.Client, error) {
+func (r *WatermarkReader) connect(ctx context.Context) (*kafka.Admin, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, sarama.ErrClosedClient
+		return nil, kgo.ErrClientClosed
 	}
-	if r.client == nil {
-		client, err := sarama.NewClient(r.cluster.Brokers, r.cluster.Config("watermark"))
+	if r.admin == nil {
+		admin, err := r.cluster.connect(ctx)
 		if err != nil {
-			return nil, r.cluster.explainConnect(err)
+			return nil, err
 		}
-		r.client = client
+		r.admin = admin
 	}
-	return r.client, nil
+	return r.admin, nil
 }
 
 // Close ends the connection, if there is one.
@@ -129,10 +132,9 @@ func (r *WatermarkReader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
-	if r.client == nil {
-		return nil
+	if r.admin != nil {
+		r.admin.Close()
+		r.admin = nil
 	}
-	err := r.client.Close()
-	r.client = nil
-	return err
+	return nil
 }

@@ -45,7 +45,7 @@ func TestWatermarkReader(t *testing.T) {
 		{"one is idle", []toll.Cursor{cursor(0, 0, now), cursor(1, 2, before)}, toll.Watermark{Known: true, Time: now - 60, All: before - 60}},
 		{"one never had a record", []toll.Cursor{cursor(1, 2, before)}, toll.Watermark{Known: true, Time: before - 60, All: before - 60}},
 	} {
-		got, err := r.Read(c.cursors, time.Minute, toll.DefaultIdle)
+		got, err := r.Read(t.Context(), c.cursors, time.Minute, toll.DefaultIdle)
 		if err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
@@ -56,7 +56,7 @@ func TestWatermarkReader(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := r.Read(nil, time.Minute, toll.DefaultIdle); err == nil {
+	if _, err := r.Read(t.Context(), nil, time.Minute, toll.DefaultIdle); err == nil {
 		t.Error("it was read after it was closed")
 	}
 }

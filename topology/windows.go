@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -370,6 +371,7 @@ func (w *windows) locationOf(plaza int16) *time.Location {
 // How often the watermark is read, and plazas are visited that wait for it.
 const (
 	horizonEvery = 250 * time.Millisecond
+	horizonIdle  = time.Second // the same while nothing is stored
 	visitEvery   = time.Second
 )
 
@@ -379,14 +381,16 @@ const visitor = "windows"
 // watch reads the watermark, and has goka visit all plazas where it moved on, until the session ends.
 func (r *run) watch(ctx context.Context) {
 	defer r.database.leave(allPartitions)
-	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, client: r.client, partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
+	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, kafka: r.brokers, partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
 		blocked: newOpenTransactions()}
 	var readAt, visitedAt time.Time
 	var visited *horizon
 	told, more := false, false
+	var before *horizon
+	pause := horizonEvery
 	for {
 		// What is to be visited again at once is closed by the watermark that is known.
-		if now := time.Now(); now.Sub(readAt) >= horizonEvery {
+		if now := time.Now(); now.Sub(readAt) >= pause {
 			readAt = now
 			progress := r.sources.progress()
 			ending := r.windows.isEnding()
@@ -413,6 +417,12 @@ func (r *run) watch(ctx context.Context) {
 					return
 				}
 				r.stats.marked(h.mark)
+				if before != nil && h.epoch == before.epoch && slices.Equal(h.next, before.next) && !ending {
+					pause = min(2*pause, horizonIdle)
+				} else {
+					pause = horizonEvery
+				}
+				before = h
 			}
 		}
 		newest := r.windows.horizons.newest()
@@ -430,7 +440,7 @@ func (r *run) watch(ctx context.Context) {
 		}
 		more = false
 		select {
-		case <-time.After(horizonEvery):
+		case <-time.After(pause):
 		case <-r.windows.more:
 			more = true
 		case <-ctx.Done():

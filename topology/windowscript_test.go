@@ -251,8 +251,12 @@ func (s *stream) observe() *horizon {
 	for _, src := range s.sources {
 		cursors = append(cursors, src.store.cursor)
 	}
-	h := must(horizonOf(s.cfg, cursors, len(s.sources), func(p int32, next int64) (bool, error) {
-		return next >= int64(len(s.sources[p].log)), nil
+	h := must(horizonOf(s.cfg, cursors, len(s.sources), func(next map[int32]int64) (map[int32]bool, error) {
+		done := map[int32]bool{}
+		for p := range next {
+			done[p] = next[p] >= int64(len(s.sources[p].log))
+		}
+		return done, nil
 	}))
 	h.ending = s.windows.ending
 	s.windows.horizons.add(h)

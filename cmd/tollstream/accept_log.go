@@ -51,7 +51,7 @@ func (a *app) acceptLog(ctx context.Context, con connection, yes, asJSON bool) e
 		return err
 	}
 	defer store.Close()
-	info, found, err := con.cluster.Describe(con.topic)
+	info, found, err := con.cluster.Describe(ctx, con.topic)
 	if err != nil {
 		return err
 	}

@@ -58,7 +58,7 @@ func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store)
 		return withHint(usagef("retry needs one PARTITION:OFFSET, or --all"), "tollstream dead-letters lists them")
 	}
 	// The database must be of this topic: else the event would go where nobody knows its origin.
-	info, found, err := con.cluster.Describe(con.topic)
+	info, found, err := con.cluster.Describe(c.Context, con.topic)
 	if err != nil {
 		return err
 	}

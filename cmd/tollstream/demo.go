@@ -242,7 +242,7 @@ const settleLimit = 2 * time.Minute
 func (d *demo) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
-	end, err := d.con.cluster.FindEnd(d.con.topic)
+	end, err := d.con.cluster.FindEnd(ctx, d.con.topic)
 	if err != nil {
 		return err
 	}

@@ -228,7 +228,7 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 	if untilEnd {
 		var end topology.End
 		err := retryOutage(ctx, p.log, func() (err error) {
-			end, err = p.con.cluster.FindEnd(p.con.topic)
+			end, err = p.con.cluster.FindEnd(ctx, p.con.topic)
 			return err
 		})
 		if err != nil || ctx.Err() != nil {
@@ -276,7 +276,7 @@ func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.Top
 	topics := topology.Topics{Topic: p.con.topic, Group: p.con.group, Partitions: 1, Replication: p.cfg.Replication}
 	err := retryOutage(ctx, p.log, func() (err error) {
 		defer func() { p.cfg.Stats.Checked(err) }()
-		found, ok, err := p.con.cluster.Describe(p.con.topic)
+		found, ok, err := p.con.cluster.Describe(ctx, p.con.topic)
 		if err != nil {
 			return err
 		}
@@ -284,7 +284,7 @@ func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.Top
 			return topics.Missing()
 		}
 		// The processor warns; what it would refuse is refused before it creates topics of its own.
-		if _, err := p.con.cluster.CheckPolicy(p.con.topic, 0); err != nil {
+		if _, err := p.con.cluster.CheckPolicy(ctx, p.con.topic, 0); err != nil {
 			return err
 		}
 		// The database goes first: a process of another group is refused before it makes topics of its own.
@@ -298,7 +298,7 @@ func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.Top
 			}
 		}
 		store.Bind(meta)
-		info, err = p.con.cluster.Check(topics)
+		info, err = p.con.cluster.Check(ctx, topics)
 		return err
 	})
 	return info, err

@@ -52,7 +52,7 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		return err
 	}
 	defer store.Close()
-	info, found, err := con.cluster.Describe(con.topic)
+	info, found, err := con.cluster.Describe(ctx, con.topic)
 	if err != nil {
 		return err
 	}
@@ -74,11 +74,11 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		return err
 	}
 	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.group), counted(int64(epochs.Plazas), "plaza"), epochs.Highest))
-	topics := topology.Topics{Topic: con.topic, Group: con.group, Partitions: info.Partitions, Replication: info.Copies}
-	if outgrown, err := con.cluster.Outgrown(topics); err != nil {
+	topics := topology.Topics{Topic: con.topic, Group: con.group, Partitions: info.Partitions, Replication: info.Replicas}
+	if outgrown, err := con.cluster.Outgrown(ctx, topics); err != nil {
 		return err
 	} else if outgrown {
-		made, err := con.cluster.Regrow(topics)
+		made, err := con.cluster.Regrow(ctx, topics)
 		t.tell(made...)
 		if err != nil {
 			return thenHint(err, "to go on, run again: "+rebuildLine)
@@ -90,7 +90,7 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 	}
 	t.tell(fmt.Sprintf("raised the epoch from %d to %d: all states from before count as empty", done.Epoch, done.NewEpoch),
 		"marked as not published: "+batchesOf(done))
-	members, err := groupMembers(con)
+	members, err := con.cluster.Members(ctx, con.group)
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 		return err
 	}
 	defer store.Close()
-	info, found, err := con.cluster.Describe(con.topic)
+	info, found, err := con.cluster.Describe(ctx, con.topic)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 		o.loseRows = true
 		return toll.Permanent("to lose them, run: "+resetLine(o), "%s", sql.UnreplayableText(lost, exact))
 	}
-	if err := checkIdle(con); err != nil {
+	if err := checkIdle(ctx, con); err != nil {
 		return err
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
@@ -121,7 +121,7 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 	if err != nil {
 		return err
 	}
-	done, err = con.cluster.Reset(topics)
+	done, err = con.cluster.Reset(ctx, topics)
 	t.tell(done...)
 	if err != nil {
 		return thenHint(err, "the database is empty, topics are left; run again: "+resetLine(o))
@@ -188,8 +188,8 @@ func logRange(ctx context.Context, client *kafka.Client, c *toll.Cursor) (sql.Lo
 }
 
 // checkIdle returns an error where processes of the group run. It comes before anything is deleted.
-func checkIdle(con connection) error {
-	n, err := groupMembers(con)
+func checkIdle(ctx context.Context, con connection) error {
+	n, err := con.cluster.Members(ctx, con.group)
 	if err != nil {
 		return err
 	}
@@ -198,22 +198,4 @@ func checkIdle(con connection) error {
 			"group %s has %s", con.group, counted(int64(n), "running member"))
 	}
 	return nil
-}
-
-// groupMembers returns how many processes of the group run. One that was killed counts until its session times out.
-func groupMembers(con connection) (int, error) {
-	_, admin, err := con.cluster.Admin()
-	if err != nil {
-		return 0, err
-	}
-	defer admin.Close()
-	groups, err := admin.DescribeConsumerGroups([]string{con.group})
-	if err != nil {
-		return 0, topology.Explain(fmt.Errorf("describe group %s: %w", con.group, err))
-	}
-	n := 0
-	for _, g := range groups {
-		n += len(g.Members)
-	}
-	return n, nil
 }

@@ -85,12 +85,12 @@ func withoutFlags(flags []cli.Flag, names ...string) []cli.Flag {
 // initServers makes database, tables and topics what the commands need, and tells each thing that it did. What is right
 // stays as it is; what is wrong is a [toll.PermanentError].
 func initServers(ctx context.Context, con connection, t topology.Topics, log *slog.Logger, tell func(...string)) error {
-	info, found, err := con.cluster.Describe(t.Topic)
+	info, found, err := con.cluster.Describe(ctx, t.Topic)
 	if err != nil {
 		return err
 	}
 	if found {
-		if err := warnOfPolicy(con, t, log); err != nil {
+		if err := warnOfPolicy(ctx, con, t, log); err != nil {
 			return err
 		}
 	}
@@ -120,12 +120,12 @@ func initServers(ctx context.Context, con connection, t topology.Topics, log *sl
 				"topic %s is gone, and the database %s has stored events of it", t.Topic, store.Address())
 		}
 	}
-	made, did, err := con.cluster.Create(t)
+	made, did, err := con.cluster.Create(ctx, t)
 	tell(did...)
 	if err != nil || found {
 		return err
 	}
-	if err := warnOfPolicy(con, t, log); err != nil { // the broker's defaults may be wrong too
+	if err := warnOfPolicy(ctx, con, t, log); err != nil { // the broker's defaults may be wrong too
 		return err
 	}
 	if err := store.SetTopicID(ctx, made.ID); err != nil {
@@ -136,8 +136,8 @@ func initServers(ctx context.Context, con connection, t topology.Topics, log *sl
 }
 
 // warnOfPolicy refuses a topic of events that Kafka compacts, and warns of a short retention.
-func warnOfPolicy(con connection, t topology.Topics, log *slog.Logger) error {
-	warnings, err := con.cluster.CheckPolicy(t.Topic, t.MinRetention)
+func warnOfPolicy(ctx context.Context, con connection, t topology.Topics, log *slog.Logger) error {
+	warnings, err := con.cluster.CheckPolicy(ctx, t.Topic, t.MinRetention)
 	for _, w := range warnings {
 		log.Warn(w)
 	}
@@ -239,7 +239,7 @@ func startStack(ctx context.Context, cfg stackConfig) (_ *stack, err error) {
 		// The database is ours, so another one is another folder.
 		return nil, withHint(err, strings.ReplaceAll(hintOf(err), "another database with --mysql", "another folder with --data"))
 	}
-	info, _, err := con.cluster.Describe(con.topic)
+	info, _, err := con.cluster.Describe(ctx, con.topic)
 	s.partitions = info.Partitions
 	return s, err
 }

@@ -201,7 +201,7 @@ func (u *upkeep) round(ctx context.Context, marks *topology.WatermarkReader, fol
 	}
 	reading := packing
 	if packing == nil && (fold || retire) {
-		mark, reading = await(ctx, func() (toll.Watermark, error) { return marks.Read(cursors, u.clocks.lateness, u.clocks.idle) })
+		mark, reading = await(ctx, func() (toll.Watermark, error) { return marks.Read(ctx, cursors, u.clocks.lateness, u.clocks.idle) })
 		clocks.Event = eventTime(mark)
 	}
 	adding, retiring := reading, reading

@@ -95,7 +95,7 @@ func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Repor
 	steps.begin("asking Kafka how far the group has come")
 	consumed := true
 	if len(published.Next) > 0 { // else there may be no group yet
-		if consumed, err = await(ctx, func() (bool, error) { return r.con.cluster.LoopConsumed(r.con.group) }); err != nil {
+		if consumed, err = await(ctx, func() (bool, error) { return r.con.cluster.LoopConsumed(ctx, r.con.group) }); err != nil {
 			return nil, err
 		}
 	}

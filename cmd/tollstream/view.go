@@ -347,8 +347,8 @@ func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress,
 	}
 	p, err := await(ctx, func() (p progressed, err error) {
 		defer func() { <-v.marking }()
-		if p.mark, err = v.marks.Read(cursors, lateness, toll.DefaultIdle); err == nil {
-			p.backlog, err = v.marks.Backlog(cursors)
+		if p.mark, err = v.marks.Read(ctx, cursors, lateness, toll.DefaultIdle); err == nil {
+			p.backlog, err = v.marks.Backlog(ctx, cursors)
 		}
 		return p, err
 	})

@@ -1,10 +1,14 @@
 package kafka
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"time"
+)
 
 // Places within a batch of records, by Kafka's protocol, version 2 of the format.
 const (
 	batchLengthAt    = 8
+	batchTimeAt      = 27
 	batchHeaderBytes = 61
 )
 
@@ -19,4 +23,12 @@ func batchAt(batches []byte, offset int64) []byte {
 		batches = batches[size:]
 	}
 	return batches
+}
+
+// batchTime returns the time of a batch's first record.
+func batchTime(batch []byte) time.Time {
+	if len(batch) < batchHeaderBytes {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(batch[batchTimeAt:])))
 }

@@ -46,17 +46,22 @@ type leader struct {
 // how they are reached.
 func NewClient(topic string, options ...kgo.Opt) (*Client, error) {
 	c := &Client{topic: topic, leaders: map[int32]leader{}}
-	cl, err := kgo.NewClient(append(options, kgo.WithHooks(connectHook{c}), kgo.MaxDecompressBatchBytes(MaxInflated))...)
+	var err error
+	c.cl, c.decompressor, err = newConnections(append(options, kgo.WithHooks(connectHook{c}))...)
+	return c, err
+}
+
+func newConnections(options ...kgo.Opt) (*kgo.Client, kgo.Decompressor, error) {
+	cl, err := kgo.NewClient(append(options, kgo.MaxDecompressBatchBytes(MaxInflated))...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c.cl = cl
-	c.decompressor, _ = cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // which has the bound
-	if c.decompressor == nil {
+	decompressor, ok := cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // which has the bound
+	if !ok {
 		cl.Close()
-		return nil, errors.New("the Kafka client has no decompressor")
+		return nil, nil, errors.New("the Kafka client has no decompressor")
 	}
-	return c, nil
+	return cl, decompressor, nil
 }
 
 // Close closes the connections.
@@ -317,4 +322,35 @@ func (c *Client) record(ctx context.Context, partition int32, offset int64) (fou
 		return nil, fmt.Errorf("read the record at offset %d of partition %d of topic %s: %w", offset, partition, c.topic, err)
 	}
 	return found, nil
+}
+
+// Reading of a topic of ours, from its beginning or up to its end.
+const (
+	readBytes = 1 << 20
+	readWait  = 500 * time.Millisecond
+)
+
+// read is [Admin.Read].
+func (c *Client) read(ctx context.Context, partition int32, from int64) (records []*kgo.Record, next int64, err error) {
+	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
+		return c.fetchRequest(readWait, readBytes, 1, fetchPartition(partition, from, l.epoch, readBytes))
+	}, func(response kmsg.Response) error {
+		r, ok := response.(*kmsg.FetchResponse)
+		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
+			return errOddAnswer
+		}
+		p := &r.Topics[0].Partitions[0]
+		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+			return err
+		}
+		var fetched kgo.FetchPartition
+		fetched, next = kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
+			Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: c.topic, Partition: partition,
+		}, p, c.decompressor, nil)
+		if records = fetched.Records; len(records) > 0 {
+			return nil // an error is met again
+		}
+		return fetched.Err
+	})
+	return records, next, err
 }

@@ -22,8 +22,12 @@ const (
 	partitionBytes = 256 << 10
 	// responseBytes bounds an answer, a larger batch apart. Its partitions share the memory.
 	responseBytes = 1 << 20
-	// idleWait is how long a broker waits for a record where it holds nothing new for any partition.
-	idleWait = 50 * time.Millisecond
+	// idleWait is how long a broker waits for a record where it holds nothing new for any partition. What is new
+	// it answers at once. A partition that is added meanwhile has to wait for the answer.
+	idleWait = 500 * time.Millisecond
+	// addedWait is the same after a partition was added, as others may be soon.
+	addedWait = 50 * time.Millisecond
+	addedSoon = time.Second
 	// busyWait is the same while some partition is left out, since its records wait to be taken: it must not
 	// wait for long once they are.
 	busyWait = 10 * time.Millisecond
@@ -45,6 +49,7 @@ type Chunk struct {
 	// offsets [First, Next), of which those below what was fetched before are left out.
 	Oversized   []byte
 	First, Next int64
+	Time        time.Time // of its first record
 	// Err is why nothing more comes. It is [kerr.OffsetOutOfRange] where the log does not hold the next offset.
 	Err error
 }
@@ -62,6 +67,7 @@ type Fetcher struct {
 	mu         sync.Mutex
 	partitions []*Partition   // asked for in this order, which rotates
 	asking     map[int32]bool // brokers that a request is on its way to
+	added      time.Time      // when the last partition was
 }
 
 // Partition is a partition that a [Fetcher] reads.
@@ -92,6 +98,7 @@ func (f *Fetcher) Add(number int32, from, connects int64) *Partition {
 	p := &Partition{f: f, number: number, chunks: make(chan Chunk, 1), next: from, connects: connects, wanted: true}
 	f.mu.Lock()
 	f.partitions = append(f.partitions, p)
+	f.added = time.Now()
 	f.mu.Unlock()
 	notify(f.wake)
 	return p
@@ -163,7 +170,9 @@ func (f *Fetcher) Run(ctx context.Context) {
 // askAll sends a request to each broker that leads partitions which can be asked for, and to which none is on
 // its way. It returns when to look again though nothing happens.
 func (f *Fetcher) askAll(ctx context.Context, requests *sync.WaitGroup) time.Duration {
-	ready, full, again := f.sort(time.Now())
+	now := time.Now()
+	ready, full, again := f.sort(now)
+	wait := min(f.idleWait(now), again)
 	asks := map[int32]*request{}
 	for _, p := range ready {
 		l, err := f.leader(ctx, p)
@@ -173,7 +182,7 @@ func (f *Fetcher) askAll(ctx context.Context, requests *sync.WaitGroup) time.Dur
 			continue
 		}
 		if asks[l.id] == nil {
-			asks[l.id] = &request{broker: l.id, wait: idleWait}
+			asks[l.id] = &request{broker: l.id, wait: wait}
 		}
 		asks[l.id].partitions = append(asks[l.id].partitions, part{p, l})
 	}
@@ -204,6 +213,16 @@ type request struct {
 type part struct {
 	*Partition
 	leader leader
+}
+
+// idleWait returns how long a broker may wait that has nothing new.
+func (f *Fetcher) idleWait(now time.Time) time.Duration {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.Sub(f.added) < addedSoon {
+		return addedWait
+	}
+	return idleWait
 }
 
 // sort returns the partitions that can be asked for, and those that nothing more is wanted of yet. Another one comes first
@@ -363,7 +382,8 @@ func (f *Fetcher) take(p *Partition, rp *kmsg.FetchResponseTopicPartition) bool 
 	switch {
 	case errors.As(fetched.Err, &large):
 		p.next = large.NextOffset
-		f.deliver(p, Chunk{Oversized: bytes.Clone(batchAt(rp.RecordBatches, large.Offset)), First: max(from, large.Offset), Next: large.NextOffset})
+		batch := bytes.Clone(batchAt(rp.RecordBatches, large.Offset))
+		f.deliver(p, Chunk{Oversized: batch, First: max(from, large.Offset), Next: large.NextOffset, Time: batchTime(batch)})
 	case fetched.Err != nil:
 		f.deliver(p, Chunk{Err: fmt.Errorf("read partition %d of topic %s from offset %d: %w", p.number, f.c.topic, next, fetched.Err)})
 		f.Remove(p)

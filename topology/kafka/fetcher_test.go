@@ -139,7 +139,7 @@ func TestFetcherOversized(t *testing.T) {
 			part := startFetcher(t, client).Add(0, 0, 0)
 			take(t, part, 1)
 			c, err := part.Next(t.Context())
-			if err != nil || c.First != 1 || c.Next != 2 || len(c.Oversized) == 0 || len(c.Oversized) > 1<<20 {
+			if err != nil || c.First != 1 || c.Next != 2 || len(c.Oversized) == 0 || len(c.Oversized) > 1<<20 || time.Since(c.Time) > time.Hour {
 				t.Fatalf("chunk %d to %d, %d bytes, %v, %v", c.First, c.Next, len(c.Oversized), c.Err, err)
 			}
 			if records, _ := take(t, part, 1); string(records[0].Value) != "after" {
@@ -189,6 +189,7 @@ func TestFetcherConnects(t *testing.T) {
 	part := f.Add(0, 0, client.Connects())
 	for i, want := range []bool{true, false, true, false} {
 		if i == 2 { // the next fetch comes over a new connection
+			part.Want()
 			var broken atomic.Bool
 			cluster.ControlKey(int16(kmsg.Fetch), func(kmsg.Request) (kmsg.Response, error, bool) {
 				broken.Store(true)

@@ -1,0 +1,121 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"hash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/lovoo/goka"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// Bounds of a [Producer].
+const (
+	// deliveryTimeout is how long a record is sent again before it counts as failed. An election of
+	// leaders passes within it. It is below the time in which no other member may take over, so
+	// that nothing is sent for long after that.
+	deliveryTimeout = time.Minute
+	// bufferedBytes bounds what is on its way. Beyond it emitting waits.
+	bufferedBytes = 16 << 20
+	// batchBytes is what brokers take by default, of records that are not compressed.
+	batchBytes = 1 << 20
+)
+
+// Producer is a [goka.Producer] whose records are in the log once and in the order of emission, per
+// partition, once they are acknowledged. A record that fails makes those of its partition fail that
+// are on their way behind it.
+//
+// It may be shared: what is emitted to several topics goes to a broker in one request.
+type Producer struct {
+	cl    *kgo.Client
+	close func()
+}
+
+// NewProducer returns a producer that connects when it is used first. linger is how long a record
+// waits for others to be sent with.
+func NewProducer(hasher func() hash.Hash32, linger time.Duration, options ...kgo.Opt) (*Producer, error) {
+	cl, err := kgo.NewClient(append(options,
+		kgo.RecordPartitioner(Partitioner(hasher)),
+		kgo.ProducerLinger(linger),
+		kgo.ProducerBatchMaxBytes(batchBytes),
+		kgo.ProducerBatchCompression(kgo.Lz4Compression()),
+		kgo.MaxBufferedRecords(bufferedBytes), kgo.MaxBufferedBytes(bufferedBytes),
+		kgo.RecordDeliveryTimeout(deliveryTimeout),
+		// Without it a record that was sent once could not fail before its broker answers, however
+		// long that takes. What failed is not sent again under its number: the run ends.
+		kgo.AllowIdempotentProduceCancellation(),
+		kgo.StopProducerOnDataLossDetected(),
+		kgo.MetadataMinAge(metadataMinAge),
+	)...)
+	if err != nil {
+		return nil, err
+	}
+	return &Producer{cl, sync.OnceFunc(cl.Close)}, nil
+}
+
+// metadataMinAge is how soon leaders are asked for again: an election takes less than kgo's default.
+const metadataMinAge = 250 * time.Millisecond
+
+// Emit implements goka.Producer.
+func (p *Producer) Emit(topic, key string, value []byte) *goka.Promise {
+	return p.EmitWithHeaders(topic, key, value, nil)
+}
+
+// EmitWithHeaders implements goka.Producer.
+func (p *Producer) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
+	record := &kgo.Record{Topic: topic, Key: []byte(key), Value: value}
+	for k, v := range headers {
+		record.Headers = append(record.Headers, kgo.RecordHeader{Key: k, Value: v})
+	}
+	promise, finish := goka.NewPromiseWithFinisher()
+	p.cl.Produce(context.Background(), record, func(r *kgo.Record, err error) {
+		if err != nil {
+			finish(nil, fmt.Errorf("send to topic %s: %w", topic, Coded(err)))
+			return
+		}
+		finish(&sarama.ProducerMessage{Topic: topic, Partition: r.Partition, Offset: r.Offset}, nil)
+	})
+	return promise
+}
+
+// Close gives up what is not acknowledged within a time. It may be called more than once.
+func (p *Producer) Close(most time.Duration) {
+	ctx, cancel := context.WithTimeout(context.Background(), most)
+	defer cancel()
+	_ = p.cl.Flush(ctx) // what fails shows in its promise
+	p.close()
+}
+
+// Shared returns the producer for one of several users, whose Close leaves it open.
+func (p *Producer) Shared() goka.Producer { return sharedProducer{p} }
+
+type sharedProducer struct{ *Producer }
+
+// Close implements goka.Producer.
+func (sharedProducer) Close() error { return nil }
+
+// Partitioner places records as goka and sarama's hash partitioners do, and those without a key in
+// turn.
+func Partitioner(hasher func() hash.Hash32) kgo.Partitioner {
+	var turn atomic.Uint32
+	return kgo.BasicConsistentPartitioner(func(string) func(*kgo.Record, int) int {
+		return func(r *kgo.Record, partitions int) int {
+			if len(r.Key) == 0 {
+				return int(turn.Add(1) % uint32(partitions))
+			}
+			h := hasher()
+			_, _ = h.Write(r.Key) // a hash never fails
+			return PartitionOf(h.Sum32(), partitions)
+		}
+	})
+}
+
+// PartitionOf returns the partition of a key with a hash.
+func PartitionOf(hash uint32, partitions int) int {
+	p := int32(hash) % int32(partitions)
+	return int(max(p, -p))
+}
