@@ -24,7 +24,7 @@ import (
 const (
 	bundleRecords = 256     // at most in one
 	bundleBytes   = 1 << 20 // about so much of values at most, one record apart
-	bundleQueue   = 4       // bundles of a partition that may wait
+	bundleQueue   = 8       // bundles of a partition that may be on their way
 )
 
 // bundleMark is the value of a message that stands for a bundle. goka drops messages without one.
@@ -110,14 +110,20 @@ func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks, m
 	return nil
 }
 
-// pass hands on a bundle, and reports whether the session goes on.
+func (s *source) openQueues() {
+	s.room, s.bundles, s.passed = make(chan struct{}, bundleQueue), make(chan bundle, bundleQueue), make(chan bundle, bundleQueue)
+}
+
+// pass hands goka a bundle once there is room, and reports whether the session goes on. goka has one goroutine for a
+// partition of all topics: were it to wait for room, nothing would be merged and no window closed meanwhile.
 func (s *source) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage, at time.Time) bool {
 	mark := &sarama.ConsumerMessage{Topic: s.cfg.Topic, Partition: s.partition, Offset: b.last, Timestamp: at, Value: bundleMark}
 	select {
-	case s.bundles <- b:
+	case s.room <- struct{}{}:
 	case <-ctx.Done():
 		return false
 	}
+	s.bundles <- b // which has room, as all queues of bundles do from here on
 	select {
 	case marks <- mark:
 		return true
@@ -163,7 +169,7 @@ func (s *source) compareLog(ctx context.Context) error {
 	}
 }
 
-// addBundle adds what the next bundle holds, whose last offset is given.
+// addBundle has the next bundle added, whose last offset is given. It does not wait.
 func (s *source) addBundle(offset int64) error {
 	var b bundle
 	select {
@@ -174,12 +180,25 @@ func (s *source) addBundle(offset int64) error {
 	if b.last != offset {
 		return errBundle
 	}
-	if b.oversized != nil {
-		s.addOversized(b.oversized)
-	} else {
-		s.addAll(b.records)
-	}
+	s.passed <- b
 	return nil
+}
+
+// addPassed adds the bundles that goka passes on, until the session ends.
+func (s *source) addPassed() {
+	for {
+		select {
+		case b := <-s.passed:
+			if b.oversized != nil {
+				s.addOversized(b.oversized)
+			} else {
+				s.addAll(b.records)
+			}
+			<-s.room
+		case <-s.ctx.Done():
+			return
+		}
+	}
 }
 
 // read takes what the ingest needs from a record.

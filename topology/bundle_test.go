@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -56,7 +57,7 @@ func startBundling(t *testing.T, s *source, log *fakeLog) (in chan<- kafka.Chunk
 	t.Helper()
 	s.cfg, s.partition, s.log = testConfig(), 3, log
 	s.ctx, s.filled = t.Context(), make(chan struct{}, 1)
-	s.bundles = make(chan bundle, bundleQueue)
+	s.openQueues()
 	chunks, marks := make(fakeChunks), make(chan *sarama.ConsumerMessage, bundleQueue)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
@@ -94,6 +95,7 @@ func TestBundle(t *testing.T) {
 			next := int64(0)
 			for mark := range out {
 				b := <-s.bundles
+				<-s.room
 				if len(b.records) == 0 || len(b.records) > bundleRecords {
 					t.Fatalf("a bundle of %d records", len(b.records))
 				}
@@ -174,6 +176,7 @@ func TestBundleComparesLog(t *testing.T) {
 		for want := taken + n; taken < want; {
 			<-out
 			b := <-s.bundles
+			<-s.room
 			taken += len(b.records)
 		}
 	}
@@ -213,4 +216,78 @@ func TestBundleLogReplaced(t *testing.T) {
 	if c, _ := store.Cursor(ctx, 0); c.LogReplaced != "it is another one" || c.Next != 10 || len(marks) > 0 || len(s.bundles) > 0 {
 		t.Errorf("the cursor is %+v; %d marks, %d bundles", c, len(marks), len(s.bundles))
 	}
+}
+
+// stuckStore stores nothing before it is released.
+type stuckStore struct {
+	*memoryStore
+	released chan struct{}
+}
+
+func (s *stuckStore) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
+	<-s.released
+	return s.memoryStore.Commit(ctx, b, published)
+}
+
+// TestBundleWaitsForRoom has a database that does not answer. goka's goroutine of the partition, which merges deltas and closes
+// windows too, must not wait for it.
+func TestBundleWaitsForRoom(t *testing.T) {
+	const n = 20_000
+	store, table := &stuckStore{&memoryStore{}, make(chan struct{})}, &memoryTable{states: map[int16]*toll.State{}}
+	cfg := testConfig()
+	cfg.BatchRows = 1000
+	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(0), mark: func(int64) {}, stats: newStats(nil),
+		log: &fakeLog{}, fail: func(err error) { t.Error(err) }}
+	if err := s.init(store.cursor); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t.Context(), 0)
+	defer s.stop()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	in, marks := make(fakeChunks, 1), make(chan *sarama.ConsumerMessage)
+	var chunk kafka.Chunk
+	for i := range n {
+		r := testRecord(int64(i))
+		chunk.Records = append(chunk.Records, &kgo.Record{Offset: r.offset, Timestamp: r.time, Value: r.value})
+	}
+	in <- chunk
+	go func() { _ = s.bundle(ctx, in, marks) }()
+	taken := 0
+	pass := func() {
+		t.Helper()
+		select {
+		case mark := <-marks:
+			done := make(chan error, 1)
+			go func() { done <- s.addBundle(mark.Offset) }()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Fatal(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("goka's goroutine waits for the database")
+			}
+			taken++
+		case <-time.After(10 * time.Second):
+			t.Fatalf("nothing more comes after %d bundles, although there is room", taken)
+		}
+	}
+	for len(s.room) < cap(s.room) || len(s.passed) == 0 { // until there is no room
+		pass()
+	}
+	if most := 2*cfg.BatchRows/bundleRecords + 1 + bundleQueue; taken > most {
+		t.Errorf("took %d bundles, want %d at most", taken, most)
+	}
+	close(store.released)
+	for taken < (n+bundleRecords-1)/bundleRecords {
+		pass()
+	}
+	for until := time.Now().Add(10 * time.Second); s.progress().Next < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("stored up to %d of %d", s.progress().Next, n)
+		}
+	}
+	s.stop()
+	checkExact(t, store.memoryStore, table, n)
 }

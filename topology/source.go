@@ -28,7 +28,7 @@ var errOtherEpoch = errors.New("the database was rebuilt, or is another one: its
 // source owns one partition of the topic of events for the length of a session: it gathers records into batches, stores
 // them one after the other, and publishes what they mean per plaza.
 //
-// Three goroutines work on it. goka's calls add. The committer takes what has been gathered whenever it is idle, so a
+// Three goroutines work on it. One adds the bundles that goka passes on. The committer takes what has been gathered whenever it is idle, so a
 // batch is as large as the time that the one before it took to commit: small when there is little to do, up to the
 // limit when there is a backlog. The publisher sends the deltas of the batches that are stored.
 type source struct {
@@ -49,7 +49,9 @@ type source struct {
 	kill   context.CancelFunc
 	wg     sync.WaitGroup
 
-	bundles  chan bundle     // records on their way through goka
+	room     chan struct{}   // has a value for each bundle that is not added yet
+	bundles  chan bundle     // on their way through goka
+	passed   chan bundle     // that goka has passed on
 	log      logChecker      // of the topic of events
 	topic    func() error    // returns an error unless it is the topic that was stored
 	from     int64           // offset to read on from
@@ -165,11 +167,12 @@ func (s *source) start(parent context.Context, unpublished int64) {
 	s.grace, s.kill = context.WithCancel(context.WithoutCancel(parent))
 	s.filled, s.taken, s.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	s.pending, s.toMark = make(chan storedDeltas, pendingBatches), make(chan struct{}, 1)
-	s.bundles = make(chan bundle, bundleQueue)
+	s.openQueues()
 	s.open = newBuilder(s.store.NewRows(), s.cfg)
 	s.spare = newBuilder(s.store.NewRows(), s.cfg)
 	s.open.begin(&s.clock)
 	s.caughtUp(unpublished) // where nothing is left, before the first batch is stored
+	s.wg.Go(s.addPassed)
 	s.wg.Add(2)
 	go func() {
 		defer s.wg.Done()
