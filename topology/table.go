@@ -52,12 +52,8 @@ func NewFollowedTable(cluster Cluster, group string, log *slog.Logger) (*Table, 
 
 // newTable returns a reader. wait is how long a fetch waits for something new; what is new comes at once.
 func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duration, more ...goka.ViewOption) (*Table, error) {
-	info, found, err := cluster.Describe(context.Background(), TableTopic(group))
-	if err != nil {
+	if _, err := describeTable(context.Background(), cluster, group); err != nil {
 		return nil, err
-	}
-	if !found || info.Partitions == 0 {
-		return nil, toll.Permanent("run: tollstream init; then: tollstream process", "the group table, topic %s, does not exist", TableTopic(group))
 	}
 	consumer := cluster.Config("view")
 	consumer.Consumer.MaxWaitTime = wait // goka waits for a fetch to return when it opens and when it closes
@@ -103,6 +99,16 @@ func keepProgress(_ goka.UpdateContext, s storage.Storage, key string, value []b
 		value = trimmed
 	}
 	return s.Set(key, value)
+}
+
+// describeTable describes the topic of a group's table.
+func describeTable(ctx context.Context, cluster Cluster, group string) (TopicInfo, error) {
+	info, found, err := cluster.Describe(ctx, TableTopic(group))
+	if err == nil && (!found || info.Partitions == 0) {
+		err = toll.Permanent("run: tollstream init; then: tollstream process",
+			"the group table, topic %s, does not exist", TableTopic(group))
+	}
+	return info, err
 }
 
 // Close closes the connections of a table that is not to be run.
@@ -209,35 +215,6 @@ func (t *Table) States() (map[int16]*toll.State, error) {
 	return states, nil
 }
 
-// ReadTable returns the state of every plaza, as it is in the group table's topic now.
-func ReadTable(ctx context.Context, cluster Cluster, group string, log *slog.Logger) (map[int16]*toll.State, error) {
-	t, err := NewTable(cluster, group, log)
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- t.Run(ctx) }()
-	recovered := make(chan error, 1)
-	go func() { recovered <- t.WaitRecovered(ctx) }()
-	select {
-	case err := <-done:
-		if err == nil {
-			err = ctx.Err()
-		}
-		return nil, err
-	case err := <-recovered:
-		if err != nil {
-			return nil, err
-		}
-	}
-	states, err := t.States()
-	cancel()
-	<-done
-	return states, err
-}
-
 // LoopConsumed reports whether the group has consumed all that was in the loop when it was called, waiting a moment for it. Its offsets follow
 // the acknowledged changelog, so whatever was published before the call is then in the group table's topic.
 func (c Cluster) LoopConsumed(ctx context.Context, group string) (bool, error) {
@@ -271,7 +248,7 @@ func awaitConsumed(ctx context.Context, brokers brokers, group, topic string, en
 			return left, err
 		}
 		select {
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}

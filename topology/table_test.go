@@ -1,7 +1,6 @@
 package topology
 
 import (
-	"log/slog"
 	"runtime"
 	"testing"
 	"time"
@@ -14,7 +13,7 @@ func TestTableLeavesNothing(t *testing.T) {
 	_, cluster := emitterBroker(t, kfake.SeedTopics(4, TableTopic("group")))
 	read := func() {
 		t.Helper()
-		states, err := ReadTable(t.Context(), cluster, "group", slog.New(slog.DiscardHandler))
+		states, err := ReadTable(t.Context(), cluster, "group")
 		if err != nil || len(states) != 0 {
 			t.Fatalf("%d states, %v", len(states), err)
 		}

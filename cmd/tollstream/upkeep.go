@@ -263,7 +263,7 @@ func (u *upkeep) readStates(ctx context.Context) (map[int16]*toll.State, error) 
 	ctx, cancel := context.WithTimeout(ctx, upkeepReadIn)
 	defer cancel()
 	return await(ctx, func() (map[int16]*toll.State, error) {
-		return topology.ReadTable(ctx, u.con.cluster, u.con.group, u.log)
+		return topology.ReadTable(ctx, u.con.cluster, u.con.group)
 	})
 }
 

@@ -53,13 +53,22 @@ func (a *app) verifyCommand() *cli.Command {
 
 // verify verifies what a command line names.
 func (a *app) verify(c *cli.Context, steps *steps) (*sql.Report, error) {
-	r, err := a.readerFrom(c)
+	con, err := connectionFrom(c)
+	if err != nil {
+		return nil, err
+	}
+	log, err := newLogger(a.stderr, logText, "warn")
+	if err != nil {
+		return nil, err
+	}
+	r, scan, err := openScan(c.Context, con, fixesTimezone(c), log)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
+	defer scan.Close()
 	began := time.Now()
-	report, err := verify(c.Context, r, c.Bool("deep"), steps)
+	report, err := verify(c.Context, r, scan, c.Bool("deep"), steps)
 	if err != nil {
 		return nil, err
 	}
@@ -72,14 +81,24 @@ func (a *app) verify(c *cli.Context, steps *steps) (*sql.Report, error) {
 //
 //  1. what is published by now, from the database
 //  2. whether the group has consumed the loop up to its present end; then all of 1 is in the group table's topic
-//  3. the group table, up to that topic's present end
+//  3. the group table, up to that topic's present end; most of it was read before, in parallel with 1 and 2
 //  4. the database in one snapshot, which holds all that 3 has merged
-func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Report, error) {
+func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool, steps *steps) (*sql.Report, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	table := begin(func() (struct{}, error) { return struct{}{}, scan.Advance(ctx) })
+	logs := begin(func() (map[int32]sql.LogCheck, error) { return checkLogs(ctx, r) })
 	steps.begin("reading from MySQL what is published")
 	published, err := r.store.Published(ctx)
 	if err != nil {
 		return nil, err
 	}
+	loop := begin(func() (bool, error) {
+		if len(published.Next) == 0 {
+			return true, nil // there may be no group yet
+		}
+		return r.con.cluster.LoopConsumed(ctx, r.con.group)
+	})
 	progress, err := r.store.Progress(ctx)
 	if err != nil {
 		return nil, err
@@ -92,32 +111,33 @@ func verify(ctx context.Context, r *reader, deep bool, steps *steps) (*sql.Repor
 	if err != nil {
 		return nil, err
 	}
-	steps.begin("asking Kafka how far the group has come")
-	consumed := true
-	if len(published.Next) > 0 { // else there may be no group yet
-		if consumed, err = await(ctx, func() (bool, error) { return r.con.cluster.LoopConsumed(ctx, r.con.group) }); err != nil {
-			return nil, err
-		}
-	}
-	steps.begin("reading the group table from Kafka")
-	states, err := r.states(ctx)
-	if err != nil {
-		return nil, err
-	}
-	r.stop()
-	steps.begin("comparing the topic's log with what is stored")
-	logs, err := checkLogs(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	steps.begin("reading and comparing what MySQL holds")
-	in := sql.VerifyInput{States: states, Deep: deep, Logs: logs, Passed: passed}
-	if consumed {
-		in.Settled = published
-	}
+	in := sql.VerifyInput{Deep: deep, Passed: passed}
 	if in.Windows, in.Zones, err = storedWindows(ctx, r.store, r.con.location); err != nil {
 		return nil, err
 	}
+	steps.begin("comparing the topic's log with what is stored")
+	if in.Logs, err = await(ctx, logs); err != nil {
+		return nil, err
+	}
+	steps.begin("asking Kafka how far the group has come")
+	consumed, err := await(ctx, loop)
+	if err != nil {
+		return nil, err
+	}
+	if consumed {
+		in.Settled = published
+	}
+	steps.begin("reading the group table from Kafka")
+	if _, err := await(ctx, table); err != nil {
+		return nil, err
+	}
+	if err := scan.Advance(ctx); err != nil {
+		return nil, err
+	}
+	if in.States, err = scan.States(); err != nil {
+		return nil, err
+	}
+	steps.begin("reading and comparing what MySQL holds")
 	report, err := r.store.Verify(ctx, in)
 	if err != nil {
 		return nil, err

@@ -47,19 +47,39 @@ func fixesTimezone(c *cli.Context) bool {
 }
 
 func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader, error) {
-	return openReaderOf(ctx, con, fixedTimezone, log, topology.NewTable)
+	return openFollowing(ctx, con, fixedTimezone, log, topology.NewTable)
 }
 
 // openFollower opens a reader that is kept open for long, see [topology.NewFollowedTable].
 func openFollower(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader, error) {
-	return openReaderOf(ctx, con, fixedTimezone, log, topology.NewFollowedTable)
+	return openFollowing(ctx, con, fixedTimezone, log, topology.NewFollowedTable)
 }
 
-func openReaderOf(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger,
-	newTable func(topology.Cluster, string, *slog.Logger) (*topology.Table, error)) (_ *reader, err error) {
+func openFollowing(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger,
+	newTable func(topology.Cluster, string, *slog.Logger) (*topology.Table, error)) (*reader, error) {
+	r, table, err := openReaderOf(ctx, con, fixedTimezone, log, func() (*topology.Table, error) {
+		return newTable(con.cluster, con.group, log)
+	})
+	if err == nil {
+		r.table = table
+	}
+	return r, err
+}
+
+// openScan opens a reader that follows no table, and a scan that reads the table once.
+func openScan(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader, *topology.TableScan, error) {
+	return openReaderOf(ctx, con, fixedTimezone, log, func() (*topology.TableScan, error) {
+		return topology.NewTableScan(ctx, con.cluster, con.group)
+	})
+}
+
+// openReaderOf opens a reader, and meanwhile what reads the group table.
+func openReaderOf[T interface{ Close() }](ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger,
+	open func() (T, error)) (_ *reader, table T, err error) {
+	var none T
 	store, err := con.openStore(sql.LoadAuto, log)
 	if err != nil {
-		return nil, err
+		return nil, none, err
 	}
 	r := &reader{con: con, store: store, ended: make(chan error, 1)}
 	defer func() {
@@ -67,34 +87,34 @@ func openReaderOf(ctx context.Context, con connection, fixedTimezone bool, log *
 			r.Close()
 		}
 	}()
-	opened, gone := make(chan opening), make(chan struct{})
+	opened, gone := make(chan opening[T]), make(chan struct{})
 	defer close(gone)
 	go func() { // Kafka's clients take no context: it ends with their timeouts at the latest
-		table, err := newTable(con.cluster, con.group, log)
+		table, err := open()
 		select {
-		case opened <- opening{table, err}:
+		case opened <- opening[T]{table, err}:
 		case <-gone:
-			if table != nil {
+			if err == nil {
 				table.Close()
 			}
 		}
 	}()
 	meta, err := checkDatabase(ctx, store, con, fixedTimezone)
 	if err != nil {
-		return nil, err
-	}
-	if r.table, err = awaitTable(ctx, opened, con.cluster.Brokers, tablePatience); err != nil {
-		return nil, noAnswer(err)
+		return nil, none, err
 	}
 	if r.con.location, err = time.LoadLocation(meta.Timezone); err != nil {
-		return nil, fmt.Errorf("load the database's timezone: %w", err)
+		return nil, none, fmt.Errorf("load the database's timezone: %w", err)
 	}
-	return r, nil
+	if table, err = awaitTable(ctx, opened, con.cluster.Brokers, tablePatience); err != nil {
+		return nil, none, noAnswer(err)
+	}
+	return r, table, nil
 }
 
 // opening is how opening the group table ended.
-type opening struct {
-	table *topology.Table
+type opening[T any] struct {
+	table T
 	err   error
 }
 
@@ -103,16 +123,16 @@ type opening struct {
 // that a request times out.
 const tablePatience = time.Minute
 
-func awaitTable(ctx context.Context, opened <-chan opening, brokers []string, patience time.Duration) (*topology.Table, error) {
+func awaitTable[T any](ctx context.Context, opened <-chan opening[T], brokers []string, patience time.Duration) (table T, err error) {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
 	case o := <-opened:
 		return o.table, o.err
 	case <-late.C:
-		return nil, fmt.Errorf("connect to Kafka at %s: no answer for %v", strings.Join(brokers, ","), patience)
+		return table, fmt.Errorf("connect to Kafka at %s: no answer for %v", strings.Join(brokers, ","), patience)
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return table, ctx.Err()
 	}
 }
 
@@ -236,5 +256,20 @@ func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	case <-ctx.Done():
 		var none T
 		return none, ctx.Err()
+	}
+}
+
+// begin does something in parallel. The function that it returns waits for its end, once.
+func begin[T any](do func() (T, error)) (end func() (T, error)) {
+	ended := make(chan struct{})
+	var value T
+	var err error
+	go func() {
+		defer close(ended)
+		value, err = do()
+	}()
+	return func() (T, error) {
+		<-ended
+		return value, err
 	}
 }

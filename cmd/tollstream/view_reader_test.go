@@ -70,11 +70,11 @@ func TestReaderClosesTable(t *testing.T) {
 	con := connection{cluster: topology.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}, topic: "toll", group: "tollstream",
 		dsn: "nobody@tcp(127.0.0.1:1)/none", location: time.UTC}
 	opened := make(chan struct{})
-	newTable := func(c topology.Cluster, group string, log *slog.Logger) (*topology.Table, error) {
+	open := func() (*topology.Table, error) {
 		defer close(opened)
-		return topology.NewTable(c, group, log)
+		return topology.NewTable(con.cluster, con.group, slog.New(slog.DiscardHandler))
 	}
-	if _, err := openReaderOf(t.Context(), con, false, slog.New(slog.DiscardHandler), newTable); err == nil {
+	if _, _, err := openReaderOf(t.Context(), con, false, slog.New(slog.DiscardHandler), open); err == nil {
 		t.Fatal("a reader without a database")
 	}
 	<-opened
@@ -87,13 +87,13 @@ func TestReaderClosesTable(t *testing.T) {
 
 // TestAwaitTable has a broker that takes connections and does not answer.
 func TestAwaitTable(t *testing.T) {
-	_, err := awaitTable(t.Context(), make(chan opening), []string{"kafka:9092"}, time.Millisecond)
+	_, err := awaitTable(t.Context(), make(chan opening[*topology.Table]), []string{"kafka:9092"}, time.Millisecond)
 	if err == nil || !strings.Contains(err.Error(), "connect to Kafka at kafka:9092: no answer for 1ms") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := awaitTable(ctx, make(chan opening), nil, time.Hour); !errors.Is(err, context.Canceled) {
+	if _, err := awaitTable(ctx, make(chan opening[*topology.Table]), nil, time.Hour); !errors.Is(err, context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 }
