@@ -226,7 +226,11 @@ func TestProcessMetrics(t *testing.T) {
 		t.Errorf("%s: %s", problem.Metric, problem.Text)
 	}
 	view := p.serveMetrics(t, "view", "--listen", "127.0.0.1:0")
-	eventually(t, "view", func() bool { return view.ready() && metricValue(view.families(), "tollstream_view_rows") == rows })
+	eventually(t, "view", func() bool {
+		families := view.families()
+		return view.ready() && metricValue(families, "tollstream_view_rows") == rows &&
+			families["tollstream_view_plaza_vc_ratio"] != nil // once the last windows are stored
+	})
 	if status, body := view.get("healthz"); status != http.StatusOK {
 		t.Error(status, body)
 	}
