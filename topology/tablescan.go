@@ -36,7 +36,7 @@ func NewTableScan(ctx context.Context, cluster Cluster, group string) (*TableSca
 	if err != nil {
 		return nil, err
 	}
-	client, err := kafka.NewClient(TableTopic(group), cluster.kgoOptions("table", nil)...)
+	client, err := kafka.NewClient(TableTopic(group), cluster.kgoOptions("table", dial)...)
 	if err != nil {
 		return nil, err
 	}
