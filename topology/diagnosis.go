@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -9,17 +10,26 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 )
 
 // diagnosisTimeout bounds each question of a diagnosis.
 const diagnosisTimeout = 3 * time.Second
 
 // unclear reports whether an error is what a broker does that is spoken to in the wrong way: it hangs up, at once or after an
-// alert of TLS, which is shorter than an answer. sarama also keeps to itself that a broker refused the mechanism.
+// alert of TLS, which is no answer of Kafka's. kgo has no type for that, so an error of no known kind counts too. sarama also
+// keeps to itself that a broker refused the mechanism.
 func unclear(err error) bool {
-	var garbled sarama.PacketDecodingError
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, sarama.ErrOutOfBrokers) || errors.As(err, &garbled)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
+		errors.Is(err, sarama.ErrOutOfBrokers) {
+		return true
+	}
+	var network net.Error
+	var refused *kerr.Error
+	var code sarama.KError
+	known := errors.As(err, &network) || errors.As(err, &refused) || errors.As(err, &code) ||
+		errors.Is(err, context.Canceled) || connectHint(err) != ""
+	return !known
 }
 
 // diagnose asks the brokers what way they want to be spoken to, after they hung up. It returns what to do and what is wrong, or
