@@ -25,10 +25,6 @@ const (
 	bundleRecords = 256     // at most in one
 	bundleBytes   = 1 << 20 // about so much of values at most, one record apart
 	bundleQueue   = 8       // bundles of a partition that may be on their way
-
-	// farFetch is how long a fetch takes from brokers that are so far away that the next chunk is fetched as soon as
-	// the one before is passed on. Near them it is fetched when little is left, which takes half the memory.
-	farFetch = 15 * time.Millisecond
 )
 
 // bundleMark is the value of a message that stands for a bundle. goka drops messages without one.
@@ -96,7 +92,7 @@ func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks, m
 			}
 			unsure = false
 		}
-		if len(rest) <= bundleQueue*bundleRecords || c.Took >= farFetch {
+		if len(rest) <= bundleQueue*bundleRecords {
 			in.Want()
 		}
 		n := 0

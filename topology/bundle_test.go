@@ -291,33 +291,3 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	s.stop()
 	checkExact(t, store.memoryStore, table, n)
 }
-
-// wantedChunks notes how many bundles had been passed on each time that another chunk was wanted.
-type wantedChunks struct {
-	fakeChunks
-	passed chan bundle
-	after  []int
-}
-
-func (c *wantedChunks) Want() { c.after = append(c.after, len(c.passed)) }
-
-// TestBundleWantsNextChunk checks when the next chunk is fetched: from brokers that are far away at once, from near ones
-// when little is left.
-func TestBundleWantsNextChunk(t *testing.T) {
-	const bundles = 20
-	for took, want := range map[time.Duration]int{0: bundles - bundleQueue, farFetch - 1: bundles - bundleQueue, farFetch: 0} {
-		s := &source{cfg: testConfig(), bundles: make(chan bundle, bundles), room: make(chan struct{}, bundles)}
-		in := &wantedChunks{passed: s.bundles}
-		c := kafka.Chunk{Took: took}
-		for i := range bundles * bundleRecords {
-			c.Records = append(c.Records, &kgo.Record{Offset: int64(i)})
-		}
-		marks := make(chan *sarama.ConsumerMessage, bundles)
-		if err := s.bundleRecords(t.Context(), &c, in, marks); err != nil {
-			t.Fatal(err)
-		}
-		if len(s.bundles) != bundles || len(in.after) == 0 || in.after[0] != want {
-			t.Errorf("a fetch took %v: %d bundles, another chunk was wanted after %v of them, want %d", took, len(s.bundles), in.after, want)
-		}
-	}
-}

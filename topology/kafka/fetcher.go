@@ -42,8 +42,6 @@ const (
 // the partition.
 type Chunk struct {
 	Records []*kgo.Record
-	// Took is how long the request for them took: the way to the broker and back, and what that waited for them.
-	Took time.Duration
 	// Unsure says that since the chunk before a broker was connected, or an error came: the log may be another
 	// one. Compare it before the records are used.
 	Unsure bool
@@ -115,7 +113,7 @@ func (f *Fetcher) Remove(p *Partition) {
 }
 
 // Want lets the next chunk be fetched, so that it is there when Next is called. Call it when little is left of the last
-// one, by how long that took: a chunk may take megabytes.
+// one: a chunk may take megabytes.
 func (p *Partition) Want() {
 	p.f.mu.Lock()
 	defer p.f.mu.Unlock()
@@ -324,13 +322,11 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 			}
 		}
 	}
-	began := time.Now()
 	answer, err := f.c.cl.Broker(int(r.broker)).Request(ctx, f.c.fetchRequest(r.wait, responseBytes, 1, asked...))
 	if err != nil {
 		fail(err)
 		return
 	}
-	took := time.Since(began)
 	response, ok := answer.(*kmsg.FetchResponse)
 	if !ok {
 		fail(errOddAnswer)
@@ -346,7 +342,7 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 			rp := &response.Topics[i].Partitions[j]
 			bytes += len(rp.RecordBatches)
 			if k := slices.IndexFunc(r.partitions, func(p part) bool { return p.number == rp.Partition }); k >= 0 {
-				progress = f.take(r.partitions[k].Partition, rp, took) || progress
+				progress = f.take(r.partitions[k].Partition, rp) || progress
 			}
 		}
 	}
@@ -366,9 +362,7 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 }
 
 // take hands on what came of a partition, and reports whether the next offset moved.
-func (f *Fetcher) take(
-	p *Partition, rp *kmsg.FetchResponseTopicPartition, took time.Duration,
-) bool {
+func (f *Fetcher) take(p *Partition, rp *kmsg.FetchResponseTopicPartition) bool {
 	if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
 		f.failed(fmt.Errorf("read partition %d of topic %s from offset %d: %w", p.number, f.c.topic, p.next, err), p)
 		return false
@@ -381,7 +375,7 @@ func (f *Fetcher) take(
 	}, rp, f.c.decompressor, nil)
 	p.next = next
 	if len(fetched.Records) > 0 {
-		f.deliver(p, Chunk{Records: fetched.Records, Took: took})
+		f.deliver(p, Chunk{Records: fetched.Records})
 		return true // an error is met again
 	}
 	var large *kgo.ErrDecompressTooLarge
