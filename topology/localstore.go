@@ -121,7 +121,7 @@ func (l *localStores) discard(path string, partition int32, cause error) error {
 const noOffset = 0
 
 // localStore is the local copy of one partition. It does what goka's own does, and
-//   - notes when it fails, so that the next one begins anew,
+//   - notes when it fails, so that the next one starts from Kafka,
 //   - stores the offset of a write of ours only if it follows the one before. Where another process has written in between
 //     (an owner that woke up late, or the one that took over from this one), the copy lacks what that wrote: the offset then
 //     stays, and the next recovery reads from there, and

@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-var update = flag.Bool("update", false, "write the table of docs/observability.md anew")
+var update = flag.Bool("update", false, "write the table of docs/observability.md again")
 
 const docs = "../../docs/"
 
