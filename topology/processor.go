@@ -301,22 +301,22 @@ func (p *Processor) runOnce(parent context.Context) error {
 	defer endSending()
 	var sender sync.WaitGroup
 	sender.Go(func() { r.deltas.run(sending, ctx) })
-	var beside sync.WaitGroup
-	beside.Go(func() { r.watchTopic(ctx) })
-	beside.Go(func() { r.watchPolicy(ctx) })
-	beside.Go(func() { r.fetcher.Run(ctx) })
-	beside.Go(func() {
+	var tasks sync.WaitGroup
+	tasks.Go(func() { r.watchTopic(ctx) })
+	tasks.Go(func() { r.watchPolicy(ctx) })
+	tasks.Go(func() { r.fetcher.Run(ctx) })
+	tasks.Go(func() {
 		r.standstill.watch(ctx, func(err error) {
 			r.fail(err)
 			producer.Close(0) // it can send nothing more, and goka waits for what it was given
 		})
 	})
-	beside.Go(func() { r.watchLag(ctx) })
-	beside.Go(func() { r.windows.run(ctx) })
-	beside.Go(func() { r.watchClosing(ctx) })
+	tasks.Go(func() { r.watchLag(ctx) })
+	tasks.Go(func() { r.windows.run(ctx) })
+	tasks.Go(func() { r.watchClosing(ctx) })
 	runErr := r.proc.Run(ctx)
 	cancel()
-	beside.Wait()
+	tasks.Wait()
 	endSending()
 	producer.Close(stopGrace)
 	waitAtMost(&sender, stopGrace)

@@ -192,7 +192,7 @@ func (w *windows) wants(plaza int16) bool {
 	return false
 }
 
-// changed notes the minutes of panes that were merged while a hand-over is under way.
+// changed notes the minutes of panes that were merged while a submission is under way.
 func (p *plazaWindows) changed(panes []toll.Pane) {
 	for i := range panes {
 		if m := panes[i].Start; m < p.until {

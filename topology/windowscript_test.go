@@ -38,7 +38,7 @@ type fault int
 
 const (
 	noFault       fault = iota
-	forgetsAgain        // what changes while a hand-over is under way is not noted
+	forgetsAgain        // what changes while a submission is under way is not noted
 	cleansEarly         // Dirty is cleared when it is handed over, not once that is stored
 	advancesEarly       // Done is moved on when windows are handed over
 )
