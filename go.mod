@@ -1,4 +1,4 @@
-module tollstream
+module github.com/tollstream/tollstream
 
 go 1.26.5
 

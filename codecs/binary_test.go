@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // codec is one binary message for the tests that hold for all of them.

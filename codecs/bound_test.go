@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // FuzzDecodeMemory: reading a payload takes memory by its size, and time as well, whatever it says its format is.

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // AppendChain appends the chain that a cursor holds: for each plaza the Next of the partition's last batch that had it.

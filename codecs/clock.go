@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // clock reads timestamps. It remembers the text of the last date, which is the same for all events of a day, and the

@@ -3,7 +3,7 @@ package codecs
 import (
 	"bytes"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // csvFields is the number of fields of a line.

@@ -3,8 +3,8 @@ package codecs
 import (
 	"testing"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestDecodeCSV(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // What an event's errors are about.

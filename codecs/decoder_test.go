@@ -10,8 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // berlin is an hour ahead of UTC in winter and two in summer.

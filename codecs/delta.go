@@ -3,7 +3,7 @@ package codecs
 import (
 	"encoding/binary"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // AppendDelta appends a delta as the loop topic holds it; see [AppendDeltas]. The body is

@@ -6,8 +6,8 @@ import (
 	"reflect"
 	"testing"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestDeltasCodec(t *testing.T) {

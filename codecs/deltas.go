@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // deltasByte begins a message of several deltas. No delta begins with it: that would be its version.

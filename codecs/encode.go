@@ -7,7 +7,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // AppendCSV appends an event as the course's producer writes it, Python's time.ctime and all, without a line end:

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // The literals are what Python 3 prints for time.ctime(calendar.timegm(...)) with TZ=UTC.

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"sync"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // EventCodec is a goka.Codec for events, meant for an emitter. Several goroutines may use it at once.

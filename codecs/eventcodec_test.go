@@ -7,7 +7,7 @@ import (
 
 	"github.com/lovoo/goka"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 var (

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"testing"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // FuzzProgress: what is read of a state in passing is what all of it says, or refused.

@@ -8,7 +8,7 @@ import (
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func (d *Decoder) decodeJSON(p []byte, e *toll.Event) error {

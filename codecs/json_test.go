@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestDecodeJSON(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"encoding/binary"
 	"math"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // The panes that a state keeps are many and mostly follow on each other, so they are written more tightly than a

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // NoticeSchema is the version of the JSON of results. Fields may be added within a version; what a field means stays.

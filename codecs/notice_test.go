@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestAppendNotice(t *testing.T) {

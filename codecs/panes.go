@@ -3,7 +3,7 @@ package codecs
 import (
 	"encoding/binary"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Panes of a delta are written as

@@ -3,7 +3,7 @@ package codecs
 import (
 	"encoding/binary"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // AppendClock appends the event time of a source partition, as its cursor holds it. The body is

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // AppendPlazaDeltas appends the outbox of a batch: all its plaza deltas, in whatever order, at most one per plaza. Where

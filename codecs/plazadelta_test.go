@@ -7,8 +7,8 @@ import (
 	"slices"
 	"testing"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestPlazaDeltasInAnyOrder(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 	"testing"
 	"testing/iotest"
 
-	"tollstream/internal/corpus"
-	"tollstream/internal/simulate"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestReadPlazas(t *testing.T) {

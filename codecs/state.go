@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // AppendState appends what the group table holds of a plaza. The body is

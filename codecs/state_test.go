@@ -5,7 +5,7 @@ import (
 	"slices"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // A state is written once per plaza and batch, to the local store and to the changelog, so its size matters.

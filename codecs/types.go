@@ -6,7 +6,7 @@ import (
 	"slices"
 	"sync"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // dictionary is the ascending list of the vehicle types in a message. In the message it is

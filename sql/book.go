@@ -9,7 +9,7 @@ import (
 	"maps"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // sums is a number of events with their checksum.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Check verifies all that a process needs of the database: that it answers, has the right tables, and serves id. Where

@@ -8,7 +8,7 @@ import (
 	"math"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // CompactOptions says how far a partition's batches may be compacted.

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // encodeJSON is what the tests' stores decode.

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // assess goes on with the assessment of plazas, over the minutes that have closed.

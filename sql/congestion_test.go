@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // minutesFrom hands over the minutes [from, until) of a plaza with so many cars each, as one that was closed before has

@@ -8,7 +8,7 @@ import (
 	"io"
 	"sync/atomic"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // connector makes connections, once bound to the one database only that it was bound to.

@@ -6,7 +6,7 @@ import (
 	"regexp"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestBind lets a store that is bound to a database connect to that one only, whatever it does.

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/internal/devstack"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // The engines that everything is tested on. Servers that are not installed are skipped.

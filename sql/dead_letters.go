@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // DeadLetter is a record that could not be a row.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestDeadLetters(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // minuteCount is what batches hold of a minute of a plaza, as text so that it can be compared.

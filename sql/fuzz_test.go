@@ -12,8 +12,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // allocated returns the bytes that f allocates.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // history knows what is usual at plazas, from the windows of a quarter of an hour that are stored. It remembers the last

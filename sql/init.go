@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Init makes the database ready to serve id. It creates the tables that are missing, migrates those of an older version,

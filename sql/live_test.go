@@ -9,7 +9,7 @@ import (
 	"sync"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // live stores batches by the real writer and merges their deltas, as a process does.

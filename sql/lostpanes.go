@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // readLostPanes reads from the outbox the minutes of closings whose congestion the state can't tell any more.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // migration brings the tables from the version before to version to. Each of its statements must be harmless when it is

@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // checkMinutes compares the rows of livetolldata with the outbox, minute by minute, for the plazas that are looked at, and

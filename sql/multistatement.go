@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // A batch's transaction is some eight statements, each of which takes a round trip, and LOAD DATA two. Those

@@ -11,7 +11,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // countedConn counts how often what is sent is followed by a wait for an answer.

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // maxNotices bounds the notices that are returned at a time. It is a variable for tests.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Bounds of a page of the outbox. A page that holds a single batch may be larger.

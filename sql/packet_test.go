@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/internal/devstack"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // openPacket returns a store on a server that takes packets of that many bytes.

@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // paneSum is what batches hold of one minute of a plaza.

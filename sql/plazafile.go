@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // maxNameRunes is the length of toll_plaza's name and road.

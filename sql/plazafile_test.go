@@ -4,7 +4,7 @@ import (
 	"reflect"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestPlazaFile(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // DefaultCountLimit bounds how long the rows of livetolldata are counted for a view. The table has no index, so a count

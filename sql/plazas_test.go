@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // fullCount gives the count of the rows as long as a busy machine needs.

@@ -7,7 +7,7 @@ import (
 	"math"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // plazaWindows is what is known of the windows of one plaza that is checked.

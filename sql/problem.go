@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // The kinds of problems. Each is an invariant that does not hold.

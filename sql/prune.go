@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // PruneOptions says which rows of livetolldata are deleted.

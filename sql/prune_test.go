@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // ways are the ways to delete rows that a server knows.

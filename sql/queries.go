@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 //go:embed *.sql

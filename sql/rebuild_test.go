@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // outbox returns all batches of a partition, page by page.

@@ -9,7 +9,7 @@ import (
 	"math"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // maxRecountPanes bounds the minutes of all plazas that a recount holds at a time: some 30 MB. It is a variable for tests.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestRecount counts random windows from the outbox and event by event, in as many minutes at a time as fit.

@@ -5,7 +5,7 @@ import (
 	dbsql "database/sql"
 	"fmt"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // LogCheck is how the log of a partition compares with what was stored of it, as someone found who can read it. With

@@ -3,7 +3,7 @@ package sql
 import (
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestUnreplayable counts the rows that a replay would not bring back, of logs of all kinds.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // ResetOptions says what a reset empties.

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // ResultsConfig says how results are made.

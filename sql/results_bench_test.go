@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // BenchmarkSettle stores the windows of 100 plazas on MariaDB, an hour at a time as when a backlog is worked off and a

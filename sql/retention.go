@@ -11,7 +11,7 @@ import (
 
 	dbsql "database/sql"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // MinKeepWindows is the shortest time that windows are kept: what is usual at a plaza is learned from the windows of the

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestRetire deletes results by their age and kind, and dead letters. Verification knows of it, and still finds what else

@@ -5,7 +5,7 @@ import (
 	dbsql "database/sql"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // What toll_pruned counts.

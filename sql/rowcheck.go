@@ -5,7 +5,7 @@ import (
 	"math"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // maxRowWindows bounds the windows that wait for livetolldata's rows to be compared with: some 60 MB. It is a variable for

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // rows holds events as LOAD DATA reads them: one line a row, `2022-02-10 10:23:02,3728373,car,4856`, in which only the

@@ -5,7 +5,7 @@ import (
 	"hash/crc32"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestRows(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // rowGroup is what livetolldata holds of a plaza in a minute, as a verification that is deep reads it.

@@ -7,7 +7,7 @@ import (
 	"math"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestManyGroups: how many groups there may be is told from the states, and never too low.

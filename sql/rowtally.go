@@ -15,7 +15,7 @@ import (
 	"strconv"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // tallyRows calls each with all groups, ascending by plaza and minute, once it has read every row and added them up by itself. That

@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // SchemaVersion is the version of the tables that this build reads and writes.

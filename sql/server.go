@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // checkServer returns a [toll.PermanentError] where the server can't keep the promise of exactly once

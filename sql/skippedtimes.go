@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // timeRanges is for how many ranges of time one query looks.

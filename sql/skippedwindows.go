@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // fixWindows corrects the windows that hold one of the two minutes between which events were moved.

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // dueMargin is how far the event time of all partitions is past a window's end before the window

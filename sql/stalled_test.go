@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestWindowsStalled has windows that are due and are not stored. That is a problem where a process

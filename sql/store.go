@@ -11,8 +11,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/internal/trust"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/trust"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Config says which database to use.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // upsertRows is how many rows of toll_window one statement writes.

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // writeTransitions inserts transitions that are not published yet. One that is there already stays as it is.

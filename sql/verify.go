@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // VerifyInput is what the database is verified against.

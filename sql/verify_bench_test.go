@@ -7,8 +7,8 @@ import (
 	"slices"
 	"testing"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // BenchmarkVerify verifies a million rows of 100 plazas and their windows on MariaDB, beside the bare count that any such

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func verify(t *testing.T, s *Store, in VerifyInput) *Report {

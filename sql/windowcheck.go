@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // How far around the last minute up to which windows were delivered a verification looks that is not deep. It covers

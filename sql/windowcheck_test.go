@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // states merges what was stored, of a partition up to an offset where one is given, and says how far windows were

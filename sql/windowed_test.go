@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // passage is some vehicles passing a plaza at a time, as the stream found them.

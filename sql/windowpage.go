@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // WindowPosition is where a window is among those of a plaza: descending by start, then ascending by kind.

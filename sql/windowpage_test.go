@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestWindowPage walks through a plaza's windows page by page, and finds each once and in order.

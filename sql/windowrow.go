@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strconv"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // windowRow is a row of toll_window.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // StoredWindow is a window as toll_window has it.

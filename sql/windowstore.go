@@ -10,7 +10,7 @@ import (
 	"strconv"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // countedWindow is a window as it is submitted.

@@ -15,7 +15,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Writer stores the batches of one topic. It is safe for concurrent use by the owners of different partitions.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // testBatch returns a batch on a cursor, with the given types of vehicle.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/corpus"
 )
 
 func kindOf(t testing.TB, text string) *WindowKind {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // record is what the ingest reads of a Kafka record.

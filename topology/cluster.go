@@ -14,7 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kversion"
 
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Cluster says how to reach Kafka.

@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // deltaSender sends the deltas of all sources of a run to the loop, in rounds: what waits for one plaza goes into one message.

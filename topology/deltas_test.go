@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func deltaOf(plaza int16, partition int32, prev, next int64) *toll.Delta {

@@ -18,7 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestDiagnosis speaks to brokers in the wrong way. Each hangs up, and what is wrong is told all the same. TLS to a plain port is left to

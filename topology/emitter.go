@@ -14,8 +14,8 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/lovoo/goka"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // EmitterConfig says where an [Emitter] sends events, and how they are written.

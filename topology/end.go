@@ -11,9 +11,9 @@ import (
 	"github.com/lovoo/goka"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tollstream/codecs"
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // End is the end of the topic of events at one moment, per partition.

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs"
 )
 
 // epochMetadata is what the group's offsets of the topic of events carry besides: the epoch in which they were stored.

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // heap returns the bytes in use after a collection.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestAbandonedRunKeepsFolder stops a processor whose run hangs in a call to a broker that does not

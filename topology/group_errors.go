@@ -7,7 +7,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // groupErrorsKept is how many errors may wait for goka, as many as sarama keeps.

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // horizon is the stream's watermark as the database had it at one moment, with all that was stored until then. A plaza

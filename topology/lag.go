@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // lagEvery is how often Kafka is asked how much there is to do. A consumer knows the end of a partition from its fetches,

@@ -7,8 +7,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // logChecker compares a partition's log with what was consumed of it. It is a [kafka.Client].

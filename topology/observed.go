@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // observedStore is a Store whose calls are noted in the stats.

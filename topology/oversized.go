@@ -6,8 +6,8 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Compression lets a batch of records that a broker takes, a megabyte, inflate to gigabytes. A batch that inflates to more

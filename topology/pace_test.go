@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestPace(t *testing.T) {

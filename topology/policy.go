@@ -11,7 +11,7 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // DefaultMinRetention is the retention of the topic of events below which a warning is due: a

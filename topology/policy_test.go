@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestJudgePolicy(t *testing.T) {

@@ -17,9 +17,9 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/lovoo/goka"
 
-	"tollstream/codecs"
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Processor runs the goka group: it stores the events of the topic exactly once and keeps the group table.

@@ -7,7 +7,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // orderedProducer is a goka.Producer that resolves its promises in the order of emission, per partition, and after one

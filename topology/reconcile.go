@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // reconciler mends what goka can't keep from happening: that the changelog of the group table loses what was merged. A

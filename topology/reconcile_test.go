@@ -11,8 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // fakeChangelog holds what a test says.

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // rejectMinutes is over how many minutes the share of rejects is measured, the running one included.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestRejectWatch moves a clock through a rise and a fall of the share of rejects: each is logged once.

@@ -17,8 +17,8 @@ import (
 	kscram "github.com/twmb/franz-go/pkg/sasl/scram"
 	"github.com/xdg-go/scram"
 
-	"tollstream/internal/trust"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/trust"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Security says how brokers are trusted, and who we are to them. The zero value is a plain connection without a name.

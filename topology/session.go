@@ -11,8 +11,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
 
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // groupConsumer wraps the sarama.ConsumerGroup that goka consumes with, so that the offsets of the topic of events come

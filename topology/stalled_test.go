@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // stuckResults are results whose transaction does not end before it is told to.

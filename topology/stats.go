@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Stats counts what a processor does, over all of its runs: it outlives goka's processors, which are built anew after a

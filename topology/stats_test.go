@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestHistogram(t *testing.T) {

@@ -3,7 +3,7 @@ package topology
 import (
 	"context"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Store is what the processor needs of a database. Its errors are [toll.ErrCursorMoved], [toll.ErrNoCursor], [toll.RefusedError] and

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestTogetherFrom: what batches of the most and longest types have of a plaza fits Kafka's default limit of a message, however it

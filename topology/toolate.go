@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // tooLate counts, for a source, the events of a batch that came too late for windows that they belong to. That is known

@@ -11,8 +11,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // LoopTopic returns the name of a group's loop topic, which carries the deltas.

@@ -9,9 +9,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tollstream/codecs"
-	"tollstream/toll"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestOpenTransaction has a partition with an open transaction, another one goes on. Windows of the

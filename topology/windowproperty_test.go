@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // seedsOf returns how many seeds a property test tries: TOLLSTREAM_SEEDS, or what is usual for it.

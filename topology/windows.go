@@ -11,8 +11,8 @@ import (
 
 	"github.com/lovoo/goka"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // windows closes the windows of the plazas that this process counts, for the length of a run.

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestWindowsCrowded has the windows of more plazas due than may wait. What waits stays within its bound; the others are passed

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // stream runs the event-time layer in memory, step by step: sources fill batches and store them, plazas merge what they

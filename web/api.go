@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // servePlazas answers with the board, or with the plazas of it that are selected.

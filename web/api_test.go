@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestBoard holds the whole of a small board, as a client sees it.

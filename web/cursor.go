@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // A cursor names the last element of a page, and what list it is of. To clients it is opaque.

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // fakeSource is a source whose boards a test makes. Unlike a true one it answers at once, and from memory.

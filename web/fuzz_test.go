@@ -6,8 +6,8 @@ import (
 	"net/url"
 	"testing"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // FuzzCursor: a cursor of whatever text is refused, or is one that we write.

@@ -34,7 +34,7 @@ func leftOver() []string {
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	var left []string
 	for i, stack := range strings.Split(string(stacks), "\n\n") {
-		if i > 0 && (strings.Contains(stack, "tollstream/web") || strings.Contains(stack, "net/http.")) {
+		if i > 0 && (strings.Contains(stack, "github.com/tollstream/tollstream/web") || strings.Contains(stack, "net/http.")) {
 			left = append(left, stack)
 		}
 	}

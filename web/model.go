@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // ErrNotFound is what a [Source] returns, wrapped or not, of a plaza of which nothing is known. The client gets a 404.

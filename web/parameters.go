@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // How long a page of a list is.

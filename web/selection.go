@@ -12,7 +12,7 @@ import (
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // selection is which plazas are shown, and in which order: what the page's table shows, asked for with the same

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // maxProblems is how many problems of a verification are shown. Who reads a hundred reads the log.

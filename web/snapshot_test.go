@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestChangesMakeTheBoard changes a board at random, and lets clients that fall behind by any number of boards catch up.

@@ -8,10 +8,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
-	"tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 func (a *app) acceptLogCommand() *cli.Command {

@@ -10,8 +10,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/internal/trust"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/internal/trust"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // kafkaPassword is the variable of Kafka's password. It has no flag, since every user of a machine can read the command lines of all.

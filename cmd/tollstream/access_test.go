@@ -10,7 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // clearAccess empties the variables of the access flags for a test.

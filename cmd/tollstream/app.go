@@ -9,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // app is the command with its surroundings. Commands write what was asked for to stdout, all else to stderr.

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/sql"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // clockReader reads the clocks that have a say when something old is deleted.

@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // commandLine is a command line, understood. urfave/cli stops reading flags at the first argument and lets unknown

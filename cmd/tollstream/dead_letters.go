@@ -15,8 +15,8 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/sql"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 )
 
 const (

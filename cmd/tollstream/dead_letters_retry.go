@@ -10,10 +10,10 @@ import (
 	"github.com/lovoo/goka"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/codecs"
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 func (a *app) retryCommand() *cli.Command {

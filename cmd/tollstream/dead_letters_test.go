@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/sql"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // largestWrite keeps what is written and the size of the largest write.

@@ -17,11 +17,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/codecs"
-	"tollstream/internal/simulate"
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // demoLength is how long a demo runs where nobody is there to interrupt it.

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"syscall"
 
-	"tollstream/web"
+	"github.com/tollstream/tollstream/web"
 )
 
 // page serves the live view of a demo until ctx ends, which wait waits for. Where its usual port is taken it takes a free one.

@@ -5,7 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // durationValue is the value of a flag that takes a duration. It writes itself without days, since

@@ -14,10 +14,10 @@ import (
 	"github.com/lovoo/goka"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/codecs"
-	"tollstream/internal/simulate"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 const (

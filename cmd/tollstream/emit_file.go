@@ -13,8 +13,8 @@ import (
 
 	"github.com/lovoo/goka"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 const (

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/internal/simulate"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // incidentList is the value of --incident, which may be given several times. It is a [cli.Generic], since a list of

@@ -5,9 +5,9 @@ import (
 	"strconv"
 	"strings"
 
-	"tollstream/codecs"
-	"tollstream/internal/simulate"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // parsePlazas reads a list of plazas, such as 4000-4010,4856.

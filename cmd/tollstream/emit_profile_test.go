@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/internal/simulate"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestParseSpeed(t *testing.T) {

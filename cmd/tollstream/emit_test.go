@@ -13,7 +13,7 @@ import (
 	"testing/iotest"
 	"time"
 
-	"tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs"
 )
 
 func TestLineReader(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"io"
 	"strings"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Exit codes of every command.

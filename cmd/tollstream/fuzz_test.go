@@ -11,8 +11,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"tollstream/internal/corpus"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // FuzzSettings: no text of a setting crashes its parser, and what is refused is refused in one line that a terminal can show.

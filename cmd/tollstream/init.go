@@ -5,7 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 func (a *app) initCommand() *cli.Command {

@@ -13,11 +13,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/codecs"
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/web"
 )
 
 func (a *app) processCommand() *cli.Command {

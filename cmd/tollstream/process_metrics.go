@@ -15,9 +15,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/sql"
-	"tollstream/topology"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/web"
 )
 
 const metricsCategory = "Metrics"

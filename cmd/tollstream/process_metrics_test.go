@@ -23,8 +23,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"tollstream/topology"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/web"
 )
 
 // cable is a connection to a server that can be cut, and mended.

@@ -8,8 +8,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/sql"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/topology"
 )
 
 func (a *app) rebuildCommand() *cli.Command {

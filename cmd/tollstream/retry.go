@@ -8,8 +8,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // retryOutage does something until it works, with growing pauses, and says once what is in the way. What no retry mends

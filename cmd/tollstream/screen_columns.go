@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // plazaRow is a plaza in the table.

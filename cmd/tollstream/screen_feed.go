@@ -7,8 +7,8 @@ import (
 	"runtime/debug"
 	"time"
 
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // screenSource is what the full-screen view reads: a part of what the page does, see [web.Source].

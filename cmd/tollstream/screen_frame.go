@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
-	"tollstream/topology"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/web"
 )
 
 // The least room that there must be.

@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"tollstream/web"
+	"github.com/tollstream/tollstream/web"
 )
 
 // screenModel is all that the full-screen view knows. It has no clock and does no input or output: what happens comes in by

@@ -14,9 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/internal/simulate"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/web"
 )
 
 var pictureFile = flag.String("picture", "", "write the README's picture of the full-screen view to `FILE`, from days that are simulated")

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // row returns the plaza of the page, nil where the board does not have it.

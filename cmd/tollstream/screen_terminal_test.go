@@ -25,10 +25,10 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/term"
 
-	"tollstream/internal/devstack"
-	"tollstream/toll"
-	"tollstream/topology"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/web"
 )
 
 // terminal is a pseudo-terminal, with what a person would see there.

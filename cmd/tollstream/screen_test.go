@@ -20,8 +20,8 @@ import (
 
 	"golang.org/x/text/width"
 
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 var updateScreens = flag.Bool("update-screens", false, "write testdata/screen anew")

@@ -20,10 +20,10 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/internal/devstack"
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 const (

@@ -17,8 +17,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"tollstream/internal/devstack"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/topology"
 )
 
 func servicesRequired() bool { return os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // The defaults fit both `tollstream up` and compose.yaml.

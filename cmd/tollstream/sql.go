@@ -13,7 +13,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
 
-	"tollstream/sql"
+	"github.com/tollstream/tollstream/sql"
 )
 
 func (a *app) sqlCommand() *cli.Command {

@@ -6,7 +6,7 @@ import (
 	"sync"
 	"time"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // showStatus writes one line about a processor to a terminal and keeps it up to date until the returned func is called,

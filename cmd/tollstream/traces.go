@@ -23,7 +23,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // traces sends spans to a collector, by OTLP over HTTP: of batches, of transactions of results, and of requests. A nil one

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/sql"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // BenchmarkCompact stores a million events of eight days in 4 partitions and 5,000 batches, and compacts them: packed at

@@ -6,8 +6,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"tollstream/sql"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // upkeepStep is a part of a round of upkeep.

@@ -15,9 +15,9 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 func TestParseKeep(t *testing.T) {

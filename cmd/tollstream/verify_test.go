@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/sql"
+	"github.com/tollstream/tollstream/sql"
 )
 
 // TestVerifyText holds the report to its exact form.

@@ -5,7 +5,7 @@ import (
 	"math"
 	"slices"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // severity is the order in which states are told, the most severe first.

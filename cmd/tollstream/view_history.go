@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // plazaHistory reads what passed a plaza on its local dates.

@@ -3,8 +3,8 @@ package main
 import (
 	"time"
 
-	"tollstream/sql"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // boardJSON is what view --json prints for all plazas.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/web"
+	"github.com/tollstream/tollstream/web"
 )
 
 // listenFlags returns the flags that [listenConfigFrom] reads.

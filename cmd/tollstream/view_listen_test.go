@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // listening is a live view that runs.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/text"
 
-	"tollstream/sql"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // windowsShown is how many of the last windows of each kind are shown.

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // writePlazas prints one line for each plaza.

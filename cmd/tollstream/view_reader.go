@@ -10,9 +10,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // reader is what view and verify read: a database that was checked, and the group table.

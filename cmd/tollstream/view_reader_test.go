@@ -12,7 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // countingContext counts what waits for its end.

@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // viewSource gives the live view what it shows, from the group table and the database. It shows nothing before open.

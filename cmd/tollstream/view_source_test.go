@@ -8,9 +8,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // boardOf returns a board of plazas that passed one vehicle in each of the last minutes up to now.

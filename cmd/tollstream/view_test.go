@@ -17,11 +17,11 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/internal/devstack"
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // pipeline is a stack with what the commands need to be run on it.

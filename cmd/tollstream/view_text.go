@@ -13,7 +13,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"golang.org/x/term"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // screen is the room that there is to write to. What is printed scrolls, so its height is no bound.

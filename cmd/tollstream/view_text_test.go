@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/sql"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // viewFixture is a board of four plazas at 10:23:02 on Thursday 2022-02-10.

@@ -7,8 +7,8 @@ import (
 	"io"
 	"time"
 
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // watchPause is how often the view is shown anew.

@@ -10,10 +10,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"tollstream/codecs"
-	"tollstream/sql"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // windowSettings say which windows are closed, and by what their congestion is judged.

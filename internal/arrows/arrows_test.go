@@ -16,7 +16,7 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-const module = "tollstream/"
+const module = "github.com/tollstream/tollstream/"
 
 // knows says which of our packages each of them may import, outside of its tests. A package that only holds tests needs
 // no line. all is for the packages that wire the others, which nobody may import.

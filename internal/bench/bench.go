@@ -17,8 +17,8 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/internal/devstack"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Config says what is measured, and how.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestScenarios measures each scenario at a tiny size, on a real Kafka and MariaDB.
@@ -22,7 +22,7 @@ func TestScenarios(t *testing.T) {
 		t.Skip(err)
 	}
 	binary := filepath.Join(t.TempDir(), "tollstream")
-	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary, "tollstream/cmd/tollstream")
+	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary, "github.com/tollstream/tollstream/cmd/tollstream")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build tollstream: %v\n%s", err, out)
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"tollstream/internal/netdelay"
+	"github.com/tollstream/tollstream/internal/netdelay"
 )
 
 const farEvents = 2_000_000

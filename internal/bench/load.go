@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // loadFiles is over how many files the rows are spread: one for each of the connections.

@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"tollstream/internal/devstack"
-	"tollstream/internal/netdelay"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/netdelay"
 )
 
 // servers is a Kafka and a MySQL in a temporary folder.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tollstream/codecs"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // tail reads a group table's changelog from its end on, as a view does, and notes when what was

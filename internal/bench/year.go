@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/internal/simulate"
 )
 
 const (

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/devstack"
 )
 
 // secured are a real Kafka and a real database server that ask who is there, and let nobody do more than was granted.

@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // TestClockAhead has a broker that refuses the time of our messages, as Kafka does of a clock that

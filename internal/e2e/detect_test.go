@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/internal/simulate"
 )
 
 // TestDetection simulates four weeks at four plazas, with labelled incidents in the last of them, and scores what was

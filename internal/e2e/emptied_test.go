@@ -12,10 +12,10 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tollstream/codecs"
-	"tollstream/internal/devstack"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // TestEmptiedBatches reads the group table's topic as a real broker's compaction leaves it: files of the log that hold nothing but

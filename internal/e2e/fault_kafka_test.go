@@ -15,8 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"tollstream/internal/devstack"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // ownKafka starts a broker that no other test uses.

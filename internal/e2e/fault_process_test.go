@@ -4,9 +4,9 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/toll"
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // caughtUpWithin is far more than any recovery takes, also on a loaded machine.

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/devstack"
 )
 
 // volume is the folder of a topic's first partition, on a broker of its own.

@@ -20,7 +20,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/devstack"
 )
 
 // binary is the tollstream command, built once.
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 		if os.Getenv("TOLLSTREAM_BACKLOG") != "" { // which is about memory, as servers have it
 			args = append(args, "-tags", "noembedded")
 		}
-		build := exec.Command("go", append(args, "tollstream/cmd/tollstream")...)
+		build := exec.Command("go", append(args, "github.com/tollstream/tollstream/cmd/tollstream")...)
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {
 			fmt.Fprintln(os.Stderr, "build tollstream:", err)

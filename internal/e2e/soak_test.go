@@ -21,7 +21,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/devstack"
 )
 
 // soakFor returns for how long to soak, and skips the test where TOLLSTREAM_SOAK does not say it.

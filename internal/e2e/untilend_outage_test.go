@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"tollstream/topology"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // TestUntilEndOutage has Kafka unavailable for longer than a minute right after the last delta was

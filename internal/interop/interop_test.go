@@ -22,7 +22,7 @@ import (
 	_ "github.com/go-sql-driver/mysql"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/devstack"
 )
 
 const moduleRoot = "../.."

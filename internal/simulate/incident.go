@@ -7,7 +7,7 @@ import (
 	"slices"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Kinds of incidents.

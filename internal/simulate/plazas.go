@@ -4,7 +4,7 @@ import (
 	"cmp"
 	_ "embed"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // SamplePlazas is a plazas file with the course's plazas, as package codecs reads it.

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // MaxPeak bounds the exponent of [ProfileConfig]: at 10 a weekday has nearly all its traffic in two hours.

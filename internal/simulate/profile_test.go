@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/codecs"
-	"tollstream/internal/simulate"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // busy is a plaza with so many vehicles that most of an hour's shares are known within a per cent.

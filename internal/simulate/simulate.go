@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Vehicle ids are drawn evenly from [MinVehicle, MaxVehicle], as the course's generator draws them.

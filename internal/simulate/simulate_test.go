@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 var start = time.Date(2022, 2, 10, 10, 23, 2, 0, time.UTC)

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 const microsPerMinute = 60_000_000

@@ -19,7 +19,7 @@ import (
 	"strings"
 	"syscall"
 
-	"tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench"
 )
 
 func main() {

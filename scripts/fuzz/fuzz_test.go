@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/corpus"
 )
 
 func TestChoose(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/corpus"
 )
 
 // fileHeader begins every input of Go's fuzz engine.

@@ -26,7 +26,7 @@ import (
 	"strings"
 	"time"
 
-	"tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/corpus"
 )
 
 func main() {

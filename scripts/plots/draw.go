@@ -6,7 +6,7 @@ import (
 	"math"
 	"strconv"
 
-	"tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench"
 )
 
 // fakeBench returns a report whose rate follows the partitions, and fails where there are two.

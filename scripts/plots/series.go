@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench"
 )
 
 // series varies one setting of the benchmark and leaves the others as they are.

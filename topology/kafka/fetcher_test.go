@@ -16,7 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 const testTopic = "toll"

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // still returns a network in which nothing changes.

@@ -11,8 +11,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // flowOf is JavaScript that reads the flow of a plaza in the table.

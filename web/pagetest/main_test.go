@@ -20,7 +20,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
-	"tollstream/web"
+	"github.com/tollstream/tollstream/web"
 )
 
 var shots = flag.String("screenshots", "", "write the README's screenshots into this `folder`")

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"tollstream/toll"
-	"tollstream/web"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web"
 )
 
 // network is a [web.Source] of made-up plazas on made-up roads. Its figures follow from a plaza's number and the event time,

@@ -20,7 +20,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/devstack"
 )
 
 // pipeline is the command at work on servers of its own: Kafka and MariaDB where this machine has them, else those that it
@@ -51,7 +51,7 @@ func built(t testing.TB) string {
 			return
 		}
 		command.binary = filepath.Join(command.folder, "tollstream")
-		if text, err := exec.Command("go", "build", "-o", command.binary, "tollstream/cmd/tollstream").CombinedOutput(); err != nil {
+		if text, err := exec.Command("go", "build", "-o", command.binary, "github.com/tollstream/tollstream/cmd/tollstream").CombinedOutput(); err != nil {
 			command.err = fmt.Errorf("build tollstream: %w\n%s", err, text)
 		}
 	})

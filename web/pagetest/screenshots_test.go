@@ -11,9 +11,9 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"tollstream/codecs"
-	"tollstream/internal/simulate"
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // TestScreenshots makes the pictures of the README, of a real pipeline with a simulated Tuesday morning at the sample plazas:

@@ -11,7 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"tollstream/toll"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // shown returns the plazas of the table from the top.
