@@ -7,20 +7,20 @@ import (
 	"hash/crc32"
 )
 
-// ErrCorrupt is what the error about a damaged binary message is. In a state or an outbox it means that stored bytes
-// changed; nobody may take such a message for an empty one.
+// ErrCorrupt is what the error about a damaged binary message is. In a state or an outbox it means
+// that stored bytes changed; nobody may take such a message for an empty one.
 var ErrCorrupt = errors.New("corrupt")
 
-// ErrNewer is what the error about a binary message of a newer version is: a newer tollstream wrote it, and this one must
-// not go on.
+// ErrNewer is what the error about a binary message of a newer version is: a newer tollstream wrote
+// it, and this one must not go on.
 var ErrNewer = errors.New("written by a newer version of tollstream")
 
-// version is that of every binary message that is written, see the package's comment. Version 1, from before there was a
-// watermark, is read too: its events were on time, all of them.
+// version is that of every binary message that is written, see the package's comment. Version 1,
+// from before there was a watermark, is read too: its events were on time, all of them.
 const version = 2
 
-// versionFolded is that of outboxes and deltas that were compacted, and of nothing else: as long as there are none, an
-// older tollstream can go on.
+// versionFolded is that of outboxes and deltas that were compacted, and of nothing else: as long as
+// there are none, an older tollstream can go on.
 const versionFolded = 3
 
 // newest returns the newest version of a kind of message.
@@ -83,8 +83,8 @@ func appendDiff(dst []byte, a, b int64) []byte { return binary.AppendVarint(dst,
 // appendGap appends a − b where a is not below b.
 func appendGap(dst []byte, a, b int64) []byte { return binary.AppendUvarint(dst, uint64(a-b)) }
 
-// reader takes a message apart. After the first failure its methods return zero and err keeps the reason, so a decoder
-// may check once, at the end.
+// reader takes a message apart. After the first failure its methods return zero and err keeps the
+// reason, so a decoder may check once, at the end.
 type reader struct {
 	kind    kind
 	version byte
@@ -101,7 +101,8 @@ func open(k kind, message []byte) reader {
 	case len(message) == 0:
 		r.fail("it is empty")
 	case message[0] > k.newest():
-		r.err = fmt.Errorf("decode %s: %w (version %d, this one knows %d)", k, ErrNewer, message[0], k.newest())
+		r.err = fmt.Errorf("decode %s: %w (version %d, this one knows %d)", k, ErrNewer, message[0],
+			k.newest())
 	case message[0] == 0:
 		r.fail("there is no version %d", message[0])
 	case len(message) < 1+trailerBytes:
@@ -182,7 +183,8 @@ func (r *reader) fixed64() uint64 {
 	return v
 }
 
-// count reads a number of things that take at least size bytes each, so that it is safe to make room for them.
+// count reads a number of things that take at least size bytes each, so that it is safe to make
+// room for them.
 func (r *reader) count(size int) int {
 	n := r.uvarint()
 	if n > uint64(r.left()/size) {

@@ -37,32 +37,43 @@ var binaryCodecs = []codec{
 func samples(k kind) []any {
 	switch k {
 	case kindPlazaDeltas:
-		return []any{[]toll.PlazaDelta(nil), plazaDeltas(1, 1, 1), plazaDeltas(20, 3, 3), extremeDeltas(), packedDeltas(), foldedDeltas()}
+		return []any{[]toll.PlazaDelta(nil), plazaDeltas(1, 1, 1), plazaDeltas(20, 3, 3), extremeDeltas(),
+			packedDeltas(), foldedDeltas()}
 	case kindDelta:
 		extreme := extremeDeltas()
 		return []any{
 			&toll.Delta{},
-			&toll.Delta{Epoch: 1757000000000, Partition: 3, First: 1000, Next: 2000, PlazaDelta: plazaDelta(4856, 2, 3)},
-			&toll.Delta{Epoch: 1<<64 - 1, Partition: 1<<31 - 1, First: 1<<63 - 2, Next: 1<<63 - 1, PlazaDelta: extreme[0]},
+			&toll.Delta{Epoch: 1757000000000, Partition: 3, First: 1000, Next: 2000,
+				PlazaDelta: plazaDelta(4856, 2, 3)},
+			&toll.Delta{Epoch: 1<<64 - 1, Partition: 1<<31 - 1, First: 1<<63 - 2, Next: 1<<63 - 1,
+				PlazaDelta: extreme[0]},
 			&toll.Delta{PlazaDelta: toll.PlazaDelta{Earliest: toll.MaxWallTime, Latest: toll.MaxWallTime}},
 			foldedDeltas()[1].Of(1757000000000, 3, 0, 9000),
 		}
 	case kindState:
 		full := plazaState(350, toll.MaxTypes, 16)
-		return []any{&toll.State{}, toll.NewState(1), &toll.State{Epoch: 5, Gaps: 3}, plazaState(120, 3, 4), plazaState(3, 70, 1), full, &toll.State{
-			Epoch: 1<<64 - 1, Events: 1<<63 - 1, Checksum: 1<<64 - 1, Gaps: 1<<63 - 1, Earliest: toll.MinWallTime, Latest: toll.MaxWallTime,
-			Types: []toll.TypeCount{{Type: "a", Count: 1<<63 - 1}},
-			Late:  1<<63 - 1, LateQuarter: 1<<63 - 1, TooLate: 1<<63 - 1, Ahead: 1<<63 - 1, Lead: 1<<63 - 1,
-			Done: 1<<31 - 1, Dirty: []toll.Window{{Start: -1 << 31, End: -1 << 31}, {Start: 5, End: 1<<31 - 1}},
-			Minutes: toll.Panes{From: -1 << 31, Gap: toll.Window{Start: -1 << 31, End: 1<<31 - 1},
-				List: []toll.Pane{{Start: -1 << 31, Types: []toll.TypeCount{{Type: "b", Count: 1}}, Late: 1}, {Start: 1<<31 - 1}}},
-			Quarters: toll.Panes{From: 1<<31 - 1, List: []toll.Pane{{Start: -15, Late: 1<<63 - 1}, {Start: 0}, {Start: 15}, {Start: 45}}},
-			Merged:   []toll.Merged{{Partition: 0, Next: 1<<63 - 1, Latest: toll.MinWallTime}, {Partition: 1<<31 - 1, Next: 0, Latest: toll.MaxWallTime}},
-		}}
+		return []any{&toll.State{}, toll.NewState(1), &toll.State{Epoch: 5, Gaps: 3},
+			plazaState(120, 3, 4), plazaState(3, 70, 1), full, &toll.State{
+				Epoch: 1<<64 - 1, Events: 1<<63 - 1, Checksum: 1<<64 - 1, Gaps: 1<<63 - 1,
+				Earliest: toll.MinWallTime, Latest: toll.MaxWallTime,
+				Types: []toll.TypeCount{{Type: "a", Count: 1<<63 - 1}},
+				Late:  1<<63 - 1, LateQuarter: 1<<63 - 1, TooLate: 1<<63 - 1, Ahead: 1<<63 - 1, Lead: 1<<63 - 1,
+				Done: 1<<31 - 1, Dirty: []toll.Window{{Start: -1 << 31, End: -1 << 31},
+					{Start: 5, End: 1<<31 - 1}},
+				Minutes: toll.Panes{From: -1 << 31, Gap: toll.Window{Start: -1 << 31, End: 1<<31 - 1},
+					List: []toll.Pane{{Start: -1 << 31, Types: []toll.TypeCount{{Type: "b", Count: 1}}, Late: 1},
+						{Start: 1<<31 - 1}}},
+				Quarters: toll.Panes{From: 1<<31 - 1,
+					List: []toll.Pane{{Start: -15, Late: 1<<63 - 1}, {Start: 0}, {Start: 15}, {Start: 45}}},
+				Merged: []toll.Merged{{Partition: 0, Next: 1<<63 - 1, Latest: toll.MinWallTime},
+					{Partition: 1<<31 - 1, Next: 0, Latest: toll.MaxWallTime}},
+			}}
 	case kindClock:
-		return []any{toll.Clock{Events: 1, Time: -5}, clockAfter(5), clockAfter(5000), toll.Clock{Events: 1<<64 - 1, Time: 1<<63 - 1, Record: -1 << 63, Run: -1 << 31}}
+		return []any{toll.Clock{Events: 1, Time: -5}, clockAfter(5), clockAfter(5000),
+			toll.Clock{Events: 1<<64 - 1, Time: 1<<63 - 1, Record: -1 << 63, Run: -1 << 31}}
 	default:
-		return []any{map[int16]int64{}, map[int16]int64{4856: 10_000}, chain(), map[int16]int64{toll.MinPlaza: 1<<63 - 1, 0: 0, toll.MaxPlaza: 1}}
+		return []any{map[int16]int64{}, map[int16]int64{4856: 10_000}, chain(),
+			map[int16]int64{toll.MinPlaza: 1<<63 - 1, 0: 0, toll.MaxPlaza: 1}}
 	}
 }
 
@@ -83,10 +94,14 @@ func foldedDeltas() []toll.PlazaDelta {
 
 func extremeDeltas() []toll.PlazaDelta {
 	return []toll.PlazaDelta{
-		{Plaza: toll.MinPlaza, Checksum: 1<<64 - 1, Events: 1<<63 - 1, Earliest: toll.MinWallTime, Latest: toll.MaxWallTime,
-			Panes: []toll.Pane{{Start: -1 << 31}, {Start: 1<<31 - 1, Types: []toll.TypeCount{{Type: "x", Count: 1<<63 - 1}}}}},
-		{Plaza: toll.MaxPlaza, Prev: 1<<63 - 1, Events: 1, Earliest: toll.MaxWallTime, Latest: toll.MaxWallTime,
-			Panes: []toll.Pane{{Start: 0, Types: []toll.TypeCount{{Type: strings.Repeat("🚗", 15), Count: 1}}}}},
+		{Plaza: toll.MinPlaza, Checksum: 1<<64 - 1, Events: 1<<63 - 1, Earliest: toll.MinWallTime,
+			Latest: toll.MaxWallTime,
+			Panes: []toll.Pane{{Start: -1 << 31},
+				{Start: 1<<31 - 1, Types: []toll.TypeCount{{Type: "x", Count: 1<<63 - 1}}}}},
+		{Plaza: toll.MaxPlaza, Prev: 1<<63 - 1, Events: 1, Earliest: toll.MaxWallTime,
+			Latest: toll.MaxWallTime,
+			Panes: []toll.Pane{{Start: 0,
+				Types: []toll.TypeCount{{Type: strings.Repeat("🚗", 15), Count: 1}}}}},
 	}
 }
 
@@ -119,7 +134,8 @@ func typeCounts(n, seed int) []toll.TypeCount {
 
 func plazaDelta(plaza int16, panes, types int) toll.PlazaDelta {
 	w := sample.Time
-	d := toll.PlazaDelta{Plaza: plaza, Prev: 1000, Checksum: 0x0123456789abcdef * uint64(plaza), Earliest: w, Latest: w + toll.WallTime(60*panes)}
+	d := toll.PlazaDelta{Plaza: plaza, Prev: 1000, Checksum: 0x0123456789abcdef * uint64(plaza),
+		Earliest: w, Latest: w + toll.WallTime(60*panes)}
 	for i := range panes {
 		p := toll.Pane{Start: toll.Minute(w/60) - 60 + toll.Minute(i), Types: typeCounts(types, i)}
 		d.Panes = append(d.Panes, p)
@@ -149,17 +165,23 @@ func plazaDeltas(plazas, panes, types int) []toll.PlazaDelta {
 // plazaState is the state of a plaza that counted for two hours or more.
 func plazaState(panes, types, partitions int) *toll.State {
 	d := plazaDelta(4856, panes, types)
-	s := &toll.State{Epoch: 1757000000000, Events: 30_000_000, Checksum: d.Checksum, Earliest: d.Earliest - 30*86400, Latest: d.Latest, Types: typeCounts(types, 0), Late: 7, TooLate: 1,
-		Done: d.Panes[len(d.Panes)-1].Start, Dirty: []toll.Window{{Start: d.Panes[0].Start, End: d.Panes[0].Start + 2}},
+	s := &toll.State{Epoch: 1757000000000, Events: 30_000_000, Checksum: d.Checksum,
+		Earliest: d.Earliest - 30*86400, Latest: d.Latest, Types: typeCounts(types,
+			0), Late: 7, TooLate: 1,
+		Done: d.Panes[len(d.Panes)-1].Start, Dirty: []toll.Window{{Start: d.Panes[0].Start,
+			End: d.Panes[0].Start + 2}},
 		Minutes: toll.Panes{From: d.Panes[0].Start, List: d.Panes}, Quarters: toll.NewPanes()}
 	for i := range min(192, 2*panes) {
-		s.Quarters.List = append(s.Quarters.List, toll.Pane{Start: toll.QuarterOf(d.Panes[0].Start) + toll.Minute(15*i), Types: typeCounts(types, 12*i)})
+		s.Quarters.List = append(s.Quarters.List,
+			toll.Pane{Start: toll.QuarterOf(d.Panes[0].Start) + toll.Minute(15*i),
+				Types: typeCounts(types, 12*i)})
 	}
 	for i := range s.Types {
 		s.Types[i].Count *= 100_000
 	}
 	for i := range partitions {
-		s.Merged = append(s.Merged, toll.Merged{Partition: int32(i), Next: int64(250_000_000 + i*10_007), Latest: d.Latest - toll.WallTime(i)})
+		s.Merged = append(s.Merged, toll.Merged{Partition: int32(i), Next: int64(250_000_000 + i*10_007),
+			Latest: d.Latest - toll.WallTime(i)})
 	}
 	return s
 }
@@ -223,7 +245,8 @@ func TestBinaryNoticesEveryCorruption(t *testing.T) {
 func TestBinaryKindsAreKeptApart(t *testing.T) {
 	forAll(t, func(t *testing.T, c codec, _ any, message []byte) {
 		for _, other := range binaryCodecs {
-			if _, err := other.decode(message); other.kind != c.kind && !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) {
+			if _, err := other.decode(message); other.kind != c.kind && !errors.Is(err, ErrCorrupt) &&
+				!errors.Is(err, ErrNewer) {
 				t.Errorf("a %s read as %s: %v", c.kind, other.kind, err)
 			}
 		}
@@ -236,7 +259,9 @@ func TestBinaryVersions(t *testing.T) {
 		newest := c.kind.newest()
 		newer := seal(append([]byte{newest + 1}, body...), 0, c.kind)
 		_, err := c.decode(newer)
-		want := fmt.Sprintf("decode %s: written by a newer version of tollstream (version %d, this one knows %d)", c.kind, newest+1, newest)
+		want := fmt.Sprintf(
+			"decode %s: written by a newer version of tollstream (version %d, this one knows %d)", c.kind,
+			newest+1, newest)
 		if !errors.Is(err, ErrNewer) || errors.Is(err, ErrCorrupt) || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
@@ -251,10 +276,11 @@ func TestBinaryAppends(t *testing.T) {
 	s := plazaState(2, 2, 1)
 	d := &toll.Delta{Next: 1, PlazaDelta: plazaDelta(1, 1, 1)}
 	for name, got := range map[string][2][]byte{
-		"state":  {AppendState([]byte("before"), s), AppendState(nil, s)},
-		"delta":  {AppendDelta([]byte("before"), d), AppendDelta(nil, d)},
-		"outbox": {AppendPlazaDeltas([]byte("before"), plazaDeltas(2, 1, 1)), AppendPlazaDeltas(nil, plazaDeltas(2, 1, 1))},
-		"chain":  {AppendChain([]byte("before"), chain()), AppendChain(nil, chain())},
+		"state": {AppendState([]byte("before"), s), AppendState(nil, s)},
+		"delta": {AppendDelta([]byte("before"), d), AppendDelta(nil, d)},
+		"outbox": {AppendPlazaDeltas([]byte("before"), plazaDeltas(2, 1, 1)),
+			AppendPlazaDeltas(nil, plazaDeltas(2, 1, 1))},
+		"chain": {AppendChain([]byte("before"), chain()), AppendChain(nil, chain())},
 	} {
 		if string(got[0]) != "before"+string(got[1]) {
 			t.Errorf("%s: %x does not end with %x", name, got[0], got[1])
@@ -262,7 +288,8 @@ func TestBinaryAppends(t *testing.T) {
 	}
 }
 
-// bodies of messages whose checksum is right, so what is wrong with them has to be noticed otherwise.
+// bodies of messages whose checksum is right, so what is wrong with them has to be noticed
+// otherwise.
 func TestBinaryRefuses(t *testing.T) {
 	uv := func(vs ...uint64) (b []byte) {
 		for _, v := range vs {
@@ -286,33 +313,53 @@ func TestBinaryRefuses(t *testing.T) {
 	}{
 		{"nothing", kindState, nil, "not a number"},
 		{"number in a longer form", kindChain, []byte{0x80, 0x00}, "not a number"},
-		{"number beyond 64 bits", kindChain, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}, "not a number"},
+		{"number beyond 64 bits", kindChain, []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+			0x7f}, "not a number"},
 		{"more plazas than bytes", kindChain, uv(huge, 0, 0), "it ends too early"},
 		{"plaza out of range", kindChain, uv(1, 65536, 0), "plaza 32768 is out of range"},
 		{"plaza that wraps around", kindChain, uv(1, huge+huge/2, 0), "numbers do not ascend"},
 		{"negative next", kindChain, uv(1, 0, 1), "a negative offset"},
-		{"negative next", kindState, join(uv(0, 0), sum, uv(0, 0, 0, 1, 0, 1, 0, 0, 0, 0)), "a negative offset"},
+		{"negative next", kindState, join(uv(0, 0), sum, uv(0, 0, 0, 1, 0, 1, 0, 0, 0, 0)),
+			"a negative offset"},
 		{"bytes left", kindChain, uv(0, 0), "1 bytes too many"},
 		{"more types than bytes", kindPlazaDeltas, uv(huge), "it ends too early"},
-		{"type longer than the message", kindPlazaDeltas, join(uv(1, 100), []byte("car"), uv(0)), "it ends too early"},
+		{"type longer than the message", kindPlazaDeltas, join(uv(1, 100), []byte("car"), uv(0)),
+			"it ends too early"},
 		{"empty type", kindPlazaDeltas, join(uv(1, 0), uv(0, 0)), "an empty vehicle type"},
-		{"type without a count", kindPlazaDeltas, join(uv(1, 3), []byte("car"), uv(0)), "1 vehicle types without a count"},
-		{"types that descend", kindPlazaDeltas, join(uv(2, 1), []byte("b"), uv(1), []byte("a"), uv(0)), "vehicle types do not ascend"},
-		{"type twice", kindPlazaDeltas, join(uv(2, 1), []byte("a"), uv(1), []byte("a"), uv(0)), "vehicle types do not ascend"},
-		{"count without a type", kindPlazaDeltas, join(uv(0, 1, 0, 0, 1), sum, uv(0, 0, 1, 0, 1, 0, 1)), "more counts than vehicle types"},
-		{"type that is not there", kindPlazaDeltas, join(uv(1, 1), []byte("a"), uv(1, 0, 0, 1), sum, uv(0, 0, 1, 0, 1, 1, 1)), "a vehicle type that is not there"},
-		{"events that no pane has", kindPlazaDeltas, join(uv(0, 1, 0, 0, 7), sum, uv(0, 0, 0, 0, 0, 0)), "7 events, but 0 in the panes"},
-		{"plaza out of range", kindPlazaDeltas, join(uv(0, 1, 65536, 0, 0), sum, uv(0, 0, 0)), "plaza 32768 is out of range"},
-		{"negative prev", kindPlazaDeltas, join(uv(0, 1, 0, 1, 0), sum, uv(0, 0, 0)), "a negative offset"},
-		{"latest before earliest", kindPlazaDeltas, join(uv(0, 1, 0, 0, 0), sum, uv(0, huge, 0)), "numbers do not ascend"},
-		{"minute out of range", kindPlazaDeltas, join(uv(0, 1, 0, 0, 0), sum, uv(0, 0, 1, 1<<32, 0)), "minute 2147483648 is out of range"},
-		{"panes cut off", kindPlazaDeltas, join(uv(0, 1, 0, 0, 0), sum, uv(0, 0, 5)), "it ends too early"},
+		{"type without a count", kindPlazaDeltas, join(uv(1, 3), []byte("car"), uv(0)),
+			"1 vehicle types without a count"},
+		{"types that descend", kindPlazaDeltas, join(uv(2, 1), []byte("b"), uv(1), []byte("a"), uv(0)),
+			"vehicle types do not ascend"},
+		{"type twice", kindPlazaDeltas, join(uv(2, 1), []byte("a"), uv(1), []byte("a"), uv(0)),
+			"vehicle types do not ascend"},
+		{"count without a type", kindPlazaDeltas, join(uv(0, 1, 0, 0, 1), sum, uv(0, 0, 1, 0, 1, 0, 1)),
+			"more counts than vehicle types"},
+		{"type that is not there", kindPlazaDeltas,
+			join(uv(1, 1), []byte("a"), uv(1, 0, 0, 1), sum, uv(0, 0, 1, 0, 1, 1, 1)),
+			"a vehicle type that is not there"},
+		{"events that no pane has", kindPlazaDeltas, join(uv(0, 1, 0, 0, 7), sum, uv(0, 0, 0, 0, 0, 0)),
+			"7 events, but 0 in the panes"},
+		{"plaza out of range", kindPlazaDeltas, join(uv(0, 1, 65536, 0, 0), sum, uv(0, 0, 0)),
+			"plaza 32768 is out of range"},
+		{"negative prev", kindPlazaDeltas, join(uv(0, 1, 0, 1, 0), sum, uv(0, 0, 0)),
+			"a negative offset"},
+		{"latest before earliest", kindPlazaDeltas, join(uv(0, 1, 0, 0, 0), sum, uv(0, huge, 0)),
+			"numbers do not ascend"},
+		{"minute out of range", kindPlazaDeltas, join(uv(0, 1, 0, 0, 0), sum, uv(0, 0, 1, 1<<32, 0)),
+			"minute 2147483648 is out of range"},
+		{"panes cut off", kindPlazaDeltas, join(uv(0, 1, 0, 0, 0), sum, uv(0, 0, 5)),
+			"it ends too early"},
 		{"checksum cut off", kindState, uv(0, 0, 1), "it ends too early"},
-		{"partition out of range", kindState, join(uv(0, 0), sum, uv(0, 0, 0, 1, 1<<31, 0, 0, 0, 0, 0)), "partition 2147483648 is out of range"},
-		{"more partitions than bytes", kindState, join(uv(0, 0), sum, uv(0, 0, 0, 100)), "it ends too early"},
-		{"negative partition", kindDelta, join(uv(0, 1, 0, 0, 0, 0, 0, 0), sum, uv(0, 0, 0)), "partition -1 is out of range"},
-		{"negative first", kindDelta, join(uv(0, 0, huge, 1, 0, 0, 0, 0), sum, uv(0, 0, 0)), "a negative offset"},
-		{"prev after first", kindDelta, join(uv(0, 0, 5, 1, 0, 0, 2, 0), sum, uv(0, 0, 0, 0, 0, 0)), "it follows a batch that ends at 6, but begins at 5"},
+		{"partition out of range", kindState, join(uv(0, 0), sum, uv(0, 0, 0, 1, 1<<31, 0, 0, 0, 0, 0)),
+			"partition 2147483648 is out of range"},
+		{"more partitions than bytes", kindState, join(uv(0, 0), sum, uv(0, 0, 0, 100)),
+			"it ends too early"},
+		{"negative partition", kindDelta, join(uv(0, 1, 0, 0, 0, 0, 0, 0), sum, uv(0, 0, 0)),
+			"partition -1 is out of range"},
+		{"negative first", kindDelta, join(uv(0, 0, huge, 1, 0, 0, 0, 0), sum, uv(0, 0, 0)),
+			"a negative offset"},
+		{"prev after first", kindDelta, join(uv(0, 0, 5, 1, 0, 0, 2, 0), sum, uv(0, 0, 0, 0, 0, 0)),
+			"it follows a batch that ends at 6, but begins at 5"},
 	} {
 		message := seal(append([]byte{version}, c.body...), 0, c.kind)
 		for _, codec := range binaryCodecs {
@@ -366,8 +413,9 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// fuzzBinary reads what is given as a message with a right checksum, since the fuzzer would hardly find one. Run it with
-// -fuzzminimizetime=5x: the coverage of its pooled dictionaries varies, over which the fuzzer's minimizing gets stuck.
+// fuzzBinary reads what is given as a message with a right checksum, since the fuzzer would hardly
+// find one. Run it with -fuzzminimizetime=5x: the coverage of its pooled dictionaries varies, over
+// which the fuzzer's minimizing gets stuck.
 func fuzzBinary(f *testing.F, k kind) {
 	corpus.Add(f)
 	var c codec
@@ -385,7 +433,8 @@ func fuzzBinary(f *testing.F, k kind) {
 			message := seal(append([]byte{v}, body...), 0, k)
 			var value any
 			var err error
-			if n, most := allocated(func() { value, err = c.decode(message) }), uint64(100*len(message)+100_000); n > most {
+			if n, most := allocated(func() { value, err = c.decode(message) }),
+				uint64(100*len(message)+100_000); n > most {
 				t.Fatalf("%d bytes allocated for a message of %d", n, len(message))
 			}
 			if err != nil {
@@ -410,7 +459,8 @@ func FuzzClock(f *testing.F)       { fuzzBinary(f, kindClock) }
 
 // What version 1 wrote is read: every event was on time, and no window is known to be stored.
 func TestBinaryVersion1(t *testing.T) {
-	d := toll.PlazaDelta{Plaza: 4856, Events: 3, Checksum: 9, Earliest: 60, Latest: 119, Panes: []toll.Pane{{Start: 1, Types: []toll.TypeCount{{Type: "car", Count: 3}}}}}
+	d := toll.PlazaDelta{Plaza: 4856, Events: 3, Checksum: 9, Earliest: 60, Latest: 119,
+		Panes: []toll.Pane{{Start: 1, Types: []toll.TypeCount{{Type: "car", Count: 3}}}}}
 	sum := []byte{9, 0, 0, 0, 0, 0, 0, 0}
 	body := []byte{1, 1, 3, 'c', 'a', 'r', 1}
 	body = binary.AppendVarint(body, 4856)
@@ -419,10 +469,12 @@ func TestBinaryVersion1(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, []toll.PlazaDelta{d}) {
 		t.Errorf("outbox: %+v, %v", got, err)
 	}
-	body = append(append([]byte{1, 7, 3}, sum...), 0, 120, 59, 0, 1, 3, 'c', 'a', 'r', 1, 0, 3, 1, 0, 1, 0, 3)
+	body = append(append([]byte{1, 7, 3}, sum...), 0, 120, 59, 0, 1, 3, 'c', 'a', 'r', 1, 0, 3, 1, 0,
+		1, 0, 3)
 	state, err := DecodeState(seal(body, 0, kindState))
 	if err != nil || state.Events != 3 || len(state.Minutes.List) != 1 || state.Done != -1<<31 ||
-		state.Minutes.Complete(toll.Window{Start: 1, End: 2}) || state.Quarters.Complete(toll.Window{Start: 0, End: 15}) {
+		state.Minutes.Complete(toll.Window{Start: 1, End: 2}) ||
+		state.Quarters.Complete(toll.Window{Start: 0, End: 15}) {
 		t.Errorf("state: %+v, %v", state, err)
 	}
 }

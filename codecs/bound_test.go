@@ -8,7 +8,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// FuzzDecodeMemory: reading a payload takes memory by its size, and time as well, whatever it says its format is.
+// FuzzDecodeMemory: reading a payload takes memory by its size, and time as well, whatever it says
+// its format is.
 func FuzzDecodeMemory(f *testing.F) {
 	corpus.Add(f)
 	for format, payload := range payloads(f) {

@@ -7,12 +7,13 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// AppendChain appends the chain that a cursor holds: for each plaza the Next of the partition's last batch that had it.
-// The body is
+// AppendChain appends the chain that a cursor holds: for each plaza the Next of the partition's
+// last batch that had it. The body is
 //
 //	number of plazas, then each, ascending: plaza, next
 //
-// each a difference from the one before. A chain of no plaza is not empty: a column that allows no NULL holds it.
+// each a difference from the one before. A chain of no plaza is not empty: a column that allows no
+// NULL holds it.
 func AppendChain(dst []byte, chain map[int16]int64) []byte {
 	var few [256]int16
 	plazas := few[:0]

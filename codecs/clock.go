@@ -8,12 +8,13 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// clock reads timestamps. It remembers the text of the last date, which is the same for all events of a day, and the
-// last offset from UTC.
+// clock reads timestamps. It remembers the text of the last date, which is the same for all events
+// of a day, and the last offset from UTC.
 type clock struct {
 	loc *time.Location
 
-	// The last ctime: 24 bytes, "Thu Feb 10 hh:mm:ss 2022", of which the time of day stands at ctimeFrom to ctimeTo.
+	// The last ctime: 24 bytes, "Thu Feb 10 hh:mm:ss 2022", of which the time of day stands at
+	// ctimeFrom to ctimeTo.
 	ctimeHead [ctimeFrom]byte
 	ctimeTail [ctimeLen - ctimeTo]byte
 	ctimeDay  toll.WallTime // midnight
@@ -35,9 +36,11 @@ const (
 	ctimeTo   = len("Thu Feb 10 10:23:02")
 )
 
-// ctime reads a ctime of the day that was read last. It is false if it isn't that, which says nothing yet.
+// ctime reads a ctime of the day that was read last. It is false if it isn't that, which says
+// nothing yet.
 func (c *clock) ctime(b []byte) (toll.WallTime, bool) {
-	if !c.hasCtime || len(b) < ctimeLen || [ctimeFrom]byte(b) != c.ctimeHead || [ctimeLen - ctimeTo]byte(b[ctimeTo:]) != c.ctimeTail {
+	if !c.hasCtime || len(b) < ctimeLen || [ctimeFrom]byte(b) != c.ctimeHead ||
+		[ctimeLen - ctimeTo]byte(b[ctimeTo:]) != c.ctimeTail {
 		return 0, false
 	}
 	second, ok := timeOfDay(b[ctimeFrom:])
@@ -106,7 +109,8 @@ func (c *clock) parseCtime(b []byte) (toll.WallTime, error) {
 	}
 	w, err := wallTime(year, month, day, part[3])
 	if err == nil && len(b) == ctimeLen && start[3] == ctimeFrom {
-		// The parts stand where they stand in the usual form, so whatever is between them may be remembered as it is.
+		// The parts stand where they stand in the usual form, so whatever is between them may be
+		// remembered as it is.
 		second, _ := timeOfDay(part[3])
 		c.ctimeHead = [ctimeFrom]byte(b)
 		c.ctimeTail = [ctimeLen - ctimeTo]byte(b[ctimeTo:])
@@ -116,7 +120,8 @@ func (c *clock) parseCtime(b []byte) (toll.WallTime, error) {
 	return w, err
 }
 
-// parseISO reads "2022-02-10 10:23:02" or with a T, after which a fraction and an offset may follow.
+// parseISO reads "2022-02-10 10:23:02" or with a T, after which a fraction and an offset may
+// follow.
 func (c *clock) parseISO(b []byte) (toll.WallTime, error) {
 	const dateLen, timeLen = len("2022-02-10"), len("10:23:02")
 	if len(b) < dateLen+1+timeLen || b[4] != '-' || b[7] != '-' {
@@ -219,7 +224,8 @@ func (c *clock) wall(unix int64) (toll.WallTime, error) {
 	if !c.cached || quarter != c.quarter {
 		offset = c.offsetAt(unix)
 		c.quarter, c.offset = quarter, offset
-		c.cached = c.offsetAt(quarter*quarterSeconds) == offset && c.offsetAt(quarter*quarterSeconds+quarterSeconds-1) == offset
+		c.cached = c.offsetAt(quarter*quarterSeconds) == offset &&
+			c.offsetAt(quarter*quarterSeconds+quarterSeconds-1) == offset
 	}
 	w := toll.WallTime(unix + offset)
 	if !w.Valid() {
@@ -241,7 +247,8 @@ func wallTime(year, month, day int, clock []byte) (toll.WallTime, error) {
 
 // looksLikeTimeOfDay reports whether b begins with "dd:dd:dd", d being digits.
 func looksLikeTimeOfDay(b []byte) bool {
-	return len(b) >= 8 && isDigit(b[0]) && isDigit(b[1]) && b[2] == ':' && isDigit(b[3]) && isDigit(b[4]) && b[5] == ':' &&
+	return len(b) >= 8 && isDigit(b[0]) && isDigit(b[1]) && b[2] == ':' && isDigit(b[3]) &&
+		isDigit(b[4]) && b[5] == ':' &&
 		isDigit(b[6]) && isDigit(b[7])
 }
 
@@ -274,7 +281,8 @@ func smallNumber(b []byte, most int) (int, bool) {
 	return n, true
 }
 
-// nameIndex returns which of the names of three letters it is, from 1, and 0 for none. Case doesn't matter.
+// nameIndex returns which of the names of three letters it is, from 1, and 0 for none. Case doesn't
+// matter.
 func nameIndex(names string, b []byte) int {
 	if len(b) != 3 {
 		return 0

@@ -16,8 +16,8 @@ func (d *Decoder) decodeCSV(p []byte, e *toll.Event) error {
 	return d.csvSlow(p, e)
 }
 
-// csvFast reads a line in the course's own form, of the day that was read last and a type that is known. It is false if
-// it isn't that, which says nothing yet.
+// csvFast reads a line in the course's own form, of the day that was read last and a type that is
+// known. It is false if it isn't that, which says nothing yet.
 func (d *Decoder) csvFast(p []byte, e *toll.Event) bool {
 	if len(p) <= ctimeLen || p[ctimeLen] != ',' {
 		return false
@@ -106,9 +106,9 @@ func (d *Decoder) csvSlow(p []byte, e *toll.Event) error {
 	return err
 }
 
-// splitCSV splits a line into fields and returns how many there are, of which it keeps the first. A field that begins with
-// a quote is one of RFC 4180: it ends with a quote, may hold commas, and its quotes are doubled. Blanks around it are no
-// part of it.
+// splitCSV splits a line into fields and returns how many there are, of which it keeps the first. A
+// field that begins with a quote is one of RFC 4180: it ends with a quote, may hold commas, and its
+// quotes are doubled. Blanks around it are no part of it.
 func splitCSV(p []byte, field *[csvFields][]byte) (int, error) {
 	for n := 0; ; n++ {
 		var text []byte
@@ -133,8 +133,8 @@ func splitCSV(p []byte, field *[csvFields][]byte) (int, error) {
 	}
 }
 
-// quotedField reads a field from behind its first quote on. It returns the text, and what follows the field: nothing, or
-// from the comma on.
+// quotedField reads a field from behind its first quote on. It returns the text, and what follows
+// the field: nothing, or from the comma on.
 func quotedField(p []byte) (text, rest []byte, err error) {
 	end := bytes.IndexByte(p, '"')
 	if end < 0 {
@@ -145,13 +145,15 @@ func quotedField(p []byte) (text, rest []byte, err error) {
 		if next < 0 {
 			return nil, nil, toll.Malformed(fieldEvent, "a quoted field does not end")
 		}
-		// The quote that is doubled, and the text up to the next one. It is a copy: the payload stays as it is.
+		// The quote that is doubled, and the text up to the next one. It is a copy: the payload stays as
+		// it is.
 		text = append(text[:len(text):len(text)], p[end+1:end+2+next]...)
 		end += 2 + next
 	}
 	rest = trim(p[end+1:])
 	if len(rest) > 0 && rest[0] != ',' {
-		return nil, nil, toll.Malformed(fieldEvent, "%s follows a quoted field, expected a comma", clip(rest))
+		return nil, nil, toll.Malformed(fieldEvent, "%s follows a quoted field, expected a comma",
+			clip(rest))
 	}
 	return text, rest, nil
 }

@@ -17,26 +17,27 @@ const (
 	fieldPlaza   = toll.RejectPlaza
 )
 
-// maxTypes bounds the table of vehicle types that a [Decoder] remembers. Real streams have a handful; when a hostile one
-// fills the table, it is emptied and starts again.
+// maxTypes bounds the table of vehicle types that a [Decoder] remembers. Real streams have a
+// handful; when a hostile one fills the table, it is emptied and starts again.
 const maxTypes = 1024
 
-// confluentHeader is the length of what Confluent's serializers write before a value: a zero byte and a schema's id, from 1. No
-// event begins with a zero byte: it is neither a time, nor JSON, nor the tag of a Protobuf field.
+// confluentHeader is the length of what Confluent's serializers write before a value: a zero byte
+// and a schema's id, from 1. No event begins with a zero byte: it is neither a time, nor JSON, nor
+// the tag of a Protobuf field.
 const confluentHeader = 1 + 4
 
 // Decoder parses events.
 //
-// It remembers the vehicle types it has seen and the last date, so that an event like the one before costs no
-// allocation. It is for one goroutine.
+// It remembers the vehicle types it has seen and the last date, so that an event like the one
+// before costs no allocation. It is for one goroutine.
 type Decoder struct {
 	format Format
 	clock  clock
 	types  map[string]string // valid vehicle types
 }
 
-// NewDecoder returns a decoder that reads payloads without a content type as format. Instants, which JSON and Protobuf
-// carry, become wall times of the zone.
+// NewDecoder returns a decoder that reads payloads without a content type as format. Instants,
+// which JSON and Protobuf carry, become wall times of the zone.
 func NewDecoder(format Format, zone *toll.Zone) *Decoder {
 	loc := time.UTC
 	if zone != nil {
@@ -45,12 +46,12 @@ func NewDecoder(format Format, zone *toll.Zone) *Decoder {
 	return &Decoder{format: format, clock: clock{loc: loc}, types: make(map[string]string)}
 }
 
-// Decode parses one payload into e, which keeps nothing of payload. The error is always a [toll.MalformedError]; e is then
-// unspecified.
+// Decode parses one payload into e, which keeps nothing of payload. The error is always a
+// [toll.MalformedError]; e is then unspecified.
 //
-// A content type that names a format (parameters after ';' and case don't matter) decides; any other is treated as
-// none. Without one the decoder's format decides, and Auto takes for JSON what begins with '{' or '[' and for CSV
-// anything else.
+// A content type that names a format (parameters after ';' and case don't matter) decides; any
+// other is treated as none. Without one the decoder's format decides, and Auto takes for JSON what
+// begins with '{' or '[' and for CSV anything else.
 //
 // As CSV an event is the course's line,
 //
@@ -62,8 +63,9 @@ func NewDecoder(format Format, zone *toll.Zone) *Decoder {
 //
 //	{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}
 //
-// where "time" and "plaza_id" serve as names too, ids may be numbers or strings of digits, and unknown fields are
-// ignored. Of a field given twice the last counts; null is as good as missing. Names are case-sensitive.
+// where "time" and "plaza_id" serve as names too, ids may be numbers or strings of digits, and
+// unknown fields are ignored. Of a field given twice the last counts; null is as good as missing.
+// Names are case-sensitive.
 //
 // In both, a timestamp is one of
 //
@@ -71,8 +73,9 @@ func NewDecoder(format Format, zone *toll.Zone) *Decoder {
 //	2022-02-10 10:23:02
 //	2022-02-10T10:23:02.250+01:00
 //
-// The first two are wall times and taken as they are; with Z or an offset it is an instant. Fractions of a second are cut
-// off. The weekday must be one, but may contradict the date: the date is what counts, and a row holds no weekday.
+// The first two are wall times and taken as they are; with Z or an offset it is an instant.
+// Fractions of a second are cut off. The weekday must be one, but may contradict the date: the date
+// is what counts, and a row holds no weekday.
 //
 // As Protobuf it is the message of package tollpb.
 func (d *Decoder) Decode(payload []byte, contentType string, e *toll.Event) error {

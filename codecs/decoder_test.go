@@ -24,7 +24,9 @@ func berlin(t testing.TB) *toll.Zone {
 	return toll.NewZone(loc)
 }
 
-var berlinOnce = sync.OnceValues(func() (*time.Location, error) { return time.LoadLocation("Europe/Berlin") })
+var berlinOnce = sync.OnceValues(func() (*time.Location, error) {
+	return time.LoadLocation("Europe/Berlin")
+})
 
 // sample is the event of the course's example.
 var sample = event("2022-02-10 10:23:02", 3728373, "car", 4856)
@@ -43,13 +45,15 @@ type decodeCase struct {
 	err     string // a malformed event's text; the event is good if empty
 }
 
-// runDecode runs each case on a decoder of its own and on one that all cases share, which remembers what came before.
+// runDecode runs each case on a decoder of its own and on one that all cases share, which remembers
+// what came before.
 func runDecode(t *testing.T, format Format, cases []decodeCase) {
 	t.Helper()
 	shared := NewDecoder(format, berlin(t))
 	for round := range 2 {
 		for _, c := range cases {
-			for name, d := range map[string]*Decoder{"fresh": NewDecoder(format, berlin(t)), "shared": shared} {
+			for name, d := range map[string]*Decoder{"fresh": NewDecoder(format, berlin(t)),
+				"shared": shared} {
 				var e toll.Event
 				err := d.Decode([]byte(c.payload), "", &e)
 				shown := clip(c.payload)
@@ -107,7 +111,8 @@ func checkEvent(t testing.TB, e *toll.Event) {
 func TestDecodePicksTheFormat(t *testing.T) {
 	e := sample
 	zone := berlin(t)
-	text := map[Format][]byte{CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, zone), Protobuf: AppendProtobuf(nil, &e, zone)}
+	text := map[Format][]byte{CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, zone),
+		Protobuf: AppendProtobuf(nil, &e, zone)}
 	for _, c := range []struct {
 		decoder     Format
 		contentType string
@@ -143,7 +148,8 @@ func TestDecodePicksTheFormat(t *testing.T) {
 func TestDecodeAutoSkipsBlanks(t *testing.T) {
 	runDecode(t, Auto, []decodeCase{
 		{payload: " \r\n\t{\"timestamp\":\"2022-02-10 10:23:02\",\"vehicle_id\":1,\"vehicle_type\":\"car\",\"toll_plaza_id\":2}", want: event("2022-02-10 10:23:02", 1, "car", 2)},
-		{payload: " \r\n\tThu Feb 10 10:23:02 2022,1,car,2", want: event("2022-02-10 10:23:02", 1, "car", 2)},
+		{payload: " \r\n\tThu Feb 10 10:23:02 2022,1,car,2",
+			want: event("2022-02-10 10:23:02", 1, "car", 2)},
 		{payload: "[1]", err: "event: not a JSON object"},
 		{payload: "", err: "event: empty"},
 		{payload: " \t\r\n\v\f", err: "event: empty"},
@@ -168,18 +174,28 @@ func TestDecodeLarge(t *testing.T) {
 	runDecode(t, Auto, []decodeCase{
 		{payload: long, err: "event: 1 field, expected 4"},
 		{payload: strings.Repeat(",", size), err: "event: 2097153 fields, expected 4"},
-		{payload: long + ",1,car,2", err: `time: "` + strings.Repeat("x", 40) + `"... is not a timestamp`},
-		{payload: "Thu Feb 10 10:23:02 2022," + long + ",car,2", err: `vehicle_id: "` + strings.Repeat("x", 40) + `"... is not a whole number`},
-		{payload: "Thu Feb 10 10:23:02 2022,1," + long + ",2", err: "vehicle_type: 2097152 characters, the most is 15"},
-		{payload: "Thu Feb 10 10:23:02 2022,1,car," + strings.Repeat("7", size), err: "toll_plaza_id: a number of 2097152 digits is outside -32768 to 32767"},
-		{payload: "Thu Feb 10 10:23:02 2022,1,car," + strings.Repeat("0", size) + "7", want: event("2022-02-10 10:23:02", 1, "car", 7)},
+		{payload: long + ",1,car,2",
+			err: `time: "` + strings.Repeat("x", 40) + `"... is not a timestamp`},
+		{payload: "Thu Feb 10 10:23:02 2022," + long + ",car,2",
+			err: `vehicle_id: "` + strings.Repeat("x", 40) + `"... is not a whole number`},
+		{payload: "Thu Feb 10 10:23:02 2022,1," + long + ",2",
+			err: "vehicle_type: 2097152 characters, the most is 15"},
+		{payload: "Thu Feb 10 10:23:02 2022,1,car," + strings.Repeat("7", size),
+			err: "toll_plaza_id: a number of 2097152 digits is outside -32768 to 32767"},
+		{payload: "Thu Feb 10 10:23:02 2022,1,car," + strings.Repeat("0", size) + "7",
+			want: event("2022-02-10 10:23:02", 1, "car", 7)},
 		{payload: strings.Repeat(" ", size), err: "event: empty"},
-		{payload: `{"a":` + strings.Repeat("[", size), err: "event: not JSON: invalid character '[' exceeded max depth"},
-		{payload: `{"a":"` + long + `","timestamp":"2022-02-10 10:23:02","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`, want: event("2022-02-10 10:23:02", 1, "car", 2)},
-		{payload: `{"timestamp":"` + long + `","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`, err: `time: "` + strings.Repeat("x", 40) + `"... is not a timestamp`},
+		{payload: `{"a":` + strings.Repeat("[", size),
+			err: "event: not JSON: invalid character '[' exceeded max depth"},
+		{payload: `{"a":"` + long +
+			`","timestamp":"2022-02-10 10:23:02","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`,
+			want: event("2022-02-10 10:23:02", 1, "car", 2)},
+		{payload: `{"timestamp":"` + long + `","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`,
+			err: `time: "` + strings.Repeat("x", 40) + `"... is not a timestamp`},
 	})
 	var e toll.Event
-	if err := NewDecoder(Protobuf, nil).Decode(bytes.Repeat([]byte{0xff}, size), "", &e); err == nil || err.Error() != "event: not a Protobuf message" {
+	if err := NewDecoder(Protobuf, nil).Decode(bytes.Repeat([]byte{0xff}, size), "", &e); err == nil ||
+		err.Error() != "event: not a Protobuf message" {
 		t.Errorf("2 MB as Protobuf: %v", err)
 	}
 }
@@ -188,7 +204,8 @@ func TestTypesAreBounded(t *testing.T) {
 	d := NewDecoder(CSV, nil)
 	for i := range 3 * maxTypes {
 		var e toll.Event
-		if err := d.Decode(fmt.Appendf(nil, "Thu Feb 10 10:23:02 2022,1,type%d,2", i), "", &e); err != nil || e.Type != fmt.Sprintf("type%d", i) {
+		if err := d.Decode(fmt.Appendf(nil, "Thu Feb 10 10:23:02 2022,1,type%d,2", i), "",
+			&e); err != nil || e.Type != fmt.Sprintf("type%d", i) {
 			t.Fatalf("%+v, %v", e, err)
 		}
 		if len(d.types) > maxTypes {
@@ -230,7 +247,8 @@ func TestDecodeAllocations(t *testing.T) {
 
 func payloads(t testing.TB) map[Format][]byte {
 	e, zone := sample, berlin(t)
-	return map[Format][]byte{CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, zone), Protobuf: AppendProtobuf(nil, &e, zone)}
+	return map[Format][]byte{CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, zone),
+		Protobuf: AppendProtobuf(nil, &e, zone)}
 }
 
 func TestClip(t *testing.T) {
@@ -291,10 +309,11 @@ func FuzzDecodeAuto(f *testing.F) {
 	})
 }
 
-// TestDecodeConfluent checks that what a schema registry's serializer framed is named as such, in every format, and that
-// no event of ours looks like it.
+// TestDecodeConfluent checks that what a schema registry's serializer framed is named as such, in
+// every format, and that no event of ours looks like it.
 func TestDecodeConfluent(t *testing.T) {
-	e := toll.Event{Time: toll.WallTimeOf(time.Date(2022, 2, 10, 10, 23, 2, 0, time.UTC)), Vehicle: 1, Type: "car", Plaza: 4000}
+	e := toll.Event{Time: toll.WallTimeOf(time.Date(2022, 2, 10, 10, 23, 2, 0, time.UTC)), Vehicle: 1,
+		Type: "car", Plaza: 4000}
 	utc := toll.NewZone(time.UTC)
 	for f, plain := range map[Format][]byte{
 		CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, utc), Protobuf: AppendProtobuf(nil, &e, utc),
@@ -303,11 +322,13 @@ func TestDecodeConfluent(t *testing.T) {
 		for _, reader := range []Format{Auto, f} {
 			d := NewDecoder(reader, nil)
 			err := d.Decode(append([]byte{0, 0, 1, 0x86, 0xa1}, plain...), "", &got)
-			want := "event: starts with Confluent's schema registry framing, schema id 100001; tollstream reads plain CSV, JSON or Protobuf"
+			want :=
+				"event: starts with Confluent's schema registry framing, schema id 100001; tollstream reads plain CSV, JSON or Protobuf"
 			if err == nil || err.Error() != want || toll.RejectKindOf(err) != toll.RejectFormat {
 				t.Errorf("%v, read as %v: %v", f, reader, err)
 			}
-			if err := d.Decode([]byte{0, 0, 1, 0x86}, "", &got); err == nil || strings.Contains(err.Error(), "Confluent") {
+			if err := d.Decode([]byte{0, 0, 1, 0x86}, "", &got); err == nil ||
+				strings.Contains(err.Error(), "Confluent") {
 				t.Errorf("four bytes, read as %v: %v", reader, err)
 			}
 		}

@@ -39,7 +39,8 @@ func AppendDelta(dst []byte, d *toll.Delta) []byte {
 // DecodeDelta reads a delta.
 func DecodeDelta(b []byte) (*toll.Delta, error) {
 	r := open(kindDelta, b)
-	d := &toll.Delta{Epoch: r.uvarint(), Partition: r.partition(r.varint()), First: r.offset(int64(r.uvarint()))}
+	d := &toll.Delta{Epoch: r.uvarint(), Partition: r.partition(r.varint()),
+		First: r.offset(int64(r.uvarint()))}
 	d.Next = r.gap(d.First)
 	types := r.dictionary()
 	r.plaza(&d.PlazaDelta, r.diff(0))

@@ -11,9 +11,12 @@ import (
 )
 
 func TestDeltasCodec(t *testing.T) {
-	one := &toll.Delta{Epoch: 7, Partition: 2, First: 1000, Next: 2000, PlazaDelta: plazaDelta(4856, 2, 3)}
-	two := &toll.Delta{Epoch: 7, Partition: 3, First: 1100, Next: 1200, PlazaDelta: plazaDelta(4856, 1, 1)}
-	other := &toll.Delta{Epoch: 7, Partition: 3, First: 1100, Next: 1200, PlazaDelta: plazaDelta(4857, 1, 1)}
+	one := &toll.Delta{Epoch: 7, Partition: 2, First: 1000, Next: 2000,
+		PlazaDelta: plazaDelta(4856, 2, 3)}
+	two := &toll.Delta{Epoch: 7, Partition: 3, First: 1100, Next: 1200,
+		PlazaDelta: plazaDelta(4856, 1, 1)}
+	other := &toll.Delta{Epoch: 7, Partition: 3, First: 1100, Next: 1200,
+		PlazaDelta: plazaDelta(4857, 1, 1)}
 	alone := AppendDelta(nil, one)
 	for _, want := range [][]*toll.Delta{{one}, {one, two}, {two, one, two}} {
 		b, err := (DeltasCodec{}).Encode(want)
@@ -36,7 +39,8 @@ func TestDeltasCodec(t *testing.T) {
 	refused(t, nil)
 	refused(t, []byte("text"))
 	refused(t, []byte{deltasByte})
-	refused(t, append([]byte{deltasByte, 1, byte(len(alone))}, alone...)) // which would be written without the byte before it
+	// which would be written without the byte before it
+	refused(t, append([]byte{deltasByte, 1, byte(len(alone))}, alone...))
 	refused(t, AppendDeltas(nil, alone, AppendDelta(nil, other)))
 	refused(t, append([]byte{deltasByte}, bytes.Repeat([]byte{0xff}, 11)...))
 	for _, value := range []any{nil, one, []*toll.Delta(nil), []*toll.Delta{one, other}, "x"} {
@@ -50,16 +54,20 @@ func refused(t *testing.T, message []byte) {
 	t.Helper()
 	got, err := (DeltasCodec{}).Decode(message)
 	failure, ok := got.(DecodeFailure)
-	if err != nil || !ok || !bytes.Equal(failure.Raw, message) || !errors.Is(failure, ErrCorrupt) && !errors.Is(failure, ErrNewer) {
+	if err != nil || !ok || !bytes.Equal(failure.Raw, message) || !errors.Is(failure, ErrCorrupt) &&
+		!errors.Is(failure, ErrNewer) {
 		t.Errorf("Decode(%x) = %#v, %v", message, got, err)
 	}
 }
 
-// FuzzDecodeDeltas: whatever the bytes, what is read writes the same bytes again, and takes memory by their size.
+// FuzzDecodeDeltas: whatever the bytes, what is read writes the same bytes again, and takes memory
+// by their size.
 func FuzzDecodeDeltas(f *testing.F) {
 	corpus.Add(f)
-	one := AppendDelta(nil, &toll.Delta{Epoch: 7, Partition: 2, First: 1000, Next: 2000, PlazaDelta: plazaDelta(4856, 2, 3)})
-	two := AppendDelta(nil, &toll.Delta{Epoch: 7, Partition: 3, First: 1100, Next: 1200, PlazaDelta: plazaDelta(4856, 1, 1)})
+	one := AppendDelta(nil, &toll.Delta{Epoch: 7, Partition: 2, First: 1000, Next: 2000,
+		PlazaDelta: plazaDelta(4856, 2, 3)})
+	two := AppendDelta(nil, &toll.Delta{Epoch: 7, Partition: 3, First: 1100, Next: 1200,
+		PlazaDelta: plazaDelta(4856, 1, 1)})
 	f.Add(AppendDeltas(nil, one))
 	f.Add(AppendDeltas(nil, one, two))
 	f.Add(AppendDeltas(nil, two, two, one))
@@ -68,7 +76,8 @@ func FuzzDecodeDeltas(f *testing.F) {
 	f.Fuzz(func(t *testing.T, message []byte) {
 		var deltas []*toll.Delta
 		var err error
-		if n := allocated(func() { deltas, err = DecodeDeltas(message) }); n > uint64(100*len(message)+100_000) {
+		if n := allocated(func() { deltas, err = DecodeDeltas(message) }); n > uint64(100*len(message)+
+			100_000) {
 			t.Fatalf("%d bytes allocated for a message of %d", n, len(message))
 		}
 		if err != nil {
@@ -85,7 +94,8 @@ func FuzzDecodeDeltas(f *testing.F) {
 }
 
 func BenchmarkDelta(b *testing.B) {
-	d := &toll.Delta{Epoch: 7, Partition: 2, First: 250_000_000, Next: 250_010_000, PlazaDelta: plazaDelta(4856, 2, 3)}
+	d := &toll.Delta{Epoch: 7, Partition: 2, First: 250_000_000, Next: 250_010_000,
+		PlazaDelta: plazaDelta(4856, 2, 3)}
 	message := AppendDelta(nil, d)
 	b.Run("append", func(b *testing.B) {
 		b.ReportAllocs()

@@ -7,11 +7,13 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// deltasByte begins a message of several deltas. No delta begins with it: that would be its version.
+// deltasByte begins a message of several deltas. No delta begins with it: that would be its
+// version.
 const deltasByte = 0xff
 
-// AppendDeltas appends a message of the loop topic that holds deltas of one plaza, each as [AppendDelta] wrote it, in the order in
-// which they are to be merged. One alone is the message itself. Of several the message is
+// AppendDeltas appends a message of the loop topic that holds deltas of one plaza, each as
+// [AppendDelta] wrote it, in the order in which they are to be merged. One alone is the message
+// itself. Of several the message is
 //
 //	the byte 255, how many there are, then of each: how many bytes it takes, and these
 //
@@ -96,10 +98,10 @@ func (DeltasCodec) Encode(value any) ([]byte, error) {
 	return AppendDeltas(nil, parts...), nil
 }
 
-// Decode returns a []*toll.Delta, and for a message that can't be read a [DecodeFailure] as the value. Its error is always
-// nil: goka would end the processor over it, and meet the same message again at every start. The aggregate has to look
-// for the DecodeFailure and report it; the gap that the message leaves is noticed by the chain, and mended by sending it
-// again.
+// Decode returns a []*toll.Delta, and for a message that can't be read a [DecodeFailure] as the
+// value. Its error is always nil: goka would end the processor over it, and meet the same message
+// again at every start. The aggregate has to look for the DecodeFailure and report it; the gap that
+// the message leaves is noticed by the chain, and mended by sending it again.
 func (DeltasCodec) Decode(data []byte) (any, error) {
 	deltas, err := DecodeDeltas(data)
 	if err != nil {

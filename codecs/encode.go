@@ -10,7 +10,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// AppendCSV appends an event as the course's producer writes it, Python's time.ctime and all, without a line end:
+// AppendCSV appends an event as the course's producer writes it, Python's time.ctime and all,
+// without a line end:
 //
 //	Thu Feb 10 10:23:02 2022,3728373,car,4856
 //
@@ -35,8 +36,8 @@ func AppendCSV(dst []byte, e *toll.Event) []byte {
 //
 //	{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}
 //
-// A wall time that the zone's clock skips in spring has no offset and is written without one; a decoder
-// of the same zone reads it as it was.
+// A wall time that the zone's clock skips in spring has no offset and is written without one; a
+// decoder of the same zone reads it as it was.
 func AppendJSON(dst []byte, e *toll.Event, zone *toll.Zone) []byte {
 	dst = append(dst, `{"timestamp":"`...)
 	unix, shown := zone.Instant(e.Time)
@@ -79,8 +80,8 @@ func appendJSONString(dst []byte, s string) []byte {
 	return append(dst, '"')
 }
 
-// AppendProtobuf appends an event as a tollpb.TollEvent. An instant can't say a wall time that the zone's
-// clock skips: it comes back as the last second before the change.
+// AppendProtobuf appends an event as a tollpb.TollEvent. An instant can't say a wall time that the
+// zone's clock skips: it comes back as the last second before the change.
 func AppendProtobuf(dst []byte, e *toll.Event, zone *toll.Zone) []byte {
 	dst = protowire.AppendTag(dst, pbUnixSeconds, protowire.VarintType)
 	dst = protowire.AppendVarint(dst, uint64(zone.Unix(e.Time)))

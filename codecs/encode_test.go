@@ -18,7 +18,8 @@ func TestAppendCSVIsPythonsCtime(t *testing.T) {
 		{event("2022-02-03 01:02:03", 0, "van", -1), "Thu Feb  3 01:02:03 2022,0,van,-1"},
 		{event("2024-02-29 23:59:59", 1, "car", 0), "Thu Feb 29 23:59:59 2024,1,car,0"},
 		{event("1970-01-01 00:00:00", 1, "car", 32767), "Thu Jan  1 00:00:00 1970,1,car,32767"},
-		{event("1999-12-31 00:00:00", 2147483647, "car", -32768), "Fri Dec 31 00:00:00 1999,2147483647,car,-32768"},
+		{event("1999-12-31 00:00:00", 2147483647, "car", -32768),
+			"Fri Dec 31 00:00:00 1999,2147483647,car,-32768"},
 		{event("9999-12-31 23:59:59", 1, "truck", 4000), "Fri Dec 31 23:59:59 9999,1,truck,4000"},
 		{event("1000-01-01 00:00:00", 1, "truck", 4000), "Wed Jan  1 00:00:00 1000,1,truck,4000"},
 	} {
@@ -34,15 +35,24 @@ func TestAppendJSON(t *testing.T) {
 		e    toll.Event
 		want string
 	}{
-		{"Europe/Berlin", sample, `{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
-		{"UTC", sample, `{"timestamp":"2022-02-10T10:23:02+00:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
-		{"America/St_Johns", sample, `{"timestamp":"2022-02-10T10:23:02-03:30","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
-		{"Asia/Kathmandu", sample, `{"timestamp":"2022-02-10T10:23:02+05:45","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
-		{"Europe/Berlin", event("2022-10-30 02:30:00", 1, "car", 2), `{"timestamp":"2022-10-30T02:30:00+02:00","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
-		{"Europe/Berlin", event("2026-03-29 02:30:00", 1, "car", 2), `{"timestamp":"2026-03-29T02:30:00","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
-		{"Europe/Berlin", event("2026-03-29 02:00:59", 1, "car", 2), `{"timestamp":"2026-03-29T02:00:59","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
-		{"Europe/Berlin", event("1850-01-01 00:00:00", 1, "car", 2), `{"timestamp":"1849-12-31T23:06:32Z","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
-		{"UTC", event("2022-02-10 10:23:02", 1, "a\"b\\\n<é", -2), `{"timestamp":"2022-02-10T10:23:02+00:00","vehicle_id":1,"vehicle_type":"a\"b\\\n\u003cé","toll_plaza_id":-2}`},
+		{"Europe/Berlin", sample,
+			`{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
+		{"UTC", sample,
+			`{"timestamp":"2022-02-10T10:23:02+00:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
+		{"America/St_Johns", sample,
+			`{"timestamp":"2022-02-10T10:23:02-03:30","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
+		{"Asia/Kathmandu", sample,
+			`{"timestamp":"2022-02-10T10:23:02+05:45","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`},
+		{"Europe/Berlin", event("2022-10-30 02:30:00", 1, "car", 2),
+			`{"timestamp":"2022-10-30T02:30:00+02:00","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
+		{"Europe/Berlin", event("2026-03-29 02:30:00", 1, "car", 2),
+			`{"timestamp":"2026-03-29T02:30:00","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
+		{"Europe/Berlin", event("2026-03-29 02:00:59", 1, "car", 2),
+			`{"timestamp":"2026-03-29T02:00:59","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
+		{"Europe/Berlin", event("1850-01-01 00:00:00", 1, "car", 2),
+			`{"timestamp":"1849-12-31T23:06:32Z","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`},
+		{"UTC", event("2022-02-10 10:23:02", 1, "a\"b\\\n<é", -2),
+			`{"timestamp":"2022-02-10T10:23:02+00:00","vehicle_id":1,"vehicle_type":"a\"b\\\n\u003cé","toll_plaza_id":-2}`},
 	} {
 		loc, err := time.LoadLocation(c.zone)
 		if err != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// EventCodec is a goka.Codec for events, meant for an emitter. Several goroutines may use it at once.
+// EventCodec is a goka.Codec for events, meant for an emitter. Several goroutines may use it at
+// once.
 type EventCodec struct {
 	format  Format
 	mu      sync.Mutex // over both of the below
@@ -15,7 +16,8 @@ type EventCodec struct {
 	decoder *Decoder
 }
 
-// NewEventCodec returns a codec that writes events in a format, CSV for Auto, and reads them as [NewDecoder] describes.
+// NewEventCodec returns a codec that writes events in a format, CSV for Auto, and reads them as
+// [NewDecoder] describes.
 func NewEventCodec(format Format, zone *toll.Zone) *EventCodec {
 	decoder := NewDecoder(format, zone)
 	return &EventCodec{format: format, zone: toll.NewZone(decoder.clock.loc), decoder: decoder}
@@ -66,9 +68,9 @@ func (c *EventCodec) Decode(data []byte) (any, error) {
 	return e, nil
 }
 
-// Raw is the goka.Codec of the input topic: bytes in, the same bytes out, and no failure. A codec that failed would end
-// the processor, and it would meet the same message again at every start; so the ingest decodes, and what it can't decode
-// becomes a dead letter.
+// Raw is the goka.Codec of the input topic: bytes in, the same bytes out, and no failure. A codec
+// that failed would end the processor, and it would meet the same message again at every start; so
+// the ingest decodes, and what it can't decode becomes a dead letter.
 type Raw struct{}
 
 // Encode returns the []byte that it is given.

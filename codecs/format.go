@@ -16,14 +16,17 @@ const (
 	Protobuf
 )
 
-// ContentTypeHeader is the header of a Kafka record that names the format of its value, see [Format.ContentType].
+// ContentTypeHeader is the header of a Kafka record that names the format of its value, see
+// [Format.ContentType].
 const ContentTypeHeader = "content-type"
 
 var formatNames = [...]string{Auto: "auto", CSV: "csv", JSON: "json", Protobuf: "protobuf"}
 
-var contentTypes = [...]string{CSV: "text/csv", JSON: "application/json", Protobuf: "application/x-protobuf"}
+var contentTypes = [...]string{CSV: "text/csv", JSON: "application/json",
+	Protobuf: "application/x-protobuf"}
 
-// ParseFormat returns the format of a name as [Format.String] gives it, in upper or lower case; Auto for an empty one.
+// ParseFormat returns the format of a name as [Format.String] gives it, in upper or lower case;
+// Auto for an empty one.
 func ParseFormat(s string) (Format, error) {
 	if s == "" {
 		return Auto, nil

@@ -4,7 +4,8 @@ import "testing"
 
 func TestParseFormat(t *testing.T) {
 	for name, want := range map[string]Format{
-		"": Auto, "auto": Auto, "csv": CSV, "json": JSON, "protobuf": Protobuf, "CSV": CSV, "Protobuf": Protobuf,
+		"": Auto, "auto": Auto, "csv": CSV, "json": JSON, "protobuf": Protobuf, "CSV": CSV,
+		"Protobuf": Protobuf,
 	} {
 		if got, err := ParseFormat(name); err != nil || got != want {
 			t.Errorf("ParseFormat(%q) = %v, %v; want %v", name, got, err, want)

@@ -24,37 +24,44 @@ func FuzzProgress(f *testing.F) {
 			var epoch uint64
 			var merged []toll.Merged
 			var err error
-			if n, most := allocated(func() { epoch, merged, err = DecodeProgress(message) }), uint64(100*len(message)+100_000); n > most {
+			if n, most := allocated(func() { epoch, merged, err = DecodeProgress(message) }),
+				uint64(100*len(message)+100_000); n > most {
 				t.Fatalf("%d bytes allocated for a message of %d", n, len(message))
 			}
 			if err != nil && (!errors.Is(err, ErrCorrupt) || merged != nil) {
 				t.Fatalf("%v with %v", merged, err)
 			}
 			for i := range merged {
-				if merged[i].Partition < 0 || merged[i].Next < 0 || i > 0 && merged[i].Partition <= merged[i-1].Partition {
+				if merged[i].Partition < 0 || merged[i].Next < 0 || i > 0 &&
+					merged[i].Partition <= merged[i-1].Partition {
 					t.Fatalf("merged %+v", merged)
 				}
 			}
 			state, errState := DecodeState(message)
-			if errState == nil && (err != nil || epoch != state.Epoch || !slices.Equal(merged, state.Merged)) {
+			if errState == nil &&
+				(err != nil || epoch != state.Epoch || !slices.Equal(merged, state.Merged)) {
 				t.Fatalf("epoch %d, merged %+v, %v, but the state is %+v", epoch, merged, err, state)
 			}
 		}
 	})
 }
 
-// FuzzVersion1: what the first version wrote is refused, or read, and then written and read as what it was.
+// FuzzVersion1: what the first version wrote is refused, or read, and then written and read as what
+// it was.
 func FuzzVersion1(f *testing.F) {
 	corpus.Add(f)
-	f.Add([]byte{1, 3, 'c', 'a', 'r', 1, 0xf0, 0x4b, 0, 3, 9, 0, 0, 0, 0, 0, 0, 0, 120, 59, 1, 0, 1, 0, 3})
-	f.Add([]byte{7, 3, 9, 0, 0, 0, 0, 0, 0, 0, 0, 120, 59, 0, 1, 3, 'c', 'a', 'r', 1, 0, 3, 1, 0, 1, 0, 3})
+	f.Add([]byte{1, 3, 'c', 'a', 'r', 1, 0xf0, 0x4b, 0, 3, 9, 0, 0, 0, 0, 0, 0, 0, 120, 59, 1, 0, 1, 0,
+		3})
+	f.Add([]byte{7, 3, 9, 0, 0, 0, 0, 0, 0, 0, 0, 120, 59, 0, 1, 3, 'c', 'a', 'r', 1, 0, 3, 1, 0, 1, 0,
+		3})
 	f.Add([]byte{1, 0, 5, 1, 0, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, c := range binaryCodecs {
 			message := seal(append([]byte{1}, body...), 0, c.kind)
 			var value any
 			var err error
-			if n, most := allocated(func() { value, err = c.decode(message) }), uint64(100*len(message)+100_000); n > most {
+			if n, most := allocated(func() { value, err = c.decode(message) }),
+				uint64(100*len(message)+100_000); n > most {
 				t.Fatalf("%s: %d bytes allocated for a message of %d", c.kind, n, len(message))
 			}
 			if err != nil {
@@ -74,16 +81,19 @@ func FuzzVersion1(f *testing.F) {
 	})
 }
 
-// FuzzFold takes an outbox of compacted batches apart into rows, adds each up to a minute of its own, and then all of them.
-// What comes out holds what the outbox held, minute by minute from the last of these minutes on, and can be stored and read.
+// FuzzFold takes an outbox of compacted batches apart into rows, adds each up to a minute of its
+// own, and then all of them. What comes out holds what the outbox held, minute by minute from the
+// last of these minutes on, and can be stored and read.
 func FuzzFold(f *testing.F) {
 	corpus.Add(f)
 	for _, value := range samples(kindPlazaDeltas) {
 		deltas := value.([]toll.PlazaDelta)
 		message := AppendPlazaDeltas(nil, deltas)
 		if message[0] == versionFolded {
-			f.Add(message[1:len(message)-trailerBytes], uint64(0x5a5a), int32(0), int32(27_408_000), int32(math.MinInt32))
-			f.Add(message[1:len(message)-trailerBytes], uint64(1), int32(27_408_020), int32(27_408_000), int32(27_408_010))
+			f.Add(message[1:len(message)-trailerBytes], uint64(0x5a5a), int32(0), int32(27_408_000),
+				int32(math.MinInt32))
+			f.Add(message[1:len(message)-trailerBytes], uint64(1), int32(27_408_020), int32(27_408_000),
+				int32(27_408_010))
 		}
 	}
 	f.Fuzz(func(t *testing.T, body []byte, split uint64, before1, before2, before3 int32) {
@@ -121,7 +131,8 @@ func FuzzFold(f *testing.F) {
 		}
 		for plaza, w := range want {
 			g := got[plaza]
-			if g == nil || g.events != w.events || g.checksum != w.checksum || g.ahead != w.ahead || g.prev != w.prev || g.ends != w.ends ||
+			if g == nil || g.events != w.events || g.checksum != w.checksum || g.ahead != w.ahead ||
+				g.prev != w.prev || g.ends != w.ends ||
 				g.earliest != w.earliest || g.latest != w.latest || g.kinds != w.kinds || g.before < w.before {
 				t.Fatalf("plaza %d: %+v became %+v", plaza, w, g)
 			}
@@ -151,8 +162,9 @@ type unfolded struct {
 	earliest, latest          toll.WallTime
 	before                    toll.Minute // minutes before it were added up
 	deltas, folds             int
-	kinds                     [4]int64 // on time or late, late among them, late for minutes, too late; added up or not
-	panes                     map[paneOf]paneCount
+	// on time or late, late among them, late for minutes, too late; added up or not
+	kinds [4]int64
+	panes map[paneOf]paneCount
 }
 
 type paneOf struct {
@@ -168,7 +180,8 @@ func unfold(deltas []toll.PlazaDelta) map[int16]*unfolded {
 		d := &deltas[i]
 		u := plazas[d.Plaza]
 		if u == nil {
-			u = &unfolded{prev: d.Prev, earliest: d.Earliest, latest: d.Latest, before: math.MinInt32, panes: map[paneOf]paneCount{}}
+			u = &unfolded{prev: d.Prev, earliest: d.Earliest, latest: d.Latest, before: math.MinInt32,
+				panes: map[paneOf]paneCount{}}
 			plazas[d.Plaza] = u
 		}
 		u.deltas++
@@ -180,7 +193,8 @@ func unfold(deltas []toll.PlazaDelta) map[int16]*unfolded {
 		if d.Fold != nil {
 			u.folds++
 			u.before = max(u.before, d.Fold.Before)
-			for kind, types := range [][]toll.TypeCount{d.Fold.OnTime, nil, d.Fold.LateQuarter, d.Fold.TooLate} {
+			for kind, types := range [][]toll.TypeCount{d.Fold.OnTime, nil, d.Fold.LateQuarter,
+				d.Fold.TooLate} {
 				u.kinds[kind] += toll.SumTypes(types)
 			}
 			u.kinds[1] += d.Fold.Late

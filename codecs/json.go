@@ -18,8 +18,8 @@ func (d *Decoder) decodeJSON(p []byte, e *toll.Event) error {
 	return d.jsonSlow(p, e)
 }
 
-// jsonFast reads a valid event from a flat object of plain strings and integers. It is false for anything else, valid or
-// not; where it is true, jsonSlow gives the same event.
+// jsonFast reads a valid event from a flat object of plain strings and integers. It is false for
+// anything else, valid or not; where it is true, jsonSlow gives the same event.
 func (d *Decoder) jsonFast(p []byte, e *toll.Event) bool {
 	s := jsonScanner{p: p}
 	if !s.skip('{') {
@@ -134,16 +134,19 @@ func (s *jsonScanner) value() (value []byte, isText, ok bool) {
 	for s.i < len(s.p) && isDigit(s.p[s.i]) {
 		s.i++
 	}
-	// What follows an integer must end the value: JSON has no leading zeros, and 12.0 and 1e3 go the slow way.
+	// What follows an integer must end the value: JSON has no leading zeros, and 12.0 and 1e3 go the
+	// slow way.
 	n := s.i - digits
-	if n == 0 || n > 1 && s.p[digits] == '0' || s.i < len(s.p) && (s.p[s.i] == '.' || s.p[s.i] == 'e' || s.p[s.i] == 'E') {
+	if n == 0 || n > 1 && s.p[digits] == '0' || s.i < len(s.p) &&
+		(s.p[s.i] == '.' || s.p[s.i] == 'e' || s.p[s.i] == 'E') {
 		return nil, false, false
 	}
 	return s.p[from:s.i], false, true
 }
 
-// jsonSlow reads any object, or says what is wrong with it. The depth of what is ignored is bounded by encoding/json, to
-// 10,000. An escaped half of a surrogate pair, which is no character, is refused where it matters.
+// jsonSlow reads any object, or says what is wrong with it. The depth of what is ignored is bounded
+// by encoding/json, to 10,000. An escaped half of a surrogate pair, which is no character, is
+// refused where it matters.
 func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
 	switch {
 	case len(trim(p)) == 0:
@@ -224,8 +227,9 @@ func jsonText(field toll.RejectKind, value json.RawMessage) ([]byte, error) {
 	return []byte(s), nil
 }
 
-// hasHalfPair reports whether a JSON string holds the escape of one half of a surrogate pair without the other. encoding/json
-// reads it as U+FFFD, by which different texts would become the same.
+// hasHalfPair reports whether a JSON string holds the escape of one half of a surrogate pair
+// without the other. encoding/json reads it as U+FFFD, by which different texts would become the
+// same.
 func hasHalfPair(value []byte) bool {
 	for i := 0; i+1 < len(value); i++ {
 		if value[i] != '\\' {

@@ -7,15 +7,15 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// The panes that a state keeps are many and mostly follow on each other, so they are written more tightly than a
-// delta's:
+// The panes that a state keeps are many and mostly follow on each other, so they are written more
+// tightly than a delta's:
 //
 //	minutes since 1970 before which panes were given up, 1 more than 0 for never; first minute of the gap and its length
 //	number of panes; stretches of panes that follow on each other: distance from the stretch before, number of panes
 //	each pane: 1 if any came late + 2 × a bit for each type that it has, the counts, how many came late
 //
-// Distances are in steps, the length of a pane. A state of more than maskTypes vehicle types writes a list of counts in
-// place of the bits.
+// Distances are in steps, the length of a pane. A state of more than maskTypes vehicle types writes
+// a list of counts in place of the bits.
 
 // maskTypes is how many vehicle types fit the bits.
 const maskTypes = 62
@@ -66,7 +66,8 @@ func (r *reader) kept(step, base toll.Minute, types *typeReader) toll.Panes {
 		if i > 0 && start <= at || length == 0 || length > uint64(n-i) {
 			r.fail("stretches of panes that do not ascend")
 		}
-		if start < math.MinInt32 || start > math.MaxInt32 || (start+int64(length))*int64(step) > math.MaxInt32+int64(step) {
+		if start < math.MinInt32 || start > math.MaxInt32 ||
+			(start+int64(length))*int64(step) > math.MaxInt32+int64(step) {
 			r.fail("minutes are out of range")
 		}
 		if r.err != nil {

@@ -11,11 +11,12 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// NoticeSchema is the version of the JSON of results. Fields may be added within a version; what a field means stays.
+// NoticeSchema is the version of the JSON of results. Fields may be added within a version; what a
+// field means stays.
 const NoticeSchema = 1
 
-// appendWindow appends the JSON of a closed window. Times are RFC 3339 with the offset of the plaza's
-// clock. There are very many of these, so it is written by hand.
+// appendWindow appends the JSON of a closed window. Times are RFC 3339 with the offset of the
+// plaza's clock. There are very many of these, so it is written by hand.
 func appendWindow(dst []byte, w *toll.WindowResult, plaza *time.Location) []byte {
 	number := func(name string, n int64) { dst = strconv.AppendInt(append(dst, name...), n, 10) }
 	text := func(name, value string) { dst = appendString(append(dst, name...), value) }
@@ -85,11 +86,12 @@ func appendPadded(b []byte, digits int, number string) []byte {
 
 // congestionNotice is the JSON of a change of a plaza's congestion.
 type congestionNotice struct {
-	Schema   int                  `json:"schema"`
-	Type     string               `json:"type"` // congestion
-	Plaza    int16                `json:"plaza"`
-	Number   int64                `json:"number"` // the minute at whose end it was detected, since 1970 UTC
-	Event    string               `json:"event"`  // onset, end or change
+	Schema int    `json:"schema"`
+	Type   string `json:"type"` // congestion
+	Plaza  int16  `json:"plaza"`
+	// the minute at whose end it was detected, since 1970 UTC
+	Number   int64                `json:"number"`
+	Event    string               `json:"event"` // onset, end or change
 	From     toll.CongestionState `json:"from"`
 	To       toll.CongestionState `json:"to"`
 	Since    string               `json:"since"`    // when it began
@@ -100,16 +102,16 @@ type congestionNotice struct {
 	Version  string               `json:"version"` // of epoch and number, see transitionVersion
 }
 
-// transitionVersion returns what orders the changes of a plaza's congestion: the epoch, and within it
-// the number. After a failover that lost commits, the same number may come again with another
+// transitionVersion returns what orders the changes of a plaza's congestion: the epoch, and within
+// it the number. After a failover that lost commits, the same number may come again with another
 // content, and lower numbers may follow. Numbers before 1970 are negative, which text does not
 // order, so they are counted from the first minute that there is.
 func transitionVersion(epoch uint64, number int64) string {
 	return fmt.Sprintf("%020d.%010d", epoch, number-math.MinInt32)
 }
 
-// AppendNotice appends a result as JSON. It depends on the notice and the location alone, so that the same revision of
-// a window has the same bytes whenever it is sent.
+// AppendNotice appends a result as JSON. It depends on the notice and the location alone, so that
+// the same revision of a window has the same bytes whenever it is sent.
 func AppendNotice(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte, error) {
 	switch {
 	case n.Window != nil:
@@ -124,7 +126,8 @@ func appendTransition(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte,
 	at := func(m toll.Minute) string { return m.Time().In(plaza).Format(time.RFC3339) }
 	t := n.Transition
 	text, err := json.Marshal(congestionNotice{
-		Schema: NoticeSchema, Type: "congestion", Plaza: t.Plaza, Number: n.Ref.Number, Event: eventOf(t), From: t.From, To: t.To,
+		Schema: NoticeSchema, Type: "congestion", Plaza: t.Plaza, Number: n.Ref.Number, Event: eventOf(t),
+		From: t.From, To: t.To,
 		Since: at(t.Since), Detected: at(t.Detected), Why: t.Why, Measure: t.Measure,
 		Epoch: t.Epoch, Version: transitionVersion(t.Epoch, n.Ref.Number),
 	})

@@ -19,19 +19,23 @@ func TestAppendNotice(t *testing.T) {
 	}
 	start := toll.Minute(time.Date(2026, 3, 2, 6, 0, 0, 0, time.UTC).Unix() / 60)
 	window := toll.WindowResult{WindowCount: toll.WindowCount{
-		WindowID: toll.WindowID{Plaza: 4856, Kind: "15m", Start: start}, End: start + 15, Whole: true, Reason: toll.ClosedByWatermark,
+		WindowID: toll.WindowID{Plaza: 4856, Kind: "15m", Start: start}, End: start +
+			15, Whole: true, Reason: toll.ClosedByWatermark,
 		Types: []toll.TypeCount{{Type: "car", Count: 9}, {Type: `x"<y`, Count: 3}}, Late: 2,
 	}, Epoch: 7, Revision: 2, TooLate: 1}
-	change := toll.Transition{Plaza: 4856, From: toll.Free, To: toll.Saturated, Since: start, Detected: start + 2, Why: "demand", Epoch: 7}
+	change := toll.Transition{Plaza: 4856, From: toll.Free, To: toll.Saturated, Since: start,
+		Detected: start + 2, Why: "demand", Epoch: 7}
 	for _, c := range []struct {
 		notice toll.Notice
 		want   string
 	}{
-		{toll.Notice{Window: &window}, `{"schema":1,"type":"window","plaza":4856,"kind":"15m","start":"2026-03-02T07:00:00+01:00","end":"2026-03-02T07:15:00+01:00",` +
-			`"final":true,"revision":2,"reason":"watermark","count":12,"by_type":{"car":9,"x\"\u003cy":3},"flow_per_hour":48,"on_time":10,"late":2,"too_late":1,"epoch":7,"version":"00000000000000000007.0000000000000000002"}`},
-		{toll.Notice{Ref: toll.NoticeRef{Number: 3}, Transition: &change}, `{"schema":1,"type":"congestion","plaza":4856,"number":3,"event":"onset","from":"free","to":"saturated",` +
-			`"since":"2026-03-02T07:00:00+01:00","detected":"2026-03-02T07:02:00+01:00","why":"demand",` +
-			`"measure":{"plaza":0,"end":0,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":0,"passenger_car_flow":0,"demand":0},"epoch":7,"version":"00000000000000000007.2147483651"}`},
+		{toll.Notice{Window: &window},
+			`{"schema":1,"type":"window","plaza":4856,"kind":"15m","start":"2026-03-02T07:00:00+01:00","end":"2026-03-02T07:15:00+01:00",` +
+				`"final":true,"revision":2,"reason":"watermark","count":12,"by_type":{"car":9,"x\"\u003cy":3},"flow_per_hour":48,"on_time":10,"late":2,"too_late":1,"epoch":7,"version":"00000000000000000007.0000000000000000002"}`},
+		{toll.Notice{Ref: toll.NoticeRef{Number: 3}, Transition: &change},
+			`{"schema":1,"type":"congestion","plaza":4856,"number":3,"event":"onset","from":"free","to":"saturated",` +
+				`"since":"2026-03-02T07:00:00+01:00","detected":"2026-03-02T07:02:00+01:00","why":"demand",` +
+				`"measure":{"plaza":0,"end":0,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":0,"passenger_car_flow":0,"demand":0},"epoch":7,"version":"00000000000000000007.2147483651"}`},
 	} {
 		got, err := AppendNotice([]byte(">"), &c.notice, berlin)
 		if err != nil || string(got) != ">"+c.want {
@@ -45,8 +49,10 @@ func TestAppendNotice(t *testing.T) {
 		from, to toll.CongestionState
 		want     string
 	}{
-		{toll.Free, toll.Busy, "onset"}, {toll.Busy, toll.Saturated, "change"}, {toll.Saturated, toll.Free, "end"},
-		{toll.NoData, toll.Free, "change"}, {toll.Free, toll.BelowUsual, "onset"}, {toll.BelowUsual, toll.NoData, "end"},
+		{toll.Free, toll.Busy, "onset"}, {toll.Busy, toll.Saturated, "change"}, {toll.Saturated,
+			toll.Free, "end"},
+		{toll.NoData, toll.Free, "change"}, {toll.Free, toll.BelowUsual, "onset"}, {toll.BelowUsual,
+			toll.NoData, "end"},
 	} {
 		if got := eventOf(&toll.Transition{From: c.from, To: c.to}); got != c.want {
 			t.Errorf("%v to %v: %s, want %s", c.from, c.to, got, c.want)
@@ -78,16 +84,19 @@ type windowNotice struct {
 // TestWindowNotice compares windows with what encoding/json makes of them.
 func TestWindowNotice(t *testing.T) {
 	zones := []*time.Location{time.UTC, time.FixedZone("", -(5*3600 + 1800))}
-	names := []string{"", "\u2028", "<b>&amp;", "a\nb", "bus", "car", `q"uo\te`, "Täxi🚕", "~", "\x7f", "\xff"}
+	names := []string{"", "\u2028", "<b>&amp;", "a\nb", "bus", "car", `q"uo\te`, "Täxi🚕", "~", "\x7f",
+		"\xff"}
 	slices.Sort(names)
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 2000 {
 		w := toll.WindowResult{
 			WindowCount: toll.WindowCount{
-				WindowID: toll.WindowID{Plaza: int16(random.Uint32()), Kind: "5m/1m", Start: toll.Minute(random.IntN(40_000_000))},
-				Whole:    random.IntN(2) == 0, Reason: toll.ClosedByEnd, Late: random.Int64N(3),
+				WindowID: toll.WindowID{Plaza: int16(random.Uint32()), Kind: "5m/1m",
+					Start: toll.Minute(random.IntN(40_000_000))},
+				Whole: random.IntN(2) == 0, Reason: toll.ClosedByEnd, Late: random.Int64N(3),
 			},
-			Epoch: random.Uint64() >> random.IntN(64), Revision: random.Int64() >> random.IntN(63), TooLate: random.Int64N(9),
+			Epoch: random.Uint64() >> random.IntN(64), Revision: random.Int64() >> random.IntN(63),
+			TooLate: random.Int64N(9),
 		}
 		w.End = w.Start + 1 + toll.Minute(random.IntN(1500))
 		byType := map[string]int64{}
@@ -101,7 +110,8 @@ func TestWindowNotice(t *testing.T) {
 		loc := zones[random.IntN(2)]
 		at := func(m toll.Minute) string { return m.Time().In(loc).Format(time.RFC3339) }
 		want, err := json.Marshal(windowNotice{
-			Schema: NoticeSchema, Type: "window", Plaza: w.Plaza, Kind: w.Kind, Start: at(w.Start), End: at(w.End),
+			Schema: NoticeSchema, Type: "window", Plaza: w.Plaza, Kind: w.Kind, Start: at(w.Start),
+			End:   at(w.End),
 			Final: w.Whole, Revision: w.Revision, Reason: w.Reason, Count: w.Events(), ByType: byType,
 			FlowPerHour: toll.FlowPerHour(w.Events(), toll.Window{Start: w.Start, End: w.End}.Span()),
 			OnTime:      w.Events() - w.Late, Late: w.Late, TooLate: w.TooLate, Epoch: w.Epoch,
@@ -123,7 +133,8 @@ func TestWindowVersion(t *testing.T) {
 	for _, v := range []struct {
 		epoch    uint64
 		revision int64
-	}{{0, 0}, {0, 1}, {7, 1}, {7, 2}, {7, 10}, {7, math.MaxInt64}, {8, 1}, {10, 1}, {1772431200000, 3}, {1772431200001, 1}, {math.MaxUint64, 1}} {
+	}{{0, 0}, {0, 1}, {7, 1}, {7, 2}, {7, 10}, {7, math.MaxInt64}, {8, 1}, {10, 1}, {1772431200000,
+		3}, {1772431200001, 1}, {math.MaxUint64, 1}} {
 		got := windowVersion(&toll.WindowResult{Epoch: v.epoch, Revision: v.revision})
 		if got <= last || last != "" && len(got) != len(last) {
 			t.Errorf("%v: %s is not after %s", v, got, last)
@@ -143,11 +154,13 @@ func TestTransitionVersion(t *testing.T) {
 	}
 	var messages [][]byte
 	for _, c := range []change{
-		{0, math.MinInt32, toll.Free}, {0, -1, toll.Busy}, {0, 0, toll.Free}, {7, -1, toll.Busy}, {7, 9, toll.Free}, {7, 10, toll.Busy},
+		{0, math.MinInt32, toll.Free}, {0, -1, toll.Busy}, {0, 0, toll.Free}, {7, -1, toll.Busy}, {7, 9,
+			toll.Free}, {7, 10, toll.Busy},
 		{7, math.MaxInt32, toll.Saturated}, // lost, as is the epoch's clock that ran ahead
 		{8, 10, toll.Free}, {8, 11, toll.BelowUsual}, {math.MaxUint64, 0, toll.Busy},
 	} {
-		n := toll.Notice{Ref: toll.NoticeRef{Number: c.number}, Transition: &toll.Transition{To: c.to, Epoch: c.epoch}}
+		n := toll.Notice{Ref: toll.NoticeRef{Number: c.number},
+			Transition: &toll.Transition{To: c.to, Epoch: c.epoch}}
 		m, err := AppendNotice(nil, &n, time.UTC)
 		if err != nil {
 			t.Fatal(err)

@@ -10,8 +10,8 @@ import (
 //
 //	number, then each: minutes since the one before, list of counts, how many came late
 //
-// where the first counts from base, with a sign, and each other from the minute after the one before. Version 1 has none
-// that came late.
+// where the first counts from base, with a sign, and each other from the minute after the one
+// before. Version 1 has none that came late.
 
 // paneBytes is the least that a pane takes.
 const paneBytes = 2
@@ -70,5 +70,6 @@ func (r *reader) panes(base toll.Minute, types *typeReader) []toll.Pane {
 	return panes
 }
 
-// baseMinute is the minute of a wall time, give or take the zone's offset: near the panes of events at that time.
+// baseMinute is the minute of a wall time, give or take the zone's offset: near the panes of events
+// at that time.
 func baseMinute(w toll.WallTime) toll.Minute { return toll.Minute(w / 60) }

@@ -8,9 +8,10 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// AppendPlazaDeltas appends the outbox of a batch: all its plaza deltas, in whatever order, at most one per plaza. Where
-// batches were compacted there may be several, in the order of their chain. An outbox of none is not empty: a batch of
-// rejects only has one, and a column that allows no NULL holds it.
+// AppendPlazaDeltas appends the outbox of a batch: all its plaza deltas, in whatever order, at most
+// one per plaza. Where batches were compacted there may be several, in the order of their chain. An
+// outbox of none is not empty: a batch of rejects only has one, and a column that allows no NULL
+// holds it.
 //
 // The body is
 //
@@ -19,10 +20,11 @@ import (
 //	  plaza, prev, events, checksum (8 bytes), earliest, latest,
 //	  panes, panes of events that were late for minutes, of those that were too late, how many ran ahead, by how much
 //
-// plaza, prev and earliest are differences from the delta before, latest from earliest. The last is left out where none ran
-// ahead. Version 1 ends with the first panes.
+// plaza, prev and earliest are differences from the delta before, latest from earliest. The last is
+// left out where none ran ahead. Version 1 ends with the first panes.
 //
-// Version 3 is that of compacted batches. Plazas may repeat, so plaza is the plain difference, and each delta goes on with
+// Version 3 is that of compacted batches. Plazas may repeat, so plaza is the plain difference, and
+// each delta goes on with
 //
 //	where it ends − prev, whether minutes were added up (0 or 1), and if so:
 //	  before which, counts of events that were on time or late, how many were late,
@@ -40,7 +42,9 @@ func AppendPlazaDeltas(dst []byte, deltas []toll.PlazaDelta) []byte {
 	}
 
 	start := len(dst)
-	compacted := slices.ContainsFunc(deltas, func(d toll.PlazaDelta) bool { return d.Ends != 0 || d.Fold != nil })
+	compacted := slices.ContainsFunc(deltas, func(d toll.PlazaDelta) bool {
+		return d.Ends != 0 || d.Fold != nil
+	})
 	apart := int64(1) // of plazas, at least
 	if compacted {
 		dst = append(dst, versionFolded)
@@ -80,9 +84,10 @@ func DecodePlazaDeltas(blob []byte) ([]toll.PlazaDelta, error) {
 	return deltas, nil
 }
 
-// DecodePlazaSums reads of an outbox what does not go by minute: all of a delta but its Panes, LateQuarter, TooLate and Fold, which
-// are nil. It appends to dst, allocates next to nothing else, and takes a quarter of the time of [DecodePlazaDeltas]. Of the minutes it
-// checks that they add up to Events; what else is wrong with them, under the right checksum, goes unnoticed.
+// DecodePlazaSums reads of an outbox what does not go by minute: all of a delta but its Panes,
+// LateQuarter, TooLate and Fold, which are nil. It appends to dst, allocates next to nothing else,
+// and takes a quarter of the time of [DecodePlazaDeltas]. Of the minutes it checks that they add up
+// to Events; what else is wrong with them, under the right checksum, goes unnoticed.
 func DecodePlazaSums(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error) {
 	r := open(kindPlazaDeltas, blob)
 	r.skipDictionary()
@@ -121,7 +126,8 @@ func (r *reader) plazaDeltas(dst []toll.PlazaDelta, types *typeReader) []toll.Pl
 				r.fail("a delta ends where it begins")
 			}
 			if i > 0 && d.Plaza == before.Plaza && d.Prev != before.Ends {
-				r.fail("a delta follows one that ends at %d, but the one before ends at %d", d.Prev, before.Ends)
+				r.fail("a delta follows one that ends at %d, but the one before ends at %d", d.Prev,
+					before.Ends)
 			}
 			d.Fold = r.fold(baseMinute(d.Earliest), types)
 		}
@@ -137,7 +143,8 @@ func (r *reader) plazaDeltas(dst []toll.PlazaDelta, types *typeReader) []toll.Pl
 // plazaDeltaBytes is the least that a plaza delta takes without the plaza.
 const plazaDeltaBytes = 1 + 1 + 8 + 1 + 1 + 1 // of version 1
 
-func appendPlazaDelta(dst []byte, d *toll.PlazaDelta, prev int64, earliest toll.WallTime, types *dictionary) []byte {
+func appendPlazaDelta(dst []byte, d *toll.PlazaDelta, prev int64, earliest toll.WallTime,
+	types *dictionary) []byte {
 	dst = appendDiff(dst, d.Prev, prev)
 	dst = binary.AppendUvarint(dst, uint64(d.Events))
 	dst = binary.LittleEndian.AppendUint64(dst, d.Checksum)
@@ -213,7 +220,8 @@ func (r *reader) plaza(d *toll.PlazaDelta, plaza int64) {
 }
 
 // plazaDelta undoes appendPlazaDelta.
-func (r *reader) plazaDelta(d *toll.PlazaDelta, prev int64, earliest toll.WallTime, types *typeReader) {
+func (r *reader) plazaDelta(d *toll.PlazaDelta, prev int64, earliest toll.WallTime,
+	types *typeReader) {
 	d.Prev = r.offset(r.diff(prev))
 	d.Events = int64(r.uvarint())
 	d.Checksum = r.fixed64()

@@ -25,7 +25,8 @@ func TestPlazaDeltasInAnyOrder(t *testing.T) {
 	}
 }
 
-// Two deltas of one plaza and batch would continue the same place of the chain, and one would never be merged.
+// Two deltas of one plaza and batch would continue the same place of the chain, and one would never
+// be merged.
 func TestPlazaDeltasRefuseAPlazaTwice(t *testing.T) {
 	deltas := append(plazaDeltas(2, 1, 1), plazaDeltas(1, 1, 1)...)
 	if got, err := DecodePlazaDeltas(AppendPlazaDeltas(nil, deltas)); !errors.Is(err, ErrCorrupt) {
@@ -40,7 +41,8 @@ func TestPlazaDeltasOfManyTypes(t *testing.T) {
 		d := toll.PlazaDelta{Plaza: int16(i)}
 		p := toll.Pane{Start: toll.Minute(i)}
 		for j := range 30 {
-			p.Types = append(p.Types, toll.TypeCount{Type: fmt.Sprintf("%d %d", i*7919%2000, j+10), Count: 1})
+			p.Types = append(p.Types, toll.TypeCount{Type: fmt.Sprintf("%d %d", i*7919%2000, j+10),
+				Count: 1})
 		}
 		d.Panes, d.Events = []toll.Pane{p}, p.Count()
 		want = append(want, d)
@@ -77,7 +79,8 @@ func TestDecodePlazaSums(t *testing.T) {
 			flipped := slices.Clone(blob)
 			flipped[n] ^= 0x40
 			for _, damaged := range [][]byte{blob[:n], flipped} {
-				if got, err := DecodePlazaSums(nil, damaged); got != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) {
+				if got, err := DecodePlazaSums(nil, damaged); got != nil || !errors.Is(err, ErrCorrupt) &&
+					!errors.Is(err, ErrNewer) {
 					t.Fatalf("%x: got %+v, %v", damaged, got, err)
 				}
 			}
@@ -101,7 +104,8 @@ func FuzzPlazaSums(f *testing.F) {
 		blob := seal(append([]byte{v}, body...), 0, kindPlazaDeltas)
 		var sums []toll.PlazaDelta
 		var err error
-		if n, most := allocated(func() { sums, err = DecodePlazaSums(nil, blob) }), uint64(100*len(blob)+100_000); n > most {
+		if n, most := allocated(func() { sums, err = DecodePlazaSums(nil, blob) }),
+			uint64(100*len(blob)+100_000); n > most {
 			t.Fatalf("%d bytes allocated for an outbox of %d", n, len(blob))
 		}
 		if err != nil && (sums != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer)) {

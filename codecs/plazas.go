@@ -28,17 +28,33 @@ var plazaColumns = map[string]func(p *toll.Plaza, field string) error{
 		p.ID = int16(n)
 		return notA(err, "a number from %d to %d", toll.MinPlaza, toll.MaxPlaza)
 	},
-	"name":        func(p *toll.Plaza, field string) error { p.Name = field; return nil },
-	"road":        func(p *toll.Plaza, field string) error { p.Road = field; return nil },
-	"position_km": func(p *toll.Plaza, field string) (err error) { p.PositionKm, err = decimal(field); return err },
+	"name": func(p *toll.Plaza, field string) error { p.Name = field; return nil },
+	"road": func(p *toll.Plaza, field string) error { p.Road = field; return nil },
+	"position_km": func(p *toll.Plaza, field string) (err error) {
+		p.PositionKm,
+			err = decimal(field)
+		return err
+	},
 	"lanes": func(p *toll.Plaza, field string) (err error) {
 		p.Lanes, err = strconv.Atoi(field)
 		return notA(err, "a whole number")
 	},
-	"capacity_per_lane": func(p *toll.Plaza, field string) (err error) { p.CapacityPerLane, err = decimal(field); return err },
-	"timezone":          func(p *toll.Plaza, field string) error { p.Timezone = field; return nil },
-	"vehicles_per_day":  func(p *toll.Plaza, field string) (err error) { p.VehiclesPerDay, err = decimal(field); return err },
-	"heavy_share":       func(p *toll.Plaza, field string) (err error) { p.HeavyShare, err = decimal(field); return err },
+	"capacity_per_lane": func(p *toll.Plaza, field string) (err error) {
+		p.CapacityPerLane,
+			err = decimal(field)
+		return err
+	},
+	"timezone": func(p *toll.Plaza, field string) error { p.Timezone = field; return nil },
+	"vehicles_per_day": func(p *toll.Plaza, field string) (err error) {
+		p.VehiclesPerDay,
+			err = decimal(field)
+		return err
+	},
+	"heavy_share": func(p *toll.Plaza, field string) (err error) {
+		p.HeavyShare,
+			err = decimal(field)
+		return err
+	},
 }
 
 // plazaColumnNames is for messages, in the order of the documentation.
@@ -65,11 +81,11 @@ func notA(err error, what string, args ...any) error {
 //
 //	id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share
 //
-// only id is required; an empty field is as good as none. Lines that begin with # are comments. Numbers have a point, and
-// heavy_share is from 0 to 1. The plazas come in the file's order.
+// only id is required; an empty field is as good as none. Lines that begin with # are comments.
+// Numbers have a point, and heavy_share is from 0 to 1. The plazas come in the file's order.
 //
-// The error joins all violations, each with its line, up to 20 of them. A file has at most [MaxPlazas] plazas and
-// [MaxPlazasBytes] bytes.
+// The error joins all violations, each with its line, up to 20 of them. A file has at most
+// [MaxPlazas] plazas and [MaxPlazasBytes] bytes.
 func ReadPlazas(r io.Reader) ([]toll.Plaza, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxPlazasBytes+1))
 	if err != nil {

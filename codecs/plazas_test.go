@@ -27,13 +27,15 @@ func TestReadPlazas(t *testing.T) {
 		{"no plaza", "# nothing\nid,name\n", nil},
 		{"all columns",
 			"id,name,road,position_km,lanes,capacity_per_lane,timezone,vehicles_per_day,heavy_share\n4000,Boughton,I-355,4.5,14,650,America/Chicago,86640,0.092\n",
-			[]toll.Plaza{{ID: 4000, Name: "Boughton", Road: "I-355", PositionKm: 4.5, Lanes: 14, CapacityPerLane: 650, Timezone: "America/Chicago", VehiclesPerDay: 86640, HeavyShare: 0.092}}},
+			[]toll.Plaza{{ID: 4000, Name: "Boughton", Road: "I-355", PositionKm: 4.5, Lanes: 14,
+				CapacityPerLane: 650, Timezone: "America/Chicago", VehiclesPerDay: 86640, HeavyShare: 0.092}}},
 		{"columns in another order, comments, blank lines, empty fields",
 			"\xef\xbb\xbf# plazas\n\nlanes,id , name\n# the first\n , 4000,\"Mill, lane\"\n\n4,4001,\r\n",
 			[]toll.Plaza{{ID: 4000, Name: "Mill, lane"}, {ID: 4001, Lanes: 4}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for _, r := range []io.Reader{strings.NewReader(c.text), iotest.OneByteReader(strings.NewReader(c.text))} {
+			for _, r := range []io.Reader{strings.NewReader(c.text),
+				iotest.OneByteReader(strings.NewReader(c.text))} {
 				got, err := ReadPlazas(r)
 				if err != nil || !reflect.DeepEqual(got, c.want) {
 					t.Errorf("%+v %v", got, err)
@@ -76,19 +78,28 @@ line 8: name "b\nc" has control characters
 line 10: bare " in non-quoted-field
 line 11: plaza 4001 is on line 5 already
 line 12: vehicles_per_day "1e999" is not a number`},
-		{"a quote without an end", "id,name\n1,\"a\n2,b\n", `line 3: extraneous or missing " in quoted-field`},
-		{"a field that is long", "id\n" + strings.Repeat("7", 500) + "\n", `line 2: id "` + strings.Repeat("7", clipBytes) + `"... is not a number from -32768 to 32767`},
+		{"a quote without an end", "id,name\n1,\"a\n2,b\n",
+			`line 3: extraneous or missing " in quoted-field`},
+		{"a field that is long", "id\n" + strings.Repeat("7", 500) + "\n",
+			`line 2: id "` + strings.Repeat("7", clipBytes) + `"... is not a number from -32768 to 32767`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got, err := ReadPlazas(strings.NewReader(c.text)); err == nil || err.Error() != c.want || got != nil {
+			if got, err := ReadPlazas(strings.NewReader(c.text)); err == nil || err.Error() != c.want ||
+				got != nil {
 				t.Errorf("%+v\n%v", got, err)
 			}
 		})
 	}
 	// What package toll refuses has a line too.
-	_, err := ReadPlazas(strings.NewReader("id,heavy_share,lanes,timezone\n1,0.5,4,UTC\n2,1.5,-1,Mars/Olympus\n3,,,Local\n"))
-	if lines := strings.Split(fmt.Sprint(err), "\n"); len(lines) != 4 || !strings.HasPrefix(lines[0], "line 3: lanes") || !strings.HasPrefix(lines[1], "line 3: heavy share") ||
-		lines[2] != `line 3: timezone "Mars/Olympus" is not a known zone` || !strings.HasPrefix(lines[3], "line 4: timezone") {
+	_,
+		err := ReadPlazas(
+		strings.NewReader(
+			"id,heavy_share,lanes,timezone\n1,0.5,4,UTC\n2,1.5,-1,Mars/Olympus\n3,,,Local\n"))
+	if lines := strings.Split(fmt.Sprint(err), "\n"); len(lines) != 4 ||
+		!strings.HasPrefix(lines[0], "line 3: lanes") ||
+		!strings.HasPrefix(lines[1], "line 3: heavy share") ||
+		lines[2] != `line 3: timezone "Mars/Olympus" is not a known zone` ||
+		!strings.HasPrefix(lines[3], "line 4: timezone") {
 		t.Error(err)
 	}
 	broken := errors.New("broken")
@@ -107,7 +118,8 @@ func TestReadPlazasLimits(t *testing.T) {
 		t.Errorf("%d plazas, %v", len(got), err)
 	}
 	all.WriteString("1\n")
-	if _, err := ReadPlazas(strings.NewReader(all.String())); err == nil || err.Error() != "line 65538: more than 65536 plazas" {
+	if _, err := ReadPlazas(strings.NewReader(all.String())); err == nil ||
+		err.Error() != "line 65538: more than 65536 plazas" {
 		t.Error(err)
 	}
 	for _, n := range []int{19, 20, 21, 1000} {
@@ -116,7 +128,8 @@ func TestReadPlazasLimits(t *testing.T) {
 		if n > maxPlazaErrors {
 			want++ // that there are more
 		}
-		if lines := strings.Split(err.Error(), "\n"); len(lines) != want || (n > maxPlazaErrors) != (lines[len(lines)-1] == "and more") {
+		if lines := strings.Split(err.Error(), "\n"); len(lines) != want ||
+			(n > maxPlazaErrors) != (lines[len(lines)-1] == "and more") {
 			t.Errorf("of %d violations %d lines, the last %q", n, len(lines), lines[len(lines)-1])
 		}
 	}
@@ -125,14 +138,15 @@ func TestReadPlazasLimits(t *testing.T) {
 		text := "id\n1\n" + comment
 		text += strings.Repeat("\n", max(0, MaxPlazasBytes+n-len(text)))
 		text = text[:MaxPlazasBytes+n]
-		if got, err := ReadPlazas(strings.NewReader(text)); (err != nil) != (n > 0) || (len(got) == 1) != (n <= 0) {
+		if got, err := ReadPlazas(strings.NewReader(text)); (err != nil) != (n > 0) ||
+			(len(got) == 1) != (n <= 0) {
 			t.Errorf("of %d bytes: %v, %v", len(text), got, err)
 		}
 	}
 }
 
-// FuzzPlazas: whatever is accepted is valid and, written anew, is read the same; whatever is not has an error of bounded
-// length.
+// FuzzPlazas: whatever is accepted is valid and, written anew, is read the same; whatever is not
+// has an error of bounded length.
 func FuzzPlazas(f *testing.F) {
 	corpus.Add(f)
 	f.Add([]byte(simulate.SamplePlazas))
@@ -155,7 +169,8 @@ func FuzzPlazas(f *testing.F) {
 			if err := p.Validate(); err != nil {
 				t.Fatalf("%+v is accepted: %v", p, err)
 			}
-			w.Write([]string{strconv.Itoa(int(p.ID)), p.Name, p.Road, number(p.PositionKm), strconv.Itoa(p.Lanes), number(p.CapacityPerLane),
+			w.Write([]string{strconv.Itoa(int(p.ID)), p.Name, p.Road, number(p.PositionKm),
+				strconv.Itoa(p.Lanes), number(p.CapacityPerLane),
 				p.Timezone, number(p.VehiclesPerDay), number(p.HeavyShare)})
 		}
 		w.Flush()

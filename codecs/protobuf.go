@@ -16,8 +16,9 @@ const (
 	pbPlaza       protowire.Number = 4
 )
 
-// decodeProtobuf reads what tollpb's generated code would accept, without its allocations. As there, the last of a field
-// counts, and a field that is unknown or of another wire type is ignored.
+// decodeProtobuf reads what tollpb's generated code would accept, without its allocations. As
+// there, the last of a field counts, and a field that is unknown or of another wire type is
+// ignored.
 func (d *Decoder) decodeProtobuf(p []byte, e *toll.Event) error {
 	var unix, vehicle, plaza int64
 	var kind []byte
@@ -29,7 +30,8 @@ func (d *Decoder) decodeProtobuf(p []byte, e *toll.Event) error {
 		}
 		p = p[n:]
 		switch {
-		case wire == protowire.VarintType && (number == pbUnixSeconds || number == pbVehicle || number == pbPlaza):
+		case wire == protowire.VarintType &&
+			(number == pbUnixSeconds || number == pbVehicle || number == pbPlaza):
 			var v uint64
 			if v, n = protowire.ConsumeVarint(p); n < 0 {
 				return notProtobuf()

@@ -18,8 +18,9 @@ import (
 //	minute up to which windows are stored; ranges of minutes to store again: number, then each: distance, length
 //	panes of a minute, panes of a quarter of an hour
 //
-// where a partition counts from the one before, next is a difference from the next before and a partition's latest one
-// from the state's. With three types of vehicles it takes about 2.5 KB, and at most 4 KB: see [toll.MinuteBytes].
+// where a partition counts from the one before, next is a difference from the next before and a
+// partition's latest one from the state's. With three types of vehicles it takes about 2.5 KB, and
+// at most 4 KB: see [toll.MinuteBytes].
 //
 // Version 1 has one list of panes, as a delta has, and no more after the counts.
 func AppendState(dst []byte, s *toll.State) []byte {
@@ -92,7 +93,8 @@ func DecodeState(b []byte) (*toll.State, error) {
 
 // progress reads what comes before the counts by type.
 func (r *reader) progress() *toll.State {
-	s := &toll.State{Epoch: r.uvarint(), Events: int64(r.uvarint()), Checksum: r.fixed64(), Gaps: int64(r.uvarint())}
+	s := &toll.State{Epoch: r.uvarint(), Events: int64(r.uvarint()), Checksum: r.fixed64(),
+		Gaps: int64(r.uvarint())}
 	s.Earliest = toll.WallTime(r.varint())
 	s.Latest = toll.WallTime(r.gap(int64(s.Earliest)))
 	if n := r.count(mergedBytes); n > 0 {
@@ -109,8 +111,9 @@ func (r *reader) progress() *toll.State {
 	return s
 }
 
-// DecodeProgress reads of a plaza's state how far it has come, for those who look at many: its epoch and what it has
-// merged, ascending by partition. Damage of the rest shows by the checksum alone.
+// DecodeProgress reads of a plaza's state how far it has come, for those who look at many: its
+// epoch and what it has merged, ascending by partition. Damage of the rest shows by the checksum
+// alone.
 func DecodeProgress(b []byte) (epoch uint64, merged []toll.Merged, err error) {
 	r := open(kindState, b)
 	s := r.progress()
@@ -143,8 +146,8 @@ func (r *reader) eventTime(s *toll.State, types *typeReader) {
 // rangeBytes is the least that a range of minutes takes.
 const rangeBytes = 2
 
-// panesOfVersion1 reads the minutes of a state from before windows were stored. It was never told which of them it gave
-// up, so it is complete for none: windows are counted from the outbox.
+// panesOfVersion1 reads the minutes of a state from before windows were stored. It was never told
+// which of them it gave up, so it is complete for none: windows are counted from the outbox.
 func (r *reader) panesOfVersion1(s *toll.State, types *typeReader) {
 	s.Done = math.MinInt32
 	s.Minutes.List = r.panes(baseMinute(s.Latest), types)
@@ -166,8 +169,9 @@ func (StateCodec) Encode(value any) ([]byte, error) {
 	return AppendState(make([]byte, 0, 256+8*(len(s.Minutes.List)+len(s.Quarters.List))), s), nil
 }
 
-// Decode returns a *toll.State. Unlike [DeltasCodec] it does return an error, which ends the processor: a state that can't
-// be read must not be taken for an empty one, from which counting would start again.
+// Decode returns a *toll.State. Unlike [DeltasCodec] it does return an error, which ends the
+// processor: a state that can't be read must not be taken for an empty one, from which counting
+// would start again.
 func (StateCodec) Decode(data []byte) (any, error) {
 	s, err := DecodeState(data)
 	if err != nil {

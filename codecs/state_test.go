@@ -8,7 +8,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// A state is written once per plaza and batch, to the local store and to the changelog, so its size matters.
+// A state is written once per plaza and batch, to the local store and to the changelog, so its size
+// matters.
 func TestStateSize(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -36,14 +37,16 @@ func TestStateCodec(t *testing.T) {
 	if err != nil || got.(*toll.State).Events != want.Events {
 		t.Errorf("Decode = %+v, %v", got, err)
 	}
-	if epoch, merged, err := DecodeProgress(b); err != nil || epoch != want.Epoch || !slices.Equal(merged, want.Merged) {
+	if epoch, merged, err := DecodeProgress(b); err != nil || epoch != want.Epoch ||
+		!slices.Equal(merged, want.Merged) {
 		t.Errorf("DecodeProgress = %d, %v, %v", epoch, merged, err)
 	}
 	trimmed, err := TrimState(b)
 	if err != nil || len(trimmed) > 100 {
 		t.Errorf("TrimState = %d bytes, %v", len(trimmed), err)
 	}
-	if s, err := DecodeState(trimmed); err != nil || s.Epoch != want.Epoch || s.Events != want.Events || !slices.Equal(s.Merged, want.Merged) {
+	if s, err := DecodeState(trimmed); err != nil || s.Epoch != want.Epoch ||
+		s.Events != want.Events || !slices.Equal(s.Merged, want.Merged) {
 		t.Errorf("of the trimmed state: %+v, %v", s, err)
 	}
 	for _, damaged := range [][]byte{nil, {}, b[1:], b[:len(b)-1]} {
@@ -53,7 +56,8 @@ func TestStateCodec(t *testing.T) {
 		if _, merged, err := DecodeProgress(damaged); err == nil || merged != nil {
 			t.Errorf("DecodeProgress(%x) = %v, %v", damaged, merged, err)
 		}
-		if got, err := (StateCodec{}).Decode(damaged); !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrNewer) || got != nil {
+		if got, err := (StateCodec{}).Decode(damaged); !errors.Is(err, ErrCorrupt) &&
+			!errors.Is(err, ErrNewer) || got != nil {
 			t.Errorf("Decode(%x) = %v, %v", damaged, got, err)
 		}
 	}

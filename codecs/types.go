@@ -33,8 +33,8 @@ func (d *dictionary) release() {
 	dictionaries.Put(d)
 }
 
-// collect adds the names of a list. Lists mostly hold the same types in the same order, so the place after the one found
-// before is tried first.
+// collect adds the names of a list. Lists mostly hold the same types in the same order, so the
+// place after the one found before is tried first.
 func (d *dictionary) collect(types []toll.TypeCount) {
 	at := 0
 	for i := range types {
@@ -48,7 +48,8 @@ func (d *dictionary) collect(types []toll.TypeCount) {
 			at = j + 1
 			continue
 		}
-		// Names are sorted in again each time that the unsorted ones outnumber them, so many types don't take quadratic time.
+		// Names are sorted in again each time that the unsorted ones outnumber them, so many types don't
+		// take quadratic time.
 		if d.fresh = append(d.fresh, name); len(d.fresh) > len(d.names) {
 			d.fold()
 			at = 0
@@ -103,8 +104,8 @@ func (d *dictionary) find(name string, next int) int {
 // countBytes is the least that an entry of a list takes, nameBytes that of a name.
 const countBytes, nameBytes = 2, 2
 
-// typeReader undoes dictionary. Lists share their memory, which is taken in large pieces, and can be grown one by one all
-// the same.
+// typeReader undoes dictionary. Lists share their memory, which is taken in large pieces, and can
+// be grown one by one all the same.
 type typeReader struct {
 	names  []string
 	used   []bool
@@ -143,7 +144,8 @@ func (r *reader) dictionary() typeReader {
 	return t
 }
 
-// take returns room for a list of n counts. more is how many lists of about that length follow, to make room for.
+// take returns room for a list of n counts. more is how many lists of about that length follow, to
+// make room for.
 func (t *typeReader) take(r *reader, n, more, size int) []toll.TypeCount {
 	if len(t.room) < n {
 		most := max(r.left()/size, n)
@@ -162,7 +164,8 @@ func (t *typeReader) use(at uint64) string {
 	return t.names[at]
 }
 
-// skipDictionary takes the place of dictionary where no names are needed: then a nil typeReader skips the lists.
+// skipDictionary takes the place of dictionary where no names are needed: then a nil typeReader
+// skips the lists.
 func (r *reader) skipDictionary() {
 	for range r.count(nameBytes) {
 		r.at += r.count(1)

@@ -42,8 +42,8 @@ type batchRow struct {
 	blob                      dbsql.RawBytes
 }
 
-// account is what the outbox holds of one plaza from one source partition: the deltas at or below what the plaza's
-// state has merged, and those above, which are in flight.
+// account is what the outbox holds of one plaza from one source partition: the deltas at or below
+// what the plaza's state has merged, and those above, which are in flight.
 type account struct {
 	merged  sums
 	at      int64 // Next of the last delta within merged, 0 for none
@@ -60,7 +60,8 @@ type point struct {
 	sums
 }
 
-// maxPoints bounds the deltas that an account remembers one by one. Beyond it, it is read again once they are merged.
+// maxPoints bounds the deltas that an account remembers one by one. Beyond it, it is read again
+// once they are merged.
 const maxPoints = 256
 
 type accountKey struct {
@@ -68,8 +69,8 @@ type accountKey struct {
 	plaza     int16
 }
 
-// book adds the outbox up. It can go on where it ended before, as the outbox is only ever appended to; a token at the
-// place where it ended tells whether the outbox is still the same one.
+// book adds the outbox up. It can go on where it ended before, as the outbox is only ever appended
+// to; a token at the place where it ended tells whether the outbox is still the same one.
 type book struct {
 	databaseID string
 	topicID    string
@@ -80,8 +81,9 @@ type book struct {
 	ends       map[int32]toll.BatchRef // per partition the last batch that was added
 	states     map[int16]mergedState   // as they were last seen
 	keepPoints bool
-	only       *int16          // this plaza alone is added; nil for all
-	settled    map[int32]int64 // per partition an offset below which the deltas are looked for as settled
+	only       *int16 // this plaza alone is added; nil for all
+	// per partition an offset below which the deltas are looked for as settled
+	settled map[int32]int64
 }
 
 // mergedState is how far a state has come.
@@ -91,7 +93,8 @@ type mergedState struct {
 }
 
 func newBook(keepPoints bool) *book {
-	return &book{keepPoints: keepPoints, accounts: map[accountKey]*account{}, ends: map[int32]toll.BatchRef{}, states: map[int16]mergedState{}}
+	return &book{keepPoints: keepPoints, accounts: map[accountKey]*account{},
+		ends: map[int32]toll.BatchRef{}, states: map[int16]mergedState{}}
 }
 
 // see takes note of how far a state has come.
@@ -103,7 +106,8 @@ func (b *book) see(plaza int16, state *toll.State) {
 	b.states[plaza] = mergedState{state.Epoch, slices.Clone(state.Merged)}
 }
 
-// mergedIn returns what a plaza's state has merged of a partition. A state of an older epoch counts as empty.
+// mergedIn returns what a plaza's state has merged of a partition. A state of an older epoch counts
+// as empty.
 func (b *book) mergedIn(key accountKey) int64 {
 	s, ok := b.states[key.plaza]
 	if !ok || s.epoch < b.epoch {
@@ -158,7 +162,8 @@ func (b *book) addDelta(row *batchRow, d *toll.PlazaDelta) {
 	a.flight.add(s)
 }
 
-// advance moves what was merged since out of flight. It reports false where the account can't tell what that is.
+// advance moves what was merged since out of flight. It reports false where the account can't tell
+// what that is.
 func (a *account) advance(merged int64) bool {
 	n := 0
 	for ; n < len(a.points) && a.points[n].next <= merged; n++ {
@@ -181,7 +186,8 @@ func readCursors(ctx context.Context, q reader, topicID string) ([]cursorRow, er
 	var cursors []cursorRow
 	for rows.Next() {
 		var c cursorRow
-		if err := rows.Scan(&c.partition, &c.start, &c.next, &c.token, &c.epoch, &c.logReplaced); err != nil {
+		if err := rows.Scan(&c.partition, &c.start, &c.next, &c.token, &c.epoch,
+			&c.logReplaced); err != nil {
 			return nil, err
 		}
 		cursors = append(cursors, c)
@@ -189,9 +195,10 @@ func readCursors(ctx context.Context, q reader, topicID string) ([]cursorRow, er
 	return cursors, rows.Err()
 }
 
-// readBatches calls each with the batches of a partition from the one that begins at offset from, in order. It holds
-// one batch at a time.
-func readBatches(ctx context.Context, q reader, topicID string, partition int32, from int64, each func(*batchRow) error) error {
+// readBatches calls each with the batches of a partition from the one that begins at offset from,
+// in order. It holds one batch at a time.
+func readBatches(ctx context.Context, q reader, topicID string, partition int32, from int64,
+	each func(*batchRow) error) error {
 	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected, skipped, gone, published, batches, deltas
 		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset`, topicID, partition, from)
 	if err != nil {
@@ -200,7 +207,8 @@ func readBatches(ctx context.Context, q reader, topicID string, partition int32,
 	defer rows.Close()
 	row := batchRow{partition: partition}
 	for rows.Next() {
-		if err := rows.Scan(&row.first, &row.next, &row.token, &row.events, &row.rejected, &row.skipped, &row.gone, &row.published, &row.batches, &row.blob); err != nil {
+		if err := rows.Scan(&row.first, &row.next, &row.token, &row.events, &row.rejected, &row.skipped,
+			&row.gone, &row.published, &row.batches, &row.blob); err != nil {
 			return err
 		}
 		if err := each(&row); err != nil {
@@ -210,8 +218,8 @@ func readBatches(ctx context.Context, q reader, topicID string, partition int32,
 	return rows.Err()
 }
 
-// errOtherOutbox says that the outbox is not the one that a book was begun with, or that the book can't tell what was
-// merged since.
+// errOtherOutbox says that the outbox is not the one that a book was begun with, or that the book
+// can't tell what was merged since.
 var errOtherOutbox = errors.New("the outbox must be read anew")
 
 // update adds what was stored since the last update.

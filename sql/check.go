@@ -8,9 +8,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Check verifies all that a process needs of the database: that it answers, has the right tables, and serves id. Where
-// the database does not know the topic's id yet, it is recorded. Each problem is a [toll.PermanentError] whose hint
-// names the command that mends it.
+// Check verifies all that a process needs of the database: that it answers, has the right tables,
+// and serves id. Where the database does not know the topic's id yet, it is recorded. Each problem
+// is a [toll.PermanentError] whose hint names the command that mends it.
 func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 	found, err := s.columns(ctx, s.db)
 	if err != nil {
@@ -39,7 +39,8 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 		return m, err
 	}
 	if m.resetting != notResetting {
-		return m, toll.Permanent("run again: "+m.resetting.command(), "a reset of %s was interrupted and is not complete", s.address)
+		return m, toll.Permanent("run again: "+m.resetting.command(),
+			"a reset of %s was interrupted and is not complete", s.address)
 	}
 	if m.TopicID == "" && id.TopicID != "" {
 		if err := s.SetTopicID(ctx, id.TopicID); err != nil {
@@ -50,7 +51,8 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 	return m, nil
 }
 
-// checkTables checks the tables as a start does: an error that is permanent names how they differ from ours.
+// checkTables checks the tables as a start does: an error that is permanent names how they differ
+// from ours.
 func (s *Store) checkTables(ctx context.Context, q reader) error {
 	found, err := s.columns(ctx, q)
 	if err != nil {
@@ -69,7 +71,8 @@ func (s *Store) checkFound(found map[string][]column) error {
 		for _, t := range missing {
 			names = append(names, t.name)
 		}
-		return toll.Permanent("run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/security.md",
+		return toll.Permanent(
+			"run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/security.md",
 			"the database %s lacks %s", s.address, strings.Join(names, ", "))
 	}
 	return s.checkColumns(found)
@@ -78,6 +81,7 @@ func (s *Store) checkFound(found map[string][]column) error {
 // versionOnly reads toll_meta's version alone, which every version of the tables has.
 func (s *Store) versionOnly(ctx context.Context) (Meta, error) {
 	var m Meta
-	err := s.db.QueryRowContext(ctx, `SELECT schema_version FROM toll_meta WHERE id = 1`).Scan(&m.SchemaVersion)
+	err := s.db.QueryRowContext(ctx,
+		`SELECT schema_version FROM toll_meta WHERE id = 1`).Scan(&m.SchemaVersion)
 	return m, err
 }

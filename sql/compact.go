@@ -15,28 +15,32 @@ import (
 type CompactOptions struct {
 	// Encode writes an outbox; it is codecs.AppendPlazaDeltas with nil.
 	Encode func([]toll.PlazaDelta) []byte
-	// States are the plazas' states as the group table's topic has them, which were read before. Nil for adding nothing up.
+	// States are the plazas' states as the group table's topic has them, which were read before. Nil
+	// for adding nothing up.
 	States map[int16]*toll.State
-	// Before is the minute before which minutes are added up: windows that hold an earlier one are stored for good.
+	// Before is the minute before which minutes are added up: windows that hold an earlier one are
+	// stored for good.
 	Before toll.Minute
 	// Now is what ages are counted from: the earlier of the server's clock and the process's. Event
 	// time has no say here: a replay of old events would never be compacted, and nothing that can't
 	// be counted again is lost by compacting early.
 	Now time.Time
-	// Keep is how long a batch is kept as it is, so that a state which fell behind it can be sent what it lacks. What
-	// exceeds KeepBytes of a partition's outboxes is added up earlier, but never what is younger than minKeep.
+	// Keep is how long a batch is kept as it is, so that a state which fell behind it can be sent what
+	// it lacks. What exceeds KeepBytes of a partition's outboxes is added up earlier, but never what
+	// is younger than minKeep.
 	Keep      time.Duration
 	KeepBytes int64
 }
 
 // Limits of compaction. They are variables for tests.
 var (
-	// packAfter is how old batches are that are put into one row: no reader that goes on where it ended before is that far
-	// behind, and the last batches of each partition stay as the protocol knows them.
+	// packAfter is how old batches are that are put into one row: no reader that goes on where it
+	// ended before is that far behind, and the last batches of each partition stay as the protocol
+	// knows them.
 	packAfter = time.Minute
 	minKeep   = 10 * time.Minute
-	// packRows is the fewest rows that are worth packing, packBytes about how large a packed row's outbox gets: small
-	// enough that a row which grows round by round costs little to write again.
+	// packRows is the fewest rows that are worth packing, packBytes about how large a packed row's
+	// outbox gets: small enough that a row which grows round by round costs little to write again.
 	packRows        = 16
 	packBytes int64 = 256 << 10
 	// foldBytes is how large the outbox of a row gets that others were added to.
@@ -52,25 +56,30 @@ const packSpan = 8
 // Compacted is what a compaction did.
 type Compacted struct {
 	Before, After int64 // rows of toll_batch that were replaced, and by how many
-	Packed, Added int64 // transactions that put batches into one row as they were, and that added them up
+	// transactions that put batches into one row as they were, and that added them up
+	Packed, Added int64
 	// Blocked says why nothing more was added up; empty where all was that is due.
 	Blocked string
 }
 
-// Compact makes a partition's old batches take fewer rows and bytes. It does so in two steps, each a small transaction that
-// replaces neighbouring rows of toll_batch by one:
+// Compact makes a partition's old batches take fewer rows and bytes. It does so in two steps, each
+// a small transaction that replaces neighbouring rows of toll_batch by one:
 //
-// Packing puts published batches into one row, each delta as it is with its own Next. Nothing is lost by it.
+// Packing puts published batches into one row, each delta as it is with its own Next. Nothing is
+// lost by it.
 //
-// Adding up, once they are older than Keep and every plaza has merged them, leaves one delta per plaza, from the first
-// batch's Prev to the last one's Next, and of the minutes before Before only their sum. What is lost: a state that falls back to
-// an offset in between, which takes a write to the group table that comes hours late, can't be sent the rest; verify names it, and
-// a rebuild heals it. And windows that hold a minute before Before can't be counted again.
+// Adding up, once they are older than Keep and every plaza has merged them, leaves one delta per
+// plaza, from the first batch's Prev to the last one's Next, and of the minutes before Before only
+// their sum. What is lost: a state that falls back to an offset in between, which takes a write to
+// the group table that comes hours late, can't be sent the rest; verify names it, and a rebuild
+// heals it. And windows that hold a minute before Before can't be counted again.
 //
-// The sums stay what they are, so every invariant holds at any moment, and a rebuild sends compacted rows as it sends others. The
-// last batch of a partition stays as it is. Rows are replaced only if they are as they were read and published, so neither
-// a zombie, nor a rebuild, nor another compaction at the same time is in the way of each other.
-func (w *Writer) Compact(ctx context.Context, partition int32, o CompactOptions) (Compacted, error) {
+// The sums stay what they are, so every invariant holds at any moment, and a rebuild sends
+// compacted rows as it sends others. The last batch of a partition stays as it is. Rows are
+// replaced only if they are as they were read and published, so neither a zombie, nor a rebuild,
+// nor another compaction at the same time is in the way of each other.
+func (w *Writer) Compact(ctx context.Context, partition int32, o CompactOptions) (Compacted,
+	error) {
 	var done Compacted
 	w.s.embedded(ctx) // for what follows, see many
 	c := &compaction{w: w, partition: partition, o: o, done: &done}
@@ -122,7 +131,8 @@ func (c *compaction) run(ctx context.Context) error {
 
 // rows reads the figures of some rows from the one that begins at an offset on. more says that
 // others follow.
-func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures, more bool, err error) {
+func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures, more bool,
+	err error) {
 	rs, err := c.w.s.db.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, batches, LENGTH(deltas), stored_at,
 		first_minute, last_minute, folded_minute FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset LIMIT ?`,
@@ -135,7 +145,8 @@ func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures,
 		var r batchFigures
 		var stored string
 		var first, last, folded dbsql.Null[int64]
-		if err := rs.Scan(&r.first, &r.next, &r.token, &r.published, &r.batches, &r.bytes, &stored, &first, &last, &folded); err != nil {
+		if err := rs.Scan(&r.first, &r.next, &r.token, &r.published, &r.batches, &r.bytes, &stored,
+			&first, &last, &folded); err != nil {
 			return nil, false, err
 		}
 		if r.stored, err = parseTime(stored); err != nil {
@@ -179,14 +190,17 @@ func (c *compaction) pack(ctx context.Context) error {
 		}
 		for i := range rows {
 			r := &rows[i]
-			if !r.published || r.isFolded || c.last(r) || c.o.Now.Sub(r.stored) < packAfter || r.bytes >= packBytes {
+			if !r.published || r.isFolded || c.last(r) || c.o.Now.Sub(r.stored) < packAfter ||
+				r.bytes >= packBytes {
 				if err := flush(); err != nil {
 					return err
 				}
 				continue
 			}
 			// Where they don't go together, those before it are packed, or the first of them is left out.
-			for len(run) > 0 && (bytes+r.bytes > packBytes || len(run) >= maxRunRows || r.stored.Sub(run[0].stored) > max(c.o.Keep/packSpan, time.Minute)) {
+			for len(run) > 0 &&
+				(bytes+r.bytes > packBytes || len(run) >= maxRunRows ||
+					r.stored.Sub(run[0].stored) > max(c.o.Keep/packSpan, time.Minute)) {
 				if len(run) >= packRows {
 					if err := flush(); err != nil {
 						return err
@@ -278,11 +292,13 @@ func (f *folding) add(ctx context.Context, r batchFigures) error {
 	}
 	f.run = append(f.run, r)
 	f.bytes += r.bytes
-	f.due = f.due || !r.isFolded || r.folded < f.o.Before && r.minutes.Start < f.o.Before && r.minutes.End > r.folded
+	f.due = f.due || !r.isFolded || r.folded < f.o.Before && r.minutes.Start < f.o.Before &&
+		r.minutes.End > r.folded
 	return nil
 }
 
-// flush adds the rows up that were gathered. What it makes of them is the first of the next ones, where it is small.
+// flush adds the rows up that were gathered. What it makes of them is the first of the next ones,
+// where it is small.
 func (f *folding) flush(ctx context.Context) error {
 	run, due := f.run, f.due
 	f.run, f.bytes, f.due = nil, 0, false
@@ -309,20 +325,25 @@ func (c *compaction) unmerged(deltas []toll.PlazaDelta, next int64) string {
 		case s == nil:
 			return fmt.Sprintf("the group table lacks plaza %d", d.Plaza)
 		case s.Epoch != c.cursor.Epoch:
-			return fmt.Sprintf("the group table has plaza %d as of epoch %d, the database is of %d", d.Plaza, s.Epoch, c.cursor.Epoch)
+			return fmt.Sprintf("the group table has plaza %d as of epoch %d, the database is of %d", d.Plaza,
+				s.Epoch, c.cursor.Epoch)
 		case s.MergedIn(c.partition) < end:
-			return fmt.Sprintf("plaza %d has merged up to offset %s of partition %d, and not %s", d.Plaza, grouped(s.MergedIn(c.partition)), c.partition, grouped(end))
+			return fmt.Sprintf("plaza %d has merged up to offset %s of partition %d, and not %s", d.Plaza,
+				grouped(s.MergedIn(c.partition)), c.partition, grouped(end))
 		}
 	}
 	return ""
 }
 
-// errRowsChanged says that rows are not as they were read. They are looked at again in the next round.
+// errRowsChanged says that rows are not as they were read. They are looked at again in the next
+// round.
 var errRowsChanged = errors.New("the batches were changed meanwhile")
 
-// replace replaces neighbouring rows by one, in which batches are as they are, or added up. Those that some plaza has not
-// merged are not added up, nor are those behind them. It returns the figures of the new row, nil where there is none.
-func (c *compaction) replace(ctx context.Context, run []batchFigures, addUp bool) (*batchFigures, error) {
+// replace replaces neighbouring rows by one, in which batches are as they are, or added up. Those
+// that some plaza has not merged are not added up, nor are those behind them. It returns the
+// figures of the new row, nil where there is none.
+func (c *compaction) replace(ctx context.Context, run []batchFigures, addUp bool) (*batchFigures,
+	error) {
 	began := time.Now()
 	sum, err := c.replaceOnce(ctx, run, addUp)
 	switch n := number(err); {
@@ -334,8 +355,10 @@ func (c *compaction) replace(ctx context.Context, run []batchFigures, addUp bool
 	return sum, rest(ctx, time.Since(began))
 }
 
-func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures, addUp bool) (*batchFigures, error) {
-	// READ COMMITTED locks the rows and not the gaps between them, where nobody inserts but next to which others do.
+func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
+	addUp bool) (*batchFigures, error) {
+	// READ COMMITTED locks the rows and not the gaps between them, where nobody inserts but next to
+	// which others do.
 	tx, err := c.w.s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 	if err != nil {
 		return nil, err
@@ -356,12 +379,14 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures, addUp 
 	}
 	blob := c.o.Encode(deltas)
 	sum.bytes, sum.token = int64(len(blob)), NewToken()
-	if packet, err := c.w.maxPacket(ctx, tx); err != nil || len(blob)+escapes(blob)+packetReserve > packet {
+	if packet, err := c.w.maxPacket(ctx, tx); err != nil ||
+		len(blob)+escapes(blob)+packetReserve > packet {
 		return nil, err // it stays several rows
 	}
 	firstMinute, lastMinute := minuteColumns(sum.minutes)
 	if j.rows > 1 {
-		res, err := tx.ExecContext(ctx, `DELETE FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset > ? AND first_offset < ?`,
+		res, err := tx.ExecContext(ctx,
+			`DELETE FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset > ? AND first_offset < ?`,
 			c.w.topicID, c.partition, sum.first, sum.next)
 		if err != nil {
 			return nil, err
@@ -372,7 +397,8 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures, addUp 
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET next_offset = ?, token = ?, events = ?, rejected = ?, skipped = ?, gone = ?, deltas = ?,
 		first_minute = ?, last_minute = ?, batches = ?, folded_minute = ? WHERE topic_id = ? AND partition_id = ? AND first_offset = ?`,
-		sum.next, sum.token, j.events, j.rejected, j.skipped, j.gone, blob, firstMinute, lastMinute, sum.batches, folded,
+		sum.next, sum.token, j.events, j.rejected, j.skipped, j.gone, blob, firstMinute, lastMinute,
+		sum.batches, folded,
 		c.w.topicID, c.partition, sum.first); err != nil {
 		return nil, err
 	}
@@ -410,7 +436,8 @@ type joined struct {
 }
 
 // join reads and locks rows, and checks that they are as they were.
-func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, addUp bool) (*joined, error) {
+func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, addUp bool) (*joined,
+	error) {
 	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events, rejected, skipped, gone, batches, deltas FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? AND first_offset <= ? ORDER BY first_offset FOR UPDATE`,
 		c.w.topicID, c.partition, run[0].first, run[len(run)-1].first)
@@ -434,10 +461,12 @@ func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, ad
 		var token uint64
 		var published bool
 		var blob dbsql.RawBytes
-		if err := rs.Scan(&first, &next, &token, &published, &events, &rejected, &skipped, &gone, &batches, &blob); err != nil {
+		if err := rs.Scan(&first, &next, &token, &published, &events, &rejected, &skipped, &gone,
+			&batches, &blob); err != nil {
 			return nil, err
 		}
-		if first != r.first || next != r.next || token != r.token || !published || seen > 1 && first != before {
+		if first != r.first || next != r.next || token != r.token || !published || seen > 1 &&
+			first != before {
 			return nil, errRowsChanged
 		}
 		before = next
@@ -460,7 +489,8 @@ func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, ad
 			if j.minutes.Start >= j.minutes.End {
 				j.minutes = r.minutes
 			}
-			j.minutes = toll.Window{Start: min(j.minutes.Start, r.minutes.Start), End: max(j.minutes.End, r.minutes.End)}
+			j.minutes = toll.Window{Start: min(j.minutes.Start, r.minutes.Start),
+				End: max(j.minutes.End, r.minutes.End)}
 		}
 		if j.isFolded = r.isFolded; r.isFolded {
 			j.folded = max(j.folded, r.folded)

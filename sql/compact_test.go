@@ -30,15 +30,17 @@ func encodeJSON(deltas []toll.PlazaDelta) []byte {
 
 // eager makes compaction do at once what it does with old and many rows.
 func eager(t testing.TB) {
-	after, least, rows, bytes, page, fold := packAfter, minKeep, packRows, packBytes, pageRows, foldBytes
+	after, least, rows, bytes, page, fold := packAfter, minKeep, packRows, packBytes, pageRows,
+		foldBytes
 	packAfter, minKeep, packRows, pageRows = 0, 0, 2, 7
 	t.Cleanup(func() {
-		packAfter, minKeep, packRows, packBytes, pageRows, foldBytes = after, least, rows, bytes, page, fold
+		packAfter, minKeep, packRows, packBytes, pageRows, foldBytes = after, least, rows, bytes, page,
+			fold
 	})
 }
 
-// keeper goes through what a process does with the database, in an order that chance decides, and keeps the model to
-// compare it with: the list of all events.
+// keeper goes through what a process does with the database, in an order that chance decides, and
+// keeps the model to compare it with: the list of all events.
 type keeper struct {
 	*windowed
 	random *rand.Rand
@@ -55,13 +57,15 @@ type keeper struct {
 func newKeeper(t *testing.T, s *Store, seed uint64) *keeper {
 	x := newWindowed(t, s, "1m,10m/5m,15m,1h,day")
 	x.stepped = true
-	return &keeper{windowed: x, random: rand.New(rand.NewPCG(seed, 6)), states: map[int16]*toll.State{}, res: x.results(),
+	return &keeper{windowed: x, random: rand.New(rand.NewPCG(seed, 6)),
+		states: map[int16]*toll.State{}, res: x.results(),
 		now: wallTime(t, "2022-03-20 08:00"), ran: map[string]int{}, until: -1 << 31, folded: -1 << 31}
 }
 
 var keeperPlazas = []int16{-7, 4000, 4856}
 
-// batch stores a batch of events on time and late, and some that come too late for minutes or for all.
+// batch stores a batch of events on time and late, and some that come too late for minutes or for
+// all.
 func (k *keeper) batch() {
 	k.now += toll.WallTime(k.random.IntN(6 * 3600))
 	var all []passage
@@ -75,7 +79,8 @@ func (k *keeper) batch() {
 		case 2:
 			at, how = k.now-toll.WallTime(200_000+k.random.IntN(2_000_000)), toll.TooLate
 		}
-		all = append(all, passage{keeperPlazas[k.random.IntN(len(keeperPlazas))], at.String(), []string{"car", "truck", "bus"}[k.random.IntN(3)], 1 + k.random.IntN(2), how})
+		all = append(all, passage{keeperPlazas[k.random.IntN(len(keeperPlazas))], at.String(),
+			[]string{"car", "truck", "bus"}[k.random.IntN(3)], 1 + k.random.IntN(2), how})
 	}
 	k.store(int32(k.random.IntN(2)), all...)
 }
@@ -83,7 +88,9 @@ func (k *keeper) batch() {
 // send merges the deltas of some batches that are not published, in order, and marks them.
 func (k *keeper) send(partition int32, batches int) {
 	k.t.Helper()
-	rows, err := k.s.db.Query(`SELECT first_offset, next_offset, deltas FROM toll_batch WHERE published = 0 AND partition_id = ? ORDER BY first_offset LIMIT ?`, partition, batches)
+	rows,
+		err := k.s.db.Query(
+		`SELECT first_offset, next_offset, deltas FROM toll_batch WHERE published = 0 AND partition_id = ? ORDER BY first_offset LIMIT ?`, partition, batches)
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -108,7 +115,8 @@ func (k *keeper) send(partition int32, batches int) {
 					k.states[d.Plaza] = s
 				}
 				if outcome := s.Merge(d); outcome != toll.Applied && outcome != toll.Duplicate {
-					k.t.Fatalf("plaza %d, partition %d: the delta from %d to %d is a %v: merged %d", d.Plaza, partition, d.Prev, d.Next, outcome, s.MergedIn(partition))
+					k.t.Fatalf("plaza %d, partition %d: the delta from %d to %d is a %v: merged %d", d.Plaza,
+						partition, d.Prev, d.Next, outcome, s.MergedIn(partition))
 				}
 			}
 		}
@@ -119,7 +127,8 @@ func (k *keeper) send(partition int32, batches int) {
 	}
 	_ = rows.Close()
 	for _, first := range firsts {
-		run(k.t, k.s, `UPDATE toll_batch SET published = 1 WHERE partition_id = ? AND first_offset = ?`, partition, first)
+		run(k.t, k.s, `UPDATE toll_batch SET published = 1 WHERE partition_id = ? AND first_offset = ?`,
+			partition, first)
 	}
 }
 
@@ -153,7 +162,8 @@ func (k *keeper) compact() {
 	k.t.Helper()
 	k.folded = toll.FoldHorizon(k.states, k.until, toll.MinKeptMinutes)
 	packBytes, foldBytes = int64(200+k.random.IntN(20_000)), int64(500+k.random.IntN(100_000))
-	o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: k.folded, Keep: time.Duration(k.random.IntN(2)) * time.Hour, KeepBytes: int64(k.random.IntN(5000))}
+	o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: k.folded,
+		Keep: time.Duration(k.random.IntN(2)) * time.Hour, KeepBytes: int64(k.random.IntN(5000))}
 	switch k.random.IntN(4) {
 	case 0:
 		o.States = nil
@@ -187,7 +197,8 @@ func (k *keeper) rebuild() {
 func (k *keeper) prune() {
 	k.t.Helper()
 	k.pruned = max(k.pruned, k.now-toll.WallTime(86400*(1+k.random.IntN(20))))
-	n, err := k.s.Prune(context.Background(), PruneOptions{Before: k.pruned, BatchRows: 1 + k.random.IntN(20)})
+	n, err := k.s.Prune(context.Background(),
+		PruneOptions{Before: k.pruned, BatchRows: 1 + k.random.IntN(20)})
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -197,7 +208,8 @@ func (k *keeper) prune() {
 // verifyAll checks every invariant as it stands.
 func (k *keeper) verifyAll(deep bool) *Report {
 	k.t.Helper()
-	r := verify(k.t.(*testing.T), k.s, VerifyInput{States: k.states, Deep: deep, Windows: k.cfg.Windows})
+	r := verify(k.t.(*testing.T), k.s,
+		VerifyInput{States: k.states, Deep: deep, Windows: k.cfg.Windows})
 	if r.Status == Mismatch {
 		for _, p := range r.Problems {
 			k.t.Error(p)
@@ -214,8 +226,9 @@ func (k *keeper) verifyAll(deep bool) *Report {
 	return r
 }
 
-// TestCompactionKeepsEveryInvariant stores, merges, closes, compacts, prunes and rebuilds in random order, and verifies
-// after each step. In the end every state and every window holds what the events say, one by one.
+// TestCompactionKeepsEveryInvariant stores, merges, closes, compacts, prunes and rebuilds in random
+// order, and verifies after each step. In the end every state and every window holds what the
+// events say, one by one.
 func TestCompactionKeepsEveryInvariant(t *testing.T) {
 	seeds, _ := strconv.Atoi(os.Getenv("TOLLSTREAM_SEEDS"))
 	eager(t)
@@ -276,7 +289,8 @@ func keepEveryInvariant(t *testing.T, k *keeper, steps int) {
 			t.Errorf("nothing was %s: %v", what, k.ran)
 		}
 	}
-	t.Log(k.ran, "of", r.Batches, "batches are left", r.BatchRows, "rows,", r.Windows, "windows checked,", r.WindowsFolded, "not any more")
+	t.Log(k.ran, "of", r.Batches, "batches are left", r.BatchRows, "rows,", r.Windows,
+		"windows checked,", r.WindowsFolded, "not any more")
 	if r.BatchRows >= r.Batches/2 || r.WindowsFolded == 0 {
 		t.Errorf("%d rows of %d batches, %d windows folded", r.BatchRows, r.Batches, r.WindowsFolded)
 	}
@@ -298,19 +312,23 @@ func keepEveryInvariant(t *testing.T, k *keeper, steps int) {
 			}
 		}
 		s := k.states[plaza]
-		if got, want := fmt.Sprint(s.Events, s.Types, s.Late, s.LateQuarter, s.TooLate), fmt.Sprint(want.Events, want.Types, want.Late, want.LateQuarter, want.TooLate); got != want {
+		if got, want := fmt.Sprint(s.Events, s.Types, s.Late, s.LateQuarter,
+			s.TooLate), fmt.Sprint(want.Events, want.Types, want.Late, want.LateQuarter,
+			want.TooLate); got != want {
 			t.Errorf("plaza %d: got %s, want %s", plaza, got, want)
 		}
 	}
 	k.check(k.zone.Wall(k.until.Time()).String(), keeperPlazas...)
 	// A row that someone else deletes is missed still.
 	run(t, k.s, `DELETE FROM livetolldata LIMIT 1`)
-	if r := verify(t, k.s, VerifyInput{States: k.states}); r.Status != Mismatch || r.Problems[0].Kind != KindRowsMissing {
+	if r := verify(t, k.s, VerifyInput{States: k.states}); r.Status != Mismatch ||
+		r.Problems[0].Kind != KindRowsMissing {
 		t.Errorf("a row was deleted: %+v", r)
 	}
 }
 
-// TestCompactWhileRunning compacts while batches are stored and merged, and others verify and look on.
+// TestCompactWhileRunning compacts while batches are stored and merged, and others verify and look
+// on.
 func TestCompactWhileRunning(t *testing.T) {
 	eager(t)
 	onEngines(t, func(t *testing.T, s *Store) {
@@ -331,7 +349,8 @@ func TestCompactWhileRunning(t *testing.T) {
 			running.Go(func() {
 				l.partition(p, 80, func(batch int) (events []toll.Event) {
 					for i := range 50 {
-						events = append(events, toll.Event{Time: toll.WallTime(1644488582 + 3600*batch + i), Vehicle: int32(i), Type: "car", Plaza: int16(i % (1 + batch%5))})
+						events = append(events, toll.Event{Time: toll.WallTime(1644488582 + 3600*batch + i),
+							Vehicle: int32(i), Type: "car", Plaza: int16(i % (1 + batch%5))})
 					}
 					return events
 				})
@@ -343,7 +362,9 @@ func TestCompactWhileRunning(t *testing.T) {
 					states := *oldest.Load() // before: what is merged is published
 					run(t, s, `UPDATE toll_batch SET published = 1 WHERE partition_id = ? AND published = 0`, p)
 					before := toll.NewZone(berlin).Minute(1644488582 + 3600*40)
-					if _, err := l.w.Compact(ctx, p, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: states, Before: before}); err != nil && ctx.Err() == nil {
+					if _, err := l.w.Compact(ctx, p,
+						CompactOptions{Encode: encodeJSON, Now: time.Now(), States: states,
+							Before: before}); err != nil && ctx.Err() == nil {
 						t.Error(err)
 						return
 					}
@@ -374,7 +395,9 @@ func TestCompactWhileRunning(t *testing.T) {
 		run(t, s, `UPDATE toll_batch SET published = 1`)
 		for p := range int32(2) {
 			for range 2 {
-				if _, err := l.w.Compact(context.Background(), p, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: l.states, Before: 1 << 30}); err != nil {
+				if _, err := l.w.Compact(context.Background(), p,
+					CompactOptions{Encode: encodeJSON, Now: time.Now(), States: l.states,
+						Before: 1 << 30}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -397,13 +420,16 @@ func TestCompactKeepsGone(t *testing.T) {
 		}
 		run(t, s, `UPDATE toll_batch SET gone = 1 WHERE partition_id = 0 AND first_offset > 100`)
 		before := verify(t, s, VerifyInput{States: st.states})
-		done, err := s.Writer(testIdentity.TopicID).Compact(t.Context(), 0, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: st.states, Before: 1 << 30})
+		done, err := s.Writer(testIdentity.TopicID).Compact(t.Context(), 0,
+			CompactOptions{Encode: encodeJSON, Now: time.Now(), States: st.states, Before: 1 << 30})
 		if err != nil || done.Packed+done.Added == 0 {
 			t.Fatalf("compact: %+v, %v", done, err)
 		}
 		after := verify(t, s, VerifyInput{States: st.states})
-		if before.Gone == 0 || after.Gone != before.Gone || after.Skipped != before.Skipped || after.Status != Exact {
-			t.Errorf("gone %d, skipped %d; before %d and %d; %v", after.Gone, after.Skipped, before.Gone, before.Skipped, after.Problems)
+		if before.Gone == 0 || after.Gone != before.Gone || after.Skipped != before.Skipped ||
+			after.Status != Exact {
+			t.Errorf("gone %d, skipped %d; before %d and %d; %v", after.Gone, after.Skipped, before.Gone,
+				before.Skipped, after.Problems)
 		}
 	})
 }
@@ -420,7 +446,8 @@ func TestCompactLeavesAlone(t *testing.T) {
 		}{
 			{"nothing in the way", func(*keeper, *CompactOptions) {}, 2, ""},
 			{"not published", func(k *keeper, _ *CompactOptions) {
-				run(t, s, `UPDATE toll_batch SET published = 0 WHERE first_offset = (SELECT n FROM (SELECT MIN(first_offset) + 4 AS n FROM toll_batch) AS x)`)
+				run(t, s,
+					`UPDATE toll_batch SET published = 0 WHERE first_offset = (SELECT n FROM (SELECT MIN(first_offset) + 4 AS n FROM toll_batch) AS x)`)
 			}, 4, ""},
 			{"not merged", func(k *keeper, o *CompactOptions) {
 				behind := *k.states[4000]
@@ -474,22 +501,26 @@ func TestCompactLeavesAlone(t *testing.T) {
 	})
 }
 
-// TestRecountOfFoldedMinutes asks for windows whose minutes were added up, in part or all, and which have no row any more:
-// what is left of them must not become a result.
+// TestRecountOfFoldedMinutes asks for windows whose minutes were added up, in part or all, and
+// which have no row any more: what is left of them must not become a result.
 func TestRecountOfFoldedMinutes(t *testing.T) {
 	eager(t)
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "15m,1h,day")
-		for _, at := range []string{"2022-03-20 08:05", "2022-03-20 09:05", "2022-03-20 09:40", "2022-03-21 11:00", "2022-03-21 12:00"} {
+		for _, at := range []string{"2022-03-20 08:05", "2022-03-20 09:05", "2022-03-20 09:40",
+			"2022-03-21 11:00", "2022-03-21 12:00"} {
 			x.store(0, passage{4000, at, "car", 1, toll.OnTime})
 		}
 		run(t, s, `UPDATE toll_batch SET published = 1`)
 		before := minuteOf(t, "2022-03-20 09:30")
-		if _, err := x.w.Compact(t.Context(), 0, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: x.mergedStates("2022-03-21 12:00"), Before: before}); err != nil {
+		if _, err := x.w.Compact(t.Context(), 0,
+			CompactOptions{Encode: encodeJSON, Now: time.Now(), States: x.mergedStates("2022-03-21 12:00"),
+				Before: before}); err != nil {
 			t.Fatal(err)
 		}
 		end := minuteOf(t, "2022-03-22 00:00")
-		x.settle(x.results(), toll.Closing{Plaza: 4000, Epoch: x.epoch(), From: end, Until: end, Reason: toll.ClosedByWatermark,
+		x.settle(x.results(), toll.Closing{Plaza: 4000, Epoch: x.epoch(), From: end, Until: end,
+			Reason:  toll.ClosedByWatermark,
 			Recount: []toll.Window{{Start: -1 << 31, End: 1<<31 - 1}}})
 		rows, err := readWindows(t.Context(), s.db, "ORDER BY kind, start_minute")
 		if err != nil {
@@ -499,7 +530,8 @@ func TestRecountOfFoldedMinutes(t *testing.T) {
 		for _, w := range rows {
 			got = append(got, fmt.Sprintf("%s %s %d", w.Kind, x.zone.Wall(w.Start.Time()), w.events))
 		}
-		want := []string{"15m 2022-03-20 09:30:00 1", "15m 2022-03-21 11:00:00 1", "15m 2022-03-21 12:00:00 1",
+		want := []string{"15m 2022-03-20 09:30:00 1", "15m 2022-03-21 11:00:00 1",
+			"15m 2022-03-21 12:00:00 1",
 			"1h 2022-03-21 11:00:00 1", "1h 2022-03-21 12:00:00 1", "day 2022-03-21 00:00:00 2"}
 		if !slices.Equal(got, want) {
 			t.Errorf("got %q, want %q", got, want)
@@ -507,8 +539,9 @@ func TestRecountOfFoldedMinutes(t *testing.T) {
 	})
 }
 
-// TestCompactNoticesChanges changes rows between the moment at which compaction looks at them and that at which it replaces
-// them, as a rebuild or another compaction would. Nothing is replaced then.
+// TestCompactNoticesChanges changes rows between the moment at which compaction looks at them and
+// that at which it replaces them, as a rebuild or another compaction would. Nothing is replaced
+// then.
 func TestCompactNoticesChanges(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		for name, change := range map[string]string{
@@ -529,7 +562,8 @@ func TestCompactNoticesChanges(t *testing.T) {
 				}
 				k.send(0, 100)
 				s.embedded(t.Context())
-				c := &compaction{w: k.w, done: &Compacted{}, limit: foldBytes, o: CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: -1 << 31}}
+				c := &compaction{w: k.w, done: &Compacted{}, limit: foldBytes,
+					o: CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: -1 << 31}}
 				var err error
 				if c.cursor, err = k.w.Cursor(t.Context(), 0); err != nil {
 					t.Fatal(err)
@@ -542,7 +576,8 @@ func TestCompactNoticesChanges(t *testing.T) {
 				had := number64(t, s, `SELECT COUNT(*) FROM toll_batch`)
 				sum, err := c.replace(t.Context(), rows[:3], addUp)
 				left := number64(t, s, `SELECT COUNT(*) FROM toll_batch`)
-				if replaced := name == "nothing"; err != nil || (sum != nil) != replaced || (left == had-2) != replaced {
+				if replaced := name == "nothing"; err != nil || (sum != nil) != replaced ||
+					(left == had-2) != replaced {
 					t.Errorf("%s: %d of %d rows are left, %+v, %v", name, left, had, sum, err)
 				}
 			}
@@ -550,8 +585,9 @@ func TestCompactNoticesChanges(t *testing.T) {
 	})
 }
 
-// TestStateWithinCompactedBatches lets a plaza's state fall back to where a batch ended that was added up since, as a write to
-// the group table can that comes hours late. It can't be sent the rest: verification says so and names what helps.
+// TestStateWithinCompactedBatches lets a plaza's state fall back to where a batch ended that was
+// added up since, as a write to the group table can that comes hours late. It can't be sent the
+// rest: verification says so and names what helps.
 func TestStateWithinCompactedBatches(t *testing.T) {
 	eager(t)
 	onEngines(t, func(t *testing.T, s *Store) {
@@ -566,13 +602,16 @@ func TestStateWithinCompactedBatches(t *testing.T) {
 				old = &was
 			}
 		}
-		if _, err := k.w.Compact(t.Context(), 0, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: -1 << 31}); err != nil {
+		if _, err := k.w.Compact(t.Context(), 0,
+			CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states,
+				Before: -1 << 31}); err != nil {
 			t.Fatal(err)
 		}
 		k.verifyAll(true)
 		k.states[4000] = old
 		r := verify(t, s, VerifyInput{States: k.states})
-		if r.Status != Mismatch || r.Problems[0].Kind != KindTableOffset || !strings.Contains(r.Problems[0].Next, "tollstream rebuild --yes") {
+		if r.Status != Mismatch || r.Problems[0].Kind != KindTableOffset ||
+			!strings.Contains(r.Problems[0].Next, "tollstream rebuild --yes") {
 			t.Fatalf("got %+v", r)
 		}
 		k.rebuild()
@@ -583,7 +622,8 @@ func TestStateWithinCompactedBatches(t *testing.T) {
 	})
 }
 
-// TestVerifyFoldedWindows: where the outbox no longer has a window's minutes, the rows themselves tell what it holds.
+// TestVerifyFoldedWindows: where the outbox no longer has a window's minutes, the rows themselves
+// tell what it holds.
 func TestVerifyFoldedWindows(t *testing.T) {
 	eager(t)
 	defer func(n int) { maxRowWindows = n }(maxRowWindows)
@@ -596,7 +636,9 @@ func TestVerifyFoldedWindows(t *testing.T) {
 		k.close()
 		k.folded = toll.FoldHorizon(k.states, k.until, toll.MinKeptMinutes)
 		for p := range int32(2) {
-			if _, err := k.w.Compact(t.Context(), p, CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: k.folded}); err != nil {
+			if _, err := k.w.Compact(t.Context(), p,
+				CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states,
+					Before: k.folded}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -605,27 +647,37 @@ func TestVerifyFoldedWindows(t *testing.T) {
 			t.Errorf("%d windows were not checked, not all: %v", all.WindowsFolded, all.MinutesFolded)
 		}
 		maxRowWindows = 5
-		if some := k.verifyAll(true); some.WindowsFolded == 0 || some.Windows+some.WindowsFolded != all.Windows || !some.MinutesFolded {
-			t.Errorf("%d windows, and %d were not checked, want %d in all", some.Windows, some.WindowsFolded, all.Windows)
+		if some := k.verifyAll(true); some.WindowsFolded == 0 ||
+			some.Windows+some.WindowsFolded != all.Windows || !some.MinutesFolded {
+			t.Errorf("%d windows, and %d were not checked, want %d in all", some.Windows, some.WindowsFolded,
+				all.Windows)
 		}
 		maxRowWindows = 1_000_000
-		old := number64(t, s, `SELECT MIN(start_minute) FROM toll_window WHERE kind = '15m' AND revision > 0`)
+		old := number64(t, s,
+			`SELECT MIN(start_minute) FROM toll_window WHERE kind = '15m' AND revision > 0`)
 		if toll.Minute(old) >= k.folded {
 			t.Fatal("no minutes were rolled up")
 		}
 		for _, column := range []string{"events", "too_late"} {
-			run(t, s, `UPDATE toll_window SET `+column+` = `+column+` + 1 WHERE kind = '15m' AND start_minute = ?`, old)
+			run(t, s,
+				`UPDATE toll_window SET `+column+` = `+column+` + 1 WHERE kind = '15m' AND start_minute = ?`,
+				old)
 			r := verify(t, s, VerifyInput{States: k.states, Deep: true, Windows: k.cfg.Windows})
 			if kinds, texts := problemsOf(r); kinds != KindWindowRows {
 				t.Errorf("%s: found %q\n%s", column, kinds, texts)
 			}
-			run(t, s, `UPDATE toll_window SET `+column+` = `+column+` - 1 WHERE kind = '15m' AND start_minute = ?`, old)
+			run(t, s,
+				`UPDATE toll_window SET `+column+` = `+column+` - 1 WHERE kind = '15m' AND start_minute = ?`,
+				old)
 		}
 		for _, kind := range []string{"1m", "10m/5m", "15m", "1h", "day"} {
-			run(t, s, `CREATE TABLE kept AS SELECT * FROM toll_window WHERE kind = ? AND start_minute = (SELECT MIN(start_minute) FROM toll_window WHERE kind = ?)`, kind, kind)
-			run(t, s, `DELETE FROM toll_window WHERE kind = ? AND start_minute = ?`, kind, number64(t, s, `SELECT MIN(start_minute) FROM kept`))
+			run(t, s,
+				`CREATE TABLE kept AS SELECT * FROM toll_window WHERE kind = ? AND start_minute = (SELECT MIN(start_minute) FROM toll_window WHERE kind = ?)`, kind, kind)
+			run(t, s, `DELETE FROM toll_window WHERE kind = ? AND start_minute = ?`, kind,
+				number64(t, s, `SELECT MIN(start_minute) FROM kept`))
 			r := verify(t, s, VerifyInput{States: k.states, Deep: true, Windows: k.cfg.Windows})
-			if kinds, texts := problemsOf(r); kinds != KindWindowRows || !strings.Contains(texts, "it is not in toll_window") {
+			if kinds, texts := problemsOf(r); kinds != KindWindowRows ||
+				!strings.Contains(texts, "it is not in toll_window") {
 				t.Errorf("deleted of %s: found %q\n%s", kind, kinds, texts)
 			}
 			run(t, s, `INSERT INTO toll_window SELECT * FROM kept`)

@@ -23,7 +23,8 @@ func (r *Results) assess(ctx context.Context, tx *dbsql.Tx, closings []toll.Clos
 	}
 	// Whoever locks several rows locks them in this order.
 	for plazas := range slices.Chunk(slices.Sorted(maps.Keys(byPlaza)), upsertRows) {
-		before, err := readAssessments(ctx, tx, "WHERE toll_plaza_id IN ("+placeholders(len(plazas))+") ORDER BY toll_plaza_id FOR UPDATE", anys(plazas)...)
+		before, err := readAssessments(ctx, tx, "WHERE toll_plaza_id IN ("+placeholders(len(plazas))+
+			") ORDER BY toll_plaza_id FOR UPDATE", anys(plazas)...)
 		if err != nil {
 			return fmt.Errorf("read the congestion: %w", err)
 		}
@@ -63,12 +64,16 @@ type assessed struct {
 	toll.Assessment
 }
 
-// assessPlaza takes an assessment on through the minutes of some closings. Those that it has behind it change nothing,
-// whoever hands them over.
-func (r *Results) assessPlaza(ctx context.Context, q reader, plaza int16, a *toll.Assessment, closings []*toll.Closing) ([]toll.Transition, error) {
-	slices.SortStableFunc(closings, func(a, b *toll.Closing) int { return cmp.Compare(a.From, b.From) })
+// assessPlaza takes an assessment on through the minutes of some closings. Those that it has behind
+// it change nothing, whoever hands them over.
+func (r *Results) assessPlaza(ctx context.Context, q reader, plaza int16, a *toll.Assessment,
+	closings []*toll.Closing) ([]toll.Transition, error) {
+	slices.SortStableFunc(closings, func(a, b *toll.Closing) int {
+		return cmp.Compare(a.From, b.From)
+	})
 	var failed error
-	by := toll.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zoneOf(plaza), Equivalents: r.cfg.Equivalents, Thresholds: r.cfg.Thresholds}
+	by := toll.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zoneOf(plaza), Equivalents: r.cfg.Equivalents,
+		Thresholds: r.cfg.Thresholds}
 	by.Plaza.ID = plaza
 	by.Usual = func(day int64) *toll.UsualDay {
 		usual, err := r.history.usual(ctx, q, plaza, by.Zone, day)
@@ -97,7 +102,8 @@ const updateAssessment = ` ON DUPLICATE KEY UPDATE state = VALUES(state), since 
 	heavy_share = VALUES(heavy_share), phf = VALUES(phf), demand = VALUES(demand), capacity = VALUES(capacity), vc = VALUES(vc),
 	usual_15m = VALUES(usual_15m), usual_weeks = VALUES(usual_weeks), z = VALUES(z), assessment = VALUES(assessment), updated_at = VALUES(updated_at)`
 
-func (r *Results) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []assessed, tail string) error {
+func (r *Results) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []assessed,
+	tail string) error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -117,7 +123,8 @@ func (r *Results) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []asse
 		if m.Usual != nil {
 			usual, weeks = &m.Usual.Median, m.Usual.N
 		}
-		args = append(args, a.plaza, string(state), r.wall(a.Since), a.Why, r.wall(a.Until), a.Until, m.Count15, m.FlowPerHour, m.HeavyShare, m.PHF,
+		args = append(args, a.plaza, string(state), r.wall(a.Since), a.Why, r.wall(a.Until), a.Until,
+			m.Count15, m.FlowPerHour, m.HeavyShare, m.PHF,
 			m.Demand, m.Capacity, m.VC, usual, weeks, m.Z, string(text))
 	}
 	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
@@ -136,8 +143,10 @@ func (s *Store) Congestion(ctx context.Context) (map[int16]toll.Assessment, erro
 	return all, s.wrap("read the congestion", err)
 }
 
-func readAssessments(ctx context.Context, q reader, condition string, args ...any) (map[int16]toll.Assessment, error) {
-	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, assessment FROM toll_congestion `+condition, args...)
+func readAssessments(ctx context.Context, q reader, condition string,
+	args ...any) (map[int16]toll.Assessment, error) {
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, assessment FROM toll_congestion `+
+		condition, args...)
 	if err != nil {
 		return nil, err
 	}

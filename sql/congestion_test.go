@@ -13,9 +13,10 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// minutesFrom hands over the minutes [from, until) of a plaza with so many cars each, as one that was closed before has
-// them, and as many before them as a measure looks back.
-func minutesFrom(t *testing.T, plaza int16, from, until string, cars func(m toll.Minute) int64) toll.Closing {
+// minutesFrom hands over the minutes [from, until) of a plaza with so many cars each, as one that
+// was closed before has them, and as many before them as a measure looks back.
+func minutesFrom(t *testing.T, plaza int16, from, until string,
+	cars func(m toll.Minute) int64) toll.Closing {
 	t.Helper()
 	c := toll.Closing{Plaza: plaza, From: minuteOf(t, from), Until: minuteOf(t, until)}
 	for m := c.From - toll.MeasureSpan; m < c.Until; m++ {
@@ -42,7 +43,8 @@ func TestCongestion(t *testing.T) {
 		got := x.settle(r, minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 08:05", cars))
 		// The process ends, the next one hands over some minutes again, in pieces and out of order.
 		r = x.results()
-		got += x.settle(r, minutesFrom(t, 7, "2022-02-10 08:20", "2022-02-10 09:30", cars), minutesFrom(t, 7, "2022-02-10 07:30", "2022-02-10 08:20", cars))
+		got += x.settle(r, minutesFrom(t, 7, "2022-02-10 08:20", "2022-02-10 09:30", cars),
+			minutesFrom(t, 7, "2022-02-10 07:30", "2022-02-10 08:20", cars))
 		got += x.settle(r, minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 09:10", cars))
 		want := `7 no data→free at 07:03 since 07:01: demand 300 pc/h is 50 % of the capacity of 600 pc/h (1 lane)
 7 free→busy at 08:08 since 08:06: demand 524 pc/h is 87 % of the capacity of 600 pc/h (1 lane)
@@ -57,7 +59,8 @@ func TestCongestion(t *testing.T) {
 		// One assessment in memory says the same.
 		var a toll.Assessment
 		all := minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 09:30", cars)
-		transitions := a.Run(all.Panes, all.From, all.Until, &toll.Basis{Plaza: toll.Plaza{ID: 7, Lanes: 1, CapacityPerLane: 600}, Zone: x.zone})
+		transitions := a.Run(all.Panes, all.From, all.Until,
+			&toll.Basis{Plaza: toll.Plaza{ID: 7, Lanes: 1, CapacityPerLane: 600}, Zone: x.zone})
 		congestion, err := s.Congestion(t.Context())
 		if err != nil || !reflect.DeepEqual(congestion, map[int16]toll.Assessment{7: a}) {
 			t.Errorf("got %+v, %v, want %+v", congestion, err, a)
@@ -67,7 +70,8 @@ func TestCongestion(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(stored, transitions) {
 			t.Errorf("got %+v, %v, want %+v", stored, err, transitions)
 		}
-		if last, err := s.Transitions(t.Context(), 7, 1); err != nil || !reflect.DeepEqual(last, transitions[len(transitions)-1:]) {
+		if last, err := s.Transitions(t.Context(), 7, 1); err != nil ||
+			!reflect.DeepEqual(last, transitions[len(transitions)-1:]) {
 			t.Errorf("got %+v, %v", last, err)
 		}
 		if n := number64(t, s, `SELECT COUNT(*) FROM toll_congestion WHERE state = 'free' AND since = '2022-02-10 09:12' AND assessed = '2022-02-10 09:30'
@@ -75,7 +79,8 @@ func TestCongestion(t *testing.T) {
 			AND usual_15m IS NULL AND usual_weeks = 0 AND z IS NULL`); n != 1 {
 			t.Error("the columns differ from the assessment")
 		}
-		if n := number64(t, s, `SELECT COUNT(*) FROM toll_transition WHERE published = 1 AND detected = '2022-02-10 08:13' AND since = '2022-02-10 08:11' AND to_state = 'saturated'`); n != 1 {
+		if n := number64(t, s,
+			`SELECT COUNT(*) FROM toll_transition WHERE published = 1 AND detected = '2022-02-10 08:13' AND since = '2022-02-10 08:11' AND to_state = 'saturated'`); n != 1 {
 			t.Error("the columns differ from the transition")
 		}
 	})
@@ -87,11 +92,16 @@ func TestLeftTransitions(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		maxNotices = 1000
 		x := newWindowed(t, s, "15m")
-		x.store(0, passage{7, "2022-02-10 07:01", "car", 1, toll.OnTime}, passage{8, "2022-02-10 07:01", "car", 1, toll.OnTime})
-		closing := minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 07:15", func(toll.Minute) int64 { return 1 })
+		x.store(0, passage{7, "2022-02-10 07:01", "car", 1, toll.OnTime},
+			passage{8, "2022-02-10 07:01", "car", 1, toll.OnTime})
+		closing := minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 07:15", func(toll.Minute) int64 {
+			return 1
+		})
 		closing.Windows, closing.Epoch = x.closing(7, "2022-02-10 07:15").Windows, x.epoch()
-		lost, stored, err := x.results().Settle(t.Context(), []toll.Closing{x.closing(8, "2022-02-10 07:15"), closing}, nil)
-		if err != nil || !stored || len(lost) != 3 || lost[0].Window == nil || lost[1].Transition == nil || lost[2].Ref.Plaza != 8 {
+		lost, stored, err := x.results().Settle(t.Context(),
+			[]toll.Closing{x.closing(8, "2022-02-10 07:15"), closing}, nil)
+		if err != nil || !stored || len(lost) != 3 || lost[0].Window == nil ||
+			lost[1].Transition == nil || lost[2].Ref.Plaza != 8 {
 			t.Fatalf("got %+v, %v, %v", lost, stored, err)
 		}
 		for most, want := range map[int][]toll.Notice{1: lost[:1], 2: lost[:2], 3: lost} {
@@ -101,15 +111,16 @@ func TestLeftTransitions(t *testing.T) {
 				t.Errorf("%d at most: got %+v, %v, %v", most, left, stored, err)
 			}
 		}
-		left, stored, err := x.results().Settle(t.Context(), []toll.Closing{{Plaza: 7}}, []toll.NoticeRef{lost[1].Ref, lost[0].Ref})
+		left, stored, err := x.results().Settle(t.Context(), []toll.Closing{{Plaza: 7}},
+			[]toll.NoticeRef{lost[1].Ref, lost[0].Ref})
 		if err != nil || !stored || len(left) != 0 {
 			t.Errorf("got %+v, %v, %v", left, stored, err)
 		}
 	})
 }
 
-// TestTransitionEpochs loses a transition by a failover after it was published. The one that is found
-// instead, of the same minute, is of a later epoch; one that was not lost keeps its own.
+// TestTransitionEpochs loses a transition by a failover after it was published. The one that is
+// found instead, of the same minute, is of a later epoch; one that was not lost keeps its own.
 func TestTransitionEpochs(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "15m")
@@ -164,15 +175,16 @@ func TestUsual(t *testing.T) {
 		}
 		x.cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(ny)}
 		zone := x.zoneOf(2)
-		// The plaza's first window begins on a Thursday at 7:00 of its clock. Then Thursdays at 8:00 have 10, 20, … vehicles,
-		// and clocks are set forward in between.
+		// The plaza's first window begins on a Thursday at 7:00 of its clock. Then Thursdays at 8:00 have
+		// 10, 20, … vehicles, and clocks are set forward in between.
 		at := func(day, clock string) toll.WallTime {
 			return x.zone.Wall(zone.Minute(wallTime(t, day+" "+clock)).Time())
 		}
 		x.store(0, passage{2, at("2022-02-10", "07:00").String(), "car", 5, toll.OnTime})
 		for week := range 6 {
 			day := time.Date(2022, 2, 10+7*week, 0, 0, 0, 0, time.UTC).Format("2006-01-02")
-			x.store(0, passage{2, at(day, "08:01").String(), "car", 10 * (week + 1), toll.OnTime}, passage{2, at(day, "23:59").String(), "car", week + 1, toll.OnTime})
+			x.store(0, passage{2, at(day, "08:01").String(), "car", 10 * (week + 1), toll.OnTime},
+				passage{2, at(day, "23:59").String(), "car", week + 1, toll.OnTime})
 		}
 		r := x.results()
 		x.settle(r, x.closing(2, "2022-04-01 00:00"))
@@ -235,7 +247,8 @@ func TestUsual(t *testing.T) {
 				}
 			}
 			if held != 1 || r.history.days != held || len(r.history.known) != 6 {
-				t.Errorf("%d days are held, of %d plazas, and %d are counted", held, len(r.history.known), r.history.days)
+				t.Errorf("%d days are held, of %d plazas, and %d are counted", held, len(r.history.known),
+					r.history.days)
 			}
 		}
 		x.cfg.Windows = x.cfg.Windows[1:]
@@ -259,9 +272,12 @@ func TestBelowUsual(t *testing.T) {
 				}
 			}
 			closing := x.closing(9, date+"09:00")
-			closing.Windows = slices.DeleteFunc(closing.Windows, func(w toll.WindowCount) bool { return w.Start < minuteOf(t, date+"00:00") })
+			closing.Windows = slices.DeleteFunc(closing.Windows, func(w toll.WindowCount) bool {
+				return w.Start < minuteOf(t, date+"00:00")
+			})
 			assess := minutesFrom(t, 9, date+"08:00", date+"09:00", func(m toll.Minute) int64 {
-				return number64(t, s, `SELECT COUNT(*) FROM livetolldata WHERE timestamp = ?`, x.zone.Wall(m.Time()).String())
+				return number64(t, s, `SELECT COUNT(*) FROM livetolldata WHERE timestamp = ?`,
+					x.zone.Wall(m.Time()).String())
 			})
 			closing.From, closing.Until, closing.Panes = assess.From, assess.Until, assess.Panes
 			for line := range strings.Lines(x.settle(r, closing)) {
@@ -277,10 +293,12 @@ func TestBelowUsual(t *testing.T) {
 			t.Errorf("got\n%swant\n%s", got, want)
 		}
 		a, err := s.Congestion(t.Context())
-		if err != nil || a[9].State != toll.BelowUsual || a[9].Last.Usual == nil || a[9].Last.Usual.N != 4 || math.IsNaN(*a[9].Last.Z) {
+		if err != nil || a[9].State != toll.BelowUsual || a[9].Last.Usual == nil ||
+			a[9].Last.Usual.N != 4 || math.IsNaN(*a[9].Last.Z) {
 			t.Errorf("got %+v, %v", a, err)
 		}
-		if n := number64(t, s, `SELECT COUNT(*) FROM toll_congestion WHERE state = 'below_usual' AND usual_15m = 30 AND usual_weeks = 4 AND z < -3`); n != 1 {
+		if n := number64(t, s,
+			`SELECT COUNT(*) FROM toll_congestion WHERE state = 'below_usual' AND usual_15m = 30 AND usual_weeks = 4 AND z < -3`); n != 1 {
 			t.Error("the columns differ from the assessment")
 		}
 	})

@@ -13,16 +13,17 @@ import (
 
 // connector makes connections, once bound to the one database only that it was bound to.
 //
-// The server behind an address may change: a proxy fails over, a name leads elsewhere, a container starts with an empty
-// volume. What such a server holds is another story, even where its tables look right, and nothing must be written into it.
+// The server behind an address may change: a proxy fails over, a name leads elsewhere, a container
+// starts with an empty volume. What such a server holds is another story, even where its tables
+// look right, and nothing must be written into it.
 type connector struct {
 	driver.Connector
 	address string
 	bound   *atomic.Pointer[string] // the database's id, nil for any
 }
 
-// Bind lets the store connect to this database only from now on: another one behind the same address is a
-// [toll.PermanentError].
+// Bind lets the store connect to this database only from now on: another one behind the same
+// address is a [toll.PermanentError].
 func (s *Store) Bind(m Meta) { s.bound.Store(&m.DatabaseID) }
 
 // Connect implements driver.Connector.
@@ -44,7 +45,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 		got, err = "none", nil
 	}
 	if err == nil && got != *want {
-		err = toll.Permanent("let the address lead to the database of before; to work with this one instead, stop all processes and start them again",
+		err = toll.Permanent(
+			"let the address lead to the database of before; to work with this one instead, stop all processes and start them again",
 			"another database answers at %s: its id is %s, and was %s", c.address, got, *want)
 	}
 	if err != nil {

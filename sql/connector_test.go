@@ -24,7 +24,8 @@ func TestBind(t *testing.T) {
 		if _, err := bound.Meta(ctx); err != nil {
 			t.Fatalf("the database that it is bound to: %v", err)
 		}
-		for _, change := range []string{`UPDATE toll_meta SET database_id = 'another'`, `DELETE FROM toll_meta`, `DROP TABLE toll_meta`} {
+		for _, change := range []string{`UPDATE toll_meta SET database_id = 'another'`,
+			`DELETE FROM toll_meta`, `DROP TABLE toll_meta`} {
 			run(t, s, change)
 			w := bound.Writer("topic")
 			_, err = w.Cursor(ctx, 0)
@@ -61,9 +62,11 @@ var hostileGlobals = []struct{ engine, name, value, want string }{
 	{"", "collation_connection", "latin1_swedish_ci", "utf8mb4_bin"},
 	{"", "character_set_server", "latin1", ""},
 	{"", "default_storage_engine", "MyISAM", "InnoDB"},
-	{"", "sql_mode", "'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT,ONLY_FULL_GROUP_BY'",
+	{"", "sql_mode",
+		"'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT,ONLY_FULL_GROUP_BY'",
 		"STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"},
-	{"mysql", "sql_mode", "'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,TIME_TRUNCATE_FRACTIONAL'", ""},
+	{"mysql", "sql_mode",
+		"'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,TIME_TRUNCATE_FRACTIONAL'", ""},
 	{"mysql", "transaction_isolation", "'READ-UNCOMMITTED'", "REPEATABLE-READ"},
 	{"mysql", "transaction_read_only", "1", "0"},
 	{"mysql", "max_execution_time", "1", "0"},
@@ -112,7 +115,8 @@ func TestSessionSettings(t *testing.T) {
 				exec("SET GLOBAL " + g.name + " = " + g.value)
 				defer exec("SET GLOBAL " + g.name + " = " + before)
 			}
-			s := openStore(t, dsn+"?autocommit=0&sql_select_limit=5&sql_mode=%27ANSI_QUOTES%27&sql_safe_updates=1")
+			s := openStore(t,
+				dsn+"?autocommit=0&sql_select_limit=5&sql_mode=%27ANSI_QUOTES%27&sql_safe_updates=1")
 			for name, want := range want {
 				var got string
 				if err := s.db.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
@@ -136,7 +140,8 @@ func TestSessionSettings(t *testing.T) {
 					return events
 				})
 			}
-			if r := verify(t, s, VerifyInput{States: l.states, Deep: true}); r.Status != Exact || r.Rows != 2*10*50 {
+			if r := verify(t, s, VerifyInput{States: l.states, Deep: true}); r.Status != Exact ||
+				r.Rows != 2*10*50 {
 				t.Errorf("got %+v", r)
 			}
 			for _, q := range s.Queries() {
@@ -160,15 +165,18 @@ func TestEngines(t *testing.T) {
 	onServers(t, func(t *testing.T, s *Store) {
 		run(t, s, schema[0].create+" ENGINE=MyISAM")
 		_, err := s.Init(t.Context(), testIdentity)
-		wantPermanent(t, err, "livetolldata is MyISAM", "ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB;")
-		run(t, s, "ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB PARTITION BY HASH (toll_plaza_id) PARTITIONS 4")
+		wantPermanent(t, err, "livetolldata is MyISAM",
+			"ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB;")
+		run(t, s,
+			"ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB PARTITION BY HASH (toll_plaza_id) PARTITIONS 4")
 		initialize(t, s)
 		run(t, s, "ALTER TABLE toll_cursor ENGINE=MyISAM")
 		for _, check := range []func(context.Context, Identity) error{
 			func(ctx context.Context, id Identity) error { _, err := s.Init(ctx, id); return err },
 			func(ctx context.Context, id Identity) error { _, err := s.Check(ctx, id); return err },
 		} {
-			wantPermanent(t, check(t.Context(), testIdentity), "toll_cursor is MyISAM", "`toll_cursor` ENGINE=InnoDB")
+			wantPermanent(t, check(t.Context(), testIdentity), "toll_cursor is MyISAM",
+				"`toll_cursor` ENGINE=InnoDB")
 		}
 	})
 }

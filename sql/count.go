@@ -14,11 +14,12 @@ import (
 // nullPlaza stands for rows without a plaza, which only others insert.
 const nullPlaza = -32769
 
-// rowText is the text of a row that checksums are made of: 2022-02-10 10:23:02,3728373,car,4856. The writer makes the
-// same text of an event.
+// rowText is the text of a row that checksums are made of: 2022-02-10 10:23:02,3728373,car,4856.
+// The writer makes the same text of an event.
 const rowText = `CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)`
 
-// sumOfRows is the sum of rows' checksums. SUM of integers may be a float, which is wrong beyond 2^53.
+// sumOfRows is the sum of rows' checksums. SUM of integers may be a float, which is wrong beyond
+// 2^53.
 const sumOfRows = `SUM(CAST(CRC32(` + rowText + `) AS DECIMAL(20,0)))`
 
 // rowCount is what livetolldata holds of one plaza.
@@ -43,13 +44,13 @@ const (
 	errStatementTimeout      = 3024
 )
 
-// clientGrace is how much later than the server the client gives up on a count, for servers that know no limit. By then
-// the connection is lost with it.
+// clientGrace is how much later than the server the client gives up on a count, for servers that
+// know no limit. By then the connection is lost with it.
 const clientGrace = 500 * time.Millisecond
 
-// countRows counts the rows per plaza in one scan, for which no index is needed. Where that takes longer than the limit
-// the server cuts it off, and the error is errTooSlow: then nothing else may be read from q, since a server without
-// limits loses the connection.
+// countRows counts the rows per plaza in one scan, for which no index is needed. Where that takes
+// longer than the limit the server cuts it off, and the error is errTooSlow: then nothing else may
+// be read from q, since a server without limits loses the connection.
 func countRows(ctx context.Context, q reader, o countOptions) (map[int]rowCount, error) {
 	var b strings.Builder
 	if o.limit > 0 {
@@ -107,7 +108,8 @@ func countRows(ctx context.Context, q reader, o countOptions) (map[int]rowCount,
 	return counts, err
 }
 
-// parseSum reads a sum modulo 2^64. The embedded server sums in floats: what lies beyond their integers is not exact.
+// parseSum reads a sum modulo 2^64. The embedded server sums in floats: what lies beyond their
+// integers is not exact.
 func parseSum(text string) (sum uint64, exact bool, err error) {
 	if n, ok := new(big.Int).SetString(text, 10); ok {
 		return n.And(n, new(big.Int).SetUint64(1<<64-1)).Uint64(), true, nil

@@ -108,7 +108,8 @@ func openStore(t testing.TB, dsn string) *Store {
 	return s
 }
 
-var testIdentity = Identity{Group: "tollstream", Topic: "toll", TopicID: "AAAAAAAAAAAAAAAAAAAAAA", Timezone: "Europe/Berlin"}
+var testIdentity = Identity{Group: "tollstream", Topic: "toll", TopicID: "AAAAAAAAAAAAAAAAAAAAAA",
+	Timezone: "Europe/Berlin"}
 
 func initialize(t testing.TB, s *Store) []string {
 	t.Helper()
@@ -134,7 +135,8 @@ func number64(t *testing.T, s *Store, query string, args ...any) (n int64) {
 	return n
 }
 
-// wantPermanent fails unless err is a permanent error that holds each of the texts in itself or its hint.
+// wantPermanent fails unless err is a permanent error that holds each of the texts in itself or its
+// hint.
 func wantPermanent(t *testing.T, err error, texts ...string) {
 	t.Helper()
 	var p *toll.PermanentError
@@ -187,10 +189,12 @@ type stream struct {
 }
 
 func newStream(t *testing.T, s *Store) *stream {
-	return &stream{t: t, s: s, epoch: 7, next: map[int32]int64{}, chain: map[int32]map[int16]int64{}, states: map[int16]*toll.State{}}
+	return &stream{t: t, s: s, epoch: 7, next: map[int32]int64{}, chain: map[int32]map[int16]int64{},
+		states: map[int16]*toll.State{}}
 }
 
-// store stores a batch with the given events by plaza, some of its records rejected, and one skipped offset.
+// store stores a batch with the given events by plaza, some of its records rejected, and one
+// skipped offset.
 func (st *stream) store(partition int32, rejected int, events map[int16]int) {
 	st.t.Helper()
 	first := st.next[partition]
@@ -211,16 +215,19 @@ func (st *stream) store(partition int32, rejected int, events map[int16]int) {
 		pane := toll.Pane{Start: minuteOf(st.t, fmt.Sprintf("2022-02-10 10:%02d", partition))}
 		for i := range events[plaza] {
 			types := []string{"car", "Lkw-Größe €", "CAR"}
-			e := fmt.Sprintf("2022-02-10 10:%02d:%02d,%d,%s,%d", partition, i%60, first+int64(i), types[i%3], plaza)
+			e := fmt.Sprintf("2022-02-10 10:%02d:%02d,%d,%s,%d", partition, i%60, first+int64(i), types[i%3],
+				plaza)
 			f := strings.Split(e, ",")
-			run(st.t, st.s, `INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES (?, ?, ?, ?)`, f[0], f[1], f[2], f[3])
+			run(st.t, st.s,
+				`INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES (?, ?, ?, ?)`, f[0], f[1], f[2], f[3])
 			d.Checksum += uint64(crc32.ChecksumIEEE([]byte(e)))
 			pane.Types = toll.AddTypes(pane.Types, []toll.TypeCount{{Type: types[i%3], Count: 1}})
 		}
 		d.Panes = []toll.Pane{pane}
 		deltas = append(deltas, d)
 		st.chain[partition][plaza] = next
-		st.sent = append(st.sent, toll.Delta{Epoch: st.epoch, Partition: partition, First: first, Next: next, PlazaDelta: d})
+		st.sent = append(st.sent, toll.Delta{Epoch: st.epoch, Partition: partition, First: first,
+			Next: next, PlazaDelta: d})
 	}
 	for i := range rejected {
 		run(st.t, st.s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes, record_key, rejected_at)
@@ -234,7 +241,8 @@ func (st *stream) store(partition int32, rejected int, events map[int16]int) {
 	firstMinute, lastMinute := minuteColumns(minutesOf(deltas))
 	run(st.t, st.s, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6), ?, ?)`, testIdentity.TopicID, partition, first, next, token, n, rejected, blob, firstMinute, lastMinute)
-	run(st.t, st.s, `UPDATE toll_cursor SET next_offset = ?, token = ? WHERE partition_id = ?`, next, token, partition)
+	run(st.t, st.s, `UPDATE toll_cursor SET next_offset = ?, token = ? WHERE partition_id = ?`, next,
+		token, partition)
 	st.next[partition] = next
 }
 

@@ -73,8 +73,8 @@ func (f *DeadLetterFilter) where() (condition string, args []any) {
 	return " WHERE " + strings.Join(terms, " AND "), args
 }
 
-// reasonKind is the kind of a dead letter of version 3 of the tables, which held only the sentence. Up to then a
-// sentence of ours began with the field, and every refused row had an SQLSTATE.
+// reasonKind is the kind of a dead letter of version 3 of the tables, which held only the sentence.
+// Up to then a sentence of ours began with the field, and every refused row had an SQLSTATE.
 const reasonKind = `CASE
 	WHEN d.sql_state <> '' THEN 'refused'
 	WHEN d.reason LIKE 'the dead letter %:% was already retried' THEN 'retried'
@@ -86,13 +86,15 @@ const reasonKind = `CASE
 	WHEN d.reason LIKE 'toll_plaza_id: %' THEN 'toll_plaza_id'
 	ELSE 'format' END`
 
-// letterKind is a dead letter's kind. A process of version 3 that went on during the migration has stored none.
+// letterKind is a dead letter's kind. A process of version 3 that went on during the migration has
+// stored none.
 const letterKind = `CASE WHEN d.kind <> '' THEN d.kind ELSE ` + reasonKind + ` END`
 
 // fillKinds gives the dead letters of version 3 their kinds, some at a time.
 func fillKinds(ctx context.Context, s *Store) error {
 	for {
-		res, err := s.db.ExecContext(ctx, `UPDATE toll_dead_letter d SET d.kind = `+reasonKind+` WHERE d.kind = '' LIMIT 10000`)
+		res, err := s.db.ExecContext(ctx, `UPDATE toll_dead_letter d SET d.kind = `+reasonKind+
+			` WHERE d.kind = '' LIMIT 10000`)
 		if err != nil {
 			return err
 		}
@@ -105,8 +107,8 @@ func fillKinds(ctx context.Context, s *Store) error {
 const deadLetterTables = ` FROM toll_meta m JOIN toll_dead_letter d ON d.topic_id = m.topic_id
 	LEFT JOIN toll_retry r ON r.topic_id = d.topic_id AND r.partition_id = d.partition_id AND r.record_offset = d.record_offset`
 
-// DeadLetters returns the dead letters that a filter selects, ascending by partition and offset. Where these may be many,
-// or their payloads large, use EachDeadLetter.
+// DeadLetters returns the dead letters that a filter selects, ascending by partition and offset.
+// Where these may be many, or their payloads large, use EachDeadLetter.
 func (s *Store) DeadLetters(ctx context.Context, f DeadLetterFilter) ([]DeadLetter, error) {
 	condition, args := f.where()
 	letters, err := s.deadLetters(ctx, condition, args, f.Limit, f.PayloadLimit)
@@ -119,9 +121,11 @@ const (
 	letterPageBytes = 4 << 20
 )
 
-// EachDeadLetter calls do with each dead letter that a filter selects, ascending by partition and offset. It reads page by
-// page, so what it holds at a time is a few megabytes, or one payload where that is larger; and no statement waits for do.
-func (s *Store) EachDeadLetter(ctx context.Context, f DeadLetterFilter, do func(*DeadLetter) error) error {
+// EachDeadLetter calls do with each dead letter that a filter selects, ascending by partition and
+// offset. It reads page by page, so what it holds at a time is a few megabytes, or one payload
+// where that is larger; and no statement waits for do.
+func (s *Store) EachDeadLetter(ctx context.Context, f DeadLetterFilter,
+	do func(*DeadLetter) error) error {
 	left := f.Limit
 	for {
 		f.Limit = letterPage
@@ -153,8 +157,10 @@ func (s *Store) EachDeadLetter(ctx context.Context, f DeadLetterFilter, do func(
 	}
 }
 
-// lettersThatFit returns how many of a filter's next dead letters are read at once, and whether there may be more.
-func (s *Store) lettersThatFit(ctx context.Context, f *DeadLetterFilter) (fit int, more bool, err error) {
+// lettersThatFit returns how many of a filter's next dead letters are read at once, and whether
+// there may be more.
+func (s *Store) lettersThatFit(ctx context.Context, f *DeadLetterFilter) (fit int, more bool,
+	err error) {
 	condition, args := f.where()
 	rows, err := s.db.QueryContext(ctx, `SELECT d.payload_bytes`+deadLetterTables+condition+
 		` ORDER BY d.partition_id, d.record_offset LIMIT ?`, append(args, f.Limit)...)
@@ -185,17 +191,20 @@ var ErrNoDeadLetter = errors.New("no such dead letter")
 
 // DeadLetter returns one dead letter, or ErrNoDeadLetter.
 func (s *Store) DeadLetter(ctx context.Context, origin toll.Origin) (*DeadLetter, error) {
-	letters, err := s.deadLetters(ctx, " WHERE d.partition_id = ? AND d.record_offset = ?", []any{origin.Partition, origin.Offset}, 1, 0)
+	letters, err := s.deadLetters(ctx, " WHERE d.partition_id = ? AND d.record_offset = ?",
+		[]any{origin.Partition, origin.Offset}, 1, 0)
 	if err == nil && len(letters) == 0 {
 		err = ErrNoDeadLetter
 	}
 	if err != nil {
-		return nil, s.wrap(fmt.Sprintf("read the dead letter %d:%d", origin.Partition, origin.Offset), err)
+		return nil, s.wrap(fmt.Sprintf("read the dead letter %d:%d", origin.Partition, origin.Offset),
+			err)
 	}
 	return &letters[0], nil
 }
 
-func (s *Store) deadLetters(ctx context.Context, condition string, args []any, limit, payloadLimit int) ([]DeadLetter, error) {
+func (s *Store) deadLetters(ctx context.Context, condition string, args []any, limit,
+	payloadLimit int) ([]DeadLetter, error) {
 	payload := "d.payload"
 	if payloadLimit > 0 && !s.embedded(ctx) { // whose LEFT reads bytes as text
 		payload = fmt.Sprintf("LEFT(d.payload, %d)", payloadLimit)
@@ -219,7 +228,8 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 		var retryPartition dbsql.Null[int32]
 		var retryOffset dbsql.Null[int64]
 		var payload dbsql.RawBytes // cut here: what is left of it must not hold all of it in memory
-		if err := rows.Scan(&d.Partition, &d.Offset, &recorded, &d.Kind, &d.Reason, &d.SQLState, &d.Number,
+		if err := rows.Scan(&d.Partition, &d.Offset, &recorded, &d.Kind, &d.Reason, &d.SQLState,
+			&d.Number,
 			&retryPartition, &retryOffset, &payload, &d.PayloadBytes, &d.Key,
 			&rejected, &d.Retried); err != nil {
 			return nil, err
@@ -245,8 +255,8 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 // recentRecords is of how many records of each partition RecentRejects tells the share.
 const recentRecords = 1000
 
-// RecentRejects returns how many of the last records of all partitions were rejected. Dead letters that were deleted for
-// their age count as none.
+// RecentRejects returns how many of the last records of all partitions were rejected. Dead letters
+// that were deleted for their age count as none.
 func (s *Store) RecentRejects(ctx context.Context) (toll.RejectShare, error) {
 	var share toll.RejectShare
 	rows, err := s.db.QueryContext(ctx, `SELECT c.next_offset - c.start_offset,

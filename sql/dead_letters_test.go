@@ -18,8 +18,10 @@ func TestDeadLetters(t *testing.T) {
 		st := newStream(t, s)
 		st.fill() // rejects 0:107, 0:119, 0:120
 		st.store(1, 1, nil)
-		run(t, s, `UPDATE toll_dead_letter SET reason = 'out of range', sql_state = '22003', error_number = 1264, kind = 'refused', payload = NULL, record_key = x'00ff' WHERE record_offset = 119`)
-		run(t, s, `INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, 0, 119, 1, 500)`, testIdentity.TopicID)
+		run(t, s,
+			`UPDATE toll_dead_letter SET reason = 'out of range', sql_state = '22003', error_number = 1264, kind = 'refused', payload = NULL, record_key = x'00ff' WHERE record_offset = 119`)
+		run(t, s,
+			`INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, 0, 119, 1, 500)`, testIdentity.TopicID)
 		one, yes, no := int32(1), true, false
 		for _, c := range []struct {
 			name   string
@@ -28,11 +30,13 @@ func TestDeadLetters(t *testing.T) {
 		}{
 			{"all", DeadLetterFilter{}, []int64{107, 119, 120, 106}},
 			{"limit", DeadLetterFilter{Limit: 2}, []int64{107, 119}},
-			{"next page", DeadLetterFilter{Limit: 2, After: &toll.Origin{Partition: 0, Offset: 119}}, []int64{120, 106}},
+			{"next page", DeadLetterFilter{Limit: 2, After: &toll.Origin{Partition: 0, Offset: 119}},
+				[]int64{120, 106}},
 			{"partition", DeadLetterFilter{Partition: &one}, []int64{106}},
 			{"reason", DeadLetterFilter{Reason: "of range"}, []int64{119}},
 			{"kind", DeadLetterFilter{Kind: toll.RejectRefused}, []int64{119}},
-			{"kind of one from an older version", DeadLetterFilter{Kind: toll.RejectTime, Partition: &one}, []int64{106}},
+			{"kind of one from an older version", DeadLetterFilter{Kind: toll.RejectTime, Partition: &one},
+				[]int64{106}},
 			{"retried", DeadLetterFilter{Retried: &yes}, []int64{119}},
 			{"not retried", DeadLetterFilter{Retried: &no, Reason: "time"}, []int64{107, 120, 106}},
 		} {
@@ -58,8 +62,11 @@ func TestDeadLetters(t *testing.T) {
 			}
 		}
 		d, err := s.DeadLetter(ctx, toll.Origin{Partition: 0, Offset: 119})
-		if err != nil || !d.Retried || d.Payload != nil || !bytes.Equal(d.Key, []byte{0, 0xff}) || d.SQLState != "22003" || d.Number != 1264 || d.Kind != toll.RejectRefused || d.PayloadBytes != 3 ||
-			!d.Time.Equal(time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)) || time.Since(d.RejectedAt).Abs() > time.Hour {
+		if err != nil || !d.Retried || d.Payload != nil || !bytes.Equal(d.Key, []byte{0, 0xff}) ||
+			d.SQLState != "22003" || d.Number != 1264 || d.Kind != toll.RejectRefused ||
+			d.PayloadBytes != 3 ||
+			!d.Time.Equal(time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.UTC)) ||
+			time.Since(d.RejectedAt).Abs() > time.Hour {
 			t.Errorf("got %+v, %v", d, err)
 		}
 		d, err = s.DeadLetter(ctx, toll.Origin{Partition: 0, Offset: 107})
@@ -67,15 +74,18 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("got %+v, %v", d, err)
 		}
 		letters, err := s.DeadLetters(ctx, DeadLetterFilter{PayloadLimit: 2})
-		if err != nil || len(letters) != 4 || !bytes.Equal(letters[0].Payload, []byte{'x', 0}) || letters[0].PayloadBytes != 3 || letters[1].Payload != nil {
+		if err != nil || len(letters) != 4 || !bytes.Equal(letters[0].Payload, []byte{'x', 0}) ||
+			letters[0].PayloadBytes != 3 || letters[1].Payload != nil {
 			t.Errorf("got %+v, %v", letters, err)
 		}
 		run(t, s, `UPDATE toll_dead_letter SET payload = x'ff80fec3a4' WHERE record_offset = 107`)
 		letters, err = s.DeadLetters(ctx, DeadLetterFilter{PayloadLimit: 4, Limit: 1})
-		if err != nil || len(letters) != 1 || !bytes.Equal(letters[0].Payload, []byte{0xff, 0x80, 0xfe, 0xc3}) {
+		if err != nil || len(letters) != 1 ||
+			!bytes.Equal(letters[0].Payload, []byte{0xff, 0x80, 0xfe, 0xc3}) {
 			t.Errorf("got %+v, %v", letters, err)
 		}
-		if _, err = s.DeadLetter(ctx, toll.Origin{Partition: 0, Offset: 1}); !errors.Is(err, ErrNoDeadLetter) {
+		if _, err = s.DeadLetter(ctx, toll.Origin{Partition: 0, Offset: 1}); !errors.Is(err,
+			ErrNoDeadLetter) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -88,19 +98,23 @@ func TestRecentRejects(t *testing.T) {
 		st := newStream(t, s)
 		st.fill() // from offset 100 on
 		got, err := s.RecentRejects(t.Context())
-		if want := number64(t, s, `SELECT SUM(next_offset - start_offset) FROM toll_cursor`); err != nil || got != (toll.RejectShare{Records: want, Rejected: 3}) {
+		if want := number64(t, s,
+			`SELECT SUM(next_offset - start_offset) FROM toll_cursor`); err != nil ||
+			got != (toll.RejectShare{Records: want, Rejected: 3}) {
 			t.Errorf("got %+v, %v, want 3 of %d", got, err, want)
 		}
 		run(t, s, `UPDATE toll_cursor SET next_offset = 1119 WHERE partition_id = 0`) // 107 is long past
 		got, err = s.RecentRejects(t.Context())
-		if want := 1000 + number64(t, s, `SELECT next_offset - start_offset FROM toll_cursor WHERE partition_id = 1`); err != nil || got != (toll.RejectShare{Records: want, Rejected: 2}) {
+		if want := 1000 + number64(t, s,
+			`SELECT next_offset - start_offset FROM toll_cursor WHERE partition_id = 1`); err != nil ||
+			got != (toll.RejectShare{Records: want, Rejected: 2}) {
 			t.Errorf("got %+v, %v, want 2 of %d", got, err, want)
 		}
 	})
 }
 
-// TestEachDeadLetter checks that a list is complete and in order whatever fits a page, and that payloads are let go of: the
-// 64 MiB that are read here are never held at once.
+// TestEachDeadLetter checks that a list is complete and in order whatever fits a page, and that
+// payloads are let go of: the 64 MiB that are read here are never held at once.
 func TestEachDeadLetter(t *testing.T) { onServers(t, testEachDeadLetter) }
 
 func testEachDeadLetter(t *testing.T, s *Store) {
@@ -122,20 +136,23 @@ func testEachDeadLetter(t *testing.T, s *Store) {
 		return m.HeapAlloc
 	}
 	before, most := heap(), uint64(0)
-	for _, c := range []struct{ limit, payload, want int }{{0, 0, letters}, {120, 0, 120}, {letters + 5, 0, letters}, {0, 10, letters}, {1, 0, 1}} {
+	for _, c := range []struct{ limit, payload, want int }{{0, 0, letters}, {120, 0, 120},
+		{letters + 5, 0, letters}, {0, 10, letters}, {1, 0, 1}} {
 		n := 0
-		err := s.EachDeadLetter(t.Context(), DeadLetterFilter{Limit: c.limit, PayloadLimit: c.payload}, func(d *DeadLetter) error {
-			if at := int(d.Partition)*200 + int(d.Offset); at != n {
-				t.Fatalf("got the dead letter %d where %d should be", at, n)
-			}
-			if int64(len(d.Payload)) != d.PayloadBytes && (c.payload == 0 || len(d.Payload) != min(c.payload, int(d.PayloadBytes))) {
-				t.Fatalf("dead letter %d: %d bytes of %d", n, len(d.Payload), d.PayloadBytes)
-			}
-			if n++; n%25 == 0 {
-				most = max(most, heap())
-			}
-			return nil
-		})
+		err := s.EachDeadLetter(t.Context(), DeadLetterFilter{Limit: c.limit, PayloadLimit: c.payload},
+			func(d *DeadLetter) error {
+				if at := int(d.Partition)*200 + int(d.Offset); at != n {
+					t.Fatalf("got the dead letter %d where %d should be", at, n)
+				}
+				if int64(len(d.Payload)) != d.PayloadBytes &&
+					(c.payload == 0 || len(d.Payload) != min(c.payload, int(d.PayloadBytes))) {
+					t.Fatalf("dead letter %d: %d bytes of %d", n, len(d.Payload), d.PayloadBytes)
+				}
+				if n++; n%25 == 0 {
+					most = max(most, heap())
+				}
+				return nil
+			})
 		if err != nil || n != c.want {
 			t.Fatalf("limit %d: %d dead letters, want %d, %v", c.limit, n, c.want, err)
 		}
@@ -144,7 +161,9 @@ func testEachDeadLetter(t *testing.T, s *Store) {
 		t.Errorf("%d MiB are held, of which %d before", most>>20, before>>20)
 	}
 	stop := errors.New("stop")
-	if err := s.EachDeadLetter(t.Context(), DeadLetterFilter{}, func(*DeadLetter) error { return stop }); !errors.Is(err, stop) {
+	if err := s.EachDeadLetter(t.Context(), DeadLetterFilter{}, func(*DeadLetter) error {
+		return stop
+	}); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -11,7 +11,8 @@ const (
 	engineEmbedded            // go-mysql-server
 )
 
-// embedded reports whether the server is go-mysql-server, which is told by its not knowing @@warning_count.
+// embedded reports whether the server is go-mysql-server, which is told by its not knowing
+// @@warning_count.
 func (s *Store) embedded(ctx context.Context) bool {
 	if k := engineKind(s.engine.Load()); k != engineUnknown {
 		return k == engineEmbedded
@@ -28,10 +29,12 @@ func (s *Store) embedded(ctx context.Context) bool {
 	return false
 }
 
-// many returns a condition on many rows in a form that the server finds them by. The embedded one reads the whole table
-// in any case, and by way of an index compares every row with every range; so there the columns are hidden from it.
+// many returns a condition on many rows in a form that the server finds them by. The embedded one
+// reads the whole table in any case, and by way of an index compares every row with every range; so
+// there the columns are hidden from it.
 //
-// The caller has asked [Store.embedded] before it began a transaction: that server would not answer within one.
+// The caller has asked [Store.embedded] before it began a transaction: that server would not answer
+// within one.
 func (s *Store) many(condition string) string {
 	if engineKind(s.engine.Load()) == engineEmbedded {
 		return "IF(" + condition + ", 1, 0) = 1"
@@ -39,8 +42,8 @@ func (s *Store) many(condition string) string {
 	return "(" + condition + ")"
 }
 
-// forceIndex returns the hint to use an index, where there is one: see [table.withoutKeys]. The caller has asked
-// [Store.embedded] as for many.
+// forceIndex returns the hint to use an index, where there is one: see [table.withoutKeys]. The
+// caller has asked [Store.embedded] as for many.
 func (s *Store) forceIndex(name string) string {
 	if engineKind(s.engine.Load()) == engineEmbedded {
 		return ""

@@ -37,7 +37,8 @@ func countDeltas(deltas []toll.PlazaDelta) *outboxes {
 		checksum            uint64
 	}
 	minutes, late, totals := map[minuteCount]*count{}, map[minuteCount]int64{}, map[int16]*total{}
-	o := &outboxes{minutes: map[minuteCount]string{}, totals: map[int16]string{}, folded: map[int16]toll.Minute{}, highest: math.MinInt32}
+	o := &outboxes{minutes: map[minuteCount]string{}, totals: map[int16]string{},
+		folded: map[int16]toll.Minute{}, highest: math.MinInt32}
 	for i := range deltas {
 		d := &deltas[i]
 		sum := totals[d.Plaza]
@@ -52,7 +53,8 @@ func countDeltas(deltas []toll.PlazaDelta) *outboxes {
 			if before, ok := o.folded[d.Plaza]; !ok || f.Before > before {
 				o.folded[d.Plaza] = f.Before
 			}
-			sum.types, sum.quarter, sum.tooLate = toll.AddTypes(sum.types, f.OnTime), toll.AddTypes(sum.quarter, f.LateQuarter), toll.AddTypes(sum.tooLate, f.TooLate)
+			sum.types, sum.quarter, sum.tooLate = toll.AddTypes(sum.types,
+				f.OnTime), toll.AddTypes(sum.quarter, f.LateQuarter), toll.AddTypes(sum.tooLate, f.TooLate)
 			sum.late += f.Late
 		}
 		for kind, panes := range [][]toll.Pane{d.Panes, d.LateQuarter, d.TooLate} {
@@ -82,7 +84,9 @@ func countDeltas(deltas []toll.PlazaDelta) *outboxes {
 // readOutboxes reads toll_batch, and checks that each row's figures fit its outbox.
 func readOutboxes(t *testing.T, s *Store) *outboxes {
 	t.Helper()
-	rows, err := s.db.Query(`SELECT partition_id, first_offset, next_offset, events, first_minute, last_minute, folded_minute, deltas FROM toll_batch ORDER BY partition_id, first_offset`)
+	rows,
+		err := s.db.Query(
+		`SELECT partition_id, first_offset, next_offset, events, first_minute, last_minute, folded_minute, deltas FROM toll_batch ORDER BY partition_id, first_offset`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,20 +114,24 @@ func readOutboxes(t *testing.T, s *Store) *outboxes {
 			d := &deltas[i]
 			events -= d.Events
 			if end, ok := ends[d.Plaza]; ok && end != d.Prev || d.End(next) > next || d.End(next) <= d.Prev {
-				t.Fatalf("row %d:%d: the delta of plaza %d from %d to %d follows one that ends at %d", partition, first, d.Plaza, d.Prev, d.End(next), end)
+				t.Fatalf("row %d:%d: the delta of plaza %d from %d to %d follows one that ends at %d",
+					partition, first, d.Plaza, d.Prev, d.End(next), end)
 			}
 			ends[d.Plaza] = d.End(next)
 			before := toll.Minute(math.MinInt32)
 			if d.Fold != nil {
 				before = d.Fold.Before
 				if !folded.Valid || int64(before) > folded.V {
-					t.Fatalf("row %d:%d says that its minutes are there from %v on, those of plaza %d are from %d on", partition, first, folded, d.Plaza, before)
+					t.Fatalf(
+						"row %d:%d says that its minutes are there from %v on, those of plaza %d are from %d on",
+						partition, first, folded, d.Plaza, before)
 				}
 			}
 			for _, panes := range [][]toll.Pane{d.Panes, d.LateQuarter, d.TooLate} {
 				for _, p := range panes {
 					if p.Start < before || !from.Valid || int64(p.Start) < from.V || int64(p.Start) > to.V {
-						t.Fatalf("row %d:%d, minutes %v to %v, plaza %d added up before %d: it holds minute %d", partition, first, from, to, d.Plaza, before, p.Start)
+						t.Fatalf("row %d:%d, minutes %v to %v, plaza %d added up before %d: it holds minute %d",
+							partition, first, from, to, d.Plaza, before, p.Start)
 					}
 				}
 			}
@@ -145,9 +153,10 @@ func readOutboxes(t *testing.T, s *Store) *outboxes {
 	return o
 }
 
-// TestRowsOfDifferentHorizons adds batches up to minutes that go up and down at random, so that rows are joined which were added up
-// to different ones, and compares what is left with the batches as they were stored. Then it rebuilds, without any window: what
-// is stored anew is right to the vehicle, and only what holds a minute that was added up is missing.
+// TestRowsOfDifferentHorizons adds batches up to minutes that go up and down at random, so that
+// rows are joined which were added up to different ones, and compares what is left with the batches
+// as they were stored. Then it rebuilds, without any window: what is stored anew is right to the
+// vehicle, and only what holds a minute that was added up is missing.
 func TestRowsOfDifferentHorizons(t *testing.T) {
 	eager(t)
 	onEngines(t, func(t *testing.T, s *Store) {
@@ -171,9 +180,11 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 				}
 				before := readOutboxes(t, s)
 				// Rows from before some offset are old enough to be added up.
-				run(t, s, `UPDATE toll_batch SET stored_at = NOW(6) - INTERVAL 1 DAY WHERE first_offset < ?`, 100+k.random.IntN(8*(round+1)*4))
+				run(t, s, `UPDATE toll_batch SET stored_at = NOW(6) - INTERVAL 1 DAY WHERE first_offset < ?`,
+					100+k.random.IntN(8*(round+1)*4))
 				packBytes, foldBytes = int64(200+k.random.IntN(20_000)), int64(300+k.random.IntN(20_000))
-				o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Keep: time.Hour, KeepBytes: 1 << 30, Before: math.MinInt32}
+				o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Keep: time.Hour,
+					KeepBytes: 1 << 30, Before: math.MinInt32}
 				if k.random.IntN(4) > 0 {
 					o.Before = first - 1440 + toll.Minute(k.random.IntN(int(k.zone.Minute(k.now)-first)+2880))
 				}
@@ -190,7 +201,8 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 					joined++
 				}
 				if !maps.Equal(got.totals, want.totals) {
-					t.Fatalf("seed %d, round %d: the batches hold\n%v, of what was stored as\n%v", seed, round, got.totals, want.totals)
+					t.Fatalf("seed %d, round %d: the batches hold\n%v, of what was stored as\n%v", seed, round,
+						got.totals, want.totals)
 				}
 				for _, plaza := range keeperPlazas {
 					from, ok := got.folded[plaza]
@@ -203,7 +215,8 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 					for _, side := range []map[minuteCount]string{want.minutes, got.minutes} {
 						for at := range side {
 							if at.plaza == plaza && at.minute >= from && got.minutes[at] != want.minutes[at] {
-								t.Fatalf("seed %d, round %d, plaza %d: minute %d is %s, and was stored as %s", seed, round, plaza, at.minute, got.minutes[at], want.minutes[at])
+								t.Fatalf("seed %d, round %d, plaza %d: minute %d is %s, and was stored as %s", seed, round,
+									plaza, at.minute, got.minutes[at], want.minutes[at])
 							}
 						}
 					}
@@ -212,7 +225,8 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 			k.countAnew()
 		}
 		if differed == 0 || joined == 0 {
-			t.Errorf("rows differed in %d rounds, and were joined in %d: the test does not tell", differed, joined)
+			t.Errorf("rows differed in %d rounds, and were joined in %d: the test does not tell", differed,
+				joined)
 		}
 	})
 }
@@ -233,7 +247,8 @@ func (k *keeper) countAnew() {
 	k.rebuild()
 	k.close()
 	folded := readOutboxes(k.t.(*testing.T), k.s).folded
-	rows, err := readWindows(k.t.(*testing.T).Context(), k.s.db, "ORDER BY toll_plaza_id, kind, start_minute")
+	rows, err := readWindows(k.t.(*testing.T).Context(), k.s.db,
+		"ORDER BY toll_plaza_id, kind, start_minute")
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -271,7 +286,8 @@ func (k *keeper) countAnew() {
 		k.t.Fatalf("%v: %+v is stored, and holds nothing", id, w)
 	}
 	if right == 0 || missing == 0 {
-		k.t.Fatalf("%d windows are right, %d can't be counted any more: the test does not tell", right, missing)
+		k.t.Fatalf("%d windows are right, %d can't be counted any more: the test does not tell", right,
+			missing)
 	}
 	k.t.Logf("%d windows are right, %d can't be counted any more", right, missing)
 }

@@ -28,7 +28,8 @@ func allocated(f func()) uint64 {
 // FuzzByType: what toll_window holds in by_type is read as it was written, in memory by its size.
 func FuzzByType(f *testing.F) {
 	corpus.Add(f)
-	for _, text := range []string{`{}`, `{"car":9,"truck":2}`, `{"\u001b[2J":1}`, `{"a\"b":1,"a\\":2}`, `{"car":-1}`, `{"car":1e3}`, `{"car":9223372036854775807}`, `{"car":1,"car":2}`, `null`, `[]`} {
+	for _, text := range []string{`{}`, `{"car":9,"truck":2}`, `{"\u001b[2J":1}`, `{"a\"b":1,"a\\":2}`,
+		`{"car":-1}`, `{"car":1e3}`, `{"car":9223372036854775807}`, `{"car":1,"car":2}`, `null`, `[]`} {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -38,7 +39,8 @@ func FuzzByType(f *testing.F) {
 		var r typesReader
 		var types []toll.TypeCount
 		var err error
-		if n, most := allocated(func() { types, err = r.decode(nil, text) }), uint64(200*len(text)+64<<10); n > most {
+		if n, most := allocated(func() { types, err = r.decode(nil, text) }),
+			uint64(200*len(text)+64<<10); n > most {
 			t.Fatalf("%d bytes allocated for %d", n, len(text))
 		}
 		if err != nil || !slices.IsSortedFunc(types, func(a, b toll.TypeCount) int {
@@ -56,11 +58,12 @@ func FuzzByType(f *testing.F) {
 	})
 }
 
-// FuzzRows: whatever a valid event holds, its row is one line of four values for LOAD DATA and one tuple of four for INSERT,
-// nothing of which is read as SQL, and both say what the event does.
+// FuzzRows: whatever a valid event holds, its row is one line of four values for LOAD DATA and one
+// tuple of four for INSERT, nothing of which is read as SQL, and both say what the event does.
 func FuzzRows(f *testing.F) {
 	corpus.Add(f)
-	for _, typ := range []string{"car", `'; DROP TABLE`, "a,b", `\`, `\n`, "\n\r\x00", "x\\,\\0", "\U0001f69b", "a\u202eb", `_utf8mb4 0x41`} {
+	for _, typ := range []string{"car", `'; DROP TABLE`, "a,b", `\`, `\n`, "\n\r\x00", "x\\,\\0",
+		"\U0001f69b", "a\u202eb", `_utf8mb4 0x41`} {
 		f.Add(int64(1644488582), int32(3728373), typ, int16(4856))
 	}
 	f.Fuzz(func(t *testing.T, at int64, vehicle int32, typ string, plaza int16) {
@@ -98,7 +101,8 @@ func FuzzRows(f *testing.F) {
 			}
 		}
 		fields = append(fields, value.String())
-		if want := []string{e.Time.String(), fmt.Sprint(vehicle), typ, fmt.Sprint(plaza)}; !slices.Equal(fields, want) {
+		if want := []string{e.Time.String(), fmt.Sprint(vehicle), typ,
+			fmt.Sprint(plaza)}; !slices.Equal(fields, want) {
 			t.Fatalf("line %q holds %q, want %q", line, fields, want)
 		}
 		tuple := string(r.appendTuple(nil, 1))
@@ -117,10 +121,12 @@ func FuzzRows(f *testing.F) {
 	})
 }
 
-// FuzzSum: a sum that a server returns is read modulo 2^64, in memory by its size, or refused; what is called exact is.
+// FuzzSum: a sum that a server returns is read modulo 2^64, in memory by its size, or refused; what
+// is called exact is.
 func FuzzSum(f *testing.F) {
 	corpus.Add(f)
-	for _, text := range []string{"0", "18446744073709551616", "-1", "9007199254740993", "1.5e300", "1e15", "NaN", "Inf", "0x10", "", "-1e5", "1_000"} {
+	for _, text := range []string{"0", "18446744073709551616", "-1", "9007199254740993", "1.5e300",
+		"1e15", "NaN", "Inf", "0x10", "", "-1e5", "1_000"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -130,7 +136,8 @@ func FuzzSum(f *testing.F) {
 		var sum uint64
 		var exact bool
 		var err error
-		if n, most := allocated(func() { sum, exact, err = parseSum(text) }), uint64(200*len(text)+64<<10); n > most {
+		if n, most := allocated(func() { sum, exact, err = parseSum(text) }),
+			uint64(200*len(text)+64<<10); n > most {
 			t.Fatalf("%d bytes allocated for %d", n, len(text))
 		}
 		if err != nil || !exact {
@@ -146,14 +153,17 @@ func FuzzSum(f *testing.F) {
 	})
 }
 
-// FuzzAssessment: what toll_congestion and toll_transition hold as JSON is refused, or read and written as what it was, in
-// memory by its size.
+// FuzzAssessment: what toll_congestion and toll_transition hold as JSON is refused, or read and
+// written as what it was, in memory by its size.
 func FuzzAssessment(f *testing.F) {
 	corpus.Add(f)
-	for _, text := range []string{`{}`, `null`, `[]`, `{"state":"busy","since":5,"why":"x","first":1,"until":9,"last":{}}`, `{"state":"none"}`, `{"state":7}`, `{"last":{"vc":1e999}}`} {
+	for _, text := range []string{`{}`, `null`, `[]`,
+		`{"state":"busy","since":5,"why":"x","first":1,"until":9,"last":{}}`, `{"state":"none"}`,
+		`{"state":7}`, `{"last":{"vc":1e999}}`} {
 		f.Add([]byte(text))
 	}
-	seed, err := json.Marshal(toll.Assessment{State: toll.Saturated, Since: -5, Why: "\u202e", First: -1 << 31, Until: 1<<31 - 1, Candidate: toll.Busy, Streak: 3, Asked: 7, Quiet: 2})
+	seed, err := json.Marshal(toll.Assessment{State: toll.Saturated, Since: -5, Why: "\u202e",
+		First: -1 << 31, Until: 1<<31 - 1, Candidate: toll.Busy, Streak: 3, Asked: 7, Quiet: 2})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -161,7 +171,8 @@ func FuzzAssessment(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var a toll.Assessment
 		var err error
-		if n, most := allocated(func() { err = json.Unmarshal(text, &a) }), uint64(200*len(text)+64<<10); n > most {
+		if n, most := allocated(func() { err = json.Unmarshal(text, &a) }),
+			uint64(200*len(text)+64<<10); n > most {
 			t.Fatalf("%d bytes allocated for %d", n, len(text))
 		}
 		if err != nil {

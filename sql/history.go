@@ -10,8 +10,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// history knows what is usual at plazas, from the windows of a quarter of an hour that are stored. It remembers the last
-// dates that it was asked for; the weeks before a date hardly change any more.
+// history knows what is usual at plazas, from the windows of a quarter of an hour that are stored.
+// It remembers the last dates that it was asked for; the weeks before a date hardly change any
+// more.
 type history struct {
 	kind  string // of these windows; empty where they are not counted
 	known map[int16]*[2]usualDate
@@ -25,8 +26,9 @@ type usualDate struct {
 	usual *toll.UsualDay
 }
 
-// maxHistory bounds the days that a history remembers: some 20 MB. Of a day of which nothing is known
-// it only remembers that, so there may be as many as there are plazas. It is a variable for tests.
+// maxHistory bounds the days that a history remembers: some 20 MB. Of a day of which nothing is
+// known it only remembers that, so there may be as many as there are plazas. It is a variable for
+// tests.
 var maxHistory = 8192
 
 func newHistory(kinds []toll.WindowKind) history {
@@ -46,7 +48,8 @@ func (h *history) forget() {
 }
 
 // usual returns what is usual at a plaza on a date, nil where nothing is known.
-func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Zone, day int64) (*toll.UsualDay, error) {
+func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Zone,
+	day int64) (*toll.UsualDay, error) {
 	if h.kind == "" {
 		return nil, nil
 	}
@@ -78,9 +81,10 @@ func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Z
 	return usual, nil
 }
 
-// read reads what passed on the same weekday in the weeks before. Since the plaza's first window, a quarter of an hour
-// without one is one without a vehicle.
-func (h *history) read(ctx context.Context, q reader, plaza int16, zone *toll.Zone, day int64) (*toll.UsualDay, error) {
+// read reads what passed on the same weekday in the weeks before. Since the plaza's first window, a
+// quarter of an hour without one is one without a vehicle.
+func (h *history) read(ctx context.Context, q reader, plaza int16, zone *toll.Zone,
+	day int64) (*toll.UsualDay, error) {
 	var first toll.Minute
 	err := q.QueryRowContext(ctx, `SELECT start_minute FROM toll_window WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
 		ORDER BY start_minute LIMIT 1`, plaza, h.kind).Scan(&first)

@@ -9,9 +9,10 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Init makes the database ready to serve id. It creates the tables that are missing, migrates those of an older version,
-// and records what the database serves together with the baseline: the rows that livetolldata held before. It changes
-// nothing that is right, and refuses what is wrong with a [toll.PermanentError].
+// Init makes the database ready to serve id. It creates the tables that are missing, migrates those
+// of an older version, and records what the database serves together with the baseline: the rows
+// that livetolldata held before. It changes nothing that is right, and refuses what is wrong with a
+// [toll.PermanentError].
 //
 // It returns what it did, a sentence each; nothing for a database that is ready.
 func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
@@ -64,7 +65,8 @@ func (s *Store) createTable(ctx context.Context, t table) error {
 	options := ""
 	if t.name == eventTable {
 		var charset string
-		if err := s.db.QueryRowContext(ctx, `SELECT @@character_set_database`).Scan(&charset); err != nil {
+		if err := s.db.QueryRowContext(ctx,
+			`SELECT @@character_set_database`).Scan(&charset); err != nil {
 			return err
 		}
 		if charset != "utf8mb4" {
@@ -84,7 +86,8 @@ func (s *Store) initMeta(ctx context.Context, id Identity) ([]string, error) {
 	if errors.Is(err, errNoMeta) {
 		var baseline rowCount
 		if baseline, err = s.recordBaseline(ctx, id); err == nil {
-			done := fmt.Sprintf("recorded that the database serves group %s, topic %s, timezone %s", id.Group, id.Topic, id.Timezone)
+			done := fmt.Sprintf("recorded that the database serves group %s, topic %s, timezone %s",
+				id.Group, id.Topic, id.Timezone)
 			if baseline.rows == 0 {
 				return []string{done}, nil
 			}
@@ -99,7 +102,8 @@ func (s *Store) initMeta(ctx context.Context, id Identity) ([]string, error) {
 		return nil, s.wrap("read toll_meta", err)
 	}
 	if m.resetting != notResetting {
-		return nil, toll.Permanent("run again: "+m.resetting.command(), "a reset of %s was interrupted and is not complete", s.address)
+		return nil, toll.Permanent("run again: "+m.resetting.command(),
+			"a reset of %s was interrupted and is not complete", s.address)
 	}
 	if err := s.checkIdentity(m, id); err != nil {
 		return nil, err
@@ -113,8 +117,8 @@ func (s *Store) initMeta(ctx context.Context, id Identity) ([]string, error) {
 	return []string{"recorded the topic's id " + id.TopicID}, nil
 }
 
-// recordBaseline counts the rows that livetolldata holds and records them with what the database serves, in one
-// transaction: the count is of the snapshot in which nothing of ours was stored yet.
+// recordBaseline counts the rows that livetolldata holds and records them with what the database
+// serves, in one transaction: the count is of the snapshot in which nothing of ours was stored yet.
 func (s *Store) recordBaseline(ctx context.Context, id Identity) (rowCount, error) {
 	var total rowCount
 	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead})
@@ -141,7 +145,8 @@ func (s *Store) recordBaseline(ctx context.Context, id Identity) (rowCount, erro
 		if !c.exact {
 			return total, errors.New("the server can't sum checksums exactly")
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO toll_baseline (toll_plaza_id, events, checksum) VALUES (?, ?, ?)`,
+		if _, err := tx.ExecContext(ctx,
+			`INSERT INTO toll_baseline (toll_plaza_id, events, checksum) VALUES (?, ?, ?)`,
 			plaza, c.rows, c.checksum); err != nil {
 			return total, err
 		}

@@ -29,20 +29,23 @@ func TestInit(t *testing.T) {
 		ctx := context.Background()
 		_, err := s.Check(ctx, testIdentity)
 		wantPermanent(t, err, "lacks livetolldata, toll_meta", "tollstream init")
-		if done := initialize(t, s); len(done) != len(schema)+1 || done[0] != "created table livetolldata" {
+		if done := initialize(t, s); len(done) != len(schema)+1 ||
+			done[0] != "created table livetolldata" {
 			t.Errorf("first init: %q", done)
 		}
 		if done := initialize(t, s); len(done) != 0 {
 			t.Errorf("second init: %q", done)
 		}
 		m, err := s.Check(ctx, testIdentity)
-		if err != nil || len(m.DatabaseID) != 32 || m.CreatedAt.IsZero() || m.TopicID != testIdentity.TopicID || m.SchemaVersion != SchemaVersion {
+		if err != nil || len(m.DatabaseID) != 32 || m.CreatedAt.IsZero() ||
+			m.TopicID != testIdentity.TopicID || m.SchemaVersion != SchemaVersion {
 			t.Errorf("got %+v, %v", m, err)
 		}
 		other := testIdentity
 		other.Group, other.Timezone = "b", "UTC"
 		_, err = s.Check(ctx, other)
-		wantPermanent(t, err, `group "tollstream", not "b"; timezone "Europe/Berlin", not "UTC"`, "--group tollstream --timezone Europe/Berlin")
+		wantPermanent(t, err, `group "tollstream", not "b"; timezone "Europe/Berlin", not "UTC"`,
+			"--group tollstream --timezone Europe/Berlin")
 		_, err = s.Init(ctx, other)
 		wantPermanent(t, err, `not "b"`)
 		again := testIdentity
@@ -113,14 +116,17 @@ func TestSettleWindows(t *testing.T) {
 
 func TestOtherColumnsAreNamed(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
-		run(t, s, `create table livetolldata(timestamp datetime, vehicle_id bigint, vehicle_type char(15), plaza smallint)`)
+		run(t, s,
+			`create table livetolldata(timestamp datetime, vehicle_id bigint, vehicle_type char(15), plaza smallint)`)
 		for _, call := range []func() error{
 			func() error { _, err := s.Init(context.Background(), testIdentity); return err },
 		} {
-			wantPermanent(t, call(), "column vehicle_id: expected int, got bigint", "column toll_plaza_id: expected smallint, got none",
+			wantPermanent(t, call(), "column vehicle_id: expected int, got bigint",
+				"column toll_plaza_id: expected smallint, got none",
 				"column plaza: expected none, got smallint")
 		}
-		if n := number64(t, s, `SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()`); n != 1 {
+		if n := number64(t, s,
+			`SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()`); n != 1 {
 			t.Errorf("init created tables beside a wrong one: %d", n)
 		}
 	})
@@ -154,7 +160,8 @@ func TestCreateDatabase(t *testing.T) {
 			}
 			c.DBName = "toll_other"
 			_, err = openStore(t, c.FormatDSN()).CreateDatabase(context.Background())
-			wantPermanent(t, err, "toll_other does not exist", "CREATE DATABASE IF NOT EXISTS `toll_other` CHARACTER SET utf8mb4; GRANT ALL ON")
+			wantPermanent(t, err, "toll_other does not exist",
+				"CREATE DATABASE IF NOT EXISTS `toll_other` CHARACTER SET utf8mb4; GRANT ALL ON")
 		})
 	}
 }

@@ -42,7 +42,8 @@ func (l *live) partition(p int32, batches int, events func(batch int) []toll.Eve
 	chain := map[int16]int64{}
 	zone := toll.NewZone(berlin)
 	for i := range batches {
-		b := toll.Batch{Partition: p, First: cursor.Next, Epoch: cursor.Epoch, Expect: cursor.Token, Token: NewToken(), Rows: l.w.NewRows(), Chain: []byte{}}
+		b := toll.Batch{Partition: p, First: cursor.Next, Epoch: cursor.Epoch, Expect: cursor.Token,
+			Token: NewToken(), Rows: l.w.NewRows(), Chain: []byte{}}
 		deltas := map[int16]*toll.PlazaDelta{}
 		for _, e := range events(i) {
 			d := deltas[e.Plaza]
@@ -75,7 +76,8 @@ func (l *live) partition(p int32, batches int, events func(batch int) []toll.Eve
 			if l.states[d.Plaza] == nil {
 				l.states[d.Plaza] = &toll.State{}
 			}
-			l.states[d.Plaza].Merge(&toll.Delta{Epoch: cursor.Epoch, Partition: p, First: b.First, Next: b.Next, PlazaDelta: d})
+			l.states[d.Plaza].Merge(&toll.Delta{Epoch: cursor.Epoch, Partition: p, First: b.First,
+				Next: b.Next, PlazaDelta: d})
 		}
 		l.mu.Unlock()
 	}
@@ -83,16 +85,20 @@ func (l *live) partition(p int32, batches int, events func(batch int) []toll.Eve
 
 // addEvent counts an event that was on time in a delta's panes.
 func addEvent(d *toll.PlazaDelta, m toll.Minute, vehicleType string) {
-	at, found := slices.BinarySearchFunc(d.Panes, m, func(p toll.Pane, m toll.Minute) int { return cmp.Compare(p.Start, m) })
+	at, found := slices.BinarySearchFunc(d.Panes, m, func(p toll.Pane, m toll.Minute) int {
+		return cmp.Compare(p.Start, m)
+	})
 	if !found {
 		d.Panes = slices.Insert(d.Panes, at, toll.Pane{Start: m})
 	}
-	d.Panes[at].Types = toll.AddTypes(d.Panes[at].Types, []toll.TypeCount{{Type: vehicleType, Count: 1}})
+	d.Panes[at].Types = toll.AddTypes(d.Panes[at].Types,
+		[]toll.TypeCount{{Type: vehicleType, Count: 1}})
 }
 
 // What the writer stores has the checksum that SQL computes, whatever is in a type.
 func TestWrittenRowsVerify(t *testing.T) {
-	types := []string{"car", "CAR", "a,b", `a\b`, "it's", `"q"`, "a\nb", "a\tb", "Lkw-Größe €", "汽车", "🚗", "a b", "%_?", "\\N", "-- x", "a\x01b", "NULL", "x'y\\"}
+	types := []string{"car", "CAR", "a,b", `a\b`, "it's", `"q"`, "a\nb", "a\tb", "Lkw-Größe €", "汽车",
+		"🚗", "a b", "%_?", "\\N", "-- x", "a\x01b", "NULL", "x'y\\"}
 	onEngines(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
 		l := &live{t: t, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
@@ -106,7 +112,8 @@ func TestWrittenRowsVerify(t *testing.T) {
 					events = append(events, e)
 				}
 			}
-			return append(events, toll.Event{Vehicle: toll.MaxVehicle, Type: "car", Plaza: toll.MinPlaza}, toll.Event{Type: "car", Plaza: toll.MaxPlaza})
+			return append(events, toll.Event{Vehicle: toll.MaxVehicle, Type: "car", Plaza: toll.MinPlaza},
+				toll.Event{Type: "car", Plaza: toll.MaxPlaza})
 		})
 		r := verify(t, s, VerifyInput{States: l.states, Deep: true})
 		if r.Status != Exact || r.Rows != int64(2*(5*len(types)+2)) || r.Rejected != 2 || r.Skipped != 2 {
@@ -126,7 +133,8 @@ func TestVerifyWhileRunning(t *testing.T) {
 			wg.Go(func() {
 				l.partition(p, 60, func(batch int) (events []toll.Event) {
 					for i := range 200 {
-						events = append(events, toll.Event{Time: toll.WallTime(1644488582 + i), Vehicle: int32(i), Type: "car", Plaza: int16(i % (1 + batch%5))})
+						events = append(events, toll.Event{Time: toll.WallTime(1644488582 + i), Vehicle: int32(i),
+							Type: "car", Plaza: int16(i % (1 + batch%5))})
 					}
 					return events
 				})
@@ -143,7 +151,8 @@ func TestVerifyWhileRunning(t *testing.T) {
 			}
 			states := l.snapshot()
 			for _, deep := range []bool{true, false} {
-				if r := verify(t, s, VerifyInput{States: states, Deep: deep}); r.Status == Mismatch || r.Rows != r.Events {
+				if r := verify(t, s, VerifyInput{States: states, Deep: deep}); r.Status == Mismatch ||
+					r.Rows != r.Events {
 					t.Fatalf("deep %v: %d rows, %d events, %+v", deep, r.Rows, r.Events, r.Problems)
 				}
 			}
@@ -153,7 +162,8 @@ func TestVerifyWhileRunning(t *testing.T) {
 				t.Fatalf("got %+v, %v", c, err)
 			}
 		}
-		if r := verify(t, s, VerifyInput{States: l.snapshot(), Deep: true}); r.Status != Exact || r.Events != 2*60*200 {
+		if r := verify(t, s, VerifyInput{States: l.snapshot(), Deep: true}); r.Status != Exact ||
+			r.Events != 2*60*200 {
 			t.Errorf("got %+v", r)
 		}
 	})

@@ -17,8 +17,8 @@ import (
 var (
 	// errLoadRefused says that the server does not take LOAD DATA LOCAL.
 	errLoadRefused = errors.New("the server refuses LOAD DATA LOCAL")
-	// errLoadInexact says that LOAD DATA LOCAL clipped a value or skipped a row: LOCAL turns strict-mode errors into
-	// warnings. The transaction must be rolled back.
+	// errLoadInexact says that LOAD DATA LOCAL clipped a value or skipped a row: LOCAL turns
+	// strict-mode errors into warnings. The transaction must be rolled back.
 	errLoadInexact = errors.New("LOAD DATA LOCAL did not take every row as it is")
 )
 
@@ -56,7 +56,8 @@ func (w *Writer) LoadMode() LoadMode { return LoadMode(w.loader.mode.Load()) }
 // fallBack goes over to INSERT after the server refused LOAD DATA LOCAL, unless that was asked for.
 func (l *loader) fallBack(s *Store) error {
 	if s.cfg.Load == LoadLocal {
-		return toll.Permanent("SET GLOBAL local_infile = ON, or use --load auto", "load rows into MySQL at %s: %w", s.address, errLoadRefused)
+		return toll.Permanent("SET GLOBAL local_infile = ON, or use --load auto",
+			"load rows into MySQL at %s: %w", s.address, errLoadRefused)
 	}
 	l.mode.Store(int32(LoadInsert))
 	s.logf("loading rows by INSERT from now on: the server refuses LOAD DATA LOCAL")
@@ -66,8 +67,8 @@ func (l *loader) fallBack(s *Store) error {
 // readerID makes the names of readers unique in the driver's registry, which is global.
 var readerID atomic.Uint64
 
-// loadStatement returns the statement that loads rows, and readies what it reads them from until done is
-// called. The turn is told when the server asks for them.
+// loadStatement returns the statement that loads rows, and readies what it reads them from until
+// done is called. The turn is told when the server asks for them.
 func (l *loader) loadStatement(r *rows, t *turn) (statement string, done func()) {
 	name := fmt.Sprintf("tollstream-%d", readerID.Add(1))
 	mysql.RegisterReaderHandler(name, func() io.Reader {
@@ -130,8 +131,8 @@ func (w *Writer) insert(ctx context.Context, tx *dbsql.Tx, r *rows) error {
 	return err
 }
 
-// insertSome inserts those of the rows [from, to) that fit a statement of that many bytes, without those to skip. It
-// returns where it stopped, also with an error.
+// insertSome inserts those of the rows [from, to) that fit a statement of that many bytes, without
+// those to skip. It returns where it stopped, also with an error.
 func (w *Writer) insertSome(
 	ctx context.Context, tx *dbsql.Tx, r *rows, from, to int, skip map[int]bool, most int,
 ) (int, error) {

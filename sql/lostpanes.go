@@ -7,7 +7,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// readLostPanes reads from the outbox the minutes of closings whose congestion the state can't tell any more.
+// readLostPanes reads from the outbox the minutes of closings whose congestion the state can't tell
+// any more.
 func (r *Results) readLostPanes(ctx context.Context, q reader, closings []toll.Closing) error {
 	wanted := map[int16]toll.Window{}
 	var spans []toll.Window

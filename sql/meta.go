@@ -22,8 +22,11 @@ type Meta struct {
 	TopicID       string // as Kafka prints it; empty until the topic is known
 	Timezone      string // IANA name; of the wall clock in livetolldata.timestamp
 	CreatedAt     time.Time
-	Windows       string        // the kinds that are counted, as toll.FormatWindows writes them; empty until a process settles them
-	Lateness      time.Duration // how far behind its partition's clock an event is still on time; settled with the windows
+	// the kinds that are counted, as toll.FormatWindows writes them; empty until a process settles
+	// them
+	Windows string
+	// how far behind its partition's clock an event is still on time; settled with the windows
+	Lateness time.Duration
 
 	resetting resetState
 }
@@ -58,7 +61,8 @@ func readMeta(ctx context.Context, q queryer) (Meta, error) {
 	var lateness int
 	err := q.QueryRowContext(ctx, `SELECT schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting,
 		windows, lateness_seconds FROM toll_meta WHERE id = 1`).
-		Scan(&m.SchemaVersion, &m.DatabaseID, &m.Group, &m.Topic, &m.TopicID, &m.Timezone, &created, &m.resetting, &m.Windows, &lateness)
+		Scan(&m.SchemaVersion, &m.DatabaseID, &m.Group, &m.Topic, &m.TopicID, &m.Timezone, &created,
+			&m.resetting, &m.Windows, &lateness)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return Meta{}, errNoMeta
 	}
@@ -93,7 +97,8 @@ type execer interface {
 // SetTopicID records the topic's id where none is recorded yet. Another one that is recorded is a
 // [toll.PermanentError].
 func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
-	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET topic_id = ? WHERE id = 1 AND topic_id = ''`, topicID); err != nil {
+	if _, err := s.db.ExecContext(ctx,
+		`UPDATE toll_meta SET topic_id = ? WHERE id = 1 AND topic_id = ''`, topicID); err != nil {
 		return s.wrap("record the topic's id", err)
 	}
 	m, err := s.Meta(ctx)
@@ -103,11 +108,14 @@ func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
 	return s.checkTopicID(m, topicID)
 }
 
-// SettleWindows records the kinds of windows, as toll.FormatWindows writes them, and the lateness, where none are recorded
-// yet, and returns those that are: the first process settles them, as what is counted already can't be counted anew by
-// another rule. Where others are recorded than explicit ones it is a [toll.PermanentError].
-func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSeconds int, explicit bool) (string, int, error) {
-	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET windows = ?, lateness_seconds = ? WHERE id = 1 AND windows = ''`,
+// SettleWindows records the kinds of windows, as toll.FormatWindows writes them, and the lateness,
+// where none are recorded yet, and returns those that are: the first process settles them, as what
+// is counted already can't be counted anew by another rule. Where others are recorded than explicit
+// ones it is a [toll.PermanentError].
+func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSeconds int,
+	explicit bool) (string, int, error) {
+	if _, err := s.db.ExecContext(ctx,
+		`UPDATE toll_meta SET windows = ?, lateness_seconds = ? WHERE id = 1 AND windows = ''`,
 		windows, latenessSeconds); err != nil {
 		return "", 0, s.wrap("record the windows", err)
 	}
@@ -121,16 +129,20 @@ func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSecon
 		diffs = append(diffs, fmt.Sprintf("windows %s, not %s", m.Windows, windows))
 	}
 	if recorded != latenessSeconds {
-		diffs = append(diffs, fmt.Sprintf("lateness %v, not %v", m.Lateness, time.Duration(latenessSeconds)*time.Second))
+		diffs = append(diffs,
+			fmt.Sprintf("lateness %v, not %v", m.Lateness, time.Duration(latenessSeconds)*time.Second))
 	}
 	if explicit && len(diffs) > 0 {
-		return m.Windows, recorded, toll.Permanent("the first process of a database settles them; to change them, start over: tollstream reset --yes",
-			"the database %s counts %s", s.address, strings.Join(diffs, "; "))
+		return m.Windows, recorded,
+			toll.Permanent(
+				"the first process of a database settles them; to change them, start over: tollstream reset --yes",
+				"the database %s counts %s", s.address, strings.Join(diffs, "; "))
 	}
 	return m.Windows, recorded, nil
 }
 
-// checkIdentity returns a [toll.PermanentError] that names what differs from what the database serves.
+// checkIdentity returns a [toll.PermanentError] that names what differs from what the database
+// serves.
 func (s *Store) checkIdentity(m Meta, id Identity) error {
 	var diffs, flags []string
 	for _, f := range []struct{ what, flag, want, got string }{
@@ -154,22 +166,27 @@ func (s *Store) checkTopicID(m Meta, topicID string) error {
 	if m.TopicID == "" || topicID == "" || m.TopicID == topicID {
 		return nil
 	}
-	return toll.Permanent("to empty the tables for a replay of the new topic, run: tollstream reset --yes",
-		"the topic %s was created again: the database %s has stored topic id %s, Kafka has %s", m.Topic, s.address, m.TopicID, topicID)
+	return toll.Permanent(
+		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
+		"the topic %s was created again: the database %s has stored topic id %s, Kafka has %s", m.Topic,
+		s.address, m.TopicID, topicID)
 }
 
 // checkVersion returns a [toll.PermanentError] for tables that this build can't work with.
 func (s *Store) checkVersion(m Meta) error {
 	switch {
 	case m.SchemaVersion > SchemaVersion:
-		return toll.Permanent("use that newer tollstream", "the tables in %s are of version %d, made by a newer tollstream; this one knows %d",
+		return toll.Permanent("use that newer tollstream",
+			"the tables in %s are of version %d, made by a newer tollstream; this one knows %d",
 			s.address, m.SchemaVersion, SchemaVersion)
 	case m.SchemaVersion < firstSchemaVersion:
-		return toll.Permanent("use another database with --mysql, or drop these tables and replay the topic",
+		return toll.Permanent(
+			"use another database with --mysql, or drop these tables and replay the topic",
 			"the tables in %s are of version %d, and the oldest that can be migrated is %d",
 			s.address, m.SchemaVersion, firstSchemaVersion)
 	case m.SchemaVersion < SchemaVersion:
-		return toll.Permanent("run: tollstream init", "the tables in %s are of version %d, this tollstream needs %d",
+		return toll.Permanent("run: tollstream init",
+			"the tables in %s are of version %d, this tollstream needs %d",
 			s.address, m.SchemaVersion, SchemaVersion)
 	}
 	return nil

@@ -14,9 +14,10 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// migration brings the tables from the version before to version to. Each of its statements must be harmless when it is
-// run again, or fail with one of the errors in alreadyDone: DDL can't be rolled back. So must fill, which follows them.
-// New tables are not among the statements: Init creates what is missing.
+// migration brings the tables from the version before to version to. Each of its statements must be
+// harmless when it is run again, or fail with one of the errors in alreadyDone: DDL can't be rolled
+// back. So must fill, which follows them. New tables are not among the statements: Init creates
+// what is missing.
 type migration struct {
 	to         int
 	statements []string
@@ -61,7 +62,8 @@ func fillVersion4(ctx context.Context, s *Store) (string, error) {
 	return moveSkippedTimes(ctx, s)
 }
 
-// alreadyDone are the numbers of errors by which a server says that a migration's step was made before.
+// alreadyDone are the numbers of errors by which a server says that a migration's step was made
+// before.
 var alreadyDone = []uint16{
 	1050, // the table exists
 	1060, // the column exists
@@ -69,7 +71,8 @@ var alreadyDone = []uint16{
 	1091, // what is to be dropped does not
 }
 
-// migrate brings the tables from version from up to that of the last migration, and returns what it did.
+// migrate brings the tables from version from up to that of the last migration, and returns what it
+// did.
 func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]string, error) {
 	var done []string
 	for _, m := range all {
@@ -77,7 +80,8 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 			continue
 		}
 		for _, statement := range m.statements {
-			if _, err := s.db.ExecContext(ctx, statement); err != nil && !slices.Contains(alreadyDone, number(err)) && !embeddedAlreadyDone(err) {
+			if _, err := s.db.ExecContext(ctx, statement); err != nil &&
+				!slices.Contains(alreadyDone, number(err)) && !embeddedAlreadyDone(err) {
 				return done, s.wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
 			}
 		}
@@ -88,7 +92,8 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 				return done, s.wrap(fmt.Sprintf("migrate the rows to version %d", m.to), err)
 			}
 		}
-		if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET schema_version = ? WHERE id = 1`, m.to); err != nil {
+		if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET schema_version = ? WHERE id = 1`,
+			m.to); err != nil {
 			return done, s.wrap("record the version of the tables", err)
 		}
 		done = append(done, fmt.Sprintf("migrated the tables from version %d to %d", from, m.to))
@@ -100,18 +105,21 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 	return done, nil
 }
 
-// embeddedAlreadyDone does for the embedded server, whose errors have no number of their own, what alreadyDone does.
+// embeddedAlreadyDone does for the embedded server, whose errors have no number of their own, what
+// alreadyDone does.
 func embeddedAlreadyDone(err error) bool {
 	var my *mysql.MySQLError
 	return errors.As(err, &my) && my.Number == errUnknown &&
 		(strings.Contains(my.Message, "already exists") || strings.HasPrefix(my.Message, "Duplicate"))
 }
 
-// minutesOf returns the minutes from the first to behind the last event of a batch, as [toll.Batch] has them.
+// minutesOf returns the minutes from the first to behind the last event of a batch, as [toll.Batch]
+// has them.
 func minutesOf(deltas []toll.PlazaDelta) toll.Window {
 	w := toll.Window{Start: math.MaxInt32, End: math.MinInt32}
 	for i := range deltas {
-		for _, panes := range [...][]toll.Pane{deltas[i].Panes, deltas[i].LateQuarter, deltas[i].TooLate} {
+		for _, panes := range [...][]toll.Pane{deltas[i].Panes, deltas[i].LateQuarter,
+			deltas[i].TooLate} {
 			if len(panes) > 0 {
 				last := panes[len(panes)-1].Start
 				w.Start = min(w.Start, panes[0].Start)

@@ -22,9 +22,10 @@ func TestMigrate(t *testing.T) {
 		list := []migration{
 			{to: 1, statements: []string{"not even SQL"}},
 			{
-				to:         SchemaVersion + 1,
-				statements: []string{"ALTER TABLE toll_meta ADD COLUMN a int NOT NULL DEFAULT 0", "CREATE INDEX b ON toll_retry (stored_offset)"},
-				fill:       func(context.Context, *Store) (string, error) { filled++; return "filled", nil },
+				to: SchemaVersion + 1,
+				statements: []string{"ALTER TABLE toll_meta ADD COLUMN a int NOT NULL DEFAULT 0",
+					"CREATE INDEX b ON toll_retry (stored_offset)"},
+				fill: func(context.Context, *Store) (string, error) { filled++; return "filled", nil },
 			},
 			{to: SchemaVersion + 2},
 		}
@@ -44,8 +45,8 @@ func TestMigrate(t *testing.T) {
 	})
 }
 
-// TestMigrateFromVersion3 migrates tables of version 3 with batches in them, however far an earlier attempt came. What they
-// hold stays exact.
+// TestMigrateFromVersion3 migrates tables of version 3 with batches in them, however far an earlier
+// attempt came. What they hold stays exact.
 func TestMigrateFromVersion3(t *testing.T) {
 	eager(t)
 	old, err := os.ReadFile("testdata/schema3.sql")
@@ -72,7 +73,9 @@ func TestMigrateFromVersion3(t *testing.T) {
 				}
 				_, err := s.Check(t.Context(), testIdentity)
 				wantPermanent(t, err, "of version 3", "tollstream init")
-				if done := initialize(t, s); fmt.Sprint(done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5 created table toll_stalled created table toll_accepted_log]" {
+				if done := initialize(t,
+					s); fmt.Sprint(
+					done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5 created table toll_stalled created table toll_accepted_log]" {
 					t.Errorf("got %q", done)
 				}
 				if done := initialize(t, s); len(done) != 0 {
@@ -97,8 +100,8 @@ func TestMigrateFromVersion3(t *testing.T) {
 	}
 }
 
-// version3 stores events as version 3 did, some of them at times that Berlin's clocks skip: counted an
-// hour later. Fold says before which wall time minutes were folded; empty for none.
+// version3 stores events as version 3 did, some of them at times that Berlin's clocks skip: counted
+// an hour later. Fold says before which wall time minutes were folded; empty for none.
 func version3(t *testing.T, s *Store, fold string) (x *windowed, until string) {
 	kolkata, err := time.LoadLocation("Asia/Kolkata")
 	if err != nil {
@@ -107,7 +110,8 @@ func version3(t *testing.T, s *Store, fold string) (x *windowed, until string) {
 	until = "2026-03-29 12:00"
 	x = newWindowed(t, s, "1m,5m/1m,15m,1h,3h/1h,24h/1h,day")
 	x.cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(kolkata)}
-	run(t, s, `INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (2, '', '', 0, 0, 0, 'Asia/Kolkata')`)
+	run(t, s,
+		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (2, '', '', 0, 0, 0, 'Asia/Kolkata')`)
 	gap, hour := wallTime(t, "2026-03-29 02:00"), toll.WallTime(3600)
 	x.rule = func(w toll.WallTime) toll.Minute {
 		if w >= gap && w < gap+hour {
@@ -116,11 +120,16 @@ func version3(t *testing.T, s *Store, fold string) (x *windowed, until string) {
 		return x.zone.Clone().Minute(w)
 	}
 	random := rand.New(rand.NewPCG(8, 9))
-	x.store(0, passage{1, "2026-03-29 01:59:30", "car", 2, toll.OnTime}, passage{1, "2026-03-29 02:30", "car", 3, toll.OnTime},
-		passage{1, "2026-03-29 03:30", "car", 2, toll.OnTime}, passage{1, "2026-03-29 02:59:59", "bus", 1, toll.Late},
-		passage{3, "2026-03-29 02:10", "car", 4, toll.OnTime}, passage{3, "2026-03-29 02:11", "car", 1, toll.TooLate})
-	x.store(1, passage{1, "2026-03-29 02:30", "truck", 1, toll.LateQuarter}, passage{1, "2026-03-29 03:31", "car", 1, toll.OnTime},
-		passage{4, "2026-03-29 02:20", "car", 2, toll.TooLate}, passage{4, "2026-03-29 03:20", "car", 2, toll.OnTime})
+	x.store(0, passage{1, "2026-03-29 01:59:30", "car", 2, toll.OnTime},
+		passage{1, "2026-03-29 02:30", "car", 3, toll.OnTime},
+		passage{1, "2026-03-29 03:30", "car", 2, toll.OnTime}, passage{1, "2026-03-29 02:59:59", "bus", 1,
+			toll.Late},
+		passage{3, "2026-03-29 02:10", "car", 4, toll.OnTime}, passage{3, "2026-03-29 02:11", "car", 1,
+			toll.TooLate})
+	x.store(1, passage{1, "2026-03-29 02:30", "truck", 1, toll.LateQuarter},
+		passage{1, "2026-03-29 03:31", "car", 1, toll.OnTime},
+		passage{4, "2026-03-29 02:20", "car", 2, toll.TooLate}, passage{4, "2026-03-29 03:20", "car", 2,
+			toll.OnTime})
 	for i, chunk := range slices.Collect(slices.Chunk(x.random(random, 300, "2026-03-28 23:00", 6*60, 1, 2, 5), 50)) {
 		x.store(int32(i%2), chunk...)
 	}
@@ -250,8 +259,8 @@ func wantRanges(t *testing.T, x *windowed, until string) {
 	}
 }
 
-// TestMigrateSkippedTimes: version 3 counted times that are never shown an hour later. The migration
-// moves them, in the outbox and in the windows.
+// TestMigrateSkippedTimes: version 3 counted times that are never shown an hour later. The
+// migration moves them, in the outbox and in the windows.
 func TestMigrateSkippedTimes(t *testing.T) {
 	for _, fold := range []string{"", "2026-03-29 01:30", "2026-03-29 03:15", "2026-03-29 05:00"} {
 		t.Run("folded "+fold, func(t *testing.T) {
@@ -362,7 +371,8 @@ func TestMigrateNoSkippedTimes(t *testing.T) {
 	})
 }
 
-// lettersOfVersion3 stores dead letters as version 3 did, in partition 9, and returns their kinds by offset.
+// lettersOfVersion3 stores dead letters as version 3 did, in partition 9, and returns their kinds
+// by offset.
 func lettersOfVersion3(t *testing.T, s *Store) map[int64]toll.RejectKind {
 	t.Helper()
 	kinds := map[int64]toll.RejectKind{}

@@ -9,12 +9,15 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// checkMinutes compares the rows of livetolldata with the outbox, minute by minute, for the plazas that are looked at, and
-// adds those rows up by plaza in the same scan. Rows without a time are in no minute.
+// checkMinutes compares the rows of livetolldata with the outbox, minute by minute, for the plazas
+// that are looked at, and adds those rows up by plaza in the same scan. Rows without a time are in
+// no minute.
 //
-// Of a plaza with rows from before it is not known which minutes those are of, so it can only have too few. Minutes
-// from which rows were pruned can only have too many, and those that were added up are compared in one.
-func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan, baseline map[int]rowCount) error {
+// Of a plaza with rows from before it is not known which minutes those are of, so it can only have
+// too few. Minutes from which rows were pruned can only have too many, and those that were added up
+// are compared in one.
+func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan,
+	baseline map[int]rowCount) error {
 	err := scan.minutes(ctx, q, c.from, c.to, func(g *rowGroup) error {
 		c.count(g)
 		if g.plaza == nullPlaza || !g.timed {
@@ -47,15 +50,18 @@ func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan,
 			if f != nil && sum.start < f.before {
 				f.rows += sum.rows
 				f.events += want
-			} else if sum.rows < want && int64(sum.start) > pruned || sum.rows > want && baseline[int(plaza)].rows == 0 {
+			} else if sum.rows < want && int64(sum.start) > pruned || sum.rows > want &&
+				baseline[int(plaza)].rows == 0 {
 				c.minuteProblem(plaza, sum.start, want, sum.rows)
 			}
 		}
 	}
 	for _, plaza := range slices.Sorted(maps.Keys(c.stored.folds)) {
-		if f := c.stored.folds[plaza]; f.rows < f.events && !some || f.rows > f.events && baseline[int(plaza)].rows == 0 {
+		if f := c.stored.folds[plaza]; f.rows < f.events && !some || f.rows > f.events &&
+			baseline[int(plaza)].rows == 0 {
 			c.found.ofWindow(KindMinuteRows, toll.WindowID{Plaza: plaza, Start: f.before}, f.events, f.rows,
-				"minutes before "+c.clock(f.before)+": "+plural(f.rows, "row")+" in livetolldata, "+grouped(f.events)+" stored")
+				"minutes before "+c.clock(f.before)+": "+plural(f.rows, "row")+" in livetolldata, "+
+					grouped(f.events)+" stored")
 		}
 	}
 	return nil

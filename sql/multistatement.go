@@ -12,23 +12,26 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// A batch's transaction is some eight statements, each of which takes a round trip, and LOAD DATA two. Those
-// up to COMMIT go to the server as one text: it runs them one after the other, stops at the first that fails,
-// and answers all at once. So a batch takes three round trips: the statements, the rows that the server then
-// asks for, and COMMIT, which is sent once the answers are as they must be.
+// A batch's transaction is some eight statements, each of which takes a round trip, and LOAD DATA
+// two. Those up to COMMIT go to the server as one text: it runs them one after the other, stops at
+// the first that fails, and answers all at once. So a batch takes three round trips: the
+// statements, the rows that the server then asks for, and COMMIT, which is sent once the answers
+// are as they must be.
 //
-// The text is safe: all values are arguments, which the driver puts in as literals with escapes for the session's
-// sql_mode, as it does for single statements. Connections that take several statements are used for nothing else.
+// The text is safe: all values are arguments, which the driver puts in as literals with escapes for
+// the session's sql_mode, as it does for single statements. Connections that take several
+// statements are used for nothing else.
 
 // multiStatement is what is known of sending a batch's statements together.
 type multiStatement struct {
 	refused atomic.Bool // the server stores apart what it does not store together
-	// failed says that the last attempt failed for a reason that may pass. The next goes statement by statement:
-	// what is between us and the server may not get along with this way.
+	// failed says that the last attempt failed for a reason that may pass. The next goes statement by
+	// statement: what is between us and the server may not get along with this way.
 	failed atomic.Bool
 }
 
-// fitsTogether reports whether a batch's statements may be sent together. What is rare, and long, goes apart.
+// fitsTogether reports whether a batch's statements may be sent together. What is rare, and long,
+// goes apart.
 func (w *Writer) fitsTogether(ctx context.Context, b *toll.Batch, published []toll.BatchRef) bool {
 	if w.multi.refused.Load() || w.multi.failed.Load() || w.embedded(ctx) ||
 		len(b.Rejects) > 0 || len(b.Retries) > 0 {
@@ -39,7 +42,8 @@ func (w *Writer) fitsTogether(ctx context.Context, b *toll.Batch, published []to
 	return err == nil && blobs+2*len(updatePublished)*len(published)+packetReserve <= packet
 }
 
-// commitTogether commits a batch whose turn it is. sent reports whether COMMIT was sent: before that nothing is stored.
+// commitTogether commits a batch whose turn it is. sent reports whether COMMIT was sent: before
+// that nothing is stored.
 func (w *Writer) commitTogether(
 	ctx context.Context, b *toll.Batch, published []toll.BatchRef, t *turn,
 ) (sent bool, err error) {
@@ -53,7 +57,8 @@ func (w *Writer) commitTogether(
 			return
 		}
 		if _, failed := conn.ExecContext(ctx, `ROLLBACK`); failed != nil {
-			_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // the server rolls back when it is closed
+			// the server rolls back when it is closed
+			_ = conn.Raw(func(any) error { return driver.ErrBadConn })
 		}
 	}()
 	if err := w.storeTogether(ctx, conn, b, published, t); err != nil {

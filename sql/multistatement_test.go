@@ -65,22 +65,24 @@ func after(b *toll.Batch, c toll.Cursor) toll.Cursor {
 	return c
 }
 
-// TestCommitRoundTrips counts the round trips of a batch's transaction: the statements, the rows, the commit. It also
-// marks batches published.
+// TestCommitRoundTrips counts the round trips of a batch's transaction: the statements, the rows,
+// the commit. It also marks batches published.
 func TestCommitRoundTrips(t *testing.T) {
 	onServers(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
 		s, trips := openCounted(t, s)
 		w, c := localWriter(t, s)
 		first := testBatch(w, c, "car", "tr,uck", `v\an`, "Täxi🚕", "a\nb\r\x00;?'\"")
-		first.Deltas, first.Chain, first.Clock = []byte("'; DROP TABLE livetolldata; -- ?"), []byte(`\';"`), []byte{0, '\'', '\\', 255}
+		first.Deltas, first.Chain, first.Clock = []byte("'; DROP TABLE livetolldata; -- ?"),
+			[]byte(`\';"`), []byte{0, '\'', '\\', 255}
 		if err := w.Commit(t.Context(), first, nil); err != nil {
 			t.Fatal(err)
 		}
 		c = after(first, c)
 		second := testBatch(w, c, "car")
 		before := trips.Load()
-		if err := w.Commit(t.Context(), second, []toll.BatchRef{{First: first.First, Token: first.Token}}); err != nil {
+		if err := w.Commit(t.Context(), second,
+			[]toll.BatchRef{{First: first.First, Token: first.Token}}); err != nil {
 			t.Fatal(err)
 		}
 		if n := trips.Load() - before; n != 3 {
@@ -89,7 +91,8 @@ func TestCommitRoundTrips(t *testing.T) {
 		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 6 {
 			t.Errorf("%d rows, want 6", n)
 		}
-		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata WHERE vehicle_type = ?`, "a\nb\r\x00;?'\""); n != 1 {
+		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata WHERE vehicle_type = ?`,
+			"a\nb\r\x00;?'\""); n != 1 {
 			t.Errorf("%d rows of a type of special characters, want 1", n)
 		}
 		_, unpublished, err := w.Load(t.Context(), 3, 0)
@@ -103,8 +106,8 @@ func TestCommitRoundTrips(t *testing.T) {
 	})
 }
 
-// TestCommitTogetherOnMovedCursor checks that nothing stays of a batch whose cursor was moved, and that the connection
-// is in no transaction behind it.
+// TestCommitTogetherOnMovedCursor checks that nothing stays of a batch whose cursor was moved, and
+// that the connection is in no transaction behind it.
 func TestCommitTogetherOnMovedCursor(t *testing.T) {
 	onServers(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
@@ -120,7 +123,8 @@ func TestCommitTogetherOnMovedCursor(t *testing.T) {
 				t.Fatalf("got %v, want %v", err, toll.ErrCursorMoved)
 			}
 		}
-		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`) + number64(t, s, `SELECT COUNT(*) FROM toll_batch`); n != 2 {
+		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`) + number64(t, s,
+			`SELECT COUNT(*) FROM toll_batch`); n != 2 {
 			t.Errorf("%d rows and batches, want 2", n)
 		}
 		if err := w.Commit(t.Context(), testBatch(w, after(first, c), "car"), nil); err != nil {
@@ -135,8 +139,8 @@ func TestCommitTogetherOnMovedCursor(t *testing.T) {
 	})
 }
 
-// TestCommitApart checks that a batch is stored statement by statement where the server does not take several at once,
-// from then on at once, and only the next time where there was no answer.
+// TestCommitApart checks that a batch is stored statement by statement where the server does not
+// take several at once, from then on at once, and only the next time where there was no answer.
 func TestCommitApart(t *testing.T) {
 	onServers(t, func(t *testing.T, s *Store) {
 		initialize(t, s)

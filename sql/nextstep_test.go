@@ -33,7 +33,8 @@ func kindsOfProblems(t *testing.T) []string {
 	return kinds
 }
 
-// TestNextSteps: each kind of problem has a next step, and a line in the table of the documentation.
+// TestNextSteps: each kind of problem has a next step, and a line in the table of the
+// documentation.
 func TestNextSteps(t *testing.T) {
 	doc, err := os.ReadFile("../docs/operations.md")
 	if err != nil {

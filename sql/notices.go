@@ -16,7 +16,8 @@ var maxNotices = 20_000
 
 // markPublished notes what was published. A window that has been revised since stays unpublished.
 //
-// It is a transaction of its own, as it locks rows in their order: with the others that follow it would be out of order.
+// It is a transaction of its own, as it locks rows in their order: with the others that follow it
+// would be out of order.
 func (r *Results) markPublished(ctx context.Context, refs []toll.NoticeRef) error {
 	if len(refs) == 0 {
 		return nil
@@ -60,7 +61,8 @@ func (r *Results) mark(
 	return true, tx.Commit()
 }
 
-// are reports whether notices are those that the last call returned, if these were all that it wrote.
+// are reports whether notices are those that the last call returned, if these were all that it
+// wrote.
 func (w *writtenResults) are(refs []toll.NoticeRef) bool {
 	return slices.EqualFunc(refs, w.notices, func(ref toll.NoticeRef, n toll.Notice) bool {
 		return ref == n.Ref
@@ -98,11 +100,14 @@ func (r *Results) markWritten(
 	return left == 0, nil
 }
 
-// markWindows marks windows by their names. Those that have another revision by now stay as they are.
+// markWindows marks windows by their names. Those that have another revision by now stay as they
+// are.
 func (r *Results) markWindows(
 	ctx context.Context, tx *dbsql.Tx, windows []toll.NoticeRef,
 ) (all bool, err error) {
-	slices.SortFunc(windows, func(a, b toll.NoticeRef) int { return compareWindows(a.WindowID, b.WindowID) })
+	slices.SortFunc(windows, func(a, b toll.NoticeRef) int {
+		return compareWindows(a.WindowID, b.WindowID)
+	})
 	for chunk := range slices.Chunk(windows, upsertRows) {
 		var ids []toll.WindowID
 		var these []any
@@ -112,7 +117,8 @@ func (r *Results) markWindows(
 		}
 		among, args := amongWindows(ids)
 		if _, err := tx.ExecContext(ctx, `UPDATE toll_window SET published = 1 WHERE published = 0 AND `+
-			r.s.many(among+` AND (toll_plaza_id, kind, start_minute, revision) IN ((?, ?, ?, ?)`+strings.Repeat(`, (?, ?, ?, ?)`, len(chunk)-1)+`)`),
+			r.s.many(among+` AND (toll_plaza_id, kind, start_minute, revision) IN ((?, ?, ?, ?)`+
+				strings.Repeat(`, (?, ?, ?, ?)`, len(chunk)-1)+`)`),
 			append(args, these...)...); err != nil {
 			return false, err
 		}
@@ -120,7 +126,8 @@ func (r *Results) markWindows(
 	return true, nil
 }
 
-func (r *Results) markTransitions(ctx context.Context, tx *dbsql.Tx, transitions []toll.NoticeRef) error {
+func (r *Results) markTransitions(ctx context.Context, tx *dbsql.Tx,
+	transitions []toll.NoticeRef) error {
 	slices.SortFunc(transitions, func(a, b toll.NoticeRef) int {
 		return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Number, b.Number))
 	})
@@ -131,7 +138,8 @@ func (r *Results) markTransitions(ctx context.Context, tx *dbsql.Tx, transitions
 			these = append(these, "toll_plaza_id = ? AND detected_minute = ?")
 			args = append(args, ref.Plaza, ref.Number)
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE toll_transition SET published = 1 WHERE `+r.s.many(strings.Join(these, " OR ")), args...); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE toll_transition SET published = 1 WHERE `+
+			r.s.many(strings.Join(these, " OR ")), args...); err != nil {
 			return err
 		}
 	}
@@ -154,8 +162,9 @@ func (r *Results) noticesOf(ctx context.Context, q reader, plazas []int16) ([]to
 	}
 	// One that was there before stayed as it was, so which are new is the database's to say.
 	for chunk := range slices.Chunk(distinct(w.transitions), manyPlazas) {
-		transitions, err := readTransitions(ctx, q, r.s.forceIndex("unpublished")+`WHERE published = 0 AND `+
-			r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")"), anys(chunk)...)
+		transitions, err := readTransitions(ctx, q,
+			r.s.forceIndex("unpublished")+`WHERE published = 0 AND `+
+				r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")"), anys(chunk)...)
 		if err != nil {
 			return nil, fmt.Errorf("read the transitions to publish: %w", err)
 		}
@@ -192,13 +201,16 @@ func transitionNotice(t *toll.Transition) toll.Notice {
 	return toll.Notice{Ref: ref, Transition: t}
 }
 
-// unpublished returns the notices of some plazas, ascending, that are not known to be published, maxNotices at most. The
-// number of a transition is the minute at which it was detected: a plaza has one of a minute at most.
-func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]toll.Notice, error) {
+// unpublished returns the notices of some plazas, ascending, that are not known to be published,
+// maxNotices at most. The number of a transition is the minute at which it was detected: a plaza
+// has one of a minute at most.
+func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]toll.Notice,
+	error) {
 	var all []toll.Notice
 	for chunk := range slices.Chunk(plazas, manyPlazas) {
 		// Of many plazas servers would rather read all windows.
-		condition := r.s.forceIndex("unpublished") + "WHERE published = 0 AND " + r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")") + " ORDER BY toll_plaza_id, "
+		condition := r.s.forceIndex("unpublished") + "WHERE published = 0 AND " +
+			r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")") + " ORDER BY toll_plaza_id, "
 		args := append(anys(chunk), maxNotices)
 		windows, err := readWindows(ctx, q, condition+"end_minute, kind, start_minute LIMIT ?", args...)
 		if err != nil {
@@ -222,6 +234,8 @@ func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]
 			break
 		}
 	}
-	slices.SortStableFunc(all, func(a, b toll.Notice) int { return cmp.Compare(a.Ref.Plaza, b.Ref.Plaza) })
+	slices.SortStableFunc(all, func(a, b toll.Notice) int {
+		return cmp.Compare(a.Ref.Plaza, b.Ref.Plaza)
+	})
 	return all[:min(len(all), maxNotices)], nil
 }

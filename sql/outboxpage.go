@@ -13,10 +13,11 @@ const (
 	pageBytes   = 4 << 20
 )
 
-// Outbox returns the batches of a partition that end above an offset, in order and as many as fit a page, with the
-// cursor's epoch in the same snapshot; with unpublished those alone that are not known to be published. The next page is
-// that above the Next of the last batch.
-func (w *Writer) Outbox(ctx context.Context, partition int32, above int64, unpublished bool) (toll.OutboxPage, error) {
+// Outbox returns the batches of a partition that end above an offset, in order and as many as fit a
+// page, with the cursor's epoch in the same snapshot; with unpublished those alone that are not
+// known to be published. The next page is that above the Next of the last batch.
+func (w *Writer) Outbox(ctx context.Context, partition int32, above int64,
+	unpublished bool) (toll.OutboxPage, error) {
 	var page toll.OutboxPage
 	err := w.s.snapshot(ctx, func(q reader) error {
 		cursor, err := w.readCursor(ctx, q, partition)
@@ -24,8 +25,8 @@ func (w *Writer) Outbox(ctx context.Context, partition int32, above int64, unpub
 			return err
 		}
 		page = toll.OutboxPage{Epoch: cursor.Epoch}
-		// Batches don't overlap, so none that ends above the offset begins before the last that begins at or below it. That
-		// lets the primary key find it.
+		// Batches don't overlap, so none that ends above the offset begins before the last that begins at
+		// or below it. That lets the primary key find it.
 		from := int64(0)
 		err = q.QueryRowContext(ctx, `SELECT COALESCE(MAX(first_offset), 0) FROM toll_batch
 			WHERE topic_id = ? AND partition_id = ? AND first_offset <= ?`, w.topicID, partition, above).Scan(&from)
@@ -37,7 +38,8 @@ func (w *Writer) Outbox(ctx context.Context, partition int32, above int64, unpub
 		if unpublished {
 			query += ` AND published = 0`
 		}
-		rows, err := q.QueryContext(ctx, query+` ORDER BY first_offset LIMIT ?`, w.topicID, partition, from, above, pageBatches+1)
+		rows, err := q.QueryContext(ctx, query+` ORDER BY first_offset LIMIT ?`, w.topicID, partition,
+			from, above, pageBatches+1)
 		if err != nil {
 			return err
 		}
@@ -56,5 +58,6 @@ func (w *Writer) Outbox(ctx context.Context, partition int32, above int64, unpub
 		}
 		return rows.Err()
 	})
-	return page, w.s.wrap(fmt.Sprintf("read the outbox of partition %d above offset %d", partition, above), err)
+	return page, w.s.wrap(fmt.Sprintf("read the outbox of partition %d above offset %d", partition,
+		above), err)
 }

@@ -32,8 +32,9 @@ func openPacket(t *testing.T, engine string, packet int) *Store {
 	return openStore(t, d.DSN())
 }
 
-// TestPacketLimits stores the largest dead letters, rows and outboxes that there are on servers that take small packets.
-// What fits no packet at all is a permanent error, since it would be tried again without end.
+// TestPacketLimits stores the largest dead letters, rows and outboxes that there are on servers
+// that take small packets. What fits no packet at all is a permanent error, since it would be tried
+// again without end.
 func TestPacketLimits(t *testing.T) {
 	for _, engine := range []string{"mariadb", "mysql"} {
 		for _, packet := range []int{1 << 20, minPacket} {
@@ -50,7 +51,8 @@ func TestPacketLimits(t *testing.T) {
 				}
 				b := testBatch(w, c)
 				letter := toll.Reject{
-					Kind: toll.RejectRefused, Reason: strings.Repeat("🚕", 600), SQLState: "45000", Number: 65535, Key: bytes.Repeat([]byte{0, '\''}, 600),
+					Kind: toll.RejectRefused, Reason: strings.Repeat("🚕", 600), SQLState: "45000", Number: 65535,
+					Key: bytes.Repeat([]byte{0, '\''}, 600),
 				}
 				for i := range 500 {
 					letter.Offset = int64(i)
@@ -61,12 +63,14 @@ func TestPacketLimits(t *testing.T) {
 					b.Rejects = append(b.Rejects, letter)
 				}
 				for i := range 20_000 {
-					b.Rows.Append(&toll.Event{Time: 1644488582, Vehicle: int32(i), Type: strings.Repeat("🚕", toll.MaxTypeRunes), Plaza: -4000})
+					b.Rows.Append(&toll.Event{Time: 1644488582, Vehicle: int32(i),
+						Type: strings.Repeat("🚕", toll.MaxTypeRunes), Plaza: -4000})
 				}
 				b.Next = int64(len(b.Rejects) + b.Rows.Len())
 				prepared := func() (n int64) {
 					var name string
-					if err := s.db.QueryRow(`SHOW GLOBAL STATUS LIKE 'Com_stmt_prepare'`).Scan(&name, &n); err != nil {
+					if err := s.db.QueryRow(`SHOW GLOBAL STATUS LIKE 'Com_stmt_prepare'`).Scan(&name,
+						&n); err != nil {
 						t.Fatal(err)
 					}
 					return n
@@ -81,7 +85,8 @@ func TestPacketLimits(t *testing.T) {
 				c, _, _ = w.Load(ctx, 0, 0)
 				b = testBatch(w, c, "car")
 				for _, fill := range []byte{'\'', 'x'} {
-					b.Deltas, b.Chain = bytes.Repeat([]byte{fill}, packet-packetReserve), bytes.Repeat([]byte{fill}, packet-packetReserve)
+					b.Deltas, b.Chain = bytes.Repeat([]byte{fill}, packet-packetReserve),
+						bytes.Repeat([]byte{fill}, packet-packetReserve)
 					if err := w.Commit(ctx, b, nil); err != nil {
 						t.Fatal(err)
 					}
@@ -91,7 +96,8 @@ func TestPacketLimits(t *testing.T) {
 					}
 					b = testBatch(w, c, "car")
 				}
-				if n := number64(t, s, `SELECT COUNT(*) FROM toll_dead_letter WHERE CHAR_LENGTH(reason) = 500 AND LENGTH(record_key) = 1024`); n != 504 {
+				if n := number64(t, s,
+					`SELECT COUNT(*) FROM toll_dead_letter WHERE CHAR_LENGTH(reason) = 500 AND LENGTH(record_key) = 1024`); n != 504 {
 					t.Errorf("%d dead letters, want 504", n)
 				}
 				if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 20_002 {
@@ -101,9 +107,11 @@ func TestPacketLimits(t *testing.T) {
 				c, _, _ = w.Load(ctx, 0, 0)
 				b = testBatch(w, c, "car")
 				b.Deltas = make([]byte, packet)
-				wantPermanent(t, w.Commit(ctx, b, nil), "the outbox of a batch has", fmt.Sprint(packet), "raise max_allowed_packet")
+				wantPermanent(t, w.Commit(ctx, b, nil), "the outbox of a batch has", fmt.Sprint(packet),
+					"raise max_allowed_packet")
 				b.Deltas, b.Chain = nil, make([]byte, packet)
-				wantPermanent(t, w.Commit(ctx, b, nil), "the chain of a partition's plazas has", "raise max_allowed_packet")
+				wantPermanent(t, w.Commit(ctx, b, nil), "the chain of a partition's plazas has",
+					"raise max_allowed_packet")
 			})
 		}
 	}

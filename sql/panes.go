@@ -42,8 +42,8 @@ func newPaneSums() *paneSums {
 	return &paneSums{plazas: map[int16]map[toll.Minute]*paneSum{}, folds: map[int16]*foldedMinutes{}}
 }
 
-// foldedBefore returns the minute from which on a plaza's minutes are complete: windows that begin earlier can't be
-// counted.
+// foldedBefore returns the minute from which on a plaza's minutes are complete: windows that begin
+// earlier can't be counted.
 func (s *paneSums) foldedBefore(plaza int16) toll.Minute {
 	if f := s.folds[plaza]; f != nil {
 		return f.before
@@ -129,7 +129,9 @@ type paneList []*paneSum
 // in returns the minutes of a window.
 func (l paneList) in(w toll.Window) paneList {
 	search := func(m toll.Minute) int {
-		i, _ := slices.BinarySearchFunc(l, m, func(p *paneSum, m toll.Minute) int { return cmp.Compare(p.start, m) })
+		i, _ := slices.BinarySearchFunc(l, m, func(p *paneSum, m toll.Minute) int {
+			return cmp.Compare(p.start, m)
+		})
 		return i
 	}
 	from := search(w.Start)

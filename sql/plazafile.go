@@ -14,8 +14,8 @@ import (
 // maxNameRunes is the length of toll_plaza's name and road.
 const maxNameRunes = 250
 
-// SetPlazas records what the plazas file says, in place of what it said before. A plaza that has windows keeps its
-// timezone, since they are aligned to it: another one is a [toll.PermanentError].
+// SetPlazas records what the plazas file says, in place of what it said before. A plaza that has
+// windows keeps its timezone, since they are aligned to it: another one is a [toll.PermanentError].
 func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 	err := func() error {
 		tx, err := s.db.BeginTx(ctx, nil)
@@ -25,7 +25,8 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 		defer tx.Rollback()
 		// The lock lets one process do this at a time.
 		var database string
-		if err := tx.QueryRowContext(ctx, `SELECT timezone FROM toll_meta WHERE id = 1 FOR UPDATE`).Scan(&database); err != nil {
+		if err := tx.QueryRowContext(ctx,
+			`SELECT timezone FROM toll_meta WHERE id = 1 FOR UPDATE`).Scan(&database); err != nil {
 			if errors.Is(err, dbsql.ErrNoRows) {
 				return s.notSetUp(errNoMeta)
 			}
@@ -44,7 +45,8 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 		for chunk := range slices.Chunk(plazas, upsertRows) {
 			var args []any
 			for _, p := range chunk {
-				args = append(args, p.ID, cutRunes(p.Name, maxNameRunes), cutRunes(p.Road, maxNameRunes), p.PositionKm, p.Lanes, p.CapacityPerLane, p.Timezone)
+				args = append(args, p.ID, cutRunes(p.Name, maxNameRunes), cutRunes(p.Road, maxNameRunes),
+					p.PositionKm, p.Lanes, p.CapacityPerLane, p.Timezone)
 			}
 			const tuple = `(?, ?, ?, ?, ?, ?, ?)`
 			if _, err := tx.ExecContext(ctx, `INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone)
@@ -57,8 +59,10 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 	return s.wrap("record the plazas", err)
 }
 
-// checkTimezones returns a [toll.PermanentError] where a plaza with windows would get another timezone.
-func (s *Store) checkTimezones(ctx context.Context, q reader, database string, before, after []toll.Plaza) error {
+// checkTimezones returns a [toll.PermanentError] where a plaza with windows would get another
+// timezone.
+func (s *Store) checkTimezones(ctx context.Context, q reader, database string, before,
+	after []toll.Plaza) error {
 	zones := func(plazas []toll.Plaza) map[int16]string {
 		all := map[int16]string{}
 		for _, p := range plazas {
@@ -72,11 +76,15 @@ func (s *Store) checkTimezones(ctx context.Context, q reader, database string, b
 	var changed []string
 	for _, plaza := range differing(old, now) {
 		var windows int64
-		if err := q.QueryRowContext(ctx, `SELECT COUNT(*) FROM (SELECT 1 FROM toll_window WHERE toll_plaza_id = ? LIMIT 1) w`, plaza).Scan(&windows); err != nil {
+		if err := q.QueryRowContext(ctx,
+			`SELECT COUNT(*) FROM (SELECT 1 FROM toll_window WHERE toll_plaza_id = ? LIMIT 1) w`,
+			plaza).Scan(&windows); err != nil {
 			return err
 		}
 		if windows > 0 {
-			changed = append(changed, fmt.Sprintf("plaza %d to %s, not %s", plaza, orElse(old[plaza], database), orElse(now[plaza], database)))
+			changed = append(changed,
+				fmt.Sprintf("plaza %d to %s, not %s", plaza, orElse(old[plaza], database),
+					orElse(now[plaza], database)))
 		}
 	}
 	if len(changed) == 0 {
@@ -85,7 +93,8 @@ func (s *Store) checkTimezones(ctx context.Context, q reader, database string, b
 	if n := len(changed) - 3; n > 0 {
 		changed = append(changed[:3], fmt.Sprintf("and %d more", n))
 	}
-	return toll.Permanent("set the timezones back in the plazas file, or start over: tollstream reset --yes",
+	return toll.Permanent(
+		"set the timezones back in the plazas file, or start over: tollstream reset --yes",
 		"the windows in %s are aligned to other timezones: %s", s.address, strings.Join(changed, "; "))
 }
 
@@ -120,7 +129,8 @@ func (s *Store) ConfiguredPlazas(ctx context.Context) ([]toll.Plaza, error) {
 }
 
 func readPlazaFile(ctx context.Context, q reader) ([]toll.Plaza, error) {
-	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone FROM toll_plaza ORDER BY toll_plaza_id`)
+	rows, err := q.QueryContext(ctx,
+		`SELECT toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone FROM toll_plaza ORDER BY toll_plaza_id`)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +138,8 @@ func readPlazaFile(ctx context.Context, q reader) ([]toll.Plaza, error) {
 	var plazas []toll.Plaza
 	for rows.Next() {
 		var p toll.Plaza
-		if err := rows.Scan(&p.ID, &p.Name, &p.Road, &p.PositionKm, &p.Lanes, &p.CapacityPerLane, &p.Timezone); err != nil {
+		if err := rows.Scan(&p.ID, &p.Name, &p.Road, &p.PositionKm, &p.Lanes, &p.CapacityPerLane,
+			&p.Timezone); err != nil {
 			return nil, err
 		}
 		plazas = append(plazas, p)

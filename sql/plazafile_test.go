@@ -10,10 +10,12 @@ import (
 func TestPlazaFile(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		ctx := t.Context()
-		wantPermanent(t, func() error { _, err := s.ConfiguredPlazas(ctx); return err }(), "tollstream init")
+		wantPermanent(t, func() error { _, err := s.ConfiguredPlazas(ctx); return err }(),
+			"tollstream init")
 		x := newWindowed(t, s, "15m")
 		set := func(plazas ...toll.Plaza) error { return s.SetPlazas(ctx, plazas) }
-		want := []toll.Plaza{{ID: -3, Timezone: "Asia/Kolkata"}, {ID: 4856, Name: "Höhe €", Road: "A 9", PositionKm: 12.5, Lanes: 14, CapacityPerLane: 650.5}}
+		want := []toll.Plaza{{ID: -3, Timezone: "Asia/Kolkata"},
+			{ID: 4856, Name: "Höhe €", Road: "A 9", PositionKm: 12.5, Lanes: 14, CapacityPerLane: 650.5}}
 		for range 2 {
 			if err := set(want[1], want[0]); err != nil {
 				t.Fatal(err)
@@ -23,17 +25,21 @@ func TestPlazaFile(t *testing.T) {
 			}
 		}
 		// As long as there are no windows any timezone will do.
-		if err := set(toll.Plaza{ID: -3, Timezone: "Asia/Tokyo"}, toll.Plaza{ID: 5, Timezone: "Asia/Tokyo"}); err != nil {
+		if err := set(toll.Plaza{ID: -3, Timezone: "Asia/Tokyo"},
+			toll.Plaza{ID: 5, Timezone: "Asia/Tokyo"}); err != nil {
 			t.Fatal(err)
 		}
 		for _, plaza := range []int16{-3, 4856} {
 			x.store(0, passage{plaza, "2022-02-10 10:00", "car", 1, toll.OnTime})
 			x.settle(x.results(), x.closing(plaza, "2022-02-10 11:00"))
 		}
-		if err := set(toll.Plaza{ID: -3, Timezone: "Asia/Tokyo"}, toll.Plaza{ID: 4856, Timezone: "Europe/Berlin", Lanes: 3}); err != nil {
+		if err := set(toll.Plaza{ID: -3, Timezone: "Asia/Tokyo"},
+			toll.Plaza{ID: 4856, Timezone: "Europe/Berlin", Lanes: 3}); err != nil {
 			t.Errorf("the same timezones: %v", err)
 		}
-		wantPermanent(t, set(toll.Plaza{ID: 4856, Timezone: "UTC"}), "plaza -3 to Asia/Tokyo, not Europe/Berlin; plaza 4856 to Europe/Berlin, not UTC", "tollstream reset --yes")
+		wantPermanent(t, set(toll.Plaza{ID: 4856, Timezone: "UTC"}),
+			"plaza -3 to Asia/Tokyo, not Europe/Berlin; plaza 4856 to Europe/Berlin, not UTC",
+			"tollstream reset --yes")
 		if got, err := s.ConfiguredPlazas(ctx); err != nil || len(got) != 2 || got[1].Lanes != 3 {
 			t.Errorf("after a refusal: %+v, %v", got, err)
 		}

@@ -10,34 +10,39 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// DefaultCountLimit bounds how long the rows of livetolldata are counted for a view. The table has no index, so a count
-// reads all of it; a person looks at a view for less time than that takes beyond some ten million rows.
+// DefaultCountLimit bounds how long the rows of livetolldata are counted for a view. The table has
+// no index, so a count reads all of it; a person looks at a view for less time than that takes
+// beyond some ten million rows.
 const DefaultCountLimit = 3 * time.Second
 
 // PlazaOptions says how much of livetolldata a check of plazas reads.
 type PlazaOptions struct {
 	// CountLimit bounds the count; the server cuts it off. 0 is DefaultCountLimit.
 	CountLimit time.Duration
-	// CountOnly leaves the rows' checksums out, which makes the scan of all plazas about three times as fast.
+	// CountOnly leaves the rows' checksums out, which makes the scan of all plazas about three times
+	// as fast.
 	CountOnly bool
 	// SkipRows leaves livetolldata out, for checks that are made often: no StoredRows, no ChecksumOK.
 	SkipRows bool
 }
 
-// Plaza compares what the group table, the outbox and livetolldata hold of one plaza, in one snapshot of the database.
-// The state, nil for none, must have been read before; it is only read. Processes may go on to write.
-func (s *Store) Plaza(ctx context.Context, plaza int16, state *toll.State, o PlazaOptions) (*PlazaCheck, error) {
+// Plaza compares what the group table, the outbox and livetolldata hold of one plaza, in one
+// snapshot of the database. The state, nil for none, must have been read before; it is only read.
+// Processes may go on to write.
+func (s *Store) Plaza(ctx context.Context, plaza int16, state *toll.State,
+	o PlazaOptions) (*PlazaCheck, error) {
 	return s.PlazaChecker().Plaza(ctx, plaza, state, o)
 }
 
-// Plazas does for all plazas what Plaza does for one. The result is ascending by plaza; plazas that have no state yet,
-// or no rows, are among them.
-func (s *Store) Plazas(ctx context.Context, states map[int16]*toll.State, o PlazaOptions) ([]PlazaCheck, error) {
+// Plazas does for all plazas what Plaza does for one. The result is ascending by plaza; plazas that
+// have no state yet, or no rows, are among them.
+func (s *Store) Plazas(ctx context.Context, states map[int16]*toll.State,
+	o PlazaOptions) ([]PlazaCheck, error) {
 	return s.PlazaChecker().Plazas(ctx, states, o)
 }
 
-// PlazaChecker makes the same checks again and again, and reads of the outbox only what was stored since the last one.
-// It is safe for concurrent use, one check at a time.
+// PlazaChecker makes the same checks again and again, and reads of the outbox only what was stored
+// since the last one. It is safe for concurrent use, one check at a time.
 type PlazaChecker struct {
 	s    *Store
 	mu   sync.Mutex
@@ -48,20 +53,24 @@ type PlazaChecker struct {
 func (s *Store) PlazaChecker() *PlazaChecker { return &PlazaChecker{s: s, book: newBook(true)} }
 
 // Plaza is like [Store.Plaza].
-func (p *PlazaChecker) Plaza(ctx context.Context, plaza int16, state *toll.State, o PlazaOptions) (*PlazaCheck, error) {
+func (p *PlazaChecker) Plaza(ctx context.Context, plaza int16, state *toll.State,
+	o PlazaOptions) (*PlazaCheck, error) {
 	var check *PlazaCheck
-	err := p.check(ctx, map[int16]*toll.State{plaza: state}, &plaza, o, func(c PlazaCheck) { check = &c })
+	err := p.check(ctx, map[int16]*toll.State{plaza: state}, &plaza, o,
+		func(c PlazaCheck) { check = &c })
 	return check, p.s.wrap(fmt.Sprintf("check plaza %d", plaza), err)
 }
 
 // Plazas is like [Store.Plazas].
-func (p *PlazaChecker) Plazas(ctx context.Context, states map[int16]*toll.State, o PlazaOptions) ([]PlazaCheck, error) {
+func (p *PlazaChecker) Plazas(ctx context.Context, states map[int16]*toll.State,
+	o PlazaOptions) ([]PlazaCheck, error) {
 	checks := []PlazaCheck{}
 	err := p.check(ctx, states, nil, o, func(c PlazaCheck) { checks = append(checks, c) })
 	return checks, p.s.wrap("check the plazas", err)
 }
 
-func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, only *int16, o PlazaOptions, each func(PlazaCheck)) error {
+func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, only *int16,
+	o PlazaOptions, each func(PlazaCheck)) error {
 	if o.CountLimit == 0 {
 		o.CountLimit = DefaultCountLimit
 	}

@@ -28,7 +28,8 @@ func TestPlaza(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := `{"plaza":4856,"table_count":15,"stored_rows":19,"baseline":1,"pruned":0,"in_flight":3,"checksum_ok":true,"status":"in_flight"}`
+		want :=
+			`{"plaza":4856,"table_count":15,"stored_rows":19,"baseline":1,"pruned":0,"in_flight":3,"checksum_ok":true,"status":"in_flight"}`
 		if b, _ := json.Marshal(got); string(b) != want {
 			t.Errorf("got  %s\nwant %s", b, want)
 		}
@@ -43,7 +44,8 @@ func TestPlaza(t *testing.T) {
 		}
 		run(t, s, `UPDATE livetolldata SET vehicle_id = 0 WHERE toll_plaza_id = -7`)
 		all, err := s.Plazas(ctx, st.states, fullCount)
-		if err != nil || len(all) != 3 || all[0].Plaza != -7 || all[0].Status != Mismatch || *all[0].ChecksumOK || all[0].Problems[0].Kind != KindRowsChanged ||
+		if err != nil || len(all) != 3 || all[0].Plaza != -7 || all[0].Status != Mismatch ||
+			*all[0].ChecksumOK || all[0].Problems[0].Kind != KindRowsChanged ||
 			all[1].Status != Exact || all[2].Status != Exact {
 			t.Errorf("got %+v, %v", all, err)
 		}
@@ -62,12 +64,15 @@ func TestCountIsCutOff(t *testing.T) {
 		for range 12 { // 21 rows become 86,016
 			run(t, s, `INSERT INTO livetolldata SELECT * FROM livetolldata`)
 		}
-		got, err := s.Plaza(context.Background(), 4856, st.states[4856], PlazaOptions{CountLimit: time.Millisecond})
+		got, err := s.Plaza(context.Background(), 4856, st.states[4856],
+			PlazaOptions{CountLimit: time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
 		// A server without limits may be done before the client gives up.
-		if got.StoredRows == nil && (got.ChecksumOK != nil || got.Status != Exact || got.Note != "counting the rows was cut off after 1ms") {
+		if got.StoredRows == nil &&
+			(got.ChecksumOK != nil || got.Status != Exact ||
+				got.Note != "counting the rows was cut off after 1ms") {
 			t.Errorf("got %+v", got)
 		}
 		if got.StoredRows != nil && t.Name() == "TestCountIsCutOff/mariadb" {
@@ -104,7 +109,9 @@ func TestPlazaCheckerGoesOn(t *testing.T) {
 				t.Fatalf("step %d: got %s, want %s", step, gotJSON, wantJSON)
 			}
 			all, err := checker.Plazas(ctx, st.states, PlazaOptions{SkipRows: true})
-			if err != nil || slices.ContainsFunc(all, func(c PlazaCheck) bool { return c.Status == Mismatch }) {
+			if err != nil || slices.ContainsFunc(all, func(c PlazaCheck) bool {
+				return c.Status == Mismatch
+			}) {
 				t.Fatalf("step %d: %+v, %v", step, all, err)
 			}
 		}
@@ -118,7 +125,8 @@ func TestPlazaCheckerGoesOn(t *testing.T) {
 				st.epoch++
 				run(t, s, `UPDATE toll_cursor SET epoch = ?`, st.epoch)
 			}
-			st.store(int32(random.IntN(2)), 0, map[int16]int{int16(random.IntN(3)): 1 + random.IntN(2), 3: 1})
+			st.store(int32(random.IntN(2)), 0,
+				map[int16]int{int16(random.IntN(3)): 1 + random.IntN(2), 3: 1})
 			if step < 20 && random.IntN(3) == 0 {
 				st.merge()
 			}
@@ -148,7 +156,8 @@ func TestManyDeltasInFlight(t *testing.T) {
 	check := func(inFlight int64) {
 		t.Helper()
 		c, err := checker.Plaza(context.Background(), 1, st.states[1], fullCount)
-		if err != nil || c.InFlight != inFlight || c.TableCount+c.InFlight != *c.StoredRows || c.Status == Mismatch {
+		if err != nil || c.InFlight != inFlight || c.TableCount+c.InFlight != *c.StoredRows ||
+			c.Status == Mismatch {
 			t.Errorf("got %+v, %v, want %d in flight", c, err, inFlight)
 		}
 	}

@@ -15,7 +15,8 @@ type plazaWindows struct {
 	*windowCheck
 	plaza int16
 	zone  *toll.Zone
-	// done and dirty are the state's, see [toll.State]. done is the first minute where there is no state.
+	// done and dirty are the state's, see [toll.State]. done is the first minute where there is no
+	// state.
 	done           toll.Minute
 	dirty          []toll.Window
 	stored, flight paneList
@@ -23,7 +24,8 @@ type plazaWindows struct {
 }
 
 func (c *windowCheck) plaza(plaza int16) *plazaWindows {
-	p := &plazaWindows{windowCheck: c, plaza: plaza, zone: c.zone, done: math.MinInt32, stored: c.stored.of(plaza), flight: c.flight.of(plaza),
+	p := &plazaWindows{windowCheck: c, plaza: plaza, zone: c.zone, done: math.MinInt32,
+		stored: c.stored.of(plaza), flight: c.flight.of(plaza),
 		folded: c.stored.foldedBefore(plaza)}
 	if c.v.in.Zones != nil {
 		p.zone = c.v.in.Zones(plaza)
@@ -34,7 +36,8 @@ func (c *windowCheck) plaza(plaza int16) *plazaWindows {
 	return p
 }
 
-// kindCheck compares the windows of a kind that the outbox has events of with the rows, both ascending.
+// kindCheck compares the windows of a kind that the outbox has events of with the rows, both
+// ascending.
 type kindCheck struct {
 	*plazaWindows
 	kind    *toll.WindowKind
@@ -74,9 +77,10 @@ type checkedRow struct {
 	spoilt                          error // why by_type can't be read
 }
 
-// checkRows compares the rows of all kinds of some plazas, ascending, which it reads by one query: they are mostly few, and
-// thousands of queries take longer than their rows.
-func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReader, plazas []int16) error {
+// checkRows compares the rows of all kinds of some plazas, ascending, which it reads by one query:
+// they are mostly few, and thousands of queries take longer than their rows.
+func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReader,
+	plazas []int16) error {
 	kinds := c.v.in.Windows
 	args := anys(plazas)
 	for i := range kinds {
@@ -102,9 +106,11 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 	}
 	var row checkedRow
 	for rows.Next() {
-		var plaza, from, to, whole, wallStart, wallEnd int64 // which are scanned several times as fast as other types
+		// which are scanned several times as fast as other types
+		var plaza, from, to, whole, wallStart, wallEnd int64
 		var kind, byType dbsql.RawBytes
-		if err := rows.Scan(&plaza, &kind, &from, &to, &whole, &row.revision, &row.events, &row.late, &row.tooLate, &byType, &wallStart, &wallEnd); err != nil {
+		if err := rows.Scan(&plaza, &kind, &from, &to, &whole, &row.revision, &row.events, &row.late,
+			&row.tooLate, &byType, &wallStart, &wallEnd); err != nil {
 			return err
 		}
 		for int64(plazas[0]) != plaza {
@@ -117,7 +123,8 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 		if i < 0 {
 			continue // SQL takes "day " for "day"; it is a kind of its own, which is reported as such
 		}
-		row.WindowID = toll.WindowID{Plaza: plazas[0], Kind: checks[i].kind.Name, Start: toll.Minute(from)}
+		row.WindowID = toll.WindowID{Plaza: plazas[0], Kind: checks[i].kind.Name,
+			Start: toll.Minute(from)}
 		row.end, row.whole = toll.Minute(to), whole != 0
 		row.types, row.spoilt = types.decode(row.types[:0], byType)
 		c.checkRange(&row, wallStart, wallEnd)
@@ -132,13 +139,14 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 	return nil
 }
 
-// checkRange compares a row's range of time, in seconds as a [toll.WallTime] has them, with its minutes, which are what is
-// counted.
+// checkRange compares a row's range of time, in seconds as a [toll.WallTime] has them, with its
+// minutes, which are what is counted.
 func (c *windowCheck) checkRange(row *checkedRow, wallStart, wallEnd int64) {
 	start, end := wallTimeOf(c.zone, row.Start), wallTimeOf(c.zone, row.end)
 	if wallStart != int64(start) || wallEnd != int64(end) {
-		c.found.ofWindow(KindWindowRange, row.WindowID, 0, 0, fmt.Sprintf("window %s: toll_window has it from %s to %s, its minutes are from %s to %s",
-			row.Kind, toll.WallTime(wallStart), toll.WallTime(wallEnd), start, end))
+		c.found.ofWindow(KindWindowRange, row.WindowID, 0, 0,
+			fmt.Sprintf("window %s: toll_window has it from %s to %s, its minutes are from %s to %s",
+				row.Kind, toll.WallTime(wallStart), toll.WallTime(wallEnd), start, end))
 	}
 }
 
@@ -153,8 +161,9 @@ func (c *windowCheck) kindsOf(plaza int16) []*kindCheck {
 
 // check compares a window that the outbox has events of with its row, nil for none.
 //
-// What is certain to be in the row are the events that the plaza's state had merged when the window was delivered. What
-// can be in it are those that are stored. Where the two are the same, so must the row be.
+// What is certain to be in the row are the events that the plaza's state had merged when the window
+// was delivered. What can be in it are those that are stored. Where the two are the same, so must
+// the row be.
 func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow) {
 	due := k.StepEnd(p.zone, w, p.done) // what of it was delivered; w.Start for nothing
 	end := w.End
@@ -176,7 +185,9 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 		tooLate, events = row.tooLate, row.events
 	}
 	if want := within.tooLate(ofQuarters); tooLate != want {
-		p.problem(KindWindowTooLate, id, want, tooLate, "%s in toll_window that came too late for it, the batches have %s", plural(tooLate, "event"), grouped(want))
+		p.problem(KindWindowTooLate, id, want, tooLate,
+			"%s in toll_window that came too late for it, the batches have %s", plural(tooLate,
+				"event"), grouped(want))
 	}
 	most, _ := within.count(ofQuarters)
 	if events < toll.SumTypes(most) {
@@ -195,14 +206,16 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 	least := toll.SumTypes(stored) - toll.SumTypes(flight)
 	switch {
 	case least > 0 && (row == nil || row.revision == 0):
-		p.problem(KindWindowMissing, id, least, 0, "it has no result in toll_window, %s delivered", wereWas(least, "event"))
+		p.problem(KindWindowMissing, id, least, 0, "it has no result in toll_window, %s delivered",
+			wereWas(least, "event"))
 	case events < least:
-		p.problem(KindWindowBehind, id, least, events, "%s in toll_window, %s delivered: %s lost", plural(events, "event"), grouped(least), wereWas(least-events, "event"))
+		p.problem(KindWindowBehind, id, least, events, "%s in toll_window, %s delivered: %s lost",
+			plural(events, "event"), grouped(least), wereWas(least-events, "event"))
 	}
 }
 
-// gone reports whether a window can't be checked: windows as old as it were deleted for their age, or
-// its minutes were added up. row is nil for none.
+// gone reports whether a window can't be checked: windows as old as it were deleted for their age,
+// or its minutes were added up. row is nil for none.
 func (p *plazaWindows) gone(kind string, start, end toll.Minute, row *checkedRow) bool {
 	if before, some := p.retired[retiredWindows+kind]; some && end <= before {
 		p.v.report.WindowsRetired++
@@ -231,33 +244,41 @@ func (p *plazaWindows) checkRow(k *toll.WindowKind, w toll.Window, row *checkedR
 		return
 	}
 	if row.end > w.End || row.end < w.End && !k.Day || row.whole != (row.end == w.End) {
-		p.problem(KindWindowCount, row.WindowID, int64(w.End), int64(row.end), "toll_window has it end at %s (whole: %v), not at %s",
+		p.problem(KindWindowCount, row.WindowID, int64(w.End), int64(row.end),
+			"toll_window has it end at %s (whole: %v), not at %s",
 			p.clock(row.end), row.whole, p.clock(w.End))
 		return
 	}
 	if sum := toll.SumTypes(row.types); sum != row.events {
-		p.problem(KindWindowCount, row.WindowID, sum, row.events, "%s in toll_window, but %s by type", plural(row.events, "event"), grouped(sum))
+		p.problem(KindWindowCount, row.WindowID, sum, row.events, "%s in toll_window, but %s by type",
+			plural(row.events, "event"), grouped(sum))
 		return
 	}
 	if row.late < 0 || row.late > row.events {
-		p.problem(KindWindowCount, row.WindowID, row.events, row.late, "%s in toll_window, of which %s late", plural(row.events, "event"), grouped(row.late))
+		p.problem(KindWindowCount, row.WindowID, row.events, row.late,
+			"%s in toll_window, of which %s late", plural(row.events, "event"), grouped(row.late))
 	}
 	most, late := p.stored.in(toll.Window{Start: w.Start, End: row.end}).count(k.OfQuarters())
 	if all := toll.SumTypes(most); all == 0 {
-		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored", plural(row.events, "event"))
+		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored",
+			plural(row.events, "event"))
 		return
 	} else if row.events > all {
-		p.problem(KindWindowCount, row.WindowID, all, row.events, "%s in toll_window, %s stored: %s counted twice",
+		p.problem(KindWindowCount, row.WindowID, all, row.events,
+			"%s in toll_window, %s stored: %s counted twice",
 			plural(row.events, "event"), grouped(all), wereWas(row.events-all, "event"))
 	} else if row.events == all && row.late != late {
-		p.problem(KindWindowCount, row.WindowID, late, row.late, "%s in toll_window, of which %s late, by the batches %s", plural(row.events, "event"), grouped(row.late), grouped(late))
+		p.problem(KindWindowCount, row.WindowID, late, row.late,
+			"%s in toll_window, of which %s late, by the batches %s", plural(row.events,
+				"event"), grouped(row.late), grouped(late))
 	}
 	if countOf(most, toll.OtherType) > 0 || countOf(row.types, toll.OtherType) > 0 {
 		return // which of very many types are counted apart depends on the order in which they come
 	}
 	for _, t := range row.types {
 		if all := countOf(most, t.Type); t.Count > all {
-			p.problem(KindWindowCount, row.WindowID, all, t.Count, "%s of type %q in toll_window, %s stored", plural(t.Count, "event"), t.Type, grouped(all))
+			p.problem(KindWindowCount, row.WindowID, all, t.Count, "%s of type %q in toll_window, %s stored",
+				plural(t.Count, "event"), t.Type, grouped(all))
 			return
 		}
 	}
@@ -279,13 +300,18 @@ func (p *plazaWindows) checkExtra(row *checkedRow) {
 	}
 	p.v.report.Windows++
 	if row.tooLate != 0 {
-		p.problem(KindWindowTooLate, row.WindowID, 0, row.tooLate, "%s in toll_window that came too late for it, the batches have none", plural(row.tooLate, "event"))
+		p.problem(KindWindowTooLate, row.WindowID, 0, row.tooLate,
+			"%s in toll_window that came too late for it, the batches have none", plural(row.tooLate,
+				"event"))
 	}
 	if row.revision != 0 || row.events != 0 || row.tooLate == 0 {
-		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored", plural(row.events, "event"))
+		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored",
+			plural(row.events, "event"))
 	}
 }
 
-func (p *plazaWindows) problem(kind string, id toll.WindowID, want, got int64, format string, args ...any) {
-	p.found.ofWindow(kind, id, want, got, fmt.Sprintf("window %s from %s: ", id.Kind, p.clock(id.Start))+fmt.Sprintf(format, args...))
+func (p *plazaWindows) problem(kind string, id toll.WindowID, want, got int64, format string,
+	args ...any) {
+	p.found.ofWindow(kind, id, want, got,
+		fmt.Sprintf("window %s from %s: ", id.Kind, p.clock(id.Start))+fmt.Sprintf(format, args...))
 }

@@ -10,40 +10,55 @@ import (
 
 // The kinds of problems. Each is an invariant that does not hold.
 const (
-	KindRowsMissing   = "rows_missing"    // livetolldata holds fewer rows of a plaza than were stored
-	KindRowsExtra     = "rows_extra"      // livetolldata holds more rows of a plaza than were stored
-	KindRowsChanged   = "checksum"        // as many rows of a plaza as were stored, but not the same ones
-	KindBatchGap      = "batch_gap"       // offsets of a partition are in no batch
-	KindBatchOverlap  = "batch_overlap"   // offsets of a partition are in two batches
-	KindBatchSum      = "batch_sum"       // a batch's events, rejects and skipped offsets don't add up to its offsets, or its deltas not to its events
-	KindBatchOutbox   = "batch_outbox"    // a batch's deltas can't be read
-	KindChain         = "chain"           // a delta does not follow the one before of its plaza and partition
-	KindCursorLost    = "cursor_lost"     // batches of a partition that has no cursor
-	KindCursorToken   = "cursor_token"    // the last batch is not the one that moved the cursor last
-	KindOtherTopic    = "other_topic"     // batches or cursors of another topic id
-	KindDeadLetters   = "dead_letters"    // not as many dead letters of a partition as its batches rejected
-	KindLogReplaced   = "log_replaced"    // a partition's log is not the one that was stored
-	KindEpoch         = "epoch"           // cursors, or a plaza's state, of another epoch than the database's
-	KindTableTotal    = "table_total"     // the group table counts another number of events of a plaza than the deltas that it merged hold
-	KindTableChecksum = "table_checksum"  // the same number, but not the same events
-	KindTableOffset   = "table_offset"    // a plaza's state ends in the midst of a delta, or at one that was never stored
-	KindTableAhead    = "table_ahead"     // the group table has merged offsets that the database has not stored
-	KindLostDelta     = "lost_delta"      // the group table lacks a delta that was published and consumed
-	KindWindowMissing = "window_missing"  // a closed window has events and no result
-	KindWindowBehind  = "window_behind"   // a window's result lacks events that were delivered
-	KindWindowCount   = "window_count"    // a window's result counts other events than were stored
-	KindWindowExtra   = "window_extra"    // the result of a window without events
-	KindWindowStalled = "window_stalled"  // windows are due for long, and a process does not store them
-	KindWindowTooLate = "window_too_late" // a window has not as many events that came too late as the batches
-	KindWindowRange   = "window_range"    // window_start and window_end are not what a window's minutes are on the database's clock
-	KindWindowRows    = "window_rows"     // livetolldata holds another number of rows in a window's time than the window counts
-	KindMinuteRows    = "minute_rows"     // livetolldata holds another number of rows of a plaza's minute than were stored
+	KindRowsMissing = "rows_missing" // livetolldata holds fewer rows of a plaza than were stored
+	KindRowsExtra   = "rows_extra"   // livetolldata holds more rows of a plaza than were stored
+	// as many rows of a plaza as were stored, but not the same ones
+	KindRowsChanged  = "checksum"
+	KindBatchGap     = "batch_gap"     // offsets of a partition are in no batch
+	KindBatchOverlap = "batch_overlap" // offsets of a partition are in two batches
+	// a batch's events, rejects and skipped offsets don't add up to its offsets, or its deltas not to
+	// its events
+	KindBatchSum    = "batch_sum"
+	KindBatchOutbox = "batch_outbox" // a batch's deltas can't be read
+	// a delta does not follow the one before of its plaza and partition
+	KindChain       = "chain"
+	KindCursorLost  = "cursor_lost"  // batches of a partition that has no cursor
+	KindCursorToken = "cursor_token" // the last batch is not the one that moved the cursor last
+	KindOtherTopic  = "other_topic"  // batches or cursors of another topic id
+	// not as many dead letters of a partition as its batches rejected
+	KindDeadLetters = "dead_letters"
+	KindLogReplaced = "log_replaced" // a partition's log is not the one that was stored
+	// cursors, or a plaza's state, of another epoch than the database's
+	KindEpoch = "epoch"
+	// the group table counts another number of events of a plaza than the deltas that it merged hold
+	KindTableTotal    = "table_total"
+	KindTableChecksum = "table_checksum" // the same number, but not the same events
+	// a plaza's state ends in the midst of a delta, or at one that was never stored
+	KindTableOffset = "table_offset"
+	// the group table has merged offsets that the database has not stored
+	KindTableAhead = "table_ahead"
+	// the group table lacks a delta that was published and consumed
+	KindLostDelta     = "lost_delta"
+	KindWindowMissing = "window_missing" // a closed window has events and no result
+	KindWindowBehind  = "window_behind"  // a window's result lacks events that were delivered
+	KindWindowCount   = "window_count"   // a window's result counts other events than were stored
+	KindWindowExtra   = "window_extra"   // the result of a window without events
+	// windows are due for long, and a process does not store them
+	KindWindowStalled = "window_stalled"
+	// a window has not as many events that came too late as the batches
+	KindWindowTooLate = "window_too_late"
+	// window_start and window_end are not what a window's minutes are on the database's clock
+	KindWindowRange = "window_range"
+	// livetolldata holds another number of rows in a window's time than the window counts
+	KindWindowRows = "window_rows"
+	// livetolldata holds another number of rows of a plaza's minute than were stored
+	KindMinuteRows = "minute_rows"
 )
 
 const (
 	maxProblems = 1000
-	// problemsOfOne bounds those of one kind and partition, or of one kind of a plaza's windows or minutes, so that what is
-	// broken in one place does not hide the others.
+	// problemsOfOne bounds those of one kind and partition, or of one kind of a plaza's windows or
+	// minutes, so that what is broken in one place does not hide the others.
 	problemsOfOne = 20
 )
 
@@ -51,12 +66,13 @@ const (
 type Problem struct {
 	Kind      string `json:"kind"`
 	Partition *int32 `json:"partition,omitempty"`
-	Plaza     *int   `json:"plaza,omitempty"`  // -32769 stands for NULL
-	Window    string `json:"window,omitempty"` // the kind and the start in UTC: 15m 2022-02-10T09:15:00Z; of a minute without a kind
-	Want      int64  `json:"want"`
-	Got       int64  `json:"got"`
-	Text      string `json:"text"` // one sentence
-	Next      string `json:"next"` // what to do about it
+	Plaza     *int   `json:"plaza,omitempty"` // -32769 stands for NULL
+	// the kind and the start in UTC: 15m 2022-02-10T09:15:00Z; of a minute without a kind
+	Window string `json:"window,omitempty"`
+	Want   int64  `json:"want"`
+	Got    int64  `json:"got"`
+	Text   string `json:"text"` // one sentence
+	Next   string `json:"next"` // what to do about it
 }
 
 func (p Problem) String() string { return p.Text }
@@ -103,7 +119,8 @@ func (p *problems) join(other *problems) {
 
 func (p *problems) count() int64 { return int64(len(p.list)) + p.more }
 
-func (p *problems) ofPartition(kind string, partition int32, want, got int64, format string, args ...any) {
+func (p *problems) ofPartition(kind string, partition int32, want, got int64, format string,
+	args ...any) {
 	p.add(Problem{Kind: kind, Partition: &partition, Want: want, Got: got,
 		Text: fmt.Sprintf("partition %d: ", partition) + fmt.Sprintf(format, args...)})
 }
@@ -113,9 +130,11 @@ func (p *problems) ofPlaza(kind string, plaza int, want, got int64, format strin
 		Text: "plaza " + plazaName(plaza) + ": " + fmt.Sprintf(format, args...)})
 }
 
-func (p *problems) ofBoth(kind string, plaza int, partition int32, want, got int64, format string, args ...any) {
+func (p *problems) ofBoth(kind string, plaza int, partition int32, want, got int64, format string,
+	args ...any) {
 	p.add(Problem{Kind: kind, Partition: &partition, Plaza: &plaza, Want: want, Got: got,
-		Text: fmt.Sprintf("plaza %s, partition %d: ", plazaName(plaza), partition) + fmt.Sprintf(format, args...)})
+		Text: fmt.Sprintf("plaza %s, partition %d: ", plazaName(plaza), partition) + fmt.Sprintf(format,
+			args...)})
 }
 
 // ofWindows reports a problem of windows of any plazas.
@@ -126,29 +145,33 @@ func (p *problems) ofWindows(kind string, got int64, format string, args ...any)
 // ofWindow reports a problem of a plaza's window, or where that has no kind of a minute.
 func (p *problems) ofWindow(kind string, id toll.WindowID, want, got int64, text string) {
 	plaza := int(id.Plaza)
-	p.add(Problem{Kind: kind, Plaza: &plaza, Window: strings.TrimSpace(id.Kind + " " + id.Start.Time().Format(time.RFC3339)),
-		Want: want, Got: got, Text: fmt.Sprintf("plaza %d: %s", plaza, text)})
+	p.add(Problem{Kind: kind, Plaza: &plaza,
+		Window: strings.TrimSpace(id.Kind + " " + id.Start.Time().Format(time.RFC3339)),
+		Want:   want, Got: got, Text: fmt.Sprintf("plaza %d: %s", plaza, text)})
 }
 
 // PlazaCheck compares what the group table, the outbox and livetolldata hold of one plaza.
 type PlazaCheck struct {
-	Plaza      int       `json:"plaza"`       // -32769 stands for NULL
-	TableCount int64     `json:"table_count"` // events that the group table counts
-	StoredRows *int64    `json:"stored_rows"` // rows of livetolldata, those from before among them; nil where counting them took too long
-	Baseline   int64     `json:"baseline"`    // rows from before
-	Pruned     int64     `json:"pruned"`      // rows that tollstream prune deleted
-	InFlight   int64     `json:"in_flight"`   // events that are stored and not yet counted
-	ChecksumOK *bool     `json:"checksum_ok"` // whether the rows are the ones that were stored; nil where not computed
-	Status     string    `json:"status"`      // Exact, InFlight or Mismatch
+	Plaza      int   `json:"plaza"`       // -32769 stands for NULL
+	TableCount int64 `json:"table_count"` // events that the group table counts
+	// rows of livetolldata, those from before among them; nil where counting them took too long
+	StoredRows *int64 `json:"stored_rows"`
+	Baseline   int64  `json:"baseline"`  // rows from before
+	Pruned     int64  `json:"pruned"`    // rows that tollstream prune deleted
+	InFlight   int64  `json:"in_flight"` // events that are stored and not yet counted
+	// whether the rows are the ones that were stored; nil where not computed
+	ChecksumOK *bool     `json:"checksum_ok"`
+	Status     string    `json:"status"` // Exact, InFlight or Mismatch
 	Note       string    `json:"note,omitempty"`
 	Problems   []Problem `json:"problems,omitempty"`
 }
 
 // The states of a verification.
 const (
-	Exact    = "exact"     // every invariant holds, and the group table has counted all that is stored
-	InFlight = "in_flight" // every invariant holds, and some events are stored and not yet counted, which is healthy
-	Mismatch = "mismatch"  // an invariant does not hold
+	Exact = "exact" // every invariant holds, and the group table has counted all that is stored
+	// every invariant holds, and some events are stored and not yet counted, which is healthy
+	InFlight = "in_flight"
+	Mismatch = "mismatch" // an invariant does not hold
 )
 
 func statusOf(problems, inFlight int64) string {
@@ -198,7 +221,8 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		for _, m := range state.Merged {
 			if next := b.nextOf(m.Partition); m.Next > next {
 				found.ofBoth(KindTableAhead, plaza, m.Partition, next, m.Next,
-					"the group table has merged up to offset %s, the database has stored up to %s", grouped(m.Next), grouped(next))
+					"the group table has merged up to offset %s, the database has stored up to %s",
+					grouped(m.Next), grouped(next))
 			} else if b.accounts[accountKey{m.Partition, int16(plaza)}] == nil {
 				found.ofBoth(KindTableOffset, plaza, m.Partition, 0, m.Next,
 					"the group table has merged up to offset %s, but no batch has this plaza", grouped(m.Next))
@@ -207,10 +231,12 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		switch d := state.Events - merged.events; {
 		case d > 0:
 			found.ofPlaza(KindTableTotal, plaza, merged.events, state.Events,
-				"%s counted in the group table, %s in the deltas that it merged: %s counted twice", grouped(state.Events), grouped(merged.events), wereWas(d, "event"))
+				"%s counted in the group table, %s in the deltas that it merged: %s counted twice",
+				grouped(state.Events), grouped(merged.events), wereWas(d, "event"))
 		case d < 0:
 			found.ofPlaza(KindTableTotal, plaza, merged.events, state.Events,
-				"%s counted in the group table, %s in the deltas that it merged: %s lost", grouped(state.Events), grouped(merged.events), wereWas(-d, "event"))
+				"%s counted in the group table, %s in the deltas that it merged: %s lost",
+				grouped(state.Events), grouped(merged.events), wereWas(-d, "event"))
 		case state.Checksum != merged.checksum:
 			checksumOK = false
 			found.ofPlaza(KindTableChecksum, plaza, int64(merged.checksum), int64(state.Checksum),
@@ -229,15 +255,18 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		case d < 0:
 			checksumOK = false
 			found.ofPlaza(KindRowsMissing, plaza, stored.events, f.stored.rows,
-				"%s in livetolldata, %s stored: %s deleted", plural(f.stored.rows, "row"), grouped(stored.events), wereWas(-d, "row"))
+				"%s in livetolldata, %s stored: %s deleted", plural(f.stored.rows,
+					"row"), grouped(stored.events), wereWas(-d, "row"))
 		case d > 0:
 			checksumOK = false
 			found.ofPlaza(KindRowsExtra, plaza, stored.events, f.stored.rows,
-				"%s in livetolldata, %s stored: %s added by someone else, or doubled", plural(f.stored.rows, "row"), grouped(stored.events), wereWas(d, "row"))
+				"%s in livetolldata, %s stored: %s added by someone else, or doubled", plural(f.stored.rows,
+					"row"), grouped(stored.events), wereWas(d, "row"))
 		case f.stored.exact && f.stored.checksum != stored.checksum:
 			checksumOK = false
 			found.ofPlaza(KindRowsChanged, plaza, int64(stored.checksum), int64(f.stored.checksum),
-				"%s in livetolldata as it should be, but not the ones that were stored: their checksum differs", plural(f.stored.rows, "row"))
+				"%s in livetolldata as it should be, but not the ones that were stored: their checksum differs",
+				plural(f.stored.rows, "row"))
 		}
 		if f.stored.exact {
 			c.ChecksumOK = &checksumOK

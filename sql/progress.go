@@ -6,18 +6,19 @@ import (
 
 // PartitionProgress is how far the database has come in one source partition.
 type PartitionProgress struct {
-	Partition   int32
-	Start       int64 // where the partition began when it was first seen
-	Next        int64 // first offset that is not stored yet
-	Epoch       uint64
-	Token       uint64
-	Chain       []byte // per plaza the Next of its last batch, encoded
-	Clock       []byte // the partition's event time, a toll.Clock, encoded; empty before the first event
-	Unpublished int64  // batches whose deltas are not known to be published
+	Partition int32
+	Start     int64 // where the partition began when it was first seen
+	Next      int64 // first offset that is not stored yet
+	Epoch     uint64
+	Token     uint64
+	Chain     []byte // per plaza the Next of its last batch, encoded
+	// the partition's event time, a toll.Clock, encoded; empty before the first event
+	Clock       []byte
+	Unpublished int64 // batches whose deltas are not known to be published
 }
 
-// Progress returns how far the database has come, in one snapshot, ascending by partition. A partition that no process
-// has seen yet is not among them.
+// Progress returns how far the database has come, in one snapshot, ascending by partition. A
+// partition that no process has seen yet is not among them.
 func (s *Store) Progress(ctx context.Context) ([]PartitionProgress, error) {
 	var all []PartitionProgress
 	err := s.snapshot(ctx, func(q reader) error {
@@ -29,7 +30,8 @@ func (s *Store) Progress(ctx context.Context) ([]PartitionProgress, error) {
 		defer rows.Close()
 		for rows.Next() {
 			var p PartitionProgress
-			if err := rows.Scan(&p.Partition, &p.Start, &p.Next, &p.Epoch, &p.Token, &p.Chain, &p.Clock); err != nil {
+			if err := rows.Scan(&p.Partition, &p.Start, &p.Next, &p.Epoch, &p.Token, &p.Chain,
+				&p.Clock); err != nil {
 				return err
 			}
 			all = append(all, p)

@@ -15,7 +15,8 @@ import (
 
 // PruneOptions says which rows of livetolldata are deleted.
 type PruneOptions struct {
-	// Before is the wall clock, in the database's timezone: rows with an earlier timestamp are deleted.
+	// Before is the wall clock, in the database's timezone: rows with an earlier timestamp are
+	// deleted.
 	Before toll.WallTime
 	// BatchRows is how many rows one transaction deletes at most.
 	BatchRows int
@@ -23,23 +24,27 @@ type PruneOptions struct {
 	Progress func(rows int64)
 }
 
-// DefaultPruneRows is how many rows a transaction of a prune deletes: little enough that whoever waits for it hardly notices.
+// DefaultPruneRows is how many rows a transaction of a prune deletes: little enough that whoever
+// waits for it hardly notices.
 const DefaultPruneRows = 10_000
 
 // PruneCount returns how many rows a prune would delete now, and how many there are.
 func (s *Store) PruneCount(ctx context.Context, before toll.WallTime) (old, all int64, err error) {
-	err = s.db.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(CASE WHEN timestamp < ? THEN 1 ELSE 0 END), 0) AS SIGNED), COUNT(*) FROM `+eventTable,
+	err = s.db.QueryRowContext(ctx,
+		`SELECT CAST(COALESCE(SUM(CASE WHEN timestamp < ? THEN 1 ELSE 0 END), 0) AS SIGNED), COUNT(*) FROM `+eventTable,
 		before.String()).Scan(&old, &all)
 	return old, all, s.wrap("count the rows", err)
 }
 
-// Prune deletes old rows of livetolldata, some at a time, and returns how many it deleted. What each transaction deletes it adds
-// to toll_pruned, count and checksum, so a verification is exact at every moment in between, and a row that someone else
-// deletes is missed as before. Rows without a timestamp stay. Processes may run meanwhile; what they store of an older time stays
-// until the next prune. Whatever interrupts a prune, running it again goes on with it.
+// Prune deletes old rows of livetolldata, some at a time, and returns how many it deleted. What
+// each transaction deletes it adds to toll_pruned, count and checksum, so a verification is exact
+// at every moment in between, and a row that someone else deletes is missed as before. Rows without
+// a timestamp stay. Processes may run meanwhile; what they store of an older time stays until the
+// next prune. Whatever interrupts a prune, running it again goes on with it.
 //
-// livetolldata has no key and need not have an index, so each transaction deletes the first old rows that a scan comes
-// upon. Rows are stored about in the order of their time, so the scans are short, and what was deleted is not scanned again.
+// livetolldata has no key and need not have an index, so each transaction deletes the first old
+// rows that a scan comes upon. Rows are stored about in the order of their time, so the scans are
+// short, and what was deleted is not scanned again.
 func (s *Store) Prune(ctx context.Context, o PruneOptions) (int64, error) {
 	if o.BatchRows <= 0 {
 		o.BatchRows = DefaultPruneRows
@@ -83,11 +88,13 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (int64, error) {
 	}
 }
 
-// maxPruneConflicts is how often in a row a transaction of a prune may fail since others are in the way.
+// maxPruneConflicts is how often in a row a transaction of a prune may fail since others are in the
+// way.
 const maxPruneConflicts = 20
 
 // pruneSome deletes some rows in one transaction.
-func (s *Store) pruneSome(ctx context.Context, prune pruner, zone *toll.Zone, o PruneOptions) (int64, error) {
+func (s *Store) pruneSome(ctx context.Context, prune pruner, zone *toll.Zone,
+	o PruneOptions) (int64, error) {
 	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: prune.isolation})
 	if err != nil {
 		return 0, err
@@ -97,7 +104,8 @@ func (s *Store) pruneSome(ctx context.Context, prune pruner, zone *toll.Zone, o 
 	if err != nil || deleted.n == 0 {
 		return 0, err
 	}
-	for _, plaza := range slices.Sorted(maps.Keys(deleted.plazas)) { // whoever locks several rows locks them in this order
+	// whoever locks several rows locks them in this order
+	for _, plaza := range slices.Sorted(maps.Keys(deleted.plazas)) {
 		if err := addPruned(ctx, tx, prunedRows, plaza, deleted.plazas[plaza]); err != nil {
 			return 0, fmt.Errorf("count what is pruned: %w", err)
 		}
@@ -135,32 +143,39 @@ func (s *Store) pruner(ctx context.Context) (pruner, error) {
 	if strings.Contains(version, "MariaDB") {
 		return pruner{dbsql.LevelReadCommitted, deleteReturning}, nil
 	}
-	return pruner{dbsql.LevelRepeatableRead, func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
-		return deleteLocked(ctx, tx, before, limit, embedded)
-	}}, nil
+	return pruner{dbsql.LevelRepeatableRead,
+		func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
+			return deleteLocked(ctx, tx, before, limit, embedded)
+		}}, nil
 }
 
 // prunedColumns are a row's plaza, the checksum of its text, and its time.
-var prunedColumns = fmt.Sprintf("COALESCE(toll_plaza_id, %d), CRC32(%s), timestamp", nullPlaza, rowText)
+var prunedColumns = fmt.Sprintf("COALESCE(toll_plaza_id, %d), CRC32(%s), timestamp", nullPlaza,
+	rowText)
 
 // deleteReturning deletes rows by a statement that says which.
-func deleteReturning(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
-	rows, err := tx.QueryContext(ctx, `DELETE FROM `+eventTable+` WHERE timestamp < ? LIMIT ? RETURNING `+prunedColumns, before, limit)
+func deleteReturning(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch,
+	error) {
+	rows, err := tx.QueryContext(ctx,
+		`DELETE FROM `+eventTable+` WHERE timestamp < ? LIMIT ? RETURNING `+prunedColumns, before, limit)
 	if err != nil {
 		return prunedBatch{}, err
 	}
 	return sumRows(rows)
 }
 
-// deleteLocked reads the first old rows, and locks all that it passes, and what lies between, until the transaction ends. Then it
-// deletes as many: the same ones, as both scan the table in the order of its rows, neither by way of an index.
-func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int, embedded bool) (prunedBatch, error) {
+// deleteLocked reads the first old rows, and locks all that it passes, and what lies between, until
+// the transaction ends. Then it deletes as many: the same ones, as both scan the table in the order
+// of its rows, neither by way of an index.
+func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int,
+	embedded bool) (prunedBatch, error) {
 	hint := " USE INDEX ()"
 	if embedded {
 		hint = "" // it has no index there, and does not know the words
 	}
 	const which = ` WHERE timestamp + INTERVAL 0 SECOND < ? LIMIT ?` // no index finds that
-	rows, err := tx.QueryContext(ctx, `SELECT `+prunedColumns+` FROM `+eventTable+hint+which+` FOR UPDATE`, before, limit)
+	rows, err := tx.QueryContext(ctx, `SELECT `+prunedColumns+` FROM `+eventTable+hint+which+
+		` FOR UPDATE`, before, limit)
 	if err != nil {
 		return prunedBatch{}, err
 	}
@@ -173,7 +188,8 @@ func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int, e
 		return prunedBatch{}, err
 	}
 	if deleted, err := res.RowsAffected(); err != nil || deleted != old.n {
-		return prunedBatch{}, errors.Join(fmt.Errorf("%s deleted, not the %s that were read", plural(deleted, "row"), grouped(old.n)), err)
+		return prunedBatch{}, errors.Join(fmt.Errorf("%s deleted, not the %s that were read",
+			plural(deleted, "row"), grouped(old.n)), err)
 	}
 	return old, nil
 }

@@ -25,8 +25,8 @@ func ways(t *testing.T, s *Store) map[string]pruner {
 		}}}
 }
 
-// TestPrune prunes by each way, rows of ours and from before, some at a time. Verification is exact after each transaction,
-// and still finds what someone else deleted, added or changed.
+// TestPrune prunes by each way, rows of ours and from before, some at a time. Verification is exact
+// after each transaction, and still finds what someone else deleted, added or changed.
 func TestPrune(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		for name, way := range ways(t, s) {
@@ -47,8 +47,10 @@ func TestPrune(t *testing.T) {
 						t.Fatalf("got %+v", r)
 					}
 					for _, c := range r.Plazas {
-						checks, err := s.Plaza(t.Context(), int16(max(c.Plaza, -32768)), st.states[int16(c.Plaza)], fullCount)
-						if c.Plaza != nullPlaza && (err != nil || checks.Status != Exact || checks.Pruned != c.Pruned) {
+						checks, err := s.Plaza(t.Context(), int16(max(c.Plaza, -32768)), st.states[int16(c.Plaza)],
+							fullCount)
+						if c.Plaza != nullPlaza &&
+							(err != nil || checks.Status != Exact || checks.Pruned != c.Pruned) {
 							t.Fatalf("got %+v, %v", checks, err)
 						}
 					}
@@ -74,7 +76,8 @@ func TestPrune(t *testing.T) {
 				if total != old {
 					t.Errorf("%d rows deleted, want %d", total, old)
 				}
-				if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata WHERE timestamp < '2022-02-10 10:01:00'`); n != 0 {
+				if n := number64(t, s,
+					`SELECT COUNT(*) FROM livetolldata WHERE timestamp < '2022-02-10 10:01:00'`); n != 0 {
 					t.Errorf("%d old rows are left", n)
 				}
 				if n, err := s.Prune(t.Context(), o); n != 0 || err != nil {
@@ -111,7 +114,8 @@ func TestPruneWhileRunning(t *testing.T) {
 			running.Go(func() {
 				l.partition(p, 60, func(batch int) (events []toll.Event) {
 					for i := range 50 { // half of them old
-						events = append(events, toll.Event{Time: toll.WallTime(1644488582 - i%2*864000 + batch), Vehicle: int32(i), Type: "car", Plaza: int16(i % (1 + batch%5))})
+						events = append(events, toll.Event{Time: toll.WallTime(1644488582 - i%2*864000 + batch),
+							Vehicle: int32(i), Type: "car", Plaza: int16(i % (1 + batch%5))})
 					}
 					return events
 				})
@@ -151,7 +155,8 @@ func TestPruneWhileRunning(t *testing.T) {
 		pruning.Wait()
 		prune(context.Background(), 1000)
 		r := verify(t, s, VerifyInput{States: l.snapshot(), Deep: true})
-		// A transaction that was cut off while it was committed may have deleted what Prune did not count.
+		// A transaction that was cut off while it was committed may have deleted what Prune did not
+		// count.
 		if r.Status != Exact || r.Pruned != 2*60*25 || r.Rows != 2*60*25 || pruned > r.Pruned {
 			t.Errorf("%d pruned, got %+v", pruned, r)
 		}
@@ -166,7 +171,8 @@ func TestPruneIsInterrupted(t *testing.T) {
 		st.fill()
 		for range 10 {
 			ctx, cancel := context.WithCancel(t.Context())
-			_, err := s.Prune(ctx, PruneOptions{Before: wallTime(t, "2022-02-10 11:00"), BatchRows: 5, Progress: func(int64) { cancel() }})
+			_, err := s.Prune(ctx, PruneOptions{Before: wallTime(t, "2022-02-10 11:00"), BatchRows: 5,
+				Progress: func(int64) { cancel() }})
 			cancel()
 			r := verify(t, s, VerifyInput{States: st.states, Deep: true})
 			if r.Status != Exact || r.Rows+r.Pruned != 21 {

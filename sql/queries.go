@@ -19,7 +19,8 @@ import (
 //go:embed *.sql
 var queryFiles embed.FS
 
-// Query is one of the .sql files, a script that also runs in the mysql and mariadb clients as it is.
+// Query is one of the .sql files, a script that also runs in the mysql and mariadb clients as it
+// is.
 type Query struct {
 	Name        string   // the file's, without its ending
 	Description string   // the file's first line
@@ -27,7 +28,8 @@ type Query struct {
 	SQL         string
 }
 
-// Queries returns the queries that [Store.Run] knows, ascending by name. schema.sql is none: Init runs it.
+// Queries returns the queries that [Store.Run] knows, ascending by name. schema.sql is none: Init
+// runs it.
 func (s *Store) Queries() []Query { return slices.Clone(queries) }
 
 var queries = loadQueries()
@@ -50,7 +52,8 @@ func loadQueries() []Query {
 			continue
 		}
 		first, _, _ := strings.Cut(string(text), "\n")
-		q := Query{Name: strings.TrimSuffix(name, ".sql"), Description: strings.TrimSpace(strings.TrimLeft(first, "- ")), SQL: string(text)}
+		q := Query{Name: strings.TrimSuffix(name, ".sql"),
+			Description: strings.TrimSpace(strings.TrimLeft(first, "- ")), SQL: string(text)}
 		for _, m := range setting.FindAllStringSubmatch(q.SQL, -1) {
 			if !slices.Contains(q.Settings, m[1]) {
 				q.Settings = append(q.Settings, m[1])
@@ -84,22 +87,26 @@ func CheckSetting(name, value string) error {
 	return fmt.Errorf("%s=%s: want %s", name, value, settings[name].want)
 }
 
-// Run runs a query and returns what its last statement that has a result returned, as text; NULL is "NULL". Each
-// argument, name=value, sets one of the query's settings. A name that does not exist is a [toll.PermanentError].
-func (s *Store) Run(ctx context.Context, name string, args []string) (columns []string, rows [][]string, err error) {
+// Run runs a query and returns what its last statement that has a result returned, as text; NULL is
+// "NULL". Each argument, name=value, sets one of the query's settings. A name that does not exist
+// is a [toll.PermanentError].
+func (s *Store) Run(ctx context.Context, name string, args []string) (columns []string,
+	rows [][]string, err error) {
 	i := slices.IndexFunc(queries, func(q Query) bool { return q.Name == name })
 	if i < 0 {
 		var names []string
 		for _, q := range queries {
 			names = append(names, q.Name)
 		}
-		return nil, nil, toll.Permanent("the queries are "+strings.Join(names, ", "), "no query is named %q", name)
+		return nil, nil, toll.Permanent("the queries are "+strings.Join(names, ", "),
+			"no query is named %q", name)
 	}
 	columns, rows, err = s.runQuery(ctx, queries[i], args)
 	return columns, rows, s.wrap("run "+name+".sql", err)
 }
 
-func (s *Store) runQuery(ctx context.Context, q Query, args []string) (columns []string, rows [][]string, err error) {
+func (s *Store) runQuery(ctx context.Context, q Query, args []string) (columns []string,
+	rows [][]string, err error) {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -135,7 +142,8 @@ func (s *Store) runQuery(ctx context.Context, q Query, args []string) (columns [
 	return columns, rows, nil
 }
 
-func readAll(ctx context.Context, conn *dbsql.Conn, statement string) (columns []string, all [][]string, err error) {
+func readAll(ctx context.Context, conn *dbsql.Conn, statement string) (columns []string,
+	all [][]string, err error) {
 	rows, err := conn.QueryContext(ctx, statement)
 	if err != nil {
 		return nil, nil, err

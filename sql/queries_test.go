@@ -11,7 +11,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// wantResults is what each query gives of the rows of stream.fill; a count of rows where they are many.
+// wantResults is what each query gives of the rows of stream.fill; a count of rows where they are
+// many.
 var wantResults = map[string]string{
 	"top10":     "10 rows",
 	"busiest":   "[[4856 15 2022-02-10 10:00:00 2022-02-10 10:01:03] [4000 5 2022-02-10 10:00:00 2022-02-10 10:00:02] [-7 1 2022-02-10 10:01:00 2022-02-10 10:01:00]]",
@@ -29,7 +30,8 @@ var wantResults = map[string]string{
 // fillResults fills the tables of results as well.
 func fillResults(t *testing.T, s *Store) {
 	t.Helper()
-	window := func(plaza int16, kind, start, end string, revision, events, late, tooLate int, reason string) {
+	window := func(plaza int16, kind, start, end string, revision, events, late, tooLate int,
+		reason string) {
 		run(t, s, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end, whole, epoch, revision, events,
 			late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
 			VALUES (?, ?, ?, ?, ?, ?, 1, 7, ?, ?, ?, ?, 0, ?, ?, ?, 1, NOW(6))`, plaza, kind, minuteOf(t, start), minuteOf(t, end), start, end,
@@ -40,7 +42,8 @@ func fillResults(t *testing.T, s *Store) {
 	window(4000, "15m", "2022-02-10 10:15", "2022-02-10 10:30", 1, 8, 0, 0, "idle")
 	window(4000, "1m", "2022-02-10 10:15", "2022-02-10 10:16", 1, 5, 0, 2, "idle")
 	window(-7, "15m", "2022-02-11 10:15", "2022-02-11 10:30", 1, 8, 0, 0, "watermark")
-	run(t, s, `INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (4000, 'Höhe', 'A 9', 1.5, 4, 0, '')`)
+	run(t, s,
+		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (4000, 'Höhe', 'A 9', 1.5, 4, 0, '')`)
 	run(t, s, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why, assessed, assessed_until, vehicles_15m, flow_per_hour, heavy_share, phf, demand,
 		capacity, vc, usual_15m, usual_weeks, z, assessment, updated_at) VALUES
 		(2, 'free', '2022-02-10 10:15', 'why', '2022-02-10 10:30', 0, 300, 1200, 0, 0.5, 0, NULL, NULL, NULL, 0, NULL, '{}', NOW(6)),
@@ -53,7 +56,8 @@ func fillResults(t *testing.T, s *Store) {
 func TestSettingsHaveTypes(t *testing.T) {
 	for _, q := range queries {
 		for _, name := range q.Settings {
-			if _, ok := settings[name]; !ok || CheckSetting(name, "rubbish") == nil || CheckSetting(name, "") == nil {
+			if _, ok := settings[name]; !ok || CheckSetting(name, "rubbish") == nil ||
+				CheckSetting(name, "") == nil {
 				t.Errorf("%s: nothing says what %s may be", q.Name, name)
 			}
 		}
@@ -95,7 +99,8 @@ func TestQueries(t *testing.T) {
 			}
 		}
 		_, rows, err := s.Run(ctx, "by_type", []string{"plaza=4000"})
-		if err != nil || fmt.Sprint(rows) != "[[Lkw-Größe € 2] [car 2] [CAR 1]]" && fmt.Sprint(rows) != "[[car 2] [Lkw-Größe € 2] [CAR 1]]" {
+		if err != nil || fmt.Sprint(rows) != "[[Lkw-Größe € 2] [car 2] [CAR 1]]" &&
+			fmt.Sprint(rows) != "[[car 2] [Lkw-Größe € 2] [CAR 1]]" {
 			t.Errorf("one plaza: %v, %v", rows, err)
 		}
 		if _, rows, _ = s.Run(ctx, "by_type", nil); len(rows) != 3 || rows[0][1] != "9" {
@@ -105,8 +110,10 @@ func TestQueries(t *testing.T) {
 			args []string
 			want string
 		}{
-			{[]string{"plaza=-7"}, `[[-7 2022-02-11 10:15:00 2022-02-11 10:30:00 8 32 {"car":8} 8 0 0 1 watermark]]`},
-			{[]string{"plaza=4000", "day=2022-02-09"}, `[[4000 2022-02-09 23:45:00 2022-02-10 00:00:00 1 4 {"car":1} 1 0 0 1 watermark]]`},
+			{[]string{"plaza=-7"},
+				`[[-7 2022-02-11 10:15:00 2022-02-11 10:30:00 8 32 {"car":8} 8 0 0 1 watermark]]`},
+			{[]string{"plaza=4000", "day=2022-02-09"},
+				`[[4000 2022-02-09 23:45:00 2022-02-10 00:00:00 1 4 {"car":1} 1 0 0 1 watermark]]`},
 			{[]string{"day=2022-02-08"}, `[]`},
 			{[]string{"plaza=1"}, `[]`},
 		} {
@@ -141,7 +148,8 @@ func testQueriesInTheClient(t *testing.T, s *Store) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(client, "--no-defaults", "-h"+host, "-P"+port, "-u"+c.User, "--default-character-set=utf8mb4", c.DBName)
+		cmd := exec.Command(client, "--no-defaults", "-h"+host, "-P"+port, "-u"+c.User,
+			"--default-character-set=utf8mb4", c.DBName)
 		cmd.Env = append(cmd.Environ(), "MYSQL_PWD="+c.Passwd)
 		cmd.Stdin = bytes.NewReader(text)
 		out, err := cmd.CombinedOutput()

@@ -29,7 +29,8 @@ func (s *Store) PlanRebuild(ctx context.Context, id Identity) (Rebuild, error) {
 
 func (r *Rebuild) read(ctx context.Context, q reader, topicID string) error {
 	var epoch dbsql.Null[uint64]
-	if err := q.QueryRowContext(ctx, `SELECT MAX(epoch), COUNT(*) FROM toll_cursor`).Scan(&epoch, &r.Partitions); err != nil {
+	if err := q.QueryRowContext(ctx, `SELECT MAX(epoch), COUNT(*) FROM toll_cursor`).Scan(&epoch,
+		&r.Partitions); err != nil {
 		return err
 	}
 	r.Epoch = epoch.V
@@ -37,14 +38,17 @@ func (r *Rebuild) read(ctx context.Context, q reader, topicID string) error {
 		FROM toll_batch WHERE topic_id = ?`, topicID).Scan(&r.Batches, &r.Events, &r.OutboxSize)
 }
 
-// Rebuild lets the group table be made anew from the outbox: in one transaction over all partitions it raises the epoch above
-// every one that there was, and marks all batches as not published. The owners of the partitions, those that run
-// and those that start later, find the epoch changed and publish everything again; states of an older epoch count as empty.
-// above is the highest epoch that is known from elsewhere, from the group table above all.
+// Rebuild lets the group table be made anew from the outbox: in one transaction over all partitions
+// it raises the epoch above every one that there was, and marks all batches as not published. The
+// owners of the partitions, those that run and those that start later, find the epoch changed and
+// publish everything again; states of an older epoch count as empty. above is the highest epoch
+// that is known from elsewhere, from the group table above all.
 //
-// Rows, windows and congestion stay as they are. It may be run at any time and as often as one likes. After an error that
-// is no [toll.PermanentError] it may be done or not; running it again is right either way.
-func (s *Store) Rebuild(ctx context.Context, id Identity, above uint64, now time.Time) (Rebuild, error) {
+// Rows, windows and congestion stay as they are. It may be run at any time and as often as one
+// likes. After an error that is no [toll.PermanentError] it may be done or not; running it again is
+// right either way.
+func (s *Store) Rebuild(ctx context.Context, id Identity, above uint64, now time.Time) (Rebuild,
+	error) {
 	if _, err := s.Check(ctx, id); err != nil {
 		return Rebuild{}, err
 	}
@@ -58,7 +62,8 @@ func (s *Store) Rebuild(ctx context.Context, id Identity, above uint64, now time
 	}
 }
 
-func (s *Store) rebuild(ctx context.Context, id Identity, above uint64, now time.Time) (Rebuild, error) {
+func (s *Store) rebuild(ctx context.Context, id Identity, above uint64, now time.Time) (Rebuild,
+	error) {
 	var r Rebuild
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -76,10 +81,12 @@ func (s *Store) rebuild(ctx context.Context, id Identity, above uint64, now time
 func (r *Rebuild) raise(
 	ctx context.Context, tx *dbsql.Tx, topicID string, above uint64, now time.Time,
 ) error {
-	// toll_meta goes first: its lock keeps out new cursors, other rebuilds, and the results of windows that were counted in
-	// an epoch that is over by the time they are stored. Then come the cursors, as in every transaction.
+	// toll_meta goes first: its lock keeps out new cursors, other rebuilds, and the results of windows
+	// that were counted in an epoch that is over by the time they are stored. Then come the cursors,
+	// as in every transaction.
 	var one int
-	if err := tx.QueryRowContext(ctx, `SELECT id FROM toll_meta WHERE id = 1 FOR UPDATE`).Scan(&one); err != nil {
+	if err := tx.QueryRowContext(ctx,
+		`SELECT id FROM toll_meta WHERE id = 1 FOR UPDATE`).Scan(&one); err != nil {
 		return err
 	}
 	if err := lockCursors(ctx, tx); err != nil {
@@ -92,23 +99,26 @@ func (r *Rebuild) raise(
 	if r.Partitions == 0 {
 		// New cursors take their epoch from created_at then.
 		created := time.UnixMilli(int64(r.NewEpoch)).UTC().Format("2006-01-02 15:04:05.000000")
-		if _, err := tx.ExecContext(ctx, `UPDATE toll_meta SET created_at = ? WHERE id = 1`, created); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE toll_meta SET created_at = ? WHERE id = 1`,
+			created); err != nil {
 			return err
 		}
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET epoch = ?`, r.NewEpoch); err != nil {
 		return err
 	}
-	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET published = 0 WHERE published <> 0`); err != nil {
+	if _, err := tx.ExecContext(ctx,
+		`UPDATE toll_batch SET published = 0 WHERE published <> 0`); err != nil {
 		return err
 	}
 	return nil
 }
 
-// lockCursors locks the cursors of all partitions: batches that are being stored are complete by then, and later ones
-// find the epoch changed.
+// lockCursors locks the cursors of all partitions: batches that are being stored are complete by
+// then, and later ones find the epoch changed.
 func lockCursors(ctx context.Context, tx *dbsql.Tx) error {
-	rows, err := tx.QueryContext(ctx, `SELECT partition_id FROM toll_cursor ORDER BY topic_id, partition_id FOR UPDATE`)
+	rows, err := tx.QueryContext(ctx,
+		`SELECT partition_id FROM toll_cursor ORDER BY topic_id, partition_id FOR UPDATE`)
 	if err != nil {
 		return err
 	}
@@ -118,10 +128,12 @@ func lockCursors(ctx context.Context, tx *dbsql.Tx) error {
 	return rows.Err()
 }
 
-// currentEpoch returns the epoch of the database, and keeps a rebuild from raising it until the transaction ends.
+// currentEpoch returns the epoch of the database, and keeps a rebuild from raising it until the
+// transaction ends.
 func currentEpoch(ctx context.Context, tx *dbsql.Tx) (uint64, error) {
 	var one int
-	if err := tx.QueryRowContext(ctx, `SELECT id FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&one); err != nil {
+	if err := tx.QueryRowContext(ctx,
+		`SELECT id FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&one); err != nil {
 		return 0, fmt.Errorf("lock toll_meta: %w", err)
 	}
 	var epoch dbsql.Null[uint64]

@@ -12,7 +12,8 @@ import (
 )
 
 // outbox returns all batches of a partition, page by page.
-func outbox(t *testing.T, w *Writer, partition int32, above int64, unpublished bool) (all []toll.StoredBatch, epoch uint64, pages int) {
+func outbox(t *testing.T, w *Writer, partition int32, above int64,
+	unpublished bool) (all []toll.StoredBatch, epoch uint64, pages int) {
 	t.Helper()
 	for {
 		page, err := w.Outbox(t.Context(), partition, above, unpublished)
@@ -41,7 +42,8 @@ func TestRebuild(t *testing.T) {
 			t.Fatalf("got %+v, %+v, %v", before, u, err)
 		}
 		plan, err := s.PlanRebuild(ctx, testIdentity)
-		if err != nil || plan.Epoch != 7 || plan.NewEpoch != 0 || plan.Partitions != 2 || plan.Batches != number64(t, s, `SELECT COUNT(*) FROM toll_batch`) {
+		if err != nil || plan.Epoch != 7 || plan.NewEpoch != 0 || plan.Partitions != 2 ||
+			plan.Batches != number64(t, s, `SELECT COUNT(*) FROM toll_batch`) {
 			t.Fatalf("plan %+v, %v", plan, err)
 		}
 
@@ -63,7 +65,9 @@ func TestRebuild(t *testing.T) {
 			}
 			for partition := range int32(2) {
 				cursor, u, err := w.Load(ctx, partition, -1)
-				if err != nil || cursor.Epoch != c.want || u.First != 100 || u.Batches != number64(t, s, `SELECT COUNT(*) FROM toll_batch WHERE partition_id = ?`, partition) {
+				if err != nil || cursor.Epoch != c.want || u.First != 100 ||
+					u.Batches != number64(t, s, `SELECT COUNT(*) FROM toll_batch WHERE partition_id = ?`,
+						partition) {
 					t.Fatalf("partition %d: %+v, %+v, %v", partition, cursor, u, err)
 				}
 			}
@@ -74,7 +78,8 @@ func TestRebuild(t *testing.T) {
 			t.Errorf("a batch of the old epoch: %v", err)
 		}
 		batches, _, _ := outbox(t, w, 0, 100, true)
-		if err := w.MarkPublished(ctx, 0, 7, []toll.BatchRef{{First: batches[0].First, Token: batches[0].Token}}); err != nil {
+		if err := w.MarkPublished(ctx, 0, 7,
+			[]toll.BatchRef{{First: batches[0].First, Token: batches[0].Token}}); err != nil {
 			t.Fatal(err)
 		}
 		if again, _, _ := outbox(t, w, 0, 100, true); len(again) != len(batches) {
@@ -82,7 +87,8 @@ func TestRebuild(t *testing.T) {
 		}
 
 		// What plazas merged before counts as empty, and is exact again once all came.
-		if r := verify(t, s, VerifyInput{States: st.states, Deep: true}); r.Status != InFlight || r.Merged != 0 {
+		if r := verify(t, s, VerifyInput{States: st.states, Deep: true}); r.Status != InFlight ||
+			r.Merged != 0 {
 			t.Errorf("got %s, %d merged: %+v", r.Status, r.Merged, r.Problems)
 		}
 		for partition := range int32(2) {
@@ -106,8 +112,8 @@ func TestRebuild(t *testing.T) {
 	})
 }
 
-// A database that was set up and has no cursor yet, as one that was restored to its beginning, gives its first cursors
-// the epoch of a rebuild too.
+// A database that was set up and has no cursor yet, as one that was restored to its beginning,
+// gives its first cursors the epoch of a rebuild too.
 func TestRebuildWithoutCursors(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		ctx := context.Background()
@@ -164,7 +170,8 @@ func TestRebuildWhileCursorsAreMade(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		if n := number64(t, s, `SELECT COUNT(DISTINCT epoch) FROM toll_cursor`); n != 1 || number64(t, s, `SELECT COUNT(*) FROM toll_cursor`) != 49 {
+		if n := number64(t, s, `SELECT COUNT(DISTINCT epoch) FROM toll_cursor`); n != 1 ||
+			number64(t, s, `SELECT COUNT(*) FROM toll_cursor`) != 49 {
 			t.Errorf("the cursors are of %d epochs", n)
 		}
 	})

@@ -12,11 +12,13 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// maxRecountPanes bounds the minutes of all plazas that a recount holds at a time: some 30 MB. It is a variable for tests.
+// maxRecountPanes bounds the minutes of all plazas that a recount holds at a time: some 30 MB. It
+// is a variable for tests.
 var maxRecountPanes = 100_000
 
 // Each span of a recount begins with recountSpan minutes at a time. The steps then grow up to
-// maxRecountSpan, which is more minutes than there are, and so small that doubling it can't overflow.
+// maxRecountSpan, which is more minutes than there are, and so small that doubling it can't
+// overflow.
 const (
 	recountSpan    = 1440
 	maxRecountSpan = 1 << 33
@@ -39,12 +41,15 @@ type plazaRecount struct {
 	reason toll.CloseReason
 	from   toll.Minute // windows that end by then closed before
 	until  toll.Minute
-	ranges []toll.Window // windows that have a minute in these are to be counted if they end at or before until
+	// windows that have a minute in these are to be counted if they end at or before until
+	ranges []toll.Window
 	spans  []toll.Window // the minutes of these windows; both are ascending and don't touch
 }
 
-func newRecount(kinds []toll.WindowKind, decode func([]byte) ([]toll.PlazaDelta, error), topicID string) *recount {
-	return &recount{kinds: kinds, decode: decode, topicID: topicID, plazas: map[int16]*plazaRecount{}, panes: newPaneSums()}
+func newRecount(kinds []toll.WindowKind, decode func([]byte) ([]toll.PlazaDelta, error),
+	topicID string) *recount {
+	return &recount{kinds: kinds, decode: decode, topicID: topicID, plazas: map[int16]*plazaRecount{},
+		panes: newPaneSums()}
 }
 
 // add takes note of a closing's minutes.
@@ -57,11 +62,13 @@ func (c *recount) add(closing *toll.Closing, zone *toll.Zone) {
 		p = &plazaRecount{plaza: closing.Plaza, zone: zone, from: closing.From, until: math.MinInt32}
 		c.plazas[closing.Plaza] = p
 	}
-	p.epoch, p.reason, p.until = max(p.epoch, closing.Epoch), closing.Reason, max(p.until, closing.Until)
+	p.epoch, p.reason, p.until = max(p.epoch, closing.Epoch), closing.Reason, max(p.until,
+		closing.Until)
 	p.ranges = joinWindows(append(p.ranges, closing.Recount...))
 	p.spans = p.spans[:0]
 	for _, w := range p.ranges {
-		p.spans = append(p.spans, widen(c.kinds, zone, toll.Window{Start: w.Start, End: min(w.End, p.until)}))
+		p.spans = append(p.spans,
+			widen(c.kinds, zone, toll.Window{Start: w.Start, End: min(w.End, p.until)}))
 	}
 	p.spans = joinWindows(p.spans)
 }
@@ -100,8 +107,9 @@ func joinWindows(all []toll.Window) []toll.Window {
 
 // run counts the windows and calls store with some at a time, each window once.
 //
-// The minutes are read stretch by stretch. A stretch that holds too much is halved and read again, one that holds little
-// is followed by a longer one: centuries without events take a few reads, and a busy day fits the memory.
+// The minutes are read stretch by stretch. A stretch that holds too much is halved and read again,
+// one that holds little is followed by a longer one: centuries without events take a few reads, and
+// a busy day fits the memory.
 func (c *recount) run(ctx context.Context, q reader, store func([]countedWindow) error) error {
 	if len(c.plazas) == 0 {
 		return nil
@@ -142,7 +150,8 @@ func (c *recount) run(ctx context.Context, q reader, store func([]countedWindow)
 	return nil
 }
 
-// errTooMany says that a stretch of several minutes holds more of them than are to be held at a time.
+// errTooMany says that a stretch of several minutes holds more of them than are to be held at a
+// time.
 var errTooMany = errors.New("too many minutes")
 
 // gather adds up what the partitions hold of a stretch of minutes, as far as it is wanted.
@@ -173,9 +182,10 @@ func (c *recount) gather(ctx context.Context, q reader, cursors []cursorRow, w t
 	return nil
 }
 
-// readMinutes calls each with the batches of a partition that have events in some minutes, and perhaps others. Of a
-// batch it reads the offsets and the outbox.
-func readMinutes(ctx context.Context, q reader, topicID string, partition int32, w toll.Window, each func(*batchRow) error) error {
+// readMinutes calls each with the batches of a partition that have events in some minutes, and
+// perhaps others. Of a batch it reads the offsets and the outbox.
+func readMinutes(ctx context.Context, q reader, topicID string, partition int32, w toll.Window,
+	each func(*batchRow) error) error {
 	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, deltas FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND last_minute >= ? AND first_minute < ?`, topicID, partition, w.Start, w.End)
 	if err != nil {
@@ -197,8 +207,8 @@ func readMinutes(ctx context.Context, q reader, topicID string, partition int32,
 // emitWindows is how many windows are handed on at a time.
 const emitWindows = 1000
 
-// emit hands on the windows whose last minute is in a stretch, or all that are left where it is the last stretch of its
-// span, and drops the minutes that no other window needs.
+// emit hands on the windows whose last minute is in a stretch, or all that are left where it is the
+// last stretch of its span, and drops the minutes that no other window needs.
 func (c *recount) emit(stretch toll.Window, last bool, store func([]countedWindow) error) error {
 	var counted []countedWindow
 	for _, plaza := range slices.Sorted(maps.Keys(c.plazas)) {
@@ -234,9 +244,10 @@ func (c *recount) emit(stretch toll.Window, last bool, store func([]countedWindo
 	return store(counted)
 }
 
-// count counts a window. It reports false for one that holds nothing, has not closed, or can't be counted any more: that
-// one stays as it is stored.
-func (p *plazaRecount) count(k *toll.WindowKind, w toll.Window, list paneList, folded toll.Minute) (countedWindow, bool) {
+// count counts a window. It reports false for one that holds nothing, has not closed, or can't be
+// counted any more: that one stays as it is stored.
+func (p *plazaRecount) count(k *toll.WindowKind, w toll.Window, list paneList,
+	folded toll.Minute) (countedWindow, bool) {
 	if w.Start < folded {
 		return countedWindow{}, false
 	}
@@ -245,7 +256,8 @@ func (p *plazaRecount) count(k *toll.WindowKind, w toll.Window, list paneList, f
 		return countedWindow{}, false
 	}
 	n := countedWindow{epoch: p.epoch, WindowCount: toll.WindowCount{
-		WindowID: toll.WindowID{Plaza: p.plaza, Kind: k.Name, Start: w.Start}, End: end, Whole: end == w.End, Reason: p.reason,
+		WindowID: toll.WindowID{Plaza: p.plaza, Kind: k.Name, Start: w.Start}, End: end,
+		Whole: end == w.End, Reason: p.reason,
 	}}
 	n.again = closedBefore(k, &n.WindowCount, p.from)
 	n.Types, n.Late = list.in(toll.Window{Start: w.Start, End: end}).count(k.OfQuarters())

@@ -11,7 +11,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestRecount counts random windows from the outbox and event by event, in as many minutes at a time as fit.
+// TestRecount counts random windows from the outbox and event by event, in as many minutes at a
+// time as fit.
 func TestRecount(t *testing.T) {
 	defer func(n int) { maxRecountPanes = n }(maxRecountPanes)
 	kolkata, err := time.LoadLocation("Asia/Kolkata")
@@ -22,20 +23,24 @@ func TestRecount(t *testing.T) {
 		x := newWindowed(t, s, "1m,7m/3m,15m,1h,24h/8h,day,day/5m")
 		x.cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(kolkata)}
 		random := rand.New(rand.NewPCG(3, 4))
-		// Four days in which clocks are set forward, with an hour of many events and one clock that is fifty years behind.
+		// Four days in which clocks are set forward, with an hour of many events and one clock that is
+		// fifty years behind.
 		events := x.random(random, 300, "2022-03-25 00:00", 4*1440, 1, 2, 3)
 		events = append(events, x.random(random, 100, "2022-03-26 23:30", 60, 1, 2)...)
 		for i, chunk := range slices.Collect(slices.Chunk(events, 20)) {
 			if i == 5 {
-				chunk = append(slices.Clone(chunk), passage{3, "1972-01-01 00:00", "car", 1, toll.TooLate}, passage{3, "1972-01-01 00:01", "car", 1, toll.OnTime})
+				chunk = append(slices.Clone(chunk), passage{3, "1972-01-01 00:00", "car", 1, toll.TooLate},
+					passage{3, "1972-01-01 00:01", "car", 1, toll.OnTime})
 			}
 			x.store(int32(i%3), chunk...)
 		}
 		closing := func(plaza int16, until string, ranges ...string) toll.Closing {
 			end := minuteOf(t, until)
-			c := toll.Closing{Plaza: plaza, Epoch: x.epoch(), From: end, Until: end, Reason: toll.ClosedByWatermark}
+			c := toll.Closing{Plaza: plaza, Epoch: x.epoch(), From: end, Until: end,
+				Reason: toll.ClosedByWatermark}
 			for i := 0; i < len(ranges); i += 2 {
-				c.Recount = append(c.Recount, toll.Window{Start: minuteOf(t, ranges[i]), End: minuteOf(t, ranges[i+1])})
+				c.Recount = append(c.Recount,
+					toll.Window{Start: minuteOf(t, ranges[i]), End: minuteOf(t, ranges[i+1])})
 			}
 			return c
 		}
@@ -46,7 +51,8 @@ func TestRecount(t *testing.T) {
 		}
 		empty := func() {
 			run(t, s, `DELETE FROM toll_window WHERE too_late = 0`)
-			run(t, s, `UPDATE toll_window SET revision = 0, events = 0, late = 0, by_type = '{}', published = 1`)
+			run(t, s,
+				`UPDATE toll_window SET revision = 0, events = 0, late = 0, by_type = '{}', published = 1`)
 		}
 		for _, most := range []int{100_000, 60, 1} {
 			if most == 1 && s.embedded(t.Context()) {
@@ -76,17 +82,20 @@ func TestRecount(t *testing.T) {
 
 		// Some ranges, up to a time: whole windows that lie in part in one of them, and have ended.
 		empty()
-		x.settle(x.results(), closing(1, "2022-03-27 13:20", "2022-03-26 23:50", "2022-03-27 00:10", "2022-03-27 12:59", "2022-03-28 00:00"))
+		x.settle(x.results(), closing(1, "2022-03-27 13:20", "2022-03-26 23:50", "2022-03-27 00:10",
+			"2022-03-27 12:59", "2022-03-28 00:00"))
 		rows, err := readWindows(t.Context(), s.db, "WHERE revision > 0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := x.counts(1, minuteOf(t, "2022-03-27 13:20"))
-		ranges := []toll.Window{{Start: minuteOf(t, "2022-03-26 23:50"), End: minuteOf(t, "2022-03-27 00:10")},
+		ranges := []toll.Window{{Start: minuteOf(t, "2022-03-26 23:50"),
+			End: minuteOf(t, "2022-03-27 00:10")},
 			{Start: minuteOf(t, "2022-03-27 12:59"), End: minuteOf(t, "2022-03-28 00:00")}}
 		for id, w := range want {
 			i := slices.IndexFunc(x.cfg.Windows, func(k toll.WindowKind) bool { return k.Name == id.Kind })
-			if cover := x.cfg.Windows[i].Covering(x.zoneOf(1), w.Start, nil); !toll.InRanges(ranges, cover[len(cover)-1]) {
+			if cover := x.cfg.Windows[i].Covering(x.zoneOf(1), w.Start, nil); !toll.InRanges(ranges,
+				cover[len(cover)-1]) {
 				delete(want, id)
 			}
 		}
@@ -109,7 +118,8 @@ func TestRecountSparse(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "1m,15m")
 		const spans = 80
-		closing := toll.Closing{Plaza: 1, Reason: toll.ClosedByWatermark, Until: minuteOf(t, "2030-01-01 00:00")}
+		closing := toll.Closing{Plaza: 1, Reason: toll.ClosedByWatermark,
+			Until: minuteOf(t, "2030-01-01 00:00")}
 		closing.From = closing.Until
 		var passages []passage
 		for i := range spans {

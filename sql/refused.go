@@ -23,7 +23,8 @@ type rowsError struct{ error }
 
 func (e rowsError) Unwrap() error { return e.error }
 
-// atFault returns the server's error where it may be about the rows that were written, and nil where it can't be.
+// atFault returns the server's error where it may be about the rows that were written, and nil
+// where it can't be.
 func (w *Writer) atFault(ctx context.Context, err error) *mysql.MySQLError {
 	var my *mysql.MySQLError
 	if !errors.As(err, &my) {
@@ -35,8 +36,9 @@ func (w *Writer) atFault(ctx context.Context, err error) *mysql.MySQLError {
 	return my
 }
 
-// transient reports whether a server's error is about the server, the connection, a lock or a right, and so never about
-// a row. Where in doubt it is false: then the row is tried alone, see [Writer.refused].
+// transient reports whether a server's error is about the server, the connection, a lock or a
+// right, and so never about a row. Where in doubt it is false: then the row is tried alone, see
+// [Writer.refused].
 func transient(my *mysql.MySQLError) bool {
 	if n := my.Number; n >= 1000 && n < 1044 && n != errDuplicateWrite || n >= 9000 && n < 9100 {
 		return true // files, disks, memory, connections; of TiDB its storage
@@ -78,17 +80,18 @@ const errDuplicateWrite = 1022
 
 // refused finds out why MySQL does not take the rows of a batch as they are. It returns
 //
-//   - a [toll.PermanentError] where the table was altered, or where MySQL refuses rows that are known to be sound as well;
+//   - a [toll.PermanentError] where the table was altered, or where MySQL refuses rows that are
+//     known to be sound as well;
 //   - a [toll.RefusedError] that names the rows that are at fault themselves;
 //   - nil where MySQL takes every row: then only the way in which they were written was at fault;
 //   - any other error where it can't be told now.
 //
-// Nothing of what it tries stays. It holds the cursor's lock meanwhile, as a commit does: rows that another owner stores
-// could make ours duplicates of their own.
+// Nothing of what it tries stays. It holds the cursor's lock meanwhile, as a commit does: rows that
+// another owner stores could make ours duplicates of their own.
 func (w *Writer) refused(ctx context.Context, b *toll.Batch) error {
 	r := b.Rows.(*rows)
-	// The rows are written in order, so that one is refused given those before it. Two equal events under a unique key are
-	// one row and one dead letter.
+	// The rows are written in order, so that one is refused given those before it. Two equal events
+	// under a unique key are one row and one dead letter.
 	var bad []toll.RefusedRow
 	err := w.attempt(ctx, b, func(t *trial) error {
 		for from := 0; from < r.Len(); {
@@ -135,7 +138,8 @@ func (w *Writer) refused(ctx context.Context, b *toll.Batch) error {
 	})
 }
 
-// trial is a transaction in which rows are written to see whether MySQL takes them. It is rolled back.
+// trial is a transaction in which rows are written to see whether MySQL takes them. It is rolled
+// back.
 type trial struct {
 	w   *Writer
 	ctx context.Context
@@ -146,16 +150,16 @@ type trial struct {
 	most   int    // bytes of a statement
 }
 
-// attempt calls try with a transaction that stands where the rows of a commit are written: the cursor is moved, and the
-// tables are as they should be and can't be altered until it ends.
+// attempt calls try with a transaction that stands where the rows of a commit are written: the
+// cursor is moved, and the tables are as they should be and can't be altered until it ends.
 func (w *Writer) attempt(ctx context.Context, b *toll.Batch, try func(*trial) error) error {
 	embedded := w.embedded(ctx)
 	conn, err := w.s.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
-	// Some errors make a server roll back the whole transaction. Without autocommit what follows is in a transaction
-	// again, instead of staying. The connection is not used again.
+	// Some errors make a server roll back the whole transaction. Without autocommit what follows is in
+	// a transaction again, instead of staying. The connection is not used again.
 	defer conn.Raw(func(any) error { return driver.ErrBadConn })
 	if !embedded {
 		if _, err := conn.ExecContext(ctx, `SET autocommit = 0`); err != nil {
@@ -171,7 +175,8 @@ func (w *Writer) attempt(ctx context.Context, b *toll.Batch, try func(*trial) er
 		return err
 	}
 	t := &trial{w: w, ctx: ctx, tx: tx, r: b.Rows.(*rows)}
-	if t.stored, err = t.storedRow(); err != nil { // which keeps everybody from altering the table until the end
+	// which keeps everybody from altering the table until the end
+	if t.stored, err = t.storedRow(); err != nil {
 		return err
 	}
 	if err := w.s.checkTables(ctx, tx); err != nil {
@@ -183,13 +188,14 @@ func (w *Writer) attempt(ctx context.Context, b *toll.Batch, try func(*trial) er
 	return try(t)
 }
 
-// insert writes the rows from one on that fit a statement, without those to skip, and returns where it stopped.
+// insert writes the rows from one on that fit a statement, without those to skip, and returns where
+// it stopped.
 func (t *trial) insert(from int, skip map[int]bool) (to int, err error) {
 	return t.w.insertSome(t.ctx, t.tx, t.r, from, t.r.Len(), skip, t.most)
 }
 
-// halve finds the rows of [from, to) that are refused, given that a statement with all of them failed. It adds them to bad,
-// leaves the others written and returns to.
+// halve finds the rows of [from, to) that are refused, given that a statement with all of them
+// failed. It adds them to bad, leaves the others written and returns to.
 func (t *trial) halve(from, to int, cause error, bad *[]toll.RefusedRow) (int, error) {
 	my := t.w.atFault(t.ctx, cause)
 	if my == nil {
@@ -197,7 +203,8 @@ func (t *trial) halve(from, to int, cause error, bad *[]toll.RefusedRow) (int, e
 	}
 	if to-from == 1 {
 		*bad = append(*bad, toll.RefusedRow{
-			Row: from, Kind: toll.RejectRefused, SQLState: sqlState(my), Number: my.Number, Reason: my.Message,
+			Row: from, Kind: toll.RejectRefused, SQLState: sqlState(my), Number: my.Number,
+			Reason: my.Message,
 		})
 		return to, nil
 	}
@@ -212,10 +219,10 @@ func (t *trial) halve(from, to int, cause error, bad *[]toll.RefusedRow) (int, e
 	return to, nil
 }
 
-// probe checks that the table takes rows at all, where MySQL refused every row of a batch. Which rows are sound is the
-// operator's to decide, by partitions, keys, constraints and triggers. So it tries what was stored before, as it was and
-// as another vehicle, the first rows of the batch as other vehicles, and a vehicle that passes now. One that is taken is
-// enough.
+// probe checks that the table takes rows at all, where MySQL refused every row of a batch. Which
+// rows are sound is the operator's to decide, by partitions, keys, constraints and triggers. So it
+// tries what was stored before, as it was and as another vehicle, the first rows of the batch as
+// other vehicles, and a vehicle that passes now. One that is taken is enough.
 func (t *trial) probe() error {
 	vehicle := randomVehicle()
 	var tuples [][]byte
@@ -248,7 +255,8 @@ func (t *trial) probe() error {
 		return err
 	}
 	plaza := t.r.line(0)[bytes.LastIndexByte(t.r.line(0), ',')+1:]
-	add(fmt.Appendf(nil, "%s,%d,car,%s", time.Now().In(zone.Location()).Format(time.DateTime), vehicle, plaza))
+	add(fmt.Appendf(nil, "%s,%d,car,%s", time.Now().In(zone.Location()).Format(time.DateTime), vehicle,
+		plaza))
 
 	for _, tuple := range tuples {
 		_, err = t.tx.ExecContext(t.ctx, insertHead+string(tuple))
@@ -259,7 +267,8 @@ func (t *trial) probe() error {
 			return err
 		}
 	}
-	return toll.Permanent("see what was changed at livetolldata: a trigger, a constraint, a key or its partitions",
+	return toll.Permanent(
+		"see what was changed at livetolldata: a trigger, a constraint, a key or its partitions",
 		"MySQL at %s refuses every row, also one that it took before: %w", t.w.s.address, err)
 }
 

@@ -14,7 +14,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// refusals are ways in which an operator's own livetolldata refuses some of the rows of a valid batch.
+// refusals are ways in which an operator's own livetolldata refuses some of the rows of a valid
+// batch.
 var refusals = []struct {
 	name   string
 	alter  []string // after the columns
@@ -26,14 +27,16 @@ var refusals = []struct {
 		name: "partitions",
 		alter: []string{`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp))
 			(PARTITION p VALUES LESS THAN (TO_DAYS('2022-03-01')))`},
-		events: []toll.Event{testEvent(0, 1, "car"), testEvent(40, 2, "car"), testEvent(0, 3, "car"), testEvent(50, 3, "car")},
-		bad:    []int{1, 3}, number: []uint16{1526},
+		events: []toll.Event{testEvent(0, 1, "car"), testEvent(40, 2, "car"), testEvent(0, 3, "car"),
+			testEvent(50, 3, "car")},
+		bad: []int{1, 3}, number: []uint16{1526},
 	},
 	{
-		name:   "unique key",
-		alter:  []string{`ALTER TABLE livetolldata ADD UNIQUE KEY own (timestamp, vehicle_id, toll_plaza_id)`},
-		events: []toll.Event{testEvent(0, 1, "car"), testEvent(0, 2, "car"), testEvent(0, 1, "car"), testEvent(0, 1, "van")},
-		bad:    []int{2, 3}, number: []uint16{1062},
+		name:  "unique key",
+		alter: []string{`ALTER TABLE livetolldata ADD UNIQUE KEY own (timestamp, vehicle_id, toll_plaza_id)`},
+		events: []toll.Event{testEvent(0, 1, "car"), testEvent(0, 2, "car"), testEvent(0, 1, "car"),
+			testEvent(0, 1, "van")},
+		bad: []int{2, 3}, number: []uint16{1062},
 	},
 	{
 		name:   "check",
@@ -54,14 +57,16 @@ var refusals = []struct {
 			`CREATE TABLE own_plaza (id smallint PRIMARY KEY)`, `INSERT INTO own_plaza VALUES (4000)`,
 			`ALTER TABLE livetolldata ADD CONSTRAINT own FOREIGN KEY (toll_plaza_id) REFERENCES own_plaza (id)`,
 		},
-		events: []toll.Event{testEvent(0, 1, "car"), {Time: testEvent(0, 0, "").Time, Vehicle: 2, Type: "car", Plaza: 4001}},
-		bad:    []int{1}, number: []uint16{1452},
+		events: []toll.Event{testEvent(0, 1, "car"),
+			{Time: testEvent(0, 0, "").Time, Vehicle: 2, Type: "car", Plaza: 4001}},
+		bad: []int{1}, number: []uint16{1452},
 	},
 }
 
 // testEvent is an event some days after 2022-02-10 10:23:02.
 func testEvent(days, vehicle int, typ string) toll.Event {
-	return toll.Event{Time: toll.WallTime(1644488582 + days*86400), Vehicle: int32(vehicle), Type: typ, Plaza: 4000}
+	return toll.Event{Time: toll.WallTime(1644488582 + days*86400), Vehicle: int32(vehicle), Type: typ,
+		Plaza: 4000}
 }
 
 func eventBatch(w *Writer, c toll.Cursor, events ...toll.Event) *toll.Batch {
@@ -93,8 +98,8 @@ func openRefusal(t *testing.T, engine string, alter ...string) *Store {
 	return s
 }
 
-// TestRefusedRows checks that exactly the rows that the operator's table refuses are named, with what MySQL said, whether
-// other rows of the batch are accepted or not.
+// TestRefusedRows checks that exactly the rows that the operator's table refuses are named, with
+// what MySQL said, whether other rows of the batch are accepted or not.
 func TestRefusedRows(t *testing.T) { eachServer(t, testRefusedRows) }
 
 func testRefusedRows(t *testing.T, engine string) {
@@ -113,7 +118,8 @@ func testRefusedRows(t *testing.T, engine string) {
 					var got []int
 					for _, r := range refused.Rows {
 						got = append(got, r.Row)
-						if !slices.Contains(test.number, r.Number) || len(r.SQLState) != 5 || r.Reason == "" || r.Kind != toll.RejectRefused {
+						if !slices.Contains(test.number, r.Number) || len(r.SQLState) != 5 || r.Reason == "" ||
+							r.Kind != toll.RejectRefused {
 							t.Errorf("row %d: %+v, want one of the errors %v", r.Row, r, test.number)
 						}
 					}
@@ -122,7 +128,8 @@ func testRefusedRows(t *testing.T, engine string) {
 					}
 				}
 				check(commitAfter(t, w, 0, test.events...), test.bad)
-				if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`) + number64(t, s, `SELECT COUNT(*) FROM toll_batch`); n != 0 {
+				if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`) + number64(t, s,
+					`SELECT COUNT(*) FROM toll_batch`); n != 0 {
 					t.Fatalf("%d rows are left of a refused batch", n)
 				}
 				var good []toll.Event
@@ -147,8 +154,8 @@ func testRefusedRows(t *testing.T, engine string) {
 	}
 }
 
-// TestEveryRowRefused checks that a table that takes nothing at all ends the process instead of emptying the topic into
-// dead letters.
+// TestEveryRowRefused checks that a table that takes nothing at all ends the process instead of
+// emptying the topic into dead letters.
 func TestEveryRowRefused(t *testing.T) { eachServer(t, testEveryRowRefused) }
 
 func testEveryRowRefused(t *testing.T, engine string) {
@@ -157,8 +164,10 @@ func testEveryRowRefused(t *testing.T, engine string) {
 	if err := commitAfter(t, w, 0, testEvent(0, 1, "car")); err != nil {
 		t.Fatal(err)
 	}
-	run(t, s, `CREATE TRIGGER own BEFORE INSERT ON livetolldata FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'closed'`)
-	wantPermanent(t, commitAfter(t, w, 0, testEvent(0, 2, "car"), testEvent(0, 3, "van")), "refuses every row", "1644", "closed", "trigger")
+	run(t, s,
+		`CREATE TRIGGER own BEFORE INSERT ON livetolldata FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'closed'`)
+	wantPermanent(t, commitAfter(t, w, 0, testEvent(0, 2, "car"), testEvent(0, 3, "van")),
+		"refuses every row", "1644", "closed", "trigger")
 	run(t, s, `DROP TRIGGER own`)
 	if err := commitAfter(t, w, 0, testEvent(0, 2, "car"), testEvent(0, 3, "van")); err != nil {
 		t.Fatal(err)
@@ -168,8 +177,8 @@ func testEveryRowRefused(t *testing.T, engine string) {
 	}
 }
 
-// TestRefusedStatements has more rows than fit a statement, of which some in each are refused by a unique key: what a
-// statement before stored must not count as a duplicate.
+// TestRefusedStatements has more rows than fit a statement, of which some in each are refused by a
+// unique key: what a statement before stored must not count as a duplicate.
 func TestRefusedStatements(t *testing.T) { eachServer(t, testRefusedStatements) }
 
 func testRefusedStatements(t *testing.T, engine string) {
@@ -197,7 +206,8 @@ func testRefusedStatements(t *testing.T, engine string) {
 	}
 }
 
-// TestAlteredTable checks that a table that was altered after the start refuses no row: the error is the one of a start.
+// TestAlteredTable checks that a table that was altered after the start refuses no row: the error
+// is the one of a start.
 func TestAlteredTable(t *testing.T) { eachServer(t, testAlteredTable) }
 
 func testAlteredTable(t *testing.T, engine string) {
@@ -215,7 +225,8 @@ func testAlteredTable(t *testing.T, engine string) {
 				s := openRefusal(t, engine, alter)
 				w := s.Writer(testIdentity.TopicID)
 				w.loader.mode.Store(int32(mode))
-				wantPermanent(t, commitAfter(t, w, 0, testEvent(0, 1, "car"), testEvent(0, 70_000, "truck")), text)
+				wantPermanent(t, commitAfter(t, w, 0, testEvent(0, 1, "car"), testEvent(0, 70_000, "truck")),
+					text)
 			})
 		}
 	}
@@ -223,8 +234,10 @@ func testAlteredTable(t *testing.T, engine string) {
 
 // TestTransientErrors checks that what may pass is never taken for a fault of a row.
 func TestTransientErrors(t *testing.T) {
-	transients := map[uint16]string{1213: "40001", 1205: "HY000", 1290: "HY000", 1792: "25006", 1836: "HY000", 1021: "HY000", 1114: "HY000",
-		1037: "HY001", 1040: "08004", 1053: "08S01", 1317: "70100", 3024: "HY000", 1969: "70100", 1105: "HY000", 1030: "HY000", 1927: "70100", 1153: "08S01"}
+	transients := map[uint16]string{1213: "40001", 1205: "HY000", 1290: "HY000", 1792: "25006",
+		1836: "HY000", 1021: "HY000", 1114: "HY000",
+		1037: "HY001", 1040: "08004", 1053: "08S01", 1317: "70100", 3024: "HY000", 1969: "70100",
+		1105: "HY000", 1030: "HY000", 1927: "70100", 1153: "08S01"}
 	for n, state := range transients {
 		my := &mysql.MySQLError{Number: n}
 		copy(my.SQLState[:], state)
@@ -232,8 +245,10 @@ func TestTransientErrors(t *testing.T) {
 			t.Errorf("error %d (%s) is taken for a row's", n, state)
 		}
 	}
-	for n, state := range map[uint16]string{1062: "23000", 1526: "HY000", 3819: "HY000", 4025: "23000", 1644: "45000", 1452: "23000",
-		1048: "23000", 1264: "22003", 1265: "01000", 1292: "22007", 1366: "HY000", 1406: "22001", 1364: "HY000", 1022: "23000"} {
+	for n, state := range map[uint16]string{1062: "23000", 1526: "HY000", 3819: "HY000", 4025: "23000",
+		1644: "45000", 1452: "23000",
+		1048: "23000", 1264: "22003", 1265: "01000", 1292: "22007", 1366: "HY000", 1406: "22001",
+		1364: "HY000", 1022: "23000"} {
 		my := &mysql.MySQLError{Number: n}
 		copy(my.SQLState[:], state)
 		if transient(my) {
@@ -242,7 +257,8 @@ func TestTransientErrors(t *testing.T) {
 	}
 }
 
-// TestLockedRow has a row that waits for another transaction's lock in vain: an outage, and no fault of the row.
+// TestLockedRow has a row that waits for another transaction's lock in vain: an outage, and no
+// fault of the row.
 func TestLockedRow(t *testing.T) { eachServer(t, testLockedRow) }
 
 func testLockedRow(t *testing.T, engine string) {
@@ -254,7 +270,8 @@ func testLockedRow(t *testing.T, engine string) {
 		t.Fatal(err)
 	}
 	defer tx.Rollback()
-	if _, err := tx.ExecContext(ctx, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 7, 'car', 1)`); err != nil {
+	if _, err := tx.ExecContext(ctx,
+		`INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 7, 'car', 1)`); err != nil {
 		t.Fatal(err)
 	}
 	w := s.Writer(testIdentity.TopicID)
@@ -278,9 +295,11 @@ func TestRetriedTwice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := eventBatch(w, c, testEvent(0, 1, "car"), testEvent(0, 2, "car"), testEvent(0, 3, "car"), testEvent(0, 4, "car"))
+		b := eventBatch(w, c, testEvent(0, 1, "car"), testEvent(0, 2, "car"), testEvent(0, 3, "car"),
+			testEvent(0, 4, "car"))
 		for i, of := range []int64{7, 8, 7, 8} {
-			b.Retries = append(b.Retries, toll.Retry{Row: i, Offset: int64(i), Of: toll.Origin{Partition: 5, Offset: of}})
+			b.Retries = append(b.Retries,
+				toll.Retry{Row: i, Offset: int64(i), Of: toll.Origin{Partition: 5, Offset: of}})
 		}
 		var refused *toll.RefusedError
 		if err := w.Commit(t.Context(), b, nil); !errors.As(err, &refused) {
@@ -290,7 +309,8 @@ func TestRetriedTwice(t *testing.T) {
 		for _, r := range refused.Rows {
 			got = append(got, fmt.Sprint(r.Row, " ", r.Kind, " ", r.Reason))
 		}
-		want := "2 retried the dead letter 5:7 was already retried; 3 retried the dead letter 5:8 was already retried"
+		want :=
+			"2 retried the dead letter 5:7 was already retried; 3 retried the dead letter 5:8 was already retried"
 		if strings.Join(got, "; ") != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

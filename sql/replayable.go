@@ -5,18 +5,20 @@ import (
 	"fmt"
 )
 
-// LogRange is what the topic holds of a partition: records from Start on, of which those from Other on, where
-// that is not negative, are not the ones that were stored at these offsets.
+// LogRange is what the topic holds of a partition: records from Start on, of which those from Other
+// on, where that is not negative, are not the ones that were stored at these offsets.
 type LogRange struct {
 	Start int64
 	Other int64
 }
 
-// Unreplayable returns how many rows of livetolldata a replay of the topic would not bring back, since the topic does not
-// hold their records any more. logs are the partitions of the topic by number; none for a topic that was created again,
-// or is gone. exact is false where that is the most there can be: a row of toll_batch holds the first offset of the
-// log and others below, or rows were pruned, or a log was replaced.
-func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows int64, exact bool, err error) {
+// Unreplayable returns how many rows of livetolldata a replay of the topic would not bring back,
+// since the topic does not hold their records any more. logs are the partitions of the topic by
+// number; none for a topic that was created again, or is gone. exact is false where that is the
+// most there can be: a row of toll_batch holds the first offset of the log and others below, or
+// rows were pruned, or a log was replaced.
+func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows int64, exact bool,
+	err error) {
 	exact = true
 	err = s.snapshot(ctx, func(q reader) error {
 		m, err := readMeta(ctx, q)
@@ -67,7 +69,8 @@ func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows
 				CAST(COALESCE(SUM(CASE WHEN first_offset < ? OR next_offset > ? AND first_offset < ? THEN events ELSE 0 END), 0) AS SIGNED),
 				CAST(COALESCE(SUM(CASE WHEN first_offset < ? AND next_offset > ? AND events > 0 THEN 1 ELSE 0 END), 0) AS SIGNED)
 				FROM toll_batch WHERE topic_id = ? AND partition_id = ?`,
-				log.Start, other, until, log.Start, log.Start, m.TopicID, p).Scan(&stored, &lost, &astride); err != nil {
+				log.Start, other, until, log.Start, log.Start, m.TopicID, p).Scan(&stored, &lost,
+				&astride); err != nil {
 				return err
 			}
 			all += stored
@@ -75,7 +78,9 @@ func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows
 			exact = exact && astride == 0 && until < 0
 		}
 		var pruned int64
-		if err := q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(pruned), 0) AS SIGNED) FROM toll_pruned WHERE what = 'rows'`).Scan(&pruned); err != nil {
+		if err := q.QueryRowContext(ctx,
+			`SELECT CAST(COALESCE(SUM(pruned), 0) AS SIGNED) FROM toll_pruned WHERE what = 'rows'`).Scan(
+			&pruned); err != nil {
 			return err
 		}
 		if rows > 0 && pruned > 0 {
@@ -92,5 +97,6 @@ func UnreplayableText(rows int64, exact bool) string {
 	if !exact {
 		most = "at most "
 	}
-	return fmt.Sprintf("%s%s of %s can't be replayed, since the topic no longer holds their records", most, plural(rows, "row"), eventTable)
+	return fmt.Sprintf("%s%s of %s can't be replayed, since the topic no longer holds their records",
+		most, plural(rows, "row"), eventTable)
 }

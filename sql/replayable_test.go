@@ -11,7 +11,9 @@ func TestUnreplayable(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
 		st := newStream(t, s)
-		st.fill() // partition 0: 7 rows of [100, 109), 3 of [109, 113), 6 of [113, 122); partition 1: 5 of [100, 106)
+		// partition 0: 7 rows of [100, 109), 3 of [109, 113), 6 of [113, 122); partition 1: 5 of [100,
+		// 106)
+		st.fill()
 		whole := LogRange{Start: 0, Other: -1}
 		for _, c := range []struct {
 			name  string
@@ -24,7 +26,8 @@ func TestUnreplayable(t *testing.T) {
 			{"and a part of the second", map[int32]LogRange{0: {110, -1}, 1: whole}, 10, false},
 			{"a partition is gone", map[int32]LogRange{0: whole}, 5, true},
 			{"the topic is another one", nil, 21, true},
-			{"the log is another one from the last batch on", map[int32]LogRange{0: {0, 113}, 1: whole}, 6, false},
+			{"the log is another one from the last batch on", map[int32]LogRange{0: {0, 113}, 1: whole}, 6,
+				false},
 			{"and has lost its head", map[int32]LogRange{0: {109, 113}, 1: whole}, 13, false},
 		} {
 			rows, exact, err := s.Unreplayable(t.Context(), c.logs)
@@ -46,15 +49,18 @@ func TestAcceptLog(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		found := map[int32]LogCheck{0: {Replaced: "it was found to be another one"}, 1: {Unchecked: "retention"}}
+		found := map[int32]LogCheck{0: {Replaced: "it was found to be another one"},
+			1: {Unchecked: "retention"}}
 		r := verify(t, s, VerifyInput{States: st.states, Logs: found})
-		if r.Status != Mismatch || r.Problems[0].Kind != KindLogReplaced || r.Partitions[0].Log != LogReplaced || r.Partitions[1].Log != LogUnchecked || len(r.Notes) != 1 {
+		if r.Status != Mismatch || r.Problems[0].Kind != KindLogReplaced ||
+			r.Partitions[0].Log != LogReplaced || r.Partitions[1].Log != LogUnchecked || len(r.Notes) != 1 {
 			t.Errorf("by what was found: %+v", r)
 		}
 		if err := w.MarkLogReplaced(t.Context(), &c, "it is another one"); err != nil {
 			t.Fatal(err)
 		}
-		if r := verify(t, s, VerifyInput{States: st.states, Logs: map[int32]LogCheck{0: {}}}); r.Status != Mismatch {
+		if r := verify(t, s,
+			VerifyInput{States: st.states, Logs: map[int32]LogCheck{0: {}}}); r.Status != Mismatch {
 			t.Errorf("what was recorded counts, however the log looks now: %+v", r)
 		}
 		moved := c
@@ -62,9 +68,11 @@ func TestAcceptLog(t *testing.T) {
 		if err := w.MarkLogReplaced(t.Context(), &moved, "no"); err != toll.ErrCursorMoved {
 			t.Errorf("of a cursor that has moved: %v", err)
 		}
-		last := toll.LastRecord{Known: true, Offset: c.Next - 1, LeaderEpoch: 3, Timestamp: -1, CRC: 1<<32 - 1}
+		last := toll.LastRecord{Known: true, Offset: c.Next - 1, LeaderEpoch: 3, Timestamp: -1,
+			CRC: 1<<32 - 1}
 		from, rows, records := int64(109), int64(9), int64(13)
-		a := AcceptedLog{Partition: 0, Next: c.Next, From: &from, Rows: &rows, Records: &records, MostRows: 16, MostRecords: 22, Why: "it is another one"}
+		a := AcceptedLog{Partition: 0, Next: c.Next, From: &from, Rows: &rows, Records: &records,
+			MostRows: 16, MostRecords: 22, Why: "it is another one"}
 		if err := s.AcceptLog(t.Context(), &moved, last, a); err != toll.ErrCursorMoved {
 			t.Errorf("of a cursor that has moved: %v", err)
 		}
@@ -75,10 +83,12 @@ func TestAcceptLog(t *testing.T) {
 			t.Errorf("the cursor is %+v, %v", c, err)
 		}
 		r = verify(t, s, VerifyInput{States: st.states, Logs: map[int32]LogCheck{0: {}, 1: {}}})
-		if r.Status != Exact || r.Partitions[0].Log != LogSame || len(r.AcceptedLogs) != 1 || *r.AcceptedLogs[0].Rows != 9 {
+		if r.Status != Exact || r.Partitions[0].Log != LogSame || len(r.AcceptedLogs) != 1 ||
+			*r.AcceptedLogs[0].Rows != 9 {
 			t.Errorf("after it was accepted: %+v", r)
 		}
-		if rows, exact, err := s.Unreplayable(t.Context(), map[int32]LogRange{0: {0, -1}, 1: {0, -1}}); err != nil || rows != 9 || exact {
+		if rows, exact, err := s.Unreplayable(t.Context(),
+			map[int32]LogRange{0: {0, -1}, 1: {0, -1}}); err != nil || rows != 9 || exact {
 			t.Errorf("%d rows can't be replayed, exact %v, %v", rows, exact, err)
 		}
 	})

@@ -10,7 +10,8 @@ import (
 
 // ResetOptions says what a reset empties.
 type ResetOptions struct {
-	// AllRows also deletes the rows of livetolldata that tollstream did not store, and forgets the baseline.
+	// AllRows also deletes the rows of livetolldata that tollstream did not store, and forgets the
+	// baseline.
 	AllRows bool
 }
 
@@ -30,15 +31,17 @@ func (r resetState) command() string {
 	return "tollstream reset --yes"
 }
 
-// Reset empties livetolldata and all that was derived from the topic, for a replay from the start. The database goes on
-// to serve the same group, topic and timezone; the topic's id becomes id's. The next process settles the windows and plazas
-// anew. No process may run meanwhile.
+// Reset empties livetolldata and all that was derived from the topic, for a replay from the start.
+// The database goes on to serve the same group, topic and timezone; the topic's id becomes id's.
+// The next process settles the windows and plazas anew. No process may run meanwhile.
 //
-// livetolldata has no key, so the rows from before tollstream can't be told from those that it stored: where there are
-// any, Reset refuses with a [toll.PermanentError] unless they may go as well (AllRows).
+// livetolldata has no key, so the rows from before tollstream can't be told from those that it
+// stored: where there are any, Reset refuses with a [toll.PermanentError] unless they may go as
+// well (AllRows).
 //
-// TRUNCATE can't be rolled back, so a reset first marks the database, which makes [Store.Check] refuse it, and takes the
-// mark away last. Whatever interrupts it in between, the same reset run again completes it.
+// TRUNCATE can't be rolled back, so a reset first marks the database, which makes [Store.Check]
+// refuse it, and takes the mark away last. Whatever interrupts it in between, the same reset run
+// again completes it.
 //
 // It returns what it did, a sentence each.
 func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]string, error) {
@@ -49,7 +52,8 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	if err := s.checkVersion(m); err != nil {
 		return nil, err
 	}
-	if err := s.checkIdentity(m, Identity{Group: id.Group, Topic: id.Topic, Timezone: id.Timezone}); err != nil {
+	if err := s.checkIdentity(m,
+		Identity{Group: id.Group, Topic: id.Topic, Timezone: id.Timezone}); err != nil {
 		return nil, err
 	}
 	state := resettingOurs
@@ -57,20 +61,23 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 		state = resettingAllRows
 	}
 	if m.resetting > state {
-		return nil, toll.Permanent("run again: "+m.resetting.command(), "a reset of %s was interrupted; it may have deleted rows from before", s.address)
+		return nil, toll.Permanent("run again: "+m.resetting.command(),
+			"a reset of %s was interrupted; it may have deleted rows from before", s.address)
 	}
 	if m.resetting == notResetting && !o.AllRows {
 		if err := s.checkOnlyOurs(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = ? WHERE id = 1`, int(state)); err != nil {
+	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = ? WHERE id = 1`,
+		int(state)); err != nil {
 		return nil, s.wrap("mark the database as being reset", err)
 	}
-	// The cursors go first: a batch that is still being stored needs its cursor, so it either is complete by now, and
-	// its rows go with the others below, or stores nothing.
+	// The cursors go first: a batch that is still being stored needs its cursor, so it either is
+	// complete by now, and its rows go with the others below, or stores nothing.
 	tables := []string{"toll_cursor", "toll_batch", "toll_dead_letter", "toll_retry",
-		"toll_window", "toll_congestion", "toll_transition", "toll_plaza", "toll_pruned", "toll_retired", "toll_accepted_log", "toll_stalled"}
+		"toll_window", "toll_congestion", "toll_transition", "toll_plaza", "toll_pruned", "toll_retired",
+		"toll_accepted_log", "toll_stalled"}
 	if o.AllRows {
 		tables = append(tables, "toll_baseline")
 	}
@@ -81,8 +88,8 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 		}
 		done = append(done, "emptied table "+t)
 	}
-	// New cursors take their epoch from created_at. A later one makes the states of plazas that are left anywhere, in Kafka
-	// or in a process that was paused, count as empty.
+	// New cursors take their epoch from created_at. A later one makes the states of plazas that are
+	// left anywhere, in Kafka or in a process that was paused, count as empty.
 	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ?, created_at = NOW(6), windows = '', lateness_seconds = 0
 		WHERE id = 1`, id.TopicID); err != nil {
 		return done, s.wrap("record the end of the reset", err)
@@ -93,7 +100,8 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	return done, nil
 }
 
-// empty deletes all rows of a table. TRUNCATE takes the same time however many there are, but needs the right to drop.
+// empty deletes all rows of a table. TRUNCATE takes the same time however many there are, but needs
+// the right to drop.
 func (s *Store) empty(ctx context.Context, table string) error {
 	_, err := s.db.ExecContext(ctx, "TRUNCATE TABLE "+table)
 	if number(err) == errTableDenied {
@@ -102,14 +110,19 @@ func (s *Store) empty(ctx context.Context, table string) error {
 	return err
 }
 
-// checkOnlyOurs returns a [toll.PermanentError] where livetolldata holds rows that tollstream did not store.
+// checkOnlyOurs returns a [toll.PermanentError] where livetolldata holds rows that tollstream did
+// not store.
 func (s *Store) checkOnlyOurs(ctx context.Context) error {
 	var before, rows, stored, pruned int64
 	err := s.snapshot(ctx, func(q reader) error {
 		return errors.Join(
-			q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_baseline`).Scan(&before),
-			q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_batch`).Scan(&stored),
-			q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(pruned), 0) AS SIGNED) FROM toll_pruned WHERE what = 'rows'`).Scan(&pruned),
+			q.QueryRowContext(ctx,
+				`SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_baseline`).Scan(&before),
+			q.QueryRowContext(ctx,
+				`SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_batch`).Scan(&stored),
+			q.QueryRowContext(ctx,
+				`SELECT CAST(COALESCE(SUM(pruned), 0) AS SIGNED) FROM toll_pruned WHERE what = 'rows'`).Scan(
+				&pruned),
 			q.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+eventTable).Scan(&rows))
 	})
 	if err != nil {
@@ -119,10 +132,12 @@ func (s *Store) checkOnlyOurs(ctx context.Context) error {
 	const hint = "to empty the whole table, run: tollstream reset --yes --all-rows"
 	switch {
 	case before > 0:
-		return toll.Permanent(hint, "%s holds %s from before tollstream, which can't be told from the %s that it stored",
+		return toll.Permanent(hint,
+			"%s holds %s from before tollstream, which can't be told from the %s that it stored",
 			eventTable, plural(before, "row"), grouped(stored))
 	case rows > stored:
-		return toll.Permanent(hint, "%s holds %s that tollstream did not store, and they can't be told from the %s that it stored",
+		return toll.Permanent(hint,
+			"%s holds %s that tollstream did not store, and they can't be told from the %s that it stored",
 			eventTable, plural(rows-stored, "row"), grouped(stored))
 	}
 	return nil

@@ -17,7 +17,8 @@ func TestReset(t *testing.T) {
 		}
 		initialize(t, s)
 		newStream(t, s).fill()
-		run(t, s, `INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES ('', 0, 1, 1, 1)`)
+		run(t, s,
+			`INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES ('', 0, 1, 1, 1)`)
 		m := before()
 		id := testIdentity
 		id.TopicID = "BBBBBBBBBBBBBBBBBBBBBB"
@@ -45,7 +46,8 @@ func TestReset(t *testing.T) {
 				t.Errorf("%s: %d rows", table.name, n)
 			}
 		}
-		if after, err := s.Check(ctx, id); err != nil || after.DatabaseID != m.DatabaseID || after.TopicID != id.TopicID {
+		if after, err := s.Check(ctx, id); err != nil || after.DatabaseID != m.DatabaseID ||
+			after.TopicID != id.TopicID {
 			t.Errorf("got %+v, %v", after, err)
 		}
 	})
@@ -59,14 +61,17 @@ func TestResetWithBaseline(t *testing.T) {
 		initialize(t, s)
 		newStream(t, s).fill()
 		_, err := s.Reset(ctx, testIdentity, ResetOptions{})
-		wantPermanent(t, err, "holds 2 rows from before tollstream, which can't be told from the 21 that it stored", "--all-rows")
+		wantPermanent(t, err,
+			"holds 2 rows from before tollstream, which can't be told from the 21 that it stored",
+			"--all-rows")
 		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 23 {
 			t.Fatalf("%d rows left", n)
 		}
 		if _, err := s.Reset(ctx, testIdentity, ResetOptions{AllRows: true}); err != nil {
 			t.Fatal(err)
 		}
-		if r := verify(t, s, VerifyInput{Deep: true}); r.Status != Exact || r.Rows != 0 || r.Baseline != 0 {
+		if r := verify(t, s, VerifyInput{Deep: true}); r.Status != Exact || r.Rows != 0 ||
+			r.Baseline != 0 {
 			t.Errorf("got %+v", r)
 		}
 	})
@@ -74,8 +79,11 @@ func TestResetWithBaseline(t *testing.T) {
 
 // Whatever interrupts a reset, the database is refused until the same reset is run again.
 func TestInterruptedReset(t *testing.T) {
-	steps := []string{"UPDATE toll_meta SET resetting = 1", "TRUNCATE TABLE toll_cursor", "TRUNCATE TABLE toll_batch", "TRUNCATE TABLE toll_dead_letter", "TRUNCATE TABLE toll_retry",
-		"TRUNCATE TABLE toll_window", "TRUNCATE TABLE toll_congestion", "TRUNCATE TABLE toll_transition", "TRUNCATE TABLE toll_plaza", "TRUNCATE TABLE toll_pruned", "TRUNCATE TABLE toll_retired", "TRUNCATE TABLE toll_accepted_log", "TRUNCATE TABLE toll_stalled", "TRUNCATE TABLE livetolldata"}
+	steps := []string{"UPDATE toll_meta SET resetting = 1", "TRUNCATE TABLE toll_cursor",
+		"TRUNCATE TABLE toll_batch", "TRUNCATE TABLE toll_dead_letter", "TRUNCATE TABLE toll_retry",
+		"TRUNCATE TABLE toll_window", "TRUNCATE TABLE toll_congestion", "TRUNCATE TABLE toll_transition",
+		"TRUNCATE TABLE toll_plaza", "TRUNCATE TABLE toll_pruned", "TRUNCATE TABLE toll_retired",
+		"TRUNCATE TABLE toll_accepted_log", "TRUNCATE TABLE toll_stalled", "TRUNCATE TABLE livetolldata"}
 	onEngines(t, func(t *testing.T, s *Store) {
 		ctx := context.Background()
 		initialize(t, s)

@@ -29,9 +29,10 @@ type ResultsConfig struct {
 
 // Results stores closed windows and the congestion of plazas. One goroutine uses it at a time.
 //
-// The database decides which revision of a window comes next, so whoever hands a window over, once more or late or after
-// another process took the plaza over, there is one content for each revision. What was stored and is not known to be
-// published is returned again before anything may take its place.
+// The database decides which revision of a window comes next, so whoever hands a window over, once
+// more or late or after another process took the plaza over, there is one content for each
+// revision. What was stored and is not known to be published is returned again before anything may
+// take its place.
 type Results struct {
 	s       *Store
 	topicID string
@@ -69,7 +70,8 @@ func (w *writtenResults) add(results []toll.WindowResult) {
 
 // Results returns a store of the results of the topic that has this id.
 func (s *Store) Results(topicID string, cfg ResultsConfig) *Results {
-	r := &Results{s: s, topicID: topicID, cfg: cfg, zone: toll.NewZone(cfg.Location), zones: map[int16]*toll.Zone{}, history: newHistory(cfg.Windows)}
+	r := &Results{s: s, topicID: topicID, cfg: cfg, zone: toll.NewZone(cfg.Location),
+		zones: map[int16]*toll.Zone{}, history: newHistory(cfg.Windows)}
 	for plaza, zone := range cfg.PlazaZones {
 		r.zones[plaza] = zone.Clone()
 	}
@@ -84,22 +86,26 @@ func (r *Results) zoneOf(plaza int16) *toll.Zone {
 	return r.zone
 }
 
-// ErrConflict says that another process stored results of the same plazas at the same time, or that the database could
-// not let both. Nothing was stored; the same call made again finds out how things stand.
+// ErrConflict says that another process stored results of the same plazas at the same time, or that
+// the database could not let both. Nothing was stored; the same call made again finds out how
+// things stand.
 var ErrConflict = errors.New("another process stores results of the same plazas")
 
-// Settle marks what was published before, and stores what is handed over in one transaction. It returns the notices that
-// are to be published now, in order: by plaza, of each the windows by their end and then the transitions. They are valid
-// until the next call.
+// Settle marks what was published before, and stores what is handed over in one transaction. It
+// returns the notices that are to be published now, in order: by plaza, of each the windows by
+// their end and then the transitions. They are valid until the next call.
 //
-// Where some of these plazas' notices are left from before, it returns those, and stored is false: publish them, and
-// call it again, so that no revision is overwritten before it was published. The same where there are more notices than are
-// returned at a time. A closing that holds nothing but its plaza asks for what is left alone.
+// Where some of these plazas' notices are left from before, it returns those, and stored is false:
+// publish them, and call it again, so that no revision is overwritten before it was published. The
+// same where there are more notices than are returned at a time. A closing that holds nothing but
+// its plaza asks for what is left alone.
 //
-// Handing over what is stored already changes nothing. After an error the same call may be made again: it returns
-// ErrConflict where nothing was stored since another process was in the way, and a [toll.PermanentError] where no
-// repetition helps. After any other error the results may or may not be stored.
-func (r *Results) Settle(ctx context.Context, closings []toll.Closing, published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error) {
+// Handing over what is stored already changes nothing. After an error the same call may be made
+// again: it returns ErrConflict where nothing was stored since another process was in the way, and
+// a [toll.PermanentError] where no repetition helps. After any other error the results may or may
+// not be stored.
+func (r *Results) Settle(ctx context.Context, closings []toll.Closing,
+	published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error) {
 	notices, stored, err = r.settle(ctx, closings, published)
 	if err != nil {
 		r.history.forget() // it may have read what is rolled back
@@ -128,13 +134,14 @@ const (
 	errDeadlock = 1213
 )
 
-// begin begins a transaction of READ COMMITTED: rows are locked and the gaps between them are not, in which the owners of
-// source partitions insert.
+// begin begins a transaction of READ COMMITTED: rows are locked and the gaps between them are not,
+// in which the owners of source partitions insert.
 func (r *Results) begin(ctx context.Context) (*dbsql.Tx, error) {
 	return r.s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 }
 
-func (r *Results) settle(ctx context.Context, closings []toll.Closing, published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error) {
+func (r *Results) settle(ctx context.Context, closings []toll.Closing,
+	published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error) {
 	r.s.embedded(ctx) // for what follows, see many
 	if err := r.markPublished(ctx, published); err != nil {
 		return nil, false, err
@@ -181,9 +188,10 @@ func (r *Results) settle(ctx context.Context, closings []toll.Closing, published
 	return notices, len(notices) < maxNotices, tx.Commit()
 }
 
-// ofEpoch returns the closings that were counted in the database's epoch; no rebuild raises it before the transaction
-// ends. Others come from a process that has yet to notice a rebuild, and of a restored database they may hold events
-// that it never stored. Its plazas are counted again, and then handed over again.
+// ofEpoch returns the closings that were counted in the database's epoch; no rebuild raises it
+// before the transaction ends. Others come from a process that has yet to notice a rebuild, and of
+// a restored database they may hold events that it never stored. Its plazas are counted again, and
+// then handed over again.
 func ofEpoch(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) ([]toll.Closing, error) {
 	epoch, err := currentEpoch(ctx, tx)
 	if err != nil {
@@ -192,5 +200,7 @@ func ofEpoch(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) ([]toll
 	if !slices.ContainsFunc(closings, func(c toll.Closing) bool { return c.Epoch != epoch }) {
 		return closings, nil
 	}
-	return slices.DeleteFunc(slices.Clone(closings), func(c toll.Closing) bool { return c.Epoch != epoch }), nil
+	return slices.DeleteFunc(slices.Clone(closings), func(c toll.Closing) bool {
+		return c.Epoch != epoch
+	}), nil
 }

@@ -7,8 +7,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// BenchmarkSettle stores the windows of 100 plazas on MariaDB, an hour at a time as when a backlog is worked off and a
-// minute at a time as in real time, and marks them published with the next call.
+// BenchmarkSettle stores the windows of 100 plazas on MariaDB, an hour at a time as when a backlog
+// is worked off and a minute at a time as in real time, and marks them published with the next
+// call.
 func BenchmarkSettle(b *testing.B) {
 	for _, minutes := range []toll.Minute{60, 1} {
 		b.Run(fmt.Sprintf("minutes=%d", minutes), func(b *testing.B) {
@@ -16,7 +17,8 @@ func BenchmarkSettle(b *testing.B) {
 			x := newWindowed(b, openEmpty(b, "mariadb"), toll.DefaultWindows)
 			r := x.results()
 			until := minuteOf(b, "2022-02-10 10:00")
-			types := []toll.TypeCount{{Type: "bus", Count: 3}, {Type: "car", Count: 80}, {Type: "truck", Count: 17}}
+			types := []toll.TypeCount{{Type: "bus", Count: 3}, {Type: "car", Count: 80},
+				{Type: "truck", Count: 17}}
 			var refs []toll.NoticeRef
 			windows := 0
 			for b.Loop() {
@@ -36,9 +38,11 @@ func BenchmarkSettle(b *testing.B) {
 								if end <= w.Start || end <= from || k.Day && end <= k.StepEnd(x.zone, w, from) {
 									continue
 								}
-								n := toll.WindowCount{WindowID: toll.WindowID{Plaza: plaza, Kind: k.Name, Start: w.Start}, End: end, Whole: end == w.End, Reason: toll.ClosedByWatermark}
+								n := toll.WindowCount{WindowID: toll.WindowID{Plaza: plaza, Kind: k.Name, Start: w.Start},
+									End: end, Whole: end == w.End, Reason: toll.ClosedByWatermark}
 								for _, t := range types {
-									n.Types = append(n.Types, toll.TypeCount{Type: t.Type, Count: t.Count * int64(end-w.Start)})
+									n.Types = append(n.Types,
+										toll.TypeCount{Type: t.Type, Count: t.Count * int64(end-w.Start)})
 								}
 								if len(c.Windows) == 0 || c.Windows[len(c.Windows)-1].WindowID != n.WindowID {
 									c.Windows = append(c.Windows, n)

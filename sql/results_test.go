@@ -19,7 +19,8 @@ import (
 func TestSettle(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "5m,15m,day")
-		x.store(0, passage{1, "2022-02-10 10:01", "car", 2, toll.OnTime}, passage{1, "2022-02-10 10:07", "truck", 1, toll.OnTime},
+		x.store(0, passage{1, "2022-02-10 10:01", "car", 2, toll.OnTime},
+			passage{1, "2022-02-10 10:07", "truck", 1, toll.OnTime},
 			passage{2, "2022-02-10 10:03", "car", 1, toll.OnTime})
 		r := x.results()
 		expect := func(r *Results, want string, closings ...toll.Closing) {
@@ -50,8 +51,10 @@ func TestSettle(t *testing.T) {
 		expect(r, "", early)             // an older one
 		x.check("2022-02-10 10:15", 1, 2)
 
-		x.store(1, passage{1, "2022-02-10 10:02", "van", 1, toll.Late}, passage{1, "2022-02-10 10:04", "van", 1, toll.LateQuarter},
-			passage{1, "2022-02-10 10:13", "van", 3, toll.TooLate}, passage{1, "2022-02-10 09:59", "van", 4, toll.TooLate})
+		x.store(1, passage{1, "2022-02-10 10:02", "van", 1, toll.Late},
+			passage{1, "2022-02-10 10:04", "van", 1, toll.LateQuarter},
+			passage{1, "2022-02-10 10:13", "van", 3, toll.TooLate}, passage{1, "2022-02-10 09:59", "van", 4,
+				toll.TooLate})
 		late := x.closing(1, "2022-02-10 10:15")
 		late.Windows = append(late.Windows, early.Windows...) // what is older among it changes nothing
 		for i := range late.Windows {
@@ -77,11 +80,13 @@ func TestSettle(t *testing.T) {
 				}
 				return c
 			}())
-		expect(r, `1 day 00:00–00:00 r4 {"car":3,"truck":1,"van":2} late 2 too late 7 watermark`, x.closing(1, "2022-02-11 00:00"))
+		expect(r, `1 day 00:00–00:00 r4 {"car":3,"truck":1,"van":2} late 2 too late 7 watermark`,
+			x.closing(1, "2022-02-11 00:00"))
 		x.settle(r, x.closing(2, "2022-02-11 00:00"))
 		x.check("2022-02-11 00:00", 1, 2)
 
-		// A rebuild leaves what is stored: what is handed over after it has to hold more. What was counted before it has no say.
+		// A rebuild leaves what is stored: what is handed over after it has to hold more. What was
+		// counted before it has no say.
 		rebuilt, err := s.Rebuild(t.Context(), testIdentity, 0, time.Now())
 		if err != nil {
 			t.Fatal(err)
@@ -92,22 +97,26 @@ func TestSettle(t *testing.T) {
 		after := before
 		after.Epoch = rebuilt.NewEpoch
 		after.Windows = slices.Clone(before.Windows[:1])
-		for _, n := range []int64{1, 3} { // fewer, and as many: with panes that a compacted outbox no longer has
+		// fewer, and as many: with panes that a compacted outbox no longer has
+		for _, n := range []int64{1, 3} {
 			after.Windows[0].Types, after.Windows[0].Late = []toll.TypeCount{{Type: "car", Count: n}}, 0
 			expect(r, "", after)
 		}
 		after.Windows[0].Types = []toll.TypeCount{{Type: "car", Count: 4}}
 		expect(r, `1 5m 10:00–10:05 r3 {"car":4} late 0 too late 1 watermark`, after)
-		if n := number64(t, s, `SELECT COUNT(*) FROM toll_window WHERE epoch = ?`, rebuilt.NewEpoch); n != 1 {
+		if n := number64(t, s, `SELECT COUNT(*) FROM toll_window WHERE epoch = ?`,
+			rebuilt.NewEpoch); n != 1 {
 			t.Errorf("%d windows of the new epoch, want 1", n)
 		}
 
 		windows, err := s.Windows(t.Context(), 1, 2)
 		var got []string
 		for _, w := range windows {
-			got = append(got, fmt.Sprintf("%s %s r%d %d %v", w.Kind, x.clock(w.Start), w.Revision, w.TooLateNow, w.Published))
+			got = append(got, fmt.Sprintf("%s %s r%d %d %v", w.Kind, x.clock(w.Start), w.Revision,
+				w.TooLateNow, w.Published))
 		}
-		want := "15m 10:15 r1 0 true, 15m 10:00 r2 3 true, 5m 10:15 r1 0 true, 5m 10:10 r0 3 true, day 00:00 r4 7 true"
+		want :=
+			"15m 10:15 r1 0 true, 15m 10:00 r2 3 true, 5m 10:15 r1 0 true, 5m 10:10 r0 3 true, day 00:00 r4 7 true"
 		if err != nil || strings.Join(got, ", ") != want {
 			t.Errorf("got  %s, %v\nwant %s", strings.Join(got, ", "), err, want)
 		}
@@ -133,7 +142,8 @@ func TestWindowColumns(t *testing.T) {
 			}
 		}
 		r := x.results()
-		x.settle(r, x.closing(0, "2022-10-31 00:00"), x.closing(1, "2022-10-31 00:00"), x.closing(2, "2022-10-31 00:00"))
+		x.settle(r, x.closing(0, "2022-10-31 00:00"), x.closing(1, "2022-10-31 00:00"),
+			x.closing(2, "2022-10-31 00:00"))
 		x.check("2022-10-31 00:00", 0, 1, 2)
 		n := number64(t, s, `SELECT COUNT(*) FROM toll_window`)
 		same := number64(t, s, `SELECT COUNT(*) FROM toll_window w WHERE events = (SELECT COUNT(*) FROM livetolldata l
@@ -141,14 +151,15 @@ func TestWindowColumns(t *testing.T) {
 		if n == 0 || n != same {
 			t.Errorf("%d windows, %d hold as many rows by their wall clock", n, same)
 		}
-		if n := number64(t, s, `SELECT COUNT(*) FROM toll_window WHERE ROUND(flow_per_hour * (end_minute - start_minute) / 60) <> events`); n != 0 {
+		if n := number64(t, s,
+			`SELECT COUNT(*) FROM toll_window WHERE ROUND(flow_per_hour * (end_minute - start_minute) / 60) <> events`); n != 0 {
 			t.Errorf("%d windows of another flow", n)
 		}
 	})
 }
 
-// TestWindowColumnsAroundChanges: where clocks are set, a window's own range of time finds its rows too,
-// whatever the database's zone and the plaza's are.
+// TestWindowColumnsAroundChanges: where clocks are set, a window's own range of time finds its rows
+// too, whatever the database's zone and the plaza's are.
 func TestWindowColumnsAroundChanges(t *testing.T) {
 	for _, c := range []struct{ zone, from string }{
 		{"Europe/Berlin", "2026-03-29 01:00"},
@@ -181,7 +192,8 @@ func TestWindowColumnsAroundChanges(t *testing.T) {
 				until := x.zone.Since(x.zone.Minute(wallTime(t, c.from)) + 10*1440)
 				var closings []toll.Closing
 				for plaza := int16(1); plaza <= 3; plaza++ {
-					closing := toll.Closing{Plaza: plaza, Epoch: x.epoch(), From: x.zone.Minute(until), Until: x.zone.Minute(until),
+					closing := toll.Closing{Plaza: plaza, Epoch: x.epoch(), From: x.zone.Minute(until),
+						Until:  x.zone.Minute(until),
 						Reason: toll.ClosedByWatermark}
 					for _, n := range x.counts(plaza, closing.Until) {
 						closing.Windows = append(closing.Windows, n)
@@ -217,9 +229,11 @@ func TestLeftNotices(t *testing.T) {
 		maxNotices = 1000
 		x := newWindowed(t, s, "5m,15m")
 		for plaza := range int16(3) {
-			x.store(0, passage{plaza, "2022-02-10 10:01", "car", 1 + int(plaza), toll.OnTime}, passage{plaza, "2022-02-10 10:06", "car", 1, toll.OnTime})
+			x.store(0, passage{plaza, "2022-02-10 10:01", "car", 1 + int(plaza), toll.OnTime},
+				passage{plaza, "2022-02-10 10:06", "car", 1, toll.OnTime})
 		}
-		old := []toll.Closing{x.closing(0, "2022-02-10 10:15"), x.closing(1, "2022-02-10 10:15"), x.closing(2, "2022-02-10 10:15")}
+		old := []toll.Closing{x.closing(0, "2022-02-10 10:15"), x.closing(1, "2022-02-10 10:15"),
+			x.closing(2, "2022-02-10 10:15")}
 		lost, stored, err := x.results().Settle(t.Context(), old, nil)
 		if err != nil || !stored || len(lost) != 9 {
 			t.Fatalf("got %d, %v, %v", len(lost), stored, err)
@@ -266,7 +280,8 @@ func TestLeftNotices(t *testing.T) {
 func TestMarkWritten(t *testing.T) {
 	onServers(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "5m,15m")
-		x.store(0, passage{1, "2022-02-10 10:01", "car", 1, toll.OnTime}, passage{1, "2022-02-10 10:06", "car", 1, toll.OnTime})
+		x.store(0, passage{1, "2022-02-10 10:01", "car", 1, toll.OnTime},
+			passage{1, "2022-02-10 10:06", "car", 1, toll.OnTime})
 		for _, c := range []struct {
 			name   string
 			before string // what the other process did first
@@ -276,14 +291,17 @@ func TestMarkWritten(t *testing.T) {
 			{"alone", "", "", true},
 			{"another time", "", "+ INTERVAL 1 MICROSECOND", true},
 			{"the same time", "", "+ INTERVAL 0 SECOND", false},
-			{"published ours", "UPDATE toll_window SET published = 1 WHERE kind = '15m'", "+ INTERVAL 1 SECOND", false},
-			{"revised ours", "UPDATE toll_window SET revision = 2, stored_at = stored_at + INTERVAL 1 SECOND WHERE kind = '15m'",
+			{"published ours", "UPDATE toll_window SET published = 1 WHERE kind = '15m'",
+				"+ INTERVAL 1 SECOND", false},
+			{"revised ours",
+				"UPDATE toll_window SET revision = 2, stored_at = stored_at + INTERVAL 1 SECOND WHERE kind = '15m'",
 				"+ INTERVAL 1 SECOND", false},
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				run(t, s, "DELETE FROM toll_window")
 				r := x.results()
-				notices, stored, err := r.Settle(t.Context(), []toll.Closing{x.closing(1, "2022-02-10 10:15")}, nil)
+				notices, stored, err := r.Settle(t.Context(), []toll.Closing{x.closing(1, "2022-02-10 10:15")},
+					nil)
 				if err != nil || !stored || len(notices) != 3 {
 					t.Fatal(notices, stored, err)
 				}
@@ -345,9 +363,12 @@ func testConflict(t *testing.T, x *windowed, s *Store, cautious bool) {
 		{"inserts", `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end, whole, epoch, revision, events,
 			late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
 			VALUES (1, '5m', ?, 0, NOW(), NOW(), 1, 0, 1, 1, 0, 0, 0, '{"car":1}', 0, '', 0, NOW(6))`, ErrConflict},
-		{"revises", `UPDATE toll_window SET revision = 2, events = 2, by_type = '{"car":2}', published = 0 WHERE start_minute = ?`, ErrConflict},
-		{"revises and publishes", `UPDATE toll_window SET revision = 2, events = 2, by_type = '{"car":2}', published = 1 WHERE start_minute = ?`, nil},
-		{"counts what was too late", `UPDATE toll_window SET too_late = too_late + 1 WHERE start_minute = ?`, nil},
+		{"revises",
+			`UPDATE toll_window SET revision = 2, events = 2, by_type = '{"car":2}', published = 0 WHERE start_minute = ?`, ErrConflict},
+		{"revises and publishes",
+			`UPDATE toll_window SET revision = 2, events = 2, by_type = '{"car":2}', published = 1 WHERE start_minute = ?`, nil},
+		{"counts what was too late",
+			`UPDATE toll_window SET too_late = too_late + 1 WHERE start_minute = ?`, nil},
 	} {
 		tx, err := s.db.BeginTx(ctx, nil)
 		if err != nil {
@@ -360,7 +381,8 @@ func testConflict(t *testing.T, x *windowed, s *Store, cautious bool) {
 		settled := make(chan error)
 		x.store(0, passage{1, "2022-02-10 10:01", "car", 2, toll.OnTime})
 		closing := x.closing(1, "2022-02-10 10:15")
-		closing.From, closing.Until = math.MinInt32, math.MinInt32 // none looks as if it had closed before
+		// none looks as if it had closed before
+		closing.From, closing.Until = math.MinInt32, math.MinInt32
 		r := x.results()
 		r.cautious = cautious
 		go func() {
@@ -389,16 +411,19 @@ func testConflict(t *testing.T, x *windowed, s *Store, cautious bool) {
 	}
 }
 
-// TestSettleAfterRollback has a transaction change rows of windows and be rolled back, as one does whose connection is lost. What
-// is left to publish stays as it was.
+// TestSettleAfterRollback has a transaction change rows of windows and be rolled back, as one does
+// whose connection is lost. What is left to publish stays as it was.
 func TestSettleAfterRollback(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "1m,5m/1m")
 		for plaza := range int16(3) {
-			x.store(0, passage{plaza, "2022-02-10 10:01", "car", 1, toll.OnTime}, passage{plaza, "2022-02-10 10:07", "car", 1, toll.OnTime})
+			x.store(0, passage{plaza, "2022-02-10 10:01", "car", 1, toll.OnTime},
+				passage{plaza, "2022-02-10 10:07", "car", 1, toll.OnTime})
 		}
 		r := x.results()
-		if _, _, err := r.Settle(t.Context(), []toll.Closing{x.closing(0, "2022-02-10 10:30"), x.closing(1, "2022-02-10 10:30"), x.closing(2, "2022-02-10 10:30")}, nil); err != nil {
+		if _, _, err := r.Settle(t.Context(),
+			[]toll.Closing{x.closing(0, "2022-02-10 10:30"), x.closing(1, "2022-02-10 10:30"),
+				x.closing(2, "2022-02-10 10:30")}, nil); err != nil {
 			t.Fatal(err)
 		}
 		left := func() []toll.Notice {
@@ -413,7 +438,8 @@ func TestSettleAfterRollback(t *testing.T) {
 		if len(before) == 0 {
 			t.Fatal("nothing to publish")
 		}
-		for _, change := range []string{"DELETE FROM toll_window WHERE toll_plaza_id = 1", "UPDATE toll_window SET published = 1 WHERE toll_plaza_id < 2"} {
+		for _, change := range []string{"DELETE FROM toll_window WHERE toll_plaza_id = 1",
+			"UPDATE toll_window SET published = 1 WHERE toll_plaza_id < 2"} {
 			tx, err := r.begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -425,14 +451,16 @@ func TestSettleAfterRollback(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := left(); !reflect.DeepEqual(got, before) {
-				t.Fatalf("after %s was rolled back: %d to publish, want the %d from before", change, len(got), len(before))
+				t.Fatalf("after %s was rolled back: %d to publish, want the %d from before", change, len(got),
+					len(before))
 			}
 		}
 	})
 }
 
-// TestSettleTogether has several processes hand over the same windows, some behind others and some cut off in the midst of
-// it, while events that came too late are stored. Every revision has one content and is published.
+// TestSettleTogether has several processes hand over the same windows, some behind others and some
+// cut off in the midst of it, while events that came too late are stored. Every revision has one
+// content and is published.
 func TestSettleTogether(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		const processes, rounds = 3, 12
@@ -442,7 +470,8 @@ func TestSettleTogether(t *testing.T) {
 		var handed []toll.Closing
 		for range rounds {
 			for plaza := range int16(3) {
-				x.store(0, passage{plaza, fmt.Sprintf("2022-02-10 10:%02d", random.IntN(20)), "car", 1, toll.Late})
+				x.store(0, passage{plaza, fmt.Sprintf("2022-02-10 10:%02d", random.IntN(20)), "car", 1,
+					toll.Late})
 				handed = append(handed, x.closing(plaza, "2022-02-10 10:30"))
 			}
 		}
@@ -496,12 +525,14 @@ func TestSettleTogether(t *testing.T) {
 		}
 		wg.Go(func() {
 			for range rounds {
-				x.store(1, passage{0, "2022-02-10 10:05", "car", 1, toll.TooLate}, passage{1, "2022-02-10 10:10", "car", 2, toll.LateQuarter})
+				x.store(1, passage{0, "2022-02-10 10:05", "car", 1, toll.TooLate},
+					passage{1, "2022-02-10 10:10", "car", 2, toll.LateQuarter})
 			}
 		})
 		wg.Go(func() {
 			for range rounds {
-				x.store(2, passage{1, "2022-02-10 10:10", "car", 2, toll.TooLate}, passage{0, "2022-02-10 10:05", "car", 1, toll.TooLate})
+				x.store(2, passage{1, "2022-02-10 10:10", "car", 2, toll.TooLate},
+					passage{0, "2022-02-10 10:05", "car", 1, toll.TooLate})
 			}
 		})
 		wg.Wait()
@@ -526,7 +557,8 @@ func TestSettleTogether(t *testing.T) {
 				}
 			}
 		}
-		x.settle(x.results(), x.closing(0, "2022-02-10 10:30"), x.closing(1, "2022-02-10 10:30"), x.closing(2, "2022-02-10 10:30"))
+		x.settle(x.results(), x.closing(0, "2022-02-10 10:30"), x.closing(1, "2022-02-10 10:30"),
+			x.closing(2, "2022-02-10 10:30"))
 		x.check("2022-02-10 10:30", 0, 1, 2)
 	})
 }

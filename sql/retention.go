@@ -14,13 +14,13 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// MinKeepWindows is the shortest time that windows are kept: what is usual at a plaza is learned from the windows of the
-// weeks before, and verification looks at those of the last days.
+// MinKeepWindows is the shortest time that windows are kept: what is usual at a plaza is learned
+// from the windows of the weeks before, and verification looks at those of the last days.
 const MinKeepWindows = (toll.HistoryWeeks*7 + 4) * 24 * time.Hour
 
-// KeepWindows returns how long windows of a kind are kept where those of a quarter of an hour or more
-// are kept for keep: shorter ones, of which there are the most, a tenth of that, and days ten times
-// as long, or for as long as a duration can say.
+// KeepWindows returns how long windows of a kind are kept where those of a quarter of an hour or
+// more are kept for keep: shorter ones, of which there are the most, a tenth of that, and days ten
+// times as long, or for as long as a duration can say.
 func KeepWindows(k *toll.WindowKind, keep time.Duration) time.Duration {
 	switch {
 	case k.Day && keep > math.MaxInt64/10:
@@ -86,7 +86,8 @@ func ago(now time.Time, keep time.Duration) toll.Minute {
 	return addMinutes(toll.MinuteAt(now.Unix()), -int64(max(keep, 0)/time.Minute))
 }
 
-func (s *Store) retireWindows(ctx context.Context, now time.Time, o RetentionOptions, done *Retired) error {
+func (s *Store) retireWindows(ctx context.Context, now time.Time, o RetentionOptions,
+	done *Retired) error {
 	kinds, err := storedKinds(ctx, s.db)
 	if err != nil {
 		return err
@@ -120,8 +121,8 @@ func (s *Store) retireWindows(ctx context.Context, now time.Time, o RetentionOpt
 	return nil
 }
 
-// oldWindows is the condition of the windows of a plaza and kind that are deleted: those that end at
-// or before a minute. A revision that is not known to be published stays until it is.
+// oldWindows is the condition of the windows of a plaza and kind that are deleted: those that end
+// at or before a minute. A revision that is not known to be published stays until it is.
 const oldWindows = `toll_plaza_id = ? AND kind = ? AND start_minute < ? AND end_minute <= ? AND published = 1`
 
 // retireSomeWindows deletes the first of those windows of a plaza and kind that end at or before a
@@ -159,8 +160,8 @@ func (s *Store) retireSomeWindows(ctx context.Context, plaza int16, kind string,
 	return n, tx.Commit()
 }
 
-// lockOldWindows locks the first windows to delete, and returns how many they are, where the last of
-// them starts, and where the last to end does.
+// lockOldWindows locks the first windows to delete, and returns how many they are, where the last
+// of them starts, and where the last to end does.
 func lockOldWindows(ctx context.Context, tx reader, plaza int16, kind string, before toll.Minute) (n int64, last, end toll.Minute, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT start_minute, end_minute FROM toll_window WHERE `+oldWindows+`
 		ORDER BY start_minute LIMIT ? FOR UPDATE`, plaza, kind, before, before, retireRows)
@@ -229,7 +230,8 @@ func rest(ctx context.Context, took time.Duration) error {
 	}
 }
 
-// retireDeadLetters deletes the oldest dead letters of each partition, which are the first by their offset.
+// retireDeadLetters deletes the oldest dead letters of each partition, which are the first by their
+// offset.
 func (s *Store) retireDeadLetters(ctx context.Context, now time.Time, keep time.Duration, done *Retired) error {
 	m, err := readMeta(ctx, s.db)
 	if err != nil {
@@ -278,7 +280,8 @@ func (s *Store) retireSomeLetters(ctx context.Context, topicID string, partition
 	if deleted, err := res.RowsAffected(); err != nil || deleted != n {
 		return 0, errors.Join(fmt.Errorf("%d dead letters of partition %d deleted, not %d", deleted, partition, n), err)
 	}
-	// A repaired event of theirs that is sent again would be a row once more; it was as old as they are.
+	// A repaired event of theirs that is sent again would be a row once more; it was as old as they
+	// are.
 	if _, err := tx.ExecContext(ctx, `DELETE FROM toll_retry WHERE topic_id = ? AND partition_id = ? AND record_offset <= ?`, topicID, partition, last); err != nil {
 		return 0, err
 	}
@@ -292,8 +295,8 @@ func (s *Store) retireSomeLetters(ctx context.Context, topicID string, partition
 // up to as many as are deleted at a time, and the offset of the last of them. It locks them.
 //
 // A dead letter is as old as the younger of two times says: when it was rejected, by the server's
-// clock of then, which may have been years behind, and its record's timestamp, unless that is in the
-// future.
+// clock of then, which may have been years behind, and its record's timestamp, unless that is in
+// the future.
 func oldLetters(ctx context.Context, tx reader, topicID string, partition int32, now time.Time, keep time.Duration) (n, last int64, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT record_offset, rejected_at, record_time FROM toll_dead_letter
 		WHERE topic_id = ? AND partition_id = ? ORDER BY record_offset LIMIT ? FOR UPDATE`, topicID, partition, retireRows)

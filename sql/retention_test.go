@@ -8,8 +8,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestRetire deletes results by their age and kind, and dead letters. Verification knows of it, and still finds what else
-// is missing.
+// TestRetire deletes results by their age and kind, and dead letters. Verification knows of it, and
+// still finds what else is missing.
 func TestRetire(t *testing.T) {
 	defer func(n int64) { retireRows = n }(retireRows)
 	retireRows = 3
@@ -26,10 +26,13 @@ func TestRetire(t *testing.T) {
 			t.Fatalf("got %+v", r)
 		}
 		now := minuteOf(t, "2022-04-02 00:00")
-		o := RetentionOptions{Clocks: clocksAt(now.Time()), Windows: x.cfg.Windows, KeepWindows: 20 * 24 * time.Hour}
-		run(t, s, `UPDATE toll_window SET published = 0 WHERE toll_plaza_id = 4000 AND kind = '15m' AND start_minute = ?`, minuteOf(t, "2022-03-01 10:00"))
+		o := RetentionOptions{Clocks: clocksAt(now.Time()), Windows: x.cfg.Windows,
+			KeepWindows: 20 * 24 * time.Hour}
+		run(t, s,
+			`UPDATE toll_window SET published = 0 WHERE toll_plaza_id = 4000 AND kind = '15m' AND start_minute = ?`, minuteOf(t, "2022-03-01 10:00"))
 		gone, err := s.Retire(t.Context(), o)
-		// Of minutes those of the last 2 days stay, of quarters those of 20 days and what is not published, days all.
+		// Of minutes those of the last 2 days stay, of quarters those of 20 days and what is not
+		// published, days all.
 		if want := int64(2*30 + 2*12 - 1); err != nil || gone.Windows != want {
 			t.Errorf("%+v deleted, want %d windows, %v", gone, want, err)
 		}
@@ -41,10 +44,14 @@ func TestRetire(t *testing.T) {
 		if r := verify(t, s, in); r.Status != Exact {
 			t.Errorf("got %+v", r)
 		}
-		if gone, err := s.Retire(t.Context(), RetentionOptions{Clocks: clocksAt(now.Time()), Windows: x.cfg.Windows}); err != nil || gone != (Retired{}) {
+		if gone, err := s.Retire(t.Context(),
+			RetentionOptions{Clocks: clocksAt(now.Time()), Windows: x.cfg.Windows}); err != nil ||
+			gone != (Retired{}) {
 			t.Errorf("with nothing to keep for: %+v, %v", gone, err)
 		}
-		run(t, s, `DELETE FROM toll_window WHERE kind = '15m' AND toll_plaza_id = 4856 AND start_minute = ?`, minuteOf(t, "2022-03-29 10:00"))
+		run(t, s,
+			`DELETE FROM toll_window WHERE kind = '15m' AND toll_plaza_id = 4856 AND start_minute = ?`,
+			minuteOf(t, "2022-03-29 10:00"))
 		if r := verify(t, s, in); r.Status != Mismatch || r.Problems[0].Kind != KindWindowMissing {
 			t.Errorf("one more was deleted: %+v", r)
 		}
@@ -63,27 +70,33 @@ func TestRetireDeadLetters(t *testing.T) {
 			st.store(1, 1, map[int16]int{4856: 1})
 		}
 		st.merge()
-		run(t, s, `UPDATE toll_dead_letter SET rejected_at = NOW(6) - INTERVAL 40 DAY WHERE partition_id = 0 AND record_offset < 110`)
+		run(t, s,
+			`UPDATE toll_dead_letter SET rejected_at = NOW(6) - INTERVAL 40 DAY WHERE partition_id = 0 AND record_offset < 110`)
 		run(t, s, `INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset)
 			SELECT topic_id, partition_id, record_offset, 0, 0 FROM toll_dead_letter`)
-		gone, err := s.Retire(t.Context(), RetentionOptions{Clocks: clocksAt(time.Now()), KeepDeadLetters: 30 * 24 * time.Hour})
+		gone, err := s.Retire(t.Context(),
+			RetentionOptions{Clocks: clocksAt(time.Now()), KeepDeadLetters: 30 * 24 * time.Hour})
 		if err != nil || gone != (Retired{DeadLetters: 3}) {
 			t.Errorf("got %+v, %v", gone, err)
 		}
-		if a, b := number64(t, s, `SELECT COUNT(*) FROM toll_dead_letter`), number64(t, s, `SELECT COUNT(*) FROM toll_retry`); a != 7 || b != 7 {
+		if a, b := number64(t, s, `SELECT COUNT(*) FROM toll_dead_letter`), number64(t, s,
+			`SELECT COUNT(*) FROM toll_retry`); a != 7 || b != 7 {
 			t.Errorf("%d dead letters, %d retries are left", a, b)
 		}
-		if r := verify(t, s, VerifyInput{States: st.states, Deep: true}); r.Status != Exact || r.Rejected != 10 {
+		if r := verify(t, s, VerifyInput{States: st.states, Deep: true}); r.Status != Exact ||
+			r.Rejected != 10 {
 			t.Errorf("got %+v", r)
 		}
 		run(t, s, `DELETE FROM toll_dead_letter WHERE partition_id = 1 LIMIT 1`)
-		if r := verify(t, s, VerifyInput{States: st.states}); r.Status != Mismatch || r.Problems[0].Kind != KindDeadLetters {
+		if r := verify(t, s, VerifyInput{States: st.states}); r.Status != Mismatch ||
+			r.Problems[0].Kind != KindDeadLetters {
 			t.Errorf("one more was deleted: %+v", r)
 		}
 	})
 }
 
-// mergedStates returns the states that have merged all that was stored, and whose windows were delivered up to a time.
+// mergedStates returns the states that have merged all that was stored, and whose windows were
+// delivered up to a time.
 func (x *windowed) mergedStates(done string) map[int16]*toll.State {
 	states := map[int16]*toll.State{}
 	for i := range x.deltas {
@@ -100,7 +113,9 @@ func (x *windowed) mergedStates(done string) map[int16]*toll.State {
 }
 
 // clocksAt returns clocks that agree.
-func clocksAt(t time.Time) toll.Clocks { return toll.Clocks{Event: t, Record: t, Server: t, Own: t} }
+func clocksAt(t time.Time) toll.Clocks {
+	return toll.Clocks{Event: t, Record: t, Server: t, Own: t}
+}
 
 // TestRetireTrustsNoClock sets one clock years ahead at a time, and three of them: of what the last
 // one says is young nothing is deleted, nor recorded as deleted, so verification finds what someone
@@ -122,7 +137,8 @@ func TestRetireTrustsNoClock(t *testing.T) {
 			VALUES (?, 0, 1, NOW(3), '', '', 0, NOW(6))`, testIdentity.TopicID)
 		windows := number64(t, s, `SELECT COUNT(*) FROM toll_window`)
 		now, ahead := time.Now(), time.Now().AddDate(5, 0, 0)
-		o := RetentionOptions{Windows: x.cfg.Windows, KeepWindows: MinKeepWindows, KeepDeadLetters: 30 * 24 * time.Hour}
+		o := RetentionOptions{Windows: x.cfg.Windows, KeepWindows: MinKeepWindows,
+			KeepDeadLetters: 30 * 24 * time.Hour}
 		for name, clocks := range map[string]toll.Clocks{
 			"event":                  {Event: ahead, Record: now, Server: now, Own: now},
 			"record":                 {Event: now, Record: ahead, Server: now, Own: now},
@@ -140,7 +156,8 @@ func TestRetireTrustsNoClock(t *testing.T) {
 			}
 		}
 		for _, o := range []RetentionOptions{
-			{Clocks: clocksAt(now), Windows: x.cfg.Windows, KeepWindows: 36500 * 24 * time.Hour}, // ten times is more than a duration
+			// ten times is more than a duration
+			{Clocks: clocksAt(now), Windows: x.cfg.Windows, KeepWindows: 36500 * 24 * time.Hour},
 			{Clocks: clocksAt(now), Windows: x.cfg.Windows, KeepWindows: 1<<63 - 1},
 		} {
 			if gone, err := s.Retire(t.Context(), o); err != nil || gone != (Retired{}) {
@@ -148,9 +165,11 @@ func TestRetireTrustsNoClock(t *testing.T) {
 			}
 		}
 		for _, o := range []RetentionOptions{
-			{Clocks: clocksAt(now), Windows: x.cfg.Windows, KeepWindows: -time.Hour}, // up to a time after now
+			// up to a time after now
+			{Clocks: clocksAt(now), Windows: x.cfg.Windows, KeepWindows: -time.Hour},
 			{Clocks: clocksAt(now), KeepDeadLetters: -time.Hour},
-			{Clocks: toll.Clocks{Event: now, Record: now, Own: now}, Windows: x.cfg.Windows, KeepWindows: time.Hour},
+			{Clocks: toll.Clocks{Event: now, Record: now, Own: now}, Windows: x.cfg.Windows,
+				KeepWindows: time.Hour},
 		} {
 			if gone, err := s.Retire(t.Context(), o); err == nil || gone != (Retired{}) {
 				t.Errorf("%+v: %+v was deleted, %v", o, gone, err)
@@ -175,17 +194,20 @@ func TestRetireTrustsNoClock(t *testing.T) {
 }
 
 // TestRetiredMark deletes windows and has verification excuse those alone: each kind up to the last
-// window that was deleted. A mark that an earlier version set years ahead is lowered, and hides nothing.
+// window that was deleted. A mark that an earlier version set years ahead is lowered, and hides
+// nothing.
 func TestRetiredMark(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "1m,15m")
-		for _, at := range []string{"2022-03-01 10:07", "2022-03-02 10:07", "2022-06-01 10:07", "2022-06-01 11:07"} {
+		for _, at := range []string{"2022-03-01 10:07", "2022-03-02 10:07", "2022-06-01 10:07",
+			"2022-06-01 11:07"} {
 			x.store(0, passage{4856, at, "car", 1, toll.OnTime})
 		}
 		states := x.mergedStates("2022-06-02 00:00")
 		x.settle(x.results(), x.closing(4856, "2022-06-02 00:00"))
 		in := VerifyInput{States: states, Deep: true, Windows: x.cfg.Windows}
-		o := RetentionOptions{Clocks: clocksAt(minuteOf(t, "2022-06-02 00:00").Time()), Windows: x.cfg.Windows, KeepWindows: MinKeepWindows}
+		o := RetentionOptions{Clocks: clocksAt(minuteOf(t, "2022-06-02 00:00").Time()),
+			Windows: x.cfg.Windows, KeepWindows: MinKeepWindows}
 		want := Retired{Windows: 4}
 		if gone, err := s.Retire(t.Context(), o); err != nil || gone != want {
 			t.Fatalf("%+v deleted, want %+v, %v", gone, want, err)
@@ -197,7 +219,8 @@ func TestRetiredMark(t *testing.T) {
 			}
 			text := ""
 			for _, kind := range []string{"1m", "15m"} {
-				text += kind + " " + x.zone.Wall(retired[retiredWindows+kind].Time()).Format("2006-01-02 15:04") + " "
+				text += kind + " " +
+					x.zone.Wall(retired[retiredWindows+kind].Time()).Format("2006-01-02 15:04") + " "
 			}
 			return text
 		}
@@ -222,13 +245,15 @@ func TestRetiredMark(t *testing.T) {
 		if got := marks(); got != "1m 2022-06-01 10:07 15m 2022-06-01 10:14 " {
 			t.Errorf("repaired to %s", got)
 		}
-		if r := verify(t, s, in); r.Status != Mismatch || len(r.Problems) != 1 || r.Problems[0].Kind != KindWindowMissing || r.Windows != 4 {
+		if r := verify(t, s, in); r.Status != Mismatch || len(r.Problems) != 1 ||
+			r.Problems[0].Kind != KindWindowMissing || r.Windows != 4 {
 			t.Errorf("after the repair: %+v", r)
 		}
 
 		// The clocks went back since: the marks are right, and stay.
 		run(t, s, `UPDATE toll_retired SET before_minute = ?`, minuteOf(t, "2022-06-01 10:30"))
-		o.Clocks = toll.Clocks{Event: minuteOf(t, "2022-01-01 00:00").Time(), Server: time.Now(), Own: time.Now()}
+		o.Clocks = toll.Clocks{Event: minuteOf(t, "2022-01-01 00:00").Time(), Server: time.Now(),
+			Own: time.Now()}
 		if gone, err := s.Retire(t.Context(), o); err != nil || gone != (Retired{}) {
 			t.Errorf("%+v deleted, %v", gone, err)
 		}

@@ -14,8 +14,9 @@ const (
 	prunedLetters = "dead_letters" // by partition
 )
 
-// What toll_retired names: of a kind of windows, those that end at or before the minute were deleted
-// for their age, if they were published; of rows, some of this minute or earlier ones were pruned.
+// What toll_retired names: of a kind of windows, those that end at or before the minute were
+// deleted for their age, if they were published; of rows, some of this minute or earlier ones were
+// pruned.
 const (
 	retiredRows    = "rows"
 	retiredWindows = "window " // and the kind
@@ -23,7 +24,8 @@ const (
 
 // readPruned returns what was pruned, by plaza or partition.
 func readPruned(ctx context.Context, q reader, what string) (map[int]rowCount, error) {
-	rows, err := q.QueryContext(ctx, `SELECT id, pruned, checksum FROM toll_pruned WHERE what = ?`, what)
+	rows, err := q.QueryContext(ctx, `SELECT id, pruned, checksum FROM toll_pruned WHERE what = ?`,
+		what)
 	if err != nil {
 		return nil, err
 	}
@@ -42,18 +44,20 @@ func readPruned(ctx context.Context, q reader, what string) (map[int]rowCount, e
 
 // addPruned counts more as pruned. The caller deletes it in the same transaction.
 func addPruned(ctx context.Context, tx *dbsql.Tx, what string, id int, more rowCount) error {
-	// The row is locked before it is read, whether it is there already or not. The sum is made here: SQL refuses one that
-	// exceeds 2^64, which ours wraps around.
+	// The row is locked before it is read, whether it is there already or not. The sum is made here:
+	// SQL refuses one that exceeds 2^64, which ours wraps around.
 	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_pruned (what, id, pruned, checksum) VALUES (?, ?, 0, 0)
 		ON DUPLICATE KEY UPDATE pruned = pruned`, what, id); err != nil {
 		return err
 	}
 	var had rowCount
-	if err := tx.QueryRowContext(ctx, `SELECT pruned, checksum FROM toll_pruned WHERE what = ? AND id = ? FOR UPDATE`, what, id).
+	if err := tx.QueryRowContext(ctx,
+		`SELECT pruned, checksum FROM toll_pruned WHERE what = ? AND id = ? FOR UPDATE`, what, id).
 		Scan(&had.rows, &had.checksum); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `UPDATE toll_pruned SET pruned = ?, checksum = ? WHERE what = ? AND id = ?`,
+	_, err := tx.ExecContext(ctx,
+		`UPDATE toll_pruned SET pruned = ?, checksum = ? WHERE what = ? AND id = ?`,
 		had.rows+more.rows, had.checksum+more.checksum, what, id)
 	return err
 }
@@ -86,8 +90,8 @@ func addRetired(ctx context.Context, tx *dbsql.Tx, what string, before toll.Minu
 }
 
 // repairRetired lowers what is recorded as deleted where that can't be: an earlier version believed
-// event time, which may run years ahead, and recorded what it was about to delete. Such a mark hides
-// from verification whatever is deleted later.
+// event time, which may run years ahead, and recorded what it was about to delete. Such a mark
+// hides from verification whatever is deleted later.
 //
 // A mark is wrong where even by the latest clock, and with the shortest time that windows may be
 // kept for, nothing of it was old enough. It then becomes the end of the last window before the
@@ -131,7 +135,8 @@ func (s *Store) repairRetired(ctx context.Context, o RetentionOptions) error {
 }
 
 func (s *Store) lowerRetired(ctx context.Context, what string, from, to toll.Minute) error {
-	_, err := s.db.ExecContext(ctx, `UPDATE toll_retired SET before_minute = ? WHERE what = ? AND before_minute = ?`, to, what, from)
+	_, err := s.db.ExecContext(ctx,
+		`UPDATE toll_retired SET before_minute = ? WHERE what = ? AND before_minute = ?`, to, what, from)
 	if err == nil {
 		s.logf("toll_retired had %s as deleted up to %s, which can't be; it is now %s", what,
 			from.Time().Format(time.RFC3339), to.Time().Format(time.RFC3339))

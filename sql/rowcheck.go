@@ -8,11 +8,12 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// maxRowWindows bounds the windows that wait for livetolldata's rows to be compared with: some 60 MB. It is a variable for
-// tests.
+// maxRowWindows bounds the windows that wait for livetolldata's rows to be compared with: some 60
+// MB. It is a variable for tests.
 var maxRowWindows = 1_000_000
 
-// rowWindow is a window that is compared with the rows of livetolldata itself, since the outbox no longer has its minutes.
+// rowWindow is a window that is compared with the rows of livetolldata itself, since the outbox no
+// longer has its minutes.
 type rowWindow struct {
 	kind *toll.WindowKind
 	toll.Window
@@ -33,8 +34,8 @@ type rowCheck struct {
 	sums    []int64 // of the rows of minutes[:i+1]
 }
 
-// byRows takes note of a row of toll_window that the outbox can't be compared with, and reports whether its window will be
-// compared with rows.
+// byRows takes note of a row of toll_window that the outbox can't be compared with, and reports
+// whether its window will be compared with rows.
 func (p *plazaWindows) byRows(kind string, row *checkedRow) bool {
 	r := &p.rows
 	i := slices.IndexFunc(p.v.in.Windows, func(k toll.WindowKind) bool { return k.Name == kind })
@@ -51,11 +52,13 @@ func (p *plazaWindows) byRows(kind string, row *checkedRow) bool {
 			continue
 		}
 		pruned, some := p.retired[retiredRows]
-		compare := !(some && w.Start <= pruned) && w.End <= p.done && !toll.InRanges(p.dirty, w) && len(p.flight.in(w)) == 0
+		compare := !(some && w.Start <= pruned) && w.End <= p.done && !toll.InRanges(p.dirty, w) &&
+			len(p.flight.in(w)) == 0
 		if r.windows == nil {
 			r.windows = map[int16][]rowWindow{}
 		}
-		r.windows[p.plaza] = append(r.windows[p.plaza], rowWindow{k, w, row.events + row.tooLate, compare})
+		r.windows[p.plaza] = append(r.windows[p.plaza],
+			rowWindow{k, w, row.events + row.tooLate, compare})
 		r.n++
 		return compare
 	}
@@ -99,8 +102,9 @@ func (r *rowCheck) in(w toll.Window) int64 {
 func (r *rowCheck) end() {
 	for _, w := range r.windows[r.plaza] {
 		if rows := r.in(w.Window); w.compare && rows != w.want {
-			r.problem(w.kind, w.Window, rows, w.want, plural(w.want, "event")+" in toll_window, those that came too late among them, but "+
-				plural(rows, "row")+" in livetolldata")
+			r.problem(w.kind, w.Window, rows, w.want,
+				plural(w.want, "event")+" in toll_window, those that came too late among them, but "+
+					plural(rows, "row")+" in livetolldata")
 		}
 	}
 	if r.c.stored.folds[r.plaza] != nil {
@@ -111,7 +115,8 @@ func (r *rowCheck) end() {
 	r.minutes, r.sums = r.minutes[:0], r.sums[:0]
 }
 
-// missing looks for windows that toll_window lacks although rows belong to them, of the time whose minutes were added up.
+// missing looks for windows that toll_window lacks although rows belong to them, of the time whose
+// minutes were added up.
 func (r *rowCheck) missing() {
 	p := r.c.plaza(r.plaza)
 	from := toll.Minute(math.MinInt32)
@@ -151,11 +156,13 @@ func (r *rowCheck) missing() {
 				if k.Day || k.Hop == k.Size {
 					last = w.End
 				}
-				if has[id{k, w.Start}] || old && w.End <= retired || w.End > p.done || toll.InRanges(p.dirty, w) || len(p.flight.in(w)) > 0 {
+				if has[id{k, w.Start}] || old && w.End <= retired || w.End > p.done ||
+					toll.InRanges(p.dirty, w) || len(p.flight.in(w)) > 0 {
 					continue
 				}
 				has[id{k, w.Start}] = true
-				r.problem(k, w, r.in(w), 0, "it is not in toll_window, but "+plural(r.in(w), "row")+" in livetolldata are of its time")
+				r.problem(k, w, r.in(w), 0, "it is not in toll_window, but "+plural(r.in(w), "row")+
+					" in livetolldata are of its time")
 			}
 		}
 	}
@@ -163,7 +170,8 @@ func (r *rowCheck) missing() {
 
 func (r *rowCheck) problem(k *toll.WindowKind, w toll.Window, want, got int64, text string) {
 	id := toll.WindowID{Plaza: r.plaza, Kind: k.Name, Start: w.Start}
-	r.c.found.ofWindow(KindWindowRows, id, want, got, "window "+k.Name+" from "+r.c.clock(w.Start)+": "+text)
+	r.c.found.ofWindow(KindWindowRows, id, want, got,
+		"window "+k.Name+" from "+r.c.clock(w.Start)+": "+text)
 }
 
 // finish compares the windows of all plazas that are left, which have no rows.

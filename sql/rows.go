@@ -8,8 +8,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// rows holds events as LOAD DATA reads them: one line a row, `2022-02-10 10:23:02,3728373,car,4856`, in which only the
-// type can need escapes. Without them a line is the row's text, the one that checksums are made of.
+// rows holds events as LOAD DATA reads them: one line a row, `2022-02-10
+// 10:23:02,3728373,car,4856`, in which only the type can need escapes. Without them a line is the
+// row's text, the one that checksums are made of.
 type rows struct {
 	buf  []byte
 	ends []uint32 // where each line ends in buf, behind its newline
@@ -37,7 +38,8 @@ func (r *rows) Append(e *toll.Event) uint32 {
 	start := len(b)
 	b = append(b, r.dayText[:]...)
 	hour, minute, sec := second/3600, second/60%60, second%60
-	b = append(b, ' ', digits[hour/10], digits[hour%10], ':', digits[minute/10], digits[minute%10], ':', digits[sec/10], digits[sec%10], ',')
+	b = append(b, ' ', digits[hour/10], digits[hour%10], ':', digits[minute/10], digits[minute%10],
+		':', digits[sec/10], digits[sec%10], ',')
 	b = appendVehicle(b, uint32(e.Vehicle))
 	b = append(b, ',')
 	typeAt := len(b)
@@ -98,8 +100,9 @@ func (r *rows) line(i int) []byte {
 	return r.buf[start : r.ends[i]-1]
 }
 
-// appendTuple appends row i as a tuple of an INSERT, ('2022-02-10 10:23:02',3728373,'car',4856). A type that is not
-// plain letters and digits is written as a hexadecimal literal, so no text of an event is ever read as SQL.
+// appendTuple appends row i as a tuple of an INSERT, ('2022-02-10 10:23:02',3728373,'car',4856). A
+// type that is not plain letters and digits is written as a hexadecimal literal, so no text of an
+// event is ever read as SQL.
 func (r *rows) appendTuple(b []byte, i int) []byte {
 	line := r.line(i)
 	const timeEnd = len("2006-01-02 15:04:05")
@@ -123,7 +126,8 @@ func (r *rows) appendTuple(b []byte, i int) []byte {
 func appendLiteral(b, escaped []byte) []byte {
 	plain := true
 	for _, c := range escaped {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ' ' || c == '-' || c == '_') {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == ' ' ||
+			c == '-' || c == '_') {
 			plain = false
 			break
 		}

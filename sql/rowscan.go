@@ -11,7 +11,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// rowGroup is what livetolldata holds of a plaza in a minute, as a verification that is deep reads it.
+// rowGroup is what livetolldata holds of a plaza in a minute, as a verification that is deep reads
+// it.
 type rowGroup struct {
 	plaza  int // nullPlaza for none
 	minute toll.Minute
@@ -19,7 +20,8 @@ type rowGroup struct {
 	rowCount
 }
 
-// rowScan reads livetolldata, in one scan: beside all the rest, which takes less, where there is a snapshot to read it from.
+// rowScan reads livetolldata, in one scan: beside all the rest, which takes less, where there is a
+// snapshot to read it from.
 type rowScan struct {
 	zone    *toll.Zone   // of livetolldata's times
 	deep    bool         // whether groups are read, by minutes, or counts
@@ -38,16 +40,16 @@ type rowScan struct {
 const (
 	scanBlock  = 512 // groups that are handed on together
 	scanBlocks = 16  // blocks that wait
-	// scanStall is how long the server keeps a scan whose rows are not taken, while plazas of which others took all memory
-	// are read anew.
+	// scanStall is how long the server keeps a scan whose rows are not taken, while plazas of which
+	// others took all memory are read anew.
 	scanStall = time.Hour
-	// keepAwake is how often the snapshot is used that waits for the scan. MariaDB ends a transaction that is idle for longer
-	// than Open says.
+	// keepAwake is how often the snapshot is used that waits for the scan. MariaDB ends a transaction
+	// that is idle for longer than Open says.
 	keepAwake = 2 * time.Second
 )
 
-// start begins to read from rows, of which it has the sole use until stop returns. A scan that was not started reads when it is
-// asked, from the snapshot of whoever asks.
+// start begins to read from rows, of which it has the sole use until stop returns. A scan that was
+// not started reads when it is asked, from the snapshot of whoever asks.
 func (s *rowScan) start(ctx context.Context, rows reader) (stop func()) {
 	s.beside, s.groups, s.ended = true, make(chan []rowGroup, scanBlocks), make(chan struct{})
 	ctx, cancel := context.WithCancel(ctx)
@@ -99,7 +101,8 @@ func (s *rowScan) send(ctx context.Context, rows reader) error {
 
 // sendSorted hands on the groups as the server makes them.
 func (s *rowScan) sendSorted(ctx context.Context, rows reader, each func(*rowGroup) error) error {
-	set, err := rows.QueryContext(ctx, `SET SESSION net_write_timeout = `+strconv.Itoa(int(scanStall.Seconds())))
+	set, err := rows.QueryContext(ctx,
+		`SET SESSION net_write_timeout = `+strconv.Itoa(int(scanStall.Seconds())))
 	if err != nil {
 		return err
 	}
@@ -109,7 +112,8 @@ func (s *rowScan) sendSorted(ctx context.Context, rows reader, each func(*rowGro
 	return readGroups(ctx, rows, s.zone.Clone(), math.MinInt16, math.MaxInt16+1, each)
 }
 
-// count returns what livetolldata holds by plaza, as [countRows] does. q is the snapshot that waits for it.
+// count returns what livetolldata holds by plaza, as [countRows] does. q is the snapshot that waits
+// for it.
 func (s *rowScan) count(ctx context.Context, q reader) (map[int]rowCount, error) {
 	if !s.beside {
 		return countRows(ctx, q, s.options)
@@ -126,9 +130,10 @@ func (s *rowScan) count(ctx context.Context, q reader) (map[int]rowCount, error)
 	}
 }
 
-// minutes calls each with the groups of the plazas [from, to), and of no plaza with the first of them. The ranges ascend. q is
-// the snapshot that waits for it.
-func (s *rowScan) minutes(ctx context.Context, q reader, from, to int, each func(*rowGroup) error) error {
+// minutes calls each with the groups of the plazas [from, to), and of no plaza with the first of
+// them. The ranges ascend. q is the snapshot that waits for it.
+func (s *rowScan) minutes(ctx context.Context, q reader, from, to int,
+	each func(*rowGroup) error) error {
 	if !s.beside {
 		return readGroups(ctx, q, s.zone, from, to, each)
 	}
@@ -164,14 +169,15 @@ func touch(ctx context.Context, q reader) error {
 	return q.QueryRowContext(ctx, `SELECT 1`).Scan(&one)
 }
 
-// readGroups reads the groups of the plazas [from, to), ascending by plaza; of no plaza with the first plaza there can be. The server
-// makes them.
+// readGroups reads the groups of the plazas [from, to), ascending by plaza; of no plaza with the
+// first plaza there can be. The server makes them.
 //
-// Minutes of the wall clock are minutes of event time since 1973. Before, clocks were seconds apart from UTC, so each
-// second is a group, and several groups may be of one minute.
-func readGroups(ctx context.Context, q reader, zone *toll.Zone, from, to int, each func(*rowGroup) error) error {
-	// There may be nearly as many groups as rows. MariaDB is told to sort the rows; with a temporary table of the groups it would
-	// take almost half as long again.
+// Minutes of the wall clock are minutes of event time since 1973. Before, clocks were seconds apart
+// from UTC, so each second is a group, and several groups may be of one minute.
+func readGroups(ctx context.Context, q reader, zone *toll.Zone, from, to int,
+	each func(*rowGroup) error) error {
+	// There may be nearly as many groups as rows. MariaDB is told to sort the rows; with a temporary
+	// table of the groups it would take almost half as long again.
 	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id, TO_DAYS(timestamp) * 86400 + HOUR(timestamp) * 3600 + MINUTE(timestamp) * 60 +
 		IF(timestamp < '1973-01-01', SECOND(timestamp), 0) AS wall_time, COUNT(*), ` + sumOfRows + ` FROM ` + eventTable
 	var args []any
@@ -182,7 +188,8 @@ func readGroups(ctx context.Context, q reader, zone *toll.Zone, from, to int, ea
 			query += ` OR toll_plaza_id IS NULL`
 		}
 	}
-	rows, err := q.QueryContext(ctx, query+` GROUP BY toll_plaza_id, wall_time ORDER BY toll_plaza_id, wall_time`, args...)
+	rows, err := q.QueryContext(ctx,
+		query+` GROUP BY toll_plaza_id, wall_time ORDER BY toll_plaza_id, wall_time`, args...)
 	if err != nil {
 		return err
 	}
@@ -215,14 +222,15 @@ func readGroups(ctx context.Context, q reader, zone *toll.Zone, from, to int, ea
 // dayOf1970 is what TO_DAYS says of 1 January 1970.
 const dayOf1970 = 719528
 
-// maxTallied is how many groups a verification adds up by itself: some 50 MB. It is a variable for tests.
+// maxTallied is how many groups a verification adds up by itself: some 50 MB. It is a variable for
+// tests.
 var maxTallied int64 = 1_000_000
 
 // errManyGroups says that there are more groups than maxTallied.
 var errManyGroups = errors.New("too many minutes")
 
-// manyGroups reports whether the plazas' rows may be of more minutes than maxTallied. Which minutes rows from before are of is not
-// known.
+// manyGroups reports whether the plazas' rows may be of more minutes than maxTallied. Which minutes
+// rows from before are of is not known.
 func manyGroups(states map[int16]*toll.State, baseline map[int]rowCount) bool {
 	var groups int64
 	for _, s := range states {

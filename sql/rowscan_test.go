@@ -26,7 +26,8 @@ func TestManyGroups(t *testing.T) {
 		{name: "few minutes", states: map[int16]*toll.State{1: of(1e9, 60), 2: nil, 3: {}}},
 		{name: "few events", states: map[int16]*toll.State{1: of(1000, 1e8)}},
 		{name: "both many", states: map[int16]*toll.State{1: of(2e6, 2e6)}, want: true},
-		{name: "together", states: map[int16]*toll.State{1: of(1e6, 600_000), 2: of(1e6, 600_000)}, want: true},
+		{name: "together", states: map[int16]*toll.State{1: of(1e6, 600_000), 2: of(1e6, 600_000)},
+			want: true},
 		{name: "from before", baseline: map[int]rowCount{5: {rows: maxTallied + 1}}, want: true},
 	} {
 		if got := manyGroups(c.states, c.baseline); got != c.want {
@@ -35,7 +36,8 @@ func TestManyGroups(t *testing.T) {
 	}
 }
 
-// TestSnapshots: a server has a second snapshot of the same moment, the embedded one makes do with one.
+// TestSnapshots: a server has a second snapshot of the same moment, the embedded one makes do with
+// one.
 func TestSnapshots(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
@@ -123,7 +125,9 @@ func TestTally(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		groups, counts := read(func(each func(*rowGroup) error) error { return tallyRows(ctx, conn, zone, each) })
+		groups, counts := read(func(each func(*rowGroup) error) error {
+			return tallyRows(ctx, conn, zone, each)
+		})
 		if !maps.Equal(groups, wantGroups) || len(groups) != 13 {
 			t.Errorf("got  %v\nwant %v", groups, wantGroups)
 		}
@@ -132,7 +136,8 @@ func TestTally(t *testing.T) {
 		}
 		defer func(n int64) { maxTallied = n }(maxTallied)
 		maxTallied = 3
-		if err := tallyRows(ctx, conn, zone, func(*rowGroup) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
+		if err := tallyRows(ctx, conn, zone,
+			func(*rowGroup) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
 			t.Error(err)
 		}
 	})

@@ -18,14 +18,16 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// tallyRows calls each with all groups, ascending by plaza and minute, once it has read every row and added them up by itself. That
-// takes half of what the server needs to make groups, and leaves it the smaller part: it is the sums that cost, not the rows on
-// their way. It returns errManyGroups before the first call where there are too many.
+// tallyRows calls each with all groups, ascending by plaza and minute, once it has read every row
+// and added them up by itself. That takes half of what the server needs to make groups, and leaves
+// it the smaller part: it is the sums that cost, not the rows on their way. It returns
+// errManyGroups before the first call where there are too many.
 func tallyRows(ctx context.Context, q reader, zone *toll.Zone, each func(*rowGroup) error) error {
 	tally := rowTally{plazas: map[int64]*plazaTally{}, zone: zone.Clone()}
 	// One column, as each costs an allocation. The plaza is apart from the text, which leaves it out
 	// where it is NULL.
-	query := `SELECT CONCAT_WS('|', COALESCE(toll_plaza_id, ` + strconv.Itoa(nullPlaza) + `), ` + rowText + `) FROM ` + eventTable
+	query := `SELECT CONCAT_WS('|', COALESCE(toll_plaza_id, ` + strconv.Itoa(nullPlaza) + `), ` +
+		rowText + `) FROM ` + eventTable
 	conn, ok := q.(*dbsql.Conn) // as a snapshot is
 	if !ok {
 		return fmt.Errorf("read the rows: %T has no connection of its own", q)
@@ -50,8 +52,8 @@ func tallyRows(ctx context.Context, q reader, zone *toll.Zone, each func(*rowGro
 	return tally.each(each)
 }
 
-// rawRows calls each with the rows of a query that has one column of text, which is valid until each
-// returns. It asks the driver itself: [dbsql.Rows] takes as long for a row as all the rest.
+// rawRows calls each with the rows of a query that has one column of text, which is valid until
+// each returns. It asks the driver itself: [dbsql.Rows] takes as long for a row as all the rest.
 func rawRows(ctx context.Context, conn any, query string, each func([]byte) error) (err error) {
 	q, ok := conn.(driver.QueryerContext)
 	if !ok {
@@ -88,7 +90,8 @@ type rowTally struct {
 	zone   *toll.Zone // of the times
 }
 
-// plazaTally is what was read of a plaza. Rows of a minute mostly follow each other, and are added to the map when another comes.
+// plazaTally is what was read of a plaza. Rows of a minute mostly follow each other, and are added
+// to the map when another comes.
 type plazaTally struct {
 	minutes  map[toll.Minute]int64
 	minute   toll.Minute // of the rows that were read last
@@ -132,7 +135,8 @@ func (t *rowTally) each(f func(*rowGroup) error) error {
 	for _, plaza := range slices.Sorted(maps.Keys(t.plazas)) {
 		p := t.plazas[plaza]
 		t.put(p)
-		g := rowGroup{plaza: int(plaza), rowCount: rowCount{rows: p.untimed, checksum: p.checksum, exact: true}}
+		g := rowGroup{plaza: int(plaza),
+			rowCount: rowCount{rows: p.untimed, checksum: p.checksum, exact: true}}
 		if p.untimed > 0 {
 			if err := f(&g); err != nil {
 				return err
@@ -151,20 +155,23 @@ func (t *rowTally) each(f func(*rowGroup) error) error {
 	return nil
 }
 
-// timeReader reads the time from texts of rows. It keeps the day, which rarely changes from row to row.
+// timeReader reads the time from texts of rows. It keeps the day, which rarely changes from row to
+// row.
 type timeReader struct {
 	date [len(time.DateOnly)]byte
 	day  toll.WallTime // its midnight
 	ok   bool          // whether there is such a day
 }
 
-// read reports false for a text that begins with no time, or one of no day: 2022-00-00 is one for MySQL.
+// read reports false for a text that begins with no time, or one of no day: 2022-00-00 is one for
+// MySQL.
 //
-// No other text has a time's form: a vehicle's type is shorter than a time, and what is left of a row without a time has its commas
-// elsewhere.
+// No other text has a time's form: a vehicle's type is shorter than a time, and what is left of a
+// row without a time has its commas elsewhere.
 func (r *timeReader) read(text []byte) (wall toll.WallTime, ok bool) {
 	const date, all = len(time.DateOnly), len(time.DateTime)
-	if len(text) < all || len(text) > all && text[all] != ',' || text[date] != ' ' || text[date+3] != ':' || text[date+6] != ':' {
+	if len(text) < all || len(text) > all && text[all] != ',' || text[date] != ' ' ||
+		text[date+3] != ':' || text[date+6] != ':' {
 		return 0, false
 	}
 	if string(text[:date]) != string(r.date[:]) {
@@ -172,7 +179,8 @@ func (r *timeReader) read(text []byte) (wall toll.WallTime, ok bool) {
 		day, err := time.Parse(time.DateOnly, string(r.date[:]))
 		r.day, r.ok = toll.WallTime(day.Unix()), err == nil
 	}
-	return r.day + toll.WallTime(twoDigits(text[date+1:])*3600+twoDigits(text[date+4:])*60+twoDigits(text[date+7:])), r.ok
+	return r.day + toll.WallTime(twoDigits(text[date+1:])*3600+twoDigits(text[date+4:])*60+
+		twoDigits(text[date+7:])), r.ok
 }
 
 func twoDigits(b []byte) int64 { return int64(b[0]-'0')*10 + int64(b[1]-'0') }

@@ -53,10 +53,12 @@ func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	db := dbsql.OpenDB(&connector{Connector: inner, address: s.address, bound: new(atomic.Pointer[string])})
+	db := dbsql.OpenDB(&connector{Connector: inner, address: s.address,
+		bound: new(atomic.Pointer[string])})
 	defer db.Close()
 	var found int
-	err = db.QueryRowContext(ctx, `SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ?`, s.name).Scan(&found)
+	err = db.QueryRowContext(ctx,
+		`SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ?`, s.name).Scan(&found)
 	if err != nil {
 		return false, s.wrap("look for the database", err)
 	}
@@ -71,7 +73,8 @@ func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
 		return true, nil
 	case n == errAccessDeniedDB, n == errAccessDenied, n == errSpecificDenied,
 		n == errUnknown && strings.Contains(err.Error(), "denied"): // the embedded server
-		return false, toll.Permanent("let an administrator run: "+create+"; GRANT ALL ON "+quoteName(s.name)+".* TO "+c.User,
+		return false, toll.Permanent("let an administrator run: "+create+"; GRANT ALL ON "+
+			quoteName(s.name)+".* TO "+c.User,
 			"the database %s does not exist, and this user may not create it: %w", s.name, err)
 	}
 	return false, s.wrap("create the database", err)
@@ -103,7 +106,8 @@ func (s *Store) columns(ctx context.Context, q reader) (map[string][]column, err
 	return found, rows.Err()
 }
 
-// displayWidth is what older servers write behind integer types: int(11). It says nothing about values.
+// displayWidth is what older servers write behind integer types: int(11). It says nothing about
+// values.
 var displayWidth = regexp.MustCompile(`^((?:tiny|small|big)?int)\(\d+\)`)
 
 func plainKind(kind string) string {
@@ -121,7 +125,8 @@ func missingTables(found map[string][]column) []table {
 	return missing
 }
 
-// differences says how the columns of an existing table differ from those that are expected, one sentence each.
+// differences says how the columns of an existing table differ from those that are expected, one
+// sentence each.
 func (t *table) differences(found []column) []string {
 	var diffs []string
 	find := func(in []column, name string) int {
@@ -133,7 +138,8 @@ func (t *table) differences(found []column) []string {
 		case i < 0:
 			diffs = append(diffs, fmt.Sprintf("column %s: expected %s, got none", want.name, want.kind))
 		case found[i].kind != want.kind:
-			diffs = append(diffs, fmt.Sprintf("column %s: expected %s, got %s", want.name, want.kind, found[i].kind))
+			diffs = append(diffs, fmt.Sprintf("column %s: expected %s, got %s", want.name, want.kind,
+				found[i].kind))
 		}
 	}
 	for _, got := range found {
@@ -146,8 +152,9 @@ func (t *table) differences(found []column) []string {
 
 // withoutKeys returns the statement that creates the table with its primary key as the only one.
 //
-// The embedded server moves the places that a secondary index points to, in what is committed, when a transaction deletes or
-// changes rows, and does not move them back when that is rolled back. From then on the index leads to other rows.
+// The embedded server moves the places that a secondary index points to, in what is committed, when
+// a transaction deletes or changes rows, and does not move them back when that is rolled back. From
+// then on the index leads to other rows.
 func (t *table) withoutKeys() string {
 	open, end := strings.IndexByte(t.create, '('), strings.LastIndexByte(t.create, ')')
 	parts := slices.DeleteFunc(splitTop(t.create[open+1:end], ','), func(part string) bool {
@@ -156,14 +163,16 @@ func (t *table) withoutKeys() string {
 	return t.create[:open+1] + strings.Join(parts, ",") + t.create[end:]
 }
 
-// withHiddenKey returns the statement that creates the table with a primary key that neither SELECT *
-// nor an INSERT without columns has to do with, for servers that demand a key of each table.
+// withHiddenKey returns the statement that creates the table with a primary key that neither SELECT
+// * nor an INSERT without columns has to do with, for servers that demand a key of each table.
 func (t *table) withHiddenKey() string {
 	end := strings.LastIndexByte(t.create, ')')
-	return t.create[:end] + ", my_row_id bigint unsigned not null auto_increment invisible primary key" + t.create[end:]
+	return t.create[:end] +
+		", my_row_id bigint unsigned not null auto_increment invisible primary key" + t.create[end:]
 }
 
-// checkColumns returns a [toll.PermanentError] that names every difference of the tables that exist.
+// checkColumns returns a [toll.PermanentError] that names every difference of the tables that
+// exist.
 func (s *Store) checkColumns(found map[string][]column) error {
 	for _, t := range schema {
 		if len(found[t.name]) == 0 {
@@ -173,11 +182,13 @@ func (s *Store) checkColumns(found map[string][]column) error {
 		if len(diffs) == 0 {
 			continue
 		}
-		hint := "rename the table, or use another database with --mysql; tollstream init creates the right one"
+		hint :=
+			"rename the table, or use another database with --mysql; tollstream init creates the right one"
 		if t.name != eventTable {
 			hint = "run the tollstream that set the database up, or use another database with --mysql"
 		}
-		return toll.Permanent(hint, "the table %s in %s is not as expected: %s", t.name, s.address, strings.Join(diffs, "; "))
+		return toll.Permanent(hint, "the table %s in %s is not as expected: %s", t.name, s.address,
+			strings.Join(diffs, "; "))
 	}
 	return nil
 }

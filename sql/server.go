@@ -8,8 +8,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// checkServer returns a [toll.PermanentError] where the server can't keep the promise of exactly once
-// with its settings or the storage engines of our tables.
+// checkServer returns a [toll.PermanentError] where the server can't keep the promise of exactly
+// once with its settings or the storage engines of our tables.
 func (s *Store) checkServer(ctx context.Context) error {
 	if s.embedded(ctx) {
 		return nil // it has one engine, and writes no log
@@ -46,9 +46,9 @@ func (s *Store) checkBinaryLog(ctx context.Context) error {
 
 const binlogHint = "SET GLOBAL binlog_format = 'ROW', or MIXED"
 
-// checkEngines returns a [toll.PermanentError] where a table of ours is not of InnoDB. Another engine
-// keeps the rows of a transaction that is rolled back, and loses those of one that is committed, or
-// has not been tried.
+// checkEngines returns a [toll.PermanentError] where a table of ours is not of InnoDB. Another
+// engine keeps the rows of a transaction that is rolled back, and loses those of one that is
+// committed, or has not been tried.
 func (s *Store) checkEngines(ctx context.Context, q reader) error {
 	if s.embedded(ctx) {
 		return nil // it has one engine, and no other
@@ -72,7 +72,8 @@ func (s *Store) checkEngines(ctx context.Context, q reader) error {
 		if ours && engine != "InnoDB" {
 			wrong = append(wrong, name+" is "+engine)
 			if kind == "BASE TABLE" {
-				convert = append(convert, "ALTER TABLE "+quoteName(s.name)+"."+quoteName(name)+" ENGINE=InnoDB;")
+				convert = append(convert, "ALTER TABLE "+quoteName(s.name)+"."+quoteName(name)+
+					" ENGINE=InnoDB;")
 			} else {
 				convert = append(convert, "RENAME TABLE "+quoteName(name)+" TO another name;")
 			}
@@ -86,5 +87,6 @@ func (s *Store) checkEngines(ctx context.Context, q reader) error {
 	}
 	return toll.Permanent("stop all processes and run: "+strings.Join(convert, " ")+
 		" then look at what was stored so far: tollstream verify --deep",
-		"exactly once needs tables of the storage engine InnoDB, and in %s %s", s.address, strings.Join(wrong, ", "))
+		"exactly once needs tables of the storage engine InnoDB, and in %s %s", s.address,
+		strings.Join(wrong, ", "))
 }

@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// sessionSettings are pinned on each connection, whatever the server's globals and the DSN say: with
-// another value the store's statements would mean something else, read less, or fail. MySQL takes
-// what MariaDB reads in comments that begin with M! for a comment, and MariaDB what MySQL reads in
-// those that begin with !80000.
+// sessionSettings are pinned on each connection, whatever the server's globals and the DSN say:
+// with another value the store's statements would mean something else, read less, or fail. MySQL
+// takes what MariaDB reads in comments that begin with M! for a comment, and MariaDB what MySQL
+// reads in those that begin with !80000.
 //
 // All of them can be set without a right. sql_log_bin is not among them: what is replicated is the
 // operator's decision. Nor are sql_require_primary_key and sql_generate_invisible_primary_key,
@@ -28,15 +28,15 @@ const sessionSettings = `SET autocommit = 1, completion_type = 'NO_CHAIN',
 	idle_transaction_timeout = 10, idle_readonly_transaction_timeout = 0,
 	idle_write_transaction_timeout = 0 */`
 
-// lockWaitTimeout is less than callers wait for an answer, so that they hear that it was a lock. The
-// embedded server has no such setting of a session.
+// lockWaitTimeout is less than callers wait for an answer, so that they hear that it was a lock.
+// The embedded server has no such setting of a session.
 const lockWaitTimeout = `, innodb_lock_wait_timeout = 5`
 
 // On the timeouts: the server ends the transaction of a host that died without a word, or that is
-// paused, and with it the lock on the cursor that the partition's next owner waits for. Only MariaDB
-// tells such a transaction from a connection that is idle; MySQL ends both after wait_timeout. None
-// of our transactions waits for seconds between two statements, or in the middle of the rows that it
-// loads, for which the server waits twice as long as net_read_timeout says.
+// paused, and with it the lock on the cursor that the partition's next owner waits for. Only
+// MariaDB tells such a transaction from a connection that is idle; MySQL ends both after
+// wait_timeout. None of our transactions waits for seconds between two statements, or in the middle
+// of the rows that it loads, for which the server waits twice as long as net_read_timeout says.
 
 // pinSession applies sessionSettings to a connection.
 func pinSession(ctx context.Context, conn driver.Conn) error {

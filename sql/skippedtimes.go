@@ -21,7 +21,8 @@ const timeRanges = 250
 //
 // An outbox does not say which events of a minute those were. They are taken as they come: first of
 // those on time, then of the late ones, then of those that came too late. So every sum by plaza,
-// minute and type is right; how many of them were late is an estimate where a minute holds others too.
+// minute and type is right; how many of them were late is an estimate where a minute holds others
+// too.
 type skippedTimes struct {
 	s      *Store
 	meta   Meta
@@ -51,9 +52,9 @@ type skippedCount struct {
 	onTime, quarter, tooLate toll.Pane
 }
 
-// moveSkippedTimes moves them in one transaction. Run again it finds none: what is to be moved are a
-// minute's events beyond the rows of that minute. A process that runs meanwhile has to wait for it,
-// and then counts the plazas again.
+// moveSkippedTimes moves them in one transaction. Run again it finds none: what is to be moved are
+// a minute's events beyond the rows of that minute. A process that runs meanwhile has to wait for
+// it, and then counts the plazas again.
 func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
 	m := &skippedTimes{s: s, folded: map[int16]toll.Minute{}}
 	var err error
@@ -302,7 +303,8 @@ func (m *skippedTimes) plan() {
 }
 
 // moveIn moves events in the outbox of a batch.
-func (m *skippedTimes) moveIn(ctx context.Context, tx *dbsql.Tx, partition int32, first int64) error {
+func (m *skippedTimes) moveIn(ctx context.Context, tx *dbsql.Tx, partition int32,
+	first int64) error {
 	const key = ` WHERE topic_id = ? AND partition_id = ? AND first_offset = ?`
 	var blob []byte
 	var firstMinute toll.Minute
@@ -345,7 +347,8 @@ func (m *skippedTimes) moveIn(ctx context.Context, tx *dbsql.Tx, partition int32
 		minutes.Start = min(minutes.Start, firstMinute) // which may be of a minute that was folded
 	}
 	from, to := minuteColumns(minutes)
-	res, err := tx.ExecContext(ctx, `UPDATE toll_batch SET deltas = ?, first_minute = ?, last_minute = ?`+key,
+	res, err := tx.ExecContext(ctx,
+		`UPDATE toll_batch SET deltas = ?, first_minute = ?, last_minute = ?`+key,
 		m.s.cfg.Encode(deltas), from, to, m.meta.TopicID, partition, first)
 	if err != nil {
 		return err

@@ -78,7 +78,8 @@ type affected struct {
 // fix corrects those windows of a plaza that hold the minute to which events were moved, or one of
 // those that they come from.
 func (f *windowFix) fix(
-	ctx context.Context, tx *dbsql.Tx, plaza int16, goes toll.Minute, moved map[toll.Minute]*skippedCount,
+	ctx context.Context, tx *dbsql.Tx, plaza int16, goes toll.Minute,
+	moved map[toll.Minute]*skippedCount,
 ) error {
 	until := dbsql.Null[toll.Minute]{}
 	err := tx.QueryRowContext(ctx, `SELECT MAX(end_minute) FROM toll_window
@@ -211,7 +212,8 @@ func (f *windowFix) store(
 			return err
 		}
 		if len(now.Types) == 0 { // which is no result
-			_, err := tx.ExecContext(ctx, `UPDATE toll_window SET published = 1`+key, now.Plaza, now.Kind, now.Start)
+			_, err := tx.ExecContext(ctx, `UPDATE toll_window SET published = 1`+key, now.Plaza, now.Kind,
+				now.Start)
 			if err != nil {
 				return err
 			}

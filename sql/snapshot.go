@@ -16,24 +16,25 @@ type reader interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*dbsql.Rows, error)
 }
 
-// endSnapshot bounds the statement that ends a snapshot; where it is exceeded the connection is given up.
+// endSnapshot bounds the statement that ends a snapshot; where it is exceeded the connection is
+// given up.
 const endSnapshot = 2 * time.Second
 
 // errSyntax is the number of MySQL's and MariaDB's error about a statement that they can't read.
 const errSyntax = 1064
 
-// snapshotTries is how often two snapshots are taken until both are of one moment. Between them some other transaction commits
-// now and then.
+// snapshotTries is how often two snapshots are taken until both are of one moment. Between them
+// some other transaction commits now and then.
 const snapshotTries = 20
 
 // errOtherMoment says that two snapshots are not of the same moment.
 var errOtherMoment = errors.New("the snapshots differ")
 
-// snapshots is like snapshot, with a second snapshot of the same moment, on a connection of its own, to read livetolldata
-// from meanwhile. Where there is none, rows is q.
+// snapshots is like snapshot, with a second snapshot of the same moment, on a connection of its
+// own, to read livetolldata from meanwhile. Where there is none, rows is q.
 //
-// That they are of the same moment, as far as the rows are concerned, is read from them: whatever of ours adds or deletes rows
-// writes a cursor, or what was pruned, in the same transaction.
+// That they are of the same moment, as far as the rows are concerned, is read from them: whatever
+// of ours adds or deletes rows writes a cursor, or what was pruned, in the same transaction.
 func (s *Store) snapshots(ctx context.Context, read func(q, rows reader) error) error {
 	if !s.embedded(ctx) {
 		for range snapshotTries {
@@ -53,7 +54,8 @@ func (s *Store) snapshots(ctx context.Context, read func(q, rows reader) error) 
 	return s.snapshot(ctx, func(q reader) error { return read(q, q) })
 }
 
-// sameMoment returns errOtherMoment where two snapshots differ in what is written with the rows of livetolldata.
+// sameMoment returns errOtherMoment where two snapshots differ in what is written with the rows of
+// livetolldata.
 func sameMoment(ctx context.Context, q, rows reader) error {
 	one, err := readMoment(ctx, q)
 	if err != nil {
@@ -63,7 +65,8 @@ func sameMoment(ctx context.Context, q, rows reader) error {
 	if err != nil {
 		return err
 	}
-	if one.meta != other.meta || !slices.Equal(one.cursors, other.cursors) || !maps.Equal(one.baseline, other.baseline) || !maps.Equal(one.pruned, other.pruned) {
+	if one.meta != other.meta || !slices.Equal(one.cursors, other.cursors) ||
+		!maps.Equal(one.baseline, other.baseline) || !maps.Equal(one.pruned, other.pruned) {
 		return errOtherMoment
 	}
 	return nil
@@ -90,11 +93,12 @@ func readMoment(ctx context.Context, q reader) (m moment, err error) {
 	return m, err
 }
 
-// snapshot calls read with a view of the database at one moment: what is stored meanwhile stays outside.
+// snapshot calls read with a view of the database at one moment: what is stored meanwhile stays
+// outside.
 //
-// The snapshot is taken at its beginning, not at the first read, so whatever the caller read before (the group table)
-// can't hold what the snapshot lacks. The embedded server has no such statement and needs none: it runs one transaction
-// at a time.
+// The snapshot is taken at its beginning, not at the first read, so whatever the caller read before
+// (the group table) can't hold what the snapshot lacks. The embedded server has no such statement
+// and needs none: it runs one transaction at a time.
 func (s *Store) snapshot(ctx context.Context, read func(q reader) error) error {
 	conn, err := s.db.Conn(ctx)
 	if err != nil {

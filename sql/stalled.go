@@ -16,7 +16,8 @@ const dueMargin = 60 // minutes
 // MarkStalled records since when an instance has windows that are due and stores none; a zero time
 // says that it stores them again.
 func (s *Store) MarkStalled(ctx context.Context, instance string, since time.Time) error {
-	at := dbsql.Null[string]{V: since.UTC().Format("2006-01-02 15:04:05.000000"), Valid: !since.IsZero()}
+	at := dbsql.Null[string]{V: since.UTC().Format("2006-01-02 15:04:05.000000"),
+		Valid: !since.IsZero()}
 	query, args := `UPDATE toll_stalled SET since = ? WHERE instance = ?`, []any{at, instance}
 	if at.Valid {
 		query, args = `INSERT INTO toll_stalled (since, instance) VALUES (?, ?)
@@ -27,9 +28,11 @@ func (s *Store) MarkStalled(ctx context.Context, instance string, since time.Tim
 }
 
 // checkDue takes note of a window that lacks events: whether it should have them by now. Events on
-// their way to the group table, and those that came after the window was stored, are another matter.
+// their way to the group table, and those that came after the window was stored, are another
+// matter.
 func (p *plazaWindows) checkDue(w toll.Window) {
-	if p.v.in.Passed == 0 || int64(w.End)+dueMargin > int64(p.v.in.Passed) || w.End <= p.done || len(p.flight.in(w)) > 0 {
+	if p.v.in.Passed == 0 || int64(w.End)+dueMargin > int64(p.v.in.Passed) || w.End <= p.done ||
+		len(p.flight.in(w)) > 0 {
 		return
 	}
 	p.v.report.WindowsDue++
@@ -58,7 +61,9 @@ func (v *verification) checkStalled(ctx context.Context, q reader) error {
 	if err != nil {
 		return err
 	}
-	v.found.ofWindows(KindWindowStalled, v.report.WindowsDue, "%s not closed, the first of which ended at %s; the process %s has stored none since %s",
-		wereWas(v.report.WindowsDue, "window"), v.windows.clock(v.windows.due.End), instance, since.Format("2006-01-02 15:04 MST"))
+	v.found.ofWindows(KindWindowStalled, v.report.WindowsDue,
+		"%s not closed, the first of which ended at %s; the process %s has stored none since %s",
+		wereWas(v.report.WindowsDue, "window"), v.windows.clock(v.windows.due.End), instance,
+		since.Format("2006-01-02 15:04 MST"))
 	return nil
 }

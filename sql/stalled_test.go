@@ -23,10 +23,13 @@ func TestWindowsStalled(t *testing.T) {
 			t.Helper()
 			r := verify(t, s, in)
 			if r.Status != status || r.WindowsDue != due || r.WindowsWaiting != 2 {
-				t.Errorf("%s: status %s, %d windows due, %d waiting, problems %v", what, r.Status, r.WindowsDue, r.WindowsWaiting, r.Problems)
+				t.Errorf("%s: status %s, %d windows due, %d waiting, problems %v", what, r.Status, r.WindowsDue,
+					r.WindowsWaiting, r.Problems)
 			}
-			if status == Mismatch && (len(r.Problems) != 1 || r.Problems[0].Kind != KindWindowStalled || r.Problems[0].Next == "" ||
-				!strings.Contains(r.Problems[0].Text, "ended at 2022-03-01 10:15; the process one has stored none since ")) {
+			if status == Mismatch && (len(r.Problems) != 1 || r.Problems[0].Kind != KindWindowStalled ||
+				r.Problems[0].Next == "" ||
+				!strings.Contains(r.Problems[0].Text,
+					"ended at 2022-03-01 10:15; the process one has stored none since ")) {
 				t.Errorf("%s: problems %+v", what, r.Problems)
 			}
 		}

@@ -17,18 +17,21 @@ import (
 
 // Config says which database to use.
 type Config struct {
-	// DSN in go-sql-driver's form, user:password@tcp(host:port)/database. Parameters that the store depends on
-	// (charset, session settings) are set by the store.
+	// DSN in go-sql-driver's form, user:password@tcp(host:port)/database. Parameters that the store
+	// depends on (charset, session settings) are set by the store.
 	DSN string
-	// TLS encrypts the connections and says whom to trust. Nil is what the DSN says in tls=…, without it a plain connection.
+	// TLS encrypts the connections and says whom to trust. Nil is what the DSN says in tls=…, without
+	// it a plain connection.
 	TLS *tls.Config
 	// Load chooses how rows are loaded: LoadAuto, LoadLocal or LoadInsert.
 	Load LoadMode
-	// Decode reads an outbox, for verification. It is codecs.DecodePlazaDeltas; injected since sql knows toll only.
+	// Decode reads an outbox, for verification. It is codecs.DecodePlazaDeltas; injected since sql
+	// knows toll only.
 	Decode func([]byte) ([]toll.PlazaDelta, error)
 	// Encode writes an outbox, for a migration. It is codecs.AppendPlazaDeltas with nil.
 	Encode func([]toll.PlazaDelta) []byte
-	// DecodeSums appends an outbox's deltas without their minutes, which is all that a view needs. It is codecs.DecodePlazaSums.
+	// DecodeSums appends an outbox's deltas without their minutes, which is all that a view needs. It
+	// is codecs.DecodePlazaSums.
 	DecodeSums func(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error)
 	// Logf receives what is worth telling an operator. May be nil.
 	Logf func(format string, args ...any)
@@ -48,15 +51,17 @@ type Store struct {
 // connectTimeout bounds one attempt to connect. Statements are bounded by their context.
 const connectTimeout = 5 * time.Second
 
-// Open prepares a store. It does not connect yet: the first call does. A DSN that can't be read is a
-// [toll.PermanentError].
+// Open prepares a store. It does not connect yet: the first call does. A DSN that can't be read is
+// a [toll.PermanentError].
 func Open(cfg Config) (*Store, error) {
 	c, err := mysql.ParseDSN(cfg.DSN)
 	if err != nil {
-		return nil, toll.Permanent("a DSN looks like user:password@tcp(127.0.0.1:3306)/tolldata", "read the MySQL DSN: %w", err)
+		return nil, toll.Permanent("a DSN looks like user:password@tcp(127.0.0.1:3306)/tolldata",
+			"read the MySQL DSN: %w", err)
 	}
 	if c.DBName == "" {
-		return nil, toll.Permanent("a DSN ends in the database's name: …)/tolldata", "the MySQL DSN names no database")
+		return nil, toll.Permanent("a DSN ends in the database's name: …)/tolldata",
+			"the MySQL DSN names no database")
 	}
 	if err := configure(c, cfg); err != nil {
 		return nil, err
@@ -94,7 +99,8 @@ func configure(c *mysql.Config, cfg Config) error {
 	}
 	c.Timeout = connectTimeout
 	c.ParseTime = false
-	c.InterpolateParams = true // one round trip a statement; sound, as the connection's charset is UTF-8
+	// one round trip a statement; sound, as the connection's charset is UTF-8
+	c.InterpolateParams = true
 	c.MultiStatements = false
 	c.MaxAllowedPacket = 0 // ask the server
 	c.AllowAllFiles = false
@@ -131,26 +137,28 @@ func (s *Store) logf(format string, args ...any) {
 
 // Numbers of MySQL's errors that the store tells apart.
 const (
-	errAccessDeniedDB   = 1044
-	errAccessDenied     = 1045
-	errNoDatabase       = 1049
-	errDuplicateKey     = 1062
-	errNeedsKeyMaria    = 1173 // MariaDB's innodb_force_primary_key
-	errNeedsKey         = 3750 // MySQL's sql_require_primary_key
-	errNoTable          = 1146
-	errTableDenied      = 1142
-	errColumnDenied     = 1143
-	errSpecificDenied   = 1227
-	errUnknownColumn    = 1054
-	errNoPassword       = 1698 // as errAccessDenied, where none was sent
-	errInsecure         = 3159 // "Connections using insecure transport are prohibited"
-	errLocalInfileOld   = 1148 // "The used command is not allowed with this MySQL version"
-	errLocalInfile      = 3948 // MySQL 8: "Loading local data is disabled"
-	errLocalInfileMaria = 4166 // MariaDB: "The used command is not allowed because the MariaDB server or client has disabled the local infile capability"
+	errAccessDeniedDB = 1044
+	errAccessDenied   = 1045
+	errNoDatabase     = 1049
+	errDuplicateKey   = 1062
+	errNeedsKeyMaria  = 1173 // MariaDB's innodb_force_primary_key
+	errNeedsKey       = 3750 // MySQL's sql_require_primary_key
+	errNoTable        = 1146
+	errTableDenied    = 1142
+	errColumnDenied   = 1143
+	errSpecificDenied = 1227
+	errUnknownColumn  = 1054
+	errNoPassword     = 1698 // as errAccessDenied, where none was sent
+	errInsecure       = 3159 // "Connections using insecure transport are prohibited"
+	errLocalInfileOld = 1148 // "The used command is not allowed with this MySQL version"
+	errLocalInfile    = 3948 // MySQL 8: "Loading local data is disabled"
+	// MariaDB: "The used command is not allowed because the MariaDB server or client has disabled the
+	// local infile capability"
+	errLocalInfileMaria = 4166
 )
 
-// explain turns an error of the driver that no retry mends into a [toll.PermanentError] that says what to do, and
-// leaves others as they are.
+// explain turns an error of the driver that no retry mends into a [toll.PermanentError] that says
+// what to do, and leaves others as they are.
 func (s *Store) explain(err error) error {
 	var permanent *toll.PermanentError
 	if errors.As(err, &permanent) {
@@ -169,15 +177,20 @@ func (s *Store) explain(err error) error {
 	}
 	switch my.Number {
 	case errAccessDenied, errNoPassword:
-		return toll.Permanent("check user and password in --mysql or TOLLSTREAM_MYSQL; a user may also have to come with TLS or a certificate (--mysql-ca, --mysql-cert)",
+		return toll.Permanent(
+			"check user and password in --mysql or TOLLSTREAM_MYSQL; a user may also have to come with TLS or a certificate (--mysql-ca, --mysql-cert)",
 			"connect to MySQL at %s: %w", s.address, err)
 	case errInsecure:
-		return toll.Permanent("add --mysql-tls verify-ca and, with --mysql-ca, the authority that signed the server's certificate: "+
-			"of one that MySQL generated for itself it is ca.pem in the data folder", "connect to MySQL at %s: %w", s.address, err)
+		return toll.Permanent(
+			"add --mysql-tls verify-ca and, with --mysql-ca, the authority that signed the server's certificate: "+
+				"of one that MySQL generated for itself it is ca.pem in the data folder",
+			"connect to MySQL at %s: %w", s.address, err)
 	case errAccessDeniedDB, errTableDenied, errColumnDenied, errSpecificDenied:
-		return toll.Permanent("grant the MySQL user what docs/security.md lists for this command", "use MySQL at %s: %w", s.address, err)
+		return toll.Permanent("grant the MySQL user what docs/security.md lists for this command",
+			"use MySQL at %s: %w", s.address, err)
 	case errNoDatabase:
-		return toll.Permanent("create it, or run: tollstream init", "connect to MySQL at %s: %w", s.address, err)
+		return toll.Permanent("create it, or run: tollstream init", "connect to MySQL at %s: %w",
+			s.address, err)
 	case errNoTable, errUnknownColumn:
 		return toll.Permanent("run: tollstream init", "use MySQL at %s: %w", s.address, err)
 	}

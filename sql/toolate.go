@@ -14,8 +14,9 @@ import (
 // upsertRows is how many rows of toll_window one statement writes.
 const upsertRows = 250
 
-// addTooLate counts events that came too late for windows that they belong to. A window that has no row yet gets one of
-// revision 0, which is no result: toll_window's too_late is then always what the outbox holds.
+// addTooLate counts events that came too late for windows that they belong to. A window that has no
+// row yet gets one of revision 0, which is no result: toll_window's too_late is then always what
+// the outbox holds.
 func (w *Writer) addTooLate(ctx context.Context, tx statements, counts []toll.TooLateCount) error {
 	if len(counts) == 0 {
 		return nil
@@ -25,7 +26,9 @@ func (w *Writer) addTooLate(ctx context.Context, tx statements, counts []toll.To
 		return err
 	}
 	// Whoever locks several rows locks them in this order.
-	counts = slices.SortedFunc(slices.Values(counts), func(a, b toll.TooLateCount) int { return compareWindows(a.WindowID, b.WindowID) })
+	counts = slices.SortedFunc(slices.Values(counts), func(a, b toll.TooLateCount) int {
+		return compareWindows(a.WindowID, b.WindowID)
+	})
 	for chunk := range slices.Chunk(counts, upsertRows) {
 		args := make([]any, 0, 7*len(chunk))
 		for _, c := range chunk {
@@ -45,7 +48,8 @@ func (w *Writer) addTooLate(ctx context.Context, tx statements, counts []toll.To
 
 // compareWindows is the order of toll_window's primary key.
 func compareWindows(a, b toll.WindowID) int {
-	return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Start, b.Start))
+	return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Kind, b.Kind),
+		cmp.Compare(a.Start, b.Start))
 }
 
 // databaseZone returns the timezone of livetolldata's wall clock, for the caller alone.
@@ -68,13 +72,14 @@ func (w *Writer) databaseZone(ctx context.Context, q queryer) (*toll.Zone, error
 func (m *Meta) location() (*time.Location, error) {
 	loc, err := time.LoadLocation(m.Timezone)
 	if err != nil {
-		return nil, toll.Permanent("install the system's timezone data", "the timezone %q of toll_meta: %w", m.Timezone, err)
+		return nil, toll.Permanent("install the system's timezone data",
+			"the timezone %q of toll_meta: %w", m.Timezone, err)
 	}
 	return loc, nil
 }
 
-// wallColumns returns a window as window_start and window_end hold it: so that they stand to the timestamps of its events
-// as start and end stand to their minutes.
+// wallColumns returns a window as window_start and window_end hold it: so that they stand to the
+// timestamps of its events as start and end stand to their minutes.
 func wallColumns(zone *toll.Zone, w toll.Window) (start, end string) {
 	return wallColumn(zone, w.Start), wallColumn(zone, w.End)
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// writeTransitions inserts transitions that are not published yet. One that is there already stays as it is.
+// writeTransitions inserts transitions that are not published yet. One that is there already stays
+// as it is.
 func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx, all []toll.Transition) error {
 	if len(all) == 0 {
 		return nil
@@ -31,7 +32,8 @@ func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx, all []toll
 		if err != nil {
 			return err
 		}
-		args = append(args, t.Plaza, t.Detected, t.Since, r.wall(t.Detected), r.wall(t.Since), string(from), string(to), t.Why, string(measure), t.Epoch)
+		args = append(args, t.Plaza, t.Detected, t.Since, r.wall(t.Detected), r.wall(t.Since),
+			string(from), string(to), t.Why, string(measure), t.Epoch)
 	}
 	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NOW(6))`
 	_, err := tx.ExecContext(ctx, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute, detected, since, from_state, to_state,
@@ -41,12 +43,15 @@ func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx, all []toll
 }
 
 // Transitions returns a plaza's changes of state, the newest first, as many as limit at most.
-func (s *Store) Transitions(ctx context.Context, plaza int16, limit int) ([]toll.Transition, error) {
-	all, err := readTransitions(ctx, s.db, `WHERE toll_plaza_id = ? ORDER BY detected_minute DESC LIMIT ?`, plaza, limit)
+func (s *Store) Transitions(ctx context.Context, plaza int16, limit int) ([]toll.Transition,
+	error) {
+	all, err := readTransitions(ctx, s.db,
+		`WHERE toll_plaza_id = ? ORDER BY detected_minute DESC LIMIT ?`, plaza, limit)
 	return all, s.wrap(fmt.Sprintf("read the transitions of plaza %d", plaza), err)
 }
 
-func readTransitions(ctx context.Context, q reader, condition string, args ...any) ([]toll.Transition, error) {
+func readTransitions(ctx context.Context, q reader, condition string,
+	args ...any) ([]toll.Transition, error) {
 	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, since_minute, from_state, to_state, why, measure, epoch
 		FROM toll_transition `+condition, args...)
 	if err != nil {
@@ -58,7 +63,8 @@ func readTransitions(ctx context.Context, q reader, condition string, args ...an
 		var t toll.Transition
 		var from, to string
 		var measure dbsql.RawBytes
-		if err := rows.Scan(&t.Plaza, &t.Detected, &t.Since, &from, &to, &t.Why, &measure, &t.Epoch); err != nil {
+		if err := rows.Scan(&t.Plaza, &t.Detected, &t.Since, &from, &to, &t.Why, &measure,
+			&t.Epoch); err != nil {
 			return nil, err
 		}
 		if err := t.From.UnmarshalText([]byte(from)); err != nil {

@@ -11,12 +11,12 @@ import (
 
 // turns bounds how many LOAD DATA statements of a writer run at the same time.
 //
-// Near the server it is one on few cores. They stand in each other's way: on two cores four connections
-// load a fifth fewer rows per second than one. What else belongs to a transaction, its commit above all, goes on
-// in parallel with the rows of the next one. It is not so for INSERT.
+// Near the server it is one on few cores. They stand in each other's way: on two cores four
+// connections load a fifth fewer rows per second than one. What else belongs to a transaction, its
+// commit above all, goes on in parallel with the rows of the next one. It is not so for INSERT.
 //
-// Far from the server a statement is on its way for longer than the server works on it. Then as many are
-// under way as keep the server working.
+// Far from the server a statement is on its way for longer than the server works on it. Then as
+// many are under way as keep the server working.
 type turns struct {
 	base int // near the server
 
@@ -27,14 +27,14 @@ type turns struct {
 	work      time.Duration   // the server's on one statement, on average; 0 before the first
 }
 
-// maxLoads is how many times as many statements are under way far from the server. They bound the memory that
-// it needs.
+// maxLoads is how many times as many statements are under way far from the server. They bound the
+// memory that it needs.
 const maxLoads = 16
 
 func newTurns() *turns { return &turns{base: max(1, runtime.GOMAXPROCS(0)/2)} }
 
-// turn is that of one batch. Its methods are called in this order: begin and asked, with the rows to be
-// loaded, loaded, and end, which may be called at any time, and again.
+// turn is that of one batch. Its methods are called in this order: begin and asked, with the rows
+// to be loaded, loaded, and end, which may be called at any time, and again.
 type turn struct {
 	of            *turns
 	began, asking time.Time
@@ -89,8 +89,8 @@ func (t *turns) admit() {
 	}
 }
 
-// limit returns how many turns there are. A statement is under way for two round trips and the server's work.
-// The caller holds the lock.
+// limit returns how many turns there are. A statement is under way for two round trips and the
+// server's work. The caller holds the lock.
 func (t *turns) limit() int {
 	if t.work <= 0 {
 		return t.base
@@ -99,9 +99,9 @@ func (t *turns) limit() int {
 	return min(int(math.Round(n)), t.base*maxLoads)
 }
 
-// measured notes how long it took until the server asked for a statement's rows, and from then until it
-// answered. The first is a round trip and some work, perhaps the wait for a lock, and so the shortest counts;
-// it grows again slowly, since the way may become longer.
+// measured notes how long it took until the server asked for a statement's rows, and from then
+// until it answered. The first is a round trip and some work, perhaps the wait for a lock, and so
+// the shortest counts; it grows again slowly, since the way may become longer.
 func (t *turns) measured(untilAsked, untilAnswered time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -45,8 +45,8 @@ func TestTurnsByDistance(t *testing.T) {
 	}
 }
 
-// TestTurnsInOrder checks that turns are given in the order in which they were asked for, and that one that comes as
-// its context ends is not lost.
+// TestTurnsInOrder checks that turns are given in the order in which they were asked for, and that
+// one that comes as its context ends is not lost.
 func TestTurnsInOrder(t *testing.T) {
 	turns := &turns{base: 1}
 	take := func(ctx context.Context) chan *turn {

@@ -11,20 +11,21 @@ import (
 
 // VerifyInput is what the database is verified against.
 type VerifyInput struct {
-	// States are the plazas' states as the group table has them, read before Verify is called: what is merged is then
-	// always in the database's snapshot. They are only read.
+	// States are the plazas' states as the group table has them, read before Verify is called: what is
+	// merged is then always in the database's snapshot. They are only read.
 	States map[int16]*toll.State
-	// Deep also sums the checksums of all rows, in the same scan, and so finds rows that were changed. It counts the rows
-	// of each plaza's minutes as well, and checks all windows.
+	// Deep also sums the checksums of all rows, in the same scan, and so finds rows that were changed.
+	// It counts the rows of each plaza's minutes as well, and checks all windows.
 	Deep bool
-	// Settled is what was published, and consumed for sure, before the states were read. A state that lacks a delta of it has lost
-	// it. Nil where it is not known.
+	// Settled is what was published, and consumed for sure, before the states were read. A state that
+	// lacks a delta of it has lost it. Nil where it is not known.
 	Settled *Published
-	// Logs are how the logs of the partitions compare with what was stored of them; those that were not looked at are
-	// missing.
+	// Logs are how the logs of the partitions compare with what was stored of them; those that were
+	// not looked at are missing.
 	Logs map[int32]LogCheck
-	// Windows are the kinds of windows that toll_window holds results of; none for not looking at it. Without Deep those
-	// windows are checked that end from two days before the newest that was delivered to a day after it.
+	// Windows are the kinds of windows that toll_window holds results of; none for not looking at it.
+	// Without Deep those windows are checked that end from two days before the newest that was
+	// delivered to a day after it.
 	Windows []toll.WindowKind
 	// Passed is the minute that the event time of every partition, less the allowed lateness, had
 	// passed before Verify is called; 0 for not known. Windows that end well before it are due.
@@ -48,15 +49,15 @@ type Report struct {
 	Batches     int64  `json:"batches"`
 	BatchRows   int64  `json:"batch_rows"`  // of toll_batch, in which old batches are compacted
 	Unpublished int64  `json:"unpublished"` // batches whose deltas are not known to be published
-	// Windows were checked. Of WindowsWaiting among them toll_window has yet to count events that are stored: they are open
-	// still, or events are in flight.
+	// Windows were checked. Of WindowsWaiting among them toll_window has yet to count events that are
+	// stored: they are open still, or events are in flight.
 	Windows        int64 `json:"windows"`
 	WindowsWaiting int64 `json:"windows_waiting"`
 	// WindowsDue are those of them that lack events although the event time of all partitions has
 	// passed their end by an hour, and the group table has merged the events.
 	WindowsDue int64 `json:"windows_due"`
-	// WindowsFolded are those that can't be checked, since batches with their minutes were added up and
-	// the rows are not all there to compare with, or are not looked at.
+	// WindowsFolded are those that can't be checked, since batches with their minutes were added up
+	// and the rows are not all there to compare with, or are not looked at.
 	WindowsFolded int64 `json:"windows_folded"`
 	// MinutesFolded says that there may be windows of such a time that toll_window lacks. A deep
 	// verification misses them by their rows, unless rows were pruned or are from before.
@@ -73,8 +74,8 @@ type Report struct {
 	Problems       []Problem            `json:"problems"`
 	MoreProblems   int64                `json:"more_problems,omitempty"` // found, but not listed
 	Notes          []string             `json:"notes,omitempty"`
-	// AcceptedLogs are logs that operators accepted though they are not the ones that were stored: of these rows have no
-	// record any more, and records were left out.
+	// AcceptedLogs are logs that operators accepted though they are not the ones that were stored: of
+	// these rows have no record any more, and records were left out.
 	AcceptedLogs []AcceptedLog `json:"accepted_logs,omitempty"`
 	TookSeconds  float64       `json:"took_seconds"`
 }
@@ -91,15 +92,17 @@ type PartitionReport struct {
 	Skipped     int64 `json:"skipped"`
 	Gone        int64 `json:"gone"`
 	Unpublished int64 `json:"unpublished"`
-	// Log is LogSame, LogReplaced or LogUnchecked, empty where nothing is stored or it was not looked at.
+	// Log is LogSame, LogReplaced or LogUnchecked, empty where nothing is stored or it was not looked
+	// at.
 	Log string `json:"log,omitempty"`
 }
 
-// Verify checks the invariants in one snapshot of the database, while processes may go on to write. The result is the
-// report; an error means that it could not be made.
+// Verify checks the invariants in one snapshot of the database, while processes may go on to write.
+// The result is the report; an error means that it could not be made.
 func (s *Store) Verify(ctx context.Context, in VerifyInput) (*Report, error) {
 	began := time.Now()
-	v := &verification{s: s, in: in, book: newBook(false), report: &Report{Deep: in.Deep, Partitions: []PartitionReport{}, Plazas: []PlazaCheck{}}}
+	v := &verification{s: s, in: in, book: newBook(false),
+		report: &Report{Deep: in.Deep, Partitions: []PartitionReport{}, Plazas: []PlazaCheck{}}}
 	if in.Settled != nil {
 		v.book.settled = in.Settled.Next
 	}
@@ -196,27 +199,32 @@ func (v *verification) run(ctx context.Context, q, rows reader) error {
 
 // checkOtherTopics looks for what was stored of a topic with another id.
 func (v *verification) checkOtherTopics(ctx context.Context, q reader, topicID string) error {
-	for _, t := range []struct{ table, thing string }{{"toll_cursor", "cursor"}, {"toll_batch", "batch"}} {
+	for _, t := range []struct{ table, thing string }{{"toll_cursor", "cursor"},
+		{"toll_batch", "batch"}} {
 		var n int64
-		err := q.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+t.table+` WHERE topic_id < ? OR topic_id > ?`, topicID, topicID).Scan(&n)
+		err := q.QueryRowContext(ctx,
+			`SELECT COUNT(*) FROM `+t.table+` WHERE topic_id < ? OR topic_id > ?`, topicID, topicID).Scan(&n)
 		if err != nil {
 			return err
 		}
 		if n > 0 {
 			v.found.add(Problem{Kind: KindOtherTopic, Got: n,
-				Text: fmt.Sprintf("%s holds %s of a topic with another id than %q", t.table, plural(n, t.thing), topicID)})
+				Text: fmt.Sprintf("%s holds %s of a topic with another id than %q", t.table, plural(n, t.thing),
+					topicID)})
 		}
 	}
 	return nil
 }
 
 // storedPartitions returns the partitions that have a cursor or batches, ascending.
-func storedPartitions(ctx context.Context, q reader, topicID string, cursors []cursorRow) ([]int32, error) {
+func storedPartitions(ctx context.Context, q reader, topicID string, cursors []cursorRow) ([]int32,
+	error) {
 	var partitions []int32
 	for _, c := range cursors {
 		partitions = append(partitions, c.partition)
 	}
-	rows, err := q.QueryContext(ctx, `SELECT DISTINCT partition_id FROM toll_batch WHERE topic_id = ?`, topicID)
+	rows, err := q.QueryContext(ctx, `SELECT DISTINCT partition_id FROM toll_batch WHERE topic_id = ?`,
+		topicID)
 	if err != nil {
 		return nil, err
 	}
@@ -233,7 +241,8 @@ func storedPartitions(ctx context.Context, q reader, topicID string, cursors []c
 }
 
 // checkPartition adds up a partition's batches and checks that they join.
-func (v *verification) checkPartition(ctx context.Context, q reader, topicID string, partition int32) error {
+func (v *verification) checkPartition(ctx context.Context, q reader, topicID string,
+	partition int32) error {
 	r := PartitionReport{Partition: partition}
 	found := &v.found
 	i := slices.IndexFunc(v.book.cursors, func(c cursorRow) bool { return c.partition == partition })
@@ -254,13 +263,16 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 		}
 		switch {
 		case b.first > at:
-			found.ofPartition(KindBatchGap, partition, at, b.first, "the offsets %s to %s are in no batch: %s lost",
+			found.ofPartition(KindBatchGap, partition, at, b.first,
+				"the offsets %s to %s are in no batch: %s lost",
 				grouped(at), grouped(b.first-1), wereWas(b.first-at, "offset"))
 		case b.first < at:
-			found.ofPartition(KindBatchOverlap, partition, at, b.first, "the offsets %s to %s are in two batches",
+			found.ofPartition(KindBatchOverlap, partition, at, b.first,
+				"the offsets %s to %s are in two batches",
 				grouped(b.first), grouped(min(at, b.next)-1))
 		}
-		if sum := b.events + b.rejected + b.skipped; sum != b.next-b.first || b.next <= b.first || min(b.events, b.rejected, b.gone, b.skipped-b.gone) < 0 {
+		if sum := b.events + b.rejected + b.skipped; sum != b.next-b.first || b.next <= b.first ||
+			min(b.events, b.rejected, b.gone, b.skipped-b.gone) < 0 {
 			found.ofPartition(KindBatchSum, partition, b.next-b.first, sum,
 				"the batch of the offsets %s to %s says it has %s, %s rejected and %s skipped, which is not their number %s", grouped(b.first), grouped(b.next-1),
 				plural(b.events, "event"), grouped(b.rejected), grouped(b.skipped), grouped(b.next-b.first))
@@ -284,15 +296,19 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 	}
 	switch {
 	case cursor == nil:
-		found.ofPartition(KindCursorLost, partition, 1, 0, "it has %s but no cursor", plural(r.Batches, "batch"))
+		found.ofPartition(KindCursorLost, partition, 1, 0, "it has %s but no cursor",
+			plural(r.Batches, "batch"))
 	case at < cursor.next:
-		found.ofPartition(KindBatchGap, partition, cursor.next, at, "the offsets %s to %s, below its cursor, are in no batch: %s lost",
+		found.ofPartition(KindBatchGap, partition, cursor.next, at,
+			"the offsets %s to %s, below its cursor, are in no batch: %s lost",
 			grouped(at), grouped(cursor.next-1), wereWas(cursor.next-at, "offset"))
 	case at > cursor.next:
-		found.ofPartition(KindBatchOverlap, partition, cursor.next, at, "its batches reach to offset %s, beyond its cursor at %s; they would be stored again",
+		found.ofPartition(KindBatchOverlap, partition, cursor.next, at,
+			"its batches reach to offset %s, beyond its cursor at %s; they would be stored again",
 			grouped(at), grouped(cursor.next))
 	case r.BatchRows > 0 && last != cursor.token:
-		found.ofPartition(KindCursorToken, partition, 0, 0, "its last batch is not the one that moved its cursor last")
+		found.ofPartition(KindCursorToken, partition, 0, 0,
+			"its last batch is not the one that moved its cursor last")
 	}
 	if cursor != nil {
 		v.checkLog(cursor, &r)
@@ -312,7 +328,8 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 func (v *verification) checkOutbox(b *batchRow) {
 	deltas, err := v.s.cfg.Decode(b.blob)
 	if err != nil {
-		v.found.ofPartition(KindBatchOutbox, b.partition, 0, 0, "the deltas of the batch at offset %s can't be read: %v", grouped(b.first), err)
+		v.found.ofPartition(KindBatchOutbox, b.partition, 0, 0,
+			"the deltas of the batch at offset %s can't be read: %v", grouped(b.first), err)
 		return
 	}
 	var events int64
@@ -325,7 +342,8 @@ func (v *verification) checkOutbox(b *batchRow) {
 		}
 		if end := d.End(b.next); end > b.next || end <= d.Prev {
 			v.found.ofBoth(KindChain, int(d.Plaza), b.partition, b.next, end,
-				"a delta of the batch at offset %s goes from %s to %s, outside of the batch", grouped(b.first), grouped(d.Prev), grouped(end))
+				"a delta of the batch at offset %s goes from %s to %s, outside of the batch", grouped(b.first),
+				grouped(d.Prev), grouped(end))
 		}
 		if d.Prev != last {
 			v.found.ofBoth(KindChain, int(d.Plaza), b.partition, last, d.Prev,
@@ -335,7 +353,8 @@ func (v *verification) checkOutbox(b *batchRow) {
 	}
 	v.book.end(b)
 	if events != b.events {
-		v.found.ofPartition(KindBatchSum, b.partition, b.events, events, "the batch at offset %s has %s, its deltas have %s",
+		v.found.ofPartition(KindBatchSum, b.partition, b.events, events,
+			"the batch at offset %s has %s, its deltas have %s",
 			grouped(b.first), plural(b.events, "event"), grouped(events))
 	}
 	if v.windows != nil {
@@ -345,7 +364,9 @@ func (v *verification) checkOutbox(b *batchRow) {
 
 // checkDeadLetters compares the dead letters with what the batches rejected.
 func (v *verification) checkDeadLetters(ctx context.Context, q reader, topicID string) error {
-	rows, err := q.QueryContext(ctx, `SELECT partition_id, COUNT(*) FROM toll_dead_letter WHERE topic_id = ? GROUP BY partition_id`, topicID)
+	rows, err := q.QueryContext(ctx,
+		`SELECT partition_id, COUNT(*) FROM toll_dead_letter WHERE topic_id = ? GROUP BY partition_id`,
+		topicID)
 	if err != nil {
 		return err
 	}
@@ -370,10 +391,12 @@ func (v *verification) checkDeadLetters(ctx context.Context, q reader, topicID s
 		rejected -= pruned[int(partition)].rows // those that were kept for long enough
 		switch d := letters[partition] - rejected; {
 		case d < 0:
-			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s deleted",
+			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition],
+				"%s in toll_dead_letter, %s rejected: %s deleted",
 				grouped(letters[partition]), grouped(rejected), wereWas(-d, "dead letter"))
 		case d > 0:
-			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition], "%s in toll_dead_letter, %s rejected: %s added by someone else",
+			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition],
+				"%s in toll_dead_letter, %s rejected: %s added by someone else",
 				grouped(letters[partition]), grouped(rejected), wereWas(d, "dead letter"))
 		}
 		delete(letters, partition)
@@ -413,13 +436,15 @@ func (v *verification) checkPlazas(baseline, pruned, counts map[int]rowCount) {
 		r.InFlight += c.InFlight
 	}
 	if inexact {
-		r.Notes = append(r.Notes, "some checksums were not compared: this server sums in floats, which are not exact beyond 2^53")
+		r.Notes = append(r.Notes,
+			"some checksums were not compared: this server sums in floats, which are not exact beyond 2^53")
 	}
 }
 
 // checkSettled looks for deltas that the group table must have merged by now.
 func (v *verification) checkSettled(plaza int, state *toll.State) {
-	if state != nil && state.Epoch < v.book.epoch || v.in.Settled == nil || v.in.Settled.Epoch != v.book.epoch {
+	if state != nil && state.Epoch < v.book.epoch || v.in.Settled == nil ||
+		v.in.Settled.Epoch != v.book.epoch {
 		return // all comes again after a rebuild
 	}
 	for key, a := range v.book.accountsOf(plaza) {

@@ -11,8 +11,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// BenchmarkVerify verifies a million rows of 100 plazas and their windows on MariaDB, beside the bare count that any such
-// check needs. The rows are of three days and a half, so nearly all windows are among those that it checks.
+// BenchmarkVerify verifies a million rows of 100 plazas and their windows on MariaDB, beside the
+// bare count that any such check needs. The rows are of three days and a half, so nearly all
+// windows are among those that it checks.
 func BenchmarkVerify(b *testing.B) {
 	const rows, plazas, batches = 1_000_000, 100, 2000
 	const base = toll.Minute(27_500_000)
@@ -28,7 +29,9 @@ func BenchmarkVerify(b *testing.B) {
 	const minute = `(27500000 + seq DIV 200)`
 	zone := toll.NewZone(berlin)
 	start := zone.Wall(base.Time()).String()
-	run(b, s, fmt.Sprintf(`INSERT INTO livetolldata SELECT ? + INTERVAL seq DIV 200 MINUTE, seq, 'car', 4000 + seq %% %d FROM seq_0_to_%d`, plazas, rows-1), start)
+	run(b, s,
+		fmt.Sprintf(
+			`INSERT INTO livetolldata SELECT ? + INTERVAL seq DIV 200 MINUTE, seq, 'car', 4000 + seq %% %d FROM seq_0_to_%d`, plazas, rows-1), start)
 	// What the clock shows at minute 0, as the clocks are set in these days.
 	epoch := "TIMESTAMP('" + (zone.Wall(base.Time()) - toll.WallTime(int64(base)*60)).String() + "')"
 	for _, k := range kinds {
@@ -80,7 +83,8 @@ func BenchmarkVerify(b *testing.B) {
 		firstMinute, lastMinute := minuteColumns(minutesOf(all))
 		if _, err := tx.Exec(`INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at,
 			first_minute, last_minute) VALUES (?, 0, ?, ?, ?, ?, 0, 0, 1, ?, NOW(6), ?, ?)`,
-			testIdentity.TopicID, first, next, i+1, perBatch, codecs.AppendPlazaDeltas(nil, all), firstMinute, lastMinute); err != nil {
+			testIdentity.TopicID, first, next, i+1, perBatch, codecs.AppendPlazaDeltas(nil,
+				all), firstMinute, lastMinute); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -105,7 +109,8 @@ func BenchmarkVerify(b *testing.B) {
 		name    string
 		deep    bool
 		windows []toll.WindowKind
-	}{{"deep=false/windows=none", false, nil}, {"deep=false", false, kinds}, {"deep=true", true, kinds}} {
+	}{{"deep=false/windows=none", false, nil}, {"deep=false", false, kinds}, {"deep=true", true,
+		kinds}} {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				r, err := s.Verify(ctx, VerifyInput{States: states, Deep: c.deep, Windows: c.windows})
@@ -118,7 +123,8 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.Run("plaza", func(b *testing.B) {
 		for b.Loop() {
-			if c, err := s.Plaza(ctx, 4042, states[4042], fullCount); err != nil || c.Status != Exact || c.StoredRows == nil {
+			if c, err := s.Plaza(ctx, 4042, states[4042], fullCount); err != nil || c.Status != Exact ||
+				c.StoredRows == nil {
 				b.Fatalf("%+v, %v", c, err)
 			}
 		}
@@ -126,7 +132,8 @@ func BenchmarkVerify(b *testing.B) {
 	b.Run("plaza-again-without-rows", func(b *testing.B) {
 		checker := s.PlazaChecker()
 		for b.Loop() {
-			if c, err := checker.Plaza(ctx, 4042, states[4042], PlazaOptions{SkipRows: true}); err != nil || c.Status != Exact {
+			if c, err := checker.Plaza(ctx, 4042, states[4042], PlazaOptions{SkipRows: true}); err != nil ||
+				c.Status != Exact {
 				b.Fatalf("%+v, %v", c, err)
 			}
 		}

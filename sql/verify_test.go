@@ -31,7 +31,10 @@ func TestVerify(t *testing.T) {
 		{name: "clean", harm: func(*testing.T, *stream) {}},
 		{
 			name: "rows deleted",
-			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM livetolldata WHERE toll_plaza_id = -7`) },
+			harm: func(t *testing.T,
+				st *stream) {
+				run(t, st.s, `DELETE FROM livetolldata WHERE toll_plaza_id = -7`)
+			},
 			deep: "minute_rows rows_missing", quick: "rows_missing",
 			text: "plaza -7: 0 rows in livetolldata, 1 stored: 1 row was deleted",
 		},
@@ -40,11 +43,15 @@ func TestVerify(t *testing.T) {
 			harm: func(t *testing.T, st *stream) {
 				run(t, st.s, `INSERT INTO livetolldata SELECT * FROM livetolldata WHERE toll_plaza_id = -7`)
 			},
-			deep: "minute_rows rows_extra", quick: "rows_extra", text: "plaza -7: 2 rows in livetolldata, 1 stored: 1 row was added",
+			deep: "minute_rows rows_extra", quick: "rows_extra",
+			text: "plaza -7: 2 rows in livetolldata, 1 stored: 1 row was added",
 		},
 		{
 			name: "foreign plaza",
-			harm: func(t *testing.T, st *stream) { run(t, st.s, `INSERT INTO livetolldata (vehicle_id) VALUES (1)`) },
+			harm: func(t *testing.T,
+				st *stream) {
+				run(t, st.s, `INSERT INTO livetolldata (vehicle_id) VALUES (1)`)
+			},
 			deep: "rows_extra", quick: "rows_extra", text: "plaza NULL: 1 row in livetolldata, 0 stored",
 		},
 		{
@@ -52,7 +59,8 @@ func TestVerify(t *testing.T) {
 			harm: func(t *testing.T, st *stream) {
 				run(t, st.s, `UPDATE livetolldata SET vehicle_type = 'CAR' WHERE toll_plaza_id = -7`)
 			},
-			deep: "checksum", text: "plaza -7: 1 row in livetolldata as it should be, but not the ones that were stored",
+			deep: "checksum",
+			text: "plaza -7: 1 row in livetolldata as it should be, but not the ones that were stored",
 		},
 		{
 			name: "plazas swapped",
@@ -70,12 +78,14 @@ func TestVerify(t *testing.T) {
 		{
 			name: "delta lost in the middle",
 			harm: func(t *testing.T, st *stream) { st.states[4856].Events -= 4 },
-			deep: "table_total", quick: "table_total", text: "plaza 4856: 11 counted in the group table, 15 in the deltas that it merged: 4 events were lost",
+			deep: "table_total", quick: "table_total",
+			text: "plaza 4856: 11 counted in the group table, 15 in the deltas that it merged: 4 events were lost",
 		},
 		{
 			name: "delta merged twice",
 			harm: func(t *testing.T, st *stream) { st.states[-7].Events++ },
-			deep: "table_total", quick: "table_total", text: "plaza -7: 2 counted in the group table, 1 in the deltas that it merged: 1 event was counted twice",
+			deep: "table_total", quick: "table_total",
+			text: "plaza -7: 2 counted in the group table, 1 in the deltas that it merged: 1 event was counted twice",
 		},
 		{
 			name: "other events merged",
@@ -95,7 +105,8 @@ func TestVerify(t *testing.T) {
 		{
 			name: "plaza without batches",
 			harm: func(t *testing.T, st *stream) {
-				st.states[1] = &toll.State{Epoch: 7, Events: 1, Merged: []toll.Merged{{Partition: 1, Next: 106}}}
+				st.states[1] = &toll.State{Epoch: 7, Events: 1,
+					Merged: []toll.Merged{{Partition: 1, Next: 106}}}
 			},
 			deep: "table_offset table_total", quick: "table_offset table_total",
 		},
@@ -113,22 +124,31 @@ func TestVerify(t *testing.T) {
 		},
 		{
 			name: "batch deleted",
-			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM toll_batch WHERE first_offset = 109`) },
-			deep: "batch_gap minute_rows rows_extra table_offset table_total", quick: "batch_gap rows_extra table_offset table_total",
-			text: "partition 0: the offsets 109 to 112 are in no batch: 4 offsets were lost",
+			harm: func(t *testing.T,
+				st *stream) {
+				run(t, st.s, `DELETE FROM toll_batch WHERE first_offset = 109`)
+			},
+			deep:  "batch_gap minute_rows rows_extra table_offset table_total",
+			quick: "batch_gap rows_extra table_offset table_total",
+			text:  "partition 0: the offsets 109 to 112 are in no batch: 4 offsets were lost",
 		},
 		{
 			name: "last batch deleted",
-			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM toll_batch WHERE first_offset = 113`) },
-			deep: "batch_gap dead_letters rows_extra table_offset table_total", quick: "batch_gap dead_letters rows_extra table_offset table_total",
-			text: "partition 0: the offsets 113 to 121, below its cursor, are in no batch: 9 offsets were lost",
+			harm: func(t *testing.T,
+				st *stream) {
+				run(t, st.s, `DELETE FROM toll_batch WHERE first_offset = 113`)
+			},
+			deep:  "batch_gap dead_letters rows_extra table_offset table_total",
+			quick: "batch_gap dead_letters rows_extra table_offset table_total",
+			text:  "partition 0: the offsets 113 to 121, below its cursor, are in no batch: 9 offsets were lost",
 		},
 		{
 			name: "overlap",
 			harm: func(t *testing.T, st *stream) {
 				run(t, st.s, `UPDATE toll_batch SET first_offset = 108 WHERE first_offset = 109`)
 			},
-			deep: "batch_overlap batch_sum", quick: "batch_overlap batch_sum", text: "partition 0: the offsets 108 to 108 are in two batches",
+			deep: "batch_overlap batch_sum", quick: "batch_overlap batch_sum",
+			text: "partition 0: the offsets 108 to 108 are in two batches",
 		},
 		{
 			name: "batch's sum",
@@ -142,7 +162,8 @@ func TestVerify(t *testing.T) {
 			harm: func(t *testing.T, st *stream) {
 				run(t, st.s, `UPDATE toll_batch SET deltas = 'x' WHERE first_offset = 109`)
 			},
-			deep: "batch_outbox minute_rows rows_extra table_offset table_total", quick: "batch_outbox rows_extra table_offset table_total",
+			deep:  "batch_outbox minute_rows rows_extra table_offset table_total",
+			quick: "batch_outbox rows_extra table_offset table_total",
 		},
 		{
 			name: "cursor's token",
@@ -153,7 +174,10 @@ func TestVerify(t *testing.T) {
 		},
 		{
 			name: "cursor deleted",
-			harm: func(t *testing.T, st *stream) { run(t, st.s, `DELETE FROM toll_cursor WHERE partition_id = 1`) },
+			harm: func(t *testing.T,
+				st *stream) {
+				run(t, st.s, `DELETE FROM toll_cursor WHERE partition_id = 1`)
+			},
 			deep: "cursor_lost table_ahead", quick: "cursor_lost table_ahead",
 		},
 		{
@@ -161,7 +185,8 @@ func TestVerify(t *testing.T) {
 			harm: func(t *testing.T, st *stream) {
 				run(t, st.s, `DELETE FROM toll_dead_letter WHERE record_offset = 107`)
 			},
-			deep: "dead_letters", quick: "dead_letters", text: "partition 0: 2 in toll_dead_letter, 3 rejected: 1 dead letter was deleted",
+			deep: "dead_letters", quick: "dead_letters",
+			text: "partition 0: 2 in toll_dead_letter, 3 rejected: 1 dead letter was deleted",
 		},
 		{
 			name: "other topic",
@@ -176,7 +201,8 @@ func TestVerify(t *testing.T) {
 			t.Run(engine+"/"+c.name, func(t *testing.T) {
 				s := openEmpty(t, engine)
 				run(t, s, schema[0].create)
-				run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), (NULL, 2, NULL, 5)`)
+				run(t, s,
+					`INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), (NULL, 2, NULL, 5)`)
 				initialize(t, s)
 				st := newStream(t, s)
 				st.fill()
@@ -206,7 +232,8 @@ func TestVerify(t *testing.T) {
 						t.Errorf("deep %v: no problem says %q:\n%s", deep, c.text, texts)
 					}
 					if want == "" && c.name == "clean" {
-						if r.Status != Exact || r.Events != 21 || r.Rows != 23 || r.Baseline != 2 || r.Rejected != 3 || r.Merged != 21 || r.Batches != 4 || r.Skipped != 4 {
+						if r.Status != Exact || r.Events != 21 || r.Rows != 23 || r.Baseline != 2 ||
+							r.Rejected != 3 || r.Merged != 21 || r.Batches != 4 || r.Skipped != 4 {
 							t.Errorf("got %+v", r)
 						}
 						if deep && (r.Plazas[3].ChecksumOK == nil || !*r.Plazas[3].ChecksumOK) {
@@ -242,7 +269,8 @@ func TestVerifyInFlight(t *testing.T) {
 			t.Fatalf("published: %v, %v", settled, err)
 		}
 		r := verify(t, s, VerifyInput{States: st.states, Settled: settled})
-		if r.Status != InFlight || r.InFlight != 5 || r.Merged != 21 || r.Events != 26 || r.Unpublished != 1 || len(r.Problems) != 0 {
+		if r.Status != InFlight || r.InFlight != 5 || r.Merged != 21 || r.Events != 26 ||
+			r.Unpublished != 1 || len(r.Problems) != 0 {
 			t.Errorf("got %+v", r)
 		}
 		// After a rebuild all states count as empty until the deltas come again.
@@ -254,7 +282,8 @@ func TestVerifyInFlight(t *testing.T) {
 	})
 }
 
-// TestVerifyDeepCountsAllRows counts rows of no plaza, of no time and of the ends of time, in one pass or in several.
+// TestVerifyDeepCountsAllRows counts rows of no plaza, of no time and of the ends of time, in one
+// pass or in several.
 func TestVerifyDeepCountsAllRows(t *testing.T) {
 	defer func(n int, m int64) { maxVerifyPanes, maxTallied = n, m }(maxVerifyPanes, maxTallied)
 	onEngines(t, func(t *testing.T, s *Store) {
@@ -273,7 +302,8 @@ func TestVerifyDeepCountsAllRows(t *testing.T) {
 					rows[plazaName(*p.Plaza)] = p.Got
 				}
 			}
-			if want := (map[string]int64{"NULL": 2, "4856": 16, "-7": 2, "4000": 6}); !maps.Equal(rows, want) || r.Rows != 26 {
+			if want := (map[string]int64{"NULL": 2, "4856": 16, "-7": 2, "4000": 6}); !maps.Equal(rows,
+				want) || r.Rows != 26 {
 				t.Errorf("%d panes: %d rows, of plazas with too many %v, want %v", most, r.Rows, rows, want)
 			}
 			if want := (map[string]int{KindRowsExtra: 4, KindMinuteRows: 2}); !maps.Equal(problems, want) {

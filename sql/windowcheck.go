@@ -10,8 +10,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// How far around the last minute up to which windows were delivered a verification looks that is not deep. It covers
-// all that can still change, and bounds what it costs.
+// How far around the last minute up to which windows were delivered a verification looks that is
+// not deep. It covers all that can still change, and bounds what it costs.
 const (
 	verifyBack  = 2 * 1440 // minutes
 	verifyAhead = 1440     // what the end of a run closed
@@ -22,12 +22,12 @@ const (
 // verifyPlazas is of how many plazas windows are read by one query.
 const verifyPlazas = 64
 
-// maxVerifyPanes bounds the minutes of all plazas that a verification holds at a time: some 60 MB. It is a variable for
-// tests.
+// maxVerifyPanes bounds the minutes of all plazas that a verification holds at a time: some 60 MB.
+// It is a variable for tests.
 var maxVerifyPanes = 250_000
 
-// windowCheck compares toll_window with the outbox, and where it is deep livetolldata's minutes as well: some plazas at a
-// time, as many as fit the memory.
+// windowCheck compares toll_window with the outbox, and where it is deep livetolldata's minutes as
+// well: some plazas at a time, as many as fit the memory.
 type windowCheck struct {
 	v    *verification
 	deep bool
@@ -35,8 +35,9 @@ type windowCheck struct {
 	ends toll.Window // windows that end behind Start and at or before End are checked
 	span toll.Window // minutes that are looked at
 
-	from, to       int       // plazas [from, to) are looked at
-	stored, flight *paneSums // minutes by all batches, and by those that the plaza's state has not merged
+	from, to int // plazas [from, to) are looked at
+	// minutes by all batches, and by those that the plaza's state has not merged
+	stored, flight *paneSums
 
 	retired  map[string]toll.Minute // see readRetired
 	baseline map[int]rowCount       // rows from before, by plaza
@@ -51,7 +52,8 @@ type windowCheck struct {
 // newWindowCheck returns nil for nothing to check.
 func newWindowCheck(v *verification, zone *toll.Zone) *windowCheck {
 	c := &windowCheck{v: v, deep: v.in.Deep, zone: zone, from: math.MinInt16, to: math.MaxInt16 + 1,
-		ends: toll.Window{Start: math.MinInt32, End: math.MaxInt32}, span: toll.Window{Start: math.MinInt32, End: math.MaxInt32},
+		ends:   toll.Window{Start: math.MinInt32, End: math.MaxInt32},
+		span:   toll.Window{Start: math.MinInt32, End: math.MaxInt32},
 		stored: newPaneSums(), flight: newPaneSums(), counts: map[int]rowCount{}}
 	c.rows.c = c
 	if c.deep {
@@ -62,7 +64,8 @@ func newWindowCheck(v *verification, zone *toll.Zone) *windowCheck {
 		return nil
 	}
 	c.ends = toll.Window{Start: addMinutes(newest, -verifyBack), End: addMinutes(newest, verifyAhead)}
-	c.span = toll.Window{Start: addMinutes(c.ends.Start, -verifyMargin), End: addMinutes(c.ends.End, verifyMargin)}
+	c.span = toll.Window{Start: addMinutes(c.ends.Start, -verifyMargin),
+		End: addMinutes(c.ends.End, verifyMargin)}
 	return c
 }
 
@@ -70,8 +73,8 @@ func addMinutes(m toll.Minute, n int64) toll.Minute {
 	return toll.Minute(min(max(int64(m)+n, math.MinInt32), math.MaxInt32))
 }
 
-// newestDone returns the last minute up to which a plaza's windows were delivered, or how far the stream has come where
-// none were. It reports false where there are no events.
+// newestDone returns the last minute up to which a plaza's windows were delivered, or how far the
+// stream has come where none were. It reports false where there are no events.
 func (v *verification) newestDone(zone *toll.Zone) (toll.Minute, bool) {
 	newest := toll.Minute(math.MinInt32)
 	for _, s := range v.in.States {
@@ -108,7 +111,8 @@ func (c *windowCheck) add(b *batchRow, deltas []toll.PlazaDelta) {
 }
 
 // run checks all plazas, those that were left out so far by reading the outbox again.
-func (c *windowCheck) run(ctx context.Context, q reader, scan *rowScan, topicID string, baseline map[int]rowCount) error {
+func (c *windowCheck) run(ctx context.Context, q reader, scan *rowScan, topicID string,
+	baseline map[int]rowCount) error {
 	c.baseline = baseline
 	kinds, err := storedKinds(ctx, q)
 	if err != nil {
@@ -161,8 +165,9 @@ func (c *windowCheck) gather(ctx context.Context, q reader, topicID string, part
 	return readMinutes(ctx, q, topicID, partition, c.span, each)
 }
 
-// storedKinds returns the kinds of windows that toll_window holds, by plaza, ascending. MariaDB and MySQL look at the
-// primary key once for each kind of a plaza ("Using index for group-by"), however many windows it has.
+// storedKinds returns the kinds of windows that toll_window holds, by plaza, ascending. MariaDB and
+// MySQL look at the primary key once for each kind of a plaza ("Using index for group-by"), however
+// many windows it has.
 func storedKinds(ctx context.Context, q reader) (map[int16][]string, error) {
 	rows, err := q.QueryContext(ctx, `SELECT DISTINCT toll_plaza_id, kind FROM toll_window`)
 	if err != nil {
@@ -190,7 +195,9 @@ func (c *windowCheck) clock(m toll.Minute) string {
 }
 
 // checked reports whether a window that ends at a minute is to be checked.
-func (c *windowCheck) checked(end toll.Minute) bool { return end > c.ends.Start && end <= c.ends.End }
+func (c *windowCheck) checked(end toll.Minute) bool {
+	return end > c.ends.Start && end <= c.ends.End
+}
 
 // checkWindows checks the windows of the plazas that are looked at.
 func (c *windowCheck) checkWindows(ctx context.Context, q reader, kinds map[int16][]string) error {
@@ -218,10 +225,13 @@ func (c *windowCheck) checkWindows(ctx context.Context, q reader, kinds map[int1
 				continue
 			}
 			var n int64
-			if err := q.QueryRowContext(ctx, `SELECT COUNT(*) FROM toll_window WHERE toll_plaza_id = ? AND kind = ?`, plaza, kind).Scan(&n); err != nil {
+			if err := q.QueryRowContext(ctx,
+				`SELECT COUNT(*) FROM toll_window WHERE toll_plaza_id = ? AND kind = ?`, plaza,
+				kind).Scan(&n); err != nil {
 				return err
 			}
-			c.found.ofPlaza(KindWindowExtra, int(plaza), 0, n, "toll_window holds %s of the kind %s, which is not counted", plural(n, "row"), kind)
+			c.found.ofPlaza(KindWindowExtra, int(plaza), 0, n,
+				"toll_window holds %s of the kind %s, which is not counted", plural(n, "row"), kind)
 		}
 	}
 	return nil

@@ -13,8 +13,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// states merges what was stored, of a partition up to an offset where one is given, and says how far windows were
-// delivered.
+// states merges what was stored, of a partition up to an offset where one is given, and says how
+// far windows were delivered.
 func (x *windowed) states(done string, upTo ...int64) map[int16]*toll.State {
 	states := map[int16]*toll.State{}
 	for i := range x.deltas {
@@ -63,107 +63,130 @@ func TestVerifyWindows(t *testing.T) {
 			name: "events raised", quick: "window_count", deep: "window_count",
 			text: "plaza 1: window 15m from 2022-02-12 10:00: 7 events in toll_window, but 6 by type",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "counted twice", quick: "window_count", deep: "window_count",
 			text: "plaza 1: window 15m from 2022-02-12 10:00: 7 events in toll_window, 6 stored: 1 event was counted twice",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET events = 7, by_type = '{ "car": 7 }' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET events = 7, by_type = '{ "car": 7 }' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "events lost", quick: "window_behind", deep: "window_behind",
 			text: "plaza 1: window 15m from 2022-02-12 10:00: 5 events in toll_window, 6 delivered: 1 event was lost",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET events = 5, by_type = '{"car":4,"truck":1}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET events = 5, by_type = '{"car":4,"truck":1}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "other types", quick: "window_count", deep: "window_count",
 			text: `plaza 1: window 15m from 2022-02-12 10:00: 2 events of type "truck" in toll_window, 1 stored`,
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET by_type = '{"car":4,"truck":2}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET by_type = '{"car":4,"truck":2}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "spoilt types", quick: "window_count", deep: "window_count", text: "read by_type",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET by_type = '{"car":' WHERE toll_plaza_id = 1 AND kind = 'day'`)
+				run(t, x.s,
+					`UPDATE toll_window SET by_type = '{"car":' WHERE toll_plaza_id = 1 AND kind = 'day'`)
 			},
 		},
 		{
 			name: "more late than there are", quick: "window_count", deep: "window_count",
 			text: "plaza 2: window 1h from 2022-02-12 09:00: 1 event in toll_window, of which 2 late",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET late = 2 WHERE toll_plaza_id = 2 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET late = 2 WHERE toll_plaza_id = 2 AND kind = '1h' AND start_minute = ?`,
+					at("2022-02-12 09:00"))
 			},
 		},
 		{
 			name: "fewer late than there are", quick: "window_count", deep: "window_count",
 			text: "plaza 1: window 15m from 2022-02-12 10:00: 6 events in toll_window, of which 2 late, by the batches 3",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET late = 2 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET late = 2 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "another end", quick: "window_count window_range", deep: "window_count window_range",
 			text: "toll_window has it end at 2022-02-12 10:14 (whole: true), not at 2022-02-12 10:15",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET end_minute = end_minute - 1 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET end_minute = end_minute - 1 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "a day's end", quick: "window_count window_range", deep: "window_count window_range",
 			text: "plaza 1: window day from 2022-02-12 00:00: 8 events in toll_window, 5 stored: 3 events were counted twice",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET end_minute = ? WHERE toll_plaza_id = 1 AND kind = 'day' AND start_minute = ?`, at("2022-02-12 10:02"), at("2022-02-12 00:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET end_minute = ? WHERE toll_plaza_id = 1 AND kind = 'day' AND start_minute = ?`, at("2022-02-12 10:02"), at("2022-02-12 00:00"))
 			},
 		},
 		{
 			name: "another range of time", quick: "window_range", deep: "window_range",
 			text: "plaza 1: window 15m: toll_window has it from 2022-02-12 10:00:00 to 2022-02-12 10:14:59, its minutes are from 2022-02-12 10:00:00 to 2022-02-12 10:15:00",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET window_end = '2022-02-12 10:14:59' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET window_end = '2022-02-12 10:14:59' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "deleted", quick: "window_missing window_too_late", deep: "window_missing window_too_late",
 			text: "plaza 1: window 1m from 2022-02-12 10:04: it has no result in toll_window, 2 events were delivered",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `DELETE FROM toll_window WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute >= ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`DELETE FROM toll_window WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute >= ?`,
+					at("2022-02-12 10:00"))
 			},
 		},
 		{
-			name: "all of a plaza deleted", quick: "window_missing", deep: "window_missing", text: "plaza 2: window day from 2022-02-12 00:00: it has no result",
+			name: "all of a plaza deleted", quick: "window_missing", deep: "window_missing",
+			text: "plaza 2: window day from 2022-02-12 00:00: it has no result",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `DELETE FROM toll_window WHERE toll_plaza_id = 2`)
 			},
 		},
 		{
-			name: "long ago", deep: "window_missing", text: "plaza 1: window 15m from 2022-02-09 10:00: it has no result",
+			name: "long ago", deep: "window_missing",
+			text: "plaza 1: window 15m from 2022-02-09 10:00: it has no result",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `DELETE FROM toll_window WHERE toll_plaza_id = 1 AND start_minute < ? AND kind = '15m'`, at("2022-02-10 00:00"))
+				run(t, x.s,
+					`DELETE FROM toll_window WHERE toll_plaza_id = 1 AND start_minute < ? AND kind = '15m'`,
+					at("2022-02-10 00:00"))
 			},
 		},
 		{
-			name: "of no event", quick: "window_extra window_range", deep: "window_extra window_range", text: "plaza 1: window 15m from 2022-02-12 09:45: 6 events in toll_window, none stored",
+			name: "of no event", quick: "window_extra window_range", deep: "window_extra window_range",
+			text: "plaza 1: window 15m from 2022-02-12 09:45: 6 events in toll_window, none stored",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `INSERT INTO toll_window SELECT 1, '15m', start_minute - 15, start_minute, window_start, window_end, whole, epoch, revision, events, late, 0,
 					result_too_late, by_type, flow_per_hour, reason, published, stored_at FROM toll_window WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
-			name: "between windows", quick: "window_behind window_count window_extra window_missing window_range", deep: "window_behind window_count window_extra window_missing window_range",
-			text: "plaza 2: window 1h from 2022-02-12 09:01: 1 event in toll_window, none stored",
+			name:  "between windows",
+			quick: "window_behind window_count window_extra window_missing window_range",
+			deep:  "window_behind window_count window_extra window_missing window_range",
+			text:  "plaza 2: window 1h from 2022-02-12 09:01: 1 event in toll_window, none stored",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET start_minute = start_minute + 1, events = events + 0 WHERE toll_plaza_id = 2 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
-				run(t, x.s, `UPDATE toll_window SET events = 0 WHERE toll_plaza_id = 1 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET start_minute = start_minute + 1, events = events + 0 WHERE toll_plaza_id = 2 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET events = 0 WHERE toll_plaza_id = 1 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
 			},
 		},
 		{
-			name: "of another plaza and kind", quick: "window_extra", deep: "window_extra", text: "plaza 77: toll_window holds 1 row of the kind 2h, which is not counted",
+			name: "of another plaza and kind", quick: "window_extra", deep: "window_extra",
+			text: "plaza 77: toll_window holds 1 row of the kind 2h, which is not counted",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
 				run(t, x.s, `INSERT INTO toll_window SELECT 77, '2h', start_minute, end_minute, window_start, window_end, whole, epoch, revision, events, late, too_late,
 					result_too_late, by_type, flow_per_hour, reason, published, stored_at FROM toll_window WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute = ?`, at("2022-02-12 08:58"))
@@ -173,34 +196,41 @@ func TestVerifyWindows(t *testing.T) {
 			name: "too late", quick: "window_too_late", deep: "window_too_late",
 			text: "plaza 1: window 1m from 2022-02-12 10:04: 3 events in toll_window that came too late for it, the batches have 2",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE toll_window SET too_late = too_late + 1 WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute = ?`, at("2022-02-12 10:04"))
+				run(t, x.s,
+					`UPDATE toll_window SET too_late = too_late + 1 WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute = ?`, at("2022-02-12 10:04"))
 			},
 		},
 		{
 			name: "too late for a window without events", quick: "window_too_late", deep: "window_too_late",
 			text: "plaza 1: window 1m from 2022-02-12 10:06: 0 events in toll_window that came too late for it, the batches have 1",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `DELETE FROM toll_window WHERE revision = 0 AND start_minute = ?`, at("2022-02-12 10:06"))
+				run(t, x.s, `DELETE FROM toll_window WHERE revision = 0 AND start_minute = ?`,
+					at("2022-02-12 10:06"))
 			},
 		},
 		{
 			name: "changed and not delivered yet",
 			harm: func(t *testing.T, x *windowed, states map[int16]*toll.State) {
-				states[1].Dirty = []toll.Window{{Start: minuteOf(t, "2022-02-12 10:04"), End: minuteOf(t, "2022-02-12 10:05")}}
-				run(t, x.s, `UPDATE toll_window SET events = 5, late = 0, by_type = '{"car":5}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				states[1].Dirty = []toll.Window{{Start: minuteOf(t, "2022-02-12 10:04"),
+					End: minuteOf(t, "2022-02-12 10:05")}}
+				run(t, x.s,
+					`UPDATE toll_window SET events = 5, late = 0, by_type = '{"car":5}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "not closed yet",
 			harm: func(t *testing.T, x *windowed, states map[int16]*toll.State) {
 				states[1].Done = minuteOf(t, "2022-02-12 10:14")
-				run(t, x.s, `UPDATE toll_window SET revision = 0, events = 0, late = 0, by_type = '{}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				run(t, x.s,
+					`UPDATE toll_window SET revision = 0, events = 0, late = 0, by_type = '{}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
-			name: "a minute's rows", deep: "minute_rows", text: "plaza 2: minute 2022-02-12 09:20: 0 rows in livetolldata, 1 stored",
+			name: "a minute's rows", deep: "minute_rows",
+			text: "plaza 2: minute 2022-02-12 09:20: 0 rows in livetolldata, 1 stored",
 			harm: func(t *testing.T, x *windowed, _ map[int16]*toll.State) {
-				run(t, x.s, `UPDATE livetolldata SET timestamp = '2022-02-12 09:21:00' WHERE toll_plaza_id = 2 AND timestamp = '2022-02-12 09:20:00'`)
+				run(t, x.s,
+					`UPDATE livetolldata SET timestamp = '2022-02-12 09:21:00' WHERE toll_plaza_id = 2 AND timestamp = '2022-02-12 09:20:00'`)
 			},
 		},
 	}
@@ -208,11 +238,15 @@ func TestVerifyWindows(t *testing.T) {
 		for _, c := range cases {
 			t.Run(engine+"/"+c.name, func(t *testing.T) {
 				x := newWindowed(t, openEmpty(t, engine), "1m,15m,1h,day")
-				x.store(0, passage{1, "2022-02-09 10:01", "car", 1, toll.OnTime}, passage{1, "2022-02-12 08:58", "car", 1, toll.OnTime},
-					passage{1, "2022-02-12 09:01", "car", 1, toll.OnTime}, passage{2, "2022-02-12 09:20", "car", 1, toll.OnTime})
-				x.store(1, passage{1, "2022-02-12 10:01", "car", 2, toll.OnTime}, passage{1, "2022-02-12 10:01", "truck", 1, toll.OnTime},
+				x.store(0, passage{1, "2022-02-09 10:01", "car", 1, toll.OnTime},
+					passage{1, "2022-02-12 08:58", "car", 1, toll.OnTime},
+					passage{1, "2022-02-12 09:01", "car", 1, toll.OnTime}, passage{2, "2022-02-12 09:20", "car", 1,
+						toll.OnTime})
+				x.store(1, passage{1, "2022-02-12 10:01", "car", 2, toll.OnTime},
+					passage{1, "2022-02-12 10:01", "truck", 1, toll.OnTime},
 					passage{1, "2022-02-12 10:04", "car", 2, toll.Late})
-				x.store(0, passage{1, "2022-02-12 10:04", "car", 1, toll.LateQuarter}, passage{1, "2022-02-12 10:04", "car", 1, toll.TooLate},
+				x.store(0, passage{1, "2022-02-12 10:04", "car", 1, toll.LateQuarter},
+					passage{1, "2022-02-12 10:04", "car", 1, toll.TooLate},
 					passage{1, "2022-02-12 10:06", "car", 1, toll.TooLate})
 				for plaza := range int16(3) {
 					x.settle(x.results(), x.closing(plaza, done))
@@ -237,8 +271,10 @@ func TestVerifyWindows(t *testing.T) {
 						t.Errorf("deep %v: no problem says %q:\n%s", deep, c.text, texts)
 					}
 					if c.name == "clean" {
-						if windows := map[bool]int64{false: 16, true: 20}[deep]; r.Windows != windows || r.WindowsWaiting != 1 {
-							t.Errorf("deep %v: %d windows, want %d; %d waiting, want the hour from 10:00", deep, r.Windows, windows, r.WindowsWaiting)
+						if windows := map[bool]int64{false: 16, true: 20}[deep]; r.Windows != windows ||
+							r.WindowsWaiting != 1 {
+							t.Errorf("deep %v: %d windows, want %d; %d waiting, want the hour from 10:00", deep,
+								r.Windows, windows, r.WindowsWaiting)
 						}
 					}
 				}
@@ -247,7 +283,8 @@ func TestVerifyWindows(t *testing.T) {
 	}
 }
 
-// TestVerifyWindowsInFlight verifies random events at every stage of their way, in as many passes as it takes.
+// TestVerifyWindowsInFlight verifies random events at every stage of their way, in as many passes
+// as it takes.
 func TestVerifyWindowsInFlight(t *testing.T) {
 	defer func(n int) { maxVerifyPanes = n }(maxVerifyPanes)
 	kolkata, err := time.LoadLocation("Asia/Kolkata")
@@ -265,8 +302,10 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 				for _, deep := range []bool{false, true} {
 					maxVerifyPanes = most
 					r := verify(t, s, x.input(x.states(done, upTo...), deep))
-					if kinds, texts := problemsOf(r); kinds != "" || (r.Status == InFlight) != inFlight || (r.WindowsWaiting > 0) != waiting {
-						t.Errorf("%s, deep %v, %d panes: status %s, %d windows, %d waiting: %s\n%s", stage, deep, most, r.Status, r.Windows, r.WindowsWaiting, kinds, texts)
+					if kinds, texts := problemsOf(r); kinds != "" || (r.Status == InFlight) != inFlight ||
+						(r.WindowsWaiting > 0) != waiting {
+						t.Errorf("%s, deep %v, %d panes: status %s, %d windows, %d waiting: %s\n%s", stage, deep,
+							most, r.Status, r.Windows, r.WindowsWaiting, kinds, texts)
 					}
 				}
 			}
@@ -293,16 +332,18 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 		}
 		// A plaza of which many windows are wrong does not hide the others.
 		run(t, s, `UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 1 AND revision > 0`)
-		run(t, s, `UPDATE toll_window SET too_late = too_late + 1 WHERE toll_plaza_id = 3 AND kind = 'day'`)
+		run(t, s,
+			`UPDATE toll_window SET too_late = too_late + 1 WHERE toll_plaza_id = 3 AND kind = 'day'`)
 		r := verify(t, s, x.input(x.states("2022-03-29 19:00"), true))
-		if kinds, texts := problemsOf(r); kinds != "window_count window_too_late" || r.MoreProblems < 50 || len(r.Problems) > 30 {
+		if kinds, texts := problemsOf(r); kinds != "window_count window_too_late" ||
+			r.MoreProblems < 50 || len(r.Problems) > 30 {
 			t.Errorf("%d problems and %d more: %s\n%s", len(r.Problems), r.MoreProblems, kinds, texts)
 		}
 	})
 }
 
-// TestVerifyWindowsWhileRunning never takes a running process for a mismatch: events are stored and merged, windows closed
-// and handed over, all at the same time.
+// TestVerifyWindowsWhileRunning never takes a running process for a mismatch: events are stored and
+// merged, windows closed and handed over, all at the same time.
 func TestVerifyWindowsWhileRunning(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		batches := 40
@@ -324,7 +365,8 @@ func TestVerifyWindowsWhileRunning(t *testing.T) {
 					x.mu.Unlock()
 					for j := range events { // what is late is from before
 						if events[j].how != toll.OnTime {
-							events[j].at = max(start-toll.WallTime(random.IntN(7200)), wallTime(t, "2022-03-26 20:00")).String()
+							events[j].at = max(start-toll.WallTime(random.IntN(7200)),
+								wallTime(t, "2022-03-26 20:00")).String()
 						}
 					}
 					x.store(int32(p), events...)

@@ -40,7 +40,8 @@ type windowed struct {
 	passages []passage
 	deltas   []toll.Delta
 	rule     func(toll.WallTime) toll.Minute // in which minute a time is counted; nil for the zone's
-	stepped  bool                            // days were closed step by step, so one may end before a step that brought no event
+	// days were closed step by step, so one may end before a step that brought no event
+	stepped bool
 }
 
 func newWindowed(t testing.TB, s *Store, windows string) *windowed {
@@ -59,7 +60,8 @@ func newWindowedIn(t testing.TB, s *Store, loc *time.Location, windows string) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &windowed{t: t, s: s, w: s.Writer(testIdentity.TopicID), cfg: ResultsConfig{Windows: kinds, Location: loc},
+	return &windowed{t: t, s: s, w: s.Writer(testIdentity.TopicID),
+		cfg:  ResultsConfig{Windows: kinds, Location: loc},
 		zone: toll.NewZone(loc), cursors: map[int32]toll.Cursor{}, chain: map[int32]map[int16]int64{}}
 }
 
@@ -93,7 +95,8 @@ func (x *windowed) store(partition int32, passages ...passage) {
 			return
 		}
 	}
-	b := toll.Batch{Partition: partition, First: c.Next, Epoch: c.Epoch, Expect: c.Token, Token: NewToken(), Rows: x.w.NewRows(),
+	b := toll.Batch{Partition: partition, First: c.Next, Epoch: c.Epoch, Expect: c.Token,
+		Token: NewToken(), Rows: x.w.NewRows(),
 		Chain: []byte{}, Clock: []byte("clock")}
 	deltas := map[int16]*toll.PlazaDelta{}
 	tooLate := map[toll.WindowID]toll.TooLateCount{}
@@ -105,7 +108,8 @@ func (x *windowed) store(partition int32, passages ...passage) {
 	for _, p := range passages {
 		d := deltas[p.plaza]
 		if d == nil {
-			d = &toll.PlazaDelta{Plaza: p.plaza, Prev: x.chain[partition][p.plaza], Earliest: math.MaxInt64, Latest: math.MinInt64}
+			d = &toll.PlazaDelta{Plaza: p.plaza, Prev: x.chain[partition][p.plaza], Earliest: math.MaxInt64,
+				Latest: math.MinInt64}
 			deltas[p.plaza] = d
 		}
 		e := toll.Event{Time: wallTime(x.t, p.at), Type: p.typ, Plaza: p.plaza}
@@ -138,7 +142,8 @@ func (x *windowed) store(partition int32, passages ...passage) {
 			}
 			for _, w := range k.Covering(x.zoneOf(p.plaza), m, nil) {
 				id := toll.WindowID{Plaza: p.plaza, Kind: k.Name, Start: w.Start}
-				tooLate[id] = toll.TooLateCount{WindowID: id, End: w.End, Events: tooLate[id].Events + int64(p.n)}
+				tooLate[id] = toll.TooLateCount{WindowID: id, End: w.End,
+					Events: tooLate[id].Events + int64(p.n)}
 			}
 		}
 	}
@@ -169,7 +174,8 @@ func (x *windowed) store(partition int32, passages ...passage) {
 	x.cursors[partition] = c
 	x.passages = append(x.passages, passages...)
 	for _, d := range all {
-		x.deltas = append(x.deltas, toll.Delta{Epoch: c.Epoch, Partition: partition, First: b.First, Next: b.Next, PlazaDelta: d})
+		x.deltas = append(x.deltas, toll.Delta{Epoch: c.Epoch, Partition: partition, First: b.First,
+			Next: b.Next, PlazaDelta: d})
 	}
 }
 
@@ -177,7 +183,8 @@ func countsTooLate(k *toll.WindowKind, how toll.Timeliness) bool {
 	return how == toll.TooLate || how == toll.LateQuarter && !k.OfQuarters()
 }
 
-// counts returns what the windows of a plaza hold that have closed by a minute, by adding up one event after the other.
+// counts returns what the windows of a plaza hold that have closed by a minute, by adding up one
+// event after the other.
 func (x *windowed) counts(plaza int16, until toll.Minute) map[toll.WindowID]toll.WindowCount {
 	zone := x.zoneOf(plaza)
 	counts := map[toll.WindowID]toll.WindowCount{}
@@ -196,7 +203,8 @@ func (x *windowed) counts(plaza int16, until toll.Minute) map[toll.WindowID]toll
 				id := toll.WindowID{Plaza: plaza, Kind: k.Name, Start: w.Start}
 				c, ok := counts[id]
 				if !ok {
-					c = toll.WindowCount{WindowID: id, End: end, Whole: end == w.End, Reason: toll.ClosedByWatermark}
+					c = toll.WindowCount{WindowID: id, End: end, Whole: end == w.End,
+						Reason: toll.ClosedByWatermark}
 				}
 				c.Types = toll.AddTypes(c.Types, []toll.TypeCount{{Type: p.typ, Count: int64(p.n)}})
 				if p.how != toll.OnTime {
@@ -212,7 +220,8 @@ func (x *windowed) counts(plaza int16, until toll.Minute) map[toll.WindowID]toll
 // closing hands over all windows of a plaza that have closed by a time.
 func (x *windowed) closing(plaza int16, until string) toll.Closing {
 	end := minuteOf(x.t, until)
-	c := toll.Closing{Plaza: plaza, Epoch: x.epoch(), From: end, Until: end, Reason: toll.ClosedByWatermark}
+	c := toll.Closing{Plaza: plaza, Epoch: x.epoch(), From: end, Until: end,
+		Reason: toll.ClosedByWatermark}
 	for _, n := range x.counts(plaza, end) {
 		c.Windows = append(c.Windows, n)
 	}
@@ -226,7 +235,8 @@ func (x *windowed) epoch() uint64 {
 	return 0
 }
 
-// settle hands over, and publishes what comes back until nothing is left. It returns the notices as text.
+// settle hands over, and publishes what comes back until nothing is left. It returns the notices as
+// text.
 func (x *windowed) settle(r *Results, closings ...toll.Closing) string {
 	x.t.Helper()
 	closings = slices.Clone(closings)
@@ -255,8 +265,8 @@ func (x *windowed) settle(r *Results, closings ...toll.Closing) string {
 	}
 }
 
-// sameAsStored compares notices with what the database has to publish of their plazas: after a crash
-// these are published, under the same names.
+// sameAsStored compares notices with what the database has to publish of their plazas: after a
+// crash these are published, under the same names.
 func (x *windowed) sameAsStored(r *Results, notices []toll.Notice) {
 	x.t.Helper()
 	var plazas []int16
@@ -264,7 +274,8 @@ func (x *windowed) sameAsStored(r *Results, notices []toll.Notice) {
 		plazas = append(plazas, n.Ref.Plaza)
 	}
 	stored, err := r.unpublished(context.Background(), x.s.db, distinct(plazas))
-	if err != nil || len(stored) != len(notices) || len(stored) > 0 && !reflect.DeepEqual(stored, notices) {
+	if err != nil || len(stored) != len(notices) || len(stored) > 0 &&
+		!reflect.DeepEqual(stored, notices) {
 		x.t.Fatalf("got notices %v, stored are %v, %v", notices, stored, err)
 	}
 }
@@ -272,10 +283,12 @@ func (x *windowed) sameAsStored(r *Results, notices []toll.Notice) {
 // text writes a notice: 4000 15m 10:00–10:15 r1 {"car":2} late 1 too late 0 watermark
 func (x *windowed) text(n toll.Notice) string {
 	if t := n.Transition; t != nil {
-		return fmt.Sprintf("%d %s→%s at %s since %s: %s", t.Plaza, t.From, t.To, x.clock(t.Detected), x.clock(t.Since), t.Why)
+		return fmt.Sprintf("%d %s→%s at %s since %s: %s", t.Plaza, t.From, t.To, x.clock(t.Detected),
+			x.clock(t.Since), t.Why)
 	}
 	w := n.Window
-	text := fmt.Sprintf("%d %s %s–%s r%d %s late %d too late %d %s", w.Plaza, w.Kind, x.clock(w.Start), x.clock(w.End), w.Revision,
+	text := fmt.Sprintf("%d %s %s–%s r%d %s late %d too late %d %s", w.Plaza, w.Kind, x.clock(w.Start),
+		x.clock(w.End), w.Revision,
 		appendTypes(nil, w.Types), w.Late, w.TooLate, w.Reason)
 	if !w.Whole {
 		text += " so far"
@@ -285,8 +298,8 @@ func (x *windowed) text(n toll.Notice) string {
 
 func (x *windowed) clock(m toll.Minute) string { return x.zone.Wall(m.Time()).Format("15:04") }
 
-// check compares toll_window with what windows hold that have closed by a time, for the given plazas, and too_late at any
-// time.
+// check compares toll_window with what windows hold that have closed by a time, for the given
+// plazas, and too_late at any time.
 func (x *windowed) check(until string, plazas ...int16) {
 	x.t.Helper()
 	tooLate := map[toll.WindowID]int64{}
@@ -303,7 +316,8 @@ func (x *windowed) check(until string, plazas ...int16) {
 	for _, plaza := range plazas {
 		maps.Copy(want, x.counts(plaza, minuteOf(x.t, until)))
 	}
-	rows, err := readWindows(context.Background(), x.s.db, "ORDER BY toll_plaza_id, kind, start_minute")
+	rows, err := readWindows(context.Background(), x.s.db,
+		"ORDER BY toll_plaza_id, kind, start_minute")
 	if err != nil {
 		x.t.Fatal(err)
 	}
@@ -342,7 +356,8 @@ func (x *windowed) check(until string, plazas ...int16) {
 }
 
 // random returns passages, ascending by time or nearly so.
-func (x *windowed) random(random *rand.Rand, n int, from string, minutes int, plazas ...int16) []passage {
+func (x *windowed) random(random *rand.Rand, n int, from string, minutes int,
+	plazas ...int16) []passage {
 	types := []string{"car", "truck", "Lkw-Größe €"}
 	start := wallTime(x.t, from)
 	all := make([]passage, n)
@@ -352,7 +367,8 @@ func (x *windowed) random(random *rand.Rand, n int, from string, minutes int, pl
 			how = toll.Timeliness(random.IntN(4))
 		}
 		at := start + toll.WallTime(random.IntN(minutes*60))
-		all[i] = passage{plazas[random.IntN(len(plazas))], at.String(), types[random.IntN(len(types))], 1 + random.IntN(3), how}
+		all[i] = passage{plazas[random.IntN(len(plazas))], at.String(), types[random.IntN(len(types))],
+			1 + random.IntN(3), how}
 	}
 	slices.SortFunc(all, func(a, b passage) int { return cmp.Compare(a.at, b.at) })
 	return all

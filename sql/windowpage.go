@@ -9,16 +9,18 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// WindowPosition is where a window is among those of a plaza: descending by start, then ascending by kind.
+// WindowPosition is where a window is among those of a plaza: descending by start, then ascending
+// by kind.
 type WindowPosition struct {
 	Start toll.Minute
 	Kind  string
 }
 
-// WindowPage returns a plaza's windows of some kinds, descending by start and then ascending by kind: those behind a
-// position, or the first where it is nil, as many as limit at most. Those of which all events came too late are among
-// them, with Revision 0.
-func (s *Store) WindowPage(ctx context.Context, plaza int16, kinds []string, before *WindowPosition, limit int) ([]StoredWindow, error) {
+// WindowPage returns a plaza's windows of some kinds, descending by start and then ascending by
+// kind: those behind a position, or the first where it is nil, as many as limit at most. Those of
+// which all events came too late are among them, with Revision 0.
+func (s *Store) WindowPage(ctx context.Context, plaza int16, kinds []string, before *WindowPosition,
+	limit int) ([]StoredWindow, error) {
 	var all []StoredWindow
 	err := s.snapshot(ctx, func(q reader) error {
 		all = nil
@@ -32,7 +34,8 @@ func (s *Store) WindowPage(ctx context.Context, plaza int16, kinds []string, bef
 				}
 				args = append(args, last)
 			}
-			rows, err := readWindows(ctx, q, condition+` ORDER BY start_minute DESC LIMIT ?`, append(args, limit)...)
+			rows, err := readWindows(ctx, q, condition+` ORDER BY start_minute DESC LIMIT ?`,
+				append(args, limit)...)
 			if err != nil {
 				return err
 			}
@@ -46,10 +49,12 @@ func (s *Store) WindowPage(ctx context.Context, plaza int16, kinds []string, bef
 	return all[:min(len(all), limit)], s.wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
 }
 
-// WindowsBetween returns a plaza's windows of a kind that begin in a stretch of time, ascending by start. Those of which
-// all events came too late are among them, with Revision 0.
-func (s *Store) WindowsBetween(ctx context.Context, plaza int16, kind string, w toll.Window) ([]StoredWindow, error) {
-	rows, err := readWindows(ctx, s.db, `WHERE toll_plaza_id = ? AND kind = ? AND start_minute >= ? AND start_minute < ? ORDER BY start_minute`,
+// WindowsBetween returns a plaza's windows of a kind that begin in a stretch of time, ascending by
+// start. Those of which all events came too late are among them, with Revision 0.
+func (s *Store) WindowsBetween(ctx context.Context, plaza int16, kind string,
+	w toll.Window) ([]StoredWindow, error) {
+	rows, err := readWindows(ctx, s.db,
+		`WHERE toll_plaza_id = ? AND kind = ? AND start_minute >= ? AND start_minute < ? ORDER BY start_minute`,
 		plaza, kind, w.Start, w.End)
 	return appendStored(nil, rows), s.wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
 }
@@ -61,9 +66,11 @@ func appendStored(all []StoredWindow, rows []windowRow) []StoredWindow {
 	return all
 }
 
-// UsualDay returns what is usual at a plaza on a date, as [toll.WallTime.Day] counts days: learned from its windows of a
-// kind, which must be of a quarter of an hour, on the same weekday of the weeks before. It is nil where nothing is known.
-func (s *Store) UsualDay(ctx context.Context, plaza int16, kind string, zone *toll.Zone, day int64) (*toll.UsualDay, error) {
+// UsualDay returns what is usual at a plaza on a date, as [toll.WallTime.Day] counts days: learned
+// from its windows of a kind, which must be of a quarter of an hour, on the same weekday of the
+// weeks before. It is nil where nothing is known.
+func (s *Store) UsualDay(ctx context.Context, plaza int16, kind string, zone *toll.Zone,
+	day int64) (*toll.UsualDay, error) {
 	h := history{kind: kind}
 	var usual *toll.UsualDay
 	err := s.snapshot(ctx, func(q reader) (err error) {

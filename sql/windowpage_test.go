@@ -14,14 +14,16 @@ func TestWindowPage(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "5m,15m,1h,day")
 		for minute := range 120 {
-			x.store(0, passage{1, fmt.Sprintf("2022-02-10 %02d:%02d", 10+minute/60, minute%60), "car", 1 + minute%3, toll.OnTime},
+			x.store(0, passage{1, fmt.Sprintf("2022-02-10 %02d:%02d", 10+minute/60, minute%60), "car",
+				1 + minute%3, toll.OnTime},
 				passage{2, "2022-02-10 10:03", "car", 1, toll.OnTime})
 		}
 		x.store(1, passage{1, "2022-02-10 09:03", "car", 4, toll.TooLate})
 		x.settle(x.results(), x.closing(1, "2022-02-10 11:50"), x.closing(2, "2022-02-10 11:50"))
 
 		var want []string
-		all, err := readWindows(t.Context(), s.db, "WHERE toll_plaza_id = 1 ORDER BY start_minute DESC, kind")
+		all, err := readWindows(t.Context(), s.db,
+			"WHERE toll_plaza_id = 1 ORDER BY start_minute DESC, kind")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,12 +69,14 @@ func TestWindowPage(t *testing.T) {
 			}
 		}
 
-		between, err := s.WindowsBetween(t.Context(), 1, "15m", toll.Window{Start: minuteOf(t, "2022-02-10 10:15"), End: minuteOf(t, "2022-02-10 11:00")})
+		between, err := s.WindowsBetween(t.Context(), 1, "15m",
+			toll.Window{Start: minuteOf(t, "2022-02-10 10:15"), End: minuteOf(t, "2022-02-10 11:00")})
 		var got []string
 		for _, w := range between {
 			got = append(got, fmt.Sprint(name(w.Kind, w.Start), " ", w.Events()))
 		}
-		if want := []string{"15m 10:15 30", "15m 10:30 30", "15m 10:45 30"}; err != nil || !slices.Equal(got, want) {
+		if want := []string{"15m 10:15 30", "15m 10:30 30", "15m 10:45 30"}; err != nil ||
+			!slices.Equal(got, want) {
 			t.Errorf("got %v, %v, want %v", got, err, want)
 		}
 	})
@@ -83,7 +87,8 @@ func TestUsualDay(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		x := newWindowed(t, s, "15m")
 		for week, day := range []string{"01-20", "01-27", "02-03"} {
-			x.store(0, passage{1, "2022-" + day + " 08:00", "car", 1, toll.OnTime}, passage{1, "2022-" + day + " 10:03", "car", 10 + week, toll.OnTime})
+			x.store(0, passage{1, "2022-" + day + " 08:00", "car", 1, toll.OnTime},
+				passage{1, "2022-" + day + " 10:03", "car", 10 + week, toll.OnTime})
 		}
 		x.settle(x.results(), x.closing(1, "2022-02-10 00:00"))
 		day := toll.DayOf(x.zone, minuteOf(t, "2022-02-10 12:00"))
@@ -91,13 +96,15 @@ func TestUsualDay(t *testing.T) {
 		if err != nil || usual == nil {
 			t.Fatal(usual, err)
 		}
-		if got, want := usual.At(40), (toll.Usual{Median: 11, MAD: 1, N: 3}); !reflect.DeepEqual(got, want) {
+		if got, want := usual.At(40), (toll.Usual{Median: 11, MAD: 1, N: 3}); !reflect.DeepEqual(got,
+			want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}
 		if got := usual.At(41); got.Median != 0 || got.N != 3 {
 			t.Errorf("got %+v", got)
 		}
-		if none, err := s.UsualDay(t.Context(), 2, "15m", toll.NewZone(berlin), day); none != nil || err != nil {
+		if none, err := s.UsualDay(t.Context(), 2, "15m", toll.NewZone(berlin), day); none != nil ||
+			err != nil {
 			t.Error(none, err)
 		}
 	})

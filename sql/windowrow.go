@@ -28,19 +28,22 @@ const windowColumns = `toll_plaza_id, kind, start_minute, end_minute, whole, epo
 func scanWindow(rows *dbsql.Rows, r *typesReader) (windowRow, error) {
 	var w windowRow
 	var byType dbsql.RawBytes
-	if err := rows.Scan(&w.Plaza, &w.Kind, &w.Start, &w.End, &w.Whole, &w.Epoch, &w.Revision, &w.events, &w.Late, &w.TooLate, &w.tooLateNow,
+	if err := rows.Scan(&w.Plaza, &w.Kind, &w.Start, &w.End, &w.Whole, &w.Epoch, &w.Revision,
+		&w.events, &w.Late, &w.TooLate, &w.tooLateNow,
 		&byType, &w.Reason, &w.published); err != nil {
 		return w, err
 	}
 	var err error
 	if w.Types, err = r.decode(nil, byType); err != nil {
-		return w, fmt.Errorf("plaza %d's window %s at minute %d: read by_type: %w", w.Plaza, w.Kind, w.Start, err)
+		return w, fmt.Errorf("plaza %d's window %s at minute %d: read by_type: %w", w.Plaza, w.Kind,
+			w.Start, err)
 	}
 	return w, nil
 }
 
 // readWindows returns the rows of toll_window that a condition selects.
-func readWindows(ctx context.Context, q reader, condition string, args ...any) ([]windowRow, error) {
+func readWindows(ctx context.Context, q reader, condition string, args ...any) ([]windowRow,
+	error) {
 	rows, err := q.QueryContext(ctx, `SELECT `+windowColumns+` FROM toll_window `+condition, args...)
 	if err != nil {
 		return nil, err
@@ -117,7 +120,8 @@ func (r *typesReader) name(b []byte) string {
 	return s
 }
 
-// decode undoes appendTypes, appending to into. What someone else wrote in another form it reads as well.
+// decode undoes appendTypes, appending to into. What someone else wrote in another form it reads as
+// well.
 func (r *typesReader) decode(into []toll.TypeCount, b []byte) ([]toll.TypeCount, error) {
 	if types, ok := r.decodePlain(into, b); ok {
 		return types, nil
@@ -133,7 +137,8 @@ func (r *typesReader) decode(into []toll.TypeCount, b []byte) ([]toll.TypeCount,
 }
 
 // decodePlain reads what appendTypes makes of plain types, as nearly all are: ascending, each once.
-func (r *typesReader) decodePlain(into []toll.TypeCount, b []byte) (types []toll.TypeCount, ok bool) {
+func (r *typesReader) decodePlain(into []toll.TypeCount, b []byte) (types []toll.TypeCount,
+	ok bool) {
 	if string(b) == "{}" {
 		return into, true
 	}

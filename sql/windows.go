@@ -10,12 +10,13 @@ import (
 // StoredWindow is a window as toll_window has it.
 type StoredWindow struct {
 	toll.WindowResult
-	TooLateNow int64 // events that came too late to be counted, up to now; TooLate has those up to the revision
-	Published  bool  // whether the revision is known to be published
+	// events that came too late to be counted, up to now; TooLate has those up to the revision
+	TooLateNow int64
+	Published  bool // whether the revision is known to be published
 }
 
-// Windows returns a plaza's windows: of each kind, ascending by its name, the newest first, as many as limit at most.
-// Those of which all events came too late are among them, with Revision 0.
+// Windows returns a plaza's windows: of each kind, ascending by its name, the newest first, as many
+// as limit at most. Those of which all events came too late are among them, with Revision 0.
 func (s *Store) Windows(ctx context.Context, plaza int16, limit int) ([]StoredWindow, error) {
 	var all []StoredWindow
 	err := s.snapshot(ctx, func(q reader) error {
@@ -24,7 +25,8 @@ func (s *Store) Windows(ctx context.Context, plaza int16, limit int) ([]StoredWi
 			return err
 		}
 		for _, kind := range kinds {
-			rows, err := readWindows(ctx, q, `WHERE toll_plaza_id = ? AND kind = ? ORDER BY start_minute DESC LIMIT ?`, plaza, kind, limit)
+			rows, err := readWindows(ctx, q,
+				`WHERE toll_plaza_id = ? AND kind = ? ORDER BY start_minute DESC LIMIT ?`, plaza, kind, limit)
 			if err != nil {
 				return err
 			}
@@ -38,7 +40,8 @@ func (s *Store) Windows(ctx context.Context, plaza int16, limit int) ([]StoredWi
 }
 
 func readKinds(ctx context.Context, q reader, plaza int16) ([]string, error) {
-	rows, err := q.QueryContext(ctx, `SELECT DISTINCT kind FROM toll_window WHERE toll_plaza_id = ? ORDER BY kind`, plaza)
+	rows, err := q.QueryContext(ctx,
+		`SELECT DISTINCT kind FROM toll_window WHERE toll_plaza_id = ? ORDER BY kind`, plaza)
 	if err != nil {
 		return nil, err
 	}

@@ -41,9 +41,10 @@ func (r *Results) storeWindows(ctx context.Context, tx *dbsql.Tx, closings []tol
 	err := outbox.run(ctx, tx, func(counted []countedWindow) error {
 		// A window is stored once a call, so what was submitted as well waits.
 		counted = slices.DeleteFunc(counted, func(n countedWindow) bool {
-			at, both := slices.BinarySearchFunc(all, n.WindowID, func(a countedWindow, id toll.WindowID) int {
-				return compareWindows(a.WindowID, id)
-			})
+			at, both := slices.BinarySearchFunc(all, n.WindowID,
+				func(a countedWindow, id toll.WindowID) int {
+					return compareWindows(a.WindowID, id)
+				})
 			if both && newer(&n, &all[at]) {
 				all[at] = n
 			}
@@ -99,7 +100,9 @@ func newer(a, b *countedWindow) bool {
 // store stores counts of different windows, as far as they are news.
 func (r *Results) store(ctx context.Context, tx *dbsql.Tx, counts []countedWindow) error {
 	// Whoever locks several rows locks them in this order.
-	slices.SortFunc(counts, func(a, b countedWindow) int { return compareWindows(a.WindowID, b.WindowID) })
+	slices.SortFunc(counts, func(a, b countedWindow) int {
+		return compareWindows(a.WindowID, b.WindowID)
+	})
 	for chunk := range slices.Chunk(counts, upsertRows) {
 		chunk, err := r.insertFresh(ctx, tx, chunk)
 		if err != nil {
@@ -186,13 +189,15 @@ const reviseWindows = ` ON DUPLICATE KEY UPDATE end_minute = VALUES(end_minute),
 	reason = VALUES(reason), published = 0, stored_at = VALUES(stored_at)`
 
 // lockWindows reads the rows of some windows and locks them, and perhaps others.
-func (r *Results) lockWindows(ctx context.Context, q reader, counts []countedWindow) (map[toll.WindowID]*windowRow, error) {
+func (r *Results) lockWindows(ctx context.Context, q reader,
+	counts []countedWindow) (map[toll.WindowID]*windowRow, error) {
 	ids := make([]toll.WindowID, len(counts))
 	for i := range counts {
 		ids[i] = counts[i].WindowID
 	}
 	where, args := amongWindows(ids)
-	rows, err := readWindows(ctx, q, "WHERE "+r.s.many(where)+" ORDER BY toll_plaza_id, kind, start_minute FOR UPDATE", args...)
+	rows, err := readWindows(ctx, q,
+		"WHERE "+r.s.many(where)+" ORDER BY toll_plaza_id, kind, start_minute FOR UPDATE", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +208,8 @@ func (r *Results) lockWindows(ctx context.Context, q reader, counts []countedWin
 	return found, nil
 }
 
-// amongWindows returns a condition that the rows of some windows meet, and perhaps others of the same plazas.
+// amongWindows returns a condition that the rows of some windows meet, and perhaps others of the
+// same plazas.
 func amongWindows(ids []toll.WindowID) (where string, args []any) {
 	var plazas []int16
 	var kinds []string
@@ -212,7 +218,8 @@ func amongWindows(ids []toll.WindowID) (where string, args []any) {
 		plazas, kinds, starts = append(plazas, id.Plaza), append(kinds, id.Kind), append(starts, id.Start)
 	}
 	plazas, kinds, starts = distinct(plazas), distinct(kinds), distinct(starts)
-	where = "toll_plaza_id IN (" + placeholders(len(plazas)) + ") AND kind IN (" + placeholders(len(kinds)) +
+	where = "toll_plaza_id IN (" + placeholders(len(plazas)) + ") AND kind IN (" +
+		placeholders(len(kinds)) +
 		") AND start_minute IN (" + placeholders(len(starts)) + ")"
 	return where, slices.Concat(anys(plazas), anys(kinds), anys(starts))
 }
@@ -224,7 +231,8 @@ func distinct[T cmp.Ordered](values []T) []T {
 
 // writeWindows inserts results that are not published yet, and notes them for noticesOf.
 // What is to become of rows that exist is the tail's to say.
-func (r *Results) writeWindows(ctx context.Context, tx *dbsql.Tx, results []toll.WindowResult, tail string) error {
+func (r *Results) writeWindows(ctx context.Context, tx *dbsql.Tx, results []toll.WindowResult,
+	tail string) error {
 	if len(results) == 0 {
 		return nil
 	}

@@ -18,7 +18,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Writer stores the batches of one topic. It is safe for concurrent use by the owners of different partitions.
+// Writer stores the batches of one topic. It is safe for concurrent use by the owners of different
+// partitions.
 type Writer struct {
 	s       *Store
 	topicID string
@@ -40,9 +41,11 @@ func (s *Store) Writer(topicID string) *Writer {
 // NewRows returns an empty buffer of rows, in the form that Commit loads.
 func (w *Writer) NewRows() toll.Rows { return new(rows) }
 
-// Load returns, in one snapshot, a partition's cursor and what of its outbox is not known to be published. A partition that
-// has no cursor gets one that starts at the offset earliest; where that is negative it is [toll.ErrNoCursor] instead.
-func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, toll.Unpublished, error) {
+// Load returns, in one snapshot, a partition's cursor and what of its outbox is not known to be
+// published. A partition that has no cursor gets one that starts at the offset earliest; where that
+// is negative it is [toll.ErrNoCursor] instead.
+func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor,
+	toll.Unpublished, error) {
 	cursor, unpublished, err := w.load(ctx, partition)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		if earliest < 0 {
@@ -53,7 +56,8 @@ func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (tol
 		}
 	}
 	if err != nil {
-		return toll.Cursor{}, toll.Unpublished{}, w.s.wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
+		return toll.Cursor{}, toll.Unpublished{}, w.s.wrap(fmt.Sprintf("read the cursor of partition %d",
+			partition), err)
 	}
 	return cursor, unpublished, nil
 }
@@ -64,8 +68,8 @@ func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, toll.U
 		return toll.Cursor{}, toll.Unpublished{}, err
 	}
 	defer tx.Rollback()
-	// The cursor comes first: it is the read that opens the snapshot. Were the batches read before it, one that
-	// another owner stores in between would be behind the cursor and yet not among them.
+	// The cursor comes first: it is the read that opens the snapshot. Were the batches read before it,
+	// one that another owner stores in between would be behind the cursor and yet not among them.
 	cursor, err := w.readCursor(ctx, tx, partition)
 	if err != nil {
 		return toll.Cursor{}, toll.Unpublished{}, err
@@ -76,7 +80,8 @@ func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, toll.U
 	return cursor, u, err
 }
 
-// Cursor returns a partition's cursor as it is now. Where there is none it is a zero Cursor, which equals no batch's.
+// Cursor returns a partition's cursor as it is now. Where there is none it is a zero Cursor, which
+// equals no batch's.
 func (w *Writer) Cursor(ctx context.Context, partition int32) (toll.Cursor, error) {
 	c, err := w.readCursor(ctx, w.s.db, partition)
 	if errors.Is(err, dbsql.ErrNoRows) {
@@ -110,17 +115,20 @@ func scanCursor(row interface{ Scan(...any) error }, c *toll.Cursor) error {
 	var offset, timestamp dbsql.Null[int64]
 	var epoch dbsql.Null[int32]
 	var crc dbsql.Null[uint32]
-	err := row.Scan(&c.Partition, &c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock, &offset, &epoch, &timestamp, &crc, &c.LogReplaced)
+	err := row.Scan(&c.Partition, &c.Next, &c.Token, &c.Epoch, &c.Chain, &c.Clock, &offset, &epoch,
+		&timestamp, &crc, &c.LogReplaced)
 	c.Last = lastRecord(offset, epoch, timestamp, crc)
 	return err
 }
 
 // lastRecord reads the identity of the last record as toll_cursor holds it.
-func lastRecord(offset dbsql.Null[int64], epoch dbsql.Null[int32], timestamp dbsql.Null[int64], crc dbsql.Null[uint32]) toll.LastRecord {
+func lastRecord(offset dbsql.Null[int64], epoch dbsql.Null[int32], timestamp dbsql.Null[int64],
+	crc dbsql.Null[uint32]) toll.LastRecord {
 	if !offset.Valid || !crc.Valid {
 		return toll.LastRecord{}
 	}
-	r := toll.LastRecord{Known: true, Offset: offset.V, LeaderEpoch: -1, Timestamp: timestamp.V, CRC: crc.V}
+	r := toll.LastRecord{Known: true, Offset: offset.V, LeaderEpoch: -1, Timestamp: timestamp.V,
+		CRC: crc.V}
 	if epoch.Valid {
 		r.LeaderEpoch = epoch.V
 	}
@@ -139,7 +147,8 @@ func lastRecordColumns(r toll.LastRecord) []any {
 	return []any{r.Offset, epoch, r.Timestamp, r.CRC}
 }
 
-// Cursors returns the cursors of all partitions that have one, in one snapshot, ascending by partition.
+// Cursors returns the cursors of all partitions that have one, in one snapshot, ascending by
+// partition.
 func (w *Writer) Cursors(ctx context.Context) ([]toll.Cursor, error) {
 	cursors, err := w.readAllCursors(ctx)
 	return cursors, w.s.wrap("read the cursors", err)
@@ -164,11 +173,12 @@ func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
 	return cursors, rows.Err()
 }
 
-// createCursor records where a partition begins. All partitions share one epoch: that of the cursors that there are,
-// else the time at which the database was set up, in milliseconds, which is above that of any database before it.
+// createCursor records where a partition begins. All partitions share one epoch: that of the
+// cursors that there are, else the time at which the database was set up, in milliseconds, which is
+// above that of any database before it.
 //
-// The lock on toll_meta keeps a rebuild out between the look at the epoch and the insert: a cursor of an older epoch
-// than the others' would have all its deltas dropped.
+// The lock on toll_meta keeps a rebuild out between the look at the epoch and the insert: a cursor
+// of an older epoch than the others' would have all its deltas dropped.
 func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int64) error {
 	tx, err := w.s.db.BeginTx(ctx, nil)
 	if err != nil {
@@ -176,7 +186,8 @@ func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int
 	}
 	defer tx.Rollback()
 	var created string
-	if err := tx.QueryRowContext(ctx, `SELECT created_at FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&created); err != nil {
+	if err := tx.QueryRowContext(ctx,
+		`SELECT created_at FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&created); err != nil {
 		return err
 	}
 	var epoch dbsql.Null[uint64]
@@ -213,12 +224,13 @@ func NewToken() uint64 {
 	}
 }
 
-// Commit stores a batch in one transaction: it moves the cursor, inserts the rows, the dead letters and the outbox, and
-// marks earlier batches as published.
+// Commit stores a batch in one transaction: it moves the cursor, inserts the rows, the dead letters
+// and the outbox, and marks earlier batches as published.
 //
-// It returns [toll.ErrCursorMoved] where the cursor is not as the batch expects, and a [toll.RefusedError] where rows of
-// the batch can't be stored for what they hold; in both cases nothing is stored. After any other error that is not a
-// [toll.PermanentError] the batch may or may not be stored: the cursor's token tells.
+// It returns [toll.ErrCursorMoved] where the cursor is not as the batch expects, and a
+// [toll.RefusedError] where rows of the batch can't be stored for what they hold; in both cases
+// nothing is stored. After any other error that is not a [toll.PermanentError] the batch may or may
+// not be stored: the cursor's token tells.
 func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
 	err := w.commitInTurn(ctx, b, published)
 	if errors.Is(err, errLoadRefused) {
@@ -256,10 +268,12 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 				b.First, b.Next-1, b.Partition, w.s.address, err)
 		}
 	}
-	return w.s.wrap(fmt.Sprintf("store the offsets %d to %d of partition %d", b.First, b.Next-1, b.Partition), err)
+	return w.s.wrap(fmt.Sprintf("store the offsets %d to %d of partition %d", b.First, b.Next-1,
+		b.Partition), err)
 }
 
-// mindsRows reports whether MySQL did not take the rows of a commit as they are, for what may be in them.
+// mindsRows reports whether MySQL did not take the rows of a commit as they are, for what may be in
+// them.
 func (w *Writer) mindsRows(ctx context.Context, err error) bool {
 	if errors.Is(err, errLoadInexact) {
 		return true
@@ -268,8 +282,8 @@ func (w *Writer) mindsRows(ctx context.Context, err error) bool {
 	return errors.As(err, &minds) && w.atFault(ctx, err) != nil && !toll.IsPermanent(w.s.explain(err))
 }
 
-// commitInTurn commits a batch, by LOAD DATA where the server takes it. A batch with rows to load waits
-// for its turn without a transaction.
+// commitInTurn commits a batch, by LOAD DATA where the server takes it. A batch with rows to load
+// waits for its turn without a transaction.
 func (w *Writer) commitInTurn(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
 	if b.Rows.Len() == 0 || !w.loader.useLocal(ctx, w.s) {
 		return w.commit(ctx, b, published, w.insert)
@@ -300,13 +314,15 @@ func (w *Writer) commitInTurn(ctx context.Context, b *toll.Batch, published []to
 	apart := w.commitApart(ctx, b, published, t)
 	if apart == nil {
 		w.multi.refused.Store(true)
-		w.s.logf("storing batches statement by statement from now on, since several at once fail: %v", err)
+		w.s.logf("storing batches statement by statement from now on, since several at once fail: %v",
+			err)
 	}
 	return apart
 }
 
 // commitApart commits a batch whose turn it is, statement by statement.
-func (w *Writer) commitApart(ctx context.Context, b *toll.Batch, published []toll.BatchRef, t *turn) error {
+func (w *Writer) commitApart(ctx context.Context, b *toll.Batch, published []toll.BatchRef,
+	t *turn) error {
 	err := w.commit(ctx, b, published, func(ctx context.Context, tx *dbsql.Tx, r *rows) error {
 		defer t.end()
 		return w.loader.load(ctx, tx, r, t)
@@ -328,7 +344,8 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	if err := w.checkSizes(ctx, tx, b); err != nil {
 		return err
 	}
-	// The cursor is moved first: its row lock makes any other owner wait here, and then fail, before it wrote a row.
+	// The cursor is moved first: its row lock makes any other owner wait here, and then fail, before
+	// it wrote a row.
 	if err := w.moveCursor(ctx, tx, b); err != nil {
 		return err
 	}
@@ -350,7 +367,8 @@ func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	if err := w.markPublished(ctx, tx, b.Partition, published); err != nil {
 		return err
 	}
-	// Owners of other partitions and the results write to these rows too, so their locks are the last to be taken.
+	// Owners of other partitions and the results write to these rows too, so their locks are the last
+	// to be taken.
 	if err := w.addTooLate(ctx, tx, b.TooLate); err != nil {
 		return err
 	}
@@ -407,9 +425,9 @@ func (w *Writer) moveCursor(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) er
 	return nil
 }
 
-// MarkLogReplaced records why the log of a partition is not the one that was consumed, where the cursor is
-// as it was read. From then on no batch of the partition is stored. It returns [toll.ErrCursorMoved] where
-// the cursor has moved.
+// MarkLogReplaced records why the log of a partition is not the one that was consumed, where the
+// cursor is as it was read. From then on no batch of the partition is stored. It returns
+// [toll.ErrCursorMoved] where the cursor has moved.
 func (w *Writer) MarkLogReplaced(ctx context.Context, c *toll.Cursor, why string) error {
 	res, err := w.s.db.ExecContext(ctx, `UPDATE toll_cursor SET log_replaced = ?, updated_at = NOW(6)
 		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
@@ -423,9 +441,10 @@ func (w *Writer) MarkLogReplaced(ctx context.Context, c *toll.Cursor, why string
 	return w.s.wrap(fmt.Sprintf("record that the log of partition %d was replaced", c.Partition), err)
 }
 
-// MarkPublished records that the deltas of batches are acknowledged by the broker. Batches that are not there any more
-// in this form, and all of them where the epoch has changed, are left alone.
-func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint64, batches []toll.BatchRef) error {
+// MarkPublished records that the deltas of batches are acknowledged by the broker. Batches that are
+// not there any more in this form, and all of them where the epoch has changed, are left alone.
+func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint64,
+	batches []toll.BatchRef) error {
 	err := func() error {
 		tx, err := w.s.db.BeginTx(ctx, nil)
 		if err != nil {
@@ -433,7 +452,8 @@ func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint6
 		}
 		defer tx.Rollback()
 		var now uint64
-		err = tx.QueryRowContext(ctx, `SELECT epoch FROM toll_cursor WHERE topic_id = ? AND partition_id = ? FOR UPDATE`,
+		err = tx.QueryRowContext(ctx,
+			`SELECT epoch FROM toll_cursor WHERE topic_id = ? AND partition_id = ? FOR UPDATE`,
 			w.topicID, partition).Scan(&now)
 		if err != nil || now != epoch {
 			return err
@@ -446,9 +466,11 @@ func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint6
 	return w.s.wrap(fmt.Sprintf("mark batches of partition %d published", partition), err)
 }
 
-func (w *Writer) markPublished(ctx context.Context, tx *dbsql.Tx, partition int32, batches []toll.BatchRef) error {
+func (w *Writer) markPublished(ctx context.Context, tx *dbsql.Tx, partition int32,
+	batches []toll.BatchRef) error {
 	for _, b := range batches {
-		if _, err := tx.ExecContext(ctx, updatePublished, w.topicID, partition, b.First, b.Token); err != nil {
+		if _, err := tx.ExecContext(ctx, updatePublished, w.topicID, partition, b.First,
+			b.Token); err != nil {
 			return err
 		}
 	}
@@ -487,8 +509,9 @@ const (
 
 // Limits of statements.
 const (
-	minPacket     = 64 << 10 // the least max_allowed_packet that tollstream works with
-	packetReserve = 16 << 10 // for what is around a blob or a payload: the other columns with their escapes
+	minPacket = 64 << 10 // the least max_allowed_packet that tollstream works with
+	// for what is around a blob or a payload: the other columns with their escapes
+	packetReserve = 16 << 10
 	lettersAtOnce = 500
 	lettersBytes  = 4 << 20
 	letterBytes   = 512 // at most, of a dead letter's columns of a fixed size, as text
@@ -542,8 +565,9 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 // escapedLen returns how many bytes of a statement a text or blob takes.
 func escapedLen(b []byte) int { return len(b) + escapes(b) }
 
-// checkSizes returns a [toll.PermanentError] where what a batch holds in addition to its rows is larger than the server takes: it
-// would be tried again without end. The driver sends parameters apart where a statement is too large with their escapes.
+// checkSizes returns a [toll.PermanentError] where what a batch holds in addition to its rows is
+// larger than the server takes: it would be tried again without end. The driver sends parameters
+// apart where a statement is too large with their escapes.
 func (w *Writer) checkSizes(ctx context.Context, q queryer, b *toll.Batch) error {
 	largest, what := len(b.Deltas), "the outbox of a batch"
 	if len(b.Chain) > largest {
@@ -554,15 +578,16 @@ func (w *Writer) checkSizes(ctx context.Context, q queryer, b *toll.Batch) error
 	}
 	packet, err := w.maxPacket(ctx, q)
 	if err == nil && largest+packetReserve > packet {
-		err = toll.Permanent(fmt.Sprintf("raise max_allowed_packet on the server to %d or more", 4*largest),
+		err = toll.Permanent(fmt.Sprintf("raise max_allowed_packet on the server to %d or more",
+			4*largest),
 			"store the offsets %d to %d of partition %d: %s has %d bytes, and MySQL at %s takes %d in one packet",
 			b.First, b.Next-1, b.Partition, what, largest, w.s.address, packet)
 	}
 	return err
 }
 
-// recordTime writes a record's time as a DATETIME. A producer may send any time, so what no DATETIME holds is cut to the
-// first or last that does.
+// recordTime writes a record's time as a DATETIME. A producer may send any time, so what no
+// DATETIME holds is cut to the first or last that does.
 func recordTime(t time.Time) string {
 	t = t.UTC()
 	if t.Year() < 1000 {
@@ -592,8 +617,8 @@ func (w *Writer) maxPacket(ctx context.Context, q queryer) (int, error) {
 	return p, err
 }
 
-// maxPacket returns the server's max_allowed_packet in bytes. One that is too small to work with is a
-// [toll.PermanentError].
+// maxPacket returns the server's max_allowed_packet in bytes. One that is too small to work with is
+// a [toll.PermanentError].
 func (s *Store) maxPacket(ctx context.Context, q queryer) (int, error) {
 	var p int
 	if err := q.QueryRowContext(ctx, `SELECT @@max_allowed_packet`).Scan(&p); err != nil {

@@ -12,7 +12,8 @@ import (
 
 // testBatch returns a batch on a cursor, with the given types of vehicle.
 func testBatch(w *Writer, c toll.Cursor, types ...string) *toll.Batch {
-	b := &toll.Batch{Partition: c.Partition, First: c.Next, Next: c.Next + int64(len(types)), Epoch: c.Epoch, Expect: c.Token,
+	b := &toll.Batch{Partition: c.Partition, First: c.Next, Next: c.Next + int64(len(types)),
+		Epoch: c.Epoch, Expect: c.Token,
 		Token: NewToken(), Rows: w.NewRows(), Deltas: []byte("outbox"), Chain: []byte("chain")}
 	for i, typ := range types {
 		b.Rows.Append(&toll.Event{Time: 1644488582, Vehicle: int32(i), Type: typ, Plaza: 4000})
@@ -46,12 +47,14 @@ func TestCommit(t *testing.T) {
 		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 5 {
 			t.Errorf("%d rows, want 5", n)
 		}
-		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata WHERE vehicle_type = ?`, "Täxi🚕"); n != 1 {
+		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata WHERE vehicle_type = ?`,
+			"Täxi🚕"); n != 1 {
 			t.Errorf("%d rows of a type beyond ASCII, want 1", n)
 		}
 
 		c, unpublished, err = w.Load(ctx, 3, 0)
-		if err != nil || c.Next != 105 || c.Token != first.Token || unpublished != (toll.Unpublished{First: 100, Batches: 1, Events: 5}) {
+		if err != nil || c.Next != 105 || c.Token != first.Token ||
+			unpublished != (toll.Unpublished{First: 100, Batches: 1, Events: 5}) {
 			t.Fatalf("after a batch: %+v, unpublished %+v, %v", c, unpublished, err)
 		}
 		refs := []toll.BatchRef{{First: 100, Token: first.Token}}
@@ -65,14 +68,15 @@ func TestCommit(t *testing.T) {
 		if err := w.Commit(ctx, second, refs); err != nil {
 			t.Fatal(err)
 		}
-		if _, unpublished, _ = w.Load(ctx, 3, 0); unpublished != (toll.Unpublished{First: 105, Batches: 1, Events: 1}) {
+		if _, unpublished, _ = w.Load(ctx, 3, 0); unpublished != (toll.Unpublished{First: 105, Batches: 1,
+			Events: 1}) {
 			t.Errorf("unpublished %+v after marking the first with the second's commit", unpublished)
 		}
 	})
 }
 
-// TestLoadTurns checks that a batch that is to be loaded waits for its turn without a transaction, that one without rows doesn't
-// wait, and that waiting ends with the context.
+// TestLoadTurns checks that a batch that is to be loaded waits for its turn without a transaction,
+// that one without rows doesn't wait, and that waiting ends with the context.
 func TestLoadTurns(t *testing.T) {
 	onServers(t, testLoadTurns)
 }
@@ -115,7 +119,9 @@ func testLoadTurns(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	var next int64
-	if err := tx.QueryRow(`SELECT next_offset FROM toll_cursor WHERE partition_id = 3 FOR UPDATE NOWAIT`).Scan(&next); err != nil {
+	if err := tx.QueryRow(
+		`SELECT next_offset FROM toll_cursor WHERE partition_id = 3 FOR UPDATE NOWAIT`).Scan(
+		&next); err != nil {
 		t.Errorf("the batch that waits has its cursor locked: %v", err)
 	}
 	if err := tx.Rollback(); err != nil {
@@ -129,12 +135,14 @@ func testLoadTurns(t *testing.T, s *Store) {
 	if err := w.Commit(t.Context(), testBatch(w, c, "car"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 1 || w.loader.turns.taken != len(taken)-1 {
+	if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 1 ||
+		w.loader.turns.taken != len(taken)-1 {
 		t.Errorf("%d rows, want 1; %d turns are taken, want %d", n, w.loader.turns.taken, len(taken)-1)
 	}
 }
 
-// TestCommitStrangeRecords stores dead letters whose record times and payloads no column holds as they are.
+// TestCommitStrangeRecords stores dead letters whose record times and payloads no column holds as
+// they are.
 func TestCommitStrangeRecords(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
@@ -144,8 +152,11 @@ func TestCommitStrangeRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := testBatch(w, c, "car")
-		for i, at := range []time.Time{time.UnixMilli(math.MaxInt32 * 1_000_000_000), time.UnixMilli(-math.MaxInt32 * 1_000_000), {}} {
-			b.Rejects = append(b.Rejects, toll.Reject{Offset: int64(1 + i), Time: at, Reason: "bad \xff reason", Payload: make([]byte, i*2<<20), Key: make([]byte, 5000)})
+		for i, at := range []time.Time{time.UnixMilli(math.MaxInt32 * 1_000_000_000),
+			time.UnixMilli(-math.MaxInt32 * 1_000_000), {}} {
+			b.Rejects = append(b.Rejects,
+				toll.Reject{Offset: int64(1 + i), Time: at, Reason: "bad \xff reason",
+					Payload: make([]byte, i*2<<20), Key: make([]byte, 5000)})
 		}
 		b.Rejects = append(b.Rejects, toll.Reject{Offset: 4, Reason: "tombstone"})
 		b.Next = 5
@@ -155,19 +166,22 @@ func TestCommitStrangeRecords(t *testing.T) {
 		if n := number64(t, s, `SELECT COUNT(*) FROM toll_dead_letter`); n != 4 {
 			t.Errorf("%d dead letters, want 4", n)
 		}
-		if n := number64(t, s, `SELECT payload_bytes FROM toll_dead_letter WHERE record_offset = 3`); n != 4<<20 {
+		if n := number64(t, s,
+			`SELECT payload_bytes FROM toll_dead_letter WHERE record_offset = 3`); n != 4<<20 {
 			t.Errorf("payload_bytes %d, want %d", n, 4<<20)
 		}
 	})
 }
 
-// TestCommitRefused finds the rows that only the database refuses: of types that the column's charset lacks.
+// TestCommitRefused finds the rows that only the database refuses: of types that the column's
+// charset lacks.
 func TestCommitRefused(t *testing.T) {
 	onServers(t, testCommitRefused)
 }
 
 func testCommitRefused(t *testing.T, s *Store) {
-	run(t, s, `create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint) character set latin1`)
+	run(t, s,
+		`create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint) character set latin1`)
 	initialize(t, s)
 	for _, mode := range []LoadMode{LoadLocal, LoadInsert} {
 		w := s.Writer(testIdentity.TopicID)
@@ -178,10 +192,12 @@ func testCommitRefused(t *testing.T, s *Store) {
 		}
 		var refused *toll.RefusedError
 		err = w.Commit(t.Context(), testBatch(w, c, "car", "🚕", "Täxi", "van", "🚚"), nil)
-		if !errors.As(err, &refused) || len(refused.Rows) != 2 || refused.Rows[0].Row != 1 || refused.Rows[1].Row != 4 || refused.Rows[0].SQLState == "" {
+		if !errors.As(err, &refused) || len(refused.Rows) != 2 || refused.Rows[0].Row != 1 ||
+			refused.Rows[1].Row != 4 || refused.Rows[0].SQLState == "" {
 			t.Errorf("mode %d: %v: %+v, want the rows 1 and 4 refused", mode, err, refused)
 		}
-		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`) + number64(t, s, `SELECT COUNT(*) FROM toll_batch`); n != 0 {
+		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`) + number64(t, s,
+			`SELECT COUNT(*) FROM toll_batch`); n != 0 {
 			t.Errorf("mode %d: %d rows are left of a refused batch", mode, n)
 		}
 	}

@@ -8,16 +8,17 @@ import (
 // Cursor is the progress of one source partition, as the database holds it: the source of truth.
 type Cursor struct {
 	Partition int32
-	Next      int64  // first offset that is not stored yet
-	Token     uint64 // renewed at random by every batch; tells a cursor that came back to an offset by another way
-	Epoch     uint64 // raised by a rebuild
-	Chain     []byte // per plaza the Next of the last batch that had it, encoded
-	Clock     []byte // the partition's event time, a [Clock], encoded; empty before the first event
+	Next      int64 // first offset that is not stored yet
+	// renewed at random by every batch; tells a cursor that came back to an offset by another way
+	Token uint64
+	Epoch uint64 // raised by a rebuild
+	Chain []byte // per plaza the Next of the last batch that had it, encoded
+	Clock []byte // the partition's event time, a [Clock], encoded; empty before the first event
 
 	// Last is the last record that was consumed.
 	Last LastRecord
-	// LogReplaced says why the partition's log is not the one that was consumed, empty while it is. Nothing
-	// may be consumed before an operator has decided.
+	// LogReplaced says why the partition's log is not the one that was consumed, empty while it is.
+	// Nothing may be consumed before an operator has decided.
 	LogReplaced string
 }
 
@@ -33,8 +34,8 @@ type Rows interface {
 	Reset()
 }
 
-// Retry says that row Row of a batch, from the record at Offset, is the repaired event of a dead letter, which is
-// admitted once.
+// Retry says that row Row of a batch, from the record at Offset, is the repaired event of a dead
+// letter, which is admitted once.
 type Retry struct {
 	Row    int
 	Offset int64 // where the repaired event was read
@@ -47,8 +48,8 @@ type Origin struct {
 	Offset    int64
 }
 
-// Batch is a run of offsets [First, Next) of one source partition, stored in one transaction. Events + Rejected +
-// Skipped = Next − First.
+// Batch is a run of offsets [First, Next) of one source partition, stored in one transaction.
+// Events + Rejected + Skipped = Next − First.
 type Batch struct {
 	Partition int32
 	First     int64
@@ -63,17 +64,20 @@ type Batch struct {
 	Chain     []byte // the cursor's chain once the batch is stored, encoded
 	Clock     []byte // the cursor's clock once the batch is stored, encoded
 
-	// Gone is how many of the skipped offsets held records that retention deleted before they were stored.
+	// Gone is how many of the skipped offsets held records that retention deleted before they were
+	// stored.
 	Gone int64
 	// Last is the last record that was consumed, in this batch or before.
 	Last LastRecord
 	// Minutes are those from the first to behind the last event; empty for a batch without events.
 	Minutes Window
-	// TooLate is what the batch adds to windows' counts of events that came too late for them, ascending by window.
+	// TooLate is what the batch adds to windows' counts of events that came too late for them,
+	// ascending by window.
 	TooLate []TooLateCount
 }
 
-// TooLateCount is how many events of a batch came too late to be counted in a window that they belong to.
+// TooLateCount is how many events of a batch came too late to be counted in a window that they
+// belong to.
 type TooLateCount struct {
 	WindowID
 	End    Minute // of the whole window
@@ -83,7 +87,8 @@ type TooLateCount struct {
 // Events returns the number of rows.
 func (b *Batch) Events() int { return b.Rows.Len() }
 
-// Skipped returns the offsets that held no record for us: control records, aborted and compacted ones.
+// Skipped returns the offsets that held no record for us: control records, aborted and compacted
+// ones.
 func (b *Batch) Skipped() int64 {
 	return b.Next - b.First - int64(b.Rows.Len()) - int64(len(b.Rejects))
 }
@@ -105,7 +110,8 @@ type Unpublished struct {
 	Events  int64
 }
 
-// OutboxPage is a run of a partition's stored batches, in order, and the cursor's epoch, as they were at one moment.
+// OutboxPage is a run of a partition's stored batches, in order, and the cursor's epoch, as they
+// were at one moment.
 type OutboxPage struct {
 	Epoch   uint64
 	Batches []StoredBatch
@@ -118,15 +124,18 @@ type BatchRef struct {
 	Token uint64
 }
 
-// ErrCursorMoved is returned by a store that found the cursor elsewhere than the batch expects: another owner wrote, or
-// the database was restored or rebuilt. Nothing was stored; reload before anything else.
+// ErrCursorMoved is returned by a store that found the cursor elsewhere than the batch expects:
+// another owner wrote, or the database was restored or rebuilt. Nothing was stored; reload before
+// anything else.
 var ErrCursorMoved = errors.New("the cursor was moved by another process")
 
-// RefusedError names the rows of a batch that can't be stored for what they hold, each of which becomes a dead letter.
-// Nothing was stored. The batch is to be built again with these as rejects, and stored on the same cursor.
+// RefusedError names the rows of a batch that can't be stored for what they hold, each of which
+// becomes a dead letter. Nothing was stored. The batch is to be built again with these as rejects,
+// and stored on the same cursor.
 //
-// A store returns it only where the fault is a row's own: the other rows of the batch, or else a row that is known to be
-// sound, are accepted in the same way. Outages and a table that was altered are other errors.
+// A store returns it only where the fault is a row's own: the other rows of the batch, or else a
+// row that is known to be sound, are accepted in the same way. Outages and a table that was altered
+// are other errors.
 type RefusedError struct {
 	Rows []RefusedRow // ascending by Row
 }
@@ -144,7 +153,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%d rows can't be stored, the first: %s", len(e.Rows), e.Rows[0].Reason)
 }
 
-// PermanentError is a failure that no retry mends: it ends the command with its text, and its hint where there is one.
+// PermanentError is a failure that no retry mends: it ends the command with its text, and its hint
+// where there is one.
 type PermanentError struct {
 	Err  error
 	Hint string // what to do about it

@@ -4,38 +4,42 @@ import "slices"
 
 // Rules of a [Clock]. Times are seconds unless they say otherwise.
 const (
-	// maxLead is how far beyond its partition's clock an event may be and still move it. More is a jump, which has to be
-	// confirmed.
+	// maxLead is how far beyond its partition's clock an event may be and still move it. More is a
+	// jump, which has to be confirmed.
 	maxLead = 10 * 60
-	// maxLag is how far behind the clock an event is taken for one that is late. More may be a jump back.
+	// maxLag is how far behind the clock an event is taken for one that is late. More may be a jump
+	// back.
 	maxLag = int64(MinuteRetention / 1e9)
-	// leadRun and lagRun are how many events in a row must ask for a jump; ahead only where fewer than fewVoters have a say,
-	// who may all have gone wrong. A jump backward is rare (someone replays old events into the topic), and a plaza that
-	// delivers what it kept during an outage must not look like one.
+	// leadRun and lagRun are how many events in a row must ask for a jump; ahead only where fewer than
+	// fewVoters have a say, who may all have gone wrong. A jump backward is rare (someone replays old
+	// events into the topic), and a plaza that delivers what it kept during an outage must not look
+	// like one.
 	leadRun, lagRun = 3, 100
 	fewVoters       = 3
-	// A plaza has a say as long as it is among the last voterEvents events and voterMillis of record time.
+	// A plaza has a say as long as it is among the last voterEvents events and voterMillis of record
+	// time.
 	voterEvents = 1000
 	voterMillis = 10 * 60 * 1000
 	// voterSlots bounds how many plazas have a say: in each slot the one that came last.
 	voterSlots = 64
 )
 
-// Clock is the event time of one source partition: the highest event time that it takes for true. It is a function of
-// the partition's records in the order of their offsets and of nothing else, so a replay finds every event as late as it
-// was found the first time.
+// Clock is the event time of one source partition: the highest event time that it takes for true.
+// It is a function of the partition's records in the order of their offsets and of nothing else, so
+// a replay finds every event as late as it was found the first time.
 //
-// An event up to ten minutes ahead of the clock moves it. One that is further ahead is either a wrong clock at one plaza or a true
-// jump in time: a quiet night, a replay, a simulation. It is a jump if the plazas say so: when more than half of those that
-// had something to say lately were ahead with their last event, and where that is one plaza or two, three events in a row.
-// The clock then jumps to the highest time that more than half of them have reached. So fewer than half of a partition's
-// plazas can't move its clock, however wrong theirs are; and a true jump is followed as soon as half of the plazas
-// have made it. A jump back of more than two hours, as when old events are sent again, is followed by the same rule
-// after a hundred such events in a row.
+// An event up to ten minutes ahead of the clock moves it. One that is further ahead is either a
+// wrong clock at one plaza or a true jump in time: a quiet night, a replay, a simulation. It is a
+// jump if the plazas say so: when more than half of those that had something to say lately were
+// ahead with their last event, and where that is one plaza or two, three events in a row. The clock
+// then jumps to the highest time that more than half of them have reached. So fewer than half of a
+// partition's plazas can't move its clock, however wrong theirs are; and a true jump is followed as
+// soon as half of the plazas have made it. A jump back of more than two hours, as when old events
+// are sent again, is followed by the same rule after a hundred such events in a row.
 //
-// Lately means: within the partition's last thousand events and ten minutes of record time. A partition that one
-// plaza has to itself follows that plaza; the stream's watermark, the lowest of all partitions', is then held back by the others, and by that
-// plaza where its clock is behind.
+// Lately means: within the partition's last thousand events and ten minutes of record time. A
+// partition that one plaza has to itself follows that plaza; the stream's watermark, the lowest of
+// all partitions', is then held back by the others, and by that plaza where its clock is behind.
 type Clock struct {
 	Time   int64  // the clock, seconds since 1970-01-01 00:00:00 UTC; meaningless while Events is 0
 	Record int64  // highest record time, milliseconds since then
@@ -60,9 +64,10 @@ func VoterSlot(plaza int16) int {
 	return int(uint32(uint16(plaza)) * 0x9E3779B1 >> 26) // Fibonacci hashing: neighbours are spread
 }
 
-// Observe takes note of the next event of the partition: where it happened, when (seconds since 1970 UTC), and its
-// record's time (milliseconds). It returns how the event stands to the watermark, which is the clock less lateness (in
-// seconds), and whether it is so far ahead that it did not move the clock.
+// Observe takes note of the next event of the partition: where it happened, when (seconds since
+// 1970 UTC), and its record's time (milliseconds). It returns how the event stands to the
+// watermark, which is the clock less lateness (in seconds), and whether it is so far ahead that it
+// did not move the clock.
 func (c *Clock) Observe(plaza int16, at, record, lateness int64) (t Timeliness, ahead bool) {
 	c.Events++
 	if record > c.Record || c.Events == 1 {
@@ -83,7 +88,8 @@ func (c *Clock) Observe(plaza int16, at, record, lateness int64) (t Timeliness, 
 	switch {
 	case at > c.Time+maxLead:
 		c.Run = max(c.Run, 0) + 1
-		if supported, voters := c.supported(); supported > c.Time+maxLead && (voters >= fewVoters || c.Run >= leadRun) {
+		if supported, voters := c.supported(); supported > c.Time+maxLead &&
+			(voters >= fewVoters || c.Run >= leadRun) {
 			c.Time, c.Run = supported, 0
 		}
 		return t, at > c.Time+maxLead
@@ -113,8 +119,8 @@ func timeliness(behind int64) Timeliness {
 	return TooLate
 }
 
-// supported returns the highest time that the last events of more than half of the voters have reached, and how many
-// voters there are.
+// supported returns the highest time that the last events of more than half of the voters have
+// reached, and how many voters there are.
 func (c *Clock) supported() (at int64, voters int) {
 	var times [voterSlots]int64
 	n := 0
@@ -128,7 +134,8 @@ func (c *Clock) supported() (at int64, voters int) {
 	return times[(n-1)/2], n // the event's own plaza has a say, so n is not 0
 }
 
-// HasSay reports whether a voter takes part. One that does not will not do so again without another event.
+// HasSay reports whether a voter takes part. One that does not will not do so again without another
+// event.
 func (c *Clock) HasSay(v *Voter) bool {
 	return v.Seen != 0 && c.Events-v.Seen < voterEvents && c.Record-v.Record <= voterMillis
 }
@@ -141,17 +148,19 @@ type PartitionTime struct {
 	CaughtUp bool  // whether it holds no record that is not stored yet
 }
 
-// Watermark is the instant up to which all events of the stream are taken to have come, seconds since 1970 UTC.
+// Watermark is the instant up to which all events of the stream are taken to have come, seconds
+// since 1970 UTC.
 type Watermark struct {
 	Known bool  // false as long as a partition holds records of which none is stored
 	Time  int64 // of the partitions that are not idle
 	All   int64 // of all partitions, idle ones too: what lies between the two, idleness has closed
 }
 
-// StreamWatermark returns the stream's watermark: the lowest clock of the partitions less lateness (seconds). A partition
-// is left out as idle while its record time is further than idle (milliseconds) behind the highest of all, and nothing
-// is left to store of it; so no wait for a partition that is merely slow is cut short. The partition with the highest
-// record time is never left out: when all are quiet, event time stands still.
+// StreamWatermark returns the stream's watermark: the lowest clock of the partitions less lateness
+// (seconds). A partition is left out as idle while its record time is further than idle
+// (milliseconds) behind the highest of all, and nothing is left to store of it; so no wait for a
+// partition that is merely slow is cut short. The partition with the highest record time is never
+// left out: when all are quiet, event time stands still.
 func StreamWatermark(partitions []PartitionTime, lateness, idle int64) Watermark {
 	var newest int64
 	found := false

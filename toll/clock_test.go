@@ -11,9 +11,9 @@ import (
 //
 //	plaza event-time [record-time] [× number]: outcome
 //
-// with times of day, and an outcome of "on time", "late", "late for minutes" or "too late", and "ahead" where the clock did
-// not follow. Without a record time it is the event time of the first line that had none, plus a second a line. "clock time"
-// says what the clock shows.
+// with times of day, and an outcome of "on time", "late", "late for minutes" or "too late", and
+// "ahead" where the clock did not follow. Without a record time it is the event time of the first
+// line that had none, plus a second a line. "clock time" says what the clock shows.
 func clockScript(t *testing.T, script string) {
 	t.Helper()
 	var c Clock
@@ -190,7 +190,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// However wrong the clocks of fewer than half of the plazas are, the clock stays that of the others.
+// However wrong the clocks of fewer than half of the plazas are, the clock stays that of the
+// others.
 func TestClockFollowsTheMajority(t *testing.T) {
 	for seed := range uint64(100) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -212,13 +213,15 @@ func TestClockFollowsTheMajority(t *testing.T) {
 			plaza := rng.IntN(len(offsets))
 			c.Observe(int16(plaza*7), now+offsets[plaza], now*1000, 60)
 			if c.Time > now+maxLead || c.Time < now-maxLag {
-				t.Fatalf("seed %d, %d right and %d wrong: the clock is off by %d s", seed, right, wrong, c.Time-now)
+				t.Fatalf("seed %d, %d right and %d wrong: the clock is off by %d s", seed, right, wrong,
+					c.Time-now)
 			}
 		}
 	}
 }
 
-// Voters that have no say any more can be dropped without changing what follows: the codec does so between batches.
+// Voters that have no say any more can be dropped without changing what follows: the codec does so
+// between batches.
 func TestClockForgetsWithoutTrace(t *testing.T) {
 	for seed := range uint64(50) {
 		rng := rand.New(rand.NewPCG(seed, 2))
@@ -262,13 +265,20 @@ func TestStreamWatermark(t *testing.T) {
 		{"no partition", nil, Watermark{Time: -60, All: -60}},
 		{"nothing yet", []PartitionTime{{CaughtUp: true}}, Watermark{Time: -60, All: -60}},
 		{"one", []PartitionTime{p(1000, 5000, true)}, Watermark{true, 940, 940}},
-		{"the lowest counts", []PartitionTime{p(1000, 5000, true), p(900, 5010, true)}, Watermark{true, 840, 840}},
-		{"idle is left out", []PartitionTime{p(1000, 5031, true), p(900, 5000, true)}, Watermark{true, 940, 840}},
-		{"idle for just as long as allowed", []PartitionTime{p(1000, 5030, true), p(900, 5000, true)}, Watermark{true, 840, 840}},
-		{"behind, but with records left", []PartitionTime{p(1000, 9000, true), p(900, 5000, false)}, Watermark{true, 840, 840}},
-		{"a partition never written to", []PartitionTime{p(1000, 5000, true), {CaughtUp: true}}, Watermark{true, 940, 940}},
-		{"a partition of which nothing is stored yet", []PartitionTime{p(1000, 5000, true), {}}, Watermark{false, 940, 940}},
-		{"the newest is never idle", []PartitionTime{p(700, 9000, true), p(900, 5000, true)}, Watermark{true, 640, 640}},
+		{"the lowest counts", []PartitionTime{p(1000, 5000, true), p(900, 5010, true)},
+			Watermark{true, 840, 840}},
+		{"idle is left out", []PartitionTime{p(1000, 5031, true), p(900, 5000, true)},
+			Watermark{true, 940, 840}},
+		{"idle for just as long as allowed", []PartitionTime{p(1000, 5030, true), p(900, 5000, true)},
+			Watermark{true, 840, 840}},
+		{"behind, but with records left", []PartitionTime{p(1000, 9000, true), p(900, 5000, false)},
+			Watermark{true, 840, 840}},
+		{"a partition never written to", []PartitionTime{p(1000, 5000, true), {CaughtUp: true}},
+			Watermark{true, 940, 940}},
+		{"a partition of which nothing is stored yet", []PartitionTime{p(1000, 5000, true), {}},
+			Watermark{false, 940, 940}},
+		{"the newest is never idle", []PartitionTime{p(700, 9000, true), p(900, 5000, true)},
+			Watermark{true, 640, 640}},
 	} {
 		if got := StreamWatermark(c.partitions, 60, 30_000); got != c.want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)

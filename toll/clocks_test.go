@@ -16,22 +16,25 @@ func TestClocks(t *testing.T) {
 		now    time.Time
 		wrong  string
 	}{
-		"all agree":              {all, right, ""},
-		"minutes apart":          {Clocks{right.Add(-time.Minute), right.Add(59 * time.Minute), right.Add(-time.Hour), right}, right.Add(-time.Hour), ""},
-		"event time ahead":       {Clocks{ahead, right, right, right}, right, "event"},
-		"event time behind":      {Clocks{behind, right, right, right}, behind, ""},
-		"records ahead":          {Clocks{right, ahead, right, right}, right, "record"},
-		"records behind":         {Clocks{right, behind, right, right}, behind, ""},
-		"server ahead":           {Clocks{right, right, ahead, right}, right, "server"},
-		"server behind":          {Clocks{right, right, behind, right}, behind, "server"},
-		"own ahead":              {Clocks{right, right, right, ahead}, right, "server"},
-		"own behind":             {Clocks{right, right, right, behind}, behind, "eventrecordserver"},
-		"wall clocks ahead":      {Clocks{right, right, ahead, ahead}, right, ""},
-		"all but one ahead":      {Clocks{ahead, right, ahead, ahead}, right, ""},
-		"records without times":  {Clocks{right, time.Time{}, right, right}, right, ""},
-		"no events yet":          {Clocks{time.Time{}, time.Time{}, ahead, right}, right, "server"},
-		"an hour and a second":   {Clocks{right, right, right.Add(time.Hour + time.Second), right}, right, "server"},
-		"event time at year 999": {Clocks{time.Date(999, 1, 1, 0, 0, 0, 0, time.UTC), right, right, right}, time.Date(999, 1, 1, 0, 0, 0, 0, time.UTC), ""},
+		"all agree": {all, right, ""},
+		"minutes apart": {Clocks{right.Add(-time.Minute), right.Add(59 * time.Minute),
+			right.Add(-time.Hour), right}, right.Add(-time.Hour), ""},
+		"event time ahead":      {Clocks{ahead, right, right, right}, right, "event"},
+		"event time behind":     {Clocks{behind, right, right, right}, behind, ""},
+		"records ahead":         {Clocks{right, ahead, right, right}, right, "record"},
+		"records behind":        {Clocks{right, behind, right, right}, behind, ""},
+		"server ahead":          {Clocks{right, right, ahead, right}, right, "server"},
+		"server behind":         {Clocks{right, right, behind, right}, behind, "server"},
+		"own ahead":             {Clocks{right, right, right, ahead}, right, "server"},
+		"own behind":            {Clocks{right, right, right, behind}, behind, "eventrecordserver"},
+		"wall clocks ahead":     {Clocks{right, right, ahead, ahead}, right, ""},
+		"all but one ahead":     {Clocks{ahead, right, ahead, ahead}, right, ""},
+		"records without times": {Clocks{right, time.Time{}, right, right}, right, ""},
+		"no events yet":         {Clocks{time.Time{}, time.Time{}, ahead, right}, right, "server"},
+		"an hour and a second": {Clocks{right, right, right.Add(time.Hour + time.Second), right}, right,
+			"server"},
+		"event time at year 999": {Clocks{time.Date(999, 1, 1, 0, 0, 0, 0, time.UTC), right, right,
+			right}, time.Date(999, 1, 1, 0, 0, 0, 0, time.UTC), ""},
 	} {
 		now, known := c.clocks.Now()
 		if !known || !now.Equal(c.now) {
@@ -47,12 +50,14 @@ func TestClocks(t *testing.T) {
 			t.Errorf("%s: wrong are %q, want %q", name, wrong, c.wrong)
 		}
 	}
-	for _, c := range []Clocks{{Event: right, Record: right, Own: right}, {Event: right, Record: right, Server: right}, {}} {
+	for _, c := range []Clocks{{Event: right, Record: right, Own: right},
+		{Event: right, Record: right, Server: right}, {}} {
 		if now, known := c.Now(); known {
 			t.Errorf("%+v: it is %v, although a wall clock is not known", c, now)
 		}
 	}
-	if latest := (Clocks{Event: ahead, Record: behind, Server: right, Own: right.Add(-time.Hour)}).Latest(); !latest.Equal(right) {
+	if latest := (Clocks{Event: ahead, Record: behind, Server: right,
+		Own: right.Add(-time.Hour)}).Latest(); !latest.Equal(right) {
 		t.Errorf("the latest is %v", latest)
 	}
 }
@@ -62,7 +67,8 @@ func TestNewestRecord(t *testing.T) {
 		0:  {{Events: 3, Record: -1}, {Record: 70}}, // without a timestamp, and without an event
 		50: {{Events: 1, Record: 20}, {Events: 1, Record: 50}, {Events: 2, Record: -1}},
 	} {
-		if got := NewestRecord(clocks); want == 0 && !got.IsZero() || want > 0 && got.UnixMilli() != want {
+		if got := NewestRecord(clocks); want == 0 && !got.IsZero() || want > 0 &&
+			got.UnixMilli() != want {
 			t.Errorf("got %v, want %d", got, want)
 		}
 	}

@@ -13,16 +13,17 @@ type Closer struct {
 	Zone *Zone
 }
 
-// maxCloseSpan is how many minutes a [Closing] covers from the first one with events on, so that it stays small when
-// event time leaps or a backlog is worked off: a day. What is left closes with the next one.
+// maxCloseSpan is how many minutes a [Closing] covers from the first one with events on, so that it
+// stays small when event time leaps or a backlog is worked off: a day. What is left closes with the
+// next one.
 const maxCloseSpan = 1440
 
-// Close returns what is to be stored now that windows which end at or before until have closed, in minutes of the
-// watermark; those after all too were closed by leaving idle partitions out. The state stays as it is until
-// [State.Settled].
+// Close returns what is to be stored now that windows which end at or before until have closed, in
+// minutes of the watermark; those after all too were closed by leaving idle partitions out. The
+// state stays as it is until [State.Settled].
 //
-// Windows that closed before and whose minutes changed since are among them. It returns false for nothing to do. Where
-// the closing's Until is below until, more is due.
+// Windows that closed before and whose minutes changed since are among them. It returns false for
+// nothing to do. Where the closing's Until is below until, more is due.
 func (c *Closer) Close(plaza int16, s *State, until, all Minute) (Closing, bool) {
 	if until <= s.Done && len(s.Dirty) == 0 {
 		return Closing{}, false
@@ -50,7 +51,8 @@ func (c *Closer) Close(plaza int16, s *State, until, all Minute) (Closing, bool)
 			}
 		}
 		span := Window{Start: saturate(int64(closing.From) - MeasureSpan), End: until}
-		if s.Minutes.Complete(span) || s.Done == math.MinInt32 && s.Minutes.Complete(Window{Start: closing.From, End: until}) {
+		if s.Minutes.Complete(span) || s.Done == math.MinInt32 &&
+			s.Minutes.Complete(Window{Start: closing.From, End: until}) {
 			closing.Panes = slices.Clone(s.Minutes.In(span))
 		} else {
 			closing.PanesLost = true
@@ -59,8 +61,8 @@ func (c *Closer) Close(plaza int16, s *State, until, all Minute) (Closing, bool)
 	return closing, true
 }
 
-// CloseAll returns what is to be stored when the stream has ended: every window that holds events and is not known to be
-// stored, as far as it has come. It returns false for nothing to do.
+// CloseAll returns what is to be stored when the stream has ended: every window that holds events
+// and is not known to be stored, as far as it has come. It returns false for nothing to do.
 func (c *Closer) CloseAll(plaza int16, s *State) (Closing, bool) {
 	closing := c.gather(plaza, s, math.MaxInt32, func(end Minute) CloseReason {
 		if end <= s.Done {
@@ -95,7 +97,8 @@ func (s *State) firstOpen() (Minute, bool) {
 	return first, found
 }
 
-func (c *Closer) gather(plaza int16, s *State, until Minute, reason func(end Minute) CloseReason) Closing {
+func (c *Closer) gather(plaza int16, s *State, until Minute,
+	reason func(end Minute) CloseReason) Closing {
 	closing := Closing{Plaza: plaza, Epoch: s.Epoch, From: until, Until: until}
 	var windows []Window
 	for i := range c.Kinds {
@@ -131,9 +134,10 @@ func (c *Closer) gather(plaza int16, s *State, until Minute, reason func(end Min
 	return closing
 }
 
-// due returns the windows of a kind that hold events and either close now or changed since they closed, ascending and
-// once each. Minutes of which the panes can't tell go to recount.
-func (c *Closer) due(k *WindowKind, s *State, panes *Panes, until Minute, windows []Window, recount []Window) ([]Window, []Window) {
+// due returns the windows of a kind that hold events and either close now or changed since they
+// closed, ascending and once each. Minutes of which the panes can't tell go to recount.
+func (c *Closer) due(k *WindowKind, s *State, panes *Panes, until Minute, windows []Window,
+	recount []Window) ([]Window, []Window) {
 	// Windows that end after Done begin at Done or later, or hold the minute before it.
 	from := s.Done
 	if from > math.MinInt32 {
@@ -165,13 +169,15 @@ func (c *Closer) due(k *WindowKind, s *State, panes *Panes, until Minute, window
 			}
 		}
 		if gap := panes.Gap; gap.Start < gap.End && gap.Start < span.End && gap.End > span.Start {
-			recount = AddRange(recount, Window{Start: max(gap.Start, span.Start), End: min(gap.End, span.End)})
+			recount = AddRange(recount,
+				Window{Start: max(gap.Start, span.Start), End: min(gap.End, span.End)})
 		}
 	}
 	closes := func(w Window) bool { return w.End > s.Done && w.End <= until }
 	if k.Day {
 		closes = func(w Window) bool {
-			return k.StepEnd(c.Zone, w, until) > max(k.StepEnd(c.Zone, w, s.Done), w.Start) || until == math.MaxInt32
+			return k.StepEnd(c.Zone, w, until) > max(k.StepEnd(c.Zone, w, s.Done), w.Start) ||
+				until == math.MaxInt32
 		}
 	}
 	if until > s.Done {
@@ -208,13 +214,14 @@ func (c *Closing) Weight(kinds []WindowKind) int {
 	return n
 }
 
-// Settled takes note that a hand-over was stored, up to its Until, and that of the minutes before only those in dirty
-// have changed since it was made.
+// Settled takes note that a hand-over was stored, up to its Until, and that of the minutes before
+// only those in dirty have changed since it was made.
 func (s *State) Settled(until Minute, dirty []Window) {
 	s.Done = max(s.Done, until)
 	s.Dirty = dirty
 	s.Minutes.dropBefore(saturate(int64(s.Done) - int64(KeptMinutes)))
-	s.Quarters.dropBefore(saturate(int64(QuarterOf(max(s.Done, math.MinInt32+Quarter))) - int64(KeptQuarters)))
+	s.Quarters.dropBefore(
+		saturate(int64(QuarterOf(max(s.Done, math.MinInt32+Quarter))) - int64(KeptQuarters)))
 }
 
 // saturate returns the nearest minute that there is.

@@ -56,7 +56,8 @@ func stateWith(t testing.TB, done string, at ...string) *State {
 	return s
 }
 
-// show writes a closing's windows as kind start=events, with the end of a day so far, and then what is to be recounted.
+// show writes a closing's windows as kind start=events, with the end of a day so far, and then what
+// is to be recounted.
 func (c *Closing) show() string {
 	var parts []string
 	for i := range c.Windows {
@@ -87,19 +88,25 @@ func TestCloseDue(t *testing.T) {
 		{"windows without events are none", "1m", "", []string{"10:20"}, "12:00", "1m 10:20=1"},
 		{"hopping", "5m/1m", "10:22", []string{"10:20"}, "10:24", "5m/1m 10:18=1, 5m/1m 10:19=1"},
 		{"hopping, to the last", "5m/1m", "10:24", []string{"10:20"}, "11:00", "5m/1m 10:20=1"},
-		{"hopping over what follows", "5m/1m", "", []string{"10:20", "10:23"}, "10:24", "5m/1m 10:16=1, 5m/1m 10:17=1, 5m/1m 10:18=1, 5m/1m 10:19=2"},
-		{"the day so far", "day", "", []string{"10:20", "10:29", "10:30"}, "10:44", "day 00:00=2 until 10:30"},
+		{"hopping over what follows", "5m/1m", "", []string{"10:20", "10:23"}, "10:24",
+			"5m/1m 10:16=1, 5m/1m 10:17=1, 5m/1m 10:18=1, 5m/1m 10:19=2"},
+		{"the day so far", "day", "", []string{"10:20", "10:29", "10:30"}, "10:44",
+			"day 00:00=2 until 10:30"},
 		{"the day so far, no step", "day", "10:30", []string{"10:20", "10:31"}, "10:44", ""},
-		{"the day so far, another step", "day", "10:44", []string{"10:20", "10:31"}, "10:45", "day 00:00=2 until 10:45"},
+		{"the day so far, another step", "day", "10:44", []string{"10:20", "10:31"}, "10:45",
+			"day 00:00=2 until 10:45"},
 		{"the whole day", "day", "23:50", []string{"10:20", "1d00:00"}, "1d00:01", "day 00:00=1"},
-		{"yesterday and today", "day", "23:50", []string{"10:20", "1d00:00"}, "1d00:20", "day 00:00=1, day 1d00:00=1 until 1d00:15"},
+		{"yesterday and today", "day", "23:50", []string{"10:20", "1d00:00"}, "1d00:20",
+			"day 00:00=1, day 1d00:00=1 until 1d00:15"},
 		{"hours that hop", "1h/15m", "", []string{"10:20"}, "10:45", "1h/15m 09:30=1, 1h/15m 09:45=1"},
 	} {
-		closing, due := closerOf(t, "UTC", c.kinds).Close(4000, stateWith(t, c.done, c.at...), clockMinute(t, c.until), math.MaxInt32)
+		closing, due := closerOf(t, "UTC", c.kinds).Close(4000, stateWith(t, c.done, c.at...),
+			clockMinute(t, c.until), math.MaxInt32)
 		if got := closing.show(); got != c.want || !due {
 			t.Errorf("%s: got %s (%v), want %s", c.name, got, due, c.want)
 		}
-		if closing.Until != clockMinute(t, c.until) || closing.Plaza != 4000 || closing.Epoch != 1 || closing.Reason != ClosedByWatermark {
+		if closing.Until != clockMinute(t, c.until) || closing.Plaza != 4000 || closing.Epoch != 1 ||
+			closing.Reason != ClosedByWatermark {
 			t.Errorf("%s: %+v", c.name, closing)
 		}
 	}
@@ -107,7 +114,8 @@ func TestCloseDue(t *testing.T) {
 
 func TestCloseNothing(t *testing.T) {
 	for _, until := range []string{"10:30", "10:00"} {
-		if closing, due := closerOf(t, "UTC", DefaultWindows).Close(4000, stateWith(t, "10:30", "10:20"), clockMinute(t, until), math.MaxInt32); due {
+		if closing, due := closerOf(t, "UTC", DefaultWindows).Close(4000, stateWith(t, "10:30", "10:20"),
+			clockMinute(t, until), math.MaxInt32); due {
 			t.Errorf("until %s: %+v", until, closing)
 		}
 	}
@@ -115,8 +123,10 @@ func TestCloseNothing(t *testing.T) {
 
 func TestCloseReasons(t *testing.T) {
 	s := stateWith(t, "", "10:20", "10:25")
-	closing, _ := closerOf(t, "UTC", "1m").Close(4000, s, clockMinute(t, "10:26"), clockMinute(t, "10:21"))
-	if len(closing.Windows) != 2 || closing.Windows[0].Reason != ClosedByWatermark || closing.Windows[1].Reason != ClosedByIdle || closing.Reason != ClosedByIdle {
+	closing, _ := closerOf(t, "UTC", "1m").Close(4000, s, clockMinute(t, "10:26"),
+		clockMinute(t, "10:21"))
+	if len(closing.Windows) != 2 || closing.Windows[0].Reason != ClosedByWatermark ||
+		closing.Windows[1].Reason != ClosedByIdle || closing.Reason != ClosedByIdle {
 		t.Errorf("%+v", closing)
 	}
 }
@@ -136,7 +146,8 @@ func TestCloseDirty(t *testing.T) {
 		{"hopping", "5m/1m", "10:23", "10:20", "10:23", "5m/1m 10:16=2, 5m/1m 10:17=2, 5m/1m 10:18=2"},
 	} {
 		s := stateWith(t, c.done, "10:20")
-		s.add(&PlazaDelta{Events: 1, Panes: []Pane{{Start: clockMinute(t, c.at), Types: []TypeCount{{"car", 1}}, Late: 1}}})
+		s.add(&PlazaDelta{Events: 1,
+			Panes: []Pane{{Start: clockMinute(t, c.at), Types: []TypeCount{{"car", 1}}, Late: 1}}})
 		closing, due := closerOf(t, "UTC", c.kinds).Close(4000, s, clockMinute(t, c.until), math.MaxInt32)
 		if got := closing.show(); got != c.want || !due {
 			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
@@ -159,7 +170,8 @@ func TestCloseDirty(t *testing.T) {
 // Events that were late for minutes are due in windows of quarters.
 func TestCloseLateQuarter(t *testing.T) {
 	s := stateWith(t, "13:00", "10:20")
-	s.add(&PlazaDelta{Events: 2, LateQuarter: []Pane{cars(clockMinute(t, "10:22"), 2)}, TooLate: []Pane{cars(clockMinute(t, "10:23"), 1)}})
+	s.add(&PlazaDelta{Events: 2, LateQuarter: []Pane{cars(clockMinute(t, "10:22"), 2)},
+		TooLate: []Pane{cars(clockMinute(t, "10:23"), 1)}})
 	closing, _ := closerOf(t, "UTC", "1m,5m/1m,15m,1h").Close(4000, s, s.Done, math.MaxInt32)
 	var quarters []string
 	for i := range closing.Windows {
@@ -174,7 +186,8 @@ func TestCloseLateQuarter(t *testing.T) {
 	}
 }
 
-// A closing covers so many minutes from the first that holds events, and the rest comes with those after it.
+// A closing covers so many minutes from the first that holds events, and the rest comes with those
+// after it.
 func TestCloseSpan(t *testing.T) {
 	c := closerOf(t, "UTC", "1m")
 	s := stateWith(t, "01:00", "02:00", "1d01:59", "1d02:00", "4d20:00")
@@ -187,7 +200,8 @@ func TestCloseSpan(t *testing.T) {
 		got = append(got, closing.show()+" until "+clockOf(closing.Until))
 		s.Settled(closing.Until, nil)
 	}
-	want := []string{"1m 02:00=1, 1m 1d01:59=1 until 1d02:00", "1m 1d02:00=1 until 2d02:00", "1m 4d20:00=1 until 5d20:00", " until 9d00:00"}
+	want := []string{"1m 02:00=1, 1m 1d01:59=1 until 1d02:00", "1m 1d02:00=1 until 2d02:00",
+		"1m 4d20:00=1 until 5d20:00", " until 9d00:00"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -195,9 +209,11 @@ func TestCloseSpan(t *testing.T) {
 
 func TestCloseAll(t *testing.T) {
 	s := stateWith(t, "10:21", "10:20", "10:21", "2000d10:00")
-	s.Minutes.Gap, s.Quarters.Gap = Window{clockMinute(t, "300d00:00"), clockMinute(t, "301d00:00")}, Window{}
+	s.Minutes.Gap, s.Quarters.Gap = Window{clockMinute(t, "300d00:00"), clockMinute(t, "301d00:00")},
+		Window{}
 	closing, due := closerOf(t, "UTC", "1m,1h,day").CloseAll(4000, s)
-	want := "1m 10:21=1, 1m 2000d10:00=1, 1h 10:00=2, 1h 2000d10:00=1, day 00:00=2, day 2000d00:00=1, recount 300d00:00-301d00:00"
+	want :=
+		"1m 10:21=1, 1m 2000d10:00=1, 1h 10:00=2, 1h 2000d10:00=1, day 00:00=2, day 2000d00:00=1, recount 300d00:00-301d00:00"
 	if got := closing.show(); got != want || !due {
 		t.Errorf("got %s, want %s", got, want)
 	}
@@ -206,10 +222,12 @@ func TestCloseAll(t *testing.T) {
 			t.Errorf("%+v", closing.Windows[i])
 		}
 	}
-	if closing.Reason != ClosedByEnd || closing.Until != math.MaxInt32 || closing.From != closing.Until {
+	if closing.Reason != ClosedByEnd || closing.Until != math.MaxInt32 ||
+		closing.From != closing.Until {
 		t.Errorf("%+v", closing)
 	}
-	if closing, due := closerOf(t, "UTC", "1m").CloseAll(4000, stateWith(t, "10:21", "10:20")); due || closing.From != closing.Until {
+	if closing, due := closerOf(t, "UTC", "1m").CloseAll(4000, stateWith(t, "10:21", "10:20")); due ||
+		closing.From != closing.Until {
 		t.Errorf("%+v is due", closing)
 	}
 }
@@ -222,8 +240,10 @@ func TestClosePanes(t *testing.T) {
 		until, from string
 		want        []string
 	}{
-		{"an hour before", "11:00", []string{"09:59", "10:00", "10:59", "11:00", "11:04", "11:05"}, "11:05", "11:00", []string{"10:00", "10:59", "11:00", "11:04"}},
-		{"the first time", "", []string{"10:00", "10:20", "10:30"}, "10:30", "10:00", []string{"10:00", "10:20"}},
+		{"an hour before", "11:00", []string{"09:59", "10:00", "10:59", "11:00", "11:04", "11:05"},
+			"11:05", "11:00", []string{"10:00", "10:59", "11:00", "11:04"}},
+		{"the first time", "", []string{"10:00", "10:20", "10:30"}, "10:30", "10:00",
+			[]string{"10:00", "10:20"}},
 		{"the first time, nothing yet", "", []string{"10:40"}, "10:30", "10:30", nil},
 		{"only what changed", "11:00", []string{"10:00"}, "11:00", "11:00", nil},
 	} {
@@ -235,12 +255,14 @@ func TestClosePanes(t *testing.T) {
 			got = append(got, clockOf(closing.Panes[i].Start))
 		}
 		if !slices.Equal(got, c.want) || closing.PanesLost || closing.From != clockMinute(t, c.from) {
-			t.Errorf("%s: got %v from %s, want %v from %s", c.name, got, clockOf(closing.From), c.want, c.from)
+			t.Errorf("%s: got %v from %s, want %v from %s", c.name, got, clockOf(closing.From), c.want,
+				c.from)
 		}
 	}
 	s := stateWith(t, "11:00", "10:20", "11:03")
 	s.Minutes.dropBefore(clockMinute(t, "10:30"))
-	if closing, _ := closerOf(t, "UTC", "1m").Close(4000, s, clockMinute(t, "11:05"), math.MaxInt32); !closing.PanesLost || closing.Panes != nil {
+	if closing, _ := closerOf(t, "UTC", "1m").Close(4000, s, clockMinute(t, "11:05"),
+		math.MaxInt32); !closing.PanesLost || closing.Panes != nil {
 		t.Errorf("judges by what is not known: %+v", closing)
 	}
 }
@@ -253,10 +275,13 @@ func TestSettled(t *testing.T) {
 	if s.Done != until || !slices.Equal(s.Dirty, []Window{{5, 6}}) {
 		t.Errorf("%+v", s)
 	}
-	if got := startsOf(&s.Minutes); !slices.Equal(got, []Minute{clockMinute(t, "4d10:20")}) || s.Minutes.From != until-120 {
+	if got := startsOf(&s.Minutes); !slices.Equal(got, []Minute{clockMinute(t, "4d10:20")}) ||
+		s.Minutes.From != until-120 {
 		t.Errorf("minutes %v, from %s", got, clockOf(s.Minutes.From))
 	}
-	if got := startsOf(&s.Quarters); !slices.Equal(got, []Minute{clockMinute(t, "2d10:15"), clockMinute(t, "4d10:15")}) || s.Quarters.From != clockMinute(t, "2d10:15") {
+	if got := startsOf(&s.Quarters); !slices.Equal(got,
+		[]Minute{clockMinute(t, "2d10:15"), clockMinute(t, "4d10:15")}) ||
+		s.Quarters.From != clockMinute(t, "2d10:15") {
 		t.Errorf("quarters %v, from %s", got, clockOf(s.Quarters.From))
 	}
 	s.Settled(until-100, nil)
@@ -264,7 +289,8 @@ func TestSettled(t *testing.T) {
 		t.Errorf("went back: %+v", s)
 	}
 	fresh := NewState(1)
-	if fresh.Settled(math.MinInt32, nil); fresh.Minutes.From != math.MinInt32 || fresh.Quarters.From > math.MinInt32+15 {
+	if fresh.Settled(math.MinInt32, nil); fresh.Minutes.From != math.MinInt32 ||
+		fresh.Quarters.From > math.MinInt32+15 {
 		t.Errorf("%+v", fresh)
 	}
 }
@@ -276,13 +302,16 @@ func TestCloseGivenUp(t *testing.T) {
 		give        func(s *State)
 		want        string
 	}{
-		{"minutes were dropped as old", "4h5m/5m", func(s *State) { s.Minutes.dropBefore(clockMinute(t, "12:00")) }, "recount 10:00-14:05"},
+		{"minutes were dropped as old", "4h5m/5m",
+			func(s *State) { s.Minutes.dropBefore(clockMinute(t, "12:00")) }, "recount 10:00-14:05"},
 		{"the panes of an hour that has not closed", "1h", func(s *State) {
-			s.Done, s.Quarters.List = clockMinute(t, "10:50"), append(s.Quarters.List, cars(clockMinute(t, "500d00:00"), 1))
+			s.Done, s.Quarters.List = clockMinute(t, "10:50"), append(s.Quarters.List,
+				cars(clockMinute(t, "500d00:00"), 1))
 			s.Quarters.bound(s.Done, Quarter, 3, 3)
 		}, "recount 10:00-11:00"},
 		{"a quarter that has not closed", "15m", func(s *State) {
-			s.Done, s.Quarters.List = clockMinute(t, "10:22"), append(s.Quarters.List, cars(clockMinute(t, "500d00:00"), 1))
+			s.Done, s.Quarters.List = clockMinute(t, "10:22"), append(s.Quarters.List,
+				cars(clockMinute(t, "500d00:00"), 1))
 			s.Quarters.bound(s.Done, Quarter, 3, 3)
 		}, "recount 10:15-10:30"},
 	} {
@@ -295,7 +324,8 @@ func TestCloseGivenUp(t *testing.T) {
 	}
 }
 
-// An event that comes for a quarter which was given up revises its windows, whichever of its minutes it is in.
+// An event that comes for a quarter which was given up revises its windows, whichever of its
+// minutes it is in.
 func TestCloseLateForGivenUpQuarter(t *testing.T) {
 	for _, give := range []func(s *State){
 		func(s *State) { s.Quarters.bound(s.Done, Quarter, 3, 0) }, // as old
@@ -315,7 +345,8 @@ func TestCloseLateForGivenUpQuarter(t *testing.T) {
 	}
 }
 
-// windowStore stores closings as the database does, and counts from all events what is to be recounted.
+// windowStore stores closings as the database does, and counts from all events what is to be
+// recounted.
 type windowStore struct {
 	closer *Closer
 	panes  []Pane // all that came, on time and late
@@ -323,7 +354,8 @@ type windowStore struct {
 	rows   map[WindowID]WindowResult
 }
 
-// count counts all windows up to a minute, and those only that the panes in span belong to if given.
+// count counts all windows up to a minute, and those only that the panes in span belong to if
+// given.
 func (s *windowStore) count(until Minute, ranges []Window) map[WindowID]*WindowCount {
 	counts := map[WindowID]*WindowCount{}
 	for i := range s.closer.Kinds {
@@ -378,19 +410,23 @@ func (s *windowStore) check(until Minute) error {
 	for id, want := range s.count(until, nil) {
 		row := s.rows[id]
 		if !slices.Equal(row.Types, want.Types) || row.Late != want.Late || want.Whole && !row.Whole {
-			return fmt.Errorf("%s at %s, until %s: stored %+v, want %+v", id.Kind, clockOf(id.Start), clockOf(until), row, want)
+			return fmt.Errorf("%s at %s, until %s: stored %+v, want %+v", id.Kind, clockOf(id.Start),
+				clockOf(until), row, want)
 		}
 	}
 	return nil
 }
 
-// However little room there is for panes, and whatever comes when, all windows are handed over or asked to be recounted.
+// However little room there is for panes, and whatever comes when, all windows are handed over or
+// asked to be recounted.
 func TestCloseLosesNothing(t *testing.T) {
 	recounts, closings := 0, 0
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 5))
-		kinds := []string{DefaultWindows, "1m,7m/2m,day/5m", "4h5m/5m,30m/15m", "23h59m/2h24m,24h/1h", "2h30m/30m,25m/10m"}[rng.IntN(5)]
-		zone := []string{"UTC", "Asia/Kathmandu", "Africa/Monrovia", "Europe/Berlin", "America/St_Johns"}[rng.IntN(5)]
+		kinds := []string{DefaultWindows, "1m,7m/2m,day/5m", "4h5m/5m,30m/15m", "23h59m/2h24m,24h/1h",
+			"2h30m/30m,25m/10m"}[rng.IntN(5)]
+		zone := []string{"UTC", "Asia/Kathmandu", "Africa/Monrovia", "Europe/Berlin",
+			"America/St_Johns"}[rng.IntN(5)]
 		store := &windowStore{closer: closerOf(t, zone, kinds), rows: map[WindowID]WindowResult{}}
 		s := NewState(0)
 		minutes, quarters := MinuteBytes, QuarterBytes
@@ -470,8 +506,8 @@ func TestCloseLosesNothing(t *testing.T) {
 	t.Logf("%d closings, %d with a recount", closings, recounts)
 }
 
-// A state that can't tell anything, as one from before windows were stored, begins to close with its first event and not
-// millennia before.
+// A state that can't tell anything, as one from before windows were stored, begins to close with
+// its first event and not millennia before.
 func TestCloseBeginsWithTheFirstEvent(t *testing.T) {
 	c := closerOf(t, "UTC", "1m,1h")
 	s := stateWith(t, "", "500d10:20")

@@ -8,17 +8,20 @@ import (
 	"strings"
 )
 
-// CongestionState says how heavy the flow at a plaza is. There are no levels of service A to F: they are defined by
-// density, speed or delay, and crossings alone tell none of these.
+// CongestionState says how heavy the flow at a plaza is. There are no levels of service A to F:
+// they are defined by density, speed or delay, and crossings alone tell none of these.
 type CongestionState uint8
 
 // The states. Free, busy and saturated are levels, in this order.
 const (
-	NoData     CongestionState = iota // nothing passes, and it can't be told whether it should; also of a plaza that was never assessed
-	Free                              // none of the others
-	Busy                              // demand near capacity; where that is not known, far more than usual
-	Saturated                         // demand at or over capacity: a queue grows, of which crossings don't tell how long it is
-	BelowUsual                        // far less than usual: a blockage upstream or at the plaza, or reports that don't arrive
+	// nothing passes, and it can't be told whether it should; also of a plaza that was never assessed
+	NoData CongestionState = iota
+	Free                   // none of the others
+	Busy                   // demand near capacity; where that is not known, far more than usual
+	// demand at or over capacity: a queue grows, of which crossings don't tell how long it is
+	Saturated
+	// far less than usual: a blockage upstream or at the plaza, or reports that don't arrive
+	BelowUsual
 )
 
 var (
@@ -34,7 +37,8 @@ func (s CongestionState) String() string {
 	return stateWords[s]
 }
 
-// MarshalText returns the state in one word, with an underscore for a blank, as JSON and the database hold it.
+// MarshalText returns the state in one word, with an underscore for a blank, as JSON and the
+// database hold it.
 func (s CongestionState) MarshalText() ([]byte, error) {
 	if int(s) >= len(stateCodes) {
 		return nil, fmt.Errorf("there is no congestion %s", s)
@@ -56,8 +60,8 @@ func (s *CongestionState) UnmarshalText(text []byte) error {
 // isLevel reports whether a state is free, busy or saturated.
 func (s CongestionState) isLevel() bool { return s >= Free && s <= Saturated }
 
-// The defaults of [Thresholds]. A state is left at another threshold than it is entered at, so that a flow near one does
-// not enter and leave it all the time.
+// The defaults of [Thresholds]. A state is left at another threshold than it is entered at, so that
+// a flow near one does not enter and leave it all the time.
 const (
 	DefaultSaturatedVC      = 1.0  // demand = capacity: from here on a queue grows
 	DefaultSaturatedLeaveVC = 0.90 // a queue discharges at capacity, so well below it there is none
@@ -67,14 +71,16 @@ const (
 	DefaultBusyLeaveZ       = 2.0
 	DefaultBelowZ           = -3.0
 	DefaultBelowLeaveZ      = -2.0
-	DefaultBelowShare       = 0.5 // of the usual median; without it, slots that hardly vary would alarm at small losses
-	DefaultBelowLeaveShare  = 0.7
-	DefaultFewVehicles      = 8 // per quarter of an hour; of fewer, z says little: with 8 usual, none at all is z −2.8
-	DefaultMinutes          = 3
+	// of the usual median; without it, slots that hardly vary would alarm at small losses
+	DefaultBelowShare      = 0.5
+	DefaultBelowLeaveShare = 0.7
+	// per quarter of an hour; of fewer, z says little: with 8 usual, none at all is z −2.8
+	DefaultFewVehicles = 8
+	DefaultMinutes     = 3
 )
 
-// MaxQuiet is for how many minutes of quarters without a vehicle a state holds: two days. After that it is no data, for
-// what was usual does not come back by itself.
+// MaxQuiet is for how many minutes of quarters without a vehicle a state holds: two days. After
+// that it is no data, for what was usual does not come back by itself.
 const MaxQuiet = 2 * 24 * 60
 
 // Thresholds says at what figures a state is entered and left, see [Assessment].
@@ -83,9 +89,11 @@ type Thresholds struct {
 	BusyVC, BusyLeaveVC           float64 // busy where capacity is known: v/c at least; left below
 	BusyZ, BusyLeaveZ             float64 // busy where it is not: z at least; left below
 	BelowZ, BelowLeaveZ           float64 // below usual: z at most; left above
-	BelowShare, BelowLeaveShare   float64 // below usual: vehicles less than this share of the median; left from this share on
-	FewVehicles                   float64 // per quarter of an hour; where fewer are usual or pass, the rest is chance, see asks
-	Minutes                       int     // how many minutes in a row must ask for a state
+	// below usual: vehicles less than this share of the median; left from this share on
+	BelowShare, BelowLeaveShare float64
+	// per quarter of an hour; where fewer are usual or pass, the rest is chance, see asks
+	FewVehicles float64
+	Minutes     int // how many minutes in a row must ask for a state
 }
 
 // DefaultThresholds returns the defaults.
@@ -100,46 +108,53 @@ func DefaultThresholds() Thresholds {
 	}
 }
 
-// Assessment is the congestion state of a plaza, and what it takes to go on with the next minute. The zero value is a
-// plaza that was never assessed; it has no data, and takes as many minutes as any to leave that.
+// Assessment is the congestion state of a plaza, and what it takes to go on with the next minute.
+// The zero value is a plaza that was never assessed; it has no data, and takes as many minutes as
+// any to leave that.
 //
-// A state is entered once [Thresholds.Minutes] minutes in a row have asked for it, each by the quarter of an hour before
-// it. A minute that asks for a level beyond supports the nearer one too: busy, saturated, busy makes busy.
+// A state is entered once [Thresholds.Minutes] minutes in a row have asked for it, each by the
+// quarter of an hour before it. A minute that asks for a level beyond supports the nearer one too:
+// busy, saturated, busy makes busy.
 type Assessment struct {
 	State CongestionState `json:"state"`
-	Since Minute          `json:"since"` // the end of the first minute that asked for it; of the first state, the first end assessed
-	Why   string          `json:"why"`   // a sentence with the figures of the last minute that asked for the state
-	First Minute          `json:"first"` // the end of the first minute assessed
-	Until Minute          `json:"until"` // minutes before it are assessed
+	// the end of the first minute that asked for it; of the first state, the first end assessed
+	Since Minute `json:"since"`
+	// a sentence with the figures of the last minute that asked for the state
+	Why   string `json:"why"`
+	First Minute `json:"first"` // the end of the first minute assessed
+	Until Minute `json:"until"` // minutes before it are assessed
 
 	// What the last Streak minutes have asked for instead, the first of which ended at Asked.
 	Candidate CongestionState `json:"candidate,omitzero"`
 	Streak    int             `json:"streak,omitzero"`
 	Asked     Minute          `json:"asked,omitzero"`
-	Quiet     int             `json:"quiet,omitzero"` // how many minutes in a row had no vehicle in the quarter before; at most MaxQuiet
+	// how many minutes in a row had no vehicle in the quarter before; at most MaxQuiet
+	Quiet int `json:"quiet,omitzero"`
 
 	Last Measure `json:"last"` // at Until
 }
 
 // Transition is a change of state.
 type Transition struct {
-	Plaza    int16           `json:"plaza"`
-	From     CongestionState `json:"from"`
-	To       CongestionState `json:"to"`
-	Since    Minute          `json:"since"`    // when it began: the end of the first minute that asked for the state
-	Detected Minute          `json:"detected"` // the end of the minute that settled it
-	Why      string          `json:"why"`
-	Measure  Measure         `json:"measure"` // at Detected
-	Epoch    uint64          `json:"epoch"`   // of the state that it was judged from; 0 where not known
+	Plaza int16           `json:"plaza"`
+	From  CongestionState `json:"from"`
+	To    CongestionState `json:"to"`
+	// when it began: the end of the first minute that asked for the state
+	Since    Minute  `json:"since"`
+	Detected Minute  `json:"detected"` // the end of the minute that settled it
+	Why      string  `json:"why"`
+	Measure  Measure `json:"measure"` // at Detected
+	Epoch    uint64  `json:"epoch"`   // of the state that it was judged from; 0 where not known
 }
 
 // Assessed reports whether any minute was assessed.
 func (a *Assessment) Assessed() bool { return a.Why != "" }
 
-// Assess judges the measure of one more minute, and returns true with a transition where the state changes. What was
-// assessed before, by its end, is ignored. Thresholds are the defaults where nil.
+// Assess judges the measure of one more minute, and returns true with a transition where the state
+// changes. What was assessed before, by its end, is ignored. Thresholds are the defaults where nil.
 //
-// Measures are to come minute by minute. Where minutes are left out the state stays, and no streak goes on across them.
+// Measures are to come minute by minute. Where minutes are left out the state stays, and no streak
+// goes on across them.
 func (a *Assessment) Assess(m Measure, t *Thresholds) (Transition, bool) {
 	if t == nil {
 		t = new(DefaultThresholds())
@@ -198,7 +213,8 @@ func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
 		return Transition{}, undecided
 	}
 	change := Transition{
-		Plaza: m.Plaza, From: a.State, To: asked, Since: a.Asked, Detected: m.End, Why: why(asked, a.Quiet, m), Measure: *m,
+		Plaza: m.Plaza, From: a.State, To: asked, Since: a.Asked, Detected: m.End, Why: why(asked,
+			a.Quiet, m), Measure: *m,
 	}
 	a.State, a.Since, a.Why = change.To, change.Since, change.Why
 	a.Candidate, a.Streak, a.Asked = 0, 0, 0
@@ -208,18 +224,20 @@ func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
 // asks returns the state that a measure asks for. The first that applies:
 //
 //  1. no data: no vehicle in any quarter for MaxQuiet minutes
-//  2. below usual: z ≤ −3, less than half of the median, which is 8 or more; once in it, until z > −2 or 0.7 of the median.
-//     Not in the first quarter of an hour ever assessed, of which a part was before the first report
-//  3. no data: no vehicle in the last quarter though 8 or more were to be expected, or none in the whole hour; once in it,
-//     until a vehicle passes. To be expected is the median or, where it is not known, the mean of the quarters before. A
-//     quarter without a vehicle where few pass is chance, and would make a quiet night go in and out of it
+//  2. below usual: z ≤ −3, less than half of the median, which is 8 or more; once in it, until z >
+//     −2 or 0.7 of the median. Not in the first quarter of an hour ever assessed, of which a part
+//     was before the first report
+//  3. no data: no vehicle in the last quarter though 8 or more were to be expected, or none in the
+//     whole hour; once in it, until a vehicle passes. To be expected is the median or, where it is
+//     not known, the mean of the quarters before. A quarter without a vehicle where few pass is
+//     chance, and would make a quiet night go in and out of it
 //  4. saturated: v/c ≥ 1; once in it, until v/c < 0.90
-//  5. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65. Where capacity is not known: z ≥ 3 and 8 vehicles or
-//     more; once in it, until z < 2
+//  5. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65. Where capacity is not known: z ≥
+//     3 and 8 vehicles or more; once in it, until z < 2
 //  6. free
 //
-// So below usual goes before saturated. Both apply only where the capacity is set to less than half of what usually
-// passes, and then what passes is to be trusted more than the setting.
+// So below usual goes before saturated. Both apply only where the capacity is set to less than half
+// of what usually passes, and then what passes is to be trusted more than the setting.
 func (a *Assessment) asks(m *Measure, t *Thresholds) CongestionState {
 	in := func(entered, left float64, states ...CongestionState) float64 {
 		if slices.Contains(states, a.State) {
@@ -246,14 +264,15 @@ func (a *Assessment) asks(m *Measure, t *Thresholds) CongestionState {
 		return Saturated
 	case m.VC != nil && *m.VC >= in(t.BusyVC, t.BusyLeaveVC, Busy, Saturated):
 		return Busy
-	case m.VC == nil && m.Z != nil && *m.Z >= in(t.BusyZ, t.BusyLeaveZ, Busy) && n >= in(t.FewVehicles, 0, Busy):
+	case m.VC == nil && m.Z != nil && *m.Z >= in(t.BusyZ, t.BusyLeaveZ, Busy) &&
+		n >= in(t.FewVehicles, 0, Busy):
 		return Busy
 	}
 	return Free
 }
 
-// nearer returns the state that two others support both, seen from state now: of two levels in the same direction the
-// one that is met first. It returns false where they have nothing in common.
+// nearer returns the state that two others support both, seen from state now: of two levels in the
+// same direction the one that is met first. It returns false where they have nothing in common.
 func nearer(now, a, b CongestionState) (CongestionState, bool) {
 	switch {
 	case a == b:
@@ -311,7 +330,8 @@ func why(s CongestionState, quiet int, m *Measure) string {
 	return passed + "; lanes and what is usual are not known"
 }
 
-// grouped writes a number that is not negative rounded to a whole, with a comma before each three digits: 1,420.
+// grouped writes a number that is not negative rounded to a whole, with a comma before each three
+// digits: 1,420.
 func grouped(x float64) string {
 	digits := strconv.FormatFloat(math.Round(x), 'f', 0, 64)
 	for i := len(digits) - 3; i > 0; i -= 3 {
@@ -332,17 +352,20 @@ func decimal(x float64) string {
 // Basis is what the minutes of a plaza are judged by.
 type Basis struct {
 	Plaza       Plaza
-	Zone        *Zone                     // the plaza's
-	Equivalents Equivalents               // nil for DefaultEquivalents
-	Usual       func(day int64) *UsualDay // what is usual on a date, as WallTime.Day counts days, or nil; a nil func knows nothing
-	Thresholds  *Thresholds               // nil for DefaultThresholds
+	Zone        *Zone       // the plaza's
+	Equivalents Equivalents // nil for DefaultEquivalents
+	// what is usual on a date, as WallTime.Day counts days, or nil; a nil func knows nothing
+	Usual      func(day int64) *UsualDay
+	Thresholds *Thresholds // nil for DefaultThresholds
 }
 
-// Run assesses the minutes [from, until) that were not assessed before, and returns the transitions, ascending. panes
-// are those of a minute, ascending, that hold events in [from − MeasureSpan, until).
+// Run assesses the minutes [from, until) that were not assessed before, and returns the
+// transitions, ascending. panes are those of a minute, ascending, that hold events in [from −
+// MeasureSpan, until).
 //
-// The result does not depend on how a stretch is cut into runs. A plaza that has been quiet for MaxQuiet minutes stays as
-// it is until the next vehicle, so that a leap over a year costs as little as one over two days.
+// The result does not depend on how a stretch is cut into runs. A plaza that has been quiet for
+// MaxQuiet minutes stays as it is until the next vehicle, so that a leap over a year costs as
+// little as one over two days.
 func (a *Assessment) Run(panes []Pane, from, until Minute, by *Basis) []Transition {
 	if a.Assessed() {
 		from = max(from, a.Until)
@@ -357,7 +380,9 @@ func (a *Assessment) Run(panes []Pane, from, until Minute, by *Basis) []Transiti
 	usual := by.daysOnce()
 	slider := NewSlider(panes, by.Plaza, eq)
 	var transitions []Transition
-	var last struct { // that asked for the state; its sentence is written once, since that takes longer than all the rest
+	// that asked for the state; its sentence is written once, since that takes longer than all the
+	// rest
+	var last struct {
 		measure Measure
 		quiet   int
 		asked   bool
@@ -384,7 +409,8 @@ func (a *Assessment) Run(panes []Pane, from, until Minute, by *Basis) []Transiti
 	return transitions
 }
 
-// daysOnce returns what is usual by date, remembering the last two that were asked for: a quarter lies in no more.
+// daysOnce returns what is usual by date, remembering the last two that were asked for: a quarter
+// lies in no more.
 func (b *Basis) daysOnce() func(day int64) *UsualDay {
 	var last [2]struct {
 		day   int64

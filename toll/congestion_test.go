@@ -24,22 +24,25 @@ func TestCongestionStateText(t *testing.T) {
 			t.Errorf("%s: read %s back as %v, %v", s, text, again, err)
 		}
 	}
-	want := `no data {"no_data":"no_data"} free {"free":"free"} busy {"busy":"busy"} saturated {"saturated":"saturated"} below usual {"below_usual":"below_usual"}`
+	want :=
+		`no data {"no_data":"no_data"} free {"free":"free"} busy {"busy":"busy"} saturated {"saturated":"saturated"} below usual {"below_usual":"below_usual"}`
 	if got := strings.Join(all, " "); got != want {
 		t.Errorf("got %s", got)
 	}
 	var s CongestionState
-	if err := s.UnmarshalText([]byte("below usual")); err == nil || !strings.Contains(err.Error(), `"below usual" is none of no_data, free`) {
+	if err := s.UnmarshalText([]byte("below usual")); err == nil ||
+		!strings.Contains(err.Error(), `"below usual" is none of no_data, free`) {
 		t.Errorf("an unknown state: %v", err)
 	}
-	if _, err := json.Marshal(CongestionState(5)); err == nil || CongestionState(5).String() != "state 5" {
+	if _, err := json.Marshal(CongestionState(5)); err == nil ||
+		CongestionState(5).String() != "state 5" {
 		t.Errorf("state 5: %v", err)
 	}
 }
 
-// measureOf returns what a script says of a minute: of a plaza with 2 lanes "vc 0.80", of vehicles in a quarter "n 12", and
-// where it is known what is usual, "n 12 of 61". "hour 40" are the vehicles of the hour; without it they are those of the
-// quarter.
+// measureOf returns what a script says of a minute: of a plaza with 2 lanes "vc 0.80", of vehicles
+// in a quarter "n 12", and where it is known what is usual, "n 12 of 61". "hour 40" are the
+// vehicles of the hour; without it they are those of the quarter.
 func measureOf(t testing.TB, text string) Measure {
 	m := Measure{Plaza: 7, Count15: -1}
 	words := strings.Fields(text)
@@ -73,8 +76,8 @@ func measureOf(t testing.TB, text string) Measure {
 	return m
 }
 
-// TestHysteresis runs scripts. A line is how many minutes, counted from 1, have which measure; then the state after the
-// last of them and, where it was entered with the last, since when.
+// TestHysteresis runs scripts. A line is how many minutes, counted from 1, have which measure; then
+// the state after the last of them and, where it was entered with the last, since when.
 func TestHysteresis(t *testing.T) {
 	for _, c := range []struct{ name, script string }{
 		{"three in a row", `
@@ -240,7 +243,8 @@ func TestHysteresis(t *testing.T) {
 					if ok != (last && entered) {
 						t.Fatalf("minute %d, %q: transition %v to %s", end, line, ok, a.State)
 					}
-					if ok && (fmt.Sprint(change.Since) != since || change.Detected != end || change.From != before.State || change.To != a.State ||
+					if ok && (fmt.Sprint(change.Since) != since || change.Detected != end ||
+						change.From != before.State || change.To != a.State ||
 						change.Plaza != 7 || a.Since != change.Since || a.Why != change.Why) {
 						t.Fatalf("minute %d, %q: %+v", end, line, change)
 					}
@@ -266,13 +270,15 @@ func TestWhy(t *testing.T) {
 		state   CongestionState
 		want    string
 	}{
-		{"vc 1.0924", Saturated, "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings"},
+		{"vc 1.0924", Saturated,
+			"demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings"},
 		{"vc 0.998", Busy, "demand 1,297 pc/h is 99 % of the capacity of 1,300 pc/h (2 lanes)"},
 		{"vc 0.29", Free, "demand 377 pc/h is 29 % of the capacity of 1,300 pc/h (2 lanes)"},
 		{"n 95 of 61", Busy, "95 vehicles in 15 min, usual are 61 (z 4.4)"},
 		{"n 4 of 61.5", BelowUsual, "4 vehicles in 15 min, usual are 61.5 (z −7.3)"},
 		{"vc 0.1 n 1 of 61", BelowUsual, "1 vehicle in 15 min, usual are 61 (z −7.7)"},
-		{"n 0 of 61", BelowUsual, "no vehicle in 15 min, usual are 61 (z −7.8); missing reports look the same"},
+		{"n 0 of 61", BelowUsual,
+			"no vehicle in 15 min, usual are 61 (z −7.8); missing reports look the same"},
 		{"n 61 of 61.1", Free, "61 vehicles in 15 min, usual are 61.1 (z 0)"},
 		{"n 12345678", Free, "12,345,678 vehicles in 15 min; lanes and what is usual are not known"},
 		{"n 0 of 1", NoData, "no vehicle in 15 min, usual are 1"},
@@ -299,8 +305,8 @@ func TestWhy(t *testing.T) {
 	}
 }
 
-// poisson draws how many independent vehicles come where mean come on average (Knuth, The Art of Computer Programming,
-// 3.4.1).
+// poisson draws how many independent vehicles come where mean come on average (Knuth, The Art of
+// Computer Programming, 3.4.1).
 func poisson(r *rand.Rand, mean float64) int64 {
 	n := int64(-1)
 	for p, limit := 1.0, math.Exp(-mean); p > limit; n++ {
@@ -309,12 +315,14 @@ func poisson(r *rand.Rand, mean float64) int64 {
 	return n
 }
 
-// traffic draws panes for the minutes [from, until), a tenth of the vehicles trucks. rate is in vehicles per minute.
+// traffic draws panes for the minutes [from, until), a tenth of the vehicles trucks. rate is in
+// vehicles per minute.
 func traffic(r *rand.Rand, from, until Minute, rate func(m Minute) float64) []Pane {
 	var panes []Pane
 	for m := from; m < until; m++ {
 		p := Pane{Start: m}
-		for _, c := range []TypeCount{{"car", poisson(r, 0.9*rate(m))}, {"truck", poisson(r, 0.1*rate(m))}} {
+		for _, c := range []TypeCount{{"car", poisson(r, 0.9*rate(m))},
+			{"truck", poisson(r, 0.1*rate(m))}} {
 			if c.Count > 0 {
 				p.Types = append(p.Types, c)
 			}
@@ -328,7 +336,8 @@ func traffic(r *rand.Rand, from, until Minute, rate func(m Minute) float64) []Pa
 
 const oneDay = Minute(1440)
 
-// weekdayRate is a day at one plaza: from night, in vehicles per quarter of an hour, to a peak at 08:00.
+// weekdayRate is a day at one plaza: from night, in vehicles per quarter of an hour, to a peak at
+// 08:00.
 func weekdayRate(night, peak float64) func(Minute) float64 {
 	return func(m Minute) float64 {
 		hours := float64(m%oneDay)/60 - 8
@@ -361,7 +370,8 @@ func states(changes []Transition) []CongestionState {
 func story(changes []Transition) string {
 	var b strings.Builder
 	for _, c := range changes {
-		fmt.Fprintf(&b, "%s to %s: since %s, detected %s: %s\n", c.From, c.To, c.Since.Time().Format("02 15:04"), c.Detected.Time().Format("02 15:04"), c.Why)
+		fmt.Fprintf(&b, "%s to %s: since %s, detected %s: %s\n", c.From, c.To,
+			c.Since.Time().Format("02 15:04"), c.Detected.Time().Format("02 15:04"), c.Why)
 	}
 	return b.String()
 }
@@ -382,25 +392,30 @@ func TestRushHour(t *testing.T) {
 			for _, at := range []struct {
 				until Minute
 				want  CongestionState
-			}{{4 * 60, Free}, {6*60 + 22, Busy}, {8 * 60, Saturated}, {9 * 60, Saturated}, {12 * 60, Free}, {oneDay, Free}} {
+			}{{4 * 60, Free}, {6*60 + 22, Busy}, {8 * 60, Saturated}, {9 * 60, Saturated}, {12 * 60,
+				Free}, {oneDay, Free}} {
 				changes = append(changes, a.Run(panes, a.Until, at.until, by)...)
 				if a.State != at.want {
-					t.Errorf("seed %d: %s at %s, want %s\n%s", seed, a.State, at.until.Time().Format("15:04"), at.want, story(changes))
+					t.Errorf("seed %d: %s at %s, want %s\n%s", seed, a.State, at.until.Time().Format("15:04"),
+						at.want, story(changes))
 				}
 			}
-			// There and back takes five; where demand is near capacity for long, chance may add one way and back.
-			if got := states(changes); len(got) > 7 || !slices.Equal(got[:3], []CongestionState{Free, Busy, Saturated}) {
+			// There and back takes five; where demand is near capacity for long, chance may add one way and
+			// back.
+			if got := states(changes); len(got) > 7 ||
+				!slices.Equal(got[:3], []CongestionState{Free, Busy, Saturated}) {
 				t.Errorf("seed %d:\n%s", seed, story(changes))
 			}
-			if c := changes[2]; !strings.Contains(c.Why, "how long the queue is can't be told") || *c.Measure.VC < 1 {
+			if c := changes[2]; !strings.Contains(c.Why, "how long the queue is can't be told") ||
+				*c.Measure.VC < 1 {
 				t.Errorf("seed %d: %+v", seed, c)
 			}
 		}
 	}
 }
 
-// For forty minutes one vehicle of twenty gets through, on a plaza of which lanes are known and on one of which they are
-// not.
+// For forty minutes one vehicle of twenty gets through, on a plaza of which lanes are known and on
+// one of which they are not.
 func TestBlockage(t *testing.T) {
 	utc := zoneOf(t, "UTC")
 	for seed := range uint64(20) {
@@ -422,13 +437,16 @@ func TestBlockage(t *testing.T) {
 				t.Fatalf("seed %d:\n%s", seed, story(changes))
 			}
 			began, ended := changes[i], changes[i+1]
-			if began.Detected <= onset || began.Detected > onset+15 || began.Since != began.Detected-DefaultMinutes+1 {
+			if began.Detected <= onset || began.Detected > onset+15 ||
+				began.Since != began.Detected-DefaultMinutes+1 {
 				t.Errorf("seed %d: began\n%s", seed, story(changes))
 			}
 			if ended.Detected < end || ended.Detected > end+20 || !ended.To.isLevel() {
 				t.Errorf("seed %d: ended\n%s", seed, story(changes))
 			}
-			if n := len(slices.DeleteFunc(states(changes), func(s CongestionState) bool { return s != BelowUsual })); n != 1 {
+			if n := len(slices.DeleteFunc(states(changes), func(s CongestionState) bool {
+				return s != BelowUsual
+			})); n != 1 {
 				t.Errorf("seed %d: %d times below usual\n%s", seed, n, story(changes))
 			}
 		}
@@ -450,20 +468,25 @@ func TestReportsStop(t *testing.T) {
 		}
 	}
 	// On the third day the two days since the last vehicle are over.
-	want := []string{"1 below usual", "1 no data", "2 below usual", "2 no data", "3 below usual", "3 no data"}
+	want := []string{"1 below usual", "1 no data", "2 below usual", "2 no data", "3 below usual",
+		"3 no data"}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q\n%s", got, want, story(changes))
 	}
 	last := changes[len(changes)-1]
-	if last.Since < 2*oneDay+8*60 || last.Since > 2*oneDay+8*60+20 || a.Why != "no vehicle for two days" || a.Until != 30*oneDay || a.Last.End != 30*oneDay {
+	if last.Since < 2*oneDay+8*60 || last.Since > 2*oneDay+8*60+20 ||
+		a.Why != "no vehicle for two days" || a.Until != 30*oneDay || a.Last.End != 30*oneDay {
 		t.Errorf("%+v\n%s", a, story(changes))
 	}
-	if !strings.Contains(changes[slices.IndexFunc(changes, func(c Transition) bool { return c.Detected > 8*60 })+2].Why, "missing reports look the same") {
+	if !strings.Contains(changes[slices.IndexFunc(changes, func(c Transition) bool {
+		return c.Detected > 8*60
+	})+2].Why, "missing reports look the same") {
 		t.Errorf("%s", story(changes))
 	}
 }
 
-// Few vehicles, by chance now and then none in a quarter, are neither a blockage nor a rush, and seldom no data.
+// Few vehicles, by chance now and then none in a quarter, are neither a blockage nor a rush, and
+// seldom no data.
 func TestQuietNight(t *testing.T) {
 	utc := zoneOf(t, "UTC")
 	for _, perQuarter := range []float64{0.1, 1, 3, 6} {
@@ -473,7 +496,8 @@ func TestQuietNight(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 4))
 			rate := func(Minute) float64 { return perQuarter / 15 }
 			var a Assessment
-			changes := a.Run(traffic(r, 0, 8*60, rate), 0, 8*60, &Basis{Plaza: Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)})
+			changes := a.Run(traffic(r, 0, 8*60, rate), 0, 8*60,
+				&Basis{Plaza: Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)})
 			for _, c := range changes {
 				switch c.To {
 				case NoData:
@@ -489,7 +513,8 @@ func TestQuietNight(t *testing.T) {
 	}
 }
 
-// A flow that does not change, known from eight weeks, is below usual by chance on fewer than one day in ten.
+// A flow that does not change, known from eight weeks, is below usual by chance on fewer than one
+// day in ten.
 func TestFalseAlarms(t *testing.T) {
 	utc := zoneOf(t, "UTC")
 	for _, perQuarter := range []float64{8, 10, 15, 30, 60} {
@@ -499,7 +524,8 @@ func TestFalseAlarms(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 9))
 			rate := func(Minute) float64 { return perQuarter / 15 }
 			var a Assessment
-			for _, c := range a.Run(traffic(r, 0, oneDay, rate), 0, oneDay, &Basis{Zone: utc, Usual: learned(r, utc, rate)}) {
+			for _, c := range a.Run(traffic(r, 0, oneDay, rate), 0, oneDay,
+				&Basis{Zone: utc, Usual: learned(r, utc, rate)}) {
 				if c.To == BelowUsual {
 					below++
 				}
@@ -524,7 +550,9 @@ func anything(r *rand.Rand, from, until Minute) []Pane {
 	for range 3 {
 		at := from + Minute(r.IntN(int(until-from)))
 		length := Minute(r.IntN(4 * int(oneDay)))
-		panes = slices.DeleteFunc(panes, func(p Pane) bool { return p.Start >= at && p.Start < at+length })
+		panes = slices.DeleteFunc(panes, func(p Pane) bool {
+			return p.Start >= at && p.Start < at+length
+		})
 	}
 	return panes
 }
@@ -538,7 +566,8 @@ func anyBasis(r *rand.Rand, z *Zone) *Basis {
 			}
 			var u UsualDay
 			for slot := range u {
-				u[slot] = Usual{Median: float64(int(day+int64(slot)/4) * 37 % 300), MAD: float64(slot % 20), N: 2 + slot%50}
+				u[slot] = Usual{Median: float64(int(day+int64(slot)/4) * 37 % 300), MAD: float64(slot % 20),
+					N: 2 + slot%50}
 			}
 			return &u
 		}
@@ -546,8 +575,9 @@ func anyBasis(r *rand.Rand, z *Zone) *Basis {
 	return by
 }
 
-// Whatever comes, and however it is cut into runs and stored in between: the same transitions, a chain, none within as many
-// minutes of the last as it takes to ask for one, and dated to when it was first asked for.
+// Whatever comes, and however it is cut into runs and stored in between: the same transitions, a
+// chain, none within as many minutes of the last as it takes to ask for one, and dated to when it
+// was first asked for.
 func TestRunProperties(t *testing.T) {
 	total := 0
 	for seed := range uint64(12) {
@@ -566,7 +596,9 @@ func TestRunProperties(t *testing.T) {
 		var got []Transition
 		for at := from; at < until; {
 			next := min(at+Minute(1+r.IntN(1<<r.IntN(13))), until)
-			seen := slices.DeleteFunc(slices.Clone(panes), func(p Pane) bool { return p.Start < at-MeasureSpan || p.Start >= next })
+			seen := slices.DeleteFunc(slices.Clone(panes), func(p Pane) bool {
+				return p.Start < at-MeasureSpan || p.Start >= next
+			})
 			got = append(got, cut.Run(seen, at, next, by)...)
 			if again := cut.Run(seen, at, next, by); len(again) > 0 {
 				t.Fatalf("seed %d: minutes to %d handed over again: %s", seed, next, story(again))
@@ -585,12 +617,14 @@ func TestRunProperties(t *testing.T) {
 			cut, at = stored, next
 		}
 		if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(cut, whole) {
-			t.Fatalf("seed %d: in pieces\n%sat once\n%s\n%+v\n%+v", seed, story(got), story(want), cut, whole)
+			t.Fatalf("seed %d: in pieces\n%sat once\n%s\n%+v\n%+v", seed, story(got), story(want), cut,
+				whole)
 		}
 
 		state, last := NoData, from-DefaultMinutes
 		for _, c := range want {
-			if c.From != state || c.To == c.From || c.Detected < last+DefaultMinutes || c.Since != c.Detected-DefaultMinutes+1 || c.Measure.End != c.Detected || c.Why == "" {
+			if c.From != state || c.To == c.From || c.Detected < last+DefaultMinutes ||
+				c.Since != c.Detected-DefaultMinutes+1 || c.Measure.End != c.Detected || c.Why == "" {
 				t.Errorf("seed %d: %s, %d: %+v", seed, state, last, c)
 			}
 			state, last = c.To, c.Detected
@@ -626,7 +660,8 @@ func TestRunIsMinuteByMinute(t *testing.T) {
 			}
 		}
 		if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(a, slow) {
-			t.Fatalf("seed %d: run\n%sminute by minute\n%s\n%+v\n%+v", seed, story(got), story(want), a, slow)
+			t.Fatalf("seed %d: run\n%sminute by minute\n%s\n%+v\n%+v", seed, story(got), story(want), a,
+				slow)
 		}
 	}
 }
@@ -636,7 +671,8 @@ func TestRunLeaps(t *testing.T) {
 	asked := 0
 	by := &Basis{Zone: zoneOf(t, "UTC"), Usual: func(int64) *UsualDay { asked++; return nil }}
 	var a Assessment
-	a.Run([]Pane{mixed(10, TypeCount{"car", 3}), mixed(500_000_000, TypeCount{"car", 3})}, 0, math.MaxInt32, by)
+	a.Run([]Pane{mixed(10, TypeCount{"car", 3}), mixed(500_000_000, TypeCount{"car", 3})}, 0,
+		math.MaxInt32, by)
 	if a.State != NoData || a.Until != math.MaxInt32 || asked > 20 {
 		t.Errorf("asked %d times; %+v", asked, a)
 	}
@@ -657,7 +693,8 @@ func TestRunLeaps(t *testing.T) {
 	// Minutes that no one hands over are left out.
 	var gaps Assessment
 	gaps.Run(panes, -100, -98, by)
-	if changes := gaps.Run(panes, -50, -48, by); changes != nil || gaps.Until != -48 || gaps.Streak != 2 {
+	if changes := gaps.Run(panes, -50, -48, by); changes != nil || gaps.Until != -48 ||
+		gaps.Streak != 2 {
 		t.Errorf("%+v, %v", gaps, changes)
 	}
 	if changes := gaps.Run(panes, -48, -47, by); len(changes) != 1 || changes[0].Since != -49 {
@@ -672,7 +709,8 @@ func TestThresholdsAreAsked(t *testing.T) {
 	early := DefaultThresholds()
 	early.BusyVC, early.Minutes = 0.5, 1
 	var a Assessment
-	if change, ok := a.Assess(measureOf(t, "vc 0.5"), &early); !ok || change.To != Busy || change.Since != change.Detected {
+	if change, ok := a.Assess(measureOf(t, "vc 0.5"), &early); !ok || change.To != Busy ||
+		change.Since != change.Detected {
 		t.Errorf("%v, %+v", ok, change)
 	}
 }

@@ -17,8 +17,9 @@ type TypeCount struct {
 	Count int64
 }
 
-// Pane is the smallest unit that is stored of a plaza's history: one minute of event time, or of what is kept for longer
-// a quarter of an hour, with counts by vehicle type in ascending order of type.
+// Pane is the smallest unit that is stored of a plaza's history: one minute of event time, or of
+// what is kept for longer a quarter of an hour, with counts by vehicle type in ascending order of
+// type.
 type Pane struct {
 	Start Minute
 	Types []TypeCount
@@ -37,8 +38,8 @@ func SumTypes(types []TypeCount) int64 {
 	return n
 }
 
-// AddTypes merges counts into an ascending list and returns it. A new type that would be one too many is counted as
-// [OtherType].
+// AddTypes merges counts into an ascending list and returns it. A new type that would be one too
+// many is counted as [OtherType].
 func AddTypes(into []TypeCount, add []TypeCount) []TypeCount {
 	if into == nil && len(add) > 0 {
 		into = make([]TypeCount, 0, len(add))

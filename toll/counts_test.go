@@ -13,7 +13,8 @@ func TestAddTypes(t *testing.T) {
 		{nil, nil, nil},
 		{nil, []TypeCount{{"car", 1}}, []TypeCount{{"car", 1}}},
 		{[]TypeCount{{"car", 1}}, []TypeCount{{"car", 2}}, []TypeCount{{"car", 3}}},
-		{[]TypeCount{{"car", 1}, {"van", 5}}, []TypeCount{{"bus", 2}, {"truck", 3}, {"zoo", 4}}, []TypeCount{{"bus", 2}, {"car", 1}, {"truck", 3}, {"van", 5}, {"zoo", 4}}},
+		{[]TypeCount{{"car", 1}, {"van", 5}}, []TypeCount{{"bus", 2}, {"truck", 3}, {"zoo", 4}},
+			[]TypeCount{{"bus", 2}, {"car", 1}, {"truck", 3}, {"van", 5}, {"zoo", 4}}},
 		{[]TypeCount{{"car", 1}}, []TypeCount{{"Car", 2}}, []TypeCount{{"Car", 2}, {"car", 1}}},
 	} {
 		if got := AddTypes(slices.Clone(c.into), c.add); !reflect.DeepEqual(got, c.want) {
@@ -40,7 +41,8 @@ func TestAddTypesCap(t *testing.T) {
 		t.Errorf("%v lacks %v", types, want)
 	}
 	types = AddTypes(types, []TypeCount{{"type05", 1}, {OtherType, 1}, {"new", 1}})
-	if want := (TypeCount{OtherType, 100 - (MaxTypes - 1) + 2}); !slices.Contains(types, want) || !slices.Contains(types, TypeCount{"type05", 2}) {
+	if want := (TypeCount{OtherType, 100 - (MaxTypes - 1) + 2}); !slices.Contains(types, want) ||
+		!slices.Contains(types, TypeCount{"type05", 2}) {
 		t.Errorf("%v lacks %v", types, want)
 	}
 }

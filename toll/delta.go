@@ -1,10 +1,12 @@
 package toll
 
-// Delta is what one batch means for one plaza: the message of the loop topic. There is exactly one per batch and plaza.
+// Delta is what one batch means for one plaza: the message of the loop topic. There is exactly one
+// per batch and plaza.
 //
-// The deltas of a plaza from one source partition form a chain: Prev is the Next of the partition's previous batch that
-// had this plaza, 0 for none. A state that merges a delta only if Prev equals what it has merged is therefore always an
-// honest prefix of that chain, and what it lacks can be sent again at any time.
+// The deltas of a plaza from one source partition form a chain: Prev is the Next of the partition's
+// previous batch that had this plaza, 0 for none. A state that merges a delta only if Prev equals
+// what it has merged is therefore always an honest prefix of that chain, and what it lacks can be
+// sent again at any time.
 type Delta struct {
 	Epoch     uint64 // of the database's cursor when the delta was sent
 	Partition int32  // source partition of the topic of events
@@ -21,23 +23,24 @@ type PlazaDelta struct {
 	Checksum uint64   // sum over the events of the CRC-32 (IEEE) of the row's text, modulo 2^64
 	Earliest WallTime // of the events' times
 	Latest   WallTime
-	// Panes are the minutes of the events that were on time or late. LateQuarter and TooLate are those of events that came
-	// later than that, see [Timeliness]. Each is ascending by start; all counts together add up to Events.
+	// Panes are the minutes of the events that were on time or late. LateQuarter and TooLate are those
+	// of events that came later than that, see [Timeliness]. Each is ascending by start; all counts
+	// together add up to Events.
 	Panes       []Pane
 	LateQuarter []Pane
 	TooLate     []Pane
 	Ahead       int64 // events that ran ahead of their partition's clock, see [Clock]; among the above
 	Lead        int64 // by how many seconds the last of them did
 
-	// Ends is the Next of the batch that the delta ends with, where batches were compacted into one row; 0 where the delta
-	// is of its batch alone and ends with it. See [PlazaDelta.End].
+	// Ends is the Next of the batch that the delta ends with, where batches were compacted into one
+	// row; 0 where the delta is of its batch alone and ends with it. See [PlazaDelta.End].
 	Ends int64
 	// Fold counts the events of minutes that are not known one by one any more; nil for none.
 	Fold *Fold
 }
 
-// End returns the Next of the delta, from that of the stored batch that it is part of. Batches that were compacted into
-// one row hold several deltas of a plaza, or one that ends before the row does.
+// End returns the Next of the delta, from that of the stored batch that it is part of. Batches that
+// were compacted into one row hold several deltas of a plaza, or one that ends before the row does.
 func (d *PlazaDelta) End(batchNext int64) int64 {
 	if d.Ends != 0 {
 		return d.Ends
@@ -61,7 +64,8 @@ func (d *PlazaDelta) Cells() int {
 
 // Of returns the delta of the loop that a delta of a stored batch is sent as.
 func (d *PlazaDelta) Of(epoch uint64, partition int32, first, next int64) *Delta {
-	sent := &Delta{Epoch: epoch, Partition: partition, First: max(first, d.Prev), Next: d.End(next), PlazaDelta: *d}
+	sent := &Delta{Epoch: epoch, Partition: partition, First: max(first, d.Prev), Next: d.End(next),
+		PlazaDelta: *d}
 	sent.Ends = 0
 	return sent
 }

@@ -10,8 +10,8 @@ import (
 
 const day = 24 * time.Hour
 
-// ParseDuration reads a duration as [time.ParseDuration] does, which may begin with days of 24 hours:
-// 90d, 1d12h.
+// ParseDuration reads a duration as [time.ParseDuration] does, which may begin with days of 24
+// hours: 90d, 1d12h.
 func ParseDuration(text string) (time.Duration, error) {
 	number, rest, hasDays := strings.Cut(text, "d")
 	if !hasDays {

@@ -23,8 +23,8 @@ type Event struct {
 	Plaza   int16
 }
 
-// ErrMalformed is what every error about an event's contents is. Such an event is no row: it becomes a dead letter
-// with the error's text as its reason.
+// ErrMalformed is what every error about an event's contents is. Such an event is no row: it
+// becomes a dead letter with the error's text as its reason.
 var ErrMalformed = errors.New("malformed event")
 
 // MalformedError says what of an event is wrong, and how.
@@ -65,7 +65,8 @@ func ValidateType(t string) error {
 	case !utf8.ValidString(t):
 		return Malformed(RejectType, "not valid UTF-8")
 	case utf8.RuneCountInString(t) > MaxTypeRunes:
-		return Malformed(RejectType, "%d characters, the most is %d", utf8.RuneCountInString(t), MaxTypeRunes)
+		return Malformed(RejectType, "%d characters, the most is %d", utf8.RuneCountInString(t),
+			MaxTypeRunes)
 	case strings.TrimSpace(t) != t:
 		return Malformed(RejectType, "has blanks around it")
 	}
@@ -76,7 +77,8 @@ func ValidateType(t string) error {
 func isPlain(t string) bool {
 	for i := 0; i < len(t); i++ {
 		c := t[i]
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' ||
+			c == '_') {
 			return false
 		}
 	}

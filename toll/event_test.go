@@ -16,12 +16,15 @@ func TestValidate(t *testing.T) {
 		{"good", func(*Event) {}, ""},
 		{"first second", func(e *Event) { e.Time = MinWallTime }, ""},
 		{"last second", func(e *Event) { e.Time = MaxWallTime }, ""},
-		{"before the first", func(e *Event) { e.Time = MinWallTime - 1 }, "time: outside the years 1000 to 9999"},
-		{"after the last", func(e *Event) { e.Time = MaxWallTime + 1 }, "time: outside the years 1000 to 9999"},
+		{"before the first", func(e *Event) { e.Time = MinWallTime - 1 },
+			"time: outside the years 1000 to 9999"},
+		{"after the last", func(e *Event) { e.Time = MaxWallTime + 1 },
+			"time: outside the years 1000 to 9999"},
 		{"vehicle 0", func(e *Event) { e.Vehicle = 0 }, ""},
 		{"vehicle -1", func(e *Event) { e.Vehicle = -1 }, "vehicle_id: -1 is negative"},
 		{"no type", func(e *Event) { e.Type = "" }, "vehicle_type: empty"},
-		{"long type", func(e *Event) { e.Type = strings.Repeat("a", 16) }, "vehicle_type: 16 characters, the most is 15"},
+		{"long type", func(e *Event) { e.Type = strings.Repeat("a", 16) },
+			"vehicle_type: 16 characters, the most is 15"},
 	} {
 		e := good
 		c.change(&e)

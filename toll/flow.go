@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// FlowPerHour returns the flow of n vehicles that passed within a span, in vehicles per hour: q = 3600·n/T with T in
-// seconds. It is the flow rate of the Highway Capacity Manual: the equivalent hourly rate at which vehicles pass a
-// point during an interval, which may be shorter or longer than an hour.
+// FlowPerHour returns the flow of n vehicles that passed within a span, in vehicles per hour: q =
+// 3600·n/T with T in seconds. It is the flow rate of the Highway Capacity Manual: the equivalent
+// hourly rate at which vehicles pass a point during an interval, which may be shorter or longer
+// than an hour.
 func FlowPerHour(n int64, span time.Duration) float64 {
 	if span <= 0 {
 		return 0
@@ -28,12 +29,15 @@ func LastMinutes(m Minute, n int) Window {
 }
 
 // Span returns the window's length.
-func (w Window) Span() time.Duration { return time.Duration(int64(w.End)-int64(w.Start)) * time.Minute }
+func (w Window) Span() time.Duration {
+	return time.Duration(int64(w.End)-int64(w.Start)) * time.Minute
+}
 
 // In returns the events by type in a window, as far as panes are kept.
 func (s *State) In(w Window) []TypeCount { return s.Between(w.Start, w.End) }
 
-// After returns the events after a minute, as far as panes are kept: those of a clock that runs ahead of it.
+// After returns the events after a minute, as far as panes are kept: those of a clock that runs
+// ahead of it.
 func (s *State) After(m Minute) int64 {
 	var n int64
 	for i := range s.Minutes.List {
@@ -55,9 +59,10 @@ func (s *State) PerMinute(w Window) []int64 {
 	return counts
 }
 
-// StreamTime returns the minute that the stream has come to, and false where there are no events: the median of the
-// plazas' latest minutes, the later of the two in the middle. Fewer than half of the plazas can therefore not move it,
-// however wrong their clocks are. That many plazas may also be quiet; what is busy then runs ahead of the stream.
+// StreamTime returns the minute that the stream has come to, and false where there are no events:
+// the median of the plazas' latest minutes, the later of the two in the middle. Fewer than half of
+// the plazas can therefore not move it, however wrong their clocks are. That many plazas may also
+// be quiet; what is busy then runs ahead of the stream.
 func StreamTime(states map[int16]*State, zone *Zone) (Minute, bool) {
 	latest := make([]Minute, 0, len(states))
 	for _, s := range states {

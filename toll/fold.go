@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// JoinDeltas returns the deltas of stored batches that follow on each other as those of one: unchanged, but for where each of
-// them ends. They ascend by plaza, those of a plaza in the order of their chain. nexts are the batches'.
+// JoinDeltas returns the deltas of stored batches that follow on each other as those of one:
+// unchanged, but for where each of them ends. They ascend by plaza, those of a plaza in the order
+// of their chain. nexts are the batches'.
 func JoinDeltas(batches [][]PlazaDelta, nexts []int64) []PlazaDelta {
 	n := 0
 	for _, deltas := range batches {
@@ -25,16 +26,18 @@ func JoinDeltas(batches [][]PlazaDelta, nexts []int64) []PlazaDelta {
 	return joined
 }
 
-// MinKeptMinutes is the shortest time that the minutes of events are kept one by one: an event may be counted in windows of
-// quarters for two days, and the longest window begins 25 hours before it ends.
+// MinKeptMinutes is the shortest time that the minutes of events are kept one by one: an event may
+// be counted in windows of quarters for two days, and the longest window begins 25 hours before it
+// ends.
 const MinKeptMinutes = 4 * 24 * time.Hour
 
 // longestWindow is more than the length of a day on which clocks are set back.
 const longestWindow = 27 * 60
 
-// FoldHorizon returns the minute before which minutes may be added up: windows that hold an earlier one are closed and
-// stored, and no event on time or late will change them any more. States are those of all plazas, as the group table's
-// topic has them, windows have closed up to the minute until, and keep is at least [MinKeptMinutes].
+// FoldHorizon returns the minute before which minutes may be added up: windows that hold an earlier
+// one are closed and stored, and no event on time or late will change them any more. States are
+// those of all plazas, as the group table's topic has them, windows have closed up to the minute
+// until, and keep is at least [MinKeptMinutes].
 func FoldHorizon(states map[int16]*State, until Minute, keep time.Duration) Minute {
 	horizon := int64(until) - int64(max(keep, MinKeptMinutes)/time.Minute)
 	for _, s := range states {
@@ -46,15 +49,17 @@ func FoldHorizon(states map[int16]*State, until Minute, keep time.Duration) Minu
 	return QuarterOf(Minute(horizon))
 }
 
-// maxFoldCells bounds the counts of a delta that others were added to, so that it stays well below a Kafka message's size.
+// maxFoldCells bounds the counts of a delta that others were added to, so that it stays well below
+// a Kafka message's size.
 const maxFoldCells = 20_000
 
-// FoldDeltas adds up the deltas of each plaza, which must be as [JoinDeltas] returns them. A plaza is left with one delta,
-// or several where that would hold too many counts. The minutes before a minute are added up too, see [Fold]; events and
-// checksums stay what they are.
+// FoldDeltas adds up the deltas of each plaza, which must be as [JoinDeltas] returns them. A plaza
+// is left with one delta, or several where that would hold too many counts. The minutes before a
+// minute are added up too, see [Fold]; events and checksums stay what they are.
 //
-// A state that has merged nothing of the first of these deltas, or all of the last, takes the result as it would have
-// taken them. One that ends in between has merged a part that can't be told from the rest any more.
+// A state that has merged nothing of the first of these deltas, or all of the last, takes the
+// result as it would have taken them. One that ends in between has merged a part that can't be told
+// from the rest any more.
 func FoldDeltas(deltas []PlazaDelta, before Minute) []PlazaDelta {
 	folded := deltas[:0:0]
 	for len(deltas) > 0 {
@@ -88,7 +93,8 @@ func (d *PlazaDelta) cells(from Minute) int {
 // foldRun adds up deltas of one plaza that follow on each other.
 func foldRun(run []PlazaDelta, before Minute) PlazaDelta {
 	sum := PlazaDelta{
-		Plaza: run[0].Plaza, Prev: run[0].Prev, Ends: run[len(run)-1].Ends, Earliest: run[0].Earliest, Latest: run[0].Latest,
+		Plaza: run[0].Plaza, Prev: run[0].Prev, Ends: run[len(run)-1].Ends, Earliest: run[0].Earliest,
+		Latest: run[0].Latest,
 	}
 	for i := range run {
 		if f := run[i].Fold; f != nil {
@@ -96,7 +102,8 @@ func foldRun(run []PlazaDelta, before Minute) PlazaDelta {
 		}
 	}
 	fold, folds := Fold{Before: before}, false
-	// take moves the panes of minutes before the horizon into total, and the others behind those of the deltas so far.
+	// take moves the panes of minutes before the horizon into total, and the others behind those of
+	// the deltas so far.
 	take := func(panes *[]Pane, more []Pane, total *[]TypeCount) {
 		for i := range more {
 			if p := &more[i]; p.Start >= before {
@@ -139,7 +146,8 @@ func foldRun(run []PlazaDelta, before Minute) PlazaDelta {
 	return sum
 }
 
-// joinPanes adds up panes of the same minute. The counts of the panes that it is given stay as they are.
+// joinPanes adds up panes of the same minute. The counts of the panes that it is given stay as they
+// are.
 func joinPanes(panes []Pane) []Pane {
 	slices.SortStableFunc(panes, func(a, b Pane) int { return cmp.Compare(a.Start, b.Start) })
 	joined := panes[:0]

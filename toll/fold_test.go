@@ -21,12 +21,14 @@ func randomDeltas(random *rand.Rand, batches int) (all [][]PlazaDelta, nexts []i
 			if random.IntN(3) == 0 {
 				continue
 			}
-			d := PlazaDelta{Plaza: plaza, Prev: chain[plaza], Checksum: random.Uint64(), Earliest: WallTime(random.IntN(1000)), Latest: WallTime(1000 + random.IntN(1000))}
+			d := PlazaDelta{Plaza: plaza, Prev: chain[plaza], Checksum: random.Uint64(),
+				Earliest: WallTime(random.IntN(1000)), Latest: WallTime(1000 + random.IntN(1000))}
 			if random.IntN(4) == 0 {
 				d.Ahead, d.Lead = 1+random.Int64N(3), random.Int64N(5000)
 			}
 			for _, panes := range [...]*[]Pane{&d.Panes, &d.LateQuarter, &d.TooLate} {
-				for m := Minute(random.IntN(20)); m < 100 && random.IntN(3) > 0; m += 1 + Minute(random.IntN(30)) {
+				for m := Minute(random.IntN(20)); m < 100 &&
+					random.IntN(3) > 0; m += 1 + Minute(random.IntN(30)) {
 					p := Pane{Start: m}
 					for _, name := range []string{"bus", "car", "truck"} {
 						if n := random.Int64N(4); n > 0 {
@@ -51,8 +53,8 @@ func randomDeltas(random *rand.Rand, batches int) (all [][]PlazaDelta, nexts []i
 	return all, nexts
 }
 
-// TestFoldedDeltasMergeAsTheirParts merges batches one by one, in one row, and added up in several steps with ever later
-// minutes: each state counts the same.
+// TestFoldedDeltasMergeAsTheirParts merges batches one by one, in one row, and added up in several
+// steps with ever later minutes: each state counts the same.
 func TestFoldedDeltasMergeAsTheirParts(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 9))
 	for range 300 {
@@ -79,7 +81,8 @@ func TestFoldedDeltasMergeAsTheirParts(t *testing.T) {
 			text := ""
 			for plaza := range int16(3) {
 				if s := states[plaza]; s != nil {
-					text += fmt.Sprintln(plaza, s.Events, s.Checksum, s.Earliest, s.Latest, s.Types, s.Merged, s.Late, s.LateQuarter, s.TooLate, s.Ahead, s.Lead, s.Gaps)
+					text += fmt.Sprintln(plaza, s.Events, s.Checksum, s.Earliest, s.Latest, s.Types, s.Merged,
+						s.Late, s.LateQuarter, s.TooLate, s.Ahead, s.Lead, s.Gaps)
 				}
 			}
 			return text
@@ -92,7 +95,8 @@ func TestFoldedDeltasMergeAsTheirParts(t *testing.T) {
 		cut := random.IntN(len(batches) + 1)
 		first := FoldDeltas(JoinDeltas(batches[:cut], nexts[:cut]), Minute(random.IntN(60)))
 		rest := JoinDeltas(batches[cut:], nexts[cut:])
-		sum := FoldDeltas(JoinDeltas([][]PlazaDelta{first, rest}, []int64{last, last}), Minute(random.IntN(120)))
+		sum := FoldDeltas(JoinDeltas([][]PlazaDelta{first, rest}, []int64{last, last}),
+			Minute(random.IntN(120)))
 		merge(folded, sum, last)
 		for i := range sum {
 			if i > 0 && sum[i].Plaza == sum[i-1].Plaza {
@@ -125,16 +129,19 @@ func TestFoldedDeltasStaySmall(t *testing.T) {
 	}
 	joined := JoinDeltas(batches, nexts)
 	folded := FoldDeltas(joined, math.MinInt32)
-	if len(folded) != 3 || folded[0].cells(math.MinInt32) != maxFoldCells || folded[0].Ends != 10 || folded[1].Prev != 10 || folded[2].Ends != 30 {
+	if len(folded) != 3 || folded[0].cells(math.MinInt32) != maxFoldCells || folded[0].Ends != 10 ||
+		folded[1].Prev != 10 || folded[2].Ends != 30 {
 		t.Errorf("%d deltas", len(folded))
 	}
-	if again := FoldDeltas(folded, 30_000); len(again) != 1 || again[0].Events != 30_000 || again[0].Fold.Events() != 30_000 || again[0].Ends != 30 {
+	if again := FoldDeltas(folded, 30_000); len(again) != 1 || again[0].Events != 30_000 ||
+		again[0].Fold.Events() != 30_000 || again[0].Ends != 30 {
 		t.Errorf("got %d deltas", len(again))
 	}
 }
 
-// TestFoldedMinutesAreNotHandedOver merges a delta whose minutes before 10:20 were added up into an empty state, as after a
-// rebuild. The state can't count the windows that hold such a minute, and must not seem to.
+// TestFoldedMinutesAreNotHandedOver merges a delta whose minutes before 10:20 were added up into an
+// empty state, as after a rebuild. The state can't count the windows that hold such a minute, and
+// must not seem to.
 func TestFoldedMinutesAreNotHandedOver(t *testing.T) {
 	kinds, err := ParseWindows("1m,10m/5m,15m,1h,day")
 	if err != nil {
@@ -145,15 +152,20 @@ func TestFoldedMinutesAreNotHandedOver(t *testing.T) {
 	pane := func(m Minute) Pane { return Pane{Start: m, Types: one} }
 	s := NewState(0)
 	// Another partition's minutes are all there still.
-	if got := s.Merge(&Delta{Epoch: 7, Partition: 1, Next: 10, PlazaDelta: PlazaDelta{Plaza: 1, Events: 2, Panes: []Pane{pane(clock(10, 3)), pane(clock(10, 17))}}}); got != Applied {
+	if got := s.Merge(&Delta{Epoch: 7, Partition: 1, Next: 10,
+		PlazaDelta: PlazaDelta{Plaza: 1, Events: 2,
+			Panes: []Pane{pane(clock(10, 3)), pane(clock(10, 17))}}}); got != Applied {
 		t.Fatal(got)
 	}
-	d := PlazaDelta{Plaza: 1, Events: 9, Ends: 50, Panes: []Pane{pane(clock(10, 21)), pane(clock(10, 40)), pane(clock(11, 5))},
-		Fold: &Fold{Before: clock(10, 20), OnTime: []TypeCount{{"car", 4}}, Late: 1, LateQuarter: one, TooLate: one}}
+	d := PlazaDelta{Plaza: 1, Events: 9, Ends: 50,
+		Panes: []Pane{pane(clock(10, 21)), pane(clock(10, 40)), pane(clock(11, 5))},
+		Fold: &Fold{Before: clock(10, 20), OnTime: []TypeCount{{"car", 4}}, Late: 1, LateQuarter: one,
+			TooLate: one}}
 	if got := s.Merge(d.Of(7, 0, 0, 60)); got != Applied || s.MergedIn(0) != 50 {
 		t.Fatal(got, s.MergedIn(0))
 	}
-	if s.Late != 1 || s.LateQuarter != 1 || s.TooLate != 1 || s.Events != 11 || !slices.Equal(s.Types, []TypeCount{{"car", 11}}) {
+	if s.Late != 1 || s.LateQuarter != 1 || s.TooLate != 1 || s.Events != 11 ||
+		!slices.Equal(s.Types, []TypeCount{{"car", 11}}) {
 		t.Errorf("got %+v", s)
 	}
 	closer := Closer{Kinds: kinds, Zone: NewZone(time.UTC)}
@@ -173,11 +185,14 @@ func TestFoldedMinutesAreNotHandedOver(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if closing.From != clock(10, 20) || !closing.PanesLost {
-		t.Errorf("minutes from %d on have closed, their panes lost: %v", closing.From-20*1440, closing.PanesLost)
+		t.Errorf("minutes from %d on have closed, their panes lost: %v", closing.From-20*1440,
+			closing.PanesLost)
 	}
-	for _, w := range []Window{{clock(10, 15), clock(10, 25)}, {clock(10, 15), clock(10, 30)}, {clock(10, 0), clock(11, 0)}, {clock(0, 0), clock(24, 0)}} {
+	for _, w := range []Window{{clock(10, 15), clock(10, 25)}, {clock(10, 15), clock(10, 30)},
+		{clock(10, 0), clock(11, 0)}, {clock(0, 0), clock(24, 0)}} {
 		if !InRanges(closing.Recount, w) {
-			t.Errorf("the window from %d is neither counted nor to be counted: %v", w.Start-20*1440, closing.Recount)
+			t.Errorf("the window from %d is neither counted nor to be counted: %v", w.Start-20*1440,
+				closing.Recount)
 		}
 	}
 }
@@ -206,12 +221,15 @@ func TestFoldHorizon(t *testing.T) {
 		{"kept for longer", state(until, 0, 0), 10 * 24 * time.Hour, QuarterOf(until - 14400)},
 		{"quiet for a year", state(until-500_000, 0, 0), MinKeptMinutes, QuarterOf(until - kept)},
 		{"open, ahead", state(until, until+700, 0), MinKeptMinutes, QuarterOf(until - kept)},
-		{"delivered long ago, with events since", state(until-20_000, until-10, 0), MinKeptMinutes, QuarterOf(until - 20_000 - longestWindow)},
-		{"changed long ago", state(until, 0, until-30_000), MinKeptMinutes, QuarterOf(until - 30_000 - longestWindow)},
+		{"delivered long ago, with events since", state(until-20_000, until-10, 0), MinKeptMinutes,
+			QuarterOf(until - 20_000 - longestWindow)},
+		{"changed long ago", state(until, 0, until-30_000), MinKeptMinutes,
+			QuarterOf(until - 30_000 - longestWindow)},
 		{"nothing delivered yet", state(math.MinInt32, until-5, 0), MinKeptMinutes, math.MinInt32},
 		{"the first minute changed", state(until, 0, math.MinInt32), MinKeptMinutes, math.MinInt32},
 	} {
-		if got := FoldHorizon(map[int16]*State{1: c.state, 2: state(until, 0, 0)}, until, c.keep); got != c.want {
+		if got := FoldHorizon(map[int16]*State{1: c.state, 2: state(until, 0, 0)}, until,
+			c.keep); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
 		}
 	}

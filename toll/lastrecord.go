@@ -5,9 +5,9 @@ import (
 	"hash/crc32"
 )
 
-// LastRecord identifies the last record of a partition that was consumed, rejected ones included. An
-// offset names a record in one history of the partition only: an unclean leader election or a restored
-// volume puts other records at offsets that were consumed. Comparing this record shows it.
+// LastRecord identifies the last record of a partition that was consumed, rejected ones included.
+// An offset names a record in one history of the partition only: an unclean leader election or a
+// restored volume puts other records at offsets that were consumed. Comparing this record shows it.
 type LastRecord struct {
 	Known       bool // false before the first record
 	Offset      int64
@@ -16,8 +16,8 @@ type LastRecord struct {
 	CRC         uint32 // CRC-32C of its key and value
 }
 
-// Same reports whether another record is this one. Leader epochs are not compared: a restored volume may
-// repeat them.
+// Same reports whether another record is this one. Leader epochs are not compared: a restored
+// volume may repeat them.
 func (r LastRecord) Same(other LastRecord) bool {
 	return r.Offset == other.Offset && r.Timestamp == other.Timestamp && r.CRC == other.CRC
 }

@@ -12,21 +12,23 @@ import (
 	"time"
 )
 
-// Equivalents says as how many passenger cars a vehicle of a type counts (E_T), by type in lower case. A type that is not
-// in it is a car.
+// Equivalents says as how many passenger cars a vehicle of a type counts (E_T), by type in lower
+// case. A type that is not in it is a car.
 type Equivalents map[string]float64
 
-// heavyCars is E_T of heavy vehicles in level terrain: HCM 2016 (Highway Capacity Manual, 6th edition), chapter 12. In
-// rolling terrain it is 3.
+// heavyCars is E_T of heavy vehicles in level terrain: HCM 2016 (Highway Capacity Manual, 6th
+// edition), chapter 12. In rolling terrain it is 3.
 const heavyCars = 2.0
 
-// Bounds of an equivalent: a motorcycle is a part of a car, and no vehicle takes the place of more than a few.
+// Bounds of an equivalent: a motorcycle is a part of a car, and no vehicle takes the place of more
+// than a few.
 const (
 	minCars = 0.1
 	maxCars = 20
 )
 
-// DefaultEquivalents returns 2.0 for each of the usual names of a heavy vehicle. Vans and pickups drive as cars do.
+// DefaultEquivalents returns 2.0 for each of the usual names of a heavy vehicle. Vans and pickups
+// drive as cars do.
 func DefaultEquivalents() Equivalents {
 	return Equivalents{
 		"truck": heavyCars, "lorry": heavyCars, "hgv": heavyCars, "semi": heavyCars, "tractor": heavyCars,
@@ -34,8 +36,8 @@ func DefaultEquivalents() Equivalents {
 	}
 }
 
-// ParseEquivalents reads a setting as truck=2.5,bus=1.8. What it names changes [DefaultEquivalents] or adds to them; a
-// type at 1 is a car. It reports every violation at once.
+// ParseEquivalents reads a setting as truck=2.5,bus=1.8. What it names changes [DefaultEquivalents]
+// or adds to them; a type at 1 is a car. It reports every violation at once.
 func ParseEquivalents(text string) (Equivalents, error) {
 	all := DefaultEquivalents()
 	if strings.TrimSpace(text) == "" {
@@ -82,8 +84,8 @@ func (e Equivalents) String() string {
 	return strings.Join(entries, ",")
 }
 
-// Of returns as how many cars a vehicle counts. Here, and only here, the case of a type does not matter: a TRUCK is as
-// long as a truck.
+// Of returns as how many cars a vehicle counts. Here, and only here, the case of a type does not
+// matter: a TRUCK is as long as a truck.
 func (e Equivalents) Of(vehicleType string) float64 {
 	cars, ok := e[strings.ToLower(vehicleType)]
 	if !ok || !(cars > 0) || !finite(cars) {
@@ -95,10 +97,12 @@ func (e Equivalents) Of(vehicleType string) float64 {
 // MeasureSpan is how many minutes a [Measure] looks back.
 const MeasureSpan = 60
 
-// Measure is what the crossings of the hour before End tell of a plaza. What can't be told is nil, and left out of JSON.
+// Measure is what the crossings of the hour before End tell of a plaza. What can't be told is nil,
+// and left out of JSON.
 //
-// The formulas are those of HCM 2016 (Highway Capacity Manual, 6th edition), chapters 4 and 12. With V the vehicles of
-// the hour and V15 those of the busiest of its four quarters, counted back from End:
+// The formulas are those of HCM 2016 (Highway Capacity Manual, 6th edition), chapters 4 and 12.
+// With V the vehicles of the hour and V15 those of the busiest of its four quarters, counted back
+// from End:
 //
 //	flow                   q    = 3600·n/T            n vehicles in T seconds
 //	peak-hour factor       PHF  = V/(4·V15)           1 for an even flow, 0.25 for all in one quarter
@@ -108,32 +112,41 @@ const MeasureSpan = 60
 //
 // With several types, each with an equivalent of its own, f_HV = 1/(1 + ΣP_i(E_i−1)).
 //
-// For the state of now an hour is too long, so demand is v of the last quarter alone: for a single quarter PHF is 1 by its
-// definition, which leaves 4·n15/f_HV.
+// For the state of now an hour is too long, so demand is v of the last quarter alone: for a single
+// quarter PHF is 1 by its definition, which leaves 4·n15/f_HV.
 //
-// In the first hour of a plaza the minutes before count as empty: flow, headway and demand are right after 15 minutes, PHF
-// after 60.
+// In the first hour of a plaza the minutes before count as empty: flow, headway and demand are
+// right after 15 minutes, PHF after 60.
 type Measure struct {
-	Plaza int16  `json:"plaza"`
-	End   Minute `json:"end"` // exclusive: the minutes [End−60, End) and, as the last quarter, [End−15, End)
+	Plaza int16 `json:"plaza"`
+	// exclusive: the minutes [End−60, End) and, as the last quarter, [End−15, End)
+	End Minute `json:"end"`
 
 	Count15 int64 `json:"count_15"` // vehicles in the last quarter
 	Count60 int64 `json:"count_60"` // vehicles in the hour
 	Heavy15 int64 `json:"heavy_15"` // those of Count15 that count as more than one car
 	Heavy60 int64 `json:"heavy_60"`
 
-	FlowPerHour      float64  `json:"flow_per_hour"`            // q of the last quarter, vehicles per hour
-	HeadwaySeconds   *float64 `json:"headway_seconds,omitzero"` // h of the last quarter; nil without a vehicle
-	HeavyShare       *float64 `json:"heavy_share,omitzero"`     // P_T of the last quarter, 0 to 1; nil without a vehicle
-	HeavyFactor      float64  `json:"heavy_factor"`             // f_HV of the last quarter; 1 without a vehicle
-	PHF              *float64 `json:"phf,omitzero"`             // of the hour; nil without a vehicle
-	PassengerCarFlow float64  `json:"passenger_car_flow"`       // v of the hour, passenger cars per hour
-	Demand           float64  `json:"demand"`                   // v of the last quarter, passenger cars per hour
-	Lanes            int      `json:"lanes,omitzero"`           // of the plaza; 0 for not known
-	Capacity         *float64 `json:"capacity,omitzero"`        // of the plaza, passenger cars per hour; nil where its lanes are not known
-	VC               *float64 `json:"vc,omitzero"`              // demand/capacity; nil where its lanes are not known
-	Usual            *Usual   `json:"usual,omitzero"`           // of Count15 at this time of the week; nil where there was no earlier week
-	Z                *float64 `json:"z,omitzero"`               // how far Count15 is from it, see [Usual.Z]; nil with too few weeks
+	// q of the last quarter, vehicles per hour
+	FlowPerHour float64 `json:"flow_per_hour"`
+	// h of the last quarter; nil without a vehicle
+	HeadwaySeconds *float64 `json:"headway_seconds,omitzero"`
+	// P_T of the last quarter, 0 to 1; nil without a vehicle
+	HeavyShare *float64 `json:"heavy_share,omitzero"`
+	// f_HV of the last quarter; 1 without a vehicle
+	HeavyFactor      float64  `json:"heavy_factor"`
+	PHF              *float64 `json:"phf,omitzero"`       // of the hour; nil without a vehicle
+	PassengerCarFlow float64  `json:"passenger_car_flow"` // v of the hour, passenger cars per hour
+	// v of the last quarter, passenger cars per hour
+	Demand float64 `json:"demand"`
+	Lanes  int     `json:"lanes,omitzero"` // of the plaza; 0 for not known
+	// of the plaza, passenger cars per hour; nil where its lanes are not known
+	Capacity *float64 `json:"capacity,omitzero"`
+	VC       *float64 `json:"vc,omitzero"` // demand/capacity; nil where its lanes are not known
+	// of Count15 at this time of the week; nil where there was no earlier week
+	Usual *Usual `json:"usual,omitzero"`
+	// how far Count15 is from it, see [Usual.Z]; nil with too few weeks
+	Z *float64 `json:"z,omitzero"`
 }
 
 // Against compares the last quarter with what is usual.
@@ -147,8 +160,8 @@ func (m *Measure) Against(u Usual) {
 	}
 }
 
-// MeasureAt returns the measure of a plaza at the end of a minute, from panes of a minute, ascending. A minute without a
-// pane is one without a vehicle.
+// MeasureAt returns the measure of a plaza at the end of a minute, from panes of a minute,
+// ascending. A minute without a pane is one without a vehicle.
 func MeasureAt(panes []Pane, end Minute, plaza Plaza, eq Equivalents) Measure {
 	var sum tally
 	for i := range panes {
@@ -160,7 +173,8 @@ func MeasureAt(panes []Pane, end Minute, plaza Plaza, eq Equivalents) Measure {
 	return sum.measure(end, &plaza)
 }
 
-// Slider returns the measures of one end after another, in steps that cost what the panes cost that come in and go out.
+// Slider returns the measures of one end after another, in steps that cost what the panes cost that
+// come in and go out.
 type Slider struct {
 	panes []Pane
 	plaza Plaza
@@ -177,7 +191,8 @@ func NewSlider(panes []Pane, plaza Plaza, eq Equivalents) *Slider {
 // MeasureAt returns what the function [MeasureAt] does. Ends must not descend from call to call.
 func (s *Slider) MeasureAt(end Minute) Measure {
 	for q := len(s.marks) - 1; q >= 0; q-- {
-		start := int64(end) - int64(len(s.marks)-1-q)*Quarter // of quarter q; what lies before it is of the one before
+		// of quarter q; what lies before it is of the one before
+		start := int64(end) - int64(len(s.marks)-1-q)*Quarter
 		for ; s.marks[q] < len(s.panes) && int64(s.panes[s.marks[q]].Start) < start; s.marks[q]++ {
 			p := &s.panes[s.marks[q]]
 			s.sum.add(q-1, p, 1, s.eq)
@@ -189,18 +204,21 @@ func (s *Slider) MeasureAt(end Minute) Measure {
 
 // emptyUntil returns the last end up to which no more vehicles come in than before end.
 func (s *Slider) emptyUntil(end Minute) int64 {
-	next, _ := slices.BinarySearchFunc(s.panes, end, func(p Pane, end Minute) int { return cmp.Compare(p.Start, end) })
+	next, _ := slices.BinarySearchFunc(s.panes, end, func(p Pane, end Minute) int {
+		return cmp.Compare(p.Start, end)
+	})
 	if next == len(s.panes) {
 		return math.MaxInt32
 	}
 	return int64(s.panes[next].Start)
 }
 
-// tally is an hour by quarters, the last of them in quarter 3. It holds whole numbers only, so that what was added and
-// taken away again leaves no trace.
+// tally is an hour by quarters, the last of them in quarter 3. It holds whole numbers only, so that
+// what was added and taken away again leaves no trace.
 type tally struct {
-	all   quarters
-	types []typeTally // of the types that don't count as one car, ascending: the order of the sums is always the same
+	all quarters
+	// of the types that don't count as one car, ascending: the order of the sums is always the same
+	types []typeTally
 }
 
 type quarters [4]int64
@@ -211,7 +229,8 @@ type typeTally struct {
 	count quarters
 }
 
-// add adds a pane's vehicles to a quarter, or with −1 takes them away. Quarters outside of the hour are not kept.
+// add adds a pane's vehicles to a quarter, or with −1 takes them away. Quarters outside of the hour
+// are not kept.
 func (t *tally) add(quarter int, p *Pane, sign int64, eq Equivalents) {
 	if quarter < 0 || quarter >= len(t.all) {
 		return
@@ -222,7 +241,9 @@ func (t *tally) add(quarter int, p *Pane, sign int64, eq Equivalents) {
 		if cars == 1 {
 			continue
 		}
-		i, found := slices.BinarySearchFunc(t.types, c.Type, func(t typeTally, name string) int { return cmp.Compare(t.name, name) })
+		i, found := slices.BinarySearchFunc(t.types, c.Type, func(t typeTally, name string) int {
+			return cmp.Compare(t.name, name)
+		})
 		if !found {
 			t.types = slices.Insert(t.types, i, typeTally{name: c.Type, cars: cars})
 		}
@@ -235,8 +256,9 @@ func (t *tally) measure(end Minute, plaza *Plaza) Measure {
 	for _, n := range t.all {
 		m.Count60 += n
 	}
-	// Vehicles in passenger cars: n/f_HV = n·(1 + ΣP_i(E_i−1)) = n + Σn_i(E_i−1). Converting each product keeps compilers from
-	// fusing it with the sum, which would give other digits on other machines.
+	// Vehicles in passenger cars: n/f_HV = n·(1 + ΣP_i(E_i−1)) = n + Σn_i(E_i−1). Converting each
+	// product keeps compilers from fusing it with the sum, which would give other digits on other
+	// machines.
 	cars15, cars60 := float64(m.Count15), float64(m.Count60)
 	for i := range t.types {
 		of := &t.types[i]
@@ -269,9 +291,10 @@ func (t *tally) measure(end Minute, plaza *Plaza) Measure {
 
 // Ranking is the plazas that stand out, the foremost first.
 type Ranking struct {
-	ByFlow      []Measure `json:"by_flow"`
-	ByVC        []Measure `json:"by_vc"`        // of the plazas whose capacity is known
-	ByDeviation []Measure `json:"by_deviation"` // from usual, upwards or downwards; of the plazas whose usual is known
+	ByFlow []Measure `json:"by_flow"`
+	ByVC   []Measure `json:"by_vc"` // of the plazas whose capacity is known
+	// from usual, upwards or downwards; of the plazas whose usual is known
+	ByDeviation []Measure `json:"by_deviation"`
 }
 
 // Rank returns the k foremost of each list. Ties are broken by plaza, the lower number first.

@@ -22,7 +22,8 @@ func TestParseEquivalents(t *testing.T) {
 		{" Truck = 3 , motorcycle=0.5", map[string]float64{"truck": 3, "Motorcycle": 0.5}, nil},
 		{"truck", nil, []string{`equivalent "truck", want`}},
 		{"truck=x,bus=0,semi=NaN,rv=Inf,=2,bus=21,a b c d e f g h i=2,", nil, []string{
-			`"truck" is "x"`, `"bus" is "0"`, `"semi" is "NaN"`, `"rv" is "Inf"`, `"=2": vehicle_type: empty`,
+			`"truck" is "x"`, `"bus" is "0"`, `"semi" is "NaN"`, `"rv" is "Inf"`,
+			`"=2": vehicle_type: empty`,
 			`"bus" is given twice`, `"bus" is "21"`, `17 characters`, `equivalent "", want`}},
 	} {
 		e, err := ParseEquivalents(c.text)
@@ -79,10 +80,12 @@ func TestMeasureAt(t *testing.T) {
 		mixed(940, TypeCount{"car", 10}), mixed(954, TypeCount{"car", 20}),
 		mixed(955, TypeCount{"car", 60}),
 		mixed(970, TypeCount{"car", 30}), mixed(984, TypeCount{"car", 60}),
-		mixed(985, TypeCount{"car", 40}), mixed(992, TypeCount{"truck", 20}), mixed(999, TypeCount{"car", 60}),
+		mixed(985, TypeCount{"car", 40}), mixed(992, TypeCount{"truck", 20}), mixed(999,
+			TypeCount{"car", 60}),
 		mixed(1000, TypeCount{"car", 1000}), // after it
 	}
-	zoo := []Pane{mixed(90, TypeCount{"bus", 10}, TypeCount{"car", 70}, TypeCount{"motorcycle", 8}, TypeCount{"truck", 12})}
+	zoo := []Pane{mixed(90, TypeCount{"bus", 10}, TypeCount{"car", 70}, TypeCount{"motorcycle", 8},
+		TypeCount{"truck", 12})}
 	for _, c := range []struct {
 		name  string
 		panes []Pane
@@ -91,7 +94,8 @@ func TestMeasureAt(t *testing.T) {
 		eq    string
 		want  string // counts of quarter/hour, heavy ones, then the figures
 	}{
-		// PHF = 300/(4·120); f = 1/(1 + 20/120); demand = 4·120/f; v = 300/(0.625·0.9375) with f = 1/(1 + 20/300) of the hour.
+		// PHF = 300/(4·120); f = 1/(1 + 20/120); demand = 4·120/f; v = 300/(0.625·0.9375) with f = 1/(1 +
+		// 20/300) of the hour.
 		{"an hour", hour, 1000, Plaza{ID: 7, Lanes: 2}, "",
 			"120/300 heavy 20/20 flow 480 headway 7.5 share 0.1667 f 0.8571 PHF 0.625 v 512 demand 560 v/c 0.4308"},
 		// One minute later the quarters are 40 (10 have gone), 60+0, …: 20+60, 30, 60+40, 80+1000.
@@ -100,16 +104,20 @@ func TestMeasureAt(t *testing.T) {
 		// f = 1/(1 + 0.10·1.5 + 0.12·1 + 0.08·(−0.5)) = 1/1.23
 		{"several types", zoo, 100, Plaza{Lanes: 1, CapacityPerLane: 984}, "bus=2.5,motorcycle=0.5",
 			"100/100 heavy 22/22 flow 400 headway 9 share 0.22 f 0.813 PHF 0.25 v 492 demand 492 v/c 0.5"},
-		{"a quarter without a vehicle", zoo, 106, Plaza{Lanes: 1, CapacityPerLane: 984}, "bus=2.5,motorcycle=0.5",
+		{"a quarter without a vehicle", zoo, 106, Plaza{Lanes: 1, CapacityPerLane: 984},
+			"bus=2.5,motorcycle=0.5",
 			"0/100 heavy 0/22 flow 0 headway none share none f 1 PHF 0.25 v 492 demand 0 v/c 0"},
 		{"nothing", nil, 100, Plaza{Lanes: 2}, "",
 			"0/0 heavy 0/0 flow 0 headway none share none f 1 PHF none v 0 demand 0 v/c 0"},
 		{"panes without counts", []Pane{{Start: 99}}, 100, Plaza{}, "",
 			"0/0 heavy 0/0 flow 0 headway none share none f 1 PHF none v 0 demand 0 v/c none"},
-		{"the beginning of time", []Pane{mixed(math.MinInt32, TypeCount{"car", 15})}, math.MinInt32 + 1, Plaza{}, "",
+		{"the beginning of time", []Pane{mixed(math.MinInt32, TypeCount{"car", 15})}, math.MinInt32 + 1,
+			Plaza{}, "",
 			"15/15 heavy 0/0 flow 60 headway 60 share 0 f 1 PHF 0.25 v 60 demand 60 v/c none"},
-		{"an even flow", []Pane{mixed(40, TypeCount{"car", 9}), mixed(55, TypeCount{"car", 9}), mixed(70, TypeCount{"car", 9}), mixed(85, TypeCount{"car", 9})},
-			100, Plaza{}, "", "9/36 heavy 0/0 flow 36 headway 100 share 0 f 1 PHF 1 v 36 demand 36 v/c none"},
+		{"an even flow", []Pane{mixed(40, TypeCount{"car", 9}), mixed(55, TypeCount{"car", 9}),
+			mixed(70, TypeCount{"car", 9}), mixed(85, TypeCount{"car", 9})},
+			100, Plaza{}, "",
+			"9/36 heavy 0/0 flow 36 headway 100 share 0 f 1 PHF 1 v 36 demand 36 v/c none"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			eq, err := ParseEquivalents(c.eq)
@@ -117,8 +125,10 @@ func TestMeasureAt(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := MeasureAt(c.panes, c.end, c.plaza, eq)
-			got := fmt.Sprintf("%d/%d heavy %d/%d flow %.4g headway %s share %s f %.4g PHF %s v %.4g demand %.4g v/c %s",
-				m.Count15, m.Count60, m.Heavy15, m.Heavy60, m.FlowPerHour, show(m.HeadwaySeconds), show(m.HeavyShare), m.HeavyFactor,
+			got := fmt.Sprintf(
+				"%d/%d heavy %d/%d flow %.4g headway %s share %s f %.4g PHF %s v %.4g demand %.4g v/c %s",
+				m.Count15, m.Count60, m.Heavy15, m.Heavy60, m.FlowPerHour, show(m.HeadwaySeconds),
+				show(m.HeavyShare), m.HeavyFactor,
 				show(m.PHF), m.PassengerCarFlow, m.Demand, show(m.VC))
 			if got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
@@ -150,10 +160,12 @@ func TestMeasureAgainst(t *testing.T) {
 func TestMeasureJSON(t *testing.T) {
 	nothing := MeasureAt(nil, 100, Plaza{ID: 7}, nil)
 	text, err := json.Marshal(nothing)
-	if want := `{"plaza":7,"end":100,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":1,"passenger_car_flow":0,"demand":0}`; err != nil || string(text) != want {
+	if want :=
+		`{"plaza":7,"end":100,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":1,"passenger_car_flow":0,"demand":0}`; err != nil || string(text) != want {
 		t.Errorf("%v\ngot  %s\nwant %s", err, text, want)
 	}
-	full := MeasureAt([]Pane{mixed(99, TypeCount{"car", 5}, TypeCount{"truck", 2})}, 100, Plaza{ID: 7, Lanes: 3}, DefaultEquivalents())
+	full := MeasureAt([]Pane{mixed(99, TypeCount{"car", 5}, TypeCount{"truck", 2})}, 100,
+		Plaza{ID: 7, Lanes: 3}, DefaultEquivalents())
 	full.Against(Usual{Median: 7, MAD: 1, N: 5}) // z is 0, and there all the same
 	if text, err = json.Marshal(full); err != nil || !strings.Contains(string(text), `"z":0`) {
 		t.Errorf("%s, %v", text, err)
@@ -231,7 +243,8 @@ func TestRank(t *testing.T) {
 			if got != c.want {
 				t.Errorf("%d foremost: got %s, want %s", c.k, got, c.want)
 			}
-			rand.Shuffle(len(measures), func(i, j int) { measures[i], measures[j] = measures[j], measures[i] })
+			rand.Shuffle(len(measures),
+				func(i, j int) { measures[i], measures[j] = measures[j], measures[i] })
 		}
 	}
 	if none := Rank(nil, 3); none.ByFlow == nil || len(none.ByFlow) != 0 {

@@ -1,15 +1,15 @@
 package toll
 
-// Notice is a stored result that is to be published: a closed window, or a change of a plaza's congestion. One of the two
-// is set.
+// Notice is a stored result that is to be published: a closed window, or a change of a plaza's
+// congestion. One of the two is set.
 type Notice struct {
 	Ref        NoticeRef
 	Window     *WindowResult
 	Transition *Transition
 }
 
-// NoticeRef names a notice: a revision of a window, or where Revision is 0 the plaza's transition of that number, which is
-// the minute at whose end it was detected.
+// NoticeRef names a notice: a revision of a window, or where Revision is 0 the plaza's transition
+// of that number, which is the minute at whose end it was detected.
 type NoticeRef struct {
 	WindowID
 	Revision int64

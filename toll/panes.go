@@ -7,23 +7,24 @@ import (
 	"slices"
 )
 
-// Limits of what a state keeps, so that it stays small whatever comes. What it gives up is counted from the outbox when
-// it is needed after all, so they bound memory and not truth.
+// Limits of what a state keeps, so that it stays small whatever comes. What it gives up is counted
+// from the outbox when it is needed after all, so they bound memory and not truth.
 const (
-	// KeptMinutes and KeptQuarters are how many minutes before the last closed one stay, as panes of a minute and of a quarter of
-	// an hour.
+	// KeptMinutes and KeptQuarters are how many minutes before the last closed one stay, as panes of a
+	// minute and of a quarter of an hour.
 	KeptMinutes  = Minute(MinuteRetention / 6e10)
 	KeptQuarters = Minute(QuarterRetention / 6e10)
-	// MinuteBytes and QuarterBytes bound what the panes of either length take in a state: room for four hours of minutes
-	// and for two and a half days of quarters with three types of vehicles, those that have not closed yet among them.
+	// MinuteBytes and QuarterBytes bound what the panes of either length take in a state: room for
+	// four hours of minutes and for two and a half days of quarters with three types of vehicles,
+	// those that have not closed yet among them.
 	MinuteBytes  = 1400
 	QuarterBytes = 2000
 	// Quarter is the length of a quarter pane, in minutes.
 	Quarter = 15
 )
 
-// Panes is a bounded stretch of panes, ascending. It knows for which minutes it is complete: for those from From on that
-// do not lie in Gap.
+// Panes is a bounded stretch of panes, ascending. It knows for which minutes it is complete: for
+// those from From on that do not lie in Gap.
 type Panes struct {
 	List []Pane
 	From Minute // panes that begin before it were given up
@@ -35,10 +36,12 @@ func NewPanes() Panes { return Panes{From: math.MinInt32} }
 
 // Complete reports whether nothing was given up in a window.
 func (p *Panes) Complete(w Window) bool {
-	return w.Start >= p.From && (p.Gap.Start >= p.Gap.End || w.End <= p.Gap.Start || w.Start >= p.Gap.End)
+	return w.Start >= p.From &&
+		(p.Gap.Start >= p.Gap.End || w.End <= p.Gap.Start || w.Start >= p.Gap.End)
 }
 
-// holds reports whether a pane may be kept. That of the last minute is not: it is in no window, and no gap reaches beyond it.
+// holds reports whether a pane may be kept. That of the last minute is not: it is in no window, and
+// no gap reaches beyond it.
 func (p *Panes) holds(start Minute) bool {
 	return start >= p.From && start < math.MaxInt32 && !(start >= p.Gap.Start && start < p.Gap.End)
 }
@@ -58,8 +61,8 @@ func (p *Panes) add(start Minute, types []TypeCount, late int64) {
 	p.List[at].Late += late
 }
 
-// bytes returns what a pane takes in a state that counts so many types apart: a bit for each type, the counts, and how many
-// came late.
+// bytes returns what a pane takes in a state that counts so many types apart: a bit for each type,
+// the counts, and how many came late.
 func (p *Pane) bytes(types int) int {
 	n := (types+1)/7 + 1
 	for i := range p.Types {
@@ -71,8 +74,8 @@ func (p *Pane) bytes(types int) int {
 	return n
 }
 
-// bytes returns what panes of length minutes take in a state: each itself, and where it does not follow on the one before it
-// the distance between them and how many follow on it.
+// bytes returns what panes of length minutes take in a state: each itself, and where it does not
+// follow on the one before it the distance between them and how many follow on it.
 func (p *Panes) bytes(length Minute, types int) int {
 	n := 0
 	for i := range p.List {
@@ -90,8 +93,9 @@ func (p *Panes) bytes(length Minute, types int) int {
 // varintBytes returns how many groups of seven bits a number has.
 func varintBytes(n int64) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
-// bound gives panes of length minutes up until what is left takes no more than most bytes in a state that counts so many
-// types apart: the first, as long as it begins before done, and else the last, which is furthest ahead.
+// bound gives panes of length minutes up until what is left takes no more than most bytes in a
+// state that counts so many types apart: the first, as long as it begins before done, and else the
+// last, which is furthest ahead.
 func (p *Panes) bound(done, length Minute, types, most int) {
 	for len(p.List) > 1 && p.bytes(length, types) > most {
 		if first := &p.List[0]; first.Start < done {
@@ -157,13 +161,15 @@ func SumPanes(panes []Pane) (types []TypeCount, late int64) {
 // maxRanges bounds a list of ranges; beyond it, near ones are joined with what lies between.
 const maxRanges = 32
 
-// AddRange adds minutes to an ascending list of ranges that don't touch. A list that grows too long covers more than was
-// added, never less.
+// AddRange adds minutes to an ascending list of ranges that don't touch. A list that grows too long
+// covers more than was added, never less.
 func AddRange(ranges []Window, w Window) []Window {
 	if w.Start >= w.End {
 		return ranges
 	}
-	from, _ := slices.BinarySearchFunc(ranges, w.Start, func(r Window, start Minute) int { return cmp.Compare(r.End, start) })
+	from, _ := slices.BinarySearchFunc(ranges, w.Start, func(r Window, start Minute) int {
+		return cmp.Compare(r.End, start)
+	})
 	to := from
 	for to < len(ranges) && ranges[to].Start <= w.End {
 		w.Start, w.End = min(w.Start, ranges[to].Start), max(w.End, ranges[to].End)
@@ -175,7 +181,8 @@ func AddRange(ranges []Window, w Window) []Window {
 	}
 	nearest := 1
 	for i := 2; i < len(ranges); i++ {
-		if int64(ranges[i].Start)-int64(ranges[i-1].End) < int64(ranges[nearest].Start)-int64(ranges[nearest-1].End) {
+		if int64(ranges[i].Start)-int64(ranges[i-1].End) < int64(ranges[nearest].Start)-int64(
+			ranges[nearest-1].End) {
 			nearest = i
 		}
 	}

@@ -34,7 +34,8 @@ func TestPanesAdd(t *testing.T) {
 	p.add(20, types, 1)
 	p.add(10, []TypeCount{{"van", 1}}, 0)
 	p.add(20, []TypeCount{{"bus", 4}, {"car", 1}}, 2)
-	want := []Pane{{Start: 10, Types: []TypeCount{{"van", 1}}}, {Start: 20, Types: []TypeCount{{"bus", 4}, {"car", 3}}, Late: 3}}
+	want := []Pane{{Start: 10, Types: []TypeCount{{"van", 1}}},
+		{Start: 20, Types: []TypeCount{{"bus", 4}, {"car", 3}}, Late: 3}}
 	if !reflect.DeepEqual(p.List, want) {
 		t.Errorf("got %+v, want %+v", p.List, want)
 	}
@@ -103,12 +104,14 @@ func TestPanesDropBefore(t *testing.T) {
 	p := panesAt(10, 11, 15, 20)
 	p.Gap = Window{12, 14}
 	p.dropBefore(11)
-	if got := startsOf(&p); !slices.Equal(got, []Minute{11, 15, 20}) || p.From != 11 || p.Gap != (Window{12, 14}) {
+	if got := startsOf(&p); !slices.Equal(got, []Minute{11, 15, 20}) || p.From != 11 ||
+		p.Gap != (Window{12, 14}) {
 		t.Errorf("got %v, %+v", got, p)
 	}
 	p.dropBefore(5) // never back
 	p.dropBefore(14)
-	if got := startsOf(&p); !slices.Equal(got, []Minute{15, 20}) || p.From != 14 || p.Gap != (Window{}) {
+	if got := startsOf(&p); !slices.Equal(got, []Minute{15, 20}) || p.From != 14 ||
+		p.Gap != (Window{}) {
 		t.Errorf("got %v, %+v", got, p)
 	}
 }
@@ -125,9 +128,11 @@ func TestPanesBound(t *testing.T) {
 	}{
 		{"all fits", []Minute{1, 2, 3}, 3, []Minute{1, 2, 3}, math.MinInt32, Window{}},
 		{"the oldest go", []Minute{1, 2, 3, 4}, 4, []Minute{3, 4}, 3, Window{}},
-		{"what has not closed stays, what is furthest ahead goes", []Minute{1, 2, 3, 10, 20}, 2, []Minute{2, 3}, 2, Window{10, 21}},
+		{"what has not closed stays, what is furthest ahead goes", []Minute{1, 2, 3, 10, 20}, 2,
+			[]Minute{2, 3}, 2, Window{10, 21}},
 		{"none has closed", []Minute{5, 6, 7}, math.MinInt32, []Minute{5}, math.MinInt32, Window{6, 8}},
-		{"at the end of time", []Minute{5, math.MaxInt32 - 1}, 3, []Minute{5}, math.MinInt32, Window{math.MaxInt32 - 1, math.MaxInt32}},
+		{"at the end of time", []Minute{5, math.MaxInt32 - 1}, 3, []Minute{5}, math.MinInt32,
+			Window{math.MaxInt32 - 1, math.MaxInt32}},
 	} {
 		p, room := panesAt(c.starts...), panesAt(c.want...)
 		p.bound(c.done, 1, 3, room.bytes(1, 3))
@@ -168,7 +173,9 @@ func TestPanesBytes(t *testing.T) {
 		{"following", panesAt(5, 6, 7), 3, 6},
 		{"apart", panesAt(5, 6, 8), 3, 8},
 		{"far apart", panesAt(5, 6, 1_000_000), 3, 10},
-		{"two types, large counts, late", Panes{List: []Pane{{Types: []TypeCount{{"bus", 127}, {"car", 128}}, Late: 200}}}, 3, 1 + 1 + 2 + 2},
+		{"two types, large counts, late",
+			Panes{List: []Pane{{Types: []TypeCount{{"bus", 127}, {"car", 128}}, Late: 200}}}, 3, 1 + 1 + 2 +
+				2},
 	} {
 		if got := c.panes.bytes(1, c.types); got != c.want {
 			t.Errorf("%s: %d bytes, want %d", c.name, got, c.want)
@@ -205,14 +212,16 @@ func TestPanesOfTheLastMinute(t *testing.T) {
 	if got := startsOf(&p); !slices.Equal(got, []Minute{5}) {
 		t.Errorf("got %v", got)
 	}
-	p = Panes{From: math.MinInt32, List: []Pane{cars(5, 1), cars(6, 1), cars(math.MaxInt32, 1)}} // as it was stored before
+	// as it was stored before
+	p = Panes{From: math.MinInt32, List: []Pane{cars(5, 1), cars(6, 1), cars(math.MaxInt32, 1)}}
 	p.bound(0, 1, 3, 0)
 	if got := startsOf(&p); !slices.Equal(got, []Minute{5}) {
 		t.Errorf("got %v", got)
 	}
 }
 
-// Whatever comes in whatever order, what panes say they are complete for they have, and the bound holds.
+// Whatever comes in whatever order, what panes say they are complete for they have, and the bound
+// holds.
 func TestPanesAreHonest(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 3))
@@ -263,7 +272,8 @@ func TestPanesAreHonest(t *testing.T) {
 }
 
 func TestQuarterOf(t *testing.T) {
-	for m, want := range map[Minute]Minute{0: 0, 14: 0, 15: 15, 29: 15, -1: -15, -15: -15, -16: -30, math.MaxInt32: 2147483640, math.MinInt32 + 8: math.MinInt32 + 8} {
+	for m, want := range map[Minute]Minute{0: 0, 14: 0, 15: 15, 29: 15, -1: -15, -15: -15, -16: -30,
+		math.MaxInt32: 2147483640, math.MinInt32 + 8: math.MinInt32 + 8} {
 		if got := QuarterOf(m); got != want {
 			t.Errorf("%d: got %d, want %d", m, got, want)
 		}
@@ -271,9 +281,11 @@ func TestQuarterOf(t *testing.T) {
 }
 
 func TestSumPanes(t *testing.T) {
-	panes := []Pane{{Types: []TypeCount{{"car", 1}}, Late: 1}, {Types: []TypeCount{{"bus", 2}, {"car", 3}}}, {Types: []TypeCount{{"van", 1}}, Late: 4}}
+	panes := []Pane{{Types: []TypeCount{{"car", 1}}, Late: 1},
+		{Types: []TypeCount{{"bus", 2}, {"car", 3}}}, {Types: []TypeCount{{"van", 1}}, Late: 4}}
 	types, late := SumPanes(panes)
-	if want := []TypeCount{{"bus", 2}, {"car", 4}, {"van", 1}}; !slices.Equal(types, want) || late != 5 {
+	if want := []TypeCount{{"bus", 2}, {"car", 4}, {"van", 1}}; !slices.Equal(types, want) ||
+		late != 5 {
 		t.Errorf("got %v and %d late", types, late)
 	}
 	if panes[0].Types[0].Count != 1 {
@@ -292,7 +304,8 @@ func TestAddRange(t *testing.T) {
 		{"touching", []Window{{5, 6}, {6, 7}, {4, 5}}, []Window{{4, 7}}},
 		{"within", []Window{{1, 10}, {4, 5}}, []Window{{1, 10}}},
 		{"over several", []Window{{1, 2}, {4, 5}, {7, 8}, {20, 30}, {2, 9}}, []Window{{1, 9}, {20, 30}}},
-		{"all", []Window{{1, 2}, {4, 5}, {math.MinInt32, math.MaxInt32}}, []Window{{math.MinInt32, math.MaxInt32}}},
+		{"all", []Window{{1, 2}, {4, 5}, {math.MinInt32, math.MaxInt32}},
+			[]Window{{math.MinInt32, math.MaxInt32}}},
 	} {
 		var got []Window
 		for _, w := range c.add {
@@ -304,7 +317,8 @@ func TestAddRange(t *testing.T) {
 	}
 }
 
-// A list of ranges stays short, ascends, and never loses a minute; with few ranges it has none that was not added.
+// A list of ranges stays short, ascends, and never loses a minute; with few ranges it has none that
+// was not added.
 func TestAddRangeLosesNothing(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 4))
@@ -349,7 +363,8 @@ func TestAddRangeJoinsTheNearest(t *testing.T) {
 		ranges = AddRange(ranges, Window{i * 100, i*100 + 1})
 	}
 	ranges = AddRange(ranges, Window{1050, 1051})
-	if !slices.Contains(ranges, Window{1000, 1051}) && !slices.Contains(ranges, Window{1050, 1101}) || len(ranges) != maxRanges {
+	if !slices.Contains(ranges, Window{1000, 1051}) && !slices.Contains(ranges, Window{1050, 1101}) ||
+		len(ranges) != maxRanges {
 		t.Errorf("got %v", ranges)
 	}
 }
@@ -360,8 +375,10 @@ func TestInRanges(t *testing.T) {
 		w    Window
 		want bool
 	}{
-		{Window{0, 10}, false}, {Window{0, 11}, true}, {Window{19, 20}, true}, {Window{20, 30}, false}, {Window{20, 31}, true},
-		{Window{30, 31}, true}, {Window{31, 40}, false}, {Window{0, 100}, true}, {Window{12, 12}, false}, {Window{15, 12}, false},
+		{Window{0, 10}, false}, {Window{0, 11}, true}, {Window{19, 20}, true}, {Window{20, 30},
+			false}, {Window{20, 31}, true},
+		{Window{30, 31}, true}, {Window{31, 40}, false}, {Window{0, 100}, true}, {Window{12, 12},
+			false}, {Window{15, 12}, false},
 	} {
 		if got := InRanges(ranges, c.w); got != c.want {
 			t.Errorf("%v: %v", c.w, got)

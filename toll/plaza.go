@@ -9,14 +9,15 @@ import (
 	"unicode/utf8"
 )
 
-// DefaultCapacityPerLane is the capacity of a lane that is taken where none is configured, in passenger cars per hour. It
-// is an assumption: it lies inside of the 600 to 750 that Woo and Hoel measured at toll booths, depending on the type of
-// toll collection (Toll Plaza Capacity and Level of Service, Transportation Research Record 1320, 1991). Lanes without
-// booths take more.
+// DefaultCapacityPerLane is the capacity of a lane that is taken where none is configured, in
+// passenger cars per hour. It is an assumption: it lies inside of the 600 to 750 that Woo and Hoel
+// measured at toll booths, depending on the type of toll collection (Toll Plaza Capacity and Level
+// of Service, Transportation Research Record 1320, 1991). Lanes without booths take more.
 const DefaultCapacityPerLane = 650
 
-// Bounds of a plaza's settings. What lies outside is a slip and no plaza: the widest have some fifty lanes, and a lane of
-// a freeway, where nobody pays, passes 2,400 passenger cars per hour (HCM 2016).
+// Bounds of a plaza's settings. What lies outside is a slip and no plaza: the widest have some
+// fifty lanes, and a lane of a freeway, where nobody pays, passes 2,400 passenger cars per hour
+// (HCM 2016).
 const (
 	MaxLanes           = 200
 	MaxCapacityPerLane = 3000
@@ -24,19 +25,22 @@ const (
 
 // Plaza is what is known of a plaza beforehand. All but the ID may be left at zero.
 type Plaza struct {
-	ID              int16   `json:"id"`
-	Name            string  `json:"name,omitzero"`
-	Road            string  `json:"road,omitzero"`
-	PositionKm      float64 `json:"position_km,omitzero"`       // along the road
-	Lanes           int     `json:"lanes,omitzero"`             // 0 for not known: there is no capacity then
-	CapacityPerLane float64 `json:"capacity_per_lane,omitzero"` // passenger cars per hour; 0 for DefaultCapacityPerLane
-	Timezone        string  `json:"timezone,omitzero"`          // IANA name; empty for the database's
-	VehiclesPerDay  float64 `json:"vehicles_per_day,omitzero"`  // for made-up events: on a weekday
-	HeavyShare      float64 `json:"heavy_share,omitzero"`       // for made-up events: 0 to 1, of all vehicles
+	ID         int16   `json:"id"`
+	Name       string  `json:"name,omitzero"`
+	Road       string  `json:"road,omitzero"`
+	PositionKm float64 `json:"position_km,omitzero"` // along the road
+	// 0 for not known: there is no capacity then
+	Lanes int `json:"lanes,omitzero"`
+	// passenger cars per hour; 0 for DefaultCapacityPerLane
+	CapacityPerLane float64 `json:"capacity_per_lane,omitzero"`
+	Timezone        string  `json:"timezone,omitzero"`         // IANA name; empty for the database's
+	VehiclesPerDay  float64 `json:"vehicles_per_day,omitzero"` // for made-up events: on a weekday
+	// for made-up events: 0 to 1, of all vehicles
+	HeavyShare float64 `json:"heavy_share,omitzero"`
 }
 
-// Capacity returns how many passenger cars the plaza passes in an hour with all lanes open, and false where its lanes are
-// not known.
+// Capacity returns how many passenger cars the plaza passes in an hour with all lanes open, and
+// false where its lanes are not known.
 func (p *Plaza) Capacity() (carsPerHour float64, ok bool) {
 	lane := p.CapacityPerLane
 	if lane == 0 {
@@ -48,12 +52,13 @@ func (p *Plaza) Capacity() (carsPerHour float64, ok bool) {
 	return float64(p.Lanes) * lane, true
 }
 
-// Validate reports every setting that can't be right, with the value it saw. Whether the timezone exists is for those to
-// say who load it.
+// Validate reports every setting that can't be right, with the value it saw. Whether the timezone
+// exists is for those to say who load it.
 func (p *Plaza) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	for _, text := range []struct{ name, value string }{{"name", p.Name}, {"road", p.Road}, {"timezone", p.Timezone}} {
+	for _, text := range []struct{ name, value string }{{"name", p.Name}, {"road", p.Road},
+		{"timezone", p.Timezone}} {
 		switch {
 		case !utf8.ValidString(text.value):
 			bad("%s %q is not valid UTF-8", text.name, text.value)

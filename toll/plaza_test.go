@@ -34,17 +34,20 @@ func TestPlazaValidate(t *testing.T) {
 		want  []string // a piece of each line
 	}{
 		{"nothing but an id", Plaza{ID: -7}, nil},
-		{"Boughton", Plaza{ID: 1, Name: "Boughton", Road: "I-355", PositionKm: 19.8, Lanes: 14, CapacityPerLane: 650,
-			Timezone: "America/Chicago", VehiclesPerDay: 86640, HeavyShare: 0.092}, nil},
+		{"Boughton", Plaza{ID: 1, Name: "Boughton", Road: "I-355", PositionKm: 19.8, Lanes: 14,
+			CapacityPerLane: 650,
+			Timezone:        "America/Chicago", VehiclesPerDay: 86640, HeavyShare: 0.092}, nil},
 		{"bounds", Plaza{Lanes: MaxLanes, CapacityPerLane: MaxCapacityPerLane, HeavyShare: 1}, nil},
 		{"lower bounds", Plaza{Lanes: 1, CapacityPerLane: 1}, nil},
 		{"beyond", Plaza{Lanes: MaxLanes + 1, CapacityPerLane: 15600, HeavyShare: 9.2},
 			[]string{"lanes 201", "per lane 15600", "heavy share 9.2"}},
 		{"negative", Plaza{Lanes: -1, CapacityPerLane: -650, VehiclesPerDay: -1, HeavyShare: -0.1},
 			[]string{"lanes -1", "per lane -650", "per day -1", "heavy share -0.1"}},
-		{"no numbers", Plaza{PositionKm: nan, CapacityPerLane: nan, VehiclesPerDay: math.Inf(1), HeavyShare: nan},
+		{"no numbers", Plaza{PositionKm: nan, CapacityPerLane: nan, VehiclesPerDay: math.Inf(1),
+			HeavyShare: nan},
 			[]string{"position NaN", "per lane NaN", "per day +Inf", "heavy share NaN"}},
-		{"texts", Plaza{Name: "a\nb", Road: " A 1", Timezone: "\xff"}, []string{`name "a\nb"`, `road " A 1"`, `timezone "\xff"`}},
+		{"texts", Plaza{Name: "a\nb", Road: " A 1", Timezone: "\xff"},
+			[]string{`name "a\nb"`, `road " A 1"`, `timezone "\xff"`}},
 		{"the machine's timezone", Plaza{Timezone: "Local"}, []string{`timezone "Local"`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

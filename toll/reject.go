@@ -19,8 +19,8 @@ type Reject struct {
 	Key      []byte
 }
 
-// RejectKind is why a record can't be a row, as toll_dead_letter.kind stores it. Programs decide by it; the reason is
-// for people.
+// RejectKind is why a record can't be a row, as toll_dead_letter.kind stores it. Programs decide by
+// it; the reason is for people.
 type RejectKind string
 
 // The kinds of rejects. Those of a field have its name.
@@ -33,8 +33,8 @@ const (
 	RejectTombstone RejectKind = "tombstone" // the record has no value
 	RejectOversized RejectKind = "oversized" // a batch of records that inflates too far to be read
 	RejectRefused   RejectKind = "refused"   // a valid event that the database refuses as a row
-	// RejectRetried is a second retry of a dead letter whose repaired event is stored. Such a record must never be sent
-	// again: as a retry of itself it would be admitted, and its event stored twice.
+	// RejectRetried is a second retry of a dead letter whose repaired event is stored. Such a record
+	// must never be sent again: as a retry of itself it would be admitted, and its event stored twice.
 	RejectRetried RejectKind = "retried"
 )
 
@@ -87,5 +87,6 @@ func (s RejectShare) Ratio() float64 {
 	return float64(s.Rejected) / float64(s.Records)
 }
 
-// High reports whether so many records are rejected that somebody should look: a producer goes wrong, or a table.
+// High reports whether so many records are rejected that somebody should look: a producer goes
+// wrong, or a table.
 func (s RejectShare) High() bool { return s.Rejected >= fewRejects && s.Ratio() > highRejectShare }

@@ -25,50 +25,57 @@ type CloseReason string
 
 // The reasons.
 const (
-	ClosedByWatermark CloseReason = "watermark"     // the watermark of all partitions passed its end
-	ClosedByIdle      CloseReason = "idle"          // it did once partitions were left out that had nothing to say
-	ClosedByEnd       CloseReason = "end of stream" // the run was asked to end with what there is
+	ClosedByWatermark CloseReason = "watermark" // the watermark of all partitions passed its end
+	// it did once partitions were left out that had nothing to say
+	ClosedByIdle CloseReason = "idle"
+	ClosedByEnd  CloseReason = "end of stream" // the run was asked to end with what there is
 )
 
-// Closing is what an aggregate hands over of one plaza: windows that are to be stored. Handing over again what is stored
-// already changes nothing.
+// Closing is what an aggregate hands over of one plaza: windows that are to be stored. Handing over
+// again what is stored already changes nothing.
 type Closing struct {
 	Plaza   int16
 	Epoch   uint64 // of the state that this was counted from
 	Windows []WindowCount
-	// Recount are minutes [Start, End) whose windows the state can't tell any more, since it has given up panes there.
-	// Those of them that end at or before Until are to be counted from the outbox.
+	// Recount are minutes [Start, End) whose windows the state can't tell any more, since it has given
+	// up panes there. Those of them that end at or before Until are to be counted from the outbox.
 	Recount []Window
-	// From and Until say which minutes [From, Until) have closed with this hand-over; equal for none. Panes are the
-	// plaza's minutes that the congestion of these is judged by: those of [From − MeasureSpan, Until) that hold events.
-	// Where PanesLost is set the state can't tell them any more, and they are to be read from the outbox too.
+	// From and Until say which minutes [From, Until) have closed with this hand-over; equal for none.
+	// Panes are the plaza's minutes that the congestion of these is judged by: those of [From −
+	// MeasureSpan, Until) that hold events. Where PanesLost is set the state can't tell them any more,
+	// and they are to be read from the outbox too.
 	From, Until Minute
 	Panes       []Pane
 	PanesLost   bool
 	Reason      CloseReason // of what is counted from the outbox
 }
 
-// WindowResult is a window as it is stored and published. There is one content for each revision, for ever.
+// WindowResult is a window as it is stored and published. There is one content for each revision,
+// for ever.
 type WindowResult struct {
 	WindowCount
 	Epoch    uint64
 	Revision int64 // from 1; 0 for a row that only events made which came too late
-	TooLate  int64 // events of the window that came too late to be counted in it, when this revision was made
+	// events of the window that came too late to be counted in it, when this revision was made
+	TooLate int64
 }
 
-// Revise returns what is to be stored of a window of which old is stored, and false where that stays as it is.
+// Revise returns what is to be stored of a window of which old is stored, and false where that
+// stays as it is.
 //
-// A window only ever gains events, so of two counts the one with more events is the newer one, whoever made it and however
-// late it is handed over. (A count from the outbox may hold events of a partition that a later one from a state lacks for
-// the moment; the last has them all.)
+// A window only ever gains events, so of two counts the one with more events is the newer one,
+// whoever made it and however late it is handed over. (A count from the outbox may hold events of a
+// partition that a later one from a state lacks for the moment; the last has them all.)
 //
-// That holds beyond an epoch as well: the row and the outbox that is counted anew after a rebuild are of one database,
-// restored or not. What a restored database lacks comes again from the topic, and is then more than the row holds. A count
-// that is not more is no news, and one that is less must not replace what is stored: the outbox no longer tells all
-// minutes once it was compacted. An older epoch's count may hold events that the restored database never had.
+// That holds beyond an epoch as well: the row and the outbox that is counted anew after a rebuild
+// are of one database, restored or not. What a restored database lacks comes again from the topic,
+// and is then more than the row holds. A count that is not more is no news, and one that is less
+// must not replace what is stored: the outbox no longer tells all minutes once it was compacted. An
+// older epoch's count may hold events that the restored database never had.
 //
-// A revision's number may so have been published before the database was restored, with another content. Of two
-// messages the one of the higher epoch is the newer one, and within an epoch that of the higher revision.
+// A revision's number may so have been published before the database was restored, with another
+// content. Of two messages the one of the higher epoch is the newer one, and within an epoch that
+// of the higher revision.
 func Revise(old *WindowResult, epoch uint64, w *WindowCount) (WindowResult, bool) {
 	if old == nil || old.Revision == 0 {
 		r := WindowResult{WindowCount: *w, Epoch: epoch, Revision: 1}

@@ -16,7 +16,8 @@ func TestRevise(t *testing.T) {
 		return w
 	}
 	stored := func(n int64, whole bool, end Minute, revision int64) *WindowResult {
-		return &WindowResult{WindowCount: *count(n, whole, end, ClosedByIdle), Epoch: 5, Revision: revision, TooLate: 2}
+		return &WindowResult{WindowCount: *count(n, whole, end, ClosedByIdle), Epoch: 5,
+			Revision: revision, TooLate: 2}
 	}
 	onlyTooLate := &WindowResult{WindowCount: WindowCount{WindowID: id, End: 630}, TooLate: 7}
 	for _, c := range []struct {
@@ -29,20 +30,29 @@ func TestRevise(t *testing.T) {
 		{"the first", nil, 5, count(3, true, 630, ClosedByWatermark), 1},
 		{"the first, of none", nil, 5, count(0, true, 630, ClosedByWatermark), 0},
 		{"events came too late before", onlyTooLate, 5, count(3, true, 630, ClosedByWatermark), 1},
-		{"events came too late before, and none else", onlyTooLate, 5, count(0, true, 630, ClosedByWatermark), 0},
+		{"events came too late before, and none else", onlyTooLate, 5,
+			count(0, true, 630, ClosedByWatermark), 0},
 		{"handed over again", stored(3, true, 630, 1), 5, count(3, true, 630, ClosedByWatermark), 0},
 		{"more events", stored(3, true, 630, 1), 5, count(4, true, 630, ClosedByWatermark), 2},
 		{"more again", stored(4, true, 630, 2), 5, count(9, true, 630, ClosedByEnd), 3},
-		{"fewer: an old one, late", stored(9, true, 630, 3), 5, count(4, true, 630, ClosedByWatermark), 0},
-		{"the day so far goes on without events", stored(3, false, 630, 1), 5, count(3, false, 645, ClosedByWatermark), 0},
-		{"the day so far goes on with events", stored(3, false, 630, 1), 5, count(4, false, 645, ClosedByWatermark), 2},
+		{"fewer: an old one, late", stored(9, true, 630, 3), 5, count(4, true, 630, ClosedByWatermark),
+			0},
+		{"the day so far goes on without events", stored(3, false, 630, 1), 5,
+			count(3, false, 645, ClosedByWatermark), 0},
+		{"the day so far goes on with events", stored(3, false, 630, 1), 5,
+			count(4, false, 645, ClosedByWatermark), 2},
 		{"the day is over", stored(3, false, 630, 1), 5, count(3, true, 1440, ClosedByWatermark), 2},
-		{"the day is over, a step of it late", stored(3, true, 1440, 2), 5, count(3, false, 645, ClosedByWatermark), 0},
-		{"a late event after the day", stored(3, true, 1440, 2), 5, count(4, true, 1440, ClosedByWatermark), 3},
-		{"a newer epoch, fewer: of a compacted outbox", stored(9, true, 630, 3), 6, count(4, true, 630, ClosedByWatermark), 0},
-		{"a newer epoch, the same", stored(9, true, 630, 3), 6, count(9, true, 630, ClosedByWatermark), 0},
+		{"the day is over, a step of it late", stored(3, true, 1440, 2), 5,
+			count(3, false, 645, ClosedByWatermark), 0},
+		{"a late event after the day", stored(3, true, 1440, 2), 5,
+			count(4, true, 1440, ClosedByWatermark), 3},
+		{"a newer epoch, fewer: of a compacted outbox", stored(9, true, 630, 3), 6,
+			count(4, true, 630, ClosedByWatermark), 0},
+		{"a newer epoch, the same", stored(9, true, 630, 3), 6, count(9, true, 630, ClosedByWatermark),
+			0},
 		{"a newer epoch, more", stored(9, true, 630, 3), 6, count(10, true, 630, ClosedByWatermark), 4},
-		{"a newer epoch, the day is over", stored(3, false, 630, 1), 6, count(3, true, 1440, ClosedByWatermark), 2},
+		{"a newer epoch, the day is over", stored(3, false, 630, 1), 6,
+			count(3, true, 1440, ClosedByWatermark), 2},
 		{"an older epoch", stored(3, true, 630, 1), 4, count(9, true, 630, ClosedByWatermark), 0},
 	} {
 		got, ok := Revise(c.old, c.epoch, c.w)
@@ -69,7 +79,8 @@ func TestRevise(t *testing.T) {
 	}
 }
 
-// Whoever hands over what and in whatever order, the row ends with the most events, and its revisions follow on each other.
+// Whoever hands over what and in whatever order, the row ends with the most events, and its
+// revisions follow on each other.
 func TestReviseInAnyOrder(t *testing.T) {
 	for seed := range uint64(200) {
 		rng := rand.New(rand.NewPCG(seed, 6))

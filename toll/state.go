@@ -24,17 +24,18 @@ type State struct {
 	Merged   []Merged    // ascending by partition
 	Gaps     int64       // deltas refused because one before them is missing
 
-	// Events by [Timeliness]; the rest were on time. Ahead is how many ran ahead of their partition's clock, on time as they
-	// are, and Lead by how many seconds the last of them did.
+	// Events by [Timeliness]; the rest were on time. Ahead is how many ran ahead of their partition's
+	// clock, on time as they are, and Lead by how many seconds the last of them did.
 	Late, LateQuarter, TooLate int64
 	Ahead, Lead                int64
 
 	Minutes  Panes // of a minute: the events that were on time or late
 	Quarters Panes // of a quarter of an hour: these, and those that were late for minutes
 
-	// Done is the minute up to which windows were closed and stored: those that end at or before it. Dirty are minutes
-	// before Done whose counts changed since their windows were stored. Both are behind what is stored rather than ahead
-	// of it: after a crash some windows are handed over again, which changes nothing.
+	// Done is the minute up to which windows were closed and stored: those that end at or before it.
+	// Dirty are minutes before Done whose counts changed since their windows were stored. Both are
+	// behind what is stored rather than ahead of it: after a crash some windows are handed over again,
+	// which changes nothing.
 	Done  Minute
 	Dirty []Window
 }
@@ -68,14 +69,16 @@ func (s *State) MergedIn(partition int32) int64 {
 }
 
 func (s *State) findMerged(partition int32) (int, bool) {
-	return slices.BinarySearchFunc(s.Merged, partition, func(m Merged, p int32) int { return cmp.Compare(m.Partition, p) })
+	return slices.BinarySearchFunc(s.Merged, partition, func(m Merged, p int32) int {
+		return cmp.Compare(m.Partition, p)
+	})
 }
 
 // Merge applies a delta once and in order, whatever is delivered.
 //
-// An older epoch is dropped. A newer one clears the whole state first: the database was rebuilt, and everything comes
-// again. Then a delta at or below what is merged is a duplicate, one that continues the chain is applied, and any other
-// leaves a gap.
+// An older epoch is dropped. A newer one clears the whole state first: the database was rebuilt,
+// and everything comes again. Then a delta at or below what is merged is a duplicate, one that
+// continues the chain is applied, and any other leaves a gap.
 func (s *State) Merge(d *Delta) Outcome {
 	if d.Epoch < s.Epoch {
 		return Stale
@@ -144,8 +147,9 @@ func (s *State) add(d *PlazaDelta) {
 	s.Quarters.bound(s.Done, Quarter, len(s.Types), QuarterBytes)
 }
 
-// addFold counts the events of minutes that were added up. Windows that have such a minute closed long ago and are stored; the
-// state can't count them, so it gives up the panes that they are made of.
+// addFold counts the events of minutes that were added up. Windows that have such a minute closed
+// long ago and are stored; the state can't count them, so it gives up the panes that they are made
+// of.
 func (s *State) addFold(f *Fold) {
 	for _, types := range [...][]TypeCount{f.OnTime, f.LateQuarter, f.TooLate} {
 		s.Types = AddTypes(s.Types, types)
@@ -158,8 +162,9 @@ func (s *State) addFold(f *Fold) {
 	s.Quarters.dropBefore(QuarterOf(saturate(int64(f.Before) + Quarter - 1)))
 }
 
-// OpenFrom returns a minute before which no window is left that the state has still to hand over, as far as it was told:
-// windows that begin and end before it are stored as the state has counted them.
+// OpenFrom returns a minute before which no window is left that the state has still to hand over,
+// as far as it was told: windows that begin and end before it are stored as the state has counted
+// them.
 func (s *State) OpenFrom() Minute {
 	from := Minute(math.MaxInt32)
 	if first, ok := s.firstOpen(); ok {
@@ -171,8 +176,8 @@ func (s *State) OpenFrom() Minute {
 	return from
 }
 
-// apart returns counts with those of types that the state does not count apart as [OtherType], so that all panes together
-// have no more types than the state.
+// apart returns counts with those of types that the state does not count apart as [OtherType], so
+// that all panes together have no more types than the state.
 func (s *State) apart(types []TypeCount) []TypeCount {
 	for i := range types {
 		if !s.counts(types[i].Type) {

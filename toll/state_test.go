@@ -32,14 +32,16 @@ func TestMergeRules(t *testing.T) {
 	}{
 		{step(1, 0, 0, 0, 10, 5), expect{Applied, 10, 10, 0}}, // the epoch rises from 0
 		{step(1, 0, 0, 0, 10, 5), expect{Duplicate, 10, 10, 0}},
-		{step(1, 0, 10, 20, 30, 6), expect{Applied, 20, 30, 0}}, // offsets 10 to 19 had none of this plaza
+		// offsets 10 to 19 had none of this plaza
+		{step(1, 0, 10, 20, 30, 6), expect{Applied, 20, 30, 0}},
 		{step(1, 0, 10, 20, 30, 6), expect{Duplicate, 20, 30, 0}},
 		{step(1, 0, 0, 0, 10, 5), expect{Duplicate, 20, 30, 0}},
 		{step(1, 0, 40, 40, 50, 7), expect{Gap, 20, 30, 1}},
 		{step(1, 0, 40, 40, 50, 7), expect{Gap, 20, 30, 2}},
 		{step(1, 0, 10, 30, 40, 7), expect{Gap, 20, 30, 3}}, // a chain that branches off
 		{step(1, 0, 0, 30, 40, 7), expect{Gap, 20, 30, 4}},  // a chain that begins anew
-		{step(1, 3, 5, 5, 9, 7), expect{Gap, 20, 0, 5}},     // the first that is known of a partition, but not its first
+		// the first that is known of a partition, but not its first
+		{step(1, 3, 5, 5, 9, 7), expect{Gap, 20, 0, 5}},
 		{step(1, 3, 0, 5, 9, 7), expect{Applied, 24, 9, 5}},
 		{step(1, 1, 0, 0, 1, 7), expect{Applied, 25, 1, 5}}, // partitions don't mind each other
 		{step(1, 0, 30, 30, 40, 7), expect{Applied, 35, 40, 5}},
@@ -82,13 +84,15 @@ func TestMergeKeepsTimesAndCounts(t *testing.T) {
 		Minutes: Panes{From: math.MinInt32, List: []Pane{
 			{Start: 90, Types: []TypeCount{{"car", 5}}},
 			{Start: 100, Types: []TypeCount{{"bus", 2}, {"car", 10}}}}},
-		Quarters: Panes{From: math.MinInt32, List: []Pane{{Start: 90, Types: []TypeCount{{"bus", 2}, {"car", 15}}}}},
+		Quarters: Panes{From: math.MinInt32,
+			List: []Pane{{Start: 90, Types: []TypeCount{{"bus", 2}, {"car", 15}}}}},
 	}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("got %+v, want %+v", s, want)
 	}
 	// An earlier time in a partition doesn't take back the latest.
-	if s.Merge(step(1, 0, 10, 10, 20, 1)); s.Merged[0].Latest != 6059 || s.Latest != 6059 || s.Earliest != 60 {
+	if s.Merge(step(1, 0, 10, 10, 20, 1)); s.Merged[0].Latest != 6059 || s.Latest != 6059 ||
+		s.Earliest != 60 {
 		t.Errorf("got %+v", s)
 	}
 	if d1.Panes[0].Types[0].Count != 10 || len(d2.Panes[1].Types) != 1 {
@@ -106,7 +110,8 @@ func TestMergeTimesBefore1970(t *testing.T) {
 
 func TestBetween(t *testing.T) {
 	s := State{Minutes: Panes{List: []Pane{
-		{Start: 10, Types: []TypeCount{{"car", 1}}}, {Start: 11, Types: []TypeCount{{"bus", 2}}}, {Start: 15, Types: []TypeCount{{"car", 4}}}}}}
+		{Start: 10, Types: []TypeCount{{"car", 1}}}, {Start: 11, Types: []TypeCount{{"bus", 2}}},
+		{Start: 15, Types: []TypeCount{{"car", 4}}}}}}
 	for _, c := range []struct {
 		start, end Minute
 		want       []TypeCount
@@ -124,8 +129,8 @@ func TestBetween(t *testing.T) {
 	}
 }
 
-// Whatever is delivered, again and in whatever order, the state is an honest prefix of each partition's chain, and sending
-// the rest completes it.
+// Whatever is delivered, again and in whatever order, the state is an honest prefix of each
+// partition's chain, and sending the rest completes it.
 func TestMergeIsExactWhateverIsDelivered(t *testing.T) {
 	const partitions, length = 3, 20
 	for seed := range uint64(200) {
@@ -174,12 +179,15 @@ func TestMergeIsExactWhateverIsDelivered(t *testing.T) {
 	}
 }
 
-// However many types come, a state tells at most MaxTypes apart, in its panes as well: names of types take room too.
+// However many types come, a state tells at most MaxTypes apart, in its panes as well: names of
+// types take room too.
 func TestMergeBoundsTypes(t *testing.T) {
 	s := NewState(0)
 	for n := range int64(300) {
-		pane := Pane{Start: Minute(n % 10), Types: []TypeCount{{"car", 2}, {fmt.Sprintf("type %03d", n), 1}}}
-		s.Merge(&Delta{Next: n + 1, PlazaDelta: PlazaDelta{Prev: n, Events: 6, Panes: []Pane{pane}, LateQuarter: []Pane{pane}}})
+		pane := Pane{Start: Minute(n % 10),
+			Types: []TypeCount{{"car", 2}, {fmt.Sprintf("type %03d", n), 1}}}
+		s.Merge(&Delta{Next: n + 1, PlazaDelta: PlazaDelta{Prev: n, Events: 6, Panes: []Pane{pane},
+			LateQuarter: []Pane{pane}}})
 	}
 	names := map[string]bool{}
 	var minutes, quarters int64

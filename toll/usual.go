@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// How much of the past says what is usual. Three weeks are the fewest whose median one odd week can't set alone; eight
-// are two months, after which the season is another one.
+// How much of the past says what is usual. Three weeks are the fewest whose median one odd week
+// can't set alone; eight are two months, after which the season is another one.
 const (
 	MinHistory   = 3
 	HistoryWeeks = 8
 )
 
-// SlotsPerDay is the number of slots of a day: the quarters of an hour that the plaza's clock shows. With the weekday, a
-// slot names what is compared.
+// SlotsPerDay is the number of slots of a day: the quarters of an hour that the plaza's clock
+// shows. With the weekday, a slot names what is compared.
 const SlotsPerDay = 96
 
 // SlotOf returns the weekday and slot that a clock in the zone shows at a minute.
@@ -29,7 +29,8 @@ func DayOf(z *Zone, m Minute) int64 {
 	return day
 }
 
-// WeekdayOf returns the weekday of a date, as [WallTime.Day] counts days. The same weekday of the week before is day − 7.
+// WeekdayOf returns the weekday of a date, as [WallTime.Day] counts days. The same weekday of the
+// week before is day − 7.
 func WeekdayOf(day int64) time.Weekday {
 	const first = int64(time.Thursday) // 1970-01-01
 	return time.Weekday(((day+first)%7 + 7) % 7)
@@ -41,16 +42,16 @@ func localMinute(z *Zone, m Minute) (day int64, minute int) {
 	return day, int(second / 60)
 }
 
-// Usual is what is usual in one slot of one weekday, in vehicles per quarter of an hour: median and MAD of the weeks
-// before. MAD is the median absolute deviation from the median.
+// Usual is what is usual in one slot of one weekday, in vehicles per quarter of an hour: median and
+// MAD of the weeks before. MAD is the median absolute deviation from the median.
 type Usual struct {
 	Median float64 `json:"median"`
 	MAD    float64 `json:"mad"`
 	N      int     `json:"weeks"` // how many weeks it was learned from
 }
 
-// UsualOf returns what is usual from the counts of one slot in the weeks before, the latest week first. It looks at
-// [HistoryWeeks] of them; a count of [NoCount] is a week without one.
+// UsualOf returns what is usual from the counts of one slot in the weeks before, the latest week
+// first. It looks at [HistoryWeeks] of them; a count of [NoCount] is a week without one.
 func UsualOf(counts []int64) Usual {
 	known := make([]float64, 0, HistoryWeeks)
 	for _, n := range counts[:min(len(counts), HistoryWeeks)] {
@@ -66,7 +67,8 @@ func UsualOf(counts []int64) Usual {
 	return u
 }
 
-// median returns the middle of values, or the mean of the two in the middle, and 0 of none. It sorts them.
+// median returns the middle of values, or the mean of the two in the middle, and 0 of none. It
+// sorts them.
 func median(values []float64) float64 {
 	n := len(values)
 	if n == 0 {
@@ -79,18 +81,20 @@ func median(values []float64) float64 {
 // Known reports whether enough weeks are known to compare with.
 func (u Usual) Known() bool { return u.N >= MinHistory }
 
-// Scale returns by how many vehicles a count usually strays from the median: 1.4826·MAD, which estimates the standard
-// deviation of what is normally distributed (Rousseeuw and Croux, Alternatives to the Median Absolute Deviation, 1993).
+// Scale returns by how many vehicles a count usually strays from the median: 1.4826·MAD, which
+// estimates the standard deviation of what is normally distributed (Rousseeuw and Croux,
+// Alternatives to the Median Absolute Deviation, 1993).
 //
-// The MAD of a few weeks can be small by chance, and in quiet slots it is 0. So the scale is never less than √median, by
-// which even an unchanging flow strays, its vehicles coming independently (Poisson), nor less than 1 vehicle.
+// The MAD of a few weeks can be small by chance, and in quiet slots it is 0. So the scale is never
+// less than √median, by which even an unchanging flow strays, its vehicles coming independently
+// (Poisson), nor less than 1 vehicle.
 func (u Usual) Scale() float64 {
 	return max(1.4826*u.MAD, math.Sqrt(u.Median), 1)
 }
 
-// Z returns how far x is from usual, in scales: the robust z-score (x − median)/(1.4826·MAD) of Iglewicz and Hoaglin (How to
-// Detect and Handle Outliers, 1993), with the scale bounded as in [Usual.Scale]. It returns false where too few weeks are
-// known.
+// Z returns how far x is from usual, in scales: the robust z-score (x − median)/(1.4826·MAD) of
+// Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993), with the scale bounded as in
+// [Usual.Scale]. It returns false where too few weeks are known.
 func (u Usual) Z(x float64) (z float64, ok bool) {
 	if !u.Known() {
 		return 0, false
@@ -98,7 +102,8 @@ func (u Usual) Z(x float64) (z float64, ok bool) {
 	return (x - u.Median) / u.Scale(), true
 }
 
-// UsualDay is what is usual on one date, by slot: learned from the same weekday of the weeks before.
+// UsualDay is what is usual on one date, by slot: learned from the same weekday of the weeks
+// before.
 type UsualDay [SlotsPerDay]Usual
 
 // NoCount stands for the count of a slot that is not known.
@@ -107,14 +112,16 @@ const NoCount = -1
 // DayCounts is what passed on one date, by slot: vehicles, or [NoCount].
 type DayCounts [SlotsPerDay]int64
 
-// NewDayCounts returns the counts of a date on which nothing has passed yet, as [WallTime.Day] counts days. Where clocks
-// change, slots that the date does not have, and those that last longer than a quarter of an hour, have no count.
+// NewDayCounts returns the counts of a date on which nothing has passed yet, as [WallTime.Day]
+// counts days. Where clocks change, slots that the date does not have, and those that last longer
+// than a quarter of an hour, have no count.
 func NewDayCounts(z *Zone, day int64) DayCounts {
 	var c DayCounts
 	for slot := range c {
 		wall := WallTime(day*86400 + int64(slot)*Quarter*60)
 		start, end := z.Boundary(wall), z.Boundary(wall+Quarter*60)
-		if shown, minute := localMinute(z, start); shown != day || minute != slot*Quarter || end-start != Quarter {
+		if shown, minute := localMinute(z, start); shown != day || minute != slot*Quarter ||
+			end-start != Quarter {
 			c[slot] = NoCount
 		}
 	}
@@ -133,8 +140,9 @@ func (c *DayCounts) recorded() bool {
 	return slices.ContainsFunc(c[:], func(n int64) bool { return n > 0 })
 }
 
-// UsualDayOf returns what is usual on a date from the counts of the same weekday in the weeks before, the latest week
-// first. It looks at [HistoryWeeks] of them. A date without any vehicle was not recorded, and says nothing.
+// UsualDayOf returns what is usual on a date from the counts of the same weekday in the weeks
+// before, the latest week first. It looks at [HistoryWeeks] of them. A date without any vehicle was
+// not recorded, and says nothing.
 func UsualDayOf(weeks []DayCounts) UsualDay {
 	weeks = weeks[:min(len(weeks), HistoryWeeks)]
 	var day UsualDay
@@ -159,9 +167,9 @@ func (d *UsualDay) At(slot int) Usual {
 	return d[slot]
 }
 
-// UsualAt returns what is usual for the quarter of an hour before a minute, which may begin in one slot and end in the
-// next: then it is both, weighted by how much lies in each. days returns what is usual on a date, as [WallTime.Day] counts
-// days, or nil.
+// UsualAt returns what is usual for the quarter of an hour before a minute, which may begin in one
+// slot and end in the next: then it is both, weighted by how much lies in each. days returns what
+// is usual on a date, as [WallTime.Day] counts days, or nil.
 func UsualAt(z *Zone, end Minute, days func(day int64) *UsualDay) Usual {
 	start := saturate(int64(end) - Quarter)
 	day, minute := localMinute(z, start)

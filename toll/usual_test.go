@@ -15,12 +15,14 @@ func TestUsualOf(t *testing.T) {
 		{nil, Usual{}},
 		{[]int64{7}, Usual{7, 0, 1}},
 		{[]int64{10, 20}, Usual{15, 5, 2}},
-		{[]int64{61, 50, 70}, Usual{61, 9, 3}},                              // deviations 0, 11, 9
-		{[]int64{60, 62, 900, 58}, Usual{61, 2, 4}},                         // deviations 1, 1, 839, 3: one odd week moves little
-		{[]int64{0, 0, 0, 5}, Usual{0, 0, 4}},                               // a quiet slot
-		{[]int64{NoCount, 10, NoCount, 30, 20}, Usual{20, 10, 3}},           // weeks without a count
-		{[]int64{1, 1, 1, 1, 1, 1, 1, 1, 99, 99, 99, 99}, Usual{1, 0, 8}},   // more than eight weeks back
-		{[]int64{NoCount, 2, 2, 2, 2, 2, 2, 2, 99, 99, 99}, Usual{2, 0, 7}}, // so with a week that has none
+		{[]int64{61, 50, 70}, Usual{61, 9, 3}}, // deviations 0, 11, 9
+		// deviations 1, 1, 839, 3: one odd week moves little
+		{[]int64{60, 62, 900, 58}, Usual{61, 2, 4}},
+		{[]int64{0, 0, 0, 5}, Usual{0, 0, 4}},                             // a quiet slot
+		{[]int64{NoCount, 10, NoCount, 30, 20}, Usual{20, 10, 3}},         // weeks without a count
+		{[]int64{1, 1, 1, 1, 1, 1, 1, 1, 99, 99, 99, 99}, Usual{1, 0, 8}}, // more than eight weeks back
+		// so with a week that has none
+		{[]int64{NoCount, 2, 2, 2, 2, 2, 2, 2, 99, 99, 99}, Usual{2, 0, 7}},
 	} {
 		if got := UsualOf(c.counts); got != c.want {
 			t.Errorf("%v: got %+v, want %+v", c.counts, got, c.want)
@@ -90,9 +92,11 @@ func TestSlotOf(t *testing.T) {
 	} {
 		z, m := zoneOf(t, c.zone), minuteAt(t, c.utc)
 		if weekday, slot := SlotOf(z, m); weekday != c.weekday || slot != c.slot {
-			t.Errorf("%s, %s: %s, slot %d; want %s, slot %d", c.zone, c.utc, weekday, slot, c.weekday, c.slot)
+			t.Errorf("%s, %s: %s, slot %d; want %s, slot %d", c.zone, c.utc, weekday, slot, c.weekday,
+				c.slot)
 		}
-		if got := m.Time().In(z.Location()); DayOf(z, m)*86400 != time.Date(got.Year(), got.Month(), got.Day(), 0, 0, 0, 0, time.UTC).Unix() {
+		if got := m.Time().In(z.Location()); DayOf(z, m)*86400 != time.Date(got.Year(), got.Month(),
+			got.Day(), 0, 0, 0, 0, time.UTC).Unix() {
 			t.Errorf("%s, %s: day %d", c.zone, c.utc, DayOf(z, m))
 		}
 	}
@@ -133,7 +137,8 @@ func TestUsualDayOf(t *testing.T) {
 		c.Add(slot, n)
 		return c
 	}
-	weeks := []DayCounts{week(5, 10), week(0, 0), week(5, 30), week(6, 1), {}, {}, {}, {}, week(5, 1000)}
+	weeks := []DayCounts{week(5, 10), week(0, 0), week(5, 30), week(6, 1), {}, {}, {}, {},
+		week(5, 1000)}
 	day := UsualDayOf(weeks)
 	// Of eight weeks three were recorded; in the third of them nothing passed in slot 5.
 	if got, want := day.At(5), (Usual{10, 10, 3}); got != want {
@@ -152,7 +157,8 @@ func TestUsualDayOf(t *testing.T) {
 
 func TestUsualAt(t *testing.T) {
 	berlin := zoneOf(t, "Europe/Berlin")
-	// Every slot's median is its number, and 1000 more on Sundays; its MAD a tenth of it. Mondays are not known.
+	// Every slot's median is its number, and 1000 more on Sundays; its MAD a tenth of it. Mondays are
+	// not known.
 	days := func(day int64) *UsualDay {
 		var u UsualDay
 		for slot := range u {
@@ -175,13 +181,18 @@ func TestUsualAt(t *testing.T) {
 		{"2022-02-10 10:16", Usual{44 + 1./15, (44 + 1./15) / 10, 4}},   // a minute of slot 45
 		{"2022-02-10 10:25", Usual{44 + 10./15, (44 + 10./15) / 10, 4}}, // ten
 		{"2022-02-10 10:30", Usual{45, 4.5, 4}},
-		{"2022-02-12 23:05", Usual{(10*95. + 5*1000.) / 15, (10*95. + 5*1000.) / 150, 4}}, // Saturday to Sunday
-		{"2022-02-13 23:00", Usual{1095, 109.5, 4}},                                       // the last of Sunday
-		{"2022-02-13 23:01", Usual{14 * 1095. / 15, 14 * 109.5 / 15, 0}},                  // into what is not known
-		{"2022-03-27 01:05", Usual{1000 + (10*7+5*12.)/15, 100 + (10*7+5*12.)/150, 4}},    // from 01:50 to 03:05, as clocks go forward
+		// Saturday to Sunday
+		{"2022-02-12 23:05", Usual{(10*95. + 5*1000.) / 15, (10*95. + 5*1000.) / 150, 4}},
+		// the last of Sunday
+		{"2022-02-13 23:00", Usual{1095, 109.5, 4}},
+		// into what is not known
+		{"2022-02-13 23:01", Usual{14 * 1095. / 15, 14 * 109.5 / 15, 0}},
+		// from 01:50 to 03:05, as clocks go forward
+		{"2022-03-27 01:05", Usual{1000 + (10*7+5*12.)/15, 100 + (10*7+5*12.)/150, 4}},
 	} {
 		got := UsualAt(berlin, minuteAt(t, c.end), days)
-		if math.Abs(got.Median-c.want.Median) > 1e-9 || math.Abs(got.MAD-c.want.MAD) > 1e-9 || got.N != c.want.N {
+		if math.Abs(got.Median-c.want.Median) > 1e-9 || math.Abs(got.MAD-c.want.MAD) > 1e-9 ||
+			got.N != c.want.N {
 			t.Errorf("%s: got %+v, want %+v", c.end, got, c.want)
 		}
 	}

@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// WallTime is a time as a wall clock shows it, to the second: the seconds from 1970-01-01 00:00:00 to it on that same
-// clock. It is what livetolldata.timestamp holds, so it has no timezone of its own; a [Zone] turns it into an instant.
+// WallTime is a time as a wall clock shows it, to the second: the seconds from 1970-01-01 00:00:00
+// to it on that same clock. It is what livetolldata.timestamp holds, so it has no timezone of its
+// own; a [Zone] turns it into an instant.
 type WallTime int64
 
 // The range of MySQL's DATETIME, inclusive.
@@ -24,8 +25,8 @@ func WallTimeOf(t time.Time) WallTime {
 	return WallTime(t.Unix() + int64(offset))
 }
 
-// WallTimeFromDate returns the wall time of a date and time of day. Values out of their usual range are an error, not
-// normalised: 31 February does not become 3 March.
+// WallTimeFromDate returns the wall time of a date and time of day. Values out of their usual range
+// are an error, not normalised: 31 February does not become 3 March.
 func WallTimeFromDate(year, month, day, hour, minute, second int) (WallTime, error) {
 	switch {
 	case year < 1000 || year > 9999:
@@ -77,8 +78,9 @@ func daysIn(year, month int) int {
 	return monthDays[month-1]
 }
 
-// daysFromCivil counts the days from 1970-01-01 to a date of the proleptic Gregorian calendar, by Howard Hinnant's
-// algorithm (chrono-Compatible Low-Level Date Algorithms, days_from_civil), for years above zero.
+// daysFromCivil counts the days from 1970-01-01 to a date of the proleptic Gregorian calendar, by
+// Howard Hinnant's algorithm (chrono-Compatible Low-Level Date Algorithms, days_from_civil), for
+// years above zero.
 func daysFromCivil(year, month, day int) int64 {
 	y := year
 	if month <= 2 {

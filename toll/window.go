@@ -8,25 +8,30 @@ import (
 	"time"
 )
 
-// WindowKind is one kind of window: Size minutes long, a new one every Hop minutes. [ParseWindows] makes them.
+// WindowKind is one kind of window: Size minutes long, a new one every Hop minutes. [ParseWindows]
+// makes them.
 //
-// Windows align to the plaza's wall clock. One begins at each time of day that is a multiple of Hop since midnight, and ends
-// when Size has passed on that clock. As an instant, such a time is a boundary: the first minute in which the clock shows
-// that time or a later one. So boundaries keep the order of their times whatever the clock does, and windows of which Size
-// is Hop tile the real time line:
+// Windows align to the plaza's wall clock. One begins at each time of day that is a multiple of Hop
+// since midnight, and ends when Size has passed on that clock. As an instant, such a time is a
+// boundary: the first minute in which the clock shows that time or a later one. So boundaries keep
+// the order of their times whatever the clock does, and windows of which Size is Hop tile the real
+// time line:
 //
-//   - Clocks set forward: all times that are skipped are one boundary, the change. Where several windows would begin there,
-//     the last of them is one and the others are none. So an hour that never occurs has no window, and no two windows of a
-//     kind begin at the same minute.
-//   - Clocks set back: a time that is shown twice is a boundary the first time only. All minutes until the clock shows a
-//     new time belong with the last one before it was set back. So the hour that repeats is one window of two real hours,
-//     and of 15m windows the last quarter of that hour has 75 minutes.
+//   - Clocks set forward: all times that are skipped are one boundary, the change. Where several
+//     windows would begin there, the last of them is one and the others are none. So an hour that
+//     never occurs has no window, and no two windows of a kind begin at the same minute.
+//   - Clocks set back: a time that is shown twice is a boundary the first time only. All minutes
+//     until the clock shows a new time belong with the last one before it was set back. So the hour
+//     that repeats is one window of two real hours, and of 15m windows the last quarter of that
+//     hour has 75 minutes.
 //
-// Local days have 23, 24 or 25 hours by the same rule, and where clocks are set back across midnight the new date stays.
+// Local days have 23, 24 or 25 hours by the same rule, and where clocks are set back across
+// midnight the new date stays.
 type WindowKind struct {
 	Name      string // as in the setting: 1m, 5m/1m, 1h, day; at most 16 characters
 	Size, Hop Minute // on the wall clock; a day is a whole number of hops
-	Day       bool   // cumulative: a local date from its first minute on; Size is then nominal (1440), Hop the step
+	// cumulative: a local date from its first minute on; Size is then nominal (1440), Hop the step
+	Day bool
 }
 
 // DefaultWindows are the kinds of windows that are counted unless told otherwise.
@@ -42,15 +47,16 @@ const (
 	maxWindowsOver = 60
 )
 
-// ParseWindows reads a setting such as [DefaultWindows]: kinds of windows with commas between, each one of
+// ParseWindows reads a setting such as [DefaultWindows]: kinds of windows with commas between, each
+// one of
 //
 //	SIZE       a window after the other: 1m, 15m, 1h
 //	SIZE/HOP   a window every HOP: 5m/1m, 24h/1h
 //	day        the local date so far, every 15 minutes
 //	day/STEP   the same every STEP: day/5m
 //
-// The lengths are durations of whole minutes. HOP and STEP must divide a day, or windows could not begin at each local
-// midnight. The error holds every violation.
+// The lengths are durations of whole minutes. HOP and STEP must divide a day, or windows could not
+// begin at each local midnight. The error holds every violation.
 func ParseWindows(text string) ([]WindowKind, error) {
 	var errs []error
 	var kinds []WindowKind
@@ -72,7 +78,8 @@ func ParseWindows(text string) ([]WindowKind, error) {
 		kinds = append(kinds, kind)
 	}
 	if len(items) > maxWindowKinds {
-		errs = append(errs, fmt.Errorf("windows are of %d kinds, want at most %d", len(items), maxWindowKinds))
+		errs = append(errs, fmt.Errorf("windows are of %d kinds, want at most %d", len(items),
+			maxWindowKinds))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -106,7 +113,8 @@ func parseWindow(item string) (k WindowKind, violations []string) {
 		return 0
 	}
 	dividesDay := func(what string, n Minute, hint string) {
-		check(n == 0 || dayMinutes%n == 0, "%s is %s, which does not divide a day, so windows would not begin at midnight%s",
+		check(n == 0 || dayMinutes%n == 0,
+			"%s is %s, which does not divide a day, so windows would not begin at midnight%s",
 			what, formatMinutes(n), hint)
 	}
 	switch size, hop, hopping := strings.Cut(item, "/"); {
@@ -120,9 +128,11 @@ func parseWindow(item string) (k WindowKind, violations []string) {
 		k.Size, k.Hop = length("size", size), length("hop", hop)
 		dividesDay("hop", k.Hop, "")
 		if k.Size > 0 && k.Hop > 0 {
-			check(k.Hop <= k.Size, "hop is %s, want at most the size, %s", formatMinutes(k.Hop), formatMinutes(k.Size))
+			check(k.Hop <= k.Size, "hop is %s, want at most the size, %s", formatMinutes(k.Hop),
+				formatMinutes(k.Size))
 			over := (k.Size + k.Hop - 1) / k.Hop
-			check(over <= maxWindowsOver, "%d windows would hold each minute, want at most %d", over, maxWindowsOver)
+			check(over <= maxWindowsOver, "%d windows would hold each minute, want at most %d", over,
+				maxWindowsOver)
 		}
 	default:
 		k.Size = length("size", size)
@@ -168,13 +178,15 @@ func FormatWindows(kinds []WindowKind) string {
 	return strings.Join(names, ",")
 }
 
-// OfQuarters reports whether size and hop are whole quarters of an hour. Such windows are sums of quarter panes wherever
-// the clock is whole quarters from UTC and changes on the quarter.
+// OfQuarters reports whether size and hop are whole quarters of an hour. Such windows are sums of
+// quarter panes wherever the clock is whole quarters from UTC and changes on the quarter.
 func (k *WindowKind) OfQuarters() bool { return k.Size%Quarter == 0 && k.Hop%Quarter == 0 }
 
-// Covering appends the windows of the kind that contain minute m, ascending by start. z is the plaza's zone.
+// Covering appends the windows of the kind that contain minute m, ascending by start. z is the
+// plaza's zone.
 //
-// The last Minute stands for all later ones and is in no window; a window that reaches beyond it ends there.
+// The last Minute stands for all later ones and is in no window; a window that reaches beyond it
+// ends there.
 func (k *WindowKind) Covering(z *Zone, m Minute, into []Window) []Window {
 	if m == math.MaxInt32 {
 		return into
@@ -197,8 +209,9 @@ func (k *WindowKind) Covering(z *Zone, m Minute, into []Window) []Window {
 	return into
 }
 
-// StepEnd returns for a day window the last step boundary that is not after until: within (w.Start, w.End], or w.Start for
-// none. For other kinds it is w.End if that is not after until, else w.Start.
+// StepEnd returns for a day window the last step boundary that is not after until: within (w.Start,
+// w.End], or w.Start for none. For other kinds it is w.End if that is not after until, else
+// w.Start.
 func (k *WindowKind) StepEnd(z *Zone, w Window, until Minute) Minute {
 	switch {
 	case until >= w.End:
@@ -210,8 +223,8 @@ func (k *WindowKind) StepEnd(z *Zone, w Window, until Minute) Minute {
 	return max(clock.boundary(floorTo(clock.shownBy(until), int64(k.Hop))), w.Start)
 }
 
-// wallClock is a plaza's clock with the stretches of time that were looked at last. Its wall times are in minutes since
-// 1970-01-01 00:00 on that clock. Offsets lie within a day either way.
+// wallClock is a plaza's clock with the stretches of time that were looked at last. Its wall times
+// are in minutes since 1970-01-01 00:00 on that clock. Offsets lie within a day either way.
 type wallClock struct {
 	loc  *time.Location
 	last [2]stretch // one on either side of a change
@@ -226,8 +239,8 @@ type stretch struct {
 	offset   int64 // seconds east of UTC
 }
 
-// shownBy returns the latest wall time that the clock has shown by the end of a minute. A time has been reached by then if
-// and only if its boundary is not after that minute.
+// shownBy returns the latest wall time that the clock has shown by the end of a minute. A time has
+// been reached by then if and only if its boundary is not after that minute.
 func (c *wallClock) shownBy(m Minute) int64 {
 	return floorTo(c.latest(int64(m)*60+60), 60) / 60
 }
@@ -236,7 +249,8 @@ func (c *wallClock) shownBy(m Minute) int64 {
 // instant is.
 func (c *wallClock) latest(end int64) int64 {
 	latest := int64(math.MinInt64)
-	// Two days before, the clock showed less than now. The third saves looking again for the boundaries.
+	// Two days before, the clock showed less than now. The third saves looking again for the
+	// boundaries.
 	for t := end - 3*86400; t < end; {
 		s := c.at(t)
 		t = min(s.to, end)
@@ -251,8 +265,8 @@ func (c *wallClock) boundary(wall int64) Minute {
 	return clampMinute(t)
 }
 
-// reach returns the first instant at which the clock shows a wall time or a later one, both in seconds,
-// and the stretch that the instant lies in.
+// reach returns the first instant at which the clock shows a wall time or a later one, both in
+// seconds, and the stretch that the instant lies in.
 func (c *wallClock) reach(wall int64) (int64, stretch) {
 	t := wall - 86400 // before it, the clock shows less
 	for {
@@ -280,9 +294,9 @@ func (c *wallClock) at(t int64) stretch {
 	when := time.Unix(t, 0).In(c.loc)
 	_, offset := when.Zone()
 	s := stretch{from: t, to: noChange, offset: int64(offset)}
-	// Of ZoneBounds only the end is of use, and not always: where only a rule tells the changes, it takes a year for 365
-	// days, so that on the last day of a leap year the end has passed; nothing changes on the rest of that day. Its start
-	// may be before an earlier change.
+	// Of ZoneBounds only the end is of use, and not always: where only a rule tells the changes, it
+	// takes a year for 365 days, so that on the last day of a leap year the end has passed; nothing
+	// changes on the rest of that day. Its start may be before an earlier change.
 	if _, end := when.ZoneBounds(); !end.IsZero() {
 		s.to = end.Unix()
 		if s.to <= t {

@@ -35,7 +35,8 @@ func minuteOf(t testing.TB, s string) Minute {
 func showWindows(windows []Window) string {
 	var all []string
 	for _, w := range windows {
-		all = append(all, w.Start.Time().Format("2006-01-02 15:04 ")+strings.TrimSuffix(w.Span().String(), "0s"))
+		all = append(all, w.Start.Time().Format("2006-01-02 15:04 ")+strings.TrimSuffix(w.Span().String(),
+			"0s"))
 	}
 	return strings.Join(all, ", ")
 }
@@ -73,7 +74,8 @@ func TestParseWindows(t *testing.T) {
 		}
 	}
 	kinds, err := ParseWindows(DefaultWindows)
-	want := []WindowKind{{"1m", 1, 1, false}, {"5m/1m", 5, 1, false}, {"15m", 15, 15, false}, {"1h", 60, 60, false}, {"day", 1440, 15, true}}
+	want := []WindowKind{{"1m", 1, 1, false}, {"5m/1m", 5, 1, false}, {"15m", 15, 15, false},
+		{"1h", 60, 60, false}, {"day", 1440, 15, true}}
 	if err != nil || !slices.Equal(kinds, want) {
 		t.Errorf("by default: %+v, %v", kinds, err)
 	}
@@ -118,7 +120,8 @@ func TestParseWindowsRefuses(t *testing.T) {
 			`window "x/y": hop "y" is no duration such as 15m or 1h30m`,
 			`window "5m": 5m is there already`,
 		}, "\n")},
-		{"5m/7m", "window \"5m/7m\": hop is 7m" + noMidnight + "\n" + `window "5m/7m": hop is 7m, want at most the size, 5m`},
+		{"5m/7m", "window \"5m/7m\": hop is 7m" + noMidnight + "\n" +
+			`window "5m/7m": hop is 7m, want at most the size, 5m`},
 	} {
 		kinds, err := ParseWindows(c.text)
 		if got := errText(err); got != c.want || kinds != nil {
@@ -129,8 +132,9 @@ func TestParseWindowsRefuses(t *testing.T) {
 
 func TestOfQuarters(t *testing.T) {
 	for text, want := range map[string]bool{
-		"1m": false, "15m": true, "1h": true, "30m/15m": true, "1h/5m": false, "20m": false, "25m/15m": false,
-		"day": true, "day/5m": false, "day/1h": true,
+		"1m": false, "15m": true, "1h": true, "30m/15m": true, "1h/5m": false, "20m": false,
+		"25m/15m": false,
+		"day":     true, "day/5m": false, "day/1h": true,
 	} {
 		if got := kindOf(t, text).OfQuarters(); got != want {
 			t.Errorf("%s: %v", text, got)
@@ -147,9 +151,11 @@ func TestCovering(t *testing.T) {
 		{"UTC", "15m", "2022-02-10 10:30", "2022-02-10 10:30 15m"},
 		{"UTC", "1h", "1969-12-31 23:59", "1969-12-31 23:00 1h0m"},
 		{"UTC", "1h", "1970-01-01 00:00", "1970-01-01 00:00 1h0m"},
-		{"UTC", "3m/1m", "2022-02-10 10:23", "2022-02-10 10:21 3m, 2022-02-10 10:22 3m, 2022-02-10 10:23 3m"},
+		{"UTC", "3m/1m", "2022-02-10 10:23",
+			"2022-02-10 10:21 3m, 2022-02-10 10:22 3m, 2022-02-10 10:23 3m"},
 		// A size that is no multiple of the hop: three windows at some minutes, two at the others.
-		{"UTC", "25m/10m", "2022-02-10 10:24", "2022-02-10 10:00 25m, 2022-02-10 10:10 25m, 2022-02-10 10:20 25m"},
+		{"UTC", "25m/10m", "2022-02-10 10:24",
+			"2022-02-10 10:00 25m, 2022-02-10 10:10 25m, 2022-02-10 10:20 25m"},
 		{"UTC", "25m/10m", "2022-02-10 10:25", "2022-02-10 10:10 25m, 2022-02-10 10:20 25m"},
 		// Across midnight.
 		{"UTC", "6h/3h", "2022-02-10 01:00", "2022-02-09 21:00 6h0m, 2022-02-10 00:00 6h0m"},
@@ -177,10 +183,12 @@ func TestCovering(t *testing.T) {
 		{"Europe/Berlin", "day", "2022-03-27 21:59", "2022-03-26 23:00 23h0m"},
 		{"Europe/Berlin", "day", "2022-03-27 22:00", "2022-03-27 22:00 24h0m"},
 		// Of 02:00, 02:30 and 03:00, which all are the change, only the last begins a window.
-		{"Europe/Berlin", "2h/30m", "2022-03-27 00:59", "2022-03-26 23:00 2h0m, 2022-03-26 23:30 1h30m, 2022-03-27 00:00 1h0m, 2022-03-27 00:30 1h0m"},
+		{"Europe/Berlin", "2h/30m", "2022-03-27 00:59",
+			"2022-03-26 23:00 2h0m, 2022-03-26 23:30 1h30m, 2022-03-27 00:00 1h0m, 2022-03-27 00:30 1h0m"},
 		{"Europe/Berlin", "2h/30m", "2022-03-27 01:00", "2022-03-27 00:30 1h0m, 2022-03-27 01:00 2h0m"},
 		// The window from 01:00 to 03:30 does end half an hour after the change.
-		{"Europe/Berlin", "150m/1h", "2022-03-27 01:29", "2022-03-27 00:00 1h30m, 2022-03-27 01:00 2h30m"},
+		{"Europe/Berlin", "150m/1h", "2022-03-27 01:29",
+			"2022-03-27 00:00 1h30m, 2022-03-27 01:00 2h30m"},
 		{"Europe/Berlin", "150m/1h", "2022-03-27 01:30", "2022-03-27 01:00 2h30m"},
 
 		// Berlin's clocks go from 03:00 to 02:00 at 01:00 UTC: 02:00 to 03:00 is one window of two hours.
@@ -201,7 +209,8 @@ func TestCovering(t *testing.T) {
 		{"America/New_York", "day", "2022-11-06 12:00", "2022-11-06 04:00 25h0m"},
 		{"America/New_York", "1h", "2022-11-06 06:59", "2022-11-06 05:00 2h0m"},
 
-		// Half an hour: Lord Howe's clocks go from 02:00 to 01:30 in April and from 02:00 to 02:30 in October.
+		// Half an hour: Lord Howe's clocks go from 02:00 to 01:30 in April and from 02:00 to 02:30 in
+		// October.
 		{"Australia/Lord_Howe", "1h", "2022-04-02 15:29", "2022-04-02 14:00 1h30m"},
 		{"Australia/Lord_Howe", "1h", "2022-04-02 15:30", "2022-04-02 15:30 1h0m"},
 		{"Australia/Lord_Howe", "day", "2022-04-02 20:00", "2022-04-02 13:00 24h30m"},
@@ -210,7 +219,8 @@ func TestCovering(t *testing.T) {
 		{"Australia/Lord_Howe", "1h", "2022-10-01 16:00", "2022-10-01 16:00 1h0m"},
 		{"Australia/Lord_Howe", "day", "2022-10-01 20:00", "2022-10-01 13:30 23h30m"},
 
-		// Changes at midnight. From 00:00 to 01:00, the day begins at 01:00; from 01:00 to 00:00 it has 00:00 twice.
+		// Changes at midnight. From 00:00 to 01:00, the day begins at 01:00; from 01:00 to 00:00 it has
+		// 00:00 twice.
 		{"America/Havana", "day", "2022-03-13 05:00", "2022-03-13 05:00 23h0m"},
 		{"America/Havana", "1h", "2022-03-13 05:00", "2022-03-13 05:00 1h0m"},
 		{"America/Havana", "day", "2022-11-06 04:00", "2022-11-06 04:00 25h0m"},
@@ -241,7 +251,8 @@ func TestCovering(t *testing.T) {
 		{"Pacific/Apia", "1h", "2011-12-30 10:00", "2011-12-30 10:00 1h0m"},
 		{"Pacific/Apia", "24h/12h", "2011-12-30 10:00", "2011-12-30 10:00 24h0m"},
 		{"Pacific/Apia", "24h/12h", "2011-12-30 09:59", "2011-12-29 10:00 24h0m, 2011-12-29 22:00 12h0m"},
-		// Alaska's clocks were set back by a day at half past two on 19 October 1867; its offsets had seconds.
+		// Alaska's clocks were set back by a day at half past two on 19 October 1867; its offsets had
+		// seconds.
 		{"America/Anchorage", "day", "1867-10-19 00:31", "1867-10-18 09:59 48h0m"},
 
 		// The day after the 365th of a year whose changes are told by a rule.
@@ -288,7 +299,8 @@ func TestStepEnd(t *testing.T) {
 		z, k := zoneOf(t, c.zone), kindOf(t, c.kind)
 		w := k.Covering(z, minuteOf(t, c.day), nil)[0]
 		if got := k.StepEnd(z, w, minuteOf(t, c.until)); got != minuteOf(t, c.want) {
-			t.Errorf("%s, %s, %s until %s: got %s, want %s", c.zone, c.kind, showWindows([]Window{w}), c.until, got.Time(), c.want)
+			t.Errorf("%s, %s, %s until %s: got %s, want %s", c.zone, c.kind, showWindows([]Window{w}),
+				c.until, got.Time(), c.want)
 		}
 	}
 }
@@ -304,24 +316,34 @@ func TestStepEndOfOtherWindow(t *testing.T) {
 }
 
 var windowZones = []string{
-	"UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe", "America/Havana",
-	"Asia/Beirut", "Africa/Cairo", "America/Sao_Paulo", "Pacific/Apia", "America/St_Johns", "Pacific/Chatham",
-	"Africa/Casablanca", "Antarctica/Troll", "Antarctica/Casey", "America/Caracas", "Asia/Pyongyang", "Asia/Gaza",
+	"UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Asia/Kathmandu",
+	"Australia/Lord_Howe", "America/Havana",
+	"Asia/Beirut", "Africa/Cairo", "America/Sao_Paulo", "Pacific/Apia", "America/St_Johns",
+	"Pacific/Chatham",
+	"Africa/Casablanca", "Antarctica/Troll", "Antarctica/Casey", "America/Caracas", "Asia/Pyongyang",
+	"Asia/Gaza",
 	"America/Nuuk", "Pacific/Kiritimati", "Europe/Dublin", "Asia/Tehran",
 }
 
-var windowKinds = []string{"1m", "5m/1m", "15m", "1h", "2h30m/30m", "25m/10m", "8h", "6h/1h", "24h/1h", "24h", "1h/1m", "day", "day/5m"}
+var windowKinds = []string{"1m", "5m/1m", "15m", "1h", "2h30m/30m", "25m/10m", "8h", "6h/1h",
+	"24h/1h", "24h", "1h/1m", "day", "day/5m"}
 
-// Around changes of the clock, against a search minute by minute: a boundary is the first minute in which the clock shows
-// a time or a later one, and all windows are listed.
+// Around changes of the clock, against a search minute by minute: a boundary is the first minute in
+// which the clock shows a time or a later one, and all windows are listed.
 func TestWindowsAroundChanges(t *testing.T) {
 	for _, c := range []struct{ zone, date string }{
-		{"Europe/Berlin", "2022-03-27"}, {"Europe/Berlin", "2022-10-30"}, {"America/New_York", "2022-03-13"}, {"America/New_York", "2022-11-06"},
-		{"Australia/Lord_Howe", "2022-04-03"}, {"Australia/Lord_Howe", "2022-10-02"}, {"America/Havana", "2022-03-13"}, {"America/Havana", "2022-11-06"},
-		{"Asia/Beirut", "2022-03-27"}, {"Asia/Beirut", "2022-10-30"}, {"Africa/Cairo", "2023-04-28"}, {"Africa/Cairo", "2023-10-27"},
-		{"America/Sao_Paulo", "2018-02-18"}, {"America/Sao_Paulo", "2018-11-04"}, {"Pacific/Apia", "2011-12-30"}, {"Asia/Kathmandu", "1986-01-01"},
-		{"America/St_Johns", "2010-03-14"}, {"America/St_Johns", "2010-11-07"}, {"Antarctica/Casey", "2010-03-05"}, {"Antarctica/Troll", "2022-03-27"},
-		{"America/Caracas", "2007-12-09"}, {"Asia/Pyongyang", "2018-05-05"}, {"Pacific/Kwajalein", "1993-08-21"},
+		{"Europe/Berlin", "2022-03-27"}, {"Europe/Berlin", "2022-10-30"}, {"America/New_York",
+			"2022-03-13"}, {"America/New_York", "2022-11-06"},
+		{"Australia/Lord_Howe", "2022-04-03"}, {"Australia/Lord_Howe", "2022-10-02"}, {"America/Havana",
+			"2022-03-13"}, {"America/Havana", "2022-11-06"},
+		{"Asia/Beirut", "2022-03-27"}, {"Asia/Beirut", "2022-10-30"}, {"Africa/Cairo",
+			"2023-04-28"}, {"Africa/Cairo", "2023-10-27"},
+		{"America/Sao_Paulo", "2018-02-18"}, {"America/Sao_Paulo", "2018-11-04"}, {"Pacific/Apia",
+			"2011-12-30"}, {"Asia/Kathmandu", "1986-01-01"},
+		{"America/St_Johns", "2010-03-14"}, {"America/St_Johns", "2010-11-07"}, {"Antarctica/Casey",
+			"2010-03-05"}, {"Antarctica/Troll", "2022-03-27"},
+		{"America/Caracas", "2007-12-09"}, {"Asia/Pyongyang", "2018-05-05"}, {"Pacific/Kwajalein",
+			"1993-08-21"},
 		{"Europe/Berlin", "2044-12-31"}, {"Australia/Lord_Howe", "2045-04-02"},
 	} {
 		z := zoneOf(t, c.zone)
@@ -359,12 +381,14 @@ func TestWindowsAroundChanges(t *testing.T) {
 					want = append(want, windows[i])
 				}
 				if got = k.Covering(z, m, got[:0]); !slices.Equal(got, want) {
-					t.Fatalf("%s, %s, %s UTC:\n got %s\nwant %s", c.zone, k.Name, m.Time(), showWindows(got), showWindows(want))
+					t.Fatalf("%s, %s, %s UTC:\n got %s\nwant %s", c.zone, k.Name, m.Time(), showWindows(got),
+						showWindows(want))
 				}
 				if k.Day {
 					step := boundary(reached[m-first] / int64(k.Hop) * int64(k.Hop))
 					if end := k.StepEnd(z, got[0], m); end != max(step, got[0].Start) {
-						t.Fatalf("%s, %s, %s until %s: got %s, want %s", c.zone, k.Name, showWindows(got), m.Time(), end.Time(), step.Time())
+						t.Fatalf("%s, %s, %s until %s: got %s, want %s", c.zone, k.Name, showWindows(got), m.Time(),
+							end.Time(), step.Time())
 					}
 				}
 			}
@@ -395,14 +419,17 @@ func TestWindowsProperties(t *testing.T) {
 	}
 }
 
-// The oldest offsets have seconds, and at both ends of what a Minute holds there is nothing to go on to.
+// The oldest offsets have seconds, and at both ends of what a Minute holds there is nothing to go
+// on to.
 func TestWindowsAtExtremes(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	for _, name := range append([]string{"Europe/Amsterdam", "Africa/Monrovia", "America/Anchorage", "Asia/Manila"}, windowZones...) {
+	for _, name := range append([]string{"Europe/Amsterdam", "Africa/Monrovia", "America/Anchorage",
+		"Asia/Manila"}, windowZones...) {
 		z := zoneOf(t, name)
 		minutes := []Minute{math.MinInt32, math.MinInt32 + 1, -1, 0, math.MaxInt32 - 1}
 		for range 4 {
-			minutes = append(minutes, math.MinInt32+Minute(random.Int32N(5000)), math.MaxInt32-1-Minute(random.Int32N(5000)),
+			minutes = append(minutes, math.MinInt32+Minute(random.Int32N(5000)),
+				math.MaxInt32-1-Minute(random.Int32N(5000)),
 				Minute(-random.Int32N(90*366*1440)))
 		}
 		for _, text := range windowKinds {
@@ -427,7 +454,8 @@ func checkWindows(t *testing.T, z *Zone, k *WindowKind, m Minute, random *rand.R
 	windows := k.Covering(z, m, nil)
 	fail := func(format string, args ...any) {
 		t.Helper()
-		t.Fatalf("%s, %s, %s UTC is in %s: %s", z.Location(), k.Name, m.Time(), showWindows(windows), fmt.Sprintf(format, args...))
+		t.Fatalf("%s, %s, %s UTC is in %s: %s", z.Location(), k.Name, m.Time(), showWindows(windows),
+			fmt.Sprintf(format, args...))
 	}
 	if len(windows) == 0 {
 		fail("no window")
@@ -439,10 +467,15 @@ func checkWindows(t *testing.T, z *Zone, k *WindowKind, m Minute, random *rand.R
 		if i > 0 && (windows[i-1].Start >= w.Start || windows[i-1].End > w.End) {
 			fail("not ascending")
 		}
-		if within := w.Start + Minute(random.Int64N(int64(w.End)-int64(w.Start))); !slices.Contains(k.Covering(z, within, nil), w) {
+		if within := w.Start +
+			Minute(random.Int64N(int64(w.End)-int64(w.Start))); !slices.Contains(k.Covering(z, within, nil),
+			w) {
 			fail("%s is not in window %d", within.Time(), i)
 		}
-		if w.Start > math.MinInt32 && slices.ContainsFunc(k.Covering(z, w.Start-1, nil), func(o Window) bool { return o.Start == w.Start }) {
+		if w.Start > math.MinInt32 &&
+			slices.ContainsFunc(k.Covering(z, w.Start-1, nil), func(o Window) bool {
+				return o.Start == w.Start
+			}) {
 			fail("the minute before window %d is in it", i)
 		}
 		checkStart(t, z, k, w)
@@ -473,21 +506,25 @@ func checkWindows(t *testing.T, z *Zone, k *WindowKind, m Minute, random *rand.R
 		}
 	}
 	w := windows[0]
-	for until, had := int64(w.Start)-3, w.Start; until < int64(w.End)+3; until += 1 + random.Int64N(90) {
+	for until, had := int64(w.Start)-3, w.Start; until < int64(w.End)+3; until += 1 +
+		random.Int64N(90) {
 		at := Minute(min(max(until, math.MinInt32), math.MaxInt32))
 		end := k.StepEnd(z, w, at)
 		switch {
-		case end < had, end < w.Start, end > w.End, end > max(at, w.Start), at >= w.End && end != w.End, at < w.End && !k.Day && end != w.Start:
+		case end < had, end < w.Start, end > w.End, end > max(at, w.Start), at >= w.End &&
+			end != w.End, at < w.End && !k.Day && end != w.Start:
 			fail("until %s its step ends at %s, after %s", at.Time(), end.Time(), had.Time())
 		}
 		had = end
 	}
-	if k.StepEnd(z, w, math.MinInt32) != w.Start || k.StepEnd(z, w, w.End) != w.End || k.StepEnd(z, w, math.MaxInt32) != w.End {
+	if k.StepEnd(z, w, math.MinInt32) != w.Start || k.StepEnd(z, w, w.End) != w.End ||
+		k.StepEnd(z, w, math.MaxInt32) != w.End {
 		fail("steps at the ends of time")
 	}
 }
 
-// checkStart checks that a window begins when the clock shows a multiple of the hop for the first time, or is set.
+// checkStart checks that a window begins when the clock shows a multiple of the hop for the first
+// time, or is set.
 func checkStart(t *testing.T, z *Zone, k *WindowKind, w Window) {
 	t.Helper()
 	if offsetOf(z, w.Start)%60 != 0 || w.Start == math.MinInt32 {
@@ -502,7 +539,8 @@ func checkStart(t *testing.T, z *Zone, k *WindowKind, w Window) {
 		hop = 1440
 	}
 	if _, second := wall.Day(); int64(second)%(hop*60) != 0 || z.Unix(wall) != int64(w.Start)*60 {
-		t.Fatalf("%s, %s: a window begins at %s, which is %s there", z.Location(), k.Name, w.Start.Time(), wall)
+		t.Fatalf("%s, %s: a window begins at %s, which is %s there", z.Location(), k.Name, w.Start.Time(),
+			wall)
 	}
 }
 
@@ -519,7 +557,8 @@ func TestCoveringAllocatesNothing(t *testing.T) {
 
 func FuzzParseWindows(f *testing.F) {
 	corpus.Add(f)
-	for _, text := range []string{DefaultWindows, "", "60m,1h", "day/5m,day", "7h", "7h/1h", "24h/15m", "5m/1m/1m", "-1m", "1e9h", "1m,,2m", "23h59m/2h24m"} {
+	for _, text := range []string{DefaultWindows, "", "60m,1h", "day/5m,day", "7h", "7h/1h", "24h/15m",
+		"5m/1m/1m", "-1m", "1e9h", "1m,,2m", "23h59m/2h24m"} {
 		f.Add(text)
 	}
 	berlin := zoneOf(f, "Europe/Berlin")
@@ -540,7 +579,8 @@ func FuzzParseWindows(f *testing.F) {
 		}
 		names := map[string]bool{}
 		for _, k := range kinds {
-			if k.Hop < 1 || k.Hop > k.Size || k.Size > 1440 || 1440%k.Hop != 0 || len(k.Name) > 16 || names[k.Name] {
+			if k.Hop < 1 || k.Hop > k.Size || k.Size > 1440 || 1440%k.Hop != 0 || len(k.Name) > 16 ||
+				names[k.Name] {
 				t.Fatalf("%+v", k)
 			}
 			names[k.Name] = true

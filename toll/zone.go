@@ -15,8 +15,8 @@ func (m Minute) Time() time.Time { return time.Unix(int64(m)*60, 0).UTC() }
 // earlier instant, whatever the clock does, so a range of minutes is a range of wall times:
 //
 //   - A time that is shown twice, when clocks are set back, is the first of the two.
-//   - A time that is never shown, when clocks are set forward, is the last second before the change.
-//     The same holds for one that is shown only after a later one was.
+//   - A time that is never shown, when clocks are set forward, is the last second before the
+//     change. The same holds for one that is shown only after a later one was.
 //
 // A Zone remembers what it was asked for last, so it is not for concurrent use; take a [Zone.Clone]
 // per goroutine.
@@ -42,7 +42,8 @@ func (z *Zone) Unix(w WallTime) int64 {
 	return t
 }
 
-// Instant returns the same as [Zone.Unix], and false for a wall time that the clock does not show then.
+// Instant returns the same as [Zone.Unix], and false for a wall time that the clock does not show
+// then.
 func (z *Zone) Instant(w WallTime) (unix int64, shown bool) {
 	wall := int64(w)
 	if wall < z.from || wall >= z.to {
@@ -59,8 +60,8 @@ func (z *Zone) Instant(w WallTime) (unix int64, shown bool) {
 	return wall - z.offset, true
 }
 
-// Minute returns the minute of event time in which a wall time lies. From the year 6053 on, where only a wrong clock can
-// be, all are the last one that a Minute holds.
+// Minute returns the minute of event time in which a wall time lies. From the year 6053 on, where
+// only a wrong clock can be, all are the last one that a Minute holds.
 func (z *Zone) Minute(w WallTime) Minute { return MinuteAt(z.Unix(w)) }
 
 // Boundary returns the first minute in which the clock shows a wall time or a later one.
@@ -72,14 +73,15 @@ func (z *Zone) Boundary(w WallTime) Minute {
 // Since returns the first wall time that is of minute m or a later one. So the wall times of the
 // minutes [start, end) are those from Since(start) to before Since(end).
 //
-// That is what the clock shows when the minute begins, unless the clock was set back before. Then it
-// is the first time that had not been shown by then, and many minutes have the same.
+// That is what the clock shows when the minute begins, unless the clock was set back before. Then
+// it is the first time that had not been shown by then, and many minutes have the same.
 func (z *Zone) Since(m Minute) WallTime {
 	t := int64(m) * 60
 	return WallTime(max(z.clock.latest(t)+1, t+z.clock.at(t).offset))
 }
 
-// MinuteAt returns the minute of event time in which an instant lies, given in seconds since 1970-01-01 00:00:00 UTC.
+// MinuteAt returns the minute of event time in which an instant lies, given in seconds since
+// 1970-01-01 00:00:00 UTC.
 func MinuteAt(u int64) Minute {
 	m := u / 60
 	if u < 0 && u%60 != 0 {
@@ -91,8 +93,8 @@ func MinuteAt(u int64) Minute {
 // Wall returns what a clock in the zone shows at an instant.
 func (z *Zone) Wall(t time.Time) WallTime { return WallTimeOf(t.In(z.loc)) }
 
-// Skipped returns the ranges [start, end) of wall times that the clock never shows, or only after later ones, because it
-// is set forward within some minutes. They ascend.
+// Skipped returns the ranges [start, end) of wall times that the clock never shows, or only after
+// later ones, because it is set forward within some minutes. They ascend.
 func (z *Zone) Skipped(w Window) [][2]WallTime {
 	var all [][2]WallTime
 	end := int64(w.End) * 60

@@ -46,7 +46,8 @@ func TestZoneUnix(t *testing.T) {
 		{"Asia/Kolkata", "2022-02-10 00:15:00", "2022-02-09 18:45:00"},
 		{"Asia/Kathmandu", "2022-02-10 00:15:00", "2022-02-09 18:30:00"},
 		{"America/St_Johns", "2022-11-06 01:30:00", "2022-11-06 04:00:00"},
-		// Lord Howe's clocks move by half an hour: back from 02:00 to 01:30 in April, forward from 02:00 to 02:30 in October.
+		// Lord Howe's clocks move by half an hour: back from 02:00 to 01:30 in April, forward from 02:00
+		// to 02:30 in October.
 		{"Australia/Lord_Howe", "2022-04-03 01:29:59", "2022-04-02 14:29:59"},
 		{"Australia/Lord_Howe", "2022-04-03 01:30:00", "2022-04-02 14:30:00"},
 		{"Australia/Lord_Howe", "2022-04-03 01:59:59", "2022-04-02 14:59:59"},
@@ -70,10 +71,11 @@ func TestZoneUnix(t *testing.T) {
 	}
 }
 
-// An instant and back again, every ten minutes of a year with both changes, by one zone that remembers and by one that
-// doesn't.
+// An instant and back again, every ten minutes of a year with both changes, by one zone that
+// remembers and by one that doesn't.
 func TestZoneRoundTrip(t *testing.T) {
-	for _, name := range []string{"UTC", "Europe/Berlin", "America/New_York", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Casablanca", "Pacific/Chatham"} {
+	for _, name := range []string{"UTC", "Europe/Berlin", "America/New_York", "America/St_Johns",
+		"Australia/Lord_Howe", "Asia/Kathmandu", "Africa/Casablanca", "Pacific/Chatham"} {
 		z := zoneOf(t, name)
 		from := time.Date(2022, 1, 1, 0, 0, 7, 0, time.UTC)
 		for at := from; at.Year() == 2022; at = at.Add(10 * time.Minute) {

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// allZones returns the locations of the time zone database, each once. Links to others are left out.
+// allZones returns the locations of the time zone database, each once. Links to others are left
+// out.
 func allZones(t *testing.T) []*time.Location {
 	t.Helper()
 	distinct := map[string]string{} // content, name
@@ -70,8 +71,9 @@ func transitions(loc *time.Location, from, to time.Time) []transition {
 	return all
 }
 
-// In every zone, around every change of its clock, whatever a plaza's own zone is: a window's minutes
-// hold a wall time exactly where the window's wall times do. That is what SQL over livetolldata asks.
+// In every zone, around every change of its clock, whatever a plaza's own zone is: a window's
+// minutes hold a wall time exactly where the window's wall times do. That is what SQL over
+// livetolldata asks.
 func TestWallTimesOfWindowsInAllZones(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(5, 6))
@@ -80,7 +82,8 @@ func TestWallTimesOfWindowsInAllZones(t *testing.T) {
 		kinds = append(kinds, kindOf(t, text))
 	}
 	zones := allZones(t)
-	from, to := time.Date(1840, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2101, 1, 1, 0, 0, 0, 0, time.UTC)
+	from, to := time.Date(1840, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2101, 1, 1, 0, 0, 0, 0,
+		time.UTC)
 	skipped, repeated := 0, 0
 	var windows []Window
 	for _, loc := range zones {
@@ -108,7 +111,9 @@ func TestWallTimesOfWindowsInAllZones(t *testing.T) {
 				if shown != (at == w) || !shown && (at >= w || next <= w) {
 					t.Fatalf("%s, %s is %s, shown %v, before %s", loc, w, at, shown, next)
 				}
-				if slices.ContainsFunc(gaps, func(g [2]WallTime) bool { return w >= g[0] && w < g[1] }) == shown {
+				if slices.ContainsFunc(gaps, func(g [2]WallTime) bool {
+					return w >= g[0] && w < g[1]
+				}) == shown {
 					t.Fatalf("%s, %s: shown %v, skipped %v", loc, w, shown, gaps)
 				}
 				if unix < last {
@@ -147,10 +152,12 @@ func TestWallTimesOfWindowsInAllZones(t *testing.T) {
 	}
 }
 
-// Since the year 1973 the clocks of all zones are whole minutes from UTC; see rowscan.go of package sql.
+// Since the year 1973 the clocks of all zones are whole minutes from UTC; see rowscan.go of package
+// sql.
 func TestOffsetsAreWholeMinutes(t *testing.T) {
 	for _, loc := range allZones(t) {
-		for _, c := range transitions(loc, time.Date(1800, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2101, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		for _, c := range transitions(loc, time.Date(1800, 1, 1, 0, 0, 0, 0, time.UTC),
+			time.Date(2101, 1, 1, 0, 0, 0, 0, time.UTC)) {
 			if c.after%60 != 0 && c.at > time.Date(1972, 12, 30, 0, 0, 0, 0, time.UTC).Unix() {
 				t.Errorf("%s: %d s east of UTC from %s on", loc, c.after, time.Unix(c.at, 0).UTC())
 			}

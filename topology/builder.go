@@ -24,7 +24,8 @@ type record struct {
 	leaderEpoch int32  // -1 where not known
 }
 
-// kept is a record as an open batch keeps it: a row that MySQL refuses becomes a dead letter with these bytes.
+// kept is a record as an open batch keeps it: a row that MySQL refuses becomes a dead letter with
+// these bytes.
 type kept struct {
 	offset int64
 	time   int64 // Unix milliseconds
@@ -32,7 +33,8 @@ type kept struct {
 	value  []byte
 }
 
-// cell is what events are counted by within a batch. It has no padding, which would make hashing slow.
+// cell is what events are counted by within a batch. It has no padding, which would make hashing
+// slow.
 type cell struct {
 	plaza  int16
 	typ    uint16 // 4 × index in builder.types + the toll.Timeliness
@@ -51,8 +53,8 @@ type tally struct {
 	lead     int64 // by how many seconds the last of them did
 }
 
-// builder fills one batch: rows in load format, counts per plaza and minute, rejects. It is reused from batch to batch
-// and allocates nothing per event once it has grown.
+// builder fills one batch: rows in load format, counts per plaza and minute, rejects. It is reused
+// from batch to batch and allocates nothing per event once it has grown.
 type builder struct {
 	decoder  *codecs.Decoder
 	zone     *toll.Zone
@@ -116,7 +118,8 @@ func (b *builder) reset() {
 	clear(b.rejects)
 	clear(b.retries)
 	clear(b.special)
-	b.records, b.rejects, b.retries, b.special = b.records[:0], b.rejects[:0], b.retries[:0], b.special[:0]
+	b.records, b.rejects, b.retries, b.special = b.records[:0], b.rejects[:0], b.retries[:0],
+		b.special[:0]
 	b.resetCounts()
 	b.next, b.bytes, b.rejectBytes, b.oldest = 0, 0, 0, time.Time{}
 	b.began, b.taken, b.last, b.hasLast = time.Time{}, time.Time{}, record{}, false
@@ -136,14 +139,15 @@ func (b *builder) resetCounts() {
 // added notes the last of the records that were added.
 func (b *builder) added(r *record) { b.last, b.hasLast = *r, true }
 
-// identity returns the identity of the last record, or the one before the batch where it has none that can be
-// read.
+// identity returns the identity of the last record, or the one before the batch where it has none
+// that can be read.
 func (b *builder) identity(before toll.LastRecord) toll.LastRecord {
 	if !b.hasLast {
 		return before
 	}
 	r := &b.last
-	return toll.LastRecord{Known: true, Offset: r.offset, LeaderEpoch: r.leaderEpoch, Timestamp: r.time.UnixMilli(), CRC: toll.RecordCRC(r.key, r.value)}
+	return toll.LastRecord{Known: true, Offset: r.offset, LeaderEpoch: r.leaderEpoch,
+		Timestamp: r.time.UnixMilli(), CRC: toll.RecordCRC(r.key, r.value)}
 }
 
 // empty reports whether nothing was added.
@@ -217,8 +221,8 @@ func (b *builder) count(sum uint32, record int64) {
 // maxTypes is how many vehicle types a batch tells apart: as many as fit a cell.
 const maxTypes = 1<<14 - 1
 
-// addType gives a type its id within the batch. A batch tells at most as many types apart as ids fit, far more than a
-// state keeps; what is beyond counts as other.
+// addType gives a type its id within the batch. A batch tells at most as many types apart as ids
+// fit, far more than a state keeps; what is beyond counts as other.
 func (b *builder) addType(name string) uint16 {
 	if len(b.types) >= maxTypes && name != toll.OtherType {
 		name = toll.OtherType
@@ -248,8 +252,8 @@ func (b *builder) reject(r *record, why toll.RefusedRow) {
 	b.rejectBytes += len(r.value) + len(r.key) + len(why.Reason)
 }
 
-// refuse builds the batch again from its records, with the rows that the database refused as rejects. They take no part
-// in the partition's event time.
+// refuse builds the batch again from its records, with the rows that the database refused as
+// rejects. They take no part in the partition's event time.
 func (b *builder) refuse(refused []toll.RefusedRow) {
 	b.clock = b.start
 	why := make(map[int]toll.RefusedRow, len(refused))
@@ -283,8 +287,8 @@ func (b *builder) refuse(refused []toll.RefusedRow) {
 	slices.SortFunc(b.rejects, func(a, b toll.Reject) int { return cmp.Compare(a.Offset, b.Offset) })
 }
 
-// deltas returns what the batch means per plaza, in ascending order, without Prev. It is made anew, so that it outlives
-// the builder's reuse.
+// deltas returns what the batch means per plaza, in ascending order, without Prev. It is made anew,
+// so that it outlives the builder's reuse.
 func (b *builder) deltas() []toll.PlazaDelta {
 	counts := make([]cellCount, 0, len(b.cells))
 	for c, n := range b.cells {
@@ -299,7 +303,8 @@ func (b *builder) deltas() []toll.PlazaDelta {
 	deltas := make([]toll.PlazaDelta, len(tallies))
 	for i, t := range tallies {
 		d := &deltas[i]
-		*d = toll.PlazaDelta{Plaza: t.plaza, Checksum: t.checksum, Earliest: t.earliest, Latest: t.latest, Ahead: t.ahead, Lead: t.lead}
+		*d = toll.PlazaDelta{Plaza: t.plaza, Checksum: t.checksum, Earliest: t.earliest, Latest: t.latest,
+			Ahead: t.ahead, Lead: t.lead}
 		for len(counts) > 0 && counts[0].plaza == t.plaza {
 			n := 1
 			for n < len(counts) && counts[n].plaza == t.plaza && counts[n].minute == counts[0].minute {
@@ -368,8 +373,8 @@ func (b *builder) minutes() toll.Window {
 	return w
 }
 
-// RetryHeader is the header of a repaired dead letter that is sent again: partition:offset of the record that it
-// repairs. The event is stored once however often it is sent.
+// RetryHeader is the header of a repaired dead letter that is sent again: partition:offset of the
+// record that it repairs. The event is stored once however often it is sent.
 const RetryHeader = "tollstream-retry-of"
 
 // FormatOrigin writes the value of a RetryHeader.
@@ -384,5 +389,6 @@ func parseOrigin(s string) (toll.Origin, bool) {
 	}
 	partition, err1 := strconv.ParseInt(p, 10, 32)
 	offset, err2 := strconv.ParseInt(o, 10, 64)
-	return toll.Origin{Partition: int32(partition), Offset: offset}, err1 == nil && err2 == nil && partition >= 0 && offset >= 0
+	return toll.Origin{Partition: int32(partition), Offset: offset}, err1 == nil && err2 == nil &&
+		partition >= 0 && offset >= 0
 }

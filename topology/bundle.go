@@ -15,12 +15,13 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// goka spends several times as much on a message (two selects, a context, its statistics) as the ingest does on an event. So
-// it is handed the records of the topic of events in bundles: one message stands for all records of a partition that have
-// arrived, and its callback takes them from the partition's source.
+// goka spends several times as much on a message (two selects, a context, its statistics) as the
+// ingest does on an event. So it is handed the records of the topic of events in bundles: one
+// message stands for all records of a partition that have arrived, and its callback takes them from
+// the partition's source.
 //
-// goka's own consumer fetches none of them. Its claim is paused, and the records come from a [kafka.Fetcher], which
-// knows their leader epochs.
+// goka's own consumer fetches none of them. Its claim is paused, and the records come from a
+// [kafka.Fetcher], which knows their leader epochs.
 const (
 	bundleRecords = 256     // at most in one
 	bundleBytes   = 1 << 20 // about so much of values at most, one record apart
@@ -31,7 +32,8 @@ const (
 var bundleMark = []byte("bundle")
 
 // errBundle says that goka passed on another message than the next one.
-var errBundle = errors.New("the records of a partition came in another order than they were taken in")
+var errBundle = errors.New(
+	"the records of a partition came in another order than they were taken in")
 
 // bundle is what one message of goka's stands for: records, or a batch that can't be read.
 type bundle struct {
@@ -55,9 +57,10 @@ type chunks interface {
 	Next(ctx context.Context) (kafka.Chunk, error)
 }
 
-// bundle makes bundles of the chunks of a partition and passes them on until ctx ends. An error ends it: the log is
-// another one, or the partition can't be read.
-func (s *source) bundle(ctx context.Context, in chunks, marks chan<- *sarama.ConsumerMessage) error {
+// bundle makes bundles of the chunks of a partition and passes them on until ctx ends. An error
+// ends it: the log is another one, or the partition can't be read.
+func (s *source) bundle(ctx context.Context, in chunks,
+	marks chan<- *sarama.ConsumerMessage) error {
 	for {
 		c, err := in.Next(ctx)
 		if err != nil {
@@ -66,7 +69,8 @@ func (s *source) bundle(ctx context.Context, in chunks, marks chan<- *sarama.Con
 		switch {
 		case errors.Is(c.Err, kerr.OffsetOutOfRange):
 			// Retention passed the offset, or the log lost its end. The next session's Setup decides.
-			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", s.partition, s.cfg.Topic)
+			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", s.partition,
+				s.cfg.Topic)
 		case c.Err != nil:
 			return fromKgo(c.Err)
 		case c.Oversized != nil:
@@ -80,9 +84,11 @@ func (s *source) bundle(ctx context.Context, in chunks, marks chan<- *sarama.Con
 	}
 }
 
-// bundleRecords passes on a chunk of records. Before the first one whose leader epoch is not that of the one before,
-// and before all where the broker may be another one, the log is compared with what was taken of it.
-func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks, marks chan<- *sarama.ConsumerMessage) error {
+// bundleRecords passes on a chunk of records. Before the first one whose leader epoch is not that
+// of the one before, and before all where the broker may be another one, the log is compared with
+// what was taken of it.
+func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks,
+	marks chan<- *sarama.ConsumerMessage) error {
 	unsure := c.Unsure
 	for rest := c.Records; len(rest) > 0; {
 		epoch := rest[0].LeaderEpoch
@@ -96,7 +102,8 @@ func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks, m
 			in.Want()
 		}
 		n := 0
-		for size := 0; n < len(rest) && n < bundleRecords && size < bundleBytes && rest[n].LeaderEpoch == epoch; n++ {
+		for size := 0; n < len(rest) && n < bundleRecords && size < bundleBytes &&
+			rest[n].LeaderEpoch == epoch; n++ {
 			size += len(rest[n].Value)
 		}
 		last := rest[n-1]
@@ -111,13 +118,17 @@ func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks, m
 }
 
 func (s *source) openQueues() {
-	s.room, s.bundles, s.passed = make(chan struct{}, bundleQueue), make(chan bundle, bundleQueue), make(chan bundle, bundleQueue)
+	s.room, s.bundles, s.passed = make(chan struct{}, bundleQueue), make(chan bundle,
+		bundleQueue), make(chan bundle, bundleQueue)
 }
 
-// pass hands goka a bundle once there is room, and reports whether the session goes on. goka has one goroutine for a
-// partition of all topics: were it to wait for room, nothing would be merged and no window closed meanwhile.
-func (s *source) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage, at time.Time) bool {
-	mark := &sarama.ConsumerMessage{Topic: s.cfg.Topic, Partition: s.partition, Offset: b.last, Timestamp: at, Value: bundleMark}
+// pass hands goka a bundle once there is room, and reports whether the session goes on. goka has
+// one goroutine for a partition of all topics: were it to wait for room, nothing would be merged
+// and no window closed meanwhile.
+func (s *source) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
+	at time.Time) bool {
+	mark := &sarama.ConsumerMessage{Topic: s.cfg.Topic, Partition: s.partition, Offset: b.last,
+		Timestamp: at, Value: bundleMark}
 	select {
 	case s.room <- struct{}{}:
 	case <-ctx.Done():
@@ -132,8 +143,9 @@ func (s *source) pass(ctx context.Context, b bundle, marks chan<- *sarama.Consum
 	}
 }
 
-// compareLog checks that the log is the one of which all was read up to now, waiting for Kafka as long as
-// the session lasts. Where it is another one nothing more is taken, and the committer records it.
+// compareLog checks that the log is the one of which all was read up to now, waiting for Kafka as
+// long as the session lasts. Where it is another one nothing more is taken, and the committer
+// records it.
 func (s *source) compareLog(ctx context.Context) error {
 	next := s.from
 	pauses := s.cfg.backOff()
@@ -149,7 +161,8 @@ func (s *source) compareLog(ctx context.Context) error {
 			if err = fromKgo(err); toll.IsPermanent(err) {
 				return err
 			}
-			s.cfg.Log.Debug("compare the log with what was read of it", "partition", s.partition, "error", err)
+			s.cfg.Log.Debug("compare the log with what was read of it", "partition", s.partition, "error",
+				err)
 			_ = s.pause(pauses, nil)
 			continue
 		case f.Replaced != "":
@@ -203,7 +216,8 @@ func (s *source) addPassed() {
 
 // read takes what the ingest needs from a record.
 func (r *record) read(m *kgo.Record) {
-	*r = record{offset: m.Offset, time: m.Timestamp, key: m.Key, value: m.Value, leaderEpoch: m.LeaderEpoch}
+	*r = record{offset: m.Offset, time: m.Timestamp, key: m.Key, value: m.Value,
+		leaderEpoch: m.LeaderEpoch}
 	for i := range m.Headers {
 		switch h := &m.Headers[i]; h.Key {
 		case codecs.ContentTypeHeader:

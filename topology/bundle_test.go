@@ -43,7 +43,8 @@ type fakeLog struct {
 
 func (l *fakeLog) Connects() int64 { return 0 }
 
-func (l *fakeLog) CheckLog(_ context.Context, _ int32, _ int64, last toll.LastRecord) (kafka.Finding, error) {
+func (l *fakeLog) CheckLog(_ context.Context, _ int32, _ int64,
+	last toll.LastRecord) (kafka.Finding, error) {
 	if l.errs > 0 {
 		l.errs--
 		return kafka.Finding{}, errLost
@@ -53,7 +54,8 @@ func (l *fakeLog) CheckLog(_ context.Context, _ int32, _ int64, last toll.LastRe
 }
 
 // startBundling starts the bundling of chunks.
-func startBundling(t *testing.T, s *source, log *fakeLog) (in chan<- kafka.Chunk, out <-chan *sarama.ConsumerMessage, end func()) {
+func startBundling(t *testing.T, s *source, log *fakeLog) (in chan<- kafka.Chunk,
+	out <-chan *sarama.ConsumerMessage, end func()) {
 	t.Helper()
 	s.cfg, s.partition, s.log = testConfig(), 3, log
 	s.ctx, s.filled = t.Context(), make(chan struct{}, 1)
@@ -85,7 +87,8 @@ func TestBundle(t *testing.T) {
 					if i%500 == 0 {
 						size = bundleBytes
 					}
-					chunk.Records = append(chunk.Records, &kgo.Record{Offset: 2 * i, Value: make([]byte, size)}) // offsets have gaps
+					// offsets have gaps
+					chunk.Records = append(chunk.Records, &kgo.Record{Offset: 2 * i, Value: make([]byte, size)})
 					if len(chunk.Records) == size || i == n-1 {
 						in <- chunk
 						chunk.Records = nil
@@ -110,7 +113,8 @@ func TestBundle(t *testing.T) {
 				if size >= bundleBytes+bundleBytes {
 					t.Fatalf("a bundle of %d bytes", size)
 				}
-				if mark.Topic != "toll" || mark.Partition != 3 || mark.Offset != next-2 || mark.Value == nil || b.last != mark.Offset {
+				if mark.Topic != "toll" || mark.Partition != 3 || mark.Offset != next-2 || mark.Value == nil ||
+					b.last != mark.Offset {
 					t.Fatalf("the mark %+v does not stand for the bundle up to %d", mark, next-2)
 				}
 			}
@@ -159,15 +163,16 @@ func TestBundleOutOfOrder(t *testing.T) {
 	}
 }
 
-// TestBundleComparesLog checks when the log is compared with the last record: after a connection, and before the first
-// record of another leader epoch, also in the middle of a chunk.
+// TestBundleComparesLog checks when the log is compared with the last record: after a connection,
+// and before the first record of another leader epoch, also in the middle of a chunk.
 func TestBundleComparesLog(t *testing.T) {
 	s, log := new(source), &fakeLog{errs: 2}
 	s.read = toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}
 	in, out, end := startBundling(t, s, log)
 	records := func(from, epoch, n int) (list []*kgo.Record) {
 		for i := range n {
-			list = append(list, &kgo.Record{Offset: int64(from + i), LeaderEpoch: int32(epoch), Value: []byte{byte(from + i)}})
+			list = append(list, &kgo.Record{Offset: int64(from + i), LeaderEpoch: int32(epoch),
+				Value: []byte{byte(from + i)}})
 		}
 		return list
 	}
@@ -187,18 +192,24 @@ func TestBundleComparesLog(t *testing.T) {
 	in <- kafka.Chunk{Records: records(21, 5, 300), Unsure: true}
 	take(301)
 	end()
-	if len(log.asked) != 2 || log.asked[0].Offset != 17 || log.asked[0].CRC != toll.RecordCRC(nil, []byte{17}) || log.asked[1].Offset != 20 {
+	if len(log.asked) != 2 || log.asked[0].Offset != 17 ||
+		log.asked[0].CRC != toll.RecordCRC(nil, []byte{17}) || log.asked[1].Offset != 20 {
 		t.Errorf("the log was compared with %+v", log.asked)
 	}
 }
 
-// TestBundleLogReplaced checks that nothing of another log is taken in, and that the database remembers it.
+// TestBundleLogReplaced checks that nothing of another log is taken in, and that the database
+// remembers it.
 func TestBundleLogReplaced(t *testing.T) {
 	log := &fakeLog{finding: kafka.Finding{Replaced: "it is another one"}}
 	store, table := &memoryStore{}, &memoryTable{states: map[int16]*toll.State{}}
-	store.cursor = toll.Cursor{Next: 10, Token: 1, Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
+	store.cursor = toll.Cursor{Next: 10, Token: 1,
+		Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
 	failed := make(chan error, 1)
-	s := &source{cfg: testConfig(), store: store, publish: table.publish, pace: fillFor(0), mark: func(int64) {}, stats: newStats(nil), log: log, topic: func() error { return nil },
+	s := &source{cfg: testConfig(), store: store, publish: table.publish, pace: fillFor(0),
+		mark: func(int64) {}, stats: newStats(nil), log: log, topic: func() error {
+			return nil
+		},
 		fail: func(err error) { failed <- err }}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
@@ -213,7 +224,8 @@ func TestBundleLogReplaced(t *testing.T) {
 	if err := <-failed; !toll.IsPermanent(err) || !strings.Contains(err.Error(), "it is another one") {
 		t.Errorf("the session ends with %v", err)
 	}
-	if c, _ := store.Cursor(ctx, 0); c.LogReplaced != "it is another one" || c.Next != 10 || len(marks) > 0 || len(s.bundles) > 0 {
+	if c, _ := store.Cursor(ctx, 0); c.LogReplaced != "it is another one" || c.Next != 10 ||
+		len(marks) > 0 || len(s.bundles) > 0 {
 		t.Errorf("the cursor is %+v; %d marks, %d bundles", c, len(marks), len(s.bundles))
 	}
 }
@@ -229,14 +241,16 @@ func (s *stuckStore) Commit(ctx context.Context, b *toll.Batch, published []toll
 	return s.memoryStore.Commit(ctx, b, published)
 }
 
-// TestBundleWaitsForRoom has a database that does not answer. goka's goroutine of the partition, which merges deltas and closes
-// windows too, must not wait for it.
+// TestBundleWaitsForRoom has a database that does not answer. goka's goroutine of the partition,
+// which merges deltas and closes windows too, must not wait for it.
 func TestBundleWaitsForRoom(t *testing.T) {
 	const n = 20_000
-	store, table := &stuckStore{&memoryStore{}, make(chan struct{})}, &memoryTable{states: map[int16]*toll.State{}}
+	store, table := &stuckStore{&memoryStore{}, make(chan struct{})},
+		&memoryTable{states: map[int16]*toll.State{}}
 	cfg := testConfig()
 	cfg.BatchRows = 1000
-	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(0), mark: func(int64) {}, stats: newStats(nil),
+	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(0),
+		mark: func(int64) {}, stats: newStats(nil),
 		log: &fakeLog{}, fail: func(err error) { t.Error(err) }}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
@@ -249,7 +263,8 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	var chunk kafka.Chunk
 	for i := range n {
 		r := testRecord(int64(i))
-		chunk.Records = append(chunk.Records, &kgo.Record{Offset: r.offset, Timestamp: r.time, Value: r.value})
+		chunk.Records = append(chunk.Records,
+			&kgo.Record{Offset: r.offset, Timestamp: r.time, Value: r.value})
 	}
 	in <- chunk
 	go func() { _ = s.bundle(ctx, in, marks) }()
@@ -283,7 +298,8 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	for taken < (n+bundleRecords-1)/bundleRecords {
 		pass()
 	}
-	for until := time.Now().Add(10 * time.Second); s.progress().Next < n; time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(10 * time.Second); s.progress().Next < n; time.Sleep(
+		time.Millisecond) {
 		if time.Now().After(until) {
 			t.Fatalf("stored up to %d of %d", s.progress().Next, n)
 		}

@@ -24,11 +24,12 @@ type Cluster struct {
 	Security Security
 }
 
-// kafkaVersion is the protocol that we speak: that of the oldest brokers supported. Static membership needs 2.3 and
-// topic ids need 2.8; goka's own default is 2.0.
+// kafkaVersion is the protocol that we speak: that of the oldest brokers supported. Static
+// membership needs 2.3 and topic ids need 2.8; goka's own default is 2.0.
 var kafkaVersion = sarama.V2_8_0_0
 
-// Config returns a client configuration of its own for each caller: goka's builders change the one that they are given.
+// Config returns a client configuration of its own for each caller: goka's builders change the one
+// that they are given.
 func (c Cluster) Config(role string) *sarama.Config {
 	cfg := goka.DefaultConfig()
 	cfg.Version = kafkaVersion
@@ -55,7 +56,8 @@ func dial(ctx context.Context, network, addr string) (net.Conn, error) {
 func (c Cluster) kgoOptions(role string, dial dialFunc) []kgo.Opt {
 	// Newer versions name topics by their ids.
 	return append(c.Security.options(dial),
-		kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID+"-"+role), kgo.MaxVersions(kversion.V2_8_0()))
+		kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID+"-"+role),
+		kgo.MaxVersions(kversion.V2_8_0()))
 }
 
 // newProducer returns a producer of the group's topics.
@@ -63,7 +65,8 @@ func (c Cluster) newProducer(dial dialFunc) (*kafka.Producer, error) {
 	return kafka.NewProducer(Hasher, producerLinger, c.kgoOptions("producer", dial)...)
 }
 
-// producerLinger lets the deltas of a round, or the states that a bundle of them changed, share requests.
+// producerLinger lets the deltas of a round, or the states that a bundle of them changed, share
+// requests.
 const producerLinger = 2 * time.Millisecond
 
 // Hasher is the hash that places a key in a partition, goka's own: FNV-1a.
@@ -73,13 +76,17 @@ func Hasher() hash.Hash32 { return fnv.New32a() }
 type brokers interface {
 	Topic(ctx context.Context, name string) (kafka.Topic, bool, error)
 	Settings(ctx context.Context, topic string, names ...string) (map[string]string, error)
-	Offsets(ctx context.Context, topic string, at kafka.At, partitions ...int32) (map[int32]int64, error)
-	Committed(ctx context.Context, group, topic string, partitions ...int32) (map[int32]kafka.Committed, error)
+	Offsets(ctx context.Context, topic string, at kafka.At, partitions ...int32) (map[int32]int64,
+		error)
+	Committed(ctx context.Context, group, topic string,
+		partitions ...int32) (map[int32]kafka.Committed, error)
 	Read(ctx context.Context, topic string, partition int32, from int64) ([]*kgo.Record, int64, error)
 }
 
 // admin returns a client for questions and changes, which connects when it is used first.
-func (c Cluster) admin() (*kafka.Admin, error) { return kafka.NewAdmin(c.kgoOptions("admin", dial)...) }
+func (c Cluster) admin() (*kafka.Admin, error) {
+	return kafka.NewAdmin(c.kgoOptions("admin", dial)...)
+}
 
 // connect connects a client for questions and changes. The caller closes it.
 func (c Cluster) connect(ctx context.Context) (*kafka.Admin, error) {

@@ -13,27 +13,31 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Config says how a processor works. Fill in what has no default, call [Config.Validate], pass it to [NewProcessor].
+// Config says how a processor works. Fill in what has no default, call [Config.Validate], pass it
+// to [NewProcessor].
 type Config struct {
 	Cluster Cluster
 	Topic   string // of the events
-	// TopicID is the topic's id that the database has stored events of. A topic that has another was made again: its
-	// offsets mean other records. Empty for not known.
+	// TopicID is the topic's id that the database has stored events of. A topic that has another was
+	// made again: its offsets mean other records. Empty for not known.
 	TopicID string
 	Group   string // consumer group; the loop and the group table are topics named after it
 
-	// Instance names this member of the group: it is its static member id and the folder of its local state, so a
-	// process that was killed takes its place again at once. Two live processes must not share it.
+	// Instance names this member of the group: it is its static member id and the folder of its local
+	// state, so a process that was killed takes its place again at once. Two live processes must not
+	// share it.
 	Instance string
-	// StateDir holds the local copies of the group table, below a folder per instance. It can be deleted while no
-	// process runs; it is then restored from Kafka.
+	// StateDir holds the local copies of the group table, below a folder per instance. It can be
+	// deleted while no process runs; it is then restored from Kafka.
 	StateDir string
 
-	// SessionTimeout is how long the group's coordinator waits for a sign of life before it gives this process's partitions to
-	// others. A static member that was killed and comes back within it keeps its place.
+	// SessionTimeout is how long the group's coordinator waits for a sign of life before it gives this
+	// process's partitions to others. A static member that was killed and comes back within it keeps
+	// its place.
 	SessionTimeout time.Duration
-	// HotStandby keeps the local copies of all partitions of the group table up to date, not only those of the partitions that
-	// this process counts, so that it needn't read what it missed when it takes over.
+	// HotStandby keeps the local copies of all partitions of the group table up to date, not only
+	// those of the partitions that this process counts, so that it needn't read what it missed when it
+	// takes over.
 	HotStandby bool
 
 	// Format of events without a content-type header.
@@ -45,31 +49,33 @@ type Config struct {
 	Windows []toll.WindowKind
 	// PlazaZones are the timezones of the plazas whose windows align to another than Zone.
 	PlazaZones map[int16]*toll.Zone
-	// Lateness is how far behind its partition's highest event time an event is still on time, in whole seconds. It
-	// must not change over the life of a database: how late an event was is stored.
+	// Lateness is how far behind its partition's highest event time an event is still on time, in
+	// whole seconds. It must not change over the life of a database: how late an event was is stored.
 	Lateness time.Duration
-	// Idle is how far the record time of a partition may be behind the others' before the watermark goes on without it.
+	// Idle is how far the record time of a partition may be behind the others' before the watermark
+	// goes on without it.
 	Idle time.Duration
 
-	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and more memory:
-	// two of them are held per partition.
+	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and
+	// more memory: two of them are held per partition.
 	BatchRows int
 	// BatchBytes is the most payload that one transaction stores. A single record may be larger.
 	BatchBytes int
-	// Latency is what an event may take until it is stored, behind no backlog. Batches fill for as long where the events are of
-	// many plazas, which costs far less; those of few plazas wait for 20 ms. The group table follows after twice
-	// as long. 0 stores at once whatever there is.
+	// Latency is what an event may take until it is stored, behind no backlog. Batches fill for as
+	// long where the events are of many plazas, which costs far less; those of few plazas wait for 20
+	// ms. The group table follows after twice as long. 0 stores at once whatever there is.
 	Latency time.Duration
 
 	// MinRetention of the topic of events, below which a warning is due; 0 for none.
 	MinRetention time.Duration
 
-	// SkipGone lets a partition go on where the broker's retention deleted records that were never read. Without it
-	// that is an error that names them.
+	// SkipGone lets a partition go on where the broker's retention deleted records that were never
+	// read. Without it that is an error that names them.
 	SkipGone bool
 
-	// Reconcile is the time between two looks at what the group table's changelog holds: a plaza that lacks what was
-	// published is sent it again after twice as long at most. Where a look takes long they are rarer.
+	// Reconcile is the time between two looks at what the group table's changelog holds: a plaza that
+	// lacks what was published is sent it again after twice as long at most. Where a look takes long
+	// they are rarer.
 	Reconcile time.Duration
 
 	// Replication of the loop and the group table where they are created here.
@@ -81,7 +87,8 @@ type Config struct {
 	// Stalled records in the database since when windows are due and none is stored, and with a zero
 	// time that they are stored again. May be nil.
 	Stalled func(ctx context.Context, since time.Time) error
-	// Stats counts what is done. A caller that wants to read it before there is a processor gives its own; nil for none.
+	// Stats counts what is done. A caller that wants to read it before there is a processor gives its
+	// own; nil for none.
 	Stats *Stats
 	// steady is for simulations: pauses are not drawn at random.
 	steady bool
@@ -95,8 +102,8 @@ type Config struct {
 type Observer interface {
 	// Stored is called after a batch was stored.
 	Stored(partition int32, events, rejected int, took time.Duration)
-	// Merged is called after a delta was merged, or not; oldest is the record time of its batch's first record where
-	// this process stored it, else zero.
+	// Merged is called after a delta was merged, or not; oldest is the record time of its batch's
+	// first record where this process stored it, else zero.
 	Merged(d *toll.Delta, outcome toll.Outcome, oldest time.Time)
 }
 
@@ -146,19 +153,25 @@ func (c *Config) Validate() error {
 	check(c.Zone != nil, "no timezone given")
 	check(c.Log != nil, "no logger given")
 	check(c.NewToken != nil, "no source of tokens given")
-	check(c.BatchRows >= 1 && c.BatchRows <= 1_000_000, "batch rows are %d, want 1 to 1,000,000", c.BatchRows)
-	check(c.BatchBytes >= 64<<10 && c.BatchBytes <= 256<<20, "batch bytes are %d, want 64 KiB to 256 MiB", c.BatchBytes)
+	check(c.BatchRows >= 1 && c.BatchRows <= 1_000_000, "batch rows are %d, want 1 to 1,000,000",
+		c.BatchRows)
+	check(c.BatchBytes >= 64<<10 && c.BatchBytes <= 256<<20,
+		"batch bytes are %d, want 64 KiB to 256 MiB", c.BatchBytes)
 	check(c.Latency >= 0 && c.Latency <= time.Minute, "latency is %v, want 0 to 1m", c.Latency)
-	check(c.SessionTimeout >= 2*time.Second && c.SessionTimeout <= maxSessionTimeout, "session timeout is %v, want 2s to %v", c.SessionTimeout, maxSessionTimeout)
-	check(c.Lateness >= 0 && c.Lateness <= toll.MinuteRetention && c.Lateness%time.Second == 0, "lateness is %v, want whole seconds from 0 to %v", c.Lateness, toll.MinuteRetention)
+	check(c.SessionTimeout >= 2*time.Second && c.SessionTimeout <= maxSessionTimeout,
+		"session timeout is %v, want 2s to %v", c.SessionTimeout, maxSessionTimeout)
+	check(c.Lateness >= 0 && c.Lateness <= toll.MinuteRetention && c.Lateness%time.Second == 0,
+		"lateness is %v, want whole seconds from 0 to %v", c.Lateness, toll.MinuteRetention)
 	check(c.Idle >= time.Second && c.Idle <= 24*time.Hour, "idle is %v, want 1s to 24h", c.Idle)
-	check(c.Reconcile >= time.Second && c.Reconcile <= time.Hour, "reconcile is %v, want 1s to 1h", c.Reconcile)
+	check(c.Reconcile >= time.Second && c.Reconcile <= time.Hour, "reconcile is %v, want 1s to 1h",
+		c.Reconcile)
 	check(c.MinRetention >= 0, "the least retention is %v, want 0 or more", c.MinRetention)
 	check(c.Replication >= 1, "replication is %d, want at least 1", c.Replication)
 	return errors.Join(errs...)
 }
 
-// backOff returns the pauses between attempts to reach a server: from a tenth of a second up to five.
+// backOff returns the pauses between attempts to reach a server: from a tenth of a second up to
+// five.
 func (c *Config) backOff() backoff.BackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval = 100 * time.Millisecond

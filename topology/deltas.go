@@ -11,19 +11,23 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// deltaSender sends the deltas of all sources of a run to the loop, in rounds: what waits for one plaza goes into one message.
-// The plaza's state is then read, written and sent to the changelog once for all of them, which is most of what a delta costs.
+// deltaSender sends the deltas of all sources of a run to the loop, in rounds: what waits for one
+// plaza goes into one message. The plaza's state is then read, written and sent to the changelog
+// once for all of them, which is most of what a delta costs.
 //
-// After each round it rests, longer the more messages that had: with ten plazas for two milliseconds, with a thousand for a fifth
-// of a second, in which batches of several partitions, and several of one, come together. Where there are many plazas it rests
-// for as long as two batches fill, unless a source has no room for more. Deltas of one plaza keep their
-// order, and what one call sends arrives or fails as a whole. A source waits itself until what it sent is acknowledged, and then
-// for the end of the rest, so that all that it stored meanwhile goes into the same round.
+// After each round it rests, longer the more messages that had: with ten plazas for two
+// milliseconds, with a thousand for a fifth of a second, in which batches of several partitions,
+// and several of one, come together. Where there are many plazas it rests for as long as two
+// batches fill, unless a source has no room for more. Deltas of one plaza keep their order, and
+// what one call sends arrives or fails as a whole. A source waits itself until what it sent is
+// acknowledged, and then for the end of the rest, so that all that it stored meanwhile goes into
+// the same round.
 type deltaSender struct {
 	emit    func(plaza int16, message []byte, done func(error)) error // done is called once
 	pause   time.Duration                                             // for each message of a round
 	latency time.Duration                                             // Config.Latency
-	urgent  chan struct{}                                             // has a value once a source has no room
+	// has a value once a source has no room
+	urgent chan struct{}
 
 	mu      sync.Mutex
 	plazas  []int16 // with parcels that wait, in the order of their first one
@@ -62,8 +66,8 @@ func newDeltaSender(emit func(plaza int16, message []byte, done func(error)) err
 
 var errSenderEnded = errors.New("the run has ended")
 
-// send sends deltas of one plaza with the next round, in one message. done is called once, when they are acknowledged or
-// failed, unless send returns an error.
+// send sends deltas of one plaza with the next round, in one message. done is called once, when
+// they are acknowledged or failed, unless send returns an error.
 func (s *deltaSender) send(deltas []*toll.Delta, done func(error)) error {
 	p := parcel{deltas: make([][]byte, len(deltas)), done: done}
 	for i, d := range deltas {
@@ -120,8 +124,10 @@ func (s *deltaSender) run(ctx, hurry context.Context) {
 	}
 }
 
-// rest rests after a round of so many messages, for longer where round said so, and returns for how long it meant to.
-func (s *deltaSender) rest(hurry context.Context, messages int, longer time.Duration) time.Duration {
+// rest rests after a round of so many messages, for longer where round said so, and returns for how
+// long it meant to.
+func (s *deltaSender) rest(hurry context.Context, messages int,
+	longer time.Duration) time.Duration {
 	defer s.endRest()
 	pause := min(time.Duration(messages)*s.pause, maxRoundPause)
 	more := max(0, longer-pause)
@@ -156,9 +162,9 @@ func sleep(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
 	return false
 }
 
-// round sends all that waits, and returns in how many messages, and how long the rest is to be that begins with it: what a
-// source stores from now on belongs to the next round. 0 is for no longer than the messages ask for, which nobody need
-// wait for the end of.
+// round sends all that waits, and returns in how many messages, and how long the rest is to be that
+// begins with it: what a source stores from now on belongs to the next round. 0 is for no longer
+// than the messages ask for, which nobody need wait for the end of.
 func (s *deltaSender) round() (messages int, rest time.Duration) {
 	s.mu.Lock()
 	plazas, waiting := s.plazas, s.waiting

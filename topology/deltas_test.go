@@ -15,7 +15,8 @@ import (
 )
 
 func deltaOf(plaza int16, partition int32, prev, next int64) *toll.Delta {
-	return &toll.Delta{Epoch: 1, Partition: partition, First: prev, Next: next, PlazaDelta: toll.PlazaDelta{Plaza: plaza, Prev: prev}}
+	return &toll.Delta{Epoch: 1, Partition: partition, First: prev, Next: next,
+		PlazaDelta: toll.PlazaDelta{Plaza: plaza, Prev: prev}}
 }
 
 // loopOf notes what is emitted, and keeps the acknowledgements back until they are asked for.
@@ -61,7 +62,8 @@ func TestDeltaSender(t *testing.T) {
 		var ended []string
 		send := func(name string, deltas ...*toll.Delta) {
 			t.Helper()
-			if err := s.send(deltas, func(err error) { ended = append(ended, fmt.Sprint(name, " ", err)) }); err != nil {
+			if err := s.send(deltas,
+				func(err error) { ended = append(ended, fmt.Sprint(name, " ", err)) }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -92,7 +94,8 @@ func TestDeltaSender(t *testing.T) {
 
 		loop.dones[1](nil)
 		loop.dones[2](errLost)
-		if want := []string{"f no such plaza", "b <nil>", "d <nil>", "c " + errLost.Error()}; !reflect.DeepEqual(ended, want) {
+		if want := []string{"f no such plaza", "b <nil>", "d <nil>",
+			"c " + errLost.Error()}; !reflect.DeepEqual(ended, want) {
 			t.Errorf("ended %q, want %q", ended, want)
 		}
 		cancel()
@@ -113,7 +116,8 @@ func TestDeltaSenderEnds(t *testing.T) {
 		running.Go(func() { s.run(ctx, ctx) })
 		var errs []error
 		for next := range int64(2) {
-			if err := s.send([]*toll.Delta{deltaOf(7, 0, next, next+1)}, func(err error) { errs = append(errs, err) }); err != nil {
+			if err := s.send([]*toll.Delta{deltaOf(7, 0, next, next+1)},
+				func(err error) { errs = append(errs, err) }); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -134,14 +138,16 @@ func TestDeltaSenderSize(t *testing.T) {
 	large := func(partition int32) *toll.Delta {
 		d := deltaOf(7, partition, 0, 1)
 		for m := range toll.Minute(9_000) {
-			d.Panes = append(d.Panes, toll.Pane{Start: 3 * m, Types: []toll.TypeCount{{Type: "car", Count: 1}}})
+			d.Panes = append(d.Panes,
+				toll.Pane{Start: 3 * m, Types: []toll.TypeCount{{Type: "car", Count: 1}}})
 		}
 		d.Events = 9_000
 		return d
 	}
 	size := len(codecs.AppendDelta(nil, large(0)))
 	if size > maxDeltasBytes/2 || 3*size < maxDeltasBytes {
-		t.Fatalf("a delta takes %d bytes, for the test it should be between a third and half of %d", size, maxDeltasBytes)
+		t.Fatalf("a delta takes %d bytes, for the test it should be between a third and half of %d", size,
+			maxDeltasBytes)
 	}
 	for p := range int32(5) {
 		if err := s.send([]*toll.Delta{large(p)}, func(error) {}); err != nil {
@@ -149,7 +155,8 @@ func TestDeltaSenderSize(t *testing.T) {
 		}
 	}
 	n, _ := s.round()
-	if want := []string{"7: 0/1 1/1", "7: 2/1 3/1", "7: 4/1"}; n != 3 || !reflect.DeepEqual(loop.messages, want) {
+	if want := []string{"7: 0/1 1/1", "7: 2/1 3/1", "7: 4/1"}; n != 3 ||
+		!reflect.DeepEqual(loop.messages, want) {
 		t.Errorf("%d messages: %q, want %q", n, loop.messages, want)
 	}
 }

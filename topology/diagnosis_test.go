@@ -21,8 +21,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestDiagnosis speaks to brokers in the wrong way. Each hangs up, and what is wrong is told all the same. TLS to a plain port is left to
-// a real Kafka: the broker used here waits for the rest of it.
+// TestDiagnosis speaks to brokers in the wrong way. Each hangs up, and what is wrong is told all
+// the same. TLS to a plain port is left to a real Kafka: the broker used here waits for the rest of
+// it.
 func TestDiagnosis(t *testing.T) {
 	cert, roots := selfSigned(t)
 	server := &tls.Config{Certificates: []tls.Certificate{cert}}
@@ -36,9 +37,12 @@ func TestDiagnosis(t *testing.T) {
 	}{
 		{"plain", nil, Security{}, nil},
 		{"TLS", []kfake.Opt{kfake.TLS(server)}, Security{TLS: client}, nil},
-		{"plain to TLS", []kfake.Opt{kfake.TLS(server)}, Security{}, []string{"speaks TLS", "--kafka-tls"}},
-		{"SCRAM", []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "toll", "5d1c")}, user, nil},
-		{"no user", []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "toll", "5d1c")}, Security{}, []string{"asks for a user", "--kafka-sasl"}},
+		{"plain to TLS", []kfake.Opt{kfake.TLS(server)}, Security{},
+			[]string{"speaks TLS", "--kafka-tls"}},
+		{"SCRAM", []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "toll", "5d1c")}, user,
+			nil},
+		{"no user", []kfake.Opt{kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-256", "toll", "5d1c")},
+			Security{}, []string{"asks for a user", "--kafka-sasl"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			broker, err := kfake.NewCluster(append(c.broker, kfake.NumBrokers(1))...)
@@ -56,7 +60,8 @@ func TestDiagnosis(t *testing.T) {
 				t.Fatalf("%v, want %v", err, c.want)
 			}
 			for _, text := range c.want {
-				if told := err.Error() + "\n" + permanent.Hint; !strings.Contains(told, text) || strings.Contains(told, "5d1c") {
+				if told := err.Error() + "\n" + permanent.Hint; !strings.Contains(told, text) ||
+					strings.Contains(told, "5d1c") {
 					t.Errorf("%s; want %q", told, text)
 				}
 			}
@@ -86,8 +91,10 @@ func selfSigned(t *testing.T) (tls.Certificate, *x509.CertPool) {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "broker"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "broker"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {

@@ -22,27 +22,30 @@ import (
 type EmitterConfig struct {
 	Cluster Cluster
 	Topic   string
-	// Format of the events: CSV, JSON or Protobuf; Auto is CSV. JSON and Protobuf are sent with a content type. CSV is
-	// sent without, so that its records equal the course's.
+	// Format of the events: CSV, JSON or Protobuf; Auto is CSV. JSON and Protobuf are sent with a
+	// content type. CSV is sent without, so that its records equal the course's.
 	Format codecs.Format
-	// Location of the plazas' clocks, which makes instants of wall times for JSON and Protobuf. Nil is UTC.
+	// Location of the plazas' clocks, which makes instants of wall times for JSON and Protobuf. Nil is
+	// UTC.
 	Location *time.Location
-	// OnAway is told once when Kafka can't be reached, or has refused records for a second or not answered for three;
-	// OnBack when it takes them again. May be nil. They are called from several goroutines, one at a time.
+	// OnAway is told once when Kafka can't be reached, or has refused records for a second or not
+	// answered for three; OnBack when it takes them again. May be nil. They are called from several
+	// goroutines, one at a time.
 	OnAway func(error)
 	OnBack func()
 }
 
-// EmitterStats counts events. What is in none of Acknowledged and Failed is still on its way, or, after Close, may or
-// may not be in the topic.
+// EmitterStats counts events. What is in none of Acknowledged and Failed is still on its way, or,
+// after Close, may or may not be in the topic.
 type EmitterStats struct {
 	Emitted      int64
 	Acknowledged int64 // in the topic, on all replicas, exactly once
 	Failed       int64 // refused by the broker: not in the topic
 }
 
-// Emitter sends events to a topic through a goka emitter, keyed by plaza, in the order of sending. Broker outages are
-// waited out, and a record that is sent again is stored once. Emit and EmitRaw are for one goroutine.
+// Emitter sends events to a topic through a goka emitter, keyed by plaza, in the order of sending.
+// Broker outages are waited out, and a record that is sent again is stored once. Emit and EmitRaw
+// are for one goroutine.
 type Emitter struct {
 	goka     *goka.Emitter
 	producer *eventProducer
@@ -53,8 +56,8 @@ type Emitter struct {
 // rawPayload passes bytes through goka's emitter without an allocation.
 type rawPayload struct{ bytes []byte }
 
-// emitCodec is the codec under an emitter. It writes each event over the one before, since the producer copies what it
-// is given.
+// emitCodec is the codec under an emitter. It writes each event over the one before, since the
+// producer copies what it is given.
 type emitCodec struct {
 	*codecs.EventCodec // for what is neither an event nor a payload
 	format             codecs.Format
@@ -67,7 +70,8 @@ func newEmitCodec(format codecs.Format, location *time.Location) *emitCodec {
 		location = time.UTC
 	}
 	zone := toll.NewZone(location)
-	return &emitCodec{EventCodec: codecs.NewEventCodec(format, zone), format: format, zone: zone.Clone()}
+	return &emitCodec{EventCodec: codecs.NewEventCodec(format, zone), format: format,
+		zone: zone.Clone()}
 }
 
 // Encode implements goka.Codec.
@@ -92,15 +96,16 @@ func (c *emitCodec) Encode(value any) ([]byte, error) {
 	return c.EventCodec.Encode(value)
 }
 
-// NewEmitter connects an emitter. It waits until Kafka answers, or ctx ends. That the topic does not exist is a
-// [toll.PermanentError]; it is never created.
+// NewEmitter connects an emitter. It waits until Kafka answers, or ctx ends. That the topic does
+// not exist is a [toll.PermanentError]; it is never created.
 func NewEmitter(ctx context.Context, cfg EmitterConfig) (*Emitter, error) {
 	p, err := connectProducer(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
 	builder := func([]string, string, func() hash.Hash32) (goka.Producer, error) { return p, nil }
-	g, err := goka.NewEmitter(cfg.Cluster.Brokers, goka.Stream(cfg.Topic), newEmitCodec(cfg.Format, cfg.Location),
+	g, err := goka.NewEmitter(cfg.Cluster.Brokers, goka.Stream(cfg.Topic),
+		newEmitCodec(cfg.Format, cfg.Location),
 		goka.WithEmitterProducerBuilder(builder),
 		goka.WithEmitterHasher(Hasher),
 		goka.WithEmitterLogger(log.New(io.Discard, "", 0)))
@@ -111,8 +116,8 @@ func NewEmitter(ctx context.Context, cfg EmitterConfig) (*Emitter, error) {
 	return &Emitter{goka: g, producer: p, keys: map[int16]string{}}, nil
 }
 
-// Emit sends an event. It returns when the event is taken, which blocks while too much is on its way; [Emitter.Stats]
-// and [Emitter.Flush] tell what was acknowledged.
+// Emit sends an event. It returns when the event is taken, which blocks while too much is on its
+// way; [Emitter.Stats] and [Emitter.Flush] tell what was acknowledged.
 func (e *Emitter) Emit(ctx context.Context, event *toll.Event) error {
 	if err := e.producer.waitForRoom(ctx); err != nil {
 		return err
@@ -121,9 +126,10 @@ func (e *Emitter) Emit(ctx context.Context, event *toll.Event) error {
 	return err
 }
 
-// EmitRaw sends a payload as it is. An empty key sends it without one, to any partition; a nil payload is a tombstone.
-// Without headers it has those of the format; give an empty map for none.
-func (e *Emitter) EmitRaw(ctx context.Context, key string, payload []byte, headers goka.Headers) error {
+// EmitRaw sends a payload as it is. An empty key sends it without one, to any partition; a nil
+// payload is a tombstone. Without headers it has those of the format; give an empty map for none.
+func (e *Emitter) EmitRaw(ctx context.Context, key string, payload []byte,
+	headers goka.Headers) error {
 	if err := e.producer.waitForRoom(ctx); err != nil {
 		return err
 	}
@@ -149,11 +155,12 @@ func (e *Emitter) Key(plaza int16) string {
 // Stats returns the counts up to now.
 func (e *Emitter) Stats() EmitterStats { return e.producer.stats() }
 
-// Flush waits until all that was emitted is acknowledged or failed, or ctx ends. It returns the first failure.
+// Flush waits until all that was emitted is acknowledged or failed, or ctx ends. It returns the
+// first failure.
 func (e *Emitter) Flush(ctx context.Context) error { return e.producer.flush(ctx) }
 
-// Close flushes, gives up what is not acknowledged when ctx ends, and disconnects. It returns why not all was
-// acknowledged.
+// Close flushes, gives up what is not acknowledged when ctx ends, and disconnects. It returns why
+// not all was acknowledged.
 func (e *Emitter) Close(ctx context.Context) error {
 	err := e.producer.flush(ctx)
 	e.producer.stop()
@@ -207,7 +214,8 @@ func dialProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, error
 		return nil, missingTopic(cfg.Topic)
 	}
 	most := maxBatchBytes
-	if settings, err := admin.Settings(ctx, cfg.Topic, maxMessageBytes); err == nil { // else this user may not know
+	// else this user may not know
+	if settings, err := admin.Settings(ctx, cfg.Topic, maxMessageBytes); err == nil {
 		if n, err := strconv.Atoi(settings[maxMessageBytes]); err == nil {
 			most = max(1, min(most, n))
 		}

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	// maxBatchBytes bounds the records of one batch, uncompressed. It lies well below the 1 MiB that brokers take by
-	// default.
+	// maxBatchBytes bounds the records of one batch, uncompressed. It lies well below the 1 MiB that
+	// brokers take by default.
 	maxBatchBytes = 512 << 10
 	// maxBufferedBytes bounds what is on its way. Beyond it emitting waits.
 	maxBufferedBytes = 8 << 20
@@ -28,21 +28,24 @@ const (
 	batchLinger = 10 * time.Millisecond
 	// awayAfter is how long brokers must be out of reach before it is worth a word.
 	awayAfter = time.Second
-	// slowAfter is how long a broker may think before it is worth a word: a change of leaders passes unmentioned.
+	// slowAfter is how long a broker may think before it is worth a word: a change of leaders passes
+	// unmentioned.
 	slowAfter = 3 * time.Second
-	// unknownTopicRetries is how often a topic may be unknown, as while its creation spreads, before it counts as gone:
-	// a quarter of a minute.
+	// unknownTopicRetries is how often a topic may be unknown, as while its creation spreads, before
+	// it counts as gone: a quarter of a minute.
 	unknownTopicRetries = 15
 )
 
-// errGivenUp is what a flush ends with that was not acknowledged in time. Its records may or may not be in the topic.
+// errGivenUp is what a flush ends with that was not acknowledged in time. Its records may or may
+// not be in the topic.
 var errGivenUp = errors.New("not acknowledged in time")
 
 // errSlow is what OnAway hears of a broker that takes connections and doesn't answer.
 var errSlow = errors.New("no answer")
 
-// eventProducer is the goka.Producer under the emitter: idempotent, and in order per partition. Records are sent again until
-// the broker answers, however long that takes. Payloads are copied, so callers may use theirs again.
+// eventProducer is the goka.Producer under the emitter: idempotent, and in order per partition.
+// Records are sent again until the broker answers, however long that takes. Payloads are copied, so
+// callers may use theirs again.
 //
 // Records are gathered in chunks, which saves an allocation, a callback and a promise each.
 type eventProducer struct {
@@ -83,13 +86,15 @@ const (
 func newEventProducer(cfg EmitterConfig, batchBytes int) (*eventProducer, error) {
 	p := &eventProducer{cfg: cfg, keys: map[string][]byte{}, freed: make(chan struct{})}
 	if cfg.Format == codecs.JSON || cfg.Format == codecs.Protobuf {
-		p.headers = []kgo.RecordHeader{{Key: codecs.ContentTypeHeader, Value: []byte(cfg.Format.ContentType())}}
+		p.headers = []kgo.RecordHeader{{Key: codecs.ContentTypeHeader,
+			Value: []byte(cfg.Format.ContentType())}}
 	}
 	var err error
 	p.cl, err = kgo.NewClient(append(cfg.Cluster.kgoOptions("emitter", dial),
 		kgo.DefaultProduceTopic(cfg.Topic),
 		kgo.RecordPartitioner(kafka.Partitioner(Hasher)),
-		kgo.ProducerBatchCompression(kgo.NoCompression()), // the records of one plaza and second are small and few
+		// the records of one plaza and second are small and few
+		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.ProducerLinger(batchLinger), kgo.ProducerBatchMaxBytes(int32(batchBytes)),
 		kgo.MaxBufferedRecords(1<<30), // waitForRoom bounds their bytes
 		kgo.UnknownTopicRetries(unknownTopicRetries),
@@ -130,7 +135,8 @@ func (p *eventProducer) Emit(_ string, key string, value []byte) *goka.Promise {
 }
 
 // EmitWithHeaders implements goka.Producer.
-func (p *eventProducer) EmitWithHeaders(_ string, key string, value []byte, headers goka.Headers) *goka.Promise {
+func (p *eventProducer) EmitWithHeaders(_ string, key string, value []byte,
+	headers goka.Headers) *goka.Promise {
 	var all []kgo.RecordHeader
 	for k, v := range headers {
 		all = append(all, kgo.RecordHeader{Key: k, Value: v})
@@ -141,7 +147,8 @@ func (p *eventProducer) EmitWithHeaders(_ string, key string, value []byte, head
 func (p *eventProducer) add(key string, value []byte, headers []kgo.RecordHeader) *goka.Promise {
 	p.emitted.Add(1)
 	p.mu.Lock()
-	if p.chunk == nil || len(p.chunk.records) == cap(p.chunk.records) || len(p.chunk.arena)+len(value) > cap(p.chunk.arena) {
+	if p.chunk == nil || len(p.chunk.records) == cap(p.chunk.records) ||
+		len(p.chunk.arena)+len(value) > cap(p.chunk.arena) {
 		p.sealLocked()
 		p.chunk = p.newChunk(len(value))
 	}
@@ -187,7 +194,8 @@ func (p *eventProducer) keyLocked(key string) []byte {
 }
 
 func (p *eventProducer) newChunk(size int) *emitChunk {
-	c := &emitChunk{records: make([]kgo.Record, 0, chunkRecords), arena: make([]byte, 0, max(chunkBytes, size))}
+	c := &emitChunk{records: make([]kgo.Record, 0, chunkRecords),
+		arena: make([]byte, 0, max(chunkBytes, size))}
 	c.promise, c.finish = goka.NewPromiseWithFinisher()
 	c.open.Store(1)
 	c.done = func(r *kgo.Record, err error) { p.answered(c, r, err) }
@@ -238,7 +246,8 @@ func (p *eventProducer) fails(r *kgo.Record, err error) {
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		err = missingTopic(p.cfg.Topic)
-	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.InvalidRecord), errors.Is(err, kerr.InvalidTimestamp):
+	case errors.Is(err, kerr.MessageTooLarge), errors.Is(err, kerr.InvalidRecord), errors.Is(err,
+		kerr.InvalidTimestamp):
 		final = false
 		err = fmt.Errorf("send to topic %s: %w", p.cfg.Topic, kafka.Coded(err))
 	default:

@@ -52,7 +52,8 @@ func newTestEmitter(t testing.TB, cfg EmitterConfig) *Emitter {
 // readAll reads n records of a topic.
 func readAll(t testing.TB, cluster Cluster, topic string, n int) []*kgo.Record {
 	t.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	c, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +72,8 @@ func readAll(t testing.TB, cluster Cluster, topic string, n int) []*kgo.Record {
 }
 
 func testEvent(i int) toll.Event {
-	return toll.Event{Time: 1644488582 + toll.WallTime(i), Vehicle: int32(10_000 + i), Type: "car", Plaza: int16(4000 + i%11)}
+	return toll.Event{Time: 1644488582 + toll.WallTime(i), Vehicle: int32(10_000 + i), Type: "car",
+		Plaza: int16(4000 + i%11)}
 }
 
 func closeEmitter(t testing.TB, e *Emitter) {
@@ -108,7 +110,8 @@ func TestEmitterKeepsOrderAndPlacement(t *testing.T) {
 			t.Fatalf("CSV has headers: %v", r.Headers)
 		}
 		var event toll.Event
-		if err := codecs.NewDecoder(codecs.CSV, toll.NewZone(time.UTC)).Decode(r.Value, "", &event); err != nil {
+		if err := codecs.NewDecoder(codecs.CSV, toll.NewZone(time.UTC)).Decode(r.Value, "",
+			&event); err != nil {
 			t.Fatal(err)
 		}
 		if fmt.Sprint(event.Plaza) != string(r.Key) {
@@ -136,7 +139,8 @@ func TestEmitterFormatsAndHeaders(t *testing.T) {
 				t.Fatalf("headers %v", r.Headers)
 			}
 			var got toll.Event
-			if err := codecs.NewDecoder(codecs.Auto, toll.NewZone(time.UTC)).Decode(r.Value, string(r.Headers[0].Value), &got); err != nil || got != want {
+			if err := codecs.NewDecoder(codecs.Auto, toll.NewZone(time.UTC)).Decode(r.Value,
+				string(r.Headers[0].Value), &got); err != nil || got != want {
 				t.Fatalf("got %v (%v), want %v", got, err, want)
 			}
 		})
@@ -205,7 +209,8 @@ func TestEmitterWaitsForKafka(t *testing.T) {
 	}
 }
 
-// TestEmitterOutage takes acknowledgements and connections away while events are sent: each is in the topic once.
+// TestEmitterOutage takes acknowledgements and connections away while events are sent: each is in
+// the topic once.
 func TestEmitterOutage(t *testing.T) {
 	c, cluster := emitterBroker(t)
 	var requests atomic.Int64
@@ -280,7 +285,8 @@ func TestEmitterRecordTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	if err := admin.CreateTopic(t.Context(), "small", 1, 1, map[string]string{maxMessageBytes: "2000"}); err != nil {
+	if err := admin.CreateTopic(t.Context(), "small", 1, 1,
+		map[string]string{maxMessageBytes: "2000"}); err != nil {
 		t.Fatal(err)
 	}
 	e := newTestEmitter(t, EmitterConfig{Cluster: cluster, Topic: "small"})
@@ -298,12 +304,14 @@ func TestEmitterRecordTooLarge(t *testing.T) {
 	defer cancel()
 	err = e.Close(ctx)
 	s := e.Stats()
-	if !errors.Is(err, sarama.ErrMessageSizeTooLarge) || s != (EmitterStats{Emitted: 300, Acknowledged: 299, Failed: 1}) {
+	if !errors.Is(err, sarama.ErrMessageSizeTooLarge) ||
+		s != (EmitterStats{Emitted: 300, Acknowledged: 299, Failed: 1}) {
 		t.Fatalf("error %v, stats %+v", err, s)
 	}
 }
 
-// benchCluster is the broker of TOLLSTREAM_BENCH_BROKERS, with a topic toll, or one in this process.
+// benchCluster is the broker of TOLLSTREAM_BENCH_BROKERS, with a topic toll, or one in this
+// process.
 func benchCluster(b *testing.B) Cluster {
 	if brokers := os.Getenv("TOLLSTREAM_BENCH_BROKERS"); brokers != "" {
 		quietOnce()
@@ -340,8 +348,10 @@ func BenchmarkEmit(b *testing.B) {
 		closeEmitter(b, e)
 	})
 	b.Run("kgo", func(b *testing.B) {
-		c, err := kgo.NewClient(kgo.SeedBrokers(benchCluster(b).Brokers...), kgo.DefaultProduceTopic("toll"),
-			kgo.ProducerBatchMaxBytes(maxBatchBytes), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(200_000),
+		c, err := kgo.NewClient(kgo.SeedBrokers(benchCluster(b).Brokers...),
+			kgo.DefaultProduceTopic("toll"),
+			kgo.ProducerBatchMaxBytes(maxBatchBytes), kgo.ProducerBatchCompression(kgo.NoCompression()),
+			kgo.MaxBufferedRecords(200_000),
 			kgo.ProducerLinger(batchLinger))
 		if err != nil {
 			b.Fatal(err)
@@ -357,11 +367,13 @@ func BenchmarkEmit(b *testing.B) {
 				key = fmt.Append(nil, event.Plaza)
 				keys[event.Plaza] = key
 			}
-			c.Produce(b.Context(), &kgo.Record{Key: key, Value: codecs.AppendCSV(make([]byte, 0, 64), event)}, func(_ *kgo.Record, err error) {
-				if err != nil {
-					b.Error(err)
-				}
-			})
+			c.Produce(b.Context(),
+				&kgo.Record{Key: key, Value: codecs.AppendCSV(make([]byte, 0, 64), event)}, func(_ *kgo.Record,
+					err error) {
+					if err != nil {
+						b.Error(err)
+					}
+				})
 		}
 		if err := c.Flush(b.Context()); err != nil {
 			b.Fatal(err)

@@ -85,14 +85,17 @@ func (p *Processor) untilAnswered(ctx context.Context, call func() error) error 
 // endPoll is how often the progress towards an end is looked at.
 const endPoll = 100 * time.Millisecond
 
-// awaitPartition waits until a partition is stored up to an offset and published, and returns its chain then.
-func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition int32, end int64) (map[int16]int64, uint64, error) {
+// awaitPartition waits until a partition is stored up to an offset and published, and returns its
+// chain then.
+func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition int32,
+	end int64) (map[int16]int64, uint64, error) {
 	var looked, before int64 = -1, -1
 	var lookedAt time.Time
 	nothingLeft := false
 	for {
 		cursor, unpublished, err := p.store.Load(ctx, partition, -1)
-		if err == nil && cursor.Next < end && cursor.Next == before && (cursor.Next != looked || time.Since(lookedAt) > time.Second) {
+		if err == nil && cursor.Next < end && cursor.Next == before &&
+			(cursor.Next != looked || time.Since(lookedAt) > time.Second) {
 			// It has not moved, and what is left below the end may be no record for us: control records,
 			// aborted or compacted ones.
 			nothingLeft, err = nothingBetween(ctx, kafka, p.cfg.Topic, partition, cursor.Next, end)
@@ -107,7 +110,8 @@ func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition
 			return nil, 0, ctx.Err()
 		case errors.As(err, &permanent):
 			return nil, 0, err
-		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) && (unpublished.First >= end || unpublished.Batches == 0):
+		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) &&
+			(unpublished.First >= end || unpublished.Batches == 0):
 			chain, err := codecs.DecodeChain(cursor.Chain)
 			return chain, cursor.Epoch, err
 		}
@@ -120,8 +124,10 @@ func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition
 }
 
 // awaitMerged waits until the group table has merged the chains.
-func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64, epoch uint64, progress *mergeProgress) error {
-	table, err := newTable(p.cfg.Cluster, p.cfg.Group, p.cfg.Log, 20*time.Millisecond, goka.WithViewCallback(keepProgress))
+func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64, epoch uint64,
+	progress *mergeProgress) error {
+	table, err := newTable(p.cfg.Cluster, p.cfg.Group, p.cfg.Log, 20*time.Millisecond,
+		goka.WithViewCallback(keepProgress))
 	if err != nil {
 		return err
 	}
@@ -149,7 +155,9 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 			return nil
 		}
 		if progress.stalls(time.Now(), totalEvents(states), p.kafka.lasts() || p.stats.Ready() != nil) {
-			return toll.Permanent("run: tollstream verify", "everything is stored and published, and for %v the group table has merged nothing more", mergeStall)
+			return toll.Permanent("run: tollstream verify",
+				"everything is stored and published, and for %v the group table has merged nothing more",
+				mergeStall)
 		}
 		select {
 		case <-time.After(max(endPoll, 20*time.Since(began))): // many plazas take a while to read
@@ -197,9 +205,10 @@ func merged(states map[int16]*toll.State, chains map[int32]map[int16]int64, epoc
 	return true
 }
 
-// nothingBetween reports whether the offsets [from, end) of a partition hold no record that a read-committed consumer
-// would deliver. It reads them.
-func nothingBetween(ctx context.Context, brokers brokers, topic string, partition int32, from, end int64) (bool, error) {
+// nothingBetween reports whether the offsets [from, end) of a partition hold no record that a
+// read-committed consumer would deliver. It reads them.
+func nothingBetween(ctx context.Context, brokers brokers, topic string, partition int32, from,
+	end int64) (bool, error) {
 	oldest, err := brokers.Offsets(ctx, topic, kafka.Oldest, partition)
 	if err != nil {
 		return false, err

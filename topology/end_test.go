@@ -55,7 +55,8 @@ func TestAwaitEndOutage(t *testing.T) {
 	case <-time.After(500 * time.Millisecond):
 	}
 	n, _ := strconv.Atoi(port)
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(n), kfake.SeedTopics(1, "toll", TableTopic(cfg.Group)))
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(n),
+		kfake.SeedTopics(1, "toll", TableTopic(cfg.Group)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,8 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 )
 
-// epochMetadata is what the group's offsets of the topic of events carry besides: the epoch in which they were stored.
+// epochMetadata is what the group's offsets of the topic of events carry besides: the epoch in
+// which they were stored.
 func epochMetadata(epoch uint64) string { return "epoch=" + strconv.FormatUint(epoch, 10) }
 
 // parseEpochMetadata returns 0 for what is no epoch.
@@ -18,15 +19,18 @@ func parseEpochMetadata(s string) uint64 {
 	return epoch
 }
 
-// groupOffset is the group's offset of a partition of the topic of events, with the epoch in which it was stored.
+// groupOffset is the group's offset of a partition of the topic of events, with the epoch in which
+// it was stored.
 type groupOffset struct {
 	offset int64  // -1 for none
 	epoch  uint64 // 0 for not known
 }
 
-// groupOffsets returns a group's offsets of the topic of events. They follow what is stored, so one that is ahead of the
-// database tells of a database that was restored, unless it is of an epoch before: a rebuild takes note of that.
-func groupOffsets(ctx context.Context, kafka brokers, group, topic string, partitions []int32) (map[int32]groupOffset, error) {
+// groupOffsets returns a group's offsets of the topic of events. They follow what is stored, so one
+// that is ahead of the database tells of a database that was restored, unless it is of an epoch
+// before: a rebuild takes note of that.
+func groupOffsets(ctx context.Context, kafka brokers, group, topic string,
+	partitions []int32) (map[int32]groupOffset, error) {
 	committed, err := kafka.Committed(ctx, group, topic, partitions...)
 	if err != nil {
 		return nil, err
@@ -47,7 +51,8 @@ type Epochs struct {
 	Plazas  int    // that have a state
 }
 
-// Epochs reads what the group table and the group's offsets know of epochs. They know none where the topics don't exist.
+// Epochs reads what the group table and the group's offsets know of epochs. They know none where
+// the topics don't exist.
 func (c Cluster) Epochs(ctx context.Context, group, topic string) (Epochs, error) {
 	var e Epochs
 	admin, err := c.connect(ctx)

@@ -19,8 +19,9 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// TestMillionTypes lets a million vehicles pass one plaza, each of a type of its own: in batches, and in one batch as large as
-// may be. What is kept of them stays small, in the builder, the outbox and the state, and counts them all.
+// TestMillionTypes lets a million vehicles pass one plaza, each of a type of its own: in batches,
+// and in one batch as large as may be. What is kept of them stays small, in the builder, the outbox
+// and the state, and counts them all.
 func TestMillionTypes(t *testing.T) {
 	const events = 1_000_000
 	at, err := toll.WallTimeFromDate(2022, 2, 10, 10, 0, 0)
@@ -42,8 +43,10 @@ func TestMillionTypes(t *testing.T) {
 			largest, most := 0, uint64(0)
 			for first := 0; first < events; first += c.batch {
 				for i := first; i < first+c.batch; i++ {
-					e := toll.Event{Time: at + toll.WallTime(i/1000), Vehicle: int32(i), Type: fmt.Sprintf("type-%d", i), Plaza: 4001}
-					b.add(&record{offset: int64(i), time: time.Unix(1_644_488_582+int64(i/1000), 0), value: codecs.AppendCSV(nil, &e)})
+					e := toll.Event{Time: at + toll.WallTime(i/1000), Vehicle: int32(i),
+						Type: fmt.Sprintf("type-%d", i), Plaza: 4001}
+					b.add(&record{offset: int64(i), time: time.Unix(1_644_488_582+int64(i/1000), 0),
+						value: codecs.AppendCSV(nil, &e)})
 				}
 				if len(b.types) > maxTypes+1 {
 					t.Fatalf("a batch tells %d types apart", len(b.types))
@@ -55,7 +58,8 @@ func TestMillionTypes(t *testing.T) {
 					t.Fatalf("%d deltas, %v", len(deltas), err)
 				}
 				deltas[0].Prev = int64(first)
-				sent, err := codecs.DecodeDelta(codecs.AppendDelta(nil, deltas[0].Of(1, 0, int64(first), int64(first+c.batch))))
+				sent, err := codecs.DecodeDelta(codecs.AppendDelta(nil,
+					deltas[0].Of(1, 0, int64(first), int64(first+c.batch))))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -75,15 +79,18 @@ func TestMillionTypes(t *testing.T) {
 				}
 				b.reset()
 			}
-			if state.Events != events || toll.SumTypes(state.Types) != events || len(state.Types) > toll.MaxTypes {
-				t.Errorf("%d events, %d by %d types", state.Events, toll.SumTypes(state.Types), len(state.Types))
+			if state.Events != events || toll.SumTypes(state.Types) != events ||
+				len(state.Types) > toll.MaxTypes {
+				t.Errorf("%d events, %d by %d types", state.Events, toll.SumTypes(state.Types),
+					len(state.Types))
 			}
 			if len(b.typeIDs)+len(b.cells) > 0 {
 				t.Errorf("%d types and %d cells are left", len(b.typeIDs), len(b.cells))
 			}
 			left := heap()
 			left -= min(left, before)
-			t.Logf("an outbox takes %d bytes at most, the heap %d MiB, and %d MiB afterwards", largest, most>>20, left>>20)
+			t.Logf("an outbox takes %d bytes at most, the heap %d MiB, and %d MiB afterwards", largest,
+				most>>20, left>>20)
 			if largest > c.outboxMost || most > c.heapMost {
 				t.Errorf("an outbox takes %d bytes, the heap %d", largest, most)
 			}
@@ -92,8 +99,8 @@ func TestMillionTypes(t *testing.T) {
 	}
 }
 
-// TestEveryPlaza lets a vehicle pass each plaza that there can be, twice. The chain, the outbox, the clock and each state stay
-// small and hold them all.
+// TestEveryPlaza lets a vehicle pass each plaza that there can be, twice. The chain, the outbox,
+// the clock and each state stay small and hold them all.
 func TestEveryPlaza(t *testing.T) {
 	const plazas = toll.MaxPlaza - toll.MinPlaza + 1
 	at, err := toll.WallTimeFromDate(2022, 2, 10, 10, 0, 0)
@@ -106,8 +113,11 @@ func TestEveryPlaza(t *testing.T) {
 	for round := range int64(2) {
 		first := round * plazas
 		for i := range int64(plazas) {
-			e := toll.Event{Time: at + toll.WallTime(i/1000), Vehicle: int32(i), Type: "car", Plaza: int16(toll.MinPlaza + i*7919%plazas)} // each once, in no order
-			b.add(&record{offset: first + i, time: time.Unix(1_644_488_582+first+i/1000, 0), value: codecs.AppendCSV(nil, &e)})
+			// each once, in no order
+			e := toll.Event{Time: at + toll.WallTime(i/1000), Vehicle: int32(i), Type: "car",
+				Plaza: int16(toll.MinPlaza + i*7919%plazas)}
+			b.add(&record{offset: first + i, time: time.Unix(1_644_488_582+first+i/1000, 0),
+				value: codecs.AppendCSV(nil, &e)})
 		}
 		outbox := codecs.AppendPlazaDeltas(nil, b.deltas())
 		if len(outbox) > 32*plazas {
@@ -147,14 +157,16 @@ func TestEveryPlaza(t *testing.T) {
 		if len(message) > 8*plazas {
 			t.Errorf("a chain of %d bytes", len(message))
 		}
-		if chain, err = codecs.DecodeChain(message); err != nil || len(chain) != plazas || chain[toll.MinPlaza] != first+plazas || chain[toll.MaxPlaza] != first+plazas {
+		if chain, err = codecs.DecodeChain(message); err != nil || len(chain) != plazas ||
+			chain[toll.MinPlaza] != first+plazas || chain[toll.MaxPlaza] != first+plazas {
 			t.Fatalf("a chain of %d plazas, %v", len(chain), err)
 		}
 		clock := codecs.AppendClock(nil, &b.clock)
 		if len(clock) > math.MaxUint16 { // what its column holds
 			t.Errorf("a clock of %d bytes", len(clock))
 		}
-		t.Logf("an outbox takes %d bytes, the chain %d, the clock %d", len(outbox), len(message), len(clock))
+		t.Logf("an outbox takes %d bytes, the chain %d, the clock %d", len(outbox), len(message),
+			len(clock))
 		b.reset()
 	}
 }

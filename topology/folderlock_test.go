@@ -32,7 +32,8 @@ func TestAbandonedRunKeepsFolder(t *testing.T) {
 		}
 	}()
 	cfg := testConfig()
-	cfg.Cluster, cfg.Instance, cfg.StateDir = Cluster{Brokers: []string{silent.Addr().String()}, ClientID: "test"}, "one", t.TempDir()
+	cfg.Cluster, cfg.Instance, cfg.StateDir = Cluster{Brokers: []string{silent.Addr().String()},
+		ClientID: "test"}, "one", t.TempDir()
 	newProcessor := func() *Processor {
 		p, err := NewProcessor(*cfg, &memoryStore{}, nil)
 		if err != nil {

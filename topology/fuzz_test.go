@@ -32,7 +32,8 @@ func allocated(f func()) uint64 {
 // FuzzOrigin: what a retry header is read as is written as it was, or refused.
 func FuzzOrigin(f *testing.F) {
 	corpus.Add(f)
-	for _, text := range []string{"0:0", "3:9223372036854775807", "2147483647:1", "1:2:3", "-1:2", "01:2", ":", "1:\x1b"} {
+	for _, text := range []string{"0:0", "3:9223372036854775807", "2147483647:1", "1:2:3", "-1:2",
+		"01:2", ":", "1:\x1b"} {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -40,20 +41,30 @@ func FuzzOrigin(f *testing.F) {
 		if !ok {
 			return
 		}
-		if again, ok := parseOrigin(FormatOrigin(o)); !ok || again != o || o.Partition < 0 || o.Offset < 0 {
+		if again, ok := parseOrigin(FormatOrigin(o)); !ok || again != o || o.Partition < 0 ||
+			o.Offset < 0 {
 			t.Fatalf("%q became %+v became %+v", text, o, again)
 		}
 	})
 }
 
-// FuzzIngest: whatever records hold, each is a row or a reject, and what the batch says of its rows can be stored, read, sent and
-// merged, in memory by the size of the records.
+// FuzzIngest: whatever records hold, each is a row or a reject, and what the batch says of its rows
+// can be stored, read, sent and merged, in memory by the size of the records.
 func FuzzIngest(f *testing.F) {
 	corpus.Add(f)
-	f.Add([]byte("Thu Feb 10 10:23:02 2022,3728373,car,4856|2022-02-10 10:23:02,1,a b,-7|garbage||"), int64(1_644_488_582_000), uint16(5), uint64(1))
-	f.Add([]byte(`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"(other)","toll_plaza_id":4001}|{`), int64(-1), uint16(999), uint64(2))
-	f.Add([]byte("9999-12-31 23:59:59,1,x,32767|1000-01-01 00:00:00,1,y,-32768|2022-02-10 10:23:02,1,y,-32768"), int64(1<<62), uint16(65535), uint64(0))
-	f.Add(bytes.Repeat([]byte("2022-02-10 10:23:02,1,car,4001|2022-02-10 07:00:02,1,car,4001|2022-02-01 10:23:02,1,car,4001|"), 20), int64(1_644_488_582_000), uint16(60), uint64(6))
+	f.Add([]byte("Thu Feb 10 10:23:02 2022,3728373,car,4856|2022-02-10 10:23:02,1,a b,-7|garbage||"),
+		int64(1_644_488_582_000), uint16(5), uint64(1))
+	f.Add(
+		[]byte(
+			`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"(other)","toll_plaza_id":4001}|{`), int64(-1), uint16(999), uint64(2))
+	f.Add(
+		[]byte(
+			"9999-12-31 23:59:59,1,x,32767|1000-01-01 00:00:00,1,y,-32768|2022-02-10 10:23:02,1,y,-32768"),
+		int64(1<<62), uint16(65535), uint64(0))
+	f.Add(
+		bytes.Repeat(
+			[]byte(
+				"2022-02-10 10:23:02,1,car,4001|2022-02-10 07:00:02,1,car,4001|2022-02-01 10:23:02,1,car,4001|"), 20), int64(1_644_488_582_000), uint16(60), uint64(6))
 	cfg := testConfig()
 	f.Fuzz(func(t *testing.T, text []byte, at int64, step uint16, refuse uint64) {
 		values := bytes.Split(text, []byte("|"))
@@ -61,8 +72,10 @@ func FuzzIngest(f *testing.F) {
 		b := newBuilder(rows, cfg)
 		var deltas []toll.PlazaDelta
 		check := func(rejects int) {
-			if rows.Len() != len(b.records) || len(b.records)+len(b.rejects) != len(values) || len(b.rejects) < rejects {
-				t.Fatalf("%d records are %d rows of %d events and %d rejects", len(values), len(b.records), rows.Len(), len(b.rejects))
+			if rows.Len() != len(b.records) || len(b.records)+len(b.rejects) != len(values) ||
+				len(b.rejects) < rejects {
+				t.Fatalf("%d records are %d rows of %d events and %d rejects", len(values), len(b.records),
+					rows.Len(), len(b.rejects))
 			}
 			deltas = b.deltas()
 			var events, ahead int64
@@ -70,7 +83,8 @@ func FuzzIngest(f *testing.F) {
 				events += deltas[i].Events
 				ahead += deltas[i].Ahead
 				for _, p := range deltas[i].Panes {
-					if len(p.Types) > toll.MaxTypes || p.Late < 0 || p.Late > p.Count() || i > 0 && deltas[i].Plaza <= deltas[i-1].Plaza {
+					if len(p.Types) > toll.MaxTypes || p.Late < 0 || p.Late > p.Count() || i > 0 &&
+						deltas[i].Plaza <= deltas[i-1].Plaza {
 						t.Fatalf("delta %+v", deltas[i])
 					}
 				}
@@ -88,7 +102,8 @@ func FuzzIngest(f *testing.F) {
 			var refused []toll.RefusedRow
 			for i := range b.records {
 				if refuse>>(i%64)&1 == 1 {
-					refused = append(refused, toll.RefusedRow{Row: i, Kind: toll.RejectRefused, Reason: "refused", SQLState: "22007"})
+					refused = append(refused, toll.RefusedRow{Row: i, Kind: toll.RejectRefused, Reason: "refused",
+						SQLState: "22007"})
 				}
 			}
 			before := len(b.rejects)
@@ -103,7 +118,8 @@ func FuzzIngest(f *testing.F) {
 			t.Fatalf("%+v became %+v, %v", deltas, again, err)
 		}
 		clock, err := codecs.DecodeClock(codecs.AppendClock(nil, &b.clock))
-		if err != nil || string(codecs.AppendClock(nil, &clock)) != string(codecs.AppendClock(nil, &b.clock)) {
+		if err != nil ||
+			string(codecs.AppendClock(nil, &clock)) != string(codecs.AppendClock(nil, &b.clock)) {
 			t.Fatalf("clock %+v: %v", b.clock, err)
 		}
 		for i := range again {
@@ -113,7 +129,8 @@ func FuzzIngest(f *testing.F) {
 				t.Fatalf("%+v became %+v, %v", d, sent, err)
 			}
 			s := toll.NewState(0)
-			if outcome := s.Merge(sent); outcome != toll.Applied || s.Events != d.Events || toll.SumTypes(s.Types) != d.Events || s.Checksum != d.Checksum {
+			if outcome := s.Merge(sent); outcome != toll.Applied || s.Events != d.Events ||
+				toll.SumTypes(s.Types) != d.Events || s.Checksum != d.Checksum {
 				t.Fatalf("%v: %+v became %+v", outcome, d, s)
 			}
 			if n := len(codecs.AppendState(nil, s)); n > 6000 {
@@ -135,19 +152,23 @@ func sealed(message []byte, kind byte) []byte {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// FuzzAggregate merges whatever can be read as a delta into whatever can be read as a state, and closes its windows: the state can
-// be written and read, takes the delta once, and stays small.
+// FuzzAggregate merges whatever can be read as a delta into whatever can be read as a state, and
+// closes its windows: the state can be written and read, takes the delta once, and stays small.
 func FuzzAggregate(f *testing.F) {
 	corpus.Add(f)
 	state := toll.NewState(7)
 	for i := range int64(3) {
-		pane := toll.Pane{Start: toll.Minute(27_408_000 + 20*i), Types: []toll.TypeCount{{Type: "car", Count: 3}, {Type: "truck", Count: 1}}, Late: 1}
-		d := &toll.Delta{Epoch: 7, Partition: 1, First: 10 * i, Next: 10*i + 10, PlazaDelta: toll.PlazaDelta{Plaza: 4001, Prev: 10 * i, Events: 8, Checksum: 5,
-			Earliest: 1_644_480_000, Latest: 1_644_483_600, Panes: []toll.Pane{pane}, TooLate: []toll.Pane{{Start: 27_000_000, Types: pane.Types}}}}
+		pane := toll.Pane{Start: toll.Minute(27_408_000 + 20*i),
+			Types: []toll.TypeCount{{Type: "car", Count: 3}, {Type: "truck", Count: 1}}, Late: 1}
+		d := &toll.Delta{Epoch: 7, Partition: 1, First: 10 * i, Next: 10*i + 10,
+			PlazaDelta: toll.PlazaDelta{Plaza: 4001, Prev: 10 * i, Events: 8, Checksum: 5,
+				Earliest: 1_644_480_000, Latest: 1_644_483_600, Panes: []toll.Pane{pane},
+				TooLate: []toll.Pane{{Start: 27_000_000, Types: pane.Types}}}}
 		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(27_408_010))
 		state.Merge(d)
 		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(27_409_000))
-		d.Epoch, d.Fold = 8, &toll.Fold{Before: 27_408_010, OnTime: pane.Types, Late: 2, TooLate: pane.Types}
+		d.Epoch, d.Fold = 8, &toll.Fold{Before: 27_408_010, OnTime: pane.Types, Late: 2,
+			TooLate: pane.Types}
 		d.Events += 8
 		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(math.MaxInt32))
 	}
@@ -171,7 +192,9 @@ func FuzzAggregate(f *testing.F) {
 				return // before the year 1000; more than a batch has of a plaza
 			}
 		}
-		if len(s.Minutes.List)+len(s.Quarters.List) > 2000 || s.Minutes.From > math.MaxInt32-toll.Quarter || len(s.Minutes.List) > 0 && s.Minutes.List[0].Start < math.MinInt32+toll.Quarter {
+		if len(s.Minutes.List)+len(s.Quarters.List) > 2000 ||
+			s.Minutes.From > math.MaxInt32-toll.Quarter || len(s.Minutes.List) > 0 &&
+			s.Minutes.List[0].Start < math.MinInt32+toll.Quarter {
 			return
 		}
 		size := len(codecs.AppendState(nil, s))
@@ -179,8 +202,11 @@ func FuzzAggregate(f *testing.F) {
 		before := codecs.AppendState(nil, s)
 		outcome := s.Merge(d)
 		switch {
-		case outcome == toll.Applied && (s.Epoch != d.Epoch || s.MergedIn(d.Partition) != d.Next || epoch == d.Epoch && s.Events != events+d.Events),
-			(outcome == toll.Stale || outcome == toll.Duplicate && epoch == d.Epoch) && !bytes.Equal(codecs.AppendState(nil, s), before),
+		case outcome == toll.Applied &&
+			(s.Epoch != d.Epoch || s.MergedIn(d.Partition) != d.Next || epoch == d.Epoch &&
+				s.Events != events+d.Events),
+			(outcome == toll.Stale || outcome == toll.Duplicate && epoch == d.Epoch) &&
+				!bytes.Equal(codecs.AppendState(nil, s), before),
 			outcome == toll.Gap && epoch == d.Epoch && (s.Events != events || s.Gaps != gaps+1):
 			t.Fatalf("%v: %+v into an epoch %d with %d events is %+v", outcome, d, epoch, events, s)
 		}
@@ -221,14 +247,16 @@ func FuzzAggregate(f *testing.F) {
 	})
 }
 
-// FuzzLocalTable: a table of a local copy is called damaged, or LevelDB reads it, in memory by its size.
+// FuzzLocalTable: a table of a local copy is called damaged, or LevelDB reads it, in memory by its
+// size.
 func FuzzLocalTable(f *testing.F) {
 	corpus.Add(f)
 	for _, entries := range []int{0, 1, 300} {
 		var b bytes.Buffer
 		w := table.NewWriter(&b, &opt.Options{BlockSize: 512})
 		for i := range entries {
-			if err := w.Append(fmt.Appendf(nil, "key %06d", i), bytes.Repeat([]byte{byte(i)}, i%50)); err != nil {
+			if err := w.Append(fmt.Appendf(nil, "key %06d", i),
+				bytes.Repeat([]byte{byte(i)}, i%50)); err != nil {
 				f.Fatal(err)
 			}
 		}

@@ -13,8 +13,8 @@ import (
 // groupErrorsKept is how many errors may wait for goka, as many as sarama keeps.
 const groupErrorsKept = 256
 
-// groupErrors is what sarama reports while a group consumes. It goes on trying after all of them, and goka only logs them;
-// those that no retry mends end the run.
+// groupErrors is what sarama reports while a group consumes. It goes on trying after all of them,
+// and goka only logs them; those that no retry mends end the run.
 type groupErrors struct {
 	passed chan error // for goka
 }
@@ -55,7 +55,8 @@ func (r *run) judge(err error) {
 // Errors implements sarama.ConsumerGroup.
 func (g *groupConsumer) Errors() <-chan error { return g.errors.passed }
 
-// tapConsumer makes consumers whose errors pass by judge before goka sees them, which tries again after every error.
+// tapConsumer makes consumers whose errors pass by judge before goka sees them, which tries again
+// after every error.
 func tapConsumer(build goka.SaramaConsumerBuilder, judge func(error)) goka.SaramaConsumerBuilder {
 	return func(brokers []string, clientID string) (sarama.Consumer, error) {
 		c, err := build(brokers, clientID)
@@ -72,7 +73,8 @@ type tappedConsumer struct {
 }
 
 // ConsumePartition implements sarama.Consumer.
-func (c *tappedConsumer) ConsumePartition(topic string, partition int32, offset int64) (sarama.PartitionConsumer, error) {
+func (c *tappedConsumer) ConsumePartition(topic string, partition int32,
+	offset int64) (sarama.PartitionConsumer, error) {
 	p, err := c.Consumer.ConsumePartition(topic, partition, offset)
 	if err != nil {
 		c.judge(&sarama.ConsumerError{Topic: topic, Partition: partition, Err: err})

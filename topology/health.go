@@ -21,8 +21,8 @@ const (
 // checkNames are the checks in the order in which a start passes them.
 var checkNames = []string{CheckTables, CheckMySQL, CheckKafka, CheckGroup}
 
-// Check is the state of one check. Why is empty for passed. It holds no name, address or answer of a server: whoever
-// reaches the address may read it, and the log says more.
+// Check is the state of one check. Why is empty for passed. It holds no name, address or answer of
+// a server: whoever reaches the address may read it, and the log says more.
 type Check struct {
 	Name string
 	Why  string
@@ -48,13 +48,14 @@ type checkState struct {
 
 // How long a check may go without being told, and a loop without turning.
 const (
-	// checkLimit is some times what a server that answers takes to be asked again: MySQL is asked every quarter of a
-	// second, the broker every three.
+	// checkLimit is some times what a server that answers takes to be asked again: MySQL is asked
+	// every quarter of a second, the broker every three.
 	checkLimit = time.Minute
-	// loopLimit is twice the longest that a batch may wait for more records, and far above the pauses between attempts.
+	// loopLimit is twice the longest that a batch may wait for more records, and far above the pauses
+	// between attempts.
 	loopLimit = 2 * time.Minute
-	// endLimit is above what goka takes to end with a broker that does not answer: it waits up to a minute for its
-	// changelog, and the emitters as long for theirs.
+	// endLimit is above what goka takes to end with a broker that does not answer: it waits up to a
+	// minute for its changelog, and the emitters as long for theirs.
 	endLimit = 5 * time.Minute
 )
 
@@ -120,8 +121,8 @@ func (h *health) Checks() []Check {
 	return checks
 }
 
-// Ready returns nil where the processor does its work, or could at once, and else an error that names the checks that
-// fail.
+// Ready returns nil where the processor does its work, or could at once, and else an error that
+// names the checks that fail.
 func (h *health) Ready() error {
 	var failed []string
 	for _, c := range h.Checks() {
@@ -135,15 +136,15 @@ func (h *health) Ready() error {
 	return errors.New(strings.Join(failed, "; "))
 }
 
-// loop is a loop that turns as long as the process is sound, whatever its servers do. It stands still only within a call
-// to one of them.
+// loop is a loop that turns as long as the process is sound, whatever its servers do. It stands
+// still only within a call to one of them.
 type loop struct {
 	turned atomic.Int64 // Unix nanoseconds
 	calls  atomic.Int32 // calls to servers under way
 }
 
-// Healthy returns an error where only a new start helps: a loop stands still although it waits for no server, or a
-// run that failed does not end.
+// Healthy returns an error where only a new start helps: a loop stands still although it waits for
+// no server, or a run that failed does not end.
 func (h *health) Healthy() error {
 	stalled := h.ClosingStalled()
 	h.mu.Lock()
@@ -153,15 +154,18 @@ func (h *health) Healthy() error {
 	for partition, l := range h.loops {
 		turned := time.Unix(0, l.turned.Load())
 		if l.calls.Load() == 0 && now.Sub(turned) > loopLimit {
-			still = append(still, fmt.Sprintf("the storing of partition %d stands still for %v", partition, now.Sub(turned).Truncate(time.Second)))
+			still = append(still, fmt.Sprintf("the storing of partition %d stands still for %v", partition,
+				now.Sub(turned).Truncate(time.Second)))
 		}
 	}
 	slices.Sort(still)
 	if stalled > stalledLimit {
-		still = append(still, fmt.Sprintf("windows are due, and none was stored for %v", stalled.Truncate(time.Second)))
+		still = append(still,
+			fmt.Sprintf("windows are due, and none was stored for %v", stalled.Truncate(time.Second)))
 	}
 	if !h.failing.IsZero() && now.Sub(h.failing) > endLimit {
-		still = append(still, fmt.Sprintf("a run that failed does not end for %v", now.Sub(h.failing).Truncate(time.Second)))
+		still = append(still,
+			fmt.Sprintf("a run that failed does not end for %v", now.Sub(h.failing).Truncate(time.Second)))
 	}
 	if len(still) == 0 {
 		return nil

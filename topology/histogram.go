@@ -6,8 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// Histogram counts values by upper bounds, which are part of their bucket. It is safe for concurrent use, and counting
-// allocates nothing.
+// Histogram counts values by upper bounds, which are part of their bucket. It is safe for
+// concurrent use, and counting allocates nothing.
 type Histogram struct {
 	bounds  []float64       // ascending
 	buckets []atomic.Uint64 // of each bound, and one for what is above all of them
@@ -37,7 +37,8 @@ type Distribution struct {
 	Buckets map[float64]uint64 // per upper bound the values that are not above it
 }
 
-// Read returns what was counted. The sum may be ahead of the count by what is being counted at the moment.
+// Read returns what was counted. The sum may be ahead of the count by what is being counted at the
+// moment.
 func (h *Histogram) Read() Distribution {
 	d := Distribution{Buckets: make(map[float64]uint64, len(h.bounds))}
 	for i := range h.buckets {

@@ -15,8 +15,9 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// horizon is the stream's watermark as the database had it at one moment, with all that was stored until then. A plaza
-// whose state has merged that much has seen every event that the watermark speaks of.
+// horizon is the stream's watermark as the database had it at one moment, with all that was stored
+// until then. A plaza whose state has merged that much has seen every event that the watermark
+// speaks of.
 type horizon struct {
 	epoch  uint64
 	mark   toll.Watermark
@@ -40,8 +41,8 @@ func (h *horizon) covers(plaza int16, s *toll.State) bool {
 	return true
 }
 
-// horizons keeps the last few horizons, the newest first: while a backlog is worked off, states are always a little behind the
-// newest.
+// horizons keeps the last few horizons, the newest first: while a backlog is worked off, states are
+// always a little behind the newest.
 type horizons struct {
 	mu   sync.RWMutex
 	list []*horizon
@@ -81,13 +82,15 @@ func (h *horizons) newest() *horizon {
 
 // watcher reads horizons.
 type watcher struct {
-	cfg        *Config
-	store      Store
-	database   *trouble // tells of the store's outages, also where no partition has anything to store; nil for nobody
+	cfg   *Config
+	store Store
+	// tells of the store's outages, also where no partition has anything to store; nil for nobody
+	database   *trouble
 	kafka      brokers
 	partitions int
-	emptied    map[int32][2]int64 // per partition the cursor and the end between which no record was found
-	blocked    *openTransactions  // in partitions of which all is stored that can be read
+	// per partition the cursor and the end between which no record was found
+	emptied map[int32][2]int64
+	blocked *openTransactions // in partitions of which all is stored that can be read
 }
 
 // read reads the watermark of the stream as it is now. Where it is not known, nothing is closed.
@@ -105,12 +108,15 @@ func (w *watcher) read(ctx context.Context) (*horizon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return horizonOf(w.cfg, cursors, w.partitions, func(next map[int32]int64) (map[int32]bool, error) { return w.caughtUp(ctx, next) })
+	return horizonOf(w.cfg, cursors, w.partitions, func(next map[int32]int64) (map[int32]bool, error) {
+		return w.caughtUp(ctx, next)
+	})
 }
 
-// horizonOf returns the horizon of cursors that were read at one moment. caughtUp reports which partitions hold no
-// record at or above an offset of each.
-func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func(next map[int32]int64) (map[int32]bool, error)) (*horizon, error) {
+// horizonOf returns the horizon of cursors that were read at one moment. caughtUp reports which
+// partitions hold no record at or above an offset of each.
+func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int,
+	caughtUp func(next map[int32]int64) (map[int32]bool, error)) (*horizon, error) {
 	h := &horizon{chains: make(map[int32]map[int16]int64, len(cursors))}
 	times := make([]toll.PartitionTime, partitions)
 	h.next = make([]int64, partitions)
@@ -127,14 +133,16 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func
 			return nil, fmt.Errorf("read the chain of partition %d: %w", c.Partition, err)
 		}
 		h.epoch = max(h.epoch, c.Epoch)
-		times[c.Partition] = toll.PartitionTime{Started: clock.Events > 0, Time: clock.Time, Record: clock.Record}
+		times[c.Partition] = toll.PartitionTime{Started: clock.Events > 0, Time: clock.Time,
+			Record: clock.Record}
 		h.next[c.Partition] = c.Next
 		newest = max(newest, clock.Record)
 	}
 	idle := cfg.Idle.Milliseconds()
 	quiet := map[int32]int64{}
 	for p := range times {
-		if t := &times[p]; !t.Started || newest-t.Record > idle { // else it is not idle, whatever is left to read
+		// else it is not idle, whatever is left to read
+		if t := &times[p]; !t.Started || newest-t.Record > idle {
 			quiet[int32(p)] = h.next[p]
 		}
 	}
@@ -155,8 +163,8 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int, caughtUp func
 	return h, nil
 }
 
-// caughtUp reports which partitions hold no record at or above an offset of each, or none that can be
-// read for long: one in which a transaction is open for longer than Idle counts as one without
+// caughtUp reports which partitions hold no record at or above an offset of each, or none that can
+// be read for long: one in which a transaction is open for longer than Idle counts as one without
 // records, so that windows of other partitions close. What the transaction holds revises them
 // later. How late its events are is judged within their own partition, so no count depends on when
 // it ends.

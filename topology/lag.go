@@ -8,8 +8,9 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// lagEvery is how often Kafka is asked how much there is to do. A consumer knows the end of a partition from its fetches,
-// but fetches nothing while what it has can't be stored, which is when the lag matters.
+// lagEvery is how often Kafka is asked how much there is to do. A consumer knows the end of a
+// partition from its fetches, but fetches nothing while what it has can't be stored, which is when
+// the lag matters.
 const lagEvery = 5 * time.Second
 
 // watchLag measures the lag of the partitions that this process has, until ctx ends.
@@ -34,7 +35,8 @@ func (r *run) watchLag(ctx context.Context) {
 	}
 }
 
-func (r *run) measureLag(ctx context.Context, transactions *openTransactions, long *transactionLog) error {
+func (r *run) measureLag(ctx context.Context, transactions *openTransactions,
+	long *transactionLog) error {
 	owned := r.stats.owned()
 	if len(owned) == 0 {
 		return nil
@@ -57,7 +59,9 @@ func (r *run) measureLag(ctx context.Context, transactions *openTransactions, lo
 	if err != nil {
 		return err
 	}
-	behind := slices.DeleteFunc(slices.Clone(owned), func(p int32) bool { return !r.stats.behind(p, ends[p]) })
+	behind := slices.DeleteFunc(slices.Clone(owned), func(p int32) bool {
+		return !r.stats.behind(p, ends[p])
+	})
 	stable, err := r.brokers.Offsets(ctx, r.cfg.Topic, kafka.Stable, behind...)
 	if err != nil {
 		return err

@@ -23,7 +23,8 @@ func TestMeasureLag(t *testing.T) {
 	}
 	defer admin.Close()
 	// Later versions of the protocol name topics by their ids.
-	c, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.MaxVersions(kversion.V2_8_0()), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	c, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.MaxVersions(kversion.V2_8_0()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +33,8 @@ func TestMeasureLag(t *testing.T) {
 		t.Helper()
 		var records []*kgo.Record
 		for i := range n {
-			records = append(records, &kgo.Record{Topic: topic, Partition: partition, Value: []byte(strconv.Itoa(i))})
+			records = append(records,
+				&kgo.Record{Topic: topic, Partition: partition, Value: []byte(strconv.Itoa(i))})
 		}
 		if err := c.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
 			t.Fatal(err)
@@ -84,7 +86,8 @@ func TestMeasureLag(t *testing.T) {
 			t.Errorf("%+v", snap)
 		}
 	}
-	expect(map[int32]PartitionSnapshot{1: {Lag: 20, Unmerged: 5}, 2: {}, 3: {Unmerged: 4}}, 20) // nothing of 3 was ever committed
+	// nothing of 3 was ever committed
+	expect(map[int32]PartitionSnapshot{1: {Lag: 20, Unmerged: 5}, 2: {}, 3: {Unmerged: 4}}, 20)
 	send("toll", 2, 3)
 	commit(1, 20)
 	commit(3, 1)

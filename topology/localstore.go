@@ -16,15 +16,16 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/opt"
 )
 
-// localStores opens the local copies of the group table, a LevelDB per partition. They are caches: a copy that can't be
-// read is thrown away, and goka then reads the partition from Kafka.
+// localStores opens the local copies of the group table, a LevelDB per partition. They are caches:
+// a copy that can't be read is thrown away, and goka then reads the partition from Kafka.
 type localStores struct {
 	dir     string
 	log     *slog.Logger
 	damaged *damagedCopies // outlives this run, which ends with the failure that it notes
 }
 
-// damagedCopies are folders of copies that failed while they were used, to be thrown away at the next opening.
+// damagedCopies are folders of copies that failed while they were used, to be thrown away at the
+// next opening.
 type damagedCopies struct {
 	mu     sync.Mutex
 	byPath map[string]error
@@ -51,12 +52,12 @@ func (d *damagedCopies) take(path string) error {
 	return err
 }
 
-// storeBytes bounds each of the two buffers of a partition's local store. LevelDB's own defaults, 4 and 8 MiB, are far
-// more than the states of a partition's plazas, a few kilobytes each.
+// storeBytes bounds each of the two buffers of a partition's local store. LevelDB's own defaults, 4
+// and 8 MiB, are far more than the states of a partition's plazas, a few kilobytes each.
 const storeBytes = 1 << 20
 
-// storeOptions are strict: what LevelDB would pass over by itself, such as the damaged end of a journal, may be the
-// newest state of a plaza, while the offset that was stored with it is kept.
+// storeOptions are strict: what LevelDB would pass over by itself, such as the damaged end of a
+// journal, may be the newest state of a plaza, while the offset that was stored with it is kept.
 func storeOptions() *opt.Options {
 	return &opt.Options{WriteBuffer: storeBytes, BlockCacheCapacity: storeBytes, Strict: opt.StrictAll}
 }
@@ -88,7 +89,8 @@ func (l *localStores) open(topic string, partition int32) (storage.Storage, erro
 	s.stored = s.offset
 	if err != nil { // which may be damaged too
 		if isOutside(err) {
-			return nil, errors.Join(fmt.Errorf("read the offset of the local copy of the group table: %w", err), db.Close(), files.Close())
+			return nil, errors.Join(fmt.Errorf("read the offset of the local copy of the group table: %w",
+				err), db.Close(), files.Close())
 		}
 		_ = errors.Join(db.Close(), files.Close()) // which may find the same damage
 		if err := l.discard(path, partition, err); err != nil {
@@ -99,10 +101,13 @@ func (l *localStores) open(topic string, partition int32) (storage.Storage, erro
 	return s, nil
 }
 
-// isOutside reports whether an error comes from around the store, such as a full disk, and says nothing of what it holds.
+// isOutside reports whether an error comes from around the store, such as a full disk, and says
+// nothing of what it holds.
 func isOutside(err error) bool {
-	for _, cause := range []error{syscall.ENOSPC, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN} {
-		if errors.Is(err, cause) || strings.Contains(err.Error(), cause.Error()) { // goka passes errors on as text
+	for _, cause := range []error{syscall.ENOSPC, syscall.EACCES, syscall.EPERM, syscall.EROFS,
+		syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN} {
+		// goka passes errors on as text
+		if errors.Is(err, cause) || strings.Contains(err.Error(), cause.Error()) {
 			return true
 		}
 	}
@@ -110,23 +115,27 @@ func isOutside(err error) bool {
 }
 
 func (l *localStores) discard(path string, partition int32, cause error) error {
-	l.log.Warn("the local copy of the group table is damaged; it is made anew from Kafka", "partition", partition, "error", Brief(cause))
+	l.log.Warn("the local copy of the group table is damaged; it is made anew from Kafka", "partition",
+		partition, "error", Brief(cause))
 	if err := os.RemoveAll(path); err != nil {
 		return fmt.Errorf("remove the local copy of the group table: %w", err)
 	}
 	return nil
 }
 
-// noOffset is the offset of a copy that has none: goka passes over offset 0, whose successor is the first to be stored.
+// noOffset is the offset of a copy that has none: goka passes over offset 0, whose successor is the
+// first to be stored.
 const noOffset = 0
 
 // localStore is the local copy of one partition. It does what goka's own does, and
 //   - notes when it fails, so that the next one starts from Kafka,
-//   - stores the offset of a write of ours only if it follows the one before. Where another process has written in between
-//     (an owner that woke up late, or the one that took over from this one), the copy lacks what that wrote: the offset then
-//     stays, and the next recovery reads from there, and
-//   - keeps writes of ours in memory for a while, since the same plazas are written again and again. The
-//     offset is stored after them: a crash costs a recovery from an earlier one, as a lost copy does.
+//   - stores the offset of a write of ours only if it follows the one before. Where another process
+//     has written in between (an owner that woke up late, or the one that took over from this one),
+//     the copy lacks what that wrote: the offset then stays, and the next recovery reads from
+//     there, and
+//   - keeps writes of ours in memory for a while, since the same plazas are written again and
+//     again. The offset is stored after them: a crash costs a recovery from an earlier one, as a
+//     lost copy does.
 type localStore struct {
 	storage.Storage
 	owner *localStores
@@ -264,8 +273,8 @@ func (s *localStore) MarkRecovered() error {
 	return s.note(s.Storage.MarkRecovered())
 }
 
-// SetOffset implements storage.Storage. While goka recovers the copy, it reads every record; then the offsets are those of
-// writes of ours, in order.
+// SetOffset implements storage.Storage. While goka recovers the copy, it reads every record; then
+// the offsets are those of writes of ours, in order.
 func (s *localStore) SetOffset(offset int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -23,12 +23,14 @@ const (
 	keys   = 500 // so many that a gap in a journal is not covered by later writes of the same keys
 )
 
-// TestLocalStoreDamaged fills a local copy, damages each of its files in turn, and opens it again: it is either as it was, or
-// an earlier state of it with the offset of then, or empty; never a mixture.
+// TestLocalStoreDamaged fills a local copy, damages each of its files in turn, and opens it again:
+// it is either as it was, or an earlier state of it with the offset of then, or empty; never a
+// mixture.
 func TestLocalStoreDamaged(t *testing.T) {
 	fill := func(t *testing.T, dir string) {
 		t.Helper()
-		stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)), damaged: new(damagedCopies)}
+		stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			damaged: new(damagedCopies)}
 		s, err := stores.open("table", 0)
 		if err != nil {
 			t.Fatal(err)
@@ -63,8 +65,12 @@ func TestLocalStoreDamaged(t *testing.T) {
 	damages := map[string]func(path string, size int64) error{
 		"noise in the middle": func(path string, size int64) error { return overwrite(path, size/2, 64) },
 		"noise at the start":  func(path string, size int64) error { return overwrite(path, 0, 64) },
-		"noise at the end":    func(path string, size int64) error { return overwrite(path, max(0, size-64), 64) }, // of a table: with the mark by which it is known
-		"its end says terabytes": func(path string, size int64) error { // where a table says how long its blocks are
+		// of a table: with the mark by which it is known
+		"noise at the end": func(path string, size int64) error {
+			return overwrite(path, max(0, size-64), 64)
+		},
+		// where a table says how long its blocks are
+		"its end says terabytes": func(path string, size int64) error {
 			return writeAt(path, max(0, size-tableFooterBytes), binary.AppendUvarint([]byte{1}, 1<<42))
 		},
 		"cut in half": func(path string, size int64) error { return os.Truncate(path, size/2) },
@@ -75,7 +81,9 @@ func TestLocalStoreDamaged(t *testing.T) {
 	for _, file := range files {
 		for name, damage := range damages {
 			if filepath.Ext(file) == ".log" && (name == "gone" || name == "empty") {
-				continue // LevelDB misses no journal where there is a newer one; what that leaves behind, reconcile mends
+				// LevelDB misses no journal where there is a newer one; what that leaves behind, reconcile
+				// mends
+				continue
 			}
 			t.Run(filepath.Base(file)+"/"+name, func(t *testing.T) {
 				dir := t.TempDir()
@@ -90,7 +98,8 @@ func TestLocalStoreDamaged(t *testing.T) {
 				if err := damage(path, info.Size()); err != nil {
 					t.Fatal(err)
 				}
-				stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)), damaged: new(damagedCopies)}
+				stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+					damaged: new(damagedCopies)}
 				var offset int64
 				for range 3 { // a copy that fails while it is read is thrown away at the next opening
 					if offset, err = readCopy(t, stores); err == nil {
@@ -134,8 +143,10 @@ func readCopy(t *testing.T, stores *localStores) (offset int64, err error) {
 			continue
 		}
 		var written int64
-		if _, err := fmt.Sscan(string(value[:min(len(value), 20)]), &written); err != nil || written < newest {
-			t.Fatalf("the copy says that it holds all up to offset %d, and key %d is of offset %d: %v", offset, key, written, err)
+		if _, err := fmt.Sscan(string(value[:min(len(value), 20)]), &written); err != nil ||
+			written < newest {
+			t.Fatalf("the copy says that it holds all up to offset %d, and key %d is of offset %d: %v",
+				offset, key, written, err)
 		}
 	}
 	return offset, nil
@@ -159,8 +170,8 @@ func writeAt(path string, at int64, b []byte) error {
 	return err
 }
 
-// TestLocalStoreFooters changes each byte of a table's footer, all else being right. The copy is made anew, and takes no
-// more memory than a store has.
+// TestLocalStoreFooters changes each byte of a table's footer, all else being right. The copy is
+// made anew, and takes no more memory than a store has.
 func TestLocalStoreFooters(t *testing.T) {
 	dir := t.TempDir()
 	stores := &localStores{dir: dir, log: slog.New(slog.DiscardHandler), damaged: new(damagedCopies)}
@@ -196,7 +207,8 @@ func TestLocalStoreFooters(t *testing.T) {
 	}
 	for at := len(right) - tableFooterBytes; at < len(right); at++ {
 		for _, flip := range []byte{1, 0x80, 0xff} {
-			if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(master)), writeAt(table, int64(at), []byte{right[at] ^ flip})); err != nil {
+			if err := errors.Join(os.RemoveAll(dir), os.CopyFS(dir, os.DirFS(master)),
+				writeAt(table, int64(at), []byte{right[at] ^ flip})); err != nil {
 				t.Fatal(err)
 			}
 			var before, after runtime.MemStats
@@ -207,20 +219,24 @@ func TestLocalStoreFooters(t *testing.T) {
 			}
 			runtime.ReadMemStats(&after)
 			if took := after.TotalAlloc - before.TotalAlloc; took > 256<<20 {
-				t.Fatalf("byte %d of the footer ^ %#x: %d bytes were allocated", at-len(right)+tableFooterBytes, flip, took)
+				t.Fatalf("byte %d of the footer ^ %#x: %d bytes were allocated", at-len(right)+tableFooterBytes,
+					flip, took)
 			}
 			if err != nil || offset != noOffset {
-				t.Fatalf("byte %d of the footer ^ %#x: offset %d, %v", at-len(right)+tableFooterBytes, flip, offset, err)
+				t.Fatalf("byte %d of the footer ^ %#x: offset %d, %v", at-len(right)+tableFooterBytes, flip,
+					offset, err)
 			}
 		}
 	}
 }
 
-// TestLocalStoreHalfTable leaves a table behind that a crash left half written: it is none of the store's, which is kept.
+// TestLocalStoreHalfTable leaves a table behind that a crash left half written: it is none of the
+// store's, which is kept.
 func TestLocalStoreHalfTable(t *testing.T) {
 	dir := t.TempDir()
 	var log strings.Builder
-	stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(&log, nil)), damaged: new(damagedCopies)}
+	stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(&log, nil)),
+		damaged: new(damagedCopies)}
 	for round := range int64(3) {
 		s, err := stores.open("table", 0)
 		if err != nil {
@@ -229,10 +245,12 @@ func TestLocalStoreHalfTable(t *testing.T) {
 		if offset, err := s.GetOffset(noOffset); err != nil || offset != round {
 			t.Fatalf("round %d: offset %d, %v\n%s", round, offset, err, &log)
 		}
-		if err := errors.Join(s.MarkRecovered(), s.Set("1", []byte("value")), s.SetOffset(round+1), s.Close()); err != nil {
+		if err := errors.Join(s.MarkRecovered(), s.Set("1", []byte("value")), s.SetOffset(round+1),
+			s.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, "table.0", "009999.ldb"), []byte("half"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "table.0", "009999.ldb"), []byte("half"),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -241,10 +259,11 @@ func TestLocalStoreHalfTable(t *testing.T) {
 	}
 }
 
-// TestLocalStoreForeignWrite lets another process write between two writes of ours: what it wrote is not in the copy, so the
-// next recovery has to read from there.
+// TestLocalStoreForeignWrite lets another process write between two writes of ours: what it wrote
+// is not in the copy, so the next recovery has to read from there.
 func TestLocalStoreForeignWrite(t *testing.T) {
-	stores := &localStores{dir: t.TempDir(), log: slog.New(slog.NewTextHandler(io.Discard, nil)), damaged: new(damagedCopies)}
+	stores := &localStores{dir: t.TempDir(), log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		damaged: new(damagedCopies)}
 	s, err := stores.open("table", 3)
 	if err != nil {
 		t.Fatal(err)
@@ -294,7 +313,8 @@ func TestLocalStoreKeeps(t *testing.T) {
 	dir := t.TempDir()
 	open := func(dir string) storage.Storage {
 		t.Helper()
-		stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)), damaged: new(damagedCopies)}
+		stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			damaged: new(damagedCopies)}
 		s, err := stores.open("table", 0)
 		if err != nil {
 			t.Fatal(err)
@@ -390,7 +410,8 @@ func TestLocalStoreKeeps(t *testing.T) {
 func TestLocalStoreOutside(t *testing.T) {
 	dir := t.TempDir()
 	var log strings.Builder
-	stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(&log, nil)), damaged: new(damagedCopies)}
+	stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(&log, nil)),
+		damaged: new(damagedCopies)}
 	s, err := stores.open("table", 0)
 	if err != nil {
 		t.Fatal(err)
@@ -399,12 +420,14 @@ func TestLocalStoreOutside(t *testing.T) {
 	if _, err := stores.open("table", 0); err == nil { // as it is in use
 		t.Fatal("a copy was opened twice")
 	}
-	if entries, err := os.ReadDir(filepath.Join(dir, "table.0")); err != nil || len(entries) == 0 || log.Len() > 0 {
+	if entries, err := os.ReadDir(filepath.Join(dir, "table.0")); err != nil || len(entries) == 0 ||
+		log.Len() > 0 {
 		t.Fatalf("the copy in use was removed: %v\n%s", err, &log)
 	}
 }
 
-// TestLocalStoreDamagedInUse damages a copy that is in use: the run ends, and the next one makes the copy anew.
+// TestLocalStoreDamagedInUse damages a copy that is in use: the run ends, and the next one makes
+// the copy anew.
 func TestLocalStoreDamagedInUse(t *testing.T) {
 	dir, damaged := t.TempDir(), new(damagedCopies)
 	var log strings.Builder
@@ -418,7 +441,8 @@ func TestLocalStoreDamagedInUse(t *testing.T) {
 		return s
 	}
 	s := open()
-	if err := errors.Join(s.MarkRecovered(), s.Set("1", []byte("value")), s.SetOffset(1), s.Close(), open().Close()); err != nil {
+	if err := errors.Join(s.MarkRecovered(), s.Set("1", []byte("value")), s.SetOffset(1), s.Close(),
+		open().Close()); err != nil {
 		t.Fatal(err) // the second opening writes what the journal holds to a table
 	}
 	tables, err := filepath.Glob(filepath.Join(dir, "table.0", "*.ldb"))
@@ -435,7 +459,8 @@ func TestLocalStoreDamagedInUse(t *testing.T) {
 	}
 	s = open()
 	defer s.Close()
-	if offset, err := s.GetOffset(noOffset); err != nil || offset != noOffset || strings.Count(log.String(), "made anew") != 1 {
+	if offset, err := s.GetOffset(noOffset); err != nil || offset != noOffset ||
+		strings.Count(log.String(), "made anew") != 1 {
 		t.Errorf("offset %d, %v\n%s", offset, err, &log)
 	}
 }

@@ -23,19 +23,21 @@ func (l gokaLogger) debug(text string) { l.log.Debug(strings.TrimSpace(text), "l
 // makeDir makes a folder for local state, readable by its owner alone.
 func makeDir(dir string) error { return os.MkdirAll(dir, 0o700) }
 
-// Brief returns the first thing that an error says, on one line. goka and the library that it joins errors with put
-// lists, stacks and their own headings around it.
+// Brief returns the first thing that an error says, on one line. goka and the library that it joins
+// errors with put lists, stacks and their own headings around it.
 func Brief(err error) string {
 	for line := range strings.Lines(err.Error()) {
 		line = strings.TrimLeft(strings.TrimSpace(line), "* ")
 		for {
 			head, tail, found := strings.Cut(line, "occurred:")
-			if !found || !strings.HasSuffix(strings.TrimSpace(head), "error") && !strings.HasSuffix(strings.TrimSpace(head), "errors") {
+			if !found || !strings.HasSuffix(strings.TrimSpace(head), "error") &&
+				!strings.HasSuffix(strings.TrimSpace(head), "errors") {
 				break
 			}
 			line = strings.TrimLeft(strings.TrimSpace(tail), "* ")
 		}
-		line = strings.ReplaceAll(line, "panic in callback: ", "") // goka's way to pass on an error of a callback
+		// goka's way to pass on an error of a callback
+		line = strings.ReplaceAll(line, "panic in callback: ", "")
 		if line != "" {
 			return line
 		}

@@ -15,26 +15,30 @@ import (
 type logChecker interface {
 	// Connects returns how many connections to brokers were made so far.
 	Connects() int64
-	CheckLog(ctx context.Context, partition int32, next int64, last toll.LastRecord) (kafka.Finding, error)
+	CheckLog(ctx context.Context, partition int32, next int64, last toll.LastRecord) (kafka.Finding,
+		error)
 }
 
 const uncheckedLog = "it was not checked whether the log is still the one that was stored"
 
-// LogClient returns a client that reads the topic of events as brokers store it. It connects when it is used first.
+// LogClient returns a client that reads the topic of events as brokers store it. It connects when
+// it is used first.
 func (c Cluster) LogClient(topic string) (*kafka.Client, error) {
 	return kafka.NewClient(topic, c.kgoOptions("log", dial)...)
 }
 
-// logReplaced is the refusal to consume a log that is not the one that the database has stored. It lasts until
-// an operator decides: once the new log has grown beyond the cursor nothing else would show what is missing.
+// logReplaced is the refusal to consume a log that is not the one that the database has stored. It
+// lasts until an operator decides: once the new log has grown beyond the cursor nothing else would
+// show what is missing.
 func logReplaced(why string) error {
-	return toll.Permanent("decide how to go on: tollstream accept-log says what going on with this log leaves out, "+
-		"and tollstream reset what a replay of it would lose",
+	return toll.Permanent(
+		"decide how to go on: tollstream accept-log says what going on with this log leaves out, "+
+			"and tollstream reset what a replay of it would lose",
 		"the log was replaced, or lost its end: %s", why)
 }
 
-// checkLog returns an error unless a partition's log is still the one that was consumed up to a cursor. What it
-// finds is recorded in the database first.
+// checkLog returns an error unless a partition's log is still the one that was consumed up to a
+// cursor. What it finds is recorded in the database first.
 func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 	if cursor.LogReplaced != "" {
 		return logReplaced(cursor.LogReplaced)
@@ -55,9 +59,10 @@ func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 	return nil
 }
 
-// refuseLog records that a log was replaced, and returns the refusal. It waits for the database: a refusal that is
-// not recorded is forgotten.
-func refuseLog(ctx context.Context, cfg *Config, store Store, database *trouble, cursor *toll.Cursor, why string) error {
+// refuseLog records that a log was replaced, and returns the refusal. It waits for the database: a
+// refusal that is not recorded is forgotten.
+func refuseLog(ctx context.Context, cfg *Config, store Store, database *trouble,
+	cursor *toll.Cursor, why string) error {
 	defer database.leave(cursor.Partition)
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := store.MarkLogReplaced(ctx, cursor, why)

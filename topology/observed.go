@@ -14,7 +14,8 @@ type observedStore struct {
 	stats *Stats
 }
 
-// noted notes how a call to MySQL ended, and which operation it was of. What MySQL answered is passed on as it is.
+// noted notes how a call to MySQL ended, and which operation it was of. What MySQL answered is
+// passed on as it is.
 func (s *Stats) noted(operation int, err error) error {
 	var refused *toll.RefusedError
 	switch {
@@ -34,12 +35,14 @@ func (s *Stats) noted(operation int, err error) error {
 	return err
 }
 
-func (o *observedStore) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, toll.Unpublished, error) {
+func (o *observedStore) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor,
+	toll.Unpublished, error) {
 	cursor, unpublished, err := o.Store.Load(ctx, partition, earliest)
 	return cursor, unpublished, o.stats.noted(retryLoad, err)
 }
 
-func (o *observedStore) Outbox(ctx context.Context, partition int32, above int64, unpublished bool) (toll.OutboxPage, error) {
+func (o *observedStore) Outbox(ctx context.Context, partition int32, above int64,
+	unpublished bool) (toll.OutboxPage, error) {
 	page, err := o.Store.Outbox(ctx, partition, above, unpublished)
 	return page, o.stats.noted(retryOutbox, err)
 }
@@ -55,16 +58,19 @@ func (o *observedStore) Cursors(ctx context.Context) ([]toll.Cursor, error) {
 	return cursors, o.stats.noted(retryWatermark, err)
 }
 
-func (o *observedStore) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
+func (o *observedStore) Commit(ctx context.Context, b *toll.Batch,
+	published []toll.BatchRef) error {
 	defer o.stats.call(b.Partition)()
 	return o.stats.noted(retryStore, o.Store.Commit(ctx, b, published))
 }
 
-func (o *observedStore) MarkLogReplaced(ctx context.Context, cursor *toll.Cursor, why string) error {
+func (o *observedStore) MarkLogReplaced(ctx context.Context, cursor *toll.Cursor,
+	why string) error {
 	return o.stats.noted(retryMark, o.Store.MarkLogReplaced(ctx, cursor, why))
 }
 
-func (o *observedStore) MarkPublished(ctx context.Context, partition int32, epoch uint64, batches []toll.BatchRef) error {
+func (o *observedStore) MarkPublished(ctx context.Context, partition int32, epoch uint64,
+	batches []toll.BatchRef) error {
 	defer o.stats.call(partition)()
 	return o.stats.noted(retryMark, o.Store.MarkPublished(ctx, partition, epoch, batches))
 }
@@ -75,7 +81,8 @@ type observedResults struct {
 	stats *Stats
 }
 
-func (o *observedResults) Settle(ctx context.Context, closings []toll.Closing, published []toll.NoticeRef) ([]toll.Notice, bool, error) {
+func (o *observedResults) Settle(ctx context.Context, closings []toll.Closing,
+	published []toll.NoticeRef) ([]toll.Notice, bool, error) {
 	began := time.Now()
 	called := o.stats.closing.call()
 	notices, stored, err := o.Results.Settle(ctx, closings, published)
@@ -93,7 +100,8 @@ func (o *observedResults) Settle(ctx context.Context, closings []toll.Closing, p
 	}
 	if o.stats.tracer != nil {
 		o.stats.tracer.Results(ResultsTrace{
-			Began: began, Ended: ended, Plazas: len(closings), Published: len(published), Notices: len(notices), Err: err,
+			Began: began, Ended: ended, Plazas: len(closings), Published: len(published),
+			Notices: len(notices), Err: err,
 		})
 	}
 	return notices, stored, err

@@ -10,9 +10,9 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// Compression lets a batch of records that a broker takes, a megabyte, inflate to gigabytes. A batch that inflates to more
-// than [kafka.MaxInflated] is not read: it becomes one dead letter, with the batch as it was sent as its payload, in its
-// place among the records.
+// Compression lets a batch of records that a broker takes, a megabyte, inflate to gigabytes. A
+// batch that inflates to more than [kafka.MaxInflated] is not read: it becomes one dead letter,
+// with the batch as it was sent as its payload, in its place among the records.
 //
 // sarama has the same bound for what it reads itself, the loop and the group table.
 
@@ -26,7 +26,8 @@ type oversized struct {
 }
 
 // bundleOversized passes on a batch that can't be read.
-func (s *source) bundleOversized(ctx context.Context, c *kafka.Chunk, marks chan<- *sarama.ConsumerMessage) error {
+func (s *source) bundleOversized(ctx context.Context, c *kafka.Chunk,
+	marks chan<- *sarama.ConsumerMessage) error {
 	if c.Unsure {
 		if err := s.compareLog(ctx); err != nil || ctx.Err() != nil {
 			return err
@@ -39,8 +40,8 @@ func (s *source) bundleOversized(ctx context.Context, c *kafka.Chunk, marks chan
 	return nil
 }
 
-// addOversized adds a batch that can't be read to the open batch. It waits while that is full, and returns early when the
-// session ends.
+// addOversized adds a batch that can't be read to the open batch. It waits while that is full, and
+// returns early when the session ends.
 func (s *source) addOversized(o *oversized) {
 	for {
 		s.mu.Lock()

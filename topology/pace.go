@@ -2,9 +2,9 @@ package topology
 
 import "time"
 
-// pace counts how many plazas have events at the moment. What a batch or a round of deltas costs grows with the plazas in
-// it more than with the events, so the more plazas there are, the more is saved by letting each of them bring
-// several events.
+// pace counts how many plazas have events at the moment. What a batch or a round of deltas costs
+// grows with the plazas in it more than with the events, so the more plazas there are, the more is
+// saved by letting each of them bring several events.
 type pace struct {
 	seen  [1 << 16 / 64]uint64 // a bit for each plaza of the span that is under way
 	count int                  // of those bits
@@ -43,7 +43,8 @@ func (p *pace) roll(now time.Time) {
 }
 
 const (
-	// shortestWait is how long a batch fills where there are few plazas, unless the latency target is shorter.
+	// shortestWait is how long a batch fills where there are few plazas, unless the latency target is
+	// shorter.
 	shortestWait = 20 * time.Millisecond
 	// plazaWait is how long a batch fills for each plaza, up to the latency target.
 	plazaWait = 250 * time.Microsecond
@@ -53,9 +54,9 @@ const (
 	maxRest = time.Second
 )
 
-// wait returns how long an event may take until it is stored, for the plazas that have events at the moment: the latency
-// target where they are many, as each of them then costs a message, a state and a write to the group
-// table for an event or two.
+// wait returns how long an event may take until it is stored, for the plazas that have events at
+// the moment: the latency target where they are many, as each of them then costs a message, a state
+// and a write to the group table for an event or two.
 func (s *deltaSender) wait() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -50,7 +50,8 @@ func manyPlazas(loop *loopOf, plazas int, latency time.Duration) *deltaSender {
 	return s
 }
 
-// TestWaitByPlazas: few plazas keep short batches, and many are given what the latency target allows.
+// TestWaitByPlazas: few plazas keep short batches, and many are given what the latency target
+// allows.
 func TestWaitByPlazas(t *testing.T) {
 	for _, c := range []struct {
 		plazas               int
@@ -66,18 +67,21 @@ func TestWaitByPlazas(t *testing.T) {
 	} {
 		s := manyPlazas(new(loopOf), c.plazas, c.latency)
 		if wait, linger := s.wait(), s.linger(); wait != c.wait || linger != c.small {
-			t.Errorf("%d plazas, target %v: wait %v, linger %v, want %v, %v", c.plazas, c.latency, wait, linger, c.wait, c.small)
+			t.Errorf("%d plazas, target %v: wait %v, linger %v, want %v, %v", c.plazas, c.latency, wait,
+				linger, c.wait, c.small)
 		}
 	}
 }
 
-// TestSourceFills: the time until an event is stored includes that of fetching it and of the commit.
+// TestSourceFills: the time until an event is stored includes that of fetching it and of the
+// commit.
 func TestSourceFills(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for _, c := range []struct{ wait, took, age, want time.Duration }{
 			{0, 0, 0, 0},
 			{5, 1, 2, 5},
-			{20, 5, 10, 20}, // the shortest wait is not cut: a commit that takes longer makes no smaller batches
+			// the shortest wait is not cut: a commit that takes longer makes no smaller batches
+			{20, 5, 10, 20},
 			{240, 0, 0, 210},
 			{240, 10, 0, 200},
 			{240, 10, 50, 150},
@@ -92,8 +96,8 @@ func TestSourceFills(t *testing.T) {
 	})
 }
 
-// TestDeltasRestForManyPlazas: a source that stores several batches during a rest sends them in one round. A source that has no
-// room for more ends the rest.
+// TestDeltasRestForManyPlazas: a source that stores several batches during a rest sends them in one
+// round. A source that has no room for more ends the rest.
 func TestDeltasRestForManyPlazas(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop := new(loopOf)
@@ -166,8 +170,8 @@ func (p heldTurn) turn(ctx context.Context) {
 
 func (p heldTurn) urge() { notify(p.urges) }
 
-// TestSourcePublishesInTurn: what is stored before a source's turn comes is published together, and a source
-// that can't store more says so.
+// TestSourcePublishesInTurn: what is stored before a source's turn comes is published together, and
+// a source that can't store more says so.
 func TestSourcePublishesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()

@@ -18,16 +18,21 @@ func TestJudgePolicy(t *testing.T) {
 	}{
 		{policy: "delete", ms: "604800000", bytes: "-1", least: 24 * time.Hour},
 		{policy: "delete", ms: "86400000", bytes: "-1", least: 24 * time.Hour},
-		{policy: "delete", ms: "86399999", bytes: "-1", least: 24 * time.Hour, warnings: []string{"retention.ms=86399999"}},
+		{policy: "delete", ms: "86399999", bytes: "-1", least: 24 * time.Hour,
+			warnings: []string{"retention.ms=86399999"}},
 		{policy: "delete", ms: "-1", bytes: "-1", least: 24 * time.Hour},
-		{policy: "delete", ms: "0", bytes: "0", least: time.Hour, warnings: []string{"retention.ms=0", "retention.bytes=0"}},
+		{policy: "delete", ms: "0", bytes: "0", least: time.Hour,
+			warnings: []string{"retention.ms=0", "retention.bytes=0"}},
 		{policy: "delete", ms: "1000", bytes: "1000", least: 0},
-		{policy: "", ms: "1000", bytes: "1000", least: 24 * time.Hour}, // Kafka 4.2 knows a topic that nothing is deleted of
+		// Kafka 4.2 knows a topic that nothing is deleted of
+		{policy: "", ms: "1000", bytes: "1000", least: 24 * time.Hour},
 		{policy: "compact", ms: "-1", bytes: "-1", refused: true},
 		{policy: "compact,delete", ms: "-1", bytes: "-1", refused: true},
 		{policy: "delete, compact", ms: "-1", bytes: "-1", refused: true},
 	} {
-		warnings, err := judgePolicy("toll", map[string]string{"cleanup.policy": c.policy, "retention.ms": c.ms, "retention.bytes": c.bytes}, c.least)
+		warnings, err := judgePolicy("toll",
+			map[string]string{"cleanup.policy": c.policy, "retention.ms": c.ms, "retention.bytes": c.bytes},
+			c.least)
 		if toll.IsPermanent(err) != c.refused {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -41,7 +46,8 @@ func TestJudgePolicy(t *testing.T) {
 // of its key, and our own messages have the broker's time, whatever our clock says.
 func TestCreatedTopics(t *testing.T) {
 	_, cluster := emitterBroker(t)
-	if _, _, err := cluster.Create(t.Context(), Topics{Topic: "events", Group: "g", Partitions: 2, Replication: 1}); err != nil {
+	if _, _, err := cluster.Create(t.Context(),
+		Topics{Topic: "events", Group: "g", Partitions: 2, Replication: 1}); err != nil {
 		t.Fatal(err)
 	}
 	admin, err := cluster.connect(t.Context())
@@ -50,7 +56,8 @@ func TestCreatedTopics(t *testing.T) {
 	}
 	defer admin.Close()
 	for topic, want := range map[string][2]string{
-		"events": {"delete", "CreateTime"}, "g-loop": {"delete", "LogAppendTime"}, "g-table": {"compact", "LogAppendTime"},
+		"events": {"delete", "CreateTime"}, "g-loop": {"delete", "LogAppendTime"}, "g-table": {"compact",
+			"LogAppendTime"},
 		"events-congestion": {"delete", "LogAppendTime"},
 	} {
 		got, err := admin.Settings(t.Context(), topic)
@@ -58,7 +65,8 @@ func TestCreatedTopics(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got["cleanup.policy"] != want[0] || got["message.timestamp.type"] != want[1] {
-			t.Errorf("%s: %q, %q, want %q", topic, got["cleanup.policy"], got["message.timestamp.type"], want)
+			t.Errorf("%s: %q, %q, want %q", topic, got["cleanup.policy"], got["message.timestamp.type"],
+				want)
 		}
 	}
 }

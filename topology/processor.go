@@ -22,10 +22,11 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// Processor runs the goka group: it stores the events of the topic exactly once and keeps the group table.
+// Processor runs the goka group: it stores the events of the topic exactly once and keeps the group
+// table.
 //
-// A goka processor runs once. Processor builds it anew, with growing pauses, after a failure that may pass, and ends
-// with a [toll.PermanentError] after one that won't.
+// A goka processor runs once. Processor builds it anew, with growing pauses, after a failure that
+// may pass, and ends with a [toll.PermanentError] after one that won't.
 type Processor struct {
 	cfg     Config
 	store   Store
@@ -52,9 +53,12 @@ func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) 
 	stats.observer, stats.tracer = cfg.Observer, cfg.Tracer
 	stats.share.log = cfg.Log
 	return &Processor{
-		cfg: cfg, store: &observedStore{store, stats}, results: &observedResults{results, stats}, stats: stats,
-		database: &trouble{log: cfg.Log, failed: "MySQL failed; trying again until it works", works: "MySQL works again"},
-		kafka:    &trouble{log: cfg.Log, failed: "Kafka does not answer; waiting until it does", works: "Kafka answers again"},
+		cfg: cfg, store: &observedStore{store, stats}, results: &observedResults{results,
+			stats}, stats: stats,
+		database: &trouble{log: cfg.Log, failed: "MySQL failed; trying again until it works",
+			works: "MySQL works again"},
+		kafka: &trouble{log: cfg.Log, failed: "Kafka does not answer; waiting until it does",
+			works: "Kafka answers again"},
 	}, nil
 }
 
@@ -64,7 +68,8 @@ func (p *Processor) Stats() *Stats { return p.stats }
 // stopDeadline bounds a clean stop when servers do not answer.
 const stopDeadline = 4500 * time.Millisecond
 
-// Run runs the group until ctx ends, and returns nil then. What was being stored is stored by then, or not begun.
+// Run runs the group until ctx ends, and returns nil then. What was being stored is stored by then,
+// or not begun.
 func (p *Processor) Run(ctx context.Context) error {
 	folder, err := p.lockState()
 	if err != nil {
@@ -99,7 +104,8 @@ func (p *Processor) Run(ctx context.Context) error {
 			pause = 5 * time.Second
 		}
 		p.stats.restarting()
-		if text := Brief(err); text != lastText || errors.Is(err, errStoodStill) { // each standstill is another one, also where it took as long
+		// each standstill is another one, also where it took as long
+		if text := Brief(err); text != lastText || errors.Is(err, errStoodStill) {
 			lastText = text
 			p.cfg.Log.Warn("processing stopped; starting again until it works", "error", text)
 		}
@@ -112,8 +118,8 @@ func (p *Processor) Run(ctx context.Context) error {
 	}
 }
 
-// runBounded runs once and leaves the group if ctx ended. It does not wait for longer than the deadline then: with the
-// broker away, goka and sarama would try to deliver for a minute.
+// runBounded runs once and leaves the group if ctx ended. It does not wait for longer than the
+// deadline then: with the broker away, goka and sarama would try to deliver for a minute.
 func (p *Processor) runBounded(ctx context.Context, folder *folderLock) error {
 	done := make(chan error, 1)
 	release := folder.hold()
@@ -134,7 +140,8 @@ func (p *Processor) runBounded(ctx context.Context, folder *folderLock) error {
 	case err := <-done:
 		return err
 	case <-time.After(stopDeadline):
-		p.cfg.Log.Warn("stopping without an answer from Kafka or MySQL; what was not stored is read again at the next start")
+		p.cfg.Log.Warn(
+			"stopping without an answer from Kafka or MySQL; what was not stored is read again at the next start")
 		return ctx.Err()
 	}
 }
@@ -151,8 +158,9 @@ func (p *Processor) lockState() (*folderLock, error) {
 		return nil, toll.Permanent("choose another with --state-dir", "lock the state folder: %w", err)
 	}
 	if !ok {
-		return nil, toll.Permanent("stop the other process, or give this one a name of its own with --instance",
-			"the state folder of instance %q is in use by another process", p.cfg.Instance)
+		return nil,
+			toll.Permanent("stop the other process, or give this one a name of its own with --instance",
+				"the state folder of instance %q is in use by another process", p.cfg.Instance)
 	}
 	return &folderLock{lock: lock}, nil
 }
@@ -176,8 +184,8 @@ func (l *folderLock) hold() (release func()) {
 
 func (p *Processor) stateDir() string { return filepath.Join(p.cfg.StateDir, p.cfg.Instance) }
 
-// tableDir returns the folder of the local copies of one table topic, and removes those of others: of a topic that was
-// deleted and made again goka would take the copies for current ones.
+// tableDir returns the folder of the local copies of one table topic, and removes those of others:
+// of a topic that was deleted and made again goka would take the copies for current ones.
 func (p *Processor) tableDir(topicID string) (string, error) {
 	entries, err := os.ReadDir(p.stateDir())
 	if err != nil {
@@ -239,7 +247,8 @@ func (r *run) failure() error {
 
 func (p *Processor) runOnce(parent context.Context) error {
 	defer p.stats.runEnded()
-	info, err := p.cfg.Cluster.Check(parent, Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1, Replication: p.cfg.Replication})
+	info, err := p.cfg.Cluster.Check(parent,
+		Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1, Replication: p.cfg.Replication})
 	if err != nil {
 		return explainKafka(err)
 	}
@@ -261,7 +270,8 @@ func (p *Processor) runOnce(parent context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
-	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged, cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel}
+	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged,
+		cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel}
 	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
 	p.stats.partitions(info.Partitions)
@@ -288,7 +298,8 @@ func (p *Processor) runOnce(parent context.Context) error {
 
 	r.windows = newWindows(&p.cfg, p.results)
 	r.windows.publish, r.windows.fail = r.publishNotice, r.fail
-	r.proc, err = goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(), r.options(info.Partitions, tableDir)...)
+	r.proc, err = goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(),
+		r.options(info.Partitions, tableDir)...)
 	if err != nil {
 		return explainKafka(err)
 	}
@@ -332,8 +343,9 @@ func (p *Processor) runOnce(parent context.Context) error {
 // topicWatch is how often the topic of events is looked at while it is consumed.
 const topicWatch = 3 * time.Second
 
-// watchTopic ends the run when the topic of events is another one than at its start. sarama goes on in a topic that was
-// deleted and made again as if nothing had happened, in the middle of other records.
+// watchTopic ends the run when the topic of events is another one than at its start. sarama goes on
+// in a topic that was deleted and made again as if nothing had happened, in the middle of other
+// records.
 func (r *run) watchTopic(ctx context.Context) {
 	ticker := time.NewTicker(topicWatch)
 	defer ticker.Stop()
@@ -357,7 +369,8 @@ func (r *run) watchTopic(ctx context.Context) {
 		case !found:
 			r.fail(fmt.Errorf("topic %s is gone", r.cfg.Topic))
 		case info.Partitions != len(r.sources.slots):
-			r.fail(fmt.Errorf("topic %s has %d partitions now, and had %d", r.cfg.Topic, info.Partitions, len(r.sources.slots)))
+			r.fail(fmt.Errorf("topic %s has %d partitions now, and had %d", r.cfg.Topic, info.Partitions,
+				len(r.sources.slots)))
 		default:
 			if err := r.cfg.checkTopicID(info); err != nil {
 				r.fail(err)
@@ -366,10 +379,12 @@ func (r *run) watchTopic(ctx context.Context) {
 	}
 }
 
-// kafkaPatience is how long Kafka may take to say what it knows of a topic before that is told of as an outage.
+// kafkaPatience is how long Kafka may take to say what it knows of a topic before that is told of
+// as an outage.
 const kafkaPatience = 5 * time.Second
 
-// describeTopic returns what the cluster says of the topic of events. A broker that stands still says nothing for long.
+// describeTopic returns what the cluster says of the topic of events. A broker that stands still
+// says nothing for long.
 func (r *run) describeTopic(ctx context.Context) (TopicInfo, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, kafkaPatience)
 	defer cancel()
@@ -380,8 +395,8 @@ func (r *run) describeTopic(ctx context.Context) (TopicInfo, bool, error) {
 	return info, found, err
 }
 
-// leave takes this static member out of the group, or gives up when Kafka does not answer. It would otherwise keep its partitions
-// until its session times out.
+// leave takes this static member out of the group, or gives up when Kafka does not answer. It would
+// otherwise keep its partitions until its session times out.
 func (p *Processor) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopDeadline)
 	defer cancel()
@@ -404,7 +419,8 @@ func (r *run) graph() *goka.GroupGraph {
 	)
 }
 
-// partitionChannel is how many messages goka queues per partition: deltas of the loop, and bundles, of which fewer can wait.
+// partitionChannel is how many messages goka queues per partition: deltas of the loop, and bundles,
+// of which fewer can wait.
 const partitionChannel = 1024
 
 func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
@@ -421,7 +437,8 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 		goka.WithPartitionChannelSize(partitionChannel),
 		goka.WithStorageBuilder((&localStores{dir: stateDir, log: r.cfg.Log, damaged: r.damaged}).open),
 		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)),
-		goka.WithConsumerSaramaBuilder(tapConsumer(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table")), r.judge)),
+		goka.WithConsumerSaramaBuilder(
+			tapConsumer(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table")), r.judge)),
 		goka.WithConsumerGroupBuilder(r.buildConsumerGroup),
 		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
 			return newOrderedProducer(r.producer, partitions, Hasher), nil
@@ -433,8 +450,9 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 	return options
 }
 
-// consumerConfig has small fetches: sarama asks for all partitions of a broker in one request and waits for the slowest
-// taker, so a backlog of events in large portions would starve the loop, and fill the memory.
+// consumerConfig has small fetches: sarama asks for all partitions of a broker in one request and
+// waits for the slowest taker, so a backlog of events in large portions would starve the loop, and
+// fill the memory.
 func (r *run) consumerConfig(role string) *sarama.Config {
 	cfg := r.cfg.Cluster.Config(role)
 	cfg.Consumer.Fetch.Default = 256 << 10
@@ -445,22 +463,30 @@ func (r *run) consumerConfig(role string) *sarama.Config {
 }
 
 const (
-	// goka waits up to 60 s for its changelog when a session ends; no other member may take over before that.
+	// goka waits up to 60 s for its changelog when a session ends; no other member may take over
+	// before that.
 	rebalanceTimeout = 90 * time.Second
-	// maxSessionTimeout is far below what brokers allow by default (half an hour), and more than anyone should wait.
+	// maxSessionTimeout is far below what brokers allow by default (half an hour), and more than
+	// anyone should wait.
 	maxSessionTimeout = 5 * time.Minute
 )
 
-// heartbeatInterval returns how often a member of the group gives a sign of life: two of three may be lost.
-func heartbeatInterval(sessionTimeout time.Duration) time.Duration { return sessionTimeout * 3 / 10 }
+// heartbeatInterval returns how often a member of the group gives a sign of life: two of three may
+// be lost.
+func heartbeatInterval(sessionTimeout time.Duration) time.Duration {
+	return sessionTimeout * 3 / 10
+}
 
-func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sarama.ConsumerGroup, error) {
+func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sarama.ConsumerGroup,
+	error) {
 	cfg := r.consumerConfig("group")
-	cfg.Consumer.MaxWaitTime = 250 * time.Millisecond // as the loop is consumed for long, and is idle most of the time
+	// as the loop is consumed for long, and is idle most of the time
+	cfg.Consumer.MaxWaitTime = 250 * time.Millisecond
 	cfg.Consumer.Group.InstanceId = r.cfg.Instance
 	cfg.Consumer.Group.Session.Timeout = r.cfg.SessionTimeout
 	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
-	cfg.Metadata.RefreshFrequency = 30 * time.Second // how soon a topic that was deleted or grew is noticed
+	// how soon a topic that was deleted or grew is noticed
+	cfg.Metadata.RefreshFrequency = 30 * time.Second
 	cfg.Consumer.Group.Heartbeat.Interval = heartbeatInterval(r.cfg.SessionTimeout)
 	g, err := sarama.NewConsumerGroup(brokers, group, cfg)
 	if err != nil {
@@ -499,12 +525,14 @@ func (r *run) publishNotice(plaza int16, payload []byte, done func(error)) error
 
 // aggregate merges the deltas of a message into their plaza's state.
 //
-// It sets the value on every path. goka writes its local store before the changelog is acknowledged, so after a crash
-// the local state may be ahead of the changelog, and a delta that is skipped here may not be in it yet. And goka marks
-// a message at once whose callback emitted nothing, past earlier ones whose changelog writes are still under way.
+// It sets the value on every path. goka writes its local store before the changelog is
+// acknowledged, so after a crash the local state may be ahead of the changelog, and a delta that is
+// skipped here may not be in it yet. And goka marks a message at once whose callback emitted
+// nothing, past earlier ones whose changelog writes are still under way.
 //
-// Once a run is ending, goka's table calls fail without saying so: Value gives nil, SetValue writes nothing, and the
-// message would be marked all the same. So every message is marked by its own deferred commit, with an error then.
+// Once a run is ending, goka's table calls fail without saying so: Value gives nil, SetValue writes
+// nothing, and the message would be marked all the same. So every message is marked by its own
+// deferred commit, with an error then.
 func (r *run) aggregate(ctx goka.Context, msg any) {
 	done := ctx.DeferCommit()
 	defer func() { done(ctx.Context().Err()) }()
@@ -518,7 +546,8 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 	deltas, ok := msg.([]*toll.Delta)
 	if !ok {
 		failure, _ := msg.(error)
-		r.cfg.Log.Error("a message of the loop holds no deltas and was passed over", "partition", ctx.Partition(), "offset", ctx.Offset(),
+		r.cfg.Log.Error("a message of the loop holds no deltas and was passed over", "partition",
+			ctx.Partition(), "offset", ctx.Offset(),
 			"key", ctx.Key(), "error", failure)
 	}
 	var few [8]toll.Outcome
@@ -527,8 +556,10 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 	for _, d := range deltas {
 		outcome := state.Merge(d)
 		if outcome == toll.Gap && r.gaps.news(d.Plaza, d.Partition, state.MergedIn(d.Partition)) {
-			r.cfg.Log.Warn("a delta is missing before this one, which was not merged; what is missing is sent again soon",
-				"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged", state.MergedIn(d.Partition), "wants", d.Prev)
+			r.cfg.Log.Warn(
+				"a delta is missing before this one, which was not merged; what is missing is sent again soon",
+				"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged",
+				state.MergedIn(d.Partition), "wants", d.Prev)
 		}
 		if outcome == toll.Applied {
 			merged = append(merged, d)

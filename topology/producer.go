@@ -10,11 +10,12 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// orderedProducer is a goka.Producer that resolves its promises in the order of emission, per partition, and after one
-// failure fails all later ones of that partition.
+// orderedProducer is a goka.Producer that resolves its promises in the order of emission, per
+// partition, and after one failure fails all later ones of that partition.
 //
-// A client may give up on one message and go on with the next, and goka marks the highest offset whose promise is kept:
-// without this, a message whose plaza state never reached the changelog would be marked as done by its successor.
+// A client may give up on one message and go on with the next, and goka marks the highest offset
+// whose promise is kept: without this, a message whose plaza state never reached the changelog
+// would be marked as done by its successor.
 type orderedProducer struct {
 	goka.Producer
 	partitions int32
@@ -29,7 +30,8 @@ type queueKey struct {
 	partition int32
 }
 
-func newOrderedProducer(p goka.Producer, partitions int, hasher func() hash.Hash32) *orderedProducer {
+func newOrderedProducer(p goka.Producer, partitions int,
+	hasher func() hash.Hash32) *orderedProducer {
 	return &orderedProducer{
 		Producer:   p,
 		partitions: int32(max(partitions, 1)),
@@ -44,10 +46,12 @@ func (p *orderedProducer) Emit(topic, key string, value []byte) *goka.Promise {
 }
 
 // EmitWithHeaders implements goka.Producer.
-func (p *orderedProducer) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
+func (p *orderedProducer) EmitWithHeaders(topic, key string, value []byte,
+	headers goka.Headers) *goka.Promise {
 	q := p.queue(queueKey{topic, partitionOf(p.hasher(), key, p.partitions)})
 	promise, entry := q.push()
-	p.Producer.EmitWithHeaders(topic, key, value, headers).ThenWithMessage(func(msg *sarama.ProducerMessage, err error) {
+	p.Producer.EmitWithHeaders(topic, key, value,
+		headers).ThenWithMessage(func(msg *sarama.ProducerMessage, err error) {
 		q.resolve(entry, msg, err)
 	})
 	return promise

@@ -37,9 +37,12 @@ func TestOrderedProducer(t *testing.T) {
 		want    []string
 	}{
 		{"in order", []string{"a", "a", "a"}, []int{0, 1, 2}, -1, []string{"0 ok", "1 ok", "2 ok"}},
-		{"answers out of order", []string{"a", "a", "a"}, []int{2, 1, 0}, -1, []string{"0 ok", "1 ok", "2 ok"}},
-		{"one fails, and all after it", []string{"a", "a", "a"}, []int{0, 2, 1}, 1, []string{"0 ok", "1 refused", "2 refused"}},
-		{"a failure before others that were acknowledged", []string{"a", "a", "a"}, []int{1, 2, 0}, 0, []string{"0 refused", "1 refused", "2 refused"}},
+		{"answers out of order", []string{"a", "a", "a"}, []int{2, 1, 0}, -1,
+			[]string{"0 ok", "1 ok", "2 ok"}},
+		{"one fails, and all after it", []string{"a", "a", "a"}, []int{0, 2, 1}, 1,
+			[]string{"0 ok", "1 refused", "2 refused"}},
+		{"a failure before others that were acknowledged", []string{"a", "a", "a"}, []int{1, 2, 0}, 0,
+			[]string{"0 refused", "1 refused", "2 refused"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			held := &heldProducer{}
@@ -71,7 +74,8 @@ func TestOrderedProducer(t *testing.T) {
 	}
 }
 
-// TestOrderedProducerPartitionsApart lets a partition go on while another waits for an answer, or has failed.
+// TestOrderedProducerPartitionsApart lets a partition go on while another waits for an answer, or
+// has failed.
 func TestOrderedProducerPartitionsApart(t *testing.T) {
 	held := &heldProducer{}
 	p := newOrderedProducer(held, 4, Hasher)

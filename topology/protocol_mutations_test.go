@@ -8,9 +8,10 @@ import (
 
 // mutation is a rule of the protocol that is broken, to see that the simulation notices.
 type mutation struct {
-	rule   string     // of the design
-	breach string     // as the simulation asks for it
-	kind   simKind    // of the world that shows it; what reconcile would mend in the end shows without it only
+	rule   string // of the design
+	breach string // as the simulation asks for it
+	// of the world that shows it; what reconcile would mend in the end shows without it only
+	kind   simKind
 	script *simScript // that shows it, where seeds rarely do
 	seed   uint64     // with which it showed last, to be tried first
 }
@@ -39,9 +40,11 @@ var (
 	commitDuringStart = &simScript{
 		events: []int16{1}, rows: []int{1, 1},
 		lines: []string{
-			"A starts", "?A1: read what is unpublished of 0", "A1: load 0", "A1: recover", "A1 reads the records [0, 1) of 0",
+			"A starts", "?A1: read what is unpublished of 0", "A1: load 0", "A1: recover",
+			"A1 reads the records [0, 1) of 0",
 			"A1: commit 0 [0, 1): the answer is lost, the transaction open", "A1 crashes",
-			"B starts", "?B2: read what is unpublished of 0", "the server ends the open transaction of 0 [0, 1)", "B2: load 0",
+			"B starts", "?B2: read what is unpublished of 0",
+			"the server ends the open transaction of 0 [0, 1)", "B2: load 0",
 		},
 	}
 	// A delta from before a rebuild arrives behind those that were sent after it, and would fit.
@@ -50,13 +53,16 @@ var (
 		lines: []string{
 			"A starts", "A1: load 0", "A1: recover", "a backup is made",
 			"A1 reads the records [0, 1) of 0", "A1: commit 0 [0, 1)",
-			"A1's message to deltas 0 of plaza 1 arrives", "A1's message to deltas 0 of plaza 1 is acknowledged",
+			"A1's message to deltas 0 of plaza 1 arrives",
+			"A1's message to deltas 0 of plaza 1 is acknowledged",
 			"A1 reads the records [1, 2) of 0", "A1: commit 0 [1, 2)", "A1 crashes",
 			"backup 0 is restored", "rebuild", "B starts", "B2: load 0", "B2: recover",
-			"B2 reads the records [0, 1) of 0", "B2: commit 0 [0, 1)", "B2's message to deltas 0 of plaza 1 arrives",
+			"B2 reads the records [0, 1) of 0", "B2: commit 0 [0, 1)",
+			"B2's message to deltas 0 of plaza 1 arrives",
 			"A1's message to deltas 0 of plaza 1, which is dead, arrives",
 			"B2 merges delta 0 of 0", "B2 merges delta 1 of 0", "B2 merges delta 2 of 0",
-			"B2's message to table 0 of plaza 1 arrives", "B2's message to table 0 of plaza 1 arrives", "B2's message to table 0 of plaza 1 arrives",
+			"B2's message to table 0 of plaza 1 arrives", "B2's message to table 0 of plaza 1 arrives",
+			"B2's message to table 0 of plaza 1 arrives",
 		},
 	}
 )
@@ -65,7 +71,8 @@ var mutations = []mutation{
 	{rule: "1 batch", breach: "cursor not compared", seed: 10},
 	{rule: "1 batch", breach: "token not compared", script: twoWaysToAnOffset},
 	{rule: "1 batch", breach: "epoch not compared", kind: simCalm, seed: 204},
-	{rule: "2 start", breach: "cursor read after the outbox", script: commitDuringStart, kind: simCalm},
+	{rule: "2 start", breach: "cursor read after the outbox", script: commitDuringStart,
+		kind: simCalm},
 	{rule: "2 start", breach: "goes on at the group's offset", seed: 1},
 	{rule: "2 start", breach: "a restored database is not noticed", seed: 443},
 	{rule: "3 publish", breach: "acknowledged before it is sent", kind: simCalm, seed: 6},
@@ -93,7 +100,8 @@ func (w *simWorld) report(t *testing.T, seed uint64) {
 
 // TestProtocol plays many seeds in each kind of world.
 func TestProtocol(t *testing.T) {
-	for name, kind := range map[string]simKind{"all": simAll, "calm": simCalm, "restores": simRestores} {
+	for name, kind := range map[string]simKind{"all": simAll, "calm": simCalm,
+		"restores": simRestores} {
 		t.Run(name, func(t *testing.T) {
 			steps := 0
 			for seed := range seedsOf(t, 100) {
@@ -108,8 +116,8 @@ func TestProtocol(t *testing.T) {
 	}
 }
 
-// TestProtocolNeedsItsRules breaks one rule after the other, and finds that something goes wrong then that goes right with
-// the rule.
+// TestProtocolNeedsItsRules breaks one rule after the other, and finds that something goes wrong
+// then that goes right with the rule.
 func TestProtocolNeedsItsRules(t *testing.T) {
 	const seeds = 5000
 	for _, m := range mutations {
@@ -137,8 +145,10 @@ func TestProtocolNeedsItsRules(t *testing.T) {
 var marksLost = &simScript{
 	events: []int16{1, 1}, rows: []int{1},
 	lines: []string{
-		"A starts", "A1: load 0", "A1: recover", "A1 reads the records [0, 1) of 0", "A1: commit 0 [0, 1)", "a backup is made",
-		"A1's message to deltas 0 of plaza 1 arrives", "A1's message to deltas 0 of plaza 1 is acknowledged",
+		"A starts", "A1: load 0", "A1: recover", "A1 reads the records [0, 1) of 0",
+		"A1: commit 0 [0, 1)", "a backup is made",
+		"A1's message to deltas 0 of plaza 1 arrives",
+		"A1's message to deltas 0 of plaza 1 is acknowledged",
 		"150ms pass", "A1: mark published 0", "backup 0 is restored",
 	},
 }

@@ -26,24 +26,29 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// The simulation of the protocol runs the code that makes it up (sources with their committers and publishers, sessions,
-// the aggregate, the ordered producer, reconcile, the codecs) in a world that a seed decides about: every call to
-// a server waits until it is its turn, and may fail, be answered late or never. Two hosts take over from each other
-// whether or not the other has noticed; each may crash at any step; messages of the dead arrive late; the database is
-// restored, and rebuilt. After every step the invariants hold, and when the faults are over everything comes right.
+// The simulation of the protocol runs the code that makes it up (sources with their committers and
+// publishers, sessions, the aggregate, the ordered producer, reconcile, the codecs) in a world that
+// a seed decides about: every call to a server waits until it is its turn, and may fail, be
+// answered late or never. Two hosts take over from each other whether or not the other has noticed;
+// each may crash at any step; messages of the dead arrive late; the database is restored, and
+// rebuilt. After every step the invariants hold, and when the faults are over everything comes
+// right.
 //
 // Where the world deviates from real servers:
 //
-//   - A transaction happens at one moment: when it commits, or when the server gets to it after its answer was given up.
-//   - goka is played: it delivers a partition's deltas in order, writes the local store before the changelog, and marks
-//     a delta once all that its callback emitted is acknowledged. A delta whose callback emitted nothing is marked at once.
+//   - A transaction happens at one moment: when it commits, or when the server gets to it after its
+//     answer was given up.
+//   - goka is played: it delivers a partition's deltas in order, writes the local store before the
+//     changelog, and marks a delta once all that its callback emitted is acknowledged. A delta
+//     whose callback emitted nothing is marked at once.
 //   - The epoch is watched by a loop of the simulation, the part of run.watch that does it.
 //   - Of windows there are none; see stream.
 
 // simEvents are the plazas of the events of each partition, in the order of their offsets.
 type simEvents [][]int16
 
-// vehicleOf is the vehicle of an event: two bits for each, so that a sum of them tells the events that it holds.
+// vehicleOf is the vehicle of an event: two bits for each, so that a sum of them tells the events
+// that it holds.
 func (e simEvents) vehicleOf(partition, offset int) int32 {
 	for p := range partition {
 		offset += len(e[p])
@@ -122,7 +127,8 @@ type simRow struct {
 }
 
 func (d *simDatabase) clone() simDatabase {
-	return simDatabase{d.created, slices.Clone(d.cursors), slices.Clone(d.batches), slices.Clone(d.rows)}
+	return simDatabase{d.created, slices.Clone(d.cursors), slices.Clone(d.batches),
+		slices.Clone(d.rows)}
 }
 
 func (d *simDatabase) epoch() uint64 {
@@ -144,7 +150,8 @@ type simTx struct {
 func (w *simWorld) commit(tx *simTx) error {
 	b := &tx.batch
 	c := &w.db.cursors[b.Partition]
-	token, epoch := c.Token == b.Expect || w.mutates("token not compared"), c.Epoch == b.Epoch || w.mutates("epoch not compared")
+	token, epoch := c.Token == b.Expect || w.mutates("token not compared"), c.Epoch == b.Epoch ||
+		w.mutates("epoch not compared")
 	if w.mutates("cursor not compared") {
 		token, epoch, c.Next = true, true, b.First
 	}
@@ -154,7 +161,8 @@ func (w *simWorld) commit(tx *simTx) error {
 	c.Next, c.Token, c.Chain, c.Clock, c.Last = b.Next, b.Token, b.Chain, b.Clock, b.Last
 	w.db.rows = append(w.db.rows, tx.rows...)
 	w.db.batches = append(w.db.batches, memoryBatch{StoredBatch: toll.StoredBatch{
-		Partition: b.Partition, First: b.First, Next: b.Next, Token: b.Token, Events: int64(len(tx.rows)), Deltas: b.Deltas,
+		Partition: b.Partition, First: b.First, Next: b.Next, Token: b.Token, Events: int64(len(tx.rows)),
+		Deltas: b.Deltas,
 	}})
 	w.markPublished(b.Partition, tx.published)
 	return nil
@@ -164,7 +172,8 @@ func (w *simWorld) markPublished(partition int32, refs []toll.BatchRef) {
 	for i := range w.db.batches {
 		b := &w.db.batches[i]
 		for _, ref := range refs {
-			if b.Partition == partition && b.First == ref.First && (b.Token == ref.Token || w.mutates("published marked without the token")) {
+			if b.Partition == partition && b.First == ref.First &&
+				(b.Token == ref.Token || w.mutates("published marked without the token")) {
 				b.published = true
 			}
 		}
@@ -196,7 +205,10 @@ func (w *simWorld) rebuild() {
 		epoch = max(epoch, parseEpochMetadata(o.metadata))
 	}
 	epoch = max(epoch, uint64(time.Now().UnixMilli())) + 1
-	if !w.mutates("rebuild leaves the epoch") && !slices.ContainsFunc(w.db.cursors, func(c toll.Cursor) bool { return c.Token != 0 }) {
+	if !w.mutates("rebuild leaves the epoch") &&
+		!slices.ContainsFunc(w.db.cursors, func(c toll.Cursor) bool {
+			return c.Token != 0
+		}) {
 		w.db.created = epoch
 	}
 	for i := range w.db.cursors {
@@ -280,7 +292,8 @@ func (p *simProducer) EmitWithHeaders(_, key string, value []byte, _ goka.Header
 	}
 	w := p.life.w
 	m := &simMessage{from: p.life, producer: p.name, topic: p.topic, topicID: p.topic.id,
-		partition: partitionOf(Hasher(), key, int32(len(p.topic.partitions))), simRecord: simRecord{key, slices.Clone(value)}, finish: finish}
+		partition: partitionOf(Hasher(), key, int32(len(p.topic.partitions))), simRecord: simRecord{key,
+			slices.Clone(value)}, finish: finish}
 	if p.name == "deltas" {
 		m.source = must(codecs.DecodeDeltas(value))[0].Partition
 	}
@@ -315,9 +328,10 @@ type simOutcome struct {
 
 var errDead = errors.New("the process is dead")
 
-// call lets a call wait for its turn. It reports false where the caller's process is dead or its context ends before: then
-// given is called, unless it is nil, and nothing else happens.
-func (w *simWorld) call(ctx context.Context, life *simLife, name string, given func(), outcomes ...simOutcome) bool {
+// call lets a call wait for its turn. It reports false where the caller's process is dead or its
+// context ends before: then given is called, unless it is nil, and nothing else happens.
+func (w *simWorld) call(ctx context.Context, life *simLife, name string, given func(),
+	outcomes ...simOutcome) bool {
 	op := &simOp{life, name, outcomes, make(chan struct{})}
 	w.mu.Lock()
 	w.pending = append(w.pending, op)
@@ -358,7 +372,8 @@ func lost(err *error) simOutcome {
 
 func (s simStore) NewRows() toll.Rows { return new(memoryRows) }
 
-func (s simStore) Load(ctx context.Context, partition int32, earliest int64) (c toll.Cursor, u toll.Unpublished, err error) {
+func (s simStore) Load(ctx context.Context, partition int32, earliest int64) (c toll.Cursor,
+	u toll.Unpublished, err error) {
 	w := s.life.w
 	read := func() {
 		if c = w.db.cursors[partition]; c.Token != 0 {
@@ -368,7 +383,8 @@ func (s simStore) Load(ctx context.Context, partition int32, earliest int64) (c 
 		}
 	}
 	if w.mutates("cursor read after the outbox") {
-		if !w.call(ctx, s.life, s.who+fmt.Sprintf("read what is unpublished of %d", partition), nil, simOutcome{"", false, func() { u = w.unpublished(partition) }}) {
+		if !w.call(ctx, s.life, s.who+fmt.Sprintf("read what is unpublished of %d", partition), nil,
+			simOutcome{"", false, func() { u = w.unpublished(partition) }}) {
 			return c, u, s.err(ctx)
 		}
 		read = func() {
@@ -388,7 +404,8 @@ func (s simStore) Load(ctx context.Context, partition int32, earliest int64) (c 
 			err = errors.New("no cursor")
 		}
 	}
-	if !w.call(ctx, s.life, s.who+fmt.Sprintf("load %d", partition), nil, simOutcome{"", false, create}, lost(&err)) {
+	if !w.call(ctx, s.life, s.who+fmt.Sprintf("load %d", partition), nil,
+		simOutcome{"", false, create}, lost(&err)) {
 		return c, u, s.err(ctx)
 	}
 	return c, u, err
@@ -396,7 +413,8 @@ func (s simStore) Load(ctx context.Context, partition int32, earliest int64) (c 
 
 func (s simStore) Cursor(ctx context.Context, partition int32) (c toll.Cursor, err error) {
 	w := s.life.w
-	if !w.call(ctx, s.life, s.who+fmt.Sprintf("cursor %d", partition), nil, simOutcome{"", false, func() { c = w.db.cursors[partition] }}, lost(&err)) {
+	if !w.call(ctx, s.life, s.who+fmt.Sprintf("cursor %d", partition), nil,
+		simOutcome{"", false, func() { c = w.db.cursors[partition] }}, lost(&err)) {
 		return c, s.err(ctx)
 	}
 	return c, err
@@ -405,7 +423,9 @@ func (s simStore) Cursor(ctx context.Context, partition int32) (c toll.Cursor, e
 func (s simStore) Cursors(ctx context.Context) (cursors []toll.Cursor, err error) {
 	w := s.life.w
 	if !w.call(ctx, s.life, s.who+"cursors", nil, simOutcome{"", false, func() {
-		cursors = slices.DeleteFunc(slices.Clone(w.db.cursors), func(c toll.Cursor) bool { return c.Token == 0 })
+		cursors = slices.DeleteFunc(slices.Clone(w.db.cursors), func(c toll.Cursor) bool {
+			return c.Token == 0
+		})
 	}}, lost(&err)) {
 		return nil, s.err(ctx)
 	}
@@ -416,7 +436,8 @@ func (s simStore) MarkLogReplaced(context.Context, *toll.Cursor, string) error {
 	return errors.New("the log is never replaced")
 }
 
-func (s simStore) Outbox(ctx context.Context, partition int32, above int64, unpublished bool) (page toll.OutboxPage, err error) {
+func (s simStore) Outbox(ctx context.Context, partition int32, above int64,
+	unpublished bool) (page toll.OutboxPage, err error) {
 	w := s.life.w
 	read := func() {
 		page = toll.OutboxPage{Epoch: w.db.cursors[partition].Epoch}
@@ -430,13 +451,15 @@ func (s simStore) Outbox(ctx context.Context, partition int32, above int64, unpu
 			}
 		}
 	}
-	if !w.call(ctx, s.life, s.who+fmt.Sprintf("outbox of %d above %d, unpublished %v", partition, above, unpublished), nil, simOutcome{"", false, read}, lost(&err)) {
+	if !w.call(ctx, s.life, s.who+fmt.Sprintf("outbox of %d above %d, unpublished %v", partition,
+		above, unpublished), nil, simOutcome{"", false, read}, lost(&err)) {
 		return page, s.err(ctx)
 	}
 	return page, err
 }
 
-func (s simStore) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) (err error) {
+func (s simStore) Commit(ctx context.Context, b *toll.Batch,
+	published []toll.BatchRef) (err error) {
 	w := s.life.w
 	tx := simTx{*b, nil, slices.Clone(published)}
 	for _, e := range b.Rows.(*memoryRows).events {
@@ -447,7 +470,8 @@ func (s simStore) Commit(ctx context.Context, b *toll.Batch, published []toll.Ba
 		defer w.mu.Unlock()
 		w.doubt = append(w.doubt, tx)
 	}
-	if !w.call(ctx, s.life, s.who+fmt.Sprintf("commit %d [%d, %d)", b.Partition, b.First, b.Next), open,
+	if !w.call(ctx, s.life, s.who+fmt.Sprintf("commit %d [%d, %d)", b.Partition, b.First, b.Next),
+		open,
 		simOutcome{"", false, func() { err = w.commit(&tx) }},
 		simOutcome{"done, the answer is lost", true, func() { _, err = w.commit(&tx), errLost }},
 		simOutcome{"the answer is lost, the transaction open", true, func() { open(); err = errLost }},
@@ -457,7 +481,8 @@ func (s simStore) Commit(ctx context.Context, b *toll.Batch, published []toll.Ba
 	return err
 }
 
-func (s simStore) MarkPublished(ctx context.Context, partition int32, epoch uint64, refs []toll.BatchRef) (err error) {
+func (s simStore) MarkPublished(ctx context.Context, partition int32, epoch uint64,
+	refs []toll.BatchRef) (err error) {
 	w := s.life.w
 	refs = slices.Clone(refs)
 	mark := func() {
@@ -465,7 +490,8 @@ func (s simStore) MarkPublished(ctx context.Context, partition int32, epoch uint
 			w.markPublished(partition, refs)
 		}
 	}
-	if !w.call(ctx, s.life, s.who+fmt.Sprintf("mark published %d", partition), nil, simOutcome{"", false, mark}, lost(&err)) {
+	if !w.call(ctx, s.life, s.who+fmt.Sprintf("mark published %d", partition), nil,
+		simOutcome{"", false, mark}, lost(&err)) {
 		return s.err(ctx)
 	}
 	return err
@@ -518,7 +544,8 @@ type (
 
 const simTopicName = "toll"
 
-func (b simBrokers) Offsets(_ context.Context, _ string, at kafka.At, partitions ...int32) (map[int32]int64, error) {
+func (b simBrokers) Offsets(_ context.Context, _ string, at kafka.At,
+	partitions ...int32) (map[int32]int64, error) {
 	offsets := map[int32]int64{}
 	for _, p := range partitions {
 		if at != kafka.Oldest {
@@ -528,7 +555,8 @@ func (b simBrokers) Offsets(_ context.Context, _ string, at kafka.At, partitions
 	return offsets, nil
 }
 
-// simLog is the log of the topic of events, which stays what it is: internal/model/logend is about others.
+// simLog is the log of the topic of events, which stays what it is: internal/model/logend is about
+// others.
 type simLog struct{}
 
 func (simLog) Connects() int64 { return 0 }
@@ -541,7 +569,8 @@ func (b simBrokers) Topic(context.Context, string) (kafka.Topic, bool, error) {
 	return kafka.Topic{Name: simTopicName, Partitions: len(b.life.w.events)}, true, nil
 }
 
-func (b simBrokers) Committed(_ context.Context, _, topic string, partitions ...int32) (map[int32]kafka.Committed, error) {
+func (b simBrokers) Committed(_ context.Context, _, topic string,
+	partitions ...int32) (map[int32]kafka.Committed, error) {
 	committed := map[int32]kafka.Committed{}
 	b.life.w.mu.Lock()
 	defer b.life.w.mu.Unlock()
@@ -681,7 +710,8 @@ func (c *simContext) SetValue(value any, _ ...goka.ContextOption) {
 	}
 	host.local[c.key] = b
 	c.emits++
-	c.life.table.EmitWithHeaders("table", c.key, b, nil).ThenWithMessage(func(msg *sarama.ProducerMessage, err error) {
+	c.life.table.EmitWithHeaders("table", c.key, b,
+		nil).ThenWithMessage(func(msg *sarama.ProducerMessage, err error) {
 		if err == nil && !c.life.dead.Load() {
 			host.seen[c.partition] = max(host.seen[c.partition], msg.Offset+1)
 		}
@@ -719,8 +749,11 @@ func (c *simContext) finish(err error) {
 func (w *simWorld) start(host *simHost, claims []int32) {
 	w.generation++
 	w.lives++
-	life := &simLife{w: w, host: host, name: fmt.Sprint(host.name, w.lives), pace: pick(w.rng, 1, 1, 4, 20), killed: make(chan struct{}), generation: w.generation, claims: claims,
-		marks: map[string]simOffset{}, read: map[int32]int64{}, feed: map[int32]chan [2]int64{}, feeding: map[int32]bool{}, next: map[int32]int64{}}
+	life := &simLife{w: w, host: host, name: fmt.Sprint(host.name, w.lives),
+		pace: pick(w.rng, 1, 1, 4, 20), killed: make(chan struct{}), generation: w.generation,
+		claims: claims,
+		marks:  map[string]simOffset{}, read: map[int32]int64{}, feed: map[int32]chan [2]int64{},
+		feeding: map[int32]bool{}, next: map[int32]int64{}}
 	host.life = life
 	cfg := DefaultConfig()
 	cfg.Topic, cfg.Group = simTopicName, "group"
@@ -738,7 +771,8 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	life.ctx = ctx
-	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: newStats(nil), cancel: cancel, brokers: simBrokers{life: life}, log: simLog{}}
+	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: newStats(nil), cancel: cancel,
+		brokers: simBrokers{life: life}, log: simLog{}}
 	life.run.windows = newWindows(&cfg, nil)
 	life.run.sources.slots = newSlots(len(w.events))
 	producer := &simProducer{life, "deltas", &w.loop}
@@ -772,7 +806,8 @@ func (l *simLife) main() {
 			beside.Go(l.watchEpoch)
 		}
 		if w.kind != simCalm && !w.mutates("no reconcile") {
-			rec := &reconciler{cfg: r.cfg, store: simStore{l, "reconcile: "}, sources: &r.sources, log: simChangelog{l}, publish: r.deltas.send, stats: r.stats}
+			rec := &reconciler{cfg: r.cfg, store: simStore{l, "reconcile: "}, sources: &r.sources,
+				log: simChangelog{l}, publish: r.deltas.send, stats: r.stats}
 			beside.Go(func() { rec.run(l.ctx, r.fail) })
 		}
 		l.running.Store(true)
@@ -785,11 +820,15 @@ func (l *simLife) main() {
 	r.closeSources()
 }
 
-// drain waits until the changelog has what was written, as goka does for a minute when a session ends.
+// drain waits until the changelog has what was written, as goka does for a minute when a session
+// ends.
 func (l *simLife) drain() {
-	for until := time.Now().Add(time.Minute); time.Now().Before(until) && !l.dead.Load(); time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(time.Minute); time.Now().Before(until) &&
+		!l.dead.Load(); time.Sleep(10 * time.Millisecond) {
 		l.w.mu.Lock()
-		left := slices.ContainsFunc(l.w.sent, func(m *simMessage) bool { return m.from == l && m.producer == "table" })
+		left := slices.ContainsFunc(l.w.sent, func(m *simMessage) bool {
+			return m.from == l && m.producer == "table"
+		})
 		l.w.mu.Unlock()
 		if !left {
 			return
@@ -797,7 +836,8 @@ func (l *simLife) drain() {
 	}
 }
 
-// recover brings the local store up to date with the changelog, as goka does before a partition is consumed.
+// recover brings the local store up to date with the changelog, as goka does before a partition is
+// consumed.
 func (l *simLife) recover() {
 	h, w := l.host, l.w
 	if h.tableID != w.table.id {
@@ -822,8 +862,10 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 			var records []*kgo.Record
 			for offset := bundle[0]; offset < bundle[1]; offset++ {
 				plaza := l.w.events[partition][offset]
-				value := fmt.Sprintf("Thu Feb 10 10:00:%02d 2022,%d,car,%d", offset, l.w.events.vehicleOf(int(partition), int(offset)), plaza)
-				records = append(records, &kgo.Record{Offset: offset, Timestamp: time.Unix(1_700_000_000, 0), Value: []byte(value)})
+				value := fmt.Sprintf("Thu Feb 10 10:00:%02d 2022,%d,car,%d", offset,
+					l.w.events.vehicleOf(int(partition), int(offset)), plaza)
+				records = append(records, &kgo.Record{Offset: offset, Timestamp: time.Unix(1_700_000_000, 0),
+					Value: []byte(value)})
 			}
 			if s := l.run.sources.get(partition); s != nil {
 				s.addAll(records)
@@ -842,7 +884,10 @@ func (l *simLife) watchEpoch() {
 	for {
 		progress := l.run.sources.progress()
 		if cursors, err := (simStore{l, "watch: "}).Cursors(l.ctx); err == nil {
-			h := must(horizonOf(l.run.cfg, cursors, len(l.w.events), func(map[int32]int64) (map[int32]bool, error) { return nil, nil }))
+			h := must(horizonOf(l.run.cfg, cursors, len(l.w.events),
+				func(map[int32]int64) (map[int32]bool, error) {
+					return nil, nil
+				}))
 			if err := checkProgress(progress, h.epoch, h.next); err != nil {
 				l.run.fail(err)
 				return
@@ -874,7 +919,9 @@ func (l *simLife) crash() {
 }
 
 // mutates reports whether a rule is broken, or one that is named in its place.
-func (w *simWorld) mutates(breach string) bool { return w.mutant != nil && w.mutant.breach == breach }
+func (w *simWorld) mutates(breach string) bool {
+	return w.mutant != nil && w.mutant.breach == breach
+}
 
 // simAction is something that can happen next.
 type simAction struct {
@@ -901,11 +948,14 @@ func (w *simWorld) actions(faults bool) []simAction {
 	ops := slices.Clone(w.pending)
 	// Who was woken by time in the same step sent in no particular order.
 	slices.SortStableFunc(w.sent, func(a, b *simMessage) int {
-		return cmp.Or(cmp.Compare(a.step, b.step), strings.Compare(a.from.name, b.from.name), strings.Compare(a.producer, b.producer), cmp.Compare(a.source, b.source))
+		return cmp.Or(cmp.Compare(a.step, b.step), strings.Compare(a.from.name, b.from.name),
+			strings.Compare(a.producer, b.producer), cmp.Compare(a.source, b.source))
 	})
 	sent := slices.Clone(w.sent)
 	w.mu.Unlock()
-	slices.SortStableFunc(ops, func(a, b *simOp) int { return strings.Compare(a.life.name+a.name, b.life.name+b.name) })
+	slices.SortStableFunc(ops, func(a, b *simOp) int {
+		return strings.Compare(a.life.name+a.name, b.life.name+b.name)
+	})
 	for _, op := range ops {
 		for _, o := range op.outcomes {
 			do := func() { w.finish(op, o.do) }
@@ -922,7 +972,8 @@ func (w *simWorld) actions(faults bool) []simAction {
 	w.addMessages(sent, add, fault)
 	w.mu.Lock()
 	slices.SortStableFunc(w.doubt, func(a, b simTx) int {
-		return cmp.Or(cmp.Compare(a.batch.Partition, b.batch.Partition), cmp.Compare(a.batch.First, b.batch.First), cmp.Compare(a.batch.Next, b.batch.Next))
+		return cmp.Or(cmp.Compare(a.batch.Partition, b.batch.Partition),
+			cmp.Compare(a.batch.First, b.batch.First), cmp.Compare(a.batch.Next, b.batch.Next))
 	})
 	doubt := slices.Clone(w.doubt)
 	w.mu.Unlock()
@@ -973,7 +1024,8 @@ func (w *simWorld) actions(faults bool) []simAction {
 		w.addStarts(add)
 	}
 	w.addDisasters(add, fault)
-	for _, d := range []time.Duration{40 * time.Millisecond, 150 * time.Millisecond, time.Second, 16 * time.Second} {
+	for _, d := range []time.Duration{40 * time.Millisecond, 150 * time.Millisecond, time.Second,
+		16 * time.Second} {
 		add(1, func() { time.Sleep(d) }, "%v pass", d)
 	}
 	return all
@@ -1005,8 +1057,8 @@ func (w *simWorld) oftenness(kind string) int {
 
 type addAction func(weight int, do func(), format string, args ...any)
 
-// addMessages adds what can become of messages on their way: those of a producer to a partition arrive in order, and are
-// acknowledged in order. One may be given up while those behind it go on.
+// addMessages adds what can become of messages on their way: those of a producer to a partition
+// arrive in order, and are acknowledged in order. One may be given up while those behind it go on.
 func (w *simWorld) addMessages(sent []*simMessage, add, fault addAction) {
 	type queue struct {
 		from      *simLife
@@ -1031,7 +1083,8 @@ func (w *simWorld) addMessages(sent []*simMessage, add, fault addAction) {
 	}
 	for _, m := range sent {
 		q := queue{m.from, m.producer, m.partition}
-		what := fmt.Sprintf("%s's message to %s %d of plaza %s", m.from.name, m.producer, m.partition, m.key)
+		what := fmt.Sprintf("%s's message to %s %d of plaza %s", m.from.name, m.producer, m.partition,
+			m.key)
 		land := func() {
 			p := &m.topic.partitions[m.partition]
 			m.landed, m.offset = true, p.end()
@@ -1039,8 +1092,10 @@ func (w *simWorld) addMessages(sent []*simMessage, add, fault addAction) {
 		}
 		switch {
 		case m.topicID != m.topic.id:
-			add(10, func() { finish(m, errors.New("the topic is gone")) }, "%s fails: the topic is gone", what)
-		case (m.from.dead.Load() || m.from.ended.Load()) && !m.landed && w.kind == simCalm && m.producer == "table":
+			add(10, func() { finish(m, errors.New("the topic is gone")) }, "%s fails: the topic is gone",
+				what)
+		case (m.from.dead.Load() || m.from.ended.Load()) && !m.landed && w.kind == simCalm &&
+			m.producer == "table":
 			add(10, func() { drop(m) }, "%s, which is gone, never arrives", what)
 		case m.from.dead.Load() && !m.landed:
 			add(2, func() { land(); drop(m) }, "%s, which is dead, arrives", what)
@@ -1122,7 +1177,8 @@ func (w *simWorld) idle() bool {
 	return w.hosts[0].life == nil && w.hosts[1].life == nil
 }
 
-// addStarts adds processes that start and take all partitions, or share them. Who owned them before may not have noticed.
+// addStarts adds processes that start and take all partitions, or share them. Who owned them before
+// may not have noticed.
 func (w *simWorld) addStarts(add addAction) {
 	for i, h := range w.hosts {
 		if h.life != nil {
@@ -1182,7 +1238,8 @@ func (w *simWorld) addDisasters(add, fault addAction) {
 			fault(1, func() { loop.low = loop.end() }, "retention empties the loop's partition %d", p)
 		}
 	}
-	fault(1, func() { w.table = newSimTopic(w.table.id+1, len(w.events)) }, "the group table's topic is made again")
+	fault(1, func() { w.table = newSimTopic(w.table.id+1, len(w.events)) },
+		"the group table's topic is made again")
 }
 
 // step lets one thing happen.
@@ -1236,7 +1293,8 @@ func (w *simWorld) check() {
 			next = b.Next
 			for _, d := range must(codecs.DecodePlazaDeltas(b.Deltas)) {
 				if d.Prev != chain[d.Plaza] {
-					w.violation = fmt.Sprintf("partition %d: plaza %d's delta of [%d, %d) follows on %d, want %d", p, d.Plaza, b.First, b.Next, d.Prev, chain[d.Plaza])
+					w.violation = fmt.Sprintf("partition %d: plaza %d's delta of [%d, %d) follows on %d, want %d",
+						p, d.Plaza, b.First, b.Next, d.Prev, chain[d.Plaza])
 					return
 				}
 				chain[d.Plaza] = b.Next
@@ -1255,19 +1313,22 @@ func (w *simWorld) check() {
 			want += w.events.below(plaza, m.Partition, m.Next)
 		}
 		if s.Checksum != want {
-			w.violation = fmt.Sprintf("plaza %s counts %b, and of what it has merged, %v, it is %b", key, s.Checksum, s.Merged, want)
+			w.violation = fmt.Sprintf("plaza %s counts %b, and of what it has merged, %v, it is %b", key,
+				s.Checksum, s.Merged, want)
 			return
 		}
 		if w.restored || s.Epoch < w.db.epoch() && !w.mutates("readers count older epochs") {
 			continue
 		}
 		if s.Epoch > w.db.epoch() {
-			w.violation = fmt.Sprintf("plaza %s is of epoch %d, the database of %d", key, s.Epoch, w.db.epoch())
+			w.violation = fmt.Sprintf("plaza %s is of epoch %d, the database of %d", key, s.Epoch,
+				w.db.epoch())
 			return
 		}
 		for _, m := range s.Merged {
 			if m.Next > w.db.cursors[m.Partition].Next {
-				w.violation = fmt.Sprintf("plaza %s has merged partition %d up to %d, and only %d are stored", key, m.Partition, m.Next, w.db.cursors[m.Partition].Next)
+				w.violation = fmt.Sprintf("plaza %s has merged partition %d up to %d, and only %d are stored",
+					key, m.Partition, m.Next, w.db.cursors[m.Partition].Next)
 				return
 			}
 		}
@@ -1306,7 +1367,8 @@ func (w *simWorld) complete() string {
 	return ""
 }
 
-// finishUp ends the faults, and lets things go on until all is right. What an operator is told to do, he does.
+// finishUp ends the faults, and lets things go on until all is right. What an operator is told to
+// do, he does.
 func (w *simWorld) finishUp() {
 	for i := range w.hosts {
 		if l := w.hosts[i].life; l != nil && l.generation != w.generation {
@@ -1355,7 +1417,8 @@ func (w *simWorld) close() {
 	time.Sleep(time.Hour) // whatever waits gives up
 }
 
-// follow lets named things happen, one after the other. Those that begin with a question mark happen where they can.
+// follow lets named things happen, one after the other. Those that begin with a question mark
+// happen where they can.
 func (w *simWorld) follow(t *testing.T, script []string) {
 	w.faults = len(script)
 	for _, line := range script {
@@ -1382,12 +1445,14 @@ func (w *simWorld) follow(t *testing.T, script []string) {
 	}
 }
 
-// simulate plays one seed, or a script, and returns the world as it was when a rule was violated or all had come right.
+// simulate plays one seed, or a script, and returns the world as it was when a rule was violated or
+// all had come right.
 func simulate(t *testing.T, seed uint64, kind simKind, s *simScript, mutant *mutation) *simWorld {
 	var w *simWorld
 	synctest.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 12))
-		w = &simWorld{rng: rng, mutant: mutant, kind: kind, often: map[string]int{}, offsets: map[string]simOffset{}, faults: rng.IntN(12)}
+		w = &simWorld{rng: rng, mutant: mutant, kind: kind, often: map[string]int{},
+			offsets: map[string]simOffset{}, faults: rng.IntN(12)}
 		partitions, most, plazas := 1+rng.IntN(2), 6, 3
 		if kind == simRestores {
 			partitions, most, plazas = 1, 4, 2

@@ -11,9 +11,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// storedBatch is a batch of records with these values as a broker stores it, at the offsets [first, next).
+// storedBatch is a batch of records with these values as a broker stores it, at the offsets [first,
+// next).
 func storedBatch(first, next int64, values ...string) []byte {
-	b := kmsg.RecordBatch{FirstOffset: first, Magic: 2, LastOffsetDelta: int32(next - first - 1), NumRecords: int32(len(values))}
+	b := kmsg.RecordBatch{FirstOffset: first, Magic: 2, LastOffsetDelta: int32(next - first - 1),
+		NumRecords: int32(len(values))}
 	for i, value := range values {
 		r := kmsg.Record{OffsetDelta: int32(i), Key: []byte("key"), Value: []byte(value)}
 		r.Length = int32(len(r.AppendTo(nil)) - 1) // all but itself
@@ -22,7 +24,8 @@ func storedBatch(first, next int64, values ...string) []byte {
 	const lengthAt, crcAt, summedAt = 8, 17, 21
 	raw := b.AppendTo(nil)
 	binary.BigEndian.PutUint32(raw[lengthAt:], uint32(len(raw)-lengthAt-4))
-	binary.BigEndian.PutUint32(raw[crcAt:], crc32.Checksum(raw[summedAt:], crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(raw[crcAt:],
+		crc32.Checksum(raw[summedAt:], crc32.MakeTable(crc32.Castagnoli)))
 	return raw
 }
 
@@ -33,8 +36,8 @@ func batchEnd(b []byte) int64 {
 	return batch.FirstOffset + int64(batch.LastOffsetDelta) + 1
 }
 
-// TestReadEmptiedBatches reads a partition as compaction leaves it. A fetch is answered from one file of the log, which may hold
-// nothing but emptied batches; behind them are records.
+// TestReadEmptiedBatches reads a partition as compaction leaves it. A fetch is answered from one
+// file of the log, which may hold nothing but emptied batches; behind them are records.
 func TestReadEmptiedBatches(t *testing.T) {
 	const topic, end = "table", 13
 	logFiles := [][][]byte{
@@ -52,7 +55,8 @@ func TestReadEmptiedBatches(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			broker, cluster := emitterBroker(t, kfake.SeedTopics(1, topic))
-			client, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+			client, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.DefaultProduceTopic(topic),
+				kgo.RecordPartitioner(kgo.ManualPartitioner()))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -15,18 +15,20 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// reconciler mends what goka can't keep from happening: that the changelog of the group table loses what was merged. A
-// paused aggregate wakes up and writes an older state over a newer one; the loop's retention deletes deltas that were
-// not consumed; a broker loses acknowledged writes; the table's topic is deleted. The chain of deltas makes any such state an
-// honest prefix, so sending the rest again, in order, is always right, whatever else goes on at the same time.
+// reconciler mends what goka can't keep from happening: that the changelog of the group table loses
+// what was merged. A paused aggregate wakes up and writes an older state over a newer one; the
+// loop's retention deletes deltas that were not consumed; a broker loses acknowledged writes; the
+// table's topic is deleted. The chain of deltas makes any such state an honest prefix, so sending
+// the rest again, in order, is always right, whatever else goes on at the same time.
 //
-// The owner of a partition of the group table does it for the plazas in there: their states are in one partition of the
-// changelog, so several processes share the work, and each reads its own part. The outbox that it sends from is in the
-// database, where it is at hand for all.
+// The owner of a partition of the group table does it for the plazas in there: their states are in
+// one partition of the changelog, so several processes share the work, and each reads its own part.
+// The outbox that it sends from is in the database, where it is at hand for all.
 //
-// Every round reads what the changelog holds of each plaza, from its beginning, and compares that with the chains that the
-// database had a round before: what was stored then must have been published since and merged. A round does not follow the
-// changelog from where the last one ended, as a broker that lost writes has other records at the same offsets.
+// Every round reads what the changelog holds of each plaza, from its beginning, and compares that
+// with the chains that the database had a round before: what was stored then must have been
+// published since and merged. A round does not follow the changelog from where the last one ended,
+// as a broker that lost writes has other records at the same offsets.
 type reconciler struct {
 	cfg     *Config
 	store   Store
@@ -35,9 +37,10 @@ type reconciler struct {
 	publish func(deltas []*toll.Delta, done func(error)) error // see source
 	stats   *Stats
 
-	took   time.Duration         // to read the changelog, in the last round
-	before map[int32]toll.Cursor // as they were when the round before began, by partition; nil for the first
-	odd    map[plazaPart]int64   // plazas that had merged up to where no batch ends, in the round before
+	took time.Duration // to read the changelog, in the last round
+	// as they were when the round before began, by partition; nil for the first
+	before map[int32]toll.Cursor
+	odd    map[plazaPart]int64 // plazas that had merged up to where no batch ends, in the round before
 }
 
 // plazaPart is a plaza's part of a source partition.
@@ -46,10 +49,11 @@ type plazaPart struct {
 	partition int32
 }
 
-// changelog reads what Kafka holds of those partitions of the loop and of the group table that a session owns.
+// changelog reads what Kafka holds of those partitions of the loop and of the group table that a
+// session owns.
 type changelog interface {
-	// Consumed returns the partitions of the loop whose deltas, as they are now, the group has consumed, waiting a moment
-	// for it: what became of these is in the changelog.
+	// Consumed returns the partitions of the loop whose deltas, as they are now, the group has
+	// consumed, waiting a moment for it: what became of these is in the changelog.
 	Consumed(ctx context.Context) ([]int32, error)
 	// Progress returns how far each plaza has come, by its newest state in the changelog.
 	Progress(ctx context.Context) (map[int16]plazaProgress, error)
@@ -84,8 +88,9 @@ type behind struct {
 	sent      int
 }
 
-// round compares the changelog with the database once, sends what is missing, and returns how much that was. A state that
-// is ahead of the database is a [toll.PermanentError]: no delta will ever fit it.
+// round compares the changelog with the database once, sends what is missing, and returns how much
+// that was. A state that is ahead of the database is a [toll.PermanentError]: no delta will ever
+// fit it.
 func (r *reconciler) round(ctx context.Context) ([]behind, error) {
 	cursors, err := r.store.Cursors(ctx)
 	if err != nil {
@@ -97,8 +102,9 @@ func (r *reconciler) round(ctx context.Context) ([]behind, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The order matters. What is published by now is in the loop before its end is looked at; what was consumed is in the
-	// changelog before that is read; and what was merged is in the database before that is read again.
+	// The order matters. What is published by now is in the loop before its end is looked at; what was
+	// consumed is in the changelog before that is read; and what was merged is in the database before
+	// that is read again.
 	consumed, err := r.log.Consumed(ctx)
 	if err != nil {
 		return nil, err
@@ -155,7 +161,8 @@ type publishedChain struct {
 }
 
 // published returns the chains of those cursors whose batches are all published by now.
-func (r *reconciler) published(ctx context.Context, cursors map[int32]toll.Cursor) (map[int32]publishedChain, error) {
+func (r *reconciler) published(ctx context.Context,
+	cursors map[int32]toll.Cursor) (map[int32]publishedChain, error) {
 	chains := map[int32]publishedChain{}
 	for _, partition := range slices.Sorted(maps.Keys(cursors)) {
 		cursor := cursors[partition]
@@ -213,7 +220,8 @@ func checkAhead(states map[int16]plazaProgress, cursors []toll.Cursor, epoch uin
 	for _, plaza := range slices.Sorted(maps.Keys(states)) {
 		s := states[plaza]
 		if s.epoch > epoch {
-			return toll.Permanent(behindHint, "the group table is ahead of the database: plaza %d is of epoch %d, and the database is of the older epoch %d; %s",
+			return toll.Permanent(behindHint,
+				"the group table is ahead of the database: plaza %d is of epoch %d, and the database is of the older epoch %d; %s",
 				plaza, s.epoch, epoch, behindWhy)
 		}
 		if s.epoch < epoch {
@@ -221,7 +229,8 @@ func checkAhead(states map[int16]plazaProgress, cursors []toll.Cursor, epoch uin
 		}
 		for _, m := range s.merged {
 			if last := chains[m.Partition][plaza]; m.Next > last {
-				return toll.Permanent(behindHint, "the group table is ahead of the database: plaza %d has merged partition %d up to offset %d, and its last batch there ends at %d; %s",
+				return toll.Permanent(behindHint,
+					"the group table is ahead of the database: plaza %d has merged partition %d up to offset %d, and its last batch there ends at %d; %s",
 					plaza, m.Partition, m.Next, last, behindWhy)
 			}
 		}
@@ -231,10 +240,12 @@ func checkAhead(states map[int16]plazaProgress, cursors []toll.Cursor, epoch uin
 
 // resend sends the deltas of a partition that some plazas lack, in order.
 //
-// It ends once the outbox, read after all that was sent is acknowledged, holds nothing more for these plazas: a batch that
-// is stored later is published later, behind what was sent here. A batch that was stored before is among what is sent
-// here, though its owner may have published it too early, in which case it was refused.
-func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32, lacking map[int16]*behind, odd map[plazaPart]int64) error {
+// It ends once the outbox, read after all that was sent is acknowledged, holds nothing more for
+// these plazas: a batch that is stored later is published later, behind what was sent here. A batch
+// that was stored before is among what is sent here, though its owner may have published it too
+// early, in which case it was refused.
+func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32,
+	lacking map[int16]*behind, odd map[plazaPart]int64) error {
 	above := int64(-1)
 	for _, b := range lacking {
 		if above < 0 || b.merged < above {
@@ -266,15 +277,16 @@ func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32, 
 					continue
 				}
 				if d.Prev != b.merged {
-					// Batches may have been compacted since the state was read, up to where it has come by now. If so, the
-					// next round finds it further on.
+					// Batches may have been compacted since the state was read, up to where it has come by now. If
+					// so, the next round finds it further on.
 					at := plazaPart{b.plaza, partition}
 					odd[at] = b.merged
 					delete(lacking, b.plaza)
 					if r.odd[at] != b.merged {
 						continue
 					}
-					return toll.Permanent(behindHint, "the group table and the database don't belong together: plaza %d has merged partition %d up to offset %d, where none of its batches ends; %s, or the plaza's state fell back to before what was compacted since",
+					return toll.Permanent(behindHint,
+						"the group table and the database don't belong together: plaza %d has merged partition %d up to offset %d, where none of its batches ends; %s, or the plaza's state fell back to before what was compacted since",
 						b.plaza, partition, b.merged, behindWhy)
 				}
 				if b.sent == 0 {
@@ -321,8 +333,8 @@ func (r *reconciler) send(ctx context.Context, deltas []*toll.Delta) error {
 
 // Bounds of reconciling.
 const (
-	// DefaultReconcile is the usual time between two looks at the group table's changelog. A plaza is behind for twice as
-	// long until it is sent what it lacks.
+	// DefaultReconcile is the usual time between two looks at the group table's changelog. A plaza is
+	// behind for twice as long until it is sent what it lacks.
 	DefaultReconcile = 15 * time.Second
 	// reconcileShare keeps reading the changelog to a fiftieth of the time, however large it is.
 	reconcileShare = 50
@@ -363,7 +375,8 @@ func (r *reconciler) tell(sent []behind) {
 	for i, b := range sent {
 		deltas += b.sent
 		if i < reconcileLines {
-			r.cfg.Log.Warn(fmt.Sprintf("reconcile: plaza %d: sent %s of partition %d again from offset %d", b.plaza, plural(b.sent, "delta"), b.partition, b.first))
+			r.cfg.Log.Warn(fmt.Sprintf("reconcile: plaza %d: sent %s of partition %d again from offset %d",
+				b.plaza, plural(b.sent, "delta"), b.partition, b.first))
 		}
 	}
 	if n := len(sent) - reconcileLines; n > 0 {
@@ -403,7 +416,9 @@ func (k *kafkaChangelog) Consumed(ctx context.Context) ([]int32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(slices.Clone(k.owned), func(p int32) bool { return slices.Contains(left, p) }), nil
+	return slices.DeleteFunc(slices.Clone(k.owned), func(p int32) bool {
+		return slices.Contains(left, p)
+	}), nil
 }
 
 // Progress implements changelog.
@@ -435,7 +450,8 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 }
 
 // readPartition calls each with all records that a partition holds now, in order.
-func readPartition(ctx context.Context, brokers brokers, topic string, partition int32, each func(key, value []byte) error) error {
+func readPartition(ctx context.Context, brokers brokers, topic string, partition int32,
+	each func(key, value []byte) error) error {
 	oldest, err := brokers.Offsets(ctx, topic, kafka.Oldest, partition)
 	if err != nil {
 		return err
@@ -450,7 +466,9 @@ func readPartition(ctx context.Context, brokers brokers, topic string, partition
 		case err != nil:
 			return err
 		case next == from:
-			return fmt.Errorf("read partition %d of %s: nothing came from offset %d on, which is not its end", partition, topic, from)
+			return fmt.Errorf(
+				"read partition %d of %s: nothing came from offset %d on, which is not its end", partition,
+				topic, from)
 		}
 		for _, r := range records {
 			if err := each(r.Key, r.Value); err != nil {
@@ -462,11 +480,13 @@ func readPartition(ctx context.Context, brokers brokers, topic string, partition
 	return nil
 }
 
-// startReconciling compares the part of the group table that a session owns with the database for as long as the session
-// lasts. The returned function waits for the end of that.
+// startReconciling compares the part of the group table that a session owns with the database for
+// as long as the session lasts. The returned function waits for the end of that.
 func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
-	rec := &reconciler{cfg: r.cfg, store: r.store, sources: &r.sources, publish: r.deltas.send, stats: r.stats,
-		log: &kafkaChangelog{kafka: r.brokers, group: r.cfg.Group, owned: owned, partitions: int32(len(r.sources.slots))}}
+	rec := &reconciler{cfg: r.cfg, store: r.store, sources: &r.sources, publish: r.deltas.send,
+		stats: r.stats,
+		log: &kafkaChangelog{kafka: r.brokers, group: r.cfg.Group, owned: owned,
+			partitions: int32(len(r.sources.slots))}}
 	var running sync.WaitGroup
 	running.Go(func() { rec.run(ctx, r.fail) })
 	return func() {
@@ -488,7 +508,8 @@ func waitAtMost(wg *sync.WaitGroup, most time.Duration) bool {
 	}
 }
 
-// gapLog tells gaps that were told from new ones: every delta of a plaza that lacks one leaves a gap until it was sent again.
+// gapLog tells gaps that were told from new ones: every delta of a plaza that lacks one leaves a
+// gap until it was sent again.
 type gapLog struct {
 	mu   sync.Mutex
 	told map[plazaPart]int64 // up to where the plaza had merged then

@@ -27,12 +27,15 @@ func (f *fakeChangelog) Progress(context.Context) (map[int16]plazaProgress, erro
 }
 func (f *fakeChangelog) PartitionOf(plaza int16) int32 { return int32(plaza % 2) }
 
-// outboxOf returns a store that holds batches, each given by the plazas of its events from one offset on.
+// outboxOf returns a store that holds batches, each given by the plazas of its events from one
+// offset on.
 func outboxOf(batches ...[]int16) *memoryStore {
 	s := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
 	chain := map[int16]int64{}
 	for _, plazas := range batches {
-		b := memoryBatch{published: true, StoredBatch: toll.StoredBatch{First: s.cursor.Next, Next: s.cursor.Next + int64(len(plazas)), Token: uint64(len(s.batches)), Events: int64(len(plazas))}}
+		b := memoryBatch{published: true,
+			StoredBatch: toll.StoredBatch{First: s.cursor.Next, Next: s.cursor.Next + int64(len(plazas)),
+				Token: uint64(len(s.batches)), Events: int64(len(plazas))}}
 		var deltas []toll.PlazaDelta
 		for _, plaza := range slices.Compact(slices.Sorted(slices.Values(plazas))) {
 			deltas = append(deltas, toll.PlazaDelta{Plaza: plaza, Prev: chain[plaza]})
@@ -47,7 +50,8 @@ func outboxOf(batches ...[]int16) *memoryStore {
 }
 
 // newReconciler returns a reconciler that has had its first round, what it sends, and its log.
-func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *reconciler, sent *[]string, lines *bytes.Buffer) {
+func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *reconciler,
+	sent *[]string, lines *bytes.Buffer) {
 	t.Helper()
 	cfg := testConfig()
 	lines, sent = new(bytes.Buffer), new([]string)
@@ -80,25 +84,32 @@ func TestReconcile(t *testing.T) {
 		want     string             // sent
 		hint     string             // of a permanent error; "" for none
 	}{
-		{name: "nothing lacks", consumed: both, states: map[int16]plazaProgress{1: at(5, 5), 2: at(5, 6)}},
-		{name: "plaza 1 is behind", consumed: both, states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
-			want: "1:[2,4)>2 1:[4,5)>4"},
+		{name: "nothing lacks", consumed: both,
+			states: map[int16]plazaProgress{1: at(5, 5), 2: at(5, 6)}},
+		{name: "plaza 1 is behind", consumed: both,
+			states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
+			want:   "1:[2,4)>2 1:[4,5)>4"},
 		{name: "both are", consumed: both, states: map[int16]plazaProgress{1: at(5, 4), 2: at(5, 2)},
 			want: "1:[4,5)>4 2:[5,6)>2"},
 		{name: "there is no state", consumed: both, states: map[int16]plazaProgress{2: at(5, 6)},
 			want: "1:[0,2)>0 1:[2,4)>2 1:[4,5)>4"},
-		{name: "a state of an older epoch is none", consumed: both, states: map[int16]plazaProgress{1: at(4, 5), 2: at(5, 6)},
-			want: "1:[0,2)>0 1:[2,4)>2 1:[4,5)>4"},
-		{name: "the loop's partition of plaza 1 is not consumed", consumed: []int32{0}, states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 2)},
-			want: "2:[5,6)>2"},
-		{name: "not published yet", consumed: both, states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
+		{name: "a state of an older epoch is none", consumed: both,
+			states: map[int16]plazaProgress{1: at(4, 5), 2: at(5, 6)},
+			want:   "1:[0,2)>0 1:[2,4)>2 1:[4,5)>4"},
+		{name: "the loop's partition of plaza 1 is not consumed", consumed: []int32{0},
+			states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 2)},
+			want:   "2:[5,6)>2"},
+		{name: "not published yet", consumed: both,
+			states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
 			change: func(s *memoryStore) { s.batches[1].published = false }},
-		{name: "a rebuild began", consumed: both, states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
+		{name: "a rebuild began", consumed: both,
+			states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
 			change: func(s *memoryStore) { s.cursor.Epoch++ }},
 		{name: "ahead of the database", consumed: both, states: map[int16]plazaProgress{1: at(5, 7)},
 			hint: "tollstream rebuild --yes"},
-		{name: "ahead of the plaza's last batch", consumed: nil, states: map[int16]plazaProgress{1: at(5, 6)},
-			hint: "tollstream rebuild --yes"},
+		{name: "ahead of the plaza's last batch", consumed: nil,
+			states: map[int16]plazaProgress{1: at(5, 6)},
+			hint:   "tollstream rebuild --yes"},
 		{name: "of a later epoch", consumed: nil, states: map[int16]plazaProgress{1: at(6, 2)},
 			hint: "tollstream rebuild --yes"},
 	} {
@@ -112,7 +123,8 @@ func TestReconcile(t *testing.T) {
 			}
 			_, err := r.round(t.Context())
 			var permanent *toll.PermanentError
-			if errors.As(err, &permanent) != (c.hint != "") || c.hint == "" && err != nil || c.hint != "" && !strings.Contains(permanent.Hint, c.hint) {
+			if errors.As(err, &permanent) != (c.hint != "") || c.hint == "" && err != nil || c.hint != "" &&
+				!strings.Contains(permanent.Hint, c.hint) {
 				t.Errorf("got %v", err)
 			}
 			if got := strings.Join(*sent, " "); got != c.want {
@@ -122,7 +134,8 @@ func TestReconcile(t *testing.T) {
 	}
 }
 
-// A state that ends where no batch does, twice, is of another database; once it may have been compacted since it was read.
+// A state that ends where no batch does, twice, is of another database; once it may have been
+// compacted since it was read.
 func TestReconcileOffTheChain(t *testing.T) {
 	store := outboxOf([]int16{1}, []int16{1, 1}, []int16{1})
 	log := &fakeChangelog{consumed: []int32{0, 1}}
@@ -141,12 +154,15 @@ func TestReconcileOffTheChain(t *testing.T) {
 	if _, err := r.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.round(t.Context()); !errors.As(err, &permanent) || !strings.Contains(err.Error(), "plaza 1 has merged partition 0 up to offset 2, where none of its batches ends") {
+	if _, err := r.round(t.Context()); !errors.As(err, &permanent) ||
+		!strings.Contains(err.Error(),
+			"plaza 1 has merged partition 0 up to offset 2, where none of its batches ends") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// What is stored while deltas are sent again may be refused where it arrives before them, so it is sent too.
+// What is stored while deltas are sent again may be refused where it arrives before them, so it is
+// sent too.
 func TestReconcileCatchesUp(t *testing.T) {
 	store := outboxOf([]int16{1}, []int16{1}, []int16{2})
 	log := &fakeChangelog{consumed: []int32{0, 1}}
@@ -168,7 +184,9 @@ func TestReconcileCatchesUp(t *testing.T) {
 		t.Errorf("sent %s", got)
 	}
 	r.tell(got)
-	if !strings.Contains(lines.String(), `"reconcile: plaza 1: sent 4 deltas of partition 0 again from offset 1"`) || r.stats.Read().Resent != 4 {
+	if !strings.Contains(lines.String(),
+		`"reconcile: plaza 1: sent 4 deltas of partition 0 again from offset 1"`) ||
+		r.stats.Read().Resent != 4 {
 		t.Errorf("told %s", lines)
 	}
 }
@@ -213,7 +231,8 @@ func TestCheckProgress(t *testing.T) {
 }
 
 func TestEpochMetadata(t *testing.T) {
-	for text, want := range map[string]uint64{epochMetadata(0): 0, epochMetadata(1_772_431_200_000): 1_772_431_200_000, "": 0, "x": 0, "epoch=x": 0} {
+	for text, want := range map[string]uint64{epochMetadata(0): 0,
+		epochMetadata(1_772_431_200_000): 1_772_431_200_000, "": 0, "x": 0, "epoch=x": 0} {
 		if got := parseEpochMetadata(text); got != want {
 			t.Errorf("%q: %d, want %d", text, got, want)
 		}

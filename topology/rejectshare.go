@@ -8,11 +8,13 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// rejectMinutes is over how many minutes the share of rejects is measured, the running one included.
+// rejectMinutes is over how many minutes the share of rejects is measured, the running one
+// included.
 const rejectMinutes = 5
 
-// rejectWatch measures the share of the records of the last minutes that were rejected, and logs when it rises above the
-// bound of [toll.RejectShare.High] and when it has fallen again. It is safe for concurrent use.
+// rejectWatch measures the share of the records of the last minutes that were rejected, and logs
+// when it rises above the bound of [toll.RejectShare.High] and when it has fallen again. It is safe
+// for concurrent use.
 type rejectWatch struct {
 	now func() time.Time
 
@@ -39,8 +41,8 @@ func (w *rejectWatch) stored(records int, rejects []toll.Reject) {
 	w.checkLocked(last)
 }
 
-// share returns the share of the last minutes. It has to be asked from time to time, so that it is noticed that the share has
-// fallen where no record comes any more.
+// share returns the share of the last minutes. It has to be asked from time to time, so that it is
+// noticed that the share has fallen where no record comes any more.
 func (w *rejectWatch) share() toll.RejectShare {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -54,11 +56,13 @@ func (w *rejectWatch) refused(partition int32, e *toll.RefusedError) {
 	defer w.mu.Unlock()
 	first := &e.Rows[0]
 	now := w.now()
-	if w.log == nil || first.Kind != toll.RejectRefused || !w.refusedAt.IsZero() && now.Sub(w.refusedAt) < time.Minute {
+	if w.log == nil || first.Kind != toll.RejectRefused || !w.refusedAt.IsZero() &&
+		now.Sub(w.refusedAt) < time.Minute {
 		return
 	}
 	w.refusedAt = now
-	w.log.Warn("MySQL refuses rows; they become dead letters", "partition", partition, "rows", len(e.Rows),
+	w.log.Warn("MySQL refuses rows; they become dead letters", "partition", partition, "rows",
+		len(e.Rows),
 		"error", first.Number, "sqlstate", first.SQLState, "reason", first.Reason)
 }
 
@@ -74,7 +78,8 @@ func (w *rejectWatch) advanceLocked() {
 	w.last = minute
 }
 
-// checkLocked returns the share, and logs where it passed the bound; last is the newest reject, nil for none.
+// checkLocked returns the share, and logs where it passed the bound; last is the newest reject, nil
+// for none.
 func (w *rejectWatch) checkLocked(last *toll.Reject) toll.RejectShare {
 	var sum toll.RejectShare
 	for _, m := range w.minutes {

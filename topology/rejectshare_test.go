@@ -9,11 +9,14 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestRejectWatch moves a clock through a rise and a fall of the share of rejects: each is logged once.
+// TestRejectWatch moves a clock through a rise and a fall of the share of rejects: each is logged
+// once.
 func TestRejectWatch(t *testing.T) {
 	var log strings.Builder
 	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
-	w := rejectWatch{now: func() time.Time { return now }, log: slog.New(slog.NewTextHandler(&log, nil))}
+	w := rejectWatch{now: func() time.Time {
+		return now
+	}, log: slog.New(slog.NewTextHandler(&log, nil))}
 	rejects := func(n int) []toll.Reject {
 		list := make([]toll.Reject, n)
 		for i := range list {
@@ -37,7 +40,8 @@ func TestRejectWatch(t *testing.T) {
 	w.stored(9, rejects(9)) // all, but few
 	logged()
 	w.stored(1, rejects(1))
-	logged(`msg="many records are rejected; tollstream dead-letters lists them" rejected=10 of=10 minutes=5 kind=time reason="time: odd"`)
+	logged(
+		`msg="many records are rejected; tollstream dead-letters lists them" rejected=10 of=10 minutes=5 kind=time reason="time: odd"`)
 	w.stored(100, rejects(50))
 	logged()
 	w.stored(5891, nil) // 60 of 6,001 are less than one in a hundred
@@ -63,12 +67,16 @@ func TestRejectWatch(t *testing.T) {
 	logged("of=3")
 }
 
-// TestRefusedRowsAreLogged checks that the first rows that MySQL refuses are logged, and no more within a minute.
+// TestRefusedRowsAreLogged checks that the first rows that MySQL refuses are logged, and no more
+// within a minute.
 func TestRefusedRowsAreLogged(t *testing.T) {
 	var log strings.Builder
 	now := time.Date(2026, 11, 29, 10, 0, 0, 0, time.UTC)
-	w := rejectWatch{now: func() time.Time { return now }, log: slog.New(slog.NewTextHandler(&log, nil))}
-	refused := &toll.RefusedError{Rows: []toll.RefusedRow{{Kind: toll.RejectRefused, Number: 1526, SQLState: "HY000", Reason: "no partition"}, {}}}
+	w := rejectWatch{now: func() time.Time {
+		return now
+	}, log: slog.New(slog.NewTextHandler(&log, nil))}
+	refused := &toll.RefusedError{Rows: []toll.RefusedRow{{Kind: toll.RejectRefused, Number: 1526,
+		SQLState: "HY000", Reason: "no partition"}, {}}}
 	w.refused(3, &toll.RefusedError{Rows: []toll.RefusedRow{{Kind: toll.RejectRetried}}})
 	w.refused(3, refused)
 	w.refused(4, refused)

@@ -21,10 +21,11 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Security says how brokers are trusted, and who we are to them. The zero value is a plain connection without a name.
+// Security says how brokers are trusted, and who we are to them. The zero value is a plain
+// connection without a name.
 type Security struct {
-	// TLS is the configuration of encrypted connections, nil for plain ones. Where it names no server, each broker's
-	// certificate must be for the host that the broker is reached by.
+	// TLS is the configuration of encrypted connections, nil for plain ones. Where it names no server,
+	// each broker's certificate must be for the host that the broker is reached by.
 	TLS *tls.Config
 	// Mechanism of the authentication, None for none.
 	Mechanism Mechanism
@@ -35,7 +36,8 @@ type Security struct {
 // Mechanism is a way to prove who one is, by SASL.
 type Mechanism string
 
-// The mechanisms. SCRAM never sends the password itself, and the broker has to prove that it knows it too.
+// The mechanisms. SCRAM never sends the password itself, and the broker has to prove that it knows
+// it too.
 const (
 	NoSASL      Mechanism = ""
 	Plain       Mechanism = "plain"
@@ -69,10 +71,14 @@ func (s *Security) apply(cfg *sarama.Config) {
 		sasl.Mechanism = sarama.SASLTypePlaintext
 	case ScramSHA256:
 		sasl.Mechanism = sarama.SASLTypeSCRAMSHA256
-		sasl.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: sha256.New} }
+		sasl.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient {
+			return &scramClient{hash: sha256.New}
+		}
 	case ScramSHA512:
 		sasl.Mechanism = sarama.SASLTypeSCRAMSHA512
-		sasl.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: sha512.New} }
+		sasl.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient {
+			return &scramClient{hash: sha512.New}
+		}
 	}
 }
 
@@ -115,30 +121,34 @@ type scramClient struct {
 	conversation *scram.ClientConversation
 }
 
-// scramIterations is the least that the RFC asks for: a broker that asks for fewer would make the password cheap to
-// guess for whoever listens.
+// scramIterations is the least that the RFC asks for: a broker that asks for fewer would make the
+// password cheap to guess for whoever listens.
 const scramIterations = 4096
 
 // Begin implements sarama.SCRAMClient.
 func (c *scramClient) Begin(user, password, authzID string) error {
 	client, err := c.hash.NewClient(user, password, authzID)
 	if err != nil {
-		return errors.New("the Kafka user or password holds characters that SCRAM does not allow") // err quotes them
+		// err quotes them
+		return errors.New("the Kafka user or password holds characters that SCRAM does not allow")
 	}
 	c.conversation = client.WithMinIterations(scramIterations).NewConversation()
 	return nil
 }
 
 // Step implements sarama.SCRAMClient.
-func (c *scramClient) Step(challenge string) (string, error) { return c.conversation.Step(challenge) }
+func (c *scramClient) Step(challenge string) (string, error) {
+	return c.conversation.Step(challenge)
+}
 
 // Done implements sarama.SCRAMClient.
 func (c *scramClient) Done() bool { return c.conversation.Done() }
 
-// explainConnect says of a failure to connect where to, and makes a [toll.PermanentError] of one that no retry mends:
-// certificates and names that either side does not accept.
+// explainConnect says of a failure to connect where to, and makes a [toll.PermanentError] of one
+// that no retry mends: certificates and names that either side does not accept.
 //
-// With several brokers sarama joins what each of them said. As long as one of them was merely away, trying again may help.
+// With several brokers sarama joins what each of them said. As long as one of them was merely away,
+// trying again may help.
 func (c Cluster) explainConnect(err error) error {
 	if err == nil {
 		return nil
@@ -162,8 +172,8 @@ func (c Cluster) explainConnect(err error) error {
 	return &toll.PermanentError{Err: err, Hint: hint}
 }
 
-// Explain turns an error of Kafka that no retry mends into a [toll.PermanentError] that says what to do, and leaves others
-// as they are.
+// Explain turns an error of Kafka that no retry mends into a [toll.PermanentError] that says what
+// to do, and leaves others as they are.
 func Explain(err error) error { return fromKgo(err) }
 
 // connectHint returns what to do about a refusal of TLS or SASL, "" where it is none.
@@ -179,7 +189,8 @@ func connectHint(err error) string {
 	return trust.Hint(err, "--kafka")
 }
 
-// causes returns what each broker said where sarama reached none: of one that it says nothing about, that.
+// causes returns what each broker said where sarama reached none: of one that it says nothing
+// about, that.
 func causes(err error) []error {
 	if !errors.Is(err, sarama.ErrOutOfBrokers) {
 		return []error{err}

@@ -15,24 +15,28 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// groupConsumer wraps the sarama.ConsumerGroup that goka consumes with, so that the offsets of the topic of events come
-// from the database and not from the group.
+// groupConsumer wraps the sarama.ConsumerGroup that goka consumes with, so that the offsets of the
+// topic of events come from the database and not from the group.
 type groupConsumer struct {
 	sarama.ConsumerGroup
 	run    *run
 	errors *groupErrors
 }
 
-// Consume implements sarama.ConsumerGroup. It returns when ctx ends, or with the error of a session.
+// Consume implements sarama.ConsumerGroup. It returns when ctx ends, or with the error of a
+// session.
 //
-// goka calls it for one session after the other and waits for five seconds in between, without a sign of life. A member whose
-// session timeout is shorter loses its place meanwhile: with two of them, each took all partitions from the other for ever. So
-// sessions follow each other in here, and a rebalance costs less.
-func (g *groupConsumer) Consume(ctx context.Context, topics []string, h sarama.ConsumerGroupHandler) error {
+// goka calls it for one session after the other and waits for five seconds in between, without a
+// sign of life. A member whose session timeout is shorter loses its place meanwhile: with two of
+// them, each took all partitions from the other for ever. So sessions follow each other in here,
+// and a rebalance costs less.
+func (g *groupConsumer) Consume(ctx context.Context, topics []string,
+	h sarama.ConsumerGroupHandler) error {
 	pauses := g.run.cfg.backOff()
 	for {
 		started := time.Now()
-		if err := g.ConsumerGroup.Consume(ctx, topics, &sessionHandler{inner: h, run: g.run, group: g.ConsumerGroup}); err != nil || ctx.Err() != nil {
+		if err := g.ConsumerGroup.Consume(ctx, topics,
+			&sessionHandler{inner: h, run: g.run, group: g.ConsumerGroup}); err != nil || ctx.Err() != nil {
 			return err
 		}
 		if time.Since(started) > longSession {
@@ -51,10 +55,11 @@ const longSession = 30 * time.Second
 
 // sessionHandler wraps goka's handler for one session.
 //
-// A session goes: Setup reads each partition's cursor and unpublished batches in one snapshot, and sets where the topic
-// of events is consumed from; then goka's own Setup recovers the group table; then records flow, the watermark is
-// watched, and the group table is compared with the database. Cleanup first ends that, since goka must not stop amid a visit; then is goka's, after which none of its
-// callbacks runs any more; then the sources stop.
+// A session goes: Setup reads each partition's cursor and unpublished batches in one snapshot, and
+// sets where the topic of events is consumed from; then goka's own Setup recovers the group table;
+// then records flow, the watermark is watched, and the group table is compared with the database.
+// Cleanup first ends that, since goka must not stop amid a visit; then is goka's, after which none
+// of its callbacks runs any more; then the sources stop.
 type sessionHandler struct {
 	inner sarama.ConsumerGroupHandler
 	run   *run
@@ -83,12 +88,14 @@ func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
 }
 
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
-func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession,
+	claim sarama.ConsumerGroupClaim) error {
 	if claim.Topic() == h.run.cfg.Topic {
 		if claim.InitialOffset() < 0 {
-			// Retention passed the offset that Setup chose, and sarama went on at the oldest record by itself. The next
-			// session's Setup decides about the gap.
-			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", claim.Partition(), claim.Topic())
+			// Retention passed the offset that Setup chose, and sarama went on at the oldest record by
+			// itself. The next session's Setup decides about the gap.
+			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at",
+				claim.Partition(), claim.Topic())
 		}
 		return h.consumeEvents(session, claim)
 	}
@@ -97,9 +104,10 @@ func (h *sessionHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim
 
 // consumeEvents hands goka the records of a partition of the topic of events in bundles.
 //
-// goka's consumer must not fetch them too. It can be paused only once it is there, so what it may have fetched by then is
-// dropped.
-func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+// goka's consumer must not fetch them too. It can be paused only once it is there, so what it may
+// have fetched by then is dropped.
+func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession,
+	claim sarama.ConsumerGroupClaim) error {
 	h.group.Pause(map[string][]int32{claim.Topic(): {claim.Partition()}})
 	s := h.run.sources.get(claim.Partition())
 	if s == nil {
@@ -109,7 +117,8 @@ func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession, clai
 	defer h.run.fetcher.Remove(records)
 	h.run.stats.claim(claim.Partition(), records)
 	ctx, cancel := context.WithCancel(session.Context())
-	bundled := &bundledClaim{ConsumerGroupClaim: claim, messages: make(chan *sarama.ConsumerMessage, bundleQueue)}
+	bundled := &bundledClaim{ConsumerGroupClaim: claim,
+		messages: make(chan *sarama.ConsumerMessage, bundleQueue)}
 	var gathered sync.WaitGroup
 	defer gathered.Wait()
 	defer cancel()
@@ -150,8 +159,8 @@ func (h *sessionHandler) Cleanup(session sarama.ConsumerGroupSession) error {
 	return err
 }
 
-// tollSession is the session that goka sees. It swallows goka's marks for the topic of events: goka marks a record when
-// its callback returns, long before its batch is stored.
+// tollSession is the session that goka sees. It swallows goka's marks for the topic of events: goka
+// marks a record when its callback returns, long before its batch is stored.
 type tollSession struct {
 	sarama.ConsumerGroupSession
 	topic string
@@ -184,8 +193,8 @@ func (s *sources) get(partition int32) *source {
 	return s.slots[partition].Load()
 }
 
-// progress returns what the sources have stored so far, by partition: epoch and next offset, both 0 for those that others
-// own.
+// progress returns what the sources have stored so far, by partition: epoch and next offset, both 0
+// for those that others own.
 func (s *sources) progress() []toll.Cursor {
 	all := make([]toll.Cursor, len(s.slots))
 	for i := range s.slots {
@@ -196,7 +205,8 @@ func (s *sources) progress() []toll.Cursor {
 	return all
 }
 
-// publishedTo returns up to where a partition is published by its source, and marked so in the database; -1 for not known.
+// publishedTo returns up to where a partition is published by its source, and marked so in the
+// database; -1 for not known.
 func (s *sources) publishedTo(partition int32) int64 {
 	if src := s.get(partition); src != nil {
 		return src.publishedTo()
@@ -204,8 +214,9 @@ func (s *sources) publishedTo(partition int32) int64 {
 	return -1
 }
 
-// checkProgress returns an error where the database, as it was read later, is of another epoch than a source's session, or lacks
-// what that has stored. The next commit would fail by it, but a partition without new records has none.
+// checkProgress returns an error where the database, as it was read later, is of another epoch than
+// a source's session, or lacks what that has stored. The next commit would fail by it, but a
+// partition without new records has none.
 func checkProgress(progress []toll.Cursor, epoch uint64, next []int64) error {
 	for p, mine := range progress {
 		switch {
@@ -213,7 +224,9 @@ func checkProgress(progress []toll.Cursor, epoch uint64, next []int64) error {
 		case mine.Epoch != epoch:
 			return errOtherEpoch
 		case next[p] < mine.Next:
-			return fmt.Errorf("the database has stored partition %d up to offset %d, and before it had up to %d: %s", p, next[p], mine.Next, behindWhy)
+			return fmt.Errorf(
+				"the database has stored partition %d up to offset %d, and before it had up to %d: %s", p,
+				next[p], mine.Next, behindWhy)
 		}
 	}
 	return nil
@@ -237,7 +250,8 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 	}
 	for _, partition := range claims {
 		if int(partition) >= len(r.sources.slots) {
-			return fmt.Errorf("topic %s has more partitions now than the %d that it had", r.cfg.Topic, len(r.sources.slots))
+			return fmt.Errorf("topic %s has more partitions now than the %d that it had", r.cfg.Topic,
+				len(r.sources.slots))
 		}
 		if err := r.openSource(session, partition, oldest[partition], committed[partition]); err != nil {
 			return err
@@ -258,7 +272,8 @@ func (r *run) checkTopic(ctx context.Context) error {
 	return r.cfg.checkTopicID(info)
 }
 
-func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, oldest int64, committed groupOffset) error {
+func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, oldest int64,
+	committed groupOffset) error {
 	cursor, unpublished, err := r.loadCursor(session.Context(), partition, oldest)
 	if err != nil {
 		return err
@@ -269,16 +284,22 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 	}
 	switch {
 	case committed.epoch > cursor.Epoch:
-		return toll.Permanent(behindHint, "the database is behind: partition %d was processed in epoch %d, and the database is of the older epoch %d; %s",
+		return toll.Permanent(behindHint,
+			"the database is behind: partition %d was processed in epoch %d, and the database is of the older epoch %d; %s",
 			partition, committed.epoch, cursor.Epoch, behindWhy)
-	case committed.offset > max(cursor.Next, oldest) && (committed.epoch == cursor.Epoch || committed.epoch == 0):
-		return toll.Permanent(behindHint, "the database is behind: partition %d was stored up to offset %d, and the database knows of %d only; %s",
+	case committed.offset > max(cursor.Next, oldest) &&
+		(committed.epoch == cursor.Epoch || committed.epoch == 0):
+		return toll.Permanent(behindHint,
+			"the database is behind: partition %d was stored up to offset %d, and the database knows of %d only; %s",
 			partition, committed.offset, cursor.Next, behindWhy)
 	case cursor.Next < oldest && !r.cfg.SkipGone:
-		return toll.Permanent("they were deleted by the topic's retention; go on without them with: --skip-gone",
-			"offsets %d to %d of partition %d of topic %s are gone and were never stored", cursor.Next, oldest-1, partition, r.cfg.Topic)
+		return toll.Permanent(
+			"they were deleted by the topic's retention; go on without them with: --skip-gone",
+			"offsets %d to %d of partition %d of topic %s are gone and were never stored", cursor.Next,
+			oldest-1, partition, r.cfg.Topic)
 	case cursor.Next < oldest:
-		r.cfg.Log.Warn("records are gone that were never stored", "partition", partition, "first", cursor.Next, "next", oldest)
+		r.cfg.Log.Warn("records are gone that were never stored", "partition", partition, "first",
+			cursor.Next, "next", oldest)
 	}
 	s := &source{
 		partition: partition,
@@ -286,13 +307,16 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 		store:     r.store,
 		publish:   r.deltas.send,
 		pace:      r.deltas,
-		mark:      func(offset int64) { session.MarkOffset(r.cfg.Topic, partition, offset, epochMetadata(cursor.Epoch)) },
-		stats:     r.stats,
-		database:  r.database,
-		log:       r.log,
-		topic:     func() error { return r.checkTopic(session.Context()) },
-		connects:  connects,
-		from:      max(cursor.Next, oldest),
+		mark: func(offset int64) {
+			session.MarkOffset(r.cfg.Topic, partition, offset,
+				epochMetadata(cursor.Epoch))
+		},
+		stats:    r.stats,
+		database: r.database,
+		log:      r.log,
+		topic:    func() error { return r.checkTopic(session.Context()) },
+		connects: connects,
+		from:     max(cursor.Next, oldest),
 	}
 	s.fail = func(err error) {
 		if s.ctx.Err() == nil {
@@ -310,9 +334,10 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 	return nil
 }
 
-// loadCursor reads a partition's cursor and what is not known to be published, waiting for the database as long as the
-// session lasts.
-func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (toll.Cursor, toll.Unpublished, error) {
+// loadCursor reads a partition's cursor and what is not known to be published, waiting for the
+// database as long as the session lasts.
+func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (toll.Cursor,
+	toll.Unpublished, error) {
 	type loaded struct {
 		cursor      toll.Cursor
 		unpublished toll.Unpublished

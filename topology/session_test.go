@@ -17,21 +17,24 @@ type sessionsGroup struct {
 	handlers map[sarama.ConsumerGroupHandler]bool
 }
 
-func (g *sessionsGroup) Consume(_ context.Context, _ []string, h sarama.ConsumerGroupHandler) error {
+func (g *sessionsGroup) Consume(_ context.Context, _ []string,
+	h sarama.ConsumerGroupHandler) error {
 	g.handlers[h] = true
 	g.consumed++
 	return g.sessions[g.consumed-1]
 }
 
-// TestSessionsFollowEachOther consumes session after session without going back to goka, which would wait in between for longer
-// than the session timeout; an error goes back to it.
+// TestSessionsFollowEachOther consumes session after session without going back to goka, which
+// would wait in between for longer than the session timeout; an error goes back to it.
 func TestSessionsFollowEachOther(t *testing.T) {
 	broken := errors.New("broken")
-	inner := &sessionsGroup{sessions: []error{nil, nil, nil, broken}, handlers: map[sarama.ConsumerGroupHandler]bool{}}
+	inner := &sessionsGroup{sessions: []error{nil, nil, nil, broken},
+		handlers: map[sarama.ConsumerGroupHandler]bool{}}
 	cfg := DefaultConfig()
 	cfg.SessionTimeout = 2 * time.Second
 	g := &groupConsumer{ConsumerGroup: inner, run: &run{cfg: &cfg}}
-	if err := g.Consume(t.Context(), []string{"toll"}, nil); !errors.Is(err, broken) || inner.consumed != 4 {
+	if err := g.Consume(t.Context(), []string{"toll"}, nil); !errors.Is(err, broken) ||
+		inner.consumed != 4 {
 		t.Errorf("%v after %d sessions", err, inner.consumed)
 	}
 	if len(inner.handlers) != 4 {

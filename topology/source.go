@@ -19,23 +19,28 @@ import (
 // errFenced ends a session whose partition is written by another owner.
 var errFenced = errors.New("another process moved the cursor")
 
-// errMarksLost ends a session whose database has forgotten what was published. The next one sends it again.
-var errMarksLost = errors.New("the database has forgotten that batches were published: it was restored, or is another one")
+// errMarksLost ends a session whose database has forgotten what was published. The next one sends
+// it again.
+var errMarksLost = errors.New(
+	"the database has forgotten that batches were published: it was restored, or is another one")
 
 // errOtherEpoch ends a session of an epoch that is over. The next one sends everything again.
-var errOtherEpoch = errors.New("the database was rebuilt, or is another one: its epoch is not the one that this session began with")
+var errOtherEpoch = errors.New(
+	"the database was rebuilt, or is another one: its epoch is not the one that this session began with")
 
-// source owns one partition of the topic of events for the length of a session: it gathers records into batches, stores
-// them one after the other, and publishes what they mean per plaza.
+// source owns one partition of the topic of events for the length of a session: it gathers records
+// into batches, stores them one after the other, and publishes what they mean per plaza.
 //
-// Three goroutines work on it. One adds the bundles that goka passes on. The committer takes what has been gathered whenever it is idle, so a
-// batch is as large as the time that the one before it took to commit: small when there is little to do, up to the
-// limit when there is a backlog. The publisher sends the deltas of the batches that are stored.
+// Three goroutines work on it. One adds the bundles that goka passes on. The committer takes what
+// has been gathered whenever it is idle, so a batch is as large as the time that the one before it
+// took to commit: small when there is little to do, up to the limit when there is a backlog. The
+// publisher sends the deltas of the batches that are stored.
 type source struct {
 	partition int32
 	cfg       *Config
 	store     Store
-	// publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged or failed.
+	// publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged
+	// or failed.
 	publish  func(deltas []*toll.Delta, done func(error)) error
 	pace     pacer
 	mark     func(offset int64) // shows progress to the consumer group, for lag displays
@@ -49,14 +54,15 @@ type source struct {
 	kill   context.CancelFunc
 	wg     sync.WaitGroup
 
-	room     chan struct{}   // has a value for each bundle that is not added yet
-	bundles  chan bundle     // on their way through goka
-	passed   chan bundle     // that goka has passed on
-	log      logChecker      // of the topic of events
-	topic    func() error    // returns an error unless it is the topic that was stored
-	from     int64           // offset to read on from
-	connects int64           // logChecker.Connects from before the log was compared
-	read     toll.LastRecord // the last record of what was passed on to goka; the bundling goroutine's alone
+	room     chan struct{} // has a value for each bundle that is not added yet
+	bundles  chan bundle   // on their way through goka
+	passed   chan bundle   // that goka has passed on
+	log      logChecker    // of the topic of events
+	topic    func() error  // returns an error unless it is the topic that was stored
+	from     int64         // offset to read on from
+	connects int64         // logChecker.Connects from before the log was compared
+	// the last record of what was passed on to goka; the bundling goroutine's alone
+	read toll.LastRecord
 
 	mu     sync.Mutex
 	open   *builder      // being filled by add, guarded by mu
@@ -66,8 +72,8 @@ type source struct {
 	full   chan struct{} // has a value once open is full
 	clock  toll.Clock    // before the first batch
 	next   record        // that is being added, guarded by mu
-	// replaced says why the log is not the one that was consumed, once that is known; guarded by mu. Nothing is
-	// taken in from then on, and the committer records it.
+	// replaced says why the log is not the one that was consumed, once that is known; guarded by mu.
+	// Nothing is taken in from then on, and the committer records it.
 	replaced string
 	epoch    uint64 // of the session
 
@@ -90,7 +96,8 @@ type source struct {
 	sentTo   int64           // Next of the last batch that is acknowledged
 }
 
-// pacer says when a source stores and publishes, as its fellows and the plazas ask for. It is the [deltaSender].
+// pacer says when a source stores and publishes, as its fellows and the plazas ask for. It is the
+// [deltaSender].
 type pacer interface {
 	wait() time.Duration      // until an event is to be stored
 	turn(ctx context.Context) // returns when deltas may be sent
@@ -124,24 +131,27 @@ func (b *storedDeltas) events() int64 {
 }
 
 const (
-	// pendingBatches is how many stored batches of a partition may wait to be published, and how many are published at a time.
+	// pendingBatches is how many stored batches of a partition may wait to be published, and how many
+	// are published at a time.
 	pendingBatches = 4
 	// manyDeltas is how many deltas are enough to be published at a time.
 	manyDeltas = 10_000
-	// togetherCells bounds what a plaza has in several batches and is sent as one message: with the longest names of types
-	// it is no larger than a message of a single batch can be.
+	// togetherCells bounds what a plaza has in several batches and is sent as one message: with the
+	// longest names of types it is no larger than a message of a single batch can be.
 	togetherCells = maxCells / 2
 )
 
 func (s *source) init(cursor toll.Cursor) error {
 	chain, err := codecs.DecodeChain(cursor.Chain)
 	if err != nil {
-		return toll.Permanent("the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
+		return toll.Permanent(
+			"the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
 			"read the chain of partition %d: %w", s.partition, err)
 	}
 	clock, err := codecs.DecodeClock(cursor.Clock)
 	if err != nil {
-		return toll.Permanent("the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
+		return toll.Permanent(
+			"the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
 			"read the clock of partition %d: %w", s.partition, err)
 	}
 	s.cursor, s.chain, s.clock, s.epoch, s.storedTo = cursor, chain, clock, cursor.Epoch, cursor.Next
@@ -154,14 +164,17 @@ func (s *source) init(cursor toll.Cursor) error {
 func decodeBatch(b *toll.StoredBatch) (storedDeltas, error) {
 	deltas, err := codecs.DecodePlazaDeltas(b.Deltas)
 	if err != nil {
-		return storedDeltas{}, toll.Permanent("the row of toll_batch is damaged; restore the database, or run: tollstream reset --yes",
-			"read the outbox of partition %d, offset %d: %w", b.Partition, b.First, err)
+		return storedDeltas{},
+			toll.Permanent(
+				"the row of toll_batch is damaged; restore the database, or run: tollstream reset --yes",
+				"read the outbox of partition %d, offset %d: %w", b.Partition, b.First, err)
 	}
-	return storedDeltas{ref: toll.BatchRef{First: b.First, Token: b.Token}, next: b.Next, deltas: deltas}, nil
+	return storedDeltas{ref: toll.BatchRef{First: b.First, Token: b.Token}, next: b.Next,
+		deltas: deltas}, nil
 }
 
-// start starts the committer and the publisher, which first sends again what is not known to be published, from the
-// offset unpublished on.
+// start starts the committer and the publisher, which first sends again what is not known to be
+// published, from the offset unpublished on.
 func (s *source) start(parent context.Context, unpublished int64) {
 	s.ctx, s.cancel = context.WithCancel(parent)
 	s.grace, s.kill = context.WithCancel(context.WithoutCancel(parent))
@@ -192,11 +205,12 @@ func (s *source) start(parent context.Context, unpublished int64) {
 	}()
 }
 
-// stopGrace bounds what a stop waits for: the commit and the sends that are under way. What they don't reach is done
-// again by the next owner.
+// stopGrace bounds what a stop waits for: the commit and the sends that are under way. What they
+// don't reach is done again by the next owner.
 const stopGrace = 3 * time.Second
 
-// stop drops the open batch, which is read again by the next owner, and waits for what is under way.
+// stop drops the open batch, which is read again by the next owner, and waits for what is under
+// way.
 func (s *source) stop() {
 	s.cancel()
 	defer s.database.leave(s.partition)
@@ -209,8 +223,8 @@ func (s *source) stop() {
 	s.kill()
 }
 
-// addAll adds records to the open batch. It waits while that is full, and returns early when the session ends: what is left
-// is then not stored, and is read again.
+// addAll adds records to the open batch. It waits while that is full, and returns early when the
+// session ends: what is left is then not stored, and is read again.
 func (s *source) addAll(records []*kgo.Record) {
 	for {
 		s.mu.Lock()
@@ -245,10 +259,12 @@ func (s *source) addAll(records []*kgo.Record) {
 }
 
 func (s *source) isFull(b *builder) bool {
-	return b.len() >= s.cfg.BatchRows || b.bytes+b.rejectBytes >= s.cfg.BatchBytes || len(b.cells) >= maxCells
+	return b.len() >= s.cfg.BatchRows || b.bytes+b.rejectBytes >= s.cfg.BatchBytes ||
+		len(b.cells) >= maxCells
 }
 
-// maxCells bounds what a batch counts apart, so that the delta of a plaza stays well below a Kafka message's size.
+// maxCells bounds what a batch counts apart, so that the delta of a plaza stays well below a Kafka
+// message's size.
 const maxCells = 20_000
 
 func notify(c chan struct{}) {
@@ -276,8 +292,8 @@ func (s *source) take() *builder {
 	return b
 }
 
-// rebase builds the open batch again on the event time with which the one before it ends now that rows of that were
-// refused: how late its events are depends on it.
+// rebase builds the open batch again on the event time with which the one before it ends now that
+// rows of that were refused: how late its events are depends on it.
 func (s *source) rebase(before *builder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -296,7 +312,8 @@ func (s *source) giveBack(b *builder) {
 }
 
 const (
-	// markDelay is how long an acknowledged batch waits to be marked published together with the next commit.
+	// markDelay is how long an acknowledged batch waits to be marked published together with the next
+	// commit.
 	markDelay = 100 * time.Millisecond
 	// turnEvery is how often the loop turns that has nothing to do, far below the limit of its health.
 	turnEvery = loopLimit / 4
@@ -367,8 +384,9 @@ func (s *source) commitAll() error {
 	}
 }
 
-// handOn reports whether the publisher is to be given a batch that was stored. While it sends again what is left from
-// before, it finds that one in the database too: rows are stored meanwhile, however much is left.
+// handOn reports whether the publisher is to be given a batch that was stored. While it sends again
+// what is left from before, it finds that one in the database too: rows are stored meanwhile,
+// however much is left.
 func (s *source) handOn(stored storedDeltas) bool {
 	s.handMu.Lock()
 	defer s.handMu.Unlock()
@@ -383,8 +401,8 @@ func (s *source) progress() toll.Cursor {
 	return toll.Cursor{Partition: s.partition, Epoch: s.epoch, Next: s.storedTo}
 }
 
-// caughtUp reports whether all is sent that was stored, given that it was sent up to an offset. Then the committer hands on
-// what it stores from here on.
+// caughtUp reports whether all is sent that was stored, given that it was sent up to an offset.
+// Then the committer hands on what it stores from here on.
 func (s *source) caughtUp(sent int64) bool {
 	s.handMu.Lock()
 	defer s.handMu.Unlock()
@@ -394,7 +412,8 @@ func (s *source) caughtUp(sent int64) bool {
 	return s.following
 }
 
-// gather waits until the open batch is full or its time is up, and reports whether the session goes on.
+// gather waits until the open batch is full or its time is up, and reports whether the session goes
+// on.
 func (s *source) gather() bool {
 	s.mu.Lock()
 	full, began := s.isFull(s.open), s.open.began
@@ -402,19 +421,21 @@ func (s *source) gather() bool {
 	if fill := s.fill(began); fill > 0 && !full {
 		sleep(s.ctx, fill, s.full)
 	}
-	// Once the session has ended, add may have given up on a record and taken a later one: such a batch must not be stored.
+	// Once the session has ended, add may have given up on a record and taken a later one: such a
+	// batch must not be stored.
 	return s.ctx.Err() == nil
 }
 
-// fill returns how much longer a batch may fill that began at a time. Of the time until its first event is to
-// be stored, fetching took a share, and the commit takes about as long as the last one.
+// fill returns how much longer a batch may fill that began at a time. Of the time until its first
+// event is to be stored, fetching took a share, and the commit takes about as long as the last one.
 func (s *source) fill(began time.Time) time.Duration {
 	wait := s.pace.wait()
 	left := wait - wait/lingerShare - min(s.took, wait/2) - time.Since(began)
 	return max(left, min(wait, shortestWait))
 }
 
-// storeBatch stores what a builder holds as one batch, however often the database goes away meanwhile.
+// storeBatch stores what a builder holds as one batch, however often the database goes away
+// meanwhile.
 func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 	token := s.cfg.NewToken()
 	started := time.Now()
@@ -449,8 +470,10 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 			s.took = time.Since(started)
 			s.stats.stored(s.partition, batch, deltas, s.took)
 			return storedDeltas{
-				ref: toll.BatchRef{First: batch.First, Token: batch.Token}, next: batch.Next, deltas: deltas, oldest: b.oldest,
-				trace: BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began, Taken: b.taken, Stored: time.Now()},
+				ref: toll.BatchRef{First: batch.First, Token: batch.Token}, next: batch.Next, deltas: deltas,
+				oldest: b.oldest,
+				trace: BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began,
+					Taken: b.taken, Stored: time.Now()},
 			}, nil
 		case errors.Is(err, errNotStored):
 			undo()
@@ -464,12 +487,12 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 // errNotStored says that a batch is known not to be stored and may be tried again.
 var errNotStored = errors.New("the batch was not stored")
 
-// settle finds out what became of a batch whose commit failed or was not answered: nil for stored after all,
-// errNotStored for certainly not, and any other error for a session that must end.
+// settle finds out what became of a batch whose commit failed or was not answered: nil for stored
+// after all, errNotStored for certainly not, and any other error for a session that must end.
 //
-// A batch keeps its token through all attempts. If an earlier one is still open on the server and commits late, it
-// either comes before the next attempt, whose compare-and-set then fails and leads here again, or never: both attempts
-// have the same contents, and only one can move the cursor.
+// A batch keeps its token through all attempts. If an earlier one is still open on the server and
+// commits late, it either comes before the next attempt, whose compare-and-set then fails and leads
+// here again, or never: both attempts have the same contents, and only one can move the cursor.
 func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) error {
 	var permanent *toll.PermanentError
 	if errors.As(cause, &permanent) {
@@ -508,8 +531,8 @@ func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) 
 	return fmt.Errorf("partition %d: %w", s.partition, errFenced)
 }
 
-// pause waits before a batch is tried again, longer each time, so that a server which answers reads and refuses writes is
-// not hammered.
+// pause waits before a batch is tried again, longer each time, so that a server which answers reads
+// and refuses writes is not hammered.
 func (s *source) pause(pauses backoff.BackOff, err error) error {
 	select {
 	case <-time.After(pauses.NextBackOff()):
@@ -519,8 +542,10 @@ func (s *source) pause(pauses backoff.BackOff, err error) error {
 	}
 }
 
-// batch makes the batch of a builder, and links its deltas into the partition's chain; undo takes them out again.
-func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []toll.PlazaDelta, undo func()) {
+// batch makes the batch of a builder, and links its deltas into the partition's chain; undo takes
+// them out again.
+func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []toll.PlazaDelta,
+	undo func()) {
 	deltas = b.deltas()
 	for i := range deltas {
 		deltas[i].Prev = s.chain[deltas[i].Plaza]
@@ -555,8 +580,9 @@ func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []to
 	}, deltas, undo
 }
 
-// takeAcked takes the batches that are to be marked published. Marking late is sound (the searches beside the design
-// cover it): an unmarked batch is sent again after a restart and skipped as a duplicate.
+// takeAcked takes the batches that are to be marked published. Marking late is sound (the searches
+// beside the design cover it): an unmarked batch is sent again after a restart and skipped as a
+// duplicate.
 func (s *source) takeAcked() []toll.BatchRef {
 	s.ackMu.Lock()
 	defer s.ackMu.Unlock()
@@ -578,8 +604,8 @@ func (s *source) marked(n int) {
 	s.unmarked -= n
 }
 
-// published notes up to where the partition's batches are acknowledged by the broker; ref is the last of them where it is to
-// be marked.
+// published notes up to where the partition's batches are acknowledged by the broker; ref is the
+// last of them where it is to be marked.
 func (s *source) published(next int64, ref *toll.BatchRef) {
 	s.ackMu.Lock()
 	defer s.ackMu.Unlock()
@@ -591,7 +617,8 @@ func (s *source) published(next int64, ref *toll.BatchRef) {
 	}
 }
 
-// publishedTo returns up to where all that is stored is published and marked so in the database, -1 while that is under way.
+// publishedTo returns up to where all that is stored is published and marked so in the database, -1
+// while that is under way.
 func (s *source) publishedTo() int64 {
 	s.ackMu.Lock()
 	sent, unmarked := s.sentTo, s.unmarked
@@ -604,8 +631,8 @@ func (s *source) publishedTo() int64 {
 	return s.storedTo
 }
 
-// markAcked marks what was acknowledged when no commit comes along to do it. A failure leaves it for later: an outage
-// shows at the next batch.
+// markAcked marks what was acknowledged when no commit comes along to do it. A failure leaves it
+// for later: an outage shows at the next batch.
 func (s *source) markAcked() error {
 	acked := s.takeAcked()
 	if len(acked) == 0 {
@@ -628,7 +655,8 @@ func (s *source) markAcked() error {
 	return nil
 }
 
-// publishAll sends the deltas of the batches that wait, and of further ones only after all of these are acknowledged. What is left from before comes first, from the offset unpublished on.
+// publishAll sends the deltas of the batches that wait, and of further ones only after all of these
+// are acknowledged. What is left from before comes first, from the offset unpublished on.
 func (s *source) publishAll(unpublished int64) error {
 	if err := s.publishLeft(unpublished); err != nil {
 		return err
@@ -645,10 +673,12 @@ func (s *source) publishAll(unpublished int64) error {
 	return nil
 }
 
-// alsoPending returns a batch with those that wait behind it, as far as they may be published together.
+// alsoPending returns a batch with those that wait behind it, as far as they may be published
+// together.
 func (s *source) alsoPending(b storedDeltas) []storedDeltas {
 	batches := []storedDeltas{b}
-	for deltas, cells := len(b.deltas), b.cells(); len(batches) < pendingBatches && deltas < manyDeltas && cells < togetherCells; {
+	for deltas, cells := len(b.deltas), b.cells(); len(batches) < pendingBatches &&
+		deltas < manyDeltas && cells < togetherCells; {
 		select {
 		case next, ok := <-s.pending:
 			if !ok {
@@ -664,8 +694,8 @@ func (s *source) alsoPending(b storedDeltas) []storedDeltas {
 	return batches
 }
 
-// publishLeft sends again what is not known to be published, page by page out of the database, until it has caught up
-// with the committer. After a rebuild that is the whole outbox.
+// publishLeft sends again what is not known to be published, page by page out of the database,
+// until it has caught up with the committer. After a rebuild that is the whole outbox.
 func (s *source) publishLeft(sent int64) error {
 	s.published(sent, nil)
 	for !s.caughtUp(sent) {
@@ -703,7 +733,8 @@ func (s *source) publishLeft(sent int64) error {
 	return nil
 }
 
-// readOutbox reads a page of what is not known to be published, waiting for the database as long as the session lasts.
+// readOutbox reads a page of what is not known to be published, waiting for the database as long as
+// the session lasts.
 func (s *source) readOutbox(above int64) (toll.OutboxPage, error) {
 	return backoff.Retry(s.ctx, func() (toll.OutboxPage, error) {
 		page, err := s.store.Outbox(s.ctx, s.partition, above, true)
@@ -715,8 +746,9 @@ func (s *source) readOutbox(above int64) (toll.OutboxPage, error) {
 	}, backoff.WithBackOff(s.cfg.backOff()), backoff.WithMaxElapsedTime(0))
 }
 
-// publishBatches sends the deltas of batches, in their order, and waits until all are acknowledged. What a plaza has in
-// several of them is sent together, so that none of it arrives without what comes before.
+// publishBatches sends the deltas of batches, in their order, and waits until all are acknowledged.
+// What a plaza has in several of them is sent together, so that none of it arrives without what
+// comes before.
 func (s *source) publishBatches(epoch uint64, batches []storedDeltas) (err error) {
 	began := time.Now()
 	var deltas []*toll.Delta
@@ -748,7 +780,8 @@ func (s *source) publishBatches(epoch uint64, batches []storedDeltas) (err error
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("publish the deltas of partition %d up to offset %d: %w", s.partition, batches[len(batches)-1].next, err)
+		return fmt.Errorf("publish the deltas of partition %d up to offset %d: %w", s.partition,
+			batches[len(batches)-1].next, err)
 	}
 	for i := range batches {
 		s.published(batches[i].next, &batches[i].ref)
@@ -756,7 +789,8 @@ func (s *source) publishBatches(epoch uint64, batches []storedDeltas) (err error
 	return nil
 }
 
-// togetherFrom returns how many of the deltas, from the first on, are of one plaza and fit a message.
+// togetherFrom returns how many of the deltas, from the first on, are of one plaza and fit a
+// message.
 func togetherFrom(deltas []*toll.Delta) int {
 	n, cells := 1, deltas[0].Cells()
 	for ; n < len(deltas) && deltas[n].Plaza == deltas[0].Plaza; n++ {

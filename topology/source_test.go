@@ -34,8 +34,9 @@ func (r *memoryRows) Len() int  { return len(r.events) }
 func (r *memoryRows) Size() int { return 32 * len(r.events) }
 func (r *memoryRows) Reset()    { r.events = nil }
 
-// memoryStore is a Store with one partition, in which every call can be made to fail. It deviates from a database in
-// that a commit whose answer is lost is over at once: it is never still open when the cursor is read.
+// memoryStore is a Store with one partition, in which every call can be made to fail. It deviates
+// from a database in that a commit whose answer is lost is over at once: it is never still open
+// when the cursor is read.
 type memoryStore struct {
 	mu      sync.Mutex
 	cursor  toll.Cursor
@@ -80,7 +81,8 @@ func (s *memoryStore) Load(context.Context, int32, int64) (toll.Cursor, toll.Unp
 }
 
 // Outbox returns pages of two batches.
-func (s *memoryStore) Outbox(_ context.Context, _ int32, above int64, unpublished bool) (toll.OutboxPage, error) {
+func (s *memoryStore) Outbox(_ context.Context, _ int32, above int64,
+	unpublished bool) (toll.OutboxPage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	page := toll.OutboxPage{Epoch: s.cursor.Epoch}
@@ -139,17 +141,20 @@ func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.
 	var refused toll.RefusedError
 	for i, e := range events {
 		if s.refuse[e.Vehicle] {
-			refused.Rows = append(refused.Rows, toll.RefusedRow{Row: i, Kind: toll.RejectRefused, SQLState: "22000", Reason: "refused"})
+			refused.Rows = append(refused.Rows,
+				toll.RefusedRow{Row: i, Kind: toll.RejectRefused, SQLState: "22000", Reason: "refused"})
 		}
 	}
 	if len(refused.Rows) > 0 {
 		return &refused
 	}
-	s.cursor.Next, s.cursor.Token, s.cursor.Chain, s.cursor.Clock, s.cursor.Last = b.Next, b.Token, b.Chain, b.Clock, b.Last
+	s.cursor.Next, s.cursor.Token, s.cursor.Chain, s.cursor.Clock, s.cursor.Last = b.Next, b.Token,
+		b.Chain, b.Clock, b.Last
 	s.rows = append(s.rows, events...)
 	s.rejects = append(s.rejects, b.Rejects...)
 	s.batches = append(s.batches, memoryBatch{StoredBatch: toll.StoredBatch{
-		Partition: b.Partition, First: b.First, Next: b.Next, Token: b.Token, Events: int64(len(events)), Deltas: b.Deltas,
+		Partition: b.Partition, First: b.First, Next: b.Next, Token: b.Token, Events: int64(len(events)),
+		Deltas: b.Deltas,
 	}})
 	s.markPublished(published)
 	if fails {
@@ -158,7 +163,8 @@ func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.
 	return nil
 }
 
-func (s *memoryStore) MarkPublished(_ context.Context, _ int32, epoch uint64, published []toll.BatchRef) error {
+func (s *memoryStore) MarkPublished(_ context.Context, _ int32, epoch uint64,
+	published []toll.BatchRef) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.step() {
@@ -233,8 +239,8 @@ func testConfig() *Config {
 	return &cfg
 }
 
-// session runs one session of a source over the records [cursor, end) and returns the error that ended it, nil if all
-// was stored and published.
+// session runs one session of a source over the records [cursor, end) and returns the error that
+// ended it, nil if all was stored and published.
 func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, end int64) error {
 	t.Helper()
 	cursor, unpublished, err := store.Load(t.Context(), 0, 0)
@@ -245,7 +251,8 @@ func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, 
 	defer cancel()
 	failed := make(chan error, 8)
 	s := &source{
-		partition: 0, cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond), mark: func(int64) {}, stats: newStats(nil),
+		partition: 0, cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
+		mark: func(int64) {}, stats: newStats(nil),
 		fail: func(err error) {
 			failed <- err
 			cancel()
@@ -272,7 +279,8 @@ func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, 
 	}
 }
 
-// testRecord makes the record at an offset: every eleventh is no event, every thirteenth offset holds none at all.
+// testRecord makes the record at an offset: every eleventh is no event, every thirteenth offset
+// holds none at all.
 func testRecord(offset int64) *record {
 	value := fmt.Sprintf("Thu Feb 10 10:%02d:02 2022,%d,car,%d", offset/60%60, offset, 4000+offset%3)
 	if offset%11 == 5 {
@@ -300,7 +308,8 @@ func checkExact(t *testing.T, store *memoryStore, table *memoryTable, end int64)
 			want = 0
 		}
 		if seen[int32(offset)] != want || rejected[offset] != 1-want {
-			t.Fatalf("offset %d: %d rows and %d dead letters, want %d and %d", offset, seen[int32(offset)], rejected[offset], want, 1-want)
+			t.Fatalf("offset %d: %d rows and %d dead letters, want %d and %d", offset, seen[int32(offset)],
+				rejected[offset], want, 1-want)
 		}
 	}
 	next := int64(0)
@@ -318,12 +327,14 @@ func checkExact(t *testing.T, store *memoryStore, table *memoryTable, end int64)
 	}
 }
 
-// TestSourceFailsAtEveryStep makes the i-th call to the database fail, for i = 1, 2, 3 … until a run needs no more
-// calls, with the answer lost before and after the commit; and after each failure the next session goes on.
+// TestSourceFailsAtEveryStep makes the i-th call to the database fail, for i = 1, 2, 3 … until a
+// run needs no more calls, with the answer lost before and after the commit; and after each failure
+// the next session goes on.
 func TestSourceFailsAtEveryStep(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		for step := 1; ; step++ {
-			store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: step, late: late, refuse: map[int32]bool{9: true, 23: true, 24: true}}
+			store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: step, late: late,
+				refuse: map[int32]bool{9: true, 23: true, 24: true}}
 			table := &memoryTable{states: map[int16]*toll.State{}}
 			cfg := testConfig()
 			for {
@@ -364,7 +375,8 @@ func TestSourceFailsAtEveryDelta(t *testing.T) {
 	}
 }
 
-// TestSourceFenced ends the session of an owner that finds the cursor moved, without storing anything.
+// TestSourceFenced ends the session of an owner that finds the cursor moved, without storing
+// anything.
 func TestSourceFenced(t *testing.T) {
 	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 1, moved: true}
 	table := &memoryTable{states: map[int16]*toll.State{}}
@@ -373,17 +385,20 @@ func TestSourceFenced(t *testing.T) {
 		t.Fatalf("session ended with %v, want %v", err, errFenced)
 	}
 	if len(store.rows) != 1 || len(table.states) != 0 {
-		t.Fatalf("a fenced owner stored %d rows and published for %d plazas", len(store.rows)-1, len(table.states))
+		t.Fatalf("a fenced owner stored %d rows and published for %d plazas", len(store.rows)-1,
+			len(table.states))
 	}
 }
 
-// TestSourceBoundsItsBatches holds the database and checks that add waits once a batch is full and the next is too.
+// TestSourceBoundsItsBatches holds the database and checks that add waits once a batch is full and
+// the next is too.
 func TestSourceBoundsItsBatches(t *testing.T) {
 	cfg := testConfig()
 	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	store.mu.Lock() // the database hangs
-	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond), mark: func(int64) {}, stats: newStats(nil), fail: func(error) {}}
+	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
+		mark: func(int64) {}, stats: newStats(nil), fail: func(error) {}}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +427,8 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 	}
 }
 
-// TestBuilderRefuse builds a batch without the rows that the database refused, as if they had never been events.
+// TestBuilderRefuse builds a batch without the rows that the database refused, as if they had never
+// been events.
 func TestBuilderRefuse(t *testing.T) {
 	cfg := testConfig()
 	whole, without := newBuilder(new(memoryRows), cfg), newBuilder(new(memoryRows), cfg)
@@ -424,7 +440,8 @@ func TestBuilderRefuse(t *testing.T) {
 		bad := offset%7 == 1
 		if offset%11 != 5 {
 			if bad {
-				refused = append(refused, toll.RefusedRow{Row: row, Kind: toll.RejectRefused, SQLState: "22007", Reason: "no"})
+				refused = append(refused, toll.RefusedRow{Row: row, Kind: toll.RejectRefused, SQLState: "22007",
+					Reason: "no"})
 			}
 			row++
 		}
@@ -433,14 +450,17 @@ func TestBuilderRefuse(t *testing.T) {
 		}
 	}
 	whole.refuse(refused)
-	a, b := codecs.AppendPlazaDeltas(nil, whole.deltas()), codecs.AppendPlazaDeltas(nil, without.deltas())
+	a, b := codecs.AppendPlazaDeltas(nil, whole.deltas()), codecs.AppendPlazaDeltas(nil,
+		without.deltas())
 	if string(a) != string(b) {
 		t.Errorf("deltas differ from those of a batch without the refused rows")
 	}
 	if got, want := len(whole.rejects), len(without.rejects)+len(refused); got != want {
 		t.Errorf("%d rejects, want %d", got, want)
 	}
-	if !slices.IsSortedFunc(whole.rejects, func(a, b toll.Reject) int { return int(a.Offset - b.Offset) }) {
+	if !slices.IsSortedFunc(whole.rejects, func(a, b toll.Reject) int {
+		return int(a.Offset - b.Offset)
+	}) {
 		t.Error("rejects are not in the order of offsets")
 	}
 }
@@ -491,7 +511,8 @@ func BenchmarkBuilder(b *testing.B) {
 func (s *source) add(r *record) {
 	m := &kgo.Record{Offset: r.offset, Timestamp: r.time, Key: r.key, Value: r.value}
 	if r.contentType != "" {
-		m.Headers = append(m.Headers, kgo.RecordHeader{Key: codecs.ContentTypeHeader, Value: []byte(r.contentType)})
+		m.Headers = append(m.Headers,
+			kgo.RecordHeader{Key: codecs.ContentTypeHeader, Value: []byte(r.contentType)})
 	}
 	if r.retryOf != "" {
 		m.Headers = append(m.Headers, kgo.RecordHeader{Key: RetryHeader, Value: []byte(r.retryOf)})

@@ -105,8 +105,10 @@ func (w *closingWatch) look(ctx context.Context, cfg *Config, stats *Stats) {
 	is := stalled > stalledAfter
 	if is != w.told {
 		if w.told = is; is {
-			cfg.Log.Warn("windows are due, and none is stored", "for", stalled.Truncate(time.Second).String(),
-				"hint", "look at MySQL's transactions and locks; if a process keeps a core busy, start it again")
+			cfg.Log.Warn("windows are due, and none is stored", "for",
+				stalled.Truncate(time.Second).String(),
+				"hint",
+				"look at MySQL's transactions and locks; if a process keeps a core busy, start it again")
 		} else {
 			cfg.Log.Info("windows are stored again")
 		}

@@ -16,13 +16,14 @@ import (
 // stuckResults are results whose transaction does not end before it is told to.
 type stuckResults struct{ end chan error }
 
-func (r *stuckResults) Settle(context.Context, []toll.Closing, []toll.NoticeRef) ([]toll.Notice, bool, error) {
+func (r *stuckResults) Settle(context.Context, []toll.Closing, []toll.NoticeRef) ([]toll.Notice,
+	bool, error) {
 	err := <-r.end
 	return nil, err == nil, err
 }
 
-// TestClosingStalled has a transaction of results that does not end while both servers answer. It is
-// logged once, recorded in the database, and makes the process unhealthy; an outage does not.
+// TestClosingStalled has a transaction of results that does not end while both servers answer. It
+// is logged once, recorded in the database, and makes the process unhealthy; an outage does not.
 func TestClosingStalled(t *testing.T) {
 	var log bytes.Buffer
 	var now atomic.Int64 // seconds

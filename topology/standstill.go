@@ -9,13 +9,14 @@ import (
 	"time"
 )
 
-// standstill notices that this process did not run for so long that the group may have given its partitions to others:
-// it was stopped, swapped out, or on a machine that slept.
+// standstill notices that this process did not run for so long that the group may have given its
+// partitions to others: it was stopped, swapped out, or on a machine that slept.
 //
-// An owner that wakes up finds messages in its queues, and would write states to the changelog that are older than those
-// of its successor, until its next heartbeat is refused. So nothing is sent there any more after a standstill: each write
-// to the socket asks first, and the whole run begins anew. (What a standstill between that question and the write lets
-// through, and what an owner sends that is cut off from the coordinator alone, is mended by reconcile.)
+// An owner that wakes up finds messages in its queues, and would write states to the changelog that
+// are older than those of its successor, until its next heartbeat is refused. So nothing is sent
+// there any more after a standstill: each write to the socket asks first, and the whole run begins
+// anew. (What a standstill between that question and the write lets through, and what an owner
+// sends that is cut off from the coordinator alone, is mended by reconcile.)
 type standstill struct {
 	limit time.Duration
 	now   func() time.Time
@@ -23,8 +24,8 @@ type standstill struct {
 	stood atomic.Int64              // how long the standstill took, in nanoseconds; 0 for none
 }
 
-// standstillLimit returns how long a process may stand still and is surely in the group still: the coordinator's patience,
-// less the age that the last heartbeat may have had.
+// standstillLimit returns how long a process may stand still and is surely in the group still: the
+// coordinator's patience, less the age that the last heartbeat may have had.
 func standstillLimit(sessionTimeout time.Duration) time.Duration {
 	return sessionTimeout - heartbeatInterval(sessionTimeout)
 }
@@ -44,7 +45,8 @@ func (s *standstill) renew() {
 	s.beat.Store(&t)
 }
 
-// watch looks at the time often, until ctx ends, and calls fail with the standstill that it notices.
+// watch looks at the time often, until ctx ends, and calls fail with the standstill that it
+// notices.
 func (s *standstill) watch(ctx context.Context, fail func(error)) {
 	ticker := time.NewTicker(s.limit / 10)
 	defer ticker.Stop()
@@ -72,12 +74,14 @@ func (s *standstill) check() error {
 		}
 	}
 	if stood := time.Duration(s.stood.Load()); stood > 0 {
-		return fmt.Errorf("%w for %v, and others may have taken its place in the group", errStoodStill, stood.Round(100*time.Millisecond))
+		return fmt.Errorf("%w for %v, and others may have taken its place in the group", errStoodStill,
+			stood.Round(100*time.Millisecond))
 	}
 	return nil
 }
 
-// dial returns a function that dials as another one does, with connections that send nothing after a standstill.
+// dial returns a function that dials as another one does, with connections that send nothing after
+// a standstill.
 func (s *standstill) dial(inner dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := s.check(); err != nil {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestStandstill lets a connection write until the process stood still for longer than its place in the group lasts, and
-// never again after.
+// TestStandstill lets a connection write until the process stood still for longer than its place in
+// the group lasts, and never again after.
 func TestStandstill(t *testing.T) {
 	start := time.Now()
 	for _, clock := range []struct {
@@ -17,7 +17,8 @@ func TestStandstill(t *testing.T) {
 		after func(d time.Duration) time.Time
 	}{
 		{"stopped", start.Add},
-		{"asleep", func(d time.Duration) time.Time { return start.Round(0).Add(d) }}, // only the wall clock went on
+		// only the wall clock went on
+		{"asleep", func(d time.Duration) time.Time { return start.Round(0).Add(d) }},
 	} {
 		t.Run(clock.name, func(t *testing.T) {
 			now := start
@@ -43,7 +44,8 @@ func TestStandstill(t *testing.T) {
 				t.Fatalf("after 7 s: %v", err)
 			}
 			now = clock.after(7*time.Second + time.Nanosecond)
-			if _, err := conn.Write([]byte("x")); err == nil || !strings.Contains(err.Error(), "stood still for 7s") {
+			if _, err := conn.Write([]byte("x")); err == nil ||
+				!strings.Contains(err.Error(), "stood still for 7s") {
 				t.Fatalf("after more than 7 s: %v", err)
 			}
 			now = start

@@ -10,8 +10,9 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// Stats counts what a processor does, over all of its runs: it outlives goka's processors, which are built anew after a
-// failure. Nothing is counted per event, but per batch, delta and call. All methods are safe for concurrent use.
+// Stats counts what a processor does, over all of its runs: it outlives goka's processors, which
+// are built anew after a failure. Nothing is counted per event, but per batch, delta and call. All
+// methods are safe for concurrent use.
 type Stats struct {
 	*health
 	observer Observer
@@ -40,11 +41,12 @@ type Stats struct {
 }
 
 type partitionStats struct {
-	next        int64            // the cursor
-	end         int64            // of the topic, as it was asked for last
-	fetched     *kafka.Partition // nil before it is consumed
-	unpublished int64            // events of batches that are stored and whose deltas are not acknowledged
-	unmerged    int64            // deltas of the loop's partition of the same number that are not merged
+	next    int64            // the cursor
+	end     int64            // of the topic, as it was asked for last
+	fetched *kafka.Partition // nil before it is consumed
+	// events of batches that are stored and whose deltas are not acknowledged
+	unpublished int64
+	unmerged    int64 // deltas of the loop's partition of the same number that are not merged
 	transaction OpenTransaction
 	ring        waitingRing
 }
@@ -74,8 +76,8 @@ func (r *waitingRing) add(w waiting) {
 	r.list[r.last] = w
 }
 
-// find returns when the batch that ends at next began, zero for not known. What is merged was published just now, so the
-// newest are looked at first.
+// find returns when the batch that ends at next began, zero for not known. What is merged was
+// published just now, so the newest are looked at first.
 func (r *waitingRing) find(next int64) time.Time {
 	for i := range r.list {
 		if w := &r.list[(r.last-i+len(r.list))%len(r.list)]; w.next == next {
@@ -85,9 +87,10 @@ func (r *waitingRing) find(next int64) time.Time {
 	return time.Time{}
 }
 
-// retryOperations are the kinds of calls to MySQL that are made again until they work, and the building again of a batch of
-// which MySQL refused rows.
-var retryOperations = [...]string{"load", "outbox", "store", "settle", "mark", "watermark", "results", "rebuild"}
+// retryOperations are the kinds of calls to MySQL that are made again until they work, and the
+// building again of a batch of which MySQL refused rows.
+var retryOperations = [...]string{"load", "outbox", "store", "settle", "mark", "watermark",
+	"results", "rebuild"}
 
 const (
 	retryLoad = iota
@@ -108,34 +111,41 @@ func NewStats() *Stats {
 		share:     rejectWatch{now: time.Now},
 		batchRows: newHistogram(1, 10, 100, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 1_000_000),
 		// From an idle database on the same machine to one that is away for a while.
-		commitTime:  newHistogram(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300),
+		commitTime: newHistogram(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60,
+			300),
 		publishTime: newHistogram(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60),
 		// A replay is far behind.
-		mergeLatency: newHistogram(.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600, 86400),
-		resultsTime:  newHistogram(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60),
+		mergeLatency: newHistogram(.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600,
+			21600, 86400),
+		resultsTime: newHistogram(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60),
 	}
 }
 
 // Snapshot is a reading of Stats.
 type Snapshot struct {
-	Read, Skipped                    int64                     // records that were taken into batches, those of batches that were dropped too; offsets without a record
-	Events, Rejected, Batches        int64                     // stored by this process
-	Rejects                          map[toll.RejectKind]int64 // all kinds
-	RejectShare                      toll.RejectShare          // of the last five minutes
-	Late, TooLate, Ahead             int64                     // of the events: late for some windows or all, too late for any, ahead of their partition's clock
-	Applied, Duplicates, Stale, Gaps int64                     // deltas, by outcome
-	Resent                           int64                     // deltas that the group table lacked, by reconcile
-	Windows, Transitions             int64                     // results that were published
-	Sessions, Restarts               int64                     // of the group, of goka's processor
-	Retries                          map[string]int64          // by operation; all operations
-	LastStored                       time.Time                 // zero for never
-	CommitTime                       time.Duration             // of the last batch
-	Watermark                        time.Time                 // zero for not known
-	Partitions                       int                       // of the topic
-	Owned                            int                       // of them, by this process
-	Lag                              int64                     // records behind the ends of the owned partitions
-	Unpublished                      int64                     // events that are stored, and whose deltas Kafka has not acknowledged
-	ByPartition                      map[int32]PartitionSnapshot
+	// records that were taken into batches, those of batches that were dropped too; offsets without a
+	// record
+	Read, Skipped             int64
+	Events, Rejected, Batches int64                     // stored by this process
+	Rejects                   map[toll.RejectKind]int64 // all kinds
+	RejectShare               toll.RejectShare          // of the last five minutes
+	// of the events: late for some windows or all, too late for any, ahead of their partition's clock
+	Late, TooLate, Ahead             int64
+	Applied, Duplicates, Stale, Gaps int64 // deltas, by outcome
+	// deltas that the group table lacked, by reconcile
+	Resent               int64
+	Windows, Transitions int64            // results that were published
+	Sessions, Restarts   int64            // of the group, of goka's processor
+	Retries              map[string]int64 // by operation; all operations
+	LastStored           time.Time        // zero for never
+	CommitTime           time.Duration    // of the last batch
+	Watermark            time.Time        // zero for not known
+	Partitions           int              // of the topic
+	Owned                int              // of them, by this process
+	Lag                  int64            // records behind the ends of the owned partitions
+	// events that are stored, and whose deltas Kafka has not acknowledged
+	Unpublished int64
+	ByPartition map[int32]PartitionSnapshot
 
 	BatchRows, CommitTimes, PublishTimes, MergeLatency, ResultsTimes Distribution // rows, then seconds
 }
@@ -155,12 +165,14 @@ func (s *Stats) Read() Snapshot {
 		Events: s.events.Load(), Rejected: s.rejected.Load(), Batches: s.batches.Load(),
 		Rejects: map[toll.RejectKind]int64{}, Retries: map[string]int64{},
 		Late: s.late.Load(), TooLate: s.tooLate.Load(), Ahead: s.ahead.Load(),
-		Applied: s.applied.Load(), Duplicates: s.duplicates.Load(), Stale: s.stale.Load(), Gaps: s.gaps.Load(), Resent: s.resent.Load(),
+		Applied: s.applied.Load(), Duplicates: s.duplicates.Load(), Stale: s.stale.Load(),
+		Gaps: s.gaps.Load(), Resent: s.resent.Load(),
 		Windows: s.windows.Load(), Transitions: s.transitions.Load(),
 		Sessions: s.sessions.Load(), Restarts: s.restarts.Load(),
 		CommitTime:  time.Duration(s.commitNanos.Load()),
 		BatchRows:   s.batchRows.Read(),
-		CommitTimes: s.commitTime.Read(), PublishTimes: s.publishTime.Read(), MergeLatency: s.mergeLatency.Read(), ResultsTimes: s.resultsTime.Read(),
+		CommitTimes: s.commitTime.Read(), PublishTimes: s.publishTime.Read(),
+		MergeLatency: s.mergeLatency.Read(), ResultsTimes: s.resultsTime.Read(),
 		ByPartition: map[int32]PartitionSnapshot{},
 	}
 	snap.RejectShare = s.share.share()
@@ -187,7 +199,8 @@ func (s *Stats) Read() Snapshot {
 		lag := max(0, end-p.next)
 		snap.Lag += lag
 		snap.Unpublished += max(0, p.unpublished)
-		snap.ByPartition[n] = PartitionSnapshot{Lag: lag, Unmerged: p.unmerged, Transaction: p.transaction}
+		snap.ByPartition[n] = PartitionSnapshot{Lag: lag, Unmerged: p.unmerged,
+			Transaction: p.transaction}
 	}
 	return snap
 }
@@ -209,7 +222,8 @@ func (s *Stats) owned() []int32 {
 	return list
 }
 
-// opened notes that a partition is owned, and how many events are in batches that are to be published again.
+// opened notes that a partition is owned, and how many events are in batches that are to be
+// published again.
 func (s *Stats) opened(partition int32, next, unpublished int64) {
 	p := &partitionStats{next: next, unpublished: unpublished}
 	s.watch(partition)
@@ -234,8 +248,9 @@ func (s *Stats) claim(partition int32, records *kafka.Partition) {
 	}
 }
 
-// measured notes the end of a partition of the topic of events, and the deltas of the loop's partition of the same number
-// that are not merged, and the transaction that keeps records of it from being read, if there is one.
+// measured notes the end of a partition of the topic of events, and the deltas of the loop's
+// partition of the same number that are not merged, and the transaction that keeps records of it
+// from being read, if there is one.
 func (s *Stats) measured(partition int32, end, unmerged int64, open OpenTransaction) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -287,7 +302,8 @@ func (s *Stats) taken(b *builder) {
 	b.taken = time.Now()
 }
 
-func (s *Stats) stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta, took time.Duration) {
+func (s *Stats) stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta,
+	took time.Duration) {
 	for i := range deltas {
 		d := &deltas[i]
 		for _, p := range d.Panes {
@@ -346,13 +362,15 @@ func (s *Stats) published(partition int32, b *storedDeltas, began time.Time, err
 		s.publishTime.Observe(ended.Sub(began).Seconds())
 		s.mu.Lock()
 		if p := s.parts[partition]; p != nil {
-			p.unpublished -= b.events() // below 0 for a moment where it is published before its committer has counted it
+			// below 0 for a moment where it is published before its committer has counted it
+			p.unpublished -= b.events()
 		}
 		s.mu.Unlock()
 	}
 	if s.tracer != nil {
 		t := b.trace
-		t.Partition, t.First, t.Next, t.Events, t.Plazas = partition, b.ref.First, b.next, int(b.events()), len(b.deltas)
+		t.Partition, t.First, t.Next, t.Events, t.Plazas = partition, b.ref.First, b.next,
+			int(b.events()), len(b.deltas)
 		t.Resent = t.Stored.IsZero()
 		t.Publishing, t.Ended, t.Err = began, ended, err
 		s.tracer.Batch(t)
@@ -365,7 +383,8 @@ func (s *Stats) notStored(partition int32, b *builder, first int64, attempts int
 		return
 	}
 	s.tracer.Batch(BatchTrace{
-		Partition: partition, First: first, Next: b.next, Events: len(b.records), Rejected: len(b.rejects), Attempts: attempts,
+		Partition: partition, First: first, Next: b.next, Events: len(b.records),
+		Rejected: len(b.rejects), Attempts: attempts,
 		Began: b.began, Taken: b.taken, Ended: time.Now(), Err: err,
 	})
 }
@@ -390,8 +409,9 @@ func (s *Stats) merged(d *toll.Delta, outcome toll.Outcome) {
 	}
 }
 
-// oldestOf returns the record time of the first record of a delta's batch, zero where it is not known. Batches come in
-// order, but plazas of one batch are merged in different partitions, so the last ones are kept for a while.
+// oldestOf returns the record time of the first record of a delta's batch, zero where it is not
+// known. Batches come in order, but plazas of one batch are merged in different partitions, so the
+// last ones are kept for a while.
 func (s *Stats) oldestOf(d *toll.Delta) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -20,7 +20,8 @@ func TestHistogram(t *testing.T) {
 		h.Observe(v)
 	}
 	d := h.Read()
-	if d.Count != 8 || d.Sum != 1e9+224 || !maps.Equal(d.Buckets, map[float64]uint64{1: 2, 10: 4, 100: 6}) {
+	if d.Count != 8 || d.Sum != 1e9+224 ||
+		!maps.Equal(d.Buckets, map[float64]uint64{1: 2, 10: 4, 100: 6}) {
 		t.Errorf("%+v", d)
 	}
 	var wg sync.WaitGroup
@@ -73,18 +74,20 @@ func (b *tracedBatches) Batch(t BatchTrace) {
 }
 func (b *tracedBatches) Results(ResultsTrace) {}
 
-// TestStatsOfSource has a source store and publish records, some of which the database refuses, while its answers are lost
-// now and then.
+// TestStatsOfSource has a source store and publish records, some of which the database refuses,
+// while its answers are lost now and then.
 func TestStatsOfSource(t *testing.T) {
 	const end = 500
-	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 4, late: true, refuse: map[int32]bool{9: true, 23: true}}
+	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 4, late: true,
+		refuse: map[int32]bool{9: true, 23: true}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	traced := new(tracedBatches)
 	stats := NewStats()
 	stats.tracer = traced
 	cfg := testConfig()
 	s := &source{
-		partition: 0, cfg: cfg, store: &observedStore{store, stats}, publish: table.publish, mark: func(int64) {}, stats: stats,
+		partition: 0, cfg: cfg, store: &observedStore{store, stats}, publish: table.publish,
+		mark: func(int64) {}, stats: stats,
 		pace: fillFor(time.Millisecond), fail: func(err error) { t.Error(err) },
 	}
 	if err := s.init(store.cursor); err != nil {
@@ -104,22 +107,27 @@ func TestStatsOfSource(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	s.stop()
-	if snap.Read != end || snap.Events != int64(len(store.rows)) || snap.Rejected != int64(len(store.rejects)) || snap.Skipped != 0 {
+	if snap.Read != end || snap.Events != int64(len(store.rows)) ||
+		snap.Rejected != int64(len(store.rejects)) || snap.Skipped != 0 {
 		t.Errorf("%+v; %d rows, %d rejects", snap, len(store.rows), len(store.rejects))
 	}
-	if snap.Rejects["refused"] != 2 || snap.Rejects["format"] != snap.Rejected-2 || len(snap.Rejects) != len(toll.RejectKinds) {
+	if snap.Rejects["refused"] != 2 || snap.Rejects["format"] != snap.Rejected-2 ||
+		len(snap.Rejects) != len(toll.RejectKinds) {
 		t.Errorf("%v of %d", snap.Rejects, snap.Rejected)
 	}
-	if snap.Retries["store"] != 1 || snap.Retries["rebuild"] != 2 || snap.Retries["load"] != 0 || len(snap.Retries) != len(retryOperations) {
+	if snap.Retries["store"] != 1 || snap.Retries["rebuild"] != 2 || snap.Retries["load"] != 0 ||
+		len(snap.Retries) != len(retryOperations) {
 		t.Errorf("%v", snap.Retries)
 	}
 	if snap.BatchRows.Count != uint64(snap.Batches) || snap.BatchRows.Sum != float64(snap.Events) ||
-		snap.CommitTimes.Count != uint64(snap.Batches) || snap.PublishTimes.Count != uint64(snap.Batches) {
+		snap.CommitTimes.Count != uint64(snap.Batches) ||
+		snap.PublishTimes.Count != uint64(snap.Batches) {
 		t.Errorf("%d batches: %+v", snap.Batches, snap)
 	}
 	var events, rejected, next int64
 	for _, b := range traced.batches {
-		if b.First != next || b.Err != nil || b.Resent || b.Attempts < 1 || b.Ended.Before(b.Publishing) || b.Publishing.Before(b.Stored) ||
+		if b.First != next || b.Err != nil || b.Resent || b.Attempts < 1 ||
+			b.Ended.Before(b.Publishing) || b.Publishing.Before(b.Stored) ||
 			b.Stored.Before(b.Taken) || b.Taken.Before(b.Began) || b.Began.IsZero() {
 			t.Errorf("%+v", b)
 		}
@@ -143,8 +151,10 @@ func TestStatsOfFencedSource(t *testing.T) {
 	stats.tracer = traced
 	failed := make(chan error, 1)
 	s := &source{
-		partition: 0, cfg: testConfig(), store: &observedStore{store, stats}, publish: (&memoryTable{states: map[int16]*toll.State{}}).publish,
-		mark: func(int64) {}, stats: stats, pace: fillFor(time.Millisecond), fail: func(err error) { failed <- err },
+		partition: 0, cfg: testConfig(), store: &observedStore{store,
+			stats}, publish: (&memoryTable{states: map[int16]*toll.State{}}).publish,
+		mark: func(int64) {}, stats: stats, pace: fillFor(time.Millisecond),
+		fail: func(err error) { failed <- err },
 	}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
@@ -160,7 +170,8 @@ func TestStatsOfFencedSource(t *testing.T) {
 		t.Fatal("it goes on")
 	}
 	s.stop()
-	if len(traced.batches) != 1 || !errors.Is(traced.batches[0].Err, errFenced) || !traced.batches[0].Stored.IsZero() || traced.batches[0].Events != 1 {
+	if len(traced.batches) != 1 || !errors.Is(traced.batches[0].Err, errFenced) ||
+		!traced.batches[0].Stored.IsZero() || traced.batches[0].Events != 1 {
 		t.Errorf("%+v", traced.batches)
 	}
 }
@@ -229,9 +240,11 @@ func TestReady(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	ready("tables: not checked yet; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
+	ready(
+		"tables: not checked yet; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
 	s.Checked(errors.New("dial tcp 10.1.2.3:3306: secret"))
-	ready("tables: tables and topics can't be checked yet; the log says why; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
+	ready(
+		"tables: tables and topics can't be checked yet; the log says why; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
 	s.Checked(nil)
 	ready("group: no partitions are assigned yet")
 	s.assigned()
@@ -256,7 +269,8 @@ func TestReady(t *testing.T) {
 	if snap := s.Read(); snap.Sessions != 2 || snap.Restarts != 1 || snap.Retries["store"] != 1 {
 		t.Errorf("%+v", snap)
 	}
-	if names := s.Checks(); len(names) != 4 || names[0].Name != CheckTables || names[3].Name != CheckGroup {
+	if names := s.Checks(); len(names) != 4 || names[0].Name != CheckTables ||
+		names[3].Name != CheckGroup {
 		t.Error(names)
 	}
 }
@@ -264,20 +278,24 @@ func TestReady(t *testing.T) {
 // emptyStore is a Store that keeps nothing.
 type emptyStore struct{ Store }
 
-func (emptyStore) NewRows() toll.Rows                                         { return new(fixedRows) }
+func (emptyStore) NewRows() toll.Rows {
+	return new(fixedRows)
+}
 func (emptyStore) Commit(context.Context, *toll.Batch, []toll.BatchRef) error { return nil }
 func (emptyStore) MarkPublished(context.Context, int32, uint64, []toll.BatchRef) error {
 	return nil
 }
 
-// ingest sends records through a source that is counted and traced, and returns how many objects that allocated.
+// ingest sends records through a source that is counted and traced, and returns how many objects
+// that allocated.
 func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	stats := NewStats()
 	stats.tracer = new(droppedTraces)
 	cfg := testConfig()
 	cfg.BatchRows = len(records)
 	s := &source{
-		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats}, mark: func(int64) {}, stats: stats,
+		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats}, mark: func(int64) {},
+		stats:   stats,
 		publish: func(_ []*toll.Delta, done func(error)) error { done(nil); return nil },
 		pace:    fillFor(time.Minute),
 		fail:    func(err error) { t.Error(err) },
@@ -320,18 +338,20 @@ func goodRecords(n int) []*record {
 	return records
 }
 
-// TestIngestAllocatesPerBatch holds counting and tracing to the batch: an event costs no object, whatever is counted.
+// TestIngestAllocatesPerBatch holds counting and tracing to the batch: an event costs no object,
+// whatever is counted.
 func TestIngestAllocatesPerBatch(t *testing.T) {
 	const rounds = 20
-	small, large := ingest(t, goodRecords(1000), rounds)/rounds, ingest(t, goodRecords(10_000), rounds)/rounds
+	small, large := ingest(t, goodRecords(1000), rounds)/rounds, ingest(t, goodRecords(10_000),
+		rounds)/rounds
 	t.Logf("%d objects for a batch of 1,000 events, %d for one of 10,000", small, large)
 	if large > small+1000 {
 		t.Errorf("%d objects for a batch of 1,000 events, %d for one of 10,000", small, large)
 	}
 }
 
-// BenchmarkIngest is what an event costs from goka's callback to a batch that is stored and published, but for the database
-// and Kafka.
+// BenchmarkIngest is what an event costs from goka's callback to a batch that is stored and
+// published, but for the database and Kafka.
 func BenchmarkIngest(b *testing.B) {
 	records := goodRecords(10_000)
 	b.ReportAllocs()

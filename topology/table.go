@@ -25,12 +25,13 @@ import (
 type Table struct {
 	view *goka.View
 
-	// goka takes its partitions away when a view ends, whoever reads them. So the end waits for readers, and those that
-	// come later are refused.
+	// goka takes its partitions away when a view ends, whoever reads them. So the end waits for
+	// readers, and those that come later are refused.
 	mu    sync.RWMutex
 	ended bool
 
-	// goka tries again after every error. One that no retry mends closes refused, once, and is in why from then on.
+	// goka tries again after every error. One that no retry mends closes refused, once, and is in why
+	// from then on.
 	refused chan struct{}
 	refuse  sync.Once
 	why     error
@@ -38,49 +39,56 @@ type Table struct {
 	connections []io.Closer // which goka opens, and leaves open
 }
 
-// NewTable returns a reader of a group's table that has not started; Run, which closes its connections, or Close is to be called. A table that does not exist is a
-// [toll.PermanentError].
+// NewTable returns a reader of a group's table that has not started; Run, which closes its
+// connections, or Close is to be called. A table that does not exist is a [toll.PermanentError].
 func NewTable(cluster Cluster, group string, log *slog.Logger) (*Table, error) {
 	return newTable(cluster, group, log, 20*time.Millisecond)
 }
 
-// NewFollowedTable is like [NewTable], for a table that is followed for long: it asks the broker five times less often,
-// which is a good percent of a core, and takes up to a tenth of a second more to begin and to end.
+// NewFollowedTable is like [NewTable], for a table that is followed for long: it asks the broker
+// five times less often, which is a good percent of a core, and takes up to a tenth of a second
+// more to begin and to end.
 func NewFollowedTable(cluster Cluster, group string, log *slog.Logger) (*Table, error) {
 	return newTable(cluster, group, log, 100*time.Millisecond)
 }
 
-// newTable returns a reader. wait is how long a fetch waits for something new; what is new comes at once.
-func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duration, more ...goka.ViewOption) (*Table, error) {
+// newTable returns a reader. wait is how long a fetch waits for something new; what is new comes at
+// once.
+func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duration,
+	more ...goka.ViewOption) (*Table, error) {
 	if _, err := describeTable(context.Background(), cluster, group); err != nil {
 		return nil, err
 	}
 	consumer := cluster.Config("view")
-	consumer.Consumer.MaxWaitTime = wait // goka waits for a fetch to return when it opens and when it closes
+	// goka waits for a fetch to return when it opens and when it closes
+	consumer.Consumer.MaxWaitTime = wait
 	tm := goka.NewTopicManagerConfig()
 	tm.NoCreate = true
 	t := &Table{refused: make(chan struct{})}
-	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), codecs.StateCodec{}, append(more,
-		goka.WithViewLogger(gokaLogger{log}),
-		goka.WithViewHasher(Hasher),
-		goka.WithViewClientID(cluster.ClientID),
-		goka.WithViewStorageBuilder(storage.MemoryBuilder()),
-		goka.WithViewConsumerSaramaBuilder(func(brokers []string, clientID string) (sarama.Consumer, error) {
-			c, err := tapConsumer(goka.SaramaConsumerBuilderWithConfig(consumer), t.judge)(brokers, clientID)
-			if err == nil {
-				t.connections = append(t.connections, c)
-			}
-			return c, err
-		}),
-		goka.WithViewTopicManagerBuilder(func(brokers []string) (goka.TopicManager, error) {
-			m, err := goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)(brokers)
-			if err == nil {
-				t.connections = append(t.connections, m)
-			}
-			return m, err
-		}),
-		goka.WithViewAutoReconnect(),
-	)...)
+	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), codecs.StateCodec{},
+		append(more,
+			goka.WithViewLogger(gokaLogger{log}),
+			goka.WithViewHasher(Hasher),
+			goka.WithViewClientID(cluster.ClientID),
+			goka.WithViewStorageBuilder(storage.MemoryBuilder()),
+			goka.WithViewConsumerSaramaBuilder(func(brokers []string, clientID string) (sarama.Consumer,
+				error) {
+				c, err := tapConsumer(goka.SaramaConsumerBuilderWithConfig(consumer), t.judge)(brokers,
+					clientID)
+				if err == nil {
+					t.connections = append(t.connections, c)
+				}
+				return c, err
+			}),
+			goka.WithViewTopicManagerBuilder(func(brokers []string) (goka.TopicManager, error) {
+				m, err := goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)(brokers)
+				if err == nil {
+					t.connections = append(t.connections, m)
+				}
+				return m, err
+			}),
+			goka.WithViewAutoReconnect(),
+		)...)
 	if err != nil {
 		t.disconnect()
 		return nil, explainKafka(fmt.Errorf("open the group table: %w", err))
@@ -89,8 +97,8 @@ func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duratio
 	return t, nil
 }
 
-// keepProgress has a view keep of each state how far it has come alone. One that can't be read stays
-// as it is, for the reader to find out.
+// keepProgress has a view keep of each state how far it has come alone. One that can't be read
+// stays as it is, for the reader to find out.
 func keepProgress(_ goka.UpdateContext, s storage.Storage, key string, value []byte) error {
 	if value == nil {
 		return s.Delete(key)
@@ -114,7 +122,8 @@ func describeTable(ctx context.Context, cluster Cluster, group string) (TopicInf
 // Close closes the connections of a table that is not to be run.
 func (t *Table) Close() { t.disconnect() }
 
-// disconnect closes what goka opened. Some of it goka may have closed by itself, which is no failure.
+// disconnect closes what goka opened. Some of it goka may have closed by itself, which is no
+// failure.
 func (t *Table) disconnect() {
 	for _, c := range t.connections {
 		_ = c.Close()
@@ -215,8 +224,9 @@ func (t *Table) States() (map[int16]*toll.State, error) {
 	return states, nil
 }
 
-// LoopConsumed reports whether the group has consumed all that was in the loop when it was called, waiting a moment for it. Its offsets follow
-// the acknowledged changelog, so whatever was published before the call is then in the group table's topic.
+// LoopConsumed reports whether the group has consumed all that was in the loop when it was called,
+// waiting a moment for it. Its offsets follow the acknowledged changelog, so whatever was published
+// before the call is then in the group table's topic.
 func (c Cluster) LoopConsumed(ctx context.Context, group string) (bool, error) {
 	admin, err := c.connect(ctx)
 	if err != nil {
@@ -236,12 +246,14 @@ func (c Cluster) LoopConsumed(ctx context.Context, group string) (bool, error) {
 	return err == nil && len(left) == 0, explainKafka(err)
 }
 
-// loopPatience is how long the group may take to consume what was in the loop: its offsets are committed a few times a second.
+// loopPatience is how long the group may take to consume what was in the loop: its offsets are
+// committed a few times a second.
 const loopPatience = 2 * time.Second
 
-// awaitConsumed returns the partitions of a topic in which a group has not consumed all that is left below some ends, waiting a
-// moment for it.
-func awaitConsumed(ctx context.Context, brokers brokers, group, topic string, ends map[int32]int64) ([]int32, error) {
+// awaitConsumed returns the partitions of a topic in which a group has not consumed all that is
+// left below some ends, waiting a moment for it.
+func awaitConsumed(ctx context.Context, brokers brokers, group, topic string,
+	ends map[int32]int64) ([]int32, error) {
 	for deadline := time.Now().Add(loopPatience); ; {
 		left, err := unconsumed(ctx, brokers, group, topic, ends)
 		if err != nil || len(left) == 0 || time.Now().After(deadline) {
@@ -255,8 +267,10 @@ func awaitConsumed(ctx context.Context, brokers brokers, group, topic string, en
 	}
 }
 
-// unconsumed returns the partitions of a topic in which a group has not consumed all that is left below some ends.
-func unconsumed(ctx context.Context, brokers brokers, group, topic string, ends map[int32]int64) ([]int32, error) {
+// unconsumed returns the partitions of a topic in which a group has not consumed all that is left
+// below some ends.
+func unconsumed(ctx context.Context, brokers brokers, group, topic string,
+	ends map[int32]int64) ([]int32, error) {
 	committed, err := brokers.Committed(ctx, group, topic, slices.Collect(maps.Keys(ends))...)
 	if err != nil {
 		return nil, err

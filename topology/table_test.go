@@ -8,7 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// TestTableLeavesNothing reads the group table again and again, as a process does to add up old batches: nothing of it stays.
+// TestTableLeavesNothing reads the group table again and again, as a process does to add up old
+// batches: nothing of it stays.
 func TestTableLeavesNothing(t *testing.T) {
 	_, cluster := emitterBroker(t, kfake.SeedTopics(4, TableTopic("group")))
 	read := func() {
@@ -24,10 +25,12 @@ func TestTableLeavesNothing(t *testing.T) {
 	for range times {
 		read()
 	}
-	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() >= before+times; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() >= before+
+		times; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<20)
-			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+			t.Fatalf("%d goroutines, %d before\n%s", runtime.NumGoroutine(), before,
+				stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }

@@ -18,16 +18,18 @@ func openLevelDB(path string) (*leveldb.DB, io.Closer, error) {
 	}
 	db, err := leveldb.Open(checkedFiles{files}, storeOptions())
 	if err != nil {
-		_ = files.Close() // what it says is of no use: the folder is thrown away, or left to whoever uses it
+		// what it says is of no use: the folder is thrown away, or left to whoever uses it
+		_ = files.Close()
 		return nil, nil, err
 	}
 	return db, files, nil
 }
 
-// checkedFiles are the files of a LevelDB. LevelDB checks the checksum of all that it reads but a table's footer, which says
-// where the table's last two blocks are and how long: it makes room for as many bytes as stand there, be it terabytes, and
-// the process ends. So the footer is checked whenever a table is opened. Not sooner: tables that LevelDB does not open, such
-// as one that a crash left half written, are none of a store's.
+// checkedFiles are the files of a LevelDB. LevelDB checks the checksum of all that it reads but a
+// table's footer, which says where the table's last two blocks are and how long: it makes room for
+// as many bytes as stand there, be it terabytes, and the process ends. So the footer is checked
+// whenever a table is opened. Not sooner: tables that LevelDB does not open, such as one that a
+// crash left half written, are none of a store's.
 type checkedFiles struct {
 	leveldbstorage.Storage
 }
@@ -52,8 +54,9 @@ func (f checkedFiles) Open(fd leveldbstorage.FileDesc) (leveldbstorage.Reader, e
 	return file, nil
 }
 
-// The end of a table: … metaindex block, index block, footer. A block is followed by its kind and checksum. The footer holds
-// where each of the two blocks begins and its length, as variable-length numbers, zeros, and the mark of a table.
+// The end of a table: … metaindex block, index block, footer. A block is followed by its kind and
+// checksum. The footer holds where each of the two blocks begins and its length, as variable-length
+// numbers, zeros, and the mark of a table.
 const (
 	tableFooterBytes  = 48
 	tableMark         = 0xdb4775248b80fb57
@@ -61,11 +64,13 @@ const (
 	leastBlockBytes   = 8 // of a block without entries
 )
 
-// checkTable checks the footer of a table of size bytes. The blocks that it points to follow on each other and end where it
-// begins, so a footer that passes is right, or the checksum of a block that it points to is wrong.
+// checkTable checks the footer of a table of size bytes. The blocks that it points to follow on
+// each other and end where it begins, so a footer that passes is right, or the checksum of a block
+// that it points to is wrong.
 func checkTable(file io.ReaderAt, size int64, fd leveldbstorage.FileDesc) error {
 	damaged := func(format string, args ...any) error {
-		return leveldberrors.NewErrCorrupted(fd, fmt.Errorf("the table's footer is damaged: "+format, args...))
+		return leveldberrors.NewErrCorrupted(fd,
+			fmt.Errorf("the table's footer is damaged: "+format, args...))
 	}
 	at := size - tableFooterBytes
 	if at < 0 {
@@ -96,9 +101,12 @@ func checkTable(file io.ReaderAt, size int64, fd leveldbstorage.FileDesc) error 
 		}
 	}
 	metaindex, index := handles[0], handles[2]
-	if metaindexEnd, indexEnd := metaindex+handles[1]+blockTrailerBytes, index+handles[3]+blockTrailerBytes; min(handles[1], handles[3]) < leastBlockBytes ||
+	if metaindexEnd, indexEnd := metaindex+handles[1]+blockTrailerBytes, index+handles[3]+
+		blockTrailerBytes; min(handles[1], handles[3]) < leastBlockBytes ||
 		metaindexEnd != index || indexEnd != at {
-		return damaged("the last blocks are said to be [%d, %d) and [%d, %d), and the footer begins at %d", metaindex, metaindexEnd, index, indexEnd, at)
+		return damaged(
+			"the last blocks are said to be [%d, %d) and [%d, %d), and the footer begins at %d", metaindex,
+			metaindexEnd, index, indexEnd, at)
 	}
 	return nil
 }

@@ -75,7 +75,8 @@ func (t *TableScan) advance(ctx context.Context, number int32, p *scannedPartiti
 			p.next, err = t.client.Read(ctx, number, max(p.next, start), end, p.take)
 		}
 		var refused *kerr.Error
-		if err == nil || ctx.Err() != nil || errors.As(err, &refused) && !refused.Retriable || time.Since(began) > scanPatience {
+		if err == nil || ctx.Err() != nil || errors.As(err, &refused) && !refused.Retriable ||
+			time.Since(began) > scanPatience {
 			return err
 		}
 		select {

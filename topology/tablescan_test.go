@@ -15,7 +15,8 @@ import (
 // TestTableScan reads a table's topic, and what was added to it since.
 func TestTableScan(t *testing.T) {
 	_, cluster := emitterBroker(t, kfake.SeedTopics(2, TableTopic("group")))
-	producer, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	producer, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -25,7 +26,8 @@ func TestTableScan(t *testing.T) {
 		r := &kgo.Record{Topic: TableTopic("group"), Partition: partition, Key: []byte(key)}
 		if events > 0 {
 			var err error
-			if r.Value, err = (codecs.StateCodec{}).Encode(&toll.State{Epoch: 1, Events: events}); err != nil {
+			if r.Value, err = (codecs.StateCodec{}).Encode(&toll.State{Epoch: 1,
+				Events: events}); err != nil {
 				t.Fatal(err)
 			}
 		}

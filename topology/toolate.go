@@ -9,8 +9,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// tooLate counts, for a source, the events of a batch that came too late for windows that they belong to. That is known
-// once a batch is built and never changes, so it is stored with the batch.
+// tooLate counts, for a source, the events of a batch that came too late for windows that they
+// belong to. That is known once a batch is built and never changes, so it is stored with the batch.
 type tooLate struct {
 	kinds []toll.WindowKind
 	zones plazaZones
@@ -53,7 +53,8 @@ func (t *tooLate) of(deltas []toll.PlazaDelta) []toll.TooLateCount {
 	}
 	list := make([]toll.TooLateCount, 0, len(counts))
 	for _, c := range slices.SortedFunc(maps.Values(counts), func(a, b *toll.TooLateCount) int {
-		return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), strings.Compare(a.Kind, b.Kind), cmp.Compare(a.Start, b.Start))
+		return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), strings.Compare(a.Kind, b.Kind),
+			cmp.Compare(a.Start, b.Start))
 	}) {
 		list = append(list, *c)
 	}

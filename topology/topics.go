@@ -21,7 +21,8 @@ func LoopTopic(group string) string { return group + "-loop" }
 // TableTopic returns the name of a group's table topic, the changelog of the group table.
 func TableTopic(group string) string { return string(goka.GroupTable(goka.Group(group))) }
 
-// CongestionTopic returns the name of the topic that carries the results: closed windows, and changes of congestion.
+// CongestionTopic returns the name of the topic that carries the results: closed windows, and
+// changes of congestion.
 func CongestionTopic(topic string) string { return topic + "-congestion" }
 
 // CheckNames returns an error where a topic of events can't have its name, since another topic of
@@ -92,7 +93,8 @@ func (t Topics) table() topicConfig {
 	return topicConfig{TableTopic(t.Group), map[string]string{
 		"cleanup.policy": "compact",
 		timestampType:    appendTime,
-		"segment.bytes":  fmt.Sprint(4 << 20), // compaction leaves the open segment alone, and whoever joins reads it: keep it small
+		// compaction leaves the open segment alone, and whoever joins reads it: keep it small
+		"segment.bytes": fmt.Sprint(4 << 20),
 	}}
 }
 
@@ -123,8 +125,8 @@ func existing(ctx context.Context, kafka brokers, topic string) (TopicInfo, erro
 	return info, err
 }
 
-// Create creates the topics that are missing and returns a line for each thing it did. A topic that is there and does
-// not fit is a [toll.PermanentError].
+// Create creates the topics that are missing and returns a line for each thing it did. A topic that
+// is there and does not fit is a [toll.PermanentError].
 func (c Cluster) Create(ctx context.Context, t Topics) (TopicInfo, []string, error) {
 	admin, err := c.connect(ctx)
 	if err != nil {
@@ -154,11 +156,13 @@ func (c Cluster) Create(ctx context.Context, t Topics) (TopicInfo, []string, err
 			if err := createTopic(ctx, admin, config, info.Partitions, t.Replication); err != nil {
 				return info, done, err
 			}
-			done = append(done, fmt.Sprintf("created topic %s with %d partitions", config.name, info.Partitions))
+			done = append(done, fmt.Sprintf("created topic %s with %d partitions", config.name,
+				info.Partitions))
 			if _, err := awaitTopic(ctx, admin, config.name); err != nil {
 				return info, done, err
 			}
-		case have.Partitions != info.Partitions && config.name != CongestionTopic(t.Topic): // whose keys any number can hold
+		// whose keys any number can hold
+		case have.Partitions != info.Partitions && config.name != CongestionTopic(t.Topic):
 			return info, done, mismatch(have, info)
 		}
 	}
@@ -166,11 +170,14 @@ func (c Cluster) Create(ctx context.Context, t Topics) (TopicInfo, []string, err
 }
 
 func mismatch(have, events TopicInfo) error {
-	return toll.Permanent("a topic that grew needs its group table made anew; rows and windows stay: stop every process, run tollstream rebuild --yes, start them again",
-		"topic %s has %d partitions and topic %s has %d; they must be equal", have.Name, have.Partitions, events.Name, events.Partitions)
+	return toll.Permanent(
+		"a topic that grew needs its group table made anew; rows and windows stay: stop every process, run tollstream rebuild --yes, start them again",
+		"topic %s has %d partitions and topic %s has %d; they must be equal", have.Name, have.Partitions,
+		events.Name, events.Partitions)
 }
 
-func createTopic(ctx context.Context, admin *kafka.Admin, t topicConfig, partitions, replication int) error {
+func createTopic(ctx context.Context, admin *kafka.Admin, t topicConfig, partitions,
+	replication int) error {
 	err := admin.CreateTopic(ctx, t.name, partitions, replication, t.entries)
 	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
 		return nil
@@ -196,8 +203,9 @@ func awaitTopic(ctx context.Context, admin brokers, topic string) (TopicInfo, er
 	}
 }
 
-// Check returns what the cluster says of the topic of events, after creating the loop and the group table where they
-// are missing. What is missing or does not fit is a [toll.PermanentError] that names the command which mends it.
+// Check returns what the cluster says of the topic of events, after creating the loop and the group
+// table where they are missing. What is missing or does not fit is a [toll.PermanentError] that
+// names the command which mends it.
 func (c Cluster) Check(ctx context.Context, t Topics) (TopicInfo, error) {
 	info, found, err := c.Describe(ctx, t.Topic)
 	if err != nil {
@@ -215,8 +223,10 @@ func (c *Config) checkTopicID(info TopicInfo) error {
 	if c.TopicID == "" || info.ID == c.TopicID {
 		return nil
 	}
-	return toll.Permanent("to empty the tables for a replay of the new topic, run: tollstream reset --yes",
-		"topic %s was created again: the database has stored topic id %s, Kafka has %s", c.Topic, c.TopicID, info.ID)
+	return toll.Permanent(
+		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
+		"topic %s was created again: the database has stored topic id %s, Kafka has %s", c.Topic,
+		c.TopicID, info.ID)
 }
 
 // Missing is the error of a topic of events that does not exist.
@@ -224,13 +234,14 @@ func (t Topics) Missing() error {
 	return toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", t.Topic)
 }
 
-// Reset deletes the loop, the group table, the results and the group's offsets, and makes the topics anew. The topic of events stays
-// as it is. The group must have no running member.
+// Reset deletes the loop, the group table, the results and the group's offsets, and makes the
+// topics anew. The topic of events stays as it is. The group must have no running member.
 func (c Cluster) Reset(ctx context.Context, t Topics) ([]string, error) {
 	return c.remake(ctx, t, LoopTopic(t.Group), TableTopic(t.Group), CongestionTopic(t.Topic))
 }
 
-// Outgrown reports whether the topic of events has more partitions than the loop or the group table.
+// Outgrown reports whether the topic of events has more partitions than the loop or the group
+// table.
 func (c Cluster) Outgrown(ctx context.Context, t Topics) (bool, error) {
 	admin, err := c.connect(ctx)
 	if err != nil {
@@ -253,14 +264,15 @@ func (c Cluster) Outgrown(ctx context.Context, t Topics) (bool, error) {
 	return false, nil
 }
 
-// Regrow deletes the loop, the group table and the group's offsets, and makes the topics anew with as many partitions as the
-// topic of events has: plazas are in other ones then. What they held has to be published again. The group must have no running
-// member.
+// Regrow deletes the loop, the group table and the group's offsets, and makes the topics anew with
+// as many partitions as the topic of events has: plazas are in other ones then. What they held has
+// to be published again. The group must have no running member.
 func (c Cluster) Regrow(ctx context.Context, t Topics) ([]string, error) {
 	return c.remake(ctx, t, LoopTopic(t.Group), TableTopic(t.Group))
 }
 
-// Members returns how many processes of a group run. One that was killed counts until its session times out.
+// Members returns how many processes of a group run. One that was killed counts until its session
+// times out.
 func (c Cluster) Members(ctx context.Context, group string) (int, error) {
 	admin, err := c.connect(ctx)
 	if err != nil {
@@ -283,8 +295,10 @@ func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]stri
 	case err != nil:
 		return nil, explainKafka(err)
 	case members > 0:
-		return nil, toll.Permanent("stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
-			"group %s has %d running members", t.Group, members)
+		return nil,
+			toll.Permanent(
+				"stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
+				"group %s has %d running members", t.Group, members)
 	}
 	var done []string
 	switch err := admin.DeleteGroup(ctx, t.Group); {
@@ -300,7 +314,8 @@ func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]stri
 		} else if !found {
 			continue
 		}
-		if err := admin.DeleteTopic(ctx, name); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		if err := admin.DeleteTopic(ctx, name); err != nil &&
+			!errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			return done, explainKafka(err)
 		}
 		for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
@@ -333,24 +348,32 @@ func explainKafka(err error) error {
 		})
 	}
 	switch {
-	case is(sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed, sarama.ErrClusterAuthorizationFailed,
+	case is(sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed,
+		sarama.ErrClusterAuthorizationFailed,
 		sarama.ErrTransactionalIDAuthorizationFailed):
 		if strings.Contains(err.Error(), "\n") { // a list of goka's
 			err = errors.New(Brief(err))
 		}
-		return &toll.PermanentError{Err: err, Hint: "grant the Kafka user what docs/security.md lists for this command"}
+		return &toll.PermanentError{Err: err,
+			Hint: "grant the Kafka user what docs/security.md lists for this command"}
 	case is(sarama.ErrSASLAuthenticationFailed):
 		return &toll.PermanentError{Err: err, Hint: connectHint(sarama.ErrSASLAuthenticationFailed)}
 	case is(sarama.ErrFencedInstancedId):
-		return &toll.PermanentError{Err: fmt.Errorf("another process took the place of this one in the group: %w", err),
+		return &toll.PermanentError{Err: fmt.Errorf(
+			"another process took the place of this one in the group: %w", err),
 			Hint: "give each process its own --instance"}
 	case is(sarama.ErrInvalidSessionTimeout):
-		return &toll.PermanentError{Err: err, Hint: "choose --session-timeout between the broker's group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms"}
+		return &toll.PermanentError{Err: err,
+			Hint: "choose --session-timeout between the broker's group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms"}
 	case is(sarama.ErrInvalidTimestamp): // a clock that is set right mends it
-		return fmt.Errorf("the time of our messages is refused by Kafka: this machine's clock says %s, which the broker's is behind by more than "+
-			"message.timestamp.after.max.ms allows (an hour by default); set the one that is wrong: %s", time.Now().UTC().Format("2006-01-02 15:04 MST"), Brief(err)) // goka's list has several lines
+		return fmt.Errorf(
+			"the time of our messages is refused by Kafka: this machine's clock says %s, which the broker's is behind by more than "+
+				// goka's list has several lines
+				"message.timestamp.after.max.ms allows (an hour by default); set the one that is wrong: %s",
+			time.Now().UTC().Format("2006-01-02 15:04 MST"), Brief(err))
 	case is(sarama.ErrInvalidReplicationFactor):
-		return &toll.PermanentError{Err: err, Hint: "the cluster has fewer brokers than --replication asks for"}
+		return &toll.PermanentError{Err: err,
+			Hint: "the cluster has fewer brokers than --replication asks for"}
 	}
 	return err
 }

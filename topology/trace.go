@@ -2,8 +2,8 @@ package topology
 
 import "time"
 
-// Tracer receives the steps of what a processor did, once they are done, from several goroutines at once. It must not
-// block.
+// Tracer receives the steps of what a processor did, once they are done, from several goroutines at
+// once. It must not block.
 type Tracer interface {
 	// Batch is told of a batch that was published, or that failed on its way.
 	Batch(BatchTrace)
@@ -11,21 +11,23 @@ type Tracer interface {
 	Results(ResultsTrace)
 }
 
-// BatchTrace is the way of one batch. Times are the wall clock's, and zero for what the batch did not come to.
+// BatchTrace is the way of one batch. Times are the wall clock's, and zero for what the batch did
+// not come to.
 type BatchTrace struct {
 	Partition   int32
 	First, Next int64 // offsets [First, Next) of the topic of events
 	Events      int   // that became rows
 	Rejected    int
-	Attempts    int  // to store it
-	Resent      bool // it was stored before this session, and is only published: the next three times are zero
-	Began       time.Time
-	Taken       time.Time // filled, and handed to the committer
-	Stored      time.Time
-	Publishing  time.Time // its first delta was sent
-	Plazas      int       // that it has deltas of
-	Ended       time.Time // all deltas were acknowledged, or it failed
-	Err         error     // nil for all went well
+	Attempts    int // to store it
+	// it was stored before this session, and is only published: the next three times are zero
+	Resent     bool
+	Began      time.Time
+	Taken      time.Time // filled, and handed to the committer
+	Stored     time.Time
+	Publishing time.Time // its first delta was sent
+	Plazas     int       // that it has deltas of
+	Ended      time.Time // all deltas were acknowledged, or it failed
+	Err        error     // nil for all went well
 }
 
 // ResultsTrace is one transaction of results of windows.

@@ -57,12 +57,14 @@ func (l *transactionLog) note(partition int32, t OpenTransaction, end int64, now
 		delete(l.reported, partition)
 		reported = false
 		l.log.Info("the producer's transaction ended, and its partition is read again",
-			"partition", partition, "offset", before.Offset, "after", now.Sub(before.Since).Round(time.Second))
+			"partition", partition, "offset", before.Offset, "after",
+			now.Sub(before.Since).Round(time.Second))
 	}
 	if !reported && !t.Since.IsZero() && now.Sub(t.Since) >= transactionPatience {
 		l.reported[partition] = t
 		l.log.Warn("a producer's transaction is open, and nothing behind its first record can be read; "+
 			"kafka-transactions.sh find-hanging and abort help where its producer is gone",
-			"partition", partition, "offset", t.Offset, "for", now.Sub(t.Since).Round(time.Second), "waiting", end-t.Offset)
+			"partition", partition, "offset", t.Offset, "for", now.Sub(t.Since).Round(time.Second),
+			"waiting", end-t.Offset)
 	}
 }

@@ -22,7 +22,8 @@ func TestOpenTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broker.Close()
-	producer, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	producer, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.TransactionalID("a"), kgo.DefaultProduceTopic("toll"))
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +32,8 @@ func TestOpenTransaction(t *testing.T) {
 	send := func(partition int32, records int) {
 		t.Helper()
 		for range records {
-			if err := producer.ProduceSync(t.Context(), &kgo.Record{Partition: partition, Value: []byte("x")}).FirstErr(); err != nil {
+			if err := producer.ProduceSync(t.Context(),
+				&kgo.Record{Partition: partition, Value: []byte("x")}).FirstErr(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -60,22 +62,28 @@ func TestOpenTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	if stable, err := admin.Offsets(t.Context(), "toll", kafka.Stable, 1); err != nil || stable[1] != 3 {
+	if stable, err := admin.Offsets(t.Context(), "toll", kafka.Stable, 1); err != nil ||
+		stable[1] != 3 {
 		t.Fatalf("stable end %d, %v, want 3", stable, err)
 	}
 	now := time.Now()
 	cfg := testConfig()
 	cfg.Idle = 30 * time.Second
-	w := &watcher{cfg: cfg, kafka: admin, partitions: 2, emptied: map[int32][2]int64{}, blocked: newOpenTransactions()}
+	w := &watcher{cfg: cfg, kafka: admin, partitions: 2, emptied: map[int32][2]int64{},
+		blocked: newOpenTransactions()}
 	w.blocked.now = func() time.Time { return now }
 	cursor := func(partition int32, next, at int64) toll.Cursor {
 		clock := toll.Clock{Time: at, Record: at * 1000, Events: 1}
-		return toll.Cursor{Partition: partition, Next: next, Chain: codecs.AppendChain(nil, nil), Clock: codecs.AppendClock(nil, &clock)}
+		return toll.Cursor{Partition: partition, Next: next, Chain: codecs.AppendChain(nil, nil),
+			Clock: codecs.AppendClock(nil, &clock)}
 	}
 	const late, early = 1_000_000, 996_400
 	expect := func(what string, next, want int64) {
 		t.Helper()
-		h, err := horizonOf(cfg, []toll.Cursor{cursor(0, 0, late), cursor(1, next, early)}, 2, func(next map[int32]int64) (map[int32]bool, error) { return w.caughtUp(t.Context(), next) })
+		h, err := horizonOf(cfg, []toll.Cursor{cursor(0, 0, late), cursor(1, next, early)}, 2,
+			func(next map[int32]int64) (map[int32]bool, error) {
+				return w.caughtUp(t.Context(), next)
+			})
 		if err != nil || !h.mark.Known || h.mark.Time != want-60 || h.mark.All != early-60 {
 			t.Errorf("%s: %+v, %v, want the watermark of %d", what, h, err, want)
 		}
@@ -114,10 +122,12 @@ func TestOpenTransaction(t *testing.T) {
 	begin()
 	send(1, 1)
 	first, err := r.Backlog(t.Context(), cursors)
-	if err != nil || len(first.Open) != 1 || first.Open[0].Partition != 1 || first.Open[0].Offset != 9 || first.Open[0].Since.IsZero() {
+	if err != nil || len(first.Open) != 1 || first.Open[0].Partition != 1 ||
+		first.Open[0].Offset != 9 || first.Open[0].Since.IsZero() {
 		t.Errorf("backlog: %+v, %v", first, err)
 	}
-	if again, err := r.Backlog(t.Context(), cursors); err != nil || len(again.Open) != 1 || again.Open[0] != first.Open[0] {
+	if again, err := r.Backlog(t.Context(), cursors); err != nil || len(again.Open) != 1 ||
+		again.Open[0] != first.Open[0] {
 		t.Errorf("backlog again: %+v, %v", again, err)
 	}
 	end(kgo.TryAbort)
@@ -145,7 +155,8 @@ func TestTransactionLog(t *testing.T) {
 	lines(90, 100, 1)
 	lines(95, 0, 2)
 	lines(100, 0, 2)
-	for _, text := range []string{"transaction is open", "partition=3 offset=100 for=30s waiting=10", "transaction ended", "after=1m35s"} {
+	for _, text := range []string{"transaction is open", "partition=3 offset=100 for=30s waiting=10",
+		"transaction ended", "after=1m35s"} {
 		if !strings.Contains(log.String(), text) {
 			t.Errorf("the log lacks %q:\n%s", text, &log)
 		}

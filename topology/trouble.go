@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// trouble tells of a server that does not work: once, however many partitions meet it and however often, and once more when
-// all of them have found that it works again. A nil trouble tells nothing.
+// trouble tells of a server that does not work: once, however many partitions meet it and however
+// often, and once more when all of them have found that it works again. A nil trouble tells
+// nothing.
 type trouble struct {
 	log           *slog.Logger
 	failed, works string // what it says
@@ -58,8 +59,8 @@ func (t *trouble) lasts() bool {
 // slowAnswer is how many seconds a server may let a partition wait until that is told of.
 const slowAnswer = 10
 
-// awaits tells of a server that lets a partition wait for slowAnswer. The returned function is called once it answered, before
-// the answer is told of.
+// awaits tells of a server that lets a partition wait for slowAnswer. The returned function is
+// called once it answered, before the answer is told of.
 //
 // The seconds are counted one by one, so that a process which stood still itself blames nobody.
 func (t *trouble) awaits(partition int32) (answered func()) {

@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// TestTrouble has three partitions meet one outage: it is told of once, and its end once, when the last of them is over it. A
-// server that does not answer is told of, too.
+// TestTrouble has three partitions meet one outage: it is told of once, and its end once, when the
+// last of them is over it. A server that does not answer is told of, too.
 func TestTrouble(t *testing.T) {
 	var log strings.Builder
-	tr := &trouble{log: slog.New(slog.NewTextHandler(&log, nil)), failed: "it failed", works: "it works"}
+	tr := &trouble{log: slog.New(slog.NewTextHandler(&log, nil)), failed: "it failed",
+		works: "it works"}
 	lines := func(want ...string) {
 		t.Helper()
 		got := strings.Split(strings.TrimSpace(log.String()), "\n")

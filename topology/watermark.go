@@ -14,8 +14,8 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// WatermarkReader tells the stream's watermark by the rule of a processor, to those who only look on. It connects when it
-// is first read. One reads at a time.
+// WatermarkReader tells the stream's watermark by the rule of a processor, to those who only look
+// on. It connects when it is first read. One reads at a time.
 type WatermarkReader struct {
 	cluster Cluster
 	topic   string
@@ -34,9 +34,10 @@ func NewWatermarkReader(cluster Cluster, topic string) *WatermarkReader {
 		blocked: newOpenTransactions(), open: newOpenTransactions()}
 }
 
-// Read returns the watermark of cursors that were read at one moment. Kafka is asked for the end of those partitions
-// alone that would be left out as idle.
-func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, lateness, idle time.Duration) (toll.Watermark, error) {
+// Read returns the watermark of cursors that were read at one moment. Kafka is asked for the end of
+// those partitions alone that would be left out as idle.
+func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, lateness,
+	idle time.Duration) (toll.Watermark, error) {
 	admin, err := r.connect(ctx)
 	if err != nil {
 		return toll.Watermark{}, err
@@ -47,13 +48,14 @@ func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, laten
 	}
 	cfg := &Config{Topic: r.topic, Lateness: lateness, Idle: idle}
 	w := watcher{cfg: cfg, kafka: admin, emptied: r.emptied, blocked: r.blocked}
-	h, err := horizonOf(cfg, cursors, info.Partitions, func(next map[int32]int64) (map[int32]bool, error) {
-		done, err := w.caughtUp(ctx, next)
-		if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-			return nil, nil // those who look on may not be allowed to read the events
-		}
-		return done, err
-	})
+	h, err := horizonOf(cfg, cursors, info.Partitions,
+		func(next map[int32]int64) (map[int32]bool, error) {
+			done, err := w.caughtUp(ctx, next)
+			if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+				return nil, nil // those who look on may not be allowed to read the events
+			}
+			return done, err
+		})
 	if err != nil {
 		return toll.Watermark{}, explainKafka(err)
 	}
@@ -70,7 +72,8 @@ type Backlog struct {
 }
 
 // Backlog returns what of the topic is not stored yet.
-func (r *WatermarkReader) Backlog(ctx context.Context, cursors []toll.Cursor) (b Backlog, err error) {
+func (r *WatermarkReader) Backlog(ctx context.Context, cursors []toll.Cursor) (b Backlog,
+	err error) {
 	defer func() { err = explainKafka(err) }()
 	admin, err := r.connect(ctx)
 	if err != nil {
@@ -93,7 +96,9 @@ func (r *WatermarkReader) Backlog(ctx context.Context, cursors []toll.Cursor) (b
 		from[c.Partition] = c.Next
 	}
 	// Of the others nothing waits for the end of a transaction.
-	behind := slices.DeleteFunc(slices.Clone(partitions), func(p int32) bool { return from[p] >= ends[p] })
+	behind := slices.DeleteFunc(slices.Clone(partitions), func(p int32) bool {
+		return from[p] >= ends[p]
+	})
 	stable, err := admin.Offsets(ctx, r.topic, kafka.Stable, behind...)
 	if err != nil {
 		return b, err

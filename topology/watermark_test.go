@@ -11,26 +11,30 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestWatermarkReader looks at two partitions, of which the second is an hour behind in event time and in record time.
+// TestWatermarkReader looks at two partitions, of which the second is an hour behind in event time
+// and in record time.
 func TestWatermarkReader(t *testing.T) {
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(2, "toll"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer broker.Close()
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
 	for range 2 {
-		if err := client.ProduceSync(t.Context(), &kgo.Record{Topic: "toll", Partition: 1, Value: []byte("x")}).FirstErr(); err != nil {
+		if err := client.ProduceSync(t.Context(),
+			&kgo.Record{Topic: "toll", Partition: 1, Value: []byte("x")}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	cursor := func(partition int32, next, at int64) toll.Cursor {
 		clock := toll.Clock{Time: at, Record: at * 1000, Events: 1}
-		return toll.Cursor{Partition: partition, Next: next, Chain: codecs.AppendChain(nil, nil), Clock: codecs.AppendClock(nil, &clock)}
+		return toll.Cursor{Partition: partition, Next: next, Chain: codecs.AppendChain(nil, nil),
+			Clock: codecs.AppendClock(nil, &clock)}
 	}
 	const now, before = 1_000_000, 996_400
 	r := NewWatermarkReader(Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}, "toll")
@@ -41,9 +45,13 @@ func TestWatermarkReader(t *testing.T) {
 	}{
 		{"nothing is stored", nil, toll.Watermark{}},
 		{"one has records that are not stored", []toll.Cursor{cursor(0, 0, now)}, toll.Watermark{}},
-		{"one is behind with what is to be stored", []toll.Cursor{cursor(0, 0, now), cursor(1, 1, before)}, toll.Watermark{Known: true, Time: before - 60, All: before - 60}},
-		{"one is idle", []toll.Cursor{cursor(0, 0, now), cursor(1, 2, before)}, toll.Watermark{Known: true, Time: now - 60, All: before - 60}},
-		{"one never had a record", []toll.Cursor{cursor(1, 2, before)}, toll.Watermark{Known: true, Time: before - 60, All: before - 60}},
+		{"one is behind with what is to be stored",
+			[]toll.Cursor{cursor(0, 0, now), cursor(1, 1, before)}, toll.Watermark{Known: true,
+				Time: before - 60, All: before - 60}},
+		{"one is idle", []toll.Cursor{cursor(0, 0, now), cursor(1, 2, before)},
+			toll.Watermark{Known: true, Time: now - 60, All: before - 60}},
+		{"one never had a record", []toll.Cursor{cursor(1, 2, before)},
+			toll.Watermark{Known: true, Time: before - 60, All: before - 60}},
 	} {
 		got, err := r.Read(t.Context(), c.cursors, time.Minute, toll.DefaultIdle)
 		if err != nil {

@@ -26,7 +26,8 @@ func seedsOf(t *testing.T, usual int) uint64 {
 	return uint64(usual)
 }
 
-// windowCase is a random stream: what its partitions hold, and the settings. It is a function of its seed.
+// windowCase is a random stream: what its partitions hold, and the settings. It is a function of
+// its seed.
 type windowCase struct {
 	zone     string
 	zones    map[int16]string
@@ -45,7 +46,8 @@ func (c *windowCase) events() int {
 }
 
 func (c *windowCase) String() string {
-	return fmt.Sprintf("%d partitions, %d events, windows %s, lateness %v, zone %s, plazas' %v", len(c.logs), c.events(), c.kinds, c.lateness, c.zone, c.zones)
+	return fmt.Sprintf("%d partitions, %d events, windows %s, lateness %v, zone %s, plazas' %v",
+		len(c.logs), c.events(), c.kinds, c.lateness, c.zone, c.zones)
 }
 
 func pick[T any](rng *rand.Rand, from ...T) T { return from[rng.IntN(len(from))] }
@@ -53,22 +55,27 @@ func pick[T any](rng *rand.Rand, from ...T) T { return from[rng.IntN(len(from))]
 func newWindowCase(seed uint64) *windowCase {
 	rng := rand.New(rand.NewPCG(seed, 10))
 	c := &windowCase{
-		zone: pick(rng, "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns", "Africa/Monrovia"),
-		kinds: pick(rng, toll.DefaultWindows, toll.DefaultWindows, toll.DefaultWindows, "1m,7m/2m,1h/15m,day/5m", "2h30m/30m,24h/1h,3m",
+		zone: pick(rng, "UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu",
+			"Australia/Lord_Howe", "America/St_Johns", "Africa/Monrovia"),
+		kinds: pick(rng, toll.DefaultWindows, toll.DefaultWindows, toll.DefaultWindows,
+			"1m,7m/2m,1h/15m,day/5m", "2h30m/30m,24h/1h,3m",
 			"4h5m/5m,1m", "23h59m/2h24m,15m,day/1h", "24h,30m/15m", "25m/10m,8h"),
 		zones:    map[int16]string{},
 		lateness: pick(rng, 0, time.Minute, time.Minute, 10*time.Minute, 2*time.Hour),
 		refuse:   map[int32]bool{},
 	}
-	// On most of these dates clocks were set somewhere. On the last, Monrovia was 44:30 minutes from UTC.
-	date := pick(rng, "2022-03-27", "2022-10-30", "2022-02-10", "2022-04-03", "2022-11-06", "2010-11-07", "2010-03-14", "1971-05-01")
+	// On most of these dates clocks were set somewhere. On the last, Monrovia was 44:30 minutes from
+	// UTC.
+	date := pick(rng, "2022-03-27", "2022-10-30", "2022-02-10", "2022-04-03", "2022-11-06",
+		"2010-11-07", "2010-03-14", "1971-05-01")
 	day := toll.WallTimeOf(must(time.Parse("2006-01-02", date)))
 	plazas := make([]int16, 1+rng.IntN(6))
 	clocks := make([]int64, len(plazas)) // how wrong their clocks are, seconds
 	for i := range plazas {
 		plazas[i] = int16(4000 + rng.IntN(100))
 		if rng.IntN(3) == 0 {
-			c.zones[plazas[i]] = pick(rng, "UTC", "Asia/Tokyo", "America/New_York", "Asia/Kathmandu", "Africa/Monrovia", "Australia/Lord_Howe", "America/St_Johns")
+			c.zones[plazas[i]] = pick(rng, "UTC", "Asia/Tokyo", "America/New_York", "Asia/Kathmandu",
+				"Africa/Monrovia", "Australia/Lord_Howe", "America/St_Johns")
 		}
 		if rng.IntN(8) == 0 {
 			clocks[i] = rng.Int64N(2*86400*365) - 86400*365
@@ -114,7 +121,8 @@ func newWindowCase(seed uint64) *windowCase {
 			}
 			sent += rng.Int64N(2 * quiet)
 			n := rng.IntN(len(plazas))
-			e := toll.Event{Plaza: plazas[n], Type: types[rng.IntN(len(types))], Vehicle: int32(p*1_000_000 + i)}
+			e := toll.Event{Plaza: plazas[n], Type: types[rng.IntN(len(types))],
+				Vehicle: int32(p*1_000_000 + i)}
 			at := at + clocks[n] + astray(rng)
 			if wild && n == 0 {
 				at += rng.Int64N(40 * 86400)
@@ -130,7 +138,8 @@ func newWindowCase(seed uint64) *windowCase {
 	return c
 }
 
-// astray returns how far an event is from where its partition has come to, in seconds: mostly not at all.
+// astray returns how far an event is from where its partition has come to, in seconds: mostly not
+// at all.
 func astray(rng *rand.Rand) int64 {
 	switch n := rng.IntN(1000); {
 	case n < 80:
@@ -151,11 +160,13 @@ func astray(rng *rand.Rand) int64 {
 	return 0
 }
 
-// run reads a case in a random order, with crashes, zombies and rebalances, and ends it. Its error says what does not hold.
+// run reads a case in a random order, with crashes, zombies and rebalances, and ends it. Its error
+// says what does not hold.
 func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 	rng := rand.New(rand.NewPCG(seed, 11))
 	cfg := testConfig()
-	cfg.Zone, cfg.Windows, cfg.PlazaZones = zoneNamed(c.zone), must(toll.ParseWindows(c.kinds)), map[int16]*toll.Zone{}
+	cfg.Zone, cfg.Windows, cfg.PlazaZones = zoneNamed(c.zone), must(toll.ParseWindows(c.kinds)),
+		map[int16]*toll.Zone{}
 	for plaza, name := range c.zones {
 		cfg.PlazaZones[plaza] = zoneNamed(name)
 	}
@@ -205,7 +216,9 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 					_, _, _ = s.results.Settle(context.Background(), closings, s.published)
 				}
 				published := s.published
-				dead := s.crash(func() int { return rng.IntN(limit) }, func(next int) int { return rng.IntN(next + 1) })
+				dead := s.crash(func() int {
+					return rng.IntN(limit)
+				}, func(next int) int { return rng.IntN(next + 1) })
 				if rng.IntN(3) == 0 {
 					zombies = append(zombies, &zombie{dead, published})
 				}
@@ -319,7 +332,8 @@ func (s *stream) classify() []judged {
 				continue
 			}
 			at := s.cfg.Zone.Unix(e.Time)
-			t, _ := clock.Observe(e.Plaza, at, src.log[i].time.UnixMilli(), int64(s.cfg.Lateness/time.Second))
+			t, _ := clock.Observe(e.Plaza, at, src.log[i].time.UnixMilli(),
+				int64(s.cfg.Lateness/time.Second))
 			all = append(all, judged{e.Plaza, toll.MinuteAt(at), e.Type, t})
 		}
 	}
@@ -342,7 +356,9 @@ func (c *counted) events() int64 {
 }
 
 // count counts windows by going through all events, up to the minute that until gives for a window.
-func (s *stream) count(events []judged, until func(k *toll.WindowKind, z *toll.Zone, plaza int16, w toll.Window) toll.Minute) map[toll.WindowID]*counted {
+func (s *stream) count(events []judged,
+	until func(k *toll.WindowKind, z *toll.Zone, plaza int16,
+		w toll.Window) toll.Minute) map[toll.WindowID]*counted {
 	all := map[toll.WindowID]*counted{}
 	var windows []toll.Window
 	zones := plazaZones{cfg: s.cfg}
@@ -375,7 +391,10 @@ func (s *stream) count(events []judged, until func(k *toll.WindowKind, z *toll.Z
 
 // checkAll checks that each window is stored, whole, as a count of all events makes it.
 func (s *stream) checkAll(events []judged) error {
-	want := s.count(events, func(_ *toll.WindowKind, _ *toll.Zone, _ int16, w toll.Window) toll.Minute { return w.End })
+	want := s.count(events,
+		func(_ *toll.WindowKind, _ *toll.Zone, _ int16, w toll.Window) toll.Minute {
+			return w.End
+		})
 	for id, n := range want {
 		if err := s.checkWindow(id, n, true); err != nil {
 			return err
@@ -389,13 +408,15 @@ func (s *stream) checkAll(events []judged) error {
 	return nil
 }
 
-// checkClosed checks those windows that the watermark has passed. One that was stored as far as a later minute is left out: the
-// watermark has gone back since, and the process was killed, so it is taken for open.
+// checkClosed checks those windows that the watermark has passed. One that was stored as far as a
+// later minute is left out: the watermark has gone back since, and the process was killed, so it is
+// taken for open.
 func (s *stream) checkClosed(events []judged) error {
 	until := s.observe().until
-	want := s.count(events, func(k *toll.WindowKind, z *toll.Zone, _ int16, w toll.Window) toll.Minute {
-		return k.StepEnd(z, w, until)
-	})
+	want := s.count(events,
+		func(k *toll.WindowKind, z *toll.Zone, _ int16, w toll.Window) toll.Minute {
+			return k.StepEnd(z, w, until)
+		})
 	for id, n := range want {
 		if row := s.results.rows[id]; row != nil && row.Revision > 0 && row.End > n.end {
 			continue
@@ -419,18 +440,20 @@ func (s *stream) checkWindow(id toll.WindowID, want *counted, whole bool) error 
 	for _, t := range row.Types {
 		types[t.Type] = t.Count
 	}
-	ok := maps.Equal(types, want.types) && row.Late == want.late && row.tooLate == want.tooLate && (row.Revision > 0) == (want.events() > 0)
+	ok := maps.Equal(types, want.types) && row.Late == want.late && row.tooLate == want.tooLate &&
+		(row.Revision > 0) == (want.events() > 0)
 	if whole && row.Revision > 0 {
 		ok = ok && row.Whole && row.End == want.end
 	}
 	if !ok {
-		return fmt.Errorf("%v: stored %+v, too late %d, want %+v", id, row.WindowResult, row.tooLate, want)
+		return fmt.Errorf("%v: stored %+v, too late %d, want %+v", id, row.WindowResult, row.tooLate,
+			want)
 	}
 	return nil
 }
 
-// However a stream is read, in batches of whatever size, whichever partition first, through crashes and rebalances and with
-// zombies about, its windows are those that a count of all events gives.
+// However a stream is read, in batches of whatever size, whichever partition first, through crashes
+// and rebalances and with zombies about, its windows are those that a count of all events gives.
 func TestWindowsAreExact(t *testing.T) {
 	seen := map[string]int{}
 	for seed := range seedsOf(t, 16) {
@@ -459,7 +482,8 @@ func TestWindowsAreExact(t *testing.T) {
 		}
 	}
 	t.Logf("seen: %v", seen)
-	for _, what := range []toll.CloseReason{toll.ClosedByWatermark, toll.ClosedByIdle, toll.ClosedByEnd, "recounts", "revisions", "late", "too late"} {
+	for _, what := range []toll.CloseReason{toll.ClosedByWatermark, toll.ClosedByIdle,
+		toll.ClosedByEnd, "recounts", "revisions", "late", "too late"} {
 		if seen[string(what)] == 0 && !testing.Short() {
 			t.Errorf("of %s there was none, so nothing was tested", what)
 		}
@@ -468,7 +492,8 @@ func TestWindowsAreExact(t *testing.T) {
 
 // Each of these defects must be found, or the test above would prove nothing.
 func TestWindowsPropertyFindsFaults(t *testing.T) {
-	for name, fault := range map[string]fault{"forgets again": forgetsAgain, "cleans early": cleansEarly, "advances early": advancesEarly} {
+	for name, fault := range map[string]fault{"forgets again": forgetsAgain,
+		"cleans early": cleansEarly, "advances early": advancesEarly} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(1000) {
 				c := newWindowCase(seed)
@@ -506,8 +531,8 @@ type traffic struct {
 	late15 bool // late for minutes
 }
 
-// A state takes at most 4 KB with the default settings, whatever comes: what exceeds it is counted from the outbox when it
-// is needed. The names of many types come on top.
+// A state takes at most 4 KB with the default settings, whatever comes: what exceeds it is counted
+// from the outbox when it is needed. The names of many types come on top.
 func TestStateStaysSmall(t *testing.T) {
 	for _, load := range []plazaLoad{
 		{name: "three types", types: 3, rate: 200, days: 3, every: 3},
@@ -515,29 +540,38 @@ func TestStateStaysSmall(t *testing.T) {
 		{name: "six types, a few a minute", types: 6, rate: 3, days: 3, every: 10},
 		{name: "six types, very many", types: 6, rate: 20_000, days: 3, every: 15},
 		{name: "as many types as are counted apart", types: 32, rate: 200, days: 3, every: 8},
-		{name: "every second minute has one", types: 3, rate: 1, days: 3, every: 5, stuck: true, each: func(_ *rand.Rand, e *traffic) { e.minute &^= 1 }},
-		{name: "every second quarter has one", types: 3, rate: 1, days: 3, every: 5, each: func(_ *rand.Rand, e *traffic) { e.minute -= e.minute % 30 }},
+		{name: "every second minute has one", types: 3, rate: 1, days: 3, every: 5, stuck: true,
+			each: func(_ *rand.Rand, e *traffic) { e.minute &^= 1 }},
+		{name: "every second quarter has one", types: 3, rate: 1, days: 3, every: 5,
+			each: func(_ *rand.Rand, e *traffic) { e.minute -= e.minute % 30 }},
 		{name: "the watermark stands still", types: 6, rate: 200, days: 1, every: 5, stuck: true},
 		{name: "the database is away", types: 6, rate: 200, days: 1, every: 5, outage: true},
-		{name: "a clock that is wrong by random", types: 6, rate: 3, days: 1, every: 5, each: func(rng *rand.Rand, e *traffic) {
-			e.minute += toll.Minute(rng.IntN(365 * 1440))
-		}},
-		{name: "a clock that is wrong by up to millennia", types: 6, rate: 3, days: 1, every: 5, each: func(rng *rand.Rand, e *traffic) {
-			e.minute += toll.Minute(rng.IntN(1_000_000_000)) * 2
-		}},
-		{name: "late ones everywhere", types: 6, rate: 100, days: 1, every: 5, outage: true, each: func(rng *rand.Rand, e *traffic) {
-			if e.typ == 0 {
-				e.minute -= toll.Minute(rng.IntN(1500))
-				e.late = true
-			}
-		}},
-		{name: "late for minutes everywhere", types: 6, rate: 100, days: 2, every: 10, each: func(rng *rand.Rand, e *traffic) {
-			if e.typ == 0 {
-				e.minute -= toll.Minute(rng.IntN(2 * 1440))
-				e.late15 = true
-			}
-		}},
-		{name: "all types are different", types: 1_000_000, rate: 100, days: 1, every: 5, typeName: func(n int) string { return fmt.Sprintf("%015d", n) }},
+		{name: "a clock that is wrong by random", types: 6, rate: 3, days: 1, every: 5,
+			each: func(rng *rand.Rand, e *traffic) {
+				e.minute += toll.Minute(rng.IntN(365 * 1440))
+			}},
+		{name: "a clock that is wrong by up to millennia", types: 6, rate: 3, days: 1, every: 5,
+			each: func(rng *rand.Rand, e *traffic) {
+				e.minute += toll.Minute(rng.IntN(1_000_000_000)) * 2
+			}},
+		{name: "late ones everywhere", types: 6, rate: 100, days: 1, every: 5, outage: true,
+			each: func(rng *rand.Rand, e *traffic) {
+				if e.typ == 0 {
+					e.minute -= toll.Minute(rng.IntN(1500))
+					e.late = true
+				}
+			}},
+		{name: "late for minutes everywhere", types: 6, rate: 100, days: 2, every: 10,
+			each: func(rng *rand.Rand, e *traffic) {
+				if e.typ == 0 {
+					e.minute -= toll.Minute(rng.IntN(2 * 1440))
+					e.late15 = true
+				}
+			}},
+		{name: "all types are different", types: 1_000_000, rate: 100, days: 1, every: 5,
+			typeName: func(n int) string {
+				return fmt.Sprintf("%015d", n)
+			}},
 	} {
 		t.Run(load.name, func(t *testing.T) {
 			t.Parallel()
@@ -564,7 +598,8 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 	start := toll.Minute(27_400_000)
 	for now := start; now < start+toll.Minute(l.days)*1440; now += l.every {
 		d := &toll.Delta{Epoch: 1, First: prev, Next: prev + 1_000_000, PlazaDelta: toll.PlazaDelta{
-			Plaza: 4000, Prev: prev, Checksum: rng.Uint64(), Earliest: toll.WallTime(now) * 60, Latest: toll.WallTime(now+l.every) * 60}}
+			Plaza: 4000, Prev: prev, Checksum: rng.Uint64(), Earliest: toll.WallTime(now) * 60,
+			Latest: toll.WallTime(now+l.every) * 60}}
 		prev = d.Next
 		panes, late15 := map[toll.Minute]*toll.Pane{}, map[toll.Minute]*toll.Pane{}
 		for m := now; m < now+l.every; m++ {
@@ -623,7 +658,8 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 			allowed += names
 		}
 		if len(b) > allowed {
-			t.Fatalf("%d bytes on minute %d, want at most %d; %d minutes and %d quarters are kept", len(b), now-start, allowed, len(state.Minutes.List), len(state.Quarters.List))
+			t.Fatalf("%d bytes on minute %d, want at most %d; %d minutes and %d quarters are kept", len(b),
+				now-start, allowed, len(state.Minutes.List), len(state.Quarters.List))
 		}
 		largest = max(largest, len(b))
 		state = must(codecs.StateCodec{}.Decode(b)).(*toll.State)
@@ -631,7 +667,8 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 	return largest, recounts, closings
 }
 
-// A batch of more types than it tells apart counts the others as one, and each type keeps its count.
+// A batch of more types than it tells apart counts the others as one, and each type keeps its
+// count.
 func TestBuilderCountsVeryManyTypes(t *testing.T) {
 	b := newBuilder(new(memoryRows), testConfig())
 	at := must(toll.WallTimeFromDate(2022, 2, 10, 10, 20, 0))

@@ -17,12 +17,13 @@ import (
 
 // windows closes the windows of the plazas that this process counts, for the length of a run.
 //
-// A plaza's state says which windows are due once the stream's watermark has passed their end: after each delta, and
-// for plazas that have gone quiet when goka visits all of them. What is due is handed over to one goroutine, which
-// stores it and publishes what it made. Only then does the state take note, so after a crash something may be handed over
-// again, which changes nothing (see toll.Revise), and nothing is ever left out. At most one hand-over of a plaza is
-// under way, so a slow database makes them larger and not more. Where many plazas wait, the others' windows stay in their states
-// until there is room.
+// A plaza's state says which windows are due once the stream's watermark has passed their end:
+// after each delta, and for plazas that have gone quiet when goka visits all of them. What is due
+// is handed over to one goroutine, which stores it and publishes what it made. Only then does the
+// state take note, so after a crash something may be handed over again, which changes nothing (see
+// toll.Revise), and nothing is ever left out. At most one hand-over of a plaza is under way, so a
+// slow database makes them larger and not more. Where many plazas wait, the others' windows stay in
+// their states until there is room.
 type windows struct {
 	cfg      *Config
 	results  Results
@@ -34,17 +35,19 @@ type windows struct {
 	plazas  map[int16]*plazaWindows // of the session
 	session int                     // counts sessions: a hand-over from before is not noted
 	waiting []handOver
-	weight  int           // of those that wait
-	crowded bool          // a plaza was passed over since the last visit began, as too much waited
-	under   int           // hand-overs that wait, or are being stored
-	unnoted int           // plazas that are to note that a hand-over was stored
-	ending  bool          // the stream has ended: what is open closes too, once
-	end     *toll.Minute  // up to where windows close by the watermark first, by a horizon from after that
-	quiet   bool          // no plaza was seen since the last visit began that has yet to close all
-	closed  bool          // that was so until its end
-	wake    chan struct{} // has a value once something waits
-	more    chan struct{} // has a value once plazas were settled of which more is due, or there is room for others
-	zones   plazaZones    // guarded by mu
+	weight  int  // of those that wait
+	crowded bool // a plaza was passed over since the last visit began, as too much waited
+	under   int  // hand-overs that wait, or are being stored
+	unnoted int  // plazas that are to note that a hand-over was stored
+	ending  bool // the stream has ended: what is open closes too, once
+	// up to where windows close by the watermark first, by a horizon from after that
+	end    *toll.Minute
+	quiet  bool          // no plaza was seen since the last visit began that has yet to close all
+	closed bool          // that was so until its end
+	wake   chan struct{} // has a value once something waits
+	// has a value once plazas were settled of which more is due, or there is room for others
+	more  chan struct{}
+	zones plazaZones // guarded by mu
 }
 
 // plazaWindows is where the closing of a plaza's windows stands.
@@ -67,7 +70,8 @@ type handOver struct {
 }
 
 func newWindows(cfg *Config, results Results) *windows {
-	w := &windows{cfg: cfg, results: results, plazas: map[int16]*plazaWindows{}, wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: plazaZones{cfg: cfg}}
+	w := &windows{cfg: cfg, results: results, plazas: map[int16]*plazaWindows{},
+		wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: plazaZones{cfg: cfg}}
 	w.handed() // nothing is left of the run before
 	return w
 }
@@ -90,8 +94,8 @@ func (w *windows) handed() {
 	}
 }
 
-// step looks at a plaza's state, after deltas were merged into it, or without any. It reports whether the state took note of
-// something and is to be written.
+// step looks at a plaza's state, after deltas were merged into it, or without any. It reports
+// whether the state took note of something and is to be written.
 func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -201,7 +205,8 @@ func (p *plazaWindows) changed(panes []toll.Pane) {
 	}
 }
 
-// wantsVisit reports whether there are plazas to visit that no delta may come for, and it would be of use.
+// wantsVisit reports whether there are plazas to visit that no delta may come for, and it would be
+// of use.
 func (w *windows) wantsVisit() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -211,7 +216,8 @@ func (w *windows) wantsVisit() bool {
 // roomy reports whether it is worth a visit to hand over more.
 func (w *windows) roomy() bool { return w.weight < maxWaitingWeight/2 }
 
-// maxSettle and maxSettleWeight bound what is settled in one transaction: plazas, and about how many windows.
+// maxSettle and maxSettleWeight bound what is settled in one transaction: plazas, and about how
+// many windows.
 const (
 	maxSettle       = 200
 	maxSettleWeight = 10_000
@@ -250,7 +256,8 @@ func (w *windows) settled(taken []handOver) {
 		if h.session != w.session {
 			continue
 		}
-		if p := w.plazas[h.closing.Plaza]; p != nil && p.under && !p.stored && p.epoch == h.closing.Epoch {
+		if p := w.plazas[h.closing.Plaza]; p != nil && p.under && !p.stored &&
+			p.epoch == h.closing.Epoch {
 			p.stored = true
 			w.unnoted++
 			if p.more {
@@ -288,9 +295,10 @@ func (w *windows) run(ctx context.Context) {
 	}
 }
 
-// settle stores hand-overs, however often the database goes away meanwhile, and publishes what that made. It returns what
-// is to be marked as published the next time.
-func (w *windows) settle(ctx context.Context, taken []handOver, published []toll.NoticeRef) ([]toll.NoticeRef, error) {
+// settle stores hand-overs, however often the database goes away meanwhile, and publishes what that
+// made. It returns what is to be marked as published the next time.
+func (w *windows) settle(ctx context.Context, taken []handOver,
+	published []toll.NoticeRef) ([]toll.NoticeRef, error) {
 	closings := make([]toll.Closing, len(taken))
 	for i := range taken {
 		closings[i] = taken[i].closing
@@ -327,7 +335,8 @@ func (w *windows) settle(ctx context.Context, taken []handOver, published []toll
 		}
 		if !told {
 			told = true
-			w.cfg.Log.Warn("results of windows can't be stored; trying again until it works", "error", Brief(err))
+			w.cfg.Log.Warn("results of windows can't be stored; trying again until it works", "error",
+				Brief(err))
 		}
 		select {
 		case <-time.After(pauses.NextBackOff()):
@@ -378,10 +387,12 @@ const (
 // visitor is the name of the visits that close windows.
 const visitor = "windows"
 
-// watch reads the watermark, and has goka visit all plazas where it moved on, until the session ends.
+// watch reads the watermark, and has goka visit all plazas where it moved on, until the session
+// ends.
 func (r *run) watch(ctx context.Context) {
 	defer r.database.leave(allPartitions)
-	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, kafka: r.brokers, partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
+	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, kafka: r.brokers,
+		partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
 		blocked: newOpenTransactions()}
 	var readAt, visitedAt time.Time
 	var visited *horizon
@@ -426,7 +437,8 @@ func (r *run) watch(ctx context.Context) {
 			}
 		}
 		newest := r.windows.horizons.newest()
-		moved := newest != nil && (visited == nil || newest.until != visited.until || newest.epoch != visited.epoch)
+		moved := newest != nil &&
+			(visited == nil || newest.until != visited.until || newest.epoch != visited.epoch)
 		if more || (moved || r.windows.wantsVisit()) && time.Since(visitedAt) >= visitEvery {
 			r.windows.beginVisit()
 			err := r.proc.VisitAll(ctx, visitor, nil)
@@ -470,8 +482,9 @@ func (r *run) visit(ctx goka.Context, _ any) {
 	}
 }
 
-// CloseAll closes every window that is open, as far as it has come, and returns once that is stored and published. It is
-// for a run that ends with the stream. Each plaza closes all once: events that come meanwhile don't put the end off.
+// CloseAll closes every window that is open, as far as it has come, and returns once that is stored
+// and published. It is for a run that ends with the stream. Each plaza closes all once: events that
+// come meanwhile don't put the end off.
 func (p *Processor) CloseAll(ctx context.Context) error {
 	var closing *windows
 	for {

@@ -7,8 +7,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestWindowsCrowded has the windows of more plazas due than may wait. What waits stays within its bound; the others are passed
-// over, their states as they were, until there is room, and in the end all windows are handed over.
+// TestWindowsCrowded has the windows of more plazas due than may wait. What waits stays within its
+// bound; the others are passed over, their states as they were, until there is room, and in the end
+// all windows are handed over.
 func TestWindowsCrowded(t *testing.T) {
 	const plazas, minutes, start = 300, 600, toll.Minute(27_400_000)
 	cfg := testConfig()
@@ -18,9 +19,11 @@ func TestWindowsCrowded(t *testing.T) {
 	states := make([]*toll.State, plazas)
 	for i := range states {
 		states[i] = toll.NewState(1)
-		d := &toll.Delta{Epoch: 1, First: 1, Next: 2, PlazaDelta: toll.PlazaDelta{Plaza: int16(i), Events: minutes}}
+		d := &toll.Delta{Epoch: 1, First: 1, Next: 2,
+			PlazaDelta: toll.PlazaDelta{Plaza: int16(i), Events: minutes}}
 		for m := range toll.Minute(minutes) {
-			d.Panes = append(d.Panes, toll.Pane{Start: start + m, Types: []toll.TypeCount{{Type: "car", Count: 1}}})
+			d.Panes = append(d.Panes,
+				toll.Pane{Start: start + m, Types: []toll.TypeCount{{Type: "car", Count: 1}}})
 		}
 		if o := states[i].Merge(d); o != toll.Applied {
 			t.Fatal(o)
@@ -73,8 +76,8 @@ func TestWindowsCrowded(t *testing.T) {
 	}
 }
 
-// TestEndUnderLoad: events that come after the end of the stream, and move the watermark on with each step, don't put
-// the end off.
+// TestEndUnderLoad: events that come after the end of the stream, and move the watermark on with
+// each step, don't put the end off.
 func TestEndUnderLoad(t *testing.T) {
 	cfg := testConfig()
 	cfg.Windows = must(toll.ParseWindows(toll.DefaultWindows))
@@ -84,7 +87,8 @@ func TestEndUnderLoad(t *testing.T) {
 		for _, plaza := range []int16{4000, 4001} {
 			at += 90
 			s.sources[0].append(toll.Event{Time: at, Type: "car", Plaza: plaza}, time.Unix(int64(at), 0))
-			s.sources[0].append(toll.Event{Time: at - 60, Type: "car", Plaza: plaza}, time.Unix(int64(at), 0))
+			s.sources[0].append(toll.Event{Time: at - 60, Type: "car", Plaza: plaza},
+				time.Unix(int64(at), 0))
 		}
 	}
 	send()

@@ -17,11 +17,14 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// stream runs the event-time layer in memory, step by step: sources fill batches and store them, plazas merge what they
-// mean, and windows close and are stored. All of it is the real code but for the servers, from which it deviates:
+// stream runs the event-time layer in memory, step by step: sources fill batches and store them,
+// plazas merge what they mean, and windows close and are stored. All of it is the real code but for
+// the servers, from which it deviates:
 //
-//   - Each plaza has a log of deltas and a changelog of its own, so it is read and falls back apart from the others.
-//   - What is stored is stored at once: no answer is lost (see TestSourceFailsAtEveryStep for that).
+//   - Each plaza has a log of deltas and a changelog of its own, so it is read and falls back apart
+//     from the others.
+//   - What is stored is stored at once: no answer is lost (see TestSourceFailsAtEveryStep for
+//     that).
 type stream struct {
 	cfg       *Config
 	sources   []*streamSource
@@ -63,7 +66,8 @@ type partitionStore struct {
 	results *memoryResults
 }
 
-func (s *partitionStore) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
+func (s *partitionStore) Commit(ctx context.Context, b *toll.Batch,
+	published []toll.BatchRef) error {
 	err := s.memoryStore.Commit(ctx, b, published)
 	if err == nil {
 		s.results.add(b)
@@ -90,7 +94,8 @@ func newStream(cfg *Config, partitions int) *stream {
 	s := &stream{cfg: cfg, plazas: map[int16]*streamPlaza{}, results: newMemoryResults(cfg)}
 	s.windows = s.newWindows()
 	for p := range partitions {
-		store := &memoryStore{cursor: toll.Cursor{Partition: int32(p), Token: 1, Epoch: 5}, refuse: map[int32]bool{}}
+		store := &memoryStore{cursor: toll.Cursor{Partition: int32(p), Token: 1, Epoch: 5},
+			refuse: map[int32]bool{}}
 		s.sources = append(s.sources, &streamSource{store: &partitionStore{store, s.results}})
 		s.openSource(p)
 	}
@@ -116,9 +121,10 @@ func (s *stream) openSource(p int) {
 	src := s.sources[p]
 	cursor, unpublished, _ := src.store.Load(context.Background(), int32(p), 0)
 	src.source = &source{
-		partition: int32(p), cfg: s.cfg, store: src.store, publish: s.send, mark: func(int64) {}, stats: newStats(nil),
-		fail: func(err error) { s.results.fail("a source failed: %v", err) },
-		ctx:  context.Background(), grace: context.Background(),
+		partition: int32(p), cfg: s.cfg, store: src.store, publish: s.send, mark: func(int64) {},
+		stats: newStats(nil),
+		fail:  func(err error) { s.results.fail("a source failed: %v", err) },
+		ctx:   context.Background(), grace: context.Background(),
 	}
 	must(0, src.source.init(cursor))
 	src.pending = src.pending[:0]
@@ -180,7 +186,8 @@ func (s *stream) send(deltas []*toll.Delta, done func(error)) error {
 	return nil
 }
 
-// merge delivers a plaza's next delta, as run.aggregate takes it, and reports whether there was one.
+// merge delivers a plaza's next delta, as run.aggregate takes it, and reports whether there was
+// one.
 func (s *stream) merge(p *streamPlaza) bool {
 	next := p.now().next
 	if next == len(p.loop) {
@@ -251,13 +258,14 @@ func (s *stream) observe() *horizon {
 	for _, src := range s.sources {
 		cursors = append(cursors, src.store.cursor)
 	}
-	h := must(horizonOf(s.cfg, cursors, len(s.sources), func(next map[int32]int64) (map[int32]bool, error) {
-		done := map[int32]bool{}
-		for p := range next {
-			done[p] = next[p] >= int64(len(s.sources[p].log))
-		}
-		return done, nil
-	}))
+	h := must(horizonOf(s.cfg, cursors, len(s.sources),
+		func(next map[int32]int64) (map[int32]bool, error) {
+			done := map[int32]bool{}
+			for p := range next {
+				done[p] = next[p] >= int64(len(s.sources[p].log))
+			}
+			return done, nil
+		}))
 	h.ending = s.windows.ending
 	s.windows.horizons.add(h)
 	return h
@@ -339,9 +347,9 @@ func (s *stream) end() error {
 	return errors.New("the stream did not end")
 }
 
-// crash drops what is in memory. Each plaza falls back by up to so many of the versions that were written, and the loop is
-// read again from an earlier place, which rewind chooses. It returns what was in memory: it may live on, in a process that
-// others took for dead.
+// crash drops what is in memory. Each plaza falls back by up to so many of the versions that were
+// written, and the loop is read again from an earlier place, which rewind chooses. It returns what
+// was in memory: it may live on, in a process that others took for dead.
 func (s *stream) crash(versions func() int, rewind func(next int) int) *windows {
 	zombie := s.windows
 	s.windows, s.published = s.newWindows(), nil
@@ -379,7 +387,8 @@ type memoryMinute struct {
 
 func newMemoryResults(cfg *Config) *memoryResults {
 	return &memoryResults{
-		kinds: cfg.Windows, zones: plazaZones{cfg: cfg}, rows: map[toll.WindowID]*memoryWindow{}, waiting: map[toll.WindowID]*memoryWindow{},
+		kinds: cfg.Windows, zones: plazaZones{cfg: cfg}, rows: map[toll.WindowID]*memoryWindow{},
+		waiting: map[toll.WindowID]*memoryWindow{},
 		minutes: map[int16]map[toll.Minute]*memoryMinute{}, sent: map[toll.NoticeRef]string{},
 	}
 }
@@ -393,7 +402,9 @@ func (r *memoryResults) fail(format string, args ...any) {
 // row returns the row of a window, which may be one that only events made which came too late.
 func (r *memoryResults) row(id toll.WindowID, end toll.Minute) *memoryWindow {
 	if r.rows[id] == nil {
-		r.rows[id] = &memoryWindow{WindowResult: toll.WindowResult{WindowCount: toll.WindowCount{WindowID: id, End: end}}}
+		r.rows[id] =
+			&memoryWindow{WindowResult: toll.WindowResult{WindowCount: toll.WindowCount{WindowID: id,
+				End: end}}}
 	}
 	return r.rows[id]
 }
@@ -436,7 +447,8 @@ func (r *memoryResults) add(b *toll.Batch) {
 }
 
 // Settle implements Results.
-func (r *memoryResults) Settle(_ context.Context, closings []toll.Closing, published []toll.NoticeRef) ([]toll.Notice, bool, error) {
+func (r *memoryResults) Settle(_ context.Context, closings []toll.Closing,
+	published []toll.NoticeRef) ([]toll.Notice, bool, error) {
 	for _, ref := range published {
 		if w := r.rows[ref.WindowID]; w != nil && w.Revision == ref.Revision {
 			delete(r.waiting, ref.WindowID)
@@ -457,9 +469,9 @@ func (r *memoryResults) Settle(_ context.Context, closings []toll.Closing, publi
 	return r.unpublished(closings), true, nil
 }
 
-// store stores a window, if it is news. By type a revision has no fewer events than the one before, with two exceptions: what
-// was counted from the outbox may have events that no state has merged yet, and a day so far may begin anew, after a crash
-// from which its plaza catches up.
+// store stores a window, if it is news. By type a revision has no fewer events than the one before,
+// with two exceptions: what was counted from the outbox may have events that no state has merged
+// yet, and a day so far may begin anew, after a crash from which its plaza catches up.
 func (r *memoryResults) store(epoch uint64, w *toll.WindowCount, recounted bool) {
 	row := r.row(w.WindowID, w.End)
 	old := row.WindowResult
@@ -473,9 +485,12 @@ func (r *memoryResults) store(epoch uint64, w *toll.WindowCount, recounted bool)
 	case revised.Revision != old.Revision+1:
 		r.fail("%v: revision %d follows %d", w.WindowID, revised.Revision, old.Revision)
 	case has < had || has == had && !(w.Whole && !old.Whole):
-		r.fail("%v: revision %d has %d events, and the one before %d", w.WindowID, revised.Revision, has, had)
-	case revised.End >= old.End && !row.recounted && (!contains(revised.Types, old.Types) || revised.Late < old.Late):
-		r.fail("%v: revision %d has %v, and the one before %v", w.WindowID, revised.Revision, revised.Types, old.Types)
+		r.fail("%v: revision %d has %d events, and the one before %d", w.WindowID, revised.Revision, has,
+			had)
+	case revised.End >= old.End && !row.recounted &&
+		(!contains(revised.Types, old.Types) || revised.Late < old.Late):
+		r.fail("%v: revision %d has %v, and the one before %v", w.WindowID, revised.Revision,
+			revised.Types, old.Types)
 	}
 	row.WindowResult, row.recounted = revised, recounted
 	r.waiting[w.WindowID] = row
@@ -534,11 +549,12 @@ func (r *memoryResults) recount(c *toll.Closing) []toll.WindowCount {
 }
 
 func compareIDs(a, b toll.WindowID) int {
-	return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Start, b.Start))
+	return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Kind, b.Kind),
+		cmp.Compare(a.Start, b.Start))
 }
 
-// unpublished returns the notices of the closings' plazas that are to be published, and checks that each says what it
-// said before.
+// unpublished returns the notices of the closings' plazas that are to be published, and checks that
+// each says what it said before.
 func (r *memoryResults) unpublished(closings []toll.Closing) []toll.Notice {
 	var all []toll.Notice
 	plazas := map[int16]bool{}
@@ -558,7 +574,9 @@ func (r *memoryResults) unpublished(closings []toll.Closing) []toll.Notice {
 		r.sent[n.Ref] = text
 		all = append(all, n)
 	}
-	slices.SortFunc(all, func(a, b toll.Notice) int { return compareIDs(a.Ref.WindowID, b.Ref.WindowID) })
+	slices.SortFunc(all, func(a, b toll.Notice) int {
+		return compareIDs(a.Ref.WindowID, b.Ref.WindowID)
+	})
 	return all
 }
 
@@ -580,9 +598,9 @@ func (r *memoryResults) unpublished(closings []toll.Closing) []toll.Notice {
 //	expect 4000 5m/1m 10:20 count 3       the result of a window that begins then on the plaza's clock
 //	expect none 4000 1m 10:24             it has none
 //
-// where times may have days before them, as in 2d10:23:02. The record time is the first event's time, plus a second a line. An
-// expectation may say on_time, late, too_late, revision, reason, types (car=2,van=1), minutes (its length) and until (of a day
-// so far).
+// where times may have days before them, as in 2d10:23:02. The record time is the first event's
+// time, plus a second a line. An expectation may say on_time, late, too_late, revision, reason,
+// types (car=2,van=1), minutes (its length) and until (of a day so far).
 type windowScript struct {
 	t      *testing.T
 	cfg    *Config
@@ -664,7 +682,8 @@ func (s *windowScript) run(command string, args []string) {
 			s.fail("%v", err)
 		}
 	case "watermark":
-		if got, want := s.stream.observe().mark, s.cfg.Zone.Unix(s.wall(args[0])); !got.Known || got.Time != want {
+		if got, want := s.stream.observe().mark, s.cfg.Zone.Unix(s.wall(args[0])); !got.Known ||
+			got.Time != want {
 			s.fail("it is %+v, %v", got, s.cfg.Zone.Wall(time.Unix(got.Time, 0)))
 		}
 	case "expect":
@@ -696,11 +715,13 @@ func (s *windowScript) wall(text string) toll.WallTime {
 	if err != nil {
 		s.fail("%v", err)
 	}
-	return s.day + toll.WallTime(86400*must(strconv.Atoi(days))+at.Hour()*3600+at.Minute()*60+at.Second())
+	return s.day + toll.WallTime(86400*must(strconv.Atoi(days))+at.Hour()*3600+at.Minute()*60+
+		at.Second())
 }
 
 func (s *windowScript) event(args []string) {
-	p, e, times := s.partition(args[0]), toll.Event{Plaza: s.plaza(args[1]), Time: s.wall(args[2]), Type: "car"}, 1
+	p, e, times := s.partition(args[0]), toll.Event{Plaza: s.plaza(args[1]), Time: s.wall(args[2]),
+		Type: "car"}, 1
 	if s.record.IsZero() {
 		s.record = time.Unix(s.cfg.Zone.Unix(e.Time), 0)
 	}
@@ -721,7 +742,8 @@ func (s *windowScript) event(args []string) {
 
 // append appends an event to a partition's log.
 func (p *streamSource) append(e toll.Event, at time.Time) {
-	p.log = append(p.log, logged{record{offset: int64(len(p.log)), time: at, value: codecs.AppendCSV(nil, &e)}, e})
+	p.log = append(p.log,
+		logged{record{offset: int64(len(p.log)), time: at, value: codecs.AppendCSV(nil, &e)}, e})
 }
 
 func (s *windowScript) restart() {
@@ -779,7 +801,8 @@ func (r *memoryResults) contents() map[toll.WindowID]content {
 func sameWindows(got, want map[toll.WindowID]content) error {
 	for id, w := range want {
 		if g, ok := got[id]; !ok || g != w {
-			return fmt.Errorf("%d's window %s of %v: got %+v (%v), want %+v", id.Plaza, id.Kind, id.Start.Time(), g, ok, w)
+			return fmt.Errorf("%d's window %s of %v: got %+v (%v), want %+v", id.Plaza, id.Kind,
+				id.Start.Time(), g, ok, w)
 		}
 	}
 	for id, g := range got {
@@ -798,7 +821,8 @@ func (s *windowScript) expect(args []string) {
 	}
 	plaza := s.plaza(args[0])
 	zone := s.stream.results.zones.of(plaza)
-	w := s.stream.results.rows[toll.WindowID{Plaza: plaza, Kind: args[1], Start: zone.Minute(s.wall(args[2]))}]
+	w := s.stream.results.rows[toll.WindowID{Plaza: plaza, Kind: args[1],
+		Start: zone.Minute(s.wall(args[2]))}]
 	if none {
 		if w != nil && w.Revision > 0 {
 			s.fail("it has one: %+v", w)

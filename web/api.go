@@ -21,7 +21,8 @@ func (s *Server) servePlazas(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.setAge(w, m)
-	if len(rows) == len(m.rows) && (len(rows) == 0 || &rows[0] == &m.rows[0]) { // the very list: nothing was asked for
+	// the very list: nothing was asked for
+	if len(rows) == len(m.rows) && (len(rows) == 0 || &rows[0] == &m.rows[0]) {
 		m.document().serve(w, r)
 		return
 	}
@@ -30,10 +31,12 @@ func (s *Server) servePlazas(w http.ResponseWriter, r *http.Request) {
 
 // boardDocument returns the board as JSON with some rows of it, nil for all.
 func (m *moment) boardDocument(rows []*row) *representation {
-	return newRepresentation("application/json", append(m.appendBoard([]byte{'{'}, 0, m.staleSince, rows), '}'))
+	return newRepresentation("application/json",
+		append(m.appendBoard([]byte{'{'}, 0, m.staleSince, rows), '}'))
 }
 
-// selected returns the board and what a request selects of it. It returns false where it has answered already.
+// selected returns the board and what a request selects of it. It returns false where it has
+// answered already.
 func (s *Server) selected(w http.ResponseWriter, r *http.Request) (*moment, []*row, bool) {
 	query, errs := parameters(r)
 	var sel selection
@@ -88,7 +91,8 @@ func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
 		StaleSince *time.Time `json:"stale_since"`
 		Verification
 		Plazas []plaza `json:"plazas"`
-	}{At: m.at, Stale: !m.staleSince.IsZero(), Verification: m.verdict, Plazas: make([]plaza, 0, len(m.rows))}
+	}{At: m.at, Stale: !m.staleSince.IsZero(), Verification: m.verdict, Plazas: make([]plaza, 0,
+		len(m.rows))}
 	if report.Stale {
 		report.StaleSince = new(m.staleSince.In(m.at.Location()).Truncate(time.Millisecond))
 	}
@@ -191,7 +195,8 @@ type letterJSON struct {
 
 func letterOf(d *DeadLetter) letterJSON {
 	l := letterJSON{
-		Partition: d.Partition, Offset: d.Offset, Time: d.Time.UTC(), Kind: string(d.Kind), Reason: d.Reason,
+		Partition: d.Partition, Offset: d.Offset, Time: d.Time.UTC(), Kind: string(d.Kind),
+		Reason:       d.Reason,
 		PayloadBytes: d.PayloadBytes, RejectedAt: d.RejectedAt.UTC(), Retried: d.Retried,
 	}
 	if d.SQLState != "" {
@@ -209,7 +214,8 @@ func letterOf(d *DeadLetter) letterJSON {
 	shown := d.Payload[:min(len(d.Payload), maxPayload)]
 	l.PayloadTruncated = int64(len(shown)) < max(d.PayloadBytes, int64(len(d.Payload)))
 	// A cut may go through a character.
-	for i := 0; l.PayloadTruncated && i < utf8.UTFMax-1 && !utf8.Valid(shown) && utf8.Valid(shown[:len(shown)-i-1]); i++ {
+	for i := 0; l.PayloadTruncated && i < utf8.UTFMax-1 && !utf8.Valid(shown) &&
+		utf8.Valid(shown[:len(shown)-i-1]); i++ {
 		shown = shown[:len(shown)-i-1]
 	}
 	if utf8.Valid(shown) {
@@ -235,28 +241,30 @@ func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 		failParameters(w, r, errs)
 		return
 	}
-	s.ask(w, r, fmt.Sprintf("letters %d %s", q.Limit, query.Get("after")), func(ctx context.Context) (*representation, error) {
-		page, err := s.source.DeadLetters(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		answer := struct {
-			DeadLetters []letterJSON `json:"dead_letters"`
-			Total       int64        `json:"total"`
-			Next        *string      `json:"next"`
-		}{DeadLetters: make([]letterJSON, 0, len(page.DeadLetters)), Total: page.Total}
-		for i := range page.DeadLetters {
-			answer.DeadLetters = append(answer.DeadLetters, letterOf(&page.DeadLetters[i]))
-		}
-		if n := len(page.DeadLetters); n > 0 && page.More {
-			answer.Next = new(letterCursor(&page.DeadLetters[n-1]))
-		}
-		return jsonRepresentation(answer)
-	})
+	s.ask(w, r, fmt.Sprintf("letters %d %s", q.Limit, query.Get("after")),
+		func(ctx context.Context) (*representation, error) {
+			page, err := s.source.DeadLetters(ctx, q)
+			if err != nil {
+				return nil, err
+			}
+			answer := struct {
+				DeadLetters []letterJSON `json:"dead_letters"`
+				Total       int64        `json:"total"`
+				Next        *string      `json:"next"`
+			}{DeadLetters: make([]letterJSON, 0, len(page.DeadLetters)), Total: page.Total}
+			for i := range page.DeadLetters {
+				answer.DeadLetters = append(answer.DeadLetters, letterOf(&page.DeadLetters[i]))
+			}
+			if n := len(page.DeadLetters); n > 0 && page.More {
+				answer.Next = new(letterCursor(&page.DeadLetters[n-1]))
+			}
+			return jsonRepresentation(answer)
+		})
 }
 
 // ask answers with what the source says to a question.
-func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string, ask func(context.Context) (*representation, error)) {
+func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
+	ask func(context.Context) (*representation, error)) {
 	p, err := s.queries.do(r.Context(), question, ask)
 	switch {
 	case err == nil:
@@ -305,7 +313,10 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveReady answers whether there are figures that are worth to be shown.
-func (s *Server) serveReady(w http.ResponseWriter, r *http.Request) { s.answerOK(w, r, s.probes.Ready) }
+func (s *Server) serveReady(w http.ResponseWriter,
+	r *http.Request) {
+	s.answerOK(w, r, s.probes.Ready)
+}
 
 func (s *Server) answerOK(w http.ResponseWriter, r *http.Request, probe func() error) {
 	if errs := noParameters(r); len(errs) > 0 {

@@ -27,10 +27,14 @@ func TestBoard(t *testing.T) {
 			At: at, StreamTime: new(at.Truncate(time.Minute)), Waiting: 3, Timezone: "Europe/Berlin",
 			Verification: Verification{Status: InFlight, Events: new(int64(7)), InFlight: 2, CheckedAt: &at},
 			Plazas: []Plaza{
-				{ID: 4856, Name: "Boughton", Road: "I-355", PositionKm: new(20.1), Lanes: 4, Timezone: "America/Chicago", State: toll.Busy, Since: &at, Why: "why",
-					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Demand: new(math.Inf(1)), Usual: &toll.Usual{Median: 120, MAD: 4.5, N: 8},
-					LastEvent: &at, Sparkline: []int64{1, 2}, Verification: PlazaVerification{Status: InFlight, TableCount: 5, StoredRows: new(int64(7)), InFlight: 2, ChecksumOK: new(true)}},
-				{ID: -3, FlowPerHour: math.NaN(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)), Timezone: "Mars/Olympus", Verification: PlazaVerification{Status: Exact}},
+				{ID: 4856, Name: "Boughton", Road: "I-355", PositionKm: new(20.1), Lanes: 4,
+					Timezone: "America/Chicago", State: toll.Busy, Since: &at, Why: "why",
+					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Demand: new(math.Inf(1)),
+					Usual:     &toll.Usual{Median: 120, MAD: 4.5, N: 8},
+					LastEvent: &at, Sparkline: []int64{1, 2}, Verification: PlazaVerification{Status: InFlight,
+						TableCount: 5, StoredRows: new(int64(7)), InFlight: 2, ChecksumOK: new(true)}},
+				{ID: -3, FlowPerHour: math.NaN(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
+					Timezone: "Mars/Olympus", Verification: PlazaVerification{Status: Exact}},
 			},
 		}, nil
 	}
@@ -332,7 +336,8 @@ func TestDeadLetterPayloads(t *testing.T) {
 	}
 }
 
-// TestHostileText sends text that is markup, control characters and changes of direction through all that shows text.
+// TestHostileText sends text that is markup, control characters and changes of direction through
+// all that shows text.
 func TestHostileText(t *testing.T) {
 	hostile := "<script>alert(1)</script>\x1b[31m\x00\u0085\u200b\u202egnp.\u2066\U000e0041&\u2028\xff\"'`"
 	want := strings.ToValidUTF8(hostile, "\uFFFD")

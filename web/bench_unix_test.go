@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// BenchmarkStreams is what one second costs: 1,000 plazas that all change, read, encoded, compressed and sent over
-// loopback to so many live clients, until the last has it. cpu-ms is the processor time of it, that of the clients, which
-// read the compressed bytes, included.
+// BenchmarkStreams is what one second costs: 1,000 plazas that all change, read, encoded,
+// compressed and sent over loopback to so many live clients, until the last has it. cpu-ms is the
+// processor time of it, that of the clients, which read the compressed bytes, included.
 func BenchmarkStreams(b *testing.B) {
 	for _, clients := range []int{1, 50} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
@@ -33,7 +33,8 @@ func BenchmarkStreams(b *testing.B) {
 			r.awaitBoard()
 			streams := make([]*rawStream, clients)
 			for i := range streams {
-				streams[i] = &rawStream{eventStream: r.tryStream("Accept-Encoding", "gzip"), came: make(chan struct{}, 1)}
+				streams[i] = &rawStream{eventStream: r.tryStream("Accept-Encoding", "gzip"),
+					came: make(chan struct{}, 1)}
 				go streams[i].read()
 			}
 			var before int64

@@ -14,37 +14,43 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Config says how a server works. Fill in what has no default, and pass it to [New] or [NewMetrics], which validate it.
+// Config says how a server works. Fill in what has no default, and pass it to [New] or
+// [NewMetrics], which validate it.
 type Config struct {
-	// Listen is the address, HOST:PORT. Port 0 takes a free one, see [Server.Addr]. At another address than a loopback
-	// one, everyone who reaches the machine reaches the server, so Token or AllowAnyone must be set.
+	// Listen is the address, HOST:PORT. Port 0 takes a free one, see [Server.Addr]. At another address
+	// than a loopback one, everyone who reaches the machine reaches the server, so Token or
+	// AllowAnyone must be set.
 	Listen string
-	// Token is what clients must know, MinToken characters or more; empty for none. It is never logged.
+	// Token is what clients must know, MinToken characters or more; empty for none. It is never
+	// logged.
 	Token string
 	// AllowAnyone lets everyone who reaches the server see what it shows. It contradicts Token.
 	AllowAnyone bool
 	// TLSCert and TLSKey are PEM files, for HTTPS; both empty for plain HTTP.
 	TLSCert, TLSKey string
-	// Hosts are the names that browsers may call the server by, besides localhost and addresses: those of a proxy in
-	// front of it. At a loopback address other names are refused, lest any web site that lets its own name point there
-	// reads it through the browser of who visits it (DNS rebinding). Elsewhere they are only where Hosts is not empty.
+	// Hosts are the names that browsers may call the server by, besides localhost and addresses: those
+	// of a proxy in front of it. At a loopback address other names are refused, lest any web site that
+	// lets its own name point there reads it through the browser of who visits it (DNS rebinding).
+	// Elsewhere they are only where Hosts is not empty.
 	Hosts []string
 
 	// Refresh is how often the board is read while there are clients. Default 1 s.
 	Refresh time.Duration
 	// MaxStreams is how many clients are told of changes at once; more are refused. Default 200.
 	MaxStreams int
-	// MaxConnections is how many connections of clients are open at once. Another one takes the place of
-	// the one that is idle for longest; where none is, it may ask for probes and metrics alone. Default 512.
+	// MaxConnections is how many connections of clients are open at once. Another one takes the place
+	// of the one that is idle for longest; where none is, it may ask for probes and metrics alone.
+	// Default 512.
 	MaxConnections int
 
 	// Gatherer gives what /metrics shows; nil for no /metrics.
 	Gatherer prometheus.Gatherer
 	// Registerer takes the server's own metrics; nil for none.
 	Registerer prometheus.Registerer
-	// Trace is told of each request before it is answered, and returns the context to answer it in and a func that is told
-	// the pattern of its path and the status in the end. It is not told of live streams, which last for hours, nor of
-	// /metrics, /healthz and /readyz, which machines ask for all the time. Nil for none.
+	// Trace is told of each request before it is answered, and returns the context to answer it in and
+	// a func that is told the pattern of its path and the status in the end. It is not told of live
+	// streams, which last for hours, nor of /metrics, /healthz and /readyz, which machines ask for all
+	// the time. Nil for none.
 	Trace func(r *http.Request) (ctx context.Context, answered func(path string, status int))
 	// Log is told of what fails, and never of what is asked for. Default: nothing is logged.
 	Log *slog.Logger
@@ -62,7 +68,8 @@ const (
 	maxToken = 512
 )
 
-// Validate reports every violation, with the value it saw, but for the token's. It does not look for files or names.
+// Validate reports every violation, with the value it saw, but for the token's. It does not look
+// for files or names.
 func (c *Config) Validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -75,7 +82,8 @@ func (c *Config) Validate() error {
 			bad("port %q of listen address %q, want 0 to 65535", port, c.Listen)
 		}
 		if !loopbackName(host) && c.Token == "" && !c.AllowAnyone {
-			bad("listen address %q is not this machine alone: that needs a token, or to allow anyone explicitly", c.Listen)
+			bad(
+				"listen address %q is not this machine alone: that needs a token, or to allow anyone explicitly", c.Listen)
 		}
 	}
 	if c.Token != "" {
@@ -146,20 +154,29 @@ type tuning struct {
 	now   func() time.Time
 	ticks func() (<-chan time.Time, func())
 
-	idle        time.Duration // between boards without clients: one who comes sees figures of the last seconds at once
-	boardTime   time.Duration // of reading a board: a database that needs longer can't serve a live view
-	slowBoard   time.Duration // a board that takes longer is called stale: some times what it takes at 1,000 plazas
-	firstBoard  time.Duration // that a request waits for the first board: as long as a person waits for a page
-	queryTime   time.Duration // of any other question to the source: less than the client waits, see write
-	queryKeep   time.Duration // an answer is as good as new: what changes, changes once a second
-	heartbeat   time.Duration // between comments on a stream: proxies cut what is silent for 30 s or 60 s
+	// between boards without clients: one who comes sees figures of the last seconds at once
+	idle time.Duration
+	// of reading a board: a database that needs longer can't serve a live view
+	boardTime time.Duration
+	// a board that takes longer is called stale: some times what it takes at 1,000 plazas
+	slowBoard time.Duration
+	// that a request waits for the first board: as long as a person waits for a page
+	firstBoard time.Duration
+	// of any other question to the source: less than the client waits, see write
+	queryTime time.Duration
+	queryKeep time.Duration // an answer is as good as new: what changes, changes once a second
+	// between comments on a stream: proxies cut what is silent for 30 s or 60 s
+	heartbeat   time.Duration
 	streamWrite time.Duration // of one write to a stream: who takes nothing for so long has gone
 	streamBytes int           // per second, at most, of changes to one client
-	readHeader  time.Duration // a header fits a few packets; who sends one byte a second holds a connection
+	// a header fits a few packets; who sends one byte a second holds a connection
+	readHeader  time.Duration
 	read, write time.Duration // of a whole request and its answer; streams set their own
 	idleConn    time.Duration // a browser's connection between requests
 	stop        time.Duration // that requests under way have to end
-	join        time.Duration // that the source then has to return: on a busy machine even one that gives up at once needs a while
+	// that the source then has to return: on a busy machine even one that gives up at once needs a
+	// while
+	join time.Duration
 }
 
 func defaultTuning(refresh time.Duration) tuning {

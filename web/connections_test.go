@@ -29,8 +29,8 @@ func ask(t *testing.T, c net.Conn, path string) int {
 	return response.StatusCode
 }
 
-// TestProbesBesideClients has clients take all connections that there are for them, in each way that
-// there is. Probes are answered at once all the same.
+// TestProbesBesideClients has clients take all connections that there are for them, in each way
+// that there is. Probes are answered at once all the same.
 func TestProbesBesideClients(t *testing.T) {
 	cert, key := certificate(t)
 	const limit = 520
@@ -81,7 +81,8 @@ func TestProbesBesideClients(t *testing.T) {
 	}
 
 	t.Run("silent", func(t *testing.T) {
-		r := start(t, newNetwork(1).source(), func(_ *Config, tune *tuning) { tune.readHeader = time.Hour })
+		r := start(t, newNetwork(1).source(),
+			func(_ *Config, tune *tuning) { tune.readHeader = time.Hour })
 		r.awaitBoard()
 		for range limit + 2*probeConnections {
 			c, err := net.Dial("tcp", r.Addr().String())
@@ -95,7 +96,8 @@ func TestProbesBesideClients(t *testing.T) {
 	})
 
 	t.Run("busy", func(t *testing.T) {
-		r := start(t, newNetwork(1).source(), func(c *Config, _ *tuning) { c.MaxConnections, c.MaxStreams = 3, 10 })
+		r := start(t, newNetwork(1).source(),
+			func(c *Config, _ *tuning) { c.MaxConnections, c.MaxStreams = 3, 10 })
 		r.awaitBoard()
 		for range 3 {
 			r.stream().next("board")
@@ -109,7 +111,8 @@ func TestProbesBesideClients(t *testing.T) {
 			return c
 		}
 		for range 2 * probeConnections { // each is closed after its answer
-			for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/api/v1/plazas": 503, "/": 503} {
+			for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/api/v1/plazas": 503,
+				"/": 503} {
 				c := dial()
 				if status := ask(t, c, path); status != want {
 					t.Fatalf("%s: status %d, want %d", path, status, want)

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// csvColumns are the columns of the CSV: what a column is called, and what it says of a plaza. What is not known is
-// empty. Units and meanings are those of [Plaza].
+// csvColumns are the columns of the CSV: what a column is called, and what it says of a plaza. What
+// is not known is empty. Units and meanings are those of [Plaza].
 var csvColumns = []struct {
 	name string
 	cell func(*Plaza) string
@@ -84,11 +84,13 @@ func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
 	}
 	c.Flush()
 	s.setAge(w, m)
-	w.Header().Set("Content-Disposition", `attachment; filename="plazas-`+m.at.UTC().Format("20060102T150405Z")+`.csv"`)
+	w.Header().Set("Content-Disposition",
+		`attachment; filename="plazas-`+m.at.UTC().Format("20060102T150405Z")+`.csv"`)
 	newRepresentation("text/csv; charset=utf-8; header=present", b.Bytes()).serve(w, r)
 }
 
-// plain returns text that a spreadsheet does not take for a formula, and that is one line of valid UTF-8.
+// plain returns text that a spreadsheet does not take for a formula, and that is one line of valid
+// UTF-8.
 func plain(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	text = strings.Map(func(r rune) rune {
@@ -97,7 +99,8 @@ func plain(text string) string {
 		}
 		return r
 	}, text)
-	if start := strings.TrimLeft(text, " "); start != "" && strings.ContainsRune("=+-@", rune(start[0])) {
+	if start := strings.TrimLeft(text, " "); start != "" &&
+		strings.ContainsRune("=+-@", rune(start[0])) {
 		return "'" + text
 	}
 	return text

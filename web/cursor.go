@@ -14,7 +14,8 @@ import (
 
 // windowCursor returns the cursor behind a window of a plaza.
 func windowCursor(plaza int16, kind string, w *Window) string {
-	return encodeCursor("w", strconv.Itoa(int(plaza)), kind, strconv.FormatInt(w.Start.Unix(), 10), w.Kind)
+	return encodeCursor("w", strconv.Itoa(int(plaza)), kind, strconv.FormatInt(w.Start.Unix(), 10),
+		w.Kind)
 }
 
 // windowPosition reads a cursor of the same plaza and kind.
@@ -32,7 +33,8 @@ func windowPosition(cursor string, plaza int16, kind string) (*WindowPosition, e
 
 // letterCursor returns the cursor behind a dead letter.
 func letterCursor(d *DeadLetter) string {
-	return encodeCursor("d", strconv.FormatInt(int64(d.Partition), 10), strconv.FormatInt(d.Offset, 10))
+	return encodeCursor("d", strconv.FormatInt(int64(d.Partition), 10),
+		strconv.FormatInt(d.Offset, 10))
 }
 
 func letterPosition(cursor string) (*toll.Origin, error) {

@@ -15,11 +15,13 @@ import (
 	"github.com/klauspost/compress/flate"
 )
 
-// event is a server-sent event as it goes to all clients that need the same: encoded once, compressed once.
+// event is a server-sent event as it goes to all clients that need the same: encoded once,
+// compressed once.
 type event struct {
-	text     []byte
-	whole    bool          // of a board: whether it is all of it
-	squeezed func() []byte // the text as deflate blocks that need nothing before them, and end at a byte
+	text  []byte
+	whole bool // of a board: whether it is all of it
+	// the text as deflate blocks that need nothing before them, and end at a byte
+	squeezed func() []byte
 }
 
 func newEvent(text []byte) *event {
@@ -34,8 +36,8 @@ var squeezers = sync.Pool{New: func() any {
 	return w
 }}
 
-// squeeze compresses text without ending the stream. What it returns refers to nothing before it, so it fits into any
-// client's stream: 50 clients cost one compression.
+// squeeze compresses text without ending the stream. What it returns refers to nothing before it,
+// so it fits into any client's stream: 50 clients cost one compression.
 func squeeze(text []byte) []byte {
 	var b bytes.Buffer
 	w := squeezers.Get().(*flate.Writer)
@@ -46,8 +48,8 @@ func squeeze(text []byte) []byte {
 	return b.Bytes()
 }
 
-// streamRetry is after how long a client connects again. Browsers add nothing to it, but the server sheds what is too
-// much by itself.
+// streamRetry is after how long a client connects again. Browsers add nothing to it, but the server
+// sheds what is too much by itself.
 const streamRetry = 2 * time.Second
 
 var (
@@ -61,8 +63,8 @@ type eventCache struct {
 	since map[uint64]*event
 }
 
-// boardEvent returns the event that brings a client that has the board of a number, 0 for none, to this moment's. run
-// names the run of the server, whose boards are numbered.
+// boardEvent returns the event that brings a client that has the board of a number, 0 for none, to
+// this moment's. run names the run of the server, whose boards are numbered.
 func (m *moment) boardEvent(run string, since uint64) *event {
 	all := m.needsAll(since)
 	if all {
@@ -112,7 +114,8 @@ func (m *moment) age(now time.Time) time.Duration {
 	return max(now.Sub(m.at), 0).Truncate(100 * time.Millisecond)
 }
 
-// boardOf returns the number of the board that an event id names, and 0 where it is none of this run.
+// boardOf returns the number of the board that an event id names, and 0 where it is none of this
+// run.
 func boardOf(run, id string) uint64 {
 	text, ok := strings.CutPrefix(id, run+"-")
 	if !ok {
@@ -177,8 +180,8 @@ func (s *stream) end() {
 	}
 }
 
-// write writes and flushes. The deadline is cleared again, for with HTTP/2 it would end the stream while nothing is
-// written.
+// write writes and flushes. The deadline is cleared again, for with HTTP/2 it would end the stream
+// while nothing is written.
 func (s *stream) write(b []byte) error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(s.timeout)); err != nil {
 		return err
@@ -192,16 +195,18 @@ func (s *stream) write(b []byte) error {
 	return s.control.SetWriteDeadline(time.Time{})
 }
 
-// serveEvents sends the board, and then what changes of it, until the client goes or the server stops.
+// serveEvents sends the board, and then what changes of it, until the client goes or the server
+// stops.
 //
-// Each client takes what is current when it is ready for it. There is no queue: who reads slowly gets fewer and larger
-// steps, and who does not read at all is dropped when a write takes too long.
+// Each client takes what is current when it is ready for it. There is no queue: who reads slowly
+// gets fewer and larger steps, and who does not read at all is dropped when a write takes too long.
 func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if errs := noParameters(r); len(errs) > 0 {
 		failParameters(w, r, errs)
 		return
 	}
-	out := &stream{w: w, control: http.NewResponseController(w), timeout: s.tuning.streamWrite, gzip: acceptsGzip(r.Header)}
+	out := &stream{w: w, control: http.NewResponseController(w), timeout: s.tuning.streamWrite,
+		gzip: acceptsGzip(r.Header)}
 	if r.Method == http.MethodHead {
 		_ = out.begin(r)
 		return
@@ -209,7 +214,8 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	f := s.refresher
 	defer f.streams.Add(-1)
 	if f.streams.Add(1) > int64(s.cfg.MaxStreams) {
-		fail(w, r, http.StatusServiceUnavailable, "there are %d live streams already, which is the most that this server has", s.cfg.MaxStreams)
+		fail(w, r, http.StatusServiceUnavailable,
+			"there are %d live streams already, which is the most that this server has", s.cfg.MaxStreams)
 		return
 	}
 	f.touch()
@@ -261,7 +267,8 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// wait waits until there is a newer moment, and for the pause at least. It returns false where the stream is to end.
+// wait waits until there is a newer moment, and for the pause at least. It returns false where the
+// stream is to end.
 func (s *Server) wait(r *http.Request, m *moment, pause time.Duration) bool {
 	var paused <-chan time.Time
 	next := (<-chan struct{})(m.next)

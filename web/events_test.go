@@ -90,7 +90,8 @@ func TestReconnectGoesOn(t *testing.T) {
 	p.check(t, "after the second reconnect", r.get("/api/v1/plazas").body)
 	e.close()
 
-	for _, id := range []string{"x", "other-1", r.Server.run + "-999", r.Server.run + "-", r.Server.run + "--1", r.Server.run + "-0", strings.Repeat("9", 5000)} {
+	for _, id := range []string{"x", "other-1", r.Server.run + "-999", r.Server.run + "-",
+		r.Server.run + "--1", r.Server.run + "-0", strings.Repeat("9", 5000)} {
 		e := r.stream("Last-Event-ID", id)
 		if m := e.next("board"); !p.apply(t, m.data) {
 			t.Errorf("with id %.40q the first event is not whole", id)
@@ -129,11 +130,14 @@ func TestStaleBoard(t *testing.T) {
 	source.set(func(f *fakeSource) { f.err = errors.New("lost connection to db.internal:3306") })
 	r.clock.advance(time.Second)
 	status := string(e.next("status").data)
-	if !strings.Contains(status, `{"stale":true,"stale_since":"2026-03-02T07:15:01+01:00","at":"2026-03-02T07:15:0`) {
+	if !strings.Contains(status,
+		`{"stale":true,"stale_since":"2026-03-02T07:15:01+01:00","at":"2026-03-02T07:15:0`) {
 		t.Errorf("status %s", status)
 	}
 	a := r.want(200, r.get("/api/v1/plazas"))
-	if body := string(a.body); !strings.Contains(body, `"stale":true,"stale_since":"2026-03-02T07:15:01+01:00"`) || strings.Contains(body, "db.internal") {
+	if body := string(a.body); !strings.Contains(body,
+		`"stale":true,"stale_since":"2026-03-02T07:15:01+01:00"`) ||
+		strings.Contains(body, "db.internal") {
 		t.Errorf("board %.300s", body)
 	}
 	late := r.stream() // who comes now learns it at once
@@ -149,7 +153,8 @@ func TestStaleBoard(t *testing.T) {
 	var again struct {
 		AgeSeconds float64 `json:"age_seconds"`
 	}
-	if err := json.Unmarshal(e.next("status").data, &again); err != nil || again.AgeSeconds < 14 { // with the heartbeat after 15 s
+	// with the heartbeat after 15 s
+	if err := json.Unmarshal(e.next("status").data, &again); err != nil || again.AgeSeconds < 14 {
 		t.Errorf("status %+v, %v", again, err)
 	}
 	a = r.get("/api/v1/plazas")
@@ -173,7 +178,8 @@ func TestStaleBoard(t *testing.T) {
 	}
 }
 
-// TestHangingSource lets a board take long: what is shown is called stale before the read has failed.
+// TestHangingSource lets a board take long: what is shown is called stale before the read has
+// failed.
 func TestHangingSource(t *testing.T) {
 	source := newNetwork(3).source()
 	r := start(t, source, nil)
@@ -219,7 +225,8 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
-// TestHeartbeatWithoutNews tells a client that nothing changes from one that has lost its connection.
+// TestHeartbeatWithoutNews tells a client that nothing changes from one that has lost its
+// connection.
 func TestHeartbeatWithoutNews(t *testing.T) {
 	source := newNetwork(1).source()
 	r := start(t, source, nil)
@@ -240,7 +247,8 @@ func TestHeartbeatWithoutNews(t *testing.T) {
 func TestSlowClientIsDropped(t *testing.T) {
 	n := newNetwork(1000)
 	r := start(t, n.source(), func(_ *Config, tune *tuning) {
-		tune.streamWrite = 2 * time.Second // too short for who reads nothing, and not for who reads on a busy machine
+		// too short for who reads nothing, and not for who reads on a busy machine
+		tune.streamWrite = 2 * time.Second
 		tune.streamBytes = 1 << 30
 	})
 	r.awaitBoard()
@@ -252,7 +260,8 @@ func TestSlowClientIsDropped(t *testing.T) {
 	if err := slow.(*net.TCPConn).SetReadBuffer(4096); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(slow, "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(slow,
+		"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "two streams", func() bool { return r.refresher.streams.Load() == 1 })
@@ -268,13 +277,17 @@ func TestSlowClientIsDropped(t *testing.T) {
 		}
 	}
 	if !dropped {
-		eventually(t, "the slow client is dropped", func() bool { return r.refresher.streams.Load() == 1 })
+		eventually(t, "the slow client is dropped", func() bool {
+			return r.refresher.streams.Load() == 1
+		})
 	}
 }
 
-// TestLaggingClientCatchesUp has one that reads, but not all the time: it gets fewer events, and the same board.
+// TestLaggingClientCatchesUp has one that reads, but not all the time: it gets fewer events, and
+// the same board.
 func TestLaggingClientCatchesUp(t *testing.T) {
-	// Some 30 kB a change, so the pause after the first one is long enough for all other boards to come.
+	// Some 30 kB a change, so the pause after the first one is long enough for all other boards to
+	// come.
 	r := start(t, newNetwork(100).source(), func(_ *Config, tune *tuning) { tune.streamBytes = 5_000 })
 	r.awaitBoard()
 	e := r.stream()
@@ -306,7 +319,9 @@ func TestStreamsAreLimited(t *testing.T) {
 	first := r.stream()
 	r.stream()
 	e := r.tryStream()
-	if e.response.StatusCode != http.StatusServiceUnavailable || e.response.Header.Get("Retry-After") == "" || e.response.Header.Get("Content-Type") != "application/problem+json" {
+	if e.response.StatusCode != http.StatusServiceUnavailable ||
+		e.response.Header.Get("Retry-After") == "" ||
+		e.response.Header.Get("Content-Type") != "application/problem+json" {
 		t.Errorf("status %d, headers %v", e.response.StatusCode, e.response.Header)
 	}
 	first.close()
@@ -335,8 +350,9 @@ func TestStreamBeforeTheFirstBoard(t *testing.T) {
 	r.want(200, r.get("/readyz"))
 }
 
-// TestStreamBytes is the promise that a live client costs at most 100 kB a second at 1,000 plazas, where every one of them
-// changes in every second, with all that changes at once in truth once a minute.
+// TestStreamBytes is the promise that a live client costs at most 100 kB a second at 1,000 plazas,
+// where every one of them changes in every second, with all that changes at once in truth once a
+// minute.
 func TestStreamBytes(t *testing.T) {
 	const seconds = 8
 	for _, encoding := range []string{"gzip", ""} {
@@ -359,10 +375,10 @@ func TestStreamBytes(t *testing.T) {
 				}
 				return
 			}
-			// Without compression a change is larger than that, and comes the less often. Boards come faster here than
-			// they do in truth, which must make no difference.
-			// What is measured begins before the first change is sent and ends when another one has come, with the pauses
-			// after all but that one: so it holds on a slow machine too.
+			// Without compression a change is larger than that, and comes the less often. Boards come faster
+			// here than they do in truth, which must make no difference. What is measured begins before the
+			// first change is sent and ends when another one has come, with the pauses after all but that
+			// one: so it holds on a slow machine too.
 			began := time.Now()
 			size, last := 0, 0
 			for changes := 0; changes < 3; {

@@ -18,7 +18,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// fakeSource is a source whose boards a test makes. Unlike a true one it answers at once, and from memory.
+// fakeSource is a source whose boards a test makes. Unlike a true one it answers at once, and from
+// memory.
 type fakeSource struct {
 	mu      sync.Mutex
 	next    func() (*Board, error)
@@ -105,7 +106,8 @@ func (f *fakeSource) DeadLetters(_ context.Context, q PageQuery) (DeadLetterPage
 	page := DeadLetterPage{Total: int64(len(f.letters))}
 	for _, d := range f.letters {
 		switch {
-		case q.After != nil && (d.Partition < q.After.Partition || d.Partition == q.After.Partition && d.Offset <= q.After.Offset):
+		case q.After != nil && (d.Partition < q.After.Partition || d.Partition == q.After.Partition &&
+			d.Offset <= q.After.Offset):
 		case len(page.DeadLetters) == q.Limit:
 			page.More = true
 		default:
@@ -127,12 +129,16 @@ type network struct {
 
 func newNetwork(plazas int) *network {
 	n := &network{random: rand.New(rand.NewPCG(1, 2)), now: epoch}
-	n.board = Board{Timezone: "Europe/Berlin", Verification: Verification{Status: Exact, Events: new(int64), Rows: new(int64)}}
+	n.board = Board{Timezone: "Europe/Berlin",
+		Verification: Verification{Status: Exact, Events: new(int64), Rows: new(int64)}}
 	for i := range plazas {
 		p := Plaza{
-			ID: int16(4000 + i), Name: fmt.Sprintf("Plaza %d north", i), Road: fmt.Sprintf("A %d", i%7), PositionKm: new(float64(i) * 1.5), Lanes: 6,
-			Timezone: []string{"", "America/Chicago"}[i%2], State: toll.Free, Since: new(epoch), Why: "demand is 312 of 3900 passenger cars an hour, 8 %",
-			Capacity: new(3900.0), Usual: &toll.Usual{Median: 120, MAD: 5.5, N: 8}, Total: int64(100_000 + n.random.IntN(900_000)),
+			ID: int16(4000 + i), Name: fmt.Sprintf("Plaza %d north", i), Road: fmt.Sprintf("A %d",
+				i%7), PositionKm: new(float64(i) * 1.5), Lanes: 6,
+			Timezone: []string{"", "America/Chicago"}[i%2], State: toll.Free, Since: new(epoch),
+			Why:      "demand is 312 of 3900 passenger cars an hour, 8 %",
+			Capacity: new(3900.0), Usual: &toll.Usual{Median: 120, MAD: 5.5,
+				N: 8}, Total: int64(100_000 + n.random.IntN(900_000)),
 			Verification: PlazaVerification{Status: Exact, StoredRows: new(int64)},
 		}
 		for range SparklineQuarters {
@@ -143,13 +149,15 @@ func newNetwork(plazas int) *network {
 	return n
 }
 
-// step lets a second pass in which a vehicle or more passes each of the first plazas, with all that it changes: total,
-// verification, flow and what is made of it, the quarter that runs. Flow changes once a minute in truth.
+// step lets a second pass in which a vehicle or more passes each of the first plazas, with all that
+// it changes: total, verification, flow and what is made of it, the quarter that runs. Flow changes
+// once a minute in truth.
 func (n *network) step(changing int) *Board {
 	n.now = n.now.Add(time.Second)
 	b := n.board
 	b.At = n.now
-	b.StreamTime, b.Watermark = new(n.now.Truncate(time.Minute)), new(n.now.Truncate(time.Minute).Add(-time.Minute))
+	b.StreamTime, b.Watermark = new(n.now.Truncate(time.Minute)),
+		new(n.now.Truncate(time.Minute).Add(-time.Minute))
 	b.Plazas = slices.Clone(b.Plazas)
 	for i := range min(changing, len(b.Plazas)) {
 		p := &b.Plazas[i]
@@ -182,8 +190,10 @@ func (n *network) source() *fakeSource {
 	f.next = func() (*Board, error) { return n.step(len(n.board.Plazas)), nil }
 	for i := range 30 {
 		w := Window{
-			Kind: "15m", Start: epoch.Add(-time.Duration(i) * 15 * time.Minute), Count: 128, ByType: map[string]int64{"car": 117, "truck": 11},
-			FlowPerHour: 512, Final: true, Revision: 1 + int64(i%2), Reason: toll.ClosedByWatermark, OnTime: 126, Late: 2, TooLate: int64(i % 3),
+			Kind: "15m", Start: epoch.Add(-time.Duration(i) * 15 * time.Minute), Count: 128,
+			ByType:      map[string]int64{"car": 117, "truck": 11},
+			FlowPerHour: 512, Final: true, Revision: 1 + int64(i%2), Reason: toll.ClosedByWatermark,
+			OnTime: 126, Late: 2, TooLate: int64(i % 3),
 		}
 		w.End = w.Start.Add(15 * time.Minute)
 		f.windows = append(f.windows, w)
@@ -195,19 +205,24 @@ func (n *network) source() *fakeSource {
 	for i := range 25 {
 		f.letters = append(f.letters, DeadLetter{
 			Kind:      toll.RejectFormat,
-			Partition: int32(i / 10), Offset: int64(i), Time: epoch, Reason: "event: 3 fields, want 4", Key: []byte("4856"),
-			Payload: []byte("Thu Feb 10 10:23:02 2022,3728373,car"), PayloadBytes: 36, RejectedAt: epoch.Add(time.Second),
+			Partition: int32(i / 10), Offset: int64(i), Time: epoch, Reason: "event: 3 fields, want 4",
+			Key:     []byte("4856"),
+			Payload: []byte("Thu Feb 10 10:23:02 2022,3728373,car"), PayloadBytes: 36,
+			RejectedAt: epoch.Add(time.Second),
 		})
 	}
 	if len(n.board.Plazas) == 0 {
 		return f
 	}
 	d := &PlazaDetail{
-		Plaza: n.board.Plazas[0], DaySoFar: new(int64(1234)), DaySoFarLastWeek: new(int64(1300)), RecentWindows: f.windows[:5],
-		Changes: []Change{{From: toll.Free, To: toll.Busy, Since: epoch, Detected: epoch.Add(2 * time.Minute), Why: "demand is 80 % of capacity"}},
+		Plaza: n.board.Plazas[0], DaySoFar: new(int64(1234)), DaySoFarLastWeek: new(int64(1300)),
+		RecentWindows: f.windows[:5],
+		Changes: []Change{{From: toll.Free, To: toll.Busy, Since: epoch,
+			Detected: epoch.Add(2 * time.Minute), Why: "demand is 80 % of capacity"}},
 	}
 	for i := range 96 {
-		q := QuarterPoint{Start: epoch.Add(time.Duration(i) * 15 * time.Minute), UsualMedian: new(120.0), UsualLow: new(87.2), UsualHigh: new(152.9), Capacity: new(975.0)}
+		q := QuarterPoint{Start: epoch.Add(time.Duration(i) * 15 * time.Minute), UsualMedian: new(120.0),
+			UsualLow: new(87.2), UsualHigh: new(152.9), Capacity: new(975.0)}
 		if i < 30 {
 			q.Count, q.ByType = new(int64(128)), map[string]int64{"car": 117, "truck": 11}
 		}
@@ -252,18 +267,23 @@ type running struct {
 	stop   func() error // stops the server and returns what Run did
 }
 
-// patience is how long anything may take that takes a moment on a machine that has nothing else to do.
+// patience is how long anything may take that takes a moment on a machine that has nothing else to
+// do.
 const patience = time.Minute
 
-// start runs a server of a source on a free port, with a clock that stands. change may change what it is made of.
+// start runs a server of a source on a free port, with a clock that stands. change may change what
+// it is made of.
 func start(t testing.TB, source Source, change func(*Config, *tuning)) *running {
 	t.Helper()
 	c := newHandClock()
 	r := &running{t: t, clock: c, logged: &lockedBuffer{}}
-	cfg := Config{Listen: "127.0.0.1:0", Log: slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	cfg := Config{Listen: "127.0.0.1:0",
+		Log: slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	tune := defaultTuning(time.Second)
-	// A test that wants one of these to pass sets it. The others are no test of how fast a busy machine is.
-	tune.boardTime, tune.queryTime, tune.firstBoard, tune.streamWrite, tune.join = patience, patience, patience, patience, patience
+	// A test that wants one of these to pass sets it. The others are no test of how fast a busy
+	// machine is.
+	tune.boardTime, tune.queryTime, tune.firstBoard, tune.streamWrite, tune.join = patience, patience,
+		patience, patience, patience
 	tune.readHeader, tune.read, tune.write = patience, patience, patience
 	tune.now = c.now
 	tune.ticks = func() (<-chan time.Time, func()) { return c.ticks, func() {} }
@@ -286,11 +306,16 @@ func (r *running) run(s *Server) {
 	}
 	r.Server = s
 	r.base = "http://" + s.Addr().String()
-	transport := &http.Transport{DisableCompression: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, MaxConnsPerHost: 0}
+	transport := &http.Transport{DisableCompression: true,
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true,
+		MaxConnsPerHost: 0}
 	if s.tls != nil {
 		r.base = "https://" + s.Addr().String()
 	}
-	r.client = &http.Client{Transport: transport, Timeout: 2 * patience, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	r.client = &http.Client{Transport: transport, Timeout: 2 * patience,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()

@@ -19,7 +19,8 @@ func FuzzCursor(f *testing.F) {
 	f.Add(encodeCursor("d", "-1", "99999999999999999999"))
 	f.Fuzz(func(t *testing.T, cursor string) {
 		if p, err := letterPosition(cursor); err == nil {
-			if again, err := letterPosition(letterCursor(&DeadLetter{Partition: p.Partition, Offset: p.Offset})); err != nil || *again != *p {
+			if again,
+				err := letterPosition(letterCursor(&DeadLetter{Partition: p.Partition, Offset: p.Offset})); err != nil || *again != *p {
 				t.Fatalf("%q became %+v became %+v, %v", cursor, p, again, err)
 			}
 		}
@@ -32,7 +33,8 @@ func FuzzCursor(f *testing.F) {
 	})
 }
 
-// FuzzParameters: no query and no path crashes what reads it, and what is refused is refused with an answer of bounded size.
+// FuzzParameters: no query and no path crashes what reads it, and what is refused is refused with
+// an answer of bounded size.
 func FuzzParameters(f *testing.F) {
 	corpus.Add(f)
 	f.Add("4001", "sort=vc&order=desc&q=tunnel%20m1&state=busy,saturated&road=M1&verification=exact")

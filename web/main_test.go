@@ -21,7 +21,8 @@ func TestMain(m *testing.M) {
 			break
 		}
 		if time.Now().After(deadline) {
-			fmt.Fprintf(os.Stderr, "%d goroutines are left over:\n\n%s\n", len(left), strings.Join(left, "\n\n"))
+			fmt.Fprintf(os.Stderr, "%d goroutines are left over:\n\n%s\n", len(left),
+				strings.Join(left, "\n\n"))
 			code = 1
 		}
 		time.Sleep(10 * time.Millisecond)
@@ -34,7 +35,8 @@ func leftOver() []string {
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	var left []string
 	for i, stack := range strings.Split(string(stacks), "\n\n") {
-		if i > 0 && (strings.Contains(stack, "github.com/tollstream/tollstream/web") || strings.Contains(stack, "net/http.")) {
+		if i > 0 && (strings.Contains(stack, "github.com/tollstream/tollstream/web") ||
+			strings.Contains(stack, "net/http.")) {
 			left = append(left, stack)
 		}
 	}

@@ -8,27 +8,29 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// ErrNotFound is what a [Source] returns, wrapped or not, of a plaza of which nothing is known. The client gets a 404.
+// ErrNotFound is what a [Source] returns, wrapped or not, of a plaza of which nothing is known. The
+// client gets a 404.
 var ErrNotFound = errors.New("no such plaza")
 
-// Source gives what the pages show. Its methods are called from several goroutines at once. They must return soon after
-// their context ends. What they return belongs to the server, which changes it.
+// Source gives what the pages show. Its methods are called from several goroutines at once. They
+// must return soon after their context ends. What they return belongs to the server, which changes
+// it.
 type Source interface {
-	// Board returns all plazas, as of now. One goroutine calls it, about once a second while there are clients, and
-	// never while the call before is still under way.
+	// Board returns all plazas, as of now. One goroutine calls it, about once a second while there are
+	// clients, and never while the call before is still under way.
 	Board(ctx context.Context) (*Board, error)
 	// Plaza returns one plaza with its history, or ErrNotFound.
 	Plaza(ctx context.Context, id int16) (*PlazaDetail, error)
-	// Windows returns a plaza's closed windows, the newest first: descending by start, then ascending by kind. It
-	// returns ErrNotFound of a plaza that is not known.
+	// Windows returns a plaza's closed windows, the newest first: descending by start, then ascending
+	// by kind. It returns ErrNotFound of a plaza that is not known.
 	Windows(ctx context.Context, id int16, q WindowQuery) (WindowPage, error)
 	// DeadLetters returns what was rejected, ascending by partition and offset.
 	DeadLetters(ctx context.Context, q PageQuery) (DeadLetterPage, error)
 }
 
-// In JSON every member is there, and null for what is not known. Times are RFC 3339; the server shows those of a plaza by
-// the plaza's clock and those of the stream by the database's, whatever location they are given in, and fills in what is
-// said to be set by it.
+// In JSON every member is there, and null for what is not known. Times are RFC 3339; the server
+// shows those of a plaza by the plaza's clock and those of the stream by the database's, whatever
+// location they are given in, and fills in what is said to be set by it.
 
 // Board is all plazas as they were at one moment.
 type Board struct {
@@ -47,7 +49,8 @@ type Board struct {
 
 	Verification Verification `json:"verification"`
 	Summary      Summary      `json:"summary"` // set by the server, see [Summarize]
-	Plazas       []Plaza      `json:"plazas"`  // in any order, no id twice; the server sorts them by id
+	// in any order, no id twice; the server sorts them by id
+	Plazas []Plaza `json:"plazas"`
 }
 
 // RecentRejects is how many of the last records of the topic could not be rows.
@@ -70,20 +73,24 @@ type VerificationStatus string
 
 // The verdicts, from good to bad.
 const (
-	Exact    VerificationStatus = "exact"     // every invariant holds, and the group table has counted all that is stored
-	InFlight VerificationStatus = "in_flight" // every invariant holds, and some events are stored and not yet counted, which is healthy
-	Mismatch VerificationStatus = "mismatch"  // an invariant does not hold
+	// every invariant holds, and the group table has counted all that is stored
+	Exact VerificationStatus = "exact"
+	// every invariant holds, and some events are stored and not yet counted, which is healthy
+	InFlight VerificationStatus = "in_flight"
+	Mismatch VerificationStatus = "mismatch" // an invariant does not hold
 )
 
 // Verification is the proof of the figures: whether each event is stored and counted exactly once.
 type Verification struct {
-	Status    VerificationStatus `json:"status"`
-	Events    *int64             `json:"events"`     // that the group table counts
-	Rows      *int64             `json:"rows"`       // of livetolldata; nil where counting them took too long
-	InFlight  int64              `json:"in_flight"`  // events that are stored and not yet counted
-	CheckedAt *time.Time         `json:"checked_at"` // wall clock of the last check that counted the rows; nil for never
-	Problems  []string           `json:"problems"`   // a sentence each; the server shows the first 100
-	Next      []string           `json:"next"`       // what to do about them, each step once
+	Status VerificationStatus `json:"status"`
+	Events *int64             `json:"events"` // that the group table counts
+	// of livetolldata; nil where counting them took too long
+	Rows     *int64 `json:"rows"`
+	InFlight int64  `json:"in_flight"` // events that are stored and not yet counted
+	// wall clock of the last check that counted the rows; nil for never
+	CheckedAt *time.Time `json:"checked_at"`
+	Problems  []string   `json:"problems"` // a sentence each; the server shows the first 100
+	Next      []string   `json:"next"`     // what to do about them, each step once
 }
 
 // PlazaVerification is the proof of one plaza's figures.
@@ -92,7 +99,8 @@ type PlazaVerification struct {
 	TableCount int64              `json:"table_count"` // events that the group table counts
 	StoredRows *int64             `json:"stored_rows"` // rows of livetolldata; nil where not counted
 	InFlight   int64              `json:"in_flight"`
-	ChecksumOK *bool              `json:"checksum_ok"` // whether the rows are the ones that were stored; nil where not computed
+	// whether the rows are the ones that were stored; nil where not computed
+	ChecksumOK *bool `json:"checksum_ok"`
 }
 
 // Summary is the network in figures.
@@ -137,8 +145,9 @@ const SparklineQuarters = 48
 
 // Plaza is one row of the board. Of its measures see [toll.Measure], which has their formulas.
 type Plaza struct {
-	ID         int16    `json:"id"`
-	Name       string   `json:"name"`        // of the plazas file, as the next four; empty for not known
+	ID int16 `json:"id"`
+	// of the plazas file, as the next four; empty for not known
+	Name       string   `json:"name"`
 	Road       string   `json:"road"`        //
 	PositionKm *float64 `json:"position_km"` // along the road
 	Lanes      int      `json:"lanes"`       // 0 for not known
@@ -148,21 +157,25 @@ type Plaza struct {
 	Since *time.Time           `json:"since"` // event time; nil where it was never assessed
 	Why   string               `json:"why"`   // a sentence with the figures
 
-	Total          int64       `json:"total"`         // events since the beginning
-	FlowPerHour    float64     `json:"flow_per_hour"` // vehicles per hour, of the last quarter of an hour
-	VC             *float64    `json:"vc"`            // demand over capacity
-	PHF            *float64    `json:"phf"`           // peak-hour factor, 0.25 to 1
-	HeavyShare     *float64    `json:"heavy_share"`   // 0 to 1
-	Z              *float64    `json:"z"`             // how far the last quarter is from usual: a robust z-score
+	Total int64 `json:"total"` // events since the beginning
+	// vehicles per hour, of the last quarter of an hour
+	FlowPerHour float64  `json:"flow_per_hour"`
+	VC          *float64 `json:"vc"`          // demand over capacity
+	PHF         *float64 `json:"phf"`         // peak-hour factor, 0.25 to 1
+	HeavyShare  *float64 `json:"heavy_share"` // 0 to 1
+	// how far the last quarter is from usual: a robust z-score
+	Z              *float64    `json:"z"`
 	HeadwaySeconds *float64    `json:"headway_seconds"`
 	Demand         *float64    `json:"demand"`   // passenger cars per hour
 	Capacity       *float64    `json:"capacity"` // passenger cars per hour
 	Usual          *toll.Usual `json:"usual"`    // vehicles per quarter of an hour
 	LastEvent      *time.Time  `json:"last_event"`
-	Sparkline      []int64     `json:"sparkline"` // vehicles in each of the last 48 quarters of an hour, the oldest first
+	// vehicles in each of the last 48 quarters of an hour, the oldest first
+	Sparkline []int64 `json:"sparkline"`
 
-	Late        int64 `json:"late"`         // events that came late and count in all windows
-	LateQuarter int64 `json:"late_quarter"` // late, and counted in windows of whole quarters of an hour alone
+	Late int64 `json:"late"` // events that came late and count in all windows
+	// late, and counted in windows of whole quarters of an hour alone
+	LateQuarter int64 `json:"late_quarter"`
 	TooLate     int64 `json:"too_late"`     // in no window
 	Ahead       int64 `json:"ahead"`        // ahead of their partition's clock
 	LeadSeconds int64 `json:"lead_seconds"` // how far ahead, at most
@@ -173,24 +186,29 @@ type Plaza struct {
 // PlazaDetail is one plaza with its history.
 type PlazaDetail struct {
 	Plaza
-	At               time.Time      `json:"at"`                   // wall clock when it was read; where zero, the server sets it
-	Quarters         []QuarterPoint `json:"quarters"`             // of the plaza's local date so far and to come, ascending
+	// wall clock when it was read; where zero, the server sets it
+	At time.Time `json:"at"`
+	// of the plaza's local date so far and to come, ascending
+	Quarters         []QuarterPoint `json:"quarters"`
 	LastWeek         []QuarterPoint `json:"last_week"`            // of the same date a week before
 	DaySoFar         *int64         `json:"day_so_far"`           // events since local midnight
 	DaySoFarLastWeek *int64         `json:"day_so_far_last_week"` // up to the same time of day
-	Changes          []Change       `json:"changes"`              // of the state of congestion, the newest first
-	RecentWindows    []Window       `json:"recent_windows"`       // closed ones, the newest first
+	// of the state of congestion, the newest first
+	Changes       []Change `json:"changes"`
+	RecentWindows []Window `json:"recent_windows"` // closed ones, the newest first
 }
 
 // QuarterPoint is a quarter of an hour, [Start, Start + 15 min).
 type QuarterPoint struct {
-	Start       time.Time        `json:"start"`
-	Count       *int64           `json:"count"`        // nil where it has not begun, or nothing is known of it
-	ByType      map[string]int64 `json:"by_type"`      // of Count, by vehicle type
-	UsualMedian *float64         `json:"usual_median"` // vehicles; nil with too few weeks to tell, as the next two
-	UsualLow    *float64         `json:"usual_low"`    // median − 3·[toll.Usual.Scale], not below 0
-	UsualHigh   *float64         `json:"usual_high"`   // median + 3·scale
-	Capacity    *float64         `json:"capacity"`     // passenger cars in a quarter of an hour
+	Start time.Time `json:"start"`
+	// nil where it has not begun, or nothing is known of it
+	Count  *int64           `json:"count"`
+	ByType map[string]int64 `json:"by_type"` // of Count, by vehicle type
+	// vehicles; nil with too few weeks to tell, as the next two
+	UsualMedian *float64 `json:"usual_median"`
+	UsualLow    *float64 `json:"usual_low"`  // median − 3·[toll.Usual.Scale], not below 0
+	UsualHigh   *float64 `json:"usual_high"` // median + 3·scale
+	Capacity    *float64 `json:"capacity"`   // passenger cars in a quarter of an hour
 }
 
 // Change is a change of the state of congestion.
@@ -204,19 +222,20 @@ type Change struct {
 
 // Window is the last revision of a closed window, [Start, End).
 type Window struct {
-	Kind         string           `json:"kind"` // a [toll.WindowKind]'s name
-	Start        time.Time        `json:"start"`
-	End          time.Time        `json:"end"`           // of a day so far, how far it was counted
-	Count        int64            `json:"count"`         // OnTime + Late
-	ByType       map[string]int64 `json:"by_type"`       // of Count, by vehicle type
-	FlowPerHour  float64          `json:"flow_per_hour"` // vehicles per hour
-	Final        bool             `json:"final"`         // false of a day so far
-	Revision     int64            `json:"revision"`      // from 1; 0 where all events came too late
-	Reason       toll.CloseReason `json:"reason"`        // why it closed first
-	OnTime       int64            `json:"on_time"`
-	Late         int64            `json:"late"`
-	TooLate      int64            `json:"too_late"`     // events of the window that are not in Count
-	Completeness *float64         `json:"completeness"` // Count/(Count + TooLate), set by the server; nil of an empty window
+	Kind        string           `json:"kind"` // a [toll.WindowKind]'s name
+	Start       time.Time        `json:"start"`
+	End         time.Time        `json:"end"`           // of a day so far, how far it was counted
+	Count       int64            `json:"count"`         // OnTime + Late
+	ByType      map[string]int64 `json:"by_type"`       // of Count, by vehicle type
+	FlowPerHour float64          `json:"flow_per_hour"` // vehicles per hour
+	Final       bool             `json:"final"`         // false of a day so far
+	Revision    int64            `json:"revision"`      // from 1; 0 where all events came too late
+	Reason      toll.CloseReason `json:"reason"`        // why it closed first
+	OnTime      int64            `json:"on_time"`
+	Late        int64            `json:"late"`
+	TooLate     int64            `json:"too_late"` // events of the window that are not in Count
+	// Count/(Count + TooLate), set by the server; nil of an empty window
+	Completeness *float64 `json:"completeness"`
 }
 
 // WindowQuery selects windows.

@@ -24,8 +24,8 @@ type document struct {
 
 const documentURL = "tollstream:openapi.json"
 
-// readDocument reads the document. For the tests its objects are closed: a member that is sent and not described is a
-// mistake, though clients must bear new ones.
+// readDocument reads the document. For the tests its objects are closed: a member that is sent and
+// not described is a mistake, though clients must bear new ones.
 func readDocument(t *testing.T) *document {
 	t.Helper()
 	read := func() map[string]any {
@@ -88,13 +88,15 @@ func (d *document) validate(t *testing.T, what, ref string, body []byte) {
 // response returns what the document says of a status of a path, its own or the default.
 func (d *document) response(t *testing.T, path string, status int) map[string]any {
 	t.Helper()
-	responses := d.root["paths"].(map[string]any)[path].(map[string]any)["get"].(map[string]any)["responses"].(map[string]any)
+	responses :=
+		d.root["paths"].(map[string]any)[path].(map[string]any)["get"].(map[string]any)["responses"].(map[string]any)
 	r, ok := responses[fmt.Sprint(status)].(map[string]any)
 	if !ok {
 		r = responses["default"].(map[string]any)
 	}
 	if ref, ok := r["$ref"].(string); ok {
-		r = d.root["components"].(map[string]any)["responses"].(map[string]any)[ref[strings.LastIndex(ref, "/")+1:]].(map[string]any)
+		r = d.root["components"].(map[string]any)["responses"].(map[string]any)[ref[strings.LastIndex(ref,
+			"/")+1:]].(map[string]any)
 	}
 	return r
 }
@@ -130,7 +132,8 @@ func TestOpenAPIIsOne(t *testing.T) {
 
 // TestRoutesAreInTheDocument holds the routes against the paths of the document, both ways.
 func TestRoutesAreInTheDocument(t *testing.T) {
-	s, err := New(Config{Listen: "127.0.0.1:0", Gatherer: prometheus.NewRegistry()}, newNetwork(1).source())
+	s, err := New(Config{Listen: "127.0.0.1:0", Gatherer: prometheus.NewRegistry()},
+		newNetwork(1).source())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,8 +149,8 @@ func TestRoutesAreInTheDocument(t *testing.T) {
 	}
 }
 
-// TestAnswersAreAsDescribed asks for every path that is described, in ways that give each kind of answer, and holds status,
-// content type and body against the document.
+// TestAnswersAreAsDescribed asks for every path that is described, in ways that give each kind of
+// answer, and holds status, content type and body against the document.
 func TestAnswersAreAsDescribed(t *testing.T) {
 	d := readDocument(t)
 	source := newNetwork(3).source()
@@ -162,7 +165,9 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		status       int
 	}{
 		{"/api/v1/plazas", "/api/v1/plazas", 200},
-		{"/api/v1/plazas", "/api/v1/plazas?state=free,busy&sort=vc&order=desc&q=plaza+north&road=A+1&verification=exact", 200},
+		{"/api/v1/plazas",
+			"/api/v1/plazas?state=free,busy&sort=vc&order=desc&q=plaza+north&road=A+1&verification=exact",
+			200},
 		{"/api/v1/plazas", "/api/v1/plazas?state=nothing", 400},
 		{"/api/v1/plazas.csv", "/api/v1/plazas.csv?sort=name", 200},
 		{"/api/v1/plazas.csv", "/api/v1/plazas.csv?sort=colour", 400},
@@ -199,8 +204,10 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 			t.Errorf("%s: no ETag", test.target)
 		}
 		head := r.do(http.MethodHead, test.target, nil)
-		if head.status != test.status || len(head.body) > 0 || head.header.Get("Content-Type") != a.header.Get("Content-Type") {
-			t.Errorf("HEAD %s: status %d, %d bytes of %s", test.target, head.status, len(head.body), head.header.Get("Content-Type"))
+		if head.status != test.status || len(head.body) > 0 ||
+			head.header.Get("Content-Type") != a.header.Get("Content-Type") {
+			t.Errorf("HEAD %s: status %d, %d bytes of %s", test.target, head.status, len(head.body),
+				head.header.Get("Content-Type"))
 		}
 	}
 	// The stream, whose content ends with the client.
@@ -223,7 +230,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	source.set(func(f *fakeSource) { f.err = fmt.Errorf("away") })
 	r.clock.advance(time.Second)
 	d.validate(t, "a status", "#/components/schemas/StatusEvent", e.next("status").data)
-	for _, target := range []string{"/api/v1/plazas", "/api/v1/verification", "/readyz", "/api/v1/plazas/4000"} {
+	for _, target := range []string{"/api/v1/plazas", "/api/v1/verification", "/readyz",
+		"/api/v1/plazas/4000"} {
 		if a := r.get(target); target == "/readyz" && a.status != 503 {
 			t.Errorf("%s of a source that is away: status %d", target, a.status)
 		} else {
@@ -250,7 +258,8 @@ func (d *document) hold(t *testing.T, path, target string, a answer) {
 		return
 	}
 	if content[contentType] == nil && content["*/*"] == nil {
-		t.Errorf("%s: status %d with content type %q, described are %v", target, a.status, contentType, slices.Collect(maps.Keys(content)))
+		t.Errorf("%s: status %d with content type %q, described are %v", target, a.status, contentType,
+			slices.Collect(maps.Keys(content)))
 		return
 	}
 	for name, h := range mapOf(described["headers"]) {

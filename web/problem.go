@@ -7,10 +7,11 @@ import (
 	"strconv"
 )
 
-// problem is an error as the client gets it (RFC 9457). It says nothing of what the request held but for the names of
-// parameters, so no secret comes back or gets into a log.
+// problem is an error as the client gets it (RFC 9457). It says nothing of what the request held
+// but for the names of parameters, so no secret comes back or gets into a log.
 type problem struct {
-	Type     string           `json:"type"`  // about:blank: the status says which kind of problem it is
+	// about:blank: the status says which kind of problem it is
+	Type     string           `json:"type"`
 	Title    string           `json:"title"` // of the status
 	Status   int              `json:"status"`
 	Detail   string           `json:"detail"`
@@ -33,7 +34,8 @@ func (e *parameterErrors) bad(parameter, format string, args ...any) {
 	*e = append(*e, parameterError{parameter, fmt.Sprintf(format, args...)})
 }
 
-// retrySeconds is what a client is told to wait before it asks again for what is away at the moment.
+// retrySeconds is what a client is told to wait before it asks again for what is away at the
+// moment.
 const retrySeconds = 2
 
 // fail answers with a problem.
@@ -50,9 +52,11 @@ func failParameters(w http.ResponseWriter, r *http.Request, errs parameterErrors
 	writeProblem(w, r, http.StatusBadRequest, detail, errs)
 }
 
-func writeProblem(w http.ResponseWriter, r *http.Request, status int, detail string, errs parameterErrors) {
+func writeProblem(w http.ResponseWriter, r *http.Request, status int, detail string,
+	errs parameterErrors) {
 	body, err := json.Marshal(problem{
-		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail, Instance: r.URL.EscapedPath(), Errors: errs,
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail,
+		Instance: r.URL.EscapedPath(), Errors: errs,
 	})
 	if err != nil {
 		panic(fmt.Sprintf("encode a problem: %v", err)) // of strings and a number

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// queries asks the source for what is not on the board, on behalf of all clients: what several ask for at once, or within
-// a second, is asked once, and never more than a few things at a time. So a page that many have open, or a client that
-// walks through all plazas, costs the database little.
+// queries asks the source for what is not on the board, on behalf of all clients: what several ask
+// for at once, or within a second, is asked once, and never more than a few things at a time. So a
+// page that many have open, or a client that walks through all plazas, costs the database little.
 type queries struct {
 	ctx     context.Context // ends all of them
 	timeout time.Duration
@@ -31,20 +31,23 @@ type keptAnswer struct {
 	until          time.Time
 }
 
-// How many queries run at once, and how many answers are kept. An answer takes some tens of kilobytes.
+// How many queries run at once, and how many answers are kept. An answer takes some tens of
+// kilobytes.
 const (
 	querySlots = 4
 	maxKept    = 200
 )
 
 func newQueries(ctx context.Context, timeout, keep time.Duration, now func() time.Time) *queries {
-	return &queries{ctx: ctx, timeout: timeout, keep: keep, now: now, slots: make(chan struct{}, querySlots), kept: map[string]keptAnswer{}}
+	return &queries{ctx: ctx, timeout: timeout, keep: keep, now: now,
+		slots: make(chan struct{}, querySlots), kept: map[string]keptAnswer{}}
 }
 
 var errStopping = errors.New("the server is stopping")
 
 // do returns the answer to a question, by asking for it or as it was a moment ago.
-func (q *queries) do(ctx context.Context, question string, ask func(context.Context) (*representation, error)) (*representation, error) {
+func (q *queries) do(ctx context.Context, question string,
+	ask func(context.Context) (*representation, error)) (*representation, error) {
 	if p := q.look(question); p != nil {
 		return p, nil
 	}

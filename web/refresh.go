@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// refresher reads the board and publishes it. One goroutine, run, does both; handlers look at what is current.
+// refresher reads the board and publishes it. One goroutine, run, does both; handlers look at what
+// is current.
 type refresher struct {
 	source  func(context.Context) (*Board, error)
 	settler *settler
@@ -70,8 +71,8 @@ func (f *refresher) touch() {
 	}
 }
 
-// board returns the current moment, and waits for the first board as long as the context allows. It returns false
-// where there is none.
+// board returns the current moment, and waits for the first board as long as the context allows. It
+// returns false where there is none.
 func (f *refresher) board(ctx context.Context) (*moment, bool) {
 	f.touch()
 	for {
@@ -113,7 +114,8 @@ func (f *refresher) run(ctx context.Context) {
 		m := f.current.Load()
 		staleSince, beat := m.staleSince, m.beat
 		if under != nil && staleSince.IsZero() && now.Sub(began) > f.slow {
-			f.log.Warn("the figures take long to be read; what is shown is stale", "since", began.Format(time.RFC3339))
+			f.log.Warn("the figures take long to be read; what is shown is stale", "since",
+				began.Format(time.RFC3339))
 			staleSince, failedSince = began, began
 		}
 		if now.Sub(beatAt) >= f.beat {
@@ -156,7 +158,8 @@ func (f *refresher) run(ctx context.Context) {
 				}
 			default:
 				if !failedSince.IsZero() {
-					f.log.Info("the figures can be read again", "after", f.now().Sub(failedSince).Round(time.Second))
+					f.log.Info("the figures can be read again", "after",
+						f.now().Sub(failedSince).Round(time.Second))
 					failedSince, told = time.Time{}, false
 				}
 				f.publish(newMoment(r.snapshot, time.Time{}, m.beat))
@@ -165,8 +168,8 @@ func (f *refresher) run(ctx context.Context) {
 	}
 }
 
-// pause returns how long after the last read began the next one is due. It is a little less than it should be, so that a
-// tick that comes early is not left out.
+// pause returns how long after the last read began the next one is due. It is a little less than it
+// should be, so that a tick that comes early is not left out.
 func (f *refresher) pause(now time.Time) time.Duration {
 	if f.streams.Load() > 0 || now.Sub(time.Unix(0, f.asked.Load())) < idleAfter {
 		return f.every * 9 / 10

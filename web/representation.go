@@ -29,7 +29,8 @@ const zipFrom = 1400
 
 func newRepresentation(contentType string, body []byte) *representation {
 	sum := sha256.Sum256(body)
-	p := &representation{contentType: contentType, body: body, etag: base64.RawURLEncoding.EncodeToString(sum[:16])}
+	p := &representation{contentType: contentType, body: body,
+		etag: base64.RawURLEncoding.EncodeToString(sum[:16])}
 	p.zipped = sync.OnceValue(func() []byte {
 		if len(body) < zipFrom || !compressible(contentType) {
 			return nil
@@ -42,7 +43,8 @@ func newRepresentation(contentType string, body []byte) *representation {
 	return p
 }
 
-// jsonRepresentation encodes a value. Values are of our own types, all of which can be encoded once they are settled.
+// jsonRepresentation encodes a value. Values are of our own types, all of which can be encoded once
+// they are settled.
 func jsonRepresentation(v any) (*representation, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -51,7 +53,8 @@ func jsonRepresentation(v any) (*representation, error) {
 	return newRepresentation("application/json", escapeUnseen(body)), nil
 }
 
-// serve answers with the body, or with 304 where the client has it. Clients may keep it but must ask before they use it.
+// serve answers with the body, or with 304 where the client has it. Clients may keep it but must
+// ask before they use it.
 func (p *representation) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Vary", "Accept-Encoding")
@@ -97,7 +100,8 @@ func (p *representation) matches(ifNoneMatch []string) bool {
 // compressible reports whether bytes of a content type get smaller.
 func compressible(contentType string) bool {
 	t, _, _ := strings.Cut(contentType, ";")
-	return strings.HasPrefix(t, "text/") || strings.HasSuffix(t, "json") || strings.HasSuffix(t, "+xml") || t == "image/x-icon"
+	return strings.HasPrefix(t, "text/") || strings.HasSuffix(t, "json") ||
+		strings.HasSuffix(t, "+xml") || t == "image/x-icon"
 }
 
 var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
@@ -112,8 +116,8 @@ func zip(body []byte) []byte {
 	return b.Bytes()
 }
 
-// acceptsGzip reports whether a client wants gzip rather than the plain body: it names it, or all codings, and does not
-// give it the weight 0.
+// acceptsGzip reports whether a client wants gzip rather than the plain body: it names it, or all
+// codings, and does not give it the weight 0.
 func acceptsGzip(h http.Header) bool {
 	accepts := false
 	for _, line := range h.Values("Accept-Encoding") {
@@ -124,7 +128,8 @@ func acceptsGzip(h http.Header) bool {
 				continue
 			}
 			q := 1.0
-			if name, value, ok := strings.Cut(params, "="); ok && strings.EqualFold(strings.TrimSpace(name), "q") {
+			if name, value, ok := strings.Cut(params, "="); ok &&
+				strings.EqualFold(strings.TrimSpace(name), "q") {
 				var err error
 				if q, err = strconv.ParseFloat(strings.TrimSpace(value), 64); err != nil {
 					q = 0
@@ -139,9 +144,9 @@ func acceptsGzip(h http.Header) bool {
 	return accepts
 }
 
-// escapeUnseen writes characters of JSON that a terminal or a page does not show, or that turn the direction of what is
-// around them, as \uXXXX: to who parses it the same, and to who reads it no trap. C0 controls and HTML's characters are
-// escaped already by encoding/json.
+// escapeUnseen writes characters of JSON that a terminal or a page does not show, or that turn the
+// direction of what is around them, as \uXXXX: to who parses it the same, and to who reads it no
+// trap. C0 controls and HTML's characters are escaped already by encoding/json.
 func escapeUnseen(text []byte) []byte {
 	if !bytes.ContainsFunc(text, unseen) {
 		return text

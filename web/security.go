@@ -18,8 +18,8 @@ import (
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 
-// guard stands before all that the server serves. The order matters: nothing is looked at before it is known to be small
-// and harmless, and nobody learns anything before they have shown the token.
+// guard stands before all that the server serves. The order matters: nothing is looked at before it
+// is known to be small and harmless, and nobody learns anything before they have shown the token.
 type guard struct {
 	next      http.Handler
 	token     []byte // nil for none
@@ -60,8 +60,8 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // open reports whether a path needs no token: orchestrators have none, and learn one word.
 func open(path string) bool { return path == "/healthz" || path == "/readyz" }
 
-// knowsHost reports whether a Host header names this machine, an address, or one of the names that are allowed. An
-// address can't be made to point elsewhere.
+// knowsHost reports whether a Host header names this machine, an address, or one of the names that
+// are allowed. An address can't be made to point elsewhere.
 func (g *guard) knowsHost(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -102,8 +102,8 @@ func (g *guard) cookieValue() string {
 // cookieTime is for how long a browser remembers: wall displays are rarely typed at.
 const cookieTime = 30 * 24 * time.Hour
 
-// logIn takes the token of an address, leaves the cookie for it, and sends the browser to the address without it, so that
-// it stays in no history and no screenshot.
+// logIn takes the token of an address, leaves the cookie for it, and sends the browser to the
+// address without it, so that it stays in no history and no screenshot.
 func (g *guard) logIn(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	if !same(query.Get("token"), string(g.token)) {
@@ -122,8 +122,8 @@ func (g *guard) logIn(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// refusal is what a person sees without a token. Following the link counts as the person's own request, which a link from
-// another site does not: browsers keep the cookie back there.
+// refusal is what a person sees without a token. Following the link counts as the person's own
+// request, which a link from another site does not: browsers keep the cookie back there.
 const refusal = `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">

@@ -15,8 +15,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// selection is which plazas are shown, and in which order: what the page's table shows, asked for with the same
-// parameters. The zero value is all of them, ascending by id.
+// selection is which plazas are shown, and in which order: what the page's table shows, asked for
+// with the same parameters. The zero value is all of them, ascending by id.
 type selection struct {
 	words        []string // in lower case; each is part of "id name road"
 	states       []toll.CongestionState
@@ -43,7 +43,8 @@ func selectionFrom(query url.Values) (selection, parameterErrors) {
 		for word := range strings.SplitSeq(text, ",") {
 			var state toll.CongestionState
 			if state.UnmarshalText([]byte(word)) != nil {
-				errs.bad("state", "want some of free, busy, saturated, below_usual, no_data, with commas between")
+				errs.bad("state",
+					"want some of free, busy, saturated, below_usual, no_data, with commas between")
 				break
 			}
 			s.states = append(s.states, state)
@@ -75,11 +76,12 @@ func selectionFrom(query url.Values) (selection, parameterErrors) {
 
 // all reports whether the selection is all plazas, ascending by id.
 func (s *selection) all() bool {
-	return len(s.words) == 0 && len(s.states) == 0 && s.road == "" && len(s.verification) == 0 && s.by == "" && !s.descending
+	return len(s.words) == 0 && len(s.states) == 0 && s.road == "" && len(s.verification) == 0 &&
+		s.by == "" && !s.descending
 }
 
-// of returns the rows that are selected, in order. What is not known goes last either way; of equals the fuller plaza
-// goes first, then by flow and id.
+// of returns the rows that are selected, in order. What is not known goes last either way; of
+// equals the fuller plaza goes first, then by flow and id.
 func (s *selection) of(rows []*row) []*row {
 	if s.all() {
 		return rows
@@ -152,20 +154,25 @@ func orNaN(x *float64) float64 {
 	return *x
 }
 
-// sortKeys make, of the rows to be sorted, a function that returns where one of them is; NaN for not known.
+// sortKeys make, of the rows to be sorted, a function that returns where one of them is; NaN for
+// not known.
 var sortKeys = map[string]func([]*row) func(*row) float64{
-	"":             figure(func(r *row) float64 { return float64(r.ID) }),
-	"id":           figure(func(r *row) float64 { return float64(r.ID) }),
-	"name":         words(func(r *row) string { return cmp.Or(r.Name, "Plaza "+strconv.Itoa(int(r.ID))) }),
-	"road":         words(func(r *row) string { return r.Road }),
-	"state":        figure(func(r *row) float64 { return float64(urgency(r.State)) }),
-	"total":        figure(func(r *row) float64 { return float64(r.Total) }),
-	"flow":         figure(func(r *row) float64 { return r.FlowPerHour }),
-	"vc":           figure(func(r *row) float64 { return orNaN(r.VC) }),
-	"heavy":        figure(func(r *row) float64 { return orNaN(r.HeavyShare) }),
-	"z":            figure(func(r *row) float64 { return orNaN(r.Z) }),
-	"deviation":    figure(func(r *row) float64 { return math.Abs(orNaN(r.Z)) }),
-	"late":         figure(func(r *row) float64 { return float64(r.Late + r.LateQuarter + r.TooLate) }),
+	"":   figure(func(r *row) float64 { return float64(r.ID) }),
+	"id": figure(func(r *row) float64 { return float64(r.ID) }),
+	"name": words(func(r *row) string {
+		return cmp.Or(r.Name, "Plaza "+strconv.Itoa(int(r.ID)))
+	}),
+	"road":      words(func(r *row) string { return r.Road }),
+	"state":     figure(func(r *row) float64 { return float64(urgency(r.State)) }),
+	"total":     figure(func(r *row) float64 { return float64(r.Total) }),
+	"flow":      figure(func(r *row) float64 { return r.FlowPerHour }),
+	"vc":        figure(func(r *row) float64 { return orNaN(r.VC) }),
+	"heavy":     figure(func(r *row) float64 { return orNaN(r.HeavyShare) }),
+	"z":         figure(func(r *row) float64 { return orNaN(r.Z) }),
+	"deviation": figure(func(r *row) float64 { return math.Abs(orNaN(r.Z)) }),
+	"late": figure(func(r *row) float64 {
+		return float64(r.Late + r.LateQuarter + r.TooLate)
+	}),
 	"verification": figure(func(r *row) float64 { return float64(doubt(r.Verification.Status)) }),
 	"last": figure(func(r *row) float64 {
 		if r.LastEvent == nil {
@@ -175,13 +182,15 @@ var sortKeys = map[string]func([]*row) func(*row) float64{
 	}),
 }
 
-var sortNames = []string{"id", "name", "road", "state", "total", "flow", "vc", "heavy", "z", "deviation", "late", "last", "verification"}
+var sortNames = []string{"id", "name", "road", "state", "total", "flow", "vc", "heavy", "z",
+	"deviation", "late", "last", "verification"}
 
 func figure(f func(*row) float64) func([]*row) func(*row) float64 {
 	return func([]*row) func(*row) float64 { return f }
 }
 
-// words orders by text as a person would: case does not matter first, and 9 is before 10. An empty text is not known.
+// words orders by text as a person would: case does not matter first, and 9 is before 10. An empty
+// text is not known.
 func words(text func(*row) string) func([]*row) func(*row) float64 {
 	return func(rows []*row) func(*row) float64 {
 		all := make([]string, 0, len(rows))
@@ -206,7 +215,8 @@ func words(text func(*row) string) func([]*row) func(*row) float64 {
 
 // urgency says how urgent a state is; the higher the more.
 func urgency(s toll.CongestionState) int {
-	return slices.Index([]toll.CongestionState{toll.Free, toll.NoData, toll.Busy, toll.BelowUsual, toll.Saturated}, s)
+	return slices.Index([]toll.CongestionState{toll.Free, toll.NoData, toll.Busy, toll.BelowUsual,
+		toll.Saturated}, s)
 }
 
 // doubt says how doubtful a verdict is, from 1 for exact; 0 for what is none.

@@ -16,7 +16,8 @@ import (
 	"time"
 )
 
-// Server serves the live view, or metrics alone. [New] and [NewMetrics] make one, Run runs it, once.
+// Server serves the live view, or metrics alone. [New] and [NewMetrics] make one, Run runs it,
+// once.
 type Server struct {
 	cfg    Config
 	tuning tuning
@@ -39,8 +40,9 @@ type Server struct {
 	cancel   context.CancelFunc // ends what is asked of the source
 }
 
-// Probes say how a process is, to those who start and stop it. Both are called for each request, from several goroutines
-// at once, and must return at once; nil stands for always. Clients see their errors.
+// Probes say how a process is, to those who start and stop it. Both are called for each request,
+// from several goroutines at once, and must return at once; nil stands for always. Clients see
+// their errors.
 type Probes struct {
 	Healthy func() error // /healthz: an error means that only a restart helps
 	Ready   func() error // /readyz: an error means that it does not do its work at the moment
@@ -67,7 +69,8 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 	}
 	s.source, s.settler = source, &settler{}
 	s.refresher = &refresher{
-		source: source.Board, settler: s.settler, every: s.cfg.Refresh, idle: t.idle, timeout: t.boardTime, slow: t.slowBoard,
+		source: source.Board, settler: s.settler, every: s.cfg.Refresh, idle: t.idle,
+		timeout: t.boardTime, slow: t.slowBoard,
 		beat: t.heartbeat, now: t.now, ticks: t.ticks, log: s.cfg.Log,
 	}
 	s.refresher.init()
@@ -97,7 +100,8 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 	return s, s.observe()
 }
 
-// NewMetrics returns a server of /metrics, /healthz and /readyz alone. It starts nothing. cfg.Gatherer must be set.
+// NewMetrics returns a server of /metrics, /healthz and /readyz alone. It starts nothing.
+// cfg.Gatherer must be set.
 func NewMetrics(cfg Config, probes Probes) (*Server, error) {
 	if cfg.Gatherer == nil {
 		return nil, errors.New("web: there is no gatherer of metrics")
@@ -115,7 +119,8 @@ func newBase(cfg Config, t tuning) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg.withDefaults(), tuning: t, run: hex.EncodeToString(randomBytes(4)), stopping: make(chan struct{})}
+	s := &Server{cfg: cfg.withDefaults(), tuning: t, run: hex.EncodeToString(randomBytes(4)),
+		stopping: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.routes = []route{{"/healthz", s.serveHealth}, {"/readyz", s.serveReady}}
 	if cfg.Gatherer != nil {
@@ -158,8 +163,8 @@ func (s *Server) ready() error {
 	return nil
 }
 
-// Listen opens the address, so that one that is taken is an error before anything is started. Run does it where it was
-// not done.
+// Listen opens the address, so that one that is taken is an error before anything is started. Run
+// does it where it was not done.
 func (s *Server) Listen() error {
 	if s.listener != nil {
 		return nil
@@ -169,7 +174,8 @@ func (s *Server) Listen() error {
 		if err != nil {
 			return fmt.Errorf("load the TLS certificate: %w", err)
 		}
-		s.tls = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+		s.tls = &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12,
+			NextProtos: []string{"h2", "http/1.1"}}
 	}
 	l, err := net.Listen("tcp", s.cfg.Listen)
 	if err != nil {
@@ -178,7 +184,8 @@ func (s *Server) Listen() error {
 	host, _, _ := net.SplitHostPort(s.cfg.Listen)
 	if loopbackName(host) && !loopback(l.Addr()) {
 		_ = l.Close()
-		return fmt.Errorf("listen at %s: that is %s here, and not this machine alone", s.cfg.Listen, l.Addr())
+		return fmt.Errorf("listen at %s: that is %s here, and not this machine alone", s.cfg.Listen,
+			l.Addr())
 	}
 	s.listener = l
 	return nil
@@ -216,15 +223,17 @@ const (
 	maxH2Streams   = 64 // of one connection: a browser needs some ten
 )
 
-// Run serves until the context ends, which is no error. Within two seconds of that, streams have ended and requests under way
-// were answered or cut off; within four more, what was started has stopped, or the error says that it has not. A server runs once.
+// Run serves until the context ends, which is no error. Within two seconds of that, streams have
+// ended and requests under way were answered or cut off; within four more, what was started has
+// stopped, or the error says that it has not. A server runs once.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.cancel()
 	if err := s.Listen(); err != nil {
 		return err
 	}
 	if !loopback(s.Addr()) && s.cfg.Token != "" && s.tls == nil {
-		s.cfg.Log.Warn("the token goes over the network in clear text: give the server a TLS certificate, or put a proxy with one before it")
+		s.cfg.Log.Warn(
+			"the token goes over the network in clear text: give the server a TLS certificate, or put a proxy with one before it")
 	}
 	server := &http.Server{
 		Handler:           s.handler(),
@@ -235,7 +244,8 @@ func (s *Server) Run(ctx context.Context) error {
 		MaxHeaderBytes:    maxHeaderBytes,
 		TLSConfig:         s.tls,
 		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxH2Streams},
-		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug), // who hangs up, who speaks no TLS
+		// who hangs up, who speaks no TLS
+		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
 	}
 	clients := newConnections(s.cfg.MaxConnections, time.Now)
 	server.ConnState, server.ConnContext = clients.note, withConnection
@@ -289,7 +299,8 @@ func (s *Server) handler() http.Handler {
 		mux.HandleFunc("GET "+r.path, r.serve) // HEAD too
 	}
 	mux.HandleFunc("/", notFound)
-	g := &guard{next: s.metrics.count(mux, s.cfg.Trace), cookie: "tollstream", secure: s.tls != nil, hosts: s.cfg.Hosts}
+	g := &guard{next: s.metrics.count(mux, s.cfg.Trace), cookie: "tollstream", secure: s.tls != nil,
+		hosts: s.cfg.Hosts}
 	if s.cfg.Token != "" {
 		g.token = []byte(s.cfg.Token)
 	}

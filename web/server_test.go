@@ -43,10 +43,12 @@ func TestTakenPortIsAnError(t *testing.T) {
 	}
 }
 
-// TestStopEndsEverything stops a server with streams, with requests that hang, and with connections that say nothing.
+// TestStopEndsEverything stops a server with streams, with requests that hang, and with connections
+// that say nothing.
 func TestStopEndsEverything(t *testing.T) {
-	// Nothing here has a reason to wait: not until requests are cut off, and not the 5 s that http.Server gives a connection that
-	// says nothing. A machine may be too busy to show it, but not each time.
+	// Nothing here has a reason to wait: not until requests are cut off, and not the 5 s that
+	// http.Server gives a connection that says nothing. A machine may be too busy to show it, but not
+	// each time.
 	for try := range 5 {
 		took := stopEverything(t)
 		if took < 4*time.Second {
@@ -120,8 +122,8 @@ func (s *stubbornSource) Board(context.Context) (*Board, error) {
 	return nil, errors.New("at last")
 }
 
-// TestRefreshPace holds how often the board is read: once in a second while there are clients, once in five without, and
-// at once for the first one who comes.
+// TestRefreshPace holds how often the board is read: once in a second while there are clients, once
+// in five without, and at once for the first one who comes.
 func TestRefreshPace(t *testing.T) {
 	source := newNetwork(2).source()
 	r := start(t, source, nil)
@@ -197,7 +199,8 @@ func TestLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer large.Close()
-	if _, err := io.WriteString(large, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Large: "+strings.Repeat("x", 24<<10)+"\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(large, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Large: "+
+		strings.Repeat("x", 24<<10)+"\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	if line, err := bufio.NewReader(large).ReadString('\n'); !strings.Contains(line, "431") {
@@ -205,7 +208,8 @@ func TestLimits(t *testing.T) {
 	}
 	large.Close()
 
-	// Who sends its header byte by byte is cut off, and the first of them at once where another one comes.
+	// Who sends its header byte by byte is cut off, and the first of them at once where another one
+	// comes.
 	var slow []net.Conn
 	for range 3 {
 		c, err := net.Dial("tcp", r.Addr().String())
@@ -213,7 +217,8 @@ func TestLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "); err != nil {
+		if _, err := io.WriteString(c,
+			"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "); err != nil {
 			t.Fatal(err)
 		}
 		slow = append(slow, c)
@@ -232,7 +237,8 @@ func TestLimits(t *testing.T) {
 // TestStreamOutlivesTimeouts has the timeouts of requests pass while a stream goes on.
 func TestStreamOutlivesTimeouts(t *testing.T) {
 	cert, key := certificate(t)
-	const timeout = 2 * time.Second // in which even a busy machine shakes hands, and writes what there is
+	// in which even a busy machine shakes hands, and writes what there is
+	const timeout = 2 * time.Second
 	for _, tls := range []bool{false, true} {
 		t.Run(fmt.Sprintf("tls=%t", tls), func(t *testing.T) {
 			t.Parallel() // it waits most of the time
@@ -259,7 +265,8 @@ func TestStreamOutlivesTimeouts(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	cert, key := certificate(t)
-	r := start(t, newNetwork(1).source(), func(c *Config, _ *tuning) { c.TLSCert, c.TLSKey, c.Token = cert, key, testToken })
+	r := start(t, newNetwork(1).source(),
+		func(c *Config, _ *tuning) { c.TLSCert, c.TLSKey, c.Token = cert, key, testToken })
 	r.awaitBoard()
 	if !strings.HasPrefix(r.URL(), "https://127.0.0.1:") {
 		t.Errorf("URL %s", r.URL())
@@ -291,7 +298,8 @@ func certificate(t *testing.T) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"},
+		NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +310,8 @@ func certificate(t *testing.T) (cert, key string) {
 	}
 	write := func(name, kind string, der []byte) string {
 		file := filepath.Join(t.TempDir(), name)
-		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+		if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}),
+			0o600); err != nil {
 			t.Fatal(err)
 		}
 		return file
@@ -312,7 +321,8 @@ func certificate(t *testing.T) (cert, key string) {
 
 func TestMetrics(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	r := start(t, newNetwork(2).source(), func(c *Config, _ *tuning) { c.Gatherer, c.Registerer = registry, registry })
+	r := start(t, newNetwork(2).source(),
+		func(c *Config, _ *tuning) { c.Gatherer, c.Registerer = registry, registry })
 	r.awaitBoard()
 	e := r.stream()
 	e.next("board")
@@ -321,8 +331,10 @@ func TestMetrics(t *testing.T) {
 	r.get("/whatever/is/asked/for")
 	got := string(r.want(200, r.get("/metrics")).body)
 	for _, want := range []string{
-		"tollstream_web_streams 1\n", "tollstream_web_boards_total ", "tollstream_web_board_age_seconds 0\n", "tollstream_web_stream_bytes_total ",
-		`tollstream_web_requests_total{path="/api/v1/plazas/{id}",status="200"} 1`, `tollstream_web_requests_total{path="/api/v1/plazas/{id}",status="404"} 1`,
+		"tollstream_web_streams 1\n", "tollstream_web_boards_total ",
+		"tollstream_web_board_age_seconds 0\n", "tollstream_web_stream_bytes_total ",
+		`tollstream_web_requests_total{path="/api/v1/plazas/{id}",status="200"} 1`,
+		`tollstream_web_requests_total{path="/api/v1/plazas/{id}",status="404"} 1`,
 		`tollstream_web_requests_total{path="other",status="404"} 1`,
 	} {
 		if !strings.Contains(got, want) {
@@ -330,29 +342,39 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	open := r.get("/metrics", "Accept", "application/openmetrics-text; version=1.0.0")
-	if !strings.HasPrefix(open.header.Get("Content-Type"), "application/openmetrics-text") || !strings.HasSuffix(string(open.body), "# EOF\n") {
+	if !strings.HasPrefix(open.header.Get("Content-Type"), "application/openmetrics-text") ||
+		!strings.HasSuffix(string(open.body), "# EOF\n") {
 		t.Errorf("%s: %s", open.header.Get("Content-Type"), open.body)
 	}
 }
 
 func TestMetricsServer(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"}, func() float64 { return 42 }))
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"},
+		func() float64 {
+			return 42
+		}))
 	var ill error
-	s, err := NewMetrics(Config{Listen: "127.0.0.1:0", Gatherer: registry, Registerer: registry}, Probes{Ready: func() error { return ill }})
+	s, err := NewMetrics(Config{Listen: "127.0.0.1:0", Gatherer: registry, Registerer: registry},
+		Probes{Ready: func() error {
+			return ill
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &running{t: t}
 	r.run(s)
-	if got := string(r.want(200, r.get("/metrics")).body); !strings.Contains(got, "answer 42\n") || !strings.Contains(got, "# TYPE tollstream_web_requests_total") && strings.Contains(got, "tollstream_web_streams") {
+	if got := string(r.want(200, r.get("/metrics")).body); !strings.Contains(got, "answer 42\n") ||
+		!strings.Contains(got, "# TYPE tollstream_web_requests_total") &&
+			strings.Contains(got, "tollstream_web_streams") {
 		t.Errorf("metrics %s", got)
 	}
 	r.want(200, r.get("/healthz"))
 	r.want(200, r.get("/readyz"))
 	ill = errors.New("the broker is away")
 	r.want(200, r.get("/healthz"))
-	if a := r.get("/readyz"); a.status != 503 || !strings.Contains(string(a.body), "the broker is away") {
+	if a := r.get("/readyz"); a.status != 503 ||
+		!strings.Contains(string(a.body), "the broker is away") {
 		t.Errorf("status %d: %s", a.status, a.body)
 	}
 	for _, target := range []string{"/", "/api/v1/plazas", "/api/v1/openapi.json"} {
@@ -369,7 +391,10 @@ func TestMetricsServer(t *testing.T) {
 // TestFailingCollector has one that fails: the others are shown.
 func TestFailingCollector(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"}, func() float64 { return 42 }), brokenCollector{})
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"},
+		func() float64 {
+			return 42
+		}), brokenCollector{})
 	s, err := NewMetrics(Config{Listen: "127.0.0.1:0", Gatherer: registry}, Probes{})
 	if err != nil {
 		t.Fatal(err)
@@ -409,7 +434,8 @@ func TestOldClient(t *testing.T) {
 }
 
 func TestURL(t *testing.T) {
-	s, err := New(Config{Listen: ":0", AllowAnyone: true, Log: slog.New(slog.DiscardHandler)}, newNetwork(1).source())
+	s, err := New(Config{Listen: ":0", AllowAnyone: true, Log: slog.New(slog.DiscardHandler)},
+		newNetwork(1).source())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,7 +450,8 @@ func TestURL(t *testing.T) {
 
 // TestTrueClock runs a server as New makes it.
 func TestTrueClock(t *testing.T) {
-	s, err := New(Config{Listen: "localhost:0", Refresh: 100 * time.Millisecond}, newNetwork(2).source())
+	s, err := New(Config{Listen: "localhost:0", Refresh: 100 * time.Millisecond},
+		newNetwork(2).source())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +462,8 @@ func TestTrueClock(t *testing.T) {
 	for range 5 {
 		e.next("board")
 	}
-	if took := time.Since(began); took < 250*time.Millisecond || took > 18*time.Second { // as long as without clients
+	// as long as without clients
+	if took := time.Since(began); took < 250*time.Millisecond || took > 18*time.Second {
 		t.Errorf("5 boards took %v, of one each 100ms", took)
 	}
 	r.want(200, r.get("/api/v1/plazas"))

@@ -14,8 +14,8 @@ import (
 // maxProblems is how many problems of a verification are shown. Who reads a hundred reads the log.
 const maxProblems = 100
 
-// settler makes what a source returns fit to be encoded: times by the right clock, figures rounded and finite, nothing
-// nil that is a list.
+// settler makes what a source returns fit to be encoded: times by the right clock, figures rounded
+// and finite, nothing nil that is a list.
 type settler struct {
 	mu    sync.Mutex
 	zones map[string]*time.Location // nil for a name that does not exist
@@ -49,7 +49,8 @@ func (s *settler) settle(b *Board) {
 	b.StreamTime, b.Watermark = in(loc, b.StreamTime), in(loc, b.Watermark)
 	b.Verification.CheckedAt = in(loc, b.Verification.CheckedAt)
 	b.OpenTransactions, b.Warnings = list(b.OpenTransactions), list(b.Warnings)
-	b.Verification.Problems, b.Verification.Next = list(b.Verification.Problems), list(b.Verification.Next)
+	b.Verification.Problems, b.Verification.Next = list(b.Verification.Problems),
+		list(b.Verification.Next)
 	b.Verification.Problems = b.Verification.Problems[:min(len(b.Verification.Problems), maxProblems)]
 	b.Plazas = list(b.Plazas)
 	slices.SortStableFunc(b.Plazas, func(p, q Plaza) int { return cmp.Compare(p.ID, q.ID) })
@@ -77,7 +78,8 @@ func (s *settler) settlePlaza(p *Plaza, timezone string, board *time.Location) *
 	p.Z, p.HeadwaySeconds = rounded(p.Z, 3), rounded(p.HeadwaySeconds, 3)
 	p.Demand, p.Capacity = rounded(p.Demand, 2), rounded(p.Capacity, 2)
 	if p.Usual != nil {
-		p.Usual = &toll.Usual{Median: number(p.Usual.Median, 3), MAD: number(p.Usual.MAD, 3), N: p.Usual.N}
+		p.Usual = &toll.Usual{Median: number(p.Usual.Median, 3), MAD: number(p.Usual.MAD, 3),
+			N: p.Usual.N}
 	}
 	p.Sparkline = list(p.Sparkline)
 	return loc
@@ -100,7 +102,8 @@ func (s *settler) settleDetail(d *PlazaDetail, timezone string, now time.Time) {
 			q := &points[i]
 			q.Start = q.Start.In(loc)
 			q.ByType = counts(q.ByType)
-			q.UsualMedian, q.UsualLow, q.UsualHigh = rounded(q.UsualMedian, 3), rounded(q.UsualLow, 3), rounded(q.UsualHigh, 3)
+			q.UsualMedian, q.UsualLow, q.UsualHigh = rounded(q.UsualMedian, 3), rounded(q.UsualLow,
+				3), rounded(q.UsualHigh, 3)
 			q.Capacity = rounded(q.Capacity, 2)
 		}
 	}
@@ -130,8 +133,8 @@ func settleWindows(windows []Window, loc *time.Location) {
 	}
 }
 
-// in returns a time by a clock. RFC 3339 has no years beyond 9999; what lies there is a wrong clock, of which nothing is
-// known.
+// in returns a time by a clock. RFC 3339 has no years beyond 9999; what lies there is a wrong
+// clock, of which nothing is known.
 func in(loc *time.Location, t *time.Time) *time.Time {
 	if t == nil {
 		return nil

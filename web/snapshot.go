@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// snapshot is a board in the pieces in which it is sent. It never changes. Each piece knows with which board it changed
-// last, so what is new to a client follows from the number of the board that it has, however long ago it got that.
+// snapshot is a board in the pieces in which it is sent. It never changes. Each piece knows with
+// which board it changed last, so what is new to a client follows from the number of the board that
+// it has, however long ago it got that.
 type snapshot struct {
 	number    uint64 // 1 for the first board, then one more for each
 	at        time.Time
@@ -33,13 +34,16 @@ type row struct {
 	text    []byte   // as JSON
 	members []member // of text, in its order, the id first
 	changed uint64   // the highest of the members
-	// earlier is when anything of the sparkline changed but its last quarter, which does with each vehicle.
+	// earlier is when anything of the sparkline changed but its last quarter, which does with each
+	// vehicle.
 	earlier uint64
 }
 
-// nextSnapshot returns the snapshot of a settled board after another, nil for the first. What has not changed it shares.
+// nextSnapshot returns the snapshot of a settled board after another, nil for the first. What has
+// not changed it shares.
 func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
-	s := &snapshot{number: 1, at: b.At, timezone: b.Timezone, summary: b.Summary, verdict: b.Verification, fullSince: 1,
+	s := &snapshot{number: 1, at: b.At, timezone: b.Timezone, summary: b.Summary,
+		verdict: b.Verification, fullSince: 1,
 		rows: make([]*row, 0, len(b.Plazas))}
 	var head []member
 	var rows []*row
@@ -59,7 +63,8 @@ func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
 		Timezone     string       `json:"timezone"`
 		Verification Verification `json:"verification"`
 		Summary      Summary      `json:"summary"`
-	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Warnings, b.RecentRejects, b.Timezone, b.Verification, b.Summary})
+	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Warnings, b.RecentRejects,
+		b.Timezone, b.Verification, b.Summary})
 	if err != nil {
 		return nil, fmt.Errorf("encode the board: %w", err)
 	}
@@ -123,8 +128,8 @@ func sameButLast(x, y []byte) bool {
 	return i >= 0 && j >= 0 && bytes.Equal(x[:i], y[:j])
 }
 
-// changedMembers cuts a JSON object into its members, each with the number of the board that it changed with last. old
-// are the members before, the same ones in the same order, or none.
+// changedMembers cuts a JSON object into its members, each with the number of the board that it
+// changed with last. old are the members before, the same ones in the same order, or none.
 func changedMembers(old []member, object []byte, number uint64) []member {
 	members := make([]member, 0, max(len(old), 8))
 	for text := range splitMembers(object) {
@@ -168,8 +173,8 @@ func splitMembers(object []byte) func(yield func([]byte) bool) {
 // needsAll reports whether a client that has the board of that number needs all of this one.
 func (s *snapshot) needsAll(since uint64) bool { return since < s.fullSince }
 
-// appendBoard appends the board as JSON, without the braces: all of it, or what a client lacks that has the board of that
-// number. rows are those to show; nil for all.
+// appendBoard appends the board as JSON, without the braces: all of it, or what a client lacks that
+// has the board of that number. rows are those to show; nil for all.
 func (s *snapshot) appendBoard(b []byte, since uint64, staleSince time.Time, rows []*row) []byte {
 	all := s.needsAll(since)
 	if all {

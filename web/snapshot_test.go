@@ -11,7 +11,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestChangesMakeTheBoard changes a board at random, and lets clients that fall behind by any number of boards catch up.
+// TestChangesMakeTheBoard changes a board at random, and lets clients that fall behind by any
+// number of boards catch up.
 func TestChangesMakeTheBoard(t *testing.T) {
 	for seed := range uint64(8) {
 		random := rand.New(rand.NewPCG(seed, 1))
@@ -57,11 +58,13 @@ func TestChangesMakeTheBoard(t *testing.T) {
 	}
 }
 
-// disturb makes what is rare: plazas that come and go, quarters that pass, texts that are hard to cut.
+// disturb makes what is rare: plazas that come and go, quarters that pass, texts that are hard to
+// cut.
 func disturb(random *rand.Rand, n *network, b *Board) {
 	switch random.IntN(10) {
 	case 0:
-		n.board.Plazas = append(n.board.Plazas, Plaza{ID: int16(random.IntN(6000)), Name: "new", Verification: PlazaVerification{Status: Exact}})
+		n.board.Plazas = append(n.board.Plazas,
+			Plaza{ID: int16(random.IntN(6000)), Name: "new", Verification: PlazaVerification{Status: Exact}})
 		seen := map[int16]bool{}
 		n.board.Plazas = slices.DeleteFunc(n.board.Plazas, func(p Plaza) bool {
 			had := seen[p.ID]
@@ -83,7 +86,8 @@ func disturb(random *rand.Rand, n *network, b *Board) {
 		}
 	case 3:
 		for i := range b.Plazas {
-			b.Plazas[i].Why = []string{`a "quoted" , {text} [with] \`, "\"sparkline\":[1,2]", "\x00\u202e<b>&", ""}[random.IntN(4)]
+			b.Plazas[i].Why = []string{`a "quoted" , {text} [with] \`, "\"sparkline\":[1,2]",
+				"\x00\u202e<b>&", ""}[random.IntN(4)]
 		}
 	case 4:
 		for i := range b.Plazas {
@@ -143,7 +147,9 @@ func TestUnchangedRowsAreShared(t *testing.T) {
 			t.Errorf("row %d: shared %t", i, shared)
 		}
 	}
-	if m := newMoment(next, time.Time{}, 0); len(m.boardEvent("r", s.number).text) > len(m.boardEvent("r", 0).text)/5 {
-		t.Errorf("a change of one of ten plazas takes %d bytes of %d", len(m.boardEvent("r", s.number).text), len(m.boardEvent("r", 0).text))
+	if m := newMoment(next, time.Time{},
+		0); len(m.boardEvent("r", s.number).text) > len(m.boardEvent("r", 0).text)/5 {
+		t.Errorf("a change of one of ten plazas takes %d bytes of %d",
+			len(m.boardEvent("r", s.number).text), len(m.boardEvent("r", 0).text))
 	}
 }

@@ -17,7 +17,8 @@ const indexFile = "index.html"
 //go:embed openapi.json
 var openAPI []byte
 
-// contentTypes are those of the files that the page is made of. The machine's own list may say otherwise, or nothing.
+// contentTypes are those of the files that the page is made of. The machine's own list may say
+// otherwise, or nothing.
 var contentTypes = map[string]string{
 	".html":  "text/html; charset=utf-8",
 	".css":   "text/css; charset=utf-8",
@@ -70,7 +71,10 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 }
 
 // servePage answers with the page, which shows by its address what is asked for.
-func (s *Server) servePage(w http.ResponseWriter, r *http.Request) { s.static[indexFile].serve(w, r) }
+func (s *Server) servePage(w http.ResponseWriter,
+	r *http.Request) {
+	s.static[indexFile].serve(w, r)
+}
 
 func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	if errs := noParameters(r); len(errs) > 0 {
@@ -81,5 +85,6 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	fail(w, r, http.StatusNotFound, "there is nothing at this address; /api/v1/openapi.json lists what there is")
+	fail(w, r, http.StatusNotFound,
+		"there is nothing at this address; /api/v1/openapi.json lists what there is")
 }

@@ -28,7 +28,8 @@ func (a *app) acceptLogCommand() *cli.Command {
 		UsageText: `tollstream accept-log
 			tollstream accept-log --yes`,
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "yes", Usage: "do it; without it accept-log only reports what it would leave out"},
+			&cli.BoolFlag{Name: "yes",
+				Usage: "do it; without it accept-log only reports what it would leave out"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was accepted as JSON"},
 		}, connectionFlags()...),
 		Action: func(c *cli.Context) error {
@@ -83,7 +84,8 @@ func (a *app) acceptLog(ctx context.Context, con connection, yes, asJSON bool) e
 		}
 	}
 	if len(accepts) > 0 && !yes {
-		return withHint(usagef("--yes is missing: %s", strings.Join(lines, "; ")), "to continue in it, run: tollstream accept-log --yes")
+		return withHint(usagef("--yes is missing: %s", strings.Join(lines, "; ")),
+			"to continue in it, run: tollstream accept-log --yes")
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
 	for i, p := range accepts {
@@ -92,7 +94,8 @@ func (a *app) acceptLog(ctx context.Context, con connection, yes, asJSON bool) e
 		}
 		t.tell("accepted the log: " + lines[i])
 	}
-	return t.end("nothing to accept: the log of every partition is the one that was stored, as far as it could be checked")
+	return t.end(
+		"nothing to accept: the log of every partition is the one that was stored, as far as it could be checked")
 }
 
 // acceptance is a log that may be accepted.
@@ -102,8 +105,10 @@ type acceptance struct {
 	last   toll.LastRecord
 }
 
-// planAcceptance returns what accepting the log of a partition means, nil where it is the one that was stored.
-func planAcceptance(ctx context.Context, store *sql.Store, client *kafka.Client, c *toll.Cursor) (*acceptance, error) {
+// planAcceptance returns what accepting the log of a partition means, nil where it is the one that
+// was stored.
+func planAcceptance(ctx context.Context, store *sql.Store, client *kafka.Client,
+	c *toll.Cursor) (*acceptance, error) {
 	why := c.LogReplaced
 	if why == "" {
 		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
@@ -119,12 +124,15 @@ func planAcceptance(ctx context.Context, store *sql.Store, client *kafka.Client,
 		return nil, err
 	}
 	if d.End < c.Next {
-		return nil, toll.Permanent("wait until it has grown beyond that; or replay the topic, after a look at what that loses: tollstream reset",
-			"partition %d ends at offset %s, below %s, up to which was stored: what comes in between would not be stored, nor counted here",
-			c.Partition, number(d.End), number(c.Next))
+		return nil,
+			toll.Permanent(
+				"wait until it has grown beyond that; or replay the topic, after a look at what that loses: tollstream reset",
+				"partition %d ends at offset %s, below %s, up to which was stored: what comes in between would not be stored, nor counted here",
+				c.Partition, number(d.End), number(c.Next))
 	}
 	p := &acceptance{cursor: c, last: d.Last}
-	p.AcceptedLog = sql.AcceptedLog{Partition: c.Partition, Next: c.Next, Why: why, MostRecords: max(0, c.Next-d.Start)}
+	p.AcceptedLog = sql.AcceptedLog{Partition: c.Partition, Next: c.Next, Why: why,
+		MostRecords: max(0, c.Next-d.Start)}
 	if p.MostRows, _, err = store.RowsFrom(ctx, c.Partition, d.Start); err != nil {
 		return nil, err
 	}
@@ -139,11 +147,12 @@ func planAcceptance(ctx context.Context, store *sql.Store, client *kafka.Client,
 	return p, nil
 }
 
-// logsPatience bounds how long verify waits for the logs: all else of it needs no leader of the topic.
+// logsPatience bounds how long verify waits for the logs: all else of it needs no leader of the
+// topic.
 const logsPatience = 20 * time.Second
 
-// checkLogs compares the log of each partition with what was stored of it. What can't be compared is no failure of
-// verify, which says why.
+// checkLogs compares the log of each partition with what was stored of it. What can't be compared
+// is no failure of verify, which says why.
 func checkLogs(ctx context.Context, r *reader) (map[int32]sql.LogCheck, error) {
 	m, err := r.store.Meta(ctx)
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// kafkaPassword is the variable of Kafka's password. It has no flag, since every user of a machine can read the command lines of all.
+// kafkaPassword is the variable of Kafka's password. It has no flag, since every user of a machine
+// can read the command lines of all.
 const kafkaPassword = "TOLLSTREAM_KAFKA_PASSWORD"
 
 // accessFlags returns the flags that say how the servers are trusted, and who we are to them.
@@ -27,21 +28,28 @@ func accessFlags() []cli.Flag {
 	}
 	return []cli.Flag{
 		yes("kafka-tls", "encrypt connections to Kafka; set by each of the next four as well"),
-		text("kafka-ca", "PEM `FILE` of the authorities that sign the brokers' certificates, in place of the system's"),
+		text("kafka-ca",
+			"PEM `FILE` of the authorities that sign the brokers' certificates, in place of the system's"),
 		text("kafka-cert", "PEM `FILE` of our own certificate, for brokers that want one"),
 		text("kafka-key", "PEM `FILE` of its key"),
-		text("kafka-server-name", "`NAME` in the brokers' certificates, where it is not the host of --brokers"),
+		text("kafka-server-name",
+			"`NAME` in the brokers' certificates, where it is not the host of --brokers"),
 		text("kafka-sasl", "`MECHANISM` of authentication: plain, scram-sha-256 or scram-sha-512"),
-		text("kafka-user", "`NAME` of the user; the password comes from "+kafkaPassword+" or the next one"),
+		text("kafka-user", "`NAME` of the user; the password comes from "+kafkaPassword+
+			" or the next one"),
 		text("kafka-password-file", "`FILE` that holds the password"),
-		yes("kafka-plaintext", "authenticate without TLS to other machines too, where everyone on the way can listen"),
+		yes("kafka-plaintext",
+			"authenticate without TLS to other machines too, where everyone on the way can listen"),
 		text("mysql-password-file", "`FILE` that holds the password of a DSN without one"),
-		text("mysql-tls", "`MODE` of encryption: off, required, verify-ca or verify-full; verify-full where one of the next four is set, else what the DSN's tls says"),
-		text("mysql-ca", "PEM `FILE` of the authorities that sign the database's certificate, in place of the system's"),
+		text("mysql-tls",
+			"`MODE` of encryption: off, required, verify-ca or verify-full; verify-full where one of the next four is set, else what the DSN's tls says"),
+		text("mysql-ca",
+			"PEM `FILE` of the authorities that sign the database's certificate, in place of the system's"),
 		text("mysql-cert", "PEM `FILE` of our own certificate, for a database that wants one"),
 		text("mysql-key", "PEM `FILE` of its key"),
 		text("mysql-server-name", "`NAME` in the database's certificate, where it is not the DSN's host"),
-		yes("mysql-plaintext", "send a password without TLS to other machines too, where everyone on the way can listen"),
+		yes("mysql-plaintext",
+			"send a password without TLS to other machines too, where everyone on the way can listen"),
 	}
 }
 
@@ -77,7 +85,8 @@ func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) 
 	}
 	if s.Mechanism == topology.NoSASL {
 		if s.User != "" || file != "" {
-			return s, withHint(usagef("a Kafka user or password is set, and no mechanism"), "add --kafka-sasl scram-sha-512, or what the brokers use")
+			return s, withHint(usagef("a Kafka user or password is set, and no mechanism"),
+				"add --kafka-sasl scram-sha-512, or what the brokers use")
 		}
 		s.Password = ""
 		return s, nil
@@ -86,7 +95,8 @@ func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) 
 	case s.User == "":
 		return s, usagef("--kafka-sasl %s needs --kafka-user", s.Mechanism)
 	case s.Password == "":
-		return s, withHint(usagef("--kafka-sasl %s needs a password", s.Mechanism), "set "+kafkaPassword+", or name a file with --kafka-password-file")
+		return s, withHint(usagef("--kafka-sasl %s needs a password", s.Mechanism),
+			"set "+kafkaPassword+", or name a file with --kafka-password-file")
 	case s.TLS == nil && !c.Bool("kafka-plaintext"):
 		for _, b := range brokers {
 			if !isLoopback(b) {
@@ -108,11 +118,12 @@ func isLoopback(addr string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// tlsFrom reads --WHAT-ca, -cert, -key and -server-name. It returns nil for a plain connection: where wanted is false and
-// none of them is set.
+// tlsFrom reads --WHAT-ca, -cert, -key and -server-name. It returns nil for a plain connection:
+// where wanted is false and none of them is set.
 func tlsFrom(c *cli.Context, what string, wanted bool) (*tls.Config, error) {
 	files := trust.Files{
-		CA: setting(c, what+"-ca", ""), Cert: setting(c, what+"-cert", ""), Key: setting(c, what+"-key", ""),
+		CA: setting(c, what+"-ca", ""), Cert: setting(c, what+"-cert", ""), Key: setting(c, what+"-key",
+			""),
 		ServerName: setting(c, what+"-server-name", ""),
 	}
 	if (files.Cert == "") != (files.Key == "") {
@@ -128,7 +139,8 @@ func tlsFrom(c *cli.Context, what string, wanted bool) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// mysqlAccess completes a DSN by the password file and returns it with the TLS of the flags, nil for what the DSN says.
+// mysqlAccess completes a DSN by the password file and returns it with the TLS of the flags, nil
+// for what the DSN says.
 func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -140,7 +152,9 @@ func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
 	}
 	if file := setting(c, "mysql-password-file", ""); file != "" {
 		if cfg.Passwd != "" && dsn != defaultMySQL {
-			return "", nil, withHint(usagef("the MySQL DSN holds a password, and --mysql-password-file is set too"), "leave the password out of the DSN: USER@tcp(HOST:PORT)/NAME")
+			return "", nil,
+				withHint(usagef("the MySQL DSN holds a password, and --mysql-password-file is set too"),
+					"leave the password out of the DSN: USER@tcp(HOST:PORT)/NAME")
 		}
 		password, err := trust.ReadSecret(file)
 		if err != nil {
@@ -173,14 +187,20 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 		return nil, err
 	}
 	if dsn.TLSConfig != "" && (mode != "" || cfg != nil) {
-		return nil, withHint(usagef("the MySQL DSN says tls=%s, and --mysql-tls, -ca, -cert or -server-name is set too", dsn.TLSConfig),
-			"leave tls out of the DSN")
+		return nil,
+			withHint(
+				usagef("the MySQL DSN says tls=%s, and --mysql-tls, -ca, -cert or -server-name is set too",
+					dsn.TLSConfig),
+				"leave tls out of the DSN")
 	}
 	if cfg == nil {
 		return nil, nil
 	}
 	if dsn.Net != "tcp" {
-		return nil, usagef("--mysql-tls, -ca, -cert and -server-name are for TCP, and the MySQL DSN names a %s socket", dsn.Net)
+		return nil,
+			usagef(
+				"--mysql-tls, -ca, -cert and -server-name are for TCP, and the MySQL DSN names a %s socket",
+				dsn.Net)
 	}
 	unused := map[string][]string{
 		tlsOff:      {"mysql-ca", "mysql-cert", "mysql-server-name"},
@@ -201,29 +221,39 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// checkExposure refuses a DSN by which others could get at the password, or the server at our files.
+// checkExposure refuses a DSN by which others could get at the password, or the server at our
+// files.
 func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) error {
 	if dsn.AllowAllFiles {
-		return withHint(usagef("the MySQL DSN says allowAllFiles, by which the server may read every file of this machine that we can"),
+		return withHint(
+			usagef(
+				"the MySQL DSN says allowAllFiles, by which the server may read every file of this machine that we can"),
 			"leave it out: rows are loaded from memory")
 	}
 	if encryption != nil && dsn.AllowFallbackToPlaintext {
-		return withHint(usagef("the MySQL DSN says allowFallbackToPlaintext, and --mysql-tls asks for encryption"), "leave it out of the DSN")
+		return withHint(
+			usagef("the MySQL DSN says allowFallbackToPlaintext, and --mysql-tls asks for encryption"),
+			"leave it out of the DSN")
 	}
 	if dsn.Net != "tcp" || isLoopback(dsn.Addr) || dsn.Passwd == "" {
 		return nil
 	}
 	encrypted := encryption != nil || dsn.TLS != nil && !dsn.AllowFallbackToPlaintext
 	if !encrypted && !c.Bool("mysql-plaintext") {
-		return withHint(usagef("the password of %s would go to %s without encryption", dsn.User, dsn.Addr),
+		return withHint(usagef("the password of %s would go to %s without encryption", dsn.User,
+			dsn.Addr),
 			"add --mysql-tls required, or better verify-ca with --mysql-ca; --mysql-plaintext allows it all the same")
 	}
 	verified := dsn.TLS != nil && !dsn.TLS.InsecureSkipVerify
 	if encryption != nil {
 		verified = !encryption.InsecureSkipVerify || encryption.VerifyConnection != nil
 	}
-	if (dsn.AllowCleartextPasswords || dsn.AllowOldPasswords) && !verified && !c.Bool("mysql-plaintext") {
-		return withHint(usagef("the MySQL DSN lets whoever answers at %s ask for the password itself, or a weak hash of it", dsn.Addr),
+	if (dsn.AllowCleartextPasswords || dsn.AllowOldPasswords) && !verified &&
+		!c.Bool("mysql-plaintext") {
+		return withHint(
+			usagef(
+				"the MySQL DSN lets whoever answers at %s ask for the password itself, or a weak hash of it",
+				dsn.Addr),
 			"add --mysql-tls verify-ca or verify-full, or leave allowCleartextPasswords and allowOldPasswords out of the DSN")
 	}
 	return nil
@@ -232,15 +262,16 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 // warnOfPassword tells of a password on the command line. The course's is no secret.
 func warnOfPassword(c *cli.Context, dsn *mysql.Config) {
 	if given(c, "mysql") && dsn.Passwd != "" && dsn.Passwd != defaultMySQLPassword {
-		fmt.Fprintln(c.App.ErrWriter, "tollstream: a password on the command line stays in the shell's history; TOLLSTREAM_MYSQL or --mysql-password-file keep it to yourself")
+		fmt.Fprintln(c.App.ErrWriter,
+			"tollstream: a password on the command line stays in the shell's history; TOLLSTREAM_MYSQL or --mysql-password-file keep it to yourself")
 	}
 }
 
 // defaultMySQLPassword is the password of [defaultMySQL].
 const defaultMySQLPassword = "toll"
 
-// passwordIn returns where the password of a DSN stands on a command line: [from, to) of the argument. The rest of a DSN may be
-// malformed. It reports false where there is none.
+// passwordIn returns where the password of a DSN stands on a command line: [from, to) of the
+// argument. The rest of a DSN may be malformed. It reports false where there is none.
 func passwordIn(argument string) (from, to int, ok bool) {
 	at := strings.LastIndexByte(argument, '@')
 	if at < 0 {
@@ -257,8 +288,8 @@ func passwordIn(argument string) (from, to int, ok bool) {
 	return start + colon + 1, at, true
 }
 
-// hidePasswords returns a copy of the command line, after it made the password of a DSN on it unreadable for those who list
-// the machine's processes.
+// hidePasswords returns a copy of the command line, after it made the password of a DSN on it
+// unreadable for those who list the machine's processes.
 func hidePasswords(args []string) []string {
 	line := make([]string, len(args))
 	for i, arg := range args {

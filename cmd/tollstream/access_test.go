@@ -19,7 +19,8 @@ func clearAccess(t *testing.T) {
 	for _, name := range accessFlagNames() {
 		t.Setenv(env(name)[0], "")
 	}
-	for _, name := range []string{kafkaPassword, "TOLLSTREAM_BROKERS", "TOLLSTREAM_MYSQL", "TOLLSTREAM_MYSQL_FILE"} {
+	for _, name := range []string{kafkaPassword, "TOLLSTREAM_BROKERS", "TOLLSTREAM_MYSQL",
+		"TOLLSTREAM_MYSQL_FILE"} {
 		t.Setenv(name, "")
 	}
 }
@@ -42,30 +43,42 @@ func TestKafkaAccess(t *testing.T) {
 		{"TLS", []string{"--kafka-tls"}, "", "   true"},
 		{"TLS by another name", []string{"--kafka-server-name", "k"}, "", "   true"},
 		{"certificate without a key", []string{"--kafka-cert", "x"}, "", "go together"},
-		{"authority that is not there", []string{"--kafka-ca", filepath.Join(dir, "none")}, "", "no such file"},
+		{"authority that is not there", []string{"--kafka-ca", filepath.Join(dir, "none")}, "",
+			"no such file"},
 		{"authority that is none", []string{"--kafka-ca", password}, "", "holds no certificate"},
 		{"variable", sasl, "x", "scram-sha-512 toll x false"},
-		{"file", append([]string{"--kafka-password-file", password}, sasl...), "", "scram-sha-512 toll from the file false"},
-		{"file before the variable", append([]string{"--kafka-password-file", password}, sasl...), "x", "scram-sha-512 toll from the file false"},
+		{"file", append([]string{"--kafka-password-file", password}, sasl...), "",
+			"scram-sha-512 toll from the file false"},
+		{"file before the variable", append([]string{"--kafka-password-file", password}, sasl...), "x",
+			"scram-sha-512 toll from the file false"},
 		{"no password", sasl, "", "needs a password"},
 		{"no user", []string{"--kafka-sasl", "plain"}, "x", "needs --kafka-user"},
 		{"no mechanism", []string{"--kafka-user", "toll"}, "x", "no mechanism"},
-		{"unknown mechanism", []string{"--kafka-sasl", "gssapi", "--kafka-user", "toll"}, "x", "none of plain"},
-		{"without encryption", append([]string{"--brokers", "127.0.0.1:1,kafka"}, sasl...), "x", "without encryption"},
-		{"without encryption, wanted", append([]string{"--brokers", "kafka", "--kafka-plaintext"}, sasl...), "x", "scram-sha-512 toll x false"},
-		{"with encryption", append([]string{"--brokers", "kafka", "--kafka-tls"}, sasl...), "x", "scram-sha-512 toll x true"},
-		{"this machine", append([]string{"--brokers", "localhost,[::1]:9,127.9.9.9"}, sasl...), "x", "scram-sha-512 toll x false"},
-		{"a name that only looks like it", append([]string{"--brokers", "127.0.0.1.example.org"}, sasl...), "x", "without encryption"},
+		{"unknown mechanism", []string{"--kafka-sasl", "gssapi", "--kafka-user", "toll"}, "x",
+			"none of plain"},
+		{"without encryption", append([]string{"--brokers", "127.0.0.1:1,kafka"}, sasl...), "x",
+			"without encryption"},
+		{"without encryption, wanted",
+			append([]string{"--brokers", "kafka", "--kafka-plaintext"},
+				sasl...), "x", "scram-sha-512 toll x false"},
+		{"with encryption", append([]string{"--brokers", "kafka", "--kafka-tls"}, sasl...), "x",
+			"scram-sha-512 toll x true"},
+		{"this machine", append([]string{"--brokers", "localhost,[::1]:9,127.9.9.9"}, sasl...), "x",
+			"scram-sha-512 toll x false"},
+		{"a name that only looks like it",
+			append([]string{"--brokers", "127.0.0.1.example.org"}, sasl...), "x", "without encryption"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			clearAccess(t)
 			t.Setenv(kafkaPassword, c.password)
 			con, err := connect(t, c.args...)
 			s := con.cluster.Security
-			got := strings.Join([]string{string(s.Mechanism), s.User, string(s.Password), map[bool]string{true: "true", false: "false"}[s.TLS != nil]}, " ")
+			got := strings.Join([]string{string(s.Mechanism), s.User, string(s.Password),
+				map[bool]string{true: "true", false: "false"}[s.TLS != nil]}, " ")
 			if err != nil {
 				got = err.Error()
-				if strings.Contains(got, "from the file") || c.password != "" && strings.Contains(got, " "+c.password) {
+				if strings.Contains(got, "from the file") || c.password != "" &&
+					strings.Contains(got, " "+c.password) {
 					t.Error("the error shows the password: " + got)
 				}
 			}
@@ -95,32 +108,53 @@ func TestMySQLAccess(t *testing.T) {
 	}{
 		{"default", nil, "toll toll"},
 		{"default user, other password", []string{"--mysql-password-file", password}, "toll " + odd},
-		{"password file", []string{"--mysql", "u@tcp(localhost:1)/d", "--mysql-password-file", password}, "u " + odd},
-		{"password file, without encryption", []string{"--mysql", "u@tcp(h:1)/d", "--mysql-password-file", password}, "password of u would go to h:1"},
+		{"password file", []string{"--mysql", "u@tcp(localhost:1)/d", "--mysql-password-file", password},
+			"u " + odd},
+		{"password file, without encryption", []string{"--mysql", "u@tcp(h:1)/d", "--mysql-password-file",
+			password}, "password of u would go to h:1"},
 		{"without encryption", []string{"--mysql", "u:p@tcp(h:1)/d"}, "password of u would go to h:1"},
-		{"encryption off", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "off"}, "password of u would go to h:1"},
-		{"encryption if the server has it", []string{"--mysql", "u:p@tcp(h:1)/d?tls=preferred"}, "password of u would go to h:1"},
-		{"encryption that the DSN gives up", []string{"--mysql", "u:p@tcp(h:1)/d?tls=true&allowFallbackToPlaintext=true"}, "password of u would go to h:1"},
-		{"encryption of the flags that the DSN gives up", []string{"--mysql", "u:p@tcp(localhost:1)/d?allowFallbackToPlaintext=true", "--mysql-tls", "required"}, "allowFallbackToPlaintext"},
+		{"encryption off", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "off"},
+			"password of u would go to h:1"},
+		{"encryption if the server has it", []string{"--mysql", "u:p@tcp(h:1)/d?tls=preferred"},
+			"password of u would go to h:1"},
+		{"encryption that the DSN gives up",
+			[]string{"--mysql", "u:p@tcp(h:1)/d?tls=true&allowFallbackToPlaintext=true"},
+			"password of u would go to h:1"},
+		{"encryption of the flags that the DSN gives up",
+			[]string{"--mysql", "u:p@tcp(localhost:1)/d?allowFallbackToPlaintext=true", "--mysql-tls",
+				"required"}, "allowFallbackToPlaintext"},
 		{"without encryption, wanted", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-plaintext"}, "u p"},
 		{"without encryption to this machine", []string{"--mysql", "u:p@tcp([::1]:1)/d"}, "u p"},
 		{"without a password", []string{"--mysql", "u@tcp(h:1)/d"}, "u "},
 		{"encryption by the DSN", []string{"--mysql", "u:p@tcp(h:1)/d?tls=skip-verify"}, "u p"},
 		{"required", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "required"}, "u p unverified"},
 		{"verify-ca", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "verify-ca"}, "u p chain"},
-		{"verify-full", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "verify-full"}, "u p verified"},
+		{"verify-full", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-tls", "verify-full"},
+			"u p verified"},
 		{"no mode", []string{"--mysql-tls", "preferred"}, `"preferred" is none of off, required`},
-		{"two modes", []string{"--mysql", "u:p@tcp(h:1)/d?tls=true", "--mysql-tls", "verify-full"}, "tls=true"},
-		{"off, with an authority", []string{"--mysql-tls", "off", "--mysql-ca", "testdata/none.pem"}, "--mysql-ca"},
-		{"verify-ca, with a name", []string{"--mysql-tls", "verify-ca", "--mysql-server-name", "h"}, "no use with --mysql-tls verify-ca"},
-		{"required, with a name", []string{"--mysql-tls", "required", "--mysql-server-name", "h"}, "no use with --mysql-tls required"},
+		{"two modes", []string{"--mysql", "u:p@tcp(h:1)/d?tls=true", "--mysql-tls", "verify-full"},
+			"tls=true"},
+		{"off, with an authority", []string{"--mysql-tls", "off", "--mysql-ca", "testdata/none.pem"},
+			"--mysql-ca"},
+		{"verify-ca, with a name", []string{"--mysql-tls", "verify-ca", "--mysql-server-name", "h"},
+			"no use with --mysql-tls verify-ca"},
+		{"required, with a name", []string{"--mysql-tls", "required", "--mysql-server-name", "h"},
+			"no use with --mysql-tls required"},
 		{"all files", []string{"--mysql", "u:p@tcp(localhost:1)/d?allowAllFiles=true"}, "allowAllFiles"},
-		{"the password itself", []string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true", "--mysql-tls", "required"}, "ask for the password itself"},
-		{"the password itself, by the DSN", []string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true&tls=skip-verify"}, "ask for the password itself"},
-		{"a weak hash", []string{"--mysql", "u:p@tcp(h:1)/d?allowOldPasswords=true", "--mysql-tls", "required"}, "ask for the password itself"},
-		{"the password itself to whom we trust", []string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true", "--mysql-tls", "verify-ca"}, "u p chain"},
-		{"two passwords", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-password-file", password}, "holds a password"},
-		{"two kinds of TLS", []string{"--mysql", "u:p@tcp(h:1)/d?tls=skip-verify", "--mysql-server-name", "h"}, "tls=skip-verify"},
+		{"the password itself", []string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true",
+			"--mysql-tls", "required"}, "ask for the password itself"},
+		{"the password itself, by the DSN",
+			[]string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true&tls=skip-verify"},
+			"ask for the password itself"},
+		{"a weak hash", []string{"--mysql", "u:p@tcp(h:1)/d?allowOldPasswords=true", "--mysql-tls",
+			"required"}, "ask for the password itself"},
+		{"the password itself to whom we trust",
+			[]string{"--mysql", "u:p@tcp(h:1)/d?allowCleartextPasswords=true", "--mysql-tls",
+				"verify-ca"}, "u p chain"},
+		{"two passwords", []string{"--mysql", "u:p@tcp(h:1)/d", "--mysql-password-file", password},
+			"holds a password"},
+		{"two kinds of TLS", []string{"--mysql", "u:p@tcp(h:1)/d?tls=skip-verify", "--mysql-server-name",
+			"h"}, "tls=skip-verify"},
 		{"socket", []string{"--mysql", "u:p@unix(/s)/d", "--mysql-server-name", "h"}, "socket"},
 		{"key without a certificate", []string{"--mysql-key", "k"}, "go together"},
 	} {
@@ -171,7 +205,8 @@ func TestPasswordIn(t *testing.T) {
 func TestHidePasswords(t *testing.T) {
 	line := func() []string { // memory that may be written to, as that of the process's arguments
 		var args []string
-		for _, arg := range []string{"tollstream", "verify", "--mysql", "u:secret@tcp(h)/d", "-mysql=u:secret@tcp(h)/d", "--mysql=toll:toll@tcp(h)/d", "u:secret@h"} {
+		for _, arg := range []string{"tollstream", "verify", "--mysql", "u:secret@tcp(h)/d",
+			"-mysql=u:secret@tcp(h)/d", "--mysql=toll:toll@tcp(h)/d", "u:secret@h"} {
 			args = append(args, string([]byte(arg)))
 		}
 		return args
@@ -181,7 +216,8 @@ func TestHidePasswords(t *testing.T) {
 		t.Errorf("the copy is %q", got)
 	}
 	shown := strings.Join(args, " ")
-	if hides := "tollstream verify --mysql u:xxxxxx@tcp(h)/d -mysql=u:xxxxxx@tcp(h)/d --mysql=toll:toll@tcp(h)/d u:secret@h"; shown != hides && runtime.GOOS == "linux" {
+	if hides :=
+		"tollstream verify --mysql u:xxxxxx@tcp(h)/d -mysql=u:xxxxxx@tcp(h)/d --mysql=toll:toll@tcp(h)/d u:secret@h"; shown != hides && runtime.GOOS == "linux" {
 		t.Errorf("shown is %q", shown)
 	}
 }
@@ -199,7 +235,8 @@ func TestSecurityDoesNotPrintSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logger.Info("cluster", "cluster", con.cluster, "security", &con.cluster.Security, "password", con.cluster.Security.Password)
+	logger.Info("cluster", "cluster", con.cluster, "security", &con.cluster.Security, "password",
+		con.cluster.Security.Password)
 	log.WriteString(describeAll(con.cluster))
 	if strings.Contains(log.String(), "5d1c") {
 		t.Error(log.String())
@@ -209,7 +246,8 @@ func TestSecurityDoesNotPrintSecrets(t *testing.T) {
 func describeAll(c topology.Cluster) string {
 	var b strings.Builder
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
-		b.WriteString(fmt.Sprintf(format, c) + fmt.Sprintf(format, c.Security.Password) + fmt.Sprintf(format, &c.Security))
+		b.WriteString(fmt.Sprintf(format, c) + fmt.Sprintf(format, c.Security.Password) +
+			fmt.Sprintf(format, &c.Security))
 	}
 	return b.String()
 }

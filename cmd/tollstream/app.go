@@ -12,16 +12,19 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// app is the command with its surroundings. Commands write what was asked for to stdout, all else to stderr.
+// app is the command with its surroundings. Commands write what was asked for to stdout, all else
+// to stderr.
 type app struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
-// commands lists the commands in the order in which a newcomer meets them. Each has a file of its own.
+// commands lists the commands in the order in which a newcomer meets them. Each has a file of its
+// own.
 //
-// Of a cli.Command the help shows Usage (one line), Description (prose), UsageText (examples, one a line) and the flags
-// by Category. A command that takes arguments says so in ArgsUsage; without it they are refused.
+// Of a cli.Command the help shows Usage (one line), Description (prose), UsageText (examples, one a
+// line) and the flags by Category. A command that takes arguments says so in ArgsUsage; without it
+// they are refused.
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
 		a.upCommand(),
@@ -46,7 +49,8 @@ var quietLibraries = sync.OnceFunc(topology.QuietLibraries)
 
 // run runs one command line and returns the exit code: 0 done, 1 failed, 2 usage.
 //
-// An interrupt arrives as the end of ctx. A command that runs until it is interrupted then returns nil.
+// An interrupt arrives as the end of ctx. A command that runs until it is interrupted then returns
+// nil.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	quietLibraries()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
@@ -68,8 +72,8 @@ func (a *app) run(ctx context.Context, args []string) error {
 	return root.RunContext(ctx, line.args())
 }
 
-// root builds the application. What urfave/cli does by itself on errors (help on stdout, os.Exit) is turned off: errors
-// come back to run.
+// root builds the application. What urfave/cli does by itself on errors (help on stdout, os.Exit)
+// is turned off: errors come back to run.
 func (a *app) root() *cli.App {
 	root := &cli.App{
 		Name:            "tollstream",
@@ -113,6 +117,7 @@ func buildVersion() string {
 }
 
 func printVersion(w io.Writer) error {
-	_, err := io.WriteString(w, "tollstream "+buildVersion()+" "+runtime.Version()+" "+runtime.GOOS+"/"+runtime.GOARCH+"\n")
+	_, err := io.WriteString(w, "tollstream "+buildVersion()+" "+runtime.Version()+" "+runtime.GOOS+
+		"/"+runtime.GOARCH+"\n")
 	return err
 }

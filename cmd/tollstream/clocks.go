@@ -32,7 +32,8 @@ func (r *clockReader) read(ctx context.Context, cursors []toll.Cursor) (toll.Clo
 
 // passed also returns the minute that the event time of all partitions has passed, idle ones too; 0
 // where it is not known.
-func (r *clockReader) passed(ctx context.Context, cursors []toll.Cursor) (c toll.Clocks, all toll.Minute, err error) {
+func (r *clockReader) passed(ctx context.Context, cursors []toll.Cursor) (c toll.Clocks,
+	all toll.Minute, err error) {
 	clocks := make([]toll.Clock, len(cursors))
 	times := make([]toll.PartitionTime, len(cursors))
 	for i, cursor := range cursors {
@@ -41,7 +42,8 @@ func (r *clockReader) passed(ctx context.Context, cursors []toll.Cursor) (c toll
 			return c, 0, fmt.Errorf("read the clock of partition %d: %w", cursor.Partition, err)
 		}
 		clocks[i] = clock
-		times[i] = toll.PartitionTime{Started: clock.Events > 0, Time: clock.Time, Record: clock.Record, CaughtUp: true}
+		times[i] = toll.PartitionTime{Started: clock.Events > 0, Time: clock.Time, Record: clock.Record,
+			CaughtUp: true}
 	}
 	c.Record = toll.NewestRecord(clocks)
 	mark := toll.StreamWatermark(times, int64(r.lateness/time.Second), r.idle.Milliseconds())
@@ -78,7 +80,8 @@ func clockWarnings(skews []toll.Skew) []string {
 			if s.Ahead < 0 {
 				way = "behind"
 			}
-			all = append(all, fmt.Sprintf("%s is %s %s this machine's clock", clockNames[s.Clock], minutes(int64(s.Ahead.Abs()/time.Minute)), way))
+			all = append(all, fmt.Sprintf("%s is %s %s this machine's clock", clockNames[s.Clock],
+				minutes(int64(s.Ahead.Abs()/time.Minute)), way))
 		}
 	}
 	return all

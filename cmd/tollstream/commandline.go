@@ -11,8 +11,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// commandLine is a command line, understood. urfave/cli stops reading flags at the first argument and lets unknown
-// commands pass, so we read the line ourselves, in any order, and hand urfave a line that it can't misread.
+// commandLine is a command line, understood. urfave/cli stops reading flags at the first argument
+// and lets unknown commands pass, so we read the line ourselves, in any order, and hand urfave a
+// line that it can't misread.
 type commandLine struct {
 	path      []*cli.Command // the command and its subcommands, outermost first
 	flags     [][]string     // of each command in path, as --name=value
@@ -159,7 +160,8 @@ func (l *commandLine) find(name string) (cli.DocGenerationFlag, int) {
 	return nil, 0
 }
 
-// isFlag reports whether a word is one of the command's flags and so can't have been meant as a value.
+// isFlag reports whether a word is one of the command's flags and so can't have been meant as a
+// value.
 func (l *commandLine) isFlag(word string) bool {
 	name, dashed := strings.CutPrefix(word, "--")
 	if !dashed {
@@ -177,7 +179,8 @@ func (l *commandLine) check() error {
 		return withHint(usagef("unexpected argument %q", l.arguments[0]), l.name()+" --help")
 	}
 	if c.Action == nil && len(c.Subcommands) > 0 {
-		return withHint(usagef("%s needs a subcommand: %s", l.name(), strings.Join(commandNames(c.Subcommands), ", ")), l.name()+" --help")
+		return withHint(usagef("%s needs a subcommand: %s", l.name(),
+			strings.Join(commandNames(c.Subcommands), ", ")), l.name()+" --help")
 	}
 	for level, c := range l.path {
 		for _, f := range c.Flags {
@@ -189,7 +192,8 @@ func (l *commandLine) check() error {
 	return nil
 }
 
-// checkSet judges a flag that is not on the line: its variable in the environment, and whether it may be missing.
+// checkSet judges a flag that is not on the line: its variable in the environment, and whether it
+// may be missing.
 func (l *commandLine) checkSet(level int, f cli.Flag) error {
 	d, ok := f.(cli.DocGenerationFlag)
 	if !ok || l.given[f.Names()[0]] {
@@ -241,7 +245,8 @@ func unknownCommand(commands []*cli.Command, parent, word string) error {
 	if parent != "" {
 		what, help = parent+" command", "tollstream "+parent+" --help"
 	}
-	return withHint(usagef("unknown %s %q", what, word), suggestion(word, commandNames(commands), "", help))
+	return withHint(usagef("unknown %s %q", what, word),
+		suggestion(word, commandNames(commands), "", help))
 }
 
 func (l *commandLine) unknownFlag(root *cli.App, name string) error {

@@ -10,12 +10,16 @@ import (
 func lineApp() *cli.App {
 	action := func(*cli.Context) error { return nil }
 	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{
-		{Name: "plain", Action: action, Flags: []cli.Flag{&cli.IntFlag{Name: "n"}, &cli.BoolFlag{Name: "json"}, &cli.DurationFlag{Name: "for"}}},
-		{Name: "words", Action: action, ArgsUsage: "[NAME]", Flags: []cli.Flag{&cli.BoolFlag{Name: "json"}, &cli.StringFlag{Name: "must", Required: true}}},
-		{Name: "parent", Action: action, Flags: []cli.Flag{&cli.StringFlag{Name: "topic"}}, Subcommands: []*cli.Command{
-			{Name: "list", Action: action, Flags: []cli.Flag{&cli.IntFlag{Name: "n"}}},
-			{Name: "retry", Action: action, ArgsUsage: "ID"},
-		}},
+		{Name: "plain", Action: action,
+			Flags: []cli.Flag{&cli.IntFlag{Name: "n"}, &cli.BoolFlag{Name: "json"},
+				&cli.DurationFlag{Name: "for"}}},
+		{Name: "words", Action: action, ArgsUsage: "[NAME]",
+			Flags: []cli.Flag{&cli.BoolFlag{Name: "json"}, &cli.StringFlag{Name: "must", Required: true}}},
+		{Name: "parent", Action: action, Flags: []cli.Flag{&cli.StringFlag{Name: "topic"}},
+			Subcommands: []*cli.Command{
+				{Name: "list", Action: action, Flags: []cli.Flag{&cli.IntFlag{Name: "n"}}},
+				{Name: "retry", Action: action, ArgsUsage: "ID"},
+			}},
 	}}
 	prepare(root.Commands)
 	return root
@@ -71,7 +75,8 @@ func TestEditDistance(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
-	}{{"", "", 0}, {"", "ab", 2}, {"emit", "emti", 2}, {"view", "veiw", 2}, {"init", "inti", 2}, {"emit", "emit", 0}} {
+	}{{"", "", 0}, {"", "ab", 2}, {"emit", "emti", 2}, {"view", "veiw", 2}, {"init", "inti",
+		2}, {"emit", "emit", 0}} {
 		if got := editDistance(c.a, c.b); got != c.want {
 			t.Errorf("%s %s: %d", c.a, c.b, got)
 		}

@@ -37,11 +37,13 @@ func (a *app) deadLettersCommand() *cli.Command {
 			tollstream dead-letters show 0:1234
 			tollstream dead-letters retry 0:1234 --payload 'Thu Feb 10 10:23:02 2022,3728373,car,4856'`,
 		Flags: append([]cli.Flag{
-			&cli.IntFlag{Name: "limit", Category: listing, Value: defaultLetters, Usage: "list at most `N`, 0 for all"},
+			&cli.IntFlag{Name: "limit", Category: listing, Value: defaultLetters,
+				Usage: "list at most `N`, 0 for all"},
 			&cli.IntFlag{Name: "partition", Category: listing, Usage: "list those of partition `P`"},
 			&cli.StringFlag{Name: "after", Category: listing, Usage: "list those behind `PARTITION:OFFSET`"},
 			&cli.StringFlag{Name: "kind", Category: listing, Usage: "list those of `KIND`: " + kindNames()},
-			&cli.StringFlag{Name: "reason", Category: listing, Usage: "list those whose reason holds `TEXT`"},
+			&cli.StringFlag{Name: "reason", Category: listing,
+				Usage: "list those whose reason holds `TEXT`"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 		}, connectionFlags()...),
 		Action: a.withStore(a.listDeadLetters),
@@ -95,20 +97,22 @@ func (a *app) withStore(do func(*cli.Context, connection, *sql.Store) error) cli
 
 // letterJSON is a dead letter as --json prints it.
 type letterJSON struct {
-	Partition     int32     `json:"partition"`
-	Offset        int64     `json:"offset"`
-	Time          time.Time `json:"time"`
-	Kind          string    `json:"kind"`
-	Reason        string    `json:"reason"`
-	SQLState      string    `json:"sql_state,omitempty"`
-	Number        uint16    `json:"error_number,omitempty"` // of the database's error
-	RetryOf       string    `json:"retry_of,omitempty"`     // the dead letter that it was to repair
-	Key           *string   `json:"key"`
-	Payload       *string   `json:"payload"`                  // null for a tombstone, and where it is no text
-	PayloadBase64 string    `json:"payload_base64,omitempty"` // where it is no text
-	PayloadBytes  int64     `json:"payload_bytes"`            // as received; more than are kept where the database could not take them
-	RejectedAt    time.Time `json:"rejected_at"`
-	Retried       bool      `json:"retried"`
+	Partition int32     `json:"partition"`
+	Offset    int64     `json:"offset"`
+	Time      time.Time `json:"time"`
+	Kind      string    `json:"kind"`
+	Reason    string    `json:"reason"`
+	SQLState  string    `json:"sql_state,omitempty"`
+	Number    uint16    `json:"error_number,omitempty"` // of the database's error
+	RetryOf   string    `json:"retry_of,omitempty"`     // the dead letter that it was to repair
+	Key       *string   `json:"key"`
+	// null for a tombstone, and where it is no text
+	Payload       *string `json:"payload"`
+	PayloadBase64 string  `json:"payload_base64,omitempty"` // where it is no text
+	// as received; more than are kept where the database could not take them
+	PayloadBytes int64     `json:"payload_bytes"`
+	RejectedAt   time.Time `json:"rejected_at"`
+	Retried      bool      `json:"retried"`
 }
 
 func letterReport(d *sql.DeadLetter) letterJSON {
@@ -158,7 +162,8 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 	filter.PayloadLimit = payloadWidth * utf8.UTFMax
 	var last toll.Origin
 	var shown int64
-	t := newTable(a.stdout, column{name: "record"}, column{name: "time (UTC)"}, column{name: "kind"}, column{name: "reason"},
+	t := newTable(a.stdout, column{name: "record"}, column{name: "time (UTC)"}, column{name: "kind"},
+		column{name: "reason"},
 		column{name: "bytes", number: true}, column{name: "payload"}, column{name: "retried"})
 	err = store.EachDeadLetter(c.Context, filter, func(d *sql.DeadLetter) error {
 		last = d.Origin()
@@ -167,7 +172,8 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 		if d.Retried {
 			retried = "stored"
 		}
-		t.AppendRow(table.Row{formatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind), shorten(escape(d.Reason), reasonWidth),
+		t.AppendRow(table.Row{formatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind),
+			shorten(escape(d.Reason), reasonWidth),
 			number(d.PayloadBytes), payloadHead(d.Payload), retried})
 		return nil
 	})
@@ -182,7 +188,8 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 	return err
 }
 
-// writeLetters writes the list as JSON, one dead letter after the other: all of them may be more than fit the memory.
+// writeLetters writes the list as JSON, one dead letter after the other: all of them may be more
+// than fit the memory.
 func writeLetters(w io.Writer, total int64, each func(func(*sql.DeadLetter) error) error) error {
 	if _, err := fmt.Fprintf(w, "{\n  \"total\": %d,\n  \"dead_letters\": [", total); err != nil {
 		return err
@@ -270,7 +277,8 @@ func (a *app) showDeadLetter(c *cli.Context, _ connection, store *sql.Store) err
 		return usagef("--raw and --json exclude each other")
 	case c.Bool("raw"):
 		if n := int64(len(d.Payload)); n < d.PayloadBytes {
-			fmt.Fprintf(a.stderr, "tollstream: only the first %s of %s were kept\n", number(n), counted(d.PayloadBytes, "byte"))
+			fmt.Fprintf(a.stderr, "tollstream: only the first %s of %s were kept\n", number(n),
+				counted(d.PayloadBytes, "byte"))
 		}
 		_, err := a.stdout.Write(d.Payload)
 		return err
@@ -311,7 +319,8 @@ func writeLetter(w io.Writer, d *sql.DeadLetter) error {
 	case kept == 0:
 		line("payload", "empty")
 	case kept < d.PayloadBytes:
-		line("payload", "%s, of which the first %s are kept", counted(d.PayloadBytes, "byte"), number(kept))
+		line("payload", "%s, of which the first %s are kept", counted(d.PayloadBytes, "byte"),
+			number(kept))
 	default:
 		line("payload", "%s", counted(kept, "byte"))
 	}
@@ -340,7 +349,8 @@ func writePayload(b *strings.Builder, payload []byte) {
 // letterOf reads the dead letter that the one argument names.
 func letterOf(c *cli.Context, store *sql.Store) (*sql.DeadLetter, error) {
 	if c.NArg() != 1 {
-		return nil, withHint(usagef("%s needs one PARTITION:OFFSET", c.Command.Name), "tollstream dead-letters lists them")
+		return nil, withHint(usagef("%s needs one PARTITION:OFFSET", c.Command.Name),
+			"tollstream dead-letters lists them")
 	}
 	origin, err := parseOrigin(c.Command.Name, c.Args().First())
 	if err != nil {
@@ -348,7 +358,8 @@ func letterOf(c *cli.Context, store *sql.Store) (*sql.DeadLetter, error) {
 	}
 	d, err := store.DeadLetter(c.Context, origin)
 	if errors.Is(err, sql.ErrNoDeadLetter) {
-		return nil, withHint(fmt.Errorf("there is no dead letter %s", formatOrigin(origin)), "tollstream dead-letters lists them")
+		return nil, withHint(fmt.Errorf("there is no dead letter %s", formatOrigin(origin)),
+			"tollstream dead-letters lists them")
 	}
 	return d, err
 }

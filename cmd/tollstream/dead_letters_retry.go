@@ -31,9 +31,12 @@ func (a *app) retryCommand() *cli.Command {
 			tollstream dead-letters retry --all --format protobuf
 			tollstream dead-letters retry --all --refused`,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "payload", Usage: "the repaired event, a `TEXT`; without it the payload as it was"},
-			&cli.StringFlag{Name: "payload-file", Usage: "`FILE` that holds the repaired event, - for standard input"},
-			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto", Usage: "`FORMAT` of the payload: auto, csv, json or protobuf"},
+			&cli.StringFlag{Name: "payload",
+				Usage: "the repaired event, a `TEXT`; without it the payload as it was"},
+			&cli.StringFlag{Name: "payload-file",
+				Usage: "`FILE` that holds the repaired event, - for standard input"},
+			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto",
+				Usage: "`FORMAT` of the payload: auto, csv, json or protobuf"},
 			&cli.BoolFlag{Name: "all", Usage: "retry all that can be read now"},
 			&cli.BoolFlag{Name: "refused", Usage: "with --all: also what the database refused"},
 		},
@@ -55,7 +58,8 @@ func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store)
 	case c.Bool("refused") && !c.Bool("all"):
 		return usagef("--refused goes with --all")
 	case !c.Bool("all") && c.NArg() != 1:
-		return withHint(usagef("retry needs one PARTITION:OFFSET, or --all"), "tollstream dead-letters lists them")
+		return withHint(usagef("retry needs one PARTITION:OFFSET, or --all"),
+			"tollstream dead-letters lists them")
 	}
 	// The database must be of this topic: else the event would go where nobody knows its origin.
 	info, found, err := con.cluster.Describe(c.Context, con.topic)
@@ -68,7 +72,8 @@ func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store)
 	if _, err := store.Check(c.Context, con.identity(info.ID)); err != nil {
 		return err
 	}
-	r := &retrier{con: con, format: format, decoder: codecs.NewDecoder(format, toll.NewZone(con.location))}
+	r := &retrier{con: con, format: format,
+		decoder: codecs.NewDecoder(format, toll.NewZone(con.location))}
 	if c.Bool("all") {
 		return a.retryAll(c, store, r)
 	}
@@ -112,12 +117,15 @@ func (a *app) retryOne(c *cli.Context, d *sql.DeadLetter, payload []byte, r *ret
 		return fmt.Errorf("dead letter %s was retried before, and its event is stored", name)
 	}
 	if d.Kind == toll.RejectRetried {
-		return fmt.Errorf("dead letter %s is a second retry, whose event is stored: %s", name, escape(d.Reason))
+		return fmt.Errorf("dead letter %s is a second retry, whose event is stored: %s", name,
+			escape(d.Reason))
 	}
 	if d.RetryOf != nil {
 		of := formatOrigin(*d.RetryOf)
-		return withHint(fmt.Errorf("dead letter %s is itself a retry, of %s, and only that is sent again", name, of),
-			fmt.Sprintf("tollstream dead-letters show --raw %s > payload; tollstream dead-letters retry %s --payload-file payload", name, of))
+		return withHint(fmt.Errorf("dead letter %s is itself a retry, of %s, and only that is sent again",
+			name, of),
+			fmt.Sprintf(
+				"tollstream dead-letters show --raw %s > payload; tollstream dead-letters retry %s --payload-file payload", name, of))
 	}
 	if err := r.decode(payload); err != nil {
 		return withHint(fmt.Errorf("not sent, since it still is no event: %w", err), repairHint)
@@ -133,7 +141,8 @@ func (a *app) retryOne(c *cli.Context, d *sql.DeadLetter, payload []byte, r *ret
 		return writeJSON(a.stdout, retryJSON{Sent: 1})
 	}
 	e := r.event
-	_, err = fmt.Fprintf(a.stdout, "sent %s again: %s %s %d at plaza %d; process stores it once\n", name, e.Time, escape(e.Type), e.Vehicle, e.Plaza)
+	_, err = fmt.Fprintf(a.stdout, "sent %s again: %s %s %d at plaza %d; process stores it once\n",
+		name, e.Time, escape(e.Type), e.Vehicle, e.Plaza)
 	return err
 }
 
@@ -149,27 +158,29 @@ func (a *app) retryAll(c *cli.Context, store *sql.Store, r *retrier) error {
 	var sendErr error
 	open := false
 	no := false
-	err := store.EachDeadLetter(c.Context, sql.DeadLetterFilter{Retried: &no}, func(d *sql.DeadLetter) error {
-		switch {
-		case d.Kind == toll.RejectRetried, d.RetryOf != nil:
-			// Its event is stored, or is that of the dead letter that it was to repair. Both of them sent would be two rows.
-			return nil
-		case d.Kind == toll.RejectRefused && !c.Bool("refused"):
-			result.Refused++
-			return nil
-		case int64(len(d.Payload)) < d.PayloadBytes || r.decode(d.Payload) != nil:
-			result.Malformed++
-			return nil
-		}
-		if !open {
-			open = true
-			if err := r.open(c.Context); err != nil {
-				return err
+	err := store.EachDeadLetter(c.Context, sql.DeadLetterFilter{Retried: &no},
+		func(d *sql.DeadLetter) error {
+			switch {
+			case d.Kind == toll.RejectRetried, d.RetryOf != nil:
+				// Its event is stored, or is that of the dead letter that it was to repair. Both of them sent
+				// would be two rows.
+				return nil
+			case d.Kind == toll.RejectRefused && !c.Bool("refused"):
+				result.Refused++
+				return nil
+			case int64(len(d.Payload)) < d.PayloadBytes || r.decode(d.Payload) != nil:
+				result.Malformed++
+				return nil
 			}
-		}
-		result.Sent++
-		return r.send(c.Context, d.Origin(), d.Payload)
-	})
+			if !open {
+				open = true
+				if err := r.open(c.Context); err != nil {
+					return err
+				}
+			}
+			result.Sent++
+			return r.send(c.Context, d.Origin(), d.Payload)
+		})
 	if r.emitter != nil {
 		sendErr = r.close(c.Context, err)
 		result.Sent = r.emitter.Stats().Acknowledged
@@ -190,7 +201,8 @@ func (a *app) retryAll(c *cli.Context, store *sql.Store, r *retrier) error {
 		text += fmt.Sprintf("; %s still no event", numberIsAre(result.Malformed))
 	}
 	if result.Refused > 0 {
-		text += fmt.Sprintf("; %s refused by the database: --refused sends them too", numberWasWere(result.Refused))
+		text += fmt.Sprintf("; %s refused by the database: --refused sends them too",
+			numberWasWere(result.Refused))
 	}
 	_, err = fmt.Fprintln(a.stdout, text)
 	return err
@@ -227,7 +239,8 @@ func (r *retrier) decode(payload []byte) error {
 	return r.decoder.Decode(payload, r.contentType(payload), &r.event)
 }
 
-// contentType names the format of a payload, so that process reads it as it was read here, whatever its own --format.
+// contentType names the format of a payload, so that process reads it as it was read here, whatever
+// its own --format.
 func (r *retrier) contentType(payload []byte) string {
 	format := r.format
 	if format == codecs.Auto {
@@ -240,7 +253,8 @@ func (r *retrier) contentType(payload []byte) string {
 }
 
 func (r *retrier) open(ctx context.Context) (err error) {
-	r.emitter, err = topology.NewEmitter(ctx, topology.EmitterConfig{Cluster: r.con.cluster, Topic: r.con.topic, Location: r.con.location})
+	r.emitter, err = topology.NewEmitter(ctx,
+		topology.EmitterConfig{Cluster: r.con.cluster, Topic: r.con.topic, Location: r.con.location})
 	return err
 }
 

@@ -21,14 +21,16 @@ func (w *largestWrite) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
-// TestWriteLetters checks that the list is written dead letter by dead letter, and is the JSON that it was as a whole.
+// TestWriteLetters checks that the list is written dead letter by dead letter, and is the JSON that
+// it was as a whole.
 func TestWriteLetters(t *testing.T) {
 	for _, n := range []int{0, 1, 50} {
 		var want []letterJSON
 		var w largestWrite
 		err := writeLetters(&w, int64(n), func(do func(*sql.DeadLetter) error) error {
 			for i := range n {
-				d := sql.DeadLetter{Offset: int64(i), Kind: toll.RejectFormat, Reason: "event: \u202e", Payload: bytes.Repeat([]byte{'x'}, 100_000)}
+				d := sql.DeadLetter{Offset: int64(i), Kind: toll.RejectFormat, Reason: "event: \u202e",
+					Payload: bytes.Repeat([]byte{'x'}, 100_000)}
 				want = append(want, letterReport(&d))
 				if err := do(&d); err != nil {
 					return err

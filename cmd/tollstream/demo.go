@@ -30,7 +30,8 @@ const demoLength = 25 * time.Second
 const (
 	demoSpeed    = 240 // of event time: four minutes a second
 	demoMaxSpeed = 3600
-	// The morning of a demo, and what happens in it: half an hour in, a quiet plaza gets several times its traffic.
+	// The morning of a demo, and what happens in it: half an hour in, a quiet plaza gets several times
+	// its traffic.
 	demoStart         = 5*time.Hour + 30*time.Minute
 	demoIncident      = 30 * time.Minute
 	demoIncidentSpan  = 90 * time.Minute
@@ -47,8 +48,10 @@ func (a *app) demoCommand() *cli.Command {
 			"Ctrl-C ends it with the verdict. Without a terminal, or with --for, it ends by itself; the exit status is 0 if all was exact, 1 if not.",
 		UsageText: "tollstream demo\ntollstream demo --for 30s --speed 600",
 		Flags: append([]cli.Flag{
-			&cli.DurationFlag{Name: "for", DefaultText: "until interrupted, on a terminal", Usage: "end after this `TIME`"},
-			&cli.Float64Flag{Name: "speed", Value: demoSpeed, Usage: "event time goes `N` times as fast as the clock"},
+			&cli.DurationFlag{Name: "for", DefaultText: "until interrupted, on a terminal",
+				Usage: "end after this `TIME`"},
+			&cli.Float64Flag{Name: "speed", Value: demoSpeed,
+				Usage: "event time goes `N` times as fast as the clock"},
 		}, logFlags()...),
 		Action: func(c *cli.Context) error {
 			speed, length := c.Float64("speed"), c.Duration("for")
@@ -88,7 +91,8 @@ func (d *demo) run(ctx context.Context) error {
 	fmt.Fprintln(d.out, "Starting a broker and a database …")
 	stack, err := startStack(ctx, stackConfig{
 		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: time.UTC, log: quietLog(),
-		topics: topology.Topics{Topic: defaultTopic, Group: defaultGroup, Partitions: defaultPartitions, Replication: defaultReplication},
+		topics: topology.Topics{Topic: defaultTopic, Group: defaultGroup, Partitions: defaultPartitions,
+			Replication: defaultReplication},
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -106,7 +110,8 @@ func (d *demo) run(ctx context.Context) error {
 	return d.pipeline(ctx)
 }
 
-// pipeline runs emitter and processor until the demo is over, lets all of it arrive, and gives the verdict.
+// pipeline runs emitter and processor until the demo is over, lets all of it arrive, and gives the
+// verdict.
 func (d *demo) pipeline(ctx context.Context) error {
 	state, err := os.MkdirTemp("", "tollstream-demo-")
 	if err != nil {
@@ -118,7 +123,8 @@ func (d *demo) pipeline(ctx context.Context) error {
 		shown, stopShowing = context.WithTimeout(ctx, d.length)
 	}
 	defer stopShowing()
-	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // an interrupt ends the emitter first
+	// an interrupt ends the emitter first
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 
 	cfg := topology.DefaultConfig()
@@ -131,7 +137,8 @@ func (d *demo) pipeline(ctx context.Context) error {
 	windows := defaultWindowSettings()
 	windows.plazas = d.plazas
 	ready := make(chan *topology.Processor, 1)
-	p := &process{con: d.con, cfg: cfg, log: cfg.Log, windows: windows, upkeep: defaultUpkeepSettings(), ready: func(p *topology.Processor) { ready <- p }}
+	p := &process{con: d.con, cfg: cfg, log: cfg.Log, windows: windows,
+		upkeep: defaultUpkeepSettings(), ready: func(p *topology.Processor) { ready <- p }}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
@@ -194,7 +201,8 @@ func (d *demo) pipeline(ctx context.Context) error {
 	return d.verdict(running, store, table)
 }
 
-// emit sends a morning's events until shown ends; running bounds how long the last acknowledgements are waited for.
+// emit sends a morning's events until shown ends; running bounds how long the last acknowledgements
+// are waited for.
 func (d *demo) emit(shown, running context.Context) error {
 	e, err := topology.NewEmitter(running, topology.EmitterConfig{
 		Cluster: d.con.cluster, Topic: d.con.topic, Format: codecs.CSV, Location: time.UTC,
@@ -205,7 +213,8 @@ func (d *demo) emit(shown, running context.Context) error {
 	start := mondayBefore(time.Now().Add(-demoAgo)).Add(demoStart)
 	profile, err := simulate.NewProfile(simulate.ProfileConfig{
 		Plazas: d.plazas, Location: time.UTC, Start: start, Seed: uint64(time.Now().UnixNano()),
-		Incidents: []simulate.Incident{{Plaza: demoIncidentPlaza, Kind: simulate.Surge, Size: demoIncidentSize,
+		Incidents: []simulate.Incident{{Plaza: demoIncidentPlaza, Kind: simulate.Surge,
+			Size:  demoIncidentSize,
 			Start: start.Add(demoIncident), End: start.Add(demoIncident + demoIncidentSpan)}},
 	})
 	if err != nil {
@@ -226,8 +235,8 @@ func (d *demo) emit(shown, running context.Context) error {
 	}
 }
 
-// demoAgo is how far back the demo's morning is, at least: event time that runs ahead of the clocks is a
-// warning, and hours of a demo are weeks.
+// demoAgo is how far back the demo's morning is, at least: event time that runs ahead of the clocks
+// is a warning, and hours of a demo are weeks.
 const demoAgo = 28 * 24 * time.Hour
 
 // mondayBefore returns the last midnight of a Monday, in UTC, that is not after a time.
@@ -278,7 +287,8 @@ func (p *passing) read() ([]toll.Event, int64) {
 }
 
 // show draws the state of things: in place on a terminal, else as one line.
-func (d *demo) show(ctx context.Context, store *sql.Store, table *topology.Table, checker *sql.PlazaChecker) error {
+func (d *demo) show(ctx context.Context, store *sql.Store, table *topology.Table,
+	checker *sql.PlazaChecker) error {
 	if !table.Recovered() {
 		return nil
 	}
@@ -333,8 +343,10 @@ func (d *demo) show(ctx context.Context, store *sql.Store, table *topology.Table
 	return err
 }
 
-// check compares table, outbox and rows. Rows are counted so often that it takes a fifth of the time at most.
-func (d *demo) check(ctx context.Context, states map[int16]*toll.State, checker *sql.PlazaChecker) ([]sql.PlazaCheck, error) {
+// check compares table, outbox and rows. Rows are counted so often that it takes a fifth of the
+// time at most.
+func (d *demo) check(ctx context.Context, states map[int16]*toll.State,
+	checker *sql.PlazaChecker) ([]sql.PlazaCheck, error) {
 	began := time.Now()
 	o := sql.PlazaOptions{CountOnly: true, SkipRows: began.Sub(d.counted) < 5*d.countTook}
 	checks, err := checker.Plazas(ctx, states, o)
@@ -354,7 +366,8 @@ func (d *demo) notice(congestion map[int16]toll.Assessment) []string {
 	var ids []int16
 	for plaza, a := range congestion {
 		before, known := d.states[plaza]
-		if known && before.State == a.State && before.Since == a.Since || !known && (a.State == toll.Free || a.State == toll.NoData) {
+		if known && before.State == a.State && before.Since == a.Since || !known &&
+			(a.State == toll.Free || a.State == toll.NoData) {
 			continue
 		}
 		if known && before.State == toll.NoData && a.State == toll.Free {
@@ -369,8 +382,10 @@ func (d *demo) notice(congestion map[int16]toll.Assessment) []string {
 	d.states = congestion
 	var lines []string
 	for i, a := range changed {
-		lines = append(lines, fmt.Sprintf("%s  plaza %d %s: %s since %s: %s", a.Until.Time().Format("15:04"), ids[i], d.nameOf(ids[i]), a.State,
-			a.Since.Time().Format("15:04"), a.Why))
+		lines = append(lines,
+			fmt.Sprintf("%s  plaza %d %s: %s since %s: %s", a.Until.Time().Format("15:04"), ids[i],
+				d.nameOf(ids[i]), a.State,
+				a.Since.Time().Format("15:04"), a.Why))
 	}
 	d.news = append(d.news, lines...)
 	d.news = d.news[max(0, len(d.news)-newsShown):]
@@ -396,13 +411,17 @@ func clip(line string, width int) string {
 
 // sentence tells of one vehicle.
 func sentence(e toll.Event) string {
-	return fmt.Sprintf("%s  %-5s %8d passed plaza %d", e.Time.Format("15:04:05"), escape(e.Type), e.Vehicle, e.Plaza)
+	return fmt.Sprintf("%s  %-5s %8d passed plaza %d", e.Time.Format("15:04:05"), escape(e.Type),
+		e.Vehicle, e.Plaza)
 }
 
 // table draws a line for each plaza, along the road.
-func (d *demo) table(w io.Writer, states map[int16]*toll.State, congestion map[int16]toll.Assessment, checks []sql.PlazaCheck) {
-	t := newTable(w, column{name: "plaza", number: true}, column{name: ""}, column{name: "veh/h", number: true}, column{name: "v/c", number: true},
-		column{name: "state"}, column{name: "last hours"}, column{name: "counted", number: true}, column{name: "verdict"})
+func (d *demo) table(w io.Writer, states map[int16]*toll.State,
+	congestion map[int16]toll.Assessment, checks []sql.PlazaCheck) {
+	t := newTable(w, column{name: "plaza", number: true}, column{name: ""},
+		column{name: "veh/h", number: true}, column{name: "v/c", number: true},
+		column{name: "state"}, column{name: "last hours"}, column{name: "counted",
+			number: true}, column{name: "verdict"})
 	byPlaza := map[int16]sql.PlazaCheck{}
 	for _, c := range checks {
 		if c.Plaza >= toll.MinPlaza {
@@ -419,12 +438,14 @@ func (d *demo) table(w io.Writer, states map[int16]*toll.State, congestion map[i
 			}
 			state = a.State.String()
 		}
-		t.AppendRow([]any{plaza, d.nameOf(plaza), flow, vc, state, quarterLine(s), number(s.Events), verdictWords(c.Status, c.InFlight)})
+		t.AppendRow([]any{plaza, d.nameOf(plaza), flow, vc, state, quarterLine(s), number(s.Events),
+			verdictWords(c.Status, c.InFlight)})
 	}
 	t.Render()
 }
 
-// quarterLine draws the last quarters of an hour that are complete, the highest of them as a full column.
+// quarterLine draws the last quarters of an hour that are complete, the highest of them as a full
+// column.
 func quarterLine(s *toll.State) string {
 	const shown = 12
 	quarters := s.Quarters.List
@@ -484,7 +505,8 @@ func (s sums) line(emitted int64) string {
 	} else {
 		rows += " " + number(s.counted+s.inFlight)
 	}
-	return fmt.Sprintf("emitted %s · %s = counted per plaza %s + in flight %s · %s", number(emitted), rows, number(s.counted), number(s.inFlight), verdict)
+	return fmt.Sprintf("emitted %s · %s = counted per plaza %s + in flight %s · %s", number(emitted),
+		rows, number(s.counted), number(s.inFlight), verdict)
 }
 
 // verdict verifies everything, checksums of the rows included, and says what came out.
@@ -503,9 +525,11 @@ func (d *demo) verdict(ctx context.Context, store *sql.Store, table *topology.Ta
 	}
 	_, emitted := d.passing.read()
 	if report.Status == sql.Exact && report.Rows == emitted && report.Merged == emitted {
-		fmt.Fprintf(d.out, "\nexact: %s emitted = %s rows in MySQL = %s counted per plaza; every row's checksum agrees\n",
+		fmt.Fprintf(d.out,
+			"\nexact: %s emitted = %s rows in MySQL = %s counted per plaza; every row's checksum agrees\n",
 			number(emitted), number(report.Rows), number(report.Merged))
-		fmt.Fprintf(d.out, "       %s closed; each holds the vehicles that the rows say\n", counted(report.Windows, "window"))
+		fmt.Fprintf(d.out, "       %s closed; each holds the vehicles that the rows say\n",
+			counted(report.Windows, "window"))
 		return nil
 	}
 	fmt.Fprintf(d.out, "\n%s: %s emitted, %s rows in MySQL, %s counted per plaza\n",

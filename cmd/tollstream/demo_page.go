@@ -9,7 +9,8 @@ import (
 	"github.com/tollstream/tollstream/web"
 )
 
-// page serves the live view of a demo until ctx ends, which wait waits for. Where its usual port is taken it takes a free one.
+// page serves the live view of a demo until ctx ends, which wait waits for. Where its usual port is
+// taken it takes a free one.
 func (d *demo) page(ctx context.Context) (wait func(), err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	source := newViewSource(stop)

@@ -37,8 +37,8 @@ type documented struct {
 }
 
 // TestDocumentedCommands runs the commands in the sh and console blocks of each page, in order, as
-// they stand there, on servers of the page's own. Only ports are free ones, and what would run until
-// it is interrupted is. Of commands for developers it checks what they name.
+// they stand there, on servers of the page's own. Only ports are free ones, and what would run
+// until it is interrupted is. Of commands for developers it checks what they name.
 func TestDocumentedCommands(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts servers")

@@ -52,11 +52,16 @@ func (a *app) emitCommand() *cli.Command {
 			tollstream emit --profile day --speed 60x --incident 4007,+7h30m,20m,blockage --labels labels.ndjson`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.Int64Flag{Name: "count", Usage: "stop after `N` events"},
-			&cli.Float64Flag{Name: "rate", EnvVars: env("rate"), Value: defaultRate, Usage: "events per second; 0 is as fast as it goes, which is the default for files"},
-			&cli.StringFlag{Name: "plazas", EnvVars: env("plazas"), Value: defaultPlazas, Usage: "simulated plazas, a `LIST` of numbers and ranges"},
-			&cli.StringFlag{Name: "format", EnvVars: env("format"), Usage: "`FORMAT` of the records: csv, json or protobuf; simulated events are csv by default, files stay as they are"},
-			&cli.Uint64Flag{Name: "seed", Usage: "the same `N`, --start, --rate and --count make the same events; with --profile, the same plazas, --peak and --incident"},
-			&cli.StringFlag{Name: "start", Usage: "`TIME` of the first simulated event, as 2022-02-10 10:23:02 or RFC 3339; it advances by 1/rate each, 0.1 s with --rate 0. Without it events happen now"},
+			&cli.Float64Flag{Name: "rate", EnvVars: env("rate"), Value: defaultRate,
+				Usage: "events per second; 0 is as fast as it goes, which is the default for files"},
+			&cli.StringFlag{Name: "plazas", EnvVars: env("plazas"), Value: defaultPlazas,
+				Usage: "simulated plazas, a `LIST` of numbers and ranges"},
+			&cli.StringFlag{Name: "format", EnvVars: env("format"),
+				Usage: "`FORMAT` of the records: csv, json or protobuf; simulated events are csv by default, files stay as they are"},
+			&cli.Uint64Flag{Name: "seed",
+				Usage: "the same `N`, --start, --rate and --count make the same events; with --profile, the same plazas, --peak and --incident"},
+			&cli.StringFlag{Name: "start",
+				Usage: "`TIME` of the first simulated event, as 2022-02-10 10:23:02 or RFC 3339; it advances by 1/rate each, 0.1 s with --rate 0. Without it events happen now"},
 			&cli.StringFlag{Name: "from", Usage: "send the lines of `FILE`, - for standard input"},
 			&cli.BoolFlag{Name: "raw", Usage: "with --from: send bad lines too, without a key"},
 			&cli.BoolFlag{Name: "skip-bad", Usage: "with --from: exit with 0 although lines were left out"},
@@ -96,7 +101,8 @@ func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
 	s := &emitSettings{
 		connection: con,
 		count:      c.Int64("count"), rate: c.Float64("rate"), seed: c.Uint64("seed"),
-		from: c.String("from"), raw: c.Bool("raw"), skipBad: c.Bool("skip-bad"), verbose: c.Bool("verbose"),
+		from: c.String("from"), raw: c.Bool("raw"), skipBad: c.Bool("skip-bad"),
+		verbose: c.Bool("verbose"),
 	}
 	if given(c, "count") && s.count < 1 {
 		return nil, usagef("--count: %d is not above 0", s.count)
@@ -148,7 +154,8 @@ func parseStart(text string, location *time.Location) (time.Time, error) {
 
 // parseTime reads a time of event time.
 func parseTime(text string, location *time.Location) (time.Time, error) {
-	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02"} {
+	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05",
+		"2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02"} {
 		t, err := time.ParseInLocation(layout, text, location)
 		if err != nil {
 			continue
@@ -159,12 +166,14 @@ func parseTime(text string, location *time.Location) (time.Time, error) {
 		}
 		return t, nil
 	}
-	return time.Time{}, fmt.Errorf("%q is not a time such as 2022-02-10 10:23:02 or 2022-02-10T10:23:02+01:00", text)
+	return time.Time{},
+		fmt.Errorf("%q is not a time such as 2022-02-10 10:23:02 or 2022-02-10T10:23:02+01:00", text)
 }
 
 // feed gives the events to emit.
 type feed interface {
-	// next gives one record: an event, or where it is to be sent as it is, a payload. It is io.EOF at the end.
+	// next gives one record: an event, or where it is to be sent as it is, a payload. It is io.EOF at
+	// the end.
 	next() (feedItem, error)
 	// done returns how far it is, in the unit of its length, and the length, 0 for unknown.
 	done() (at, length int64)
@@ -194,7 +203,8 @@ func (a *app) emit(ctx context.Context, s *emitSettings) error {
 	if err != nil {
 		return err
 	}
-	run := emitRun{s: s, feed: f, emitter: e, con: con, pace: newPacer(s.rate), out: bufio.NewWriter(a.stdout)}
+	run := emitRun{s: s, feed: f, emitter: e, con: con, pace: newPacer(s.rate),
+		out: bufio.NewWriter(a.stdout)}
 	switch f := f.(type) {
 	case *fileFeed:
 		f.counted.before = run.beforeSleep
@@ -205,7 +215,8 @@ func (a *app) emit(ctx context.Context, s *emitSettings) error {
 }
 
 // openFeed returns what to emit, and the format in which the emitter is to write.
-func (a *app) openFeed(ctx context.Context, s *emitSettings, con *console) (feed, codecs.Format, error) {
+func (a *app) openFeed(ctx context.Context, s *emitSettings, con *console) (feed, codecs.Format,
+	error) {
 	if s.from != "" {
 		f, err := openFile(ctx, s, a.stdin, con)
 		if err != nil {
@@ -322,7 +333,8 @@ func (r *emitRun) emitOne(ctx context.Context, item feedItem) error {
 	}
 	if err == nil && r.s.verbose {
 		e := item.event
-		_, err = fmt.Fprintf(r.out, "%s %s %d passed plaza %d\n", e.Time.Format(time.TimeOnly), escape(e.Type), e.Vehicle, e.Plaza)
+		_, err = fmt.Fprintf(r.out, "%s %s %d passed plaza %d\n", e.Time.Format(time.TimeOnly),
+			escape(e.Type), e.Vehicle, e.Plaza)
 	}
 	return err
 }

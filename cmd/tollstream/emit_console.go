@@ -9,7 +9,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// console is stderr for a command that says things while a bar shows how far it is. Several goroutines may use it.
+// console is stderr for a command that says things while a bar shows how far it is. Several
+// goroutines may use it.
 type console struct {
 	mu  sync.Mutex
 	w   io.Writer

@@ -55,7 +55,8 @@ func (r *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func openFile(ctx context.Context, s *emitSettings, stdin io.Reader, con *console) (*fileFeed, error) {
+func openFile(ctx context.Context, s *emitSettings, stdin io.Reader, con *console) (*fileFeed,
+	error) {
 	f := &fileFeed{s: s, con: con, decoder: codecs.NewDecoder(codecs.Auto, toll.NewZone(s.location))}
 	var source io.Reader = stdin
 	if s.from != "-" {
@@ -164,20 +165,22 @@ func (f *fileFeed) leftOut() error {
 		what = append(what, fmt.Sprintf("%s that %s", counted(bad, "line"), isOrAre(bad)))
 	}
 	if f.long > 0 {
-		what = append(what, fmt.Sprintf("%s longer than %d MiB", counted(f.long, "line"), f.lines.limit>>20))
+		what = append(what, fmt.Sprintf("%s longer than %d MiB", counted(f.long, "line"),
+			f.lines.limit>>20))
 	}
 	if len(what) == 0 {
 		return nil
 	}
 	err := fmt.Errorf("left out %s", strings.Join(what, " and "))
 	if bad > 0 {
-		return withHint(err, "--raw sends lines that are no events as they are; --skip-bad leaves them out with exit status 0")
+		return withHint(err,
+			"--raw sends lines that are no events as they are; --skip-bad leaves them out with exit status 0")
 	}
 	return withHint(err, "--skip-bad leaves them out with exit status 0")
 }
 
-// headers returns the headers of a line that is sent as it is: nil for those of the emitter's format, if that is what
-// the line is in.
+// headers returns the headers of a line that is sent as it is: nil for those of the emitter's
+// format, if that is what the line is in.
 func (f *fileFeed) headers(line []byte) goka.Headers {
 	json := isJSON(line)
 	switch {
@@ -209,8 +212,8 @@ func (f *fileFeed) Close() error {
 	return f.file.Close()
 }
 
-// interruptible returns a reader that fails when ctx ends, also within a read of a terminal or pipe that nothing else
-// can end. One read of the source may be left behind.
+// interruptible returns a reader that fails when ctx ends, also within a read of a terminal or pipe
+// that nothing else can end. One read of the source may be left behind.
 func interruptible(ctx context.Context, source io.Reader) io.Reader {
 	r, w := io.Pipe()
 	context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })

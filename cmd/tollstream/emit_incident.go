@@ -10,8 +10,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// incidentList is the value of --incident, which may be given several times. It is a [cli.Generic], since a list of
-// urfave/cli would split at commas.
+// incidentList is the value of --incident, which may be given several times. It is a [cli.Generic],
+// since a list of urfave/cli would split at commas.
 type incidentList struct{ texts []string }
 
 // Set takes one --incident.
@@ -36,7 +36,8 @@ func (l *incidentList) parse(start time.Time) ([]simulate.Incident, error) {
 	for _, text := range l.texts {
 		i, err := parseIncident(text, start)
 		if err != nil {
-			return nil, withHint(usagef("--incident %s: %v", text, err), "--incident PLAZA,START,LENGTH,KIND[,SIZE], such as 4007,+7h30m,20m,blockage")
+			return nil, withHint(usagef("--incident %s: %v", text, err),
+				"--incident PLAZA,START,LENGTH,KIND[,SIZE], such as 4007,+7h30m,20m,blockage")
 		}
 		incidents = append(incidents, i)
 	}

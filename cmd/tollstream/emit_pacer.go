@@ -15,8 +15,8 @@ type pacer struct {
 	timer   *time.Timer
 }
 
-// maxCatchUp is how far a pacer falls behind before it gives up making up for it: after an outage the stream goes on at
-// its rate and not with a burst.
+// maxCatchUp is how far a pacer falls behind before it gives up making up for it: after an outage
+// the stream goes on at its rate and not with a burst.
 const maxCatchUp = time.Second
 
 func newPacer(rate float64) *pacer {
@@ -25,7 +25,8 @@ func newPacer(rate float64) *pacer {
 	return p
 }
 
-// wait waits until event n is due and reports whether to go on. It calls beforeSleep if it takes a while.
+// wait waits until event n is due and reports whether to go on. It calls beforeSleep if it takes a
+// while.
 func (p *pacer) wait(ctx context.Context, n int64, beforeSleep func()) bool {
 	if p.rate == 0 {
 		const checkEvery = 64 // a look at ctx costs a lock

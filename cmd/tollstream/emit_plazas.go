@@ -23,7 +23,8 @@ func parsePlazas(list string) ([]int16, error) {
 		last, err2 := parsePlaza(to)
 		switch {
 		case err1 != nil || err2 != nil:
-			return nil, usagef("--plazas: %q is neither a plaza from 0 to %d nor a range of them", part, toll.MaxPlaza)
+			return nil, usagef("--plazas: %q is neither a plaza from 0 to %d nor a range of them", part,
+				toll.MaxPlaza)
 		case last < first:
 			return nil, usagef("--plazas: the range %q ends before it begins", part)
 		}
@@ -48,8 +49,9 @@ func samplePlazas() []toll.Plaza {
 	return plazas
 }
 
-// profilePlazas returns the plazas to simulate. Of a plazas file they are all, or those that are listed, which must be in
-// it. Without a file they are those listed, as the sample file has them or else plazas like most.
+// profilePlazas returns the plazas to simulate. Of a plazas file they are all, or those that are
+// listed, which must be in it. Without a file they are those listed, as the sample file has them or
+// else plazas like most.
 func profilePlazas(file string, listed []int16) ([]toll.Plaza, error) {
 	known := samplePlazas()
 	if file != "" {

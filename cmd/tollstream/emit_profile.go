@@ -36,16 +36,23 @@ const profileDescription = `
 func profileFlags() []cli.Flag {
 	const category = "A day's profile"
 	return []cli.Flag{
-		&cli.StringFlag{Name: "profile", Category: category, Usage: "`SHAPE` of a day's traffic; there is one: day"},
-		&cli.StringFlag{Name: "speed", Value: "1x", Category: category, Usage: "event time goes `N` times as fast as the clock: 60x is an hour a minute; 0 or max is as fast as it goes"},
-		&cli.Float64Flag{Name: "days", Category: category, Usage: "end after `N` days of event time, such as 7 or 0.5"},
-		&cli.Float64Flag{Name: "peak", Value: simulate.DefaultPeak, Category: category, Usage: "how sharp the peaks are: exponent `N` on the measured hourly shares; 1 is as measured, over many roads"},
-		&cli.GenericFlag{Name: "incident", Value: &incidentList{}, Category: category, Usage: "change a plaza's flow; `INCIDENT` is PLAZA,START,LENGTH,KIND[,SIZE], such as 4007,+7h30m,20m,blockage. " +
-			"START is a time, or counts from --start. A blockage lets SIZE of the vehicles pass, 0.05 by default; the others go another way and don't come later. " +
-			"A surge has SIZE times as many, 2.5 by default. May be repeated"},
-		&cli.StringFlag{Name: "labels", Category: category, Usage: "write the incidents to `FILE`, one a line, as JSON: plaza, kind, size, start, end"},
-		&cli.StringFlag{Name: "plazas-file", EnvVars: env("plazas-file"), Category: category, Usage: "CSV `FILE` with a header row: id, and any of name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share. " +
-			"All its plazas are simulated unless --plazas chooses. Without it those of --plazas are, as in a sample file that is built in"},
+		&cli.StringFlag{Name: "profile", Category: category,
+			Usage: "`SHAPE` of a day's traffic; there is one: day"},
+		&cli.StringFlag{Name: "speed", Value: "1x", Category: category,
+			Usage: "event time goes `N` times as fast as the clock: 60x is an hour a minute; 0 or max is as fast as it goes"},
+		&cli.Float64Flag{Name: "days", Category: category,
+			Usage: "end after `N` days of event time, such as 7 or 0.5"},
+		&cli.Float64Flag{Name: "peak", Value: simulate.DefaultPeak, Category: category,
+			Usage: "how sharp the peaks are: exponent `N` on the measured hourly shares; 1 is as measured, over many roads"},
+		&cli.GenericFlag{Name: "incident", Value: &incidentList{}, Category: category,
+			Usage: "change a plaza's flow; `INCIDENT` is PLAZA,START,LENGTH,KIND[,SIZE], such as 4007,+7h30m,20m,blockage. " +
+				"START is a time, or counts from --start. A blockage lets SIZE of the vehicles pass, 0.05 by default; the others go another way and don't come later. " +
+				"A surge has SIZE times as many, 2.5 by default. May be repeated"},
+		&cli.StringFlag{Name: "labels", Category: category,
+			Usage: "write the incidents to `FILE`, one a line, as JSON: plaza, kind, size, start, end"},
+		&cli.StringFlag{Name: "plazas-file", EnvVars: env("plazas-file"), Category: category,
+			Usage: "CSV `FILE` with a header row: id, and any of name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share. " +
+				"All its plazas are simulated unless --plazas chooses. Without it those of --plazas are, as in a sample file that is built in"},
 	}
 }
 
@@ -79,7 +86,8 @@ func (s *emitSettings) addProfile(c *cli.Context, now func() time.Time) error {
 	case shape != "day":
 		return usagef("--profile: %q is not one of: day", shape)
 	case given(c, "rate"):
-		return withHint(usagef("--rate is not for --profile"), "how many vehicles a plaza has in a day is in the plazas file; --speed makes time go faster")
+		return withHint(usagef("--rate is not for --profile"),
+			"how many vehicles a plaza has in a day is in the plazas file; --speed makes time go faster")
 	}
 	p := &profileSettings{labels: c.String("labels")}
 	var err error
@@ -129,8 +137,8 @@ func profileStart(start, now time.Time, live bool) time.Time {
 	return time.Date(year, month, day, 0, 0, 0, 0, now.Location())
 }
 
-// addDays returns the time some days later: whole days by the calendar, so that one from midnight ends at midnight where
-// clocks change too, and the rest of a day as a part of 24 hours.
+// addDays returns the time some days later: whole days by the calendar, so that one from midnight
+// ends at midnight where clocks change too, and the rest of a day as a part of 24 hours.
 func addDays(t time.Time, days float64) time.Time {
 	whole, part := math.Modf(days)
 	return t.AddDate(0, 0, int(whole)).Add(time.Duration(part * float64(24*time.Hour)))
@@ -143,7 +151,8 @@ func parseSpeed(text string) (float64, error) {
 	}
 	speed, err := strconv.ParseFloat(strings.TrimSuffix(text, "x"), 64)
 	if err != nil || speed != 0 && !(speed >= minSpeed && speed <= maxSpeed) {
-		return 0, usagef("--speed: %q is not a speed such as 60x, from %v to %.0f, nor max", text, minSpeed, maxSpeed)
+		return 0, usagef("--speed: %q is not a speed such as 60x, from %v to %.0f, nor max", text,
+			minSpeed, maxSpeed)
 	}
 	return speed, nil
 }
@@ -178,10 +187,12 @@ func openProfile(ctx context.Context, s *emitSettings) (*profileFeed, error) {
 	}
 	pace := newPacer(0)
 	if p.live {
-		// Vehicles passed while Kafka was away as well: each is due when the clock shows its time, and not later for it.
+		// Vehicles passed while Kafka was away as well: each is due when the clock shows its time, and
+		// not later for it.
 		pace.began, pace.catchUp = p.config.Start, math.MaxInt64
 	}
-	return &profileFeed{ctx: ctx, s: p, profile: profile, pace: pace, beforeSleep: func() {}, at: p.config.Start, count: s.count}, nil
+	return &profileFeed{ctx: ctx, s: p, profile: profile, pace: pace, beforeSleep: func() {},
+		at: p.config.Start, count: s.count}, nil
 }
 
 func (f *profileFeed) next() (feedItem, error) {
@@ -189,7 +200,8 @@ func (f *profileFeed) next() (feedItem, error) {
 	if !ok {
 		return feedItem{}, io.EOF
 	}
-	if f.s.speed > 0 && !f.pace.waitUntil(f.ctx, dueAt(f.s.config.Start, at, f.s.speed), f.beforeSleep) {
+	if f.s.speed > 0 &&
+		!f.pace.waitUntil(f.ctx, dueAt(f.s.config.Start, at, f.s.speed), f.beforeSleep) {
 		return feedItem{}, f.ctx.Err()
 	}
 	f.at = at
@@ -197,10 +209,12 @@ func (f *profileFeed) next() (feedItem, error) {
 	return feedItem{event: &f.event}, nil
 }
 
-// dueAt returns how long after start an event is due. A time.Duration would not hold 300 years of event time.
+// dueAt returns how long after start an event is due. A time.Duration would not hold 300 years of
+// event time.
 func dueAt(start, at time.Time, speed float64) time.Duration {
 	const limit = math.MaxInt64 / 2
-	return time.Duration(min(limit, float64(at.UnixMicro()-start.UnixMicro())/speed*float64(time.Microsecond)))
+	return time.Duration(min(limit,
+		float64(at.UnixMicro()-start.UnixMicro())/speed*float64(time.Microsecond)))
 }
 
 func (f *profileFeed) done() (at, length int64) {

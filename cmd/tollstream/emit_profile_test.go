@@ -17,7 +17,8 @@ import (
 func TestParseSpeed(t *testing.T) {
 	for text, want := range map[string]float64{
 		"1x": 1, "1": 1, "60x": 60, "60": 60, "0.5x": 0.5, "1e3x": 1000, "0": 0, "0x": 0, "max": 0,
-		"": -1, "x": -1, "-1": -1, "60 x": -1, "60xx": -1, "NaN": -1, "Inf": -1, "0.0001": -1, "2000000x": -1, "fast": -1,
+		"": -1, "x": -1, "-1": -1, "60 x": -1, "60xx": -1, "NaN": -1, "Inf": -1, "0.0001": -1,
+		"2000000x": -1, "fast": -1,
 	} {
 		got, err := parseSpeed(text)
 		if err != nil {
@@ -34,7 +35,8 @@ func TestProfileStart(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	now, given := time.Date(2026, 3, 2, 10, 23, 2, 5, berlin), time.Date(2022, 1, 1, 0, 0, 0, 0, berlin)
+	now, given := time.Date(2026, 3, 2, 10, 23, 2, 5, berlin), time.Date(2022, 1, 1, 0, 0, 0, 0,
+		berlin)
 	if got := profileStart(given, now, false); got != given {
 		t.Error(got)
 	}
@@ -113,7 +115,8 @@ func TestProfilePlazas(t *testing.T) {
 		return ids
 	}
 	plazas, err := profilePlazas("", []int16{5000, 4001, 4001})
-	if err != nil || len(plazas) != 2 || plazas[0].Name != "Devon" || plazas[1] != simulate.DefaultPlaza(5000) {
+	if err != nil || len(plazas) != 2 || plazas[0].Name != "Devon" ||
+		plazas[1] != simulate.DefaultPlaza(5000) {
 		t.Errorf("%+v %v", plazas, err)
 	}
 	file := filepath.Join(t.TempDir(), "plazas.csv")
@@ -127,29 +130,36 @@ func TestProfilePlazas(t *testing.T) {
 	if plazas, err := profilePlazas(file, nil); err != nil || len(plazas) != 3 || plazas[2].ID != 8 {
 		t.Errorf("%v %v", ids(plazas), err)
 	}
-	if plazas, err := profilePlazas(file, []int16{9, 7}); err != nil || len(plazas) != 2 || plazas[0].Name != "a" {
+	if plazas, err := profilePlazas(file, []int16{9, 7}); err != nil || len(plazas) != 2 ||
+		plazas[0].Name != "a" {
 		t.Errorf("%v %v", ids(plazas), err)
 	}
-	if _, err := profilePlazas(file, []int16{4000}); err == nil || err.Error() != "--plazas: 4000 is not in "+file {
+	if _, err := profilePlazas(file, []int16{4000}); err == nil ||
+		err.Error() != "--plazas: 4000 is not in "+file {
 		t.Error(err)
 	}
 	write("id\n")
-	if _, err := profilePlazas(file, nil); err == nil || err.Error() != "--plazas-file: "+file+" has no plaza" {
+	if _, err := profilePlazas(file, nil); err == nil ||
+		err.Error() != "--plazas-file: "+file+" has no plaza" {
 		t.Error(err)
 	}
-	if _, err := profilePlazas(filepath.Join(t.TempDir(), "none"), nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := profilePlazas(filepath.Join(t.TempDir(), "none"), nil); !errors.Is(err,
+		os.ErrNotExist) {
 		t.Error(err)
 	}
 }
 
-// testProfile returns a profile's feed on a clock that moves only by sleeping. slept holds each sleep.
-func testProfile(t *testing.T, p *profileSettings, count int64) (f *profileFeed, now *time.Time, slept *[]time.Duration) {
+// testProfile returns a profile's feed on a clock that moves only by sleeping. slept holds each
+// sleep.
+func testProfile(t *testing.T, p *profileSettings, count int64) (f *profileFeed, now *time.Time,
+	slept *[]time.Duration) {
 	t.Helper()
 	p.config.Location = time.UTC
 	if p.config.Plazas == nil {
 		p.config.Plazas = []toll.Plaza{simulate.DefaultPlaza(1)}
 	}
-	f, err := openProfile(t.Context(), &emitSettings{connection: connection{location: time.UTC}, profile: p, count: count})
+	f, err := openProfile(t.Context(),
+		&emitSettings{connection: connection{location: time.UTC}, profile: p, count: count})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,8 +176,10 @@ func testProfile(t *testing.T, p *profileSettings, count int64) (f *profileFeed,
 
 func TestSpeed(t *testing.T) {
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
-	for speed, want := range map[float64]time.Duration{1: time.Hour, 60: time.Minute, 0.5: 2 * time.Hour, 1e6: 3600 * time.Microsecond} {
-		p := &profileSettings{speed: speed, config: simulate.ProfileConfig{Start: start, End: start.Add(time.Hour)}}
+	for speed, want := range map[float64]time.Duration{1: time.Hour, 60: time.Minute,
+		0.5: 2 * time.Hour, 1e6: 3600 * time.Microsecond} {
+		p := &profileSettings{speed: speed,
+			config: simulate.ProfileConfig{Start: start, End: start.Add(time.Hour)}}
 		f, now, slept := testProfile(t, p, 0)
 		began, flushed := *now, 0
 		f.beforeSleep = func() { flushed++ }
@@ -206,11 +218,13 @@ func TestSpeed(t *testing.T) {
 	}
 }
 
-// TestSpeedAfterAnOutage: time that was given stands still meanwhile, the clock's own is caught up with.
+// TestSpeedAfterAnOutage: time that was given stands still meanwhile, the clock's own is caught up
+// with.
 func TestSpeedAfterAnOutage(t *testing.T) {
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
 	for _, live := range []bool{false, true} {
-		f, now, slept := testProfile(t, &profileSettings{speed: 1, live: live, config: simulate.ProfileConfig{Start: start}}, 0)
+		f, now, slept := testProfile(t,
+			&profileSettings{speed: 1, live: live, config: simulate.ProfileConfig{Start: start}}, 0)
 		*now = start
 		next := func() {
 			t.Helper()
@@ -245,7 +259,9 @@ func TestSpeedAfterAnOutage(t *testing.T) {
 
 func TestSpeedInterrupted(t *testing.T) {
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
-	p := &profileSettings{speed: minSpeed, config: simulate.ProfileConfig{Location: time.UTC, Start: start, Plazas: []toll.Plaza{{ID: 1, VehiclesPerDay: 1}}}}
+	p := &profileSettings{speed: minSpeed,
+		config: simulate.ProfileConfig{Location: time.UTC, Start: start,
+			Plazas: []toll.Plaza{{ID: 1, VehiclesPerDay: 1}}}}
 	ctx, cancel := context.WithCancel(t.Context())
 	f, err := openProfile(ctx, &emitSettings{connection: connection{location: time.UTC}, profile: p})
 	if err != nil {
@@ -259,7 +275,8 @@ func TestSpeedInterrupted(t *testing.T) {
 
 func TestDueAt(t *testing.T) {
 	start := time.Date(1000, 1, 1, 0, 0, 0, 0, time.UTC)
-	if got := dueAt(start, start.AddDate(8000, 0, 0), 1e6); got < 2*24*time.Hour || got > 3*24*time.Hour {
+	if got := dueAt(start, start.AddDate(8000, 0, 0), 1e6); got < 2*24*time.Hour ||
+		got > 3*24*time.Hour {
 		t.Errorf("8000 years at 1,000,000x: %v", got)
 	}
 	if got := dueAt(start, start.AddDate(8000, 0, 0), minSpeed); got < 100*365*24*time.Hour {
@@ -269,8 +286,10 @@ func TestDueAt(t *testing.T) {
 
 func TestProfileFileErrors(t *testing.T) {
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
-	p := &profileSettings{labels: filepath.Join(t.TempDir(), "no", "labels"), config: simulate.ProfileConfig{Location: time.UTC, Start: start, Plazas: samplePlazas()}}
-	_, err := openProfile(t.Context(), &emitSettings{connection: connection{location: time.UTC}, profile: p})
+	p := &profileSettings{labels: filepath.Join(t.TempDir(), "no", "labels"),
+		config: simulate.ProfileConfig{Location: time.UTC, Start: start, Plazas: samplePlazas()}}
+	_, err := openProfile(t.Context(),
+		&emitSettings{connection: connection{location: time.UTC}, profile: p})
 	if err == nil || !strings.HasPrefix(err.Error(), "write --labels: ") {
 		t.Error(err)
 	}

@@ -90,7 +90,8 @@ func TestFileGzipAndByteOrderMark(t *testing.T) {
 	}
 	f := testFeed(t, &emitSettings{from: name}, nil)
 	item, err := f.next()
-	if err != nil || item.event == nil || item.event.Plaza != 4856 || string(item.payload) != "Thu Feb 10 10:23:02 2022,3728373,car,4856" {
+	if err != nil || item.event == nil || item.event.Plaza != 4856 ||
+		string(item.payload) != "Thu Feb 10 10:23:02 2022,3728373,car,4856" {
 		t.Fatalf("%+v %v", item, err)
 	}
 	if _, err := f.next(); err != io.EOF {
@@ -102,7 +103,9 @@ func TestFileGzipAndByteOrderMark(t *testing.T) {
 }
 
 func TestFileFormats(t *testing.T) {
-	const csv, json = "Thu Feb 10 10:23:02 2022,1,car,4856\n", `{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":4856}` + "\n"
+	const csv, json = "Thu Feb 10 10:23:02 2022,1,car,4856\n",
+		`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":4856}` +
+			"\n"
 	for _, c := range []struct {
 		name, text string
 		format     codecs.Format
@@ -122,7 +125,8 @@ func TestFileFormats(t *testing.T) {
 			}
 			for i, want := range c.headers {
 				item, err := f.next()
-				if err != nil || (item.headers != nil) != want || (item.payload == nil) != (c.format != codecs.Auto) {
+				if err != nil || (item.headers != nil) != want ||
+					(item.payload == nil) != (c.format != codecs.Auto) {
 					t.Errorf("line %d: %+v %v", i+1, item, err)
 				}
 			}
@@ -197,7 +201,8 @@ func TestParseStart(t *testing.T) {
 	}
 }
 
-// TestLinesLeftOut: what was not sent is named and fails, unless it is allowed; --raw sends bad lines, but none that is too long.
+// TestLinesLeftOut: what was not sent is named and fails, unless it is allowed; --raw sends bad
+// lines, but none that is too long.
 func TestLinesLeftOut(t *testing.T) {
 	const line = "Thu Feb 10 10:23:02 2022,3728373,car,4856\n"
 	for _, c := range []struct {
@@ -209,9 +214,12 @@ func TestLinesLeftOut(t *testing.T) {
 		{text: line + line, sent: 2},
 		{text: line + "rubbish\n" + line, sent: 2, want: "left out 1 line that is no event"},
 		{text: line + "rubbish\n" + line, raw: true, sent: 3},
-		{text: line + strings.Repeat("x", 2<<20) + "\n\n" + line, sent: 2, want: "left out 1 line longer than 1 MiB"},
-		{text: line + strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish", raw: true, sent: 3, want: "left out 1 line longer than 1 MiB"},
-		{text: strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish", want: "left out 2 lines that are no events and 1 line longer than 1 MiB"},
+		{text: line + strings.Repeat("x", 2<<20) + "\n\n" + line, sent: 2,
+			want: "left out 1 line longer than 1 MiB"},
+		{text: line + strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish", raw: true, sent: 3,
+			want: "left out 1 line longer than 1 MiB"},
+		{text: strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish",
+			want: "left out 2 lines that are no events and 1 line longer than 1 MiB"},
 	} {
 		s := &emitSettings{from: "-", raw: c.raw}
 		s.location = time.UTC

@@ -15,12 +15,15 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// FuzzSettings: no text of a setting crashes its parser, and what is refused is refused in one line that a terminal can show.
+// FuzzSettings: no text of a setting crashes its parser, and what is refused is refused in one line
+// that a terminal can show.
 func FuzzSettings(f *testing.F) {
 	corpus.Add(f)
 	for _, text := range []string{
-		"kafka:9092,[::1]:1", "0-32767,4856", "toll:toll@tcp(127.0.0.1:3306)/tolldata?tls=true", "u:p@ss/w@unix(/s)/d", "Europe/Berlin", "90d", "48h",
-		"4007,+26d8h,1h,blockage", "60x", "2022-02-10 10:23:02", "car=1,truck=2.5", "3:1234", "\x1b[2J\x00\u202e", "1e999", "../../etc/passwd",
+		"kafka:9092,[::1]:1", "0-32767,4856", "toll:toll@tcp(127.0.0.1:3306)/tolldata?tls=true",
+		"u:p@ss/w@unix(/s)/d", "Europe/Berlin", "90d", "48h",
+		"4007,+26d8h,1h,blockage", "60x", "2022-02-10 10:23:02", "car=1,truck=2.5", "3:1234",
+		"\x1b[2J\x00\u202e", "1e999", "../../etc/passwd",
 	} {
 		f.Add(text)
 	}
@@ -32,7 +35,10 @@ func FuzzSettings(f *testing.F) {
 			var out strings.Builder
 			report(&out, err)
 			shown := strings.TrimSuffix(out.String(), "\n")
-			if strings.Count(shown, "\n") > 1 || strings.ContainsFunc(strings.ReplaceAll(shown, "\n", ""), func(r rune) bool { return !harmless(r) }) || !utf8.ValidString(shown) {
+			if strings.Count(shown, "\n") > 1 ||
+				strings.ContainsFunc(strings.ReplaceAll(shown, "\n", ""), func(r rune) bool {
+					return !harmless(r)
+				}) || !utf8.ValidString(shown) {
 				t.Fatalf("%q is refused with %q", text, shown)
 			}
 		}
@@ -61,7 +67,9 @@ func FuzzSettings(f *testing.F) {
 		if from, to, ok := passwordIn(text); ok && (from > to || to >= len(text) || text[to] != '@') {
 			t.Fatalf("the password of %q is [%d, %d)", text, from, to)
 		}
-		if !utf8.ValidString(escape(text)) || strings.ContainsFunc(escape(text), func(r rune) bool { return !harmless(r) }) {
+		if !utf8.ValidString(escape(text)) || strings.ContainsFunc(escape(text), func(r rune) bool {
+			return !harmless(r)
+		}) {
 			t.Fatalf("%q is shown as %q", text, escape(text))
 		}
 	})
@@ -93,7 +101,9 @@ func FuzzCommandLine(f *testing.F) {
 // FuzzMySQLSetting: the refusal of a DSN shows nothing of it.
 func FuzzMySQLSetting(f *testing.F) {
 	corpus.Add(f)
-	for _, dsn := range []string{"u:QQSECRETQQ@tcp(h:1)/d", "QQSECRETQQ", "u:QQSECRETQQ@tcp(h:1/d", "u:QQSECRETQQ@/", "u:p@tcp(h:1)/d?tls=QQSECRETQQ", "u:p@QQSECRETQQ/d", "u:p@tcp(h:1)/d?x=%QQSECRETQQ"} {
+	for _, dsn := range []string{"u:QQSECRETQQ@tcp(h:1)/d", "QQSECRETQQ", "u:QQSECRETQQ@tcp(h:1/d",
+		"u:QQSECRETQQ@/", "u:p@tcp(h:1)/d?tls=QQSECRETQQ", "u:p@QQSECRETQQ/d",
+		"u:p@tcp(h:1)/d?x=%QQSECRETQQ"} {
 		f.Add(dsn)
 	}
 	f.Fuzz(func(t *testing.T, dsn string) {
@@ -111,20 +121,25 @@ func FuzzMySQLSetting(f *testing.F) {
 	})
 }
 
-// FuzzOutput: whatever text is stored, what shows it in a table, in JSON or on the screen lets nothing of it act, loses nothing, and
-// takes memory by its size.
+// FuzzOutput: whatever text is stored, what shows it in a table, in JSON or on the screen lets
+// nothing of it act, loses nothing, and takes memory by its size.
 func FuzzOutput(f *testing.F) {
 	corpus.Add(f)
 	for _, text := range []string{
-		"car", "\x1b[2J\x1b]52;c;cm0=\x07", "\u009b31m", "a\x00b\r\n", "\u202ekcurt\u2066x\u2069", "\xed\xa0\xbd", "\xff\xfe", "\xc0\x80", `\ud800`, "\u2028\u2029",
+		"car", "\x1b[2J\x1b]52;c;cm0=\x07", "\u009b31m", "a\x00b\r\n", "\u202ekcurt\u2066x\u2069",
+		"\xed\xa0\xbd", "\xff\xfe", "\xc0\x80", `\ud800`, "\u2028\u2029",
 		"\U000e0041tag", "e\u0301", "\u05d0\u05d1", "<script>&amp;", "\U0001f69b", "\x7f\x85",
 	} {
 		f.Add(text)
 	}
-	acts := func(r rune) bool { return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) }
+	acts := func(r rune) bool {
+		return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+	}
 	f.Fuzz(func(t *testing.T, text string) {
 		for name, shown := range map[string]string{"escaped": escape(text), "in a cell": shown(text)} {
-			if !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool { return r == '\n' || acts(r) }) {
+			if !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool {
+				return r == '\n' || acts(r)
+			}) {
 				t.Fatalf("%q is %s %q", text, name, shown)
 			}
 			if len(shown) > 10*len(text)+10 {
@@ -144,7 +159,9 @@ func FuzzOutput(f *testing.F) {
 			t.Fatalf("%q is the JSON %q: %v", text, b.Bytes(), err)
 		}
 		for key, got := range again {
-			if valid := strings.ToValidUTF8(text, ""); utf8.ValidString(text) && (got != text || key != text) || strings.ReplaceAll(got, "\ufffd", "") != strings.ReplaceAll(valid, "\ufffd", "") {
+			if valid := strings.ToValidUTF8(text, ""); utf8.ValidString(text) &&
+				(got != text || key != text) ||
+				strings.ReplaceAll(got, "\ufffd", "") != strings.ReplaceAll(valid, "\ufffd", "") {
 				t.Fatalf("%q became %q: %q", text, key, got)
 			}
 		}

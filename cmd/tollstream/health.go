@@ -31,9 +31,12 @@ func (a *app) healthCommand() *cli.Command {
 			"at --metrics-listen, else at --listen. The exit status is 0 if it is ready, 1 if it is not or does not answer.",
 		UsageText: "tollstream health\ntollstream health http://127.0.0.1:9464/healthz",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "metrics-listen", EnvVars: env("metrics-listen"), Usage: "`HOST:PORT` that process or view was given"},
-			&cli.StringFlag{Name: "listen", EnvVars: env("listen"), Usage: "`HOST:PORT` that view was given"},
-			&cli.StringFlag{Name: "tls-cert", EnvVars: env("tls-cert"), Usage: "PEM `FILE` of its certificate, for HTTPS: that one is trusted, whatever its names"},
+			&cli.StringFlag{Name: "metrics-listen", EnvVars: env("metrics-listen"),
+				Usage: "`HOST:PORT` that process or view was given"},
+			&cli.StringFlag{Name: "listen", EnvVars: env("listen"),
+				Usage: "`HOST:PORT` that view was given"},
+			&cli.StringFlag{Name: "tls-cert", EnvVars: env("tls-cert"),
+				Usage: "PEM `FILE` of its certificate, for HTTPS: that one is trusted, whatever its names"},
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
@@ -61,7 +64,8 @@ func healthTarget(c *cli.Context) (*url.URL, error) {
 	if c.NArg() == 1 {
 		u, err := url.Parse(c.Args().First())
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, usagef("%q is no URL such as http://%s/readyz", c.Args().First(), defaultMetricsListen)
+			return nil, usagef("%q is no URL such as http://%s/readyz", c.Args().First(),
+				defaultMetricsListen)
 		}
 		if u.Path == "" || u.Path == "/" {
 			u.Path = "/readyz"
@@ -70,7 +74,8 @@ func healthTarget(c *cli.Context) (*url.URL, error) {
 	}
 	listen := setting(c, "metrics-listen", setting(c, "listen", ""))
 	if listen == "" {
-		return nil, withHint(usagef("it is not known where to ask"), "give a URL, or set --metrics-listen or --listen as for process or view")
+		return nil, withHint(usagef("it is not known where to ask"),
+			"give a URL, or set --metrics-listen or --listen as for process or view")
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || port == "0" {
@@ -86,8 +91,8 @@ func healthTarget(c *cli.Context) (*url.URL, error) {
 	return &url.URL{Scheme: scheme, Host: net.JoinHostPort(host, port), Path: "/readyz"}, nil
 }
 
-// trusting returns a client that trusts a server which shows the first certificate of a file. It is asked by this machine's
-// own name, which such a certificate need not have.
+// trusting returns a client that trusts a server which shows the first certificate of a file. It is
+// asked by this machine's own name, which such a certificate need not have.
 func trusting(file string) (*http.Client, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -101,15 +106,16 @@ func trusting(file string) (*http.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read --tls-cert: %w", err)
 	}
-	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{
-		InsecureSkipVerify: true, // of names and issuers, for the comparison below
-		VerifyConnection: func(s tls.ConnectionState) error {
-			if len(s.PeerCertificates) == 0 || !s.PeerCertificates[0].Equal(known) {
-				return errors.New("the server shows another certificate than that of --tls-cert")
-			}
-			return nil
-		},
-	}}}, nil
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{
+			InsecureSkipVerify: true, // of names and issuers, for the comparison below
+			VerifyConnection: func(s tls.ConnectionState) error {
+				if len(s.PeerCertificates) == 0 || !s.PeerCertificates[0].Equal(known) {
+					return errors.New("the server shows another certificate than that of --tls-cert")
+				}
+				return nil
+			},
+		}}}, nil
 }
 
 // health asks, and prints what a person wants to know.

@@ -14,7 +14,8 @@ const helpWidth = 100
 
 // printHelp prints the help of a command, or of the whole where path is empty.
 //
-// Of a command it shows Usage (one line), Description (prose), UsageText (examples, one a line), the flags by category.
+// Of a command it shows Usage (one line), Description (prose), UsageText (examples, one a line),
+// the flags by category.
 func (a *app) printHelp(path []*cli.Command, root *cli.App) error {
 	var b strings.Builder
 	if len(path) == 0 {
@@ -31,8 +32,10 @@ func helpRoot(b *strings.Builder, root *cli.App) {
 	fmt.Fprintf(b, "Usage:\n  %s COMMAND [flags]\n\n", root.Name)
 	b.WriteString("Commands:\n")
 	helpCommands(b, root.Commands)
-	b.WriteString("\nFlags:\n  --help      help, also of a command: tollstream emit --help\n  --version   version of tollstream and of Go\n")
-	b.WriteString("\nEvery setting has an environment variable: --batch-rows is TOLLSTREAM_BATCH_ROWS. Flags override it.\n")
+	b.WriteString(
+		"\nFlags:\n  --help      help, also of a command: tollstream emit --help\n  --version   version of tollstream and of Go\n")
+	b.WriteString(
+		"\nEvery setting has an environment variable: --batch-rows is TOLLSTREAM_BATCH_ROWS. Flags override it.\n")
 	b.WriteString("Exit status: 0 done, 1 failed, 2 wrong usage.\n")
 }
 

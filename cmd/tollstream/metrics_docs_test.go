@@ -62,7 +62,8 @@ var targetLabels = []string{"job", "instance"}
 // synthetic are metrics that Prometheus makes itself.
 var synthetic = []string{"up"}
 
-// checkExpr returns what is wrong with a PromQL expression, given what is served, and adds the metrics that it uses.
+// checkExpr returns what is wrong with a PromQL expression, given what is served, and adds the
+// metrics that it uses.
 func checkExpr(s *scrape, expr string, used map[string]bool) (problems []string) {
 	parsed, err := parser.NewParser(parser.Options{}).ParseExpr(expr)
 	if err != nil {
@@ -94,7 +95,8 @@ func checkExpr(s *scrape, expr string, used map[string]bool) (problems []string)
 					own["le"], labels["le"] = true, true
 				}
 				for _, m := range n.LabelMatchers {
-					if m.Name != "__name__" && m.Type.String() == "=" && !slices.Contains(targetLabels, m.Name) && own[m.Name] && !hasValue(f, m.Name, m.Value) {
+					if m.Name != "__name__" && m.Type.String() == "=" && !slices.Contains(targetLabels, m.Name) &&
+						own[m.Name] && !hasValue(f, m.Name, m.Value) {
 						problems = append(problems, fmt.Sprintf("%s has no %s=%q", n.Name, m.Name, m.Value))
 					}
 				}
@@ -124,7 +126,9 @@ func checkExpr(s *scrape, expr string, used map[string]bool) (problems []string)
 // hasValue reports whether a metric has a label with a value.
 func hasValue(f *dto.MetricFamily, name, value string) bool {
 	return slices.ContainsFunc(f.GetMetric(), func(m *dto.Metric) bool {
-		return slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == name && l.GetValue() == value })
+		return slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool {
+			return l.GetName() == name && l.GetValue() == value
+		})
 	})
 }
 
@@ -139,7 +143,8 @@ func TestCheckExpr(t *testing.T) {
 		return &dto.MetricFamily{Name: pointer(name), Type: &typ, Metric: []*dto.Metric{m}}
 	}
 	s := &scrape{process: map[string]*dto.MetricFamily{
-		"a_total": family("a_total", dto.MetricType_COUNTER, "kind", "x"), "b_seconds": family("b_seconds", dto.MetricType_HISTOGRAM, "", ""),
+		"a_total": family("a_total", dto.MetricType_COUNTER, "kind",
+			"x"), "b_seconds": family("b_seconds", dto.MetricType_HISTOGRAM, "", ""),
 	}}
 	for expr, want := range map[string]string{
 		`sum by (job, kind) (rate(a_total{kind="x", instance="i"}[5m]))`:   "",
@@ -217,7 +222,8 @@ func checkTable(t *testing.T, s *scrape) {
 		for _, l := range labelsOf(f) {
 			labels = append(labels, "`"+l+"`")
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()), strings.Join(labels, ", "), strings.Join(of, ", "), f.GetHelp())
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s |\n", name, strings.ToLower(f.GetType().String()),
+			strings.Join(labels, ", "), strings.Join(of, ", "), f.GetHelp())
 	}
 	text, err := os.ReadFile(docs + "observability.md")
 	if err != nil {
@@ -231,13 +237,15 @@ func checkTable(t *testing.T, s *scrape) {
 		return
 	}
 	if *update {
-		text = metricsTable.ReplaceAll(text, []byte("${1}"+strings.ReplaceAll(b.String(), "$", "$$")+"${3}"))
+		text = metricsTable.ReplaceAll(text,
+			[]byte("${1}"+strings.ReplaceAll(b.String(), "$", "$$")+"${3}"))
 		if err := os.WriteFile(docs+"observability.md", text, 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	t.Errorf("docs/observability.md is not what is served; run: go test ./cmd/tollstream -run TestProcessMetrics -update\nis\n%s\nwant\n%s", found[2], b.String())
+	t.Errorf(
+		"docs/observability.md is not what is served; run: go test ./cmd/tollstream -run TestProcessMetrics -update\nis\n%s\nwant\n%s", found[2], b.String())
 }
 
 // checkDashboard looks at each query of the dashboard, wherever it stands.
@@ -298,7 +306,8 @@ func checkDashboard(t *testing.T, s *scrape, used map[string]bool) {
 
 // checkAlerts looks at each rule, as Prometheus reads it.
 func checkAlerts(t *testing.T, s *scrape, used map[string]bool) {
-	groups, errs := rulefmt.ParseFile(docs+"alerts.yaml", false, model.LegacyValidation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
+	groups, errs := rulefmt.ParseFile(docs+"alerts.yaml", false, model.LegacyValidation,
+		parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
 	for _, err := range errs {
 		t.Error(err)
 	}
@@ -330,19 +339,23 @@ func checkAlerts(t *testing.T, s *scrape, used map[string]bool) {
 	}
 }
 
-// TestAlertRules has Prometheus' own tool run the tests of the alert rules, of which each critical one has some.
+// TestAlertRules has Prometheus' own tool run the tests of the alert rules, of which each critical
+// one has some.
 func TestAlertRules(t *testing.T) {
 	tests, err := os.ReadFile(docs + "alerts_test.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	groups, errs := rulefmt.ParseFile(docs+"alerts.yaml", false, model.LegacyValidation, parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
+	groups, errs := rulefmt.ParseFile(docs+"alerts.yaml", false, model.LegacyValidation,
+		parser.NewParser(parser.Options{}), slog.New(slog.DiscardHandler))
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}
 	for _, group := range groups.Groups {
 		for _, rule := range group.Rules {
-			fires := fmt.Sprintf("        expr: ALERTS{alertname=%q, alertstate=\"firing\"}\n        exp_samples: [{", rule.Alert)
+			fires := fmt.Sprintf(
+				"        expr: ALERTS{alertname=%q, alertstate=\"firing\"}\n        exp_samples: [{",
+				rule.Alert)
 			if rule.Labels["severity"] == "critical" && !strings.Contains(string(tests), fires) {
 				t.Errorf("docs/alerts_test.yaml does not let %s fire", rule.Alert)
 			}
@@ -355,7 +368,8 @@ func TestAlertRules(t *testing.T) {
 		}
 		t.Skip("no promtool here (Debian's package prometheus has it)")
 	}
-	for _, args := range [][]string{{"check", "rules", docs + "alerts.yaml"}, {"test", "rules", docs + "alerts_test.yaml"}} {
+	for _, args := range [][]string{{"check", "rules", docs + "alerts.yaml"},
+		{"test", "rules", docs + "alerts_test.yaml"}} {
 		if out, err := exec.CommandContext(t.Context(), promtool, args...).CombinedOutput(); err != nil {
 			t.Errorf("promtool %v: %v\n%s", args, err, out)
 		}

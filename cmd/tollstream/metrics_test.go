@@ -38,8 +38,11 @@ func serve(t *testing.T, brokers, dsn string, args ...string) *serving {
 	t.Helper()
 	quietLibraries()
 	ctx, stop := context.WithCancel(t.Context())
-	s := &serving{t: t, stop: stop, out: new(lockedBuffer), log: new(lockedBuffer), ended: make(chan int, 1), client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}}
-	args = append([]string{"tollstream", args[0], "--metrics-listen", "127.0.0.1:0", "--brokers", brokers, "--mysql", dsn}, args[1:]...)
+	s := &serving{t: t, stop: stop, out: new(lockedBuffer), log: new(lockedBuffer),
+		ended: make(chan int, 1), client: &http.Client{Timeout: time.Minute,
+			Transport: &http.Transport{}}}
+	args = append([]string{"tollstream", args[0], "--metrics-listen", "127.0.0.1:0", "--brokers",
+		brokers, "--mysql", dsn}, args[1:]...)
 	go func() { s.ended <- run(ctx, args, strings.NewReader(""), s.out, s.log) }()
 	t.Cleanup(func() {
 		stop()
@@ -121,7 +124,8 @@ func (s *serving) families() map[string]*dto.MetricFamily {
 	return families
 }
 
-// metricValue returns the sum of a metric's values whose labels contain some, written as name=value.
+// metricValue returns the sum of a metric's values whose labels contain some, written as
+// name=value.
 func metricValue(families map[string]*dto.MetricFamily, name string, labels ...string) float64 {
 	sum := 0.
 	for _, m := range families[name].GetMetric() {
@@ -134,7 +138,8 @@ func metricValue(families map[string]*dto.MetricFamily, name string, labels ...s
 			matches = matches && has[l]
 		}
 		if matches {
-			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() +
+				float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return sum
@@ -148,7 +153,8 @@ func TestProcessMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The group has patience with a busy machine, so that there is one session.
-	s := p.serveMetrics(t, "process", "--lateness", "5m", "--plazas-file", plazas, "--session-timeout", "2m")
+	s := p.serveMetrics(t, "process", "--lateness", "5m", "--plazas-file", plazas, "--session-timeout",
+		"2m")
 	eventually(t, "readiness", s.ready)
 	if status, body := s.get("healthz"); status != http.StatusOK {
 		t.Error(status, body)
@@ -157,10 +163,12 @@ func TestProcessMetrics(t *testing.T) {
 	var lines strings.Builder
 	for n := range 40 * 6 {
 		for plaza := 4010; plaza <= 4012; plaza++ {
-			fmt.Fprintf(&lines, "%s,%d,car,%d\n", start.Add(time.Duration(n)*10*time.Second).Format(time.ANSIC), n, plaza)
+			fmt.Fprintf(&lines, "%s,%d,car,%d\n",
+				start.Add(time.Duration(n)*10*time.Second).Format(time.ANSIC), n, plaza)
 		}
 	}
-	for at, n := range map[time.Duration]int{10 * time.Minute: 2, -72 * time.Hour: 3} { // late, and too late
+	// late, and too late
+	for at, n := range map[time.Duration]int{10 * time.Minute: 2, -72 * time.Hour: 3} {
 		for range n {
 			fmt.Fprintf(&lines, "%s,7,car,4010\n", start.Add(at).Format(time.ANSIC))
 		}

@@ -68,11 +68,13 @@ func perSecond(n int64, d time.Duration) string {
 	return strconv.FormatFloat(math.Round(rate*10)/10, 'f', -1, 64)
 }
 
-// escape makes a text safe for a terminal: control characters, escape sequences, characters that turn the direction of
-// writing or can't be seen, and bytes that are no UTF-8 come out as Go writes them in a string, \x1b.
+// escape makes a text safe for a terminal: control characters, escape sequences, characters that
+// turn the direction of writing or can't be seen, and bytes that are no UTF-8 come out as Go writes
+// them in a string, \x1b.
 func escape(s string) string { return escapeUnless(harmless, s) }
 
-// escapeUnless escapes bytes that are no UTF-8 and all characters but ASCII's visible ones and those that may be kept.
+// escapeUnless escapes bytes that are no UTF-8 and all characters but ASCII's visible ones and
+// those that may be kept.
 func escapeUnless(keep func(rune) bool, s string) string {
 	if isPlainText(s) {
 		return s
@@ -104,15 +106,16 @@ func isPlainText(s string) bool {
 }
 
 func harmless(r rune) bool {
-	// Marks are no characters of their own but belong to scripts; Cf (bidi overrides, zero width) and Cc are not graphic.
+	// Marks are no characters of their own but belong to scripts; Cf (bidi overrides, zero width) and
+	// Cc are not graphic.
 	return unicode.IsGraphic(r) && (r == ' ' || !unicode.IsSpace(r))
 }
 
 // writeJSON writes a value as indented JSON and a newline.
 func writeJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
 
-// encodeJSON writes a value as JSON that is safe for a terminal as well: what [escape] would not let through stands as \u202e
-// in it, which means the same to whoever reads the JSON.
+// encodeJSON writes a value as JSON that is safe for a terminal as well: what [escape] would not
+// let through stands as \u202e in it, which means the same to whoever reads the JSON.
 func encodeJSON(w io.Writer, v any, indent string) error {
 	text, err := indentJSON(v, "", indent)
 	if err == nil {
@@ -131,8 +134,8 @@ func indentJSON(v any, prefix, indent string) ([]byte, error) {
 	return escapeJSON(b.Bytes()), err
 }
 
-// escapeJSON replaces characters beyond ASCII in JSON, which occur in its strings only. The encoder has left no other control
-// characters but the newlines between its parts, and no invalid UTF-8.
+// escapeJSON replaces characters beyond ASCII in JSON, which occur in its strings only. The encoder
+// has left no other control characters but the newlines between its parts, and no invalid UTF-8.
 func escapeJSON(text []byte) []byte {
 	suspicious := func(r rune) bool { return r >= 0x7F && !harmless(r) }
 	if !bytes.ContainsFunc(text, suspicious) {
@@ -159,8 +162,8 @@ type column struct {
 	number bool // aligned right
 }
 
-// newTable returns a table in the style of all commands. Append rows of texts that went through escape where they are
-// not ours, then Render.
+// newTable returns a table in the style of all commands. Append rows of texts that went through
+// escape where they are not ours, then Render.
 func newTable(w io.Writer, columns ...column) table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
@@ -172,7 +175,8 @@ func newTable(w io.Writer, columns ...column) table.Writer {
 		header = append(header, c.name)
 		config := table.ColumnConfig{Number: i + 1}
 		if c.number {
-			config.Align, config.AlignHeader, config.AlignFooter = text.AlignRight, text.AlignRight, text.AlignRight
+			config.Align, config.AlignHeader, config.AlignFooter = text.AlignRight, text.AlignRight,
+				text.AlignRight
 		}
 		configs = append(configs, config)
 	}
@@ -196,7 +200,8 @@ const (
 	logJSON = "json"
 )
 
-// newLogger returns the logger of a command. Text is one short line for a person, json is for machines.
+// newLogger returns the logger of a command. Text is one short line for a person, json is for
+// machines.
 func newLogger(stderr io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {

@@ -70,7 +70,8 @@ func TestLogger(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.Debug("unseen")
-	log.With("partition", 3).WithGroup("g").Warn("two\nlines", "why", "a b", slog.Group("h", "x", 1), "e", "")
+	log.With("partition", 3).WithGroup("g").Warn("two\nlines", "why", "a b", slog.Group("h", "x", 1),
+		"e", "")
 	if got := b.String()[len("10:23:02 "):]; got != "warn  two; lines partition=3 g.why=\"a b\" g.h.x=1 g.e=\"\"\n" {
 		t.Errorf("%q", got)
 	}

@@ -28,12 +28,14 @@ func pprofFrom(c *cli.Context) (string, error) {
 	return loopbackAddr("pprof", addr, "profiles tell of the memory: use 127.0.0.1")
 }
 
-// servePprof serves profiles until the func that it returns is called, which waits until that has ended.
+// servePprof serves profiles until the func that it returns is called, which waits until that has
+// ended.
 func servePprof(addr string, log *slog.Logger) (stop func(), err error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			err = withHint(err, "something else listens there: name another port with --pprof, or 0 for a free one")
+			err = withHint(err,
+				"something else listens there: name another port with --pprof, or 0 for a free one")
 		}
 		return nil, fmt.Errorf("serve profiles: %w", err)
 	}
@@ -46,8 +48,9 @@ func servePprof(addr string, log *slog.Logger) (stop func(), err error) {
 	server := &http.Server{
 		Handler:           localOnly(mux),
 		ReadHeaderTimeout: 10 * time.Second,
-		BaseContext:       func(net.Listener) context.Context { return ctx }, // ends a profile that is being taken
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// ends a profile that is being taken
+		BaseContext: func(net.Listener) context.Context { return ctx },
+		ErrorLog:    slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	log.Info("serving profiles", "url", "http://"+listener.Addr().String()+"/debug/pprof/")
 	ended := make(chan struct{})
@@ -64,8 +67,8 @@ func servePprof(addr string, log *slog.Logger) (stop func(), err error) {
 	}, nil
 }
 
-// localOnly refuses requests under other names than this machine's: a page in a browser here may have had its own name
-// lead to 127.0.0.1.
+// localOnly refuses requests under other names than this machine's: a page in a browser here may
+// have had its own name lead to 127.0.0.1.
 func localOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := r.Host

@@ -41,10 +41,12 @@ func TestPprof(t *testing.T) {
 			t.Errorf("%s: status %d, %d bytes", path, code, len(body))
 		}
 	}
-	if code, body := get("goroutine?debug=1", "localhost:6060"); code != http.StatusOK || !strings.Contains(body, "servePprof") {
+	if code, body := get("goroutine?debug=1", "localhost:6060"); code != http.StatusOK ||
+		!strings.Contains(body, "servePprof") {
 		t.Errorf("goroutines: status %d: %s", code, body)
 	}
-	for _, host := range []string{"evil.example", "evil.example:6060", "10.0.0.1", "127.0.0.1.evil.example:80"} {
+	for _, host := range []string{"evil.example", "evil.example:6060", "10.0.0.1",
+		"127.0.0.1.evil.example:80"} {
 		if code, body := get("heap", host); code != http.StatusForbidden {
 			t.Errorf("as %s: status %d, %d bytes, want it refused", host, code, len(body))
 		}
@@ -72,7 +74,8 @@ func TestPprof(t *testing.T) {
 func TestPprofSetting(t *testing.T) {
 	for _, addr := range []string{"0.0.0.0:6060", ":x", "192.0.2.1:6060", "6060"} {
 		var stdout, stderr lockedBuffer
-		code := run(t.Context(), []string{"tollstream", "process", "--pprof", addr}, strings.NewReader(""), &stdout, &stderr)
+		code := run(t.Context(), []string{"tollstream", "process", "--pprof", addr},
+			strings.NewReader(""), &stdout, &stderr)
 		if text := string(stderr.bytes()); code != 2 || !strings.Contains(text, "--pprof") {
 			t.Errorf("--pprof %s: exit status %d: %s", addr, code, text)
 		}

@@ -29,21 +29,35 @@ func (a *app) processCommand() *cli.Command {
 			"When Kafka or MySQL is away it says so once and goes on by itself when they are back.",
 		UsageText: "tollstream process\ntollstream process --until-end\ntollstream process --metrics-listen 127.0.0.1:9464\nTOLLSTREAM_MYSQL=… tollstream process --brokers kafka1:9092,kafka2:9092",
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "until-end", Usage: "stop once all that is in the topic now is stored, published and merged; exit status 1 where it is stopped before"},
-			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto", Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
-			&cli.StringFlag{Name: "load", EnvVars: env("load"), Value: "auto", Usage: "how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert"},
-			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: topology.DefaultBatchRows, Usage: "most `ROWS` that one transaction stores"},
+			&cli.BoolFlag{Name: "until-end",
+				Usage: "stop once all that is in the topic now is stored, published and merged; exit status 1 where it is stopped before"},
+			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto",
+				Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
+			&cli.StringFlag{Name: "load", EnvVars: env("load"), Value: "auto",
+				Usage: "how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert"},
+			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: topology.DefaultBatchRows,
+				Usage: "most `ROWS` that one transaction stores"},
 			&cli.DurationFlag{Name: "latency", EnvVars: env("latency"), Value: topology.DefaultLatency,
 				Usage: "`TIME` that an event may take until it is stored: the longer, the cheaper are many plazas"},
-			&cli.BoolFlag{Name: "skip-gone", EnvVars: env("skip-gone"), Usage: "go on where retention deleted records that were never stored"},
-			&cli.StringFlag{Name: "instance", EnvVars: env("instance"), DefaultText: "the host's name", Usage: "`NAME` of this process in the group"},
-			&cli.StringFlag{Name: "state-dir", EnvVars: env("state-dir"), DefaultText: "in the user's state folder", Usage: "`FOLDER` of the local copies of the group table"},
-			&cli.DurationFlag{Name: "session-timeout", EnvVars: env("session-timeout"), Value: topology.DefaultSessionTimeout, Usage: "`TIME` without a sign of life after which the others take over this process's partitions"},
-			&cli.BoolFlag{Name: "hot-standby", EnvVars: env("hot-standby"), Usage: "keep a local copy of the whole group table, to take over others' partitions sooner"},
-			&cli.DurationFlag{Name: "reconcile", EnvVars: env("reconcile"), Value: topology.DefaultReconcile, Usage: "`TIME` between two looks for plazas whose counts lack what was published, which is then sent again"},
+			&cli.BoolFlag{Name: "skip-gone", EnvVars: env("skip-gone"),
+				Usage: "go on where retention deleted records that were never stored"},
+			&cli.StringFlag{Name: "instance", EnvVars: env("instance"), DefaultText: "the host's name",
+				Usage: "`NAME` of this process in the group"},
+			&cli.StringFlag{Name: "state-dir", EnvVars: env("state-dir"),
+				DefaultText: "in the user's state folder",
+				Usage:       "`FOLDER` of the local copies of the group table"},
+			&cli.DurationFlag{Name: "session-timeout", EnvVars: env("session-timeout"),
+				Value: topology.DefaultSessionTimeout,
+				Usage: "`TIME` without a sign of life after which the others take over this process's partitions"},
+			&cli.BoolFlag{Name: "hot-standby", EnvVars: env("hot-standby"),
+				Usage: "keep a local copy of the whole group table, to take over others' partitions sooner"},
+			&cli.DurationFlag{Name: "reconcile", EnvVars: env("reconcile"), Value: topology.DefaultReconcile,
+				Usage: "`TIME` between two looks for plazas whose counts lack what was published, which is then sent again"},
 			minRetentionFlag(),
-			&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: 1, Usage: "`COPIES` of the group's own topics, where they are created"},
-		}, slices.Concat(windowFlags(), upkeepFlags(), processMetricsFlags(), connectionFlags(), logFlags())...),
+			&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: 1,
+				Usage: "`COPIES` of the group's own topics, where they are created"},
+		}, slices.Concat(windowFlags(), upkeepFlags(), processMetricsFlags(), connectionFlags(),
+			logFlags())...),
 		Action: func(c *cli.Context) error {
 			con, err := connectionFrom(c)
 			if err != nil {
@@ -87,7 +101,8 @@ func (a *app) processCommand() *cli.Command {
 			}
 			defer traces.close()
 			cfg.Tracer = traces.processor()
-			p := &process{con: con, cfg: cfg, load: load, log: log, windows: windows, upkeep: upkeep, metrics: metrics}
+			p := &process{con: con, cfg: cfg, load: load, log: log, windows: windows, upkeep: upkeep,
+				metrics: metrics}
 			if isTerminal(a.stderr) {
 				p.status = a.stderr
 			}
@@ -129,7 +144,8 @@ func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadM
 func instanceSettings(c *cli.Context, group string) (instance, stateDir string, err error) {
 	if instance = setting(c, "instance", ""); instance == "" {
 		if instance, err = os.Hostname(); err != nil || instance == "" {
-			return "", "", withHint(usagef("--instance: the host has no name"), "give this process a name with --instance")
+			return "", "", withHint(usagef("--instance: the host has no name"),
+				"give this process a name with --instance")
 		}
 	}
 	if err := checkTopicName("instance", instance); err != nil {
@@ -140,7 +156,8 @@ func instanceSettings(c *cli.Context, group string) (instance, stateDir string, 
 		if base == "" {
 			home, err := os.UserHomeDir()
 			if err != nil {
-				return "", "", withHint(usagef("--state-dir: %v", err), "give the state folder with --state-dir")
+				return "", "", withHint(usagef("--state-dir: %v", err),
+					"give the state folder with --state-dir")
 			}
 			base = filepath.Join(home, ".local", "state")
 		}
@@ -164,7 +181,9 @@ type process struct {
 
 // errBeforeEnd is how --until-end ends when it is stopped before: whoever waits for a job by its
 // exit status must not take it for complete.
-var errBeforeEnd = withHint(errors.New("stopped before all that was in the topic at the start was stored, published and merged"),
+var errBeforeEnd = withHint(
+	errors.New(
+		"stopped before all that was in the topic at the start was stored, published and merged"),
 	"nothing is lost; start it again, and it goes on there")
 
 // run processes until ctx ends, or until the end of the topic as it is now. Where ctx ends before
@@ -243,8 +262,9 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 			cancel()
 		}()
 	}
-	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows, clocks: newClockReader(store, p.cfg.Lateness, p.cfg.Idle),
-		store: store, writer: writer, processor: processor, stats: collector.upkeep, log: p.log}
+	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows,
+		clocks: newClockReader(store, p.cfg.Lateness, p.cfg.Idle),
+		store:  store, writer: writer, processor: processor, stats: collector.upkeep, log: p.log}
 	var beside sync.WaitGroup
 	beside.Go(func() { keeping.run(ctx) })
 	stopStatus := showStatus(p.status, processor.Stats())
@@ -266,14 +286,16 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 		}
 	}
 	s := processor.Stats().Read()
-	p.log.Info("stopped", "stored", number(s.Events), "rejected", number(s.Rejected), "late", number(s.Late), "too_late", number(s.TooLate))
+	p.log.Info("stopped", "stored", number(s.Events), "rejected", number(s.Rejected), "late",
+		number(s.Late), "too_late", number(s.TooLate))
 	return reached, nil
 }
 
 // waitReady waits until both servers answer, and checks that they are as process needs them.
 func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.TopicInfo, error) {
 	var info topology.TopicInfo
-	topics := topology.Topics{Topic: p.con.topic, Group: p.con.group, Partitions: 1, Replication: p.cfg.Replication}
+	topics := topology.Topics{Topic: p.con.topic, Group: p.con.group, Partitions: 1,
+		Replication: p.cfg.Replication}
 	err := retryOutage(ctx, p.log, func() (err error) {
 		defer func() { p.cfg.Stats.Checked(err) }()
 		found, ok, err := p.con.cluster.Describe(ctx, p.con.topic)
@@ -287,7 +309,8 @@ func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.Top
 		if _, err := p.con.cluster.CheckPolicy(ctx, p.con.topic, 0); err != nil {
 			return err
 		}
-		// The database goes first: a process of another group is refused before it makes topics of its own.
+		// The database goes first: a process of another group is refused before it makes topics of its
+		// own.
 		meta, err := store.Check(ctx, p.con.identity(found.ID))
 		if err != nil {
 			return err
@@ -305,7 +328,8 @@ func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.Top
 }
 
 func (con connection) identity(topicID string) sql.Identity {
-	return sql.Identity{Group: con.group, Topic: con.topic, TopicID: topicID, Timezone: con.location.String()}
+	return sql.Identity{Group: con.group, Topic: con.topic, TopicID: topicID,
+		Timezone: con.location.String()}
 }
 
 func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store, error) {
@@ -322,7 +346,8 @@ func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store
 
 func encodeOutbox(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) }
 
-// endedGrace bounds how long the look for the end may take to notice that it is not wanted any more.
+// endedGrace bounds how long the look for the end may take to notice that it is not wanted any
+// more.
 const endedGrace = 300 * time.Millisecond
 
 // statusEvery is how often the status line is written anew.

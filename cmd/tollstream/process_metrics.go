@@ -22,17 +22,21 @@ import (
 
 const metricsCategory = "Metrics"
 
-// defaultMetricsListen is an address to show: the port is the one that exporters of OpenTelemetry use for Prometheus.
+// defaultMetricsListen is an address to show: the port is the one that exporters of OpenTelemetry
+// use for Prometheus.
 const defaultMetricsListen = "127.0.0.1:9464"
 
 func metricsListenFlag() cli.Flag {
-	return &cli.StringFlag{Name: "metrics-listen", EnvVars: env("metrics-listen"), Category: metricsCategory,
-		Usage: "serve metrics for Prometheus at `HOST:PORT`, as in " + defaultMetricsListen + ", with /healthz and /readyz; port 0 is a free one"}
+	return &cli.StringFlag{Name: "metrics-listen", EnvVars: env("metrics-listen"),
+		Category: metricsCategory,
+		Usage: "serve metrics for Prometheus at `HOST:PORT`, as in " + defaultMetricsListen +
+			", with /healthz and /readyz; port 0 is a free one"}
 }
 
 // processMetricsFlags returns the flags that [metricsConfigFrom] and [openTraces] read.
 func processMetricsFlags() []cli.Flag {
-	return append([]cli.Flag{metricsListenFlag(), otelFlag(), pprofFlag()}, guardFlags(metricsCategory, "metrics")...)
+	return append([]cli.Flag{metricsListenFlag(), otelFlag(), pprofFlag()},
+		guardFlags(metricsCategory, "metrics")...)
 }
 
 // metricsConfigFrom returns how metrics are served, nil where they are not.
@@ -56,7 +60,8 @@ func newRegistry(own ...prometheus.Collector) (*prometheus.Registry, error) {
 		ConstLabels: prometheus.Labels{"version": buildVersion(), "goversion": runtime.Version()},
 	}, func() float64 { return 1 })
 	all := append([]prometheus.Collector{
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), build,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		build,
 	}, own...)
 	for _, collector := range all {
 		if err := registry.Register(collector); err != nil {
@@ -66,8 +71,10 @@ func newRegistry(own ...prometheus.Collector) (*prometheus.Registry, error) {
 	return registry, nil
 }
 
-// serveMetrics serves metrics until the func that it returns is called, which waits until that has ended.
-func serveMetrics(cfg web.Config, registry *prometheus.Registry, probes web.Probes, log *slog.Logger) (stop func(), err error) {
+// serveMetrics serves metrics until the func that it returns is called, which waits until that has
+// ended.
+func serveMetrics(cfg web.Config, registry *prometheus.Registry, probes web.Probes,
+	log *slog.Logger) (stop func(), err error) {
 	cfg.Gatherer, cfg.Log = registry, log
 	server, err := web.NewMetrics(cfg, probes)
 	if err != nil {
@@ -76,7 +83,8 @@ func serveMetrics(cfg web.Config, registry *prometheus.Registry, probes web.Prob
 	// A taken port is an error before anything is waited for.
 	if err := server.Listen(); err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			err = withHint(err, "something else listens there: name another port with --metrics-listen, or 0 for a free one")
+			err = withHint(err,
+				"something else listens there: name another port with --metrics-listen, or 0 for a free one")
 		}
 		return nil, fmt.Errorf("serve metrics: %w", err)
 	}
@@ -95,8 +103,8 @@ func serveMetrics(cfg web.Config, registry *prometheus.Registry, probes web.Prob
 	}, nil
 }
 
-// probesOf returns what a process that counts in stats answers to those who start and stop it. From the end of ctx on it is
-// not ready: it gives its partitions away.
+// probesOf returns what a process that counts in stats answers to those who start and stop it. From
+// the end of ctx on it is not ready: it gives its partitions away.
 func probesOf(ctx context.Context, stats *topology.Stats) web.Probes {
 	return web.Probes{
 		Healthy: stats.Healthy,
@@ -114,41 +122,73 @@ func processMetric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	recordsReadMetric     = processMetric("records_read_total", "Records of the topic of events that were taken into batches. Those of a batch that was given up are read again.")
-	offsetsSkippedMetric  = processMetric("offsets_skipped_total", "Offsets that hold no record for us: control records, aborted and compacted ones.")
-	rowsStoredMetric      = processMetric("rows_stored_total", "Events that were stored as rows of livetolldata.")
-	recordsRejectedMetric = processMetric("records_rejected_total", "Records that were stored as dead letters, by what is wrong with them.", "kind")
-	rejectShareMetric     = processMetric("rejected_share_ratio", "Share of the records of the last five minutes that were rejected, from 0 to 1.")
-	lateEventsMetric      = processMetric("late_events_total", "Stored events that came late, and still count in some or all of their windows.")
-	tooLateEventsMetric   = processMetric("too_late_events_total", "Stored events that came too late for any window.")
-	aheadEventsMetric     = processMetric("ahead_events_total", "Stored events that ran ahead of their partition's clock, as of a plaza whose clock is wrong.")
-	batchRowsMetric       = processMetric("batch_rows", "Rows of a stored batch.")
-	commitMetric          = processMetric("commit_duration_seconds", "Time from a batch's first attempt to be stored until it was, pauses between attempts included.")
-	publishMetric         = processMetric("publish_duration_seconds", "Time from the first delta of a batch being sent until all were acknowledged.")
-	mergeLatencyMetric    = processMetric("merge_latency_seconds", "Time from a record being produced until its event is counted, of the first record of each batch and plaza.")
-	resultsMetric         = processMetric("results_duration_seconds", "Time of a transaction that stores results of windows.")
-	deltasMetric          = processMetric("deltas_total", "Deltas that reached their plaza, by what became of them. A gap is one whose predecessor is missing.", "outcome")
-	deltasResentMetric    = processMetric("deltas_resent_total", "Deltas that were sent again because the group table lacked them.")
-	resultsPublishMetric  = processMetric("results_published_total", "Results that were published: revisions of windows, and changes of congestion.", "kind")
-	retriesMetric         = processMetric("retries_total", "Calls to MySQL that failed and are made again, and batches that are built again without rows that MySQL refused.", "operation")
-	rebalancesMetric      = processMetric("rebalances_total", "Sessions of the consumer group that began. Each assigned partitions to this member again.")
-	restartsMetric        = processMetric("restarts_total", "Times that processing restarted after a failure.")
-	partitionsMetric      = processMetric("partitions", "Partitions of the topic of events.")
-	ownedMetric           = processMetric("partitions_owned", "Those of them that this process has.")
-	lagMetric             = processMetric("partition_lag_records", "Records of an owned partition that are not stored yet: its end, asked for every 5 s, less the cursor.", "partition")
-	transactionMetric     = processMetric("partition_open_transaction_seconds", "For how long a producer's transaction has kept records of an owned partition from being read, as looked at every 5 s; 0 for none.", "partition")
-	unpublishedMetric     = processMetric("unpublished_events", "Events that are stored, and whose deltas Kafka has not acknowledged yet.")
-	unmergedMetric        = processMetric("unmerged_deltas", "Deltas of an owned partition of the loop that are published and not yet merged, asked for every 5 s.", "partition")
-	processMarkMetric     = processMetric("watermark_timestamp_seconds", "The watermark, in event time: windows that end before it are closed.")
-	processAgeMetric      = processMetric("watermark_age_seconds", "How far the watermark is behind this machine's clock. A replay of old events is far behind.")
-	lastStoredMetric      = processMetric("last_stored_timestamp_seconds", "When the last batch was stored.")
-	loadModeMetric        = processMetric("load_mode", "1 for how rows are loaded: local is LOAD DATA LOCAL, insert is INSERT, auto is not known yet; else 0.", "mode")
-	upkeepRunsMetric      = processMetric("upkeep_runs_total", "Rounds of maintenance by the process that owns partition 0: it joins rows of toll_batch, rolls up old batches, and deletes old results.", "step", "outcome")
-	upkeepSuccessMetric   = processMetric("upkeep_last_success_timestamp_seconds", "When a step of maintenance last did all that was due; 0 until then, and in processes without partition 0.", "step")
-	upkeepDeletedMetric   = processMetric("upkeep_rows_deleted_total", "Rows that maintenance deleted. Of toll_batch, less those that replaced them.", "table")
-	closingStalledMetric  = processMetric("windows_stalled_seconds", "For how long no windows were stored although some are due and both servers answer; 0 where all is well.")
-	clockAheadMetric      = processMetric("clock_ahead_seconds", "How far a clock is ahead of this machine's, below 0 behind it; 0 in processes without partition 0.", "clock")
-	readyMetric           = processMetric("ready", "Whether a check is passed, 1 or 0. /readyz answers with 200 where all are.", "check")
+	recordsReadMetric = processMetric("records_read_total",
+		"Records of the topic of events that were taken into batches. Those of a batch that was given up are read again.")
+	offsetsSkippedMetric = processMetric("offsets_skipped_total",
+		"Offsets that hold no record for us: control records, aborted and compacted ones.")
+	rowsStoredMetric = processMetric("rows_stored_total",
+		"Events that were stored as rows of livetolldata.")
+	recordsRejectedMetric = processMetric("records_rejected_total",
+		"Records that were stored as dead letters, by what is wrong with them.", "kind")
+	rejectShareMetric = processMetric("rejected_share_ratio",
+		"Share of the records of the last five minutes that were rejected, from 0 to 1.")
+	lateEventsMetric = processMetric("late_events_total",
+		"Stored events that came late, and still count in some or all of their windows.")
+	tooLateEventsMetric = processMetric("too_late_events_total",
+		"Stored events that came too late for any window.")
+	aheadEventsMetric = processMetric("ahead_events_total",
+		"Stored events that ran ahead of their partition's clock, as of a plaza whose clock is wrong.")
+	batchRowsMetric = processMetric("batch_rows", "Rows of a stored batch.")
+	commitMetric    = processMetric("commit_duration_seconds",
+		"Time from a batch's first attempt to be stored until it was, pauses between attempts included.")
+	publishMetric = processMetric("publish_duration_seconds",
+		"Time from the first delta of a batch being sent until all were acknowledged.")
+	mergeLatencyMetric = processMetric("merge_latency_seconds",
+		"Time from a record being produced until its event is counted, of the first record of each batch and plaza.")
+	resultsMetric = processMetric("results_duration_seconds",
+		"Time of a transaction that stores results of windows.")
+	deltasMetric = processMetric("deltas_total",
+		"Deltas that reached their plaza, by what became of them. A gap is one whose predecessor is missing.", "outcome")
+	deltasResentMetric = processMetric("deltas_resent_total",
+		"Deltas that were sent again because the group table lacked them.")
+	resultsPublishMetric = processMetric("results_published_total",
+		"Results that were published: revisions of windows, and changes of congestion.", "kind")
+	retriesMetric = processMetric("retries_total",
+		"Calls to MySQL that failed and are made again, and batches that are built again without rows that MySQL refused.", "operation")
+	rebalancesMetric = processMetric("rebalances_total",
+		"Sessions of the consumer group that began. Each assigned partitions to this member again.")
+	restartsMetric = processMetric("restarts_total",
+		"Times that processing restarted after a failure.")
+	partitionsMetric = processMetric("partitions", "Partitions of the topic of events.")
+	ownedMetric      = processMetric("partitions_owned", "Those of them that this process has.")
+	lagMetric        = processMetric("partition_lag_records",
+		"Records of an owned partition that are not stored yet: its end, asked for every 5 s, less the cursor.", "partition")
+	transactionMetric = processMetric("partition_open_transaction_seconds",
+		"For how long a producer's transaction has kept records of an owned partition from being read, as looked at every 5 s; 0 for none.", "partition")
+	unpublishedMetric = processMetric("unpublished_events",
+		"Events that are stored, and whose deltas Kafka has not acknowledged yet.")
+	unmergedMetric = processMetric("unmerged_deltas",
+		"Deltas of an owned partition of the loop that are published and not yet merged, asked for every 5 s.", "partition")
+	processMarkMetric = processMetric("watermark_timestamp_seconds",
+		"The watermark, in event time: windows that end before it are closed.")
+	processAgeMetric = processMetric("watermark_age_seconds",
+		"How far the watermark is behind this machine's clock. A replay of old events is far behind.")
+	lastStoredMetric = processMetric("last_stored_timestamp_seconds",
+		"When the last batch was stored.")
+	loadModeMetric = processMetric("load_mode",
+		"1 for how rows are loaded: local is LOAD DATA LOCAL, insert is INSERT, auto is not known yet; else 0.", "mode")
+	upkeepRunsMetric = processMetric("upkeep_runs_total",
+		"Rounds of maintenance by the process that owns partition 0: it joins rows of toll_batch, rolls up old batches, and deletes old results.", "step", "outcome")
+	upkeepSuccessMetric = processMetric("upkeep_last_success_timestamp_seconds",
+		"When a step of maintenance last did all that was due; 0 until then, and in processes without partition 0.", "step")
+	upkeepDeletedMetric = processMetric("upkeep_rows_deleted_total",
+		"Rows that maintenance deleted. Of toll_batch, less those that replaced them.", "table")
+	closingStalledMetric = processMetric("windows_stalled_seconds",
+		"For how long no windows were stored although some are due and both servers answer; 0 where all is well.")
+	clockAheadMetric = processMetric("clock_ahead_seconds",
+		"How far a clock is ahead of this machine's, below 0 behind it; 0 in processes without partition 0.", "clock")
+	readyMetric = processMetric("ready",
+		"Whether a check is passed, 1 or 0. /readyz answers with 200 where all are.", "check")
 )
 
 // processCollector shows the counters of a processor.
@@ -161,16 +201,21 @@ type processCollector struct {
 // Describe implements prometheus.Collector.
 func (p *processCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		recordsReadMetric, offsetsSkippedMetric, rowsStoredMetric, recordsRejectedMetric, rejectShareMetric, lateEventsMetric, tooLateEventsMetric, aheadEventsMetric,
-		batchRowsMetric, commitMetric, publishMetric, mergeLatencyMetric, resultsMetric, deltasMetric, deltasResentMetric, resultsPublishMetric, retriesMetric,
-		rebalancesMetric, restartsMetric, partitionsMetric, ownedMetric, lagMetric, transactionMetric, unpublishedMetric, unmergedMetric, processMarkMetric,
-		processAgeMetric, lastStoredMetric, loadModeMetric, upkeepRunsMetric, upkeepSuccessMetric, upkeepDeletedMetric, closingStalledMetric, clockAheadMetric, readyMetric,
+		recordsReadMetric, offsetsSkippedMetric, rowsStoredMetric, recordsRejectedMetric,
+		rejectShareMetric, lateEventsMetric, tooLateEventsMetric, aheadEventsMetric,
+		batchRowsMetric, commitMetric, publishMetric, mergeLatencyMetric, resultsMetric, deltasMetric,
+		deltasResentMetric, resultsPublishMetric, retriesMetric,
+		rebalancesMetric, restartsMetric, partitionsMetric, ownedMetric, lagMetric, transactionMetric,
+		unpublishedMetric, unmergedMetric, processMarkMetric,
+		processAgeMetric, lastStoredMetric, loadModeMetric, upkeepRunsMetric, upkeepSuccessMetric,
+		upkeepDeletedMetric, closingStalledMetric, clockAheadMetric, readyMetric,
 	} {
 		ch <- d
 	}
 }
 
-// Collect implements prometheus.Collector. It asks no server, so a scrape costs none of them anything.
+// Collect implements prometheus.Collector. It asks no server, so a scrape costs none of them
+// anything.
 func (p *processCollector) Collect(ch chan<- prometheus.Metric) {
 	s := p.stats.Read()
 	counter := func(d *prometheus.Desc, value int64, labels ...string) {

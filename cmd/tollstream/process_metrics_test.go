@@ -113,7 +113,8 @@ func (c *cable) carry(from net.Conn) {
 	delete(c.open, to)
 }
 
-// TestProcessReadiness asks a process while it starts without a database, has one, loses it, gets it back, and ends.
+// TestProcessReadiness asks a process while it starts without a database, has one, loses it, gets
+// it back, and ends.
 func TestProcessReadiness(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	con := p.connection()
@@ -124,7 +125,8 @@ func TestProcessReadiness(t *testing.T) {
 	database := newCable(t, dsn.Addr)
 	database.set(true)
 	dsn.Addr = database.listener.Addr().String()
-	s := serve(t, con.cluster.Brokers[0], dsn.FormatDSN(), "process", "--instance", "test", "--state-dir", p.dir)
+	s := serve(t, con.cluster.Brokers[0], dsn.FormatDSN(), "process", "--instance", "test",
+		"--state-dir", p.dir)
 	expect := func(what string, status int, parts ...string) {
 		t.Helper()
 		var body string
@@ -147,7 +149,8 @@ func TestProcessReadiness(t *testing.T) {
 			t.Errorf("%s: /healthz answers %d: %s", what, got, body)
 		}
 	}
-	expect("start without a database", http.StatusServiceUnavailable, "tables: ", "group: no partitions are assigned yet")
+	expect("start without a database", http.StatusServiceUnavailable, "tables: ",
+		"group: no partitions are assigned yet")
 	database.set(false)
 	expect("readiness", http.StatusOK, `"ok"`)
 	database.set(true)
@@ -174,7 +177,8 @@ func TestProcessReadiness(t *testing.T) {
 		}
 		body, _ := io.ReadAll(answer.Body)
 		_ = answer.Body.Close()
-		if answer.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "stopping") {
+		if answer.StatusCode != http.StatusServiceUnavailable ||
+			!strings.Contains(string(body), "stopping") {
 			t.Fatalf("while it stops: %d: %s", answer.StatusCode, body)
 		}
 	}
@@ -208,7 +212,8 @@ func TestProbesOf(t *testing.T) {
 // probed serves probes until the end of the test, and returns the address.
 func probed(t *testing.T, ready func() error, cert, key string) string {
 	t.Helper()
-	server, err := web.NewMetrics(web.Config{Listen: "127.0.0.1:0", TLSCert: cert, TLSKey: key, Gatherer: prometheus.NewRegistry()}, web.Probes{Ready: ready})
+	server, err := web.NewMetrics(web.Config{Listen: "127.0.0.1:0", TLSCert: cert, TLSKey: key,
+		Gatherer: prometheus.NewRegistry()}, web.Probes{Ready: ready})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +239,8 @@ func certificate(t *testing.T) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"toll.example"}}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"toll.example"}}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +250,8 @@ func certificate(t *testing.T) (cert, key string) {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der}, "key.pem": {Type: "PRIVATE KEY", Bytes: pkcs8}} {
+	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der},
+		"key.pem": {Type: "PRIVATE KEY", Bytes: pkcs8}} {
 		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -255,7 +262,8 @@ func certificate(t *testing.T) (cert, key string) {
 // TestHealthCommand asks a server that is ready, one that is not, one with a certificate, and none.
 func TestHealthCommand(t *testing.T) {
 	quietLibraries()
-	for _, name := range []string{"TOLLSTREAM_METRICS_LISTEN", "TOLLSTREAM_LISTEN", "TOLLSTREAM_TLS_CERT"} {
+	for _, name := range []string{"TOLLSTREAM_METRICS_LISTEN", "TOLLSTREAM_LISTEN",
+		"TOLLSTREAM_TLS_CERT"} {
 		t.Setenv(name, "")
 	}
 	var ready error
@@ -265,7 +273,8 @@ func TestHealthCommand(t *testing.T) {
 	expect := func(code int, want string, args ...string) {
 		t.Helper()
 		var stdout, stderr bytes.Buffer
-		got := run(t.Context(), append([]string{"tollstream", "health"}, args...), strings.NewReader(""), &stdout, &stderr)
+		got := run(t.Context(), append([]string{"tollstream", "health"}, args...), strings.NewReader(""),
+			&stdout, &stderr)
 		if got != code || !strings.Contains(stdout.String()+stderr.String(), want) {
 			t.Errorf("%v: exit status %d, want %d: %s%s", args, got, code, stdout.String(), stderr.String())
 		}

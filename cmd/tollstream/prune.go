@@ -28,8 +28,10 @@ func (a *app) pruneCommand() *cli.Command {
 			tollstream prune --before 2022-02-10 --yes
 			tollstream prune --before "2022-02-10 10:00" --yes`,
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "before", Usage: "delete rows from before this `TIME`: 2022-02-10, \"2022-02-10 10:00\", or 90d"},
-			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: sql.DefaultPruneRows, Usage: "most `ROWS` that one transaction deletes"},
+			&cli.StringFlag{Name: "before",
+				Usage: "delete rows from before this `TIME`: 2022-02-10, \"2022-02-10 10:00\", or 90d"},
+			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: sql.DefaultPruneRows,
+				Usage: "most `ROWS` that one transaction deletes"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only count the rows"},
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
@@ -48,7 +50,9 @@ func (a *app) pruneCommand() *cli.Command {
 				return usagef("--batch-rows is %d, want 1 to %s", o.BatchRows, number(maxPruneRows))
 			}
 			if !c.Bool("yes") && !c.Bool("dry-run") {
-				return withHint(usagef("--yes is missing: prune deletes the rows of livetolldata in %s %s, for good", con.address(), before.words()),
+				return withHint(
+					usagef("--yes is missing: prune deletes the rows of livetolldata in %s %s, for good",
+						con.address(), before.words()),
 					fmt.Sprintf("to see how many, run: tollstream prune --before %q --dry-run", before.text))
 			}
 			return withServersHint(a.prune(c.Context, con, before, o, c.Bool("dry-run"), c.Bool("json")))
@@ -72,7 +76,8 @@ func parseBefore(text string) (pruneBefore, error) {
 	if b.text == "" {
 		return b, usagef("--before is missing: which rows are old?")
 	}
-	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
+	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04", "2006-01-02T15:04",
+		"2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
 		if t, err := time.Parse(layout, b.text); err == nil {
 			b.at = toll.WallTimeOf(t)
 			return b, nil
@@ -80,7 +85,8 @@ func parseBefore(text string) (pruneBefore, error) {
 	}
 	var err error
 	if b.ago, err = parseKeep(b.text); err != nil || b.ago == 0 {
-		return b, usagef("--before: %q is no time such as 2022-02-10, \"2022-02-10 10:00\" or 90d", b.text)
+		return b, usagef("--before: %q is no time such as 2022-02-10, \"2022-02-10 10:00\" or 90d",
+			b.text)
 	}
 	return b, nil
 }
@@ -119,7 +125,8 @@ type pruned struct {
 	TookSeconds float64 `json:"took_seconds"`
 }
 
-func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o sql.PruneOptions, dryRun, asJSON bool) error {
+func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o sql.PruneOptions,
+	dryRun, asJSON bool) error {
 	log, err := newLogger(a.stderr, logText, "warn")
 	if err != nil {
 		return err
@@ -145,7 +152,8 @@ func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o s
 		return err
 	}
 	for _, warning := range clockWarnings(clocks.Skews()) {
-		fmt.Fprintf(a.stderr, "tollstream: warning: %s; --before counts back from the earliest clock\n", warning)
+		fmt.Fprintf(a.stderr, "tollstream: warning: %s; --before counts back from the earliest clock\n",
+			warning)
 	}
 	began := time.Now()
 	p := pruned{Before: o.Before.String(), DryRun: dryRun}
@@ -153,22 +161,28 @@ func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o s
 		return err
 	}
 	if !asJSON {
-		fmt.Fprintf(a.stdout, "livetolldata holds %s, %s from before %s\n", counted(p.Rows, "row"), number(p.Old), p.Before)
+		fmt.Fprintf(a.stdout, "livetolldata holds %s, %s from before %s\n", counted(p.Rows, "row"),
+			number(p.Old), p.Before)
 	}
 	if !dryRun && p.Old > 0 {
 		told := time.Now()
 		o.Progress = func(rows int64) {
 			if now := time.Now(); !asJSON && now.Sub(told) >= pruneTellEvery {
 				told = now
-				fmt.Fprintf(a.stdout, "deleted %s of %s, %s rows/s\n", number(rows), number(p.Old), perSecond(rows, now.Sub(began)))
+				fmt.Fprintf(a.stdout, "deleted %s of %s, %s rows/s\n", number(rows), number(p.Old),
+					perSecond(rows, now.Sub(began)))
 			}
 		}
 		p.Pruned, err = store.Prune(ctx, o)
 		if ctx.Err() != nil {
-			return withHint(fmt.Errorf("prune was interrupted after %s; what was deleted is noted, and verify is exact", counted(p.Pruned, "row")), "run it again to go on")
+			return withHint(
+				fmt.Errorf("prune was interrupted after %s; what was deleted is noted, and verify is exact",
+					counted(p.Pruned, "row")), "run it again to go on")
 		}
 		if err != nil {
-			return thenHint(err, fmt.Sprintf("%s deleted so far are noted, and verify is exact; run it again to go on", counted(p.Pruned, "row")))
+			return thenHint(err,
+				fmt.Sprintf("%s deleted so far are noted, and verify is exact; run it again to go on",
+					counted(p.Pruned, "row")))
 		}
 	}
 	p.TookSeconds = time.Since(began).Seconds()
@@ -178,7 +192,8 @@ func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o s
 	case dryRun:
 		_, err = fmt.Fprintln(a.stdout, "nothing was deleted (--dry-run)")
 	default:
-		_, err = fmt.Fprintf(a.stdout, "deleted %s in %s\n", counted(p.Pruned, "row"), seconds(time.Since(began)))
+		_, err = fmt.Fprintf(a.stdout, "deleted %s in %s\n", counted(p.Pruned, "row"),
+			seconds(time.Since(began)))
 	}
 	return err
 }

@@ -64,17 +64,22 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		return err
 	}
 	if !yes {
-		return withHint(usagef("--yes is missing: rebuild counts all plazas of group %s anew: it has %s published again; rows, windows and congestion stay",
-			con.group, batchesOf(plan)), "to do it, run: "+rebuildLine)
+		return withHint(
+			usagef(
+				"--yes is missing: rebuild counts all plazas of group %s anew: it has %s published again; rows, windows and congestion stay",
+				con.group, batchesOf(plan)), "to do it, run: "+rebuildLine)
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
-	// A restored database may be of an older epoch than the states, which the new one has to be above of.
+	// A restored database may be of an older epoch than the states, which the new one has to be above
+	// of.
 	epochs, err := con.cluster.Epochs(ctx, con.group, con.topic)
 	if err != nil {
 		return err
 	}
-	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.group), counted(int64(epochs.Plazas), "plaza"), epochs.Highest))
-	topics := topology.Topics{Topic: con.topic, Group: con.group, Partitions: info.Partitions, Replication: info.Replicas}
+	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.group),
+		counted(int64(epochs.Plazas), "plaza"), epochs.Highest))
+	topics := topology.Topics{Topic: con.topic, Group: con.group, Partitions: info.Partitions,
+		Replication: info.Replicas}
 	if outgrown, err := con.cluster.Outgrown(ctx, topics); err != nil {
 		return err
 	} else if outgrown {
@@ -88,16 +93,19 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 	if err != nil {
 		return thenHint(err, "nothing is half done; to make sure, run again: "+rebuildLine)
 	}
-	t.tell(fmt.Sprintf("raised the epoch from %d to %d: all states from before count as empty", done.Epoch, done.NewEpoch),
+	t.tell(fmt.Sprintf("raised the epoch from %d to %d: all states from before count as empty",
+		done.Epoch, done.NewEpoch),
 		"marked as not published: "+batchesOf(done))
 	members, err := con.cluster.Members(ctx, con.group)
 	if err != nil {
 		return err
 	}
 	if members == 0 {
-		t.tell("the next process publishes them: tollstream process; to see how far it is: tollstream verify")
+		t.tell(
+			"the next process publishes them: tollstream process; to see how far it is: tollstream verify")
 	} else {
-		t.tell(counted(int64(members), "running member") + " of the group will notice and publish them; to see how far it is: tollstream verify")
+		t.tell(counted(int64(members), "running member") +
+			" of the group will notice and publish them; to see how far it is: tollstream verify")
 	}
 	return t.end("")
 }
@@ -107,6 +115,7 @@ func batchesOf(r sql.Rebuild) string {
 	if r.Batches == 1 {
 		batches = "1 batch"
 	}
-	return fmt.Sprintf("%s of %s with %s, %s", batches, counted(int64(r.Partitions), "partition"), counted(r.Events, "event"),
+	return fmt.Sprintf("%s of %s with %s, %s", batches, counted(int64(r.Partitions), "partition"),
+		counted(r.Events, "event"),
 		humanize.IBytes(uint64(r.OutboxSize)))
 }

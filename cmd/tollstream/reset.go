@@ -33,7 +33,8 @@ func (a *app) resetCommand() *cli.Command {
 		Flags: append(append([]cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do it; without it reset only says what it would delete"},
 			&cli.BoolFlag{Name: "all-rows", Usage: "delete also the rows that tollstream did not store"},
-			&cli.BoolFlag{Name: "lose-rows", Usage: "delete also the rows whose records the topic no longer holds"},
+			&cli.BoolFlag{Name: "lose-rows",
+				Usage: "delete also the rows whose records the topic no longer holds"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
 		}, topicFlags()...), connectionFlags()...),
 		Action: func(c *cli.Context) error {
@@ -45,7 +46,8 @@ func (a *app) resetCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			o := resetOptions{ResetOptions: sql.ResetOptions{AllRows: c.Bool("all-rows")}, yes: c.Bool("yes"), loseRows: c.Bool("lose-rows")}
+			o := resetOptions{ResetOptions: sql.ResetOptions{AllRows: c.Bool("all-rows")},
+				yes: c.Bool("yes"), loseRows: c.Bool("lose-rows")}
 			return withServersHint(a.reset(c.Context, con, topics, o, c.Bool("json")))
 		},
 	}
@@ -64,8 +66,10 @@ func resetPlan(con connection, o resetOptions) string {
 	if o.AllRows {
 		rows = "all rows of livetolldata, those from before tollstream too,"
 	}
-	return fmt.Sprintf("%s and of tollstream's own tables in %s, the topics %s and %s, and the offsets of group %s; topic %s stays",
-		rows, con.address(), topology.LoopTopic(con.group), topology.TableTopic(con.group), con.group, con.topic)
+	return fmt.Sprintf(
+		"%s and of tollstream's own tables in %s, the topics %s and %s, and the offsets of group %s; topic %s stays",
+		rows, con.address(), topology.LoopTopic(con.group), topology.TableTopic(con.group), con.group,
+		con.topic)
 }
 
 func resetLine(o resetOptions) string {
@@ -79,10 +83,11 @@ func resetLine(o resetOptions) string {
 	return line
 }
 
-// reset empties the database first. Until it is empty the database is marked, and process refuses it; from then on what
-// the topics still hold is of an epoch before. So wherever it is interrupted, nothing wrong is counted, and running it
-// again completes it.
-func (a *app) reset(ctx context.Context, con connection, topics topology.Topics, o resetOptions, asJSON bool) error {
+// reset empties the database first. Until it is empty the database is marked, and process refuses
+// it; from then on what the topics still hold is of an epoch before. So wherever it is interrupted,
+// nothing wrong is counted, and running it again completes it.
+func (a *app) reset(ctx context.Context, con connection, topics topology.Topics, o resetOptions,
+	asJSON bool) error {
 	log, err := newLogger(a.stderr, logText, "warn")
 	if err != nil {
 		return err
@@ -133,7 +138,8 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 }
 
 // unreplayable returns how many rows a replay of the topic would not bring back.
-func unreplayable(ctx context.Context, con connection, store *sql.Store, info topology.TopicInfo, found bool) (rows int64, exact bool, err error) {
+func unreplayable(ctx context.Context, con connection, store *sql.Store, info topology.TopicInfo,
+	found bool) (rows int64, exact bool, err error) {
 	m, err := store.Meta(ctx)
 	if err != nil {
 		return 0, false, err
@@ -194,7 +200,8 @@ func checkIdle(ctx context.Context, con connection) error {
 		return err
 	}
 	if n > 0 {
-		return toll.Permanent("stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
+		return toll.Permanent(
+			"stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
 			"group %s has %s", con.group, counted(int64(n), "running member"))
 	}
 	return nil

@@ -12,8 +12,8 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// retryOutage does something until it works, with growing pauses, and says once what is in the way. What no retry mends
-// is returned at once.
+// retryOutage does something until it works, with growing pauses, and says once what is in the way.
+// What no retry mends is returned at once.
 func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval = 200 * time.Millisecond

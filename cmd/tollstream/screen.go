@@ -68,16 +68,18 @@ func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
 // frameRate is how often the screen is drawn at most, a second. A key is seen within 50 ms.
 const frameRate = 20
 
-// runScreen shows what a source gives until it is quit, or ctx ends. The terminal is then as it was before, after a panic
-// too. timeout bounds a read.
-func (a *app) runScreen(ctx context.Context, source screenSource, model *screenModel, timeout time.Duration) error {
+// runScreen shows what a source gives until it is quit, or ctx ends. The terminal is then as it was
+// before, after a panic too. timeout bounds a read.
+func (a *app) runScreen(ctx context.Context, source screenSource, model *screenModel,
+	timeout time.Duration) error {
 	ctx, stop := context.WithCancel(ctx)
 	feed := newScreenFeed(source, nil, timeout)
 	shown := &screenProgram{model: model, want: feed.want}
 	program := tea.NewProgram(shown,
 		tea.WithInput(a.stdin), tea.WithOutput(a.stdout), tea.WithFPS(frameRate),
 		tea.WithoutSignalHandler(), // main has one, which ends ctx
-		tea.WithoutCatchPanics())   // screenProgram does, and the panic goes on once the terminal is restored
+		// screenProgram does, and the panic goes on once the terminal is restored
+		tea.WithoutCatchPanics())
 	feed.send = func(m any) { program.Send(m) }
 	shown.quit = program.Quit
 	defer func() {
@@ -109,7 +111,8 @@ type screenProgram struct {
 	broken bool   // whether the model has panicked
 }
 
-// caught ends the program in good order where the model has panicked. Deferred, it is told what was recovered.
+// caught ends the program in good order where the model has panicked. Deferred, it is told what was
+// recovered.
 func (p *screenProgram) caught(r any) {
 	if r != nil {
 		p.broken = true
@@ -188,7 +191,8 @@ type keptLog struct {
 // maxKept is how many lines are held back; who reads them reads the last.
 const maxKept = 20
 
-// keep holds back what is logged, by us and by libraries, until the returned func is called, which writes it.
+// keep holds back what is logged, by us and by libraries, until the returned func is called, which
+// writes it.
 func (k *keptLog) keep() (release func()) {
 	k.mu.Lock()
 	k.keeping = true

@@ -31,13 +31,16 @@ type screenColumn struct {
 	by   func(p *plazaRow) (float64, bool) // what it is sorted by, and false where that is not known
 }
 
-// urgency is the order of states by how soon someone should look, the most urgent last. A plaza that is silent goes before
-// those that are fine.
-var urgency = map[toll.CongestionState]float64{toll.Free: 0, toll.NoData: 1, toll.Busy: 2, toll.BelowUsual: 3, toll.Saturated: 4}
+// urgency is the order of states by how soon someone should look, the most urgent last. A plaza
+// that is silent goes before those that are fine.
+var urgency = map[toll.CongestionState]float64{toll.Free: 0, toll.NoData: 1, toll.Busy: 2,
+	toll.BelowUsual: 3, toll.Saturated: 4}
 
-var stateSymbols = map[toll.CongestionState]string{toll.Saturated: "▲", toll.BelowUsual: "▼", toll.Busy: "◆", toll.NoData: "○", toll.Free: "·"}
+var stateSymbols = map[toll.CongestionState]string{toll.Saturated: "▲", toll.BelowUsual: "▼",
+	toll.Busy: "◆", toll.NoData: "○", toll.Free: "·"}
 
-var verdictSymbols = map[web.VerificationStatus]string{web.Exact: "✓", web.InFlight: "~", web.Mismatch: "✗"}
+var verdictSymbols = map[web.VerificationStatus]string{web.Exact: "✓", web.InFlight: "~",
+	web.Mismatch: "✗"}
 
 func stateWords(s toll.CongestionState) string { return stateSymbols[s] + " " + s.String() }
 
@@ -130,7 +133,8 @@ var screenColumns = []screenColumn{
 			return plain
 		},
 		by: func(p *plazaRow) (float64, bool) {
-			return float64(slices.Index([]web.VerificationStatus{web.Exact, web.InFlight, web.Mismatch}, p.Verification.Status)), true
+			return float64(slices.Index([]web.VerificationStatus{web.Exact, web.InFlight, web.Mismatch},
+				p.Verification.Status)), true
 		}},
 }
 
@@ -169,11 +173,14 @@ type sortKey struct {
 
 // sortKeyOf returns the order that view --sort names.
 func sortKeyOf(name string) sortKey {
-	return sortKey{key: map[string]string{sortTotal: keyTotal, sortFlow: keyFlow, sortVC: keyVC, sortDeviation: keyZ}[name]}
+	return sortKey{key: map[string]string{sortTotal: keyTotal, sortFlow: keyFlow, sortVC: keyVC,
+		sortDeviation: keyZ}[name]}
 }
 
 func (k sortKey) column() *screenColumn {
-	return &screenColumns[slices.IndexFunc(screenColumns, func(c screenColumn) bool { return c.key == k.key })]
+	return &screenColumns[slices.IndexFunc(screenColumns, func(c screenColumn) bool {
+		return c.key == k.key
+	})]
 }
 
 // ascending reports whether the lowest goes first.
@@ -186,8 +193,8 @@ func (k sortKey) arrow() string {
 	return "↓"
 }
 
-// compare orders plazas. What is not known goes last either way; of equals the fuller plaza goes first, then the one with
-// more flow, then the lower number, as on the page.
+// compare orders plazas. What is not known goes last either way; of equals the fuller plaza goes
+// first, then the one with more flow, then the lower number, as on the page.
 func (k sortKey) compare(p, q *plazaRow) int {
 	c := k.column()
 	sign := -1
@@ -196,7 +203,8 @@ func (k sortKey) compare(p, q *plazaRow) int {
 	}
 	first := 0
 	if c.by == nil { // a text
-		first = cmp.Or(unknownLast(p.Name != "", q.Name != ""), sign*cmp.Compare(strings.ToLower(p.Name), strings.ToLower(q.Name)))
+		first = cmp.Or(unknownLast(p.Name != "", q.Name != ""),
+			sign*cmp.Compare(strings.ToLower(p.Name), strings.ToLower(q.Name)))
 	} else {
 		first = compareKnown(c.by, p, q, sign)
 	}
@@ -234,7 +242,8 @@ func newPlazaRow(p *web.Plaza, location *time.Location, today string) plazaRow {
 		}
 	}
 	row.search = strings.ToLower(strings.Join([]string{
-		plazaName(int(p.ID)), shown(p.Name), shown(p.Road), p.State.String(), plazaVerdictWords(&p.Verification),
+		plazaName(int(p.ID)), shown(p.Name), shown(p.Road), p.State.String(),
+		plazaVerdictWords(&p.Verification),
 	}, "\n"))
 	return row
 }
@@ -256,13 +265,16 @@ type placedColumn struct {
 	width int
 }
 
-// placeColumns returns the columns that there is room for, in their order. widths are those of all columns.
+// placeColumns returns the columns that there is room for, in their order. widths are those of all
+// columns.
 func placeColumns(widths []int, room int) []placedColumn {
 	ranked := make([]int, len(screenColumns))
 	for i := range ranked {
 		ranked[i] = i
 	}
-	slices.SortStableFunc(ranked, func(i, j int) int { return cmp.Compare(screenColumns[i].rank, screenColumns[j].rank) })
+	slices.SortStableFunc(ranked, func(i, j int) int {
+		return cmp.Compare(screenColumns[i].rank, screenColumns[j].rank)
+	})
 	var placed []placedColumn
 	room += fieldGap // the last column needs none behind it
 	for _, i := range ranked {
@@ -285,8 +297,8 @@ func placeColumns(widths []int, room int) []placedColumn {
 	return placed
 }
 
-// trend draws the flow of the last quarters of an hour, one a column. It leaves the top of the line free, or the lines of
-// the table would grow together.
+// trend draws the flow of the last quarters of an hour, one a column. It leaves the top of the line
+// free, or the lines of the table would grow together.
 func (p *plazaRow) trend(columns int) string {
 	counts := p.Sparkline[max(len(p.Sparkline)-columns, 0):]
 	most := int64(1)

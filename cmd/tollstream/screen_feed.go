@@ -37,8 +37,8 @@ type (
 	endMsg struct{ err error }
 )
 
-// screenFeed reads what the model wishes. One goroutine, run, decides; a second one reads, so that a server that does not
-// answer keeps nothing else waiting.
+// screenFeed reads what the model wishes. One goroutine, run, decides; a second one reads, so that
+// a server that does not answer keeps nothing else waiting.
 type screenFeed struct {
 	source  screenSource
 	send    func(any)     // tells the model; returns soon
@@ -49,11 +49,12 @@ type screenFeed struct {
 	wishes  chan wish     // holds the last one
 }
 
-// detailEvery is how often a plaza's page is read anew: it is some queries, and tells of quarters of an hour.
+// detailEvery is how often a plaza's page is read anew: it is some queries, and tells of quarters
+// of an hour.
 const detailEvery = 5 * time.Second
 
-// quietest is how many times as long the next board is waited for where nothing has changed for a while: at a thousand
-// plazas reading one costs some 30 ms of a core.
+// quietest is how many times as long the next board is waited for where nothing has changed for a
+// while: at a thousand plazas reading one costs some 30 ms of a core.
 const quietest = 3
 
 // pulse is what changes with every event, and with every window that closes.
@@ -82,7 +83,8 @@ func pulseOf(b *web.Board) pulse {
 const screenTimeout = 10 * time.Second
 
 func newScreenFeed(source screenSource, send func(any), timeout time.Duration) *screenFeed {
-	return &screenFeed{source: source, send: send, timeout: timeout, now: time.Now, every: watchPause, detail: detailEvery, wishes: make(chan wish, 1)}
+	return &screenFeed{source: source, send: send, timeout: timeout, now: time.Now, every: watchPause,
+		detail: detailEvery, wishes: make(chan wish, 1)}
 }
 
 // want takes what the model wishes. One goroutine calls it.
@@ -109,8 +111,10 @@ func (f *screenFeed) run(ctx context.Context) {
 		if under != nil {
 			return
 		}
-		due := boardAt.IsZero() || !wished.paused && now.Sub(boardAt) >= quiet*f.every*9/10 // a tick may come early
-		detail := wished.detail && (detailAt.IsZero() || has != wished.plaza || !wished.paused && now.Sub(detailAt) >= f.detail)
+		// a tick may come early
+		due := boardAt.IsZero() || !wished.paused && now.Sub(boardAt) >= quiet*f.every*9/10
+		detail := wished.detail && (detailAt.IsZero() || has != wished.plaza || !wished.paused &&
+			now.Sub(detailAt) >= f.detail)
 		if !due && !detail {
 			return
 		}

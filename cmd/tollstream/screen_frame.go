@@ -23,7 +23,8 @@ const (
 	footLines = 1
 )
 
-// staleAge is how old figures are called stale: several times what reading takes at a thousand plazas.
+// staleAge is how old figures are called stale: several times what reading takes at a thousand
+// plazas.
 const staleAge = 6 * time.Second
 
 func (m *screenModel) tooSmall() bool { return m.width < leastWidth || m.height < leastHeight }
@@ -62,7 +63,8 @@ func (m *screenModel) frame() []line {
 
 // smallFrame is for a terminal that is too small for the rest.
 func (m *screenModel) smallFrame() []line {
-	return []line{m.verification(), textLine(fmt.Sprintf("too small: %d×%d,", m.width, m.height)), textLine(fmt.Sprintf("needs %d×%d", leastWidth, leastHeight))}
+	return []line{m.verification(), textLine(fmt.Sprintf("too small: %d×%d,", m.width, m.height)),
+		textLine(fmt.Sprintf("needs %d×%d", leastWidth, leastHeight))}
 }
 
 // contentRoom is how many lines a page may show that is no table.
@@ -99,12 +101,14 @@ func (m *screenModel) verification() line {
 	}
 	if age, stale := m.stale(); stale {
 		at := m.board.At.In(m.zone(m.board.Timezone)).Format(time.TimeOnly)
-		words := map[web.VerificationStatus]string{web.Exact: "exact", web.InFlight: number(v.InFlight) + " in flight", web.Mismatch: "MISMATCH"}[v.Status]
+		words := map[web.VerificationStatus]string{web.Exact: "exact",
+			web.InFlight: number(v.InFlight) + " in flight", web.Mismatch: "MISMATCH"}[v.Status]
 		k := strong
 		if v.Status == web.Mismatch {
 			k = loud
 		}
-		return line{{firstFit(m.width, "? "+words+" at "+at+", "+ago(age)+"; not verified since", "? "+words+" at "+at+", "+ago(age), "? "+words+", "+ago(age), "? stale"), k}}
+		return line{{firstFit(m.width, "? "+words+" at "+at+", "+ago(age)+"; not verified since",
+			"? "+words+" at "+at+", "+ago(age), "? "+words+", "+ago(age), "? stale"), k}}
 	}
 	vehicles := int64(0)
 	if v.Events != nil {
@@ -123,26 +127,38 @@ func (m *screenModel) verification() line {
 		slices.Sort(wrong)
 		where, short := "", ""
 		if len(wrong) > 0 {
-			where, short = fmt.Sprintf(" at %s: %s", counted(int64(len(wrong)), "plaza"), someOf(wrong)), fmt.Sprintf(" at %s", counted(int64(len(wrong)), "plaza"))
+			where, short = fmt.Sprintf(" at %s: %s", counted(int64(len(wrong)), "plaza"), someOf(wrong)),
+				fmt.Sprintf(" at %s", counted(int64(len(wrong)), "plaza"))
 		}
-		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more", mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+short, mark+"MISMATCH")
+		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more",
+			mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+
+				short, mark+"MISMATCH")
 		return line{{fill(text, m.width, false), loud}}
 	case web.InFlight:
-		return line{{firstFit(m.width, mark+"in flight: "+number(v.InFlight)+" stored and not yet counted, all else exact; "+all+" counted · "+checked,
-			mark+number(v.InFlight)+" in flight, all else exact · "+checked, mark+number(v.InFlight)+" in flight · "+checked, mark+number(v.InFlight)+" in flight"), strong}}
+		return line{{firstFit(m.width,
+			mark+"in flight: "+number(v.InFlight)+" stored and not yet counted, all else exact; "+all+
+				" counted · "+checked,
+			mark+number(v.InFlight)+" in flight, all else exact · "+checked, mark+number(v.InFlight)+
+				" in flight · "+checked, mark+number(v.InFlight)+" in flight"), strong}}
 	}
 	if vehicles == 0 && v.Rows == nil {
 		return line{{mark + "exact: nothing is stored yet", good}}
 	}
 	if v.Rows == nil {
-		return line{{firstFit(m.width, mark+"exact: "+all+", each counted once; the rows are not counted: "+indexHint, mark+"exact: "+all+"; the rows are not counted", mark+"exact; rows not counted"), good}}
+		return line{{firstFit(m.width,
+			mark+"exact: "+all+", each counted once; the rows are not counted: "+indexHint, mark+"exact: "+
+				all+"; the rows are not counted", mark+"exact; rows not counted"), good}}
 	}
 	if *v.Rows != vehicles { // some are from before tollstream, or were deleted on purpose
-		return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(int64(len(m.board.Plazas)), "plaza")+", each counted once; "+counted(*v.Rows, "row")+" · "+checked,
-			mark+"exact: "+all+", "+counted(*v.Rows, "row")+" · "+checked, mark+"exact · "+checked, mark+"exact"), good}}
+		return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(int64(len(m.board.Plazas)),
+			"plaza")+", each counted once; "+counted(*v.Rows, "row")+" · "+checked,
+			mark+"exact: "+all+", "+counted(*v.Rows, "row")+" · "+checked, mark+"exact · "+checked, mark+
+				"exact"), good}}
 	}
-	return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(int64(len(m.board.Plazas)), "plaza")+", each one row and counted once · "+checked,
-		mark+"exact: "+all+", each one row, counted once · "+checked, mark+"exact: "+all+" · "+checked, mark+"exact · "+checked, mark+"exact"), good}}
+	return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(int64(len(m.board.Plazas)),
+		"plaza")+", each one row and counted once · "+checked,
+		mark+"exact: "+all+", each one row, counted once · "+checked, mark+"exact: "+all+" · "+
+			checked, mark+"exact · "+checked, mark+"exact"), good}}
 }
 
 // network sums up all plazas; where something is wrong, it says what.
@@ -160,7 +176,8 @@ func (m *screenModel) network() line {
 	s := &m.board.Summary
 	states := line{}
 	for _, state := range severity {
-		n := map[toll.CongestionState]int{toll.Free: s.States.Free, toll.Busy: s.States.Busy, toll.Saturated: s.States.Saturated,
+		n := map[toll.CongestionState]int{toll.Free: s.States.Free, toll.Busy: s.States.Busy,
+			toll.Saturated:  s.States.Saturated,
 			toll.BelowUsual: s.States.BelowUsual, toll.NoData: s.States.NoData}[state]
 		if n == 0 {
 			continue
@@ -168,7 +185,8 @@ func (m *screenModel) network() line {
 		if len(states) > 0 {
 			states = append(states, piece{", ", plain})
 		}
-		states = append(states, piece{fmt.Sprintf("%s %s %s", stateSymbols[state], number(int64(n)), state), stateLook(state)})
+		states = append(states,
+			piece{fmt.Sprintf("%s %s %s", stateSymbols[state], number(int64(n)), state), stateLook(state)})
 	}
 	if len(states) == 0 {
 		return textLine("no plaza is known yet")
@@ -193,9 +211,11 @@ func (m *screenModel) time() line {
 		long := ago(m.now.Sub(m.since))
 		long = strings.TrimSuffix(long, " ago")
 		since := m.since.In(m.boardZone()).Format(time.TimeOnly)
-		return line{{fill(firstFit(m.width, fmt.Sprintf("STALE for %s, since %s: %s", long, since, m.trouble)), m.width, false), loud}}
+		return line{{fill(firstFit(m.width,
+			fmt.Sprintf("STALE for %s, since %s: %s", long, since, m.trouble)), m.width, false), loud}}
 	case m.paused:
-		return line{{fill(firstFit(m.width, fmt.Sprintf("PAUSED, figures of %s; Space goes on", ago(age)), "PAUSED; Space goes on"), m.width, false), chosen}}
+		return line{{fill(firstFit(m.width, fmt.Sprintf("PAUSED, figures of %s; Space goes on", ago(age)),
+			"PAUSED; Space goes on"), m.width, false), chosen}}
 	case m.board == nil:
 		words := "reading …"
 		if !m.reading.IsZero() && m.now.Sub(m.reading) >= 2*time.Second {
@@ -203,7 +223,9 @@ func (m *screenModel) time() line {
 		}
 		return textLine(words)
 	case stale:
-		return line{{fill(firstFit(m.width, fmt.Sprintf("STALE: reading takes long, figures of %s", ago(age)), "STALE: figures of "+ago(age)), m.width, false), loud}}
+		return line{{fill(firstFit(m.width,
+			fmt.Sprintf("STALE: reading takes long, figures of %s", ago(age)), "STALE: figures of "+
+				ago(age)), m.width, false), loud}}
 	}
 	updated := "updated " + ago(age)
 	if m.board.StreamTime == nil {
@@ -222,7 +244,8 @@ func (m *screenModel) time() line {
 	if len(m.board.Warnings) > 0 {
 		mark += ", clocks disagree"
 	}
-	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark+waiting, "stream time "+at+mark, "stream time "+at, m.board.StreamTime.In(location).Format("15:04 MST"))
+	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark+waiting, "stream time "+at+mark,
+		"stream time "+at, m.board.StreamTime.In(location).Format("15:04 MST"))
 	return spread(m.width, left, updated)
 }
 
@@ -233,7 +256,8 @@ func (m *screenModel) boardZone() *time.Location {
 	return m.zone(m.board.Timezone)
 }
 
-// spread puts one text to the left and one to the right; the right one stays where there is little room.
+// spread puts one text to the left and one to the right; the right one stays where there is little
+// room.
 func spread(width int, left, right string) line {
 	room := width - cells(right) - 2
 	if room < 1 {
@@ -296,7 +320,8 @@ func (m *screenModel) table() []line {
 	return lines
 }
 
-// tableHead names the columns. The letter that sorts by one is underlined, and an arrow stands behind the one that does.
+// tableHead names the columns. The letter that sorts by one is underlined, and an arrow stands
+// behind the one that does.
 func (m *screenModel) tableHead(columns []placedColumn) line {
 	var l line
 	gap := 0
@@ -317,7 +342,8 @@ func (m *screenModel) tableHead(columns []placedColumn) line {
 			l = append(append(l, keyed(name, c.key)...), piece{arrow, strong})
 			gap -= cells(arrow)
 		default:
-			l = append(append(l, keyed(name, c.key)...), piece{arrow + strings.Repeat(" ", blanks-cells(arrow)), strong})
+			l = append(append(l, keyed(name, c.key)...),
+				piece{arrow + strings.Repeat(" ", blanks-cells(arrow)), strong})
 		}
 	}
 	return l
@@ -336,13 +362,16 @@ func keyed(name, key string) line {
 func (m *screenModel) foot() line {
 	of := ""
 	if n := len(m.order); n > 0 && m.board != nil {
-		of = fmt.Sprintf("%s–%s of %s", number(int64(m.offset+1)), number(int64(min(m.offset+m.tableRoom(), n))), number(int64(n)))
+		of = fmt.Sprintf("%s–%s of %s", number(int64(m.offset+1)),
+			number(int64(min(m.offset+m.tableRoom(), n))), number(int64(n)))
 	}
 	sorted := "by " + m.sort.column().name + " " + m.sort.arrow()
 	filtered := ""
 	switch {
 	case m.typing:
-		return spread(m.width, firstFit(m.width-cells(of)-2, "/"+m.filter+"▏ Enter keeps the filter, Esc drops it", "/"+m.filter+"▏"), of)
+		return spread(m.width,
+			firstFit(m.width-cells(of)-2, "/"+m.filter+"▏ Enter keeps the filter, Esc drops it",
+				"/"+m.filter+"▏"), of)
 	case m.filter != "":
 		filtered = "/" + m.filter + " (Esc clears) · "
 	}
@@ -350,8 +379,11 @@ func (m *screenModel) foot() line {
 	if of == "" {
 		right = sorted
 	}
-	return spread(m.width, firstFit(m.width-cells(right)-2, filtered+"Enter: plaza  /: filter  letter: sort  Space: pause  ?: help  q: quit",
-		filtered+"Enter: plaza  /: filter  ?: help  q: quit", filtered+"?: help  q: quit", filtered+"q: quit"), right)
+	return spread(m.width,
+		firstFit(m.width-cells(right)-2,
+			filtered+"Enter: plaza  /: filter  letter: sort  Space: pause  ?: help  q: quit",
+			filtered+"Enter: plaza  /: filter  ?: help  q: quit", filtered+"?: help  q: quit", filtered+
+				"q: quit"), right)
 }
 
 // footOf is the last line of another page.
@@ -364,8 +396,9 @@ func (m *screenModel) footOf(first, lines int) line {
 	if m.page == pageHelp {
 		return spread(m.width, firstFit(room, "Esc: back  ↑↓: scroll  q: quit", "Esc: back"), of)
 	}
-	return spread(m.width, firstFit(room, "Esc: back  ←→: other plazas  ↑↓: scroll  Space: pause  ?: help  q: quit",
-		"Esc: back  ←→: others  ?: help  q: quit", "Esc: back  q: quit", "Esc"), of)
+	return spread(m.width,
+		firstFit(room, "Esc: back  ←→: other plazas  ↑↓: scroll  Space: pause  ?: help  q: quit",
+			"Esc: back  ←→: others  ?: help  q: quit", "Esc: back  q: quit", "Esc"), of)
 }
 
 // help explains keys and figures.
@@ -411,15 +444,19 @@ func (m *screenModel) help() []line {
 
 func columnMeaning(name string) string {
 	return map[string]string{
-		"plaza": "number of the plaza", "name": "its name", "state": "how urgent it is", columnFlow: "vehicles an hour, by the last 15 minutes",
-		columnVC: "demand by capacity", "heavy": "share of heavy vehicles", columnZ: "how far the flow is from usual at this hour; beyond 3 either way is rare",
-		"total": "vehicles since the beginning", "last": "the last event", "verdict": "verification of the plaza",
+		"plaza": "number of the plaza", "name": "its name", "state": "how urgent it is",
+		columnFlow: "vehicles an hour, by the last 15 minutes",
+		columnVC:   "demand by capacity", "heavy": "share of heavy vehicles",
+		columnZ: "how far the flow is from usual at this hour; beyond 3 either way is rare",
+		"total": "vehicles since the beginning", "last": "the last event",
+		"verdict": "verification of the plaza",
 	}[name]
 }
 
 func stateMeaning(s toll.CongestionState) string {
 	return map[toll.CongestionState]string{
-		toll.Saturated: "demand at or over capacity", toll.BelowUsual: "far less than usual", toll.Busy: "demand near capacity, or far more than usual",
+		toll.Saturated: "demand at or over capacity", toll.BelowUsual: "far less than usual",
+		toll.Busy: "demand near capacity, or far more than usual",
 		toll.Free: "none of these", toll.NoData: "nothing passes, or it was not judged yet",
 	}[s]
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/tollstream/tollstream/web"
 )
 
-// screenModel is all that the full-screen view knows. It has no clock and does no input or output: what happens comes in by
-// its methods, what is to be seen comes out by frame, and what it wants to be read by wish. One goroutine uses it.
+// screenModel is all that the full-screen view knows. It has no clock and does no input or output:
+// what happens comes in by its methods, what is to be seen comes out by frame, and what it wants to
+// be read by wish. One goroutine uses it.
 type screenModel struct {
 	width, height int
 	now           time.Time // wall clock, as it was told last
@@ -60,7 +61,8 @@ const (
 )
 
 func newScreenModel(s viewSettings, now time.Time) *screenModel {
-	m := &screenModel{now: now, top: s.top, sort: sortKey{key: keyState}, zones: map[string]*time.Location{}}
+	m := &screenModel{now: now, top: s.top, sort: sortKey{key: keyState},
+		zones: map[string]*time.Location{}}
 	if s.sorted {
 		m.sort = sortKeyOf(s.sort)
 	}
@@ -179,7 +181,8 @@ func (m *screenModel) measure() {
 	}
 }
 
-// arrange lists the plazas that pass the filter in their order. The cursor stays where it is said to.
+// arrange lists the plazas that pass the filter in their order. The cursor stays where it is said
+// to.
 func (m *screenModel) arrange() {
 	line := m.cursor - m.offset
 	words := strings.Fields(strings.ToLower(m.filter))
@@ -303,7 +306,9 @@ func (m *screenModel) pressTable(key string) {
 	case keyEscape:
 		m.setFilter("")
 	default:
-		if slices.ContainsFunc(screenColumns, func(c screenColumn) bool { return c.key == key && key != "" }) {
+		if slices.ContainsFunc(screenColumns, func(c screenColumn) bool {
+			return c.key == key && key != ""
+		}) {
 			m.sort = sortKey{key: key, reversed: m.sort.key == key && !m.sort.reversed}
 			m.moveTo(0)
 			m.arrange()

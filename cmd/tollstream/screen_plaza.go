@@ -84,7 +84,8 @@ func (p *plazaPage) written(write func(t *strings.Builder)) {
 func (p *plazaPage) at(t time.Time) string { return p.clock.at(toll.MinuteAt(t.Unix()), p.now) }
 
 func (p *plazaPage) title() {
-	about := aboutPlaza(&toll.Plaza{Name: shown(p.p.Name), Road: shown(p.p.Road), Lanes: p.p.Lanes, PositionKm: deref(p.p.PositionKm)})
+	about := aboutPlaza(&toll.Plaza{Name: shown(p.p.Name), Road: shown(p.p.Road), Lanes: p.p.Lanes,
+		PositionKm: deref(p.p.PositionKm)})
 	title := line{{"plaza " + plazaName(int(p.p.ID)), strong}}
 	if about != "" {
 		title = append(title, piece{"  " + about, plain})
@@ -120,21 +121,25 @@ func (p *plazaPage) measures() {
 	figures = append(figures, vc)
 	usual := figure{columnZ, "-", "usual not known yet"}
 	if p.p.Z != nil && p.p.Usual != nil {
-		usual = figure{columnZ, signed(*p.p.Z), fmt.Sprintf("usual %s in 15 min", rounded(p.p.Usual.Median))}
+		usual = figure{columnZ, signed(*p.p.Z),
+			fmt.Sprintf("usual %s in 15 min", rounded(p.p.Usual.Median))}
 	}
 	figures = append(figures, usual)
 	if p.p.HeavyShare != nil {
-		figures = append(figures, figure{"heavy", fmt.Sprintf("%.1f", 100**p.p.HeavyShare), "% of the vehicles"})
+		figures = append(figures,
+			figure{"heavy", fmt.Sprintf("%.1f", 100**p.p.HeavyShare), "% of the vehicles"})
 	}
 	if p.p.HeadwaySeconds != nil {
-		figures = append(figures, figure{"headway", fmt.Sprintf("%.1f", *p.p.HeadwaySeconds), "s between vehicles"})
+		figures = append(figures,
+			figure{"headway", fmt.Sprintf("%.1f", *p.p.HeadwaySeconds), "s between vehicles"})
 	}
 	if p.p.PHF != nil {
 		figures = append(figures, figure{"PHF", fmt.Sprintf("%.2f", *p.p.PHF), "peak-hour factor"})
 	}
 	figures = append(figures, figure{"total", number(p.p.Total), "vehicles"})
 	if p.p.LastEvent != nil {
-		figures = append(figures, figure{"last", p.p.LastEvent.In(p.clock.location).Format(time.TimeOnly), p.p.LastEvent.In(p.clock.location).Format("2006-01-02 MST")})
+		figures = append(figures, figure{"last", p.p.LastEvent.In(p.clock.location).Format(time.TimeOnly),
+			p.p.LastEvent.In(p.clock.location).Format("2006-01-02 MST")})
 	}
 	p.sideBySide(figures)
 }
@@ -183,7 +188,8 @@ func (p *plazaPage) verification() {
 	default:
 		text += ", checksum WRONG"
 	}
-	k := map[web.VerificationStatus]look{web.Exact: good, web.InFlight: plain, web.Mismatch: loud}[v.Status]
+	k := map[web.VerificationStatus]look{web.Exact: good, web.InFlight: plain,
+		web.Mismatch: loud}[v.Status]
 	p.lines = append(p.lines, line{{text, k}})
 }
 
@@ -191,7 +197,8 @@ func (p *plazaPage) verification() {
 func (p *plazaPage) history(d *web.PlazaDetail, height int) {
 	const least, most = 6, 16
 	p.heading("FLOW TODAY, vehicles/h")
-	p.lines = append(p.lines, flowChart(d.Quarters, p.clock.location, p.now, p.width, min(max(height/4, least), most))...)
+	p.lines = append(p.lines,
+		flowChart(d.Quarters, p.clock.location, p.now, p.width, min(max(height/4, least), most))...)
 
 	p.heading("TODAY SO FAR")
 	p.soFar(d)
@@ -208,10 +215,12 @@ func (p *plazaPage) history(d *web.PlazaDetail, height int) {
 	if late == 0 {
 		p.words("every vehicle came on time")
 	} else {
-		p.words(fmt.Sprintf("%s late, %s late for minutes, %s too late for any window", number(p.p.Late), number(p.p.LateQuarter), number(p.p.TooLate)))
+		p.words(fmt.Sprintf("%s late, %s late for minutes, %s too late for any window", number(p.p.Late),
+			number(p.p.LateQuarter), number(p.p.TooLate)))
 	}
 	if p.p.Ahead > 0 {
-		p.words(fmt.Sprintf("%s ran ahead, the last by %s", number(p.p.Ahead), minutes((p.p.LeadSeconds+30)/60)))
+		p.words(fmt.Sprintf("%s ran ahead, the last by %s", number(p.p.Ahead),
+			minutes((p.p.LeadSeconds+30)/60)))
 	}
 }
 
@@ -223,7 +232,8 @@ func (p *plazaPage) soFar(d *web.PlazaDetail) {
 	if d.DaySoFarLastWeek != nil {
 		before = number(*d.DaySoFarLastWeek)
 		if d.DaySoFar != nil && *d.DaySoFarLastWeek > 0 {
-			before += fmt.Sprintf(" (%s %%)", signed((float64(*d.DaySoFar)/float64(*d.DaySoFarLastWeek)-1)*100))
+			before += fmt.Sprintf(" (%s %%)",
+				signed((float64(*d.DaySoFar)/float64(*d.DaySoFarLastWeek)-1)*100))
 		}
 	}
 	p.words(today + "; last week by this time: " + before)
@@ -258,7 +268,8 @@ func (p *plazaPage) changes(changes []web.Change) {
 		if noticed.Format(time.DateOnly) != c.Since.In(p.clock.location).Format(time.DateOnly) {
 			when = noticed.Format("2006-01-02 15:04")
 		}
-		p.lines = append(p.lines, line{{since + "  ", plain}, {stateWords(c.To), stateLook(c.To)}, {" after " + c.From.String() + ", noticed at " + when, plain}})
+		p.lines = append(p.lines, line{{since + "  ", plain}, {stateWords(c.To), stateLook(c.To)},
+			{" after " + c.From.String() + ", noticed at " + when, plain}})
 		var t strings.Builder
 		writeWords(&t, shown(c.Why), p.width-4)
 		for text := range strings.Lines(t.String()) {
@@ -283,9 +294,12 @@ func (p *plazaPage) windows(windows []web.Window) {
 		return cmp.Or(cmp.Compare(spans[v.Kind], spans[w.Kind]), cmp.Compare(v.Kind, w.Kind))
 	})
 	fields := []field{
-		{column: column{"kind", false}}, {column: column{"window", true}}, {column: column{"vehicles", true}},
-		{column: column{"rev", true}, rank: 1}, {column: column{"complete", true}, rank: 2}, {column: column{columnFlow, true}, rank: 3},
-		{column: column{"late", true}, rank: 4}, {column: column{"too late", true}, rank: 4}, {column: column{"final", false}, rank: 5},
+		{column: column{"kind", false}}, {column: column{"window", true}},
+		{column: column{"vehicles", true}},
+		{column: column{"rev", true}, rank: 1}, {column: column{"complete", true},
+			rank: 2}, {column: column{columnFlow, true}, rank: 3},
+		{column: column{"late", true}, rank: 4}, {column: column{"too late", true},
+			rank: 4}, {column: column{"final", false}, rank: 5},
 	}
 	n := 0
 	for i := range sorted {
@@ -305,7 +319,8 @@ func (p *plazaPage) windows(windows []web.Window) {
 		}
 		span := toll.Window{Start: toll.MinuteAt(w.Start.Unix()), End: toll.MinuteAt(w.End.Unix())}
 		for i, cell := range []string{
-			shown(w.Kind), p.clock.span(span, p.now), number(w.Count), revision, complete(w.Count, w.TooLate), rounded(w.FlowPerHour),
+			shown(w.Kind), p.clock.span(span, p.now), number(w.Count), revision, complete(w.Count,
+				w.TooLate), rounded(w.FlowPerHour),
 			number(w.Late), number(w.TooLate), final,
 		} {
 			fields[i].cells = append(fields[i].cells, cell)
@@ -321,7 +336,8 @@ const (
 	capacityRoom = 2.5
 )
 
-// flowColumn is a column of the chart, which stands for one or more quarters of an hour. Figures are an hour's.
+// flowColumn is a column of the chart, which stands for one or more quarters of an hour. Figures
+// are an hour's.
 type flowColumn struct {
 	flow           float64
 	known          bool
@@ -330,9 +346,11 @@ type flowColumn struct {
 	usual          bool
 }
 
-// flowChart draws the flow of a day by quarters of an hour: bars, in eighths of a line, against what is usual and the
-// capacity, which is in passenger cars. It takes height lines, and three for the axis and the legend.
-func flowChart(points []web.QuarterPoint, location *time.Location, now toll.Minute, width, height int) []line {
+// flowChart draws the flow of a day by quarters of an hour: bars, in eighths of a line, against
+// what is usual and the capacity, which is in passenger cars. It takes height lines, and three for
+// the axis and the legend.
+func flowChart(points []web.QuarterPoint, location *time.Location, now toll.Minute, width,
+	height int) []line {
 	if len(points) == 0 {
 		return []line{textLine("nothing is known of today")}
 	}
@@ -400,14 +418,16 @@ func flowChart(points []web.QuarterPoint, location *time.Location, now toll.Minu
 	}
 	switch {
 	case above:
-		legend = append(legend, piece{fmt.Sprintf("  capacity %s pc/h, far above", rounded(capacity)), plain})
+		legend = append(legend, piece{fmt.Sprintf("  capacity %s pc/h, far above", rounded(capacity)),
+			plain})
 	case capacity > 0:
 		legend = append(legend, piece{fmt.Sprintf("  ╌ capacity, %s pc/h", rounded(capacity)), plain})
 	}
 	return append(lines, legend)
 }
 
-// flowColumns sums up quarters of an hour, group of them in a column. It returns the capacity too, 0 where not known.
+// flowColumns sums up quarters of an hour, group of them in a column. It returns the capacity too,
+// 0 where not known.
 func flowColumns(points []web.QuarterPoint, now toll.Minute, group int) ([]flowColumn, float64) {
 	const perHour = 60 / toll.Quarter
 	var columns []flowColumn
@@ -426,7 +446,8 @@ func flowColumns(points []web.QuarterPoint, now toll.Minute, group int) ([]flowC
 			}
 			if q.UsualMedian != nil && q.UsualLow != nil && q.UsualHigh != nil {
 				usuals++
-				c.low, c.mid, c.high = c.low+*q.UsualLow*perHour, c.mid+*q.UsualMedian*perHour, c.high+*q.UsualHigh*perHour
+				c.low, c.mid, c.high = c.low+*q.UsualLow*perHour, c.mid+*q.UsualMedian*perHour, c.high+
+					*q.UsualHigh*perHour
 			}
 		}
 		if c.known = counts > 0; c.known {

@@ -56,7 +56,8 @@ func openTerminal(t *testing.T, width, height int) *terminal {
 		}
 		t.Skip("no pseudo-terminals here: ", err)
 	}
-	x := &terminal{t: t, control: control, tty: tty, screen: vt.NewEmulator(width, height), changed: make(chan struct{}, 1)}
+	x := &terminal{t: t, control: control, tty: tty, screen: vt.NewEmulator(width, height),
+		changed: make(chan struct{}, 1)}
 	x.resize(width, height)
 	if x.before, err = term.GetState(int(tty.Fd())); err != nil {
 		t.Fatal(err)
@@ -97,7 +98,8 @@ func (x *terminal) resize(width, height int) {
 	x.screen.Resize(width, height)
 	x.width, x.height = width, height
 	x.mu.Unlock()
-	if err := pty.Setsize(x.control, &pty.Winsize{Cols: uint16(width), Rows: uint16(height)}); err != nil {
+	if err := pty.Setsize(x.control,
+		&pty.Winsize{Cols: uint16(width), Rows: uint16(height)}); err != nil {
 		x.t.Fatal(err)
 	}
 }
@@ -169,11 +171,13 @@ func (x *terminal) restored() {
 		return !x.screen.IsAltScreen() && !x.screen.CursorHidden()
 	})
 	written := x.written()
-	entered, left := strings.LastIndex(written, "\x1b[?1049h"), strings.LastIndex(written, "\x1b[?1049l")
+	entered, left := strings.LastIndex(written, "\x1b[?1049h"), strings.LastIndex(written,
+		"\x1b[?1049l")
 	if entered < 0 || left < entered {
 		x.t.Errorf("alternate screen: entered at %d, left at %d", entered, left)
 	}
-	if hidden, shows := strings.LastIndex(written, "\x1b[?25l"), strings.LastIndex(written, "\x1b[?25h"); shows < hidden {
+	if hidden, shows := strings.LastIndex(written, "\x1b[?25l"), strings.LastIndex(written,
+		"\x1b[?25h"); shows < hidden {
 		x.t.Error("the cursor stays hidden")
 	}
 	after, err := term.GetState(int(x.tty.Fd()))
@@ -193,15 +197,18 @@ type running struct {
 }
 
 // onTerminal starts the command on a terminal of a size, for a pipeline.
-func (p *pipeline) onTerminal(t *testing.T, width, height int, change func(*exec.Cmd), args ...string) *running {
+func (p *pipeline) onTerminal(t *testing.T, width, height int, change func(*exec.Cmd),
+	args ...string) *running {
 	t.Helper()
 	x := openTerminal(t, width, height)
 	con := p.connection()
 	r := &running{terminal: x, ended: make(chan error, 1)}
-	r.cmd = exec.Command("tollstream", append(args, "--brokers", con.cluster.Brokers[0], "--mysql", con.dsn)...)
+	r.cmd = exec.Command("tollstream", append(args, "--brokers", con.cluster.Brokers[0], "--mysql",
+		con.dsn)...)
 	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = x.tty, x.tty, x.tty
 	r.cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=", "COLORTERM=")
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2} // so that it is told of a new size
+	// so that it is told of a new size
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2}
 	if change != nil {
 		change(r.cmd)
 	}
@@ -246,7 +253,8 @@ func vehicles(counts map[int]int) string {
 		for plaza := 4010; plaza < 4020; plaza++ {
 			for n := range counts[plaza] {
 				typ := []string{"car", "truck"}[n%2]
-				fmt.Fprintf(&lines, "%s,%d,%s,%d\n", start.Add(time.Duration(minute)*time.Minute).Format(time.ANSIC), n, typ, plaza)
+				fmt.Fprintf(&lines, "%s,%d,%s,%d\n",
+					start.Add(time.Duration(minute)*time.Minute).Format(time.ANSIC), n, typ, plaza)
 			}
 		}
 	}
@@ -256,7 +264,8 @@ func vehicles(counts map[int]int) string {
 // TestScreenTerminal runs the full-screen view as a person does.
 func TestScreenTerminal(t *testing.T) {
 	p := newPipeline(t, time.UTC)
-	p.windows.plazas = []toll.Plaza{{ID: 4010, Name: "Forest", Road: "M1", Lanes: 1, CapacityPerLane: 300}, {ID: 4011, Name: "Lake\u202e\u0301😀"}}
+	p.windows.plazas = []toll.Plaza{{ID: 4010, Name: "Forest", Road: "M1", Lanes: 1,
+		CapacityPerLane: 300}, {ID: 4011, Name: "Lake\u202e\u0301😀"}}
 	p.events(vehicles(map[int]int{4010: 10, 4011: 4, 4012: 7}))
 	order := func(plazas ...string) func(string) bool {
 		return func(text string) bool { return slices.Equal(listed(text), plazas) }
@@ -264,7 +273,9 @@ func TestScreenTerminal(t *testing.T) {
 
 	t.Run("keys", func(t *testing.T) {
 		r := p.onTerminal(t, 100, 24, nil, "view", "--watch")
-		text := r.untilShows("✓ exact: 420 vehicles at 3 plazas, each one row and counted once · checked ", "▲ saturated", "stream time 2026-03-02 07:19 UTC", "updated ", "1–3 of 3")
+		text := r.untilShows(
+			"✓ exact: 420 vehicles at 3 plazas, each one row and counted once · checked ", "▲ saturated",
+			"stream time 2026-03-02 07:19 UTC", "updated ", "1–3 of 3")
 		if !order("4010", "4012", "4011")(text) || !strings.Contains(text, `Lake\u202e\u0301`) {
 			t.Errorf("the table is\n%s", text)
 		}
@@ -277,7 +288,8 @@ func TestScreenTerminal(t *testing.T) {
 			return strings.Contains(text, "flow/h↑") && order("4011", "4012", "4010")(text)
 		})
 		r.press("\x1b[B\x1b[B\r") // down twice, Enter
-		r.untilShows("plaza 4010  Forest, M1, 1 lane", "FLOW TODAY", "╌ capacity, 300 pc/h", "✓ exact: 200 counted, 200 rows")
+		r.untilShows("plaza 4010  Forest, M1, 1 lane", "FLOW TODAY", "╌ capacity, 300 pc/h",
+			"✓ exact: 200 counted, 200 rows")
 		r.press("G")
 		r.untilShows("every vehicle came on time")
 		r.press("\x1b[H") // Home
@@ -291,7 +303,8 @@ func TestScreenTerminal(t *testing.T) {
 		})
 		r.press("\x1b")
 		r.until("the table in 12 lines", func(text string) bool {
-			return strings.Contains(text, "flow/h↑") && strings.Contains(strings.Split(text, "\n")[11], "q: quit")
+			return strings.Contains(text, "flow/h↑") &&
+				strings.Contains(strings.Split(text, "\n")[11], "q: quit")
 		})
 		r.resize(39, 9)
 		r.untilShows("too small: 39×9,", "✓ exact")
@@ -339,11 +352,13 @@ func TestScreenTerminal(t *testing.T) {
 	})
 
 	t.Run("without colour", func(t *testing.T) {
-		r := p.onTerminal(t, 80, 24, func(c *exec.Cmd) { c.Env = append(c.Env, "NO_COLOR=1") }, "view", "--watch")
+		r := p.onTerminal(t, 80, 24, func(c *exec.Cmd) { c.Env = append(c.Env, "NO_COLOR=1") }, "view",
+			"--watch")
 		r.untilShows("▲ saturated", "✓ exact")
 		r.press("q")
 		r.ends()
-		if m := regexp.MustCompile(`\x1b\[[0-9;]*\b(3[0-8]|4[0-8]|9[0-7])[0-9;]*m`).FindString(r.written()); m != "" {
+		if m := regexp.MustCompile(`\x1b\[[0-9;]*\b(3[0-8]|4[0-8]|9[0-7])[0-9;]*m`).FindString(
+			r.written()); m != "" {
 			t.Errorf("with NO_COLOR it wrote %q", m)
 		}
 	})
@@ -359,7 +374,9 @@ func TestScreenTerminal(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				r := p.onTerminal(t, 80, 24, c.change, append([]string{"view", "--watch"}, c.args...)...)
-				r.until("two tables", func(string) bool { return strings.Count(r.written(), "exact: 420 vehicles") >= 2 })
+				r.until("two tables", func(string) bool {
+					return strings.Count(r.written(), "exact: 420 vehicles") >= 2
+				})
 				if err := r.cmd.Process.Signal(os.Interrupt); err != nil {
 					t.Fatal(err)
 				}
@@ -404,7 +421,8 @@ func TestScreenOutage(t *testing.T) {
 	quietLibraries()
 	dir := t.TempDir()
 	s, err := startStack(t.Context(), stackConfig{
-		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: time.UTC, log: slog.New(slog.DiscardHandler), dataDir: dir,
+		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: time.UTC,
+		log: slog.New(slog.DiscardHandler), dataDir: dir,
 		topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
 	})
 	if err != nil {
@@ -425,11 +443,13 @@ func TestScreenOutage(t *testing.T) {
 	if err := s.broker.Close(); err != nil {
 		t.Fatal(err)
 	}
-	r.untilShows("STALE for ", "waiting for the servers: no answer from Kafka", "not verified since", " 4010  ")
+	r.untilShows("STALE for ", "waiting for the servers: no answer from Kafka", "not verified since",
+		" 4010  ")
 	step("the broker is missed")
 	r.press("t")
 	r.untilShows("total↓") // keys work meanwhile
-	if s.broker, err = devstack.StartBroker(devstack.BrokerConfig{Addr: s.broker.Addr(), DataDir: s.folder(brokerDir)}); err != nil {
+	if s.broker, err = devstack.StartBroker(devstack.BrokerConfig{Addr: s.broker.Addr(),
+		DataDir: s.folder(brokerDir)}); err != nil {
 		t.Fatal(err)
 	}
 	r.untilShows(exact, "updated ")
@@ -476,8 +496,8 @@ func (f sourceFunc) Plaza(context.Context, int16) (*web.PlazaDetail, error) {
 	return nil, web.ErrNotFound
 }
 
-// runOn runs the view on a terminal, with a source that answers when it is to be seen. It returns what it panicked with, and
-// how it ended.
+// runOn runs the view on a terminal, with a source that answers when it is to be seen. It returns
+// what it panicked with, and how it ended.
 func (x *terminal) runOn(source sourceFunc, change func(*screenModel)) (panicked any, err error) {
 	x.t.Helper()
 	seen := make(chan struct{})
@@ -497,7 +517,9 @@ func (x *terminal) runOn(source sourceFunc, change func(*screenModel)) (panicked
 			e.panicked = recover()
 			ended <- e
 		}()
-		e.err = a.runScreen(x.t.Context(), sourceFunc(func(ctx context.Context) (*web.Board, error) { <-seen; return source(ctx) }), model, screenTimeout)
+		e.err = a.runScreen(x.t.Context(),
+			sourceFunc(func(ctx context.Context) (*web.Board, error) { <-seen; return source(ctx) }), model,
+			screenTimeout)
 	}()
 	x.untilShows("reading")
 	close(seen)
@@ -518,7 +540,8 @@ func TestScreenPanics(t *testing.T) {
 		change func(*screenModel)
 		want   string
 	}{
-		"of what reads": {source: func(context.Context) (*web.Board, error) { panic("no figures") }, want: "panic: no figures"},
+		"of what reads": {source: func(context.Context) (*web.Board, error) { panic("no figures") },
+			want: "panic: no figures"},
 		"of what shows": {
 			source: func(context.Context) (*web.Board, error) { return screenBoard(3), nil },
 			change: func(m *screenModel) { m.zones = nil }, // which it writes to
@@ -539,7 +562,9 @@ func TestScreenPanics(t *testing.T) {
 func TestScreenEndsWithItsSource(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	x := openTerminal(t, 80, 24)
-	if _, err := x.runOn(func(context.Context) (*web.Board, error) { return nil, errTableEnded }, nil); !errors.Is(err, errTableEnded) {
+	if _, err := x.runOn(func(context.Context) (*web.Board, error) {
+		return nil, errTableEnded
+	}, nil); !errors.Is(err, errTableEnded) {
 		t.Errorf("it ended with %v", err)
 	}
 	x.restored()

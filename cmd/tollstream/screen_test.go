@@ -29,27 +29,36 @@ var updateScreens = flag.Bool("update-screens", false, "write testdata/screen an
 // screenNow is the wall clock of the fixtures; the stream's is that of toll's busiest hour.
 var screenNow = time.Date(2026, 3, 24, 7, 23, 5, 0, time.UTC)
 
-// screenBoard is a board of plazas 4000 and up, of every state and verdict. The stream's time is 08:23 in Berlin.
+// screenBoard is a board of plazas 4000 and up, of every state and verdict. The stream's time is
+// 08:23 in Berlin.
 func screenBoard(plazas int) *web.Board {
 	at := screenNow.Add(-time.Second)
 	stream := time.Date(2026, 3, 24, 7, 23, 0, 0, time.UTC)
 	b := &web.Board{
-		At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Waiting: 2_431, Timezone: "Europe/Berlin",
-		Verification: web.Verification{Status: web.Exact, Events: new(int64(plazas) * 961_001), Rows: new(int64(plazas) * 961_001), CheckedAt: new(at.Add(-time.Second))},
+		At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Waiting: 2_431,
+		Timezone: "Europe/Berlin",
+		Verification: web.Verification{Status: web.Exact, Events: new(int64(plazas) * 961_001),
+			Rows: new(int64(plazas) * 961_001), CheckedAt: new(at.Add(-time.Second))},
 	}
-	names := []string{"Boughton", "Devon", "Mill Lane", "Quarry", "Harbour", "Freight Yard", "", "Tunnel", "Østerbro", "横浜料金所", "Forest"}
+	names := []string{"Boughton", "Devon", "Mill Lane", "Quarry", "Harbour", "Freight Yard", "",
+		"Tunnel", "Østerbro", "横浜料金所", "Forest"}
 	for i := range plazas {
 		p := web.Plaza{
-			ID: int16(4000 + i), Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5), Lanes: 2 + i%5, State: toll.Free,
-			Since: new(stream.Add(-90 * time.Minute)), Why: "demand is within what the lanes can take", Total: int64(1_000_000 - i*7_919%900_000),
-			FlowPerHour: float64(600 + i*977%3000), VC: new(0.2 + float64(i*13%60)/100), PHF: new(0.92), HeavyShare: new(0.05 + float64(i%7)/50),
-			Z: new(float64(i%5) - 2), HeadwaySeconds: new(1.2), Demand: new(700.0), Capacity: new(3250.0), Usual: &toll.Usual{Median: 712, MAD: 20, N: 3},
+			ID: int16(4000 + i), Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5),
+			Lanes: 2 + i%5, State: toll.Free,
+			Since: new(stream.Add(-90 * time.Minute)), Why: "demand is within what the lanes can take",
+			Total:       int64(1_000_000 - i*7_919%900_000),
+			FlowPerHour: float64(600 + i*977%3000), VC: new(0.2 + float64(i*13%60)/100), PHF: new(0.92),
+			HeavyShare: new(0.05 + float64(i%7)/50),
+			Z:          new(float64(i%5) - 2), HeadwaySeconds: new(1.2), Demand: new(700.0),
+			Capacity: new(3250.0), Usual: &toll.Usual{Median: 712, MAD: 20, N: 3},
 			LastEvent: new(stream.Add(58 * time.Second)),
 		}
 		for q := range web.SparklineQuarters {
 			p.Sparkline = append(p.Sparkline, int64(400+300*math.Sin(float64(q+i)/7)))
 		}
-		p.Verification = web.PlazaVerification{Status: web.Exact, TableCount: p.Total, StoredRows: new(p.Total)}
+		p.Verification = web.PlazaVerification{Status: web.Exact, TableCount: p.Total,
+			StoredRows: new(p.Total)}
 		switch i {
 		case 3:
 			p.State, p.Z, p.FlowPerHour = toll.BelowUsual, new(-6.2), 196
@@ -60,8 +69,10 @@ func screenBoard(plazas int) *web.Board {
 			p.Sparkline = make([]int64, web.SparklineQuarters)
 			p.LastEvent = new(stream.Add(-40 * time.Hour))
 		case 7:
-			p.State, p.VC, p.FlowPerHour, p.Demand, p.Z = toll.Saturated, new(1.0829), 3084, new(3516.0), new(2.2)
-			p.Since, p.Why = new(stream.Add(-13*time.Minute)), "demand 3,516 pc/h is 108 % of the capacity of 3,250 pc/h (5 lanes); how long the queue is can't be told from crossings"
+			p.State, p.VC, p.FlowPerHour, p.Demand, p.Z = toll.Saturated, new(1.0829), 3084, new(3516.0),
+				new(2.2)
+			p.Since, p.Why = new(stream.Add(-13*time.Minute)),
+				"demand 3,516 pc/h is 108 % of the capacity of 3,250 pc/h (5 lanes); how long the queue is can't be told from crossings"
 		}
 		b.Plazas = append(b.Plazas, p)
 	}
@@ -77,7 +88,8 @@ func inFlight(b *web.Board) *web.Board {
 
 func mismatched(b *web.Board) *web.Board {
 	b.Verification.Status = web.Mismatch
-	b.Verification.Problems = []string{"plaza 4002: 2 of its rows are missing\x1b[31m", "plaza 4005: other rows"}
+	b.Verification.Problems = []string{"plaza 4002: 2 of its rows are missing\x1b[31m",
+		"plaza 4005: other rows"}
 	for _, i := range []int{2, 5} {
 		b.Plazas[i].Verification.Status = web.Mismatch
 		*b.Plazas[i].Verification.StoredRows -= 2
@@ -89,39 +101,51 @@ func mismatched(b *web.Board) *web.Board {
 func screenDetail(b *web.Board, plaza int16) *web.PlazaDetail {
 	location, _ := time.LoadLocation(b.Timezone)
 	i := slices.IndexFunc(b.Plazas, func(p web.Plaza) bool { return p.ID == plaza })
-	d := &web.PlazaDetail{Plaza: b.Plazas[i], At: b.At, DaySoFar: new(int64(9102)), DaySoFarLastWeek: new(int64(8951))}
+	d := &web.PlazaDetail{Plaza: b.Plazas[i], At: b.At, DaySoFar: new(int64(9102)),
+		DaySoFarLastWeek: new(int64(8951))}
 	midnight := time.Date(2026, 3, 24, 0, 0, 0, 0, location)
 	usual := func(q int) float64 { // two rush hours
 		h := float64(q) / 4
 		return 60 + 640*math.Exp(-(h-8)*(h-8)/6) + 560*math.Exp(-(h-17)*(h-17)/8)
 	}
 	for q := range 96 {
-		point := web.QuarterPoint{Start: midnight.Add(time.Duration(q) * 15 * time.Minute), Capacity: new(812.5)}
+		point := web.QuarterPoint{Start: midnight.Add(time.Duration(q) * 15 * time.Minute),
+			Capacity: new(812.5)}
 		median := usual(q)
-		point.UsualMedian, point.UsualLow, point.UsualHigh = new(median), new(median*0.85), new(median*1.15)
+		point.UsualMedian, point.UsualLow, point.UsualHigh = new(median), new(median*0.85),
+			new(median*1.15)
 		if q < 34 {
 			n := int64(median*(1.05+0.1*math.Sin(float64(q)))) + 20
 			if q == 33 {
 				n = n * 9 / 15
 			}
-			point.Count, point.ByType = &n, map[string]int64{"car": n * 4 / 5, "truck": n / 8, "van": n - n*4/5 - n/8}
+			point.Count, point.ByType = &n, map[string]int64{"car": n * 4 / 5, "truck": n / 8,
+				"van": n - n*4/5 - n/8}
 		}
 		d.Quarters = append(d.Quarters, point)
 	}
 	d.Changes = []web.Change{
-		{From: toll.Busy, To: toll.Saturated, Since: *b.Plazas[i].Since, Detected: b.Plazas[i].Since.Add(2 * time.Minute), Why: "demand 3,516 pc/h is 108 % of the capacity"},
-		{From: toll.Free, To: toll.Busy, Since: b.Plazas[i].Since.Add(-26 * time.Hour), Detected: b.Plazas[i].Since.Add(-26 * time.Hour), Why: "demand is 78 % of the capacity"},
+		{From: toll.Busy, To: toll.Saturated, Since: *b.Plazas[i].Since,
+			Detected: b.Plazas[i].Since.Add(2 * time.Minute),
+			Why:      "demand 3,516 pc/h is 108 % of the capacity"},
+		{From: toll.Free, To: toll.Busy, Since: b.Plazas[i].Since.Add(-26 * time.Hour),
+			Detected: b.Plazas[i].Since.Add(-26 * time.Hour), Why: "demand is 78 % of the capacity"},
 	}
-	window := func(kind string, start, end time.Time, count, late, tooLate, revision int64, final bool, reason toll.CloseReason) {
-		d.RecentWindows = append(d.RecentWindows, web.Window{Kind: kind, Start: start, End: end, Count: count, Late: late, TooLate: tooLate, Revision: revision,
-			FlowPerHour: float64(count) / end.Sub(start).Hours(), Final: final, Reason: reason, ByType: map[string]int64{"car": count}})
+	window := func(kind string, start, end time.Time, count, late, tooLate, revision int64, final bool,
+		reason toll.CloseReason) {
+		d.RecentWindows = append(d.RecentWindows,
+			web.Window{Kind: kind, Start: start, End: end, Count: count, Late: late, TooLate: tooLate,
+				Revision:    revision,
+				FlowPerHour: float64(count) / end.Sub(start).Hours(), Final: final, Reason: reason,
+				ByType: map[string]int64{"car": count}})
 	}
 	stream := *b.StreamTime
 	for n := range 4 {
 		end := stream.Add(-time.Duration(n) * time.Minute)
 		window("1m", end.Add(-time.Minute), end, 56-int64(n), 0, 0, 1, true, toll.ClosedByWatermark)
 	}
-	window("15m", stream.Add(-23*time.Minute), stream.Add(-8*time.Minute), 743, 3, 1, 2, true, toll.ClosedByIdle)
+	window("15m", stream.Add(-23*time.Minute), stream.Add(-8*time.Minute), 743, 3, 1, 2, true,
+		toll.ClosedByIdle)
 	window("day", midnight, stream.Add(-8*time.Minute), 9102, 3, 0, 33, false, toll.ClosedByWatermark)
 	return d
 }
@@ -176,7 +200,11 @@ func TestScreenGolden(t *testing.T) {
 		m.showDetail(m.plaza, screenDetail(b, m.plaza), nil)
 		return m
 	}
-	later := func(m *screenModel, d time.Duration) *screenModel { m.tick(screenNow.Add(d), time.Time{}); return m }
+	later := func(m *screenModel,
+		d time.Duration) *screenModel {
+		m.tick(screenNow.Add(d), time.Time{})
+		return m
+	}
 	for name, m := range map[string]*screenModel{
 		"table-80x24":      screenOfBoard(t, screenBoard(12), 80, 24),
 		"table-40x10":      screenOfBoard(t, screenBoard(12), 40, 10),
@@ -186,15 +214,16 @@ func TestScreenGolden(t *testing.T) {
 		"mismatch-100x14":  screenOfBoard(t, mismatched(screenBoard(12)), 100, 14).keys("d"),
 		"mismatch-40x10":   screenOfBoard(t, mismatched(screenBoard(12)), 40, 10),
 		"filter-80x12":     screenOfBoard(t, screenBoard(40), 80, 12).keys("/", "m", "i", "l", "l"),
-		"nothing-80x10":    screenOfBoard(t, &web.Board{At: screenNow, Verification: web.Verification{Status: web.Exact}}, 80, 10),
-		"stale-80x12":      later(screenOfBoard(t, screenBoard(12), 80, 12), 14*time.Second),
-		"paused-80x12":     later(screenOfBoard(t, screenBoard(12), 80, 12).keys(keySpace), 75*time.Second),
-		"plaza-100x70":     detail(screenBoard(12), 100, 70),
-		"plaza-80x24":      detail(screenBoard(12), 80, 24),
-		"plaza-40x30":      detail(screenBoard(12), 40, 30),
-		"plaza-240x40":     detail(screenBoard(12), 240, 40),
-		"help-80x40":       screenOfBoard(t, screenBoard(12), 80, 40).keys("?"),
-		"small-39x4":       screenOfBoard(t, mismatched(screenBoard(12)), 39, 4),
+		"nothing-80x10": screenOfBoard(t,
+			&web.Board{At: screenNow, Verification: web.Verification{Status: web.Exact}}, 80, 10),
+		"stale-80x12":  later(screenOfBoard(t, screenBoard(12), 80, 12), 14*time.Second),
+		"paused-80x12": later(screenOfBoard(t, screenBoard(12), 80, 12).keys(keySpace), 75*time.Second),
+		"plaza-100x70": detail(screenBoard(12), 100, 70),
+		"plaza-80x24":  detail(screenBoard(12), 80, 24),
+		"plaza-40x30":  detail(screenBoard(12), 40, 30),
+		"plaza-240x40": detail(screenBoard(12), 240, 40),
+		"help-80x40":   screenOfBoard(t, screenBoard(12), 80, 40).keys("?"),
+		"small-39x4":   screenOfBoard(t, mismatched(screenBoard(12)), 39, 4),
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := m.textOf(t)
@@ -238,7 +267,8 @@ func TestScreenSort(t *testing.T) {
 			t.Errorf("%s: from %s to %s, want %s to %s", c.key, first(), last(), c.first, c.last)
 		}
 		if m.press(c.key); first() != c.turnedFirst || last() != c.turnedLast {
-			t.Errorf("%s turned round: from %s to %s, want %s to %s", c.key, first(), last(), c.turnedFirst, c.turnedLast)
+			t.Errorf("%s turned round: from %s to %s, want %s to %s", c.key, first(), last(), c.turnedFirst,
+				c.turnedLast)
 		}
 	}
 	keys := map[string]bool{}
@@ -248,8 +278,10 @@ func TestScreenSort(t *testing.T) {
 		}
 		keys[c.key] = true
 	}
-	for flag, key := range map[string]string{sortTotal: "t", sortFlow: "f", sortVC: "v", sortDeviation: "z"} {
-		if m := newScreenModel(viewSettings{sort: flag, sorted: true}, screenNow); m.sort.column().key != key {
+	for flag, key := range map[string]string{sortTotal: "t", sortFlow: "f", sortVC: "v",
+		sortDeviation: "z"} {
+		if m := newScreenModel(viewSettings{sort: flag, sorted: true},
+			screenNow); m.sort.column().key != key {
 			t.Errorf("--sort %s sorts by %s", flag, m.sort.column().name)
 		}
 	}
@@ -278,7 +310,8 @@ func TestScreenCursor(t *testing.T) {
 		}
 		m.show(b3, nil, screenNow)
 		if at() != plaza || m.cursor-m.offset != line {
-			t.Errorf("the cursor is on %d in line %d, and was on %d in line %d", at(), m.cursor-m.offset, plaza, line)
+			t.Errorf("the cursor is on %d in line %d, and was on %d in line %d", at(), m.cursor-m.offset,
+				plaza, line)
 		}
 		m.textOf(t)
 	}
@@ -308,7 +341,8 @@ func TestScreenCursor(t *testing.T) {
 // TestScreenFilter types at the filter.
 func TestScreenFilter(t *testing.T) {
 	m := screenOfBoard(t, mismatched(screenBoard(40)), 80, 24)
-	for filter, want := range map[string]int{"": 40, "4002": 1, "MILL": 4, "mill free": 4, "mill mismatch": 1, "m1 saturated": 1, "横浜": 3, "nowhere": 0, "no data": 1} {
+	for filter, want := range map[string]int{"": 40, "4002": 1, "MILL": 4, "mill free": 4,
+		"mill mismatch": 1, "m1 saturated": 1, "横浜": 3, "nowhere": 0, "no data": 1} {
 		m.keys(keyEscape, "/")
 		m.text(filter)
 		m.keys(keyEnter)
@@ -341,8 +375,10 @@ func TestScreenFilter(t *testing.T) {
 func TestScreenHostile(t *testing.T) {
 	for text, want := range map[string]string{
 		"car": "car", "": "", "Østerbro": "Østerbro", "e\u0301": "é", "横浜": "横浜", "ｶﾅ": "ｶﾅ", "한국": "한국",
-		"\x1b[2J": `\x1b[2J`, "a\u0301\u0302": `á\u0302`, "\u202eevil": `\u202eevil`, "שלום": `\u05e9\u05dc\u05d5\u05dd`, "مر": `\u0645\u0631`,
-		"😀": `\U0001f600`, "🇩🇪": `\U0001f1e9\U0001f1ea`, "a\tb\n": `a\tb\n`, "\xff": `\xff`, "\u200bx": `\u200bx`, "ᄒ": `\u1112`, "\u00a0": `\u00a0`, "ा": `\u093e`,
+		"\x1b[2J": `\x1b[2J`, "a\u0301\u0302": `á\u0302`, "\u202eevil": `\u202eevil`,
+		"שלום": `\u05e9\u05dc\u05d5\u05dd`, "مر": `\u0645\u0631`,
+		"😀": `\U0001f600`, "🇩🇪": `\U0001f1e9\U0001f1ea`, "a\tb\n": `a\tb\n`, "\xff": `\xff`,
+		"\u200bx": `\u200bx`, "ᄒ": `\u1112`, "\u00a0": `\u00a0`, "ा": `\u093e`,
 	} {
 		if got := shown(text); got != want {
 			t.Errorf("%q is shown as %q, want %q", text, got, want)
@@ -412,7 +448,9 @@ func TestScreenVerification(t *testing.T) {
 	}
 	m.show(nil, errors.New("no answer"), screenNow.Add(3*time.Second))
 	m.tick(screenNow.Add(63*time.Second), time.Time{})
-	if got := m.textOf(t); look(m) == good || !strings.Contains(got, "? exact at 08:23:04, 1 min ago; not verified since") || !strings.Contains(got, "STALE for 1 min, since 08:23:04: waiting for the servers: no answer") {
+	if got := m.textOf(t); look(m) == good ||
+		!strings.Contains(got, "? exact at 08:23:04, 1 min ago; not verified since") ||
+		!strings.Contains(got, "STALE for 1 min, since 08:23:04: waiting for the servers: no answer") {
 		t.Errorf("%s", got)
 	}
 	at := func(b *web.Board, seconds int) *web.Board {
@@ -425,7 +463,8 @@ func TestScreenVerification(t *testing.T) {
 	}
 	m.show(at(mismatched(screenBoard(12)), 65), nil, screenNow.Add(65*time.Second))
 	for _, page := range []screenPage{pageTable, pagePlaza, pageHelp} {
-		if m.page = page; look(m) != loud || !strings.Contains(text(m), "✗ MISMATCH at 2 plazas: 4002, 4005 · checked ") {
+		if m.page = page; look(m) != loud ||
+			!strings.Contains(text(m), "✗ MISMATCH at 2 plazas: 4002, 4005 · checked ") {
 			t.Errorf("on page %d: %q", page, text(m))
 		}
 	}
@@ -496,7 +535,8 @@ func TestScreenColour(t *testing.T) {
 func TestWide(t *testing.T) {
 	for r := rune(0); r <= unicode.MaxRune; r++ {
 		kind := width.LookupRune(r).Kind()
-		if got, want := isWide(r), kind == width.EastAsianWide || kind == width.EastAsianFullwidth; got != want {
+		if got, want := isWide(r), kind == width.EastAsianWide ||
+			kind == width.EastAsianFullwidth; got != want {
 			t.Fatalf("%U: %v", r, got)
 		}
 	}
@@ -574,23 +614,31 @@ func TestScreenFeed(t *testing.T) {
 		return screenBoard(3), nil
 	}}
 	told := make(screenRecorder, 1000)
-	f := newScreenFeed(source, func(m any) { told <- m }, 2*time.Second) // what does answer answers within it on a busy machine too
+	// what does answer answers within it on a busy machine too
+	f := newScreenFeed(source, func(m any) { told <- m }, 2*time.Second)
 	f.every = time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); f.run(ctx) }()
-	for _, want := range []string{"", "no database", "no answer within 2.00 s", "there is nothing to show", ""} {
+	for _, want := range []string{"", "no database", "no answer within 2.00 s",
+		"there is nothing to show", ""} {
 		m := told.next(t, func(m any) bool { _, ok := m.(boardMsg); return ok }).(boardMsg)
 		if (m.board == nil) == (want == "") || want != "" && (m.err == nil || m.err.Error() != want) {
 			t.Errorf("it tells of %v, %v; want %q", m.board != nil, m.err, want)
 		}
 	}
 	f.want(wish{plaza: 4001, detail: true})
-	if m := told.next(t, func(m any) bool { _, ok := m.(detailMsg); return ok }).(detailMsg); m.plaza != 4001 || m.detail == nil || m.err != nil {
+	if m := told.next(t,
+		func(m any) bool { _, ok := m.(detailMsg); return ok }).(detailMsg); m.plaza != 4001 ||
+		m.detail == nil || m.err != nil {
 		t.Errorf("%+v", m)
 	}
 	f.want(wish{paused: true, plaza: 4999, detail: true})
-	if m := told.next(t, func(m any) bool { d, ok := m.(detailMsg); return ok && d.plaza == 4999 }).(detailMsg); m.err == nil || m.err.Error() != "no vehicle has passed plaza 4999 yet" {
+	if m := told.next(t, func(m any) bool {
+		d, ok := m.(detailMsg)
+		return ok &&
+			d.plaza == 4999
+	}).(detailMsg); m.err == nil || m.err.Error() != "no vehicle has passed plaza 4999 yet" {
 		t.Errorf("%+v", m)
 	}
 	before := source.boards.Load()
@@ -618,7 +666,8 @@ func TestKeptLog(t *testing.T) {
 		t.Errorf("written meanwhile: %q", out.String())
 	}
 	release()
-	if got := out.String(); !strings.HasPrefix(got, "before\n… 6 lines of the log before\nline 6\n") || !strings.Contains(got, "of a library") {
+	if got := out.String(); !strings.HasPrefix(got, "before\n… 6 lines of the log before\nline 6\n") ||
+		!strings.Contains(got, "of a library") {
 		t.Errorf("%s", got)
 	}
 	fmt.Fprintln(k, "after")

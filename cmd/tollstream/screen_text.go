@@ -11,8 +11,8 @@ import (
 	"golang.org/x/text/width"
 )
 
-// look is how a piece of text stands out. Colours are those of the terminal's own palette, which suits its background, and
-// none tells what the words do not.
+// look is how a piece of text stands out. Colours are those of the terminal's own palette, which
+// suits its background, and none tells what the words do not.
 type look uint8
 
 const (
@@ -38,7 +38,8 @@ var sgr = [...]string{
 	loud:   ansi.NewStyle().Bold().Reverse(true).ForegroundColor(ansi.Red).String(),
 }
 
-// piece is a text in one look. It holds nothing that a terminal would do other than to show it, see [shown].
+// piece is a text in one look. It holds nothing that a terminal would do other than to show it, see
+// [shown].
 type piece struct {
 	text string
 	look look
@@ -116,7 +117,8 @@ func styled(lines []line) string {
 	return b.String()
 }
 
-// cells returns how many columns a text takes that holds no other characters than [shown] lets through.
+// cells returns how many columns a text takes that holds no other characters than [shown] lets
+// through.
 func cells(s string) int {
 	n := 0
 	for i := 0; i < len(s); {
@@ -165,13 +167,15 @@ func fill(s string, columns int, right bool) string {
 	return s + blanks
 }
 
-// shown makes a text fit for a cell, which must have the width that we take it to have on every terminal. It is stricter
-// than [escape]: besides control characters it writes out what terminals differ about. These are marks that join the character
-// before them, where the two have no common character; scripts that run from right to left; and emoji. Letters of East
-// Asian scripts take two columns everywhere, and stay.
+// shown makes a text fit for a cell, which must have the width that we take it to have on every
+// terminal. It is stricter than [escape]: besides control characters it writes out what terminals
+// differ about. These are marks that join the character before them, where the two have no common
+// character; scripts that run from right to left; and emoji. Letters of East Asian scripts take two
+// columns everywhere, and stay.
 func shown(s string) string { return escapeUnless(steady, norm.NFC.String(s)) }
 
-// steady reports whether all terminals show a character in the same number of columns, where it stands.
+// steady reports whether all terminals show a character in the same number of columns, where it
+// stands.
 func steady(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r >= ' ' && r <= '~'
@@ -195,7 +199,8 @@ func steady(r rune) bool {
 
 // isWide reports whether a character takes two columns.
 func isWide(r rune) bool {
-	if r < 0x1100 || r >= 0x2000 && r < 0x231a || r >= 0x2500 && r < 0x25fd { // of these, which are frequent, none is
+	// of these, which are frequent, none is
+	if r < 0x1100 || r >= 0x2000 && r < 0x231a || r >= 0x2500 && r < 0x25fd {
 		return false
 	}
 	switch width.LookupRune(r).Kind() {

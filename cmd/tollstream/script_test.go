@@ -19,8 +19,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(stopsServers{m}, map[string]func(){"tollstream": main})
 }
 
-// TestScript runs testdata/script. Each script has a broker of its own, with a topic toll of one partition, where the
-// command looks for it by default.
+// TestScript runs testdata/script. Each script has a broker of its own, with a topic toll of one
+// partition, where the command looks for it by default.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -47,8 +47,8 @@ func TestScript(t *testing.T) {
 	})
 }
 
-// recordsCommand is `records N FILE`: reads the topic toll, which must hold N records, and writes them into a file, one
-// a line: key, headers, value.
+// recordsCommand is `records N FILE`: reads the topic toll, which must hold N records, and writes
+// them into a file, one a line: key, headers, value.
 func recordsCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: records N FILE")

@@ -32,11 +32,14 @@ const (
 	maxPartitions      = 10_000
 )
 
-// topicFlags returns the flags that [topicsFrom] reads: how topics are created where they are missing.
+// topicFlags returns the flags that [topicsFrom] reads: how topics are created where they are
+// missing.
 func topicFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "partitions", EnvVars: env("partitions"), Value: defaultPartitions, Usage: "partitions of the topic of events, where it is created"},
-		&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: defaultReplication, Usage: "`COPIES` of the topics that are created"},
+		&cli.IntFlag{Name: "partitions", EnvVars: env("partitions"), Value: defaultPartitions,
+			Usage: "partitions of the topic of events, where it is created"},
+		&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: defaultReplication,
+			Usage: "`COPIES` of the topics that are created"},
 	}
 }
 
@@ -50,7 +53,8 @@ func minRetentionFlag() cli.Flag {
 
 // topicsFrom reads which topics a command is to work with.
 func topicsFrom(c *cli.Context, con connection) (topology.Topics, error) {
-	t := topology.Topics{Topic: con.topic, Group: con.group, Partitions: defaultPartitions, Replication: defaultReplication}
+	t := topology.Topics{Topic: con.topic, Group: con.group, Partitions: defaultPartitions,
+		Replication: defaultReplication}
 	if has(c, "partitions") {
 		t.Partitions = c.Int("partitions")
 	}
@@ -74,17 +78,22 @@ func topicsFrom(c *cli.Context, con connection) (topology.Topics, error) {
 
 // has reports whether a command has a flag, wherever its value comes from.
 func has(c *cli.Context, name string) bool {
-	return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
+	return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool {
+		return slices.Contains(f.Names(), name)
+	})
 }
 
 // withoutFlags returns the flags less those with the given names.
 func withoutFlags(flags []cli.Flag, names ...string) []cli.Flag {
-	return slices.DeleteFunc(flags, func(f cli.Flag) bool { return slices.Contains(names, f.Names()[0]) })
+	return slices.DeleteFunc(flags, func(f cli.Flag) bool {
+		return slices.Contains(names, f.Names()[0])
+	})
 }
 
-// initServers makes database, tables and topics what the commands need, and tells each thing that it did. What is right
-// stays as it is; what is wrong is a [toll.PermanentError].
-func initServers(ctx context.Context, con connection, t topology.Topics, log *slog.Logger, tell func(...string)) error {
+// initServers makes database, tables and topics what the commands need, and tells each thing that
+// it did. What is right stays as it is; what is wrong is a [toll.PermanentError].
+func initServers(ctx context.Context, con connection, t topology.Topics, log *slog.Logger,
+	tell func(...string)) error {
 	info, found, err := con.cluster.Describe(ctx, t.Topic)
 	if err != nil {
 		return err
@@ -106,7 +115,8 @@ func initServers(ctx context.Context, con connection, t topology.Topics, log *sl
 	if created {
 		tell("created database " + store.Address())
 	}
-	// The database goes first: it knows what it serves, so a mistyped group or topic is refused before any topic is made.
+	// The database goes first: it knows what it serves, so a mistyped group or topic is refused before
+	// any topic is made.
 	done, err := store.Init(ctx, con.identity(info.ID))
 	tell(done...)
 	if err != nil {
@@ -181,10 +191,11 @@ func (t *teller) end(nothing string) error {
 type stackConfig struct {
 	kafkaListen, mysqlListen string // HOST:PORT on loopback; port 0 takes a free one
 	dataDir                  string // "": in a temporary folder and in memory
-	engine                   string // of devstack.DatabaseConfig; "" for the first that this machine has
-	topics                   topology.Topics
-	location                 *time.Location
-	log                      *slog.Logger
+	// of devstack.DatabaseConfig; "" for the first that this machine has
+	engine   string
+	topics   topology.Topics
+	location *time.Location
+	log      *slog.Logger
 }
 
 // stack is a Kafka broker and a database that belong to this process, set up and ready.
@@ -205,8 +216,8 @@ const (
 	stackTimeout   = 2 * time.Minute
 )
 
-// startStack starts broker and database, and creates what the commands need. Where it fails, or ctx ends, it leaves
-// nothing running.
+// startStack starts broker and database, and creates what the commands need. Where it fails, or ctx
+// ends, it leaves nothing running.
 func startStack(ctx context.Context, cfg stackConfig) (_ *stack, err error) {
 	s := &stack{cfg: cfg}
 	defer func() {
@@ -219,14 +230,19 @@ func startStack(ctx context.Context, cfg stackConfig) (_ *stack, err error) {
 	}
 	s.broker, err = devstack.StartBroker(devstack.BrokerConfig{
 		Addr: cfg.kafkaListen, DataDir: s.folder(brokerDir),
-		Logf: func(format string, args ...any) { cfg.log.Debug("broker", "says", fmt.Sprintf(format, args...)) },
+		Logf: func(format string,
+			args ...any) {
+			cfg.log.Debug("broker", "says", fmt.Sprintf(format, args...))
+		},
 	})
 	if err != nil {
 		return nil, explainListen(err, "Kafka", cfg.kafkaListen, "--kafka-listen")
 	}
 	starting, cancel := context.WithTimeout(ctx, stackTimeout)
 	defer cancel()
-	s.database, err = devstack.StartDatabase(starting, devstack.DatabaseConfig{Addr: cfg.mysqlListen, DataDir: s.folder(databaseDir), Engine: cfg.engine})
+	s.database, err = devstack.StartDatabase(starting,
+		devstack.DatabaseConfig{Addr: cfg.mysqlListen, DataDir: s.folder(databaseDir),
+			Engine: cfg.engine})
 	if err != nil {
 		return nil, explainListen(err, "MySQL", cfg.mysqlListen, "--mysql-listen")
 	}
@@ -237,7 +253,8 @@ func startStack(ctx context.Context, cfg stackConfig) (_ *stack, err error) {
 		}
 	}); err != nil {
 		// The database is ours, so another one is another folder.
-		return nil, withHint(err, strings.ReplaceAll(hintOf(err), "another database with --mysql", "another folder with --data"))
+		return nil, withHint(err, strings.ReplaceAll(hintOf(err), "another database with --mysql",
+			"another folder with --data"))
 	}
 	info, _, err := con.cluster.Describe(ctx, con.topic)
 	s.partitions = info.Partitions
@@ -265,7 +282,10 @@ func (s *stack) openFolder() error {
 	s.lock = lock
 	_, installed := devstack.FindMariaDB()
 	if _, err := os.Stat(filepath.Join(dir, databaseDir, "data")); err == nil && !installed {
-		return withHint(fmt.Errorf("the data folder %s holds rows of MariaDB, and neither mariadbd nor mysqld is installed here", dir),
+		return withHint(
+			fmt.Errorf(
+				"the data folder %s holds rows of MariaDB, and neither mariadbd nor mysqld is installed here",
+				dir),
 			"install mariadb-server, or choose another folder with --data")
 	}
 	return nil
@@ -289,7 +309,8 @@ func (s *stack) connection() connection {
 	}
 }
 
-// embedded reports whether the database runs inside this process, in memory, since none is installed.
+// embedded reports whether the database runs inside this process, in memory, since none is
+// installed.
 func (s *stack) embedded() bool { return s.database.Engine() == engineEmbedded }
 
 // keeps reports whether the next start on the same folder finds the rows again.
@@ -350,7 +371,8 @@ func (s *stack) Close() error {
 func explainListen(err error, what, addr, flag string) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return withHint(fmt.Errorf("the address %s for %s is taken by another program", addr, what),
-			fmt.Sprintf("is another tollstream up running, or a %s? choose another address with %s, port 0 takes a free one", what, flag))
+			fmt.Sprintf(
+				"is another tollstream up running, or a %s? choose another address with %s, port 0 takes a free one", what, flag))
 	}
 	if errors.Is(err, syscall.EACCES) {
 		return withHint(err, "choose another address with "+flag)
@@ -358,7 +380,8 @@ func explainListen(err error, what, addr, flag string) error {
 	return err
 }
 
-// loopbackAddr reads an address to listen on, which must not be reachable from other machines; hint says why.
+// loopbackAddr reads an address to listen on, which must not be reachable from other machines; hint
+// says why.
 func loopbackAddr(flag, addr, hint string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -378,7 +401,8 @@ func loopbackAddr(flag, addr, hint string) (string, error) {
 
 // withServersHint adds to the failure to reach a server what a newcomer may have forgotten.
 func withServersHint(err error) error {
-	if err != nil && hintOf(err) == "" && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, sarama.ErrOutOfBrokers)) {
+	if err != nil && hintOf(err) == "" &&
+		(errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, sarama.ErrOutOfBrokers)) {
 		return withHint(err, "is it running? tollstream up starts Kafka and MySQL for trying things out")
 	}
 	return err

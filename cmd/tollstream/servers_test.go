@@ -85,8 +85,8 @@ func stopShared() {
 	}
 }
 
-// mysqlCommand is `mysql [absent]`: gives the script an empty database of its own, where the command looks for it. An
-// absent one is yet to be created, which needs [mariadb].
+// mysqlCommand is `mysql [absent]`: gives the script an empty database of its own, where the
+// command looks for it. An absent one is yet to be created, which needs [mariadb].
 func mysqlCommand(ts *testscript.TestScript, neg bool, args []string) {
 	absent := len(args) == 1 && args[0] == "absent"
 	if neg || len(args) > 0 && !absent {
@@ -96,7 +96,8 @@ func mysqlCommand(ts *testscript.TestScript, neg bool, args []string) {
 	onMariaDB, err := serverCondition("mariadb")
 	ts.Check(err)
 	if !onMariaDB {
-		d, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{Engine: engineEmbedded})
+		d, err := devstack.StartDatabase(context.Background(),
+			devstack.DatabaseConfig{Engine: engineEmbedded})
 		ts.Check(err)
 		ts.Defer(func() { _ = d.Close() })
 		ts.Setenv("TOLLSTREAM_MYSQL", d.DSN())
@@ -115,8 +116,8 @@ func mysqlCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("MYSQL_ADDRESS", d.Addr())
 }
 
-// serversCommand is `servers FILE`: waits until up --json has written its report into the file, and directs all commands
-// to those servers.
+// serversCommand is `servers FILE`: waits until up --json has written its report into the file, and
+// directs all commands to those servers.
 func serversCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: servers FILE")
@@ -163,12 +164,15 @@ func TestStackInMemory(t *testing.T) {
 	if err := writeUp(&b, s); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"topic toll, 2 partitions", "topics stay for the next start, rows do not", "No MariaDB is installed here", "export TOLLSTREAM_BROKERS='127.0.0.1:"} {
+	for _, want := range []string{"topic toll, 2 partitions",
+		"topics stay for the next start, rows do not", "No MariaDB is installed here",
+		"export TOLLSTREAM_BROKERS='127.0.0.1:"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("up says\n%s\nwhich lacks %q", b.String(), want)
 		}
 	}
-	if _, err := testStack(t, stackConfig{engine: engineEmbedded, dataDir: dir}); err == nil || !strings.Contains(err.Error(), "in use by another tollstream up") {
+	if _, err := testStack(t, stackConfig{engine: engineEmbedded, dataDir: dir}); err == nil ||
+		!strings.Contains(err.Error(), "in use by another tollstream up") {
 		t.Errorf("a second stack on the same folder: %v", err)
 	}
 	began := time.Now()
@@ -212,8 +216,10 @@ func TestStackNotices(t *testing.T) {
 
 func TestLoopbackAddr(t *testing.T) {
 	for addr, want := range map[string]string{
-		"127.0.0.1:9092": "127.0.0.1:9092", ":0": "127.0.0.1:0", "localhost:1": "127.0.0.1:1", "[::1]:7": "[::1]:7",
-		"0.0.0.0:1": "", "10.0.0.1:1": "", "example.org:1": "", "9092": "", "127.0.0.1:": "", "127.0.0.1:x": "", "127.0.0.1:70000": "", "": "",
+		"127.0.0.1:9092": "127.0.0.1:9092", ":0": "127.0.0.1:0", "localhost:1": "127.0.0.1:1",
+		"[::1]:7":   "[::1]:7",
+		"0.0.0.0:1": "", "10.0.0.1:1": "", "example.org:1": "", "9092": "", "127.0.0.1:": "",
+		"127.0.0.1:x": "", "127.0.0.1:70000": "", "": "",
 	} {
 		got, err := loopbackAddr("kafka-listen", addr, "use 127.0.0.1")
 		if got != want || (err == nil) != (want != "") {

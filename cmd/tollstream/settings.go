@@ -137,7 +137,8 @@ func setting(c *cli.Context, name, fallback string) string {
 	return fallback
 }
 
-// givenKey is where the names of the flags on the command line are kept, in the application's metadata.
+// givenKey is where the names of the flags on the command line are kept, in the application's
+// metadata.
 const givenKey = "given"
 
 // given reports whether a flag is on the command line itself and not only in the environment.
@@ -157,7 +158,8 @@ func parseBrokers(list string) ([]string, error) {
 			b = net.JoinHostPort(b, kafkaPort)
 		}
 		host, port, err := net.SplitHostPort(b)
-		if n, convErr := strconv.Atoi(port); err != nil || host == "" || convErr != nil || n < 1 || n > 65535 {
+		if n, convErr := strconv.Atoi(port); err != nil || host == "" || convErr != nil || n < 1 ||
+			n > 65535 {
 			return nil, usagef("--brokers: %q is not HOST:PORT", b)
 		}
 		brokers = append(brokers, b)
@@ -168,7 +170,8 @@ func parseBrokers(list string) ([]string, error) {
 	return brokers, nil
 }
 
-// maxTopicName is Kafka's limit less what a group appends for its own topics, or the topic for its results ("-congestion").
+// maxTopicName is Kafka's limit less what a group appends for its own topics, or the topic for its
+// results ("-congestion").
 const maxTopicName = 249 - 11
 
 // checkNames refuses a topic and a group that can't be, or not together.
@@ -180,34 +183,39 @@ func checkNames(topic, group string) error {
 		return err
 	}
 	if err := topology.CheckNames(topic, group); err != nil {
-		return withHint(usagef("--topic: %v", err), "choose another name for the topic of events, or another group")
+		return withHint(usagef("--topic: %v", err),
+			"choose another name for the topic of events, or another group")
 	}
 	return nil
 }
 
 func checkTopicName(flag, name string) error {
 	illegal := func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-')
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' ||
+			r == '_' || r == '-')
 	}
 	if strings.ContainsFunc(name, illegal) || name == "." || name == ".." || len(name) > maxTopicName {
-		return usagef("--%s: %q is not a Kafka name (letters, digits, '.', '_', '-', at most %d)", flag, name, maxTopicName)
+		return usagef("--%s: %q is not a Kafka name (letters, digits, '.', '_', '-', at most %d)", flag,
+			name, maxTopicName)
 	}
 	return nil
 }
 
 func parseLocation(name string) (*time.Location, error) {
 	if name == "Local" {
-		return nil, withHint(usagef("--timezone: %q differs from machine to machine", name), "name the zone, such as Europe/Berlin")
+		return nil, withHint(usagef("--timezone: %q differs from machine to machine", name),
+			"name the zone, such as Europe/Berlin")
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, withHint(usagef("--timezone: %q is not a known zone", name), "use an IANA name such as UTC or Europe/Berlin")
+		return nil, withHint(usagef("--timezone: %q is not a known zone", name),
+			"use an IANA name such as UTC or Europe/Berlin")
 	}
 	return loc, nil
 }
 
-// dsnFrom returns the DSN. The command line goes before the environment, and on each of the two, naming it twice is a
-// mistake.
+// dsnFrom returns the DSN. The command line goes before the environment, and on each of the two,
+// naming it twice is a mistake.
 func dsnFrom(c *cli.Context) (string, error) {
 	dsn, file := setting(c, "mysql", defaultMySQL), setting(c, "mysql-file", "")
 	source := "--mysql"
@@ -241,8 +249,8 @@ func dsnFrom(c *cli.Context) (string, error) {
 
 const dsnHint = "a DSN looks like toll:PASSWORD@tcp(127.0.0.1:3306)/tolldata"
 
-// dsnReason returns why a DSN was refused, where that can be told without any part of the DSN: the driver's other
-// errors quote pieces of it, which may be the password.
+// dsnReason returns why a DSN was refused, where that can be told without any part of the DSN: the
+// driver's other errors quote pieces of it, which may be the password.
 func dsnReason(err error) string {
 	for _, safe := range []string{
 		"did you forget to escape a param value?",

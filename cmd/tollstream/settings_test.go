@@ -17,11 +17,13 @@ func connect(t *testing.T, args ...string) (connection, error) {
 	t.Helper()
 	var con connection
 	var err error
-	command := &cli.Command{Name: "test", Flags: connectionFlags(), Action: func(c *cli.Context) error {
-		con, err = connectionFrom(c)
-		return nil
-	}}
-	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{command}, HideHelpCommand: true, Writer: io.Discard, ErrWriter: io.Discard}
+	command := &cli.Command{Name: "test", Flags: connectionFlags(),
+		Action: func(c *cli.Context) error {
+			con, err = connectionFrom(c)
+			return nil
+		}}
+	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{command}, HideHelpCommand: true,
+		Writer: io.Discard, ErrWriter: io.Discard}
 	line, lineErr := parseLine(root, append([]string{"test"}, args...))
 	if lineErr != nil {
 		return con, lineErr
@@ -42,8 +44,10 @@ func TestConnectionDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(con.cluster.Brokers, ","); got != defaultBrokers || con.topic != "toll" || con.group != "tollstream" ||
-		con.dsn != defaultMySQL || con.location.String() != "UTC" || con.address() != "toll@127.0.0.1:3306/tolldata" {
+	if got := strings.Join(con.cluster.Brokers, ","); got != defaultBrokers || con.topic != "toll" ||
+		con.group != "tollstream" ||
+		con.dsn != defaultMySQL || con.location.String() != "UTC" ||
+		con.address() != "toll@127.0.0.1:3306/tolldata" {
 		t.Errorf("%+v, brokers %s", con, got)
 	}
 }

@@ -66,7 +66,8 @@ func (a *app) listQueries(queries []sql.Query, asJSON bool) error {
 		}
 		return writeJSON(a.stdout, list)
 	}
-	t := newTable(a.stdout, column{name: "query"}, column{name: "settings"}, column{name: "what it does"})
+	t := newTable(a.stdout, column{name: "query"}, column{name: "settings"},
+		column{name: "what it does"})
 	for _, q := range queries {
 		t.AppendRow(table.Row{q.Name, strings.Join(q.Settings, ", "), q.Description})
 	}
@@ -74,7 +75,8 @@ func (a *app) listQueries(queries []sql.Query, asJSON bool) error {
 	return nil
 }
 
-func (a *app) runQuery(ctx context.Context, store *sql.Store, name string, args []string, asJSON bool) error {
+func (a *app) runQuery(ctx context.Context, store *sql.Store, name string, args []string,
+	asJSON bool) error {
 	if err := checkQuery(store.Queries(), name, args); err != nil {
 		return err
 	}
@@ -96,7 +98,8 @@ func checkQuery(queries []sql.Query, name string, args []string) error {
 	}
 	i := slices.Index(names, name)
 	if i < 0 {
-		return withHint(usagef("no query is named %q", name), "the queries are "+strings.Join(names, ", "))
+		return withHint(usagef("no query is named %q", name),
+			"the queries are "+strings.Join(names, ", "))
 	}
 	for _, arg := range args {
 		setting, value, ok := strings.Cut(arg, "=")
@@ -104,7 +107,8 @@ func checkQuery(queries []sql.Query, name string, args []string) error {
 		case len(known) == 0:
 			return usagef("unexpected argument %q: query %s has no settings", arg, name)
 		case !ok || !slices.Contains(known, setting):
-			return withHint(usagef("%q is no setting of query %s", arg, name), fmt.Sprintf("tollstream sql %s %s=VALUE", name, known[0]))
+			return withHint(usagef("%q is no setting of query %s", arg, name),
+				fmt.Sprintf("tollstream sql %s %s=VALUE", name, known[0]))
 		}
 		if err := sql.CheckSetting(setting, value); err != nil {
 			return usagef("%v", err)
@@ -153,7 +157,8 @@ func writeRows(w io.Writer, columns []string, rows [][]string) error {
 	return nil
 }
 
-// writeRowsJSON prints a result as a list of objects, whose members are in the order of the columns.
+// writeRowsJSON prints a result as a list of objects, whose members are in the order of the
+// columns.
 func writeRowsJSON(w io.Writer, columns []string, rows [][]string) error {
 	objects := []orderedObject{}
 	for _, row := range rows {

@@ -9,8 +9,8 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// showStatus writes one line about a processor to a terminal and keeps it up to date until the returned func is called,
-// which ends it and takes the line away.
+// showStatus writes one line about a processor to a terminal and keeps it up to date until the
+// returned func is called, which ends it and takes the line away.
 func showStatus(w io.Writer, stats *topology.Stats) (stop func()) {
 	if w == nil {
 		return func() {}

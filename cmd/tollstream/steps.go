@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// When a command that gives no sign of life says what it is at: servers that stand still look like ones with much to read.
+// When a command that gives no sign of life says what it is at: servers that stand still look like
+// ones with much to read.
 const (
 	firstSign = 10 * time.Second
 	moreSigns = 30 * time.Second
@@ -35,7 +36,8 @@ func newSteps(out io.Writer, first string) *steps {
 				return
 			}
 			pause = moreSigns
-			fmt.Fprintf(out, "tollstream: %s (%v so far)\n", *s.at.Load(), time.Since(began).Round(time.Second))
+			fmt.Fprintf(out, "tollstream: %s (%v so far)\n", *s.at.Load(),
+				time.Since(began).Round(time.Second))
 		}
 	}()
 	return s

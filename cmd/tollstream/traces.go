@@ -26,11 +26,12 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// traces sends spans to a collector, by OTLP over HTTP: of batches, of transactions of results, and of requests. A nil one
-// sends nothing and costs nothing.
+// traces sends spans to a collector, by OTLP over HTTP: of batches, of transactions of results, and
+// of requests. A nil one sends nothing and costs nothing.
 //
-// Spans are made from what is known once a step is done, so nothing is carried through the steps. They wait in a queue
-// of some 2,000 and are sent every few seconds; what the collector does not take is dropped.
+// Spans are made from what is known once a step is done, so nothing is carried through the steps.
+// They wait in a queue of some 2,000 and are sent every few seconds; what the collector does not
+// take is dropped.
 type traces struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
@@ -38,22 +39,26 @@ type traces struct {
 }
 
 func otelFlag() cli.Flag {
-	return &cli.StringFlag{Name: "otel-endpoint", EnvVars: env("otel-endpoint"), Category: metricsCategory,
-		Usage: "send traces to the OpenTelemetry collector at `URL`, by OTLP over HTTP, as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"}
+	return &cli.StringFlag{Name: "otel-endpoint", EnvVars: env("otel-endpoint"),
+		Category: metricsCategory,
+		Usage:    "send traces to the OpenTelemetry collector at `URL`, by OTLP over HTTP, as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"}
 }
 
 // tracesPath is where a collector takes traces, below the address that is given.
 const tracesPath = "v1/traces"
 
-// tracesStop bounds how long the end waits for a collector to take what is left. Sending it needs a while on a busy machine.
+// tracesStop bounds how long the end waits for a collector to take what is left. Sending it needs a
+// while on a busy machine.
 const tracesStop = 4 * time.Second
 
-// openTraces returns nil where no endpoint is given, neither to us nor in OpenTelemetry's own variables, which also set
-// all else: headers, certificates, sampling, names.
+// openTraces returns nil where no endpoint is given, neither to us nor in OpenTelemetry's own
+// variables, which also set all else: headers, certificates, sampling, names.
 func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*traces, error) {
 	endpoint := setting(c, "otel-endpoint", "")
-	standard := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
-	off := strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") || os.Getenv("OTEL_TRACES_EXPORTER") == "none"
+	standard := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" ||
+		os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
+	off := strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") ||
+		os.Getenv("OTEL_TRACES_EXPORTER") == "none"
 	if endpoint == "" && !standard || off {
 		return nil, nil
 	}
@@ -61,7 +66,8 @@ func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*trace
 	if endpoint != "" {
 		u, err := url.Parse(endpoint)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, usagef("--otel-endpoint: want a URL such as http://127.0.0.1:4318") // it may hold a secret
+			// it may hold a secret
+			return nil, usagef("--otel-endpoint: want a URL such as http://127.0.0.1:4318")
 		}
 		options = append(options, otlptracehttp.WithEndpointURL(u.JoinPath(tracesPath).String()))
 	}
@@ -88,7 +94,8 @@ func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*trace
 	if err != nil {
 		return nil, fmt.Errorf("send traces: read OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	return newTraces(sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about)), topic), nil
+	return newTraces(sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter),
+		sdktrace.WithResource(about)), topic), nil
 }
 
 func newTraces(provider *sdktrace.TracerProvider, topic string) *traces {
@@ -143,16 +150,17 @@ func (t *traces) Batch(b topology.BatchTrace) {
 	if began.IsZero() {
 		began = b.Publishing
 	}
-	ctx, root := t.tracer.Start(context.Background(), "batch", trace.WithTimestamp(began), trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
-		attribute.String("messaging.system", "kafka"),
-		attribute.String("messaging.destination.name", t.topic),
-		attribute.String("messaging.destination.partition.id", strconv.Itoa(int(b.Partition))),
-		attribute.Int64("tollstream.offset.first", b.First),
-		attribute.Int64("tollstream.offset.next", b.Next),
-		attribute.Int("tollstream.events", b.Events),
-		attribute.Int("tollstream.rejected", b.Rejected),
-		attribute.Bool("tollstream.resent", b.Resent),
-	))
+	ctx, root := t.tracer.Start(context.Background(), "batch", trace.WithTimestamp(began),
+		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithAttributes(
+			attribute.String("messaging.system", "kafka"),
+			attribute.String("messaging.destination.name", t.topic),
+			attribute.String("messaging.destination.partition.id", strconv.Itoa(int(b.Partition))),
+			attribute.Int64("tollstream.offset.first", b.First),
+			attribute.Int64("tollstream.offset.next", b.Next),
+			attribute.Int("tollstream.events", b.Events),
+			attribute.Int("tollstream.rejected", b.Rejected),
+			attribute.Bool("tollstream.resent", b.Resent),
+		))
 	step := func(name string, from, to time.Time, last bool, attributes ...attribute.KeyValue) {
 		if from.IsZero() {
 			return
@@ -160,14 +168,16 @@ func (t *traces) Batch(b topology.BatchTrace) {
 		if last || to.IsZero() {
 			to = b.Ended
 		}
-		_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(from), trace.WithAttributes(attributes...))
+		_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(from),
+			trace.WithAttributes(attributes...))
 		if last {
 			failed(span, b.Err)
 		}
 		span.End(trace.WithTimestamp(to))
 	}
 	step("build", b.Began, b.Taken, false)
-	step("store", b.Taken, b.Stored, b.Stored.IsZero(), attribute.Int("tollstream.attempts", b.Attempts))
+	step("store", b.Taken, b.Stored, b.Stored.IsZero(),
+		attribute.Int("tollstream.attempts", b.Attempts))
 	step("publish", b.Publishing, b.Ended, true, attribute.Int("tollstream.plazas", b.Plazas))
 	failed(root, b.Err)
 	root.End(trace.WithTimestamp(b.Ended))
@@ -175,11 +185,12 @@ func (t *traces) Batch(b topology.BatchTrace) {
 
 // Results implements topology.Tracer.
 func (t *traces) Results(r topology.ResultsTrace) {
-	_, span := t.tracer.Start(context.Background(), "results", trace.WithTimestamp(r.Began), trace.WithAttributes(
-		attribute.Int("tollstream.plazas", r.Plazas),
-		attribute.Int("tollstream.published", r.Published),
-		attribute.Int("tollstream.notices", r.Notices),
-	))
+	_, span := t.tracer.Start(context.Background(), "results", trace.WithTimestamp(r.Began),
+		trace.WithAttributes(
+			attribute.Int("tollstream.plazas", r.Plazas),
+			attribute.Int("tollstream.published", r.Published),
+			attribute.Int("tollstream.notices", r.Notices),
+		))
 	failed(span, r.Err)
 	span.End(trace.WithTimestamp(r.Ended))
 }
@@ -190,21 +201,23 @@ func failed(span trace.Span, err error) {
 	}
 }
 
-// requests returns what traces the requests of a server, nil for nothing. A request that comes with a trace of its own, from
-// a proxy, continues that.
+// requests returns what traces the requests of a server, nil for nothing. A request that comes with
+// a trace of its own, from a proxy, continues that.
 func (t *traces) requests() func(*http.Request) (context.Context, func(path string, status int)) {
 	if t == nil {
 		return nil
 	}
 	return func(r *http.Request) (context.Context, func(string, int)) {
 		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := t.tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer), trace.WithAttributes(
-			attribute.String("http.request.method", r.Method),
-			attribute.String("url.path", r.URL.Path), // without the query, which may hold the token
-		))
+		ctx, span := t.tracer.Start(ctx, r.Method, trace.WithSpanKind(trace.SpanKindServer),
+			trace.WithAttributes(
+				attribute.String("http.request.method", r.Method),
+				attribute.String("url.path", r.URL.Path), // without the query, which may hold the token
+			))
 		return ctx, func(path string, status int) {
 			span.SetName(r.Method + " " + path)
-			span.SetAttributes(attribute.String("http.route", path), attribute.Int("http.response.status_code", status))
+			span.SetAttributes(attribute.String("http.route", path),
+				attribute.Int("http.response.status_code", status))
 			if status >= http.StatusInternalServerError {
 				span.SetStatus(codes.Error, "")
 			}

@@ -44,7 +44,8 @@ func (c *collected) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = proto.Unmarshal(body, &request)
 	}
-	if err != nil || r.URL.Path != "/v1/traces" || r.Header.Get("Content-Type") != "application/x-protobuf" {
+	if err != nil || r.URL.Path != "/v1/traces" ||
+		r.Header.Get("Content-Type") != "application/x-protobuf" {
 		c.t.Errorf("%s %s: %v", r.URL.Path, r.Header.Get("Content-Type"), err)
 		w.WriteHeader(http.StatusBadRequest)
 		return
@@ -93,8 +94,10 @@ func attributes(list []*common.KeyValue) map[string]string {
 
 // noTelemetry takes away what the environment says of traces.
 func noTelemetry(t *testing.T) {
-	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER",
-		"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER", "OTEL_EXPORTER_OTLP_COMPRESSION", "TOLLSTREAM_OTEL_ENDPOINT"} {
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+		"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER",
+		"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER",
+		"OTEL_EXPORTER_OTLP_COMPRESSION", "TOLLSTREAM_OTEL_ENDPOINT"} {
 		t.Setenv(name, "")
 	}
 }
@@ -105,16 +108,20 @@ func TestTraces(t *testing.T) {
 	c := collect(t)
 	p := newPipeline(t, time.UTC)
 	var out bytes.Buffer
-	if code, stderr := p.command(t.Context(), testEvents+"rubbish\n", &out, "emit", "--from", "-", "--raw"); code != 0 {
+	if code, stderr := p.command(t.Context(), testEvents+"rubbish\n", &out, "emit", "--from", "-",
+		"--raw"); code != 0 {
 		t.Fatal(stderr)
 	}
-	p.expect(0, "process", "--until-end", "--instance", "one", "--state-dir", filepath.Join(p.dir, "state"), "--otel-endpoint", c.server.URL+"/")
+	p.expect(0, "process", "--until-end", "--instance", "one", "--state-dir",
+		filepath.Join(p.dir, "state"), "--otel-endpoint", c.server.URL+"/")
 	var rows, rejected int
 	batches := c.named("batch")
 	for _, b := range batches {
 		a := attributes(b.Attributes)
-		if a["messaging.system"] != "kafka" || a["messaging.destination.name"] != "toll" || a["tollstream.resent"] != "no" || len(b.ParentSpanId) != 0 ||
-			b.Kind != tracepb.Span_SPAN_KIND_CONSUMER || b.Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR {
+		if a["messaging.system"] != "kafka" || a["messaging.destination.name"] != "toll" ||
+			a["tollstream.resent"] != "no" || len(b.ParentSpanId) != 0 ||
+			b.Kind != tracepb.Span_SPAN_KIND_CONSUMER ||
+			b.Status.GetCode() == tracepb.Status_STATUS_CODE_ERROR {
 			t.Errorf("%v", b)
 		}
 		events, err1 := strconv.Atoi(a["tollstream.events"])
@@ -125,8 +132,11 @@ func TestTraces(t *testing.T) {
 		rows, rejected = rows+events, rejected+refused
 		last := b.StartTimeUnixNano
 		for _, step := range []string{"build", "store", "publish"} {
-			steps := slices.DeleteFunc(c.named(step), func(s *tracepb.Span) bool { return !bytes.Equal(s.ParentSpanId, b.SpanId) })
-			if len(steps) != 1 || !bytes.Equal(steps[0].TraceId, b.TraceId) || steps[0].StartTimeUnixNano < last || steps[0].EndTimeUnixNano < steps[0].StartTimeUnixNano {
+			steps := slices.DeleteFunc(c.named(step), func(s *tracepb.Span) bool {
+				return !bytes.Equal(s.ParentSpanId, b.SpanId)
+			})
+			if len(steps) != 1 || !bytes.Equal(steps[0].TraceId, b.TraceId) ||
+				steps[0].StartTimeUnixNano < last || steps[0].EndTimeUnixNano < steps[0].StartTimeUnixNano {
 				t.Fatalf("%s of %v: %v", step, b, steps)
 			}
 			if step == "store" && attributes(steps[0].Attributes)["tollstream.attempts"] != "1" {
@@ -139,9 +149,11 @@ func TestTraces(t *testing.T) {
 		}
 	}
 	if rows != 6 || rejected != 1 || len(c.named("results")) == 0 {
-		t.Errorf("%d batches of %d rows and %d dead letters; %d transactions of results", len(batches), rows, rejected, len(c.named("results")))
+		t.Errorf("%d batches of %d rows and %d dead letters; %d transactions of results", len(batches),
+			rows, rejected, len(c.named("results")))
 	}
-	if about := c.about["tollstream-process"]; about["service.version"] == "" || about["service.instance.id"] != "one" || about["telemetry.sdk.name"] == "" {
+	if about := c.about["tollstream-process"]; about["service.version"] == "" ||
+		about["service.instance.id"] != "one" || about["telemetry.sdk.name"] == "" {
 		t.Errorf("%v", c.about)
 	}
 
@@ -157,11 +169,13 @@ func TestTraces(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := c.named("GET /api/v1/plazas/{id}")
-	if len(found) != 1 || len(c.named("GET /api/v1/verification")) == 0 || len(c.named("GET /healthz")) != 0 || len(c.about["control-room"]) == 0 {
+	if len(found) != 1 || len(c.named("GET /api/v1/verification")) == 0 ||
+		len(c.named("GET /healthz")) != 0 || len(c.about["control-room"]) == 0 {
 		t.Fatalf("%v; %v", c.spans, c.about)
 	}
 	a := attributes(found[0].Attributes)
-	if a["http.response.status_code"] != "400" || a["url.path"] != "/api/v1/plazas/77" || a["http.route"] != "/api/v1/plazas/{id}" || strings.Contains(found[0].String(), "secret") {
+	if a["http.response.status_code"] != "400" || a["url.path"] != "/api/v1/plazas/77" ||
+		a["http.route"] != "/api/v1/plazas/{id}" || strings.Contains(found[0].String(), "secret") {
 		t.Errorf("%v", found[0])
 	}
 }
@@ -200,7 +214,8 @@ func TestTracesOff(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "none")
 	off()
 	t.Setenv("OTEL_TRACES_EXPORTER", "")
-	for _, endpoint := range []string{"127.0.0.1:4318", "grpc://x:4317", "http://", "http://user:pass%word@x"} {
+	for _, endpoint := range []string{"127.0.0.1:4318", "grpc://x:4317", "http://",
+		"http://user:pass%word@x"} {
 		_, err := openedTraces(t, log, "--otel-endpoint", endpoint)
 		if err == nil || strings.Contains(err.Error(), "pass") {
 			t.Errorf("%s: %v", endpoint, err)
@@ -208,13 +223,15 @@ func TestTracesOff(t *testing.T) {
 	}
 }
 
-// TestTracesLost sends spans to a collector that is away: the log says so once, and the end does not wait.
+// TestTracesLost sends spans to a collector that is away: the log says so once, and the end does
+// not wait.
 func TestTracesLost(t *testing.T) {
 	noTelemetry(t)
 	away := httptest.NewServer(http.NotFoundHandler())
 	away.Close()
 	log := new(lockedBuffer)
-	traces, err := openedTraces(t, slog.New(slog.NewTextHandler(log, nil)), "--otel-endpoint", away.URL)
+	traces, err := openedTraces(t, slog.New(slog.NewTextHandler(log, nil)), "--otel-endpoint",
+		away.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +242,8 @@ func TestTracesLost(t *testing.T) {
 	}
 	traces.close()
 	text := string(log.bytes())
-	if strings.Count(text, "traces are lost") != 1 || strings.Count(text, "\n") != 1 || strings.Contains(text, "secret") {
+	if strings.Count(text, "traces are lost") != 1 || strings.Count(text, "\n") != 1 ||
+		strings.Contains(text, "secret") {
 		t.Error(text)
 	}
 }

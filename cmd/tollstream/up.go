@@ -32,12 +32,17 @@ func (a *app) upCommand() *cli.Command {
 			tollstream up --data ~/tolldata
 			tollstream up --kafka-listen 127.0.0.1:0 --mysql-listen 127.0.0.1:0`,
 		Flags: append(append([]cli.Flag{
-			&cli.StringFlag{Name: "data", EnvVars: env("data"), Usage: "`FOLDER` that keeps topics and rows"},
-			&cli.StringFlag{Name: "kafka-listen", EnvVars: env("kafka-listen"), Value: defaultKafkaListen, Usage: "`HOST:PORT` of Kafka; port 0 takes a free one"},
-			&cli.StringFlag{Name: "mysql-listen", EnvVars: env("mysql-listen"), Value: defaultMySQLListen, Usage: "`HOST:PORT` of MySQL; port 0 takes a free one"},
-			&cli.IntFlag{Name: "partitions", EnvVars: env("partitions"), Value: defaultPartitions, Usage: "partitions of the topic of events, where it is created"},
+			&cli.StringFlag{Name: "data", EnvVars: env("data"),
+				Usage: "`FOLDER` that keeps topics and rows"},
+			&cli.StringFlag{Name: "kafka-listen", EnvVars: env("kafka-listen"), Value: defaultKafkaListen,
+				Usage: "`HOST:PORT` of Kafka; port 0 takes a free one"},
+			&cli.StringFlag{Name: "mysql-listen", EnvVars: env("mysql-listen"), Value: defaultMySQLListen,
+				Usage: "`HOST:PORT` of MySQL; port 0 takes a free one"},
+			&cli.IntFlag{Name: "partitions", EnvVars: env("partitions"), Value: defaultPartitions,
+				Usage: "partitions of the topic of events, where it is created"},
 			&cli.BoolFlag{Name: "json", Usage: "print the addresses as JSON"},
-		}, withoutFlags(connectionFlags(), append(accessFlagNames(), "brokers", "mysql", "mysql-file")...)...), logFlags()...),
+		}, withoutFlags(connectionFlags(), append(accessFlagNames(), "brokers", "mysql",
+			"mysql-file")...)...), logFlags()...),
 		Action: func(c *cli.Context) error {
 			cfg, err := a.upSettings(c)
 			if err != nil {
@@ -62,10 +67,12 @@ func (a *app) upSettings(c *cli.Context) (stackConfig, error) {
 	if cfg.topics, err = topicsFrom(c, con); err != nil {
 		return cfg, err
 	}
-	if cfg.kafkaListen, err = loopbackAddr("kafka-listen", setting(c, "kafka-listen", defaultKafkaListen), upListenHint); err != nil {
+	if cfg.kafkaListen, err = loopbackAddr("kafka-listen",
+		setting(c, "kafka-listen", defaultKafkaListen), upListenHint); err != nil {
 		return cfg, err
 	}
-	if cfg.mysqlListen, err = loopbackAddr("mysql-listen", setting(c, "mysql-listen", defaultMySQLListen), upListenHint); err != nil {
+	if cfg.mysqlListen, err = loopbackAddr("mysql-listen",
+		setting(c, "mysql-listen", defaultMySQLListen), upListenHint); err != nil {
 		return cfg, err
 	}
 	if cfg.dataDir = setting(c, "data", ""); cfg.dataDir != "" {
@@ -128,25 +135,29 @@ func upReport(s *stack) upJSON {
 func writeUp(w io.Writer, s *stack) error {
 	con := s.connection()
 	var b strings.Builder
-	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.topic, counted(int64(s.partitions), "partition"))
+	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.topic,
+		counted(int64(s.partitions), "partition"))
 	cfg, err := mysql.ParseDSN(con.dsn)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(&b, "MySQL  %-21s  database %s, user %s, password %s\n", cfg.Addr, cfg.DBName, cfg.User, cfg.Passwd)
+	fmt.Fprintf(&b, "MySQL  %-21s  database %s, user %s, password %s\n", cfg.Addr, cfg.DBName,
+		cfg.User, cfg.Passwd)
 	if s.cfg.dataDir == "" {
 		b.WriteString("Data   in no folder (--data names one): " + s.afterwards() + "\n")
 	} else {
 		fmt.Fprintf(&b, "Data   %s: %s\n", escape(s.cfg.dataDir), s.afterwards())
 	}
 	if s.embedded() {
-		b.WriteString("\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows go away at the end.\n")
+		b.WriteString(
+			"\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows go away at the end.\n")
 	}
 	b.WriteString("\nNext, each in a terminal of its own:\n\n")
 	for _, line := range s.exports() {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
-	b.WriteString("  tollstream process\n  tollstream emit\n  tollstream view --watch\n\nCtrl-C stops both servers.\n")
+	b.WriteString(
+		"  tollstream process\n  tollstream emit\n  tollstream view --watch\n\nCtrl-C stops both servers.\n")
 	_, err = io.WriteString(w, b.String())
 	return err
 }

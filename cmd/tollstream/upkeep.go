@@ -17,7 +17,8 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// upkeepSettings say how long what is derived from the events is kept in the database. 0 is for ever.
+// upkeepSettings say how long what is derived from the events is kept in the database. 0 is for
+// ever.
 type upkeepSettings struct {
 	batches, minutes     time.Duration
 	windows, deadLetters time.Duration
@@ -40,21 +41,27 @@ const (
 const keptBytes = 64 << 20
 
 func defaultUpkeepSettings() upkeepSettings {
-	return upkeepSettings{batches: defaultKeepBatches, minutes: defaultKeepMinutes, windows: defaultKeepWindows, deadLetters: defaultKeepLetters, every: upkeepEvery}
+	return upkeepSettings{batches: defaultKeepBatches, minutes: defaultKeepMinutes,
+		windows: defaultKeepWindows, deadLetters: defaultKeepLetters, every: upkeepEvery}
 }
 
 // upkeepFlags returns the flags that [upkeepSettingsFrom] reads.
 func upkeepFlags() []cli.Flag {
 	const category = "Retention"
 	flag := func(name string, value time.Duration, usage string) cli.Flag {
-		return &cli.StringFlag{Name: name, EnvVars: env(name), Value: keepText(value), Category: category, Usage: usage + ", 0 for ever"}
+		return &cli.StringFlag{Name: name, EnvVars: env(name), Value: keepText(value), Category: category,
+			Usage: usage + ", 0 for ever"}
 	}
 	return []cli.Flag{
-		flag("keep-batches", defaultKeepBatches, "`TIME` that a batch is kept in toll_batch as it is; older ones are added up"),
-		flag("keep-minutes", defaultKeepMinutes, "`TIME` of events for which the batches keep minutes, so that windows can be counted again"),
-		flag("keep-windows", defaultKeepWindows, "`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, days ten times as long"),
+		flag("keep-batches", defaultKeepBatches,
+			"`TIME` that a batch is kept in toll_batch as it is; older ones are added up"),
+		flag("keep-minutes", defaultKeepMinutes,
+			"`TIME` of events for which the batches keep minutes, so that windows can be counted again"),
+		flag("keep-windows", defaultKeepWindows,
+			"`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, days ten times as long"),
 		flag("keep-dead-letters", defaultKeepLetters, "`TIME` that dead letters are kept"),
-		&cli.DurationFlag{Name: "maintenance-every", EnvVars: env("maintenance-every"), Value: upkeepEvery, Category: category,
+		&cli.DurationFlag{Name: "maintenance-every", EnvVars: env("maintenance-every"),
+			Value: upkeepEvery, Category: category,
 			Usage: "`TIME` between rounds of maintenance: each compacts batches, every 60th deletes what is old"},
 	}
 }
@@ -77,7 +84,8 @@ func upkeepSettingsFrom(c *cli.Context) (upkeepSettings, error) {
 			return s, usagef("--%s: %v", f.name, err)
 		}
 		if d != 0 && d < f.least {
-			return s, usagef("--%s is %s, want at least %s, or 0 for ever", f.name, keepText(d), keepText(f.least))
+			return s, usagef("--%s is %s, want at least %s, or 0 for ever", f.name, keepText(d),
+				keepText(f.least))
 		}
 		*f.into = d
 	}
@@ -112,9 +120,9 @@ func keepText(d time.Duration) string {
 	return text
 }
 
-// upkeep keeps the tables of a database from growing for ever, beside a processor: one process of a group does, the one
-// that has the topic's first partition. Should two take themselves for it for a moment, nothing comes of it: each step is a
-// small transaction that finds out whether it may.
+// upkeep keeps the tables of a database from growing for ever, beside a processor: one process of a
+// group does, the one that has the topic's first partition. Should two take themselves for it for a
+// moment, nothing comes of it: each step is a small transaction that finds out whether it may.
 type upkeep struct {
 	con       connection
 	settings  upkeepSettings
@@ -130,8 +138,8 @@ type upkeep struct {
 	skewed string // which clocks were wrong the last time, see clocksKey
 }
 
-// How often rows are packed, and after how many rounds batches are added up at the latest, and what is old is deleted.
-// Packing is what bounds the rows: a partition may make fifty a second.
+// How often rows are packed, and after how many rounds batches are added up at the latest, and what
+// is old is deleted. Packing is what bounds the rows: a partition may make fifty a second.
 const (
 	upkeepEvery  = time.Minute
 	foldEvery    = 10
@@ -139,8 +147,9 @@ const (
 	upkeepReadIn = time.Minute // bounds the reading of the group table
 )
 
-// foldRounds returns after how many rounds batches are added up that are kept for a time: after a tenth of it, so that no more
-// is kept than a tenth too much. Each time the group table is read whole, so it is not done more often than need be.
+// foldRounds returns after how many rounds batches are added up that are kept for a time: after a
+// tenth of it, so that no more is kept than a tenth too much. Each time the group table is read
+// whole, so it is not done more often than need be.
 func foldRounds(keep time.Duration) int {
 	return int(min(max(keep/10/upkeepEvery, 1), foldEvery))
 }
@@ -163,7 +172,8 @@ func (u *upkeep) run(ctx context.Context) {
 			round = 1
 			continue
 		}
-		if err := u.round(ctx, marks, round%fold == 0, round%retireEvery == 0); err != nil && ctx.Err() == nil {
+		if err := u.round(ctx, marks, round%fold == 0, round%retireEvery == 0); err != nil &&
+			ctx.Err() == nil {
 			u.trouble(err)
 		}
 		round++
@@ -188,9 +198,10 @@ func (u *upkeep) tell(what, why string, more ...any) {
 	}
 }
 
-// round packs batches, adds old ones up and deletes what is old, the latter two where it is their turn. What fails is in
-// the way of what needs it, and of nothing else.
-func (u *upkeep) round(ctx context.Context, marks *topology.WatermarkReader, fold, retire bool) error {
+// round packs batches, adds old ones up and deletes what is old, the latter two where it is their
+// turn. What fails is in the way of what needs it, and of nothing else.
+func (u *upkeep) round(ctx context.Context, marks *topology.WatermarkReader, fold,
+	retire bool) error {
 	var mark toll.Watermark
 	var states map[int16]*toll.State
 	var clocks toll.Clocks
@@ -201,7 +212,9 @@ func (u *upkeep) round(ctx context.Context, marks *topology.WatermarkReader, fol
 	}
 	reading := packing
 	if packing == nil && (fold || retire) {
-		mark, reading = await(ctx, func() (toll.Watermark, error) { return marks.Read(ctx, cursors, u.clocks.lateness, u.clocks.idle) })
+		mark, reading = await(ctx, func() (toll.Watermark, error) {
+			return marks.Read(ctx, cursors, u.clocks.lateness, u.clocks.idle)
+		})
 		clocks.Event = eventTime(mark)
 	}
 	adding, retiring := reading, reading
@@ -252,7 +265,8 @@ func (u *upkeep) readClocks(ctx context.Context, cursors []toll.Cursor) (toll.Cl
 		if key == "" {
 			u.log.Info("the clocks agree again")
 		} else {
-			u.log.Warn("clocks disagree by more than an hour; what is old is deleted by the earliest of them",
+			u.log.Warn(
+				"clocks disagree by more than an hour; what is old is deleted by the earliest of them",
 				"reason", strings.Join(clockWarnings(skews), "; "))
 		}
 	}
@@ -267,12 +281,14 @@ func (u *upkeep) readStates(ctx context.Context) (map[int16]*toll.State, error) 
 	})
 }
 
-// compact packs the batches of all partitions, and adds old ones up where there are states. It returns why not all that is
-// due was added up, empty where all was.
-func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[int16]*toll.State, clocks toll.Clocks) (blocked string, err error) {
+// compact packs the batches of all partitions, and adds old ones up where there are states. It
+// returns why not all that is due was added up, empty where all was.
+func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[int16]*toll.State,
+	clocks toll.Clocks) (blocked string, err error) {
 	o := sql.CompactOptions{
 		Encode: encodeOutbox,
-		States: states, Before: noMinutes, Now: clocks.Wall(), Keep: u.settings.batches, KeepBytes: keptBytes,
+		States: states, Before: noMinutes, Now: clocks.Wall(), Keep: u.settings.batches,
+		KeepBytes: keptBytes,
 	}
 	if now, known := clocks.Now(); known && states != nil && u.settings.minutes > 0 {
 		o.Before = toll.FoldHorizon(states, toll.MinuteAt(now.Unix()), u.settings.minutes)
@@ -303,14 +319,16 @@ func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[
 // retire deletes what is older than it is to be kept.
 func (u *upkeep) retire(ctx context.Context, clocks toll.Clocks) error {
 	gone, err := u.store.Retire(ctx, sql.RetentionOptions{
-		Clocks: clocks, Windows: u.kinds, KeepWindows: u.settings.windows, KeepDeadLetters: u.settings.deadLetters,
+		Clocks: clocks, Windows: u.kinds, KeepWindows: u.settings.windows,
+		KeepDeadLetters: u.settings.deadLetters,
 	})
 	u.stats.retired(gone)
 	if err != nil {
 		return err
 	}
 	if gone != (sql.Retired{}) {
-		u.log.Info("deleted what is old", "windows", number(gone.Windows), "changes_of_congestion", number(gone.Transitions), "dead_letters", number(gone.DeadLetters))
+		u.log.Info("deleted what is old", "windows", number(gone.Windows), "changes_of_congestion",
+			number(gone.Transitions), "dead_letters", number(gone.DeadLetters))
 	}
 	return nil
 }

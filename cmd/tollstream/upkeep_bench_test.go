@@ -15,9 +15,10 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// BenchmarkCompact stores a million events of eight days in 4 partitions and 5,000 batches, and compacts them: packed at
-// first, then added up with the minutes of four days kept, then a prune of the first four days' rows. It reports what each
-// step took and left, and what a verification took before and after.
+// BenchmarkCompact stores a million events of eight days in 4 partitions and 5,000 batches, and
+// compacts them: packed at first, then added up with the minutes of four days kept, then a prune of
+// the first four days' rows. It reports what each step took and left, and what a verification took
+// before and after.
 func BenchmarkCompact(b *testing.B) {
 	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
 	p := newPipeline(b, time.UTC)
@@ -50,15 +51,18 @@ func BenchmarkCompact(b *testing.B) {
 		}
 		chain := map[int16]int64{}
 		for i := range events / partitions / perBatch {
-			batch := toll.Batch{Partition: part, First: c.Next, Next: c.Next + perBatch, Epoch: c.Epoch, Expect: c.Token, Token: sql.NewToken(), Rows: w.NewRows()}
+			batch := toll.Batch{Partition: part, First: c.Next, Next: c.Next + perBatch, Epoch: c.Epoch,
+				Expect: c.Token, Token: sql.NewToken(), Rows: w.NewRows()}
 			deltas := map[int16]*toll.PlazaDelta{}
 			at := start + toll.WallTime(int64(i)*days*86400/(events/partitions/perBatch))
 			m := zone.Minute(at)
 			for j := range perBatch {
-				e := toll.Event{Time: at, Vehicle: int32(j), Type: types[random.IntN(4)], Plaza: int16(4000 + random.IntN(plazas))}
+				e := toll.Event{Time: at, Vehicle: int32(j), Type: types[random.IntN(4)],
+					Plaza: int16(4000 + random.IntN(plazas))}
 				d := deltas[e.Plaza]
 				if d == nil {
-					d = &toll.PlazaDelta{Plaza: e.Plaza, Prev: chain[e.Plaza], Earliest: at, Latest: at, Panes: []toll.Pane{{Start: m}}}
+					d = &toll.PlazaDelta{Plaza: e.Plaza, Prev: chain[e.Plaza], Earliest: at, Latest: at,
+						Panes: []toll.Pane{{Start: m}}}
 					deltas[e.Plaza] = d
 				}
 				d.Events++
@@ -75,7 +79,8 @@ func BenchmarkCompact(b *testing.B) {
 				}
 				states[plaza].Merge(d.Of(c.Epoch, part, batch.First, batch.Next))
 			}
-			batch.Deltas, batch.Chain, batch.Minutes = codecs.AppendPlazaDeltas(nil, all), codecs.AppendChain(nil, chain), toll.Window{Start: m, End: m + 1}
+			batch.Deltas, batch.Chain, batch.Minutes = codecs.AppendPlazaDeltas(nil,
+				all), codecs.AppendChain(nil, chain), toll.Window{Start: m, End: m + 1}
 			if err := w.Commit(ctx, &batch, nil); err != nil {
 				b.Fatal(err)
 			}
@@ -89,7 +94,8 @@ func BenchmarkCompact(b *testing.B) {
 	p.execute(`UPDATE toll_batch SET published = 1, stored_at = stored_at - INTERVAL 1 DAY`)
 	size := func(when string) {
 		var rows, bytes int64
-		if err := db.QueryRow(`SELECT COUNT(*), SUM(LENGTH(deltas)) FROM toll_batch`).Scan(&rows, &bytes); err != nil {
+		if err := db.QueryRow(`SELECT COUNT(*), SUM(LENGTH(deltas)) FROM toll_batch`).Scan(&rows,
+			&bytes); err != nil {
 			b.Fatal(err)
 		}
 		began := time.Now()
@@ -117,8 +123,11 @@ func BenchmarkCompact(b *testing.B) {
 	for range 1 {
 		size("before")
 		compact("packed", sql.CompactOptions{Keep: 365 * 24 * time.Hour})
-		compact("added-up", sql.CompactOptions{States: states, Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes), Keep: time.Hour, KeepBytes: 1 << 30})
-		compact("all-folded", sql.CompactOptions{States: states, Before: until, Keep: time.Hour, KeepBytes: 1 << 30})
+		compact("added-up",
+			sql.CompactOptions{States: states, Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes),
+				Keep: time.Hour, KeepBytes: 1 << 30})
+		compact("all-folded", sql.CompactOptions{States: states, Before: until, Keep: time.Hour,
+			KeepBytes: 1 << 30})
 		began := time.Now()
 		n, err := store.Prune(context.Background(), sql.PruneOptions{Before: start + 4*86400})
 		if err != nil {

@@ -44,12 +44,14 @@ const (
 type upkeepStats struct {
 	mu      sync.Mutex
 	runs    map[upkeepStep]map[upkeepOutcome]int64
-	success map[upkeepStep]time.Time         // of the last one; zero for never
-	deleted map[string]int64                 // rows, by table
-	ahead   map[toll.ClockName]time.Duration // of the clocks, as they were read last; 0 where another process reads them
+	success map[upkeepStep]time.Time // of the last one; zero for never
+	deleted map[string]int64         // rows, by table
+	// of the clocks, as they were read last; 0 where another process reads them
+	ahead map[toll.ClockName]time.Duration
 }
 
-// newUpkeepStats returns counts that are all there from the start: a counter that appears with its first count has no rate then.
+// newUpkeepStats returns counts that are all there from the start: a counter that appears with its
+// first count has no rate then.
 func newUpkeepStats() *upkeepStats {
 	s := &upkeepStats{
 		runs: map[upkeepStep]map[upkeepOutcome]int64{}, success: map[upkeepStep]time.Time{},
@@ -114,7 +116,8 @@ func (s *upkeepStats) metrics() (all []prometheus.Metric) {
 	defer s.mu.Unlock()
 	for step, outcomes := range s.runs {
 		for outcome, n := range outcomes {
-			all = append(all, prometheus.MustNewConstMetric(upkeepRunsMetric, prometheus.CounterValue, float64(n), string(step), string(outcome)))
+			all = append(all, prometheus.MustNewConstMetric(upkeepRunsMetric, prometheus.CounterValue,
+				float64(n), string(step), string(outcome)))
 		}
 	}
 	for step, at := range s.success {
@@ -122,13 +125,16 @@ func (s *upkeepStats) metrics() (all []prometheus.Metric) {
 		if !at.IsZero() {
 			seconds = unixSeconds(at)
 		}
-		all = append(all, prometheus.MustNewConstMetric(upkeepSuccessMetric, prometheus.GaugeValue, seconds, string(step)))
+		all = append(all, prometheus.MustNewConstMetric(upkeepSuccessMetric, prometheus.GaugeValue,
+			seconds, string(step)))
 	}
 	for table, rows := range s.deleted {
-		all = append(all, prometheus.MustNewConstMetric(upkeepDeletedMetric, prometheus.CounterValue, float64(rows), table))
+		all = append(all, prometheus.MustNewConstMetric(upkeepDeletedMetric, prometheus.CounterValue,
+			float64(rows), table))
 	}
 	for _, clock := range [...]toll.ClockName{toll.EventClock, toll.RecordClock, toll.ServerClock} {
-		all = append(all, prometheus.MustNewConstMetric(clockAheadMetric, prometheus.GaugeValue, s.ahead[clock].Seconds(), string(clock)))
+		all = append(all, prometheus.MustNewConstMetric(clockAheadMetric, prometheus.GaugeValue,
+			s.ahead[clock].Seconds(), string(clock)))
 	}
 	return all
 }

@@ -22,7 +22,8 @@ import (
 
 func TestParseKeep(t *testing.T) {
 	for text, want := range map[string]time.Duration{
-		"0": 0, "90d": 90 * day, "48h": 48 * time.Hour, "0d": 0, "1h30m": 90 * time.Minute, "400d": 400 * day, "10m": 10 * time.Minute,
+		"0": 0, "90d": 90 * day, "48h": 48 * time.Hour, "0d": 0, "1h30m": 90 * time.Minute,
+		"400d": 400 * day, "10m": 10 * time.Minute,
 	} {
 		got, err := parseKeep(text)
 		if err != nil || got != want {
@@ -32,7 +33,8 @@ func TestParseKeep(t *testing.T) {
 			t.Errorf("%s: written as %s, read as %v, %v", text, keepText(got), again, err)
 		}
 	}
-	for _, text := range []string{"", "d", "-1d", "-5h", "1.5d", "90", "9999999d", "99999999h", "a week"} {
+	for _, text := range []string{"", "d", "-1d", "-5h", "1.5d", "90", "9999999d", "99999999h",
+		"a week"} {
 		if got, err := parseKeep(text); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
@@ -54,14 +56,17 @@ func TestPruneBefore(t *testing.T) {
 	}
 	agree := toll.Clocks{Event: now, Record: now, Server: now, Own: now}
 	for text, want := range map[string]string{
-		"2022-02-10": "2022-02-10 00:00:00", "2022-02-10 10:00": "2022-02-10 10:00:00", "2022-02-11T08:30": "2022-02-11 08:30:00",
-		"2022-02-10 10:00:05": "2022-02-10 10:00:05", " 1d ": "2022-02-10 08:30:00", "36h": "2022-02-09 20:30:00",
+		"2022-02-10": "2022-02-10 00:00:00", "2022-02-10 10:00": "2022-02-10 10:00:00",
+		"2022-02-11T08:30":    "2022-02-11 08:30:00",
+		"2022-02-10 10:00:05": "2022-02-10 10:00:05", " 1d ": "2022-02-10 08:30:00",
+		"36h": "2022-02-09 20:30:00",
 	} {
 		if got, err := resolve(text, agree); err != nil || got.String() != want {
 			t.Errorf("%s: %v, %v, want %s", text, got, err, want)
 		}
 	}
-	for text, want := range map[string]string{"": "missing", "0": "is no time", "yesterday": "is no time", "2022-02-30": "is no time", "2022-02-11 08:31": "is in the future"} {
+	for text, want := range map[string]string{"": "missing", "0": "is no time",
+		"yesterday": "is no time", "2022-02-30": "is no time", "2022-02-11 08:31": "is in the future"} {
 		if got, err := resolve(text, agree); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
@@ -73,32 +78,39 @@ func TestPruneBefore(t *testing.T) {
 		clocks toll.Clocks
 		want   string
 	}{
-		"this machine ahead": {toll.Clocks{Event: now, Record: now, Server: now, Own: ahead}, "2022-02-10 08:30:00"},
-		"MySQL ahead":        {toll.Clocks{Event: now, Record: now, Server: ahead, Own: now}, "2022-02-10 08:30:00"},
-		"event time ahead":   {toll.Clocks{Event: ahead, Record: now, Server: now, Own: now}, "2022-02-10 08:30:00"},
-		"a replay":           {toll.Clocks{Event: behind, Record: now, Server: now, Own: now}, "2021-02-10 08:30:00"},
-		"no events yet":      {toll.Clocks{Server: ahead, Own: now}, "2022-02-10 08:30:00"},
+		"this machine ahead": {toll.Clocks{Event: now, Record: now, Server: now, Own: ahead},
+			"2022-02-10 08:30:00"},
+		"MySQL ahead": {toll.Clocks{Event: now, Record: now, Server: ahead, Own: now},
+			"2022-02-10 08:30:00"},
+		"event time ahead": {toll.Clocks{Event: ahead, Record: now, Server: now, Own: now},
+			"2022-02-10 08:30:00"},
+		"a replay": {toll.Clocks{Event: behind, Record: now, Server: now, Own: now},
+			"2021-02-10 08:30:00"},
+		"no events yet": {toll.Clocks{Server: ahead, Own: now}, "2022-02-10 08:30:00"},
 	} {
 		if got, err := resolve("1d", c.clocks); err != nil || got.String() != c.want {
 			t.Errorf("%s: %v, %v, want %s", name, got, err, c.want)
 		}
 	}
 	for name, clocks := range map[string]toll.Clocks{
-		"this machine ahead": {Event: now, Record: now, Server: now, Own: ahead}, "MySQL ahead": {Server: ahead, Own: now},
+		"this machine ahead": {Event: now, Record: now, Server: now,
+			Own: ahead}, "MySQL ahead": {Server: ahead, Own: now},
 	} {
-		if got, err := resolve("2022-02-12", clocks); err == nil || !strings.Contains(err.Error(), "is in the future") {
+		if got, err := resolve("2022-02-12", clocks); err == nil ||
+			!strings.Contains(err.Error(), "is in the future") {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
 }
 
-// TestUpkeep compacts what a process stored, through Kafka's topics and the codecs: all is exact before and after, and a
-// rebuild counts the same from what is left.
+// TestUpkeep compacts what a process stored, through Kafka's topics and the codecs: all is exact
+// before and after, and a rebuild counts the same from what is left.
 func TestUpkeep(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	process := func() {
 		t.Helper()
-		p.expect(0, "process", "--until-end", "--batch-rows", "5", "--state-dir", filepath.Join(p.dir, "state"), "--instance", "a", "--log-level", "error")
+		p.expect(0, "process", "--until-end", "--batch-rows", "5", "--state-dir",
+			filepath.Join(p.dir, "state"), "--instance", "a", "--log-level", "error")
 	}
 	verify := func() sql.Report {
 		t.Helper()
@@ -130,7 +142,8 @@ func TestUpkeep(t *testing.T) {
 	start := time.Date(2022, 2, 1, 8, 0, 0, 0, time.UTC)
 	for i := range 900 { // twelve days
 		at := start.Add(time.Duration(i) * 20 * time.Minute)
-		fmt.Fprintf(&lines, "%s,%d,%s,%d\n", at.Format("2006-01-02 15:04:05"), i, []string{"car", "truck", "bus"}[i%3], 4000+i%4)
+		fmt.Fprintf(&lines, "%s,%d,%s,%d\n", at.Format("2006-01-02 15:04:05"), i,
+			[]string{"car", "truck", "bus"}[i%3], 4000+i%4)
 	}
 	var b strings.Builder
 	if code, stderr := p.command(t.Context(), lines.String(), &b, "emit", "--from", "-"); code != 0 {
@@ -155,8 +168,9 @@ func TestUpkeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &upkeep{con: con, settings: defaultUpkeepSettings(), kinds: defaultWindowSettings().kinds, clocks: newClockReader(store, meta.Lateness, time.Second),
-		store: store, writer: store.Writer(meta.TopicID), stats: newUpkeepStats(), log: log}
+	u := &upkeep{con: con, settings: defaultUpkeepSettings(), kinds: defaultWindowSettings().kinds,
+		clocks: newClockReader(store, meta.Lateness, time.Second),
+		store:  store, writer: store.Writer(meta.TopicID), stats: newUpkeepStats(), log: log}
 	marks := topology.NewWatermarkReader(con.cluster, con.topic)
 	defer marks.Close()
 	round := func() sql.Report {
@@ -176,7 +190,8 @@ func TestUpkeep(t *testing.T) {
 	}
 	p.execute(`UPDATE toll_batch SET stored_at = stored_at - INTERVAL 3 HOUR`)
 	added := round()
-	if added.BatchRows > 4 || added.Batches != before.Batches || added.WindowsFolded != 0 || added.Windows != before.Windows || u.told != "" {
+	if added.BatchRows > 4 || added.Batches != before.Batches || added.WindowsFolded != 0 ||
+		added.Windows != before.Windows || u.told != "" {
 		t.Errorf("added up: %+v, %s", added, u.told)
 	}
 	if n := p.number(`SELECT COUNT(*) FROM toll_batch WHERE folded_minute > -2147483648`); n == 0 {
@@ -185,7 +200,9 @@ func TestUpkeep(t *testing.T) {
 	if got := counts(); got != counted {
 		t.Errorf("got %s, want %s", got, counted)
 	}
-	if out, _ := p.expect(0, "verify", "--deep"); !strings.Contains(out, "compacted into "+fmt.Sprint(added.BatchRows)+" rows") || !strings.Contains(out, "checked, which are all") {
+	if out, _ := p.expect(0, "verify", "--deep"); !strings.Contains(out,
+		"compacted into "+fmt.Sprint(added.BatchRows)+" rows") ||
+		!strings.Contains(out, "checked, which are all") {
 		t.Errorf("verify says:\n%s", out)
 	}
 
@@ -202,7 +219,8 @@ func TestUpkeep(t *testing.T) {
 	if got, want := u.stats.deleted[batchTable], before.BatchRows-added.BatchRows; got != want {
 		t.Errorf("%d rows of toll_batch were deleted, want %d", got, want)
 	}
-	nowhere := topology.NewWatermarkReader(topology.Cluster{Brokers: []string{"127.0.0.1:1"}, ClientID: "test"}, con.topic)
+	nowhere := topology.NewWatermarkReader(topology.Cluster{Brokers: []string{"127.0.0.1:1"},
+		ClientID: "test"}, con.topic)
 	defer nowhere.Close()
 	if err := u.round(t.Context(), nowhere, true, true); err == nil {
 		t.Error("a round went well without Kafka")
@@ -224,7 +242,8 @@ func TestUpkeep(t *testing.T) {
 	}
 
 	p.expect(2, "prune", "--before", "2022-02-05")
-	if out, _ := p.expect(0, "prune", "--before", "2022-02-05", "--dry-run"); !strings.Contains(out, "holds 900 rows, 264 from before") {
+	if out, _ := p.expect(0, "prune", "--before", "2022-02-05", "--dry-run"); !strings.Contains(out,
+		"holds 900 rows, 264 from before") {
 		t.Errorf("prune says:\n%s", out)
 	}
 	out, _ := p.expect(0, "prune", "--before", "2022-02-05", "--batch-rows", "100", "--yes")
@@ -234,7 +253,8 @@ func TestUpkeep(t *testing.T) {
 	if r := verify(); r.Pruned != 264 || r.Rows != 636 {
 		t.Errorf("pruned: %+v", r)
 	}
-	if out, _ := p.expect(0, "view", "--plaza", "4000"); !strings.Contains(out, "rows deleted by tollstream prune") {
+	if out, _ := p.expect(0, "view", "--plaza", "4000"); !strings.Contains(out,
+		"rows deleted by tollstream prune") {
 		t.Errorf("view says:\n%s", out)
 	}
 	p.execute(`DELETE FROM livetolldata LIMIT 1`)
@@ -287,7 +307,8 @@ func TestUpkeepStats(t *testing.T) {
 	}
 	delete(got, "pack")
 	if want := map[string]float64{"success pack": 1, "blocked add_up": 1, "failure retire": 1,
-		"toll_batch": 17, "toll_window": 5, "toll_transition": 6, "toll_dead_letter": 7}; !maps.Equal(got, want) {
+		"toll_batch": 17, "toll_window": 5, "toll_transition": 6, "toll_dead_letter": 7}; !maps.Equal(got,
+		want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	if n := len(u.stats.metrics()); n != 3*3+3+4+3 {
@@ -296,7 +317,8 @@ func TestUpkeepStats(t *testing.T) {
 }
 
 func TestFoldRounds(t *testing.T) {
-	for keep, want := range map[time.Duration]int{0: 1, minKeepBatches: 1, 30 * time.Minute: 3, defaultKeepBatches: 10, 30 * day: 10} {
+	for keep, want := range map[time.Duration]int{0: 1, minKeepBatches: 1, 30 * time.Minute: 3,
+		defaultKeepBatches: 10, 30 * day: 10} {
 		if got := foldRounds(keep); got != want {
 			t.Errorf("%v: added up after %d rounds, want %d", keep, got, want)
 		}
@@ -312,12 +334,14 @@ func TestUpkeepSettings(t *testing.T) {
 		{"--keep-windows soon", `--keep-windows: "soon" is no time such as 90d, 48h or 0`},
 	} {
 		var out, stderr strings.Builder
-		code := run(t.Context(), append([]string{"tollstream", "process"}, strings.Fields(c.args)...), strings.NewReader(""), &out, &stderr)
+		code := run(t.Context(), append([]string{"tollstream", "process"}, strings.Fields(c.args)...),
+			strings.NewReader(""), &out, &stderr)
 		if code != 2 || !strings.Contains(stderr.String(), c.want) {
 			t.Errorf("%s: %d, %s", c.args, code, stderr.String())
 		}
 	}
-	if defaultKeepMinutes != toll.MinKeptMinutes || sql.KeepWindows(&defaultWindowSettings().kinds[0], defaultKeepWindows) != 40*day {
+	if defaultKeepMinutes != toll.MinKeptMinutes ||
+		sql.KeepWindows(&defaultWindowSettings().kinds[0], defaultKeepWindows) != 40*day {
 		t.Error("the help says otherwise")
 	}
 }

@@ -28,7 +28,8 @@ func (a *app) verifyCommand() *cli.Command {
 			the rows minute by minute, and computes the checksum of all rows, and so finds rows that were changed.`,
 		UsageText: "tollstream verify\ntollstream verify --deep\ntollstream verify --json",
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "deep", Usage: "compare the checksums of all rows too, and check all windows; reads livetolldata whole"},
+			&cli.BoolFlag{Name: "deep",
+				Usage: "compare the checksums of all rows too, and check all windows; reads livetolldata whole"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 		}, connectionFlags()...),
 		Action: func(c *cli.Context) error {
@@ -76,14 +77,17 @@ func (a *app) verify(c *cli.Context, steps *steps) (*sql.Report, error) {
 	return report, nil
 }
 
-// verify compares the group table and the database while processes may go on to write. Each step reads only what the
-// step before makes certain:
+// verify compares the group table and the database while processes may go on to write. Each step
+// reads only what the step before makes certain:
 //
 //  1. what is published by now, from the database
-//  2. whether the group has consumed the loop up to its present end; then all of 1 is in the group table's topic
-//  3. the group table, up to that topic's present end; most of it was read before, in parallel with 1 and 2
+//  2. whether the group has consumed the loop up to its present end; then all of 1 is in the group
+//     table's topic
+//  3. the group table, up to that topic's present end; most of it was read before, in parallel with
+//     1 and 2
 //  4. the database in one snapshot, which holds all that 3 has merged
-func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool, steps *steps) (*sql.Report, error) {
+func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
+	steps *steps) (*sql.Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	table := begin(func() (struct{}, error) { return struct{}{}, scan.Advance(ctx) })
@@ -107,7 +111,8 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	if err != nil {
 		return nil, err
 	}
-	clocks, passed, err := newClockReader(r.store, meta.Lateness, toll.DefaultIdle).passed(ctx, cursorsOf(progress))
+	clocks, passed, err := newClockReader(r.store, meta.Lateness, toll.DefaultIdle).passed(ctx,
+		cursorsOf(progress))
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +150,8 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	report.Notes = append(report.Notes, clockWarnings(clocks.Skews())...)
 	if !consumed {
 		report.Notes = append(report.Notes, fmt.Sprintf(
-			"the group has not consumed %s to its end: that a delta is lost can be told once it has", topology.LoopTopic(r.con.group)))
+			"the group has not consumed %s to its end: that a delta is lost can be told once it has",
+			topology.LoopTopic(r.con.group)))
 	}
 	return report, nil
 }
@@ -174,7 +180,8 @@ func writeReport(w io.Writer, r *sql.Report) error {
 	}
 	b.WriteByte('\n')
 	for _, l := range r.AcceptedLogs {
-		fmt.Fprintf(&b, "note: partition %d goes on in another log since %s, as was decided: %s\n", l.Partition, l.AcceptedAt[:16], oneLine(l.String()))
+		fmt.Fprintf(&b, "note: partition %d goes on in another log since %s, as was decided: %s\n",
+			l.Partition, l.AcceptedAt[:16], oneLine(l.String()))
 	}
 	for _, note := range r.Notes {
 		fmt.Fprintf(&b, "note: %s\n", oneLine(note))
@@ -183,7 +190,8 @@ func writeReport(w io.Writer, r *sql.Report) error {
 	if r.Deep {
 		checksums = "checksums of all rows compared"
 	}
-	fmt.Fprintf(&b, "took %s; %s\n", seconds(time.Duration(r.TookSeconds*float64(time.Second))), checksums)
+	fmt.Fprintf(&b, "took %s; %s\n", seconds(time.Duration(r.TookSeconds*float64(time.Second))),
+		checksums)
 	_, err := io.WriteString(w, b.String())
 	return err
 }
@@ -193,20 +201,23 @@ func verdictOf(r *sql.Report) string {
 	case r.Status == sql.Mismatch:
 		return "MISMATCH: " + counted(int64(len(r.Problems))+r.MoreProblems, "problem")
 	case r.InFlight > 0:
-		return fmt.Sprintf("in flight: %s stored and not yet counted; all else is exact", counted(r.InFlight, "event"))
+		return fmt.Sprintf("in flight: %s stored and not yet counted; all else is exact",
+			counted(r.InFlight, "event"))
 	case r.Events == 0 && r.Rejected == 0:
 		return "exact: nothing is stored yet"
 	case r.Events == 1:
 		return "exact: the 1 event is one row and counted once"
 	}
 	if len(r.AcceptedLogs) > 0 {
-		return fmt.Sprintf("exact but for a log that was replaced and accepted (see the note): each of %s is one row and counted once", counted(r.Events, "event"))
+		return fmt.Sprintf(
+			"exact but for a log that was replaced and accepted (see the note): each of %s is one row and counted once", counted(r.Events, "event"))
 	}
 	was := ""
 	if r.Pruned > 0 {
 		was = ", or was until it was pruned,"
 	}
-	return fmt.Sprintf("exact: each of %s is one row%s and counted once", counted(r.Events, "event"), was)
+	return fmt.Sprintf("exact: each of %s is one row%s and counted once", counted(r.Events, "event"),
+		was)
 }
 
 // reportFigures prints the sums with what they mean.
@@ -238,7 +249,9 @@ func reportFigures(b *strings.Builder, r *sql.Report) {
 		line{"rejected", r.Rejected, rejected},
 		line{"skipped", r.Skipped, "offsets that held no record"})
 	if r.Gone > 0 {
-		lines = append(lines, line{"gone", r.Gone, "records deleted by the topic's retention before they were stored (--skip-gone)"})
+		lines = append(lines,
+			line{"gone", r.Gone,
+				"records deleted by the topic's retention before they were stored (--skip-gone)"})
 	}
 	lines = append(lines,
 		line{"merged", r.Merged, "counted in the group table"},
@@ -280,7 +293,8 @@ func windowsChecked(r *sql.Report) string {
 		for _, kind := range slices.Sorted(maps.Keys(r.RetiredUntil)) {
 			until = append(until, kind+" up to "+r.RetiredUntil[kind].UTC().Format("2006-01-02 15:04 MST"))
 		}
-		text += "; " + gone + " can't be, they were deleted for their age (" + strings.Join(until, ", ") + ")"
+		text += "; " + gone + " can't be, they were deleted for their age (" + strings.Join(until, ", ") +
+			")"
 	}
 	if r.WindowsWaiting > 0 {
 		text += "; " + number(r.WindowsWaiting) + " are open, or in flight"
@@ -292,10 +306,12 @@ func windowsChecked(r *sql.Report) string {
 }
 
 func reportPartitions(b *strings.Builder, r *sql.Report) {
-	t := newTable(b, column{"partition", true}, column{"stored from", true}, column{"up to", true}, column{"events", true},
+	t := newTable(b, column{"partition", true}, column{"stored from", true}, column{"up to", true},
+		column{"events", true},
 		column{"rejected", true}, column{"skipped", true}, column{"unpublished", true})
 	for _, p := range r.Partitions {
-		t.AppendRow([]any{p.Partition, number(p.Start), number(p.Next), number(p.Events), number(p.Rejected), number(p.Skipped),
+		t.AppendRow([]any{p.Partition, number(p.Start), number(p.Next), number(p.Events),
+			number(p.Rejected), number(p.Skipped),
 			number(p.Unpublished)})
 	}
 	t.Render()

@@ -9,7 +9,8 @@ import (
 
 // TestVerifyText holds the report to its exact form.
 func TestVerifyText(t *testing.T) {
-	r := &sql.Report{Status: sql.Exact, Events: 1_234_567, Rows: 1_234_567, Merged: 1_234_567, Batches: 12, BatchRows: 12, Windows: 29_930, WindowsWaiting: 63, TookSeconds: 1.67}
+	r := &sql.Report{Status: sql.Exact, Events: 1_234_567, Rows: 1_234_567, Merged: 1_234_567,
+		Batches: 12, BatchRows: 12, Windows: 29_930, WindowsWaiting: 63, TookSeconds: 1.67}
 	text := func() string {
 		var b strings.Builder
 		if err := writeReport(&b, r); err != nil {
@@ -35,8 +36,10 @@ took 1.67 s; checksums of the rows not compared (--deep does)
 	r.Deep, r.WindowsWaiting = true, 0
 	contains(t, text(), "windows       29,930  checked, which are all\n")
 	r.WindowsFolded, r.BatchRows, r.Pruned, r.Rows = 1200, 3, 567, 1_234_000
-	contains(t, text(), "exact: each of 1,234,567 events is one row, or was until it was pruned, and counted once\n",
-		"events     1,234,567  stored, by 12 batches, compacted into 3 rows\n", "pruned           567  rows deleted by tollstream prune\n",
+	contains(t, text(),
+		"exact: each of 1,234,567 events is one row, or was until it was pruned, and counted once\n",
+		"events     1,234,567  stored, by 12 batches, compacted into 3 rows\n",
+		"pruned           567  rows deleted by tollstream prune\n",
 		"windows       29,930  checked; 1,200 older ones can't be, their minutes were added up\n")
 	r.Windows = 0 // no process has settled them
 	if strings.Contains(text(), "windows") {
@@ -47,7 +50,9 @@ took 1.67 s; checksums of the rows not compared (--deep does)
 // TestReportSaysWhatToDo: each step once, after all problems.
 func TestReportSaysWhatToDo(t *testing.T) {
 	var b strings.Builder
-	r := &sql.Report{Status: sql.Mismatch, Problems: []sql.Problem{{Text: "one", Next: "rebuild it"}, {Text: "two", Next: "rebuild it"}, {Text: "three", Next: "restore it"}}}
+	r := &sql.Report{Status: sql.Mismatch,
+		Problems: []sql.Problem{{Text: "one", Next: "rebuild it"}, {Text: "two", Next: "rebuild it"},
+			{Text: "three", Next: "restore it"}}}
 	if err := writeReport(&b, r); err != nil {
 		t.Fatal(err)
 	}

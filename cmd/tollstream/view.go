@@ -46,11 +46,14 @@ func (a *app) viewCommand() *cli.Command {
 		UsageText: "tollstream view\ntollstream view --sort vc --top 10\ntollstream view --plaza 4856\ntollstream view --watch\ntollstream view --plaza 4856 --watch\ntollstream view --json\ntollstream view --listen 127.0.0.1:8080",
 		Flags: append([]cli.Flag{
 			&cli.IntFlag{Name: "plaza", Usage: "this plaza alone"},
-			&cli.StringFlag{Name: "sort", Value: sortTotal, Usage: "`ORDER` of the plazas, the highest first: total, flow, vc (demand by capacity) or deviation (from what is usual, either way)"},
+			&cli.StringFlag{Name: "sort", Value: sortTotal,
+				Usage: "`ORDER` of the plazas, the highest first: total, flow, vc (demand by capacity) or deviation (from what is usual, either way)"},
 			&cli.IntFlag{Name: "top", Usage: "the first `K` plazas alone"},
-			&cli.BoolFlag{Name: "watch", Usage: "go on until quit: on a terminal as a full screen with keys, elsewhere as lines every second"},
+			&cli.BoolFlag{Name: "watch",
+				Usage: "go on until quit: on a terminal as a full screen with keys, elsewhere as lines every second"},
 			&cli.BoolFlag{Name: "plain", Usage: "with --watch, print lines on a terminal too"},
-			&cli.BoolFlag{Name: "deep", Usage: "compare the checksums of the rows too, however long that takes"},
+			&cli.BoolFlag{Name: "deep",
+				Usage: "compare the checksums of the rows too, however long that takes"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON; with --watch one line a second"},
 		}, slices.Concat(listenFlags(), viewMetricsFlags(), connectionFlags(), logFlags())...),
 		Action: func(c *cli.Context) error {
@@ -102,7 +105,8 @@ type viewSettings struct {
 
 func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
 	s := viewSettings{
-		sort: c.String("sort"), sorted: c.IsSet("sort"), top: c.Int("top"), watch: c.Bool("watch"), deep: c.Bool("deep"), json: c.Bool("json"),
+		sort: c.String("sort"), sorted: c.IsSet("sort"), top: c.Int("top"), watch: c.Bool("watch"),
+		deep: c.Bool("deep"), json: c.Bool("json"),
 		plain: c.Bool("plain"),
 	}
 	if s.plain && !s.watch {
@@ -150,7 +154,8 @@ func (a *app) view(ctx context.Context, v *viewer) error {
 
 // board is what the view shows, as it was at one moment.
 type board struct {
-	plazas   []plazaBoard     // the first in the order that was asked for, or the one that was asked for
+	// the first in the order that was asked for, or the one that was asked for
+	plazas   []plazaBoard
 	known    []int16          // all plazas of the group table, ascending
 	events   int64            // counted by the group table at the plazas
 	letters  int64            // records that are no events: dead letters; of a board of all plazas
@@ -162,7 +167,8 @@ type board struct {
 	backlog   topology.Backlog // of the topic
 	started   bool             // whether there are any events, and so now
 	skews     []toll.Skew      // how far other clocks are ahead of this machine's
-	kinds     string           // the kinds of windows that are counted, as [toll.FormatWindows] writes them
+	// the kinds of windows that are counted, as [toll.FormatWindows] writes them
+	kinds string
 
 	rowsAt time.Time // when the rows were counted last, zero for never
 	fresh  bool      // whether that was for this board
@@ -187,11 +193,12 @@ type plazaBoard struct {
 // unknown reports whether nothing is known of the plaza.
 func (p *plazaBoard) unknown() bool {
 	rows := p.check.StoredRows
-	return p.state.Events == 0 && p.check.InFlight == 0 && p.check.Baseline == 0 && p.check.Pruned == 0 && (rows == nil || *rows == 0) && len(p.check.Problems) == 0
+	return p.state.Events == 0 && p.check.InFlight == 0 && p.check.Baseline == 0 &&
+		p.check.Pruned == 0 && (rows == nil || *rows == 0) && len(p.check.Problems) == 0
 }
 
-// status returns the verdict on a plaza. Where its rows were not counted this time, the verdict of the last count
-// stands.
+// status returns the verdict on a plaza. Where its rows were not counted this time, the verdict of
+// the last count stands.
 func (p *plazaBoard) status() string {
 	if p.rows != nil && p.rows.Status == sql.Mismatch {
 		return sql.Mismatch
@@ -207,7 +214,8 @@ func (p *plazaBoard) problems() []sql.Problem {
 	return p.check.Problems
 }
 
-// status returns the verdict on all plazas shown, how many events are in flight, and the plazas that are not right.
+// status returns the verdict on all plazas shown, how many events are in flight, and the plazas
+// that are not right.
 func (b *board) status() (status string, inFlight int64, wrong []string) {
 	status = sql.Exact
 	for i := range b.plazas {
@@ -229,8 +237,8 @@ func (b *board) status() (status string, inFlight int64, wrong []string) {
 // Bounds of how long rows are counted.
 const (
 	deepLimit = 24 * time.Hour // of --deep: for ever, in effect
-	// countShare is how much longer than a count took the next one waits, in watch: counting then takes at most a
-	// twentieth of the database's time.
+	// countShare is how much longer than a count took the next one waits, in watch: counting then
+	// takes at most a twentieth of the database's time.
 	countShare = 20
 )
 
@@ -241,7 +249,8 @@ type viewer struct {
 	zone     *toll.Zone
 	checker  *sql.PlazaChecker
 	marks    *topology.WatermarkReader
-	marking  chan struct{} // holds one while marks is read: by one at a time, even after a context has ended
+	// holds one while marks is read: by one at a time, even after a context has ended
+	marking chan struct{}
 
 	counted   map[int]*sql.PlazaCheck // by plaza, of the last count of rows
 	countedAt time.Time
@@ -253,14 +262,16 @@ type viewer struct {
 }
 
 func newViewer(r *reader, s viewSettings) *viewer {
-	return &viewer{reader: r, settings: s, zone: toll.NewZone(r.con.location), checker: r.store.PlazaChecker(),
-		marks: topology.NewWatermarkReader(r.con.cluster, r.con.topic), marking: make(chan struct{}, 1)}
+	return &viewer{reader: r, settings: s, zone: toll.NewZone(r.con.location),
+		checker: r.store.PlazaChecker(),
+		marks:   topology.NewWatermarkReader(r.con.cluster, r.con.topic), marking: make(chan struct{}, 1)}
 }
 
 // Close ends the connection that tells the watermark. The reader is its owner's to close.
 func (v *viewer) Close() { _ = v.marks.Close() }
 
-// read reads the group table first and then the database, whose snapshot then holds all that is merged.
+// read reads the group table first and then the database, whose snapshot then holds all that is
+// merged.
 func (v *viewer) read(ctx context.Context) (*board, error) {
 	states, err := v.states(ctx)
 	if err != nil {
@@ -288,7 +299,8 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	}
 	maps.DeleteFunc(states, func(_ int16, s *toll.State) bool { return s.Epoch < epoch })
 
-	b := &board{location: v.con.location, known: slices.Sorted(maps.Keys(states)), rowsAt: v.countedAt, letters: v.letters, kinds: meta.Windows}
+	b := &board{location: v.con.location, known: slices.Sorted(maps.Keys(states)), rowsAt: v.countedAt,
+		letters: v.letters, kinds: meta.Windows}
 	if v.settings.plaza == nil {
 		if b.recent, err = v.store.RecentRejects(ctx); err != nil {
 			return nil, err
@@ -298,7 +310,8 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	if b.watermark, b.backlog, err = v.position(ctx, progress, &meta); err != nil {
 		return nil, err
 	}
-	clocks, err := newClockReader(v.store, meta.Lateness, toll.DefaultIdle).read(ctx, cursorsOf(progress))
+	clocks, err := newClockReader(v.store, meta.Lateness, toll.DefaultIdle).read(ctx,
+		cursorsOf(progress))
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +320,8 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	}
 	b.skews = clocks.Skews()
 	for _, check := range checks {
-		p := plazaBoard{plaza: check.Plaza, check: check, rows: v.counted[check.Plaza], location: b.location}
+		p := plazaBoard{plaza: check.Plaza, check: check, rows: v.counted[check.Plaza],
+			location: b.location}
 		if check.Plaza >= toll.MinPlaza && check.Plaza <= toll.MaxPlaza {
 			p.state = states[int16(check.Plaza)]
 		}
@@ -328,9 +342,10 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	return b, nil
 }
 
-// position returns how far the stream has come: its watermark, as far as what is stored tells it, zero for none; and what of the
-// topic waits to be stored.
-func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress, meta *sql.Meta) (watermark time.Time, backlog topology.Backlog, err error) {
+// position returns how far the stream has come: its watermark, as far as what is stored tells it,
+// zero for none; and what of the topic waits to be stored.
+func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress,
+	meta *sql.Meta) (watermark time.Time, backlog topology.Backlog, err error) {
 	lateness := meta.Lateness
 	if meta.Windows == "" { // no process has settled it
 		lateness = toll.DefaultLateness
@@ -365,7 +380,8 @@ func (v *viewer) position(ctx context.Context, progress []sql.PartitionProgress,
 func cursorsOf(progress []sql.PartitionProgress) []toll.Cursor {
 	cursors := make([]toll.Cursor, len(progress))
 	for i, p := range progress {
-		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain, Clock: p.Clock}
+		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain,
+			Clock: p.Clock}
 	}
 	return cursors
 }
@@ -408,7 +424,8 @@ func (p *plazaBoard) describe(about toll.Plaza) {
 	if about.Timezone == "" {
 		return
 	}
-	if location, err := time.LoadLocation(about.Timezone); err == nil { // process refuses one that it does not know
+	// process refuses one that it does not know
+	if location, err := time.LoadLocation(about.Timezone); err == nil {
 		p.location = location
 	}
 }
@@ -444,8 +461,10 @@ func (v *viewer) readWindows(ctx context.Context, p *plazaBoard, meta *sql.Meta)
 	return err
 }
 
-// check checks the plazas against the database. In watch, rows are not counted every time where that takes long.
-func (v *viewer) check(ctx context.Context, states map[int16]*toll.State) ([]sql.PlazaCheck, error) {
+// check checks the plazas against the database. In watch, rows are not counted every time where
+// that takes long.
+func (v *viewer) check(ctx context.Context, states map[int16]*toll.State) ([]sql.PlazaCheck,
+	error) {
 	o := sql.PlazaOptions{CountOnly: !v.settings.deep}
 	if v.settings.deep {
 		o.CountLimit = deepLimit

@@ -9,15 +9,18 @@ import (
 )
 
 // severity is the order in which states are told, the most severe first.
-var severity = []toll.CongestionState{toll.Saturated, toll.BelowUsual, toll.Busy, toll.Free, toll.NoData}
+var severity = []toll.CongestionState{toll.Saturated, toll.BelowUsual, toll.Busy, toll.Free,
+	toll.NoData}
 
 // troubled reports whether a state asks for someone to look at the plaza.
 func troubled(s toll.CongestionState) bool { return s == toll.Saturated || s == toll.BelowUsual }
 
-// staleAfter is how many minutes the assessment of a plaza may be behind the watermark and still tell of now.
+// staleAfter is how many minutes the assessment of a plaza may be behind the watermark and still
+// tell of now.
 const staleAfter = toll.MeasureSpan
 
-// stale reports whether a plaza was assessed, but not for the last hour: its state is one of the past.
+// stale reports whether a plaza was assessed, but not for the last hour: its state is one of the
+// past.
 func (b *board) stale(p *plazaBoard) bool {
 	return p.congestion != nil && !b.watermark.IsZero() &&
 		int64(p.congestion.Until)+staleAfter < int64(toll.MinuteAt(b.watermark.Unix()))
@@ -31,8 +34,8 @@ func (b *board) measure(p *plazaBoard) *toll.Measure {
 	return &p.congestion.Last
 }
 
-// flow returns the vehicles an hour in the last quarter of an hour: the one that was assessed, or else the one up to the
-// stream's time. It returns false where that is not known.
+// flow returns the vehicles an hour in the last quarter of an hour: the one that was assessed, or
+// else the one up to the stream's time. It returns false where that is not known.
 func (b *board) flow(p *plazaBoard) (float64, bool) {
 	if m := b.measure(p); m != nil {
 		return m.FlowPerHour, true
@@ -41,7 +44,8 @@ func (b *board) flow(p *plazaBoard) (float64, bool) {
 	return toll.FlowPerHour(count, toll.LastMinutes(b.now, toll.Quarter).Span()), known
 }
 
-// rolling returns the vehicles in the last n minutes up to the stream's time, and false where the state can't tell.
+// rolling returns the vehicles in the last n minutes up to the stream's time, and false where the
+// state can't tell.
 func (b *board) rolling(p *plazaBoard, n int) (count int64, known bool) {
 	if !b.started {
 		return 0, p.state.Events == 0
@@ -50,13 +54,14 @@ func (b *board) rolling(p *plazaBoard, n int) (count int64, known bool) {
 	return toll.SumTypes(p.state.In(w)), p.knows(w)
 }
 
-// knows reports whether the state holds all minutes of a window. It gives some up when a plaza runs far ahead of what has
-// closed, as in a replay; they are in toll_window all the same.
+// knows reports whether the state holds all minutes of a window. It gives some up when a plaza runs
+// far ahead of what has closed, as in a replay; they are in toll_window all the same.
 func (p *plazaBoard) knows(w toll.Window) bool {
 	return p.state.Events == 0 || p.state.Minutes.Complete(w)
 }
 
-// sort puts the plazas in an order. Those without the figure come last, and ties go to the one with more vehicles.
+// sort puts the plazas in an order. Those without the figure come last, and ties go to the one with
+// more vehicles.
 func (b *board) sort(order string) {
 	slices.SortStableFunc(b.plazas, func(p, q plazaBoard) int {
 		return cmp.Or(cmp.Compare(q.state.Events, p.state.Events), cmp.Compare(p.plaza, q.plaza))
@@ -79,7 +84,8 @@ func (b *board) sort(order string) {
 		measures = append(measures, m)
 	}
 	ranking := toll.Rank(measures, len(measures))
-	ranked := map[string][]toll.Measure{sortFlow: ranking.ByFlow, sortVC: ranking.ByVC, sortDeviation: ranking.ByDeviation}[order]
+	ranked := map[string][]toll.Measure{sortFlow: ranking.ByFlow, sortVC: ranking.ByVC,
+		sortDeviation: ranking.ByDeviation}[order]
 	place := make(map[int]int, len(ranked))
 	for i := range ranked {
 		place[int(ranked[i].Plaza)] = i
@@ -90,7 +96,9 @@ func (b *board) sort(order string) {
 		}
 		return math.MaxInt
 	}
-	slices.SortStableFunc(b.plazas, func(p, q plazaBoard) int { return cmp.Compare(placeOf(&p), placeOf(&q)) })
+	slices.SortStableFunc(b.plazas, func(p, q plazaBoard) int {
+		return cmp.Compare(placeOf(&p), placeOf(&q))
+	})
 }
 
 // top returns the first plazas, as many as were asked for.

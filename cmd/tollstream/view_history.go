@@ -13,14 +13,15 @@ import (
 
 // plazaHistory reads what passed a plaza on its local dates.
 type plazaHistory struct {
-	b       *sourceBoard
-	p       *plazaBoard
-	zone    *toll.Zone  // of the plaza's clock
-	now     toll.Minute // the stream's, or the wall clock's before the first event
-	today   int64       // the plaza's date now, as toll.WallTime.Day counts
-	first   toll.Minute // the quarter of an hour of the plaza's first event
-	quarter string      // the kind of windows of a quarter of an hour; empty where they are not counted
-	minute  string      // the same of a minute
+	b     *sourceBoard
+	p     *plazaBoard
+	zone  *toll.Zone  // of the plaza's clock
+	now   toll.Minute // the stream's, or the wall clock's before the first event
+	today int64       // the plaza's date now, as toll.WallTime.Day counts
+	first toll.Minute // the quarter of an hour of the plaza's first event
+	// the kind of windows of a quarter of an hour; empty where they are not counted
+	quarter string
+	minute  string // the same of a minute
 }
 
 func newPlazaHistory(b *sourceBoard, p *plazaBoard) *plazaHistory {
@@ -44,8 +45,8 @@ func newPlazaHistory(b *sourceBoard, p *plazaBoard) *plazaHistory {
 	return h
 }
 
-// quarters returns the quarters of an hour of a date. Counts are those of the group table, which are of now, and else
-// those of the windows that have closed.
+// quarters returns the quarters of an hour of a date. Counts are those of the group table, which
+// are of now, and else those of the windows that have closed.
 func (h *plazaHistory) quarters(ctx context.Context, day int64) ([]web.QuarterPoint, error) {
 	date := toll.Window{Start: midnight(h.zone, day), End: midnight(h.zone, day+1)}
 	var windows []sql.StoredWindow
@@ -70,7 +71,8 @@ func (h *plazaHistory) quarters(ctx context.Context, day int64) ([]web.QuarterPo
 	return points, nil
 }
 
-// count returns what passed in a quarter of an hour, and false where it has not begun or that is not known.
+// count returns what passed in a quarter of an hour, and false where it has not begun or that is
+// not known.
 func (h *plazaHistory) count(w toll.Window, windows []sql.StoredWindow) ([]toll.TypeCount, bool) {
 	if w.Start > h.now || w.Start < h.first {
 		return nil, false
@@ -80,7 +82,9 @@ func (h *plazaHistory) count(w toll.Window, windows []sql.StoredWindow) ([]toll.
 		return types, true
 	}
 	// The window may be longer, where clocks were set back.
-	i := slices.IndexFunc(windows, func(v sql.StoredWindow) bool { return v.Start < w.End && v.End > w.Start })
+	i := slices.IndexFunc(windows, func(v sql.StoredWindow) bool {
+		return v.Start < w.End && v.End > w.Start
+	})
 	switch {
 	case i >= 0 && windows[i].Start == w.Start && windows[i].End == w.End:
 		return windows[i].Types, true
@@ -103,15 +107,18 @@ func (h *plazaHistory) addUsual(ctx context.Context, points []web.QuarterPoint) 
 		point := &points[i]
 		_, slot := toll.SlotOf(h.zone, toll.MinuteAt(point.Start.Unix()))
 		if u := usual.At(slot); u.Known() {
-			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median), new(max(u.Median-3*u.Scale(), 0)), new(u.Median+3*u.Scale())
+			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median),
+				new(max(u.Median-3*u.Scale(), 0)), new(u.Median+3*u.Scale())
 		}
 	}
 	return nil
 }
 
-// soFar returns what passed on a date before a minute, nil where some of it is not known. A quarter of an hour that the
-// minute lies in counts by its minutes; where these are not known, and it had an end, by the share of it that had passed.
-func (h *plazaHistory) soFar(ctx context.Context, points []web.QuarterPoint, until toll.Minute) (*int64, error) {
+// soFar returns what passed on a date before a minute, nil where some of it is not known. A quarter
+// of an hour that the minute lies in counts by its minutes; where these are not known, and it had
+// an end, by the share of it that had passed.
+func (h *plazaHistory) soFar(ctx context.Context, points []web.QuarterPoint,
+	until toll.Minute) (*int64, error) {
 	var sum int64
 	known := false
 	for i := range points {
@@ -143,7 +150,8 @@ func (h *plazaHistory) soFar(ctx context.Context, points []web.QuarterPoint, unt
 	return &sum, nil
 }
 
-// aWeekBefore returns the minute in which the plaza's clock showed the time of now on the date a week before.
+// aWeekBefore returns the minute in which the plaza's clock showed the time of now on the date a
+// week before.
 func (h *plazaHistory) aWeekBefore() toll.Minute {
 	_, second := h.zone.Wall(h.now.Time()).Day()
 	return h.zone.Minute(toll.WallTime((h.today-7)*86400 + int64(second)))

@@ -18,7 +18,8 @@ type boardJSON struct {
 	RecentRejects recentRejectsJSON `json:"recent_rejects"`
 
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
-	Warnings         []string              `json:"warnings"` // clocks that disagree by more than an hour, a sentence each
+	// clocks that disagree by more than an hour, a sentence each
+	Warnings []string `json:"warnings"`
 
 	StreamTime *string     `json:"stream_time"`
 	Watermark  *string     `json:"watermark"`
@@ -42,13 +43,14 @@ type transactionOpenJSON struct {
 
 func (b *board) transactionsJSON() (open []transactionOpenJSON) {
 	for _, t := range b.backlog.Open {
-		open = append(open, transactionOpenJSON{t.Partition, t.Offset, int64(time.Since(t.Since).Seconds())})
+		open = append(open,
+			transactionOpenJSON{t.Partition, t.Offset, int64(time.Since(t.Since).Seconds())})
 	}
 	return open
 }
 
-// plazaJSON is what view --json prints of one plaza. Times are RFC 3339 with the offset of the plaza's clock, null where
-// there is no event, or no watermark yet.
+// plazaJSON is what view --json prints of one plaza. Times are RFC 3339 with the offset of the
+// plaza's clock, null where there is no event, or no watermark yet.
 type plazaJSON struct {
 	Plaza      int              `json:"plaza"`
 	Name       string           `json:"name,omitzero"` // this and the next two as the plazas file says
@@ -60,12 +62,15 @@ type plazaJSON struct {
 	LastEvent  *string          `json:"last_event"`
 	StreamTime *string          `json:"stream_time"`
 	Watermark  *string          `json:"watermark"`
-	Waiting    int64            `json:"waiting"` // records of the topic, of any plaza, that are not stored yet
+	// records of the topic, of any plaza, that are not stored yet
+	Waiting int64 `json:"waiting"`
 
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
 
-	Late         int64            `json:"late"`         // up to 2 hours behind the watermark: in all windows
-	LateQuarter  int64            `json:"late_quarter"` // up to 2 days: in windows of whole quarters of an hour
+	// up to 2 hours behind the watermark: in all windows
+	Late int64 `json:"late"`
+	// up to 2 days: in windows of whole quarters of an hour
+	LateQuarter  int64            `json:"late_quarter"`
 	TooLate      int64            `json:"too_late"`     // in no window
 	Ahead        int64            `json:"ahead"`        // ran ahead of the clock of their partition
 	LeadSeconds  int64            `json:"lead_seconds"` // by how much the last of these did
@@ -75,7 +80,8 @@ type plazaJSON struct {
 	Verification verificationJSON `json:"verification"`
 }
 
-// congestionJSON is how a plaza stands. Figures are of the 15 minutes before until, phf of the hour; null is not known.
+// congestionJSON is how a plaza stands. Figures are of the 15 minutes before until, phf of the
+// hour; null is not known.
 type congestionJSON struct {
 	State          toll.CongestionState `json:"state"` // no_data, free, busy, saturated, below_usual
 	Since          string               `json:"since"`
@@ -103,19 +109,21 @@ type transitionJSON struct {
 
 // windowJSON is one window of event time, [start, end).
 type windowJSON struct {
-	Kind        string           `json:"kind"` // rolling: ends with the stream's current minute; else as --windows names it
+	// rolling: ends with the stream's current minute; else as --windows names it
+	Kind        string           `json:"kind"`
 	Start       string           `json:"start"`
 	End         string           `json:"end"` // of a day so far, how far it was counted
 	Count       int64            `json:"count"`
 	ByType      map[string]int64 `json:"by_type"`
-	FlowPerHour float64          `json:"flow_per_hour"`    // count · 3600 / (end − start in seconds)
-	Final       bool             `json:"final"`            // closed at its own end; of a rolling one, whether the watermark has passed it
-	Revision    int64            `json:"revision"`         // 0 where all events came too late
-	OnTime      int64            `json:"on_time"`          // of count
-	Late        int64            `json:"late"`             // of count
-	TooLate     int64            `json:"too_late"`         // belong to the window and are not in count
-	Reason      string           `json:"reason"`           // why it closed; empty for a rolling one
-	Partial     bool             `json:"partial,omitzero"` // of a rolling one: some of its minutes are not kept
+	FlowPerHour float64          `json:"flow_per_hour"` // count · 3600 / (end − start in seconds)
+	// closed at its own end; of a rolling one, whether the watermark has passed it
+	Final    bool   `json:"final"`
+	Revision int64  `json:"revision"`         // 0 where all events came too late
+	OnTime   int64  `json:"on_time"`          // of count
+	Late     int64  `json:"late"`             // of count
+	TooLate  int64  `json:"too_late"`         // belong to the window and are not in count
+	Reason   string `json:"reason"`           // why it closed; empty for a rolling one
+	Partial  bool   `json:"partial,omitzero"` // of a rolling one: some of its minutes are not kept
 }
 
 type verificationJSON struct {
@@ -138,12 +146,15 @@ func (v *viewer) json(b *board) any {
 		j.Windows, j.Transitions = b.windows(p), []transitionJSON{}
 		for i := range p.transitions {
 			t := &p.transitions[i]
-			j.Transitions = append(j.Transitions, transitionJSON{t.From, t.To, *timeText(t.Since.Time(), p.location), *timeText(t.Detected.Time(), p.location), t.Why})
+			j.Transitions = append(j.Transitions,
+				transitionJSON{t.From, t.To, *timeText(t.Since.Time(), p.location),
+					*timeText(t.Detected.Time(), p.location), t.Why})
 		}
 		return j
 	}
 	status, inFlight, _ := b.status()
-	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.backlog.Offsets, OpenTransactions: b.transactionsJSON(), Rejected: b.letters, Plazas: []plazaJSON{}}
+	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.backlog.Offsets,
+		OpenTransactions: b.transactionsJSON(), Rejected: b.letters, Plazas: []plazaJSON{}}
 	all.Warnings = append([]string{}, clockWarnings(b.skews)...)
 	all.RecentRejects = recentRejectsJSON{b.recent.Records, b.recent.Rejected, b.recent.High()}
 	all.StreamTime, all.Watermark = b.streamTimes(b.location)
@@ -157,10 +168,13 @@ func (v *viewer) json(b *board) any {
 func (v *viewer) plazaJSON(b *board, p *plazaBoard) plazaJSON {
 	s := p.state
 	j := plazaJSON{
-		Plaza: p.plaza, Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Total: s.Events, ByType: byType(s.Types), Waiting: b.backlog.Offsets, OpenTransactions: b.transactionsJSON(),
-		Late: s.Late, LateQuarter: s.LateQuarter, TooLate: s.TooLate, Ahead: s.Ahead, LeadSeconds: s.Lead, Congestion: p.congestionJSON(),
+		Plaza: p.plaza, Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Total: s.Events,
+		ByType: byType(s.Types), Waiting: b.backlog.Offsets, OpenTransactions: b.transactionsJSON(),
+		Late: s.Late, LateQuarter: s.LateQuarter, TooLate: s.TooLate, Ahead: s.Ahead, LeadSeconds: s.Lead,
+		Congestion: p.congestionJSON(),
 		Verification: verificationJSON{
-			TableCount: p.check.TableCount, StoredRows: p.check.StoredRows, Baseline: p.check.Baseline, Pruned: p.check.Pruned, InFlight: p.check.InFlight,
+			TableCount: p.check.TableCount, StoredRows: p.check.StoredRows, Baseline: p.check.Baseline,
+			Pruned: p.check.Pruned, InFlight: p.check.InFlight,
 			ChecksumOK: p.check.ChecksumOK, Status: p.status(), Note: p.check.Note, Problems: p.problems(),
 		},
 	}
@@ -178,13 +192,16 @@ func (p *plazaBoard) congestionJSON() *congestionJSON {
 	}
 	a, m := p.congestion, &p.congestion.Last
 	return &congestionJSON{
-		State: a.State, Since: *timeText(a.Since.Time(), p.location), Until: *timeText(a.Until.Time(), p.location), Why: a.Why,
-		FlowPerHour: m.FlowPerHour, VC: m.VC, PHF: m.PHF, HeavyShare: m.HeavyShare, HeadwaySeconds: m.HeadwaySeconds,
-		Demand: m.Demand, Capacity: m.Capacity, Usual: m.Usual, Z: m.Z,
+		State: a.State, Since: *timeText(a.Since.Time(), p.location), Until: *timeText(a.Until.Time(),
+			p.location), Why: a.Why,
+		FlowPerHour: m.FlowPerHour, VC: m.VC, PHF: m.PHF, HeavyShare: m.HeavyShare,
+		HeadwaySeconds: m.HeadwaySeconds,
+		Demand:         m.Demand, Capacity: m.Capacity, Usual: m.Usual, Z: m.Z,
 	}
 }
 
-// windows returns the rolling windows of a plaza, and then those that closed last, of each kind the newest first.
+// windows returns the rolling windows of a plaza, and then those that closed last, of each kind the
+// newest first.
 func (b *board) windows(p *plazaBoard) []windowJSON {
 	windows := []windowJSON{}
 	add := func(w windowJSON, span toll.Window, types []toll.TypeCount, late int64) {
@@ -197,12 +214,14 @@ func (b *board) windows(p *plazaBoard) []windowJSON {
 		for _, n := range rollingMinutes {
 			span := toll.LastMinutes(b.now, n)
 			types, late := toll.SumPanes(p.state.Minutes.In(span))
-			add(windowJSON{Kind: "rolling", Final: !b.watermark.Before(span.End.Time()), Revision: 1, Partial: !p.knows(span)}, span, types, late)
+			add(windowJSON{Kind: "rolling", Final: !b.watermark.Before(span.End.Time()), Revision: 1,
+				Partial: !p.knows(span)}, span, types, late)
 		}
 	}
 	for i := range p.windows {
 		w := &p.windows[i]
-		add(windowJSON{Kind: w.Kind, Final: w.Whole && w.Revision > 0, Revision: w.Revision, TooLate: w.TooLateNow, Reason: string(w.Reason)},
+		add(windowJSON{Kind: w.Kind, Final: w.Whole && w.Revision > 0, Revision: w.Revision,
+			TooLate: w.TooLateNow, Reason: string(w.Reason)},
 			toll.Window{Start: w.Start, End: w.End}, w.Types, w.Late)
 	}
 	return windows

@@ -20,7 +20,8 @@ func listenFlags() []cli.Flag {
 	const category = "Live view"
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "listen", EnvVars: env("listen"), Category: category,
-			Usage: "serve the view as a page at `HOST:PORT`, as in " + web.DefaultListen + "; port 0 is a free one"},
+			Usage: "serve the view as a page at `HOST:PORT`, as in " + web.DefaultListen +
+				"; port 0 is a free one"},
 	}, guardFlags(category, "page")...)
 }
 
@@ -31,7 +32,8 @@ var guardNames = []string{"token-file", "allow-anyone", "tls-cert", "tls-key", "
 func guardFlags(category, what string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "token-file", EnvVars: env("token-file"), Category: category,
-			Usage: fmt.Sprintf("`FILE` that holds a token, %d characters or more, which who looks must know", web.MinToken)},
+			Usage: fmt.Sprintf("`FILE` that holds a token, %d characters or more, which who looks must know",
+				web.MinToken)},
 		&cli.BoolFlag{Name: "allow-anyone", EnvVars: env("allow-anyone"), Category: category,
 			Usage: "let everyone look who reaches the address"},
 		&cli.StringFlag{Name: "tls-cert", EnvVars: env("tls-cert"), Category: category,
@@ -39,16 +41,18 @@ func guardFlags(category, what string) []cli.Flag {
 		&cli.StringFlag{Name: "tls-key", EnvVars: env("tls-key"), Category: category,
 			Usage: "PEM `FILE` of its key"},
 		&cli.StringSliceFlag{Name: "allowed-host", EnvVars: env("allowed-host"), Category: category,
-			Usage: "`NAME` that browsers may call the " + what + " by, besides localhost and addresses: that of a proxy; several, separated by commas"},
+			Usage: "`NAME` that browsers may call the " + what +
+				" by, besides localhost and addresses: that of a proxy; several, separated by commas"},
 	}
 }
 
-// listenConfigFrom returns how the view is served, and its metrics beside it: nil for not at all. What it refuses is a
-// usage error.
+// listenConfigFrom returns how the view is served, and its metrics beside it: nil for not at all.
+// What it refuses is a usage error.
 func listenConfigFrom(c *cli.Context) (page, metrics *web.Config, err error) {
 	if setting(c, "listen", "") == "" {
 		if given(c, "metrics-listen") {
-			return nil, nil, withHint(usagef("--metrics-listen is for --listen"), "tollstream process has metrics of its own")
+			return nil, nil, withHint(usagef("--metrics-listen is for --listen"),
+				"tollstream process has metrics of its own")
 		}
 		for _, name := range guardNames {
 			if given(c, name) {
@@ -76,7 +80,8 @@ func listenConfigFrom(c *cli.Context) (page, metrics *web.Config, err error) {
 // guardedFrom returns how something is served at the address that a flag names, nil for no address.
 func guardedFrom(c *cli.Context, flag string) (*web.Config, error) {
 	cfg := web.Config{
-		Listen: setting(c, flag, ""), AllowAnyone: c.Bool("allow-anyone"), TLSCert: setting(c, "tls-cert", ""), TLSKey: setting(c, "tls-key", ""),
+		Listen: setting(c, flag, ""), AllowAnyone: c.Bool("allow-anyone"), TLSCert: setting(c, "tls-cert",
+			""), TLSKey: setting(c, "tls-key", ""),
 	}
 	if cfg.Listen == "" {
 		return nil, nil
@@ -91,7 +96,8 @@ func guardedFrom(c *cli.Context, flag string) (*web.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read --token-file: %w", err)
 		}
-		if cfg.Token = strings.TrimSpace(string(text)); cfg.Token == "" { // it must not mean that there is none
+		// it must not mean that there is none
+		if cfg.Token = strings.TrimSpace(string(text)); cfg.Token == "" {
 			return nil, withHint(usagef("--token-file: %s is empty", name), tokenHint)
 		}
 	}
@@ -126,8 +132,10 @@ func (a *app) viewListen(c *cli.Context, cfg web.Config, metrics *web.Config) er
 	ctx, stop := context.WithCancelCause(c.Context)
 	defer stop(nil)
 	source := newViewSource(stop)
-	if source.plazaSeries = c.Int("metrics-plazas"); source.plazaSeries < 0 || source.plazaSeries > mostPlazaSeries {
-		return usagef("--metrics-plazas: %d is not between 0 and %s", source.plazaSeries, number(mostPlazaSeries))
+	if source.plazaSeries = c.Int("metrics-plazas"); source.plazaSeries < 0 ||
+		source.plazaSeries > mostPlazaSeries {
+		return usagef("--metrics-plazas: %d is not between 0 and %s", source.plazaSeries,
+			number(mostPlazaSeries))
 	}
 	registry, err := newRegistry(source)
 	if err != nil {
@@ -146,7 +154,8 @@ func (a *app) viewListen(c *cli.Context, cfg web.Config, metrics *web.Config) er
 	// A taken port is an error before anything is waited for.
 	if err := server.Listen(); err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			err = withHint(err, "something else listens there: name another port with --listen, or 0 for a free one")
+			err = withHint(err,
+				"something else listens there: name another port with --listen, or 0 for a free one")
 		}
 		return err
 	}
@@ -166,7 +175,8 @@ func (a *app) viewListen(c *cli.Context, cfg web.Config, metrics *web.Config) er
 }
 
 // serveView opens what the source reads, and serves it.
-func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSource, con connection, fixedTimezone bool, log *slog.Logger) error {
+func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSource, con connection,
+	fixedTimezone bool, log *slog.Logger) error {
 	r, err := openReader(ctx, con, fixedTimezone, log)
 	if err != nil {
 		closeServer(ctx, server)
@@ -194,8 +204,8 @@ func closeServer(ctx context.Context, server *web.Server) {
 	_ = server.Run(ended)
 }
 
-// viewClosePatience is how long the connections of a view may take to close. All that they would do is to say goodbye; a
-// server that is away makes them wait.
+// viewClosePatience is how long the connections of a view may take to close. All that they would do
+// is to say goodbye; a server that is away makes them wait.
 const viewClosePatience = 300 * time.Millisecond
 
 func closeView(v *viewer) {

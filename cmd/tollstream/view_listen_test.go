@@ -29,10 +29,12 @@ type listening struct {
 func (p *pipeline) listen(t *testing.T, args ...string) *listening {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
-	l := &listening{t: t, stop: stop, ended: make(chan error, 1), client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}}
+	l := &listening{t: t, stop: stop, ended: make(chan error, 1),
+		client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{}}}
 	reader, writer := io.Pipe()
 	go func() {
-		code, stderr := p.command(ctx, "", writer, append([]string{"view", "--listen", "127.0.0.1:0", "--log-level", "error"}, args...)...)
+		code, stderr := p.command(ctx, "", writer,
+			append([]string{"view", "--listen", "127.0.0.1:0", "--log-level", "error"}, args...)...)
 		_ = writer.Close()
 		if code != 0 || stderr != "" {
 			l.ended <- fmt.Errorf("exit status %d: %s", code, stderr)
@@ -87,7 +89,8 @@ func (l *listening) until(path string, wanted func(map[string]any) bool) map[str
 			if v := decodeJSON(l.t, body); wanted(v) {
 				return v
 			}
-		case status != http.StatusServiceUnavailable: // as on a busy machine, while there are no figures yet
+		// as on a busy machine, while there are no figures yet
+		case status != http.StatusServiceUnavailable:
 			l.t.Fatalf("%s: status %d: %s", path, status, body)
 		}
 		if time.Now().After(deadline) {
@@ -140,11 +143,13 @@ func TestViewListen(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	p.windows.lateness, p.windows.asked.lateness = 5*time.Minute, true
 	p.windows.plazas = []toll.Plaza{
-		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 300, Timezone: "Asia/Kolkata"},
+		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 300,
+			Timezone: "Asia/Kolkata"},
 		{ID: 4011, Name: "Lake", Lanes: 4}, {ID: 4099, Name: "Silent"},
 	}
 	l := p.listen(t)
-	if v := decodeJSON(t, l.get(200, "api/v1/plazas")); len(v["plazas"].([]any)) != 0 || v["stream_time"] != nil {
+	if v := decodeJSON(t, l.get(200, "api/v1/plazas")); len(v["plazas"].([]any)) != 0 ||
+		v["stream_time"] != nil {
 		t.Errorf("before the first event: %v", v)
 	}
 	l.get(404, "api/v1/plazas/4010")
@@ -156,23 +161,28 @@ func TestViewListen(t *testing.T) {
 	// A week before, and today.
 	var lines strings.Builder
 	for n := range 60 * 2 {
-		lines.WriteString(event(start.Add(-7*24*time.Hour+time.Duration(n)*30*time.Second), n, "car", 4010))
+		lines.WriteString(event(start.Add(-7*24*time.Hour+time.Duration(n)*30*time.Second), n, "car",
+			4010))
 	}
 	for n := range 40 * 6 {
 		for plaza := 4010; plaza <= 4012; plaza++ {
-			lines.WriteString(event(start.Add(time.Duration(n)*10*time.Second), n, []string{"car", "truck"}[n%2], plaza))
+			lines.WriteString(event(start.Add(time.Duration(n)*10*time.Second), n,
+				[]string{"car", "truck"}[n%2], plaza))
 		}
 	}
 	var out bytes.Buffer
-	if code, stderr := p.command(t.Context(), "rubbish\n", &out, "emit", "--from", "-", "--raw"); code != 0 {
+	if code, stderr := p.command(t.Context(), "rubbish\n", &out, "emit", "--from", "-",
+		"--raw"); code != 0 {
 		t.Fatal(stderr)
 	}
 	p.events(lines.String())
 	board := l.until("api/v1/plazas", func(v map[string]any) bool {
 		verdict, plazas := v["verification"].(map[string]any), v["plazas"].([]any)
-		return len(plazas) == 4 && verdict["status"] == "exact" && verdict["rows"] == 840. && v["watermark"] != nil
+		return len(plazas) == 4 && verdict["status"] == "exact" && verdict["rows"] == 840. &&
+			v["watermark"] != nil
 	})
-	if board["stream_time"] != "2026-03-02T07:39:00Z" || board["timezone"] != "UTC" || board["stale"] != false {
+	if board["stream_time"] != "2026-03-02T07:39:00Z" || board["timezone"] != "UTC" ||
+		board["stale"] != false {
 		t.Errorf("%v", board)
 	}
 	var rows, states, want strings.Builder
@@ -186,14 +196,19 @@ func TestViewListen(t *testing.T) {
 		}
 		fmt.Fprintln(&rows, row["id"], row["total"], "")
 		fmt.Fprintf(&states, "%v %v %.2f \n", row["id"], row["state"], row["flow_per_hour"])
-		if n := row["sparkline"].([]any); len(n) != 48 || n[47] != 60. || n[46] != 90. || n[45] != 90. || n[44] != 0. {
+		if n := row["sparkline"].([]any); len(n) != 48 || n[47] != 60. || n[46] != 90. || n[45] != 90. ||
+			n[44] != 0. {
 			t.Errorf("sparkline %v", n)
 		}
 	}
-	if got, want := rows.String(), p.text(`SELECT toll_plaza_id, COUNT(*) FROM livetolldata GROUP BY toll_plaza_id ORDER BY toll_plaza_id`); got != want {
+	if got, want := rows.String(),
+		p.text(
+			`SELECT toll_plaza_id, COUNT(*) FROM livetolldata GROUP BY toll_plaza_id ORDER BY toll_plaza_id`); got != want {
 		t.Errorf("plazas\n%s\nwant\n%s", got, want)
 	}
-	for line := range strings.Lines(p.text(`SELECT toll_plaza_id, state, flow_per_hour FROM toll_congestion ORDER BY toll_plaza_id`)) {
+	for line := range strings.Lines(
+		p.text(
+			`SELECT toll_plaza_id, state, flow_per_hour FROM toll_congestion ORDER BY toll_plaza_id`)) {
 		var plaza int
 		var state string
 		var flow float64
@@ -207,7 +222,9 @@ func TestViewListen(t *testing.T) {
 	}
 
 	detail := decodeJSON(t, l.get(200, "api/v1/plazas/4010"))
-	if detail["timezone"] != "Asia/Kolkata" || detail["name"] != "Forest" || detail["position_km"] != 68. || detail["vc"] != 1.8 || detail["state"] != "saturated" || detail["usual"] != nil {
+	if detail["timezone"] != "Asia/Kolkata" || detail["name"] != "Forest" ||
+		detail["position_km"] != 68. || detail["vc"] != 1.8 || detail["state"] != "saturated" ||
+		detail["usual"] != nil {
 		t.Errorf("%v", detail)
 	}
 	// 40 minutes to the stream's time, and the same 40 minutes a week before.
@@ -223,18 +240,23 @@ func TestViewListen(t *testing.T) {
 		}
 		return all
 	}
-	if got, want := fmt.Sprint(counts(detail["quarters"])), "[12:30 90 75 12:45 90 75 13:00 60 75]"; got != want {
+	if got, want := fmt.Sprint(counts(detail["quarters"])),
+		"[12:30 90 75 12:45 90 75 13:00 60 75]"; got != want {
 		t.Errorf("quarters %s, want %s", got, want)
 	}
-	if got, want := fmt.Sprint(counts(detail["last_week"])), "[12:30 30 75 12:45 30 75 13:00 30 75 13:15 30 75]"; got != want {
+	if got, want := fmt.Sprint(counts(detail["last_week"])),
+		"[12:30 30 75 12:45 30 75 13:00 30 75 13:15 30 75]"; got != want {
 		t.Errorf("last week %s, want %s", got, want)
 	}
 	quarters := detail["quarters"].([]any)
-	if first, last := quarters[0].(map[string]any), quarters[len(quarters)-1].(map[string]any); len(quarters) != 96 || first["count"] != 0. || last["count"] != nil ||
+	if first, last := quarters[0].(map[string]any),
+		quarters[len(quarters)-1].(map[string]any); len(quarters) != 96 || first["count"] != 0. ||
+		last["count"] != nil ||
 		first["start"] != "2026-03-02T00:00:00+05:30" {
 		t.Errorf("%d quarters, %v to %v", len(quarters), first, last)
 	}
-	if changes := detail["changes"].([]any); len(changes) < 2 || changes[0].(map[string]any)["to"] != "saturated" {
+	if changes := detail["changes"].([]any); len(changes) < 2 ||
+		changes[0].(map[string]any)["to"] != "saturated" {
 		t.Errorf("changes %v", changes)
 	}
 	if windows := detail["recent_windows"].([]any); len(windows) < 20 {
@@ -262,24 +284,33 @@ func TestViewListen(t *testing.T) {
 		}
 		next = "&before=" + page["next"].(string)
 	}
-	if got, want := windows.String(), p.text(`SELECT start_minute, events, revision FROM toll_window WHERE toll_plaza_id = 4010 AND kind = '15m' ORDER BY start_minute DESC`); got != want || got == "" {
+	if got, want := windows.String(),
+		p.text(
+			`SELECT start_minute, events, revision FROM toll_window WHERE toll_plaza_id = 4010 AND kind = '15m' ORDER BY start_minute DESC`); got != want || got == "" {
 		t.Errorf("windows\n%s\nwant\n%s", got, want)
 	}
 
 	letters := decodeJSON(t, l.get(200, "api/v1/dead-letters"))
-	if all := letters["dead_letters"].([]any); letters["total"] != 1. || len(all) != 1 || all[0].(map[string]any)["payload"] != "rubbish" || letters["next"] != nil {
+	if all := letters["dead_letters"].([]any); letters["total"] != 1. || len(all) != 1 ||
+		all[0].(map[string]any)["payload"] != "rubbish" || letters["next"] != nil {
 		t.Errorf("%v", letters)
 	}
-	contains(t, l.get(200, "metrics"), "\ntollstream_view_events 840\n", "\ntollstream_view_rows 840\n", "\ntollstream_view_in_flight 0\n",
-		`tollstream_view_verification{status="exact"} 1`, `tollstream_view_verification{status="mismatch"} 0`, `tollstream_view_plazas{state="saturated"} 1`,
-		`tollstream_view_plaza_vc_ratio{plaza="4010"} 1.8`, `tollstream_view_plaza_flow_vehicles_per_hour{plaza="4012"} 360`,
-		"\ntollstream_view_watermark_age_seconds ", "\ntollstream_web_streams ", "\ngo_goroutines ", "\nprocess_open_fds ")
+	contains(t, l.get(200, "metrics"), "\ntollstream_view_events 840\n",
+		"\ntollstream_view_rows 840\n", "\ntollstream_view_in_flight 0\n",
+		`tollstream_view_verification{status="exact"} 1`,
+		`tollstream_view_verification{status="mismatch"} 0`,
+		`tollstream_view_plazas{state="saturated"} 1`,
+		`tollstream_view_plaza_vc_ratio{plaza="4010"} 1.8`,
+		`tollstream_view_plaza_flow_vehicles_per_hour{plaza="4012"} 360`,
+		"\ntollstream_view_watermark_age_seconds ", "\ntollstream_web_streams ", "\ngo_goroutines ",
+		"\nprocess_open_fds ")
 	l.get(200, "readyz")
 	l.get(200, "healthz")
 	contains(t, l.get(200, ""), "<!doctype html>")
 
 	// A row without a plaza, which only someone else can have inserted, and then a deleted one.
-	p.execute(`INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES ('2026-03-02 07:00:00', 1, 'car', NULL)`)
+	p.execute(
+		`INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES ('2026-03-02 07:00:00', 1, 'car', NULL)`)
 	mismatch := func(v map[string]any) bool { return v["status"] == "mismatch" }
 	verdict := l.until("api/v1/verification", mismatch)
 	contains(t, fmt.Sprint(verdict["problems"]), "plaza NULL")
@@ -325,13 +356,17 @@ func TestViewListenAway(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	p.events(testEvents)
 	l := p.listen(t)
-	l.until("api/v1/verification", func(v map[string]any) bool { return v["status"] == "exact" && v["rows"] == 6. })
+	l.until("api/v1/verification", func(v map[string]any) bool {
+		return v["status"] == "exact" && v["rows"] == 6.
+	})
 	p.execute(`RENAME TABLE toll_meta TO toll_meta_away`)
 	l.until("api/v1/verification", func(v map[string]any) bool { return v["stale"] == true })
 	l.get(503, "readyz")
 	l.get(200, "healthz")
 	p.execute(`RENAME TABLE toll_meta_away TO toll_meta`)
-	l.until("api/v1/verification", func(v map[string]any) bool { return v["stale"] == false && v["status"] == "exact" })
+	l.until("api/v1/verification", func(v map[string]any) bool {
+		return v["stale"] == false && v["status"] == "exact"
+	})
 	var board struct{ Plazas []json.RawMessage }
 	if err := json.NewDecoder(bytes.NewBufferString(l.get(200, "api/v1/plazas"))).Decode(&board); err != nil || len(board.Plazas) != 3 {
 		t.Errorf("%d plazas, %v", len(board.Plazas), err)

@@ -13,8 +13,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// defaultPlazaSeries bounds the plazas that have metrics of their own, those with most vehicles so far: Prometheus keeps each
-// of them for weeks, and an order that changes would make new ones all the time. The API has all.
+// defaultPlazaSeries bounds the plazas that have metrics of their own, those with most vehicles so
+// far: Prometheus keeps each of them for weeks, and an order that changes would make new ones all
+// the time. The API has all.
 const (
 	defaultPlazaSeries = 100
 	mostPlazaSeries    = 10_000
@@ -24,8 +25,9 @@ const (
 func viewMetricsFlags() []cli.Flag {
 	return []cli.Flag{
 		metricsListenFlag(),
-		&cli.IntFlag{Name: "metrics-plazas", EnvVars: env("metrics-plazas"), Value: defaultPlazaSeries, Category: metricsCategory,
-			Usage: "how many `PLAZAS` have metrics of their own, those with most vehicles so far"},
+		&cli.IntFlag{Name: "metrics-plazas", EnvVars: env("metrics-plazas"), Value: defaultPlazaSeries,
+			Category: metricsCategory,
+			Usage:    "how many `PLAZAS` have metrics of their own, those with most vehicles so far"},
 		otelFlag(),
 	}
 }
@@ -35,27 +37,37 @@ func viewMetric(name, help string, labels ...string) *prometheus.Desc {
 }
 
 var (
-	eventsMetric       = viewMetric("events", "Events that the group table counts.")
-	rowsMetric         = viewMetric("rows", "Rows of livetolldata when they were counted last.")
-	inFlightMetric     = viewMetric("in_flight", "Events that are stored and not yet counted.")
-	rejectedMetric     = viewMetric("dead_letters", "Records that were rejected, when they were counted last.")
-	verificationMetric = viewMetric("verification", "Whether this is the verdict on the figures: 1 or 0.", "status")
-	problemsMetric     = viewMetric("problems", "What the verification found wrong, one for each plaza and kind of problem.")
-	mismatchesMetric   = viewMetric("plazas_mismatched", "Plazas whose rows and counts don't agree.")
-	checkedMetric      = viewMetric("rows_counted_timestamp_seconds", "When the rows were counted last.")
-	streamTimeMetric   = viewMetric("stream_timestamp_seconds", "The event time that the stream has come to.")
-	watermarkMetric    = viewMetric("watermark_timestamp_seconds", "The watermark, in event time: windows that end before it have closed.")
-	watermarkAgeMetric = viewMetric("watermark_age_seconds", "How far the watermark is behind this machine's clock. A replay of old events is far behind.")
-	boardMetric        = viewMetric("board_timestamp_seconds", "When these figures were read.")
-	plazasMetric       = viewMetric("plazas", "Plazas by their state of congestion.", "state")
-	plazaFlowMetric    = viewMetric("plaza_flow_vehicles_per_hour", "Flow of the last quarter of an hour, of the plazas with most vehicles so far.", "plaza")
-	plazaVCMetric      = viewMetric("plaza_vc_ratio", "Demand by capacity, of the plazas with most vehicles so far.", "plaza")
+	eventsMetric   = viewMetric("events", "Events that the group table counts.")
+	rowsMetric     = viewMetric("rows", "Rows of livetolldata when they were counted last.")
+	inFlightMetric = viewMetric("in_flight", "Events that are stored and not yet counted.")
+	rejectedMetric = viewMetric("dead_letters",
+		"Records that were rejected, when they were counted last.")
+	verificationMetric = viewMetric("verification",
+		"Whether this is the verdict on the figures: 1 or 0.", "status")
+	problemsMetric = viewMetric("problems",
+		"What the verification found wrong, one for each plaza and kind of problem.")
+	mismatchesMetric = viewMetric("plazas_mismatched", "Plazas whose rows and counts don't agree.")
+	checkedMetric    = viewMetric("rows_counted_timestamp_seconds",
+		"When the rows were counted last.")
+	streamTimeMetric = viewMetric("stream_timestamp_seconds",
+		"The event time that the stream has come to.")
+	watermarkMetric = viewMetric("watermark_timestamp_seconds",
+		"The watermark, in event time: windows that end before it have closed.")
+	watermarkAgeMetric = viewMetric("watermark_age_seconds",
+		"How far the watermark is behind this machine's clock. A replay of old events is far behind.")
+	boardMetric     = viewMetric("board_timestamp_seconds", "When these figures were read.")
+	plazasMetric    = viewMetric("plazas", "Plazas by their state of congestion.", "state")
+	plazaFlowMetric = viewMetric("plaza_flow_vehicles_per_hour",
+		"Flow of the last quarter of an hour, of the plazas with most vehicles so far.", "plaza")
+	plazaVCMetric = viewMetric("plaza_vc_ratio",
+		"Demand by capacity, of the plazas with most vehicles so far.", "plaza")
 )
 
 // Describe and Collect make the source a collector of what its last board says.
 func (s *viewSource) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		eventsMetric, rowsMetric, inFlightMetric, rejectedMetric, verificationMetric, problemsMetric, mismatchesMetric, checkedMetric,
+		eventsMetric, rowsMetric, inFlightMetric, rejectedMetric, verificationMetric, problemsMetric,
+		mismatchesMetric, checkedMetric,
 		streamTimeMetric, watermarkMetric,
 		watermarkAgeMetric, boardMetric, plazasMetric, plazaFlowMetric, plazaVCMetric,
 	} {

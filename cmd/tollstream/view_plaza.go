@@ -23,7 +23,8 @@ func (v *viewer) writePlaza(t *strings.Builder, b *board, s screen) {
 	p := &b.plazas[0]
 	fmt.Fprintf(t, "plaza %s: %s", plazaName(p.plaza), counted(p.state.Events, "vehicle"))
 	if p.state.Events > 0 {
-		fmt.Fprintf(t, ", the last at %s", p.clock(time.Unix(v.zone.Unix(p.state.Latest), 0), "2006-01-02 15:04:05 MST"))
+		fmt.Fprintf(t, ", the last at %s",
+			p.clock(time.Unix(v.zone.Unix(p.state.Latest), 0), "2006-01-02 15:04:05 MST"))
 	}
 	t.WriteByte('\n')
 	if about := aboutPlaza(&p.about); about != "" {
@@ -85,7 +86,8 @@ const transitionsShown = 3
 // writeState prints how the plaza stands, since when, and why.
 func writeState(t *strings.Builder, b *board, p *plazaBoard, width int) {
 	a := p.congestion
-	line := fmt.Sprintf("%s since %s (%s)", a.State, p.at(a.Since, b.now), minutes(int64(a.Until)-int64(a.Since)))
+	line := fmt.Sprintf("%s since %s (%s)", a.State, p.at(a.Since, b.now),
+		minutes(int64(a.Until)-int64(a.Since)))
 	if b.stale(p) {
 		line += fmt.Sprintf(", judged up to %s only", p.at(a.Until, b.now))
 	}
@@ -99,17 +101,23 @@ func writeMeasure(t *strings.Builder, b *board, p *plazaBoard) {
 	figures := []figure{{"flow", rounded(m.FlowPerHour), "vehicles/h, " + p.span(quarter, b.now)}}
 	vc := figure{"v/c", "-", "not known: the plazas file names no lanes"}
 	if m.VC != nil && m.Capacity != nil {
-		vc = figure{"v/c", ratio(*m.VC), fmt.Sprintf("demand of %s pc/h by a capacity of %s pc/h", rounded(m.Demand), rounded(*m.Capacity))}
+		vc = figure{"v/c", ratio(*m.VC),
+			fmt.Sprintf("demand of %s pc/h by a capacity of %s pc/h", rounded(m.Demand),
+				rounded(*m.Capacity))}
 	}
 	figures = append(figures, vc)
 	if m.HeadwaySeconds != nil {
-		figures = append(figures, figure{"headway", fmt.Sprintf("%.1f", *m.HeadwaySeconds), "s from one vehicle to the next"})
+		figures = append(figures,
+			figure{"headway", fmt.Sprintf("%.1f", *m.HeadwaySeconds), "s from one vehicle to the next"})
 	}
 	if m.HeavyShare != nil {
-		figures = append(figures, figure{"heavy share", fmt.Sprintf("%.1f", 100**m.HeavyShare), "% of the vehicles"})
+		figures = append(figures, figure{"heavy share", fmt.Sprintf("%.1f", 100**m.HeavyShare),
+			"% of the vehicles"})
 	}
 	if m.PHF != nil {
-		figures = append(figures, figure{"PHF", fmt.Sprintf("%.2f", *m.PHF), "peak-hour factor of the hour to " + p.at(m.End, b.now)})
+		figures = append(figures,
+			figure{"PHF", fmt.Sprintf("%.2f", *m.PHF),
+				"peak-hour factor of the hour to " + p.at(m.End, b.now)})
 	}
 	writeFigures(t, append(figures, usualFigure(m)))
 }
@@ -119,15 +127,17 @@ func usualFigure(m *toll.Measure) figure {
 	switch {
 	case m.Usual != nil && m.Z != nil:
 		return figure{"usual", strconv.FormatFloat(math.Round(m.Usual.Median), 'f', 0, 64),
-			fmt.Sprintf("vehicles in 15 min, by %d weeks; now %s, z %s", m.Usual.N, number(m.Count15), signed(*m.Z))}
+			fmt.Sprintf("vehicles in 15 min, by %d weeks; now %s, z %s", m.Usual.N, number(m.Count15),
+				signed(*m.Z))}
 	case m.Usual != nil:
-		return figure{"usual", "-", fmt.Sprintf("not known yet (needs %d weeks, has %d)", toll.MinHistory, m.Usual.N)}
+		return figure{"usual", "-", fmt.Sprintf("not known yet (needs %d weeks, has %d)", toll.MinHistory,
+			m.Usual.N)}
 	}
 	return figure{"usual", "-", fmt.Sprintf("not known yet (needs %d weeks)", toll.MinHistory)}
 }
 
-// writeTransitions prints the last changes of congestion, the newest first: when each began, and the figures that
-// settled it.
+// writeTransitions prints the last changes of congestion, the newest first: when each began, and
+// the figures that settled it.
 func writeTransitions(t *strings.Builder, b *board, p *plazaBoard) {
 	var when, change, figures []string
 	for _, c := range p.transitions[:min(len(p.transitions), transitionsShown)] {
@@ -142,7 +152,8 @@ func writeTransitions(t *strings.Builder, b *board, p *plazaBoard) {
 		}
 		figures = append(figures, text)
 	}
-	writeFields(t, []field{{column{"since", true}, 0, when}, {column{"change", false}, 0, change}, {column{"flow then", false}, 0, figures}}, math.MaxInt)
+	writeFields(t, []field{{column{"since", true}, 0, when}, {column{"change", false}, 0, change},
+		{column{"flow then", false}, 0, figures}}, math.MaxInt)
 }
 
 // maxBar is the longest bar, in characters.
@@ -158,7 +169,8 @@ func writeTypes(t *strings.Builder, types []toll.TypeCount, width int) {
 	bar := max(min(maxBar, width-nameWidth-numberWidth-12), 1)
 	for _, c := range sorted {
 		length := math.Ceil(float64(c.Count) / float64(max(sorted[0].Count, 1)) * float64(bar))
-		fmt.Fprintf(t, "%s  %*s  %5.1f %%  %s\n", text.Pad(escape(c.Type), nameWidth, ' '), numberWidth, number(c.Count),
+		fmt.Fprintf(t, "%s  %*s  %5.1f %%  %s\n", text.Pad(escape(c.Type), nameWidth, ' '), numberWidth,
+			number(c.Count),
 			100*float64(c.Count)/float64(max(total, 1)), strings.Repeat("█", int(length)))
 	}
 }
@@ -187,7 +199,8 @@ func writeRolling(t *strings.Builder, b *board, p *plazaBoard) {
 		case !b.watermark.Before(w.End.Time()):
 			state = "final"
 		}
-		fmt.Fprintf(t, "%-15s  %s–%s  %*s  %*s vehicles/h  %s\n", names[i], p.clock(w.Start.Time(), "15:04"), p.clock(w.End.Time(), "15:04"),
+		fmt.Fprintf(t, "%-15s  %s–%s  %*s  %*s vehicles/h  %s\n", names[i],
+			p.clock(w.Start.Time(), "15:04"), p.clock(w.End.Time(), "15:04"),
 			countWidth, counts[i], flowWidth, flows[i], state)
 	}
 }
@@ -206,14 +219,16 @@ func writeMinutes(t *strings.Builder, b *board, zone *toll.Zone, p *plazaBoard) 
 	}
 }
 
-// writeLaterThanNow tells of vehicles that are in none of the last minutes, since the stream has not come to them yet.
+// writeLaterThanNow tells of vehicles that are in none of the last minutes, since the stream has
+// not come to them yet.
 func writeLaterThanNow(t *strings.Builder, b *board, p *plazaBoard) {
 	switch later := p.state.After(b.now + 1); {
 	case later == 0:
 	case p.state.Ahead > 0:
 		fmt.Fprintf(t, "%s later than the stream's time\n", counted(later, "vehicle"))
 	default:
-		fmt.Fprintf(t, "%s later than the stream's time: this plaza's clock is ahead,\nor most other plazas are quiet\n", counted(later, "vehicle"))
+		fmt.Fprintf(t,
+			"%s later than the stream's time: this plaza's clock is ahead,\nor most other plazas are quiet\n", counted(later, "vehicle"))
 	}
 }
 
@@ -250,7 +265,8 @@ func writeWindows(t *strings.Builder, b *board, p *plazaBoard, width int) {
 			final = "so far"
 		}
 		for i, cell := range []string{
-			escape(w.Kind), p.span(span, b.now), number(events), rounded(toll.FlowPerHour(events, span.Span())),
+			escape(w.Kind), p.span(span, b.now), number(events),
+			rounded(toll.FlowPerHour(events, span.Span())),
 			number(w.Late), number(w.TooLateNow), complete(events, w.TooLateNow), revision, final,
 		} {
 			fields[i].cells = append(fields[i].cells, cell)
@@ -308,16 +324,20 @@ func writeVerification(w io.Writer, b *board, p *plazaBoard) {
 		{"in flight", number(p.check.InFlight), "stored and not yet counted"},
 	}
 	if b.backlog.Offsets > 0 {
-		figures = append(figures, figure{"waiting", number(b.backlog.Offsets), "records of the topic, of any plaza, that are not stored yet"})
+		figures = append(figures,
+			figure{"waiting", number(b.backlog.Offsets),
+				"records of the topic, of any plaza, that are not stored yet"})
 	}
 	for _, t := range b.backlog.Open {
 		figures = append(figures, figure{"open transaction", number(t.Offset), transactionLine(t)})
 	}
 	if p.check.Baseline > 0 {
-		figures = append(figures, figure{"baseline", number(p.check.Baseline), "rows from before tollstream"})
+		figures = append(figures,
+			figure{"baseline", number(p.check.Baseline), "rows from before tollstream"})
 	}
 	if p.check.Pruned > 0 {
-		figures = append(figures, figure{"pruned", number(p.check.Pruned), "rows deleted by tollstream prune"})
+		figures = append(figures,
+			figure{"pruned", number(p.check.Pruned), "rows deleted by tollstream prune"})
 		if p.status() == sql.Exact {
 			verdict = "exact: each vehicle is one row, or was until it was pruned, and counted once"
 		}

@@ -45,7 +45,9 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 	if slices.ContainsFunc(shown, func(p plazaBoard) bool { return b.stale(&p) }) {
 		foot = append(foot, "*: judged up to an earlier time only; tollstream view --plaza says which")
 	}
-	if slices.ContainsFunc(fields, func(f field) bool { return f.rank < shareRank && slices.Contains(f.cells, "?") }) {
+	if slices.ContainsFunc(fields, func(f field) bool {
+		return f.rank < shareRank && slices.Contains(f.cells, "?")
+	}) {
 		foot = append(foot, "?: of minutes that the state does not keep; toll_window has them")
 	}
 	if note := b.rowsNote(&b.plazas[0]); note != "" && b.rowsKnown() {
@@ -74,7 +76,8 @@ func backlogLines(b *board) (lines []string) {
 // transactionLine says which transaction keeps records of the topic from being read. How long it is
 // open is known to those who looked before.
 func transactionLine(t topology.OpenTransaction) string {
-	line := fmt.Sprintf("partition %d waits at offset %s for the end of a producer's transaction", t.Partition, number(t.Offset))
+	line := fmt.Sprintf("partition %d waits at offset %s for the end of a producer's transaction",
+		t.Partition, number(t.Offset))
 	if open := time.Since(t.Since).Truncate(time.Second); open > 0 {
 		line += ", for " + open.String() + " so far"
 	}
@@ -92,10 +95,12 @@ func waitingLine(b *board) string {
 // networkVerdict is the verdict on all plazas, in one line.
 func networkVerdict(b *board) string {
 	status, inFlight, wrong := b.status()
-	all := fmt.Sprintf("%s at %s", counted(b.events, "vehicle"), counted(int64(len(b.plazas)), "plaza"))
+	all := fmt.Sprintf("%s at %s", counted(b.events, "vehicle"),
+		counted(int64(len(b.plazas)), "plaza"))
 	switch status {
 	case sql.Mismatch:
-		return fmt.Sprintf("MISMATCH at %s: %s (tollstream verify says more)", counted(int64(len(wrong)), "plaza"), someOf(wrong))
+		return fmt.Sprintf("MISMATCH at %s: %s (tollstream verify says more)",
+			counted(int64(len(wrong)), "plaza"), someOf(wrong))
 	case sql.InFlight:
 		return fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all, number(inFlight))
 	}
@@ -140,14 +145,15 @@ func (b *board) states() string {
 	return strings.Join(parts, ", ")
 }
 
-// lateness tells how many events came late or ran ahead, and how many records are no events: a line each, where there
-// are any.
+// lateness tells how many events came late or ran ahead, and how many records are no events: a line
+// each, where there are any.
 func (b *board) lateness() []string {
 	var late, lateQuarter, tooLate, ahead int64
 	var leading []string
 	for i := range b.plazas {
 		s := b.plazas[i].state
-		late, lateQuarter, tooLate, ahead = late+s.Late, lateQuarter+s.LateQuarter, tooLate+s.TooLate, ahead+s.Ahead
+		late, lateQuarter, tooLate, ahead = late+s.Late, lateQuarter+s.LateQuarter, tooLate+
+			s.TooLate, ahead+s.Ahead
 		if s.Ahead > 0 {
 			leading = append(leading, plazaName(b.plazas[i].plaza))
 		}
@@ -166,14 +172,16 @@ func (b *board) lateness() []string {
 		lines = append(lines, strings.Join(parts, ", "))
 	}
 	if ahead > 0 {
-		lines = append(lines, fmt.Sprintf("%s ran ahead, at plaza %s (view --plaza says by how much)", number(ahead), someOf(leading)))
+		lines = append(lines, fmt.Sprintf("%s ran ahead, at plaza %s (view --plaza says by how much)",
+			number(ahead), someOf(leading)))
 	}
 	if b.recent.High() {
 		lines = append(lines, fmt.Sprintf("REJECTED: %s of the last %s could not be a row",
 			number(b.recent.Rejected), counted(b.recent.Records, "record")))
 	}
 	if b.letters > 0 {
-		lines = append(lines, fmt.Sprintf("%s could not be a row: tollstream dead-letters", counted(b.letters, "record")))
+		lines = append(lines, fmt.Sprintf("%s could not be a row: tollstream dead-letters",
+			counted(b.letters, "record")))
 	}
 	return lines
 }
@@ -191,7 +199,8 @@ const (
 	columnZ    = "z"
 )
 
-// shareRank is the rank of the first column with the share of a type of vehicle; those are named by events.
+// shareRank is the rank of the first column with the share of a type of vehicle; those are named by
+// events.
 const shareRank = 10
 
 // maxName is the most characters of a plaza's name in the table.
@@ -210,7 +219,8 @@ func (v *viewer) plazaFields(b *board, shown []plazaBoard) []field {
 		}
 		fields = append(fields, f)
 	}
-	figure := func(of func(m *toll.Measure) *float64, write func(x float64) string) func(p *plazaBoard) string {
+	figure := func(of func(m *toll.Measure) *float64,
+		write func(x float64) string) func(p *plazaBoard) string {
 		return func(p *plazaBoard) string {
 			if m := b.measure(p); m != nil && of(m) != nil {
 				return write(*of(m))
@@ -226,10 +236,14 @@ func (v *viewer) plazaFields(b *board, shown []plazaBoard) []field {
 
 	add(0, column{"plaza", true}, func(p *plazaBoard) string { return plazaName(p.plaza) })
 	if has(func(p *plazaBoard) bool { return p.about.Name != "" }) {
-		add(8, column{"name", false}, func(p *plazaBoard) string { return cut(escape(p.about.Name), maxName) })
+		add(8, column{"name", false}, func(p *plazaBoard) string {
+			return cut(escape(p.about.Name), maxName)
+		})
 	}
 	if has(func(p *plazaBoard) bool { return p.congestion != nil }) {
-		marked := has(func(p *plazaBoard) bool { return b.measure(p) != nil && troubled(p.congestion.State) })
+		marked := has(func(p *plazaBoard) bool {
+			return b.measure(p) != nil && troubled(p.congestion.State)
+		})
 		add(0, column{"state", false}, func(p *plazaBoard) string { return b.stateMark(p, marked) })
 	}
 	add(1, column{columnFlow, true}, func(p *plazaBoard) string {
@@ -262,13 +276,16 @@ func (v *viewer) plazaFields(b *board, shown []plazaBoard) []field {
 	add(3, column{"verdict", false}, plazaVerdict)
 	for i, c := range b.types() {
 		if i < maxShares {
-			add(shareRank+i, column{escape(c.Type), true}, func(p *plazaBoard) string { return share(p.state.Types, c.Type) })
+			add(shareRank+i, column{escape(c.Type), true}, func(p *plazaBoard) string {
+				return share(p.state.Types, c.Type)
+			})
 		}
 	}
 	return fields
 }
 
-// stateMark returns a plaza's state, with a mark where someone should look at it: ▲ for too much, ▼ for too little.
+// stateMark returns a plaza's state, with a mark where someone should look at it: ▲ for too much, ▼
+// for too little.
 func (b *board) stateMark(p *plazaBoard, marked bool) string {
 	state, mark := "-", "  "
 	if p.congestion != nil {
@@ -291,7 +308,9 @@ func (b *board) stateMark(p *plazaBoard, marked bool) string {
 // legend explains the columns that are shown, in lines.
 func legend(fields []field) []string {
 	shown := func(name string) bool {
-		return slices.ContainsFunc(fields, func(f field) bool { return f.name == name && f.rank < shareRank })
+		return slices.ContainsFunc(fields, func(f field) bool {
+			return f.name == name && f.rank < shareRank
+		})
 	}
 	var lines, figures []string
 	if shown(columnFlow) {
@@ -304,7 +323,8 @@ func legend(fields []field) []string {
 		lines = append(lines, strings.Join(figures, "; "))
 	}
 	if shown(columnZ) {
-		lines = append(lines, columnZ+": how far the flow is from usual at this hour; beyond 3 either way is rare")
+		lines = append(lines,
+			columnZ+": how far the flow is from usual at this hour; beyond 3 either way is rare")
 	}
 	var rolling []string
 	for _, name := range rollingNames {
@@ -313,7 +333,8 @@ func legend(fields []field) []string {
 		}
 	}
 	if len(rolling) > 0 {
-		lines = append(lines, strings.Join(rolling, ", ")+": vehicles in that time up to the stream's time")
+		lines = append(lines,
+			strings.Join(rolling, ", ")+": vehicles in that time up to the stream's time")
 	}
 	return lines
 }

@@ -27,8 +27,9 @@ type reader struct {
 	ended     chan error // receives how the table ended, once
 }
 
-// readerFrom opens what the connection flags describe, and refuses a database that serves something else. The times are
-// in the database's timezone, unless the settings name one, which must then be the same.
+// readerFrom opens what the connection flags describe, and refuses a database that serves something
+// else. The times are in the database's timezone, unless the settings name one, which must then be
+// the same.
 func (a *app) readerFrom(c *cli.Context) (*reader, error) {
 	con, err := connectionFrom(c)
 	if err != nil {
@@ -46,12 +47,14 @@ func fixesTimezone(c *cli.Context) bool {
 	return c.IsSet("timezone") && setting(c, "timezone", "") != ""
 }
 
-func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader, error) {
+func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader,
+	error) {
 	return openFollowing(ctx, con, fixedTimezone, log, topology.NewTable)
 }
 
 // openFollower opens a reader that is kept open for long, see [topology.NewFollowedTable].
-func openFollower(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader, error) {
+func openFollower(ctx context.Context, con connection, fixedTimezone bool,
+	log *slog.Logger) (*reader, error) {
 	return openFollowing(ctx, con, fixedTimezone, log, topology.NewFollowedTable)
 }
 
@@ -67,14 +70,16 @@ func openFollowing(ctx context.Context, con connection, fixedTimezone bool, log 
 }
 
 // openScan opens a reader that follows no table, and a scan that reads the table once.
-func openScan(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader, *topology.TableScan, error) {
+func openScan(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader,
+	*topology.TableScan, error) {
 	return openReaderOf(ctx, con, fixedTimezone, log, func() (*topology.TableScan, error) {
 		return topology.NewTableScan(ctx, con.cluster, con.group)
 	})
 }
 
 // openReaderOf opens a reader, and meanwhile what reads the group table.
-func openReaderOf[T interface{ Close() }](ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger,
+func openReaderOf[T interface{ Close() }](ctx context.Context, con connection, fixedTimezone bool,
+	log *slog.Logger,
 	open func() (T, error)) (_ *reader, table T, err error) {
 	var none T
 	store, err := con.openStore(sql.LoadAuto, log)
@@ -123,14 +128,16 @@ type opening[T any] struct {
 // that a request times out.
 const tablePatience = time.Minute
 
-func awaitTable[T any](ctx context.Context, opened <-chan opening[T], brokers []string, patience time.Duration) (table T, err error) {
+func awaitTable[T any](ctx context.Context, opened <-chan opening[T], brokers []string,
+	patience time.Duration) (table T, err error) {
 	late := time.NewTimer(patience)
 	defer late.Stop()
 	select {
 	case o := <-opened:
 		return o.table, o.err
 	case <-late.C:
-		return table, fmt.Errorf("connect to Kafka at %s: no answer for %v", strings.Join(brokers, ","), patience)
+		return table, fmt.Errorf("connect to Kafka at %s: no answer for %v", strings.Join(brokers, ","),
+			patience)
 	case <-ctx.Done():
 		return table, ctx.Err()
 	}
@@ -141,10 +148,12 @@ func noAnswer(err error) error {
 	if hintOf(err) != "" || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return withHint(err, "is it running, and is its address right? tollstream up starts a Kafka and a MySQL for trying things out")
+	return withHint(err,
+		"is it running, and is its address right? tollstream up starts a Kafka and a MySQL for trying things out")
 }
 
-func checkDatabase(ctx context.Context, store *sql.Store, con connection, fixedTimezone bool) (sql.Meta, error) {
+func checkDatabase(ctx context.Context, store *sql.Store, con connection,
+	fixedTimezone bool) (sql.Meta, error) {
 	if err := store.Ping(ctx); err != nil {
 		if hintOf(err) != "" {
 			return sql.Meta{}, err // it says where to
@@ -176,11 +185,13 @@ func (r *reader) start() {
 // errTableEnded says that the group table is not followed any more.
 var errTableEnded = errors.New("the reader of the group table has ended")
 
-// awayPatience is how long a table that was read once may take to be up to date again before Kafka counts as away.
+// awayPatience is how long a table that was read once may take to be up to date again before Kafka
+// counts as away.
 const awayPatience = 2 * time.Second
 
-// states returns the states as they are now. The first call waits until all that was in the table when it was started
-// is read; later ones fail where the table can't be followed, and work again when it can.
+// states returns the states as they are now. The first call waits until all that was in the table
+// when it was started is read; later ones fail where the table can't be followed, and work again
+// when it can.
 func (r *reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 	r.start()
 	waiting, cancel := r.patience(ctx)
@@ -221,7 +232,8 @@ func (r *reader) stop() {
 	}
 }
 
-// closePatience is how long Close waits for the group table's reader, which ends with its last fetch.
+// closePatience is how long Close waits for the group table's reader, which ends with its last
+// fetch.
 const closePatience = time.Second
 
 // Close ends the reading.
@@ -238,8 +250,8 @@ func (r *reader) Close() {
 	_ = r.store.Close()
 }
 
-// await returns what do returns, or ctx's error as soon as ctx ends: Kafka's clients take no context. What was begun then
-// ends by itself.
+// await returns what do returns, or ctx's error as soon as ctx ends: Kafka's clients take no
+// context. What was begun then ends by itself.
 func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	type result struct {
 		value T

@@ -57,28 +57,33 @@ func TestPatienceLeavesNothing(t *testing.T) {
 // opened meanwhile are closed.
 func TestReaderClosesTable(t *testing.T) {
 	quietLibraries()
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "toll", "tollstream-table"))
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1),
+		kfake.SeedTopics(1, "toll", "tollstream-table"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer broker.Close()
 	clients := func() int {
 		stacks := make([]byte, 4<<20)
-		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "sarama.(*client).backgroundMetadataUpdater")
+		return strings.Count(string(stacks[:runtime.Stack(stacks, true)]),
+			"sarama.(*client).backgroundMetadataUpdater")
 	}
 	before := clients()
-	con := connection{cluster: topology.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}, topic: "toll", group: "tollstream",
+	con := connection{cluster: topology.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"},
+		topic: "toll", group: "tollstream",
 		dsn: "nobody@tcp(127.0.0.1:1)/none", location: time.UTC}
 	opened := make(chan struct{})
 	open := func() (*topology.Table, error) {
 		defer close(opened)
 		return topology.NewTable(con.cluster, con.group, slog.New(slog.DiscardHandler))
 	}
-	if _, _, err := openReaderOf(t.Context(), con, false, slog.New(slog.DiscardHandler), open); err == nil {
+	if _, _, err := openReaderOf(t.Context(), con, false, slog.New(slog.DiscardHandler),
+		open); err == nil {
 		t.Fatal("a reader without a database")
 	}
 	<-opened
-	for deadline := time.Now().Add(10 * time.Second); clients() > before; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); clients() > before; time.Sleep(
+		10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d clients of Kafka are left", clients()-before)
 		}
@@ -87,13 +92,16 @@ func TestReaderClosesTable(t *testing.T) {
 
 // TestAwaitTable has a broker that takes connections and does not answer.
 func TestAwaitTable(t *testing.T) {
-	_, err := awaitTable(t.Context(), make(chan opening[*topology.Table]), []string{"kafka:9092"}, time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "connect to Kafka at kafka:9092: no answer for 1ms") {
+	_, err := awaitTable(t.Context(), make(chan opening[*topology.Table]), []string{"kafka:9092"},
+		time.Millisecond)
+	if err == nil ||
+		!strings.Contains(err.Error(), "connect to Kafka at kafka:9092: no answer for 1ms") {
 		t.Errorf("got %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := awaitTable(ctx, make(chan opening[*topology.Table]), nil, time.Hour); !errors.Is(err, context.Canceled) {
+	if _, err := awaitTable(ctx, make(chan opening[*topology.Table]), nil, time.Hour); !errors.Is(err,
+		context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/tollstream/tollstream/web"
 )
 
-// viewSource gives the live view what it shows, from the group table and the database. It shows nothing before open.
+// viewSource gives the live view what it shows, from the group table and the database. It shows
+// nothing before open.
 type viewSource struct {
 	failed func(error)  // told once there is nothing left to read
 	turn   chan *viewer // holds the viewer, which makes one board at a time
@@ -39,8 +40,8 @@ func newViewSource(failed func(error)) *viewSource {
 // open gives the source its viewer, once.
 func (s *viewSource) open(v *viewer) { s.turn <- v }
 
-// detailAge is how old a board may be for what is told of one plaza. While there are clients it is read every second, and
-// what is asked about one plaza costs no board then.
+// detailAge is how old a board may be for what is told of one plaza. While there are clients it is
+// read every second, and what is asked about one plaza costs no board then.
 const detailAge = 3 * time.Second
 
 // read returns a board that is not older than age.
@@ -90,7 +91,8 @@ func (b *board) addSilent(about map[int16]toll.Plaza) {
 	}
 	for _, plaza := range slices.Sorted(maps.Keys(about)) {
 		if !heard[int(plaza)] {
-			p := plazaBoard{plaza: int(plaza), state: new(toll.State), location: b.location, check: sql.PlazaCheck{Plaza: int(plaza), Status: sql.Exact}}
+			p := plazaBoard{plaza: int(plaza), state: new(toll.State), location: b.location,
+				check: sql.PlazaCheck{Plaza: int(plaza), Status: sql.Exact}}
 			p.describe(about[plaza])
 			b.plazas = append(b.plazas, p)
 		}
@@ -112,10 +114,14 @@ func (s *viewSource) Board(ctx context.Context) (*web.Board, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := &web.Board{At: b.at, Waiting: b.backlog.Offsets, Warnings: clockWarnings(b.skews), Timezone: b.location.String(), Verification: b.verification(), Plazas: make([]web.Plaza, 0, len(b.plazas))}
-	shown.RecentRejects = web.RecentRejects{Records: b.recent.Records, Rejected: b.recent.Rejected, High: b.recent.High()}
+	shown := &web.Board{At: b.at, Waiting: b.backlog.Offsets, Warnings: clockWarnings(b.skews),
+		Timezone: b.location.String(), Verification: b.verification(), Plazas: make([]web.Plaza, 0,
+			len(b.plazas))}
+	shown.RecentRejects = web.RecentRejects{Records: b.recent.Records, Rejected: b.recent.Rejected,
+		High: b.recent.High()}
 	for _, t := range b.backlog.Open {
-		shown.OpenTransactions = append(shown.OpenTransactions, web.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
+		shown.OpenTransactions = append(shown.OpenTransactions,
+			web.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
 	}
 	if b.started {
 		shown.StreamTime = new(b.now.Time())
@@ -132,7 +138,8 @@ func (s *viewSource) Board(ctx context.Context) (*web.Board, error) {
 	return shown, nil
 }
 
-// verification returns the proof of all figures. Events and rows are those of the same check, the last that counted rows.
+// verification returns the proof of all figures. Events and rows are those of the same check, the
+// last that counted rows.
 func (b *board) verification() web.Verification {
 	status, inFlight, _ := b.status()
 	v := web.Verification{Status: web.VerificationStatus(status), InFlight: inFlight}
@@ -166,15 +173,18 @@ func (b *board) proof(p *plazaBoard) web.PlazaVerification {
 		check = p.rows
 	}
 	return web.PlazaVerification{
-		Status: web.VerificationStatus(p.status()), TableCount: check.TableCount, StoredRows: check.StoredRows, InFlight: p.check.InFlight, ChecksumOK: check.ChecksumOK,
+		Status: web.VerificationStatus(p.status()), TableCount: check.TableCount,
+		StoredRows: check.StoredRows, InFlight: p.check.InFlight, ChecksumOK: check.ChecksumOK,
 	}
 }
 
 // web returns a plaza's row.
 func (b *board) web(p *plazaBoard, zone *toll.Zone) web.Plaza {
 	row := web.Plaza{
-		ID: int16(p.plaza), Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Timezone: p.location.String(), Total: p.state.Events,
-		Late: p.state.Late, LateQuarter: p.state.LateQuarter, TooLate: p.state.TooLate, Ahead: p.state.Ahead, LeadSeconds: p.state.Lead,
+		ID: int16(p.plaza), Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes,
+		Timezone: p.location.String(), Total: p.state.Events,
+		Late: p.state.Late, LateQuarter: p.state.LateQuarter, TooLate: p.state.TooLate,
+		Ahead: p.state.Ahead, LeadSeconds: p.state.Lead,
 		Sparkline: b.quarterCounts(p), Verification: b.proof(p),
 	}
 	if p.about.PositionKm != 0 {
@@ -192,12 +202,14 @@ func (b *board) web(p *plazaBoard, zone *toll.Zone) web.Plaza {
 	case a == nil:
 		return row
 	case b.stale(p): // a state of the past is none of now
-		row.Since, row.Why = new(a.Until.Time()), fmt.Sprintf("judged up to %s only, as %s", p.at(a.Until, b.now), a.State)
+		row.Since, row.Why = new(a.Until.Time()), fmt.Sprintf("judged up to %s only, as %s",
+			p.at(a.Until, b.now), a.State)
 		return row
 	}
 	m := &a.Last
 	row.State, row.Since, row.Why = a.State, new(a.Since.Time()), oneLine(a.Why)
-	row.VC, row.PHF, row.HeavyShare, row.Z, row.HeadwaySeconds = m.VC, m.PHF, m.HeavyShare, m.Z, m.HeadwaySeconds
+	row.VC, row.PHF, row.HeavyShare, row.Z, row.HeadwaySeconds = m.VC, m.PHF, m.HeavyShare, m.Z,
+		m.HeadwaySeconds
 	row.Demand = new(m.Demand)
 	if m.Usual != nil && m.Usual.Known() {
 		row.Usual = m.Usual
@@ -208,7 +220,8 @@ func (b *board) web(p *plazaBoard, zone *toll.Zone) web.Plaza {
 	return row
 }
 
-// quarterCounts returns the vehicles in the last quarters of an hour up to the stream's time, 0 where that is not kept.
+// quarterCounts returns the vehicles in the last quarters of an hour up to the stream's time, 0
+// where that is not kept.
 func (b *board) quarterCounts(p *plazaBoard) []int64 {
 	counts := make([]int64, web.SparklineQuarters)
 	if !b.started {
@@ -217,7 +230,8 @@ func (b *board) quarterCounts(p *plazaBoard) []int64 {
 	last := int64(toll.QuarterOf(b.now))
 	for i := range p.state.Quarters.List {
 		pane := &p.state.Quarters.List[i]
-		if before := (last - int64(pane.Start)) / toll.Quarter; int64(pane.Start) <= last && before < web.SparklineQuarters {
+		if before := (last - int64(pane.Start)) / toll.Quarter; int64(pane.Start) <= last &&
+			before < web.SparklineQuarters {
 			counts[web.SparklineQuarters-1-before] += pane.Count()
 		}
 	}
@@ -257,9 +271,12 @@ func (s *viewSource) Plaza(ctx context.Context, plaza int16) (*web.PlazaDetail, 
 	}
 	for i := range transitions {
 		t := &transitions[i]
-		d.Changes = append(d.Changes, web.Change{From: t.From, To: t.To, Since: t.Since.Time(), Detected: t.Detected.Time(), Why: oneLine(t.Why)})
+		d.Changes = append(d.Changes,
+			web.Change{From: t.From, To: t.To, Since: t.Since.Time(), Detected: t.Detected.Time(),
+				Why: oneLine(t.Why)})
 	}
-	windows, err := b.store.Windows(ctx, plaza, windowsRead) // some of each kind, or the short ones would take all places
+	// some of each kind, or the short ones would take all places
+	windows, err := b.store.Windows(ctx, plaza, windowsRead)
 	if err != nil {
 		return nil, err
 	}
@@ -271,7 +288,8 @@ func (s *viewSource) Plaza(ctx context.Context, plaza int16) (*web.PlazaDetail, 
 }
 
 // Windows returns a plaza's closed windows.
-func (s *viewSource) Windows(ctx context.Context, plaza int16, q web.WindowQuery) (web.WindowPage, error) {
+func (s *viewSource) Windows(ctx context.Context, plaza int16, q web.WindowQuery) (web.WindowPage,
+	error) {
 	b, err := s.read(ctx, detailAge)
 	if err != nil {
 		return web.WindowPage{}, err
@@ -307,8 +325,10 @@ func webWindows(windows []sql.StoredWindow) []web.Window {
 		events := w.Events()
 		shown = append(shown, web.Window{
 			Kind: w.Kind, Start: w.Start.Time(), End: w.End.Time(), Count: events, ByType: byType(w.Types),
-			FlowPerHour: toll.FlowPerHour(events, toll.Window{Start: w.Start, End: w.End}.Span()), Final: w.Whole && w.Revision > 0,
-			Revision: w.Revision, Reason: w.Reason, OnTime: events - w.Late, Late: w.Late, TooLate: w.TooLateNow,
+			FlowPerHour: toll.FlowPerHour(events, toll.Window{Start: w.Start, End: w.End}.Span()),
+			Final:       w.Whole && w.Revision > 0,
+			Revision:    w.Revision, Reason: w.Reason, OnTime: events - w.Late, Late: w.Late,
+			TooLate: w.TooLateNow,
 		})
 	}
 	return shown
@@ -323,7 +343,8 @@ func (s *viewSource) DeadLetters(ctx context.Context, q web.PageQuery) (web.Dead
 	if err != nil {
 		return web.DeadLetterPage{}, err
 	}
-	letters, err := b.store.DeadLetters(ctx, sql.DeadLetterFilter{Limit: q.Limit + 1, After: q.After, PayloadLimit: payloadRead})
+	letters, err := b.store.DeadLetters(ctx,
+		sql.DeadLetterFilter{Limit: q.Limit + 1, After: q.After, PayloadLimit: payloadRead})
 	if err != nil {
 		return web.DeadLetterPage{}, err
 	}

@@ -14,9 +14,11 @@ import (
 )
 
 // boardOf returns a board of plazas that passed one vehicle in each of the last minutes up to now.
-func boardOf(t *testing.T, location *time.Location, now time.Time, minutes, plazas int) *sourceBoard {
+func boardOf(t *testing.T, location *time.Location, now time.Time, minutes,
+	plazas int) *sourceBoard {
 	t.Helper()
-	b := &board{location: location, started: true, now: toll.MinuteAt(now.Unix()), watermark: now.Add(-time.Minute), rowsAt: now}
+	b := &board{location: location, started: true, now: toll.MinuteAt(now.Unix()),
+		watermark: now.Add(-time.Minute), rowsAt: now}
 	zone := toll.NewZone(location)
 	for id := range plazas {
 		state := toll.NewState(1)
@@ -25,7 +27,8 @@ func boardOf(t *testing.T, location *time.Location, now time.Time, minutes, plaz
 			d.Prev, d.Events = int64(i), 1
 			d.Earliest = zone.Wall(now.Add(-time.Duration(i) * time.Minute))
 			d.Latest = d.Earliest
-			d.Panes = []toll.Pane{{Start: b.now - toll.Minute(i), Types: []toll.TypeCount{{Type: "car", Count: 1}}}}
+			d.Panes = []toll.Pane{{Start: b.now - toll.Minute(i),
+				Types: []toll.TypeCount{{Type: "car", Count: 1}}}}
 			if outcome := state.Merge(&d); outcome != toll.Applied {
 				t.Fatal(outcome)
 			}
@@ -33,12 +36,14 @@ func boardOf(t *testing.T, location *time.Location, now time.Time, minutes, plaz
 		rows := int64(minutes)
 		check := sql.PlazaCheck{Plaza: id, Status: sql.Exact, TableCount: rows, StoredRows: &rows}
 		b.events += rows
-		b.plazas = append(b.plazas, plazaBoard{plaza: id, state: state, check: check, rows: &check, location: location})
+		b.plazas = append(b.plazas, plazaBoard{plaza: id, state: state, check: check, rows: &check,
+			location: location})
 	}
 	return &sourceBoard{board: b, at: now}
 }
 
-// TestQuartersOfChange looks at the day on which clocks are set back, which has 100 quarters of an hour.
+// TestQuartersOfChange looks at the day on which clocks are set back, which has 100 quarters of an
+// hour.
 func TestQuartersOfChange(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
@@ -62,7 +67,8 @@ func TestQuartersOfChange(t *testing.T) {
 			sum += *p.Count
 		}
 	}
-	if len(counts) != 14 || counts[0] != 12 || counts[12] != 15 || counts[13] != 8 { // from 22:45 to 02:00 UTC
+	// from 22:45 to 02:00 UTC
+	if len(counts) != 14 || counts[0] != 12 || counts[12] != 15 || counts[13] != 8 {
 		t.Errorf("counts %v", counts)
 	}
 	if n, err := h.soFar(t.Context(), points, h.now+1); err != nil || n == nil || *n != sum {
@@ -72,12 +78,13 @@ func TestQuartersOfChange(t *testing.T) {
 		t.Errorf("a week before is %v", got)
 	}
 	row := b.web(&b.plazas[0], toll.NewZone(berlin))
-	if n := len(row.Sparkline); n != web.SparklineQuarters || row.Sparkline[n-1] != 8 || row.Sparkline[n-2] != 15 || row.Sparkline[0] != 0 {
+	if n := len(row.Sparkline); n != web.SparklineQuarters || row.Sparkline[n-1] != 8 ||
+		row.Sparkline[n-2] != 15 || row.Sparkline[0] != 0 {
 		t.Errorf("sparkline %v", row.Sparkline)
 	}
 
-	// What the group table has given up, and the window of which is longer, is not known; a quarter without a window has
-	// no vehicles once it has closed.
+	// What the group table has given up, and the window of which is longer, is not known; a quarter
+	// without a window has no vehicles once it has closed.
 	h.quarter, h.p.state.Quarters.From = "15m", b.now
 	start := toll.MinuteAt(time.Date(2022, 10, 30, 0, 45, 0, 0, time.UTC).Unix())
 	long := sql.StoredWindow{}
@@ -86,8 +93,10 @@ func TestQuartersOfChange(t *testing.T) {
 		start   toll.Minute
 		windows []sql.StoredWindow
 		known   bool
-	}{{start, []sql.StoredWindow{long}, false}, {start + 60, []sql.StoredWindow{long}, false}, {start - 15, []sql.StoredWindow{long}, true}, {start + 75, nil, false}} {
-		if types, known := h.count(toll.Window{Start: c.start, End: c.start + toll.Quarter}, c.windows); known != c.known || len(types) != 0 {
+	}{{start, []sql.StoredWindow{long}, false}, {start + 60, []sql.StoredWindow{long},
+		false}, {start - 15, []sql.StoredWindow{long}, true}, {start + 75, nil, false}} {
+		if types, known := h.count(toll.Window{Start: c.start, End: c.start + toll.Quarter},
+			c.windows); known != c.known || len(types) != 0 {
 			t.Errorf("%v: %v, %v", c.start.Time(), types, known)
 		}
 	}
@@ -96,9 +105,11 @@ func TestQuartersOfChange(t *testing.T) {
 // TestVerificationOfOneMoment shows rows beside the events of the same check, while events go on.
 func TestVerificationOfOneMoment(t *testing.T) {
 	b := boardOf(t, time.UTC, time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC), 10, 2)
-	b.plazas[0].check = sql.PlazaCheck{Plaza: 0, Status: sql.InFlight, TableCount: 15, InFlight: 2} // rows were not counted this time
+	// rows were not counted this time
+	b.plazas[0].check = sql.PlazaCheck{Plaza: 0, Status: sql.InFlight, TableCount: 15, InFlight: 2}
 	v := b.verification()
-	if v.Status != web.InFlight || *v.Events != 20 || *v.Rows != 20 || v.InFlight != 2 || v.CheckedAt == nil {
+	if v.Status != web.InFlight || *v.Events != 20 || *v.Rows != 20 || v.InFlight != 2 ||
+		v.CheckedAt == nil {
 		t.Errorf("%+v: %d events, %d rows", v, *v.Events, *v.Rows)
 	}
 	for i := range b.plazas { // it takes too long
@@ -138,7 +149,10 @@ func TestViewMetricsBound(t *testing.T) {
 		}
 		got[f.GetName()] = len(f.GetMetric())
 	}
-	if got["tollstream_view_plaza_flow_vehicles_per_hour"] != most || !shown[fmt.Sprintf("plaza %d", b.plazas[most].plaza)] || shown[fmt.Sprintf("plaza %d", b.plazas[most-1].plaza)] || got["tollstream_view_plazas"] != 5 || got["tollstream_view_verification"] != 3 {
+	if got["tollstream_view_plaza_flow_vehicles_per_hour"] != most ||
+		!shown[fmt.Sprintf("plaza %d", b.plazas[most].plaza)] ||
+		shown[fmt.Sprintf("plaza %d", b.plazas[most-1].plaza)] || got["tollstream_view_plazas"] != 5 ||
+		got["tollstream_view_verification"] != 3 {
 		t.Error(fmt.Sprint(got))
 	}
 }

@@ -36,7 +36,8 @@ func newPipeline(t testing.TB, location *time.Location) *pipeline {
 	t.Helper()
 	quietLibraries()
 	s, err := startStack(t.Context(), stackConfig{
-		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: location, log: slog.New(slog.DiscardHandler),
+		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: location,
+		log:    slog.New(slog.DiscardHandler),
 		topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
 	})
 	if err != nil {
@@ -47,7 +48,8 @@ func newPipeline(t testing.TB, location *time.Location) *pipeline {
 }
 
 // command runs a command line on the stack.
-func (p *pipeline) command(ctx context.Context, stdin string, stdout io.Writer, args ...string) (code int, stderr string) {
+func (p *pipeline) command(ctx context.Context, stdin string, stdout io.Writer,
+	args ...string) (code int, stderr string) {
 	args = append([]string{"tollstream"}, args...)
 	con := p.connection()
 	args = append(args, "--brokers", con.cluster.Brokers[0], "--mysql", con.dsn)
@@ -78,7 +80,8 @@ func (p *pipeline) events(lines string) {
 func (p *pipeline) emit(lines string) {
 	p.t.Helper()
 	var b bytes.Buffer
-	if code, stderr := p.command(p.t.Context(), lines, &b, "emit", "--from", "-", "--timezone", p.connection().location.String()); code != 0 {
+	if code, stderr := p.command(p.t.Context(), lines, &b, "emit", "--from", "-", "--timezone",
+		p.connection().location.String()); code != 0 {
 		p.t.Fatalf("emit: %d\n%s%s", code, b.String(), stderr)
 	}
 }
@@ -88,10 +91,12 @@ func (p *pipeline) process() {
 	p.t.Helper()
 	cfg := topology.DefaultConfig()
 	con := p.connection()
-	cfg.Cluster, cfg.Topic, cfg.Group, cfg.Zone = con.cluster, con.topic, con.group, toll.NewZone(con.location)
+	cfg.Cluster, cfg.Topic, cfg.Group, cfg.Zone = con.cluster, con.topic, con.group,
+		toll.NewZone(con.location)
 	cfg.Instance, cfg.StateDir = "test", filepath.Join(p.dir, "state")
 	cfg.Log, cfg.NewToken, cfg.Format = slog.New(slog.DiscardHandler), sql.NewToken, codecs.Auto
-	if err := (&process{con: con, cfg: cfg, log: cfg.Log, windows: p.windows}).run(p.t.Context(), true); err != nil {
+	if err := (&process{con: con, cfg: cfg, log: cfg.Log, windows: p.windows}).run(p.t.Context(),
+		true); err != nil {
 		p.t.Error(err)
 	}
 }
@@ -163,7 +168,8 @@ func TestViewAndVerify(t *testing.T) {
 	if out != "" {
 		t.Errorf("stdout: %s", out)
 	}
-	contains(t, stderr, "tollstream: no vehicle has passed plaza 4856\n", "hint: no plaza has events yet")
+	contains(t, stderr, "tollstream: no vehicle has passed plaza 4856\n",
+		"hint: no plaza has events yet")
 	out, _ = p.expect(0, "verify")
 	contains(t, out, "exact: nothing is stored yet\n")
 
@@ -173,10 +179,12 @@ func TestViewAndVerify(t *testing.T) {
 	p.process()
 
 	out, _ = p.expect(0, "verify")
-	contains(t, out, "exact: each of 6 events is one row and counted once\n", "checksums of the rows not compared")
+	contains(t, out, "exact: each of 6 events is one row and counted once\n",
+		"checksums of the rows not compared")
 	out, _ = p.expect(0, "verify", "--deep", "--json")
 	v := decodeJSON(t, out)
-	for key, want := range map[string]any{"status": "exact", "events": 6., "rows": 6., "rejected": 0., "merged": 6., "in_flight": 0., "deep": true} {
+	for key, want := range map[string]any{"status": "exact", "events": 6., "rows": 6., "rejected": 0.,
+		"merged": 6., "in_flight": 0., "deep": true} {
 		if v[key] != want {
 			t.Errorf("%s is %v, want %v", key, v[key], want)
 		}
@@ -186,8 +194,10 @@ func TestViewAndVerify(t *testing.T) {
 	}
 
 	out, _ = p.expect(0, "view")
-	contains(t, out, "exact: 6 vehicles at 3 plazas, each one row and counted once\n", "stream time 2022-02-10 10:23 CET")
-	if at := strings.Index(out, "\n 4856 "); at < 0 || at > strings.Index(out, "\n 4000 ") || at > strings.Index(out, "\n   -7 ") {
+	contains(t, out, "exact: 6 vehicles at 3 plazas, each one row and counted once\n",
+		"stream time 2022-02-10 10:23 CET")
+	if at := strings.Index(out, "\n 4856 "); at < 0 || at > strings.Index(out, "\n 4000 ") ||
+		at > strings.Index(out, "\n   -7 ") {
 		t.Errorf("not the busiest first:\n%s", out)
 	}
 	out, _ = p.expect(0, "view", "--json")
@@ -298,7 +308,8 @@ func TestViewAndVerify(t *testing.T) {
 	}
 }
 
-// TestViewWindows looks at plazas of which windows have closed and were revised, and whose congestion was judged.
+// TestViewWindows looks at plazas of which windows have closed and were revised, and whose
+// congestion was judged.
 func TestViewWindows(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	p.windows.lateness, p.windows.asked.lateness = 5*time.Minute, true

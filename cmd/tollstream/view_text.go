@@ -64,7 +64,8 @@ func (f *field) width() int {
 	return widest + fieldGap
 }
 
-// fitting returns the fields that there is room for, in their order: by rank, up to the first that does not fit.
+// fitting returns the fields that there is room for, in their order: by rank, up to the first that
+// does not fit.
 func fitting(fields []field, width int) []field {
 	ranks := make([]int, 0, len(fields))
 	for i := range fields {
@@ -115,7 +116,8 @@ func writeFigures(w io.Writer, figures []figure) {
 		numberWidth = max(numberWidth, text.StringWidth(f.number))
 	}
 	for _, f := range figures {
-		line := "  " + text.Pad(f.name, nameWidth, ' ') + strings.Repeat(" ", fieldGap+numberWidth-text.StringWidth(f.number)) + f.number + "  " + f.meaning
+		line := "  " + text.Pad(f.name, nameWidth, ' ') + strings.Repeat(" ",
+			fieldGap+numberWidth-text.StringWidth(f.number)) + f.number + "  " + f.meaning
 		fmt.Fprintln(w, strings.TrimRight(line, " "))
 	}
 }
@@ -124,7 +126,8 @@ func writeFigures(w io.Writer, figures []figure) {
 func writeWords(t *strings.Builder, words string, width int) {
 	var parts []string
 	for word := range strings.FieldsSeq(words) {
-		if n := len(parts); n > 0 && (word == "%" || word == "pc/h" || strings.HasSuffix(parts[n-1], "(z")) {
+		if n := len(parts); n > 0 &&
+			(word == "%" || word == "pc/h" || strings.HasSuffix(parts[n-1], "(z")) {
 			parts[n-1] += " " + word
 			continue
 		}
@@ -150,7 +153,9 @@ func writeWords(t *strings.Builder, words string, width int) {
 
 func byCount(types []toll.TypeCount) []toll.TypeCount {
 	sorted := slices.Clone(types)
-	slices.SortStableFunc(sorted, func(a, b toll.TypeCount) int { return cmp.Compare(b.Count, a.Count) })
+	slices.SortStableFunc(sorted, func(a, b toll.TypeCount) int {
+		return cmp.Compare(b.Count, a.Count)
+	})
 	return sorted
 }
 
@@ -183,7 +188,8 @@ func signed(x float64) string {
 	return "+" + text
 }
 
-// minutes writes a length in words: 9 min, 1 h 19 min, 2 days 3 h. What is left after the second word is dropped.
+// minutes writes a length in words: 9 min, 1 h 19 min, 2 days 3 h. What is left after the second
+// word is dropped.
 func minutes(n int64) string {
 	type unit struct {
 		length   int64
@@ -243,9 +249,12 @@ func (b *board) rowsNote(p *plazaBoard) string {
 func (b *board) clock(t time.Time, layout string) string { return t.In(b.location).Format(layout) }
 
 // clock writes an instant as the plaza's clock shows it.
-func (p *plazaBoard) clock(t time.Time, layout string) string { return t.In(p.location).Format(layout) }
+func (p *plazaBoard) clock(t time.Time, layout string) string {
+	return t.In(p.location).Format(layout)
+}
 
-// at writes a minute as the plaza's clock shows it, with the date where that is not the one of another minute.
+// at writes a minute as the plaza's clock shows it, with the date where that is not the one of
+// another minute.
 func (p *plazaBoard) at(m, today toll.Minute) string {
 	layout := "15:04"
 	if p.clock(m.Time(), time.DateOnly) != p.clock(today.Time(), time.DateOnly) {
@@ -254,8 +263,8 @@ func (p *plazaBoard) at(m, today toll.Minute) string {
 	return p.clock(m.Time(), layout)
 }
 
-// span writes a window as the plaza's clock shows it, with the date where that is not the one of another minute:
-// 07:00–08:00, 2026-03-23 23:00–24:00. A whole date is 2026-03-23.
+// span writes a window as the plaza's clock shows it, with the date where that is not the one of
+// another minute: 07:00–08:00, 2026-03-23 23:00–24:00. A whole date is 2026-03-23.
 func (p *plazaBoard) span(w toll.Window, today toll.Minute) string {
 	start, end := p.at(w.Start, today), p.clock(w.End.Time(), "15:04")
 	if end == "00:00" && w.End > w.Start {

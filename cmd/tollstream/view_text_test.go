@@ -31,20 +31,28 @@ func newViewFixture(t *testing.T) *viewFixture {
 		t.Fatal(err)
 	}
 	now := zone.Minute(at)
-	busy := &toll.State{Events: 1_234_567, Earliest: at - 86400, Latest: at, Types: types(1_000_000, 234_567), Minutes: toll.Panes{List: []toll.Pane{
-		{Start: now - 59, Types: types(80, 0)}, {Start: now - 14, Types: types(10, 10), Late: 3}, {Start: now - 1, Types: types(30, 10)},
-		{Start: now, Types: types(1, 0)}, {Start: now + 90, Types: types(7, 0)},
-	}}}
+	busy := &toll.State{Events: 1_234_567, Earliest: at - 86400, Latest: at,
+		Types: types(1_000_000, 234_567), Minutes: toll.Panes{List: []toll.Pane{
+			{Start: now - 59, Types: types(80, 0)}, {Start: now - 14, Types: types(10, 10),
+				Late: 3}, {Start: now - 1, Types: types(30, 10)},
+			{Start: now, Types: types(1, 0)}, {Start: now + 90, Types: types(7, 0)},
+		}}}
 	quiet := &toll.State{Events: 3, Earliest: at - 3*86400, Latest: at - 2*86400, Types: types(3, 0)}
 	rows := int64(1_234_660)
-	return &viewFixture{t: t, v: &viewer{zone: zone, settings: viewSettings{sort: sortTotal}}, now: now, wall: at, b: &board{
-		location: time.UTC, started: true, now: now, watermark: now.Time().Add(-time.Second), events: 1_234_570, fresh: true,
-		plazas: []plazaBoard{
-			{plaza: 4856, location: time.UTC, state: busy, check: sql.PlazaCheck{Plaza: 4856, TableCount: 1_234_567, StoredRows: &rows, InFlight: 93, Status: sql.InFlight}},
-			{plaza: 4000, location: time.UTC, state: quiet, check: sql.PlazaCheck{Plaza: 4000, TableCount: 3, Status: sql.Exact}},
-			{plaza: nullPlaza, location: time.UTC, state: new(toll.State), check: sql.PlazaCheck{Plaza: nullPlaza, Status: sql.Mismatch}},
-		},
-	}}
+	return &viewFixture{t: t, v: &viewer{zone: zone, settings: viewSettings{sort: sortTotal}},
+		now: now, wall: at, b: &board{
+			location: time.UTC, started: true, now: now, watermark: now.Time().Add(-time.Second),
+			events: 1_234_570, fresh: true,
+			plazas: []plazaBoard{
+				{plaza: 4856, location: time.UTC, state: busy,
+					check: sql.PlazaCheck{Plaza: 4856, TableCount: 1_234_567, StoredRows: &rows, InFlight: 93,
+						Status: sql.InFlight}},
+				{plaza: 4000, location: time.UTC, state: quiet,
+					check: sql.PlazaCheck{Plaza: 4000, TableCount: 3, Status: sql.Exact}},
+				{plaza: nullPlaza, location: time.UTC, state: new(toll.State),
+					check: sql.PlazaCheck{Plaza: nullPlaza, Status: sql.Mismatch}},
+			},
+		}}
 }
 
 func types(cars, trucks int64) []toll.TypeCount {
@@ -61,23 +69,31 @@ func (f *viewFixture) congested() {
 		State: toll.Saturated, Since: end - 9, Until: end, First: end - 9000,
 		Why: "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings\x07",
 		Last: toll.Measure{
-			Plaza: 4856, End: end, Count15: 342, FlowPerHour: 1368, HeadwaySeconds: new(2.63), HeavyShare: new(0.038), PHF: new(0.912),
+			Plaza: 4856, End: end, Count15: 342, FlowPerHour: 1368, HeadwaySeconds: new(2.63),
+			HeavyShare: new(0.038), PHF: new(0.912),
 			Demand: 1420, Lanes: 2, Capacity: new(1300.0), VC: new(1.0992), Usual: usual, Z: new(-0.28),
 		},
 	}
 	over.transitions = []toll.Transition{
-		{Plaza: 4856, From: toll.Busy, To: toll.Saturated, Since: end - 9, Detected: end - 7, Measure: toll.Measure{FlowPerHour: 1288, VC: new(1.0), Z: new(2.06)}},
-		{Plaza: 4856, From: toll.Free, To: toll.Busy, Since: end - 30, Detected: end - 28, Measure: toll.Measure{FlowPerHour: 992, VC: new(0.7599)}},
-		{Plaza: 4856, From: toll.NoData, To: toll.Free, Since: end - 8997, Detected: end - 8995, Measure: toll.Measure{FlowPerHour: 12}},
+		{Plaza: 4856, From: toll.Busy, To: toll.Saturated, Since: end - 9, Detected: end - 7,
+			Measure: toll.Measure{FlowPerHour: 1288, VC: new(1.0), Z: new(2.06)}},
+		{Plaza: 4856, From: toll.Free, To: toll.Busy, Since: end - 30, Detected: end - 28,
+			Measure: toll.Measure{FlowPerHour: 992, VC: new(0.7599)}},
+		{Plaza: 4856, From: toll.NoData, To: toll.Free, Since: end - 8997, Detected: end - 8995,
+			Measure: toll.Measure{FlowPerHour: 12}},
 		{Plaza: 4856, From: toll.Free, To: toll.NoData, Since: end - 9999, Detected: end - 9995},
 	}
 	under.congestion = &toll.Assessment{
-		State: toll.BelowUsual, Since: end - 2*1440, Until: end, Why: "1 vehicle in 15 min, usual are 40 (z −6.2)",
-		Last: toll.Measure{Plaza: 4000, End: end, Count15: 1, FlowPerHour: 4, Demand: 4, Usual: &toll.Usual{Median: 40, N: 5}, Z: new(-6.2)},
+		State: toll.BelowUsual, Since: end - 2*1440, Until: end,
+		Why: "1 vehicle in 15 min, usual are 40 (z −6.2)",
+		Last: toll.Measure{Plaza: 4000, End: end, Count15: 1, FlowPerHour: 4, Demand: 4,
+			Usual: &toll.Usual{Median: 40, N: 5}, Z: new(-6.2)},
 	}
-	window := func(kind string, start, length int64, revision, events, late, tooLate int64, whole bool, reason toll.CloseReason) {
+	window := func(kind string, start, length int64, revision, events, late, tooLate int64, whole bool,
+		reason toll.CloseReason) {
 		w := sql.StoredWindow{TooLateNow: tooLate}
-		w.Plaza, w.Kind, w.Start, w.End, w.Whole, w.Reason = 4856, kind, toll.Minute(start), toll.Minute(start+length), whole, reason
+		w.Plaza, w.Kind, w.Start, w.End, w.Whole, w.Reason = 4856, kind, toll.Minute(start),
+			toll.Minute(start+length), whole, reason
 		w.Types, w.Late, w.Revision = types(events, 0), late, revision
 		over.windows = append(over.windows, w)
 	}
@@ -90,7 +106,8 @@ func (f *viewFixture) congested() {
 	window("15m", day-15, 15, 0, 0, 0, 3, true, "")
 	window("da\x1by", day, 615, 41, 23_456, 130, 0, false, toll.ClosedByWatermark)
 	window("da\x1by", day-1440, 1440, 97, 43_456, 130, 4, true, toll.ClosedByEnd)
-	over.state.Late, over.state.LateQuarter, over.state.TooLate, over.state.Ahead, over.state.Lead = 1_215, 3, 1, 80, 9*3600-40
+	over.state.Late, over.state.LateQuarter, over.state.TooLate, over.state.Ahead,
+		over.state.Lead = 1_215, 3, 1, 80, 9*3600-40
 }
 
 func (f *viewFixture) text(b *board, s screen) string {
@@ -426,15 +443,19 @@ exact: each stored vehicle is counted once; the rows are not counted
 	rows, bad := int64(1_234_660), false
 	b := f.one(4000)
 	b.plazas[0].check.Note, b.rowsAt = "", time.Now().Add(-4*time.Second)
-	b.plazas[0].rows = &sql.PlazaCheck{StoredRows: &rows, ChecksumOK: &bad, Status: sql.Mismatch, Problems: []sql.Problem{{Text: "plaza 4000: too\nmany"}}}
-	contains(t, f.text(b, plainScreen), "MISMATCH\n", "1,234,660  rows, counted 4.0", "WRONG", "  plaza 4000: too; many\n")
+	b.plazas[0].rows = &sql.PlazaCheck{StoredRows: &rows, ChecksumOK: &bad, Status: sql.Mismatch,
+		Problems: []sql.Problem{{Text: "plaza 4000: too\nmany"}}}
+	contains(t, f.text(b, plainScreen), "MISMATCH\n", "1,234,660  rows, counted 4.0", "WRONG",
+		"  plaza 4000: too; many\n")
 }
 
 func TestViewSort(t *testing.T) {
 	f := newViewFixture(t)
 	f.congested()
-	f.b.plazas[2] = plazaBoard{plaza: 12, location: time.UTC, state: &toll.State{Events: 5}, check: sql.PlazaCheck{Plaza: 12, Status: sql.Exact}}
-	f.b.plazas = append(f.b.plazas, plazaBoard{plaza: nullPlaza, location: time.UTC, state: new(toll.State)})
+	f.b.plazas[2] = plazaBoard{plaza: 12, location: time.UTC, state: &toll.State{Events: 5},
+		check: sql.PlazaCheck{Plaza: 12, Status: sql.Exact}}
+	f.b.plazas = append(f.b.plazas,
+		plazaBoard{plaza: nullPlaza, location: time.UTC, state: new(toll.State)})
 	for order, want := range map[string]string{
 		sortTotal:     "4856 12 4000 NULL",
 		sortFlow:      "4856 4000 12 NULL",
@@ -453,7 +474,8 @@ func TestViewSort(t *testing.T) {
 	f.v.settings.sort, f.v.settings.top = sortDeviation, 1
 	f.b.sort(sortDeviation)
 	text := f.text(f.b, plainScreen)
-	contains(t, text, "1 saturated, 1 below usual, 1 not judged\n", " 4000  ▼ below usual", "  −6.2  ", "and 3 plazas more\n", "z: how far")
+	contains(t, text, "1 saturated, 1 below usual, 1 not judged\n", " 4000  ▼ below usual", "  −6.2  ",
+		"and 3 plazas more\n", "z: how far")
 	if strings.Contains(text, " 4856  ") {
 		t.Errorf("more than the first one:\n%s", text)
 	}
@@ -476,12 +498,14 @@ func TestViewJSON(t *testing.T) {
 	}
 	v := decodeJSON(t, string(text))
 	for key, want := range map[string]any{
-		"plaza": 4856., "name": "Junc\x1btion", "road": "M2", "lanes": 2., "late": 1215., "late_quarter": 3., "too_late": 1., "ahead": 80., "lead_seconds": 32360.,
+		"plaza": 4856., "name": "Junc\x1btion", "road": "M2", "lanes": 2., "late": 1215.,
+		"late_quarter": 3., "too_late": 1., "ahead": 80., "lead_seconds": 32360.,
 		"last_event": "2022-02-10T04:23:02-06:00", "watermark": "2022-02-10T04:22:59-06:00",
 		"congestion": map[string]any{
 			"state": "saturated", "since": "2022-02-10T04:13:00-06:00", "until": "2022-02-10T04:22:00-06:00",
 			"why":           "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings\x07",
-			"flow_per_hour": 1368., "vc": 1.0992, "phf": 0.912, "heavy_share": 0.038, "headway_seconds": 2.63, "demand": 1420., "capacity": 1300.,
+			"flow_per_hour": 1368., "vc": 1.0992, "phf": 0.912, "heavy_share": 0.038,
+			"headway_seconds": 2.63, "demand": 1420., "capacity": 1300.,
 			"usual": map[string]any{"median": 350.4, "mad": 20., "weeks": 4.}, "z": -0.28,
 		},
 	} {
@@ -490,14 +514,16 @@ func TestViewJSON(t *testing.T) {
 		}
 	}
 	if first := v["transitions"].([]any)[1]; !reflect.DeepEqual(first, map[string]any{
-		"from": "free", "to": "busy", "since": "2022-02-10T03:52:00-06:00", "detected": "2022-02-10T03:54:00-06:00", "why": "",
+		"from": "free", "to": "busy", "since": "2022-02-10T03:52:00-06:00",
+		"detected": "2022-02-10T03:54:00-06:00", "why": "",
 	}) {
 		t.Errorf("%v", first)
 	}
 	var got []string
 	for _, w := range v["windows"].([]any) {
 		w := w.(map[string]any)
-		got = append(got, fmt.Sprint(w["kind"], " ", w["start"], " ", w["count"], " ", w["on_time"], " ", w["late"], " ", w["too_late"], " ", w["final"], " ", w["revision"], " ", w["reason"]))
+		got = append(got, fmt.Sprint(w["kind"], " ", w["start"], " ", w["count"], " ", w["on_time"], " ",
+			w["late"], " ", w["too_late"], " ", w["final"], " ", w["revision"], " ", w["reason"]))
 	}
 	want := []string{
 		"rolling 2022-02-10T04:23:00-06:00 1 1 0 0 false 1 ",
@@ -526,12 +552,14 @@ func TestViewJSON(t *testing.T) {
 	v = decodeJSON(t, string(text))
 	first := v["plazas"].([]any)[0].(map[string]any)
 	congestion := first["congestion"].(map[string]any)
-	for _, key := range []string{"vc", "phf", "heavy_share", "headway_seconds", "capacity", "usual", "z"} {
+	for _, key := range []string{"vc", "phf", "heavy_share", "headway_seconds", "capacity", "usual",
+		"z"} {
 		if got, there := congestion[key]; got != nil || !there {
 			t.Errorf("%s: %v, %v", key, got, there)
 		}
 	}
-	if v["watermark"] != nil || first["windows"] != nil || first["transitions"] != nil || v["plazas"].([]any)[2].(map[string]any)["congestion"] != nil {
+	if v["watermark"] != nil || first["windows"] != nil || first["transitions"] != nil ||
+		v["plazas"].([]any)[2].(map[string]any)["congestion"] != nil {
 		t.Errorf("%s", text)
 	}
 }
@@ -544,24 +572,35 @@ func TestExplainLead(t *testing.T) {
 		lead  time.Duration
 		want  string
 	}{
-		{"UTC", 2, 9 * time.Hour, "9 h: as if its clock ran on UTC+09:00 (Asia/Tokyo, Asia/Seoul), not on UTC"},
-		{"UTC", 2, 5*time.Hour + 43*time.Minute + 10*time.Second, "5 h 43 min: as if its clock ran on UTC+05:45 (Asia/Kathmandu), not on UTC"},
-		{"UTC", 2, time.Hour - 40*time.Second, "59 min: as if its clock ran on UTC+01:00 (Europe/Berlin, Europe/Paris), not on UTC"},
-		{"UTC", 7, time.Hour, "1 h: as if its clock ran on UTC+01:00 (Europe/London, Africa/Lagos), not on UTC"},
-		{"America/Chicago", 2, 6 * time.Hour, "6 h: as if its clock ran on UTC+00:00 (UTC, Europe/London), not on America/Chicago"},
-		{"America/Chicago", 7, 2 * time.Hour, "2 h: as if its clock ran on UTC-03:00 (America/Halifax, America/Sao_Paulo), not on America/Chicago"},
-		{"UTC", 2, 7*time.Hour + 15*time.Minute, "7 h 15 min: as if its clock ran on UTC+07:15, not on UTC"},
+		{"UTC", 2, 9 * time.Hour,
+			"9 h: as if its clock ran on UTC+09:00 (Asia/Tokyo, Asia/Seoul), not on UTC"},
+		{"UTC", 2, 5*time.Hour + 43*time.Minute + 10*time.Second,
+			"5 h 43 min: as if its clock ran on UTC+05:45 (Asia/Kathmandu), not on UTC"},
+		{"UTC", 2, time.Hour - 40*time.Second,
+			"59 min: as if its clock ran on UTC+01:00 (Europe/Berlin, Europe/Paris), not on UTC"},
+		{"UTC", 7, time.Hour,
+			"1 h: as if its clock ran on UTC+01:00 (Europe/London, Africa/Lagos), not on UTC"},
+		{"America/Chicago", 2, 6 * time.Hour,
+			"6 h: as if its clock ran on UTC+00:00 (UTC, Europe/London), not on America/Chicago"},
+		{"America/Chicago", 7, 2 * time.Hour,
+			"2 h: as if its clock ran on UTC-03:00 (America/Halifax, America/Sao_Paulo), not on America/Chicago"},
+		{"UTC", 2, 7*time.Hour + 15*time.Minute,
+			"7 h 15 min: as if its clock ran on UTC+07:15, not on UTC"},
 		{"UTC", 2, 11 * time.Minute, "11 min: as if its clock ran on UTC+00:15, not on UTC"},
-		{"UTC", 2, 52*time.Minute + 30*time.Second, "53 min: no timezone explains a clock that is ahead as far as that"},
+		{"UTC", 2, 52*time.Minute + 30*time.Second,
+			"53 min: no timezone explains a clock that is ahead as far as that"},
 		{"UTC", 2, 15 * time.Hour, "15 h: no timezone explains a clock that is ahead as far as that"},
-		{"UTC", 2, 24*365*time.Hour + 3*time.Hour, "365 days 3 h: no timezone explains a clock that is ahead as far as that"},
-		{"UTC", 2, math.MaxInt64, "24,855 days 3 h: no timezone explains a clock that is ahead as far as that"},
+		{"UTC", 2, 24*365*time.Hour + 3*time.Hour,
+			"365 days 3 h: no timezone explains a clock that is ahead as far as that"},
+		{"UTC", 2, math.MaxInt64,
+			"24,855 days 3 h: no timezone explains a clock that is ahead as far as that"},
 	} {
 		location, err := time.LoadLocation(c.zone)
 		if err != nil {
 			t.Skip(err)
 		}
-		b := board{location: location, now: toll.MinuteAt(time.Date(2022, time.Month(c.month), 10, 10, 0, 0, 0, time.UTC).Unix())}
+		b := board{location: location,
+			now: toll.MinuteAt(time.Date(2022, time.Month(c.month), 10, 10, 0, 0, 0, time.UTC).Unix())}
 		length, zone := f.v.explainLead(&b, int64(c.lead/time.Second))
 		if got := strings.TrimPrefix(length, "the last of them by ") + ": " + zone; got != c.want {
 			t.Errorf("%v: %s\nwant %s", c.lead, got, c.want)
@@ -571,7 +610,8 @@ func TestExplainLead(t *testing.T) {
 
 func TestMinutes(t *testing.T) {
 	for n, want := range map[int64]string{
-		0: "0 min", 9: "9 min", 60: "1 h", 79: "1 h 19 min", 1439: "23 h 59 min", 1440: "1 day", 1441: "1 day", 1500: "1 day 1 h", 2880: "2 days", 527_040: "366 days",
+		0: "0 min", 9: "9 min", 60: "1 h", 79: "1 h 19 min", 1439: "23 h 59 min", 1440: "1 day",
+		1441: "1 day", 1500: "1 day 1 h", 2880: "2 days", 527_040: "366 days",
 	} {
 		if got := minutes(n); got != want {
 			t.Errorf("%d: %s, want %s", n, got, want)
@@ -580,12 +620,14 @@ func TestMinutes(t *testing.T) {
 }
 
 func TestRatio(t *testing.T) {
-	for x, want := range map[float64]string{0: "0.00", 0.998: "0.99", 1: "1.00", 0.29: "0.29", 1.0999: "1.09"} {
+	for x, want := range map[float64]string{0: "0.00", 0.998: "0.99", 1: "1.00", 0.29: "0.29",
+		1.0999: "1.09"} {
 		if got := ratio(x); got != want {
 			t.Errorf("%v: %s, want %s", x, got, want)
 		}
 	}
-	for x, want := range map[float64]string{0: "0.0", -0.04: "0.0", 0.05: "+0.1", -7.44: "−7.4", 12: "+12.0"} {
+	for x, want := range map[float64]string{0: "0.0", -0.04: "0.0", 0.05: "+0.1", -7.44: "−7.4",
+		12: "+12.0"} {
 		if got := signed(x); got != want {
 			t.Errorf("%v: %s, want %s", x, got, want)
 		}
@@ -608,7 +650,8 @@ func TestFitting(t *testing.T) {
 		{column{"d", false}, 2, []string{"12"}},    // 4
 		{column{"e", false}, 2, []string{"1"}},     // 3
 	}
-	for width, want := range map[int]string{0: "a", 12: "a", 13: "ac", 19: "ac", 20: "acde", 22: "acde", 23: "abcde", 99: "abcde"} {
+	for width, want := range map[int]string{0: "a", 12: "a", 13: "ac", 19: "ac", 20: "acde",
+		22: "acde", 23: "abcde", 99: "abcde"} {
 		got := ""
 		for _, f := range fitting(fields, width) {
 			got += f.name

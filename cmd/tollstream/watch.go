@@ -14,8 +14,8 @@ import (
 // watchPause is how often the view is shown anew.
 const watchPause = time.Second
 
-// watch prints the view every second until ctx ends. A server that is away is waited for. Where there is a terminal,
-// watchScreen takes its place.
+// watch prints the view every second until ctx ends. A server that is away is waited for. Where
+// there is a terminal, watchScreen takes its place.
 func (a *app) watch(ctx context.Context, v *viewer) error {
 	ticker := time.NewTicker(watchPause)
 	defer ticker.Stop()

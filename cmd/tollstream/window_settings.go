@@ -31,21 +31,25 @@ func defaultWindowSettings() windowSettings {
 	if err != nil {
 		panic(err)
 	}
-	return windowSettings{kinds: kinds, lateness: toll.DefaultLateness, equivalents: toll.DefaultEquivalents()}
+	return windowSettings{kinds: kinds, lateness: toll.DefaultLateness,
+		equivalents: toll.DefaultEquivalents()}
 }
 
 // windowFlags returns the flags that [windowSettingsFrom] reads.
 func windowFlags() []cli.Flag {
 	const category = "Windows"
 	return []cli.Flag{
-		&cli.StringFlag{Name: "windows", EnvVars: env("windows"), Value: toll.DefaultWindows, Category: category,
-			Usage: "`KINDS` of windows, SIZE or SIZE/HOP, and day for the day so far; settled by the first process of a database"},
-		&cli.DurationFlag{Name: "lateness", EnvVars: env("lateness"), Value: toll.DefaultLateness, Category: category,
-			Usage: "`TIME` that an event may be behind the newest of its partition and still be on time; settled with the windows"},
+		&cli.StringFlag{Name: "windows", EnvVars: env("windows"), Value: toll.DefaultWindows,
+			Category: category,
+			Usage:    "`KINDS` of windows, SIZE or SIZE/HOP, and day for the day so far; settled by the first process of a database"},
+		&cli.DurationFlag{Name: "lateness", EnvVars: env("lateness"), Value: toll.DefaultLateness,
+			Category: category,
+			Usage:    "`TIME` that an event may be behind the newest of its partition and still be on time; settled with the windows"},
 		&cli.DurationFlag{Name: "idle", EnvVars: env("idle"), Value: toll.DefaultIdle, Category: category,
 			Usage: "`TIME` after which a partition without records no longer holds the watermark back"},
 		plazasFileFlag(category),
-		&cli.StringFlag{Name: "equivalents", EnvVars: env("equivalents"), Value: toll.DefaultEquivalents().String(), Category: category,
+		&cli.StringFlag{Name: "equivalents", EnvVars: env("equivalents"),
+			Value: toll.DefaultEquivalents().String(), Category: category,
 			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is not named counts as 1"},
 	}
 }
@@ -62,11 +66,13 @@ func windowSettingsFrom(c *cli.Context) (windowSettings, error) {
 	if s.kinds, err = toll.ParseWindows(text); err != nil {
 		return s, usagef("--windows: %v", err)
 	}
-	slices.SortStableFunc(s.kinds, func(a, b toll.WindowKind) int { // however they are listed, they are the same
+	// however they are listed, they are the same
+	slices.SortStableFunc(s.kinds, func(a, b toll.WindowKind) int {
 		return cmp.Or(cmp.Compare(a.Size, b.Size), cmp.Compare(a.Hop, b.Hop))
 	})
 	s.lateness = c.Duration("lateness")
-	s.asked.kinds, s.asked.lateness = c.IsSet("windows") && c.String("windows") != "", c.IsSet("lateness")
+	s.asked.kinds, s.asked.lateness = c.IsSet("windows") &&
+		c.String("windows") != "", c.IsSet("lateness")
 	if text := setting(c, "equivalents", ""); text != "" {
 		if s.equivalents, err = toll.ParseEquivalents(text); err != nil {
 			return s, usagef("--equivalents: %v", err)
@@ -94,7 +100,8 @@ func readPlazasFile(name string) ([]toll.Plaza, error) {
 }
 
 // openResults settles what windows there are, and returns where their results are stored.
-func (p *process) openResults(ctx context.Context, store *sql.Store, topicID string) (topology.Results, error) {
+func (p *process) openResults(ctx context.Context, store *sql.Store,
+	topicID string) (topology.Results, error) {
 	w := &p.windows
 	meta, err := store.Meta(ctx)
 	if err != nil {
@@ -107,12 +114,14 @@ func (p *process) openResults(ctx context.Context, store *sql.Store, topicID str
 	if meta.Windows != "" && !w.asked.lateness {
 		lateness = meta.Lateness
 	}
-	text, seconds, err := store.SettleWindows(ctx, text, int(lateness/time.Second), w.asked.kinds || w.asked.lateness)
+	text, seconds, err := store.SettleWindows(ctx, text, int(lateness/time.Second), w.asked.kinds ||
+		w.asked.lateness)
 	if err != nil {
 		return nil, err
 	}
 	if p.cfg.Windows, err = toll.ParseWindows(text); err != nil {
-		return nil, toll.Permanent("toll_meta.windows is damaged; restore the database", "read the windows that the database has: %w", err)
+		return nil, toll.Permanent("toll_meta.windows is damaged; restore the database",
+			"read the windows that the database has: %w", err)
 	}
 	p.cfg.Lateness = time.Duration(seconds) * time.Second
 	if w.plazas != nil {
@@ -132,13 +141,15 @@ func (p *process) openResults(ctx context.Context, store *sql.Store, topicID str
 		return nil, err
 	}
 	return store.Results(topicID, sql.ResultsConfig{
-		Windows: p.cfg.Windows, Location: p.con.location, Plazas: plazas, PlazaZones: p.cfg.PlazaZones, Equivalents: w.equivalents,
+		Windows: p.cfg.Windows, Location: p.con.location, Plazas: plazas, PlazaZones: p.cfg.PlazaZones,
+		Equivalents: w.equivalents,
 	}), nil
 }
 
-// storedWindows returns the kinds of windows that a database has results of, and the zones that plazas' windows align to:
-// nil for no process yet, which settles them.
-func storedWindows(ctx context.Context, store *sql.Store, database *time.Location) ([]toll.WindowKind, func(int16) *toll.Zone, error) {
+// storedWindows returns the kinds of windows that a database has results of, and the zones that
+// plazas' windows align to: nil for no process yet, which settles them.
+func storedWindows(ctx context.Context, store *sql.Store,
+	database *time.Location) ([]toll.WindowKind, func(int16) *toll.Zone, error) {
 	meta, err := store.Meta(ctx)
 	if err != nil || meta.Windows == "" {
 		return nil, nil, err

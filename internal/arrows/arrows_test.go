@@ -1,4 +1,5 @@
-// Package arrows holds a test that keeps the arrows between our packages as ARCHITECTURE.md lists them.
+// Package arrows holds a test that keeps the arrows between our packages as ARCHITECTURE.md lists
+// them.
 package arrows
 
 import (
@@ -18,17 +19,19 @@ import (
 
 const module = "github.com/tollstream/tollstream/"
 
-// knows says which of our packages each of them may import, outside of its tests. A package that only holds tests needs
-// no line. all is for the packages that wire the others, which nobody may import.
+// knows says which of our packages each of them may import, outside of its tests. A package that
+// only holds tests needs no line. all is for the packages that wire the others, which nobody may
+// import.
 var knows = map[string][]string{
-	"toll":                  {},
-	"codecs/tollpb":         {},
-	"codecs":                {"toll", "codecs/tollpb"},
-	"topology":              {"toll", "codecs", "internal/trust", "topology/kafka"},
-	"topology/kafka":        {"toll"},
-	"sql":                   {"toll", "internal/trust"},
-	"web":                   {"toll"},
-	"internal/bench":        {"toll", "codecs", "internal/devstack", "internal/netdelay", "internal/simulate"},
+	"toll":           {},
+	"codecs/tollpb":  {},
+	"codecs":         {"toll", "codecs/tollpb"},
+	"topology":       {"toll", "codecs", "internal/trust", "topology/kafka"},
+	"topology/kafka": {"toll"},
+	"sql":            {"toll", "internal/trust"},
+	"web":            {"toll"},
+	"internal/bench": {"toll", "codecs", "internal/devstack", "internal/netdelay",
+		"internal/simulate"},
 	"internal/corpus":       {},
 	"internal/devstack":     {},
 	"internal/model/logend": {},
@@ -48,7 +51,8 @@ func TestArrows(t *testing.T) {
 		name := strings.TrimPrefix(p.ImportPath, module)
 		allowed, ok := knows[name]
 		if !ok {
-			t.Errorf("package %s is new: say in knows, and in ARCHITECTURE.md, what it may know of ours", name)
+			t.Errorf("package %s is new: say in knows, and in ARCHITECTURE.md, what it may know of ours",
+				name)
 			continue
 		}
 		for _, i := range p.Imports {
@@ -66,7 +70,8 @@ func TestArrows(t *testing.T) {
 
 // TestTollIsPure keeps clock, input and output, chance and goroutines out of the domain.
 func TestTollIsPure(t *testing.T) {
-	pure := []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "hash/crc32", "iter", "maps", "math", "math/bits",
+	pure := []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "hash/crc32", "iter", "maps",
+		"math", "math/bits",
 		"slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8"}
 	for _, p := range list(t, "./toll") {
 		for _, i := range p.Imports {
@@ -75,7 +80,8 @@ func TestTollIsPure(t *testing.T) {
 			}
 		}
 	}
-	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker", "NewTimer", "Local", "LoadLocation"}
+	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker",
+		"NewTimer", "Local", "LoadLocation"}
 	p := load(t, "./toll")
 	for _, file := range p.Syntax {
 		ast.Inspect(file, func(n ast.Node) bool {
@@ -84,7 +90,8 @@ func TestTollIsPure(t *testing.T) {
 				t.Errorf("%s: package toll starts a goroutine", p.Fset.Position(n.Pos()))
 			case *ast.Ident:
 				used := p.TypesInfo.Uses[n]
-				if used != nil && used.Pkg() != nil && used.Pkg().Path() == "time" && used.Parent() == used.Pkg().Scope() &&
+				if used != nil && used.Pkg() != nil && used.Pkg().Path() == "time" &&
+					used.Parent() == used.Pkg().Scope() &&
 					slices.Contains(clock, used.Name()) {
 					t.Errorf("%s: package toll uses time.%s", p.Fset.Position(n.Pos()), used.Name())
 				}
@@ -94,8 +101,8 @@ func TestTollIsPure(t *testing.T) {
 	}
 }
 
-// TestSQLHidesTheDriver keeps the standard library's database/sql, and the driver, out of what package sql exports: who
-// uses the one never needs the name of the other.
+// TestSQLHidesTheDriver keeps the standard library's database/sql, and the driver, out of what
+// package sql exports: who uses the one never needs the name of the other.
 func TestSQLHidesTheDriver(t *testing.T) {
 	p := load(t, "./sql")
 	scope := p.Types.Scope()
@@ -128,7 +135,8 @@ func TestBuildWithoutEmbeddedDatabase(t *testing.T) {
 	}
 }
 
-// exposed returns the types of database/sql and of drivers that an exported object shows to its users.
+// exposed returns the types of database/sql and of drivers that an exported object shows to its
+// users.
 func exposed(o types.Object) []string {
 	var found []string
 	seen := map[types.Type]bool{}
@@ -154,7 +162,8 @@ func exposed(o types.Object) []string {
 			if pkg == nil {
 				return
 			}
-			if pkg.Path() == "database/sql" || pkg.Path() == "database/sql/driver" || pkg.Path() == "github.com/go-sql-driver/mysql" {
+			if pkg.Path() == "database/sql" || pkg.Path() == "database/sql/driver" ||
+				pkg.Path() == "github.com/go-sql-driver/mysql" {
 				found = append(found, t.String())
 				return
 			}
@@ -203,7 +212,8 @@ type listed struct {
 
 func list(t *testing.T, args ...string) []listed {
 	t.Helper()
-	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Name,GoFiles,Imports"}, args...)...)
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Name,GoFiles,Imports"},
+		args...)...)
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
 	if err != nil {

@@ -132,8 +132,8 @@ type workedOff struct {
 	memoryMB                float64
 }
 
-// workOff lets `process` work off a topic into a new database. Its CPU is that of the whole command,
-// the start included. prepare may change the world before; nil changes nothing.
+// workOff lets `process` work off a topic into a new database. Its CPU is that of the whole
+// command, the start included. prepare may change the world before; nil changes nothing.
 func (r *run) workOff(ctx context.Context, topic string, events int, prepare func(*world) error) (
 	*workedOff, error) {
 	w, err := r.newWorld(ctx, topic, r.cfg.Partitions)

@@ -1,6 +1,6 @@
-// Package bench measures built tollstream commands from outside: it starts a Kafka and a MySQL of its
-// own, runs the commands as child processes, and takes its figures from /proc, from the tables and
-// from the topics. So several builds can be compared in one run, in which they take turns.
+// Package bench measures built tollstream commands from outside: it starts a Kafka and a MySQL of
+// its own, runs the commands as child processes, and takes its figures from /proc, from the tables
+// and from the topics. So several builds can be compared in one run, in which they take turns.
 //
 // A run that is measured ends with verify --deep: a figure counts only where the rows are exact.
 package bench

@@ -22,7 +22,8 @@ func TestScenarios(t *testing.T) {
 		t.Skip(err)
 	}
 	binary := filepath.Join(t.TempDir(), "tollstream")
-	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary, "github.com/tollstream/tollstream/cmd/tollstream")
+	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary,
+		"github.com/tollstream/tollstream/cmd/tollstream")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build tollstream: %v\n%s", err, out)
 	}
@@ -47,7 +48,8 @@ func TestScenarios(t *testing.T) {
 			}
 		}
 	}
-	if f := report.Figure("latency_merged_p50_ms"); f.Value(0) < report.Figure("latency_stored_p50_ms").Value(0) ||
+	if f := report.Figure("latency_merged_p50_ms"); f.Value(0) < report.Figure(
+		"latency_stored_p50_ms").Value(0) ||
 		f.Value(0) > report.Figure("latency_visible_p50_ms").Value(0) {
 		t.Errorf("batches are not stored first, then merged, and then visible:\n%s", report.Table())
 	}
@@ -61,7 +63,8 @@ func TestReport(t *testing.T) {
 		{Name: "rows", Title: "rows", Unit: perSecond},
 		{Name: "never", Title: "never measured"},
 	}}
-	r := &Report{Date: "2026-11-29", Machine: "a machine", Servers: "servers", Rounds: 3, Scale: 1, Binaries: []string{"a", "b"}}
+	r := &Report{Date: "2026-11-29", Machine: "a machine", Servers: "servers", Rounds: 3, Scale: 1,
+		Binaries: []string{"a", "b"}}
 	r.add(&s, map[string][][]float64{
 		"over":   {{0.7, 0.9, 0.8}, {0.7, 0.6, 0.4}},
 		"memory": {{90, 97, 80}, {90, 90, 90}},
@@ -95,7 +98,8 @@ func TestReport(t *testing.T) {
 func TestValidate(t *testing.T) {
 	c := Config{Only: []string{"speed"}, Scale: -1, Plazas: []int{0, 40_000}}
 	err := c.Validate()
-	for _, want := range []string{"no binary", `"speed"`, "rounds are 0", "scale is -1", "partitions are 0",
+	for _, want := range []string{"no binary", `"speed"`, "rounds are 0", "scale is -1",
+		"partitions are 0",
 		"plazas are 0", "plazas are 40000"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: want %q", err, want)

@@ -14,8 +14,8 @@ import (
 
 const emitEvents = 2_000_000
 
-// emitScenario measures `emit` as fast as it goes, and franz-go's producer with the same events. Both
-// times run from connecting to the last acknowledgement.
+// emitScenario measures `emit` as fast as it goes, and franz-go's producer with the same events.
+// Both times run from connecting to the last acknowledgement.
 func emitScenario() scenario {
 	const topic = "emitted"
 	var theirs float64 // of the round
@@ -49,7 +49,8 @@ func emitScenario() scenario {
 	}
 }
 
-// emitByKgo returns the events a second of franz-go's producer. They are keyed and placed as by emit.
+// emitByKgo returns the events a second of franz-go's producer. They are keyed and placed as by
+// emit.
 func (b *Bench) emitByKgo(ctx context.Context, topic string) (float64, error) {
 	placement := kgo.SaramaCompatHasher(func(key []byte) uint32 {
 		h := fnv.New32a()
@@ -76,7 +77,8 @@ func (b *Bench) emitByKgo(ctx context.Context, topic string) (float64, error) {
 	return float64(n) / time.Since(began).Seconds(), nil
 }
 
-// emittedAt matches the rate that emit prints at its end, which leaves out the start of the command.
+// emittedAt matches the rate that emit prints at its end, which leaves out the start of the
+// command.
 var emittedAt = regexp.MustCompile(`([\d,]+) events/s`)
 
 func (r *run) emit(ctx context.Context, topic string) (float64, error) {

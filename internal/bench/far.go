@@ -27,7 +27,8 @@ func farScenario() scenario {
 	for _, f := range farTrips {
 		title := fmt.Sprintf("backlog over a round trip of %v, ", f.roundTrip)
 		s.figures = append(s.figures,
-			Figure{Name: name(f.roundTrip, "rows"), Title: title + "rows", Unit: perSecond}.atLeast(f.wanted),
+			Figure{Name: name(f.roundTrip, "rows"), Title: title + "rows",
+				Unit: perSecond}.atLeast(f.wanted),
 			Figure{Name: name(f.roundTrip, "cpu_s"), Title: title + "CPU of `process`", Unit: perMillion},
 			Figure{Name: name(f.roundTrip, "memory_mb"), Title: title + "peak memory", Unit: megabytes,
 				Highest: true})

@@ -95,6 +95,8 @@ func (w *world) size(ctx context.Context) (rows, records int64, err error) {
 		}
 		rows += n
 	}
-	records, err = w.b.records(ctx, func(topic string) bool { return strings.HasPrefix(topic, w.name+"-") })
+	records, err = w.b.records(ctx, func(topic string) bool {
+		return strings.HasPrefix(topic, w.name+"-")
+	})
 	return rows, records, err
 }

@@ -20,7 +20,9 @@ import (
 // loadFiles is over how many files the rows are spread: one for each of the connections.
 const loadFiles = 4
 
-func (b *Bench) loadFile(i int) string { return filepath.Join(b.dir, fmt.Sprintf("rows-%d.csv", i)) }
+func (b *Bench) loadFile(i int) string {
+	return filepath.Join(b.dir, fmt.Sprintf("rows-%d.csv", i))
+}
 
 // writeRows writes the rows of a feed in the format of LOAD DATA.
 func (b *Bench) writeRows(next feed) error {
@@ -54,7 +56,8 @@ func (b *Bench) writeRows(next feed) error {
 
 // bareLoad returns how many rows a second the database takes without Kafka and without us: by
 // LOAD DATA LOCAL of all files, by one connection or by one for each file.
-func (b *Bench) bareLoad(ctx context.Context, rows, connections int) (perSecond float64, err error) {
+func (b *Bench) bareLoad(ctx context.Context, rows, connections int) (perSecond float64,
+	err error) {
 	const name = "bench_load"
 	dsn, err := b.createDatabase(ctx, name)
 	if err != nil {

@@ -21,7 +21,8 @@ func cpuTime(pid int) (time.Duration, error) {
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
 	const utime, stime = 14 - 3, 15 - 3 // proc(5) counts from 1, and two fields are cut off
 	var user, system int64
-	if _, err := fmt.Sscan(string(fields[utime])+" "+string(fields[stime]), &user, &system); err != nil {
+	if _, err := fmt.Sscan(string(fields[utime])+" "+string(fields[stime]), &user,
+		&system); err != nil {
 		return 0, fmt.Errorf("read /proc/%d/stat: %w", pid, err)
 	}
 	return time.Duration(user+system) * time.Second / ticksPerSecond, nil

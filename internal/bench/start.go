@@ -14,9 +14,9 @@ const (
 	startEvents = 1_000 // new ones that a start finds
 )
 
-// startScenario measures how long `process` takes from its start to the first row of new events: with
-// the local state that the process before has left, and without any, which goka then recovers from
-// Kafka.
+// startScenario measures how long `process` takes from its start to the first row of new events:
+// with the local state that the process before has left, and without any, which goka then recovers
+// from Kafka.
 func startScenario() scenario {
 	var worlds []*world // by binary
 	return scenario{

@@ -19,7 +19,8 @@ const (
 // steadyScenario measures what everyday traffic costs.
 func steadyScenario() scenario {
 	figure := func(name, title, unit string) Figure {
-		return Figure{Name: "steady_" + name, Title: "2,000 events/s of 1,000 plazas, " + title, Unit: unit}
+		return Figure{Name: "steady_" + name, Title: "2,000 events/s of 1,000 plazas, " + title,
+			Unit: unit}
 	}
 	bare := figure("kafka_bare_cpu", "CPU of Kafka with a bare producer and consumer", percent)
 	bare.Shared = true

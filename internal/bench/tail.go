@@ -100,7 +100,9 @@ func (t *tail) merged(plaza int16, partition int32, next int64) (merge, bool, er
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	seen := t.merges[mergeKey{plaza, partition}]
-	i, _ := slices.BinarySearchFunc(seen, next, func(m merge, next int64) int { return int(m.next - next) })
+	i, _ := slices.BinarySearchFunc(seen, next, func(m merge, next int64) int {
+		return int(m.next - next)
+	})
 	if i == len(seen) {
 		return merge{}, false, t.err
 	}
@@ -128,7 +130,9 @@ func (w *world) latencies(ctx context.Context, t *tail, from time.Time) (*latenc
 		return nil, err
 	}
 	l := &latencies{}
-	since := func(b *batch, at time.Time) float64 { return float64(at.Sub(b.oldest).Microseconds()) / 1000 }
+	since := func(b *batch, at time.Time) float64 {
+		return float64(at.Sub(b.oldest).Microseconds()) / 1000
+	}
 	for _, b := range batches {
 		if b.oldest.Before(from) {
 			continue
@@ -168,7 +172,8 @@ func (w *world) batches(ctx context.Context, from time.Time) ([]*batch, error) {
 	}
 	err = await(ctx, "all records to be stored", func() (bool, error) {
 		var stored int64
-		err := w.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(next_offset), 0) FROM toll_cursor`).Scan(&stored)
+		err := w.db.QueryRowContext(ctx,
+			`SELECT COALESCE(SUM(next_offset), 0) FROM toll_cursor`).Scan(&stored)
 		return stored >= records, err
 	})
 	if err != nil {

@@ -36,7 +36,8 @@ type world struct {
 func (r *run) newWorld(ctx context.Context, topic string, partitions int) (_ *world, err error) {
 	r.worlds++
 	w := &world{
-		b: r.Bench, binary: r.cfg.Binaries[r.binary], name: fmt.Sprintf("bench_%d", r.worlds), topic: topic,
+		b: r.Bench, binary: r.cfg.Binaries[r.binary], name: fmt.Sprintf("bench_%d",
+			r.worlds), topic: topic,
 	}
 	if w.ownTopic = topic == ""; w.ownTopic {
 		w.topic = w.name + "-toll"

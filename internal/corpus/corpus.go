@@ -1,8 +1,9 @@
 // Package corpus gives a fuzz target its stored inputs, which are packed into one file per target.
 //
-// The file testdata/corpus/FuzzX.txt holds the inputs of FuzzX, separated by blank lines. Each line is
-// one argument of the target, as in Go's own corpus files: []byte("\x00"), int64(-5), string("car").
-// testdata/fuzz is left to inputs that once failed, one file each, as go test writes them.
+// The file testdata/corpus/FuzzX.txt holds the inputs of FuzzX, separated by blank lines. Each line
+// is one argument of the target, as in Go's own corpus files: []byte("\x00"), int64(-5),
+// string("car"). testdata/fuzz is left to inputs that once failed, one file each, as go test writes
+// them.
 package corpus
 
 import (
@@ -41,7 +42,8 @@ func Add(f *testing.F) {
 	}
 }
 
-// Read returns the inputs of a packed file, each with a line per argument; none where there is no file.
+// Read returns the inputs of a packed file, each with a line per argument; none where there is no
+// file.
 func Read(path string) ([]string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -9,11 +9,15 @@ import (
 
 func TestValues(t *testing.T) {
 	for text, want := range map[string]any{
-		`[]byte("a\x00\"")`: []byte("a\x00\""), `string("€\n")`: "€\n", `string("")`: "", `bool(true)`: true,
-		`int(-5)`: -5, `int8(-128)`: int8(-128), `int16(7)`: int16(7), `int32(-1)`: int32(-1),
-		`int64(-9223372036854775808)`: int64(-9223372036854775808), `uint64(18446744073709551615)`: uint64(1<<64 - 1),
-		`uint16(65535)`: uint16(65535), `uint32(3)`: uint32(3), `uint(3)`: uint(3), `uint8(255)`: uint8(255),
-		`byte('\x00')`: byte(0), `byte('\'')`: byte('\''), `byte('\u00ff')`: byte(255), `rune('€')`: '€', `rune(-1)`: rune(-1),
+		`[]byte("a\x00\"")`: []byte("a\x00\""), `string("€\n")`: "€\n", `string("")`: "",
+		`bool(true)`: true,
+		`int(-5)`:    -5, `int8(-128)`: int8(-128), `int16(7)`: int16(7), `int32(-1)`: int32(-1),
+		`int64(-9223372036854775808)`:  int64(-9223372036854775808),
+		`uint64(18446744073709551615)`: uint64(1<<64 - 1),
+		`uint16(65535)`:                uint16(65535), `uint32(3)`: uint32(3), `uint(3)`: uint(3),
+		`uint8(255)`:   uint8(255),
+		`byte('\x00')`: byte(0), `byte('\'')`: byte('\''), `byte('\u00ff')`: byte(255), `rune('€')`: '€',
+		`rune(-1)`:     rune(-1),
 		`float32(1.5)`: float32(1.5), `float64(-0.25)`: -0.25,
 	} {
 		got, err := values(text + "\n")
@@ -21,7 +25,8 @@ func TestValues(t *testing.T) {
 			t.Errorf("%s: %#v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"5", "int(", "complex64(1)", `int("x")`, "uint8(-1)", "a.b(1)", "int(1, 2)", "uintptr(1)"} {
+	for _, text := range []string{"5", "int(", "complex64(1)", `int("x")`, "uint8(-1)", "a.b(1)",
+		"int(1, 2)", "uintptr(1)"} {
 		if got, err := values(text + "\n"); err == nil {
 			t.Errorf("%s: %#v", text, got)
 		}
@@ -30,7 +35,8 @@ func TestValues(t *testing.T) {
 
 func TestReadWrite(t *testing.T) {
 	file := filepath.Join(t.TempDir(), File("FuzzX"))
-	for _, inputs := range [][]string{nil, {"int(1)\nint(2)\n"}, {"int(1)\n", "string(\"\\n\\n\")\n", "int(3)\n"}, nil} {
+	for _, inputs := range [][]string{nil, {"int(1)\nint(2)\n"},
+		{"int(1)\n", "string(\"\\n\\n\")\n", "int(3)\n"}, nil} {
 		if err := Write(file, inputs); err != nil {
 			t.Fatal(err)
 		}

@@ -10,15 +10,16 @@ import (
 	"syscall"
 )
 
-// Free ports are taken from below the range that systems use for outgoing connections. Inside of it, a client that dials
-// a killed server again and again is given the server's own port for its end one day, connects to itself, and the
-// server can't come back.
+// Free ports are taken from below the range that systems use for outgoing connections. Inside of
+// it, a client that dials a killed server again and again is given the server's own port for its
+// end one day, connects to itself, and the server can't come back.
 const (
 	firstFreePort = 20000
 	lastFreePort  = 32000
 )
 
-// splitAddr returns host and port of addr. An empty host is 127.0.0.1, an empty addr a free port there.
+// splitAddr returns host and port of addr. An empty host is 127.0.0.1, an empty addr a free port
+// there.
 func splitAddr(addr string) (host string, port int, err error) {
 	if addr == "" {
 		return "127.0.0.1", 0, nil
@@ -35,7 +36,8 @@ func splitAddr(addr string) (host string, port int, err error) {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(strings.Trim(host, "[]")); ip != nil && ip.IsUnspecified() {
-		return "", 0, fmt.Errorf("address %q: clients are told this host, so it must be one that they can reach", addr)
+		return "", 0,
+			fmt.Errorf("address %q: clients are told this host, so it must be one that they can reach", addr)
 	}
 	return host, port, nil
 }
@@ -63,8 +65,8 @@ func listen(host string, port int) (net.Listener, error) {
 	return nil, err
 }
 
-// probePort returns port if nothing listens on it, and a free one for 0. Another program may still take it before the server
-// that is meant to have it does.
+// probePort returns port if nothing listens on it, and a free one for 0. Another program may still
+// take it before the server that is meant to have it does.
 func probePort(host string, port int) (int, error) {
 	l, err := listen(host, port)
 	if err != nil {

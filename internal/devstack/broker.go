@@ -12,17 +12,19 @@ import (
 
 // BrokerConfig says where an embedded broker listens and what it keeps.
 type BrokerConfig struct {
-	// Addr is the host:port to listen on and to tell clients. Port 0 takes a free one, "" is 127.0.0.1:0.
+	// Addr is the host:port to listen on and to tell clients. Port 0 takes a free one, "" is
+	// 127.0.0.1:0.
 	Addr string
-	// DataDir keeps topics, records, groups and transactions over restarts. "" keeps them in memory only. Records reach the
-	// operating system before they are acknowledged, as with Kafka: they survive a killed process, not a power cut.
+	// DataDir keeps topics, records, groups and transactions over restarts. "" keeps them in memory
+	// only. Records reach the operating system before they are acknowledged, as with Kafka: they
+	// survive a killed process, not a power cut.
 	DataDir string
 	// Logf takes the broker's warnings and errors; nil drops them.
 	Logf func(format string, args ...any)
 }
 
-// Broker is a Kafka broker inside this process: the real protocol with idempotent producers, transactions and static
-// group members, on one node. Topics must be created before use.
+// Broker is a Kafka broker inside this process: the real protocol with idempotent producers,
+// transactions and static group members, on one node. Topics must be created before use.
 type Broker struct {
 	cluster *kfake.Cluster
 	folder  *folder // nil: memory only

@@ -54,7 +54,8 @@ func produce(t *testing.T, addr, topic string, first, last int) {
 	}
 	defer p.Close()
 	for i := first; i < last; i++ {
-		_, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Partition: int32(i % 2), Value: sarama.StringEncoder(fmt.Sprint(i))})
+		_, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Partition: int32(i % 2),
+			Value: sarama.StringEncoder(fmt.Sprint(i))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -76,7 +77,8 @@ func produceTxn(t *testing.T, addr, topic string, commit bool, values ...string)
 		t.Fatal(err)
 	}
 	for _, v := range values {
-		if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder(v)}); err != nil {
+		if _, _, err := p.SendMessage(&sarama.ProducerMessage{Topic: topic,
+			Value: sarama.StringEncoder(v)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -97,7 +99,8 @@ type consumer struct {
 
 func (c *consumer) Setup(sarama.ConsumerGroupSession) error   { return nil }
 func (c *consumer) Cleanup(sarama.ConsumerGroupSession) error { return nil }
-func (c *consumer) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+func (c *consumer) ConsumeClaim(s sarama.ConsumerGroupSession,
+	claim sarama.ConsumerGroupClaim) error {
 	for m := range claim.Messages() {
 		s.MarkMessage(m, "")
 		c.queue <- string(m.Value)
@@ -105,7 +108,8 @@ func (c *consumer) ConsumeClaim(s sarama.ConsumerGroupSession, claim sarama.Cons
 	return nil
 }
 
-// consume joins the group as static member instance and returns how often it was given each value, once it has want of them.
+// consume joins the group as static member instance and returns how often it was given each value,
+// once it has want of them.
 func consume(t *testing.T, addr, topic, group, instance string, want int) map[string]int {
 	t.Helper()
 	cfg := saramaConfig()
@@ -137,7 +141,8 @@ func consume(t *testing.T, addr, topic, group, instance string, want int) map[st
 // checkKafka runs what the project needs of a broker.
 func checkKafka(t *testing.T, addr string) {
 	admin := newAdmin(t, addr)
-	if err := admin.CreateTopic("events", &sarama.TopicDetail{NumPartitions: 2, ReplicationFactor: 1}, false); err != nil {
+	if err := admin.CreateTopic("events", &sarama.TopicDetail{NumPartitions: 2, ReplicationFactor: 1},
+		false); err != nil {
 		t.Fatal(err)
 	}
 	produce(t, addr, "events", 0, 100)
@@ -213,7 +218,8 @@ func TestBrokerRestart(t *testing.T) {
 		t.Errorf("%d values after the restart, want 112", len(got))
 	}
 	produce(t, b.Addr(), "events", 110, 112)
-	if got := consume(t, b.Addr(), "events", "readers", "reader-1", 2); got["110"] != 1 || got["111"] != 1 {
+	if got := consume(t, b.Addr(), "events", "readers", "reader-1", 2); got["110"] != 1 ||
+		got["111"] != 1 {
 		t.Errorf("the group went on with %v, want 110 and 111", got)
 	}
 }

@@ -19,15 +19,17 @@ type child struct {
 	done    chan struct{} // closed when the process is gone and reaped
 }
 
-// startChild starts cmd in a process group of its own, so that an interrupt typed at the terminal reaches only us and we
-// decide how the child ends. Where the system can, the child is killed when this process dies.
+// startChild starts cmd in a process group of its own, so that an interrupt typed at the terminal
+// reaches only us and we decide how the child ends. Where the system can, the child is killed when
+// this process dies.
 func startChild(cmd *exec.Cmd) (*child, error) {
 	setProcAttr(cmd)
 	c := &child{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// Linux delivers the parent-death signal when the thread that started the child ends, not the process:
-		// a goroutine that moved on would leave that thread to be retired, and the child would die for nothing.
+		// Linux delivers the parent-death signal when the thread that started the child ends, not the
+		// process: a goroutine that moved on would leave that thread to be retired, and the child would
+		// die for nothing.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := cmd.Start(); err != nil {
@@ -88,8 +90,8 @@ func (c *child) kill() error {
 	return nil
 }
 
-// logTail returns on one line what a server's log says at its end, from the byte offset from on: its errors, or where it has
-// none its last lines.
+// logTail returns on one line what a server's log says at its end, from the byte offset from on:
+// its errors, or where it has none its last lines.
 func logTail(path string, from int64) string {
 	f, err := os.Open(path)
 	if err != nil {
@@ -106,17 +108,20 @@ func logTail(path string, from int64) string {
 	var all, bad []string
 	for line := range bytes.Lines(data) {
 		s := strings.TrimSpace(string(line))
-		// SLF4J's lines say that Kafka has no logging library, a stack trace says nothing that its head doesn't.
+		// SLF4J's lines say that Kafka has no logging library, a stack trace says nothing that its head
+		// doesn't.
 		if s == "" || strings.HasPrefix(s, "SLF4J:") || strings.HasPrefix(s, "at ") {
 			continue
 		}
 		all = append(all, s)
-		if strings.Contains(s, "ERROR") || strings.Contains(s, "FATAL") || strings.Contains(s, "Exception") {
+		if strings.Contains(s, "ERROR") || strings.Contains(s, "FATAL") ||
+			strings.Contains(s, "Exception") {
 			bad = append(bad, s)
 		}
 	}
 	if n := len(bad); n > 4 {
-		bad = append(bad[:2:2], bad[n-2:]...) // the first ones name the cause, the last ones what came of it
+		// the first ones name the cause, the last ones what came of it
+		bad = append(bad[:2:2], bad[n-2:]...)
 	}
 	if len(bad) > 0 {
 		all = bad
@@ -127,7 +132,8 @@ func logTail(path string, from int64) string {
 	return strings.Join(all[max(0, len(all)-4):], " | ")
 }
 
-// openLog opens a server's log for appending and returns its present size, where this run's lines begin.
+// openLog opens a server's log for appending and returns its present size, where this run's lines
+// begin.
 func openLog(path string) (*os.File, int64, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// helperEnv names a part ("broker", "mariadb" or "kafka") and a folder. A test binary that has it starts the part there, prints
-// its address and process id, and waits to be killed.
+// helperEnv names a part ("broker", "mariadb" or "kafka") and a folder. A test binary that has it
+// starts the part there, prints its address and process id, and waits to be killed.
 const helperEnv = "DEVSTACK_HELPER"
 
 func TestMain(m *testing.M) {
@@ -142,7 +142,8 @@ func TestBrokerKilled(t *testing.T) {
 	}
 	produceTxn(t, addr, "events", true, "after")
 	produce(t, addr, "events", 110, 112)
-	if got := consume(t, addr, "events", "readers", "reader-1", 3); got["110"] != 1 || got["after"] != 1 {
+	if got := consume(t, addr, "events", "readers", "reader-1", 3); got["110"] != 1 ||
+		got["after"] != 1 {
 		t.Errorf("the group went on with %v, want 110, 111 and after", got)
 	}
 }

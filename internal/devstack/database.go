@@ -22,7 +22,8 @@ const (
 type DatabaseConfig struct {
 	// Addr is the host:port to listen on. Port 0 takes a free one, "" is 127.0.0.1:0.
 	Addr string
-	// DataDir keeps the data over restarts, with an external server only. "" is a temporary folder that Close removes.
+	// DataDir keeps the data over restarts, with an external server only. "" is a temporary folder
+	// that Close removes.
 	DataDir string
 	// Name of the database, and the one user who may use it, with all rights on it and none beyond.
 	// Default: tolldata, toll, toll.
@@ -33,10 +34,11 @@ type DatabaseConfig struct {
 	Engine string
 	// TLS of an external server; nil for plain connections.
 	TLS *DatabaseTLS
-	// Options are added to an external server's command line and win over ours, such as --innodb-file-per-table=0.
+	// Options are added to an external server's command line and win over ours, such as
+	// --innodb-file-per-table=0.
 	Options []string
-	// Logf takes the little that there is to tell about starting and stopping; nil drops it. An external server's own log is
-	// the file server.log in DataDir.
+	// Logf takes the little that there is to tell about starting and stopping; nil drops it. An
+	// external server's own log is the file server.log in DataDir.
 	Logf func(format string, args ...any)
 }
 
@@ -94,7 +96,9 @@ func startDatabase(ctx context.Context, cfg DatabaseConfig) (*Database, error) {
 	switch d.kind {
 	case engineMariaDB:
 		if !found {
-			return nil, errors.New("neither mariadbd nor mysqld is on PATH or in the usual folders: install mariadb-server")
+			return nil,
+				errors.New(
+					"neither mariadbd nor mysqld is on PATH or in the usual folders: install mariadb-server")
 		}
 		d.server, err = startMariaDB(ctx, cfg, binary)
 	case engineMySQL:
@@ -136,8 +140,8 @@ func (d *Database) DSN() string {
 	return dsn(d.cfg, "tcp", d.Addr()).FormatDSN()
 }
 
-// AdminDSN returns how this machine's user reaches an external server as its administrator, without a database, and "" for
-// the embedded server.
+// AdminDSN returns how this machine's user reaches an external server as its administrator, without
+// a database, and "" for the embedded server.
 func (d *Database) AdminDSN() string {
 	m, ok := d.server.(*mariaDB)
 	if !ok {
@@ -171,7 +175,8 @@ func (d *Database) Kill() error {
 	return m.kill()
 }
 
-// Pause stops an external server's process without ending it (SIGSTOP): its connections stay open and nothing answers. Linux only.
+// Pause stops an external server's process without ending it (SIGSTOP): its connections stay open
+// and nothing answers. Linux only.
 func (d *Database) Pause() error { return d.signal(pauseProcess) }
 
 // Resume lets a paused server go on.
@@ -199,8 +204,8 @@ func (d *Database) SetOptions(options ...string) error {
 	return nil
 }
 
-// Restart starts a killed server again on the same port and data, or stops a running one cleanly first. External
-// servers only.
+// Restart starts a killed server again on the same port and data, or stops a running one cleanly
+// first. External servers only.
 func (d *Database) Restart(ctx context.Context) error {
 	m, ok := d.server.(*mariaDB)
 	if !ok {
@@ -220,8 +225,8 @@ func (d *Database) Pid() int {
 	return 0
 }
 
-// dsn returns how cfg's user reaches the database. go-sql-driver prints lost connections by itself, which is noise while a
-// server starts.
+// dsn returns how cfg's user reaches the database. go-sql-driver prints lost connections by itself,
+// which is noise while a server starts.
 func dsn(cfg DatabaseConfig, network, addr string) *mysql.Config {
 	c := mysql.NewConfig()
 	c.Net, c.Addr = network, addr

@@ -27,12 +27,13 @@ func needMariaDB(t *testing.T) {
 	needDatabase(t, engineMariaDB)
 }
 
-// checkTransactions has writers that insert, compare and set, and commit or roll back, beside readers that poll inside and
-// outside of transactions, and counts.
+// checkTransactions has writers that insert, compare and set, and commit or roll back, beside
+// readers that poll inside and outside of transactions, and counts.
 func checkTransactions(t *testing.T, db *sql.DB) {
 	const writers, rounds, rows = 4, 30, 20
 	mustExec(t, db, "CREATE TABLE counter (id INT PRIMARY KEY, n BIGINT NOT NULL)")
-	mustExec(t, db, "CREATE TABLE entry (writer INT NOT NULL, n BIGINT NOT NULL)") // no key, as livetolldata
+	// no key, as livetolldata
+	mustExec(t, db, "CREATE TABLE entry (writer INT NOT NULL, n BIGINT NOT NULL)")
 	for w := range writers {
 		mustExec(t, db, "INSERT INTO counter VALUES (?, 0)", w)
 	}
@@ -51,7 +52,8 @@ func checkTransactions(t *testing.T, db *sql.DB) {
 					continue
 				}
 				var sum, n int64
-				err = errors.Join(tx.QueryRowContext(ctx, "SELECT SUM(n) FROM counter").Scan(&sum), tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM entry").Scan(&n))
+				err = errors.Join(tx.QueryRowContext(ctx, "SELECT SUM(n) FROM counter").Scan(&sum),
+					tx.QueryRowContext(ctx, "SELECT COUNT(*) FROM entry").Scan(&n))
 				if err == nil && sum != n {
 					t.Errorf("in one transaction: counters say %d, %d rows", sum, n)
 				}
@@ -111,7 +113,8 @@ func TestDatabaseUser(t *testing.T) {
 	for _, kind := range testEngines {
 		t.Run(kind, func(t *testing.T) {
 			needDatabase(t, kind)
-			d := startTestDatabase(t, DatabaseConfig{Engine: kind, Name: "other_name", User: "someone", Password: `it's "a" \ secret`})
+			d := startTestDatabase(t, DatabaseConfig{Engine: kind, Name: "other_name", User: "someone",
+				Password: `it's "a" \ secret`})
 			if d.Engine() != kind {
 				t.Errorf("engine %s", d.Engine())
 			}
@@ -221,7 +224,8 @@ func testExternalServer(t *testing.T, kind string) {
 	if err := d.Restart(testContext(t)); !errors.Is(err, errClosed) {
 		t.Errorf("restart after Close: %v", err)
 	}
-	again := startTestDatabase(t, DatabaseConfig{Engine: kind, DataDir: dir, Addr: addr, Password: "changed"})
+	again := startTestDatabase(t,
+		DatabaseConfig{Engine: kind, DataDir: dir, Addr: addr, Password: "changed"})
 	if n := queryInt(t, openSQL(t, again.DSN()), "SELECT COUNT(*) FROM loaded"); n != 2 {
 		t.Errorf("%d rows in the next run, want 2", n)
 	}
@@ -234,7 +238,8 @@ func TestDatabaseRefusals(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(broken, "data", "mysql"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(broken, "data", "ibdata1"), []byte("no tablespace"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(broken, "data", "ibdata1"), []byte("no tablespace"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -243,7 +248,8 @@ func TestDatabaseRefusals(t *testing.T) {
 	}{
 		{DatabaseConfig{Engine: "mariadb", DataDir: dir}, "in use by another running database"},
 		{DatabaseConfig{Engine: "mariadb", Addr: d.Addr()}, d.Addr() + " is taken by another program"},
-		{DatabaseConfig{Engine: "mariadb", DataDir: broken}, "ib_logfile0 was not found"}, // as its log says
+		// as its log says
+		{DatabaseConfig{Engine: "mariadb", DataDir: broken}, "ib_logfile0 was not found"},
 		{DatabaseConfig{Engine: "oracle"}, `engine "oracle"`},
 		{DatabaseConfig{Name: "a`b"}, "database name"},
 	} {
@@ -264,7 +270,8 @@ func TestDatabaseStartCancelled(t *testing.T) {
 	needMariaDB(t)
 	tmp := t.TempDir()
 	t.Setenv("TMPDIR", tmp)
-	for _, after := range []time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond, 350 * time.Millisecond} {
+	for _, after := range []time.Duration{0, 50 * time.Millisecond, 200 * time.Millisecond,
+		350 * time.Millisecond} {
 		ctx, cancel := context.WithTimeout(t.Context(), after)
 		d, err := StartDatabase(ctx, DatabaseConfig{Engine: "mariadb"})
 		cancel()

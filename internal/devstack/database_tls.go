@@ -1,9 +1,10 @@
 package devstack
 
-// DatabaseTLS says how an external database server encrypts connections. The files are read when it starts, and again at
-// FLUSH SSL, or MySQL's ALTER INSTANCE RELOAD TLS.
+// DatabaseTLS says how an external database server encrypts connections. The files are read when it
+// starts, and again at FLUSH SSL, or MySQL's ALTER INSTANCE RELOAD TLS.
 type DatabaseTLS struct {
-	CA, Cert, Key string // PEM files: the authority of clients' certificates, the server's certificate and its key
+	// PEM files: the authority of clients' certificates, the server's certificate and its key
+	CA, Cert, Key string
 	// Required refuses connections by TCP without TLS.
 	Required bool
 }

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// needService skips the test for want of a part that this machine lacks, or fails it where all must be there.
+// needService skips the test for want of a part that this machine lacks, or fails it where all must
+// be there.
 func needService(t *testing.T, what string, ok bool) {
 	t.Helper()
 	if ok {

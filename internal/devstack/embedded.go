@@ -26,8 +26,9 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// lockWait is how long a statement waits for another connection's transaction before it fails with MySQL's error 1205.
-// Longer than any transaction of ours takes, shorter than a test's patience with one that waits for itself.
+// lockWait is how long a statement waits for another connection's transaction before it fails with
+// MySQL's error 1205. Longer than any transaction of ours takes, shorter than a test's patience
+// with one that waits for itself.
 const lockWait = 15 * time.Second
 
 // embedded is a go-mysql-server over its memory engine, inside this process.
@@ -43,13 +44,16 @@ func startEmbedded(_ context.Context, cfg DatabaseConfig) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	// go-mysql-server logs through logrus' global logger, which nothing else in a program that embeds it should need.
+	// go-mysql-server logs through logrus' global logger, which nothing else in a program that embeds
+	// it should need.
 	logrus.SetOutput(io.Discard)
 	logrus.SetLevel(logrus.PanicLevel)
 
-	// LOAD_FILE and INTO OUTFILE ask for no privilege here, and would reach every file that we can. Nothing can be below
-	// the null device. MySQL fixes this variable at its start, so setting it for the process takes nothing from anybody.
-	if err := gmssql.SystemVariables.AssignValues(map[string]any{"secure_file_priv": filepath.Join(os.DevNull, "none")}); err != nil {
+	// LOAD_FILE and INTO OUTFILE ask for no privilege here, and would reach every file that we can.
+	// Nothing can be below the null device. MySQL fixes this variable at its start, so setting it for
+	// the process takes nothing from anybody.
+	if err := gmssql.SystemVariables.AssignValues(
+		map[string]any{"secure_file_priv": filepath.Join(os.DevNull, "none")}); err != nil {
 		return nil, err
 	}
 	db := memory.NewDatabase(cfg.Name)
@@ -64,7 +68,8 @@ func startEmbedded(_ context.Context, cfg DatabaseConfig) (engine, error) {
 		return nil, err
 	}
 	m := &embedded{listener: l, served: make(chan struct{})}
-	sessions := &sessionBook{build: memory.NewSessionBuilder(provider), byConn: map[uint32]*memory.Session{}}
+	sessions := &sessionBook{build: memory.NewSessionBuilder(provider),
+		byConn: map[uint32]*memory.Session{}}
 	m.server, err = server.NewServerWithHandler(
 		server.Config{Listener: l, Address: l.Addr().String(), Version: "8.0.33-go-mysql-server"},
 		e, gmssql.NewContext, sessions.open, nil,
@@ -88,7 +93,8 @@ func createUser(e *sqle.Engine, provider *memory.DbProvider, cfg DatabaseConfig)
 	privileges := e.Analyzer.Catalog.MySQLDb
 	privileges.SetPersister(&mysql_db.NoopPersister{})
 	privileges.AddRootAccount()
-	session := memory.NewSession(gmssql.NewBaseSessionWithClientServer("", gmssql.Client{User: "root", Address: "localhost"}, 1), provider)
+	session := memory.NewSession(gmssql.NewBaseSessionWithClientServer("",
+		gmssql.Client{User: "root", Address: "localhost"}, 1), provider)
 	ctx := gmssql.NewContext(context.Background(), gmssql.WithSession(session))
 	quote := strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace
 	for _, step := range []struct{ what, query string }{
@@ -113,7 +119,8 @@ func (m *embedded) close() error {
 	err := m.server.Close()
 	<-m.served
 	m.handler.close()
-	if e := m.server.Engine.Close(); !errors.Is(e, context.Canceled) { // which is how its background threads end
+	// which is how its background threads end
+	if e := m.server.Engine.Close(); !errors.Is(e, context.Canceled) {
 		err = errors.Join(err, e)
 	}
 	return err
@@ -126,7 +133,8 @@ type sessionBook struct {
 	byConn map[uint32]*memory.Session
 }
 
-func (b *sessionBook) open(ctx context.Context, c *vitess.Conn, addr string) (gmssql.Session, error) {
+func (b *sessionBook) open(ctx context.Context, c *vitess.Conn, addr string) (gmssql.Session,
+	error) {
 	s, err := b.build(ctx, c, addr)
 	if err == nil {
 		b.mu.Lock()
@@ -150,16 +158,17 @@ func (b *sessionBook) close(c *vitess.Conn) {
 
 // serialHandler lets one transaction run at a time.
 //
-// The memory engine's transaction is a private copy of each table that it touched, reads included, and its commit puts the
-// copies back whole. So whatever another connection committed between a transaction's first use of a table and its
-// commit is gone, without an error:
+// The memory engine's transaction is a private copy of each table that it touched, reads included,
+// and its commit puts the copies back whole. So whatever another connection committed between a
+// transaction's first use of a table and its commit is gone, without an error:
 //
 //	A: BEGIN; SELECT count(*) FROM t    copies t (0 rows)
 //	B: INSERT INTO t …                  commits t (1 row)
 //	A: COMMIT                           puts back its copy (0 rows)
 //
-// Hence the lock: from the statement that begins a transaction, through to the one that ends it or the connection's end.
-// The embedded interface leaves out the optional ExtendedHandler, so these methods see all statements.
+// Hence the lock: from the statement that begins a transaction, through to the one that ends it or
+// the connection's end. The embedded interface leaves out the optional ExtendedHandler, so these
+// methods see all statements.
 type serialHandler struct {
 	vitess.Handler
 	sessions *sessionBook
@@ -184,7 +193,8 @@ func newSerialHandler(h vitess.Handler, sessions *sessionBook) *serialHandler {
 	}
 }
 
-// run executes one statement of c under the lock and keeps the lock for c if a transaction is open afterwards.
+// run executes one statement of c under the lock and keeps the lock for c if a transaction is open
+// afterwards.
 func (h *serialHandler) run(c *vitess.Conn, statement func() error) error {
 	if !h.owns(c) {
 		timer := time.NewTimer(h.wait)
@@ -193,7 +203,8 @@ func (h *serialHandler) run(c *vitess.Conn, statement func() error) error {
 		case h.lock <- struct{}{}:
 			h.setOwner(c.ConnectionID)
 		case <-timer.C:
-			return vitess.NewSQLError(1205, "HY000", "Lock wait timeout exceeded; another connection has a transaction open, and the embedded database runs one at a time")
+			return vitess.NewSQLError(1205, "HY000",
+				"Lock wait timeout exceeded; another connection has a transaction open, and the embedded database runs one at a time")
 		case <-h.closed:
 			return vitess.NewSQLError(1053, "08S01", "Server shutdown in progress")
 		}
@@ -205,15 +216,17 @@ func (h *serialHandler) run(c *vitess.Conn, statement func() error) error {
 	return err
 }
 
-// inTransaction reports whether c's session has a transaction open. One that a failed statement outside of a transaction
-// left behind is dropped first: the engine would go on with its old copies.
+// inTransaction reports whether c's session has a transaction open. One that a failed statement
+// outside of a transaction left behind is dropped first: the engine would go on with its old
+// copies.
 func (h *serialHandler) inTransaction(c *vitess.Conn) bool {
 	s := h.sessions.of(c)
 	if s == nil || s.GetTransaction() == nil {
 		return false
 	}
 	if !s.GetIgnoreAutoCommit() {
-		autocommit, err := plan.IsSessionAutocommit(gmssql.NewContext(context.Background(), gmssql.WithSession(s)))
+		autocommit, err := plan.IsSessionAutocommit(gmssql.NewContext(context.Background(),
+			gmssql.WithSession(s)))
 		if err != nil || autocommit {
 			s.SetTransaction(nil)
 			return false
@@ -257,7 +270,8 @@ func (h *serialHandler) NewConnection(c *vitess.Conn) {
 	}
 }
 
-// ConnectionClosed drops what c left uncommitted, and the lock: a client that dies in a transaction stops nobody.
+// ConnectionClosed drops what c left uncommitted, and the lock: a client that dies in a transaction
+// stops nobody.
 func (h *serialHandler) ConnectionClosed(c *vitess.Conn) {
 	defer func() {
 		h.sessions.close(c)
@@ -277,11 +291,13 @@ func (h *serialHandler) ComResetConnection(c *vitess.Conn) error {
 	return h.run(c, func() error { return h.Handler.ComResetConnection(c) })
 }
 
-func (h *serialHandler) ComQuery(ctx context.Context, c *vitess.Conn, query string, callback vitess.ResultSpoolFn) error {
+func (h *serialHandler) ComQuery(ctx context.Context, c *vitess.Conn, query string,
+	callback vitess.ResultSpoolFn) error {
 	return h.run(c, func() error { return h.Handler.ComQuery(ctx, c, query, callback) })
 }
 
-func (h *serialHandler) ComMultiQuery(ctx context.Context, c *vitess.Conn, query string, callback vitess.ResultSpoolFn) (rest string, err error) {
+func (h *serialHandler) ComMultiQuery(ctx context.Context, c *vitess.Conn, query string,
+	callback vitess.ResultSpoolFn) (rest string, err error) {
 	err = h.run(c, func() error {
 		rest, err = h.Handler.ComMultiQuery(ctx, c, query, callback)
 		return err
@@ -289,7 +305,8 @@ func (h *serialHandler) ComMultiQuery(ctx context.Context, c *vitess.Conn, query
 	return rest, err
 }
 
-func (h *serialHandler) ComPrepare(ctx context.Context, c *vitess.Conn, query string, prepare *vitess.PrepareData) (fields []*querypb.Field, err error) {
+func (h *serialHandler) ComPrepare(ctx context.Context, c *vitess.Conn, query string,
+	prepare *vitess.PrepareData) (fields []*querypb.Field, err error) {
 	err = h.run(c, func() error {
 		fields, err = h.Handler.ComPrepare(ctx, c, query, prepare)
 		return err
@@ -297,11 +314,13 @@ func (h *serialHandler) ComPrepare(ctx context.Context, c *vitess.Conn, query st
 	return fields, err
 }
 
-func (h *serialHandler) ComStmtExecute(ctx context.Context, c *vitess.Conn, prepare *vitess.PrepareData, callback func(*sqltypes.Result) error) error {
+func (h *serialHandler) ComStmtExecute(ctx context.Context, c *vitess.Conn,
+	prepare *vitess.PrepareData, callback func(*sqltypes.Result) error) error {
 	return h.run(c, func() error { return h.Handler.ComStmtExecute(ctx, c, prepare, callback) })
 }
 
-// close ends all clients' connections and waits for what they run: the server's own Close ends its listener only.
+// close ends all clients' connections and waits for what they run: the server's own Close ends its
+// listener only.
 func (h *serialHandler) close() {
 	h.mu.Lock()
 	close(h.closed)

@@ -24,8 +24,8 @@ func TestEmbeddedTransactions(t *testing.T) {
 	checkTransactions(t, openSQL(t, d.DSN()))
 }
 
-// TestEmbeddedFeatures records what works and what doesn't, so that a new version of go-mysql-server shows where it differs.
-// The package comment sums it up.
+// TestEmbeddedFeatures records what works and what doesn't, so that a new version of
+// go-mysql-server shows where it differs. The package comment sums it up.
 func TestEmbeddedFeatures(t *testing.T) {
 	d := startTestDatabase(t, DatabaseConfig{Engine: "embedded"})
 	db := openSQL(t, d.DSN())
@@ -34,7 +34,8 @@ func TestEmbeddedFeatures(t *testing.T) {
 		want string // an error's text, or the values of the first row
 	}{
 		// What works.
-		{`SELECT @@local_infile, @@max_allowed_packet, @@autocommit, @@transaction_isolation`, "0 1073741824 1 REPEATABLE-READ"},
+		{`SELECT @@local_infile, @@max_allowed_packet, @@autocommit, @@transaction_isolation`,
+			"0 1073741824 1 REPEATABLE-READ"},
 		{`SELECT DATABASE(), CURRENT_USER()`, "tolldata toll@%"},
 		{`SET SESSION sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00'`, ""},
 		{`SET NAMES utf8mb4`, ""},
@@ -42,12 +43,14 @@ func TestEmbeddedFeatures(t *testing.T) {
 		{`CREATE TABLE IF NOT EXISTS keyed (id INT PRIMARY KEY)`, ""},
 		{`CREATE TABLE keyless (timestamp DATETIME, vehicle_id INT, vehicle_type CHAR(15), toll_plaza_id SMALLINT)`, ""},
 		{`INSERT INTO keyed (id, plaza, ts, ts6, typ) VALUES (1, 4856, '2021-08-19 21:54:38', '2021-08-19 21:54:38.123456', 'car'), (2, 4857, '2021-08-19 21:54:39', NULL, 'Car')`, ""},
-		{`INSERT INTO keyed (id, plaza, ts) VALUES (3, 1, '2021-01-01'), (1, 1, '2021-01-01')`, "Error 1062 (HY000): duplicate primary key"},
+		{`INSERT INTO keyed (id, plaza, ts) VALUES (3, 1, '2021-01-01'), (1, 1, '2021-01-01')`,
+			"Error 1062 (HY000): duplicate primary key"},
 		{`SELECT COUNT(*) FROM keyed`, "2"}, // a failed statement leaves nothing
 		{`INSERT INTO keyed (id, plaza, ts) VALUES (2, 1, '2021-01-01') ON DUPLICATE KEY UPDATE plaza = VALUES(plaza) + 1`, ""},
 		{`REPLACE INTO keyed (id, plaza, ts) VALUES (2, 7, '2021-01-01')`, ""},
 		{`INSERT INTO keyless SELECT ts, id, typ, plaza FROM keyed`, ""},
-		{`SELECT id, ts, ts6, CAST(ts6 AS CHAR) FROM keyed WHERE id = 1 FOR UPDATE`, "1 2021-08-19 21:54:38 2021-08-19 21:54:38.123456 2021-08-19 21:54:38.123456"},
+		{`SELECT id, ts, ts6, CAST(ts6 AS CHAR) FROM keyed WHERE id = 1 FOR UPDATE`,
+			"1 2021-08-19 21:54:38 2021-08-19 21:54:38.123456 2021-08-19 21:54:38.123456"},
 		{`SELECT CRC32(CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, vehicle_type, toll_plaza_id)) FROM keyless WHERE vehicle_id = 1`, fmt.Sprint(crc32.ChecksumIEEE([]byte("2021-08-19 21:54:38,1,car,4856")))},
 		{`SELECT _utf8mb4 0x636172, HEX(_utf8mb4 X'c3a4')`, "car C3A4"},
 		{`UPDATE keyed SET bin = 0x00ff80c3, blo = X'00ff80c3' WHERE id = 2`, ""},
@@ -58,9 +61,12 @@ func TestEmbeddedFeatures(t *testing.T) {
 		{`START TRANSACTION WITH CONSISTENT SNAPSHOT`, ""},
 		{`COMMIT`, ""},
 		// What works otherwise than in MySQL.
-		{`INSERT INTO keyed (id, plaza, ts) VALUES (5, 99999999999, '2021-01-01')`, "Error 1105 (HY000): 99999999999 out of range for int"},
-		{`INSERT INTO keyed (id, plaza, ts) VALUES (5, 1, '2021-02-30')`, "Error 1105 (HY000): Incorrect datetime value"},
-		{`INSERT INTO keyed (id, plaza, ts, typ) VALUES (5, 1, '2021-02-03', 'more than ten')`, "Error 1105 (HY000): string 'more than ten' is too large"},
+		{`INSERT INTO keyed (id, plaza, ts) VALUES (5, 99999999999, '2021-01-01')`,
+			"Error 1105 (HY000): 99999999999 out of range for int"},
+		{`INSERT INTO keyed (id, plaza, ts) VALUES (5, 1, '2021-02-30')`,
+			"Error 1105 (HY000): Incorrect datetime value"},
+		{`INSERT INTO keyed (id, plaza, ts, typ) VALUES (5, 1, '2021-02-03', 'more than ten')`,
+			"Error 1105 (HY000): string 'more than ten' is too large"},
 		{`INSERT INTO missing VALUES (1)`, "Error 1146 (HY000)"},
 		{`SELECT 'a ' = 'a'`, "0"},
 		{`INSERT INTO keyed (id, plaza, ts, typ) VALUES (6, 1, '2021-02-03', 'ab ')`, ""},
@@ -69,19 +75,24 @@ func TestEmbeddedFeatures(t *testing.T) {
 		{`SELECT LOAD_FILE('/etc/passwd')`, "Error 1105"},
 		{`SELECT 'x' INTO OUTFILE '/tmp/devstack-outfile'`, "Error 1105"},
 		// What doesn't work.
-		{`LOAD DATA LOCAL INFILE 'Reader::x' INTO TABLE keyless`, "Error 1105 (HY000): command denied to user"},
+		{`LOAD DATA LOCAL INFILE 'Reader::x' INTO TABLE keyless`,
+			"Error 1105 (HY000): command denied to user"},
 		{`SELECT @@warning_count`, "Error 1105 (HY000): Unknown system variable"},
 		{`SAVEPOINT a`, "Error 1105 (HY000): savepoints are not supported"},
 		{`UPDATE keyed SET plaza = 5 WHERE id = 1 AND EXISTS (SELECT 1 FROM keyless WHERE toll_plaza_id = 7)`, "Error 1105 (HY000): attempted to evaluate uninitialized subquery"},
-		{`DELETE FROM keyed WHERE EXISTS (SELECT 1 FROM keyless)`, "Error 1105 (HY000): attempted to evaluate uninitialized subquery"},
-		{`UPDATE keyless SET toll_plaza_id = 9 WHERE toll_plaza_id IN (SELECT 2)`, "Error 1105 (HY000): unsupported feature"},
+		{`DELETE FROM keyed WHERE EXISTS (SELECT 1 FROM keyless)`,
+			"Error 1105 (HY000): attempted to evaluate uninitialized subquery"},
+		{`UPDATE keyless SET toll_plaza_id = 9 WHERE toll_plaza_id IN (SELECT 2)`,
+			"Error 1105 (HY000): unsupported feature"},
 		{`SELECT plaza, RANK() OVER (ORDER BY COUNT(*) DESC) FROM keyed GROUP BY plaza`, "Error 1105"},
 		{`INSERT INTO keyed (id, plaza, ts) SELECT id, plaza, ts FROM keyed ON DUPLICATE KEY UPDATE plaza = VALUES(plaza)`, "Error 1105 (HY000): expected ON DUPLICATE KEY"},
-		{`SET SESSION innodb_lock_wait_timeout = 5`, "Error 1105 (HY000): Variable 'innodb_lock_wait_timeout' is a GLOBAL"},
+		{`SET SESSION innodb_lock_wait_timeout = 5`,
+			"Error 1105 (HY000): Variable 'innodb_lock_wait_timeout' is a GLOBAL"},
 		{`START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY`, "Error 1105 (HY000): syntax error"},
 	} {
 		got := firstRow(db, c.sql)
-		if got != c.want && (c.want == "" || !strings.HasPrefix(c.want, "Error") || !strings.HasPrefix(got, c.want)) {
+		if got != c.want &&
+			(c.want == "" || !strings.HasPrefix(c.want, "Error") || !strings.HasPrefix(got, c.want)) {
 			t.Errorf("%s\n got %s\nwant %s", c.sql, got, c.want)
 		}
 	}
@@ -100,7 +111,8 @@ func TestEmbeddedFeatures(t *testing.T) {
 		db := openSQL(t, cfg.FormatDSN())
 		mustExec(t, db, "UPDATE keyed SET bin = ?, blo = ? WHERE id = ?", raw, raw, 1)
 		var bin, blo []byte
-		if err := db.QueryRow("SELECT bin, blo FROM keyed WHERE id = ? AND bin = ?", 1, raw).Scan(&bin, &blo); err != nil {
+		if err := db.QueryRow("SELECT bin, blo FROM keyed WHERE id = ? AND bin = ?", 1, raw).Scan(&bin,
+			&blo); err != nil {
 			t.Error(err)
 		}
 		if !bytes.Equal(bin, raw) || !bytes.Equal(blo, raw) {
@@ -206,7 +218,9 @@ func TestEmbeddedLock(t *testing.T) {
 		case <-time.After(100 * time.Millisecond):
 		}
 		// The connection goes without a word, as a killed client's does.
-		if err := c.Raw(func(any) error { return driver.ErrBadConn }); !errors.Is(err, driver.ErrBadConn) {
+		if err := c.Raw(func(any) error {
+			return driver.ErrBadConn
+		}); !errors.Is(err, driver.ErrBadConn) {
 			t.Fatal(err)
 		}
 		free(done)
@@ -222,7 +236,8 @@ func TestEmbeddedLock(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		for _, s := range []string{"INSERT INTO t VALUES (3), (2)", "SELECT nothing FROM t", "SELEC", "INSERT INTO t VALUES (NULL)"} {
+		for _, s := range []string{"INSERT INTO t VALUES (3), (2)", "SELECT nothing FROM t", "SELEC",
+			"INSERT INTO t VALUES (NULL)"} {
 			if _, err := c.ExecContext(t.Context(), s); err == nil {
 				t.Errorf("%s succeeded", s)
 			}
@@ -254,7 +269,8 @@ func TestEmbeddedLock(t *testing.T) {
 		defer c.Close()
 		began := time.Now()
 		var refused *mysql.MySQLError
-		if _, err := db.Exec("INSERT INTO t VALUES (8)"); !errors.As(err, &refused) || refused.Number != 1205 {
+		if _, err := db.Exec("INSERT INTO t VALUES (8)"); !errors.As(err, &refused) ||
+			refused.Number != 1205 {
 			t.Errorf("%v, want error 1205", err)
 		}
 		if d := time.Since(began); d < wait || d > lockWait {
@@ -279,7 +295,8 @@ func TestEmbeddedLock(t *testing.T) {
 
 func TestEmbeddedIsNoProcess(t *testing.T) {
 	d := startTestDatabase(t, DatabaseConfig{Engine: "embedded"})
-	if _, err := StartDatabase(t.Context(), DatabaseConfig{Engine: "embedded", Addr: d.Addr()}); err == nil {
+	if _, err := StartDatabase(t.Context(),
+		DatabaseConfig{Engine: "embedded", Addr: d.Addr()}); err == nil {
 		t.Error("started on a taken port")
 	}
 	if d.Pid() != 0 || d.Persistent() {

@@ -16,7 +16,8 @@ type folder struct {
 	lock      *flock.Flock
 }
 
-// openFolder creates the folder if need be and locks it. An empty path makes a temporary folder that close removes.
+// openFolder creates the folder if need be and locks it. An empty path makes a temporary folder
+// that close removes.
 func openFolder(path, what string) (*folder, error) {
 	f := &folder{path: path}
 	if path == "" {

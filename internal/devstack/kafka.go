@@ -18,7 +18,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// kafkaStop is far more than a clean stop of an idle broker takes (about a second), on a busy machine too.
+// kafkaStop is far more than a clean stop of an idle broker takes (about a second), on a busy
+// machine too.
 const kafkaStop = time.Minute
 
 // KafkaConfig says how to run Apache Kafka.
@@ -27,14 +28,16 @@ type KafkaConfig struct {
 	Jars string
 	// Dir keeps data, settings and log (server.log). "" is a temporary folder that Close removes.
 	Dir string
-	// Addr is the host:port to listen on and to tell clients. Port 0 takes a free one, "" is 127.0.0.1:0.
+	// Addr is the host:port to listen on and to tell clients. Port 0 takes a free one, "" is
+	// 127.0.0.1:0.
 	Addr string
 	// Heap is Java's largest heap, as for -Xmx. Default 512m.
 	Heap string
-	// Listeners beside the plain one, by name in capitals, each on a free port of the same host. See [Kafka.ListenerAddr].
+	// Listeners beside the plain one, by name in capitals, each on a free port of the same host. See
+	// [Kafka.ListenerAddr].
 	Listeners map[string]KafkaListener
-	// Users who may log in where a listener asks for one, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512: their passwords, of letters
-	// and digits. They are made with the data folder.
+	// Users who may log in where a listener asks for one, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512:
+	// their passwords, of letters and digits. They are made with the data folder.
 	Users map[string]string
 	// Authorize makes everyone need rights, but those who come without a name by the plain listener.
 	Authorize bool
@@ -59,8 +62,8 @@ type Kafka struct {
 	closeErr error
 }
 
-// FindKafka returns the folder with Kafka's jars: what TOLLSTREAM_KAFKA_JARS names, else .cache/kafka/lib under the
-// module's root, where scripts/fetch puts them.
+// FindKafka returns the folder with Kafka's jars: what TOLLSTREAM_KAFKA_JARS names, else
+// .cache/kafka/lib under the module's root, where scripts/fetch puts them.
 func FindKafka() (dir string, ok bool) {
 	if dir = os.Getenv("TOLLSTREAM_KAFKA_JARS"); dir != "" {
 		return dir, hasKafka(dir)
@@ -125,7 +128,8 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 			err = errors.Join(err, k.folder.close())
 		}
 	}()
-	// Kafka must know its port before it has it, so that another program may come first: then try other ports.
+	// Kafka must know its port before it has it, so that another program may come first: then try
+	// other ports.
 	for try := 0; ; try++ {
 		if k.port, err = probePort(host, port); err != nil {
 			return nil, err
@@ -145,7 +149,8 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 		if err = k.start(ctx); err == nil {
 			return k, nil
 		}
-		taken := port == 0 && isTaken(host, k.port) || isTaken(host, k.controllerPort) || k.port == k.controllerPort || k.listenerTaken()
+		taken := port == 0 && isTaken(host, k.port) || isTaken(host, k.controllerPort) ||
+			k.port == k.controllerPort || k.listenerTaken()
 		if try == 5 || !taken {
 			return nil, err
 		}
@@ -160,7 +165,8 @@ func findJava() (string, error) {
 	}
 	p, err := exec.LookPath("java")
 	if err != nil {
-		return "", errors.New("no java in JAVA_HOME or on PATH: install a Java runtime, version 17 or newer")
+		return "",
+			errors.New("no java in JAVA_HOME or on PATH: install a Java runtime, version 17 or newer")
 	}
 	return p, nil
 }
@@ -180,7 +186,8 @@ func (k *Kafka) writeSettings() error {
 		"log.dirs":                       filepath.ToSlash(k.folder.join("data")),
 		"auto.create.topics.enable":      "false",
 		"num.partitions":                 "1",
-		// One node can't keep the three copies that these ask for by default, and few partitions start faster.
+		// One node can't keep the three copies that these ask for by default, and few partitions start
+		// faster.
 		"offsets.topic.replication.factor":                 "1",
 		"offsets.topic.num.partitions":                     "4",
 		"transaction.state.log.replication.factor":         "1",
@@ -192,7 +199,8 @@ func (k *Kafka) writeSettings() error {
 		// The first member needn't wait 3 s for others, and tests of failing members may be short.
 		"group.initial.rebalance.delay.ms": "0",
 		"group.min.session.timeout.ms":     "1000",
-		// A killed broker that starts again is turned away until its former self's session is over (9 s by default).
+		// A killed broker that starts again is turned away until its former self's session is over (9 s
+		// by default).
 		"broker.session.timeout.ms":    "3000",
 		"broker.heartbeat.interval.ms": "500",
 	}
@@ -233,7 +241,8 @@ func (k *Kafka) command(class string, args ...string) *exec.Cmd {
 
 // format prepares the data folder, once.
 func (k *Kafka) format(ctx context.Context) error {
-	// A format that was interrupted may lack the file, and one that has it is complete: it is written last.
+	// A format that was interrupted may lack the file, and one that has it is complete: it is written
+	// last.
 	if _, err := os.Stat(k.folder.join("data", "meta.properties")); err == nil {
 		return nil
 	}
@@ -245,7 +254,8 @@ func (k *Kafka) format(ctx context.Context) error {
 	var id [16]byte
 	rand.Read(id[:])
 	cmd := k.command("kafka.tools.StorageTool", append([]string{"format", "--ignore-formatted",
-		"--cluster-id=" + base64.RawURLEncoding.EncodeToString(id[:]), "-c", k.folder.join("server.properties")}, k.scramUsers()...)...)
+		"--cluster-id=" + base64.RawURLEncoding.EncodeToString(id[:]), "-c",
+		k.folder.join("server.properties")}, k.scramUsers()...)...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	c, err := startChild(cmd)
 	if err != nil {
@@ -286,7 +296,8 @@ func (k *Kafka) start(ctx context.Context) error {
 	return nil
 }
 
-// waitReady asks for the cluster's metadata until it names this broker, which it does when the broker takes requests.
+// waitReady asks for the cluster's metadata until it names this broker, which it does when the
+// broker takes requests.
 func (k *Kafka) waitReady(ctx context.Context) error {
 	cfg := sarama.NewConfig()
 	cfg.Version = sarama.V2_8_0_0
@@ -329,7 +340,8 @@ func (k *Kafka) Kill() error {
 	return k.child.kill()
 }
 
-// Pause stops the broker's process without ending it (SIGSTOP): its connections stay open and nothing answers. Linux only.
+// Pause stops the broker's process without ending it (SIGSTOP): its connections stay open and
+// nothing answers. Linux only.
 func (k *Kafka) Pause() error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -343,7 +355,8 @@ func (k *Kafka) Resume() error {
 	return resumeProcess(k.child.process)
 }
 
-// Restart starts a killed broker again on the same port and data, or stops a running one cleanly first.
+// Restart starts a killed broker again on the same port and data, or stops a running one cleanly
+// first.
 func (k *Kafka) Restart(ctx context.Context) error {
 	if err := k.restart(ctx); err != nil {
 		return fmt.Errorf("restart Kafka: %w", err)

@@ -10,13 +10,16 @@ import (
 
 // KafkaListener is one more way into a broker.
 type KafkaListener struct {
-	// KeyStore is a PEM file with the broker's key (PKCS #8) and certificates, for TLS. "" is a connection without it.
+	// KeyStore is a PEM file with the broker's key (PKCS #8) and certificates, for TLS. "" is a
+	// connection without it.
 	KeyStore string
-	// ClientCA is a PEM file of the authorities whose certificates clients must show. "" asks for none.
+	// ClientCA is a PEM file of the authorities whose certificates clients must show. "" asks for
+	// none.
 	ClientCA string
 	// SASL asks clients for user and password.
 	SASL bool
-	// Advertise is the host:port that clients are told, such as that of a proxy. "" is where the broker listens.
+	// Advertise is the host:port that clients are told, such as that of a proxy. "" is where the
+	// broker listens.
 	Advertise string
 }
 
@@ -47,7 +50,8 @@ func (k *Kafka) probeListeners() (map[string]int, error) {
 	return ports, nil
 }
 
-// listenerTaken reports whether another program took a listener's port, or two of ours were given the same one.
+// listenerTaken reports whether another program took a listener's port, or two of ours were given
+// the same one.
 func (k *Kafka) listenerTaken() bool {
 	seen := map[int]bool{k.port: true, k.controllerPort: true}
 	for _, port := range k.listenerPorts {
@@ -80,9 +84,12 @@ func (k *Kafka) secure(p map[string]string) error {
 		}
 		if l.SASL {
 			p[prefix+"sasl.enabled.mechanisms"] = "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
-			p[prefix+"plain.sasl.jaas.config"] = "org.apache.kafka.common.security.plain.PlainLoginModule required" + k.plainUsers() + ";"
+			p[prefix+
+				"plain.sasl.jaas.config"] = "org.apache.kafka.common.security.plain.PlainLoginModule required" +
+				k.plainUsers() + ";"
 			for _, mechanism := range scramMechanisms {
-				p[prefix+strings.ToLower(mechanism)+".sasl.jaas.config"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+				p[prefix+strings.ToLower(mechanism)+
+					".sasl.jaas.config"] = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
 			}
 		}
 	}
@@ -113,7 +120,8 @@ func (k *Kafka) scramUsers() []string {
 	var options []string
 	for _, user := range slices.Sorted(maps.Keys(k.cfg.Users)) {
 		for _, mechanism := range scramMechanisms {
-			options = append(options, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, user, k.cfg.Users[user]))
+			options = append(options, "--add-scram",
+				fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, user, k.cfg.Users[user]))
 		}
 	}
 	return options

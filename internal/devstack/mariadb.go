@@ -19,7 +19,8 @@ import (
 
 // Bounds of an external database server's life.
 const (
-	// databaseStop is far more than a clean stop takes (below a second when idle), on a busy machine too.
+	// databaseStop is far more than a clean stop takes (below a second when idle), on a busy machine
+	// too.
 	databaseStop = 45 * time.Second
 	// pollReady is how often a starting server is asked whether it is ready.
 	pollReady = 20 * time.Millisecond
@@ -27,14 +28,15 @@ const (
 	maxSocketPath = 107
 )
 
-// FindMariaDB returns the path of mariadbd, or of mysqld where there is none: on PATH, else where packages put it, because
-// a user's PATH often lacks the sbin folders.
+// FindMariaDB returns the path of mariadbd, or of mysqld where there is none: on PATH, else where
+// packages put it, because a user's PATH often lacks the sbin folders.
 func FindMariaDB() (path string, ok bool) {
 	for _, name := range []string{"mariadbd", "mysqld"} {
 		if p, err := exec.LookPath(name); err == nil {
 			return p, true
 		}
-		for _, dir := range []string{"/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/bin"} {
+		for _, dir := range []string{"/usr/sbin", "/usr/libexec", "/usr/local/sbin", "/usr/local/bin",
+			"/opt/homebrew/bin"} {
 			if p, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
 				return p, true
 			}
@@ -126,7 +128,8 @@ func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *ma
 	if err := m.initialize(ctx); err != nil {
 		return nil, fmt.Errorf("create system tables: %w", err)
 	}
-	// Between our look at a free port and the server's use of it another program may take it: then try another one.
+	// Between our look at a free port and the server's use of it another program may take it: then try
+	// another one.
 	for try := 0; ; try++ {
 		if m.port, err = probePort(host, port); err != nil {
 			return nil, err
@@ -175,8 +178,8 @@ func (m *mariaDB) settings(dataDir string) []string {
 	return append(args, m.cfg.Options...)
 }
 
-// initialize creates the system tables, once. They are made beside their place and moved there, so that an interrupted
-// first start leaves nothing that looks whole.
+// initialize creates the system tables, once. They are made beside their place and moved there, so
+// that an interrupted first start leaves nothing that looks whole.
 func (m *mariaDB) initialize(ctx context.Context) error {
 	dataDir, unfinished := m.folder.join("data"), m.folder.join("data.new")
 	if _, err := os.Stat(dataDir); err == nil {
@@ -187,7 +190,8 @@ func (m *mariaDB) initialize(ctx context.Context) error {
 	}
 	if template := m.template(); template != "" {
 		// cp keeps modes, and holes in files.
-		if out, err := exec.CommandContext(ctx, "cp", "-a", template, unfinished).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, "cp", "-a", template,
+			unfinished).CombinedOutput(); err != nil {
 			return fmt.Errorf("copy %s: %w: %s", template, err, out)
 		}
 		return os.Rename(unfinished, dataDir)
@@ -216,13 +220,14 @@ func (m *mariaDB) initialize(ctx context.Context) error {
 		return ctx.Err()
 	}
 	if !cmd.ProcessState.Success() {
-		return fmt.Errorf("%s: %s: %s", filepath.Base(cmd.Path), cmd.ProcessState, logTail(logFile.Name(), logStart))
+		return fmt.Errorf("%s: %s: %s", filepath.Base(cmd.Path), cmd.ProcessState,
+			logTail(logFile.Name(), logStart))
 	}
 	return os.Rename(unfinished, dataDir)
 }
 
-// template returns the folder with the system tables that scripts/fetch created, which saves seconds,
-// or "" where there is none or an option matters to their creation.
+// template returns the folder with the system tables that scripts/fetch created, which saves
+// seconds, or "" where there is none or an option matters to their creation.
 func (m *mariaDB) template() string {
 	path := filepath.Join(m.base, "template")
 	for _, option := range m.cfg.Options {
@@ -236,10 +241,12 @@ func (m *mariaDB) template() string {
 	return path
 }
 
-// initCommand returns the command that creates the system tables in dataDir, and its standard input.
+// initCommand returns the command that creates the system tables in dataDir, and its standard
+// input.
 //
-// MariaDB's own mariadb-install-db is used only where its SQL isn't found: run as root it also changes the owner of files
-// in the system's plugin folder, and it fills help tables and a sys schema that nobody asks for here.
+// MariaDB's own mariadb-install-db is used only where its SQL isn't found: run as root it also
+// changes the owner of files in the system's plugin folder, and it fills help tables and a sys
+// schema that nobody asks for here.
 func (m *mariaDB) initCommand(dataDir string) (*exec.Cmd, io.Reader, error) {
 	if m.isMySQL {
 		return exec.Command(m.binary, append(m.settings(dataDir), "--initialize-insecure")...), nil, nil
@@ -247,8 +254,10 @@ func (m *mariaDB) initCommand(dataDir string) (*exec.Cmd, io.Reader, error) {
 	if script, ok := systemTables(m.binary); ok {
 		args := append(m.settings(dataDir), "--bootstrap", "--silent-startup", "--log-warnings=0")
 		if m.folder.temporary {
-			// Nobody misses it after a power cut, and without waiting for the disk it takes a quarter of the time.
-			args = append(args, "--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0", "--sync-frm=0")
+			// Nobody misses it after a power cut, and without waiting for the disk it takes a quarter of the
+			// time.
+			args = append(args, "--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0",
+				"--sync-frm=0")
 		}
 		return exec.Command(m.binary, args...), strings.NewReader(script), nil
 	}
@@ -260,14 +269,15 @@ func (m *mariaDB) initCommand(dataDir string) (*exec.Cmd, io.Reader, error) {
 	return exec.Command(install, args...), nil, nil
 }
 
-// systemTables returns the SQL that MariaDB ships beside the server to create its system tables, with a root who may log in
-// without a password (setUp takes away all of it but the socket).
+// systemTables returns the SQL that MariaDB ships beside the server to create its system tables,
+// with a root who may log in without a password (setUp takes away all of it but the socket).
 func systemTables(binary string) (script string, ok bool) {
 	if real, err := filepath.EvalSymlinks(binary); err == nil {
 		binary = real
 	}
 	prefix := filepath.Dir(filepath.Dir(binary))
-	for _, dir := range []string{prefix + "/share/mysql", prefix + "/share/mariadb", "/usr/share/mysql", "/usr/share/mariadb"} {
+	for _, dir := range []string{prefix + "/share/mysql", prefix + "/share/mariadb",
+		"/usr/share/mysql", "/usr/share/mariadb"} {
 		var b strings.Builder
 		b.WriteString("create database mysql;\nuse mysql;\nset @auth_root_socket=NULL;\n")
 		complete := true
@@ -299,16 +309,17 @@ func (m *mariaDB) start(ctx context.Context) error {
 		return err
 	}
 	defer logFile.Close() // the server has its own handle
-	cmd := exec.Command(m.binary, slices.Concat(m.settings(m.folder.join("data")), m.cfg.TLS.options(), []string{
-		"--bind-address=" + m.host,
-		fmt.Sprintf("--port=%d", m.port),
-		"--socket=" + m.socket,
-		"--pid-file=" + m.folder.join("pid"),
-		"--loose-mysqlx=OFF", // MySQL's second port
-		"--local-infile=1",
-		"--innodb-buffer-pool-size=256M",
-		"--innodb-flush-log-at-trx-commit=1", // what is committed survives a power cut
-	}, m.cfg.Options)...)
+	cmd := exec.Command(m.binary, slices.Concat(m.settings(m.folder.join("data")), m.cfg.TLS.options(),
+		[]string{
+			"--bind-address=" + m.host,
+			fmt.Sprintf("--port=%d", m.port),
+			"--socket=" + m.socket,
+			"--pid-file=" + m.folder.join("pid"),
+			"--loose-mysqlx=OFF", // MySQL's second port
+			"--local-infile=1",
+			"--innodb-buffer-pool-size=256M",
+			"--innodb-flush-log-at-trx-commit=1", // what is committed survives a power cut
+		}, m.cfg.Options)...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	if m.child, err = startChild(cmd); err != nil {
 		return err
@@ -338,7 +349,8 @@ func (m *mariaDB) setUp(ctx context.Context) error {
 		return err
 	}
 	// Leave no way in without a password but the socket, which is in a folder that only we can enter.
-	rows, err := db.QueryContext(ctx, "SELECT host FROM mysql.user WHERE user = 'root' AND host <> 'localhost'")
+	rows, err := db.QueryContext(ctx,
+		"SELECT host FROM mysql.user WHERE user = 'root' AND host <> 'localhost'")
 	if err != nil {
 		return err
 	}
@@ -364,8 +376,10 @@ func (m *mariaDB) setUp(ctx context.Context) error {
 		what, query string
 		args        []any
 	}{
-		{"create database", "CREATE DATABASE IF NOT EXISTS `" + m.cfg.Name + "` CHARACTER SET utf8mb4", nil},
-		{"create user", "CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED BY ?", []any{m.cfg.User, m.cfg.Password}},
+		{"create database", "CREATE DATABASE IF NOT EXISTS `" + m.cfg.Name + "` CHARACTER SET utf8mb4",
+			nil},
+		{"create user", "CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED BY ?",
+			[]any{m.cfg.User, m.cfg.Password}},
 		{"set password", "ALTER USER ?@'%' IDENTIFIED BY ?", []any{m.cfg.User, m.cfg.Password}},
 		{"grant", "GRANT ALL ON `" + name + "`.* TO ?@'%'", []any{m.cfg.User}},
 	} {
@@ -382,7 +396,8 @@ func (m *mariaDB) setUp(ctx context.Context) error {
 	return m.waitFor(ctx, user)
 }
 
-// waitFor pings until the server answers, ends, or ctx does. A server with much to recover takes as long as it takes.
+// waitFor pings until the server answers, ends, or ctx does. A server with much to recover takes as
+// long as it takes.
 func (m *mariaDB) waitFor(ctx context.Context, db *sql.DB) error {
 	for {
 		err := db.PingContext(ctx)

@@ -14,7 +14,8 @@ import (
 	"github.com/tollstream/tollstream/internal/devstack"
 )
 
-// secured are a real Kafka and a real database server that ask who is there, and let nobody do more than was granted.
+// secured are a real Kafka and a real database server that ask who is there, and let nobody do more
+// than was granted.
 type secured struct {
 	*world     // as administrator, without encryption
 	kafka      *devstack.Kafka
@@ -37,7 +38,8 @@ const otherHost = "kafka.example.org"
 
 // kafkaUsers are the users of the secured Kafka and their passwords.
 var kafkaUsers = map[string]string{
-	"everything": "pw-everything", "init": "pw-init", "emit": "pw-emit", "process": "pw-process", "view": "pw-view",
+	"everything": "pw-everything", "init": "pw-init", "emit": "pw-emit", "process": "pw-process",
+	"view":   "pw-view",
 	"verify": "pw-verify", "reset": "pw-reset", "prune": "pw-prune", "rebuild": "pw-rebuild",
 	"secret": "kafka-secret-5d1c", "nobody": "pw-nobody",
 }
@@ -96,7 +98,8 @@ func startSecured(t *testing.T) *secured {
 	}
 	t.Cleanup(func() { _ = s.admin.Close() })
 	// The names are the defaults, as docs/security.md has them.
-	s.world = &world{t: t, brokers: s.kafka.Addr(), db: db, sql: conn, topic: "toll", group: "tollstream", state: t.TempDir()}
+	s.world = &world{t: t, brokers: s.kafka.Addr(), db: db, sql: conn, topic: "toll",
+		group: "tollstream", state: t.TempDir()}
 	s.env = append(os.Environ(), "TOLLSTREAM_BROKERS="+s.brokers, "TOLLSTREAM_MYSQL="+db.DSN(),
 		"TOLLSTREAM_STATE_DIR="+s.state, "TOLLSTREAM_INSTANCE=one")
 	return s
@@ -138,7 +141,8 @@ func (w *world) with(t *testing.T, env ...string) *world {
 func (s *secured) sasl(mechanism, user, password string) []string {
 	return []string{
 		"TOLLSTREAM_BROKERS=" + s.kafka.ListenerAddr(listenSASL), "TOLLSTREAM_KAFKA_CA=" + s.ca.file,
-		"TOLLSTREAM_KAFKA_SASL=" + mechanism, "TOLLSTREAM_KAFKA_USER=" + user, "TOLLSTREAM_KAFKA_PASSWORD=" + password,
+		"TOLLSTREAM_KAFKA_SASL=" + mechanism, "TOLLSTREAM_KAFKA_USER=" +
+			user, "TOLLSTREAM_KAFKA_PASSWORD=" + password,
 	}
 }
 
@@ -147,20 +151,24 @@ func (s *secured) dsn(user, password string) string {
 	return fmt.Sprintf("%s:%s@tcp(%s)/tolldata", user, password, s.db.Addr())
 }
 
-// soon bounds a refusal: far more than one attempt takes on a busy machine, and less than retries would.
+// soon bounds a refusal: far more than one attempt takes on a busy machine, and less than retries
+// would.
 const soon = 30 * time.Second
 
-// refusesSoon runs a command that has to be refused by a server: with one line, perhaps a hint, and without retries.
+// refusesSoon runs a command that has to be refused by a server: with one line, perhaps a hint, and
+// without retries.
 func (w *world) refusesSoon(args []string, texts ...string) {
 	w.t.Helper()
 	started := time.Now()
 	r := w.run(args...)
 	took := time.Since(started)
 	if r.code != 1 || r.stdout != "" || took > soon {
-		w.t.Errorf("tollstream %s: exit status %d after %v, stdout %q, want 1 soon and nothing\n%s", strings.Join(args, " "), r.code, took, r.stdout, r.stderr)
+		w.t.Errorf("tollstream %s: exit status %d after %v, stdout %q, want 1 soon and nothing\n%s",
+			strings.Join(args, " "), r.code, took, r.stdout, r.stderr)
 	}
 	lines := strings.Split(strings.TrimSpace(r.stderr), "\n")
-	if !strings.HasPrefix(lines[0], "tollstream: ") || len(lines) > 2 || len(lines) == 2 && !strings.HasPrefix(lines[1], "hint: ") {
+	if !strings.HasPrefix(lines[0], "tollstream: ") || len(lines) > 2 || len(lines) == 2 &&
+		!strings.HasPrefix(lines[1], "hint: ") {
 		w.t.Errorf("tollstream %s: not one line and a hint:\n%s", strings.Join(args, " "), r.stderr)
 	}
 	for _, text := range texts {
@@ -169,7 +177,8 @@ func (w *world) refusesSoon(args []string, texts ...string) {
 		}
 	}
 	if testing.Verbose() {
-		w.t.Logf("%s, after %v:\n%s", strings.Join(args, " "), took.Round(time.Millisecond), strings.TrimSpace(r.stderr))
+		w.t.Logf("%s, after %v:\n%s", strings.Join(args, " "), took.Round(time.Millisecond),
+			strings.TrimSpace(r.stderr))
 	}
 }
 
@@ -197,7 +206,8 @@ func (w *world) all() {
 func (s *secured) testCertificates(t *testing.T) {
 	client := s.ca.issue("toll-client", time.Now().Add(24*time.Hour))
 	grantAll(t, s.kafka.Addr(), "User:everything", "User:CN=toll-client")
-	for mechanism := range map[string]bool{"plain": true, "scram-sha-256": true, "SCRAM-SHA-512": true} {
+	for mechanism := range map[string]bool{"plain": true, "scram-sha-256": true,
+		"SCRAM-SHA-512": true} {
 		t.Run(mechanism, func(t *testing.T) {
 			s.with(t, s.sasl(mechanism, "everything", kafkaUsers["everything"])...).all()
 		})
@@ -207,20 +217,24 @@ func (s *secured) testCertificates(t *testing.T) {
 		if err := os.WriteFile(file, []byte(kafkaUsers["everything"]+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s.with(t, append(s.sasl("plain", "everything", ""), "TOLLSTREAM_KAFKA_PASSWORD_FILE="+file)...).all()
+		s.with(t,
+			append(s.sasl("plain", "everything", ""), "TOLLSTREAM_KAFKA_PASSWORD_FILE="+file)...).all()
 	})
 	t.Run("without TLS to this machine", func(t *testing.T) {
 		s.with(t, append(s.sasl("plain", "everything", kafkaUsers["everything"]),
 			"TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenPlainSASL), "TOLLSTREAM_KAFKA_CA=")...).all()
 	})
 	t.Run("TLS", func(t *testing.T) {
-		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenTLS), "TOLLSTREAM_KAFKA_CA="+s.ca.file).all()
+		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenTLS),
+			"TOLLSTREAM_KAFKA_CA="+s.ca.file).all()
 	})
 	t.Run("another name", func(t *testing.T) {
-		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenOther), "TOLLSTREAM_KAFKA_CA="+s.ca.file, "TOLLSTREAM_KAFKA_SERVER_NAME="+otherHost).all()
+		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenOther),
+			"TOLLSTREAM_KAFKA_CA="+s.ca.file, "TOLLSTREAM_KAFKA_SERVER_NAME="+otherHost).all()
 	})
 	t.Run("client certificate", func(t *testing.T) {
-		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenMutual), "TOLLSTREAM_KAFKA_CA="+s.ca.file,
+		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenMutual),
+			"TOLLSTREAM_KAFKA_CA="+s.ca.file,
 			"TOLLSTREAM_KAFKA_CERT="+client.cert, "TOLLSTREAM_KAFKA_KEY="+client.key).all()
 	})
 
@@ -228,15 +242,18 @@ func (s *secured) testCertificates(t *testing.T) {
 	s.root("CREATE USER mutual IDENTIFIED BY 'pw-mutual' REQUIRE X509")
 	s.root("GRANT ALL ON tolldata.* TO secure, mutual")
 	t.Run("MySQL with TLS", func(t *testing.T) {
-		s.with(t, "TOLLSTREAM_MYSQL="+s.dsn("secure", "pw-secure"), "TOLLSTREAM_MYSQL_CA="+s.ca.file).all()
+		s.with(t, "TOLLSTREAM_MYSQL="+s.dsn("secure", "pw-secure"),
+			"TOLLSTREAM_MYSQL_CA="+s.ca.file).all()
 	})
 	t.Run("MySQL with a client certificate and a password file", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "password")
 		if err := os.WriteFile(file, []byte("pw-mutual"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s.with(t, "TOLLSTREAM_MYSQL=mutual@tcp("+s.db.Addr()+")/tolldata", "TOLLSTREAM_MYSQL_PASSWORD_FILE="+file,
-			"TOLLSTREAM_MYSQL_CA="+s.ca.file, "TOLLSTREAM_MYSQL_CERT="+client.cert, "TOLLSTREAM_MYSQL_KEY="+client.key).all()
+		s.with(t, "TOLLSTREAM_MYSQL=mutual@tcp("+s.db.Addr()+")/tolldata",
+			"TOLLSTREAM_MYSQL_PASSWORD_FILE="+file,
+			"TOLLSTREAM_MYSQL_CA="+s.ca.file, "TOLLSTREAM_MYSQL_CERT="+client.cert, "TOLLSTREAM_MYSQL_KEY="+
+				client.key).all()
 	})
 }
 
@@ -253,21 +270,32 @@ func (s *secured) testRefusals(t *testing.T) {
 		env  []string
 		want []string
 	}{
-		{"authority", at(listenTLS, "TOLLSTREAM_KAFKA_CA="+s.wrong.file), []string{"unknown authority", "--kafka-ca"}},
-		{"system's authorities", at(listenTLS, "TOLLSTREAM_KAFKA_TLS=true"), []string{"unknown authority", "--kafka-ca"}},
+		{"authority", at(listenTLS, "TOLLSTREAM_KAFKA_CA="+s.wrong.file),
+			[]string{"unknown authority", "--kafka-ca"}},
+		{"system's authorities", at(listenTLS, "TOLLSTREAM_KAFKA_TLS=true"),
+			[]string{"unknown authority", "--kafka-ca"}},
 		{"expired", at(listenExpired, "TOLLSTREAM_KAFKA_CA="+s.ca.file), []string{"expired", "renew"}},
-		{"host", at(listenOther, "TOLLSTREAM_KAFKA_CA="+s.ca.file), []string{"127.0.0.1", "--kafka-server-name"}},
-		{"no client certificate", at(listenMutual, "TOLLSTREAM_KAFKA_CA="+s.ca.file), []string{"certificate", "--kafka-cert"}},
-		{"stranger's certificate", at(listenMutual, "TOLLSTREAM_KAFKA_CA="+s.ca.file, "TOLLSTREAM_KAFKA_CERT="+stranger.cert, "TOLLSTREAM_KAFKA_KEY="+stranger.key),
+		{"host", at(listenOther, "TOLLSTREAM_KAFKA_CA="+s.ca.file),
+			[]string{"127.0.0.1", "--kafka-server-name"}},
+		{"no client certificate", at(listenMutual, "TOLLSTREAM_KAFKA_CA="+s.ca.file),
+			[]string{"certificate", "--kafka-cert"}},
+		{"stranger's certificate",
+			at(listenMutual, "TOLLSTREAM_KAFKA_CA="+s.ca.file, "TOLLSTREAM_KAFKA_CERT="+stranger.cert,
+				"TOLLSTREAM_KAFKA_KEY="+stranger.key),
 			[]string{"certificate", "--kafka-cert"}},
 		{"TLS to a plain port", []string{"TOLLSTREAM_KAFKA_TLS=1"}, []string{"TLS"}},
 		{"a plain connection to a TLS port", at(listenTLS), []string{"TLS", "--kafka-tls"}},
 		{"no user", at(listenPlainSASL), []string{"asks for a user", "--kafka-sasl"}},
 		{"plain password", s.sasl("plain", "everything", "wrong"), []string{"password", "--kafka-user"}},
-		{"SCRAM password", s.sasl("scram-sha-256", "everything", "wrong"), []string{"password", "--kafka-user"}},
-		{"unknown user", s.sasl("scram-sha-512", "stranger", "wrong"), []string{"password", "--kafka-user"}},
-		{"SASL where there is none", append(s.sasl("plain", "everything", "x"), "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenTLS)), []string{"--kafka-sasl"}},
-		{"no rights", s.sasl("plain", "nobody", kafkaUsers["nobody"]), []string{"not authorized", "toll", "docs/security.md"}},
+		{"SCRAM password", s.sasl("scram-sha-256", "everything", "wrong"),
+			[]string{"password", "--kafka-user"}},
+		{"unknown user", s.sasl("scram-sha-512", "stranger", "wrong"),
+			[]string{"password", "--kafka-user"}},
+		{"SASL where there is none",
+			append(s.sasl("plain", "everything", "x"),
+				"TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenTLS)), []string{"--kafka-sasl"}},
+		{"no rights", s.sasl("plain", "nobody", kafkaUsers["nobody"]),
+			[]string{"not authorized", "toll", "docs/security.md"}},
 	} {
 		t.Run("Kafka "+c.name, func(t *testing.T) {
 			w := s.with(t, c.env...)
@@ -281,10 +309,14 @@ func (s *secured) testRefusals(t *testing.T) {
 		env  []string
 		want []string
 	}{
-		{"authority", []string{"TOLLSTREAM_MYSQL_CA=" + s.wrong.file}, []string{"unknown authority", "--mysql-ca"}},
-		{"password", []string{"TOLLSTREAM_MYSQL=" + s.dsn("toll", "wrong")}, []string{"Access denied", "password"}},
-		{"without TLS", []string{"TOLLSTREAM_MYSQL=" + s.dsn("secure", "pw-secure")}, []string{"Access denied"}},
-		{"no client certificate", []string{"TOLLSTREAM_MYSQL=" + s.dsn("mutual", "pw-mutual"), "TOLLSTREAM_MYSQL_CA=" + s.ca.file}, []string{"Access denied"}},
+		{"authority", []string{"TOLLSTREAM_MYSQL_CA=" + s.wrong.file},
+			[]string{"unknown authority", "--mysql-ca"}},
+		{"password", []string{"TOLLSTREAM_MYSQL=" + s.dsn("toll", "wrong")},
+			[]string{"Access denied", "password"}},
+		{"without TLS", []string{"TOLLSTREAM_MYSQL=" + s.dsn("secure", "pw-secure")},
+			[]string{"Access denied"}},
+		{"no client certificate", []string{"TOLLSTREAM_MYSQL=" + s.dsn("mutual", "pw-mutual"),
+			"TOLLSTREAM_MYSQL_CA=" + s.ca.file}, []string{"Access denied"}},
 	} {
 		t.Run("MySQL "+c.name, func(t *testing.T) {
 			w := s.with(t, c.env...)
@@ -300,7 +332,8 @@ func (s *secured) testRefusals(t *testing.T) {
 		want  []string
 	}{
 		"expired": {s.ca.issue("127.0.0.1", time.Now().Add(-time.Hour)), []string{"expired", "renew"}},
-		"host":    {s.ca.issue("db.example.org", time.Now().Add(time.Hour)), []string{"127.0.0.1", "--mysql-server-name"}},
+		"host": {s.ca.issue("db.example.org", time.Now().Add(time.Hour)),
+			[]string{"127.0.0.1", "--mysql-server-name"}},
 	} {
 		t.Run("MySQL "+name, func(t *testing.T) {
 			s.installMySQL(t, c.files)

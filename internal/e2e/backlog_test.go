@@ -10,14 +10,16 @@ import (
 	"time"
 )
 
-// peakBacklogMB is what process may take at most, whatever waits for it, in MB of 2^20 bytes as the benchmark has them.
+// peakBacklogMB is what process may take at most, whatever waits for it, in MB of 2^20 bytes as the
+// benchmark has them.
 const peakBacklogMB = 96
 
 // viewAnswersWithin bounds how long view may take to answer while a backlog is worked off.
 const viewAnswersWithin = 10 * time.Second
 
-// TestBacklog lets process begin when as many events wait as TOLLSTREAM_BACKLOG says, with default settings, and asks view
-// again and again meanwhile. Speed is only printed. The command is built without the embedded engines, as in the container.
+// TestBacklog lets process begin when as many events wait as TOLLSTREAM_BACKLOG says, with default
+// settings, and asks view again and again meanwhile. Speed is only printed. The command is built
+// without the embedded engines, as in the container.
 func TestBacklog(t *testing.T) {
 	text := os.Getenv("TOLLSTREAM_BACKLOG")
 	if text == "" {
@@ -30,11 +32,13 @@ func TestBacklog(t *testing.T) {
 	if _, ok := statusOf(os.Getpid(), "VmHWM"); !ok {
 		t.Skip("there is no /proc here to read the memory of processes from")
 	}
-	within := 5*time.Minute + time.Duration(events)*time.Millisecond/5 // 5,000 events a second, some forty times what it takes
+	// 5,000 events a second, some forty times what it takes
+	within := 5*time.Minute + time.Duration(events)*time.Millisecond/5
 	w := newWorld(t)
 	w.must("init")
 	began := time.Now()
-	w.finishes(w.start("emit", "--count", text, "--rate", "0", "--seed", "1", "--start", "2022-02-10 10:23:02"), within)
+	w.finishes(w.start("emit", "--count", text, "--rate", "0", "--seed", "1", "--start",
+		"2022-02-10 10:23:02"), within)
 	t.Logf("emitted %s events in %.0f s", comma(int(events)), time.Since(began).Seconds())
 
 	began = time.Now()
@@ -45,7 +49,8 @@ func TestBacklog(t *testing.T) {
 	stored := int64(0)
 	for deadline := began.Add(within); stored < events; {
 		if !p.running() || time.Now().After(deadline) {
-			t.Fatalf("%s events of %s are stored after %v:\n%s", comma(int(stored)), comma(int(events)), time.Since(began), p.log)
+			t.Fatalf("%s events of %s are stored after %v:\n%s", comma(int(stored)), comma(int(events)),
+				time.Since(began), p.log)
 		}
 		asked := time.Now()
 		v := w.plaza(4005, stored > 0)
@@ -80,8 +85,10 @@ func TestBacklog(t *testing.T) {
 	if mb == 0 || mb > peakBacklogMB {
 		t.Errorf("process took %.0f MB at its peak, want at most %d", mb, peakBacklogMB)
 	}
-	t.Logf("%s events stored in %.1f s, %s rows/s; all merged after %.1f s; peak memory %.0f MB; view answered %d times, the slowest took %.1f s; %d times with events in flight",
-		comma(int(events)), took.Seconds(), comma(int(float64(events)/took.Seconds())), merged.Seconds(), mb, shown, slowest.Seconds(), behind)
+	t.Logf(
+		"%s events stored in %.1f s, %s rows/s; all merged after %.1f s; peak memory %.0f MB; view answered %d times, the slowest took %.1f s; %d times with events in flight",
+		comma(int(events)), took.Seconds(), comma(int(float64(events)/took.Seconds())), merged.Seconds(),
+		mb, shown, slowest.Seconds(), behind)
 }
 
 // backlogEvery is how often view is asked, unless it takes longer.
@@ -96,7 +103,8 @@ type plazaView struct {
 	}
 }
 
-// plaza returns what view says of a plaza, which it knows where there is some of it; else it may say that it doesn't.
+// plaza returns what view says of a plaza, which it knows where there is some of it; else it may
+// say that it doesn't.
 func (w *world) plaza(plaza int, known bool) plazaView {
 	w.t.Helper()
 	r := w.run("view", "--plaza", strconv.Itoa(plaza), "--json")
@@ -129,7 +137,8 @@ func (w *world) finishes(p *process, within time.Duration) {
 	}
 }
 
-// watchPeak reads the peak of a process's memory until its end. The func that it returns waits for that, and returns MB.
+// watchPeak reads the peak of a process's memory until its end. The func that it returns waits for
+// that, and returns MB.
 func (p *process) watchPeak() func() (mb float64) {
 	var mb float64
 	var wg sync.WaitGroup

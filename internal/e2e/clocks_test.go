@@ -26,11 +26,12 @@ func (w *world) emitEvery(start time.Time, span, step time.Duration) {
 	w.must("emit", "--from", file)
 }
 
-// maintained starts a process that looks for something to delete every few seconds, and waits until it
-// has looked, with a clock that is far ahead.
+// maintained starts a process that looks for something to delete every few seconds, and waits until
+// it has looked, with a clock that is far ahead.
 func (w *world) maintained(clock string) *process {
 	w.t.Helper()
-	p := w.start("process", "--maintenance-every", "50ms", "--keep-windows", "60d", "--keep-dead-letters", "30d", "--metrics-listen", "127.0.0.1:0")
+	p := w.start("process", "--maintenance-every", "50ms", "--keep-windows", "60d",
+		"--keep-dead-letters", "30d", "--metrics-listen", "127.0.0.1:0")
 	a := w.metricsOf(p)
 	w.eventually("a round of deletion", caughtUpWithin, func() bool {
 		return a.value(`tollstream_upkeep_runs_total{outcome="success",step="retire"}`) > 0
@@ -54,7 +55,8 @@ func (w *world) warns(text string) {
 		w.t.Errorf("view lacks %q:\n%s", text, out)
 	}
 	var board struct{ Warnings []string }
-	if out := w.must("view", "--json"); json.Unmarshal([]byte(out), &board) != nil || len(board.Warnings) != 1 || !strings.Contains(board.Warnings[0], text) {
+	if out := w.must("view", "--json"); json.Unmarshal([]byte(out), &board) != nil ||
+		len(board.Warnings) != 1 || !strings.Contains(board.Warnings[0], text) {
 		w.t.Errorf("view --json warns of %v", board.Warnings)
 	}
 	if out := w.must("verify"); !strings.Contains(out, "note: "+text) {
@@ -90,10 +92,13 @@ func TestEventsDatedAhead(t *testing.T) {
 	if out := w.must("verify", "--deep"); !strings.Contains(out, "checked, which are all") {
 		t.Errorf("verify --deep says:\n%s", out)
 	}
-	if out := w.must("prune", "--before", "90d", "--dry-run"); !strings.Contains(out, ", 0 from before") {
+	if out := w.must("prune", "--before", "90d", "--dry-run"); !strings.Contains(out,
+		", 0 from before") {
 		t.Errorf("prune --before 90d would delete:\n%s", out)
 	}
-	if _, err := w.sql.Exec(`DELETE FROM toll_window WHERE kind = '15m' AND events > 0 ORDER BY start_minute LIMIT 1`); err != nil {
+	if _,
+		err := w.sql.Exec(
+		`DELETE FROM toll_window WHERE kind = '15m' AND events > 0 ORDER BY start_minute LIMIT 1`); err != nil {
 		t.Fatal(err)
 	}
 	if v := w.verify("--deep"); v.Status != "mismatch" || v.Problems[0].Kind != "window_missing" {
@@ -102,7 +107,8 @@ func TestEventsDatedAhead(t *testing.T) {
 }
 
 // TestServerClockAhead has the database server's clock go 450 days ahead under a process' feet: its
-// own and the records' keep it from deleting dead letters and windows, and prune from deleting rows.
+// own and the records' keep it from deleting dead letters and windows, and prune from deleting
+// rows.
 func TestServerClockAhead(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)

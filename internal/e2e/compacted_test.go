@@ -66,16 +66,21 @@ func (w *world) compacted(s *sender) {
 		w.t.Fatal(err)
 	}
 	before := w.count(`SELECT COUNT(*) FROM toll_batch`)
-	p := w.start("process", "--batch-rows", "50", "--keep-batches", "10m", "--reconcile", "1s", "--log-level", "debug")
+	p := w.start("process", "--batch-rows", "50", "--keep-batches", "10m", "--reconcile", "1s",
+		"--log-level", "debug")
 	const horizon = `SELECT COALESCE(MAX(folded_minute), -2147483648) FROM toll_batch`
 	was := w.count(horizon)
-	// A row is as old as the one behind it was when it was stored, so what was packed is aged once more.
+	// A row is as old as the one behind it was when it was stored, so what was packed is aged once
+	// more.
 	aged := false
-	for deadline := time.Now().Add(5 * time.Minute); w.count(horizon) == was; time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(5 * time.Minute); w.count(horizon) == was; time.Sleep(
+		200 * time.Millisecond) {
 		if !p.running() || time.Now().After(deadline) {
-			w.t.Fatalf("no minutes were added up; %d rows became %d\n%s", before, w.count(`SELECT COUNT(*) FROM toll_batch`), p.log)
+			w.t.Fatalf("no minutes were added up; %d rows became %d\n%s", before,
+				w.count(`SELECT COUNT(*) FROM toll_batch`), p.log)
 		}
-		if !aged && w.count(`SELECT COUNT(*) FROM toll_batch WHERE batches > 1 AND folded_minute IS NULL`) > 0 {
+		if !aged &&
+			w.count(`SELECT COUNT(*) FROM toll_batch WHERE batches > 1 AND folded_minute IS NULL`) > 0 {
 			aged = age() == nil // else it was in the way of the compaction, and is tried again
 		}
 		s.disorder(5)
@@ -90,8 +95,9 @@ func (w *world) compacted(s *sender) {
 	w.t.Logf("%d rows of toll_batch became %d", before, left)
 }
 
-// TestRebuildCompacted adds the batches of a week up by a running process, and rebuilds from what is left of them; then once
-// more after the rows of some days were pruned. Each time the group table counts what was sent, and every window is as it was.
+// TestRebuildCompacted adds the batches of a week up by a running process, and rebuilds from what
+// is left of them; then once more after the rows of some days were pruned. Each time the group
+// table counts what was sent, and every window is as it was.
 func TestRebuildCompacted(t *testing.T) {
 	campaign(t)
 	w := newWorld(t)
@@ -110,7 +116,8 @@ func TestRebuildCompacted(t *testing.T) {
 		before := w.windows()
 		epoch := w.count(`SELECT MAX(epoch) FROM toll_cursor`)
 		w.must("rebuild", "--yes")
-		if v := w.verify("--deep"); v.Status != "in_flight" || v.InFlight != int64(sent.total()) || v.Merged != 0 {
+		if v := w.verify("--deep"); v.Status != "in_flight" || v.InFlight != int64(sent.total()) ||
+			v.Merged != 0 {
 			t.Fatalf("%s: right after rebuild: %+v", what, v)
 		}
 		w.deleteTopic(w.group + "-table")
@@ -121,7 +128,8 @@ func TestRebuildCompacted(t *testing.T) {
 		if now := w.count(`SELECT MIN(epoch) FROM toll_cursor`); now <= epoch {
 			t.Fatalf("%s: epoch %d became %d", what, epoch, now)
 		}
-		if v := w.verify("--deep"); v.Status != "exact" || v.Events != int64(sent.total()) || v.Merged != v.Events || v.Rows != int64(rows.total()) {
+		if v := w.verify("--deep"); v.Status != "exact" || v.Events != int64(sent.total()) ||
+			v.Merged != v.Events || v.Rows != int64(rows.total()) {
 			t.Fatalf("%s: after a rebuild: %+v", what, v)
 		}
 		w.countsEqual(sent)
@@ -161,7 +169,8 @@ func TestRebuildCompacted(t *testing.T) {
 		t.Fatalf("%d of %d rows are from before %s", sent.total()-kept.total(), sent.total(), before)
 	}
 	w.must("prune", "--before", before, "--batch-rows", "500", "--yes")
-	if v := w.verify("--deep"); v.Status != "exact" || v.Rows != int64(kept.total()) || v.Events != int64(sent.total()) {
+	if v := w.verify("--deep"); v.Status != "exact" || v.Rows != int64(kept.total()) ||
+		v.Events != int64(sent.total()) {
 		t.Fatalf("pruned: %+v", v)
 	}
 	kept.check(w)

@@ -12,8 +12,9 @@ import (
 	"github.com/tollstream/tollstream/internal/simulate"
 )
 
-// TestDetection simulates four weeks at four plazas, with labelled incidents in the last of them, and scores what was
-// noticed: how long after its onset each was certain, and how often there was an alarm without one.
+// TestDetection simulates four weeks at four plazas, with labelled incidents in the last of them,
+// and scores what was noticed: how long after its onset each was certain, and how often there was
+// an alarm without one.
 func TestDetection(t *testing.T) {
 	w := newWorld(t)
 	dir := t.TempDir()
@@ -28,12 +29,16 @@ id,name,lanes,vehicles_per_day,heavy_share
 		t.Fatal(err)
 	}
 	const days = 29 // from a Monday on: four weeks of history before the last day
-	args := []string{"emit", "--profile", "day", "--speed", "max", "--days", "29", "--start", "2026-03-02", "--seed", "7",
+	args := []string{"emit", "--profile", "day", "--speed", "max", "--days", "29", "--start",
+		"2026-03-02", "--seed", "7",
 		"--plazas-file", plazas, "--labels", labels}
 	for _, incident := range []string{
-		"1,2026-03-24 08:10,1h30m,blockage", "1,2026-03-26 13:00,1h,surge,4", "1,2026-03-28 15:20,45m,blockage,0.2",
-		"2,2026-03-23 17:05,2h,blockage", "2,2026-03-27 11:30,1h,surge,4", "3,2026-03-25 07:40,1h,blockage",
-		"3,2026-03-29 12:00,1h,surge,5", "4,2026-03-23 09:00,40m,blockage", "4,2026-03-26 18:00,1h,blockage,0.3", "4,2026-03-30 10:00,1h,surge,3.5",
+		"1,2026-03-24 08:10,1h30m,blockage", "1,2026-03-26 13:00,1h,surge,4",
+		"1,2026-03-28 15:20,45m,blockage,0.2",
+		"2,2026-03-23 17:05,2h,blockage", "2,2026-03-27 11:30,1h,surge,4",
+		"3,2026-03-25 07:40,1h,blockage",
+		"3,2026-03-29 12:00,1h,surge,5", "4,2026-03-23 09:00,40m,blockage",
+		"4,2026-03-26 18:00,1h,blockage,0.3", "4,2026-03-30 10:00,1h,surge,3.5",
 	} {
 		args = append(args, "--incident", incident)
 	}
@@ -57,7 +62,8 @@ id,name,lanes,vehicles_per_day,heavy_share
 		if err := json.Unmarshal([]byte(line), &l); err != nil {
 			t.Fatal(err)
 		}
-		wanted := map[string][]string{simulate.Blockage: {"below_usual"}, simulate.Surge: {"busy", "saturated"}}[l.Kind]
+		wanted := map[string][]string{simulate.Blockage: {"below_usual"},
+			simulate.Surge: {"busy", "saturated"}}[l.Kind]
 		found := false
 		for i := range alarms {
 			a := &alarms[i]
@@ -91,8 +97,10 @@ id,name,lanes,vehicles_per_day,heavy_share
 		}
 	}
 	plazaDays := float64(4 * days)
-	t.Logf("detected %d of %d incidents; onset delay: median %v, longest %v; false alarms: %d (%.3f a plaza and day), and %d times busy (%.3f)",
-		len(delays), len(delays)+missed, delays[len(delays)/2], delays[len(delays)-1], falseAlarms, float64(falseAlarms)/plazaDays, falseBusy, float64(falseBusy)/plazaDays)
+	t.Logf(
+		"detected %d of %d incidents; onset delay: median %v, longest %v; false alarms: %d (%.3f a plaza and day), and %d times busy (%.3f)",
+		len(delays), len(delays)+missed, delays[len(delays)/2], delays[len(delays)-1], falseAlarms,
+		float64(falseAlarms)/plazaDays, falseBusy, float64(falseBusy)/plazaDays)
 	if missed > 0 || delays[len(delays)/2] > 15*time.Minute || delays[len(delays)-1] > 25*time.Minute {
 		t.Errorf("an incident was missed or noticed late")
 	}

@@ -18,9 +18,10 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// TestEmptiedBatches reads the group table's topic as a real broker's compaction leaves it: files of the log that hold nothing but
-// batches without records, of which it keeps the last one of each producer. What is behind them counts: a reset that took the
-// table for empty would use an epoch again.
+// TestEmptiedBatches reads the group table's topic as a real broker's compaction leaves it: files
+// of the log that hold nothing but batches without records, of which it keeps the last one of each
+// producer. What is behind them counts: a reset that took the table for empty would use an epoch
+// again.
 func TestEmptiedBatches(t *testing.T) {
 	jars, ok := devstack.FindKafka()
 	if !ok {
@@ -29,7 +30,9 @@ func TestEmptiedBatches(t *testing.T) {
 	if _, err := exec.LookPath("java"); err != nil {
 		skipWithout(t, "Java")
 	}
-	k, err := devstack.StartKafka(t.Context(), devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0", Properties: map[string]string{"log.cleaner.backoff.ms": "100"}})
+	k, err := devstack.StartKafka(t.Context(),
+		devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0",
+			Properties: map[string]string{"log.cleaner.backoff.ms": "100"}})
 	if err != nil {
 		t.Fatalf("start Kafka: %v", err)
 	}
@@ -50,9 +53,11 @@ func TestEmptiedBatches(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = admin.Close() })
 	setting := func(text string) *string { return &text }
-	if err := admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: map[string]*string{
-		"cleanup.policy": setting("compact"), "segment.bytes": setting(strconv.Itoa(file)), "min.cleanable.dirty.ratio": setting("0.01"),
-	}}, false); err != nil {
+	if err := admin.CreateTopic(topic,
+		&sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: map[string]*string{
+			"cleanup.policy": setting("compact"), "segment.bytes": setting(strconv.Itoa(file)),
+			"min.cleanable.dirty.ratio": setting("0.01"),
+		}}, false); err != nil {
 		t.Fatal(err)
 	}
 	filler := make([]byte, file*2/3) // two don't go into one file
@@ -71,12 +76,14 @@ func TestEmptiedBatches(t *testing.T) {
 			}
 		}
 	}
-	for deadline := time.Now().Add(2 * time.Minute); !bytes.Equal(firstKey(t, client(kgo.ConsumeTopics(topic))), []byte("4000")); time.Sleep(200 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !bytes.Equal(firstKey(t,
+		client(kgo.ConsumeTopics(topic))), []byte("4000")); time.Sleep(200 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the broker does not compact the topic")
 		}
 	}
-	got, err := topology.Cluster{Brokers: []string{k.Addr()}, ClientID: "test"}.Epochs(t.Context(), group, "toll")
+	got, err := topology.Cluster{Brokers: []string{k.Addr()}, ClientID: "test"}.Epochs(t.Context(),
+		group, "toll")
 	if err != nil || got.Highest != epoch || got.Plazas != 1 {
 		t.Errorf("%+v, %v, want epoch %d of 1 plaza", got, err, epoch)
 	}

@@ -13,13 +13,14 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 )
 
-// A fault is one way in which the surroundings, or a process, break. It is injected again and again while events keep
-// coming; in the end nothing may be lost or doubled.
+// A fault is one way in which the surroundings, or a process, break. It is injected again and again
+// while events keep coming; in the end nothing may be lost or doubled.
 type fault struct {
 	name  string
 	title string // in the summary
 	usual bool   // whether it is part of every run of the tests, not of the campaign alone
-	// short and percent say how often it is injected: in a usual run, and in a campaign, of its rounds.
+	// short and percent say how often it is injected: in a usual run, and in a campaign, of its
+	// rounds.
 	short, percent int
 	run            func(f *injection)
 }
@@ -80,7 +81,8 @@ func campaignRounds() int {
 	return n
 }
 
-// roundsOf returns how often a fault is injected: in a usual run, or as a share of a campaign's rounds.
+// roundsOf returns how often a fault is injected: in a usual run, or as a share of a campaign's
+// rounds.
 func roundsOf(short, percent int) int {
 	if asked := campaignRounds(); asked > 0 {
 		return max(1, asked*percent/100)
@@ -88,8 +90,9 @@ func roundsOf(short, percent int) int {
 	return short
 }
 
-// TestFaults injects each fault under load, on real servers unless its file says otherwise, and prints what came of it. With
-// TOLLSTREAM_ROUNDS=n it is a campaign, one fault after the other; TOLLSTREAM_FAULTS_REPORT names a file for its table.
+// TestFaults injects each fault under load, on real servers unless its file says otherwise, and
+// prints what came of it. With TOLLSTREAM_ROUNDS=n it is a campaign, one fault after the other;
+// TOLLSTREAM_FAULTS_REPORT names a file for its table.
 func TestFaults(t *testing.T) {
 	var mu sync.Mutex
 	results := make([]*outcome, len(faults))
@@ -102,7 +105,8 @@ func TestFaults(t *testing.T) {
 			if campaignRounds() == 0 {
 				t.Parallel() // most of it is waiting
 			}
-			f := &injection{T: t, rounds: roundsOf(fault.short, fault.percent), result: outcome{title: fault.title}}
+			f := &injection{T: t, rounds: roundsOf(fault.short, fault.percent),
+				result: outcome{title: fault.title}}
 			t.Cleanup(func() {
 				mu.Lock()
 				defer mu.Unlock()
@@ -117,8 +121,9 @@ func TestFaults(t *testing.T) {
 // done counts a round.
 func (f *injection) done() { f.result.rounds++ }
 
-// settle ends a load, lets all be stored and merged, and checks that it is exact: by verify --deep, by the test's own ground
-// truth, and by SQL for the windows. Processes that still run are interrupted first.
+// settle ends a load, lets all be stored and merged, and checks that it is exact: by verify --deep,
+// by the test's own ground truth, and by SQL for the windows. Processes that still run are
+// interrupted first.
 func (f *injection) settle(l *load, processes ...*process) {
 	f.Helper()
 	l.end()
@@ -136,7 +141,8 @@ func (f *injection) settle(l *load, processes ...*process) {
 	f.result.lost += lost
 	f.result.doubled += doubled
 	if len(wrong) > 0 {
-		f.Errorf("%d rows lost, %d doubled; rows that differ from what was sent: %d\n%s", lost, doubled, len(wrong),
+		f.Errorf("%d rows lost, %d doubled; rows that differ from what was sent: %d\n%s", lost, doubled,
+			len(wrong),
 			strings.Join(wrong[:min(10, len(wrong))], "\n"))
 	}
 	if v := w.verify("--deep"); v.Status != "exact" {
@@ -152,7 +158,8 @@ const linesPerRound = 12
 func (f *injection) brief(p *process) {
 	f.Helper()
 	log := p.log.String()
-	if strings.Contains(log, "goroutine ") || strings.Contains(log, ".go:") || strings.Contains(log, "panic") {
+	if strings.Contains(log, "goroutine ") || strings.Contains(log, ".go:") ||
+		strings.Contains(log, "panic") {
 		f.Errorf("a process prints a stack:\n%s", log)
 	}
 	if n := strings.Count(log, "\n"); n > 10+linesPerRound*max(1, f.result.rounds) {
@@ -160,14 +167,15 @@ func (f *injection) brief(p *process) {
 	}
 }
 
-// sessionTimeout is after how long the group gives a member's partitions to others: the shortest that the tests' brokers take
-// is a second, which a loaded machine may take to answer.
+// sessionTimeout is after how long the group gives a member's partitions to others: the shortest
+// that the tests' brokers take is a second, which a loaded machine may take to answer.
 const sessionTimeout = 3 * time.Second
 
 // member starts a process as a member of the group.
 func (w *world) member(instance string, args ...string) *process {
 	w.t.Helper()
-	p := w.start(append([]string{"process", "--instance", instance, "--batch-rows", "300", "--session-timeout", sessionTimeout.String()}, args...)...)
+	p := w.start(append([]string{"process", "--instance", instance, "--batch-rows", "300",
+		"--session-timeout", sessionTimeout.String()}, args...)...)
 	w.t.Cleanup(func() {
 		if w.t.Failed() {
 			log := p.log.String()
@@ -188,7 +196,8 @@ func reportFaults(t *testing.T, results []*outcome) {
 		if r.failed {
 			title += " (FAILED)"
 		}
-		tw.AppendRow(table.Row{title, humanize.Comma(int64(r.rounds)), humanize.Comma(int64(r.events)), humanize.Comma(int64(r.lost)),
+		tw.AppendRow(table.Row{title, humanize.Comma(int64(r.rounds)), humanize.Comma(int64(r.events)),
+			humanize.Comma(int64(r.lost)),
 			humanize.Comma(int64(r.doubled)), fmt.Sprintf("%.1f s", r.pause.Seconds())})
 	}
 	if tw.Length() == 0 {

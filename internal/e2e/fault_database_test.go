@@ -13,7 +13,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// proxied is a world whose processes reach the database by a proxy. Commands such as verify go straight there.
+// proxied is a world whose processes reach the database by a proxy. Commands such as verify go
+// straight there.
 type proxied struct {
 	*world
 	proxy *proxy
@@ -60,13 +61,15 @@ func (f *injection) exec(db interface {
 	}
 }
 
-// says waits until a process has logged each of the texts, since the last time that this was waited for.
+// says waits until a process has logged each of the texts, since the last time that this was waited
+// for.
 func (f *injection) says(p *process, texts ...string) {
 	f.Helper()
 	f.hear(p, texts, len(texts))
 }
 
-// saysOne waits until a process has logged one of the texts, since the last time that this was waited for.
+// saysOne waits until a process has logged one of the texts, since the last time that this was
+// waited for.
 func (f *injection) saysOne(p *process, texts ...string) {
 	f.Helper()
 	f.hear(p, texts, 1)
@@ -77,7 +80,9 @@ func (f *injection) hear(p *process, texts []string, least int) {
 	f.Helper()
 	for deadline := time.Now().Add(caughtUpWithin); ; time.Sleep(pollEvery) {
 		log := p.log.String()
-		missing := slices.DeleteFunc(slices.Clone(texts), func(text string) bool { return strings.Contains(log[p.heard:], text) })
+		missing := slices.DeleteFunc(slices.Clone(texts), func(text string) bool {
+			return strings.Contains(log[p.heard:], text)
+		})
 		if len(texts)-len(missing) >= least {
 			p.heard = len(log)
 			return
@@ -88,7 +93,8 @@ func (f *injection) hear(p *process, texts []string, least int) {
 	}
 }
 
-// killDatabase kills the database server at a random moment, and starts it again after a random time.
+// killDatabase kills the database server at a random moment, and starts it again after a random
+// time.
 func killDatabase(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
@@ -111,7 +117,8 @@ func killDatabase(f *injection) {
 	f.settle(l, p)
 }
 
-// killDatabaseInCommit kills the database server when a batch's COMMIT is on its way to it, or has just reached it.
+// killDatabaseInCommit kills the database server when a batch's COMMIT is on its way to it, or has
+// just reached it.
 func killDatabaseInCommit(f *injection) {
 	w := newProxied(f.T)
 	l := w.startLoad(newTruth())
@@ -137,8 +144,8 @@ func killDatabaseInCommit(f *injection) {
 	f.settle(l, p)
 }
 
-// cutAtEveryStep cuts the connection at step 1, 2, 3 … of a batch's transaction, before the server sees the packet and after
-// it, until no transaction has such a step.
+// cutAtEveryStep cuts the connection at step 1, 2, 3 … of a batch's transaction, before the server
+// sees the packet and after it, until no transaction has such a step.
 func cutAtEveryStep(f *injection) {
 	w := newProxied(f.T)
 	l := w.startLoad(newTruth())
@@ -149,11 +156,12 @@ func cutAtEveryStep(f *injection) {
 	w.proxy.setJudge(c.judge)
 	cutAt := func(step int, fate verdict) (what string) {
 		c.arm(step, fate)
-		w.eventually(fmt.Sprintf("step %d, or three transactions without it", step), caughtUpWithin, func() bool {
-			var beyond int
-			what, beyond = c.cut()
-			return what != "" || beyond >= 3
-		})
+		w.eventually(fmt.Sprintf("step %d, or three transactions without it", step), caughtUpWithin,
+			func() bool {
+				var beyond int
+				what, beyond = c.cut()
+				return what != "" || beyond >= 3
+			})
 		if what != "" {
 			l.caughtUp("after a cut at "+what, caughtUpWithin, p)
 			f.done()
@@ -170,7 +178,8 @@ func cutAtEveryStep(f *injection) {
 			steps = append(steps, cutAt(atCommit, fate))
 			all := strings.Join(steps, "; ")
 			f.Logf("cut %s: %s", name, all)
-			if !strings.Contains(all, "COMMIT") || !strings.Contains(all, "bytes of rows") || len(steps) < 5 {
+			if !strings.Contains(all, "COMMIT") || !strings.Contains(all, "bytes of rows") ||
+				len(steps) < 5 {
 				f.Errorf("the cuts %s do not cover a transaction: %s", name, all)
 			}
 		}
@@ -179,8 +188,8 @@ func cutAtEveryStep(f *injection) {
 	f.settle(l, p)
 }
 
-// loseCommitAnswers cuts the connection at a commit: when the server got it, so that the batch is stored and nobody says so, and
-// before it did.
+// loseCommitAnswers cuts the connection at a commit: when the server got it, so that the batch is
+// stored and nobody says so, and before it did.
 func loseCommitAnswers(f *injection) {
 	w := newProxied(f.T)
 	l := w.startLoad(newTruth())
@@ -237,7 +246,8 @@ func pauseDatabase(f *injection) {
 	f.settle(l, p)
 }
 
-// lockDatabase makes batches wait for locks until the server gives up on them, and then makes them the victims of deadlocks.
+// lockDatabase makes batches wait for locks until the server gives up on them, and then makes them
+// the victims of deadlocks.
 func lockDatabase(f *injection) {
 	w := newWorld(f.T)
 	admin := w.root()
@@ -248,7 +258,8 @@ func lockDatabase(f *injection) {
 	l.caughtUp("the start", caughtUpWithin, p)
 	l.forgetPauses()
 	deadlocks := func() (n int64) {
-		err := admin.QueryRow("SELECT `count` FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'").Scan(&n)
+		err := admin.QueryRow(
+			"SELECT `count` FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'").Scan(&n)
 		if err != nil {
 			f.Fatalf("count deadlocks: %v", err)
 		}
@@ -260,7 +271,9 @@ func lockDatabase(f *injection) {
 			f.Fatal(err)
 		}
 		var rows int
-		if err := tx.QueryRow(`SELECT COUNT(*) FROM (SELECT * FROM toll_cursor FOR UPDATE) AS locked`).Scan(&rows); err != nil || rows == 0 {
+		if err := tx.QueryRow(
+			`SELECT COUNT(*) FROM (SELECT * FROM toll_cursor FOR UPDATE) AS locked`).Scan(
+			&rows); err != nil || rows == 0 {
 			f.Fatalf("lock the cursors: %d, %v", rows, err)
 		}
 		f.says(p, "Lock wait timeout") // which a session waits for 5 s
@@ -283,8 +296,9 @@ func lockDatabase(f *injection) {
 	f.settle(l, p)
 }
 
-// deadlock locks the book of batches in a large transaction, and then the cursors, which the batches that wait for the book
-// have locked by then. Batches change less than it does, so that the server picks them as the victims.
+// deadlock locks the book of batches in a large transaction, and then the cursors, which the
+// batches that wait for the book have locked by then. Batches change less than it does, so that the
+// server picks them as the victims.
 func (f *injection) deadlock(w *world) {
 	f.Helper()
 	tx, err := w.sql.Begin()
@@ -293,7 +307,8 @@ func (f *injection) deadlock(w *world) {
 	}
 	defer tx.Rollback()
 	f.exec(tx, `INSERT INTO ballast VALUES (0)`+strings.Repeat(`,(0)`, 19_999))
-	for _, statement := range []string{`SELECT COUNT(*) FROM (SELECT * FROM toll_batch FOR UPDATE) AS locked`, `SELECT SLEEP(0.3)`, // until batches wait
+	// until batches wait
+	for _, statement := range []string{`SELECT COUNT(*) FROM (SELECT * FROM toll_batch FOR UPDATE) AS locked`, `SELECT SLEEP(0.3)`,
 		`SELECT COUNT(*) FROM (SELECT * FROM toll_cursor FOR UPDATE) AS locked`} {
 		var unused int
 		if err := tx.QueryRow(statement).Scan(&unused); err != nil {
@@ -325,7 +340,8 @@ func forbidWrites(f *injection) {
 	f.settle(l, p)
 }
 
-// fillDatabase lets the database run out of space: a data file that may not grow stands for a full disk.
+// fillDatabase lets the database run out of space: a data file that may not grow stands for a full
+// disk.
 func fillDatabase(f *injection) {
 	w := newWorld(f.T)
 	if err := w.db.SetOptions("--innodb-file-per-table=0", "--innodb-data-file-path=ibdata1:12M:autoextend:max:64M"); err != nil {
@@ -382,7 +398,8 @@ func forbidLoadData(f *injection) {
 	f.settle(l, p)
 }
 
-// swapDatabase lets the address of the database lead to another one, which is set up for the same group and topic.
+// swapDatabase lets the address of the database lead to another one, which is set up for the same
+// group and topic.
 func swapDatabase(f *injection) {
 	w := newProxied(f.T)
 	other := newWorld(f.T)

@@ -80,8 +80,8 @@ func pauseKafka(f *injection) {
 	f.settle(l, p)
 }
 
-// proxiedKafka starts a broker whose second listener is told to clients as a proxy, so that all that a process says to it
-// passes there.
+// proxiedKafka starts a broker whose second listener is told to clients as a proxy, so that all
+// that a process says to it passes there.
 func proxiedKafka(t *testing.T) (*devstack.Kafka, *proxy) {
 	t.Helper()
 	jars, ok := devstack.FindKafka()
@@ -102,7 +102,8 @@ func proxiedKafka(t *testing.T) (*devstack.Kafka, *proxy) {
 	return k, p
 }
 
-// cutProduces cuts the connection at produce requests, half of them when the broker has got them, and answers late.
+// cutProduces cuts the connection at produce requests, half of them when the broker has got them,
+// and answers late.
 func cutProduces(f *injection) {
 	k, proxy := proxiedKafka(f.T)
 	w := newWorldOn(f.T, k.Addr(), engine)
@@ -116,7 +117,9 @@ func cutProduces(f *injection) {
 		proxy.delay.Store(int64(rand.IntN(300)) * int64(time.Millisecond))
 		before := cuts.Load()
 		proxy.setJudge(sometimes(5, &cuts))
-		w.eventually("cut produce requests", caughtUpWithin, func() bool { return cuts.Load() >= before+5 })
+		w.eventually("cut produce requests", caughtUpWithin, func() bool {
+			return cuts.Load() >= before+5
+		})
 		proxy.setJudge(nil)
 		proxy.delay.Store(0)
 		l.caughtUp("after produce requests were cut", caughtUpWithin, p)
@@ -126,8 +129,9 @@ func cutProduces(f *injection) {
 	f.Logf("%d produce requests were cut", cuts.Load())
 }
 
-// expireSession keeps a process from the broker for longer than its session lasts, while another one takes over. What it had
-// sent reaches the broker late, and is older than what the other one has written by then.
+// expireSession keeps a process from the broker for longer than its session lasts, while another
+// one takes over. What it had sent reaches the broker late, and is older than what the other one
+// has written by then.
 func expireSession(f *injection) {
 	k, proxy := proxiedKafka(f.T)
 	w := newWorldOn(f.T, k.Addr(), engine)
@@ -149,8 +153,8 @@ func expireSession(f *injection) {
 	f.Logf("%d states came late to the group table, and were mended", w.fallBacks())
 }
 
-// startFakes starts a cluster of three brokers inside this process. It is no real Kafka: a real one moves leaders only between
-// machines, and answers with errors only when it is ill.
+// startFakes starts a cluster of three brokers inside this process. It is no real Kafka: a real one
+// moves leaders only between machines, and answers with errors only when it is ill.
 func startFakes(t *testing.T) *kfake.Cluster {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(3), kfake.GroupMinSessionTimeout(time.Second),
@@ -171,7 +175,8 @@ func moveLeaders(f *injection) {
 	members := []*process{w.member("one"), w.member("two")}
 	l.caughtUp("the start", caughtUpWithin, members...)
 	l.forgetPauses()
-	topics := []string{w.topic, topology.LoopTopic(w.group), topology.TableTopic(w.group), topology.CongestionTopic(w.topic)}
+	topics := []string{w.topic, topology.LoopTopic(w.group), topology.TableTopic(w.group),
+		topology.CongestionTopic(w.topic)}
 	for round := range f.rounds {
 		for _, topic := range topics {
 			for partition := range int32(4) {
@@ -190,8 +195,8 @@ func moveLeaders(f *injection) {
 	f.settle(l, members...)
 }
 
-// refuseProduces lets brokers answer produce requests with errors: of requests that they did not carry out, and of some that
-// they did.
+// refuseProduces lets brokers answer produce requests with errors: of requests that they did not
+// carry out, and of some that they did.
 func refuseProduces(f *injection) {
 	c := startFakes(f.T)
 	w := newWorldOn(f.T, strings.Join(c.ListenAddrs(), ","), engine)
@@ -201,8 +206,10 @@ func refuseProduces(f *injection) {
 	l.caughtUp("the start", caughtUpWithin, p)
 	l.forgetPauses()
 	for range f.rounds {
-		for _, topic := range []string{topology.LoopTopic(w.group), topology.TableTopic(w.group), topology.CongestionTopic(w.topic)} {
-			for _, refusal := range []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas, kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut} {
+		for _, topic := range []string{topology.LoopTopic(w.group), topology.TableTopic(w.group),
+			topology.CongestionTopic(w.topic)} {
+			for _, refusal := range []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas,
+				kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut} {
 				h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: refusal, Count: 2})
 				ctx, cancel := context.WithTimeout(f.Context(), caughtUpWithin)
 				err := h.Wait(ctx, 2)
@@ -223,7 +230,8 @@ func refuseProduces(f *injection) {
 func growTopic(f *injection) {
 	w := newWorld(f.T)
 	w.must("init", "--partitions", "2")
-	l := w.startLoad(newTruth(), kgo.MetadataMinAge(500*time.Millisecond), kgo.MetadataMaxAge(time.Second))
+	l := w.startLoad(newTruth(), kgo.MetadataMinAge(500*time.Millisecond),
+		kgo.MetadataMaxAge(time.Second))
 	p := w.member("one")
 	l.caughtUp("the start", caughtUpWithin, p)
 	l.forgetPauses()
@@ -232,7 +240,9 @@ func growTopic(f *injection) {
 	}
 	w.eventually("the end of process", caughtUpWithin, func() bool { return !p.running() })
 	said(f, p, "has 2 partitions and topic "+w.topic+" has 4", "tollstream rebuild --yes")
-	w.eventually("events in the new partitions", caughtUpWithin, func() bool { return len(l.acknowledged()) == 4 })
+	w.eventually("events in the new partitions", caughtUpWithin, func() bool {
+		return len(l.acknowledged()) == 4
+	})
 	rows := w.count(`SELECT COUNT(*) FROM livetolldata`)
 	w.must("rebuild", "--yes")
 	if n := w.count(`SELECT COUNT(*) FROM livetolldata`); n != rows {
@@ -254,8 +264,8 @@ func said(f *injection, p *process, texts ...string) {
 	}
 }
 
-// deleteUnread lets the broker delete records that were not stored yet: while no process runs, and under a running one that
-// waits for the database.
+// deleteUnread lets the broker delete records that were not stored yet: while no process runs, and
+// under a running one that waits for the database.
 func deleteUnread(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
@@ -301,7 +311,8 @@ func deleteUnread(f *injection) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		said(f, p, fmt.Sprintf("offsets %d to %d of partition %d of topic %s are gone", cursors[partition], oldest-1, partition, w.topic), "--skip-gone")
+		said(f, p, fmt.Sprintf("offsets %d to %d of partition %d of topic %s are gone",
+			cursors[partition], oldest-1, partition, w.topic), "--skip-gone")
 		l.forget(f.T, partition, cursors[partition], oldest)
 		p = w.member("one", "--skip-gone")
 		l.caughtUp("without what is gone", caughtUpWithin, p)

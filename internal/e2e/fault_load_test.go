@@ -18,9 +18,9 @@ type position struct {
 	offset    int64
 }
 
-// load keeps sending events in disorder at a steady rate until it is stopped, and measures meanwhile for how long events wait:
-// it knows from the acknowledgements what each partition holds, and looks at the cursors for what is stored. The time that a
-// server was away counts too.
+// load keeps sending events in disorder at a steady rate until it is stopped, and measures
+// meanwhile for how long events wait: it knows from the acknowledgements what each partition holds,
+// and looks at the cursors for what is stored. The time that a server was away counts too.
 type load struct {
 	w     *world
 	s     *sender
@@ -37,7 +37,8 @@ type load struct {
 	begun   int64               // events that were given to the client, acknowledged or not
 }
 
-// Rate of a load: loadBatch events each loadEvery. It is far below what process stores, so what waits, waits for a fault.
+// Rate of a load: loadBatch events each loadEvery. It is far below what process stores, so what
+// waits, waits for a fault.
 const (
 	loadBatch = 60
 	loadEvery = 60 * time.Millisecond
@@ -47,7 +48,8 @@ const (
 // startLoad begins to send to a broker.
 func (w *world) startLoad(truth *truth, opts ...kgo.Opt) *load {
 	w.t.Helper()
-	l := &load{w: w, s: w.sender(truth, opts...), stop: make(chan struct{}), truth: truth, rows: map[position]string{}, ends: map[int32]int64{}}
+	l := &load{w: w, s: w.sender(truth, opts...), stop: make(chan struct{}), truth: truth,
+		rows: map[position]string{}, ends: map[int32]int64{}}
 	db, err := dbsql.Open("mysql", w.db.DSN()+"?timeout=1s&readTimeout=2s")
 	if err != nil {
 		w.t.Fatal(err)
@@ -90,20 +92,21 @@ func (l *load) burst(n int) {
 		csv, row := l.s.disordered()
 		l.mu.Unlock()
 		wg.Add(1)
-		l.s.client.Produce(context.Background(), &kgo.Record{Value: []byte(csv)}, func(r *kgo.Record, err error) {
-			defer wg.Done()
-			if err != nil {
-				l.s.t.Errorf("produce: %v", err)
-				return
-			}
-			l.truth.sent(row)
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			if l.truth.sums == nil {
-				l.rows[position{r.Partition, r.Offset}] = row
-			}
-			l.ends[r.Partition] = max(l.ends[r.Partition], r.Offset+1)
-		})
+		l.s.client.Produce(context.Background(), &kgo.Record{Value: []byte(csv)},
+			func(r *kgo.Record, err error) {
+				defer wg.Done()
+				if err != nil {
+					l.s.t.Errorf("produce: %v", err)
+					return
+				}
+				l.truth.sent(row)
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				if l.truth.sums == nil {
+					l.rows[position{r.Partition, r.Offset}] = row
+				}
+				l.ends[r.Partition] = max(l.ends[r.Partition], r.Offset+1)
+			})
 	}
 	wg.Wait()
 }
@@ -133,7 +136,8 @@ func (l *load) watch(db *dbsql.DB) {
 		l.longest = max(l.longest, now.Sub(moved))
 		for partition, end := range l.ends {
 			next, ok := read[partition]
-			if _, known := since[partition]; !known || err == nil && ok && (next != cursors[partition] || next >= end) {
+			if _, known := since[partition]; !known || err == nil && ok &&
+				(next != cursors[partition] || next >= end) {
 				since[partition] = now // it holds nothing, or something was stored
 			}
 			if err == nil && ok {
@@ -189,7 +193,8 @@ func (l *load) acknowledged() map[int32]int64 {
 	return ends
 }
 
-// caughtUp waits until all that was acknowledged before the call is stored, and returns how long that took.
+// caughtUp waits until all that was acknowledged before the call is stored, and returns how long
+// that took.
 func (l *load) caughtUp(what string, within time.Duration, processes ...*process) time.Duration {
 	l.w.t.Helper()
 	started := time.Now()
@@ -221,7 +226,8 @@ func (l *load) caughtUp(what string, within time.Duration, processes ...*process
 	}
 }
 
-// disordered makes an event whose clock runs far too fast, and which may be late, too late or ahead.
+// disordered makes an event whose clock runs far too fast, and which may be late, too late or
+// ahead.
 func (s *sender) disordered() (csv, row string) {
 	s.clock = s.clock.Add(time.Duration(s.rand.IntN(500)) * time.Millisecond)
 	at := s.clock
@@ -235,7 +241,8 @@ func (s *sender) disordered() (csv, row string) {
 	case r < 38: // a wrong clock
 		at = at.Add(time.Duration(s.rand.IntN(1e8)) * time.Second)
 	}
-	vehicle, typ, plaza := 10_000+s.rand.IntN(9_990_000), types[s.rand.IntN(len(types))], 4000+s.rand.IntN(11)
+	vehicle, typ, plaza := 10_000+s.rand.IntN(9_990_000), types[s.rand.IntN(len(types))], 4000+
+		s.rand.IntN(11)
 	return fmt.Sprintf("%s,%d,%s,%d", at.Format(time.ANSIC), vehicle, typ, plaza),
 		fmt.Sprintf("%s,%d,%s,%d", at.Format(time.DateTime), vehicle, typ, plaza)
 }

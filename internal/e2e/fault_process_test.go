@@ -14,7 +14,8 @@ const caughtUpWithin = 2 * time.Minute
 
 var three = []string{"one", "two", "three"}
 
-// killOfThree kills one of three processes of a group with SIGKILL at a random moment, and starts it again.
+// killOfThree kills one of three processes of a group with SIGKILL at a random moment, and starts
+// it again.
 func killOfThree(f *injection) {
 	w := newWorld(f.T)
 	w.must("init", "--partitions", "6")
@@ -61,9 +62,11 @@ func scale(f *injection) {
 		third.interrupt()
 		f.says(first, "processing partitions=6")
 		in := l.caughtUp("after scaling in", caughtUpWithin, first)
-		f.Logf("1 → 3: longest pause %v, all stored again after %v; 3 → 1: longest pause %v, all stored again after %v", outPause.Round(time.Millisecond),
+		f.Logf(
+			"1 → 3: longest pause %v, all stored again after %v; 3 → 1: longest pause %v, all stored again after %v", outPause.Round(time.Millisecond),
 			out.Round(time.Millisecond), l.pause().Round(time.Millisecond), in.Round(time.Millisecond))
-		if most := max(outPause, l.pause()); most > time.Minute { // some 2 s; generous, for loaded machines
+		// some 2 s; generous, for loaded machines
+		if most := max(outPause, l.pause()); most > time.Minute {
 			f.Errorf("scaling kept events waiting for %v", most)
 		}
 		f.brief(second)
@@ -73,7 +76,8 @@ func scale(f *injection) {
 	f.settle(l, first)
 }
 
-// failover kills one of two processes for good. The other one takes over when the session of the dead one is over.
+// failover kills one of two processes for good. The other one takes over when the session of the
+// dead one is over.
 func failover(f *injection, args ...string) {
 	w := newWorld(f.T)
 	w.must("init")
@@ -101,8 +105,8 @@ func failover(f *injection, args ...string) {
 func coldFailover(f *injection) { failover(f) }
 func warmFailover(f *injection) { failover(f, "--hot-standby") }
 
-// fallBacks reads the changelog of the group table and returns how many of its records hold less of a plaza than an earlier
-// one: what a former owner wrote late.
+// fallBacks reads the changelog of the group table and returns how many of its records hold less of
+// a plaza than an earlier one: what a former owner wrote late.
 func (w *world) fallBacks() int {
 	w.t.Helper()
 	newest := map[string]map[int32]int64{}

@@ -20,10 +20,12 @@ type verdict int
 const (
 	passOn    verdict = iota
 	cutBefore         // the connection is cut, and the server never sees the frame
-	cutAfter          // the server gets the frame, and the connection is cut before its answer reaches the client
+	// the server gets the frame, and the connection is cut before its answer reaches the client
+	cutAfter
 )
 
-// proxy passes connections on to a server, and knows where the client's frames begin, so that it can cut in between.
+// proxy passes connections on to a server, and knows where the client's frames begin, so that it
+// can cut in between.
 type proxy struct {
 	listener net.Listener
 	frames   func(r *bufio.Reader) ([]byte, error) // reads one frame of a client, its head included
@@ -81,14 +83,16 @@ func (p *proxy) setUpstream(addr string) {
 	p.cutAll()
 }
 
-// setJudge lets judge decide about each frame from now on. It is called by one connection at a time.
+// setJudge lets judge decide about each frame from now on. It is called by one connection at a
+// time.
 func (p *proxy) setJudge(judge func(link int, frame []byte) verdict) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.judge = judge
 }
 
-// block lets nothing pass in either direction until the function that it returns is called; connections stay open.
+// block lets nothing pass in either direction until the function that it returns is called;
+// connections stay open.
 func (p *proxy) block() (unblock func()) {
 	p.gate.Lock()
 	return sync.OnceFunc(p.gate.Unlock)
@@ -133,10 +137,12 @@ func (p *proxy) accept() {
 	}
 }
 
-// answerPatience is how long a frame whose answer is to be dropped may take to be answered; some are not answered at all.
+// answerPatience is how long a frame whose answer is to be dropped may take to be answered; some
+// are not answered at all.
 const answerPatience = 200 * time.Millisecond
 
-func (p *proxy) toServer(id int, client, server net.Conn, dropAnswer *atomic.Bool, answered chan struct{}) {
+func (p *proxy) toServer(id int, client, server net.Conn, dropAnswer *atomic.Bool,
+	answered chan struct{}) {
 	r := bufio.NewReaderSize(client, 64<<10)
 	for {
 		frame, err := p.frames(r)
@@ -205,7 +211,8 @@ func mysqlFrames(r *bufio.Reader) ([]byte, error) {
 	return frame, err
 }
 
-// kafkaFrames reads a request of Kafka's protocol: four bytes of length, two of the kind of request.
+// kafkaFrames reads a request of Kafka's protocol: four bytes of length, two of the kind of
+// request.
 func kafkaFrames(r *bufio.Reader) ([]byte, error) {
 	head, err := r.Peek(4)
 	if err != nil {
@@ -227,7 +234,8 @@ func statement(frame []byte) string {
 	return string(frame[5:min(len(frame), 120)])
 }
 
-// batchCutter cuts a batch's transaction at one of its packets: the statements, and the rows that LOAD DATA sends.
+// batchCutter cuts a batch's transaction at one of its packets: the statements, and the rows that
+// LOAD DATA sends.
 type batchCutter struct {
 	mu      sync.Mutex
 	step    int // to cut at, from 1, or atCommit; 0 cuts nowhere
@@ -241,7 +249,8 @@ type batchCutter struct {
 // atCommit is the step at which a transaction is committed, whichever that is in it.
 const atCommit = -1
 
-// movesCursor begins a batch's first statement, which follows on START TRANSACTION or is sent with it.
+// movesCursor begins a batch's first statement, which follows on START TRANSACTION or is sent with
+// it.
 const movesCursor = "UPDATE toll_cursor SET next_offset"
 
 // arm makes the cutter cut once, at a step.
@@ -316,7 +325,8 @@ func commitJudge(meet func() verdict) func(link int, frame []byte) verdict {
 	}
 }
 
-// sometimes returns a judge of produce requests that cuts one of n, half of them before the broker sees them.
+// sometimes returns a judge of produce requests that cuts one of n, half of them before the broker
+// sees them.
 func sometimes(n int, cuts *atomic.Int64) func(link int, frame []byte) verdict {
 	return func(_ int, frame []byte) verdict {
 		if !isProduce(frame) || rand.IntN(n) > 0 {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// damageState harms the state folder of a process again and again while it is down, each time in another way. It has to come
-// back by itself, with the right counts.
+// damageState harms the state folder of a process again and again while it is down, each time in
+// another way. It has to come back by itself, with the right counts.
 func damageState(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
@@ -147,21 +147,24 @@ func noise(path string, size int64) error {
 	}
 	defer f.Close()
 	for range 1 + size/500 {
-		if _, err := f.WriteAt([]byte{byte(rand.Uint32()), byte(rand.Uint32())}, rand.Int64N(size+1)); err != nil {
+		if _, err := f.WriteAt([]byte{byte(rand.Uint32()), byte(rand.Uint32())},
+			rand.Int64N(size+1)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// nonsense lets the end of a table of LevelDB say that a block of it takes terabytes, and leaves the mark of a table behind that.
+// nonsense lets the end of a table of LevelDB say that a block of it takes terabytes, and leaves
+// the mark of a table behind that.
 func nonsense(path string, size int64) error {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	_, err = f.WriteAt([]byte{1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01}, size-48) // begins at 1, 1<<42 bytes long
+	// begins at 1, 1<<42 bytes long
+	_, err = f.WriteAt([]byte{1, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01}, size-48)
 	return err
 }
 

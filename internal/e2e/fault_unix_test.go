@@ -24,8 +24,8 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// stopOneOfTwo lets one of two processes of a group stand still for longer than its session lasts, and go on: by then the
-// other one owns its partitions.
+// stopOneOfTwo lets one of two processes of a group stand still for longer than its session lasts,
+// and go on: by then the other one owns its partitions.
 func stopOneOfTwo(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
@@ -42,7 +42,8 @@ func stopOneOfTwo(f *injection) {
 		l.caughtUp("while one stands still", caughtUpWithin, members...)
 		time.Sleep(time.Second) // the other one is well ahead then
 		stopped.goOn()
-		f.saysOne(stopped, "stood still for", "another process moved the cursor") // whichever it finds first
+		// whichever it finds first
+		f.saysOne(stopped, "stood still for", "another process moved the cursor")
 		l.caughtUp("after one stood still", caughtUpWithin, members...)
 		f.done()
 	}
@@ -55,12 +56,14 @@ func stopOneOfTwo(f *injection) {
 // fullStateFolder gives the state folder so little room that the local copies fill it.
 func fullStateFolder(f *injection) {
 	dir := f.TempDir()
-	// A file system of our own in memory, for the process alone: without being root where the system lets users have namespaces.
+	// A file system of our own in memory, for the process alone: without being root where the system
+	// lets users have namespaces.
 	script := `mount -t tmpfs -o size=200k tollstream "$1" && shift && exec "$@"`
 	w := newWorld(f.T)
 	w.must("init")
 	mounted := func(args ...string) []string {
-		return append([]string{"unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", dir, binary}, args...)
+		return append([]string{"unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script,
+			"sh", dir, binary}, args...)
 	}
 	probe := mounted("help")
 	if out, err := exec.Command(probe[0], probe[1:]...).CombinedOutput(); err != nil {
@@ -69,7 +72,8 @@ func fullStateFolder(f *injection) {
 		return
 	}
 	l := w.startLoad(newTruth())
-	p := w.startCommand(mounted("process", "--instance", "one", "--batch-rows", "300", "--session-timeout", "3s", "--state-dir", filepath.Join(dir, "state")))
+	p := w.startCommand(mounted("process", "--instance", "one", "--batch-rows", "300",
+		"--session-timeout", "3s", "--state-dir", filepath.Join(dir, "state")))
 	f.says(p, "no space left on device")
 	f.done()
 	if !p.running() {

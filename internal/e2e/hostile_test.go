@@ -23,22 +23,30 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// hostileTypes are vehicle types that mean something to SQL, to terminals, to spreadsheets, to pages or to formats.
+// hostileTypes are vehicle types that mean something to SQL, to terminals, to spreadsheets, to
+// pages or to formats.
 var hostileTypes = []string{
-	`'; DROP TABLE`, `' OR ''='`, `x') -- `[:6], `\`, `\'`, `"`, "`", `%s%n`, `\N`, `NULL`, `${HOME}`, `$(id)`,
-	"\x1b[2J", "\x1b]0;owned\x07", "\u009b31m", "\x08\x08\x08car", "car\rtruck", "a\nb", "a\tb", "a\x00b", "\x00", "\x7f",
-	"\u202ekcurt", "\u2066x\u2069", "a\u200bb", "\ufeffcar", "e\u0301", "\u05d0\u05d1", "\u0634\u0627\u062d\u0646\u0629", "\U0001f69b", "\U000e0041tag", "a\u2028b", "a\u2029b", "a\u0085b", "\ufffd", "\ufff9x\ufffb",
-	"=1+1", "+1", "-1", "@SUM(1)", "=cmd|' /C x'!A", "\t=1", "<script>", "<img src=x>", "&amp;", "]]>", "{{7*7}}", "(other)", "constructor", "__proto__",
+	`'; DROP TABLE`, `' OR ''='`, `x') -- `[:6], `\`, `\'`, `"`, "`", `%s%n`, `\N`, `NULL`, `${HOME}`,
+	`$(id)`,
+	"\x1b[2J", "\x1b]0;owned\x07", "\u009b31m", "\x08\x08\x08car", "car\rtruck", "a\nb", "a\tb",
+	"a\x00b", "\x00", "\x7f",
+	"\u202ekcurt", "\u2066x\u2069", "a\u200bb", "\ufeffcar", "e\u0301", "\u05d0\u05d1",
+	"\u0634\u0627\u062d\u0646\u0629", "\U0001f69b", "\U000e0041tag", "a\u2028b", "a\u2029b",
+	"a\u0085b", "\ufffd", "\ufff9x\ufffb",
+	"=1+1", "+1", "-1", "@SUM(1)", "=cmd|' /C x'!A", "\t=1", "<script>", "<img src=x>", "&amp;", "]]>",
+	"{{7*7}}", "(other)", "constructor", "__proto__",
 	"Car", "CAR", "\uff23ar", strings.Repeat("\U0001f69b", 15), strings.Repeat("x", 15),
 }
 
 // hostileCSV reports whether CSV holds a vehicle type without quotes around it.
 func hostileCSV(typ string) bool {
-	return !strings.ContainsAny(typ, ",\n\r") && strings.TrimSpace(typ) == typ && !strings.HasPrefix(typ, `"`)
+	return !strings.ContainsAny(typ, ",\n\r") && strings.TrimSpace(typ) == typ &&
+		!strings.HasPrefix(typ, `"`)
 }
 
-// TestHostileText sends texts that mean something to what they pass through, in every field and format. Each is a row, letter
-// by letter, or a dead letter, and nothing that shows them lets them act.
+// TestHostileText sends texts that mean something to what they pass through, in every field and
+// format. Each is a row, letter by letter, or a dead letter, and nothing that shows them lets them
+// act.
 func TestHostileText(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -65,7 +73,8 @@ func TestHostileText(t *testing.T) {
 			rows++
 		}
 		vehicle++
-		text, err := json.Marshal(map[string]any{"timestamp": "2022-02-10T10:23:02Z", "vehicle_id": vehicle, "vehicle_type": typ, "toll_plaza_id": 4001})
+		text, err := json.Marshal(map[string]any{"timestamp": "2022-02-10T10:23:02Z",
+			"vehicle_id": vehicle, "vehicle_type": typ, "toll_plaza_id": 4001})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,11 +82,18 @@ func TestHostileText(t *testing.T) {
 		rows++
 	}
 	garbage := [][]byte{
-		[]byte(`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"\ud83d","toll_plaza_id":4001}`), // half a surrogate pair
-		[]byte(`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"\udc00\ud800","toll_plaza_id":4001}`),
-		[]byte(`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"car\ud800x","toll_plaza_id":4001}`),
-		[]byte("{\"timestamp\":\"2022-02-10T10:23:02Z\",\"vehicle_id\":1,\"vehicle_type\":\"\x1b[2J\xff\",\"toll_plaza_id\":4001}"),
-		[]byte("{\"timestamp\":\"2022-02-10T10:23:02Z\",\"vehicle_id\":1,\"vehicle_type\":\"a\x00b\",\"toll_plaza_id\":4001}"), // a NUL as it is
+		// half a surrogate pair
+		[]byte(
+			`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"\ud83d","toll_plaza_id":4001}`),
+		[]byte(
+			`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"\udc00\ud800","toll_plaza_id":4001}`),
+		[]byte(
+			`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"car\ud800x","toll_plaza_id":4001}`),
+		[]byte(
+			"{\"timestamp\":\"2022-02-10T10:23:02Z\",\"vehicle_id\":1,\"vehicle_type\":\"\x1b[2J\xff\",\"toll_plaza_id\":4001}"),
+		// a NUL as it is
+		[]byte(
+			"{\"timestamp\":\"2022-02-10T10:23:02Z\",\"vehicle_id\":1,\"vehicle_type\":\"a\x00b\",\"toll_plaza_id\":4001}"),
 		[]byte("\u2028\u2029\u0085\ufeff\u202d"),
 		[]byte("Thu Feb 10 10:23:02 2022,1,\xff\xfe,4001"),
 		[]byte("Thu Feb 10 10:23:02 2022,1,\xed\xa0\xbd,4001"), // a surrogate in UTF-8
@@ -92,8 +108,10 @@ func TestHostileText(t *testing.T) {
 	}
 	s.sendRaw(garbage...)
 	for _, r := range []*kgo.Record{ // what decides about the reading of a record is hostile too
-		{Value: []byte("x"), Headers: []kgo.RecordHeader{{Key: "content-type", Value: []byte("\x1b[2J; charset=\x00")}}},
-		{Value: []byte("x"), Key: []byte("\x1b[2J\u202e\xff"), Headers: []kgo.RecordHeader{{Key: "tollstream-retry-of", Value: []byte("1:2:3\x1b")}}},
+		{Value: []byte("x"),
+			Headers: []kgo.RecordHeader{{Key: "content-type", Value: []byte("\x1b[2J; charset=\x00")}}},
+		{Value: []byte("x"), Key: []byte("\x1b[2J\u202e\xff"),
+			Headers: []kgo.RecordHeader{{Key: "tollstream-retry-of", Value: []byte("1:2:3\x1b")}}},
 	} {
 		if err := s.client.ProduceSync(context.Background(), r).FirstErr(); err != nil {
 			t.Fatal(err)
@@ -108,8 +126,10 @@ func TestHostileText(t *testing.T) {
 
 	outputs := map[string]string{}
 	for _, args := range [][]string{
-		{"view"}, {"view", "--plaza", "4001"}, {"view", "--json"}, {"view", "--plaza", "4001", "--json"}, {"verify", "--deep"}, {"verify", "--json"},
-		{"dead-letters"}, {"dead-letters", "--json"}, {"sql", "by_type"}, {"sql", "by_type", "--json"}, {"sql", "top10"}, {"sql", "last_hour"}, {"sql", "late"},
+		{"view"}, {"view", "--plaza", "4001"}, {"view", "--json"}, {"view", "--plaza", "4001",
+			"--json"}, {"verify", "--deep"}, {"verify", "--json"},
+		{"dead-letters"}, {"dead-letters", "--json"}, {"sql", "by_type"}, {"sql", "by_type",
+			"--json"}, {"sql", "top10"}, {"sql", "last_hour"}, {"sql", "late"},
 	} {
 		name := strings.Join(args, " ")
 		outputs[name] = w.must(args...)
@@ -137,10 +157,13 @@ func TestHostileText(t *testing.T) {
 		base = regexp.MustCompile(`http://127\.0\.0\.1:\d+`).FindString(p.log.String())
 		return base != "" || !p.running()
 	})
-	for _, path := range []string{"/api/v1/plazas", "/api/v1/plazas/4001", "/api/v1/plazas/4001/windows", "/api/v1/dead-letters", "/api/v1/verification", "/metrics", "/", "/plazas/4001", "/readyz"} {
+	for _, path := range []string{"/api/v1/plazas", "/api/v1/plazas/4001",
+		"/api/v1/plazas/4001/windows", "/api/v1/dead-letters", "/api/v1/verification", "/metrics", "/",
+		"/plazas/4001", "/readyz"} {
 		outputs["GET "+path] = httpGet(t, base+path)
 	}
-	outputs["GET /api/v1/plazas.csv"] = strings.ReplaceAll(httpGet(t, base+"/api/v1/plazas.csv"), "\r\n", "\n")
+	outputs["GET /api/v1/plazas.csv"] = strings.ReplaceAll(httpGet(t, base+"/api/v1/plazas.csv"),
+		"\r\n", "\n")
 	outputs["GET /api/v1/events"] = httpFirst(t, base+"/api/v1/events")
 	outputs["the log of view"] = p.log.String()
 	for name, text := range outputs {
@@ -154,7 +177,8 @@ func TestHostileText(t *testing.T) {
 		ByType map[string]int64 `json:"by_type"`
 		Total  int64            `json:"total"`
 	}
-	if err := json.Unmarshal([]byte(outputs["view --plaza 4001 --json"]), &plaza); err != nil || plaza.Total != int64(rows) {
+	if err := json.Unmarshal([]byte(outputs["view --plaza 4001 --json"]), &plaza); err != nil ||
+		plaza.Total != int64(rows) {
 		t.Errorf("view: %v, %d", err, plaza.Total)
 	}
 	apart := 0
@@ -164,7 +188,8 @@ func TestHostileText(t *testing.T) {
 		}
 	}
 	if apart != len(plaza.ByType) || len(plaza.ByType) > maxTypes {
-		t.Errorf("view counts %d types by name, of which %d were sent: %v", len(plaza.ByType), apart, plaza.ByType)
+		t.Errorf("view counts %d types by name, of which %d were sent: %v", len(plaza.ByType), apart,
+			plaza.ByType)
 	}
 	var listed struct {
 		DeadLetters []struct {
@@ -173,7 +198,8 @@ func TestHostileText(t *testing.T) {
 			Bytes         int     `json:"payload_bytes"`
 		} `json:"dead_letters"`
 	}
-	if err := json.Unmarshal([]byte(outputs["dead-letters --json"]), &listed); err != nil || len(listed.DeadLetters) != len(garbage)+2 {
+	if err := json.Unmarshal([]byte(outputs["dead-letters --json"]), &listed); err != nil ||
+		len(listed.DeadLetters) != len(garbage)+2 {
 		t.Fatalf("%v, %d dead letters", err, len(listed.DeadLetters))
 	}
 	got := map[string]bool{}
@@ -196,7 +222,8 @@ func TestHostileText(t *testing.T) {
 	}
 	for _, record := range records {
 		for _, cell := range record {
-			if _, err := strconv.ParseFloat(cell, 64); err != nil && cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+			if _, err := strconv.ParseFloat(cell, 64); err != nil && cell != "" &&
+				strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
 				t.Errorf("a cell of the CSV is a formula: %q", cell)
 			}
 		}
@@ -211,8 +238,8 @@ func acts(r rune) bool {
 	return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
-// TestHostileTypes sends very many distinct vehicle types. The rows keep them all; a plaza's count keeps some by name and
-// the rest as (other), in a state that stays small.
+// TestHostileTypes sends very many distinct vehicle types. The rows keep them all; a plaza's count
+// keeps some by name and the rest as (other), in a state that stays small.
 func TestHostileTypes(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -222,7 +249,8 @@ func TestHostileTypes(t *testing.T) {
 	const events = 200_000
 	for i := range events {
 		at := s.clock.Add(time.Duration(i) * time.Second / 20)
-		r := &kgo.Record{Value: fmt.Appendf(nil, "%s,%d,type-%d,%d", at.Format(time.ANSIC), i, i, 4000+i%3)}
+		r := &kgo.Record{Value: fmt.Appendf(nil, "%s,%d,type-%d,%d", at.Format(time.ANSIC), i, i,
+			4000+i%3)}
 		s.client.Produce(context.Background(), r, func(_ *kgo.Record, err error) {
 			if err != nil {
 				t.Errorf("produce: %v", err)
@@ -245,13 +273,14 @@ func TestHostileTypes(t *testing.T) {
 	if out := w.must("view"); len(out) > 10_000 {
 		t.Errorf("view prints %d bytes", len(out))
 	}
-	if out := w.must("view", "--plaza", "4001", "--json"); len(out) > 200_000 || strings.Count(out, "type-") == 0 {
+	if out := w.must("view", "--plaza", "4001", "--json"); len(out) > 200_000 ||
+		strings.Count(out, "type-") == 0 {
 		t.Errorf("view --plaza prints %d bytes", len(out))
 	}
 }
 
-// TestHostileBatches sends compressed batches that inflate to many times their size, between events. Each becomes one dead letter, and the
-// memory stays within bounds.
+// TestHostileBatches sends compressed batches that inflate to many times their size, between
+// events. Each becomes one dead letter, and the memory stays within bounds.
 func TestHostileBatches(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -259,7 +288,8 @@ func TestHostileBatches(t *testing.T) {
 	truth := newTruth()
 	s := w.sender(truth)
 	s.send(1000)
-	for _, codec := range []sarama.CompressionCodec{sarama.CompressionGZIP, sarama.CompressionZSTD, sarama.CompressionLZ4} {
+	for _, codec := range []sarama.CompressionCodec{sarama.CompressionGZIP, sarama.CompressionZSTD,
+		sarama.CompressionLZ4} {
 		w.sendBomb(t, codec, 90<<20)
 		truth.rejects++
 		s.send(500)
@@ -270,7 +300,8 @@ func TestHostileBatches(t *testing.T) {
 		t.Logf("peak memory %d MiB", peak>>20)
 	}
 	w.exact(truth)
-	if got := w.count("SELECT COUNT(*) FROM toll_dead_letter WHERE reason LIKE 'batch: %inflate%' AND payload_bytes BETWEEN 61 AND 1048576"); got != 3 {
+	if got := w.count(
+		"SELECT COUNT(*) FROM toll_dead_letter WHERE reason LIKE 'batch: %inflate%' AND payload_bytes BETWEEN 61 AND 1048576"); got != 3 {
 		t.Errorf("%d batches are dead letters, want 3:\n%s", got, w.must("dead-letters"))
 	}
 	w.must("process", "--until-end") // and it does not come again
@@ -290,7 +321,8 @@ func TestHostileSizes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	if err := admin.AlterConfig(sarama.TopicResource, w.topic, map[string]*string{"max.message.bytes": &limit}, false); err != nil {
+	if err := admin.AlterConfig(sarama.TopicResource, w.topic,
+		map[string]*string{"max.message.bytes": &limit}, false); err != nil {
 		t.Fatal(err)
 	}
 	truth := newTruth()
@@ -339,7 +371,8 @@ func httpGet(t *testing.T, url string) string {
 func httpFirst(t *testing.T, url string) string {
 	t.Helper()
 	var said strings.Builder
-	for in := bufio.NewReader(httpBody(t, url)); !strings.Contains(said.String(), "event: board\n") || !strings.HasSuffix(said.String(), "\n\n"); {
+	for in := bufio.NewReader(httpBody(t, url)); !strings.Contains(said.String(), "event: board\n") ||
+		!strings.HasSuffix(said.String(), "\n\n"); {
 		line, err := in.ReadString('\n')
 		if said.WriteString(line); err != nil {
 			t.Fatalf("read the events of %s: %v: %q", url, err, said.String())
@@ -348,7 +381,8 @@ func httpFirst(t *testing.T, url string) string {
 	return said.String()
 }
 
-// sendBomb sends one compressed batch with one record of so many zeros, which takes a thousandth of that on the wire.
+// sendBomb sends one compressed batch with one record of so many zeros, which takes a thousandth of
+// that on the wire.
 func (w *world) sendBomb(t *testing.T, codec sarama.CompressionCodec, size int) {
 	t.Helper()
 	cfg := sarama.NewConfig()
@@ -361,7 +395,8 @@ func (w *world) sendBomb(t *testing.T, codec sarama.CompressionCodec, size int) 
 		t.Fatal(err)
 	}
 	defer producer.Close()
-	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: w.topic, Value: sarama.ByteEncoder(make([]byte, size))}); err != nil {
+	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: w.topic,
+		Value: sarama.ByteEncoder(make([]byte, size))}); err != nil {
 		t.Fatalf("send a batch compressed by %v: %v", codec, err)
 	}
 }
@@ -397,7 +432,8 @@ func (w *world) peakOf(t *testing.T, args ...string) int64 {
 func (w *world) tableValues(t *testing.T) [][]byte {
 	t.Helper()
 	topic := w.group + "-table"
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}

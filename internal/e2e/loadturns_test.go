@@ -21,8 +21,10 @@ func TestSlowLoads(t *testing.T) {
 	w := newWorld(t)
 	w.must("init", "--partitions", fmt.Sprint(partitions))
 	// All loads together take a quarter longer than a transaction may idle.
-	w.rootExec(fmt.Sprintf("CREATE TRIGGER tolldata.slow BEFORE INSERT ON tolldata.livetolldata FOR EACH ROW DO SLEEP(%f)",
-		1.25*idle.Seconds()/(partitions*events)))
+	w.rootExec(
+		fmt.Sprintf(
+			"CREATE TRIGGER tolldata.slow BEFORE INSERT ON tolldata.livetolldata FOR EACH ROW DO SLEEP(%f)",
+			1.25*idle.Seconds()/(partitions*events)))
 	truth := newTruth()
 	s := w.sender(truth, kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	for partition := range int32(partitions) {

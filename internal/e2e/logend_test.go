@@ -21,7 +21,8 @@ type volume struct {
 	folder string
 }
 
-// newVolume returns a world whose topic has one partition, of which a test can put back an older copy.
+// newVolume returns a world whose topic has one partition, of which a test can put back an older
+// copy.
 func newVolume(t *testing.T) *volume {
 	t.Helper()
 	jars, ok := devstack.FindKafka()
@@ -29,7 +30,8 @@ func newVolume(t *testing.T) *volume {
 		skipWithout(t, "Apache Kafka (make kafka)")
 	}
 	dir := filepath.Join(t.TempDir(), "kafka")
-	k, err := devstack.StartKafka(context.Background(), devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0", Dir: dir})
+	k, err := devstack.StartKafka(context.Background(),
+		devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0", Dir: dir})
 	if err != nil {
 		t.Fatalf("start Kafka: %v", err)
 	}
@@ -90,29 +92,35 @@ func (v *volume) shortened() {
 func (v *volume) refusesLog(texts ...string) {
 	v.t.Helper()
 	for range 2 {
-		v.refuses([]string{"process", "--until-end"}, append([]string{"the log was replaced, or lost its end", "tollstream accept-log"}, texts...)...)
+		v.refuses([]string{"process", "--until-end"},
+			append([]string{"the log was replaced, or lost its end", "tollstream accept-log"}, texts...)...)
 	}
 	if n := v.count(`SELECT COUNT(*) FROM livetolldata`); n != 800 {
 		v.t.Fatalf("%d rows, want 800", n)
 	}
 }
 
-// TestLogReplaced restores the topic's volume to 500 of the 800 records that were stored, and lets it grow beyond
-// the cursor: by the offset alone it looks as if nothing had happened.
+// TestLogReplaced restores the topic's volume to 500 of the 800 records that were stored, and lets
+// it grow beyond the cursor: by the offset alone it looks as if nothing had happened.
 func TestLogReplaced(t *testing.T) {
 	besideOthers(t)
 	v := newVolume(t)
 	v.shortened()
 	v.sender(newTruth()).send(900)
 	v.refusesLog("the record at offset 799 is not the one that was stored")
-	if r := v.verify(); r.Status != "mismatch" || !slices.ContainsFunc(r.Problems, func(p problem) bool { return p.Kind == "log_replaced" }) {
+	if r := v.verify(); r.Status != "mismatch" ||
+		!slices.ContainsFunc(r.Problems, func(p problem) bool {
+			return p.Kind == "log_replaced"
+		}) {
 		t.Errorf("verify: %+v", r)
 	}
-	if why := v.text(`SELECT log_replaced FROM toll_cursor`); !strings.Contains(why, "partition 0 of topic "+v.topic) {
+	if why := v.text(`SELECT log_replaced FROM toll_cursor`); !strings.Contains(why,
+		"partition 0 of topic "+v.topic) {
 		t.Errorf("toll_cursor.log_replaced is %q", why)
 	}
 	r := v.run("accept-log")
-	for _, text := range []string{"--yes is missing", "the record at offset 799 is not the one", "at most 800 rows below offset 800 have no record in it", "tollstream accept-log --yes"} {
+	for _, text := range []string{"--yes is missing", "the record at offset 799 is not the one",
+		"at most 800 rows below offset 800 have no record in it", "tollstream accept-log --yes"} {
 		if r.code != 2 || !strings.Contains(r.stderr, text) {
 			t.Errorf("accept-log: exit status %d, stderr lacks %q:\n%s", r.code, text, r.stderr)
 		}
@@ -126,7 +134,9 @@ func TestLogReplaced(t *testing.T) {
 	if r := v.verify("--deep"); r.Status != "exact" {
 		t.Errorf("after accept-log: %+v", r)
 	}
-	if text := v.must("verify"); !strings.Contains(text, "exact but for a log that was replaced and accepted") || !strings.Contains(text, "note: partition 0 goes on in another log") {
+	if text := v.must("verify"); !strings.Contains(text,
+		"exact but for a log that was replaced and accepted") ||
+		!strings.Contains(text, "note: partition 0 goes on in another log") {
 		t.Errorf("verify does not name the accepted log:\n%s", text)
 	}
 	if text := v.must("accept-log"); !strings.Contains(text, "nothing to accept") {
@@ -146,10 +156,12 @@ func TestLogReplacedUnseen(t *testing.T) {
 	if r := v.verify(); r.Status != "mismatch" || r.Problems[0].Kind != "log_replaced" {
 		t.Errorf("a log that has grown: %+v", r)
 	}
-	v.refuses([]string{"process", "--until-end"}, "the record at offset 799 is not the one that was stored")
+	v.refuses([]string{"process", "--until-end"},
+		"the record at offset 799 is not the one that was stored")
 }
 
-// TestLogRetention deletes all that was stored from the topic: that is no other log, and it is reported as not checked.
+// TestLogRetention deletes all that was stored from the topic: that is no other log, and it is
+// reported as not checked.
 func TestLogRetention(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -160,12 +172,14 @@ func TestLogRetention(t *testing.T) {
 	if err := w.admin().DeleteRecords(w.topic, map[int32]int64{0: 800}); err != nil {
 		t.Fatal(err)
 	}
-	if text := w.must("verify"); !strings.Contains(text, "it was not checked whether the log is still the one that was stored") ||
+	if text := w.must("verify"); !strings.Contains(text,
+		"it was not checked whether the log is still the one that was stored") ||
 		!strings.Contains(text, "retention deleted the record at offset 799") {
 		t.Errorf("verify:\n%s", text)
 	}
 	s.send(100)
-	if log := w.untilEnd(); !strings.Contains(log, "it was not checked whether the log is still the one that was stored") {
+	if log := w.untilEnd(); !strings.Contains(log,
+		"it was not checked whether the log is still the one that was stored") {
 		t.Errorf("process:\n%s", log)
 	}
 	if text := w.must("verify"); strings.Contains(text, "not checked whether") {
@@ -173,7 +187,8 @@ func TestLogRetention(t *testing.T) {
 	}
 }
 
-// TestLogShorter refuses a log that ends below the cursor, and refuses it still when it has grown beyond.
+// TestLogShorter refuses a log that ends below the cursor, and refuses it still when it has grown
+// beyond.
 func TestLogShorter(t *testing.T) {
 	besideOthers(t)
 	v := newVolume(t)
@@ -183,8 +198,8 @@ func TestLogShorter(t *testing.T) {
 	v.refusesLog("the log ends at offset 500, and up to 800 was stored of it")
 }
 
-// TestLogReplacedWhileRunning kills the broker under a running process, restores the volume and fills it beyond the
-// cursor before the process may talk to it again.
+// TestLogReplacedWhileRunning kills the broker under a running process, restores the volume and
+// fills it beyond the cursor before the process may talk to it again.
 func TestLogReplacedWhileRunning(t *testing.T) {
 	besideOthers(t)
 	v := newVolume(t)
@@ -192,7 +207,9 @@ func TestLogReplacedWhileRunning(t *testing.T) {
 	older := v.copied()
 	v.sender(newTruth()).send(300)
 	p := v.start("process", "--reconcile", "1s", "--session-timeout", "1m")
-	v.eventually("800 rows", caughtUpWithin, func() bool { return v.count(`SELECT COUNT(*) FROM livetolldata`) == 800 })
+	v.eventually("800 rows", caughtUpWithin, func() bool {
+		return v.count(`SELECT COUNT(*) FROM livetolldata`) == 800
+	})
 	if err := v.kafka.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +231,8 @@ func TestLogReplacedWhileRunning(t *testing.T) {
 	v.refusesLog()
 }
 
-// TestResetLosesRows: what retention deleted from the topic can't be replayed, so reset demands to be told.
+// TestResetLosesRows: what retention deleted from the topic can't be replayed, so reset demands to
+// be told.
 func TestResetLosesRows(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -246,7 +264,8 @@ func TestResetLosesRows(t *testing.T) {
 	}
 }
 
-// TestSkipGone: records that retention deleted before they were stored are not called offsets without a record.
+// TestSkipGone: records that retention deleted before they were stored are not called offsets
+// without a record.
 func TestSkipGone(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)

@@ -1,5 +1,6 @@
-// Package e2e proves the promise on real parts: a real Kafka, a real MariaDB or MySQL, and the tollstream command as processes
-// of their own, killed and starved of their servers. Each test keeps its own ground truth: what it sent.
+// Package e2e proves the promise on real parts: a real Kafka, a real MariaDB or MySQL, and the
+// tollstream command as processes of their own, killed and starved of their servers. Each test
+// keeps its own ground truth: what it sent.
 package e2e
 
 import (
@@ -57,7 +58,8 @@ func TestMain(m *testing.M) {
 // required reports whether a missing service fails a test instead of skipping it.
 func required() bool { return os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" }
 
-// campaign skips a test that belongs to the campaign of faults, where that is not asked for: make faults.
+// campaign skips a test that belongs to the campaign of faults, where that is not asked for: make
+// faults.
 func campaign(t *testing.T) {
 	t.Helper()
 	if os.Getenv("TOLLSTREAM_CAMPAIGN") == "" {
@@ -65,7 +67,8 @@ func campaign(t *testing.T) {
 	}
 }
 
-// besideOthers lets a test that mostly waits run beside others, but in a campaign, which does one thing after the other.
+// besideOthers lets a test that mostly waits run beside others, but in a campaign, which does one
+// thing after the other.
 func besideOthers(t *testing.T) {
 	if os.Getenv("TOLLSTREAM_CAMPAIGN") == "" {
 		t.Parallel()
@@ -105,7 +108,8 @@ func startKafka(t *testing.T) *devstack.Kafka {
 	if _, err := exec.LookPath("java"); err != nil {
 		skipWithout(t, "Java")
 	}
-	k, err := devstack.StartKafka(context.Background(), devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0"})
+	k, err := devstack.StartKafka(context.Background(),
+		devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatalf("start Kafka: %v", err)
 	}
@@ -118,7 +122,8 @@ func stopKafka() {
 	}
 }
 
-// world is the surroundings of one test: a broker, a database of its own, a topic and a group of its own.
+// world is the surroundings of one test: a broker, a database of its own, a topic and a group of
+// its own.
 type world struct {
 	t       *testing.T
 	brokers string
@@ -141,7 +146,8 @@ func newWorld(t *testing.T) *world {
 	return newWorldOn(t, sharedKafka(t).Addr(), engine)
 }
 
-// newWorldOn returns them with other brokers or another engine, and perhaps options of the database server.
+// newWorldOn returns them with other brokers or another engine, and perhaps options of the database
+// server.
 func newWorldOn(t *testing.T, brokers, engine string, options ...string) *world {
 	t.Helper()
 	if !devstack.HasDatabase(engine) {
@@ -155,7 +161,8 @@ func newWorldOn(t *testing.T, brokers, engine string, options ...string) *world 
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	conn, err := dbsql.Open("mysql", db.DSN()+
-		"?autocommit=1&sql_mode=%27%27&sql_safe_updates=0&sql_select_limit=9223372036854775807&sql_big_selects=1") // whatever options say
+		// whatever options say
+		"?autocommit=1&sql_mode=%27%27&sql_safe_updates=0&sql_select_limit=9223372036854775807&sql_big_selects=1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,17 +223,20 @@ func (w *world) must(args ...string) string {
 	w.t.Helper()
 	r := w.run(args...)
 	if r.code != 0 {
-		w.t.Fatalf("tollstream %s: exit status %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+		w.t.Fatalf("tollstream %s: exit status %d\n%s%s", strings.Join(args, " "), r.code, r.stdout,
+			r.stderr)
 	}
 	return r.stdout
 }
 
-// refuses runs a command that has to fail with a line that holds each of the texts, and returns its stderr.
+// refuses runs a command that has to fail with a line that holds each of the texts, and returns its
+// stderr.
 func (w *world) refuses(args []string, texts ...string) {
 	w.t.Helper()
 	r := w.run(args...)
 	if r.code != 1 || r.stdout != "" {
-		w.t.Fatalf("tollstream %s: exit status %d, stdout %q, want 1 and nothing\n%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+		w.t.Fatalf("tollstream %s: exit status %d, stdout %q, want 1 and nothing\n%s",
+			strings.Join(args, " "), r.code, r.stdout, r.stderr)
 	}
 	for _, text := range texts {
 		if !strings.Contains(r.stderr, text) {
@@ -257,7 +267,8 @@ func (w *world) start(args ...string) *process {
 // startCommand is start for a command that runs tollstream.
 func (w *world) startCommand(args []string) *process {
 	w.t.Helper()
-	p := &process{w: w, cmd: exec.Command(args[0], args[1:]...), log: new(syncBuffer), done: make(chan struct{})}
+	p := &process{w: w, cmd: exec.Command(args[0], args[1:]...), log: new(syncBuffer),
+		done: make(chan struct{})}
 	p.cmd.Env = w.env
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
@@ -274,8 +285,8 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// stopsWithin is how long a process may take to end on a busy machine: some 5 s where servers don't answer, and a minute where it
-// waited for them.
+// stopsWithin is how long a process may take to end on a busy machine: some 5 s where servers don't
+// answer, and a minute where it waited for them.
 const stopsWithin = 30 * time.Second
 
 // interrupt sends SIGINT and returns how long the process took to end, and its exit status.

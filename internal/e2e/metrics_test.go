@@ -64,7 +64,8 @@ func (a *asked) value(name string) float64 {
 	return sum
 }
 
-// TestOutageMetrics asks a process for its metrics and probes while each of its servers is away and comes back.
+// TestOutageMetrics asks a process for its metrics and probes while each of its servers is away and
+// comes back.
 func TestOutageMetrics(t *testing.T) {
 	k := startKafka(t)
 	t.Cleanup(func() { _ = k.Close() })
@@ -87,7 +88,8 @@ func TestOutageMetrics(t *testing.T) {
 	done := func(what string) {
 		t.Helper()
 		w.eventually(what, 2*time.Minute, func() bool {
-			return a.value("tollstream_rows_stored_total") == float64(truth.total()) && a.value("tollstream_partition_lag_records") == 0 &&
+			return a.value("tollstream_rows_stored_total") == float64(truth.total()) &&
+				a.value("tollstream_partition_lag_records") == 0 &&
 				a.value("tollstream_unpublished_events") == 0 && a.value("tollstream_unmerged_deltas") == 0
 		})
 	}
@@ -101,7 +103,9 @@ func TestOutageMetrics(t *testing.T) {
 	readiness("notice of the dead database", http.StatusServiceUnavailable, "mysql: ")
 	const waiting = 30_000 // more than fits into memory
 	s.send(waiting)
-	w.eventually(fmt.Sprintf("lag of %d records", waiting), 2*time.Minute, func() bool { return a.value("tollstream_partition_lag_records") == waiting })
+	w.eventually(fmt.Sprintf("lag of %d records", waiting), 2*time.Minute, func() bool {
+		return a.value("tollstream_partition_lag_records") == waiting
+	})
 	if err := w.db.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}

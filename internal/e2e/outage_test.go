@@ -10,7 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// TestOutageAtStart starts process while a server is away: it says so once, waits, and goes on by itself.
+// TestOutageAtStart starts process while a server is away: it says so once, waits, and goes on by
+// itself.
 func TestOutageAtStart(t *testing.T) {
 	w := newWorld(t)
 	w.must("init")
@@ -30,21 +31,26 @@ func TestOutageAtStart(t *testing.T) {
 	if err := w.db.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("all rows", caughtUpWithin, func() bool { return w.count(`select count(*) from livetolldata`) >= 1000 })
+	w.eventually("all rows", caughtUpWithin, func() bool {
+		return w.count(`select count(*) from livetolldata`) >= 1000
+	})
 	p.interrupt()
 	w.must("process", "--until-end")
 	w.exact(truth)
 }
 
-// TestTopicMadeAgain deletes the topic under a running process and makes it again: its offsets then mean other records,
-// so process must end with a line that says so; a reset then replays the new one.
+// TestTopicMadeAgain deletes the topic under a running process and makes it again: its offsets then
+// mean other records, so process must end with a line that says so; a reset then replays the new
+// one.
 func TestTopicMadeAgain(t *testing.T) {
 	w := newWorld(t)
 	w.must("init")
 	truth := newTruth()
 	w.sender(truth).send(1000)
 	p := w.start("process")
-	w.eventually("all rows", caughtUpWithin, func() bool { return w.count(`select count(*) from livetolldata`) == 1000 })
+	w.eventually("all rows", caughtUpWithin, func() bool {
+		return w.count(`select count(*) from livetolldata`) == 1000
+	})
 	cfg := sarama.NewConfig()
 	cfg.Version = sarama.V2_8_0_0
 	admin, err := sarama.NewClusterAdmin([]string{w.brokers}, cfg)
@@ -56,14 +62,18 @@ func TestTopicMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.eventually("the topic made again", caughtUpWithin, func() bool {
-		return admin.CreateTopic(w.topic, &sarama.TopicDetail{NumPartitions: 4, ReplicationFactor: 1}, false) == nil
+		return admin.CreateTopic(w.topic, &sarama.TopicDetail{NumPartitions: 4, ReplicationFactor: 1},
+			false) == nil
 	})
 	w.sender(newTruth()).send(8000) // beyond the old cursors
 	w.eventually("the end of process", caughtUpWithin, func() bool { return !p.running() })
-	if !strings.Contains(p.log.String(), "was created again") || !strings.Contains(p.log.String(), "tollstream reset --yes") {
+	if !strings.Contains(p.log.String(), "was created again") ||
+		!strings.Contains(p.log.String(), "tollstream reset --yes") {
 		t.Fatalf("process does not say what happened:\n%s", p.log)
 	}
-	w.refuses([]string{"reset", "--yes"}, "can't be replayed, since the topic no longer holds their records", "tollstream reset --yes --lose-rows")
+	w.refuses([]string{"reset", "--yes"},
+		"can't be replayed, since the topic no longer holds their records",
+		"tollstream reset --yes --lose-rows")
 	w.must("reset", "--yes", "--lose-rows")
 	w.must("process", "--until-end")
 	if v := w.verify("--deep"); v.Status != "exact" || v.Events != 8000 {
@@ -71,7 +81,8 @@ func TestTopicMadeAgain(t *testing.T) {
 	}
 }
 
-// TestUntilEndUnderLoad ends although events keep coming, once those that were there at its start are done.
+// TestUntilEndUnderLoad ends although events keep coming, once those that were there at its start
+// are done.
 func TestUntilEndUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	w.must("init")
@@ -97,14 +108,17 @@ func TestUntilEndUnderLoad(t *testing.T) {
 	w.exact(truth)
 }
 
-// TestSessionTimeoutRefused asks for a session timeout that the broker does not take: less than the six seconds of its default.
+// TestSessionTimeoutRefused asks for a session timeout that the broker does not take: less than the
+// six seconds of its default.
 func TestSessionTimeoutRefused(t *testing.T) {
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.BrokerConfigs(map[string]string{"default.replication.factor": "1"}))
+	c, err := kfake.NewCluster(kfake.NumBrokers(1),
+		kfake.BrokerConfigs(map[string]string{"default.replication.factor": "1"}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
 	w := newWorldOn(t, c.ListenAddrs()[0], "embedded")
 	w.must("init")
-	w.refuses([]string{"process", "--session-timeout", "2s"}, "session timeout", "group.min.session.timeout.ms")
+	w.refuses([]string{"process", "--session-timeout", "2s"}, "session timeout",
+		"group.min.session.timeout.ms")
 }

@@ -48,7 +48,8 @@ func testPipeline(t *testing.T, w *world, partitions int) {
 
 	w.must("process", "--until-end") // nothing new
 	w.exact(truth)
-	if v := w.verify(); v.Rejected != int64(2*len(garbage())) || v.Events != 7000 || v.Merged != 7000 || v.Rows != 7000 {
+	if v := w.verify(); v.Rejected != int64(2*len(garbage())) || v.Events != 7000 ||
+		v.Merged != 7000 || v.Rows != 7000 {
 		t.Fatalf("verify: %+v", v)
 	}
 }
@@ -74,8 +75,9 @@ func garbage() [][]byte {
 	}
 }
 
-// sendAborted sends events in transactions, one that is committed and one that is aborted, whose events must not
-// become rows. The aborted one comes last, so that the partitions end in no record for us.
+// sendAborted sends events in transactions, one that is committed and one that is aborted, whose
+// events must not become rows. The aborted one comes last, so that the partitions end in no record
+// for us.
 func (s *sender) sendAborted(w *world, n int) {
 	s.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic(w.topic),
@@ -136,7 +138,9 @@ func TestRefusals(t *testing.T) {
 	w.sender(newTruth()).send(10)
 
 	running := w.start("process")
-	w.eventually("first rows", caughtUpWithin, func() bool { return w.count(`select count(*) from livetolldata`) == 10 })
+	w.eventually("first rows", caughtUpWithin, func() bool {
+		return w.count(`select count(*) from livetolldata`) == 10
+	})
 	w.refuses([]string{"process"}, "state folder", "--instance")
 	if took, code := running.interrupt(); took > stopsWithin || code != 0 {
 		t.Fatalf("an interrupt took %v, exit status %d\n%s", took, code, running.log)
@@ -145,7 +149,8 @@ func TestRefusals(t *testing.T) {
 	w.refuses([]string{"process", "--group", "another"}, "another", w.group)
 	w.refuses([]string{"process", "--timezone", "Europe/Berlin"}, "Europe/Berlin", "UTC")
 	w.refuses([]string{"process", "--topic", "no-such-topic"}, "no-such-topic")
-	w.refuses([]string{"process", "--mysql", "toll:wrong@tcp(" + w.db.Addr() + ")/tolldata"}, "password")
+	w.refuses([]string{"process", "--mysql", "toll:wrong@tcp(" + w.db.Addr() + ")/tolldata"},
+		"password")
 	w.refuses([]string{"process", "--mysql", "toll:toll@tcp(" + w.db.Addr() + ")/nothing"}, "nothing")
 
 	if _, err := w.sql.Exec(`alter table livetolldata add column lane int`); err != nil {
@@ -188,10 +193,12 @@ func TestDeadLetterRetry(t *testing.T) {
 	truth.sent("2022-02-10 10:23:02,7,car,4001")
 	w.must("process", "--until-end")
 	w.exact(truth)
-	w.refuses([]string{"dead-letters", "retry", "0:10", "--payload", string(repaired)}, "retried before")
+	w.refuses([]string{"dead-letters", "retry", "0:10", "--payload", string(repaired)},
+		"retried before")
 
 	// The same message once more, as a producer's own retry would send it: a duplicate by its header.
-	r := &kgo.Record{Value: repaired, Headers: []kgo.RecordHeader{{Key: "tollstream-retry-of", Value: []byte("0:10")}}}
+	r := &kgo.Record{Value: repaired,
+		Headers: []kgo.RecordHeader{{Key: "tollstream-retry-of", Value: []byte("0:10")}}}
 	if err := s.client.ProduceSync(context.Background(), r).FirstErr(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,9 @@ func (w *world) setTopic(topic string, settings map[string]string) {
 	defer admin.Close()
 	entries := map[string]sarama.IncrementalAlterConfigsEntry{}
 	for name, value := range settings {
-		entries[name] = sarama.IncrementalAlterConfigsEntry{Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &value}
+		entries[name] =
+			sarama.IncrementalAlterConfigsEntry{Operation: sarama.IncrementalAlterConfigsOperationSet,
+				Value: &value}
 	}
 	if err := admin.IncrementalAlterConfig(sarama.TopicResource, topic, entries, false); err != nil {
 		w.t.Fatal(err)
@@ -30,10 +32,13 @@ func TestCompactedTopic(t *testing.T) {
 	defer admin.Close()
 	for _, policy := range []string{"compact", "compact,delete"} {
 		topic := w.topic + "-" + strings.ReplaceAll(policy, ",", "-")
-		if err := admin.CreateTopic(topic, &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1, ConfigEntries: map[string]*string{"cleanup.policy": &policy}}, false); err != nil {
+		if err := admin.CreateTopic(topic,
+			&sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1,
+				ConfigEntries: map[string]*string{"cleanup.policy": &policy}}, false); err != nil {
 			t.Fatal(err)
 		}
-		w.refuses([]string{"init", "--topic", topic}, "cleanup.policy="+policy, "hint: ", "kafka-configs.sh", "--add-config cleanup.policy=delete")
+		w.refuses([]string{"init", "--topic", topic}, "cleanup.policy="+policy, "hint: ",
+			"kafka-configs.sh", "--add-config cleanup.policy=delete")
 	}
 	if n := w.count("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"); n != 0 {
 		t.Errorf("a refused init created %d tables", n)

@@ -82,7 +82,8 @@ func (w *world) deleteTopic(topic string) {
 func (w *world) records(topic string) []*kgo.Record {
 	w.t.Helper()
 	brokers := strings.Split(w.brokers, ",")
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -116,7 +117,8 @@ func (w *world) records(topic string) []*kgo.Record {
 	for len(left) > 0 {
 		fetches := client.PollFetches(ctx)
 		if ctx.Err() != nil {
-			w.t.Fatalf("topic %s can't be read to its end: of partitions %v, after %d records", topic, left, len(all))
+			w.t.Fatalf("topic %s can't be read to its end: of partitions %v, after %d records", topic, left,
+				len(all))
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
 			all = append(all, r)
@@ -131,7 +133,8 @@ func (w *world) records(topic string) []*kgo.Record {
 // put writes records to a topic as they are, each to its partition.
 func (w *world) put(records ...*kgo.Record) {
 	w.t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -151,9 +154,9 @@ func (w *world) recovered(truth *truth) {
 	w.publishedLast(w.windowsEqualSQL())
 }
 
-// publishedLast reads the topic of results: of each window and each change of congestion, the message of the greatest version
-// is what the database holds. After a database was restored, a revision or a change of the same number may have been published
-// with another content before.
+// publishedLast reads the topic of results: of each window and each change of congestion, the
+// message of the greatest version is what the database holds. After a database was restored, a
+// revision or a change of the same number may have been published with another content before.
 func (w *world) publishedLast(windows map[string]window) {
 	w.t.Helper()
 	type notice struct {
@@ -183,7 +186,8 @@ func (w *world) publishedLast(windows map[string]window) {
 			last[key] = n
 		}
 	}
-	rows, err := w.sql.Query(`SELECT toll_plaza_id, detected_minute, to_state, epoch FROM toll_transition`)
+	rows,
+		err := w.sql.Query(`SELECT toll_plaza_id, detected_minute, to_state, epoch FROM toll_transition`)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -196,7 +200,8 @@ func (w *world) publishedLast(windows map[string]window) {
 			w.t.Fatal(err)
 		}
 		if n := changes[key]; n.To != to || n.Epoch != epoch || epoch == 0 {
-			w.t.Fatalf("change %v to %s of epoch %d in MySQL, the newest that was published is %+v", key, to, epoch, n)
+			w.t.Fatalf("change %v to %s of epoch %d in MySQL, the newest that was published is %+v", key, to,
+				epoch, n)
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -230,7 +235,8 @@ func (w *world) untilEnd(args ...string) string {
 	return r.stderr
 }
 
-// TestRecoverTable deletes what holds the counts: the group table's topic, the local stores, and writes older states.
+// TestRecoverTable deletes what holds the counts: the group table's topic, the local stores, and
+// writes older states.
 func TestRecoverTable(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -249,7 +255,8 @@ func TestRecoverTable(t *testing.T) {
 	w.untilEnd("--batch-rows", "130")
 	w.recovered(truth)
 
-	// A state that was overwritten with an older one, which the local stores don't have: it was restored from the changelog.
+	// A state that was overwritten with an older one, which the local stores don't have: it was
+	// restored from the changelog.
 	w.put(plazas["4003"])
 	if err := os.RemoveAll(w.state); err != nil {
 		t.Fatal(err)
@@ -262,13 +269,18 @@ func TestRecoverTable(t *testing.T) {
 	}
 	w.recovered(truth)
 
-	// The same for all plazas under a running process, whose local store is right: no delta comes that would put it right.
+	// The same for all plazas under a running process, whose local store is right: no delta comes that
+	// would put it right.
 	p := w.start("process", "--reconcile", "1s")
-	w.eventually("processing", caughtUpWithin, func() bool { return strings.Contains(p.log.String(), "processing") })
+	w.eventually("processing", caughtUpWithin, func() bool {
+		return strings.Contains(p.log.String(), "processing")
+	})
 	for _, r := range plazas {
 		w.put(r)
 	}
-	w.eventually("all plazas reconciled", caughtUpWithin, func() bool { return w.verify().Status == "exact" })
+	w.eventually("all plazas reconciled", caughtUpWithin, func() bool {
+		return w.verify().Status == "exact"
+	})
 	w.recovered(truth)
 	if _, code := p.interrupt(); code != 0 {
 		t.Fatalf("exit status %d:\n%s", code, p.log)
@@ -281,11 +293,14 @@ func TestRecoverTable(t *testing.T) {
 	w.recovered(truth)
 
 	// Rebuild does it without waiting.
-	if r := w.run("rebuild"); r.code != 2 || !strings.Contains(r.stderr, "batches of 3 partitions with 3,300 events") || !strings.Contains(r.stderr, "tollstream rebuild --yes") {
+	if r := w.run("rebuild"); r.code != 2 ||
+		!strings.Contains(r.stderr, "batches of 3 partitions with 3,300 events") ||
+		!strings.Contains(r.stderr, "tollstream rebuild --yes") {
 		t.Fatalf("rebuild without --yes: exit status %d\n%s", r.code, r.stderr)
 	}
 	out := w.must("rebuild", "--yes")
-	if !strings.Contains(out, "raised the epoch from") || !strings.Contains(out, "tollstream process") {
+	if !strings.Contains(out, "raised the epoch from") ||
+		!strings.Contains(out, "tollstream process") {
 		t.Fatalf("rebuild says:\n%s", out)
 	}
 	if v := w.verify("--deep"); v.Status != "in_flight" || v.InFlight != 3300 || v.Merged != 0 {
@@ -305,7 +320,8 @@ func TestRecoverTable(t *testing.T) {
 	}
 }
 
-// TestRecoverLoop deletes deltas from the loop before they are consumed, as its retention does, under a running process.
+// TestRecoverLoop deletes deltas from the loop before they are consumed, as its retention does,
+// under a running process.
 func TestRecoverLoop(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -320,7 +336,9 @@ func TestRecoverLoop(t *testing.T) {
 	t.Cleanup(func() { _ = client.Close() })
 	loop := w.group + "-loop"
 	p := w.start("process", "--batch-rows", "50", "--reconcile", "1s")
-	w.eventually("processing", caughtUpWithin, func() bool { return strings.Contains(p.log.String(), "processing") })
+	w.eventually("processing", caughtUpWithin, func() bool {
+		return strings.Contains(p.log.String(), "processing")
+	})
 	for round := 0; !strings.Contains(p.log.String(), "reconcile: plaza "); round++ {
 		if round == 10 {
 			t.Fatalf("in 10 rounds no delta was lost:\n%s", p.log)
@@ -351,7 +369,8 @@ func TestRecoverLoop(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		w.eventually("all merged", caughtUpWithin, func() bool { v := w.verify(); return v.Status == "exact" && v.Events == int64(truth.total()) })
+		w.eventually("all merged", caughtUpWithin,
+			func() bool { v := w.verify(); return v.Status == "exact" && v.Events == int64(truth.total()) })
 	}
 	if _, code := p.interrupt(); code != 0 {
 		t.Fatalf("exit status %d:\n%s", code, p.log)
@@ -360,8 +379,8 @@ func TestRecoverLoop(t *testing.T) {
 	w.recovered(truth)
 }
 
-// TestRecoverRestored puts an older database in the place of the one that process writes to: twice the same backup, with
-// batches that are cut otherwise meanwhile, and under a running process.
+// TestRecoverRestored puts an older database in the place of the one that process writes to: twice
+// the same backup, with batches that are cut otherwise meanwhile, and under a running process.
 func TestRecoverRestored(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -380,7 +399,8 @@ func TestRecoverRestored(t *testing.T) {
 		if v := w.verify(); v.Status != "mismatch" {
 			t.Fatalf("round %d: a restored database: %+v", round, v)
 		}
-		w.refuses([]string{"process", "--until-end"}, "the database is behind", "tollstream rebuild --yes")
+		w.refuses([]string{"process", "--until-end"}, "the database is behind",
+			"tollstream rebuild --yes")
 		w.must("rebuild", "--yes")
 		w.untilEnd("--batch-rows", rows)
 		w.recovered(truth)
@@ -391,9 +411,13 @@ func TestRecoverRestored(t *testing.T) {
 
 	// Under a running process, which is then ahead of it. More events come all the time.
 	p := w.start("process", "--batch-rows", "50", "--reconcile", "1s")
-	w.eventually("processing", caughtUpWithin, func() bool { return strings.Contains(p.log.String(), "processing") })
+	w.eventually("processing", caughtUpWithin, func() bool {
+		return strings.Contains(p.log.String(), "processing")
+	})
 	s.disorder(500)
-	w.eventually("rows", caughtUpWithin, func() bool { return w.count(`SELECT COUNT(*) FROM livetolldata`) > 4000 })
+	w.eventually("rows", caughtUpWithin, func() bool {
+		return w.count(`SELECT COUNT(*) FROM livetolldata`) > 4000
+	})
 	w.restore(backup)
 	s.disorder(500)
 	p.awaitRefusal("restored under a running process")
@@ -402,8 +426,9 @@ func TestRecoverRestored(t *testing.T) {
 	w.recovered(truth)
 }
 
-// TestRecoverFailover lets the database lose its last commits without a trace in the group's offsets, which follow
-// within a second. So process begins, cuts other batches than were merged, and has to find out by the group table.
+// TestRecoverFailover lets the database lose its last commits without a trace in the group's
+// offsets, which follow within a second. So process begins, cuts other batches than were merged,
+// and has to find out by the group table.
 func TestRecoverFailover(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
@@ -435,7 +460,8 @@ func TestRecoverFailover(t *testing.T) {
 	}
 }
 
-// TestRebuildWhileRunning rebuilds while three processes run under load: at once, twice in a row, and killed in the midst.
+// TestRebuildWhileRunning rebuilds while three processes run under load: at once, twice in a row,
+// and killed in the midst.
 func TestRebuildWhileRunning(t *testing.T) {
 	campaign(t)
 	w := newWorld(t)
@@ -446,7 +472,8 @@ func TestRebuildWhileRunning(t *testing.T) {
 	w.untilEnd("--batch-rows", "20")
 	var processes []*process
 	for i := range 3 {
-		processes = append(processes, w.start("process", "--batch-rows", "100", "--reconcile", "1s", "--instance", fmt.Sprint("p", i)))
+		processes = append(processes, w.start("process", "--batch-rows", "100", "--reconcile", "1s",
+			"--instance", fmt.Sprint("p", i)))
 	}
 	stop := make(chan struct{})
 	var load sync.WaitGroup

@@ -16,7 +16,8 @@ import (
 func (s *sender) sendEvent(at string, vehicle int, typ string, plaza int, refused bool) {
 	s.t.Helper()
 	row := fmt.Sprintf("%s,%d,%s,%d", at, vehicle, typ, plaza)
-	if err := s.client.ProduceSync(context.Background(), &kgo.Record{Value: []byte(row)}).FirstErr(); err != nil {
+	if err := s.client.ProduceSync(context.Background(),
+		&kgo.Record{Value: []byte(row)}).FirstErr(); err != nil {
 		s.t.Fatalf("produce: %v", err)
 	}
 	if !refused {
@@ -59,8 +60,9 @@ func (p *process) ends(texts ...string) {
 	}
 }
 
-// TestRefusedByTable has an operator whose own livetolldata has partitions, a unique key, a constraint and a trigger. The
-// rows that it refuses are dead letters with MySQL's number, one by one and between others, and stop nothing.
+// TestRefusedByTable has an operator whose own livetolldata has partitions, a unique key, a
+// constraint and a trigger. The rows that it refuses are dead letters with MySQL's number, one by
+// one and between others, and stop nothing.
 func TestRefusedByTable(t *testing.T) {
 	besideOthers(t)
 	onServers(t, testRefusedByTable)
@@ -68,8 +70,10 @@ func TestRefusedByTable(t *testing.T) {
 
 func testRefusedByTable(t *testing.T, w *world) {
 	w.must("init", "--partitions", "1")
-	w.exec(`ALTER TABLE livetolldata ADD UNIQUE KEY own (timestamp, vehicle_id, toll_plaza_id), ADD CHECK (vehicle_type <> 'tank')`)
-	w.exec(`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
+	w.exec(
+		`ALTER TABLE livetolldata ADD UNIQUE KEY own (timestamp, vehicle_id, toll_plaza_id), ADD CHECK (vehicle_type <> 'tank')`)
+	w.exec(
+		`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
 	w.exec(`CREATE TRIGGER own BEFORE INSERT ON livetolldata FOR EACH ROW
 		IF NEW.vehicle_id = 13 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'vehicle 13 is ours'; END IF`)
 	truth := newTruth()
@@ -90,7 +94,8 @@ func testRefusedByTable(t *testing.T, w *world) {
 	bad()
 	s.send(2000)
 	p.kill()
-	if log := p.log.String(); !strings.Contains(log, "MySQL refuses rows; they become dead letters") || !strings.Contains(log, "error=") {
+	if log := p.log.String(); !strings.Contains(log, "MySQL refuses rows; they become dead letters") ||
+		!strings.Contains(log, "error=") {
 		t.Errorf("the log does not say that rows are refused:\n%s", log)
 	}
 	bad()
@@ -109,7 +114,8 @@ func testRefusedByTable(t *testing.T, w *world) {
 	var list struct {
 		DeadLetters []letter `json:"dead_letters"`
 	}
-	if err := json.Unmarshal([]byte(w.must("dead-letters", "list", "--kind", "refused", "--limit", "0", "--json")), &list); err != nil {
+	if err := json.Unmarshal([]byte(w.must("dead-letters", "list", "--kind", "refused", "--limit", "0",
+		"--json")), &list); err != nil {
 		t.Fatal(err)
 	}
 	check := 4025 // MySQL: 3819
@@ -123,7 +129,8 @@ func testRefusedByTable(t *testing.T, w *world) {
 			t.Errorf("dead letter %+v", l)
 		}
 	}
-	if want := fmt.Sprint(map[int]int{1526: 3, check: 3, 1644: 3, 1062: 2}); fmt.Sprint(numbers) != want {
+	if want := fmt.Sprint(map[int]int{1526: 3, check: 3, 1644: 3,
+		1062: 2}); fmt.Sprint(numbers) != want {
 		t.Errorf("dead letters by error %v, want %s", numbers, want)
 	}
 	if !slices.Contains(list.DeadLetters, letter{"refused", 1644, "45000", "vehicle 13 is ours"}) {
@@ -131,12 +138,14 @@ func testRefusedByTable(t *testing.T, w *world) {
 	}
 }
 
-// TestRefusedAreRetried corrects a table that lacked a partition, and sends what it refused again: each is stored once.
+// TestRefusedAreRetried corrects a table that lacked a partition, and sends what it refused again:
+// each is stored once.
 func TestRefusedAreRetried(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
-	w.exec(`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
+	w.exec(
+		`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
 	truth := newTruth()
 	s := w.sender(truth)
 	s.send(1000)
@@ -145,7 +154,8 @@ func TestRefusedAreRetried(t *testing.T) {
 	s.clock = time.Date(2022, 2, 11, 0, 0, 0, 0, time.UTC)
 	s.send(1000)
 	w.must("process", "--until-end")
-	if n := w.count(`SELECT COUNT(*) FROM toll_dead_letter WHERE kind = 'refused' AND error_number = 1526`); n != 200 {
+	if n := w.count(
+		`SELECT COUNT(*) FROM toll_dead_letter WHERE kind = 'refused' AND error_number = 1526`); n != 200 {
 		t.Fatalf("%d dead letters, want 200", n)
 	}
 	if out := w.must("dead-letters", "retry", "--all"); !strings.Contains(out, "200 were refused by the database: --refused sends them too") {
@@ -175,7 +185,8 @@ func (w *world) version() (v string) {
 	return v
 }
 
-// TestTableRefusesAll has a table that takes no row at all: process ends with one clear line and rejects nothing.
+// TestTableRefusesAll has a table that takes no row at all: process ends with one clear line and
+// rejects nothing.
 func TestTableRefusesAll(t *testing.T) {
 	besideOthers(t)
 	onServers(t, testTableRefusesAll)
@@ -197,8 +208,9 @@ func testTableRefusesAll(t *testing.T, w *world) {
 	w.exact(truth)
 }
 
-// TestTableAltered alters livetolldata under a running process. Good events are no dead letters: process ends with the
-// error that a start gives, whether LOAD DATA clips values or INSERT refuses them.
+// TestTableAltered alters livetolldata under a running process. Good events are no dead letters:
+// process ends with the error that a start gives, whether LOAD DATA clips values or INSERT refuses
+// them.
 func TestTableAltered(t *testing.T) {
 	besideOthers(t)
 	for _, load := range []string{"auto", "insert"} {

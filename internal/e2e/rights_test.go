@@ -22,8 +22,8 @@ type right struct {
 	revoke func()
 }
 
-// TestRights runs each command with the rights that docs/security.md lists for it, which are read from there, and with each of
-// them missing.
+// TestRights runs each command with the rights that docs/security.md lists for it, which are read
+// from there, and with each of them missing.
 func TestRights(t *testing.T) {
 	besideOthers(t)
 	s := startSecured(t)
@@ -31,15 +31,17 @@ func TestRights(t *testing.T) {
 		s.root("CREATE USER `" + user + "` IDENTIFIED BY '" + password + "'")
 	}
 	as := func(t *testing.T, user string) *world {
-		return s.with(t, append(s.sasl("scram-sha-512", user, kafkaUsers[user]), "TOLLSTREAM_MYSQL="+s.dsn(user, kafkaUsers[user]))...)
+		return s.with(t,
+			append(s.sasl("scram-sha-512", user, kafkaUsers[user]),
+				"TOLLSTREAM_MYSQL="+s.dsn(user, kafkaUsers[user]))...)
 	}
 	plazas := filepath.Join(t.TempDir(), "plazas.csv")
 	if err := os.WriteFile(plazas, []byte("id,name,lanes\n4001,One,3\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 
-	// more sends what makes process use all of its rights: the events of half an hour, so that windows close and are judged, one
-	// that is none, a repaired one, and one that comes too late.
+	// more sends what makes process use all of its rights: the events of half an hour, so that windows
+	// close and are judged, one that is none, a repaired one, and one that comes too late.
 	client, err := kgo.NewClient(kgo.SeedBrokers(s.brokers), kgo.DefaultProduceTopic(s.topic))
 	if err != nil {
 		t.Fatal(err)
@@ -50,13 +52,15 @@ func TestRights(t *testing.T) {
 		t.Helper()
 		var records []*kgo.Record
 		event := func(at time.Time, headers ...kgo.RecordHeader) {
-			records = append(records, &kgo.Record{Value: fmt.Appendf(nil, "%s,7,car,4001", at.Format(time.ANSIC)), Headers: headers})
+			records = append(records,
+				&kgo.Record{Value: fmt.Appendf(nil, "%s,7,car,4001", at.Format(time.ANSIC)), Headers: headers})
 		}
 		for range 120 {
 			clock = clock.Add(15 * time.Second)
 			event(clock)
 		}
-		event(clock, kgo.RecordHeader{Key: "tollstream-retry-of", Value: fmt.Appendf(nil, "0:%d", clock.Unix())})
+		event(clock,
+			kgo.RecordHeader{Key: "tollstream-retry-of", Value: fmt.Appendf(nil, "0:%d", clock.Unix())})
 		event(clock.Add(-72 * time.Hour))
 		records = append(records, &kgo.Record{Value: []byte("not an event")})
 		if err := client.ProduceSync(context.Background(), records...).FirstErr(); err != nil {
@@ -64,12 +68,15 @@ func TestRights(t *testing.T) {
 		}
 	}
 
-	// inFlight leaves rows stored and not counted, which verify looks into: a process that may not write its deltas.
+	// inFlight leaves rows stored and not counted, which verify looks into: a process that may not
+	// write its deltas.
 	inFlight := func(t *testing.T) {
-		loop := acl{"User:process", sarama.AclResourceTopic, "tollstream-loop", sarama.AclPatternLiteral, sarama.AclOperationWrite}
+		loop := acl{"User:process", sarama.AclResourceTopic, "tollstream-loop", sarama.AclPatternLiteral,
+			sarama.AclOperationWrite}
 		loop.apply(t, s.kafka.Addr(), false)
 		more()
-		as(t, "process").refusesRight("Write on topic tollstream-loop", []string{"process", "--until-end"})
+		as(t, "process").refusesRight("Write on topic tollstream-loop",
+			[]string{"process", "--until-end"})
 	}
 
 	for _, c := range []struct {
@@ -79,18 +86,30 @@ func TestRights(t *testing.T) {
 		spare   []string // rights that this run does not need
 		minimum int      // rights in the document, so that it can't be misread as none
 	}{
-		{"init", []string{"init", "--partitions", "1"}, func() {}, []string{"ALTER", "UPDATE", "DescribeConfigs on topic toll"}, 10},
-		{"emit", []string{"emit", "--count", "5", "--rate", "0", "--start", "2022-02-10 09:59"}, func() {}, nil, 1},
-		{"process", []string{"process", "--until-end", "--plazas-file", plazas}, more, []string{"DescribeConfigs on topic toll", "DELETE ON tolldata.toll_batch", "DELETE ON tolldata.toll_window", "DELETE ON tolldata.toll_transition",
-			"DELETE ON tolldata.toll_dead_letter", "DELETE ON tolldata.toll_retry", "INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired",
-			"INSERT ON tolldata.toll_stalled", "UPDATE ON tolldata.toll_stalled", // where windows do not close
-			"INSERT ON tolldata.toll_pruned", "UPDATE ON tolldata.toll_pruned", // once an hour
-			"INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion", "INSERT ON tolldata.toll_transition", "UPDATE ON tolldata.toll_transition", // when windows close, below
-		}, 20},
+		{"init", []string{"init", "--partitions", "1"}, func() {},
+			[]string{"ALTER", "UPDATE", "DescribeConfigs on topic toll"}, 10},
+		{"emit", []string{"emit", "--count", "5", "--rate", "0", "--start", "2022-02-10 09:59"},
+			func() {}, nil, 1},
+		{"process", []string{"process", "--until-end", "--plazas-file", plazas}, more,
+			[]string{"DescribeConfigs on topic toll", "DELETE ON tolldata.toll_batch",
+				"DELETE ON tolldata.toll_window", "DELETE ON tolldata.toll_transition",
+				"DELETE ON tolldata.toll_dead_letter", "DELETE ON tolldata.toll_retry",
+				"INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired",
+				// where windows do not close
+				"INSERT ON tolldata.toll_stalled", "UPDATE ON tolldata.toll_stalled",
+				"INSERT ON tolldata.toll_pruned", "UPDATE ON tolldata.toll_pruned", // once an hour
+				// when windows close, below
+				"INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion",
+				"INSERT ON tolldata.toll_transition", "UPDATE ON tolldata.toll_transition",
+			}, 20},
 		{"view", []string{"view", "--json"}, func() {}, nil, 3},
 		{"verify", []string{"verify", "--deep", "--json"}, func() {}, []string{"Read on topic toll"}, 5},
-		{"prune", []string{"prune", "--before", "2022-02-10 12:00", "--yes"}, func() {}, []string{"UPDATE ON tolldata.livetolldata", "INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired"}, 4}, // MySQL locks what it deletes
-		{"rebuild", []string{"rebuild", "--yes"}, func() {}, []string{"UPDATE ON tolldata.toll_meta"}, 7},                                                                                                      // where the clock went back
+		// MySQL locks what it deletes
+		{"prune", []string{"prune", "--before", "2022-02-10 12:00", "--yes"}, func() {},
+			[]string{"UPDATE ON tolldata.livetolldata", "INSERT ON tolldata.toll_retired",
+				"UPDATE ON tolldata.toll_retired"}, 4},
+		// where the clock went back
+		{"rebuild", []string{"rebuild", "--yes"}, func() {}, []string{"UPDATE ON tolldata.toll_meta"}, 7},
 		{"reset", []string{"reset", "--yes"}, more, []string{"INSERT"}, 10},
 	} {
 		t.Run(c.user, func(t *testing.T) {
@@ -106,7 +125,9 @@ func TestRights(t *testing.T) {
 				r.grant()
 			}
 			for _, r := range rights {
-				if slices.ContainsFunc(c.spare, func(spare string) bool { return strings.HasPrefix(r.text+" ", spare+" ") }) {
+				if slices.ContainsFunc(c.spare, func(spare string) bool {
+					return strings.HasPrefix(r.text+" ", spare+" ")
+				}) {
 					continue
 				}
 				r.revoke()
@@ -127,15 +148,19 @@ func TestRights(t *testing.T) {
 func (w *world) losesRights(rights []right, more func()) {
 	w.t.Helper()
 	for _, text := range []string{
-		"Read on topic toll", "Read on topic tollstream-loop", "Write on topic tollstream-table", "Read on group tollstream",
-		"INSERT ON tolldata.livetolldata", "UPDATE ON tolldata.toll_batch", "INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion",
+		"Read on topic toll", "Read on topic tollstream-loop", "Write on topic tollstream-table",
+		"Read on group tollstream",
+		"INSERT ON tolldata.livetolldata", "UPDATE ON tolldata.toll_batch",
+		"INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion",
 	} {
 		r := rights[slices.IndexFunc(rights, func(r right) bool { return r.text == text })]
 		stored := func() int64 { return w.count("SELECT COUNT(*) FROM livetolldata") }
 		before := stored()
 		p := w.start("process")
 		more()
-		w.eventually("rows before "+text+" is lost", time.Minute, func() bool { return stored() > before || !p.running() })
+		w.eventually("rows before "+text+" is lost", time.Minute, func() bool {
+			return stored() > before || !p.running()
+		})
 		r.revoke()
 		started := time.Now()
 		for p.running() {
@@ -146,7 +171,8 @@ func (w *world) losesRights(rights []right, more func()) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		log := p.log.String()
-		if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log, "docs/security.md") || !strings.Contains(log, "not authorized") && !strings.Contains(log, "denied") {
+		if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log, "docs/security.md") ||
+			!strings.Contains(log, "not authorized") && !strings.Contains(log, "denied") {
 			w.t.Errorf("process lost %s: exit status %d\n%s", text, p.cmd.ProcessState.ExitCode(), log)
 		}
 		if testing.Verbose() {
@@ -166,12 +192,15 @@ func (w *world) refusesRight(text string, args []string) {
 	started := time.Now()
 	r := w.run(args...)
 	took := time.Since(started)
-	denied := strings.Contains(r.stderr, "not authorized") || strings.Contains(r.stderr, "denied") || strings.Contains(r.stderr, "SELECT")
+	denied := strings.Contains(r.stderr, "not authorized") || strings.Contains(r.stderr, "denied") ||
+		strings.Contains(r.stderr, "SELECT")
 	if r.code != 1 || !denied || !strings.Contains(r.stderr, "docs/security.md") || took > soon {
-		w.t.Errorf("%s without %s: exit status %d after %v, want 1 soon, and that it is denied:\n%s%s", args[0], text, r.code, took, r.stdout, r.stderr)
+		w.t.Errorf("%s without %s: exit status %d after %v, want 1 soon, and that it is denied:\n%s%s",
+			args[0], text, r.code, took, r.stdout, r.stderr)
 	}
 	if testing.Verbose() {
-		w.t.Logf("without %s, after %v:\n%s", text, took.Round(time.Millisecond), strings.TrimSpace(r.stderr))
+		w.t.Logf("without %s, after %v:\n%s", text, took.Round(time.Millisecond),
+			strings.TrimSpace(r.stderr))
 	}
 }
 

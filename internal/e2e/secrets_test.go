@@ -26,7 +26,8 @@ type secrets map[string]string
 func (s secrets) check(t *testing.T, where, text string) {
 	t.Helper()
 	for what, secret := range s {
-		for _, form := range []string{secret, strings.Trim(fmt.Sprintf("%q", secret), `"`), base64.StdEncoding.EncodeToString([]byte(secret))} {
+		for _, form := range []string{secret, strings.Trim(fmt.Sprintf("%q", secret), `"`),
+			base64.StdEncoding.EncodeToString([]byte(secret))} {
 			if strings.Contains(text, form) {
 				t.Errorf("%s shows %s:\n%s", where, what, text)
 			}
@@ -34,15 +35,18 @@ func (s secrets) check(t *testing.T, where, text string) {
 	}
 }
 
-// TestSecrets runs commands through successes, refusals and a crash, and looks for secrets in all that they show.
+// TestSecrets runs commands through successes, refusals and a crash, and looks for secrets in all
+// that they show.
 func TestSecrets(t *testing.T) {
 	s := startSecured(t)
 	s.must("init")
 	s.must("emit", "--count", "20", "--rate", "0")
 	const user = "secret"
-	found := secrets{"the Kafka password": kafkaUsers[user], "the MySQL password": `mysql-'p@ss:w/rd"-5d1c`, "the token": "token-0123456789-abcdefghij-5d1c"}
+	found := secrets{"the Kafka password": kafkaUsers[user],
+		"the MySQL password": `mysql-'p@ss:w/rd"-5d1c`, "the token": "token-0123456789-abcdefghij-5d1c"}
 	grantAll(t, s.kafka.Addr(), "User:"+user)
-	s.root("CREATE USER secret IDENTIFIED BY '" + strings.ReplaceAll(found["the MySQL password"], "'", "''") + "'")
+	s.root("CREATE USER secret IDENTIFIED BY '" + strings.ReplaceAll(found["the MySQL password"], "'",
+		"''") + "'")
 	s.root("GRANT ALL ON tolldata.* TO secret")
 
 	dir := t.TempDir()
@@ -86,20 +90,32 @@ func TestSecrets(t *testing.T) {
 		{[]string{"verify"}, []string{"TOLLSTREAM_KAFKA_SASL=scram-sha-1"}, 2},
 		{[]string{"verify"}, []string{"TOLLSTREAM_KAFKA_SASL=plain", "TOLLSTREAM_KAFKA_USER=nobody"}, 1},
 		{[]string{"verify"}, []string{"TOLLSTREAM_KAFKA_SASL="}, 2},
-		{[]string{"verify"}, []string{"TOLLSTREAM_KAFKA_CA=" + page.key}, 1}, // a key in place of a certificate
-		{[]string{"verify"}, []string{"TOLLSTREAM_KAFKA_CERT=" + page.key, "TOLLSTREAM_KAFKA_KEY=" + page.cert}, 1},
-		{[]string{"verify"}, []string{"TOLLSTREAM_KAFKA_CERT=" + page.cert, "TOLLSTREAM_KAFKA_KEY=" + page.key}, 0},
+		// a key in place of a certificate
+		{[]string{"verify"}, []string{"TOLLSTREAM_KAFKA_CA=" + page.key}, 1},
+		{[]string{"verify"},
+			[]string{"TOLLSTREAM_KAFKA_CERT=" + page.key, "TOLLSTREAM_KAFKA_KEY=" + page.cert}, 1},
+		{[]string{"verify"},
+			[]string{"TOLLSTREAM_KAFKA_CERT=" + page.cert, "TOLLSTREAM_KAFKA_KEY=" + page.key}, 0},
 		{[]string{"verify"}, []string{"TOLLSTREAM_BROKERS=127.0.0.1:1"}, 1},
-		{[]string{"verify"}, []string{"TOLLSTREAM_BROKERS=kafka.example.org:9092", "TOLLSTREAM_KAFKA_CA="}, 2},
+		{[]string{"verify"},
+			[]string{"TOLLSTREAM_BROKERS=kafka.example.org:9092", "TOLLSTREAM_KAFKA_CA="}, 2},
 		{[]string{"verify", "--mysql", dsn(found["the MySQL password"]) + "?tls=maybe"}, nil, 2},
-		{[]string{"verify", "--mysql", strings.ReplaceAll(dsn(found["the MySQL password"]), "(", "")}, nil, 2},
+		{[]string{"verify", "--mysql", strings.ReplaceAll(dsn(found["the MySQL password"]), "(", "")},
+			nil, 2},
 		{[]string{"verify", "--mysql", found["the MySQL password"]}, nil, 2},
-		{[]string{"verify", "--mysql", strings.Replace(dsn(found["the MySQL password"]), user, "nobody", 1)}, nil, 1},
-		{[]string{"verify", "--mysql", strings.Replace(dsn(found["the MySQL password"]), "/tolldata", "/nothing", 1)}, nil, 1},
-		{[]string{"verify", "--mysql", "secret@tcp(127.0.0.1:1)/tolldata", "--mysql-password-file", write("password", found["the MySQL password"])}, nil, 1},
-		{[]string{"verify", "--mysql-password-file", write("lines", found["the MySQL password"]+"\n"+found["the Kafka password"])}, []string{"TOLLSTREAM_MYSQL="}, 1},
-		{[]string{"view", "--listen", "127.0.0.1:0", "--token-file", write("short", found["the token"][:5])}, nil, 2},
-		{[]string{"view", "--listen", "127.0.0.1:0", "--tls-cert", page.key, "--tls-key", page.cert}, nil, 1},
+		{[]string{"verify", "--mysql", strings.Replace(dsn(found["the MySQL password"]), user, "nobody",
+			1)}, nil, 1},
+		{[]string{"verify", "--mysql", strings.Replace(dsn(found["the MySQL password"]), "/tolldata",
+			"/nothing", 1)}, nil, 1},
+		{[]string{"verify", "--mysql", "secret@tcp(127.0.0.1:1)/tolldata", "--mysql-password-file",
+			write("password", found["the MySQL password"])}, nil, 1},
+		{[]string{"verify", "--mysql-password-file",
+			write("lines", found["the MySQL password"]+"\n"+found["the Kafka password"])},
+			[]string{"TOLLSTREAM_MYSQL="}, 1},
+		{[]string{"view", "--listen", "127.0.0.1:0", "--token-file",
+			write("short", found["the token"][:5])}, nil, 2},
+		{[]string{"view", "--listen", "127.0.0.1:0", "--tls-cert", page.key, "--tls-key", page.cert}, nil,
+			1},
 	} {
 		r := w.with(t, c.env...).run(c.args...)
 		if r.code != c.code {
@@ -110,15 +126,19 @@ func TestSecrets(t *testing.T) {
 	}
 
 	// What runs for long: its command line, its pages, and what it says when it crashes.
-	runs := w.start("process", "--mysql", dsn(found["the MySQL password"]), "--metrics-listen", "127.0.0.1:0", "--token-file", token)
-	view := w.start("view", "--listen", "127.0.0.1:0", "--token-file", token, "--tls-cert", page.cert, "--tls-key", page.key)
+	runs := w.start("process", "--mysql", dsn(found["the MySQL password"]), "--metrics-listen",
+		"127.0.0.1:0", "--token-file", token)
+	view := w.start("view", "--listen", "127.0.0.1:0", "--token-file", token, "--tls-cert", page.cert,
+		"--tls-key", page.key)
 	pool := x509.NewCertPool()
 	pool.AddCert(s.ca.cert)
-	client := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	client := &http.Client{Timeout: 30 * time.Second,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	defer client.CloseIdleConnections()
 	for p, paths := range map[*process][]string{
 		runs: {"/metrics", "/healthz", "/readyz", "/api/v1/plazas", "/nothing"},
-		view: {"/", "/metrics", "/healthz", "/readyz", "/api/v1/plazas", "/api/v1/plazas.csv", "/api/v1/plazas/4001", "/api/v1/plazas/4001/windows",
+		view: {"/", "/metrics", "/healthz", "/readyz", "/api/v1/plazas", "/api/v1/plazas.csv",
+			"/api/v1/plazas/4001", "/api/v1/plazas/4001/windows",
 			"/api/v1/verification", "/api/v1/dead-letters", "/api/v1/openapi.json", "/nothing"},
 	} {
 		addr := ""

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// serverCase is a database server with settings that managed servers, or careful administrators, have.
+// serverCase is a database server with settings that managed servers, or careful administrators,
+// have.
 type serverCase struct {
 	name    string
 	engine  string // "" for both
@@ -26,20 +27,25 @@ var serverCases = []serverCase{
 		name: "small limits",
 		before: func(w *world) {
 			for _, setting := range []string{
-				"autocommit = 0", "completion_type = 'RELEASE'", "sql_safe_updates = 1", "sql_select_limit = 5", "sql_big_selects = 0",
-				"max_join_size = 5", "sql_buffer_result = 1", "max_sort_length = 8", "unique_checks = 0", "innodb_lock_wait_timeout = 1",
+				"autocommit = 0", "completion_type = 'RELEASE'", "sql_safe_updates = 1", "sql_select_limit = 5",
+				"sql_big_selects = 0",
+				"max_join_size = 5", "sql_buffer_result = 1", "max_sort_length = 8", "unique_checks = 0",
+				"innodb_lock_wait_timeout = 1",
 				"net_read_timeout = 1", "net_write_timeout = 1",
 			} {
 				w.rootExec("SET GLOBAL " + setting)
 			}
 		},
 	},
-	{name: "SQL modes", options: []string{"--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT"}},
-	{name: "fractions truncated", engine: "mysql", options: []string{"--sql-mode=TIME_TRUNCATE_FRACTIONAL,PAD_CHAR_TO_FULL_LENGTH"}},
+	{name: "SQL modes",
+		options: []string{"--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT"}},
+	{name: "fractions truncated", engine: "mysql",
+		options: []string{"--sql-mode=TIME_TRUNCATE_FRACTIONAL,PAD_CHAR_TO_FULL_LENGTH"}},
 	{name: "names in lower case", options: []string{"--lower-case-table-names=1"}},
 	{name: "another time zone", options: []string{"--default-time-zone=-07:30"}},
 	{
-		name: "latin1", options: []string{"--character-set-server=latin1", "--collation-server=latin1_swedish_ci"},
+		name: "latin1", options: []string{"--character-set-server=latin1",
+			"--collation-server=latin1_swedish_ci"},
 		before: (*world).dropDatabase,
 	},
 	{
@@ -47,45 +53,56 @@ var serverCases = []serverCase{
 		before: func(w *world) { w.rootExec("ALTER DATABASE tolldata CHARACTER SET latin1") },
 	},
 	{
-		name: "utf8mb4_0900_ai_ci", engine: "mysql", options: []string{"--collation-server=utf8mb4_0900_ai_ci"},
-		before: (*world).dropDatabase,
+		name: "utf8mb4_0900_ai_ci", engine: "mysql",
+		options: []string{"--collation-server=utf8mb4_0900_ai_ci"},
+		before:  (*world).dropDatabase,
 	},
 	{
-		name: "keys generated", engine: "mysql", options: []string{"--sql-generate-invisible-primary-key=ON"},
-		after: (*world).hasHiddenKey,
+		name: "keys generated", engine: "mysql",
+		options: []string{"--sql-generate-invisible-primary-key=ON"},
+		after:   (*world).hasHiddenKey,
 	},
 	{
 		name: "keys required", engine: "mysql", options: []string{"--sql-require-primary-key=ON"},
 		after: (*world).hasHiddenKey,
 	},
 	{
-		name: "keys required by InnoDB", engine: "mariadb", options: []string{"--innodb-force-primary-key=ON"},
-		after: (*world).hasHiddenKey,
+		name: "keys required by InnoDB", engine: "mariadb",
+		options: []string{"--innodb-force-primary-key=ON"},
+		after:   (*world).hasHiddenKey,
 	},
-	{name: "MyISAM by default", options: []string{"--default-storage-engine=MyISAM"}, after: (*world).allInnoDB},
-	{name: "Aria by default", engine: "mariadb", options: []string{"--default-storage-engine=Aria"}, after: (*world).allInnoDB},
+	{name: "MyISAM by default", options: []string{"--default-storage-engine=MyISAM"},
+		after: (*world).allInnoDB},
+	{name: "Aria by default", engine: "mariadb", options: []string{"--default-storage-engine=Aria"},
+		after: (*world).allInnoDB},
 	{
-		name: "statements logged", options: []string{"--log-bin=binlog", "--server-id=1", "--binlog-format=STATEMENT"},
+		name: "statements logged", options: []string{"--log-bin=binlog", "--server-id=1",
+			"--binlog-format=STATEMENT"},
 		refused: []string{"binlog_format = STATEMENT", "SET GLOBAL binlog_format = 'ROW'"},
 	},
-	{name: "rows logged", options: []string{"--log-bin=binlog", "--server-id=1", "--binlog-format=ROW"}},
+	{name: "rows logged",
+		options: []string{"--log-bin=binlog", "--server-id=1", "--binlog-format=ROW"}},
 	{
 		name: "GTID", engine: "mysql",
-		options: []string{"--log-bin=binlog", "--server-id=1", "--binlog-format=ROW", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"},
+		options: []string{"--log-bin=binlog", "--server-id=1", "--binlog-format=ROW", "--gtid-mode=ON",
+			"--enforce-gtid-consistency=ON"},
 	},
 	{name: "small packets", options: []string{"--max-allowed-packet=1M"}},
 	{name: "the smallest packets", options: []string{"--max-allowed-packet=64K"}},
-	{name: "packets too small", options: []string{"--max-allowed-packet=32K"}, refused: []string{"takes 32768 bytes", "max_allowed_packet"}},
+	{name: "packets too small", options: []string{"--max-allowed-packet=32K"},
+		refused: []string{"takes 32768 bytes", "max_allowed_packet"}},
 	{name: "connections closed soon", options: []string{"--wait-timeout=5"}, after: (*world).idles},
 	{name: "read-only for a while", after: (*world).readOnlyForAWhile},
 	{
 		// The server keeps the passwords that it has seen once by a hash that needs no encryption: it
 		// forgets them first, so that each connection is a first one.
-		name: "no TLS", engine: "mysql", options: []string{"--default-authentication-plugin=caching_sha2_password", "--tls-version="},
-		before: func(w *world) { w.rootExec("FLUSH PRIVILEGES") },
+		name: "no TLS", engine: "mysql",
+		options: []string{"--default-authentication-plugin=caching_sha2_password", "--tls-version="},
+		before:  func(w *world) { w.rootExec("FLUSH PRIVILEGES") },
 	},
 	{
-		name: "TLS required", engine: "mysql", options: []string{"--default-authentication-plugin=caching_sha2_password"},
+		name: "TLS required", engine: "mysql",
+		options: []string{"--default-authentication-plugin=caching_sha2_password"},
 		before: func(w *world) {
 			w.rootExec("SET GLOBAL require_secure_transport = ON")
 			w.rootExec("FLUSH PRIVILEGES")
@@ -93,7 +110,8 @@ var serverCases = []serverCase{
 			ca := w.generatedCA()
 			w.refuses([]string{"init", "--mysql-ca", ca}, "hint: ", "--mysql-tls verify-ca")
 			w.refuses([]string{"init", "--mysql-tls", "verify-ca"}, "unknown authority", "--mysql-ca")
-			w.refuses([]string{"init", "--mysql-tls", "verify-ca", "--mysql-ca", newAuthority(w.t, "wrong").file}, "unknown authority", "--mysql-ca")
+			w.refuses([]string{"init", "--mysql-tls", "verify-ca", "--mysql-ca",
+				newAuthority(w.t, "wrong").file}, "unknown authority", "--mysql-ca")
 			w.must("init", "--mysql-tls", "required")
 		},
 		env: func(w *world) []string {
@@ -145,14 +163,16 @@ func TestServers(t *testing.T) {
 			if c.after != nil {
 				c.after(w)
 			}
-			if _, err := w.root().Exec(`insert into livetolldata values ('2022-02-10 10:23:02', 1, 'car', 4856)`); err != nil {
+			if _,
+				err := w.root().Exec(`insert into livetolldata values ('2022-02-10 10:23:02', 1, 'car', 4856)`); err != nil {
 				t.Errorf("the course's insert: %v", err)
 			}
 		})
 	}
 }
 
-// TestStorageEngines has tables of an engine without transactions: each process that was killed would double rows.
+// TestStorageEngines has tables of an engine without transactions: each process that was killed
+// would double rows.
 func TestStorageEngines(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)

@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// rangesEqualSQL compares each window with what its own range of time says of livetolldata, by SQL alone.
+// rangesEqualSQL compares each window with what its own range of time says of livetolldata, by SQL
+// alone.
 func (w *world) rangesEqualSQL() {
 	w.t.Helper()
 	rows, err := w.sql.Query(`SELECT w.toll_plaza_id, w.kind, CAST(w.window_start AS CHAR), CAST(w.window_end AS CHAR), w.events + w.too_late, COUNT(l.timestamp)
@@ -30,7 +31,8 @@ func (w *world) rangesEqualSQL() {
 		windows++
 		if events != counted {
 			bad++
-			w.t.Logf("plaza %d, window %s %s to %s: %d events, but %d rows", plaza, kind, start, end, events, counted)
+			w.t.Logf("plaza %d, window %s %s to %s: %d events, but %d rows", plaza, kind, start, end, events,
+				counted)
 		}
 	}
 	if err := rows.Err(); err != nil {
@@ -41,8 +43,9 @@ func (w *world) rangesEqualSQL() {
 	}
 }
 
-// TestSkippedHour sends every quarter of a minute around a change of Berlin's clocks, the hour in spring that never occurs
-// among them. Each window must be what SQL over livetolldata says, also those of plazas in other zones.
+// TestSkippedHour sends every quarter of a minute around a change of Berlin's clocks, the hour in
+// spring that never occurs among them. Each window must be what SQL over livetolldata says, also
+// those of plazas in other zones.
 func TestSkippedHour(t *testing.T) {
 	besideOthers(t)
 	for _, date := range []string{"2026-03-29", "2026-10-25"} {

@@ -26,8 +26,8 @@ import (
 type figure struct {
 	name    string
 	samples []sample
-	// limit returns what the median of the last quarter of the run may be at most, given that of the second quarter; nil for a
-	// figure that is only printed.
+	// limit returns what the median of the last quarter of the run may be at most, given that of the
+	// second quarter; nil for a figure that is only printed.
 	limit func(second float64) float64
 	bytes bool // printed as MB
 }
@@ -126,7 +126,8 @@ func newTable(head ...any) table.Writer {
 	tw.AppendHeader(head)
 	var columns []table.ColumnConfig
 	for i := 2; i <= len(head); i++ {
-		columns = append(columns, table.ColumnConfig{Number: i, Align: text.AlignRight, AlignHeader: text.AlignRight})
+		columns = append(columns,
+			table.ColumnConfig{Number: i, Align: text.AlignRight, AlignHeader: text.AlignRight})
 	}
 	tw.SetColumnConfigs(columns)
 	return tw
@@ -195,26 +196,31 @@ const (
 	rowBytes       = "livetolldata"
 )
 
-var soakTables = []string{"toll_window", "toll_transition", "toll_dead_letter", "toll_retired", "toll_pruned", "toll_cursor"}
+var soakTables = []string{"toll_window", "toll_transition", "toll_dead_letter", "toll_retired",
+	"toll_pruned", "toll_cursor"}
 
 const (
 	soakKeep = 10 * time.Minute // the least that --keep-batches takes
-	// soakKeepSlack is how much longer a batch may stay as it is: until the next round of upkeep, which a process that was
-	// just started or is away has not begun, and as long as the newest batch of the row that it was packed into is kept.
+	// soakKeepSlack is how much longer a batch may stay as it is: until the next round of upkeep,
+	// which a process that was just started or is away has not begun, and as long as the newest batch
+	// of the row that it was packed into is kept.
 	soakKeepSlack  = 5 * time.Minute
 	soakPartitions = 4
 )
 
-// batchRowsLimit is how many rows toll_batch may hold: batches of the last minutes one by one, older ones packed. Two packed
-// rows that follow each other have more than 75 s, an eighth of what is kept, or 256 KiB between them; what is added up less.
+// batchRowsLimit is how many rows toll_batch may hold: batches of the last minutes one by one,
+// older ones packed. Two packed rows that follow each other have more than 75 s, an eighth of what
+// is kept, or 256 KiB between them; what is added up less.
 func (s *sampler) batchRowsLimit(float64) float64 {
 	young := s.last(batchesMade) / time.Since(s.began).Seconds() * soakKeepSlack.Seconds()
-	packed := soakPartitions*(2*(soakKeep+soakKeepSlack).Seconds()/75+2) + 2*s.last(batchBytes)/(256<<10)
+	packed := soakPartitions*(2*(soakKeep+soakKeepSlack).Seconds()/75+2) +
+		2*s.last(batchBytes)/(256<<10)
 	return young + packed
 }
 
-// batchBytesLimit is how many bytes the outboxes may have: those that are kept as they are, at the rate of the time before
-// any was added up, and a count of two types for each plaza, partition and minute of the four days that --keep-minutes keeps.
+// batchBytesLimit is how many bytes the outboxes may have: those that are kept as they are, at the
+// rate of the time before any was added up, and a count of two types for each plaza, partition and
+// minute of the four days that --keep-minutes keeps.
 func (s *sampler) batchBytesLimit(float64) float64 {
 	const bytesPerMinute, minutes = 16, 5 * 24 * 60
 	rate := 0.
@@ -296,7 +302,8 @@ func (s *sampler) scrape(url string) (map[string]float64, error) {
 	}
 	values := map[string]float64{}
 	for line := range strings.Lines(string(text)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok && !strings.Contains(name, "{") {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), " "); ok &&
+			!strings.Contains(name, "{") {
 			if v, err := strconv.ParseFloat(value, 64); err == nil {
 				values[name] = v
 			}
@@ -359,8 +366,9 @@ func (w *world) startSampling(processes ...watched) (s *sampler, stop func()) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s = &sampler{figures: &figures{began: time.Now(), named: map[string]*figure{}}, db: db, processes: processes,
-		client: &http.Client{Timeout: sampleEvery}}
+	s = &sampler{figures: &figures{began: time.Now(), named: map[string]*figure{}}, db: db,
+		processes: processes,
+		client:    &http.Client{Timeout: sampleEvery}}
 	s.addFigures()
 	stopping := make(chan struct{})
 	var wg sync.WaitGroup
@@ -375,7 +383,8 @@ func (w *world) startSampling(processes ...watched) (s *sampler, stop func()) {
 	return s, stop
 }
 
-// TestFigures holds the comparison to figures that level off, that grow, and that were never sampled.
+// TestFigures holds the comparison to figures that level off, that grow, and that were never
+// sampled.
 func TestFigures(t *testing.T) {
 	fs := &figures{named: map[string]*figure{}}
 	const run = 20 * time.Minute
@@ -392,7 +401,8 @@ func TestFigures(t *testing.T) {
 		fs.named["growing"].samples = append(fs.named["growing"].samples, sample{at, float64(i)})
 	}
 	text, beyond := fs.table(run)
-	if want := []string{"growing: 105, at most 65", "never: -, at most -"}; !slices.Equal(beyond, want) {
+	if want := []string{"growing: 105, at most 65", "never: -, at most -"}; !slices.Equal(beyond,
+		want) {
 		t.Errorf("beyond their limits: %q, want %q\n%s", beyond, want, text)
 	}
 	if !strings.Contains(text, "55.0 MB") && !strings.Contains(text, "55 MB") {

@@ -41,7 +41,8 @@ func soakFor(t *testing.T) time.Duration {
 	return d
 }
 
-// soakLevels is from which duration on figures have to level off. Below it there is little but the start.
+// soakLevels is from which duration on figures have to level off. Below it there is little but the
+// start.
 const soakLevels = 10 * time.Minute
 
 // soak is a run of everything for a long time, with a fault now and then.
@@ -53,10 +54,11 @@ type soak struct {
 	dsn   string // the database by the proxy
 	rand  *rand.Rand
 
-	one, two   *process // one lives through the run
-	view       *process
-	faults     int           // that may have made a process say something
-	pruneLimit int64         // a minute: rows from before it were deleted, some of them before others came
+	one, two *process // one lives through the run
+	view     *process
+	faults   int // that may have made a process say something
+	// a minute: rows from before it were deleted, some of them before others came
+	pruneLimit int64
 	pruned     int64         // rows
 	done       []*soakAction // in the order of soakActions
 }
@@ -66,7 +68,8 @@ type soakAction struct {
 	name  string
 	run   func(s *soak)
 	times int
-	pause time.Duration // the longest that a partition had events and none was stored, until the next action
+	// the longest that a partition had events and none was stored, until the next action
+	pause time.Duration
 }
 
 func soakActions() []*soakAction {
@@ -88,9 +91,10 @@ func soakActions() []*soakAction {
 	}
 }
 
-// TestSoak runs two or three processes, a view and its clients under a steady load for as long as TOLLSTREAM_SOAK says,
-// while members come and go and servers break, in an order that TOLLSTREAM_SOAK_SEED repeats. What the processes and tables
-// take has to level off, and in the end all is exact. TOLLSTREAM_SOAK_REPORT names a file for the table.
+// TestSoak runs two or three processes, a view and its clients under a steady load for as long as
+// TOLLSTREAM_SOAK says, while members come and go and servers break, in an order that
+// TOLLSTREAM_SOAK_SEED repeats. What the processes and tables take has to level off, and in the end
+// all is exact. TOLLSTREAM_SOAK_REPORT names a file for the table.
 func TestSoak(t *testing.T) {
 	run := soakFor(t)
 	seed := uint64(time.Now().UnixNano())
@@ -114,8 +118,10 @@ func TestSoak(t *testing.T) {
 	figures, beyond := sampler.table(took)
 	summary := fmt.Sprintf("%s events in %v, %s a second; seed %d\n"+
 		"boards that clients of the view got: %s live, %s asked for; %s requests failed while servers were away\n%d samples of the database failed for the same reason\n\n%s\n\n%s",
-		comma(s.l.truth.total()), took.Round(time.Second), comma(int(float64(s.l.truth.total())/took.Seconds())), seed,
-		comma(int(clients.boards.Load())), comma(int(clients.answers.Load())), comma(int(clients.failures.Load())), sampler.failed, s.actions(), figures)
+		comma(s.l.truth.total()), took.Round(time.Second),
+		comma(int(float64(s.l.truth.total())/took.Seconds())), seed,
+		comma(int(clients.boards.Load())), comma(int(clients.answers.Load())),
+		comma(int(clients.failures.Load())), sampler.failed, s.actions(), figures)
 	t.Log("\n" + summary)
 	if path := os.Getenv("TOLLSTREAM_SOAK_REPORT"); path != "" {
 		if err := os.WriteFile(path, []byte(summary+"\n"), 0o644); err != nil {
@@ -147,7 +153,8 @@ func comma(n int) string { return humanize.Comma(int64(n)) }
 // newSoak starts what lives through the run, and the load.
 func newSoak(t *testing.T, seed uint64) *soak {
 	k := ownKafka(t)
-	s := &soak{world: newWorldOn(t, k.Addr(), engine), kafka: k, rand: rand.New(rand.NewPCG(seed, 1)), done: soakActions()}
+	s := &soak{world: newWorldOn(t, k.Addr(), engine), kafka: k, rand: rand.New(rand.NewPCG(seed, 1)),
+		done: soakActions()}
 	s.proxy = startProxy(t, s.db.Addr(), mysqlFrames)
 	cfg, err := mysql.ParseDSN(s.db.DSN())
 	if err != nil {
@@ -180,7 +187,8 @@ func (s *soak) started(args ...string) *process {
 // member starts a process as an operator does, who keeps as little as the settings allow.
 func (s *soak) member(instance string) *process {
 	s.t.Helper()
-	return s.started("process", "--instance", instance, "--keep-batches", "10m", "--metrics-listen", "127.0.0.1:0")
+	return s.started("process", "--instance", instance, "--keep-batches", "10m", "--metrics-listen",
+		"127.0.0.1:0")
 }
 
 // act does all that can happen again and again, each time in another order, until a time.
@@ -287,7 +295,9 @@ func (s *soak) lull() {
 
 // reject sends what can't be a row.
 func (s *soak) reject() {
-	s.l.s.sendRaw([]byte("rubbish"), nil, []byte("Thu Feb 10 10:23:02 2022,1,a much too long type of vehicle,4000"), []byte("Thu Feb 10 10:23:02 2022,x,car,4000"))
+	s.l.s.sendRaw([]byte("rubbish"), nil,
+		[]byte("Thu Feb 10 10:23:02 2022,1,a much too long type of vehicle,4000"),
+		[]byte("Thu Feb 10 10:23:02 2022,x,car,4000"))
 }
 
 // check verifies while all goes on.
@@ -311,18 +321,21 @@ func (s *soak) prune() {
 	s.pruneLimit, s.pruned = day.Unix()/60, s.pruned+report.Pruned
 }
 
-// brief checks that a process says what is wrong in few lines, without a stack, and that it never took the group table for empty.
+// brief checks that a process says what is wrong in few lines, without a stack, and that it never
+// took the group table for empty.
 func (s *soak) brief(p *process) {
 	s.t.Helper()
 	log := p.log.String()
-	if strings.Contains(log, "goroutine ") || strings.Contains(log, ".go:") || strings.Contains(log, "panic") {
+	if strings.Contains(log, "goroutine ") || strings.Contains(log, ".go:") ||
+		strings.Contains(log, "panic") {
 		s.t.Errorf("a process prints a stack:\n%s", log)
 	}
 	if line := regexp.MustCompile(`reconcile: .* again from offset 0\n`).FindString(log); line != "" {
 		s.t.Errorf("a process found nothing of a plaza in the group table: %s", line)
 	}
 	if n := strings.Count(log, "\n"); n > 10+linesPerRound*max(1, s.faults) {
-		s.t.Errorf("a process prints %d lines in %d faults:\n%s", n, s.faults, log[:min(len(log), 20_000)])
+		s.t.Errorf("a process prints %d lines in %d faults:\n%s", n, s.faults,
+			log[:min(len(log), 20_000)])
 	}
 }
 
@@ -342,17 +355,20 @@ func (s *soak) settle() {
 	defer truth.mu.Unlock()
 	first := func(lines []string) string { return strings.Join(lines[:min(10, len(lines))], "\n") }
 	if lost, doubled, wrong := truth.sums.compare(s.world, s.pruneLimit, s.pruned); len(wrong) > 0 {
-		t.Errorf("%d rows lost, %d doubled; sums that differ: %d\n%s", lost, doubled, len(wrong), first(wrong))
+		t.Errorf("%d rows lost, %d doubled; sums that differ: %d\n%s", lost, doubled, len(wrong),
+			first(wrong))
 	}
 	if got := s.count(`SELECT COUNT(*) FROM toll_dead_letter`); got != int64(truth.rejects) {
 		t.Errorf("%d dead letters, want %d", got, truth.rejects)
 	}
 	// Windows of minutes are kept for 40 days of event time.
 	windows := s.windows()
-	if wrong := truth.sums.compareWindows(windows, s.l.s.clock.Add(-30*24*time.Hour).Unix()/60); len(wrong) > 0 {
+	if wrong := truth.sums.compareWindows(windows,
+		s.l.s.clock.Add(-30*24*time.Hour).Unix()/60); len(wrong) > 0 {
 		t.Errorf("%d windows are wrong\n%s", len(wrong), first(wrong))
 	}
-	t.Logf("exact: %s events, %s windows, %s rows pruned, %s dead letters", comma(truth.events()), comma(len(windows)), comma(int(s.pruned)), comma(truth.rejects))
+	t.Logf("exact: %s events, %s windows, %s rows pruned, %s dead letters", comma(truth.events()),
+		comma(len(windows)), comma(int(s.pruned)), comma(truth.rejects))
 }
 
 // viewClients are clients of a view: one whose board stays live, and one that asks again and again.
@@ -361,7 +377,8 @@ type viewClients struct {
 	client  *http.Client
 	boards  atomic.Int64 // live ones, and what changed of them
 	answers atomic.Int64
-	// failures are requests that failed, or were answered with an error: servers are away now and then.
+	// failures are requests that failed, or were answered with an error: servers are away now and
+	// then.
 	failures atomic.Int64
 
 	cancel context.CancelFunc
@@ -447,7 +464,8 @@ func (c *viewClients) follow(ctx context.Context) error {
 func (c *viewClients) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	for _, path := range []string{"api/v1/plazas", "api/v1/plazas/4005", "api/v1/plazas/4005/windows", "api/v1/verification"} {
+	for _, path := range []string{"api/v1/plazas", "api/v1/plazas/4005", "api/v1/plazas/4005/windows",
+		"api/v1/verification"} {
 		answer, err := c.get(ctx, path)
 		if err != nil {
 			return err

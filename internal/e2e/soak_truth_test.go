@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// sums are what a test sent, added up by plaza, type and minute: little memory, however many events. A checksum that does
-// not depend on the order tells one row from another.
+// sums are what a test sent, added up by plaza, type and minute: little memory, however many
+// events. A checksum that does not depend on the order tells one row from another.
 type sums map[sumKey]rowSum
 
 type sumKey struct {
@@ -55,8 +55,9 @@ func (s sums) add(row string) {
 	s[key] = sum
 }
 
-// compare returns how many rows livetolldata lacks and has too many, and a line for each sum that differs. Of the rows from
-// before a minute, which were pruned again and again, only how many there are is known: what is left and what was pruned.
+// compare returns how many rows livetolldata lacks and has too many, and a line for each sum that
+// differs. Of the rows from before a minute, which were pruned again and again, only how many there
+// are is known: what is left and what was pruned.
 func (s sums) compare(w *world, pruneLimit, pruned int64) (lost, doubled int64, wrong []string) {
 	w.t.Helper()
 	rs, err := w.sql.Query(`SELECT toll_plaza_id, vehicle_type, LEFT(CAST(timestamp AS CHAR), 16) AS minute, COUNT(*),
@@ -85,7 +86,8 @@ func (s sums) compare(w *world, pruneLimit, pruned int64) (lost, doubled int64, 
 	}
 	var old int64 // rows from before the limit that are not there
 	tell := func(key sumKey, what string) {
-		wrong = append(wrong, fmt.Sprintf("%s, plaza %d, %s: %s", minuteText(key.minute), key.plaza, key.typ, what))
+		wrong = append(wrong, fmt.Sprintf("%s, plaza %d, %s: %s", minuteText(key.minute), key.plaza,
+			key.typ, what))
 	}
 	for key, sent := range s {
 		got := found[key]
@@ -110,13 +112,15 @@ func (s sums) compare(w *world, pruneLimit, pruned int64) (lost, doubled int64, 
 	}
 	if old != pruned {
 		lost += max(old-pruned, 0)
-		wrong = append(wrong, fmt.Sprintf("before %s: %d rows are gone, and prune deleted %d", minuteText(pruneLimit), old, pruned))
+		wrong = append(wrong, fmt.Sprintf("before %s: %d rows are gone, and prune deleted %d",
+			minuteText(pruneLimit), old, pruned))
 	}
 	slices.Sort(wrong)
 	return lost, doubled, wrong
 }
 
-// traffic is what was sent at one plaza: minutes, ascending, and by type how many events there were before each of them.
+// traffic is what was sent at one plaza: minutes, ascending, and by type how many events there were
+// before each of them.
 type traffic struct {
 	minutes []int64
 	before  map[string][]int64 // one longer than minutes
@@ -140,7 +144,9 @@ func (tr *traffic) in(from, to int64) map[string]int64 {
 
 func (s sums) byPlaza() map[int]*traffic {
 	all := map[int]*traffic{}
-	for _, key := range slices.SortedFunc(maps.Keys(s), func(a, b sumKey) int { return cmp.Compare(a.minute, b.minute) }) {
+	for _, key := range slices.SortedFunc(maps.Keys(s), func(a, b sumKey) int {
+		return cmp.Compare(a.minute, b.minute)
+	}) {
 		tr := all[key.plaza]
 		if tr == nil {
 			tr = &traffic{before: map[string][]int64{}}
@@ -160,12 +166,13 @@ func (s sums) byPlaza() map[int]*traffic {
 	return all
 }
 
-// windowSpans are the kinds of windows by default, in minutes: how long one is, and how far one begins after the other. A
-// soak's timezone is UTC, so all are aligned to 1970.
-var windowSpans = map[string]struct{ size, every int64 }{"1m": {1, 1}, "5m/1m": {5, 1}, "15m": {15, 15}, "1h": {60, 60}, "day": {1440, 1440}}
+// windowSpans are the kinds of windows by default, in minutes: how long one is, and how far one
+// begins after the other. A soak's timezone is UTC, so all are aligned to 1970.
+var windowSpans = map[string]struct{ size, every int64 }{"1m": {1, 1}, "5m/1m": {5, 1},
+	"15m": {15, 15}, "1h": {60, 60}, "day": {1440, 1440}}
 
-// compareWindows returns a line for each window that does not hold what was sent, and for each that is missing although
-// events of the minute since or of a later one belong to it.
+// compareWindows returns a line for each window that does not hold what was sent, and for each that
+// is missing although events of the minute since or of a later one belong to it.
 func (s sums) compareWindows(windows map[string]window, since int64) (wrong []string) {
 	plazas := s.byPlaza()
 	for _, v := range windows {
@@ -177,7 +184,8 @@ func (s sums) compareWindows(windows map[string]window, since int64) (wrong []st
 			total += n
 		}
 		if minuteOf(v.End) != start+span.size || v.Events+v.TooLate != total {
-			wrong = append(wrong, fmt.Sprintf("window %s to %s: %d events and %d too late, %d were sent", v.key(), v.End, v.Events, v.TooLate, total))
+			wrong = append(wrong, fmt.Sprintf("window %s to %s: %d events and %d too late, %d were sent",
+				v.key(), v.End, v.Events, v.TooLate, total))
 			continue
 		}
 		if v.TooLate > 0 {
@@ -185,7 +193,8 @@ func (s sums) compareWindows(windows map[string]window, since int64) (wrong []st
 		}
 		got := map[string]int64{}
 		if err := json.Unmarshal([]byte(v.ByType), &got); err != nil || !maps.Equal(got, sent) {
-			wrong = append(wrong, fmt.Sprintf("window %s: by type %s, %v were sent, %v", v.key(), v.ByType, sent, err))
+			wrong = append(wrong, fmt.Sprintf("window %s: by type %s, %v were sent, %v", v.key(), v.ByType,
+				sent, err))
 		}
 	}
 	for plaza, tr := range plazas {
@@ -210,7 +219,8 @@ func (s sums) compareWindows(windows map[string]window, since int64) (wrong []st
 // TestSums compares windows with what was sent: right ones, and each kind of wrong one.
 func TestSums(t *testing.T) {
 	s := sums{}
-	for _, row := range []string{"2022-02-10 10:23:02,1,car,4000", "2022-02-10 10:23:59,2,car,4000", "2022-02-10 10:24:00,3,van,4000", "2022-02-09 23:59:59,4,car,4001"} {
+	for _, row := range []string{"2022-02-10 10:23:02,1,car,4000", "2022-02-10 10:23:59,2,car,4000",
+		"2022-02-10 10:24:00,3,van,4000", "2022-02-09 23:59:59,4,car,4001"} {
 		s.add(row)
 	}
 	right := func() map[string]window {
@@ -224,7 +234,8 @@ func TestSums(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						v := window{Plaza: plaza, Kind: kind, Start: minuteText(start), End: minuteText(start + span.size), ByType: string(byType)}
+						v := window{Plaza: plaza, Kind: kind, Start: minuteText(start),
+							End: minuteText(start + span.size), ByType: string(byType)}
 						for _, n := range sent {
 							v.Events += n
 						}
@@ -243,11 +254,23 @@ func TestSums(t *testing.T) {
 	}
 	const first, later = "4000 1m 2022-02-10 10:23:00", "4001 1m 2022-02-09 23:59:00"
 	for what, spoil := range map[string]func(map[string]window){
-		"an event is missing":     func(w map[string]window) { v := w[first]; v.Events--; w[first] = v },
-		"another type":            func(w map[string]window) { v := w[first]; v.ByType = `{"van":2}`; w[first] = v },
-		"a window is missing":     func(w map[string]window) { delete(w, first) },
-		"one has another end":     func(w map[string]window) { v := w[first]; v.End = minuteText(0); w[first] = v },
-		"events that nobody sent": func(w map[string]window) { v := w[first]; v.Plaza = 4002; w["x"] = v },
+		"an event is missing": func(w map[string]window) { v := w[first]; v.Events--; w[first] = v },
+		"another type": func(w map[string]window) {
+			v := w[first]
+			v.ByType = `{"van":2}`
+			w[first] = v
+		},
+		"a window is missing": func(w map[string]window) { delete(w, first) },
+		"one has another end": func(w map[string]window) {
+			v := w[first]
+			v.End = minuteText(0)
+			w[first] = v
+		},
+		"events that nobody sent": func(w map[string]window) {
+			v := w[first]
+			v.Plaza = 4002
+			w["x"] = v
+		},
 	} {
 		windows := right()
 		spoil(windows)

@@ -16,7 +16,8 @@ func TestSparseRevisions(t *testing.T) {
 	besideOthers(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
-	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic(w.topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic(w.topic),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,11 +27,14 @@ func TestSparseRevisions(t *testing.T) {
 	send := func(partition int32, plaza, day int) *kgo.Record {
 		sent++
 		at := start.AddDate(0, 0, day).Add(time.Duration(sent%3) * 20 * time.Minute)
-		return &kgo.Record{Partition: partition, Value: fmt.Appendf(nil, "%s,%d,car,%d", at.Format(time.ANSIC), sent, 4000+plaza)}
+		return &kgo.Record{Partition: partition,
+			Value: fmt.Appendf(nil, "%s,%d,car,%d", at.Format(time.ANSIC), sent, 4000+plaza)}
 	}
 	stored := func(what string) {
 		t.Helper()
-		w.eventually(what, caughtUpWithin, func() bool { return w.count(`SELECT COUNT(*) FROM livetolldata`) == sent })
+		w.eventually(what, caughtUpWithin, func() bool {
+			return w.count(`SELECT COUNT(*) FROM livetolldata`) == sent
+		})
 	}
 	produce := func(records []*kgo.Record) {
 		t.Helper()
@@ -58,7 +62,8 @@ func TestSparseRevisions(t *testing.T) {
 	closed := func(what string) {
 		t.Helper()
 		w.eventually(what, 2*time.Minute, func() bool {
-			return w.count(`SELECT CAST(COALESCE(SUM(events + too_late), 0) AS SIGNED) FROM toll_window WHERE kind = '15m'`) >= sent-6*3
+			return w.count(
+				`SELECT CAST(COALESCE(SUM(events + too_late), 0) AS SIGNED) FROM toll_window WHERE kind = '15m'`) >= sent-6*3
 		})
 	}
 	closed("the windows of 400 days")

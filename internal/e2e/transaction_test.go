@@ -18,7 +18,8 @@ func TestOpenTransaction(t *testing.T) {
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	client := func(opts ...kgo.Opt) *kgo.Client {
-		c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic(w.topic), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+		c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic(w.topic),
+			kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,7 +36,8 @@ func TestOpenTransaction(t *testing.T) {
 		var records []*kgo.Record
 		for m := from; m < to; m++ {
 			records = append(records, &kgo.Record{Partition: partition, Timestamp: began.Add(at),
-				Value: fmt.Appendf(nil, "%s,%d,car,%d", day.Add(time.Duration(m)*time.Minute).Format(time.ANSIC), m, plaza)})
+				Value: fmt.Appendf(nil, "%s,%d,car,%d",
+					day.Add(time.Duration(m)*time.Minute).Format(time.ANSIC), m, plaza)})
 		}
 		if err := c.ProduceSync(t.Context(), records...).FirstErr(); err != nil {
 			t.Fatal(err)
@@ -56,11 +58,16 @@ func TestOpenTransaction(t *testing.T) {
 
 	p := w.start("process", "--idle", "5s")
 	closed := func(plaza, minute int) bool {
-		return w.count("SELECT COUNT(*) FROM toll_window WHERE toll_plaza_id = ? AND kind = '1m' AND window_start = ? AND revision > 0",
+		return w.count(
+			"SELECT COUNT(*) FROM toll_window WHERE toll_plaza_id = ? AND kind = '1m' AND window_start = ? AND revision > 0",
 			plaza, day.Add(time.Duration(minute)*time.Minute)) == 1
 	}
-	w.eventually("windows of the other partition", time.Minute, func() bool { return closed(4001, 50) && closed(4000, 3) })
-	w.eventually("the log", time.Minute, func() bool { return strings.Contains(p.log.String(), "a producer's transaction is open") })
+	w.eventually("windows of the other partition", time.Minute, func() bool {
+		return closed(4001, 50) && closed(4000, 3)
+	})
+	w.eventually("the log", time.Minute, func() bool {
+		return strings.Contains(p.log.String(), "a producer's transaction is open")
+	})
 	for _, text := range []string{"partition=0", "offset=5", "waiting=25"} {
 		if !strings.Contains(p.log.String(), text) {
 			t.Errorf("the log lacks %s:\n%s", text, p.log)
@@ -73,23 +80,32 @@ func TestOpenTransaction(t *testing.T) {
 		Waiting int64
 		Open    []struct{ Partition, Offset int64 } `json:"open_transactions"`
 	}
-	if err := json.Unmarshal([]byte(w.must("view", "--json")), &board); err != nil || board.Waiting != 25 || len(board.Open) != 1 || board.Open[0].Partition != 0 || board.Open[0].Offset != 5 {
+	if err := json.Unmarshal([]byte(w.must("view", "--json")), &board); err != nil ||
+		board.Waiting != 25 || len(board.Open) != 1 || board.Open[0].Partition != 0 ||
+		board.Open[0].Offset != 5 {
 		t.Errorf("view --json: %+v, %v", board, err)
 	}
-	if text := w.must("view"); !strings.Contains(text, "partition 0 waits at offset 5 for the end of a producer's transaction") {
+	if text := w.must("view"); !strings.Contains(text,
+		"partition 0 waits at offset 5 for the end of a producer's transaction") {
 		t.Errorf("view:\n%s", text)
 	}
 
 	transaction(func() error { return producer.EndTransaction(t.Context(), kgo.TryCommit) })
-	w.eventually("the rows of the transaction", time.Minute, func() bool { return w.count("SELECT COUNT(*) FROM livetolldata") == 90 })
-	w.eventually("the end in the log", time.Minute, func() bool { return strings.Contains(p.log.String(), "transaction ended") })
+	w.eventually("the rows of the transaction", time.Minute, func() bool {
+		return w.count("SELECT COUNT(*) FROM livetolldata") == 90
+	})
+	w.eventually("the end in the log", time.Minute, func() bool {
+		return strings.Contains(p.log.String(), "transaction ended")
+	})
 	p.interrupt()
 
 	// One that is aborted, before --until-end can know that it holds nothing.
 	transaction(producer.BeginTransaction)
 	send(producer, 0, 4000, 30, 40, time.Minute)
 	p = w.start("process", "--until-end", "--idle", "5s")
-	w.eventually("the log of --until-end", time.Minute, func() bool { return strings.Contains(p.log.String(), "a producer's transaction is open") })
+	w.eventually("the log of --until-end", time.Minute, func() bool {
+		return strings.Contains(p.log.String(), "a producer's transaction is open")
+	})
 	transaction(func() error { return producer.EndTransaction(t.Context(), kgo.TryAbort) })
 	<-p.done
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {

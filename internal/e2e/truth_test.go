@@ -63,13 +63,15 @@ func (tr *truth) check(w *world) {
 	}
 }
 
-// compare returns how many rows of livetolldata are missing, and how many there are too often, and a line for each row text that
-// differs from what was sent.
+// compare returns how many rows of livetolldata are missing, and how many there are too often, and
+// a line for each row text that differs from what was sent.
 func (tr *truth) compare(w *world) (lost, doubled int, wrong []string) {
 	w.t.Helper()
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
-	rs, err := w.sql.Query(`SELECT CAST(timestamp AS CHAR), vehicle_id, vehicle_type, toll_plaza_id FROM livetolldata`)
+	rs,
+		err := w.sql.Query(
+		`SELECT CAST(timestamp AS CHAR), vehicle_id, vehicle_type, toll_plaza_id FROM livetolldata`)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -118,7 +120,9 @@ type sender struct {
 
 func (w *world) sender(truth *truth, opts ...kgo.Opt) *sender {
 	w.t.Helper()
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(w.brokers, ",")...), kgo.DefaultProduceTopic(w.topic)}, opts...)...)
+	client,
+		err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(strings.Split(w.brokers, ",")...),
+		kgo.DefaultProduceTopic(w.topic)}, opts...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -143,13 +147,15 @@ func (s *sender) event() (plaza int, csv, row string) {
 		fmt.Sprintf("%s,%d,%s,%d", s.clock.Format(time.DateTime), vehicle, typ, plaza)
 }
 
-// send sends n events without a key, as the course's generator does, and waits until they are acknowledged.
+// send sends n events without a key, as the course's generator does, and waits until they are
+// acknowledged.
 func (s *sender) send(n int) {
 	s.t.Helper()
 	s.sendWith(n, func(int, *kgo.Record) {})
 }
 
-// sendKeyed sends n events keyed by plaza; the client places them by murmur2, as Java and Python do.
+// sendKeyed sends n events keyed by plaza; the client places them by murmur2, as Java and Python
+// do.
 func (s *sender) sendKeyed(n int) {
 	s.t.Helper()
 	s.sendWith(n, func(plaza int, r *kgo.Record) { r.Key = fmt.Append(nil, plaza) })
@@ -186,7 +192,8 @@ func (s *sender) sendWith(n int, change func(plaza int, r *kgo.Record)) {
 func (s *sender) sendRaw(payloads ...[]byte) {
 	s.t.Helper()
 	for _, p := range payloads {
-		if err := s.client.ProduceSync(context.Background(), &kgo.Record{Value: p}).FirstErr(); err != nil {
+		if err := s.client.ProduceSync(context.Background(),
+			&kgo.Record{Value: p}).FirstErr(); err != nil {
 			s.t.Fatalf("produce: %v", err)
 		}
 		s.truth.mu.Lock()

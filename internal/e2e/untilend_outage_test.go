@@ -19,10 +19,12 @@ func TestUntilEndOutage(t *testing.T) {
 	w := newWorldOn(t, strings.Join(c.ListenAddrs(), ","), engine)
 	w.must("init", "--partitions", "1")
 	w.must("emit", "--count", "50", "--rate", "0")
-	merges := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topology.LoopTopic(w.group), Count: -1})
+	merges := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topology.LoopTopic(w.group),
+		Count: -1})
 	p := w.start("process", "--until-end")
 	w.eventually("the last publish", time.Minute, func() bool {
-		return w.count("SELECT COUNT(*) FROM toll_batch WHERE published = 1") > 0 && w.count("SELECT COUNT(*) FROM toll_batch WHERE published = 0") == 0
+		return w.count("SELECT COUNT(*) FROM toll_batch WHERE published = 1") > 0 &&
+			w.count("SELECT COUNT(*) FROM toll_batch WHERE published = 0") == 0
 	})
 	time.Sleep(time.Second) // for the job to look for the end of the merges
 	outage := c.Fault(kfake.Fault{Count: -1})

@@ -42,7 +42,8 @@ func (w *world) windows() map[string]window {
 	all := map[string]window{}
 	for rows.Next() {
 		var v window
-		if err := rows.Scan(&v.Plaza, &v.Kind, &v.Start, &v.End, &v.Whole, &v.Events, &v.Late, &v.TooLate, &v.ByType); err != nil {
+		if err := rows.Scan(&v.Plaza, &v.Kind, &v.Start, &v.End, &v.Whole, &v.Events, &v.Late, &v.TooLate,
+			&v.ByType); err != nil {
 			w.t.Fatal(err)
 		}
 		all[v.key()] = v
@@ -56,11 +57,14 @@ func (w *world) windows() map[string]window {
 // crossing is a row of livetolldata.
 type crossing struct{ at, typ string }
 
-// windowsEqualSQL compares every window with what SQL says of livetolldata, in UTC: the rows between its start and its end
-// are those that it counts and those that came too late, and no vehicle is missing from any kind.
+// windowsEqualSQL compares every window with what SQL says of livetolldata, in UTC: the rows
+// between its start and its end are those that it counts and those that came too late, and no
+// vehicle is missing from any kind.
 func (w *world) windowsEqualSQL() map[string]window {
 	w.t.Helper()
-	rows, err := w.sql.Query(`SELECT toll_plaza_id, CAST(timestamp AS CHAR), vehicle_type FROM livetolldata ORDER BY timestamp`)
+	rows,
+		err := w.sql.Query(
+		`SELECT toll_plaza_id, CAST(timestamp AS CHAR), vehicle_type FROM livetolldata ORDER BY timestamp`)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -105,7 +109,8 @@ func (w *world) windowsEqualSQL() map[string]window {
 	total := w.count(`select count(*) from livetolldata`)
 	for kind, times := range map[string]int64{"1m": 1, "5m/1m": 5, "15m": 1, "1h": 1, "day": 1} {
 		if covered[kind] != times*total {
-			w.t.Errorf("the windows of kind %s hold %d vehicles, want %d times %d", kind, covered[kind], times, total)
+			w.t.Errorf("the windows of kind %s hold %d vehicles, want %d times %d", kind, covered[kind],
+				times, total)
 		}
 	}
 	if w.t.Failed() {
@@ -122,20 +127,21 @@ func (s *sender) disorder(n int) {
 	for range n {
 		csv, row := s.disordered()
 		wg.Add(1)
-		s.client.Produce(context.Background(), &kgo.Record{Value: []byte(csv)}, func(_ *kgo.Record, err error) {
-			defer wg.Done()
-			if err != nil {
-				s.t.Errorf("produce: %v", err)
-				return
-			}
-			s.truth.sent(row)
-		})
+		s.client.Produce(context.Background(), &kgo.Record{Value: []byte(csv)},
+			func(_ *kgo.Record, err error) {
+				defer wg.Done()
+				if err != nil {
+					s.t.Errorf("produce: %v", err)
+					return
+				}
+				s.truth.sent(row)
+			})
 	}
 	wg.Wait()
 }
 
-// publishedOnce reads the topic of results: each revision of a window has one content, however often it was sent, revisions
-// go up from 1, and the last one is what toll_window holds.
+// publishedOnce reads the topic of results: each revision of a window has one content, however
+// often it was sent, revisions go up from 1, and the last one is what toll_window holds.
 func (w *world) publishedOnce(windows map[string]window) {
 	w.t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.ConsumeTopics(w.topic+"-congestion"),
@@ -165,14 +171,16 @@ func (w *world) publishedOnce(windows map[string]window) {
 			results++
 		}
 	}
-	for quiet, deadline := 0, time.Now().Add(2*time.Minute); (len(last) < results || quiet < 3) && time.Now().Before(deadline); quiet++ {
+	for quiet, deadline := 0, time.Now().Add(2*time.Minute); (len(last) < results || quiet < 3) &&
+		time.Now().Before(deadline); quiet++ {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		fetches := client.PollFetches(ctx)
 		cancel()
 		fetches.EachRecord(func(r *kgo.Record) {
 			quiet = 0
 			var n notice
-			if err := json.Unmarshal(r.Value, &n); err != nil || n.Schema != 1 || string(r.Key) != fmt.Sprint(n.Plaza) {
+			if err := json.Unmarshal(r.Value, &n); err != nil || n.Schema != 1 ||
+				string(r.Key) != fmt.Sprint(n.Plaza) {
 				w.t.Fatalf("key %s, %s: %v", r.Key, r.Value, err)
 			}
 			if n.Type != "window" {
@@ -202,8 +210,9 @@ func (w *world) publishedOnce(windows map[string]window) {
 	}
 }
 
-// TestKillWindows kills process with SIGKILL at random moments while events come in disorder, late ones among them. In the
-// end toll_window equals what SQL says of the rows, and so does toll_window of a replay into empty tables, at other batch sizes.
+// TestKillWindows kills process with SIGKILL at random moments while events come in disorder, late
+// ones among them. In the end toll_window equals what SQL says of the rows, and so does toll_window
+// of a replay into empty tables, at other batch sizes.
 func TestKillWindows(t *testing.T) {
 	w := newWorld(t)
 	w.must("init", "--partitions", "3")
@@ -256,5 +265,6 @@ func TestKillWindows(t *testing.T) {
 			t.Fatalf("%+v, and after a replay %+v", v, again[key])
 		}
 	}
-	t.Logf("%d rows, %d windows, %d of them revised", truth.total(), len(first), w.count(`select count(*) from toll_window where revision > 1`))
+	t.Logf("%d rows, %d windows, %d of them revised", truth.total(), len(first),
+		w.count(`select count(*) from toll_window where revision > 1`))
 }

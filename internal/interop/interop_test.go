@@ -1,5 +1,6 @@
-// Package interop holds tests that run tollstream together with the course's own scripts, in Python, on a real Kafka
-// and a real MariaDB or MySQL: their generator feeds our processor, and our emitter feeds their reader.
+// Package interop holds tests that run tollstream together with the course's own scripts, in
+// Python, on a real Kafka and a real MariaDB or MySQL: their generator feeds our processor, and our
+// emitter feeds their reader.
 package interop
 
 import (
@@ -27,8 +28,8 @@ import (
 
 const moduleRoot = "../.."
 
-// TestGeneratorToProcess has the course's generator send keyless lines, and compares the rows that process stores with
-// what the generator says it sent.
+// TestGeneratorToProcess has the course's generator send keyless lines, and compares the rows that
+// process stores with what the generator says it sent.
 func TestGeneratorToProcess(t *testing.T) {
 	python := findPython(t)
 	kafka, db := startServices(t)
@@ -58,23 +59,26 @@ func TestGeneratorToProcess(t *testing.T) {
 	compare(t, readRows(t, db.DSN()), rowsOf(t, sent))
 }
 
-// TestEmitToReader has our emitter send events, and compares the rows that the course's reader inserts with what is in
-// the topic.
+// TestEmitToReader has our emitter send events, and compares the rows that the course's reader
+// inserts with what is in the topic.
 func TestEmitToReader(t *testing.T) {
 	python := findPython(t)
 	kafka, db := startServices(t)
 	toll := newCommand(t, kafka, db)
 	const count = 500
 
-	// init makes the topic and, in this database, the course's table: theirs is the only one that the reader knows.
+	// init makes the topic and, in this database, the course's table: theirs is the only one that the
+	// reader knows.
 	toll.run(t, "init", "--partitions", "2")
-	toll.run(t, "emit", "--count", strconv.Itoa(count), "--rate", "0", "--seed", "1", "--start", "2022-02-10 10:23:02")
+	toll.run(t, "emit", "--count", strconv.Itoa(count), "--rate", "0", "--seed", "1", "--start",
+		"2022-02-10 10:23:02")
 
 	host, port, err := net.SplitHostPort(db.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := runPython(t, python, "reader.py", "--bootstrap", kafka.Addr(), "--topic", "toll", "--count", strconv.Itoa(count),
+	out := runPython(t, python, "reader.py", "--bootstrap", kafka.Addr(), "--topic", "toll", "--count",
+		strconv.Itoa(count),
 		"--host", host, "--port", port, "--database", "tolldata", "--user", "toll", "--password", "toll")
 	if want := fmt.Sprintf("inserted %d rows", count); strings.TrimSpace(out) != want {
 		t.Errorf("the reader said %q, want %q", out, want)
@@ -82,7 +86,8 @@ func TestEmitToReader(t *testing.T) {
 	compare(t, readRows(t, db.DSN()), rowsOf(t, readTopic(t, kafka.Addr(), "toll", count)))
 }
 
-// need skips the test for want of a part that this machine lacks, or fails it where all must be there.
+// need skips the test for want of a part that this machine lacks, or fails it where all must be
+// there.
 func need(t *testing.T, ok bool, format string, args ...any) {
 	t.Helper()
 	if ok {
@@ -106,7 +111,8 @@ func findPython(t *testing.T) string {
 		t.Fatal(err)
 	}
 	_, err = os.Stat(python)
-	need(t, err == nil, "no Python environment is installed: run scripts/python-env.sh, or name its interpreter in TOLLSTREAM_PYTHON")
+	need(t, err == nil,
+		"no Python environment is installed: run scripts/python-env.sh, or name its interpreter in TOLLSTREAM_PYTHON")
 	return python
 }
 
@@ -167,7 +173,9 @@ func testMain(m *testing.M) int {
 type command struct{ env []string }
 
 func newCommand(t *testing.T, kafka *devstack.Kafka, db *devstack.Database) command {
-	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TOLLSTREAM_") })
+	env := slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "TOLLSTREAM_")
+	})
 	return command{append(env,
 		"TOLLSTREAM_BROKERS="+kafka.Addr(),
 		"TOLLSTREAM_MYSQL="+db.DSN(),
@@ -193,7 +201,8 @@ func runPython(t *testing.T, python, script string, args ...string) string {
 	return output(t, 3*time.Minute, env, python, append([]string{script}, args...)...)
 }
 
-func output(t *testing.T, patience time.Duration, env []string, name string, args ...string) string {
+func output(t *testing.T, patience time.Duration, env []string, name string,
+	args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -220,7 +229,8 @@ func lines(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == '\n' })
 }
 
-// rowsOf returns the rows that lines in the course's format mean, sorted. It reads them by means of its own.
+// rowsOf returns the rows that lines in the course's format mean, sorted. It reads them by means of
+// its own.
 func rowsOf(t *testing.T, lines []string) []string {
 	t.Helper()
 	rows := make([]string, len(lines))
@@ -247,7 +257,8 @@ func readRows(t *testing.T, dsn string) []string {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	result, err := db.QueryContext(t.Context(), "SELECT CONCAT_WS(',', timestamp, vehicle_id, vehicle_type, toll_plaza_id) FROM livetolldata")
+	result, err := db.QueryContext(t.Context(),
+		"SELECT CONCAT_WS(',', timestamp, vehicle_id, vehicle_type, toll_plaza_id) FROM livetolldata")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +281,8 @@ func readRows(t *testing.T, dsn string) []string {
 // readTopic returns the payloads of the first n records of a topic.
 func readTopic(t *testing.T, broker, topic string, n int) []string {
 	t.Helper()
-	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	client, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ConsumeTopics(topic),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}

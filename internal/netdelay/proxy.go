@@ -25,8 +25,8 @@ type Proxy struct {
 	conns  map[net.Conn]bool
 }
 
-// Listen opens a proxy on a free port of the loopback interface. Until [Proxy.Forward] it leads nowhere,
-// so that a server can be told the proxy's address before it starts.
+// Listen opens a proxy on a free port of the loopback interface. Until [Proxy.Forward] it leads
+// nowhere, so that a server can be told the proxy's address before it starts.
 func Listen(roundTrip time.Duration) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

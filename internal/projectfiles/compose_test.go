@@ -21,7 +21,8 @@ const root = "../.."
 // loadCompose reads compose.yaml as `docker compose` does, with the given environment and no other.
 func loadCompose(t *testing.T, env ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{root + "/compose.yaml"}, cli.WithWorkingDirectory(root), cli.WithEnv(env))
+	options, err := cli.NewProjectOptions([]string{root + "/compose.yaml"},
+		cli.WithWorkingDirectory(root), cli.WithEnv(env))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,14 +35,16 @@ func loadCompose(t *testing.T, env ...string) *types.Project {
 
 func TestComposeServices(t *testing.T) {
 	p := loadCompose(t)
-	if got, want := slices.Sorted(slices.Values(p.ServiceNames())), []string{"emit", "init", "kafka", "mysql", "process", "view"}; !slices.Equal(got, want) {
+	if got, want := slices.Sorted(slices.Values(p.ServiceNames())), []string{"emit", "init", "kafka",
+		"mysql", "process", "view"}; !slices.Equal(got, want) {
 		t.Fatalf("services are %v, want %v", got, want)
 	}
 	for name, s := range p.Services {
 		if s.Build == nil && !regexp.MustCompile(`:\d+\.\d+`).MatchString(s.Image) {
 			t.Errorf("service %s: image %q has no version", name, s.Image)
 		}
-		if hasCheck := s.HealthCheck != nil && !s.HealthCheck.Disable; !hasCheck && name != "init" && name != "emit" {
+		if hasCheck := s.HealthCheck != nil && !s.HealthCheck.Disable; !hasCheck && name != "init" &&
+			name != "emit" {
 			t.Errorf("service %s has no health check", name)
 		}
 		if s.Restart == "" {
@@ -49,7 +52,8 @@ func TestComposeServices(t *testing.T) {
 		}
 		for _, port := range s.Ports {
 			if ip := net.ParseIP(port.HostIP); ip == nil || !ip.IsLoopback() {
-				t.Errorf("service %s: port %s is published on %q, not on loopback", name, port.Published, port.HostIP)
+				t.Errorf("service %s: port %s is published on %q, not on loopback", name, port.Published,
+					port.HostIP)
 			}
 		}
 		for _, v := range s.Volumes {
@@ -65,14 +69,16 @@ func TestComposeServices(t *testing.T) {
 	}
 }
 
-// TestComposeOrder holds the start to its order: servers, then init, then what works with what it made.
+// TestComposeOrder holds the start to its order: servers, then init, then what works with what it
+// made.
 func TestComposeOrder(t *testing.T) {
 	p := loadCompose(t)
 	for name, want := range map[string]map[string]string{
 		"init":    {"kafka": types.ServiceConditionHealthy, "mysql": types.ServiceConditionHealthy},
 		"process": {"init": types.ServiceConditionCompletedSuccessfully},
 		"emit":    {"init": types.ServiceConditionCompletedSuccessfully},
-		"view":    {"init": types.ServiceConditionCompletedSuccessfully, "process": types.ServiceConditionHealthy},
+		"view": {"init": types.ServiceConditionCompletedSuccessfully,
+			"process": types.ServiceConditionHealthy},
 	} {
 		for on, condition := range want {
 			if got := p.Services[name].DependsOn[on].Condition; got != condition {
@@ -89,7 +95,8 @@ func TestComposeServers(t *testing.T) {
 	if !slices.Contains(mysql.Command, "--local-infile=1") {
 		t.Errorf("mysql runs with %q, without local_infile", mysql.Command)
 	}
-	if roles := kafka.Environment["KAFKA_PROCESS_ROLES"]; roles == nil || *roles != "broker,controller" {
+	if roles := kafka.Environment["KAFKA_PROCESS_ROLES"]; roles == nil ||
+		*roles != "broker,controller" {
 		t.Error("kafka does not run in KRaft mode")
 	}
 	for service, port := range map[string]string{"kafka": "9092", "mysql": "3306"} {
@@ -99,8 +106,8 @@ func TestComposeServers(t *testing.T) {
 	}
 }
 
-// TestComposeProbes holds process and view to health checks that ask what they serve, in an image that has no shell, and to
-// who can reach what they serve.
+// TestComposeProbes holds process and view to health checks that ask what they serve, in an image
+// that has no shell, and to who can reach what they serve.
 func TestComposeProbes(t *testing.T) {
 	p := loadCompose(t)
 	for name, published := range map[string][]string{"process": nil, "view": {"8080"}} {
@@ -108,7 +115,8 @@ func TestComposeProbes(t *testing.T) {
 		if !slices.Equal(s.HealthCheck.Test, []string{"CMD", "tollstream", "health"}) {
 			t.Errorf("service %s: health check %q", name, s.HealthCheck.Test)
 		}
-		for variable, want := range map[string]string{"TOLLSTREAM_METRICS_LISTEN": "0.0.0.0:9464", "TOLLSTREAM_ALLOW_ANYONE": "true"} {
+		for variable, want := range map[string]string{"TOLLSTREAM_METRICS_LISTEN": "0.0.0.0:9464",
+			"TOLLSTREAM_ALLOW_ANYONE": "true"} {
 			if got := s.Environment[variable]; got == nil || *got != want {
 				t.Errorf("service %s: %s is not %q", name, variable, want)
 			}
@@ -116,7 +124,8 @@ func TestComposeProbes(t *testing.T) {
 		var ports []string
 		for _, port := range s.Ports {
 			ports = append(ports, port.Published)
-			if listen := s.Environment["TOLLSTREAM_LISTEN"]; listen == nil || *listen != fmt.Sprintf("0.0.0.0:%d", port.Target) {
+			if listen := s.Environment["TOLLSTREAM_LISTEN"]; listen == nil ||
+				*listen != fmt.Sprintf("0.0.0.0:%d", port.Target) {
 				t.Errorf("service %s publishes port %d, at which it doesn't listen", name, port.Target)
 			}
 		}
@@ -152,7 +161,8 @@ func TestDockerIgnoreHasAllFolders(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept := strings.Fields(string(text))
-	list := exec.Command("go", "list", "-tags", "noembedded", "-deps", "-f", "{{.Dir}}", "./cmd/tollstream")
+	list := exec.Command("go", "list", "-tags", "noembedded", "-deps", "-f", "{{.Dir}}",
+		"./cmd/tollstream")
 	list.Dir = root
 	out, err := list.Output()
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestDocsHaveAllSettings compares the README's commands and docs/settings.md with what the command's
-// own help says: commands, flags, variables.
+// TestDocsHaveAllSettings compares the README's commands and docs/settings.md with what the
+// command's own help says: commands, flags, variables.
 func TestDocsHaveAllSettings(t *testing.T) {
 	readme := read(t, "README.md")
 	binary := filepath.Join(t.TempDir(), "tollstream")

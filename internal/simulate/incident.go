@@ -12,8 +12,8 @@ import (
 
 // Kinds of incidents.
 const (
-	// Blockage lets only a part of the vehicles pass. The others are lost to the plaza: they go another way. None waits
-	// and comes later, so the flow after a blockage is the usual one.
+	// Blockage lets only a part of the vehicles pass. The others are lost to the plaza: they go
+	// another way. None waits and comes later, so the flow after a blockage is the usual one.
 	Blockage = "blockage"
 	// Surge multiplies the flow.
 	Surge = "surge"
@@ -31,12 +31,14 @@ type Incident struct {
 	Plaza      int16
 	Kind       string    // Blockage or Surge
 	Start, End time.Time // [Start, End) of event time
-	Size       float64   // the flow is that many times the usual: below 1 for a blockage, above for a surge
+	// the flow is that many times the usual: below 1 for a blockage, above for a surge
+	Size float64
 }
 
 // String returns the incident as a command line has it: plaza,start,length,kind,size.
 func (i *Incident) String() string {
-	return fmt.Sprintf("%d,%s,%v,%s,%v", i.Plaza, i.Start.Format(time.DateTime), i.End.Sub(i.Start), i.Kind, i.Size)
+	return fmt.Sprintf("%d,%s,%v,%s,%v", i.Plaza, i.Start.Format(time.DateTime), i.End.Sub(i.Start),
+		i.Kind, i.Size)
 }
 
 // validate returns what is wrong with the incident by itself.
@@ -65,10 +67,13 @@ type Label struct {
 	EndWall   string    `json:"end_wall"`
 }
 
-// WriteLabels writes a label for each incident, one a line, by start. Wall times are those of location.
+// WriteLabels writes a label for each incident, one a line, by start. Wall times are those of
+// location.
 func WriteLabels(w io.Writer, location *time.Location, incidents []Incident) error {
 	encoder := json.NewEncoder(w)
-	byStart := slices.SortedStableFunc(slices.Values(incidents), func(a, b Incident) int { return a.Start.Compare(b.Start) })
+	byStart := slices.SortedStableFunc(slices.Values(incidents), func(a, b Incident) int {
+		return a.Start.Compare(b.Start)
+	})
 	for _, i := range byStart {
 		start, end := i.Start.In(location), i.End.In(location)
 		if err := encoder.Encode(Label{

@@ -21,7 +21,8 @@ const (
 
 // DefaultPlaza returns a plaza of which nothing but its number is known.
 func DefaultPlaza(id int16) toll.Plaza {
-	return toll.Plaza{ID: id, Lanes: DefaultLanes, VehiclesPerDay: DefaultLanes * DefaultPerLane, HeavyShare: DefaultHeavyShare}
+	return toll.Plaza{ID: id, Lanes: DefaultLanes, VehiclesPerDay: DefaultLanes * DefaultPerLane,
+		HeavyShare: DefaultHeavyShare}
 }
 
 // VehiclesPerDay returns how many vehicles a day are simulated at a plaza.

@@ -12,7 +12,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// MaxPeak bounds the exponent of [ProfileConfig]: at 10 a weekday has nearly all its traffic in two hours.
+// MaxPeak bounds the exponent of [ProfileConfig]: at 10 a weekday has nearly all its traffic in two
+// hours.
 const MaxPeak = 10
 
 // MaxPerDay bounds a plaza's vehicles a day. It is a hundred times what the busiest have.
@@ -20,18 +21,21 @@ const MaxPerDay = 50_000_000
 
 // ProfileConfig says which vehicles a [Profile] makes.
 type ProfileConfig struct {
-	// Plazas are simulated, each number once. VehiclesPerDay is how many vehicles pass on a day of 24 hours, weekday or
-	// weekend, on average (0: DefaultPerLane for each lane, of which there are DefaultLanes where that is 0 as well);
-	// HeavyShare of them are trucks, the others cars and vans. The hours of the day are those of the plaza's own clock.
+	// Plazas are simulated, each number once. VehiclesPerDay is how many vehicles pass on a day of 24
+	// hours, weekday or weekend, on average (0: DefaultPerLane for each lane, of which there are
+	// DefaultLanes where that is 0 as well); HeavyShare of them are trucks, the others cars and vans.
+	// The hours of the day are those of the plaza's own clock.
 	Plazas []toll.Plaza
 	// Location is the zone of the events' times, and of plazas that have no zone of their own.
 	Location *time.Location
-	// Start and End bound the events' times: [Start, End). Without an End they go on to the end of the year 9999.
+	// Start and End bound the events' times: [Start, End). Without an End they go on to the end of the
+	// year 9999.
 	Start, End time.Time
-	// Seed chooses the vehicles. Those of a plaza's minute depend on seed, plaza and minute alone, so the same seed gives
-	// the same ones whatever Start and the other plazas are.
+	// Seed chooses the vehicles. Those of a plaza's minute depend on seed, plaza and minute alone, so
+	// the same seed gives the same ones whatever Start and the other plazas are.
 	Seed uint64
-	// Peak is the exponent on the measured shares of the hours: 1 is as measured, more is sharper. 0 is DefaultPeak.
+	// Peak is the exponent on the measured shares of the hours: 1 is as measured, more is sharper. 0
+	// is DefaultPeak.
 	Peak float64
 	// Incidents change the flow. Two at one plaza may not overlap.
 	Incidents []Incident
@@ -65,7 +69,8 @@ func (c *ProfileConfig) Validate() error {
 		report("the start %s is outside the years 1000 to %d", c.Start.Format(time.DateTime), maxYear)
 	}
 	if !c.End.IsZero() && (!c.End.After(c.Start) || c.End.Year() > maxYear) {
-		report("the end %s is not after the start %s and before the end of the year %d", c.End.Format(time.DateTime), c.Start.Format(time.DateTime), maxYear)
+		report("the end %s is not after the start %s and before the end of the year %d",
+			c.End.Format(time.DateTime), c.Start.Format(time.DateTime), maxYear)
 	}
 	if c.Peak < 0 || c.Peak > MaxPeak || math.IsNaN(c.Peak) {
 		report("the peak %v is not above 0 and at most %d", c.Peak, MaxPeak)
@@ -92,20 +97,22 @@ func (c *ProfileConfig) validateIncident(at int, plazas map[int16]bool) error {
 	case i.Start.Before(c.Start):
 		return fmt.Errorf("it starts before the first event, %s", c.Start.Format(time.DateTime))
 	case !c.End.IsZero() && i.End.After(c.End):
-		return fmt.Errorf("it ends at %s, after the last event, %s", i.End.Format(time.DateTime), c.End.Format(time.DateTime))
+		return fmt.Errorf("it ends at %s, after the last event, %s", i.End.Format(time.DateTime),
+			c.End.Format(time.DateTime))
 	}
 	for other := range c.Incidents[:at] {
-		if o := &c.Incidents[other]; o.Plaza == i.Plaza && o.Start.Before(i.End) && i.Start.Before(o.End) {
+		if o := &c.Incidents[other]; o.Plaza == i.Plaza && o.Start.Before(i.End) &&
+			i.Start.Before(o.End) {
 			return fmt.Errorf("it overlaps the %s from %s", o.Kind, o.Start.Format(time.DateTime))
 		}
 	}
 	return nil
 }
 
-// Profile makes the vehicles of days that follow a measured shape, at all plazas in time order. At each plaza they come
-// as a Poisson process whose rate is that of the minute on the plaza's own clock, so where clocks change a day is
-// shorter or longer and has fewer or more vehicles. It holds one vehicle a plaza, however long it runs. It is for one
-// goroutine.
+// Profile makes the vehicles of days that follow a measured shape, at all plazas in time order. At
+// each plaza they come as a Poisson process whose rate is that of the minute on the plaza's own
+// clock, so where clocks change a day is shorter or longer and has fewer or more vehicles. It holds
+// one vehicle a plaza, however long it runs. It is for one goroutine.
 type Profile struct {
 	streams  streams // a heap, the next event on top
 	location *time.Location
@@ -137,8 +144,8 @@ func NewProfile(cfg ProfileConfig) (*Profile, error) {
 	return p, nil
 }
 
-// Next makes an event and returns the instant of it, to the microsecond; false at the end. Instants never decrease; wall
-// times do, where clocks are set back.
+// Next makes an event and returns the instant of it, to the microsecond; false at the end. Instants
+// never decrease; wall times do, where clocks are set back.
 func (p *Profile) Next(e *toll.Event) (at time.Time, ok bool) {
 	if p.pending {
 		if p.streams[0].next() {

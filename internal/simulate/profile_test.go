@@ -20,7 +20,8 @@ func busy(id int16) toll.Plaza {
 	return toll.Plaza{ID: id, Lanes: 100, VehiclesPerDay: 300_000, HeavyShare: 0.1}
 }
 
-// near fails unless a count is what a Poisson distribution of that mean has, but for 1 in a million.
+// near fails unless a count is what a Poisson distribution of that mean has, but for 1 in a
+// million.
 func near(t testing.TB, what string, got, mean float64) {
 	t.Helper()
 	if math.Abs(got-mean) > 5*math.Sqrt(mean) {
@@ -82,7 +83,8 @@ func all(t testing.TB, cfg simulate.ProfileConfig) []passed {
 		if e.Time != toll.WallTimeOf(at) {
 			t.Fatalf("the event at %v shows %v", at, e.Time)
 		}
-		if err := e.Validate(); err != nil || e.Vehicle < simulate.MinVehicle || e.Vehicle > simulate.MaxVehicle {
+		if err := e.Validate(); err != nil || e.Vehicle < simulate.MinVehicle ||
+			e.Vehicle > simulate.MaxVehicle {
 			t.Fatalf("%+v: %v", e, err)
 		}
 		last = at
@@ -105,12 +107,14 @@ func hours(events []passed) (counts [24]int) {
 
 // The measured shares, as the issue states them, in per cent.
 var (
-	weekday = [24]float64{2.06, 1.35, .96, .96, 1.84, 2.96, 5.08, 5.92, 6.27, 6.02, 5.43, 5.08, 4.91, 4.89, 5.09, 5.23, 5.20, 5.13, 5.16, 4.79, 4.18, 4.30, 4.00, 3.18}
-	weekend = [24]float64{3.48, 2.81, 2.11, 1.69, 1.64, 1.97, 2.98, 3.42, 4.14, 4.39, 4.93, 5.27, 5.41, 5.51, 5.61, 5.63, 5.62, 5.56, 5.48, 5.13, 4.63, 4.62, 4.35, 3.60}
+	weekday = [24]float64{2.06, 1.35, .96, .96, 1.84, 2.96, 5.08, 5.92, 6.27, 6.02, 5.43, 5.08, 4.91,
+		4.89, 5.09, 5.23, 5.20, 5.13, 5.16, 4.79, 4.18, 4.30, 4.00, 3.18}
+	weekend = [24]float64{3.48, 2.81, 2.11, 1.69, 1.64, 1.97, 2.98, 3.42, 4.14, 4.39, 4.93, 5.27, 5.41,
+		5.51, 5.61, 5.63, 5.62, 5.56, 5.48, 5.13, 4.63, 4.62, 4.35, 3.60}
 )
 
-// TestDayFollowsTheTable holds a day's hours to the table by the chi-square test: 23 degrees of freedom, 1 in 100,000
-// days is as far off as 69.
+// TestDayFollowsTheTable holds a day's hours to the table by the chi-square test: 23 degrees of
+// freedom, 1 in 100,000 days is as far off as 69.
 func TestDayFollowsTheTable(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -127,7 +131,8 @@ func TestDayFollowsTheTable(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			start := time.Date(2026, 3, c.day, 0, 0, 0, 0, time.UTC)
 			plaza := busy(4000)
-			events := all(t, simulate.ProfileConfig{Plazas: []toll.Plaza{plaza}, Start: start, End: start.AddDate(0, 0, 1), Seed: 1, Peak: c.peak})
+			events := all(t, simulate.ProfileConfig{Plazas: []toll.Plaza{plaza}, Start: start,
+				End: start.AddDate(0, 0, 1), Seed: 1, Peak: c.peak})
 			peak := c.peak
 			if peak == 0 {
 				peak = simulate.DefaultPeak
@@ -146,10 +151,12 @@ func TestDayFollowsTheTable(t *testing.T) {
 	}
 }
 
-// TestArrivalsArePoisson compares variance and mean of seconds within one minute's rate, and their correlation.
+// TestArrivalsArePoisson compares variance and mean of seconds within one minute's rate, and their
+// correlation.
 func TestArrivalsArePoisson(t *testing.T) {
 	start := time.Date(2026, 3, 2, 14, 0, 0, 0, time.UTC) // a flat hour
-	events := all(t, simulate.ProfileConfig{Plazas: []toll.Plaza{busy(1)}, Start: start, End: start.Add(time.Hour), Seed: 2})
+	events := all(t, simulate.ProfileConfig{Plazas: []toll.Plaza{busy(1)}, Start: start,
+		End: start.Add(time.Hour), Seed: 2})
 	var seconds [3600]float64
 	for _, p := range events {
 		seconds[p.at.Unix()-start.Unix()]++
@@ -179,7 +186,8 @@ func TestPlazasDiffer(t *testing.T) {
 		{ID: 4, HeavyShare: 1},
 	}
 	counts, types := map[int16]int{}, map[int16]map[string]int{}
-	for _, p := range all(t, simulate.ProfileConfig{Plazas: plazas, Start: start, End: start.AddDate(0, 0, 1), Seed: 3}) {
+	for _, p := range all(t,
+		simulate.ProfileConfig{Plazas: plazas, Start: start, End: start.AddDate(0, 0, 1), Seed: 3}) {
 		counts[p.e.Plaza]++
 		if types[p.e.Plaza] == nil {
 			types[p.e.Plaza] = map[string]int{}
@@ -189,7 +197,8 @@ func TestPlazasDiffer(t *testing.T) {
 	near(t, "plaza 1", float64(counts[1]), 200_000)
 	near(t, "plaza 2", float64(counts[2]), 50_000)
 	near(t, "plaza 3, by its lanes", float64(counts[3]), 6*simulate.DefaultPerLane)
-	near(t, "plaza 4, by the default lanes", float64(counts[4]), simulate.DefaultLanes*simulate.DefaultPerLane)
+	near(t, "plaza 4, by the default lanes", float64(counts[4]),
+		simulate.DefaultLanes*simulate.DefaultPerLane)
 	near(t, "trucks of plaza 1", float64(types[1]["truck"]), 60_000)
 	near(t, "cars of plaza 1", float64(types[1]["car"]), 140_000*11.0/13)
 	near(t, "vans of plaza 1", float64(types[1]["van"]), 140_000*2.0/13)
@@ -204,7 +213,8 @@ func of(events []passed, plaza int16) []passed {
 
 func TestSameSeedSameVehicles(t *testing.T) {
 	start := time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC)
-	cfg := simulate.ProfileConfig{Plazas: []toll.Plaza{simulate.DefaultPlaza(1), simulate.DefaultPlaza(2)}, Start: start, End: start.Add(3 * time.Hour), Seed: 4}
+	cfg := simulate.ProfileConfig{Plazas: []toll.Plaza{simulate.DefaultPlaza(1),
+		simulate.DefaultPlaza(2)}, Start: start, End: start.Add(3 * time.Hour), Seed: 4}
 	events := all(t, cfg)
 	if len(events) < 5000 {
 		t.Fatalf("%d events", len(events))
@@ -222,7 +232,8 @@ func TestSameSeedSameVehicles(t *testing.T) {
 	}
 	// More plazas, in another order, change no other plaza's.
 	more := cfg
-	more.Plazas = []toll.Plaza{simulate.DefaultPlaza(-7), simulate.DefaultPlaza(2), simulate.DefaultPlaza(3), simulate.DefaultPlaza(1)}
+	more.Plazas = []toll.Plaza{simulate.DefaultPlaza(-7), simulate.DefaultPlaza(2),
+		simulate.DefaultPlaza(3), simulate.DefaultPlaza(1)}
 	with := all(t, more)
 	for _, plaza := range []int16{1, 2} {
 		if !slices.Equal(of(events, plaza), of(with, plaza)) {
@@ -232,15 +243,20 @@ func TestSameSeedSameVehicles(t *testing.T) {
 	// A later start, within a minute, and an earlier end cut the events and change none.
 	part := cfg
 	part.Start, part.End = start.Add(61*time.Minute+17*time.Second), start.Add(90*time.Minute+1)
-	want := slices.DeleteFunc(slices.Clone(events), func(p passed) bool { return p.at.Before(part.Start) || !p.at.Before(part.End) })
+	want := slices.DeleteFunc(slices.Clone(events), func(p passed) bool {
+		return p.at.Before(part.Start) || !p.at.Before(part.End)
+	})
 	if !slices.Equal(want, all(t, part)) {
 		t.Error("another start or end changes the events")
 	}
 }
 
-// TestKnownEvents holds the stream of a seed to what it was: a change of it breaks what people have noted down.
+// TestKnownEvents holds the stream of a seed to what it was: a change of it breaks what people have
+// noted down.
 func TestKnownEvents(t *testing.T) {
-	p := profile(t, simulate.ProfileConfig{Plazas: sample(t), Start: time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC), Seed: 1})
+	p := profile(t,
+		simulate.ProfileConfig{Plazas: sample(t), Start: time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC),
+			Seed: 1})
 	var got strings.Builder
 	for range 4 {
 		var e toll.Event
@@ -264,17 +280,20 @@ func TestOwnClock(t *testing.T) {
 	tokyo.Timezone, berlin.Timezone = "Asia/Tokyo", ""
 	zone(t, tokyo.Timezone)
 	events := all(t, simulate.ProfileConfig{
-		Plazas: []toll.Plaza{tokyo, berlin}, Location: zone(t, "Europe/Berlin"), Start: start, End: start.AddDate(0, 0, 1), Seed: 6,
+		Plazas: []toll.Plaza{tokyo, berlin}, Location: zone(t, "Europe/Berlin"), Start: start,
+		End: start.AddDate(0, 0, 1), Seed: 6,
 	})
 	for plaza, offset := range map[int16]int{1: 9 - 1, 2: 0} {
 		counts := hours(of(events, plaza))
 		for h, got := range counts {
-			near(t, fmt.Sprintf("plaza %d, hour %d", plaza, h), float64(got), 300_000*share(weekday, simulate.DefaultPeak, (h+offset)%24))
+			near(t, fmt.Sprintf("plaza %d, hour %d", plaza, h), float64(got),
+				300_000*share(weekday, simulate.DefaultPeak, (h+offset)%24))
 		}
 	}
 }
 
-// TestClocksChange: the day that is short lacks the hour's vehicles, the one that is long has them twice.
+// TestClocksChange: the day that is short lacks the hour's vehicles, the one that is long has them
+// twice.
 func TestClocksChange(t *testing.T) {
 	berlin := zone(t, "Europe/Berlin")
 	for _, c := range []struct {
@@ -290,7 +309,8 @@ func TestClocksChange(t *testing.T) {
 			t.Fatal(end)
 		}
 		plaza := busy(1)
-		counts := hours(all(t, simulate.ProfileConfig{Plazas: []toll.Plaza{plaza}, Location: berlin, Start: c.start, End: end, Seed: 7}))
+		counts := hours(all(t, simulate.ProfileConfig{Plazas: []toll.Plaza{plaza}, Location: berlin,
+			Start: c.start, End: end, Seed: 7}))
 		for h, got := range counts {
 			want := plaza.VehiclesPerDay * share(weekend, simulate.DefaultPeak, h)
 			if h == 2 {
@@ -303,7 +323,8 @@ func TestClocksChange(t *testing.T) {
 
 func TestIncidents(t *testing.T) {
 	start := time.Date(2026, 3, 2, 14, 0, 0, 0, time.UTC)
-	cfg := simulate.ProfileConfig{Plazas: []toll.Plaza{busy(1), busy(2)}, Start: start, End: start.Add(3 * time.Hour), Seed: 8}
+	cfg := simulate.ProfileConfig{Plazas: []toll.Plaza{busy(1), busy(2)}, Start: start,
+		End: start.Add(3 * time.Hour), Seed: 8}
 	usual := all(t, cfg)
 	at := func(m, s int) time.Time { return start.Add(time.Duration(m*60+s) * time.Second) }
 	cfg.Incidents = []simulate.Incident{
@@ -344,7 +365,8 @@ func TestIncidents(t *testing.T) {
 	if !slices.Equal(of(usual, 2), of(events, 2)) {
 		t.Error("an incident changes another plaza")
 	}
-	// A blockage takes vehicles away and changes no other; after an incident all is as it would have been.
+	// A blockage takes vehicles away and changes no other; after an incident all is as it would have
+	// been.
 	known := map[passed]bool{}
 	for _, p := range usual {
 		known[p] = true
@@ -358,8 +380,10 @@ func TestIncidents(t *testing.T) {
 
 func TestProfileConfigReportsAll(t *testing.T) {
 	start := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
-	incident := func(plaza int16, kind string, size float64, from, to time.Duration) simulate.Incident {
-		return simulate.Incident{Plaza: plaza, Kind: kind, Size: size, Start: start.Add(from), End: start.Add(to)}
+	incident := func(plaza int16, kind string, size float64, from,
+		to time.Duration) simulate.Incident {
+		return simulate.Incident{Plaza: plaza, Kind: kind, Size: size, Start: start.Add(from),
+			End: start.Add(to)}
 	}
 	cfg := simulate.ProfileConfig{
 		Plazas: []toll.Plaza{{ID: 1}, {ID: 2, VehiclesPerDay: 0.5}, {ID: 1}},
@@ -416,13 +440,15 @@ incident 1,2026-03-02 01:59:00,1h1m0s,surge,2: it overlaps the blockage from 202
 	}
 }
 
-// TestEndOfTime: without an end the profile goes on to the last year, and before 1970 all is as after.
+// TestEndOfTime: without an end the profile goes on to the last year, and before 1970 all is as
+// after.
 func TestEndOfTime(t *testing.T) {
 	for _, start := range []time.Time{
 		time.Date(9998, 12, 31, 23, 0, 0, 0, time.UTC),
 		time.Date(1000, 1, 1, 0, 0, 30, 0, time.UTC),
 	} {
-		p := profile(t, simulate.ProfileConfig{Plazas: []toll.Plaza{simulate.DefaultPlaza(1)}, Start: start, Seed: 9})
+		p := profile(t, simulate.ProfileConfig{Plazas: []toll.Plaza{simulate.DefaultPlaza(1)},
+			Start: start, Seed: 9})
 		var e toll.Event
 		n := 0
 		for ; n < 2000; n++ {
@@ -444,8 +470,10 @@ func TestLabels(t *testing.T) {
 	berlin := zone(t, "Europe/Berlin")
 	start := time.Date(2026, 10, 25, 0, 30, 0, 0, time.UTC) // 02:30, the first of two
 	incidents := []simulate.Incident{
-		{Plaza: 4001, Kind: simulate.Surge, Start: start.Add(time.Hour).UTC(), End: start.Add(2 * time.Hour), Size: 2.5},
-		{Plaza: 4000, Kind: simulate.Blockage, Start: start, End: start.Add(20 * time.Minute), Size: 0.05},
+		{Plaza: 4001, Kind: simulate.Surge, Start: start.Add(time.Hour).UTC(),
+			End: start.Add(2 * time.Hour), Size: 2.5},
+		{Plaza: 4000, Kind: simulate.Blockage, Start: start, End: start.Add(20 * time.Minute),
+			Size: 0.05},
 	}
 	var b bytes.Buffer
 	if err := simulate.WriteLabels(&b, berlin, incidents); err != nil {
@@ -496,16 +524,20 @@ func TestSamplePlazas(t *testing.T) {
 	if !slices.Equal(ids, simulate.DefaultPlazas()) {
 		t.Errorf("plazas %v", ids)
 	}
-	if p := plazas[0]; p.Name != "Boughton" || p.VehiclesPerDay != 86_640 || p.Lanes != 8+6 || p.HeavyShare != 0.092 {
+	if p := plazas[0]; p.Name != "Boughton" || p.VehiclesPerDay != 86_640 || p.Lanes != 8+6 ||
+		p.HeavyShare != 0.092 {
 		t.Errorf("%+v", p)
 	}
-	if p := plazas[1]; p.Name != "Devon" || p.VehiclesPerDay != 88_090 || p.Lanes != 6+6 || p.HeavyShare != 0.067 {
+	if p := plazas[1]; p.Name != "Devon" || p.VehiclesPerDay != 88_090 || p.Lanes != 6+6 ||
+		p.HeavyShare != 0.067 {
 		t.Errorf("%+v", p)
 	}
 }
 
 func BenchmarkProfile(b *testing.B) {
-	p := profile(b, simulate.ProfileConfig{Plazas: sample(b), Start: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC), Seed: 1})
+	p := profile(b,
+		simulate.ProfileConfig{Plazas: sample(b), Start: time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC),
+			Seed: 1})
 	var e toll.Event
 	b.ReportAllocs()
 	for b.Loop() {

@@ -2,8 +2,9 @@ package simulate
 
 import "math"
 
-// Hourly shares of a day's traffic, in per cent, hours 0 to 23, as measured: they were computed from the public
-// 10-minute entry counts of New York's congestion zone of 2025. Each table sums to 100 within rounding.
+// Hourly shares of a day's traffic, in per cent, hours 0 to 23, as measured: they were computed
+// from the public 10-minute entry counts of New York's congestion zone of 2025. Each table sums to
+// 100 within rounding.
 var (
 	weekdayShares = [24]float64{
 		2.06, 1.35, .96, .96, 1.84, 2.96, 5.08, 5.92, 6.27, 6.02, 5.43, 5.08,
@@ -15,18 +16,20 @@ var (
 	}
 )
 
-// DefaultPeak sharpens the measured shares. They are the sum of many gantries, whose peaks differ by minutes and hours;
-// one plaza's day is less flat than that. The figure is an assumption: it makes the weekday's busiest hour 6.9 % of the day.
+// DefaultPeak sharpens the measured shares. They are the sum of many gantries, whose peaks differ
+// by minutes and hours; one plaza's day is less flat than that. The figure is an assumption: it
+// makes the weekday's busiest hour 6.9 % of the day.
 const DefaultPeak = 1.3
 
 // minutesPerDay is of a day on the wall clock, however long it really is.
 const minutesPerDay = 24 * 60
 
-// shape is how a day's vehicles spread over its hours: for weekdays and for weekends 24 shares that sum to 1.
+// shape is how a day's vehicles spread over its hours: for weekdays and for weekends 24 shares that
+// sum to 1.
 type shape struct{ weekday, weekend [24]float64 }
 
-// newShape returns the measured shares, each raised to the power of peak and then scaled to sum to 1: 1 is as measured,
-// more is sharper, less is flatter.
+// newShape returns the measured shares, each raised to the power of peak and then scaled to sum to
+// 1: 1 is as measured, more is sharper, less is flatter.
 func newShape(peak float64) *shape {
 	return &shape{sharpen(weekdayShares, peak), sharpen(weekendShares, peak)}
 }
@@ -53,13 +56,14 @@ func (s *shape) of(day int64) *[24]float64 {
 
 // minute returns the share of a day that falls into one of its minutes, 0 to 1439.
 //
-// Within an hour with share s the density is the parabola whose integral is s and which has the values l and r at the
-// hour's ends, each the harmonic mean of the two shares that meet there:
+// Within an hour with share s the density is the parabola whose integral is s and which has the
+// values l and r at the hour's ends, each the harmonic mean of the two shares that meet there:
 //
 //	f(x) = l(1−x) + rx + 6x(1−x)(s − (l+r)/2), 0 ≤ x < 1
 //
-// So it is continuous, over midnight between weekday and weekend too, every hour keeps its share and every day its sum.
-// As a harmonic mean is at most twice the smaller value, l and r are at most 2s, and then f is nowhere negative.
+// So it is continuous, over midnight between weekday and weekend too, every hour keeps its share
+// and every day its sum. As a harmonic mean is at most twice the smaller value, l and r are at most
+// 2s, and then f is nowhere negative.
 func (s *shape) minute(day int64, minute int) float64 {
 	hour := minute / 60
 	shares := s.of(day)

@@ -11,7 +11,8 @@ const thursday, friday, saturday, sunday, monday = 0, 1, 2, 3, 4
 func TestShapeKeepsHoursAndDays(t *testing.T) {
 	for _, peak := range []float64{0.5, 1, DefaultPeak, 3, 10} {
 		s := newShape(peak)
-		for _, day := range []int64{thursday, friday, saturday, sunday, monday, monday - 7, sunday - 7_000_000} {
+		for _, day := range []int64{thursday, friday, saturday, sunday, monday, monday - 7,
+			sunday - 7_000_000} {
 			shares, sum := s.of(day), 0.0
 			for h := range 24 {
 				hour := 0.0
@@ -41,7 +42,8 @@ func TestShapeAsMeasured(t *testing.T) {
 		hour int
 		want float64 // per cent
 	}{
-		{thursday, 0, 2.06}, {friday, 8, 6.27}, {monday, 23, 3.18}, {saturday, 15, 5.63}, {sunday, 4, 1.64}, {monday - 7, 3, .96}, {sunday - 7, 3, 1.69},
+		{thursday, 0, 2.06}, {friday, 8, 6.27}, {monday, 23, 3.18}, {saturday, 15, 5.63}, {sunday, 4,
+			1.64}, {monday - 7, 3, .96}, {sunday - 7, 3, 1.69},
 	} {
 		// The tables sum to 99.99 and 99.98.
 		if got := 100 * s.of(c.day)[c.hour]; math.Abs(got-c.want) > c.want*3e-4 {
@@ -53,7 +55,8 @@ func TestShapeAsMeasured(t *testing.T) {
 	}
 }
 
-// TestShapeIsSmooth compares each minute with the one before it, over hours, midnights and weekends.
+// TestShapeIsSmooth compares each minute with the one before it, over hours, midnights and
+// weekends.
 func TestShapeIsSmooth(t *testing.T) {
 	s := newShape(DefaultPeak)
 	last := s.minute(thursday, 0)

@@ -1,5 +1,6 @@
-// Package simulate makes up events: vehicles that pass toll plazas. The same configuration gives the same events. A
-// [Generator] draws one after the other at an even rate; a [Profile] follows the traffic of a day.
+// Package simulate makes up events: vehicles that pass toll plazas. The same configuration gives
+// the same events. A [Generator] draws one after the other at an even rate; a [Profile] follows the
+// traffic of a day.
 package simulate
 
 import (
@@ -27,7 +28,8 @@ func DefaultPlazas() []int16 {
 	return []int16{4000, 4001, 4002, 4003, 4004, 4005, 4006, 4007, 4008, 4009, 4010, 4856}
 }
 
-// Clock gives the time of the n-th event, counted from 0. It is asked for each event once, in order.
+// Clock gives the time of the n-th event, counted from 0. It is asked for each event once, in
+// order.
 type Clock func(n int64) toll.WallTime
 
 // Generator draws one event after the other. It is for one goroutine.
@@ -60,7 +62,8 @@ func Steady(start time.Time, rate float64) Clock {
 		// Whole seconds apart, so that the sum stays exact however far it runs.
 		seconds := float64(n) / rate
 		whole := int64(seconds)
-		return wall(start.Add(time.Duration(whole)*time.Second + time.Duration((seconds-float64(whole))*float64(time.Second))))
+		return wall(start.Add(time.Duration(whole)*time.Second +
+			time.Duration((seconds-float64(whole))*float64(time.Second))))
 	}
 }
 

@@ -33,7 +33,8 @@ func TestSameSeedSameEvents(t *testing.T) {
 		t.Errorf("another seed gives %d of 1000 other events", differ)
 	}
 	// The stream is a promise: a change of it breaks what people have noted down.
-	if want := (toll.Event{Time: 1644488582, Vehicle: a[0].Vehicle, Type: a[0].Type, Plaza: a[0].Plaza}); a[0] != want {
+	if want := (toll.Event{Time: 1644488582, Vehicle: a[0].Vehicle, Type: a[0].Type,
+		Plaza: a[0].Plaza}); a[0] != want {
 		t.Errorf("first event %v", a[0])
 	}
 }

@@ -19,8 +19,9 @@ type incidentSpan struct {
 	size       float64
 }
 
-// stream makes the vehicles of one plaza, one after the other. It goes from minute to minute of UTC. Each minute has a
-// random stream of its own, and within it vehicles come with exponential gaps, at the minute's own rate.
+// stream makes the vehicles of one plaza, one after the other. It goes from minute to minute of
+// UTC. Each minute has a random stream of its own, and within it vehicles come with exponential
+// gaps, at the minute's own rate.
 type stream struct {
 	plaza      int16
 	perDay     float64
@@ -55,9 +56,10 @@ func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (
 		}
 	}
 	s := &stream{
-		plaza: p.ID, perDay: VehiclesPerDay(p), heavyShare: p.HeavyShare, shape: shape, location: location,
-		key:   scramble(cfg.Seed) ^ scramble(uint64(uint16(p.ID))+1),
-		start: cfg.Start.UnixMicro(), end: end.UnixMicro(), incidents: cfg.incidentsOf(p.ID),
+		plaza: p.ID, perDay: VehiclesPerDay(p), heavyShare: p.HeavyShare, shape: shape,
+		location: location,
+		key:      scramble(cfg.Seed) ^ scramble(uint64(uint16(p.ID))+1),
+		start:    cfg.Start.UnixMicro(), end: end.UnixMicro(), incidents: cfg.incidentsOf(p.ID),
 	}
 	s.draw = rand.New(&s.random)
 	s.minute = s.start / microsPerMinute
@@ -84,7 +86,8 @@ func (s *stream) next() bool {
 		if s.at >= s.end {
 			return false
 		}
-		// Drawn for those that don't pass as well, so that a blockage takes vehicles away and changes no other.
+		// Drawn for those that don't pass as well, so that a blockage takes vehicles away and changes no
+		// other.
 		s.vehicle = MinVehicle + s.draw.Int32N(MaxVehicle-MinVehicle+1)
 		s.vehicleType = s.drawType()
 		if s.at >= s.start && s.passes() {
@@ -113,8 +116,8 @@ func (s *stream) openMinute() {
 	day, second := toll.WallTime(begin + int64(offset)).Day()
 	s.mean = s.perDay * s.shape.minute(day, int(second)/60)
 
-	// Incidents begin and end within minutes: vehicles are made at the minute's largest flow, and each then passes with
-	// the probability that makes the flow right.
+	// Incidents begin and end within minutes: vehicles are made at the minute's largest flow, and each
+	// then passes with the probability that makes the flow right.
 	s.thin, s.largest = nil, 1
 	from, until := s.minute*microsPerMinute, (s.minute+1)*microsPerMinute
 	for len(s.incidents) > 0 && s.incidents[0].end <= from {
@@ -148,8 +151,8 @@ func (s *stream) passes() bool {
 	return s.thin.Float64()*s.largest < flow
 }
 
-// scramble is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014): it
-// makes seeds that are one apart differ in half their bits.
+// scramble is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number
+// Generators, 2014): it makes seeds that are one apart differ in half their bits.
 func scramble(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9

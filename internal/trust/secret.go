@@ -22,7 +22,8 @@ func (s Secret) MarshalText() ([]byte, error) { return []byte(shown), nil }
 // maxSecretBytes is far more than any password has.
 const maxSecretBytes = 4096
 
-// ReadSecret reads a file that holds a secret and nothing else, less a newline at its end. The error does not quote it.
+// ReadSecret reads a file that holds a secret and nothing else, less a newline at its end. The
+// error does not quote it.
 func ReadSecret(file string) (Secret, error) {
 	f, err := os.Open(file)
 	if err != nil {

@@ -8,21 +8,24 @@ import (
 	"os"
 )
 
-// Files says which PEM files an encrypted connection is made from. The zero value trusts the system's authorities and shows
-// no certificate.
+// Files says which PEM files an encrypted connection is made from. The zero value trusts the
+// system's authorities and shows no certificate.
 type Files struct {
-	// CA is a file of the authorities that may have signed the server's certificate, in place of the system's. Optional.
+	// CA is a file of the authorities that may have signed the server's certificate, in place of the
+	// system's. Optional.
 	CA string
 	// Cert and Key are the files of our own certificate, for servers that want one. Both or neither.
 	Cert, Key string
-	// ServerName is what the server's certificate must be for. "" is the host that the server is reached by.
+	// ServerName is what the server's certificate must be for. "" is the host that the server is
+	// reached by.
 	ServerName string
 }
 
 // maxPEMBytes is more than all authorities of the world take.
 const maxPEMBytes = 4 << 20
 
-// Config reads the files. Versions before TLS 1.2 are refused, and so is a server whose certificate does not hold.
+// Config reads the files. Versions before TLS 1.2 are refused, and so is a server whose certificate
+// does not hold.
 func (f Files) Config() (*tls.Config, error) {
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: f.ServerName}
 	if f.CA != "" {
@@ -53,8 +56,8 @@ func (f Files) Config() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// AnyName lets a server's certificate be for any name, or none, as those are that MySQL generates for
-// itself. That an authority signed it which cfg trusts is verified as before.
+// AnyName lets a server's certificate be for any name, or none, as those are that MySQL generates
+// for itself. That an authority signed it which cfg trusts is verified as before.
 func AnyName(cfg *tls.Config) {
 	cfg.InsecureSkipVerify = true // and verified here instead
 	cfg.VerifyConnection = func(state tls.ConnectionState) error {
@@ -62,9 +65,11 @@ func AnyName(cfg *tls.Config) {
 		for _, cert := range state.PeerCertificates[1:] {
 			others.AddCert(cert)
 		}
-		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: cfg.RootCAs, Intermediates: others})
+		_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: cfg.RootCAs,
+			Intermediates: others})
 		if err != nil {
-			return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
+			return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates,
+				Err: err}
 		}
 		return nil
 	}

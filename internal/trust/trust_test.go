@@ -65,7 +65,9 @@ func TestReadSecret(t *testing.T) {
 }
 
 func TestHint(t *testing.T) {
-	verify := func(err error) error { return fmt.Errorf("connect: %w", &tls.CertificateVerificationError{Err: err}) }
+	verify := func(err error) error {
+		return fmt.Errorf("connect: %w", &tls.CertificateVerificationError{Err: err})
+	}
 	for _, c := range []struct {
 		err  error
 		want string // "" for no hint
@@ -81,7 +83,8 @@ func TestHint(t *testing.T) {
 		{errors.New("other"), ""},
 		{nil, ""},
 	} {
-		if got := Hint(c.err, "--kafka"); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+		if got := Hint(c.err, "--kafka"); (got == "") != (c.want == "") ||
+			!strings.Contains(got, c.want) {
 			t.Errorf("%v: %q, want %q", c.err, got, c.want)
 		}
 	}
@@ -104,13 +107,15 @@ func TestFilesRefusals(t *testing.T) {
 	if err := os.WriteFile(junk, []byte("no PEM"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range []Files{{CA: junk}, {CA: junk + "x"}, {Cert: junk, Key: junk}, {Cert: junk + "x", Key: junk}} {
+	for _, f := range []Files{{CA: junk}, {CA: junk + "x"}, {Cert: junk, Key: junk},
+		{Cert: junk + "x", Key: junk}} {
 		if _, err := f.Config(); err == nil {
 			t.Errorf("%+v is accepted", f)
 		}
 	}
 	cfg, err := Files{ServerName: "name"}.Config()
-	if err != nil || cfg.ServerName != "name" || cfg.MinVersion != tls.VersionTLS12 || cfg.InsecureSkipVerify {
+	if err != nil || cfg.ServerName != "name" || cfg.MinVersion != tls.VersionTLS12 ||
+		cfg.InsecureSkipVerify {
 		t.Errorf("%+v, %v", cfg, err)
 	}
 }

@@ -44,11 +44,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return nil
 		})
 	}
-	list("binary", "`commands` to measure, separated by commas (default bin/tollstream); with several, "+
-		"the ratio of the first to the last is shown", &cfg.Binaries)
+	list("binary",
+		"`commands` to measure, separated by commas (default bin/tollstream); with several, "+
+			"the ratio of the first to the last is shown", &cfg.Binaries)
 	list("only", "`scenarios` to measure, separated by commas (default all): "+
 		strings.Join(bench.Scenarios(), ", "), &cfg.Only)
-	flags.IntVar(&cfg.Rounds, "rounds", cfg.Rounds, "`rounds` of each scenario, whose medians are shown")
+	flags.IntVar(&cfg.Rounds, "rounds", cfg.Rounds,
+		"`rounds` of each scenario, whose medians are shown")
 	flags.Float64Var(&cfg.Scale, "scale", cfg.Scale, "`factor` on the events and times of scenarios")
 	flags.IntVar(&cfg.Partitions, "partitions", cfg.Partitions, "`partitions` of the topics")
 	const plazas = "`numbers` of plazas of the backlog scenario (default 12,1000,10000)"

@@ -28,13 +28,20 @@ func TestChoose(t *testing.T) {
 		want   []int // sizes, in the order in which they are chosen
 	}{
 		{"nothing", nil, nil, bounds{9, 99}, nil},
-		{"the one that adds the most first, and no more than needed", []input{in(1, "a"), in(2, "b"), in(5, "abc"), in(9, "cd")}, nil, bounds{9, 99}, []int{5, 9}},
-		{"the smaller of two that add as much", []input{in(7, "ab"), in(3, "ab")}, nil, bounds{9, 99}, []int{3}},
-		{"what the seeds reach is no reason", []input{in(1, "a"), in(2, "ab")}, []feature{{"a", 1}, {"b", 1}}, bounds{9, 99}, nil},
-		{"another number of times is another thing", []input{in(1, "a")}, []feature{{"a", 2}}, bounds{9, 99}, []int{1}},
-		{"as many as allowed", []input{in(1, "a"), in(2, "b"), in(3, "c")}, nil, bounds{2, 99}, []int{1, 2}},
-		{"as many bytes as allowed", []input{in(4, "a"), in(5, "bc"), in(6, "defg")}, nil, bounds{9, 9}, []int{6}},
-		{"just as many bytes as allowed", []input{in(4, "a"), in(5, "bc")}, nil, bounds{9, 9}, []int{5, 4}},
+		{"the one that adds the most first, and no more than needed",
+			[]input{in(1, "a"), in(2, "b"), in(5, "abc"), in(9, "cd")}, nil, bounds{9, 99}, []int{5, 9}},
+		{"the smaller of two that add as much", []input{in(7, "ab"), in(3, "ab")}, nil, bounds{9, 99},
+			[]int{3}},
+		{"what the seeds reach is no reason", []input{in(1, "a"), in(2, "ab")},
+			[]feature{{"a", 1}, {"b", 1}}, bounds{9, 99}, nil},
+		{"another number of times is another thing", []input{in(1, "a")}, []feature{{"a", 2}},
+			bounds{9, 99}, []int{1}},
+		{"as many as allowed", []input{in(1, "a"), in(2, "b"), in(3, "c")}, nil, bounds{2, 99},
+			[]int{1, 2}},
+		{"as many bytes as allowed", []input{in(4, "a"), in(5, "bc"), in(6, "defg")}, nil, bounds{9, 9},
+			[]int{6}},
+		{"just as many bytes as allowed", []input{in(4, "a"), in(5, "bc")}, nil, bounds{9, 9},
+			[]int{5, 4}},
 	} {
 		var got []int
 		for _, i := range choose(c.inputs, c.known, c.most) {
@@ -47,8 +54,11 @@ func TestChoose(t *testing.T) {
 }
 
 func TestParseProfile(t *testing.T) {
-	got, err := parseProfile([]byte("mode: count\na/b.go:1.2,3.4 2 0\na/b.go:5.6,7.8 1 9\na/b.go:1.2,3.4 2 1\n"))
-	if want := []feature{{"a/b.go:1.2,3.4", 1}, {"a/b.go:5.6,7.8", 5}}; err != nil || !slices.Equal(got, want) {
+	got,
+		err := parseProfile(
+		[]byte("mode: count\na/b.go:1.2,3.4 2 0\na/b.go:5.6,7.8 1 9\na/b.go:1.2,3.4 2 1\n"))
+	if want := []feature{{"a/b.go:1.2,3.4", 1}, {"a/b.go:5.6,7.8", 5}}; err != nil ||
+		!slices.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 	for _, text := range []string{"a/b.go:1.2,3.4 2\n", "a/b.go:1.2,3.4 2 x\n"} {
@@ -145,7 +155,9 @@ func TestRun(t *testing.T) {
 		}
 	}
 	failures := []string{"testdata", "fuzz", "FuzzSteps"}
-	bytesInput := func(text string) string { return fileHeader + "[]byte(" + fmt.Sprintf("%q", text) + ")\n" }
+	bytesInput := func(text string) string {
+		return fileHeader + "[]byte(" + fmt.Sprintf("%q", text) + ")\n"
+	}
 	found("1", bytesInput("a"))
 	found("2", bytesInput("ab"))
 	found("3", bytesInput("xb and much more"))
@@ -170,14 +182,17 @@ func TestRun(t *testing.T) {
 	}
 	for _, of := range []int{6, 5} { // the second time nothing changes
 		code, stdout, stderr := command("-time", "0", "-run", "Steps")
-		if code != 0 || stderr != "" || !strings.Contains(stdout, fmt.Sprintf("1 of %d inputs are kept, 29 bytes; 1 are of an older form", of)) {
+		if code != 0 || stderr != "" ||
+			!strings.Contains(stdout,
+				fmt.Sprintf("1 of %d inputs are kept, 29 bytes; 1 are of an older form", of)) {
 			t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
 		}
 		// "ab" reaches all that the others do, each as often.
 		if got := kept(); len(got) != 1 || got[0] != "[]byte(\"ab\")\n" {
 			t.Fatalf("kept: %q", got)
 		}
-		if b, err := os.ReadFile(filepath.Join(append(failures, "0123456789abcdef")...)); err != nil || string(b) != bytesInput("failed once") {
+		if b, err := os.ReadFile(filepath.Join(append(failures, "0123456789abcdef")...)); err != nil ||
+			string(b) != bytesInput("failed once") {
 			t.Fatalf("the failure of the past: %q, %v", b, err)
 		}
 	}
@@ -185,7 +200,8 @@ func TestRun(t *testing.T) {
 	// An input that fails is written down, and what was kept stays.
 	found("7", bytesInput("bad"))
 	code, stdout, stderr := command("-time", "0s", "-run", "Steps")
-	at := strings.Index(stderr, filepath.Join(append([]string{dir}, failures...)...)+string(filepath.Separator))
+	at := strings.Index(stderr, filepath.Join(append([]string{dir}, failures...)...)+
+		string(filepath.Separator))
 	if code != 1 || at < 0 || len(kept()) != 1 {
 		t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
 	}
@@ -202,7 +218,9 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, stdout, stderr = command("-time", "20x")
-	if code != 1 || !strings.Contains(stderr, "FuzzFails of "+module+": fails with the input "+filepath.Join(dir, "testdata", "fuzz", "FuzzFails")) ||
+	if code != 1 ||
+		!strings.Contains(stderr, "FuzzFails of "+module+": fails with the input "+filepath.Join(dir,
+			"testdata", "fuzz", "FuzzFails")) ||
 		!strings.Contains(stdout, "FuzzSteps of "+module+", 2 of 2") || len(kept()) == 0 {
 		t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
 	}
@@ -215,7 +233,8 @@ func TestRun(t *testing.T) {
 			t.Errorf("%v: exit status %d, %q", args, code, stderr)
 		}
 	}
-	if code, _, stderr := command("-run", "NoSuch"); code != 1 || !strings.Contains(stderr, "no fuzz target matches") {
+	if code, _, stderr := command("-run", "NoSuch"); code != 1 ||
+		!strings.Contains(stderr, "no fuzz target matches") {
 		t.Errorf("exit status %d, %q", code, stderr)
 	}
 }

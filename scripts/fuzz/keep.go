@@ -38,7 +38,8 @@ type input struct {
 	features []feature
 }
 
-// feature is a block of code that was run about so many times: once, twice, 3 times, 4 to 7, 8 to 15 and so on.
+// feature is a block of code that was run about so many times: once, twice, 3 times, 4 to 7, 8 to
+// 15 and so on.
 type feature struct {
 	block string
 	times int
@@ -52,8 +53,9 @@ func timesOf(n uint64) int {
 	return bits.Len64(n) + 1
 }
 
-// choose returns as few inputs as reach all that the others do and the known do not, or the best of them within bounds. Again
-// and again it takes the one that adds the most, of those that add as much the smaller.
+// choose returns as few inputs as reach all that the others do and the known do not, or the best of
+// them within bounds. Again and again it takes the one that adds the most, of those that add as
+// much the smaller.
 func choose(inputs []input, known []feature, most bounds) []input {
 	reached := map[feature]bool{}
 	for _, f := range known {
@@ -122,7 +124,8 @@ func parseProfile(text []byte) ([]feature, error) {
 	return features, nil
 }
 
-// keepCorpus chooses among the inputs in the engine's cache and those kept before, and replaces these.
+// keepCorpus chooses among the inputs in the engine's cache and those kept before, and replaces
+// these.
 func (t target) keepCorpus(ctx context.Context, cache string, o options, stdout io.Writer) error {
 	data, err := readInputs(cache)
 	if err != nil {
@@ -135,7 +138,9 @@ func (t target) keepCorpus(ctx context.Context, cache string, o options, stdout 
 	for _, input := range kept {
 		data = append(data, []byte(fileHeader+input))
 	}
-	slices.SortFunc(data, func(a, b []byte) int { return cmp.Or(cmp.Compare(len(a), len(b)), bytes.Compare(a, b)) })
+	slices.SortFunc(data, func(a, b []byte) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), bytes.Compare(a, b))
+	})
 	data = slices.CompactFunc(data, bytes.Equal)
 	data = data[:min(len(data), o.count)]
 	if len(data) == 0 {
@@ -222,12 +227,14 @@ func newMeter(ctx context.Context, t target) (*meter, error) {
 		return nil, err
 	}
 	m := &meter{target: t, dir: dir}
-	deps, err := goTool(ctx, "list", "-deps", "-f", `{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}`, t.pkg)
+	deps, err := goTool(ctx, "list", "-deps", "-f",
+		`{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}`, t.pkg)
 	if err != nil {
 		return nil, errors.Join(err, m.close())
 	}
 	ours := strings.Fields(deps)
-	if _, err := goTool(ctx, "test", "-c", "-covermode", "count", "-coverpkg", strings.Join(ours, ","), "-o", m.binary(), t.pkg); err != nil {
+	if _, err := goTool(ctx, "test", "-c", "-covermode", "count", "-coverpkg", strings.Join(ours, ","),
+		"-o", m.binary(), t.pkg); err != nil {
 		return nil, errors.Join(err, m.close())
 	}
 	return m, nil
@@ -240,7 +247,8 @@ func (m *meter) profile() string { return filepath.Join(m.dir, "coverage") }
 // errStale says that an input was made for a target that took other arguments.
 var errStale = errors.New("the input does not fit the target")
 
-var staleInput = regexp.MustCompile(`mismatched types in corpus entry|wrong number of values in corpus entry`)
+var staleInput = regexp.MustCompile(
+	`mismatched types in corpus entry|wrong number of values in corpus entry`)
 
 // measure returns what one input covers. It fails where the target fails for it.
 func (m *meter) measure(ctx context.Context, data []byte) ([]feature, error) {
@@ -265,7 +273,8 @@ func (m *meter) measure(ctx context.Context, data []byte) ([]feature, error) {
 	// As the engine does with what it finds: it stays, and fails every test from now on.
 	sum := sha256.Sum256(data)
 	failing := filepath.Join(m.target.failures(), fmt.Sprintf("%x", sum[:8]))
-	if err := errors.Join(os.MkdirAll(m.target.failures(), 0o777), os.WriteFile(failing, data, 0o666)); err != nil {
+	if err := errors.Join(os.MkdirAll(m.target.failures(), 0o777),
+		os.WriteFile(failing, data, 0o666)); err != nil {
 		return nil, err
 	}
 	return nil, fmt.Errorf("fails with the input %s: %w\n%s", failing, err, said)
@@ -273,8 +282,8 @@ func (m *meter) measure(ctx context.Context, data []byte) ([]feature, error) {
 
 var seedName = regexp.MustCompile(`(?m)^=== RUN   \w+/(seed#\d+)$`)
 
-// seeds returns what the seeds in the target's code cover, each run alone as the inputs are. The kept inputs are no seeds
-// here, since the binary runs in a folder that has none.
+// seeds returns what the seeds in the target's code cover, each run alone as the inputs are. The
+// kept inputs are no seeds here, since the binary runs in a folder that has none.
 func (m *meter) seeds(ctx context.Context) ([]feature, error) {
 	said, err := m.run(ctx, "^"+m.target.name+"$/^seed#", "-test.v")
 	if err != nil {
@@ -300,7 +309,8 @@ func (m *meter) run(ctx context.Context, match string, more ...string) ([]byte, 
 	if err := os.RemoveAll(m.profile()); err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, m.binary(), append([]string{"-test.run", match, "-test.coverprofile", m.profile()}, more...)...)
+	cmd := exec.CommandContext(ctx, m.binary(),
+		append([]string{"-test.run", match, "-test.coverprofile", m.profile()}, more...)...)
 	cmd.Dir = m.dir
 	cmd.WaitDelay = 5 * time.Second
 	return cmd.CombinedOutput()

@@ -1,13 +1,15 @@
-// Command fuzz runs the fuzz targets of the packages given, one after the other, and keeps a small part of what the engine
-// found interesting as seeds, so that every later go test runs them.
+// Command fuzz runs the fuzz targets of the packages given, one after the other, and keeps a small
+// part of what the engine found interesting as seeds, so that every later go test runs them.
 //
 //	go run ./scripts/fuzz -time 10m -run 'State|Delta' ./...
 //
-// The engine collects its inputs in Go's build cache, often hundreds per target. Each of them, and what was kept before, is
-// run alone under coverage, and then as few as reach all of it are kept, within bounds; see choose. They are packed into
-// testdata/corpus/<Target>.txt. What is in testdata/fuzz are inputs that once failed: they stay as they are.
+// The engine collects its inputs in Go's build cache, often hundreds per target. Each of them, and
+// what was kept before, is run alone under coverage, and then as few as reach all of it are kept,
+// within bounds; see choose. They are packed into testdata/corpus/<Target>.txt. What is in
+// testdata/fuzz are inputs that once failed: they stay as they are.
 //
-// A target that fails does not end the run. It exits with 1 at the end, and names the failing input of each such target.
+// A target that fails does not end the run. It exits with 1 at the end, and names the failing input
+// of each such target.
 package main
 
 import (
@@ -48,7 +50,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	o := options{keep: bounds{files: 40, bytes: 64 << 10}}
 	flags := flag.NewFlagSet("fuzz", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.time, "time", "20s", "how long each target is fuzzed, as of go test -fuzztime; 0 only keeps what there is")
+	flags.StringVar(&o.time, "time", "20s",
+		"how long each target is fuzzed, as of go test -fuzztime; 0 only keeps what there is")
 	match := flags.String("run", "", "a regular expression of the targets' `names`; empty for all")
 	flags.IntVar(&o.keep.files, "files", o.keep.files, "the most inputs that are kept of a target")
 	flags.IntVar(&o.keep.bytes, "bytes", o.keep.bytes, "the most bytes that they take together")
@@ -85,7 +88,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stdout, "%s of %s, %d of %d\n", t.name, t.pkg, i+1, len(targets))
 		err := t.fuzz(ctx, o.time, stdout)
 		if err == nil {
-			err = t.keepCorpus(ctx, filepath.Join(cache, "fuzz", filepath.FromSlash(t.pkg), t.name), o, stdout)
+			err = t.keepCorpus(ctx, filepath.Join(cache, "fuzz", filepath.FromSlash(t.pkg), t.name), o,
+				stdout)
 		}
 		if ctx.Err() != nil {
 			fmt.Fprintln(stderr, "fuzz: interrupted")
@@ -121,7 +125,9 @@ var targetLine = regexp.MustCompile(`(?m)^func (Fuzz[A-Za-z0-9_]*)\(\w+ \*testin
 
 // findTargets returns the fuzz targets of packages, by package and name.
 func findTargets(ctx context.Context, patterns []string) ([]target, error) {
-	list, err := goTool(ctx, append([]string{"list", "-f", `{{$p := .}}{{range .TestGoFiles}}{{$p.ImportPath}}	{{$p.Dir}}	{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$p.ImportPath}}	{{$p.Dir}}	{{.}}{{"\n"}}{{end}}`}, patterns...)...)
+	list, err := goTool(ctx,
+		append([]string{"list", "-f",
+			`{{$p := .}}{{range .TestGoFiles}}{{$p.ImportPath}}	{{$p.Dir}}	{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$p.ImportPath}}	{{$p.Dir}}	{{.}}{{"\n"}}{{end}}`}, patterns...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -153,10 +159,12 @@ func (t target) fuzz(ctx context.Context, duration string, stdout io.Writer) err
 	if duration == "" || strings.Trim(duration, "0sx") == "" {
 		return nil
 	}
-	// Minimizing goes by coverage, which varies where code keeps memory from call to call, and then takes very long: little
-	// of it is worth while.
-	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", duration, "-fuzzminimizetime", "5x", t.pkg)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // go test then ends its workers
+	// Minimizing goes by coverage, which varies where code keeps memory from call to call, and then
+	// takes very long: little of it is worth while.
+	cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime",
+		duration, "-fuzzminimizetime", "5x", t.pkg)
+	// go test then ends its workers
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = 30 * time.Second
 	var said bytes.Buffer
 	cmd.Stdout = io.MultiWriter(stdout, &said)

@@ -1,12 +1,14 @@
-// Command gotest runs go test with the flags given and prints what it prints, then lists the tests that were skipped,
-// each with its reason: a run that passed says what it did not look at.
+// Command gotest runs go test with the flags given and prints what it prints, then lists the tests
+// that were skipped, each with its reason: a run that passed says what it did not look at.
 //
-// With TOLLSTREAM_REQUIRE_SERVICES=1 a skipped test fails the run, unless its reason says that it was not asked for
-// ("TOLLSTREAM_SPEED is not set") or where it applies ("only Linux can"), and not what this machine lacks.
+// With TOLLSTREAM_REQUIRE_SERVICES=1 a skipped test fails the run, unless its reason says that it
+// was not asked for ("TOLLSTREAM_SPEED is not set") or where it applies ("only Linux can"), and not
+// what this machine lacks.
 //
-// Tests on real servers can fail because a machine was busy. A few tests that failed are therefore run once more, each by
-// itself, and those that pass then are listed as flaky. No second chance has what speaks of a lost, doubled or wrong event, a data
-// race, a panic, a leak or a build that failed.
+// Tests on real servers can fail because a machine was busy. A few tests that failed are therefore
+// run once more, each by itself, and those that pass then are listed as flaky. No second chance has
+// what speaks of a lost, doubled or wrong event, a data race, a panic, a leak or a build that
+// failed.
 package main
 
 import (
@@ -92,7 +94,8 @@ type report struct {
 }
 
 func newReport(out io.Writer) *report {
-	return &report{out: out, tests: map[key][]string{}, packages: map[string][]string{}, passed: map[key]bool{}}
+	return &report{out: out, tests: map[key][]string{}, packages: map[string][]string{},
+		passed: map[key]bool{}}
 }
 
 func (r *report) read(events io.Reader) error {
@@ -162,7 +165,8 @@ func (r *report) take(e event) {
 }
 
 // unforgivable is what a test says that has found more than a busy machine.
-var unforgivable = regexp.MustCompile(`(?i)\blost\b|\bdoubled\b|\bdiffers?\b|\bviolat|\bmismatch|\bexact|\bleak|\bverify|\bwindow |\brevision|DATA RACE|panic:|goroutine \d+ \[|fatal error:`)
+var unforgivable = regexp.MustCompile(
+	`(?i)\blost\b|\bdoubled\b|\bdiffers?\b|\bviolat|\bmismatch|\bexact|\bleak|\bverify|\bwindow |\brevision|DATA RACE|panic:|goroutine \d+ \[|fatal error:`)
 
 // fail notes a test that failed.
 func (r *report) fail(k key, output []string) {
@@ -171,12 +175,15 @@ func (r *report) fail(k key, output []string) {
 			r.final = true
 		}
 	}
-	if !slices.ContainsFunc(r.failed, func(f key) bool { return f.pkg == k.pkg && strings.HasPrefix(f.test, k.test+"/") }) {
+	if !slices.ContainsFunc(r.failed, func(f key) bool {
+		return f.pkg == k.pkg && strings.HasPrefix(f.test, k.test+"/")
+	}) {
 		r.failed = append(r.failed, k) // and not because a subtest did
 	}
 }
 
-// failPackage notes a package that failed. Where no test did, something else is wrong: the build, or TestMain.
+// failPackage notes a package that failed. Where no test did, something else is wrong: the build,
+// or TestMain.
 func (r *report) failPackage(pkg string) {
 	tested := slices.ContainsFunc(r.failed, func(f key) bool { return f.pkg == pkg })
 	if !tested || unforgivable.MatchString(strings.Join(r.packages[pkg], "")) {
@@ -187,12 +194,16 @@ func (r *report) failPackage(pkg string) {
 // maxReruns is how many tests are run again. Where more failed, the machine is not the reason.
 const maxReruns = 3
 
-// rerun runs the tests that failed once more, one after the other, and reports whether all of them pass.
+// rerun runs the tests that failed once more, one after the other, and reports whether all of them
+// pass.
 func (r *report) rerun(args []string) bool {
-	if r.final || len(r.failed) == 0 || len(r.failed) > maxReruns || slices.Contains(args, "-run") || slices.Contains(args, "-bench") {
+	if r.final || len(r.failed) == 0 || len(r.failed) > maxReruns || slices.Contains(args, "-run") ||
+		slices.Contains(args, "-bench") {
 		return false
 	}
-	flags := slices.DeleteFunc(slices.Clone(args), func(a string) bool { return strings.HasPrefix(a, ".") })
+	flags := slices.DeleteFunc(slices.Clone(args), func(a string) bool {
+		return strings.HasPrefix(a, ".")
+	})
 	for _, f := range r.failed {
 		fmt.Fprintln(r.out, "once more:", f.pkg, f.test)
 		again := newReport(r.out)

@@ -28,11 +28,16 @@ func once(t *testing.T, how func()) {
 		prints      string
 	}{
 		{"passes", `func TestA(t *testing.T) {}`, true, "ok  "},
-		{"flaky", `func TestA(t *testing.T) { once(t, func() { t.Fatal("too slow") }) }`, true, "FLAKY m TestA"},
-		{"a flaky subtest", `func TestA(t *testing.T) { t.Run("a b", func(t *testing.T) { once(t, func() { t.Fatal("too slow") }) }) }`, true, "FLAKY m TestA/a_b"},
+		{"flaky", `func TestA(t *testing.T) { once(t, func() { t.Fatal("too slow") }) }`, true,
+			"FLAKY m TestA"},
+		{"a flaky subtest",
+			`func TestA(t *testing.T) { t.Run("a b", func(t *testing.T) { once(t, func() { t.Fatal("too slow") }) }) }`, true, "FLAKY m TestA/a_b"},
 		{"fails always", `func TestA(t *testing.T) { t.Fatal("wrong") }`, false, "once more: m TestA"},
-		{"an event lost", `func TestA(t *testing.T) { once(t, func() { t.Fatal("3 rows lost, 0 doubled") }) }`, false, "3 rows lost"},
-		{"verify fails", `func TestA(t *testing.T) { once(t, func() { t.Fatal("verify --deep: {}") }) }`, false, "verify"},
+		{"an event lost",
+			`func TestA(t *testing.T) { once(t, func() { t.Fatal("3 rows lost, 0 doubled") }) }`, false,
+			"3 rows lost"},
+		{"verify fails", `func TestA(t *testing.T) { once(t, func() { t.Fatal("verify --deep: {}") }) }`,
+			false, "verify"},
 		{"panic", `func TestA(t *testing.T) { once(t, func() { panic("oh") }) }`, false, "panic: oh"},
 		{"exit", `func TestA(t *testing.T) { once(t, func() { os.Exit(3) }) }`, false, "FAIL"},
 		{"does not build", `func TestA(t *testing.T) { x }`, false, "undefined: x"},
@@ -43,7 +48,8 @@ func once(t *testing.T, how func()) {
 			t.Parallel()
 			dir := t.TempDir()
 			write(t, filepath.Join(dir, "go.mod"), "module m\n\ngo 1.25\n")
-			write(t, filepath.Join(dir, "m_test.go"), "package m\n\nimport (\n\t\"os\"\n\t\"path/filepath\"\n\t\"testing\"\n)\n"+once+test.tests)
+			write(t, filepath.Join(dir, "m_test.go"),
+				"package m\n\nimport (\n\t\"os\"\n\t\"path/filepath\"\n\t\"testing\"\n)\n"+once+test.tests)
 			var out bytes.Buffer
 			r := newReport(&out)
 			r.dir = dir

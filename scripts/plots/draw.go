@@ -32,7 +32,8 @@ func (s *series) picture(points []point) ([]byte, error) {
 	}
 	rows := s.panel(points, "rows/s")
 	cost := s.panel(points, "CPU seconds per million events")
-	if err := addLine(rows, points, "LOAD DATA LOCAL, same rows", load, loadColor, draw.BoxGlyph{}); err != nil {
+	if err := addLine(rows, points, "LOAD DATA LOCAL, same rows", load, loadColor,
+		draw.BoxGlyph{}); err != nil {
 		return nil, err
 	}
 	if err := addLine(rows, points, "process", process, processColor, draw.CircleGlyph{}); err != nil {
@@ -46,7 +47,8 @@ func (s *series) picture(points []point) ([]byte, error) {
 	dc := draw.New(canvas)
 	dc.SetColor(color.White)
 	dc.Fill(dc.Rectangle.Path())
-	tiles := draw.Tiles{Rows: 1, Cols: 2, PadX: vg.Points(14), PadTop: vg.Points(6), PadBottom: vg.Points(6), PadLeft: vg.Points(6), PadRight: vg.Points(14)}
+	tiles := draw.Tiles{Rows: 1, Cols: 2, PadX: vg.Points(14), PadTop: vg.Points(6),
+		PadBottom: vg.Points(6), PadLeft: vg.Points(6), PadRight: vg.Points(14)}
 	panels := [][]*plot.Plot{{rows, cost}}
 	for i, c := range plot.Align(panels, tiles, dc)[0] {
 		panels[0][i].Draw(c)
@@ -56,7 +58,8 @@ func (s *series) picture(points []point) ([]byte, error) {
 		return nil, err
 	}
 	// Browsers that lack the font take one of the same widths.
-	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans"), []byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif")), nil
+	return bytes.ReplaceAll(out.Bytes(), []byte("font-family:Liberation Sans"),
+		[]byte("font-family:Liberation Sans,Arial,Helvetica,sans-serif")), nil
 }
 
 func (s *series) panel(points []point, title string) *plot.Plot {
@@ -73,7 +76,8 @@ func (s *series) panel(points []point, title string) *plot.Plot {
 		p.X.Scale = plot.LogScale{}
 	}
 	p.Y.Tick.Marker = plot.TickerFunc(roundTicks)
-	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, true, vg.Points(6), vg.Points(2)
+	p.Legend.Top, p.Legend.Left, p.Legend.XOffs, p.Legend.Padding = true, true, vg.Points(6),
+		vg.Points(2)
 	grid := plotter.NewGrid()
 	grid.Vertical.Width = 0
 	grid.Horizontal.Color = gridColor
@@ -81,9 +85,11 @@ func (s *series) panel(points []point, title string) *plot.Plot {
 	return p
 }
 
-// addLine adds a line through the medians with bars from the lowest to the highest, named in the legend unless the name
-// is empty. The y axis starts at 0, and has room for the legend above the highest.
-func addLine(p *plot.Plot, measured []point, name string, values []bench.Spread, c color.Color, shape draw.GlyphDrawer) error {
+// addLine adds a line through the medians with bars from the lowest to the highest, named in the
+// legend unless the name is empty. The y axis starts at 0, and has room for the legend above the
+// highest.
+func addLine(p *plot.Plot, measured []point, name string, values []bench.Spread, c color.Color,
+	shape draw.GlyphDrawer) error {
 	points := make(plotter.XYs, len(values))
 	bars := make(plotter.YErrors, len(values))
 	for i, v := range values {

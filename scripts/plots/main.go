@@ -37,8 +37,10 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	flags := flag.NewFlagSet("plots", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	names := flags.String("series", strings.Join(seriesNames(), ","), "`names` of the series")
-	out := flags.String("out", filepath.Join("docs", "plots"), "`folder` of the plots and their figures")
-	fromData := flags.Bool("from-data", false, "draw from the figures in that folder, without measuring")
+	out := flags.String("out", filepath.Join("docs", "plots"),
+		"`folder` of the plots and their figures")
+	fromData := flags.Bool("from-data", false,
+		"draw from the figures in that folder, without measuring")
 	flags.StringVar(&cfg.Binaries[0], "binary", cfg.Binaries[0], "the `command` to measure")
 	flags.Float64Var(&cfg.Scale, "scale", cfg.Scale, "`factor` on the events of each point")
 	flags.IntVar(&cfg.Rounds, "rounds", 3, "`rounds` of each point")

@@ -19,7 +19,9 @@ func fakeBench(c bench.Config) (*bench.Report, error) {
 	if c.Partitions == 2 {
 		return nil, errors.New("out of order")
 	}
-	spread := func(v float64) []bench.Spread { return []bench.Spread{{Median: v, Lowest: v * 0.9, Highest: v * 1.1}} }
+	spread := func(v float64) []bench.Spread {
+		return []bench.Spread{{Median: v, Lowest: v * 0.9, Highest: v * 1.1}}
+	}
 	return &bench.Report{Figures: []bench.Figure{
 		{Name: "load_1_rows", Values: spread(300_000)}, {Name: "load_4_rows", Values: spread(400_000)},
 		{Name: "backlog_12_rows", Values: spread(float64(c.Partitions) * 100_000)},
@@ -27,8 +29,8 @@ func fakeBench(c bench.Config) (*bench.Report, error) {
 	}}, nil
 }
 
-// TestFailedPoint checks that a point that fails is reported, that the others are measured and drawn,
-// and that a plot can be drawn again from the figures alone.
+// TestFailedPoint checks that a point that fails is reported, that the others are measured and
+// drawn, and that a plot can be drawn again from the figures alone.
 func TestFailedPoint(t *testing.T) {
 	dir := t.TempDir()
 	cfg := bench.DefaultConfig()
@@ -46,13 +48,15 @@ func TestFailedPoint(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(points) != 4 || points[0].Value != 1 || points[1].Value != 4 || points[1].Rows.Median != 400_000 ||
+	if len(points) != 4 || points[0].Value != 1 || points[1].Value != 4 ||
+		points[1].Rows.Median != 400_000 ||
 		points[1].Load.Median != 400_000 || points[1].CPU.Median != 1.5 {
 		t.Errorf("points %+v", points)
 	}
 	var pictures [2][]byte
 	for i := range pictures {
-		if err := run(t.Context(), []string{"-from-data", "-series", "partitions", "-out", dir}, io.Discard); err != nil {
+		if err := run(t.Context(), []string{"-from-data", "-series", "partitions", "-out", dir},
+			io.Discard); err != nil {
 			t.Fatal(err)
 		}
 		if pictures[i], err = os.ReadFile(filepath.Join(dir, "partitions.svg")); err != nil {
@@ -76,7 +80,9 @@ func TestOnePoint(t *testing.T) {
 	for i := range allSeries {
 		s := &allSeries[i]
 		spread := bench.Spread{Median: 1, Lowest: 1, Highest: 1}
-		if _, err := s.picture([]point{{Value: s.values[0], Rows: spread, Load: spread, CPU: spread}}); err != nil {
+		if _,
+			err := s.picture([]point{{Value: s.values[0], Rows: spread, Load: spread,
+			CPU: spread}}); err != nil {
 			t.Errorf("series %s: %v", s.name, err)
 		}
 	}
@@ -93,7 +99,8 @@ func TestRoundTicks(t *testing.T) {
 	for _, c := range []struct {
 		high float64
 		want string
-	}{{0, "0"}, {2.2, "0 0.5 1 1.5 2"}, {500_000, "0 100k 200k 300k 400k 500k"}, {1_250_000, "0 500k 1M"}} {
+	}{{0, "0"}, {2.2, "0 0.5 1 1.5 2"}, {500_000, "0 100k 200k 300k 400k 500k"}, {1_250_000,
+		"0 500k 1M"}} {
 		var labels []string
 		for _, tick := range roundTicks(0, c.high) {
 			labels = append(labels, tick.Label)

@@ -69,7 +69,8 @@ func (s *series) file(dir, ext string) string { return filepath.Join(dir, s.name
 
 // measure writes the figures of all points. A point that fails is left out, and the others are
 // measured all the same.
-func (s *series) measure(cfg bench.Config, dir string, run func(bench.Config) (*bench.Report, error)) error {
+func (s *series) measure(cfg bench.Config, dir string,
+	run func(bench.Config) (*bench.Report, error)) error {
 	var points []point
 	var errs []error
 	for _, v := range s.values {

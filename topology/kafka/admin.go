@@ -14,8 +14,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Admin asks about topics and groups, and changes them. Its errors hold sarama's for what a broker refuses.
-// Each call ends with its context, and after requestTimeout at the latest. It is safe for concurrent use.
+// Admin asks about topics and groups, and changes them. Its errors hold sarama's for what a broker
+// refuses. Each call ends with its context, and after requestTimeout at the latest. It is safe for
+// concurrent use.
 type Admin struct {
 	cl           *kgo.Client
 	decompressor kgo.Decompressor
@@ -28,7 +29,9 @@ type Admin struct {
 func NewAdmin(options ...kgo.Opt) (*Admin, error) {
 	cl, decompressor, err := newConnections(append(options,
 		// The callers try again themselves, and report what they met meanwhile.
-		kgo.RequestRetries(3), kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }))...)
+		kgo.RequestRetries(3), kgo.RetryBackoffFn(func(int) time.Duration {
+			return 100 * time.Millisecond
+		}))...)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +78,8 @@ func (a *Admin) Topic(ctx context.Context, name string) (t Topic, found bool, er
 		return Topic{}, false, fmt.Errorf("describe topic %s: %w", name, Coded(err))
 	}
 	m := &response.Topics[0]
-	t = Topic{Name: name, ID: base64.RawURLEncoding.EncodeToString(m.TopicID[:]), Partitions: len(m.Partitions)}
+	t = Topic{Name: name, ID: base64.RawURLEncoding.EncodeToString(m.TopicID[:]),
+		Partitions: len(m.Partitions)}
 	if len(m.Partitions) > 0 {
 		t.Replicas = len(m.Partitions[0].Replicas)
 	}
@@ -83,11 +87,13 @@ func (a *Admin) Topic(ctx context.Context, name string) (t Topic, found bool, er
 }
 
 // CreateTopic creates a topic. That it exists is an error.
-func (a *Admin) CreateTopic(ctx context.Context, name string, partitions, replicas int, settings map[string]string) error {
+func (a *Admin) CreateTopic(ctx context.Context, name string, partitions, replicas int,
+	settings map[string]string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	topic := kmsg.NewCreateTopicsRequestTopic()
-	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions), int16(replicas)
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions),
+		int16(replicas)
 	for key, value := range settings {
 		config := kmsg.NewCreateTopicsRequestTopicConfig()
 		config.Name, config.Value = key, &value
@@ -113,7 +119,8 @@ func (a *Admin) DeleteTopic(ctx context.Context, name string) error {
 	topic.Topic = &name
 	request := kmsg.NewPtrDeleteTopicsRequest()
 	request.TimeoutMillis = serverTimeout
-	request.TopicNames, request.Topics = append(request.TopicNames, name), append(request.Topics, topic)
+	request.TopicNames, request.Topics = append(request.TopicNames, name), append(request.Topics,
+		topic)
 	response, err := request.RequestWith(ctx, a.cl)
 	if err == nil && len(response.Topics) != 1 {
 		err = errOddAnswer
@@ -125,11 +132,13 @@ func (a *Admin) DeleteTopic(ctx context.Context, name string) error {
 }
 
 // Settings returns settings of a topic by name, all of them for no names.
-func (a *Admin) Settings(ctx context.Context, topic string, names ...string) (map[string]string, error) {
+func (a *Admin) Settings(ctx context.Context, topic string, names ...string) (map[string]string,
+	error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	resource := kmsg.NewDescribeConfigsRequestResource()
-	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic, topic, names
+	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic,
+		topic, names
 	request := kmsg.NewPtrDescribeConfigsRequest()
 	request.Resources = append(request.Resources, resource)
 	response, err := request.RequestWith(ctx, a.cl)
@@ -215,7 +224,8 @@ const (
 )
 
 // Offsets returns one of the offsets of each partition.
-func (a *Admin) Offsets(ctx context.Context, topic string, at At, partitions ...int32) (map[int32]int64, error) {
+func (a *Admin) Offsets(ctx context.Context, topic string, at At,
+	partitions ...int32) (map[int32]int64, error) {
 	offsets := make(map[int32]int64, len(partitions))
 	if len(partitions) == 0 {
 		return offsets, nil
@@ -263,8 +273,10 @@ type Committed struct {
 	Metadata string
 }
 
-// Committed returns what a group has committed of partitions. Those of which it has nothing are not there.
-func (a *Admin) Committed(ctx context.Context, group, topic string, partitions ...int32) (map[int32]Committed, error) {
+// Committed returns what a group has committed of partitions. Those of which it has nothing are not
+// there.
+func (a *Admin) Committed(ctx context.Context, group, topic string,
+	partitions ...int32) (map[int32]Committed, error) {
 	committed := make(map[int32]Committed, len(partitions))
 	if len(partitions) == 0 {
 		return committed, nil
@@ -290,7 +302,8 @@ func (a *Admin) Committed(ctx context.Context, group, topic string, partitions .
 			switch err := kerr.ErrorForCode(p.ErrorCode); {
 			case errors.Is(err, kerr.UnknownTopicOrPartition): // nothing is committed of what is not there
 			case err != nil:
-				return nil, wrap(err, "read the offset of group %s in partition %d of topic %s", group, p.Partition, topic)
+				return nil, wrap(err, "read the offset of group %s in partition %d of topic %s", group,
+					p.Partition, topic)
 			case p.Offset >= 0:
 				committed[p.Partition] = Committed{Offset: p.Offset}
 				if p.Metadata != nil {
@@ -302,9 +315,11 @@ func (a *Admin) Committed(ctx context.Context, group, topic string, partitions .
 	return committed, nil
 }
 
-// Read returns records of a partition from an offset on, about a MiB of them, as a consumer of committed records gets them, and
-// the offset to go on at. That is the same one where nothing came within half a second: the end was reached, or a transaction is open.
-func (a *Admin) Read(ctx context.Context, topic string, partition int32, from int64) (records []*kgo.Record, next int64, err error) {
+// Read returns records of a partition from an offset on, about a MiB of them, as a consumer of
+// committed records gets them, and the offset to go on at. That is the same one where nothing came
+// within half a second: the end was reached, or a transaction is open.
+func (a *Admin) Read(ctx context.Context, topic string, partition int32,
+	from int64) (records []*kgo.Record, next int64, err error) {
 	a.mu.Lock()
 	c := a.readers[topic]
 	if c == nil {
@@ -313,7 +328,8 @@ func (a *Admin) Read(ctx context.Context, topic string, partition int32, from in
 	}
 	a.mu.Unlock()
 	records, next, err = c.read(ctx, partition, from)
-	return records, next, wrap(err, "read partition %d of topic %s from offset %d", partition, topic, from)
+	return records, next, wrap(err, "read partition %d of topic %s from offset %d", partition, topic,
+		from)
 }
 
 // serverTimeout is how long a broker may take to create or delete a topic, in milliseconds.

@@ -1,9 +1,9 @@
-// Package kafka reads partitions of a topic as the brokers store them: with leader epochs, batch by batch,
-// and with an answer to whether a log is still the one that was consumed.
+// Package kafka reads partitions of a topic as the brokers store them: with leader epochs, batch by
+// batch, and with an answer to whether a log is still the one that was consumed.
 //
-// A consumer of a client library hides what this needs. sarama shows no leader epochs; kgo's consumer goes
-// on at an offset of its own choice where a log lost its end. So this package sends the requests itself,
-// over kgo's connections.
+// A consumer of a client library hides what this needs. sarama shows no leader epochs; kgo's
+// consumer goes on at an offset of its own choice where a log lost its end. So this package sends
+// the requests itself, over kgo's connections.
 package kafka
 
 import (
@@ -20,9 +20,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// MaxInflated is the most that a batch of records may inflate to, in bytes. Producers gather a megabyte by
-// default before they compress. It is this tight because records may be as small as 8 bytes, of which each
-// takes some hundred in memory.
+// MaxInflated is the most that a batch of records may inflate to, in bytes. Producers gather a
+// megabyte by default before they compress. It is this tight because records may be as small as 8
+// bytes, of which each takes some hundred in memory.
 const MaxInflated = 16 << 20
 
 // Client reads the partitions of one topic. It is safe for concurrent use.
@@ -42,8 +42,8 @@ type leader struct {
 	epoch int32
 }
 
-// NewClient returns a client that connects when it is used first. The options say where the brokers are and
-// how they are reached.
+// NewClient returns a client that connects when it is used first. The options say where the brokers
+// are and how they are reached.
 func NewClient(topic string, options ...kgo.Opt) (*Client, error) {
 	c := &Client{topic: topic, leaders: map[int32]leader{}}
 	var err error
@@ -67,8 +67,9 @@ func newConnections(options ...kgo.Opt) (*kgo.Client, kgo.Decompressor, error) {
 // Close closes the connections.
 func (c *Client) Close() { c.cl.Close() }
 
-// Connects returns how many connections were made so far. What is read after the number was read comes from
-// those brokers, running without a break, that were connected by then, until the number changes.
+// Connects returns how many connections were made so far. What is read after the number was read
+// comes from those brokers, running without a break, that were connected by then, until the number
+// changes.
 func (c *Client) Connects() int64 { return c.connects.Load() }
 
 type connectHook struct{ c *Client }
@@ -92,12 +93,14 @@ func (c *Client) leader(ctx context.Context, partition int32) (leader, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if l, ok = c.leaders[partition]; !ok {
-		return leader{}, fmt.Errorf("topic %s has no partition %d: %w", c.topic, partition, kerr.UnknownTopicOrPartition)
+		return leader{}, fmt.Errorf("topic %s has no partition %d: %w", c.topic, partition,
+			kerr.UnknownTopicOrPartition)
 	}
 	return l, nil
 }
 
-// findLeaders asks who leads the partitions. That one of them has no leader is an error for that one alone.
+// findLeaders asks who leads the partitions. That one of them has no leader is an error for that
+// one alone.
 func (c *Client) findLeaders(ctx context.Context, partition int32) error {
 	req := kmsg.NewPtrMetadataRequest()
 	topic := kmsg.NewMetadataRequestTopic()
@@ -122,7 +125,8 @@ func (c *Client) findLeaders(ctx context.Context, partition int32) error {
 			if p.ErrorCode == 0 || p.ErrorCode == kerr.ReplicaNotAvailable.Code {
 				c.leaders[p.Partition] = leader{p.Leader, p.LeaderEpoch}
 			} else if p.Partition == partition {
-				return fmt.Errorf("ask for the leader of partition %d of topic %s: %w", partition, c.topic, kerr.ErrorForCode(p.ErrorCode))
+				return fmt.Errorf("ask for the leader of partition %d of topic %s: %w", partition, c.topic,
+					kerr.ErrorForCode(p.ErrorCode))
 			}
 		}
 	}
@@ -175,10 +179,11 @@ var errOddAnswer = errors.New("the broker's answer lacks the partition")
 // requestTimeout bounds a request of which a broker need not wait for anything.
 const requestTimeout = 30 * time.Second
 
-// ask sends a request to the leader of a partition. check returns the error in the response. Where that says
-// that another broker leads, or that this one can't answer yet, it is tried again until ctx ends, at most for
-// requestTimeout.
-func (c *Client) ask(ctx context.Context, partition int32, request func(leader) kmsg.Request, check func(kmsg.Response) error) error {
+// ask sends a request to the leader of a partition. check returns the error in the response. Where
+// that says that another broker leads, or that this one can't answer yet, it is tried again until
+// ctx ends, at most for requestTimeout.
+func (c *Client) ask(ctx context.Context, partition int32, request func(leader) kmsg.Request,
+	check func(kmsg.Response) error) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -209,19 +214,21 @@ func temporary(err error) bool {
 	return errors.As(err, &refused) && refused.Retriable
 }
 
-// Bounds returns the first offset that a partition holds, and the one behind the last that all in-sync
-// replicas have.
+// Bounds returns the first offset that a partition holds, and the one behind the last that all
+// in-sync replicas have.
 func (c *Client) Bounds(ctx context.Context, partition int32) (start, end int64, err error) {
 	if start, err = c.listOffset(ctx, partition, -2); err == nil {
 		end, err = c.listOffset(ctx, partition, -1)
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("read the offsets of partition %d of topic %s: %w", partition, c.topic, err)
+		return 0, 0, fmt.Errorf("read the offsets of partition %d of topic %s: %w", partition, c.topic,
+			err)
 	}
 	return start, end, nil
 }
 
-func (c *Client) listOffset(ctx context.Context, partition int32, timestamp int64) (offset int64, err error) {
+func (c *Client) listOffset(ctx context.Context, partition int32, timestamp int64) (offset int64,
+	err error) {
 	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
 		p := kmsg.NewListOffsetsRequestTopicPartition()
 		p.Partition, p.CurrentLeaderEpoch, p.Timestamp = partition, l.epoch, timestamp
@@ -242,10 +249,11 @@ func (c *Client) listOffset(ctx context.Context, partition int32, timestamp int6
 	return offset, err
 }
 
-// epochEnd returns, of the highest leader epoch up to one, where it ends in the leader's log; -1 where the
-// leader knows none. An epoch below 0 stands for the present one, which ends where the leader's log does. current
-// is the present epoch.
-func (c *Client) epochEnd(ctx context.Context, partition, epoch int32) (end int64, current int32, err error) {
+// epochEnd returns, of the highest leader epoch up to one, where it ends in the leader's log; -1
+// where the leader knows none. An epoch below 0 stands for the present one, which ends where the
+// leader's log does. current is the present epoch.
+func (c *Client) epochEnd(ctx context.Context, partition, epoch int32) (end int64, current int32,
+	err error) {
 	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
 		current = l.epoch
 		p := kmsg.NewOffsetForLeaderEpochRequestTopicPartition()
@@ -268,13 +276,15 @@ func (c *Client) epochEnd(ctx context.Context, partition, epoch int32) (end int6
 		return kerr.ErrorForCode(p.ErrorCode)
 	})
 	if err != nil {
-		return 0, 0, fmt.Errorf("ask where epoch %d of partition %d of topic %s ends: %w", epoch, partition, c.topic, err)
+		return 0, 0, fmt.Errorf("ask where epoch %d of partition %d of topic %s ends: %w", epoch,
+			partition, c.topic, err)
 	}
 	return end, current, nil
 }
 
 // fetchRequest asks a leader for what partitions hold from their offsets on.
-func (c *Client) fetchRequest(wait time.Duration, most int32, isolation int8, parts ...kmsg.FetchRequestTopicPartition) *kmsg.FetchRequest {
+func (c *Client) fetchRequest(wait time.Duration, most int32, isolation int8,
+	parts ...kmsg.FetchRequestTopicPartition) *kmsg.FetchRequest {
 	req := kmsg.NewPtrFetchRequest()
 	req.MaxWaitMillis, req.MinBytes, req.MaxBytes = int32(wait.Milliseconds()), 1, most
 	req.IsolationLevel, req.SessionEpoch = isolation, -1
@@ -284,15 +294,18 @@ func (c *Client) fetchRequest(wait time.Duration, most int32, isolation int8, pa
 	return req
 }
 
-func fetchPartition(partition int32, offset int64, epoch, most int32) kmsg.FetchRequestTopicPartition {
+func fetchPartition(partition int32, offset int64, epoch,
+	most int32) kmsg.FetchRequestTopicPartition {
 	p := kmsg.NewFetchRequestTopicPartition()
-	p.Partition, p.FetchOffset, p.CurrentLeaderEpoch, p.PartitionMaxBytes = partition, offset, epoch, most
+	p.Partition, p.FetchOffset, p.CurrentLeaderEpoch, p.PartitionMaxBytes = partition, offset, epoch,
+		most
 	return p
 }
 
-// record returns the record at an offset, nil where the log holds none there. It is temporary that nothing
-// comes at all.
-func (c *Client) record(ctx context.Context, partition int32, offset int64) (found *kgo.Record, err error) {
+// record returns the record at an offset, nil where the log holds none there. It is temporary that
+// nothing comes at all.
+func (c *Client) record(ctx context.Context, partition int32, offset int64) (found *kgo.Record,
+	err error) {
 	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
 		// Of one byte brokers make one batch.
 		return c.fetchRequest(100*time.Millisecond, 1, 0, fetchPartition(partition, offset, l.epoch, 1))
@@ -308,7 +321,8 @@ func (c *Client) record(ctx context.Context, partition int32, offset int64) (fou
 		if len(p.RecordBatches) == 0 {
 			return kerr.OffsetNotAvailable
 		}
-		records, _ := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{KeepControlRecords: true, Offset: offset, Topic: c.topic, Partition: partition},
+		records, _ := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{KeepControlRecords: true,
+			Offset: offset, Topic: c.topic, Partition: partition},
 			p, c.decompressor, nil)
 		for _, candidate := range records.Records {
 			if candidate.Offset == offset {
@@ -319,7 +333,8 @@ func (c *Client) record(ctx context.Context, partition int32, offset int64) (fou
 		return records.Err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read the record at offset %d of partition %d of topic %s: %w", offset, partition, c.topic, err)
+		return nil, fmt.Errorf("read the record at offset %d of partition %d of topic %s: %w", offset,
+			partition, c.topic, err)
 	}
 	return found, nil
 }
@@ -331,7 +346,8 @@ const (
 )
 
 // read is [Admin.Read].
-func (c *Client) read(ctx context.Context, partition int32, from int64) (records []*kgo.Record, next int64, err error) {
+func (c *Client) read(ctx context.Context, partition int32, from int64) (records []*kgo.Record,
+	next int64, err error) {
 	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
 		return c.fetchRequest(readWait, readBytes, 1, fetchPartition(partition, from, l.epoch, readBytes))
 	}, func(response kmsg.Response) error {

@@ -8,7 +8,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 )
 
-// Coded makes of an error of the protocol, as kgo has it, one that is sarama's too, and reads like it.
+// Coded makes of an error of the protocol, as kgo has it, one that is sarama's too, and reads like
+// it.
 func Coded(err error) error {
 	var refused *kerr.Error
 	var known sarama.KError

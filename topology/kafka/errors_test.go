@@ -15,10 +15,12 @@ func TestCoded(t *testing.T) {
 		t.Error(err)
 	}
 	err := Coded(Coded(fmt.Errorf("describe topic toll: %w", kerr.TopicAuthorizationFailed)))
-	if !errors.Is(err, sarama.ErrTopicAuthorizationFailed) || !errors.Is(err, kerr.TopicAuthorizationFailed) {
+	if !errors.Is(err, sarama.ErrTopicAuthorizationFailed) ||
+		!errors.Is(err, kerr.TopicAuthorizationFailed) {
 		t.Error(err)
 	}
-	if want := "describe topic toll: " + sarama.ErrTopicAuthorizationFailed.Error(); err.Error() != want {
+	if want := "describe topic toll: " +
+		sarama.ErrTopicAuthorizationFailed.Error(); err.Error() != want {
 		t.Errorf("%q, want %q", err, want)
 	}
 }

@@ -17,48 +17,50 @@ import (
 
 // Sizes and times of fetching.
 const (
-	// partitionBytes is how much is fetched of a partition at a time, a larger batch apart: a backlog of one
-	// partition must neither fill the memory nor keep others waiting.
+	// partitionBytes is how much is fetched of a partition at a time, a larger batch apart: a backlog
+	// of one partition must neither fill the memory nor keep others waiting.
 	partitionBytes = 256 << 10
 	// responseBytes bounds an answer, a larger batch apart. Its partitions share the memory.
 	responseBytes = 1 << 20
-	// idleWait is how long a broker waits for a record where it holds nothing new for any partition. What is new
-	// it answers at once. A partition that is added meanwhile has to wait for the answer.
+	// idleWait is how long a broker waits for a record where it holds nothing new for any partition.
+	// What is new it answers at once. A partition that is added meanwhile has to wait for the answer.
 	idleWait = 500 * time.Millisecond
 	// addedWait is the same after a partition was added, as others may be soon.
 	addedWait = 50 * time.Millisecond
 	addedSoon = time.Second
-	// busyWait is the same while some partition is left out, since its records wait to be taken: it must not
-	// wait for long once they are.
+	// busyWait is the same while some partition is left out, since its records wait to be taken: it
+	// must not wait for long once they are.
 	busyWait = 10 * time.Millisecond
 	// littleBytes is an answer after which the fetcher may linger.
 	littleBytes = 16 << 10
-	// leadersEvery is how often the leaders are asked for though no broker says that there are others. One that
-	// is cut off from the others does not know.
+	// leadersEvery is how often the leaders are asked for though no broker says that there are others.
+	// One that is cut off from the others does not know.
 	leadersEvery = 30 * time.Second
 )
 
-// Chunk is what one fetch brought of a partition: records, or a batch that can't be read, or an error that ends
-// the partition.
+// Chunk is what one fetch brought of a partition: records, or a batch that can't be read, or an
+// error that ends the partition.
 type Chunk struct {
 	Records []*kgo.Record
-	// Unsure says that since the chunk before a broker was connected, or an error came: the log may be another
-	// one. Compare it before the records are used.
+	// Unsure says that since the chunk before a broker was connected, or an error came: the log may be
+	// another one. Compare it before the records are used.
 	Unsure bool
-	// Oversized is a batch that inflates to more than [MaxInflated], as it is stored in Kafka. It holds the
-	// offsets [First, Next), of which those below what was fetched before are left out.
+	// Oversized is a batch that inflates to more than [MaxInflated], as it is stored in Kafka. It
+	// holds the offsets [First, Next), of which those below what was fetched before are left out.
 	Oversized   []byte
 	First, Next int64
 	Time        time.Time // of its first record
-	// Err is why nothing more comes. It is [kerr.OffsetOutOfRange] where the log does not hold the next offset.
+	// Err is why nothing more comes. It is [kerr.OffsetOutOfRange] where the log does not hold the
+	// next offset.
 	Err error
 }
 
-// Fetcher reads partitions from their leaders, each from an offset on. It sends a broker one request at a time, for
-// all partitions that another chunk is wanted of.
+// Fetcher reads partitions from their leaders, each from an offset on. It sends a broker one
+// request at a time, for all partitions that another chunk is wanted of.
 type Fetcher struct {
-	// Linger returns how long to wait before a broker is asked again that had little: where records trickle in, a
-	// request for each of them costs more than the records. nil is for not at all. Set it before Run.
+	// Linger returns how long to wait before a broker is asked again that had little: where records
+	// trickle in, a request for each of them costs more than the records. nil is for not at all. Set
+	// it before Run.
 	Linger func() time.Duration
 
 	c    *Client
@@ -93,9 +95,11 @@ func (c *Client) NewFetcher() *Fetcher {
 	return &Fetcher{c: c, wake: make(chan struct{}, 1), asking: map[int32]bool{}}
 }
 
-// Add begins to read a partition from an offset on. connects is [Client.Connects] from before its log was compared.
+// Add begins to read a partition from an offset on. connects is [Client.Connects] from before its
+// log was compared.
 func (f *Fetcher) Add(number int32, from, connects int64) *Partition {
-	p := &Partition{f: f, number: number, chunks: make(chan Chunk, 1), next: from, connects: connects, wanted: true}
+	p := &Partition{f: f, number: number, chunks: make(chan Chunk, 1), next: from, connects: connects,
+		wanted: true}
 	f.mu.Lock()
 	f.partitions = append(f.partitions, p)
 	f.added = time.Now()
@@ -112,8 +116,8 @@ func (f *Fetcher) Remove(p *Partition) {
 	f.partitions = slices.DeleteFunc(f.partitions, func(q *Partition) bool { return q == p })
 }
 
-// Want lets the next chunk be fetched, so that it is there when Next is called. Call it when little is left of the last
-// one: a chunk may take megabytes.
+// Want lets the next chunk be fetched, so that it is there when Next is called. Call it when little
+// is left of the last one: a chunk may take megabytes.
 func (p *Partition) Want() {
 	p.f.mu.Lock()
 	defer p.f.mu.Unlock()
@@ -134,12 +138,12 @@ func (p *Partition) Next(ctx context.Context) (Chunk, error) {
 	}
 }
 
-// HighWatermark returns the offset behind the last record that all in-sync replicas have, by the last fetch; 0
-// before that.
+// HighWatermark returns the offset behind the last record that all in-sync replicas have, by the
+// last fetch; 0 before that.
 func (p *Partition) HighWatermark() int64 { return p.highWatermark.Load() }
 
-// LastStable returns the offset of the first record of an open transaction, or the high watermark where there is
-// none, by the last fetch; 0 before that.
+// LastStable returns the offset of the first record of an open transaction, or the high watermark
+// where there is none, by the last fetch; 0 before that.
 func (p *Partition) LastStable() int64 { return p.lastStable.Load() }
 
 func notify(c chan struct{}) {
@@ -167,8 +171,8 @@ func (f *Fetcher) Run(ctx context.Context) {
 	}
 }
 
-// askAll sends a request to each broker that leads partitions which can be asked for, and to which none is on
-// its way. It returns when to look again though nothing happens.
+// askAll sends a request to each broker that leads partitions which can be asked for, and to which
+// none is on its way. It returns when to look again though nothing happens.
 func (f *Fetcher) askAll(ctx context.Context, requests *sync.WaitGroup) time.Duration {
 	now := time.Now()
 	ready, full, again := f.sort(now)
@@ -225,9 +229,9 @@ func (f *Fetcher) idleWait(now time.Time) time.Duration {
 	return idleWait
 }
 
-// sort returns the partitions that can be asked for, and those that nothing more is wanted of yet. Another one comes first
-// each time: of those that come late in a request, brokers leave out what does not fit the answer. again is when
-// to look again.
+// sort returns the partitions that can be asked for, and those that nothing more is wanted of yet.
+// Another one comes first each time: of those that come late in a request, brokers leave out what
+// does not fit the answer. again is when to look again.
 func (f *Fetcher) sort(now time.Time) (ready, full []*Partition, again time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -249,7 +253,8 @@ func (f *Fetcher) sort(now time.Time) (ready, full []*Partition, again time.Dura
 	return ready, full, again
 }
 
-// leader returns the leader of a partition. It waits for a short time only, since all others wait meanwhile.
+// leader returns the leader of a partition. It waits for a short time only, since all others wait
+// meanwhile.
 func (f *Fetcher) leader(ctx context.Context, p *Partition) (leader, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -283,8 +288,8 @@ func (f *Fetcher) end(r *request) {
 // retryAfter is the pause of a partition after an error that may pass.
 const retryAfter = 200 * time.Millisecond
 
-// failed notes an error: one that may pass makes partitions wait and their leaders be asked for, another one ends
-// them.
+// failed notes an error: one that may pass makes partitions wait and their leaders be asked for,
+// another one ends them.
 func (f *Fetcher) failed(err error, partitions ...*Partition) {
 	var refused *kerr.Error
 	for _, p := range partitions {
@@ -322,7 +327,8 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 			}
 		}
 	}
-	answer, err := f.c.cl.Broker(int(r.broker)).Request(ctx, f.c.fetchRequest(r.wait, responseBytes, 1, asked...))
+	answer, err := f.c.cl.Broker(int(r.broker)).Request(ctx,
+		f.c.fetchRequest(r.wait, responseBytes, 1, asked...))
 	if err != nil {
 		fail(err)
 		return
@@ -341,7 +347,9 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 		for j := range response.Topics[i].Partitions {
 			rp := &response.Topics[i].Partitions[j]
 			bytes += len(rp.RecordBatches)
-			if k := slices.IndexFunc(r.partitions, func(p part) bool { return p.number == rp.Partition }); k >= 0 {
+			if k := slices.IndexFunc(r.partitions, func(p part) bool {
+				return p.number == rp.Partition
+			}); k >= 0 {
 				progress = f.take(r.partitions[k].Partition, rp) || progress
 			}
 		}
@@ -364,7 +372,8 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 // take hands on what came of a partition, and reports whether the next offset moved.
 func (f *Fetcher) take(p *Partition, rp *kmsg.FetchResponseTopicPartition) bool {
 	if err := kerr.ErrorForCode(rp.ErrorCode); err != nil {
-		f.failed(fmt.Errorf("read partition %d of topic %s from offset %d: %w", p.number, f.c.topic, p.next, err), p)
+		f.failed(fmt.Errorf("read partition %d of topic %s from offset %d: %w", p.number, f.c.topic,
+			p.next, err), p)
 		return false
 	}
 	p.highWatermark.Store(rp.HighWatermark)
@@ -383,9 +392,12 @@ func (f *Fetcher) take(p *Partition, rp *kmsg.FetchResponseTopicPartition) bool 
 	case errors.As(fetched.Err, &large):
 		p.next = large.NextOffset
 		batch := bytes.Clone(batchAt(rp.RecordBatches, large.Offset))
-		f.deliver(p, Chunk{Oversized: batch, First: max(from, large.Offset), Next: large.NextOffset, Time: batchTime(batch)})
+		f.deliver(p, Chunk{Oversized: batch, First: max(from, large.Offset), Next: large.NextOffset,
+			Time: batchTime(batch)})
 	case fetched.Err != nil:
-		f.deliver(p, Chunk{Err: fmt.Errorf("read partition %d of topic %s from offset %d: %w", p.number, f.c.topic, next, fetched.Err)})
+		f.deliver(p,
+			Chunk{Err: fmt.Errorf("read partition %d of topic %s from offset %d: %w", p.number, f.c.topic,
+				next, fetched.Err)})
 		f.Remove(p)
 	}
 	return p.next > from

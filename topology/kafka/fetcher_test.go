@@ -21,8 +21,8 @@ import (
 
 const testTopic = "toll"
 
-// newCluster starts brokers inside this process. They are no real Kafka: a batch is kept as it is sent, and nothing is
-// replicated.
+// newCluster starts brokers inside this process. They are no real Kafka: a batch is kept as it is
+// sent, and nothing is replicated.
 func newCluster(t *testing.T, brokers int, partitions int32) *kfake.Cluster {
 	t.Helper()
 	c, err := kfake.NewCluster(kfake.NumBrokers(brokers), kfake.SeedTopics(partitions, testTopic),
@@ -36,7 +36,8 @@ func newCluster(t *testing.T, brokers int, partitions int32) *kfake.Cluster {
 
 func newTestClient(t *testing.T, c *kfake.Cluster) *Client {
 	t.Helper()
-	client, err := NewClient(testTopic, kgo.SeedBrokers(c.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0()))
+	client, err := NewClient(testTopic, kgo.SeedBrokers(c.ListenAddrs()...),
+		kgo.MaxVersions(kversion.V2_8_0()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +47,9 @@ func newTestClient(t *testing.T, c *kfake.Cluster) *Client {
 
 func newProducer(t *testing.T, c *kfake.Cluster, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	p, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...), kgo.DefaultProduceTopic(testTopic),
+	p,
+		err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(c.ListenAddrs()...),
+		kgo.DefaultProduceTopic(testTopic),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchMaxBytes(4 << 20)}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
@@ -88,8 +91,8 @@ func take(t *testing.T, p *Partition, n int) (records []*kgo.Record, unsure bool
 	return records, unsure
 }
 
-// TestFetcher reads all partitions of several brokers whole and in order, while leaders move and one partition's records
-// are not taken for long.
+// TestFetcher reads all partitions of several brokers whole and in order, while leaders move and
+// one partition's records are not taken for long.
 func TestFetcher(t *testing.T) {
 	const partitions, each = 5, 3000
 	cluster := newCluster(t, 3, partitions)
@@ -117,7 +120,8 @@ func TestFetcher(t *testing.T) {
 	go func() {
 		for i := range each {
 			for p := range int32(partitions) {
-				producer.Produce(t.Context(), &kgo.Record{Partition: p, Value: fmt.Append(nil, p, " ", i)}, func(*kgo.Record, error) {})
+				producer.Produce(t.Context(), &kgo.Record{Partition: p, Value: fmt.Append(nil, p, " ", i)},
+					func(*kgo.Record, error) {})
 			}
 			if i%1000 == 500 {
 				_ = cluster.MoveTopicPartition(testTopic, int32(i/1000), int32(i/500%3))
@@ -128,10 +132,12 @@ func TestFetcher(t *testing.T) {
 
 // TestFetcherOversized reads past a batch that inflates too far, in each compression.
 func TestFetcherOversized(t *testing.T) {
-	for name, codec := range map[string]kgo.CompressionCodec{"gzip": kgo.GzipCompression(), "lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()} {
+	for name, codec := range map[string]kgo.CompressionCodec{"gzip": kgo.GzipCompression(),
+		"lz4": kgo.Lz4Compression(), "zstd": kgo.ZstdCompression()} {
 		t.Run(name, func(t *testing.T) {
 			cluster := newCluster(t, 1, 1)
-			producer := newProducer(t, cluster, kgo.ProducerBatchCompression(codec), kgo.ProducerBatchMaxBytes(64<<20), kgo.BrokerMaxWriteBytes(100<<20))
+			producer := newProducer(t, cluster, kgo.ProducerBatchCompression(codec),
+				kgo.ProducerBatchMaxBytes(64<<20), kgo.BrokerMaxWriteBytes(100<<20))
 			produce(t, producer, kgo.StringRecord("before"))
 			produce(t, producer, &kgo.Record{Value: make([]byte, MaxInflated)})
 			produce(t, producer, kgo.StringRecord("after"))
@@ -139,7 +145,8 @@ func TestFetcherOversized(t *testing.T) {
 			part := startFetcher(t, client).Add(0, 0, 0)
 			take(t, part, 1)
 			c, err := part.Next(t.Context())
-			if err != nil || c.First != 1 || c.Next != 2 || len(c.Oversized) == 0 || len(c.Oversized) > 1<<20 || time.Since(c.Time) > time.Hour {
+			if err != nil || c.First != 1 || c.Next != 2 || len(c.Oversized) == 0 ||
+				len(c.Oversized) > 1<<20 || time.Since(c.Time) > time.Hour {
 				t.Fatalf("chunk %d to %d, %d bytes, %v, %v", c.First, c.Next, len(c.Oversized), c.Err, err)
 			}
 			if records, _ := take(t, part, 1); string(records[0].Value) != "after" {
@@ -149,7 +156,8 @@ func TestFetcherOversized(t *testing.T) {
 	}
 }
 
-// TestFetcherErrors: an offset that the log does not hold ends the partition, an answer that may pass does not.
+// TestFetcherErrors: an offset that the log does not hold ends the partition, an answer that may
+// pass does not.
 func TestFetcherErrors(t *testing.T) {
 	cluster := newCluster(t, 1, 1)
 	produce(t, newProducer(t, cluster), kgo.StringRecord("a"), kgo.StringRecord("b"))
@@ -170,7 +178,8 @@ func TestFetcherErrors(t *testing.T) {
 		p := kmsg.NewFetchResponseTopicPartition()
 		p.Partition, p.ErrorCode = asked.Partitions[0].Partition, kerr.FencedLeaderEpoch.Code
 		topic := kmsg.NewFetchResponseTopic()
-		topic.Topic, topic.TopicID, topic.Partitions = asked.Topic, asked.TopicID, append(topic.Partitions, p)
+		topic.Topic, topic.TopicID, topic.Partitions = asked.Topic, asked.TopicID,
+			append(topic.Partitions, p)
 		answer.Topics = append(answer.Topics, topic)
 		return answer, nil, true
 	})
@@ -195,7 +204,8 @@ func TestFetcherConnects(t *testing.T) {
 				broken.Store(true)
 				return nil, errors.New("broken"), true
 			})
-			for deadline := time.Now().Add(10 * time.Second); !broken.Load() && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+			for deadline := time.Now().Add(10 * time.Second); !broken.Load() &&
+				time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 			}
 		}
 		produce(t, producer, kgo.StringRecord("x"))
@@ -224,7 +234,8 @@ func TestCheckLog(t *testing.T) {
 		return l.epoch
 	}()
 	id := func(offset int64, key, value string) toll.LastRecord {
-		return toll.LastRecord{Known: true, Offset: offset, LeaderEpoch: epoch, Timestamp: at.UnixMilli(), CRC: toll.RecordCRC([]byte(key), []byte(value))}
+		return toll.LastRecord{Known: true, Offset: offset, LeaderEpoch: epoch, Timestamp: at.UnixMilli(),
+			CRC: toll.RecordCRC([]byte(key), []byte(value))}
 	}
 	later := id(1, "", "b")
 	later.Timestamp++
@@ -247,7 +258,8 @@ func TestCheckLog(t *testing.T) {
 		{"another key", 2, id(1, "k", "b"), 0, "offset 1 is not the one", ""},
 		{"another time", 2, later, 0, "offset 1 is not the one", ""},
 		{"shorter", 4, id(3, "k", "d"), 0, "ends at offset 3, and up to 4 was stored", ""},
-		{"shorter, nothing known", 4, toll.LastRecord{}, 0, "ends at offset 3, and up to 4 was stored", ""},
+		{"shorter, nothing known", 4, toll.LastRecord{}, 0, "ends at offset 3, and up to 4 was stored",
+			""},
 		{"nothing known", 3, toll.LastRecord{}, 0, "", "not known"},
 		{"deleted by retention", 2, id(0, "k", "a"), 2, "", "the log begins at 2"},
 		{"deleted, of an epoch to come", 2, tooNew, 2, "of the later epoch", ""},
@@ -257,7 +269,8 @@ func TestCheckLog(t *testing.T) {
 				deleteRecords(t, producer, c.trim)
 			}
 			f, err := newTestClient(t, cluster).CheckLog(t.Context(), 0, c.next, c.last)
-			if err != nil || !strings.Contains(f.Replaced, c.replaced) || (f.Replaced == "") != (c.replaced == "") ||
+			if err != nil || !strings.Contains(f.Replaced, c.replaced) ||
+				(f.Replaced == "") != (c.replaced == "") ||
 				!strings.Contains(f.Unchecked, c.unsure) || (f.Unchecked == "") != (c.unsure == "") {
 				t.Errorf("%+v, %v, want %q, %q", f, err, c.replaced, c.unsure)
 			}
@@ -279,33 +292,36 @@ func deleteRecords(t *testing.T, client *kgo.Client, below int64) {
 	}
 }
 
-// TestCheckLogBehind: a leader that was elected just now may know of an end below that of its log. That is no loss.
+// TestCheckLogBehind: a leader that was elected just now may know of an end below that of its log.
+// That is no loss.
 func TestCheckLogBehind(t *testing.T) {
 	cluster := newCluster(t, 1, 1)
 	produce(t, newProducer(t, cluster), kgo.StringRecord("a"), kgo.StringRecord("b"))
 	var old atomic.Int32
-	cluster.ControlKey(int16(kmsg.ListOffsets), func(request kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		asked := request.(*kmsg.ListOffsetsRequest).Topics[0]
-		if asked.Partitions[0].Timestamp != -1 || old.Load() == 3 {
-			return nil, nil, false
-		}
-		old.Add(1)
-		answer := request.ResponseKind().(*kmsg.ListOffsetsResponse)
-		p := kmsg.NewListOffsetsResponseTopicPartition()
-		p.Offset = 1
-		topic := kmsg.NewListOffsetsResponseTopic()
-		topic.Topic, topic.Partitions = asked.Topic, append(topic.Partitions, p)
-		answer.Topics = append(answer.Topics, topic)
-		return answer, nil, true
-	})
+	cluster.ControlKey(int16(kmsg.ListOffsets),
+		func(request kmsg.Request) (kmsg.Response, error, bool) {
+			cluster.KeepControl()
+			asked := request.(*kmsg.ListOffsetsRequest).Topics[0]
+			if asked.Partitions[0].Timestamp != -1 || old.Load() == 3 {
+				return nil, nil, false
+			}
+			old.Add(1)
+			answer := request.ResponseKind().(*kmsg.ListOffsetsResponse)
+			p := kmsg.NewListOffsetsResponseTopicPartition()
+			p.Offset = 1
+			topic := kmsg.NewListOffsetsResponseTopic()
+			topic.Topic, topic.Partitions = asked.Topic, append(topic.Partitions, p)
+			answer.Topics = append(answer.Topics, topic)
+			return answer, nil, true
+		})
 	f, err := newTestClient(t, cluster).CheckLog(t.Context(), 0, 2, toll.LastRecord{})
 	if err != nil || f.Replaced != "" || old.Load() != 3 {
 		t.Errorf("%+v, %v", f, err)
 	}
 }
 
-// TestFetcherLingers: after an answer that had little, the next request waits for as long as the fetcher is told to.
+// TestFetcherLingers: after an answer that had little, the next request waits for as long as the
+// fetcher is told to.
 func TestFetcherLingers(t *testing.T) {
 	cluster := newCluster(t, 1, 1)
 	producer := newProducer(t, cluster)

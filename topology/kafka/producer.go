@@ -37,7 +37,8 @@ type Producer struct {
 
 // NewProducer returns a producer that connects when it is used first. linger is how long a record
 // waits for others to be sent with.
-func NewProducer(hasher func() hash.Hash32, linger time.Duration, options ...kgo.Opt) (*Producer, error) {
+func NewProducer(hasher func() hash.Hash32, linger time.Duration, options ...kgo.Opt) (*Producer,
+	error) {
 	cl, err := kgo.NewClient(append(options,
 		kgo.RecordPartitioner(Partitioner(hasher)),
 		kgo.ProducerLinger(linger),
@@ -57,7 +58,8 @@ func NewProducer(hasher func() hash.Hash32, linger time.Duration, options ...kgo
 	return &Producer{cl, sync.OnceFunc(cl.Close)}, nil
 }
 
-// metadataMinAge is how soon leaders are asked for again: an election takes less than kgo's default.
+// metadataMinAge is how soon leaders are asked for again: an election takes less than kgo's
+// default.
 const metadataMinAge = 250 * time.Millisecond
 
 // Emit implements goka.Producer.
@@ -66,7 +68,8 @@ func (p *Producer) Emit(topic, key string, value []byte) *goka.Promise {
 }
 
 // EmitWithHeaders implements goka.Producer.
-func (p *Producer) EmitWithHeaders(topic, key string, value []byte, headers goka.Headers) *goka.Promise {
+func (p *Producer) EmitWithHeaders(topic, key string, value []byte,
+	headers goka.Headers) *goka.Promise {
 	record := &kgo.Record{Topic: topic, Key: []byte(key), Value: value}
 	for k, v := range headers {
 		record.Headers = append(record.Headers, kgo.RecordHeader{Key: k, Value: v})

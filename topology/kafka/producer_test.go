@@ -24,12 +24,14 @@ func fnv1a() hash.Hash32 { return fnv.New32a() }
 
 func newTestProducer(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, *Producer) {
 	t.Helper()
-	broker, err := kfake.NewCluster(append(options, kfake.NumBrokers(1), kfake.SeedTopics(4, "table"))...)
+	broker, err := kfake.NewCluster(append(options, kfake.NumBrokers(1),
+		kfake.SeedTopics(4, "table"))...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(broker.Close)
-	p, err := NewProducer(fnv1a, 0, kgo.SeedBrokers(broker.ListenAddrs()...), kgo.MaxVersions(kversion.V2_8_0()))
+	p, err := NewProducer(fnv1a, 0, kgo.SeedBrokers(broker.ListenAddrs()...),
+		kgo.MaxVersions(kversion.V2_8_0()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,12 +62,15 @@ func await(t *testing.T, done <-chan emitted, n int) []emitted {
 }
 
 func emit(p *Producer, topic, key, value string, done chan<- emitted) {
-	p.Emit(topic, key, []byte(value)).ThenWithMessage(func(msg *sarama.ProducerMessage, err error) { done <- emitted{key, msg, err} })
+	p.Emit(topic, key, []byte(value)).ThenWithMessage(func(msg *sarama.ProducerMessage,
+		err error) {
+		done <- emitted{key, msg, err}
+	})
 }
 
 // TestProducerKeepsOrder drops connections, before and after a broker took what they brought: every
-// record is in the log once, in the order of emission, where goka looks for it, and at the offset that
-// its promise has.
+// record is in the log once, in the order of emission, where goka looks for it, and at the offset
+// that its promise has.
 func TestProducerKeepsOrder(t *testing.T) {
 	broker, p := newTestProducer(t)
 	var requests atomic.Int64
@@ -89,9 +94,12 @@ func TestProducerKeepsOrder(t *testing.T) {
 		if e.err != nil {
 			t.Fatal(e.err)
 		}
-		want, err := sarama.NewCustomHashPartitioner(fnv1a)("table").Partition(&sarama.ProducerMessage{Key: sarama.StringEncoder(e.key)}, 4)
+		want,
+			err := sarama.NewCustomHashPartitioner(fnv1a)("table").Partition(
+			&sarama.ProducerMessage{Key: sarama.StringEncoder(e.key)}, 4)
 		if err != nil || e.msg.Partition != want || e.msg.Offset != offsets[want] {
-			t.Fatalf("key %s: partition %d, offset %d; want %d, %d (%v)", e.key, e.msg.Partition, e.msg.Offset, want, offsets[want], err)
+			t.Fatalf("key %s: partition %d, offset %d; want %d, %d (%v)", e.key, e.msg.Partition,
+				e.msg.Offset, want, offsets[want], err)
 		}
 		offsets[want]++
 	}
@@ -100,7 +108,8 @@ func TestProducerKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestProducerFailures has a broker refuse a partition for good: what is on its way behind fails too.
+// TestProducerFailures has a broker refuse a partition for good: what is on its way behind fails
+// too.
 func TestProducerFailures(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -156,8 +165,8 @@ func TestProducerRefuses(t *testing.T) {
 	}
 }
 
-// TestProducerCloses gives up on a broker that takes requests and does not answer, and takes nothing
-// more.
+// TestProducerCloses gives up on a broker that takes requests and does not answer, and takes
+// nothing more.
 func TestProducerCloses(t *testing.T) {
 	broker, p := newTestProducer(t)
 	broker.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -189,14 +198,18 @@ func TestProducerHeaders(t *testing.T) {
 	if e := await(t, done, 1)[0]; e.err != nil {
 		t.Fatal(e.err)
 	}
-	cl, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.ConsumeTopics("table"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(broker.ListenAddrs()...), kgo.ConsumeTopics("table"),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer cl.Close()
 	r := cl.PollFetches(t.Context()).Records()[0]
-	if r.Value != nil || !slices.EqualFunc(r.Headers, []kgo.RecordHeader{{Key: "k", Value: []byte("v")}},
-		func(a, b kgo.RecordHeader) bool { return a.Key == b.Key && string(a.Value) == string(b.Value) }) {
+	if r.Value != nil ||
+		!slices.EqualFunc(r.Headers, []kgo.RecordHeader{{Key: "k", Value: []byte("v")}},
+			func(a, b kgo.RecordHeader) bool {
+				return a.Key == b.Key && string(a.Value) == string(b.Value)
+			}) {
 		t.Errorf("value %q, headers %v", r.Value, r.Headers)
 	}
 }

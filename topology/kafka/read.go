@@ -7,14 +7,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// Read reads the committed records of a partition from an offset up to another, and returns where to
-// go on: at that offset or behind it, or, with an error, where it stopped. Each record is valid until
-// each returns.
-func (c *Client) Read(ctx context.Context, partition int32, from, to int64, each func(*kgo.Record)) (next int64, err error) {
+// Read reads the committed records of a partition from an offset up to another, and returns where
+// to go on: at that offset or behind it, or, with an error, where it stopped. Each record is valid
+// until each returns.
+func (c *Client) Read(ctx context.Context, partition int32, from, to int64,
+	each func(*kgo.Record)) (next int64, err error) {
 	for next = from; next < to; {
 		records, end, err := c.read(ctx, partition, next)
 		if err != nil {
-			return next, fmt.Errorf("read partition %d of topic %s from offset %d: %w", partition, c.topic, next, err)
+			return next, fmt.Errorf("read partition %d of topic %s from offset %d: %w", partition, c.topic,
+				next, err)
 		}
 		for _, record := range records {
 			each(record)

@@ -15,20 +15,25 @@ import (
 	"time"
 )
 
-// BenchmarkViewClients measures what the command `view` spends while 1,000 plazas get 1,000 events a second and many clients
-// look: percent of one core, and bytes a second that each client is sent, compressed as browsers ask for it. An operation
-// is a second.
+// BenchmarkViewClients measures what the command `view` spends while 1,000 plazas get 1,000 events
+// a second and many clients look: percent of one core, and bytes a second that each client is sent,
+// compressed as browsers ask for it. An operation is a second.
 func BenchmarkViewClients(b *testing.B) {
 	p := newPipeline(b)
 	p.run("init", "--partitions", "4")
-	p.run("emit", "--count", "60000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 07:00:00", "--plazas", "1000-1999")
+	p.run("emit", "--count", "60000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 07:00:00",
+		"--plazas", "1000-1999")
 	p.start("process")
-	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 60_000 })
-	p.start("emit", "--rate", "1000", "--seed", "2", "--start", "2026-03-02 08:40:00", "--plazas", "1000-1999")
+	p.eventually("rows", func() bool {
+		return p.number("SELECT COUNT(*) FROM livetolldata") == 60_000
+	})
+	p.start("emit", "--rate", "1000", "--seed", "2", "--start", "2026-03-02 08:40:00", "--plazas",
+		"1000-1999")
 	url, _ := p.view("127.0.0.1:0")
 	pid := p.last.Pid
 	for _, clients := range []int{0, 50} {
-		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) { benchmarkView(b, url, pid, clients) })
+		b.Run(fmt.Sprintf("clients=%d", clients),
+			func(b *testing.B) { benchmarkView(b, url, pid, clients) })
 	}
 }
 

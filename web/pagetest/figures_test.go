@@ -18,7 +18,8 @@ func still(n *network) *network {
 	return n
 }
 
-// shows fails where a text is not a figure, with a comma before each three digits, rounded to what is shown.
+// shows fails where a text is not a figure, with a comma before each three digits, rounded to what
+// is shown.
 func shows(t *testing.T, what, text string, figure float64) {
 	t.Helper()
 	number, _, _ := strings.Cut(text, " ")
@@ -28,7 +29,8 @@ func shows(t *testing.T, what, text string, figure float64) {
 	if err != nil || math.Abs(got-figure) > 0.5*math.Pow10(-len(decimals))+1e-9 {
 		t.Errorf("%s: the page shows %q, the API says %v", what, text, figure)
 	}
-	if whole, _, _ := strings.Cut(strings.TrimLeft(number, "+−"), "."); whole != grouped(math.Abs(math.Trunc(got))) {
+	if whole, _, _ := strings.Cut(strings.TrimLeft(number, "+−"),
+		"."); whole != grouped(math.Abs(math.Trunc(got))) {
 		t.Errorf("%s: %q has no separators", what, text)
 	}
 }
@@ -66,7 +68,8 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 		if want := strings.ReplaceAll(string(state), "_", " "); r.State != want {
 			t.Errorf("%s: state %q, want %q", id, r.State, want)
 		}
-		if want := max(p.Name, "Plaza "+id); p.Name != "" && r.Name != p.Name || p.Name == "" && r.Name != want {
+		if want := max(p.Name, "Plaza "+id); p.Name != "" && r.Name != p.Name || p.Name == "" &&
+			r.Name != want {
 			t.Errorf("%s: name %q", id, r.Name)
 		}
 		shows(t, id+" flow", r.Flow, p.FlowPerHour)
@@ -102,7 +105,8 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 		t.Errorf("event time %q, want %q", got, want)
 	}
 	counts := board.Summary.States
-	for i, want := range []int{counts.Saturated, counts.BelowUsual, counts.Busy, counts.NoData, counts.Free} {
+	for i, want := range []int{counts.Saturated, counts.BelowUsual, counts.Busy, counts.NoData,
+		counts.Free} {
 		if got := w.texts(".tile b")[i]; got != strconv.Itoa(want) {
 			t.Errorf("tile %d says %s, want %d", i, got, want)
 		}
@@ -110,7 +114,8 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 	if got := w.text("#verdict strong"); got != "1,204 in flight" {
 		t.Errorf("verdict %q", got)
 	}
-	if got := w.text("#verdict"); !strings.Contains(got, "checked ") || !strings.Contains(got, " s ago") {
+	if got := w.text("#verdict"); !strings.Contains(got, "checked ") ||
+		!strings.Contains(got, " s ago") {
 		t.Errorf("the verdict %q does not say when it was checked", got)
 	}
 	w.quiet()
@@ -144,11 +149,14 @@ func TestRoadsShowThePlazasWhereTheyAre(t *testing.T) {
 			along = append(along, p)
 		}
 	}
-	slices.SortFunc(along, func(p, q web.Plaza) int { return int(1000 * (*p.PositionKm - *q.PositionKm)) })
+	slices.SortFunc(along, func(p, q web.Plaza) int {
+		return int(1000 * (*p.PositionKm - *q.PositionKm))
+	})
 	x := func(p web.Plaza) float64 { return at[strconv.Itoa(int(p.ID))].X }
 	first, last := along[0], along[len(along)-1]
 	for _, p := range along {
-		want := x(first) + (*p.PositionKm-*first.PositionKm)/(*last.PositionKm-*first.PositionKm)*(x(last)-x(first))
+		want := x(first) +
+			(*p.PositionKm-*first.PositionKm)/(*last.PositionKm-*first.PositionKm)*(x(last)-x(first))
 		if math.Abs(x(p)-want) > 1 {
 			t.Errorf("plaza %d at %v px, want %v", p.ID, x(p), want)
 		}
@@ -166,10 +174,12 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 	if got := w.text("h1"); got != d.Name {
 		t.Errorf("headline %q", got)
 	}
-	if got := w.text("[data-f=about]"); !strings.Contains(got, "times in Europe/London") || !strings.Contains(got, "6 lanes") {
+	if got := w.text("[data-f=about]"); !strings.Contains(got, "times in Europe/London") ||
+		!strings.Contains(got, "6 lanes") {
 		t.Errorf("about %q", got)
 	}
-	if got, want := w.text("[data-f=since]"), "since "+d.Since.Format("15:04"); !strings.HasPrefix(got, want) {
+	if got, want := w.text("[data-f=since]"), "since "+d.Since.Format("15:04"); !strings.HasPrefix(got,
+		want) {
 		t.Errorf("since %q, want %q by London's clock", got, want)
 	}
 	if got := w.text("[data-f=why]"); got != d.Why {
@@ -181,17 +191,22 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		facts[terms[i]] = values[i]
 	}
 	for term, figure := range map[string]float64{
-		"Flow, last 15 min": d.FlowPerHour, "Demand": *d.Demand, "Capacity": *d.Capacity, "Demand over capacity": math.Floor(*d.VC * 100), "Against usual": *d.Z,
-		"Heavy vehicles": *d.HeavyShare * 100, "Peak-hour factor": *d.PHF, "Mean headway": *d.HeadwaySeconds, "Vehicles in all": float64(d.Total),
-		"Late": float64(d.Late), "Late for minutes": float64(d.LateQuarter), "Too late": float64(d.TooLate), "Ahead of the clock": float64(d.Ahead),
-		"Counted": float64(d.Verification.TableCount), "Rows stored": float64(*d.Verification.StoredRows), "In flight": 0,
+		"Flow, last 15 min": d.FlowPerHour, "Demand": *d.Demand, "Capacity": *d.Capacity,
+		"Demand over capacity": math.Floor(*d.VC * 100), "Against usual": *d.Z,
+		"Heavy vehicles": *d.HeavyShare * 100, "Peak-hour factor": *d.PHF,
+		"Mean headway": *d.HeadwaySeconds, "Vehicles in all": float64(d.Total),
+		"Late": float64(d.Late), "Late for minutes": float64(d.LateQuarter),
+		"Too late": float64(d.TooLate), "Ahead of the clock": float64(d.Ahead),
+		"Counted": float64(d.Verification.TableCount), "Rows stored": float64(*d.Verification.StoredRows),
+		"In flight": 0,
 	} {
 		shows(t, term, facts[term], figure)
 	}
 	shows(t, "day so far", w.text("[data-f=sofar]"), float64(*d.DaySoFar))
 	shows(t, "last week", w.text("[data-f=lastweek]"), float64(*d.DaySoFarLastWeek))
 
-	// The table beside the chart has every quarter, the latest first; the slider tells the one it is at.
+	// The table beside the chart has every quarter, the latest first; the slider tells the one it is
+	// at.
 	eval[bool](w, "document.querySelector('.chart details').open = true")
 	w.wait("document.querySelector('[data-f=flowtable] tbody tr')")
 	var quarters []web.QuarterPoint
@@ -201,7 +216,8 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		}
 	}
 	slices.Reverse(quarters)
-	cells := eval[[][]string](w, "[...document.querySelectorAll('[data-f=flowtable] tbody tr')].map(r => [...r.cells].map(c => c.innerText))")
+	cells := eval[[][]string](w,
+		"[...document.querySelectorAll('[data-f=flowtable] tbody tr')].map(r => [...r.cells].map(c => c.innerText))")
 	heads := w.texts("[data-f=flowtable] thead th")
 	if len(cells) != len(quarters) {
 		t.Fatalf("%d rows for %d quarters", len(cells), len(quarters))
@@ -221,7 +237,10 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 			}
 		}
 	}
-	if got := eval[string](w, "document.querySelector('.plot input').getAttribute('aria-valuetext')"); !strings.HasPrefix(got, quarters[0].Start.Format("15:04")) || !strings.Contains(got, grouped(float64(*quarters[0].Count))+" vehicles") {
+	if got := eval[string](w,
+		"document.querySelector('.plot input').getAttribute('aria-valuetext')"); !strings.HasPrefix(got,
+		quarters[0].Start.Format("15:04")) ||
+		!strings.Contains(got, grouped(float64(*quarters[0].Count))+" vehicles") {
 		t.Errorf("the slider tells %q", got)
 	}
 
@@ -230,10 +249,12 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		Windows []web.Window
 		Next    string
 	}](l, "/api/v1/plazas/4859/windows?limit=20")
-	next := get[struct{ Windows []web.Window }](l, "/api/v1/plazas/4859/windows?limit=20&before="+page.Next)
+	next := get[struct{ Windows []web.Window }](l,
+		"/api/v1/plazas/4859/windows?limit=20&before="+page.Next)
 	eval[bool](w, "document.querySelector('[data-f=older]').click(), true")
 	w.wait("document.querySelectorAll('.windows tbody tr').length == 40")
-	rows := eval[[][]string](w, "[...document.querySelectorAll('.windows tbody tr')].map(r => [...r.cells].map(c => c.innerText))")
+	rows := eval[[][]string](w,
+		"[...document.querySelectorAll('.windows tbody tr')].map(r => [...r.cells].map(c => c.innerText))")
 	for i, window := range append(page.Windows, next.Windows...) {
 		r := rows[i]
 		if r[0] != window.Kind || !strings.Contains(r[1], window.Start.Format("15:04")+" – ") {
@@ -243,12 +264,15 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		shows(t, "flow of a window", r[3], window.FlowPerHour)
 		shows(t, "revision", r[4], float64(window.Revision))
 		shows(t, "late", r[5], float64(window.Late))
-		if (window.TooLate > 0) != strings.Contains(r[6], "too late") || window.TooLate > 0 && strings.HasPrefix(r[6], "100") {
+		if (window.TooLate > 0) != strings.Contains(r[6], "too late") || window.TooLate > 0 &&
+			strings.HasPrefix(r[6], "100") {
 			t.Errorf("completeness %q of %+v", r[6], window)
 		}
 	}
-	eval[bool](w, "(k => (k.value = '1h', k.dispatchEvent(new Event('change'))))(document.querySelector('[data-f=kind]'))")
-	w.wait("[...document.querySelectorAll('.windows tbody td:first-child')].every(c => c.innerText == '1h')")
+	eval[bool](w,
+		"(k => (k.value = '1h', k.dispatchEvent(new Event('change'))))(document.querySelector('[data-f=kind]'))")
+	w.wait(
+		"[...document.querySelectorAll('.windows tbody td:first-child')].every(c => c.innerText == '1h')")
 	w.quiet()
 }
 
@@ -264,14 +288,18 @@ func TestUnknownPlaza(t *testing.T) {
 	w.quiet()
 }
 
-// TestHostileNames shows what a producer could put into names and types. It must be text, whatever it looks like.
+// TestHostileNames shows what a producer could put into names and types. It must be text, whatever
+// it looks like.
 func TestHostileNames(t *testing.T) {
 	const name = `<img src=x onerror="window.taken=1"><b>"'&amp;`
 	n := still(newNetwork(
-		toll.Plaza{ID: 1, Name: name, Road: `<script>window.taken=1</script>`, PositionKm: 1, Lanes: 2, VehiclesPerDay: 9000, HeavyShare: .1},
-		toll.Plaza{ID: 2, Name: "\u202eright to left", Road: `<script>window.taken=1</script>`, PositionKm: 2, Lanes: 2, VehiclesPerDay: 9000, HeavyShare: .1},
+		toll.Plaza{ID: 1, Name: name, Road: `<script>window.taken=1</script>`, PositionKm: 1, Lanes: 2,
+			VehiclesPerDay: 9000, HeavyShare: .1},
+		toll.Plaza{ID: 2, Name: "\u202eright to left", Road: `<script>window.taken=1</script>`,
+			PositionKm: 2, Lanes: 2, VehiclesPerDay: 9000, HeavyShare: .1},
 		toll.Plaza{ID: 3, Name: strings.Repeat("W", 300), Lanes: 2, VehiclesPerDay: 9000, HeavyShare: .1},
-		toll.Plaza{ID: 4, Name: "__proto__", Road: "constructor", PositionKm: 2, Lanes: 2, VehiclesPerDay: 9000, HeavyShare: .1},
+		toll.Plaza{ID: 4, Name: "__proto__", Road: "constructor", PositionKm: 2, Lanes: 2,
+			VehiclesPerDay: 9000, HeavyShare: .1},
 	))
 	n.change(func(n *network) {
 		n.types = map[string]string{"bus": `<svg onload="window.taken=1">`, "motorcycle": "__proto__"}
@@ -280,20 +308,24 @@ func TestHostileNames(t *testing.T) {
 	l := serve(t, n)
 	w := open(t, desk)
 	w.visit(l.url+"/", "tr.row")
-	if got := eval[string](w, `document.querySelector('tr.row a[href="/plazas/1"]').textContent`); got != name {
+	if got := eval[string](w,
+		`document.querySelector('tr.row a[href="/plazas/1"]').textContent`); got != name {
 		t.Errorf("the table shows %q", got)
 	}
-	if got := w.text("#mismatch li"); !strings.Contains(got, `<img src=x onerror="window.taken=1"> differs`) {
+	if got := w.text("#mismatch li"); !strings.Contains(got,
+		`<img src=x onerror="window.taken=1"> differs`) {
 		t.Errorf("the banner shows %q", got)
 	}
 	for _, id := range []string{"1", "2", "3", "4"} {
 		w.visit(l.url+"/plazas/"+id, "path.k0")
 	}
 	w.visit(l.url+"/plazas/1", "path.k0")
-	if got := w.text("[data-f=legend]"); !strings.Contains(got, `<svg onload="window.taken=1">`) || !strings.Contains(got, "__proto__") {
+	if got := w.text("[data-f=legend]"); !strings.Contains(got, `<svg onload="window.taken=1">`) ||
+		!strings.Contains(got, "__proto__") {
 		t.Errorf("the legend shows %q", got)
 	}
-	if eval[bool](w, "'taken' in window || document.querySelector('main img, main script, #mismatch img') !== null") {
+	if eval[bool](w,
+		"'taken' in window || document.querySelector('main img, main script, #mismatch img') !== null") {
 		t.Error("data became markup")
 	}
 	if overflow := eval[int](w, "document.documentElement.scrollWidth - innerWidth"); overflow > 0 {

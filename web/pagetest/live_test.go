@@ -17,7 +17,8 @@ import (
 
 // flowOf is JavaScript that reads the flow of a plaza in the table.
 func flowOf(id string) string {
-	return "document.querySelector('tr.row a[href=\"/plazas/" + id + "\"]').closest('tr').querySelector('.flow').innerText"
+	return "document.querySelector('tr.row a[href=\"/plazas/" + id +
+		"\"]').closest('tr').querySelector('.flow').innerText"
 }
 
 // TestLive sees a change arrive without anything being loaded again, on both pages.
@@ -31,7 +32,8 @@ func TestLive(t *testing.T) {
 	n.change(func(n *network) { n.happens(4010, toll.Saturated, 3, time.Hour) })
 	began := time.Now()
 	w.wait(flowOf("4010") + " != " + strconv.Quote(before))
-	if took := time.Since(began); took > 15*time.Second { // after 20 s the page asks for the board where the stream says nothing
+	// after 20 s the page asks for the board where the stream says nothing
+	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("a change took %v", took)
 	}
 	if got := w.text("tr.row.saturated a"); got != "Tunnel" && got != "Forest" {
@@ -60,7 +62,8 @@ func TestServerAway(t *testing.T) {
 	eval[bool](w, "window.here = true")
 	before := eval[string](w, flowOf("4010"))
 
-	// The page notes itself what it says: on a busy machine a test that looks from outside may come too late.
+	// The page notes itself what it says: on a busy machine a test that looks from outside may come
+	// too late.
 	eval[bool](w, `(notes => {
 		window.notes = notes
 		new MutationObserver(() => notes.push({says: document.getElementById('fresh').innerText, stale: !document.getElementById('stale').hidden}))
@@ -72,10 +75,12 @@ func TestServerAway(t *testing.T) {
 	if !eval[bool](w, "notes.some(n => n.says.includes('reconnecting') && !n.stale)") {
 		t.Errorf("stale at once: %s", eval[string](w, "JSON.stringify(notes)"))
 	}
-	if got := eval[string](w, "notes.find(n => n.stale).says"); !strings.Contains(got, "STALE") || !strings.Contains(got, "last update 1") {
+	if got := eval[string](w, "notes.find(n => n.stale).says"); !strings.Contains(got, "STALE") ||
+		!strings.Contains(got, "last update 1") {
 		t.Errorf("a stale page says %q", got)
 	}
-	if got := w.text("#stale"); !strings.Contains(got, "Not live") || !strings.Contains(got, "reconnect") {
+	if got := w.text("#stale"); !strings.Contains(got, "Not live") ||
+		!strings.Contains(got, "reconnect") {
 		t.Errorf("the banner says %q", got)
 	}
 	if got := eval[string](w, "document.title"); !strings.Contains(got, "stale") {
@@ -85,7 +90,8 @@ func TestServerAway(t *testing.T) {
 
 	n.change(func(n *network) { n.happens(4010, toll.Busy, 3, time.Hour) })
 	l.start()
-	w.wait("document.getElementById('stale').hidden && document.querySelector('.fresh.on') && !document.body.classList.contains('stale')")
+	w.wait(
+		"document.getElementById('stale').hidden && document.querySelector('.fresh.on') && !document.body.classList.contains('stale')")
 	w.wait(flowOf("4010") + " != " + strconv.Quote(before))
 	if !eval[bool](w, "window.here === true") {
 		t.Error("the page was loaded again")
@@ -144,11 +150,13 @@ func TestToken(t *testing.T) {
 	l.stop()
 	l.token = "a-token-of-the-test-2"
 	l.start()
-	w.wait("!document.getElementById('stale').hidden && document.getElementById('stale').innerText.includes('no token')")
+	w.wait(
+		"!document.getElementById('stale').hidden && document.getElementById('stale').innerText.includes('no token')")
 	w.quiet()
 }
 
-// TestChangesAddUp lets hours pass in seconds, and compares what the page has put together from changes with the whole.
+// TestChangesAddUp lets hours pass in seconds, and compares what the page has put together from
+// changes with the whole.
 func TestChangesAddUp(t *testing.T) {
 	n := thousand(60)
 	n.speed = 1200
@@ -168,9 +176,11 @@ func TestChangesAddUp(t *testing.T) {
 		last = n.now()
 	})
 	eval[bool](w, "import('/static/live.js').then(m => { window.live = m.live; return true })")
-	w.wait(fmt.Sprintf("Date.parse(live.board.stream_time) == %d", last.UnixMilli())) // the last change
+	// the last change
+	w.wait(fmt.Sprintf("Date.parse(live.board.stream_time) == %d", last.UnixMilli()))
 	board := get[map[string]any](l, "/api/v1/plazas")
-	has := eval[map[string]any](w, "({...live.board, plazas: [...live.plazas.values()].sort((p, q) => p.id - q.id)})")
+	has := eval[map[string]any](w,
+		"({...live.board, plazas: [...live.plazas.values()].sort((p, q) => p.id - q.id)})")
 	for _, name := range []string{"plazas", "summary", "stream_time", "watermark", "timezone"} {
 		if !reflect.DeepEqual(has[name], board[name]) {
 			t.Errorf("%s: the page has\n%.2000v\nthe API says\n%.2000v", name, has[name], board[name])
@@ -193,10 +203,14 @@ func TestMismatchIsLoud(t *testing.T) {
 		n.change(func(n *network) { n.wrong[1017] = "12,345 rows are stored, 12,346 events are counted" })
 		w.wait("!document.getElementById('mismatch').hidden")
 		w.inSight("#mismatch")
-		if got := w.text("#mismatch"); !strings.Contains(got, "Mismatch") || !strings.Contains(got, "12,345 rows are stored") || !strings.Contains(got, "What to do: count the plazas again") || !strings.Contains(got, n.of(1017).Name) {
+		if got := w.text("#mismatch"); !strings.Contains(got, "Mismatch") ||
+			!strings.Contains(got, "12,345 rows are stored") ||
+			!strings.Contains(got, "What to do: count the plazas again") ||
+			!strings.Contains(got, n.of(1017).Name) {
 			t.Errorf("the banner says %q", got)
 		}
-		if got := eval[string](w, "getComputedStyle(document.getElementById('mismatch')).backgroundColor"); got != "rgb(168, 21, 31)" {
+		if got := eval[string](w,
+			"getComputedStyle(document.getElementById('mismatch')).backgroundColor"); got != "rgb(168, 21, 31)" {
 			t.Errorf("the banner is %s", got)
 		}
 		if got := w.text("#verdict strong"); got != "MISMATCH" {

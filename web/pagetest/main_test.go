@@ -1,4 +1,5 @@
-// Package pagetest looks at the page as people do: the real server on made-up plazas, in a real headless Chromium.
+// Package pagetest looks at the page as people do: the real server on made-up plazas, in a real
+// headless Chromium.
 package pagetest
 
 import (
@@ -25,7 +26,8 @@ import (
 
 var shots = flag.String("screenshots", "", "write the README's screenshots into this `folder`")
 
-// patience is how long anything may take that takes a second on a machine that has nothing else to do.
+// patience is how long anything may take that takes a second on a machine that has nothing else to
+// do.
 const patience = 90 * time.Second
 
 func TestMain(m *testing.M) {
@@ -50,7 +52,8 @@ var browser struct {
 
 // chromium returns the path of a Chromium, and false where there is none.
 func chromium() (string, bool) {
-	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"} {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome",
+		"google-chrome-stable", "chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path, true
 		}
@@ -66,9 +69,12 @@ func startBrowser(path string) {
 		return
 	}
 	ctx, stop := chromedp.NewExecAllocator(context.Background(),
-		chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.NoFirstRun, chromedp.NoSandbox, chromedp.Headless, chromedp.DisableGPU,
-		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
-		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en-US"),
+		chromedp.ExecPath(path), chromedp.UserDataDir(dir), chromedp.NoFirstRun, chromedp.NoSandbox,
+		chromedp.Headless, chromedp.DisableGPU,
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update",
+			true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars",
+			true), chromedp.Flag("lang", "en-US"),
 		chromedp.WSURLReadTimeout(patience))
 	ctx, _ = chromedp.NewContext(ctx)
 	browser.ctx, browser.err = ctx, chromedp.Do(ctx)
@@ -98,8 +104,8 @@ var (
 	wall  = size{2560, 1440}
 )
 
-// open opens a window. Without a Chromium the test is skipped, or fails where TOLLSTREAM_REQUIRE_SERVICES=1 says that
-// everything has to be there.
+// open opens a window. Without a Chromium the test is skipped, or fails where
+// TOLLSTREAM_REQUIRE_SERVICES=1 says that everything has to be there.
 func open(t *testing.T, s size) *window {
 	t.Helper()
 	path, ok := chromium()
@@ -114,7 +120,8 @@ func open(t *testing.T, s size) *window {
 		t.Fatalf("start Chromium: %v", browser.err)
 	}
 	w := &window{t: t}
-	ctx, cancel := chromedp.NewContext(browser.ctx, chromedp.WithNewBrowserContext(), chromedp.WithListener(w.hear))
+	ctx, cancel := chromedp.NewContext(browser.ctx, chromedp.WithNewBrowserContext(),
+		chromedp.WithListener(w.hear))
 	t.Cleanup(cancel)
 	w.ctx = ctx
 	w.do(chromedp.EmulateViewport(s.width, s.height))
@@ -129,7 +136,8 @@ func (w *window) hear(event any) {
 	defer w.mu.Unlock()
 	switch e := event.(type) {
 	case *runtime.EventExceptionThrown:
-		w.errors = append(w.errors, fmt.Sprint(e.ExceptionDetails.Text, " ", e.ExceptionDetails.Exception.Description))
+		w.errors = append(w.errors,
+			fmt.Sprint(e.ExceptionDetails.Text, " ", e.ExceptionDetails.Exception.Description))
 	case *runtime.EventConsoleAPICalled:
 		for _, arg := range e.Args {
 			w.errors = append(w.errors, string(arg.Value))
@@ -172,7 +180,8 @@ func (w *window) wait(condition string) {
 	deadline := time.Now().Add(patience)
 	for !eval[bool](w, "!!("+condition+")") {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("not within %v: %s\n%v\n%.1500s", patience, condition, w.complaints(), eval[string](w, "document.body.innerText"))
+			w.t.Fatalf("not within %v: %s\n%v\n%.1500s", patience, condition, w.complaints(),
+				eval[string](w, "document.body.innerText"))
 		}
 		time.Sleep(30 * time.Millisecond)
 	}
@@ -181,13 +190,15 @@ func (w *window) wait(condition string) {
 // text returns the text of the first element that a selector finds.
 func (w *window) text(selector string) string {
 	w.t.Helper()
-	return eval[string](w, fmt.Sprintf("document.querySelector(%q)?.innerText ?? 'there is no ' + %q", selector, selector))
+	return eval[string](w, fmt.Sprintf("document.querySelector(%q)?.innerText ?? 'there is no ' + %q",
+		selector, selector))
 }
 
 // texts returns the texts of all of them.
 func (w *window) texts(selector string) []string {
 	w.t.Helper()
-	return eval[[]string](w, fmt.Sprintf("[...document.querySelectorAll(%q)].map(e => e.innerText)", selector))
+	return eval[[]string](w, fmt.Sprintf("[...document.querySelectorAll(%q)].map(e => e.innerText)",
+		selector))
 }
 
 // press sends a key to what has the focus.
@@ -202,7 +213,8 @@ func (w *window) complaints() []string {
 	return append([]string(nil), w.errors...)
 }
 
-// quiet fails the test where the page threw anything or the browser complained, as of a breach of the content policy.
+// quiet fails the test where the page threw anything or the browser complained, as of a breach of
+// the content policy.
 func (w *window) quiet() {
 	w.t.Helper()
 	for _, e := range w.complaints() {
@@ -215,7 +227,8 @@ func (w *window) prefer(features ...string) {
 	w.t.Helper()
 	var media emulation.SetEmulatedMediaParams
 	for i := 0; i < len(features); i += 2 {
-		media.Features = append(media.Features, &emulation.MediaFeature{Name: features[i], Value: features[i+1]})
+		media.Features = append(media.Features,
+			&emulation.MediaFeature{Name: features[i], Value: features[i+1]})
 	}
 	if _, err := chromedp.Call(w.ctx, emulation.SetEmulatedMedia, media); err != nil {
 		w.t.Fatal(err)
@@ -291,7 +304,8 @@ func (l *live) body(path string) []byte {
 			return body
 		}
 		// A busy server may have no figures yet.
-		if err != nil || response.StatusCode != http.StatusServiceUnavailable || time.Now().After(deadline) {
+		if err != nil || response.StatusCode != http.StatusServiceUnavailable ||
+			time.Now().After(deadline) {
 			l.t.Fatalf("%s: %s, %v\n%s", path, response.Status, err, body)
 		}
 	}

@@ -13,9 +13,10 @@ import (
 	"github.com/tollstream/tollstream/web"
 )
 
-// network is a [web.Source] of made-up plazas on made-up roads. Its figures follow from a plaza's number and the event time,
-// so the same moment shows the same figures, to the page and to the test beside it. What deviates from a real one: no
-// hysteresis, and whatever is asked about the past is as if it had never come late.
+// network is a [web.Source] of made-up plazas on made-up roads. Its figures follow from a plaza's
+// number and the event time, so the same moment shows the same figures, to the page and to the test
+// beside it. What deviates from a real one: no hysteresis, and whatever is asked about the past is
+// as if it had never come late.
 type network struct {
 	mu       sync.Mutex
 	plazas   []madeUp
@@ -53,7 +54,8 @@ func zone(name string) *time.Location {
 }
 
 func newNetwork(plazas ...toll.Plaza) *network {
-	n := &network{began: rush, wall: time.Now(), speed: 1, lag: 2 * time.Second, wrong: map[int16]string{}}
+	n := &network{began: rush, wall: time.Now(), speed: 1, lag: 2 * time.Second,
+		wrong: map[int16]string{}}
 	for _, p := range plazas {
 		m := madeUp{Plaza: p, zone: rush.Location(), state: toll.Free, factor: 1, zoneName: p.Timezone}
 		if p.Timezone != "" {
@@ -69,23 +71,40 @@ func newNetwork(plazas ...toll.Plaza) *network {
 // highway returns few plazas on a few roads, with something going on, as the README shows them.
 func highway() *network {
 	n := newNetwork(
-		toll.Plaza{ID: 4000, Name: "Boughton", Road: "A 355", PositionKm: 3.2, Lanes: 14, VehiclesPerDay: 86640, HeavyShare: .092},
-		toll.Plaza{ID: 4001, Name: "Devon", Road: "A 355", PositionKm: 17.8, Lanes: 12, VehiclesPerDay: 88090, HeavyShare: .067},
-		toll.Plaza{ID: 4011, Name: "Spring Creek", Road: "A 355", PositionKm: 29.5, Lanes: 8, VehiclesPerDay: 51200, HeavyShare: .11},
-		toll.Plaza{ID: 4012, Name: "Boone", Road: "A 355", PositionKm: 41, Lanes: 6, VehiclesPerDay: 36900, HeavyShare: .14},
-		toll.Plaza{ID: 4002, Name: "Mill Lane", Road: "M 1", PositionKm: 4.5, Lanes: 6, VehiclesPerDay: 42000, HeavyShare: .08},
-		toll.Plaza{ID: 4003, Name: "Quarry", Road: "M 1", PositionKm: 12, Lanes: 8, VehiclesPerDay: 58000, HeavyShare: .11},
-		toll.Plaza{ID: 4004, Name: "Harbour", Road: "M 1", PositionKm: 19.5, Lanes: 10, VehiclesPerDay: 76500, HeavyShare: .07},
-		toll.Plaza{ID: 4005, Name: "Freight Yard", Road: "M 1", PositionKm: 24, Lanes: 4, VehiclesPerDay: 27500, HeavyShare: .15},
-		toll.Plaza{ID: 4006, Name: "City West", Road: "M 1", PositionKm: 31.5, Lanes: 12, VehiclesPerDay: 90000, HeavyShare: .06},
-		toll.Plaza{ID: 4007, Name: "Tunnel", Road: "M 1", PositionKm: 36, Lanes: 5, VehiclesPerDay: 43500, HeavyShare: .12},
-		toll.Plaza{ID: 4008, Name: "City East", Road: "M 1", PositionKm: 42.5, Lanes: 8, VehiclesPerDay: 54000, HeavyShare: .09},
-		toll.Plaza{ID: 4009, Name: "Airport", Road: "M 1", PositionKm: 51, Lanes: 6, VehiclesPerDay: 45000, HeavyShare: .05},
-		toll.Plaza{ID: 4010, Name: "Forest", Road: "M 1", PositionKm: 68, Lanes: 3, VehiclesPerDay: 11000, HeavyShare: .2},
-		toll.Plaza{ID: 4856, Name: "Junction", Road: "M 2", PositionKm: 8, Lanes: 16, VehiclesPerDay: 118000, HeavyShare: .08},
-		toll.Plaza{ID: 4857, Name: "Vineyard", Road: "M 2", PositionKm: 22.4, Lanes: 7, VehiclesPerDay: 39800, HeavyShare: .07},
-		toll.Plaza{ID: 4858, Name: "Ferry", Road: "M 2", PositionKm: 37.1, Lanes: 4, VehiclesPerDay: 18400, HeavyShare: .13},
-		toll.Plaza{ID: 4859, Name: "Old Bridge", Road: "M 2", PositionKm: 55.6, Lanes: 6, VehiclesPerDay: 31000, HeavyShare: .09, Timezone: "Europe/London"},
+		toll.Plaza{ID: 4000, Name: "Boughton", Road: "A 355", PositionKm: 3.2, Lanes: 14,
+			VehiclesPerDay: 86640, HeavyShare: .092},
+		toll.Plaza{ID: 4001, Name: "Devon", Road: "A 355", PositionKm: 17.8, Lanes: 12,
+			VehiclesPerDay: 88090, HeavyShare: .067},
+		toll.Plaza{ID: 4011, Name: "Spring Creek", Road: "A 355", PositionKm: 29.5, Lanes: 8,
+			VehiclesPerDay: 51200, HeavyShare: .11},
+		toll.Plaza{ID: 4012, Name: "Boone", Road: "A 355", PositionKm: 41, Lanes: 6,
+			VehiclesPerDay: 36900, HeavyShare: .14},
+		toll.Plaza{ID: 4002, Name: "Mill Lane", Road: "M 1", PositionKm: 4.5, Lanes: 6,
+			VehiclesPerDay: 42000, HeavyShare: .08},
+		toll.Plaza{ID: 4003, Name: "Quarry", Road: "M 1", PositionKm: 12, Lanes: 8, VehiclesPerDay: 58000,
+			HeavyShare: .11},
+		toll.Plaza{ID: 4004, Name: "Harbour", Road: "M 1", PositionKm: 19.5, Lanes: 10,
+			VehiclesPerDay: 76500, HeavyShare: .07},
+		toll.Plaza{ID: 4005, Name: "Freight Yard", Road: "M 1", PositionKm: 24, Lanes: 4,
+			VehiclesPerDay: 27500, HeavyShare: .15},
+		toll.Plaza{ID: 4006, Name: "City West", Road: "M 1", PositionKm: 31.5, Lanes: 12,
+			VehiclesPerDay: 90000, HeavyShare: .06},
+		toll.Plaza{ID: 4007, Name: "Tunnel", Road: "M 1", PositionKm: 36, Lanes: 5, VehiclesPerDay: 43500,
+			HeavyShare: .12},
+		toll.Plaza{ID: 4008, Name: "City East", Road: "M 1", PositionKm: 42.5, Lanes: 8,
+			VehiclesPerDay: 54000, HeavyShare: .09},
+		toll.Plaza{ID: 4009, Name: "Airport", Road: "M 1", PositionKm: 51, Lanes: 6,
+			VehiclesPerDay: 45000, HeavyShare: .05},
+		toll.Plaza{ID: 4010, Name: "Forest", Road: "M 1", PositionKm: 68, Lanes: 3, VehiclesPerDay: 11000,
+			HeavyShare: .2},
+		toll.Plaza{ID: 4856, Name: "Junction", Road: "M 2", PositionKm: 8, Lanes: 16,
+			VehiclesPerDay: 118000, HeavyShare: .08},
+		toll.Plaza{ID: 4857, Name: "Vineyard", Road: "M 2", PositionKm: 22.4, Lanes: 7,
+			VehiclesPerDay: 39800, HeavyShare: .07},
+		toll.Plaza{ID: 4858, Name: "Ferry", Road: "M 2", PositionKm: 37.1, Lanes: 4,
+			VehiclesPerDay: 18400, HeavyShare: .13},
+		toll.Plaza{ID: 4859, Name: "Old Bridge", Road: "M 2", PositionKm: 55.6, Lanes: 6,
+			VehiclesPerDay: 31000, HeavyShare: .09, Timezone: "Europe/London"},
 		toll.Plaza{ID: 1001},
 	)
 	n.happens(4007, toll.Saturated, 1.22, 35*time.Minute)
@@ -98,15 +117,19 @@ func highway() *network {
 
 // thousand returns as many plazas as asked for, on roads of 40.
 func thousand(count int) *network {
-	first := []string{"Ash", "Birch", "Clear", "Deer", "East", "Fair", "Green", "High", "Iron", "King", "Long", "Mill", "North", "Oak", "Port", "Red", "Stone", "Three", "Upper", "West"}
-	last := []string{"bridge", "brook", "burn", "cliff", "dale", "field", "ford", "gate", "ham", "haven", "hill", "land", "mere", "moor", "ridge", "side", "stead", "ton", "vale", "wood"}
+	first := []string{"Ash", "Birch", "Clear", "Deer", "East", "Fair", "Green", "High", "Iron", "King",
+		"Long", "Mill", "North", "Oak", "Port", "Red", "Stone", "Three", "Upper", "West"}
+	last := []string{"bridge", "brook", "burn", "cliff", "dale", "field", "ford", "gate", "ham",
+		"haven", "hill", "land", "mere", "moor", "ridge", "side", "stead", "ton", "vale", "wood"}
 	var plazas []toll.Plaza
 	for i := range count {
 		id := int16(1000 + i)
 		lanes := 3 + int(chance(id, "lanes")*12)
 		plazas = append(plazas, toll.Plaza{
-			ID: id, Name: first[i%20] + last[(i*7+i/20)%20], Road: fmt.Sprintf("M %d", i/40+1), PositionKm: math.Round(1000*chance(id, "km"))/10 + float64(i%40)*5,
-			Lanes: lanes, VehiclesPerDay: float64(lanes) * (5000 + 3200*chance(id, "volume")), HeavyShare: .03 + .15*chance(id, "heavy"),
+			ID: id, Name: first[i%20] + last[(i*7+i/20)%20], Road: fmt.Sprintf("M %d",
+				i/40+1), PositionKm: math.Round(1000*chance(id, "km"))/10 + float64(i%40)*5,
+			Lanes: lanes, VehiclesPerDay: float64(lanes) * (5000 + 3200*chance(id, "volume")),
+			HeavyShare: .03 + .15*chance(id, "heavy"),
 		})
 	}
 	n := newNetwork(plazas...)
@@ -126,7 +149,8 @@ func thousand(count int) *network {
 }
 
 // happens puts a plaza into a state for some time before the start.
-func (n *network) happens(id int16, state toll.CongestionState, factor float64, since time.Duration) {
+func (n *network) happens(id int16, state toll.CongestionState, factor float64,
+	since time.Duration) {
 	m := n.of(id)
 	m.state, m.factor, m.since = state, factor, since
 }
@@ -200,7 +224,8 @@ func (m *madeUp) passed(start, now, stateSince time.Time) map[string]int64 {
 		all *= m.factor
 	}
 	heavy := all * m.HeavyShare
-	by := map[string]int64{"car": int64(all - heavy), "truck": int64(heavy * .84), "bus": int64(heavy * .16), "motorcycle": int64(all * .012)}
+	by := map[string]int64{"car": int64(all - heavy), "truck": int64(heavy * .84),
+		"bus": int64(heavy * .16), "motorcycle": int64(all * .012)}
 	for name, count := range by {
 		if count == 0 {
 			delete(by, name)
@@ -220,8 +245,10 @@ func sumOf(by map[string]int64) (all int64) {
 func (n *network) row(m *madeUp, now time.Time) web.Plaza {
 	since := n.began.Add(-m.since).Truncate(time.Minute)
 	p := web.Plaza{
-		ID: m.ID, Name: m.Name, Road: m.Road, Lanes: m.Lanes, Timezone: m.zoneName, State: m.state, Since: &since,
-		Late: int64(chance(m.ID, "late") * 900), LateQuarter: int64(chance(m.ID, "quarter") * 40), TooLate: int64(chance(m.ID, "too") * 3),
+		ID: m.ID, Name: m.Name, Road: m.Road, Lanes: m.Lanes, Timezone: m.zoneName, State: m.state,
+		Since: &since,
+		Late:  int64(chance(m.ID, "late") * 900), LateQuarter: int64(chance(m.ID, "quarter") * 40),
+		TooLate: int64(chance(m.ID, "too") * 3),
 	}
 	if m.Road != "" {
 		p.PositionKm = new(m.PositionKm)
@@ -229,7 +256,8 @@ func (n *network) row(m *madeUp, now time.Time) web.Plaza {
 	quarter := now.Truncate(15 * time.Minute)
 	midnight := midnight(now, m.zone)
 	today := int64(0)
-	for start := quarter.Add(-47 * 15 * time.Minute); !start.After(quarter); start = start.Add(15 * time.Minute) {
+	for start := quarter.Add(-47 * 15 * time.Minute); !start.After(quarter); start = start.Add(
+		15 * time.Minute) {
 		count := sumOf(m.passed(start, now, since))
 		p.Sparkline = append(p.Sparkline, count)
 		if !start.Before(midnight) {
@@ -249,7 +277,8 @@ func (n *network) row(m *madeUp, now time.Time) web.Plaza {
 	p.FlowPerHour = in15 * 4
 	p.Demand = new((in15 + heavy) * 4)
 	if in15 > 0 {
-		p.HeavyShare, p.HeadwaySeconds, p.PHF = new(heavy/in15), new(900/in15), new(.9+.09*chance(m.ID, "phf"))
+		p.HeavyShare, p.HeadwaySeconds, p.PHF = new(heavy/in15), new(900/in15),
+			new(.9+.09*chance(m.ID, "phf"))
 	}
 	if m.Lanes > 0 {
 		p.Capacity = new(float64(m.Lanes) * toll.DefaultCapacityPerLane)
@@ -266,19 +295,23 @@ func (n *network) row(m *madeUp, now time.Time) web.Plaza {
 	case m.state == toll.NoData:
 		p.Why = "no vehicle in 15 min"
 	case m.state == toll.BelowUsual:
-		p.Why = fmt.Sprintf("%.0f vehicles in 15 min, usual are %.0f; missing reports look the same", in15, usual)
+		p.Why = fmt.Sprintf("%.0f vehicles in 15 min, usual are %.0f; missing reports look the same",
+			in15, usual)
 	case p.VC != nil:
-		p.Why = fmt.Sprintf("demand %s pc/h is %.0f %% of the capacity of %s pc/h (%d lanes)", grouped(*p.Demand), math.Floor(*p.VC*100), grouped(*p.Capacity), m.Lanes)
+		p.Why = fmt.Sprintf("demand %s pc/h is %.0f %% of the capacity of %s pc/h (%d lanes)",
+			grouped(*p.Demand), math.Floor(*p.VC*100), grouped(*p.Capacity), m.Lanes)
 	default:
 		p.Why = fmt.Sprintf("%.0f vehicles in 15 min; lanes and what is usual are not known", in15)
 	}
 
-	p.Verification = web.PlazaVerification{Status: web.Exact, TableCount: p.Total, StoredRows: new(p.Total), ChecksumOK: new(true)}
+	p.Verification = web.PlazaVerification{Status: web.Exact, TableCount: p.Total,
+		StoredRows: new(p.Total), ChecksumOK: new(true)}
 	if n.inFlight > 0 && int(m.ID)%3 == 0 {
 		p.Verification.Status, p.Verification.InFlight = web.InFlight, n.inFlight/3
 	}
 	if _, ok := n.wrong[m.ID]; ok {
-		p.Verification.Status, p.Verification.StoredRows, p.Verification.ChecksumOK = web.Mismatch, new(p.Total-1), new(false)
+		p.Verification.Status, p.Verification.StoredRows, p.Verification.ChecksumOK = web.Mismatch,
+			new(p.Total-1), new(false)
 	}
 	return p
 }
@@ -304,13 +337,16 @@ func (n *network) Board(context.Context) (*web.Board, error) {
 		return nil, n.err
 	}
 	now, wall := n.now(), time.Now()
-	b := &web.Board{At: wall, StreamTime: &now, Watermark: new(now.Add(-time.Minute).Truncate(time.Minute)), Timezone: "Europe/Berlin", RecentRejects: n.recent}
+	b := &web.Board{At: wall, StreamTime: &now,
+		Watermark: new(now.Add(-time.Minute).Truncate(time.Minute)), Timezone: "Europe/Berlin",
+		RecentRejects: n.recent}
 	events := int64(0)
 	for i := range n.plazas {
 		b.Plazas = append(b.Plazas, n.row(&n.plazas[i], now))
 		events += b.Plazas[i].Total
 	}
-	b.Verification = web.Verification{Status: web.Exact, Events: new(events), Rows: new(events + n.inFlight), InFlight: n.inFlight, CheckedAt: new(wall.Add(-n.lag))}
+	b.Verification = web.Verification{Status: web.Exact, Events: new(events),
+		Rows: new(events + n.inFlight), InFlight: n.inFlight, CheckedAt: new(wall.Add(-n.lag))}
 	if n.inFlight > 0 {
 		b.Verification.Status = web.InFlight
 	}
@@ -346,7 +382,8 @@ func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
 		}
 		if usual := m.expected(q); usual > 0 {
 			u := toll.Usual{Median: math.Round(usual), MAD: usual * .05, N: 8}
-			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median), new(max(0, u.Median-3*u.Scale())), new(u.Median+3*u.Scale())
+			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median),
+				new(max(0, u.Median-3*u.Scale())), new(u.Median+3*u.Scale())
 		}
 		if m.Lanes > 0 {
 			point.Capacity = new(float64(m.Lanes) * toll.DefaultCapacityPerLane / 4)
@@ -354,7 +391,8 @@ func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
 		d.Quarters = append(d.Quarters, point)
 		before := q.AddDate(0, 0, -7)
 		old := m.passed(before, before.Add(time.Hour), now.Add(time.Hour))
-		d.LastWeek = append(d.LastWeek, web.QuarterPoint{Start: before, ByType: old, Count: new(sumOf(old))})
+		d.LastWeek = append(d.LastWeek,
+			web.QuarterPoint{Start: before, ByType: old, Count: new(sumOf(old))})
 		if q.Add(15 * time.Minute).Before(now) {
 			was += sumOf(old)
 		}
@@ -370,7 +408,8 @@ func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
 		} else if i > 0 {
 			why = fmt.Sprintf("demand is %d %% of the capacity", 79+i)
 		}
-		d.Changes = append(d.Changes, web.Change{From: next, To: from, Since: at, Detected: at.Add(2 * time.Minute), Why: why})
+		d.Changes = append(d.Changes,
+			web.Change{From: next, To: from, Since: at, Detected: at.Add(2 * time.Minute), Why: why})
 		from, at = next, at.Add(-time.Duration(40+70*i)*time.Minute)
 	}
 	return d, nil
@@ -390,13 +429,15 @@ func (n *network) Windows(_ context.Context, id int16, q web.WindowQuery) (web.W
 	now := n.now()
 	since := n.began.Add(-m.since)
 	var page web.WindowPage
-	for start := now.Truncate(15 * time.Minute).Add(-15 * time.Minute); start.After(now.Add(-48 * time.Hour)); start = start.Add(-15 * time.Minute) {
+	for start := now.Truncate(15 * time.Minute).Add(-15 * time.Minute); start.After(
+		now.Add(-48 * time.Hour)); start = start.Add(-15 * time.Minute) {
 		for _, kind := range []string{"15m", "1h"} {
 			length := 15 * time.Minute
 			if kind == "1h" {
 				length = time.Hour
 			}
-			if start.Truncate(length) != start || start.Add(length).After(now) || q.Kind != "" && q.Kind != kind {
+			if start.Truncate(length) != start || start.Add(length).After(now) || q.Kind != "" &&
+				q.Kind != kind {
 				continue
 			}
 			if b := q.Before; b != nil && !(start.Before(b.Start) || start.Equal(b.Start) && kind > b.Kind) {
@@ -412,7 +453,8 @@ func (n *network) Windows(_ context.Context, id int16, q web.WindowQuery) (web.W
 					by[name] += count
 				}
 			}
-			w := web.Window{Kind: kind, Start: start, End: start.Add(length), ByType: by, Count: sumOf(by), Final: true, Revision: 1, Reason: toll.ClosedByWatermark}
+			w := web.Window{Kind: kind, Start: start, End: start.Add(length), ByType: by, Count: sumOf(by),
+				Final: true, Revision: 1, Reason: toll.ClosedByWatermark}
 			w.Late = int64(chance(id, kind, start.Unix()) * 1.6)
 			w.TooLate = int64(chance(id, kind, start.Unix(), "too") * 1.08)
 			w.Revision += w.Late

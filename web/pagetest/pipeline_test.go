@@ -23,8 +23,8 @@ import (
 	"github.com/tollstream/tollstream/internal/devstack"
 )
 
-// pipeline is the command at work on servers of its own: Kafka and MariaDB where this machine has them, else those that it
-// brings along.
+// pipeline is the command at work on servers of its own: Kafka and MariaDB where this machine has
+// them, else those that it brings along.
 type pipeline struct {
 	t      testing.TB
 	binary string
@@ -51,7 +51,8 @@ func built(t testing.TB) string {
 			return
 		}
 		command.binary = filepath.Join(command.folder, "tollstream")
-		if text, err := exec.Command("go", "build", "-o", command.binary, "github.com/tollstream/tollstream/cmd/tollstream").CombinedOutput(); err != nil {
+		if text, err := exec.Command("go", "build", "-o", command.binary,
+			"github.com/tollstream/tollstream/cmd/tollstream").CombinedOutput(); err != nil {
 			command.err = fmt.Errorf("build tollstream: %w\n%s", err, text)
 		}
 	})
@@ -102,7 +103,8 @@ func newPipeline(t testing.TB) *pipeline {
 	}
 	t.Cleanup(func() { _ = db.Close() })
 	p := &pipeline{t: t, binary: built(t), db: db}
-	p.env = append(os.Environ(), "TOLLSTREAM_BROKERS="+brokers, "TOLLSTREAM_MYSQL="+d.DSN(), "TOLLSTREAM_STATE_DIR="+t.TempDir(), "TOLLSTREAM_INSTANCE=one")
+	p.env = append(os.Environ(), "TOLLSTREAM_BROKERS="+brokers, "TOLLSTREAM_MYSQL="+d.DSN(),
+		"TOLLSTREAM_STATE_DIR="+t.TempDir(), "TOLLSTREAM_INSTANCE=one")
 	return p
 }
 
@@ -118,7 +120,8 @@ func (p *pipeline) run(args ...string) {
 	}
 }
 
-// start starts a command in the background. It is interrupted by stop, at the end of the test at the latest, and must then end well.
+// start starts a command in the background. It is interrupted by stop, at the end of the test at
+// the latest, and must then end well.
 func (p *pipeline) start(args ...string) (stdout *bufio.Reader, stop func()) {
 	p.t.Helper()
 	c := exec.Command(p.binary, args...)
@@ -192,18 +195,22 @@ func figure(text string) float64 {
 func (p *pipeline) settled(w *window) {
 	p.t.Helper()
 	rows := p.number("SELECT COUNT(*) FROM livetolldata")
-	w.wait(fmt.Sprintf(`document.querySelector('#verdict.exact') && ['events', 'rows'].every(f => document.querySelector('[data-f=' + f + ']').innerText.replaceAll(',', '') == '%.0f')`, rows))
+	w.wait(
+		fmt.Sprintf(
+			`document.querySelector('#verdict.exact') && ['events', 'rows'].every(f => document.querySelector('[data-f=' + f + ']').innerText.replaceAll(',', '') == '%.0f')`, rows))
 }
 
 // windowsDone waits until all windows that end by a time are in the database.
 func (p *pipeline) windowsDone(until string) {
 	p.t.Helper()
 	p.eventually("windows until "+until, func() bool {
-		return p.number("SELECT COUNT(*) FROM toll_congestion WHERE assessed < ?", until) == 0 && p.number("SELECT COUNT(*) FROM toll_congestion") > 0
+		return p.number("SELECT COUNT(*) FROM toll_congestion WHERE assessed < ?", until) == 0 &&
+			p.number("SELECT COUNT(*) FROM toll_congestion") > 0
 	})
 }
 
-// TestPipelineFigures compares what the page shows of a real pipeline with what SQL says of the rows.
+// TestPipelineFigures compares what the page shows of a real pipeline with what SQL says of the
+// rows.
 func TestPipelineFigures(t *testing.T) {
 	w := open(t, size{1600, 1400})
 	p := newPipeline(t)
@@ -212,7 +219,9 @@ func TestPipelineFigures(t *testing.T) {
 	defer stop()
 	// Ten events a second, from half past six until half past seven.
 	p.run("emit", "--count", "36000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 06:30:00")
-	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 36_000 })
+	p.eventually("rows", func() bool {
+		return p.number("SELECT COUNT(*) FROM livetolldata") == 36_000
+	})
 	p.windowsDone("2026-03-02 07:28:00")
 	url, _ := p.view("127.0.0.1:0")
 	w.visit(url+"/", "tr.row")
@@ -223,7 +232,8 @@ func TestPipelineFigures(t *testing.T) {
 	w.wait(fmt.Sprintf("document.querySelectorAll('tr.row').length == %.0f", plazas))
 	for _, r := range eval[[]row](w, readRows) {
 		var assessed, last string
-		if err := p.db.QueryRow("SELECT assessed FROM toll_congestion WHERE toll_plaza_id = ?", r.ID).Scan(&assessed); err != nil {
+		if err := p.db.QueryRow("SELECT assessed FROM toll_congestion WHERE toll_plaza_id = ?",
+			r.ID).Scan(&assessed); err != nil {
 			t.Fatal(err)
 		}
 		const quarter = " FROM livetolldata WHERE toll_plaza_id = ? AND timestamp >= ? - INTERVAL 15 MINUTE AND timestamp < ?"
@@ -270,7 +280,8 @@ func TestPipelineFigures(t *testing.T) {
 	w.quiet()
 }
 
-// TestPipelineLive has the page open while events arrive, the view is stopped and started again, and a row is deleted.
+// TestPipelineLive has the page open while events arrive, the view is stopped and started again,
+// and a row is deleted.
 func TestPipelineLive(t *testing.T) {
 	w := open(t, desk)
 	p := newPipeline(t)

@@ -16,9 +16,11 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestScreenshots makes the pictures of the README, of a real pipeline with a simulated Tuesday morning at the sample plazas:
-// go test ./web/pagetest -run Screenshots -screenshots ../../docs/img, which is make screenshots. They are at their best where
-// Debian's fonts-inter is installed. Without the flag they go to a folder that is removed, and there is no history of weeks.
+// TestScreenshots makes the pictures of the README, of a real pipeline with a simulated Tuesday
+// morning at the sample plazas: go test ./web/pagetest -run Screenshots -screenshots
+// ../../docs/img, which is make screenshots. They are at their best where Debian's fonts-inter is
+// installed. Without the flag they go to a folder that is removed, and there is no history of
+// weeks.
 func TestScreenshots(t *testing.T) {
 	weeks := 3
 	if *shots == "" {
@@ -47,8 +49,10 @@ func TestScreenshots(t *testing.T) {
 		from = now.Add(-time.Hour)
 	}
 	simulateInto(t, events, from, now, 99,
-		simulate.Incident{Plaza: 4003, Kind: simulate.Blockage, Size: .45, Start: now.Add(-50 * time.Minute), End: now},
-		simulate.Incident{Plaza: 4010, Kind: simulate.Surge, Size: 3, Start: now.Add(-40 * time.Minute), End: now})
+		simulate.Incident{Plaza: 4003, Kind: simulate.Blockage, Size: .45,
+			Start: now.Add(-50 * time.Minute), End: now},
+		simulate.Incident{Plaza: 4010, Kind: simulate.Surge, Size: 3, Start: now.Add(-40 * time.Minute),
+			End: now})
 	p.run("emit", "--from", events)
 	p.windowsDone(now.Add(-2 * time.Minute).Format(time.DateTime))
 	url, _ := p.view("127.0.0.1:0")
@@ -65,20 +69,23 @@ func TestScreenshots(t *testing.T) {
 	w.do(chromedp.EmulateViewport(1440, 1320))
 	w.shoot("view-plaza.png", size{1440, 1320})
 	w.prefer("prefers-color-scheme", "dark")
-	w.do(chromedp.EmulateViewport(phone.width, phone.height, chromedp.EmulateScale(2), chromedp.EmulateMobile))
+	w.do(chromedp.EmulateViewport(phone.width, phone.height, chromedp.EmulateScale(2),
+		chromedp.EmulateMobile))
 	w.visit(url+"/", "tr.row")
 	w.shoot("view-phone.png", phone)
 	w.quiet()
 }
 
 // simulateInto writes the events at the sample plazas in [from, until) into a CSV file.
-func simulateInto(t *testing.T, file string, from, until time.Time, seed uint64, incidents ...simulate.Incident) {
+func simulateInto(t *testing.T, file string, from, until time.Time, seed uint64,
+	incidents ...simulate.Incident) {
 	t.Helper()
 	plazas, err := codecs.ReadPlazas(strings.NewReader(simulate.SamplePlazas))
 	if err != nil {
 		t.Fatal(err)
 	}
-	profile, err := simulate.NewProfile(simulate.ProfileConfig{Plazas: plazas, Location: time.UTC, Start: from, End: until, Seed: seed, Incidents: incidents})
+	profile, err := simulate.NewProfile(simulate.ProfileConfig{Plazas: plazas, Location: time.UTC,
+		Start: from, End: until, Seed: seed, Incidents: incidents})
 	if err != nil {
 		t.Fatal(err)
 	}

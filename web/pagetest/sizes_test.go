@@ -48,16 +48,20 @@ func TestNothingIsWiderThanTheWindow(t *testing.T) {
 	w := open(t, desk)
 	for _, path := range []string{"/", "/plazas/1013"} {
 		w.visit(l.url+path, map[string]string{"/": "tr.row", "/plazas/1013": "path.k0"}[path])
-		for _, s := range []size{{320, 640}, phone, {600, 900}, {768, 1024}, {1024, 768}, {1280, 800}, desk, {1920, 1080}, wall, {3840, 2160}} {
+		for _, s := range []size{{320, 640}, phone, {600, 900}, {768, 1024}, {1024, 768}, {1280, 800},
+			desk, {1920, 1080}, wall, {3840, 2160}} {
 			w.do(chromedp.EmulateViewport(s.width, s.height))
 			w.wait(fmt.Sprintf("innerWidth == %d", s.width))
-			eval[bool](w, "new Promise(done => { let n = 0; const frame = () => ++n < 4 ? requestAnimationFrame(frame) : done(true); frame() })")
-			over := eval[[]string](w, `(limit => document.documentElement.scrollWidth <= limit ? [] : [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > limit + 1).slice(0, 3).map(e => e.tagName + '.' + e.className))(innerWidth)`)
+			eval[bool](w,
+				"new Promise(done => { let n = 0; const frame = () => ++n < 4 ? requestAnimationFrame(frame) : done(true); frame() })")
+			over := eval[[]string](w,
+				`(limit => document.documentElement.scrollWidth <= limit ? [] : [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > limit + 1).slice(0, 3).map(e => e.tagName + '.' + e.className))(innerWidth)`)
 			if len(over) > 0 || eval[int](w, "document.documentElement.scrollWidth - innerWidth") > 0 {
 				t.Errorf("%s at %d px: too wide are %v", path, s.width, over)
 			}
 			// Nothing in the table is cut off or runs into its neighbour.
-			if cut := eval[[]string](w, `[...document.querySelectorAll('tr.row > td, thead button')].filter(e => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).slice(0, 3).map(e => e.className + ' ' + e.innerText)`); len(cut) > 0 {
+			if cut := eval[[]string](w,
+				`[...document.querySelectorAll('tr.row > td, thead button')].filter(e => e.offsetWidth && e.scrollWidth > e.clientWidth + 1).slice(0, 3).map(e => e.className + ' ' + e.innerText)`); len(cut) > 0 {
 				t.Errorf("%s at %d px: cut off are %q", path, s.width, cut)
 			}
 		}
@@ -72,8 +76,9 @@ func TestNothingIsWiderThanTheWindow(t *testing.T) {
 	w.quiet()
 }
 
-// busy measures, until the func that it returns is called, how many times as long as on a quiet machine a thread has to wait for
-// what it computes: by how many want a core at once. Where the kernel does not tell, that is once.
+// busy measures, until the func that it returns is called, how many times as long as on a quiet
+// machine a thread has to wait for what it computes: by how many want a core at once. Where the
+// kernel does not tell, that is once.
 func busy() (times func() float64) {
 	stop, told := make(chan struct{}), make(chan float64)
 	go func() {
@@ -98,8 +103,8 @@ func busy() (times func() float64) {
 	return func() float64 { close(stop); return <-told }
 }
 
-// within fails where something takes longer than a limit, in milliseconds. The limit is a quiet machine's: a busy one has as many
-// times that as it is busy, and three attempts, for that changes.
+// within fails where something takes longer than a limit, in milliseconds. The limit is a quiet
+// machine's: a busy one has as many times that as it is busy, and three attempts, for that changes.
 func (w *window) within(what string, limit float64, measure func() float64) {
 	w.t.Helper()
 	for try := range 3 {
@@ -110,13 +115,14 @@ func (w *window) within(what string, limit float64, measure func() float64) {
 			return
 		}
 		if try == 2 {
-			w.t.Errorf("%s %.1f ms, want %v at most, or %.1f times that as busy as the machine is", what, took, limit, busy)
+			w.t.Errorf("%s %.1f ms, want %v at most, or %.1f times that as busy as the machine is", what,
+				took, limit, busy)
 		}
 	}
 }
 
-// TestThousandPlazas measures what the page does with as many: the first figures, an update of all of them at once, and
-// scrolling. The bounds are several times what a quiet machine needs.
+// TestThousandPlazas measures what the page does with as many: the first figures, an update of all
+// of them at once, and scrolling. The bounds are several times what a quiet machine needs.
 func TestThousandPlazas(t *testing.T) {
 	l := serve(t, thousand(1000))
 	w := open(t, desk)
@@ -129,11 +135,13 @@ func TestThousandPlazas(t *testing.T) {
 		began := time.Now()
 		w.visit(l.url+"/", "tr.row")
 		took := eval[float64](w, "window.firstFigures")
-		t.Logf("first figures after %.0f ms, by the test's clock %v", took, time.Since(began).Round(time.Millisecond))
+		t.Logf("first figures after %.0f ms, by the test's clock %v", took,
+			time.Since(began).Round(time.Millisecond))
 		return took
 	})
 
-	// An update is what happens between two callbacks of the same frame, one asked for before the page's own and one after.
+	// An update is what happens between two callbacks of the same frame, one asked for before the
+	// page's own and one after.
 	w.within("an update takes", 150, func() float64 {
 		costs := eval[[]float64](w, `(async () => {
 			const {apply, live} = await import('/static/live.js')
@@ -149,7 +157,8 @@ func TestThousandPlazas(t *testing.T) {
 			}
 			return costs.sort((a, b) => a - b)
 		})()`)
-		t.Logf("an update of 1,000 plazas with layout: median %.1f ms, worst %.1f ms", costs[len(costs)/2], costs[len(costs)-1])
+		t.Logf("an update of 1,000 plazas with layout: median %.1f ms, worst %.1f ms",
+			costs[len(costs)/2], costs[len(costs)-1])
 		return costs[len(costs)/2]
 	})
 
@@ -175,7 +184,8 @@ func TestThousandPlazas(t *testing.T) {
 			result.Frames.sort((a, b) => a - b)
 			return result
 		})()`)
-		t.Logf("scrolling: two frames in median %.1f ms, worst %.1f ms; at most %d rows exist", scroll.Frames[len(scroll.Frames)/2], scroll.Frames[len(scroll.Frames)-1], scroll.Rows)
+		t.Logf("scrolling: two frames in median %.1f ms, worst %.1f ms; at most %d rows exist",
+			scroll.Frames[len(scroll.Frames)/2], scroll.Frames[len(scroll.Frames)-1], scroll.Rows)
 		if scroll.Blank > 0 {
 			t.Errorf("%d times there was no row where one should be", scroll.Blank)
 		}
@@ -190,7 +200,9 @@ func TestThousandPlazas(t *testing.T) {
 func TestTheme(t *testing.T) {
 	l := serve(t, highway())
 	w := open(t, desk)
-	background := func() string { return eval[string](w, "getComputedStyle(document.body).backgroundColor") }
+	background := func() string {
+		return eval[string](w, "getComputedStyle(document.body).backgroundColor")
+	}
 	const dark, light = "rgb(14, 19, 25)", "rgb(243, 245, 248)"
 	w.prefer("prefers-color-scheme", "dark")
 	w.visit(l.url+"/", "tr.row")
@@ -218,7 +230,8 @@ func TestReducedMotion(t *testing.T) {
 	w := open(t, desk)
 	w.prefer("prefers-reduced-motion", "reduce")
 	w.visit(l.url+"/", "tr.row")
-	moving := eval[[]string](w, `[...document.querySelectorAll('*')].filter(e => (s => s.transitionDuration.split(',').some(d => parseFloat(d)) || s.animationName != 'none')(getComputedStyle(e))).map(e => e.className)`)
+	moving := eval[[]string](w,
+		`[...document.querySelectorAll('*')].filter(e => (s => s.transitionDuration.split(',').some(d => parseFloat(d)) || s.animationName != 'none')(getComputedStyle(e))).map(e => e.className)`)
 	if len(moving) > 0 {
 		t.Errorf("these move: %v", moving)
 	}

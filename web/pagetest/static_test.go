@@ -8,12 +8,15 @@ import (
 	"testing"
 )
 
-// TestFilesNeedNothingElse keeps out what the content policy forbids, and what would be fetched from elsewhere.
+// TestFilesNeedNothingElse keeps out what the content policy forbids, and what would be fetched
+// from elsewhere.
 func TestFilesNeedNothingElse(t *testing.T) {
 	forbidden := map[string]*regexp.Regexp{
-		"an address elsewhere":         regexp.MustCompile(`(?i)https?://|//[a-z0-9-]+\.[a-z]`),
-		"a style or script within":     regexp.MustCompile(`(?i)<style|\sstyle=|<script>|\son[a-z]+=|javascript:`),
-		"data that may become markup":  regexp.MustCompile(`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|setHTML`),
+		"an address elsewhere": regexp.MustCompile(`(?i)https?://|//[a-z0-9-]+\.[a-z]`),
+		"a style or script within": regexp.MustCompile(
+			`(?i)<style|\sstyle=|<script>|\son[a-z]+=|javascript:`),
+		"data that may become markup": regexp.MustCompile(
+			`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|setHTML`),
 		"code that is made of text":    regexp.MustCompile(`\beval\(|new Function|setTimeout\(['"]`),
 		"a style that is an attribute": regexp.MustCompile(`setAttribute\('style'|\{ style: `),
 		"an import of another package": regexp.MustCompile(`from '[^.]|@import|url\(`),
@@ -29,7 +32,8 @@ func TestFilesNeedNothingElse(t *testing.T) {
 			t.Fatal(err)
 		}
 		for what, pattern := range forbidden {
-			if found := pattern.Find([]byte(strings.ReplaceAll(string(text), "http://www.w3.org/2000/svg", ""))); found != nil {
+			if found := pattern.Find([]byte(strings.ReplaceAll(string(text), "http://www.w3.org/2000/svg",
+				""))); found != nil {
 				t.Errorf("%s has %s: %q", name, what, found)
 			}
 		}

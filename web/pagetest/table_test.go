@@ -23,7 +23,12 @@ func (w *window) shown() []string {
 // csvNames returns the names in the CSV that the page links to.
 func (w *window) csvNames(l *live) []string {
 	w.t.Helper()
-	records, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(string(l.body(eval[string](w, "document.querySelector('[data-f=csv]').getAttribute('href')"))), "\ufeff"))).ReadAll()
+	records,
+		err := csv.NewReader(
+		strings.NewReader(
+			strings.TrimPrefix(
+				string(l.body(eval[string](w, "document.querySelector('[data-f=csv]').getAttribute('href')"))),
+				"\ufeff"))).ReadAll()
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -42,12 +47,14 @@ func TestSort(t *testing.T) {
 	if got := w.shown()[:2]; !slices.Equal(got, []string{"Tunnel", "Freight Yard"}) {
 		t.Errorf("first are %v, want the most urgent ones", got)
 	}
-	for _, column := range []string{"name", "flow", "vc", "heavy", "deviation", "last", "verification", "state"} {
+	for _, column := range []string{"name", "flow", "vc", "heavy", "deviation", "last", "verification",
+		"state"} {
 		var orders [][]string
 		for _, want := range []string{"first", "then"} {
 			w.do(chromedp.Click(chromedp.CSS("thead ." + column + " button")))
 			sort := eval[string](w, "document.querySelector('thead ."+column+"').getAttribute('aria-sort')")
-			if n := eval[int](w, "document.querySelectorAll('[aria-sort=ascending], [aria-sort=descending]').length"); n != 1 {
+			if n := eval[int](w,
+				"document.querySelectorAll('[aria-sort=ascending], [aria-sort=descending]').length"); n != 1 {
 				t.Errorf("%d columns are sorted by", n)
 			}
 			names := w.shown()
@@ -92,7 +99,8 @@ func TestFilter(t *testing.T) {
 	if got := w.csvNames(l); !slices.Equal(got, w.shown()) {
 		t.Errorf("the CSV has %v", got)
 	}
-	if got := eval[string](w, "document.querySelector('.tile.busy').getAttribute('aria-pressed')"); got != "true" {
+	if got := eval[string](w,
+		"document.querySelector('.tile.busy').getAttribute('aria-pressed')"); got != "true" {
 		t.Errorf("aria-pressed is %s", got)
 	}
 
@@ -133,8 +141,10 @@ func TestKeyboard(t *testing.T) {
 	if got := focus(); got != "Skip to the figures" {
 		t.Errorf("first is %q", got)
 	}
-	// As one event, so that the page can keep the character from being typed; chromedp sends that on its own.
-	for _, e := range []input.DispatchKeyEventParams{{Type: input.DispatchKeyEventTypeKeyDown, Key: "/", Text: "/"}, {Type: input.DispatchKeyEventTypeKeyUp, Key: "/"}} {
+	// As one event, so that the page can keep the character from being typed; chromedp sends that on
+	// its own.
+	for _, e := range []input.DispatchKeyEventParams{{Type: input.DispatchKeyEventTypeKeyDown,
+		Key: "/", Text: "/"}, {Type: input.DispatchKeyEventTypeKeyUp, Key: "/"}} {
 		if _, err := chromedp.Call(w.ctx, input.DispatchKeyEvent, e); err != nil {
 			t.Fatal(err)
 		}
@@ -149,11 +159,13 @@ func TestKeyboard(t *testing.T) {
 		w.press(kb.Tab) // the CSV; state, plaza, flow
 	}
 	w.press(kb.Enter)
-	if got := eval[string](w, "document.querySelector('thead .flow').getAttribute('aria-sort')"); got != "descending" {
+	if got := eval[string](w,
+		"document.querySelector('thead .flow').getAttribute('aria-sort')"); got != "descending" {
 		t.Errorf("Enter on flow sorts %q", got)
 	}
 	w.press(" ")
-	if got := eval[string](w, "document.querySelector('thead .flow').getAttribute('aria-sort')"); got != "ascending" {
+	if got := eval[string](w,
+		"document.querySelector('thead .flow').getAttribute('aria-sort')"); got != "ascending" {
 		t.Errorf("space on flow sorts %q", got)
 	}
 	w.press(kb.Enter)
@@ -161,7 +173,8 @@ func TestKeyboard(t *testing.T) {
 	// From row to row, also to those that do not exist yet.
 	eval[bool](w, "document.querySelector('tr.row a').focus(), true")
 	index := func() string {
-		return eval[string](w, "document.activeElement.closest('tr')?.getAttribute('aria-rowindex') ?? ''")
+		return eval[string](w,
+			"document.activeElement.closest('tr')?.getAttribute('aria-rowindex') ?? ''")
 	}
 	for range 60 {
 		w.press(kb.ArrowDown)
@@ -169,7 +182,8 @@ func TestKeyboard(t *testing.T) {
 	if got := index(); got != "62" {
 		t.Errorf("60 times down is row %q", got)
 	}
-	if !eval[bool](w, "(r => r.top > 100 && r.bottom < innerHeight)(document.activeElement.getBoundingClientRect())") {
+	if !eval[bool](w,
+		"(r => r.top > 100 && r.bottom < innerHeight)(document.activeElement.getBoundingClientRect())") {
 		t.Error("the row with the focus is not in sight")
 	}
 	w.press(kb.End)
@@ -199,10 +213,12 @@ func TestKeyboard(t *testing.T) {
 	first := eval[string](w, "document.activeElement.getAttribute('aria-label')")
 	w.press(kb.ArrowRight)
 	w.press(kb.ArrowDown)
-	if got := eval[string](w, "document.activeElement.getAttribute('aria-label')"); got == first || !strings.Contains(got, "M 2 km") {
+	if got := eval[string](w, "document.activeElement.getAttribute('aria-label')"); got == first ||
+		!strings.Contains(got, "M 2 km") {
 		t.Errorf("right and down from %q is %q", first, got)
 	}
-	if got := w.text(".roads [data-f=readout]"); !strings.Contains(got, "M 2 km") || !strings.Contains(got, "veh/h") {
+	if got := w.text(".roads [data-f=readout]"); !strings.Contains(got, "M 2 km") ||
+		!strings.Contains(got, "veh/h") {
 		t.Errorf("the roads tell %q", got)
 	}
 	w.press(kb.Enter)
@@ -224,7 +240,8 @@ func TestOrderIsHeldUnderThePointer(t *testing.T) {
 	w := open(t, size{1600, 1400})
 	w.visit(l.url+"/?sort=flow&order=desc", "tr.row")
 	before, flow := w.shown(), eval[string](w, flowOf("4010"))
-	at := eval[[]float64](w, "(r => [r.x + 5, r.y + 5])(document.querySelectorAll('tr.row')[3].getBoundingClientRect())")
+	at := eval[[]float64](w,
+		"(r => [r.x + 5, r.y + 5])(document.querySelectorAll('tr.row')[3].getBoundingClientRect())")
 	w.do(chromedp.MouseEvent("mouseMoved", at[0], at[1]))
 	n.change(func(n *network) { n.happens(4010, toll.Saturated, 20, time.Hour) })
 	w.wait(flowOf("4010") + " != " + quoted(flow))

@@ -1,19 +1,23 @@
-// Package logend searches for ways in which a log that loses its end is not noticed: a breadth-first search through all
-// interleavings of one partition, one process, and a broker that loses records.
+// Package logend searches for ways in which a log that loses its end is not noticed: a
+// breadth-first search through all interleavings of one partition, one process, and a broker that
+// loses records.
 //
-// The rule that it checks: the cursor holds the identity of the last record consumed, which the batch's transaction
-// stores. Before anything is consumed the record at that offset is compared with it. While a process runs, the last
-// record that it took in is compared, which may not be stored yet:
+// The rule that it checks: the cursor holds the identity of the last record consumed, which the
+// batch's transaction stores. Before anything is consumed the record at that offset is compared
+// with it. While a process runs, the last record that it took in is compared, which may not be
+// stored yet:
 //
 //   - before the first record whose leader epoch is not that of the one before, and
 //   - before what is fetched after a broker was connected.
 //
-// The content decides, since a restored volume may repeat its epoch. A log is shorter where the leader's own log ends, not
-// where the high watermark is. On a difference nothing is consumed until an operator decides. What retention deleted is
-// not compared, nor counted as lost: nobody can tell any more what it was.
+// The content decides, since a restored volume may repeat its epoch. A log is shorter where the
+// leader's own log ends, not where the high watermark is. On a difference nothing is consumed until
+// an operator decides. What retention deleted is not compared, nor counted as lost: nobody can tell
+// any more what it was.
 //
-// The search shows that no record is stored then that follows others than those that were stored before it, and that the
-// same log is never refused. The mutations leave out a part of the rule each; of each the search finds what it is for.
+// The search shows that no record is stored then that follows others than those that were stored
+// before it, and that the same log is never refused. The mutations leave out a part of the rule
+// each; of each the search finds what it is for.
 package logend
 
 import (
@@ -42,8 +46,8 @@ type Bounds struct {
 // record is a record of the log. Each has another id.
 type record struct{ id, epoch uint8 }
 
-// fetched is a record on its way to be stored, with the ids of those below it in the log that it was fetched from; 0
-// where retention had deleted it.
+// fetched is a record on its way to be stored, with the ids of those below it in the log that it
+// was fetched from; 0 where retention had deleted it.
 type fetched struct {
 	record
 	below  [length]uint8
@@ -88,7 +92,9 @@ const (
 	falseAlarm
 )
 
-var violations = [...]string{"", "a record was stored that follows others than those stored before it", "the log that was stored was refused"}
+var violations = [...]string{"",
+	"a record was stored that follows others than those stored before it",
+	"the log that was stored was refused"}
 
 // step is a state that another one leads to.
 type step struct {
@@ -149,7 +155,10 @@ func (s *state) refuse() {
 }
 
 func (s state) steps(r Rule, b Bounds) (all []step) {
-	add := func(t state, format string, args ...any) { all = append(all, step{t, fmt.Sprintf(format, args...)}) }
+	add := func(t state, format string,
+		args ...any) {
+		all = append(all, step{t, fmt.Sprintf(format, args...)})
+	}
 	if int(s.records) < b.Records && s.end < length {
 		t := s
 		t.records++
@@ -185,7 +194,8 @@ func (s state) steps(r Rule, b Bounds) (all []step) {
 			t.elections++
 			t.epoch++
 			t.watermark = watermark
-			add(t, "an election: epoch %d begins, the leader knows the high watermark %d", t.epoch, watermark)
+			add(t, "an election: epoch %d begins, the leader knows the high watermark %d", t.epoch,
+				watermark)
 		}
 	}
 	if int(s.trims) < b.Trims {
@@ -210,7 +220,10 @@ func (s state) steps(r Rule, b Bounds) (all []step) {
 
 // process returns what the process may do.
 func (s state) process(r Rule) (all []step) {
-	emit := func(t state, format string, args ...any) { all = append(all, step{t, fmt.Sprintf(format, args...)}) }
+	emit := func(t state, format string,
+		args ...any) {
+		all = append(all, step{t, fmt.Sprintf(format, args...)})
+	}
 	switch s.phase {
 	case down:
 		if !s.refused {
@@ -314,8 +327,8 @@ type Result struct {
 // String returns the trace to the violation, a step a line.
 func (r Result) String() string { return r.Violation + ":\n" + strings.Join(r.Trace, "\n") }
 
-// Search goes through all states that can be reached, at most most of them, and ends at the first violation, to which no
-// trace is shorter.
+// Search goes through all states that can be reached, at most most of them, and ends at the first
+// violation, to which no trace is shorter.
 func Search(r Rule, b Bounds, most int) Result {
 	type origin struct {
 		from   int32
