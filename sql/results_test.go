@@ -401,8 +401,7 @@ func testConflict(t *testing.T, x *windowed, s *Store, cautious bool) {
 		if err := tx.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		var permanent *toll.PermanentError
-		if err := <-settled; !errors.Is(err, c.want) || errors.As(err, &permanent) {
+		if err := <-settled; !errors.Is(err, c.want) || toll.IsPermanent(err) {
 			t.Errorf("%s: got %v, want %v", c.name, err, c.want)
 		}
 		x.settle(x.results(), closing)

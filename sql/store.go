@@ -160,8 +160,7 @@ const (
 // explain turns an error of the driver that no retry mends into a [toll.PermanentError] that says
 // what to do, and leaves others as they are.
 func (s *Store) explain(err error) error {
-	var permanent *toll.PermanentError
-	if errors.As(err, &permanent) {
+	if toll.IsPermanent(err) {
 		return err
 	}
 	var my *mysql.MySQLError

@@ -175,10 +175,9 @@ func connectProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, er
 	away, started := false, time.Now()
 	connect := func() (*eventProducer, error) {
 		p, err := dialProducer(ctx, cfg)
-		var permanent *toll.PermanentError
 		switch {
 		case err == nil || ctx.Err() != nil:
-		case errors.As(err, &permanent):
+		case toll.IsPermanent(err):
 			return nil, backoff.Permanent(err)
 		case !away && (errors.Is(err, syscall.ECONNREFUSED) || time.Since(started) > awayAfter):
 			away = true

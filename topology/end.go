@@ -104,11 +104,10 @@ func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition
 			}
 		}
 		before = cursor.Next
-		var permanent *toll.PermanentError
 		switch {
 		case ctx.Err() != nil:
 			return nil, 0, ctx.Err()
-		case errors.As(err, &permanent):
+		case toll.IsPermanent(err):
 			return nil, 0, err
 		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) &&
 			(unpublished.First >= end || unpublished.Batches == 0):

@@ -46,8 +46,7 @@ func consumeError(err error) error {
 
 func (r *run) judge(err error) {
 	err = consumeError(err)
-	var permanent *toll.PermanentError
-	if errors.As(err, &permanent) {
+	if toll.IsPermanent(err) {
 		r.fail(err)
 	}
 }

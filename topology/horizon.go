@@ -2,7 +2,6 @@ package topology
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -98,11 +97,10 @@ func (w *watcher) read(ctx context.Context) (*horizon, error) {
 	answered := w.database.awaits(allPartitions)
 	cursors, err := w.store.Cursors(ctx)
 	answered()
-	var permanent *toll.PermanentError
 	switch {
 	case err == nil:
 		w.database.over(allPartitions)
-	case ctx.Err() == nil && !errors.As(err, &permanent):
+	case ctx.Err() == nil && !toll.IsPermanent(err):
 		w.database.meet(allPartitions, err)
 	}
 	if err != nil {

@@ -26,8 +26,7 @@ func (s *Stats) noted(operation int, err error) error {
 		s.retries[retryRebuild].Add(1)
 	case errors.Is(err, context.Canceled): // nobody waits any more
 	default:
-		var permanent *toll.PermanentError
-		if !errors.As(err, &permanent) {
+		if !toll.IsPermanent(err) {
 			s.retries[operation].Add(1)
 		}
 		s.fail(CheckMySQL, "the last call failed")

@@ -87,8 +87,7 @@ func (p *Processor) Run(ctx context.Context) error {
 			}
 			return nil
 		}
-		var permanent *toll.PermanentError
-		if errors.As(err, &permanent) {
+		if toll.IsPermanent(err) {
 			p.leave()
 			return err
 		}

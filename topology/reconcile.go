@@ -348,11 +348,10 @@ func (r *reconciler) run(ctx context.Context, fail func(error)) {
 	for {
 		sent, err := r.round(ctx)
 		r.tell(sent)
-		var permanent *toll.PermanentError
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.As(err, &permanent), errors.Is(err, errMarksLost):
+		case toll.IsPermanent(err), errors.Is(err, errMarksLost):
 			fail(err)
 			return
 		case err != nil: // an outage, which the sources tell of

@@ -150,11 +150,10 @@ func TestReconcileOffTheChain(t *testing.T) {
 		t.Errorf("sent %s", got)
 	}
 	log.states = map[int16]plazaProgress{1: at(5, 2)}
-	var permanent *toll.PermanentError
 	if _, err := r.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.round(t.Context()); !errors.As(err, &permanent) ||
+	if _, err := r.round(t.Context()); !toll.IsPermanent(err) ||
 		!strings.Contains(err.Error(),
 			"plaza 1 has merged partition 0 up to offset 2, where none of its batches ends") {
 		t.Errorf("got %v", err)

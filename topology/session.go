@@ -2,7 +2,6 @@ package topology
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -347,8 +346,7 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 		answered := r.database.awaits(partition)
 		cursor, unpublished, err := r.store.Load(ctx, partition, oldest)
 		answered()
-		var permanent *toll.PermanentError
-		if errors.As(err, &permanent) {
+		if toll.IsPermanent(err) {
 			return loaded{}, backoff.Permanent(err)
 		}
 		if err != nil && ctx.Err() == nil {

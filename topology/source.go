@@ -494,8 +494,7 @@ var errNotStored = errors.New("the batch was not stored")
 // commits late, it either comes before the next attempt, whose compare-and-set then fails and leads
 // here again, or never: both attempts have the same contents, and only one can move the cursor.
 func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) error {
-	var permanent *toll.PermanentError
-	if errors.As(cause, &permanent) {
+	if toll.IsPermanent(cause) {
 		return cause
 	}
 	moved := errors.Is(cause, toll.ErrCursorMoved)
@@ -507,7 +506,7 @@ func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) 
 			return toll.Cursor{}, backoff.Permanent(s.ctx.Err())
 		}
 		c, err := s.store.Cursor(s.grace, s.partition)
-		if errors.As(err, &permanent) {
+		if toll.IsPermanent(err) {
 			err = backoff.Permanent(err)
 		}
 		return c, err
@@ -647,8 +646,7 @@ func (s *source) markAcked() error {
 	}
 	s.returnAcked(acked)
 	notify(s.toMark)
-	var permanent *toll.PermanentError
-	if errors.As(err, &permanent) && s.ctx.Err() == nil {
+	if toll.IsPermanent(err) && s.ctx.Err() == nil {
 		return err
 	}
 	s.cfg.Log.Debug("mark batches published", "partition", s.partition, "error", err)
@@ -738,8 +736,7 @@ func (s *source) publishLeft(sent int64) error {
 func (s *source) readOutbox(above int64) (toll.OutboxPage, error) {
 	return backoff.Retry(s.ctx, func() (toll.OutboxPage, error) {
 		page, err := s.store.Outbox(s.ctx, s.partition, above, true)
-		var permanent *toll.PermanentError
-		if errors.As(err, &permanent) {
+		if toll.IsPermanent(err) {
 			err = backoff.Permanent(err)
 		}
 		return page, err

@@ -133,8 +133,7 @@ func (t *Table) disconnect() {
 
 // judge takes an error of reading the topic.
 func (t *Table) judge(err error) {
-	var permanent *toll.PermanentError
-	if err = consumeError(err); errors.As(err, &permanent) {
+	if err = consumeError(err); toll.IsPermanent(err) {
 		t.refuse.Do(func() {
 			t.why = err
 			close(t.refused)

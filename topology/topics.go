@@ -337,8 +337,7 @@ func explainKafka(err error) error {
 	if err == nil {
 		return nil
 	}
-	var permanent *toll.PermanentError
-	if errors.As(err, &permanent) {
+	if toll.IsPermanent(err) {
 		return err
 	}
 	is := func(targets ...sarama.KError) bool {

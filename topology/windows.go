@@ -2,7 +2,6 @@ package topology
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -319,11 +318,10 @@ func (w *windows) settle(ctx context.Context, taken []handOver,
 				}
 			}
 		}
-		var permanent *toll.PermanentError
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
-		case errors.As(err, &permanent):
+		case toll.IsPermanent(err):
 			return nil, err
 		case err == nil && stored:
 			if told {
@@ -410,8 +408,7 @@ func (r *run) watch(ctx context.Context) {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
-				var permanent *toll.PermanentError
-				if errors.As(err, &permanent) {
+				if toll.IsPermanent(err) {
 					r.fail(err)
 					return
 				}

@@ -21,7 +21,6 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 	told := false
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
-		var permanent *toll.PermanentError
 		var usage *usageError
 		switch {
 		case err == nil:
@@ -29,7 +28,7 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 				log.Info("the servers answer again")
 			}
 			return struct{}{}, nil
-		case errors.As(err, &permanent), errors.As(err, &usage):
+		case toll.IsPermanent(err), errors.As(err, &usage):
 			return struct{}{}, backoff.Permanent(err)
 		}
 		if !told && ctx.Err() == nil {

@@ -179,8 +179,7 @@ func (f *screenFeed) read(ctx context.Context, board, detail bool, plaza int16, 
 		if err == nil && b == nil {
 			err = errors.New("there is nothing to show")
 		}
-		var permanent *toll.PermanentError
-		if errors.As(err, &permanent) || errors.Is(err, errTableEnded) {
+		if toll.IsPermanent(err) || errors.Is(err, errTableEnded) {
 			messages = append(messages, endMsg{err})
 			return
 		}

@@ -22,11 +22,10 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 	told := ""
 	for {
 		b, err := v.read(ctx)
-		var permanent *toll.PermanentError
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.As(err, &permanent), errors.Is(err, errTableEnded):
+		case toll.IsPermanent(err), errors.Is(err, errTableEnded):
 			return err
 		}
 		trouble := ""
