@@ -1,6 +1,7 @@
 package codecs
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -33,4 +34,13 @@ func FuzzDecodeMemory(f *testing.F) {
 			}
 		}
 	})
+}
+
+// allocated returns the bytes that f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
 }

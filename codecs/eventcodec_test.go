@@ -13,8 +13,6 @@ import (
 var (
 	_ goka.Codec = (*EventCodec)(nil)
 	_ goka.Codec = Raw{}
-	_ goka.Codec = DeltasCodec{}
-	_ goka.Codec = StateCodec{}
 )
 
 func TestEventCodec(t *testing.T) {

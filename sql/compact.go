@@ -13,7 +13,7 @@ import (
 
 // CompactOptions says how far a partition's batches may be compacted.
 type CompactOptions struct {
-	// Encode writes an outbox; it is codecs.AppendPlazaDeltas with nil.
+	// Encode writes an outbox; it is wire.AppendPlazaDeltas with nil.
 	Encode func([]toll.PlazaDelta) []byte
 	// States are the plazas' states as the group table's topic has them, which were read before. Nil
 	// for adding nothing up.

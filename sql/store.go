@@ -25,13 +25,13 @@ type Config struct {
 	TLS *tls.Config
 	// Load chooses how rows are loaded: LoadAuto, LoadLocal or LoadInsert.
 	Load LoadMode
-	// Decode reads an outbox, for verification. It is codecs.DecodePlazaDeltas; injected since sql
+	// Decode reads an outbox, for verification. It is wire.DecodePlazaDeltas; injected since sql
 	// knows toll only.
 	Decode func([]byte) ([]toll.PlazaDelta, error)
-	// Encode writes an outbox, for a migration. It is codecs.AppendPlazaDeltas with nil.
+	// Encode writes an outbox, for a migration. It is wire.AppendPlazaDeltas with nil.
 	Encode func([]toll.PlazaDelta) []byte
 	// DecodeSums appends an outbox's deltas without their minutes, which is all that a view needs. It
-	// is codecs.DecodePlazaSums.
+	// is wire.DecodePlazaSums.
 	DecodeSums func(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error)
 	// Logf receives what is worth telling an operator. May be nil.
 	Logf func(format string, args ...any)

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -18,7 +18,7 @@ func BenchmarkVerify(b *testing.B) {
 	const rows, plazas, batches = 1_000_000, 100, 2000
 	const base = toll.Minute(27_500_000)
 	s := openEmpty(b, "mariadb")
-	s.cfg.Decode, s.cfg.DecodeSums = codecs.DecodePlazaDeltas, codecs.DecodePlazaSums
+	s.cfg.Decode, s.cfg.DecodeSums = wire.DecodePlazaDeltas, wire.DecodePlazaSums
 	ctx := context.Background()
 	initialize(b, s)
 	kinds, err := toll.ParseWindows("1m,15m,1h")
@@ -83,7 +83,7 @@ func BenchmarkVerify(b *testing.B) {
 		firstMinute, lastMinute := minuteColumns(minutesOf(all))
 		if _, err := tx.Exec(`INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at,
 			first_minute, last_minute) VALUES (?, 0, ?, ?, ?, ?, 0, 0, 1, ?, NOW(6), ?, ?)`,
-			testIdentity.TopicID, first, next, i+1, perBatch, codecs.AppendPlazaDeltas(nil,
+			testIdentity.TopicID, first, next, i+1, perBatch, wire.AppendPlazaDeltas(nil,
 				all), firstMinute, lastMinute); err != nil {
 			b.Fatal(err)
 		}

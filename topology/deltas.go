@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -71,7 +71,7 @@ var errSenderEnded = errors.New("the run has ended")
 func (s *deltaSender) send(deltas []*toll.Delta, done func(error)) error {
 	p := parcel{deltas: make([][]byte, len(deltas)), done: done}
 	for i, d := range deltas {
-		p.deltas[i] = codecs.AppendDelta(nil, d)
+		p.deltas[i] = wire.AppendDelta(nil, d)
 		p.bytes += len(p.deltas[i])
 	}
 	plaza := deltas[0].Plaza
@@ -199,7 +199,7 @@ func (s *deltaSender) dispatch(plaza int16, parcels []parcel) {
 			parcels[i].done(err)
 		}
 	}
-	if err := s.emit(plaza, codecs.AppendDeltas(nil, deltas...), done); err != nil {
+	if err := s.emit(plaza, wire.AppendDeltas(nil, deltas...), done); err != nil {
 		done(err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -28,7 +28,7 @@ type loopOf struct {
 
 func (l *loopOf) emit(plaza int16, message []byte, done func(error)) error {
 	text := fmt.Sprint(plaza, ":")
-	for _, d := range must(codecs.DecodeDeltas(message)) {
+	for _, d := range must(wire.DecodeDeltas(message)) {
 		text += fmt.Sprintf(" %d/%d", d.Partition, d.Next)
 	}
 	l.mu.Lock()
@@ -144,7 +144,7 @@ func TestDeltaSenderSize(t *testing.T) {
 		d.Events = 9_000
 		return d
 	}
-	size := len(codecs.AppendDelta(nil, large(0)))
+	size := len(wire.AppendDelta(nil, large(0)))
 	if size > maxDeltasBytes/2 || 3*size < maxDeltasBytes {
 		t.Fatalf("a delta takes %d bytes, for the test it should be between a third and half of %d", size,
 			maxDeltasBytes)

@@ -11,7 +11,7 @@ import (
 	"github.com/lovoo/goka"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -111,7 +111,7 @@ func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition
 			return nil, 0, err
 		case err == nil && (cursor.Next >= end || nothingLeft && looked == cursor.Next) &&
 			(unpublished.First >= end || unpublished.Batches == 0):
-			chain, err := codecs.DecodeChain(cursor.Chain)
+			chain, err := wire.DecodeChain(cursor.Chain)
 			return chain, cursor.Epoch, err
 		}
 		select {

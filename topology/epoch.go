@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 )
 
 // epochMetadata is what the group's offsets of the topic of events carry besides: the epoch in
@@ -67,7 +67,7 @@ func (c Cluster) Epochs(ctx context.Context, group, topic string) (Epochs, error
 	plazas := map[string]bool{}
 	for p := range int32(table.Partitions) {
 		err := readPartition(ctx, admin, table.Name, p, func(key, value []byte) error {
-			if epoch, _, err := codecs.DecodeProgress(value); err == nil {
+			if epoch, _, err := wire.DecodeProgress(value); err == nil {
 				e.Highest = max(e.Highest, epoch)
 				plazas[string(key)] = true
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -51,14 +52,14 @@ func TestMillionTypes(t *testing.T) {
 				if len(b.types) > maxTypes+1 {
 					t.Fatalf("a batch tells %d types apart", len(b.types))
 				}
-				outbox := codecs.AppendPlazaDeltas(nil, b.deltas())
+				outbox := wire.AppendPlazaDeltas(nil, b.deltas())
 				largest = max(largest, len(outbox))
-				deltas, err := codecs.DecodePlazaDeltas(outbox)
+				deltas, err := wire.DecodePlazaDeltas(outbox)
 				if err != nil || len(deltas) != 1 || deltas[0].Events != int64(c.batch) {
 					t.Fatalf("%d deltas, %v", len(deltas), err)
 				}
 				deltas[0].Prev = int64(first)
-				sent, err := codecs.DecodeDelta(codecs.AppendDelta(nil,
+				sent, err := wire.DecodeDelta(wire.AppendDelta(nil,
 					deltas[0].Of(1, 0, int64(first), int64(first+c.batch))))
 				if err != nil {
 					t.Fatal(err)
@@ -66,11 +67,11 @@ func TestMillionTypes(t *testing.T) {
 				if outcome := state.Merge(sent); outcome != toll.Applied {
 					t.Fatal(outcome)
 				}
-				message := codecs.AppendState(nil, state)
+				message := wire.AppendState(nil, state)
 				if len(message) > 4096 {
 					t.Fatalf("a state of %d bytes", len(message))
 				}
-				if state, err = codecs.DecodeState(message); err != nil {
+				if state, err = wire.DecodeState(message); err != nil {
 					t.Fatal(err)
 				}
 				if c.batch == events || first/c.batch%10 == 0 {
@@ -119,11 +120,11 @@ func TestEveryPlaza(t *testing.T) {
 			b.add(&record{offset: first + i, time: time.Unix(1_644_488_582+first+i/1000, 0),
 				value: codecs.AppendCSV(nil, &e)})
 		}
-		outbox := codecs.AppendPlazaDeltas(nil, b.deltas())
+		outbox := wire.AppendPlazaDeltas(nil, b.deltas())
 		if len(outbox) > 32*plazas {
 			t.Errorf("an outbox of %d bytes", len(outbox))
 		}
-		deltas, err := codecs.DecodePlazaDeltas(outbox)
+		deltas, err := wire.DecodePlazaDeltas(outbox)
 		if err != nil || len(deltas) != plazas {
 			t.Fatalf("%d deltas, %v", len(deltas), err)
 		}
@@ -133,7 +134,7 @@ func TestEveryPlaza(t *testing.T) {
 				t.Fatalf("delta %d: %+v", i, d)
 			}
 			d.Prev = chain[d.Plaza]
-			sent, err := codecs.DecodeDelta(codecs.AppendDelta(nil, d.Of(1, 0, first, first+plazas)))
+			sent, err := wire.DecodeDelta(wire.AppendDelta(nil, d.Of(1, 0, first, first+plazas)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -144,24 +145,24 @@ func TestEveryPlaza(t *testing.T) {
 			if outcome := s.Merge(sent); outcome != toll.Applied || s.Events != round+1 {
 				t.Fatalf("plaza %d: %v, %d events", d.Plaza, outcome, s.Events)
 			}
-			message := codecs.AppendState(nil, s)
+			message := wire.AppendState(nil, s)
 			if len(message) > 128 {
 				t.Fatalf("plaza %d: a state of %d bytes", d.Plaza, len(message))
 			}
-			if states[d.Plaza], err = codecs.DecodeState(message); err != nil {
+			if states[d.Plaza], err = wire.DecodeState(message); err != nil {
 				t.Fatal(err)
 			}
 			chain[d.Plaza] = first + plazas
 		}
-		message := codecs.AppendChain(nil, chain)
+		message := wire.AppendChain(nil, chain)
 		if len(message) > 8*plazas {
 			t.Errorf("a chain of %d bytes", len(message))
 		}
-		if chain, err = codecs.DecodeChain(message); err != nil || len(chain) != plazas ||
+		if chain, err = wire.DecodeChain(message); err != nil || len(chain) != plazas ||
 			chain[toll.MinPlaza] != first+plazas || chain[toll.MaxPlaza] != first+plazas {
 			t.Fatalf("a chain of %d plazas, %v", len(chain), err)
 		}
-		clock := codecs.AppendClock(nil, &b.clock)
+		clock := wire.AppendClock(nil, &b.clock)
 		if len(clock) > math.MaxUint16 { // what its column holds
 			t.Errorf("a clock of %d bytes", len(clock))
 		}

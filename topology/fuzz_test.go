@@ -15,7 +15,7 @@ import (
 	leveldbstorage "github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/table"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -112,19 +112,19 @@ func FuzzIngest(f *testing.F) {
 		}); n > most {
 			t.Fatalf("%d bytes allocated for %d", n, len(text))
 		}
-		outbox := codecs.AppendPlazaDeltas(nil, deltas)
-		again, err := codecs.DecodePlazaDeltas(outbox)
-		if err != nil || string(codecs.AppendPlazaDeltas(nil, again)) != string(outbox) {
+		outbox := wire.AppendPlazaDeltas(nil, deltas)
+		again, err := wire.DecodePlazaDeltas(outbox)
+		if err != nil || string(wire.AppendPlazaDeltas(nil, again)) != string(outbox) {
 			t.Fatalf("%+v became %+v, %v", deltas, again, err)
 		}
-		clock, err := codecs.DecodeClock(codecs.AppendClock(nil, &b.clock))
+		clock, err := wire.DecodeClock(wire.AppendClock(nil, &b.clock))
 		if err != nil ||
-			string(codecs.AppendClock(nil, &clock)) != string(codecs.AppendClock(nil, &b.clock)) {
+			string(wire.AppendClock(nil, &clock)) != string(wire.AppendClock(nil, &b.clock)) {
 			t.Fatalf("clock %+v: %v", b.clock, err)
 		}
 		for i := range again {
 			d := again[i].Of(7, 0, 0, int64(len(values)))
-			sent, err := codecs.DecodeDelta(codecs.AppendDelta(nil, d))
+			sent, err := wire.DecodeDelta(wire.AppendDelta(nil, d))
 			if err != nil || !reflect.DeepEqual(sent, d) {
 				t.Fatalf("%+v became %+v, %v", d, sent, err)
 			}
@@ -133,7 +133,7 @@ func FuzzIngest(f *testing.F) {
 				toll.SumTypes(s.Types) != d.Events || s.Checksum != d.Checksum {
 				t.Fatalf("%v: %+v became %+v", outcome, d, s)
 			}
-			if n := len(codecs.AppendState(nil, s)); n > 6000 {
+			if n := len(wire.AppendState(nil, s)); n > 6000 {
 				t.Fatalf("a state of %d bytes", n)
 			}
 		}
@@ -164,13 +164,13 @@ func FuzzAggregate(f *testing.F) {
 			PlazaDelta: toll.PlazaDelta{Plaza: 4001, Prev: 10 * i, Events: 8, Checksum: 5,
 				Earliest: 1_644_480_000, Latest: 1_644_483_600, Panes: []toll.Pane{pane},
 				TooLate: []toll.Pane{{Start: 27_000_000, Types: pane.Types}}}}
-		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(27_408_010))
+		f.Add(wire.AppendState(nil, state), wire.AppendDelta(nil, d), int32(27_408_010))
 		state.Merge(d)
-		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(27_409_000))
+		f.Add(wire.AppendState(nil, state), wire.AppendDelta(nil, d), int32(27_409_000))
 		d.Epoch, d.Fold = 8, &toll.Fold{Before: 27_408_010, OnTime: pane.Types, Late: 2,
 			TooLate: pane.Types}
 		d.Events += 8
-		f.Add(codecs.AppendState(nil, state), codecs.AppendDelta(nil, d), int32(math.MaxInt32))
+		f.Add(wire.AppendState(nil, state), wire.AppendDelta(nil, d), int32(math.MaxInt32))
 	}
 	kinds, err := toll.ParseWindows("1m,10m/5m,15m,1h,day")
 	if err != nil {
@@ -179,11 +179,11 @@ func FuzzAggregate(f *testing.F) {
 	zone := toll.NewZone(time.UTC)
 	f.Fuzz(func(t *testing.T, stateMessage, deltaMessage []byte, until int32) {
 		// The fuzzer would hardly find a checksum, so it is put right.
-		s, err := codecs.DecodeState(sealed(stateMessage, 's'))
+		s, err := wire.DecodeState(sealed(stateMessage, 's'))
 		if err != nil {
 			return
 		}
-		d, err := codecs.DecodeDelta(sealed(deltaMessage, 'd'))
+		d, err := wire.DecodeDelta(sealed(deltaMessage, 'd'))
 		if err != nil {
 			return
 		}
@@ -197,28 +197,28 @@ func FuzzAggregate(f *testing.F) {
 			s.Minutes.List[0].Start < math.MinInt32+toll.Quarter {
 			return
 		}
-		size := len(codecs.AppendState(nil, s))
+		size := len(wire.AppendState(nil, s))
 		events, epoch, gaps := s.Events, s.Epoch, s.Gaps
-		before := codecs.AppendState(nil, s)
+		before := wire.AppendState(nil, s)
 		outcome := s.Merge(d)
 		switch {
 		case outcome == toll.Applied &&
 			(s.Epoch != d.Epoch || s.MergedIn(d.Partition) != d.Next || epoch == d.Epoch &&
 				s.Events != events+d.Events),
 			(outcome == toll.Stale || outcome == toll.Duplicate && epoch == d.Epoch) &&
-				!bytes.Equal(codecs.AppendState(nil, s), before),
+				!bytes.Equal(wire.AppendState(nil, s), before),
 			outcome == toll.Gap && epoch == d.Epoch && (s.Events != events || s.Gaps != gaps+1):
 			t.Fatalf("%v: %+v into an epoch %d with %d events is %+v", outcome, d, epoch, events, s)
 		}
 		roundTrip := func() {
-			written := codecs.AppendState(nil, s)
-			again, err := codecs.DecodeState(written)
-			if err != nil || !bytes.Equal(codecs.AppendState(nil, again), written) {
+			written := wire.AppendState(nil, s)
+			again, err := wire.DecodeState(written)
+			if err != nil || !bytes.Equal(wire.AppendState(nil, again), written) {
 				t.Fatalf("%+v became %+v, %v", s, again, err)
 			}
 		}
 		roundTrip()
-		if n, most := len(codecs.AppendState(nil, s)), size+len(deltaMessage)+8192; n > most {
+		if n, most := len(wire.AppendState(nil, s)), size+len(deltaMessage)+8192; n > most {
 			t.Fatalf("a state of %d bytes became one of %d by a delta of %d", size, n, len(deltaMessage))
 		}
 		if outcome == toll.Applied {

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -123,11 +123,11 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int,
 		if int(c.Partition) >= partitions {
 			continue
 		}
-		clock, err := codecs.DecodeClock(c.Clock)
+		clock, err := wire.DecodeClock(c.Clock)
 		if err != nil {
 			return nil, fmt.Errorf("read the clock of partition %d: %w", c.Partition, err)
 		}
-		if h.chains[c.Partition], err = codecs.DecodeChain(c.Chain); err != nil {
+		if h.chains[c.Partition], err = wire.DecodeChain(c.Chain); err != nil {
 			return nil, fmt.Errorf("read the chain of partition %d: %w", c.Partition, err)
 		}
 		h.epoch = max(h.epoch, c.Epoch)

@@ -18,6 +18,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -412,9 +413,9 @@ func (p *Processor) leave() {
 func (r *run) graph() *goka.GroupGraph {
 	return goka.DefineGroup(goka.Group(r.cfg.Group),
 		goka.Input(goka.Stream(r.cfg.Topic), codecs.Raw{}, r.ingest),
-		goka.Loop(codecs.DeltasCodec{}, r.aggregate),
+		goka.Loop(wire.DeltasCodec{}, r.aggregate),
 		goka.Visitor(visitor, r.visit),
-		goka.Persist(codecs.StateCodec{}),
+		goka.Persist(wire.StateCodec{}),
 	)
 }
 

@@ -21,7 +21,7 @@ import (
 	"github.com/lovoo/goka"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -251,7 +251,7 @@ func (w *simWorld) newest() map[string]*toll.State {
 	states := map[string]*toll.State{}
 	for i := range w.table.partitions {
 		for _, r := range w.table.partitions[i].records {
-			states[r.key] = must(codecs.StateCodec{}.Decode(r.value)).(*toll.State)
+			states[r.key] = must(wire.StateCodec{}.Decode(r.value)).(*toll.State)
 		}
 	}
 	return states
@@ -295,7 +295,7 @@ func (p *simProducer) EmitWithHeaders(_, key string, value []byte, _ goka.Header
 		partition: partitionOf(Hasher(), key, int32(len(p.topic.partitions))), simRecord: simRecord{key,
 			slices.Clone(value)}, finish: finish}
 	if p.name == "deltas" {
-		m.source = must(codecs.DecodeDeltas(value))[0].Partition
+		m.source = must(wire.DecodeDeltas(value))[0].Partition
 	}
 	w.mu.Lock()
 	m.step = len(w.trace)
@@ -653,7 +653,7 @@ func (c simChangelog) Progress(ctx context.Context) (states map[int16]plazaProgr
 			for _, r := range w.table.partitions[p].records {
 				var plaza int16
 				_ = must(fmt.Sscan(r.key, &plaza))
-				epoch, merged, err := codecs.DecodeProgress(r.value)
+				epoch, merged, err := wire.DecodeProgress(r.value)
 				must(0, err)
 				states[plaza] = plazaProgress{epoch, merged}
 				if w.mutates("a restored database is not noticed") && epoch > w.db.epoch() {
@@ -699,11 +699,11 @@ func (c *simContext) Value() any {
 	if b == nil {
 		return nil
 	}
-	return must(codecs.StateCodec{}.Decode(b))
+	return must(wire.StateCodec{}.Decode(b))
 }
 
 func (c *simContext) SetValue(value any, _ ...goka.ContextOption) {
-	b := must(codecs.StateCodec{}.Encode(value))
+	b := must(wire.StateCodec{}.Encode(value))
 	host := c.life.host
 	if c.life.w.mutates("no value set for a duplicate") && string(b) == string(host.local[c.key]) {
 		return
@@ -1136,7 +1136,7 @@ func (w *simWorld) addDeliveries(l *simLife, add addAction) {
 			add(5*l.pace, func() {
 				r := loop.records[next]
 				l.next[p] = next + 1
-				deltas := must(codecs.DeltasCodec{}.Decode(r.value)).([]*toll.Delta)
+				deltas := must(wire.DeltasCodec{}.Decode(r.value)).([]*toll.Delta)
 				w.distort(l, deltas)
 				ctx := &simContext{life: l, key: r.key, partition: p, offset: next}
 				l.run.aggregate(ctx, deltas)
@@ -1151,7 +1151,7 @@ func (w *simWorld) addDeliveries(l *simLife, add addAction) {
 func (w *simWorld) distort(l *simLife, deltas []*toll.Delta) {
 	state := toll.NewState(0)
 	if b := l.host.local[fmt.Sprint(deltas[0].Plaza)]; b != nil {
-		state = must(codecs.StateCodec{}.Decode(b)).(*toll.State)
+		state = must(wire.StateCodec{}.Decode(b)).(*toll.State)
 	}
 	for _, d := range deltas {
 		merged := state.MergedIn(d.Partition)
@@ -1291,7 +1291,7 @@ func (w *simWorld) check() {
 				return
 			}
 			next = b.Next
-			for _, d := range must(codecs.DecodePlazaDeltas(b.Deltas)) {
+			for _, d := range must(wire.DecodePlazaDeltas(b.Deltas)) {
 				if d.Prev != chain[d.Plaza] {
 					w.violation = fmt.Sprintf("partition %d: plaza %d's delta of [%d, %d) follows on %d, want %d",
 						p, d.Plaza, b.First, b.Next, d.Prev, chain[d.Plaza])

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -180,7 +180,7 @@ func (r *reconciler) published(ctx context.Context,
 		if unpublished.First < cursor.Next {
 			continue
 		}
-		chain, err := codecs.DecodeChain(cursor.Chain)
+		chain, err := wire.DecodeChain(cursor.Chain)
 		if err != nil {
 			return nil, fmt.Errorf("read the chain of partition %d: %w", partition, err)
 		}
@@ -211,7 +211,7 @@ func checkAhead(states map[int16]plazaProgress, cursors []toll.Cursor, epoch uin
 	}
 	chains := map[int32]map[int16]int64{}
 	for _, c := range cursors {
-		chain, err := codecs.DecodeChain(c.Chain)
+		chain, err := wire.DecodeChain(c.Chain)
 		if err != nil {
 			return fmt.Errorf("read the chain of partition %d: %w", c.Partition, err)
 		}
@@ -434,7 +434,7 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 				delete(states, int16(plaza))
 				return nil
 			}
-			epoch, merged, err := codecs.DecodeProgress(value)
+			epoch, merged, err := wire.DecodeProgress(value)
 			if err != nil {
 				return fmt.Errorf("read plaza %d of the group table: %w", plaza, err)
 			}

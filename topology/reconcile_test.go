@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -41,11 +41,11 @@ func outboxOf(batches ...[]int16) *memoryStore {
 			deltas = append(deltas, toll.PlazaDelta{Plaza: plaza, Prev: chain[plaza]})
 			chain[plaza] = b.Next
 		}
-		b.Deltas = codecs.AppendPlazaDeltas(nil, deltas)
+		b.Deltas = wire.AppendPlazaDeltas(nil, deltas)
 		s.batches = append(s.batches, b)
 		s.cursor.Next = b.Next
 	}
-	s.cursor.Chain = codecs.AppendChain(nil, chain)
+	s.cursor.Chain = wire.AppendChain(nil, chain)
 	return s
 }
 

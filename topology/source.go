@@ -12,7 +12,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -142,13 +142,13 @@ const (
 )
 
 func (s *source) init(cursor toll.Cursor) error {
-	chain, err := codecs.DecodeChain(cursor.Chain)
+	chain, err := wire.DecodeChain(cursor.Chain)
 	if err != nil {
 		return toll.Permanent(
 			"the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
 			"read the chain of partition %d: %w", s.partition, err)
 	}
-	clock, err := codecs.DecodeClock(cursor.Clock)
+	clock, err := wire.DecodeClock(cursor.Clock)
 	if err != nil {
 		return toll.Permanent(
 			"the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
@@ -162,7 +162,7 @@ func (s *source) init(cursor toll.Cursor) error {
 
 // decodeBatch reads a batch of the outbox.
 func decodeBatch(b *toll.StoredBatch) (storedDeltas, error) {
-	deltas, err := codecs.DecodePlazaDeltas(b.Deltas)
+	deltas, err := wire.DecodePlazaDeltas(b.Deltas)
 	if err != nil {
 		return storedDeltas{},
 			toll.Permanent(
@@ -569,9 +569,9 @@ func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []to
 		Rows:      b.rows,
 		Rejects:   b.rejects,
 		Retries:   b.retries,
-		Deltas:    codecs.AppendPlazaDeltas(nil, deltas),
-		Chain:     codecs.AppendChain(nil, s.chain),
-		Clock:     codecs.AppendClock(nil, &b.clock),
+		Deltas:    wire.AppendPlazaDeltas(nil, deltas),
+		Chain:     wire.AppendChain(nil, s.chain),
+		Clock:     wire.AppendClock(nil, &b.clock),
 		Gone:      max(0, s.from-s.cursor.Next),
 		Last:      b.identity(s.cursor.Last),
 		Minutes:   b.minutes(),

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -450,7 +451,7 @@ func TestBuilderRefuse(t *testing.T) {
 		}
 	}
 	whole.refuse(refused)
-	a, b := codecs.AppendPlazaDeltas(nil, whole.deltas()), codecs.AppendPlazaDeltas(nil,
+	a, b := wire.AppendPlazaDeltas(nil, whole.deltas()), wire.AppendPlazaDeltas(nil,
 		without.deltas())
 	if string(a) != string(b) {
 		t.Errorf("deltas differ from those of a batch without the refused rows")

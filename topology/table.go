@@ -16,7 +16,7 @@ import (
 	"github.com/lovoo/goka"
 	"github.com/lovoo/goka/storage"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -65,7 +65,7 @@ func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duratio
 	tm := goka.NewTopicManagerConfig()
 	tm.NoCreate = true
 	t := &Table{refused: make(chan struct{})}
-	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), codecs.StateCodec{},
+	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), wire.StateCodec{},
 		append(more,
 			goka.WithViewLogger(gokaLogger{log}),
 			goka.WithViewHasher(Hasher),
@@ -103,7 +103,7 @@ func keepProgress(_ goka.UpdateContext, s storage.Storage, key string, value []b
 	if value == nil {
 		return s.Delete(key)
 	}
-	if trimmed, err := codecs.TrimState(value); err == nil {
+	if trimmed, err := wire.TrimState(value); err == nil {
 		value = trimmed
 	}
 	return s.Set(key, value)

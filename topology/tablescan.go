@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -108,7 +108,7 @@ func (t *TableScan) States() (map[int16]*toll.State, error) {
 			if err != nil {
 				continue // not ours
 			}
-			v, err := codecs.StateCodec{}.Decode(*value)
+			v, err := wire.StateCodec{}.Decode(*value)
 			if err != nil {
 				return nil, fmt.Errorf("read plaza %d of the group table: %w", plaza, err)
 			}

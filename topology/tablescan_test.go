@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -26,7 +26,7 @@ func TestTableScan(t *testing.T) {
 		r := &kgo.Record{Topic: TableTopic("group"), Partition: partition, Key: []byte(key)}
 		if events > 0 {
 			var err error
-			if r.Value, err = (codecs.StateCodec{}).Encode(&toll.State{Epoch: 1,
+			if r.Value, err = (wire.StateCodec{}).Encode(&toll.State{Epoch: 1,
 				Events: events}); err != nil {
 				t.Fatal(err)
 			}

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -31,9 +31,9 @@ func TestTogetherFrom(t *testing.T) {
 		n := togetherFrom(large[first:])
 		var message [][]byte
 		for _, d := range large[first : first+n] {
-			message = append(message, codecs.AppendDelta(nil, d))
+			message = append(message, wire.AppendDelta(nil, d))
 		}
-		if size := len(codecs.AppendDeltas(nil, message...)); size > 1_000_000 {
+		if size := len(wire.AppendDeltas(nil, message...)); size > 1_000_000 {
 			t.Errorf("%d deltas take %d bytes", n, size)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -33,8 +33,8 @@ func TestWatermarkReader(t *testing.T) {
 	}
 	cursor := func(partition int32, next, at int64) toll.Cursor {
 		clock := toll.Clock{Time: at, Record: at * 1000, Events: 1}
-		return toll.Cursor{Partition: partition, Next: next, Chain: codecs.AppendChain(nil, nil),
-			Clock: codecs.AppendClock(nil, &clock)}
+		return toll.Cursor{Partition: partition, Next: next, Chain: wire.AppendChain(nil, nil),
+			Clock: wire.AppendClock(nil, &clock)}
 	}
 	const now, before = 1_000_000, 996_400
 	r := NewWatermarkReader(Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}, "toll")

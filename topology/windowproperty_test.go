@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -648,7 +649,7 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 			}
 			w.settled(taken)
 		}
-		b := must(codecs.StateCodec{}.Encode(state))
+		b := must(wire.StateCodec{}.Encode(state))
 		names := 0
 		for _, c := range state.Types {
 			names += 1 + len(c.Type)
@@ -662,7 +663,7 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 				now-start, allowed, len(state.Minutes.List), len(state.Quarters.List))
 		}
 		largest = max(largest, len(b))
-		state = must(codecs.StateCodec{}.Decode(b)).(*toll.State)
+		state = must(wire.StateCodec{}.Decode(b)).(*toll.State)
 	}
 	return largest, recounts, closings
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -181,7 +182,7 @@ func (s *stream) send(deltas []*toll.Delta, done func(error)) error {
 		p = &streamPlaza{id: plaza, table: []version{{}}}
 		s.plazas[plaza] = p
 	}
-	p.loop = append(p.loop, must(codecs.DeltasCodec{}.Encode(deltas)))
+	p.loop = append(p.loop, must(wire.DeltasCodec{}.Encode(deltas)))
 	done(nil)
 	return nil
 }
@@ -195,10 +196,10 @@ func (s *stream) merge(p *streamPlaza) bool {
 	}
 	state := toll.NewState(0)
 	if b := p.now().state; b != nil {
-		state = must(codecs.StateCodec{}.Decode(b)).(*toll.State)
+		state = must(wire.StateCodec{}.Decode(b)).(*toll.State)
 	}
 	var merged []*toll.Delta
-	for _, d := range must(codecs.DeltasCodec{}.Decode(p.loop[next])).([]*toll.Delta) {
+	for _, d := range must(wire.DeltasCodec{}.Decode(p.loop[next])).([]*toll.Delta) {
 		switch state.Merge(d) {
 		case toll.Gap:
 			s.results.fail("plaza %d: a delta is missing before %d:%d", d.Plaza, d.Partition, d.First)
@@ -216,7 +217,7 @@ func (s *stream) visit(p *streamPlaza) bool {
 	if p.now().state == nil || !s.windows.wants(p.id) {
 		return false
 	}
-	state := must(codecs.StateCodec{}.Decode(p.now().state)).(*toll.State)
+	state := must(wire.StateCodec{}.Decode(p.now().state)).(*toll.State)
 	changed := s.step(p.id, state)
 	if changed {
 		s.write(p, state, p.now().next)
@@ -244,7 +245,7 @@ func (s *stream) step(plaza int16, state *toll.State, merged ...*toll.Delta) boo
 }
 
 func (s *stream) write(p *streamPlaza, state *toll.State, next int) {
-	b := must(codecs.StateCodec{}.Encode(state))
+	b := must(wire.StateCodec{}.Encode(state))
 	s.largest = max(s.largest, len(b))
 	if len(p.table) == 64 {
 		p.table = slices.Clone(p.table[32:])
@@ -415,7 +416,7 @@ func (r *memoryResults) add(b *toll.Batch) {
 		r.row(c.WindowID, c.End).tooLate += c.Events
 	}
 	var events int64
-	for _, d := range must(codecs.DecodePlazaDeltas(b.Deltas)) {
+	for _, d := range must(wire.DecodePlazaDeltas(b.Deltas)) {
 		events += d.Events
 		minutes := r.minutes[d.Plaza]
 		if minutes == nil {

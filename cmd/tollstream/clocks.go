@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -37,7 +37,7 @@ func (r *clockReader) passed(ctx context.Context, cursors []toll.Cursor) (c toll
 	clocks := make([]toll.Clock, len(cursors))
 	times := make([]toll.PartitionTime, len(cursors))
 	for i, cursor := range cursors {
-		clock, err := codecs.DecodeClock(cursor.Clock)
+		clock, err := wire.DecodeClock(cursor.Clock)
 		if err != nil {
 			return c, 0, fmt.Errorf("read the clock of partition %d: %w", cursor.Partition, err)
 		}

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -337,14 +338,14 @@ func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store
 		DSN:        con.dsn,
 		TLS:        con.mysqlTLS,
 		Load:       load,
-		Decode:     codecs.DecodePlazaDeltas,
+		Decode:     wire.DecodePlazaDeltas,
 		Encode:     encodeOutbox,
-		DecodeSums: codecs.DecodePlazaSums,
+		DecodeSums: wire.DecodePlazaSums,
 		Logf:       func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
 	})
 }
 
-func encodeOutbox(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) }
+func encodeOutbox(deltas []toll.PlazaDelta) []byte { return wire.AppendPlazaDeltas(nil, deltas) }
 
 // endedGrace bounds how long the look for the end may take to notice that it is not wanted any
 // more.

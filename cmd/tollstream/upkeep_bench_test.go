@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -79,8 +79,8 @@ func BenchmarkCompact(b *testing.B) {
 				}
 				states[plaza].Merge(d.Of(c.Epoch, part, batch.First, batch.Next))
 			}
-			batch.Deltas, batch.Chain, batch.Minutes = codecs.AppendPlazaDeltas(nil,
-				all), codecs.AppendChain(nil, chain), toll.Window{Start: m, End: m + 1}
+			batch.Deltas, batch.Chain, batch.Minutes = wire.AppendPlazaDeltas(nil,
+				all), wire.AppendChain(nil, chain), toll.Window{Start: m, End: m + 1}
 			if err := w.Commit(ctx, &batch, nil); err != nil {
 				b.Fatal(err)
 			}
@@ -109,7 +109,7 @@ func BenchmarkCompact(b *testing.B) {
 	}
 	compact := func(what string, o sql.CompactOptions) {
 		o.Now = time.Now()
-		o.Encode = func(deltas []toll.PlazaDelta) []byte { return codecs.AppendPlazaDeltas(nil, deltas) }
+		o.Encode = func(deltas []toll.PlazaDelta) []byte { return wire.AppendPlazaDeltas(nil, deltas) }
 		began := time.Now()
 		for part := range int32(partitions) {
 			if done, err := w.Compact(ctx, part, o); err != nil || done.Blocked != "" {

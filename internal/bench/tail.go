@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -77,7 +78,7 @@ func (t *tail) add(r *kgo.Record, now time.Time) error {
 	if len(r.Value) == 0 {
 		return nil
 	}
-	state, err := codecs.DecodeState(r.Value)
+	state, err := wire.DecodeState(r.Value)
 	if err != nil {
 		return fmt.Errorf("read the group table: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -62,7 +62,7 @@ func TestEmptiedBatches(t *testing.T) {
 	}
 	filler := make([]byte, file*2/3) // two don't go into one file
 	_, _ = rand.Read(filler)
-	state := codecs.AppendState(nil, &toll.State{Epoch: epoch})
+	state := wire.AppendState(nil, &toll.State{Epoch: epoch})
 	for _, records := range [][]*kgo.Record{
 		{{Key: []byte("1"), Value: filler}},
 		{{Key: []byte("1"), Value: filler}},

@@ -4,7 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -112,7 +112,7 @@ func (w *world) fallBacks() int {
 	newest := map[string]map[int32]int64{}
 	behind := 0
 	for _, r := range w.records(topology.TableTopic(w.group)) {
-		v, err := codecs.StateCodec{}.Decode(r.Value)
+		v, err := wire.StateCodec{}.Decode(r.Value)
 		state, ok := v.(*toll.State)
 		if err != nil || !ok {
 			w.t.Fatalf("read the state of plaza %s: %v", r.Key, err)

@@ -1,4 +1,4 @@
-package codecs
+package wire
 
 import (
 	"encoding/binary"
@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/toll"
@@ -133,7 +134,7 @@ func typeCounts(n, seed int) []toll.TypeCount {
 }
 
 func plazaDelta(plaza int16, panes, types int) toll.PlazaDelta {
-	w := sample.Time
+	w := toll.WallTimeOf(time.Date(2022, 2, 10, 10, 23, 2, 0, time.UTC))
 	d := toll.PlazaDelta{Plaza: plaza, Prev: 1000, Checksum: 0x0123456789abcdef * uint64(plaza),
 		Earliest: w, Latest: w + toll.WallTime(60*panes)}
 	for i := range panes {

@@ -1,4 +1,4 @@
-package codecs
+package wire
 
 import (
 	"bytes"
@@ -6,8 +6,15 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/lovoo/goka"
+
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/toll"
+)
+
+var (
+	_ goka.Codec = DeltasCodec{}
+	_ goka.Codec = StateCodec{}
 )
 
 func TestDeltasCodec(t *testing.T) {
