@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -205,7 +206,7 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 	}
 	defer store.Close()
 	p.cfg.Stats = topology.NewStats()
-	collector := &processCollector{stats: p.cfg.Stats, upkeep: newUpkeepStats()}
+	collector := &processCollector{stats: p.cfg.Stats, maintenance: maintenance.NewStats()}
 	if p.metrics != nil {
 		registry, err := newRegistry(collector)
 		if err != nil {
@@ -265,7 +266,7 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 	}
 	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows,
 		clocks: newClockReader(store, p.cfg.Lateness, p.cfg.Idle),
-		store:  store, writer: writer, processor: processor, stats: collector.upkeep, log: p.log}
+		store:  store, writer: writer, processor: processor, stats: collector.maintenance, log: p.log}
 	var beside sync.WaitGroup
 	beside.Go(func() { keeping.run(ctx) })
 	stopStatus := showStatus(p.status, processor.Stats())

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/web"
@@ -193,9 +194,9 @@ var (
 
 // processCollector shows the counters of a processor.
 type processCollector struct {
-	stats  *topology.Stats
-	upkeep *upkeepStats
-	writer atomic.Pointer[sql.Writer] // nil until there is one
+	stats       *topology.Stats
+	maintenance *maintenance.Stats
+	writer      atomic.Pointer[sql.Writer] // nil until there is one
 }
 
 // Describe implements prometheus.Collector.
@@ -282,9 +283,33 @@ func (p *processCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(loadModeMetric, oneIf(m == mode), m.String())
 	}
 	gauge(closingStalledMetric, p.stats.ClosingStalled().Seconds())
-	p.upkeep.collect(ch)
+	collectMaintenance(ch, p.maintenance.Read())
 	for _, check := range p.stats.Checks() {
 		gauge(readyMetric, oneIf(check.Why == ""), check.Name)
+	}
+}
+
+// collectMaintenance shows what maintenance did.
+func collectMaintenance(ch chan<- prometheus.Metric, c maintenance.Counts) {
+	for run, n := range c.Runs {
+		ch <- prometheus.MustNewConstMetric(upkeepRunsMetric, prometheus.CounterValue, float64(n),
+			string(run.Step), string(run.Outcome))
+	}
+	for step, at := range c.LastSuccess {
+		seconds := 0.
+		if !at.IsZero() {
+			seconds = unixSeconds(at)
+		}
+		ch <- prometheus.MustNewConstMetric(upkeepSuccessMetric, prometheus.GaugeValue, seconds,
+			string(step))
+	}
+	for table, rows := range c.Deleted {
+		ch <- prometheus.MustNewConstMetric(upkeepDeletedMetric, prometheus.CounterValue,
+			float64(rows), table)
+	}
+	for clock, ahead := range c.Ahead {
+		ch <- prometheus.MustNewConstMetric(clockAheadMetric, prometheus.GaugeValue, ahead.Seconds(),
+			string(clock))
 	}
 }
 

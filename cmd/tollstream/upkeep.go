@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -131,7 +132,7 @@ type upkeep struct {
 	store     *sql.Store
 	writer    *sql.Writer
 	processor *topology.Processor
-	stats     *upkeepStats
+	stats     *maintenance.Stats
 	log       *slog.Logger
 
 	told   string // why nothing can be added up, or what failed
@@ -168,7 +169,7 @@ func (u *upkeep) run(ctx context.Context) {
 			return
 		}
 		if _, first := u.processor.Stats().Read().ByPartition[0]; !first {
-			u.stats.setSkews(nil) // another process looks at the clocks
+			u.stats.SetSkews(nil) // another process looks at the clocks
 			round = 1
 			continue
 		}
@@ -228,28 +229,28 @@ func (u *upkeep) round(ctx context.Context, marks *topology.WatermarkReader, fol
 	if retiring == nil && retire && mark.Known {
 		retiring = u.retire(ctx, clocks)
 	}
-	u.ran(ctx, packStep, packing, "")
+	u.ran(ctx, maintenance.Join, packing, "")
 	if fold {
-		u.ran(ctx, addUpStep, adding, blocked)
+		u.ran(ctx, maintenance.Rollup, adding, blocked)
 	}
 	if retire {
-		u.ran(ctx, retireStep, retiring, "")
+		u.ran(ctx, maintenance.Expire, retiring, "")
 	}
 	return cmp.Or(packing, adding, retiring)
 }
 
 // ran counts a step that failed, or was blocked, or neither. The end of the process is no failure.
-func (u *upkeep) ran(ctx context.Context, step upkeepStep, err error, blocked string) {
-	outcome := upkeepDone
+func (u *upkeep) ran(ctx context.Context, step maintenance.Step, err error, blocked string) {
+	outcome := maintenance.Done
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return
 	case err != nil:
-		outcome = upkeepFailed
+		outcome = maintenance.Failed
 	case blocked != "":
-		outcome = upkeepBlocked
+		outcome = maintenance.Blocked
 	}
-	u.stats.ran(step, outcome, time.Now())
+	u.stats.Ran(step, outcome, time.Now())
 }
 
 // readClocks reads the clocks, and warns where others are wrong than the last time.
@@ -259,7 +260,7 @@ func (u *upkeep) readClocks(ctx context.Context, cursors []toll.Cursor) (toll.Cl
 		return clocks, err
 	}
 	skews := clocks.Skews()
-	u.stats.setSkews(skews)
+	u.stats.SetSkews(skews)
 	if key := clocksKey(skews); key != u.skewed {
 		u.skewed = key
 		if key == "" {
@@ -296,7 +297,7 @@ func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[
 	var sum sql.Compacted
 	for _, c := range cursors {
 		done, err := u.writer.Compact(ctx, c.Partition, o)
-		u.stats.compacted(done)
+		u.stats.Compacted(done)
 		if err != nil {
 			return "", err
 		}
@@ -322,7 +323,7 @@ func (u *upkeep) retire(ctx context.Context, clocks toll.Clocks) error {
 		Clocks: clocks, Windows: u.kinds, KeepWindows: u.settings.windows,
 		KeepDeadLetters: u.settings.deadLetters,
 	})
-	u.stats.retired(gone)
+	u.stats.Retired(gone)
 	if err != nil {
 		return err
 	}

@@ -13,8 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -170,7 +172,7 @@ func TestUpkeep(t *testing.T) {
 	}
 	u := &upkeep{con: con, settings: defaultUpkeepSettings(), kinds: defaultWindowSettings().kinds,
 		clocks: newClockReader(store, meta.Lateness, time.Second),
-		store:  store, writer: store.Writer(meta.TopicID), stats: newUpkeepStats(), log: log}
+		store:  store, writer: store.Writer(meta.TopicID), stats: maintenance.NewStats(), log: log}
 	marks := topology.NewWatermarkReader(con.cluster, con.topic)
 	defer marks.Close()
 	round := func() sql.Report {
@@ -206,17 +208,17 @@ func TestUpkeep(t *testing.T) {
 		t.Errorf("verify says:\n%s", out)
 	}
 
-	ran := func(step upkeepStep, outcome upkeepOutcome, want int64) {
+	ran := func(step maintenance.Step, outcome maintenance.Outcome, want int64) {
 		t.Helper()
-		if got := u.stats.runs[step][outcome]; got != want {
+		if got := u.stats.Read().Runs[maintenance.Run{Step: step, Outcome: outcome}]; got != want {
 			t.Errorf("%s, %s: %d times, want %d", step, outcome, got, want)
 		}
 	}
-	for _, step := range upkeepSteps {
-		ran(step, upkeepDone, 3)
-		ran(step, upkeepBlocked, 0)
+	for _, step := range []maintenance.Step{maintenance.Join, maintenance.Rollup, maintenance.Expire} {
+		ran(step, maintenance.Done, 3)
+		ran(step, maintenance.Blocked, 0)
 	}
-	if got, want := u.stats.deleted[batchTable], before.BatchRows-added.BatchRows; got != want {
+	if got, want := u.stats.Read().Deleted["toll_batch"], before.BatchRows-added.BatchRows; got != want {
 		t.Errorf("%d rows of toll_batch were deleted, want %d", got, want)
 	}
 	nowhere := topology.NewWatermarkReader(topology.Cluster{Brokers: []string{"127.0.0.1:1"},
@@ -225,9 +227,9 @@ func TestUpkeep(t *testing.T) {
 	if err := u.round(t.Context(), nowhere, true, true); err == nil {
 		t.Error("a round went well without Kafka")
 	}
-	ran(packStep, upkeepDone, 4) // which needs no watermark
-	ran(addUpStep, upkeepFailed, 1)
-	ran(retireStep, upkeepFailed, 1)
+	ran(maintenance.Join, maintenance.Done, 4) // which needs no watermark
+	ran(maintenance.Rollup, maintenance.Failed, 1)
+	ran(maintenance.Expire, maintenance.Failed, 1)
 
 	p.expect(0, "rebuild", "--yes")
 	process()
@@ -278,18 +280,24 @@ func (p *pipeline) number(query string) (n int64) {
 }
 
 func TestUpkeepStats(t *testing.T) {
-	u := &upkeep{stats: newUpkeepStats()}
+	u := &upkeep{stats: maintenance.NewStats()}
 	began := time.Now()
-	u.ran(t.Context(), packStep, nil, "")
-	u.ran(t.Context(), addUpStep, nil, "plaza 1 is behind")
-	u.ran(t.Context(), retireStep, errors.New("no answer"), "")
+	u.ran(t.Context(), maintenance.Join, nil, "")
+	u.ran(t.Context(), maintenance.Rollup, nil, "plaza 1 is behind")
+	u.ran(t.Context(), maintenance.Expire, errors.New("no answer"), "")
 	ended, end := context.WithCancel(t.Context())
 	end()
-	u.ran(ended, packStep, context.Canceled, "")
-	u.stats.compacted(sql.Compacted{Before: 20, After: 3})
-	u.stats.retired(sql.Retired{Windows: 5, Transitions: 6, DeadLetters: 7})
+	u.ran(ended, maintenance.Join, context.Canceled, "")
+	u.stats.Compacted(sql.Compacted{Before: 20, After: 3})
+	u.stats.Retired(sql.Retired{Windows: 5, Transitions: 6, DeadLetters: 7})
+	ch := make(chan prometheus.Metric, 100)
+	collectMaintenance(ch, u.stats.Read())
+	close(ch)
+	if n := len(ch); n != 3*3+3+4+3 {
+		t.Errorf("%d series", n)
+	}
 	got := map[string]float64{}
-	for _, m := range u.stats.metrics() {
+	for m := range ch {
 		var d dto.Metric
 		if err := m.Write(&d); err != nil {
 			t.Fatal(err)
@@ -310,9 +318,6 @@ func TestUpkeepStats(t *testing.T) {
 		"toll_batch": 17, "toll_window": 5, "toll_transition": 6, "toll_dead_letter": 7}; !maps.Equal(got,
 		want) {
 		t.Errorf("got %v, want %v", got, want)
-	}
-	if n := len(u.stats.metrics()); n != 3*3+3+4+3 {
-		t.Errorf("%d series", n)
 	}
 }
 

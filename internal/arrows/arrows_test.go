@@ -35,6 +35,7 @@ var knows = map[string][]string{
 		"internal/simulate"},
 	"internal/corpus":       {},
 	"internal/devstack":     {},
+	"internal/maintenance":  {"toll", "sql", "topology", "codecs", "internal/endpoint"},
 	"internal/model/logend": {},
 	"internal/netdelay":     {},
 	"internal/simulate":     {"toll"},
