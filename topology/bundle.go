@@ -12,7 +12,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // goka spends several times as much on a message (two selects, a context, its statistics) as the
@@ -21,7 +21,7 @@ import (
 // the partition's source.
 //
 // goka's own consumer fetches none of them. Its claim is paused, and the records come from a
-// [kafka.Fetcher], which knows their leader epochs.
+// [fetch.Fetcher], which knows their leader epochs.
 const (
 	bundleRecords = 256     // at most in one
 	bundleBytes   = 1 << 20 // about so much of values at most, one record apart
@@ -51,10 +51,10 @@ type bundledClaim struct {
 // Messages implements sarama.ConsumerGroupClaim.
 func (c *bundledClaim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
 
-// chunks is where a partition's records come from. It is a [kafka.Partition].
+// chunks is where a partition's records come from. It is a [fetch.Partition].
 type chunks interface {
 	Want()
-	Next(ctx context.Context) (kafka.Chunk, error)
+	Next(ctx context.Context) (fetch.Chunk, error)
 }
 
 // bundle makes bundles of the chunks of a partition and passes them on until ctx ends. An error
@@ -87,7 +87,7 @@ func (s *source) bundle(ctx context.Context, in chunks,
 // bundleRecords passes on a chunk of records. Before the first one whose leader epoch is not that
 // of the one before, and before all where the broker may be another one, the log is compared with
 // what was taken of it.
-func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks,
+func (s *source) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks,
 	marks chan<- *sarama.ConsumerMessage) error {
 	unsure := c.Unsure
 	for rest := c.Records; len(rest) > 0; {
@@ -111,7 +111,7 @@ func (s *source) bundleRecords(ctx context.Context, c *kafka.Chunk, in chunks,
 			return nil
 		}
 		if rest = rest[n:]; len(rest) == 0 || rest[0].LeaderEpoch != epoch {
-			s.read = kafka.Identify(last)
+			s.read = fetch.Identify(last)
 		}
 	}
 	return nil

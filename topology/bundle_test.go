@@ -14,15 +14,15 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // fakeChunks are chunks that a test sends.
-type fakeChunks chan kafka.Chunk
+type fakeChunks chan fetch.Chunk
 
 func (fakeChunks) Want() {}
 
-func (c fakeChunks) Next(ctx context.Context) (kafka.Chunk, error) {
+func (c fakeChunks) Next(ctx context.Context) (fetch.Chunk, error) {
 	select {
 	case chunk, ok := <-c:
 		if !ok {
@@ -30,31 +30,31 @@ func (c fakeChunks) Next(ctx context.Context) (kafka.Chunk, error) {
 		}
 		return chunk, nil
 	case <-ctx.Done():
-		return kafka.Chunk{}, ctx.Err()
+		return fetch.Chunk{}, ctx.Err()
 	}
 }
 
 // fakeLog answers whether the log is the one that was consumed, and counts the questions.
 type fakeLog struct {
 	asked   []toll.LastRecord
-	finding kafka.Finding
+	finding fetch.Finding
 	errs    int // that come first
 }
 
 func (l *fakeLog) Connects() int64 { return 0 }
 
 func (l *fakeLog) CheckLog(_ context.Context, _ int32, _ int64,
-	last toll.LastRecord) (kafka.Finding, error) {
+	last toll.LastRecord) (fetch.Finding, error) {
 	if l.errs > 0 {
 		l.errs--
-		return kafka.Finding{}, errLost
+		return fetch.Finding{}, errLost
 	}
 	l.asked = append(l.asked, last)
 	return l.finding, nil
 }
 
 // startBundling starts the bundling of chunks.
-func startBundling(t *testing.T, s *source, log *fakeLog) (in chan<- kafka.Chunk,
+func startBundling(t *testing.T, s *source, log *fakeLog) (in chan<- fetch.Chunk,
 	out <-chan *sarama.ConsumerMessage, end func()) {
 	t.Helper()
 	s.cfg, s.partition, s.log = testConfig(), 3, log
@@ -81,7 +81,7 @@ func TestBundle(t *testing.T) {
 			in, out, _ := startBundling(t, s, new(fakeLog))
 			go func() {
 				defer close(in)
-				var chunk kafka.Chunk
+				var chunk fetch.Chunk
 				for i := range int64(n) {
 					size := 10
 					if i%500 == 0 {
@@ -131,7 +131,7 @@ func TestBundleEnds(t *testing.T) {
 		s := new(source)
 		in, out, end := startBundling(t, s, new(fakeLog))
 		if sent > 0 {
-			chunk := kafka.Chunk{}
+			chunk := fetch.Chunk{}
 			for i := range sent {
 				chunk.Records = append(chunk.Records, &kgo.Record{Offset: int64(i)})
 			}
@@ -185,11 +185,11 @@ func TestBundleComparesLog(t *testing.T) {
 			taken += len(b.records)
 		}
 	}
-	in <- kafka.Chunk{Records: records(10, 4, 5)}
-	in <- kafka.Chunk{Records: append(records(15, 4, 3), records(18, 5, 2)...)}
+	in <- fetch.Chunk{Records: records(10, 4, 5)}
+	in <- fetch.Chunk{Records: append(records(15, 4, 3), records(18, 5, 2)...)}
 	take(10)
-	in <- kafka.Chunk{Records: records(20, 5, 1)}
-	in <- kafka.Chunk{Records: records(21, 5, 300), Unsure: true}
+	in <- fetch.Chunk{Records: records(20, 5, 1)}
+	in <- fetch.Chunk{Records: records(21, 5, 300), Unsure: true}
 	take(301)
 	end()
 	if len(log.asked) != 2 || log.asked[0].Offset != 17 ||
@@ -201,7 +201,7 @@ func TestBundleComparesLog(t *testing.T) {
 // TestBundleLogReplaced checks that nothing of another log is taken in, and that the database
 // remembers it.
 func TestBundleLogReplaced(t *testing.T) {
-	log := &fakeLog{finding: kafka.Finding{Replaced: "it is another one"}}
+	log := &fakeLog{finding: fetch.Finding{Replaced: "it is another one"}}
 	store, table := &memoryStore{}, &memoryTable{states: map[int16]*toll.State{}}
 	store.cursor = toll.Cursor{Next: 10, Token: 1,
 		Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
@@ -219,7 +219,7 @@ func TestBundleLogReplaced(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	in, marks := make(fakeChunks, 1), make(chan *sarama.ConsumerMessage, 1)
-	in <- kafka.Chunk{Records: []*kgo.Record{{Offset: 10, LeaderEpoch: 4}}, Unsure: true}
+	in <- fetch.Chunk{Records: []*kgo.Record{{Offset: 10, LeaderEpoch: 4}}, Unsure: true}
 	go func() { _ = s.bundle(ctx, in, marks) }()
 	if err := <-failed; !toll.IsPermanent(err) || !strings.Contains(err.Error(), "it is another one") {
 		t.Errorf("the session ends with %v", err)
@@ -260,7 +260,7 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	in, marks := make(fakeChunks, 1), make(chan *sarama.ConsumerMessage)
-	var chunk kafka.Chunk
+	var chunk fetch.Chunk
 	for i := range n {
 		r := testRecord(int64(i))
 		chunk.Records = append(chunk.Records,

@@ -9,13 +9,14 @@ import (
 
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
-// logChecker compares a partition's log with what was consumed of it. It is a [kafka.Client].
+// logChecker compares a partition's log with what was consumed of it. It is a [fetch.Client].
 type logChecker interface {
 	// Connects returns how many connections to brokers were made so far.
 	Connects() int64
-	CheckLog(ctx context.Context, partition int32, next int64, last toll.LastRecord) (kafka.Finding,
+	CheckLog(ctx context.Context, partition int32, next int64, last toll.LastRecord) (fetch.Finding,
 		error)
 }
 
@@ -23,8 +24,8 @@ const uncheckedLog = "it was not checked whether the log is still the one that w
 
 // LogClient returns a client that reads the topic of events as brokers store it. It connects when
 // it is used first.
-func (c Cluster) LogClient(topic string) (*kafka.Client, error) {
-	return kafka.NewClient(topic, c.kgoOptions("log", dial)...)
+func (c Cluster) LogClient(topic string) (*fetch.Client, error) {
+	return fetch.NewClient(topic, c.kgoOptions("log", dial)...)
 }
 
 // logReplaced is the refusal to consume a log that is not the one that the database has stored. It

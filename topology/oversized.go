@@ -7,16 +7,16 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // Compression lets a batch of records that a broker takes, a megabyte, inflate to gigabytes. A
-// batch that inflates to more than [kafka.MaxInflated] is not read: it becomes one dead letter,
+// batch that inflates to more than [fetch.MaxInflated] is not read: it becomes one dead letter,
 // with the batch as it was sent as its payload, in its place among the records.
 //
 // sarama has the same bound for what it reads itself, the loop and the group table.
 
-func init() { sarama.MaxDecompressedBatchSize = kafka.MaxInflated }
+func init() { sarama.MaxDecompressedBatchSize = fetch.MaxInflated }
 
 // oversized is a batch of the topic of events that inflates too far: the offsets [first, next).
 type oversized struct {
@@ -26,7 +26,7 @@ type oversized struct {
 }
 
 // bundleOversized passes on a batch that can't be read.
-func (s *source) bundleOversized(ctx context.Context, c *kafka.Chunk,
+func (s *source) bundleOversized(ctx context.Context, c *fetch.Chunk,
 	marks chan<- *sarama.ConsumerMessage) error {
 	if c.Unsure {
 		if err := s.compareLog(ctx); err != nil || ctx.Err() != nil {
@@ -78,7 +78,7 @@ func (b *builder) addOversized(o *oversized) {
 	b.bytes += len(o.batch)
 	err := toll.Malformed(toll.RejectOversized,
 		"the offsets %d to %d inflate to more than %d MiB; the payload is the batch as it was sent",
-		o.first, o.next-1, kafka.MaxInflated>>20)
+		o.first, o.next-1, fetch.MaxInflated>>20)
 	b.reject(&record{offset: o.first, time: o.time, value: o.batch},
 		toll.RefusedRow{Kind: toll.RejectKindOf(err), Reason: err.Error()})
 }

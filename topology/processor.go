@@ -20,7 +20,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // Processor runs the goka group: it stores the events of the topic exactly once and keeps the group
@@ -208,7 +208,7 @@ type run struct {
 	stats    *Stats
 	brokers  brokers
 	log      logChecker
-	fetcher  *kafka.Fetcher // of the topic of events
+	fetcher  *fetch.Fetcher // of the topic of events
 	proc     *goka.Processor
 	producer goka.Producer // of deltas, of states, and of results
 	deltas   *deltaSender

@@ -24,6 +24,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // The simulation of the protocol runs the code that makes it up (sources with their committers and
@@ -561,8 +562,8 @@ type simLog struct{}
 
 func (simLog) Connects() int64 { return 0 }
 
-func (simLog) CheckLog(context.Context, int32, int64, toll.LastRecord) (kafka.Finding, error) {
-	return kafka.Finding{}, nil
+func (simLog) CheckLog(context.Context, int32, int64, toll.LastRecord) (fetch.Finding, error) {
+	return fetch.Finding{}, nil
 }
 
 func (b simBrokers) Topic(context.Context, string) (kafka.Topic, bool, error) {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // Stats counts what a processor does, over all of its runs: it outlives goka's processors, which
@@ -43,7 +43,7 @@ type Stats struct {
 type partitionStats struct {
 	next    int64            // the cursor
 	end     int64            // of the topic, as it was asked for last
-	fetched *kafka.Partition // nil before it is consumed
+	fetched *fetch.Partition // nil before it is consumed
 	// events of batches that are stored and whose deltas are not acknowledged
 	unpublished int64
 	unmerged    int64 // deltas of the loop's partition of the same number that are not merged
@@ -240,7 +240,7 @@ func (s *Stats) closed(partition int32) {
 }
 
 // claim notes where the records of a partition come from.
-func (s *Stats) claim(partition int32, records *kafka.Partition) {
+func (s *Stats) claim(partition int32, records *fetch.Partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.parts[partition]; p != nil {

@@ -13,13 +13,13 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // TableScan reads the group table as its topic holds it at one moment. It takes less time than a
 // [Table], which goka has to set up and which follows the topic.
 type TableScan struct {
-	client     *kafka.Client
+	client     *fetch.Client
 	partitions []scannedPartition
 }
 
@@ -36,7 +36,7 @@ func NewTableScan(ctx context.Context, cluster Cluster, group string) (*TableSca
 	if err != nil {
 		return nil, err
 	}
-	client, err := kafka.NewClient(TableTopic(group), cluster.kgoOptions("table", dial)...)
+	client, err := fetch.NewClient(TableTopic(group), cluster.kgoOptions("table", dial)...)
 	if err != nil {
 		return nil, err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 func (a *app) acceptLogCommand() *cli.Command {
@@ -107,7 +107,7 @@ type acceptance struct {
 
 // planAcceptance returns what accepting the log of a partition means, nil where it is the one that
 // was stored.
-func planAcceptance(ctx context.Context, store *sql.Store, client *kafka.Client,
+func planAcceptance(ctx context.Context, store *sql.Store, client *fetch.Client,
 	c *toll.Cursor) (*acceptance, error) {
 	why := c.LogReplaced
 	if why == "" {
@@ -176,7 +176,7 @@ func checkLogs(ctx context.Context, r *reader) (map[int32]sql.LogCheck, error) {
 		}
 		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
 		if err != nil {
-			f = kafka.Finding{Unchecked: topology.Brief(topology.Explain(err))}
+			f = fetch.Finding{Unchecked: topology.Brief(topology.Explain(err))}
 		}
 		checks[c.Partition] = sql.LogCheck{Replaced: f.Replaced, Unchecked: f.Unchecked}
 	}

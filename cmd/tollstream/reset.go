@@ -9,7 +9,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 func (a *app) resetCommand() *cli.Command {
@@ -171,7 +171,7 @@ func unreplayable(ctx context.Context, con connection, store *sql.Store, info to
 }
 
 // logRange returns what the topic holds of a partition that was stored up to a cursor.
-func logRange(ctx context.Context, client *kafka.Client, c *toll.Cursor) (sql.LogRange, error) {
+func logRange(ctx context.Context, client *fetch.Client, c *toll.Cursor) (sql.LogRange, error) {
 	replaced := c.LogReplaced != ""
 	if !replaced {
 		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)

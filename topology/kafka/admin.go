@@ -12,40 +12,41 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // Admin asks about topics and groups, and changes them. Its errors hold sarama's for what a broker
-// refuses. Each call ends with its context, and after requestTimeout at the latest. It is safe for
-// concurrent use.
+// refuses. Each call ends with its context, and after [fetch.RequestTimeout] at the latest. It is
+// safe for concurrent use.
 type Admin struct {
-	cl           *kgo.Client
-	decompressor kgo.Decompressor
+	conn *fetch.Conn
 
 	mu      sync.Mutex
-	readers map[string]*Client // by topic
+	readers map[string]*fetch.Client // by topic
 }
 
 // NewAdmin returns an Admin that connects when it is used first.
 func NewAdmin(options ...kgo.Opt) (*Admin, error) {
-	cl, decompressor, err := newConnections(append(options,
-		// The callers try again themselves, and report what they met meanwhile.
+	conn, err := fetch.Connect(append(options,
+		// The callers retry by themselves, and report the errors meanwhile.
 		kgo.RequestRetries(3), kgo.RetryBackoffFn(func(int) time.Duration {
 			return 100 * time.Millisecond
 		}))...)
 	if err != nil {
 		return nil, err
 	}
-	return &Admin{cl: cl, decompressor: decompressor, readers: map[string]*Client{}}, nil
+	return &Admin{conn: conn, readers: map[string]*fetch.Client{}}, nil
 }
 
 // Close closes the connections.
-func (a *Admin) Close() { a.cl.Close() }
+func (a *Admin) Close() { a.conn.Close() }
 
 // Ping asks any broker whether it is there.
 func (a *Admin) Ping(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fetch.RequestTimeout)
 	defer cancel()
-	return Coded(a.cl.Ping(ctx))
+	return Coded(a.conn.Ping(ctx))
 }
 
 // Topic is what a cluster says of a topic.
@@ -58,30 +59,23 @@ type Topic struct {
 
 // Topic returns what the cluster says of a topic, and false where there is none.
 func (a *Admin) Topic(ctx context.Context, name string) (t Topic, found bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	asked := kmsg.NewMetadataRequestTopic()
 	asked.Topic = &name
 	request := kmsg.NewPtrMetadataRequest()
 	request.Topics = append(request.Topics, asked)
-	response, err := request.RequestWith(ctx, a.cl)
-	if err == nil && len(response.Topics) != 1 {
-		err = errOddAnswer
-	}
-	if err == nil {
-		err = kerr.ErrorForCode(response.Topics[0].ErrorCode)
-	}
+	topic, err := one(ctx, a, request.RequestWith,
+		func(r *kmsg.MetadataResponse) []kmsg.MetadataResponseTopic { return r.Topics },
+		func(i *kmsg.MetadataResponseTopic) (int16, *string) { return i.ErrorCode, nil })
 	switch {
 	case errors.Is(err, kerr.UnknownTopicOrPartition):
 		return Topic{}, false, nil
 	case err != nil:
 		return Topic{}, false, fmt.Errorf("describe topic %s: %w", name, Coded(err))
 	}
-	m := &response.Topics[0]
-	t = Topic{Name: name, ID: base64.RawURLEncoding.EncodeToString(m.TopicID[:]),
-		Partitions: len(m.Partitions)}
-	if len(m.Partitions) > 0 {
-		t.Replicas = len(m.Partitions[0].Replicas)
+	t = Topic{Name: name, ID: base64.RawURLEncoding.EncodeToString(topic.TopicID[:]),
+		Partitions: len(topic.Partitions)}
+	if len(topic.Partitions) > 0 {
+		t.Replicas = len(topic.Partitions[0].Replicas)
 	}
 	return t, true, nil
 }
@@ -89,8 +83,6 @@ func (a *Admin) Topic(ctx context.Context, name string) (t Topic, found bool, er
 // CreateTopic creates a topic. That it exists is an error.
 func (a *Admin) CreateTopic(ctx context.Context, name string, partitions, replicas int,
 	settings map[string]string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	topic := kmsg.NewCreateTopicsRequestTopic()
 	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, int32(partitions),
 		int16(replicas)
@@ -101,58 +93,46 @@ func (a *Admin) CreateTopic(ctx context.Context, name string, partitions, replic
 	}
 	request := kmsg.NewPtrCreateTopicsRequest()
 	request.TimeoutMillis, request.Topics = serverTimeout, append(request.Topics, topic)
-	response, err := request.RequestWith(ctx, a.cl)
-	if err == nil && len(response.Topics) != 1 {
-		err = errOddAnswer
-	}
-	if err == nil {
-		err = explained(response.Topics[0].ErrorCode, response.Topics[0].ErrorMessage)
-	}
+	_, err := one(ctx, a, request.RequestWith,
+		func(r *kmsg.CreateTopicsResponse) []kmsg.CreateTopicsResponseTopic { return r.Topics },
+		func(i *kmsg.CreateTopicsResponseTopic) (int16, *string) { return i.ErrorCode, i.ErrorMessage })
 	return wrap(err, "create topic %s", name)
 }
 
 // DeleteTopic deletes a topic. That there is none is an error.
 func (a *Admin) DeleteTopic(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	topic := kmsg.NewDeleteTopicsRequestTopic()
 	topic.Topic = &name
 	request := kmsg.NewPtrDeleteTopicsRequest()
 	request.TimeoutMillis = serverTimeout
 	request.TopicNames, request.Topics = append(request.TopicNames, name), append(request.Topics,
 		topic)
-	response, err := request.RequestWith(ctx, a.cl)
-	if err == nil && len(response.Topics) != 1 {
-		err = errOddAnswer
-	}
-	if err == nil {
-		err = explained(response.Topics[0].ErrorCode, response.Topics[0].ErrorMessage)
-	}
+	_, err := one(ctx, a, request.RequestWith,
+		func(r *kmsg.DeleteTopicsResponse) []kmsg.DeleteTopicsResponseTopic { return r.Topics },
+		func(i *kmsg.DeleteTopicsResponseTopic) (int16, *string) { return i.ErrorCode, i.ErrorMessage })
 	return wrap(err, "delete topic %s", name)
 }
 
 // Settings returns settings of a topic by name, all of them for no names.
 func (a *Admin) Settings(ctx context.Context, topic string, names ...string) (map[string]string,
 	error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	resource := kmsg.NewDescribeConfigsRequestResource()
 	resource.ResourceType, resource.ResourceName, resource.ConfigNames = kmsg.ConfigResourceTypeTopic,
 		topic, names
 	request := kmsg.NewPtrDescribeConfigsRequest()
 	request.Resources = append(request.Resources, resource)
-	response, err := request.RequestWith(ctx, a.cl)
-	if err == nil && len(response.Resources) != 1 {
-		err = errOddAnswer
-	}
-	if err == nil {
-		err = explained(response.Resources[0].ErrorCode, response.Resources[0].ErrorMessage)
-	}
+	described, err := one(ctx, a, request.RequestWith,
+		func(r *kmsg.DescribeConfigsResponse) []kmsg.DescribeConfigsResponseResource {
+			return r.Resources
+		},
+		func(i *kmsg.DescribeConfigsResponseResource) (int16, *string) {
+			return i.ErrorCode, i.ErrorMessage
+		})
 	if err != nil {
 		return nil, wrap(err, "read the settings of topic %s", topic)
 	}
 	settings := map[string]string{}
-	for _, c := range response.Resources[0].Configs {
+	for _, c := range described.Configs {
 		if c.Value != nil {
 			settings[c.Name] = *c.Value
 		}
@@ -162,48 +142,36 @@ func (a *Admin) Settings(ctx context.Context, topic string, names ...string) (ma
 
 // Members returns how many members a group has.
 func (a *Admin) Members(ctx context.Context, group string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	request := kmsg.NewPtrDescribeGroupsRequest()
 	request.Groups = append(request.Groups, group)
-	response, err := request.RequestWith(ctx, a.cl)
-	if err == nil && len(response.Groups) != 1 {
-		err = errOddAnswer
-	}
-	if err == nil {
-		err = kerr.ErrorForCode(response.Groups[0].ErrorCode)
-	}
+	described, err := one(ctx, a, request.RequestWith,
+		func(r *kmsg.DescribeGroupsResponse) []kmsg.DescribeGroupsResponseGroup { return r.Groups },
+		func(i *kmsg.DescribeGroupsResponseGroup) (int16, *string) { return i.ErrorCode, nil })
 	if err != nil {
 		return 0, wrap(err, "describe group %s", group)
 	}
-	return len(response.Groups[0].Members), nil
+	return len(described.Members), nil
 }
 
 // DeleteGroup deletes a group's offsets. That there is none is an error.
 func (a *Admin) DeleteGroup(ctx context.Context, group string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
 	request := kmsg.NewPtrDeleteGroupsRequest()
 	request.Groups = append(request.Groups, group)
-	response, err := request.RequestWith(ctx, a.cl)
-	if err == nil && len(response.Groups) != 1 {
-		err = errOddAnswer
-	}
-	if err == nil {
-		err = kerr.ErrorForCode(response.Groups[0].ErrorCode)
-	}
+	_, err := one(ctx, a, request.RequestWith,
+		func(r *kmsg.DeleteGroupsResponse) []kmsg.DeleteGroupsResponseGroup { return r.Groups },
+		func(i *kmsg.DeleteGroupsResponseGroup) (int16, *string) { return i.ErrorCode, nil })
 	return wrap(err, "delete group %s", group)
 }
 
 // RemoveMember takes a static member out of a group.
 func (a *Admin) RemoveMember(ctx context.Context, group, instance string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fetch.RequestTimeout)
 	defer cancel()
 	member := kmsg.NewLeaveGroupRequestMember()
 	member.InstanceID = &instance
 	request := kmsg.NewPtrLeaveGroupRequest()
 	request.Group, request.Members = group, append(request.Members, member)
-	response, err := request.RequestWith(ctx, a.cl)
+	response, err := request.RequestWith(ctx, a.conn)
 	if err == nil {
 		err = kerr.ErrorForCode(response.ErrorCode)
 	}
@@ -230,7 +198,7 @@ func (a *Admin) Offsets(ctx context.Context, topic string, at At,
 	if len(partitions) == 0 {
 		return offsets, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fetch.RequestTimeout)
 	defer cancel()
 	asked := kmsg.NewListOffsetsRequestTopic()
 	asked.Topic = topic
@@ -247,7 +215,7 @@ func (a *Admin) Offsets(ctx context.Context, topic string, at At,
 	if at == Stable {
 		request.IsolationLevel = 1
 	}
-	response, err := request.RequestWith(ctx, a.cl)
+	response, err := request.RequestWith(ctx, a.conn)
 	if err != nil {
 		return nil, wrap(err, "read the offsets of topic %s", topic)
 	}
@@ -261,7 +229,8 @@ func (a *Admin) Offsets(ctx context.Context, topic string, at At,
 	}
 	for _, partition := range partitions {
 		if _, ok := offsets[partition]; !ok {
-			return nil, wrap(errOddAnswer, "read the offsets of partition %d of topic %s", partition, topic)
+			return nil, wrap(fetch.ErrUnexpectedResponse, "read the offsets of partition %d of topic %s",
+				partition, topic)
 		}
 	}
 	return offsets, nil
@@ -281,13 +250,13 @@ func (a *Admin) Committed(ctx context.Context, group, topic string,
 	if len(partitions) == 0 {
 		return committed, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, fetch.RequestTimeout)
 	defer cancel()
 	asked := kmsg.NewOffsetFetchRequestTopic()
 	asked.Topic, asked.Partitions = topic, partitions
 	request := kmsg.NewPtrOffsetFetchRequest()
 	request.Group, request.Topics = group, append(request.Topics, asked)
-	response, err := request.RequestWith(ctx, a.cl)
+	response, err := request.RequestWith(ctx, a.conn)
 	if err == nil {
 		err = kerr.ErrorForCode(response.ErrorCode)
 	}
@@ -323,17 +292,35 @@ func (a *Admin) Read(ctx context.Context, topic string, partition int32,
 	a.mu.Lock()
 	c := a.readers[topic]
 	if c == nil {
-		c = &Client{topic: topic, cl: a.cl, decompressor: a.decompressor, leaders: map[int32]leader{}}
+		c = a.conn.Topic(topic)
 		a.readers[topic] = c
 	}
 	a.mu.Unlock()
-	records, next, err = c.read(ctx, partition, from)
+	records, next, err = c.ReadSome(ctx, partition, from)
 	return records, next, wrap(err, "read partition %d of topic %s from offset %d", partition, topic,
 		from)
 }
 
 // serverTimeout is how long a broker may take to create or delete a topic, in milliseconds.
 const serverTimeout = 15_000
+
+// one sends a request about one thing, and returns what the response says of it, with the error of
+// its code and message.
+func one[R, T any](ctx context.Context, a *Admin,
+	send func(context.Context, kmsg.Requestor) (*R, error), items func(*R) []T,
+	code func(*T) (int16, *string)) (*T, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetch.RequestTimeout)
+	defer cancel()
+	response, err := send(ctx, a.conn)
+	if err != nil {
+		return nil, err
+	}
+	all := items(response)
+	if len(all) != 1 {
+		return nil, fetch.ErrUnexpectedResponse
+	}
+	return &all[0], explained(code(&all[0]))
+}
 
 // explained is the error of a code, with what the broker said of it.
 func explained(code int16, message *string) error {

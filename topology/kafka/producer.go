@@ -1,3 +1,5 @@
+// Package kafka reaches a cluster: it asks about topics and groups and changes them, and sends
+// records. Package fetch, below it, reads partitions.
 package kafka
 
 import (

@@ -1,10 +1,10 @@
-// Package kafka reads partitions of a topic as the brokers store them: with leader epochs, batch by
+// Package fetch reads partitions of a topic as the brokers store them: with leader epochs, batch by
 // batch, and with an answer to whether a log is still the one that was consumed.
 //
 // A consumer of a client library hides what this needs. sarama shows no leader epochs; kgo's
 // consumer goes on at an offset of its own choice where a log lost its end. So this package sends
 // the requests itself, over kgo's connections.
-package kafka
+package fetch
 
 import (
 	"context"
@@ -27,10 +27,9 @@ const MaxInflated = 16 << 20
 
 // Client reads the partitions of one topic. It is safe for concurrent use.
 type Client struct {
-	topic        string
-	cl           *kgo.Client
-	decompressor kgo.Decompressor
-	connects     atomic.Int64 // connections to brokers so far
+	topic    string
+	conn     *Conn
+	connects atomic.Int64 // connections to brokers so far
 
 	mu      sync.Mutex
 	leaders map[int32]leader
@@ -47,25 +46,37 @@ type leader struct {
 func NewClient(topic string, options ...kgo.Opt) (*Client, error) {
 	c := &Client{topic: topic, leaders: map[int32]leader{}}
 	var err error
-	c.cl, c.decompressor, err = newConnections(append(options, kgo.WithHooks(connectHook{c}))...)
+	c.conn, err = Connect(append(options, kgo.WithHooks(connectHook{c}))...)
 	return c, err
 }
 
-func newConnections(options ...kgo.Opt) (*kgo.Client, kgo.Decompressor, error) {
+// Conn is connections to brokers that several clients may share.
+type Conn struct {
+	*kgo.Client
+	decompressor kgo.Decompressor // with the bound
+}
+
+// Connect returns connections that are made when they are used first.
+func Connect(options ...kgo.Opt) (*Conn, error) {
 	cl, err := kgo.NewClient(append(options, kgo.MaxDecompressBatchBytes(MaxInflated))...)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	decompressor, ok := cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor) // which has the bound
+	decompressor, ok := cl.OptValue(kgo.WithDecompressor).(kgo.Decompressor)
 	if !ok {
 		cl.Close()
-		return nil, nil, errors.New("the Kafka client has no decompressor")
+		return nil, errors.New("the Kafka client has no decompressor")
 	}
-	return cl, decompressor, nil
+	return &Conn{cl, decompressor}, nil
+}
+
+// Topic returns a client of one topic that shares the connections, and is not to be closed.
+func (c *Conn) Topic(topic string) *Client {
+	return &Client{topic: topic, conn: c, leaders: map[int32]leader{}}
 }
 
 // Close closes the connections.
-func (c *Client) Close() { c.cl.Close() }
+func (c *Client) Close() { c.conn.Close() }
 
 // Connects returns how many connections were made so far. What is read after the number was read
 // comes from those brokers, running without a break, that were connected by then, until the number
@@ -106,7 +117,7 @@ func (c *Client) findLeaders(ctx context.Context, partition int32) error {
 	topic := kmsg.NewMetadataRequestTopic()
 	topic.Topic = &c.topic
 	req.Topics = append(req.Topics, topic)
-	response, err := req.RequestWith(ctx, c.cl)
+	response, err := req.RequestWith(ctx, c.conn.Client)
 	if err != nil {
 		return fmt.Errorf("ask for the leaders of topic %s: %w", c.topic, err)
 	}
@@ -173,24 +184,24 @@ func (c *Client) forget(partition int32, old leader) {
 	}
 }
 
-// errOddAnswer is a response without what was asked for.
-var errOddAnswer = errors.New("the broker's answer lacks the partition")
+// ErrUnexpectedResponse is a response without what was requested.
+var ErrUnexpectedResponse = errors.New("the broker's answer lacks what was asked for")
 
-// requestTimeout bounds a request of which a broker need not wait for anything.
-const requestTimeout = 30 * time.Second
+// RequestTimeout bounds a request of which a broker need not wait for anything.
+const RequestTimeout = 30 * time.Second
 
 // ask sends a request to the leader of a partition. check returns the error in the response. Where
 // that says that another broker leads, or that this one can't answer yet, it is tried again until
-// ctx ends, at most for requestTimeout.
+// ctx ends, at most for RequestTimeout.
 func (c *Client) ask(ctx context.Context, partition int32, request func(leader) kmsg.Request,
 	check func(kmsg.Response) error) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, RequestTimeout)
 	defer cancel()
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		l, err := c.leader(ctx, partition)
 		if err == nil {
 			var response kmsg.Response
-			if response, err = c.cl.Broker(int(l.id)).Request(ctx, request(l)); err == nil {
+			if response, err = c.conn.Broker(int(l.id)).Request(ctx, request(l)); err == nil {
 				err = check(response)
 			}
 			if err != nil {
@@ -240,7 +251,7 @@ func (c *Client) listOffset(ctx context.Context, partition int32, timestamp int6
 	}, func(response kmsg.Response) error {
 		r, ok := response.(*kmsg.ListOffsetsResponse)
 		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-			return errOddAnswer
+			return ErrUnexpectedResponse
 		}
 		p := &r.Topics[0].Partitions[0]
 		offset = p.Offset
@@ -269,7 +280,7 @@ func (c *Client) epochEnd(ctx context.Context, partition, epoch int32) (end int6
 	}, func(response kmsg.Response) error {
 		r, ok := response.(*kmsg.OffsetForLeaderEpochResponse)
 		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-			return errOddAnswer
+			return ErrUnexpectedResponse
 		}
 		p := &r.Topics[0].Partitions[0]
 		end = p.EndOffset
@@ -312,7 +323,7 @@ func (c *Client) record(ctx context.Context, partition int32, offset int64) (fou
 	}, func(response kmsg.Response) error {
 		r, ok := response.(*kmsg.FetchResponse)
 		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-			return errOddAnswer
+			return ErrUnexpectedResponse
 		}
 		p := &r.Topics[0].Partitions[0]
 		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
@@ -323,7 +334,7 @@ func (c *Client) record(ctx context.Context, partition int32, offset int64) (fou
 		}
 		records, _ := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{KeepControlRecords: true,
 			Offset: offset, Topic: c.topic, Partition: partition},
-			p, c.decompressor, nil)
+			p, c.conn.decompressor, nil)
 		for _, candidate := range records.Records {
 			if candidate.Offset == offset {
 				found = candidate
@@ -345,15 +356,17 @@ const (
 	readWait  = 500 * time.Millisecond
 )
 
-// read is [Admin.Read].
-func (c *Client) read(ctx context.Context, partition int32, from int64) (records []*kgo.Record,
+// ReadSome returns records of a partition from an offset on, about a MiB of them, as a consumer of
+// committed records gets them, and the offset to go on at. That is the same one where nothing came
+// within half a second: the end was reached, or a transaction is open.
+func (c *Client) ReadSome(ctx context.Context, partition int32, from int64) (records []*kgo.Record,
 	next int64, err error) {
 	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
 		return c.fetchRequest(readWait, readBytes, 1, fetchPartition(partition, from, l.epoch, readBytes))
 	}, func(response kmsg.Response) error {
 		r, ok := response.(*kmsg.FetchResponse)
 		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-			return errOddAnswer
+			return ErrUnexpectedResponse
 		}
 		p := &r.Topics[0].Partitions[0]
 		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
@@ -362,7 +375,7 @@ func (c *Client) read(ctx context.Context, partition int32, from int64) (records
 		var fetched kgo.FetchPartition
 		fetched, next = kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 			Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: c.topic, Partition: partition,
-		}, p, c.decompressor, nil)
+		}, p, c.conn.decompressor, nil)
 		if records = fetched.Records; len(records) > 0 {
 			return nil // an error is met again
 		}

@@ -1,4 +1,4 @@
-package kafka
+package fetch
 
 import (
 	"bytes"
@@ -327,7 +327,7 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 			}
 		}
 	}
-	answer, err := f.c.cl.Broker(int(r.broker)).Request(ctx,
+	answer, err := f.c.conn.Broker(int(r.broker)).Request(ctx,
 		f.c.fetchRequest(r.wait, responseBytes, 1, asked...))
 	if err != nil {
 		fail(err)
@@ -335,7 +335,7 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 	}
 	response, ok := answer.(*kmsg.FetchResponse)
 	if !ok {
-		fail(errOddAnswer)
+		fail(ErrUnexpectedResponse)
 		return
 	}
 	if err := kerr.ErrorForCode(response.ErrorCode); err != nil {
@@ -381,7 +381,7 @@ func (f *Fetcher) take(p *Partition, rp *kmsg.FetchResponseTopicPartition) bool 
 	from := p.next
 	fetched, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: f.c.topic, Partition: p.number,
-	}, rp, f.c.decompressor, nil)
+	}, rp, f.c.conn.decompressor, nil)
 	p.next = next
 	if len(fetched.Records) > 0 {
 		f.deliver(p, Chunk{Records: fetched.Records})
