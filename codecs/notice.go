@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // NoticeSchema is the version of the JSON of results. Fields may be added within a version; what a
@@ -90,16 +91,16 @@ type congestionNotice struct {
 	Type   string `json:"type"` // congestion
 	Plaza  int16  `json:"plaza"`
 	// the minute at whose end it was detected, since 1970 UTC
-	Number   int64                `json:"number"`
-	Event    string               `json:"event"` // onset, end or change
-	From     toll.CongestionState `json:"from"`
-	To       toll.CongestionState `json:"to"`
-	Since    string               `json:"since"`    // when it began
-	Detected string               `json:"detected"` // when that was certain
-	Why      string               `json:"why"`
-	Measure  toll.Measure         `json:"measure"`
-	Epoch    uint64               `json:"epoch"`   // rises with a rebuild; 0 where not known
-	Version  string               `json:"version"` // of epoch and number, see transitionVersion
+	Number   int64           `json:"number"`
+	Event    string          `json:"event"` // onset, end or change
+	From     traffic.State   `json:"from"`
+	To       traffic.State   `json:"to"`
+	Since    string          `json:"since"`    // when it began
+	Detected string          `json:"detected"` // when that was certain
+	Why      string          `json:"why"`
+	Measure  traffic.Measure `json:"measure"`
+	Epoch    uint64          `json:"epoch"`   // rises with a rebuild; 0 where not known
+	Version  string          `json:"version"` // of epoch and number, see transitionVersion
 }
 
 // transitionVersion returns what orders the changes of a plaza's congestion: the epoch, and within
@@ -112,7 +113,7 @@ func transitionVersion(epoch uint64, number int64) string {
 
 // AppendNotice appends a result as JSON. It depends on the notice and the location alone, so that
 // the same revision of a window has the same bytes whenever it is sent.
-func AppendNotice(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte, error) {
+func AppendNotice(dst []byte, n *traffic.Notice, plaza *time.Location) ([]byte, error) {
 	switch {
 	case n.Window != nil:
 		return appendWindow(dst, n.Window, plaza), nil
@@ -122,7 +123,7 @@ func AppendNotice(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte, err
 	return dst, errors.New("encode notice: it holds nothing")
 }
 
-func appendTransition(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte, error) {
+func appendTransition(dst []byte, n *traffic.Notice, plaza *time.Location) ([]byte, error) {
 	at := func(m toll.Minute) string { return m.Time().In(plaza).Format(time.RFC3339) }
 	t := n.Transition
 	text, err := json.Marshal(congestionNotice{
@@ -138,9 +139,9 @@ func appendTransition(dst []byte, n *toll.Notice, plaza *time.Location) ([]byte,
 }
 
 // eventOf says whether congestion begins, ends or changes.
-func eventOf(t *toll.Transition) string {
-	troubled := func(s toll.CongestionState) bool {
-		return s == toll.Busy || s == toll.Saturated || s == toll.BelowUsual
+func eventOf(t *traffic.Transition) string {
+	troubled := func(s traffic.State) bool {
+		return s == traffic.Busy || s == traffic.Saturated || s == traffic.BelowUsual
 	}
 	switch from, to := troubled(t.From), troubled(t.To); {
 	case to && !from:

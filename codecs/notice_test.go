@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 func TestAppendNotice(t *testing.T) {
@@ -23,16 +24,16 @@ func TestAppendNotice(t *testing.T) {
 			15, Whole: true, Reason: toll.ClosedByWatermark,
 		Types: []toll.TypeCount{{Type: "car", Count: 9}, {Type: `x"<y`, Count: 3}}, Late: 2,
 	}, Epoch: 7, Revision: 2, TooLate: 1}
-	change := toll.Transition{Plaza: 4856, From: toll.Free, To: toll.Saturated, Since: start,
+	change := traffic.Transition{Plaza: 4856, From: traffic.Free, To: traffic.Saturated, Since: start,
 		Detected: start + 2, Why: "demand", Epoch: 7}
 	for _, c := range []struct {
-		notice toll.Notice
+		notice traffic.Notice
 		want   string
 	}{
-		{toll.Notice{Window: &window},
+		{traffic.Notice{Window: &window},
 			`{"schema":1,"type":"window","plaza":4856,"kind":"15m","start":"2026-03-02T07:00:00+01:00","end":"2026-03-02T07:15:00+01:00",` +
 				`"final":true,"revision":2,"reason":"watermark","count":12,"by_type":{"car":9,"x\"\u003cy":3},"flow_per_hour":48,"on_time":10,"late":2,"too_late":1,"epoch":7,"version":"00000000000000000007.0000000000000000002"}`},
-		{toll.Notice{Ref: toll.NoticeRef{Number: 3}, Transition: &change},
+		{traffic.Notice{Ref: traffic.NoticeRef{Number: 3}, Transition: &change},
 			`{"schema":1,"type":"congestion","plaza":4856,"number":3,"event":"onset","from":"free","to":"saturated",` +
 				`"since":"2026-03-02T07:00:00+01:00","detected":"2026-03-02T07:02:00+01:00","why":"demand",` +
 				`"measure":{"plaza":0,"end":0,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":0,"passenger_car_flow":0,"demand":0},"epoch":7,"version":"00000000000000000007.2147483651"}`},
@@ -42,19 +43,21 @@ func TestAppendNotice(t *testing.T) {
 			t.Errorf("got %s, %v\nwant %s", got, err, c.want)
 		}
 	}
-	if got, err := AppendNotice(nil, &toll.Notice{}, berlin); err == nil {
+	if got, err := AppendNotice(nil, &traffic.Notice{}, berlin); err == nil {
 		t.Errorf("nothing became %s", got)
 	}
 	for _, c := range []struct {
-		from, to toll.CongestionState
+		from, to traffic.State
 		want     string
 	}{
-		{toll.Free, toll.Busy, "onset"}, {toll.Busy, toll.Saturated, "change"}, {toll.Saturated,
-			toll.Free, "end"},
-		{toll.NoData, toll.Free, "change"}, {toll.Free, toll.BelowUsual, "onset"}, {toll.BelowUsual,
-			toll.NoData, "end"},
+		{traffic.Free, traffic.Busy, "onset"}, {traffic.Busy, traffic.Saturated,
+			"change"}, {traffic.Saturated,
+			traffic.Free, "end"},
+		{traffic.NoData, traffic.Free, "change"}, {traffic.Free, traffic.BelowUsual,
+			"onset"}, {traffic.BelowUsual,
+			traffic.NoData, "end"},
 	} {
-		if got := eventOf(&toll.Transition{From: c.from, To: c.to}); got != c.want {
+		if got := eventOf(&traffic.Transition{From: c.from, To: c.to}); got != c.want {
 			t.Errorf("%v to %v: %s, want %s", c.from, c.to, got, c.want)
 		}
 	}
@@ -120,7 +123,7 @@ func TestWindowNotice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := AppendNotice(nil, &toll.Notice{Window: &w}, loc)
+		got, err := AppendNotice(nil, &traffic.Notice{Window: &w}, loc)
 		if err != nil || string(got) != string(want) {
 			t.Fatalf("got %s, %v\nwant %s", got, err, want)
 		}
@@ -150,17 +153,18 @@ func TestTransitionVersion(t *testing.T) {
 	type change struct {
 		epoch  uint64
 		number int64
-		to     toll.CongestionState
+		to     traffic.State
 	}
 	var messages [][]byte
 	for _, c := range []change{
-		{0, math.MinInt32, toll.Free}, {0, -1, toll.Busy}, {0, 0, toll.Free}, {7, -1, toll.Busy}, {7, 9,
-			toll.Free}, {7, 10, toll.Busy},
-		{7, math.MaxInt32, toll.Saturated}, // lost, as is the epoch's clock that ran ahead
-		{8, 10, toll.Free}, {8, 11, toll.BelowUsual}, {math.MaxUint64, 0, toll.Busy},
+		{0, math.MinInt32, traffic.Free}, {0, -1, traffic.Busy}, {0, 0, traffic.Free}, {7, -1,
+			traffic.Busy}, {7, 9,
+			traffic.Free}, {7, 10, traffic.Busy},
+		{7, math.MaxInt32, traffic.Saturated}, // lost, as is the epoch's clock that ran ahead
+		{8, 10, traffic.Free}, {8, 11, traffic.BelowUsual}, {math.MaxUint64, 0, traffic.Busy},
 	} {
-		n := toll.Notice{Ref: toll.NoticeRef{Number: c.number},
-			Transition: &toll.Transition{To: c.to, Epoch: c.epoch}}
+		n := traffic.Notice{Ref: traffic.NoticeRef{Number: c.number},
+			Transition: &traffic.Transition{To: c.to, Epoch: c.epoch}}
 		m, err := AppendNotice(nil, &n, time.UTC)
 		if err != nil {
 			t.Fatal(err)

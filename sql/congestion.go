@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // assess goes on with the assessment of plazas, over the minutes that have closed.
@@ -29,7 +30,7 @@ func (r *Results) assess(ctx context.Context, tx *dbsql.Tx, closings []toll.Clos
 			return fmt.Errorf("read the congestion: %w", err)
 		}
 		var fresh, known []assessed
-		var transitions []toll.Transition
+		var transitions []traffic.Transition
 		for _, plaza := range plazas {
 			a, exists := before[plaza]
 			until := a.Until
@@ -61,28 +62,29 @@ func (r *Results) assess(ctx context.Context, tx *dbsql.Tx, closings []toll.Clos
 // assessed is the assessment of a plaza.
 type assessed struct {
 	plaza int16
-	toll.Assessment
+	traffic.Assessment
 }
 
 // assessPlaza takes an assessment on through the minutes of some closings. Those that it has behind
 // it change nothing, whoever hands them over.
-func (r *Results) assessPlaza(ctx context.Context, q reader, plaza int16, a *toll.Assessment,
-	closings []*toll.Closing) ([]toll.Transition, error) {
+func (r *Results) assessPlaza(ctx context.Context, q reader, plaza int16, a *traffic.Assessment,
+	closings []*toll.Closing) ([]traffic.Transition, error) {
 	slices.SortStableFunc(closings, func(a, b *toll.Closing) int {
 		return cmp.Compare(a.From, b.From)
 	})
 	var failed error
-	by := toll.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zoneOf(plaza), Equivalents: r.cfg.Equivalents,
-		Thresholds: r.cfg.Thresholds}
+	by := traffic.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zoneOf(plaza),
+		Equivalents: r.cfg.Equivalents,
+		Thresholds:  r.cfg.Thresholds}
 	by.Plaza.ID = plaza
-	by.Usual = func(day int64) *toll.UsualDay {
+	by.Usual = func(day int64) *traffic.UsualDay {
 		usual, err := r.history.usual(ctx, q, plaza, by.Zone, day)
 		if err != nil && failed == nil {
 			failed = err
 		}
 		return usual
 	}
-	var transitions []toll.Transition
+	var transitions []traffic.Transition
 	for _, c := range closings {
 		changes := a.Run(c.Panes, c.From, c.Until, &by)
 		if failed != nil {
@@ -138,27 +140,27 @@ func (r *Results) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []asse
 func (r *Results) wall(m toll.Minute) string { return wallColumn(r.zone, m) }
 
 // Congestion returns how all plazas stand that were assessed.
-func (s *Store) Congestion(ctx context.Context) (map[int16]toll.Assessment, error) {
+func (s *Store) Congestion(ctx context.Context) (map[int16]traffic.Assessment, error) {
 	all, err := readAssessments(ctx, s.db, "")
 	return all, s.wrap("read the congestion", err)
 }
 
 func readAssessments(ctx context.Context, q reader, condition string,
-	args ...any) (map[int16]toll.Assessment, error) {
+	args ...any) (map[int16]traffic.Assessment, error) {
 	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, assessment FROM toll_congestion `+
 		condition, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	all := map[int16]toll.Assessment{}
+	all := map[int16]traffic.Assessment{}
 	for rows.Next() {
 		var plaza int16
 		var text dbsql.RawBytes
 		if err := rows.Scan(&plaza, &text); err != nil {
 			return nil, err
 		}
-		var a toll.Assessment
+		var a traffic.Assessment
 		if err := json.Unmarshal(text, &a); err != nil {
 			return nil, fmt.Errorf("plaza %d: read the assessment: %w", plaza, err)
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // minutesFrom hands over the minutes [from, until) of a plaza with so many cars each, as one that
@@ -57,12 +58,12 @@ func TestCongestion(t *testing.T) {
 		}
 
 		// One assessment in memory says the same.
-		var a toll.Assessment
+		var a traffic.Assessment
 		all := minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 09:30", cars)
 		transitions := a.Run(all.Panes, all.From, all.Until,
-			&toll.Basis{Plaza: toll.Plaza{ID: 7, Lanes: 1, CapacityPerLane: 600}, Zone: x.zone})
+			&traffic.Basis{Plaza: toll.Plaza{ID: 7, Lanes: 1, CapacityPerLane: 600}, Zone: x.zone})
 		congestion, err := s.Congestion(t.Context())
-		if err != nil || !reflect.DeepEqual(congestion, map[int16]toll.Assessment{7: a}) {
+		if err != nil || !reflect.DeepEqual(congestion, map[int16]traffic.Assessment{7: a}) {
 			t.Errorf("got %+v, %v, want %+v", congestion, err, a)
 		}
 		stored, err := s.Transitions(t.Context(), 7, 10)
@@ -104,7 +105,7 @@ func TestLeftTransitions(t *testing.T) {
 			lost[1].Transition == nil || lost[2].Ref.Plaza != 8 {
 			t.Fatalf("got %+v, %v, %v", lost, stored, err)
 		}
-		for most, want := range map[int][]toll.Notice{1: lost[:1], 2: lost[:2], 3: lost} {
+		for most, want := range map[int][]traffic.Notice{1: lost[:1], 2: lost[:2], 3: lost} {
 			maxNotices = most
 			left, stored, err := x.results().Settle(t.Context(), []toll.Closing{{Plaza: 7}, {Plaza: 8}}, nil)
 			if err != nil || stored || !reflect.DeepEqual(left, want) {
@@ -112,7 +113,7 @@ func TestLeftTransitions(t *testing.T) {
 			}
 		}
 		left, stored, err := x.results().Settle(t.Context(), []toll.Closing{{Plaza: 7}},
-			[]toll.NoticeRef{lost[1].Ref, lost[0].Ref})
+			[]traffic.NoticeRef{lost[1].Ref, lost[0].Ref})
 		if err != nil || !stored || len(left) != 0 {
 			t.Errorf("got %+v, %v, %v", left, stored, err)
 		}
@@ -188,8 +189,8 @@ func TestUsual(t *testing.T) {
 		}
 		r := x.results()
 		x.settle(r, x.closing(2, "2022-04-01 00:00"))
-		day := toll.DayOf(zone, zone.Minute(wallTime(t, "2022-03-24 12:00")))
-		usual := func(r *Results, plaza int16, day int64) *toll.UsualDay {
+		day := traffic.DayOf(zone, zone.Minute(wallTime(t, "2022-03-24 12:00")))
+		usual := func(r *Results, plaza int16, day int64) *traffic.UsualDay {
 			t.Helper()
 			u, err := r.history.usual(t.Context(), s.db, plaza, zone, day)
 			if err != nil {
@@ -203,7 +204,7 @@ func TestUsual(t *testing.T) {
 			"23:45": "{3.5 1.5 6}", "07:00": "{0 0 6}", "08:15": "{0 0 6}", // 5, 0, 0, 0, 0, 0
 			"06:45": "{0 0 5}", // before the first window
 		} {
-			_, slot := toll.SlotOf(zone, zone.Minute(wallTime(t, "2022-03-24 "+clock)))
+			_, slot := traffic.SlotOf(zone, zone.Minute(wallTime(t, "2022-03-24 "+clock)))
 			if got := fmt.Sprint(u.At(slot)); got != want {
 				t.Errorf("%s: got %s, want %s", clock, got, want)
 			}
@@ -220,7 +221,7 @@ func TestUsual(t *testing.T) {
 		} else if again := usual(r, 2, day); reflect.DeepEqual(again, u) {
 			t.Error("remembered after an error")
 		}
-		if u := usual(r, 2, toll.DayOf(zone, zone.Minute(wallTime(t, "2022-02-16 12:00")))); u != nil {
+		if u := usual(r, 2, traffic.DayOf(zone, zone.Minute(wallTime(t, "2022-02-16 12:00")))); u != nil {
 			t.Errorf("before any week has passed: %+v", u)
 		}
 		if u := usual(r, 3, day); u != nil {
@@ -293,7 +294,7 @@ func TestBelowUsual(t *testing.T) {
 			t.Errorf("got\n%swant\n%s", got, want)
 		}
 		a, err := s.Congestion(t.Context())
-		if err != nil || a[9].State != toll.BelowUsual || a[9].Last.Usual == nil ||
+		if err != nil || a[9].State != traffic.BelowUsual || a[9].Last.Usual == nil ||
 			a[9].Last.Usual.N != 4 || math.IsNaN(*a[9].Last.Z) {
 			t.Errorf("got %+v, %v", a, err)
 		}

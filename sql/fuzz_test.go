@@ -14,6 +14,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // allocated returns the bytes that f allocates.
@@ -162,14 +163,14 @@ func FuzzAssessment(f *testing.F) {
 		`{"state":7}`, `{"last":{"vc":1e999}}`} {
 		f.Add([]byte(text))
 	}
-	seed, err := json.Marshal(toll.Assessment{State: toll.Saturated, Since: -5, Why: "\u202e",
-		First: -1 << 31, Until: 1<<31 - 1, Candidate: toll.Busy, Streak: 3, Asked: 7, Quiet: 2})
+	seed, err := json.Marshal(traffic.Assessment{State: traffic.Saturated, Since: -5, Why: "\u202e",
+		First: -1 << 31, Until: 1<<31 - 1, Candidate: traffic.Busy, Streak: 3, Asked: 7, Quiet: 2})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, text []byte) {
-		var a toll.Assessment
+		var a traffic.Assessment
 		var err error
 		if n, most := allocated(func() { err = json.Unmarshal(text, &a) }),
 			uint64(200*len(text)+64<<10); n > most {
@@ -182,7 +183,7 @@ func FuzzAssessment(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s became %+v: %v", text, a, err)
 		}
-		var again toll.Assessment
+		var again traffic.Assessment
 		if err := json.Unmarshal(written, &again); err != nil {
 			t.Fatalf("%s became %s: %v", text, written, err)
 		}

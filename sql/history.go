@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // history knows what is usual at plazas, from the windows of a quarter of an hour that are stored.
@@ -23,7 +24,7 @@ type history struct {
 type usualDate struct {
 	known bool
 	day   int64 // as toll.WallTime.Day counts
-	usual *toll.UsualDay
+	usual *traffic.UsualDay
 }
 
 // maxHistory bounds the days that a history remembers: some 20 MB. Of a day of which nothing is
@@ -49,7 +50,7 @@ func (h *history) forget() {
 
 // usual returns what is usual at a plaza on a date, nil where nothing is known.
 func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Zone,
-	day int64) (*toll.UsualDay, error) {
+	day int64) (*traffic.UsualDay, error) {
 	if h.kind == "" {
 		return nil, nil
 	}
@@ -84,7 +85,7 @@ func (h *history) usual(ctx context.Context, q reader, plaza int16, zone *toll.Z
 // read reads what passed on the same weekday in the weeks before. Since the plaza's first window, a
 // quarter of an hour without one is one without a vehicle.
 func (h *history) read(ctx context.Context, q reader, plaza int16, zone *toll.Zone,
-	day int64) (*toll.UsualDay, error) {
+	day int64) (*traffic.UsualDay, error) {
 	var first toll.Minute
 	err := q.QueryRowContext(ctx, `SELECT start_minute FROM toll_window WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
 		ORDER BY start_minute LIMIT 1`, plaza, h.kind).Scan(&first)
@@ -97,7 +98,7 @@ func (h *history) read(ctx context.Context, q reader, plaza int16, zone *toll.Zo
 	var days []int64
 	var ranges []string
 	args := []any{plaza, h.kind}
-	for week := int64(1); week <= toll.HistoryWeeks; week++ {
+	for week := int64(1); week <= traffic.HistoryWeeks; week++ {
 		d := day - 7*week
 		start, end := midnight(zone, d), midnight(zone, d+1)
 		if end <= first {
@@ -110,13 +111,13 @@ func (h *history) read(ctx context.Context, q reader, plaza int16, zone *toll.Zo
 	if len(days) == 0 {
 		return nil, nil
 	}
-	weeks := make([]toll.DayCounts, len(days))
+	weeks := make([]traffic.DayCounts, len(days))
 	for i, d := range days {
-		weeks[i] = toll.NewDayCounts(zone, d)
-		if toll.DayOf(zone, first) == d {
-			_, slot := toll.SlotOf(zone, first)
+		weeks[i] = traffic.NewDayCounts(zone, d)
+		if traffic.DayOf(zone, first) == d {
+			_, slot := traffic.SlotOf(zone, first)
 			for s := range slot {
-				weeks[i][s] = toll.NoCount
+				weeks[i][s] = traffic.NoCount
 			}
 		}
 	}
@@ -132,12 +133,12 @@ func (h *history) read(ctx context.Context, q reader, plaza int16, zone *toll.Zo
 		if err := rows.Scan(&start, &events); err != nil {
 			return nil, err
 		}
-		if i := slices.Index(days, toll.DayOf(zone, start)); i >= 0 {
-			_, slot := toll.SlotOf(zone, start)
+		if i := slices.Index(days, traffic.DayOf(zone, start)); i >= 0 {
+			_, slot := traffic.SlotOf(zone, start)
 			weeks[i].Add(slot, events)
 		}
 	}
-	usual := toll.UsualDayOf(weeks)
+	usual := traffic.UsualDayOf(weeks)
 	return &usual, rows.Err()
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // maxNotices bounds the notices that are returned at a time. It is a variable for tests.
@@ -18,7 +19,7 @@ var maxNotices = 20_000
 //
 // It is a transaction of its own, as it locks rows in their order: with the others that follow it
 // would be out of order.
-func (r *Results) markPublished(ctx context.Context, refs []toll.NoticeRef) error {
+func (r *Results) markPublished(ctx context.Context, refs []traffic.NoticeRef) error {
 	if len(refs) == 0 {
 		return nil
 	}
@@ -34,15 +35,15 @@ func (r *Results) markPublished(ctx context.Context, refs []toll.NoticeRef) erro
 // mark marks windows, in the way that it is told, and transitions. It reports whether that way
 // marked all of them; else nothing is marked.
 func (r *Results) mark(
-	ctx context.Context, refs []toll.NoticeRef,
-	mark func(context.Context, *dbsql.Tx, []toll.NoticeRef) (all bool, err error),
+	ctx context.Context, refs []traffic.NoticeRef,
+	mark func(context.Context, *dbsql.Tx, []traffic.NoticeRef) (all bool, err error),
 ) (marked bool, err error) {
 	tx, err := r.begin(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer tx.Rollback()
-	var windows, transitions []toll.NoticeRef
+	var windows, transitions []traffic.NoticeRef
 	for _, ref := range refs {
 		if ref.Revision == 0 {
 			transitions = append(transitions, ref)
@@ -63,8 +64,8 @@ func (r *Results) mark(
 
 // are reports whether notices are those that the last call returned, if these were all that it
 // wrote.
-func (w *writtenResults) are(refs []toll.NoticeRef) bool {
-	return slices.EqualFunc(refs, w.notices, func(ref toll.NoticeRef, n toll.Notice) bool {
+func (w *writtenResults) are(refs []traffic.NoticeRef) bool {
+	return slices.EqualFunc(refs, w.notices, func(ref traffic.NoticeRef, n traffic.Notice) bool {
 		return ref == n.Ref
 	})
 }
@@ -76,7 +77,7 @@ func (w *writtenResults) are(refs []toll.NoticeRef) bool {
 // has stored in the same microsecond: for the count to be right, that process would have to have
 // marked one of ours before, which was stored by then.
 func (r *Results) markWritten(
-	ctx context.Context, tx *dbsql.Tx, windows []toll.NoticeRef,
+	ctx context.Context, tx *dbsql.Tx, windows []traffic.NoticeRef,
 ) (all bool, err error) {
 	var plazas []int16
 	for _, ref := range windows {
@@ -103,9 +104,9 @@ func (r *Results) markWritten(
 // markWindows marks windows by their names. Those that have another revision by now stay as they
 // are.
 func (r *Results) markWindows(
-	ctx context.Context, tx *dbsql.Tx, windows []toll.NoticeRef,
+	ctx context.Context, tx *dbsql.Tx, windows []traffic.NoticeRef,
 ) (all bool, err error) {
-	slices.SortFunc(windows, func(a, b toll.NoticeRef) int {
+	slices.SortFunc(windows, func(a, b traffic.NoticeRef) int {
 		return compareWindows(a.WindowID, b.WindowID)
 	})
 	for chunk := range slices.Chunk(windows, upsertRows) {
@@ -127,8 +128,8 @@ func (r *Results) markWindows(
 }
 
 func (r *Results) markTransitions(ctx context.Context, tx *dbsql.Tx,
-	transitions []toll.NoticeRef) error {
-	slices.SortFunc(transitions, func(a, b toll.NoticeRef) int {
+	transitions []traffic.NoticeRef) error {
+	slices.SortFunc(transitions, func(a, b traffic.NoticeRef) int {
 		return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Number, b.Number))
 	})
 	for chunk := range slices.Chunk(transitions, upsertRows) {
@@ -151,12 +152,13 @@ const manyPlazas = 500
 
 // noticesOf returns the notices of what was written, given that no others of the plazas were left
 // before, in the order of unpublished. They are valid until the next call of [Results.Settle].
-func (r *Results) noticesOf(ctx context.Context, q reader, plazas []int16) ([]toll.Notice, error) {
+func (r *Results) noticesOf(ctx context.Context, q reader, plazas []int16) ([]traffic.Notice,
+	error) {
 	w := &r.written
 	if w.tooMany {
 		return r.unpublished(ctx, q, plazas)
 	}
-	all := make([]toll.Notice, 0, len(w.windows))
+	all := make([]traffic.Notice, 0, len(w.windows))
 	for i := range w.windows {
 		all = append(all, windowNotice(&w.windows[i]))
 	}
@@ -181,7 +183,7 @@ func (r *Results) noticesOf(ctx context.Context, q reader, plazas []int16) ([]to
 }
 
 // compareNotices is the order in which notices are published.
-func compareNotices(a, b toll.Notice) int {
+func compareNotices(a, b traffic.Notice) int {
 	if c := cmp.Compare(a.Ref.Plaza, b.Ref.Plaza); c != 0 {
 		return c
 	}
@@ -192,21 +194,22 @@ func compareNotices(a, b toll.Notice) int {
 		cmp.Compare(a.Ref.Start, b.Ref.Start))
 }
 
-func windowNotice(w *toll.WindowResult) toll.Notice {
-	return toll.Notice{Ref: toll.NoticeRef{WindowID: w.WindowID, Revision: w.Revision}, Window: w}
+func windowNotice(w *toll.WindowResult) traffic.Notice {
+	return traffic.Notice{Ref: traffic.NoticeRef{WindowID: w.WindowID, Revision: w.Revision},
+		Window: w}
 }
 
-func transitionNotice(t *toll.Transition) toll.Notice {
-	ref := toll.NoticeRef{WindowID: toll.WindowID{Plaza: t.Plaza}, Number: int64(t.Detected)}
-	return toll.Notice{Ref: ref, Transition: t}
+func transitionNotice(t *traffic.Transition) traffic.Notice {
+	ref := traffic.NoticeRef{WindowID: toll.WindowID{Plaza: t.Plaza}, Number: int64(t.Detected)}
+	return traffic.Notice{Ref: ref, Transition: t}
 }
 
 // unpublished returns the notices of some plazas, ascending, that are not known to be published,
 // maxNotices at most. The number of a transition is the minute at which it was detected: a plaza
 // has one of a minute at most.
-func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]toll.Notice,
+func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]traffic.Notice,
 	error) {
-	var all []toll.Notice
+	var all []traffic.Notice
 	for chunk := range slices.Chunk(plazas, manyPlazas) {
 		// Of many plazas servers would rather read all windows.
 		condition := r.s.forceIndex("unpublished") + "WHERE published = 0 AND " +
@@ -234,7 +237,7 @@ func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]
 			break
 		}
 	}
-	slices.SortStableFunc(all, func(a, b toll.Notice) int {
+	slices.SortStableFunc(all, func(a, b traffic.Notice) int {
 		return cmp.Compare(a.Ref.Plaza, b.Ref.Plaza)
 	})
 	return all[:min(len(all), maxNotices)], nil

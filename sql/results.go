@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // ResultsConfig says how results are made.
@@ -22,9 +23,9 @@ type ResultsConfig struct {
 	// PlazaZones are the timezones of the plazas whose windows align to another than Location.
 	PlazaZones map[int16]*toll.Zone
 	// Equivalents are how many cars a vehicle counts for, by type. Nil for the defaults.
-	Equivalents toll.Equivalents
+	Equivalents traffic.Equivalents
 	// Thresholds are what congestion is judged by. Nil for the defaults.
-	Thresholds *toll.Thresholds
+	Thresholds *traffic.Thresholds
 }
 
 // Results stores closed windows and the congestion of plazas. One goroutine uses it at a time.
@@ -52,9 +53,9 @@ type Results struct {
 type writtenResults struct {
 	at          string // stored_at; empty for the time of the statement
 	windows     []toll.WindowResult
-	tooMany     bool          // more than are to be held
-	transitions []int16       // plazas with transitions
-	notices     []toll.Notice // that were returned, if they are all that was written
+	tooMany     bool             // more than are to be held
+	transitions []int16          // plazas with transitions
+	notices     []traffic.Notice // that were returned, if they are all that was written
 }
 
 // begin forgets what was written before.
@@ -105,7 +106,7 @@ var ErrConflict = errors.New("another process stores results of the same plazas"
 // a [toll.PermanentError] where no repetition helps. After any other error the results may or may
 // not be stored.
 func (r *Results) Settle(ctx context.Context, closings []toll.Closing,
-	published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error) {
+	published []traffic.NoticeRef) (notices []traffic.Notice, stored bool, err error) {
 	notices, stored, err = r.settle(ctx, closings, published)
 	if err != nil {
 		r.history.forget() // it may have read what is rolled back
@@ -141,7 +142,7 @@ func (r *Results) begin(ctx context.Context) (*dbsql.Tx, error) {
 }
 
 func (r *Results) settle(ctx context.Context, closings []toll.Closing,
-	published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error) {
+	published []traffic.NoticeRef) (notices []traffic.Notice, stored bool, err error) {
 	r.s.embedded(ctx) // for what follows, see many
 	if err := r.markPublished(ctx, published); err != nil {
 		return nil, false, err

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // BenchmarkSettle stores the windows of 100 plazas on MariaDB, an hour at a time as when a backlog
@@ -19,7 +20,7 @@ func BenchmarkSettle(b *testing.B) {
 			until := minuteOf(b, "2022-02-10 10:00")
 			types := []toll.TypeCount{{Type: "bus", Count: 3}, {Type: "car", Count: 80},
 				{Type: "truck", Count: 17}}
-			var refs []toll.NoticeRef
+			var refs []traffic.NoticeRef
 			windows := 0
 			for b.Loop() {
 				var closings []toll.Closing

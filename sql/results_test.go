@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 func TestSettle(t *testing.T) {
@@ -241,7 +242,7 @@ func TestLeftNotices(t *testing.T) {
 		x.store(0, passage{1, "2022-02-10 10:02", "car", 1, toll.Late})
 		r := x.results()
 		newer := []toll.Closing{x.closing(1, "2022-02-10 10:15"), {Plaza: 2}}
-		var refs []toll.NoticeRef
+		var refs []traffic.NoticeRef
 		for range 2 { // as often as it takes
 			left, stored, err := r.Settle(t.Context(), newer, refs)
 			if err != nil || stored || !reflect.DeepEqual(left, lost[3:]) {
@@ -250,7 +251,7 @@ func TestLeftNotices(t *testing.T) {
 		}
 		// Some at a time.
 		maxNotices = 4
-		for _, want := range [][]toll.Notice{lost[3:7], lost[7:]} {
+		for _, want := range [][]traffic.Notice{lost[3:7], lost[7:]} {
 			left, stored, err := r.Settle(t.Context(), newer, refs)
 			if err != nil || stored || !reflect.DeepEqual(left, want) {
 				t.Fatalf("got %v, %v, %v, want %v", left, stored, err, want)
@@ -305,7 +306,7 @@ func TestMarkWritten(t *testing.T) {
 				if err != nil || !stored || len(notices) != 3 {
 					t.Fatal(notices, stored, err)
 				}
-				var refs []toll.NoticeRef
+				var refs []traffic.NoticeRef
 				for _, n := range notices {
 					refs = append(refs, n.Ref)
 				}
@@ -425,7 +426,7 @@ func TestSettleAfterRollback(t *testing.T) {
 				x.closing(2, "2022-02-10 10:30")}, nil); err != nil {
 			t.Fatal(err)
 		}
-		left := func() []toll.Notice {
+		left := func() []traffic.Notice {
 			t.Helper()
 			notices, err := r.unpublished(t.Context(), s.db, []int16{0, 1, 2})
 			if err != nil {
@@ -475,7 +476,7 @@ func TestSettleTogether(t *testing.T) {
 			}
 		}
 		type content struct {
-			ref  toll.NoticeRef
+			ref  traffic.NoticeRef
 			text string
 		}
 		seen := make([][]content, processes)
@@ -488,7 +489,7 @@ func TestSettleTogether(t *testing.T) {
 				calls := 0
 				for i := 0; i < len(handed); {
 					n := min(3, len(handed)-i)
-					var refs []toll.NoticeRef
+					var refs []traffic.NoticeRef
 					for {
 						if calls++; calls > 100*len(handed) {
 							t.Errorf("process %d does not get beyond closing %d: left to publish are %v", p, i, refs)
@@ -536,7 +537,7 @@ func TestSettleTogether(t *testing.T) {
 		})
 		wg.Wait()
 		t.Log("failures:", failures)
-		one := map[toll.NoticeRef]string{}
+		one := map[traffic.NoticeRef]string{}
 		for _, all := range seen {
 			for _, c := range all {
 				if was, ok := one[c.ref]; ok && was != c.text {
@@ -551,7 +552,7 @@ func TestSettleTogether(t *testing.T) {
 		}
 		for _, row := range rows {
 			for revision := int64(1); revision <= row.Revision; revision++ {
-				if _, ok := one[toll.NoticeRef{WindowID: row.WindowID, Revision: revision}]; !ok {
+				if _, ok := one[traffic.NoticeRef{WindowID: row.WindowID, Revision: revision}]; !ok {
 					t.Errorf("revision %d of %v was not published", revision, row.WindowID)
 				}
 			}

@@ -12,11 +12,12 @@ import (
 	dbsql "database/sql"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // MinKeepWindows is the shortest time that windows are kept: what is usual at a plaza is learned
 // from the windows of the weeks before, and verification looks at those of the last days.
-const MinKeepWindows = (toll.HistoryWeeks*7 + 4) * 24 * time.Hour
+const MinKeepWindows = (traffic.HistoryWeeks*7 + 4) * 24 * time.Hour
 
 // KeepWindows returns how long windows of a kind are kept where those of a quarter of an hour or
 // more are kept for keep: shorter ones, of which there are the most, a tenth of that, and days ten

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // writeTransitions inserts transitions that are not published yet. One that is there already stays
 // as it is.
-func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx, all []toll.Transition) error {
+func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx,
+	all []traffic.Transition) error {
 	if len(all) == 0 {
 		return nil
 	}
@@ -43,7 +44,7 @@ func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx, all []toll
 }
 
 // Transitions returns a plaza's changes of state, the newest first, as many as limit at most.
-func (s *Store) Transitions(ctx context.Context, plaza int16, limit int) ([]toll.Transition,
+func (s *Store) Transitions(ctx context.Context, plaza int16, limit int) ([]traffic.Transition,
 	error) {
 	all, err := readTransitions(ctx, s.db,
 		`WHERE toll_plaza_id = ? ORDER BY detected_minute DESC LIMIT ?`, plaza, limit)
@@ -51,16 +52,16 @@ func (s *Store) Transitions(ctx context.Context, plaza int16, limit int) ([]toll
 }
 
 func readTransitions(ctx context.Context, q reader, condition string,
-	args ...any) ([]toll.Transition, error) {
+	args ...any) ([]traffic.Transition, error) {
 	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, since_minute, from_state, to_state, why, measure, epoch
 		FROM toll_transition `+condition, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var all []toll.Transition
+	var all []traffic.Transition
 	for rows.Next() {
-		var t toll.Transition
+		var t traffic.Transition
 		var from, to string
 		var measure dbsql.RawBytes
 		if err := rows.Scan(&t.Plaza, &t.Detected, &t.Since, &from, &to, &t.Why, &measure,

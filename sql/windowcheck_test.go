@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // states merges what was stored, of a partition up to an offset where one is given, and says how
@@ -407,7 +408,7 @@ func TestVerifyWindowsWhileRunning(t *testing.T) {
 					}
 				}
 				mu.Unlock()
-				var refs []toll.NoticeRef
+				var refs []traffic.NoticeRef
 				for {
 					notices, stored, err := r.Settle(t.Context(), closings, refs)
 					if err != nil && !errors.Is(err, ErrConflict) {

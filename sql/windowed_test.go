@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // passage is some vehicles passing a plaza at a time, as the stream found them.
@@ -247,7 +248,7 @@ func (x *windowed) settle(r *Results, closings ...toll.Closing) string {
 		}
 	}
 	var b strings.Builder
-	var refs []toll.NoticeRef
+	var refs []traffic.NoticeRef
 	for {
 		notices, stored, err := r.Settle(x.t.(*testing.T).Context(), closings, refs)
 		if err != nil {
@@ -267,7 +268,7 @@ func (x *windowed) settle(r *Results, closings ...toll.Closing) string {
 
 // sameAsStored compares notices with what the database has to publish of their plazas: after a
 // crash these are published, under the same names.
-func (x *windowed) sameAsStored(r *Results, notices []toll.Notice) {
+func (x *windowed) sameAsStored(r *Results, notices []traffic.Notice) {
 	x.t.Helper()
 	var plazas []int16
 	for _, n := range notices {
@@ -281,7 +282,7 @@ func (x *windowed) sameAsStored(r *Results, notices []toll.Notice) {
 }
 
 // text writes a notice: 4000 15m 10:00–10:15 r1 {"car":2} late 1 too late 0 watermark
-func (x *windowed) text(n toll.Notice) string {
+func (x *windowed) text(n traffic.Notice) string {
 	if t := n.Transition; t != nil {
 		return fmt.Sprintf("%d %s→%s at %s since %s: %s", t.Plaza, t.From, t.To, x.clock(t.Detected),
 			x.clock(t.Since), t.Why)

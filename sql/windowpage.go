@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // WindowPosition is where a window is among those of a plaza: descending by start, then ascending
@@ -70,9 +71,9 @@ func appendStored(all []StoredWindow, rows []windowRow) []StoredWindow {
 // from its windows of a kind, which must be of a quarter of an hour, on the same weekday of the
 // weeks before. It is nil where nothing is known.
 func (s *Store) UsualDay(ctx context.Context, plaza int16, kind string, zone *toll.Zone,
-	day int64) (*toll.UsualDay, error) {
+	day int64) (*traffic.UsualDay, error) {
 	h := history{kind: kind}
-	var usual *toll.UsualDay
+	var usual *traffic.UsualDay
 	err := s.snapshot(ctx, func(q reader) (err error) {
 		usual, err = h.read(ctx, q, plaza, zone, day)
 		return err

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // TestWindowPage walks through a plaza's windows page by page, and finds each once and in order.
@@ -91,12 +92,12 @@ func TestUsualDay(t *testing.T) {
 				passage{1, "2022-" + day + " 10:03", "car", 10 + week, toll.OnTime})
 		}
 		x.settle(x.results(), x.closing(1, "2022-02-10 00:00"))
-		day := toll.DayOf(x.zone, minuteOf(t, "2022-02-10 12:00"))
+		day := traffic.DayOf(x.zone, minuteOf(t, "2022-02-10 12:00"))
 		usual, err := s.UsualDay(t.Context(), 1, "15m", toll.NewZone(berlin), day)
 		if err != nil || usual == nil {
 			t.Fatal(usual, err)
 		}
-		if got, want := usual.At(40), (toll.Usual{Median: 11, MAD: 1, N: 3}); !reflect.DeepEqual(got,
+		if got, want := usual.At(40), (traffic.Usual{Median: 11, MAD: 1, N: 3}); !reflect.DeepEqual(got,
 			want) {
 			t.Errorf("got %+v, want %+v", got, want)
 		}

@@ -50,7 +50,7 @@ func (c *Closer) Close(plaza int16, s *State, until, all Minute) (Closing, bool)
 				closing.From = min(first, until)
 			}
 		}
-		span := Window{Start: saturate(int64(closing.From) - MeasureSpan), End: until}
+		span := Window{Start: ClampMinute(int64(closing.From) - MeasureSpan), End: until}
 		if s.Minutes.Complete(span) || s.Done == math.MinInt32 &&
 			s.Minutes.Complete(Window{Start: closing.From, End: until}) {
 			closing.Panes = slices.Clone(s.Minutes.In(span))
@@ -88,7 +88,7 @@ func (s *State) firstOpen() (Minute, bool) {
 	if panes := s.Quarters.In(Window{Start: s.Done, End: math.MaxInt32}); len(panes) > 0 {
 		first, found = min(first, panes[0].Start), true
 	}
-	earliest := saturate(int64(s.Earliest)/60 - dayMinutes) // a clock is within a day of UTC
+	earliest := ClampMinute(int64(s.Earliest)/60 - dayMinutes) // a clock is within a day of UTC
 	for _, gap := range []Window{s.Minutes.Gap, s.Quarters.Gap} {
 		if gap.Start < gap.End && gap.End > s.Done {
 			first, found = min(first, max(gap.Start, s.Done, earliest)), true
@@ -155,7 +155,7 @@ func (c *Closer) due(k *WindowKind, s *State, panes *Panes, until Minute, window
 		for _, p := range panes.In(span) {
 			last := p.Start
 			if k.OfQuarters() {
-				last = saturate(int64(p.Start) + Quarter - 1)
+				last = ClampMinute(int64(p.Start) + Quarter - 1)
 			}
 			for m := p.Start; ; m = last {
 				for _, w := range k.Covering(c.Zone, m, few[:0]) {
@@ -219,10 +219,7 @@ func (c *Closing) Weight(kinds []WindowKind) int {
 func (s *State) Settled(until Minute, dirty []Window) {
 	s.Done = max(s.Done, until)
 	s.Dirty = dirty
-	s.Minutes.dropBefore(saturate(int64(s.Done) - int64(KeptMinutes)))
+	s.Minutes.dropBefore(ClampMinute(int64(s.Done) - int64(KeptMinutes)))
 	s.Quarters.dropBefore(
-		saturate(int64(QuarterOf(max(s.Done, math.MinInt32+Quarter))) - int64(KeptQuarters)))
+		ClampMinute(int64(QuarterOf(max(s.Done, math.MinInt32+Quarter))) - int64(KeptQuarters)))
 }
-
-// saturate returns the nearest minute that there is.
-func saturate(m int64) Minute { return Minute(min(max(m, math.MinInt32), math.MaxInt32)) }

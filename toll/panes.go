@@ -99,11 +99,11 @@ func varintBytes(n int64) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 func (p *Panes) bound(done, length Minute, types, most int) {
 	for len(p.List) > 1 && p.bytes(length, types) > most {
 		if first := &p.List[0]; first.Start < done {
-			p.dropBefore(saturate(int64(first.Start) + int64(length)))
+			p.dropBefore(ClampMinute(int64(first.Start) + int64(length)))
 			continue
 		}
 		last := p.List[len(p.List)-1].Start
-		gap := Window{Start: last, End: saturate(int64(last) + int64(length))}
+		gap := Window{Start: last, End: ClampMinute(int64(last) + int64(length))}
 		if p.Gap.Start < p.Gap.End {
 			gap = Window{Start: min(p.Gap.Start, gap.Start), End: max(p.Gap.End, gap.End)}
 		}

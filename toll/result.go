@@ -31,6 +31,9 @@ const (
 	ClosedByEnd  CloseReason = "end of stream" // the run was asked to end with what there is
 )
 
+// MeasureSpan is how many minutes before a minute's end the congestion at that end is judged by.
+const MeasureSpan = 60
+
 // Closing is what an aggregate hands over of one plaza: windows that are to be stored. Handing over
 // again what is stored already changes nothing.
 type Closing struct {

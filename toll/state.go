@@ -159,7 +159,7 @@ func (s *State) addFold(f *Fold) {
 	s.TooLate += SumTypes(f.TooLate)
 	s.Done = max(s.Done, f.Before)
 	s.Minutes.dropBefore(f.Before)
-	s.Quarters.dropBefore(QuarterOf(saturate(int64(f.Before) + Quarter - 1)))
+	s.Quarters.dropBefore(QuarterOf(ClampMinute(int64(f.Before) + Quarter - 1)))
 }
 
 // OpenFrom returns a minute before which no window is left that the state has still to hand over,

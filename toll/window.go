@@ -262,7 +262,7 @@ func (c *wallClock) latest(end int64) int64 {
 // boundary returns the first minute in which the clock shows a wall time or a later one.
 func (c *wallClock) boundary(wall int64) Minute {
 	t, _ := c.reach(wall * 60)
-	return clampMinute(t)
+	return MinuteAt(t)
 }
 
 // reach returns the first instant at which the clock shows a wall time or a later one, both in
@@ -277,11 +277,6 @@ func (c *wallClock) reach(wall int64) (int64, stretch) {
 		}
 		t = s.to
 	}
-}
-
-// clampMinute returns the minute of an instant, or the first or last one that there is.
-func clampMinute(t int64) Minute {
-	return Minute(min(max(floorTo(t, 60)/60, math.MinInt32), math.MaxInt32))
 }
 
 // at returns the stretch from an instant on, or from an earlier one that is known.

@@ -67,7 +67,7 @@ func (z *Zone) Minute(w WallTime) Minute { return MinuteAt(z.Unix(w)) }
 // Boundary returns the first minute in which the clock shows a wall time or a later one.
 func (z *Zone) Boundary(w WallTime) Minute {
 	t, _ := z.clock.reach(int64(w))
-	return clampMinute(t)
+	return MinuteAt(t)
 }
 
 // Since returns the first wall time that is of minute m or a later one. So the wall times of the
@@ -87,8 +87,11 @@ func MinuteAt(u int64) Minute {
 	if u < 0 && u%60 != 0 {
 		m--
 	}
-	return Minute(min(m, math.MaxInt32))
+	return ClampMinute(m)
 }
+
+// ClampMinute returns m, or the first or last minute where a Minute can't hold it.
+func ClampMinute(m int64) Minute { return Minute(min(max(m, math.MinInt32), math.MaxInt32)) }
 
 // Wall returns what a clock in the zone shows at an instant.
 func (z *Zone) Wall(t time.Time) WallTime { return WallTimeOf(t.In(z.loc)) }
@@ -112,7 +115,7 @@ func (z *Zone) Changes(w Window) []Minute {
 	var all []Minute
 	end := int64(w.End) * 60
 	for s := z.clock.at(int64(w.Start) * 60); s.to < end; s = z.clock.at(s.to) {
-		all = append(all, clampMinute(s.to))
+		all = append(all, MinuteAt(s.to))
 	}
 	return all
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // observedStore is a Store whose calls are noted in the stats.
@@ -81,7 +82,7 @@ type observedResults struct {
 }
 
 func (o *observedResults) Settle(ctx context.Context, closings []toll.Closing,
-	published []toll.NoticeRef) ([]toll.Notice, bool, error) {
+	published []traffic.NoticeRef) ([]traffic.Notice, bool, error) {
 	began := time.Now()
 	called := o.stats.closing.call()
 	notices, stored, err := o.Results.Settle(ctx, closings, published)

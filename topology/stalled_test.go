@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // stuckResults are results whose transaction does not end before it is told to.
 type stuckResults struct{ end chan error }
 
-func (r *stuckResults) Settle(context.Context, []toll.Closing, []toll.NoticeRef) ([]toll.Notice,
+func (r *stuckResults) Settle(context.Context, []toll.Closing,
+	[]traffic.NoticeRef) ([]traffic.Notice,
 	bool, error) {
 	err := <-r.end
 	return nil, err == nil, err

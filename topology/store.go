@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // Store is what the processor needs of a database. Its errors are [toll.ErrCursorMoved],
@@ -46,5 +47,5 @@ type Results interface {
 	// those or some, and stored is false: publish them, and call it again, so that no revision is
 	// overwritten before it was published.
 	Settle(ctx context.Context, closings []toll.Closing,
-		published []toll.NoticeRef) (notices []toll.Notice, stored bool, err error)
+		published []traffic.NoticeRef) (notices []traffic.Notice, stored bool, err error)
 }

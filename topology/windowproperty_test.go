@@ -14,6 +14,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // seedsOf returns how many seeds a property test tries: TOLLSTREAM_SEEDS, or what is usual for it.
@@ -286,7 +287,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 // zombie is a process that was taken for dead, and stores yet what it had to hand over.
 type zombie struct {
 	windows   *windows
-	published []toll.NoticeRef
+	published []traffic.NoticeRef
 }
 
 func (z *zombie) settle() {
@@ -514,18 +515,18 @@ func TestWindowsPropertyFindsFaults(t *testing.T) {
 // plazaLoad is what one plaza sees in a test of how large its state grows.
 type plazaLoad struct {
 	name     string
-	types    int                              // of vehicles
-	rate     int                              // vehicles a minute
-	days     int                              // of traffic
-	every    toll.Minute                      // minutes that a batch holds
-	stuck    bool                             // the watermark stands still after an hour
-	outage   bool                             // what is handed over is never stored, after an hour
-	each     func(rng *rand.Rand, e *traffic) // changes an event
+	types    int                               // of vehicles
+	rate     int                               // vehicles a minute
+	days     int                               // of traffic
+	every    toll.Minute                       // minutes that a batch holds
+	stuck    bool                              // the watermark stands still after an hour
+	outage   bool                              // what is handed over is never stored, after an hour
+	each     func(rng *rand.Rand, e *crossing) // changes an event
 	typeName func(n int) string
 }
 
-// traffic is some vehicles of one type in one minute.
-type traffic struct {
+// crossing is some vehicles of one type in one minute.
+type crossing struct {
 	minute toll.Minute
 	typ    int
 	late   bool
@@ -542,28 +543,28 @@ func TestStateStaysSmall(t *testing.T) {
 		{name: "six types, very many", types: 6, rate: 20_000, days: 3, every: 15},
 		{name: "as many types as are counted apart", types: 32, rate: 200, days: 3, every: 8},
 		{name: "every second minute has one", types: 3, rate: 1, days: 3, every: 5, stuck: true,
-			each: func(_ *rand.Rand, e *traffic) { e.minute &^= 1 }},
+			each: func(_ *rand.Rand, e *crossing) { e.minute &^= 1 }},
 		{name: "every second quarter has one", types: 3, rate: 1, days: 3, every: 5,
-			each: func(_ *rand.Rand, e *traffic) { e.minute -= e.minute % 30 }},
+			each: func(_ *rand.Rand, e *crossing) { e.minute -= e.minute % 30 }},
 		{name: "the watermark stands still", types: 6, rate: 200, days: 1, every: 5, stuck: true},
 		{name: "the database is away", types: 6, rate: 200, days: 1, every: 5, outage: true},
 		{name: "a clock that is wrong by random", types: 6, rate: 3, days: 1, every: 5,
-			each: func(rng *rand.Rand, e *traffic) {
+			each: func(rng *rand.Rand, e *crossing) {
 				e.minute += toll.Minute(rng.IntN(365 * 1440))
 			}},
 		{name: "a clock that is wrong by up to millennia", types: 6, rate: 3, days: 1, every: 5,
-			each: func(rng *rand.Rand, e *traffic) {
+			each: func(rng *rand.Rand, e *crossing) {
 				e.minute += toll.Minute(rng.IntN(1_000_000_000)) * 2
 			}},
 		{name: "late ones everywhere", types: 6, rate: 100, days: 1, every: 5, outage: true,
-			each: func(rng *rand.Rand, e *traffic) {
+			each: func(rng *rand.Rand, e *crossing) {
 				if e.typ == 0 {
 					e.minute -= toll.Minute(rng.IntN(1500))
 					e.late = true
 				}
 			}},
 		{name: "late for minutes everywhere", types: 6, rate: 100, days: 2, every: 10,
-			each: func(rng *rand.Rand, e *traffic) {
+			each: func(rng *rand.Rand, e *crossing) {
 				if e.typ == 0 {
 					e.minute -= toll.Minute(rng.IntN(2 * 1440))
 					e.late15 = true
@@ -606,7 +607,7 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 		for m := now; m < now+l.every; m++ {
 			groups := min(l.rate, 2*min(l.types, 50))
 			for range groups {
-				e := traffic{minute: m, typ: rng.IntN(l.types)}
+				e := crossing{minute: m, typ: rng.IntN(l.types)}
 				if l.each != nil {
 					l.each(rng, &e)
 				}

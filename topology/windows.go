@@ -12,6 +12,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // windows closes the windows of the plazas that this process counts, for the length of a run.
@@ -268,7 +269,7 @@ func (w *windows) settled(taken []handOver) {
 
 // run stores and publishes what is handed over, until ctx ends.
 func (w *windows) run(ctx context.Context) {
-	var published []toll.NoticeRef
+	var published []traffic.NoticeRef
 	idle := time.NewTimer(markDelay)
 	defer idle.Stop()
 	for {
@@ -297,7 +298,7 @@ func (w *windows) run(ctx context.Context) {
 // settle stores hand-overs, however often the database goes away meanwhile, and publishes what that
 // made. It returns what is to be marked as published the next time.
 func (w *windows) settle(ctx context.Context, taken []handOver,
-	published []toll.NoticeRef) ([]toll.NoticeRef, error) {
+	published []traffic.NoticeRef) ([]traffic.NoticeRef, error) {
 	closings := make([]toll.Closing, len(taken))
 	for i := range taken {
 		closings[i] = taken[i].closing
@@ -345,7 +346,7 @@ func (w *windows) settle(ctx context.Context, taken []handOver,
 }
 
 // send publishes notices and waits until all are acknowledged.
-func (w *windows) send(ctx context.Context, notices []toll.Notice) error {
+func (w *windows) send(ctx context.Context, notices []traffic.Notice) error {
 	acks := make(chan error, len(notices))
 	for i := range notices {
 		payload, err := codecs.AppendNotice(nil, &notices[i], w.locationOf(notices[i].Ref.Plaza))

@@ -16,6 +16,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // stream runs the event-time layer in memory, step by step: sources fill batches and store them,
@@ -32,8 +33,8 @@ type stream struct {
 	plazas    map[int16]*streamPlaza
 	results   *memoryResults
 	windows   *windows
-	published []toll.NoticeRef // acknowledged, and not marked yet
-	largest   int              // most bytes that a state took
+	published []traffic.NoticeRef // acknowledged, and not marked yet
+	largest   int                 // most bytes that a state took
 	fault     fault
 }
 
@@ -368,8 +369,8 @@ type memoryResults struct {
 	rows    map[toll.WindowID]*memoryWindow
 	waiting map[toll.WindowID]*memoryWindow // of these, results that are not known to be published
 	minutes map[int16]map[toll.Minute]*memoryMinute
-	sent    map[toll.NoticeRef]string // what notices said that were returned
-	failure error                     // the first
+	sent    map[traffic.NoticeRef]string // what notices said that were returned
+	failure error                        // the first
 
 	recounts int // closings that had one
 }
@@ -390,7 +391,7 @@ func newMemoryResults(cfg *Config) *memoryResults {
 	return &memoryResults{
 		kinds: cfg.Windows, zones: plazaZones{cfg: cfg}, rows: map[toll.WindowID]*memoryWindow{},
 		waiting: map[toll.WindowID]*memoryWindow{},
-		minutes: map[int16]map[toll.Minute]*memoryMinute{}, sent: map[toll.NoticeRef]string{},
+		minutes: map[int16]map[toll.Minute]*memoryMinute{}, sent: map[traffic.NoticeRef]string{},
 	}
 }
 
@@ -449,7 +450,7 @@ func (r *memoryResults) add(b *toll.Batch) {
 
 // Settle implements Results.
 func (r *memoryResults) Settle(_ context.Context, closings []toll.Closing,
-	published []toll.NoticeRef) ([]toll.Notice, bool, error) {
+	published []traffic.NoticeRef) ([]traffic.Notice, bool, error) {
 	for _, ref := range published {
 		if w := r.rows[ref.WindowID]; w != nil && w.Revision == ref.Revision {
 			delete(r.waiting, ref.WindowID)
@@ -556,8 +557,8 @@ func compareIDs(a, b toll.WindowID) int {
 
 // unpublished returns the notices of the closings' plazas that are to be published, and checks that
 // each says what it said before.
-func (r *memoryResults) unpublished(closings []toll.Closing) []toll.Notice {
-	var all []toll.Notice
+func (r *memoryResults) unpublished(closings []toll.Closing) []traffic.Notice {
+	var all []traffic.Notice
 	plazas := map[int16]bool{}
 	for i := range closings {
 		plazas[closings[i].Plaza] = true
@@ -567,7 +568,8 @@ func (r *memoryResults) unpublished(closings []toll.Closing) []toll.Notice {
 			continue
 		}
 		result := w.WindowResult
-		n := toll.Notice{Ref: toll.NoticeRef{WindowID: w.WindowID, Revision: w.Revision}, Window: &result}
+		n := traffic.Notice{Ref: traffic.NoticeRef{WindowID: w.WindowID, Revision: w.Revision},
+			Window: &result}
 		text := string(must(codecs.AppendNotice(nil, &n, r.zones.of(w.Plaza).Location())))
 		if said, ok := r.sent[n.Ref]; ok && said != text {
 			r.fail("revision %d of %v said %s, and now says %s", w.Revision, w.WindowID, said, text)
@@ -575,7 +577,7 @@ func (r *memoryResults) unpublished(closings []toll.Closing) []toll.Notice {
 		r.sent[n.Ref] = text
 		all = append(all, n)
 	}
-	slices.SortFunc(all, func(a, b toll.Notice) int {
+	slices.SortFunc(all, func(a, b traffic.Notice) int {
 		return compareIDs(a.Ref.WindowID, b.Ref.WindowID)
 	})
 	return all

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // TestBoard holds the whole of a small board, as a client sees it.
@@ -28,9 +28,9 @@ func TestBoard(t *testing.T) {
 			Verification: Verification{Status: InFlight, Events: new(int64(7)), InFlight: 2, CheckedAt: &at},
 			Plazas: []Plaza{
 				{ID: 4856, Name: "Boughton", Road: "I-355", PositionKm: new(20.1), Lanes: 4,
-					Timezone: "America/Chicago", State: toll.Busy, Since: &at, Why: "why",
+					Timezone: "America/Chicago", State: traffic.Busy, Since: &at, Why: "why",
 					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Demand: new(math.Inf(1)),
-					Usual:     &toll.Usual{Median: 120, MAD: 4.5, N: 8},
+					Usual:     &traffic.Usual{Median: 120, MAD: 4.5, N: 8},
 					LastEvent: &at, Sparkline: []int64{1, 2}, Verification: PlazaVerification{Status: InFlight,
 						TableCount: 5, StoredRows: new(int64(7)), InFlight: 2, ChecksumOK: new(true)}},
 				{ID: -3, FlowPerHour: math.NaN(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
@@ -119,11 +119,11 @@ func TestAcceptsGzip(t *testing.T) {
 func TestSelection(t *testing.T) {
 	source := newNetwork(0).source()
 	plazas := []Plaza{
-		{ID: 1, Name: "Élan 10", Road: "A 1", State: toll.Free, FlowPerHour: 10, VC: new(0.1), Z: new(-5.0)},
-		{ID: 2, Name: "elan 9", Road: "A 2", State: toll.Saturated, FlowPerHour: 30, VC: new(1.1), Z: new(1.0)},
-		{ID: 3, Road: "A 1", State: toll.NoData, FlowPerHour: 20},
-		{ID: 4, Name: "Zoo", State: toll.BelowUsual, FlowPerHour: 20, VC: new(0.5), Verification: PlazaVerification{Status: Mismatch}, LastEvent: &epoch},
-		{ID: 5, Name: "Ähre", Road: "B 1", State: toll.Busy, FlowPerHour: 20, VC: new(0.8), Z: new(3.0), Verification: PlazaVerification{Status: InFlight}},
+		{ID: 1, Name: "Élan 10", Road: "A 1", State: traffic.Free, FlowPerHour: 10, VC: new(0.1), Z: new(-5.0)},
+		{ID: 2, Name: "elan 9", Road: "A 2", State: traffic.Saturated, FlowPerHour: 30, VC: new(1.1), Z: new(1.0)},
+		{ID: 3, Road: "A 1", State: traffic.NoData, FlowPerHour: 20},
+		{ID: 4, Name: "Zoo", State: traffic.BelowUsual, FlowPerHour: 20, VC: new(0.5), Verification: PlazaVerification{Status: Mismatch}, LastEvent: &epoch},
+		{ID: 5, Name: "Ähre", Road: "B 1", State: traffic.Busy, FlowPerHour: 20, VC: new(0.8), Z: new(3.0), Verification: PlazaVerification{Status: InFlight}},
 	}
 	for i := range plazas {
 		if plazas[i].Verification.Status == "" {

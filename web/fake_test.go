@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // fakeSource is a source whose boards a test makes. Unlike a true one it answers at once, and from
@@ -135,9 +136,9 @@ func newNetwork(plazas int) *network {
 		p := Plaza{
 			ID: int16(4000 + i), Name: fmt.Sprintf("Plaza %d north", i), Road: fmt.Sprintf("A %d",
 				i%7), PositionKm: new(float64(i) * 1.5), Lanes: 6,
-			Timezone: []string{"", "America/Chicago"}[i%2], State: toll.Free, Since: new(epoch),
+			Timezone: []string{"", "America/Chicago"}[i%2], State: traffic.Free, Since: new(epoch),
 			Why:      "demand is 312 of 3900 passenger cars an hour, 8 %",
-			Capacity: new(3900.0), Usual: &toll.Usual{Median: 120, MAD: 5.5,
+			Capacity: new(3900.0), Usual: &traffic.Usual{Median: 120, MAD: 5.5,
 				N: 8}, Total: int64(100_000 + n.random.IntN(900_000)),
 			Verification: PlazaVerification{Status: Exact, StoredRows: new(int64)},
 		}
@@ -217,7 +218,7 @@ func (n *network) source() *fakeSource {
 	d := &PlazaDetail{
 		Plaza: n.board.Plazas[0], DaySoFar: new(int64(1234)), DaySoFarLastWeek: new(int64(1300)),
 		RecentWindows: f.windows[:5],
-		Changes: []Change{{From: toll.Free, To: toll.Busy, Since: epoch,
+		Changes: []Change{{From: traffic.Free, To: traffic.Busy, Since: epoch,
 			Detected: epoch.Add(2 * time.Minute), Why: "demand is 80 % of capacity"}},
 	}
 	for i := range 96 {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // ErrNotFound is what a [Source] returns, wrapped or not, of a plaza of which nothing is known. The
@@ -125,13 +126,13 @@ func Summarize(plazas []Plaza) Summary {
 	for i := range plazas {
 		s.FlowPerHour += plazas[i].FlowPerHour
 		switch plazas[i].State {
-		case toll.Free:
+		case traffic.Free:
 			s.States.Free++
-		case toll.Busy:
+		case traffic.Busy:
 			s.States.Busy++
-		case toll.Saturated:
+		case traffic.Saturated:
 			s.States.Saturated++
-		case toll.BelowUsual:
+		case traffic.BelowUsual:
 			s.States.BelowUsual++
 		default:
 			s.States.NoData++
@@ -143,7 +144,7 @@ func Summarize(plazas []Plaza) Summary {
 // SparklineQuarters is how many quarters of an hour a sparkline has: half a day.
 const SparklineQuarters = 48
 
-// Plaza is one row of the board. Of its measures see [toll.Measure], which has their formulas.
+// Plaza is one row of the board. Of its measures see [traffic.Measure], which has their formulas.
 type Plaza struct {
 	ID int16 `json:"id"`
 	// of the plazas file, as the next four; empty for not known
@@ -153,9 +154,9 @@ type Plaza struct {
 	Lanes      int      `json:"lanes"`       // 0 for not known
 	Timezone   string   `json:"timezone"`    // IANA name; where empty, the server sets the board's
 
-	State toll.CongestionState `json:"state"`
-	Since *time.Time           `json:"since"` // event time; nil where it was never assessed
-	Why   string               `json:"why"`   // a sentence with the figures
+	State traffic.State `json:"state"`
+	Since *time.Time    `json:"since"` // event time; nil where it was never assessed
+	Why   string        `json:"why"`   // a sentence with the figures
 
 	Total int64 `json:"total"` // events since the beginning
 	// vehicles per hour, of the last quarter of an hour
@@ -164,12 +165,12 @@ type Plaza struct {
 	PHF         *float64 `json:"phf"`         // peak-hour factor, 0.25 to 1
 	HeavyShare  *float64 `json:"heavy_share"` // 0 to 1
 	// how far the last quarter is from usual: a robust z-score
-	Z              *float64    `json:"z"`
-	HeadwaySeconds *float64    `json:"headway_seconds"`
-	Demand         *float64    `json:"demand"`   // passenger cars per hour
-	Capacity       *float64    `json:"capacity"` // passenger cars per hour
-	Usual          *toll.Usual `json:"usual"`    // vehicles per quarter of an hour
-	LastEvent      *time.Time  `json:"last_event"`
+	Z              *float64       `json:"z"`
+	HeadwaySeconds *float64       `json:"headway_seconds"`
+	Demand         *float64       `json:"demand"`   // passenger cars per hour
+	Capacity       *float64       `json:"capacity"` // passenger cars per hour
+	Usual          *traffic.Usual `json:"usual"`    // vehicles per quarter of an hour
+	LastEvent      *time.Time     `json:"last_event"`
 	// vehicles in each of the last 48 quarters of an hour, the oldest first
 	Sparkline []int64 `json:"sparkline"`
 
@@ -206,18 +207,18 @@ type QuarterPoint struct {
 	ByType map[string]int64 `json:"by_type"` // of Count, by vehicle type
 	// vehicles; nil with too few weeks to tell, as the next two
 	UsualMedian *float64 `json:"usual_median"`
-	UsualLow    *float64 `json:"usual_low"`  // median − 3·[toll.Usual.Scale], not below 0
+	UsualLow    *float64 `json:"usual_low"`  // median − 3·[traffic.Usual.Scale], not below 0
 	UsualHigh   *float64 `json:"usual_high"` // median + 3·scale
 	Capacity    *float64 `json:"capacity"`   // passenger cars in a quarter of an hour
 }
 
 // Change is a change of the state of congestion.
 type Change struct {
-	From     toll.CongestionState `json:"from"`
-	To       toll.CongestionState `json:"to"`
-	Since    time.Time            `json:"since"`    // when it began, in event time
-	Detected time.Time            `json:"detected"` // when it was settled
-	Why      string               `json:"why"`
+	From     traffic.State `json:"from"`
+	To       traffic.State `json:"to"`
+	Since    time.Time     `json:"since"`    // when it began, in event time
+	Detected time.Time     `json:"detected"` // when it was settled
+	Why      string        `json:"why"`
 }
 
 // Window is the last revision of a closed window, [Start, End).

@@ -12,14 +12,14 @@ import (
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
 
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // selection is which plazas are shown, and in which order: what the page's table shows, asked for
 // with the same parameters. The zero value is all of them, ascending by id.
 type selection struct {
 	words        []string // in lower case; each is part of "id name road"
-	states       []toll.CongestionState
+	states       []traffic.State
 	road         string
 	verification []VerificationStatus
 	by           string // a key of sortKeys
@@ -41,7 +41,7 @@ func selectionFrom(query url.Values) (selection, parameterErrors) {
 	s.road = query.Get("road")
 	if text := query.Get("state"); text != "" {
 		for word := range strings.SplitSeq(text, ",") {
-			var state toll.CongestionState
+			var state traffic.State
 			if state.UnmarshalText([]byte(word)) != nil {
 				errs.bad("state",
 					"want some of free, busy, saturated, below_usual, no_data, with commas between")
@@ -214,9 +214,9 @@ func words(text func(*row) string) func([]*row) func(*row) float64 {
 }
 
 // urgency says how urgent a state is; the higher the more.
-func urgency(s toll.CongestionState) int {
-	return slices.Index([]toll.CongestionState{toll.Free, toll.NoData, toll.Busy, toll.BelowUsual,
-		toll.Saturated}, s)
+func urgency(s traffic.State) int {
+	return slices.Index([]traffic.State{traffic.Free, traffic.NoData, traffic.Busy, traffic.BelowUsual,
+		traffic.Saturated}, s)
 }
 
 // doubt says how doubtful a verdict is, from 1 for exact; 0 for what is none.

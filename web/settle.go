@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // maxProblems is how many problems of a verification are shown. Who reads a hundred reads the log.
@@ -68,8 +68,8 @@ func (s *settler) settlePlaza(p *Plaza, timezone string, board *time.Location) *
 	if !ok {
 		p.Timezone, loc = timezone, board
 	}
-	if p.State > toll.BelowUsual {
-		p.State = toll.NoData
+	if p.State > traffic.BelowUsual {
+		p.State = traffic.NoData
 	}
 	p.Since, p.LastEvent = in(loc, p.Since), in(loc, p.LastEvent)
 	p.PositionKm = rounded(p.PositionKm, 3)
@@ -78,7 +78,7 @@ func (s *settler) settlePlaza(p *Plaza, timezone string, board *time.Location) *
 	p.Z, p.HeadwaySeconds = rounded(p.Z, 3), rounded(p.HeadwaySeconds, 3)
 	p.Demand, p.Capacity = rounded(p.Demand, 2), rounded(p.Capacity, 2)
 	if p.Usual != nil {
-		p.Usual = &toll.Usual{Median: number(p.Usual.Median, 3), MAD: number(p.Usual.MAD, 3),
+		p.Usual = &traffic.Usual{Median: number(p.Usual.Median, 3), MAD: number(p.Usual.MAD, 3),
 			N: p.Usual.N}
 	}
 	p.Sparkline = list(p.Sparkline)

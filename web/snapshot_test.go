@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // TestChangesMakeTheBoard changes a board at random, and lets clients that fall behind by any
@@ -91,7 +91,7 @@ func disturb(random *rand.Rand, n *network, b *Board) {
 		}
 	case 4:
 		for i := range b.Plazas {
-			b.Plazas[i].Usual, b.Plazas[i].Z, b.Plazas[i].State = nil, nil, toll.NoData
+			b.Plazas[i].Usual, b.Plazas[i].Z, b.Plazas[i].State = nil, nil, traffic.NoData
 			b.Plazas[i].Sparkline = [][]int64{nil, {1}, {2}, {1, 2}}[random.IntN(4)]
 		}
 	case 5:

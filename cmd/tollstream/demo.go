@@ -21,6 +21,7 @@ import (
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -80,9 +81,9 @@ type demo struct {
 	processor *topology.Processor
 	plazas    []toll.Plaza
 	passing   passing
-	states    map[int16]toll.Assessment // as they were last shown
-	news      []string                  // what was noticed, the newest last
-	counted   time.Time                 // when rows were counted last
+	states    map[int16]traffic.Assessment // as they were last shown
+	news      []string                     // what was noticed, the newest last
+	counted   time.Time                    // when rows were counted last
 	countTook time.Duration
 	drawn     int // lines of the last screen
 }
@@ -361,16 +362,16 @@ func (d *demo) check(ctx context.Context, states map[int16]*toll.State,
 const newsShown = 6
 
 // notice returns what changed since the last look, a line each, the earliest first.
-func (d *demo) notice(congestion map[int16]toll.Assessment) []string {
-	var changed []toll.Assessment
+func (d *demo) notice(congestion map[int16]traffic.Assessment) []string {
+	var changed []traffic.Assessment
 	var ids []int16
 	for plaza, a := range congestion {
 		before, known := d.states[plaza]
 		if known && before.State == a.State && before.Since == a.Since || !known &&
-			(a.State == toll.Free || a.State == toll.NoData) {
+			(a.State == traffic.Free || a.State == traffic.NoData) {
 			continue
 		}
-		if known && before.State == toll.NoData && a.State == toll.Free {
+		if known && before.State == traffic.NoData && a.State == traffic.Free {
 			continue
 		}
 		at := len(changed)
@@ -417,7 +418,7 @@ func sentence(e toll.Event) string {
 
 // table draws a line for each plaza, along the road.
 func (d *demo) table(w io.Writer, states map[int16]*toll.State,
-	congestion map[int16]toll.Assessment, checks []sql.PlazaCheck) {
+	congestion map[int16]traffic.Assessment, checks []sql.PlazaCheck) {
 	t := newTable(w, column{name: "plaza", number: true}, column{name: ""},
 		column{name: "veh/h", number: true}, column{name: "v/c", number: true},
 		column{name: "state"}, column{name: "last hours"}, column{name: "counted",

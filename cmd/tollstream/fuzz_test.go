@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/internal/corpus"
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // FuzzSettings: no text of a setting crashes its parser, and what is refused is refused in one line
@@ -62,7 +62,7 @@ func FuzzSettings(f *testing.F) {
 		refused(err)
 		_, err = parseOrigin("x", text)
 		refused(err)
-		_, err = toll.ParseEquivalents(text)
+		_, err = traffic.ParseEquivalents(text)
 		refused(err)
 		if from, to, ok := passwordIn(text); ok && (from > to || to >= len(text) || text[to] != '@') {
 			t.Fatalf("the password of %q is [%d, %d)", text, from, to)

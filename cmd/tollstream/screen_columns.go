@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web"
 )
 
@@ -33,26 +34,26 @@ type screenColumn struct {
 
 // urgency is the order of states by how soon someone should look, the most urgent last. A plaza
 // that is silent goes before those that are fine.
-var urgency = map[toll.CongestionState]float64{toll.Free: 0, toll.NoData: 1, toll.Busy: 2,
-	toll.BelowUsual: 3, toll.Saturated: 4}
+var urgency = map[traffic.State]float64{traffic.Free: 0, traffic.NoData: 1, traffic.Busy: 2,
+	traffic.BelowUsual: 3, traffic.Saturated: 4}
 
-var stateSymbols = map[toll.CongestionState]string{toll.Saturated: "▲", toll.BelowUsual: "▼",
-	toll.Busy: "◆", toll.NoData: "○", toll.Free: "·"}
+var stateSymbols = map[traffic.State]string{traffic.Saturated: "▲", traffic.BelowUsual: "▼",
+	traffic.Busy: "◆", traffic.NoData: "○", traffic.Free: "·"}
 
 var verdictSymbols = map[web.VerificationStatus]string{web.Exact: "✓", web.InFlight: "~",
 	web.Mismatch: "✗"}
 
-func stateWords(s toll.CongestionState) string { return stateSymbols[s] + " " + s.String() }
+func stateWords(s traffic.State) string { return stateSymbols[s] + " " + s.String() }
 
-func stateLook(s toll.CongestionState) look {
+func stateLook(s traffic.State) look {
 	switch s {
-	case toll.Saturated:
+	case traffic.Saturated:
 		return alarm
-	case toll.BelowUsual:
+	case traffic.BelowUsual:
 		return notice
-	case toll.Busy:
+	case traffic.Busy:
 		return strong
-	case toll.NoData:
+	case traffic.NoData:
 		return faint
 	}
 	return plain

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/web"
 )
@@ -176,9 +176,9 @@ func (m *screenModel) network() line {
 	s := &m.board.Summary
 	states := line{}
 	for _, state := range severity {
-		n := map[toll.CongestionState]int{toll.Free: s.States.Free, toll.Busy: s.States.Busy,
-			toll.Saturated:  s.States.Saturated,
-			toll.BelowUsual: s.States.BelowUsual, toll.NoData: s.States.NoData}[state]
+		n := map[traffic.State]int{traffic.Free: s.States.Free, traffic.Busy: s.States.Busy,
+			traffic.Saturated:  s.States.Saturated,
+			traffic.BelowUsual: s.States.BelowUsual, traffic.NoData: s.States.NoData}[state]
 		if n == 0 {
 			continue
 		}
@@ -453,11 +453,11 @@ func columnMeaning(name string) string {
 	}[name]
 }
 
-func stateMeaning(s toll.CongestionState) string {
-	return map[toll.CongestionState]string{
-		toll.Saturated: "demand at or over capacity", toll.BelowUsual: "far less than usual",
-		toll.Busy: "demand near capacity, or far more than usual",
-		toll.Free: "none of these", toll.NoData: "nothing passes, or it was not judged yet",
+func stateMeaning(s traffic.State) string {
+	return map[traffic.State]string{
+		traffic.Saturated: "demand at or over capacity", traffic.BelowUsual: "far less than usual",
+		traffic.Busy: "demand near capacity, or far more than usual",
+		traffic.Free: "none of these", traffic.NoData: "nothing passes, or it was not judged yet",
 	}[s]
 }
 

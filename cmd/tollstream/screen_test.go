@@ -21,6 +21,7 @@ import (
 	"golang.org/x/text/width"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web"
 )
 
@@ -45,13 +46,13 @@ func screenBoard(plazas int) *web.Board {
 	for i := range plazas {
 		p := web.Plaza{
 			ID: int16(4000 + i), Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5),
-			Lanes: 2 + i%5, State: toll.Free,
+			Lanes: 2 + i%5, State: traffic.Free,
 			Since: new(stream.Add(-90 * time.Minute)), Why: "demand is within what the lanes can take",
 			Total:       int64(1_000_000 - i*7_919%900_000),
 			FlowPerHour: float64(600 + i*977%3000), VC: new(0.2 + float64(i*13%60)/100), PHF: new(0.92),
 			HeavyShare: new(0.05 + float64(i%7)/50),
 			Z:          new(float64(i%5) - 2), HeadwaySeconds: new(1.2), Demand: new(700.0),
-			Capacity: new(3250.0), Usual: &toll.Usual{Median: 712, MAD: 20, N: 3},
+			Capacity: new(3250.0), Usual: &traffic.Usual{Median: 712, MAD: 20, N: 3},
 			LastEvent: new(stream.Add(58 * time.Second)),
 		}
 		for q := range web.SparklineQuarters {
@@ -61,15 +62,15 @@ func screenBoard(plazas int) *web.Board {
 			StoredRows: new(p.Total)}
 		switch i {
 		case 3:
-			p.State, p.Z, p.FlowPerHour = toll.BelowUsual, new(-6.2), 196
+			p.State, p.Z, p.FlowPerHour = traffic.BelowUsual, new(-6.2), 196
 		case 4:
-			p.State, p.VC = toll.Busy, new(0.812)
+			p.State, p.VC = traffic.Busy, new(0.812)
 		case 6:
-			p.State, p.VC, p.Z, p.HeavyShare, p.Usual, p.FlowPerHour = toll.NoData, nil, nil, nil, nil, 0
+			p.State, p.VC, p.Z, p.HeavyShare, p.Usual, p.FlowPerHour = traffic.NoData, nil, nil, nil, nil, 0
 			p.Sparkline = make([]int64, web.SparklineQuarters)
 			p.LastEvent = new(stream.Add(-40 * time.Hour))
 		case 7:
-			p.State, p.VC, p.FlowPerHour, p.Demand, p.Z = toll.Saturated, new(1.0829), 3084, new(3516.0),
+			p.State, p.VC, p.FlowPerHour, p.Demand, p.Z = traffic.Saturated, new(1.0829), 3084, new(3516.0),
 				new(2.2)
 			p.Since, p.Why = new(stream.Add(-13*time.Minute)),
 				"demand 3,516 pc/h is 108 % of the capacity of 3,250 pc/h (5 lanes); how long the queue is can't be told from crossings"
@@ -125,10 +126,10 @@ func screenDetail(b *web.Board, plaza int16) *web.PlazaDetail {
 		d.Quarters = append(d.Quarters, point)
 	}
 	d.Changes = []web.Change{
-		{From: toll.Busy, To: toll.Saturated, Since: *b.Plazas[i].Since,
+		{From: traffic.Busy, To: traffic.Saturated, Since: *b.Plazas[i].Since,
 			Detected: b.Plazas[i].Since.Add(2 * time.Minute),
 			Why:      "demand 3,516 pc/h is 108 % of the capacity"},
-		{From: toll.Free, To: toll.Busy, Since: b.Plazas[i].Since.Add(-26 * time.Hour),
+		{From: traffic.Free, To: traffic.Busy, Since: b.Plazas[i].Since.Add(-26 * time.Hour),
 			Detected: b.Plazas[i].Since.Add(-26 * time.Hour), Why: "demand is 78 % of the capacity"},
 	}
 	window := func(kind string, start, end time.Time, count, late, tooLate, revision int64, final bool,

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -181,13 +182,13 @@ type plazaBoard struct {
 	check sql.PlazaCheck
 	rows  *sql.PlazaCheck // the last one for which rows were counted
 
-	about      toll.Plaza       // what the plazas file says of it; zero for nothing
-	location   *time.Location   // of its clock
-	congestion *toll.Assessment // nil where it was never assessed
+	about      toll.Plaza          // what the plazas file says of it; zero for nothing
+	location   *time.Location      // of its clock
+	congestion *traffic.Assessment // nil where it was never assessed
 
 	// Of a board of one plaza.
-	windows     []sql.StoredWindow // of each kind the newest first, the kinds by length
-	transitions []toll.Transition  // the newest first
+	windows     []sql.StoredWindow   // of each kind the newest first, the kinds by length
+	transitions []traffic.Transition // the newest first
 }
 
 // unknown reports whether nothing is known of the plaza.

@@ -6,14 +6,15 @@ import (
 	"slices"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // severity is the order in which states are told, the most severe first.
-var severity = []toll.CongestionState{toll.Saturated, toll.BelowUsual, toll.Busy, toll.Free,
-	toll.NoData}
+var severity = []traffic.State{traffic.Saturated, traffic.BelowUsual, traffic.Busy, traffic.Free,
+	traffic.NoData}
 
 // troubled reports whether a state asks for someone to look at the plaza.
-func troubled(s toll.CongestionState) bool { return s == toll.Saturated || s == toll.BelowUsual }
+func troubled(s traffic.State) bool { return s == traffic.Saturated || s == traffic.BelowUsual }
 
 // staleAfter is how many minutes the assessment of a plaza may be behind the watermark and still
 // tell of now.
@@ -27,7 +28,7 @@ func (b *board) stale(p *plazaBoard) bool {
 }
 
 // measure returns a plaza's figures of now, nil where it was not assessed lately.
-func (b *board) measure(p *plazaBoard) *toll.Measure {
+func (b *board) measure(p *plazaBoard) *traffic.Measure {
 	if p.congestion == nil || b.stale(p) {
 		return nil
 	}
@@ -69,13 +70,13 @@ func (b *board) sort(order string) {
 	if order == sortTotal {
 		return
 	}
-	measures := make([]toll.Measure, 0, len(b.plazas))
+	measures := make([]traffic.Measure, 0, len(b.plazas))
 	for i := range b.plazas {
 		p := &b.plazas[i]
 		if p.plaza == nullPlaza {
 			continue
 		}
-		m := toll.Measure{}
+		m := traffic.Measure{}
 		if now := b.measure(p); now != nil {
 			m = *now
 		}
@@ -83,8 +84,8 @@ func (b *board) sort(order string) {
 		m.FlowPerHour, _ = b.flow(p)
 		measures = append(measures, m)
 	}
-	ranking := toll.Rank(measures, len(measures))
-	ranked := map[string][]toll.Measure{sortFlow: ranking.ByFlow, sortVC: ranking.ByVC,
+	ranking := traffic.Rank(measures, len(measures))
+	ranked := map[string][]traffic.Measure{sortFlow: ranking.ByFlow, sortVC: ranking.ByVC,
 		sortDeviation: ranking.ByDeviation}[order]
 	place := make(map[int]int, len(ranked))
 	for i := range ranked {

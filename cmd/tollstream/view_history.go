@@ -8,6 +8,7 @@ import (
 
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web"
 )
 
@@ -29,7 +30,7 @@ func newPlazaHistory(b *sourceBoard, p *plazaBoard) *plazaHistory {
 	if !b.started {
 		h.now = toll.MinuteAt(b.at.Unix())
 	}
-	h.today = toll.DayOf(h.zone, h.now)
+	h.today = traffic.DayOf(h.zone, h.now)
 	if p.state.Events > 0 {
 		h.first = toll.QuarterOf(toll.NewZone(b.location).Minute(p.state.Earliest))
 	}
@@ -105,7 +106,7 @@ func (h *plazaHistory) addUsual(ctx context.Context, points []web.QuarterPoint) 
 	}
 	for i := range points {
 		point := &points[i]
-		_, slot := toll.SlotOf(h.zone, toll.MinuteAt(point.Start.Unix()))
+		_, slot := traffic.SlotOf(h.zone, toll.MinuteAt(point.Start.Unix()))
 		if u := usual.At(slot); u.Known() {
 			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median),
 				new(max(u.Median-3*u.Scale(), 0)), new(u.Median+3*u.Scale())

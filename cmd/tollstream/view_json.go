@@ -5,6 +5,7 @@ import (
 
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // boardJSON is what view --json prints for all plazas.
@@ -83,28 +84,28 @@ type plazaJSON struct {
 // congestionJSON is how a plaza stands. Figures are of the 15 minutes before until, phf of the
 // hour; null is not known.
 type congestionJSON struct {
-	State          toll.CongestionState `json:"state"` // no_data, free, busy, saturated, below_usual
-	Since          string               `json:"since"`
-	Until          string               `json:"until"` // minutes before it are judged
-	Why            string               `json:"why"`
-	FlowPerHour    float64              `json:"flow_per_hour"` // vehicles an hour
-	VC             *float64             `json:"vc"`            // demand by capacity
-	PHF            *float64             `json:"phf"`
-	HeavyShare     *float64             `json:"heavy_share"` // 0 to 1
-	HeadwaySeconds *float64             `json:"headway_seconds"`
-	Demand         float64              `json:"demand"`   // passenger cars an hour
-	Capacity       *float64             `json:"capacity"` // the same
-	Usual          *toll.Usual          `json:"usual"`    // vehicles in 15 minutes
-	Z              *float64             `json:"z"`        // how far from usual
+	State          traffic.State  `json:"state"` // no_data, free, busy, saturated, below_usual
+	Since          string         `json:"since"`
+	Until          string         `json:"until"` // minutes before it are judged
+	Why            string         `json:"why"`
+	FlowPerHour    float64        `json:"flow_per_hour"` // vehicles an hour
+	VC             *float64       `json:"vc"`            // demand by capacity
+	PHF            *float64       `json:"phf"`
+	HeavyShare     *float64       `json:"heavy_share"` // 0 to 1
+	HeadwaySeconds *float64       `json:"headway_seconds"`
+	Demand         float64        `json:"demand"`   // passenger cars an hour
+	Capacity       *float64       `json:"capacity"` // the same
+	Usual          *traffic.Usual `json:"usual"`    // vehicles in 15 minutes
+	Z              *float64       `json:"z"`        // how far from usual
 }
 
 // transitionJSON is a change of congestion.
 type transitionJSON struct {
-	From     toll.CongestionState `json:"from"`
-	To       toll.CongestionState `json:"to"`
-	Since    string               `json:"since"`    // when it began
-	Detected string               `json:"detected"` // when that was certain
-	Why      string               `json:"why"`
+	From     traffic.State `json:"from"`
+	To       traffic.State `json:"to"`
+	Since    string        `json:"since"`    // when it began
+	Detected string        `json:"detected"` // when that was certain
+	Why      string        `json:"why"`
 }
 
 // windowJSON is one window of event time, [start, end).

@@ -10,7 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // defaultPlazaSeries bounds the plazas that have metrics of their own, those with most vehicles so
@@ -110,7 +110,7 @@ func (s *viewSource) Collect(ch chan<- prometheus.Metric) {
 			gauge(watermarkAgeMetric, time.Since(b.watermark).Seconds())
 		}
 	}
-	states := map[toll.CongestionState]int{}
+	states := map[traffic.State]int{}
 	plazas := make([]*plazaBoard, 0, len(b.plazas))
 	for i := range b.plazas {
 		p := &b.plazas[i]
@@ -121,7 +121,7 @@ func (s *viewSource) Collect(ch chan<- prometheus.Metric) {
 		if b.measure(p) != nil {
 			states[p.congestion.State]++
 		} else {
-			states[toll.NoData]++
+			states[traffic.NoData]++
 		}
 	}
 	for _, state := range severity {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // windowsShown is how many of the last windows of each kind are shown.
@@ -123,17 +124,18 @@ func writeMeasure(t *strings.Builder, b *board, p *plazaBoard) {
 }
 
 // usualFigure compares the last quarter of an hour with what is usual.
-func usualFigure(m *toll.Measure) figure {
+func usualFigure(m *traffic.Measure) figure {
 	switch {
 	case m.Usual != nil && m.Z != nil:
 		return figure{"usual", strconv.FormatFloat(math.Round(m.Usual.Median), 'f', 0, 64),
 			fmt.Sprintf("vehicles in 15 min, by %d weeks; now %s, z %s", m.Usual.N, number(m.Count15),
 				signed(*m.Z))}
 	case m.Usual != nil:
-		return figure{"usual", "-", fmt.Sprintf("not known yet (needs %d weeks, has %d)", toll.MinHistory,
-			m.Usual.N)}
+		return figure{"usual", "-",
+			fmt.Sprintf("not known yet (needs %d weeks, has %d)", traffic.MinHistory,
+				m.Usual.N)}
 	}
-	return figure{"usual", "-", fmt.Sprintf("not known yet (needs %d weeks)", toll.MinHistory)}
+	return figure{"usual", "-", fmt.Sprintf("not known yet (needs %d weeks)", traffic.MinHistory)}
 }
 
 // writeTransitions prints the last changes of congestion, the newest first: when each began, and

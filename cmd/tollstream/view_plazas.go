@@ -8,6 +8,7 @@ import (
 
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -122,7 +123,7 @@ func someOf(names []string) string {
 
 // states tells how many plazas are in which state, the worst first; empty where none was assessed.
 func (b *board) states() string {
-	counts := map[toll.CongestionState]int64{}
+	counts := map[traffic.State]int64{}
 	unjudged := int64(0)
 	for i := range b.plazas {
 		switch p := &b.plazas[i]; {
@@ -219,7 +220,7 @@ func (v *viewer) plazaFields(b *board, shown []plazaBoard) []field {
 		}
 		fields = append(fields, f)
 	}
-	figure := func(of func(m *toll.Measure) *float64,
+	figure := func(of func(m *traffic.Measure) *float64,
 		write func(x float64) string) func(p *plazaBoard) string {
 		return func(p *plazaBoard) string {
 			if m := b.measure(p); m != nil && of(m) != nil {
@@ -228,9 +229,9 @@ func (v *viewer) plazaFields(b *board, shown []plazaBoard) []field {
 			return "-"
 		}
 	}
-	vc := func(m *toll.Measure) *float64 { return m.VC }
-	z := func(m *toll.Measure) *float64 { return m.Z }
-	measured := func(of func(m *toll.Measure) *float64) bool {
+	vc := func(m *traffic.Measure) *float64 { return m.VC }
+	z := func(m *traffic.Measure) *float64 { return m.Z }
+	measured := func(of func(m *traffic.Measure) *float64) bool {
 		return has(func(p *plazaBoard) bool { m := b.measure(p); return m != nil && of(m) != nil })
 	}
 
@@ -293,7 +294,7 @@ func (b *board) stateMark(p *plazaBoard, marked bool) string {
 		switch {
 		case b.stale(p):
 			state += "*"
-		case p.congestion.State == toll.BelowUsual:
+		case p.congestion.State == traffic.BelowUsual:
 			mark = "▼ "
 		case troubled(p.congestion.State):
 			mark = "▲ "

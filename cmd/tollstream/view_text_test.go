@@ -12,6 +12,7 @@ import (
 
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // viewFixture is a board of four plazas at 10:23:02 on Thursday 2022-02-10.
@@ -62,32 +63,32 @@ func types(cars, trucks int64) []toll.TypeCount {
 // congested adds what process found out: plaza 4856 is saturated, 4000 has less than usual.
 func (f *viewFixture) congested() {
 	end := f.now - 1
-	usual := &toll.Usual{Median: 350.4, MAD: 20, N: 4}
+	usual := &traffic.Usual{Median: 350.4, MAD: 20, N: 4}
 	over, under := &f.b.plazas[0], &f.b.plazas[1]
 	over.about = toll.Plaza{ID: 4856, Name: "Junc\x1btion", Road: "M2", PositionKm: 8.5, Lanes: 2}
-	over.congestion = &toll.Assessment{
-		State: toll.Saturated, Since: end - 9, Until: end, First: end - 9000,
+	over.congestion = &traffic.Assessment{
+		State: traffic.Saturated, Since: end - 9, Until: end, First: end - 9000,
 		Why: "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings\x07",
-		Last: toll.Measure{
+		Last: traffic.Measure{
 			Plaza: 4856, End: end, Count15: 342, FlowPerHour: 1368, HeadwaySeconds: new(2.63),
 			HeavyShare: new(0.038), PHF: new(0.912),
 			Demand: 1420, Lanes: 2, Capacity: new(1300.0), VC: new(1.0992), Usual: usual, Z: new(-0.28),
 		},
 	}
-	over.transitions = []toll.Transition{
-		{Plaza: 4856, From: toll.Busy, To: toll.Saturated, Since: end - 9, Detected: end - 7,
-			Measure: toll.Measure{FlowPerHour: 1288, VC: new(1.0), Z: new(2.06)}},
-		{Plaza: 4856, From: toll.Free, To: toll.Busy, Since: end - 30, Detected: end - 28,
-			Measure: toll.Measure{FlowPerHour: 992, VC: new(0.7599)}},
-		{Plaza: 4856, From: toll.NoData, To: toll.Free, Since: end - 8997, Detected: end - 8995,
-			Measure: toll.Measure{FlowPerHour: 12}},
-		{Plaza: 4856, From: toll.Free, To: toll.NoData, Since: end - 9999, Detected: end - 9995},
+	over.transitions = []traffic.Transition{
+		{Plaza: 4856, From: traffic.Busy, To: traffic.Saturated, Since: end - 9, Detected: end - 7,
+			Measure: traffic.Measure{FlowPerHour: 1288, VC: new(1.0), Z: new(2.06)}},
+		{Plaza: 4856, From: traffic.Free, To: traffic.Busy, Since: end - 30, Detected: end - 28,
+			Measure: traffic.Measure{FlowPerHour: 992, VC: new(0.7599)}},
+		{Plaza: 4856, From: traffic.NoData, To: traffic.Free, Since: end - 8997, Detected: end - 8995,
+			Measure: traffic.Measure{FlowPerHour: 12}},
+		{Plaza: 4856, From: traffic.Free, To: traffic.NoData, Since: end - 9999, Detected: end - 9995},
 	}
-	under.congestion = &toll.Assessment{
-		State: toll.BelowUsual, Since: end - 2*1440, Until: end,
+	under.congestion = &traffic.Assessment{
+		State: traffic.BelowUsual, Since: end - 2*1440, Until: end,
 		Why: "1 vehicle in 15 min, usual are 40 (z −6.2)",
-		Last: toll.Measure{Plaza: 4000, End: end, Count15: 1, FlowPerHour: 4, Demand: 4,
-			Usual: &toll.Usual{Median: 40, N: 5}, Z: new(-6.2)},
+		Last: traffic.Measure{Plaza: 4000, End: end, Count15: 1, FlowPerHour: 4, Demand: 4,
+			Usual: &traffic.Usual{Median: 40, N: 5}, Z: new(-6.2)},
 	}
 	window := func(kind string, start, length int64, revision, events, late, tooLate int64, whole bool,
 		reason toll.CloseReason) {
@@ -544,7 +545,7 @@ func TestViewJSON(t *testing.T) {
 
 	// What is not known is null.
 	f.v.settings.plaza = nil
-	f.b.plazas[0].congestion.Last = toll.Measure{Plaza: 4856, End: f.now - 1}
+	f.b.plazas[0].congestion.Last = traffic.Measure{Plaza: 4856, End: f.now - 1}
 	f.b.watermark = time.Time{}
 	if text, err = json.Marshal(f.v.json(f.b)); err != nil {
 		t.Fatal(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -22,7 +23,7 @@ type windowSettings struct {
 	lateness    time.Duration
 	asked       struct{ kinds, lateness bool } // whether someone asked for these
 	plazas      []toll.Plaza
-	equivalents toll.Equivalents
+	equivalents traffic.Equivalents
 }
 
 // defaultWindowSettings are those of a process that was not told otherwise.
@@ -32,7 +33,7 @@ func defaultWindowSettings() windowSettings {
 		panic(err)
 	}
 	return windowSettings{kinds: kinds, lateness: toll.DefaultLateness,
-		equivalents: toll.DefaultEquivalents()}
+		equivalents: traffic.DefaultEquivalents()}
 }
 
 // windowFlags returns the flags that [windowSettingsFrom] reads.
@@ -49,7 +50,7 @@ func windowFlags() []cli.Flag {
 			Usage: "`TIME` after which a partition without records no longer holds the watermark back"},
 		plazasFileFlag(category),
 		&cli.StringFlag{Name: "equivalents", EnvVars: env("equivalents"),
-			Value: toll.DefaultEquivalents().String(), Category: category,
+			Value: traffic.DefaultEquivalents().String(), Category: category,
 			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is not named counts as 1"},
 	}
 }
@@ -74,7 +75,7 @@ func windowSettingsFrom(c *cli.Context) (windowSettings, error) {
 	s.asked.kinds, s.asked.lateness = c.IsSet("windows") &&
 		c.String("windows") != "", c.IsSet("lateness")
 	if text := setting(c, "equivalents", ""); text != "" {
-		if s.equivalents, err = toll.ParseEquivalents(text); err != nil {
+		if s.equivalents, err = traffic.ParseEquivalents(text); err != nil {
 			return s, usagef("--equivalents: %v", err)
 		}
 	}

@@ -24,15 +24,16 @@ const module = "github.com/tollstream/tollstream/"
 // import.
 var knows = map[string][]string{
 	"toll":          {},
+	"toll/traffic":  {"toll"},
 	"codecs/tollpb": {},
-	"codecs":        {"toll", "codecs/tollpb"},
+	"codecs":        {"toll", "toll/traffic", "codecs/tollpb"},
 	"codecs/wire":   {"toll"},
-	"topology": {"toll", "codecs", "codecs/wire", "internal/trust", "topology/kafka",
-		"topology/kafka/fetch"},
+	"topology": {"toll", "toll/traffic", "codecs", "codecs/wire", "internal/trust",
+		"topology/kafka", "topology/kafka/fetch"},
 	"topology/kafka":       {"toll", "topology/kafka/fetch"},
 	"topology/kafka/fetch": {"toll"},
-	"sql":                  {"toll", "internal/trust"},
-	"web":                  {"toll"},
+	"sql":                  {"toll", "toll/traffic", "internal/trust"},
+	"web":                  {"toll", "toll/traffic"},
 	"internal/bench": {"toll", "codecs", "codecs/wire", "internal/devstack", "internal/netdelay",
 		"internal/simulate"},
 	"internal/corpus":       {},
@@ -77,31 +78,34 @@ func TestTollIsPure(t *testing.T) {
 	pure := []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "hash/crc32", "iter", "maps",
 		"math", "math/bits",
 		"slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8"}
-	for _, p := range list(t, "./toll") {
+	for _, p := range list(t, "./toll", "./toll/traffic") {
 		for _, i := range p.Imports {
-			if !slices.Contains(pure, i) {
-				t.Errorf("package toll imports %s, which is none of %v", i, pure)
+			if !slices.Contains(pure, i) && i != module+"toll" {
+				t.Errorf("package %s imports %s, which is none of %v", p.ImportPath, i, pure)
 			}
 		}
 	}
 	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker",
 		"NewTimer", "Local", "LoadLocation"}
-	p := load(t, "./toll")
-	for _, file := range p.Syntax {
-		ast.Inspect(file, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.GoStmt:
-				t.Errorf("%s: package toll starts a goroutine", p.Fset.Position(n.Pos()))
-			case *ast.Ident:
-				used := p.TypesInfo.Uses[n]
-				if used != nil && used.Pkg() != nil && used.Pkg().Path() == "time" &&
-					used.Parent() == used.Pkg().Scope() &&
-					slices.Contains(clock, used.Name()) {
-					t.Errorf("%s: package toll uses time.%s", p.Fset.Position(n.Pos()), used.Name())
+	for _, name := range []string{"./toll", "./toll/traffic"} {
+		p := load(t, name)
+		for _, file := range p.Syntax {
+			ast.Inspect(file, func(n ast.Node) bool {
+				switch n := n.(type) {
+				case *ast.GoStmt:
+					t.Errorf("%s: package %s starts a goroutine", p.Fset.Position(n.Pos()), p.Name)
+				case *ast.Ident:
+					used := p.TypesInfo.Uses[n]
+					if used != nil && used.Pkg() != nil && used.Pkg().Path() == "time" &&
+						used.Parent() == used.Pkg().Scope() &&
+						slices.Contains(clock, used.Name()) {
+						t.Errorf("%s: package %s uses time.%s", p.Fset.Position(n.Pos()), p.Name,
+							used.Name())
+					}
 				}
-			}
-			return true
-		})
+				return true
+			})
+		}
 	}
 }
 

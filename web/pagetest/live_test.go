@@ -11,7 +11,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web"
 )
 
@@ -29,7 +29,7 @@ func TestLive(t *testing.T) {
 	w.visit(l.url+"/", "tr.row")
 	eval[bool](w, "window.here = true")
 	before := eval[string](w, flowOf("4010"))
-	n.change(func(n *network) { n.happens(4010, toll.Saturated, 3, time.Hour) })
+	n.change(func(n *network) { n.happens(4010, traffic.Saturated, 3, time.Hour) })
 	began := time.Now()
 	w.wait(flowOf("4010") + " != " + strconv.Quote(before))
 	// after 20 s the page asks for the board where the stream says nothing
@@ -43,7 +43,7 @@ func TestLive(t *testing.T) {
 
 	eval[bool](w, `document.querySelector('tr.row a[href="/plazas/4010"]').click(), true`)
 	w.wait("document.querySelector('[data-f=state]').innerText.toLowerCase() == 'saturated'")
-	n.change(func(n *network) { n.happens(4010, toll.BelowUsual, .1, time.Hour) })
+	n.change(func(n *network) { n.happens(4010, traffic.BelowUsual, .1, time.Hour) })
 	w.wait("document.querySelector('[data-f=state]').innerText.toLowerCase() == 'below usual'")
 	if !eval[bool](w, "window.here === true") {
 		t.Error("the page was loaded again")
@@ -88,7 +88,7 @@ func TestServerAway(t *testing.T) {
 	}
 	w.inSight("#stale")
 
-	n.change(func(n *network) { n.happens(4010, toll.Busy, 3, time.Hour) })
+	n.change(func(n *network) { n.happens(4010, traffic.Busy, 3, time.Hour) })
 	l.start()
 	w.wait(
 		"document.getElementById('stale').hidden && document.querySelector('.fresh.on') && !document.body.classList.contains('stale')")
@@ -166,7 +166,7 @@ func TestChangesAddUp(t *testing.T) {
 	for range 4 {
 		time.Sleep(time.Second)
 		n.change(func(n *network) {
-			n.happens(1003, toll.CongestionState(time.Now().UnixNano()%4), 1.1, time.Hour)
+			n.happens(1003, traffic.State(time.Now().UnixNano()%4), 1.1, time.Hour)
 			n.inFlight++
 		})
 	}

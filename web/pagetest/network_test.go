@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web"
 )
 
@@ -36,7 +37,7 @@ type madeUp struct {
 	toll.Plaza
 	zone     *time.Location
 	since    time.Duration // of event time before the start, of the state
-	state    toll.CongestionState
+	state    traffic.State
 	factor   float64 // what passes now, of the usual
 	total    int64   // before today
 	zoneName string
@@ -57,7 +58,7 @@ func newNetwork(plazas ...toll.Plaza) *network {
 	n := &network{began: rush, wall: time.Now(), speed: 1, lag: 2 * time.Second,
 		wrong: map[int16]string{}}
 	for _, p := range plazas {
-		m := madeUp{Plaza: p, zone: rush.Location(), state: toll.Free, factor: 1, zoneName: p.Timezone}
+		m := madeUp{Plaza: p, zone: rush.Location(), state: traffic.Free, factor: 1, zoneName: p.Timezone}
 		if p.Timezone != "" {
 			m.zone = zone(p.Timezone)
 		}
@@ -107,11 +108,11 @@ func highway() *network {
 			VehiclesPerDay: 31000, HeavyShare: .09, Timezone: "Europe/London"},
 		toll.Plaza{ID: 1001},
 	)
-	n.happens(4007, toll.Saturated, 1.22, 35*time.Minute)
-	n.happens(4005, toll.BelowUsual, 0.16, 12*time.Minute)
-	n.happens(4008, toll.Busy, 1.32, 26*time.Minute)
-	n.happens(4002, toll.Busy, 1.24, 8*time.Minute)
-	n.happens(4858, toll.NoData, 0, 41*time.Minute)
+	n.happens(4007, traffic.Saturated, 1.22, 35*time.Minute)
+	n.happens(4005, traffic.BelowUsual, 0.16, 12*time.Minute)
+	n.happens(4008, traffic.Busy, 1.32, 26*time.Minute)
+	n.happens(4002, traffic.Busy, 1.24, 8*time.Minute)
+	n.happens(4858, traffic.NoData, 0, 41*time.Minute)
 	return n
 }
 
@@ -136,20 +137,20 @@ func thousand(count int) *network {
 	for i, p := range plazas {
 		switch {
 		case i%97 == 13:
-			n.happens(p.ID, toll.Saturated, 2.2, 25*time.Minute)
+			n.happens(p.ID, traffic.Saturated, 2.2, 25*time.Minute)
 		case i%61 == 7:
-			n.happens(p.ID, toll.BelowUsual, .2, 14*time.Minute)
+			n.happens(p.ID, traffic.BelowUsual, .2, 14*time.Minute)
 		case i%19 == 3:
-			n.happens(p.ID, toll.Busy, 1.5, 9*time.Minute)
+			n.happens(p.ID, traffic.Busy, 1.5, 9*time.Minute)
 		case i%143 == 11:
-			n.happens(p.ID, toll.NoData, 0, 90*time.Minute)
+			n.happens(p.ID, traffic.NoData, 0, 90*time.Minute)
 		}
 	}
 	return n
 }
 
 // happens puts a plaza into a state for some time before the start.
-func (n *network) happens(id int16, state toll.CongestionState, factor float64,
+func (n *network) happens(id int16, state traffic.State, factor float64,
 	since time.Duration) {
 	m := n.of(id)
 	m.state, m.factor, m.since = state, factor, since
@@ -266,7 +267,7 @@ func (n *network) row(m *madeUp, now time.Time) web.Plaza {
 	}
 	p.Total = m.total + today
 	last := now.Add(-time.Duration(chance(m.ID, now.Unix()/3) * 4e9)).Truncate(time.Second)
-	if m.state == toll.NoData {
+	if m.state == traffic.NoData {
 		last = since
 	}
 	p.LastEvent = &last
@@ -285,16 +286,16 @@ func (n *network) row(m *madeUp, now time.Time) web.Plaza {
 		p.VC = new(*p.Demand / *p.Capacity)
 	}
 	if usual > 0 {
-		u := toll.Usual{Median: math.Round(usual), MAD: math.Round(usual * .05), N: 8}
+		u := traffic.Usual{Median: math.Round(usual), MAD: math.Round(usual * .05), N: 8}
 		p.Usual = &u
 		if z, ok := u.Z(in15); ok {
 			p.Z = &z
 		}
 	}
 	switch {
-	case m.state == toll.NoData:
+	case m.state == traffic.NoData:
 		p.Why = "no vehicle in 15 min"
-	case m.state == toll.BelowUsual:
+	case m.state == traffic.BelowUsual:
 		p.Why = fmt.Sprintf("%.0f vehicles in 15 min, usual are %.0f; missing reports look the same",
 			in15, usual)
 	case p.VC != nil:
@@ -381,7 +382,7 @@ func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
 			so += *point.Count
 		}
 		if usual := m.expected(q); usual > 0 {
-			u := toll.Usual{Median: math.Round(usual), MAD: usual * .05, N: 8}
+			u := traffic.Usual{Median: math.Round(usual), MAD: usual * .05, N: 8}
 			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median),
 				new(max(0, u.Median-3*u.Scale())), new(u.Median+3*u.Scale())
 		}
@@ -400,11 +401,11 @@ func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
 	d.DaySoFar, d.DaySoFarLastWeek = &so, &was
 	from, at := m.state, *d.Since
 	for i := range 6 {
-		next, why := toll.Free, d.Why
-		if from == toll.Free {
-			next, why = toll.Busy, fmt.Sprintf("demand is %d %% of the capacity", 64-i)
-		} else if from == toll.Saturated {
-			next = toll.Busy
+		next, why := traffic.Free, d.Why
+		if from == traffic.Free {
+			next, why = traffic.Busy, fmt.Sprintf("demand is %d %% of the capacity", 64-i)
+		} else if from == traffic.Saturated {
+			next = traffic.Busy
 		} else if i > 0 {
 			why = fmt.Sprintf("demand is %d %% of the capacity", 79+i)
 		}

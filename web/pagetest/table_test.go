@@ -11,7 +11,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // shown returns the plazas of the table from the top.
@@ -243,7 +243,7 @@ func TestOrderIsHeldUnderThePointer(t *testing.T) {
 	at := eval[[]float64](w,
 		"(r => [r.x + 5, r.y + 5])(document.querySelectorAll('tr.row')[3].getBoundingClientRect())")
 	w.do(chromedp.MouseEvent("mouseMoved", at[0], at[1]))
-	n.change(func(n *network) { n.happens(4010, toll.Saturated, 20, time.Hour) })
+	n.change(func(n *network) { n.happens(4010, traffic.Saturated, 20, time.Hour) })
 	w.wait(flowOf("4010") + " != " + quoted(flow))
 	if eval[bool](w, "document.querySelector('[data-f=held]').hidden") {
 		t.Error("the page does not say that the order is held")

@@ -1,4 +1,4 @@
-package toll
+package traffic
 
 import (
 	"cmp"
@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Equivalents says as how many passenger cars a vehicle of a type counts (E_T), by type in lower
@@ -53,7 +55,7 @@ func ParseEquivalents(text string) (Equivalents, error) {
 			continue
 		}
 		name, value = strings.TrimSpace(name), strings.TrimSpace(value)
-		if err := ValidateType(name); err != nil {
+		if err := toll.ValidateType(name); err != nil {
 			bad("equivalent %q: %w", strings.TrimSpace(entry), err)
 			continue
 		}
@@ -88,14 +90,11 @@ func (e Equivalents) String() string {
 // matter: a TRUCK is as long as a truck.
 func (e Equivalents) Of(vehicleType string) float64 {
 	cars, ok := e[strings.ToLower(vehicleType)]
-	if !ok || !(cars > 0) || !finite(cars) {
+	if !ok || !(cars > 0) || math.IsInf(cars, 1) {
 		return 1
 	}
 	return cars
 }
-
-// MeasureSpan is how many minutes a [Measure] looks back.
-const MeasureSpan = 60
 
 // Measure is what the crossings of the hour before End tell of a plaza. What can't be told is nil,
 // and left out of JSON.
@@ -120,7 +119,7 @@ const MeasureSpan = 60
 type Measure struct {
 	Plaza int16 `json:"plaza"`
 	// exclusive: the minutes [End−60, End) and, as the last quarter, [End−15, End)
-	End Minute `json:"end"`
+	End toll.Minute `json:"end"`
 
 	Count15 int64 `json:"count_15"` // vehicles in the last quarter
 	Count60 int64 `json:"count_60"` // vehicles in the hour
@@ -162,12 +161,12 @@ func (m *Measure) Against(u Usual) {
 
 // MeasureAt returns the measure of a plaza at the end of a minute, from panes of a minute,
 // ascending. A minute without a pane is one without a vehicle.
-func MeasureAt(panes []Pane, end Minute, plaza Plaza, eq Equivalents) Measure {
+func MeasureAt(panes []toll.Pane, end toll.Minute, plaza toll.Plaza, eq Equivalents) Measure {
 	var sum tally
 	for i := range panes {
 		p := &panes[i]
-		if ago := int64(end) - int64(p.Start); ago > 0 && ago <= MeasureSpan {
-			sum.add(3-int(ago-1)/Quarter, p, 1, eq)
+		if ago := int64(end) - int64(p.Start); ago > 0 && ago <= toll.MeasureSpan {
+			sum.add(3-int(ago-1)/toll.Quarter, p, 1, eq)
 		}
 	}
 	return sum.measure(end, &plaza)
@@ -176,23 +175,23 @@ func MeasureAt(panes []Pane, end Minute, plaza Plaza, eq Equivalents) Measure {
 // Slider returns the measures of one end after another, in steps that cost what the panes cost that
 // come in and go out.
 type Slider struct {
-	panes []Pane
-	plaza Plaza
+	panes []toll.Pane
+	plaza toll.Plaza
 	eq    Equivalents
 	marks [5]int // panes[marks[q]:marks[q+1]] are those of quarter q
 	sum   tally
 }
 
 // NewSlider returns a slider over panes of a minute, ascending.
-func NewSlider(panes []Pane, plaza Plaza, eq Equivalents) *Slider {
+func NewSlider(panes []toll.Pane, plaza toll.Plaza, eq Equivalents) *Slider {
 	return &Slider{panes: panes, plaza: plaza, eq: eq}
 }
 
 // MeasureAt returns what the function [MeasureAt] does. Ends must not descend from call to call.
-func (s *Slider) MeasureAt(end Minute) Measure {
+func (s *Slider) MeasureAt(end toll.Minute) Measure {
 	for q := len(s.marks) - 1; q >= 0; q-- {
 		// of quarter q; what lies before it is of the one before
-		start := int64(end) - int64(len(s.marks)-1-q)*Quarter
+		start := int64(end) - int64(len(s.marks)-1-q)*toll.Quarter
 		for ; s.marks[q] < len(s.panes) && int64(s.panes[s.marks[q]].Start) < start; s.marks[q]++ {
 			p := &s.panes[s.marks[q]]
 			s.sum.add(q-1, p, 1, s.eq)
@@ -203,8 +202,8 @@ func (s *Slider) MeasureAt(end Minute) Measure {
 }
 
 // emptyUntil returns the last end up to which no more vehicles come in than before end.
-func (s *Slider) emptyUntil(end Minute) int64 {
-	next, _ := slices.BinarySearchFunc(s.panes, end, func(p Pane, end Minute) int {
+func (s *Slider) emptyUntil(end toll.Minute) int64 {
+	next, _ := slices.BinarySearchFunc(s.panes, end, func(p toll.Pane, end toll.Minute) int {
 		return cmp.Compare(p.Start, end)
 	})
 	if next == len(s.panes) {
@@ -231,7 +230,7 @@ type typeTally struct {
 
 // add adds a pane's vehicles to a quarter, or with −1 takes them away. Quarters outside of the hour
 // are not kept.
-func (t *tally) add(quarter int, p *Pane, sign int64, eq Equivalents) {
+func (t *tally) add(quarter int, p *toll.Pane, sign int64, eq Equivalents) {
 	if quarter < 0 || quarter >= len(t.all) {
 		return
 	}
@@ -251,7 +250,7 @@ func (t *tally) add(quarter int, p *Pane, sign int64, eq Equivalents) {
 	}
 }
 
-func (t *tally) measure(end Minute, plaza *Plaza) Measure {
+func (t *tally) measure(end toll.Minute, plaza *toll.Plaza) Measure {
 	m := Measure{Plaza: plaza.ID, End: end, Count15: t.all[3], HeavyFactor: 1}
 	for _, n := range t.all {
 		m.Count60 += n
@@ -270,11 +269,11 @@ func (t *tally) measure(end Minute, plaza *Plaza) Measure {
 			m.Heavy60 += n60
 		}
 	}
-	m.FlowPerHour = FlowPerHour(m.Count15, Quarter*time.Minute)
+	m.FlowPerHour = toll.FlowPerHour(m.Count15, toll.Quarter*time.Minute)
 	m.Demand = 4 * cars15
 	if m.Count15 > 0 {
 		n := float64(m.Count15)
-		m.HeadwaySeconds = new(Quarter * 60 / n)
+		m.HeadwaySeconds = new(toll.Quarter * 60 / n)
 		m.HeavyShare = new(float64(m.Heavy15) / n)
 		m.HeavyFactor = n / cars15
 	}

@@ -1,4 +1,4 @@
-package toll
+package traffic
 
 import (
 	"encoding/json"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestParseEquivalents(t *testing.T) {
@@ -64,7 +66,9 @@ func TestParseEquivalents(t *testing.T) {
 }
 
 // mixed returns one pane.
-func mixed(start Minute, types ...TypeCount) Pane { return Pane{Start: start, Types: types} }
+func mixed(start toll.Minute, types ...toll.TypeCount) toll.Pane {
+	return toll.Pane{Start: start, Types: types}
+}
 
 func show(x *float64) string {
 	if x == nil {
@@ -75,48 +79,55 @@ func show(x *float64) string {
 
 func TestMeasureAt(t *testing.T) {
 	// The hour [940, 1000) has quarters of 30, 60, 90 and 120 vehicles, 20 trucks among the last.
-	hour := []Pane{
-		mixed(939, TypeCount{"car", 1000}), // before the hour
-		mixed(940, TypeCount{"car", 10}), mixed(954, TypeCount{"car", 20}),
-		mixed(955, TypeCount{"car", 60}),
-		mixed(970, TypeCount{"car", 30}), mixed(984, TypeCount{"car", 60}),
-		mixed(985, TypeCount{"car", 40}), mixed(992, TypeCount{"truck", 20}), mixed(999,
-			TypeCount{"car", 60}),
-		mixed(1000, TypeCount{"car", 1000}), // after it
+	hour := []toll.Pane{
+		mixed(939, toll.TypeCount{Type: "car", Count: 1000}), // before the hour
+		mixed(940, toll.TypeCount{Type: "car", Count: 10}), mixed(954,
+			toll.TypeCount{Type: "car", Count: 20}),
+		mixed(955, toll.TypeCount{Type: "car", Count: 60}),
+		mixed(970, toll.TypeCount{Type: "car", Count: 30}), mixed(984,
+			toll.TypeCount{Type: "car", Count: 60}),
+		mixed(985, toll.TypeCount{Type: "car", Count: 40}), mixed(992,
+			toll.TypeCount{Type: "truck", Count: 20}), mixed(999,
+			toll.TypeCount{Type: "car", Count: 60}),
+		mixed(1000, toll.TypeCount{Type: "car", Count: 1000}), // after it
 	}
-	zoo := []Pane{mixed(90, TypeCount{"bus", 10}, TypeCount{"car", 70}, TypeCount{"motorcycle", 8},
-		TypeCount{"truck", 12})}
+	zoo := []toll.Pane{mixed(90, toll.TypeCount{Type: "bus", Count: 10},
+		toll.TypeCount{Type: "car", Count: 70}, toll.TypeCount{Type: "motorcycle", Count: 8},
+		toll.TypeCount{Type: "truck", Count: 12})}
 	for _, c := range []struct {
 		name  string
-		panes []Pane
-		end   Minute
-		plaza Plaza
+		panes []toll.Pane
+		end   toll.Minute
+		plaza toll.Plaza
 		eq    string
 		want  string // counts of quarter/hour, heavy ones, then the figures
 	}{
 		// PHF = 300/(4·120); f = 1/(1 + 20/120); demand = 4·120/f; v = 300/(0.625·0.9375) with f = 1/(1 +
 		// 20/300) of the hour.
-		{"an hour", hour, 1000, Plaza{ID: 7, Lanes: 2}, "",
+		{"an hour", hour, 1000, toll.Plaza{ID: 7, Lanes: 2}, "",
 			"120/300 heavy 20/20 flow 480 headway 7.5 share 0.1667 f 0.8571 PHF 0.625 v 512 demand 560 v/c 0.4308"},
 		// One minute later the quarters are 40 (10 have gone), 60+0, …: 20+60, 30, 60+40, 80+1000.
-		{"a minute later", hour, 1001, Plaza{}, "",
+		{"a minute later", hour, 1001, toll.Plaza{}, "",
 			"1080/1290 heavy 20/20 flow 4320 headway 0.8333 share 0.01852 f 0.9818 PHF 0.2986 v 4387 demand 4400 v/c none"},
 		// f = 1/(1 + 0.10·1.5 + 0.12·1 + 0.08·(−0.5)) = 1/1.23
-		{"several types", zoo, 100, Plaza{Lanes: 1, CapacityPerLane: 984}, "bus=2.5,motorcycle=0.5",
+		{"several types", zoo, 100, toll.Plaza{Lanes: 1, CapacityPerLane: 984}, "bus=2.5,motorcycle=0.5",
 			"100/100 heavy 22/22 flow 400 headway 9 share 0.22 f 0.813 PHF 0.25 v 492 demand 492 v/c 0.5"},
-		{"a quarter without a vehicle", zoo, 106, Plaza{Lanes: 1, CapacityPerLane: 984},
+		{"a quarter without a vehicle", zoo, 106, toll.Plaza{Lanes: 1, CapacityPerLane: 984},
 			"bus=2.5,motorcycle=0.5",
 			"0/100 heavy 0/22 flow 0 headway none share none f 1 PHF 0.25 v 492 demand 0 v/c 0"},
-		{"nothing", nil, 100, Plaza{Lanes: 2}, "",
+		{"nothing", nil, 100, toll.Plaza{Lanes: 2}, "",
 			"0/0 heavy 0/0 flow 0 headway none share none f 1 PHF none v 0 demand 0 v/c 0"},
-		{"panes without counts", []Pane{{Start: 99}}, 100, Plaza{}, "",
+		{"panes without counts", []toll.Pane{{Start: 99}}, 100, toll.Plaza{}, "",
 			"0/0 heavy 0/0 flow 0 headway none share none f 1 PHF none v 0 demand 0 v/c none"},
-		{"the beginning of time", []Pane{mixed(math.MinInt32, TypeCount{"car", 15})}, math.MinInt32 + 1,
-			Plaza{}, "",
+		{"the beginning of time",
+			[]toll.Pane{mixed(math.MinInt32, toll.TypeCount{Type: "car", Count: 15})}, math.MinInt32 + 1,
+			toll.Plaza{}, "",
 			"15/15 heavy 0/0 flow 60 headway 60 share 0 f 1 PHF 0.25 v 60 demand 60 v/c none"},
-		{"an even flow", []Pane{mixed(40, TypeCount{"car", 9}), mixed(55, TypeCount{"car", 9}),
-			mixed(70, TypeCount{"car", 9}), mixed(85, TypeCount{"car", 9})},
-			100, Plaza{}, "",
+		{"an even flow", []toll.Pane{mixed(40, toll.TypeCount{Type: "car", Count: 9}),
+			mixed(55, toll.TypeCount{Type: "car", Count: 9}),
+			mixed(70, toll.TypeCount{Type: "car", Count: 9}), mixed(85,
+				toll.TypeCount{Type: "car", Count: 9})},
+			100, toll.Plaza{}, "",
 			"9/36 heavy 0/0 flow 36 headway 100 share 0 f 1 PHF 1 v 36 demand 36 v/c none"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -158,14 +169,15 @@ func TestMeasureAgainst(t *testing.T) {
 }
 
 func TestMeasureJSON(t *testing.T) {
-	nothing := MeasureAt(nil, 100, Plaza{ID: 7}, nil)
+	nothing := MeasureAt(nil, 100, toll.Plaza{ID: 7}, nil)
 	text, err := json.Marshal(nothing)
 	if want :=
 		`{"plaza":7,"end":100,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":1,"passenger_car_flow":0,"demand":0}`; err != nil || string(text) != want {
 		t.Errorf("%v\ngot  %s\nwant %s", err, text, want)
 	}
-	full := MeasureAt([]Pane{mixed(99, TypeCount{"car", 5}, TypeCount{"truck", 2})}, 100,
-		Plaza{ID: 7, Lanes: 3}, DefaultEquivalents())
+	full := MeasureAt([]toll.Pane{mixed(99, toll.TypeCount{Type: "car", Count: 5},
+		toll.TypeCount{Type: "truck", Count: 2})}, 100,
+		toll.Plaza{ID: 7, Lanes: 3}, DefaultEquivalents())
 	full.Against(Usual{Median: 7, MAD: 1, N: 5}) // z is 0, and there all the same
 	if text, err = json.Marshal(full); err != nil || !strings.Contains(string(text), `"z":0`) {
 		t.Errorf("%s, %v", text, err)
@@ -177,20 +189,20 @@ func TestMeasureJSON(t *testing.T) {
 }
 
 // randomPanes returns panes with gaps, bursts and many types.
-func randomPanes(r *rand.Rand, from, until Minute) []Pane {
+func randomPanes(r *rand.Rand, from, until toll.Minute) []toll.Pane {
 	names := []string{"TRUCK", "bus", "car", "motorcycle", "truck", "van"}
-	var panes []Pane
+	var panes []toll.Pane
 	for m := from; m < until; m++ {
 		if r.IntN(4) == 0 {
 			continue
 		}
 		if r.IntN(60) == 0 {
-			m += Minute(r.IntN(200))
+			m += toll.Minute(r.IntN(200))
 		}
-		p := Pane{Start: m}
+		p := toll.Pane{Start: m}
 		for _, name := range names {
 			if r.IntN(2) == 0 {
-				p.Types = append(p.Types, TypeCount{name, r.Int64N(20)})
+				p.Types = append(p.Types, toll.TypeCount{Type: name, Count: r.Int64N(20)})
 			}
 		}
 		panes = append(panes, p)
@@ -201,13 +213,13 @@ func randomPanes(r *rand.Rand, from, until Minute) []Pane {
 func TestSliderIsMeasureAt(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	eq := Equivalents{"truck": 2.3, "bus": 1.7, "motorcycle": 0.45}
-	plaza := Plaza{ID: 7, Lanes: 2}
+	plaza := toll.Plaza{ID: 7, Lanes: 2}
 	for round := range 30 {
 		panes := randomPanes(r, 1000, 2000)
 		slider := NewSlider(panes, plaza, eq)
-		for end := Minute(950); end < 2400; end++ {
+		for end := toll.Minute(950); end < 2400; end++ {
 			if round%2 == 1 && r.IntN(3) == 0 {
-				end += Minute(r.IntN(150))
+				end += toll.Minute(r.IntN(150))
 			}
 			got, want := slider.MeasureAt(end), MeasureAt(panes, end, plaza, eq)
 			if !reflect.DeepEqual(got, want) {
@@ -265,8 +277,8 @@ func BenchmarkSlider(b *testing.B) {
 	eq := DefaultEquivalents()
 	b.ReportAllocs()
 	for b.Loop() {
-		slider := NewSlider(panes, Plaza{Lanes: 2}, eq)
-		for end := Minute(1); end <= 1440; end++ {
+		slider := NewSlider(panes, toll.Plaza{Lanes: 2}, eq)
+		for end := toll.Minute(1); end <= 1440; end++ {
 			slider.MeasureAt(end)
 		}
 	}

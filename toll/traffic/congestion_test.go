@@ -1,4 +1,4 @@
-package toll
+package traffic
 
 import (
 	"encoding/json"
@@ -9,17 +9,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tollstream/tollstream/toll"
 )
 
-func TestCongestionStateText(t *testing.T) {
+func TestStateText(t *testing.T) {
 	var all []string
 	for s := NoData; s <= BelowUsual; s++ {
-		text, err := json.Marshal(map[CongestionState]CongestionState{s: s})
+		text, err := json.Marshal(map[State]State{s: s})
 		if err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, s.String(), string(text))
-		var again map[CongestionState]CongestionState
+		var again map[State]State
 		if err := json.Unmarshal(text, &again); err != nil || again[s] != s {
 			t.Errorf("%s: read %s back as %v, %v", s, text, again, err)
 		}
@@ -29,13 +31,13 @@ func TestCongestionStateText(t *testing.T) {
 	if got := strings.Join(all, " "); got != want {
 		t.Errorf("got %s", got)
 	}
-	var s CongestionState
+	var s State
 	if err := s.UnmarshalText([]byte("below usual")); err == nil ||
 		!strings.Contains(err.Error(), `"below usual" is none of no_data, free`) {
 		t.Errorf("an unknown state: %v", err)
 	}
-	if _, err := json.Marshal(CongestionState(5)); err == nil ||
-		CongestionState(5).String() != "state 5" {
+	if _, err := json.Marshal(State(5)); err == nil ||
+		State(5).String() != "state 5" {
 		t.Errorf("state 5: %v", err)
 	}
 }
@@ -219,7 +221,7 @@ func TestHysteresis(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var a Assessment
-			end := Minute(0)
+			end := toll.Minute(0)
 			for line := range strings.Lines(strings.TrimSpace(c.script)) {
 				line = strings.TrimSpace(line)
 				var count int
@@ -229,7 +231,7 @@ func TestHysteresis(t *testing.T) {
 				}
 				_, what, _ := strings.Cut(left, " ")
 				if strings.TrimSpace(what) == "skip" {
-					end += Minute(count)
+					end += toll.Minute(count)
 					continue
 				}
 				state, since, entered := strings.Cut(strings.TrimSpace(right), " since ")
@@ -267,7 +269,7 @@ func TestHysteresis(t *testing.T) {
 func TestWhy(t *testing.T) {
 	for _, c := range []struct {
 		measure string
-		state   CongestionState
+		state   State
 		want    string
 	}{
 		{"vc 1.0924", Saturated,
@@ -317,12 +319,12 @@ func poisson(r *rand.Rand, mean float64) int64 {
 
 // traffic draws panes for the minutes [from, until), a tenth of the vehicles trucks. rate is in
 // vehicles per minute.
-func traffic(r *rand.Rand, from, until Minute, rate func(m Minute) float64) []Pane {
-	var panes []Pane
+func traffic(r *rand.Rand, from, until toll.Minute, rate func(m toll.Minute) float64) []toll.Pane {
+	var panes []toll.Pane
 	for m := from; m < until; m++ {
-		p := Pane{Start: m}
-		for _, c := range []TypeCount{{"car", poisson(r, 0.9*rate(m))},
-			{"truck", poisson(r, 0.1*rate(m))}} {
+		p := toll.Pane{Start: m}
+		for _, c := range []toll.TypeCount{{Type: "car", Count: poisson(r, 0.9*rate(m))},
+			{Type: "truck", Count: poisson(r, 0.1*rate(m))}} {
 			if c.Count > 0 {
 				p.Types = append(p.Types, c)
 			}
@@ -334,19 +336,19 @@ func traffic(r *rand.Rand, from, until Minute, rate func(m Minute) float64) []Pa
 	return panes
 }
 
-const oneDay = Minute(1440)
+const oneDay = toll.Minute(1440)
 
 // weekdayRate is a day at one plaza: from night, in vehicles per quarter of an hour, to a peak at
 // 08:00.
-func weekdayRate(night, peak float64) func(Minute) float64 {
-	return func(m Minute) float64 {
+func weekdayRate(night, peak float64) func(toll.Minute) float64 {
+	return func(m toll.Minute) float64 {
 		hours := float64(m%oneDay)/60 - 8
 		return (night + (peak-night)*math.Exp(-hours*hours/8)) / 15
 	}
 }
 
 // learned returns what is usual on the eighth week's date, and that for every other date too.
-func learned(r *rand.Rand, z *Zone, rate func(Minute) float64) func(int64) *UsualDay {
+func learned(r *rand.Rand, z *toll.Zone, rate func(toll.Minute) float64) func(int64) *UsualDay {
 	weeks := make([]DayCounts, HistoryWeeks)
 	for i := range weeks {
 		weeks[i] = NewDayCounts(z, 0)
@@ -359,8 +361,8 @@ func learned(r *rand.Rand, z *Zone, rate func(Minute) float64) func(int64) *Usua
 	return func(int64) *UsualDay { return &u }
 }
 
-func states(changes []Transition) []CongestionState {
-	var s []CongestionState
+func states(changes []Transition) []State {
+	var s []State
 	for _, c := range changes {
 		s = append(s, c.To)
 	}
@@ -383,15 +385,15 @@ func TestRushHour(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		rate := weekdayRate(40, 370)
 		for _, by := range []*Basis{
-			{Plaza: Plaza{ID: 7, Lanes: 2}, Zone: utc},
-			{Plaza: Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)},
+			{Plaza: toll.Plaza{ID: 7, Lanes: 2}, Zone: utc},
+			{Plaza: toll.Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)},
 		} {
 			var a Assessment
 			panes := traffic(r, 0, oneDay, rate)
 			changes := a.Run(panes, 0, 4*60, by)
 			for _, at := range []struct {
-				until Minute
-				want  CongestionState
+				until toll.Minute
+				want  State
 			}{{4 * 60, Free}, {6*60 + 22, Busy}, {8 * 60, Saturated}, {9 * 60, Saturated}, {12 * 60,
 				Free}, {oneDay, Free}} {
 				changes = append(changes, a.Run(panes, a.Until, at.until, by)...)
@@ -403,7 +405,7 @@ func TestRushHour(t *testing.T) {
 			// There and back takes five; where demand is near capacity for long, chance may add one way and
 			// back.
 			if got := states(changes); len(got) > 7 ||
-				!slices.Equal(got[:3], []CongestionState{Free, Busy, Saturated}) {
+				!slices.Equal(got[:3], []State{Free, Busy, Saturated}) {
 				t.Errorf("seed %d:\n%s", seed, story(changes))
 			}
 			if c := changes[2]; !strings.Contains(c.Why, "how long the queue is can't be told") ||
@@ -422,9 +424,9 @@ func TestBlockage(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		rate := weekdayRate(60, 200)
 		usual := learned(r, utc, rate)
-		for _, plaza := range []Plaza{{ID: 7}, {ID: 7, Lanes: 2}} {
+		for _, plaza := range []toll.Plaza{{ID: 7}, {ID: 7, Lanes: 2}} {
 			const onset, end = 7*60 + 20, 8 * 60
-			panes := traffic(r, 0, oneDay, func(m Minute) float64 {
+			panes := traffic(r, 0, oneDay, func(m toll.Minute) float64 {
 				if m >= onset && m < end {
 					return rate(m) / 20
 				}
@@ -444,7 +446,7 @@ func TestBlockage(t *testing.T) {
 			if ended.Detected < end || ended.Detected > end+20 || !ended.To.isLevel() {
 				t.Errorf("seed %d: ended\n%s", seed, story(changes))
 			}
-			if n := len(slices.DeleteFunc(states(changes), func(s CongestionState) bool {
+			if n := len(slices.DeleteFunc(states(changes), func(s State) bool {
 				return s != BelowUsual
 			})); n != 1 {
 				t.Errorf("seed %d: %d times below usual\n%s", seed, n, story(changes))
@@ -458,7 +460,7 @@ func TestReportsStop(t *testing.T) {
 	utc := zoneOf(t, "UTC")
 	r := rand.New(rand.NewPCG(3, 3))
 	rate := weekdayRate(2, 90)
-	by := &Basis{Plaza: Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)}
+	by := &Basis{Plaza: toll.Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)}
 	var a Assessment
 	changes := a.Run(traffic(r, 0, 8*60, rate), 0, 30*oneDay, by)
 	var got []string
@@ -494,10 +496,10 @@ func TestQuietNight(t *testing.T) {
 		noData := 0
 		for seed := range uint64(nights) {
 			r := rand.New(rand.NewPCG(seed, 4))
-			rate := func(Minute) float64 { return perQuarter / 15 }
+			rate := func(toll.Minute) float64 { return perQuarter / 15 }
 			var a Assessment
 			changes := a.Run(traffic(r, 0, 8*60, rate), 0, 8*60,
-				&Basis{Plaza: Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)})
+				&Basis{Plaza: toll.Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)})
 			for _, c := range changes {
 				switch c.To {
 				case NoData:
@@ -522,7 +524,7 @@ func TestFalseAlarms(t *testing.T) {
 		below := 0
 		for seed := range uint64(days) {
 			r := rand.New(rand.NewPCG(seed, 9))
-			rate := func(Minute) float64 { return perQuarter / 15 }
+			rate := func(toll.Minute) float64 { return perQuarter / 15 }
 			var a Assessment
 			for _, c := range a.Run(traffic(r, 0, oneDay, rate), 0, oneDay,
 				&Basis{Zone: utc, Usual: learned(r, utc, rate)}) {
@@ -538,27 +540,27 @@ func TestFalseAlarms(t *testing.T) {
 }
 
 // anything draws traffic that does what traffic doesn't: bursts, silence, leaps.
-func anything(r *rand.Rand, from, until Minute) []Pane {
-	rates := map[Minute]float64{}
-	panes := traffic(r, from, until, func(m Minute) float64 {
-		stretch := m / Minute(7+m/500%40)
+func anything(r *rand.Rand, from, until toll.Minute) []toll.Pane {
+	rates := map[toll.Minute]float64{}
+	panes := traffic(r, from, until, func(m toll.Minute) float64 {
+		stretch := m / toll.Minute(7+m/500%40)
 		if _, ok := rates[stretch]; !ok {
 			rates[stretch] = []float64{0, 0, 0.2, 4, 14, 18, 22, 26}[r.IntN(8)]
 		}
 		return rates[stretch]
 	})
 	for range 3 {
-		at := from + Minute(r.IntN(int(until-from)))
-		length := Minute(r.IntN(4 * int(oneDay)))
-		panes = slices.DeleteFunc(panes, func(p Pane) bool {
+		at := from + toll.Minute(r.IntN(int(until-from)))
+		length := toll.Minute(r.IntN(4 * int(oneDay)))
+		panes = slices.DeleteFunc(panes, func(p toll.Pane) bool {
 			return p.Start >= at && p.Start < at+length
 		})
 	}
 	return panes
 }
 
-func anyBasis(r *rand.Rand, z *Zone) *Basis {
-	by := &Basis{Plaza: Plaza{ID: 7, Lanes: r.IntN(3)}, Zone: z}
+func anyBasis(r *rand.Rand, z *toll.Zone) *Basis {
+	by := &Basis{Plaza: toll.Plaza{ID: 7, Lanes: r.IntN(3)}, Zone: z}
 	if r.IntN(3) > 0 {
 		by.Usual = func(day int64) *UsualDay {
 			if day%5 == 0 {
@@ -595,9 +597,9 @@ func TestRunProperties(t *testing.T) {
 		var cut Assessment
 		var got []Transition
 		for at := from; at < until; {
-			next := min(at+Minute(1+r.IntN(1<<r.IntN(13))), until)
-			seen := slices.DeleteFunc(slices.Clone(panes), func(p Pane) bool {
-				return p.Start < at-MeasureSpan || p.Start >= next
+			next := min(at+toll.Minute(1+r.IntN(1<<r.IntN(13))), until)
+			seen := slices.DeleteFunc(slices.Clone(panes), func(p toll.Pane) bool {
+				return p.Start < at-toll.MeasureSpan || p.Start >= next
 			})
 			got = append(got, cut.Run(seen, at, next, by)...)
 			if again := cut.Run(seen, at, next, by); len(again) > 0 {
@@ -671,7 +673,8 @@ func TestRunLeaps(t *testing.T) {
 	asked := 0
 	by := &Basis{Zone: zoneOf(t, "UTC"), Usual: func(int64) *UsualDay { asked++; return nil }}
 	var a Assessment
-	a.Run([]Pane{mixed(10, TypeCount{"car", 3}), mixed(500_000_000, TypeCount{"car", 3})}, 0,
+	a.Run([]toll.Pane{mixed(10, toll.TypeCount{Type: "car", Count: 3}),
+		mixed(500_000_000, toll.TypeCount{Type: "car", Count: 3})}, 0,
 		math.MaxInt32, by)
 	if a.State != NoData || a.Until != math.MaxInt32 || asked > 20 {
 		t.Errorf("asked %d times; %+v", asked, a)
@@ -682,8 +685,8 @@ func TestRunLeaps(t *testing.T) {
 
 	// Before 1970, where ends are negative and one of them is 0.
 	var early Assessment
-	panes := traffic(rand.New(rand.NewPCG(1, 1)), -100, 100, func(Minute) float64 { return 4 })
-	for m := Minute(-100); m < 100; m++ {
+	panes := traffic(rand.New(rand.NewPCG(1, 1)), -100, 100, func(toll.Minute) float64 { return 4 })
+	for m := toll.Minute(-100); m < 100; m++ {
 		changes := early.Run(panes, m, m+1, by)
 		if early.Until != m+1 || (len(changes) > 0) != (m == -98) {
 			t.Fatalf("minute %d: %+v, %v", m, early, changes)
@@ -720,7 +723,7 @@ func BenchmarkRunDay(b *testing.B) {
 	z := zoneOf(b, "Europe/Berlin")
 	rate := weekdayRate(40, 370)
 	panes := traffic(r, 0, oneDay, rate)
-	by := &Basis{Plaza: Plaza{Lanes: 2}, Zone: z, Usual: learned(r, z, rate)}
+	by := &Basis{Plaza: toll.Plaza{Lanes: 2}, Zone: z, Usual: learned(r, z, rate)}
 	b.ReportAllocs()
 	for b.Loop() {
 		var a Assessment

@@ -1,9 +1,11 @@
-package toll
+package traffic
 
 import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/tollstream/tollstream/toll"
 )
 
 // How much of the past says what is usual. Three weeks are the fewest whose median one odd week
@@ -18,26 +20,27 @@ const (
 const SlotsPerDay = 96
 
 // SlotOf returns the weekday and slot that a clock in the zone shows at a minute.
-func SlotOf(z *Zone, m Minute) (weekday time.Weekday, slot int) {
+func SlotOf(z *toll.Zone, m toll.Minute) (weekday time.Weekday, slot int) {
 	day, minute := localMinute(z, m)
-	return WeekdayOf(day), minute / Quarter
+	return WeekdayOf(day), minute / toll.Quarter
 }
 
-// DayOf returns the date that a clock in the zone shows at a minute, as [WallTime.Day] counts days.
-func DayOf(z *Zone, m Minute) int64 {
+// DayOf returns the date that a clock in the zone shows at a minute, as [toll.WallTime.Day] counts
+// days.
+func DayOf(z *toll.Zone, m toll.Minute) int64 {
 	day, _ := localMinute(z, m)
 	return day
 }
 
-// WeekdayOf returns the weekday of a date, as [WallTime.Day] counts days. The same weekday of the
-// week before is day − 7.
+// WeekdayOf returns the weekday of a date, as [toll.WallTime.Day] counts days. The same weekday of
+// the week before is day − 7.
 func WeekdayOf(day int64) time.Weekday {
 	const first = int64(time.Thursday) // 1970-01-01
 	return time.Weekday(((day+first)%7 + 7) % 7)
 }
 
 // localMinute returns the date, and the minutes since its midnight, that a clock in the zone shows.
-func localMinute(z *Zone, m Minute) (day int64, minute int) {
+func localMinute(z *toll.Zone, m toll.Minute) (day int64, minute int) {
 	day, second := z.Wall(m.Time()).Day()
 	return day, int(second / 60)
 }
@@ -112,16 +115,16 @@ const NoCount = -1
 // DayCounts is what passed on one date, by slot: vehicles, or [NoCount].
 type DayCounts [SlotsPerDay]int64
 
-// NewDayCounts returns the counts of a date on which nothing has passed yet, as [WallTime.Day]
+// NewDayCounts returns the counts of a date on which nothing has passed yet, as [toll.WallTime.Day]
 // counts days. Where clocks change, slots that the date does not have, and those that last longer
 // than a quarter of an hour, have no count.
-func NewDayCounts(z *Zone, day int64) DayCounts {
+func NewDayCounts(z *toll.Zone, day int64) DayCounts {
 	var c DayCounts
 	for slot := range c {
-		wall := WallTime(day*86400 + int64(slot)*Quarter*60)
-		start, end := z.Boundary(wall), z.Boundary(wall+Quarter*60)
-		if shown, minute := localMinute(z, start); shown != day || minute != slot*Quarter ||
-			end-start != Quarter {
+		wall := toll.WallTime(day*86400 + int64(slot)*toll.Quarter*60)
+		start, end := z.Boundary(wall), z.Boundary(wall+toll.Quarter*60)
+		if shown, minute := localMinute(z, start); shown != day || minute != slot*toll.Quarter ||
+			end-start != toll.Quarter {
 			c[slot] = NoCount
 		}
 	}
@@ -169,23 +172,23 @@ func (d *UsualDay) At(slot int) Usual {
 
 // UsualAt returns what is usual for the quarter of an hour before a minute, which may begin in one
 // slot and end in the next: then it is both, weighted by how much lies in each. days returns what
-// is usual on a date, as [WallTime.Day] counts days, or nil.
-func UsualAt(z *Zone, end Minute, days func(day int64) *UsualDay) Usual {
-	start := saturate(int64(end) - Quarter)
+// is usual on a date, as [toll.WallTime.Day] counts days, or nil.
+func UsualAt(z *toll.Zone, end toll.Minute, days func(day int64) *UsualDay) Usual {
+	start := toll.ClampMinute(int64(end) - toll.Quarter)
 	day, minute := localMinute(z, start)
-	first := days(day).At(minute / Quarter)
-	inNext := minute % Quarter
+	first := days(day).At(minute / toll.Quarter)
+	inNext := minute % toll.Quarter
 	if inNext == 0 {
 		return first
 	}
-	day, minute = localMinute(z, saturate(int64(end)-1))
-	return first.blend(days(day).At(minute/Quarter), inNext)
+	day, minute = localMinute(z, toll.ClampMinute(int64(end)-1))
+	return first.blend(days(day).At(minute/toll.Quarter), inNext)
 }
 
 // blend returns u with some minutes of a quarter replaced by next.
 func (u Usual) blend(next Usual, minutes int) Usual {
 	mix := func(a, b float64) float64 {
-		return (float64(a*float64(Quarter-minutes)) + float64(b*float64(minutes))) / Quarter
+		return (float64(a*float64(toll.Quarter-minutes)) + float64(b*float64(minutes))) / toll.Quarter
 	}
 	return Usual{Median: mix(u.Median, next.Median), MAD: mix(u.MAD, next.MAD), N: min(u.N, next.N)}
 }

@@ -1,10 +1,12 @@
-package toll
+package traffic
 
 import (
 	"fmt"
 	"math"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestUsualOf(t *testing.T) {
@@ -63,7 +65,7 @@ func TestUsualZ(t *testing.T) {
 }
 
 // minuteAt returns the minute of an instant that is written in UTC.
-func minuteAt(t testing.TB, utc string) Minute {
+func minuteAt(t testing.TB, utc string) toll.Minute {
 	t.Helper()
 	return zoneOf(t, "UTC").Minute(wall(t, utc+":00"))
 }

@@ -1,4 +1,7 @@
-package toll
+// Package traffic judges how heavy the flow at a plaza is: measures of the last hour, the levels
+// that are usual at that time of the week, and the congestion states that follow from both. Like
+// package toll it has no clock, no I/O and no goroutine.
+package traffic
 
 import (
 	"fmt"
@@ -6,18 +9,20 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tollstream/tollstream/toll"
 )
 
-// CongestionState says how heavy the flow at a plaza is. There are no levels of service A to F:
+// State says how heavy the flow at a plaza is. There are no levels of service A to F:
 // they are defined by density, speed or delay, and crossings alone tell none of these.
-type CongestionState uint8
+type State uint8
 
 // The states. Free, busy and saturated are levels, in this order.
 const (
 	// nothing passes, and it can't be told whether it should; also of a plaza that was never assessed
-	NoData CongestionState = iota
-	Free                   // none of the others
-	Busy                   // demand near capacity; where that is not known, far more than usual
+	NoData State = iota
+	Free         // none of the others
+	Busy         // demand near capacity; where that is not known, far more than usual
 	// demand at or over capacity: a queue grows, of which crossings don't tell how long it is
 	Saturated
 	// far less than usual: a blockage upstream or at the plaza, or reports that don't arrive
@@ -30,7 +35,7 @@ var (
 )
 
 // String returns the state in words for people.
-func (s CongestionState) String() string {
+func (s State) String() string {
 	if int(s) >= len(stateWords) {
 		return fmt.Sprintf("state %d", uint8(s))
 	}
@@ -39,7 +44,7 @@ func (s CongestionState) String() string {
 
 // MarshalText returns the state in one word, with an underscore for a blank, as JSON and the
 // database hold it.
-func (s CongestionState) MarshalText() ([]byte, error) {
+func (s State) MarshalText() ([]byte, error) {
 	if int(s) >= len(stateCodes) {
 		return nil, fmt.Errorf("there is no congestion %s", s)
 	}
@@ -47,10 +52,10 @@ func (s CongestionState) MarshalText() ([]byte, error) {
 }
 
 // UnmarshalText reads what MarshalText writes.
-func (s *CongestionState) UnmarshalText(text []byte) error {
+func (s *State) UnmarshalText(text []byte) error {
 	for i, code := range stateCodes {
 		if string(text) == code {
-			*s = CongestionState(i)
+			*s = State(i)
 			return nil
 		}
 	}
@@ -58,7 +63,7 @@ func (s *CongestionState) UnmarshalText(text []byte) error {
 }
 
 // isLevel reports whether a state is free, busy or saturated.
-func (s CongestionState) isLevel() bool { return s >= Free && s <= Saturated }
+func (s State) isLevel() bool { return s >= Free && s <= Saturated }
 
 // The defaults of [Thresholds]. A state is left at another threshold than it is entered at, so that
 // a flow near one does not enter and leave it all the time.
@@ -116,18 +121,18 @@ func DefaultThresholds() Thresholds {
 // quarter of an hour before it. A minute that asks for a level beyond supports the nearer one too:
 // busy, saturated, busy makes busy.
 type Assessment struct {
-	State CongestionState `json:"state"`
+	State State `json:"state"`
 	// the end of the first minute that asked for it; of the first state, the first end assessed
-	Since Minute `json:"since"`
+	Since toll.Minute `json:"since"`
 	// a sentence with the figures of the last minute that asked for the state
-	Why   string `json:"why"`
-	First Minute `json:"first"` // the end of the first minute assessed
-	Until Minute `json:"until"` // minutes before it are assessed
+	Why   string      `json:"why"`
+	First toll.Minute `json:"first"` // the end of the first minute assessed
+	Until toll.Minute `json:"until"` // minutes before it are assessed
 
 	// What the last Streak minutes have asked for instead, the first of which ended at Asked.
-	Candidate CongestionState `json:"candidate,omitzero"`
-	Streak    int             `json:"streak,omitzero"`
-	Asked     Minute          `json:"asked,omitzero"`
+	Candidate State       `json:"candidate,omitzero"`
+	Streak    int         `json:"streak,omitzero"`
+	Asked     toll.Minute `json:"asked,omitzero"`
 	// how many minutes in a row had no vehicle in the quarter before; at most MaxQuiet
 	Quiet int `json:"quiet,omitzero"`
 
@@ -136,15 +141,15 @@ type Assessment struct {
 
 // Transition is a change of state.
 type Transition struct {
-	Plaza int16           `json:"plaza"`
-	From  CongestionState `json:"from"`
-	To    CongestionState `json:"to"`
+	Plaza int16 `json:"plaza"`
+	From  State `json:"from"`
+	To    State `json:"to"`
 	// when it began: the end of the first minute that asked for the state
-	Since    Minute  `json:"since"`
-	Detected Minute  `json:"detected"` // the end of the minute that settled it
-	Why      string  `json:"why"`
-	Measure  Measure `json:"measure"` // at Detected
-	Epoch    uint64  `json:"epoch"`   // of the state that it was judged from; 0 where not known
+	Since    toll.Minute `json:"since"`
+	Detected toll.Minute `json:"detected"` // the end of the minute that settled it
+	Why      string      `json:"why"`
+	Measure  Measure     `json:"measure"` // at Detected
+	Epoch    uint64      `json:"epoch"`   // of the state that it was judged from; 0 where not known
 }
 
 // Assessed reports whether any minute was assessed.
@@ -238,8 +243,8 @@ func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
 //
 // So below usual goes before saturated. Both apply only where the capacity is set to less than half
 // of what usually passes, and then what passes is to be trusted more than the setting.
-func (a *Assessment) asks(m *Measure, t *Thresholds) CongestionState {
-	in := func(entered, left float64, states ...CongestionState) float64 {
+func (a *Assessment) asks(m *Measure, t *Thresholds) State {
+	in := func(entered, left float64, states ...State) float64 {
 		if slices.Contains(states, a.State) {
 			return left
 		}
@@ -253,7 +258,7 @@ func (a *Assessment) asks(m *Measure, t *Thresholds) CongestionState {
 	switch {
 	case a.Quiet >= MaxQuiet:
 		return NoData
-	case int64(m.End)-int64(a.First) >= Quarter-1 && m.Z != nil &&
+	case int64(m.End)-int64(a.First) >= toll.Quarter-1 && m.Z != nil &&
 		*m.Z <= in(t.BelowZ, t.BelowLeaveZ, BelowUsual) &&
 		n < m.Usual.Median*in(t.BelowShare, t.BelowLeaveShare, BelowUsual) &&
 		m.Usual.Median >= in(t.FewVehicles, 0, BelowUsual):
@@ -273,7 +278,7 @@ func (a *Assessment) asks(m *Measure, t *Thresholds) CongestionState {
 
 // nearer returns the state that two others support both, seen from state now: of two levels in the
 // same direction the one that is met first. It returns false where they have nothing in common.
-func nearer(now, a, b CongestionState) (CongestionState, bool) {
+func nearer(now, a, b State) (State, bool) {
 	switch {
 	case a == b:
 		return a, true
@@ -288,7 +293,7 @@ func nearer(now, a, b CongestionState) (CongestionState, bool) {
 }
 
 // why says in one sentence what speaks for a state.
-func why(s CongestionState, quiet int, m *Measure) string {
+func why(s State, quiet int, m *Measure) string {
 	passed := "no vehicle in 15 min"
 	switch m.Count15 {
 	case 0:
@@ -351,8 +356,8 @@ func decimal(x float64) string {
 
 // Basis is what the minutes of a plaza are judged by.
 type Basis struct {
-	Plaza       Plaza
-	Zone        *Zone       // the plaza's
+	Plaza       toll.Plaza
+	Zone        *toll.Zone  // the plaza's
 	Equivalents Equivalents // nil for DefaultEquivalents
 	// what is usual on a date, as WallTime.Day counts days, or nil; a nil func knows nothing
 	Usual      func(day int64) *UsualDay
@@ -366,7 +371,7 @@ type Basis struct {
 // The result does not depend on how a stretch is cut into runs. A plaza that has been quiet for
 // MaxQuiet minutes stays as it is until the next vehicle, so that a leap over a year costs as
 // little as one over two days.
-func (a *Assessment) Run(panes []Pane, from, until Minute, by *Basis) []Transition {
+func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) []Transition {
 	if a.Assessed() {
 		from = max(from, a.Until)
 	}
@@ -390,10 +395,10 @@ func (a *Assessment) Run(panes []Pane, from, until Minute, by *Basis) []Transiti
 	for end := int64(from) + 1; end <= int64(until); end++ {
 		if a.State == NoData && a.Quiet >= MaxQuiet && int64(a.Until) == end-1 {
 			if empty := min(slider.emptyUntil(a.Until), int64(until)); empty > end {
-				a.Until, end = Minute(empty-1), empty
+				a.Until, end = toll.Minute(empty-1), empty
 			}
 		}
-		m := slider.MeasureAt(Minute(end))
+		m := slider.MeasureAt(toll.Minute(end))
 		m.Against(UsualAt(by.Zone, m.End, usual))
 		switch change, said := a.judge(&m, thresholds); said {
 		case confirmed:
