@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // servePlazas answers with the board, or with the plazas of it that are selected.
@@ -38,13 +39,13 @@ func (m *moment) boardDocument(rows []*row) *representation {
 // selected returns the board and what a request selects of it. It returns false where it has
 // answered already.
 func (s *Server) selected(w http.ResponseWriter, r *http.Request) (*moment, []*row, bool) {
-	query, errs := parameters(r)
+	query, errs := serve.Parameters(r)
 	var sel selection
 	if len(errs) == 0 {
 		sel, errs = selectionFrom(query)
 	}
 	if len(errs) > 0 {
-		failParameters(w, r, errs)
+		serve.FailParameters(w, r, errs)
 		return nil, nil, false
 	}
 	m, ok := s.board(w, r)
@@ -60,7 +61,7 @@ func (s *Server) board(w http.ResponseWriter, r *http.Request) (*moment, bool) {
 	defer cancel()
 	m, ok := s.refresher.board(ctx)
 	if !ok {
-		fail(w, r, http.StatusServiceUnavailable, "the figures have not been read yet")
+		serve.Fail(w, r, http.StatusServiceUnavailable, "the figures have not been read yet")
 	}
 	return m, ok
 }
@@ -72,8 +73,8 @@ func (s *Server) setAge(w http.ResponseWriter, m *moment) {
 
 // serveVerification answers with the proof of the figures.
 func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
-	if errs := noParameters(r); len(errs) > 0 {
-		failParameters(w, r, errs)
+	if errs := serve.NoParameters(r); len(errs) > 0 {
+		serve.FailParameters(w, r, errs)
 		return
 	}
 	m, ok := s.board(w, r)
@@ -111,9 +112,9 @@ func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
 // servePlaza answers with one plaza and its history.
 func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 	id, errs := plazaID(r)
-	errs = append(errs, noParameters(r)...)
+	errs = append(errs, serve.NoParameters(r)...)
 	if len(errs) > 0 {
-		failParameters(w, r, errs)
+		serve.FailParameters(w, r, errs)
 		return
 	}
 	s.ask(w, r, fmt.Sprintf("plaza %d", id), func(ctx context.Context) (*representation, error) {
@@ -133,24 +134,24 @@ func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 // serveWindows answers with a page of a plaza's windows.
 func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 	id, errs := plazaID(r)
-	query, more := parameters(r)
+	query, more := serve.Parameters(r)
 	errs = append(errs, more...)
-	errs = append(errs, onlyParameters(query, "kind", "limit", "before")...)
+	errs = append(errs, serve.OnlyParameters(query, "kind", "limit", "before")...)
 	q := WindowQuery{Kind: query.Get("kind"), Limit: limitOf(query, &errs)}
 	if q.Kind != "" {
 		kinds, err := toll.ParseWindows(q.Kind)
 		if err != nil || len(kinds) != 1 || kinds[0].Name != q.Kind {
-			errs.bad("kind", "want the name of one kind of windows, such as 15m, 5m/1m or day")
+			errs.Add("kind", "want the name of one kind of windows, such as 15m, 5m/1m or day")
 		}
 	}
 	if before := query.Get("before"); before != "" {
 		var err error
 		if q.Before, err = windowPosition(before, id, q.Kind); err != nil {
-			errs.bad("before", "%v", err)
+			errs.Add("before", "%v", err)
 		}
 	}
 	if len(errs) > 0 {
-		failParameters(w, r, errs)
+		serve.FailParameters(w, r, errs)
 		return
 	}
 	question := fmt.Sprintf("windows %d %q %d %s", id, q.Kind, q.Limit, query.Get("before"))
@@ -228,17 +229,17 @@ func letterOf(d *DeadLetter) letterJSON {
 
 // serveDeadLetters answers with a page of what was rejected.
 func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
-	query, errs := parameters(r)
-	errs = append(errs, onlyParameters(query, "limit", "after")...)
+	query, errs := serve.Parameters(r)
+	errs = append(errs, serve.OnlyParameters(query, "limit", "after")...)
 	q := PageQuery{Limit: limitOf(query, &errs)}
 	if after := query.Get("after"); after != "" {
 		var err error
 		if q.After, err = letterPosition(after); err != nil {
-			errs.bad("after", "%v", err)
+			errs.Add("after", "%v", err)
 		}
 	}
 	if len(errs) > 0 {
-		failParameters(w, r, errs)
+		serve.FailParameters(w, r, errs)
 		return
 	}
 	s.ask(w, r, fmt.Sprintf("letters %d %s", q.Limit, query.Get("after")),
@@ -270,7 +271,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
 	case err == nil:
 		p.serve(w, r)
 	case errors.Is(err, ErrNotFound):
-		fail(w, r, http.StatusNotFound, "nothing is known of this plaza")
+		serve.Fail(w, r, http.StatusNotFound, "nothing is known of this plaza")
 	case r.Context().Err() != nil: // the client has gone
 	default:
 		s.failSource(w, r, err)
@@ -280,7 +281,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
 // failSource answers that the source failed. Why is for the log: it may name hosts.
 func (s *Server) failSource(w http.ResponseWriter, r *http.Request, err error) {
 	s.cfg.Log.Warn("a request can't be answered", "path", r.URL.Path, "error", err)
-	fail(w, r, http.StatusServiceUnavailable, "this can't be read at the moment")
+	serve.Fail(w, r, http.StatusServiceUnavailable, "this can't be read at the moment")
 }
 
 // timezone returns the database's, as far as it is known.
@@ -305,31 +306,4 @@ func (s *Server) zoneOf(id int16) *time.Location {
 	}
 	loc, _ := s.settler.zone(name)
 	return loc
-}
-
-// serveHealth answers that the server is alive.
-func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	s.answerOK(w, r, s.probes.Healthy)
-}
-
-// serveReady answers whether there are figures that are worth to be shown.
-func (s *Server) serveReady(w http.ResponseWriter,
-	r *http.Request) {
-	s.answerOK(w, r, s.probes.Ready)
-}
-
-func (s *Server) answerOK(w http.ResponseWriter, r *http.Request, probe func() error) {
-	if errs := noParameters(r); len(errs) > 0 {
-		failParameters(w, r, errs)
-		return
-	}
-	if probe != nil {
-		if err := probe(); err != nil {
-			fail(w, r, http.StatusServiceUnavailable, "%v", err)
-			return
-		}
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Type", "application/json")
-	_, _ = w.Write([]byte(`{"status":"ok"}`))
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // TestBoard holds the whole of a small board, as a client sees it.
@@ -39,7 +40,7 @@ func TestBoard(t *testing.T) {
 		}, nil
 	}
 	r := start(t, source, nil)
-	got := string(r.want(200, r.get("/api/v1/plazas")).body)
+	got := string(r.Want(200, r.Get("/api/v1/plazas")).Body)
 	const want = `{"at":"2026-03-02T07:15:02.512+01:00","stale":false,"stale_since":null,"stream_time":"2026-03-02T07:15:00+01:00","watermark":null,"waiting":3,"open_transactions":[],"warnings":[],"recent_rejects":{"records":0,"rejected":0,"high":false},"timezone":"Europe/Berlin",` +
 		`"verification":{"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[],"next":[]},` +
 		`"summary":{"plazas":2,"flow_per_hour":512,"states":{"free":0,"busy":1,"saturated":0,"below_usual":0,"no_data":1}},"plazas":[` +
@@ -52,7 +53,7 @@ func TestBoard(t *testing.T) {
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	got = string(r.want(200, r.get("/api/v1/verification")).body)
+	got = string(r.Want(200, r.Get("/api/v1/verification")).Body)
 	const proof = `{"at":"2026-03-02T07:15:02.512+01:00","stale":false,"stale_since":null,"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[],"next":[],"plazas":[` +
 		`{"id":-3,"name":"","status":"exact","table_count":0,"stored_rows":null,"in_flight":0,"checksum_ok":null},` +
 		`{"id":4856,"name":"Boughton","status":"in_flight","table_count":5,"stored_rows":7,"in_flight":2,"checksum_ok":true}]}`
@@ -66,43 +67,43 @@ func TestETagAndCompression(t *testing.T) {
 	r.awaitBoard()
 	for _, target := range []string{"/api/v1/plazas", "/api/v1/plazas?sort=name", "/api/v1/plazas.csv", "/api/v1/plazas/4000", "/api/v1/verification",
 		"/api/v1/plazas/4000/windows", "/api/v1/dead-letters", "/api/v1/openapi.json", "/", "/static/index.html"} {
-		plain := r.want(200, r.get(target))
-		zipped := r.want(200, r.get(target, "Accept-Encoding", "br, gzip;q=0.8"))
-		if got := zipped.header.Get("Content-Encoding"); got != "gzip" {
+		plain := r.Want(200, r.Get(target))
+		zipped := r.Want(200, r.Get(target, "Accept-Encoding", "br, gzip;q=0.8"))
+		if got := zipped.Header.Get("Content-Encoding"); got != "gzip" {
 			t.Errorf("%s: content encoding %q", target, got)
 			continue
 		}
-		z, err := gzip.NewReader(bytes.NewReader(zipped.body))
+		z, err := gzip.NewReader(bytes.NewReader(zipped.Body))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text, err := io.ReadAll(z); err != nil || !bytes.Equal(text, plain.body) {
-			t.Errorf("%s: %d bytes when unzipped, want %d (%v)", target, len(text), len(plain.body), err)
+		if text, err := io.ReadAll(z); err != nil || !bytes.Equal(text, plain.Body) {
+			t.Errorf("%s: %d bytes when unzipped, want %d (%v)", target, len(text), len(plain.Body), err)
 		}
-		tag, zippedTag := plain.header.Get("ETag"), zipped.header.Get("ETag")
+		tag, zippedTag := plain.Header.Get("ETag"), zipped.Header.Get("ETag")
 		if tag == zippedTag || len(tag) < 10 || strings.HasPrefix(tag, "W/") {
 			t.Errorf("%s: ETags %s and %s", target, tag, zippedTag)
 		}
 		for _, header := range []string{tag, zippedTag, "W/" + tag, `"x", ` + tag, "*"} {
-			if a := r.get(target, "If-None-Match", header); a.status != http.StatusNotModified || len(a.body) > 0 || a.header.Get("ETag") != tag {
-				t.Errorf("%s: If-None-Match %s: status %d, ETag %s", target, header, a.status, a.header.Get("ETag"))
+			if a := r.Get(target, "If-None-Match", header); a.Status != http.StatusNotModified || len(a.Body) > 0 || a.Header.Get("ETag") != tag {
+				t.Errorf("%s: If-None-Match %s: status %d, ETag %s", target, header, a.Status, a.Header.Get("ETag"))
 			}
 		}
-		if a := r.get(target, "If-None-Match", zippedTag, "Accept-Encoding", "gzip"); a.status != http.StatusNotModified || a.header.Get("ETag") != zippedTag || a.header.Get("Content-Encoding") != "" {
-			t.Errorf("%s: status %d, headers %v", target, a.status, a.header)
+		if a := r.Get(target, "If-None-Match", zippedTag, "Accept-Encoding", "gzip"); a.Status != http.StatusNotModified || a.Header.Get("ETag") != zippedTag || a.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s: status %d, headers %v", target, a.Status, a.Header)
 		}
 		for _, header := range []string{`"x"`, "x", strings.Trim(tag, `"`), ""} {
-			if a := r.get(target, "If-None-Match", header); a.status != 200 {
-				t.Errorf("%s: If-None-Match %q: status %d", target, header, a.status)
+			if a := r.Get(target, "If-None-Match", header); a.Status != 200 {
+				t.Errorf("%s: If-None-Match %q: status %d", target, header, a.Status)
 			}
 		}
-		if plain.header.Get("Vary") != "Accept-Encoding" || plain.header.Get("Cache-Control") != "private, no-cache" {
-			t.Errorf("%s: headers %v", target, plain.header)
+		if plain.Header.Get("Vary") != "Accept-Encoding" || plain.Header.Get("Cache-Control") != "private, no-cache" {
+			t.Errorf("%s: headers %v", target, plain.Header)
 		}
 	}
-	before := r.get("/api/v1/plazas").header.Get("ETag")
+	before := r.Get("/api/v1/plazas").Header.Get("ETag")
 	r.nextBoard()
-	r.want(200, r.get("/api/v1/plazas", "If-None-Match", before))
+	r.Want(200, r.Get("/api/v1/plazas", "If-None-Match", before))
 }
 
 func TestAcceptsGzip(t *testing.T) {
@@ -160,8 +161,8 @@ func TestSelection(t *testing.T) {
 	} {
 		var got []string
 		var board struct{ Plazas []struct{ ID int } }
-		a := r.want(200, r.get("/api/v1/plazas?"+query))
-		if err := json.Unmarshal(a.body, &board); err != nil {
+		a := r.Want(200, r.Get("/api/v1/plazas?"+query))
+		if err := json.Unmarshal(a.Body, &board); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range board.Plazas {
@@ -170,7 +171,7 @@ func TestSelection(t *testing.T) {
 		if text := strings.Join(got, " "); text != want {
 			t.Errorf("%q: %s, want %s", query, text, want)
 		}
-		lines := strings.Split(string(r.want(200, r.get("/api/v1/plazas.csv?"+query)).body), "\r\n")
+		lines := strings.Split(string(r.Want(200, r.Get("/api/v1/plazas.csv?"+query)).Body), "\r\n")
 		var csv []string
 		for _, line := range lines[1 : len(lines)-1] {
 			id, _, _ := strings.Cut(line, ",")
@@ -218,33 +219,36 @@ func TestParameterErrors(t *testing.T) {
 		"/api/v1/events?token=secret-secret-secret":                                 {"token"},
 		"/healthz?x": {"x"},
 	} {
-		a := r.get(target)
+		a := r.Get(target)
 		if names == nil {
-			r.want(200, a)
+			r.Want(200, a)
 			continue
 		}
-		var p problem
-		if err := json.Unmarshal(a.body, &p); err != nil {
-			t.Fatalf("%s: %v in %s", target, err, a.body)
+		var p struct {
+			Status int
+			Errors serve.ParameterErrors
+		}
+		if err := json.Unmarshal(a.Body, &p); err != nil {
+			t.Fatalf("%s: %v in %s", target, err, a.Body)
 		}
 		var got []string
 		for _, e := range p.Errors {
 			got = append(got, e.Parameter)
 		}
-		if a.status != 400 || p.Status != 400 || a.header.Get("Content-Type") != "application/problem+json" || !slices.Equal(got, names) {
-			t.Errorf("%s: status %d, problem %+v, want errors of %q", target, a.status, p, names)
+		if a.Status != 400 || p.Status != 400 || a.Header.Get("Content-Type") != "application/problem+json" || !slices.Equal(got, names) {
+			t.Errorf("%s: status %d, problem %+v, want errors of %q", target, a.Status, p, names)
 		}
-		if strings.Contains(string(a.body), "secret-") {
-			t.Errorf("%s: the answer repeats a value: %s", target, a.body)
+		if strings.Contains(string(a.Body), "secret-") {
+			t.Errorf("%s: the answer repeats a value: %s", target, a.Body)
 		}
 	}
 	for _, target := range []string{"/api/v1/nothing", "/api/v2/plazas", "/nothing", "/static/../openapi.json", "/static/", "/static/none.js", "/plazas/4856/windows", "/api/v1/plazas/4001", "/metrics"} {
-		a := r.get(target)
-		if target == "/static/../openapi.json" && a.status/100 == 3 {
+		a := r.Get(target)
+		if target == "/static/../openapi.json" && a.Status/100 == 3 {
 			continue // the mux names the clean path
 		}
-		if a.status != 404 || a.header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%s: status %d: %s", target, a.status, a.body)
+		if a.Status != 404 || a.Header.Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: status %d: %s", target, a.Status, a.Body)
 		}
 	}
 }
@@ -256,9 +260,9 @@ func TestPages(t *testing.T) {
 	walk := func(target, cursor, list string) (pages int, all []string) {
 		next := ""
 		for {
-			a := r.want(200, r.get(target+next))
+			a := r.Want(200, r.Get(target+next))
 			var page map[string]json.RawMessage
-			if err := json.Unmarshal(a.body, &page); err != nil {
+			if err := json.Unmarshal(a.Body, &page); err != nil {
 				t.Fatal(err)
 			}
 			var elements []json.RawMessage
@@ -296,10 +300,10 @@ func TestPages(t *testing.T) {
 	}
 	source.set(func(f *fakeSource) { f.letters = nil })
 	r.clock.advance(2 * time.Second)
-	if a := r.get("/api/v1/dead-letters"); string(a.body) != `{"dead_letters":[],"total":0,"next":null}` {
-		t.Errorf("no dead letters: %s", a.body)
+	if a := r.Get("/api/v1/dead-letters"); string(a.Body) != `{"dead_letters":[],"total":0,"next":null}` {
+		t.Errorf("no dead letters: %s", a.Body)
 	}
-	first := string(r.get("/api/v1/plazas/4000/windows?limit=1").body)
+	first := string(r.Get("/api/v1/plazas/4000/windows?limit=1").Body)
 	const want = `{"windows":[{"kind":"15m","start":"2026-03-02T07:15:00+01:00","end":"2026-03-02T07:30:00+01:00","count":128,"by_type":{"car":117,"truck":11},` +
 		`"flow_per_hour":512,"final":true,"revision":1,"reason":"watermark","on_time":126,"late":2,"too_late":0,"completeness":1}],"kinds":["15m","1h"],"next":"`
 	if !strings.HasPrefix(first, want) {
@@ -352,7 +356,7 @@ func TestHostileText(t *testing.T) {
 	check := func(what string, body []byte) {
 		t.Helper()
 		for i, c := range string(body) {
-			if c < ' ' || c == '<' || c == '>' || c == '&' || unseen(c) || c == '\u2028' {
+			if c < ' ' || c == '<' || c == '>' || c == '&' || serve.Unseen(c) || c == '\u2028' {
 				t.Errorf("%s: %U at %d is not escaped", what, c, i)
 			}
 		}
@@ -361,23 +365,23 @@ func TestHostileText(t *testing.T) {
 		}
 	}
 	for _, target := range []string{"/api/v1/plazas", "/api/v1/plazas/1", "/api/v1/dead-letters", "/api/v1/verification"} {
-		a := r.want(200, r.get(target))
-		check(target, a.body)
-		if a.header.Get("Content-Type") != "application/json" || a.header.Get("X-Content-Type-Options") != "nosniff" {
-			t.Errorf("%s: headers %v", target, a.header)
+		a := r.Want(200, r.Get(target))
+		check(target, a.Body)
+		if a.Header.Get("Content-Type") != "application/json" || a.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: headers %v", target, a.Header)
 		}
 	}
 	check("event", r.stream().next("board").data)
-	csv := string(r.get("/api/v1/plazas.csv").body)
-	if !strings.Contains(csv, ",'=cmd|' /C calc'!A0,") || strings.ContainsFunc(strings.ReplaceAll(csv, "\r\n", ""), func(c rune) bool { return c < ' ' || unseen(c) }) {
+	csv := string(r.Get("/api/v1/plazas.csv").Body)
+	if !strings.Contains(csv, ",'=cmd|' /C calc'!A0,") || strings.ContainsFunc(strings.ReplaceAll(csv, "\r\n", ""), func(c rune) bool { return c < ' ' || serve.Unseen(c) }) {
 		t.Errorf("CSV %q", csv)
 	}
-	a := r.get("/api/v1/plazas?%3Cscript%3E%E2%80%AE=1")
-	if a.status != 400 || bytes.ContainsAny(a.body, "<>\u202e") {
-		t.Errorf("status %d: %s", a.status, a.body)
+	a := r.Get("/api/v1/plazas?%3Cscript%3E%E2%80%AE=1")
+	if a.Status != 400 || bytes.ContainsAny(a.Body, "<>\u202e") {
+		t.Errorf("status %d: %s", a.Status, a.Body)
 	}
-	if a := r.get("/%3Cscript%3E"); bytes.ContainsAny(a.body, "<>") {
-		t.Errorf("%s", a.body)
+	if a := r.Get("/%3Cscript%3E"); bytes.ContainsAny(a.Body, "<>") {
+		t.Errorf("%s", a.Body)
 	}
 }
 
@@ -408,8 +412,8 @@ func TestQueriesAreShared(t *testing.T) {
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
-			if a := r.get("/api/v1/plazas/4000"); a.status != 200 {
-				t.Errorf("status %d", a.status)
+			if a := r.Get("/api/v1/plazas/4000"); a.Status != 200 {
+				t.Errorf("status %d", a.Status)
 			}
 		})
 	}
@@ -418,7 +422,7 @@ func TestQueriesAreShared(t *testing.T) {
 		t.Errorf("the source was asked %d times for 50 requests, want once", n)
 	}
 	r.clock.advance(1100 * time.Millisecond)
-	r.get("/api/v1/plazas/4000")
+	r.Get("/api/v1/plazas/4000")
 	if n := source.asked.Load(); n != 2 {
 		t.Errorf("the source was asked %d times, want once more after a second", n-1)
 	}
@@ -436,9 +440,9 @@ func TestSourceFailsAndTellsNothing(t *testing.T) {
 	r.awaitBoard()
 	source.set(func(f *fakeSource) { f.err = errors.New("Error 1045: Access denied for 'toll'@'db.internal'") })
 	for _, target := range []string{"/api/v1/plazas/4000", "/api/v1/dead-letters"} {
-		a := r.get(target)
-		if a.status != 503 || a.header.Get("Retry-After") == "" || strings.Contains(string(a.body), "1045") {
-			t.Errorf("%s: status %d: %s", target, a.status, a.body)
+		a := r.Get(target)
+		if a.Status != 503 || a.Header.Get("Retry-After") == "" || strings.Contains(string(a.Body), "1045") {
+			t.Errorf("%s: status %d: %s", target, a.Status, a.Body)
 		}
 	}
 	if !strings.Contains(r.logged.String(), "1045") {

@@ -43,14 +43,14 @@ func (r *running) stream(headers ...string) *eventStream {
 
 func (r *running) tryStream(headers ...string) *eventStream {
 	r.t.Helper()
-	req, err := http.NewRequest(http.MethodGet, r.base+"/api/v1/events", nil)
+	req, err := http.NewRequest(http.MethodGet, r.Base+"/api/v1/events", nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	for i := 0; i+1 < len(headers); i += 2 {
 		req.Header.Set(headers[i], headers[i+1])
 	}
-	resp, err := r.client.Do(req)
+	resp, err := r.HTTP.Do(req)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // csvColumns are the columns of the CSV: what a column is called, and what it says of a plaza. What
@@ -94,7 +96,7 @@ func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
 func plain(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || unseen(r) {
+		if r < ' ' || serve.Unseen(r) {
 			return ' '
 		}
 		return r

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/flate"
+
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // event is a server-sent event as it goes to all clients that need the same: encoded once,
@@ -201,8 +203,8 @@ func (s *stream) write(b []byte) error {
 // Each client takes what is current when it is ready for it. There is no queue: who reads slowly
 // gets fewer and larger steps, and who does not read at all is dropped when a write takes too long.
 func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
-	if errs := noParameters(r); len(errs) > 0 {
-		failParameters(w, r, errs)
+	if errs := serve.NoParameters(r); len(errs) > 0 {
+		serve.FailParameters(w, r, errs)
 		return
 	}
 	out := &stream{w: w, control: http.NewResponseController(w), timeout: s.tuning.streamWrite,
@@ -214,7 +216,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	f := s.refresher
 	defer f.streams.Add(-1)
 	if f.streams.Add(1) > int64(s.cfg.MaxStreams) {
-		fail(w, r, http.StatusServiceUnavailable,
+		serve.Fail(w, r, http.StatusServiceUnavailable,
 			"there are %d live streams already, which is the most that this server has", s.cfg.MaxStreams)
 		return
 	}
@@ -285,7 +287,7 @@ func (s *Server) wait(r *http.Request, m *moment, pause time.Duration) bool {
 			paused = nil
 		case <-r.Context().Done():
 			return false
-		case <-s.stopping:
+		case <-s.Stopping():
 			return false
 		}
 	}

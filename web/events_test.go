@@ -36,7 +36,7 @@ func TestStreamSendsChanges(t *testing.T) {
 			if !p.apply(t, first.data) || first.id == "" {
 				t.Errorf("the first event is not whole, or has no id: %.100s", first.data)
 			}
-			p.check(t, "first", r.get("/api/v1/plazas").body)
+			p.check(t, "first", r.Get("/api/v1/plazas").Body)
 			for i := range 5 {
 				source.set(func(*fakeSource) { changing = i })
 				r.nextBoard()
@@ -44,12 +44,12 @@ func TestStreamSendsChanges(t *testing.T) {
 				if p.apply(t, m.data) || m.id == first.id {
 					t.Errorf("event %d is whole, or has the first one's id", i)
 				}
-				p.check(t, fmt.Sprint("event ", i), r.get("/api/v1/plazas").body)
+				p.check(t, fmt.Sprint("event ", i), r.Get("/api/v1/plazas").Body)
 				if i == 0 && (len(m.data) > 1000 || strings.Contains(string(m.data), `"state"`)) {
 					t.Errorf("nothing has changed, and yet there are %d bytes: %s", len(m.data), m.data)
 				}
 			}
-			if err := r.stop(); err != nil {
+			if err := r.Stop(); err != nil {
 				t.Error(err)
 			}
 			if err := e.ended(); err != nil { // of gzip: with its checksum
@@ -75,7 +75,7 @@ func TestReconnectGoesOn(t *testing.T) {
 	if p.apply(t, m.data) {
 		t.Error("the event after a reconnect is whole")
 	}
-	p.check(t, "after the reconnect", r.get("/api/v1/plazas").body)
+	p.check(t, "after the reconnect", r.Get("/api/v1/plazas").Body)
 	e.close()
 
 	// The board that the client has is the current one: there is nothing to say.
@@ -87,7 +87,7 @@ func TestReconnectGoesOn(t *testing.T) {
 	if m := e.next("board"); p.apply(t, m.data) {
 		t.Error("the event after a reconnect is whole")
 	}
-	p.check(t, "after the second reconnect", r.get("/api/v1/plazas").body)
+	p.check(t, "after the second reconnect", r.Get("/api/v1/plazas").Body)
 	e.close()
 
 	for _, id := range []string{"x", "other-1", r.Server.run + "-999", r.Server.run + "-",
@@ -134,8 +134,8 @@ func TestStaleBoard(t *testing.T) {
 		`{"stale":true,"stale_since":"2026-03-02T07:15:01+01:00","at":"2026-03-02T07:15:0`) {
 		t.Errorf("status %s", status)
 	}
-	a := r.want(200, r.get("/api/v1/plazas"))
-	if body := string(a.body); !strings.Contains(body,
+	a := r.Want(200, r.Get("/api/v1/plazas"))
+	if body := string(a.Body); !strings.Contains(body,
 		`"stale":true,"stale_since":"2026-03-02T07:15:01+01:00"`) ||
 		strings.Contains(body, "db.internal") {
 		t.Errorf("board %.300s", body)
@@ -157,8 +157,8 @@ func TestStaleBoard(t *testing.T) {
 	if err := json.Unmarshal(e.next("status").data, &again); err != nil || again.AgeSeconds < 14 {
 		t.Errorf("status %+v, %v", again, err)
 	}
-	a = r.get("/api/v1/plazas")
-	if got := a.header.Get("Age"); got != "20" {
+	a = r.Get("/api/v1/plazas")
+	if got := a.Header.Get("Age"); got != "20" {
 		t.Errorf("Age %q, want 20", got)
 	}
 	if got := strings.Count(r.logged.String(), "lost connection"); got != 1 {
@@ -310,7 +310,7 @@ func TestLaggingClientCatchesUp(t *testing.T) {
 	if events > 3 {
 		t.Errorf("%d events for 6 boards, which come faster than they may be sent", events)
 	}
-	p.check(t, "at the end", r.get("/api/v1/plazas").body)
+	p.check(t, "at the end", r.Get("/api/v1/plazas").Body)
 }
 
 func TestStreamsAreLimited(t *testing.T) {
@@ -339,15 +339,15 @@ func TestStreamBeforeTheFirstBoard(t *testing.T) {
 	if m := e.next("status"); string(m.data) != `{"stale":true,"stale_since":"2026-03-02T06:15:00Z","at":null,"age_seconds":null}` {
 		t.Errorf("status %s", m.data)
 	}
-	r.want(503, r.get("/api/v1/plazas"))
-	r.want(503, r.get("/readyz"))
-	r.want(200, r.get("/healthz"))
+	r.Want(503, r.Get("/api/v1/plazas"))
+	r.Want(503, r.Get("/readyz"))
+	r.Want(200, r.Get("/healthz"))
 	source.set(func(f *fakeSource) { f.err = nil })
 	r.clock.advance(time.Second)
 	if m := e.next("board"); !strings.Contains(string(m.data), `"full":true`) {
 		t.Errorf("board %.100s", m.data)
 	}
-	r.want(200, r.get("/readyz"))
+	r.Want(200, r.Get("/readyz"))
 }
 
 // TestStreamBytes is the promise that a live client costs at most 100 kB a second at 1,000 plazas,

@@ -3,12 +3,9 @@ package web
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -17,6 +14,8 @@ import (
 
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/web/serve"
+	"github.com/tollstream/tollstream/web/serve/servetest"
 )
 
 // fakeSource is a source whose boards a test makes. Unlike a true one it answers at once, and from
@@ -260,17 +259,13 @@ func (c *handClock) advance(d time.Duration) {
 // running is a server that runs, and a client of it.
 type running struct {
 	*Server
+	*servetest.Client
 	t      testing.TB
 	clock  *handClock
-	base   string // http://127.0.0.1:PORT
-	client *http.Client
 	logged *lockedBuffer
-	stop   func() error // stops the server and returns what Run did
 }
 
-// patience is how long anything may take that takes a moment on a machine that has nothing else to
-// do.
-const patience = time.Minute
+const patience = servetest.Patience
 
 // start runs a server of a source on a free port, with a clock that stands. change may change what
 // it is made of.
@@ -278,14 +273,14 @@ func start(t testing.TB, source Source, change func(*Config, *tuning)) *running 
 	t.Helper()
 	c := newHandClock()
 	r := &running{t: t, clock: c, logged: &lockedBuffer{}}
-	cfg := Config{Listen: "127.0.0.1:0",
-		Log: slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	cfg := Config{Config: serve.Config{Listen: "127.0.0.1:0",
+		Log: slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}}
 	tune := defaultTuning(time.Second)
 	// A test that wants one of these to pass sets it. The others are no test of how fast a busy
 	// machine is.
 	tune.boardTime, tune.queryTime, tune.firstBoard, tune.streamWrite, tune.join = patience, patience,
 		patience, patience, patience
-	tune.readHeader, tune.read, tune.write = patience, patience, patience
+	cfg.Timeouts = serve.Timeouts{ReadHeader: patience, Read: patience, Write: patience}
 	tune.now = c.now
 	tune.ticks = func() (<-chan time.Time, func()) { return c.ticks, func() {} }
 	if change != nil {
@@ -295,89 +290,8 @@ func start(t testing.TB, source Source, change func(*Config, *tuning)) *running 
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.run(s)
+	r.Server, r.Client = s, servetest.Run(t, s)
 	return r
-}
-
-// run runs the server until the test ends, or stop is called.
-func (r *running) run(s *Server) {
-	r.t.Helper()
-	if err := s.Listen(); err != nil {
-		r.t.Fatal(err)
-	}
-	r.Server = s
-	r.base = "http://" + s.Addr().String()
-	transport := &http.Transport{DisableCompression: true,
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true,
-		MaxConnsPerHost: 0}
-	if s.tls != nil {
-		r.base = "https://" + s.Addr().String()
-	}
-	r.client = &http.Client{Transport: transport, Timeout: 2 * patience,
-		CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		}}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	r.stop = sync.OnceValue(func() error {
-		cancel()
-		err := <-done
-		transport.CloseIdleConnections()
-		return err
-	})
-	r.t.Cleanup(func() {
-		if err := r.stop(); err != nil {
-			r.t.Errorf("run: %v", err)
-		}
-	})
-}
-
-// answer is what a request got.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-}
-
-// get asks for a path, with headers as name, value, name, value.
-func (r *running) get(path string, headers ...string) answer {
-	r.t.Helper()
-	return r.do(http.MethodGet, path, nil, headers...)
-}
-
-func (r *running) do(method, path string, body io.Reader, headers ...string) answer {
-	r.t.Helper()
-	req, err := http.NewRequest(method, r.base+path, body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for i := 0; i+1 < len(headers); i += 2 {
-		if headers[i] == "Host" {
-			req.Host = headers[i+1]
-			continue
-		}
-		req.Header.Set(headers[i], headers[i+1])
-	}
-	resp, err := r.client.Do(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	all, err := io.ReadAll(resp.Body)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return answer{resp.StatusCode, resp.Header, all}
-}
-
-// want fails where the status is another one.
-func (r *running) want(status int, a answer) answer {
-	r.t.Helper()
-	if a.status != status {
-		r.t.Fatalf("status %d, want %d: %s", a.status, status, a.body)
-	}
-	return a
 }
 
 // await waits until the current moment is as it should be.

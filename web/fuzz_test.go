@@ -8,6 +8,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // FuzzCursor: a cursor of whatever text is refused, or is one that we write.
@@ -48,7 +49,7 @@ func FuzzParameters(f *testing.F) {
 		if plaza, errs := plazaID(r); len(errs) == 0 && (int(plaza) < toll.MinPlaza || int(plaza) > toll.MaxPlaza) {
 			t.Fatalf("plaza %d of %q", plaza, id)
 		}
-		query, errs := parameters(r)
+		query, errs := serve.Parameters(r)
 		selection, more := selectionFrom(query)
 		errs = append(errs, more...)
 		if n := limitOf(query, &errs); len(errs) == 0 && (n < 1 || n > maxLimit) {

@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/tollstream/tollstream/web/serve/servetest"
 )
 
 // document is the OpenAPI document, and a validator of what it says of bodies.
@@ -132,15 +134,9 @@ func TestOpenAPIIsOne(t *testing.T) {
 
 // TestRoutesAreInTheDocument holds the routes against the paths of the document, both ways.
 func TestRoutesAreInTheDocument(t *testing.T) {
-	s, err := New(Config{Listen: "127.0.0.1:0", Gatherer: prometheus.NewRegistry()},
-		newNetwork(1).source())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.cancel()
-	var served []string
-	for _, r := range s.routes {
-		served = append(served, strings.NewReplacer("{$}", "", "...", "").Replace(r.path))
+	served := []string{"/healthz", "/readyz", "/metrics"}
+	for _, r := range new(Server).routes() {
+		served = append(served, strings.NewReplacer("{$}", "", "...", "").Replace(r.Path))
 	}
 	slices.Sort(served)
 	described := slices.Sorted(maps.Keys(readDocument(t).root["paths"].(map[string]any)))
@@ -192,22 +188,22 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"/static/{path}", "/static/none.js", 404},
 	} {
 		asked[test.path] = true
-		a := r.get(test.target)
-		if a.status != test.status {
-			t.Errorf("%s: status %d, want %d: %s", test.target, a.status, test.status, a.body)
+		a := r.Get(test.target)
+		if a.Status != test.status {
+			t.Errorf("%s: status %d, want %d: %s", test.target, a.Status, test.status, a.Body)
 			continue
 		}
 		d.hold(t, test.path, test.target, a)
-		if tag := a.header.Get("ETag"); tag != "" {
-			d.hold(t, test.path, test.target, r.want(304, r.get(test.target, "If-None-Match", tag)))
+		if tag := a.Header.Get("ETag"); tag != "" {
+			d.hold(t, test.path, test.target, r.Want(304, r.Get(test.target, "If-None-Match", tag)))
 		} else if test.status == 200 && strings.HasPrefix(test.path, "/api/") {
 			t.Errorf("%s: no ETag", test.target)
 		}
-		head := r.do(http.MethodHead, test.target, nil)
-		if head.status != test.status || len(head.body) > 0 ||
-			head.header.Get("Content-Type") != a.header.Get("Content-Type") {
-			t.Errorf("HEAD %s: status %d, %d bytes of %s", test.target, head.status, len(head.body),
-				head.header.Get("Content-Type"))
+		head := r.Do(http.MethodHead, test.target, nil)
+		if head.Status != test.status || len(head.Body) > 0 ||
+			head.Header.Get("Content-Type") != a.Header.Get("Content-Type") {
+			t.Errorf("HEAD %s: status %d, %d bytes of %s", test.target, head.Status, len(head.Body),
+				head.Header.Get("Content-Type"))
 		}
 	}
 	// The stream, whose content ends with the client.
@@ -232,8 +228,8 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 	d.validate(t, "a status", "#/components/schemas/StatusEvent", e.next("status").data)
 	for _, target := range []string{"/api/v1/plazas", "/api/v1/verification", "/readyz",
 		"/api/v1/plazas/4000"} {
-		if a := r.get(target); target == "/readyz" && a.status != 503 {
-			t.Errorf("%s of a source that is away: status %d", target, a.status)
+		if a := r.Get(target); target == "/readyz" && a.Status != 503 {
+			t.Errorf("%s of a source that is away: status %d", target, a.Status)
 		} else {
 			d.hold(t, strings.Replace(target, "4000", "{id}", 1), target, a)
 		}
@@ -246,30 +242,30 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 }
 
 // hold holds an answer against the document.
-func (d *document) hold(t *testing.T, path, target string, a answer) {
+func (d *document) hold(t *testing.T, path, target string, a servetest.Response) {
 	t.Helper()
-	described := d.response(t, path, a.status)
+	described := d.response(t, path, a.Status)
 	content, _ := described["content"].(map[string]any)
-	contentType, _, _ := strings.Cut(a.header.Get("Content-Type"), ";")
-	if a.status == http.StatusNotModified {
-		if len(a.body) > 0 || a.header.Get("ETag") == "" {
-			t.Errorf("%s: 304 with %d bytes and ETag %q", target, len(a.body), a.header.Get("ETag"))
+	contentType, _, _ := strings.Cut(a.Header.Get("Content-Type"), ";")
+	if a.Status == http.StatusNotModified {
+		if len(a.Body) > 0 || a.Header.Get("ETag") == "" {
+			t.Errorf("%s: 304 with %d bytes and ETag %q", target, len(a.Body), a.Header.Get("ETag"))
 		}
 		return
 	}
 	if content[contentType] == nil && content["*/*"] == nil {
-		t.Errorf("%s: status %d with content type %q, described are %v", target, a.status, contentType,
+		t.Errorf("%s: status %d with content type %q, described are %v", target, a.Status, contentType,
 			slices.Collect(maps.Keys(content)))
 		return
 	}
 	for name, h := range mapOf(described["headers"]) {
-		if a.header.Get(name) == "" {
-			t.Errorf("%s: status %d without header %s, which is described: %v", target, a.status, name, h)
+		if a.Header.Get(name) == "" {
+			t.Errorf("%s: status %d without header %s, which is described: %v", target, a.Status, name, h)
 		}
 	}
 	media := mapOf(content[contentType])
 	if ref, ok := mapOf(media["schema"])["$ref"].(string); ok {
-		d.validate(t, target, ref, a.body)
+		d.validate(t, target, ref, a.Body)
 	}
 }
 

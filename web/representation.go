@@ -9,11 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode"
-	"unicode/utf16"
-	"unicode/utf8"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // representation is the body of an answer, as often as it is asked for.
@@ -50,7 +49,7 @@ func jsonRepresentation(v any) (*representation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newRepresentation("application/json", escapeUnseen(body)), nil
+	return newRepresentation("application/json", serve.EscapeUnseen(body)), nil
 }
 
 // serve answers with the body, or with 304 where the client has it. Clients may keep it but must
@@ -142,35 +141,4 @@ func acceptsGzip(h http.Header) bool {
 		}
 	}
 	return accepts
-}
-
-// escapeUnseen writes characters of JSON that a terminal or a page does not show, or that turn the
-// direction of what is around them, as \uXXXX: to who parses it the same, and to who reads it no
-// trap. C0 controls and HTML's characters are escaped already by encoding/json.
-func escapeUnseen(text []byte) []byte {
-	if !bytes.ContainsFunc(text, unseen) {
-		return text
-	}
-	var b []byte
-	for rest := text; len(rest) > 0; {
-		r, size := utf8.DecodeRune(rest)
-		switch {
-		case !unseen(r):
-			b = append(b, rest[:size]...)
-		case r <= 0xFFFF:
-			b = appendEscape(b, r)
-		default:
-			high, low := utf16.EncodeRune(r)
-			b = appendEscape(appendEscape(b, high), low)
-		}
-		rest = rest[size:]
-	}
-	return b
-}
-
-func unseen(r rune) bool { return r >= 0x7F && unicode.In(r, unicode.Cc, unicode.Cf) }
-
-func appendEscape(b []byte, r rune) []byte {
-	const digits = "0123456789abcdef"
-	return append(b, '\\', 'u', digits[r>>12&15], digits[r>>8&15], digits[r>>4&15], digits[r&15])
 }

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // selection is which plazas are shown, and in which order: what the page's table shows, asked for
@@ -30,12 +31,12 @@ type selection struct {
 const maxSearch = 100
 
 // selectionFrom reads a selection from the parameters of a request, which may have no others.
-func selectionFrom(query url.Values) (selection, parameterErrors) {
+func selectionFrom(query url.Values) (selection, serve.ParameterErrors) {
 	var s selection
-	errs := onlyParameters(query, "sort", "order", "q", "state", "road", "verification")
+	errs := serve.OnlyParameters(query, "sort", "order", "q", "state", "road", "verification")
 	q := query.Get("q")
 	if n := utf8.RuneCountInString(q); n > maxSearch {
-		errs.bad("q", "has %d characters, want at most %d", n, maxSearch)
+		errs.Add("q", "has %d characters, want at most %d", n, maxSearch)
 	}
 	s.words = strings.Fields(strings.ToLower(q))
 	s.road = query.Get("road")
@@ -43,7 +44,7 @@ func selectionFrom(query url.Values) (selection, parameterErrors) {
 		for word := range strings.SplitSeq(text, ",") {
 			var state traffic.State
 			if state.UnmarshalText([]byte(word)) != nil {
-				errs.bad("state",
+				errs.Add("state",
 					"want some of free, busy, saturated, below_usual, no_data, with commas between")
 				break
 			}
@@ -54,7 +55,7 @@ func selectionFrom(query url.Values) (selection, parameterErrors) {
 		for word := range strings.SplitSeq(text, ",") {
 			status := VerificationStatus(word)
 			if doubt(status) == 0 {
-				errs.bad("verification", "want some of exact, in_flight, mismatch, with commas between")
+				errs.Add("verification", "want some of exact, in_flight, mismatch, with commas between")
 				break
 			}
 			s.verification = append(s.verification, status)
@@ -62,14 +63,14 @@ func selectionFrom(query url.Values) (selection, parameterErrors) {
 	}
 	s.by = query.Get("sort")
 	if _, ok := sortKeys[s.by]; !ok {
-		errs.bad("sort", "want one of %s", strings.Join(sortNames, ", "))
+		errs.Add("sort", "want one of %s", strings.Join(sortNames, ", "))
 	}
 	switch query.Get("order") {
 	case "", "asc":
 	case "desc":
 		s.descending = true
 	default:
-		errs.bad("order", "want asc or desc")
+		errs.Add("order", "want asc or desc")
 	}
 	return s, errs
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // snapshot is a board in the pieces in which it is sent. It never changes. Each piece knows with
@@ -68,7 +70,7 @@ func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the board: %w", err)
 	}
-	s.head = changedMembers(head, escapeUnseen(text), s.number)
+	s.head = changedMembers(head, serve.EscapeUnseen(text), s.number)
 	for i := range b.Plazas {
 		p := &b.Plazas[i]
 		for len(rows) > 0 && rows[0].ID < p.ID {
@@ -96,7 +98,7 @@ func nextRow(old *row, p *Plaza, number uint64) (*row, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode plaza %d: %w", p.ID, err)
 	}
-	text = escapeUnseen(text)
+	text = serve.EscapeUnseen(text)
 	if old == nil {
 		old = &row{}
 	} else if bytes.Equal(text, old.text) {

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 //go:embed static
@@ -77,14 +79,14 @@ func (s *Server) servePage(w http.ResponseWriter,
 }
 
 func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
-	if errs := noParameters(r); len(errs) > 0 {
-		failParameters(w, r, errs)
+	if errs := serve.NoParameters(r); len(errs) > 0 {
+		serve.FailParameters(w, r, errs)
 		return
 	}
 	s.openAPI.serve(w, r)
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	fail(w, r, http.StatusNotFound,
+	serve.Fail(w, r, http.StatusNotFound,
 		"there is nothing at this address; /api/v1/openapi.json lists what there is")
 }

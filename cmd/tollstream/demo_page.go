@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // page serves the live view of a demo until ctx ends, which wait waits for. Where its usual port is
@@ -15,8 +16,8 @@ func (d *demo) page(ctx context.Context) (wait func(), err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	source := newViewSource(stop)
 	var server *web.Server
-	for _, address := range []string{web.DefaultListen, "127.0.0.1:0"} {
-		if server, err = web.New(web.Config{Listen: address}, source); err != nil {
+	for _, address := range []string{serve.DefaultListen, "127.0.0.1:0"} {
+		if server, err = web.New(web.Config{Config: serve.Config{Listen: address}}, source); err != nil {
 			return nil, err
 		}
 		if err = server.Listen(); !errors.Is(err, syscall.EADDRINUSE) {

@@ -33,8 +33,8 @@ type serving struct {
 
 var servedAt = regexp.MustCompile(`serving metrics url=(http\S+)metrics`)
 
-// serve runs a command with --metrics-listen until stop or the end of the test.
-func serve(t *testing.T, brokers, dsn string, args ...string) *serving {
+// runServing runs a command with --metrics-listen until stop or the end of the test.
+func runServing(t *testing.T, brokers, dsn string, args ...string) *serving {
 	t.Helper()
 	quietLibraries()
 	ctx, stop := context.WithCancel(t.Context())
@@ -75,7 +75,7 @@ func (p *pipeline) serveMetrics(t *testing.T, args ...string) *serving {
 	if args[0] == "process" {
 		args = append(args, "--instance", "test", "--state-dir", filepath.Join(p.dir, "state"))
 	}
-	return serve(t, con.cluster.Brokers[0], con.dsn, args...)
+	return runServing(t, con.cluster.Brokers[0], con.dsn, args...)
 }
 
 // eventually waits until something is so.

@@ -19,7 +19,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 func (a *app) processCommand() *cli.Command {
@@ -178,7 +178,7 @@ type process struct {
 	upkeep  upkeepSettings
 	status  interface{ Write([]byte) (int, error) } // a terminal for the status line, nil for none
 	ready   func(*topology.Processor)               // called before it runs; may be nil
-	metrics *web.Config                             // where metrics are served, nil for nowhere
+	metrics *serve.Config                           // where metrics are served, nil for nowhere
 }
 
 // errBeforeEnd is how --until-end ends when it is stopped before: whoever waits for a job by its

@@ -18,7 +18,7 @@ import (
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 const metricsCategory = "Metrics"
@@ -41,7 +41,7 @@ func processMetricsFlags() []cli.Flag {
 }
 
 // metricsConfigFrom returns how metrics are served, nil where they are not.
-func metricsConfigFrom(c *cli.Context) (*web.Config, error) {
+func metricsConfigFrom(c *cli.Context) (*serve.Config, error) {
 	cfg, err := guardedFrom(c, "metrics-listen")
 	if cfg == nil && err == nil {
 		for _, name := range guardNames {
@@ -74,10 +74,10 @@ func newRegistry(own ...prometheus.Collector) (*prometheus.Registry, error) {
 
 // serveMetrics serves metrics until the func that it returns is called, which waits until that has
 // ended.
-func serveMetrics(cfg web.Config, registry *prometheus.Registry, probes web.Probes,
+func serveMetrics(cfg serve.Config, registry *prometheus.Registry, probes serve.Probes,
 	log *slog.Logger) (stop func(), err error) {
 	cfg.Gatherer, cfg.Log = registry, log
-	server, err := web.NewMetrics(cfg, probes)
+	server, err := serve.New(cfg, probes)
 	if err != nil {
 		return nil, err
 	}
@@ -106,8 +106,8 @@ func serveMetrics(cfg web.Config, registry *prometheus.Registry, probes web.Prob
 
 // probesOf returns what a process that counts in stats answers to those who start and stop it. From
 // the end of ctx on it is not ready: it gives its partitions away.
-func probesOf(ctx context.Context, stats *topology.Stats) web.Probes {
-	return web.Probes{
+func probesOf(ctx context.Context, stats *topology.Stats) serve.Probes {
+	return serve.Probes{
 		Healthy: stats.Healthy,
 		Ready: func() error {
 			if ctx.Err() != nil {

@@ -3,18 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/web/serve"
+	"github.com/tollstream/tollstream/web/serve/servetest"
 )
 
 // cable is a connection to a server that can be cut, and mended.
@@ -125,7 +118,7 @@ func TestProcessReadiness(t *testing.T) {
 	database := newCable(t, dsn.Addr)
 	database.set(true)
 	dsn.Addr = database.listener.Addr().String()
-	s := serve(t, con.cluster.Brokers[0], dsn.FormatDSN(), "process", "--instance", "test",
+	s := runServing(t, con.cluster.Brokers[0], dsn.FormatDSN(), "process", "--instance", "test",
 		"--state-dir", p.dir)
 	expect := func(what string, status int, parts ...string) {
 		t.Helper()
@@ -212,51 +205,13 @@ func TestProbesOf(t *testing.T) {
 // probed serves probes until the end of the test, and returns the address.
 func probed(t *testing.T, ready func() error, cert, key string) string {
 	t.Helper()
-	server, err := web.NewMetrics(web.Config{Listen: "127.0.0.1:0", TLSCert: cert, TLSKey: key,
-		Gatherer: prometheus.NewRegistry()}, web.Probes{Ready: ready})
+	server, err := serve.New(serve.Config{Listen: "127.0.0.1:0", TLSCert: cert, TLSKey: key,
+		Gatherer: prometheus.NewRegistry()}, serve.Probes{Ready: ready})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- server.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	servetest.Run(t, server)
 	return server.Addr().String()
-}
-
-// certificate writes a certificate that signs itself, and its key, and returns the files.
-func certificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), DNSNames: []string{"toll.example"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	for name, block := range map[string]*pem.Block{"cert.pem": {Type: "CERTIFICATE", Bytes: der},
-		"key.pem": {Type: "PRIVATE KEY", Bytes: pkcs8}} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 }
 
 // TestHealthCommand asks a server that is ready, one that is not, one with a certificate, and none.
@@ -292,10 +247,10 @@ func TestHealthCommand(t *testing.T) {
 	expect(1, "tollstream: not ready: mysql: the last call failed\n")
 	set(nil)
 
-	cert, key := certificate(t)
+	cert, key := servetest.Certificate(t)
 	secure := probed(t, nil, cert, key)
 	expect(0, "ready\n", "--metrics-listen", secure, "--tls-cert", cert)
-	other, _ := certificate(t)
+	other, _ := servetest.Certificate(t)
 	expect(1, "another certificate", "--metrics-listen", secure, "--tls-cert", other)
 	expect(1, "ask https://", "https://"+secure)
 	expect(2, "holds no certificate", "--metrics-listen", secure, "--tls-cert", key)

@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 // listenFlags returns the flags that [listenConfigFrom] reads.
@@ -20,7 +21,7 @@ func listenFlags() []cli.Flag {
 	const category = "Live view"
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "listen", EnvVars: env("listen"), Category: category,
-			Usage: "serve the view as a page at `HOST:PORT`, as in " + web.DefaultListen +
+			Usage: "serve the view as a page at `HOST:PORT`, as in " + serve.DefaultListen +
 				"; port 0 is a free one"},
 	}, guardFlags(category, "page")...)
 }
@@ -33,7 +34,7 @@ func guardFlags(category, what string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "token-file", EnvVars: env("token-file"), Category: category,
 			Usage: fmt.Sprintf("`FILE` that holds a token, %d characters or more, which who looks must know",
-				web.MinToken)},
+				serve.MinToken)},
 		&cli.BoolFlag{Name: "allow-anyone", EnvVars: env("allow-anyone"), Category: category,
 			Usage: "let everyone look who reaches the address"},
 		&cli.StringFlag{Name: "tls-cert", EnvVars: env("tls-cert"), Category: category,
@@ -48,7 +49,7 @@ func guardFlags(category, what string) []cli.Flag {
 
 // listenConfigFrom returns how the view is served, and its metrics beside it: nil for not at all.
 // What it refuses is a usage error.
-func listenConfigFrom(c *cli.Context) (page, metrics *web.Config, err error) {
+func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 	if setting(c, "listen", "") == "" {
 		if given(c, "metrics-listen") {
 			return nil, nil, withHint(usagef("--metrics-listen is for --listen"),
@@ -78,10 +79,10 @@ func listenConfigFrom(c *cli.Context) (page, metrics *web.Config, err error) {
 }
 
 // guardedFrom returns how something is served at the address that a flag names, nil for no address.
-func guardedFrom(c *cli.Context, flag string) (*web.Config, error) {
-	cfg := web.Config{
-		Listen: setting(c, flag, ""), AllowAnyone: c.Bool("allow-anyone"), TLSCert: setting(c, "tls-cert",
-			""), TLSKey: setting(c, "tls-key", ""),
+func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
+	cfg := serve.Config{
+		Listen: setting(c, flag, ""), NoAuth: c.Bool("allow-anyone"),
+		TLSCert: setting(c, "tls-cert", ""), TLSKey: setting(c, "tls-key", ""),
 	}
 	if cfg.Listen == "" {
 		return nil, nil
@@ -106,8 +107,8 @@ func guardedFrom(c *cli.Context, flag string) (*web.Config, error) {
 		return &cfg, nil
 	}
 	hint := ""
-	if open := cfg; open.Token == "" && !open.AllowAnyone {
-		open.AllowAnyone = true
+	if open := cfg; open.Token == "" && !open.NoAuth {
+		open.NoAuth = true
 		if open.Validate() == nil {
 			hint = "--token-file names a file with a token; --allow-anyone goes without"
 		}
@@ -120,7 +121,7 @@ func guardedFrom(c *cli.Context, flag string) (*web.Config, error) {
 const tokenHint = "this makes a token: openssl rand -hex 16"
 
 // viewListen serves the view until ctx ends.
-func (a *app) viewListen(c *cli.Context, cfg web.Config, metrics *web.Config) error {
+func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
 	con, err := connectionFrom(c)
 	if err != nil {
 		return err
@@ -147,7 +148,7 @@ func (a *app) viewListen(c *cli.Context, cfg web.Config, metrics *web.Config) er
 	}
 	defer traces.close()
 	cfg.Gatherer, cfg.Registerer, cfg.Log, cfg.Trace = registry, registry, log, traces.requests()
-	server, err := web.New(cfg, source)
+	server, err := web.New(web.Config{Config: cfg}, source)
 	if err != nil {
 		return err
 	}
@@ -162,7 +163,7 @@ func (a *app) viewListen(c *cli.Context, cfg web.Config, metrics *web.Config) er
 	if metrics != nil {
 		stopMetrics, err := serveMetrics(*metrics, registry, server.Probes(), log)
 		if err != nil {
-			closeServer(ctx, server)
+			_ = server.Close()
 			return err
 		}
 		defer stopMetrics()
@@ -179,7 +180,7 @@ func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSou
 	fixedTimezone bool, log *slog.Logger) error {
 	r, err := openReader(ctx, con, fixedTimezone, log)
 	if err != nil {
-		closeServer(ctx, server)
+		_ = server.Close()
 		return err
 	}
 	v := newViewer(r, viewSettings{sort: sortTotal, watch: true})
@@ -195,13 +196,6 @@ func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSou
 		return cause
 	}
 	return err
-}
-
-// closeServer closes what Listen opened, of a server that never ran.
-func closeServer(ctx context.Context, server *web.Server) {
-	ended, end := context.WithCancel(ctx)
-	end()
-	_ = server.Run(ended)
 }
 
 // viewClosePatience is how long the connections of a view may take to close. All that they would do

@@ -33,7 +33,8 @@ var knows = map[string][]string{
 	"topology/kafka":       {"toll", "topology/kafka/fetch"},
 	"topology/kafka/fetch": {"toll"},
 	"sql":                  {"toll", "toll/traffic", "internal/trust"},
-	"web":                  {"toll", "toll/traffic"},
+	"web":                  {"toll", "toll/traffic", "web/serve"},
+	"web/serve":            {},
 	"internal/bench": {"toll", "codecs", "codecs/wire", "internal/devstack", "internal/netdelay",
 		"internal/simulate"},
 	"internal/corpus":       {},
@@ -43,6 +44,7 @@ var knows = map[string][]string{
 	"internal/netdelay":     {},
 	"internal/simulate":     {"toll"},
 	"internal/trust":        {},
+	"web/serve/servetest":   {},
 	"cmd/tollstream":        all,
 }
 

@@ -257,7 +257,9 @@ func serve(t *testing.T, source web.Source) *live {
 // start starts the server, after stop at the same address.
 func (l *live) start() {
 	l.t.Helper()
-	s, err := web.New(web.Config{Listen: l.addr, Token: l.token}, l.source)
+	var cfg web.Config
+	cfg.Listen, cfg.Token = l.addr, l.token
+	s, err := web.New(cfg, l.source)
 	if err != nil {
 		l.t.Fatal(err)
 	}

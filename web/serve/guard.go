@@ -1,4 +1,4 @@
-package web
+package serve
 
 import (
 	"crypto/hmac"
@@ -18,13 +18,14 @@ import (
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 
-// guard stands before all that the server serves. The order matters: nothing is looked at before it
-// is known to be small and harmless, and nobody learns anything before they have shown the token.
+// guard checks each request before its handler runs. The order matters: nothing of a request is
+// parsed before it is known to be small and harmless, and nothing is disclosed before
+// authentication.
 type guard struct {
 	next      http.Handler
 	token     []byte // nil for none
-	cookie    string // name of the cookie that stands for it
-	secure    bool   // the cookie is for HTTPS alone
+	cookie    string // name of the session cookie
+	secure    bool   // the cookie is sent over HTTPS only
 	checkHost bool
 	hosts     []string
 }
@@ -40,12 +41,14 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD")
-		fail(w, r, http.StatusMethodNotAllowed, "nothing here can be changed")
+		Fail(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are allowed")
 	case r.ContentLength != 0:
 		h.Set("Connection", "close") // whatever it is, it is not read
-		fail(w, r, http.StatusRequestEntityTooLarge, "a request has no body here")
+		Fail(w, r, http.StatusRequestEntityTooLarge, "requests must have no body")
 	case g.checkHost && !g.knowsHost(r.Host):
-		fail(w, r, http.StatusMisdirectedRequest, "this server is not known by that name: call it localhost or by its address, or start it with that name as one of its hosts")
+		Fail(w, r, http.StatusMisdirectedRequest,
+			"this host name is not allowed: use localhost or an address, or start the server with the "+
+				"name as an allowed host")
 	case g.token == nil || open(r.URL.Path):
 		g.next.ServeHTTP(w, r)
 	case r.URL.Query().Has("token"):
@@ -57,11 +60,11 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// open reports whether a path needs no token: orchestrators have none, and learn one word.
+// open reports whether a path needs no token: orchestrators have none, and get a status only.
 func open(path string) bool { return path == "/healthz" || path == "/readyz" }
 
-// knowsHost reports whether a Host header names this machine, an address, or one of the names that
-// are allowed. An address can't be made to point elsewhere.
+// knowsHost reports whether a Host header names this machine, an address, or one of the allowed
+// names. DNS rebinding needs a name: an address always means itself.
 func (g *guard) knowsHost(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -77,7 +80,7 @@ func (g *guard) knowsHost(host string) bool {
 	return slices.ContainsFunc(g.hosts, func(allowed string) bool { return strings.EqualFold(allowed, name) })
 }
 
-// allows reports whether a request shows the token, or the cookie that stands for it.
+// allows reports whether a request presents the token, or the cookie derived from it.
 func (g *guard) allows(r *http.Request) bool {
 	if scheme, given, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
 		return same(strings.TrimSpace(given), string(g.token))
@@ -86,24 +89,24 @@ func (g *guard) allows(r *http.Request) bool {
 	return err == nil && same(c.Value, g.cookieValue())
 }
 
-// same compares in a time that tells nothing of where two texts differ, nor of their lengths.
+// same compares in a time that depends neither on where two texts differ nor on their lengths.
 func same(x, y string) bool {
 	a, b := sha256.Sum256([]byte(x)), sha256.Sum256([]byte(y))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// cookieValue stands for the token: it can't be turned back into it, and ends with it.
+// cookieValue is derived from the token: it does not reveal it, and is void with another one.
 func (g *guard) cookieValue() string {
 	mac := hmac.New(sha256.New, g.token)
 	mac.Write([]byte("tollstream cookie 1"))
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// cookieTime is for how long a browser remembers: wall displays are rarely typed at.
+// cookieTime is how long a browser stays logged in: wall displays rarely have a keyboard.
 const cookieTime = 30 * 24 * time.Hour
 
-// logIn takes the token of an address, leaves the cookie for it, and sends the browser to the
-// address without it, so that it stays in no history and no screenshot.
+// logIn checks the token in a URL, sets the cookie, and redirects to the URL without the token, so
+// that it stays in no history and no screenshot.
 func (g *guard) logIn(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	if !same(query.Get("token"), string(g.token)) {
@@ -115,15 +118,15 @@ func (g *guard) logIn(w http.ResponseWriter, r *http.Request) {
 		HttpOnly: true, Secure: g.secure, SameSite: http.SameSiteStrictMode,
 	})
 	query.Del("token")
-	// One leading slash: two would be another server's name.
+	// One leading slash: with two it would name another server.
 	to := url.URL{Path: path.Clean("/" + strings.TrimLeft(r.URL.Path, `/\`)), RawQuery: query.Encode()}
 	w.Header().Set("Location", to.String())
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// refusal is what a person sees without a token. Following the link counts as the person's own
-// request, which a link from another site does not: browsers keep the cookie back there.
+// refusal is the page without a token. Following its link is a same-site request, to which browsers
+// add the cookie; after a link from another site they do not.
 const refusal = `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -137,7 +140,7 @@ const refusal = `<!doctype html>
 func (g *guard) refuse(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("WWW-Authenticate", `Bearer realm="tollstream"`)
 	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-		fail(w, r, http.StatusUnauthorized, "this server wants its token, as Authorization: Bearer")
+		Fail(w, r, http.StatusUnauthorized, "a bearer token is required: Authorization: Bearer TOKEN")
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

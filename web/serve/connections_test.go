@@ -1,4 +1,4 @@
-package web
+package serve
 
 import (
 	"bufio"
@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/web/serve/servetest"
 )
 
 // ask sends a request on a connection and returns the status of the answer.
 func ask(t *testing.T, c net.Conn, path string) int {
 	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(servetest.Patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n", path); err != nil {
@@ -29,11 +31,12 @@ func ask(t *testing.T, c net.Conn, path string) int {
 	return response.StatusCode
 }
 
-// TestProbesBesideClients has clients take all connections that there are for them, in each way
-// that there is. Probes are answered at once all the same.
-func TestProbesBesideClients(t *testing.T) {
-	cert, key := certificate(t)
+// TestProbesWhileClientsTakeAllConnections has clients take all connections that there are for
+// them, in each way that there is. Probes are answered at once all the same.
+func TestProbesWhileClientsTakeAllConnections(t *testing.T) {
+	cert, key := servetest.Certificate(t)
 	const limit = 520
+	figures := Route{Path: "/api/v1/plazas", Serve: func(http.ResponseWriter, *http.Request) {}}
 	for _, secure := range []bool{false, true} {
 		dial := func(r *running) net.Conn {
 			c, err := net.Dial("tcp", r.Addr().String())
@@ -47,13 +50,11 @@ func TestProbesBesideClients(t *testing.T) {
 			return c
 		}
 		t.Run(fmt.Sprintf("idle, tls=%t", secure), func(t *testing.T) {
-			r := start(t, newNetwork(1).source(), func(c *Config, tune *tuning) {
-				tune.idleConn = time.Hour
-				if secure {
-					c.TLSCert, c.TLSKey = cert, key
-				}
-			})
-			r.awaitBoard()
+			cfg := Config{Timeouts: Timeouts{Idle: time.Hour}}
+			if secure {
+				cfg.TLSCert, cfg.TLSKey = cert, key
+			}
+			r := start(t, cfg, figures)
 			var all []net.Conn
 			for range limit {
 				c := dial(r)
@@ -68,7 +69,7 @@ func TestProbesBesideClients(t *testing.T) {
 					t.Errorf("%s: status %d", path, status)
 				}
 			}
-			if took := time.Since(began); took > patience/2 {
+			if took := time.Since(began); took > servetest.Patience/2 {
 				t.Errorf("it took %v", took)
 			}
 			if status := ask(t, all[len(all)-1], "/healthz"); status != 200 {
@@ -81,9 +82,7 @@ func TestProbesBesideClients(t *testing.T) {
 	}
 
 	t.Run("silent", func(t *testing.T) {
-		r := start(t, newNetwork(1).source(),
-			func(_ *Config, tune *tuning) { tune.readHeader = time.Hour })
-		r.awaitBoard()
+		r := start(t, Config{Timeouts: Timeouts{ReadHeader: time.Hour}})
 		for range limit + 2*probeConnections {
 			c, err := net.Dial("tcp", r.Addr().String())
 			if err != nil {
@@ -91,16 +90,28 @@ func TestProbesBesideClients(t *testing.T) {
 			}
 			defer c.Close()
 		}
-		r.want(200, r.get("/healthz"))
-		r.want(200, r.get("/readyz"))
+		r.Want(200, r.Get("/healthz"))
+		r.Want(200, r.Get("/readyz"))
 	})
 
 	t.Run("busy", func(t *testing.T) {
-		r := start(t, newNetwork(1).source(),
-			func(c *Config, _ *tuning) { c.MaxConnections, c.MaxStreams = 3, 10 })
-		r.awaitBoard()
+		begun := make(chan struct{})
+		var r *running
+		r = start(t, Config{MaxConnections: 3}, figures, Route{Path: "/api/v1/events",
+			Serve: func(_ http.ResponseWriter, request *http.Request) {
+				begun <- struct{}{}
+				select {
+				case <-request.Context().Done():
+				case <-r.Stopping():
+				}
+			}})
 		for range 3 {
-			r.stream().next("board")
+			go func() {
+				if resp, err := r.HTTP.Get(r.Base + "/api/v1/events"); err == nil {
+					_ = resp.Body.Close()
+				}
+			}()
+			<-begun
 		}
 		dial := func() net.Conn {
 			c, err := net.Dial("tcp", r.Addr().String())

@@ -1,4 +1,4 @@
-package web
+package serve
 
 import (
 	"context"
@@ -180,7 +180,7 @@ func keepForProbes(next http.Handler) http.Handler {
 		if c, _ := r.Context().Value(connectionKey{}).(*connection); c != nil && c.probesOnly {
 			w.Header().Set("Connection", "close")
 			if !open(r.URL.Path) && r.URL.Path != "/metrics" {
-				fail(w, r, http.StatusServiceUnavailable, "too many connections are open")
+				Fail(w, r, http.StatusServiceUnavailable, "too many connections are open")
 				return
 			}
 		}

@@ -1,4 +1,4 @@
-package web
+package serve
 
 import (
 	"encoding/json"
@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// problem is an error as the client gets it (RFC 9457). It says nothing of what the request held
-// but for the names of parameters, so no secret comes back or gets into a log.
+// problem is an error as the client gets it (RFC 9457). Of the request it repeats only the path and
+// the names of parameters, so no secret comes back or gets into a log.
 type problem struct {
 	// about:blank: the status says which kind of problem it is
 	Type     string           `json:"type"`
@@ -16,35 +16,35 @@ type problem struct {
 	Status   int              `json:"status"`
 	Detail   string           `json:"detail"`
 	Instance string           `json:"instance"` // the path
-	Errors   []parameterError `json:"errors,omitempty"`
+	Errors   []ParameterError `json:"errors,omitempty"`
 }
 
-// parameterError says what is wrong with one parameter.
-type parameterError struct {
+// ParameterError is what is wrong with one parameter.
+type ParameterError struct {
 	Parameter string `json:"parameter"`
 	Detail    string `json:"detail"`
 }
 
-func (p parameterError) Error() string { return p.Parameter + ": " + p.Detail }
+func (p ParameterError) Error() string { return p.Parameter + ": " + p.Detail }
 
-// parameterErrors gathers all that is wrong with a request.
-type parameterErrors []parameterError
+// ParameterErrors collects all that is wrong with the parameters of a request.
+type ParameterErrors []ParameterError
 
-func (e *parameterErrors) bad(parameter, format string, args ...any) {
-	*e = append(*e, parameterError{parameter, fmt.Sprintf(format, args...)})
+// Add adds what is wrong with a parameter.
+func (e *ParameterErrors) Add(parameter, format string, args ...any) {
+	*e = append(*e, ParameterError{parameter, fmt.Sprintf(format, args...)})
 }
 
-// retrySeconds is what a client is told to wait before it asks again for what is away at the
-// moment.
+// retrySeconds is how long a client should wait before it retries what is unavailable.
 const retrySeconds = 2
 
-// fail answers with a problem.
-func fail(w http.ResponseWriter, r *http.Request, status int, format string, args ...any) {
+// Fail answers with a problem: a status, and a detail that the client sees.
+func Fail(w http.ResponseWriter, r *http.Request, status int, format string, args ...any) {
 	writeProblem(w, r, status, fmt.Sprintf(format, args...), nil)
 }
 
-// failParameters answers with all that is wrong with a request's parameters.
-func failParameters(w http.ResponseWriter, r *http.Request, errs parameterErrors) {
+// FailParameters answers with 400 and all of the errors, of which there must be one.
+func FailParameters(w http.ResponseWriter, r *http.Request, errs ParameterErrors) {
 	detail := errs[0].Error()
 	if more := len(errs) - 1; more > 0 {
 		detail += fmt.Sprintf(", and %d more", more)
@@ -53,7 +53,7 @@ func failParameters(w http.ResponseWriter, r *http.Request, errs parameterErrors
 }
 
 func writeProblem(w http.ResponseWriter, r *http.Request, status int, detail string,
-	errs parameterErrors) {
+	errs ParameterErrors) {
 	body, err := json.Marshal(problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail,
 		Instance: r.URL.EscapedPath(), Errors: errs,
@@ -61,7 +61,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, status int, detail str
 	if err != nil {
 		panic(fmt.Sprintf("encode a problem: %v", err)) // of strings and a number
 	}
-	body = escapeUnseen(body)
+	body = EscapeUnseen(body)
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))

@@ -1,0 +1,6 @@
+// Package serve is an HTTP server for the live view and for metrics: one guard of tokens, host
+// names and methods, bounded connections and timeouts, health probes, and /metrics.
+//
+// [New] starts nothing; Listen opens the address, and Run serves until its context ends. What is
+// served besides /healthz, /readyz and /metrics the caller gives as routes.
+package serve

@@ -1,0 +1,215 @@
+package serve
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tollstream/tollstream/web/serve/servetest"
+)
+
+const testToken = "correct-horse-battery"
+
+// running is a server that runs, and a client of it.
+type running struct {
+	*Server
+	*servetest.Client
+}
+
+// start runs a server on a free port. Only what a test configures is a test of how fast a busy
+// machine is.
+func start(t *testing.T, cfg Config, routes ...Route) *running {
+	t.Helper()
+	cfg.Listen = "127.0.0.1:0"
+	limits := &cfg.Timeouts
+	limits.ReadHeader = cmp.Or(limits.ReadHeader, servetest.Patience)
+	limits.Read, limits.Write = servetest.Patience, servetest.Patience
+	s, err := New(cfg, Probes{}, routes...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &running{s, servetest.Run(t, s)}
+}
+
+func TestPortInUseIsAnError(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := New(Config{Listen: l.Addr().String()}, Probes{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Run(context.Background()); err == nil || !strings.Contains(err.Error(), "listen") {
+		t.Errorf("run: %v", err)
+	}
+	if s.Addr() != nil {
+		t.Errorf("address %v", s.Addr())
+	}
+}
+
+func TestLimits(t *testing.T) {
+	const cut = 2 * time.Second // enough for a whole header, however busy the machine is
+	r := start(t, Config{MaxConnections: 3, Timeouts: Timeouts{ReadHeader: cut, Idle: cut}})
+	large, err := net.Dial("tcp", r.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer large.Close()
+	if _, err := io.WriteString(large, "GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Large: "+
+		strings.Repeat("x", 24<<10)+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(large).ReadString('\n'); !strings.Contains(line, "431") {
+		t.Errorf("large header: %q, %v, want 431", line, err)
+	}
+	large.Close()
+
+	// Who sends its header byte by byte is cut off, and the first of them at once where another one
+	// comes.
+	var slow []net.Conn
+	for range 3 {
+		c, err := net.Dial("tcp", r.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := io.WriteString(c,
+			"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Slow: "); err != nil {
+			t.Fatal(err)
+		}
+		slow = append(slow, c)
+	}
+	r.Want(200, r.Get("/healthz"))
+	for _, c := range slow {
+		if err := c.SetReadDeadline(time.Now().Add(servetest.Patience)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, c); err != nil && !strings.Contains(err.Error(), "reset") {
+			t.Errorf("a slow connection is not cut off: %v", err)
+		}
+	}
+}
+
+func TestTLS(t *testing.T) {
+	cert, key := servetest.Certificate(t)
+	r := start(t, Config{TLSCert: cert, TLSKey: key, Token: testToken})
+	if !strings.HasPrefix(r.URL(), "https://127.0.0.1:") {
+		t.Errorf("URL %s", r.URL())
+	}
+	a := r.Want(303, r.Get("/?token="+testToken))
+	if c := (&http.Response{Header: a.Header}).Cookies()[0]; !c.Secure {
+		t.Errorf("cookie %v", c)
+	}
+	plain, err := http.Get(strings.Replace(r.Base, "https:", "http:", 1))
+	if err == nil {
+		plain.Body.Close()
+		if plain.StatusCode != 400 {
+			t.Errorf("plain HTTP: status %d", plain.StatusCode)
+		}
+	}
+	s, err := New(Config{Listen: "127.0.0.1:0", TLSCert: key, TLSKey: cert}, Probes{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err == nil || !strings.Contains(err.Error(), "TLS certificate") {
+		t.Errorf("listen with the wrong files: %v", err)
+	}
+}
+
+func TestMetricsAndProbes(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"},
+		func() float64 {
+			return 42
+		}))
+	var ill error
+	s, err := New(Config{Listen: "127.0.0.1:0", Gatherer: registry, Registerer: registry},
+		Probes{Ready: func() error { return ill }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := servetest.Run(t, s)
+	if got := string(r.Want(200, r.Get("/metrics")).Body); !strings.Contains(got, "answer 42\n") ||
+		!strings.Contains(got, "# TYPE tollstream_web_requests_total") &&
+			strings.Contains(got, "tollstream_web_streams") {
+		t.Errorf("metrics %s", got)
+	}
+	r.Want(200, r.Get("/healthz"))
+	r.Want(200, r.Get("/readyz"))
+	ill = errors.New("the broker is unavailable")
+	r.Want(200, r.Get("/healthz"))
+	if a := r.Get("/readyz"); a.Status != 503 ||
+		!strings.Contains(string(a.Body), "the broker is unavailable") {
+		t.Errorf("status %d: %s", a.Status, a.Body)
+	}
+	for _, target := range []string{"/", "/api/v1/plazas", "/api/v1/openapi.json"} {
+		r.Want(404, r.Get(target))
+	}
+	if _, err := New(Config{Listen: ":0", Gatherer: registry}, Probes{}); err == nil {
+		t.Error("it listens everywhere without a token")
+	}
+}
+
+// TestFailingCollector has one that fails: the others are shown.
+func TestFailingCollector(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "answer"},
+		func() float64 {
+			return 42
+		}), brokenCollector{})
+	r := start(t, Config{Gatherer: registry})
+	if got := string(r.Want(200, r.Get("/metrics")).Body); !strings.Contains(got, "answer 42\n") {
+		t.Errorf("metrics %s", got)
+	}
+}
+
+type brokenCollector struct{}
+
+var brokenDesc = prometheus.NewDesc("broken", "fails", nil, nil)
+
+func (brokenCollector) Describe(d chan<- *prometheus.Desc) { d <- brokenDesc }
+func (brokenCollector) Collect(m chan<- prometheus.Metric) {
+	m <- prometheus.NewInvalidMetric(brokenDesc, errors.New("away"))
+}
+
+// TestOldClient speaks HTTP/1.0 and names no host.
+func TestOldClient(t *testing.T) {
+	r := start(t, Config{})
+	c, err := net.Dial("tcp", r.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, "GET /api/v1/plazas HTTP/1.0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(c).ReadString('\n')
+	if err != nil || !strings.Contains(line, "421") {
+		t.Errorf("%q, %v", line, err)
+	}
+}
+
+func TestURL(t *testing.T) {
+	s, err := New(Config{Listen: ":0", NoAuth: true}, Probes{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if got := s.URL(); !strings.HasPrefix(got, "http://localhost:") {
+		t.Errorf("URL %s", got)
+	}
+}
