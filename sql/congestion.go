@@ -73,7 +73,7 @@ func (r *Results) assessPlaza(ctx context.Context, q reader, plaza int16, a *tra
 		return cmp.Compare(a.From, b.From)
 	})
 	var failed error
-	by := traffic.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zoneOf(plaza),
+	by := traffic.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zones.Of(plaza),
 		Equivalents: r.cfg.Equivalents,
 		Thresholds:  r.cfg.Thresholds}
 	by.Plaza.ID = plaza

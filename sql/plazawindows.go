@@ -28,7 +28,7 @@ func (c *windowCheck) plaza(plaza int16) *plazaWindows {
 		stored: c.stored.of(plaza), flight: c.flight.of(plaza),
 		folded: c.stored.foldedBefore(plaza)}
 	if c.v.in.Zones != nil {
-		p.zone = c.v.in.Zones(plaza)
+		p.zone = c.v.in.Zones.Of(plaza)
 	}
 	if s := c.v.in.States[plaza]; s != nil && s.Epoch >= c.v.book.epoch {
 		p.done, p.dirty = s.Done, s.Dirty

@@ -39,7 +39,7 @@ type Results struct {
 	topicID string
 	cfg     ResultsConfig
 	zone    *toll.Zone // of Location
-	zones   map[int16]*toll.Zone
+	zones   *toll.ZoneSet
 	history history
 	written writtenResults
 	// cautious is set after a failure, such as a deadlock: then windows are looked for before any is
@@ -71,20 +71,9 @@ func (w *writtenResults) add(results []toll.WindowResult) {
 
 // Results returns a store of the results of the topic that has this id.
 func (s *Store) Results(topicID string, cfg ResultsConfig) *Results {
-	r := &Results{s: s, topicID: topicID, cfg: cfg, zone: toll.NewZone(cfg.Location),
-		zones: map[int16]*toll.Zone{}, history: newHistory(cfg.Windows)}
-	for plaza, zone := range cfg.PlazaZones {
-		r.zones[plaza] = zone.Clone()
-	}
-	return r
-}
-
-// zoneOf returns the zone that a plaza's windows align to.
-func (r *Results) zoneOf(plaza int16) *toll.Zone {
-	if z := r.zones[plaza]; z != nil {
-		return z
-	}
-	return r.zone
+	zone := toll.NewZone(cfg.Location)
+	return &Results{s: s, topicID: topicID, cfg: cfg, zone: zone,
+		zones: toll.NewZoneSet(zone, cfg.PlazaZones), history: newHistory(cfg.Windows)}
 }
 
 // ErrConflict says that another process stored results of the same plazas at the same time, or that

@@ -90,7 +90,7 @@ func (f *windowFix) fix(
 	if !until.Valid {
 		until.V = math.MinInt32
 	}
-	zone := f.r.zoneOf(plaza)
+	zone := f.r.zones.Of(plaza)
 	all := map[toll.WindowID]affected{}
 	for i := range f.kinds {
 		for _, minute := range append(slices.Collect(maps.Keys(moved)), goes) {

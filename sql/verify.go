@@ -30,8 +30,8 @@ type VerifyInput struct {
 	// Passed is the minute that the event time of every partition, less the allowed lateness, had
 	// passed before Verify is called; 0 for not known. Windows that end well before it are due.
 	Passed toll.Minute
-	// Zones returns the zone that a plaza's windows align to. Nil stands for the database's for all.
-	Zones func(plaza int16) *toll.Zone
+	// Zones are those that plazas' windows align to. Nil stands for the database's for all.
+	Zones *toll.ZoneSet
 }
 
 // Report is the result of a verification.

@@ -35,7 +35,8 @@ func (x *windowed) states(done string, upTo ...int64) map[int16]*toll.State {
 }
 
 func (x *windowed) input(states map[int16]*toll.State, deep bool) VerifyInput {
-	return VerifyInput{States: states, Deep: deep, Windows: x.cfg.Windows, Zones: x.zoneOf}
+	return VerifyInput{States: states, Deep: deep, Windows: x.cfg.Windows,
+		Zones: toll.NewZoneSet(x.zone, x.cfg.PlazaZones)}
 }
 
 // problemsOf returns the kinds that were found, ascending, and all texts.

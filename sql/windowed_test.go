@@ -69,10 +69,7 @@ func newWindowedIn(t testing.TB, s *Store, loc *time.Location, windows string) *
 func (x *windowed) results() *Results { return x.s.Results(testIdentity.TopicID, x.cfg) }
 
 func (x *windowed) zoneOf(plaza int16) *toll.Zone {
-	if z := x.cfg.PlazaZones[plaza]; z != nil {
-		return z.Clone()
-	}
-	return x.zone.Clone()
+	return toll.NewZoneSet(x.zone, x.cfg.PlazaZones).Of(plaza)
 }
 
 func (x *windowed) minute(w toll.WallTime) toll.Minute {

@@ -32,7 +32,7 @@ func (r *Results) storeWindows(ctx context.Context, tx *dbsql.Tx, closings []tol
 			n := &c.Windows[j]
 			all = append(all, countedWindow{*n, c.Epoch, closedBefore(r.kind(n.Kind), n, c.From)})
 		}
-		outbox.add(c, r.zoneOf(c.Plaza))
+		outbox.add(c, r.zones.Of(c.Plaza))
 	}
 	slices.SortStableFunc(all, func(a, b countedWindow) int {
 		return compareWindows(a.WindowID, b.WindowID)

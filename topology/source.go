@@ -156,7 +156,7 @@ func (s *source) init(cursor toll.Cursor) error {
 	}
 	s.cursor, s.chain, s.clock, s.epoch, s.storedTo = cursor, chain, clock, cursor.Epoch, cursor.Next
 	s.read = cursor.Last
-	s.late = tooLate{kinds: s.cfg.Windows, zones: plazaZones{cfg: s.cfg}}
+	s.late = tooLate{kinds: s.cfg.Windows, zones: toll.NewZoneSet(s.cfg.Zone, s.cfg.PlazaZones)}
 	return nil
 }
 

@@ -13,7 +13,7 @@ import (
 // belong to. That is known once a batch is built and never changes, so it is stored with the batch.
 type tooLate struct {
 	kinds []toll.WindowKind
-	zones plazaZones
+	zones *toll.ZoneSet
 }
 
 // of returns the counts of a batch's deltas, ascending by window. It is nil nearly always.
@@ -28,7 +28,7 @@ func (t *tooLate) of(deltas []toll.PlazaDelta) []toll.TooLateCount {
 		if counts == nil {
 			counts = map[toll.WindowID]*toll.TooLateCount{}
 		}
-		zone := t.zones.of(d.Plaza)
+		zone := t.zones.Of(d.Plaza)
 		for k := range t.kinds {
 			kind := &t.kinds[k]
 			add := func(panes []toll.Pane) {
@@ -59,29 +59,4 @@ func (t *tooLate) of(deltas []toll.PlazaDelta) []toll.TooLateCount {
 		list = append(list, *c)
 	}
 	return list
-}
-
-// plazaZones gives each plaza its zone, for one goroutine: a zone remembers what it was asked last.
-type plazaZones struct {
-	cfg    *Config
-	others map[string]*toll.Zone
-	usual  *toll.Zone
-}
-
-func (z *plazaZones) of(plaza int16) *toll.Zone {
-	zone, ok := z.cfg.PlazaZones[plaza]
-	if !ok {
-		if z.usual == nil {
-			z.usual = z.cfg.Zone.Clone()
-		}
-		return z.usual
-	}
-	name := zone.Location().String()
-	if z.others == nil {
-		z.others = map[string]*toll.Zone{}
-	}
-	if z.others[name] == nil {
-		z.others[name] = zone.Clone()
-	}
-	return z.others[name]
 }

@@ -363,11 +363,11 @@ func (s *stream) count(events []judged,
 		w toll.Window) toll.Minute) map[toll.WindowID]*counted {
 	all := map[toll.WindowID]*counted{}
 	var windows []toll.Window
-	zones := plazaZones{cfg: s.cfg}
+	zones := toll.NewZoneSet(s.cfg.Zone, s.cfg.PlazaZones)
 	for i := range s.cfg.Windows {
 		k := &s.cfg.Windows[i]
 		for _, e := range events {
-			z := zones.of(e.plaza)
+			z := zones.Of(e.plaza)
 			windows = k.Covering(z, e.minute, windows[:0])
 			for _, w := range windows {
 				id := toll.WindowID{Plaza: e.plaza, Kind: k.Name, Start: w.Start}

@@ -47,7 +47,7 @@ type windows struct {
 	wake   chan struct{} // has a value once something waits
 	// has a value once plazas were settled of which more is due, or there is room for others
 	more  chan struct{}
-	zones plazaZones // guarded by mu
+	zones *toll.ZoneSet // guarded by mu
 }
 
 // plazaWindows is where the closing of a plaza's windows stands.
@@ -71,7 +71,8 @@ type handOver struct {
 
 func newWindows(cfg *Config, results Results) *windows {
 	w := &windows{cfg: cfg, results: results, plazas: map[int16]*plazaWindows{},
-		wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: plazaZones{cfg: cfg}}
+		wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: toll.NewZoneSet(cfg.Zone,
+			cfg.PlazaZones)}
 	w.handed() // nothing is left of the run before
 	return w
 }
@@ -143,7 +144,7 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 		}
 		return changed
 	}
-	closer := toll.Closer{Kinds: w.cfg.Windows, Zone: w.zones.of(plaza)}
+	closer := toll.Closer{Kinds: w.cfg.Windows, Zone: w.zones.Of(plaza)}
 	until, ending := h.until, w.ending && h.ending && !p.final
 	if ending {
 		if w.end == nil {
@@ -373,7 +374,7 @@ func (w *windows) send(ctx context.Context, notices []traffic.Notice) error {
 func (w *windows) locationOf(plaza int16) *time.Location {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.zones.of(plaza).Location()
+	return w.zones.Of(plaza).Location()
 }
 
 // How often the watermark is read, and plazas are visited that wait for it.

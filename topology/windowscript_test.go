@@ -365,7 +365,7 @@ func (s *stream) crash(versions func() int, rewind func(next int) int) *windows 
 // memoryResults are Results in memory. Minutes are counted from the outbox when batches are stored.
 type memoryResults struct {
 	kinds   []toll.WindowKind
-	zones   plazaZones
+	zones   *toll.ZoneSet
 	rows    map[toll.WindowID]*memoryWindow
 	waiting map[toll.WindowID]*memoryWindow // of these, results that are not known to be published
 	minutes map[int16]map[toll.Minute]*memoryMinute
@@ -389,7 +389,8 @@ type memoryMinute struct {
 
 func newMemoryResults(cfg *Config) *memoryResults {
 	return &memoryResults{
-		kinds: cfg.Windows, zones: plazaZones{cfg: cfg}, rows: map[toll.WindowID]*memoryWindow{},
+		kinds: cfg.Windows, zones: toll.NewZoneSet(cfg.Zone, cfg.PlazaZones),
+		rows:    map[toll.WindowID]*memoryWindow{},
 		waiting: map[toll.WindowID]*memoryWindow{},
 		minutes: map[int16]map[toll.Minute]*memoryMinute{}, sent: map[traffic.NoticeRef]string{},
 	}
@@ -518,7 +519,7 @@ func (r *memoryResults) recount(c *toll.Closing) []toll.WindowCount {
 		return nil
 	}
 	r.recounts++
-	zone := r.zones.of(c.Plaza)
+	zone := r.zones.Of(c.Plaza)
 	counts := map[toll.WindowID]*toll.WindowCount{}
 	for i := range r.kinds {
 		k := &r.kinds[i]
@@ -570,7 +571,7 @@ func (r *memoryResults) unpublished(closings []toll.Closing) []traffic.Notice {
 		result := w.WindowResult
 		n := traffic.Notice{Ref: traffic.NoticeRef{WindowID: w.WindowID, Revision: w.Revision},
 			Window: &result}
-		text := string(must(codecs.AppendNotice(nil, &n, r.zones.of(w.Plaza).Location())))
+		text := string(must(codecs.AppendNotice(nil, &n, r.zones.Of(w.Plaza).Location())))
 		if said, ok := r.sent[n.Ref]; ok && said != text {
 			r.fail("revision %d of %v said %s, and now says %s", w.Revision, w.WindowID, said, text)
 		}
@@ -823,7 +824,7 @@ func (s *windowScript) expect(args []string) {
 		args = args[1:]
 	}
 	plaza := s.plaza(args[0])
-	zone := s.stream.results.zones.of(plaza)
+	zone := s.stream.results.zones.Of(plaza)
 	w := s.stream.results.rows[toll.WindowID{Plaza: plaza, Kind: args[1],
 		Start: zone.Minute(s.wall(args[2]))}]
 	if none {

@@ -150,7 +150,7 @@ func (p *process) openResults(ctx context.Context, store *sql.Store,
 // storedWindows returns the kinds of windows that a database has results of, and the zones that
 // plazas' windows align to: nil for no process yet, which settles them.
 func storedWindows(ctx context.Context, store *sql.Store,
-	database *time.Location) ([]toll.WindowKind, func(int16) *toll.Zone, error) {
+	database *time.Location) ([]toll.WindowKind, *toll.ZoneSet, error) {
 	meta, err := store.Meta(ctx)
 	if err != nil || meta.Windows == "" {
 		return nil, nil, err
@@ -167,13 +167,7 @@ func storedWindows(ctx context.Context, store *sql.Store,
 	if err != nil {
 		return nil, nil, err
 	}
-	usual := toll.NewZone(database)
-	return kinds, func(plaza int16) *toll.Zone {
-		if z := zones[plaza]; z != nil {
-			return z
-		}
-		return usual
-	}, nil
+	return kinds, toll.NewZoneSet(toll.NewZone(database), zones), nil
 }
 
 // plazaZones returns the zones of the plazas that have another than the database's.
