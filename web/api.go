@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -84,13 +85,13 @@ func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
 	type plaza struct {
 		ID   int16  `json:"id"`
 		Name string `json:"name"`
-		PlazaVerification
+		board.PlazaVerification
 	}
 	report := struct {
 		At         time.Time  `json:"at"`
 		Stale      bool       `json:"stale"`
 		StaleSince *time.Time `json:"stale_since"`
-		Verification
+		board.Verification
 		Plazas []plaza `json:"plazas"`
 	}{At: m.at, Stale: !m.staleSince.IsZero(), Verification: m.verdict, Plazas: make([]plaza, 0,
 		len(m.rows))}
@@ -137,7 +138,7 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 	query, more := serve.Parameters(r)
 	errs = append(errs, more...)
 	errs = append(errs, serve.OnlyParameters(query, "kind", "limit", "before")...)
-	q := WindowQuery{Kind: query.Get("kind"), Limit: limitOf(query, &errs)}
+	q := board.WindowQuery{Kind: query.Get("kind"), Limit: limitOf(query, &errs)}
 	if q.Kind != "" {
 		kinds, err := toll.ParseWindows(q.Kind)
 		if err != nil || len(kinds) != 1 || kinds[0].Name != q.Kind {
@@ -161,9 +162,9 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		answer := struct {
-			Windows []Window `json:"windows"`
-			Kinds   []string `json:"kinds"`
-			Next    *string  `json:"next"`
+			Windows []board.Window `json:"windows"`
+			Kinds   []string       `json:"kinds"`
+			Next    *string        `json:"next"`
 		}{Windows: list(page.Windows), Kinds: list(page.Kinds)}
 		settleWindows(answer.Windows, s.zoneOf(id))
 		if n := len(answer.Windows); n > 0 && page.More {
@@ -194,7 +195,7 @@ type letterJSON struct {
 	Retried          bool      `json:"retried"`
 }
 
-func letterOf(d *DeadLetter) letterJSON {
+func letterOf(d *board.DeadLetter) letterJSON {
 	l := letterJSON{
 		Partition: d.Partition, Offset: d.Offset, Time: d.Time.UTC(), Kind: string(d.Kind),
 		Reason:       d.Reason,
@@ -231,7 +232,7 @@ func letterOf(d *DeadLetter) letterJSON {
 func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 	query, errs := serve.Parameters(r)
 	errs = append(errs, serve.OnlyParameters(query, "limit", "after")...)
-	q := PageQuery{Limit: limitOf(query, &errs)}
+	q := board.PageQuery{Limit: limitOf(query, &errs)}
 	if after := query.Get("after"); after != "" {
 		var err error
 		if q.After, err = letterPosition(after); err != nil {
@@ -270,7 +271,7 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
 	switch {
 	case err == nil:
 		p.serve(w, r)
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, board.ErrNotFound):
 		serve.Fail(w, r, http.StatusNotFound, "nothing is known of this plaza")
 	case r.Context().Err() != nil: // the client has gone
 	default:

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -22,20 +23,20 @@ import (
 // TestBoard holds the whole of a small board, as a client sees it.
 func TestBoard(t *testing.T) {
 	source := newNetwork(0).source()
-	source.next = func() (*Board, error) {
+	source.next = func() (*board.Board, error) {
 		at := time.Date(2026, 3, 2, 6, 15, 2, 512_345_678, time.UTC)
-		return &Board{
+		return &board.Board{
 			At: at, StreamTime: new(at.Truncate(time.Minute)), Waiting: 3, Timezone: "Europe/Berlin",
-			Verification: Verification{Status: InFlight, Events: new(int64(7)), InFlight: 2, CheckedAt: &at},
-			Plazas: []Plaza{
+			Verification: board.Verification{Status: board.InFlight, Events: new(int64(7)), InFlight: 2, CheckedAt: &at},
+			Plazas: []board.Plaza{
 				{ID: 4856, Name: "Boughton", Road: "I-355", PositionKm: new(20.1), Lanes: 4,
 					Timezone: "America/Chicago", State: traffic.Busy, Since: &at, Why: "why",
 					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Demand: new(math.Inf(1)),
 					Usual:     &traffic.Usual{Median: 120, MAD: 4.5, N: 8},
-					LastEvent: &at, Sparkline: []int64{1, 2}, Verification: PlazaVerification{Status: InFlight,
+					LastEvent: &at, Sparkline: []int64{1, 2}, Verification: board.PlazaVerification{Status: board.InFlight,
 						TableCount: 5, StoredRows: new(int64(7)), InFlight: 2, ChecksumOK: new(true)}},
 				{ID: -3, FlowPerHour: math.NaN(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
-					Timezone: "Mars/Olympus", Verification: PlazaVerification{Status: Exact}},
+					Timezone: "Mars/Olympus", Verification: board.PlazaVerification{Status: board.Exact}},
 			},
 		}, nil
 	}
@@ -119,19 +120,19 @@ func TestAcceptsGzip(t *testing.T) {
 
 func TestSelection(t *testing.T) {
 	source := newNetwork(0).source()
-	plazas := []Plaza{
+	plazas := []board.Plaza{
 		{ID: 1, Name: "Élan 10", Road: "A 1", State: traffic.Free, FlowPerHour: 10, VC: new(0.1), Z: new(-5.0)},
 		{ID: 2, Name: "elan 9", Road: "A 2", State: traffic.Saturated, FlowPerHour: 30, VC: new(1.1), Z: new(1.0)},
 		{ID: 3, Road: "A 1", State: traffic.NoData, FlowPerHour: 20},
-		{ID: 4, Name: "Zoo", State: traffic.BelowUsual, FlowPerHour: 20, VC: new(0.5), Verification: PlazaVerification{Status: Mismatch}, LastEvent: &epoch},
-		{ID: 5, Name: "Ähre", Road: "B 1", State: traffic.Busy, FlowPerHour: 20, VC: new(0.8), Z: new(3.0), Verification: PlazaVerification{Status: InFlight}},
+		{ID: 4, Name: "Zoo", State: traffic.BelowUsual, FlowPerHour: 20, VC: new(0.5), Verification: board.PlazaVerification{Status: board.Mismatch}, LastEvent: &epoch},
+		{ID: 5, Name: "Ähre", Road: "B 1", State: traffic.Busy, FlowPerHour: 20, VC: new(0.8), Z: new(3.0), Verification: board.PlazaVerification{Status: board.InFlight}},
 	}
 	for i := range plazas {
 		if plazas[i].Verification.Status == "" {
-			plazas[i].Verification.Status = Exact
+			plazas[i].Verification.Status = board.Exact
 		}
 	}
-	source.next = func() (*Board, error) { return &Board{At: epoch, Plazas: slices.Clone(plazas)}, nil }
+	source.next = func() (*board.Board, error) { return &board.Board{At: epoch, Plazas: slices.Clone(plazas)}, nil }
 	r := start(t, source, nil)
 	for query, want := range map[string]string{
 		"":                                "1 2 3 4 5",
@@ -186,9 +187,9 @@ func TestSelection(t *testing.T) {
 func TestParameterErrors(t *testing.T) {
 	r := start(t, newNetwork(2).source(), nil)
 	r.awaitBoard()
-	otherPlaza := windowCursor(7, "", &Window{Kind: "15m", Start: epoch})
-	otherKind := windowCursor(4000, "1h", &Window{Kind: "15m", Start: epoch})
-	letters := letterCursor(&DeadLetter{})
+	otherPlaza := windowCursor(7, "", &board.Window{Kind: "15m", Start: epoch})
+	otherKind := windowCursor(4000, "1h", &board.Window{Kind: "15m", Start: epoch})
+	letters := letterCursor(&board.DeadLetter{})
 	for target, names := range map[string][]string{
 		"/api/v1/plazas?sort=colour": {"sort"},
 		"/api/v1/plazas?sort=colour&order=up&state=x&q=" + strings.Repeat("x", 101): {"q", "state", "sort", "order"},
@@ -314,17 +315,17 @@ func TestPages(t *testing.T) {
 func TestDeadLetterPayloads(t *testing.T) {
 	cut := strings.Repeat("ä", maxPayload) // a character of two bytes lies across no cut, so begin with one byte
 	for _, test := range []struct {
-		letter                 DeadLetter
+		letter                 board.DeadLetter
 		payload, base64, state string
 		truncated              bool
 	}{
-		{DeadLetter{Payload: []byte("a,b"), PayloadBytes: 3, SQLState: "22001"}, `"a,b"`, "null", `"22001"`, false},
-		{DeadLetter{}, "null", "null", "null", false},
-		{DeadLetter{Payload: []byte{}}, `""`, "null", "null", false},
-		{DeadLetter{Payload: []byte{0xff, 0}, PayloadBytes: 2}, "null", `"/wA="`, "null", false},
-		{DeadLetter{Payload: []byte("abc"), PayloadBytes: 9000}, `"abc"`, "null", "null", true},
-		{DeadLetter{Payload: []byte("x" + cut), PayloadBytes: int64(1 + len(cut))}, `"x` + cut[:maxPayload-2] + `"`, "null", "null", true},
-		{DeadLetter{Payload: []byte("<script>\u202e\x1b[31m")}, `"\u003cscript\u003e\u202e\u001b[31m"`, "null", "null", false},
+		{board.DeadLetter{Payload: []byte("a,b"), PayloadBytes: 3, SQLState: "22001"}, `"a,b"`, "null", `"22001"`, false},
+		{board.DeadLetter{}, "null", "null", "null", false},
+		{board.DeadLetter{Payload: []byte{}}, `""`, "null", "null", false},
+		{board.DeadLetter{Payload: []byte{0xff, 0}, PayloadBytes: 2}, "null", `"/wA="`, "null", false},
+		{board.DeadLetter{Payload: []byte("abc"), PayloadBytes: 9000}, `"abc"`, "null", "null", true},
+		{board.DeadLetter{Payload: []byte("x" + cut), PayloadBytes: int64(1 + len(cut))}, `"x` + cut[:maxPayload-2] + `"`, "null", "null", true},
+		{board.DeadLetter{Payload: []byte("<script>\u202e\x1b[31m")}, `"\u003cscript\u003e\u202e\u001b[31m"`, "null", "null", false},
 	} {
 		p, err := jsonRepresentation(letterOf(&test.letter))
 		if err != nil {
@@ -346,11 +347,11 @@ func TestHostileText(t *testing.T) {
 	hostile := "<script>alert(1)</script>\x1b[31m\x00\u0085\u200b\u202egnp.\u2066\U000e0041&\u2028\xff\"'`"
 	want := strings.ToValidUTF8(hostile, "\uFFFD")
 	source := newNetwork(1).source()
-	source.next = func() (*Board, error) {
-		return &Board{At: epoch, Plazas: []Plaza{{ID: 1, Name: hostile, Road: "=cmd|' /C calc'!A0", Why: hostile}}, Verification: Verification{Problems: []string{hostile}}}, nil
+	source.next = func() (*board.Board, error) {
+		return &board.Board{At: epoch, Plazas: []board.Plaza{{ID: 1, Name: hostile, Road: "=cmd|' /C calc'!A0", Why: hostile}}, Verification: board.Verification{Problems: []string{hostile}}}, nil
 	}
-	source.plazas[1] = &PlazaDetail{Plaza: Plaza{ID: 1, Name: hostile}, Changes: []Change{{Why: hostile}}, Quarters: []QuarterPoint{{ByType: map[string]int64{hostile: 1, "__proto__": 2}}}}
-	source.letters = []DeadLetter{{Reason: hostile, Payload: []byte(want), Key: []byte(hostile)}}
+	source.plazas[1] = &board.Detail{Plaza: board.Plaza{ID: 1, Name: hostile}, Changes: []board.Change{{Why: hostile}}, Quarters: []board.Quarter{{ByType: map[string]int64{hostile: 1, "__proto__": 2}}}}
+	source.letters = []board.DeadLetter{{Reason: hostile, Payload: []byte(want), Key: []byte(hostile)}}
 	r := start(t, source, nil)
 	r.awaitBoard()
 	check := func(what string, body []byte) {

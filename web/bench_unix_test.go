@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/board"
 )
 
 // BenchmarkStreams is what one second costs: 1,000 plazas that all change, read, encoded,
@@ -16,18 +18,18 @@ func BenchmarkStreams(b *testing.B) {
 	for _, clients := range []int{1, 50} {
 		b.Run(fmt.Sprintf("clients=%d", clients), func(b *testing.B) {
 			network := newNetwork(1000)
-			boards := make([]Board, 16)
+			boards := make([]board.Board, 16)
 			for i := range boards {
 				boards[i] = *network.step(1000)
 			}
 			turn := 0
 			source := network.source()
-			source.next = func() (*Board, error) {
+			source.next = func() (*board.Board, error) {
 				turn++
-				board := boards[turn%len(boards)]
-				board.At = epoch.Add(time.Duration(turn) * time.Second)
-				board.Plazas = append([]Plaza(nil), board.Plazas...)
-				return &board, nil
+				next := boards[turn%len(boards)]
+				next.At = epoch.Add(time.Duration(turn) * time.Second)
+				next.Plazas = append([]board.Plaza(nil), next.Plazas...)
+				return &next, nil
 			}
 			r := start(b, source, func(_ *Config, tune *tuning) { tune.streamBytes = 1 << 40 })
 			r.awaitBoard()
@@ -129,9 +131,9 @@ func BenchmarkSnapshot(b *testing.B) {
 	var s *snapshot
 	var err error
 	for b.Loop() {
-		board := network.step(1000)
-		settle.settle(board)
-		if s, err = nextSnapshot(s, board); err != nil {
+		next := network.step(1000)
+		settle.settle(next)
+		if s, err = nextSnapshot(s, next); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -8,60 +8,61 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
 // csvColumns are the columns of the CSV: what a column is called, and what it says of a plaza. What
-// is not known is empty. Units and meanings are those of [Plaza].
+// is not known is empty. Units and meanings are those of [board.Plaza].
 var csvColumns = []struct {
 	name string
-	cell func(*Plaza) string
+	cell func(*board.Plaza) string
 }{
-	{"id", func(p *Plaza) string { return strconv.Itoa(int(p.ID)) }},
-	{"name", func(p *Plaza) string { return plain(p.Name) }},
-	{"road", func(p *Plaza) string { return plain(p.Road) }},
-	{"position_km", func(p *Plaza) string { return decimal(p.PositionKm) }},
-	{"lanes", func(p *Plaza) string { return strconv.Itoa(p.Lanes) }},
-	{"timezone", func(p *Plaza) string { return plain(p.Timezone) }},
-	{"state", func(p *Plaza) string {
+	{"id", func(p *board.Plaza) string { return strconv.Itoa(int(p.ID)) }},
+	{"name", func(p *board.Plaza) string { return plain(p.Name) }},
+	{"road", func(p *board.Plaza) string { return plain(p.Road) }},
+	{"position_km", func(p *board.Plaza) string { return decimal(p.PositionKm) }},
+	{"lanes", func(p *board.Plaza) string { return strconv.Itoa(p.Lanes) }},
+	{"timezone", func(p *board.Plaza) string { return plain(p.Timezone) }},
+	{"state", func(p *board.Plaza) string {
 		text, err := p.State.MarshalText()
 		if err != nil {
 			return "" // settled, so there is none
 		}
 		return string(text)
 	}},
-	{"since", func(p *Plaza) string { return clock(p.Since) }},
-	{"why", func(p *Plaza) string { return plain(p.Why) }},
-	{"total", func(p *Plaza) string { return whole(&p.Total) }},
-	{"flow_per_hour", func(p *Plaza) string { return decimal(&p.FlowPerHour) }},
-	{"vc", func(p *Plaza) string { return decimal(p.VC) }},
-	{"phf", func(p *Plaza) string { return decimal(p.PHF) }},
-	{"heavy_share", func(p *Plaza) string { return decimal(p.HeavyShare) }},
-	{"z", func(p *Plaza) string { return decimal(p.Z) }},
-	{"usual_median", func(p *Plaza) string {
+	{"since", func(p *board.Plaza) string { return clock(p.Since) }},
+	{"why", func(p *board.Plaza) string { return plain(p.Why) }},
+	{"total", func(p *board.Plaza) string { return whole(&p.Total) }},
+	{"flow_per_hour", func(p *board.Plaza) string { return decimal(&p.FlowPerHour) }},
+	{"vc", func(p *board.Plaza) string { return decimal(p.VC) }},
+	{"phf", func(p *board.Plaza) string { return decimal(p.PHF) }},
+	{"heavy_share", func(p *board.Plaza) string { return decimal(p.HeavyShare) }},
+	{"z", func(p *board.Plaza) string { return decimal(p.Z) }},
+	{"usual_median", func(p *board.Plaza) string {
 		if p.Usual == nil {
 			return ""
 		}
 		return decimal(&p.Usual.Median)
 	}},
-	{"usual_mad", func(p *Plaza) string {
+	{"usual_mad", func(p *board.Plaza) string {
 		if p.Usual == nil {
 			return ""
 		}
 		return decimal(&p.Usual.MAD)
 	}},
-	{"headway_seconds", func(p *Plaza) string { return decimal(p.HeadwaySeconds) }},
-	{"demand", func(p *Plaza) string { return decimal(p.Demand) }},
-	{"capacity", func(p *Plaza) string { return decimal(p.Capacity) }},
-	{"last_event", func(p *Plaza) string { return clock(p.LastEvent) }},
-	{"late", func(p *Plaza) string { return whole(&p.Late) }},
-	{"late_quarter", func(p *Plaza) string { return whole(&p.LateQuarter) }},
-	{"too_late", func(p *Plaza) string { return whole(&p.TooLate) }},
-	{"ahead", func(p *Plaza) string { return whole(&p.Ahead) }},
-	{"verification", func(p *Plaza) string { return plain(string(p.Verification.Status)) }},
-	{"table_count", func(p *Plaza) string { return whole(&p.Verification.TableCount) }},
-	{"stored_rows", func(p *Plaza) string { return whole(p.Verification.StoredRows) }},
-	{"in_flight", func(p *Plaza) string { return whole(&p.Verification.InFlight) }},
+	{"headway_seconds", func(p *board.Plaza) string { return decimal(p.HeadwaySeconds) }},
+	{"demand", func(p *board.Plaza) string { return decimal(p.Demand) }},
+	{"capacity", func(p *board.Plaza) string { return decimal(p.Capacity) }},
+	{"last_event", func(p *board.Plaza) string { return clock(p.LastEvent) }},
+	{"late", func(p *board.Plaza) string { return whole(&p.Late) }},
+	{"late_quarter", func(p *board.Plaza) string { return whole(&p.LateQuarter) }},
+	{"too_late", func(p *board.Plaza) string { return whole(&p.TooLate) }},
+	{"ahead", func(p *board.Plaza) string { return whole(&p.Ahead) }},
+	{"verification", func(p *board.Plaza) string { return plain(string(p.Verification.Status)) }},
+	{"table_count", func(p *board.Plaza) string { return whole(&p.Verification.TableCount) }},
+	{"stored_rows", func(p *board.Plaza) string { return whole(p.Verification.StoredRows) }},
+	{"in_flight", func(p *board.Plaza) string { return whole(&p.Verification.InFlight) }},
 }
 
 // serveCSV answers with the plazas as RFC 4180 has it, in UTF-8.

@@ -7,19 +7,20 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 )
 
 // A cursor names the last element of a page, and what list it is of. To clients it is opaque.
 
 // windowCursor returns the cursor behind a window of a plaza.
-func windowCursor(plaza int16, kind string, w *Window) string {
+func windowCursor(plaza int16, kind string, w *board.Window) string {
 	return encodeCursor("w", strconv.Itoa(int(plaza)), kind, strconv.FormatInt(w.Start.Unix(), 10),
 		w.Kind)
 }
 
 // windowPosition reads a cursor of the same plaza and kind.
-func windowPosition(cursor string, plaza int16, kind string) (*WindowPosition, error) {
+func windowPosition(cursor string, plaza int16, kind string) (*board.WindowPosition, error) {
 	of, err := decodeCursor(cursor, 5)
 	if err != nil {
 		return nil, err
@@ -28,11 +29,11 @@ func windowPosition(cursor string, plaza int16, kind string) (*WindowPosition, e
 	if err != nil || of[0] != "w" || of[1] != strconv.Itoa(int(plaza)) || of[2] != kind {
 		return nil, errOtherList
 	}
-	return &WindowPosition{Start: time.Unix(start, 0).UTC(), Kind: of[4]}, nil
+	return &board.WindowPosition{Start: time.Unix(start, 0).UTC(), Kind: of[4]}, nil
 }
 
 // letterCursor returns the cursor behind a dead letter.
-func letterCursor(d *DeadLetter) string {
+func letterCursor(d *board.DeadLetter) string {
 	return encodeCursor("d", strconv.FormatInt(int64(d.Partition), 10),
 		strconv.FormatInt(d.Offset, 10))
 }

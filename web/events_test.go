@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/board"
 )
 
 func TestStreamSendsChanges(t *testing.T) {
@@ -18,7 +20,7 @@ func TestStreamSendsChanges(t *testing.T) {
 			n := newNetwork(20)
 			source := n.source()
 			changing := 20
-			source.next = func() (*Board, error) { return n.step(changing), nil }
+			source.next = func() (*board.Board, error) { return n.step(changing), nil }
 			r := start(t, source, nil)
 			r.awaitBoard()
 			e := r.stream("Accept-Encoding", encoding)

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web/serve"
@@ -22,11 +23,11 @@ import (
 // memory.
 type fakeSource struct {
 	mu      sync.Mutex
-	next    func() (*Board, error)
+	next    func() (*board.Board, error)
 	err     error
-	plazas  map[int16]*PlazaDetail
-	windows []Window // the newest first
-	letters []DeadLetter
+	plazas  map[int16]*board.Detail
+	windows []board.Window // the newest first
+	letters []board.DeadLetter
 	hold    chan struct{} // boards wait for it to be closed; nil for none
 
 	boards, asked atomic.Int64
@@ -38,7 +39,7 @@ func (f *fakeSource) set(change func(*fakeSource)) {
 	change(f)
 }
 
-func (f *fakeSource) Board(ctx context.Context) (*Board, error) {
+func (f *fakeSource) Board(ctx context.Context) (*board.Board, error) {
 	f.boards.Add(1)
 	f.mu.Lock()
 	hold := f.hold
@@ -58,7 +59,7 @@ func (f *fakeSource) Board(ctx context.Context) (*Board, error) {
 	return f.next()
 }
 
-func (f *fakeSource) Plaza(_ context.Context, id int16) (*PlazaDetail, error) {
+func (f *fakeSource) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	f.asked.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,20 +68,20 @@ func (f *fakeSource) Plaza(_ context.Context, id int16) (*PlazaDetail, error) {
 	}
 	d := f.plazas[id]
 	if d == nil {
-		return nil, fmt.Errorf("look for plaza %d: %w", id, ErrNotFound)
+		return nil, fmt.Errorf("look for plaza %d: %w", id, board.ErrNotFound)
 	}
 	copied := *d
 	return &copied, nil
 }
 
-func (f *fakeSource) Windows(_ context.Context, id int16, q WindowQuery) (WindowPage, error) {
+func (f *fakeSource) Windows(_ context.Context, id int16, q board.WindowQuery) (board.WindowPage, error) {
 	f.asked.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.plazas[id] == nil {
-		return WindowPage{}, ErrNotFound
+		return board.WindowPage{}, board.ErrNotFound
 	}
-	page := WindowPage{Kinds: []string{"15m", "1h"}}
+	page := board.WindowPage{Kinds: []string{"15m", "1h"}}
 	behind := q.Before == nil
 	for _, w := range f.windows {
 		switch {
@@ -96,14 +97,14 @@ func (f *fakeSource) Windows(_ context.Context, id int16, q WindowQuery) (Window
 	return page, nil
 }
 
-func (f *fakeSource) DeadLetters(_ context.Context, q PageQuery) (DeadLetterPage, error) {
+func (f *fakeSource) DeadLetters(_ context.Context, q board.PageQuery) (board.DeadLetterPage, error) {
 	f.asked.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
-		return DeadLetterPage{}, f.err
+		return board.DeadLetterPage{}, f.err
 	}
-	page := DeadLetterPage{Total: int64(len(f.letters))}
+	page := board.DeadLetterPage{Total: int64(len(f.letters))}
 	for _, d := range f.letters {
 		switch {
 		case q.After != nil && (d.Partition < q.After.Partition || d.Partition == q.After.Partition &&
@@ -123,25 +124,25 @@ var epoch = time.Date(2026, 3, 2, 6, 15, 0, 0, time.UTC)
 // network is made-up plazas whose figures move as those of true ones do.
 type network struct {
 	random *rand.Rand
-	board  Board
+	board  board.Board
 	now    time.Time
 }
 
 func newNetwork(plazas int) *network {
 	n := &network{random: rand.New(rand.NewPCG(1, 2)), now: epoch}
-	n.board = Board{Timezone: "Europe/Berlin",
-		Verification: Verification{Status: Exact, Events: new(int64), Rows: new(int64)}}
+	n.board = board.Board{Timezone: "Europe/Berlin",
+		Verification: board.Verification{Status: board.Exact, Events: new(int64), Rows: new(int64)}}
 	for i := range plazas {
-		p := Plaza{
+		p := board.Plaza{
 			ID: int16(4000 + i), Name: fmt.Sprintf("Plaza %d north", i), Road: fmt.Sprintf("A %d",
 				i%7), PositionKm: new(float64(i) * 1.5), Lanes: 6,
 			Timezone: []string{"", "America/Chicago"}[i%2], State: traffic.Free, Since: new(epoch),
 			Why:      "demand is 312 of 3900 passenger cars an hour, 8 %",
 			Capacity: new(3900.0), Usual: &traffic.Usual{Median: 120, MAD: 5.5,
 				N: 8}, Total: int64(100_000 + n.random.IntN(900_000)),
-			Verification: PlazaVerification{Status: Exact, StoredRows: new(int64)},
+			Verification: board.PlazaVerification{Status: board.Exact, StoredRows: new(int64)},
 		}
-		for range SparklineQuarters {
+		for range board.SparklineQuarters {
 			p.Sparkline = append(p.Sparkline, int64(50+n.random.IntN(100)))
 		}
 		n.board.Plazas = append(n.board.Plazas, p)
@@ -152,7 +153,7 @@ func newNetwork(plazas int) *network {
 // step lets a second pass in which a vehicle or more passes each of the first plazas, with all that
 // it changes: total, verification, flow and what is made of it, the quarter that runs. Flow changes
 // once a minute in truth.
-func (n *network) step(changing int) *Board {
+func (n *network) step(changing int) *board.Board {
 	n.now = n.now.Add(time.Second)
 	b := n.board
 	b.At = n.now
@@ -186,10 +187,10 @@ func (n *network) step(changing int) *Board {
 
 // source returns a source of the network, with history of its first plaza.
 func (n *network) source() *fakeSource {
-	f := &fakeSource{plazas: map[int16]*PlazaDetail{}}
-	f.next = func() (*Board, error) { return n.step(len(n.board.Plazas)), nil }
+	f := &fakeSource{plazas: map[int16]*board.Detail{}}
+	f.next = func() (*board.Board, error) { return n.step(len(n.board.Plazas)), nil }
 	for i := range 30 {
-		w := Window{
+		w := board.Window{
 			Kind: "15m", Start: epoch.Add(-time.Duration(i) * 15 * time.Minute), Count: 128,
 			ByType:      map[string]int64{"car": 117, "truck": 11},
 			FlowPerHour: 512, Final: true, Revision: 1 + int64(i%2), Reason: toll.ClosedByWatermark,
@@ -203,7 +204,7 @@ func (n *network) source() *fakeSource {
 		}
 	}
 	for i := range 25 {
-		f.letters = append(f.letters, DeadLetter{
+		f.letters = append(f.letters, board.DeadLetter{
 			Kind:      toll.RejectFormat,
 			Partition: int32(i / 10), Offset: int64(i), Time: epoch, Reason: "event: 3 fields, want 4",
 			Key:     []byte("4856"),
@@ -214,14 +215,14 @@ func (n *network) source() *fakeSource {
 	if len(n.board.Plazas) == 0 {
 		return f
 	}
-	d := &PlazaDetail{
+	d := &board.Detail{
 		Plaza: n.board.Plazas[0], DaySoFar: new(int64(1234)), DaySoFarLastWeek: new(int64(1300)),
 		RecentWindows: f.windows[:5],
-		Changes: []Change{{From: traffic.Free, To: traffic.Busy, Since: epoch,
+		Changes: []board.Change{{From: traffic.Free, To: traffic.Busy, Since: epoch,
 			Detected: epoch.Add(2 * time.Minute), Why: "demand is 80 % of capacity"}},
 	}
 	for i := range 96 {
-		q := QuarterPoint{Start: epoch.Add(time.Duration(i) * 15 * time.Minute), UsualMedian: new(120.0),
+		q := board.Quarter{Start: epoch.Add(time.Duration(i) * 15 * time.Minute), UsualMedian: new(120.0),
 			UsualLow: new(87.2), UsualHigh: new(152.9), Capacity: new(975.0)}
 		if i < 30 {
 			q.Count, q.ByType = new(int64(128)), map[string]int64{"car": 117, "truck": 11}

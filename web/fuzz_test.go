@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"testing"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/web/serve"
@@ -21,12 +22,12 @@ func FuzzCursor(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cursor string) {
 		if p, err := letterPosition(cursor); err == nil {
 			if again,
-				err := letterPosition(letterCursor(&DeadLetter{Partition: p.Partition, Offset: p.Offset})); err != nil || *again != *p {
+				err := letterPosition(letterCursor(&board.DeadLetter{Partition: p.Partition, Offset: p.Offset})); err != nil || *again != *p {
 				t.Fatalf("%q became %+v became %+v, %v", cursor, p, again, err)
 			}
 		}
 		if p, err := windowPosition(cursor, 4001, "1m"); err == nil {
-			again, err := windowPosition(windowCursor(4001, "1m", &Window{Start: p.Start, Kind: p.Kind}), 4001, "1m")
+			again, err := windowPosition(windowCursor(4001, "1m", &board.Window{Start: p.Start, Kind: p.Kind}), 4001, "1m")
 			if err != nil || !again.Start.Equal(p.Start) || again.Kind != p.Kind {
 				t.Fatalf("%q became %+v became %+v, %v", cursor, p, again, err)
 			}

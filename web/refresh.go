@@ -7,12 +7,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/board"
 )
 
 // refresher reads the board and publishes it. One goroutine, run, does both; handlers look at what
 // is current.
 type refresher struct {
-	source  func(context.Context) (*Board, error)
+	source  func(context.Context) (*board.Board, error)
 	settler *settler
 	every   time.Duration // while there are clients
 	idle    time.Duration // without

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/text/collate"
 	"golang.org/x/text/language"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -22,7 +23,7 @@ type selection struct {
 	words        []string // in lower case; each is part of "id name road"
 	states       []traffic.State
 	road         string
-	verification []VerificationStatus
+	verification []board.Status
 	by           string // a key of sortKeys
 	descending   bool
 }
@@ -53,7 +54,7 @@ func selectionFrom(query url.Values) (selection, serve.ParameterErrors) {
 	}
 	if text := query.Get("verification"); text != "" {
 		for word := range strings.SplitSeq(text, ",") {
-			status := VerificationStatus(word)
+			status := board.Status(word)
 			if doubt(status) == 0 {
 				errs.Add("verification", "want some of exact, in_flight, mismatch, with commas between")
 				break
@@ -221,6 +222,6 @@ func urgency(s traffic.State) int {
 }
 
 // doubt says how doubtful a verdict is, from 1 for exact; 0 for what is none.
-func doubt(s VerificationStatus) int {
-	return slices.Index([]VerificationStatus{Exact, InFlight, Mismatch}, s) + 1
+func doubt(s board.Status) int {
+	return slices.Index([]board.Status{board.Exact, board.InFlight, board.Mismatch}, s) + 1
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/web/serve"
 	"github.com/tollstream/tollstream/web/serve/servetest"
 )
@@ -89,7 +90,7 @@ type stubbornSource struct {
 	release chan struct{}
 }
 
-func (s *stubbornSource) Board(context.Context) (*Board, error) {
+func (s *stubbornSource) Board(context.Context) (*board.Board, error) {
 	s.boards.Add(1)
 	<-s.release
 	return nil, errors.New("at last")

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
@@ -40,7 +41,7 @@ func (s *settler) zone(name string) (*time.Location, bool) {
 }
 
 // settle settles a board, with its plazas ascending by id and its summary.
-func (s *settler) settle(b *Board) {
+func (s *settler) settle(b *board.Board) {
 	loc, ok := s.zone(b.Timezone)
 	if !ok {
 		b.Timezone, loc = "UTC", time.UTC
@@ -53,20 +54,20 @@ func (s *settler) settle(b *Board) {
 		list(b.Verification.Next)
 	b.Verification.Problems = b.Verification.Problems[:min(len(b.Verification.Problems), maxProblems)]
 	b.Plazas = list(b.Plazas)
-	slices.SortStableFunc(b.Plazas, func(p, q Plaza) int { return cmp.Compare(p.ID, q.ID) })
-	b.Plazas = slices.CompactFunc(b.Plazas, func(p, q Plaza) bool { return p.ID == q.ID })
+	slices.SortStableFunc(b.Plazas, func(p, q board.Plaza) int { return cmp.Compare(p.ID, q.ID) })
+	b.Plazas = slices.CompactFunc(b.Plazas, func(p, q board.Plaza) bool { return p.ID == q.ID })
 	for i := range b.Plazas {
 		s.settlePlaza(&b.Plazas[i], b.Timezone, loc)
 	}
-	b.Summary = Summarize(b.Plazas)
+	b.Summary = board.Summarize(b.Plazas)
 	b.Summary.FlowPerHour = number(b.Summary.FlowPerHour, 2)
 }
 
-// settlePlaza settles a row; timezone and board are the database's.
-func (s *settler) settlePlaza(p *Plaza, timezone string, board *time.Location) *time.Location {
+// settlePlaza settles a row; timezone and home are the database's.
+func (s *settler) settlePlaza(p *board.Plaza, timezone string, home *time.Location) *time.Location {
 	loc, ok := s.zone(p.Timezone)
 	if !ok {
-		p.Timezone, loc = timezone, board
+		p.Timezone, loc = timezone, home
 	}
 	if p.State > traffic.BelowUsual {
 		p.State = traffic.NoData
@@ -86,18 +87,18 @@ func (s *settler) settlePlaza(p *Plaza, timezone string, board *time.Location) *
 }
 
 // settleDetail settles a plaza's page; timezone is the database's.
-func (s *settler) settleDetail(d *PlazaDetail, timezone string, now time.Time) {
-	board, ok := s.zone(timezone)
+func (s *settler) settleDetail(d *board.Detail, timezone string, now time.Time) {
+	home, ok := s.zone(timezone)
 	if !ok {
-		timezone, board = "UTC", time.UTC
+		timezone, home = "UTC", time.UTC
 	}
-	loc := s.settlePlaza(&d.Plaza, timezone, board)
+	loc := s.settlePlaza(&d.Plaza, timezone, home)
 	if d.At.IsZero() {
 		d.At = now
 	}
 	d.At = d.At.In(loc).Truncate(time.Millisecond)
 	d.Quarters, d.LastWeek = list(d.Quarters), list(d.LastWeek)
-	for _, points := range [][]QuarterPoint{d.Quarters, d.LastWeek} {
+	for _, points := range [][]board.Quarter{d.Quarters, d.LastWeek} {
 		for i := range points {
 			q := &points[i]
 			q.Start = q.Start.In(loc)
@@ -117,7 +118,7 @@ func (s *settler) settleDetail(d *PlazaDetail, timezone string, now time.Time) {
 }
 
 // settleWindows settles windows; a nil loc leaves their times as they are.
-func settleWindows(windows []Window, loc *time.Location) {
+func settleWindows(windows []board.Window, loc *time.Location) {
 	for i := range windows {
 		w := &windows[i]
 		if loc != nil {

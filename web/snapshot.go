@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
@@ -17,8 +18,8 @@ type snapshot struct {
 	number    uint64 // 1 for the first board, then one more for each
 	at        time.Time
 	timezone  string
-	summary   Summary
-	verdict   Verification
+	summary   board.Summary
+	verdict   board.Verification
 	head      []member // of the board, but for its plazas
 	rows      []*row   // ascending by id
 	fullSince uint64   // a client with an older board needs all of this one: plazas have gone since
@@ -32,7 +33,7 @@ type member struct {
 
 // row is a plaza of a snapshot.
 type row struct {
-	Plaza
+	board.Plaza
 	text    []byte   // as JSON
 	members []member // of text, in its order, the id first
 	changed uint64   // the highest of the members
@@ -43,7 +44,7 @@ type row struct {
 
 // nextSnapshot returns the snapshot of a settled board after another, nil for the first. What has
 // not changed it shares.
-func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
+func nextSnapshot(old *snapshot, b *board.Board) (*snapshot, error) {
 	s := &snapshot{number: 1, at: b.At, timezone: b.Timezone, summary: b.Summary,
 		verdict: b.Verification, fullSince: 1,
 		rows: make([]*row, 0, len(b.Plazas))}
@@ -58,13 +59,13 @@ func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
 		Watermark  *time.Time `json:"watermark"`
 		Waiting    int64      `json:"waiting"`
 
-		OpenTransactions []OpenTransaction `json:"open_transactions"`
-		Warnings         []string          `json:"warnings"`
-		RecentRejects    RecentRejects     `json:"recent_rejects"`
+		OpenTransactions []board.OpenTransaction `json:"open_transactions"`
+		Warnings         []string                `json:"warnings"`
+		RecentRejects    board.RecentRejects     `json:"recent_rejects"`
 
-		Timezone     string       `json:"timezone"`
-		Verification Verification `json:"verification"`
-		Summary      Summary      `json:"summary"`
+		Timezone     string             `json:"timezone"`
+		Verification board.Verification `json:"verification"`
+		Summary      board.Summary      `json:"summary"`
 	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Warnings, b.RecentRejects,
 		b.Timezone, b.Verification, b.Summary})
 	if err != nil {
@@ -93,7 +94,7 @@ func nextSnapshot(old *snapshot, b *Board) (*snapshot, error) {
 	return s, nil
 }
 
-func nextRow(old *row, p *Plaza, number uint64) (*row, error) {
+func nextRow(old *row, p *board.Plaza, number uint64) (*row, error) {
 	text, err := json.Marshal(p)
 	if err != nil {
 		return nil, fmt.Errorf("encode plaza %d: %w", p.ID, err)

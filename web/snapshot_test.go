@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
@@ -35,7 +36,7 @@ func TestChangesMakeTheBoard(t *testing.T) {
 			}
 			s = next
 			m := newMoment(s, time.Time{}, 0)
-			var decoded Board
+			var decoded board.Board
 			if err := json.Unmarshal(m.document().body, &decoded); err != nil {
 				t.Fatal(err)
 			}
@@ -60,13 +61,13 @@ func TestChangesMakeTheBoard(t *testing.T) {
 
 // disturb makes what is rare: plazas that come and go, quarters that pass, texts that are hard to
 // cut.
-func disturb(random *rand.Rand, n *network, b *Board) {
+func disturb(random *rand.Rand, n *network, b *board.Board) {
 	switch random.IntN(10) {
 	case 0:
 		n.board.Plazas = append(n.board.Plazas,
-			Plaza{ID: int16(random.IntN(6000)), Name: "new", Verification: PlazaVerification{Status: Exact}})
+			board.Plaza{ID: int16(random.IntN(6000)), Name: "new", Verification: board.PlazaVerification{Status: board.Exact}})
 		seen := map[int16]bool{}
-		n.board.Plazas = slices.DeleteFunc(n.board.Plazas, func(p Plaza) bool {
+		n.board.Plazas = slices.DeleteFunc(n.board.Plazas, func(p board.Plaza) bool {
 			had := seen[p.ID]
 			seen[p.ID] = true
 			return had
@@ -95,7 +96,7 @@ func disturb(random *rand.Rand, n *network, b *Board) {
 			b.Plazas[i].Sparkline = [][]int64{nil, {1}, {2}, {1, 2}}[random.IntN(4)]
 		}
 	case 5:
-		b.Verification = Verification{Status: Mismatch, Problems: []string{"a row is missing, or two"}}
+		b.Verification = board.Verification{Status: board.Mismatch, Problems: []string{"a row is missing, or two"}}
 	}
 }
 

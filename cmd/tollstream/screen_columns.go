@@ -8,14 +8,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/web"
 )
 
 // plazaRow is a plaza in the table.
 type plazaRow struct {
-	*web.Plaza
+	*board.Plaza
 	location *time.Location // of its clock
 	cells    []string       // of screenColumns, in their order
 	search   string         // what a filter looks at, in lower case
@@ -40,8 +40,8 @@ var urgency = map[traffic.State]float64{traffic.Free: 0, traffic.NoData: 1, traf
 var stateSymbols = map[traffic.State]string{traffic.Saturated: "▲", traffic.BelowUsual: "▼",
 	traffic.Busy: "◆", traffic.NoData: "○", traffic.Free: "·"}
 
-var verdictSymbols = map[web.VerificationStatus]string{web.Exact: "✓", web.InFlight: "~",
-	web.Mismatch: "✗"}
+var verdictSymbols = map[board.Status]string{board.Exact: "✓", board.InFlight: "~",
+	board.Mismatch: "✗"}
 
 func stateWords(s traffic.State) string { return stateSymbols[s] + " " + s.String() }
 
@@ -126,27 +126,27 @@ var screenColumns = []screenColumn{
 		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(&p.Verification) },
 		look: func(p *plazaRow) look {
 			switch p.Verification.Status {
-			case web.Mismatch:
+			case board.Mismatch:
 				return loud
-			case web.Exact:
+			case board.Exact:
 				return good
 			}
 			return plain
 		},
 		by: func(p *plazaRow) (float64, bool) {
-			return float64(slices.Index([]web.VerificationStatus{web.Exact, web.InFlight, web.Mismatch},
+			return float64(slices.Index([]board.Status{board.Exact, board.InFlight, board.Mismatch},
 				p.Verification.Status)), true
 		}},
 }
 
-func plazaVerdictWords(v *web.PlazaVerification) string {
+func plazaVerdictWords(v *board.PlazaVerification) string {
 	switch v.Status {
-	case web.Mismatch:
-		return verdictSymbols[web.Mismatch] + " MISMATCH"
-	case web.InFlight:
-		return verdictSymbols[web.InFlight] + " " + number(v.InFlight) + " in flight"
+	case board.Mismatch:
+		return verdictSymbols[board.Mismatch] + " MISMATCH"
+	case board.InFlight:
+		return verdictSymbols[board.InFlight] + " " + number(v.InFlight) + " in flight"
 	}
-	return verdictSymbols[web.Exact] + " exact"
+	return verdictSymbols[board.Exact] + " exact"
 }
 
 func known(x *float64, write func(float64) string) string {
@@ -235,7 +235,7 @@ func unknownLast(x, y bool) int {
 }
 
 // newPlazaRow prepares a plaza for the table. today is the date of the stream's time.
-func newPlazaRow(p *web.Plaza, location *time.Location, today string) plazaRow {
+func newPlazaRow(p *board.Plaza, location *time.Location, today string) plazaRow {
 	row := plazaRow{Plaza: p, location: location, cells: make([]string, len(screenColumns))}
 	for i := range screenColumns {
 		if cell := screenColumns[i].cell; cell != nil {
@@ -292,7 +292,7 @@ func placeColumns(widths []int, room int) []placedColumn {
 	slices.SortFunc(placed, func(p, q placedColumn) int { return cmp.Compare(p.index, q.index) })
 	for i := range placed {
 		if placed[i].name == trendName {
-			placed[i].width += min(max(room, 0), web.SparklineQuarters-placed[i].width)
+			placed[i].width += min(max(room, 0), board.SparklineQuarters-placed[i].width)
 		}
 	}
 	return placed

@@ -7,14 +7,14 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/web"
 )
 
 // screenSource is what the full-screen view reads: a part of what the page does, see [web.Source].
 type screenSource interface {
-	Board(ctx context.Context) (*web.Board, error)
-	Plaza(ctx context.Context, id int16) (*web.PlazaDetail, error)
+	Board(ctx context.Context) (*board.Board, error)
+	Plaza(ctx context.Context, id int16) (*board.Detail, error)
 }
 
 // What the feed tells the model of.
@@ -24,13 +24,13 @@ type (
 		reading time.Time // since when a read is under way, zero for none
 	}
 	boardMsg struct {
-		board *web.Board
+		board *board.Board
 		err   error
 		now   time.Time
 	}
 	detailMsg struct {
 		plaza  int16
-		detail *web.PlazaDetail
+		detail *board.Detail
 		err    error
 	}
 	// endMsg says that there is nothing left to read, or that reading has panicked.
@@ -59,13 +59,13 @@ const quietest = 3
 
 // pulse is what changes with every event, and with every window that closes.
 type pulse struct {
-	status            web.VerificationStatus
+	status            board.Status
 	plazas            int
 	total, inFlight   int64
 	stream, watermark time.Time
 }
 
-func pulseOf(b *web.Board) pulse {
+func pulseOf(b *board.Board) pulse {
 	p := pulse{status: b.Verification.Status, plazas: len(b.Plazas), inFlight: b.Verification.InFlight}
 	for i := range b.Plazas {
 		p.total += b.Plazas[i].Total
@@ -164,7 +164,7 @@ func (f *screenFeed) run(ctx context.Context) {
 }
 
 // read reads the board, or the page of a plaza, or both.
-func (f *screenFeed) read(ctx context.Context, board, detail bool, plaza int16, done chan<- []any) {
+func (f *screenFeed) read(ctx context.Context, all, detail bool, plaza int16, done chan<- []any) {
 	var messages []any
 	defer func() {
 		if r := recover(); r != nil {
@@ -174,7 +174,7 @@ func (f *screenFeed) read(ctx context.Context, board, detail bool, plaza int16, 
 	}()
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	if board {
+	if all {
 		b, err := f.source.Board(ctx)
 		if err == nil && b == nil {
 			err = errors.New("there is nothing to show")
@@ -190,7 +190,7 @@ func (f *screenFeed) read(ctx context.Context, board, detail bool, plaza int16, 
 	}
 	if detail {
 		d, err := f.source.Plaza(ctx, plaza)
-		if errors.Is(err, web.ErrNotFound) {
+		if errors.Is(err, board.ErrNotFound) {
 			err = fmt.Errorf("no vehicle has passed plaza %d yet", plaza)
 		}
 		messages = append(messages, detailMsg{plaza, d, f.explain(ctx, err)})

@@ -6,9 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/web"
 )
 
 // The least room that there must be.
@@ -101,10 +101,10 @@ func (m *screenModel) verification() line {
 	}
 	if age, stale := m.stale(); stale {
 		at := m.board.At.In(m.zone(m.board.Timezone)).Format(time.TimeOnly)
-		words := map[web.VerificationStatus]string{web.Exact: "exact",
-			web.InFlight: number(v.InFlight) + " in flight", web.Mismatch: "MISMATCH"}[v.Status]
+		words := map[board.Status]string{board.Exact: "exact",
+			board.InFlight: number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
 		k := strong
-		if v.Status == web.Mismatch {
+		if v.Status == board.Mismatch {
 			k = loud
 		}
 		return line{{firstFit(m.width, "? "+words+" at "+at+", "+ago(age)+"; not verified since",
@@ -117,10 +117,10 @@ func (m *screenModel) verification() line {
 	all := counted(vehicles, "vehicle")
 	mark := verdictSymbols[v.Status] + " "
 	switch v.Status {
-	case web.Mismatch:
+	case board.Mismatch:
 		var wrong []string
 		for i := range m.board.Plazas {
-			if p := &m.board.Plazas[i]; p.Verification.Status == web.Mismatch {
+			if p := &m.board.Plazas[i]; p.Verification.Status == board.Mismatch {
 				wrong = append(wrong, plazaName(int(p.ID)))
 			}
 		}
@@ -134,7 +134,7 @@ func (m *screenModel) verification() line {
 			mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+
 				short, mark+"MISMATCH")
 		return line{{fill(text, m.width, false), loud}}
-	case web.InFlight:
+	case board.InFlight:
 		return line{{firstFit(m.width,
 			mark+"in flight: "+number(v.InFlight)+" stored and not yet counted, all else exact; "+all+
 				" counted · "+checked,
@@ -166,7 +166,7 @@ func (m *screenModel) network() line {
 	if m.board == nil {
 		return nil
 	}
-	if v := &m.board.Verification; v.Status == web.Mismatch && len(v.Problems) > 0 {
+	if v := &m.board.Verification; v.Status == board.Mismatch && len(v.Problems) > 0 {
 		text := shown(v.Problems[0])
 		if more := len(v.Problems) - 1; more > 0 {
 			text = fmt.Sprintf("1 of %s problems: %s", number(int64(more+1)), text)

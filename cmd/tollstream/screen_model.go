@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/internal/board"
 )
 
 // screenModel is all that the full-screen view knows. It has no clock and does no input or output:
@@ -17,9 +17,9 @@ type screenModel struct {
 	width, height int
 	now           time.Time // wall clock, as it was told last
 
-	board   *web.Board // read last, nil before the first
-	rows    []plazaRow // of board, in its order
-	widths  []int      // of screenColumns; 0 for one with nothing to show
+	board   *board.Board // read last, nil before the first
+	rows    []plazaRow   // of board, in its order
+	widths  []int        // of screenColumns; 0 for one with nothing to show
 	zones   map[string]*time.Location
 	reading time.Time // when the read under way began, zero for none
 	trouble string    // why the board can't be read, empty while it can
@@ -42,9 +42,9 @@ type screenModel struct {
 
 	// Of a plaza's page.
 	plaza        int16
-	detail       *web.PlazaDetail // nil where not read
-	detailFailed string           // why not
-	scroll       int              // lines
+	detail       *board.Detail // nil where not read
+	detailFailed string        // why not
+	scroll       int           // lines
 
 	paused   bool
 	pausedAt time.Time
@@ -97,7 +97,7 @@ func (m *screenModel) resize(width, height int) {
 func (m *screenModel) tick(now, reading time.Time) { m.now, m.reading = now, reading }
 
 // show takes a board, or why there is none.
-func (m *screenModel) show(b *web.Board, err error, now time.Time) {
+func (m *screenModel) show(b *board.Board, err error, now time.Time) {
 	m.now, m.reading = now, time.Time{}
 	if err != nil {
 		if m.trouble == "" {
@@ -114,7 +114,7 @@ func (m *screenModel) show(b *web.Board, err error, now time.Time) {
 		return // it was under way when the view was paused
 	}
 	m.board = b
-	b.Summary = web.Summarize(b.Plazas)
+	b.Summary = board.Summarize(b.Plazas)
 	today := ""
 	if b.StreamTime != nil {
 		today = b.StreamTime.In(m.zone(b.Timezone)).Format(time.DateOnly)
@@ -134,7 +134,7 @@ func (m *screenModel) show(b *web.Board, err error, now time.Time) {
 }
 
 // showDetail takes a plaza's page, or why there is none.
-func (m *screenModel) showDetail(plaza int16, d *web.PlazaDetail, err error) {
+func (m *screenModel) showDetail(plaza int16, d *board.Detail, err error) {
 	switch {
 	case plaza != m.plaza: // asked for before another one was opened
 	case err != nil:

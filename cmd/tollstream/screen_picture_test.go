@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/simulate"
-	"github.com/tollstream/tollstream/web"
 )
 
 var pictureFile = flag.String("picture", "",
@@ -28,7 +28,7 @@ var pictureFile = flag.String("picture", "",
 func TestScreenPicture(t *testing.T) {
 	const width, tableHeight, plazaHeight = 112, 17, 41
 	b := screenBoard(12)
-	detail := func(plaza int16) *web.PlazaDetail { return screenDetail(b, plaza) }
+	detail := func(plaza int16) *board.Detail { return screenDetail(b, plaza) }
 	if *pictureFile != "" {
 		b, detail = simulatedDays(t)
 	}
@@ -69,7 +69,7 @@ func TestScreenPicture(t *testing.T) {
 
 // simulatedDays runs the pipeline on three Tuesdays, and a fourth up to 08:23 on which one plaza is
 // blocked.
-func simulatedDays(t *testing.T) (*web.Board, func(int16) *web.PlazaDetail) {
+func simulatedDays(t *testing.T) (*board.Board, func(int16) *board.Detail) {
 	t.Helper()
 	p := newPipeline(t, time.UTC)
 	plazas, err := codecs.ReadPlazas(strings.NewReader(simulate.SamplePlazas))
@@ -103,7 +103,7 @@ func simulatedDays(t *testing.T) (*web.Board, func(int16) *web.PlazaDetail) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b, func(plaza int16) *web.PlazaDetail {
+	return b, func(plaza int16) *board.Detail {
 		d, err := source.Plaza(t.Context(), plaza)
 		if err != nil {
 			t.Fatal(err)

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/web"
 )
 
 // row returns the plaza of the page, nil where the board does not have it.
@@ -54,7 +54,7 @@ func (m *screenModel) plazaPage() []line {
 
 // plazaPage makes the lines of a plaza's page.
 type plazaPage struct {
-	p     *web.Plaza
+	p     *board.Plaza
 	clock plazaBoard  // writes times by the plaza's clock
 	now   toll.Minute // the stream's time
 	width int
@@ -178,7 +178,7 @@ func (p *plazaPage) verification() {
 	} else {
 		text += ", rows not counted"
 	}
-	if v.Status != web.InFlight && v.InFlight > 0 {
+	if v.Status != board.InFlight && v.InFlight > 0 {
 		text += ", " + number(v.InFlight) + " in flight"
 	}
 	switch {
@@ -188,13 +188,13 @@ func (p *plazaPage) verification() {
 	default:
 		text += ", checksum WRONG"
 	}
-	k := map[web.VerificationStatus]look{web.Exact: good, web.InFlight: plain,
-		web.Mismatch: loud}[v.Status]
+	k := map[board.Status]look{board.Exact: good, board.InFlight: plain,
+		board.Mismatch: loud}[v.Status]
 	p.lines = append(p.lines, line{{text, k}})
 }
 
 // history adds what was read of the plaza's past.
-func (p *plazaPage) history(d *web.PlazaDetail, height int) {
+func (p *plazaPage) history(d *board.Detail, height int) {
 	const least, most = 6, 16
 	p.heading("FLOW TODAY, vehicles/h")
 	p.lines = append(p.lines,
@@ -224,7 +224,7 @@ func (p *plazaPage) history(d *web.PlazaDetail, height int) {
 	}
 }
 
-func (p *plazaPage) soFar(d *web.PlazaDetail) {
+func (p *plazaPage) soFar(d *board.Detail) {
 	today, before := "not known", "not known"
 	if d.DaySoFar != nil {
 		today = counted(*d.DaySoFar, "vehicle")
@@ -240,7 +240,7 @@ func (p *plazaPage) soFar(d *web.PlazaDetail) {
 }
 
 // types shows what passed today by type.
-func (p *plazaPage) types(quarters []web.QuarterPoint) {
+func (p *plazaPage) types(quarters []board.Quarter) {
 	counts := map[string]int64{}
 	for i := range quarters {
 		for name, n := range quarters[i].ByType {
@@ -257,7 +257,7 @@ func (p *plazaPage) types(quarters []web.QuarterPoint) {
 	}
 }
 
-func (p *plazaPage) changes(changes []web.Change) {
+func (p *plazaPage) changes(changes []board.Change) {
 	if len(changes) == 0 {
 		p.words("none yet")
 		return
@@ -279,7 +279,7 @@ func (p *plazaPage) changes(changes []web.Change) {
 }
 
 // windows shows the windows that closed last, a few of each kind, the short ones first.
-func (p *plazaPage) windows(windows []web.Window) {
+func (p *plazaPage) windows(windows []board.Window) {
 	if len(windows) == 0 {
 		p.words("none has closed yet")
 		return
@@ -290,7 +290,7 @@ func (p *plazaPage) windows(windows []web.Window) {
 		spans[w.Kind] = max(spans[w.Kind], w.End.Sub(w.Start))
 	}
 	sorted := slices.Clone(windows)
-	slices.SortStableFunc(sorted, func(v, w web.Window) int {
+	slices.SortStableFunc(sorted, func(v, w board.Window) int {
 		return cmp.Or(cmp.Compare(spans[v.Kind], spans[w.Kind]), cmp.Compare(v.Kind, w.Kind))
 	})
 	fields := []field{
@@ -349,7 +349,7 @@ type flowColumn struct {
 // flowChart draws the flow of a day by quarters of an hour: bars, in eighths of a line, against
 // what is usual and the capacity, which is in passenger cars. It takes height lines, and three for
 // the axis and the legend.
-func flowChart(points []web.QuarterPoint, location *time.Location, now toll.Minute, width,
+func flowChart(points []board.Quarter, location *time.Location, now toll.Minute, width,
 	height int) []line {
 	if len(points) == 0 {
 		return []line{textLine("nothing is known of today")}
@@ -428,7 +428,7 @@ func flowChart(points []web.QuarterPoint, location *time.Location, now toll.Minu
 
 // flowColumns sums up quarters of an hour, group of them in a column. It returns the capacity too,
 // 0 where not known.
-func flowColumns(points []web.QuarterPoint, now toll.Minute, group int) ([]flowColumn, float64) {
+func flowColumns(points []board.Quarter, now toll.Minute, group int) ([]flowColumn, float64) {
 	const perHour = 60 / toll.Quarter
 	var columns []flowColumn
 	capacity := 0.0
@@ -477,7 +477,7 @@ func roundStep(x float64) float64 {
 }
 
 // chartAxis names hours of the plaza's clock below their quarters.
-func chartAxis(points []web.QuarterPoint, location *time.Location, group, wide, columns int) line {
+func chartAxis(points []board.Quarter, location *time.Location, group, wide, columns int) line {
 	axis := []rune(strings.Repeat(" ", columns+4))
 	hours := 3
 	if columns < 60 {

@@ -25,10 +25,10 @@ import (
 	"github.com/creack/pty"
 	"golang.org/x/term"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/web"
 )
 
 // terminal is a pseudo-terminal, with what a person would see there.
@@ -489,11 +489,11 @@ func TestScreenOutage(t *testing.T) {
 }
 
 // sourceFunc is a source that answers by a func.
-type sourceFunc func(ctx context.Context) (*web.Board, error)
+type sourceFunc func(ctx context.Context) (*board.Board, error)
 
-func (f sourceFunc) Board(ctx context.Context) (*web.Board, error) { return f(ctx) }
-func (f sourceFunc) Plaza(context.Context, int16) (*web.PlazaDetail, error) {
-	return nil, web.ErrNotFound
+func (f sourceFunc) Board(ctx context.Context) (*board.Board, error) { return f(ctx) }
+func (f sourceFunc) Plaza(context.Context, int16) (*board.Detail, error) {
+	return nil, board.ErrNotFound
 }
 
 // runOn runs the view on a terminal, with a source that answers when it is to be seen. It returns
@@ -518,7 +518,7 @@ func (x *terminal) runOn(source sourceFunc, change func(*screenModel)) (panicked
 			ended <- e
 		}()
 		e.err = a.runScreen(x.t.Context(),
-			sourceFunc(func(ctx context.Context) (*web.Board, error) { <-seen; return source(ctx) }), model,
+			sourceFunc(func(ctx context.Context) (*board.Board, error) { <-seen; return source(ctx) }), model,
 			screenTimeout)
 	}()
 	x.untilShows("reading")
@@ -540,10 +540,10 @@ func TestScreenPanics(t *testing.T) {
 		change func(*screenModel)
 		want   string
 	}{
-		"of what reads": {source: func(context.Context) (*web.Board, error) { panic("no figures") },
+		"of what reads": {source: func(context.Context) (*board.Board, error) { panic("no figures") },
 			want: "panic: no figures"},
 		"of what shows": {
-			source: func(context.Context) (*web.Board, error) { return screenBoard(3), nil },
+			source: func(context.Context) (*board.Board, error) { return screenBoard(3), nil },
 			change: func(m *screenModel) { m.zones = nil }, // which it writes to
 			want:   "assignment to entry in nil map",
 		},
@@ -562,7 +562,7 @@ func TestScreenPanics(t *testing.T) {
 func TestScreenEndsWithItsSource(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	x := openTerminal(t, 80, 24)
-	if _, err := x.runOn(func(context.Context) (*web.Board, error) {
+	if _, err := x.runOn(func(context.Context) (*board.Board, error) {
 		return nil, errTableEnded
 	}, nil); !errors.Is(err, errTableEnded) {
 		t.Errorf("it ended with %v", err)

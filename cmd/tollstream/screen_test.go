@@ -20,9 +20,9 @@ import (
 
 	"golang.org/x/text/width"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/web"
 )
 
 var updateScreens = flag.Bool("update-screens", false, "write testdata/screen anew")
@@ -32,19 +32,19 @@ var screenNow = time.Date(2026, 3, 24, 7, 23, 5, 0, time.UTC)
 
 // screenBoard is a board of plazas 4000 and up, of every state and verdict. The stream's time is
 // 08:23 in Berlin.
-func screenBoard(plazas int) *web.Board {
+func screenBoard(plazas int) *board.Board {
 	at := screenNow.Add(-time.Second)
 	stream := time.Date(2026, 3, 24, 7, 23, 0, 0, time.UTC)
-	b := &web.Board{
+	b := &board.Board{
 		At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Waiting: 2_431,
 		Timezone: "Europe/Berlin",
-		Verification: web.Verification{Status: web.Exact, Events: new(int64(plazas) * 961_001),
+		Verification: board.Verification{Status: board.Exact, Events: new(int64(plazas) * 961_001),
 			Rows: new(int64(plazas) * 961_001), CheckedAt: new(at.Add(-time.Second))},
 	}
 	names := []string{"Boughton", "Devon", "Mill Lane", "Quarry", "Harbour", "Freight Yard", "",
 		"Tunnel", "Østerbro", "横浜料金所", "Forest"}
 	for i := range plazas {
-		p := web.Plaza{
+		p := board.Plaza{
 			ID: int16(4000 + i), Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5),
 			Lanes: 2 + i%5, State: traffic.Free,
 			Since: new(stream.Add(-90 * time.Minute)), Why: "demand is within what the lanes can take",
@@ -55,10 +55,10 @@ func screenBoard(plazas int) *web.Board {
 			Capacity: new(3250.0), Usual: &traffic.Usual{Median: 712, MAD: 20, N: 3},
 			LastEvent: new(stream.Add(58 * time.Second)),
 		}
-		for q := range web.SparklineQuarters {
+		for q := range board.SparklineQuarters {
 			p.Sparkline = append(p.Sparkline, int64(400+300*math.Sin(float64(q+i)/7)))
 		}
-		p.Verification = web.PlazaVerification{Status: web.Exact, TableCount: p.Total,
+		p.Verification = board.PlazaVerification{Status: board.Exact, TableCount: p.Total,
 			StoredRows: new(p.Total)}
 		switch i {
 		case 3:
@@ -67,7 +67,7 @@ func screenBoard(plazas int) *web.Board {
 			p.State, p.VC = traffic.Busy, new(0.812)
 		case 6:
 			p.State, p.VC, p.Z, p.HeavyShare, p.Usual, p.FlowPerHour = traffic.NoData, nil, nil, nil, nil, 0
-			p.Sparkline = make([]int64, web.SparklineQuarters)
+			p.Sparkline = make([]int64, board.SparklineQuarters)
 			p.LastEvent = new(stream.Add(-40 * time.Hour))
 		case 7:
 			p.State, p.VC, p.FlowPerHour, p.Demand, p.Z = traffic.Saturated, new(1.0829), 3084, new(3516.0),
@@ -81,28 +81,28 @@ func screenBoard(plazas int) *web.Board {
 }
 
 // inFlight and mismatched change a board's verdict.
-func inFlight(b *web.Board) *web.Board {
-	b.Verification.Status, b.Verification.InFlight = web.InFlight, 93
-	b.Plazas[1].Verification.Status, b.Plazas[1].Verification.InFlight = web.InFlight, 93
+func inFlight(b *board.Board) *board.Board {
+	b.Verification.Status, b.Verification.InFlight = board.InFlight, 93
+	b.Plazas[1].Verification.Status, b.Plazas[1].Verification.InFlight = board.InFlight, 93
 	return b
 }
 
-func mismatched(b *web.Board) *web.Board {
-	b.Verification.Status = web.Mismatch
+func mismatched(b *board.Board) *board.Board {
+	b.Verification.Status = board.Mismatch
 	b.Verification.Problems = []string{"plaza 4002: 2 of its rows are missing\x1b[31m",
 		"plaza 4005: other rows"}
 	for _, i := range []int{2, 5} {
-		b.Plazas[i].Verification.Status = web.Mismatch
+		b.Plazas[i].Verification.Status = board.Mismatch
 		*b.Plazas[i].Verification.StoredRows -= 2
 	}
 	return b
 }
 
 // screenDetail is the page of a plaza of screenBoard: a Tuesday up to 08:23, against a usual day.
-func screenDetail(b *web.Board, plaza int16) *web.PlazaDetail {
+func screenDetail(b *board.Board, plaza int16) *board.Detail {
 	location, _ := time.LoadLocation(b.Timezone)
-	i := slices.IndexFunc(b.Plazas, func(p web.Plaza) bool { return p.ID == plaza })
-	d := &web.PlazaDetail{Plaza: b.Plazas[i], At: b.At, DaySoFar: new(int64(9102)),
+	i := slices.IndexFunc(b.Plazas, func(p board.Plaza) bool { return p.ID == plaza })
+	d := &board.Detail{Plaza: b.Plazas[i], At: b.At, DaySoFar: new(int64(9102)),
 		DaySoFarLastWeek: new(int64(8951))}
 	midnight := time.Date(2026, 3, 24, 0, 0, 0, 0, location)
 	usual := func(q int) float64 { // two rush hours
@@ -110,7 +110,7 @@ func screenDetail(b *web.Board, plaza int16) *web.PlazaDetail {
 		return 60 + 640*math.Exp(-(h-8)*(h-8)/6) + 560*math.Exp(-(h-17)*(h-17)/8)
 	}
 	for q := range 96 {
-		point := web.QuarterPoint{Start: midnight.Add(time.Duration(q) * 15 * time.Minute),
+		point := board.Quarter{Start: midnight.Add(time.Duration(q) * 15 * time.Minute),
 			Capacity: new(812.5)}
 		median := usual(q)
 		point.UsualMedian, point.UsualLow, point.UsualHigh = new(median), new(median*0.85),
@@ -125,7 +125,7 @@ func screenDetail(b *web.Board, plaza int16) *web.PlazaDetail {
 		}
 		d.Quarters = append(d.Quarters, point)
 	}
-	d.Changes = []web.Change{
+	d.Changes = []board.Change{
 		{From: traffic.Busy, To: traffic.Saturated, Since: *b.Plazas[i].Since,
 			Detected: b.Plazas[i].Since.Add(2 * time.Minute),
 			Why:      "demand 3,516 pc/h is 108 % of the capacity"},
@@ -135,7 +135,7 @@ func screenDetail(b *web.Board, plaza int16) *web.PlazaDetail {
 	window := func(kind string, start, end time.Time, count, late, tooLate, revision int64, final bool,
 		reason toll.CloseReason) {
 		d.RecentWindows = append(d.RecentWindows,
-			web.Window{Kind: kind, Start: start, End: end, Count: count, Late: late, TooLate: tooLate,
+			board.Window{Kind: kind, Start: start, End: end, Count: count, Late: late, TooLate: tooLate,
 				Revision:    revision,
 				FlowPerHour: float64(count) / end.Sub(start).Hours(), Final: final, Reason: reason,
 				ByType: map[string]int64{"car": count}})
@@ -152,7 +152,7 @@ func screenDetail(b *web.Board, plaza int16) *web.PlazaDetail {
 }
 
 // screenOfBoard is a model that shows a board.
-func screenOfBoard(t *testing.T, b *web.Board, width, height int) *screenModel {
+func screenOfBoard(t *testing.T, b *board.Board, width, height int) *screenModel {
 	t.Helper()
 	m := newScreenModel(viewSettings{}, screenNow)
 	m.resize(width, height)
@@ -196,7 +196,7 @@ func (m *screenModel) keys(keys ...string) *screenModel {
 
 // TestScreenGolden compares frames with those in testdata/screen.
 func TestScreenGolden(t *testing.T) {
-	detail := func(b *web.Board, width, height int) *screenModel {
+	detail := func(b *board.Board, width, height int) *screenModel {
 		m := screenOfBoard(t, b, width, height).keys(keyEnter)
 		m.showDetail(m.plaza, screenDetail(b, m.plaza), nil)
 		return m
@@ -216,7 +216,7 @@ func TestScreenGolden(t *testing.T) {
 		"mismatch-40x10":   screenOfBoard(t, mismatched(screenBoard(12)), 40, 10),
 		"filter-80x12":     screenOfBoard(t, screenBoard(40), 80, 12).keys("/", "m", "i", "l", "l"),
 		"nothing-80x10": screenOfBoard(t,
-			&web.Board{At: screenNow, Verification: web.Verification{Status: web.Exact}}, 80, 10),
+			&board.Board{At: screenNow, Verification: board.Verification{Status: board.Exact}}, 80, 10),
 		"stale-80x12":  later(screenOfBoard(t, screenBoard(12), 80, 12), 14*time.Second),
 		"paused-80x12": later(screenOfBoard(t, screenBoard(12), 80, 12).keys(keySpace), 75*time.Second),
 		"plaza-100x70": detail(screenBoard(12), 100, 70),
@@ -324,7 +324,7 @@ func TestScreenCursor(t *testing.T) {
 	if m.cursor > 2 || m.offset != 0 {
 		t.Errorf("of three plazas: cursor %d, offset %d", m.cursor, m.offset)
 	}
-	m.show(&web.Board{At: screenNow}, nil, screenNow)
+	m.show(&board.Board{At: screenNow}, nil, screenNow)
 	m.keys(keyDown, keyUp, keyEnd, keyPageUp, keyEnter, keyRight)
 	if m.page != pageTable {
 		t.Error("Enter opened a plaza where there is none")
@@ -391,7 +391,7 @@ func TestScreenHostile(t *testing.T) {
 		b.Plazas[i].Name, b.Plazas[i].Road, b.Plazas[i].Why = evil, evil, evil+"\n"+evil
 	}
 	b.Verification.Problems = []string{evil}
-	b.Verification.Status = web.Mismatch
+	b.Verification.Status = board.Mismatch
 	d := screenDetail(b, 4007)
 	for i := range d.Quarters {
 		d.Quarters[i].ByType = map[string]int64{evil: 5, "\x1b[31m": 1}
@@ -454,7 +454,7 @@ func TestScreenVerification(t *testing.T) {
 		!strings.Contains(got, "STALE for 1 min, since 08:23:04: waiting for the servers: no answer") {
 		t.Errorf("%s", got)
 	}
-	at := func(b *web.Board, seconds int) *web.Board {
+	at := func(b *board.Board, seconds int) *board.Board {
 		b.At = screenNow.Add(time.Duration(seconds) * time.Second)
 		return b
 	}
@@ -491,7 +491,7 @@ func TestScreenPause(t *testing.T) {
 	if !m.wish().detail {
 		t.Error("help makes the page beneath it go stale")
 	}
-	m.showDetail(4001, &web.PlazaDetail{}, nil) // asked for before
+	m.showDetail(4001, &board.Detail{}, nil) // asked for before
 	if m.detail != nil {
 		t.Error("the page of another plaza is shown")
 	}
@@ -583,26 +583,26 @@ func (r screenRecorder) next(t *testing.T, want func(any) bool) any {
 
 // fakeScreenSource counts what is read.
 type fakeScreenSource struct {
-	board  func(ctx context.Context, n int64) (*web.Board, error)
+	board  func(ctx context.Context, n int64) (*board.Board, error)
 	boards atomic.Int64
 	plazas atomic.Int64
 }
 
-func (s *fakeScreenSource) Board(ctx context.Context) (*web.Board, error) {
+func (s *fakeScreenSource) Board(ctx context.Context) (*board.Board, error) {
 	return s.board(ctx, s.boards.Add(1))
 }
 
-func (s *fakeScreenSource) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
+func (s *fakeScreenSource) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	s.plazas.Add(1)
 	if id == 4999 {
-		return nil, fmt.Errorf("plaza: %w", web.ErrNotFound)
+		return nil, fmt.Errorf("plaza: %w", board.ErrNotFound)
 	}
-	return &web.PlazaDetail{Plaza: web.Plaza{ID: id}}, nil
+	return &board.Detail{Plaza: board.Plaza{ID: id}}, nil
 }
 
 // TestScreenFeed reads what is wished for, and says of what does not answer how long it takes.
 func TestScreenFeed(t *testing.T) {
-	source := &fakeScreenSource{board: func(ctx context.Context, n int64) (*web.Board, error) {
+	source := &fakeScreenSource{board: func(ctx context.Context, n int64) (*board.Board, error) {
 		switch n {
 		case 2:
 			return nil, errors.New("no database")

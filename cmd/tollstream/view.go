@@ -153,8 +153,8 @@ func (a *app) view(ctx context.Context, v *viewer) error {
 	return v.write(a.stdout, b, screenOf(a.stdout))
 }
 
-// board is what the view shows, as it was at one moment.
-type board struct {
+// viewBoard is what the view shows, as it was at one moment.
+type viewBoard struct {
 	// the first in the order that was asked for, or the one that was asked for
 	plazas   []plazaBoard
 	known    []int16          // all plazas of the group table, ascending
@@ -217,7 +217,7 @@ func (p *plazaBoard) problems() []sql.Problem {
 
 // status returns the verdict on all plazas shown, how many events are in flight, and the plazas
 // that are not right.
-func (b *board) status() (status string, inFlight int64, wrong []string) {
+func (b *viewBoard) status() (status string, inFlight int64, wrong []string) {
 	status = sql.Exact
 	for i := range b.plazas {
 		p := &b.plazas[i]
@@ -273,7 +273,7 @@ func (v *viewer) Close() { _ = v.marks.Close() }
 
 // read reads the group table first and then the database, whose snapshot then holds all that is
 // merged.
-func (v *viewer) read(ctx context.Context) (*board, error) {
+func (v *viewer) read(ctx context.Context) (*viewBoard, error) {
 	states, err := v.states(ctx)
 	if err != nil {
 		return nil, err
@@ -300,7 +300,8 @@ func (v *viewer) read(ctx context.Context) (*board, error) {
 	}
 	maps.DeleteFunc(states, func(_ int16, s *toll.State) bool { return s.Epoch < epoch })
 
-	b := &board{location: v.con.location, known: slices.Sorted(maps.Keys(states)), rowsAt: v.countedAt,
+	b := &viewBoard{location: v.con.location, known: slices.Sorted(maps.Keys(states)),
+		rowsAt:  v.countedAt,
 		letters: v.letters, kinds: meta.Windows}
 	if v.settings.plaza == nil {
 		if b.recent, err = v.store.RecentRejects(ctx); err != nil {
@@ -391,7 +392,7 @@ func cursorsOf(progress []sql.PartitionProgress) []toll.Cursor {
 const aboutEvery = 10 * time.Second
 
 // readCongestion adds how the plazas stand, and what the plazas file says of them.
-func (v *viewer) readCongestion(ctx context.Context, b *board) error {
+func (v *viewer) readCongestion(ctx context.Context, b *viewBoard) error {
 	if v.about == nil || time.Since(v.aboutAt) > aboutEvery {
 		configured, err := v.store.ConfiguredPlazas(ctx)
 		if err != nil {

@@ -22,13 +22,13 @@ const staleAfter = toll.MeasureSpan
 
 // stale reports whether a plaza was assessed, but not for the last hour: its state is one of the
 // past.
-func (b *board) stale(p *plazaBoard) bool {
+func (b *viewBoard) stale(p *plazaBoard) bool {
 	return p.congestion != nil && !b.watermark.IsZero() &&
 		int64(p.congestion.Until)+staleAfter < int64(toll.MinuteAt(b.watermark.Unix()))
 }
 
 // measure returns a plaza's figures of now, nil where it was not assessed lately.
-func (b *board) measure(p *plazaBoard) *traffic.Measure {
+func (b *viewBoard) measure(p *plazaBoard) *traffic.Measure {
 	if p.congestion == nil || b.stale(p) {
 		return nil
 	}
@@ -37,7 +37,7 @@ func (b *board) measure(p *plazaBoard) *traffic.Measure {
 
 // flow returns the vehicles an hour in the last quarter of an hour: the one that was assessed, or
 // else the one up to the stream's time. It returns false where that is not known.
-func (b *board) flow(p *plazaBoard) (float64, bool) {
+func (b *viewBoard) flow(p *plazaBoard) (float64, bool) {
 	if m := b.measure(p); m != nil {
 		return m.FlowPerHour, true
 	}
@@ -47,7 +47,7 @@ func (b *board) flow(p *plazaBoard) (float64, bool) {
 
 // rolling returns the vehicles in the last n minutes up to the stream's time, and false where the
 // state can't tell.
-func (b *board) rolling(p *plazaBoard, n int) (count int64, known bool) {
+func (b *viewBoard) rolling(p *plazaBoard, n int) (count int64, known bool) {
 	if !b.started {
 		return 0, p.state.Events == 0
 	}
@@ -63,7 +63,7 @@ func (p *plazaBoard) knows(w toll.Window) bool {
 
 // sort puts the plazas in an order. Those without the figure come last, and ties go to the one with
 // more vehicles.
-func (b *board) sort(order string) {
+func (b *viewBoard) sort(order string) {
 	slices.SortStableFunc(b.plazas, func(p, q plazaBoard) int {
 		return cmp.Or(cmp.Compare(q.state.Events, p.state.Events), cmp.Compare(p.plaza, q.plaza))
 	})
@@ -103,7 +103,7 @@ func (b *board) sort(order string) {
 }
 
 // top returns the first plazas, as many as were asked for.
-func (v *viewer) top(b *board) []plazaBoard {
+func (v *viewer) top(b *viewBoard) []plazaBoard {
 	if n := v.settings.top; n > 0 && n < len(b.plazas) {
 		return b.plazas[:n]
 	}

@@ -6,10 +6,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/web"
 )
 
 // plazaHistory reads what passed a plaza on its local dates.
@@ -48,7 +48,7 @@ func newPlazaHistory(b *sourceBoard, p *plazaBoard) *plazaHistory {
 
 // quarters returns the quarters of an hour of a date. Counts are those of the group table, which
 // are of now, and else those of the windows that have closed.
-func (h *plazaHistory) quarters(ctx context.Context, day int64) ([]web.QuarterPoint, error) {
+func (h *plazaHistory) quarters(ctx context.Context, day int64) ([]board.Quarter, error) {
 	date := toll.Window{Start: midnight(h.zone, day), End: midnight(h.zone, day+1)}
 	var windows []sql.StoredWindow
 	if h.quarter != "" {
@@ -61,9 +61,9 @@ func (h *plazaHistory) quarters(ctx context.Context, day int64) ([]web.QuarterPo
 	if c, ok := h.p.about.Capacity(); ok {
 		capacity = new(c * toll.Quarter / 60)
 	}
-	var points []web.QuarterPoint
+	var points []board.Quarter
 	for start := date.Start; start < date.End; start += toll.Quarter {
-		point := web.QuarterPoint{Start: start.Time(), Capacity: capacity}
+		point := board.Quarter{Start: start.Time(), Capacity: capacity}
 		if types, known := h.count(toll.Window{Start: start, End: start + toll.Quarter}, windows); known {
 			point.Count, point.ByType = new(toll.SumTypes(types)), byType(types)
 		}
@@ -96,7 +96,7 @@ func (h *plazaHistory) count(w toll.Window, windows []sql.StoredWindow) ([]toll.
 }
 
 // addUsual adds what is usual in the quarters of today.
-func (h *plazaHistory) addUsual(ctx context.Context, points []web.QuarterPoint) error {
+func (h *plazaHistory) addUsual(ctx context.Context, points []board.Quarter) error {
 	if h.quarter == "" {
 		return nil
 	}
@@ -118,7 +118,7 @@ func (h *plazaHistory) addUsual(ctx context.Context, points []web.QuarterPoint) 
 // soFar returns what passed on a date before a minute, nil where some of it is not known. A quarter
 // of an hour that the minute lies in counts by its minutes; where these are not known, and it had
 // an end, by the share of it that had passed.
-func (h *plazaHistory) soFar(ctx context.Context, points []web.QuarterPoint,
+func (h *plazaHistory) soFar(ctx context.Context, points []board.Quarter,
 	until toll.Minute) (*int64, error) {
 	var sum int64
 	known := false

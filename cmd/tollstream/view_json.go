@@ -42,7 +42,7 @@ type transactionOpenJSON struct {
 	Seconds   int64 `json:"seconds"` // since it was first seen by this command
 }
 
-func (b *board) transactionsJSON() (open []transactionOpenJSON) {
+func (b *viewBoard) transactionsJSON() (open []transactionOpenJSON) {
 	for _, t := range b.backlog.Open {
 		open = append(open,
 			transactionOpenJSON{t.Partition, t.Offset, int64(time.Since(t.Since).Seconds())})
@@ -140,7 +140,7 @@ type verificationJSON struct {
 }
 
 // json returns what is printed of a board.
-func (v *viewer) json(b *board) any {
+func (v *viewer) json(b *viewBoard) any {
 	if v.settings.plaza != nil {
 		p := &b.plazas[0]
 		j := v.plazaJSON(b, p)
@@ -166,7 +166,7 @@ func (v *viewer) json(b *board) any {
 	return all
 }
 
-func (v *viewer) plazaJSON(b *board, p *plazaBoard) plazaJSON {
+func (v *viewer) plazaJSON(b *viewBoard, p *plazaBoard) plazaJSON {
 	s := p.state
 	j := plazaJSON{
 		Plaza: p.plaza, Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Total: s.Events,
@@ -203,7 +203,7 @@ func (p *plazaBoard) congestionJSON() *congestionJSON {
 
 // windows returns the rolling windows of a plaza, and then those that closed last, of each kind the
 // newest first.
-func (b *board) windows(p *plazaBoard) []windowJSON {
+func (b *viewBoard) windows(p *plazaBoard) []windowJSON {
 	windows := []windowJSON{}
 	add := func(w windowJSON, span toll.Window, types []toll.TypeCount, late int64) {
 		w.Start, w.End = *timeText(span.Start.Time(), p.location), *timeText(span.End.Time(), p.location)
@@ -228,7 +228,7 @@ func (b *board) windows(p *plazaBoard) []windowJSON {
 	return windows
 }
 
-func (b *board) streamTimes(loc *time.Location) (now, watermark *string) {
+func (b *viewBoard) streamTimes(loc *time.Location) (now, watermark *string) {
 	if !b.started {
 		return nil, nil
 	}

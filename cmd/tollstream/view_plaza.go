@@ -20,7 +20,7 @@ import (
 const windowsShown = 3
 
 // writePlaza prints all that there is about one plaza.
-func (v *viewer) writePlaza(t *strings.Builder, b *board, s screen) {
+func (v *viewer) writePlaza(t *strings.Builder, b *viewBoard, s screen) {
 	p := &b.plazas[0]
 	fmt.Fprintf(t, "plaza %s: %s", plazaName(p.plaza), counted(p.state.Events, "vehicle"))
 	if p.state.Events > 0 {
@@ -85,7 +85,7 @@ func aboutPlaza(about *toll.Plaza) string {
 const transitionsShown = 3
 
 // writeState prints how the plaza stands, since when, and why.
-func writeState(t *strings.Builder, b *board, p *plazaBoard, width int) {
+func writeState(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
 	a := p.congestion
 	line := fmt.Sprintf("%s since %s (%s)", a.State, p.at(a.Since, b.now),
 		minutes(int64(a.Until)-int64(a.Since)))
@@ -96,7 +96,7 @@ func writeState(t *strings.Builder, b *board, p *plazaBoard, width int) {
 }
 
 // writeMeasure prints the figures by which the plaza was judged.
-func writeMeasure(t *strings.Builder, b *board, p *plazaBoard) {
+func writeMeasure(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	m := &p.congestion.Last
 	quarter := toll.LastMinutes(m.End-1, toll.Quarter)
 	figures := []figure{{"flow", rounded(m.FlowPerHour), "vehicles/h, " + p.span(quarter, b.now)}}
@@ -140,7 +140,7 @@ func usualFigure(m *traffic.Measure) figure {
 
 // writeTransitions prints the last changes of congestion, the newest first: when each began, and
 // the figures that settled it.
-func writeTransitions(t *strings.Builder, b *board, p *plazaBoard) {
+func writeTransitions(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	var when, change, figures []string
 	for _, c := range p.transitions[:min(len(p.transitions), transitionsShown)] {
 		when = append(when, p.at(c.Since, b.now))
@@ -178,7 +178,7 @@ func writeTypes(t *strings.Builder, types []toll.TypeCount, width int) {
 }
 
 // writeRolling prints the vehicles in the last minutes up to the stream's time.
-func writeRolling(t *strings.Builder, b *board, p *plazaBoard) {
+func writeRolling(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	names := []string{"last minute", "last 15 minutes", "last hour"}
 	var windows []toll.Window
 	var counts, flows []string
@@ -208,7 +208,7 @@ func writeRolling(t *strings.Builder, b *board, p *plazaBoard) {
 }
 
 // writeMinutes draws the last hour minute by minute, from the plaza's first event on.
-func writeMinutes(t *strings.Builder, b *board, zone *toll.Zone, p *plazaBoard) {
+func writeMinutes(t *strings.Builder, b *viewBoard, zone *toll.Zone, p *plazaBoard) {
 	s := p.state
 	w := toll.LastMinutes(b.now, 60)
 	if s.Events > 0 {
@@ -223,7 +223,7 @@ func writeMinutes(t *strings.Builder, b *board, zone *toll.Zone, p *plazaBoard) 
 
 // writeLaterThanNow tells of vehicles that are in none of the last minutes, since the stream has
 // not come to them yet.
-func writeLaterThanNow(t *strings.Builder, b *board, p *plazaBoard) {
+func writeLaterThanNow(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	switch later := p.state.After(b.now + 1); {
 	case later == 0:
 	case p.state.Ahead > 0:
@@ -235,7 +235,7 @@ func writeLaterThanNow(t *strings.Builder, b *board, p *plazaBoard) {
 }
 
 // writeWindows prints the windows that closed last, a few of each kind, the newest first.
-func writeWindows(t *strings.Builder, b *board, p *plazaBoard, width int) {
+func writeWindows(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
 	fields := []field{
 		{column: column{"kind", false}},
 		{column: column{"window", true}},
@@ -286,7 +286,7 @@ func complete(events, tooLate int64) string {
 }
 
 // writeLateness tells how many of the plaza's events came late, and how many ran ahead.
-func (v *viewer) writeLateness(t *strings.Builder, b *board, p *plazaBoard) {
+func (v *viewer) writeLateness(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	s := p.state
 	late := s.Late + s.LateQuarter + s.TooLate
 	if late == 0 {
@@ -315,7 +315,7 @@ func (v *viewer) writeLateness(t *strings.Builder, b *board, p *plazaBoard) {
 }
 
 // writeVerification prints the verdict on the plaza's figures, and what it compares.
-func writeVerification(w io.Writer, b *board, p *plazaBoard) {
+func writeVerification(w io.Writer, b *viewBoard, p *plazaBoard) {
 	verdict := map[string]string{
 		sql.Exact:    "exact: each vehicle is one row and counted once",
 		sql.InFlight: "in flight: some are stored and not yet counted; all else is exact",

@@ -13,7 +13,7 @@ import (
 )
 
 // writePlazas prints one line for each plaza.
-func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
+func (v *viewer) writePlazas(t *strings.Builder, b *viewBoard, s screen) {
 	if len(b.plazas) == 0 {
 		t.WriteString("exact: nothing is stored yet\n")
 		for _, line := range backlogLines(b) {
@@ -64,7 +64,7 @@ func (v *viewer) writePlazas(t *strings.Builder, b *board, s screen) {
 }
 
 // backlogLines say how far behind the topic the figures are, and what keeps them there.
-func backlogLines(b *board) (lines []string) {
+func backlogLines(b *viewBoard) (lines []string) {
 	if b.backlog.Offsets > 0 {
 		lines = append(lines, waitingLine(b))
 	}
@@ -85,7 +85,7 @@ func transactionLine(t topology.OpenTransaction) string {
 	return line
 }
 
-func waitingLine(b *board) string {
+func waitingLine(b *viewBoard) string {
 	wait := "wait"
 	if b.backlog.Offsets == 1 {
 		wait = "waits"
@@ -94,7 +94,7 @@ func waitingLine(b *board) string {
 }
 
 // networkVerdict is the verdict on all plazas, in one line.
-func networkVerdict(b *board) string {
+func networkVerdict(b *viewBoard) string {
 	status, inFlight, wrong := b.status()
 	all := fmt.Sprintf("%s at %s", counted(b.events, "vehicle"),
 		counted(int64(len(b.plazas)), "plaza"))
@@ -122,7 +122,7 @@ func someOf(names []string) string {
 }
 
 // states tells how many plazas are in which state, the worst first; empty where none was assessed.
-func (b *board) states() string {
+func (b *viewBoard) states() string {
 	counts := map[traffic.State]int64{}
 	unjudged := int64(0)
 	for i := range b.plazas {
@@ -148,7 +148,7 @@ func (b *board) states() string {
 
 // lateness tells how many events came late or ran ahead, and how many records are no events: a line
 // each, where there are any.
-func (b *board) lateness() []string {
+func (b *viewBoard) lateness() []string {
 	var late, lateQuarter, tooLate, ahead int64
 	var leading []string
 	for i := range b.plazas {
@@ -188,7 +188,7 @@ func (b *board) lateness() []string {
 }
 
 // rowsKnown reports whether the rows of livetolldata were counted, now or before.
-func (b *board) rowsKnown() bool {
+func (b *viewBoard) rowsKnown() bool {
 	p := &b.plazas[0]
 	return p.check.StoredRows != nil || p.rows != nil && p.rows.StoredRows != nil
 }
@@ -208,7 +208,7 @@ const shareRank = 10
 const maxName = 20
 
 // plazaFields returns the columns of the table of all plazas.
-func (v *viewer) plazaFields(b *board, shown []plazaBoard) []field {
+func (v *viewer) plazaFields(b *viewBoard, shown []plazaBoard) []field {
 	has := func(known func(p *plazaBoard) bool) bool {
 		return slices.ContainsFunc(b.plazas, func(p plazaBoard) bool { return known(&p) })
 	}
@@ -287,7 +287,7 @@ func (v *viewer) plazaFields(b *board, shown []plazaBoard) []field {
 
 // stateMark returns a plaza's state, with a mark where someone should look at it: ▲ for too much, ▼
 // for too little.
-func (b *board) stateMark(p *plazaBoard, marked bool) string {
+func (b *viewBoard) stateMark(p *plazaBoard, marked bool) string {
 	state, mark := "-", "  "
 	if p.congestion != nil {
 		state = p.congestion.State.String()
@@ -351,7 +351,7 @@ func plazaVerdict(p *plazaBoard) string {
 }
 
 // lastEvent returns a plaza's last event: its time, or its date where that is not the stream's.
-func (v *viewer) lastEvent(b *board, p *plazaBoard) string {
+func (v *viewer) lastEvent(b *viewBoard, p *plazaBoard) string {
 	s := p.state
 	if s.Events == 0 {
 		return "-"
@@ -363,7 +363,7 @@ func (v *viewer) lastEvent(b *board, p *plazaBoard) string {
 }
 
 // types returns the events of all plazas by type, the most frequent first.
-func (b *board) types() []toll.TypeCount {
+func (b *viewBoard) types() []toll.TypeCount {
 	var types []toll.TypeCount
 	for i := range b.plazas {
 		types = toll.AddTypes(types, b.plazas[i].state.Types)

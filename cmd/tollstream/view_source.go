@@ -10,9 +10,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/web"
 )
 
 // viewSource gives the live view what it shows, from the group table and the database. It shows
@@ -27,7 +27,7 @@ type viewSource struct {
 
 // sourceBoard is the board that was read last. It is only read.
 type sourceBoard struct {
-	*board
+	*viewBoard
 	at          time.Time // wall clock
 	windowKinds []toll.WindowKind
 	store       *sql.Store
@@ -67,7 +67,7 @@ func (s *viewSource) read(ctx context.Context, age time.Duration) (*sourceBoard,
 	}
 	b := &sourceBoard{at: time.Now(), store: v.store}
 	var err error
-	if b.board, err = v.read(ctx); err != nil {
+	if b.viewBoard, err = v.read(ctx); err != nil {
 		if errors.Is(err, errTableEnded) {
 			s.failed(err)
 		}
@@ -84,7 +84,7 @@ func (s *viewSource) read(ctx context.Context, age time.Duration) (*sourceBoard,
 }
 
 // addSilent adds the plazas of the plazas file that nothing was ever heard of.
-func (b *board) addSilent(about map[int16]toll.Plaza) {
+func (b *viewBoard) addSilent(about map[int16]toll.Plaza) {
 	heard := map[int]bool{}
 	for i := range b.plazas {
 		heard[b.plazas[i].plaza] = true
@@ -99,29 +99,29 @@ func (b *board) addSilent(about map[int16]toll.Plaza) {
 	}
 }
 
-// find returns a plaza, or [web.ErrNotFound].
+// find returns a plaza, or [board.ErrNotFound].
 func (b *sourceBoard) find(plaza int16) (*plazaBoard, error) {
 	i := slices.IndexFunc(b.plazas, func(p plazaBoard) bool { return p.plaza == int(plaza) })
 	if i < 0 {
-		return nil, web.ErrNotFound
+		return nil, board.ErrNotFound
 	}
 	return &b.plazas[i], nil
 }
 
 // Board returns all plazas, as of now. Rows are counted as often as by view --watch.
-func (s *viewSource) Board(ctx context.Context) (*web.Board, error) {
+func (s *viewSource) Board(ctx context.Context) (*board.Board, error) {
 	b, err := s.read(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
-	shown := &web.Board{At: b.at, Waiting: b.backlog.Offsets, Warnings: clockWarnings(b.skews),
-		Timezone: b.location.String(), Verification: b.verification(), Plazas: make([]web.Plaza, 0,
+	shown := &board.Board{At: b.at, Waiting: b.backlog.Offsets, Warnings: clockWarnings(b.skews),
+		Timezone: b.location.String(), Verification: b.verification(), Plazas: make([]board.Plaza, 0,
 			len(b.plazas))}
-	shown.RecentRejects = web.RecentRejects{Records: b.recent.Records, Rejected: b.recent.Rejected,
+	shown.RecentRejects = board.RecentRejects{Records: b.recent.Records, Rejected: b.recent.Rejected,
 		High: b.recent.High()}
 	for _, t := range b.backlog.Open {
 		shown.OpenTransactions = append(shown.OpenTransactions,
-			web.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
+			board.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
 	}
 	if b.started {
 		shown.StreamTime = new(b.now.Time())
@@ -140,9 +140,9 @@ func (s *viewSource) Board(ctx context.Context) (*web.Board, error) {
 
 // verification returns the proof of all figures. Events and rows are those of the same check, the
 // last that counted rows.
-func (b *board) verification() web.Verification {
+func (b *viewBoard) verification() board.Verification {
 	status, inFlight, _ := b.status()
-	v := web.Verification{Status: web.VerificationStatus(status), InFlight: inFlight}
+	v := board.Verification{Status: board.Status(status), InFlight: inFlight}
 	events, rows, counted := int64(0), int64(0), len(b.plazas) == 0
 	var problems []sql.Problem
 	for i := range b.plazas {
@@ -167,20 +167,20 @@ func (b *board) verification() web.Verification {
 }
 
 // proof returns the proof of a plaza's figures, which compares what was counted at one moment.
-func (b *board) proof(p *plazaBoard) web.PlazaVerification {
+func (b *viewBoard) proof(p *plazaBoard) board.PlazaVerification {
 	check := &p.check
 	if check.StoredRows == nil && p.rows != nil && p.rows.StoredRows != nil {
 		check = p.rows
 	}
-	return web.PlazaVerification{
-		Status: web.VerificationStatus(p.status()), TableCount: check.TableCount,
+	return board.PlazaVerification{
+		Status: board.Status(p.status()), TableCount: check.TableCount,
 		StoredRows: check.StoredRows, InFlight: p.check.InFlight, ChecksumOK: check.ChecksumOK,
 	}
 }
 
 // web returns a plaza's row.
-func (b *board) web(p *plazaBoard, zone *toll.Zone) web.Plaza {
-	row := web.Plaza{
+func (b *viewBoard) web(p *plazaBoard, zone *toll.Zone) board.Plaza {
+	row := board.Plaza{
 		ID: int16(p.plaza), Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes,
 		Timezone: p.location.String(), Total: p.state.Events,
 		Late: p.state.Late, LateQuarter: p.state.LateQuarter, TooLate: p.state.TooLate,
@@ -222,8 +222,8 @@ func (b *board) web(p *plazaBoard, zone *toll.Zone) web.Plaza {
 
 // quarterCounts returns the vehicles in the last quarters of an hour up to the stream's time, 0
 // where that is not kept.
-func (b *board) quarterCounts(p *plazaBoard) []int64 {
-	counts := make([]int64, web.SparklineQuarters)
+func (b *viewBoard) quarterCounts(p *plazaBoard) []int64 {
+	counts := make([]int64, board.SparklineQuarters)
 	if !b.started {
 		return counts
 	}
@@ -231,15 +231,15 @@ func (b *board) quarterCounts(p *plazaBoard) []int64 {
 	for i := range p.state.Quarters.List {
 		pane := &p.state.Quarters.List[i]
 		if before := (last - int64(pane.Start)) / toll.Quarter; int64(pane.Start) <= last &&
-			before < web.SparklineQuarters {
-			counts[web.SparklineQuarters-1-before] += pane.Count()
+			before < board.SparklineQuarters {
+			counts[board.SparklineQuarters-1-before] += pane.Count()
 		}
 	}
 	return counts
 }
 
 // Plaza returns one plaza with its history.
-func (s *viewSource) Plaza(ctx context.Context, plaza int16) (*web.PlazaDetail, error) {
+func (s *viewSource) Plaza(ctx context.Context, plaza int16) (*board.Detail, error) {
 	b, err := s.read(ctx, detailAge)
 	if err != nil {
 		return nil, err
@@ -248,7 +248,7 @@ func (s *viewSource) Plaza(ctx context.Context, plaza int16) (*web.PlazaDetail, 
 	if err != nil {
 		return nil, err
 	}
-	d := &web.PlazaDetail{Plaza: b.web(p, toll.NewZone(b.location)), At: b.at}
+	d := &board.Detail{Plaza: b.web(p, toll.NewZone(b.location)), At: b.at}
 	h := newPlazaHistory(b, p)
 	if d.Quarters, err = h.quarters(ctx, h.today); err != nil {
 		return nil, err
@@ -272,7 +272,7 @@ func (s *viewSource) Plaza(ctx context.Context, plaza int16) (*web.PlazaDetail, 
 	for i := range transitions {
 		t := &transitions[i]
 		d.Changes = append(d.Changes,
-			web.Change{From: t.From, To: t.To, Since: t.Since.Time(), Detected: t.Detected.Time(),
+			board.Change{From: t.From, To: t.To, Since: t.Since.Time(), Detected: t.Detected.Time(),
 				Why: oneLine(t.Why)})
 	}
 	// some of each kind, or the short ones would take all places
@@ -288,16 +288,17 @@ func (s *viewSource) Plaza(ctx context.Context, plaza int16) (*web.PlazaDetail, 
 }
 
 // Windows returns a plaza's closed windows.
-func (s *viewSource) Windows(ctx context.Context, plaza int16, q web.WindowQuery) (web.WindowPage,
+func (s *viewSource) Windows(ctx context.Context, plaza int16,
+	q board.WindowQuery) (board.WindowPage,
 	error) {
 	b, err := s.read(ctx, detailAge)
 	if err != nil {
-		return web.WindowPage{}, err
+		return board.WindowPage{}, err
 	}
 	if _, err := b.find(plaza); err != nil {
-		return web.WindowPage{}, err
+		return board.WindowPage{}, err
 	}
-	page := web.WindowPage{}
+	page := board.WindowPage{}
 	for _, k := range b.windowKinds {
 		page.Kinds = append(page.Kinds, k.Name)
 	}
@@ -311,19 +312,19 @@ func (s *viewSource) Windows(ctx context.Context, plaza int16, q web.WindowQuery
 	}
 	windows, err := b.store.WindowPage(ctx, plaza, kinds, before, q.Limit+1)
 	if err != nil {
-		return web.WindowPage{}, err
+		return board.WindowPage{}, err
 	}
 	page.More = len(windows) > q.Limit
 	page.Windows = webWindows(windows[:min(len(windows), q.Limit)])
 	return page, nil
 }
 
-func webWindows(windows []sql.StoredWindow) []web.Window {
-	shown := make([]web.Window, 0, len(windows))
+func webWindows(windows []sql.StoredWindow) []board.Window {
+	shown := make([]board.Window, 0, len(windows))
 	for i := range windows {
 		w := &windows[i]
 		events := w.Events()
-		shown = append(shown, web.Window{
+		shown = append(shown, board.Window{
 			Kind: w.Kind, Start: w.Start.Time(), End: w.End.Time(), Count: events, ByType: byType(w.Types),
 			FlowPerHour: toll.FlowPerHour(events, toll.Window{Start: w.Start, End: w.End}.Span()),
 			Final:       w.Whole && w.Revision > 0,
@@ -338,23 +339,24 @@ func webWindows(windows []sql.StoredWindow) []web.Window {
 const payloadRead = 4096
 
 // DeadLetters returns what was rejected.
-func (s *viewSource) DeadLetters(ctx context.Context, q web.PageQuery) (web.DeadLetterPage, error) {
+func (s *viewSource) DeadLetters(ctx context.Context, q board.PageQuery) (board.DeadLetterPage,
+	error) {
 	b, err := s.read(ctx, detailAge)
 	if err != nil {
-		return web.DeadLetterPage{}, err
+		return board.DeadLetterPage{}, err
 	}
 	letters, err := b.store.DeadLetters(ctx,
 		sql.DeadLetterFilter{Limit: q.Limit + 1, After: q.After, PayloadLimit: payloadRead})
 	if err != nil {
-		return web.DeadLetterPage{}, err
+		return board.DeadLetterPage{}, err
 	}
-	page := web.DeadLetterPage{More: len(letters) > q.Limit}
+	page := board.DeadLetterPage{More: len(letters) > q.Limit}
 	if page.Total, err = b.store.CountDeadLetters(ctx, sql.DeadLetterFilter{}); err != nil {
-		return web.DeadLetterPage{}, err
+		return board.DeadLetterPage{}, err
 	}
 	for i := range letters[:min(len(letters), q.Limit)] {
 		d := &letters[i]
-		page.DeadLetters = append(page.DeadLetters, web.DeadLetter{
+		page.DeadLetters = append(page.DeadLetters, board.DeadLetter{
 			Partition: d.Partition, Offset: d.Offset, Time: d.Time, Kind: d.Kind, Reason: d.Reason,
 			SQLState: d.SQLState, Number: d.Number, Key: d.Key, Payload: d.Payload,
 			PayloadBytes: d.PayloadBytes, RejectedAt: d.RejectedAt, Retried: d.Retried,

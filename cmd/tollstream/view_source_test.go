@@ -8,16 +8,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/web"
 )
 
 // boardOf returns a board of plazas that passed one vehicle in each of the last minutes up to now.
 func boardOf(t *testing.T, location *time.Location, now time.Time, minutes,
 	plazas int) *sourceBoard {
 	t.Helper()
-	b := &board{location: location, started: true, now: toll.MinuteAt(now.Unix()),
+	b := &viewBoard{location: location, started: true, now: toll.MinuteAt(now.Unix()),
 		watermark: now.Add(-time.Minute), rowsAt: now}
 	zone := toll.NewZone(location)
 	for id := range plazas {
@@ -39,7 +39,7 @@ func boardOf(t *testing.T, location *time.Location, now time.Time, minutes,
 		b.plazas = append(b.plazas, plazaBoard{plaza: id, state: state, check: check, rows: &check,
 			location: location})
 	}
-	return &sourceBoard{board: b, at: now}
+	return &sourceBoard{viewBoard: b, at: now}
 }
 
 // TestQuartersOfChange looks at the day on which clocks are set back, which has 100 quarters of an
@@ -78,7 +78,7 @@ func TestQuartersOfChange(t *testing.T) {
 		t.Errorf("a week before is %v", got)
 	}
 	row := b.web(&b.plazas[0], toll.NewZone(berlin))
-	if n := len(row.Sparkline); n != web.SparklineQuarters || row.Sparkline[n-1] != 8 ||
+	if n := len(row.Sparkline); n != board.SparklineQuarters || row.Sparkline[n-1] != 8 ||
 		row.Sparkline[n-2] != 15 || row.Sparkline[0] != 0 {
 		t.Errorf("sparkline %v", row.Sparkline)
 	}
@@ -108,7 +108,7 @@ func TestVerificationOfOneMoment(t *testing.T) {
 	// rows were not counted this time
 	b.plazas[0].check = sql.PlazaCheck{Plaza: 0, Status: sql.InFlight, TableCount: 15, InFlight: 2}
 	v := b.verification()
-	if v.Status != web.InFlight || *v.Events != 20 || *v.Rows != 20 || v.InFlight != 2 ||
+	if v.Status != board.InFlight || *v.Events != 20 || *v.Rows != 20 || v.InFlight != 2 ||
 		v.CheckedAt == nil {
 		t.Errorf("%+v: %d events, %d rows", v, *v.Events, *v.Rows)
 	}

@@ -35,7 +35,7 @@ func screenOf(w io.Writer) screen {
 }
 
 // write prints a board for a person: the verdict, then the figures.
-func (v *viewer) write(w io.Writer, b *board, s screen) error {
+func (v *viewer) write(w io.Writer, b *viewBoard, s screen) error {
 	var t strings.Builder
 	if v.settings.plaza != nil {
 		v.writePlaza(&t, b, s)
@@ -231,7 +231,7 @@ func sparkline(counts []int64, most int64) string {
 const indexHint = "the optional indexes in sql/indexes.sql make the count fast"
 
 // rowsNote says where the count of rows is not of this moment, and why.
-func (b *board) rowsNote(p *plazaBoard) string {
+func (b *viewBoard) rowsNote(p *plazaBoard) string {
 	switch {
 	case p.check.Note != "":
 		return p.check.Note
@@ -246,7 +246,9 @@ func (b *board) rowsNote(p *plazaBoard) string {
 }
 
 // clock writes an instant as the database's clock shows it.
-func (b *board) clock(t time.Time, layout string) string { return t.In(b.location).Format(layout) }
+func (b *viewBoard) clock(t time.Time, layout string) string {
+	return t.In(b.location).Format(layout)
+}
 
 // clock writes an instant as the plaza's clock shows it.
 func (p *plazaBoard) clock(t time.Time, layout string) string {

@@ -19,7 +19,7 @@ import (
 type viewFixture struct {
 	t    *testing.T
 	v    *viewer
-	b    *board
+	b    *viewBoard
 	now  toll.Minute
 	wall toll.WallTime
 }
@@ -41,7 +41,7 @@ func newViewFixture(t *testing.T) *viewFixture {
 	quiet := &toll.State{Events: 3, Earliest: at - 3*86400, Latest: at - 2*86400, Types: types(3, 0)}
 	rows := int64(1_234_660)
 	return &viewFixture{t: t, v: &viewer{zone: zone, settings: viewSettings{sort: sortTotal}},
-		now: now, wall: at, b: &board{
+		now: now, wall: at, b: &viewBoard{
 			location: time.UTC, started: true, now: now, watermark: now.Time().Add(-time.Second),
 			events: 1_234_570, fresh: true,
 			plazas: []plazaBoard{
@@ -111,7 +111,7 @@ func (f *viewFixture) congested() {
 		over.state.Lead = 1_215, 3, 1, 80, 9*3600-40
 }
 
-func (f *viewFixture) text(b *board, s screen) string {
+func (f *viewFixture) text(b *viewBoard, s screen) string {
 	f.t.Helper()
 	var got strings.Builder
 	if err := f.v.write(&got, b, s); err != nil {
@@ -120,7 +120,7 @@ func (f *viewFixture) text(b *board, s screen) string {
 	return got.String()
 }
 
-func (f *viewFixture) compare(name string, b *board, s screen, want string) {
+func (f *viewFixture) compare(name string, b *viewBoard, s screen, want string) {
 	f.t.Helper()
 	got := f.text(b, s)
 	if got != want {
@@ -137,7 +137,7 @@ func (f *viewFixture) compare(name string, b *board, s screen, want string) {
 }
 
 // one makes the view that of one plaza.
-func (f *viewFixture) one(plaza int) *board {
+func (f *viewFixture) one(plaza int) *viewBoard {
 	id := int16(plaza)
 	f.v.settings.plaza = &id
 	b := *f.b
@@ -600,7 +600,7 @@ func TestExplainLead(t *testing.T) {
 		if err != nil {
 			t.Skip(err)
 		}
-		b := board{location: location,
+		b := viewBoard{location: location,
 			now: toll.MinuteAt(time.Date(2022, time.Month(c.month), 10, 10, 0, 0, 0, time.UTC).Unix())}
 		length, zone := f.v.explainLead(&b, int64(c.lead/time.Second))
 		if got := strings.TrimPrefix(length, "the last of them by ") + ": " + zone; got != c.want {

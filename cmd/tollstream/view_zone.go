@@ -35,7 +35,7 @@ const (
 
 // explainLead says how far the last event that ran ahead did so, and as if in which timezone its
 // plaza's clock ran, in words. lead is in seconds.
-func (v *viewer) explainLead(b *board, lead int64) (length, zone string) {
+func (v *viewer) explainLead(b *viewBoard, lead int64) (length, zone string) {
 	lead = min(lead, longestLead)
 	length = "the last of them by " + minutes((lead+30)/60)
 	offset, ok := clockOffset(b.now.Time().In(b.location), time.Duration(lead)*time.Second)

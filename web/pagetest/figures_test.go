@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/web"
 )
 
 // still returns a network in which nothing changes.
@@ -52,16 +52,16 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 	l := serve(t, n)
 	w := open(t, size{1600, 1400})
 	w.visit(l.url+"/", "tr.row")
-	board := get[web.Board](l, "/api/v1/plazas")
+	shown := get[board.Board](l, "/api/v1/plazas")
 
 	rows := map[string]row{}
 	for _, r := range eval[[]row](w, readRows) {
 		rows[r.ID] = r
 	}
-	if len(rows) != len(board.Plazas) {
-		t.Fatalf("%d rows for %d plazas", len(rows), len(board.Plazas))
+	if len(rows) != len(shown.Plazas) {
+		t.Fatalf("%d rows for %d plazas", len(rows), len(shown.Plazas))
 	}
-	for _, p := range board.Plazas {
+	for _, p := range shown.Plazas {
 		id := strconv.Itoa(int(p.ID))
 		r := rows[id]
 		state, _ := p.State.MarshalText()
@@ -89,7 +89,7 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 			t.Errorf("%s: last event %q, want %q", id, r.Last, want)
 		}
 		want := "exact"
-		if p.Verification.Status == web.InFlight {
+		if p.Verification.Status == board.InFlight {
 			want = fmt.Sprintf("%d in flight", p.Verification.InFlight)
 		}
 		if r.Verification != want {
@@ -97,14 +97,14 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 		}
 	}
 
-	shows(t, "flow of all", w.text("[data-f=flow]"), board.Summary.FlowPerHour)
-	shows(t, "plazas", w.text("[data-f=plazas]"), float64(board.Summary.Plazas))
-	shows(t, "events", w.text("[data-f=events]"), float64(*board.Verification.Events))
-	shows(t, "rows", w.text("[data-f=rows]"), float64(*board.Verification.Rows))
-	if got, want := w.text("[data-f=now]"), board.StreamTime.Format("15:04:05"); got != want {
+	shows(t, "flow of all", w.text("[data-f=flow]"), shown.Summary.FlowPerHour)
+	shows(t, "plazas", w.text("[data-f=plazas]"), float64(shown.Summary.Plazas))
+	shows(t, "events", w.text("[data-f=events]"), float64(*shown.Verification.Events))
+	shows(t, "rows", w.text("[data-f=rows]"), float64(*shown.Verification.Rows))
+	if got, want := w.text("[data-f=now]"), shown.StreamTime.Format("15:04:05"); got != want {
 		t.Errorf("event time %q, want %q", got, want)
 	}
-	counts := board.Summary.States
+	counts := shown.Summary.States
 	for i, want := range []int{counts.Saturated, counts.BelowUsual, counts.Busy, counts.NoData,
 		counts.Free} {
 		if got := w.texts(".tile b")[i]; got != strconv.Itoa(want) {
@@ -135,8 +135,8 @@ func TestRoadsShowThePlazasWhereTheyAre(t *testing.T) {
 	for _, m := range marks {
 		at[m.ID] = m
 	}
-	var along []web.Plaza
-	for _, p := range get[web.Board](l, "/api/v1/plazas").Plazas {
+	var along []board.Plaza
+	for _, p := range get[board.Board](l, "/api/v1/plazas").Plazas {
 		m, ok := at[strconv.Itoa(int(p.ID))]
 		if (p.Road != "") != ok {
 			t.Errorf("plaza %d of road %q is drawn: %t", p.ID, p.Road, ok)
@@ -149,10 +149,10 @@ func TestRoadsShowThePlazasWhereTheyAre(t *testing.T) {
 			along = append(along, p)
 		}
 	}
-	slices.SortFunc(along, func(p, q web.Plaza) int {
+	slices.SortFunc(along, func(p, q board.Plaza) int {
 		return int(1000 * (*p.PositionKm - *q.PositionKm))
 	})
-	x := func(p web.Plaza) float64 { return at[strconv.Itoa(int(p.ID))].X }
+	x := func(p board.Plaza) float64 { return at[strconv.Itoa(int(p.ID))].X }
 	first, last := along[0], along[len(along)-1]
 	for _, p := range along {
 		want := x(first) +
@@ -169,7 +169,7 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 	w := open(t, desk)
 	w.visit(l.url+"/plazas/4859", "path.k0") // its clock is London's
 	w.wait("document.querySelectorAll('.windows tbody tr').length > 5")
-	d := get[web.PlazaDetail](l, "/api/v1/plazas/4859")
+	d := get[board.Detail](l, "/api/v1/plazas/4859")
 
 	if got := w.text("h1"); got != d.Name {
 		t.Errorf("headline %q", got)
@@ -209,7 +209,7 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 	// at.
 	eval[bool](w, "document.querySelector('.chart details').open = true")
 	w.wait("document.querySelector('[data-f=flowtable] tbody tr')")
-	var quarters []web.QuarterPoint
+	var quarters []board.Quarter
 	for _, q := range d.Quarters {
 		if q.Count != nil && *q.Count > 0 {
 			quarters = append(quarters, q)
@@ -246,10 +246,10 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 
 	// Windows, with those that are asked for by the button.
 	page := get[struct {
-		Windows []web.Window
+		Windows []board.Window
 		Next    string
 	}](l, "/api/v1/plazas/4859/windows?limit=20")
-	next := get[struct{ Windows []web.Window }](l,
+	next := get[struct{ Windows []board.Window }](l,
 		"/api/v1/plazas/4859/windows?limit=20&before="+page.Next)
 	eval[bool](w, "document.querySelector('[data-f=older]').click(), true")
 	w.wait("document.querySelectorAll('.windows tbody tr').length == 40")

@@ -11,8 +11,8 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/web"
 )
 
 // flowOf is JavaScript that reads the flow of a plaza in the table.
@@ -240,9 +240,9 @@ func TestRejectsAreNoted(t *testing.T) {
 	w := open(t, desk)
 	w.visit(l.url+"/", "tr.row")
 	const note = "document.querySelector('[data-f=waiting]').innerText"
-	n.change(func(n *network) { n.recent = web.RecentRejects{Records: 4000, Rejected: 1234, High: true} })
+	n.change(func(n *network) { n.recent = board.RecentRejects{Records: 4000, Rejected: 1234, High: true} })
 	w.wait(note + " == '1,234 of the last 4,000 rejected'")
-	n.change(func(n *network) { n.recent = web.RecentRejects{Records: 4000, Rejected: 12} })
+	n.change(func(n *network) { n.recent = board.RecentRejects{Records: 4000, Rejected: 12} })
 	w.wait(note + " == ''")
 	w.quiet()
 }

@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/web"
 )
 
 // network is a [web.Source] of made-up plazas on made-up roads. Its figures follow from a plaza's
@@ -26,7 +26,7 @@ type network struct {
 	speed    float64       // how much faster event time goes than the wall clock; 0 stands still
 	lag      time.Duration // how long ago the rows were counted
 	inFlight int64
-	recent   web.RecentRejects
+	recent   board.RecentRejects
 	wrong    map[int16]string  // plazas that do not verify, and why
 	types    map[string]string // what vehicle types are called instead
 	err      error             // of every call, nil for none
@@ -243,9 +243,9 @@ func sumOf(by map[string]int64) (all int64) {
 }
 
 // row returns a plaza as it stands at a time.
-func (n *network) row(m *madeUp, now time.Time) web.Plaza {
+func (n *network) row(m *madeUp, now time.Time) board.Plaza {
 	since := n.began.Add(-m.since).Truncate(time.Minute)
-	p := web.Plaza{
+	p := board.Plaza{
 		ID: m.ID, Name: m.Name, Road: m.Road, Lanes: m.Lanes, Timezone: m.zoneName, State: m.state,
 		Since: &since,
 		Late:  int64(chance(m.ID, "late") * 900), LateQuarter: int64(chance(m.ID, "quarter") * 40),
@@ -305,13 +305,13 @@ func (n *network) row(m *madeUp, now time.Time) web.Plaza {
 		p.Why = fmt.Sprintf("%.0f vehicles in 15 min; lanes and what is usual are not known", in15)
 	}
 
-	p.Verification = web.PlazaVerification{Status: web.Exact, TableCount: p.Total,
+	p.Verification = board.PlazaVerification{Status: board.Exact, TableCount: p.Total,
 		StoredRows: new(p.Total), ChecksumOK: new(true)}
 	if n.inFlight > 0 && int(m.ID)%3 == 0 {
-		p.Verification.Status, p.Verification.InFlight = web.InFlight, n.inFlight/3
+		p.Verification.Status, p.Verification.InFlight = board.InFlight, n.inFlight/3
 	}
 	if _, ok := n.wrong[m.ID]; ok {
-		p.Verification.Status, p.Verification.StoredRows, p.Verification.ChecksumOK = web.Mismatch,
+		p.Verification.Status, p.Verification.StoredRows, p.Verification.ChecksumOK = board.Mismatch,
 			new(p.Total-1), new(false)
 	}
 	return p
@@ -331,14 +331,14 @@ func midnight(t time.Time, loc *time.Location) time.Time {
 	return time.Date(y, month, d, 0, 0, 0, 0, loc)
 }
 
-func (n *network) Board(context.Context) (*web.Board, error) {
+func (n *network) Board(context.Context) (*board.Board, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.err != nil {
 		return nil, n.err
 	}
 	now, wall := n.now(), time.Now()
-	b := &web.Board{At: wall, StreamTime: &now,
+	b := &board.Board{At: wall, StreamTime: &now,
 		Watermark: new(now.Add(-time.Minute).Truncate(time.Minute)), Timezone: "Europe/Berlin",
 		RecentRejects: n.recent}
 	events := int64(0)
@@ -346,13 +346,13 @@ func (n *network) Board(context.Context) (*web.Board, error) {
 		b.Plazas = append(b.Plazas, n.row(&n.plazas[i], now))
 		events += b.Plazas[i].Total
 	}
-	b.Verification = web.Verification{Status: web.Exact, Events: new(events),
+	b.Verification = board.Verification{Status: board.Exact, Events: new(events),
 		Rows: new(events + n.inFlight), InFlight: n.inFlight, CheckedAt: new(wall.Add(-n.lag))}
 	if n.inFlight > 0 {
-		b.Verification.Status = web.InFlight
+		b.Verification.Status = board.InFlight
 	}
 	for id, why := range n.wrong {
-		b.Verification.Status = web.Mismatch
+		b.Verification.Status = board.Mismatch
 		*b.Verification.Rows--
 		b.Verification.Problems = append(b.Verification.Problems, fmt.Sprintf("plaza %d: %s", id, why))
 		b.Verification.Next = []string{"count the plazas again: tollstream rebuild --yes"}
@@ -360,7 +360,7 @@ func (n *network) Board(context.Context) (*web.Board, error) {
 	return b, nil
 }
 
-func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
+func (n *network) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m := n.of(id)
@@ -368,14 +368,14 @@ func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
 	case n.err != nil:
 		return nil, n.err
 	case m == nil:
-		return nil, web.ErrNotFound
+		return nil, board.ErrNotFound
 	}
 	now := n.now()
-	d := &web.PlazaDetail{Plaza: n.row(m, now)}
+	d := &board.Detail{Plaza: n.row(m, now)}
 	start := midnight(now, m.zone)
 	var so, was int64
 	for q := start; q.Before(start.AddDate(0, 0, 1)); q = q.Add(15 * time.Minute) {
-		point := web.QuarterPoint{Start: q}
+		point := board.Quarter{Start: q}
 		if !q.After(now) {
 			point.ByType = n.renamed(m.passed(q, now, *d.Since))
 			point.Count = new(sumOf(point.ByType))
@@ -393,7 +393,7 @@ func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
 		before := q.AddDate(0, 0, -7)
 		old := m.passed(before, before.Add(time.Hour), now.Add(time.Hour))
 		d.LastWeek = append(d.LastWeek,
-			web.QuarterPoint{Start: before, ByType: old, Count: new(sumOf(old))})
+			board.Quarter{Start: before, ByType: old, Count: new(sumOf(old))})
 		if q.Add(15 * time.Minute).Before(now) {
 			was += sumOf(old)
 		}
@@ -410,26 +410,26 @@ func (n *network) Plaza(_ context.Context, id int16) (*web.PlazaDetail, error) {
 			why = fmt.Sprintf("demand is %d %% of the capacity", 79+i)
 		}
 		d.Changes = append(d.Changes,
-			web.Change{From: next, To: from, Since: at, Detected: at.Add(2 * time.Minute), Why: why})
+			board.Change{From: next, To: from, Since: at, Detected: at.Add(2 * time.Minute), Why: why})
 		from, at = next, at.Add(-time.Duration(40+70*i)*time.Minute)
 	}
 	return d, nil
 }
 
 // Windows returns windows of a quarter of an hour and of an hour, back to two days ago.
-func (n *network) Windows(_ context.Context, id int16, q web.WindowQuery) (web.WindowPage, error) {
+func (n *network) Windows(_ context.Context, id int16, q board.WindowQuery) (board.WindowPage, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m := n.of(id)
 	switch {
 	case n.err != nil:
-		return web.WindowPage{}, n.err
+		return board.WindowPage{}, n.err
 	case m == nil:
-		return web.WindowPage{}, web.ErrNotFound
+		return board.WindowPage{}, board.ErrNotFound
 	}
 	now := n.now()
 	since := n.began.Add(-m.since)
-	var page web.WindowPage
+	var page board.WindowPage
 	for start := now.Truncate(15 * time.Minute).Add(-15 * time.Minute); start.After(
 		now.Add(-48 * time.Hour)); start = start.Add(-15 * time.Minute) {
 		for _, kind := range []string{"15m", "1h"} {
@@ -454,7 +454,7 @@ func (n *network) Windows(_ context.Context, id int16, q web.WindowQuery) (web.W
 					by[name] += count
 				}
 			}
-			w := web.Window{Kind: kind, Start: start, End: start.Add(length), ByType: by, Count: sumOf(by),
+			w := board.Window{Kind: kind, Start: start, End: start.Add(length), ByType: by, Count: sumOf(by),
 				Final: true, Revision: 1, Reason: toll.ClosedByWatermark}
 			w.Late = int64(chance(id, kind, start.Unix()) * 1.6)
 			w.TooLate = int64(chance(id, kind, start.Unix(), "too") * 1.08)
@@ -467,6 +467,6 @@ func (n *network) Windows(_ context.Context, id int16, q web.WindowQuery) (web.W
 	return page, nil
 }
 
-func (n *network) DeadLetters(context.Context, web.PageQuery) (web.DeadLetterPage, error) {
-	return web.DeadLetterPage{}, nil
+func (n *network) DeadLetters(context.Context, board.PageQuery) (board.DeadLetterPage, error) {
+	return board.DeadLetterPage{}, nil
 }

@@ -1,7 +1,9 @@
-package web
+// Package board is the view model: the toll plazas as they are at one moment, with what follows
+// from their events, windows and verification. The text, the JSON, the terminal and the page all
+// show it. It is pure: it reaches neither Kafka nor MySQL, and has no clock.
+package board
 
 import (
-	"context"
 	"errors"
 	"time"
 
@@ -9,25 +11,8 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// ErrNotFound is what a [Source] returns, wrapped or not, of a plaza of which nothing is known. The
-// client gets a 404.
+// ErrNotFound is what a source of boards returns, wrapped or not, for a plaza that is not known.
 var ErrNotFound = errors.New("no such plaza")
-
-// Source gives what the pages show. Its methods are called from several goroutines at once. They
-// must return soon after their context ends. What they return belongs to the server, which changes
-// it.
-type Source interface {
-	// Board returns all plazas, as of now. One goroutine calls it, about once a second while there are
-	// clients, and never while the call before is still under way.
-	Board(ctx context.Context) (*Board, error)
-	// Plaza returns one plaza with its history, or ErrNotFound.
-	Plaza(ctx context.Context, id int16) (*PlazaDetail, error)
-	// Windows returns a plaza's closed windows, the newest first: descending by start, then ascending
-	// by kind. It returns ErrNotFound of a plaza that is not known.
-	Windows(ctx context.Context, id int16, q WindowQuery) (WindowPage, error)
-	// DeadLetters returns what was rejected, ascending by partition and offset.
-	DeadLetters(ctx context.Context, q PageQuery) (DeadLetterPage, error)
-}
 
 // In JSON every member is there, and null for what is not known. Times are RFC 3339; the server
 // shows those of a plaza by the plaza's clock and those of the stream by the database's, whatever
@@ -69,22 +54,22 @@ type OpenTransaction struct {
 	Since     time.Time `json:"since"` // wall clock when it was first seen
 }
 
-// VerificationStatus is the verdict of a verification.
-type VerificationStatus string
+// Status is the verdict of a verification.
+type Status string
 
 // The verdicts, from good to bad.
 const (
 	// every invariant holds, and the group table has counted all that is stored
-	Exact VerificationStatus = "exact"
+	Exact Status = "exact"
 	// every invariant holds, and some events are stored and not yet counted, which is healthy
-	InFlight VerificationStatus = "in_flight"
-	Mismatch VerificationStatus = "mismatch" // an invariant does not hold
+	InFlight Status = "in_flight"
+	Mismatch Status = "mismatch" // an invariant does not hold
 )
 
 // Verification is the proof of the figures: whether each event is stored and counted exactly once.
 type Verification struct {
-	Status VerificationStatus `json:"status"`
-	Events *int64             `json:"events"` // that the group table counts
+	Status Status `json:"status"`
+	Events *int64 `json:"events"` // that the group table counts
 	// of livetolldata; nil where counting them took too long
 	Rows     *int64 `json:"rows"`
 	InFlight int64  `json:"in_flight"` // events that are stored and not yet counted
@@ -96,10 +81,10 @@ type Verification struct {
 
 // PlazaVerification is the proof of one plaza's figures.
 type PlazaVerification struct {
-	Status     VerificationStatus `json:"status"`
-	TableCount int64              `json:"table_count"` // events that the group table counts
-	StoredRows *int64             `json:"stored_rows"` // rows of livetolldata; nil where not counted
-	InFlight   int64              `json:"in_flight"`
+	Status     Status `json:"status"`
+	TableCount int64  `json:"table_count"` // events that the group table counts
+	StoredRows *int64 `json:"stored_rows"` // rows of livetolldata; nil where not counted
+	InFlight   int64  `json:"in_flight"`
 	// whether the rows are the ones that were stored; nil where not computed
 	ChecksumOK *bool `json:"checksum_ok"`
 }
@@ -184,23 +169,23 @@ type Plaza struct {
 	Verification PlazaVerification `json:"verification"`
 }
 
-// PlazaDetail is one plaza with its history.
-type PlazaDetail struct {
+// Detail is one plaza with its history.
+type Detail struct {
 	Plaza
 	// wall clock when it was read; where zero, the server sets it
 	At time.Time `json:"at"`
 	// of the plaza's local date so far and to come, ascending
-	Quarters         []QuarterPoint `json:"quarters"`
-	LastWeek         []QuarterPoint `json:"last_week"`            // of the same date a week before
-	DaySoFar         *int64         `json:"day_so_far"`           // events since local midnight
-	DaySoFarLastWeek *int64         `json:"day_so_far_last_week"` // up to the same time of day
+	Quarters         []Quarter `json:"quarters"`
+	LastWeek         []Quarter `json:"last_week"`            // of the same date a week before
+	DaySoFar         *int64    `json:"day_so_far"`           // events since local midnight
+	DaySoFarLastWeek *int64    `json:"day_so_far_last_week"` // up to the same time of day
 	// of the state of congestion, the newest first
 	Changes       []Change `json:"changes"`
 	RecentWindows []Window `json:"recent_windows"` // closed ones, the newest first
 }
 
-// QuarterPoint is a quarter of an hour, [Start, Start + 15 min).
-type QuarterPoint struct {
+// Quarter is a quarter of an hour, [Start, Start + 15 min).
+type Quarter struct {
 	Start time.Time `json:"start"`
 	// nil where it has not begun, or nothing is known of it
 	Count  *int64           `json:"count"`
@@ -243,7 +228,7 @@ type Window struct {
 type WindowQuery struct {
 	Kind   string          // a kind's name; empty for all kinds
 	Limit  int             // at least 1
-	Before *WindowPosition // those behind it in the order of [Source.Windows]; nil for the newest
+	Before *WindowPosition // those behind it in the order of a page; nil for the newest
 }
 
 // WindowPosition is where a window is among a plaza's.
