@@ -162,9 +162,9 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 	filter.PayloadLimit = payloadWidth * utf8.UTFMax
 	var last toll.Origin
 	var shown int64
-	t := newTable(a.stdout, column{name: "record"}, column{name: "time (UTC)"}, column{name: "kind"},
-		column{name: "reason"},
-		column{name: "bytes", number: true}, column{name: "payload"}, column{name: "retried"})
+	t := newTable(a.stdout, leftAligned("record"), leftAligned("time (UTC)"), leftAligned("kind"),
+		leftAligned("reason"),
+		rightAligned("bytes"), leftAligned("payload"), leftAligned("retried"))
 	err = store.EachDeadLetter(c.Context, filter, func(d *sql.DeadLetter) error {
 		last = d.Origin()
 		shown++

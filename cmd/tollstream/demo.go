@@ -333,7 +333,7 @@ func (d *demo) show(ctx context.Context, store *sql.Store, table *topology.Table
 		} else if i < len(d.news) && len(d.news) < newsShown {
 			line = d.news[i]
 		}
-		fmt.Fprintf(&screen, "  %s\n", clip(line, screenOf(d.out).width-3))
+		fmt.Fprintf(&screen, "  %s\n", clip(line, screenWidth(d.out)-3))
 	}
 	fmt.Fprintf(&screen, "\n%s\n", sums.line(n))
 	if d.drawn > 0 {
@@ -419,10 +419,9 @@ func sentence(e toll.Event) string {
 // table draws a line for each plaza, along the road.
 func (d *demo) table(w io.Writer, states map[int16]*toll.State,
 	congestion map[int16]traffic.Assessment, checks []sql.PlazaCheck) {
-	t := newTable(w, column{name: "plaza", number: true}, column{name: ""},
-		column{name: "veh/h", number: true}, column{name: "v/c", number: true},
-		column{name: "state"}, column{name: "last hours"}, column{name: "counted",
-			number: true}, column{name: "verdict"})
+	t := newTable(w, rightAligned("plaza"), leftAligned(""),
+		rightAligned("veh/h"), rightAligned("v/c"),
+		leftAligned("state"), leftAligned("last hours"), rightAligned("counted"), leftAligned("verdict"))
 	byPlaza := map[int16]sql.PlazaCheck{}
 	for _, c := range checks {
 		if c.Plaza >= toll.MinPlaza {

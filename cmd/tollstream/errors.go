@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/tollstream/tollstream/toll"
 )
@@ -95,10 +94,4 @@ func report(stderr io.Writer, err error) int {
 		return exitUsage
 	}
 	return exitFailed
-}
-
-// oneLine makes a text safe for a terminal and puts it on one line.
-func oneLine(s string) string {
-	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })
-	return escape(strings.Join(lines, "; "))
 }

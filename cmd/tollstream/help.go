@@ -69,7 +69,7 @@ func helpCommand(b *strings.Builder, path []*cli.Command) {
 	for paragraph := range strings.SplitSeq(strings.TrimSpace(c.Description), "\n\n") {
 		if paragraph != "" {
 			b.WriteByte('\n')
-			writeWrapped(b, strings.Join(strings.Fields(paragraph), " "), 0)
+			writeWrapped(b, paragraph, 0)
 		}
 	}
 	if c.UsageText != "" {
@@ -164,22 +164,6 @@ func flagNotes(f cli.DocGenerationFlag) string {
 }
 
 // writeWrapped writes words in lines of at most helpWidth; all but the first are indented.
-func writeWrapped(b *strings.Builder, text string, indent int) {
-	column := indent
-	for i, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case column+1+n > helpWidth:
-			b.WriteByte('\n')
-			b.WriteString(strings.Repeat(" ", indent))
-			column = indent
-		default:
-			b.WriteByte(' ')
-			column++
-		}
-		b.WriteString(word)
-		column += n
-	}
-	b.WriteByte('\n')
+func writeWrapped(b *strings.Builder, words string, indent int) {
+	b.WriteString(strings.Join(wrap(words, helpWidth-indent), "\n"+strings.Repeat(" ", indent)) + "\n")
 }

@@ -77,7 +77,7 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		return err
 	}
 	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.group),
-		counted(int64(epochs.Plazas), "plaza"), epochs.Highest))
+		counted(epochs.Plazas, "plaza"), epochs.Highest))
 	topics := topology.Topics{Topic: con.topic, Group: con.group, Partitions: info.Partitions,
 		Replication: info.Replicas}
 	if outgrown, err := con.cluster.Outgrown(ctx, topics); err != nil {
@@ -104,18 +104,14 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		t.tell(
 			"the next process publishes them: tollstream process; to see how far it is: tollstream verify")
 	} else {
-		t.tell(counted(int64(members), "running member") +
+		t.tell(counted(members, "running member") +
 			" of the group will notice and publish them; to see how far it is: tollstream verify")
 	}
 	return t.end("")
 }
 
 func batchesOf(r sql.Rebuild) string {
-	batches := number(r.Batches) + " batches"
-	if r.Batches == 1 {
-		batches = "1 batch"
-	}
-	return fmt.Sprintf("%s of %s with %s, %s", batches, counted(int64(r.Partitions), "partition"),
-		counted(r.Events, "event"),
+	return fmt.Sprintf("%s of %s with %s, %s", counted(r.Batches, "batch"),
+		counted(r.Partitions, "partition"), counted(r.Events, "event"),
 		humanize.IBytes(uint64(r.OutboxSize)))
 }

@@ -202,7 +202,7 @@ func checkIdle(ctx context.Context, con connection) error {
 	if n > 0 {
 		return toll.Permanent(
 			"stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
-			"group %s has %s", con.group, counted(int64(n), "running member"))
+			"group %s has %s", con.group, counted(n, "running member"))
 	}
 	return nil
 }

@@ -205,7 +205,7 @@ func (k *keptLog) keep() (release func()) {
 		defer k.mu.Unlock()
 		k.keeping = false
 		if k.dropped > 0 {
-			fmt.Fprintf(k.to, "… %s of the log before\n", counted(int64(k.dropped), "line"))
+			fmt.Fprintf(k.to, "… %s of the log before\n", counted(k.dropped, "line"))
 		}
 		_, _ = k.to.Write(bytes.Join(k.lines, nil))
 		k.lines, k.dropped = nil, 0

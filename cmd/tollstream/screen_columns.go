@@ -74,25 +74,25 @@ const (
 const leastTrend = 12
 
 var screenColumns = []screenColumn{
-	{column: column{"plaza", true}, key: "p", up: true,
+	{column: rightAligned("plaza"), key: "p", up: true,
 		cell: func(p *plazaRow, _ string) string { return plazaName(int(p.ID)) },
 		by:   func(p *plazaRow) (float64, bool) { return float64(p.ID), true }},
-	{column: column{"name", false}, key: keyName, rank: 4, up: true,
+	{column: leftAligned("name"), key: keyName, rank: 4, up: true,
 		cell: func(p *plazaRow, _ string) string { return ellipsed(shown(p.Name), maxName) }},
-	{column: column{"state", false}, key: keyState,
+	{column: leftAligned("state"), key: keyState,
 		cell: func(p *plazaRow, _ string) string { return stateWords(p.State) },
 		look: func(p *plazaRow) look { return stateLook(p.State) },
 		by:   func(p *plazaRow) (float64, bool) { return urgency[p.State], true }},
-	{column: column{columnFlow, true}, key: keyFlow, rank: 1,
+	{column: rightAligned(columnFlow), key: keyFlow, rank: 1,
 		cell: func(p *plazaRow, _ string) string { return rounded(p.FlowPerHour) },
 		by:   func(p *plazaRow) (float64, bool) { return p.FlowPerHour, true }},
-	{column: column{columnVC, true}, key: keyVC, rank: 2,
+	{column: rightAligned(columnVC), key: keyVC, rank: 2,
 		cell: func(p *plazaRow, _ string) string { return known(p.VC, ratio) },
 		by:   func(p *plazaRow) (float64, bool) { return value(p.VC) }},
-	{column: column{"heavy", true}, key: "h", rank: 6,
+	{column: rightAligned("heavy"), key: "h", rank: 6,
 		cell: func(p *plazaRow, _ string) string { return known(p.HeavyShare, sharePercent) },
 		by:   func(p *plazaRow) (float64, bool) { return value(p.HeavyShare) }},
-	{column: column{columnZ, true}, key: keyZ, rank: 5,
+	{column: rightAligned(columnZ), key: keyZ, rank: 5,
 		cell: func(p *plazaRow, _ string) string { return known(p.Z, signed) },
 		look: func(p *plazaRow) look {
 			if p.Z != nil && math.Abs(*p.Z) >= 3 {
@@ -101,11 +101,11 @@ var screenColumns = []screenColumn{
 			return plain
 		},
 		by: func(p *plazaRow) (float64, bool) { z, ok := value(p.Z); return math.Abs(z), ok }},
-	{column: column{trendName, false}, rank: 7}, // its cells depend on the room, see trend
-	{column: column{"total", true}, key: keyTotal, rank: 9,
+	{column: leftAligned(trendName), rank: 7}, // its cells depend on the room, see trend
+	{column: rightAligned("total"), key: keyTotal, rank: 9,
 		cell: func(p *plazaRow, _ string) string { return number(p.Total) },
 		by:   func(p *plazaRow) (float64, bool) { return float64(p.Total), true }},
-	{column: column{"last", true}, key: "l", rank: 8,
+	{column: rightAligned("last"), key: "l", rank: 8,
 		cell: func(p *plazaRow, today string) string {
 			if p.LastEvent == nil {
 				return "-"
@@ -122,7 +122,7 @@ var screenColumns = []screenColumn{
 			}
 			return float64(p.LastEvent.Unix()), true
 		}},
-	{column: column{"verdict", false}, key: "d", rank: 3,
+	{column: leftAligned("verdict"), key: "d", rank: 3,
 		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(&p.Verification) },
 		look: func(p *plazaRow) look {
 			switch p.Verification.Status {

@@ -127,8 +127,8 @@ func (m *screenModel) verification() line {
 		slices.Sort(wrong)
 		where, short := "", ""
 		if len(wrong) > 0 {
-			where, short = fmt.Sprintf(" at %s: %s", counted(int64(len(wrong)), "plaza"), someOf(wrong)),
-				fmt.Sprintf(" at %s", counted(int64(len(wrong)), "plaza"))
+			where, short = fmt.Sprintf(" at %s: %s", counted(len(wrong), "plaza"), someOf(wrong)),
+				fmt.Sprintf(" at %s", counted(len(wrong), "plaza"))
 		}
 		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more",
 			mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+
@@ -150,12 +150,12 @@ func (m *screenModel) verification() line {
 				all+"; the rows are not counted", mark+"exact; rows not counted"), good}}
 	}
 	if *v.Rows != vehicles { // some are from before tollstream, or were deleted on purpose
-		return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(int64(len(m.board.Plazas)),
+		return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(len(m.board.Plazas),
 			"plaza")+", each counted once; "+counted(*v.Rows, "row")+" · "+checked,
 			mark+"exact: "+all+", "+counted(*v.Rows, "row")+" · "+checked, mark+"exact · "+checked, mark+
 				"exact"), good}}
 	}
-	return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(int64(len(m.board.Plazas)),
+	return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(len(m.board.Plazas),
 		"plaza")+", each one row and counted once · "+checked,
 		mark+"exact: "+all+", each one row, counted once · "+checked, mark+"exact: "+all+" · "+
 			checked, mark+"exact · "+checked, mark+"exact"), good}}
@@ -169,7 +169,7 @@ func (m *screenModel) network() line {
 	if v := &m.board.Verification; v.Status == board.Mismatch && len(v.Problems) > 0 {
 		text := shown(v.Problems[0])
 		if more := len(v.Problems) - 1; more > 0 {
-			text = fmt.Sprintf("1 of %s problems: %s", number(int64(more+1)), text)
+			text = fmt.Sprintf("1 of %s problems: %s", number(more+1), text)
 		}
 		return line{{text, alarm}}
 	}
@@ -186,13 +186,13 @@ func (m *screenModel) network() line {
 			states = append(states, piece{", ", plain})
 		}
 		states = append(states,
-			piece{fmt.Sprintf("%s %s %s", stateSymbols[state], number(int64(n)), state), stateLook(state)})
+			piece{fmt.Sprintf("%s %s %s", stateSymbols[state], number(n), state), stateLook(state)})
 	}
 	if len(states) == 0 {
 		return textLine("no plaza is known yet")
 	}
 	for _, first := range []string{
-		fmt.Sprintf("%s, %s vehicles/h · ", counted(int64(s.Plazas), "plaza"), rounded(s.FlowPerHour)),
+		fmt.Sprintf("%s, %s vehicles/h · ", counted(s.Plazas, "plaza"), rounded(s.FlowPerHour)),
 		fmt.Sprintf("%s vehicles/h · ", rounded(s.FlowPerHour)),
 		rounded(s.FlowPerHour) + " veh/h · ",
 	} {
@@ -362,8 +362,8 @@ func keyed(name, key string) line {
 func (m *screenModel) foot() line {
 	of := ""
 	if n := len(m.order); n > 0 && m.board != nil {
-		of = fmt.Sprintf("%s–%s of %s", number(int64(m.offset+1)),
-			number(int64(min(m.offset+m.tableRoom(), n))), number(int64(n)))
+		of = fmt.Sprintf("%s–%s of %s", number(m.offset+1),
+			number(min(m.offset+m.tableRoom(), n)), number(n))
 	}
 	sorted := "by " + m.sort.column().name + " " + m.sort.arrow()
 	filtered := ""

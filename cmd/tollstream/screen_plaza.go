@@ -63,7 +63,9 @@ type plazaPage struct {
 
 func (p *plazaPage) blank() { p.lines = append(p.lines, nil) }
 func (p *plazaPage) words(s string) {
-	p.written(func(t *strings.Builder) { writeWords(t, s, p.width) })
+	for _, words := range wrap(s, p.width) {
+		p.lines = append(p.lines, line{{words, plain}})
+	}
 }
 
 // heading begins a part.
@@ -270,10 +272,8 @@ func (p *plazaPage) changes(changes []board.Change) {
 		}
 		p.lines = append(p.lines, line{{since + "  ", plain}, {stateWords(c.To), stateLook(c.To)},
 			{" after " + c.From.String() + ", noticed at " + when, plain}})
-		var t strings.Builder
-		writeWords(&t, shown(c.Why), p.width-4)
-		for text := range strings.Lines(t.String()) {
-			p.lines = append(p.lines, line{{"    " + strings.TrimSuffix(text, "\n"), faint}})
+		for _, words := range wrap(shown(c.Why), p.width-4) {
+			p.lines = append(p.lines, line{{"    " + words, faint}})
 		}
 	}
 }
@@ -294,12 +294,12 @@ func (p *plazaPage) windows(windows []board.Window) {
 		return cmp.Or(cmp.Compare(spans[v.Kind], spans[w.Kind]), cmp.Compare(v.Kind, w.Kind))
 	})
 	fields := []field{
-		{column: column{"kind", false}}, {column: column{"window", true}},
-		{column: column{"vehicles", true}},
-		{column: column{"rev", true}, rank: 1}, {column: column{"complete", true},
-			rank: 2}, {column: column{columnFlow, true}, rank: 3},
-		{column: column{"late", true}, rank: 4}, {column: column{"too late", true},
-			rank: 4}, {column: column{"final", false}, rank: 5},
+		{column: leftAligned("kind")}, {column: rightAligned("window")},
+		{column: rightAligned("vehicles")},
+		{column: rightAligned("rev"), rank: 1}, {column: rightAligned("complete"),
+			rank: 2}, {column: rightAligned(columnFlow), rank: 3},
+		{column: rightAligned("late"), rank: 4}, {column: rightAligned("too late"),
+			rank: 4}, {column: leftAligned("final"), rank: 5},
 	}
 	n := 0
 	for i := range sorted {

@@ -66,8 +66,8 @@ func (a *app) listQueries(queries []sql.Query, asJSON bool) error {
 		}
 		return writeJSON(a.stdout, list)
 	}
-	t := newTable(a.stdout, column{name: "query"}, column{name: "settings"},
-		column{name: "what it does"})
+	t := newTable(a.stdout, leftAligned("query"), leftAligned("settings"),
+		leftAligned("what it does"))
 	for _, q := range queries {
 		t.AppendRow(table.Row{q.Name, strings.Join(q.Settings, ", "), q.Description})
 	}

@@ -136,7 +136,7 @@ func writeUp(w io.Writer, s *stack) error {
 	con := s.connection()
 	var b strings.Builder
 	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.topic,
-		counted(int64(s.partitions), "partition"))
+		counted(s.partitions, "partition"))
 	cfg, err := mysql.ParseDSN(con.dsn)
 	if err != nil {
 		return err

@@ -227,7 +227,7 @@ func reportFigures(b *strings.Builder, r *sql.Report) {
 		n       int64
 		meaning string
 	}
-	batches := plural(r.Batches, "batch", "batches")
+	batches := counted(r.Batches, "batch", "batches")
 	if r.BatchRows < r.Batches {
 		batches += ", compacted into " + counted(r.BatchRows, "row")
 	}
@@ -306,21 +306,13 @@ func windowsChecked(r *sql.Report) string {
 }
 
 func reportPartitions(b *strings.Builder, r *sql.Report) {
-	t := newTable(b, column{"partition", true}, column{"stored from", true}, column{"up to", true},
-		column{"events", true},
-		column{"rejected", true}, column{"skipped", true}, column{"unpublished", true})
+	t := newTable(b, rightAligned("partition"), rightAligned("stored from"), rightAligned("up to"),
+		rightAligned("events"),
+		rightAligned("rejected"), rightAligned("skipped"), rightAligned("unpublished"))
 	for _, p := range r.Partitions {
 		t.AppendRow([]any{p.Partition, number(p.Start), number(p.Next), number(p.Events),
 			number(p.Rejected), number(p.Skipped),
 			number(p.Unpublished)})
 	}
 	t.Render()
-}
-
-// plural writes a count with a noun that does not just take an s.
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return number(n) + " " + many
 }

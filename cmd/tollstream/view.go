@@ -519,7 +519,7 @@ func unknownPlaza(plaza int16, known []int16) error {
 	}
 	hint := "the plazas are " + strings.Join(names, ", ")
 	if more := len(known) - len(names); more > 0 {
-		hint += fmt.Sprintf(" and %s more; tollstream view lists them", number(int64(more)))
+		hint += fmt.Sprintf(" and %s more; tollstream view lists them", number(more))
 	}
 	return withHint(err, hint)
 }

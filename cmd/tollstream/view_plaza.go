@@ -76,7 +76,7 @@ func aboutPlaza(about *toll.Plaza) string {
 		parts = append(parts, road)
 	}
 	if about.Lanes > 0 {
-		parts = append(parts, counted(int64(about.Lanes), "lane"))
+		parts = append(parts, counted(about.Lanes, "lane"))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -92,7 +92,7 @@ func writeState(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
 	if b.stale(p) {
 		line += fmt.Sprintf(", judged up to %s only", p.at(a.Until, b.now))
 	}
-	writeWords(t, line+": "+oneLine(a.Why), width)
+	t.WriteString(strings.Join(wrap(line+": "+oneLine(a.Why), width), "\n") + "\n")
 }
 
 // writeMeasure prints the figures by which the plaza was judged.
@@ -154,8 +154,11 @@ func writeTransitions(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 		}
 		figures = append(figures, text)
 	}
-	writeFields(t, []field{{column{"since", true}, 0, when}, {column{"change", false}, 0, change},
-		{column{"flow then", false}, 0, figures}}, math.MaxInt)
+	writeFields(t, []field{
+		{column: rightAligned("since"), cells: when},
+		{column: leftAligned("change"), cells: change},
+		{column: leftAligned("flow then"), cells: figures},
+	}, math.MaxInt)
 }
 
 // maxBar is the longest bar, in characters.
@@ -237,15 +240,15 @@ func writeLaterThanNow(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 // writeWindows prints the windows that closed last, a few of each kind, the newest first.
 func writeWindows(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
 	fields := []field{
-		{column: column{"kind", false}},
-		{column: column{"window", true}},
-		{column: column{"vehicles", true}},
-		{column: column{"flow/h", true}, rank: 1},
-		{column: column{"late", true}, rank: 2},
-		{column: column{"too late", true}, rank: 2},
-		{column: column{"complete", true}, rank: 5},
-		{column: column{"rev", true}, rank: 3},
-		{column: column{"final", false}, rank: 4},
+		{column: leftAligned("kind")},
+		{column: rightAligned("window")},
+		{column: rightAligned("vehicles")},
+		{column: rightAligned("flow/h"), rank: 1},
+		{column: rightAligned("late"), rank: 2},
+		{column: rightAligned("too late"), rank: 2},
+		{column: rightAligned("complete"), rank: 5},
+		{column: rightAligned("rev"), rank: 3},
+		{column: leftAligned("final"), rank: 4},
 	}
 	n := 0
 	for i := range p.windows {
@@ -275,14 +278,6 @@ func writeWindows(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
 		}
 	}
 	writeFields(t, fields, width)
-}
-
-// complete tells how many of a window's events it has counted, rounded down: 99.9 % lack some.
-func complete(events, tooLate int64) string {
-	if tooLate <= 0 {
-		return "100 %"
-	}
-	return fmt.Sprintf("%.1f %%", math.Floor(1000*float64(events)/float64(events+tooLate))/10)
 }
 
 // writeLateness tells how many of the plaza's events came late, and how many ran ahead.

@@ -58,7 +58,7 @@ func (v *viewer) writePlazas(t *strings.Builder, b *viewBoard, s screen) {
 	}
 	writeFields(t, fields, s.width)
 	if more := len(b.plazas) - len(shown); more > 0 {
-		fmt.Fprintf(t, "and %s more\n", counted(int64(more), "plaza"))
+		fmt.Fprintf(t, "and %s more\n", counted(more, "plaza"))
 	}
 	t.WriteString("\n" + strings.Join(foot, "\n") + "\n")
 }
@@ -97,11 +97,11 @@ func waitingLine(b *viewBoard) string {
 func networkVerdict(b *viewBoard) string {
 	status, inFlight, wrong := b.status()
 	all := fmt.Sprintf("%s at %s", counted(b.events, "vehicle"),
-		counted(int64(len(b.plazas)), "plaza"))
+		counted(len(b.plazas), "plaza"))
 	switch status {
 	case sql.Mismatch:
 		return fmt.Sprintf("MISMATCH at %s: %s (tollstream verify says more)",
-			counted(int64(len(wrong)), "plaza"), someOf(wrong))
+			counted(len(wrong), "plaza"), someOf(wrong))
 	case sql.InFlight:
 		return fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all, number(inFlight))
 	}
@@ -235,9 +235,9 @@ func (v *viewer) plazaFields(b *viewBoard, shown []plazaBoard) []field {
 		return has(func(p *plazaBoard) bool { m := b.measure(p); return m != nil && of(m) != nil })
 	}
 
-	add(0, column{"plaza", true}, func(p *plazaBoard) string { return plazaName(p.plaza) })
+	add(0, rightAligned("plaza"), func(p *plazaBoard) string { return plazaName(p.plaza) })
 	if has(func(p *plazaBoard) bool { return p.about.Name != "" }) {
-		add(8, column{"name", false}, func(p *plazaBoard) string {
+		add(8, leftAligned("name"), func(p *plazaBoard) string {
 			return cut(escape(p.about.Name), maxName)
 		})
 	}
@@ -245,27 +245,27 @@ func (v *viewer) plazaFields(b *viewBoard, shown []plazaBoard) []field {
 		marked := has(func(p *plazaBoard) bool {
 			return b.measure(p) != nil && troubled(p.congestion.State)
 		})
-		add(0, column{"state", false}, func(p *plazaBoard) string { return b.stateMark(p, marked) })
+		add(0, leftAligned("state"), func(p *plazaBoard) string { return b.stateMark(p, marked) })
 	}
-	add(1, column{columnFlow, true}, func(p *plazaBoard) string {
+	add(1, rightAligned(columnFlow), func(p *plazaBoard) string {
 		if flow, known := b.flow(p); known {
 			return rounded(flow)
 		}
 		return "?"
 	})
 	if measured(vc) {
-		add(1, column{columnVC, true}, figure(vc, ratio))
+		add(1, rightAligned(columnVC), figure(vc, ratio))
 	}
 	if measured(z) {
 		rank := 9
 		if v.settings.sort == sortDeviation {
 			rank = 1
 		}
-		add(rank, column{columnZ, true}, figure(z, signed))
+		add(rank, rightAligned(columnZ), figure(z, signed))
 	}
-	add(2, column{"total", true}, func(p *plazaBoard) string { return number(p.state.Events) })
+	add(2, rightAligned("total"), func(p *plazaBoard) string { return number(p.state.Events) })
 	for i, n := range rollingMinutes {
-		add(7-i, column{rollingNames[i], true}, func(p *plazaBoard) string {
+		add(7-i, rightAligned(rollingNames[i]), func(p *plazaBoard) string {
 			count, known := b.rolling(p, n)
 			if !known {
 				return "?"
@@ -273,11 +273,11 @@ func (v *viewer) plazaFields(b *viewBoard, shown []plazaBoard) []field {
 			return number(count)
 		})
 	}
-	add(4, column{"last", true}, func(p *plazaBoard) string { return v.lastEvent(b, p) })
-	add(3, column{"verdict", false}, plazaVerdict)
+	add(4, rightAligned("last"), func(p *plazaBoard) string { return v.lastEvent(b, p) })
+	add(3, leftAligned("verdict"), plazaVerdict)
 	for i, c := range b.types() {
 		if i < maxShares {
-			add(shareRank+i, column{escape(c.Type), true}, func(p *plazaBoard) string {
+			add(shareRank+i, rightAligned(escape(c.Type)), func(p *plazaBoard) string {
 				return share(p.state.Types, c.Type)
 			})
 		}

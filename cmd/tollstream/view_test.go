@@ -472,26 +472,6 @@ func TestViewWithoutTables(t *testing.T) {
 	}
 }
 
-func TestSparkline(t *testing.T) {
-	if got := sparkline([]int64{0, 1, 2, 4, 8, 7, 800}, 800); got != "·▁▁▁▁▁█" {
-		t.Error(got)
-	}
-	if got := sparkline([]int64{1, 2, 3, 4, 5, 6, 7, 8}, 8); got != "▁▂▃▄▅▆▇█" {
-		t.Error(got)
-	}
-}
-
-func TestPercent(t *testing.T) {
-	for _, c := range []struct {
-		n, total int64
-		want     string
-	}{{0, 0, "0%"}, {0, 9, "0%"}, {1, 1000, "<1%"}, {1, 3, "33%"}, {3, 3, "100%"}} {
-		if got := percent(c.n, c.total); got != c.want {
-			t.Errorf("%d of %d: %s, want %s", c.n, c.total, got, c.want)
-		}
-	}
-}
-
 // TestViewSpeed times the view of one of 1,000 plazas; set TOLLSTREAM_SPEED to run it.
 func TestViewSpeed(t *testing.T) {
 	if os.Getenv("TOLLSTREAM_SPEED") == "" {

@@ -59,14 +59,3 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 		}
 	}
 }
-
-// cut shortens a line to a width, as a longer one would take two.
-func cut(line string, width int) string {
-	runes := []rune(line)
-	if len(runes) <= width {
-		return line
-	}
-	return string(runes[:max(width-1, 0)]) + "…"
-}
-
-func writeJSONLine(w io.Writer, v any) error { return encodeJSON(w, v, "") }

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Formats of the log.
+const (
+	logText = "text"
+	logJSON = "json"
+)
+
+// newLogger returns the logger of a command. Text is one short line for a person, json is for
+// machines.
+func newLogger(stderr io.Writer, format, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usagef("--log-level: %q is not one of debug, info, warn, error", level)
+	}
+	switch format {
+	case logText:
+		return slog.New(&lineHandler{w: stderr, level: l, mu: new(sync.Mutex)}), nil
+	case logJSON:
+		return slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: l})), nil
+	}
+	return nil, usagef("--log-format: %q is neither text nor json", format)
+}
+
+// lineHandler writes "10:23:02 warn  broker away broker=127.0.0.1:9092".
+type lineHandler struct {
+	w      io.Writer
+	level  slog.Level
+	prefix string // of attribute names, from groups
+	attrs  string // written already
+	mu     *sync.Mutex
+}
+
+func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+
+func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
+	var b strings.Builder
+	if !r.Time.IsZero() {
+		b.WriteString(r.Time.Format(time.TimeOnly))
+		b.WriteByte(' ')
+	}
+	fmt.Fprintf(&b, "%-5s %s%s", strings.ToLower(r.Level.String()), oneLine(r.Message), h.attrs)
+	r.Attrs(func(a slog.Attr) bool {
+		appendAttr(&b, h.prefix, a)
+		return true
+	})
+	b.WriteByte('\n')
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, err := io.WriteString(h.w, b.String())
+	return err
+}
+
+func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	var b strings.Builder
+	for _, a := range attrs {
+		appendAttr(&b, h.prefix, a)
+	}
+	clone := *h
+	clone.attrs += b.String()
+	return &clone
+}
+
+func (h *lineHandler) WithGroup(name string) slog.Handler {
+	clone := *h
+	if name != "" {
+		clone.prefix += name + "."
+	}
+	return &clone
+}
+
+func appendAttr(b *strings.Builder, prefix string, a slog.Attr) {
+	v := a.Value.Resolve()
+	if a.Equal(slog.Attr{}) {
+		return
+	}
+	if v.Kind() == slog.KindGroup {
+		if a.Key != "" {
+			prefix += a.Key + "."
+		}
+		for _, member := range v.Group() {
+			appendAttr(b, prefix, member)
+		}
+		return
+	}
+	s := oneLine(v.String())
+	if s == "" || strings.ContainsAny(s, ` ="`) {
+		s = strconv.Quote(s)
+	}
+	fmt.Fprintf(b, " %s%s=%s", prefix, a.Key, s)
+}
