@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -329,7 +330,7 @@ func (c *compaction) unmerged(deltas []toll.PlazaDelta, next int64) string {
 				s.Epoch, c.cursor.Epoch)
 		case s.MergedIn(c.partition) < end:
 			return fmt.Sprintf("plaza %d has merged up to offset %s of partition %d, and not %s", d.Plaza,
-				grouped(s.MergedIn(c.partition)), c.partition, grouped(end))
+				text.Number(s.MergedIn(c.partition)), c.partition, text.Number(end))
 		}
 	}
 	return ""

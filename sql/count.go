@@ -147,27 +147,3 @@ func plazaName(plaza int) string {
 	}
 	return strconv.Itoa(plaza)
 }
-
-// grouped writes a number with separators: 1,204.
-func grouped(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	start := 0
-	if n < 0 {
-		start = 1
-	}
-	for i := len(text) - 3; i > start; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
-
-// plural writes a number of things: 1 row, 1,204 rows.
-func plural(n int64, thing string) string {
-	switch {
-	case n == 1:
-		return "1 " + thing
-	case strings.HasSuffix(thing, "ch"):
-		return grouped(n) + " " + thing + "es"
-	}
-	return grouped(n) + " " + thing + "s"
-}

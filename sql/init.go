@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -91,7 +92,8 @@ func (s *Store) initMeta(ctx context.Context, id Identity) ([]string, error) {
 			if baseline.rows == 0 {
 				return []string{done}, nil
 			}
-			return []string{done, fmt.Sprintf("baseline: %s held before", plural(baseline.rows, "row"))}, nil
+			return []string{done, fmt.Sprintf("baseline: %s held before", text.Count(baseline.rows, "row"))},
+				nil
 		}
 		if number(err) != errDuplicateKey {
 			return nil, s.wrap("record what the database serves", err)
@@ -132,7 +134,7 @@ func (s *Store) recordBaseline(ctx context.Context, id Identity) (rowCount, erro
 	}
 	if batches > 0 {
 		return total, toll.Permanent("restore the row of toll_meta from a backup, or empty the tables",
-			"toll_meta of %s is empty, but toll_batch holds %s", s.address, plural(batches, "batch"))
+			"toll_meta of %s is empty, but toll_batch holds %s", s.address, text.Count(batches, "batch"))
 	}
 	counts, err := countRows(ctx, tx, countOptions{checksum: true})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -60,8 +61,8 @@ func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan,
 		if f := c.stored.folds[plaza]; f.rows < f.events && !some || f.rows > f.events &&
 			baseline[int(plaza)].rows == 0 {
 			c.found.ofWindow(KindMinuteRows, toll.WindowID{Plaza: plaza, Start: f.before}, f.events, f.rows,
-				"minutes before "+c.clock(f.before)+": "+plural(f.rows, "row")+" in livetolldata, "+
-					grouped(f.events)+" stored")
+				"minutes before "+c.clock(f.before)+": "+text.Count(f.rows, "row")+" in livetolldata, "+
+					text.Number(f.events)+" stored")
 		}
 	}
 	return nil
@@ -69,7 +70,7 @@ func (c *windowCheck) checkMinutes(ctx context.Context, q reader, scan *rowScan,
 
 func (c *windowCheck) minuteProblem(plaza int16, m toll.Minute, want, got int64) {
 	c.found.ofWindow(KindMinuteRows, toll.WindowID{Plaza: plaza, Start: m}, want, got,
-		"minute "+c.clock(m)+": "+plural(got, "row")+" in livetolldata, "+grouped(want)+" stored")
+		"minute "+c.clock(m)+": "+text.Count(got, "row")+" in livetolldata, "+text.Number(want)+" stored")
 }
 
 // count adds a group to its plaza's rows.

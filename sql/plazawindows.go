@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -186,8 +187,8 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 	}
 	if want := within.tooLate(ofQuarters); tooLate != want {
 		p.problem(KindWindowTooLate, id, want, tooLate,
-			"%s in toll_window that came too late for it, the batches have %s", plural(tooLate,
-				"event"), grouped(want))
+			"%s in toll_window that came too late for it, the batches have %s", text.Count(tooLate,
+				"event"), text.Number(want))
 	}
 	most, _ := within.count(ofQuarters)
 	if events < toll.SumTypes(most) {
@@ -207,10 +208,11 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 	switch {
 	case least > 0 && (row == nil || row.revision == 0):
 		p.problem(KindWindowMissing, id, least, 0, "it has no result in toll_window, %s delivered",
-			wereWas(least, "event"))
+			text.Count(least, "event was", "events were"))
 	case events < least:
 		p.problem(KindWindowBehind, id, least, events, "%s in toll_window, %s delivered: %s lost",
-			plural(events, "event"), grouped(least), wereWas(least-events, "event"))
+			text.Count(events, "event"), text.Number(least), text.Count(least-events, "event was",
+				"events were"))
 	}
 }
 
@@ -251,26 +253,27 @@ func (p *plazaWindows) checkRow(k *toll.WindowKind, w toll.Window, row *checkedR
 	}
 	if sum := toll.SumTypes(row.types); sum != row.events {
 		p.problem(KindWindowCount, row.WindowID, sum, row.events, "%s in toll_window, but %s by type",
-			plural(row.events, "event"), grouped(sum))
+			text.Count(row.events, "event"), text.Number(sum))
 		return
 	}
 	if row.late < 0 || row.late > row.events {
 		p.problem(KindWindowCount, row.WindowID, row.events, row.late,
-			"%s in toll_window, of which %s late", plural(row.events, "event"), grouped(row.late))
+			"%s in toll_window, of which %s late", text.Count(row.events, "event"), text.Number(row.late))
 	}
 	most, late := p.stored.in(toll.Window{Start: w.Start, End: row.end}).count(k.OfQuarters())
 	if all := toll.SumTypes(most); all == 0 {
 		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored",
-			plural(row.events, "event"))
+			text.Count(row.events, "event"))
 		return
 	} else if row.events > all {
 		p.problem(KindWindowCount, row.WindowID, all, row.events,
 			"%s in toll_window, %s stored: %s counted twice",
-			plural(row.events, "event"), grouped(all), wereWas(row.events-all, "event"))
+			text.Count(row.events, "event"), text.Number(all), text.Count(row.events-all, "event was",
+				"events were"))
 	} else if row.events == all && row.late != late {
 		p.problem(KindWindowCount, row.WindowID, late, row.late,
-			"%s in toll_window, of which %s late, by the batches %s", plural(row.events,
-				"event"), grouped(row.late), grouped(late))
+			"%s in toll_window, of which %s late, by the batches %s", text.Count(row.events,
+				"event"), text.Number(row.late), text.Number(late))
 	}
 	if countOf(most, toll.OtherType) > 0 || countOf(row.types, toll.OtherType) > 0 {
 		return // which of very many types are counted apart depends on the order in which they come
@@ -278,7 +281,7 @@ func (p *plazaWindows) checkRow(k *toll.WindowKind, w toll.Window, row *checkedR
 	for _, t := range row.types {
 		if all := countOf(most, t.Type); t.Count > all {
 			p.problem(KindWindowCount, row.WindowID, all, t.Count, "%s of type %q in toll_window, %s stored",
-				plural(t.Count, "event"), t.Type, grouped(all))
+				text.Count(t.Count, "event"), t.Type, text.Number(all))
 			return
 		}
 	}
@@ -301,12 +304,12 @@ func (p *plazaWindows) checkExtra(row *checkedRow) {
 	p.v.report.Windows++
 	if row.tooLate != 0 {
 		p.problem(KindWindowTooLate, row.WindowID, 0, row.tooLate,
-			"%s in toll_window that came too late for it, the batches have none", plural(row.tooLate,
+			"%s in toll_window that came too late for it, the batches have none", text.Count(row.tooLate,
 				"event"))
 	}
 	if row.revision != 0 || row.events != 0 || row.tooLate == 0 {
 		p.problem(KindWindowExtra, row.WindowID, 0, row.events, "%s in toll_window, none stored",
-			plural(row.events, "event"))
+			text.Count(row.events, "event"))
 	}
 }
 

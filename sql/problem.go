@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -203,7 +204,7 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		if at := b.mergedIn(key); at != a.at {
 			if next := b.nextOf(key.partition); at <= next { // else reported below
 				found.ofBoth(KindTableOffset, plaza, key.partition, a.at, at,
-					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s", grouped(at), grouped(a.at))
+					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s", text.Number(at), text.Number(a.at))
 			}
 		}
 	}
@@ -222,25 +223,27 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 			if next := b.nextOf(m.Partition); m.Next > next {
 				found.ofBoth(KindTableAhead, plaza, m.Partition, next, m.Next,
 					"the group table has merged up to offset %s, the database has stored up to %s",
-					grouped(m.Next), grouped(next))
+					text.Number(m.Next), text.Number(next))
 			} else if b.accounts[accountKey{m.Partition, int16(plaza)}] == nil {
 				found.ofBoth(KindTableOffset, plaza, m.Partition, 0, m.Next,
-					"the group table has merged up to offset %s, but no batch has this plaza", grouped(m.Next))
+					"the group table has merged up to offset %s, but no batch has this plaza", text.Number(m.Next))
 			}
 		}
 		switch d := state.Events - merged.events; {
 		case d > 0:
 			found.ofPlaza(KindTableTotal, plaza, merged.events, state.Events,
 				"%s counted in the group table, %s in the deltas that it merged: %s counted twice",
-				grouped(state.Events), grouped(merged.events), wereWas(d, "event"))
+				text.Number(state.Events), text.Number(merged.events), text.Count(d, "event was",
+					"events were"))
 		case d < 0:
 			found.ofPlaza(KindTableTotal, plaza, merged.events, state.Events,
 				"%s counted in the group table, %s in the deltas that it merged: %s lost",
-				grouped(state.Events), grouped(merged.events), wereWas(-d, "event"))
+				text.Number(state.Events), text.Number(merged.events), text.Count(-d, "event was",
+					"events were"))
 		case state.Checksum != merged.checksum:
 			checksumOK = false
 			found.ofPlaza(KindTableChecksum, plaza, int64(merged.checksum), int64(state.Checksum),
-				"the group table counts %s as it should, but their checksum is not that of the deltas that it merged", plural(state.Events, "event"))
+				"the group table counts %s as it should, but their checksum is not that of the deltas that it merged", text.Count(state.Events, "event"))
 		}
 	} else if merged.events != 0 {
 		panic("sql: deltas merged into no state")
@@ -255,18 +258,18 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 		case d < 0:
 			checksumOK = false
 			found.ofPlaza(KindRowsMissing, plaza, stored.events, f.stored.rows,
-				"%s in livetolldata, %s stored: %s deleted", plural(f.stored.rows,
-					"row"), grouped(stored.events), wereWas(-d, "row"))
+				"%s in livetolldata, %s stored: %s deleted", text.Count(f.stored.rows,
+					"row"), text.Number(stored.events), text.Count(-d, "row was", "rows were"))
 		case d > 0:
 			checksumOK = false
 			found.ofPlaza(KindRowsExtra, plaza, stored.events, f.stored.rows,
-				"%s in livetolldata, %s stored: %s added by someone else, or doubled", plural(f.stored.rows,
-					"row"), grouped(stored.events), wereWas(d, "row"))
+				"%s in livetolldata, %s stored: %s added by someone else, or doubled", text.Count(f.stored.rows,
+					"row"), text.Number(stored.events), text.Count(d, "row was", "rows were"))
 		case f.stored.exact && f.stored.checksum != stored.checksum:
 			checksumOK = false
 			found.ofPlaza(KindRowsChanged, plaza, int64(stored.checksum), int64(f.stored.checksum),
 				"%s in livetolldata as it should be, but not the ones that were stored: their checksum differs",
-				plural(f.stored.rows, "row"))
+				text.Count(f.stored.rows, "row"))
 		}
 		if f.stored.exact {
 			c.ChecksumOK = &checksumOK
@@ -274,11 +277,4 @@ func (b *book) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 	}
 	c.Status = statusOf(found.count()-before, c.InFlight)
 	return c
-}
-
-func wereWas(n int64, thing string) string {
-	if n == 1 {
-		return plural(n, thing) + " was"
-	}
-	return plural(n, thing) + " were"
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -189,7 +190,7 @@ func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int,
 	}
 	if deleted, err := res.RowsAffected(); err != nil || deleted != old.n {
 		return prunedBatch{}, errors.Join(fmt.Errorf("%s deleted, not the %s that were read",
-			plural(deleted, "row"), grouped(old.n)), err)
+			text.Count(deleted, "row"), text.Number(old.n)), err)
 	}
 	return old, nil
 }

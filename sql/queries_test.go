@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // wantResults is what each query gives of the rows of stream.fill; a count of rows where they are
@@ -91,7 +93,7 @@ func TestQueries(t *testing.T) {
 				}
 				got := fmt.Sprint(rows)
 				if strings.HasSuffix(wantResults[q.Name], " rows") {
-					got = plural(int64(len(rows)), "row")
+					got = text.Count(len(rows), "row")
 				}
 				if got != wantResults[q.Name] || len(columns) == 0 {
 					t.Errorf("%s: got %s of %q, want %s", q.Name, got, columns, wantResults[q.Name])

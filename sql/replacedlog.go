@@ -5,6 +5,7 @@ import (
 	dbsql "database/sql"
 	"fmt"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -39,13 +40,13 @@ type AcceptedLog struct {
 func (a AcceptedLog) String() string {
 	most := fmt.Sprintf(
 		"at most %s below offset %s have no record in it, and at most %s of it are never stored",
-		plural(a.MostRows, "row"), grouped(a.Next), plural(a.MostRecords, "record"))
+		text.Count(a.MostRows, "row"), text.Number(a.Next), text.Count(a.MostRecords, "record"))
 	if a.From == nil {
 		return most
 	}
 	return fmt.Sprintf(
 		"by its leader epochs it differs from offset %s on: then %s have no record in it, and %s of it are never stored; %s",
-		grouped(*a.From), plural(*a.Rows, "row"), plural(*a.Records, "record"), most)
+		text.Number(*a.From), text.Count(*a.Rows, "row"), text.Count(*a.Records, "record"), most)
 }
 
 // RowsFrom returns how many rows were stored of the offsets from one on. exact is false where that

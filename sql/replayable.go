@@ -3,6 +3,8 @@ package sql
 import (
 	"context"
 	"fmt"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // LogRange is what the topic holds of a partition: records from Start on, of which those from Other
@@ -98,5 +100,5 @@ func UnreplayableText(rows int64, exact bool) string {
 		most = "at most "
 	}
 	return fmt.Sprintf("%s%s of %s can't be replayed, since the topic no longer holds their records",
-		most, plural(rows, "row"), eventTable)
+		most, text.Count(rows, "row"), eventTable)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -134,11 +135,11 @@ func (s *Store) checkOnlyOurs(ctx context.Context) error {
 	case before > 0:
 		return toll.Permanent(hint,
 			"%s holds %s from before tollstream, which can't be told from the %s that it stored",
-			eventTable, plural(before, "row"), grouped(stored))
+			eventTable, text.Count(before, "row"), text.Number(stored))
 	case rows > stored:
 		return toll.Permanent(hint,
 			"%s holds %s that tollstream did not store, and they can't be told from the %s that it stored",
-			eventTable, plural(rows-stored, "row"), grouped(stored))
+			eventTable, text.Count(rows-stored, "row"), text.Number(stored))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -103,8 +104,8 @@ func (r *rowCheck) end() {
 	for _, w := range r.windows[r.plaza] {
 		if rows := r.in(w.Window); w.compare && rows != w.want {
 			r.problem(w.kind, w.Window, rows, w.want,
-				plural(w.want, "event")+" in toll_window, those that came too late among them, but "+
-					plural(rows, "row")+" in livetolldata")
+				text.Count(w.want, "event")+" in toll_window, those that came too late among them, but "+
+					text.Count(rows, "row")+" in livetolldata")
 		}
 	}
 	if r.c.stored.folds[r.plaza] != nil {
@@ -161,7 +162,7 @@ func (r *rowCheck) missing() {
 					continue
 				}
 				has[id{k, w.Start}] = true
-				r.problem(k, w, r.in(w), 0, "it is not in toll_window, but "+plural(r.in(w), "row")+
+				r.problem(k, w, r.in(w), 0, "it is not in toll_window, but "+text.Count(r.in(w), "row")+
 					" in livetolldata are of its time")
 			}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -112,24 +113,18 @@ func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
 
 func (m *skippedTimes) note() string {
 	note := fmt.Sprintf("%s stored in livetolldata at times that the clocks of %s skip",
-		wereWas(m.rows, "row"), m.meta.Timezone)
+		text.Count(m.rows, "row was", "rows were"), m.meta.Timezone)
 	if m.moved > 0 {
 		note += fmt.Sprintf(": %s counted in the last minute before the change now, %s corrected "+
 			"and %s deleted that would be empty; the plazas are counted again, in epoch %d",
-			isAre(m.moved, "row"), plural(m.changed, "window"), grouped(m.emptied), m.rebuild.NewEpoch)
+			text.Count(m.moved, "row is", "rows are"), text.Count(m.changed,
+				"window"), text.Number(m.emptied), m.rebuild.NewEpoch)
 	}
 	if left := m.rows - m.moved; left > 0 {
 		note += fmt.Sprintf("; %s counted too late until the topic is replayed, since it is not "+
-			"known what their minutes held: tollstream reset --yes", isAre(left, "row"))
+			"known what their minutes held: tollstream reset --yes", text.Count(left, "row is", "rows are"))
 	}
 	return note
-}
-
-func isAre(n int64, thing string) string {
-	if n == 1 {
-		return plural(n, thing) + " is"
-	}
-	return plural(n, thing) + " are"
 }
 
 // version3Minute returns the minute in which version 3 counted a time: that of the earliest instant

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -48,22 +49,23 @@ func (v *verification) checkStalled(ctx context.Context, q reader) error {
 	if v.report.WindowsDue == 0 {
 		return nil
 	}
-	var instance, text string
+	var instance, stored string
 	err := q.QueryRowContext(ctx, `SELECT instance, since FROM toll_stalled WHERE since IS NOT NULL
-		ORDER BY since LIMIT 1`).Scan(&instance, &text)
+		ORDER BY since LIMIT 1`).Scan(&instance, &stored)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	since, err := parseTime(text)
+	since, err := parseTime(stored)
 	if err != nil {
 		return err
 	}
 	v.found.ofWindows(KindWindowStalled, v.report.WindowsDue,
 		"%s not closed, the first of which ended at %s; the process %s has stored none since %s",
-		wereWas(v.report.WindowsDue, "window"), v.windows.clock(v.windows.due.End), instance,
+		text.Count(v.report.WindowsDue, "window was", "windows were"), v.windows.clock(v.windows.due.End),
+		instance,
 		since.Format("2006-01-02 15:04 MST"))
 	return nil
 }

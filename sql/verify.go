@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -209,7 +210,8 @@ func (v *verification) checkOtherTopics(ctx context.Context, q reader, topicID s
 		}
 		if n > 0 {
 			v.found.add(Problem{Kind: KindOtherTopic, Got: n,
-				Text: fmt.Sprintf("%s holds %s of a topic with another id than %q", t.table, plural(n, t.thing),
+				Text: fmt.Sprintf("%s holds %s of a topic with another id than %q", t.table,
+					text.Count(n, t.thing),
 					topicID)})
 		}
 	}
@@ -265,17 +267,18 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 		case b.first > at:
 			found.ofPartition(KindBatchGap, partition, at, b.first,
 				"the offsets %s to %s are in no batch: %s lost",
-				grouped(at), grouped(b.first-1), wereWas(b.first-at, "offset"))
+				text.Number(at), text.Number(b.first-1), text.Count(b.first-at, "offset was", "offsets were"))
 		case b.first < at:
 			found.ofPartition(KindBatchOverlap, partition, at, b.first,
 				"the offsets %s to %s are in two batches",
-				grouped(b.first), grouped(min(at, b.next)-1))
+				text.Number(b.first), text.Number(min(at, b.next)-1))
 		}
 		if sum := b.events + b.rejected + b.skipped; sum != b.next-b.first || b.next <= b.first ||
 			min(b.events, b.rejected, b.gone, b.skipped-b.gone) < 0 {
 			found.ofPartition(KindBatchSum, partition, b.next-b.first, sum,
-				"the batch of the offsets %s to %s says it has %s, %s rejected and %s skipped, which is not their number %s", grouped(b.first), grouped(b.next-1),
-				plural(b.events, "event"), grouped(b.rejected), grouped(b.skipped), grouped(b.next-b.first))
+				"the batch of the offsets %s to %s says it has %s, %s rejected and %s skipped, which is not their number %s", text.Number(b.first), text.Number(b.next-1),
+				text.Count(b.events, "event"), text.Number(b.rejected), text.Number(b.skipped),
+				text.Number(b.next-b.first))
 		}
 		v.checkOutbox(b)
 		at = max(at, b.next)
@@ -297,15 +300,16 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 	switch {
 	case cursor == nil:
 		found.ofPartition(KindCursorLost, partition, 1, 0, "it has %s but no cursor",
-			plural(r.Batches, "batch"))
+			text.Count(r.Batches, "batch"))
 	case at < cursor.next:
 		found.ofPartition(KindBatchGap, partition, cursor.next, at,
 			"the offsets %s to %s, below its cursor, are in no batch: %s lost",
-			grouped(at), grouped(cursor.next-1), wereWas(cursor.next-at, "offset"))
+			text.Number(at), text.Number(cursor.next-1), text.Count(cursor.next-at, "offset was",
+				"offsets were"))
 	case at > cursor.next:
 		found.ofPartition(KindBatchOverlap, partition, cursor.next, at,
 			"its batches reach to offset %s, beyond its cursor at %s; they would be stored again",
-			grouped(at), grouped(cursor.next))
+			text.Number(at), text.Number(cursor.next))
 	case r.BatchRows > 0 && last != cursor.token:
 		found.ofPartition(KindCursorToken, partition, 0, 0,
 			"its last batch is not the one that moved its cursor last")
@@ -329,7 +333,7 @@ func (v *verification) checkOutbox(b *batchRow) {
 	deltas, err := v.s.cfg.Decode(b.blob)
 	if err != nil {
 		v.found.ofPartition(KindBatchOutbox, b.partition, 0, 0,
-			"the deltas of the batch at offset %s can't be read: %v", grouped(b.first), err)
+			"the deltas of the batch at offset %s can't be read: %v", text.Number(b.first), err)
 		return
 	}
 	var events int64
@@ -342,12 +346,13 @@ func (v *verification) checkOutbox(b *batchRow) {
 		}
 		if end := d.End(b.next); end > b.next || end <= d.Prev {
 			v.found.ofBoth(KindChain, int(d.Plaza), b.partition, b.next, end,
-				"a delta of the batch at offset %s goes from %s to %s, outside of the batch", grouped(b.first),
-				grouped(d.Prev), grouped(end))
+				"a delta of the batch at offset %s goes from %s to %s, outside of the batch",
+				text.Number(b.first),
+				text.Number(d.Prev), text.Number(end))
 		}
 		if d.Prev != last {
 			v.found.ofBoth(KindChain, int(d.Plaza), b.partition, last, d.Prev,
-				"the delta of the batch at offset %s says it follows one that ends at %s, but the one before ends at %s", grouped(b.first), grouped(d.Prev), grouped(last))
+				"the delta of the batch at offset %s says it follows one that ends at %s, but the one before ends at %s", text.Number(b.first), text.Number(d.Prev), text.Number(last))
 		}
 		v.book.addDelta(b, d) // now, as batches that were compacted hold several deltas of a plaza
 	}
@@ -355,7 +360,7 @@ func (v *verification) checkOutbox(b *batchRow) {
 	if events != b.events {
 		v.found.ofPartition(KindBatchSum, b.partition, b.events, events,
 			"the batch at offset %s has %s, its deltas have %s",
-			grouped(b.first), plural(b.events, "event"), grouped(events))
+			text.Number(b.first), text.Count(b.events, "event"), text.Number(events))
 	}
 	if v.windows != nil {
 		v.windows.add(b, deltas)
@@ -393,11 +398,13 @@ func (v *verification) checkDeadLetters(ctx context.Context, q reader, topicID s
 		case d < 0:
 			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition],
 				"%s in toll_dead_letter, %s rejected: %s deleted",
-				grouped(letters[partition]), grouped(rejected), wereWas(-d, "dead letter"))
+				text.Number(letters[partition]), text.Number(rejected), text.Count(-d, "dead letter was",
+					"dead letters were"))
 		case d > 0:
 			v.found.ofPartition(KindDeadLetters, partition, rejected, letters[partition],
 				"%s in toll_dead_letter, %s rejected: %s added by someone else",
-				grouped(letters[partition]), grouped(rejected), wereWas(d, "dead letter"))
+				text.Number(letters[partition]), text.Number(rejected), text.Count(d, "dead letter was",
+					"dead letters were"))
 		}
 		delete(letters, partition)
 	}
@@ -451,7 +458,7 @@ func (v *verification) checkSettled(plaza int, state *toll.State) {
 		settled := a.settled
 		if merged := v.book.mergedIn(key); merged < settled {
 			v.found.ofBoth(KindLostDelta, plaza, key.partition, settled, merged,
-				"the group table has merged up to offset %s, but deltas up to %s were published and consumed: at least one was lost", grouped(merged), grouped(settled))
+				"the group table has merged up to offset %s, but deltas up to %s were published and consumed: at least one was lost", text.Number(merged), text.Number(settled))
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -231,7 +232,7 @@ func (c *windowCheck) checkWindows(ctx context.Context, q reader, kinds map[int1
 				return err
 			}
 			c.found.ofPlaza(KindWindowExtra, int(plaza), 0, n,
-				"toll_window holds %s of the kind %s, which is not counted", plural(n, "row"), kind)
+				"toll_window holds %s of the kind %s, which is not counted", text.Count(n, "row"), kind)
 		}
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -375,20 +376,13 @@ func (r *reconciler) tell(sent []behind) {
 		deltas += b.sent
 		if i < reconcileLines {
 			r.cfg.Log.Warn(fmt.Sprintf("reconcile: plaza %d: sent %s of partition %d again from offset %d",
-				b.plaza, plural(b.sent, "delta"), b.partition, b.first))
+				b.plaza, text.Count(b.sent, "delta"), b.partition, b.first))
 		}
 	}
 	if n := len(sent) - reconcileLines; n > 0 {
-		r.cfg.Log.Warn(fmt.Sprintf("reconcile: sent deltas of %s more again", plural(n, "plaza")))
+		r.cfg.Log.Warn(fmt.Sprintf("reconcile: sent deltas of %s more again", text.Count(n, "plaza")))
 	}
 	r.stats.reconciled(deltas)
-}
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return strconv.Itoa(n) + " " + noun + "s"
 }
 
 // kafkaChangelog is the changelog in Kafka.

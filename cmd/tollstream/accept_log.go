@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -128,7 +129,7 @@ func planAcceptance(ctx context.Context, store *sql.Store, client *fetch.Client,
 			toll.Permanent(
 				"wait until it has grown beyond that; or replay the topic, after a look at what that loses: tollstream reset",
 				"partition %d ends at offset %s, below %s, up to which was stored: what comes in between would not be stored, nor counted here",
-				c.Partition, number(d.End), number(c.Next))
+				c.Partition, text.Number(d.End), text.Number(c.Next))
 	}
 	p := &acceptance{cursor: c, last: d.Last}
 	p.AcceptedLog = sql.AcceptedLog{Partition: c.Partition, Next: c.Next, Why: why,

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -81,7 +82,7 @@ func clockWarnings(skews []toll.Skew) []string {
 				way = "behind"
 			}
 			all = append(all, fmt.Sprintf("%s is %s %s this machine's clock", clockNames[s.Clock],
-				minutes(int64(s.Ahead.Abs()/time.Minute)), way))
+				text.Minutes(int64(s.Ahead.Abs()/time.Minute)), way))
 		}
 	}
 	return all

@@ -12,9 +12,10 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -162,9 +163,9 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 	filter.PayloadLimit = payloadWidth * utf8.UTFMax
 	var last toll.Origin
 	var shown int64
-	t := newTable(a.stdout, leftAligned("record"), leftAligned("time (UTC)"), leftAligned("kind"),
-		leftAligned("reason"),
-		rightAligned("bytes"), leftAligned("payload"), leftAligned("retried"))
+	t := table.New(a.stdout, table.Left("record"), table.Left("time (UTC)"), table.Left("kind"),
+		table.Left("reason"),
+		table.Right("bytes"), table.Left("payload"), table.Left("retried"))
 	err = store.EachDeadLetter(c.Context, filter, func(d *sql.DeadLetter) error {
 		last = d.Origin()
 		shown++
@@ -172,9 +173,9 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 		if d.Retried {
 			retried = "stored"
 		}
-		t.AppendRow(table.Row{formatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind),
-			shorten(escape(d.Reason), reasonWidth),
-			number(d.PayloadBytes), payloadHead(d.Payload), retried})
+		t.AppendRow([]any{formatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind),
+			shorten(text.Escape(d.Reason), reasonWidth),
+			text.Number(d.PayloadBytes), payloadHead(d.Payload), retried})
 		return nil
 	})
 	if err != nil {
@@ -196,7 +197,7 @@ func writeLetters(w io.Writer, total int64, each func(func(*sql.DeadLetter) erro
 	}
 	separator, end := "\n", "]\n}\n"
 	err := each(func(d *sql.DeadLetter) error {
-		text, err := indentJSON(letterReport(d), "    ", "  ")
+		text, err := text.IndentJSON(letterReport(d), "    ", "  ")
 		if err != nil {
 			return err
 		}
@@ -223,7 +224,7 @@ func kindNames() string {
 
 // listSummary says how many dead letters there are beside those that were listed.
 func listSummary(shown, total int64, f sql.DeadLetterFilter, last toll.Origin) string {
-	what := counted(total, "dead letter")
+	what := text.Count(total, "dead letter")
 	if f.Partition != nil {
 		what += fmt.Sprintf(" in partition %d", *f.Partition)
 	}
@@ -239,9 +240,10 @@ func listSummary(shown, total int64, f sql.DeadLetterFilter, last toll.Origin) s
 	case shown == total:
 		return what
 	case shown == 0 || f.After != nil:
-		return fmt.Sprintf("%s of %s", number(shown), what)
+		return fmt.Sprintf("%s of %s", text.Number(shown), what)
 	}
-	return fmt.Sprintf("%s of %s; the next ones: --after %s", number(shown), what, formatOrigin(last))
+	return fmt.Sprintf("%s of %s; the next ones: --after %s", text.Number(shown), what,
+		formatOrigin(last))
 }
 
 func letterFilter(c *cli.Context) (sql.DeadLetterFilter, error) {
@@ -277,13 +279,13 @@ func (a *app) showDeadLetter(c *cli.Context, _ connection, store *sql.Store) err
 		return usagef("--raw and --json exclude each other")
 	case c.Bool("raw"):
 		if n := int64(len(d.Payload)); n < d.PayloadBytes {
-			fmt.Fprintf(a.stderr, "tollstream: only the first %s of %s were kept\n", number(n),
-				counted(d.PayloadBytes, "byte"))
+			fmt.Fprintf(a.stderr, "tollstream: only the first %s of %s were kept\n", text.Number(n),
+				text.Count(d.PayloadBytes, "byte"))
 		}
 		_, err := a.stdout.Write(d.Payload)
 		return err
 	case c.Bool("json"):
-		return writeJSON(a.stdout, letterReport(d))
+		return text.WriteJSON(a.stdout, letterReport(d))
 	}
 	return writeLetter(a.stdout, d)
 }
@@ -298,15 +300,16 @@ func writeLetter(w io.Writer, d *sql.DeadLetter) error {
 	line("time", "%s", d.Time.Format(at))
 	line("rejected", "%s", d.RejectedAt.Format(at))
 	line("kind", "%s", d.Kind)
-	line("reason", "%s", escape(d.Reason))
+	line("reason", "%s", text.Escape(d.Reason))
 	if d.Kind == toll.RejectRefused {
-		line("refused", "by the database, with error %d and SQLSTATE %s", d.Number, escape(d.SQLState))
+		line("refused", "by the database, with error %d and SQLSTATE %s", d.Number,
+			text.Escape(d.SQLState))
 	}
 	if d.RetryOf != nil {
 		line("retry of", "%s", formatOrigin(*d.RetryOf))
 	}
 	if d.Key != nil {
-		line("key", "%s", escape(string(d.Key)))
+		line("key", "%s", text.Escape(string(d.Key)))
 	}
 	if d.Retried {
 		line("retried", "yes, its repaired event is stored")
@@ -319,10 +322,10 @@ func writeLetter(w io.Writer, d *sql.DeadLetter) error {
 	case kept == 0:
 		line("payload", "empty")
 	case kept < d.PayloadBytes:
-		line("payload", "%s, of which the first %s are kept", counted(d.PayloadBytes, "byte"),
-			number(kept))
+		line("payload", "%s, of which the first %s are kept", text.Count(d.PayloadBytes, "byte"),
+			text.Number(kept))
 	default:
-		line("payload", "%s", counted(kept, "byte"))
+		line("payload", "%s", text.Count(kept, "byte"))
 	}
 	if len(d.Payload) > 0 {
 		b.WriteByte('\n')
@@ -334,15 +337,15 @@ func writeLetter(w io.Writer, d *sql.DeadLetter) error {
 
 // writePayload writes text as text, and all else as a hex dump.
 func writePayload(b *strings.Builder, payload []byte) {
-	text := strings.TrimSuffix(string(payload), "\n")
-	for line := range strings.SplitSeq(text, "\n") {
+	out := strings.TrimSuffix(string(payload), "\n")
+	for line := range strings.SplitSeq(out, "\n") {
 		line = strings.ReplaceAll(strings.TrimSuffix(line, "\r"), "\t", " ")
-		if escape(line) != line {
+		if text.Escape(line) != line {
 			b.WriteString(hex.Dump(payload))
 			return
 		}
 	}
-	b.WriteString(strings.NewReplacer("\r", "").Replace(text))
+	b.WriteString(strings.NewReplacer("\r", "").Replace(out))
 	b.WriteByte('\n')
 }
 
@@ -385,7 +388,7 @@ func payloadHead(payload []byte) string {
 		return "(empty)"
 	}
 	head := payload[:min(len(payload), payloadWidth*utf8.UTFMax)]
-	return shorten(escape(string(head)), payloadWidth)
+	return shorten(text.Escape(string(head)), payloadWidth)
 }
 
 // shorten cuts a text to a number of characters.

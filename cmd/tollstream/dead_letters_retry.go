@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -118,7 +119,7 @@ func (a *app) retryOne(c *cli.Context, d *sql.DeadLetter, payload []byte, r *ret
 	}
 	if d.Kind == toll.RejectRetried {
 		return fmt.Errorf("dead letter %s is a second retry, whose event is stored: %s", name,
-			escape(d.Reason))
+			text.Escape(d.Reason))
 	}
 	if d.RetryOf != nil {
 		of := formatOrigin(*d.RetryOf)
@@ -138,11 +139,11 @@ func (a *app) retryOne(c *cli.Context, d *sql.DeadLetter, payload []byte, r *ret
 		return err
 	}
 	if c.Bool("json") {
-		return writeJSON(a.stdout, retryJSON{Sent: 1})
+		return text.WriteJSON(a.stdout, retryJSON{Sent: 1})
 	}
 	e := r.event
 	_, err = fmt.Fprintf(a.stdout, "sent %s again: %s %s %d at plaza %d; process stores it once\n",
-		name, e.Time, escape(e.Type), e.Vehicle, e.Plaza)
+		name, e.Time, text.Escape(e.Type), e.Vehicle, e.Plaza)
 	return err
 }
 
@@ -191,35 +192,21 @@ func (a *app) retryAll(c *cli.Context, store *sql.Store, r *retrier) error {
 		return sendErr
 	}
 	if c.Bool("json") {
-		return writeJSON(a.stdout, result)
+		return text.WriteJSON(a.stdout, result)
 	}
-	text := fmt.Sprintf("sent %s again", counted(result.Sent, "dead letter"))
+	line := fmt.Sprintf("sent %s again", text.Count(result.Sent, "dead letter"))
 	if result.Sent == 0 {
-		text = "nothing to send"
+		line = "nothing to send"
 	}
 	if result.Malformed > 0 {
-		text += fmt.Sprintf("; %s still no event", numberIsAre(result.Malformed))
+		line += fmt.Sprintf("; %s still no event", text.Count(result.Malformed, "is", "are"))
 	}
 	if result.Refused > 0 {
-		text += fmt.Sprintf("; %s refused by the database: --refused sends them too",
-			numberWasWere(result.Refused))
+		line += fmt.Sprintf("; %s refused by the database: --refused sends them too",
+			text.Count(result.Refused, "was", "were"))
 	}
-	_, err = fmt.Fprintln(a.stdout, text)
+	_, err = fmt.Fprintln(a.stdout, line)
 	return err
-}
-
-func numberIsAre(n int64) string {
-	if n == 1 {
-		return "1 is"
-	}
-	return number(n) + " are"
-}
-
-func numberWasWere(n int64) string {
-	if n == 1 {
-		return "1 was"
-	}
-	return number(n) + " were"
 }
 
 // retrier sends dead letters again.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -45,7 +46,7 @@ func TestWriteLetters(t *testing.T) {
 			t.Errorf("%d bytes are written at once", w.most)
 		}
 		var whole bytes.Buffer
-		if err := writeJSON(&whole, struct {
+		if err := text.WriteJSON(&whole, struct {
 			Total       int64        `json:"total"`
 			DeadLetters []letterJSON `json:"dead_letters"`
 		}{int64(n), append([]letterJSON{}, want...)}); err != nil {

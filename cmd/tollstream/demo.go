@@ -19,6 +19,8 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -57,12 +59,12 @@ func (a *app) demoCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			speed, length := c.Float64("speed"), c.Duration("for")
 			if speed < 1 || speed > demoMaxSpeed {
-				return usagef("--speed: %v is not between 1 and %s", speed, number(demoMaxSpeed))
+				return usagef("--speed: %v is not between 1 and %s", speed, text.Number(demoMaxSpeed))
 			}
 			if length < 0 {
 				return usagef("--for: %v is negative", length)
 			}
-			if length == 0 && !isTerminal(a.stdout) {
+			if length == 0 && !text.IsTerminal(a.stdout) {
 				length = demoLength
 			}
 			d := &demo{out: a.stdout, err: a.stderr, speed: speed, length: length}
@@ -174,7 +176,7 @@ func (d *demo) pipeline(ctx context.Context) error {
 
 	checker := store.PlazaChecker()
 	every := 2 * time.Second
-	if isTerminal(d.out) {
+	if text.IsTerminal(d.out) {
 		every = 500 * time.Millisecond
 	}
 	ticker := time.NewTicker(every)
@@ -308,7 +310,7 @@ func (d *demo) show(ctx context.Context, store *sql.Store, table *topology.Table
 	noticed := d.notice(congestion)
 	last, n := d.passing.read()
 	sums := d.sumChecks(checks)
-	if !isTerminal(d.out) {
+	if !text.IsTerminal(d.out) {
 		for _, line := range noticed {
 			fmt.Fprintf(d.out, "%s\n", line)
 		}
@@ -333,7 +335,7 @@ func (d *demo) show(ctx context.Context, store *sql.Store, table *topology.Table
 		} else if i < len(d.news) && len(d.news) < newsShown {
 			line = d.news[i]
 		}
-		fmt.Fprintf(&screen, "  %s\n", clip(line, screenWidth(d.out)-3))
+		fmt.Fprintf(&screen, "  %s\n", clip(line, text.Width(d.out)-3))
 	}
 	fmt.Fprintf(&screen, "\n%s\n", sums.line(n))
 	if d.drawn > 0 {
@@ -412,16 +414,16 @@ func clip(line string, width int) string {
 
 // sentence tells of one vehicle.
 func sentence(e toll.Event) string {
-	return fmt.Sprintf("%s  %-5s %8d passed plaza %d", e.Time.Format("15:04:05"), escape(e.Type),
+	return fmt.Sprintf("%s  %-5s %8d passed plaza %d", e.Time.Format("15:04:05"), text.Escape(e.Type),
 		e.Vehicle, e.Plaza)
 }
 
 // table draws a line for each plaza, along the road.
 func (d *demo) table(w io.Writer, states map[int16]*toll.State,
 	congestion map[int16]traffic.Assessment, checks []sql.PlazaCheck) {
-	t := newTable(w, rightAligned("plaza"), leftAligned(""),
-		rightAligned("veh/h"), rightAligned("v/c"),
-		leftAligned("state"), leftAligned("last hours"), rightAligned("counted"), leftAligned("verdict"))
+	t := table.New(w, table.Right("plaza"), table.Left(""),
+		table.Right("veh/h"), table.Right("v/c"),
+		table.Left("state"), table.Left("last hours"), table.Right("counted"), table.Left("verdict"))
 	byPlaza := map[int16]sql.PlazaCheck{}
 	for _, c := range checks {
 		if c.Plaza >= toll.MinPlaza {
@@ -432,13 +434,13 @@ func (d *demo) table(w io.Writer, states map[int16]*toll.State,
 		s, c := states[plaza], byPlaza[plaza]
 		flow, vc, state := "–", "–", ""
 		if a, ok := congestion[plaza]; ok {
-			flow = number(int64(a.Last.FlowPerHour))
+			flow = text.Number(int64(a.Last.FlowPerHour))
 			if a.Last.VC != nil {
 				vc = fmt.Sprintf("%.2f", *a.Last.VC)
 			}
 			state = a.State.String()
 		}
-		t.AppendRow([]any{plaza, d.nameOf(plaza), flow, vc, state, quarterLine(s), number(s.Events),
+		t.AppendRow([]any{plaza, d.nameOf(plaza), flow, vc, state, quarterLine(s), text.Number(s.Events),
 			verdictWords(c.Status, c.InFlight)})
 	}
 	t.Render()
@@ -460,7 +462,7 @@ func quarterLine(s *toll.State) string {
 	if len(counts) == 0 {
 		return ""
 	}
-	return sparkline(counts, slices.Max(counts))
+	return text.Sparkline(counts, slices.Max(counts))
 }
 
 func verdictWords(status string, inFlight int64) string {
@@ -468,7 +470,7 @@ func verdictWords(status string, inFlight int64) string {
 	case sql.Exact:
 		return "exact"
 	case sql.InFlight:
-		return number(inFlight) + " in flight"
+		return text.Number(inFlight) + " in flight"
 	}
 	return "MISMATCH"
 }
@@ -501,12 +503,13 @@ func (s sums) line(emitted int64) string {
 	}
 	rows := "stored"
 	if s.rowsKnown {
-		rows = "rows in MySQL " + number(s.rows)
+		rows = "rows in MySQL " + text.Number(s.rows)
 	} else {
-		rows += " " + number(s.counted+s.inFlight)
+		rows += " " + text.Number(s.counted+s.inFlight)
 	}
-	return fmt.Sprintf("emitted %s · %s = counted per plaza %s + in flight %s · %s", number(emitted),
-		rows, number(s.counted), number(s.inFlight), verdict)
+	return fmt.Sprintf("emitted %s · %s = counted per plaza %s + in flight %s · %s",
+		text.Number(emitted),
+		rows, text.Number(s.counted), text.Number(s.inFlight), verdict)
 }
 
 // verdict verifies everything, checksums of the rows included, and says what came out.
@@ -527,13 +530,13 @@ func (d *demo) verdict(ctx context.Context, store *sql.Store, table *topology.Ta
 	if report.Status == sql.Exact && report.Rows == emitted && report.Merged == emitted {
 		fmt.Fprintf(d.out,
 			"\nexact: %s emitted = %s rows in MySQL = %s counted per plaza; every row's checksum agrees\n",
-			number(emitted), number(report.Rows), number(report.Merged))
+			text.Number(emitted), text.Number(report.Rows), text.Number(report.Merged))
 		fmt.Fprintf(d.out, "       %s closed; each holds the vehicles that the rows say\n",
-			counted(report.Windows, "window"))
+			text.Count(report.Windows, "window"))
 		return nil
 	}
 	fmt.Fprintf(d.out, "\n%s: %s emitted, %s rows in MySQL, %s counted per plaza\n",
-		report.Status, number(emitted), number(report.Rows), number(report.Merged))
+		report.Status, text.Number(emitted), text.Number(report.Rows), text.Number(report.Merged))
 	for _, p := range report.Problems {
 		fmt.Fprintf(d.out, "  %s\n", p.Text)
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -334,7 +335,7 @@ func (r *emitRun) emitOne(ctx context.Context, item feedItem) error {
 	if err == nil && r.s.verbose {
 		e := item.event
 		_, err = fmt.Fprintf(r.out, "%s %s %d passed plaza %d\n", e.Time.Format(time.TimeOnly),
-			escape(e.Type), e.Vehicle, e.Plaza)
+			text.Escape(e.Type), e.Vehicle, e.Plaza)
 	}
 	return err
 }
@@ -343,9 +344,10 @@ func (r *emitRun) emitOne(ctx context.Context, item feedItem) error {
 func (r *emitRun) report(took time.Duration, interrupted bool, err error) error {
 	stats := r.emitter.Stats()
 	if stats.Acknowledged > 0 || err == nil {
-		said := fmt.Sprintf("emitted %s in %s", counted(stats.Acknowledged, "event"), seconds(took))
+		said := fmt.Sprintf("emitted %s in %s", text.Count(stats.Acknowledged, "event"),
+			text.Seconds(took))
 		if took >= worthARate {
-			said += fmt.Sprintf(", %s events/s", perSecond(stats.Acknowledged, took))
+			said += fmt.Sprintf(", %s events/s", text.Rate(stats.Acknowledged, took))
 		}
 		r.con.say("%s", said)
 	}
@@ -353,10 +355,10 @@ func (r *emitRun) report(took time.Duration, interrupted bool, err error) error 
 	file, isFile := r.feed.(*fileFeed)
 	switch {
 	case open > 0:
-		return withHint(fmt.Errorf("%s not acknowledged within %v", counted(open, "event"), emitGrace),
+		return withHint(fmt.Errorf("%s not acknowledged within %v", text.Count(open, "event"), emitGrace),
 			"each of them may or may not be in the topic")
 	case stats.Failed > 0:
-		return fmt.Errorf("%s not sent: %w", counted(stats.Failed, "event"), err)
+		return fmt.Errorf("%s not sent: %w", text.Count(stats.Failed, "event"), err)
 	case err != nil:
 		return err
 	case interrupted && (isFile || r.s.count > 0 || r.s.profile.ends()):
@@ -366,7 +368,7 @@ func (r *emitRun) report(took time.Duration, interrupted bool, err error) error 
 		return nil
 	}
 	if r.s.raw && file.bad > 0 {
-		r.con.say("of them %s that %s, sent as they are", counted(file.bad, "line"), isOrAre(file.bad))
+		r.con.say("of them %s that %s, sent as they are", text.Count(file.bad, "line"), isOrAre(file.bad))
 	}
 	left := file.leftOut()
 	if left != nil && r.s.skipBad {

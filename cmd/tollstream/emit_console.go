@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // console is stderr for a command that says things while a bar shows how far it is. Several
@@ -29,12 +31,12 @@ func (c *console) say(format string, args ...any) {
 	if c.bar != nil {
 		_ = c.bar.Clear()
 	}
-	fmt.Fprintf(c.w, "%s\n", oneLine(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(c.w, "%s\n", text.OneLine(fmt.Sprintf(format, args...)))
 }
 
 // startBar shows a bar, if a person watches.
 func (c *console) startBar(length int64) {
-	if !isTerminal(c.w) {
+	if !text.IsTerminal(c.w) {
 		return
 	}
 	c.mu.Lock()

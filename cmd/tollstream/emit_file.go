@@ -14,6 +14,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -162,10 +163,10 @@ func (f *fileFeed) leftOut() error {
 	}
 	var what []string
 	if bad > 0 {
-		what = append(what, fmt.Sprintf("%s that %s", counted(bad, "line"), isOrAre(bad)))
+		what = append(what, fmt.Sprintf("%s that %s", text.Count(bad, "line"), isOrAre(bad)))
 	}
 	if f.long > 0 {
-		what = append(what, fmt.Sprintf("%s longer than %d MiB", counted(f.long, "line"),
+		what = append(what, fmt.Sprintf("%s longer than %d MiB", text.Count(f.long, "line"),
 			f.lines.limit>>20))
 	}
 	if len(what) == 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -81,13 +82,13 @@ func report(stderr io.Writer, err error) int {
 	if errors.As(err, &exit) {
 		return exit.code
 	}
-	text := err.Error()
+	out := err.Error()
 	if errors.Is(err, context.Canceled) {
-		text = "interrupted"
+		out = "interrupted"
 	}
-	fmt.Fprintf(stderr, "tollstream: %s\n", oneLine(text))
+	fmt.Fprintf(stderr, "tollstream: %s\n", text.OneLine(out))
 	if hint := hintOf(err); hint != "" {
-		fmt.Fprintf(stderr, "hint: %s\n", oneLine(hint))
+		fmt.Fprintf(stderr, "hint: %s\n", text.OneLine(hint))
 	}
 	var usage *usageError
 	if errors.As(err, &usage) {

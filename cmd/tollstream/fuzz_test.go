@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
@@ -27,7 +28,7 @@ func FuzzSettings(f *testing.F) {
 	} {
 		f.Add(text)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(func(t *testing.T, line string) {
 		refused := func(err error) {
 			if err == nil {
 				return
@@ -37,40 +38,41 @@ func FuzzSettings(f *testing.F) {
 			shown := strings.TrimSuffix(out.String(), "\n")
 			if strings.Count(shown, "\n") > 1 ||
 				strings.ContainsFunc(strings.ReplaceAll(shown, "\n", ""), func(r rune) bool {
-					return !harmless(r)
+					return !text.Printable(r)
 				}) || !utf8.ValidString(shown) {
-				t.Fatalf("%q is refused with %q", text, shown)
+				t.Fatalf("%q is refused with %q", line, shown)
 			}
 		}
-		_, err := parseBrokers(text)
+		_, err := parseBrokers(line)
 		refused(err)
-		plazas, err := parsePlazas(text)
+		plazas, err := parsePlazas(line)
 		refused(err)
-		if len(plazas) > 1<<16*(1+strings.Count(text, ",")) {
-			t.Fatalf("%q: %d plazas", text, len(plazas))
+		if len(plazas) > 1<<16*(1+strings.Count(line, ",")) {
+			t.Fatalf("%q: %d plazas", line, len(plazas))
 		}
-		refused(checkTopicName("topic", text))
-		_, err = parseLocation(text)
+		refused(checkTopicName("topic", line))
+		_, err = parseLocation(line)
 		refused(err)
-		_, err = parseTime(text, time.UTC)
+		_, err = parseTime(line, time.UTC)
 		refused(err)
-		_, err = parseIncident(text, time.Unix(0, 0))
+		_, err = parseIncident(line, time.Unix(0, 0))
 		refused(err)
-		_, err = parseSpeed(text)
+		_, err = parseSpeed(line)
 		refused(err)
-		_, err = parseKeep(text)
+		_, err = parseKeep(line)
 		refused(err)
-		_, err = parseOrigin("x", text)
+		_, err = parseOrigin("x", line)
 		refused(err)
-		_, err = traffic.ParseEquivalents(text)
+		_, err = traffic.ParseEquivalents(line)
 		refused(err)
-		if from, to, ok := passwordIn(text); ok && (from > to || to >= len(text) || text[to] != '@') {
-			t.Fatalf("the password of %q is [%d, %d)", text, from, to)
+		if from, to, ok := passwordIn(line); ok && (from > to || to >= len(line) || line[to] != '@') {
+			t.Fatalf("the password of %q is [%d, %d)", line, from, to)
 		}
-		if !utf8.ValidString(escape(text)) || strings.ContainsFunc(escape(text), func(r rune) bool {
-			return !harmless(r)
-		}) {
-			t.Fatalf("%q is shown as %q", text, escape(text))
+		if !utf8.ValidString(text.Escape(line)) ||
+			strings.ContainsFunc(text.Escape(line), func(r rune) bool {
+				return !text.Printable(r)
+			}) {
+			t.Fatalf("%q is shown as %q", line, text.Escape(line))
 		}
 	})
 }
@@ -135,34 +137,34 @@ func FuzzOutput(f *testing.F) {
 	acts := func(r rune) bool {
 		return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 	}
-	f.Fuzz(func(t *testing.T, text string) {
-		for name, shown := range map[string]string{"escaped": escape(text), "in a cell": shown(text)} {
+	f.Fuzz(func(t *testing.T, out string) {
+		for name, shown := range map[string]string{"escaped": text.Escape(out), "in a cell": shown(out)} {
 			if !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool {
 				return r == '\n' || acts(r)
 			}) {
-				t.Fatalf("%q is %s %q", text, name, shown)
+				t.Fatalf("%q is %s %q", out, name, shown)
 			}
-			if len(shown) > 10*len(text)+10 {
-				t.Fatalf("%d bytes are %s %d", len(text), name, len(shown))
+			if len(shown) > 10*len(out)+10 {
+				t.Fatalf("%d bytes are %s %d", len(out), name, len(shown))
 			}
 		}
 		var b bytes.Buffer
-		value := map[string]string{text: text}
-		if err := writeJSON(&b, value); err != nil {
+		value := map[string]string{out: out}
+		if err := text.WriteJSON(&b, value); err != nil {
 			t.Fatal(err)
 		}
 		if !utf8.Valid(b.Bytes()) || bytes.ContainsFunc(b.Bytes(), acts) {
-			t.Fatalf("%q is the JSON %q", text, b.Bytes())
+			t.Fatalf("%q is the JSON %q", out, b.Bytes())
 		}
 		var again map[string]string
 		if err := json.Unmarshal(b.Bytes(), &again); err != nil || len(again) != 1 {
-			t.Fatalf("%q is the JSON %q: %v", text, b.Bytes(), err)
+			t.Fatalf("%q is the JSON %q: %v", out, b.Bytes(), err)
 		}
 		for key, got := range again {
-			if valid := strings.ToValidUTF8(text, ""); utf8.ValidString(text) &&
-				(got != text || key != text) ||
+			if valid := strings.ToValidUTF8(out, ""); utf8.ValidString(out) &&
+				(got != out || key != out) ||
 				strings.ReplaceAll(got, "\ufffd", "") != strings.ReplaceAll(valid, "\ufffd", "") {
-				t.Fatalf("%q became %q: %q", text, key, got)
+				t.Fatalf("%q became %q: %q", out, key, got)
 			}
 		}
 	})

@@ -7,6 +7,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // helpWidth is where help text wraps.
@@ -165,5 +167,6 @@ func flagNotes(f cli.DocGenerationFlag) string {
 
 // writeWrapped writes words in lines of at most helpWidth; all but the first are indented.
 func writeWrapped(b *strings.Builder, words string, indent int) {
-	b.WriteString(strings.Join(wrap(words, helpWidth-indent), "\n"+strings.Repeat(" ", indent)) + "\n")
+	b.WriteString(strings.Join(text.Wrap(words, helpWidth-indent), "\n"+strings.Repeat(" ", indent)) +
+		"\n")
 }

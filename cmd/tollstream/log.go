@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // Formats of the log.
@@ -50,7 +52,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		b.WriteString(r.Time.Format(time.TimeOnly))
 		b.WriteByte(' ')
 	}
-	fmt.Fprintf(&b, "%-5s %s%s", strings.ToLower(r.Level.String()), oneLine(r.Message), h.attrs)
+	fmt.Fprintf(&b, "%-5s %s%s", strings.ToLower(r.Level.String()), text.OneLine(r.Message), h.attrs)
 	r.Attrs(func(a slog.Attr) bool {
 		appendAttr(&b, h.prefix, a)
 		return true
@@ -94,7 +96,7 @@ func appendAttr(b *strings.Builder, prefix string, a slog.Attr) {
 		}
 		return
 	}
-	s := oneLine(v.String())
+	s := text.OneLine(v.String())
 	if s == "" || strings.ContainsAny(s, ` ="`) {
 		s = strconv.Quote(s)
 	}

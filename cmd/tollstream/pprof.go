@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 func pprofFlag() cli.Flag {
@@ -57,7 +59,7 @@ func servePprof(addr string, log *slog.Logger) (stop func(), err error) {
 	go func() {
 		defer close(ended)
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("profiles are not served any more", "error", oneLine(err.Error()))
+			log.Error("profiles are not served any more", "error", text.OneLine(err.Error()))
 		}
 	}()
 	return func() {

@@ -16,6 +16,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -105,7 +106,7 @@ func (a *app) processCommand() *cli.Command {
 			cfg.Tracer = traces.processor()
 			p := &process{con: con, cfg: cfg, load: load, log: log, windows: windows, upkeep: upkeep,
 				metrics: metrics}
-			if isTerminal(a.stderr) {
+			if text.IsTerminal(a.stderr) {
 				p.status = a.stderr
 			}
 			return p.run(c.Context, c.Bool("until-end"))
@@ -288,8 +289,8 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 		}
 	}
 	s := processor.Stats().Read()
-	p.log.Info("stopped", "stored", number(s.Events), "rejected", number(s.Rejected), "late",
-		number(s.Late), "too_late", number(s.TooLate))
+	p.log.Info("stopped", "stored", text.Number(s.Events), "rejected", text.Number(s.Rejected), "late",
+		text.Number(s.Late), "too_late", text.Number(s.TooLate))
 	return reached, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/web/serve"
@@ -95,7 +96,7 @@ func serveMetrics(cfg serve.Config, registry *prometheus.Registry, probes serve.
 	go func() {
 		defer close(ended)
 		if err := server.Run(ctx); err != nil {
-			log.Error("metrics are not served any more", "error", oneLine(err.Error()))
+			log.Error("metrics are not served any more", "error", text.OneLine(err.Error()))
 		}
 	}()
 	return func() {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -47,7 +48,7 @@ func (a *app) pruneCommand() *cli.Command {
 			}
 			o := sql.PruneOptions{BatchRows: c.Int("batch-rows")}
 			if o.BatchRows < 1 || o.BatchRows > maxPruneRows {
-				return usagef("--batch-rows is %d, want 1 to %s", o.BatchRows, number(maxPruneRows))
+				return usagef("--batch-rows is %d, want 1 to %s", o.BatchRows, text.Number(maxPruneRows))
 			}
 			if !c.Bool("yes") && !c.Bool("dry-run") {
 				return withHint(
@@ -161,39 +162,39 @@ func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o s
 		return err
 	}
 	if !asJSON {
-		fmt.Fprintf(a.stdout, "livetolldata holds %s, %s from before %s\n", counted(p.Rows, "row"),
-			number(p.Old), p.Before)
+		fmt.Fprintf(a.stdout, "livetolldata holds %s, %s from before %s\n", text.Count(p.Rows, "row"),
+			text.Number(p.Old), p.Before)
 	}
 	if !dryRun && p.Old > 0 {
 		told := time.Now()
 		o.Progress = func(rows int64) {
 			if now := time.Now(); !asJSON && now.Sub(told) >= pruneTellEvery {
 				told = now
-				fmt.Fprintf(a.stdout, "deleted %s of %s, %s rows/s\n", number(rows), number(p.Old),
-					perSecond(rows, now.Sub(began)))
+				fmt.Fprintf(a.stdout, "deleted %s of %s, %s rows/s\n", text.Number(rows), text.Number(p.Old),
+					text.Rate(rows, now.Sub(began)))
 			}
 		}
 		p.Pruned, err = store.Prune(ctx, o)
 		if ctx.Err() != nil {
 			return withHint(
 				fmt.Errorf("prune was interrupted after %s; what was deleted is noted, and verify is exact",
-					counted(p.Pruned, "row")), "run it again to go on")
+					text.Count(p.Pruned, "row")), "run it again to go on")
 		}
 		if err != nil {
 			return thenHint(err,
 				fmt.Sprintf("%s deleted so far are noted, and verify is exact; run it again to go on",
-					counted(p.Pruned, "row")))
+					text.Count(p.Pruned, "row")))
 		}
 	}
 	p.TookSeconds = time.Since(began).Seconds()
 	switch {
 	case asJSON:
-		return writeJSON(a.stdout, p)
+		return text.WriteJSON(a.stdout, p)
 	case dryRun:
 		_, err = fmt.Fprintln(a.stdout, "nothing was deleted (--dry-run)")
 	default:
-		_, err = fmt.Fprintf(a.stdout, "deleted %s in %s\n", counted(p.Pruned, "row"),
-			seconds(time.Since(began)))
+		_, err = fmt.Fprintf(a.stdout, "deleted %s in %s\n", text.Count(p.Pruned, "row"),
+			text.Seconds(time.Since(began)))
 	}
 	return err
 }

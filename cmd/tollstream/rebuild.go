@@ -8,6 +8,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -77,7 +78,7 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		return err
 	}
 	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.group),
-		counted(epochs.Plazas, "plaza"), epochs.Highest))
+		text.Count(epochs.Plazas, "plaza"), epochs.Highest))
 	topics := topology.Topics{Topic: con.topic, Group: con.group, Partitions: info.Partitions,
 		Replication: info.Replicas}
 	if outgrown, err := con.cluster.Outgrown(ctx, topics); err != nil {
@@ -104,14 +105,14 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		t.tell(
 			"the next process publishes them: tollstream process; to see how far it is: tollstream verify")
 	} else {
-		t.tell(counted(members, "running member") +
+		t.tell(text.Count(members, "running member") +
 			" of the group will notice and publish them; to see how far it is: tollstream verify")
 	}
 	return t.end("")
 }
 
 func batchesOf(r sql.Rebuild) string {
-	return fmt.Sprintf("%s of %s with %s, %s", counted(r.Batches, "batch"),
-		counted(r.Partitions, "partition"), counted(r.Events, "event"),
+	return fmt.Sprintf("%s of %s with %s, %s", text.Count(r.Batches, "batch"),
+		text.Count(r.Partitions, "partition"), text.Count(r.Events, "event"),
 		humanize.IBytes(uint64(r.OutboxSize)))
 }

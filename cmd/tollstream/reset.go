@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -202,7 +203,7 @@ func checkIdle(ctx context.Context, con connection) error {
 	if n > 0 {
 		return toll.Permanent(
 			"stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
-			"group %s has %s", con.group, counted(n, "running member"))
+			"group %s has %s", con.group, text.Count(n, "running member"))
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -33,7 +34,7 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 		}
 		if !told && ctx.Err() == nil {
 			told = true
-			log.Warn("waiting for the servers", "error", oneLine(topology.Brief(err)))
+			log.Warn("waiting for the servers", "error", text.OneLine(topology.Brief(err)))
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))

@@ -15,11 +15,13 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // fullScreen reports whether view --watch fills the terminal: where a person sees it and has keys.
 func (a *app) fullScreen(s viewSettings) bool {
-	if s.plain || s.json || !isTerminal(a.stdin) || !isTerminal(a.stdout) {
+	if s.plain || s.json || !text.IsTerminal(a.stdin) || !text.IsTerminal(a.stdout) {
 		return false
 	}
 	name, named := os.LookupEnv("TERM")
@@ -33,7 +35,7 @@ func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
 		return err
 	}
 	kept := &keptLog{to: a.stderr}
-	if isTerminal(a.stderr) {
+	if text.IsTerminal(a.stderr) {
 		defer kept.keep()()
 	}
 	logger, err := newLogger(kept, logText, "warn")
@@ -205,7 +207,7 @@ func (k *keptLog) keep() (release func()) {
 		defer k.mu.Unlock()
 		k.keeping = false
 		if k.dropped > 0 {
-			fmt.Fprintf(k.to, "… %s of the log before\n", counted(k.dropped, "line"))
+			fmt.Fprintf(k.to, "… %s of the log before\n", text.Count(k.dropped, "line"))
 		}
 		_, _ = k.to.Write(bytes.Join(k.lines, nil))
 		k.lines, k.dropped = nil, 0

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
@@ -23,7 +25,7 @@ type plazaRow struct {
 
 // screenColumn is a column of the table of all plazas.
 type screenColumn struct {
-	column
+	table.Column
 	key  string // that sorts by it: a letter of its name; empty for none
 	rank int    // the lower, the more it matters; what is of rank 0 always stays
 	up   bool   // whether the lowest goes first, unless it is turned round
@@ -74,26 +76,26 @@ const (
 const leastTrend = 12
 
 var screenColumns = []screenColumn{
-	{column: rightAligned("plaza"), key: "p", up: true,
+	{Column: table.Right("plaza"), key: "p", up: true,
 		cell: func(p *plazaRow, _ string) string { return plazaName(int(p.ID)) },
 		by:   func(p *plazaRow) (float64, bool) { return float64(p.ID), true }},
-	{column: leftAligned("name"), key: keyName, rank: 4, up: true,
+	{Column: table.Left("name"), key: keyName, rank: 4, up: true,
 		cell: func(p *plazaRow, _ string) string { return ellipsed(shown(p.Name), maxName) }},
-	{column: leftAligned("state"), key: keyState,
+	{Column: table.Left("state"), key: keyState,
 		cell: func(p *plazaRow, _ string) string { return stateWords(p.State) },
 		look: func(p *plazaRow) look { return stateLook(p.State) },
 		by:   func(p *plazaRow) (float64, bool) { return urgency[p.State], true }},
-	{column: rightAligned(columnFlow), key: keyFlow, rank: 1,
-		cell: func(p *plazaRow, _ string) string { return rounded(p.FlowPerHour) },
+	{Column: table.Right(columnFlow), key: keyFlow, rank: 1,
+		cell: func(p *plazaRow, _ string) string { return text.Round(p.FlowPerHour) },
 		by:   func(p *plazaRow) (float64, bool) { return p.FlowPerHour, true }},
-	{column: rightAligned(columnVC), key: keyVC, rank: 2,
-		cell: func(p *plazaRow, _ string) string { return known(p.VC, ratio) },
+	{Column: table.Right(columnVC), key: keyVC, rank: 2,
+		cell: func(p *plazaRow, _ string) string { return known(p.VC, text.Ratio) },
 		by:   func(p *plazaRow) (float64, bool) { return value(p.VC) }},
-	{column: rightAligned("heavy"), key: "h", rank: 6,
+	{Column: table.Right("heavy"), key: "h", rank: 6,
 		cell: func(p *plazaRow, _ string) string { return known(p.HeavyShare, sharePercent) },
 		by:   func(p *plazaRow) (float64, bool) { return value(p.HeavyShare) }},
-	{column: rightAligned(columnZ), key: keyZ, rank: 5,
-		cell: func(p *plazaRow, _ string) string { return known(p.Z, signed) },
+	{Column: table.Right(columnZ), key: keyZ, rank: 5,
+		cell: func(p *plazaRow, _ string) string { return known(p.Z, text.Signed) },
 		look: func(p *plazaRow) look {
 			if p.Z != nil && math.Abs(*p.Z) >= 3 {
 				return strong
@@ -101,11 +103,11 @@ var screenColumns = []screenColumn{
 			return plain
 		},
 		by: func(p *plazaRow) (float64, bool) { z, ok := value(p.Z); return math.Abs(z), ok }},
-	{column: leftAligned(trendName), rank: 7}, // its cells depend on the room, see trend
-	{column: rightAligned("total"), key: keyTotal, rank: 9,
-		cell: func(p *plazaRow, _ string) string { return number(p.Total) },
+	{Column: table.Left(trendName), rank: 7}, // its cells depend on the room, see trend
+	{Column: table.Right("total"), key: keyTotal, rank: 9,
+		cell: func(p *plazaRow, _ string) string { return text.Number(p.Total) },
 		by:   func(p *plazaRow) (float64, bool) { return float64(p.Total), true }},
-	{column: rightAligned("last"), key: "l", rank: 8,
+	{Column: table.Right("last"), key: "l", rank: 8,
 		cell: func(p *plazaRow, today string) string {
 			if p.LastEvent == nil {
 				return "-"
@@ -122,7 +124,7 @@ var screenColumns = []screenColumn{
 			}
 			return float64(p.LastEvent.Unix()), true
 		}},
-	{column: leftAligned("verdict"), key: "d", rank: 3,
+	{Column: table.Left("verdict"), key: "d", rank: 3,
 		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(&p.Verification) },
 		look: func(p *plazaRow) look {
 			switch p.Verification.Status {
@@ -144,7 +146,7 @@ func plazaVerdictWords(v *board.PlazaVerification) string {
 	case board.Mismatch:
 		return verdictSymbols[board.Mismatch] + " MISMATCH"
 	case board.InFlight:
-		return verdictSymbols[board.InFlight] + " " + number(v.InFlight) + " in flight"
+		return verdictSymbols[board.InFlight] + " " + text.Number(v.InFlight) + " in flight"
 	}
 	return verdictSymbols[board.Exact] + " exact"
 }
@@ -277,21 +279,21 @@ func placeColumns(widths []int, room int) []placedColumn {
 		return cmp.Compare(screenColumns[i].rank, screenColumns[j].rank)
 	})
 	var placed []placedColumn
-	room += fieldGap // the last column needs none behind it
+	room += table.Gap // the last column needs none behind it
 	for _, i := range ranked {
 		if widths[i] == 0 {
 			continue
 		}
-		room -= widths[i] + fieldGap
+		room -= widths[i] + table.Gap
 		if screenColumns[i].rank > 0 && room < 0 {
-			room += widths[i] + fieldGap
+			room += widths[i] + table.Gap
 			break
 		}
 		placed = append(placed, placedColumn{&screenColumns[i], i, widths[i]})
 	}
 	slices.SortFunc(placed, func(p, q placedColumn) int { return cmp.Compare(p.index, q.index) })
 	for i := range placed {
-		if placed[i].name == trendName {
+		if placed[i].Name == trendName {
 			placed[i].width += min(max(room, 0), board.SparklineQuarters-placed[i].width)
 		}
 	}
@@ -306,7 +308,7 @@ func (p *plazaRow) trend(columns int) string {
 	for _, n := range counts {
 		most = max(most, n)
 	}
-	return strings.ReplaceAll(sparkline(counts, most), "█", "▇")
+	return strings.ReplaceAll(text.Sparkline(counts, most), "█", "▇")
 }
 
 // trendHours is how long a sparkline of so many columns is.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -200,7 +201,7 @@ func (f *screenFeed) read(ctx context.Context, all, detail bool, plaza int16, do
 // explain says that a read took too long, which the error of its context does not.
 func (f *screenFeed) explain(ctx context.Context, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("no answer within %s", seconds(f.timeout))
+		return fmt.Errorf("no answer within %s", text.Seconds(f.timeout))
 	}
 	return err
 }

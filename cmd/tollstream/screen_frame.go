@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -102,7 +104,7 @@ func (m *screenModel) verification() line {
 	if age, stale := m.stale(); stale {
 		at := m.board.At.In(m.zone(m.board.Timezone)).Format(time.TimeOnly)
 		words := map[board.Status]string{board.Exact: "exact",
-			board.InFlight: number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
+			board.InFlight: text.Number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
 		k := strong
 		if v.Status == board.Mismatch {
 			k = loud
@@ -114,7 +116,7 @@ func (m *screenModel) verification() line {
 	if v.Events != nil {
 		vehicles = *v.Events
 	}
-	all := counted(vehicles, "vehicle")
+	all := text.Count(vehicles, "vehicle")
 	mark := verdictSymbols[v.Status] + " "
 	switch v.Status {
 	case board.Mismatch:
@@ -127,8 +129,8 @@ func (m *screenModel) verification() line {
 		slices.Sort(wrong)
 		where, short := "", ""
 		if len(wrong) > 0 {
-			where, short = fmt.Sprintf(" at %s: %s", counted(len(wrong), "plaza"), someOf(wrong)),
-				fmt.Sprintf(" at %s", counted(len(wrong), "plaza"))
+			where, short = fmt.Sprintf(" at %s: %s", text.Count(len(wrong), "plaza"), someOf(wrong)),
+				fmt.Sprintf(" at %s", text.Count(len(wrong), "plaza"))
 		}
 		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more",
 			mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+
@@ -136,10 +138,11 @@ func (m *screenModel) verification() line {
 		return line{{fill(text, m.width, false), loud}}
 	case board.InFlight:
 		return line{{firstFit(m.width,
-			mark+"in flight: "+number(v.InFlight)+" stored and not yet counted, all else exact; "+all+
+			mark+"in flight: "+text.Number(v.InFlight)+" stored and not yet counted, all else exact; "+all+
 				" counted · "+checked,
-			mark+number(v.InFlight)+" in flight, all else exact · "+checked, mark+number(v.InFlight)+
-				" in flight · "+checked, mark+number(v.InFlight)+" in flight"), strong}}
+			mark+text.Number(v.InFlight)+" in flight, all else exact · "+checked, mark+
+				text.Number(v.InFlight)+
+				" in flight · "+checked, mark+text.Number(v.InFlight)+" in flight"), strong}}
 	}
 	if vehicles == 0 && v.Rows == nil {
 		return line{{mark + "exact: nothing is stored yet", good}}
@@ -150,12 +153,12 @@ func (m *screenModel) verification() line {
 				all+"; the rows are not counted", mark+"exact; rows not counted"), good}}
 	}
 	if *v.Rows != vehicles { // some are from before tollstream, or were deleted on purpose
-		return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(len(m.board.Plazas),
-			"plaza")+", each counted once; "+counted(*v.Rows, "row")+" · "+checked,
-			mark+"exact: "+all+", "+counted(*v.Rows, "row")+" · "+checked, mark+"exact · "+checked, mark+
+		return line{{firstFit(m.width, mark+"exact: "+all+" at "+text.Count(len(m.board.Plazas),
+			"plaza")+", each counted once; "+text.Count(*v.Rows, "row")+" · "+checked,
+			mark+"exact: "+all+", "+text.Count(*v.Rows, "row")+" · "+checked, mark+"exact · "+checked, mark+
 				"exact"), good}}
 	}
-	return line{{firstFit(m.width, mark+"exact: "+all+" at "+counted(len(m.board.Plazas),
+	return line{{firstFit(m.width, mark+"exact: "+all+" at "+text.Count(len(m.board.Plazas),
 		"plaza")+", each one row and counted once · "+checked,
 		mark+"exact: "+all+", each one row, counted once · "+checked, mark+"exact: "+all+" · "+
 			checked, mark+"exact · "+checked, mark+"exact"), good}}
@@ -167,11 +170,11 @@ func (m *screenModel) network() line {
 		return nil
 	}
 	if v := &m.board.Verification; v.Status == board.Mismatch && len(v.Problems) > 0 {
-		text := shown(v.Problems[0])
+		out := shown(v.Problems[0])
 		if more := len(v.Problems) - 1; more > 0 {
-			text = fmt.Sprintf("1 of %s problems: %s", number(more+1), text)
+			out = fmt.Sprintf("1 of %s problems: %s", text.Number(more+1), out)
 		}
-		return line{{text, alarm}}
+		return line{{out, alarm}}
 	}
 	s := &m.board.Summary
 	states := line{}
@@ -186,15 +189,15 @@ func (m *screenModel) network() line {
 			states = append(states, piece{", ", plain})
 		}
 		states = append(states,
-			piece{fmt.Sprintf("%s %s %s", stateSymbols[state], number(n), state), stateLook(state)})
+			piece{fmt.Sprintf("%s %s %s", stateSymbols[state], text.Number(n), state), stateLook(state)})
 	}
 	if len(states) == 0 {
 		return textLine("no plaza is known yet")
 	}
 	for _, first := range []string{
-		fmt.Sprintf("%s, %s vehicles/h · ", counted(s.Plazas, "plaza"), rounded(s.FlowPerHour)),
-		fmt.Sprintf("%s vehicles/h · ", rounded(s.FlowPerHour)),
-		rounded(s.FlowPerHour) + " veh/h · ",
+		fmt.Sprintf("%s, %s vehicles/h · ", text.Count(s.Plazas, "plaza"), text.Round(s.FlowPerHour)),
+		fmt.Sprintf("%s vehicles/h · ", text.Round(s.FlowPerHour)),
+		text.Round(s.FlowPerHour) + " veh/h · ",
 	} {
 		if l := append(line{{first, plain}}, states...); l.width() <= m.width {
 			return l
@@ -239,7 +242,7 @@ func (m *screenModel) time() line {
 	}
 	waiting := ""
 	if n := m.board.Waiting; n > 0 {
-		waiting = ", " + number(n) + " waiting"
+		waiting = ", " + text.Number(n) + " waiting"
 	}
 	if len(m.board.Warnings) > 0 {
 		mark += ", clocks disagree"
@@ -288,15 +291,15 @@ func (m *screenModel) table() []line {
 			if stale && k == good {
 				k = faint
 			}
-			if c.name == trendName {
+			if c.Name == trendName {
 				cell = row.trend(c.width)
 			}
 			if j > 0 {
-				l = append(l, piece{strings.Repeat(" ", fieldGap), plain})
+				l = append(l, piece{strings.Repeat(" ", table.Gap), plain})
 			}
 			cell = ellipsed(cell, c.width)
 			blanks := piece{strings.Repeat(" ", c.width-cells(cell)), plain}
-			if c.number {
+			if c.Number {
 				l = append(l, blanks, piece{cell, k})
 			} else {
 				l = append(l, piece{cell, k}, blanks)
@@ -327,8 +330,8 @@ func (m *screenModel) tableHead(columns []placedColumn) line {
 	gap := 0
 	for _, c := range columns {
 		l = append(l, piece{strings.Repeat(" ", gap), plain})
-		gap = fieldGap
-		name := c.name
+		gap = table.Gap
+		name := c.Name
 		if name == trendName {
 			name = trendHours(c.width)
 		}
@@ -337,7 +340,7 @@ func (m *screenModel) tableHead(columns []placedColumn) line {
 			arrow = m.sort.arrow()
 		}
 		switch {
-		case c.number:
+		case c.Number:
 			l = append(l, piece{strings.Repeat(" ", blanks), plain})
 			l = append(append(l, keyed(name, c.key)...), piece{arrow, strong})
 			gap -= cells(arrow)
@@ -362,10 +365,10 @@ func keyed(name, key string) line {
 func (m *screenModel) foot() line {
 	of := ""
 	if n := len(m.order); n > 0 && m.board != nil {
-		of = fmt.Sprintf("%s–%s of %s", number(m.offset+1),
-			number(min(m.offset+m.tableRoom(), n)), number(n))
+		of = fmt.Sprintf("%s–%s of %s", text.Number(m.offset+1),
+			text.Number(min(m.offset+m.tableRoom(), n)), text.Number(n))
 	}
-	sorted := "by " + m.sort.column().name + " " + m.sort.arrow()
+	sorted := "by " + m.sort.column().Name + " " + m.sort.arrow()
 	filtered := ""
 	switch {
 	case m.typing:
@@ -405,7 +408,7 @@ func (m *screenModel) footOf(first, lines int) line {
 func (m *screenModel) help() []line {
 	var t strings.Builder
 	t.WriteString("KEYS\n")
-	writeFigures(&t, []figure{
+	table.WriteFigures(&t, []table.Figure{
 		{"↑ ↓, j k", "", "move, or scroll"},
 		{"PgUp PgDn", "", "by a page"},
 		{"Home End", "", "to the first line, or the last"},
@@ -417,20 +420,20 @@ func (m *screenModel) help() []line {
 		{"q, Ctrl-C", "", "quit"},
 	})
 	t.WriteString("\nORDER: the underlined letter of a column sorts by it, once more turns it round\n")
-	var keys []figure
+	var keys []table.Figure
 	for i := range screenColumns {
 		c := &screenColumns[i]
 		if c.key != "" {
-			keys = append(keys, figure{c.key, "", columnMeaning(c.name)})
+			keys = append(keys, table.Figure{c.key, "", columnMeaning(c.Name)})
 		}
 	}
-	writeFigures(&t, keys)
+	table.WriteFigures(&t, keys)
 	t.WriteString("\nSTATES\n")
 	for _, s := range severity {
 		fmt.Fprintf(&t, "  %s  %s\n", fill(stateWords(s), 13, false), stateMeaning(s))
 	}
 	t.WriteString("\nVERIFICATION\n")
-	writeFigures(&t, []figure{
+	table.WriteFigures(&t, []table.Figure{
 		{"✓ exact", "", "each vehicle is one row of livetolldata and counted once"},
 		{"~ in flight", "", "some are stored and not yet counted, which is healthy"},
 		{"✗ MISMATCH", "", "rows and counts disagree: run tollstream verify"},
@@ -466,8 +469,8 @@ func ago(d time.Duration) string {
 	if s := int64(max(d, 0) / time.Second); s < 60 {
 		return fmt.Sprintf("%d s ago", s)
 	}
-	return minutes(int64(d/time.Minute)) + " ago"
+	return text.Minutes(int64(d/time.Minute)) + " ago"
 }
 
 // briefly says what failed, on one line.
-func briefly(err error) string { return oneLine(topology.Brief(err)) }
+func briefly(err error) string { return text.OneLine(topology.Brief(err)) }

@@ -163,8 +163,8 @@ func (m *screenModel) measure() {
 	for i := range screenColumns {
 		c := &screenColumns[i]
 		some := false
-		widest := cells(c.name)
-		if !c.number && c.key != "" {
+		widest := cells(c.Name)
+		if !c.Number && c.key != "" {
 			widest++ // for an arrow; numbers have theirs in the gap behind them
 		}
 		for j := range m.rows {
@@ -173,9 +173,9 @@ func (m *screenModel) measure() {
 			widest = max(widest, cells(cell))
 		}
 		switch {
-		case c.name == trendName && len(m.rows) > 0:
+		case c.Name == trendName && len(m.rows) > 0:
 			m.widths[i] = leastTrend
-		case some && c.name != trendName || c.rank == 0:
+		case some && c.Name != trendName || c.rank == 0:
 			m.widths[i] = widest
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -63,7 +65,7 @@ type plazaPage struct {
 
 func (p *plazaPage) blank() { p.lines = append(p.lines, nil) }
 func (p *plazaPage) words(s string) {
-	for _, words := range wrap(s, p.width) {
+	for _, words := range text.Wrap(s, p.width) {
 		p.lines = append(p.lines, line{{words, plain}})
 	}
 }
@@ -97,7 +99,7 @@ func (p *plazaPage) title() {
 	if p.p.Since != nil {
 		state += " since " + p.at(*p.p.Since)
 		if since := toll.MinuteAt(p.p.Since.Unix()); p.now > since {
-			state += " (" + minutes(int64(p.now)-int64(since)) + ")"
+			state += " (" + text.Minutes(int64(p.now)-int64(since)) + ")"
 		}
 	}
 	p.lines = append(p.lines, line{{state, stateLook(p.p.State)}})
@@ -115,50 +117,52 @@ func deref(x *float64) float64 {
 
 // measures shows the figures of now, in two columns where there is room.
 func (p *plazaPage) measures() {
-	figures := []figure{{"flow", rounded(p.p.FlowPerHour), "vehicles/h"}}
-	vc := figure{"v/c", "-", "capacity not known"}
+	figures := []table.Figure{{"flow", text.Round(p.p.FlowPerHour), "vehicles/h"}}
+	vc := table.Figure{"v/c", "-", "capacity not known"}
 	if p.p.VC != nil && p.p.Capacity != nil {
-		vc = figure{"v/c", ratio(*p.p.VC), fmt.Sprintf("of %s pc/h", rounded(*p.p.Capacity))}
+		vc = table.Figure{"v/c", text.Ratio(*p.p.VC),
+			fmt.Sprintf("of %s pc/h", text.Round(*p.p.Capacity))}
 	}
 	figures = append(figures, vc)
-	usual := figure{columnZ, "-", "usual not known yet"}
+	usual := table.Figure{columnZ, "-", "usual not known yet"}
 	if p.p.Z != nil && p.p.Usual != nil {
-		usual = figure{columnZ, signed(*p.p.Z),
-			fmt.Sprintf("usual %s in 15 min", rounded(p.p.Usual.Median))}
+		usual = table.Figure{columnZ, text.Signed(*p.p.Z),
+			fmt.Sprintf("usual %s in 15 min", text.Round(p.p.Usual.Median))}
 	}
 	figures = append(figures, usual)
 	if p.p.HeavyShare != nil {
 		figures = append(figures,
-			figure{"heavy", fmt.Sprintf("%.1f", 100**p.p.HeavyShare), "% of the vehicles"})
+			table.Figure{"heavy", fmt.Sprintf("%.1f", 100**p.p.HeavyShare), "% of the vehicles"})
 	}
 	if p.p.HeadwaySeconds != nil {
 		figures = append(figures,
-			figure{"headway", fmt.Sprintf("%.1f", *p.p.HeadwaySeconds), "s between vehicles"})
+			table.Figure{"headway", fmt.Sprintf("%.1f", *p.p.HeadwaySeconds), "s between vehicles"})
 	}
 	if p.p.PHF != nil {
-		figures = append(figures, figure{"PHF", fmt.Sprintf("%.2f", *p.p.PHF), "peak-hour factor"})
+		figures = append(figures, table.Figure{"PHF", fmt.Sprintf("%.2f", *p.p.PHF), "peak-hour factor"})
 	}
-	figures = append(figures, figure{"total", number(p.p.Total), "vehicles"})
+	figures = append(figures, table.Figure{"total", text.Number(p.p.Total), "vehicles"})
 	if p.p.LastEvent != nil {
-		figures = append(figures, figure{"last", p.p.LastEvent.In(p.clock.location).Format(time.TimeOnly),
-			p.p.LastEvent.In(p.clock.location).Format("2006-01-02 MST")})
+		figures = append(figures,
+			table.Figure{"last", p.p.LastEvent.In(p.clock.location).Format(time.TimeOnly),
+				p.p.LastEvent.In(p.clock.location).Format("2006-01-02 MST")})
 	}
 	p.sideBySide(figures)
 }
 
 // sideBySide writes figures in two columns where they fit, else in one.
-func (p *plazaPage) sideBySide(figures []figure) {
+func (p *plazaPage) sideBySide(figures []table.Figure) {
 	half := (len(figures) + 1) / 2
 	var left, right plazaPage
-	left.written(func(t *strings.Builder) { writeFigures(t, figures[:half]) })
-	right.written(func(t *strings.Builder) { writeFigures(t, figures[half:]) })
-	if widest(left.lines)+widest(right.lines)+fieldGap > p.width {
-		p.written(func(t *strings.Builder) { writeFigures(t, figures) })
+	left.written(func(t *strings.Builder) { table.WriteFigures(t, figures[:half]) })
+	right.written(func(t *strings.Builder) { table.WriteFigures(t, figures[half:]) })
+	if widest(left.lines)+widest(right.lines)+table.Gap > p.width {
+		p.written(func(t *strings.Builder) { table.WriteFigures(t, figures) })
 		return
 	}
 	for i, l := range left.lines {
 		if i < len(right.lines) {
-			l = append(l.to(widest(left.lines)+fieldGap), right.lines[i]...)
+			l = append(l.to(widest(left.lines)+table.Gap), right.lines[i]...)
 		}
 		p.lines = append(p.lines, l)
 	}
@@ -174,25 +178,25 @@ func widest(lines []line) int {
 
 func (p *plazaPage) verification() {
 	v := &p.p.Verification
-	text := plazaVerdictWords(v) + ": " + number(v.TableCount) + " counted"
+	out := plazaVerdictWords(v) + ": " + text.Number(v.TableCount) + " counted"
 	if v.StoredRows != nil {
-		text += ", " + counted(*v.StoredRows, "row")
+		out += ", " + text.Count(*v.StoredRows, "row")
 	} else {
-		text += ", rows not counted"
+		out += ", rows not counted"
 	}
 	if v.Status != board.InFlight && v.InFlight > 0 {
-		text += ", " + number(v.InFlight) + " in flight"
+		out += ", " + text.Number(v.InFlight) + " in flight"
 	}
 	switch {
 	case v.ChecksumOK == nil:
 	case *v.ChecksumOK:
-		text += ", checksum ok"
+		out += ", checksum ok"
 	default:
-		text += ", checksum WRONG"
+		out += ", checksum WRONG"
 	}
 	k := map[board.Status]look{board.Exact: good, board.InFlight: plain,
 		board.Mismatch: loud}[v.Status]
-	p.lines = append(p.lines, line{{text, k}})
+	p.lines = append(p.lines, line{{out, k}})
 }
 
 // history adds what was read of the plaza's past.
@@ -217,25 +221,26 @@ func (p *plazaPage) history(d *board.Detail, height int) {
 	if late == 0 {
 		p.words("every vehicle came on time")
 	} else {
-		p.words(fmt.Sprintf("%s late, %s late for minutes, %s too late for any window", number(p.p.Late),
-			number(p.p.LateQuarter), number(p.p.TooLate)))
+		p.words(fmt.Sprintf("%s late, %s late for minutes, %s too late for any window",
+			text.Number(p.p.Late),
+			text.Number(p.p.LateQuarter), text.Number(p.p.TooLate)))
 	}
 	if p.p.Ahead > 0 {
-		p.words(fmt.Sprintf("%s ran ahead, the last by %s", number(p.p.Ahead),
-			minutes((p.p.LeadSeconds+30)/60)))
+		p.words(fmt.Sprintf("%s ran ahead, the last by %s", text.Number(p.p.Ahead),
+			text.Minutes((p.p.LeadSeconds+30)/60)))
 	}
 }
 
 func (p *plazaPage) soFar(d *board.Detail) {
 	today, before := "not known", "not known"
 	if d.DaySoFar != nil {
-		today = counted(*d.DaySoFar, "vehicle")
+		today = text.Count(*d.DaySoFar, "vehicle")
 	}
 	if d.DaySoFarLastWeek != nil {
-		before = number(*d.DaySoFarLastWeek)
+		before = text.Number(*d.DaySoFarLastWeek)
 		if d.DaySoFar != nil && *d.DaySoFarLastWeek > 0 {
 			before += fmt.Sprintf(" (%s %%)",
-				signed((float64(*d.DaySoFar)/float64(*d.DaySoFarLastWeek)-1)*100))
+				text.Signed((float64(*d.DaySoFar)/float64(*d.DaySoFarLastWeek)-1)*100))
 		}
 	}
 	p.words(today + "; last week by this time: " + before)
@@ -272,7 +277,7 @@ func (p *plazaPage) changes(changes []board.Change) {
 		}
 		p.lines = append(p.lines, line{{since + "  ", plain}, {stateWords(c.To), stateLook(c.To)},
 			{" after " + c.From.String() + ", noticed at " + when, plain}})
-		for _, words := range wrap(shown(c.Why), p.width-4) {
+		for _, words := range text.Wrap(shown(c.Why), p.width-4) {
 			p.lines = append(p.lines, line{{"    " + words, faint}})
 		}
 	}
@@ -293,13 +298,13 @@ func (p *plazaPage) windows(windows []board.Window) {
 	slices.SortStableFunc(sorted, func(v, w board.Window) int {
 		return cmp.Or(cmp.Compare(spans[v.Kind], spans[w.Kind]), cmp.Compare(v.Kind, w.Kind))
 	})
-	fields := []field{
-		{column: leftAligned("kind")}, {column: rightAligned("window")},
-		{column: rightAligned("vehicles")},
-		{column: rightAligned("rev"), rank: 1}, {column: rightAligned("complete"),
-			rank: 2}, {column: rightAligned(columnFlow), rank: 3},
-		{column: rightAligned("late"), rank: 4}, {column: rightAligned("too late"),
-			rank: 4}, {column: leftAligned("final"), rank: 5},
+	fields := []table.Field{
+		{Column: table.Left("kind")}, {Column: table.Right("window")},
+		{Column: table.Right("vehicles")},
+		{Column: table.Right("rev"), Rank: 1}, {Column: table.Right("complete"),
+			Rank: 2}, {Column: table.Right(columnFlow), Rank: 3},
+		{Column: table.Right("late"), Rank: 4}, {Column: table.Right("too late"),
+			Rank: 4}, {Column: table.Left("final"), Rank: 5},
 	}
 	n := 0
 	for i := range sorted {
@@ -310,7 +315,7 @@ func (p *plazaPage) windows(windows []board.Window) {
 		if n > windowsShown {
 			continue
 		}
-		revision, final := number(w.Revision), "by "+shown(string(w.Reason))
+		revision, final := text.Number(w.Revision), "by "+shown(string(w.Reason))
 		switch {
 		case w.Revision == 0:
 			revision, final = "-", "-"
@@ -319,14 +324,15 @@ func (p *plazaPage) windows(windows []board.Window) {
 		}
 		span := toll.Window{Start: toll.MinuteAt(w.Start.Unix()), End: toll.MinuteAt(w.End.Unix())}
 		for i, cell := range []string{
-			shown(w.Kind), p.clock.span(span, p.now), number(w.Count), revision, complete(w.Count,
-				w.TooLate), rounded(w.FlowPerHour),
-			number(w.Late), number(w.TooLate), final,
+			shown(w.Kind), p.clock.span(span, p.now), text.Number(w.Count), revision,
+			text.Completeness(w.Count,
+				w.TooLate), text.Round(w.FlowPerHour),
+			text.Number(w.Late), text.Number(w.TooLate), final,
 		} {
-			fields[i].cells = append(fields[i].cells, cell)
+			fields[i].Cells = append(fields[i].Cells, cell)
 		}
 	}
-	p.written(func(t *strings.Builder) { writeFields(t, fields, p.width) })
+	p.written(func(t *strings.Builder) { table.Write(t, fields, p.width) })
 }
 
 // Of the flow chart.
@@ -374,7 +380,7 @@ func flowChart(points []board.Quarter, location *time.Location, now toll.Minute,
 	for r := height - 1; r >= 0; r-- {
 		scale := strings.Repeat(" ", chartLeft-1)
 		if r%2 == 0 {
-			scale = fill(rounded(float64(r)*unit), chartLeft-1, true)
+			scale = fill(text.Round(float64(r)*unit), chartLeft-1, true)
 		}
 		l := line{{scale + "│", faint}}
 		for _, c := range columns {
@@ -418,10 +424,10 @@ func flowChart(points []board.Quarter, location *time.Location, now toll.Minute,
 	}
 	switch {
 	case above:
-		legend = append(legend, piece{fmt.Sprintf("  capacity %s pc/h, far above", rounded(capacity)),
+		legend = append(legend, piece{fmt.Sprintf("  capacity %s pc/h, far above", text.Round(capacity)),
 			plain})
 	case capacity > 0:
-		legend = append(legend, piece{fmt.Sprintf("  ╌ capacity, %s pc/h", rounded(capacity)), plain})
+		legend = append(legend, piece{fmt.Sprintf("  ╌ capacity, %s pc/h", text.Round(capacity)), plain})
 	}
 	return append(lines, legend)
 }

@@ -274,8 +274,8 @@ func TestScreenSort(t *testing.T) {
 	}
 	keys := map[string]bool{}
 	for _, c := range screenColumns {
-		if c.key != "" && (keys[c.key] || !strings.Contains(c.name, c.key)) {
-			t.Errorf("the key %s of the column %s is taken, or none of its letters", c.key, c.name)
+		if c.key != "" && (keys[c.key] || !strings.Contains(c.Name, c.key)) {
+			t.Errorf("the key %s of the column %s is taken, or none of its letters", c.key, c.Name)
 		}
 		keys[c.key] = true
 	}
@@ -283,7 +283,7 @@ func TestScreenSort(t *testing.T) {
 		sortDeviation: "z"} {
 		if m := newScreenModel(viewSettings{sort: flag, sorted: true},
 			screenNow); m.sort.column().key != key {
-			t.Errorf("--sort %s sorts by %s", flag, m.sort.column().name)
+			t.Errorf("--sort %s sorts by %s", flag, m.sort.column().Name)
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/text/unicode/bidi"
 	"golang.org/x/text/unicode/norm"
 	"golang.org/x/text/width"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // look is how a piece of text stands out. Colours are those of the terminal's own palette, which
@@ -168,11 +170,11 @@ func fill(s string, columns int, right bool) string {
 }
 
 // shown makes a text fit for a cell, which must have the width that we take it to have on every
-// terminal. It is stricter than [escape]: besides control characters it writes out what terminals
-// differ about. These are marks that join the character before them, where the two have no common
-// character; scripts that run from right to left; and emoji. Letters of East Asian scripts take two
-// columns everywhere, and stay.
-func shown(s string) string { return escapeUnless(steady, norm.NFC.String(s)) }
+// terminal. It is stricter than [text.Escape]: besides control characters it writes out what
+// terminals differ about. These are marks that join the character before them, where the two have
+// no common character; scripts that run from right to left; and emoji. Letters of East Asian
+// scripts take two columns everywhere, and stay.
+func shown(s string) string { return text.EscapeUnless(steady, norm.NFC.String(s)) }
 
 // steady reports whether all terminals show a character in the same number of columns, where it
 // stands.
@@ -180,7 +182,7 @@ func steady(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r >= ' ' && r <= '~'
 	}
-	if !harmless(r) || unicode.IsMark(r) {
+	if !text.Printable(r) || unicode.IsMark(r) {
 		return false
 	}
 	properties, _ := bidi.LookupRune(r)

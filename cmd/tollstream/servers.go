@@ -21,6 +21,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -170,7 +171,7 @@ func (t *teller) tell(lines ...string) {
 	t.did = append(t.did, lines...)
 	for _, line := range lines {
 		if !t.asJSON {
-			fmt.Fprintln(t.w, oneLine(line))
+			fmt.Fprintln(t.w, text.OneLine(line))
 		}
 	}
 }
@@ -178,7 +179,7 @@ func (t *teller) tell(lines ...string) {
 // end prints what was done as JSON, or, where it was nothing, that.
 func (t *teller) end(nothing string) error {
 	if t.asJSON {
-		return writeJSON(t.w, didJSON{append([]string{}, t.did...)})
+		return text.WriteJSON(t.w, didJSON{append([]string{}, t.did...)})
 	}
 	if len(t.did) == 0 {
 		_, err := fmt.Fprintln(t.w, nothing)

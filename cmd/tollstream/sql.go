@@ -10,9 +10,10 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
 )
 
@@ -64,12 +65,12 @@ func (a *app) listQueries(queries []sql.Query, asJSON bool) error {
 		for _, q := range queries {
 			list = append(list, queryJSON{q.Name, q.Description, append([]string{}, q.Settings...)})
 		}
-		return writeJSON(a.stdout, list)
+		return text.WriteJSON(a.stdout, list)
 	}
-	t := newTable(a.stdout, leftAligned("query"), leftAligned("settings"),
-		leftAligned("what it does"))
+	t := table.New(a.stdout, table.Left("query"), table.Left("settings"),
+		table.Left("what it does"))
 	for _, q := range queries {
-		t.AppendRow(table.Row{q.Name, strings.Join(q.Settings, ", "), q.Description})
+		t.AppendRow([]any{q.Name, strings.Join(q.Settings, ", "), q.Description})
 	}
 	t.Render()
 	return nil
@@ -141,15 +142,15 @@ func writeRows(w io.Writer, columns []string, rows [][]string) error {
 		_, err := fmt.Fprintln(w, "no rows")
 		return err
 	}
-	var heads []column
+	var heads []table.Column
 	for i, name := range columns {
-		heads = append(heads, column{name: escape(name), number: isNumeric(columns, rows, i)})
+		heads = append(heads, table.Column{Name: text.Escape(name), Number: isNumeric(columns, rows, i)})
 	}
-	t := newTable(w, heads...)
+	t := table.New(w, heads...)
 	for _, row := range rows {
-		var cells table.Row
+		var cells []any
 		for _, cell := range row {
-			cells = append(cells, escape(cell))
+			cells = append(cells, text.Escape(cell))
 		}
 		t.AppendRow(cells)
 	}
@@ -164,7 +165,7 @@ func writeRowsJSON(w io.Writer, columns []string, rows [][]string) error {
 	for _, row := range rows {
 		objects = append(objects, orderedObject{columns, row})
 	}
-	return writeJSON(w, objects)
+	return text.WriteJSON(w, objects)
 }
 
 type orderedObject struct{ names, values []string }

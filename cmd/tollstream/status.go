@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -30,10 +31,11 @@ func showStatus(w io.Writer, stats *topology.Stats) (stop func()) {
 				s := stats.Read()
 				last := "never"
 				if !s.LastStored.IsZero() {
-					last = seconds(now.Sub(s.LastStored)) + " ago"
+					last = text.Seconds(now.Sub(s.LastStored)) + " ago"
 				}
 				fmt.Fprintf(w, "\r\x1b[K%s rows/s · %s stored · lag %s · last commit %s",
-					perSecond(s.Events-before.Events, now.Sub(at)), number(s.Events), number(s.Lag), last)
+					text.Rate(s.Events-before.Events, now.Sub(at)), text.Number(s.Events), text.Number(s.Lag),
+					last)
 				before, at = s, now
 			}
 		}

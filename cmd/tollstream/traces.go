@@ -23,6 +23,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -78,7 +79,7 @@ func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*trace
 	var told onceIn
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		if told.allows(time.Now()) {
-			log.Warn("traces are lost", "error", oneLine(err.Error()))
+			log.Warn("traces are lost", "error", text.OneLine(err.Error()))
 		}
 	}))
 	exporter, err := otlptracehttp.New(c.Context, options...)
@@ -197,7 +198,7 @@ func (t *traces) Results(r topology.ResultsTrace) {
 
 func failed(span trace.Span, err error) {
 	if err != nil {
-		span.SetStatus(codes.Error, oneLine(topology.Brief(err)))
+		span.SetStatus(codes.Error, text.OneLine(topology.Brief(err)))
 	}
 }
 

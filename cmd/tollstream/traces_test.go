@@ -19,6 +19,8 @@ import (
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // collected is a collector of OpenTelemetry that keeps the spans that it gets.
@@ -84,7 +86,7 @@ func attributes(list []*common.KeyValue) map[string]string {
 		case *common.AnyValue_StringValue:
 			all[kv.Key] = v.StringValue
 		case *common.AnyValue_IntValue:
-			all[kv.Key] = number(v.IntValue)
+			all[kv.Key] = text.Number(v.IntValue)
 		case *common.AnyValue_BoolValue:
 			all[kv.Key] = map[bool]string{true: "yes", false: "no"}[v.BoolValue]
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 const (
@@ -97,7 +99,7 @@ func (a *app) up(ctx context.Context, cfg stackConfig, asJSON bool) error {
 		return err
 	}
 	if asJSON {
-		err = writeJSON(a.stdout, upReport(s))
+		err = text.WriteJSON(a.stdout, upReport(s))
 	} else {
 		err = writeUp(a.stdout, s)
 	}
@@ -136,7 +138,7 @@ func writeUp(w io.Writer, s *stack) error {
 	con := s.connection()
 	var b strings.Builder
 	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.topic,
-		counted(s.partitions, "partition"))
+		text.Count(s.partitions, "partition"))
 	cfg, err := mysql.ParseDSN(con.dsn)
 	if err != nil {
 		return err
@@ -146,7 +148,7 @@ func writeUp(w io.Writer, s *stack) error {
 	if s.cfg.dataDir == "" {
 		b.WriteString("Data   in no folder (--data names one): " + s.afterwards() + "\n")
 	} else {
-		fmt.Fprintf(&b, "Data   %s: %s\n", escape(s.cfg.dataDir), s.afterwards())
+		fmt.Fprintf(&b, "Data   %s: %s\n", text.Escape(s.cfg.dataDir), s.afterwards())
 	}
 	if s.embedded() {
 		b.WriteString(

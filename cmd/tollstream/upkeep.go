@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -312,7 +313,7 @@ func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[
 		u.told = ""
 	}
 	if sum.Before > 0 {
-		u.log.Debug("compacted batches", "rows", number(sum.Before), "into", number(sum.After))
+		u.log.Debug("compacted batches", "rows", text.Number(sum.Before), "into", text.Number(sum.After))
 	}
 	return sum.Blocked, nil
 }
@@ -328,8 +329,8 @@ func (u *upkeep) retire(ctx context.Context, clocks toll.Clocks) error {
 		return err
 	}
 	if gone != (sql.Retired{}) {
-		u.log.Info("deleted what is old", "windows", number(gone.Windows), "changes_of_congestion",
-			number(gone.Transitions), "dead_letters", number(gone.DeadLetters))
+		u.log.Info("deleted what is old", "windows", text.Number(gone.Windows), "changes_of_congestion",
+			text.Number(gone.Transitions), "dead_letters", text.Number(gone.DeadLetters))
 	}
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -40,7 +42,7 @@ func (a *app) verifyCommand() *cli.Command {
 				return err
 			}
 			if c.Bool("json") {
-				err = writeJSON(a.stdout, report)
+				err = text.WriteJSON(a.stdout, report)
 			} else {
 				err = writeReport(a.stdout, report)
 			}
@@ -168,10 +170,10 @@ func writeReport(w io.Writer, r *sql.Report) error {
 	if len(r.Problems) > 0 {
 		b.WriteString("\nProblems:\n")
 		for _, p := range r.Problems {
-			fmt.Fprintf(&b, "  %s\n", oneLine(p.Text))
+			fmt.Fprintf(&b, "  %s\n", text.OneLine(p.Text))
 		}
 		if r.MoreProblems > 0 {
-			fmt.Fprintf(&b, "  and %s more\n", number(r.MoreProblems))
+			fmt.Fprintf(&b, "  and %s more\n", text.Number(r.MoreProblems))
 		}
 		b.WriteString("\nWhat to do:\n")
 		for _, step := range sql.NextSteps(r.Problems) {
@@ -181,16 +183,16 @@ func writeReport(w io.Writer, r *sql.Report) error {
 	b.WriteByte('\n')
 	for _, l := range r.AcceptedLogs {
 		fmt.Fprintf(&b, "note: partition %d goes on in another log since %s, as was decided: %s\n",
-			l.Partition, l.AcceptedAt[:16], oneLine(l.String()))
+			l.Partition, l.AcceptedAt[:16], text.OneLine(l.String()))
 	}
 	for _, note := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", oneLine(note))
+		fmt.Fprintf(&b, "note: %s\n", text.OneLine(note))
 	}
 	checksums := "checksums of the rows not compared (--deep does)"
 	if r.Deep {
 		checksums = "checksums of all rows compared"
 	}
-	fmt.Fprintf(&b, "took %s; %s\n", seconds(time.Duration(r.TookSeconds*float64(time.Second))),
+	fmt.Fprintf(&b, "took %s; %s\n", text.Seconds(time.Duration(r.TookSeconds*float64(time.Second))),
 		checksums)
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -199,10 +201,10 @@ func writeReport(w io.Writer, r *sql.Report) error {
 func verdictOf(r *sql.Report) string {
 	switch {
 	case r.Status == sql.Mismatch:
-		return "MISMATCH: " + counted(int64(len(r.Problems))+r.MoreProblems, "problem")
+		return "MISMATCH: " + text.Count(int64(len(r.Problems))+r.MoreProblems, "problem")
 	case r.InFlight > 0:
 		return fmt.Sprintf("in flight: %s stored and not yet counted; all else is exact",
-			counted(r.InFlight, "event"))
+			text.Count(r.InFlight, "event"))
 	case r.Events == 0 && r.Rejected == 0:
 		return "exact: nothing is stored yet"
 	case r.Events == 1:
@@ -210,13 +212,14 @@ func verdictOf(r *sql.Report) string {
 	}
 	if len(r.AcceptedLogs) > 0 {
 		return fmt.Sprintf(
-			"exact but for a log that was replaced and accepted (see the note): each of %s is one row and counted once", counted(r.Events, "event"))
+			"exact but for a log that was replaced and accepted (see the note): each of %s is one row and counted once", text.Count(r.Events, "event"))
 	}
 	was := ""
 	if r.Pruned > 0 {
 		was = ", or was until it was pruned,"
 	}
-	return fmt.Sprintf("exact: each of %s is one row%s and counted once", counted(r.Events, "event"),
+	return fmt.Sprintf("exact: each of %s is one row%s and counted once",
+		text.Count(r.Events, "event"),
 		was)
 }
 
@@ -227,9 +230,9 @@ func reportFigures(b *strings.Builder, r *sql.Report) {
 		n       int64
 		meaning string
 	}
-	batches := counted(r.Batches, "batch", "batches")
+	batches := text.Count(r.Batches, "batch", "batches")
 	if r.BatchRows < r.Batches {
-		batches += ", compacted into " + counted(r.BatchRows, "row")
+		batches += ", compacted into " + text.Count(r.BatchRows, "row")
 	}
 	lines := []line{
 		{"events", r.Events, "stored, by " + batches},
@@ -261,58 +264,58 @@ func reportFigures(b *strings.Builder, r *sql.Report) {
 	}
 	width := 0
 	for _, l := range lines {
-		width = max(width, len(number(l.n)))
+		width = max(width, len(text.Number(l.n)))
 	}
 	for _, l := range lines {
-		fmt.Fprintf(b, "%-9s  %*s  %s\n", l.name, width, number(l.n), l.meaning)
+		fmt.Fprintf(b, "%-9s  %*s  %s\n", l.name, width, text.Number(l.n), l.meaning)
 	}
 }
 
 // windowsChecked says which windows were checked, which were not and why, and how many have yet to
 // count what is stored.
 func windowsChecked(r *sql.Report) string {
-	text := "checked, of the last two days"
+	out := "checked, of the last two days"
 	if r.Deep {
-		text = "checked, which are all"
+		out = "checked, which are all"
 		if r.WindowsFolded > 0 || len(r.RetiredUntil) > 0 {
-			text = "checked"
+			out = "checked"
 		}
 		if r.MinutesFolded {
-			text = "checked; of the time whose minutes were added up, those that are stored"
+			out = "checked; of the time whose minutes were added up, those that are stored"
 		}
 	}
 	if r.WindowsFolded > 0 {
-		text += "; " + number(r.WindowsFolded) + " older ones can't be, their minutes were added up"
+		out += "; " + text.Number(r.WindowsFolded) + " older ones can't be, their minutes were added up"
 	}
 	if len(r.RetiredUntil) > 0 {
 		gone := "older ones"
 		if r.WindowsRetired > 0 {
-			gone = number(r.WindowsRetired) + " older ones"
+			gone = text.Number(r.WindowsRetired) + " older ones"
 		}
 		var until []string
 		for _, kind := range slices.Sorted(maps.Keys(r.RetiredUntil)) {
 			until = append(until, kind+" up to "+r.RetiredUntil[kind].UTC().Format("2006-01-02 15:04 MST"))
 		}
-		text += "; " + gone + " can't be, they were deleted for their age (" + strings.Join(until, ", ") +
+		out += "; " + gone + " can't be, they were deleted for their age (" + strings.Join(until, ", ") +
 			")"
 	}
 	if r.WindowsWaiting > 0 {
-		text += "; " + number(r.WindowsWaiting) + " are open, or in flight"
+		out += "; " + text.Number(r.WindowsWaiting) + " are open, or in flight"
 		if r.WindowsDue > 0 {
-			text += ", of which " + number(r.WindowsDue) + " are due"
+			out += ", of which " + text.Number(r.WindowsDue) + " are due"
 		}
 	}
-	return text
+	return out
 }
 
 func reportPartitions(b *strings.Builder, r *sql.Report) {
-	t := newTable(b, rightAligned("partition"), rightAligned("stored from"), rightAligned("up to"),
-		rightAligned("events"),
-		rightAligned("rejected"), rightAligned("skipped"), rightAligned("unpublished"))
+	t := table.New(b, table.Right("partition"), table.Right("stored from"), table.Right("up to"),
+		table.Right("events"),
+		table.Right("rejected"), table.Right("skipped"), table.Right("unpublished"))
 	for _, p := range r.Partitions {
-		t.AppendRow([]any{p.Partition, number(p.Start), number(p.Next), number(p.Events),
-			number(p.Rejected), number(p.Skipped),
-			number(p.Unpublished)})
+		t.AppendRow([]any{p.Partition, text.Number(p.Start), text.Number(p.Next), text.Number(p.Events),
+			text.Number(p.Rejected), text.Number(p.Skipped),
+			text.Number(p.Unpublished)})
 	}
 	t.Render()
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -148,7 +149,7 @@ func (a *app) view(ctx context.Context, v *viewer) error {
 		return unknownPlaza(*v.settings.plaza, b.known)
 	}
 	if v.settings.json {
-		return writeJSON(a.stdout, v.json(b))
+		return text.WriteJSON(a.stdout, v.json(b))
 	}
 	return v.write(a.stdout, b, screenOf(a.stdout))
 }
@@ -519,7 +520,7 @@ func unknownPlaza(plaza int16, known []int16) error {
 	}
 	hint := "the plazas are " + strings.Join(names, ", ")
 	if more := len(known) - len(names); more > 0 {
-		hint += fmt.Sprintf(" and %s more; tollstream view lists them", number(more))
+		hint += fmt.Sprintf(" and %s more; tollstream view lists them", text.Number(more))
 	}
 	return withHint(err, hint)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/web"
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -136,7 +137,7 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 	if source.plazaSeries = c.Int("metrics-plazas"); source.plazaSeries < 0 ||
 		source.plazaSeries > mostPlazaSeries {
 		return usagef("--metrics-plazas: %d is not between 0 and %s", source.plazaSeries,
-			number(mostPlazaSeries))
+			text.Number(mostPlazaSeries))
 	}
 	registry, err := newRegistry(source)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jedib0t/go-pretty/v6/text"
-
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -22,14 +22,14 @@ const windowsShown = 3
 // writePlaza prints all that there is about one plaza.
 func (v *viewer) writePlaza(t *strings.Builder, b *viewBoard, s screen) {
 	p := &b.plazas[0]
-	fmt.Fprintf(t, "plaza %s: %s", plazaName(p.plaza), counted(p.state.Events, "vehicle"))
+	fmt.Fprintf(t, "plaza %s: %s", plazaName(p.plaza), text.Count(p.state.Events, "vehicle"))
 	if p.state.Events > 0 {
 		fmt.Fprintf(t, ", the last at %s",
 			p.clock(time.Unix(v.zone.Unix(p.state.Latest), 0), "2006-01-02 15:04:05 MST"))
 	}
 	t.WriteByte('\n')
 	if about := aboutPlaza(&p.about); about != "" {
-		t.WriteString(cut(about, s.width) + "\n")
+		t.WriteString(text.Cut(about, s.width) + "\n")
 	}
 	t.WriteByte('\n')
 	if p.congestion != nil {
@@ -66,17 +66,17 @@ func (v *viewer) writePlaza(t *strings.Builder, b *viewBoard, s screen) {
 func aboutPlaza(about *toll.Plaza) string {
 	var parts []string
 	if about.Name != "" {
-		parts = append(parts, oneLine(about.Name))
+		parts = append(parts, text.OneLine(about.Name))
 	}
 	if about.Road != "" {
-		road := oneLine(about.Road)
+		road := text.OneLine(about.Road)
 		if about.PositionKm != 0 {
 			road += " km " + strconv.FormatFloat(about.PositionKm, 'f', -1, 64)
 		}
 		parts = append(parts, road)
 	}
 	if about.Lanes > 0 {
-		parts = append(parts, counted(about.Lanes, "lane"))
+		parts = append(parts, text.Count(about.Lanes, "lane"))
 	}
 	return strings.Join(parts, ", ")
 }
@@ -88,54 +88,57 @@ const transitionsShown = 3
 func writeState(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
 	a := p.congestion
 	line := fmt.Sprintf("%s since %s (%s)", a.State, p.at(a.Since, b.now),
-		minutes(int64(a.Until)-int64(a.Since)))
+		text.Minutes(int64(a.Until)-int64(a.Since)))
 	if b.stale(p) {
 		line += fmt.Sprintf(", judged up to %s only", p.at(a.Until, b.now))
 	}
-	t.WriteString(strings.Join(wrap(line+": "+oneLine(a.Why), width), "\n") + "\n")
+	t.WriteString(strings.Join(text.Wrap(line+": "+text.OneLine(a.Why), width), "\n") + "\n")
 }
 
 // writeMeasure prints the figures by which the plaza was judged.
 func writeMeasure(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	m := &p.congestion.Last
 	quarter := toll.LastMinutes(m.End-1, toll.Quarter)
-	figures := []figure{{"flow", rounded(m.FlowPerHour), "vehicles/h, " + p.span(quarter, b.now)}}
-	vc := figure{"v/c", "-", "not known: the plazas file names no lanes"}
+	figures := []table.Figure{{"flow", text.Round(m.FlowPerHour),
+		"vehicles/h, " + p.span(quarter, b.now)}}
+	vc := table.Figure{"v/c", "-", "not known: the plazas file names no lanes"}
 	if m.VC != nil && m.Capacity != nil {
-		vc = figure{"v/c", ratio(*m.VC),
-			fmt.Sprintf("demand of %s pc/h by a capacity of %s pc/h", rounded(m.Demand),
-				rounded(*m.Capacity))}
+		vc = table.Figure{"v/c", text.Ratio(*m.VC),
+			fmt.Sprintf("demand of %s pc/h by a capacity of %s pc/h", text.Round(m.Demand),
+				text.Round(*m.Capacity))}
 	}
 	figures = append(figures, vc)
 	if m.HeadwaySeconds != nil {
 		figures = append(figures,
-			figure{"headway", fmt.Sprintf("%.1f", *m.HeadwaySeconds), "s from one vehicle to the next"})
+			table.Figure{"headway", fmt.Sprintf("%.1f", *m.HeadwaySeconds),
+				"s from one vehicle to the next"})
 	}
 	if m.HeavyShare != nil {
-		figures = append(figures, figure{"heavy share", fmt.Sprintf("%.1f", 100**m.HeavyShare),
+		figures = append(figures, table.Figure{"heavy share", fmt.Sprintf("%.1f", 100**m.HeavyShare),
 			"% of the vehicles"})
 	}
 	if m.PHF != nil {
 		figures = append(figures,
-			figure{"PHF", fmt.Sprintf("%.2f", *m.PHF),
+			table.Figure{"PHF", fmt.Sprintf("%.2f", *m.PHF),
 				"peak-hour factor of the hour to " + p.at(m.End, b.now)})
 	}
-	writeFigures(t, append(figures, usualFigure(m)))
+	table.WriteFigures(t, append(figures, usualFigure(m)))
 }
 
 // usualFigure compares the last quarter of an hour with what is usual.
-func usualFigure(m *traffic.Measure) figure {
+func usualFigure(m *traffic.Measure) table.Figure {
 	switch {
 	case m.Usual != nil && m.Z != nil:
-		return figure{"usual", strconv.FormatFloat(math.Round(m.Usual.Median), 'f', 0, 64),
-			fmt.Sprintf("vehicles in 15 min, by %d weeks; now %s, z %s", m.Usual.N, number(m.Count15),
-				signed(*m.Z))}
+		return table.Figure{"usual", strconv.FormatFloat(math.Round(m.Usual.Median), 'f', 0, 64),
+			fmt.Sprintf("vehicles in 15 min, by %d weeks; now %s, z %s", m.Usual.N, text.Number(m.Count15),
+				text.Signed(*m.Z))}
 	case m.Usual != nil:
-		return figure{"usual", "-",
+		return table.Figure{"usual", "-",
 			fmt.Sprintf("not known yet (needs %d weeks, has %d)", traffic.MinHistory,
 				m.Usual.N)}
 	}
-	return figure{"usual", "-", fmt.Sprintf("not known yet (needs %d weeks)", traffic.MinHistory)}
+	return table.Figure{"usual", "-",
+		fmt.Sprintf("not known yet (needs %d weeks)", traffic.MinHistory)}
 }
 
 // writeTransitions prints the last changes of congestion, the newest first: when each began, and
@@ -145,19 +148,19 @@ func writeTransitions(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	for _, c := range p.transitions[:min(len(p.transitions), transitionsShown)] {
 		when = append(when, p.at(c.Since, b.now))
 		change = append(change, fmt.Sprintf("%s → %s", c.From, c.To))
-		text := rounded(c.Measure.FlowPerHour) + " vehicles/h"
+		out := text.Round(c.Measure.FlowPerHour) + " vehicles/h"
 		if c.Measure.VC != nil {
-			text += ", v/c " + ratio(*c.Measure.VC)
+			out += ", v/c " + text.Ratio(*c.Measure.VC)
 		}
 		if c.Measure.Z != nil {
-			text += ", z " + signed(*c.Measure.Z)
+			out += ", z " + text.Signed(*c.Measure.Z)
 		}
-		figures = append(figures, text)
+		figures = append(figures, out)
 	}
-	writeFields(t, []field{
-		{column: rightAligned("since"), cells: when},
-		{column: leftAligned("change"), cells: change},
-		{column: leftAligned("flow then"), cells: figures},
+	table.Write(t, []table.Field{
+		{Column: table.Right("since"), Cells: when},
+		{Column: table.Left("change"), Cells: change},
+		{Column: table.Left("flow then"), Cells: figures},
 	}, math.MaxInt)
 }
 
@@ -167,15 +170,15 @@ const maxBar = 40
 func writeTypes(t *strings.Builder, types []toll.TypeCount, width int) {
 	sorted := byCount(types)
 	total := toll.SumTypes(types)
-	nameWidth, numberWidth := 0, len(number(sorted[0].Count))
+	nameWidth, numberWidth := 0, len(text.Number(sorted[0].Count))
 	for _, c := range sorted {
-		nameWidth = max(nameWidth, text.StringWidth(escape(c.Type)))
+		nameWidth = max(nameWidth, text.CellWidth(text.Escape(c.Type)))
 	}
 	bar := max(min(maxBar, width-nameWidth-numberWidth-12), 1)
 	for _, c := range sorted {
 		length := math.Ceil(float64(c.Count) / float64(max(sorted[0].Count, 1)) * float64(bar))
-		fmt.Fprintf(t, "%s  %*s  %5.1f %%  %s\n", text.Pad(escape(c.Type), nameWidth, ' '), numberWidth,
-			number(c.Count),
+		fmt.Fprintf(t, "%s  %*s  %5.1f %%  %s\n", text.Pad(text.Escape(c.Type), nameWidth), numberWidth,
+			text.Number(c.Count),
 			100*float64(c.Count)/float64(max(total, 1)), strings.Repeat("█", int(length)))
 	}
 }
@@ -189,7 +192,7 @@ func writeRolling(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	for _, n := range rollingMinutes {
 		w := toll.LastMinutes(b.now, n)
 		count, known := b.rolling(p, n)
-		words, flow := counted(count, "vehicle"), rounded(toll.FlowPerHour(count, w.Span()))
+		words, flow := text.Count(count, "vehicle"), text.Round(toll.FlowPerHour(count, w.Span()))
 		if !known {
 			words, flow = "? vehicles", "?"
 		}
@@ -219,8 +222,9 @@ func writeMinutes(t *strings.Builder, b *viewBoard, zone *toll.Zone, p *plazaBoa
 	}
 	counts := s.PerMinute(w)
 	if most := slices.Max(counts); most > 0 && p.knows(w) {
-		fmt.Fprintf(t, "\n%s\nvehicles per minute, %s to %s; the most are %s\n", sparkline(counts, most),
-			p.clock(w.Start.Time(), "15:04"), p.clock(b.now.Time(), "15:04"), number(most))
+		fmt.Fprintf(t, "\n%s\nvehicles per minute, %s to %s; the most are %s\n",
+			text.Sparkline(counts, most),
+			p.clock(w.Start.Time(), "15:04"), p.clock(b.now.Time(), "15:04"), text.Number(most))
 	}
 }
 
@@ -230,25 +234,25 @@ func writeLaterThanNow(t *strings.Builder, b *viewBoard, p *plazaBoard) {
 	switch later := p.state.After(b.now + 1); {
 	case later == 0:
 	case p.state.Ahead > 0:
-		fmt.Fprintf(t, "%s later than the stream's time\n", counted(later, "vehicle"))
+		fmt.Fprintf(t, "%s later than the stream's time\n", text.Count(later, "vehicle"))
 	default:
 		fmt.Fprintf(t,
-			"%s later than the stream's time: this plaza's clock is ahead,\nor most other plazas are quiet\n", counted(later, "vehicle"))
+			"%s later than the stream's time: this plaza's clock is ahead,\nor most other plazas are quiet\n", text.Count(later, "vehicle"))
 	}
 }
 
 // writeWindows prints the windows that closed last, a few of each kind, the newest first.
 func writeWindows(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
-	fields := []field{
-		{column: leftAligned("kind")},
-		{column: rightAligned("window")},
-		{column: rightAligned("vehicles")},
-		{column: rightAligned("flow/h"), rank: 1},
-		{column: rightAligned("late"), rank: 2},
-		{column: rightAligned("too late"), rank: 2},
-		{column: rightAligned("complete"), rank: 5},
-		{column: rightAligned("rev"), rank: 3},
-		{column: leftAligned("final"), rank: 4},
+	fields := []table.Field{
+		{Column: table.Left("kind")},
+		{Column: table.Right("window")},
+		{Column: table.Right("vehicles")},
+		{Column: table.Right("flow/h"), Rank: 1},
+		{Column: table.Right("late"), Rank: 2},
+		{Column: table.Right("too late"), Rank: 2},
+		{Column: table.Right("complete"), Rank: 5},
+		{Column: table.Right("rev"), Rank: 3},
+		{Column: table.Left("final"), Rank: 4},
 	}
 	n := 0
 	for i := range p.windows {
@@ -262,7 +266,7 @@ func writeWindows(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
 			n++
 		}
 		events, span := w.Events(), toll.Window{Start: w.Start, End: w.End}
-		revision, final := number(w.Revision), "by "+escape(string(w.Reason))
+		revision, final := text.Number(w.Revision), "by "+text.Escape(string(w.Reason))
 		switch {
 		case w.Revision == 0:
 			revision, final = "-", "-"
@@ -270,14 +274,15 @@ func writeWindows(t *strings.Builder, b *viewBoard, p *plazaBoard, width int) {
 			final = "so far"
 		}
 		for i, cell := range []string{
-			escape(w.Kind), p.span(span, b.now), number(events),
-			rounded(toll.FlowPerHour(events, span.Span())),
-			number(w.Late), number(w.TooLateNow), complete(events, w.TooLateNow), revision, final,
+			text.Escape(w.Kind), p.span(span, b.now), text.Number(events),
+			text.Round(toll.FlowPerHour(events, span.Span())),
+			text.Number(w.Late), text.Number(w.TooLateNow), text.Completeness(events,
+				w.TooLateNow), revision, final,
 		} {
-			fields[i].cells = append(fields[i].cells, cell)
+			fields[i].Cells = append(fields[i].Cells, cell)
 		}
 	}
-	writeFields(t, fields, width)
+	table.Write(t, fields, width)
 }
 
 // writeLateness tells how many of the plaza's events came late, and how many ran ahead.
@@ -287,12 +292,13 @@ func (v *viewer) writeLateness(t *strings.Builder, b *viewBoard, p *plazaBoard) 
 	if late == 0 {
 		t.WriteString("every vehicle came on time\n")
 	} else {
-		fmt.Fprintf(t, "%s of %s came on time\n", number(s.Events-late), counted(s.Events, "vehicle"))
+		fmt.Fprintf(t, "%s of %s came on time\n", text.Number(s.Events-late),
+			text.Count(s.Events, "vehicle"))
 	}
-	var figures []figure
+	var figures []table.Figure
 	add := func(name string, n int64, meaning string) {
 		if n > 0 {
-			figures = append(figures, figure{name, number(n), meaning})
+			figures = append(figures, table.Figure{name, text.Number(n), meaning})
 		}
 	}
 	add("late", s.Late, "up to 2 hours: in all windows, closed ones too")
@@ -303,7 +309,7 @@ func (v *viewer) writeLateness(t *strings.Builder, b *viewBoard, p *plazaBoard) 
 		lead, zone = v.explainLead(b, s.Lead)
 	}
 	add("ran ahead", s.Ahead, lead)
-	writeFigures(t, figures)
+	table.WriteFigures(t, figures)
 	if zone != "" {
 		t.WriteString("  " + zone + "\n")
 	}
@@ -316,25 +322,26 @@ func writeVerification(w io.Writer, b *viewBoard, p *plazaBoard) {
 		sql.InFlight: "in flight: some are stored and not yet counted; all else is exact",
 		sql.Mismatch: "MISMATCH",
 	}[p.status()]
-	figures := []figure{
-		{"group table", number(p.check.TableCount), "counted"},
-		{"in flight", number(p.check.InFlight), "stored and not yet counted"},
+	figures := []table.Figure{
+		{"group table", text.Number(p.check.TableCount), "counted"},
+		{"in flight", text.Number(p.check.InFlight), "stored and not yet counted"},
 	}
 	if b.backlog.Offsets > 0 {
 		figures = append(figures,
-			figure{"waiting", number(b.backlog.Offsets),
+			table.Figure{"waiting", text.Number(b.backlog.Offsets),
 				"records of the topic, of any plaza, that are not stored yet"})
 	}
 	for _, t := range b.backlog.Open {
-		figures = append(figures, figure{"open transaction", number(t.Offset), transactionLine(t)})
+		figures = append(figures,
+			table.Figure{"open transaction", text.Number(t.Offset), transactionLine(t)})
 	}
 	if p.check.Baseline > 0 {
 		figures = append(figures,
-			figure{"baseline", number(p.check.Baseline), "rows from before tollstream"})
+			table.Figure{"baseline", text.Number(p.check.Baseline), "rows from before tollstream"})
 	}
 	if p.check.Pruned > 0 {
 		figures = append(figures,
-			figure{"pruned", number(p.check.Pruned), "rows deleted by tollstream prune"})
+			table.Figure{"pruned", text.Number(p.check.Pruned), "rows deleted by tollstream prune"})
 		if p.status() == sql.Exact {
 			verdict = "exact: each vehicle is one row, or was until it was pruned, and counted once"
 		}
@@ -345,14 +352,14 @@ func writeVerification(w io.Writer, b *viewBoard, p *plazaBoard) {
 	}
 	switch note := b.rowsNote(p); {
 	case rows == nil:
-		figures = append(figures, figure{"livetolldata", "?", note})
+		figures = append(figures, table.Figure{"livetolldata", "?", note})
 		if p.status() == sql.Exact {
 			verdict = "exact: each stored vehicle is counted once; the rows are not counted"
 		}
 	case note != "":
-		figures = append(figures, figure{"livetolldata", number(*rows), "rows, " + note})
+		figures = append(figures, table.Figure{"livetolldata", text.Number(*rows), "rows, " + note})
 	default:
-		figures = append(figures, figure{"livetolldata", number(*rows), "rows"})
+		figures = append(figures, table.Figure{"livetolldata", text.Number(*rows), "rows"})
 	}
 	checksum := p.check.ChecksumOK
 	if checksum == nil && p.rows != nil {
@@ -360,19 +367,20 @@ func writeVerification(w io.Writer, b *viewBoard, p *plazaBoard) {
 	}
 	switch {
 	case checksum == nil:
-		figures = append(figures, figure{"checksum", "-", "not compared (--deep does)"})
+		figures = append(figures, table.Figure{"checksum", "-", "not compared (--deep does)"})
 	case *checksum:
-		figures = append(figures, figure{"checksum", "ok", "the rows are those that were stored"})
+		figures = append(figures, table.Figure{"checksum", "ok", "the rows are those that were stored"})
 	default:
-		figures = append(figures, figure{"checksum", "WRONG", "the rows are not those that were stored"})
+		figures = append(figures,
+			table.Figure{"checksum", "WRONG", "the rows are not those that were stored"})
 	}
 	fmt.Fprintln(w, verdict)
-	writeFigures(w, figures)
+	table.WriteFigures(w, figures)
 	if rows == nil {
 		fmt.Fprintf(w, "  %s\n", indexHint)
 	}
 	for _, problem := range p.problems() {
-		fmt.Fprintf(w, "  %s\n", oneLine(problem.Text))
+		fmt.Fprintf(w, "  %s\n", text.OneLine(problem.Text))
 	}
 	for _, step := range sql.NextSteps(p.problems()) {
 		fmt.Fprintf(w, "  what to do: %s\n", step)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -41,13 +43,13 @@ func (v *viewer) writePlazas(t *strings.Builder, b *viewBoard, s screen) {
 	t.WriteString(strings.Join(head, "\n") + "\n\n")
 
 	shown := v.top(b)
-	fields := fitting(v.plazaFields(b, shown), s.width)
+	fields := table.Fitting(v.plazaFields(b, shown), s.width)
 	foot := legend(fields)
 	if slices.ContainsFunc(shown, func(p plazaBoard) bool { return b.stale(&p) }) {
 		foot = append(foot, "*: judged up to an earlier time only; tollstream view --plaza says which")
 	}
-	if slices.ContainsFunc(fields, func(f field) bool {
-		return f.rank < shareRank && slices.Contains(f.cells, "?")
+	if slices.ContainsFunc(fields, func(f table.Field) bool {
+		return f.Rank < shareRank && slices.Contains(f.Cells, "?")
 	}) {
 		foot = append(foot, "?: of minutes that the state does not keep; toll_window has them")
 	}
@@ -56,9 +58,9 @@ func (v *viewer) writePlazas(t *strings.Builder, b *viewBoard, s screen) {
 	} else if note != "" {
 		foot = append(foot, note+"; "+indexHint)
 	}
-	writeFields(t, fields, s.width)
+	table.Write(t, fields, s.width)
 	if more := len(b.plazas) - len(shown); more > 0 {
-		fmt.Fprintf(t, "and %s more\n", counted(more, "plaza"))
+		fmt.Fprintf(t, "and %s more\n", text.Count(more, "plaza"))
 	}
 	t.WriteString("\n" + strings.Join(foot, "\n") + "\n")
 }
@@ -78,7 +80,7 @@ func backlogLines(b *viewBoard) (lines []string) {
 // open is known to those who looked before.
 func transactionLine(t topology.OpenTransaction) string {
 	line := fmt.Sprintf("partition %d waits at offset %s for the end of a producer's transaction",
-		t.Partition, number(t.Offset))
+		t.Partition, text.Number(t.Offset))
 	if open := time.Since(t.Since).Truncate(time.Second); open > 0 {
 		line += ", for " + open.String() + " so far"
 	}
@@ -90,20 +92,21 @@ func waitingLine(b *viewBoard) string {
 	if b.backlog.Offsets == 1 {
 		wait = "waits"
 	}
-	return counted(b.backlog.Offsets, "record") + " of the topic " + wait + " to be stored"
+	return text.Count(b.backlog.Offsets, "record") + " of the topic " + wait + " to be stored"
 }
 
 // networkVerdict is the verdict on all plazas, in one line.
 func networkVerdict(b *viewBoard) string {
 	status, inFlight, wrong := b.status()
-	all := fmt.Sprintf("%s at %s", counted(b.events, "vehicle"),
-		counted(len(b.plazas), "plaza"))
+	all := fmt.Sprintf("%s at %s", text.Count(b.events, "vehicle"),
+		text.Count(len(b.plazas), "plaza"))
 	switch status {
 	case sql.Mismatch:
 		return fmt.Sprintf("MISMATCH at %s: %s (tollstream verify says more)",
-			counted(len(wrong), "plaza"), someOf(wrong))
+			text.Count(len(wrong), "plaza"), someOf(wrong))
 	case sql.InFlight:
-		return fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all, number(inFlight))
+		return fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all,
+			text.Number(inFlight))
 	}
 	if !b.rowsKnown() {
 		return "exact: " + all + ", each counted once; the rows are not counted"
@@ -137,11 +140,11 @@ func (b *viewBoard) states() string {
 	var parts []string
 	for _, state := range severity {
 		if n := counts[state]; n > 0 {
-			parts = append(parts, number(n)+" "+state.String())
+			parts = append(parts, text.Number(n)+" "+state.String())
 		}
 	}
 	if len(parts) > 0 && unjudged > 0 {
-		parts = append(parts, number(unjudged)+" not judged")
+		parts = append(parts, text.Number(unjudged)+" not judged")
 	}
 	return strings.Join(parts, ", ")
 }
@@ -166,7 +169,7 @@ func (b *viewBoard) lateness() []string {
 		what string
 	}{{late, "late"}, {lateQuarter, "late for minutes"}, {tooLate, "too late"}} {
 		if c.n > 0 {
-			parts = append(parts, number(c.n)+" "+c.what)
+			parts = append(parts, text.Number(c.n)+" "+c.what)
 		}
 	}
 	if len(parts) > 0 {
@@ -174,15 +177,15 @@ func (b *viewBoard) lateness() []string {
 	}
 	if ahead > 0 {
 		lines = append(lines, fmt.Sprintf("%s ran ahead, at plaza %s (view --plaza says by how much)",
-			number(ahead), someOf(leading)))
+			text.Number(ahead), someOf(leading)))
 	}
 	if b.recent.High() {
 		lines = append(lines, fmt.Sprintf("REJECTED: %s of the last %s could not be a row",
-			number(b.recent.Rejected), counted(b.recent.Records, "record")))
+			text.Number(b.recent.Rejected), text.Count(b.recent.Records, "record")))
 	}
 	if b.letters > 0 {
 		lines = append(lines, fmt.Sprintf("%s could not be a row: tollstream dead-letters",
-			counted(b.letters, "record")))
+			text.Count(b.letters, "record")))
 	}
 	return lines
 }
@@ -208,15 +211,15 @@ const shareRank = 10
 const maxName = 20
 
 // plazaFields returns the columns of the table of all plazas.
-func (v *viewer) plazaFields(b *viewBoard, shown []plazaBoard) []field {
+func (v *viewer) plazaFields(b *viewBoard, shown []plazaBoard) []table.Field {
 	has := func(known func(p *plazaBoard) bool) bool {
 		return slices.ContainsFunc(b.plazas, func(p plazaBoard) bool { return known(&p) })
 	}
-	var fields []field
-	add := func(rank int, c column, cell func(p *plazaBoard) string) {
-		f := field{column: c, rank: rank}
+	var fields []table.Field
+	add := func(rank int, c table.Column, cell func(p *plazaBoard) string) {
+		f := table.Field{Column: c, Rank: rank}
 		for i := range shown {
-			f.cells = append(f.cells, cell(&shown[i]))
+			f.Cells = append(f.Cells, cell(&shown[i]))
 		}
 		fields = append(fields, f)
 	}
@@ -235,49 +238,49 @@ func (v *viewer) plazaFields(b *viewBoard, shown []plazaBoard) []field {
 		return has(func(p *plazaBoard) bool { m := b.measure(p); return m != nil && of(m) != nil })
 	}
 
-	add(0, rightAligned("plaza"), func(p *plazaBoard) string { return plazaName(p.plaza) })
+	add(0, table.Right("plaza"), func(p *plazaBoard) string { return plazaName(p.plaza) })
 	if has(func(p *plazaBoard) bool { return p.about.Name != "" }) {
-		add(8, leftAligned("name"), func(p *plazaBoard) string {
-			return cut(escape(p.about.Name), maxName)
+		add(8, table.Left("name"), func(p *plazaBoard) string {
+			return text.Cut(text.Escape(p.about.Name), maxName)
 		})
 	}
 	if has(func(p *plazaBoard) bool { return p.congestion != nil }) {
 		marked := has(func(p *plazaBoard) bool {
 			return b.measure(p) != nil && troubled(p.congestion.State)
 		})
-		add(0, leftAligned("state"), func(p *plazaBoard) string { return b.stateMark(p, marked) })
+		add(0, table.Left("state"), func(p *plazaBoard) string { return b.stateMark(p, marked) })
 	}
-	add(1, rightAligned(columnFlow), func(p *plazaBoard) string {
+	add(1, table.Right(columnFlow), func(p *plazaBoard) string {
 		if flow, known := b.flow(p); known {
-			return rounded(flow)
+			return text.Round(flow)
 		}
 		return "?"
 	})
 	if measured(vc) {
-		add(1, rightAligned(columnVC), figure(vc, ratio))
+		add(1, table.Right(columnVC), figure(vc, text.Ratio))
 	}
 	if measured(z) {
 		rank := 9
 		if v.settings.sort == sortDeviation {
 			rank = 1
 		}
-		add(rank, rightAligned(columnZ), figure(z, signed))
+		add(rank, table.Right(columnZ), figure(z, text.Signed))
 	}
-	add(2, rightAligned("total"), func(p *plazaBoard) string { return number(p.state.Events) })
+	add(2, table.Right("total"), func(p *plazaBoard) string { return text.Number(p.state.Events) })
 	for i, n := range rollingMinutes {
-		add(7-i, rightAligned(rollingNames[i]), func(p *plazaBoard) string {
+		add(7-i, table.Right(rollingNames[i]), func(p *plazaBoard) string {
 			count, known := b.rolling(p, n)
 			if !known {
 				return "?"
 			}
-			return number(count)
+			return text.Number(count)
 		})
 	}
-	add(4, rightAligned("last"), func(p *plazaBoard) string { return v.lastEvent(b, p) })
-	add(3, leftAligned("verdict"), plazaVerdict)
+	add(4, table.Right("last"), func(p *plazaBoard) string { return v.lastEvent(b, p) })
+	add(3, table.Left("verdict"), plazaVerdict)
 	for i, c := range b.types() {
 		if i < maxShares {
-			add(shareRank+i, rightAligned(escape(c.Type)), func(p *plazaBoard) string {
+			add(shareRank+i, table.Right(text.Escape(c.Type)), func(p *plazaBoard) string {
 				return share(p.state.Types, c.Type)
 			})
 		}
@@ -307,10 +310,10 @@ func (b *viewBoard) stateMark(p *plazaBoard, marked bool) string {
 }
 
 // legend explains the columns that are shown, in lines.
-func legend(fields []field) []string {
+func legend(fields []table.Field) []string {
 	shown := func(name string) bool {
-		return slices.ContainsFunc(fields, func(f field) bool {
-			return f.name == name && f.rank < shareRank
+		return slices.ContainsFunc(fields, func(f table.Field) bool {
+			return f.Name == name && f.Rank < shareRank
 		})
 	}
 	var lines, figures []string
@@ -345,7 +348,7 @@ func plazaVerdict(p *plazaBoard) string {
 	case sql.Mismatch:
 		return "MISMATCH"
 	case sql.InFlight:
-		return number(p.check.InFlight) + " in flight"
+		return text.Number(p.check.InFlight) + " in flight"
 	}
 	return "exact"
 }
@@ -378,7 +381,7 @@ const maxShares = 6
 func share(types []toll.TypeCount, name string) string {
 	for _, t := range types {
 		if t.Type == name {
-			return percent(t.Count, toll.SumTypes(types))
+			return text.Percent(t.Count, toll.SumTypes(types))
 		}
 	}
 	return "-"

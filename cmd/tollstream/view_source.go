@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -156,7 +157,7 @@ func (b *viewBoard) verification() board.Verification {
 		problems = append(problems, p.problems()...)
 	}
 	for _, problem := range problems {
-		v.Problems = append(v.Problems, oneLine(problem.Text))
+		v.Problems = append(v.Problems, text.OneLine(problem.Text))
 	}
 	v.Next = sql.NextSteps(problems)
 	v.Events = &events
@@ -207,7 +208,7 @@ func (b *viewBoard) web(p *plazaBoard, zone *toll.Zone) board.Plaza {
 		return row
 	}
 	m := &a.Last
-	row.State, row.Since, row.Why = a.State, new(a.Since.Time()), oneLine(a.Why)
+	row.State, row.Since, row.Why = a.State, new(a.Since.Time()), text.OneLine(a.Why)
 	row.VC, row.PHF, row.HeavyShare, row.Z, row.HeadwaySeconds = m.VC, m.PHF, m.HeavyShare, m.Z,
 		m.HeadwaySeconds
 	row.Demand = new(m.Demand)
@@ -273,7 +274,7 @@ func (s *viewSource) Plaza(ctx context.Context, plaza int16) (*board.Detail, err
 		t := &transitions[i]
 		d.Changes = append(d.Changes,
 			board.Change{From: t.From, To: t.To, Since: t.Since.Time(), Detected: t.Detected.Time(),
-				Why: oneLine(t.Why)})
+				Why: text.OneLine(t.Why)})
 	}
 	// some of each kind, or the short ones would take all places
 	windows, err := b.store.Windows(ctx, plaza, windowsRead)

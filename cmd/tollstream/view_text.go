@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -19,7 +20,7 @@ type screen struct {
 var plainScreen = screen{width: 80}
 
 // screenOf returns the width of a terminal.
-func screenOf(w io.Writer) screen { return screen{screenWidth(w)} }
+func screenOf(w io.Writer) screen { return screen{text.Width(w)} }
 
 // write prints a board for a person: the verdict, then the figures.
 func (v *viewer) write(w io.Writer, b *viewBoard, s screen) error {
@@ -54,7 +55,7 @@ func (b *viewBoard) rowsNote(p *plazaBoard) string {
 	case p.rows != nil && p.rows.Note != "":
 		return p.rows.Note
 	case !b.rowsAt.IsZero():
-		return "counted " + seconds(time.Since(b.rowsAt)) + " ago"
+		return "counted " + text.Seconds(time.Since(b.rowsAt)) + " ago"
 	}
 	return ""
 }

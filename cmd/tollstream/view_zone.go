@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // knownZones are well-known timezones, from west to east. Of those with the same rules, one or two
@@ -37,7 +39,7 @@ const (
 // plaza's clock ran, in words. lead is in seconds.
 func (v *viewer) explainLead(b *viewBoard, lead int64) (length, zone string) {
 	lead = min(lead, longestLead)
-	length = "the last of them by " + minutes((lead+30)/60)
+	length = "the last of them by " + text.Minutes((lead+30)/60)
 	offset, ok := clockOffset(b.now.Time().In(b.location), time.Duration(lead)*time.Second)
 	if !ok {
 		return length, "no timezone explains a clock that is ahead as far as that"

@@ -7,6 +7,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -31,7 +32,7 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 		trouble := ""
 		switch {
 		case err != nil:
-			trouble = "waiting for the servers: " + oneLine(topology.Brief(err))
+			trouble = "waiting for the servers: " + text.OneLine(topology.Brief(err))
 		case v.settings.plaza != nil && b.plazas[0].unknown():
 			trouble = fmt.Sprintf("no vehicle has passed plaza %d yet", *v.settings.plaza)
 		}
@@ -42,7 +43,7 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 				fmt.Fprintln(a.stderr, "tollstream: "+trouble)
 			}
 		case v.settings.json:
-			err = writeJSONLine(a.stdout, v.json(b))
+			err = text.WriteJSONLine(a.stdout, v.json(b))
 		default:
 			if err = v.write(a.stdout, b, screenOf(a.stdout)); err == nil {
 				_, err = io.WriteString(a.stdout, "\n")

@@ -1,4 +1,4 @@
-package main
+package text
 
 import (
 	"io"
@@ -9,14 +9,14 @@ import (
 	"golang.org/x/term"
 )
 
-// isTerminal reports whether a person reads (or writes) there.
-func isTerminal(stream any) bool {
+// IsTerminal reports whether a person reads (or writes) there.
+func IsTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// wrap breaks words into lines of at most a width. A number stays with its unit.
-func wrap(words string, width int) []string {
+// Wrap breaks words into lines of at most a width. A number stays with its unit.
+func Wrap(words string, width int) []string {
 	var parts []string
 	for word := range strings.FieldsSeq(words) {
 		if n := len(parts); n > 0 &&
@@ -38,8 +38,8 @@ func wrap(words string, width int) []string {
 	return lines
 }
 
-// cut shortens a line to a width, as a longer one would take two.
-func cut(line string, width int) string {
+// Cut shortens a line to a width, as a longer one would take two.
+func Cut(line string, width int) string {
 	runes := []rune(line)
 	if len(runes) <= width {
 		return line
@@ -47,8 +47,8 @@ func cut(line string, width int) string {
 	return string(runes[:max(width-1, 0)]) + "…"
 }
 
-// screenWidth returns the columns of a terminal, or 80 for a file or a pipe.
-func screenWidth(w io.Writer) int {
+// Width returns the columns of a terminal, or 80 for a file or a pipe.
+func Width(w io.Writer) int {
 	if f, ok := w.(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 			return width
@@ -56,3 +56,9 @@ func screenWidth(w io.Writer) int {
 	}
 	return 80
 }
+
+// CellWidth returns how many cells of a terminal a text takes.
+func CellWidth(s string) int { return text.StringWidth(s) }
+
+// Pad fills a text with spaces up to a number of cells.
+func Pad(s string, cells int) string { return text.Pad(s, cells, ' ') }

@@ -1,4 +1,6 @@
-package main
+// Package text writes numbers, durations and words for people, and makes foreign text safe to show
+// on a terminal.
+package text
 
 import (
 	"fmt"
@@ -8,20 +10,20 @@ import (
 	"unicode/utf8"
 )
 
-// oneLine makes a text safe for a terminal and puts it on one line.
-func oneLine(s string) string {
+// OneLine makes a text safe for a terminal and puts it on one line.
+func OneLine(s string) string {
 	lines := strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' })
-	return escape(strings.Join(lines, "; "))
+	return Escape(strings.Join(lines, "; "))
 }
 
-// escape makes a text safe for a terminal: control characters, escape sequences, characters that
+// Escape makes a text safe for a terminal: control characters, escape sequences, characters that
 // turn the direction of writing or can't be seen, and bytes that are no UTF-8 come out as Go writes
 // them in a string, \x1b.
-func escape(s string) string { return escapeUnless(harmless, s) }
+func Escape(s string) string { return EscapeUnless(Printable, s) }
 
-// escapeUnless escapes bytes that are no UTF-8 and all characters but ASCII's visible ones and
+// EscapeUnless escapes bytes that are no UTF-8 and all characters but ASCII's visible ones and
 // those that may be kept.
-func escapeUnless(keep func(rune) bool, s string) string {
+func EscapeUnless(keep func(rune) bool, s string) string {
 	if isPlainText(s) {
 		return s
 	}
@@ -51,8 +53,8 @@ func isPlainText(s string) bool {
 	return true
 }
 
-func harmless(r rune) bool {
-	// Marks are no characters of their own but belong to scripts; Cf (bidi overrides, zero width) and
-	// Cc are not graphic.
+// Printable reports whether a terminal may show a character. Marks are no characters of their own
+// but belong to scripts; Cf (bidi overrides, zero width) and Cc are not graphic.
+func Printable(r rune) bool {
 	return unicode.IsGraphic(r) && (r == ' ' || !unicode.IsSpace(r))
 }

@@ -1,4 +1,4 @@
-package main
+package text
 
 import (
 	"strings"
@@ -7,7 +7,8 @@ import (
 
 func TestWriteJSON(t *testing.T) {
 	var b strings.Builder
-	if err := writeJSON(&b, map[string]any{"a": "<&>"}); err != nil || b.String() != "{\n  \"a\": \"<&>\"\n}\n" {
+	if err := WriteJSON(&b, map[string]any{"a": "<&>"}); err != nil ||
+		b.String() != "{\n  \"a\": \"<&>\"\n}\n" {
 		t.Errorf("%q %v", b.String(), err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package text
 
 import (
 	"bytes"
@@ -9,21 +9,21 @@ import (
 	"unicode/utf8"
 )
 
-// writeJSON writes a value as indented JSON and a newline.
-func writeJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
+// WriteJSON writes a value as indented JSON and a newline.
+func WriteJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
 
-// encodeJSON writes a value as JSON that is safe for a terminal as well: what [escape] would not
+// encodeJSON writes a value as JSON that is safe for a terminal as well: what [Escape] would not
 // let through stands as \u202e in it, which means the same to whoever reads the JSON.
 func encodeJSON(w io.Writer, v any, indent string) error {
-	text, err := indentJSON(v, "", indent)
+	text, err := IndentJSON(v, "", indent)
 	if err == nil {
 		_, err = w.Write(text)
 	}
 	return err
 }
 
-// indentJSON returns what encodeJSON writes, with a prefix before each line but the first.
-func indentJSON(v any, prefix, indent string) ([]byte, error) {
+// IndentJSON returns what encodeJSON writes, with a prefix before each line but the first.
+func IndentJSON(v any, prefix, indent string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
@@ -35,7 +35,7 @@ func indentJSON(v any, prefix, indent string) ([]byte, error) {
 // escapeJSON replaces characters beyond ASCII in JSON, which occur in its strings only. The encoder
 // has left no other control characters but the newlines between its parts, and no invalid UTF-8.
 func escapeJSON(text []byte) []byte {
-	suspicious := func(r rune) bool { return r >= 0x7F && !harmless(r) }
+	suspicious := func(r rune) bool { return r >= 0x7F && !Printable(r) }
 	if !bytes.ContainsFunc(text, suspicious) {
 		return text
 	}
@@ -54,4 +54,4 @@ func escapeJSON(text []byte) []byte {
 	return escaped
 }
 
-func writeJSONLine(w io.Writer, v any) error { return encodeJSON(w, v, "") }
+func WriteJSONLine(w io.Writer, v any) error { return encodeJSON(w, v, "") }

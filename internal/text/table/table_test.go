@@ -1,4 +1,4 @@
-package main
+package table
 
 import (
 	"strings"
@@ -7,7 +7,7 @@ import (
 
 func TestTable(t *testing.T) {
 	var b strings.Builder
-	table := newTable(&b, leftAligned("Plaza"), rightAligned("Events"))
+	table := New(&b, Left("Plaza"), Right("Events"))
 	table.AppendRow([]any{"4856", "1,234"})
 	table.AppendRow([]any{"4000", 5})
 	table.Render()
@@ -18,18 +18,18 @@ func TestTable(t *testing.T) {
 }
 
 func TestFitting(t *testing.T) {
-	fields := []field{
-		{column: leftAligned("a"), rank: 0, cells: []string{"12345"}}, // 7 with the gap
-		{column: leftAligned("b"), rank: 3, cells: []string{"1"}},     // 3
-		{column: leftAligned("c"), rank: 1, cells: []string{"1234"}},  // 6
-		{column: leftAligned("d"), rank: 2, cells: []string{"12"}},    // 4
-		{column: leftAligned("e"), rank: 2, cells: []string{"1"}},     // 3
+	fields := []Field{
+		{Column: Left("a"), Rank: 0, Cells: []string{"12345"}}, // 7 with the gap
+		{Column: Left("b"), Rank: 3, Cells: []string{"1"}},     // 3
+		{Column: Left("c"), Rank: 1, Cells: []string{"1234"}},  // 6
+		{Column: Left("d"), Rank: 2, Cells: []string{"12"}},    // 4
+		{Column: Left("e"), Rank: 2, Cells: []string{"1"}},     // 3
 	}
 	for width, want := range map[int]string{0: "a", 12: "a", 13: "ac", 19: "ac", 20: "acde",
 		22: "acde", 23: "abcde", 99: "abcde"} {
 		got := ""
-		for _, f := range fitting(fields, width) {
-			got += f.name
+		for _, f := range Fitting(fields, width) {
+			got += f.Name
 		}
 		if got != want {
 			t.Errorf("%d columns: %s, want %s", width, got, want)

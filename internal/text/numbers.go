@@ -1,4 +1,4 @@
-package main
+package text
 
 import (
 	"fmt"
@@ -14,17 +14,17 @@ import (
 // integer is a count of things.
 type integer interface{ ~int | ~int32 | ~int64 }
 
-// number writes a count with thousands separators: 1,234,567.
-func number[N integer](n N) string { return humanize.Comma(int64(n)) }
+// Number writes a count with thousands separators: 1,234,567.
+func Number[N integer](n N) string { return humanize.Comma(int64(n)) }
 
-// counted writes a count with its noun: 1 event, 2,000 events. A noun whose plural is irregular comes
+// Count writes a count with its noun: 1 event, 2,000 events. A noun whose plural is irregular comes
 // with it.
-func counted[N integer](n N, noun string, plural ...string) string {
+func Count[N integer](n N, noun string, plural ...string) string {
 	return english.Plural(int(n), noun, strings.Join(plural, ""))
 }
 
-// seconds rounds a duration for reading: 4 ms, 0.52 s, 12.3 s, 4m10s.
-func seconds(d time.Duration) string {
+// Seconds rounds a duration for reading: 4 ms, 0.52 s, 12.3 s, 4m10s.
+func Seconds(d time.Duration) string {
 	switch s := d.Seconds(); {
 	case s < 0.01:
 		return strconv.FormatFloat(s*1000, 'f', 0, 64) + " ms"
@@ -36,22 +36,23 @@ func seconds(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// perSecond writes a rate in figures worth reading: 213,000, 48.2, 0.5.
-func perSecond(n int64, d time.Duration) string {
+// Rate writes a rate in figures worth reading: 213,000, 48.2, 0.5.
+func Rate(n int64, d time.Duration) string {
 	if d <= 0 {
 		return "0"
 	}
 	rate := float64(n) / d.Seconds()
 	switch {
 	case rate >= 10_000:
-		return rounded(math.Round(rate/1000) * 1000)
+		return Round(math.Round(rate/1000) * 1000)
 	case rate >= 100:
-		return rounded(rate)
+		return Round(rate)
 	}
 	return strconv.FormatFloat(math.Round(rate*10)/10, 'f', -1, 64)
 }
 
-func percent(n, total int64) string {
+// Percent writes a share of a total in whole percents: 33%, <1%.
+func Percent(n, total int64) string {
 	if total == 0 {
 		return "0%"
 	}
@@ -62,14 +63,14 @@ func percent(n, total int64) string {
 	return fmt.Sprintf("%.0f%%", p)
 }
 
-// rounded writes a figure without decimals: 3,080.
-func rounded(x float64) string { return number(int64(math.Round(x))) }
+// Round writes a figure without decimals: 3,080.
+func Round(x float64) string { return Number(int64(math.Round(x))) }
 
-// ratio writes demand by capacity, rounded down: 0.998 is not 1.
-func ratio(x float64) string { return fmt.Sprintf("%.2f", math.Floor(x*100+1e-9)/100) }
+// Ratio writes demand by capacity, rounded down: 0.998 is not 1.
+func Ratio(x float64) string { return fmt.Sprintf("%.2f", math.Floor(x*100+1e-9)/100) }
 
-// signed writes a z-score: +1.3, −7.4, 0.0.
-func signed(x float64) string {
+// Signed writes a z-score: +1.3, −7.4, 0.0.
+func Signed(x float64) string {
 	text := fmt.Sprintf("%.1f", math.Abs(x))
 	switch {
 	case text == "0.0":
@@ -80,9 +81,9 @@ func signed(x float64) string {
 	return "+" + text
 }
 
-// minutes writes a length in words: 9 min, 1 h 19 min, 2 days 3 h. What is left after the second
+// Minutes writes a length in words: 9 min, 1 h 19 min, 2 days 3 h. What is left after the second
 // word is dropped.
-func minutes(n int64) string {
+func Minutes(n int64) string {
 	type unit struct {
 		length   int64
 		one, two string
@@ -93,10 +94,10 @@ func minutes(n int64) string {
 		if count == 0 && i < len(units)-1 {
 			continue
 		}
-		text := counted(count, u.one, u.two)
+		text := Count(count, u.one, u.two)
 		if i+1 < len(units) {
 			if rest := n % u.length / units[i+1].length; rest > 0 {
-				text += " " + counted(rest, units[i+1].one, units[i+1].two)
+				text += " " + Count(rest, units[i+1].one, units[i+1].two)
 			}
 		}
 		return text
@@ -104,8 +105,8 @@ func minutes(n int64) string {
 	return ""
 }
 
-// sparkline draws counts as columns, the highest for most, and nothing as a dot.
-func sparkline(counts []int64, most int64) string {
+// Sparkline draws counts as columns, the highest for most, and nothing as a dot.
+func Sparkline(counts []int64, most int64) string {
 	levels := []rune("▁▂▃▄▅▆▇█")
 	line := make([]rune, 0, len(counts))
 	for _, n := range counts {
@@ -119,8 +120,9 @@ func sparkline(counts []int64, most int64) string {
 	return string(line)
 }
 
-// complete writes the share of a window's events that it has counted, rounded down: 99.9 % lack some.
-func complete(events, tooLate int64) string {
+// Completeness writes the share of a window's events that it has counted, rounded down: 99.9 % lack
+// some.
+func Completeness(events, tooLate int64) string {
 	if tooLate <= 0 {
 		return "100 %"
 	}

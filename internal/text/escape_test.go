@@ -1,4 +1,4 @@
-package main
+package text
 
 import "testing"
 
@@ -19,7 +19,7 @@ func TestEscape(t *testing.T) {
 		"\ufffd is a character":  "\ufffd is a character",
 		"\U0001f697 drives past": "\U0001f697 drives past",
 	} {
-		if got := escape(in); got != want {
+		if got := Escape(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}

@@ -1,0 +1,132 @@
+// Package table prints tables and lists of figures in the style of all commands.
+package table
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// Column is a column of a table.
+type Column struct {
+	Name   string
+	Number bool // aligned right
+}
+
+// Left returns a column of texts.
+func Left(name string) Column { return Column{Name: name} }
+
+// Right returns a column of numbers.
+func Right(name string) Column { return Column{Name: name, Number: true} }
+
+// New returns a table in the style of all commands. Append rows of texts that went through
+// escape where they are not ours, then Render.
+func New(w io.Writer, columns ...Column) table.Writer {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	t.SetStyle(tableStyle)
+	t.SuppressTrailingSpaces()
+	var header table.Row
+	var configs []table.ColumnConfig
+	for i, c := range columns {
+		header = append(header, c.Name)
+		config := table.ColumnConfig{Number: i + 1}
+		if c.Number {
+			config.Align, config.AlignHeader, config.AlignFooter = text.AlignRight, text.AlignRight,
+				text.AlignRight
+		}
+		configs = append(configs, config)
+	}
+	t.AppendHeader(header)
+	t.SetColumnConfigs(configs)
+	return t
+}
+
+var tableStyle = func() table.Style {
+	s := table.StyleLight
+	s.Name = "tollstream"
+	s.Options = table.Options{SeparateHeader: true, SeparateFooter: true}
+	s.Format.Header, s.Format.Footer = text.FormatDefault, text.FormatDefault
+	s.Box.PaddingLeft, s.Box.PaddingRight = "", "  "
+	return s
+}()
+
+// Field is a column of a table that may be left out where there is little room.
+type Field struct {
+	Column
+	Rank  int // the lower, the more it matters; what is of rank 0 always stays
+	Cells []string
+}
+
+// Gap is the space behind each column.
+const Gap = 2
+
+func (f *Field) width() int {
+	widest := text.StringWidth(f.Name)
+	for _, cell := range f.Cells {
+		widest = max(widest, text.StringWidth(cell))
+	}
+	return widest + Gap
+}
+
+// Fitting returns the fields that there is room for, in their order: by rank, up to the first that
+// does not fit.
+func Fitting(fields []Field, width int) []Field {
+	ranks := make([]int, 0, len(fields))
+	for i := range fields {
+		ranks = append(ranks, fields[i].Rank)
+	}
+	slices.Sort(ranks)
+	most := 0
+	for _, rank := range slices.Compact(ranks) {
+		for i := range fields {
+			if fields[i].Rank == rank {
+				width -= fields[i].width()
+			}
+		}
+		if rank > 0 && width < 0 {
+			break
+		}
+		most = rank
+	}
+	return slices.DeleteFunc(slices.Clone(fields), func(f Field) bool { return f.Rank > most })
+}
+
+// Write prints the fields that there is room for as a table.
+func Write(w io.Writer, fields []Field, width int) {
+	fields = Fitting(fields, width)
+	columns := make([]Column, len(fields))
+	for i := range fields {
+		columns[i] = fields[i].Column
+	}
+	table := New(w, columns...)
+	for row := range fields[0].Cells {
+		cells := make([]any, len(fields))
+		for i := range fields {
+			cells[i] = fields[i].Cells[row]
+		}
+		table.AppendRow(cells)
+	}
+	table.Render()
+}
+
+// Figure is a line about a number: its name, the number, what it means.
+type Figure [3]string
+
+// WriteFigures prints lines with their names and numbers below each other.
+func WriteFigures(w io.Writer, figures []Figure) {
+	nameWidth, numberWidth := 0, 0
+	for _, f := range figures {
+		nameWidth = max(nameWidth, text.StringWidth(f[0]))
+		numberWidth = max(numberWidth, text.StringWidth(f[1]))
+	}
+	for _, f := range figures {
+		line := "  " + text.Pad(f[0], nameWidth, ' ') + strings.Repeat(" ",
+			Gap+numberWidth-text.StringWidth(f[1])) + f[1] + "  " + f[2]
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
+	}
+}
