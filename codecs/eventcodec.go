@@ -69,7 +69,7 @@ func (c *EventCodec) Decode(data []byte) (any, error) {
 }
 
 // Raw is the goka.Codec of the input topic: bytes in, the same bytes out, and no failure. A codec
-// that failed would end the processor, and it would meet the same message again at every start; so
+// that failed would end the processor, which would read the same message again at every start. So
 // the ingest decodes, and what it can't decode becomes a dead letter.
 type Raw struct{}
 

@@ -8,7 +8,7 @@ import (
 // Format is how an event is written.
 type Format uint8
 
-// The formats of events. Auto is for reading only: CSV or JSON, told apart by the first byte.
+// The formats of events. Auto is for reading only: CSV or JSON, distinguished by the first byte.
 const (
 	Auto Format = iota
 	CSV

@@ -68,7 +68,7 @@ func appendString(dst []byte, s string) []byte {
 	return append(append(append(dst, '"'), s...), '"')
 }
 
-// windowVersion returns what tells two contents of a window apart and orders them: the epoch, and
+// windowVersion returns what distinguishes two contents of a window and orders them: the epoch, and
 // within it the revision, both in as many digits as they may have, so that the texts compare as the
 // numbers do. A revision alone does not: after a failover that lost commits and a rebuild, the same
 // number comes again with another content.
@@ -140,10 +140,10 @@ func appendTransition(dst []byte, n *traffic.Notice, plaza *time.Location) ([]by
 
 // eventOf says whether congestion begins, ends or changes.
 func eventOf(t *traffic.Transition) string {
-	troubled := func(s traffic.State) bool {
+	congested := func(s traffic.State) bool {
 		return s == traffic.Busy || s == traffic.Saturated || s == traffic.BelowUsual
 	}
-	switch from, to := troubled(t.From), troubled(t.To); {
+	switch from, to := congested(t.From), congested(t.To); {
 	case to && !from:
 		return "onset"
 	case from && !to:

@@ -147,7 +147,7 @@ func TestWindowVersion(t *testing.T) {
 }
 
 // TestTransitionVersion has a consumer that keeps the message of the greatest version of a plaza,
-// whichever comes first: how the plaza stands, also where a failover lost changes that were
+// whichever comes first: the plaza's state, also where a failover lost changes that were
 // published, and those that are found again differ from them.
 func TestTransitionVersion(t *testing.T) {
 	type change struct {

@@ -145,7 +145,7 @@ func TestReadPlazasLimits(t *testing.T) {
 	}
 }
 
-// FuzzPlazas: whatever is accepted is valid and, written anew, is read the same; whatever is not
+// FuzzPlazas: whatever is accepted is valid and, written again, is read the same; whatever is not
 // has an error of bounded length.
 func FuzzPlazas(f *testing.F) {
 	corpus.Add(f)

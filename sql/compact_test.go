@@ -152,7 +152,7 @@ func (k *keeper) close() {
 				break
 			}
 			k.settle(k.res, closing)
-			s.Settled(closing.Until, nil)
+			s.MarkStored(closing.Until, nil)
 		}
 	}
 }

@@ -107,7 +107,7 @@ func (x *windowed) mergedStates(done string) map[int16]*toll.State {
 		states[d.Plaza].Merge(d)
 	}
 	for _, s := range states {
-		s.Settled(minuteOf(x.t, done), nil)
+		s.MarkStored(minuteOf(x.t, done), nil)
 	}
 	return states
 }

@@ -429,7 +429,7 @@ func TestVerifyWindowsWhileRunning(t *testing.T) {
 				}
 				mu.Lock()
 				for _, c := range closings {
-					states[c.Plaza].Settled(c.Until, nil)
+					states[c.Plaza].MarkStored(c.Until, nil)
 				}
 				mu.Unlock()
 			}

@@ -1,15 +1,17 @@
 package toll
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 )
 
 // Cursor is the progress of one source partition, as the database holds it: the source of truth.
 type Cursor struct {
 	Partition int32
 	Next      int64 // first offset that is not stored yet
-	// renewed at random by every batch; tells a cursor that came back to an offset by another way
+	// random and new with every batch, so that a cursor that came back to an offset shows
 	Token uint64
 	Epoch uint64 // raised by a rebuild
 	Chain []byte // per plaza the Next of the last batch that had it, encoded
@@ -153,8 +155,8 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%d rows can't be stored, the first: %s", len(e.Rows), e.Rows[0].Reason)
 }
 
-// PermanentError is a failure that no retry mends: it ends the command with its text, and its hint
-// where there is one.
+// PermanentError is a non-retryable error: it ends the command with its text, and its hint where
+// there is one.
 type PermanentError struct {
 	Err  error
 	Hint string // what to do about it
@@ -168,12 +170,40 @@ func Permanent(hint, format string, args ...any) error {
 	return &PermanentError{Err: fmt.Errorf(format, args...), Hint: hint}
 }
 
-// ErrNoCursor is of a partition that was never processed. Whoever only looks gets it; the owner of
-// a partition creates its cursor.
+// ErrNoCursor is of a partition that was never processed. Readers get it; the owner of a partition
+// creates its cursor.
 var ErrNoCursor = errors.New("the partition has no cursor yet")
 
 // IsPermanent reports whether err is, or wraps, a [PermanentError].
 func IsPermanent(err error) bool {
 	var permanent *PermanentError
 	return errors.As(err, &permanent)
+}
+
+// LastRecord identifies the last record of a partition that was consumed, rejected ones included.
+// An offset names a record in one history of the partition only: an unclean leader election or a
+// restored volume puts other records at offsets that were consumed. Comparing this record shows it.
+type LastRecord struct {
+	Known       bool // false before the first record
+	Offset      int64
+	LeaderEpoch int32  // of the leader that appended it, -1 where not known
+	Timestamp   int64  // Unix milliseconds, as Kafka stores it
+	CRC         uint32 // CRC-32C of its key and value
+}
+
+// Same reports whether another record is this one. Leader epochs are not compared: a restored
+// volume may repeat them.
+func (r LastRecord) Same(other LastRecord) bool {
+	return r.Offset == other.Offset && r.Timestamp == other.Timestamp && r.CRC == other.CRC
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// RecordCRC returns the CRC of a record's key and value, with the key's length before them.
+func RecordCRC(key, value []byte) uint32 {
+	var length [4]byte
+	binary.BigEndian.PutUint32(length[:], uint32(len(key)))
+	crc := crc32.Update(0, castagnoli, length[:])
+	crc = crc32.Update(crc, castagnoli, key)
+	return crc32.Update(crc, castagnoli, value)
 }

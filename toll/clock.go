@@ -1,6 +1,9 @@
 package toll
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Rules of a [Clock]. Times are seconds unless they say otherwise.
 const (
@@ -11,12 +14,12 @@ const (
 	// back.
 	maxLag = int64(MinuteRetention / 1e9)
 	// leadRun and lagRun are how many events in a row must ask for a jump; ahead only where fewer than
-	// fewVoters have a say, who may all have gone wrong. A jump backward is rare (someone replays old
+	// fewVoters vote, who may all have gone wrong. A jump backward is rare (someone replays old
 	// events into the topic), and a plaza that delivers what it kept during an outage must not look
 	// like one.
 	leadRun, lagRun = 3, 100
 	fewVoters       = 3
-	// A plaza has a say as long as it is among the last voterEvents events and voterMillis of record
+	// A plaza votes as long as it is among the last voterEvents events and voterMillis of record
 	// time.
 	voterEvents = 1000
 	voterMillis = 10 * 60 * 1000
@@ -64,10 +67,10 @@ func VoterSlot(plaza int16) int {
 	return int(uint32(uint16(plaza)) * 0x9E3779B1 >> 26) // Fibonacci hashing: neighbours are spread
 }
 
-// Observe takes note of the next event of the partition: where it happened, when (seconds since
-// 1970 UTC), and its record's time (milliseconds). It returns how the event stands to the
-// watermark, which is the clock less lateness (in seconds), and whether it is so far ahead that it
-// did not move the clock.
+// Observe counts the next event of the partition: its plaza, its time (seconds since 1970 UTC), and
+// its record's time (milliseconds). It returns how late the event is against the watermark, which
+// is the clock less lateness (in seconds), and whether it is so far ahead that it did not move the
+// clock.
 func (c *Clock) Observe(plaza int16, at, record, lateness int64) (t Timeliness, ahead bool) {
 	c.Events++
 	if record > c.Record || c.Events == 1 {
@@ -125,18 +128,18 @@ func (c *Clock) supported() (at int64, voters int) {
 	var times [voterSlots]int64
 	n := 0
 	for i := range c.Voters {
-		if v := &c.Voters[i]; c.HasSay(v) {
+		if v := &c.Voters[i]; c.Votes(v) {
 			times[n] = v.Last
 			n++
 		}
 	}
 	slices.Sort(times[:n])
-	return times[(n-1)/2], n // the event's own plaza has a say, so n is not 0
+	return times[(n-1)/2], n // the event's own plaza votes, so n is not 0
 }
 
-// HasSay reports whether a voter takes part. One that does not will not do so again without another
+// Votes reports whether a voter takes part. One that does not will not vote again before its next
 // event.
-func (c *Clock) HasSay(v *Voter) bool {
+func (c *Clock) Votes(v *Voter) bool {
 	return v.Seen != 0 && c.Events-v.Seen < voterEvents && c.Record-v.Record <= voterMillis
 }
 
@@ -160,7 +163,7 @@ type Watermark struct {
 // (seconds). A partition is left out as idle while its record time is further than idle
 // (milliseconds) behind the highest of all, and nothing is left to store of it; so no wait for a
 // partition that is merely slow is cut short. The partition with the highest record time is never
-// left out: when all are quiet, event time stands still.
+// left out: when all are quiet, event time stalls.
 func StreamWatermark(partitions []PartitionTime, lateness, idle int64) Watermark {
 	var newest int64
 	found := false
@@ -190,3 +193,35 @@ func StreamWatermark(partitions []PartitionTime, lateness, idle int64) Watermark
 	w.All -= lateness
 	return w
 }
+
+// Timeliness is how late an event is against the watermark of its own source partition when it is
+// read. It depends on that partition's records alone, so it is the same in every
+// replay.
+type Timeliness uint8
+
+// The outcomes, in order of age. Every event is a row and counts in its plaza's total.
+const (
+	OnTime Timeliness = iota // not behind the watermark
+	Late                     // behind it by up to MinuteRetention: revises its windows
+	// by up to QuarterRetention: revises windows that are made of quarters of an hour, too late for
+	// the others
+	LateQuarter
+	TooLate // by more: in no window
+)
+
+func (t Timeliness) String() string {
+	return [...]string{"on time", "late", "late for minutes", "too late"}[t]
+}
+
+// How long after the watermark has passed it an event still changes its windows.
+const (
+	MinuteRetention  = 2 * time.Hour  // windows of any minutes
+	QuarterRetention = 48 * time.Hour // windows whose size and hop are whole quarters of an hour
+)
+
+// DefaultLateness is how far behind its partition's highest event time an event is still on time.
+const DefaultLateness = time.Minute
+
+// DefaultIdle is how far a partition's record time may be behind the others' before it is left out
+// of the watermark.
+const DefaultIdle = 30 * time.Second

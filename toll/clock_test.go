@@ -244,7 +244,7 @@ func TestClockForgetsWithoutTrace(t *testing.T) {
 			}
 			if rng.IntN(50) == 0 {
 				for i := range cut.Voters {
-					if !cut.HasSay(&cut.Voters[i]) {
+					if !cut.Votes(&cut.Voters[i]) {
 						cut.Voters[i] = Voter{}
 					}
 				}

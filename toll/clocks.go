@@ -2,7 +2,7 @@ package toll
 
 import "time"
 
-// Clocks are what the clocks show that have a say when something old is deleted. A zero time is a
+// Clocks are the clocks that the age of data is measured by before it is deleted. A zero time is a
 // clock that is not known. Each of them may be wrong: a plaza's events are dated ahead, a producer
 // stamps its records with a time of its own, a server's or a host's clock was never set.
 type Clocks struct {
@@ -17,7 +17,7 @@ type Clocks struct {
 const MaxClockSkew = time.Hour
 
 // Now returns the time that ages are counted from when something is deleted for good: the earliest
-// of the clocks. So nothing is deleted on the word of one clock, and a clock that is behind keeps
+// of the clocks. So one wrong clock deletes nothing, and a clock that is behind keeps
 // more. It reports false where the two wall clocks are not both known.
 func (c Clocks) Now() (time.Time, bool) {
 	if c.Server.IsZero() || c.Own.IsZero() {

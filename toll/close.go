@@ -20,7 +20,7 @@ const maxCloseSpan = 1440
 
 // Close returns what is to be stored now that windows which end at or before until have closed, in
 // minutes of the watermark; those after all too were closed by leaving idle partitions out. The
-// state stays as it is until [State.Settled].
+// state stays as it is until [State.MarkStored].
 //
 // Windows that closed before and whose minutes changed since are among them. It returns false for
 // nothing to do. Where the closing's Until is below until, more is due.
@@ -135,7 +135,7 @@ func (c *Closer) gather(plaza int16, s *State, until Minute,
 }
 
 // due returns the windows of a kind that hold events and either close now or changed since they
-// closed, ascending and once each. Minutes of which the panes can't tell go to recount.
+// closed, ascending and once each. Minutes whose panes were dropped go to recount.
 func (c *Closer) due(k *WindowKind, s *State, panes *Panes, until Minute, windows []Window,
 	recount []Window) ([]Window, []Window) {
 	// Windows that end after Done begin at Done or later, or hold the minute before it.
@@ -182,7 +182,7 @@ func (c *Closer) due(k *WindowKind, s *State, panes *Panes, until Minute, window
 	}
 	if until > s.Done {
 		add(Window{Start: from, End: until}, closes)
-		// Windows that were open when panes of theirs were given up may have no other panes.
+		// Windows that were open when panes of theirs were dropped may have no other panes.
 		for _, m := range [...]Minute{s.Done, panes.From} {
 			if from >= panes.From || m == math.MinInt32 {
 				continue
@@ -204,7 +204,7 @@ func (c *Closer) due(k *WindowKind, s *State, panes *Panes, until Minute, window
 	return slices.Compact(windows), recount
 }
 
-// Weight is about how many windows it takes to settle a hand-over.
+// Weight is about how many windows are written to store a closing.
 func (c *Closing) Weight(kinds []WindowKind) int {
 	n := len(c.Windows) + 1
 	for _, w := range c.Recount {
@@ -214,9 +214,9 @@ func (c *Closing) Weight(kinds []WindowKind) int {
 	return n
 }
 
-// Settled takes note that a hand-over was stored, up to its Until, and that of the minutes before
+// MarkStored records that a closing was stored, up to its Until, and that of the minutes before
 // only those in dirty have changed since it was made.
-func (s *State) Settled(until Minute, dirty []Window) {
+func (s *State) MarkStored(until Minute, dirty []Window) {
 	s.Done = max(s.Done, until)
 	s.Dirty = dirty
 	s.Minutes.dropBefore(ClampMinute(int64(s.Done) - int64(KeptMinutes)))

@@ -160,9 +160,9 @@ func TestCloseDirty(t *testing.T) {
 		if closing.Until != max(s.Done, clockMinute(t, c.until)) {
 			t.Errorf("%s: until %s", c.name, clockOf(closing.Until))
 		}
-		s.Settled(closing.Until, nil)
+		s.MarkStored(closing.Until, nil)
 		if closing, due := closerOf(t, "UTC", c.kinds).Close(4000, s, s.Done, math.MaxInt32); due {
-			t.Errorf("%s: settled, and due again: %s", c.name, closing.show())
+			t.Errorf("%s: stored, and due again: %s", c.name, closing.show())
 		}
 	}
 }
@@ -198,7 +198,7 @@ func TestCloseSpan(t *testing.T) {
 			break
 		}
 		got = append(got, closing.show()+" until "+clockOf(closing.Until))
-		s.Settled(closing.Until, nil)
+		s.MarkStored(closing.Until, nil)
 	}
 	want := []string{"1m 02:00=1, 1m 1d01:59=1 until 1d02:00", "1m 1d02:00=1 until 2d02:00",
 		"1m 4d20:00=1 until 5d20:00", " until 9d00:00"}
@@ -267,11 +267,11 @@ func TestClosePanes(t *testing.T) {
 	}
 }
 
-func TestSettled(t *testing.T) {
+func TestMarkStored(t *testing.T) {
 	s := stateWith(t, "10:00", "10:20", "2d10:20", "4d10:20")
 	s.add(&PlazaDelta{Events: 1, LateQuarter: []Pane{cars(clockMinute(t, "09:00"), 1)}})
 	until := clockMinute(t, "4d10:22")
-	s.Settled(until, []Window{{5, 6}})
+	s.MarkStored(until, []Window{{5, 6}})
 	if s.Done != until || !slices.Equal(s.Dirty, []Window{{5, 6}}) {
 		t.Errorf("%+v", s)
 	}
@@ -284,18 +284,18 @@ func TestSettled(t *testing.T) {
 		s.Quarters.From != clockMinute(t, "2d10:15") {
 		t.Errorf("quarters %v, from %s", got, clockOf(s.Quarters.From))
 	}
-	s.Settled(until-100, nil)
+	s.MarkStored(until-100, nil)
 	if s.Done != until || len(s.Dirty) != 0 {
 		t.Errorf("went back: %+v", s)
 	}
 	fresh := NewState(1)
-	if fresh.Settled(math.MinInt32, nil); fresh.Minutes.From != math.MinInt32 ||
+	if fresh.MarkStored(math.MinInt32, nil); fresh.Minutes.From != math.MinInt32 ||
 		fresh.Quarters.From > math.MinInt32+15 {
 		t.Errorf("%+v", fresh)
 	}
 }
 
-// A window of which all panes were given up is counted from the outbox.
+// A window of which all panes were dropped is counted from the outbox.
 func TestCloseGivenUp(t *testing.T) {
 	for _, c := range []struct {
 		name, kinds string
@@ -324,7 +324,7 @@ func TestCloseGivenUp(t *testing.T) {
 	}
 }
 
-// An event that comes for a quarter which was given up revises its windows, whichever of its
+// An event that comes for a quarter which was dropped revises its windows, whichever of its
 // minutes it is in.
 func TestCloseLateForGivenUpQuarter(t *testing.T) {
 	for _, give := range []func(s *State){
@@ -417,7 +417,7 @@ func (s *windowStore) check(until Minute) error {
 	return nil
 }
 
-// However little room there is for panes, and whatever comes when, all windows are handed over or
+// However little room there is for panes, and whatever comes when, all windows are submitted or
 // asked to be recounted.
 func TestCloseLosesNothing(t *testing.T) {
 	recounts, closings := 0, 0
@@ -483,7 +483,7 @@ func TestCloseLosesNothing(t *testing.T) {
 					recounts++
 				}
 				store.store(&closing)
-				s.Settled(closing.Until, nil)
+				s.MarkStored(closing.Until, nil)
 				if closing.Until == max(until, s.Done) && len(s.Dirty) == 0 {
 					break
 				}
@@ -506,7 +506,7 @@ func TestCloseLosesNothing(t *testing.T) {
 	t.Logf("%d closings, %d with a recount", closings, recounts)
 }
 
-// A state that can't tell anything, as one from before windows were stored, begins to close with
+// A state without any panes, as one from before windows were stored, begins to close with
 // its first event and not millennia before.
 func TestCloseBeginsWithTheFirstEvent(t *testing.T) {
 	c := closerOf(t, "UTC", "1m,1h")
@@ -524,7 +524,7 @@ func TestCloseBeginsWithTheFirstEvent(t *testing.T) {
 		for _, w := range closing.Recount {
 			recount = AddRange(recount, w)
 		}
-		s.Settled(closing.Until, nil)
+		s.MarkStored(closing.Until, nil)
 	}
 	if event := s.Earliest / 60; !InRanges(recount, Window{Minute(event), Minute(event) + 1}) {
 		t.Errorf("got %v", recount)

@@ -5,7 +5,7 @@ package toll
 //
 // The deltas of a plaza from one source partition form a chain: Prev is the Next of the partition's
 // previous batch that had this plaza, 0 for none. A state that merges a delta only if Prev equals
-// what it has merged is therefore always an honest prefix of that chain, and what it lacks can be
+// what it has merged is therefore always a prefix of that chain, and what it lacks can be
 // sent again at any time.
 type Delta struct {
 	Epoch     uint64 // of the database's cursor when the delta was sent
@@ -15,7 +15,7 @@ type Delta struct {
 	PlazaDelta
 }
 
-// PlazaDelta is the part of a delta that is settled when its batch is stored.
+// PlazaDelta is the part of a delta that is known when its batch is stored.
 type PlazaDelta struct {
 	Plaza    int16
 	Prev     int64 // see [Delta]
@@ -35,7 +35,7 @@ type PlazaDelta struct {
 	// Ends is the Next of the batch that the delta ends with, where batches were compacted into one
 	// row; 0 where the delta is of its batch alone and ends with it. See [PlazaDelta.End].
 	Ends int64
-	// Fold counts the events of minutes that are not known one by one any more; nil for none.
+	// Fold is the rollup of minutes that are no longer kept one by one; nil for none.
 	Fold *Fold
 }
 
@@ -70,7 +70,7 @@ func (d *PlazaDelta) Of(epoch uint64, partition int32, first, next int64) *Delta
 	return sent
 }
 
-// Fold is what is left of minutes that were added up: all of a delta's that begin before Before.
+// Fold is the rollup of a delta's minutes that begin before Before.
 type Fold struct {
 	Before      Minute
 	OnTime      []TypeCount // events that were on time or late, ascending by type

@@ -34,7 +34,10 @@ func (w Window) Span() time.Duration {
 }
 
 // In returns the events by type in a window, as far as panes are kept.
-func (s *State) In(w Window) []TypeCount { return s.Between(w.Start, w.End) }
+func (s *State) In(w Window) []TypeCount {
+	types, _ := SumPanes(s.Minutes.In(w))
+	return types
+}
 
 // After returns the events after a minute, as far as panes are kept: those of a clock that runs
 // ahead of it.

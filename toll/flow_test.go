@@ -65,7 +65,7 @@ func TestStreamTime(t *testing.T) {
 		t.Skip(err)
 	}
 	at := func(clock string) WallTime {
-		w, err := time.Parse(wallLayout, "2022-02-10 "+clock)
+		w, err := time.Parse(time.DateTime, "2022-02-10 "+clock)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -34,10 +34,10 @@ const MinKeptMinutes = 4 * 24 * time.Hour
 // longestWindow is more than the length of a day on which clocks are set back.
 const longestWindow = 27 * 60
 
-// FoldHorizon returns the minute before which minutes may be added up: windows that hold an earlier
-// one are closed and stored, and no event on time or late will change them any more. States are
-// those of all plazas, as the group table's topic has them, windows have closed up to the minute
-// until, and keep is at least [MinKeptMinutes].
+// FoldHorizon returns the minute before which minutes may be rolled up: windows that hold an
+// earlier one are closed and stored, and no event on time or late will change them any more. States
+// are those of all plazas, as the group table's topic has them, windows have closed up to the
+// minute until, and keep is at least [MinKeptMinutes].
 func FoldHorizon(states map[int16]*State, until Minute, keep time.Duration) Minute {
 	horizon := int64(until) - int64(max(keep, MinKeptMinutes)/time.Minute)
 	for _, s := range states {
@@ -53,13 +53,13 @@ func FoldHorizon(states map[int16]*State, until Minute, keep time.Duration) Minu
 // a Kafka message's size.
 const maxFoldCells = 20_000
 
-// FoldDeltas adds up the deltas of each plaza, which must be as [JoinDeltas] returns them. A plaza
+// FoldDeltas merges the deltas of each plaza, which must be as [JoinDeltas] returns them. A plaza
 // is left with one delta, or several where that would hold too many counts. The minutes before a
-// minute are added up too, see [Fold]; events and checksums stay what they are.
+// minute are rolled up, see [Fold]; events and checksums stay what they are.
 //
 // A state that has merged nothing of the first of these deltas, or all of the last, takes the
-// result as it would have taken them. One that ends in between has merged a part that can't be told
-// from the rest any more.
+// result as it would have taken them. One that ends in between has merged a part that is
+// no longer apart from the rest.
 func FoldDeltas(deltas []PlazaDelta, before Minute) []PlazaDelta {
 	folded := deltas[:0:0]
 	for len(deltas) > 0 {
@@ -90,7 +90,7 @@ func (d *PlazaDelta) cells(from Minute) int {
 	return n
 }
 
-// foldRun adds up deltas of one plaza that follow on each other.
+// foldRun merges deltas of one plaza that follow on each other.
 func foldRun(run []PlazaDelta, before Minute) PlazaDelta {
 	sum := PlazaDelta{
 		Plaza: run[0].Plaza, Prev: run[0].Prev, Ends: run[len(run)-1].Ends, Earliest: run[0].Earliest,
@@ -146,7 +146,7 @@ func foldRun(run []PlazaDelta, before Minute) PlazaDelta {
 	return sum
 }
 
-// joinPanes adds up panes of the same minute. The counts of the panes that it is given stay as they
+// joinPanes sums panes of the same minute. The counts of the panes that it is given stay as they
 // are.
 func joinPanes(panes []Pane) []Pane {
 	slices.SortStableFunc(panes, func(a, b Pane) int { return cmp.Compare(a.Start, b.Start) })

@@ -53,7 +53,7 @@ func randomDeltas(random *rand.Rand, batches int) (all [][]PlazaDelta, nexts []i
 	return all, nexts
 }
 
-// TestFoldedDeltasMergeAsTheirParts merges batches one by one, in one row, and added up in several
+// TestFoldedDeltasMergeAsTheirParts merges batches one by one, in one row, and merged in several
 // steps with ever later minutes: each state counts the same.
 func TestFoldedDeltasMergeAsTheirParts(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 9))
@@ -110,7 +110,7 @@ func TestFoldedDeltasMergeAsTheirParts(t *testing.T) {
 			t.Fatalf("one by one:\n%spacked:\n%sfolded:\n%s", want, counts(packed), counts(folded))
 		}
 		if after, _ := json.Marshal(batches); string(after) != string(before) {
-			t.Fatal("the deltas that were added up have changed")
+			t.Fatal("the deltas that were merged have changed")
 		}
 	}
 }
@@ -139,10 +139,10 @@ func TestFoldedDeltasStaySmall(t *testing.T) {
 	}
 }
 
-// TestFoldedMinutesAreNotHandedOver merges a delta whose minutes before 10:20 were added up into an
+// TestFoldedMinutesAreNotSubmitted merges a delta whose minutes before 10:20 were rolled up into an
 // empty state, as after a rebuild. The state can't count the windows that hold such a minute, and
 // must not seem to.
-func TestFoldedMinutesAreNotHandedOver(t *testing.T) {
+func TestFoldedMinutesAreNotSubmitted(t *testing.T) {
 	kinds, err := ParseWindows("1m,10m/5m,15m,1h,day")
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// Limits of what a state keeps, so that it stays small whatever comes. What it gives up is counted
+// Limits of what a state keeps, so that it stays small whatever comes. What it drops is counted
 // from the outbox when it is needed after all, so they bound memory and not truth.
 const (
 	// KeptMinutes and KeptQuarters are how many minutes before the last closed one stay, as panes of a
@@ -27,14 +27,14 @@ const (
 // those from From on that do not lie in Gap.
 type Panes struct {
 	List []Pane
-	From Minute // panes that begin before it were given up
-	Gap  Window // panes that begin in it were given up, being too many and far ahead; empty for none
+	From Minute // panes that begin before it were dropped
+	Gap  Window // panes that begin in it were dropped, being too many and far ahead; empty for none
 }
 
-// NewPanes returns panes that are complete, as nothing was ever given up.
+// NewPanes returns panes that are complete, as nothing was ever dropped.
 func NewPanes() Panes { return Panes{From: math.MinInt32} }
 
-// Complete reports whether nothing was given up in a window.
+// Complete reports whether nothing was dropped in a window.
 func (p *Panes) Complete(w Window) bool {
 	return w.Start >= p.From &&
 		(p.Gap.Start >= p.Gap.End || w.End <= p.Gap.Start || w.Start >= p.Gap.End)
@@ -48,7 +48,7 @@ func (p *Panes) holds(start Minute) bool {
 
 func comparePanes(p Pane, start Minute) int { return cmp.Compare(p.Start, start) }
 
-// add counts events in the pane that begins at start. Where that was given up it stays so.
+// add counts events in the pane that begins at start. Where that was dropped it stays so.
 func (p *Panes) add(start Minute, types []TypeCount, late int64) {
 	if !p.holds(start) {
 		return
@@ -93,7 +93,7 @@ func (p *Panes) bytes(length Minute, types int) int {
 // varintBytes returns how many groups of seven bits a number has.
 func varintBytes(n int64) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
 
-// bound gives panes of length minutes up until what is left takes no more than most bytes in a
+// bound drops panes of length minutes until what is left takes no more than most bytes in a
 // state that counts so many types apart: the first, as long as it begins before done, and else the
 // last, which is furthest ahead.
 func (p *Panes) bound(done, length Minute, types, most int) {
@@ -112,7 +112,7 @@ func (p *Panes) bound(done, length Minute, types, most int) {
 	}
 }
 
-// dropBefore gives up the panes that begin before a minute.
+// dropBefore drops the panes that begin before a minute.
 func (p *Panes) dropBefore(from Minute) {
 	if from <= p.From {
 		return
@@ -132,22 +132,8 @@ func (p *Panes) In(w Window) []Pane {
 	return p.List[from:max(from, to)]
 }
 
-// after returns the next minute, or the last that there is.
-func after(m Minute) Minute {
-	if m == math.MaxInt32 {
-		return m
-	}
-	return m + 1
-}
-
 // QuarterOf returns the minute at which the quarter of an hour begins that m lies in.
-func QuarterOf(m Minute) Minute {
-	r := m % Quarter
-	if r < 0 {
-		r += Quarter
-	}
-	return m - r
-}
+func QuarterOf(m Minute) Minute { return Minute(floorTo(int64(m), Quarter)) }
 
 // SumPanes adds panes up.
 func SumPanes(panes []Pane) (types []TypeCount, late int64) {

@@ -45,7 +45,7 @@ func TestPanesAdd(t *testing.T) {
 	p.From, p.Gap = 15, Window{30, 40}
 	for _, m := range []Minute{14, 30, 39} {
 		if p.add(m, types, 0); len(p.List) != 2 {
-			t.Errorf("%d is kept, where panes were given up", m)
+			t.Errorf("%d is kept, where panes were dropped", m)
 		}
 	}
 	p.add(15, types, 0)
@@ -116,7 +116,7 @@ func TestPanesDropBefore(t *testing.T) {
 	}
 }
 
-// What is given up is what has closed first, and then what is furthest ahead.
+// What is dropped is what has closed first, and then what is furthest ahead.
 func TestPanesBound(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -146,7 +146,7 @@ func TestPanesBound(t *testing.T) {
 	}
 }
 
-// A quarter is given up as a whole.
+// A quarter is dropped as a whole.
 func TestPanesBoundQuarters(t *testing.T) {
 	p := panesAt(0, 15, 30)
 	p.bound(20, Quarter, 3, 0)
@@ -183,7 +183,7 @@ func TestPanesBytes(t *testing.T) {
 	}
 }
 
-// A gap grows to hold all that was given up ahead, and what lies between goes too.
+// A gap grows to hold all that was dropped ahead, and what lies between goes too.
 func TestPanesGapGrows(t *testing.T) {
 	p := panesAt(10, 20, 30)
 	two := panesAt(10, 20)
@@ -222,7 +222,7 @@ func TestPanesOfTheLastMinute(t *testing.T) {
 
 // Whatever comes in whatever order, what panes say they are complete for they have, and the bound
 // holds.
-func TestPanesAreHonest(t *testing.T) {
+func TestPanesAreCompleteWhereTheySaySo(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		p, all := NewPanes(), map[Minute]int64{}
@@ -289,7 +289,7 @@ func TestSumPanes(t *testing.T) {
 		t.Errorf("got %v and %d late", types, late)
 	}
 	if panes[0].Types[0].Count != 1 {
-		t.Error("adding up changed a pane")
+		t.Error("the sum changed a pane")
 	}
 }
 

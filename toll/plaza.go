@@ -23,7 +23,7 @@ const (
 	MaxCapacityPerLane = 3000
 )
 
-// Plaza is what is known of a plaza beforehand. All but the ID may be left at zero.
+// Plaza is a plaza's configuration. All but the ID may be left at zero.
 type Plaza struct {
 	ID         int16   `json:"id"`
 	Name       string  `json:"name,omitzero"`
@@ -34,8 +34,8 @@ type Plaza struct {
 	// passenger cars per hour; 0 for DefaultCapacityPerLane
 	CapacityPerLane float64 `json:"capacity_per_lane,omitzero"`
 	Timezone        string  `json:"timezone,omitzero"`         // IANA name; empty for the database's
-	VehiclesPerDay  float64 `json:"vehicles_per_day,omitzero"` // for made-up events: on a weekday
-	// for made-up events: 0 to 1, of all vehicles
+	VehiclesPerDay  float64 `json:"vehicles_per_day,omitzero"` // for simulated events: on a weekday
+	// for simulated events: 0 to 1, of all vehicles
 	HeavyShare float64 `json:"heavy_share,omitzero"`
 }
 

@@ -34,27 +34,28 @@ const (
 // MeasureSpan is how many minutes before a minute's end the congestion at that end is judged by.
 const MeasureSpan = 60
 
-// Closing is what an aggregate hands over of one plaza: windows that are to be stored. Handing over
+// Closing is what an aggregate submits of one plaza: windows that are to be stored. Submitting
 // again what is stored already changes nothing.
 type Closing struct {
 	Plaza   int16
 	Epoch   uint64 // of the state that this was counted from
 	Windows []WindowCount
-	// Recount are minutes [Start, End) whose windows the state can't tell any more, since it has given
-	// up panes there. Those of them that end at or before Until are to be counted from the outbox.
+	// Recount are minutes [Start, End) whose windows the state can no longer count, since it has
+	// dropped panes there. Those of them that end at or before Until are to be counted from the
+	// outbox.
 	Recount []Window
-	// From and Until say which minutes [From, Until) have closed with this hand-over; equal for none.
+	// From and Until say which minutes [From, Until) have closed with this submission; equal for none.
 	// Panes are the plaza's minutes that the congestion of these is judged by: those of [From −
-	// MeasureSpan, Until) that hold events. Where PanesLost is set the state can't tell them any more,
-	// and they are to be read from the outbox too.
+	// MeasureSpan, Until) that hold events. Where PanesLost is set the state has dropped some,
+	// and they are read from the outbox too.
 	From, Until Minute
 	Panes       []Pane
 	PanesLost   bool
 	Reason      CloseReason // of what is counted from the outbox
 }
 
-// WindowResult is a window as it is stored and published. There is one content for each revision,
-// for ever.
+// WindowResult is a window as it is stored and published. A revision's content
+// never changes.
 type WindowResult struct {
 	WindowCount
 	Epoch    uint64
@@ -67,13 +68,13 @@ type WindowResult struct {
 // stays as it is.
 //
 // A window only ever gains events, so of two counts the one with more events is the newer one,
-// whoever made it and however late it is handed over. (A count from the outbox may hold events of a
+// whoever made it and however late it is submitted. (A count from the outbox may hold events of a
 // partition that a later one from a state lacks for the moment; the last has them all.)
 //
-// That holds beyond an epoch as well: the row and the outbox that is counted anew after a rebuild
+// That holds beyond an epoch as well: the row and the outbox that is counted again after a rebuild
 // are of one database, restored or not. What a restored database lacks comes again from the topic,
 // and is then more than the row holds. A count that is not more is no news, and one that is less
-// must not replace what is stored: the outbox no longer tells all minutes once it was compacted. An
+// must not replace what is stored: the outbox no longer has all minutes once it was compacted. An
 // older epoch's count may hold events that the restored database never had.
 //
 // A revision's number may so have been published before the database was restored, with another

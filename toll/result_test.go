@@ -32,7 +32,7 @@ func TestRevise(t *testing.T) {
 		{"events came too late before", onlyTooLate, 5, count(3, true, 630, ClosedByWatermark), 1},
 		{"events came too late before, and none else", onlyTooLate, 5,
 			count(0, true, 630, ClosedByWatermark), 0},
-		{"handed over again", stored(3, true, 630, 1), 5, count(3, true, 630, ClosedByWatermark), 0},
+		{"submitted again", stored(3, true, 630, 1), 5, count(3, true, 630, ClosedByWatermark), 0},
 		{"more events", stored(3, true, 630, 1), 5, count(4, true, 630, ClosedByWatermark), 2},
 		{"more again", stored(4, true, 630, 2), 5, count(9, true, 630, ClosedByEnd), 3},
 		{"fewer: an old one, late", stored(9, true, 630, 3), 5, count(4, true, 630, ClosedByWatermark),
@@ -79,7 +79,7 @@ func TestRevise(t *testing.T) {
 	}
 }
 
-// Whoever hands over what and in whatever order, the row ends with the most events, and its
+// Whoever submits what and in whatever order, the row ends with the most events, and its
 // revisions follow on each other.
 func TestReviseInAnyOrder(t *testing.T) {
 	for seed := range uint64(200) {

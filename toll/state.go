@@ -34,7 +34,7 @@ type State struct {
 
 	// Done is the minute up to which windows were closed and stored: those that end at or before it.
 	// Dirty are minutes before Done whose counts changed since their windows were stored. Both are
-	// behind what is stored rather than ahead of it: after a crash some windows are handed over again,
+	// behind what is stored rather than ahead of it: after a crash some windows are submitted again,
 	// which changes nothing.
 	Done  Minute
 	Dirty []Window
@@ -147,9 +147,8 @@ func (s *State) add(d *PlazaDelta) {
 	s.Quarters.bound(s.Done, Quarter, len(s.Types), QuarterBytes)
 }
 
-// addFold counts the events of minutes that were added up. Windows that have such a minute closed
-// long ago and are stored; the state can't count them, so it gives up the panes that they are made
-// of.
+// addFold counts the events of minutes that were rolled up. Windows that have such a minute closed
+// long ago and are stored; the state can't count them, so it drops the panes that they are made of.
 func (s *State) addFold(f *Fold) {
 	for _, types := range [...][]TypeCount{f.OnTime, f.LateQuarter, f.TooLate} {
 		s.Types = AddTypes(s.Types, types)
@@ -162,9 +161,9 @@ func (s *State) addFold(f *Fold) {
 	s.Quarters.dropBefore(QuarterOf(ClampMinute(int64(f.Before) + Quarter - 1)))
 }
 
-// OpenFrom returns a minute before which no window is left that the state has still to hand over,
-// as far as it was told: windows that begin and end before it are stored as the state has counted
-// them.
+// OpenFrom returns a minute before which the state has no window left to submit, as far as
+// [State.MarkStored] recorded it: windows that begin and end before it are stored as the state has
+// counted them.
 func (s *State) OpenFrom() Minute {
 	from := Minute(math.MaxInt32)
 	if first, ok := s.firstOpen(); ok {
@@ -202,12 +201,6 @@ func (s *State) counts(name string) bool {
 // touch notes that the count of a minute changed.
 func (s *State) touch(m Minute) {
 	if m < s.Done {
-		s.Dirty = AddRange(s.Dirty, Window{Start: m, End: after(m)})
+		s.Dirty = AddRange(s.Dirty, Window{Start: m, End: ClampMinute(int64(m) + 1)})
 	}
-}
-
-// Between returns the events by type in the minutes [start, end), as far as panes are kept.
-func (s *State) Between(start, end Minute) []TypeCount {
-	types, _ := SumPanes(s.Minutes.In(Window{Start: start, End: end}))
-	return types
 }

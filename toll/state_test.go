@@ -39,7 +39,7 @@ func TestMergeRules(t *testing.T) {
 		{step(1, 0, 40, 40, 50, 7), expect{Gap, 20, 30, 1}},
 		{step(1, 0, 40, 40, 50, 7), expect{Gap, 20, 30, 2}},
 		{step(1, 0, 10, 30, 40, 7), expect{Gap, 20, 30, 3}}, // a chain that branches off
-		{step(1, 0, 0, 30, 40, 7), expect{Gap, 20, 30, 4}},  // a chain that begins anew
+		{step(1, 0, 0, 30, 40, 7), expect{Gap, 20, 30, 4}},  // a chain that begins again
 		// the first that is known of a partition, but not its first
 		{step(1, 3, 5, 5, 9, 7), expect{Gap, 20, 0, 5}},
 		{step(1, 3, 0, 5, 9, 7), expect{Applied, 24, 9, 5}},
@@ -108,7 +108,7 @@ func TestMergeTimesBefore1970(t *testing.T) {
 	}
 }
 
-func TestBetween(t *testing.T) {
+func TestStateIn(t *testing.T) {
 	s := State{Minutes: Panes{List: []Pane{
 		{Start: 10, Types: []TypeCount{{"car", 1}}}, {Start: 11, Types: []TypeCount{{"bus", 2}}},
 		{Start: 15, Types: []TypeCount{{"car", 4}}}}}}
@@ -123,13 +123,13 @@ func TestBetween(t *testing.T) {
 		{16, 100, nil},
 		{11, 11, nil},
 	} {
-		if got := s.Between(c.start, c.end); !reflect.DeepEqual(got, c.want) {
+		if got := s.In(Window{c.start, c.end}); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("[%d, %d): got %v, want %v", c.start, c.end, got, c.want)
 		}
 	}
 }
 
-// Whatever is delivered, again and in whatever order, the state is an honest prefix of each
+// Whatever is delivered, again and in whatever order, the state is a prefix of each
 // partition's chain, and sending the rest completes it.
 func TestMergeIsExactWhateverIsDelivered(t *testing.T) {
 	const partitions, length = 3, 20
@@ -179,7 +179,7 @@ func TestMergeIsExactWhateverIsDelivered(t *testing.T) {
 	}
 }
 
-// However many types come, a state tells at most MaxTypes apart, in its panes as well: names of
+// However many types come, a state counts at most MaxTypes apart, in its panes as well: names of
 // types take room too.
 func TestMergeBoundsTypes(t *testing.T) {
 	s := NewState(0)

@@ -16,9 +16,6 @@ const (
 	MaxWallTime WallTime = 253402300799 // 9999-12-31 23:59:59
 )
 
-// wallLayout is how MySQL writes a DATETIME.
-const wallLayout = "2006-01-02 15:04:05"
-
 // WallTimeOf returns what a clock in t's location shows at t, with fractions of a second cut off.
 func WallTimeOf(t time.Time) WallTime {
 	_, offset := t.Zone()
@@ -28,24 +25,25 @@ func WallTimeOf(t time.Time) WallTime {
 // WallTimeFromDate returns the wall time of a date and time of day. Values out of their usual range
 // are an error, not normalised: 31 February does not become 3 March.
 func WallTimeFromDate(year, month, day, hour, minute, second int) (WallTime, error) {
+	date := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
 	switch {
 	case year < 1000 || year > 9999:
 		return 0, fmt.Errorf("year %d is not within 1000 to 9999", year)
 	case month < 1 || month > 12:
 		return 0, fmt.Errorf("month %d is not within 1 to 12", month)
-	case day < 1 || day > daysIn(year, month):
+	case date.Day() != day:
 		return 0, fmt.Errorf("day %d does not exist in %d-%02d", day, year, month)
 	case hour < 0 || hour > 23 || minute < 0 || minute > 59 || second < 0 || second > 59:
 		return 0, fmt.Errorf("%02d:%02d:%02d is not a time of day", hour, minute, second)
 	}
-	return WallTime(daysFromCivil(year, month, day)*86400 + int64(hour*3600+minute*60+second)), nil
+	return WallTime(date.Unix() + int64(hour*3600+minute*60+second)), nil
 }
 
 // asUTC returns the time.Time that has the wall time's figures in UTC, for formatting.
 func (w WallTime) asUTC() time.Time { return time.Unix(int64(w), 0).UTC() }
 
 // String formats as MySQL does: 2022-02-10 10:23:02.
-func (w WallTime) String() string { return w.asUTC().Format(wallLayout) }
+func (w WallTime) String() string { return w.asUTC().Format(time.DateTime) }
 
 // AppendFormat appends the wall time in a layout of package time.
 func (w WallTime) AppendFormat(dst []byte, layout string) []byte {
@@ -60,36 +58,6 @@ func (w WallTime) Valid() bool { return w >= MinWallTime && w <= MaxWallTime }
 
 // Day returns the days from 1970-01-01 to the wall time's date, and the seconds since its midnight.
 func (w WallTime) Day() (day int64, second int32) {
-	day = int64(w) / 86400
-	second = int32(int64(w) % 86400)
-	if second < 0 {
-		day--
-		second += 86400
-	}
-	return day, second
-}
-
-var monthDays = [...]int{31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31}
-
-func daysIn(year, month int) int {
-	if month == 2 && year%4 == 0 && (year%100 != 0 || year%400 == 0) {
-		return 29
-	}
-	return monthDays[month-1]
-}
-
-// daysFromCivil counts the days from 1970-01-01 to a date of the proleptic Gregorian calendar, by
-// Howard Hinnant's algorithm (chrono-Compatible Low-Level Date Algorithms, days_from_civil), for
-// years above zero.
-func daysFromCivil(year, month, day int) int64 {
-	y := year
-	if month <= 2 {
-		y--
-	}
-	era := y / 400
-	yearOfEra := y - era*400
-	shifted := (month + 9) % 12
-	dayOfYear := (153*shifted+2)/5 + day - 1
-	dayOfEra := yearOfEra*365 + yearOfEra/4 - yearOfEra/100 + dayOfYear
-	return int64(era)*146097 + int64(dayOfEra) - 719468
+	midnight := floorTo(int64(w), 86400)
+	return midnight / 86400, int32(int64(w) - midnight)
 }

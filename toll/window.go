@@ -34,7 +34,7 @@ type WindowKind struct {
 	Day bool
 }
 
-// DefaultWindows are the kinds of windows that are counted unless told otherwise.
+// DefaultWindows are the kinds of windows that are counted by default.
 const DefaultWindows = "1m,5m/1m,15m,1h,day"
 
 const (
@@ -289,7 +289,7 @@ func (c *wallClock) at(t int64) stretch {
 	when := time.Unix(t, 0).In(c.loc)
 	_, offset := when.Zone()
 	s := stretch{from: t, to: noChange, offset: int64(offset)}
-	// Of ZoneBounds only the end is of use, and not always: where only a rule tells the changes, it
+	// Of ZoneBounds only the end is of use, and not always: where the changes come from a rule, it
 	// takes a year for 365 days, so that on the last day of a leap year the end has passed; nothing
 	// changes on the rest of that day. Its start may be before an earlier change.
 	if _, end := when.ZoneBounds(); !end.IsZero() {

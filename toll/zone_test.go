@@ -16,7 +16,7 @@ func zoneOf(t testing.TB, name string) *Zone {
 
 func wall(t testing.TB, s string) WallTime {
 	t.Helper()
-	at, err := time.Parse(wallLayout, s)
+	at, err := time.Parse(time.DateTime, s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestZoneMinute(t *testing.T) {
 		{"UTC", "1000-01-01 00:00:00", "1000-01-01 00:00:00"},
 	} {
 		got := zoneOf(t, c.zone).Minute(wall(t, c.wall)).Time()
-		if got.Format(wallLayout) != c.minute {
+		if got.Format(time.DateTime) != c.minute {
 			t.Errorf("%s, %s: got %s, want %s", c.zone, c.wall, got, c.minute)
 		}
 	}
@@ -112,5 +112,21 @@ func BenchmarkZoneMinute(b *testing.B) {
 	w := wall(b, "2022-02-10 10:23:02")
 	for b.Loop() {
 		z.Minute(w)
+	}
+}
+
+func TestZoneSet(t *testing.T) {
+	own := map[int16]*Zone{2: zoneOf(t, "Asia/Kathmandu"), 3: zoneOf(t, "Asia/Kathmandu")}
+	s, other := NewZoneSet(zoneOf(t, "UTC"), own), NewZoneSet(zoneOf(t, "UTC"), own)
+	if s.Of(2) != s.Of(3) || s.Of(1) != s.Of(4) {
+		t.Error("plazas of the same zone don't share it")
+	}
+	if s.Of(2) == other.Of(2) || s.Of(1) == other.Of(1) || s.Of(2) == own[2] {
+		t.Error("two sets share a zone, which is for one goroutine")
+	}
+	for plaza, want := range map[int16]string{1: "UTC", 2: "Asia/Kathmandu"} {
+		if got := s.Of(plaza).Location().String(); got != want {
+			t.Errorf("plaza %d is in %s, want %s", plaza, got, want)
+		}
 	}
 }

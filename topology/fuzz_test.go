@@ -240,7 +240,7 @@ func FuzzAggregate(f *testing.F) {
 					t.Fatalf("window %+v", w)
 				}
 			}
-			s.Settled(closing.Until, nil)
+			s.MarkStored(closing.Until, nil)
 			roundTrip()
 		}
 		closer.CloseAll(d.Plaza, s)

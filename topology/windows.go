@@ -116,7 +116,7 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 		}
 	}
 	if p.stored {
-		s.Settled(p.until, p.again)
+		s.MarkStored(p.until, p.again)
 		p.under, p.stored, p.more, p.again = false, false, false, nil
 		p.final = p.all
 		w.unnoted--

@@ -89,7 +89,7 @@ func BenchmarkCompact(b *testing.B) {
 	}
 	until := zone.Minute(start + days*86400)
 	for _, s := range states {
-		s.Settled(until, nil)
+		s.MarkStored(until, nil)
 	}
 	p.execute(`UPDATE toll_batch SET published = 1, stored_at = stored_at - INTERVAL 1 DAY`)
 	size := func(when string) {

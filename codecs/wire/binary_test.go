@@ -78,7 +78,7 @@ func samples(k kind) []any {
 	}
 }
 
-// packedDeltas are the outboxes of two batches in one row, foldedDeltas the same added up.
+// packedDeltas are the outboxes of two batches in one row, foldedDeltas the same merged.
 func packedDeltas() []toll.PlazaDelta {
 	second := plazaDeltas(3, 2, 3)
 	for i := range second {
@@ -113,7 +113,7 @@ func clockAfter(n int) toll.Clock {
 		c.Observe(int16(4000+i%11), 1_700_000_000+i/10, (1_700_000_000+i/10)*1000, 60)
 	}
 	for i := range c.Voters { // as a codec does
-		if !c.HasSay(&c.Voters[i]) {
+		if !c.Votes(&c.Voters[i]) {
 			c.Voters[i] = toll.Voter{}
 		}
 	}

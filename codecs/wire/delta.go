@@ -11,7 +11,7 @@ import (
 //	epoch, source partition, first, next − first, dictionary of vehicle types,
 //	plaza, prev − first, events, checksum (8 bytes), earliest, latest − earliest, panes and so on
 //
-// as in an outbox. Version 3 ends with the minutes that were added up, and has some.
+// as in an outbox. Version 3 ends with the minutes that were rolled up, and has some.
 func AppendDelta(dst []byte, d *toll.Delta) []byte {
 	types := dictionaries.Get().(*dictionary)
 	defer types.release()
@@ -47,7 +47,7 @@ func DecodeDelta(b []byte) (*toll.Delta, error) {
 	r.plazaDelta(&d.PlazaDelta, d.First, 0, &types)
 	if r.version >= versionFolded {
 		if d.Fold = r.fold(baseMinute(d.Earliest), &types); d.Fold == nil {
-			r.fail("no minutes were added up")
+			r.fail("no minutes were rolled up")
 		}
 	}
 	r.sum(&d.PlazaDelta)

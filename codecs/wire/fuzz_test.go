@@ -81,7 +81,7 @@ func FuzzVersion1(f *testing.F) {
 	})
 }
 
-// FuzzFold takes an outbox of compacted batches apart into rows, adds each up to a minute of its
+// FuzzFold takes an outbox of compacted batches apart into rows, rolls each up to a minute of its
 // own, and then all of them. What comes out holds what the outbox held, minute by minute from the
 // last of these minutes on, and can be stored and read.
 func FuzzFold(f *testing.F) {
@@ -119,7 +119,7 @@ func FuzzFold(f *testing.F) {
 		}
 		folded := toll.FoldDeltas(toll.JoinDeltas(parts, []int64{0, 0}), toll.Minute(before3))
 		if again := AppendPlazaDeltas(nil, deltas); string(again) != string(whole) {
-			t.Fatal("the deltas that were added up have changed")
+			t.Fatal("the deltas that were merged have changed")
 		}
 		stored := AppendPlazaDeltas(nil, folded)
 		if again, err := DecodePlazaDeltas(stored); err != nil || !reflect.DeepEqual(again, folded) {
@@ -155,14 +155,14 @@ func FuzzFold(f *testing.F) {
 	})
 }
 
-// unfolded is what deltas hold of one plaza, added up in the plainest way.
+// unfolded is what deltas hold of one plaza, summed in the plainest way.
 type unfolded struct {
 	events, ahead, prev, ends int64
 	checksum                  uint64
 	earliest, latest          toll.WallTime
-	before                    toll.Minute // minutes before it were added up
+	before                    toll.Minute // minutes before it were rolled up
 	deltas, folds             int
-	// on time or late, late among them, late for minutes, too late; added up or not
+	// on time or late, late among them, late for minutes, too late; rolled up or not
 	kinds [4]int64
 	panes map[paneOf]paneCount
 }

@@ -25,7 +25,7 @@ func AppendClock(dst []byte, c *toll.Clock) []byte {
 	dst = binary.AppendVarint(dst, int64(c.Run))
 	n := 0
 	for i := range c.Voters {
-		if c.HasSay(&c.Voters[i]) {
+		if c.Votes(&c.Voters[i]) {
 			n++
 		}
 	}
@@ -33,7 +33,7 @@ func AppendClock(dst []byte, c *toll.Clock) []byte {
 	next := 0
 	for i := range c.Voters {
 		v := &c.Voters[i]
-		if !c.HasSay(v) {
+		if !c.Votes(v) {
 			continue
 		}
 		dst = binary.AppendUvarint(dst, uint64(i-next))
@@ -80,7 +80,7 @@ func DecodeClock(b []byte) (toll.Clock, error) {
 		v.Seen = c.Events - r.uvarint()
 		v.Last = c.Time - r.varint()
 		v.Record = c.Record - int64(r.uvarint())
-		if r.err == nil && (!c.HasSay(v) || v.Record > c.Record || v.Seen > c.Events) {
+		if r.err == nil && (!c.Votes(v) || v.Record > c.Record || v.Seen > c.Events) {
 			r.fail("a voter that has no say")
 		}
 	}

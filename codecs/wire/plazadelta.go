@@ -26,7 +26,7 @@ import (
 // Version 3 is that of compacted batches. Plazas may repeat, so plaza is the plain difference, and
 // each delta goes on with
 //
-//	where it ends − prev, whether minutes were added up (0 or 1), and if so:
+//	where it ends − prev, whether minutes were rolled up (0 or 1), and if so:
 //	  before which, counts of events that were on time or late, how many were late,
 //	  counts of those that were late for minutes, and of those that were too late
 func AppendPlazaDeltas(dst []byte, deltas []toll.PlazaDelta) []byte {
@@ -161,7 +161,7 @@ func appendPlazaDelta(dst []byte, d *toll.PlazaDelta, prev int64, earliest toll.
 	return dst
 }
 
-// appendFold writes the minutes of a delta that were added up, nil for none.
+// appendFold writes the rollup of a delta's minutes, nil for none.
 func appendFold(dst []byte, f *toll.Fold, base toll.Minute, types *dictionary) []byte {
 	if f == nil {
 		return append(dst, 0)
@@ -181,7 +181,7 @@ func (r *reader) fold(base toll.Minute, types *typeReader) *toll.Fold {
 		return nil
 	case 1:
 	default:
-		r.fail("minutes are added up or not")
+		r.fail("minutes are rolled up or not")
 		return nil
 	}
 	before := r.diff(int64(base))

@@ -146,8 +146,8 @@ func (r *reader) eventTime(s *toll.State, types *typeReader) {
 // rangeBytes is the least that a range of minutes takes.
 const rangeBytes = 2
 
-// panesOfVersion1 reads the minutes of a state from before windows were stored. It was never told
-// which of them it gave up, so it is complete for none: windows are counted from the outbox.
+// panesOfVersion1 reads the minutes of a state from before windows were stored. It never recorded
+// which of them it dropped, so it is complete for none: windows are counted from the outbox.
 func (r *reader) panesOfVersion1(s *toll.State, types *typeReader) {
 	s.Done = math.MinInt32
 	s.Minutes.List = r.panes(baseMinute(s.Latest), types)

@@ -14,12 +14,12 @@ import (
 )
 
 // State says how heavy the flow at a plaza is. There are no levels of service A to F:
-// they are defined by density, speed or delay, and crossings alone tell none of these.
+// they are defined by density, speed or delay, and crossings alone show none of these.
 type State uint8
 
 // The states. Free, busy and saturated are levels, in this order.
 const (
-	// nothing passes, and it can't be told whether it should; also of a plaza that was never assessed
+	// nothing passes, and whether anything should is unknown; also of a plaza that was never assessed
 	NoData State = iota
 	Free         // none of the others
 	Busy         // demand near capacity; where that is not known, far more than usual
@@ -146,7 +146,7 @@ type Transition struct {
 	To    State `json:"to"`
 	// when it began: the end of the first minute that asked for the state
 	Since    toll.Minute `json:"since"`
-	Detected toll.Minute `json:"detected"` // the end of the minute that settled it
+	Detected toll.Minute `json:"detected"` // the end of the minute that decided it
 	Why      string      `json:"why"`
 	Measure  Measure     `json:"measure"` // at Detected
 	Epoch    uint64      `json:"epoch"`   // of the state that it was judged from; 0 where not known
@@ -155,32 +155,21 @@ type Transition struct {
 // Assessed reports whether any minute was assessed.
 func (a *Assessment) Assessed() bool { return a.Why != "" }
 
-// Assess judges the measure of one more minute, and returns true with a transition where the state
-// changes. What was assessed before, by its end, is ignored. Thresholds are the defaults where nil.
-//
-// Measures are to come minute by minute. Where minutes are left out the state stays, and no streak
-// goes on across them.
-func (a *Assessment) Assess(m Measure, t *Thresholds) (Transition, bool) {
-	if t == nil {
-		t = new(DefaultThresholds())
-	}
-	change, said := a.judge(&m, t)
-	if said == confirmed {
-		a.Why = why(a.State, a.Quiet, &m)
-	}
-	return change, said == changed
-}
-
 // verdict is what a measure says of a state.
 type verdict uint8
 
 const (
 	undecided verdict = iota // it asks for another one, or was assessed before
 	confirmed                // it asks for the state
-	changed                  // it settles another one
+	changed                  // it decides for another one
 )
 
-// judge does what Assess does, but for Why where the state stays.
+// judge takes the measure of one more minute. What was judged before, by its end, is ignored. Where
+// it confirms the state, Why stays as it is: [why] takes longer than all the rest, so the caller
+// writes it once.
+//
+// Measures are to come minute by minute. Where minutes are left out the state stays, and no streak
+// goes on across them.
 func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
 	switch {
 	case !a.Assessed():
@@ -277,7 +266,7 @@ func (a *Assessment) asks(m *Measure, t *Thresholds) State {
 }
 
 // nearer returns the state that two others support both, seen from state now: of two levels in the
-// same direction the one that is met first. It returns false where they have nothing in common.
+// same direction the one that comes first. It returns false where they have nothing in common.
 func nearer(now, a, b State) (State, bool) {
 	switch {
 	case a == b:
@@ -385,8 +374,7 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 	usual := by.daysOnce()
 	slider := NewSlider(panes, by.Plaza, eq)
 	var transitions []Transition
-	// that asked for the state; its sentence is written once, since that takes longer than all the
-	// rest
+	// that asked for the state
 	var last struct {
 		measure Measure
 		quiet   int

@@ -240,7 +240,7 @@ func TestHysteresis(t *testing.T) {
 					m := measureOf(t, what)
 					m.End = end
 					before := a
-					change, ok := a.Assess(m, nil)
+					change, ok := a.assess(m)
 					last := i == count-1
 					if ok != (last && entered) {
 						t.Fatalf("minute %d, %q: transition %v to %s", end, line, ok, a.State)
@@ -257,7 +257,7 @@ func TestHysteresis(t *testing.T) {
 						t.Fatalf("minute %d: until %d, last %+v", end, a.Until, a.Last)
 					}
 					again := a
-					if _, ok := again.Assess(measureOf(t, "vc 1.5"), nil); ok || !reflect.DeepEqual(again, a) {
+					if _, ok := again.assess(measureOf(t, "vc 1.5")); ok || !reflect.DeepEqual(again, a) {
 						t.Fatalf("minute %d: one that was assessed before changed %+v to %+v", end, a, again)
 					}
 				}
@@ -301,7 +301,7 @@ func TestWhy(t *testing.T) {
 		t.Error(got)
 	}
 	var a Assessment
-	a.Assess(measureOf(t, "vc 0.5"), nil)
+	a.assess(measureOf(t, "vc 0.5"))
 	if a.Why != "assessed for the first time just now" {
 		t.Error(a.Why)
 	}
@@ -603,7 +603,7 @@ func TestRunProperties(t *testing.T) {
 			})
 			got = append(got, cut.Run(seen, at, next, by)...)
 			if again := cut.Run(seen, at, next, by); len(again) > 0 {
-				t.Fatalf("seed %d: minutes to %d handed over again: %s", seed, next, story(again))
+				t.Fatalf("seed %d: minutes to %d assessed again: %s", seed, next, story(again))
 			}
 			text, err := json.Marshal(cut)
 			if err != nil {
@@ -657,7 +657,7 @@ func TestRunIsMinuteByMinute(t *testing.T) {
 				usual = UsualAt(z, end, by.Usual)
 			}
 			m.Against(usual)
-			if change, ok := slow.Assess(m, nil); ok {
+			if change, ok := slow.assess(m); ok {
 				want = append(want, change)
 			}
 		}
@@ -693,7 +693,7 @@ func TestRunLeaps(t *testing.T) {
 		}
 	}
 
-	// Minutes that no one hands over are left out.
+	// Minutes that no one submits are left out.
 	var gaps Assessment
 	gaps.Run(panes, -100, -98, by)
 	if changes := gaps.Run(panes, -50, -48, by); changes != nil || gaps.Until != -48 ||
@@ -712,9 +712,10 @@ func TestThresholdsAreAsked(t *testing.T) {
 	early := DefaultThresholds()
 	early.BusyVC, early.Minutes = 0.5, 1
 	var a Assessment
-	if change, ok := a.Assess(measureOf(t, "vc 0.5"), &early); !ok || change.To != Busy ||
+	if change, said := a.judge(new(measureOf(t, "vc 0.5")), &early); said != changed ||
+		change.To != Busy ||
 		change.Since != change.Detected {
-		t.Errorf("%v, %+v", ok, change)
+		t.Errorf("%v, %+v", said, change)
 	}
 }
 

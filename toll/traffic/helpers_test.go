@@ -24,3 +24,12 @@ func wall(t testing.TB, s string) toll.WallTime {
 	}
 	return toll.WallTimeOf(at)
 }
+
+// assess judges one more minute, and writes the sentence that Run writes once at its end.
+func (a *Assessment) assess(m Measure) (Transition, bool) {
+	change, said := a.judge(&m, new(DefaultThresholds()))
+	if said == confirmed {
+		a.Why = why(a.State, a.Quiet, &m)
+	}
+	return change, said == changed
+}

@@ -96,7 +96,7 @@ func (e Equivalents) Of(vehicleType string) float64 {
 	return cars
 }
 
-// Measure is what the crossings of the hour before End tell of a plaza. What can't be told is nil,
+// Measure is what the crossings of the hour before End show of a plaza. What is unknown is nil,
 // and left out of JSON.
 //
 // The formulas are those of HCM 2016 (Highway Capacity Manual, 6th edition), chapters 4 and 12.
