@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -87,9 +86,8 @@ func FuzzCommandLine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, words string) {
 		a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
 		line, err := parseLine(a.root(), strings.Split(words, "\x00"))
-		var usage *usageError
 		if err != nil {
-			if !errors.As(err, &usage) {
+			if !isUsage(err) {
 				t.Fatalf("%q: %v is no error of usage", words, err)
 			}
 			return

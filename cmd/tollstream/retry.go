@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"time"
 
@@ -22,14 +21,13 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 	told := false
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
-		var usage *usageError
 		switch {
 		case err == nil:
 			if told {
 				log.Info("the servers answer again")
 			}
 			return struct{}{}, nil
-		case toll.IsPermanent(err), errors.As(err, &usage):
+		case toll.IsPermanent(err), isUsage(err):
 			return struct{}{}, backoff.Permanent(err)
 		}
 		if !told && ctx.Err() == nil {
