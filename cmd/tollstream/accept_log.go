@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -85,13 +86,13 @@ func (a *app) acceptLog(ctx context.Context, con connection, yes, asJSON bool) e
 		}
 	}
 	if len(accepts) > 0 && !yes {
-		return withHint(usagef("--yes is missing: %s", strings.Join(lines, "; ")),
+		return hint.With(hint.Usagef("--yes is missing: %s", strings.Join(lines, "; ")),
 			"to continue in it, run: tollstream accept-log --yes")
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
 	for i, p := range accepts {
 		if err := store.AcceptLog(ctx, p.cursor, p.last, p.AcceptedLog); err != nil {
-			return thenHint(err, "run again: tollstream accept-log")
+			return hint.Then(err, "run again: tollstream accept-log")
 		}
 		t.tell("accepted the log: " + lines[i])
 	}

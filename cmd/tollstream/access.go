@@ -10,6 +10,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/trust"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -70,14 +71,14 @@ func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) 
 		return s, err
 	}
 	if s.Mechanism, err = topology.ParseMechanism(setting(c, "kafka-sasl", "")); err != nil {
-		return s, usagef("--kafka-sasl: %v", err)
+		return s, hint.Usagef("--kafka-sasl: %v", err)
 	}
 	s.User = setting(c, "kafka-user", "")
 	file := setting(c, "kafka-password-file", "")
 	s.Password = trust.Secret(os.Getenv(kafkaPassword))
 	switch {
 	case file != "" && s.Password != "" && !given(c, "kafka-password-file"):
-		return s, usagef("%s and TOLLSTREAM_KAFKA_PASSWORD_FILE are both set", kafkaPassword)
+		return s, hint.Usagef("%s and TOLLSTREAM_KAFKA_PASSWORD_FILE are both set", kafkaPassword)
 	case file != "":
 		if s.Password, err = trust.ReadSecret(file); err != nil {
 			return s, fmt.Errorf("read --kafka-password-file: %w", err)
@@ -85,7 +86,7 @@ func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) 
 	}
 	if s.Mechanism == topology.NoSASL {
 		if s.User != "" || file != "" {
-			return s, withHint(usagef("a Kafka user or password is set, and no mechanism"),
+			return s, hint.With(hint.Usagef("a Kafka user or password is set, and no mechanism"),
 				"add --kafka-sasl scram-sha-512, or what the brokers use")
 		}
 		s.Password = ""
@@ -93,14 +94,15 @@ func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) 
 	}
 	switch {
 	case s.User == "":
-		return s, usagef("--kafka-sasl %s needs --kafka-user", s.Mechanism)
+		return s, hint.Usagef("--kafka-sasl %s needs --kafka-user", s.Mechanism)
 	case s.Password == "":
-		return s, withHint(usagef("--kafka-sasl %s needs a password", s.Mechanism),
+		return s, hint.With(hint.Usagef("--kafka-sasl %s needs a password", s.Mechanism),
 			"set "+kafkaPassword+", or name a file with --kafka-password-file")
 	case s.TLS == nil && !c.Bool("kafka-plaintext"):
 		for _, b := range brokers {
 			if !isLoopback(b) {
-				return s, withHint(usagef("the password of %s would go to %s without encryption", s.User, b),
+				return s, hint.With(hint.Usagef("the password of %s would go to %s without encryption", s.User,
+					b),
 					"add --kafka-tls; --kafka-plaintext allows it all the same")
 			}
 		}
@@ -127,7 +129,7 @@ func tlsFrom(c *cli.Context, what string, wanted bool) (*tls.Config, error) {
 		ServerName: setting(c, what+"-server-name", ""),
 	}
 	if (files.Cert == "") != (files.Key == "") {
-		return nil, usagef("--%s-cert and --%s-key go together", what, what)
+		return nil, hint.Usagef("--%s-cert and --%s-key go together", what, what)
 	}
 	if files == (trust.Files{}) && !wanted {
 		return nil, nil
@@ -153,7 +155,7 @@ func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
 	if file := setting(c, "mysql-password-file", ""); file != "" {
 		if cfg.Passwd != "" && dsn != defaultMySQL {
 			return "", nil,
-				withHint(usagef("the MySQL DSN holds a password, and --mysql-password-file is set too"),
+				hint.With(hint.Usagef("the MySQL DSN holds a password, and --mysql-password-file is set too"),
 					"leave the password out of the DSN: USER@tcp(HOST:PORT)/NAME")
 		}
 		password, err := trust.ReadSecret(file)
@@ -180,7 +182,7 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 	switch mode {
 	case "", tlsOff, tlsRequired, tlsVerifyCA, tlsVerifyFull:
 	default:
-		return nil, usagef("--mysql-tls: %q is none of off, required, verify-ca, verify-full", mode)
+		return nil, hint.Usagef("--mysql-tls: %q is none of off, required, verify-ca, verify-full", mode)
 	}
 	cfg, err := tlsFrom(c, "mysql", mode != "" && mode != tlsOff)
 	if err != nil {
@@ -188,8 +190,8 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 	}
 	if dsn.TLSConfig != "" && (mode != "" || cfg != nil) {
 		return nil,
-			withHint(
-				usagef("the MySQL DSN says tls=%s, and --mysql-tls, -ca, -cert or -server-name is set too",
+			hint.With(
+				hint.Usagef("the MySQL DSN says tls=%s, and --mysql-tls, -ca, -cert or -server-name is set too",
 					dsn.TLSConfig),
 				"leave tls out of the DSN")
 	}
@@ -198,7 +200,7 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 	}
 	if dsn.Net != "tcp" {
 		return nil,
-			usagef(
+			hint.Usagef(
 				"--mysql-tls, -ca, -cert and -server-name are for TCP, and the MySQL DSN names a %s socket",
 				dsn.Net)
 	}
@@ -209,7 +211,7 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 	}
 	for _, name := range unused[mode] {
 		if setting(c, name, "") != "" {
-			return nil, usagef("--%s has no use with --mysql-tls %s", name, mode)
+			return nil, hint.Usagef("--%s has no use with --mysql-tls %s", name, mode)
 		}
 	}
 	switch mode {
@@ -225,14 +227,14 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 // files.
 func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) error {
 	if dsn.AllowAllFiles {
-		return withHint(
-			usagef(
+		return hint.With(
+			hint.Usagef(
 				"the MySQL DSN says allowAllFiles, by which the server may read every file of this machine that we can"),
 			"leave it out: rows are loaded from memory")
 	}
 	if encryption != nil && dsn.AllowFallbackToPlaintext {
-		return withHint(
-			usagef("the MySQL DSN says allowFallbackToPlaintext, and --mysql-tls asks for encryption"),
+		return hint.With(
+			hint.Usagef("the MySQL DSN says allowFallbackToPlaintext, and --mysql-tls asks for encryption"),
 			"leave it out of the DSN")
 	}
 	if dsn.Net != "tcp" || isLoopback(dsn.Addr) || dsn.Passwd == "" {
@@ -240,7 +242,7 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 	}
 	encrypted := encryption != nil || dsn.TLS != nil && !dsn.AllowFallbackToPlaintext
 	if !encrypted && !c.Bool("mysql-plaintext") {
-		return withHint(usagef("the password of %s would go to %s without encryption", dsn.User,
+		return hint.With(hint.Usagef("the password of %s would go to %s without encryption", dsn.User,
 			dsn.Addr),
 			"add --mysql-tls required, or better verify-ca with --mysql-ca; --mysql-plaintext allows it all the same")
 	}
@@ -250,8 +252,8 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 	}
 	if (dsn.AllowCleartextPasswords || dsn.AllowOldPasswords) && !verified &&
 		!c.Bool("mysql-plaintext") {
-		return withHint(
-			usagef(
+		return hint.With(
+			hint.Usagef(
 				"the MySQL DSN lets whoever answers at %s ask for the password itself, or a weak hash of it",
 				dsn.Addr),
 			"add --mysql-tls verify-ca or verify-full, or leave allowCleartextPasswords and allowOldPasswords out of the DSN")

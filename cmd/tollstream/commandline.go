@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -131,7 +132,7 @@ func (l *commandLine) addFlag(root *cli.App, arg string, rest []string) (used in
 	case !f.TakesValue():
 		value = "true"
 	case len(rest) == 0 || l.isFlag(rest[0]):
-		return 0, usagef("--%s needs a value", name)
+		return 0, hint.Usagef("--%s needs a value", name)
 	default:
 		value, used = rest[0], 1
 	}
@@ -139,7 +140,7 @@ func (l *commandLine) addFlag(root *cli.App, arg string, rest []string) (used in
 		return 0, err
 	}
 	if value == "" {
-		return 0, usagef("--%s: the value is empty", name)
+		return 0, hint.Usagef("--%s: the value is empty", name)
 	}
 	for _, n := range f.Names() {
 		l.given[n] = true
@@ -176,10 +177,10 @@ func (l *commandLine) isFlag(word string) bool {
 func (l *commandLine) check() error {
 	c := l.command()
 	if len(l.arguments) > 0 && c.ArgsUsage == "" {
-		return withHint(usagef("unexpected argument %q", l.arguments[0]), l.name()+" --help")
+		return hint.With(hint.Usagef("unexpected argument %q", l.arguments[0]), l.name()+" --help")
 	}
 	if c.Action == nil && len(c.Subcommands) > 0 {
-		return withHint(usagef("%s needs a subcommand: %s", l.name(),
+		return hint.With(hint.Usagef("%s needs a subcommand: %s", l.name(),
 			strings.Join(commandNames(c.Subcommands), ", ")), l.name()+" --help")
 	}
 	for level, c := range l.path {
@@ -205,7 +206,7 @@ func (l *commandLine) checkSet(level int, f cli.Flag) error {
 		}
 	}
 	if r, ok := f.(cli.RequiredFlag); ok && r.IsRequired() {
-		return withHint(usagef("--%s is missing", f.Names()[0]), l.name()+" --help")
+		return hint.With(hint.Usagef("--%s is missing", f.Names()[0]), l.name()+" --help")
 	}
 	return nil
 }
@@ -215,51 +216,51 @@ func checkValue(f cli.Flag, source, value string) error {
 	switch f := f.(type) {
 	case *cli.BoolFlag:
 		if _, err := strconv.ParseBool(value); err != nil {
-			return usagef("%s: %q is neither true nor false", source, value)
+			return hint.Usagef("%s: %q is neither true nor false", source, value)
 		}
 	case *cli.IntFlag, *cli.Int64Flag:
 		if n, err := strconv.ParseInt(value, 10, 64); err != nil || value != strconv.FormatInt(n, 10) {
-			return usagef("%s: %q is not a whole number", source, value)
+			return hint.Usagef("%s: %q is not a whole number", source, value)
 		}
 	case *cli.UintFlag, *cli.Uint64Flag:
 		if n, err := strconv.ParseUint(value, 10, 64); err != nil || value != strconv.FormatUint(n, 10) {
-			return usagef("%s: %q is not a whole number of 0 or more", source, value)
+			return hint.Usagef("%s: %q is not a whole number of 0 or more", source, value)
 		}
 	case *cli.Float64Flag:
 		if _, err := strconv.ParseFloat(value, 64); err != nil {
-			return usagef("%s: %q is not a number", source, value)
+			return hint.Usagef("%s: %q is not a number", source, value)
 		}
 	case *cli.GenericFlag:
 		if _, err := toll.ParseDuration(value); err != nil && isDuration(f) {
-			return usagef("%s: %q is not a duration such as 500ms, 5m or 1d12h", source, value)
+			return hint.Usagef("%s: %q is not a duration such as 500ms, 5m or 1d12h", source, value)
 		}
 	}
 	return nil
 }
 
 // asUsageError turns what urfave/cli still finds wrong with a line into our error.
-func asUsageError(_ *cli.Context, err error, _ bool) error { return usagef("%v", err) }
+func asUsageError(_ *cli.Context, err error, _ bool) error { return hint.Usagef("%v", err) }
 
 func unknownCommand(commands []*cli.Command, parent, word string) error {
 	what, help := "command", "tollstream --help"
 	if parent != "" {
 		what, help = parent+" command", "tollstream "+parent+" --help"
 	}
-	return withHint(usagef("unknown %s %q", what, word),
+	return hint.With(hint.Usagef("unknown %s %q", what, word),
 		suggestion(word, commandNames(commands), "", help))
 }
 
 func (l *commandLine) unknownFlag(root *cli.App, name string) error {
-	err := usagef("unknown flag --%s", name)
+	err := hint.Usagef("unknown flag --%s", name)
 	if len(l.path) == 0 {
 		for _, c := range root.Commands {
 			for _, f := range c.Flags {
 				if slices.Contains(f.Names(), name) {
-					return withHint(err, "flags come after the command: tollstream "+c.Name+" --"+name+" …")
+					return hint.With(err, "flags come after the command: tollstream "+c.Name+" --"+name+" …")
 				}
 			}
 		}
-		return withHint(err, "tollstream --help")
+		return hint.With(err, "tollstream --help")
 	}
 	var names []string
 	for _, c := range l.path {
@@ -267,7 +268,7 @@ func (l *commandLine) unknownFlag(root *cli.App, name string) error {
 			names = append(names, f.Names()...)
 		}
 	}
-	return withHint(err, suggestion(name, names, "--", l.name()+" --help"))
+	return hint.With(err, suggestion(name, names, "--", l.name()+" --help"))
 }
 
 func commandNames(commands []*cli.Command) []string {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
@@ -75,7 +76,7 @@ func (a *app) withStore(do func(*cli.Context, connection, *sql.Store) error) cli
 		if c.Command.Name != "list" && c.Command.Name != "dead-letters" {
 			for _, name := range []string{"limit", "partition", "after", "kind", "reason"} {
 				if given(c, name) {
-					return usagef("--%s is for the list, not for %s", name, c.Command.Name)
+					return hint.Usagef("--%s is for the list, not for %s", name, c.Command.Name)
 				}
 			}
 		}
@@ -146,7 +147,7 @@ func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) er
 	}
 	limit := c.Int("limit")
 	if limit < 0 {
-		return usagef("--limit: %d is not 0 or more", limit)
+		return hint.Usagef("--limit: %d is not 0 or more", limit)
 	}
 	all := filter
 	all.After = nil
@@ -249,12 +250,12 @@ func listSummary(shown, total int64, f sql.DeadLetterFilter, last toll.Origin) s
 func letterFilter(c *cli.Context) (sql.DeadLetterFilter, error) {
 	f := sql.DeadLetterFilter{Kind: toll.RejectKind(c.String("kind")), Reason: c.String("reason")}
 	if f.Kind != "" && !f.Kind.Known() {
-		return f, usagef("--kind: %q is none of %s", string(f.Kind), kindNames())
+		return f, hint.Usagef("--kind: %q is none of %s", string(f.Kind), kindNames())
 	}
 	if given(c, "partition") {
 		p := c.Int("partition")
 		if p < 0 || p > 1<<31-1 {
-			return f, usagef("--partition: %d is not a partition", p)
+			return f, hint.Usagef("--partition: %d is not a partition", p)
 		}
 		partition := int32(p)
 		f.Partition = &partition
@@ -276,7 +277,7 @@ func (a *app) showDeadLetter(c *cli.Context, _ connection, store *sql.Store) err
 	}
 	switch {
 	case c.Bool("raw") && c.Bool("json"):
-		return usagef("--raw and --json exclude each other")
+		return hint.Usagef("--raw and --json exclude each other")
 	case c.Bool("raw"):
 		if n := int64(len(d.Payload)); n < d.PayloadBytes {
 			fmt.Fprintf(a.stderr, "tollstream: only the first %s of %s were kept\n", text.Number(n),
@@ -352,7 +353,7 @@ func writePayload(b *strings.Builder, payload []byte) {
 // letterOf reads the dead letter that the one argument names.
 func letterOf(c *cli.Context, store *sql.Store) (*sql.DeadLetter, error) {
 	if c.NArg() != 1 {
-		return nil, withHint(usagef("%s needs one PARTITION:OFFSET", c.Command.Name),
+		return nil, hint.With(hint.Usagef("%s needs one PARTITION:OFFSET", c.Command.Name),
 			"tollstream dead-letters lists them")
 	}
 	origin, err := parseOrigin(c.Command.Name, c.Args().First())
@@ -361,7 +362,7 @@ func letterOf(c *cli.Context, store *sql.Store) (*sql.DeadLetter, error) {
 	}
 	d, err := store.DeadLetter(c.Context, origin)
 	if errors.Is(err, sql.ErrNoDeadLetter) {
-		return nil, withHint(fmt.Errorf("there is no dead letter %s", formatOrigin(origin)),
+		return nil, hint.With(fmt.Errorf("there is no dead letter %s", formatOrigin(origin)),
 			"tollstream dead-letters lists them")
 	}
 	return d, err
@@ -372,7 +373,7 @@ func parseOrigin(where, text string) (toll.Origin, error) {
 	partition, err1 := strconv.ParseUint(p, 10, 31)
 	offset, err2 := strconv.ParseUint(o, 10, 63)
 	if !ok || err1 != nil || err2 != nil {
-		return toll.Origin{}, usagef("%s: %q is not PARTITION:OFFSET, such as 0:1234", where, text)
+		return toll.Origin{}, hint.Usagef("%s: %q is not PARTITION:OFFSET, such as 0:1234", where, text)
 	}
 	return toll.Origin{Partition: int32(partition), Offset: int64(offset)}, nil
 }

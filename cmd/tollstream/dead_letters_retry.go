@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -48,18 +49,18 @@ func (a *app) retryCommand() *cli.Command {
 func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store) error {
 	format, err := codecs.ParseFormat(setting(c, "format", "auto"))
 	if err != nil {
-		return usagef("--format: %v", err)
+		return hint.Usagef("--format: %v", err)
 	}
 	repaired := given(c, "payload") || given(c, "payload-file")
 	switch {
 	case given(c, "payload") && given(c, "payload-file"):
-		return usagef("--payload and --payload-file exclude each other")
+		return hint.Usagef("--payload and --payload-file exclude each other")
 	case c.Bool("all") && (repaired || c.NArg() > 0):
-		return usagef("--all takes neither a record nor a payload")
+		return hint.Usagef("--all takes neither a record nor a payload")
 	case c.Bool("refused") && !c.Bool("all"):
-		return usagef("--refused goes with --all")
+		return hint.Usagef("--refused goes with --all")
 	case !c.Bool("all") && c.NArg() != 1:
-		return withHint(usagef("retry needs one PARTITION:OFFSET, or --all"),
+		return hint.With(hint.Usagef("retry needs one PARTITION:OFFSET, or --all"),
 			"tollstream dead-letters lists them")
 	}
 	// The database must be of this topic: else the event would go where nobody knows its origin.
@@ -123,13 +124,14 @@ func (a *app) retryOne(c *cli.Context, d *sql.DeadLetter, payload []byte, r *ret
 	}
 	if d.RetryOf != nil {
 		of := formatOrigin(*d.RetryOf)
-		return withHint(fmt.Errorf("dead letter %s is itself a retry, of %s, and only that is sent again",
-			name, of),
+		return hint.With(
+			fmt.Errorf("dead letter %s is itself a retry, of %s, and only that is sent again",
+				name, of),
 			fmt.Sprintf(
 				"tollstream dead-letters show --raw %s > payload; tollstream dead-letters retry %s --payload-file payload", name, of))
 	}
 	if err := r.decode(payload); err != nil {
-		return withHint(fmt.Errorf("not sent, since it still is no event: %w", err), repairHint)
+		return hint.With(fmt.Errorf("not sent, since it still is no event: %w", err), repairHint)
 	}
 	if err := r.open(c.Context); err != nil {
 		return err

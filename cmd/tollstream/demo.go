@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
@@ -59,10 +60,10 @@ func (a *app) demoCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			speed, length := c.Float64("speed"), c.Duration("for")
 			if speed < 1 || speed > demoMaxSpeed {
-				return usagef("--speed: %v is not between 1 and %s", speed, text.Number(demoMaxSpeed))
+				return hint.Usagef("--speed: %v is not between 1 and %s", speed, text.Number(demoMaxSpeed))
 			}
 			if length < 0 {
-				return usagef("--for: %v is negative", length)
+				return hint.Usagef("--for: %v is negative", length)
 			}
 			if length == 0 && !text.IsTerminal(a.stdout) {
 				length = demoLength

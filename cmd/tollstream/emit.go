@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
@@ -106,16 +107,16 @@ func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
 		verbose: c.Bool("verbose"),
 	}
 	if given(c, "count") && s.count < 1 {
-		return nil, usagef("--count: %d is not above 0", s.count)
+		return nil, hint.Usagef("--count: %d is not above 0", s.count)
 	}
 	if s.rate < 0 || math.IsNaN(s.rate) || math.IsInf(s.rate, 0) {
-		return nil, usagef("--rate: %v is not a rate of 0 or more", s.rate)
+		return nil, hint.Usagef("--rate: %v is not a rate of 0 or more", s.rate)
 	}
 	if s.plazas, err = parsePlazas(setting(c, "plazas", defaultPlazas)); err != nil {
 		return nil, err
 	}
 	if s.format, err = codecs.ParseFormat(setting(c, "format", "")); err != nil {
-		return nil, usagef("--format: %v", err)
+		return nil, hint.Usagef("--format: %v", err)
 	}
 	if !given(c, "seed") {
 		s.seed = rand.Uint64()
@@ -127,16 +128,16 @@ func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
 	}
 	if s.from == "" {
 		if s.raw {
-			return nil, usagef("--raw is for --from")
+			return nil, hint.Usagef("--raw is for --from")
 		}
 		if s.skipBad {
-			return nil, usagef("--skip-bad is for --from")
+			return nil, hint.Usagef("--skip-bad is for --from")
 		}
 		return s, s.addProfile(c, time.Now)
 	}
 	for _, name := range []string{"plazas", "seed", "start", "profile"} {
 		if given(c, name) {
-			return nil, usagef("--%s is for simulated events, not for --from", name)
+			return nil, hint.Usagef("--%s is for simulated events, not for --from", name)
 		}
 	}
 	if !given(c, "rate") {
@@ -148,7 +149,7 @@ func emitSettingsFrom(c *cli.Context) (*emitSettings, error) {
 func parseStart(text string, location *time.Location) (time.Time, error) {
 	t, err := parseTime(text, location)
 	if err != nil {
-		return t, usagef("--start: %v", err)
+		return t, hint.Usagef("--start: %v", err)
 	}
 	return t, nil
 }
@@ -355,7 +356,8 @@ func (r *emitRun) report(took time.Duration, interrupted bool, err error) error 
 	file, isFile := r.feed.(*fileFeed)
 	switch {
 	case open > 0:
-		return withHint(fmt.Errorf("%s not acknowledged within %v", text.Count(open, "event"), emitGrace),
+		return hint.With(fmt.Errorf("%s not acknowledged within %v", text.Count(open, "event"),
+			emitGrace),
 			"each of them may or may not be in the topic")
 	case stats.Failed > 0:
 		return fmt.Errorf("%s not sent: %w", text.Count(stats.Failed, "event"), err)

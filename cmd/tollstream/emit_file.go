@@ -14,6 +14,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -174,10 +175,10 @@ func (f *fileFeed) leftOut() error {
 	}
 	err := fmt.Errorf("left out %s", strings.Join(what, " and "))
 	if bad > 0 {
-		return withHint(err,
+		return hint.With(err,
 			"--raw sends lines that are no events as they are; --skip-bad leaves them out with exit status 0")
 	}
-	return withHint(err, "--skip-bad leaves them out with exit status 0")
+	return hint.With(err, "--skip-bad leaves them out with exit status 0")
 }
 
 // headers returns the headers of a line that is sent as it is: nil for those of the emitter's

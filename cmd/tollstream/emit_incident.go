@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -36,7 +37,7 @@ func (l *incidentList) parse(start time.Time) ([]simulate.Incident, error) {
 	for _, text := range l.texts {
 		i, err := parseIncident(text, start)
 		if err != nil {
-			return nil, withHint(usagef("--incident %s: %v", text, err),
+			return nil, hint.With(hint.Usagef("--incident %s: %v", text, err),
 				"--incident PLAZA,START,LENGTH,KIND[,SIZE], such as 4007,+7h30m,20m,blockage")
 		}
 		incidents = append(incidents, i)

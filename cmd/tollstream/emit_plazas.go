@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -23,10 +24,10 @@ func parsePlazas(list string) ([]int16, error) {
 		last, err2 := parsePlaza(to)
 		switch {
 		case err1 != nil || err2 != nil:
-			return nil, usagef("--plazas: %q is neither a plaza from 0 to %d nor a range of them", part,
+			return nil, hint.Usagef("--plazas: %q is neither a plaza from 0 to %d nor a range of them", part,
 				toll.MaxPlaza)
 		case last < first:
-			return nil, usagef("--plazas: the range %q ends before it begins", part)
+			return nil, hint.Usagef("--plazas: the range %q ends before it begins", part)
 		}
 		for p := first; p <= last; p++ {
 			plazas = append(plazas, int16(p))
@@ -60,7 +61,7 @@ func profilePlazas(file string, listed []int16) ([]toll.Plaza, error) {
 			return nil, err
 		}
 		if len(known) == 0 {
-			return nil, usagef("--plazas-file: %s has no plaza", file)
+			return nil, hint.Usagef("--plazas-file: %s has no plaza", file)
 		}
 		if listed == nil {
 			return known, nil
@@ -74,7 +75,7 @@ func profilePlazas(file string, listed []int16) ([]toll.Plaza, error) {
 		case at >= 0:
 			plazas = append(plazas, known[at])
 		case file != "":
-			return nil, usagef("--plazas: %d is not in %s", id, file)
+			return nil, hint.Usagef("--plazas: %d is not in %s", id, file)
 		default:
 			plazas = append(plazas, simulate.DefaultPlaza(id))
 		}

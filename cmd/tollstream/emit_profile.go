@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -71,7 +72,7 @@ func (p *profileSettings) ends() bool { return p != nil && !p.config.End.IsZero(
 func refuseProfileFlags(c *cli.Context) error {
 	for _, f := range profileFlags() {
 		if name := f.Names()[0]; name != "profile" && given(c, name) {
-			return usagef("--%s is for --profile", name)
+			return hint.Usagef("--%s is for --profile", name)
 		}
 	}
 	return nil
@@ -84,9 +85,9 @@ func (s *emitSettings) addProfile(c *cli.Context, now func() time.Time) error {
 	case shape == "":
 		return refuseProfileFlags(c)
 	case shape != "day":
-		return usagef("--profile: %q is not one of: day", shape)
+		return hint.Usagef("--profile: %q is not one of: day", shape)
 	case given(c, "rate"):
-		return withHint(usagef("--rate is not for --profile"),
+		return hint.With(hint.Usagef("--rate is not for --profile"),
 			"how many vehicles a plaza has in a day is in the plazas file; --speed makes time go faster")
 	}
 	p := &profileSettings{labels: c.String("labels")}
@@ -97,13 +98,13 @@ func (s *emitSettings) addProfile(c *cli.Context, now func() time.Time) error {
 	cfg := &p.config
 	cfg.Location, cfg.Seed = s.location, s.seed
 	if cfg.Peak = c.Float64("peak"); !(cfg.Peak > 0 && cfg.Peak <= simulate.MaxPeak) {
-		return usagef("--peak: %v is not above 0 and at most %d", cfg.Peak, simulate.MaxPeak)
+		return hint.Usagef("--peak: %v is not above 0 and at most %d", cfg.Peak, simulate.MaxPeak)
 	}
 	p.live = s.start.IsZero() && p.speed == 1
 	cfg.Start = profileStart(s.start, now().In(s.location), p.live)
 	if days := c.Float64("days"); given(c, "days") {
 		if !(days > 0 && days <= maxDays) {
-			return usagef("--days: %v is not above 0 and at most %d", days, maxDays)
+			return hint.Usagef("--days: %v is not above 0 and at most %d", days, maxDays)
 		}
 		cfg.End = addDays(cfg.Start, days)
 	}
@@ -119,7 +120,7 @@ func (s *emitSettings) addProfile(c *cli.Context, now func() time.Time) error {
 		return err
 	}
 	if err := cfg.Validate(); err != nil {
-		return usagef("--profile: %v", err)
+		return hint.Usagef("--profile: %v", err)
 	}
 	s.profile, s.rate = p, 0
 	return nil
@@ -151,7 +152,7 @@ func parseSpeed(text string) (float64, error) {
 	}
 	speed, err := strconv.ParseFloat(strings.TrimSuffix(text, "x"), 64)
 	if err != nil || speed != 0 && !(speed >= minSpeed && speed <= maxSpeed) {
-		return 0, usagef("--speed: %q is not a speed such as 60x, from %v to %.0f, nor max", text,
+		return 0, hint.Usagef("--speed: %q is not a speed such as 60x, from %v to %.0f, nor max", text,
 			minSpeed, maxSpeed)
 	}
 	return speed, nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -38,10 +39,10 @@ func report(stderr io.Writer, err error) int {
 		out = "interrupted"
 	}
 	fmt.Fprintf(stderr, "tollstream: %s\n", text.OneLine(out))
-	if hint := hintOf(err); hint != "" {
+	if hint := hint.Of(err); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", text.OneLine(hint))
 	}
-	if isUsage(err) {
+	if hint.IsUsage(err) {
 		return exitUsage
 	}
 	return exitFailed

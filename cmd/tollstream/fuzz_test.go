@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
@@ -87,7 +88,7 @@ func FuzzCommandLine(f *testing.F) {
 		a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
 		line, err := parseLine(a.root(), strings.Split(words, "\x00"))
 		if err != nil {
-			if !isUsage(err) {
+			if !hint.IsUsage(err) {
 				t.Fatalf("%q: %v is no error of usage", words, err)
 			}
 			return

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/hint"
 )
 
 // healthLimit is how long an answer may take: it is ready at once, or something is wrong.
@@ -40,7 +42,7 @@ func (a *app) healthCommand() *cli.Command {
 		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
-				return usagef("unexpected argument %q", c.Args().Get(1))
+				return hint.Usagef("unexpected argument %q", c.Args().Get(1))
 			}
 			target, err := healthTarget(c)
 			if err != nil {
@@ -64,7 +66,7 @@ func healthTarget(c *cli.Context) (*url.URL, error) {
 	if c.NArg() == 1 {
 		u, err := url.Parse(c.Args().First())
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, usagef("%q is no URL such as http://%s/readyz", c.Args().First(),
+			return nil, hint.Usagef("%q is no URL such as http://%s/readyz", c.Args().First(),
 				defaultMetricsListen)
 		}
 		if u.Path == "" || u.Path == "/" {
@@ -74,12 +76,13 @@ func healthTarget(c *cli.Context) (*url.URL, error) {
 	}
 	listen := setting(c, "metrics-listen", setting(c, "listen", ""))
 	if listen == "" {
-		return nil, withHint(usagef("it is not known where to ask"),
+		return nil, hint.With(hint.Usagef("it is not known where to ask"),
 			"give a URL, or set --metrics-listen or --listen as for process or view")
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil || port == "0" {
-		return nil, usagef("listen address %q, want HOST:PORT, as in %s", listen, defaultMetricsListen)
+		return nil, hint.Usagef("listen address %q, want HOST:PORT, as in %s", listen,
+			defaultMetricsListen)
 	}
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "localhost"
@@ -100,7 +103,7 @@ func trusting(file string) (*http.Client, error) {
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "CERTIFICATE" {
-		return nil, usagef("--tls-cert: %s holds no certificate", file)
+		return nil, hint.Usagef("--tls-cert: %s holds no certificate", file)
 	}
 	known, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {

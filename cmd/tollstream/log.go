@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -24,7 +25,7 @@ const (
 func newLogger(stderr io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, usagef("--log-level: %q is not one of debug, info, warn, error", level)
+		return nil, hint.Usagef("--log-level: %q is not one of debug, info, warn, error", level)
 	}
 	switch format {
 	case logText:
@@ -32,7 +33,7 @@ func newLogger(stderr io.Writer, format, level string) (*slog.Logger, error) {
 	case logJSON:
 		return slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: l})), nil
 	}
-	return nil, usagef("--log-format: %q is neither text nor json", format)
+	return nil, hint.Usagef("--log-format: %q is neither text nor json", format)
 }
 
 // lineHandler writes "10:23:02 warn  broker away broker=127.0.0.1:9092".

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -36,7 +37,7 @@ func servePprof(addr string, log *slog.Logger) (stop func(), err error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			err = withHint(err,
+			err = hint.With(err,
 				"something else listens there: name another port with --pprof, or 0 for a free one")
 		}
 		return nil, fmt.Errorf("serve profiles: %w", err)

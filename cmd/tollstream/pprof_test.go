@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/hint"
 )
 
 func TestPprof(t *testing.T) {
@@ -55,7 +57,7 @@ func TestPprof(t *testing.T) {
 		t.Error("the command line is served")
 	}
 	addr := strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/debug/pprof/")
-	if _, err := servePprof(addr, log); err == nil || !strings.Contains(hintOf(err), "--pprof") {
+	if _, err := servePprof(addr, log); err == nil || !strings.Contains(hint.Of(err), "--pprof") {
 		t.Errorf("a taken port: %v", err)
 	}
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -128,17 +129,17 @@ func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadM
 	cfg.NewToken = sql.NewToken
 	var err error
 	if cfg.Format, err = codecs.ParseFormat(setting(c, "format", "auto")); err != nil {
-		return cfg, 0, usagef("--format: %v", err)
+		return cfg, 0, hint.Usagef("--format: %v", err)
 	}
 	load, err := sql.ParseLoadMode(setting(c, "load", "auto"))
 	if err != nil {
-		return cfg, 0, usagef("--load: %v", err)
+		return cfg, 0, hint.Usagef("--load: %v", err)
 	}
 	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.group); err != nil {
 		return cfg, 0, err
 	}
 	if err := cfg.Validate(); err != nil {
-		return cfg, 0, usagef("%v", err)
+		return cfg, 0, hint.Usagef("%v", err)
 	}
 	return cfg, load, nil
 }
@@ -147,7 +148,7 @@ func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadM
 func instanceSettings(c *cli.Context, group string) (instance, stateDir string, err error) {
 	if instance = setting(c, "instance", ""); instance == "" {
 		if instance, err = os.Hostname(); err != nil || instance == "" {
-			return "", "", withHint(usagef("--instance: the host has no name"),
+			return "", "", hint.With(hint.Usagef("--instance: the host has no name"),
 				"give this process a name with --instance")
 		}
 	}
@@ -159,7 +160,7 @@ func instanceSettings(c *cli.Context, group string) (instance, stateDir string, 
 		if base == "" {
 			home, err := os.UserHomeDir()
 			if err != nil {
-				return "", "", withHint(usagef("--state-dir: %v", err),
+				return "", "", hint.With(hint.Usagef("--state-dir: %v", err),
 					"give the state folder with --state-dir")
 			}
 			base = filepath.Join(home, ".local", "state")
@@ -184,7 +185,7 @@ type process struct {
 
 // errBeforeEnd is how --until-end ends when it is stopped before: whoever waits for a job by its
 // exit status must not take it for complete.
-var errBeforeEnd = withHint(
+var errBeforeEnd = hint.With(
 	errors.New(
 		"stopped before all that was in the topic at the start was stored, published and merged"),
 	"nothing is lost; start it again, and it goes on there")

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -47,7 +48,7 @@ func metricsConfigFrom(c *cli.Context) (*serve.Config, error) {
 	if cfg == nil && err == nil {
 		for _, name := range guardNames {
 			if given(c, name) {
-				return nil, usagef("--%s is for --metrics-listen", name)
+				return nil, hint.Usagef("--%s is for --metrics-listen", name)
 			}
 		}
 	}
@@ -85,7 +86,7 @@ func serveMetrics(cfg serve.Config, registry *prometheus.Registry, probes serve.
 	// A taken port is an error before anything is waited for.
 	if err := server.Listen(); err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			err = withHint(err,
+			err = hint.With(err,
 				"something else listens there: name another port with --metrics-listen, or 0 for a free one")
 		}
 		return nil, fmt.Errorf("serve metrics: %w", err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -48,11 +49,11 @@ func (a *app) pruneCommand() *cli.Command {
 			}
 			o := sql.PruneOptions{BatchRows: c.Int("batch-rows")}
 			if o.BatchRows < 1 || o.BatchRows > maxPruneRows {
-				return usagef("--batch-rows is %d, want 1 to %s", o.BatchRows, text.Number(maxPruneRows))
+				return hint.Usagef("--batch-rows is %d, want 1 to %s", o.BatchRows, text.Number(maxPruneRows))
 			}
 			if !c.Bool("yes") && !c.Bool("dry-run") {
-				return withHint(
-					usagef("--yes is missing: prune deletes the rows of livetolldata in %s %s, for good",
+				return hint.With(
+					hint.Usagef("--yes is missing: prune deletes the rows of livetolldata in %s %s, for good",
 						con.address(), before.words()),
 					fmt.Sprintf("to see how many, run: tollstream prune --before %q --dry-run", before.text))
 			}
@@ -75,7 +76,7 @@ type pruneBefore struct {
 func parseBefore(text string) (pruneBefore, error) {
 	b := pruneBefore{text: strings.TrimSpace(text)}
 	if b.text == "" {
-		return b, usagef("--before is missing: which rows are old?")
+		return b, hint.Usagef("--before is missing: which rows are old?")
 	}
 	for _, layout := range []string{"2006-01-02", "2006-01-02 15:04", "2006-01-02T15:04",
 		"2006-01-02 15:04:05", "2006-01-02T15:04:05"} {
@@ -86,7 +87,7 @@ func parseBefore(text string) (pruneBefore, error) {
 	}
 	var err error
 	if b.ago, err = parseKeep(b.text); err != nil || b.ago == 0 {
-		return b, usagef("--before: %q is no time such as 2022-02-10, \"2022-02-10 10:00\" or 90d",
+		return b, hint.Usagef("--before: %q is no time such as 2022-02-10, \"2022-02-10 10:00\" or 90d",
 			b.text)
 	}
 	return b, nil
@@ -111,7 +112,7 @@ func (b pruneBefore) resolve(location *time.Location, clocks toll.Clocks) (toll.
 		return toll.WallTimeOf(now.In(location).Add(-b.ago)), nil
 	}
 	if wall := toll.WallTimeOf(clocks.Wall().In(location)); b.at > wall {
-		return 0, usagef("--before: %s is in the future; it is %s there now", b.text, wall)
+		return 0, hint.Usagef("--before: %s is in the future; it is %s there now", b.text, wall)
 	}
 	return b.at, nil
 }
@@ -176,12 +177,12 @@ func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o s
 		}
 		p.Pruned, err = store.Prune(ctx, o)
 		if ctx.Err() != nil {
-			return withHint(
+			return hint.With(
 				fmt.Errorf("prune was interrupted after %s; what was deleted is noted, and verify is exact",
 					text.Count(p.Pruned, "row")), "run it again to go on")
 		}
 		if err != nil {
-			return thenHint(err,
+			return hint.Then(err,
 				fmt.Sprintf("%s deleted so far are noted, and verify is exact; run it again to go on",
 					text.Count(p.Pruned, "row")))
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
@@ -65,8 +66,8 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		return err
 	}
 	if !yes {
-		return withHint(
-			usagef(
+		return hint.With(
+			hint.Usagef(
 				"--yes is missing: rebuild counts all plazas of group %s anew: it has %s published again; rows, windows and congestion stay",
 				con.group, batchesOf(plan)), "to do it, run: "+rebuildLine)
 	}
@@ -87,12 +88,12 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		made, err := con.cluster.Regrow(ctx, topics)
 		t.tell(made...)
 		if err != nil {
-			return thenHint(err, "to go on, run again: "+rebuildLine)
+			return hint.Then(err, "to go on, run again: "+rebuildLine)
 		}
 	}
 	done, err := store.Rebuild(ctx, con.identity(info.ID), epochs.Highest, time.Now())
 	if err != nil {
-		return thenHint(err, "nothing is half done; to make sure, run again: "+rebuildLine)
+		return hint.Then(err, "nothing is half done; to make sure, run again: "+rebuildLine)
 	}
 	t.tell(fmt.Sprintf("raised the epoch from %d to %d: all states from before count as empty",
 		done.Epoch, done.NewEpoch),

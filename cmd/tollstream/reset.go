@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -112,7 +113,7 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 			plan += "; " + sql.UnreplayableText(lost, exact)
 			o.loseRows = true
 		}
-		return withHint(usagef("%s", plan), "to do it, run: "+resetLine(o))
+		return hint.With(hint.Usagef("%s", plan), "to do it, run: "+resetLine(o))
 	}
 	if lost > 0 && !o.loseRows {
 		o.loseRows = true
@@ -130,7 +131,7 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 	done, err = con.cluster.Reset(ctx, topics)
 	t.tell(done...)
 	if err != nil {
-		return thenHint(err, "the database is empty, topics are left; run again: "+resetLine(o))
+		return hint.Then(err, "the database is empty, topics are left; run again: "+resetLine(o))
 	}
 	if !asJSON {
 		t.tell("ready for a replay: tollstream process")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -27,7 +28,7 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 				log.Info("the servers answer again")
 			}
 			return struct{}{}, nil
-		case toll.IsPermanent(err), isUsage(err):
+		case toll.IsPermanent(err), hint.IsUsage(err):
 			return struct{}{}, backoff.Permanent(err)
 		}
 		if !told && ctx.Err() == nil {

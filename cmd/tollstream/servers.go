@@ -21,6 +21,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -66,13 +67,13 @@ func topicsFrom(c *cli.Context, con connection) (topology.Topics, error) {
 		t.MinRetention = c.Duration("min-retention")
 	}
 	if t.MinRetention < 0 {
-		return t, usagef("--min-retention: %v is not 0 or more", t.MinRetention)
+		return t, hint.Usagef("--min-retention: %v is not 0 or more", t.MinRetention)
 	}
 	if t.Partitions < 1 || t.Partitions > maxPartitions {
-		return t, usagef("--partitions: %d is not between 1 and %d", t.Partitions, maxPartitions)
+		return t, hint.Usagef("--partitions: %d is not between 1 and %d", t.Partitions, maxPartitions)
 	}
 	if t.Replication < 1 || t.Replication > 1000 {
-		return t, usagef("--replication: %d is not between 1 and 1000", t.Replication)
+		return t, hint.Usagef("--replication: %d is not between 1 and 1000", t.Replication)
 	}
 	return t, nil
 }
@@ -254,7 +255,7 @@ func startStack(ctx context.Context, cfg stackConfig) (_ *stack, err error) {
 		}
 	}); err != nil {
 		// The database is ours, so another one is another folder.
-		return nil, withHint(err, strings.ReplaceAll(hintOf(err), "another database with --mysql",
+		return nil, hint.With(err, strings.ReplaceAll(hint.Of(err), "another database with --mysql",
 			"another folder with --data"))
 	}
 	info, _, err := con.cluster.Describe(ctx, con.topic)
@@ -277,13 +278,13 @@ func (s *stack) openFolder() error {
 		return fmt.Errorf("lock the data folder: %w", err)
 	case !ok:
 		_ = lock.Close()
-		return withHint(fmt.Errorf("the data folder %s is in use by another tollstream up", dir),
+		return hint.With(fmt.Errorf("the data folder %s is in use by another tollstream up", dir),
 			"stop that one, or choose another folder with --data")
 	}
 	s.lock = lock
 	_, installed := devstack.FindMariaDB()
 	if _, err := os.Stat(filepath.Join(dir, databaseDir, "data")); err == nil && !installed {
-		return withHint(
+		return hint.With(
 			fmt.Errorf(
 				"the data folder %s holds rows of MariaDB, and neither mariadbd nor mysqld is installed here",
 				dir),
@@ -371,40 +372,41 @@ func (s *stack) Close() error {
 // explainListen says what to do where a server can't have its address.
 func explainListen(err error, what, addr, flag string) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return withHint(fmt.Errorf("the address %s for %s is taken by another program", addr, what),
+		return hint.With(fmt.Errorf("the address %s for %s is taken by another program", addr, what),
 			fmt.Sprintf(
 				"is another tollstream up running, or a %s? choose another address with %s, port 0 takes a free one", what, flag))
 	}
 	if errors.Is(err, syscall.EACCES) {
-		return withHint(err, "choose another address with "+flag)
+		return hint.With(err, "choose another address with "+flag)
 	}
 	return err
 }
 
-// loopbackAddr reads an address to listen on, which must not be reachable from other machines; hint
+// loopbackAddr reads an address to listen on, which must not be reachable from other machines; advice
 // says why.
-func loopbackAddr(flag, addr, hint string) (string, error) {
+func loopbackAddr(flag, addr, advice string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return "", usagef("--%s: %q is not HOST:PORT", flag, addr)
+		return "", hint.Usagef("--%s: %q is not HOST:PORT", flag, addr)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", usagef("--%s: %q is not a port", flag, port)
+		return "", hint.Usagef("--%s: %q is not a port", flag, port)
 	}
 	if host == "" || host == "localhost" {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return "", withHint(usagef("--%s: %q is not an address of this machine alone", flag, host), hint)
+		return "", hint.With(hint.Usagef("--%s: %q is not an address of this machine alone", flag, host),
+			advice)
 	}
 	return net.JoinHostPort(host, port), nil
 }
 
 // withServersHint adds to the failure to reach a server what a newcomer may have forgotten.
 func withServersHint(err error) error {
-	if err != nil && hintOf(err) == "" &&
+	if err != nil && hint.Of(err) == "" &&
 		(errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, sarama.ErrOutOfBrokers)) {
-		return withHint(err, "is it running? tollstream up starts Kafka and MySQL for trying things out")
+		return hint.With(err, "is it running? tollstream up starts Kafka and MySQL for trying things out")
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -160,12 +161,12 @@ func parseBrokers(list string) ([]string, error) {
 		host, port, err := net.SplitHostPort(b)
 		if n, convErr := strconv.Atoi(port); err != nil || host == "" || convErr != nil || n < 1 ||
 			n > 65535 {
-			return nil, usagef("--brokers: %q is not HOST:PORT", b)
+			return nil, hint.Usagef("--brokers: %q is not HOST:PORT", b)
 		}
 		brokers = append(brokers, b)
 	}
 	if len(brokers) == 0 {
-		return nil, usagef("--brokers: %q names no broker", list)
+		return nil, hint.Usagef("--brokers: %q names no broker", list)
 	}
 	return brokers, nil
 }
@@ -183,7 +184,7 @@ func checkNames(topic, group string) error {
 		return err
 	}
 	if err := topology.CheckNames(topic, group); err != nil {
-		return withHint(usagef("--topic: %v", err),
+		return hint.With(hint.Usagef("--topic: %v", err),
 			"choose another name for the topic of events, or another group")
 	}
 	return nil
@@ -195,7 +196,8 @@ func checkTopicName(flag, name string) error {
 			r == '_' || r == '-')
 	}
 	if strings.ContainsFunc(name, illegal) || name == "." || name == ".." || len(name) > maxTopicName {
-		return usagef("--%s: %q is not a Kafka name (letters, digits, '.', '_', '-', at most %d)", flag,
+		return hint.Usagef("--%s: %q is not a Kafka name (letters, digits, '.', '_', '-', at most %d)",
+			flag,
 			name, maxTopicName)
 	}
 	return nil
@@ -203,12 +205,12 @@ func checkTopicName(flag, name string) error {
 
 func parseLocation(name string) (*time.Location, error) {
 	if name == "Local" {
-		return nil, withHint(usagef("--timezone: %q differs from machine to machine", name),
+		return nil, hint.With(hint.Usagef("--timezone: %q differs from machine to machine", name),
 			"name the zone, such as Europe/Berlin")
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil {
-		return nil, withHint(usagef("--timezone: %q is not a known zone", name),
+		return nil, hint.With(hint.Usagef("--timezone: %q is not a known zone", name),
 			"use an IANA name such as UTC or Europe/Berlin")
 	}
 	return loc, nil
@@ -222,7 +224,7 @@ func dsnFrom(c *cli.Context) (string, error) {
 	if file != "" {
 		switch inline := c.IsSet("mysql") && c.String("mysql") != ""; {
 		case inline && given(c, "mysql") == given(c, "mysql-file"):
-			return "", usagef("--mysql and --mysql-file are both set")
+			return "", hint.Usagef("--mysql and --mysql-file are both set")
 		case inline && given(c, "mysql"):
 			file = ""
 		}
@@ -236,10 +238,10 @@ func dsnFrom(c *cli.Context) (string, error) {
 	}
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
-		return "", withHint(usagef("%s: not a MySQL DSN%s", source, dsnReason(err)), dsnHint)
+		return "", hint.With(hint.Usagef("%s: not a MySQL DSN%s", source, dsnReason(err)), dsnHint)
 	}
 	if cfg.DBName == "" {
-		return "", withHint(usagef("%s: the MySQL DSN names no database", source), dsnHint)
+		return "", hint.With(hint.Usagef("%s: the MySQL DSN names no database", source), dsnHint)
 	}
 	if source == "--mysql" {
 		warnOfPassword(c, cfg)

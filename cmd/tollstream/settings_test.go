@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/hint"
 )
 
 // connect reads connection flags as a command does.
@@ -163,8 +165,8 @@ func TestReport(t *testing.T) {
 		{nil, 0, ""},
 		{exitWith(1), 1, ""},
 		{errors.New("a\nb\x1b"), 1, "tollstream: a; b\\x1b\n"},
-		{usagef("--x: %q", "y"), 2, "tollstream: --x: \"y\"\n"},
-		{withHint(usagef("a"), "b"), 2, "tollstream: a\nhint: b\n"},
+		{hint.Usagef("--x: %q", "y"), 2, "tollstream: --x: \"y\"\n"},
+		{hint.With(hint.Usagef("a"), "b"), 2, "tollstream: a\nhint: b\n"},
 		{context.Canceled, 1, "tollstream: interrupted\n"},
 	} {
 		var out strings.Builder

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
@@ -99,20 +100,20 @@ func checkQuery(queries []sql.Query, name string, args []string) error {
 	}
 	i := slices.Index(names, name)
 	if i < 0 {
-		return withHint(usagef("no query is named %q", name),
+		return hint.With(hint.Usagef("no query is named %q", name),
 			"the queries are "+strings.Join(names, ", "))
 	}
 	for _, arg := range args {
 		setting, value, ok := strings.Cut(arg, "=")
 		switch known := queries[i].Settings; {
 		case len(known) == 0:
-			return usagef("unexpected argument %q: query %s has no settings", arg, name)
+			return hint.Usagef("unexpected argument %q: query %s has no settings", arg, name)
 		case !ok || !slices.Contains(known, setting):
-			return withHint(usagef("%q is no setting of query %s", arg, name),
+			return hint.With(hint.Usagef("%q is no setting of query %s", arg, name),
 				fmt.Sprintf("tollstream sql %s %s=VALUE", name, known[0]))
 		}
 		if err := sql.CheckSetting(setting, value); err != nil {
-			return usagef("%v", err)
+			return hint.Usagef("%v", err)
 		}
 	}
 	return nil

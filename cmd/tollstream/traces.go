@@ -23,6 +23,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -68,7 +69,7 @@ func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*trace
 		u, err := url.Parse(endpoint)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			// it may hold a secret
-			return nil, usagef("--otel-endpoint: want a URL such as http://127.0.0.1:4318")
+			return nil, hint.Usagef("--otel-endpoint: want a URL such as http://127.0.0.1:4318")
 		}
 		options = append(options, otlptracehttp.WithEndpointURL(u.JoinPath(tracesPath).String()))
 	}

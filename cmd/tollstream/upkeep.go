@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -83,16 +84,16 @@ func upkeepSettingsFrom(c *cli.Context) (upkeepSettings, error) {
 	} {
 		d, err := parseKeep(setting(c, f.name, keepText(f.fallback)))
 		if err != nil {
-			return s, usagef("--%s: %v", f.name, err)
+			return s, hint.Usagef("--%s: %v", f.name, err)
 		}
 		if d != 0 && d < f.least {
-			return s, usagef("--%s is %s, want at least %s, or 0 for ever", f.name, keepText(d),
+			return s, hint.Usagef("--%s is %s, want at least %s, or 0 for ever", f.name, keepText(d),
 				keepText(f.least))
 		}
 		*f.into = d
 	}
 	if s.every = c.Duration("maintenance-every"); s.every <= 0 {
-		return s, usagef("--maintenance-every is %v, want more than 0", s.every)
+		return s, hint.Usagef("--maintenance-every is %v, want more than 0", s.every)
 	}
 	return s, nil
 }

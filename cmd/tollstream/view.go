@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -112,27 +113,27 @@ func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
 		plain: c.Bool("plain"),
 	}
 	if s.plain && !s.watch {
-		return s, usagef("--plain is for --watch")
+		return s, hint.Usagef("--plain is for --watch")
 	}
 	switch s.sort {
 	case sortTotal, sortFlow, sortVC, sortDeviation:
 	default:
-		return s, usagef("--sort: %q is not one of total, flow, vc, deviation", s.sort)
+		return s, hint.Usagef("--sort: %q is not one of total, flow, vc, deviation", s.sort)
 	}
 	if c.IsSet("top") && s.top < 1 {
-		return s, usagef("--top: %d is not above 0", s.top)
+		return s, hint.Usagef("--top: %d is not above 0", s.top)
 	}
 	if !c.IsSet("plaza") {
 		return s, nil
 	}
 	for _, name := range []string{"sort", "top"} {
 		if c.IsSet(name) {
-			return s, usagef("--%s is for all plazas, not for one", name)
+			return s, hint.Usagef("--%s is for all plazas, not for one", name)
 		}
 	}
 	n := c.Int("plaza")
 	if n < toll.MinPlaza || n > toll.MaxPlaza {
-		return s, usagef("--plaza: %d is not between %d and %d", n, toll.MinPlaza, toll.MaxPlaza)
+		return s, hint.Usagef("--plaza: %d is not between %d and %d", n, toll.MinPlaza, toll.MaxPlaza)
 	}
 	plaza := int16(n)
 	s.plaza = &plaza
@@ -512,17 +513,17 @@ const knownShown = 20
 func unknownPlaza(plaza int16, known []int16) error {
 	err := fmt.Errorf("no vehicle has passed plaza %d", plaza)
 	if len(known) == 0 {
-		return withHint(err, "no plaza has events yet: run tollstream emit, and tollstream process")
+		return hint.With(err, "no plaza has events yet: run tollstream emit, and tollstream process")
 	}
 	var names []string
 	for _, k := range known[:min(len(known), knownShown)] {
 		names = append(names, strconv.Itoa(int(k)))
 	}
-	hint := "the plazas are " + strings.Join(names, ", ")
+	advice := "the plazas are " + strings.Join(names, ", ")
 	if more := len(known) - len(names); more > 0 {
-		hint += fmt.Sprintf(" and %s more; tollstream view lists them", text.Number(more))
+		advice += fmt.Sprintf(" and %s more; tollstream view lists them", text.Number(more))
 	}
-	return withHint(err, hint)
+	return hint.With(err, advice)
 }
 
 // nullPlaza is how the store names rows without a plaza, which only others insert.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/web"
 	"github.com/tollstream/tollstream/web/serve"
@@ -53,12 +54,12 @@ func guardFlags(category, what string) []cli.Flag {
 func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 	if setting(c, "listen", "") == "" {
 		if given(c, "metrics-listen") {
-			return nil, nil, withHint(usagef("--metrics-listen is for --listen"),
+			return nil, nil, hint.With(hint.Usagef("--metrics-listen is for --listen"),
 				"tollstream process has metrics of its own")
 		}
 		for _, name := range guardNames {
 			if given(c, name) {
-				return nil, nil, usagef("--%s is for --listen", name)
+				return nil, nil, hint.Usagef("--%s is for --listen", name)
 			}
 		}
 		return nil, nil, nil
@@ -67,7 +68,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 		switch {
 		case !c.IsSet(name):
 		case given(c, "listen"), given(c, "metrics-listen"):
-			return nil, nil, usagef("--%s is not for --listen, whose page shows all plazas", name)
+			return nil, nil, hint.Usagef("--%s is not for --listen, whose page shows all plazas", name)
 		default:
 			return nil, nil, nil // the command line asks for something else than the environment
 		}
@@ -100,23 +101,23 @@ func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 		}
 		// it must not mean that there is none
 		if cfg.Token = strings.TrimSpace(string(text)); cfg.Token == "" {
-			return nil, withHint(usagef("--token-file: %s is empty", name), tokenHint)
+			return nil, hint.With(hint.Usagef("--token-file: %s is empty", name), tokenHint)
 		}
 	}
 	err := cfg.Validate()
 	if err == nil {
 		return &cfg, nil
 	}
-	hint := ""
+	advice := ""
 	if open := cfg; open.Token == "" && !open.NoAuth {
 		open.NoAuth = true
 		if open.Validate() == nil {
-			hint = "--token-file names a file with a token; --allow-anyone goes without"
+			advice = "--token-file names a file with a token; --allow-anyone goes without"
 		}
 	} else if open.Token != "" {
-		hint = tokenHint
+		advice = tokenHint
 	}
-	return nil, withHint(usagef("--%s: %v", flag, err), hint)
+	return nil, hint.With(hint.Usagef("--%s: %v", flag, err), advice)
 }
 
 const tokenHint = "this makes a token: openssl rand -hex 16"
@@ -136,7 +137,7 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 	source := newViewSource(stop)
 	if source.plazaSeries = c.Int("metrics-plazas"); source.plazaSeries < 0 ||
 		source.plazaSeries > mostPlazaSeries {
-		return usagef("--metrics-plazas: %d is not between 0 and %s", source.plazaSeries,
+		return hint.Usagef("--metrics-plazas: %d is not between 0 and %s", source.plazaSeries,
 			text.Number(mostPlazaSeries))
 	}
 	registry, err := newRegistry(source)
@@ -156,7 +157,7 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 	// A taken port is an error before anything is waited for.
 	if err := server.Listen(); err != nil {
 		if errors.Is(err, syscall.EADDRINUSE) {
-			err = withHint(err,
+			err = hint.With(err,
 				"something else listens there: name another port with --listen, or 0 for a free one")
 		}
 		return err

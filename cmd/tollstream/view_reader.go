@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -145,17 +146,17 @@ func awaitTable[T any](ctx context.Context, opened <-chan opening[T], brokers []
 
 // noAnswer adds a hint to an error about a server that can't be reached.
 func noAnswer(err error) error {
-	if hintOf(err) != "" || errors.Is(err, context.Canceled) {
+	if hint.Of(err) != "" || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return withHint(err,
+	return hint.With(err,
 		"is it running, and is its address right? tollstream up starts a Kafka and a MySQL for trying things out")
 }
 
 func checkDatabase(ctx context.Context, store *sql.Store, con connection,
 	fixedTimezone bool) (sql.Meta, error) {
 	if err := store.Ping(ctx); err != nil {
-		if hintOf(err) != "" {
+		if hint.Of(err) != "" {
 			return sql.Meta{}, err // it says where to
 		}
 		return sql.Meta{}, noAnswer(fmt.Errorf("connect to MySQL at %s: %w", store.Address(), err))

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -65,7 +66,7 @@ func windowSettingsFrom(c *cli.Context) (windowSettings, error) {
 	text := setting(c, "windows", toll.DefaultWindows)
 	var err error
 	if s.kinds, err = toll.ParseWindows(text); err != nil {
-		return s, usagef("--windows: %v", err)
+		return s, hint.Usagef("--windows: %v", err)
 	}
 	// however they are listed, they are the same
 	slices.SortStableFunc(s.kinds, func(a, b toll.WindowKind) int {
@@ -76,7 +77,7 @@ func windowSettingsFrom(c *cli.Context) (windowSettings, error) {
 		c.String("windows") != "", c.IsSet("lateness")
 	if text := setting(c, "equivalents", ""); text != "" {
 		if s.equivalents, err = traffic.ParseEquivalents(text); err != nil {
-			return s, usagef("--equivalents: %v", err)
+			return s, hint.Usagef("--equivalents: %v", err)
 		}
 	}
 	s.plazas, err = readPlazasFile(setting(c, "plazas-file", ""))

@@ -40,6 +40,7 @@ var knows = map[string][]string{
 	"internal/board":        {"toll", "toll/traffic"},
 	"internal/corpus":       {},
 	"internal/devstack":     {},
+	"internal/hint":         {"toll"},
 	"internal/maintenance":  {"toll", "sql", "topology", "codecs", "internal/endpoint"},
 	"internal/model/logend": {},
 	"internal/netdelay":     {},
