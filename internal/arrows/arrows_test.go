@@ -79,6 +79,22 @@ func TestArrows(t *testing.T) {
 	}
 }
 
+// TestReach keeps Kafka and MySQL out of what shows things, at any number of imports' distance: the
+// page, its server and the view model.
+func TestReach(t *testing.T) {
+	foreign := []string{"database/sql", "github.com/go-sql-driver/", "github.com/lovoo/goka",
+		"github.com/IBM/sarama", "github.com/twmb/franz-go"}
+	for _, name := range []string{"web", "web/serve", "internal/board"} {
+		for _, p := range list(t, "-deps", "./"+name) {
+			for _, f := range foreign {
+				if strings.HasPrefix(p.ImportPath, f) {
+					t.Errorf("package %s reaches %s", name, p.ImportPath)
+				}
+			}
+		}
+	}
+}
+
 // TestTollIsPure keeps clock, input and output, chance and goroutines out of the domain.
 func TestTollIsPure(t *testing.T) {
 	pure := []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "hash/crc32", "iter", "maps",
@@ -218,6 +234,7 @@ func exposed(o types.Object) []string {
 
 // listed is what we need of a package as `go list -json` prints it.
 type listed struct {
+	Dir        string
 	ImportPath string
 	Name       string
 	GoFiles    []string
@@ -226,7 +243,7 @@ type listed struct {
 
 func list(t *testing.T, args ...string) []listed {
 	t.Helper()
-	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Name,GoFiles,Imports"},
+	cmd := exec.Command("go", append([]string{"list", "-json=Dir,ImportPath,Name,GoFiles,Imports"},
 		args...)...)
 	cmd.Dir = "../.."
 	out, err := cmd.Output()
