@@ -17,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -93,9 +94,9 @@ func (a *app) processCommand() *cli.Command {
 				return err
 			}
 			if profiles != "" {
-				stop, err := servePprof(profiles, log)
+				stop, err := telemetry.ServeProfiles(profiles, log)
 				if err != nil {
-					return err
+					return hintPort(err, "pprof")
 				}
 				defer stop()
 			}
@@ -103,8 +104,8 @@ func (a *app) processCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			defer traces.close()
-			cfg.Tracer = traces.processor()
+			defer traces.Close()
+			cfg.Tracer = traces.Processor()
 			p := &process{con: con, cfg: cfg, load: load, log: log, windows: windows, upkeep: upkeep,
 				metrics: metrics}
 			if text.IsTerminal(a.stderr) {
@@ -208,15 +209,16 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 	}
 	defer store.Close()
 	p.cfg.Stats = topology.NewStats()
-	collector := &processCollector{stats: p.cfg.Stats, maintenance: maintenance.NewStats()}
+	collector := &telemetry.Process{Stats: p.cfg.Stats, Maintenance: maintenance.NewStats()}
 	if p.metrics != nil {
-		registry, err := newRegistry(collector)
+		registry, err := telemetry.NewRegistry(buildVersion(), collector)
 		if err != nil {
 			return false, err
 		}
-		stop, err := serveMetrics(*p.metrics, registry, probesOf(ctx, p.cfg.Stats), p.log)
+		stop, err := telemetry.ServeMetrics(*p.metrics, registry,
+			telemetry.Probes(ctx, p.cfg.Stats), p.log)
 		if err != nil {
-			return false, err
+			return false, hintPort(err, "metrics-listen")
 		}
 		defer stop()
 	}
@@ -237,7 +239,7 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 		return store.MarkStalled(ctx, p.cfg.Instance, since)
 	}
 	writer := store.Writer(info.ID)
-	collector.writer.Store(writer)
+	collector.Writer.Store(writer)
 	processor, err := topology.NewProcessor(p.cfg, writer, results)
 	if err != nil {
 		return false, err
@@ -268,7 +270,7 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 	}
 	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows,
 		clocks: newClockReader(store, p.cfg.Lateness, p.cfg.Idle),
-		store:  store, writer: writer, processor: processor, stats: collector.maintenance, log: p.log}
+		store:  store, writer: writer, processor: processor, stats: collector.Maintenance, log: p.log}
 	var beside sync.WaitGroup
 	beside.Go(func() { keeping.run(ctx) })
 	stopStatus := showStatus(p.status, processor.Stats())

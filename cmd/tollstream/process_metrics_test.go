@@ -15,6 +15,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/web/serve"
 	"github.com/tollstream/tollstream/web/serve/servetest"
@@ -185,7 +186,7 @@ func TestProcessReadiness(t *testing.T) {
 func TestProbesOf(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stats := topology.NewStats()
-	probes := probesOf(ctx, stats)
+	probes := telemetry.Probes(ctx, stats)
 	if err := probes.Healthy(); err != nil {
 		t.Error(err)
 	}

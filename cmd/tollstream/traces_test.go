@@ -20,6 +20,7 @@ import (
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -183,7 +184,7 @@ func TestTraces(t *testing.T) {
 }
 
 // openedTraces opens traces by a command line.
-func openedTraces(t *testing.T, log *slog.Logger, args ...string) (traces *traces, err error) {
+func openedTraces(t *testing.T, log *slog.Logger, args ...string) (traces *telemetry.Traces, err error) {
 	t.Helper()
 	app := &cli.App{Name: "x", Flags: []cli.Flag{otelFlag()}, Action: func(c *cli.Context) error {
 		traces, err = openTraces(c, "service", "toll", log)
@@ -202,10 +203,10 @@ func TestTracesOff(t *testing.T) {
 	off := func(args ...string) {
 		t.Helper()
 		traces, err := openedTraces(t, log, args...)
-		if err != nil || traces != nil || traces.processor() != nil || traces.requests() != nil {
+		if err != nil || traces != nil || traces.Processor() != nil || traces.Requests() != nil {
 			t.Errorf("%v: %v, %v", args, traces, err)
 		}
-		traces.close()
+		traces.Close()
 	}
 	off()
 	t.Setenv("OTEL_SDK_DISABLED", "TRUE")
@@ -222,30 +223,5 @@ func TestTracesOff(t *testing.T) {
 		if err == nil || strings.Contains(err.Error(), "pass") {
 			t.Errorf("%s: %v", endpoint, err)
 		}
-	}
-}
-
-// TestTracesLost sends spans to a collector that is away: the log says so once, and the end does
-// not wait.
-func TestTracesLost(t *testing.T) {
-	noTelemetry(t)
-	away := httptest.NewServer(http.NotFoundHandler())
-	away.Close()
-	log := new(lockedBuffer)
-	traces, err := openedTraces(t, slog.New(slog.NewTextHandler(log, nil)), "--otel-endpoint",
-		away.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		_, answered := traces.requests()(httptest.NewRequest(http.MethodGet, "/?token=secret", nil))
-		answered("/", http.StatusOK)
-		_ = traces.provider.ForceFlush(t.Context())
-	}
-	traces.close()
-	text := string(log.bytes())
-	if strings.Count(text, "traces are lost") != 1 || strings.Count(text, "\n") != 1 ||
-		strings.Contains(text, "secret") {
-		t.Error(text)
 	}
 }

@@ -13,9 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -288,36 +285,15 @@ func TestUpkeepStats(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	u.ran(ended, maintenance.Join, context.Canceled, "")
-	u.stats.Compacted(sql.Compacted{Before: 20, After: 3})
-	u.stats.Retired(sql.Retired{Windows: 5, Transitions: 6, DeadLetters: 7})
-	ch := make(chan prometheus.Metric, 100)
-	collectMaintenance(ch, u.stats.Read())
-	close(ch)
-	if n := len(ch); n != 3*3+3+4+3 {
-		t.Errorf("%d series", n)
+	c := u.stats.Read()
+	if at := c.LastSuccess[maintenance.Join]; at.Before(began) || at.After(time.Now()) {
+		t.Errorf("joined at %v", at)
 	}
-	got := map[string]float64{}
-	for m := range ch {
-		var d dto.Metric
-		if err := m.Write(&d); err != nil {
-			t.Fatal(err)
-		}
-		var labels []string
-		for _, l := range d.GetLabel() {
-			labels = append(labels, l.GetValue())
-		}
-		if v := d.GetCounter().GetValue() + d.GetGauge().GetValue(); v != 0 {
-			got[strings.Join(labels, " ")] = v
-		}
-	}
-	if at := got["pack"]; at < unixSeconds(began) || at > unixSeconds(time.Now()) {
-		t.Errorf("packed at %v", at)
-	}
-	delete(got, "pack")
-	if want := map[string]float64{"success pack": 1, "blocked add_up": 1, "failure retire": 1,
-		"toll_batch": 17, "toll_window": 5, "toll_transition": 6, "toll_dead_letter": 7}; !maps.Equal(got,
-		want) {
-		t.Errorf("got %v, want %v", got, want)
+	maps.DeleteFunc(c.Runs, func(_ maintenance.Run, n int64) bool { return n == 0 })
+	if want := map[maintenance.Run]int64{{Step: maintenance.Join, Outcome: maintenance.Done}: 1,
+		{Step: maintenance.Rollup, Outcome: maintenance.Blocked}: 1,
+		{Step: maintenance.Expire, Outcome: maintenance.Failed}:  1}; !maps.Equal(c.Runs, want) {
+		t.Errorf("got %v, want %v", c.Runs, want)
 	}
 }
 

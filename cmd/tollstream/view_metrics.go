@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -20,17 +19,6 @@ const (
 	defaultPlazaSeries = 100
 	mostPlazaSeries    = 10_000
 )
-
-// viewMetricsFlags returns the flags of the view's metrics beside its page.
-func viewMetricsFlags() []cli.Flag {
-	return []cli.Flag{
-		metricsListenFlag(),
-		&cli.IntFlag{Name: "metrics-plazas", EnvVars: env("metrics-plazas"), Value: defaultPlazaSeries,
-			Category: metricsCategory,
-			Usage:    "how many `PLAZAS` have metrics of their own, those with most vehicles so far"},
-		otelFlag(),
-	}
-}
 
 func viewMetric(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc(prometheus.BuildFQName("tollstream", "view", name), help, labels, nil)
@@ -141,3 +129,5 @@ func (s *viewSource) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 }
+
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }

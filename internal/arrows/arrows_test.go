@@ -48,6 +48,7 @@ var knows = map[string][]string{
 	"internal/text":         {},
 	"internal/text/table":   {},
 	"internal/trust":        {},
+	"internal/telemetry":    {"internal/maintenance", "internal/text", "sql", "topology", "web/serve"},
 	"web/serve/servetest":   {},
 	"cmd/tollstream":        all,
 }

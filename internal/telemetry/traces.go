@@ -1,6 +1,7 @@
-package main
+package telemetry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
-	"github.com/urfave/cli/v2"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -23,27 +23,20 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/topology"
 )
 
-// traces sends spans to a collector, by OTLP over HTTP: of batches, of transactions of results, and
-// of requests. A nil one sends nothing and costs nothing.
+// Traces sends spans to a collector, by OTLP over HTTP: of batches, of transactions of results, and
+// of requests. A nil one sends nothing.
 //
 // Spans are made from what is known once a step is done, so nothing is carried through the steps.
 // They wait in a queue of some 2,000 and are sent every few seconds; what the collector does not
 // take is dropped.
-type traces struct {
+type Traces struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 	topic    string
-}
-
-func otelFlag() cli.Flag {
-	return &cli.StringFlag{Name: "otel-endpoint", EnvVars: env("otel-endpoint"),
-		Category: metricsCategory,
-		Usage:    "send traces to the OpenTelemetry collector at `URL`, by OTLP over HTTP, as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"}
 }
 
 // tracesPath is where a collector takes traces, below the address that is given.
@@ -53,55 +46,57 @@ const tracesPath = "v1/traces"
 // while on a busy machine.
 const tracesStop = 4 * time.Second
 
-// openTraces returns nil where no endpoint is given, neither to us nor in OpenTelemetry's own
-// variables, which also set all else: headers, certificates, sampling, names.
-func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*traces, error) {
-	endpoint := setting(c, "otel-endpoint", "")
+// TracesConfig configures [OpenTraces].
+type TracesConfig struct {
+	Endpoint *url.URL // of the collector, without a path; nil for what OpenTelemetry's variables name
+	Service  string
+	Version  string
+	Instance string // default: the host name
+	Topic    string // of the batches; empty for none
+	Log      *slog.Logger
+}
+
+// OpenTraces returns nil if there is no endpoint, neither in the config nor in OpenTelemetry's own
+// variables, which also configure all else: headers, certificates, sampling, names.
+func OpenTraces(ctx context.Context, cfg TracesConfig) (*Traces, error) {
 	standard := os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" ||
 		os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 	off := strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") ||
 		os.Getenv("OTEL_TRACES_EXPORTER") == "none"
-	if endpoint == "" && !standard || off {
+	if cfg.Endpoint == nil && !standard || off {
 		return nil, nil
 	}
 	var options []otlptracehttp.Option
-	if endpoint != "" {
-		u, err := url.Parse(endpoint)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			// it may hold a secret
-			return nil, hint.Usagef("--otel-endpoint: want a URL such as http://127.0.0.1:4318")
-		}
+	if u := cfg.Endpoint; u != nil {
 		options = append(options, otlptracehttp.WithEndpointURL(u.JoinPath(tracesPath).String()))
 	}
 	if p := os.Getenv("OTEL_EXPORTER_OTLP_PROTOCOL"); p != "" && p != "http/protobuf" {
-		log.Warn("traces go by OTLP over HTTP, whatever OTEL_EXPORTER_OTLP_PROTOCOL says", "protocol", p)
+		cfg.Log.Warn("OTEL_EXPORTER_OTLP_PROTOCOL is ignored: traces are sent by OTLP over HTTP",
+			"protocol", p)
 	}
 	otel.SetLogger(logr.Discard()) // what matters comes to the error handler
-	var told onceIn
+	var warned onceIn
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		if told.allows(time.Now()) {
-			log.Warn("traces are lost", "error", text.OneLine(err.Error()))
+		if warned.allows(time.Now()) {
+			cfg.Log.Warn("traces are dropped", "error", err)
 		}
 	}))
-	exporter, err := otlptracehttp.New(c.Context, options...)
+	exporter, err := otlptracehttp.New(ctx, options...)
 	if err != nil {
 		return nil, fmt.Errorf("send traces: %w", err)
 	}
 	// Detectors that come later go first, so the standard variables can set another name.
-	about, err := resource.New(c.Context, resource.WithTelemetrySDK(), resource.WithAttributes(
-		attribute.String("service.name", service),
-		attribute.String("service.version", buildVersion()),
-		attribute.String("service.instance.id", setting(c, "instance", hostName())),
+	about, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
+		attribute.String("service.name", cfg.Service),
+		attribute.String("service.version", cfg.Version),
+		attribute.String("service.instance.id", cmp.Or(cfg.Instance, hostName())),
 	), resource.WithFromEnv())
 	if err != nil {
 		return nil, fmt.Errorf("send traces: read OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	return newTraces(sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter),
-		sdktrace.WithResource(about)), topic), nil
-}
-
-func newTraces(provider *sdktrace.TracerProvider, topic string) *traces {
-	return &traces{provider: provider, tracer: provider.Tracer("tollstream"), topic: topic}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter),
+		sdktrace.WithResource(about))
+	return &Traces{provider, provider.Tracer("tollstream"), cfg.Topic}, nil
 }
 
 func hostName() string {
@@ -112,7 +107,7 @@ func hostName() string {
 	return name
 }
 
-// onceIn allows something once a minute: a collector that is away fails every few seconds.
+// onceIn allows something once a minute: an unavailable collector fails every few seconds.
 type onceIn struct {
 	mu   sync.Mutex
 	last time.Time
@@ -128,18 +123,18 @@ func (o *onceIn) allows(now time.Time) bool {
 	return true
 }
 
-// close sends what is left.
-func (t *traces) close() {
+// Close sends what is left.
+func (t *Traces) Close() {
 	if t == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), tracesStop)
 	defer cancel()
-	_ = t.provider.Shutdown(ctx) // told by the error handler
+	_ = t.provider.Shutdown(ctx) // reported by the error handler
 }
 
-// processor returns what a processor is to tell its steps to; nil for nobody.
-func (t *traces) processor() topology.Tracer {
+// Processor returns the tracer of a processor; nil for none.
+func (t *Traces) Processor() topology.Tracer {
 	if t == nil {
 		return nil // and not a Tracer that holds nil
 	}
@@ -147,7 +142,7 @@ func (t *traces) processor() topology.Tracer {
 }
 
 // Batch implements topology.Tracer.
-func (t *traces) Batch(b topology.BatchTrace) {
+func (t *Traces) Batch(b topology.BatchTrace) {
 	began := b.Began
 	if began.IsZero() {
 		began = b.Publishing
@@ -186,7 +181,7 @@ func (t *traces) Batch(b topology.BatchTrace) {
 }
 
 // Results implements topology.Tracer.
-func (t *traces) Results(r topology.ResultsTrace) {
+func (t *Traces) Results(r topology.ResultsTrace) {
 	_, span := t.tracer.Start(context.Background(), "results", trace.WithTimestamp(r.Began),
 		trace.WithAttributes(
 			attribute.Int("tollstream.plazas", r.Plazas),
@@ -203,9 +198,9 @@ func failed(span trace.Span, err error) {
 	}
 }
 
-// requests returns what traces the requests of a server, nil for nothing. A request that comes with
-// a trace of its own, from a proxy, continues that.
-func (t *traces) requests() func(*http.Request) (context.Context, func(path string, status int)) {
+// Requests returns what traces the requests of a server; nil for none. A request with a trace of
+// its own, from a proxy, continues that.
+func (t *Traces) Requests() func(*http.Request) (context.Context, func(path string, status int)) {
 	if t == nil {
 		return nil
 	}

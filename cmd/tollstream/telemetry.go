@@ -1,0 +1,168 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/telemetry"
+	"github.com/tollstream/tollstream/web/serve"
+)
+
+const metricsCategory = "Metrics"
+
+// defaultMetricsListen is an address to show: the port is the one that exporters of OpenTelemetry
+// use for Prometheus.
+const defaultMetricsListen = "127.0.0.1:9464"
+
+func metricsListenFlag() cli.Flag {
+	return &cli.StringFlag{Name: "metrics-listen", EnvVars: env("metrics-listen"),
+		Category: metricsCategory,
+		Usage: "serve metrics for Prometheus at `HOST:PORT`, as in " + defaultMetricsListen +
+			", with /healthz and /readyz; port 0 is a free one"}
+}
+
+// processMetricsFlags returns the flags that [metricsConfigFrom] and [openTraces] read.
+func processMetricsFlags() []cli.Flag {
+	return append([]cli.Flag{metricsListenFlag(), otelFlag(), pprofFlag()},
+		guardFlags(metricsCategory, "metrics")...)
+}
+
+// metricsConfigFrom returns how metrics are served, nil where they are not.
+func metricsConfigFrom(c *cli.Context) (*serve.Config, error) {
+	cfg, err := guardedFrom(c, "metrics-listen")
+	if cfg == nil && err == nil {
+		for _, name := range guardNames {
+			if given(c, name) {
+				return nil, hint.Usagef("--%s is for --metrics-listen", name)
+			}
+		}
+	}
+	return cfg, err
+}
+
+// viewMetricsFlags returns the flags of the view's metrics beside its page.
+func viewMetricsFlags() []cli.Flag {
+	return []cli.Flag{
+		metricsListenFlag(),
+		&cli.IntFlag{Name: "metrics-plazas", EnvVars: env("metrics-plazas"), Value: defaultPlazaSeries,
+			Category: metricsCategory,
+			Usage:    "how many `PLAZAS` have metrics of their own, those with most vehicles so far"},
+		otelFlag(),
+	}
+}
+
+func otelFlag() cli.Flag {
+	return &cli.StringFlag{Name: "otel-endpoint", EnvVars: env("otel-endpoint"),
+		Category: metricsCategory,
+		Usage:    "send traces to the OpenTelemetry collector at `URL`, by OTLP over HTTP, as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"}
+}
+
+func pprofFlag() cli.Flag {
+	return &cli.StringFlag{Name: "pprof", EnvVars: env("pprof"), Category: metricsCategory,
+		Usage: "serve profiles for go tool pprof at `HOST:PORT`, as in 127.0.0.1:6060, to this machine alone"}
+}
+
+// pprofFrom returns where profiles are served, "" for nowhere.
+func pprofFrom(c *cli.Context) (string, error) {
+	addr := setting(c, "pprof", "")
+	if addr == "" {
+		return "", nil
+	}
+	return loopbackAddr("pprof", addr, "profiles tell of the memory: use 127.0.0.1")
+}
+
+// openTraces opens traces to where the flags say.
+func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*telemetry.Traces,
+	error) {
+	cfg := telemetry.TracesConfig{Service: service, Version: buildVersion(),
+		Instance: setting(c, "instance", ""), Topic: topic, Log: log}
+	if endpoint := setting(c, "otel-endpoint", ""); endpoint != "" {
+		u, err := url.Parse(endpoint)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			// it may hold a secret
+			return nil, hint.Usagef("--otel-endpoint: want a URL such as http://127.0.0.1:4318")
+		}
+		cfg.Endpoint = u
+	}
+	return telemetry.OpenTraces(c.Context, cfg)
+}
+
+// guardNames are the names of the flags of [guardFlags].
+var guardNames = []string{"token-file", "allow-anyone", "tls-cert", "tls-key", "allowed-host"}
+
+// guardFlags returns the flags that [guardedFrom] reads: who may look at what is served, and how.
+func guardFlags(category, what string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "token-file", EnvVars: env("token-file"), Category: category,
+			Usage: fmt.Sprintf("`FILE` that holds a token, %d characters or more, which who looks must know",
+				serve.MinToken)},
+		&cli.BoolFlag{Name: "allow-anyone", EnvVars: env("allow-anyone"), Category: category,
+			Usage: "let everyone look who reaches the address"},
+		&cli.StringFlag{Name: "tls-cert", EnvVars: env("tls-cert"), Category: category,
+			Usage: "PEM `FILE` of a certificate, for HTTPS; with --tls-key"},
+		&cli.StringFlag{Name: "tls-key", EnvVars: env("tls-key"), Category: category,
+			Usage: "PEM `FILE` of its key"},
+		&cli.StringSliceFlag{Name: "allowed-host", EnvVars: env("allowed-host"), Category: category,
+			Usage: "`NAME` that browsers may call the " + what +
+				" by, besides localhost and addresses: that of a proxy; several, separated by commas"},
+	}
+}
+
+// guardedFrom returns how something is served at the address that a flag names, nil for no address.
+func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
+	cfg := serve.Config{
+		Listen: setting(c, flag, ""), NoAuth: c.Bool("allow-anyone"),
+		TLSCert: setting(c, "tls-cert", ""), TLSKey: setting(c, "tls-key", ""),
+	}
+	if cfg.Listen == "" {
+		return nil, nil
+	}
+	for _, host := range c.StringSlice("allowed-host") {
+		if host = strings.TrimSpace(host); host != "" {
+			cfg.Hosts = append(cfg.Hosts, host)
+		}
+	}
+	if name := setting(c, "token-file", ""); name != "" {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read --token-file: %w", err)
+		}
+		// it must not mean that there is none
+		if cfg.Token = strings.TrimSpace(string(text)); cfg.Token == "" {
+			return nil, hint.With(hint.Usagef("--token-file: %s is empty", name), tokenHint)
+		}
+	}
+	err := cfg.Validate()
+	if err == nil {
+		return &cfg, nil
+	}
+	advice := ""
+	if open := cfg; open.Token == "" && !open.NoAuth {
+		open.NoAuth = true
+		if open.Validate() == nil {
+			advice = "--token-file names a file with a token; --allow-anyone goes without"
+		}
+	} else if open.Token != "" {
+		advice = tokenHint
+	}
+	return nil, hint.With(hint.Usagef("--%s: %v", flag, err), advice)
+}
+
+const tokenHint = "this makes a token: openssl rand -hex 16"
+
+// hintPort adds what to do about a port in use.
+func hintPort(err error, flag string) error {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return err
+	}
+	return hint.With(err, fmt.Sprintf(
+		"something else listens there: name another port with --%s, or 0 for a free one", flag))
+}

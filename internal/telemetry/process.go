@@ -1,0 +1,205 @@
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/web/serve"
+)
+
+// Probes returns the probes of a process that counts in stats. It is not ready once ctx has ended:
+// it gives up its partitions.
+func Probes(ctx context.Context, stats *topology.Stats) serve.Probes {
+	return serve.Probes{
+		Healthy: stats.Healthy,
+		Ready: func() error {
+			if ctx.Err() != nil {
+				return errors.New("stopping")
+			}
+			return stats.Ready()
+		},
+	}
+}
+
+// Process is the collector of the metrics of process.
+type Process struct {
+	Stats       *topology.Stats
+	Maintenance *maintenance.Stats
+	Writer      atomic.Pointer[sql.Writer] // nil until there is one
+}
+
+// Describe implements prometheus.Collector.
+func (p *Process) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(p, ch) }
+
+// Collect implements prometheus.Collector. It makes no call to a server, however often it is
+// scraped.
+func (p *Process) Collect(ch chan<- prometheus.Metric) {
+	m := metrics{ch, "tollstream"}
+	s := p.Stats.Read()
+	collectEvents(m, &s)
+	collectPartitions(m, &s)
+	p.collectState(m)
+	collectMaintenance(m, p.Maintenance.Read())
+}
+
+// collectEvents shows what became of records, batches and deltas.
+func collectEvents(m metrics, s *topology.Snapshot) {
+	m.counter("records_read_total",
+		"Records of the topic of events that were taken into batches. Those of a batch "+
+			"that was given up are read again.", s.Read)
+	m.counter("offsets_skipped_total",
+		"Offsets that hold no record for us: control records, aborted and compacted ones.", s.Skipped)
+	m.counter("rows_stored_total",
+		"Events that were stored as rows of livetolldata.", s.Events)
+	rejected := m.counters("records_rejected_total",
+		"Records that were stored as dead letters, by what is wrong with them.", "kind")
+	for kind, n := range s.Rejects {
+		rejected(n, string(kind))
+	}
+	m.gauge("rejected_share_ratio",
+		"Share of the records of the last five minutes that were rejected, from 0 to 1.",
+		s.RejectShare.Ratio())
+	m.counter("late_events_total",
+		"Stored events that came late, and still count in some or all of their windows.", s.Late)
+	m.counter("too_late_events_total",
+		"Stored events that came too late for any window.", s.TooLate)
+	m.counter("ahead_events_total",
+		"Stored events that ran ahead of their partition's clock, as of a plaza whose "+
+			"clock is wrong.", s.Ahead)
+	m.histogram("batch_rows", "Rows of a stored batch.", s.BatchRows)
+	m.histogram("commit_duration_seconds",
+		"Time from a batch's first attempt to be stored until it was, pauses between "+
+			"attempts included.", s.CommitTimes)
+	m.histogram("publish_duration_seconds",
+		"Time from the first delta of a batch being sent until all were acknowledged.", s.PublishTimes)
+	m.histogram("merge_latency_seconds",
+		"Time from a record being produced until its event is counted, of the first "+
+			"record of each batch and plaza.", s.MergeLatency)
+	m.histogram("results_duration_seconds",
+		"Time of a transaction that stores results of windows.", s.ResultsTimes)
+	deltas := m.counters("deltas_total",
+		"Deltas that reached their plaza, by what became of them. A gap is one whose "+
+			"predecessor is missing.", "outcome")
+	deltas(s.Applied, "merged")
+	deltas(s.Duplicates, "duplicate")
+	deltas(s.Stale, "stale")
+	deltas(s.Gaps, "gap")
+	m.counter("deltas_resent_total",
+		"Deltas that were sent again because the group table lacked them.", s.Resent)
+	published := m.counters("results_published_total",
+		"Results that were published: revisions of windows, and changes of congestion.", "kind")
+	published(s.Windows, "window")
+	published(s.Transitions, "transition")
+	retries := m.counters("retries_total",
+		"Calls to MySQL that failed and are made again, and batches that are built again "+
+			"without rows that MySQL refused.", "operation")
+	for operation, n := range s.Retries {
+		retries(n, operation)
+	}
+	m.counter("rebalances_total",
+		"Sessions of the consumer group that began. Each assigned partitions to this "+
+			"member again.", s.Sessions)
+	m.counter("restarts_total",
+		"Times that processing restarted after a failure.", s.Restarts)
+	m.gauge("unpublished_events",
+		"Events that are stored, and whose deltas Kafka has not acknowledged yet.",
+		float64(s.Unpublished))
+}
+
+// collectPartitions shows how far the owned partitions are.
+func collectPartitions(m metrics, s *topology.Snapshot) {
+	m.gauge("partitions", "Partitions of the topic of events.", float64(s.Partitions))
+	m.gauge("partitions_owned", "Those of them that this process has.", float64(s.Owned))
+	lag := m.gauges("partition_lag_records",
+		"Records of an owned partition that are not stored yet: its end, asked for every "+
+			"5 s, less the cursor.", "partition")
+	transaction := m.gauges("partition_open_transaction_seconds",
+		"For how long a producer's transaction has kept records of an owned partition "+
+			"from being read, as looked at every 5 s; 0 for none.", "partition")
+	unmerged := m.gauges("unmerged_deltas",
+		"Deltas of an owned partition of the loop that are published and not yet merged, "+
+			"asked for every 5 s.", "partition")
+	for n, partition := range s.ByPartition {
+		name := strconv.Itoa(int(n))
+		lag(float64(partition.Lag), name)
+		open := 0.
+		if since := partition.Transaction.Since; !since.IsZero() {
+			open = max(0, time.Since(since).Seconds())
+		}
+		transaction(open, name)
+		unmerged(float64(partition.Unmerged), name)
+	}
+	if !s.Watermark.IsZero() {
+		m.gauge("watermark_timestamp_seconds",
+			"The watermark, in event time: windows that end before it are closed.",
+			float64(s.Watermark.Unix()))
+		m.gauge("watermark_age_seconds",
+			"How far the watermark is behind this machine's clock. A replay of old events "+
+				"is far behind.", time.Since(s.Watermark).Seconds())
+	}
+	if !s.LastStored.IsZero() {
+		m.gauge("last_stored_timestamp_seconds",
+			"When the last batch was stored.", unixSeconds(s.LastStored))
+	}
+}
+
+// collectState shows how the process works at the moment.
+func (p *Process) collectState(m metrics) {
+	mode := sql.LoadAuto
+	if w := p.Writer.Load(); w != nil {
+		mode = w.LoadMode()
+	}
+	loads := m.gauges("load_mode",
+		"1 for how rows are loaded: local is LOAD DATA LOCAL, insert is INSERT, auto is "+
+			"not known yet; else 0.", "mode")
+	for _, possible := range sql.LoadModes {
+		loads(oneIf(possible == mode), possible.String())
+	}
+	m.gauge("windows_stalled_seconds",
+		"For how long no windows were stored although some are due and both servers "+
+			"answer; 0 where all is well.", p.Stats.ClosingStalled().Seconds())
+	ready := m.gauges("ready",
+		"Whether a check is passed, 1 or 0. /readyz answers with 200 where all are.", "check")
+	for _, check := range p.Stats.Checks() {
+		ready(oneIf(check.Why == ""), check.Name)
+	}
+}
+
+// collectMaintenance shows what maintenance did.
+func collectMaintenance(m metrics, c maintenance.Counts) {
+	runs := m.counters("upkeep_runs_total",
+		"Rounds of maintenance by the process that owns partition 0: it joins rows of "+
+			"toll_batch, rolls up old batches, and deletes old results.", "step", "outcome")
+	for run, n := range c.Runs {
+		runs(n, string(run.Step), string(run.Outcome))
+	}
+	success := m.gauges("upkeep_last_success_timestamp_seconds",
+		"When a step of maintenance last did all that was due; 0 until then, and in "+
+			"processes without partition 0.", "step")
+	for step, at := range c.LastSuccess {
+		seconds := 0.
+		if !at.IsZero() {
+			seconds = unixSeconds(at)
+		}
+		success(seconds, string(step))
+	}
+	deleted := m.counters("upkeep_rows_deleted_total",
+		"Rows that maintenance deleted. Of toll_batch, less those that replaced them.", "table")
+	for table, rows := range c.Deleted {
+		deleted(rows, table)
+	}
+	ahead := m.gauges("clock_ahead_seconds",
+		"How far a clock is ahead of this machine's, below 0 behind it; 0 in processes "+
+			"without partition 0.", "clock")
+	for clock, by := range c.Ahead {
+		ahead(by.Seconds(), string(clock))
+	}
+}
