@@ -61,7 +61,8 @@ func NewDecoder(format Format, zone *toll.Zone) *Decoder {
 //
 // As JSON it is one object,
 //
-//	{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}
+//	{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car",
+//	 "toll_plaza_id":4856}
 //
 // where "time" and "plaza_id" serve as names too, ids may be numbers or strings of digits, and
 // unknown fields are ignored. Of a field given twice the last counts; null is as good as missing.
@@ -85,7 +86,8 @@ func (d *Decoder) Decode(payload []byte, contentType string, e *toll.Event) erro
 	if payload[0] == 0 && len(payload) >= confluentHeader {
 		if id := binary.BigEndian.Uint32(payload[1:]); id != 0 {
 			return toll.Malformed(fieldEvent,
-				"starts with Confluent's schema registry framing, schema id %d; tollstream reads plain CSV, JSON or Protobuf", id)
+				"starts with Confluent's schema registry framing, schema id %d; tollstream reads plain CSV, "+
+					"JSON or Protobuf", id)
 		}
 	}
 	format := d.format

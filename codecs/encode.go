@@ -34,7 +34,8 @@ func AppendCSV(dst []byte, e *toll.Event) []byte {
 
 // AppendJSON appends an event as JSON, its timestamp in RFC 3339 with the zone's offset:
 //
-//	{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}
+//	{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car",
+//	 "toll_plaza_id":4856}
 //
 // A wall time that the zone's clock skips in spring has no offset and is written without one; a
 // decoder of the same zone reads it as it was.

@@ -58,7 +58,8 @@ var plazaColumns = map[string]func(p *toll.Plaza, field string) error{
 }
 
 // plazaColumnNames is for messages, in the order of the documentation.
-const plazaColumnNames = "id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share"
+const plazaColumnNames = "id, name, road, position_km, lanes, capacity_per_lane, timezone, " +
+	"vehicles_per_day, heavy_share"
 
 // decimal reads a number in decimal notation, such as 4.5 or 1e3.
 func decimal(field string) (float64, error) {
@@ -94,7 +95,9 @@ func ReadPlazas(r io.Reader) ([]toll.Plaza, error) {
 	if len(text) > MaxPlazasBytes {
 		return nil, fmt.Errorf("more than %d bytes", MaxPlazasBytes)
 	}
-	f := plazasFile{csv: csv.NewReader(bytes.NewReader(bytes.TrimPrefix(text, []byte("\xef\xbb\xbf")))), lines: map[int16]int{}, zones: map[string]bool{}}
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+	f := plazasFile{csv: csv.NewReader(bytes.NewReader(text)), lines: map[int16]int{},
+		zones: map[string]bool{}}
 	f.csv.Comment = '#'
 	f.csv.FieldsPerRecord = -1 // counted here, so that the message is ours
 	f.csv.TrimLeadingSpace = true
@@ -198,7 +201,8 @@ func (f *plazasFile) header(line int, names []string) bool {
 	for i, name := range names {
 		switch {
 		case plazaColumns[name] == nil:
-			f.report(line, fmt.Errorf("unknown column %s; there are %s", clip([]byte(name)), plazaColumnNames))
+			f.report(line, fmt.Errorf("unknown column %s; there are %s", clip([]byte(name)),
+				plazaColumnNames))
 		case slices.Contains(names[:i], name):
 			f.report(line, fmt.Errorf("column %s is there twice", name))
 		}

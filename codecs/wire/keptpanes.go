@@ -10,9 +10,10 @@ import (
 // The panes that a state keeps are many and mostly follow on each other, so they are written more
 // tightly than a delta's:
 //
-//	minutes since 1970 before which panes were dropped, 1 more than 0 for never; first minute of the gap and its length
-//	number of panes; stretches of panes that follow on each other: distance from the stretch before, number of panes
-//	each pane: 1 if any came late + 2 × a bit for each type that it has, the counts, how many came late
+//	minutes since 1970 before which panes were dropped, 1 more than 0 for never
+//	first minute of the gap and its length
+//	number of panes; runs of panes that follow on each other: distance from the run before, number
+//	each pane: 1 if any came late + 2 × a bit for each type that it has, counts, how many came late
 //
 // Distances are in steps, the length of a pane. A state of more than maskTypes vehicle types writes
 // a list of counts in place of the bits.

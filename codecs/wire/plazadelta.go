@@ -18,7 +18,8 @@ import (
 //	dictionary of vehicle types
 //	number of deltas, then each, ascending by plaza:
 //	  plaza, prev, events, checksum (8 bytes), earliest, latest,
-//	  panes, panes of events that were late for minutes, of those that were too late, how many ran ahead, by how much
+//	  panes, panes of events that were late for minutes, of those that were too late
+//	  how many ran ahead, by how much
 //
 // plaza, prev and earliest are differences from the delta before, latest from earliest. The last is
 // left out where none ran ahead. Version 1 ends with the first panes.

@@ -14,8 +14,10 @@ import (
 //	number of source partitions, then each, ascending: partition, next, latest
 //	dictionary of vehicle types
 //	counts since the beginning
-//	events that were late, late for minutes, too late; events that ran ahead, by how much the last did
-//	minute up to which windows are stored; ranges of minutes to store again: number, then each: distance, length
+//	events that were late, late for minutes, too late
+//	events that ran ahead, by how much the last did
+//	minute up to which windows are stored
+//	ranges of minutes to store again: number, then each: distance, length
 //	panes of a minute, panes of a quarter of an hour
 //
 // where a partition counts from the one before, next is a difference from the next before and a

@@ -105,7 +105,7 @@ func (e Equivalents) Of(vehicleType string) float64 {
 //
 //	flow                   q    = 3600·n/T            n vehicles in T seconds
 //	peak-hour factor       PHF  = V/(4·V15)           1 for an even flow, 0.25 for all in one quarter
-//	heavy-vehicle factor   f_HV = 1/(1 + P_T(E_T−1))  P_T the share of heavy vehicles, E_T the cars that one is worth
+//	heavy-vehicle factor   f_HV = 1/(1 + P_T(E_T−1))  P_T heavy share, E_T cars that one is worth
 //	passenger-car flow     v    = V/(PHF·f_HV)
 //	mean headway           h    = T/n                 the time from one vehicle to the next
 //
