@@ -1,12 +1,11 @@
-# The command alone: no shell, no package manager, not root. The embedded database is left out; see `tollstream up`.
+# The command alone: no shell, no package manager, not root. Without the database in memory that `tollstream up` can start.
 FROM golang:1.26 AS build
 WORKDIR /src
 COPY go.mod go.sum ./
-COPY third_party ./third_party
 RUN go mod download
 COPY . .
 ARG VERSION=
-RUN CGO_ENABLED=0 go build -buildvcs=false -trimpath -tags noembedded \
+RUN CGO_ENABLED=0 go build -buildvcs=false -trimpath \
       -ldflags "-s -w -X main.version=$VERSION" -o /out/tollstream ./cmd/tollstream \
  && mkdir -p /out/state
 

@@ -20,9 +20,9 @@ SOAK_TIMEOUT ?= 90m
 
 .PHONY: help
 help:
-	@echo 'make demo    run all of it in one process, until interrupted'
+	@echo 'make demo    run all of it at once, until interrupted'
 	@echo 'make test    build, lint, and run all tests that this machine can'
-	@echo 'make build   build bin/tollstream'
+	@echo 'make build   build bin/tollstream, and the database in memory that up and demo start where no MariaDB is installed'
 	@echo 'make lint    gofmt, go vet, staticcheck'
 	@echo 'make bench   measure all figures of docs/performance.md and write them there (ONLY=scenarios, ROUNDS=5, BINARY=commands to compare); needs services'
 	@echo 'make microbench  Go benchmarks compared with the stored baseline (BENCH=regexp, COUNT=$(COUNT))'
@@ -39,6 +39,7 @@ help:
 .PHONY: build
 build:
 	go build -ldflags '-X main.version=$(VERSION)' -o bin/tollstream ./cmd/tollstream
+	go -C embedded build -o ../bin/ ./cmd/tollstream-embedded-mysql
 
 .PHONY: demo
 demo: build
@@ -46,6 +47,7 @@ demo: build
 
 .PHONY: test
 test: build lint
+	go -C embedded test $(RACE) ./...
 	go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./...
 	TOLLSTREAM_TEST_ENGINE=mysql go run ./scripts/gotest $(RACE) -timeout $(TIMEOUT) ./internal/e2e ./internal/interop
 	go run ./scripts/gotest -run '^$$' -bench . -benchtime 1x $(BENCHED)
@@ -54,7 +56,7 @@ test: build lint
 lint:
 	@unformatted=$$(gofmt -l */); [ -z "$$unformatted" ] || { echo "not formatted by gofmt:" $$unformatted >&2; exit 1; }
 	go vet ./...
-	go vet -tags noembedded ./internal/devstack
+	go -C embedded vet ./...
 	go tool staticcheck ./...
 
 # What is measured: the production build, and with a comma another command to compare it with.
@@ -65,8 +67,8 @@ REPORT = .cache/bench/$(or $(subst $(comma),-,$(ONLY)),all).json
 FIGURES = $(if $(ONLY),-only $(ONLY),-into docs/performance.md)
 .PHONY: bench
 bench:
-	go build -tags noembedded -ldflags '-X main.version=$(VERSION)' -o .cache/bench/tollstream ./cmd/tollstream
-	go run -tags noembedded ./scripts/bench -binary $(BINARY) -rounds $(or $(ROUNDS),5) -json $(REPORT) $(FIGURES)
+	go build -ldflags '-X main.version=$(VERSION)' -o .cache/bench/tollstream ./cmd/tollstream
+	go run ./scripts/bench -binary $(BINARY) -rounds $(or $(ROUNDS),5) -json $(REPORT) $(FIGURES)
 
 # The packages that hold benchmarks. make test runs each benchmark once, so that none stops working unnoticed.
 BENCHED = $(shell grep -rl --include='*_test.go' '^func Benchmark' */ | xargs -n 1 dirname | sort -u | sed 's|^|./|')

@@ -9,8 +9,14 @@ cd "$(dirname "$0")/.."
 db=()
 [ -z "${GOVULNDB:-}" ] || db=(-db "$GOVULNDB")
 status=0
-output=$(go tool govulncheck ${db[@]+"${db[@]}"} ./... 2>&1) || status=$?
-printf '%s\n' "$output"
+output=
+for module in . embedded; do
+	found=0
+	text=$("$(go tool -n govulncheck)" -C "$module" ${db[@]+"${db[@]}"} ./... 2>&1) || found=$?
+	printf '%s:\n%s\n' "$module" "$text"
+	output+=$text
+	[ "$found" -le "$status" ] || status=$found
+done
 case $status in
 0) exit 0 ;;
 3) # govulncheck's own code for findings

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -55,12 +56,7 @@ func eachServer(t *testing.T, test func(t *testing.T, engine string)) {
 
 func openEmpty(t testing.TB, engine string) *Store {
 	t.Helper()
-	if !devstack.HasDatabase(engine) {
-		if os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" {
-			t.Fatalf("%s is not installed, and this run requires it", engine)
-		}
-		t.Skipf("%s is not installed", engine)
-	}
+	testkit.NeedDatabase(t, engine, devstack.HasDatabase)
 	servers.Lock()
 	defer servers.Unlock()
 	d := servers.byEngine[engine]

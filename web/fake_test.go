@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web/serve"
@@ -263,7 +263,7 @@ type running struct {
 	*servetest.Client
 	t      testing.TB
 	clock  *handClock
-	logged *lockedBuffer
+	logged *testkit.Buffer
 }
 
 const patience = servetest.Patience
@@ -273,7 +273,7 @@ const patience = servetest.Patience
 func start(t testing.TB, source Source, change func(*Config, *tuning)) *running {
 	t.Helper()
 	c := newHandClock()
-	r := &running{t: t, clock: c, logged: &lockedBuffer{}}
+	r := &running{t: t, clock: c, logged: &testkit.Buffer{}}
 	cfg := Config{Config: serve.Config{Listen: "127.0.0.1:0",
 		Log: slog.New(slog.NewTextHandler(r.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))}}
 	tune := defaultTuning(time.Second)
@@ -334,21 +334,4 @@ func eventually(t testing.TB, what string, is func() bool) {
 			t.Fatalf("never: %s", what)
 		}
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

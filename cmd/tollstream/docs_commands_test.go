@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -10,10 +9,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 const repository = "../../"
@@ -211,7 +211,7 @@ func runDocumented(t *testing.T, c documented, dir string, env []string) {
 	defer cancel()
 	// exec, so that an interrupt reaches the command and not the shell.
 	cmd := exec.CommandContext(ctx, "sh", "-c", "exec "+port.ReplaceAllString(c.line, "127.0.0.1:0"))
-	var out printed
+	var out testkit.Buffer
 	began := time.Now()
 	defer func() { t.Logf("%s: %.1f s", c.line, time.Since(began).Seconds()) }()
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, env, &out, &out
@@ -343,19 +343,3 @@ func testsIn(t *testing.T, folders ...string) (names []string) {
 }
 
 // printed is what a process prints, while the test looks at it.
-type printed struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (p *printed) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.b.Write(text)
-}
-
-func (p *printed) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.b.String()
-}

@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 var update = flag.Bool("update", false, "write the table of docs/observability.md again")
@@ -362,12 +364,7 @@ func TestAlertRules(t *testing.T) {
 		}
 	}
 	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		if servicesRequired() {
-			t.Fatal("no promtool here, and TOLLSTREAM_REQUIRE_SERVICES=1")
-		}
-		t.Skip("no promtool here (Debian's package prometheus has it)")
-	}
+	testkit.NeedService(t, "promtool (Debian's package prometheus has it)", err == nil)
 	for _, args := range [][]string{{"check", "rules", docs + "alerts.yaml"},
 		{"test", "rules", docs + "alerts_test.yaml"}} {
 		if out, err := exec.CommandContext(t.Context(), promtool, args...).CombinedOutput(); err != nil {

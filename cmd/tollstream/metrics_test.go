@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,14 +17,16 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 // serving is a command that runs and serves metrics.
 type serving struct {
 	t      *testing.T
 	url    string // with a slash at its end
-	out    *lockedBuffer
-	log    *lockedBuffer
+	out    *testkit.Buffer
+	log    *testkit.Buffer
 	client *http.Client
 	stop   func()
 	ended  chan int // its exit status
@@ -38,7 +39,7 @@ func runServing(t *testing.T, brokers, dsn string, args ...string) *serving {
 	t.Helper()
 	quietLibraries()
 	ctx, stop := context.WithCancel(t.Context())
-	s := &serving{t: t, stop: stop, out: new(lockedBuffer), log: new(lockedBuffer),
+	s := &serving{t: t, stop: stop, out: new(testkit.Buffer), log: new(testkit.Buffer),
 		ended: make(chan int, 1), client: &http.Client{Timeout: time.Minute,
 			Transport: &http.Transport{}}}
 	args = append([]string{"tollstream", args[0], "--metrics-listen", "127.0.0.1:0", "--brokers",
@@ -55,11 +56,11 @@ func runServing(t *testing.T, brokers, dsn string, args ...string) *serving {
 	})
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("%s", s.log.bytes())
+			t.Logf("%s", s.log.Bytes())
 		}
 	})
 	eventually(t, "address", func() bool {
-		found := servedAt.FindStringSubmatch(string(s.log.bytes()))
+		found := servedAt.FindStringSubmatch(s.log.String())
 		if found != nil {
 			s.url = found[1]
 		}
@@ -94,7 +95,7 @@ func (s *serving) get(path string) (status int, body string) {
 	s.t.Helper()
 	answer, err := s.client.Get(s.url + path)
 	if err != nil {
-		s.t.Fatalf("%v\n%s", err, s.log.bytes())
+		s.t.Fatalf("%v\n%s", err, s.log.Bytes())
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
@@ -247,7 +248,7 @@ func TestProcessMetrics(t *testing.T) {
 	}
 	var page string
 	eventually(t, "page", func() bool {
-		_, page, _ = strings.Cut(strings.TrimSpace(string(view.out.bytes())), "view at ")
+		_, page, _ = strings.Cut(strings.TrimSpace(view.out.String()), "view at ")
 		return page != ""
 	})
 	answer, err := view.client.Get(page + "api/v1/verification")
@@ -260,23 +261,4 @@ func TestProcessMetrics(t *testing.T) {
 		t.Errorf("exact is %v", got)
 	}
 	testMetricsDocs(t, served)
-}
-
-// lockedBuffer is a buffer that can be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) bytes() []byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Clone(l.b.Bytes())
 }

@@ -177,7 +177,7 @@ func TestProcessReadiness(t *testing.T) {
 		}
 	}
 	if code := <-s.ended; code != 0 {
-		t.Errorf("exit status %d: %s", code, s.log.bytes())
+		t.Errorf("exit status %d: %s", code, s.log.Bytes())
 	}
 	s.ended <- 0 // for the end of the test
 }

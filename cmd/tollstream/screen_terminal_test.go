@@ -27,6 +27,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -50,12 +51,7 @@ const terminalPatience = 90 * time.Second
 func openTerminal(t *testing.T, width, height int) *terminal {
 	t.Helper()
 	control, tty, err := pty.Open()
-	if err != nil {
-		if servicesRequired() {
-			t.Fatal(err)
-		}
-		t.Skip("no pseudo-terminals here: ", err)
-	}
+	testkit.NeedService(t, "a pseudo-terminal", err == nil)
 	x := &terminal{t: t, control: control, tty: tty, screen: vt.NewEmulator(width, height),
 		changed: make(chan struct{}, 1)}
 	x.resize(width, height)

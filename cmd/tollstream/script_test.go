@@ -33,6 +33,7 @@ func TestScript(t *testing.T) {
 			}
 			env.Defer(c.Close)
 			env.Setenv("TOLLSTREAM_BROKERS", strings.Join(c.ListenAddrs(), ","))
+			env.Setenv("TOLLSTREAM_EMBEDDED", os.Getenv("TOLLSTREAM_EMBEDDED"))
 			env.Setenv("ESCAPE", "\x1b[31mred")
 			return nil
 		},

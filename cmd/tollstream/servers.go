@@ -214,7 +214,7 @@ const (
 	lockFile       = "tollstream.lock"
 	brokerDir      = "broker"
 	databaseDir    = "database"
-	engineEmbedded = "embedded" // devstack's name of the database that runs inside this process
+	engineEmbedded = "embedded" // devstack's name of the database in memory
 	stackTimeout   = 2 * time.Minute
 )
 
@@ -311,8 +311,7 @@ func (s *stack) connection() connection {
 	}
 }
 
-// embedded reports whether the database runs inside this process, in memory, since none is
-// installed.
+// embedded reports whether the database is one in memory, since none is installed.
 func (s *stack) embedded() bool { return s.database.Engine() == engineEmbedded }
 
 // keeps reports whether the next start on the same folder finds the rows again.

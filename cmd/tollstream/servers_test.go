@@ -18,10 +18,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/topology"
 )
-
-func servicesRequired() bool { return os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" }
 
 // serverCondition is [mariadb]: scripts run on a MariaDB.
 func serverCondition(name string) (bool, error) {
@@ -29,7 +28,7 @@ func serverCondition(name string) (bool, error) {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
 	_, found := devstack.FindMariaDB()
-	if !found && servicesRequired() {
+	if !found && testkit.ServicesRequired() {
 		return false, fmt.Errorf("no MariaDB here, and TOLLSTREAM_REQUIRE_SERVICES=1")
 	}
 	return found, nil
@@ -70,6 +69,12 @@ type stopsServers struct{ *testing.M }
 
 func (m stopsServers) Run() int {
 	defer stopShared()
+	if _, found := devstack.FindMariaDB(); !found { // up and demo then need another database
+		if err := testkit.BuildEmbedded(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
 	return m.M.Run()
 }
 
@@ -143,6 +148,9 @@ func testStack(t *testing.T, cfg stackConfig) (*stack, error) {
 	cfg.topics = topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1}
 	cfg.location, cfg.log = time.UTC, slog.New(slog.DiscardHandler)
 	quietLibraries()
+	if cfg.engine == engineEmbedded {
+		testkit.NeedDatabase(t, cfg.engine, devstack.HasDatabase)
+	}
 	s, err := startStack(t.Context(), cfg)
 	if s != nil {
 		t.Cleanup(func() { _ = s.Close() })

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -458,6 +459,7 @@ func TestViewWithoutTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broker.Close()
+	testkit.NeedDatabase(t, engineEmbedded, devstack.HasDatabase)
 	database, err := devstack.StartDatabase(t.Context(), devstack.DatabaseConfig{Engine: engineEmbedded})
 	if err != nil {
 		t.Fatal(err)

@@ -9,11 +9,13 @@ import (
 	"go/ast"
 	"go/types"
 	"io"
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/tools/go/packages"
 )
 
@@ -36,7 +38,7 @@ var knows = map[string][]string{
 	"web":                  {"toll", "toll/traffic", "internal/board", "web/serve"},
 	"web/serve":            {},
 	"internal/bench": {"toll", "codecs", "codecs/wire", "internal/devstack", "internal/netdelay",
-		"internal/simulate"},
+		"internal/simulate", "internal/testkit"},
 	"internal/board":        {"toll", "toll/traffic"},
 	"internal/corpus":       {},
 	"internal/devstack":     {},
@@ -47,6 +49,7 @@ var knows = map[string][]string{
 	"internal/simulate":     {"toll"},
 	"internal/text":         {},
 	"internal/text/table":   {},
+	"internal/testkit":      {},
 	"internal/trust":        {},
 	"internal/telemetry":    {"internal/maintenance", "internal/text", "sql", "topology", "web/serve"},
 	"web/serve/servetest":   {},
@@ -157,11 +160,23 @@ func TestExposedSeesEverything(t *testing.T) {
 	}
 }
 
-// TestBuildWithoutEmbeddedDatabase keeps go-mysql-server out of the build that leaves it out.
-func TestBuildWithoutEmbeddedDatabase(t *testing.T) {
-	for _, p := range list(t, "-tags=noembedded", "-deps", "./cmd/tollstream") {
-		if strings.HasPrefix(p.ImportPath, "github.com/dolthub/") {
-			t.Errorf("with the build tag noembedded the command still depends on %s", p.ImportPath)
+// TestModule keeps out of go.mod what belongs to the module of the embedded database: its
+// dependencies, and any replace, with which go install refuses a module.
+func TestModule(t *testing.T) {
+	text, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mod, err := modfile.Parse("go.mod", text, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(mod.Replace) > 0 {
+		t.Errorf("go.mod replaces %s", mod.Replace[0].Old.Path)
+	}
+	for _, r := range mod.Require {
+		if strings.HasPrefix(r.Mod.Path, "github.com/dolthub/") {
+			t.Errorf("go.mod requires %s", r.Mod.Path)
 		}
 	}
 }

@@ -162,7 +162,7 @@ func (r *run) workOff(ctx context.Context, topic string, events int, prepare fun
 	}
 	began, ok := p.fetching()
 	if !ok {
-		return nil, fmt.Errorf("process did not log when it began: %s", cut(string(p.log.bytes())))
+		return nil, fmt.Errorf("process did not log when it began: %s", cut(string(p.log.Bytes())))
 	}
 	_, last, err := w.committed(ctx, time.Time{}.AddDate(1999, 0, 0))
 	if err != nil {

@@ -2,13 +2,13 @@ package bench
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -16,16 +16,14 @@ import (
 func TestScenarios(t *testing.T) {
 	cfg := DefaultConfig()
 	if err := FindServers(cfg.Engine); err != nil {
-		if os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" {
+		if testkit.ServicesRequired() {
 			t.Fatalf("this run requires services: %v", err)
 		}
 		t.Skip(err)
 	}
-	binary := filepath.Join(t.TempDir(), "tollstream")
-	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary,
-		"github.com/tollstream/tollstream/cmd/tollstream")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build tollstream: %v\n%s", err, out)
+	binary, err := testkit.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	cfg.Binaries, cfg.Rounds, cfg.Scale, cfg.Plazas = []string{binary}, 1, 0.01, []int{12, 1_000}
 	cfg.Log = t.Output()

@@ -12,10 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 // world is a database and a group of their own for a binary, which need nothing of what another
@@ -147,7 +148,7 @@ func cut(text string) string {
 // process is a running `tollstream process`.
 type process struct {
 	cmd      *exec.Cmd
-	log      lockedBuffer
+	log      testkit.Buffer
 	ended    chan struct{}
 	err      error         // once it has ended
 	watched  chan struct{} // closed when memoryMB is final
@@ -220,7 +221,7 @@ func (p *process) wait() error {
 	<-p.ended
 	<-p.watched
 	if p.err != nil {
-		return fmt.Errorf("process: %w: %s", p.err, strings.TrimSpace(cut(string(p.log.bytes()))))
+		return fmt.Errorf("process: %w: %s", p.err, strings.TrimSpace(cut(string(p.log.Bytes()))))
 	}
 	return nil
 }
@@ -238,7 +239,7 @@ func (p *process) cpu() time.Duration {
 // fetching returns when the process began to fetch, which it logs. goka has recovered the group
 // table by then.
 func (p *process) fetching() (began time.Time, ok bool) {
-	for line := range bytes.Lines(p.log.bytes()) {
+	for line := range bytes.Lines(p.log.Bytes()) {
 		var entry struct {
 			Time time.Time `json:"time"`
 			Msg  string    `json:"msg"`
@@ -248,25 +249,6 @@ func (p *process) fetching() (began time.Time, ok bool) {
 		}
 	}
 	return began, false
-}
-
-// lockedBuffer is a buffer that can be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-// Write implements io.Writer.
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) bytes() []byte {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return bytes.Clone(l.b.Bytes())
 }
 
 // storedAt is how toll_batch.stored_at reads, in UTC.

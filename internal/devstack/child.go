@@ -68,6 +68,12 @@ func (c *child) stop(grace time.Duration) error {
 	if err := c.process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
+	return c.wait(grace)
+}
+
+// wait waits for a process that is about to end, and ends it with SIGKILL after grace. It returns
+// when the process is gone.
+func (c *child) wait(grace time.Duration) error {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 // helperEnv names a part ("broker", "mariadb" or "kafka") and a folder. A test binary that has it
@@ -104,7 +106,7 @@ func TestChildrenDieWithUs(t *testing.T) {
 				needMariaDB(t)
 			} else {
 				_, ok := FindKafka()
-				needService(t, "Apache Kafka", ok)
+				testkit.NeedService(t, "Apache Kafka", ok)
 			}
 			dir := t.TempDir()
 			_, pid, kill := startHelper(t, what, dir)

@@ -29,7 +29,7 @@ type DatabaseConfig struct {
 	// Default: tolldata, toll, toll.
 	Name, User, Password string
 	// Engine is "mariadb" (mariadbd, or mysqld where there is no mariadbd), "mysql" (see FindMySQL),
-	// "embedded" (go-mysql-server in memory), or "" for mariadb where this machine has it, else
+	// "embedded" (in memory, see FindEmbedded), or "" for mariadb where this machine has it, else
 	// embedded.
 	Engine string
 	// TLS of an external server; nil for plain connections.
@@ -37,7 +37,7 @@ type DatabaseConfig struct {
 	// Options are added to an external server's command line and win over ours, such as
 	// --innodb-file-per-table=0.
 	Options []string
-	// Logf takes the little that there is to tell about starting and stopping; nil drops it. An
+	// Logf reports that the server runs; nil drops it. An
 	// external server's own log is the file server.log in DataDir.
 	Logf func(format string, args ...any)
 }
@@ -45,6 +45,7 @@ type DatabaseConfig struct {
 // engine is a running database server.
 type engine interface {
 	addr() string
+	pid() int
 	close() error
 }
 
@@ -58,7 +59,7 @@ type Database struct {
 	closeErr error
 }
 
-var errNotExternal = errors.New("the embedded database is no process of its own")
+var errNotExternal = errors.New("the embedded database cannot be restarted: it keeps no data")
 
 // plainName keeps names out of the ways in which SQL and folders could misread them.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
@@ -90,6 +91,9 @@ func startDatabase(ctx context.Context, cfg DatabaseConfig) (*Database, error) {
 		d.kind = engineEmbedded
 		if found {
 			d.kind = engineMariaDB
+		} else if _, ok := FindEmbedded(); !ok {
+			return nil, fmt.Errorf("no mariadbd and no mysqld is installed, and %w, "+
+				"or install mariadb-server", errNoEmbedded)
 		}
 	}
 	var err error
@@ -127,7 +131,7 @@ func HasDatabase(engine string) (ok bool) {
 	case engineMySQL:
 		_, ok = FindMySQL()
 	default:
-		ok = true
+		_, ok = FindEmbedded()
 	}
 	return ok
 }
@@ -143,8 +147,8 @@ func (d *Database) DSN() string {
 // AdminDSN returns how this machine's user reaches an external server as its administrator, without
 // a database, and "" for the embedded server.
 func (d *Database) AdminDSN() string {
-	m, ok := d.server.(*mariaDB)
-	if !ok {
+	m, err := d.external()
+	if err != nil {
 		return ""
 	}
 	return "root@unix(" + m.socket + ")/"
@@ -166,11 +170,19 @@ func (d *Database) Close() error {
 	return d.closeErr
 }
 
+// external returns the server of an engine that keeps its data when its process ends.
+func (d *Database) external() (*mariaDB, error) {
+	if m, ok := d.server.(*mariaDB); ok {
+		return m, nil
+	}
+	return nil, errNotExternal
+}
+
 // Kill ends the server with SIGKILL, for tests of faults. External servers only.
 func (d *Database) Kill() error {
-	m, ok := d.server.(*mariaDB)
-	if !ok {
-		return errNotExternal
+	m, err := d.external()
+	if err != nil {
+		return err
 	}
 	return m.kill()
 }
@@ -183,9 +195,9 @@ func (d *Database) Pause() error { return d.signal(pauseProcess) }
 func (d *Database) Resume() error { return d.signal(resumeProcess) }
 
 func (d *Database) signal(send func(*os.Process) error) error {
-	m, ok := d.server.(*mariaDB)
-	if !ok {
-		return errNotExternal
+	m, err := d.external()
+	if err != nil {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -194,9 +206,9 @@ func (d *Database) signal(send func(*os.Process) error) error {
 
 // SetOptions replaces [DatabaseConfig.Options] from the next start of an external server on.
 func (d *Database) SetOptions(options ...string) error {
-	m, ok := d.server.(*mariaDB)
-	if !ok {
-		return errNotExternal
+	m, err := d.external()
+	if err != nil {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -207,9 +219,9 @@ func (d *Database) SetOptions(options ...string) error {
 // Restart starts a killed server again on the same port and data, or stops a running one cleanly
 // first. External servers only.
 func (d *Database) Restart(ctx context.Context) error {
-	m, ok := d.server.(*mariaDB)
-	if !ok {
-		return errNotExternal
+	m, err := d.external()
+	if err != nil {
+		return err
 	}
 	if err := m.restart(ctx); err != nil {
 		return fmt.Errorf("restart private database: %w", err)
@@ -217,13 +229,8 @@ func (d *Database) Restart(ctx context.Context) error {
 	return nil
 }
 
-// Pid returns the process id of an external server, 0 for the embedded one.
-func (d *Database) Pid() int {
-	if m, ok := d.server.(*mariaDB); ok {
-		return m.pid()
-	}
-	return 0
-}
+// Pid returns the id of the server's process.
+func (d *Database) Pid() int { return d.server.pid() }
 
 // dsn returns how cfg's user reaches the database. go-sql-driver prints lost connections by itself,
 // which is noise while a server starts.

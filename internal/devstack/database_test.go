@@ -15,11 +15,13 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 func needDatabase(t *testing.T, engine string) {
 	t.Helper()
-	needService(t, engine, HasDatabase(engine))
+	testkit.NeedDatabase(t, engine, HasDatabase)
 }
 
 func needMariaDB(t *testing.T) {
@@ -290,11 +292,12 @@ func TestDatabaseStartCancelled(t *testing.T) {
 }
 
 func TestDatabasePicksWhatThereIs(t *testing.T) {
-	d := startTestDatabase(t, DatabaseConfig{})
-	want := engineEmbedded
-	if _, ok := FindMariaDB(); ok {
-		want = engineMariaDB
+	want := engineMariaDB
+	if !HasDatabase(engineMariaDB) {
+		want = engineEmbedded
+		needDatabase(t, want)
 	}
+	d := startTestDatabase(t, DatabaseConfig{})
 	if d.Engine() != want {
 		t.Errorf("engine %s, want %s", d.Engine(), want)
 	}

@@ -3,23 +3,9 @@ package devstack
 import (
 	"context"
 	"database/sql"
-	"os"
 	"testing"
 	"time"
 )
-
-// needService skips the test for want of a part that this machine lacks, or fails it where all must
-// be there.
-func needService(t *testing.T, what string, ok bool) {
-	t.Helper()
-	if ok {
-		return
-	}
-	if os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" {
-		t.Fatalf("%s is required and missing", what)
-	}
-	t.Skipf("%s is not installed", what)
-}
 
 func testContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)

@@ -5,12 +5,14 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 func startTestKafka(t *testing.T, cfg KafkaConfig) *Kafka {
 	t.Helper()
 	jars, ok := FindKafka()
-	needService(t, "Apache Kafka", ok)
+	testkit.NeedService(t, "Apache Kafka", ok)
 	cfg.Jars = jars
 	began := time.Now()
 	k, err := StartKafka(testContext(t), cfg)

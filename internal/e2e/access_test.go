@@ -5,13 +5,13 @@ import (
 	dbsql "database/sql"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 // secured are a real Kafka and a real database server that ask who is there, and let nobody do more
@@ -46,16 +46,8 @@ var kafkaUsers = map[string]string{
 
 func startSecured(t *testing.T) *secured {
 	t.Helper()
-	jars, ok := devstack.FindKafka()
-	if !ok {
-		skipWithout(t, "Apache Kafka (make kafka)")
-	}
-	if _, err := exec.LookPath("java"); err != nil {
-		skipWithout(t, "Java")
-	}
-	if !devstack.HasDatabase(engine) {
-		skipWithout(t, engine)
-	}
+	jars := kafkaJars(t)
+	testkit.NeedDatabase(t, engine, devstack.HasDatabase)
 	s := &secured{ca: newAuthority(t, "ours"), wrong: newAuthority(t, "wrong")}
 	tomorrow, yesterday := time.Now().Add(24*time.Hour), time.Now().Add(-time.Hour)
 	good := s.ca.issue("127.0.0.1", tomorrow)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"os/exec"
 	"strconv"
 	"testing"
 	"time"
@@ -23,15 +22,8 @@ import (
 // producer. What is behind them counts: a reset that took the table for empty would use an epoch
 // again.
 func TestEmptiedBatches(t *testing.T) {
-	jars, ok := devstack.FindKafka()
-	if !ok {
-		skipWithout(t, "Apache Kafka (make kafka)")
-	}
-	if _, err := exec.LookPath("java"); err != nil {
-		skipWithout(t, "Java")
-	}
 	k, err := devstack.StartKafka(t.Context(),
-		devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0",
+		devstack.KafkaConfig{Jars: kafkaJars(t), Addr: "127.0.0.1:0",
 			Properties: map[string]string{"log.cleaner.backoff.ms": "100"}})
 	if err != nil {
 		t.Fatalf("start Kafka: %v", err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,15 +83,8 @@ func pauseKafka(f *injection) {
 // that a process says to it passes there.
 func proxiedKafka(t *testing.T) (*devstack.Kafka, *proxy) {
 	t.Helper()
-	jars, ok := devstack.FindKafka()
-	if !ok {
-		skipWithout(t, "Apache Kafka (make kafka)")
-	}
-	if _, err := exec.LookPath("java"); err != nil {
-		skipWithout(t, "Java")
-	}
 	p := startProxy(t, "", kafkaFrames)
-	k, err := devstack.StartKafka(t.Context(), devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0",
+	k, err := devstack.StartKafka(t.Context(), devstack.KafkaConfig{Jars: kafkaJars(t), Addr: "127.0.0.1:0",
 		Listeners: map[string]devstack.KafkaListener{"PROXIED": {Advertise: p.addr()}}})
 	if err != nil {
 		t.Fatalf("start Kafka: %v", err)

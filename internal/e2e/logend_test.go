@@ -25,13 +25,9 @@ type volume struct {
 // copy.
 func newVolume(t *testing.T) *volume {
 	t.Helper()
-	jars, ok := devstack.FindKafka()
-	if !ok {
-		skipWithout(t, "Apache Kafka (make kafka)")
-	}
 	dir := filepath.Join(t.TempDir(), "kafka")
 	k, err := devstack.StartKafka(context.Background(),
-		devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0", Dir: dir})
+		devstack.KafkaConfig{Jars: kafkaJars(t), Addr: "127.0.0.1:0", Dir: dir})
 	if err != nil {
 		t.Fatalf("start Kafka: %v", err)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 // binary is the tollstream command, built once.
@@ -39,24 +40,14 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "tollstream")
-		args := []string{"build", "-o", binary}
-		if os.Getenv("TOLLSTREAM_BACKLOG") != "" { // which is about memory, as servers have it
-			args = append(args, "-tags", "noembedded")
-		}
-		build := exec.Command("go", append(args, "github.com/tollstream/tollstream/cmd/tollstream")...)
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			fmt.Fprintln(os.Stderr, "build tollstream:", err)
+		if binary, err = testkit.Build(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 		defer stopKafka()
 		return m.Run()
 	}())
 }
-
-// required reports whether a missing service fails a test instead of skipping it.
-func required() bool { return os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" }
 
 // campaign skips a test that belongs to the campaign of faults, where that is not asked for: make
 // faults.
@@ -75,14 +66,6 @@ func besideOthers(t *testing.T) {
 	}
 }
 
-func skipWithout(t *testing.T, what string) {
-	t.Helper()
-	if required() {
-		t.Fatalf("%s is not installed, and this run requires it", what)
-	}
-	t.Skipf("%s is not installed", what)
-}
-
 var shared struct {
 	sync.Mutex
 	kafka *devstack.Kafka
@@ -99,17 +82,20 @@ func sharedKafka(t *testing.T) *devstack.Kafka {
 	return shared.kafka
 }
 
-func startKafka(t *testing.T) *devstack.Kafka {
+// kafkaJars returns the folder of Kafka's jars, and skips a test where there is none, or no Java.
+func kafkaJars(t *testing.T) string {
 	t.Helper()
 	jars, ok := devstack.FindKafka()
-	if !ok {
-		skipWithout(t, "Apache Kafka (make kafka)")
-	}
-	if _, err := exec.LookPath("java"); err != nil {
-		skipWithout(t, "Java")
-	}
+	testkit.NeedService(t, "Apache Kafka (make kafka)", ok)
+	_, err := exec.LookPath("java")
+	testkit.NeedService(t, "Java", err == nil)
+	return jars
+}
+
+func startKafka(t *testing.T) *devstack.Kafka {
+	t.Helper()
 	k, err := devstack.StartKafka(context.Background(),
-		devstack.KafkaConfig{Jars: jars, Addr: "127.0.0.1:0"})
+		devstack.KafkaConfig{Jars: kafkaJars(t), Addr: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatalf("start Kafka: %v", err)
 	}
@@ -150,9 +136,7 @@ func newWorld(t *testing.T) *world {
 // server.
 func newWorldOn(t *testing.T, brokers, engine string, options ...string) *world {
 	t.Helper()
-	if !devstack.HasDatabase(engine) {
-		skipWithout(t, engine)
-	}
+	testkit.NeedDatabase(t, engine, devstack.HasDatabase)
 	db, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{
 		Addr: "127.0.0.1:0", DataDir: dataDir(t, engine), Engine: engine, Options: options,
 	})
@@ -252,7 +236,7 @@ func (w *world) refuses(args []string, texts ...string) {
 type process struct {
 	w    *world
 	cmd  *exec.Cmd
-	log  *syncBuffer
+	log  *testkit.Buffer
 	done chan struct{}
 
 	heard int // up to where a test has waited for lines of the log
@@ -267,7 +251,7 @@ func (w *world) start(args ...string) *process {
 // startCommand is start for a command that runs tollstream.
 func (w *world) startCommand(args []string) *process {
 	w.t.Helper()
-	p := &process{w: w, cmd: exec.Command(args[0], args[1:]...), log: new(syncBuffer),
+	p := &process{w: w, cmd: exec.Command(args[0], args[1:]...), log: new(testkit.Buffer),
 		done: make(chan struct{})}
 	p.cmd.Env = w.env
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
@@ -309,23 +293,6 @@ func (p *process) running() bool {
 	default:
 		return true
 	}
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // count runs a query that gives one number.

@@ -24,6 +24,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 const moduleRoot = "../.."
@@ -86,19 +87,6 @@ func TestEmitToReader(t *testing.T) {
 	compare(t, readRows(t, db.DSN()), rowsOf(t, readTopic(t, kafka.Addr(), "toll", count)))
 }
 
-// need skips the test for want of a part that this machine lacks, or fails it where all must be
-// there.
-func need(t *testing.T, ok bool, format string, args ...any) {
-	t.Helper()
-	if ok {
-		return
-	}
-	if os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf(format, args...)
-}
-
 // findPython returns the interpreter that has the packages of the course's scripts.
 func findPython(t *testing.T) string {
 	t.Helper()
@@ -111,8 +99,9 @@ func findPython(t *testing.T) string {
 		t.Fatal(err)
 	}
 	_, err = os.Stat(python)
-	need(t, err == nil,
-		"no Python environment is installed: run scripts/python-env.sh, or name its interpreter in TOLLSTREAM_PYTHON")
+	testkit.NeedService(t,
+		"a Python environment (scripts/python-env.sh, or its interpreter in TOLLSTREAM_PYTHON)",
+		err == nil)
 	return python
 }
 
@@ -120,9 +109,9 @@ func findPython(t *testing.T) string {
 func startServices(t *testing.T) (*devstack.Kafka, *devstack.Database) {
 	t.Helper()
 	jars, ok := devstack.FindKafka()
-	need(t, ok, "Apache Kafka is not installed: run scripts/fetch/fetch.sh kafka")
+	testkit.NeedService(t, "Apache Kafka (make kafka)", ok)
 	engine := cmp.Or(os.Getenv("TOLLSTREAM_TEST_ENGINE"), "mariadb") // as in internal/e2e
-	need(t, devstack.HasDatabase(engine), "%s is not installed", engine)
+	testkit.NeedDatabase(t, engine, devstack.HasDatabase)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	kafka, err := devstack.StartKafka(ctx, devstack.KafkaConfig{Jars: jars})
@@ -159,11 +148,8 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "tollstream")
-	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary, "./cmd/tollstream")
-	build.Dir = moduleRoot
-	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build tollstream: %v\n%s", err, out)
+	if binary, err = testkit.Build(dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

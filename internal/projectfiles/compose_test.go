@@ -161,8 +161,7 @@ func TestDockerIgnoreHasAllFolders(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept := strings.Fields(string(text))
-	list := exec.Command("go", "list", "-tags", "noembedded", "-deps", "-f", "{{.Dir}}",
-		"./cmd/tollstream")
+	list := exec.Command("go", "list", "-deps", "-f", "{{.Dir}}", "./cmd/tollstream")
 	list.Dir = root
 	out, err := list.Output()
 	if err != nil {

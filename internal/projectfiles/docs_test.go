@@ -8,17 +8,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 // TestDocsHaveAllSettings compares the README's commands and docs/settings.md with what the
 // command's own help says: commands, flags, variables.
 func TestDocsHaveAllSettings(t *testing.T) {
 	readme := read(t, "README.md")
-	binary := filepath.Join(t.TempDir(), "tollstream")
-	build := exec.Command("go", "build", "-tags", "noembedded", "-o", binary, "./cmd/tollstream")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build tollstream: %v\n%s", err, out)
+	binary, err := testkit.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
 	}
 	help := func(args ...string) string {
 		out, err := exec.Command(binary, append(args, "--help")...).Output()

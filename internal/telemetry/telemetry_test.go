@@ -1,7 +1,6 @@
 package telemetry
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"log/slog"
@@ -10,32 +9,15 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
-// lockedBuffer is a buffer that can be read while it is written.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestServeProfiles(t *testing.T) {
-	var out lockedBuffer
+	var out testkit.Buffer
 	log := slog.New(slog.NewTextHandler(&out, nil))
 	stop, err := ServeProfiles("127.0.0.1:0", log)
 	if err != nil {
@@ -100,7 +82,7 @@ func TestTracesLost(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "10") // ms between attempts to send
 	away := httptest.NewServer(http.NotFoundHandler())
 	away.Close()
-	log := new(lockedBuffer)
+	log := new(testkit.Buffer)
 	endpoint, err := url.Parse(away.URL)
 	if err != nil {
 		t.Fatal(err)

@@ -1,9 +1,9 @@
 // Command bench measures built tollstream commands and writes the figures of docs/performance.md.
 //
-//	go run -tags noembedded ./scripts/bench                              # everything
-//	go run -tags noembedded ./scripts/bench -only steady -rounds 1
-//	go run -tags noembedded ./scripts/bench -binary new/tollstream,old/tollstream -only backlog
-//	go run -tags noembedded ./scripts/bench -from a.json,b.json -into docs/performance.md
+//	go run ./scripts/bench                              # everything
+//	go run ./scripts/bench -only steady -rounds 1
+//	go run ./scripts/bench -binary new/tollstream,old/tollstream -only backlog
+//	go run ./scripts/bench -from a.json,b.json -into docs/performance.md
 package main
 
 import (

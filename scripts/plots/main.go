@@ -1,7 +1,7 @@
 // Command plots measures how the cost of a backlog grows while one setting varies, and draws it.
 //
-//	go run -tags noembedded ./scripts/plots             # measures all series, then draws
-//	go run -tags noembedded ./scripts/plots -from-data  # draws again from the figures next to the plots
+//	go run ./scripts/plots             # measures all series, then draws
+//	go run ./scripts/plots -from-data  # draws again from the figures next to the plots
 package main
 
 import (

@@ -21,6 +21,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/web"
 )
 
@@ -104,17 +105,11 @@ var (
 	wall  = size{2560, 1440}
 )
 
-// open opens a window. Without a Chromium the test is skipped, or fails where
-// TOLLSTREAM_REQUIRE_SERVICES=1 says that everything has to be there.
+// open opens a window. It needs Chromium.
 func open(t *testing.T, s size) *window {
 	t.Helper()
 	path, ok := chromium()
-	if !ok {
-		if os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1" {
-			t.Fatal("Chromium is not installed, and this run requires it")
-		}
-		t.Skip("Chromium is not installed")
-	}
+	testkit.NeedService(t, "Chromium", ok)
 	browser.Do(func() { startBrowser(path) })
 	if browser.err != nil {
 		t.Fatalf("start Chromium: %v", browser.err)

@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 // pipeline is the command at work on servers of its own: Kafka and MariaDB where this machine has
@@ -50,11 +50,7 @@ func built(t testing.TB) string {
 		if command.folder, command.err = os.MkdirTemp("", "tollstream-page-"); command.err != nil {
 			return
 		}
-		command.binary = filepath.Join(command.folder, "tollstream")
-		if text, err := exec.Command("go", "build", "-o", command.binary,
-			"github.com/tollstream/tollstream/cmd/tollstream").CombinedOutput(); err != nil {
-			command.err = fmt.Errorf("build tollstream: %w\n%s", err, text)
-		}
+		command.binary, command.err = testkit.Build(command.folder)
 	})
 	if command.err != nil {
 		t.Fatal(command.err)
@@ -65,7 +61,6 @@ func built(t testing.TB) string {
 func newPipeline(t testing.TB) *pipeline {
 	t.Helper()
 	_ = mysql.SetLogger(&mysql.NopLogger{})
-	required := os.Getenv("TOLLSTREAM_REQUIRE_SERVICES") == "1"
 	var brokers string
 	jars, kafka := devstack.FindKafka()
 	if _, err := exec.LookPath("java"); err != nil {
@@ -79,7 +74,7 @@ func newPipeline(t testing.TB) *pipeline {
 		}
 		t.Cleanup(func() { _ = k.Close() })
 		brokers = k.Addr()
-	case required:
+	case testkit.ServicesRequired():
 		t.Fatal("Apache Kafka (make kafka) or Java is not installed, and this run requires them")
 	default:
 		b, err := devstack.StartBroker(devstack.BrokerConfig{Addr: "127.0.0.1:0"})
@@ -89,9 +84,7 @@ func newPipeline(t testing.TB) *pipeline {
 		t.Cleanup(func() { _ = b.Close() })
 		brokers = b.Addr()
 	}
-	if _, ok := devstack.FindMariaDB(); !ok && required {
-		t.Fatal("MariaDB is not installed, and this run requires it")
-	}
+	needDatabase(t)
 	d, err := devstack.StartDatabase(t.Context(), devstack.DatabaseConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -106,6 +99,16 @@ func newPipeline(t testing.TB) *pipeline {
 	p.env = append(os.Environ(), "TOLLSTREAM_BROKERS="+brokers, "TOLLSTREAM_MYSQL="+d.DSN(),
 		"TOLLSTREAM_STATE_DIR="+t.TempDir(), "TOLLSTREAM_INSTANCE=one")
 	return p
+}
+
+// needDatabase makes sure that there is a database where no engine is asked for.
+func needDatabase(t testing.TB) {
+	t.Helper()
+	engine := "mariadb"
+	if !devstack.HasDatabase(engine) && !testkit.ServicesRequired() {
+		engine = "embedded"
+	}
+	testkit.NeedDatabase(t, engine, devstack.HasDatabase)
 }
 
 // run runs a command to its end, which must be a good one.
@@ -361,6 +364,7 @@ func TestPipelineThousand(t *testing.T) {
 // TestDemoPage follows the address that the demo prints.
 func TestDemoPage(t *testing.T) {
 	w := open(t, desk)
+	needDatabase(t)
 	binary := built(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patient)
 	defer cancel()
