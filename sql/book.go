@@ -2,7 +2,6 @@ package sql
 
 import (
 	"context"
-	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"iter"
@@ -20,27 +19,6 @@ type sums struct {
 
 func (s *sums) add(o sums) { s.events += o.events; s.checksum += o.checksum }
 func (s *sums) sub(o sums) { s.events -= o.events; s.checksum -= o.checksum }
-
-// cursorRow is a row of toll_cursor.
-type cursorRow struct {
-	partition   int32
-	start, next int64
-	token       uint64
-	epoch       uint64
-	logReplaced string
-}
-
-// batchRow is a row of toll_batch. Its blob is valid until the next row is read.
-type batchRow struct {
-	partition                 int32
-	first, next               int64
-	token                     uint64
-	events, rejected, skipped int64
-	gone                      int64 // of the skipped
-	published                 bool
-	batches                   int64 // that were compacted into it
-	blob                      dbsql.RawBytes
-}
 
 // account is what the outbox holds of one plaza from one source partition: the deltas at or below
 // what the plaza's state has merged, and those above, which are in flight.
@@ -175,55 +153,12 @@ func (a *account) advance(merged int64) bool {
 	return a.at <= merged && !(a.partial && len(a.points) == 0 && merged > a.at)
 }
 
-// readCursors reads all cursors of a topic, ascending by partition.
-func readCursors(ctx context.Context, q reader, topicID string) ([]cursorRow, error) {
-	rows, err := q.QueryContext(ctx, `SELECT partition_id, start_offset, next_offset, token, epoch, log_replaced FROM toll_cursor
-		WHERE topic_id = ? ORDER BY partition_id`, topicID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var cursors []cursorRow
-	for rows.Next() {
-		var c cursorRow
-		if err := rows.Scan(&c.partition, &c.start, &c.next, &c.token, &c.epoch,
-			&c.logReplaced); err != nil {
-			return nil, err
-		}
-		cursors = append(cursors, c)
-	}
-	return cursors, rows.Err()
-}
-
-// readBatches calls each with the batches of a partition from the one that begins at offset from,
-// in order. It holds one batch at a time.
-func readBatches(ctx context.Context, q reader, topicID string, partition int32, from int64,
-	each func(*batchRow) error) error {
-	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected, skipped, gone, published, batches, deltas
-		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset`, topicID, partition, from)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	row := batchRow{partition: partition}
-	for rows.Next() {
-		if err := rows.Scan(&row.first, &row.next, &row.token, &row.events, &row.rejected, &row.skipped,
-			&row.gone, &row.published, &row.batches, &row.blob); err != nil {
-			return err
-		}
-		if err := each(&row); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
-}
-
 // errOtherOutbox says that the outbox is not the one that a book was begun with, or that the book
 // can't tell what was merged since.
 var errOtherOutbox = errors.New("the outbox must be read anew")
 
 // update adds what was stored since the last update.
-func (b *book) update(ctx context.Context, s *Store, q reader) error {
+func (b *book) update(ctx context.Context, s *Verifier, q reader) error {
 	m, err := readMeta(ctx, q)
 	if err != nil {
 		return err
@@ -253,7 +188,7 @@ func (b *book) update(ctx context.Context, s *Store, q reader) error {
 				return nil
 			}
 			var err error
-			if deltas, err = s.cfg.DecodeSums(deltas[:0], row.blob); err != nil {
+			if deltas, err = s.decodeSums(deltas[:0], row.blob); err != nil {
 				return fmt.Errorf("read the outbox of the batch at %d:%d: %w", c.partition, row.first, err)
 			}
 			b.add(row, deltas)
@@ -267,14 +202,6 @@ func (b *book) update(ctx context.Context, s *Store, q reader) error {
 		return errOtherOutbox
 	}
 	return nil
-}
-
-func highestEpoch(cursors []cursorRow) uint64 {
-	var epoch uint64
-	for _, c := range cursors {
-		epoch = max(epoch, c.epoch)
-	}
-	return epoch
 }
 
 // accountsOf yields the accounts of a plaza, ascending by partition.

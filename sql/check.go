@@ -14,11 +14,11 @@ import (
 func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 	found, err := s.columns(ctx, s.db)
 	if err != nil {
-		return Meta{}, s.wrap("read the columns of the tables", err)
+		return Meta{}, s.db.wrap("read the columns of the tables", err)
 	}
 	if m, err := s.versionOnly(ctx); err == nil {
 		// An older or newer version explains other tables and columns better than a list of them does.
-		if err := s.checkVersion(m); err != nil {
+		if err := m.checkVersion(s.db); err != nil {
 			return Meta{}, err
 		}
 	}
@@ -30,17 +30,17 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 	}
 	m, err := readMeta(ctx, s.db)
 	if errors.Is(err, errNoMeta) {
-		return Meta{}, s.notSetUp(err)
+		return Meta{}, notSetUp(s.db, err)
 	}
 	if err != nil {
-		return Meta{}, s.wrap("read toll_meta", err)
+		return Meta{}, s.db.wrap("read toll_meta", err)
 	}
 	if err := s.checkIdentity(m, id); err != nil && m.resetting == notResetting {
 		return m, err
 	}
 	if m.resetting != notResetting {
 		return m, toll.Permanent("run again: "+m.resetting.command(),
-			"a reset of %s was interrupted and is not complete", s.address)
+			"a reset of %s was interrupted and is not complete", s.db.address)
 	}
 	if m.TopicID == "" && id.TopicID != "" {
 		if err := s.SetTopicID(ctx, id.TopicID); err != nil {
@@ -56,7 +56,7 @@ func (s *Store) Check(ctx context.Context, id Identity) (Meta, error) {
 func (s *Store) checkTables(ctx context.Context, q reader) error {
 	found, err := s.columns(ctx, q)
 	if err != nil {
-		return s.wrap("read the columns of the tables", err)
+		return s.db.wrap("read the columns of the tables", err)
 	}
 	if err := s.checkFound(found); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (s *Store) checkFound(found map[string][]column) error {
 		}
 		return toll.Permanent(
 			"run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/security.md",
-			"the database %s lacks %s", s.address, strings.Join(names, ", "))
+			"the database %s lacks %s", s.db.address, strings.Join(names, ", "))
 	}
 	return s.checkColumns(found)
 }

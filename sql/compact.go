@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/text"
@@ -14,8 +15,6 @@ import (
 
 // CompactOptions says how far a partition's batches may be compacted.
 type CompactOptions struct {
-	// Encode writes an outbox; it is wire.AppendPlazaDeltas with nil.
-	Encode func([]toll.PlazaDelta) []byte
 	// States are the plazas' states as the group table's topic has them, which were read before. Nil
 	// for adding nothing up.
 	States map[int16]*toll.State
@@ -31,6 +30,21 @@ type CompactOptions struct {
 	// is younger than minKeep.
 	Keep      time.Duration
 	KeepBytes int64
+}
+
+// Compactor compacts the batches of one topic.
+type Compactor struct {
+	db      *DB
+	topicID string
+	decode  func([]byte) ([]toll.PlazaDelta, error)
+	encode  func([]toll.PlazaDelta) []byte
+}
+
+// newCompactor returns what compacts the batches of the topic that has this id, by functions that
+// read and write an outbox.
+func newCompactor(db *DB, topicID string, decode func([]byte) ([]toll.PlazaDelta, error),
+	encode func([]toll.PlazaDelta) []byte) *Compactor {
+	return &Compactor{db: db, topicID: topicID, decode: decode, encode: encode}
 }
 
 // Limits of compaction. They are variables for tests.
@@ -79,21 +93,21 @@ type Compacted struct {
 // compacted rows as it sends others. The last batch of a partition stays as it is. Rows are
 // replaced only if they are as they were read and published, so neither a zombie, nor a rebuild,
 // nor another compaction at the same time is in the way of each other.
-func (w *Writer) Compact(ctx context.Context, partition int32, o CompactOptions) (Compacted,
+func (c *Compactor) Compact(ctx context.Context, partition int32, o CompactOptions) (Compacted,
 	error) {
 	var done Compacted
-	w.s.embedded(ctx) // for what follows, see many
-	c := &compaction{w: w, partition: partition, o: o, done: &done}
-	err := c.run(ctx)
-	return done, w.s.wrap(fmt.Sprintf("compact the batches of partition %d", partition), err)
+	c.db.embedded(ctx) // for what follows, see many
+	err := (&compaction{Compactor: c, partition: partition, o: o, done: &done}).run(ctx)
+	return done, c.db.wrap(fmt.Sprintf("compact the batches of partition %d", partition), err)
 }
 
 type compaction struct {
-	w         *Writer
+	*Compactor
 	partition int32
 	o         CompactOptions
 	done      *Compacted
-	cursor    toll.Cursor
+	cursor    cursorRow
+	packet    int   // bytes that the server takes in one
 	limit     int64 // bytes of a row's outbox that others are added to
 }
 
@@ -111,19 +125,19 @@ type batchFigures struct {
 }
 
 func (c *compaction) run(ctx context.Context) error {
-	var err error
-	c.cursor, err = c.w.readCursor(ctx, c.w.s.db, c.partition)
-	if errors.Is(err, dbsql.ErrNoRows) {
+	cursors, err := readCursors(ctx, c.db, c.topicID)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(cursors, func(r cursorRow) bool { return r.partition == c.partition })
+	if i < 0 {
 		return nil
 	}
-	if err != nil {
+	c.cursor = cursors[i]
+	if c.packet, err = c.db.maxPacket(ctx, c.db); err != nil {
 		return err
 	}
-	packet, err := c.w.maxPacket(ctx, c.w.s.db)
-	if err != nil {
-		return err
-	}
-	c.limit = min(foldBytes, int64(packet/4)) // what is added to that may be as large
+	c.limit = min(foldBytes, int64(c.packet/4)) // what is added to that may be as large
 	if err := c.pack(ctx); err != nil || c.o.States == nil {
 		return err
 	}
@@ -134,10 +148,10 @@ func (c *compaction) run(ctx context.Context) error {
 // others follow.
 func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures, more bool,
 	err error) {
-	rs, err := c.w.s.db.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, batches, LENGTH(deltas), stored_at,
+	rs, err := c.db.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, batches, LENGTH(deltas), stored_at,
 		first_minute, last_minute, folded_minute FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset LIMIT ?`,
-		c.w.topicID, c.partition, from, pageRows)
+		c.topicID, c.partition, from, pageRows)
 	if err != nil {
 		return nil, false, err
 	}
@@ -164,7 +178,7 @@ func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures,
 
 // last reports whether a row is the partition's last batch, or may be.
 func (c *compaction) last(r *batchFigures) bool {
-	return r.token == c.cursor.Token || r.next >= c.cursor.Next
+	return r.token == c.cursor.token || r.next >= c.cursor.next
 }
 
 // pack puts batches into one row, as they are.
@@ -231,8 +245,8 @@ func (c *compaction) pack(ctx context.Context) error {
 // fold adds batches up, from the partition's first one on.
 func (c *compaction) fold(ctx context.Context) error {
 	var behind int64 // bytes of the outboxes behind the row that is looked at
-	if err := c.w.s.db.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(LENGTH(deltas)), 0) AS SIGNED) FROM toll_batch
-		WHERE topic_id = ? AND partition_id = ? AND folded_minute IS NULL`, c.w.topicID, c.partition).Scan(&behind); err != nil {
+	if err := c.db.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(LENGTH(deltas)), 0) AS SIGNED) FROM toll_batch
+		WHERE topic_id = ? AND partition_id = ? AND folded_minute IS NULL`, c.topicID, c.partition).Scan(&behind); err != nil {
 		return err
 	}
 	f := &folding{compaction: c}
@@ -325,9 +339,9 @@ func (c *compaction) unmerged(deltas []toll.PlazaDelta, next int64) string {
 		switch end := d.End(next); {
 		case s == nil:
 			return fmt.Sprintf("the group table lacks plaza %d", d.Plaza)
-		case s.Epoch != c.cursor.Epoch:
+		case s.Epoch != c.cursor.epoch:
 			return fmt.Sprintf("the group table has plaza %d as of epoch %d, the database is of %d", d.Plaza,
-				s.Epoch, c.cursor.Epoch)
+				s.Epoch, c.cursor.epoch)
 		case s.MergedIn(c.partition) < end:
 			return fmt.Sprintf("plaza %d has merged up to offset %s of partition %d, and not %s", d.Plaza,
 				text.Number(s.MergedIn(c.partition)), c.partition, text.Number(end))
@@ -360,7 +374,7 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 	addUp bool) (*batchFigures, error) {
 	// READ COMMITTED locks the rows and not the gaps between them, where nobody inserts but next to
 	// which others do.
-	tx, err := c.w.s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
+	tx, err := c.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 	if err != nil {
 		return nil, err
 	}
@@ -378,17 +392,16 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 		sum.folded, sum.isFolded = max(c.o.Before, j.folded), true
 		folded = dbsql.Null[int64]{V: int64(sum.folded), Valid: true}
 	}
-	blob := c.o.Encode(deltas)
+	blob := c.encode(deltas)
 	sum.bytes, sum.token = int64(len(blob)), NewToken()
-	if packet, err := c.w.maxPacket(ctx, tx); err != nil ||
-		len(blob)+escapes(blob)+packetReserve > packet {
-		return nil, err // it stays several rows
+	if escapedLen(blob)+packetReserve > c.packet {
+		return nil, nil // it stays several rows
 	}
 	firstMinute, lastMinute := minuteColumns(sum.minutes)
 	if j.rows > 1 {
 		res, err := tx.ExecContext(ctx,
 			`DELETE FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset > ? AND first_offset < ?`,
-			c.w.topicID, c.partition, sum.first, sum.next)
+			c.topicID, c.partition, sum.first, sum.next)
 		if err != nil {
 			return nil, err
 		}
@@ -400,7 +413,7 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 		first_minute = ?, last_minute = ?, batches = ?, folded_minute = ? WHERE topic_id = ? AND partition_id = ? AND first_offset = ?`,
 		sum.next, sum.token, j.events, j.rejected, j.skipped, j.gone, blob, firstMinute, lastMinute,
 		sum.batches, folded,
-		c.w.topicID, c.partition, sum.first); err != nil {
+		c.topicID, c.partition, sum.first); err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(); err != nil {
@@ -409,18 +422,6 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 	c.done.Before += int64(j.rows)
 	c.done.After++
 	return &sum, nil
-}
-
-// escapes returns how many bytes of a blob the driver puts a backslash before.
-func escapes(blob []byte) int {
-	n := 0
-	for _, b := range blob {
-		switch b {
-		case 0, '\n', '\r', 0x1a, '\'', '"', '\\':
-			n++
-		}
-	}
-	return n
 }
 
 // joined is what neighbouring rows hold.
@@ -441,7 +442,7 @@ func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, ad
 	error) {
 	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events, rejected, skipped, gone, batches, deltas FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? AND first_offset <= ? ORDER BY first_offset FOR UPDATE`,
-		c.w.topicID, c.partition, run[0].first, run[len(run)-1].first)
+		c.topicID, c.partition, run[0].first, run[len(run)-1].first)
 	if err != nil {
 		return nil, err
 	}
@@ -474,7 +475,7 @@ func (c *compaction) join(ctx context.Context, tx reader, run []batchFigures, ad
 		if stop {
 			continue
 		}
-		deltas, err := c.w.s.cfg.Decode(blob)
+		deltas, err := c.decode(blob)
 		if err != nil {
 			return nil, fmt.Errorf("read the outbox of the batch at %d:%d: %w", c.partition, first, err)
 		}

@@ -162,7 +162,7 @@ func (k *keeper) compact() {
 	k.t.Helper()
 	k.folded = toll.FoldHorizon(k.states, k.until, toll.MinKeptMinutes)
 	packBytes, foldBytes = int64(200+k.random.IntN(20_000)), int64(500+k.random.IntN(100_000))
-	o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: k.folded,
+	o := CompactOptions{Now: time.Now(), States: k.states, Before: k.folded,
 		Keep: time.Duration(k.random.IntN(2)) * time.Hour, KeepBytes: int64(k.random.IntN(5000))}
 	switch k.random.IntN(4) {
 	case 0:
@@ -171,7 +171,7 @@ func (k *keeper) compact() {
 		o.States = k.stale
 	}
 	for p := range int32(2) {
-		done, err := k.w.Compact(k.t.(*testing.T).Context(), p, o)
+		done, err := k.s.Compactor(testIdentity.TopicID).Compact(k.t.(*testing.T).Context(), p, o)
 		if err != nil {
 			k.t.Fatal(err)
 		}
@@ -234,7 +234,7 @@ func TestCompactionKeepsEveryInvariant(t *testing.T) {
 	eager(t)
 	onEngines(t, func(t *testing.T, s *Store) {
 		steps := 220
-		if s.embedded(t.Context()) {
+		if s.db.embedded(t.Context()) {
 			steps = 110 // of which each takes long
 		}
 		for seed := range uint64(max(seeds, 1)) {
@@ -335,7 +335,7 @@ func TestCompactWhileRunning(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		initialize(t, s)
-		l := &live{t: t, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
+		l := &live{t: t, s: s, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
 		// Batches are kept longer than any reader is behind; here until the reader has newer states.
 		var oldest atomic.Pointer[map[int16]*toll.State]
 		read := func() map[int16]*toll.State {
@@ -362,8 +362,8 @@ func TestCompactWhileRunning(t *testing.T) {
 					states := *oldest.Load() // before: what is merged is published
 					run(t, s, `UPDATE toll_batch SET published = 1 WHERE partition_id = ? AND published = 0`, p)
 					before := toll.NewZone(berlin).Minute(1644488582 + 3600*40)
-					if _, err := l.w.Compact(ctx, p,
-						CompactOptions{Encode: encodeJSON, Now: time.Now(), States: states,
+					if _, err := l.s.Compactor(testIdentity.TopicID).Compact(ctx, p,
+						CompactOptions{Now: time.Now(), States: states,
 							Before: before}); err != nil && ctx.Err() == nil {
 						t.Error(err)
 						return
@@ -395,8 +395,8 @@ func TestCompactWhileRunning(t *testing.T) {
 		run(t, s, `UPDATE toll_batch SET published = 1`)
 		for p := range int32(2) {
 			for range 2 {
-				if _, err := l.w.Compact(context.Background(), p,
-					CompactOptions{Encode: encodeJSON, Now: time.Now(), States: l.states,
+				if _, err := l.s.Compactor(testIdentity.TopicID).Compact(context.Background(), p,
+					CompactOptions{Now: time.Now(), States: l.states,
 						Before: 1 << 30}); err != nil {
 					t.Fatal(err)
 				}
@@ -420,8 +420,8 @@ func TestCompactKeepsGone(t *testing.T) {
 		}
 		run(t, s, `UPDATE toll_batch SET gone = 1 WHERE partition_id = 0 AND first_offset > 100`)
 		before := verify(t, s, VerifyInput{States: st.states})
-		done, err := s.Writer(testIdentity.TopicID).Compact(t.Context(), 0,
-			CompactOptions{Encode: encodeJSON, Now: time.Now(), States: st.states, Before: 1 << 30})
+		done, err := s.Compactor(testIdentity.TopicID).Compact(t.Context(), 0,
+			CompactOptions{Now: time.Now(), States: st.states, Before: 1 << 30})
 		if err != nil || done.Packed+done.Added == 0 {
 			t.Fatalf("compact: %+v, %v", done, err)
 		}
@@ -483,9 +483,9 @@ func TestCompactLeavesAlone(t *testing.T) {
 					k.store(0, passage{4000, "2022-03-20 08:00", "car", 1, toll.OnTime})
 				}
 				k.send(0, 100)
-				o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: -1 << 31}
+				o := CompactOptions{Now: time.Now(), States: k.states, Before: -1 << 31}
 				c.change(k, &o)
-				done, err := k.w.Compact(t.Context(), 0, o)
+				done, err := k.s.Compactor(testIdentity.TopicID).Compact(t.Context(), 0, o)
 				if err != nil || done.Blocked == "" != (c.blocked == "") {
 					t.Fatalf("got %+v, %v", done, err)
 				}
@@ -513,8 +513,8 @@ func TestRecountOfFoldedMinutes(t *testing.T) {
 		}
 		run(t, s, `UPDATE toll_batch SET published = 1`)
 		before := minuteOf(t, "2022-03-20 09:30")
-		if _, err := x.w.Compact(t.Context(), 0,
-			CompactOptions{Encode: encodeJSON, Now: time.Now(), States: x.mergedStates("2022-03-21 12:00"),
+		if _, err := x.s.Compactor(testIdentity.TopicID).Compact(t.Context(), 0,
+			CompactOptions{Now: time.Now(), States: x.mergedStates("2022-03-21 12:00"),
 				Before: before}); err != nil {
 			t.Fatal(err)
 		}
@@ -561,13 +561,15 @@ func TestCompactNoticesChanges(t *testing.T) {
 					k.store(0, passage{4000, "2022-03-20 08:00", "car", 1, toll.OnTime})
 				}
 				k.send(0, 100)
-				s.embedded(t.Context())
-				c := &compaction{w: k.w, done: &Compacted{}, limit: foldBytes,
-					o: CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Before: -1 << 31}}
-				var err error
-				if c.cursor, err = k.w.Cursor(t.Context(), 0); err != nil {
+				s.db.embedded(t.Context())
+				c := &compaction{Compactor: s.Compactor(testIdentity.TopicID), done: &Compacted{},
+					packet: 16 << 20, limit: foldBytes,
+					o: CompactOptions{Now: time.Now(), States: k.states, Before: -1 << 31}}
+				cursor, err := k.w.Cursor(t.Context(), 0)
+				if err != nil {
 					t.Fatal(err)
 				}
+				c.cursor = cursorRow{next: cursor.Next, token: cursor.Token, epoch: cursor.Epoch}
 				rows, _, err := c.rows(t.Context(), 0)
 				if err != nil {
 					t.Fatal(err)
@@ -602,8 +604,8 @@ func TestStateWithinCompactedBatches(t *testing.T) {
 				old = &was
 			}
 		}
-		if _, err := k.w.Compact(t.Context(), 0,
-			CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states,
+		if _, err := k.s.Compactor(testIdentity.TopicID).Compact(t.Context(), 0,
+			CompactOptions{Now: time.Now(), States: k.states,
 				Before: -1 << 31}); err != nil {
 			t.Fatal(err)
 		}
@@ -636,8 +638,8 @@ func TestVerifyFoldedWindows(t *testing.T) {
 		k.close()
 		k.folded = toll.FoldHorizon(k.states, k.until, toll.MinKeptMinutes)
 		for p := range int32(2) {
-			if _, err := k.w.Compact(t.Context(), p,
-				CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states,
+			if _, err := k.s.Compactor(testIdentity.TopicID).Compact(t.Context(), p,
+				CompactOptions{Now: time.Now(), States: k.states,
 					Before: k.folded}); err != nil {
 				t.Fatal(err)
 			}

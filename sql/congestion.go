@@ -140,9 +140,9 @@ func (r *Results) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []asse
 func (r *Results) wall(m toll.Minute) string { return wallColumn(r.zone, m) }
 
 // Congestion returns how all plazas stand that were assessed.
-func (s *Store) Congestion(ctx context.Context) (map[int16]traffic.Assessment, error) {
-	all, err := readAssessments(ctx, s.db, "")
-	return all, s.wrap("read the congestion", err)
+func (r *Reader) Congestion(ctx context.Context) (map[int16]traffic.Assessment, error) {
+	all, err := readAssessments(ctx, r.db, "")
+	return all, r.db.wrap("read the congestion", err)
 }
 
 func readAssessments(ctx context.Context, q reader, condition string,
@@ -167,16 +167,4 @@ func readAssessments(ctx context.Context, q reader, condition string,
 		all[plaza] = a
 	}
 	return all, rows.Err()
-}
-
-// placeholders returns n of them: ?, ?, ?.
-func placeholders(n int) string { return "?" + strings.Repeat(", ?", n-1) }
-
-// anys returns values as arguments of a query.
-func anys[T any](values []T) []any {
-	all := make([]any, len(values))
-	for i, v := range values {
-		all[i] = v
-	}
-	return all
 }

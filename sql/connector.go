@@ -22,9 +22,8 @@ type connector struct {
 	bound   *atomic.Pointer[string] // the database's id, nil for any
 }
 
-// Bind lets the store connect to this database only from now on: another one behind the same
-// address is a [toll.PermanentError].
-func (s *Store) Bind(m Meta) { s.bound.Store(&m.DatabaseID) }
+// bind lets the pool connect to the database of this id only from now on.
+func (d *DB) bind(databaseID string) { d.bound.Store(&databaseID) }
 
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {

@@ -29,7 +29,7 @@ func TestBind(t *testing.T) {
 			run(t, s, change)
 			w := bound.Writer("topic")
 			_, err = w.Cursor(ctx, 0)
-			wantPermanent(t, err, "another database answers at "+s.address, meta.DatabaseID)
+			wantPermanent(t, err, "another database answers at "+s.db.address, meta.DatabaseID)
 			_, _, err = w.Load(ctx, 0, 7)
 			wantPermanent(t, err, "another database answers at")
 			if n := number64(t, s, `SELECT COUNT(*) FROM toll_cursor`); n != 0 {
@@ -130,7 +130,7 @@ func TestSessionSettings(t *testing.T) {
 			if done := initialize(t, s); len(done) != 0 {
 				t.Errorf("second init: %q", done)
 			}
-			l := &live{t: t, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
+			l := &live{t: t, s: s, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
 			for p := range int32(2) {
 				l.partition(p, 10, func(batch int) (events []toll.Event) {
 					for i := range 50 {

@@ -11,6 +11,9 @@ import (
 	"time"
 )
 
+// eventTable is the course's table. It belongs to others too, so it is never altered.
+const eventTable = "livetolldata"
+
 // nullPlaza stands for rows without a plaza, which only others insert.
 const nullPlaza = -32769
 

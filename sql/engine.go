@@ -13,39 +13,40 @@ const (
 
 // embedded reports whether the server is go-mysql-server, which is told by its not knowing
 // @@warning_count.
-func (s *Store) embedded(ctx context.Context) bool {
-	if k := engineKind(s.engine.Load()); k != engineUnknown {
+func (d *DB) embedded(ctx context.Context) bool {
+	if k := engineKind(d.engine.Load()); k != engineUnknown {
 		return k == engineEmbedded
 	}
 	var n int
-	err := s.db.QueryRowContext(ctx, `SELECT @@warning_count`).Scan(&n)
+	err := d.QueryRowContext(ctx, `SELECT @@warning_count`).Scan(&n)
 	switch {
 	case err == nil:
-		s.engine.Store(int32(engineServer))
+		d.engine.Store(int32(engineServer))
 	case number(err) == errUnknownVariable || number(err) == errUnknown:
-		s.engine.Store(int32(engineEmbedded))
+		d.engine.Store(int32(engineEmbedded))
 		return true
 	}
 	return false
 }
 
+// knownEmbedded is embedded for where nothing can be asked: within a transaction that server would
+// not answer. The caller has asked embedded before.
+func (d *DB) knownEmbedded() bool { return engineKind(d.engine.Load()) == engineEmbedded }
+
 // many returns a condition on many rows in a form that the server finds them by. The embedded one
 // reads the whole table in any case, and by way of an index compares every row with every range; so
 // there the columns are hidden from it.
-//
-// The caller has asked [Store.embedded] before it began a transaction: that server would not answer
-// within one.
-func (s *Store) many(condition string) string {
-	if engineKind(s.engine.Load()) == engineEmbedded {
+// See knownEmbedded.
+func (d *DB) many(condition string) string {
+	if d.knownEmbedded() {
 		return "IF(" + condition + ", 1, 0) = 1"
 	}
 	return "(" + condition + ")"
 }
 
-// forceIndex returns the hint to use an index, where there is one: see [table.withoutKeys]. The
-// caller has asked [Store.embedded] as for many.
-func (s *Store) forceIndex(name string) string {
-	if engineKind(s.engine.Load()) == engineEmbedded {
+// forceIndex returns the hint to use an index, where there is one: see knownEmbedded.
+func (d *DB) forceIndex(name string) string {
+	if d.knownEmbedded() {
 		return ""
 	}
 	return "FORCE INDEX (" + name + ") "

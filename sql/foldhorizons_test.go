@@ -161,7 +161,7 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 	eager(t)
 	onEngines(t, func(t *testing.T, s *Store) {
 		seeds := uint64(4)
-		if s.embedded(t.Context()) {
+		if s.db.embedded(t.Context()) {
 			seeds = 1 // which takes long
 		}
 		differed, joined := 0, 0
@@ -183,13 +183,14 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 				run(t, s, `UPDATE toll_batch SET stored_at = NOW(6) - INTERVAL 1 DAY WHERE first_offset < ?`,
 					100+k.random.IntN(8*(round+1)*4))
 				packBytes, foldBytes = int64(200+k.random.IntN(20_000)), int64(300+k.random.IntN(20_000))
-				o := CompactOptions{Encode: encodeJSON, Now: time.Now(), States: k.states, Keep: time.Hour,
+				o := CompactOptions{Now: time.Now(), States: k.states, Keep: time.Hour,
 					KeepBytes: 1 << 30, Before: math.MinInt32}
 				if k.random.IntN(4) > 0 {
 					o.Before = first - 1440 + toll.Minute(k.random.IntN(int(k.zone.Minute(k.now)-first)+2880))
 				}
 				for p := range int32(2) {
-					if done, err := k.w.Compact(t.Context(), p, o); err != nil || done.Blocked != "" {
+					if done, err := k.s.Compactor(testIdentity.TopicID).Compact(t.Context(), p, o); err != nil ||
+						done.Blocked != "" {
 						t.Fatal(done.Blocked, err)
 					}
 				}

@@ -19,7 +19,7 @@ import (
 func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 	found, err := s.columns(ctx, s.db)
 	if err != nil {
-		return nil, s.wrap("read the columns of the tables", err)
+		return nil, s.db.wrap("read the columns of the tables", err)
 	}
 	if err := s.checkServer(ctx); err != nil {
 		return nil, err
@@ -28,10 +28,10 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 	if len(found["toll_meta"]) > 0 {
 		m, err := s.versionOnly(ctx)
 		if err != nil && !errors.Is(err, dbsql.ErrNoRows) {
-			return nil, s.wrap("read toll_meta", err)
+			return nil, s.db.wrap("read toll_meta", err)
 		}
 		if err == nil && (m.SchemaVersion < firstSchemaVersion || m.SchemaVersion > SchemaVersion) {
-			return nil, s.checkVersion(m)
+			return nil, m.checkVersion(s.db)
 		}
 		if err == nil {
 			if done, err = s.migrate(ctx, m.SchemaVersion, migrations); err != nil {
@@ -40,7 +40,7 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 		}
 		if len(done) > 0 {
 			if found, err = s.columns(ctx, s.db); err != nil {
-				return done, s.wrap("read the columns of the tables", err)
+				return done, s.db.wrap("read the columns of the tables", err)
 			}
 		}
 	}
@@ -49,7 +49,7 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 	}
 	for _, t := range missingTables(found) {
 		if err := s.createTable(ctx, t); err != nil {
-			return done, s.wrap("create table "+t.name, err)
+			return done, s.db.wrap("create table "+t.name, err)
 		}
 		done = append(done, "created table "+t.name)
 	}
@@ -59,7 +59,7 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 
 // createTable creates a table that is missing.
 func (s *Store) createTable(ctx context.Context, t table) error {
-	if s.embedded(ctx) {
+	if s.db.embedded(ctx) {
 		_, err := s.db.ExecContext(ctx, t.withoutKeys())
 		return err
 	}
@@ -96,16 +96,16 @@ func (s *Store) initMeta(ctx context.Context, id Identity) ([]string, error) {
 				nil
 		}
 		if number(err) != errDuplicateKey {
-			return nil, s.wrap("record what the database serves", err)
+			return nil, s.db.wrap("record what the database serves", err)
 		}
 		m, err = readMeta(ctx, s.db) // another init was first
 	}
 	if err != nil {
-		return nil, s.wrap("read toll_meta", err)
+		return nil, s.db.wrap("read toll_meta", err)
 	}
 	if m.resetting != notResetting {
 		return nil, toll.Permanent("run again: "+m.resetting.command(),
-			"a reset of %s was interrupted and is not complete", s.address)
+			"a reset of %s was interrupted and is not complete", s.db.address)
 	}
 	if err := s.checkIdentity(m, id); err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (s *Store) recordBaseline(ctx context.Context, id Identity) (rowCount, erro
 	}
 	if batches > 0 {
 		return total, toll.Permanent("restore the row of toll_meta from a backup, or empty the tables",
-			"toll_meta of %s is empty, but toll_batch holds %s", s.address, text.Count(batches, "batch"))
+			"toll_meta of %s is empty, but toll_batch holds %s", s.db.address, text.Count(batches, "batch"))
 	}
 	counts, err := countRows(ctx, tx, countOptions{checksum: true})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 // live stores batches by the real writer and merges their deltas, as a process does.
 type live struct {
 	t      *testing.T
+	s      *Store
 	w      *Writer
 	mu     sync.Mutex
 	states map[int16]*toll.State
@@ -101,7 +102,7 @@ func TestWrittenRowsVerify(t *testing.T) {
 		"🚗", "a b", "%_?", "\\N", "-- x", "a\x01b", "NULL", "x'y\\"}
 	onEngines(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
-		l := &live{t: t, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
+		l := &live{t: t, s: s, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
 		l.partition(3, 2, func(int) (events []toll.Event) {
 			for i, typ := range types {
 				for _, at := range []toll.WallTime{toll.MinWallTime, -1, 0, 1644488582, toll.MaxWallTime} {
@@ -127,7 +128,7 @@ func TestVerifyWhileRunning(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		ctx := context.Background()
 		initialize(t, s)
-		l := &live{t: t, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
+		l := &live{t: t, s: s, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
 		var wg sync.WaitGroup
 		for p := range int32(2) {
 			wg.Go(func() {

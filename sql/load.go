@@ -14,6 +14,34 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
+// LoadMode is a way to load rows.
+type LoadMode uint8
+
+// The ways to load rows.
+const (
+	LoadAuto   LoadMode = iota // LOAD DATA LOCAL where the server allows it, else INSERT
+	LoadLocal                  // LOAD DATA LOCAL, from memory
+	LoadInsert                 // multi-row INSERT
+)
+
+// LoadModes are all ways to load rows.
+var LoadModes = []LoadMode{LoadAuto, LoadLocal, LoadInsert}
+
+func (m LoadMode) String() string { return [...]string{"auto", "local", "insert"}[m] }
+
+// ParseLoadMode reads auto, local or insert.
+func ParseLoadMode(s string) (LoadMode, error) {
+	switch s {
+	case "", "auto":
+		return LoadAuto, nil
+	case "local":
+		return LoadLocal, nil
+	case "insert":
+		return LoadInsert, nil
+	}
+	return 0, fmt.Errorf("load mode %q is none of auto, local, insert", s)
+}
+
 var (
 	// errLoadRefused says that the server does not take LOAD DATA LOCAL.
 	errLoadRefused = errors.New("the server refuses LOAD DATA LOCAL")
@@ -29,24 +57,24 @@ type loader struct {
 }
 
 // useLocal reports whether to load by LOAD DATA LOCAL, asking the server the first time.
-func (l *loader) useLocal(ctx context.Context, s *Store) bool {
-	switch LoadMode(l.mode.Load()) {
+func (w *Writer) useLocal(ctx context.Context) bool {
+	switch LoadMode(w.loader.mode.Load()) {
 	case LoadLocal:
 		return true
 	case LoadInsert:
 		return false
 	}
 	var allowed bool
-	err := s.db.QueryRowContext(ctx, `SELECT @@local_infile`).Scan(&allowed)
+	err := w.db.QueryRowContext(ctx, `SELECT @@local_infile`).Scan(&allowed)
 	if err != nil && number(err) != errUnknownVariable {
 		return false // no answer: ask again next time
 	}
 	if err != nil || !allowed {
-		l.mode.Store(int32(LoadInsert))
-		s.logf("loading rows by INSERT: the server does not allow LOAD DATA LOCAL")
+		w.loader.mode.Store(int32(LoadInsert))
+		w.db.logf("loading rows by INSERT: the server does not allow LOAD DATA LOCAL")
 		return false
 	}
-	l.mode.Store(int32(LoadLocal))
+	w.loader.mode.Store(int32(LoadLocal))
 	return true
 }
 
@@ -54,13 +82,13 @@ func (l *loader) useLocal(ctx context.Context, s *Store) bool {
 func (w *Writer) LoadMode() LoadMode { return LoadMode(w.loader.mode.Load()) }
 
 // fallBack goes over to INSERT after the server refused LOAD DATA LOCAL, unless that was asked for.
-func (l *loader) fallBack(s *Store) error {
-	if s.cfg.Load == LoadLocal {
+func (w *Writer) fallBack() error {
+	if w.cfg.Load == LoadLocal {
 		return toll.Permanent("SET GLOBAL local_infile = ON, or use --load auto",
-			"load rows into MySQL at %s: %w", s.address, errLoadRefused)
+			"load rows into MySQL at %s: %w", w.db.address, errLoadRefused)
 	}
-	l.mode.Store(int32(LoadInsert))
-	s.logf("loading rows by INSERT from now on: the server refuses LOAD DATA LOCAL")
+	w.loader.mode.Store(int32(LoadInsert))
+	w.db.logf("loading rows by INSERT from now on: the server refuses LOAD DATA LOCAL")
 	return nil
 }
 
@@ -162,23 +190,4 @@ func (w *Writer) insertSome(
 		return from, fmt.Errorf("INSERT stored %d of %d rows", got, n)
 	}
 	return from, nil
-}
-
-// Numbers of errors that rows may meet.
-const (
-	errUnknown         = 1105 // go-mysql-server reports all errors about data as this, other servers outages and policies
-	errUnknownVariable = 1193
-	errPacketTooLarge  = 1153
-)
-
-// embedded reports whether the server is go-mysql-server.
-func (w *Writer) embedded(ctx context.Context) bool { return w.s.embedded(ctx) }
-
-// number returns the number of a server's error, 0 for any other.
-func number(err error) uint16 {
-	var my *mysql.MySQLError
-	if errors.As(err, &my) {
-		return my.Number
-	}
-	return 0
 }

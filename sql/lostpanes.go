@@ -30,7 +30,7 @@ func (r *Results) readLostPanes(ctx context.Context, q reader, closings []toll.C
 	for _, span := range joinWindows(spans) {
 		for _, cursor := range cursors {
 			err := readMinutes(ctx, q, r.topicID, cursor.partition, span, func(b *batchRow) error {
-				deltas, err := r.s.cfg.Decode(b.blob)
+				deltas, err := r.cfg.Decode(b.blob)
 				if err != nil {
 					return fmt.Errorf("read the outbox of the batch at %d:%d: %w", b.partition, b.first, err)
 				}

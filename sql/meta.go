@@ -5,31 +5,12 @@ import (
 	"crypto/rand"
 	dbsql "database/sql"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
 )
-
-// Meta says what a database serves.
-type Meta struct {
-	SchemaVersion int
-	DatabaseID    string // random; another server behind the same address has another
-	Group         string
-	Topic         string
-	TopicID       string // as Kafka prints it; empty until the topic is known
-	Timezone      string // IANA name; of the wall clock in livetolldata.timestamp
-	CreatedAt     time.Time
-	// the kinds that are counted, as toll.FormatWindows writes them; empty until a process settles
-	// them
-	Windows string
-	// how far behind its partition's clock an event is still on time; settled with the windows
-	Lateness time.Duration
-
-	resetting resetState
-}
 
 // Identity is what a process serves. A database serves one identity only.
 type Identity struct {
@@ -39,45 +20,8 @@ type Identity struct {
 	Timezone string
 }
 
-// errNoMeta says that toll_meta has no row.
-var errNoMeta = errors.New("toll_meta is empty")
-
 // Meta returns what the database serves.
-func (s *Store) Meta(ctx context.Context) (Meta, error) {
-	m, err := readMeta(ctx, s.db)
-	if errors.Is(err, errNoMeta) {
-		return Meta{}, s.notSetUp(err)
-	}
-	return m, s.wrap("read toll_meta", err)
-}
-
-func (s *Store) notSetUp(err error) error {
-	return toll.Permanent("run: tollstream init", "the database %s is not set up: %w", s.address, err)
-}
-
-func readMeta(ctx context.Context, q queryer) (Meta, error) {
-	var m Meta
-	var created string
-	var lateness int
-	err := q.QueryRowContext(ctx, `SELECT schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting,
-		windows, lateness_seconds FROM toll_meta WHERE id = 1`).
-		Scan(&m.SchemaVersion, &m.DatabaseID, &m.Group, &m.Topic, &m.TopicID, &m.Timezone, &created,
-			&m.resetting, &m.Windows, &lateness)
-	if errors.Is(err, dbsql.ErrNoRows) {
-		return Meta{}, errNoMeta
-	}
-	if err != nil {
-		return Meta{}, err
-	}
-	m.Lateness = time.Duration(lateness) * time.Second
-	m.CreatedAt, err = parseTime(created)
-	return m, err
-}
-
-// parseTime reads a DATETIME of ours, which is in UTC.
-func parseTime(text string) (time.Time, error) {
-	return time.Parse("2006-01-02 15:04:05.999999", text)
-}
+func (s *Store) Meta(ctx context.Context) (Meta, error) { return loadMeta(ctx, s.db) }
 
 // insertMeta records what the database serves from now on.
 func insertMeta(ctx context.Context, q execer, id Identity) error {
@@ -90,16 +34,12 @@ func insertMeta(ctx context.Context, q execer, id Identity) error {
 	return err
 }
 
-type execer interface {
-	ExecContext(ctx context.Context, query string, args ...any) (dbsql.Result, error)
-}
-
 // SetTopicID records the topic's id where none is recorded yet. Another one that is recorded is a
 // [toll.PermanentError].
 func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
 	if _, err := s.db.ExecContext(ctx,
 		`UPDATE toll_meta SET topic_id = ? WHERE id = 1 AND topic_id = ''`, topicID); err != nil {
-		return s.wrap("record the topic's id", err)
+		return s.db.wrap("record the topic's id", err)
 	}
 	m, err := s.Meta(ctx)
 	if err != nil {
@@ -117,7 +57,7 @@ func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSecon
 	if _, err := s.db.ExecContext(ctx,
 		`UPDATE toll_meta SET windows = ?, lateness_seconds = ? WHERE id = 1 AND windows = ''`,
 		windows, latenessSeconds); err != nil {
-		return "", 0, s.wrap("record the windows", err)
+		return "", 0, s.db.wrap("record the windows", err)
 	}
 	m, err := s.Meta(ctx)
 	if err != nil {
@@ -136,7 +76,7 @@ func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSecon
 		return m.Windows, recorded,
 			toll.Permanent(
 				"the first process of a database settles them; to change them, start over: tollstream reset --yes",
-				"the database %s counts %s", s.address, strings.Join(diffs, "; "))
+				"the database %s counts %s", s.db.address, strings.Join(diffs, "; "))
 	}
 	return m.Windows, recorded, nil
 }
@@ -157,7 +97,7 @@ func (s *Store) checkIdentity(m Meta, id Identity) error {
 	}
 	if len(diffs) > 0 {
 		return toll.Permanent("use "+strings.Join(flags, " ")+", or another database with --mysql",
-			"the database %s serves %s", s.address, strings.Join(diffs, "; "))
+			"the database %s serves %s", s.db.address, strings.Join(diffs, "; "))
 	}
 	return s.checkTopicID(m, id.TopicID)
 }
@@ -169,25 +109,19 @@ func (s *Store) checkTopicID(m Meta, topicID string) error {
 	return toll.Permanent(
 		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
 		"the topic %s was created again: the database %s has stored topic id %s, Kafka has %s", m.Topic,
-		s.address, m.TopicID, topicID)
+		s.db.address, m.TopicID, topicID)
 }
 
-// checkVersion returns a [toll.PermanentError] for tables that this build can't work with.
-func (s *Store) checkVersion(m Meta) error {
-	switch {
-	case m.SchemaVersion > SchemaVersion:
-		return toll.Permanent("use that newer tollstream",
-			"the tables in %s are of version %d, made by a newer tollstream; this one knows %d",
-			s.address, m.SchemaVersion, SchemaVersion)
-	case m.SchemaVersion < firstSchemaVersion:
-		return toll.Permanent(
-			"use another database with --mysql, or drop these tables and replay the topic",
-			"the tables in %s are of version %d, and the oldest that can be migrated is %d",
-			s.address, m.SchemaVersion, firstSchemaVersion)
-	case m.SchemaVersion < SchemaVersion:
-		return toll.Permanent("run: tollstream init",
-			"the tables in %s are of version %d, this tollstream needs %d",
-			s.address, m.SchemaVersion, SchemaVersion)
+// MarkStalled records since when an instance has windows that are due and stores none; a zero time
+// says that it stores them again.
+func (s *Store) MarkStalled(ctx context.Context, instance string, since time.Time) error {
+	at := dbsql.Null[string]{V: since.UTC().Format("2006-01-02 15:04:05.000000"),
+		Valid: !since.IsZero()}
+	query, args := `UPDATE toll_stalled SET since = ? WHERE instance = ?`, []any{at, instance}
+	if at.Valid {
+		query, args = `INSERT INTO toll_stalled (since, instance) VALUES (?, ?)
+			ON DUPLICATE KEY UPDATE since = VALUES(since)`, []any{at, instance}
 	}
-	return nil
+	_, err := s.db.ExecContext(ctx, query, args...)
+	return s.db.wrap("record whether windows are stored", err)
 }

@@ -2,7 +2,6 @@ package sql
 
 import (
 	"context"
-	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -24,9 +23,6 @@ type migration struct {
 	// fill returns what is to be said of it; empty for nothing. It may be nil.
 	fill func(ctx context.Context, s *Store) (string, error)
 }
-
-// firstSchemaVersion is the oldest version of the tables that can be migrated.
-const firstSchemaVersion = 3
 
 // migrations are in ascending order. The first one starts from firstSchemaVersion.
 var migrations = []migration{
@@ -82,19 +78,19 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 		for _, statement := range m.statements {
 			if _, err := s.db.ExecContext(ctx, statement); err != nil &&
 				!slices.Contains(alreadyDone, number(err)) && !embeddedAlreadyDone(err) {
-				return done, s.wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
+				return done, s.db.wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
 			}
 		}
 		note := ""
 		if m.fill != nil {
 			var err error
 			if note, err = m.fill(ctx, s); err != nil {
-				return done, s.wrap(fmt.Sprintf("migrate the rows to version %d", m.to), err)
+				return done, s.db.wrap(fmt.Sprintf("migrate the rows to version %d", m.to), err)
 			}
 		}
 		if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET schema_version = ? WHERE id = 1`,
 			m.to); err != nil {
-			return done, s.wrap("record the version of the tables", err)
+			return done, s.db.wrap("record the version of the tables", err)
 		}
 		done = append(done, fmt.Sprintf("migrated the tables from version %d to %d", from, m.to))
 		if note != "" {
@@ -128,13 +124,4 @@ func minutesOf(deltas []toll.PlazaDelta) toll.Window {
 		}
 	}
 	return w
-}
-
-// minuteColumns returns a batch's minutes as first_minute and last_minute hold them.
-func minuteColumns(w toll.Window) (first, last dbsql.Null[int64]) {
-	if w.Start < w.End {
-		first = dbsql.Null[int64]{V: int64(w.Start), Valid: true}
-		last = dbsql.Null[int64]{V: int64(w.End) - 1, Valid: true}
-	}
-	return first, last
 }

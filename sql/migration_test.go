@@ -58,7 +58,7 @@ func TestMigrateFromVersion3(t *testing.T) {
 			t.Run(fmt.Sprint(engine, "/", crash), func(t *testing.T) {
 				s := openEmpty(t, engine)
 				for _, statement := range splitStatements(string(old)) {
-					if table := parseSchema(statement + ";")[0]; s.embedded(t.Context()) {
+					if table := parseSchema(statement + ";")[0]; s.db.embedded(t.Context()) {
 						statement = table.withoutKeys()
 					}
 					run(t, s, statement)

@@ -33,11 +33,11 @@ type multiStatement struct {
 // fitsTogether reports whether a batch's statements may be sent together. What is rare, and long,
 // goes apart.
 func (w *Writer) fitsTogether(ctx context.Context, b *toll.Batch, published []toll.BatchRef) bool {
-	if w.multi.refused.Load() || w.multi.failed.Load() || w.embedded(ctx) ||
+	if w.multi.refused.Load() || w.multi.failed.Load() || w.db.embedded(ctx) ||
 		len(b.Rejects) > 0 || len(b.Retries) > 0 {
 		return false
 	}
-	packet, err := w.maxPacket(ctx, w.s.db)
+	packet, err := w.maxPacket(ctx, w.db)
 	blobs := 2 * (len(b.Deltas) + len(b.Chain) + len(b.Clock)) // each byte may need an escape
 	return err == nil && blobs+2*len(updatePublished)*len(published)+packetReserve <= packet
 }
@@ -47,7 +47,7 @@ func (w *Writer) fitsTogether(ctx context.Context, b *toll.Batch, published []to
 func (w *Writer) commitTogether(
 	ctx context.Context, b *toll.Batch, published []toll.BatchRef, t *turn,
 ) (sent bool, err error) {
-	conn, err := w.s.multi.Conn(ctx)
+	conn, err := w.db.multi.Conn(ctx)
 	if err != nil {
 		return false, err
 	}

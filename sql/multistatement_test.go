@@ -112,7 +112,7 @@ func TestCommitTogetherOnMovedCursor(t *testing.T) {
 	onServers(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
 		w, c := localWriter(t, s)
-		w.s.multi.SetMaxOpenConns(1)
+		s.db.multi.SetMaxOpenConns(1)
 		first := testBatch(w, c, "car")
 		if err := w.Commit(t.Context(), first, nil); err != nil {
 			t.Fatal(err)
@@ -153,23 +153,23 @@ func TestCommitApart(t *testing.T) {
 			}
 			return err
 		}
-		several := s.multi
+		several := s.db.multi
 		closed := openStore(t, s.cfg.DSN)
 		if err := closed.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s.multi = closed.multi
+		s.db.multi = closed.db.multi
 		if err := commit(); err == nil || !w.multi.failed.Load() {
 			t.Fatalf("without a connection: %v", err)
 		}
 		if err := commit(); err != nil || w.multi.failed.Load() {
 			t.Fatalf("the next attempt: %v", err)
 		}
-		s.multi = s.db // whose connections do not take several statements
+		s.db.multi = s.db.DB // whose connections do not take several statements
 		if err := commit(); err != nil || !w.multi.refused.Load() {
 			t.Fatalf("on a server that does not take several statements: %v", err)
 		}
-		s.multi = several
+		s.db.multi = several
 		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 2 {
 			t.Errorf("%d rows, want 2", n)
 		}

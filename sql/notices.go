@@ -85,10 +85,10 @@ func (r *Results) markWritten(
 	}
 	left := int64(len(windows))
 	for chunk := range slices.Chunk(distinct(plazas), manyPlazas) {
-		res, err := tx.ExecContext(ctx, `UPDATE toll_window `+r.s.forceIndex("unpublished")+
+		res, err := tx.ExecContext(ctx, `UPDATE toll_window `+r.db.forceIndex("unpublished")+
 			`SET published = 1 WHERE published = 0 AND stored_at = ? AND `+
-			r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")"),
-			append([]any{r.written.at}, anys(chunk)...)...)
+			r.db.many("toll_plaza_id IN ("+placeholders(len(chunk))+")"),
+			append([]any{r.inserter.at}, anys(chunk)...)...)
 		if err != nil {
 			return false, err
 		}
@@ -118,7 +118,7 @@ func (r *Results) markWindows(
 		}
 		among, args := amongWindows(ids)
 		if _, err := tx.ExecContext(ctx, `UPDATE toll_window SET published = 1 WHERE published = 0 AND `+
-			r.s.many(among+` AND (toll_plaza_id, kind, start_minute, revision) IN ((?, ?, ?, ?)`+
+			r.db.many(among+` AND (toll_plaza_id, kind, start_minute, revision) IN ((?, ?, ?, ?)`+
 				strings.Repeat(`, (?, ?, ?, ?)`, len(chunk)-1)+`)`),
 			append(args, these...)...); err != nil {
 			return false, err
@@ -140,7 +140,7 @@ func (r *Results) markTransitions(ctx context.Context, tx *dbsql.Tx,
 			args = append(args, ref.Plaza, ref.Number)
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE toll_transition SET published = 1 WHERE `+
-			r.s.many(strings.Join(these, " OR ")), args...); err != nil {
+			r.db.many(strings.Join(these, " OR ")), args...); err != nil {
 			return err
 		}
 	}
@@ -165,8 +165,8 @@ func (r *Results) noticesOf(ctx context.Context, q reader, plazas []int16) ([]tr
 	// One that was there before stayed as it was, so which are new is the database's to say.
 	for chunk := range slices.Chunk(distinct(w.transitions), manyPlazas) {
 		transitions, err := readTransitions(ctx, q,
-			r.s.forceIndex("unpublished")+`WHERE published = 0 AND `+
-				r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")"), anys(chunk)...)
+			r.db.forceIndex("unpublished")+`WHERE published = 0 AND `+
+				r.db.many("toll_plaza_id IN ("+placeholders(len(chunk))+")"), anys(chunk)...)
 		if err != nil {
 			return nil, fmt.Errorf("read the transitions to publish: %w", err)
 		}
@@ -212,8 +212,8 @@ func (r *Results) unpublished(ctx context.Context, q reader, plazas []int16) ([]
 	var all []traffic.Notice
 	for chunk := range slices.Chunk(plazas, manyPlazas) {
 		// Of many plazas servers would rather read all windows.
-		condition := r.s.forceIndex("unpublished") + "WHERE published = 0 AND " +
-			r.s.many("toll_plaza_id IN ("+placeholders(len(chunk))+")") + " ORDER BY toll_plaza_id, "
+		condition := r.db.forceIndex("unpublished") + "WHERE published = 0 AND " +
+			r.db.many("toll_plaza_id IN ("+placeholders(len(chunk))+")") + " ORDER BY toll_plaza_id, "
 		args := append(anys(chunk), maxNotices)
 		windows, err := readWindows(ctx, q, condition+"end_minute, kind, start_minute LIMIT ?", args...)
 		if err != nil {

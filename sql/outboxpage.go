@@ -19,7 +19,7 @@ const (
 func (w *Writer) Outbox(ctx context.Context, partition int32, above int64,
 	unpublished bool) (toll.OutboxPage, error) {
 	var page toll.OutboxPage
-	err := w.s.snapshot(ctx, func(q reader) error {
+	err := w.db.snapshot(ctx, func(q reader) error {
 		cursor, err := w.readCursor(ctx, q, partition)
 		if err != nil {
 			return err
@@ -58,6 +58,6 @@ func (w *Writer) Outbox(ctx context.Context, partition int32, above int64,
 		}
 		return rows.Err()
 	})
-	return page, w.s.wrap(fmt.Sprintf("read the outbox of partition %d above offset %d", partition,
+	return page, w.db.wrap(fmt.Sprintf("read the outbox of partition %d above offset %d", partition,
 		above), err)
 }

@@ -176,3 +176,23 @@ func (l paneList) windows(k *toll.WindowKind, z *toll.Zone) []toll.Window {
 	slices.SortFunc(all, func(a, b toll.Window) int { return cmp.Compare(a.Start, b.Start) })
 	return slices.Compact(all)
 }
+
+// joinWindows sorts windows and joins those that touch. Empty ones are left out.
+func joinWindows(all []toll.Window) []toll.Window {
+	all = slices.DeleteFunc(all, func(w toll.Window) bool { return w.Start >= w.End })
+	slices.SortFunc(all, func(a, b toll.Window) int { return cmp.Compare(a.Start, b.Start) })
+	joined := all[:0]
+	for _, w := range all {
+		if n := len(joined); n > 0 && w.Start <= joined[n-1].End {
+			joined[n-1].End = max(joined[n-1].End, w.End)
+			continue
+		}
+		joined = append(joined, w)
+	}
+	return joined
+}
+
+// addMinutes adds to a minute, as far as minutes go.
+func addMinutes(m toll.Minute, n int64) toll.Minute {
+	return toll.Minute(min(max(int64(m)+n, math.MinInt32), math.MaxInt32))
+}

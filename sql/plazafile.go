@@ -28,7 +28,7 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 		if err := tx.QueryRowContext(ctx,
 			`SELECT timezone FROM toll_meta WHERE id = 1 FOR UPDATE`).Scan(&database); err != nil {
 			if errors.Is(err, dbsql.ErrNoRows) {
-				return s.notSetUp(errNoMeta)
+				return notSetUp(s.db, errNoMeta)
 			}
 			return err
 		}
@@ -56,7 +56,7 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 		}
 		return tx.Commit()
 	}()
-	return s.wrap("record the plazas", err)
+	return s.db.wrap("record the plazas", err)
 }
 
 // checkTimezones returns a [toll.PermanentError] where a plaza with windows would get another
@@ -95,7 +95,7 @@ func (s *Store) checkTimezones(ctx context.Context, q reader, database string, b
 	}
 	return toll.Permanent(
 		"set the timezones back in the plazas file, or start over: tollstream reset --yes",
-		"the windows in %s are aligned to other timezones: %s", s.address, strings.Join(changed, "; "))
+		"the windows in %s are aligned to other timezones: %s", s.db.address, strings.Join(changed, "; "))
 }
 
 // differing returns the keys, ascending, whose values differ or are in one map only.
@@ -125,7 +125,7 @@ func orElse(text, other string) string {
 // ConfiguredPlazas returns what the plazas file says, as it was recorded last, ascending by plaza.
 func (s *Store) ConfiguredPlazas(ctx context.Context) ([]toll.Plaza, error) {
 	plazas, err := readPlazaFile(ctx, s.db)
-	return plazas, s.wrap("read the plazas", err)
+	return plazas, s.db.wrap("read the plazas", err)
 }
 
 func readPlazaFile(ctx context.Context, q reader) ([]toll.Plaza, error) {

@@ -29,14 +29,14 @@ type PlazaOptions struct {
 // Plaza compares what the group table, the outbox and livetolldata hold of one plaza, in one
 // snapshot of the database. The state, nil for none, must have been read before; it is only read.
 // Processes may go on to write.
-func (s *Store) Plaza(ctx context.Context, plaza int16, state *toll.State,
+func (s *Verifier) Plaza(ctx context.Context, plaza int16, state *toll.State,
 	o PlazaOptions) (*PlazaCheck, error) {
 	return s.PlazaChecker().Plaza(ctx, plaza, state, o)
 }
 
 // Plazas does for all plazas what Plaza does for one. The result is ascending by plaza; plazas that
 // have no state yet, or no rows, are among them.
-func (s *Store) Plazas(ctx context.Context, states map[int16]*toll.State,
+func (s *Verifier) Plazas(ctx context.Context, states map[int16]*toll.State,
 	o PlazaOptions) ([]PlazaCheck, error) {
 	return s.PlazaChecker().Plazas(ctx, states, o)
 }
@@ -44,29 +44,29 @@ func (s *Store) Plazas(ctx context.Context, states map[int16]*toll.State,
 // PlazaChecker makes the same checks again and again, and reads of the outbox only what was stored
 // since the last one. It is safe for concurrent use, one check at a time.
 type PlazaChecker struct {
-	s    *Store
+	s    *Verifier
 	mu   sync.Mutex
 	book *book
 }
 
 // PlazaChecker returns a checker that has read nothing yet.
-func (s *Store) PlazaChecker() *PlazaChecker { return &PlazaChecker{s: s, book: newBook(true)} }
+func (s *Verifier) PlazaChecker() *PlazaChecker { return &PlazaChecker{s: s, book: newBook(true)} }
 
-// Plaza is like [Store.Plaza].
+// Plaza is like [Verifier.Plaza].
 func (p *PlazaChecker) Plaza(ctx context.Context, plaza int16, state *toll.State,
 	o PlazaOptions) (*PlazaCheck, error) {
 	var check *PlazaCheck
 	err := p.check(ctx, map[int16]*toll.State{plaza: state}, &plaza, o,
 		func(c PlazaCheck) { check = &c })
-	return check, p.s.wrap(fmt.Sprintf("check plaza %d", plaza), err)
+	return check, p.s.db.wrap(fmt.Sprintf("check plaza %d", plaza), err)
 }
 
-// Plazas is like [Store.Plazas].
+// Plazas is like [Verifier.Plazas].
 func (p *PlazaChecker) Plazas(ctx context.Context, states map[int16]*toll.State,
 	o PlazaOptions) ([]PlazaCheck, error) {
 	checks := []PlazaCheck{}
 	err := p.check(ctx, states, nil, o, func(c PlazaCheck) { checks = append(checks, c) })
-	return checks, p.s.wrap("check the plazas", err)
+	return checks, p.s.db.wrap("check the plazas", err)
 }
 
 func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, only *int16,
@@ -87,13 +87,13 @@ func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, 
 	for plaza, state := range states {
 		p.book.see(plaza, state)
 	}
-	snapshots := p.s.snapshots
+	take := snapshots
 	if o.SkipRows {
-		snapshots = func(ctx context.Context, read func(q, rows reader) error) error {
-			return p.s.snapshot(ctx, func(q reader) error { return read(q, q) })
+		take = func(ctx context.Context, db *DB, read func(q, rows reader) error) error {
+			return db.snapshot(ctx, func(q reader) error { return read(q, q) })
 		}
 	}
-	return snapshots(ctx, func(q, rows reader) error {
+	return take(ctx, p.s.db, func(q, rows reader) error {
 		scan := &rowScan{options: countOptions{checksum: !o.CountOnly, plaza: only, limit: o.CountLimit}}
 		if rows != q {
 			defer scan.start(ctx, rows)()

@@ -89,7 +89,7 @@ func (c *windowCheck) checkRows(ctx context.Context, q reader, types *typesReade
 	}
 	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute, whole, revision, events, late, too_late, by_type,
 		TIMESTAMPDIFF(SECOND, '1970-01-01', window_start), TIMESTAMPDIFF(SECOND, '1970-01-01', window_end) FROM toll_window
-		WHERE `+c.v.s.many(`toll_plaza_id IN (`+placeholders(len(plazas))+`) AND kind IN (`+placeholders(len(kinds))+`) AND start_minute >= ? AND start_minute <= ?`)+`
+		WHERE `+c.v.db.many(`toll_plaza_id IN (`+placeholders(len(plazas))+`) AND kind IN (`+placeholders(len(kinds))+`) AND start_minute >= ? AND start_minute <= ?`)+`
 		ORDER BY toll_plaza_id, kind, start_minute`, append(args, c.span.Start, c.span.End)...)
 	if err != nil {
 		return err

@@ -19,9 +19,9 @@ type PartitionProgress struct {
 
 // Progress returns how far the database has come, in one snapshot, ascending by partition. A
 // partition that no process has seen yet is not among them.
-func (s *Store) Progress(ctx context.Context) ([]PartitionProgress, error) {
+func (s *Verifier) Progress(ctx context.Context) ([]PartitionProgress, error) {
 	var all []PartitionProgress
-	err := s.snapshot(ctx, func(q reader) error {
+	err := s.db.snapshot(ctx, func(q reader) error {
 		rows, err := q.QueryContext(ctx, `SELECT c.partition_id, c.start_offset, c.next_offset, c.epoch, c.token, c.chain, c.clock
 			FROM toll_cursor c, toll_meta m WHERE c.topic_id = m.topic_id ORDER BY c.partition_id`)
 		if err != nil {
@@ -45,7 +45,7 @@ func (s *Store) Progress(ctx context.Context) ([]PartitionProgress, error) {
 		}
 		return err
 	})
-	return all, s.wrap("read the progress", err)
+	return all, s.db.wrap("read the progress", err)
 }
 
 // unpublished is what is not known to be published of a partition.
@@ -80,9 +80,9 @@ type Published struct {
 }
 
 // Published returns how far the deltas are known to be published.
-func (s *Store) Published(ctx context.Context) (*Published, error) {
+func (s *Verifier) Published(ctx context.Context) (*Published, error) {
 	p := &Published{Next: map[int32]int64{}}
-	err := s.snapshot(ctx, func(q reader) error {
+	err := s.db.snapshot(ctx, func(q reader) error {
 		m, err := readMeta(ctx, q)
 		if err != nil {
 			return err
@@ -104,5 +104,5 @@ func (s *Store) Published(ctx context.Context) (*Published, error) {
 		}
 		return nil
 	})
-	return p, s.wrap("read what is published", err)
+	return p, s.db.wrap("read what is published", err)
 }

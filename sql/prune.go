@@ -30,11 +30,12 @@ type PruneOptions struct {
 const DefaultPruneRows = 10_000
 
 // PruneCount returns how many rows a prune would delete now, and how many there are.
-func (s *Store) PruneCount(ctx context.Context, before toll.WallTime) (old, all int64, err error) {
-	err = s.db.QueryRowContext(ctx,
+func (c *Cleaner) PruneCount(ctx context.Context, before toll.WallTime) (old, all int64,
+	err error) {
+	err = c.db.QueryRowContext(ctx,
 		`SELECT CAST(COALESCE(SUM(CASE WHEN timestamp < ? THEN 1 ELSE 0 END), 0) AS SIGNED), COUNT(*) FROM `+eventTable,
 		before.String()).Scan(&old, &all)
-	return old, all, s.wrap("count the rows", err)
+	return old, all, c.db.wrap("count the rows", err)
 }
 
 // Prune deletes old rows of livetolldata, some at a time, and returns how many it deleted. What
@@ -46,33 +47,33 @@ func (s *Store) PruneCount(ctx context.Context, before toll.WallTime) (old, all 
 // livetolldata has no key and need not have an index, so each transaction deletes the first old
 // rows that a scan comes upon. Rows are stored about in the order of their time, so the scans are
 // short, and what was deleted is not scanned again.
-func (s *Store) Prune(ctx context.Context, o PruneOptions) (int64, error) {
+func (c *Cleaner) Prune(ctx context.Context, o PruneOptions) (int64, error) {
 	if o.BatchRows <= 0 {
 		o.BatchRows = DefaultPruneRows
 	}
-	m, err := s.Meta(ctx)
+	m, err := loadMeta(ctx, c.db)
 	if err != nil {
 		return 0, err
 	}
-	if err := s.checkVersion(m); err != nil {
+	if err := m.checkVersion(c.db); err != nil {
 		return 0, err
 	}
 	loc, err := m.location()
 	if err != nil {
 		return 0, err
 	}
-	prune, err := s.pruner(ctx)
+	prune, err := c.pruner(ctx)
 	if err != nil {
-		return 0, s.wrap("read the server's version", err)
+		return 0, c.db.wrap("read the server's version", err)
 	}
 	var total int64
 	for conflicts := 0; ; {
 		began := time.Now()
-		n, err := s.pruneSome(ctx, prune, toll.NewZone(loc), o)
+		n, err := c.pruneSome(ctx, prune, toll.NewZone(loc), o)
 		if e := number(err); (e == errDeadlock || e == errLockWait) && conflicts < maxPruneConflicts {
 			conflicts++ // processes go first
 		} else if err != nil {
-			return total, s.wrap("prune "+eventTable, err)
+			return total, c.db.wrap("prune "+eventTable, err)
 		} else {
 			conflicts = 0
 		}
@@ -94,9 +95,9 @@ func (s *Store) Prune(ctx context.Context, o PruneOptions) (int64, error) {
 const maxPruneConflicts = 20
 
 // pruneSome deletes some rows in one transaction.
-func (s *Store) pruneSome(ctx context.Context, prune pruner, zone *toll.Zone,
+func (c *Cleaner) pruneSome(ctx context.Context, prune pruner, zone *toll.Zone,
 	o PruneOptions) (int64, error) {
-	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: prune.isolation})
+	tx, err := c.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: prune.isolation})
 	if err != nil {
 		return 0, err
 	}
@@ -135,10 +136,10 @@ type pruner struct {
 }
 
 // pruner returns the way that the server knows.
-func (s *Store) pruner(ctx context.Context) (pruner, error) {
-	embedded := s.embedded(ctx)
+func (c *Cleaner) pruner(ctx context.Context) (pruner, error) {
+	embedded := c.db.embedded(ctx)
 	var version string
-	if err := s.db.QueryRowContext(ctx, `SELECT VERSION()`).Scan(&version); err != nil {
+	if err := c.db.QueryRowContext(ctx, `SELECT VERSION()`).Scan(&version); err != nil {
 		return pruner{}, err
 	}
 	if strings.Contains(version, "MariaDB") {
@@ -206,10 +207,10 @@ func sumRows(rows *dbsql.Rows) (prunedBatch, error) {
 		if err := rows.Scan(&plaza, &checksum, &at); err != nil {
 			return b, err
 		}
-		c := b.plazas[plaza]
-		c.rows++
-		c.checksum += checksum
-		b.plazas[plaza] = c
+		count := b.plazas[plaza]
+		count.rows++
+		count.checksum += checksum
+		b.plazas[plaza] = count
 		b.n++
 		if string(at) > b.latest { // 2022-02-10 10:23:02: the order of text is that of time
 			b.latest = string(at)

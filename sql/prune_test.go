@@ -18,7 +18,7 @@ func ways(t *testing.T, s *Store) map[string]pruner {
 	if err != nil {
 		t.Fatal(err)
 	}
-	embedded := s.embedded(t.Context())
+	embedded := s.db.embedded(t.Context())
 	return map[string]pruner{"its own": known, "locked": {dbsql.LevelRepeatableRead,
 		func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
 			return deleteLocked(ctx, tx, before, limit, embedded)
@@ -108,7 +108,7 @@ func TestPruneWhileRunning(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		initialize(t, s)
-		l := &live{t: t, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
+		l := &live{t: t, s: s, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
 		var running, pruning sync.WaitGroup
 		for p := range int32(2) {
 			running.Go(func() {

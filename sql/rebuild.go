@@ -3,7 +3,6 @@ package sql
 import (
 	"context"
 	dbsql "database/sql"
-	"fmt"
 	"time"
 )
 
@@ -23,8 +22,8 @@ func (s *Store) PlanRebuild(ctx context.Context, id Identity) (Rebuild, error) {
 		return Rebuild{}, err
 	}
 	var r Rebuild
-	err := s.snapshot(ctx, func(q reader) error { return r.read(ctx, q, id.TopicID) })
-	return r, s.wrap("read the outbox", err)
+	err := s.db.snapshot(ctx, func(q reader) error { return r.read(ctx, q, id.TopicID) })
+	return r, s.db.wrap("read the outbox", err)
 }
 
 func (r *Rebuild) read(ctx context.Context, q reader, topicID string) error {
@@ -58,7 +57,7 @@ func (s *Store) Rebuild(ctx context.Context, id Identity, above uint64, now time
 		if n := number(err); (n == errDeadlock || n == errLockWait) && try < attempts {
 			continue
 		}
-		return r, s.wrap("raise the epoch", err)
+		return r, s.db.wrap("raise the epoch", err)
 	}
 }
 
@@ -126,17 +125,4 @@ func lockCursors(ctx context.Context, tx *dbsql.Tx) error {
 	for rows.Next() {
 	}
 	return rows.Err()
-}
-
-// currentEpoch returns the epoch of the database, and keeps a rebuild from raising it until the
-// transaction ends.
-func currentEpoch(ctx context.Context, tx *dbsql.Tx) (uint64, error) {
-	var one int
-	if err := tx.QueryRowContext(ctx,
-		`SELECT id FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&one); err != nil {
-		return 0, fmt.Errorf("lock toll_meta: %w", err)
-	}
-	var epoch dbsql.Null[uint64]
-	err := tx.QueryRowContext(ctx, `SELECT MAX(epoch) FROM toll_cursor`).Scan(&epoch)
-	return epoch.V, err
 }

@@ -1,7 +1,6 @@
 package sql
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -90,21 +89,6 @@ func widen(kinds []toll.WindowKind, zone *toll.Zone, w toll.Window) toll.Window 
 	return wide
 }
 
-// joinWindows sorts windows and joins those that touch. Empty ones are left out.
-func joinWindows(all []toll.Window) []toll.Window {
-	all = slices.DeleteFunc(all, func(w toll.Window) bool { return w.Start >= w.End })
-	slices.SortFunc(all, func(a, b toll.Window) int { return cmp.Compare(a.Start, b.Start) })
-	joined := all[:0]
-	for _, w := range all {
-		if n := len(joined); n > 0 && w.Start <= joined[n-1].End {
-			joined[n-1].End = max(joined[n-1].End, w.End)
-			continue
-		}
-		joined = append(joined, w)
-	}
-	return joined
-}
-
 // run counts the windows and calls store with some at a time, each window once.
 //
 // The minutes are read stretch by stretch. A stretch that holds too much is halved and read again,
@@ -180,28 +164,6 @@ func (c *recount) gather(ctx context.Context, q reader, cursors []cursorRow, w t
 		}
 	}
 	return nil
-}
-
-// readMinutes calls each with the batches of a partition that have events in some minutes, and
-// perhaps others. Of a batch it reads the offsets and the outbox.
-func readMinutes(ctx context.Context, q reader, topicID string, partition int32, w toll.Window,
-	each func(*batchRow) error) error {
-	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, deltas FROM toll_batch
-		WHERE topic_id = ? AND partition_id = ? AND last_minute >= ? AND first_minute < ?`, topicID, partition, w.Start, w.End)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	row := batchRow{partition: partition}
-	for rows.Next() {
-		if err := rows.Scan(&row.first, &row.next, &row.blob); err != nil {
-			return err
-		}
-		if err := each(&row); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
 }
 
 // emitWindows is how many windows are handed on at a time.

@@ -55,7 +55,7 @@ func TestRecount(t *testing.T) {
 				`UPDATE toll_window SET revision = 0, events = 0, late = 0, by_type = '{}', published = 1`)
 		}
 		for _, most := range []int{100_000, 60, 1} {
-			if most == 1 && s.embedded(t.Context()) {
+			if most == 1 && s.db.embedded(t.Context()) {
 				continue // as many statements as minutes
 			}
 			maxRecountPanes = most

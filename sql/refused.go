@@ -30,7 +30,7 @@ func (w *Writer) atFault(ctx context.Context, err error) *mysql.MySQLError {
 	if !errors.As(err, &my) {
 		return nil // no answer
 	}
-	if transient(my) && !(my.Number == errUnknown && w.embedded(ctx)) {
+	if transient(my) && !(my.Number == errUnknown && w.db.embedded(ctx)) {
 		return nil
 	}
 	return my
@@ -153,8 +153,8 @@ type trial struct {
 // attempt calls try with a transaction that stands where the rows of a commit are written: the
 // cursor is moved, and the tables are as they should be and can't be altered until it ends.
 func (w *Writer) attempt(ctx context.Context, b *toll.Batch, try func(*trial) error) error {
-	embedded := w.embedded(ctx)
-	conn, err := w.s.db.Conn(ctx)
+	embedded := w.db.embedded(ctx)
+	conn, err := w.db.Conn(ctx)
 	if err != nil {
 		return err
 	}
@@ -179,7 +179,7 @@ func (w *Writer) attempt(ctx context.Context, b *toll.Batch, try func(*trial) er
 	if t.stored, err = t.storedRow(); err != nil {
 		return err
 	}
-	if err := w.s.checkTables(ctx, tx); err != nil {
+	if err := w.cfg.CheckTables(ctx, tx); err != nil {
 		return err
 	}
 	if t.most, err = w.insertLimit(ctx, tx); err != nil {
@@ -269,7 +269,7 @@ func (t *trial) probe() error {
 	}
 	return toll.Permanent(
 		"see what was changed at livetolldata: a trigger, a constraint, a key or its partitions",
-		"MySQL at %s refuses every row, also one that it took before: %w", t.w.s.address, err)
+		"MySQL at %s refuses every row, also one that it took before: %w", t.w.db.address, err)
 }
 
 // storedRow returns the text of a row of livetolldata, nil where there is none.

@@ -22,7 +22,7 @@ type LogRange struct {
 func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows int64, exact bool,
 	err error) {
 	exact = true
-	err = s.snapshot(ctx, func(q reader) error {
+	err = s.db.snapshot(ctx, func(q reader) error {
 		m, err := readMeta(ctx, q)
 		if err != nil {
 			return err
@@ -90,7 +90,7 @@ func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows
 		}
 		return nil
 	})
-	return rows, exact, s.wrap("count the rows that a replay would not bring back", err)
+	return rows, exact, s.db.wrap("count the rows that a replay would not bring back", err)
 }
 
 // UnreplayableText says how many rows a replay would not bring back.

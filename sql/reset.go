@@ -3,7 +3,6 @@ package sql
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
@@ -14,22 +13,6 @@ type ResetOptions struct {
 	// AllRows also deletes the rows of livetolldata that tollstream did not store, and forgets the
 	// baseline.
 	AllRows bool
-}
-
-// resetState is toll_meta.resetting.
-type resetState int
-
-const (
-	notResetting resetState = iota
-	resettingOurs
-	resettingAllRows
-)
-
-func (r resetState) command() string {
-	if r == resettingAllRows {
-		return "tollstream reset --yes --all-rows"
-	}
-	return "tollstream reset --yes"
 }
 
 // Reset empties livetolldata and all that was derived from the topic, for a replay from the start.
@@ -50,7 +33,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkVersion(m); err != nil {
+	if err := m.checkVersion(s.db); err != nil {
 		return nil, err
 	}
 	if err := s.checkIdentity(m,
@@ -63,7 +46,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	}
 	if m.resetting > state {
 		return nil, toll.Permanent("run again: "+m.resetting.command(),
-			"a reset of %s was interrupted; it may have deleted rows from before", s.address)
+			"a reset of %s was interrupted; it may have deleted rows from before", s.db.address)
 	}
 	if m.resetting == notResetting && !o.AllRows {
 		if err := s.checkOnlyOurs(ctx); err != nil {
@@ -72,7 +55,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	}
 	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = ? WHERE id = 1`,
 		int(state)); err != nil {
-		return nil, s.wrap("mark the database as being reset", err)
+		return nil, s.db.wrap("mark the database as being reset", err)
 	}
 	// The cursors go first: a batch that is still being stored needs its cursor, so it either is
 	// complete by now, and its rows go with the others below, or stores nothing.
@@ -85,7 +68,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	var done []string
 	for _, t := range append(tables, eventTable) {
 		if err := s.empty(ctx, t); err != nil {
-			return done, s.wrap("empty table "+t, err)
+			return done, s.db.wrap("empty table "+t, err)
 		}
 		done = append(done, "emptied table "+t)
 	}
@@ -93,7 +76,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	// left anywhere, in Kafka or in a process that was paused, count as empty.
 	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ?, created_at = NOW(6), windows = '', lateness_seconds = 0
 		WHERE id = 1`, id.TopicID); err != nil {
-		return done, s.wrap("record the end of the reset", err)
+		return done, s.db.wrap("record the end of the reset", err)
 	}
 	if id.TopicID != "" && id.TopicID != m.TopicID {
 		done = append(done, "recorded the topic's id "+id.TopicID)
@@ -115,7 +98,7 @@ func (s *Store) empty(ctx context.Context, table string) error {
 // not store.
 func (s *Store) checkOnlyOurs(ctx context.Context) error {
 	var before, rows, stored, pruned int64
-	err := s.snapshot(ctx, func(q reader) error {
+	err := s.db.snapshot(ctx, func(q reader) error {
 		return errors.Join(
 			q.QueryRowContext(ctx,
 				`SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_baseline`).Scan(&before),
@@ -127,7 +110,7 @@ func (s *Store) checkOnlyOurs(ctx context.Context) error {
 			q.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+eventTable).Scan(&rows))
 	})
 	if err != nil {
-		return s.wrap("count the rows", err)
+		return s.db.wrap("count the rows", err)
 	}
 	stored -= pruned
 	const hint = "to empty the whole table, run: tollstream reset --yes --all-rows"
@@ -142,17 +125,4 @@ func (s *Store) checkOnlyOurs(ctx context.Context) error {
 			eventTable, text.Count(rows-stored, "row"), text.Number(stored))
 	}
 	return nil
-}
-
-// Scan implements the interface of database/sql.
-func (r *resetState) Scan(v any) error {
-	switch v := v.(type) {
-	case int64:
-		*r = resetState(v)
-		return nil
-	case []byte:
-		_, err := fmt.Sscan(string(v), (*int)(r))
-		return err
-	}
-	return fmt.Errorf("toll_meta.resetting is a %T", v)
 }

@@ -14,6 +14,8 @@ import (
 
 // ResultsConfig says how results are made.
 type ResultsConfig struct {
+	// Decode reads an outbox.
+	Decode func([]byte) ([]toll.PlazaDelta, error)
 	// Windows are the kinds of windows, as they are settled in the database.
 	Windows []toll.WindowKind
 	// Location is of the wall clock in livetolldata.timestamp.
@@ -35,7 +37,7 @@ type ResultsConfig struct {
 // revision. What was stored and is not known to be published is returned again before anything may
 // take its place.
 type Results struct {
-	s       *Store
+	db      *DB
 	topicID string
 	cfg     ResultsConfig
 	zone    *toll.Zone // of Location
@@ -46,12 +48,11 @@ type Results struct {
 	// inserted, so all rows are locked in their order.
 	cautious bool
 
-	statement, types []byte // of the last INSERT, kept for their memory
+	inserter windowInserter
 }
 
 // writtenResults is what a call of Settle writes.
 type writtenResults struct {
-	at          string // stored_at; empty for the time of the statement
 	windows     []toll.WindowResult
 	tooMany     bool             // more than are to be held
 	transitions []int16          // plazas with transitions
@@ -59,8 +60,8 @@ type writtenResults struct {
 }
 
 // begin forgets what was written before.
-func (w *writtenResults) begin(at string) {
-	*w = writtenResults{at: at, windows: w.windows[:0], transitions: w.transitions[:0]}
+func (w *writtenResults) begin() {
+	*w = writtenResults{windows: w.windows[:0], transitions: w.transitions[:0]}
 }
 
 func (w *writtenResults) add(results []toll.WindowResult) {
@@ -69,11 +70,12 @@ func (w *writtenResults) add(results []toll.WindowResult) {
 	}
 }
 
-// Results returns a store of the results of the topic that has this id.
-func (s *Store) Results(topicID string, cfg ResultsConfig) *Results {
+// newResults returns a store of the results of the topic that has this id.
+func newResults(db *DB, topicID string, cfg ResultsConfig) *Results {
 	zone := toll.NewZone(cfg.Location)
-	return &Results{s: s, topicID: topicID, cfg: cfg, zone: zone,
-		zones: toll.NewZoneSet(zone, cfg.PlazaZones), history: newHistory(cfg.Windows)}
+	return &Results{db: db, topicID: topicID, cfg: cfg, zone: zone,
+		inserter: windowInserter{zone: zone},
+		zones:    toll.NewZoneSet(zone, cfg.PlazaZones), history: newHistory(cfg.Windows)}
 }
 
 // ErrConflict says that another process stored results of the same plazas at the same time, or that
@@ -99,12 +101,18 @@ func (r *Results) Settle(ctx context.Context, closings []toll.Closing,
 	notices, stored, err = r.settle(ctx, closings, published)
 	if err != nil {
 		r.history.forget() // it may have read what is rolled back
-		r.written.begin("")
+		r.begun("")
 		r.cautious = true
-		return nil, false, r.s.wrap("store the results", r.explain(err))
+		return nil, false, r.db.wrap("store the results", r.explain(err))
 	}
 	r.cautious = false
 	return notices, stored, nil
+}
+
+// begun forgets what was written before; what follows is stored as of a time.
+func (r *Results) begun(at string) {
+	r.written.begin()
+	r.inserter.at = at
 }
 
 // explain tells the errors by which a server says that another transaction was in the way.
@@ -113,7 +121,7 @@ func (r *Results) explain(err error) error {
 	case errDuplicateKey, errDeadlock, errLockWait:
 		return fmt.Errorf("%w: %w", ErrConflict, err)
 	case errBinlogFormat:
-		return toll.Permanent(binlogHint, "MySQL at %s: %w", r.s.address, err)
+		return toll.Permanent(binlogHint, "MySQL at %s: %w", r.db.address, err)
 	}
 	return err
 }
@@ -127,16 +135,16 @@ const (
 // begin begins a transaction of READ COMMITTED: rows are locked and the gaps between them are not,
 // in which the owners of source partitions insert.
 func (r *Results) begin(ctx context.Context) (*dbsql.Tx, error) {
-	return r.s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
+	return r.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 }
 
 func (r *Results) settle(ctx context.Context, closings []toll.Closing,
 	published []traffic.NoticeRef) (notices []traffic.Notice, stored bool, err error) {
-	r.s.embedded(ctx) // for what follows, see many
+	r.db.embedded(ctx) // for what follows, see many
 	if err := r.markPublished(ctx, published); err != nil {
 		return nil, false, err
 	}
-	r.written.begin("")
+	r.begun("")
 	tx, err := r.begin(ctx)
 	if err != nil {
 		return nil, false, err
@@ -162,7 +170,7 @@ func (r *Results) settle(ctx context.Context, closings []toll.Closing,
 	if err := tx.QueryRowContext(ctx, `SELECT NOW(6)`).Scan(&now); err != nil {
 		return nil, false, fmt.Errorf("read the time: %w", err)
 	}
-	r.written.begin(now)
+	r.begun(now)
 	if err := r.storeWindows(ctx, tx, closings); err != nil {
 		return nil, false, err
 	}
@@ -193,4 +201,17 @@ func ofEpoch(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) ([]toll
 	return slices.DeleteFunc(slices.Clone(closings), func(c toll.Closing) bool {
 		return c.Epoch != epoch
 	}), nil
+}
+
+// currentEpoch returns the epoch of the database, and keeps a rebuild from raising it until the
+// transaction ends.
+func currentEpoch(ctx context.Context, tx *dbsql.Tx) (uint64, error) {
+	var one int
+	if err := tx.QueryRowContext(ctx,
+		`SELECT id FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&one); err != nil {
+		return 0, fmt.Errorf("lock toll_meta: %w", err)
+	}
+	var epoch dbsql.Null[uint64]
+	err := tx.QueryRowContext(ctx, `SELECT MAX(epoch) FROM toll_cursor`).Scan(&epoch)
+	return epoch.V, err
 }

@@ -53,30 +53,36 @@ type Retired struct{ Windows, Transitions, DeadLetters int64 }
 // retireRows is how many rows one transaction deletes at most. It is a variable for tests.
 var retireRows = int64(1000)
 
+// Cleaner deletes what is old.
+type Cleaner struct{ db *DB }
+
+// newCleaner returns a cleaner of a database.
+func newCleaner(db *DB) *Cleaner { return &Cleaner{db} }
+
 // Retire deletes results that are older than they are kept for, and dead letters, some at a time.
 // What verification has to know of it is recorded in the same transaction, and only of what was
 // deleted. It may be run at any time, by several at once too.
-func (s *Store) Retire(ctx context.Context, o RetentionOptions) (Retired, error) {
+func (c *Cleaner) Retire(ctx context.Context, o RetentionOptions) (Retired, error) {
 	var done Retired
 	now, known := o.Clocks.Now()
 	if !known || o.KeepWindows < 0 || o.KeepDeadLetters < 0 {
 		return done, errors.New("delete what is old: it is not known how late it is, or what is old")
 	}
-	s.embedded(ctx)
-	if err := s.repairRetired(ctx, o); err != nil {
-		return done, s.wrap("repair what is recorded as deleted", err)
+	c.db.embedded(ctx)
+	if err := c.repairRetired(ctx, o); err != nil {
+		return done, c.db.wrap("repair what is recorded as deleted", err)
 	}
 	if o.KeepWindows > 0 {
-		if err := s.retireWindows(ctx, now, o, &done); err != nil {
-			return done, s.wrap("delete old windows", err)
+		if err := c.retireWindows(ctx, now, o, &done); err != nil {
+			return done, c.db.wrap("delete old windows", err)
 		}
-		if err := s.retireTransitions(ctx, ago(now, o.KeepWindows), &done); err != nil {
-			return done, s.wrap("delete old changes of congestion", err)
+		if err := c.retireTransitions(ctx, ago(now, o.KeepWindows), &done); err != nil {
+			return done, c.db.wrap("delete old changes of congestion", err)
 		}
 	}
 	if o.KeepDeadLetters > 0 {
-		if err := s.retireDeadLetters(ctx, now, o.KeepDeadLetters, &done); err != nil {
-			return done, s.wrap("delete old dead letters", err)
+		if err := c.retireDeadLetters(ctx, now, o.KeepDeadLetters, &done); err != nil {
+			return done, c.db.wrap("delete old dead letters", err)
 		}
 	}
 	return done, nil
@@ -87,9 +93,9 @@ func ago(now time.Time, keep time.Duration) toll.Minute {
 	return addMinutes(toll.MinuteAt(now.Unix()), -int64(max(keep, 0)/time.Minute))
 }
 
-func (s *Store) retireWindows(ctx context.Context, now time.Time, o RetentionOptions,
+func (c *Cleaner) retireWindows(ctx context.Context, now time.Time, o RetentionOptions,
 	done *Retired) error {
-	kinds, err := storedKinds(ctx, s.db)
+	kinds, err := storedKinds(ctx, c.db)
 	if err != nil {
 		return err
 	}
@@ -103,7 +109,7 @@ func (s *Store) retireWindows(ctx context.Context, now time.Time, o RetentionOpt
 			b, counted := before[kind]
 			for more := counted; more; {
 				began := time.Now()
-				n, err := s.retireSomeWindows(ctx, plaza, kind, b)
+				n, err := c.retireSomeWindows(ctx, plaza, kind, b)
 				if e := number(err); e == errDeadlock || e == errLockWait || errors.Is(err, errRowsChanged) {
 					break // another time
 				}
@@ -128,9 +134,9 @@ const oldWindows = `toll_plaza_id = ? AND kind = ? AND start_minute < ? AND end_
 
 // retireSomeWindows deletes the first of those windows of a plaza and kind that end at or before a
 // minute, and records up to where it did in the same transaction.
-func (s *Store) retireSomeWindows(ctx context.Context, plaza int16, kind string, before toll.Minute) (int64, error) {
+func (c *Cleaner) retireSomeWindows(ctx context.Context, plaza int16, kind string, before toll.Minute) (int64, error) {
 	var some int
-	err := s.db.QueryRowContext(ctx, `SELECT 1 FROM toll_window WHERE `+oldWindows+` LIMIT 1`,
+	err := c.db.QueryRowContext(ctx, `SELECT 1 FROM toll_window WHERE `+oldWindows+` LIMIT 1`,
 		plaza, kind, before, before).Scan(&some)
 	if errors.Is(err, dbsql.ErrNoRows) { // nearly always
 		return 0, nil
@@ -138,7 +144,7 @@ func (s *Store) retireSomeWindows(ctx context.Context, plaza int16, kind string,
 	if err != nil {
 		return 0, err
 	}
-	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
+	tx, err := c.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 	if err != nil {
 		return 0, err
 	}
@@ -181,16 +187,16 @@ func lockOldWindows(ctx context.Context, tx reader, plaza int16, kind string, be
 	return n, last, end, rows.Err()
 }
 
-func (s *Store) retireTransitions(ctx context.Context, before toll.Minute, done *Retired) error {
+func (c *Cleaner) retireTransitions(ctx context.Context, before toll.Minute, done *Retired) error {
 	for plaza := int64(toll.MinPlaza) - 1; ; {
-		err := s.db.QueryRowContext(ctx, `SELECT toll_plaza_id FROM toll_transition WHERE toll_plaza_id > ? ORDER BY toll_plaza_id LIMIT 1`, plaza).Scan(&plaza)
+		err := c.db.QueryRowContext(ctx, `SELECT toll_plaza_id FROM toll_transition WHERE toll_plaza_id > ? ORDER BY toll_plaza_id LIMIT 1`, plaza).Scan(&plaza)
 		if errors.Is(err, dbsql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		n, err := s.deleteSome(ctx, `DELETE FROM toll_transition WHERE toll_plaza_id = ? AND detected_minute < ? AND published = 1 LIMIT ?`, plaza, before)
+		n, err := c.deleteSome(ctx, `DELETE FROM toll_transition WHERE toll_plaza_id = ? AND detected_minute < ? AND published = 1 LIMIT ?`, plaza, before)
 		done.Transitions += n
 		if err != nil {
 			return err
@@ -199,11 +205,11 @@ func (s *Store) retireTransitions(ctx context.Context, before toll.Minute, done 
 }
 
 // deleteSome runs a DELETE that ends in LIMIT ? until nothing is left to delete.
-func (s *Store) deleteSome(ctx context.Context, query string, args ...any) (int64, error) {
+func (c *Cleaner) deleteSome(ctx context.Context, query string, args ...any) (int64, error) {
 	args = append(slices.Clone(args), retireRows)
 	for total := int64(0); ; {
 		began := time.Now()
-		res, err := s.db.ExecContext(ctx, query, args...)
+		res, err := c.db.ExecContext(ctx, query, args...)
 		if n := number(err); n == errDeadlock || n == errLockWait {
 			return total, nil // another time
 		}
@@ -221,31 +227,21 @@ func (s *Store) deleteSome(ctx context.Context, query string, args ...any) (int6
 	}
 }
 
-// rest waits for as long as something took, at most a second: what is urgent comes first.
-func rest(ctx context.Context, took time.Duration) error {
-	select {
-	case <-time.After(min(took, time.Second)):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
 // retireDeadLetters deletes the oldest dead letters of each partition, which are the first by their
 // offset.
-func (s *Store) retireDeadLetters(ctx context.Context, now time.Time, keep time.Duration, done *Retired) error {
-	m, err := readMeta(ctx, s.db)
+func (c *Cleaner) retireDeadLetters(ctx context.Context, now time.Time, keep time.Duration, done *Retired) error {
+	m, err := readMeta(ctx, c.db)
 	if err != nil {
 		return err
 	}
-	cursors, err := readCursors(ctx, s.db, m.TopicID)
+	cursors, err := readCursors(ctx, c.db, m.TopicID)
 	if err != nil {
 		return err
 	}
-	for _, c := range cursors {
+	for _, cursor := range cursors {
 		for {
 			began := time.Now()
-			n, err := s.retireSomeLetters(ctx, m.TopicID, c.partition, now, keep)
+			n, err := c.retireSomeLetters(ctx, m.TopicID, cursor.partition, now, keep)
 			if e := number(err); e == errDeadlock || e == errLockWait {
 				break // another time
 			}
@@ -264,8 +260,8 @@ func (s *Store) retireDeadLetters(ctx context.Context, now time.Time, keep time.
 	return nil
 }
 
-func (s *Store) retireSomeLetters(ctx context.Context, topicID string, partition int32, now time.Time, keep time.Duration) (int64, error) {
-	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
+func (c *Cleaner) retireSomeLetters(ctx context.Context, topicID string, partition int32, now time.Time, keep time.Duration) (int64, error) {
+	tx, err := c.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 	if err != nil {
 		return 0, err
 	}

@@ -3,7 +3,6 @@ package sql
 import (
 	"context"
 	dbsql "database/sql"
-	"time"
 
 	"github.com/tollstream/tollstream/toll"
 )
@@ -86,60 +85,5 @@ func readRetired(ctx context.Context, q reader) (map[string]toll.Minute, error) 
 func addRetired(ctx context.Context, tx *dbsql.Tx, what string, before toll.Minute) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO toll_retired (what, before_minute) VALUES (?, ?)
 		ON DUPLICATE KEY UPDATE before_minute = GREATEST(before_minute, VALUES(before_minute))`, what, before)
-	return err
-}
-
-// repairRetired lowers what is recorded as deleted where that can't be: an earlier version believed
-// event time, which may run years ahead, and recorded what it was about to delete. Such a mark
-// hides from verification whatever is deleted later.
-//
-// A mark is wrong where even by the latest clock, and with the shortest time that windows may be
-// kept for, nothing of it was old enough. It then becomes the end of the last window before the
-// first one that is still there, and at most the time of the latest clock: what was deleted remains
-// excused, and what came later is checked again.
-func (s *Store) repairRetired(ctx context.Context, o RetentionOptions) error {
-	retired, err := readRetired(ctx, s.db)
-	if err != nil {
-		return err
-	}
-	latest := toll.MinuteAt(o.Clocks.Latest().Unix())
-	if mark, some := retired[retiredRows]; some && mark > latest {
-		if err := s.lowerRetired(ctx, retiredRows, mark, latest); err != nil {
-			return err
-		}
-	}
-	for i := range o.Windows {
-		k := &o.Windows[i]
-		what := retiredWindows + k.Name
-		mark, some := retired[what]
-		if !some || mark <= ago(o.Clocks.Latest(), KeepWindows(k, MinKeepWindows)) {
-			continue
-		}
-		var first dbsql.Null[int64]
-		if err := s.db.QueryRowContext(ctx, `SELECT MIN(end_minute) FROM toll_window
-			WHERE kind = ? AND end_minute <= ? AND published = 1 AND revision > 0`, k.Name, mark).Scan(&first); err != nil {
-			return err
-		}
-		lower := latest
-		if first.Valid {
-			lower = min(lower, addMinutes(toll.Minute(first.V), -1))
-		}
-		if lower >= mark {
-			continue
-		}
-		if err := s.lowerRetired(ctx, what, mark, lower); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (s *Store) lowerRetired(ctx context.Context, what string, from, to toll.Minute) error {
-	_, err := s.db.ExecContext(ctx,
-		`UPDATE toll_retired SET before_minute = ? WHERE what = ? AND before_minute = ?`, to, what, from)
-	if err == nil {
-		s.logf("toll_retired had %s as deleted up to %s, which can't be; it is now %s", what,
-			from.Time().Format(time.RFC3339), to.Time().Format(time.RFC3339))
-	}
 	return err
 }

@@ -41,8 +41,8 @@ func TestManyGroups(t *testing.T) {
 func TestSnapshots(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		initialize(t, s)
-		err := s.snapshots(context.Background(), func(q, rows reader) error {
-			if same := q == rows; same != s.embedded(context.Background()) {
+		err := snapshots(context.Background(), s.db, func(q, rows reader) error {
+			if same := q == rows; same != s.db.embedded(context.Background()) {
 				t.Errorf("one snapshot for both: %v", same)
 			}
 			return nil
@@ -64,7 +64,7 @@ func testRowScanIsStopped(t *testing.T, s *Store) {
 		UNION SELECT 8 UNION SELECT 9)
 		SELECT FROM_DAYS(719528) + INTERVAL a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d MINUTE, 1, 'car', 1
 		FROM digits a, digits b, digits c, digits e, digits f WHERE f.d < 2`)
-	err := s.snapshots(context.Background(), func(q, rows reader) error {
+	err := snapshots(context.Background(), s.db, func(q, rows reader) error {
 		scan := &rowScan{zone: toll.NewZone(berlin), deep: true, many: true}
 		stop := scan.start(context.Background(), rows)
 		<-scan.groups

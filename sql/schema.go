@@ -2,24 +2,14 @@ package sql
 
 import (
 	"context"
-	dbsql "database/sql"
 	_ "embed"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
-
-	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/toll"
 )
-
-// SchemaVersion is the version of the tables that this build reads and writes.
-const SchemaVersion = 5
-
-// eventTable is the course's table. It belongs to others too, so it is never altered.
-const eventTable = "livetolldata"
 
 //go:embed schema.sql
 var schemaSQL string
@@ -39,54 +29,10 @@ type column struct {
 // schema is what schema.sql declares, in its order.
 var schema = parseSchema(schemaSQL)
 
-// CreateDatabase creates the DSN's database if it is missing, and reports whether it did.
-func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
-	c, err := mysql.ParseDSN(s.cfg.DSN)
-	if err != nil {
-		return false, err
-	}
-	c.DBName = ""
-	if err := configure(c, s.cfg); err != nil {
-		return false, err
-	}
-	inner, err := mysql.NewConnector(c)
-	if err != nil {
-		return false, err
-	}
-	db := dbsql.OpenDB(&connector{Connector: inner, address: s.address,
-		bound: new(atomic.Pointer[string])})
-	defer db.Close()
-	var found int
-	err = db.QueryRowContext(ctx,
-		`SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = ?`, s.name).Scan(&found)
-	if err != nil {
-		return false, s.wrap("look for the database", err)
-	}
-	if found > 0 {
-		return false, nil
-	}
-	create := "CREATE DATABASE IF NOT EXISTS " + quoteName(s.name) + " CHARACTER SET utf8mb4"
-	_, err = db.ExecContext(ctx, create)
-	n := number(err)
-	switch {
-	case err == nil:
-		return true, nil
-	case n == errAccessDeniedDB, n == errAccessDenied, n == errSpecificDenied,
-		n == errUnknown && strings.Contains(err.Error(), "denied"): // the embedded server
-		return false, toll.Permanent("let an administrator run: "+create+"; GRANT ALL ON "+
-			quoteName(s.name)+".* TO "+c.User,
-			"the database %s does not exist, and this user may not create it: %w", s.name, err)
-	}
-	return false, s.wrap("create the database", err)
-}
-
-// quoteName quotes a name for SQL.
-func quoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
-
 // columns reads the columns of our tables that exist.
 func (s *Store) columns(ctx context.Context, q reader) (map[string][]column, error) {
 	rows, err := q.QueryContext(ctx, `SELECT table_name, column_name, column_type, extra FROM information_schema.columns
-		WHERE table_schema = ? ORDER BY table_name, ordinal_position`, s.name)
+		WHERE table_schema = ? ORDER BY table_name, ordinal_position`, s.db.name)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +133,7 @@ func (s *Store) checkColumns(found map[string][]column) error {
 		if t.name != eventTable {
 			hint = "run the tollstream that set the database up, or use another database with --mysql"
 		}
-		return toll.Permanent(hint, "the table %s in %s is not as expected: %s", t.name, s.address,
+		return toll.Permanent(hint, "the table %s in %s is not as expected: %s", t.name, s.db.address,
 			strings.Join(diffs, "; "))
 	}
 	return nil

@@ -83,7 +83,7 @@ func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
 		Start: max(addMinutes(toll.Minute(first.V), -2*day), toll.MinuteAt(earliest.Unix())),
 		End:   min(addMinutes(toll.Minute(last.V), 2*day), toll.MinuteAt(latest.Unix())),
 	}
-	s.embedded(ctx) // for what follows, see many
+	s.db.embedded(ctx) // for what follows, see many
 	if err := m.fixRanges(ctx); err != nil {
 		return "", err
 	}
@@ -349,7 +349,7 @@ func (m *skippedTimes) moveIn(ctx context.Context, tx *dbsql.Tx, partition int32
 		return err
 	}
 	if n, err := res.RowsAffected(); err != nil || n != 1 {
-		return errors.Join(errRowsChanged, err)
+		return errors.Join(errors.New("the batch was changed meanwhile"), err)
 	}
 	return nil
 }

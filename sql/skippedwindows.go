@@ -41,7 +41,7 @@ func (m *skippedTimes) fixWindows(ctx context.Context, tx *dbsql.Tx) error {
 		return err
 	}
 	f := &windowFix{skippedTimes: m, kinds: kinds, retired: retired,
-		r: m.s.Results(m.meta.TopicID, ResultsConfig{Windows: kinds, Location: m.loc, PlazaZones: zones})}
+		zones: toll.NewZoneSet(m.zone, zones), inserter: windowInserter{zone: m.zone}}
 	type change struct {
 		plaza int16
 		goes  toll.Minute
@@ -64,9 +64,10 @@ func (m *skippedTimes) fixWindows(ctx context.Context, tx *dbsql.Tx) error {
 
 type windowFix struct {
 	*skippedTimes
-	kinds   []toll.WindowKind
-	retired map[string]toll.Minute
-	r       *Results
+	kinds    []toll.WindowKind
+	retired  map[string]toll.Minute
+	zones    *toll.ZoneSet
+	inserter windowInserter
 }
 
 // affected is a window that holds some of a plaza's minutes.
@@ -90,7 +91,7 @@ func (f *windowFix) fix(
 	if !until.Valid {
 		until.V = math.MinInt32
 	}
-	zone := f.r.zones.Of(plaza)
+	zone := f.zones.Of(plaza)
 	all := map[toll.WindowID]affected{}
 	for i := range f.kinds {
 		for _, minute := range append(slices.Collect(maps.Keys(moved)), goes) {
@@ -102,7 +103,7 @@ func (f *windowFix) fix(
 	}
 	for ids := range slices.Chunk(slices.SortedFunc(maps.Keys(all), compareWindows), upsertRows) {
 		where, args := amongWindows(ids)
-		rows, err := readWindows(ctx, tx, "WHERE "+f.s.many(where), args...)
+		rows, err := readWindows(ctx, tx, "WHERE "+f.s.db.many(where), args...)
 		if err != nil {
 			return err
 		}
@@ -208,7 +209,7 @@ func (f *windowFix) store(
 			result = toll.WindowResult{}
 			result.WindowID, result.End, result.Whole = now.WindowID, end, true
 		}
-		if err := f.r.writeWindows(ctx, tx, []toll.WindowResult{result}, ""); err != nil {
+		if err := f.inserter.insert(ctx, tx, []toll.WindowResult{result}, ""); err != nil {
 			return err
 		}
 		if len(now.Types) == 0 { // which is no result
@@ -242,7 +243,7 @@ func (m *skippedTimes) fixRanges(ctx context.Context) error {
 		const near = `start_minute BETWEEN ? AND ? OR end_minute BETWEEN ? AND ?`
 		rows, err := m.s.db.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute,
 			CAST(window_start AS CHAR), CAST(window_end AS CHAR) FROM toll_window WHERE `+
-			m.s.many(near+strings.Repeat(" OR "+near, len(changes)-1)), args...)
+			m.s.db.many(near+strings.Repeat(" OR "+near, len(changes)-1)), args...)
 		if err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	dbsql "database/sql"
 	"errors"
-	"time"
 
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
@@ -13,20 +12,6 @@ import (
 // dueMargin is how far the event time of all partitions is past a window's end before the window
 // counts as due.
 const dueMargin = 60 // minutes
-
-// MarkStalled records since when an instance has windows that are due and stores none; a zero time
-// says that it stores them again.
-func (s *Store) MarkStalled(ctx context.Context, instance string, since time.Time) error {
-	at := dbsql.Null[string]{V: since.UTC().Format("2006-01-02 15:04:05.000000"),
-		Valid: !since.IsZero()}
-	query, args := `UPDATE toll_stalled SET since = ? WHERE instance = ?`, []any{at, instance}
-	if at.Valid {
-		query, args = `INSERT INTO toll_stalled (since, instance) VALUES (?, ?)
-			ON DUPLICATE KEY UPDATE since = VALUES(since)`, []any{at, instance}
-	}
-	_, err := s.db.ExecContext(ctx, query, args...)
-	return s.wrap("record whether windows are stored", err)
-}
 
 // checkDue takes note of a window that lacks events: whether it should have them by now. Events on
 // their way to the group table, and those that came after the window was stored, are another

@@ -1,18 +1,13 @@
 package sql
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/tollstream/tollstream/toll"
 )
-
-// upsertRows is how many rows of toll_window one statement writes.
-const upsertRows = 250
 
 // addTooLate counts events that came too late for windows that they belong to. A window that has no
 // row yet gets one of revision 0, which is no result: toll_window's too_late is then always what
@@ -46,12 +41,6 @@ func (w *Writer) addTooLate(ctx context.Context, tx statements, counts []toll.To
 	return nil
 }
 
-// compareWindows is the order of toll_window's primary key.
-func compareWindows(a, b toll.WindowID) int {
-	return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Kind, b.Kind),
-		cmp.Compare(a.Start, b.Start))
-}
-
 // databaseZone returns the timezone of livetolldata's wall clock, for the caller alone.
 func (w *Writer) databaseZone(ctx context.Context, q queryer) (*toll.Zone, error) {
 	loc := w.zone.Load()
@@ -66,27 +55,4 @@ func (w *Writer) databaseZone(ctx context.Context, q queryer) (*toll.Zone, error
 		w.zone.Store(loc)
 	}
 	return toll.NewZone(loc), nil
-}
-
-// location returns the location of livetolldata's wall clock.
-func (m *Meta) location() (*time.Location, error) {
-	loc, err := time.LoadLocation(m.Timezone)
-	if err != nil {
-		return nil, toll.Permanent("install the system's timezone data",
-			"the timezone %q of toll_meta: %w", m.Timezone, err)
-	}
-	return loc, nil
-}
-
-// wallColumns returns a window as window_start and window_end hold it: so that they stand to the
-// timestamps of its events as start and end stand to their minutes.
-func wallColumns(zone *toll.Zone, w toll.Window) (start, end string) {
-	return wallColumn(zone, w.Start), wallColumn(zone, w.End)
-}
-
-func wallColumn(zone *toll.Zone, m toll.Minute) string { return wallTimeOf(zone, m).String() }
-
-// wallTimeOf returns what wallColumn writes.
-func wallTimeOf(zone *toll.Zone, m toll.Minute) toll.WallTime {
-	return min(max(zone.Since(m), toll.MinWallTime), toll.MaxWallTime)
 }

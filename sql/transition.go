@@ -44,11 +44,11 @@ func (r *Results) writeTransitions(ctx context.Context, tx *dbsql.Tx,
 }
 
 // Transitions returns a plaza's changes of state, the newest first, as many as limit at most.
-func (s *Store) Transitions(ctx context.Context, plaza int16, limit int) ([]traffic.Transition,
+func (r *Reader) Transitions(ctx context.Context, plaza int16, limit int) ([]traffic.Transition,
 	error) {
-	all, err := readTransitions(ctx, s.db,
+	all, err := readTransitions(ctx, r.db,
 		`WHERE toll_plaza_id = ? ORDER BY detected_minute DESC LIMIT ?`, plaza, limit)
-	return all, s.wrap(fmt.Sprintf("read the transitions of plaza %d", plaza), err)
+	return all, r.db.wrap(fmt.Sprintf("read the transitions of plaza %d", plaza), err)
 }
 
 func readTransitions(ctx context.Context, q reader, condition string,

@@ -98,11 +98,25 @@ type PartitionReport struct {
 	Log string `json:"log,omitempty"`
 }
 
+// Verifier checks the invariants of one database.
+type Verifier struct {
+	db         *DB
+	decode     func([]byte) ([]toll.PlazaDelta, error)
+	decodeSums func(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error)
+}
+
+// newVerifier returns a verifier. decode reads an outbox, decodeSums appends its deltas without
+// their minutes.
+func newVerifier(db *DB, decode func([]byte) ([]toll.PlazaDelta, error),
+	decodeSums func(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error)) *Verifier {
+	return &Verifier{db: db, decode: decode, decodeSums: decodeSums}
+}
+
 // Verify checks the invariants in one snapshot of the database, while processes may go on to write.
 // The result is the report; an error means that it could not be made.
-func (s *Store) Verify(ctx context.Context, in VerifyInput) (*Report, error) {
+func (s *Verifier) Verify(ctx context.Context, in VerifyInput) (*Report, error) {
 	began := time.Now()
-	v := &verification{s: s, in: in, book: newBook(false),
+	v := &verification{Verifier: s, in: in, book: newBook(false),
 		report: &Report{Deep: in.Deep, Partitions: []PartitionReport{}, Plazas: []PlazaCheck{}}}
 	if in.Settled != nil {
 		v.book.settled = in.Settled.Next
@@ -110,8 +124,10 @@ func (s *Store) Verify(ctx context.Context, in VerifyInput) (*Report, error) {
 	for plaza, state := range in.States {
 		v.book.see(plaza, state)
 	}
-	if err := s.snapshots(ctx, func(q, rows reader) error { return v.run(ctx, q, rows) }); err != nil {
-		return nil, s.wrap("verify", err)
+	if err := snapshots(ctx, s.db, func(q, rows reader) error {
+		return v.run(ctx, q, rows)
+	}); err != nil {
+		return nil, s.db.wrap("verify", err)
 	}
 	r := v.report
 	r.Problems, r.MoreProblems = v.found.list, v.found.more
@@ -124,7 +140,7 @@ func (s *Store) Verify(ctx context.Context, in VerifyInput) (*Report, error) {
 }
 
 type verification struct {
-	s      *Store
+	*Verifier
 	in     VerifyInput
 	book   *book
 	report *Report
@@ -218,30 +234,6 @@ func (v *verification) checkOtherTopics(ctx context.Context, q reader, topicID s
 	return nil
 }
 
-// storedPartitions returns the partitions that have a cursor or batches, ascending.
-func storedPartitions(ctx context.Context, q reader, topicID string, cursors []cursorRow) ([]int32,
-	error) {
-	var partitions []int32
-	for _, c := range cursors {
-		partitions = append(partitions, c.partition)
-	}
-	rows, err := q.QueryContext(ctx, `SELECT DISTINCT partition_id FROM toll_batch WHERE topic_id = ?`,
-		topicID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var partition int32
-		if err := rows.Scan(&partition); err != nil {
-			return nil, err
-		}
-		partitions = append(partitions, partition)
-	}
-	slices.Sort(partitions)
-	return slices.Compact(partitions), rows.Err()
-}
-
 // checkPartition adds up a partition's batches and checks that they join.
 func (v *verification) checkPartition(ctx context.Context, q reader, topicID string,
 	partition int32) error {
@@ -330,7 +322,7 @@ func (v *verification) checkPartition(ctx context.Context, q reader, topicID str
 
 // checkOutbox checks a batch's deltas and adds them to the book.
 func (v *verification) checkOutbox(b *batchRow) {
-	deltas, err := v.s.cfg.Decode(b.blob)
+	deltas, err := v.decode(b.blob)
 	if err != nil {
 		v.found.ofPartition(KindBatchOutbox, b.partition, 0, 0,
 			"the deltas of the batch at offset %s can't be read: %v", text.Number(b.first), err)

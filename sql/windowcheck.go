@@ -70,10 +70,6 @@ func newWindowCheck(v *verification, zone *toll.Zone) *windowCheck {
 	return c
 }
 
-func addMinutes(m toll.Minute, n int64) toll.Minute {
-	return toll.Minute(min(max(int64(m)+n, math.MinInt32), math.MaxInt32))
-}
-
 // newestDone returns the last minute up to which a plaza's windows were delivered, or how far the
 // stream has come where none were. It reports false where there are no events.
 func (v *verification) newestDone(zone *toll.Zone) (toll.Minute, bool) {
@@ -155,7 +151,7 @@ func (c *windowCheck) run(ctx context.Context, q reader, scan *rowScan, topicID 
 // gather adds a partition's batches again. One that can't be read is a problem already.
 func (c *windowCheck) gather(ctx context.Context, q reader, topicID string, partition int32) error {
 	each := func(b *batchRow) error {
-		if deltas, err := c.v.s.cfg.Decode(b.blob); err == nil {
+		if deltas, err := c.v.decode(b.blob); err == nil {
 			c.add(b, deltas)
 		}
 		return nil
@@ -164,30 +160,6 @@ func (c *windowCheck) gather(ctx context.Context, q reader, topicID string, part
 		return readBatches(ctx, q, topicID, partition, math.MinInt64, each)
 	}
 	return readMinutes(ctx, q, topicID, partition, c.span, each)
-}
-
-// storedKinds returns the kinds of windows that toll_window holds, by plaza, ascending. MariaDB and
-// MySQL look at the primary key once for each kind of a plaza ("Using index for group-by"), however
-// many windows it has.
-func storedKinds(ctx context.Context, q reader) (map[int16][]string, error) {
-	rows, err := q.QueryContext(ctx, `SELECT DISTINCT toll_plaza_id, kind FROM toll_window`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	kinds := map[int16][]string{}
-	for rows.Next() {
-		var plaza int64
-		var kind string
-		if err := rows.Scan(&plaza, &kind); err != nil {
-			return nil, err
-		}
-		kinds[int16(plaza)] = append(kinds[int16(plaza)], kind)
-	}
-	for _, names := range kinds {
-		slices.Sort(names)
-	}
-	return kinds, rows.Err()
 }
 
 // clock writes a minute as the database's clock shows it.

@@ -349,7 +349,7 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 func TestVerifyWindowsWhileRunning(t *testing.T) {
 	onEngines(t, func(t *testing.T, s *Store) {
 		batches := 40
-		if s.embedded(t.Context()) {
+		if s.db.embedded(t.Context()) {
 			batches = 12 // it is that much slower
 		}
 		x := newWindowed(t, s, "1m,5m/1m,15m,1h,day")

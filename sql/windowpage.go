@@ -20,10 +20,11 @@ type WindowPosition struct {
 // WindowPage returns a plaza's windows of some kinds, descending by start and then ascending by
 // kind: those behind a position, or the first where it is nil, as many as limit at most. Those of
 // which all events came too late are among them, with Revision 0.
-func (s *Store) WindowPage(ctx context.Context, plaza int16, kinds []string, before *WindowPosition,
+func (r *Reader) WindowPage(ctx context.Context, plaza int16, kinds []string,
+	before *WindowPosition,
 	limit int) ([]StoredWindow, error) {
 	var all []StoredWindow
-	err := s.snapshot(ctx, func(q reader) error {
+	err := r.db.snapshot(ctx, func(q reader) error {
 		all = nil
 		for _, kind := range kinds { // each read stops at the limit, by the primary key
 			condition, args := `WHERE toll_plaza_id = ? AND kind = ?`, []any{plaza, kind}
@@ -47,17 +48,18 @@ func (s *Store) WindowPage(ctx context.Context, plaza int16, kinds []string, bef
 	slices.SortFunc(all, func(a, b StoredWindow) int {
 		return cmp.Or(cmp.Compare(b.Start, a.Start), cmp.Compare(a.Kind, b.Kind))
 	})
-	return all[:min(len(all), limit)], s.wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
+	return all[:min(len(all), limit)], r.db.wrap(fmt.Sprintf("read the windows of plaza %d", plaza),
+		err)
 }
 
 // WindowsBetween returns a plaza's windows of a kind that begin in a stretch of time, ascending by
 // start. Those of which all events came too late are among them, with Revision 0.
-func (s *Store) WindowsBetween(ctx context.Context, plaza int16, kind string,
+func (r *Reader) WindowsBetween(ctx context.Context, plaza int16, kind string,
 	w toll.Window) ([]StoredWindow, error) {
-	rows, err := readWindows(ctx, s.db,
+	rows, err := readWindows(ctx, r.db,
 		`WHERE toll_plaza_id = ? AND kind = ? AND start_minute >= ? AND start_minute < ? ORDER BY start_minute`,
 		plaza, kind, w.Start, w.End)
-	return appendStored(nil, rows), s.wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
+	return appendStored(nil, rows), r.db.wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
 }
 
 func appendStored(all []StoredWindow, rows []windowRow) []StoredWindow {
@@ -70,13 +72,13 @@ func appendStored(all []StoredWindow, rows []windowRow) []StoredWindow {
 // UsualDay returns what is usual at a plaza on a date, as [toll.WallTime.Day] counts days: learned
 // from its windows of a kind, which must be of a quarter of an hour, on the same weekday of the
 // weeks before. It is nil where nothing is known.
-func (s *Store) UsualDay(ctx context.Context, plaza int16, kind string, zone *toll.Zone,
+func (r *Reader) UsualDay(ctx context.Context, plaza int16, kind string, zone *toll.Zone,
 	day int64) (*traffic.UsualDay, error) {
 	h := history{kind: kind}
 	var usual *traffic.UsualDay
-	err := s.snapshot(ctx, func(q reader) (err error) {
+	err := r.db.snapshot(ctx, func(q reader) (err error) {
 		usual, err = h.read(ctx, q, plaza, zone, day)
 		return err
 	})
-	return usual, s.wrap(fmt.Sprintf("read what is usual at plaza %d", plaza), err)
+	return usual, r.db.wrap(fmt.Sprintf("read what is usual at plaza %d", plaza), err)
 }

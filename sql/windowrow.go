@@ -2,6 +2,7 @@ package sql
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	dbsql "database/sql"
 	"encoding/json"
@@ -170,4 +171,71 @@ func (r *typesReader) decodePlain(into []toll.TypeCount, b []byte) (types []toll
 			return into, true
 		}
 	}
+}
+
+// wallColumns returns a window as window_start and window_end hold it: so that they stand to the
+// timestamps of its events as start and end stand to their minutes.
+func wallColumns(zone *toll.Zone, w toll.Window) (start, end string) {
+	return wallColumn(zone, w.Start), wallColumn(zone, w.End)
+}
+
+func wallColumn(zone *toll.Zone, m toll.Minute) string { return wallTimeOf(zone, m).String() }
+
+// wallTimeOf returns what wallColumn writes.
+func wallTimeOf(zone *toll.Zone, m toll.Minute) toll.WallTime {
+	return min(max(zone.Since(m), toll.MinWallTime), toll.MaxWallTime)
+}
+
+// upsertRows is how many rows of toll_window one statement writes.
+const upsertRows = 250
+
+// compareWindows is the order of toll_window's primary key.
+func compareWindows(a, b toll.WindowID) int {
+	return cmp.Or(cmp.Compare(a.Plaza, b.Plaza), cmp.Compare(a.Kind, b.Kind),
+		cmp.Compare(a.Start, b.Start))
+}
+
+// storedKinds returns the kinds of windows that toll_window holds, by plaza, ascending. MariaDB and
+// MySQL look at the primary key once for each kind of a plaza ("Using index for group-by"), however
+// many windows it has.
+func storedKinds(ctx context.Context, q reader) (map[int16][]string, error) {
+	rows, err := q.QueryContext(ctx, `SELECT DISTINCT toll_plaza_id, kind FROM toll_window`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	kinds := map[int16][]string{}
+	for rows.Next() {
+		var plaza int64
+		var kind string
+		if err := rows.Scan(&plaza, &kind); err != nil {
+			return nil, err
+		}
+		kinds[int16(plaza)] = append(kinds[int16(plaza)], kind)
+	}
+	for _, names := range kinds {
+		slices.Sort(names)
+	}
+	return kinds, rows.Err()
+}
+
+// amongWindows returns a condition that the rows of some windows meet, and perhaps others of the
+// same plazas.
+func amongWindows(ids []toll.WindowID) (where string, args []any) {
+	var plazas []int16
+	var kinds []string
+	var starts []toll.Minute
+	for _, id := range ids {
+		plazas, kinds, starts = append(plazas, id.Plaza), append(kinds, id.Kind), append(starts, id.Start)
+	}
+	plazas, kinds, starts = distinct(plazas), distinct(kinds), distinct(starts)
+	where = "toll_plaza_id IN (" + placeholders(len(plazas)) + ") AND kind IN (" +
+		placeholders(len(kinds)) +
+		") AND start_minute IN (" + placeholders(len(starts)) + ")"
+	return where, slices.Concat(anys(plazas), anys(kinds), anys(starts))
+}
+
+func distinct[T cmp.Ordered](values []T) []T {
+	slices.Sort(values)
+	return slices.Compact(values)
 }

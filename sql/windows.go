@@ -7,6 +7,12 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
+// Reader reads results.
+type Reader struct{ db *DB }
+
+// newReader returns a reader of a database's results.
+func newReader(db *DB) *Reader { return &Reader{db} }
+
 // StoredWindow is a window as toll_window has it.
 type StoredWindow struct {
 	toll.WindowResult
@@ -17,9 +23,9 @@ type StoredWindow struct {
 
 // Windows returns a plaza's windows: of each kind, ascending by its name, the newest first, as many
 // as limit at most. Those of which all events came too late are among them, with Revision 0.
-func (s *Store) Windows(ctx context.Context, plaza int16, limit int) ([]StoredWindow, error) {
+func (r *Reader) Windows(ctx context.Context, plaza int16, limit int) ([]StoredWindow, error) {
 	var all []StoredWindow
-	err := s.snapshot(ctx, func(q reader) error {
+	err := r.db.snapshot(ctx, func(q reader) error {
 		kinds, err := readKinds(ctx, q, plaza)
 		if err != nil {
 			return err
@@ -36,7 +42,7 @@ func (s *Store) Windows(ctx context.Context, plaza int16, limit int) ([]StoredWi
 		}
 		return nil
 	})
-	return all, s.wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
+	return all, r.db.wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
 }
 
 func readKinds(ctx context.Context, q reader, plaza int16) ([]string, error) {

@@ -1,14 +1,10 @@
 package sql
 
 import (
-	"cmp"
 	"context"
 	dbsql "database/sql"
-	"encoding/hex"
 	"fmt"
 	"slices"
-	"strconv"
-	"time"
 
 	"github.com/tollstream/tollstream/toll"
 )
@@ -24,7 +20,7 @@ type countedWindow struct {
 // storeWindows stores the windows that were submitted, and those that are to be counted from the
 // outbox.
 func (r *Results) storeWindows(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) error {
-	outbox := newRecount(r.cfg.Windows, r.s.cfg.Decode, r.topicID)
+	outbox := newRecount(r.cfg.Windows, r.cfg.Decode, r.topicID)
 	var all []countedWindow
 	for i := range closings {
 		c := &closings[i]
@@ -124,7 +120,7 @@ func (r *Results) store(ctx context.Context, tx *dbsql.Tx, counts []countedWindo
 func (r *Results) insertFresh(
 	ctx context.Context, tx *dbsql.Tx, counts []countedWindow,
 ) (left []countedWindow, err error) {
-	if r.cautious || engineKind(r.s.engine.Load()) == engineEmbedded {
+	if r.cautious || r.db.knownEmbedded() {
 		return counts, nil // the embedded server may keep rows of a statement that it refuses
 	}
 	var fresh []toll.WindowResult
@@ -197,7 +193,7 @@ func (r *Results) lockWindows(ctx context.Context, q reader,
 	}
 	where, args := amongWindows(ids)
 	rows, err := readWindows(ctx, q,
-		"WHERE "+r.s.many(where)+" ORDER BY toll_plaza_id, kind, start_minute FOR UPDATE", args...)
+		"WHERE "+r.db.many(where)+" ORDER BY toll_plaza_id, kind, start_minute FOR UPDATE", args...)
 	if err != nil {
 		return nil, err
 	}
@@ -208,102 +204,13 @@ func (r *Results) lockWindows(ctx context.Context, q reader,
 	return found, nil
 }
 
-// amongWindows returns a condition that the rows of some windows meet, and perhaps others of the
-// same plazas.
-func amongWindows(ids []toll.WindowID) (where string, args []any) {
-	var plazas []int16
-	var kinds []string
-	var starts []toll.Minute
-	for _, id := range ids {
-		plazas, kinds, starts = append(plazas, id.Plaza), append(kinds, id.Kind), append(starts, id.Start)
-	}
-	plazas, kinds, starts = distinct(plazas), distinct(kinds), distinct(starts)
-	where = "toll_plaza_id IN (" + placeholders(len(plazas)) + ") AND kind IN (" +
-		placeholders(len(kinds)) +
-		") AND start_minute IN (" + placeholders(len(starts)) + ")"
-	return where, slices.Concat(anys(plazas), anys(kinds), anys(starts))
-}
-
-func distinct[T cmp.Ordered](values []T) []T {
-	slices.Sort(values)
-	return slices.Compact(values)
-}
-
-// writeWindows inserts results that are not published yet, and notes them for noticesOf.
-// What is to become of rows that exist is the tail's to say.
+// writeWindows inserts results that are not published yet, and notes them for noticesOf. What is to
+// become of rows that exist is the tail's to say.
 func (r *Results) writeWindows(ctx context.Context, tx *dbsql.Tx, results []toll.WindowResult,
 	tail string) error {
-	if len(results) == 0 {
-		return nil
-	}
-	b := append(r.statement[:0], insertWindows...)
-	for i := range results {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = r.appendWindow(b, &results[i])
-	}
-	b = append(b, tail...)
-	r.statement = b
-	if _, err := tx.ExecContext(ctx, string(b)); err != nil {
+	if err := r.inserter.insert(ctx, tx, results, tail); err != nil {
 		return err
 	}
 	r.written.add(results)
 	return nil
-}
-
-const insertWindows = `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end,
-	whole, epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
-	VALUES `
-
-// appendWindow appends a result as a tuple of insertWindows. Numbers, times and plain text are all
-// that it holds, see [appendText], so nothing of an event is ever read as SQL. Arguments, which the
-// driver would make the same text of, take several times as long.
-func (r *Results) appendWindow(b []byte, w *toll.WindowResult) []byte {
-	number := func(n int64) { b = append(strconv.AppendInt(b, n, 10), ',') }
-	wall := func(m toll.Minute) {
-		b = append(wallTimeOf(r.zone, m).AppendFormat(append(b, '\''), time.DateTime), '\'', ',')
-	}
-	b = append(b, '(')
-	number(int64(w.Plaza))
-	b = append(appendText(b, []byte(w.Kind)), ',')
-	number(int64(w.Start))
-	number(int64(w.End))
-	wall(w.Start)
-	wall(w.End)
-	if w.Whole {
-		b = append(b, '1', ',')
-	} else {
-		b = append(b, '0', ',')
-	}
-	b = append(strconv.AppendUint(b, w.Epoch, 10), ',')
-	number(w.Revision)
-	number(w.Events())
-	number(w.Late)
-	number(0)
-	number(w.TooLate)
-	r.types = appendTypes(r.types[:0], w.Types)
-	b = append(appendText(b, r.types), ',')
-	span := toll.Window{Start: w.Start, End: w.End}.Span()
-	b = append(strconv.AppendFloat(b, toll.FlowPerHour(w.Events(), span), 'g', -1, 64), ',')
-	b = append(appendText(b, []byte(w.Reason)), ",0,"...)
-	if r.written.at == "" {
-		b = append(b, "NOW(6)"...)
-	} else {
-		b = appendText(b, []byte(r.written.at))
-	}
-	return append(b, ')')
-}
-
-// appendText appends text as a literal: as it is where it is printable ASCII without what ends or
-// escapes a literal in any mode, else in hexadecimal.
-func appendText(b, text []byte) []byte {
-	for _, c := range text {
-		if c < ' ' || c > '~' || c == '\'' || c == '\\' {
-			return hex.AppendEncode(append(b, "_utf8mb4 0x"...), text)
-		}
-	}
-	b = append(b, '\'')
-	b = append(b, text...)
-	return append(b, '\'')
 }

@@ -3,15 +3,12 @@ package sql
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	dbsql "database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -21,7 +18,8 @@ import (
 // Writer stores the batches of one topic. It is safe for concurrent use by the owners of different
 // partitions.
 type Writer struct {
-	s       *Store
+	db      *DB
+	cfg     WriterConfig
 	topicID string
 	loader  loader
 	multi   multiStatement
@@ -30,10 +28,18 @@ type Writer struct {
 	lastRow atomic.Pointer[[]byte]        // text of a row that was stored; nil before the first
 }
 
-// Writer returns a writer for the topic that has this id.
-func (s *Store) Writer(topicID string) *Writer {
-	w := &Writer{s: s, topicID: topicID}
-	w.loader.mode.Store(int32(s.cfg.Load))
+// WriterConfig says how a writer writes.
+type WriterConfig struct {
+	// Load chooses how rows are loaded.
+	Load LoadMode
+	// CheckTables returns a [toll.PermanentError] where the tables were altered.
+	CheckTables func(context.Context, reader) error
+}
+
+// newWriter returns a writer for the topic that has this id.
+func newWriter(db *DB, topicID string, cfg WriterConfig) *Writer {
+	w := &Writer{db: db, cfg: cfg, topicID: topicID}
+	w.loader.mode.Store(int32(cfg.Load))
 	w.loader.turns = newTurns()
 	return w
 }
@@ -56,14 +62,14 @@ func (w *Writer) Load(ctx context.Context, partition int32, earliest int64) (tol
 		}
 	}
 	if err != nil {
-		return toll.Cursor{}, toll.Unpublished{}, w.s.wrap(fmt.Sprintf("read the cursor of partition %d",
+		return toll.Cursor{}, toll.Unpublished{}, w.db.wrap(fmt.Sprintf("read the cursor of partition %d",
 			partition), err)
 	}
 	return cursor, unpublished, nil
 }
 
 func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, toll.Unpublished, error) {
-	tx, err := w.s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead})
+	tx, err := w.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead})
 	if err != nil {
 		return toll.Cursor{}, toll.Unpublished{}, err
 	}
@@ -83,21 +89,11 @@ func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, toll.U
 // Cursor returns a partition's cursor as it is now. Where there is none it is a zero Cursor, which
 // equals no batch's.
 func (w *Writer) Cursor(ctx context.Context, partition int32) (toll.Cursor, error) {
-	c, err := w.readCursor(ctx, w.s.db, partition)
+	c, err := w.readCursor(ctx, w.db, partition)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return toll.Cursor{Partition: partition}, nil
 	}
-	return c, w.s.wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
-}
-
-type queryer interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *dbsql.Row
-}
-
-// statements is a transaction, or a connection that is within one.
-type statements interface {
-	queryer
-	execer
+	return c, w.db.wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
 }
 
 func (w *Writer) readCursor(ctx context.Context, q queryer, partition int32) (toll.Cursor, error) {
@@ -135,28 +131,16 @@ func lastRecord(offset dbsql.Null[int64], epoch dbsql.Null[int32], timestamp dbs
 	return r
 }
 
-// lastRecordColumns returns the identity of the last record as toll_cursor holds it.
-func lastRecordColumns(r toll.LastRecord) []any {
-	if !r.Known {
-		return []any{nil, nil, nil, nil}
-	}
-	var epoch any
-	if r.LeaderEpoch >= 0 {
-		epoch = r.LeaderEpoch
-	}
-	return []any{r.Offset, epoch, r.Timestamp, r.CRC}
-}
-
 // Cursors returns the cursors of all partitions that have one, in one snapshot, ascending by
 // partition.
 func (w *Writer) Cursors(ctx context.Context) ([]toll.Cursor, error) {
 	cursors, err := w.readAllCursors(ctx)
-	return cursors, w.s.wrap("read the cursors", err)
+	return cursors, w.db.wrap("read the cursors", err)
 }
 
 func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
 	// One statement is one snapshot.
-	rows, err := w.s.db.QueryContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
+	rows, err := w.db.QueryContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
 		WHERE topic_id = ? ORDER BY partition_id`, w.topicID)
 	if err != nil {
 		return nil, err
@@ -180,7 +164,7 @@ func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
 // The lock on toll_meta keeps a rebuild out between the look at the epoch and the insert: a cursor
 // of an older epoch than the others' would have all its deltas dropped.
 func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int64) error {
-	tx, err := w.s.db.BeginTx(ctx, nil)
+	tx, err := w.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -213,17 +197,6 @@ func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int
 	return tx.Commit()
 }
 
-// NewToken returns a random token that is not zero.
-func NewToken() uint64 {
-	var b [8]byte
-	for {
-		_, _ = rand.Read(b[:]) // never fails, by its documentation
-		if t := binary.LittleEndian.Uint64(b[:]) >> 1; t != 0 {
-			return t
-		}
-	}
-}
-
 // Commit stores a batch in one transaction: it moves the cursor, inserts the rows, the dead letters
 // and the outbox, and marks earlier batches as published.
 //
@@ -234,20 +207,20 @@ func NewToken() uint64 {
 func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
 	err := w.commitInTurn(ctx, b, published)
 	if errors.Is(err, errLoadRefused) {
-		if err := w.loader.fallBack(w.s); err != nil {
+		if err := w.fallBack(); err != nil {
 			return err
 		}
 		err = w.commit(ctx, b, published, w.insert)
 	}
 	if w.mindsRows(ctx, err) {
 		if refused := w.refused(ctx, b); refused != nil {
-			return w.s.wrap("find the rows that MySQL refuses", refused)
+			return w.db.wrap("find the rows that MySQL refuses", refused)
 		}
 		// It takes every row, so it minded how they came.
 		if err = w.commit(ctx, b, published, w.insert); w.mindsRows(ctx, err) {
 			return toll.Permanent("see the error, and what was changed at livetolldata",
 				"store the offsets %d to %d of partition %d: MySQL at %s takes each row, and refuses them together: %w",
-				b.First, b.Next-1, b.Partition, w.s.address, err)
+				b.First, b.Next-1, b.Partition, w.db.address, err)
 		}
 	}
 	var refused *toll.RefusedError
@@ -259,16 +232,16 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	}
 	if my := w.atFault(ctx, err); my != nil {
 		// A start explains a table that was altered better than MySQL does.
-		if altered := w.s.checkTables(ctx, w.s.db); toll.IsPermanent(altered) {
+		if altered := w.cfg.CheckTables(ctx, w.db); toll.IsPermanent(altered) {
 			return altered
 		}
 		if string(my.SQLState[:2]) == "22" || my.Number == errUnknown {
 			return toll.Permanent("this is a defect of tollstream: please report it with this line",
 				"store the offsets %d to %d of partition %d: MySQL at %s refuses what belongs to the batch: %w",
-				b.First, b.Next-1, b.Partition, w.s.address, err)
+				b.First, b.Next-1, b.Partition, w.db.address, err)
 		}
 	}
-	return w.s.wrap(fmt.Sprintf("store the offsets %d to %d of partition %d", b.First, b.Next-1,
+	return w.db.wrap(fmt.Sprintf("store the offsets %d to %d of partition %d", b.First, b.Next-1,
 		b.Partition), err)
 }
 
@@ -279,13 +252,13 @@ func (w *Writer) mindsRows(ctx context.Context, err error) bool {
 		return true
 	}
 	var minds rowsError
-	return errors.As(err, &minds) && w.atFault(ctx, err) != nil && !toll.IsPermanent(w.s.explain(err))
+	return errors.As(err, &minds) && w.atFault(ctx, err) != nil && !toll.IsPermanent(w.db.explain(err))
 }
 
 // commitInTurn commits a batch, by LOAD DATA where the server takes it. A batch with rows to load
 // waits for its turn without a transaction.
 func (w *Writer) commitInTurn(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
-	if b.Rows.Len() == 0 || !w.loader.useLocal(ctx, w.s) {
+	if b.Rows.Len() == 0 || !w.useLocal(ctx) {
 		return w.commit(ctx, b, published, w.insert)
 	}
 	t, err := w.loader.turns.take(ctx)
@@ -314,7 +287,7 @@ func (w *Writer) commitInTurn(ctx context.Context, b *toll.Batch, published []to
 	apart := w.commitApart(ctx, b, published, t)
 	if apart == nil {
 		w.multi.refused.Store(true)
-		w.s.logf("storing batches statement by statement from now on, since several at once fail: %v",
+		w.db.logf("storing batches statement by statement from now on, since several at once fail: %v",
 			err)
 	}
 	return apart
@@ -336,7 +309,7 @@ func (w *Writer) commitApart(ctx context.Context, b *toll.Batch, published []tol
 // commit commits a batch; load stores its rows within the transaction.
 func (w *Writer) commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef,
 	load func(context.Context, *dbsql.Tx, *rows) error) error {
-	tx, err := w.s.db.BeginTx(ctx, nil)
+	tx, err := w.db.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -429,7 +402,7 @@ func (w *Writer) moveCursor(ctx context.Context, tx *dbsql.Tx, b *toll.Batch) er
 // cursor is as it was read. From then on no batch of the partition is stored. It returns
 // [toll.ErrCursorMoved] where the cursor has moved.
 func (w *Writer) MarkLogReplaced(ctx context.Context, c *toll.Cursor, why string) error {
-	res, err := w.s.db.ExecContext(ctx, `UPDATE toll_cursor SET log_replaced = ?, updated_at = NOW(6)
+	res, err := w.db.ExecContext(ctx, `UPDATE toll_cursor SET log_replaced = ?, updated_at = NOW(6)
 		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
 		cutRunes(why, maxReasonRunes), w.topicID, c.Partition, c.Next, c.Token, c.Epoch)
 	if err == nil {
@@ -438,7 +411,7 @@ func (w *Writer) MarkLogReplaced(ctx context.Context, c *toll.Cursor, why string
 			return toll.ErrCursorMoved
 		}
 	}
-	return w.s.wrap(fmt.Sprintf("record that the log of partition %d was replaced", c.Partition), err)
+	return w.db.wrap(fmt.Sprintf("record that the log of partition %d was replaced", c.Partition), err)
 }
 
 // MarkPublished records that the deltas of batches are acknowledged by the broker. Batches that are
@@ -446,7 +419,7 @@ func (w *Writer) MarkLogReplaced(ctx context.Context, c *toll.Cursor, why string
 func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint64,
 	batches []toll.BatchRef) error {
 	err := func() error {
-		tx, err := w.s.db.BeginTx(ctx, nil)
+		tx, err := w.db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
@@ -463,7 +436,7 @@ func (w *Writer) MarkPublished(ctx context.Context, partition int32, epoch uint6
 		}
 		return tx.Commit()
 	}()
-	return w.s.wrap(fmt.Sprintf("mark batches of partition %d published", partition), err)
+	return w.db.wrap(fmt.Sprintf("mark batches of partition %d published", partition), err)
 }
 
 func (w *Writer) markPublished(ctx context.Context, tx *dbsql.Tx, partition int32,
@@ -509,9 +482,6 @@ const (
 
 // Limits of statements.
 const (
-	minPacket = 64 << 10 // the least max_allowed_packet that tollstream works with
-	// for what is around a blob or a payload: the other columns with their escapes
-	packetReserve = 16 << 10
 	lettersAtOnce = 500
 	lettersBytes  = 4 << 20
 	letterBytes   = 512 // at most, of a dead letter's columns of a fixed size, as text
@@ -562,9 +532,6 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 	return nil
 }
 
-// escapedLen returns how many bytes of a statement a text or blob takes.
-func escapedLen(b []byte) int { return len(b) + escapes(b) }
-
 // checkSizes returns a [toll.PermanentError] where what a batch holds in addition to its rows is
 // larger than the server takes: it would be tried again without end. The driver sends parameters
 // apart where a statement is too large with their escapes.
@@ -581,7 +548,7 @@ func (w *Writer) checkSizes(ctx context.Context, q queryer, b *toll.Batch) error
 		err = toll.Permanent(fmt.Sprintf("raise max_allowed_packet on the server to %d or more",
 			4*largest),
 			"store the offsets %d to %d of partition %d: %s has %d bytes, and MySQL at %s takes %d in one packet",
-			b.First, b.Next-1, b.Partition, what, largest, w.s.address, packet)
+			b.First, b.Next-1, b.Partition, what, largest, w.db.address, packet)
 	}
 	return err
 }
@@ -598,35 +565,12 @@ func recordTime(t time.Time) string {
 	return t.Format("2006-01-02 15:04:05.000")
 }
 
-// cutRunes returns s as valid UTF-8 of at most n characters.
-func cutRunes(s string, n int) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	return string([]rune(s)[:n-1]) + "…"
-}
-
 // maxPacket returns the server's max_allowed_packet in bytes.
 func (w *Writer) maxPacket(ctx context.Context, q queryer) (int, error) {
 	if p := w.packet.Load(); p != 0 {
 		return int(p), nil
 	}
-	p, err := w.s.maxPacket(ctx, q)
+	p, err := w.db.maxPacket(ctx, q)
 	w.packet.Store(int64(p))
 	return p, err
-}
-
-// maxPacket returns the server's max_allowed_packet in bytes. One that is too small to work with is
-// a [toll.PermanentError].
-func (s *Store) maxPacket(ctx context.Context, q queryer) (int, error) {
-	var p int
-	if err := q.QueryRowContext(ctx, `SELECT @@max_allowed_packet`).Scan(&p); err != nil {
-		return 0, fmt.Errorf("read max_allowed_packet: %w", err)
-	}
-	if p < minPacket {
-		return 0, toll.Permanent("set max_allowed_packet on the server to 16M, or to 1M at least",
-			"MySQL at %s takes %d bytes in one packet, and tollstream needs %d", s.address, p, minPacket)
-	}
-	return p, nil
 }

@@ -270,7 +270,8 @@ func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err er
 	}
 	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows,
 		clocks: newClockReader(store, p.cfg.Lateness, p.cfg.Idle),
-		store:  store, writer: writer, processor: processor, stats: collector.Maintenance, log: p.log}
+		store:  store, writer: writer, compactor: store.Compactor(info.ID), processor: processor,
+		stats: collector.Maintenance, log: p.log}
 	var beside sync.WaitGroup
 	beside.Go(func() { keeping.run(ctx) })
 	stopStatus := showStatus(p.status, processor.Stats())

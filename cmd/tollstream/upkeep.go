@@ -133,6 +133,7 @@ type upkeep struct {
 	clocks    *clockReader
 	store     *sql.Store
 	writer    *sql.Writer
+	compactor *sql.Compactor
 	processor *topology.Processor
 	stats     *maintenance.Stats
 	log       *slog.Logger
@@ -289,7 +290,6 @@ func (u *upkeep) readStates(ctx context.Context) (map[int16]*toll.State, error) 
 func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[int16]*toll.State,
 	clocks toll.Clocks) (blocked string, err error) {
 	o := sql.CompactOptions{
-		Encode: encodeOutbox,
 		States: states, Before: noMinutes, Now: clocks.Wall(), Keep: u.settings.batches,
 		KeepBytes: keptBytes,
 	}
@@ -298,7 +298,7 @@ func (u *upkeep) compact(ctx context.Context, cursors []toll.Cursor, states map[
 	}
 	var sum sql.Compacted
 	for _, c := range cursors {
-		done, err := u.writer.Compact(ctx, c.Partition, o)
+		done, err := u.compactor.Compact(ctx, c.Partition, o)
 		u.stats.Compacted(done)
 		if err != nil {
 			return "", err

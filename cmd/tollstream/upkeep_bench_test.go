@@ -109,10 +109,10 @@ func BenchmarkCompact(b *testing.B) {
 	}
 	compact := func(what string, o sql.CompactOptions) {
 		o.Now = time.Now()
-		o.Encode = func(deltas []toll.PlazaDelta) []byte { return wire.AppendPlazaDeltas(nil, deltas) }
 		began := time.Now()
 		for part := range int32(partitions) {
-			if done, err := w.Compact(ctx, part, o); err != nil || done.Blocked != "" {
+			if done, err := store.Compactor(meta.TopicID).Compact(ctx, part, o); err != nil ||
+				done.Blocked != "" {
 				b.Fatalf("%+v, %v", done, err)
 			}
 		}

@@ -169,7 +169,8 @@ func TestUpkeep(t *testing.T) {
 	}
 	u := &upkeep{con: con, settings: defaultUpkeepSettings(), kinds: defaultWindowSettings().kinds,
 		clocks: newClockReader(store, meta.Lateness, time.Second),
-		store:  store, writer: store.Writer(meta.TopicID), stats: maintenance.NewStats(), log: log}
+		store:  store, writer: store.Writer(meta.TopicID),
+		compactor: store.Compactor(meta.TopicID), stats: maintenance.NewStats(), log: log}
 	marks := topology.NewWatermarkReader(con.cluster, con.topic)
 	defer marks.Close()
 	round := func() sql.Report {
@@ -215,7 +216,8 @@ func TestUpkeep(t *testing.T) {
 		ran(step, maintenance.Done, 3)
 		ran(step, maintenance.Blocked, 0)
 	}
-	if got, want := u.stats.Read().Deleted["toll_batch"], before.BatchRows-added.BatchRows; got != want {
+	if got, want := u.stats.Read().Deleted["toll_batch"],
+		before.BatchRows-added.BatchRows; got != want {
 		t.Errorf("%d rows of toll_batch were deleted, want %d", got, want)
 	}
 	nowhere := topology.NewWatermarkReader(topology.Cluster{Brokers: []string{"127.0.0.1:1"},

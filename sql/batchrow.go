@@ -1,0 +1,161 @@
+package sql
+
+import (
+	"context"
+	"crypto/rand"
+	dbsql "database/sql"
+	"encoding/binary"
+	"slices"
+
+	"github.com/tollstream/tollstream/toll"
+)
+
+// cursorRow is a row of toll_cursor.
+type cursorRow struct {
+	partition   int32
+	start, next int64
+	token       uint64
+	epoch       uint64
+	logReplaced string
+}
+
+// batchRow is a row of toll_batch. Its blob is valid until the next row is read.
+type batchRow struct {
+	partition                 int32
+	first, next               int64
+	token                     uint64
+	events, rejected, skipped int64
+	gone                      int64 // of the skipped
+	published                 bool
+	batches                   int64 // that were compacted into it
+	blob                      dbsql.RawBytes
+}
+
+// readCursors reads all cursors of a topic, ascending by partition.
+func readCursors(ctx context.Context, q reader, topicID string) ([]cursorRow, error) {
+	rows, err := q.QueryContext(ctx, `SELECT partition_id, start_offset, next_offset, token, epoch, log_replaced FROM toll_cursor
+		WHERE topic_id = ? ORDER BY partition_id`, topicID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var cursors []cursorRow
+	for rows.Next() {
+		var c cursorRow
+		if err := rows.Scan(&c.partition, &c.start, &c.next, &c.token, &c.epoch,
+			&c.logReplaced); err != nil {
+			return nil, err
+		}
+		cursors = append(cursors, c)
+	}
+	return cursors, rows.Err()
+}
+
+// readBatches calls each with the batches of a partition from the one that begins at offset from,
+// in order. It holds one batch at a time.
+func readBatches(ctx context.Context, q reader, topicID string, partition int32, from int64,
+	each func(*batchRow) error) error {
+	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected, skipped, gone, published, batches, deltas
+		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset`, topicID, partition, from)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	row := batchRow{partition: partition}
+	for rows.Next() {
+		if err := rows.Scan(&row.first, &row.next, &row.token, &row.events, &row.rejected, &row.skipped,
+			&row.gone, &row.published, &row.batches, &row.blob); err != nil {
+			return err
+		}
+		if err := each(&row); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+func highestEpoch(cursors []cursorRow) uint64 {
+	var epoch uint64
+	for _, c := range cursors {
+		epoch = max(epoch, c.epoch)
+	}
+	return epoch
+}
+
+// storedPartitions returns the partitions that have a cursor or batches, ascending.
+func storedPartitions(ctx context.Context, q reader, topicID string, cursors []cursorRow) ([]int32,
+	error) {
+	var partitions []int32
+	for _, c := range cursors {
+		partitions = append(partitions, c.partition)
+	}
+	rows, err := q.QueryContext(ctx, `SELECT DISTINCT partition_id FROM toll_batch WHERE topic_id = ?`,
+		topicID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var partition int32
+		if err := rows.Scan(&partition); err != nil {
+			return nil, err
+		}
+		partitions = append(partitions, partition)
+	}
+	slices.Sort(partitions)
+	return slices.Compact(partitions), rows.Err()
+}
+
+// readMinutes calls each with the batches of a partition that have events in some minutes, and
+// perhaps others. Of a batch it reads the offsets and the outbox.
+func readMinutes(ctx context.Context, q reader, topicID string, partition int32, w toll.Window,
+	each func(*batchRow) error) error {
+	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, deltas FROM toll_batch
+		WHERE topic_id = ? AND partition_id = ? AND last_minute >= ? AND first_minute < ?`, topicID, partition, w.Start, w.End)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	row := batchRow{partition: partition}
+	for rows.Next() {
+		if err := rows.Scan(&row.first, &row.next, &row.blob); err != nil {
+			return err
+		}
+		if err := each(&row); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// minuteColumns returns a batch's minutes as first_minute and last_minute hold them.
+func minuteColumns(w toll.Window) (first, last dbsql.Null[int64]) {
+	if w.Start < w.End {
+		first = dbsql.Null[int64]{V: int64(w.Start), Valid: true}
+		last = dbsql.Null[int64]{V: int64(w.End) - 1, Valid: true}
+	}
+	return first, last
+}
+
+// lastRecordColumns returns the identity of the last record as toll_cursor holds it.
+func lastRecordColumns(r toll.LastRecord) []any {
+	if !r.Known {
+		return []any{nil, nil, nil, nil}
+	}
+	var epoch any
+	if r.LeaderEpoch >= 0 {
+		epoch = r.LeaderEpoch
+	}
+	return []any{r.Offset, epoch, r.Timestamp, r.CRC}
+}
+
+// NewToken returns a random token that is not zero.
+func NewToken() uint64 {
+	var b [8]byte
+	for {
+		_, _ = rand.Read(b[:]) // never fails, by its documentation
+		if t := binary.LittleEndian.Uint64(b[:]) >> 1; t != 0 {
+			return t
+		}
+	}
+}
