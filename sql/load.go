@@ -83,7 +83,7 @@ func (w *Writer) LoadMode() LoadMode { return LoadMode(w.loader.mode.Load()) }
 
 // fallBack goes over to INSERT after the server refused LOAD DATA LOCAL, unless that was asked for.
 func (w *Writer) fallBack() error {
-	if w.cfg.Load == LoadLocal {
+	if w.configured == LoadLocal {
 		return toll.Permanent("SET GLOBAL local_infile = ON, or use --load auto",
 			"load rows into MySQL at %s: %w", w.db.address, errLoadRefused)
 	}

@@ -179,7 +179,7 @@ func (w *Writer) attempt(ctx context.Context, b *toll.Batch, try func(*trial) er
 	if t.stored, err = t.storedRow(); err != nil {
 		return err
 	}
-	if err := w.cfg.CheckTables(ctx, tx); err != nil {
+	if err := w.checkTables(ctx, tx); err != nil {
 		return err
 	}
 	if t.most, err = w.insertLimit(ctx, tx); err != nil {

@@ -57,7 +57,7 @@ func Open(cfg Config) (*Store, error) {
 
 // Writer returns a writer of the batches of the topic that has this id.
 func (s *Store) Writer(topicID string) *Writer {
-	return newWriter(s.db, topicID, WriterConfig{Load: s.cfg.Load, CheckTables: s.checkTables})
+	return newWriter(s.db, topicID, s.cfg.Load, s.checkTables)
 }
 
 // Compactor returns what compacts the batches of the topic that has this id.

@@ -18,28 +18,24 @@ import (
 // Writer stores the batches of one topic. It is safe for concurrent use by the owners of different
 // partitions.
 type Writer struct {
-	db      *DB
-	cfg     WriterConfig
-	topicID string
-	loader  loader
-	multi   multiStatement
-	zone    atomic.Pointer[time.Location] // the database's, nil until asked
-	packet  atomic.Int64                  // the server's max_allowed_packet in bytes, 0 until asked
-	lastRow atomic.Pointer[[]byte]        // text of a row that was stored; nil before the first
+	db         *DB
+	configured LoadMode
+	topicID    string
+	loader     loader
+	multi      multiStatement
+	zone       atomic.Pointer[time.Location] // the database's, nil until asked
+	packet     atomic.Int64                  // the server's max_allowed_packet in bytes, 0 until asked
+	lastRow    atomic.Pointer[[]byte]        // text of a row that was stored; nil before the first
+
+	checkTables func(context.Context, reader) error
 }
 
-// WriterConfig says how a writer writes.
-type WriterConfig struct {
-	// Load chooses how rows are loaded.
-	Load LoadMode
-	// CheckTables returns a [toll.PermanentError] where the tables were altered.
-	CheckTables func(context.Context, reader) error
-}
-
-// newWriter returns a writer for the topic that has this id.
-func newWriter(db *DB, topicID string, cfg WriterConfig) *Writer {
-	w := &Writer{db: db, cfg: cfg, topicID: topicID}
-	w.loader.mode.Store(int32(cfg.Load))
+// newWriter returns a writer for the topic that has this id, which loads rows in a way. checkTables
+// returns a [toll.PermanentError] where the tables were altered.
+func newWriter(db *DB, topicID string, load LoadMode,
+	checkTables func(context.Context, reader) error) *Writer {
+	w := &Writer{db: db, topicID: topicID, configured: load, checkTables: checkTables}
+	w.loader.mode.Store(int32(load))
 	w.loader.turns = newTurns()
 	return w
 }
@@ -232,7 +228,7 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 	}
 	if my := w.atFault(ctx, err); my != nil {
 		// A start explains a table that was altered better than MySQL does.
-		if altered := w.cfg.CheckTables(ctx, w.db); toll.IsPermanent(altered) {
+		if altered := w.checkTables(ctx, w.db); toll.IsPermanent(altered) {
 			return altered
 		}
 		if string(my.SQLState[:2]) == "22" || my.Number == errUnknown {
