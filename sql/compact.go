@@ -34,7 +34,7 @@ type CompactOptions struct {
 
 // Compactor compacts the batches of one topic.
 type Compactor struct {
-	db      *DB
+	db      *database
 	topicID string
 	decode  func([]byte) ([]toll.PlazaDelta, error)
 	encode  func([]toll.PlazaDelta) []byte
@@ -42,7 +42,7 @@ type Compactor struct {
 
 // newCompactor returns what compacts the batches of the topic that has this id, by functions that
 // read and write an outbox.
-func newCompactor(db *DB, topicID string, decode func([]byte) ([]toll.PlazaDelta, error),
+func newCompactor(db *database, topicID string, decode func([]byte) ([]toll.PlazaDelta, error),
 	encode func([]toll.PlazaDelta) []byte) *Compactor {
 	return &Compactor{db: db, topicID: topicID, decode: decode, encode: encode}
 }

@@ -23,7 +23,7 @@ type connector struct {
 }
 
 // bind lets the pool connect to the database of this id only from now on.
-func (d *DB) bind(databaseID string) { d.bound.Store(&databaseID) }
+func (d *database) bind(databaseID string) { d.bound.Store(&databaseID) }
 
 // Connect implements driver.Connector.
 func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {

@@ -13,7 +13,7 @@ const (
 
 // embedded reports whether the server is go-mysql-server, which is told by its not knowing
 // @@warning_count.
-func (d *DB) embedded(ctx context.Context) bool {
+func (d *database) embedded(ctx context.Context) bool {
 	if k := engineKind(d.engine.Load()); k != engineUnknown {
 		return k == engineEmbedded
 	}
@@ -31,13 +31,13 @@ func (d *DB) embedded(ctx context.Context) bool {
 
 // knownEmbedded is embedded for where nothing can be asked: within a transaction that server would
 // not answer. The caller has asked embedded before.
-func (d *DB) knownEmbedded() bool { return engineKind(d.engine.Load()) == engineEmbedded }
+func (d *database) knownEmbedded() bool { return engineKind(d.engine.Load()) == engineEmbedded }
 
 // many returns a condition on many rows in a form that the server finds them by. The embedded one
 // reads the whole table in any case, and by way of an index compares every row with every range; so
 // there the columns are hidden from it.
 // See knownEmbedded.
-func (d *DB) many(condition string) string {
+func (d *database) many(condition string) string {
 	if d.knownEmbedded() {
 		return "IF(" + condition + ", 1, 0) = 1"
 	}
@@ -45,7 +45,7 @@ func (d *DB) many(condition string) string {
 }
 
 // forceIndex returns the hint to use an index, where there is one: see knownEmbedded.
-func (d *DB) forceIndex(name string) string {
+func (d *database) forceIndex(name string) string {
 	if d.knownEmbedded() {
 		return ""
 	}

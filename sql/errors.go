@@ -34,7 +34,7 @@ const (
 
 // explain turns an error of the driver that no retry mends into a [toll.PermanentError] that says
 // what to do, and leaves others as they are.
-func (d *DB) explain(err error) error {
+func (d *database) explain(err error) error {
 	if toll.IsPermanent(err) {
 		return err
 	}
@@ -72,7 +72,7 @@ func (d *DB) explain(err error) error {
 }
 
 // wrap adds the failed action to an error, explained.
-func (d *DB) wrap(action string, err error) error {
+func (d *database) wrap(action string, err error) error {
 	if err == nil {
 		return nil
 	}

@@ -38,7 +38,7 @@ type Meta struct {
 var errNoMeta = errors.New("toll_meta is empty")
 
 // loadMeta returns what a database serves. One that is not set up is a [toll.PermanentError].
-func loadMeta(ctx context.Context, db *DB) (Meta, error) {
+func loadMeta(ctx context.Context, db *database) (Meta, error) {
 	m, err := readMeta(ctx, db)
 	if errors.Is(err, errNoMeta) {
 		return Meta{}, notSetUp(db, err)
@@ -46,7 +46,7 @@ func loadMeta(ctx context.Context, db *DB) (Meta, error) {
 	return m, db.wrap("read toll_meta", err)
 }
 
-func notSetUp(db *DB, err error) error {
+func notSetUp(db *database, err error) error {
 	return toll.Permanent("run: tollstream init", "the database %s is not set up: %w", db.address, err)
 }
 
@@ -70,7 +70,7 @@ func readMeta(ctx context.Context, q queryer) (Meta, error) {
 }
 
 // checkVersion returns a [toll.PermanentError] for tables that this build can't work with.
-func (m *Meta) checkVersion(db *DB) error {
+func (m *Meta) checkVersion(db *database) error {
 	switch {
 	case m.SchemaVersion > SchemaVersion:
 		return toll.Permanent("use that newer tollstream",

@@ -19,7 +19,7 @@ var errOtherMoment = errors.New("the snapshots differ")
 //
 // That they are of the same moment, as far as the rows are concerned, is read from them: whatever
 // of ours adds or deletes rows writes a cursor, or what was pruned, in the same transaction.
-func snapshots(ctx context.Context, db *DB, read func(q, rows reader) error) error {
+func snapshots(ctx context.Context, db *database, read func(q, rows reader) error) error {
 	if !db.embedded(ctx) {
 		for range snapshotTries {
 			err := db.snapshot(ctx, func(q reader) error {

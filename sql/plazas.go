@@ -89,7 +89,7 @@ func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, 
 	}
 	take := snapshots
 	if o.SkipRows {
-		take = func(ctx context.Context, db *DB, read func(q, rows reader) error) error {
+		take = func(ctx context.Context, db *database, read func(q, rows reader) error) error {
 			return db.snapshot(ctx, func(q reader) error { return read(q, q) })
 		}
 	}

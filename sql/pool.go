@@ -25,8 +25,8 @@ type PoolConfig struct {
 	Logf func(format string, args ...any)
 }
 
-// DB is a pool of connections to one database.
-type DB struct {
+// database is a pool of connections to one database.
+type database struct {
 	*dbsql.DB
 	multi   *dbsql.DB // takes several statements at once
 	address string    // host:port/database, for messages; holds no secret
@@ -41,7 +41,7 @@ const connectTimeout = 5 * time.Second
 
 // openPool prepares a pool. It does not connect yet: the first statement does. A DSN that can't be
 // read is a [toll.PermanentError].
-func openPool(cfg PoolConfig) (*DB, error) {
+func openPool(cfg PoolConfig) (*database, error) {
 	c, err := mysql.ParseDSN(cfg.DSN)
 	if err != nil {
 		return nil, toll.Permanent("a DSN looks like user:password@tcp(127.0.0.1:3306)/tolldata",
@@ -54,7 +54,7 @@ func openPool(cfg PoolConfig) (*DB, error) {
 	if err := configure(c, cfg.TLS); err != nil {
 		return nil, err
 	}
-	d := &DB{cfg: cfg, address: c.Addr + "/" + c.DBName, name: c.DBName}
+	d := &database{cfg: cfg, address: c.Addr + "/" + c.DBName, name: c.DBName}
 	if d.DB, err = d.pool(c); err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func openPool(cfg PoolConfig) (*DB, error) {
 	return d, nil
 }
 
-func (d *DB) pool(c *mysql.Config) (*dbsql.DB, error) {
+func (d *database) pool(c *mysql.Config) (*dbsql.DB, error) {
 	inner, err := mysql.NewConnector(c)
 	if err != nil {
 		return nil, err
@@ -97,16 +97,16 @@ func configure(c *mysql.Config, encrypt *tls.Config) error {
 }
 
 // Close closes the connections.
-func (d *DB) Close() error { return errors.Join(d.DB.Close(), d.multi.Close()) }
+func (d *database) Close() error { return errors.Join(d.DB.Close(), d.multi.Close()) }
 
-func (d *DB) logf(format string, args ...any) {
+func (d *database) logf(format string, args ...any) {
 	if d.cfg.Logf != nil {
 		d.cfg.Logf(format, args...)
 	}
 }
 
 // CreateDatabase creates the DSN's database if it is missing, and reports whether it did.
-func (d *DB) CreateDatabase(ctx context.Context) (created bool, err error) {
+func (d *database) CreateDatabase(ctx context.Context) (created bool, err error) {
 	c, err := mysql.ParseDSN(d.cfg.DSN)
 	if err != nil {
 		return false, err

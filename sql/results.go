@@ -37,7 +37,7 @@ type ResultsConfig struct {
 // revision. What was stored and is not known to be published is returned again before anything may
 // take its place.
 type Results struct {
-	db      *DB
+	db      *database
 	topicID string
 	cfg     ResultsConfig
 	zone    *toll.Zone // of Location
@@ -71,7 +71,7 @@ func (w *writtenResults) add(results []toll.WindowResult) {
 }
 
 // newResults returns a store of the results of the topic that has this id.
-func newResults(db *DB, topicID string, cfg ResultsConfig) *Results {
+func newResults(db *database, topicID string, cfg ResultsConfig) *Results {
 	zone := toll.NewZone(cfg.Location)
 	return &Results{db: db, topicID: topicID, cfg: cfg, zone: zone,
 		inserter: windowInserter{zone: zone},

@@ -54,10 +54,10 @@ type Retired struct{ Windows, Transitions, DeadLetters int64 }
 var retireRows = int64(1000)
 
 // Cleaner deletes what is old.
-type Cleaner struct{ db *DB }
+type Cleaner struct{ db *database }
 
 // newCleaner returns a cleaner of a database.
-func newCleaner(db *DB) *Cleaner { return &Cleaner{db} }
+func newCleaner(db *database) *Cleaner { return &Cleaner{db} }
 
 // Retire deletes results that are older than they are kept for, and dead letters, some at a time.
 // What verification has to know of it is recorded in the same transaction, and only of what was

@@ -19,7 +19,7 @@ const errSyntax = 1064
 // The snapshot is taken at its beginning, not at the first read, so whatever the caller read before
 // (the group table) can't hold what the snapshot lacks. The embedded server has no such statement
 // and needs none: it runs one transaction at a time.
-func (d *DB) snapshot(ctx context.Context, read func(q reader) error) error {
+func (d *database) snapshot(ctx context.Context, read func(q reader) error) error {
 	conn, err := d.Conn(ctx)
 	if err != nil {
 		return err

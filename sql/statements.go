@@ -69,7 +69,7 @@ const (
 
 // maxPacket returns the server's max_allowed_packet in bytes. One that is too small to work with is
 // a [toll.PermanentError].
-func (d *DB) maxPacket(ctx context.Context, q queryer) (int, error) {
+func (d *database) maxPacket(ctx context.Context, q queryer) (int, error) {
 	var p int
 	if err := q.QueryRowContext(ctx, `SELECT @@max_allowed_packet`).Scan(&p); err != nil {
 		return 0, fmt.Errorf("read max_allowed_packet: %w", err)

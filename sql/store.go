@@ -36,7 +36,7 @@ type Store struct {
 	*Verifier
 	*Cleaner
 	cfg Config
-	db  *DB
+	db  *database
 }
 
 // Open prepares a store. It does not connect yet: the first call does. A DSN that can't be read is

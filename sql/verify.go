@@ -100,14 +100,14 @@ type PartitionReport struct {
 
 // Verifier checks the invariants of one database.
 type Verifier struct {
-	db         *DB
+	db         *database
 	decode     func([]byte) ([]toll.PlazaDelta, error)
 	decodeSums func(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error)
 }
 
 // newVerifier returns a verifier. decode reads an outbox, decodeSums appends its deltas without
 // their minutes.
-func newVerifier(db *DB, decode func([]byte) ([]toll.PlazaDelta, error),
+func newVerifier(db *database, decode func([]byte) ([]toll.PlazaDelta, error),
 	decodeSums func(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error)) *Verifier {
 	return &Verifier{db: db, decode: decode, decodeSums: decodeSums}
 }

@@ -8,10 +8,10 @@ import (
 )
 
 // Reader reads results.
-type Reader struct{ db *DB }
+type Reader struct{ db *database }
 
 // newReader returns a reader of a database's results.
-func newReader(db *DB) *Reader { return &Reader{db} }
+func newReader(db *database) *Reader { return &Reader{db} }
 
 // StoredWindow is a window as toll_window has it.
 type StoredWindow struct {

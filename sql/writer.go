@@ -18,7 +18,7 @@ import (
 // Writer stores the batches of one topic. It is safe for concurrent use by the owners of different
 // partitions.
 type Writer struct {
-	db         *DB
+	db         *database
 	configured LoadMode
 	topicID    string
 	loader     loader
@@ -32,7 +32,7 @@ type Writer struct {
 
 // newWriter returns a writer for the topic that has this id, which loads rows in a way. checkTables
 // returns a [toll.PermanentError] where the tables were altered.
-func newWriter(db *DB, topicID string, load LoadMode,
+func newWriter(db *database, topicID string, load LoadMode,
 	checkTables func(context.Context, reader) error) *Writer {
 	w := &Writer{db: db, topicID: topicID, configured: load, checkTables: checkTables}
 	w.loader.mode.Store(int32(load))
