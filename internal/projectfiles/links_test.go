@@ -37,6 +37,40 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+var (
+	pathInText = regexp.MustCompile(
+		"`((?:cmd|codecs|docs|internal|scripts|sql|toll|topology|web)" +
+			"(?:/[\\w.-]+)+)`")
+	testInText = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
+	testInCode = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)\(`)
+)
+
+// TestNamesInText finds files, packages and tests that a page names and that do not exist.
+func TestNamesInText(t *testing.T) {
+	tests := map[string]bool{}
+	for _, file := range trackedFiles(t, "*_test.go") {
+		for _, m := range testInCode.FindAllStringSubmatch(read(t, file), -1) {
+			tests[m[1]] = true
+		}
+	}
+	for _, page := range markdownFiles(t) {
+		if page == "CHANGELOG.md" { // of files as they were
+			continue
+		}
+		text := withoutBlocks(read(t, page))
+		for _, m := range pathInText.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+				t.Errorf("%s names %s: %v", page, m[1], err)
+			}
+		}
+		for _, m := range testInText.FindAllStringSubmatch(text, -1) {
+			if !tests[m[1]] {
+				t.Errorf("%s names %s, which does not exist", page, m[1])
+			}
+		}
+	}
+}
+
 func TestAnchors(t *testing.T) {
 	got := anchors(
 		"# One, `two`: three_4\n```sh\n# no heading\n```\n## [Link](x.md) & \"more\"\n## Twice\n## Twice\n#none\n")
@@ -50,10 +84,12 @@ func TestAnchors(t *testing.T) {
 	}
 }
 
-// markdownFiles returns the names of all Markdown files that are tracked, or would be.
-func markdownFiles(t *testing.T) []string {
+func markdownFiles(t *testing.T) []string { return trackedFiles(t, "*.md") }
+
+// trackedFiles returns the names of all files of ours that are tracked, or would be.
+func trackedFiles(t *testing.T, pattern string) []string {
 	t.Helper()
-	list := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "*.md")
+	list := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", pattern)
 	list.Dir = root
 	out, err := list.Output()
 	if err != nil {
@@ -64,7 +100,7 @@ func markdownFiles(t *testing.T) []string {
 		files = append(files, strings.TrimSpace(name))
 	}
 	if len(files) == 0 {
-		t.Fatal("git lists no Markdown")
+		t.Fatalf("git lists no %s", pattern)
 	}
 	return files
 }
