@@ -29,8 +29,8 @@ func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
 		a.upCommand(),
 		a.initCommand(),
-		a.emitCommand(),
-		a.processCommand(),
+		emitCommand(),
+		processCommand(),
 		a.viewCommand(),
 		a.verifyCommand(),
 		a.healthCommand(),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/lovoo/goka"
 	"github.com/urfave/cli/v2"
@@ -255,9 +256,12 @@ func (r *retrier) send(ctx context.Context, origin toll.Origin, payload []byte) 
 	})
 }
 
+// retryGrace is how long an interrupted retry waits for acknowledgements.
+const retryGrace = 5 * time.Second
+
 // close waits until all is acknowledged and returns the first failure.
 func (r *retrier) close(ctx context.Context, err error) error {
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), emitGrace)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), retryGrace)
 	defer cancel()
 	if closeErr := r.emitter.Close(grace); err == nil {
 		err = closeErr

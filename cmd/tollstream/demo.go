@@ -11,14 +11,15 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
@@ -111,12 +112,12 @@ func (d *demo) run(ctx context.Context) error {
 		name = "an embedded MySQL in memory (no MariaDB is installed here)"
 	}
 	fmt.Fprintf(d.out, "Kafka at %s, %s at %s\n", stack.broker.Addr(), name, stack.database.Addr())
-	return d.pipeline(ctx)
+	return d.play(ctx)
 }
 
-// pipeline runs emitter and processor until the demo is over, lets all of it arrive, and gives the
+// play runs emitter and processor until the demo is over, lets all of it arrive, and gives the
 // verdict.
-func (d *demo) pipeline(ctx context.Context) error {
+func (d *demo) play(ctx context.Context) error {
 	state, err := os.MkdirTemp("", "tollstream-demo-")
 	if err != nil {
 		return err
@@ -135,21 +136,26 @@ func (d *demo) pipeline(ctx context.Context) error {
 	cfg.Cluster, cfg.Topic, cfg.Group = d.con.cluster, d.con.topic, d.con.group
 	cfg.Instance, cfg.StateDir = "demo", state
 	cfg.NewToken, cfg.Log = sql.NewToken, quietLog()
-	if d.plazas, err = codecs.ReadPlazas(strings.NewReader(simulate.SamplePlazas)); err != nil {
+	d.plazas = emit.SamplePlazas()
+	windows := pipeline.DefaultWindows()
+	windows.Plazas = d.plazas
+	ready := make(chan *topology.Processor, 1)
+	store, err := d.con.openStore(sql.LoadAuto, cfg.Log)
+	if err != nil {
 		return err
 	}
-	windows := defaultWindowSettings()
-	windows.plazas = d.plazas
-	ready := make(chan *topology.Processor, 1)
-	p := &process{con: d.con, cfg: cfg, log: cfg.Log, windows: windows,
-		upkeep: defaultUpkeepSettings(), ready: func(p *topology.Processor) { ready <- p }}
+	defer store.Close()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
 	processed := make(chan error, 1)
-	wg.Go(func() { processed <- p.run(running, false) })
+	wg.Go(func() {
+		processed <- pipeline.Run(running, pipeline.Config{Topology: cfg, Location: d.con.location,
+			Store: store, Windows: windows, Retention: maintenance.DefaultRetention(), Log: cfg.Log,
+			Started: func(p *topology.Processor, _ *sql.Writer) { ready <- p }})
+	})
 	emitted := make(chan error, 1)
-	wg.Go(func() { emitted <- d.emit(shown, running) })
+	wg.Go(func() { emitted <- d.emit(shown) })
 	select {
 	case d.processor = <-ready:
 	case err := <-processed:
@@ -164,11 +170,6 @@ func (d *demo) pipeline(ctx context.Context) error {
 		fmt.Fprintln(d.out, "Ctrl-C ends the demo with the verdict.")
 	}
 	fmt.Fprintln(d.out)
-	store, err := d.con.openStore(sql.LoadAuto, cfg.Log)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
 	table, err := topology.NewTable(d.con.cluster, d.con.group, cfg.Log)
 	if err != nil {
 		return err
@@ -205,38 +206,20 @@ func (d *demo) pipeline(ctx context.Context) error {
 	return d.verdict(running, store, table)
 }
 
-// emit sends a morning's events until shown ends; running bounds how long the last acknowledgements
-// are waited for.
-func (d *demo) emit(shown, running context.Context) error {
-	e, err := topology.NewEmitter(running, topology.EmitterConfig{
-		Cluster: d.con.cluster, Topic: d.con.topic, Format: codecs.CSV, Location: time.UTC,
-	})
-	if err != nil {
-		return err
-	}
+// emit sends a morning's events until ctx ends.
+func (d *demo) emit(ctx context.Context) error {
 	start := mondayBefore(time.Now().Add(-demoAgo)).Add(demoStart)
-	profile, err := simulate.NewProfile(simulate.ProfileConfig{
-		Plazas: d.plazas, Location: time.UTC, Start: start, Seed: uint64(time.Now().UnixNano()),
-		Incidents: []simulate.Incident{{Plaza: demoIncidentPlaza, Kind: simulate.Surge,
-			Size:  demoIncidentSize,
-			Start: start.Add(demoIncident), End: start.Add(demoIncident + demoIncidentSpan)}},
+	return emit.Run(ctx, emit.Config{
+		Cluster: d.con.cluster, Topic: d.con.topic, Location: time.UTC,
+		Profile: &emit.Profile{Speed: d.speed, Day: simulate.ProfileConfig{
+			Plazas: d.plazas, Location: time.UTC, Start: start, Seed: uint64(time.Now().UnixNano()),
+			Incidents: []simulate.Incident{{Plaza: demoIncidentPlaza, Kind: simulate.Surge,
+				Size:  demoIncidentSize,
+				Start: start.Add(demoIncident), End: start.Add(demoIncident + demoIncidentSpan)}},
+		}},
+		Observe: d.passing.add,
+		Stdout:  io.Discard, Stderr: io.Discard,
 	})
-	if err != nil {
-		return err
-	}
-	pace := newPacer(0)
-	pace.began = time.Now()
-	var event toll.Event
-	for {
-		at, ok := profile.Next(&event)
-		if !ok || !pace.waitUntil(shown, dueAt(start, at, d.speed), func() {}) || shown.Err() != nil {
-			return e.Close(running)
-		}
-		if err := e.Emit(running, &event); err != nil {
-			return err
-		}
-		d.passing.add(event)
-	}
 }
 
 // demoAgo is how far back the demo's morning is, at least: event time that runs ahead of the clocks
@@ -274,14 +257,14 @@ type passing struct {
 
 const passingShown = 3
 
-func (p *passing) add(e toll.Event) {
+func (p *passing) add(e *toll.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.n++
 	if len(p.last) == passingShown {
 		p.last = append(p.last[:0], p.last[1:]...)
 	}
-	p.last = append(p.last, e)
+	p.last = append(p.last, *e)
 }
 
 func (p *passing) read() ([]toll.Event, int64) {
@@ -520,7 +503,7 @@ func (d *demo) verdict(ctx context.Context, store *sql.Store, table *topology.Ta
 		return err
 	}
 	in := sql.VerifyInput{States: states, Deep: true}
-	if in.Windows, in.Zones, err = storedWindows(ctx, store, time.UTC); err != nil {
+	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, store, time.UTC); err != nil {
 		return err
 	}
 	report, err := store.Verify(ctx, in)

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -45,7 +46,7 @@ func FuzzSettings(f *testing.F) {
 		}
 		_, err := parseBrokers(line)
 		refused(err)
-		plazas, err := parsePlazas(line)
+		plazas, err := emit.ParsePlazas(line)
 		refused(err)
 		if len(plazas) > 1<<16*(1+strings.Count(line, ",")) {
 			t.Fatalf("%q: %d plazas", line, len(plazas))
@@ -53,11 +54,11 @@ func FuzzSettings(f *testing.F) {
 		refused(checkTopicName("topic", line))
 		_, err = parseLocation(line)
 		refused(err)
-		_, err = parseTime(line, time.UTC)
+		_, err = emit.ParseTime(line, time.UTC)
 		refused(err)
-		_, err = parseIncident(line, time.Unix(0, 0))
+		_, err = emit.ParseIncident(line, time.Unix(0, 0))
 		refused(err)
-		_, err = parseSpeed(line)
+		_, err = emit.ParseSpeed(line)
 		refused(err)
 		_, err = parseKeep(line)
 		refused(err)

@@ -70,7 +70,7 @@ func runServing(t *testing.T, brokers, dsn string, args ...string) *serving {
 }
 
 // serveMetrics runs a command on the stack.
-func (p *pipeline) serveMetrics(t *testing.T, args ...string) *serving {
+func (p *testbed) serveMetrics(t *testing.T, args ...string) *serving {
 	t.Helper()
 	con := p.connection()
 	if args[0] == "process" {

@@ -1,37 +1,30 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
-	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/web/serve"
 )
 
-func (a *app) processCommand() *cli.Command {
+func processCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "process",
 		Usage: "stores the events as rows, exactly once, and counts them per plaza",
 		Description: "Runs until interrupted; several processes share the work when each has its own --instance. " +
 			"A process that was killed goes on where the database says, without losing or doubling an event. " +
-			"When Kafka or MySQL is away it says so once and goes on by itself when they are back.",
+			"When Kafka or MySQL is unavailable it logs that once and continues by itself when they are back.",
 		UsageText: "tollstream process\ntollstream process --until-end\ntollstream process --metrics-listen 127.0.0.1:9464\nTOLLSTREAM_MYSQL=… tollstream process --brokers kafka1:9092,kafka2:9092",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "until-end",
@@ -61,62 +54,105 @@ func (a *app) processCommand() *cli.Command {
 			minRetentionFlag(),
 			&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: 1,
 				Usage: "`COPIES` of the group's own topics, where they are created"},
-		}, slices.Concat(windowFlags(), upkeepFlags(), processMetricsFlags(), connectionFlags(),
+		}, slices.Concat(windowFlags(), retentionFlags(), processMetricsFlags(), connectionFlags(),
 			logFlags())...),
-		Action: func(c *cli.Context) error {
-			con, err := connectionFrom(c)
-			if err != nil {
-				return err
-			}
-			log, err := a.loggerFrom(c)
-			if err != nil {
-				return err
-			}
-			windows, err := windowSettingsFrom(c)
-			if err != nil {
-				return err
-			}
-			upkeep, err := upkeepSettingsFrom(c)
-			if err != nil {
-				return err
-			}
-			cfg, load, err := processSettings(c, con)
-			if err != nil {
-				return err
-			}
-			cfg.Log = log
-			metrics, err := metricsConfigFrom(c)
-			if err != nil {
-				return err
-			}
-			profiles, err := pprofFrom(c)
-			if err != nil {
-				return err
-			}
-			if profiles != "" {
-				stop, err := telemetry.ServeProfiles(profiles, log)
-				if err != nil {
-					return hintPort(err, "pprof")
-				}
-				defer stop()
-			}
-			traces, err := openTraces(c, "tollstream-process", con.topic, log)
-			if err != nil {
-				return err
-			}
-			defer traces.Close()
-			cfg.Tracer = traces.Processor()
-			p := &process{con: con, cfg: cfg, load: load, log: log, windows: windows, upkeep: upkeep,
-				metrics: metrics}
-			if text.IsTerminal(a.stderr) {
-				p.status = a.stderr
-			}
-			return p.run(c.Context, c.Bool("until-end"))
-		},
+		Action: process,
 	}
 }
 
-func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadMode, error) {
+func process(c *cli.Context) error {
+	con, err := connectionFrom(c)
+	if err != nil {
+		return err
+	}
+	log, err := loggerFrom(c)
+	if err != nil {
+		return err
+	}
+	cfg := pipeline.Config{Location: con.location, Maintenance: maintenance.NewStats(),
+		UntilEnd: c.Bool("until-end"), Log: log}
+	if text.IsTerminal(c.App.ErrWriter) {
+		cfg.Status = c.App.ErrWriter
+	}
+	if cfg.Windows, err = windowsFrom(c); err != nil {
+		return err
+	}
+	if cfg.Retention, err = retentionFrom(c); err != nil {
+		return err
+	}
+	if cfg.Topology, err = topologyFrom(c, con); err != nil {
+		return err
+	}
+	cfg.Topology.Log, cfg.Topology.Stats = log, topology.NewStats()
+	load, err := sql.ParseLoadMode(setting(c, "load", "auto"))
+	if err != nil {
+		return hint.Usagef("--load: %v", err)
+	}
+	stop, err := observeProcess(c, con, &cfg)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	if cfg.Store, err = con.openStore(load, log); err != nil {
+		return err
+	}
+	defer cfg.Store.Close()
+	return pipeline.Run(c.Context, cfg)
+}
+
+// observeProcess serves profiles and metrics and sends traces, where that is asked for, until the
+// func that it returns is called.
+func observeProcess(c *cli.Context, con connection, cfg *pipeline.Config) (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for _, stop := range slices.Backward(stops) {
+			stop()
+		}
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	metrics, err := metricsConfigFrom(c)
+	if err != nil {
+		return nil, err
+	}
+	profiles, err := pprofFrom(c)
+	if err != nil {
+		return nil, err
+	}
+	if profiles != "" {
+		stop, err := telemetry.ServeProfiles(profiles, cfg.Log)
+		if err != nil {
+			return nil, hintPort(err, "pprof")
+		}
+		stops = append(stops, stop)
+	}
+	traces, err := openTraces(c, "tollstream-process", con.topic, cfg.Log)
+	if err != nil {
+		return nil, err
+	}
+	stops = append(stops, traces.Close)
+	cfg.Topology.Tracer = traces.Processor()
+	if metrics != nil {
+		collector := &telemetry.Process{Stats: cfg.Topology.Stats, Maintenance: cfg.Maintenance}
+		cfg.Started = func(_ *topology.Processor, w *sql.Writer) { collector.Writer.Store(w) }
+		registry, err := telemetry.NewRegistry(buildVersion(), collector)
+		if err != nil {
+			return nil, err
+		}
+		stop, err := telemetry.ServeMetrics(*metrics, registry,
+			telemetry.Probes(c.Context, cfg.Topology.Stats), cfg.Log)
+		if err != nil {
+			return nil, hintPort(err, "metrics-listen")
+		}
+		stops = append(stops, stop)
+	}
+	return stop, nil
+}
+
+func topologyFrom(c *cli.Context, con connection) (topology.Config, error) {
 	cfg := topology.DefaultConfig()
 	cfg.Cluster, cfg.Topic, cfg.Group = con.cluster, con.topic, con.group
 	cfg.Zone = toll.NewZone(con.location)
@@ -130,19 +166,15 @@ func processSettings(c *cli.Context, con connection) (topology.Config, sql.LoadM
 	cfg.NewToken = sql.NewToken
 	var err error
 	if cfg.Format, err = codecs.ParseFormat(setting(c, "format", "auto")); err != nil {
-		return cfg, 0, hint.Usagef("--format: %v", err)
-	}
-	load, err := sql.ParseLoadMode(setting(c, "load", "auto"))
-	if err != nil {
-		return cfg, 0, hint.Usagef("--load: %v", err)
+		return cfg, hint.Usagef("--format: %v", err)
 	}
 	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.group); err != nil {
-		return cfg, 0, err
+		return cfg, err
 	}
 	if err := cfg.Validate(); err != nil {
-		return cfg, 0, hint.Usagef("%v", err)
+		return cfg, hint.Usagef("%v", err)
 	}
-	return cfg, load, nil
+	return cfg, nil
 }
 
 // instanceSettings returns the name of this process in the group and where it keeps its state.
@@ -170,192 +202,3 @@ func instanceSettings(c *cli.Context, group string) (instance, stateDir string, 
 	}
 	return instance, stateDir, nil
 }
-
-// process is the process command, also run by demo.
-type process struct {
-	con     connection
-	cfg     topology.Config
-	load    sql.LoadMode
-	log     *slog.Logger
-	windows windowSettings
-	upkeep  upkeepSettings
-	status  interface{ Write([]byte) (int, error) } // a terminal for the status line, nil for none
-	ready   func(*topology.Processor)               // called before it runs; may be nil
-	metrics *serve.Config                           // where metrics are served, nil for nowhere
-}
-
-// errBeforeEnd is how --until-end ends when it is stopped before: whoever waits for a job by its
-// exit status must not take it for complete.
-var errBeforeEnd = hint.With(
-	errors.New(
-		"stopped before all that was in the topic at the start was stored, published and merged"),
-	"nothing is lost; start it again, and it goes on there")
-
-// run processes until ctx ends, or until the end of the topic as it is now. Where ctx ends before
-// that, it returns errBeforeEnd.
-func (p *process) run(ctx context.Context, untilEnd bool) error {
-	reached, err := p.work(ctx, untilEnd)
-	if err == nil && untilEnd && !reached {
-		return errBeforeEnd
-	}
-	return err
-}
-
-// work does what run is for, and reports whether the end was reached.
-func (p *process) work(ctx context.Context, untilEnd bool) (reached bool, err error) {
-	store, err := p.con.openStore(p.load, p.log)
-	if err != nil {
-		return false, err
-	}
-	defer store.Close()
-	p.cfg.Stats = topology.NewStats()
-	collector := &telemetry.Process{Stats: p.cfg.Stats, Maintenance: maintenance.NewStats()}
-	if p.metrics != nil {
-		registry, err := telemetry.NewRegistry(buildVersion(), collector)
-		if err != nil {
-			return false, err
-		}
-		stop, err := telemetry.ServeMetrics(*p.metrics, registry,
-			telemetry.Probes(ctx, p.cfg.Stats), p.log)
-		if err != nil {
-			return false, hintPort(err, "metrics-listen")
-		}
-		defer stop()
-	}
-	info, err := p.waitReady(ctx, store)
-	if err != nil || ctx.Err() != nil {
-		return false, err
-	}
-	p.cfg.TopicID = info.ID
-	var results topology.Results
-	err = retryOutage(ctx, p.log, func() (err error) {
-		results, err = p.openResults(ctx, store, info.ID)
-		return err
-	})
-	if err != nil || ctx.Err() != nil {
-		return false, err
-	}
-	p.cfg.Stalled = func(ctx context.Context, since time.Time) error {
-		return store.MarkStalled(ctx, p.cfg.Instance, since)
-	}
-	writer := store.Writer(info.ID)
-	collector.Writer.Store(writer)
-	processor, err := topology.NewProcessor(p.cfg, writer, results)
-	if err != nil {
-		return false, err
-	}
-	if p.ready != nil {
-		p.ready(processor)
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	if untilEnd {
-		var end topology.End
-		err := retryOutage(ctx, p.log, func() (err error) {
-			end, err = p.con.cluster.FindEnd(ctx, p.con.topic)
-			return err
-		})
-		if err != nil || ctx.Err() != nil {
-			return false, err
-		}
-		go func() {
-			err := processor.AwaitEnd(ctx, end)
-			if err == nil {
-				err = processor.CloseAll(ctx)
-			}
-			ended <- err
-			cancel()
-		}()
-	}
-	keeping := &upkeep{con: p.con, settings: p.upkeep, kinds: p.cfg.Windows,
-		clocks: newClockReader(store, p.cfg.Lateness, p.cfg.Idle),
-		store:  store, writer: writer, compactor: store.Compactor(info.ID), processor: processor,
-		stats: collector.Maintenance, log: p.log}
-	var beside sync.WaitGroup
-	beside.Go(func() { keeping.run(ctx) })
-	stopStatus := showStatus(p.status, processor.Stats())
-	runErr := processor.Run(ctx)
-	stopStatus()
-	cancel()
-	beside.Wait()
-	if runErr != nil {
-		return false, runErr
-	}
-	if untilEnd {
-		select {
-		case err := <-ended:
-			if err != nil && !errors.Is(err, context.Canceled) {
-				return false, err
-			}
-			reached = err == nil
-		case <-time.After(endedGrace): // interrupted, while a server does not answer
-		}
-	}
-	s := processor.Stats().Read()
-	p.log.Info("stopped", "stored", text.Number(s.Events), "rejected", text.Number(s.Rejected), "late",
-		text.Number(s.Late), "too_late", text.Number(s.TooLate))
-	return reached, nil
-}
-
-// waitReady waits until both servers answer, and checks that they are as process needs them.
-func (p *process) waitReady(ctx context.Context, store *sql.Store) (topology.TopicInfo, error) {
-	var info topology.TopicInfo
-	topics := topology.Topics{Topic: p.con.topic, Group: p.con.group, Partitions: 1,
-		Replication: p.cfg.Replication}
-	err := retryOutage(ctx, p.log, func() (err error) {
-		defer func() { p.cfg.Stats.Checked(err) }()
-		found, ok, err := p.con.cluster.Describe(ctx, p.con.topic)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return topics.Missing()
-		}
-		// The processor warns; what it would refuse is refused before it creates topics of its own.
-		if _, err := p.con.cluster.CheckPolicy(ctx, p.con.topic, 0); err != nil {
-			return err
-		}
-		// The database goes first: a process of another group is refused before it makes topics of its
-		// own.
-		meta, err := store.Check(ctx, p.con.identity(found.ID))
-		if err != nil {
-			return err
-		}
-		if meta.TopicID == "" {
-			if err := store.SetTopicID(ctx, found.ID); err != nil {
-				return err
-			}
-		}
-		store.Bind(meta)
-		info, err = p.con.cluster.Check(ctx, topics)
-		return err
-	})
-	return info, err
-}
-
-func (con connection) identity(topicID string) sql.Identity {
-	return sql.Identity{Group: con.group, Topic: con.topic, TopicID: topicID,
-		Timezone: con.location.String()}
-}
-
-func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store, error) {
-	return sql.Open(sql.Config{
-		DSN:        con.dsn,
-		TLS:        con.mysqlTLS,
-		Load:       load,
-		Decode:     wire.DecodePlazaDeltas,
-		Encode:     encodeOutbox,
-		DecodeSums: wire.DecodePlazaSums,
-		Logf:       func(format string, args ...any) { log.Info(fmt.Sprintf(format, args...)) },
-	})
-}
-
-func encodeOutbox(deltas []toll.PlazaDelta) []byte { return wire.AppendPlazaDeltas(nil, deltas) }
-
-// endedGrace bounds how long the look for the end may take to notice that it is not wanted any
-// more.
-const endedGrace = 300 * time.Millisecond
-
-// statusEvery is how often the status line is written anew.
-const statusEvery = 2 * time.Second

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -146,14 +147,14 @@ func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o s
 	if err != nil {
 		return err
 	}
-	clocks, err := newClockReader(store, meta.Lateness, toll.DefaultIdle).read(ctx, cursors)
+	now, _, err := clocks.NewReader(store, meta.Lateness, toll.DefaultIdle).Read(ctx, cursors)
 	if err != nil {
 		return err
 	}
-	if o.Before, err = before.resolve(con.location, clocks); err != nil {
+	if o.Before, err = before.resolve(con.location, now); err != nil {
 		return err
 	}
-	for _, warning := range clockWarnings(clocks.Skews()) {
+	for _, warning := range clocks.Warnings(now.Skews()) {
 		fmt.Fprintf(a.stderr, "tollstream: warning: %s; --before counts back from the earliest clock\n",
 			warning)
 	}

@@ -76,7 +76,7 @@ func simulatedDays(t *testing.T) (*board.Board, func(int16) *board.Detail) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.windows.plazas = plazas
+	p.windows.Plazas = plazas
 	for _, day := range []string{"2026-03-03", "2026-03-10", "2026-03-17", "2026-03-24"} {
 		args := []string{"emit", "--profile", "day", "--speed", "max", "--start", day, "--days", "1"}
 		if day == "2026-03-24" {

@@ -27,6 +27,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -193,7 +194,7 @@ type running struct {
 }
 
 // onTerminal starts the command on a terminal of a size, for a pipeline.
-func (p *pipeline) onTerminal(t *testing.T, width, height int, change func(*exec.Cmd),
+func (p *testbed) onTerminal(t *testing.T, width, height int, change func(*exec.Cmd),
 	args ...string) *running {
 	t.Helper()
 	x := openTerminal(t, width, height)
@@ -260,7 +261,7 @@ func vehicles(counts map[int]int) string {
 // TestScreenTerminal runs the full-screen view as a person does.
 func TestScreenTerminal(t *testing.T) {
 	p := newPipeline(t, time.UTC)
-	p.windows.plazas = []toll.Plaza{{ID: 4010, Name: "Forest", Road: "M1", Lanes: 1,
+	p.windows.Plazas = []toll.Plaza{{ID: 4010, Name: "Forest", Road: "M1", Lanes: 1,
 		CapacityPerLane: 300}, {ID: 4011, Name: "Lake\u202e\u0301😀"}}
 	p.events(vehicles(map[int]int{4010: 10, 4011: 4, 4012: 7}))
 	order := func(plazas ...string) func(string) bool {
@@ -425,7 +426,7 @@ func TestScreenOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	p := &pipeline{s, t, t.TempDir(), defaultWindowSettings()}
+	p := &testbed{s, t, t.TempDir(), pipeline.DefaultWindows()}
 	p.events(vehicles(map[int]int{4010: 10, 4011: 4}))
 	r := p.onTerminal(t, 100, 24, nil, "view", "--watch")
 	exact := "✓ exact: 280 vehicles"

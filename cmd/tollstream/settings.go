@@ -121,8 +121,8 @@ func logFlags() []cli.Flag {
 }
 
 // loggerFrom returns the logger that the log flags describe.
-func (a *app) loggerFrom(c *cli.Context) (*slog.Logger, error) {
-	return newLogger(a.stderr, setting(c, "log-format", logText), setting(c, "log-level", "info"))
+func loggerFrom(c *cli.Context) (*slog.Logger, error) {
+	return newLogger(c.App.ErrWriter, setting(c, "log-format", logText), setting(c, "log-level", "info"))
 }
 
 // env names the environment variable of a setting: env("batch-rows") is TOLLSTREAM_BATCH_ROWS.

@@ -117,22 +117,6 @@ func TestEnv(t *testing.T) {
 	}
 }
 
-func TestParsePlazas(t *testing.T) {
-	for list, want := range map[string]int{
-		defaultPlazas: 12, "4856": 1, "0-32767": 32768, " 1 , 2 - 3 ": 3,
-		"": -1, "1,": -1, "-1": -1, "1-": -1, "32768": -1, "2-1": -1, "1-2-3": -1, "a": -1,
-	} {
-		plazas, err := parsePlazas(list)
-		got := len(plazas)
-		if err != nil {
-			got = -1
-		}
-		if got != want {
-			t.Errorf("%q: got %d (%v), want %d", list, got, err, want)
-		}
-	}
-}
-
 // TestHelpNamesEverySetting holds all commands to the rules of the command line.
 func TestHelpNamesEverySetting(t *testing.T) {
 	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}

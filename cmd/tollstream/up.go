@@ -82,7 +82,7 @@ func (a *app) upSettings(c *cli.Context) (stackConfig, error) {
 			return cfg, err
 		}
 	}
-	cfg.log, err = a.loggerFrom(c)
+	cfg.log, err = loggerFrom(c)
 	return cfg, err
 }
 

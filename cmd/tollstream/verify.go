@@ -11,6 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/clocks"
+	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
@@ -113,13 +115,13 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	if err != nil {
 		return nil, err
 	}
-	clocks, passed, err := newClockReader(r.store, meta.Lateness, toll.DefaultIdle).passed(ctx,
+	now, passed, err := clocks.NewReader(r.store, meta.Lateness, toll.DefaultIdle).Read(ctx,
 		cursorsOf(progress))
 	if err != nil {
 		return nil, err
 	}
 	in := sql.VerifyInput{Deep: deep, Passed: passed}
-	if in.Windows, in.Zones, err = storedWindows(ctx, r.store, r.con.location); err != nil {
+	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, r.store, r.con.location); err != nil {
 		return nil, err
 	}
 	steps.begin("comparing the topic's log with what is stored")
@@ -149,7 +151,7 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	if err != nil {
 		return nil, err
 	}
-	report.Notes = append(report.Notes, clockWarnings(clocks.Skews())...)
+	report.Notes = append(report.Notes, clocks.Warnings(now.Skews())...)
 	if !consumed {
 		report.Notes = append(report.Notes, fmt.Sprintf(
 			"the group has not consumed %s to its end: that a delta is lost can be told once it has",

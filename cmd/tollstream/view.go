@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -314,15 +315,15 @@ func (v *viewer) read(ctx context.Context) (*viewBoard, error) {
 	if b.watermark, b.backlog, err = v.position(ctx, progress, &meta); err != nil {
 		return nil, err
 	}
-	clocks, err := newClockReader(v.store, meta.Lateness, toll.DefaultIdle).read(ctx,
+	now, _, err := clocks.NewReader(v.store, meta.Lateness, toll.DefaultIdle).Read(ctx,
 		cursorsOf(progress))
 	if err != nil {
 		return nil, err
 	}
 	if !b.watermark.IsZero() {
-		clocks.Event = b.watermark
+		now.Event = b.watermark
 	}
-	b.skews = clocks.Skews()
+	b.skews = now.Skews()
 	for _, check := range checks {
 		p := plazaBoard{plaza: check.Plaza, check: check, rows: v.counted[check.Plaza],
 			location: b.location}

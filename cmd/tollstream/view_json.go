@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -156,7 +157,7 @@ func (v *viewer) json(b *viewBoard) any {
 	status, inFlight, _ := b.status()
 	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.backlog.Offsets,
 		OpenTransactions: b.transactionsJSON(), Rejected: b.letters, Plazas: []plazaJSON{}}
-	all.Warnings = append([]string{}, clockWarnings(b.skews)...)
+	all.Warnings = append([]string{}, clocks.Warnings(b.skews)...)
 	all.RecentRejects = recentRejectsJSON{b.recent.Records, b.recent.Rejected, b.recent.High()}
 	all.StreamTime, all.Watermark = b.streamTimes(b.location)
 	shown := v.top(b)

@@ -63,7 +63,7 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 	if err != nil {
 		return err
 	}
-	log, err := a.loggerFrom(c)
+	log, err := loggerFrom(c)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ type listening struct {
 }
 
 // listen serves the live view of a pipeline until stop or the end of the test.
-func (p *pipeline) listen(t *testing.T, args ...string) *listening {
+func (p *testbed) listen(t *testing.T, args ...string) *listening {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	l := &listening{t: t, stop: stop, ended: make(chan error, 1),
@@ -101,7 +101,7 @@ func (l *listening) until(path string, wanted func(map[string]any) bool) map[str
 }
 
 // text returns the rows of a query, a line each.
-func (p *pipeline) text(query string) string {
+func (p *testbed) text(query string) string {
 	p.t.Helper()
 	db, err := dbsql.Open("mysql", p.connection().dsn)
 	if err != nil {
@@ -141,8 +141,8 @@ func (p *pipeline) text(query string) string {
 // TestViewListen compares what the live view shows with what the database says.
 func TestViewListen(t *testing.T) {
 	p := newPipeline(t, time.UTC)
-	p.windows.lateness, p.windows.asked.lateness = 5*time.Minute, true
-	p.windows.plazas = []toll.Plaza{
+	p.windows.Lateness, p.windows.LatenessSet = 5*time.Minute, true
+	p.windows.Plazas = []toll.Plaza{
 		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 300,
 			Timezone: "Asia/Kolkata"},
 		{ID: 4011, Name: "Lake", Lanes: 4}, {ID: 4099, Name: "Silent"},

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
@@ -39,7 +40,7 @@ func (v *viewer) writePlazas(t *strings.Builder, b *viewBoard, s screen) {
 		head = append(head, states)
 	}
 	head = append(head, b.lateness()...)
-	head = append(head, clockWarnings(b.skews)...)
+	head = append(head, clocks.Warnings(b.skews)...)
 	t.WriteString(strings.Join(head, "\n") + "\n\n")
 
 	shown := v.top(b)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -115,7 +116,7 @@ func (s *viewSource) Board(ctx context.Context) (*board.Board, error) {
 	if err != nil {
 		return nil, err
 	}
-	shown := &board.Board{At: b.at, Waiting: b.backlog.Offsets, Warnings: clockWarnings(b.skews),
+	shown := &board.Board{At: b.at, Waiting: b.backlog.Offsets, Warnings: clocks.Warnings(b.skews),
 		Timezone: b.location.String(), Verification: b.verification(), Plazas: make([]board.Plaza, 0,
 			len(b.plazas))}
 	shown.RecentRejects = board.RecentRejects{Records: b.recent.Records, Rejected: b.recent.Rejected,

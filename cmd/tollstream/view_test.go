@@ -19,6 +19,8 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -26,14 +28,14 @@ import (
 )
 
 // pipeline is a stack with what the commands need to be run on it.
-type pipeline struct {
+type testbed struct {
 	*stack
 	t       testing.TB
 	dir     string
-	windows windowSettings // of process
+	windows pipeline.Windows // of process
 }
 
-func newPipeline(t testing.TB, location *time.Location) *pipeline {
+func newPipeline(t testing.TB, location *time.Location) *testbed {
 	t.Helper()
 	quietLibraries()
 	s, err := startStack(t.Context(), stackConfig{
@@ -45,11 +47,11 @@ func newPipeline(t testing.TB, location *time.Location) *pipeline {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return &pipeline{s, t, t.TempDir(), defaultWindowSettings()}
+	return &testbed{s, t, t.TempDir(), pipeline.DefaultWindows()}
 }
 
 // command runs a command line on the stack.
-func (p *pipeline) command(ctx context.Context, stdin string, stdout io.Writer,
+func (p *testbed) command(ctx context.Context, stdin string, stdout io.Writer,
 	args ...string) (code int, stderr string) {
 	args = append([]string{"tollstream"}, args...)
 	con := p.connection()
@@ -60,7 +62,7 @@ func (p *pipeline) command(ctx context.Context, stdin string, stdout io.Writer,
 }
 
 // expect runs a command that must end with a code, and returns what it wrote.
-func (p *pipeline) expect(code int, args ...string) (stdout, stderr string) {
+func (p *testbed) expect(code int, args ...string) (stdout, stderr string) {
 	p.t.Helper()
 	var b bytes.Buffer
 	got, stderr := p.command(p.t.Context(), "", &b, args...)
@@ -71,14 +73,14 @@ func (p *pipeline) expect(code int, args ...string) (stdout, stderr string) {
 }
 
 // events emits lines and processes them.
-func (p *pipeline) events(lines string) {
+func (p *testbed) events(lines string) {
 	p.t.Helper()
 	p.emit(lines)
 	p.process()
 }
 
 // emit sends events that wait in the topic then.
-func (p *pipeline) emit(lines string) {
+func (p *testbed) emit(lines string) {
 	p.t.Helper()
 	var b bytes.Buffer
 	if code, stderr := p.command(p.t.Context(), lines, &b, "emit", "--from", "-", "--timezone",
@@ -88,7 +90,7 @@ func (p *pipeline) emit(lines string) {
 }
 
 // process runs the processor until the end of the topic.
-func (p *pipeline) process() {
+func (p *testbed) process() {
 	p.t.Helper()
 	cfg := topology.DefaultConfig()
 	con := p.connection()
@@ -96,14 +98,20 @@ func (p *pipeline) process() {
 		toll.NewZone(con.location)
 	cfg.Instance, cfg.StateDir = "test", filepath.Join(p.dir, "state")
 	cfg.Log, cfg.NewToken, cfg.Format = slog.New(slog.DiscardHandler), sql.NewToken, codecs.Auto
-	if err := (&process{con: con, cfg: cfg, log: cfg.Log, windows: p.windows}).run(p.t.Context(),
-		true); err != nil {
+	store, err := con.openStore(sql.LoadAuto, cfg.Log)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer store.Close()
+	if err := pipeline.Run(p.t.Context(), pipeline.Config{Topology: cfg, Location: con.location,
+		Store: store, Windows: p.windows, Retention: maintenance.DefaultRetention(), UntilEnd: true,
+		Log: cfg.Log}); err != nil {
 		p.t.Error(err)
 	}
 }
 
 // execute runs a statement that harms the database.
-func (p *pipeline) execute(statement string) {
+func (p *testbed) execute(statement string) {
 	p.t.Helper()
 	db, err := dbsql.Open("mysql", p.connection().dsn)
 	if err != nil {
@@ -313,8 +321,8 @@ func TestViewAndVerify(t *testing.T) {
 // congestion was judged.
 func TestViewWindows(t *testing.T) {
 	p := newPipeline(t, time.UTC)
-	p.windows.lateness, p.windows.asked.lateness = 5*time.Minute, true
-	p.windows.plazas = []toll.Plaza{
+	p.windows.Lateness, p.windows.LatenessSet = 5*time.Minute, true
+	p.windows.Plazas = []toll.Plaza{
 		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 300, Timezone: "Asia/Kolkata"}, {ID: 4011, Name: "Lake", Lanes: 4},
 	}
 	event := func(at time.Time, n int, plaza int) string {
@@ -389,7 +397,7 @@ func TestViewWindows(t *testing.T) {
 func first(out, _ string) string { return out }
 
 // testWatch watches for three updates and interrupts.
-func (p *pipeline) testWatch(t *testing.T) {
+func (p *testbed) testWatch(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	reader, writer := io.Pipe()

@@ -43,7 +43,6 @@ var knows = map[string][]string{
 	"internal/corpus":       {},
 	"internal/devstack":     {},
 	"internal/hint":         {"toll"},
-	"internal/maintenance":  {"toll", "sql", "topology", "codecs", "internal/endpoint"},
 	"internal/model/logend": {},
 	"internal/netdelay":     {},
 	"internal/simulate":     {"toll"},
@@ -54,6 +53,12 @@ var knows = map[string][]string{
 	"internal/telemetry":    {"internal/maintenance", "internal/text", "sql", "topology", "web/serve"},
 	"web/serve/servetest":   {},
 	"cmd/tollstream":        all,
+
+	"internal/clocks":      {"toll", "codecs/wire", "sql", "internal/text"},
+	"internal/emit":        {"toll", "codecs", "topology", "internal/simulate", "internal/text"},
+	"internal/maintenance": {"toll", "sql", "topology", "internal/clocks", "internal/text"},
+	"internal/pipeline": {"toll", "toll/traffic", "sql", "topology", "internal/maintenance",
+		"internal/text"},
 }
 
 var all = []string{"*"}

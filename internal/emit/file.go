@@ -1,4 +1,4 @@
-package main
+package emit
 
 import (
 	"bufio"
@@ -14,7 +14,6 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
-	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -28,7 +27,7 @@ const (
 
 // fileFeed is the feed of a file's lines.
 type fileFeed struct {
-	s       *emitSettings
+	cfg     *Config
 	con     *console
 	file    io.Closer // nil for standard input
 	counted *countingReader
@@ -41,34 +40,32 @@ type fileFeed struct {
 	long    int64 // lines beyond the limit, which are never sent
 }
 
-// countingReader counts what was read, and calls before each read, which may take a while.
+// countingReader counts what was read, and calls before each read, which may block.
 type countingReader struct {
 	io.Reader
-	before func() // may be nil
+	before func()
 	n      int64
 }
 
 func (r *countingReader) Read(p []byte) (int, error) {
-	if r.before != nil {
-		r.before()
-	}
+	r.before()
 	n, err := r.Reader.Read(p)
 	r.n += int64(n)
 	return n, err
 }
 
-func openFile(ctx context.Context, s *emitSettings, stdin io.Reader, con *console) (*fileFeed,
-	error) {
-	f := &fileFeed{s: s, con: con, decoder: codecs.NewDecoder(codecs.Auto, toll.NewZone(s.location))}
-	var source io.Reader = stdin
-	if s.from != "-" {
-		file, err := os.Open(s.from)
+func openFile(ctx context.Context, cfg *Config, con *console) (*fileFeed, error) {
+	f := &fileFeed{cfg: cfg, con: con,
+		decoder: codecs.NewDecoder(codecs.Auto, toll.NewZone(cfg.Location))}
+	source := cfg.Stdin
+	if cfg.From != "-" {
+		file, err := os.Open(cfg.From)
 		if err != nil {
 			return nil, fmt.Errorf("read --from: %w", err)
 		}
 		info, err := file.Stat()
 		if err == nil && info.IsDir() {
-			err = fmt.Errorf("%s is a folder", s.from)
+			err = fmt.Errorf("%s is a folder", cfg.From)
 		}
 		if err != nil {
 			file.Close()
@@ -82,10 +79,10 @@ func openFile(ctx context.Context, s *emitSettings, stdin io.Reader, con *consol
 	if f.size == 0 {
 		source = interruptible(ctx, source)
 	}
-	f.counted = &countingReader{Reader: source}
+	f.counted = &countingReader{Reader: source, before: func() {}}
 	if err := f.open(); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("read --from %s: %w", s.from, err)
+		return nil, fmt.Errorf("read --from %s: %w", cfg.From, err)
 	}
 	return f, nil
 }
@@ -117,15 +114,16 @@ func isJSON(line []byte) bool {
 // format returns the format in which the emitter writes: the one asked for, else the file's own.
 func (f *fileFeed) format() codecs.Format {
 	switch {
-	case f.s.format != codecs.Auto:
-		return f.s.format
+	case f.cfg.Format != codecs.Auto:
+		return f.cfg.Format
 	case f.json:
 		return codecs.JSON
 	}
 	return codecs.CSV
 }
 
-func (f *fileFeed) next() (feedItem, error) {
+func (f *fileFeed) next(_ context.Context, beforeWait func()) (item, error) {
+	f.counted.before = beforeWait
 	for {
 		line, err := f.lines.next()
 		var long *longLineError
@@ -135,36 +133,36 @@ func (f *fileFeed) next() (feedItem, error) {
 			f.report(err)
 			continue
 		case errors.Is(err, io.EOF):
-			return feedItem{}, io.EOF
+			return item{}, io.EOF
 		case err != nil:
-			return feedItem{}, fmt.Errorf("read --from %s after line %d: %w", f.s.from, f.lines.n, err)
+			return item{}, fmt.Errorf("read --from %s after line %d: %w", f.cfg.From, f.lines.n, err)
 		case len(bytes.TrimSpace(line)) == 0:
 			continue
 		}
 		if err := f.decoder.Decode(line, "", &f.event); err != nil {
 			f.bad++
 			f.report(err)
-			if !f.s.raw {
+			if !f.cfg.Raw {
 				continue
 			}
-			return feedItem{payload: line, headers: f.headers(line)}, nil
+			return item{payload: line, headers: f.headers(line)}, nil
 		}
-		if f.s.format != codecs.Auto {
-			return feedItem{event: &f.event}, nil
+		if f.cfg.Format != codecs.Auto {
+			return item{event: &f.event}, nil
 		}
-		return feedItem{event: &f.event, payload: line, headers: f.headers(line)}, nil
+		return item{event: &f.event, payload: line, headers: f.headers(line)}, nil
 	}
 }
 
 // leftOut returns an error where lines were not sent, nil for none.
 func (f *fileFeed) leftOut() error {
 	bad := f.bad
-	if f.s.raw {
+	if f.cfg.Raw {
 		bad = 0
 	}
 	var what []string
 	if bad > 0 {
-		what = append(what, fmt.Sprintf("%s that %s", text.Count(bad, "line"), isOrAre(bad)))
+		what = append(what, badLines(bad))
 	}
 	if f.long > 0 {
 		what = append(what, fmt.Sprintf("%s longer than %d MiB", text.Count(f.long, "line"),
@@ -173,12 +171,11 @@ func (f *fileFeed) leftOut() error {
 	if len(what) == 0 {
 		return nil
 	}
-	err := fmt.Errorf("left out %s", strings.Join(what, " and "))
+	hint := "--skip-bad leaves them out with exit status 0"
 	if bad > 0 {
-		return hint.With(err,
-			"--raw sends lines that are no events as they are; --skip-bad leaves them out with exit status 0")
+		hint = "--raw sends lines that are no events as they are; " + hint
 	}
-	return hint.With(err, "--skip-bad leaves them out with exit status 0")
+	return toll.Permanent(hint, "left out %s", strings.Join(what, " and "))
 }
 
 // headers returns the headers of a line that is sent as it is: nil for those of the emitter's

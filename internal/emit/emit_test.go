@@ -1,4 +1,4 @@
-package main
+package emit
 
 import (
 	"bufio"
@@ -66,10 +66,10 @@ func TestLineReaderLongAtEnd(t *testing.T) {
 	}
 }
 
-func testFeed(t *testing.T, s *emitSettings, stdin io.Reader) *fileFeed {
+func testFeed(t *testing.T, cfg *Config) *fileFeed {
 	t.Helper()
-	s.location = time.UTC
-	f, err := openFile(t.Context(), s, stdin, newConsole(io.Discard))
+	cfg.Location = time.UTC
+	f, err := openFile(t.Context(), cfg, &console{w: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func testFeed(t *testing.T, s *emitSettings, stdin io.Reader) *fileFeed {
 }
 
 func TestFileGzipAndByteOrderMark(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "events") // no .gz: the contents tell
+	name := filepath.Join(t.TempDir(), "events") // no .gz: the contents decide
 	file, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
@@ -88,13 +88,13 @@ func TestFileGzipAndByteOrderMark(t *testing.T) {
 	if err := errors.Join(z.Close(), file.Close()); err != nil {
 		t.Fatal(err)
 	}
-	f := testFeed(t, &emitSettings{from: name}, nil)
-	item, err := f.next()
+	f := testFeed(t, &Config{From: name})
+	item, err := f.next(t.Context(), func() {})
 	if err != nil || item.event == nil || item.event.Plaza != 4856 ||
 		string(item.payload) != "Thu Feb 10 10:23:02 2022,3728373,car,4856" {
 		t.Fatalf("%+v %v", item, err)
 	}
-	if _, err := f.next(); err != io.EOF {
+	if _, err := f.next(t.Context(), func() {}); err != io.EOF {
 		t.Fatal(err)
 	}
 	if at, length := f.done(); at != length || at == 0 {
@@ -116,15 +116,15 @@ func TestFileFormats(t *testing.T) {
 		{"json", json + json, codecs.Auto, codecs.JSON, []bool{false, false}},
 		{"mixed", csv + json, codecs.Auto, codecs.CSV, []bool{false, true}},
 		{"mixed the other way", json + csv, codecs.Auto, codecs.JSON, []bool{false, true}},
-		{"written anew", csv + json, codecs.Protobuf, codecs.Protobuf, []bool{false, false}},
+		{"encoded again", csv + json, codecs.Protobuf, codecs.Protobuf, []bool{false, false}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := testFeed(t, &emitSettings{from: "-", format: c.format}, strings.NewReader(c.text))
+			f := testFeed(t, &Config{From: "-", Format: c.format, Stdin: strings.NewReader(c.text)})
 			if f.format() != c.want {
 				t.Errorf("format %v", f.format())
 			}
 			for i, want := range c.headers {
-				item, err := f.next()
+				item, err := f.next(t.Context(), func() {})
 				if err != nil || (item.headers != nil) != want ||
 					(item.payload == nil) != (c.format != codecs.Auto) {
 					t.Errorf("line %d: %+v %v", i+1, item, err)
@@ -177,7 +177,7 @@ func TestPacer(t *testing.T) {
 	}
 }
 
-func TestParseStart(t *testing.T) {
+func TestParseTime(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Skip(err)
@@ -192,7 +192,7 @@ func TestParseStart(t *testing.T) {
 		"10:23":                     "error",
 	} {
 		got := "error"
-		if at, err := parseStart(text, berlin); err == nil {
+		if at, err := ParseTime(text, berlin); err == nil {
 			got = at.Format("2006-01-02 15:04:05 -0700")
 		}
 		if got != want {
@@ -221,17 +221,16 @@ func TestLinesLeftOut(t *testing.T) {
 		{text: strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish",
 			want: "left out 2 lines that are no events and 1 line longer than 1 MiB"},
 	} {
-		s := &emitSettings{from: "-", raw: c.raw}
-		s.location = time.UTC
 		var said strings.Builder
-		f, err := openFile(t.Context(), s, strings.NewReader(c.text), newConsole(&said))
+		f, err := openFile(t.Context(), &Config{From: "-", Raw: c.raw, Location: time.UTC,
+			Stdin: strings.NewReader(c.text)}, &console{w: &said})
 		if err != nil {
 			t.Fatal(err)
 		}
 		f.lines.limit = 1 << 20
 		sent := 0
 		for {
-			if _, err = f.next(); err != nil {
+			if _, err = f.next(t.Context(), func() {}); err != nil {
 				break
 			}
 			sent++

@@ -1,4 +1,4 @@
-package main
+package emit
 
 import (
 	"fmt"
@@ -11,15 +11,13 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// console is stderr for a command that says things while a bar shows how far it is. Several
+// console is stderr of a command that prints lines while a bar shows its progress. Several
 // goroutines may use it.
 type console struct {
 	mu  sync.Mutex
 	w   io.Writer
 	bar *progressbar.ProgressBar // nil: none
 }
-
-func newConsole(stderr io.Writer) *console { return &console{w: stderr} }
 
 // warn prints a line about something that is wrong.
 func (c *console) warn(format string, args ...any) { c.say("tollstream: "+format, args...) }
@@ -34,7 +32,7 @@ func (c *console) say(format string, args ...any) {
 	fmt.Fprintf(c.w, "%s\n", text.OneLine(fmt.Sprintf(format, args...)))
 }
 
-// startBar shows a bar, if a person watches.
+// startBar shows a bar on a terminal.
 func (c *console) startBar(length int64) {
 	if !text.IsTerminal(c.w) {
 		return

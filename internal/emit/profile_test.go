@@ -1,10 +1,9 @@
-package main
+package emit
 
 import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -20,7 +19,7 @@ func TestParseSpeed(t *testing.T) {
 		"": -1, "x": -1, "-1": -1, "60 x": -1, "60xx": -1, "NaN": -1, "Inf": -1, "0.0001": -1,
 		"2000000x": -1, "fast": -1,
 	} {
-		got, err := parseSpeed(text)
+		got, err := ParseSpeed(text)
 		if err != nil {
 			got = -1
 		}
@@ -37,13 +36,13 @@ func TestProfileStart(t *testing.T) {
 	}
 	now, given := time.Date(2026, 3, 2, 10, 23, 2, 5, berlin), time.Date(2022, 1, 1, 0, 0, 0, 0,
 		berlin)
-	if got := profileStart(given, now, false); got != given {
+	if got := ProfileStart(given, now, false); got != given {
 		t.Error(got)
 	}
-	if got := profileStart(time.Time{}, now, true); got != now {
+	if got := ProfileStart(time.Time{}, now, true); got != now {
 		t.Error(got)
 	}
-	if got := profileStart(time.Time{}, now, false).String(); got != "2026-03-02 00:00:00 +0100 CET" {
+	if got := ProfileStart(time.Time{}, now, false).String(); got != "2026-03-02 00:00:00 +0100 CET" {
 		t.Error(got)
 	}
 }
@@ -65,11 +64,11 @@ func TestAddDays(t *testing.T) {
 		{"2026-03-02 06:30:00", 0.25, "2026-03-02 12:30:00 +0100"},
 		{"2026-03-02 00:00:00", 1.0 / 1440, "2026-03-02 00:01:00 +0100"},
 	} {
-		from, err := parseTime(c.from, berlin)
+		from, err := ParseTime(c.from, berlin)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := addDays(from, c.days).Format("2006-01-02 15:04:05 -0700"); got != c.want {
+		if got := AddDays(from, c.days).Format("2006-01-02 15:04:05 -0700"); got != c.want {
 			t.Errorf("%s and %v days: %s, want %s", c.from, c.days, got, c.want)
 		}
 	}
@@ -96,7 +95,7 @@ func TestParseIncident(t *testing.T) {
 		"4007,+1h,20m,surge,big":                         `the size "big" is not a number`,
 		"4007,2026-03-02 07:10,20m,blockage,0.1,0.2,0.3": "7 fields, it has 4 or 5",
 	} {
-		i, err := parseIncident(text, start)
+		i, err := ParseIncident(text, start)
 		got := i.String()
 		if err != nil {
 			got = err.Error()
@@ -108,58 +107,36 @@ func TestParseIncident(t *testing.T) {
 }
 
 func TestProfilePlazas(t *testing.T) {
-	ids := func(plazas []toll.Plaza) (ids []int16) {
-		for _, p := range plazas {
-			ids = append(ids, p.ID)
-		}
-		return ids
-	}
-	plazas, err := profilePlazas("", []int16{5000, 4001, 4001})
+	plazas, err := ProfilePlazas("", nil, []int16{5000, 4001, 4001})
 	if err != nil || len(plazas) != 2 || plazas[0].Name != "Devon" ||
 		plazas[1] != simulate.DefaultPlaza(5000) {
 		t.Errorf("%+v %v", plazas, err)
 	}
-	file := filepath.Join(t.TempDir(), "plazas.csv")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+	file := []toll.Plaza{{ID: 7, Name: "a"}, {ID: 9, Name: "b"}, {ID: 8, Name: "c"}}
+	if plazas, err := ProfilePlazas("some.csv", file, nil); err != nil || len(plazas) != 3 ||
+		plazas[2].ID != 8 {
+		t.Errorf("%+v %v", plazas, err)
 	}
-	write("id,name\n7,a\n9,b\n8,c\n")
-	if plazas, err := profilePlazas(file, nil); err != nil || len(plazas) != 3 || plazas[2].ID != 8 {
-		t.Errorf("%v %v", ids(plazas), err)
+	if plazas, err := ProfilePlazas("some.csv", file, []int16{9, 7}); err != nil ||
+		len(plazas) != 2 || plazas[0].Name != "a" {
+		t.Errorf("%+v %v", plazas, err)
 	}
-	if plazas, err := profilePlazas(file, []int16{9, 7}); err != nil || len(plazas) != 2 ||
-		plazas[0].Name != "a" {
-		t.Errorf("%v %v", ids(plazas), err)
-	}
-	if _, err := profilePlazas(file, []int16{4000}); err == nil ||
-		err.Error() != "--plazas: 4000 is not in "+file {
-		t.Error(err)
-	}
-	write("id\n")
-	if _, err := profilePlazas(file, nil); err == nil ||
-		err.Error() != "--plazas-file: "+file+" has no plaza" {
-		t.Error(err)
-	}
-	if _, err := profilePlazas(filepath.Join(t.TempDir(), "none"), nil); !errors.Is(err,
-		os.ErrNotExist) {
+	if _, err := ProfilePlazas("some.csv", file, []int16{4000}); err == nil ||
+		err.Error() != "4000 is not in some.csv" {
 		t.Error(err)
 	}
 }
 
 // testProfile returns a profile's feed on a clock that moves only by sleeping. slept holds each
 // sleep.
-func testProfile(t *testing.T, p *profileSettings, count int64) (f *profileFeed, now *time.Time,
+func testProfile(t *testing.T, p *Profile, count int64) (f *profileFeed, now *time.Time,
 	slept *[]time.Duration) {
 	t.Helper()
-	p.config.Location = time.UTC
-	if p.config.Plazas == nil {
-		p.config.Plazas = []toll.Plaza{simulate.DefaultPlaza(1)}
+	p.Day.Location = time.UTC
+	if p.Day.Plazas == nil {
+		p.Day.Plazas = []toll.Plaza{simulate.DefaultPlaza(1)}
 	}
-	f, err := openProfile(t.Context(),
-		&emitSettings{connection: connection{location: time.UTC}, profile: p, count: count})
+	f, err := openProfile(&Config{Location: time.UTC, Profile: p, Count: count})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,14 +155,13 @@ func TestSpeed(t *testing.T) {
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
 	for speed, want := range map[float64]time.Duration{1: time.Hour, 60: time.Minute,
 		0.5: 2 * time.Hour, 1e6: 3600 * time.Microsecond} {
-		p := &profileSettings{speed: speed,
-			config: simulate.ProfileConfig{Start: start, End: start.Add(time.Hour)}}
+		p := &Profile{Speed: speed,
+			Day: simulate.ProfileConfig{Start: start, End: start.Add(time.Hour)}}
 		f, now, slept := testProfile(t, p, 0)
 		began, flushed := *now, 0
-		f.beforeSleep = func() { flushed++ }
 		var due time.Duration
 		for {
-			_, err := f.next()
+			_, err := f.next(t.Context(), func() { flushed++ })
 			if err == io.EOF {
 				break
 			}
@@ -207,9 +183,9 @@ func TestSpeed(t *testing.T) {
 			t.Errorf("%d sleeps, %d flushes before", len(*slept), flushed)
 		}
 	}
-	f, _, slept := testProfile(t, &profileSettings{config: simulate.ProfileConfig{Start: start}}, 100)
+	f, _, slept := testProfile(t, &Profile{Day: simulate.ProfileConfig{Start: start}}, 100)
 	for range 100 {
-		if _, err := f.next(); err != nil {
+		if _, err := f.next(t.Context(), func() {}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,17 +194,17 @@ func TestSpeed(t *testing.T) {
 	}
 }
 
-// TestSpeedAfterAnOutage: time that was given stands still meanwhile, the clock's own is caught up
-// with.
+// TestSpeedAfterAnOutage: simulated time pauses during an outage; live events catch up with the
+// clock.
 func TestSpeedAfterAnOutage(t *testing.T) {
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
 	for _, live := range []bool{false, true} {
 		f, now, slept := testProfile(t,
-			&profileSettings{speed: 1, live: live, config: simulate.ProfileConfig{Start: start}}, 0)
+			&Profile{Speed: 1, Live: live, Day: simulate.ProfileConfig{Start: start}}, 0)
 		*now = start
 		next := func() {
 			t.Helper()
-			if _, err := f.next(); err != nil {
+			if _, err := f.next(t.Context(), func() {}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -259,37 +235,36 @@ func TestSpeedAfterAnOutage(t *testing.T) {
 
 func TestSpeedInterrupted(t *testing.T) {
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
-	p := &profileSettings{speed: minSpeed,
-		config: simulate.ProfileConfig{Location: time.UTC, Start: start,
+	p := &Profile{Speed: minSpeed,
+		Day: simulate.ProfileConfig{Location: time.UTC, Start: start,
 			Plazas: []toll.Plaza{{ID: 1, VehiclesPerDay: 1}}}}
 	ctx, cancel := context.WithCancel(t.Context())
-	f, err := openProfile(ctx, &emitSettings{connection: connection{location: time.UTC}, profile: p})
+	f, err := openProfile(&Config{Location: time.UTC, Profile: p})
 	if err != nil {
 		t.Fatal(err)
 	}
-	f.beforeSleep = cancel // the real sleep would take years
-	if _, err := f.next(); !errors.Is(err, context.Canceled) {
+	// the real wait would take years
+	if _, err := f.next(ctx, cancel); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
 
-func TestDueAt(t *testing.T) {
+func TestDueAfter(t *testing.T) {
 	start := time.Date(1000, 1, 1, 0, 0, 0, 0, time.UTC)
-	if got := dueAt(start, start.AddDate(8000, 0, 0), 1e6); got < 2*24*time.Hour ||
+	if got := dueAfter(start, start.AddDate(8000, 0, 0), 1e6); got < 2*24*time.Hour ||
 		got > 3*24*time.Hour {
 		t.Errorf("8000 years at 1,000,000x: %v", got)
 	}
-	if got := dueAt(start, start.AddDate(8000, 0, 0), minSpeed); got < 100*365*24*time.Hour {
+	if got := dueAfter(start, start.AddDate(8000, 0, 0), minSpeed); got < 100*365*24*time.Hour {
 		t.Errorf("8000 years at 0.001x: %v", got)
 	}
 }
 
 func TestProfileFileErrors(t *testing.T) {
 	start := time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
-	p := &profileSettings{labels: filepath.Join(t.TempDir(), "no", "labels"),
-		config: simulate.ProfileConfig{Location: time.UTC, Start: start, Plazas: samplePlazas()}}
-	_, err := openProfile(t.Context(),
-		&emitSettings{connection: connection{location: time.UTC}, profile: p})
+	p := &Profile{Labels: filepath.Join(t.TempDir(), "no", "labels"),
+		Day: simulate.ProfileConfig{Location: time.UTC, Start: start, Plazas: SamplePlazas()}}
+	_, err := openProfile(&Config{Location: time.UTC, Profile: p})
 	if err == nil || !strings.HasPrefix(err.Error(), "write --labels: ") {
 		t.Error(err)
 	}

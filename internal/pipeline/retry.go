@@ -1,4 +1,4 @@
-package main
+package pipeline
 
 import (
 	"context"
@@ -7,32 +7,29 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 )
 
-// retryOutage does something until it works, with growing pauses, and says once what is in the way.
-// What no retry mends is returned at once.
+// retryOutage calls do, retrying with backoff until it succeeds, fails with a permanent error, or
+// ctx ends, for which it returns nil. It logs the first failure.
 func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 	pauses := backoff.NewExponentialBackOff()
 	pauses.InitialInterval = 200 * time.Millisecond
 	pauses.MaxInterval = 5 * time.Second
-	told := false
+	warned := false
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := do()
 		switch {
 		case err == nil:
-			if told {
+			if warned {
 				log.Info("the servers answer again")
 			}
-			return struct{}{}, nil
-		case toll.IsPermanent(err), hint.IsUsage(err):
-			return struct{}{}, backoff.Permanent(err)
-		}
-		if !told && ctx.Err() == nil {
-			told = true
+		case toll.IsPermanent(err):
+			err = backoff.Permanent(err)
+		case !warned && ctx.Err() == nil:
+			warned = true
 			log.Warn("waiting for the servers", "error", text.OneLine(topology.Brief(err)))
 		}
 		return struct{}{}, err

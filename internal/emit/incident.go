@@ -1,4 +1,4 @@
-package main
+package emit
 
 import (
 	"fmt"
@@ -6,46 +6,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/toll"
 )
 
-// incidentList is the value of --incident, which may be given several times. It is a [cli.Generic],
-// since a list of urfave/cli would split at commas.
-type incidentList struct{ texts []string }
-
-// Set takes one --incident.
-func (l *incidentList) Set(text string) error {
-	l.texts = append(l.texts, text)
-	return nil
-}
-
-func (l *incidentList) String() string {
-	if l == nil {
-		return ""
-	}
-	return strings.Join(l.texts, " ")
-}
-
-// parse reads the incidents. Those without a time of their own count from start.
-func (l *incidentList) parse(start time.Time) ([]simulate.Incident, error) {
-	if l == nil {
-		return nil, nil
-	}
-	var incidents []simulate.Incident
-	for _, text := range l.texts {
-		i, err := parseIncident(text, start)
-		if err != nil {
-			return nil, hint.With(hint.Usagef("--incident %s: %v", text, err),
-				"--incident PLAZA,START,LENGTH,KIND[,SIZE], such as 4007,+7h30m,20m,blockage")
-		}
-		incidents = append(incidents, i)
-	}
-	return incidents, nil
-}
-
-func parseIncident(text string, start time.Time) (i simulate.Incident, err error) {
+// ParseIncident reads an incident, PLAZA,START,LENGTH,KIND[,SIZE]. A relative START counts from
+// start.
+func ParseIncident(text string, start time.Time) (i simulate.Incident, err error) {
 	fields := strings.Split(text, ",")
 	if len(fields) != 4 && len(fields) != 5 {
 		return i, fmt.Errorf("%d fields, it has 4 or 5", len(fields))
@@ -86,7 +53,7 @@ func parseIncident(text string, start time.Time) (i simulate.Incident, err error
 func parseIncidentStart(text string, start time.Time) (time.Time, error) {
 	after, relative := strings.CutPrefix(text, "+")
 	if !relative {
-		return parseTime(text, start.Location())
+		return ParseTime(text, start.Location())
 	}
 	d, err := toll.ParseDuration(after)
 	if err != nil || d < 0 {

@@ -1,4 +1,4 @@
-package main
+package emit
 
 import (
 	"context"
@@ -15,8 +15,8 @@ type pacer struct {
 	timer   *time.Timer
 }
 
-// maxCatchUp is how far a pacer falls behind before it gives up making up for it: after an outage
-// the stream goes on at its rate and not with a burst.
+// maxCatchUp is how far a pacer falls behind before it stops catching up: after an outage the
+// stream continues at its rate and not with a burst.
 const maxCatchUp = time.Second
 
 func newPacer(rate float64) *pacer {
@@ -25,18 +25,18 @@ func newPacer(rate float64) *pacer {
 	return p
 }
 
-// wait waits until event n is due and reports whether to go on. It calls beforeSleep if it takes a
+// wait waits until event n is due and reports whether to go on. It calls beforeWait if it takes a
 // while.
-func (p *pacer) wait(ctx context.Context, n int64, beforeSleep func()) bool {
+func (p *pacer) wait(ctx context.Context, n int64, beforeWait func()) bool {
 	if p.rate == 0 {
 		const checkEvery = 64 // a look at ctx costs a lock
 		return n%checkEvery != 0 || ctx.Err() == nil
 	}
-	return p.waitUntil(ctx, p.offset(n), beforeSleep)
+	return p.waitUntil(ctx, p.offset(n), beforeWait)
 }
 
 // waitUntil is wait for an event that is due an offset after the first.
-func (p *pacer) waitUntil(ctx context.Context, offset time.Duration, beforeSleep func()) bool {
+func (p *pacer) waitUntil(ctx context.Context, offset time.Duration, beforeWait func()) bool {
 	now := p.now()
 	if p.began.IsZero() {
 		p.began = now
@@ -48,7 +48,7 @@ func (p *pacer) waitUntil(ctx context.Context, offset time.Duration, beforeSleep
 		}
 		return ctx.Err() == nil
 	}
-	beforeSleep()
+	beforeWait()
 	return p.sleep(ctx, wait)
 }
 

@@ -1,18 +1,18 @@
-package main
+package emit
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/tollstream/tollstream/codecs"
-	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/toll"
 )
 
-// parsePlazas reads a list of plazas, such as 4000-4010,4856.
-func parsePlazas(list string) ([]int16, error) {
+// ParsePlazas reads a list of plazas, such as 4000-4010,4856.
+func ParsePlazas(list string) ([]int16, error) {
 	var plazas []int16
 	for part := range strings.SplitSeq(list, ",") {
 		part = strings.TrimSpace(part)
@@ -24,10 +24,10 @@ func parsePlazas(list string) ([]int16, error) {
 		last, err2 := parsePlaza(to)
 		switch {
 		case err1 != nil || err2 != nil:
-			return nil, hint.Usagef("--plazas: %q is neither a plaza from 0 to %d nor a range of them", part,
+			return nil, fmt.Errorf("%q is neither a plaza from 0 to %d nor a range of them", part,
 				toll.MaxPlaza)
 		case last < first:
-			return nil, hint.Usagef("--plazas: the range %q ends before it begins", part)
+			return nil, fmt.Errorf("the range %q ends before it begins", part)
 		}
 		for p := first; p <= last; p++ {
 			plazas = append(plazas, int16(p))
@@ -41,8 +41,8 @@ func parsePlaza(s string) (uint64, error) {
 	return strconv.ParseUint(strings.TrimSpace(s), 10, 15)
 }
 
-// samplePlazas returns the plazas of the sample file, which is part of the program.
-func samplePlazas() []toll.Plaza {
+// SamplePlazas returns the plazas of the built-in sample file.
+func SamplePlazas() []toll.Plaza {
 	plazas, err := codecs.ReadPlazas(strings.NewReader(simulate.SamplePlazas))
 	if err != nil {
 		panic(err)
@@ -50,23 +50,18 @@ func samplePlazas() []toll.Plaza {
 	return plazas
 }
 
-// profilePlazas returns the plazas to simulate. Of a plazas file they are all, or those that are
-// listed, which must be in it. Without a file they are those listed, as the sample file has them or
-// else plazas like most.
-func profilePlazas(file string, listed []int16) ([]toll.Plaza, error) {
-	known := samplePlazas()
-	if file != "" {
-		var err error
-		if known, err = readPlazasFile(file); err != nil {
-			return nil, err
-		}
-		if len(known) == 0 {
-			return nil, hint.Usagef("--plazas-file: %s has no plaza", file)
-		}
-		if listed == nil {
-			return known, nil
-		}
+// ProfilePlazas returns the listed ones of the plazas of a file, all of them for nil. Where name is
+// empty there is no file: then it returns the listed ones as in the sample file, or else like most
+// plazas.
+func ProfilePlazas(name string, file []toll.Plaza, listed []int16) ([]toll.Plaza, error) {
+	known := file
+	switch {
+	case name == "":
+		known = SamplePlazas()
+	case listed == nil:
+		return file, nil
 	}
+	listed = slices.Clone(listed)
 	slices.Sort(listed)
 	var plazas []toll.Plaza
 	for _, id := range slices.Compact(listed) {
@@ -74,8 +69,8 @@ func profilePlazas(file string, listed []int16) ([]toll.Plaza, error) {
 		switch {
 		case at >= 0:
 			plazas = append(plazas, known[at])
-		case file != "":
-			return nil, hint.Usagef("--plazas: %d is not in %s", id, file)
+		case name != "":
+			return nil, fmt.Errorf("%d is not in %s", id, name)
 		default:
 			plazas = append(plazas, simulate.DefaultPlaza(id))
 		}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+)
+
+const day = 24 * time.Hour
+
+// retentionFlags returns the flags that [retentionFrom] reads.
+func retentionFlags() []cli.Flag {
+	const category = "Retention"
+	flag := func(name string, value time.Duration, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, EnvVars: env(name), Value: keepText(value), Category: category,
+			Usage: usage + ", 0 for ever"}
+	}
+	usual := maintenance.DefaultRetention()
+	return []cli.Flag{
+		flag("keep-batches", usual.Batches,
+			"`TIME` that a batch is kept in toll_batch as it is; older ones are rolled up"),
+		flag("keep-minutes", usual.Minutes,
+			"`TIME` of events for which the batches keep minutes, so that windows can be recounted"),
+		flag("keep-windows", usual.Windows,
+			"`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, days ten times as long"),
+		flag("keep-dead-letters", usual.DeadLetters, "`TIME` that dead letters are kept"),
+		&cli.DurationFlag{Name: "maintenance-every", EnvVars: env("maintenance-every"),
+			Value: usual.Every, Category: category,
+			Usage: "`TIME` between rounds of maintenance: each compacts batches, every 60th deletes what is old"},
+	}
+}
+
+func retentionFrom(c *cli.Context) (maintenance.Retention, error) {
+	r := maintenance.DefaultRetention()
+	for _, f := range []struct {
+		name  string
+		least time.Duration
+		value *time.Duration // the default at first
+	}{
+		{"keep-batches", maintenance.MinBatches, &r.Batches},
+		{"keep-minutes", toll.MinKeptMinutes, &r.Minutes},
+		{"keep-windows", sql.MinKeepWindows, &r.Windows},
+		{"keep-dead-letters", maintenance.MinDeadLetters, &r.DeadLetters},
+	} {
+		d, err := parseKeep(setting(c, f.name, keepText(*f.value)))
+		if err != nil {
+			return r, hint.Usagef("--%s: %v", f.name, err)
+		}
+		if d != 0 && d < f.least {
+			return r, hint.Usagef("--%s is %s, want at least %s, or 0 for ever", f.name, keepText(d),
+				keepText(f.least))
+		}
+		*f.value = d
+	}
+	if r.Every = c.Duration("maintenance-every"); r.Every <= 0 {
+		return r, hint.Usagef("--maintenance-every is %v, want more than 0", r.Every)
+	}
+	return r, nil
+}
+
+// parseKeep reads a duration such as 90d or 48h, or 0.
+func parseKeep(text string) (time.Duration, error) {
+	const most = 100_000 * day // room for what is added to it
+	d, err := toll.ParseDuration(text)
+	if err != nil || d < 0 || d > most {
+		return 0, fmt.Errorf("%q is no time such as 90d, 48h or 0", text)
+	}
+	return d, nil
+}
+
+// keepText writes a time as parseKeep reads it.
+func keepText(d time.Duration) string {
+	if d > 0 && d%day == 0 {
+		return strconv.FormatInt(int64(d/day), 10) + "d"
+	}
+	text := d.String() // 1h30m0s, 10m0s, 2h0m0s, 0s
+	if short, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = short + "m"
+	}
+	if short, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = short + "h"
+	}
+	return text
+}

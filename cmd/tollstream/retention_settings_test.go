@@ -1,0 +1,54 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/pipeline"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+)
+
+func TestParseKeep(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"0": 0, "90d": 90 * day, "48h": 48 * time.Hour, "0d": 0, "1h30m": 90 * time.Minute,
+		"400d": 400 * day, "10m": 10 * time.Minute,
+	} {
+		got, err := parseKeep(text)
+		if err != nil || got != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+		if again, err := parseKeep(keepText(got)); err != nil || again != got {
+			t.Errorf("%s: written as %s, read as %v, %v", text, keepText(got), again, err)
+		}
+	}
+	for _, text := range []string{"", "d", "-1d", "-5h", "1.5d", "90", "9999999d", "99999999h",
+		"a week"} {
+		if got, err := parseKeep(text); err == nil {
+			t.Errorf("%q: %v", text, got)
+		}
+	}
+}
+
+func TestRetentionSettings(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"--keep-batches 5m", "--keep-batches is 5m, want at least 10m, or 0 for ever"},
+		{"--keep-minutes 1d", "--keep-minutes is 1d, want at least 4d, or 0 for ever"},
+		{"--keep-windows 30d", "--keep-windows is 30d, want at least 60d, or 0 for ever"},
+		{"--keep-dead-letters 1d", "--keep-dead-letters is 1d, want at least 30d, or 0 for ever"},
+		{"--keep-windows soon", `--keep-windows: "soon" is no time such as 90d, 48h or 0`},
+	} {
+		var out, stderr strings.Builder
+		code := run(t.Context(), append([]string{"tollstream", "process"}, strings.Fields(c.args)...),
+			strings.NewReader(""), &out, &stderr)
+		if code != 2 || !strings.Contains(stderr.String(), c.want) {
+			t.Errorf("%s: %d, %s", c.args, code, stderr.String())
+		}
+	}
+	if maintenance.DefaultRetention().Minutes != toll.MinKeptMinutes ||
+		sql.KeepWindows(&pipeline.DefaultWindows().Kinds[0], maintenance.DefaultRetention().Windows) != 40*day {
+		t.Error("the help says otherwise")
+	}
+}

@@ -1,0 +1,269 @@
+// Package emit sends events to the topic: simulated ones, or the lines of a file. What is
+// acknowledged is in the topic exactly once.
+package emit
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/lovoo/goka"
+
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+)
+
+const (
+	// startRate is how fast event time advances from Start where events are not paced.
+	startRate = 10
+	// minRateTime is how long a run must take for its events per second to mean anything.
+	minRateTime = 10 * time.Millisecond
+	// grace is how long an interrupted run waits for acknowledgements.
+	grace = 5 * time.Second
+)
+
+// Config says what to emit, and where to.
+type Config struct {
+	Cluster  topology.Cluster
+	Topic    string
+	Location *time.Location // of event times
+	Format   codecs.Format  // of the records; Auto is a file's own, and CSV for simulated events
+
+	Count   int64   // ends after so many events; 0: no end
+	Rate    float64 // events per second; 0: as fast as possible
+	Verbose bool    // print a sentence for each event
+	Observe func(*toll.Event)
+
+	// Simulated events.
+	Plazas  []int16
+	Seed    uint64
+	Start   time.Time // zero: now
+	Profile *Profile  // nil: evenly, by Rate
+
+	// Lines of a file.
+	From    string // name; - for Stdin, "" for simulated events
+	Raw     bool   // send lines that are no events, too
+	SkipBad bool   // lines that were left out are no failure
+
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// feed yields the events to emit.
+type feed interface {
+	// next returns one record, io.EOF at the end. It may wait until the record is due, and then calls
+	// beforeWait.
+	next(ctx context.Context, beforeWait func()) (item, error)
+	// done returns the progress, in the unit of its length, and the length, 0 for unknown.
+	done() (at, length int64)
+}
+
+// item is one record to emit. It is valid until the next one.
+type item struct {
+	event   *toll.Event // nil for a payload that is none
+	payload []byte      // nil: encode the event in the emitter's format
+	headers goka.Headers
+}
+
+// Run emits until ctx, the feed or Count ends.
+func Run(ctx context.Context, cfg Config) error {
+	con := &console{w: cfg.Stderr}
+	f, format, err := open(ctx, &cfg, con)
+	if err != nil {
+		return err
+	}
+	if c, ok := f.(io.Closer); ok {
+		defer c.Close()
+	}
+	e, err := topology.NewEmitter(ctx, topology.EmitterConfig{
+		Cluster: cfg.Cluster, Topic: cfg.Topic, Format: format, Location: cfg.Location,
+		OnAway: func(err error) { con.warn("waiting for Kafka: %v", err) },
+		OnBack: func() { con.warn("Kafka takes events again") },
+	})
+	if err != nil {
+		return err
+	}
+	r := run{cfg: &cfg, feed: f, emitter: e, con: con, pace: newPacer(cfg.Rate),
+		out: bufio.NewWriter(cfg.Stdout)}
+	return r.run(ctx)
+}
+
+// open returns the feed, and the format in which the emitter is to write.
+func open(ctx context.Context, cfg *Config, con *console) (feed, codecs.Format, error) {
+	if cfg.From != "" {
+		f, err := openFile(ctx, cfg, con)
+		if err != nil {
+			return nil, 0, err
+		}
+		return f, f.format(), nil
+	}
+	if cfg.Profile != nil {
+		f, err := openProfile(cfg)
+		return f, cfg.Format, err
+	}
+	clock := simulate.Live(func() time.Time { return time.Now().In(cfg.Location) })
+	if !cfg.Start.IsZero() {
+		rate := cfg.Rate
+		if rate == 0 {
+			rate = startRate
+		}
+		clock = simulate.Steady(cfg.Start, rate)
+	}
+	return &steadyFeed{generator: simulate.New(cfg.Plazas, cfg.Seed, clock), count: cfg.Count},
+		cfg.Format, nil
+}
+
+// steadyFeed is the feed of simulated events at an even rate.
+type steadyFeed struct {
+	generator *simulate.Generator
+	count, n  int64
+	event     toll.Event
+}
+
+func (s *steadyFeed) next(context.Context, func()) (item, error) {
+	s.generator.Next(&s.event)
+	s.n++
+	return item{event: &s.event}, nil
+}
+
+func (s *steadyFeed) done() (at, length int64) { return s.n, s.count }
+
+// run is one run of emit.
+type run struct {
+	cfg     *Config
+	feed    feed
+	emitter *topology.Emitter
+	con     *console
+	pace    *pacer
+	out     *bufio.Writer // sentences
+}
+
+func (r *run) run(ctx context.Context) error {
+	started := time.Now()
+	if at, length := r.feed.done(); length > 0 && !r.cfg.Verbose {
+		r.con.startBar(length)
+		r.con.moveBar(at)
+	}
+	err := r.emitAll(ctx)
+	if err == nil {
+		err = r.emitter.Flush(ctx)
+	}
+	interrupted := ctx.Err() != nil
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if closeErr := r.emitter.Close(closing); err == nil || interrupted {
+		err = closeErr
+	}
+	if outErr := r.out.Flush(); err == nil && outErr != nil {
+		err = fmt.Errorf("print: %w", outErr)
+	}
+	r.con.stopBar()
+	return r.report(time.Since(started), interrupted, err)
+}
+
+// emitAll emits until the feed or the count ends. It returns nil when ctx ends it.
+func (r *run) emitAll(ctx context.Context) error {
+	for n := int64(0); r.cfg.Count == 0 || n < r.cfg.Count; n++ {
+		if !r.pace.wait(ctx, n, r.showProgress) {
+			return nil
+		}
+		it, err := r.feed.next(ctx, r.showProgress)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err == nil {
+			err = r.emitOne(ctx, it)
+		}
+		if err != nil && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if n%1024 == 0 {
+			at, _ := r.feed.done()
+			r.con.moveBar(at)
+		}
+	}
+	return nil
+}
+
+// showProgress shows what is done so far, before a pause.
+func (r *run) showProgress() {
+	_ = r.out.Flush() // a failure shows at the end
+	at, _ := r.feed.done()
+	r.con.moveBar(at)
+}
+
+func (r *run) emitOne(ctx context.Context, it item) error {
+	e := it.event
+	var err error
+	switch {
+	case e == nil:
+		return r.emitter.EmitRaw(ctx, "", it.payload, it.headers)
+	case it.payload != nil:
+		err = r.emitter.EmitRaw(ctx, r.emitter.Key(e.Plaza), it.payload, it.headers)
+	default:
+		err = r.emitter.Emit(ctx, e)
+	}
+	if err == nil && r.cfg.Observe != nil {
+		r.cfg.Observe(e)
+	}
+	if err == nil && r.cfg.Verbose {
+		_, err = fmt.Fprintf(r.out, "%s %s %d passed plaza %d\n", e.Time.Format(time.TimeOnly),
+			text.Escape(e.Type), e.Vehicle, e.Plaza)
+	}
+	return err
+}
+
+// report prints what was emitted, and decides how the run ends.
+func (r *run) report(took time.Duration, interrupted bool, err error) error {
+	stats := r.emitter.Stats()
+	if stats.Acknowledged > 0 || err == nil {
+		line := fmt.Sprintf("emitted %s in %s", text.Count(stats.Acknowledged, "event"),
+			text.Seconds(took))
+		if took >= minRateTime {
+			line += fmt.Sprintf(", %s events/s", text.Rate(stats.Acknowledged, took))
+		}
+		r.con.say("%s", line)
+	}
+	open := stats.Emitted - stats.Acknowledged - stats.Failed
+	file, isFile := r.feed.(*fileFeed)
+	switch {
+	case open > 0:
+		return toll.Permanent("each of them may or may not be in the topic",
+			"%s not acknowledged within %v", text.Count(open, "event"), grace)
+	case stats.Failed > 0:
+		return fmt.Errorf("%s not sent: %w", text.Count(stats.Failed, "event"), err)
+	case err != nil:
+		return err
+	case interrupted && (isFile || r.cfg.Count > 0 || r.cfg.Profile.ends()):
+		return errors.New("interrupted before the end")
+	}
+	if !isFile {
+		return nil
+	}
+	if r.cfg.Raw && file.bad > 0 {
+		r.con.say("of them %s, sent as they are", badLines(file.bad))
+	}
+	left := file.leftOut()
+	if left != nil && r.cfg.SkipBad {
+		r.con.say("%v", left)
+		return nil
+	}
+	return left
+}
+
+// badLines counts lines that are no events.
+func badLines(n int64) string {
+	if n == 1 {
+		return "1 line that is no event"
+	}
+	return text.Count(n, "line") + " that are no events"
+}

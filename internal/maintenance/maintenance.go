@@ -1,0 +1,279 @@
+package maintenance
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/clocks"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+)
+
+// Retention is how long what is derived from the events is kept in the database, and how often
+// maintenance runs. A time of 0 keeps without limit.
+type Retention struct {
+	Batches, Minutes     time.Duration
+	Windows, DeadLetters time.Duration
+	Every                time.Duration // between two rounds
+}
+
+const day = 24 * time.Hour
+
+// Least values of a [Retention], other than 0.
+const (
+	MinBatches     = 10 * time.Minute
+	MinDeadLetters = 30 * day
+)
+
+// DefaultRetention returns the retention of a process that is not configured otherwise.
+func DefaultRetention() Retention {
+	return Retention{Batches: 2 * time.Hour, Minutes: toll.MinKeptMinutes, Windows: 400 * day,
+		DeadLetters: 400 * day, Every: time.Minute}
+}
+
+const (
+	// keptBytes is how many bytes of a partition's outboxes are kept as they are, whatever their age.
+	keptBytes = 64 << 20
+	// Batches are rolled up after so many rounds at the latest, and what is old is deleted after so
+	// many. Joining bounds the rows: a partition may make fifty a second.
+	rollupEvery = 10
+	expireEvery = 60
+	// tableTimeout bounds the reading of the group table.
+	tableTimeout = time.Minute
+)
+
+// Config is what a [Maintainer] works with.
+type Config struct {
+	Cluster      topology.Cluster
+	Topic, Group string
+	Retention
+	Kinds          []toll.WindowKind
+	Lateness, Idle time.Duration
+	Store          *sql.Store
+	Writer         *sql.Writer
+	Compactor      *sql.Compactor
+	// Owner reports whether this process is the one of the group that is to do it: the one with the
+	// first partition of the topic. Should two take themselves for it for a moment, no harm is done:
+	// each step is a small transaction that finds out whether it may.
+	Owner func() bool
+	Stats *Stats
+	Log   *slog.Logger
+}
+
+// Maintainer compacts and deletes what is old, in parallel with a processor.
+type Maintainer struct {
+	cfg    Config
+	clocks *clocks.Reader
+	marks  *topology.WatermarkReader
+
+	warned string // why nothing can be rolled up, or what failed
+	skewed string // what was wrong with the clocks the last time
+}
+
+// New returns a maintainer that does nothing yet. Close it in the end.
+func New(cfg Config) *Maintainer {
+	return &Maintainer{cfg: cfg, clocks: clocks.NewReader(cfg.Store, cfg.Lateness, cfg.Idle),
+		marks: topology.NewWatermarkReader(cfg.Cluster, cfg.Topic)}
+}
+
+// Close ends the connection to Kafka.
+func (m *Maintainer) Close() error { return m.marks.Close() }
+
+// rollupRounds returns after how many rounds batches are rolled up that are kept for a time: after
+// a tenth of it, so that no more is kept than a tenth too much. Each time the group table is read
+// whole, so it is not done more often than necessary.
+func rollupRounds(keep time.Duration) int {
+	return int(min(max(keep/10/time.Minute, 1), rollupEvery))
+}
+
+// Run works until ctx ends.
+func (m *Maintainer) Run(ctx context.Context) {
+	ticker := time.NewTicker(m.cfg.Every)
+	defer ticker.Stop()
+	rollup := rollupRounds(m.cfg.Batches)
+	for round := 1; ; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if !m.cfg.Owner() {
+			m.cfg.Stats.SetSkews(nil) // another process reads the clocks
+			round = 1
+			continue
+		}
+		err := m.Round(ctx, round%rollup == 0, round%expireEvery == 0)
+		if err != nil && ctx.Err() == nil {
+			m.failed(err)
+		}
+		round++
+	}
+}
+
+// failed reports a failure. An outage is reported by others; a permanent error once.
+func (m *Maintainer) failed(err error) {
+	var permanent *toll.PermanentError
+	if errors.As(err, &permanent) {
+		m.warnOnce("old rows can't be compacted or deleted", topology.Brief(err), "hint",
+			permanent.Hint)
+		return
+	}
+	m.cfg.Log.Debug("compact or delete old rows", "error", err)
+}
+
+// warnOnce warns once of the same reason.
+func (m *Maintainer) warnOnce(what, why string, more ...any) {
+	if m.warned != why {
+		m.warned = why
+		m.cfg.Log.Warn(what, append([]any{"reason", why}, more...)...)
+	}
+}
+
+// Round joins batches, and where it is their turn, rolls old ones up and deletes what is old. A
+// failure prevents what depends on it, and nothing else.
+func (m *Maintainer) Round(ctx context.Context, rollup, expire bool) error {
+	var mark toll.Watermark
+	var states map[int16]*toll.State
+	var now toll.Clocks
+	var blocked string
+	cursors, joining := m.cfg.Writer.Cursors(ctx)
+	if joining == nil {
+		now, joining = m.readClocks(ctx, cursors)
+	}
+	reading := joining
+	if joining == nil && (rollup || expire) {
+		mark, reading = m.marks.Read(ctx, cursors, m.cfg.Lateness, m.cfg.Idle)
+		now.Event = clocks.EventTime(mark)
+	}
+	rolling, expiring := reading, reading
+	if rolling == nil && rollup && mark.Known && m.cfg.Batches > 0 {
+		states, rolling = m.readStates(ctx)
+	}
+	if joining == nil && m.cfg.Batches > 0 {
+		blocked, joining = m.compact(ctx, cursors, states, now)
+		rolling = cmp.Or(rolling, joining)
+	}
+	if expiring == nil && expire && mark.Known {
+		expiring = m.expire(ctx, now)
+	}
+	m.ran(ctx, Join, joining, "")
+	if rollup {
+		m.ran(ctx, Rollup, rolling, blocked)
+	}
+	if expire {
+		m.ran(ctx, Expire, expiring, "")
+	}
+	return cmp.Or(joining, rolling, expiring)
+}
+
+// ran counts a step that failed, was blocked, or neither. The end of the process is no failure.
+func (m *Maintainer) ran(ctx context.Context, step Step, err error, blocked string) {
+	outcome := Done
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return
+	case err != nil:
+		outcome = Failed
+	case blocked != "":
+		outcome = Blocked
+	}
+	m.cfg.Stats.Ran(step, outcome, time.Now())
+}
+
+// readClocks reads the clocks, and warns where others are wrong than the last time.
+func (m *Maintainer) readClocks(ctx context.Context, cursors []toll.Cursor) (toll.Clocks, error) {
+	now, _, err := m.clocks.Read(ctx, cursors)
+	if err != nil {
+		return now, err
+	}
+	skews := now.Skews()
+	m.cfg.Stats.SetSkews(skews)
+	if key := skewKey(skews); key != m.skewed {
+		m.skewed = key
+		if key == "" {
+			m.cfg.Log.Info("the clocks agree again")
+		} else {
+			m.cfg.Log.Warn(
+				"clocks disagree by more than an hour; what is old is deleted by the earliest of them",
+				"reason", strings.Join(clocks.Warnings(skews), "; "))
+		}
+	}
+	return now, nil
+}
+
+// skewKey is equal as long as the same clocks are wrong in the same way.
+func skewKey(skews []toll.Skew) string {
+	var b strings.Builder
+	for _, s := range skews {
+		if s.Wrong() {
+			fmt.Fprintf(&b, "%s %v ", s.Clock, s.Ahead > 0)
+		}
+	}
+	return b.String()
+}
+
+func (m *Maintainer) readStates(ctx context.Context) (map[int16]*toll.State, error) {
+	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
+	defer cancel()
+	return topology.ReadTable(ctx, m.cfg.Cluster, m.cfg.Group)
+}
+
+// compact joins the batches of all partitions, and rolls old ones up where there are states. It
+// returns why not all that is due was rolled up, empty where all was.
+func (m *Maintainer) compact(ctx context.Context, cursors []toll.Cursor,
+	states map[int16]*toll.State, now toll.Clocks) (blocked string, err error) {
+	const noMinutes = toll.Minute(-1 << 31) // before which there is none
+	o := sql.CompactOptions{
+		States: states, Before: noMinutes, Now: now.Wall(), Keep: m.cfg.Batches, KeepBytes: keptBytes,
+	}
+	if t, known := now.Now(); known && states != nil && m.cfg.Minutes > 0 {
+		o.Before = toll.FoldHorizon(states, toll.MinuteAt(t.Unix()), m.cfg.Minutes)
+	}
+	var sum sql.Compacted
+	for _, c := range cursors {
+		done, err := m.cfg.Compactor.Compact(ctx, c.Partition, o)
+		m.cfg.Stats.Compacted(done)
+		if err != nil {
+			return "", err
+		}
+		sum.Before += done.Before
+		sum.After += done.After
+		sum.Blocked = cmp.Or(done.Blocked, sum.Blocked)
+	}
+	switch {
+	case sum.Blocked != "":
+		m.warnOnce("old batches wait to be rolled up", sum.Blocked)
+	case states != nil:
+		m.warned = ""
+	}
+	if sum.Before > 0 {
+		m.cfg.Log.Debug("compacted batches", "rows", text.Number(sum.Before), "into",
+			text.Number(sum.After))
+	}
+	return sum.Blocked, nil
+}
+
+// expire deletes what is older than its retention.
+func (m *Maintainer) expire(ctx context.Context, now toll.Clocks) error {
+	gone, err := m.cfg.Store.Retire(ctx, sql.RetentionOptions{
+		Clocks: now, Windows: m.cfg.Kinds, KeepWindows: m.cfg.Windows,
+		KeepDeadLetters: m.cfg.DeadLetters,
+	})
+	m.cfg.Stats.Retired(gone)
+	if err != nil {
+		return err
+	}
+	if gone != (sql.Retired{}) {
+		m.cfg.Log.Info("deleted what is old", "windows", text.Number(gone.Windows),
+			"changes_of_congestion", text.Number(gone.Transitions),
+			"dead_letters", text.Number(gone.DeadLetters))
+	}
+	return nil
+}
