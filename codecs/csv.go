@@ -22,7 +22,7 @@ func (d *Decoder) csvFast(p []byte, e *toll.Event) bool {
 	if len(p) <= ctimeLen || p[ctimeLen] != ',' {
 		return false
 	}
-	w, ok := d.clock.ctime(p)
+	w, ok := d.times.ctime(p)
 	if !ok {
 		return false
 	}
@@ -93,7 +93,7 @@ func (d *Decoder) csvSlow(p []byte, e *toll.Event) error {
 	case n != csvFields:
 		return toll.Malformed(fieldEvent, "%d fields, expected %d", n, csvFields)
 	}
-	if e.Time, err = d.clock.parse(trim(field[0])); err != nil {
+	if e.Time, err = d.times.parse(trim(field[0])); err != nil {
 		return err
 	}
 	if e.Vehicle, err = parseVehicle(field[1]); err != nil {

@@ -32,7 +32,7 @@ const confluentHeader = 1 + 4
 // before costs no allocation. It is for one goroutine.
 type Decoder struct {
 	format Format
-	clock  clock
+	times  timestamps
 	types  map[string]string // valid vehicle types
 }
 
@@ -43,7 +43,7 @@ func NewDecoder(format Format, zone *toll.Zone) *Decoder {
 	if zone != nil {
 		loc = zone.Location()
 	}
-	return &Decoder{format: format, clock: clock{loc: loc}, types: make(map[string]string)}
+	return &Decoder{format: format, times: timestamps{loc: loc}, types: make(map[string]string)}
 }
 
 // Decode parses one payload into e, which keeps nothing of payload. The error is always a

@@ -20,7 +20,7 @@ type EventCodec struct {
 // [NewDecoder] describes.
 func NewEventCodec(format Format, zone *toll.Zone) *EventCodec {
 	decoder := NewDecoder(format, zone)
-	return &EventCodec{format: format, zone: toll.NewZone(decoder.clock.loc), decoder: decoder}
+	return &EventCodec{format: format, zone: toll.NewZone(decoder.times.loc), decoder: decoder}
 }
 
 // Encode writes a *toll.Event or toll.Event, unless it is invalid. A []byte is sent as it is:

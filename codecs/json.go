@@ -42,7 +42,7 @@ func (d *Decoder) jsonFast(p []byte, e *toll.Event) bool {
 			if !isText {
 				return false
 			}
-			e.Time, err = d.clock.parse(trim(value))
+			e.Time, err = d.times.parse(trim(value))
 			seen |= hasTime
 		case "vehicle_id":
 			e.Vehicle, err = parseVehicle(value)
@@ -187,7 +187,7 @@ func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
 	if err != nil {
 		return err
 	}
-	if e.Time, err = d.clock.parse(trim(text)); err != nil {
+	if e.Time, err = d.times.parse(trim(text)); err != nil {
 		return err
 	}
 	if text, err = jsonInteger(fieldVehicle, vehicle); err != nil {

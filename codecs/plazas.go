@@ -28,46 +28,32 @@ var plazaColumns = map[string]func(p *toll.Plaza, field string) error{
 		p.ID = int16(n)
 		return notA(err, "a number from %d to %d", toll.MinPlaza, toll.MaxPlaza)
 	},
-	"name": func(p *toll.Plaza, field string) error { p.Name = field; return nil },
-	"road": func(p *toll.Plaza, field string) error { p.Road = field; return nil },
-	"position_km": func(p *toll.Plaza, field string) (err error) {
-		p.PositionKm,
-			err = decimal(field)
-		return err
-	},
+	"name":        func(p *toll.Plaza, field string) error { p.Name = field; return nil },
+	"road":        func(p *toll.Plaza, field string) error { p.Road = field; return nil },
+	"position_km": decimal(func(p *toll.Plaza) *float64 { return &p.PositionKm }),
 	"lanes": func(p *toll.Plaza, field string) (err error) {
 		p.Lanes, err = strconv.Atoi(field)
 		return notA(err, "a whole number")
 	},
-	"capacity_per_lane": func(p *toll.Plaza, field string) (err error) {
-		p.CapacityPerLane,
-			err = decimal(field)
-		return err
-	},
-	"timezone": func(p *toll.Plaza, field string) error { p.Timezone = field; return nil },
-	"vehicles_per_day": func(p *toll.Plaza, field string) (err error) {
-		p.VehiclesPerDay,
-			err = decimal(field)
-		return err
-	},
-	"heavy_share": func(p *toll.Plaza, field string) (err error) {
-		p.HeavyShare,
-			err = decimal(field)
-		return err
-	},
+	"capacity_per_lane": decimal(func(p *toll.Plaza) *float64 { return &p.CapacityPerLane }),
+	"timezone":          func(p *toll.Plaza, field string) error { p.Timezone = field; return nil },
+	"vehicles_per_day":  decimal(func(p *toll.Plaza) *float64 { return &p.VehiclesPerDay }),
+	"heavy_share":       decimal(func(p *toll.Plaza) *float64 { return &p.HeavyShare }),
 }
 
 // plazaColumnNames is for messages, in the order of the documentation.
 const plazaColumnNames = "id, name, road, position_km, lanes, capacity_per_lane, timezone, " +
 	"vehicles_per_day, heavy_share"
 
-// decimal reads a number in decimal notation, such as 4.5 or 1e3.
-func decimal(field string) (float64, error) {
-	x, err := strconv.ParseFloat(field, 64)
-	if err != nil || strings.ContainsAny(field, "nNxX_") { // NaN, Inf, hexadecimal
-		return 0, errors.New("is not a number")
+// decimal returns the column of a number in decimal notation, such as 4.5 or 1e3.
+func decimal(of func(p *toll.Plaza) *float64) func(p *toll.Plaza, field string) error {
+	return func(p *toll.Plaza, field string) (err error) {
+		*of(p), err = strconv.ParseFloat(field, 64)
+		if err != nil || strings.ContainsAny(field, "nNxX_") { // NaN, Inf, hexadecimal
+			return errors.New("is not a number")
+		}
+		return nil
 	}
-	return x, nil
 }
 
 // notA says what a field is not, where it could not be read.
@@ -113,7 +99,7 @@ type plazasFile struct {
 	csv     *csv.Reader
 	columns []string
 	plazas  []toll.Plaza
-	lines   map[int16]int // where each plaza stands
+	lines   map[int16]int // of each plaza
 	zones   map[string]bool
 	errs    []error
 }
@@ -127,7 +113,7 @@ func (f *plazasFile) read() {
 		return
 	}
 	if !f.header(line, header) {
-		return // no row can be understood
+		return // no row can be read
 	}
 	for {
 		fields, line, ok := f.record()

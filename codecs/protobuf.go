@@ -75,7 +75,7 @@ func (d *Decoder) decodeProtobuf(p []byte, e *toll.Event) error {
 	case plaza < toll.MinPlaza || plaza > toll.MaxPlaza:
 		return outOfRange(fieldPlaza, plaza, toll.MinPlaza, toll.MaxPlaza)
 	}
-	if e.Time, err = d.clock.wall(unix); err != nil {
+	if e.Time, err = d.times.wall(unix); err != nil {
 		return toll.Malformed(fieldTime, "%d seconds since 1970 are %s", unix, err.Error())
 	}
 	e.Vehicle, e.Plaza = int32(vehicle), int16(plaza)

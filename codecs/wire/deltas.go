@@ -100,8 +100,8 @@ func (DeltasCodec) Encode(value any) ([]byte, error) {
 
 // Decode returns a []*toll.Delta, and for a message that can't be read a [DecodeFailure] as the
 // value. Its error is always nil: goka would end the processor over it, and read the same message
-// again at every start. The aggregate has to look for the DecodeFailure and report it; the gap that
-// the message leaves is noticed by the chain, and mended by sending it again.
+// again at every start. The aggregate reports the DecodeFailure; the chain shows the gap that the
+// message leaves, and reconciling sends it again.
 func (DeltasCodec) Decode(data []byte) (any, error) {
 	deltas, err := DecodeDeltas(data)
 	if err != nil {

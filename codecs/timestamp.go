@@ -8,9 +8,9 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// clock reads timestamps. It remembers the text of the last date, which is the same for all events
-// of a day, and the last offset from UTC.
-type clock struct {
+// timestamps reads events' times. It remembers the text of the last date, which is the same for all
+// events of a day, and the last offset from UTC.
+type timestamps struct {
 	loc *time.Location
 
 	// The last ctime: 24 bytes, "Thu Feb 10 hh:mm:ss 2022", of which the time of day stands at
@@ -38,7 +38,7 @@ const (
 
 // ctime reads a ctime of the day that was read last. It is false if it isn't that, which says
 // nothing yet.
-func (c *clock) ctime(b []byte) (toll.WallTime, bool) {
+func (c *timestamps) ctime(b []byte) (toll.WallTime, bool) {
 	if !c.hasCtime || len(b) < ctimeLen || [ctimeFrom]byte(b) != c.ctimeHead ||
 		[ctimeLen - ctimeTo]byte(b[ctimeTo:]) != c.ctimeTail {
 		return 0, false
@@ -48,7 +48,7 @@ func (c *clock) ctime(b []byte) (toll.WallTime, bool) {
 }
 
 // parse reads a timestamp in any accepted form, without blanks around it.
-func (c *clock) parse(b []byte) (toll.WallTime, error) {
+func (c *timestamps) parse(b []byte) (toll.WallTime, error) {
 	if len(b) == ctimeLen {
 		if w, ok := c.ctime(b); ok {
 			return w, nil
@@ -73,7 +73,7 @@ func (c *clock) parse(b []byte) (toll.WallTime, error) {
 func notTimestamp(b []byte) error { return fmt.Errorf("%s is not a timestamp", clip(b)) }
 
 // parseCtime reads "Thu Feb 10 10:23:02 2022", any blanks between its parts.
-func (c *clock) parseCtime(b []byte) (toll.WallTime, error) {
+func (c *timestamps) parseCtime(b []byte) (toll.WallTime, error) {
 	var part [5][]byte
 	var start [5]int
 	rest := b
@@ -122,7 +122,7 @@ func (c *clock) parseCtime(b []byte) (toll.WallTime, error) {
 
 // parseISO reads "2022-02-10 10:23:02" or with a T, after which a fraction and an offset may
 // follow.
-func (c *clock) parseISO(b []byte) (toll.WallTime, error) {
+func (c *timestamps) parseISO(b []byte) (toll.WallTime, error) {
 	const dateLen, timeLen = len("2022-02-10"), len("10:23:02")
 	if len(b) < dateLen+1+timeLen || b[4] != '-' || b[7] != '-' {
 		return 0, notTimestamp(b)
@@ -211,7 +211,7 @@ func parseOffset(b []byte) (int64, bool) {
 var errOutside = errors.New("outside the years 1000 to 9999")
 
 // wall returns what a clock in the location shows at an instant.
-func (c *clock) wall(unix int64) (toll.WallTime, error) {
+func (c *timestamps) wall(unix int64) (toll.WallTime, error) {
 	const day, quarterSeconds = 86400, 900
 	if unix < int64(toll.MinWallTime)-2*day || unix > int64(toll.MaxWallTime)+2*day {
 		return 0, errOutside
@@ -234,14 +234,14 @@ func (c *clock) wall(unix int64) (toll.WallTime, error) {
 	return w, nil
 }
 
-func (c *clock) offsetAt(unix int64) int64 {
+func (c *timestamps) offsetAt(unix int64) int64 {
 	_, offset := time.Unix(unix, 0).In(c.loc).Zone()
 	return int64(offset)
 }
 
 // wallTime joins a date and "hh:mm:ss".
-func wallTime(year, month, day int, clock []byte) (toll.WallTime, error) {
-	two := func(i int) int { return int(clock[i]-'0')*10 + int(clock[i+1]-'0') }
+func wallTime(year, month, day int, hms []byte) (toll.WallTime, error) {
+	two := func(i int) int { return int(hms[i]-'0')*10 + int(hms[i+1]-'0') }
 	return toll.WallTimeFromDate(year, month, day, two(0), two(3), two(6))
 }
 

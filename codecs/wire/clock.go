@@ -12,7 +12,7 @@ import (
 //	number of voters, then each, ascending by slot: slots since the one before, plaza,
 //	  events since its last, time − its last time, record time − its record time
 //
-// without the voters that have no say any more. A partition without events has no bytes at all.
+// without the voters that no longer vote. A partition without events has no bytes at all.
 func AppendClock(dst []byte, c *toll.Clock) []byte {
 	if c.Events == 0 {
 		return dst
@@ -57,7 +57,7 @@ func DecodeClock(b []byte) (toll.Clock, error) {
 	}
 	r := open(kindClock, b)
 	if c.Events = r.uvarint(); c.Events == 0 {
-		r.fail("it has seen no event")
+		r.fail("it counts no event")
 	}
 	c.Time, c.Record = r.varint(), r.varint()
 	run := r.varint()
@@ -81,7 +81,7 @@ func DecodeClock(b []byte) (toll.Clock, error) {
 		v.Last = c.Time - r.varint()
 		v.Record = c.Record - int64(r.uvarint())
 		if r.err == nil && (!c.Votes(v) || v.Record > c.Record || v.Seen > c.Events) {
-			r.fail("a voter that has no say")
+			r.fail("a voter that does not vote")
 		}
 	}
 	if err := r.close(); err != nil {
