@@ -74,8 +74,7 @@ func (r *Results) assessPlaza(ctx context.Context, q reader, plaza int16, a *tra
 	})
 	var failed error
 	by := traffic.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zones.Of(plaza),
-		Equivalents: r.cfg.Equivalents,
-		Thresholds:  r.cfg.Thresholds}
+		Equivalents: r.cfg.Equivalents}
 	by.Plaza.ID = plaza
 	by.Usual = func(day int64) *traffic.UsualDay {
 		usual, err := r.history.usual(ctx, q, plaza, by.Zone, day)

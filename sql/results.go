@@ -26,8 +26,6 @@ type ResultsConfig struct {
 	PlazaZones map[int16]*toll.Zone
 	// Equivalents are how many cars a vehicle counts for, by type. Nil for the defaults.
 	Equivalents traffic.Equivalents
-	// Thresholds are what congestion is judged by. Nil for the defaults.
-	Thresholds *traffic.Thresholds
 }
 
 // Results stores closed windows and the congestion of plazas. One goroutine uses it at a time.

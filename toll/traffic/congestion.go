@@ -65,59 +65,35 @@ func (s *State) UnmarshalText(text []byte) error {
 // isLevel reports whether a state is free, busy or saturated.
 func (s State) isLevel() bool { return s >= Free && s <= Saturated }
 
-// The defaults of [Thresholds]. A state is left at another threshold than it is entered at, so that
-// a flow near one does not enter and leave it all the time.
+// The figures at which a state is entered and left, see [Assessment.asks]. A state is left at another
+// figure than it is entered at, so that a flow near one does not enter and leave it all the time.
 const (
-	DefaultSaturatedVC      = 1.0  // demand = capacity: from here on a queue grows
-	DefaultSaturatedLeaveVC = 0.90 // a queue discharges at capacity, so well below it there is none
-	DefaultBusyVC           = 0.75
-	DefaultBusyLeaveVC      = 0.65
-	DefaultBusyZ            = 3.0 // of what is normally distributed, 1 in 740 is as far above
-	DefaultBusyLeaveZ       = 2.0
-	DefaultBelowZ           = -3.0
-	DefaultBelowLeaveZ      = -2.0
+	saturatedVC      = 1.0  // demand = capacity: from here on a queue grows
+	saturatedLeaveVC = 0.90 // a queue discharges at capacity, so well below it there is none
+	busyVC           = 0.75 // where capacity is known
+	busyLeaveVC      = 0.65
+	busyZ            = 3.0 // where it is not; of what is normally distributed, 1 in 740 is as far above
+	busyLeaveZ       = 2.0
+	belowZ           = -3.0
+	belowLeaveZ      = -2.0
 	// of the usual median; without it, slots that hardly vary would alarm at small losses
-	DefaultBelowShare      = 0.5
-	DefaultBelowLeaveShare = 0.7
+	belowShare      = 0.5
+	belowLeaveShare = 0.7
 	// per quarter of an hour; of fewer, z says little: with 8 usual, none at all is z −2.8
-	DefaultFewVehicles = 8
-	DefaultMinutes     = 3
+	fewVehicles = 8
+	// minutes in a row that must ask for a state
+	minutesToEnter = 3
 )
 
 // MaxQuiet is for how many minutes of quarters without a vehicle a state holds: two days. After
 // that it is no data, for what was usual does not come back by itself.
 const MaxQuiet = 2 * 24 * 60
 
-// Thresholds says at what figures a state is entered and left, see [Assessment].
-type Thresholds struct {
-	SaturatedVC, SaturatedLeaveVC float64 // saturated: v/c at least; left below
-	BusyVC, BusyLeaveVC           float64 // busy where capacity is known: v/c at least; left below
-	BusyZ, BusyLeaveZ             float64 // busy where it is not: z at least; left below
-	BelowZ, BelowLeaveZ           float64 // below usual: z at most; left above
-	// below usual: vehicles less than this share of the median; left from this share on
-	BelowShare, BelowLeaveShare float64
-	// per quarter of an hour; where fewer are usual or pass, the rest is chance, see asks
-	FewVehicles float64
-	Minutes     int // how many minutes in a row must ask for a state
-}
-
-// DefaultThresholds returns the defaults.
-func DefaultThresholds() Thresholds {
-	return Thresholds{
-		SaturatedVC: DefaultSaturatedVC, SaturatedLeaveVC: DefaultSaturatedLeaveVC,
-		BusyVC: DefaultBusyVC, BusyLeaveVC: DefaultBusyLeaveVC,
-		BusyZ: DefaultBusyZ, BusyLeaveZ: DefaultBusyLeaveZ,
-		BelowZ: DefaultBelowZ, BelowLeaveZ: DefaultBelowLeaveZ,
-		BelowShare: DefaultBelowShare, BelowLeaveShare: DefaultBelowLeaveShare,
-		FewVehicles: DefaultFewVehicles, Minutes: DefaultMinutes,
-	}
-}
-
 // Assessment is the congestion state of a plaza, and what it takes to go on with the next minute.
 // The zero value is a plaza that was never assessed; it has no data, and takes as many minutes as
 // any to leave that.
 //
-// A state is entered once [Thresholds.Minutes] minutes in a row have asked for it, each by the
+// A state is entered once three minutes in a row have asked for it, each by the
 // quarter of an hour before it. A minute that asks for a level beyond supports the nearer one too:
 // busy, saturated, busy makes busy.
 type Assessment struct {
@@ -170,7 +146,7 @@ const (
 //
 // Measures are to come minute by minute. Where minutes are left out the state stays, and no streak
 // goes on across them.
-func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
+func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 	switch {
 	case !a.Assessed():
 		a.First, a.Since, a.Why = m.End, m.End, "assessed for the first time just now"
@@ -186,7 +162,7 @@ func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
 		a.Quiet = min(a.Quiet+1, MaxQuiet)
 	}
 
-	asked := a.asks(m, t)
+	asked := a.asks(m)
 	if asked == a.State {
 		a.Candidate, a.Streak, a.Asked = 0, 0, 0
 		return Transition{}, confirmed
@@ -203,7 +179,7 @@ func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
 	}
 	a.Candidate = asked
 	a.Streak++
-	if a.Streak < t.Minutes {
+	if a.Streak < minutesToEnter {
 		return Transition{}, undecided
 	}
 	change := Transition{
@@ -232,7 +208,7 @@ func (a *Assessment) judge(m *Measure, t *Thresholds) (Transition, verdict) {
 //
 // So below usual goes before saturated. Both apply only where the capacity is set to less than half
 // of what usually passes, and then what passes is to be trusted more than the setting.
-func (a *Assessment) asks(m *Measure, t *Thresholds) State {
+func (a *Assessment) asks(m *Measure) State {
 	in := func(entered, left float64, states ...State) float64 {
 		if slices.Contains(states, a.State) {
 			return left
@@ -248,18 +224,18 @@ func (a *Assessment) asks(m *Measure, t *Thresholds) State {
 	case a.Quiet >= MaxQuiet:
 		return NoData
 	case int64(m.End)-int64(a.First) >= toll.Quarter-1 && m.Z != nil &&
-		*m.Z <= in(t.BelowZ, t.BelowLeaveZ, BelowUsual) &&
-		n < m.Usual.Median*in(t.BelowShare, t.BelowLeaveShare, BelowUsual) &&
-		m.Usual.Median >= in(t.FewVehicles, 0, BelowUsual):
+		*m.Z <= in(belowZ, belowLeaveZ, BelowUsual) &&
+		n < m.Usual.Median*in(belowShare, belowLeaveShare, BelowUsual) &&
+		m.Usual.Median >= in(fewVehicles, 0, BelowUsual):
 		return BelowUsual
-	case m.Count15 == 0 && (m.Count60 == 0 || expected >= t.FewVehicles || a.State == NoData):
+	case m.Count15 == 0 && (m.Count60 == 0 || expected >= fewVehicles || a.State == NoData):
 		return NoData
-	case m.VC != nil && *m.VC >= in(t.SaturatedVC, t.SaturatedLeaveVC, Saturated):
+	case m.VC != nil && *m.VC >= in(saturatedVC, saturatedLeaveVC, Saturated):
 		return Saturated
-	case m.VC != nil && *m.VC >= in(t.BusyVC, t.BusyLeaveVC, Busy, Saturated):
+	case m.VC != nil && *m.VC >= in(busyVC, busyLeaveVC, Busy, Saturated):
 		return Busy
-	case m.VC == nil && m.Z != nil && *m.Z >= in(t.BusyZ, t.BusyLeaveZ, Busy) &&
-		n >= in(t.FewVehicles, 0, Busy):
+	case m.VC == nil && m.Z != nil && *m.Z >= in(busyZ, busyLeaveZ, Busy) &&
+		n >= in(fewVehicles, 0, Busy):
 		return Busy
 	}
 	return Free
@@ -349,8 +325,7 @@ type Basis struct {
 	Zone        *toll.Zone  // the plaza's
 	Equivalents Equivalents // nil for DefaultEquivalents
 	// what is usual on a date, as WallTime.Day counts days, or nil; a nil func knows nothing
-	Usual      func(day int64) *UsualDay
-	Thresholds *Thresholds // nil for DefaultThresholds
+	Usual func(day int64) *UsualDay
 }
 
 // Run assesses the minutes [from, until) that were not assessed before, and returns the
@@ -364,12 +339,9 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 	if a.Assessed() {
 		from = max(from, a.Until)
 	}
-	eq, thresholds := by.Equivalents, by.Thresholds
+	eq := by.Equivalents
 	if eq == nil {
 		eq = DefaultEquivalents()
-	}
-	if thresholds == nil {
-		thresholds = new(DefaultThresholds())
 	}
 	usual := by.daysOnce()
 	slider := NewSlider(panes, by.Plaza, eq)
@@ -388,7 +360,7 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 		}
 		m := slider.MeasureAt(toll.Minute(end))
 		m.Against(UsualAt(by.Zone, m.End, usual))
-		switch change, said := a.judge(&m, thresholds); said {
+		switch change, said := a.judge(&m); said {
 		case confirmed:
 			last.measure, last.quiet, last.asked = m, a.Quiet, true
 		case changed:

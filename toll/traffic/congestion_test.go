@@ -440,7 +440,7 @@ func TestBlockage(t *testing.T) {
 			}
 			began, ended := changes[i], changes[i+1]
 			if began.Detected <= onset || began.Detected > onset+15 ||
-				began.Since != began.Detected-DefaultMinutes+1 {
+				began.Since != began.Detected-minutesToEnter+1 {
 				t.Errorf("seed %d: began\n%s", seed, story(changes))
 			}
 			if ended.Detected < end || ended.Detected > end+20 || !ended.To.isLevel() {
@@ -623,10 +623,10 @@ func TestRunProperties(t *testing.T) {
 				whole)
 		}
 
-		state, last := NoData, from-DefaultMinutes
+		state, last := NoData, from-minutesToEnter
 		for _, c := range want {
-			if c.From != state || c.To == c.From || c.Detected < last+DefaultMinutes ||
-				c.Since != c.Detected-DefaultMinutes+1 || c.Measure.End != c.Detected || c.Why == "" {
+			if c.From != state || c.To == c.From || c.Detected < last+minutesToEnter ||
+				c.Since != c.Detected-minutesToEnter+1 || c.Measure.End != c.Detected || c.Why == "" {
 				t.Errorf("seed %d: %s, %d: %+v", seed, state, last, c)
 			}
 			state, last = c.To, c.Detected
@@ -705,17 +705,6 @@ func TestRunLeaps(t *testing.T) {
 	}
 	if changes := gaps.Run(panes, -60, -60, by); changes != nil || gaps.Until != -47 {
 		t.Errorf("no minute: %+v, %v", gaps, changes)
-	}
-}
-
-func TestThresholdsAreAsked(t *testing.T) {
-	early := DefaultThresholds()
-	early.BusyVC, early.Minutes = 0.5, 1
-	var a Assessment
-	if change, said := a.judge(new(measureOf(t, "vc 0.5")), &early); said != changed ||
-		change.To != Busy ||
-		change.Since != change.Detected {
-		t.Errorf("%v, %+v", said, change)
 	}
 }
 

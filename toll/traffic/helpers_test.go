@@ -27,7 +27,7 @@ func wall(t testing.TB, s string) toll.WallTime {
 
 // assess judges one more minute, and writes the sentence that Run writes once at its end.
 func (a *Assessment) assess(m Measure) (Transition, bool) {
-	change, said := a.judge(&m, new(DefaultThresholds()))
+	change, said := a.judge(&m)
 	if said == confirmed {
 		a.Why = why(a.State, a.Quiet, &m)
 	}
