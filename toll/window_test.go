@@ -255,7 +255,7 @@ func TestCovering(t *testing.T) {
 		// seconds.
 		{"America/Anchorage", "day", "1867-10-19 00:31", "1867-10-18 09:59 48h0m"},
 
-		// The day after the 365th of a year whose changes are told by a rule.
+		// The day after the 365th of a year whose changes come from a rule.
 		{"Europe/Berlin", "day", "2044-12-31 12:00", "2044-12-30 23:00 24h0m"},
 		{"America/New_York", "1h", "2044-12-31 12:00", "2044-12-31 12:00 1h0m"},
 	} {

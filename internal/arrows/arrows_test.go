@@ -292,8 +292,8 @@ func list(t *testing.T, args ...string) []listed {
 // load returns a package with its syntax and types; what it imports comes compiled.
 func load(t *testing.T, pattern string) *packages.Package {
 	t.Helper()
-	const mode = packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles | packages.NeedImports |
-		packages.NeedTypes | packages.NeedTypesSizes | packages.NeedTypesInfo | packages.NeedSyntax
+	const mode = packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles |
+		packages.NeedImports | packages.NeedTypes | packages.NeedTypesSizes | packages.NeedTypesInfo | packages.NeedSyntax
 	found, err := packages.Load(&packages.Config{Mode: mode, Dir: "../.."}, pattern)
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,7 @@ type Proxy struct {
 }
 
 // Listen opens a proxy on a free port of the loopback interface. Until [Proxy.Forward] it leads
-// nowhere, so that a server can be told the proxy's address before it starts.
+// nowhere, so that a server can be given the proxy's address before it starts.
 func Listen(roundTrip time.Duration) (*Proxy, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -73,7 +73,8 @@ func TestNamesInText(t *testing.T) {
 
 func TestAnchors(t *testing.T) {
 	got := anchors(
-		"# One, `two`: three_4\n```sh\n# no heading\n```\n## [Link](x.md) & \"more\"\n## Twice\n## Twice\n#none\n")
+		"# One, `two`: three_4\n```sh\n# no heading\n```\n## [Link](x.md) & \"more\"\n## Twice\n## " +
+			"Twice\n#none\n")
 	for _, want := range []string{"one-two-three_4", "link--more", "twice", "twice-1"} {
 		if !got[want] {
 			t.Errorf("no anchor %s in %v", want, got)
