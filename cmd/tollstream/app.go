@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"io"
-	"runtime"
 	"runtime/debug"
 	"sync"
 
@@ -47,56 +46,21 @@ func (a *app) commands() []*cli.Command {
 // quietLibraries is for tests, which run many commands in one process.
 var quietLibraries = sync.OnceFunc(topology.QuietLibraries)
 
-// run runs one command line and returns the exit code: 0 done, 1 failed, 2 usage.
-//
-// An interrupt arrives as the end of ctx. A command that runs until it is interrupted then returns
-// nil.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	quietLibraries()
+	return runLine(ctx, root(stdin, stdout, stderr), args)
+}
+
+func root(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
-	return report(stderr, a.run(ctx, args))
-}
-
-func (a *app) run(ctx context.Context, args []string) error {
-	root := a.root()
-	line, err := parseLine(root, args[min(1, len(args)):])
-	switch {
-	case err != nil:
-		return err
-	case line.version:
-		return printVersion(a.stdout)
-	case line.help:
-		return a.printHelp(line.path, root)
-	}
-	root.Metadata = map[string]any{givenKey: line.given}
-	return root.RunContext(ctx, line.args())
-}
-
-// root builds the application. What urfave/cli does by itself on errors (help on stdout, os.Exit)
-// is turned off: errors come back to run.
-func (a *app) root() *cli.App {
-	root := &cli.App{
-		Name:            "tollstream",
-		Usage:           "stores the events of toll plazas exactly once, and proves it",
-		Commands:        a.commands(),
-		HideHelpCommand: true,
-		HideVersion:     true,
-		Reader:          a.stdin,
-		Writer:          a.stdout,
-		ErrWriter:       a.stderr,
-		ExitErrHandler:  func(*cli.Context, error) {},
-		OnUsageError:    asUsageError,
-	}
-	prepare(root.Commands)
-	return root
-}
-
-func prepare(commands []*cli.Command) {
-	for _, c := range commands {
-		acceptDays(c.Flags)
-		c.HideHelpCommand = true
-		c.OnUsageError = asUsageError
-		prepare(c.Subcommands)
+	return &cli.App{
+		Name:      "tollstream",
+		Usage:     "stores the events of toll plazas exactly once, and proves it",
+		Version:   buildVersion(),
+		Commands:  a.commands(),
+		Reader:    stdin,
+		Writer:    stdout,
+		ErrWriter: stderr,
 	}
 }
 
@@ -114,10 +78,4 @@ func buildVersion() string {
 		v = "(devel)"
 	}
 	return v
-}
-
-func printVersion(w io.Writer) error {
-	_, err := io.WriteString(w, "tollstream "+buildVersion()+" "+runtime.Version()+" "+runtime.GOOS+
-		"/"+runtime.GOARCH+"\n")
-	return err
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"github.com/xrash/smetrics"
 
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/toll"
@@ -26,6 +27,7 @@ type commandLine struct {
 
 // parseLine reads the arguments after the program's name.
 func parseLine(root *cli.App, args []string) (*commandLine, error) {
+	prepare(root)
 	line := &commandLine{given: map[string]bool{}}
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -285,7 +287,7 @@ func commandNames(commands []*cli.Command) []string {
 func suggestion(word string, known []string, prefix, help string) string {
 	best, at := 3, ""
 	for _, k := range known {
-		if d := editDistance(word, k); d < best && d < len(k) {
+		if d := smetrics.WagnerFischer(word, k, 1, 1, 1); d < best && d < len(k) {
 			best, at = d, k
 		}
 	}
@@ -293,25 +295,4 @@ func suggestion(word string, known []string, prefix, help string) string {
 		return help
 	}
 	return "did you mean " + prefix + at + "?"
-}
-
-// editDistance is Levenshtein's.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := diagonal
-			if a[i-1] != b[j-1] {
-				cost++
-			}
-			diagonal = row[j]
-			row[j] = min(cost, row[j]+1, row[j-1]+1)
-		}
-	}
-	return row[len(b)]
 }

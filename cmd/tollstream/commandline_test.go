@@ -21,7 +21,6 @@ func lineApp() *cli.App {
 				{Name: "retry", Action: action, ArgsUsage: "ID"},
 			}},
 	}}
-	prepare(root.Commands)
 	return root
 }
 
@@ -71,14 +70,14 @@ func TestParseLine(t *testing.T) {
 	}
 }
 
-func TestEditDistance(t *testing.T) {
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{{"", "", 0}, {"", "ab", 2}, {"emit", "emti", 2}, {"view", "veiw", 2}, {"init", "inti",
-		2}, {"emit", "emit", 0}} {
-		if got := editDistance(c.a, c.b); got != c.want {
-			t.Errorf("%s %s: %d", c.a, c.b, got)
+func TestSuggestion(t *testing.T) {
+	known := []string{"emit", "view", "init", "accept-log"}
+	for word, want := range map[string]string{
+		"emti": "did you mean --emit?", "veiw": "did you mean --view?", "inti": "did you mean --init?",
+		"aceptlog": "did you mean --accept-log?", "ab": "help", "": "help", "process": "help",
+	} {
+		if got := suggestion(word, known, "--", "help"); got != want {
+			t.Errorf("%s: %s, want %s", word, got, want)
 		}
 	}
 }

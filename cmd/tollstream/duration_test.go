@@ -18,7 +18,6 @@ func TestDurationsWithDays(t *testing.T) {
 			d, set = c.Duration("for-long"), c.IsSet("for-long")
 			return nil
 		}}
-		acceptDays(c.Flags)
 		root := &cli.App{Name: "tollstream", Commands: []*cli.Command{c}}
 		line, err := parseLine(root, append([]string{"wait"}, args...))
 		if err != nil {
@@ -56,5 +55,9 @@ func TestEveryDurationAcceptsDays(t *testing.T) {
 			look(c.Subcommands)
 		}
 	}
-	look((&app{}).root().Commands)
+	all := root(nil, nil, nil)
+	if _, err := parseLine(all, nil); err != nil {
+		t.Fatal(err)
+	}
+	look(all.Commands)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -86,8 +85,7 @@ func FuzzCommandLine(f *testing.F) {
 	f.Add("dead-letters\x00show\x000:1\x00--jsn")
 	f.Add("\x00-\x00--=\x00--help")
 	f.Fuzz(func(t *testing.T, words string) {
-		a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
-		line, err := parseLine(a.root(), strings.Split(words, "\x00"))
+		line, err := parseLine(root(nil, nil, nil), strings.Split(words, "\x00"))
 		if err != nil {
 			if !hint.IsUsage(err) {
 				t.Fatalf("%q: %v is no error of usage", words, err)

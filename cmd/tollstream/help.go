@@ -18,14 +18,14 @@ const helpWidth = 100
 //
 // Of a command it shows Usage (one line), Description (prose), UsageText (examples, one a line),
 // the flags by category.
-func (a *app) printHelp(path []*cli.Command, root *cli.App) error {
+func printHelp(root *cli.App, path []*cli.Command) error {
 	var b strings.Builder
 	if len(path) == 0 {
 		helpRoot(&b, root)
 	} else {
 		helpCommand(&b, path)
 	}
-	_, err := io.WriteString(a.stdout, b.String())
+	_, err := io.WriteString(root.Writer, b.String())
 	return err
 }
 

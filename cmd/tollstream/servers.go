@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,20 +75,6 @@ func topicsFrom(c *cli.Context, con connection) (topology.Topics, error) {
 		return t, hint.Usagef("--replication: %d is not between 1 and 1000", t.Replication)
 	}
 	return t, nil
-}
-
-// has reports whether a command has a flag, wherever its value comes from.
-func has(c *cli.Context, name string) bool {
-	return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool {
-		return slices.Contains(f.Names(), name)
-	})
-}
-
-// withoutFlags returns the flags less those with the given names.
-func withoutFlags(flags []cli.Flag, names ...string) []cli.Flag {
-	return slices.DeleteFunc(flags, func(f cli.Flag) bool {
-		return slices.Contains(names, f.Names()[0])
-	})
 }
 
 // initServers makes database, tables and topics what the commands need, and tells each thing that

@@ -24,15 +24,10 @@ func connect(t *testing.T, args ...string) (connection, error) {
 			con, err = connectionFrom(c)
 			return nil
 		}}
-	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{command}, HideHelpCommand: true,
+	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{command},
 		Writer: io.Discard, ErrWriter: io.Discard}
-	line, lineErr := parseLine(root, append([]string{"test"}, args...))
-	if lineErr != nil {
-		return con, lineErr
-	}
-	root.Metadata = map[string]any{givenKey: line.given}
-	if runErr := root.RunContext(context.Background(), line.args()); runErr != nil {
-		t.Fatal(runErr)
+	if err := execute(t.Context(), root, append([]string{"tollstream", "test"}, args...)); err != nil {
+		return con, err
 	}
 	return con, err
 }
@@ -119,8 +114,7 @@ func TestEnv(t *testing.T) {
 
 // TestHelpNamesEverySetting holds all commands to the rules of the command line.
 func TestHelpNamesEverySetting(t *testing.T) {
-	a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard}
-	for _, c := range a.commands() {
+	for _, c := range root(nil, nil, nil).Commands {
 		if c.Usage == "" || c.UsageText == "" {
 			t.Errorf("%s: lacks a description or an example", c.Name)
 		}
