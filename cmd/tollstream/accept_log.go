@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -45,7 +46,7 @@ func (a *app) acceptLogCommand() *cli.Command {
 }
 
 func (a *app) acceptLog(ctx context.Context, con connection, yes, asJSON bool) error {
-	log, err := newLogger(a.stderr, logText, "warn")
+	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/trust"
 	"github.com/tollstream/tollstream/topology"
@@ -22,10 +23,12 @@ const kafkaPassword = "TOLLSTREAM_KAFKA_PASSWORD"
 // accessFlags returns the flags that say how the servers are trusted, and who we are to them.
 func accessFlags() []cli.Flag {
 	text := func(name, usage string) cli.Flag {
-		return &cli.StringFlag{Name: name, EnvVars: env(name), Category: connectionCategory, Usage: usage}
+		return &cli.StringFlag{Name: name, EnvVars: command.Env(name), Category: connectionCategory,
+			Usage: usage}
 	}
 	yes := func(name, usage string) cli.Flag {
-		return &cli.BoolFlag{Name: name, EnvVars: env(name), Category: connectionCategory, Usage: usage}
+		return &cli.BoolFlag{Name: name, EnvVars: command.Env(name), Category: connectionCategory,
+			Usage: usage}
 	}
 	return []cli.Flag{
 		yes("kafka-tls", "encrypt connections to Kafka; set by each of the next four as well"),
@@ -70,14 +73,14 @@ func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) 
 	if s.TLS, err = tlsFrom(c, "kafka", c.Bool("kafka-tls")); err != nil {
 		return s, err
 	}
-	if s.Mechanism, err = topology.ParseMechanism(setting(c, "kafka-sasl", "")); err != nil {
+	if s.Mechanism, err = topology.ParseMechanism(command.Setting(c, "kafka-sasl", "")); err != nil {
 		return s, hint.Usagef("--kafka-sasl: %v", err)
 	}
-	s.User = setting(c, "kafka-user", "")
-	file := setting(c, "kafka-password-file", "")
+	s.User = command.Setting(c, "kafka-user", "")
+	file := command.Setting(c, "kafka-password-file", "")
 	s.Password = trust.Secret(os.Getenv(kafkaPassword))
 	switch {
-	case file != "" && s.Password != "" && !given(c, "kafka-password-file"):
+	case file != "" && s.Password != "" && !command.Given(c, "kafka-password-file"):
 		return s, hint.Usagef("%s and TOLLSTREAM_KAFKA_PASSWORD_FILE are both set", kafkaPassword)
 	case file != "":
 		if s.Password, err = trust.ReadSecret(file); err != nil {
@@ -124,9 +127,10 @@ func isLoopback(addr string) bool {
 // where wanted is false and none of them is set.
 func tlsFrom(c *cli.Context, what string, wanted bool) (*tls.Config, error) {
 	files := trust.Files{
-		CA: setting(c, what+"-ca", ""), Cert: setting(c, what+"-cert", ""), Key: setting(c, what+"-key",
+		CA: command.Setting(c, what+"-ca", ""), Cert: command.Setting(c, what+"-cert",
+			""), Key: command.Setting(c, what+"-key",
 			""),
-		ServerName: setting(c, what+"-server-name", ""),
+		ServerName: command.Setting(c, what+"-server-name", ""),
 	}
 	if (files.Cert == "") != (files.Key == "") {
 		return nil, hint.Usagef("--%s-cert and --%s-key go together", what, what)
@@ -152,7 +156,7 @@ func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	if file := setting(c, "mysql-password-file", ""); file != "" {
+	if file := command.Setting(c, "mysql-password-file", ""); file != "" {
 		if cfg.Passwd != "" && dsn != defaultMySQL {
 			return "", nil,
 				hint.With(hint.Usagef("the MySQL DSN holds a password, and --mysql-password-file is set too"),
@@ -178,7 +182,7 @@ const (
 
 // mysqlTLS reads --mysql-tls and the flags that go with it. It returns nil for what the DSN says.
 func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
-	mode := setting(c, "mysql-tls", "")
+	mode := command.Setting(c, "mysql-tls", "")
 	switch mode {
 	case "", tlsOff, tlsRequired, tlsVerifyCA, tlsVerifyFull:
 	default:
@@ -210,7 +214,7 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 		tlsVerifyCA: {"mysql-server-name"},
 	}
 	for _, name := range unused[mode] {
-		if setting(c, name, "") != "" {
+		if command.Setting(c, name, "") != "" {
 			return nil, hint.Usagef("--%s has no use with --mysql-tls %s", name, mode)
 		}
 	}
@@ -263,7 +267,7 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 
 // warnOfPassword tells of a password on the command line. The course's is no secret.
 func warnOfPassword(c *cli.Context, dsn *mysql.Config) {
-	if given(c, "mysql") && dsn.Passwd != "" && dsn.Passwd != defaultMySQLPassword {
+	if command.Given(c, "mysql") && dsn.Passwd != "" && dsn.Passwd != defaultMySQLPassword {
 		fmt.Fprintln(c.App.ErrWriter,
 			"tollstream: a password on the command line stays in the shell's history; TOLLSTREAM_MYSQL or --mysql-password-file keep it to yourself")
 	}

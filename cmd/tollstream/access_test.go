@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -17,7 +18,7 @@ import (
 func clearAccess(t *testing.T) {
 	t.Helper()
 	for _, name := range accessFlagNames() {
-		t.Setenv(env(name)[0], "")
+		t.Setenv(command.Env(name)[0], "")
 	}
 	for _, name := range []string{kafkaPassword, "TOLLSTREAM_BROKERS", "TOLLSTREAM_MYSQL",
 		"TOLLSTREAM_MYSQL_FILE"} {
@@ -231,7 +232,7 @@ func TestSecurityDoesNotPrintSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	logger, err := newLogger(&log, logJSON, "debug")
+	logger, err := command.NewLogger(&log, command.LogJSON, "debug")
 	if err != nil {
 		t.Fatal(err)
 	}

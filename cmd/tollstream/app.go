@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -48,7 +49,7 @@ var quietLibraries = sync.OnceFunc(topology.QuietLibraries)
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	quietLibraries()
-	return runLine(ctx, root(stdin, stdout, stderr), args)
+	return command.Run(ctx, root(stdin, stdout, stderr), args)
 }
 
 func root(stdin io.Reader, stdout, stderr io.Writer) *cli.App {

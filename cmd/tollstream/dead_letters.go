@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
@@ -75,7 +76,7 @@ func (a *app) withStore(do func(*cli.Context, connection, *sql.Store) error) cli
 	return func(c *cli.Context) error {
 		if c.Command.Name != "list" && c.Command.Name != "dead-letters" {
 			for _, name := range []string{"limit", "partition", "after", "kind", "reason"} {
-				if given(c, name) {
+				if command.Given(c, name) {
 					return hint.Usagef("--%s is for the list, not for %s", name, c.Command.Name)
 				}
 			}
@@ -84,7 +85,7 @@ func (a *app) withStore(do func(*cli.Context, connection, *sql.Store) error) cli
 		if err != nil {
 			return err
 		}
-		log, err := newLogger(a.stderr, logText, "warn")
+		log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 		if err != nil {
 			return err
 		}
@@ -252,7 +253,7 @@ func letterFilter(c *cli.Context) (sql.DeadLetterFilter, error) {
 	if f.Kind != "" && !f.Kind.Known() {
 		return f, hint.Usagef("--kind: %q is none of %s", string(f.Kind), kindNames())
 	}
-	if given(c, "partition") {
+	if command.Given(c, "partition") {
 		p := c.Int("partition")
 		if p < 0 || p > 1<<31-1 {
 			return f, hint.Usagef("--partition: %d is not a partition", p)
@@ -260,7 +261,7 @@ func letterFilter(c *cli.Context) (sql.DeadLetterFilter, error) {
 		partition := int32(p)
 		f.Partition = &partition
 	}
-	if given(c, "after") {
+	if command.Given(c, "after") {
 		o, err := parseOrigin("--after", c.String("after"))
 		if err != nil {
 			return f, err

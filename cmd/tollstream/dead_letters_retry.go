@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -38,7 +39,7 @@ func (a *app) retryCommand() *cli.Command {
 				Usage: "the repaired event, a `TEXT`; without it the payload as it was"},
 			&cli.StringFlag{Name: "payload-file",
 				Usage: "`FILE` that holds the repaired event, - for standard input"},
-			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto",
+			&cli.StringFlag{Name: "format", EnvVars: command.Env("format"), Value: "auto",
 				Usage: "`FORMAT` of the payload: auto, csv, json or protobuf"},
 			&cli.BoolFlag{Name: "all", Usage: "retry all that can be read now"},
 			&cli.BoolFlag{Name: "refused", Usage: "with --all: also what the database refused"},
@@ -48,13 +49,13 @@ func (a *app) retryCommand() *cli.Command {
 }
 
 func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store) error {
-	format, err := codecs.ParseFormat(setting(c, "format", "auto"))
+	format, err := codecs.ParseFormat(command.Setting(c, "format", "auto"))
 	if err != nil {
 		return hint.Usagef("--format: %v", err)
 	}
-	repaired := given(c, "payload") || given(c, "payload-file")
+	repaired := command.Given(c, "payload") || command.Given(c, "payload-file")
 	switch {
-	case given(c, "payload") && given(c, "payload-file"):
+	case command.Given(c, "payload") && command.Given(c, "payload-file"):
 		return hint.Usagef("--payload and --payload-file exclude each other")
 	case c.Bool("all") && (repaired || c.NArg() > 0):
 		return hint.Usagef("--all takes neither a record nor a payload")
@@ -106,7 +107,7 @@ func (a *app) repairedPayload(c *cli.Context, d *sql.DeadLetter) ([]byte, error)
 			return nil, fmt.Errorf("read --payload-file: %w", err)
 		}
 		return payload, nil
-	case given(c, "payload"):
+	case command.Given(c, "payload"):
 		return []byte(c.String("payload")), nil
 	}
 	return d.Payload, nil

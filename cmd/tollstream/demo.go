@@ -16,6 +16,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
@@ -57,7 +58,7 @@ func (a *app) demoCommand() *cli.Command {
 				Usage: "end after this `TIME`"},
 			&cli.Float64Flag{Name: "speed", Value: demoSpeed,
 				Usage: "event time goes `N` times as fast as the clock"},
-		}, logFlags()...),
+		}, command.LogFlags()...),
 		Action: func(c *cli.Context) error {
 			speed, length := c.Float64("speed"), c.Duration("for")
 			if speed < 1 || speed > demoMaxSpeed {
@@ -524,7 +525,7 @@ func (d *demo) verdict(ctx context.Context, store *sql.Store, table *topology.Ta
 	for _, p := range report.Problems {
 		fmt.Fprintf(d.out, "  %s\n", p.Text)
 	}
-	return exitWith(exitFailed)
+	return command.ErrReported
 }
 
 // quietLog returns a logger for what runs inside another command.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/testkit"
 )
 
@@ -186,7 +187,7 @@ func shellWords(line string) []string {
 // understood checks a command line of ours without running it.
 func understood(t *testing.T, line string) {
 	t.Helper()
-	if _, err := parseLine(root(nil, nil, nil), shellWords(line)[1:]); err != nil {
+	if _, err := command.Parse(root(nil, nil, nil), shellWords(line)[1:]); err != nil {
 		t.Errorf("%s: %v", line, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/hint"
 )
@@ -38,11 +39,11 @@ func emitCommand() *cli.Command {
 			tollstream emit --profile day --speed 60x --incident 4007,+7h30m,20m,blockage --labels labels.ndjson`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.Int64Flag{Name: "count", Usage: "stop after `N` events"},
-			&cli.Float64Flag{Name: "rate", EnvVars: env("rate"), Value: defaultRate,
+			&cli.Float64Flag{Name: "rate", EnvVars: command.Env("rate"), Value: defaultRate,
 				Usage: "events per second; 0 is as fast as it goes, which is the default for files"},
-			&cli.StringFlag{Name: "plazas", EnvVars: env("plazas"), Value: defaultPlazas,
+			&cli.StringFlag{Name: "plazas", EnvVars: command.Env("plazas"), Value: defaultPlazas,
 				Usage: "simulated plazas, a `LIST` of numbers and ranges"},
-			&cli.StringFlag{Name: "format", EnvVars: env("format"),
+			&cli.StringFlag{Name: "format", EnvVars: command.Env("format"),
 				Usage: "`FORMAT` of the records: csv, json or protobuf; simulated events are csv by default, files stay as they are"},
 			&cli.Uint64Flag{Name: "seed",
 				Usage: "the same `N`, --start, --rate and --count make the same events; with --profile, the same plazas, --peak and --incident"},
@@ -75,19 +76,19 @@ func emitConfig(c *cli.Context) (emit.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	if given(c, "count") && cfg.Count < 1 {
+	if command.Given(c, "count") && cfg.Count < 1 {
 		return cfg, hint.Usagef("--count: %d is not above 0", cfg.Count)
 	}
 	if cfg.Rate < 0 || math.IsNaN(cfg.Rate) || math.IsInf(cfg.Rate, 0) {
 		return cfg, hint.Usagef("--rate: %v is not a rate of 0 or more", cfg.Rate)
 	}
-	if cfg.Plazas, err = emit.ParsePlazas(setting(c, "plazas", defaultPlazas)); err != nil {
+	if cfg.Plazas, err = emit.ParsePlazas(command.Setting(c, "plazas", defaultPlazas)); err != nil {
 		return cfg, hint.Usagef("--plazas: %v", err)
 	}
-	if cfg.Format, err = codecs.ParseFormat(setting(c, "format", "")); err != nil {
+	if cfg.Format, err = codecs.ParseFormat(command.Setting(c, "format", "")); err != nil {
 		return cfg, hint.Usagef("--format: %v", err)
 	}
-	if !given(c, "seed") {
+	if !command.Given(c, "seed") {
 		cfg.Seed = rand.Uint64()
 	}
 	if text := c.String("start"); text != "" {
@@ -108,11 +109,11 @@ func emitConfig(c *cli.Context) (emit.Config, error) {
 		return cfg, err
 	}
 	for _, name := range []string{"plazas", "seed", "start", "profile"} {
-		if given(c, name) {
+		if command.Given(c, name) {
 			return cfg, hint.Usagef("--%s is for simulated events, not for --from", name)
 		}
 	}
-	if !given(c, "rate") {
+	if !command.Given(c, "rate") {
 		cfg.Rate = 0
 	}
 	return cfg, refuseProfileFlags(c)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/simulate"
@@ -37,7 +38,7 @@ func profileFlags() []cli.Flag {
 				"A surge has SIZE times as many, 2.5 by default. May be repeated"},
 		&cli.StringFlag{Name: "labels", Category: category,
 			Usage: "write the incidents to `FILE`, one a line, as JSON: plaza, kind, size, start, end"},
-		&cli.StringFlag{Name: "plazas-file", EnvVars: env("plazas-file"), Category: category,
+		&cli.StringFlag{Name: "plazas-file", EnvVars: command.Env("plazas-file"), Category: category,
 			Usage: "CSV `FILE` with a header row: id, and any of name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share. " +
 				"All its plazas are simulated unless --plazas chooses. Without it those of --plazas are, as in a sample file that is built in"},
 	}
@@ -63,7 +64,7 @@ func (l *textList) String() string {
 // refuseProfileFlags returns a usage error for a flag that is nothing without --profile.
 func refuseProfileFlags(c *cli.Context) error {
 	for _, f := range profileFlags() {
-		if name := f.Names()[0]; name != "profile" && given(c, name) {
+		if name := f.Names()[0]; name != "profile" && command.Given(c, name) {
 			return hint.Usagef("--%s is for --profile", name)
 		}
 	}
@@ -79,7 +80,7 @@ func profileFrom(c *cli.Context, cfg *emit.Config) (*emit.Profile, error) {
 		return nil, refuseProfileFlags(c)
 	case shape != "day":
 		return nil, hint.Usagef("--profile: %q is not one of: day", shape)
-	case given(c, "rate"):
+	case command.Given(c, "rate"):
 		return nil, hint.With(hint.Usagef("--rate is not for --profile"),
 			"how many vehicles a plaza has in a day is in the plazas file; --speed makes time go faster")
 	}
@@ -87,14 +88,15 @@ func profileFrom(c *cli.Context, cfg *emit.Config) (*emit.Profile, error) {
 	if err != nil {
 		return nil, hint.Usagef("--speed: %v", err)
 	}
-	p := &emit.Profile{Speed: speed, Live: cfg.Start.IsZero() && speed == 1, Labels: c.String("labels")}
+	p := &emit.Profile{Speed: speed, Live: cfg.Start.IsZero() && speed == 1,
+		Labels: c.String("labels")}
 	day := &p.Day
 	day.Location, day.Seed = cfg.Location, cfg.Seed
 	if day.Peak = c.Float64("peak"); !(day.Peak > 0 && day.Peak <= simulate.MaxPeak) {
 		return nil, hint.Usagef("--peak: %v is not above 0 and at most %d", day.Peak, simulate.MaxPeak)
 	}
 	day.Start = emit.ProfileStart(cfg.Start, time.Now().In(cfg.Location), p.Live)
-	if days := c.Float64("days"); given(c, "days") {
+	if days := c.Float64("days"); command.Given(c, "days") {
 		if !(days > 0 && days <= maxDays) {
 			return nil, hint.Usagef("--days: %v is not above 0 and at most %d", days, maxDays)
 		}
@@ -109,7 +111,7 @@ func profileFrom(c *cli.Context, cfg *emit.Config) (*emit.Profile, error) {
 		}
 		day.Incidents = append(day.Incidents, i)
 	}
-	name, listed := setting(c, "plazas-file", ""), cfg.Plazas
+	name, listed := command.Setting(c, "plazas-file", ""), cfg.Plazas
 	file, err := readPlazasFile(name)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/hint"
@@ -34,7 +35,7 @@ func FuzzSettings(f *testing.F) {
 				return
 			}
 			var out strings.Builder
-			report(&out, err)
+			command.Report(&out, err)
 			shown := strings.TrimSuffix(out.String(), "\n")
 			if strings.Count(shown, "\n") > 1 ||
 				strings.ContainsFunc(strings.ReplaceAll(shown, "\n", ""), func(r rune) bool {
@@ -85,14 +86,14 @@ func FuzzCommandLine(f *testing.F) {
 	f.Add("dead-letters\x00show\x000:1\x00--jsn")
 	f.Add("\x00-\x00--=\x00--help")
 	f.Fuzz(func(t *testing.T, words string) {
-		line, err := parseLine(root(nil, nil, nil), strings.Split(words, "\x00"))
+		line, err := command.Parse(root(nil, nil, nil), strings.Split(words, "\x00"))
 		if err != nil {
 			if !hint.IsUsage(err) {
 				t.Fatalf("%q: %v is no error of usage", words, err)
 			}
 			return
 		}
-		if !line.help && !line.version && len(line.path) == 0 {
+		if !line.Help && !line.Version && len(line.Path) == 0 {
 			t.Fatalf("%q names no command and is accepted", words)
 		}
 	})
@@ -114,7 +115,7 @@ func FuzzMySQLSetting(f *testing.F) {
 			return
 		}
 		var out strings.Builder
-		report(&out, err)
+		command.Report(&out, err)
 		if strings.Contains(out.String(), "QQSECRETQQ") {
 			t.Fatalf("%q is refused with %q", dsn, out.String())
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 )
 
@@ -33,11 +34,11 @@ func (a *app) healthCommand() *cli.Command {
 			"at --metrics-listen, else at --listen. The exit status is 0 if it is ready, 1 if it is not or does not answer.",
 		UsageText: "tollstream health\ntollstream health http://127.0.0.1:9464/healthz",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "metrics-listen", EnvVars: env("metrics-listen"),
+			&cli.StringFlag{Name: "metrics-listen", EnvVars: command.Env("metrics-listen"),
 				Usage: "`HOST:PORT` that process or view was given"},
-			&cli.StringFlag{Name: "listen", EnvVars: env("listen"),
+			&cli.StringFlag{Name: "listen", EnvVars: command.Env("listen"),
 				Usage: "`HOST:PORT` that view was given"},
-			&cli.StringFlag{Name: "tls-cert", EnvVars: env("tls-cert"),
+			&cli.StringFlag{Name: "tls-cert", EnvVars: command.Env("tls-cert"),
 				Usage: "PEM `FILE` of its certificate, for HTTPS: that one is trusted, whatever its names"},
 		},
 		Action: func(c *cli.Context) error {
@@ -49,7 +50,7 @@ func (a *app) healthCommand() *cli.Command {
 				return err
 			}
 			client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-			if file := setting(c, "tls-cert", ""); file != "" && target.Scheme == "https" {
+			if file := command.Setting(c, "tls-cert", ""); file != "" && target.Scheme == "https" {
 				if client, err = trusting(file); err != nil {
 					return err
 				}
@@ -74,7 +75,7 @@ func healthTarget(c *cli.Context) (*url.URL, error) {
 		}
 		return u, nil
 	}
-	listen := setting(c, "metrics-listen", setting(c, "listen", ""))
+	listen := command.Setting(c, "metrics-listen", command.Setting(c, "listen", ""))
 	if listen == "" {
 		return nil, hint.With(hint.Usagef("it is not known where to ask"),
 			"give a URL, or set --metrics-listen or --listen as for process or view")
@@ -88,7 +89,7 @@ func healthTarget(c *cli.Context) (*url.URL, error) {
 		host = "localhost"
 	}
 	scheme := "http"
-	if setting(c, "tls-cert", "") != "" {
+	if command.Setting(c, "tls-cert", "") != "" {
 		scheme = "https"
 	}
 	return &url.URL{Scheme: scheme, Host: net.JoinHostPort(host, port), Path: "/readyz"}, nil

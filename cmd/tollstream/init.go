@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -40,7 +41,7 @@ func (a *app) initCommand() *cli.Command {
 }
 
 func (a *app) init(ctx context.Context, con connection, topics topology.Topics, asJSON bool) error {
-	log, err := newLogger(a.stderr, logText, "warn")
+	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
@@ -29,33 +30,37 @@ func processCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "until-end",
 				Usage: "stop once all that is in the topic now is stored, published and merged; exit status 1 where it is stopped before"},
-			&cli.StringFlag{Name: "format", EnvVars: env("format"), Value: "auto",
+			&cli.StringFlag{Name: "format", EnvVars: command.Env("format"), Value: "auto",
 				Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
-			&cli.StringFlag{Name: "load", EnvVars: env("load"), Value: "auto",
+			&cli.StringFlag{Name: "load", EnvVars: command.Env("load"), Value: "auto",
 				Usage: "how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert"},
-			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: topology.DefaultBatchRows,
+			&cli.IntFlag{Name: "batch-rows", EnvVars: command.Env("batch-rows"),
+				Value: topology.DefaultBatchRows,
 				Usage: "most `ROWS` that one transaction stores"},
-			&cli.DurationFlag{Name: "latency", EnvVars: env("latency"), Value: topology.DefaultLatency,
+			&cli.DurationFlag{Name: "latency", EnvVars: command.Env("latency"),
+				Value: topology.DefaultLatency,
 				Usage: "`TIME` that an event may take until it is stored: the longer, the cheaper are many plazas"},
-			&cli.BoolFlag{Name: "skip-gone", EnvVars: env("skip-gone"),
+			&cli.BoolFlag{Name: "skip-gone", EnvVars: command.Env("skip-gone"),
 				Usage: "go on where retention deleted records that were never stored"},
-			&cli.StringFlag{Name: "instance", EnvVars: env("instance"), DefaultText: "the host's name",
-				Usage: "`NAME` of this process in the group"},
-			&cli.StringFlag{Name: "state-dir", EnvVars: env("state-dir"),
+			&cli.StringFlag{Name: "instance", EnvVars: command.Env("instance"),
+				DefaultText: "the host's name",
+				Usage:       "`NAME` of this process in the group"},
+			&cli.StringFlag{Name: "state-dir", EnvVars: command.Env("state-dir"),
 				DefaultText: "in the user's state folder",
 				Usage:       "`FOLDER` of the local copies of the group table"},
-			&cli.DurationFlag{Name: "session-timeout", EnvVars: env("session-timeout"),
+			&cli.DurationFlag{Name: "session-timeout", EnvVars: command.Env("session-timeout"),
 				Value: topology.DefaultSessionTimeout,
 				Usage: "`TIME` without a sign of life after which the others take over this process's partitions"},
-			&cli.BoolFlag{Name: "hot-standby", EnvVars: env("hot-standby"),
+			&cli.BoolFlag{Name: "hot-standby", EnvVars: command.Env("hot-standby"),
 				Usage: "keep a local copy of the whole group table, to take over others' partitions sooner"},
-			&cli.DurationFlag{Name: "reconcile", EnvVars: env("reconcile"), Value: topology.DefaultReconcile,
+			&cli.DurationFlag{Name: "reconcile", EnvVars: command.Env("reconcile"),
+				Value: topology.DefaultReconcile,
 				Usage: "`TIME` between two looks for plazas whose counts lack what was published, which is then sent again"},
 			minRetentionFlag(),
-			&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: 1,
+			&cli.IntFlag{Name: "replication", EnvVars: command.Env("replication"), Value: 1,
 				Usage: "`COPIES` of the group's own topics, where they are created"},
 		}, slices.Concat(windowFlags(), retentionFlags(), processMetricsFlags(), connectionFlags(),
-			logFlags())...),
+			command.LogFlags())...),
 		Action: process,
 	}
 }
@@ -65,7 +70,7 @@ func process(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	log, err := loggerFrom(c)
+	log, err := command.LoggerFrom(c)
 	if err != nil {
 		return err
 	}
@@ -84,7 +89,7 @@ func process(c *cli.Context) error {
 		return err
 	}
 	cfg.Topology.Log, cfg.Topology.Stats = log, topology.NewStats()
-	load, err := sql.ParseLoadMode(setting(c, "load", "auto"))
+	load, err := sql.ParseLoadMode(command.Setting(c, "load", "auto"))
 	if err != nil {
 		return hint.Usagef("--load: %v", err)
 	}
@@ -165,7 +170,7 @@ func topologyFrom(c *cli.Context, con connection) (topology.Config, error) {
 	cfg.MinRetention = c.Duration("min-retention")
 	cfg.NewToken = sql.NewToken
 	var err error
-	if cfg.Format, err = codecs.ParseFormat(setting(c, "format", "auto")); err != nil {
+	if cfg.Format, err = codecs.ParseFormat(command.Setting(c, "format", "auto")); err != nil {
 		return cfg, hint.Usagef("--format: %v", err)
 	}
 	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.group); err != nil {
@@ -179,7 +184,7 @@ func topologyFrom(c *cli.Context, con connection) (topology.Config, error) {
 
 // instanceSettings returns the name of this process in the group and where it keeps its state.
 func instanceSettings(c *cli.Context, group string) (instance, stateDir string, err error) {
-	if instance = setting(c, "instance", ""); instance == "" {
+	if instance = command.Setting(c, "instance", ""); instance == "" {
 		if instance, err = os.Hostname(); err != nil || instance == "" {
 			return "", "", hint.With(hint.Usagef("--instance: the host has no name"),
 				"give this process a name with --instance")
@@ -188,7 +193,7 @@ func instanceSettings(c *cli.Context, group string) (instance, stateDir string, 
 	if err := checkTopicName("instance", instance); err != nil {
 		return "", "", err
 	}
-	if stateDir = setting(c, "state-dir", ""); stateDir == "" {
+	if stateDir = command.Setting(c, "state-dir", ""); stateDir == "" {
 		base := os.Getenv("XDG_STATE_HOME")
 		if base == "" {
 			home, err := os.UserHomeDir()

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/clocks"
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -33,7 +34,7 @@ func (a *app) pruneCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "before",
 				Usage: "delete rows from before this `TIME`: 2022-02-10, \"2022-02-10 10:00\", or 90d"},
-			&cli.IntFlag{Name: "batch-rows", EnvVars: env("batch-rows"), Value: sql.DefaultPruneRows,
+			&cli.IntFlag{Name: "batch-rows", EnvVars: command.Env("batch-rows"), Value: sql.DefaultPruneRows,
 				Usage: "most `ROWS` that one transaction deletes"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only count the rows"},
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},
@@ -130,7 +131,7 @@ type pruned struct {
 
 func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o sql.PruneOptions,
 	dryRun, asJSON bool) error {
-	log, err := newLogger(a.stderr, logText, "warn")
+	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}

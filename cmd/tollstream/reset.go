@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -90,7 +91,7 @@ func resetLine(o resetOptions) string {
 // nothing wrong is counted, and running it again completes it.
 func (a *app) reset(ctx context.Context, con connection, topics topology.Topics, o resetOptions,
 	asJSON bool) error {
-	log, err := newLogger(a.stderr, logText, "warn")
+	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}

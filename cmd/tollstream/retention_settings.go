@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql"
@@ -20,8 +21,9 @@ const day = 24 * time.Hour
 func retentionFlags() []cli.Flag {
 	const category = "Retention"
 	flag := func(name string, value time.Duration, usage string) cli.Flag {
-		return &cli.StringFlag{Name: name, EnvVars: env(name), Value: keepText(value), Category: category,
-			Usage: usage + ", 0 for ever"}
+		return &cli.StringFlag{Name: name, EnvVars: command.Env(name), Value: keepText(value),
+			Category: category,
+			Usage:    usage + ", 0 for ever"}
 	}
 	usual := maintenance.DefaultRetention()
 	return []cli.Flag{
@@ -32,7 +34,7 @@ func retentionFlags() []cli.Flag {
 		flag("keep-windows", usual.Windows,
 			"`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, days ten times as long"),
 		flag("keep-dead-letters", usual.DeadLetters, "`TIME` that dead letters are kept"),
-		&cli.DurationFlag{Name: "maintenance-every", EnvVars: env("maintenance-every"),
+		&cli.DurationFlag{Name: "maintenance-every", EnvVars: command.Env("maintenance-every"),
 			Value: usual.Every, Category: category,
 			Usage: "`TIME` between rounds of maintenance: each compacts batches, every 60th deletes what is old"},
 	}
@@ -50,7 +52,7 @@ func retentionFrom(c *cli.Context) (maintenance.Retention, error) {
 		{"keep-windows", sql.MinKeepWindows, &r.Windows},
 		{"keep-dead-letters", maintenance.MinDeadLetters, &r.DeadLetters},
 	} {
-		d, err := parseKeep(setting(c, f.name, keepText(*f.value)))
+		d, err := parseKeep(command.Setting(c, f.name, keepText(*f.value)))
 		if err != nil {
 			return r, hint.Usagef("--%s: %v", f.name, err)
 		}

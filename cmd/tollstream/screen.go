@@ -16,6 +16,7 @@ import (
 	tea "charm.land/bubbletea/v2"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -38,7 +39,7 @@ func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
 	if text.IsTerminal(a.stderr) {
 		defer kept.keep()()
 	}
-	logger, err := newLogger(kept, logText, "warn")
+	logger, err := command.NewLogger(kept, command.LogText, "warn")
 	if err != nil {
 		return err
 	}

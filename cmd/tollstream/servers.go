@@ -19,6 +19,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
@@ -37,9 +38,9 @@ const (
 // missing.
 func topicFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "partitions", EnvVars: env("partitions"), Value: defaultPartitions,
+		&cli.IntFlag{Name: "partitions", EnvVars: command.Env("partitions"), Value: defaultPartitions,
 			Usage: "partitions of the topic of events, where it is created"},
-		&cli.IntFlag{Name: "replication", EnvVars: env("replication"), Value: defaultReplication,
+		&cli.IntFlag{Name: "replication", EnvVars: command.Env("replication"), Value: defaultReplication,
 			Usage: "`COPIES` of the topics that are created"},
 	}
 }
@@ -47,7 +48,7 @@ func topicFlags() []cli.Flag {
 // minRetentionFlag is of the commands that look at the settings of the topic of events.
 func minRetentionFlag() cli.Flag {
 	return &cli.DurationFlag{
-		Name: "min-retention", EnvVars: env("min-retention"), Value: topology.DefaultMinRetention,
+		Name: "min-retention", EnvVars: command.Env("min-retention"), Value: topology.DefaultMinRetention,
 		Usage: "warn where the topic of events keeps them for less than this `TIME`; 0 for never",
 	}
 }
@@ -56,13 +57,13 @@ func minRetentionFlag() cli.Flag {
 func topicsFrom(c *cli.Context, con connection) (topology.Topics, error) {
 	t := topology.Topics{Topic: con.topic, Group: con.group, Partitions: defaultPartitions,
 		Replication: defaultReplication}
-	if has(c, "partitions") {
+	if command.Has(c, "partitions") {
 		t.Partitions = c.Int("partitions")
 	}
-	if has(c, "replication") {
+	if command.Has(c, "replication") {
 		t.Replication = c.Int("replication")
 	}
-	if has(c, "min-retention") {
+	if command.Has(c, "min-retention") {
 		t.MinRetention = c.Duration("min-retention")
 	}
 	if t.MinRetention < 0 {
@@ -366,8 +367,8 @@ func explainListen(err error, what, addr, flag string) error {
 	return err
 }
 
-// loopbackAddr reads an address to listen on, which must not be reachable from other machines; advice
-// says why.
+// loopbackAddr reads an address to listen on, which must not be reachable from other machines;
+// advice says why.
 func loopbackAddr(flag, addr, advice string) (string, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -44,28 +45,30 @@ type connection struct {
 func connectionFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{
-			Name: "brokers", EnvVars: env("brokers"), Value: defaultBrokers, Category: connectionCategory,
-			Usage: "Kafka, `HOST:PORT` or several, separated by commas",
+			Name: "brokers", EnvVars: command.Env("brokers"), Value: defaultBrokers,
+			Category: connectionCategory,
+			Usage:    "Kafka, `HOST:PORT` or several, separated by commas",
 		},
 		&cli.StringFlag{
-			Name: "topic", EnvVars: env("topic"), Value: defaultTopic, Category: connectionCategory,
+			Name: "topic", EnvVars: command.Env("topic"), Value: defaultTopic, Category: connectionCategory,
 			Usage: "topic of the events",
 		},
 		&cli.StringFlag{
-			Name: "group", EnvVars: env("group"), Value: defaultGroup, Category: connectionCategory,
+			Name: "group", EnvVars: command.Env("group"), Value: defaultGroup, Category: connectionCategory,
 			Usage: "consumer group; also names the topics GROUP-loop and GROUP-table",
 		},
 		&cli.StringFlag{
-			Name: "mysql", EnvVars: env("mysql"), Value: defaultMySQL, Category: connectionCategory,
+			Name: "mysql", EnvVars: command.Env("mysql"), Value: defaultMySQL, Category: connectionCategory,
 			Usage: "`DSN` of the database, USER:PASSWORD@tcp(HOST:PORT)/NAME; a real password belongs into the variable or a file",
 		},
 		&cli.StringFlag{
-			Name: "mysql-file", EnvVars: env("mysql-file"), Category: connectionCategory,
+			Name: "mysql-file", EnvVars: command.Env("mysql-file"), Category: connectionCategory,
 			Usage: "`FILE` that holds the DSN",
 		},
 		&cli.StringFlag{
-			Name: "timezone", EnvVars: env("timezone"), Value: defaultTimezone, Category: connectionCategory,
-			Usage: "`ZONE` of the plazas' clocks, an IANA name such as Europe/Berlin",
+			Name: "timezone", EnvVars: command.Env("timezone"), Value: defaultTimezone,
+			Category: connectionCategory,
+			Usage:    "`ZONE` of the plazas' clocks, an IANA name such as Europe/Berlin",
 		},
 	}, accessFlags()...)
 }
@@ -73,7 +76,7 @@ func connectionFlags() []cli.Flag {
 // connectionFrom reads the connection flags. What it refuses is a usage error.
 func connectionFrom(c *cli.Context) (connection, error) {
 	var con connection
-	brokers, err := parseBrokers(setting(c, "brokers", defaultBrokers))
+	brokers, err := parseBrokers(command.Setting(c, "brokers", defaultBrokers))
 	if err != nil {
 		return con, err
 	}
@@ -81,8 +84,8 @@ func connectionFrom(c *cli.Context) (connection, error) {
 	if con.cluster.Security, err = kafkaSecurity(c, brokers); err != nil {
 		return con, err
 	}
-	con.topic = setting(c, "topic", defaultTopic)
-	con.group = setting(c, "group", defaultGroup)
+	con.topic = command.Setting(c, "topic", defaultTopic)
+	con.group = command.Setting(c, "group", defaultGroup)
 	if err := checkNames(con.topic, con.group); err != nil {
 		return con, err
 	}
@@ -92,7 +95,7 @@ func connectionFrom(c *cli.Context) (connection, error) {
 	if con.dsn, con.mysqlTLS, err = mysqlAccess(c, con.dsn); err != nil {
 		return con, err
 	}
-	con.location, err = parseLocation(setting(c, "timezone", defaultTimezone))
+	con.location, err = parseLocation(command.Setting(c, "timezone", defaultTimezone))
 	return con, err
 }
 
@@ -176,13 +179,13 @@ func parseLocation(name string) (*time.Location, error) {
 // dsnFrom returns the DSN. The command line goes before the environment, and on each of the two,
 // naming it twice is a mistake.
 func dsnFrom(c *cli.Context) (string, error) {
-	dsn, file := setting(c, "mysql", defaultMySQL), setting(c, "mysql-file", "")
+	dsn, file := command.Setting(c, "mysql", defaultMySQL), command.Setting(c, "mysql-file", "")
 	source := "--mysql"
 	if file != "" {
 		switch inline := c.IsSet("mysql") && c.String("mysql") != ""; {
-		case inline && given(c, "mysql") == given(c, "mysql-file"):
+		case inline && command.Given(c, "mysql") == command.Given(c, "mysql-file"):
 			return "", hint.Usagef("--mysql and --mysql-file are both set")
-		case inline && given(c, "mysql"):
+		case inline && command.Given(c, "mysql"):
 			file = ""
 		}
 	}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,7 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/command"
 )
 
 // connect reads connection flags as a command does.
@@ -19,14 +17,15 @@ func connect(t *testing.T, args ...string) (connection, error) {
 	t.Helper()
 	var con connection
 	var err error
-	command := &cli.Command{Name: "test", Flags: connectionFlags(),
+	test := &cli.Command{Name: "test", Flags: connectionFlags(),
 		Action: func(c *cli.Context) error {
 			con, err = connectionFrom(c)
 			return nil
 		}}
-	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{command},
+	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{test},
 		Writer: io.Discard, ErrWriter: io.Discard}
-	if err := execute(t.Context(), root, append([]string{"tollstream", "test"}, args...)); err != nil {
+	if err := command.Execute(t.Context(), root,
+		append([]string{"tollstream", "test"}, args...)); err != nil {
 		return con, err
 	}
 	return con, err
@@ -107,7 +106,7 @@ func TestParseBrokers(t *testing.T) {
 }
 
 func TestEnv(t *testing.T) {
-	if got := env("batch-rows"); len(got) != 1 || got[0] != "TOLLSTREAM_BATCH_ROWS" {
+	if got := command.Env("batch-rows"); len(got) != 1 || got[0] != "TOLLSTREAM_BATCH_ROWS" {
 		t.Error(got)
 	}
 }
@@ -127,29 +126,29 @@ func TestHelpNamesEverySetting(t *testing.T) {
 			if d.GetUsage() == "" {
 				t.Errorf("%s --%s: no description", c.Name, f.Names()[0])
 			}
-			if vars := d.GetEnvVars(); len(vars) > 0 && vars[0] != env(f.Names()[0])[0] {
+			if vars := d.GetEnvVars(); len(vars) > 0 && vars[0] != command.Env(f.Names()[0])[0] {
 				t.Errorf("%s --%s: variable %s", c.Name, f.Names()[0], vars[0])
 			}
 		}
 	}
 }
 
-func TestReport(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		code int
-		want string
-	}{
-		{nil, 0, ""},
-		{exitWith(1), 1, ""},
-		{errors.New("a\nb\x1b"), 1, "tollstream: a; b\\x1b\n"},
-		{hint.Usagef("--x: %q", "y"), 2, "tollstream: --x: \"y\"\n"},
-		{hint.With(hint.Usagef("a"), "b"), 2, "tollstream: a\nhint: b\n"},
-		{context.Canceled, 1, "tollstream: interrupted\n"},
-	} {
-		var out strings.Builder
-		if code := report(&out, c.err); code != c.code || out.String() != c.want {
-			t.Errorf("%v: %d %q, want %d %q", c.err, code, out.String(), c.code, c.want)
+// TestEveryDurationAcceptsDays finds flags that [command.acceptDays] does not reach.
+func TestEveryDurationAcceptsDays(t *testing.T) {
+	var look func(commands []*cli.Command)
+	look = func(commands []*cli.Command) {
+		for _, c := range commands {
+			for _, f := range c.Flags {
+				if d, ok := f.(*cli.DurationFlag); ok {
+					t.Errorf("%s --%s does not accept days", c.Name, d.Name)
+				}
+			}
+			look(c.Subcommands)
 		}
 	}
+	all := root(nil, nil, nil)
+	if _, err := command.Parse(all, nil); err != nil {
+		t.Fatal(err)
+	}
+	look(all.Commands)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
@@ -36,7 +37,7 @@ func (a *app) sqlCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			log, err := newLogger(a.stderr, logText, "warn")
+			log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/web/serve"
@@ -23,7 +24,7 @@ const metricsCategory = "Metrics"
 const defaultMetricsListen = "127.0.0.1:9464"
 
 func metricsListenFlag() cli.Flag {
-	return &cli.StringFlag{Name: "metrics-listen", EnvVars: env("metrics-listen"),
+	return &cli.StringFlag{Name: "metrics-listen", EnvVars: command.Env("metrics-listen"),
 		Category: metricsCategory,
 		Usage: "serve metrics for Prometheus at `HOST:PORT`, as in " + defaultMetricsListen +
 			", with /healthz and /readyz; port 0 is a free one"}
@@ -40,7 +41,7 @@ func metricsConfigFrom(c *cli.Context) (*serve.Config, error) {
 	cfg, err := guardedFrom(c, "metrics-listen")
 	if cfg == nil && err == nil {
 		for _, name := range guardNames {
-			if given(c, name) {
+			if command.Given(c, name) {
 				return nil, hint.Usagef("--%s is for --metrics-listen", name)
 			}
 		}
@@ -52,7 +53,8 @@ func metricsConfigFrom(c *cli.Context) (*serve.Config, error) {
 func viewMetricsFlags() []cli.Flag {
 	return []cli.Flag{
 		metricsListenFlag(),
-		&cli.IntFlag{Name: "metrics-plazas", EnvVars: env("metrics-plazas"), Value: defaultPlazaSeries,
+		&cli.IntFlag{Name: "metrics-plazas", EnvVars: command.Env("metrics-plazas"),
+			Value:    defaultPlazaSeries,
 			Category: metricsCategory,
 			Usage:    "how many `PLAZAS` have metrics of their own, those with most vehicles so far"},
 		otelFlag(),
@@ -60,19 +62,19 @@ func viewMetricsFlags() []cli.Flag {
 }
 
 func otelFlag() cli.Flag {
-	return &cli.StringFlag{Name: "otel-endpoint", EnvVars: env("otel-endpoint"),
+	return &cli.StringFlag{Name: "otel-endpoint", EnvVars: command.Env("otel-endpoint"),
 		Category: metricsCategory,
 		Usage:    "send traces to the OpenTelemetry collector at `URL`, by OTLP over HTTP, as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"}
 }
 
 func pprofFlag() cli.Flag {
-	return &cli.StringFlag{Name: "pprof", EnvVars: env("pprof"), Category: metricsCategory,
+	return &cli.StringFlag{Name: "pprof", EnvVars: command.Env("pprof"), Category: metricsCategory,
 		Usage: "serve profiles for go tool pprof at `HOST:PORT`, as in 127.0.0.1:6060, to this machine alone"}
 }
 
 // pprofFrom returns where profiles are served, "" for nowhere.
 func pprofFrom(c *cli.Context) (string, error) {
-	addr := setting(c, "pprof", "")
+	addr := command.Setting(c, "pprof", "")
 	if addr == "" {
 		return "", nil
 	}
@@ -83,8 +85,8 @@ func pprofFrom(c *cli.Context) (string, error) {
 func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*telemetry.Traces,
 	error) {
 	cfg := telemetry.TracesConfig{Service: service, Version: buildVersion(),
-		Instance: setting(c, "instance", ""), Topic: topic, Log: log}
-	if endpoint := setting(c, "otel-endpoint", ""); endpoint != "" {
+		Instance: command.Setting(c, "instance", ""), Topic: topic, Log: log}
+	if endpoint := command.Setting(c, "otel-endpoint", ""); endpoint != "" {
 		u, err := url.Parse(endpoint)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 			// it may hold a secret
@@ -101,16 +103,17 @@ var guardNames = []string{"token-file", "allow-anyone", "tls-cert", "tls-key", "
 // guardFlags returns the flags that [guardedFrom] reads: who may look at what is served, and how.
 func guardFlags(category, what string) []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "token-file", EnvVars: env("token-file"), Category: category,
+		&cli.StringFlag{Name: "token-file", EnvVars: command.Env("token-file"), Category: category,
 			Usage: fmt.Sprintf("`FILE` that holds a token, %d characters or more, which who looks must know",
 				serve.MinToken)},
-		&cli.BoolFlag{Name: "allow-anyone", EnvVars: env("allow-anyone"), Category: category,
+		&cli.BoolFlag{Name: "allow-anyone", EnvVars: command.Env("allow-anyone"), Category: category,
 			Usage: "let everyone look who reaches the address"},
-		&cli.StringFlag{Name: "tls-cert", EnvVars: env("tls-cert"), Category: category,
+		&cli.StringFlag{Name: "tls-cert", EnvVars: command.Env("tls-cert"), Category: category,
 			Usage: "PEM `FILE` of a certificate, for HTTPS; with --tls-key"},
-		&cli.StringFlag{Name: "tls-key", EnvVars: env("tls-key"), Category: category,
+		&cli.StringFlag{Name: "tls-key", EnvVars: command.Env("tls-key"), Category: category,
 			Usage: "PEM `FILE` of its key"},
-		&cli.StringSliceFlag{Name: "allowed-host", EnvVars: env("allowed-host"), Category: category,
+		&cli.StringSliceFlag{Name: "allowed-host", EnvVars: command.Env("allowed-host"),
+			Category: category,
 			Usage: "`NAME` that browsers may call the " + what +
 				" by, besides localhost and addresses: that of a proxy; several, separated by commas"},
 	}
@@ -119,8 +122,8 @@ func guardFlags(category, what string) []cli.Flag {
 // guardedFrom returns how something is served at the address that a flag names, nil for no address.
 func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 	cfg := serve.Config{
-		Listen: setting(c, flag, ""), NoAuth: c.Bool("allow-anyone"),
-		TLSCert: setting(c, "tls-cert", ""), TLSKey: setting(c, "tls-key", ""),
+		Listen: command.Setting(c, flag, ""), NoAuth: c.Bool("allow-anyone"),
+		TLSCert: command.Setting(c, "tls-cert", ""), TLSKey: command.Setting(c, "tls-key", ""),
 	}
 	if cfg.Listen == "" {
 		return nil, nil
@@ -130,7 +133,7 @@ func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 			cfg.Hosts = append(cfg.Hosts, host)
 		}
 	}
-	if name := setting(c, "token-file", ""); name != "" {
+	if name := command.Setting(c, "token-file", ""); name != "" {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("read --token-file: %w", err)

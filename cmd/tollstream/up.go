@@ -11,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -34,17 +35,19 @@ func (a *app) upCommand() *cli.Command {
 			tollstream up --data ~/tolldata
 			tollstream up --kafka-listen 127.0.0.1:0 --mysql-listen 127.0.0.1:0`,
 		Flags: append(append([]cli.Flag{
-			&cli.StringFlag{Name: "data", EnvVars: env("data"),
+			&cli.StringFlag{Name: "data", EnvVars: command.Env("data"),
 				Usage: "`FOLDER` that keeps topics and rows"},
-			&cli.StringFlag{Name: "kafka-listen", EnvVars: env("kafka-listen"), Value: defaultKafkaListen,
+			&cli.StringFlag{Name: "kafka-listen", EnvVars: command.Env("kafka-listen"),
+				Value: defaultKafkaListen,
 				Usage: "`HOST:PORT` of Kafka; port 0 takes a free one"},
-			&cli.StringFlag{Name: "mysql-listen", EnvVars: env("mysql-listen"), Value: defaultMySQLListen,
+			&cli.StringFlag{Name: "mysql-listen", EnvVars: command.Env("mysql-listen"),
+				Value: defaultMySQLListen,
 				Usage: "`HOST:PORT` of MySQL; port 0 takes a free one"},
-			&cli.IntFlag{Name: "partitions", EnvVars: env("partitions"), Value: defaultPartitions,
+			&cli.IntFlag{Name: "partitions", EnvVars: command.Env("partitions"), Value: defaultPartitions,
 				Usage: "partitions of the topic of events, where it is created"},
 			&cli.BoolFlag{Name: "json", Usage: "print the addresses as JSON"},
-		}, withoutFlags(connectionFlags(), append(accessFlagNames(), "brokers", "mysql",
-			"mysql-file")...)...), logFlags()...),
+		}, command.WithoutFlags(connectionFlags(), append(accessFlagNames(), "brokers", "mysql",
+			"mysql-file")...)...), command.LogFlags()...),
 		Action: func(c *cli.Context) error {
 			cfg, err := a.upSettings(c)
 			if err != nil {
@@ -59,30 +62,31 @@ func (a *app) upSettings(c *cli.Context) (stackConfig, error) {
 	var cfg stackConfig
 	var con connection
 	var err error
-	con.topic, con.group = setting(c, "topic", defaultTopic), setting(c, "group", defaultGroup)
+	con.topic, con.group = command.Setting(c, "topic", defaultTopic), command.Setting(c, "group",
+		defaultGroup)
 	if err := checkNames(con.topic, con.group); err != nil {
 		return cfg, err
 	}
-	if cfg.location, err = parseLocation(setting(c, "timezone", defaultTimezone)); err != nil {
+	if cfg.location, err = parseLocation(command.Setting(c, "timezone", defaultTimezone)); err != nil {
 		return cfg, err
 	}
 	if cfg.topics, err = topicsFrom(c, con); err != nil {
 		return cfg, err
 	}
 	if cfg.kafkaListen, err = loopbackAddr("kafka-listen",
-		setting(c, "kafka-listen", defaultKafkaListen), upListenHint); err != nil {
+		command.Setting(c, "kafka-listen", defaultKafkaListen), upListenHint); err != nil {
 		return cfg, err
 	}
 	if cfg.mysqlListen, err = loopbackAddr("mysql-listen",
-		setting(c, "mysql-listen", defaultMySQLListen), upListenHint); err != nil {
+		command.Setting(c, "mysql-listen", defaultMySQLListen), upListenHint); err != nil {
 		return cfg, err
 	}
-	if cfg.dataDir = setting(c, "data", ""); cfg.dataDir != "" {
+	if cfg.dataDir = command.Setting(c, "data", ""); cfg.dataDir != "" {
 		if cfg.dataDir, err = filepath.Abs(cfg.dataDir); err != nil {
 			return cfg, err
 		}
 	}
-	cfg.log, err = loggerFrom(c)
+	cfg.log, err = command.LoggerFrom(c)
 	return cfg, err
 }
 
@@ -186,7 +190,7 @@ func (s *stack) exports() []string {
 		{"group", defaultGroup, con.group},
 		{"timezone", defaultTimezone, con.location.String()},
 	} {
-		variable := env(v.name)[0]
+		variable := command.Env(v.name)[0]
 		now := strings.TrimSpace(os.Getenv(variable))
 		if now == "" {
 			now = v.fallback

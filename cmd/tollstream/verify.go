@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/clocks"
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
@@ -37,9 +38,9 @@ func (a *app) verifyCommand() *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 		}, connectionFlags()...),
 		Action: func(c *cli.Context) error {
-			steps := newSteps(a.stderr, "connecting to Kafka and MySQL")
+			steps := command.NewSteps(a.stderr, "connecting to Kafka and MySQL")
 			report, err := a.verify(c, steps)
-			steps.end()
+			steps.End()
 			if err != nil {
 				return err
 			}
@@ -49,7 +50,7 @@ func (a *app) verifyCommand() *cli.Command {
 				err = writeReport(a.stdout, report)
 			}
 			if err == nil && report.Status == sql.Mismatch {
-				err = exitWith(exitFailed)
+				err = command.ErrReported
 			}
 			return err
 		},
@@ -57,12 +58,12 @@ func (a *app) verifyCommand() *cli.Command {
 }
 
 // verify verifies what a command line names.
-func (a *app) verify(c *cli.Context, steps *steps) (*sql.Report, error) {
+func (a *app) verify(c *cli.Context, steps *command.Steps) (*sql.Report, error) {
 	con, err := connectionFrom(c)
 	if err != nil {
 		return nil, err
 	}
-	log, err := newLogger(a.stderr, logText, "warn")
+	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +92,12 @@ func (a *app) verify(c *cli.Context, steps *steps) (*sql.Report, error) {
 //     1 and 2
 //  4. the database in one snapshot, which holds all that 3 has merged
 func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
-	steps *steps) (*sql.Report, error) {
+	steps *command.Steps) (*sql.Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	table := begin(func() (struct{}, error) { return struct{}{}, scan.Advance(ctx) })
 	logs := begin(func() (map[int32]sql.LogCheck, error) { return checkLogs(ctx, r) })
-	steps.begin("reading from MySQL what is published")
+	steps.Begin("reading from MySQL what is published")
 	published, err := r.store.Published(ctx)
 	if err != nil {
 		return nil, err
@@ -124,11 +125,11 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, r.store, r.con.location); err != nil {
 		return nil, err
 	}
-	steps.begin("comparing the topic's log with what is stored")
+	steps.Begin("comparing the topic's log with what is stored")
 	if in.Logs, err = await(ctx, logs); err != nil {
 		return nil, err
 	}
-	steps.begin("asking Kafka how far the group has come")
+	steps.Begin("asking Kafka how far the group has come")
 	consumed, err := await(ctx, loop)
 	if err != nil {
 		return nil, err
@@ -136,7 +137,7 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	if consumed {
 		in.Settled = published
 	}
-	steps.begin("reading the group table from Kafka")
+	steps.Begin("reading the group table from Kafka")
 	if _, err := await(ctx, table); err != nil {
 		return nil, err
 	}
@@ -146,7 +147,7 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	if in.States, err = scan.States(); err != nil {
 		return nil, err
 	}
-	steps.begin("reading and comparing what MySQL holds")
+	steps.Begin("reading and comparing what MySQL holds")
 	report, err := r.store.Verify(ctx, in)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/clocks"
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -59,7 +60,7 @@ func (a *app) viewCommand() *cli.Command {
 			&cli.BoolFlag{Name: "deep",
 				Usage: "compare the checksums of the rows too, however long that takes"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON; with --watch one line a second"},
-		}, slices.Concat(listenFlags(), viewMetricsFlags(), connectionFlags(), logFlags())...),
+		}, slices.Concat(listenFlags(), viewMetricsFlags(), connectionFlags(), command.LogFlags())...),
 		Action: func(c *cli.Context) error {
 			s, err := viewSettingsFrom(c)
 			if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
@@ -20,7 +21,7 @@ import (
 func listenFlags() []cli.Flag {
 	const category = "Live view"
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "listen", EnvVars: env("listen"), Category: category,
+		&cli.StringFlag{Name: "listen", EnvVars: command.Env("listen"), Category: category,
 			Usage: "serve the view as a page at `HOST:PORT`, as in " + serve.DefaultListen +
 				"; port 0 is a free one"},
 	}, guardFlags(category, "page")...)
@@ -29,13 +30,13 @@ func listenFlags() []cli.Flag {
 // listenConfigFrom returns how the view is served, and its metrics beside it: nil for not at all.
 // What it refuses is a usage error.
 func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
-	if setting(c, "listen", "") == "" {
-		if given(c, "metrics-listen") {
+	if command.Setting(c, "listen", "") == "" {
+		if command.Given(c, "metrics-listen") {
 			return nil, nil, hint.With(hint.Usagef("--metrics-listen is for --listen"),
 				"tollstream process has metrics of its own")
 		}
 		for _, name := range guardNames {
-			if given(c, name) {
+			if command.Given(c, name) {
 				return nil, nil, hint.Usagef("--%s is for --listen", name)
 			}
 		}
@@ -44,7 +45,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 	for _, name := range []string{"plaza", "json", "watch", "sort", "top", "deep"} {
 		switch {
 		case !c.IsSet(name):
-		case given(c, "listen"), given(c, "metrics-listen"):
+		case command.Given(c, "listen"), command.Given(c, "metrics-listen"):
 			return nil, nil, hint.Usagef("--%s is not for --listen, whose page shows all plazas", name)
 		default:
 			return nil, nil, nil // the command line asks for something else than the environment
@@ -63,7 +64,7 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 	if err != nil {
 		return err
 	}
-	log, err := loggerFrom(c)
+	log, err := command.LoggerFrom(c)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -36,7 +37,7 @@ func (a *app) readerFrom(c *cli.Context) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	log, err := newLogger(a.stderr, logText, "warn")
+	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func (a *app) readerFrom(c *cli.Context) (*reader, error) {
 
 // fixesTimezone reports whether the settings name the timezone that the database must have.
 func fixesTimezone(c *cli.Context) bool {
-	return c.IsSet("timezone") && setting(c, "timezone", "") != ""
+	return c.IsSet("timezone") && command.Setting(c, "timezone", "") != ""
 }
 
 func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader,

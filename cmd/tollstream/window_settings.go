@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/toll"
@@ -19,29 +20,31 @@ import (
 func windowFlags() []cli.Flag {
 	const category = "Windows"
 	return []cli.Flag{
-		&cli.StringFlag{Name: "windows", EnvVars: env("windows"), Value: toll.DefaultWindows,
+		&cli.StringFlag{Name: "windows", EnvVars: command.Env("windows"), Value: toll.DefaultWindows,
 			Category: category,
 			Usage:    "`KINDS` of windows, SIZE or SIZE/HOP, and day for the day so far; fixed by the first process of a database"},
-		&cli.DurationFlag{Name: "lateness", EnvVars: env("lateness"), Value: toll.DefaultLateness,
+		&cli.DurationFlag{Name: "lateness", EnvVars: command.Env("lateness"), Value: toll.DefaultLateness,
 			Category: category,
 			Usage:    "`TIME` that an event may be behind the newest of its partition and still be on time; fixed with the windows"},
-		&cli.DurationFlag{Name: "idle", EnvVars: env("idle"), Value: toll.DefaultIdle, Category: category,
-			Usage: "`TIME` after which a partition without records no longer holds the watermark back"},
+		&cli.DurationFlag{Name: "idle", EnvVars: command.Env("idle"), Value: toll.DefaultIdle,
+			Category: category,
+			Usage:    "`TIME` after which a partition without records no longer holds the watermark back"},
 		plazasFileFlag(category),
-		&cli.StringFlag{Name: "equivalents", EnvVars: env("equivalents"),
+		&cli.StringFlag{Name: "equivalents", EnvVars: command.Env("equivalents"),
 			Value: traffic.DefaultEquivalents().String(), Category: category,
 			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is not named counts as 1"},
 	}
 }
 
 func plazasFileFlag(category string) cli.Flag {
-	return &cli.StringFlag{Name: "plazas-file", EnvVars: env("plazas-file"), Category: category,
-		Usage: "CSV `FILE` with the plazas' names, roads, lanes, capacities and timezones"}
+	return &cli.StringFlag{Name: "plazas-file", EnvVars: command.Env("plazas-file"),
+		Category: category,
+		Usage:    "CSV `FILE` with the plazas' names, roads, lanes, capacities and timezones"}
 }
 
 func windowsFrom(c *cli.Context) (pipeline.Windows, error) {
 	w := pipeline.DefaultWindows()
-	text := setting(c, "windows", toll.DefaultWindows)
+	text := command.Setting(c, "windows", toll.DefaultWindows)
 	var err error
 	if w.Kinds, err = toll.ParseWindows(text); err != nil {
 		return w, hint.Usagef("--windows: %v", err)
@@ -53,12 +56,12 @@ func windowsFrom(c *cli.Context) (pipeline.Windows, error) {
 	w.Lateness = c.Duration("lateness")
 	w.KindsSet = c.IsSet("windows") && c.String("windows") != ""
 	w.LatenessSet = c.IsSet("lateness")
-	if text := setting(c, "equivalents", ""); text != "" {
+	if text := command.Setting(c, "equivalents", ""); text != "" {
 		if w.Equivalents, err = traffic.ParseEquivalents(text); err != nil {
 			return w, hint.Usagef("--equivalents: %v", err)
 		}
 	}
-	w.Plazas, err = readPlazasFile(setting(c, "plazas-file", ""))
+	w.Plazas, err = readPlazasFile(command.Setting(c, "plazas-file", ""))
 	return w, err
 }
 

@@ -40,6 +40,7 @@ var knows = map[string][]string{
 	"internal/bench": {"toll", "codecs", "codecs/wire", "internal/devstack", "internal/netdelay",
 		"internal/simulate", "internal/testkit"},
 	"internal/board":        {"toll", "toll/traffic"},
+	"internal/command":      {"toll", "internal/hint", "internal/text"},
 	"internal/corpus":       {},
 	"internal/devstack":     {},
 	"internal/hint":         {"toll"},

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"fmt"
@@ -14,17 +14,17 @@ const (
 	moreSigns = 30 * time.Second
 )
 
-// steps says what a command is at once that takes long.
-type steps struct {
+// Steps says what a command is at once that takes long.
+type Steps struct {
 	at    atomic.Pointer[string]
 	ended chan struct{}
 	told  chan struct{} // closed once nothing more is said
 }
 
-// newSteps begins with a step, and says on out what the command is at until end is called.
-func newSteps(out io.Writer, first string) *steps {
-	s := &steps{ended: make(chan struct{}), told: make(chan struct{})}
-	s.begin(first)
+// NewSteps begins with a step, and says on out what the command is at until end is called.
+func NewSteps(out io.Writer, first string) *Steps {
+	s := &Steps{ended: make(chan struct{}), told: make(chan struct{})}
+	s.Begin(first)
 	began := time.Now()
 	go func() {
 		defer close(s.told)
@@ -43,11 +43,11 @@ func newSteps(out io.Writer, first string) *steps {
 	return s
 }
 
-// begin notes that the command is at another step, said as "reading the rows".
-func (s *steps) begin(what string) { s.at.Store(&what) }
+// Begin notes that the command is at another step, said as "reading the rows".
+func (s *Steps) Begin(what string) { s.at.Store(&what) }
 
-// end says nothing more. It is called once.
-func (s *steps) end() {
+// End says nothing more. It is called once.
+func (s *Steps) End() {
 	close(s.ended)
 	<-s.told
 }

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"os"
@@ -13,22 +13,22 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// commandLine is a command line, understood. urfave/cli stops reading flags at the first argument
+// Line is a command line, understood. urfave/cli stops reading flags at the first argument
 // and lets unknown commands pass, so we read the line ourselves, in any order, and hand urfave a
 // line that it can't misread.
-type commandLine struct {
-	path      []*cli.Command // the command and its subcommands, outermost first
+type Line struct {
+	Path      []*cli.Command // the command and its subcommands, outermost first
 	flags     [][]string     // of each command in path, as --name=value
 	arguments []string
 	given     map[string]bool // names of the flags on the line
-	help      bool
-	version   bool
+	Help      bool
+	Version   bool
 }
 
-// parseLine reads the arguments after the program's name.
-func parseLine(root *cli.App, args []string) (*commandLine, error) {
+// Parse reads the arguments after the program's name.
+func Parse(root *cli.App, args []string) (*Line, error) {
 	prepare(root)
-	line := &commandLine{given: map[string]bool{}}
+	line := &Line{given: map[string]bool{}}
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
 		switch {
@@ -47,22 +47,22 @@ func parseLine(root *cli.App, args []string) (*commandLine, error) {
 			}
 		}
 	}
-	if len(line.path) == 0 && !line.version {
+	if len(line.Path) == 0 && !line.Version {
 		if len(line.arguments) > 0 {
 			return nil, unknownCommand(root.Commands, "", line.arguments[0])
 		}
-		line.help = true
+		line.Help = true
 	}
-	if line.help || line.version {
+	if line.Help || line.Version {
 		return line, nil
 	}
 	return line, line.check()
 }
 
 // args returns the line as urfave/cli reads it without traps: flags before arguments.
-func (l *commandLine) args() []string {
+func (l *Line) args() []string {
 	args := []string{"tollstream"}
-	for i, c := range l.path {
+	for i, c := range l.Path {
 		args = append(args, c.Name)
 		args = append(args, l.flags[i]...)
 	}
@@ -72,24 +72,24 @@ func (l *commandLine) args() []string {
 	return args
 }
 
-func (l *commandLine) command() *cli.Command {
-	if len(l.path) == 0 {
+func (l *Line) command() *cli.Command {
+	if len(l.Path) == 0 {
 		return nil
 	}
-	return l.path[len(l.path)-1]
+	return l.Path[len(l.Path)-1]
 }
 
 // name returns the words that name the command: "tollstream emit".
-func (l *commandLine) name() string {
+func (l *Line) name() string {
 	name := "tollstream"
-	for _, c := range l.path {
+	for _, c := range l.Path {
 		name += " " + c.Name
 	}
 	return name
 }
 
 // addWord takes a word that is no flag: a command, a subcommand or an argument.
-func (l *commandLine) addWord(root *cli.App, word string) error {
+func (l *Line) addWord(root *cli.App, word string) error {
 	c := l.command()
 	commands, parent := root.Commands, ""
 	if c != nil {
@@ -97,12 +97,12 @@ func (l *commandLine) addWord(root *cli.App, word string) error {
 	}
 	if len(l.arguments) == 0 && len(commands) > 0 {
 		if c == nil && word == "help" {
-			l.help = true
+			l.Help = true
 			return nil
 		}
 		for _, sub := range commands {
 			if sub.HasName(word) {
-				l.path, l.flags = append(l.path, sub), append(l.flags, nil)
+				l.Path, l.flags = append(l.Path, sub), append(l.flags, nil)
 				return nil
 			}
 		}
@@ -115,14 +115,14 @@ func (l *commandLine) addWord(root *cli.App, word string) error {
 }
 
 // addFlag takes a flag and returns how many of the words after it belong to it.
-func (l *commandLine) addFlag(root *cli.App, arg string, rest []string) (used int, err error) {
+func (l *Line) addFlag(root *cli.App, arg string, rest []string) (used int, err error) {
 	name, value, inline := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 	switch {
 	case name == "help" || name == "h":
-		l.help = true
+		l.Help = true
 		return 0, nil
-	case name == "version" && len(l.path) == 0:
-		l.version = true
+	case name == "version" && len(l.Path) == 0:
+		l.Version = true
 		return 0, nil
 	}
 	f, level := l.find(name)
@@ -152,9 +152,9 @@ func (l *commandLine) addFlag(root *cli.App, arg string, rest []string) (used in
 }
 
 // find returns the flag of that name, of the innermost command that has it.
-func (l *commandLine) find(name string) (cli.DocGenerationFlag, int) {
-	for level := len(l.path) - 1; level >= 0; level-- {
-		for _, f := range l.path[level].Flags {
+func (l *Line) find(name string) (cli.DocGenerationFlag, int) {
+	for level := len(l.Path) - 1; level >= 0; level-- {
+		for _, f := range l.Path[level].Flags {
 			if d, ok := f.(cli.DocGenerationFlag); ok && slices.Contains(f.Names(), name) {
 				return d, level
 			}
@@ -165,7 +165,7 @@ func (l *commandLine) find(name string) (cli.DocGenerationFlag, int) {
 
 // isFlag reports whether a word is one of the command's flags and so can't have been meant as a
 // value.
-func (l *commandLine) isFlag(word string) bool {
+func (l *Line) isFlag(word string) bool {
 	name, dashed := strings.CutPrefix(word, "--")
 	if !dashed {
 		return false
@@ -176,7 +176,7 @@ func (l *commandLine) isFlag(word string) bool {
 }
 
 // check looks at what can be judged only when the whole line is known.
-func (l *commandLine) check() error {
+func (l *Line) check() error {
 	c := l.command()
 	if len(l.arguments) > 0 && c.ArgsUsage == "" {
 		return hint.With(hint.Usagef("unexpected argument %q", l.arguments[0]), l.name()+" --help")
@@ -185,7 +185,7 @@ func (l *commandLine) check() error {
 		return hint.With(hint.Usagef("%s needs a subcommand: %s", l.name(),
 			strings.Join(commandNames(c.Subcommands), ", ")), l.name()+" --help")
 	}
-	for level, c := range l.path {
+	for level, c := range l.Path {
 		for _, f := range c.Flags {
 			if err := l.checkSet(level, f); err != nil {
 				return err
@@ -197,7 +197,7 @@ func (l *commandLine) check() error {
 
 // checkSet judges a flag that is not on the line: its variable in the environment, and whether it
 // may be missing.
-func (l *commandLine) checkSet(level int, f cli.Flag) error {
+func (l *Line) checkSet(level int, f cli.Flag) error {
 	d, ok := f.(cli.DocGenerationFlag)
 	if !ok || l.given[f.Names()[0]] {
 		return nil
@@ -252,9 +252,9 @@ func unknownCommand(commands []*cli.Command, parent, word string) error {
 		suggestion(word, commandNames(commands), "", help))
 }
 
-func (l *commandLine) unknownFlag(root *cli.App, name string) error {
+func (l *Line) unknownFlag(root *cli.App, name string) error {
 	err := hint.Usagef("unknown flag --%s", name)
-	if len(l.path) == 0 {
+	if len(l.Path) == 0 {
 		for _, c := range root.Commands {
 			for _, f := range c.Flags {
 				if slices.Contains(f.Names(), name) {
@@ -265,7 +265,7 @@ func (l *commandLine) unknownFlag(root *cli.App, name string) error {
 		return hint.With(err, "tollstream --help")
 	}
 	var names []string
-	for _, c := range l.path {
+	for _, c := range l.Path {
 		for _, f := range c.Flags {
 			names = append(names, f.Names()...)
 		}

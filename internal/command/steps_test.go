@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"strings"
@@ -10,11 +10,11 @@ import (
 func TestSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said strings.Builder
-		s := newSteps(&said, "connecting")
+		s := NewSteps(&said, "connecting")
 		time.Sleep(firstSign - time.Second)
-		s.begin("reading")
+		s.Begin("reading")
 		time.Sleep(moreSigns + 2*time.Second)
-		s.end()
+		s.End()
 		time.Sleep(time.Hour)
 		if want := "tollstream: reading (10s so far)\ntollstream: reading (40s so far)\n"; said.String() != want {
 			t.Errorf("said %q, want %q", &said, want)

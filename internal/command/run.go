@@ -1,4 +1,6 @@
-package main
+// Package command is what every command shares: how a command line is parsed, what --help shows, how
+// errors and progress are reported, and what the log looks like.
+package command
 
 import (
 	"context"
@@ -8,26 +10,26 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// runLine runs one command line of a program and returns the exit code: 0 done, 1 failed, 2 usage.
+// Run runs one command line of a program and returns the exit code: 0 done, 1 failed, 2 usage.
 //
 // An interrupt arrives as the end of ctx. A command that runs until it is interrupted then returns
 // nil.
-func runLine(ctx context.Context, root *cli.App, args []string) int {
-	return report(root.ErrWriter, execute(ctx, root, args))
+func Run(ctx context.Context, root *cli.App, args []string) int {
+	return Report(root.ErrWriter, Execute(ctx, root, args))
 }
 
-// execute runs one command line of a program, whose name comes first.
-func execute(ctx context.Context, root *cli.App, args []string) error {
-	line, err := parseLine(root, args[min(1, len(args)):])
+// Execute runs one command line of a program, whose name comes first.
+func Execute(ctx context.Context, root *cli.App, args []string) error {
+	line, err := Parse(root, args[min(1, len(args)):])
 	switch {
 	case err != nil:
 		return err
-	case line.version:
+	case line.Version:
 		_, err = fmt.Fprintln(root.Writer, root.Name, root.Version, runtime.Version(),
 			runtime.GOOS+"/"+runtime.GOARCH)
 		return err
-	case line.help:
-		return printHelp(root, line.path)
+	case line.Help:
+		return printHelp(root, line.Path)
 	}
 	root.Metadata = map[string]any{givenKey: line.given}
 	return root.RunContext(ctx, line.args())

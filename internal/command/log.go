@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"context"
@@ -16,21 +16,21 @@ import (
 
 // Formats of the log.
 const (
-	logText = "text"
-	logJSON = "json"
+	LogText = "text"
+	LogJSON = "json"
 )
 
-// newLogger returns the logger of a command. Text is one short line for a person, json is for
+// NewLogger returns the logger of a command. Text is one short line for a person, json is for
 // machines.
-func newLogger(stderr io.Writer, format, level string) (*slog.Logger, error) {
+func NewLogger(stderr io.Writer, format, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, hint.Usagef("--log-level: %q is not one of debug, info, warn, error", level)
 	}
 	switch format {
-	case logText:
+	case LogText:
 		return slog.New(&lineHandler{w: stderr, level: l, mu: new(sync.Mutex)}), nil
-	case logJSON:
+	case LogJSON:
 		return slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: l})), nil
 	}
 	return nil, hint.Usagef("--log-format: %q is neither text nor json", format)

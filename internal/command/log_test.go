@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"log/slog"
@@ -8,7 +8,7 @@ import (
 
 func TestLogger(t *testing.T) {
 	var b strings.Builder
-	log, err := newLogger(&b, logText, "info")
+	log, err := NewLogger(&b, LogText, "info")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -19,7 +19,7 @@ func TestLogger(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	b.Reset()
-	if log, err = newLogger(&b, logJSON, "error"); err != nil {
+	if log, err = NewLogger(&b, LogJSON, "error"); err != nil {
 		t.Fatal(err)
 	}
 	log.Warn("unseen")
@@ -28,7 +28,7 @@ func TestLogger(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	for _, bad := range [][2]string{{"xml", "info"}, {"text", "loud"}} {
-		if _, err := newLogger(&b, bad[0], bad[1]); err == nil {
+		if _, err := NewLogger(&b, bad[0], bad[1]); err == nil {
 			t.Errorf("%v is taken", bad)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"strings"
@@ -54,12 +54,12 @@ func TestParseLine(t *testing.T) {
 		"--json plain":                     "error unknown flag --json",
 		"-- plain":                         `error unknown command "plain"`,
 	} {
-		l, err := parseLine(lineApp(), strings.Fields(line))
+		l, err := Parse(lineApp(), strings.Fields(line))
 		var got string
 		switch {
 		case err != nil:
 			got = "error " + err.Error()
-		case l.help:
+		case l.Help:
 			got = "help"
 		default:
 			got = strings.Join(l.args()[1:], " ")

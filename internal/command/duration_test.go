@@ -1,4 +1,4 @@
-package main
+package command
 
 import (
 	"testing"
@@ -13,13 +13,13 @@ func TestDurationsWithDays(t *testing.T) {
 	read := func(args ...string) (d time.Duration, set bool) {
 		t.Helper()
 		c := &cli.Command{Name: "wait", Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "for-long", EnvVars: env("for-long"), Value: fallback},
+			&cli.DurationFlag{Name: "for-long", EnvVars: Env("for-long"), Value: fallback},
 		}, Action: func(c *cli.Context) error {
 			d, set = c.Duration("for-long"), c.IsSet("for-long")
 			return nil
 		}}
 		root := &cli.App{Name: "tollstream", Commands: []*cli.Command{c}}
-		line, err := parseLine(root, append([]string{"wait"}, args...))
+		line, err := Parse(root, append([]string{"wait"}, args...))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -35,29 +35,9 @@ func TestDurationsWithDays(t *testing.T) {
 		}
 	}
 	check(fallback, false)
-	check(26*day+8*time.Hour, true, "--for-long", "26d8h")
+	check(26*24*time.Hour+8*time.Hour, true, "--for-long", "26d8h")
 	check(0, true, "--for-long=0")
 	t.Setenv("TOLLSTREAM_FOR_LONG", "2d")
-	check(2*day, true)
+	check(48*time.Hour, true)
 	check(time.Second, true, "--for-long", "1s")
-}
-
-// TestEveryDurationAcceptsDays finds flags that [acceptDays] does not reach.
-func TestEveryDurationAcceptsDays(t *testing.T) {
-	var look func(commands []*cli.Command)
-	look = func(commands []*cli.Command) {
-		for _, c := range commands {
-			for _, f := range c.Flags {
-				if d, ok := f.(*cli.DurationFlag); ok {
-					t.Errorf("%s --%s does not accept days", c.Name, d.Name)
-				}
-			}
-			look(c.Subcommands)
-		}
-	}
-	all := root(nil, nil, nil)
-	if _, err := parseLine(all, nil); err != nil {
-		t.Fatal(err)
-	}
-	look(all.Commands)
 }
