@@ -51,6 +51,7 @@ var knows = map[string][]string{
 	"internal/text/table":   {},
 	"internal/testkit":      {},
 	"internal/trust":        {},
+	"internal/tui":          {"toll", "toll/traffic", "internal/board", "internal/text", "internal/text/table"},
 	"internal/telemetry":    {"internal/maintenance", "internal/text", "sql", "topology", "web/serve"},
 	"web/serve/servetest":   {},
 	"cmd/tollstream":        all,

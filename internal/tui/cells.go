@@ -1,16 +1,9 @@
-package main
+package tui
 
 import (
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
-	"golang.org/x/text/unicode/bidi"
-	"golang.org/x/text/unicode/norm"
-	"golang.org/x/text/width"
-
-	"github.com/tollstream/tollstream/internal/text"
 )
 
 // look is how a piece of text stands out. Colours are those of the terminal's own palette, which
@@ -41,7 +34,7 @@ var sgr = [...]string{
 }
 
 // piece is a text in one look. It holds nothing that a terminal would do other than to show it, see
-// [shown].
+// [text.Cell].
 type piece struct {
 	text string
 	look look
@@ -76,7 +69,7 @@ func (l line) to(columns int) line {
 			cut, room = append(cut, p), room-n
 			continue
 		}
-		return append(cut, piece{firstCells(p.text, room), p.look}, piece{"…", p.look}).to(columns)
+		return append(cut, piece{ansi.Truncate(p.text, room, "") + "…", p.look}).to(columns)
 	}
 	return cut.to(columns)
 }
@@ -119,46 +112,11 @@ func styled(lines []line) string {
 	return b.String()
 }
 
-// cells returns how many columns a text takes that holds no other characters than [shown] lets
-// through.
-func cells(s string) int {
-	n := 0
-	for i := 0; i < len(s); {
-		if s[i] < utf8.RuneSelf {
-			i, n = i+1, n+1
-			continue
-		}
-		r, size := utf8.DecodeRuneInString(s[i:])
-		n++
-		if isWide(r) {
-			n++
-		}
-		i += size
-	}
-	return n
-}
-
-// firstCells returns the start of a text that fits into so many columns.
-func firstCells(s string, columns int) string {
-	for i, r := range s {
-		n := 1
-		if isWide(r) {
-			n = 2
-		}
-		if columns -= n; columns < 0 {
-			return s[:i]
-		}
-	}
-	return s
-}
+// cells returns how many columns a text takes.
+func cells(s string) int { return ansi.StringWidth(s) }
 
 // ellipsed cuts a text to so many columns, with an ellipsis.
-func ellipsed(s string, columns int) string {
-	if cells(s) <= columns {
-		return s
-	}
-	return firstCells(s, max(columns-1, 0)) + "…"
-}
+func ellipsed(s string, columns int) string { return ansi.Truncate(s, max(columns, 1), "…") }
 
 // fill pads a text to so many columns, a number to the right.
 func fill(s string, columns int, right bool) string {
@@ -167,54 +125,6 @@ func fill(s string, columns int, right bool) string {
 		return blanks + s
 	}
 	return s + blanks
-}
-
-// shown makes a text fit for a cell, which must have the width that we take it to have on every
-// terminal. It is stricter than [text.Escape]: besides control characters it writes out what
-// terminals differ about. These are marks that join the character before them, where the two have
-// no common character; scripts that run from right to left; and emoji. Letters of East Asian
-// scripts take two columns everywhere, and stay.
-func shown(s string) string { return text.EscapeUnless(steady, norm.NFC.String(s)) }
-
-// steady reports whether all terminals show a character in the same number of columns, where it
-// stands.
-func steady(r rune) bool {
-	if r < utf8.RuneSelf {
-		return r >= ' ' && r <= '~'
-	}
-	if !text.Printable(r) || unicode.IsMark(r) {
-		return false
-	}
-	properties, _ := bidi.LookupRune(r)
-	switch properties.Class() {
-	case bidi.R, bidi.AL, bidi.AN:
-		return false
-	}
-	switch {
-	case isJamo(r), r >= 0x1f000 && r <= 0x1faff: // the latter are emoji, flags and the like
-		return false
-	case isWide(r):
-		return unicode.IsLetter(r) || unicode.IsPunct(r) || unicode.IsDigit(r)
-	}
-	return true
-}
-
-// isWide reports whether a character takes two columns.
-func isWide(r rune) bool {
-	// of these, which are frequent, none is
-	if r < 0x1100 || r >= 0x2000 && r < 0x231a || r >= 0x2500 && r < 0x25fd {
-		return false
-	}
-	switch width.LookupRune(r).Kind() {
-	case width.EastAsianWide, width.EastAsianFullwidth:
-		return true
-	}
-	return false
-}
-
-// isJamo reports whether a character is a part of a Korean syllable, which terminals may join.
-func isJamo(r rune) bool {
-	return r >= 0x1100 && r <= 0x11ff || r >= 0xa960 && r <= 0xa97f || r >= 0xd7b0 && r <= 0xd7ff
 }
 
 // firstFit returns the first text that fits into so many columns, or else the last.

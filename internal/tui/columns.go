@@ -1,4 +1,4 @@
-package main
+package tui
 
 import (
 	"cmp"
@@ -19,12 +19,12 @@ import (
 type plazaRow struct {
 	*board.Plaza
 	location *time.Location // of its clock
-	cells    []string       // of screenColumns, in their order
+	cells    []string       // of columns, in their order
 	search   string         // what a filter looks at, in lower case
 }
 
-// screenColumn is a column of the table of all plazas.
-type screenColumn struct {
+// column is a column of the table of all plazas.
+type column struct {
 	table.Column
 	key  string // that sorts by it: a letter of its name; empty for none
 	rank int    // the lower, the more it matters; what is of rank 0 always stays
@@ -61,40 +61,37 @@ func stateLook(s traffic.State) look {
 	return plain
 }
 
-// Keys of columns, which view --sort names too.
+// Names of columns that more than the table refers to.
 const (
-	keyName   = "n"
-	keyState  = "s"
-	keyFlow   = "f"
-	keyVC     = "v"
-	keyZ      = "z"
-	keyTotal  = "t"
-	trendName = "last hours"
+	columnFlow = "flow/h"
+	columnVC   = "v/c"
+	columnZ    = "z"
+	trendName  = "last hours"
 )
 
 // leastTrend is how many columns a sparkline takes at least. It gets more where there is room.
 const leastTrend = 12
 
-var screenColumns = []screenColumn{
+var tableColumns = []column{
 	{Column: table.Right("plaza"), key: "p", up: true,
 		cell: func(p *plazaRow, _ string) string { return plazaName(int(p.ID)) },
 		by:   func(p *plazaRow) (float64, bool) { return float64(p.ID), true }},
-	{Column: table.Left("name"), key: keyName, rank: 4, up: true,
-		cell: func(p *plazaRow, _ string) string { return ellipsed(shown(p.Name), maxName) }},
-	{Column: table.Left("state"), key: keyState,
+	{Column: table.Left("name"), key: "n", rank: 4, up: true,
+		cell: func(p *plazaRow, _ string) string { return ellipsed(text.Cell(p.Name), 20) }},
+	{Column: table.Left("state"), key: "s",
 		cell: func(p *plazaRow, _ string) string { return stateWords(p.State) },
 		look: func(p *plazaRow) look { return stateLook(p.State) },
 		by:   func(p *plazaRow) (float64, bool) { return urgency[p.State], true }},
-	{Column: table.Right(columnFlow), key: keyFlow, rank: 1,
+	{Column: table.Right(columnFlow), key: "f", rank: 1,
 		cell: func(p *plazaRow, _ string) string { return text.Round(p.FlowPerHour) },
 		by:   func(p *plazaRow) (float64, bool) { return p.FlowPerHour, true }},
-	{Column: table.Right(columnVC), key: keyVC, rank: 2,
+	{Column: table.Right(columnVC), key: "v", rank: 2,
 		cell: func(p *plazaRow, _ string) string { return known(p.VC, text.Ratio) },
 		by:   func(p *plazaRow) (float64, bool) { return value(p.VC) }},
 	{Column: table.Right("heavy"), key: "h", rank: 6,
 		cell: func(p *plazaRow, _ string) string { return known(p.HeavyShare, sharePercent) },
 		by:   func(p *plazaRow) (float64, bool) { return value(p.HeavyShare) }},
-	{Column: table.Right(columnZ), key: keyZ, rank: 5,
+	{Column: table.Right(columnZ), key: "z", rank: 5,
 		cell: func(p *plazaRow, _ string) string { return known(p.Z, text.Signed) },
 		look: func(p *plazaRow) look {
 			if p.Z != nil && math.Abs(*p.Z) >= 3 {
@@ -104,7 +101,7 @@ var screenColumns = []screenColumn{
 		},
 		by: func(p *plazaRow) (float64, bool) { z, ok := value(p.Z); return math.Abs(z), ok }},
 	{Column: table.Left(trendName), rank: 7}, // its cells depend on the room, see trend
-	{Column: table.Right("total"), key: keyTotal, rank: 9,
+	{Column: table.Right("total"), key: "t", rank: 9,
 		cell: func(p *plazaRow, _ string) string { return text.Number(p.Total) },
 		by:   func(p *plazaRow) (float64, bool) { return float64(p.Total), true }},
 	{Column: table.Right("last"), key: "l", rank: 8,
@@ -170,18 +167,15 @@ func sharePercent(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
 
 // sortKey is the order of the table.
 type sortKey struct {
-	key      string // of a screenColumn
+	key      string // of a column
 	reversed bool   // against the column's own order
 }
 
-// sortKeyOf returns the order that view --sort names.
-func sortKeyOf(name string) sortKey {
-	return sortKey{key: map[string]string{sortTotal: keyTotal, sortFlow: keyFlow, sortVC: keyVC,
-		sortDeviation: keyZ}[name]}
-}
+// sortKeys are the keys of the orders that view --sort names.
+var sortKeys = map[string]string{"total": "t", "flow": "f", "vc": "v", "deviation": "z"}
 
-func (k sortKey) column() *screenColumn {
-	return &screenColumns[slices.IndexFunc(screenColumns, func(c screenColumn) bool {
+func (k sortKey) column() *column {
+	return &tableColumns[slices.IndexFunc(tableColumns, func(c column) bool {
 		return c.key == k.key
 	})]
 }
@@ -238,14 +232,14 @@ func unknownLast(x, y bool) int {
 
 // newPlazaRow prepares a plaza for the table. today is the date of the stream's time.
 func newPlazaRow(p *board.Plaza, location *time.Location, today string) plazaRow {
-	row := plazaRow{Plaza: p, location: location, cells: make([]string, len(screenColumns))}
-	for i := range screenColumns {
-		if cell := screenColumns[i].cell; cell != nil {
+	row := plazaRow{Plaza: p, location: location, cells: make([]string, len(tableColumns))}
+	for i := range tableColumns {
+		if cell := tableColumns[i].cell; cell != nil {
 			row.cells[i] = cell(&row, today)
 		}
 	}
 	row.search = strings.ToLower(strings.Join([]string{
-		plazaName(int(p.ID)), shown(p.Name), shown(p.Road), p.State.String(),
+		plazaName(int(p.ID)), text.Cell(p.Name), text.Cell(p.Road), p.State.String(),
 		plazaVerdictWords(&p.Verification),
 	}, "\n"))
 	return row
@@ -263,20 +257,20 @@ func (p *plazaRow) matches(words []string) bool {
 
 // placedColumn is a column that is shown.
 type placedColumn struct {
-	*screenColumn
-	index int // in screenColumns
+	*column
+	index int // in columns
 	width int
 }
 
 // placeColumns returns the columns that there is room for, in their order. widths are those of all
 // columns.
 func placeColumns(widths []int, room int) []placedColumn {
-	ranked := make([]int, len(screenColumns))
+	ranked := make([]int, len(tableColumns))
 	for i := range ranked {
 		ranked[i] = i
 	}
 	slices.SortStableFunc(ranked, func(i, j int) int {
-		return cmp.Compare(screenColumns[i].rank, screenColumns[j].rank)
+		return cmp.Compare(tableColumns[i].rank, tableColumns[j].rank)
 	})
 	var placed []placedColumn
 	room += table.Gap // the last column needs none behind it
@@ -285,11 +279,11 @@ func placeColumns(widths []int, room int) []placedColumn {
 			continue
 		}
 		room -= widths[i] + table.Gap
-		if screenColumns[i].rank > 0 && room < 0 {
+		if tableColumns[i].rank > 0 && room < 0 {
 			room += widths[i] + table.Gap
 			break
 		}
-		placed = append(placed, placedColumn{&screenColumns[i], i, widths[i]})
+		placed = append(placed, placedColumn{&tableColumns[i], i, widths[i]})
 	}
 	slices.SortFunc(placed, func(p, q placedColumn) int { return cmp.Compare(p.index, q.index) })
 	for i := range placed {

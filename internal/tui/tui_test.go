@@ -1,4 +1,4 @@
-package main
+package tui
 
 import (
 	"bytes"
@@ -16,24 +16,22 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
-	"unicode"
-
-	"golang.org/x/text/width"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-var updateScreens = flag.Bool("update-screens", false, "write testdata/screen anew")
+var update = flag.Bool("update-screens", false, "write testdata again")
 
-// screenNow is the wall clock of the fixtures; the stream's is that of toll's busiest hour.
-var screenNow = time.Date(2026, 3, 24, 7, 23, 5, 0, time.UTC)
+// testNow is the wall clock of the fixtures; the stream's is that of toll's busiest hour.
+var testNow = time.Date(2026, 3, 24, 7, 23, 5, 0, time.UTC)
 
-// screenBoard is a board of plazas 4000 and up, of every state and verdict. The stream's time is
+// testBoard is a board of plazas 4000 and up, of every state and verdict. The stream's time is
 // 08:23 in Berlin.
-func screenBoard(plazas int) *board.Board {
-	at := screenNow.Add(-time.Second)
+func testBoard(plazas int) *board.Board {
+	at := testNow.Add(-time.Second)
 	stream := time.Date(2026, 3, 24, 7, 23, 0, 0, time.UTC)
 	b := &board.Board{
 		At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Waiting: 2_431,
@@ -98,8 +96,8 @@ func mismatched(b *board.Board) *board.Board {
 	return b
 }
 
-// screenDetail is the page of a plaza of screenBoard: a Tuesday up to 08:23, against a usual day.
-func screenDetail(b *board.Board, plaza int16) *board.Detail {
+// testDetail is the page of a plaza of testBoard: a Tuesday up to 08:23, against a usual day.
+func testDetail(b *board.Board, plaza int16) *board.Detail {
 	location, _ := time.LoadLocation(b.Timezone)
 	i := slices.IndexFunc(b.Plazas, func(p board.Plaza) bool { return p.ID == plaza })
 	d := &board.Detail{Plaza: b.Plazas[i], At: b.At, DaySoFar: new(int64(9102)),
@@ -151,17 +149,17 @@ func screenDetail(b *board.Board, plaza int16) *board.Detail {
 	return d
 }
 
-// screenOfBoard is a model that shows a board.
-func screenOfBoard(t *testing.T, b *board.Board, width, height int) *screenModel {
+// modelOf is a model that shows a board.
+func modelOf(t *testing.T, b *board.Board, width, height int) *model {
 	t.Helper()
-	m := newScreenModel(viewSettings{}, screenNow)
+	m := newModel(Options{}, testNow)
 	m.resize(width, height)
-	m.show(b, nil, screenNow)
+	m.show(b, nil, testNow)
 	return m
 }
 
 // textOf returns the frame as text, after it has been checked that it fits.
-func (m *screenModel) textOf(t *testing.T) string {
+func (m *model) textOf(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	frame := m.frame()
@@ -173,7 +171,7 @@ func (m *screenModel) textOf(t *testing.T) string {
 			t.Errorf("line %d has %d columns of %d: %q", i, n, m.width, l)
 		}
 		for _, r := range l.String() {
-			if !steady(r) {
+			if !text.Steady(r) {
 				t.Errorf("line %d holds %q: %q", i, r, l)
 			}
 		}
@@ -183,7 +181,7 @@ func (m *screenModel) textOf(t *testing.T) string {
 	return b.String()
 }
 
-func (m *screenModel) keys(keys ...string) *screenModel {
+func (m *model) keys(keys ...string) *model {
 	for _, k := range keys {
 		if m.typing && len(k) == 1 {
 			m.text(k)
@@ -194,42 +192,42 @@ func (m *screenModel) keys(keys ...string) *screenModel {
 	return m
 }
 
-// TestScreenGolden compares frames with those in testdata/screen.
-func TestScreenGolden(t *testing.T) {
-	detail := func(b *board.Board, width, height int) *screenModel {
-		m := screenOfBoard(t, b, width, height).keys(keyEnter)
-		m.showDetail(m.plaza, screenDetail(b, m.plaza), nil)
+// TestGolden compares frames with those in testdata.
+func TestGolden(t *testing.T) {
+	detail := func(b *board.Board, width, height int) *model {
+		m := modelOf(t, b, width, height).keys(keyEnter)
+		m.showDetail(m.plaza, testDetail(b, m.plaza), nil)
 		return m
 	}
-	later := func(m *screenModel,
-		d time.Duration) *screenModel {
-		m.tick(screenNow.Add(d), time.Time{})
+	later := func(m *model,
+		d time.Duration) *model {
+		m.tick(testNow.Add(d), time.Time{})
 		return m
 	}
-	for name, m := range map[string]*screenModel{
-		"table-80x24":      screenOfBoard(t, screenBoard(12), 80, 24),
-		"table-40x10":      screenOfBoard(t, screenBoard(12), 40, 10),
-		"table-300x20":     screenOfBoard(t, screenBoard(30), 300, 20),
-		"table-132x20":     screenOfBoard(t, screenBoard(1000), 132, 20).keys("t", keyEnd, keyUp),
-		"in-flight-100x14": screenOfBoard(t, inFlight(screenBoard(12)), 100, 14),
-		"mismatch-100x14":  screenOfBoard(t, mismatched(screenBoard(12)), 100, 14).keys("d"),
-		"mismatch-40x10":   screenOfBoard(t, mismatched(screenBoard(12)), 40, 10),
-		"filter-80x12":     screenOfBoard(t, screenBoard(40), 80, 12).keys("/", "m", "i", "l", "l"),
-		"nothing-80x10": screenOfBoard(t,
-			&board.Board{At: screenNow, Verification: board.Verification{Status: board.Exact}}, 80, 10),
-		"stale-80x12":  later(screenOfBoard(t, screenBoard(12), 80, 12), 14*time.Second),
-		"paused-80x12": later(screenOfBoard(t, screenBoard(12), 80, 12).keys(keySpace), 75*time.Second),
-		"plaza-100x70": detail(screenBoard(12), 100, 70),
-		"plaza-80x24":  detail(screenBoard(12), 80, 24),
-		"plaza-40x30":  detail(screenBoard(12), 40, 30),
-		"plaza-240x40": detail(screenBoard(12), 240, 40),
-		"help-80x40":   screenOfBoard(t, screenBoard(12), 80, 40).keys("?"),
-		"small-39x4":   screenOfBoard(t, mismatched(screenBoard(12)), 39, 4),
+	for name, m := range map[string]*model{
+		"table-80x24":      modelOf(t, testBoard(12), 80, 24),
+		"table-40x10":      modelOf(t, testBoard(12), 40, 10),
+		"table-300x20":     modelOf(t, testBoard(30), 300, 20),
+		"table-132x20":     modelOf(t, testBoard(1000), 132, 20).keys("t", keyEnd, keyUp),
+		"in-flight-100x14": modelOf(t, inFlight(testBoard(12)), 100, 14),
+		"mismatch-100x14":  modelOf(t, mismatched(testBoard(12)), 100, 14).keys("d"),
+		"mismatch-40x10":   modelOf(t, mismatched(testBoard(12)), 40, 10),
+		"filter-80x12":     modelOf(t, testBoard(40), 80, 12).keys("/", "m", "i", "l", "l"),
+		"nothing-80x10": modelOf(t,
+			&board.Board{At: testNow, Verification: board.Verification{Status: board.Exact}}, 80, 10),
+		"stale-80x12":  later(modelOf(t, testBoard(12), 80, 12), 14*time.Second),
+		"paused-80x12": later(modelOf(t, testBoard(12), 80, 12).keys(keySpace), 75*time.Second),
+		"plaza-100x70": detail(testBoard(12), 100, 70),
+		"plaza-80x24":  detail(testBoard(12), 80, 24),
+		"plaza-40x30":  detail(testBoard(12), 40, 30),
+		"plaza-240x40": detail(testBoard(12), 240, 40),
+		"help-80x40":   modelOf(t, testBoard(12), 80, 40).keys("?"),
+		"small-39x4":   modelOf(t, mismatched(testBoard(12)), 39, 4),
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := m.textOf(t)
-			file := filepath.Join("testdata", "screen", name+".txt")
-			if *updateScreens {
+			file := filepath.Join("testdata", name+".txt")
+			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
@@ -246,9 +244,9 @@ func TestScreenGolden(t *testing.T) {
 	}
 }
 
-// TestScreenSort sorts by each column, both ways: what is not known goes last either way.
-func TestScreenSort(t *testing.T) {
-	m := screenOfBoard(t, screenBoard(12), 200, 20)
+// TestSort sorts by each column, both ways: what is not known goes last either way.
+func TestSort(t *testing.T) {
+	m := modelOf(t, testBoard(12), 200, 20)
 	first := func() string { return plazaName(int(m.rows[m.order[0]].ID)) }
 	last := func() string { return plazaName(int(m.rows[m.order[len(m.order)-1]].ID)) }
 	for _, c := range []struct{ key, first, last, turnedFirst, turnedLast string }{
@@ -273,43 +271,43 @@ func TestScreenSort(t *testing.T) {
 		}
 	}
 	keys := map[string]bool{}
-	for _, c := range screenColumns {
+	for _, c := range tableColumns {
 		if c.key != "" && (keys[c.key] || !strings.Contains(c.Name, c.key)) {
 			t.Errorf("the key %s of the column %s is taken, or none of its letters", c.key, c.Name)
 		}
 		keys[c.key] = true
 	}
-	for flag, key := range map[string]string{sortTotal: "t", sortFlow: "f", sortVC: "v",
-		sortDeviation: "z"} {
-		if m := newScreenModel(viewSettings{sort: flag, sorted: true},
-			screenNow); m.sort.column().key != key {
+	for flag, key := range map[string]string{"total": "t", "flow": "f", "vc": "v",
+		"deviation": "z"} {
+		if m := newModel(Options{Sort: flag},
+			testNow); m.sort.column().key != key {
 			t.Errorf("--sort %s sorts by %s", flag, m.sort.column().Name)
 		}
 	}
 }
 
-// TestScreenCursor follows a plaza while others overtake it; on the first line it stays there.
-func TestScreenCursor(t *testing.T) {
-	b := screenBoard(100)
-	m := screenOfBoard(t, b, 80, 15).keys("t")
+// TestCursor follows a plaza while others overtake it; on the first line it stays there.
+func TestCursor(t *testing.T) {
+	b := testBoard(100)
+	m := modelOf(t, b, 80, 15).keys("t")
 	at := func() int16 { return m.rows[m.order[m.cursor]].ID }
 	if at() != 4000 {
 		t.Fatalf("the fullest is %d", at())
 	}
-	b2 := screenBoard(100)
+	b2 := testBoard(100)
 	b2.Plazas[70].Total = 5_000_000
-	m.show(b2, nil, screenNow)
+	m.show(b2, nil, testNow)
 	if at() != 4070 || m.cursor != 0 || m.offset != 0 {
 		t.Errorf("the first line shows %d, cursor %d", at(), m.cursor)
 	}
 	m.keys(keyPageDown, keyPageDown, keyDown)
 	plaza, line := at(), m.cursor-m.offset
 	for i := range 3 {
-		b3 := screenBoard(100)
+		b3 := testBoard(100)
 		for j := range 20 + 20*i {
 			b3.Plazas[99-j].Total = int64(6_000_000 + j)
 		}
-		m.show(b3, nil, screenNow)
+		m.show(b3, nil, testNow)
 		if at() != plaza || m.cursor-m.offset != line {
 			t.Errorf("the cursor is on %d in line %d, and was on %d in line %d", at(), m.cursor-m.offset,
 				plaza, line)
@@ -320,28 +318,28 @@ func TestScreenCursor(t *testing.T) {
 	if m.cursor != 99 || m.offset != 100-m.tableRoom() {
 		t.Errorf("End: cursor %d, offset %d", m.cursor, m.offset)
 	}
-	m.show(screenBoard(3), nil, screenNow) // the others have gone
+	m.show(testBoard(3), nil, testNow) // the others have gone
 	if m.cursor > 2 || m.offset != 0 {
 		t.Errorf("of three plazas: cursor %d, offset %d", m.cursor, m.offset)
 	}
-	m.show(&board.Board{At: screenNow}, nil, screenNow)
+	m.show(&board.Board{At: testNow}, nil, testNow)
 	m.keys(keyDown, keyUp, keyEnd, keyPageUp, keyEnter, keyRight)
 	if m.page != pageTable {
 		t.Error("Enter opened a plaza where there is none")
 	}
 	m.textOf(t)
-	if m := newScreenModel(viewSettings{top: 5}, screenNow); true {
+	if m := newModel(Options{Top: 5}, testNow); true {
 		m.resize(80, 24)
-		m.show(screenBoard(100), nil, screenNow)
+		m.show(testBoard(100), nil, testNow)
 		if len(m.order) != 5 {
 			t.Errorf("--top 5 lists %d", len(m.order))
 		}
 	}
 }
 
-// TestScreenFilter types at the filter.
-func TestScreenFilter(t *testing.T) {
-	m := screenOfBoard(t, mismatched(screenBoard(40)), 80, 24)
+// TestFilter types at the filter.
+func TestFilter(t *testing.T) {
+	m := modelOf(t, mismatched(testBoard(40)), 80, 24)
 	for filter, want := range map[string]int{"": 40, "4002": 1, "MILL": 4, "mill free": 4,
 		"mill mismatch": 1, "m1 saturated": 1, "横浜": 3, "nowhere": 0, "no data": 1} {
 		m.keys(keyEscape, "/")
@@ -372,53 +370,42 @@ func TestScreenFilter(t *testing.T) {
 	}
 }
 
-// TestScreenHostile shows texts that would break columns, or the terminal.
-func TestScreenHostile(t *testing.T) {
-	for text, want := range map[string]string{
-		"car": "car", "": "", "Østerbro": "Østerbro", "e\u0301": "é", "横浜": "横浜", "ｶﾅ": "ｶﾅ", "한국": "한국",
-		"\x1b[2J": `\x1b[2J`, "a\u0301\u0302": `á\u0302`, "\u202eevil": `\u202eevil`,
-		"שלום": `\u05e9\u05dc\u05d5\u05dd`, "مر": `\u0645\u0631`,
-		"😀": `\U0001f600`, "🇩🇪": `\U0001f1e9\U0001f1ea`, "a\tb\n": `a\tb\n`, "\xff": `\xff`,
-		"\u200bx": `\u200bx`, "ᄒ": `\u1112`, "\u00a0": `\u00a0`, "ा": `\u093e`,
-	} {
-		if got := shown(text); got != want {
-			t.Errorf("%q is shown as %q, want %q", text, got, want)
-		}
-	}
-	b := screenBoard(12)
+// TestHostile shows texts that would break columns, or the terminal.
+func TestHostile(t *testing.T) {
+	b := testBoard(12)
 	evil := "\x1b]0;x\x07\u202e😀שa\u0301\u0302横"
 	for i := range b.Plazas {
 		b.Plazas[i].Name, b.Plazas[i].Road, b.Plazas[i].Why = evil, evil, evil+"\n"+evil
 	}
 	b.Verification.Problems = []string{evil}
 	b.Verification.Status = board.Mismatch
-	d := screenDetail(b, 4007)
+	d := testDetail(b, 4007)
 	for i := range d.Quarters {
 		d.Quarters[i].ByType = map[string]int64{evil: 5, "\x1b[31m": 1}
 	}
 	d.Changes[0].Why = evil
 	d.RecentWindows[0].Kind, d.RecentWindows[0].Reason = evil, toll.CloseReason(evil)
 	for _, width := range []int{40, 41, 57, 80, 133, 300} {
-		m := screenOfBoard(t, b, width, 60)
+		m := modelOf(t, b, width, 60)
 		m.textOf(t)
 		m.keys(keyEnter)
 		m.showDetail(m.plaza, d, nil)
 		m.textOf(t)
 		m.keys(keyEscape)
-		m.show(nil, errors.New(evil), screenNow)
+		m.show(nil, errors.New(evil), testNow)
 		m.textOf(t)
 	}
 }
 
-// TestScreenSizes draws every page in every size.
-func TestScreenSizes(t *testing.T) {
-	b := screenBoard(50)
-	m := screenOfBoard(t, b, 80, 24).keys(keyEnter)
-	m.showDetail(m.plaza, screenDetail(b, m.plaza), nil)
+// TestSizes draws every page in every size.
+func TestSizes(t *testing.T) {
+	b := testBoard(50)
+	m := modelOf(t, b, 80, 24).keys(keyEnter)
+	m.showDetail(m.plaza, testDetail(b, m.plaza), nil)
 	for width := 0; width <= 300; width += 1 + width/20 {
 		for height := 0; height <= 100; height += 1 + height/10 {
 			m.resize(width, height)
-			for _, page := range []screenPage{pageTable, pagePlaza, pageHelp} {
+			for _, page := range []page{pageTable, pagePlaza, pageHelp} {
 				if m.page = page; width > 0 && height > 0 {
 					m.textOf(t)
 				} else if len(m.frame()) != 0 {
@@ -430,56 +417,56 @@ func TestScreenSizes(t *testing.T) {
 	}
 }
 
-// TestScreenVerification never calls figures exact that were not read lately.
-func TestScreenVerification(t *testing.T) {
-	look := func(m *screenModel) look { return m.frame()[0][0].look }
-	text := func(m *screenModel) string { return m.frame()[0].String() }
-	m := newScreenModel(viewSettings{}, screenNow)
+// TestVerification never calls figures exact that were not read lately.
+func TestVerification(t *testing.T) {
+	look := func(m *model) look { return m.frame()[0][0].look }
+	text := func(m *model) string { return m.frame()[0].String() }
+	m := newModel(Options{}, testNow)
 	m.resize(80, 24)
 	if got := text(m); !strings.HasPrefix(got, "not verified yet") {
 		t.Errorf("before the first board: %q", got)
 	}
-	m.show(nil, errors.New("no answer"), screenNow)
+	m.show(nil, errors.New("no answer"), testNow)
 	if got := m.textOf(t); !strings.Contains(got, "waiting for the servers: no answer") {
 		t.Errorf("%s", got)
 	}
-	m.show(screenBoard(12), nil, screenNow)
+	m.show(testBoard(12), nil, testNow)
 	if look(m) != good {
 		t.Errorf("exact looks like %d", look(m))
 	}
-	m.show(nil, errors.New("no answer"), screenNow.Add(3*time.Second))
-	m.tick(screenNow.Add(63*time.Second), time.Time{})
+	m.show(nil, errors.New("no answer"), testNow.Add(3*time.Second))
+	m.tick(testNow.Add(63*time.Second), time.Time{})
 	if got := m.textOf(t); look(m) == good ||
 		!strings.Contains(got, "? exact at 08:23:04, 1 min ago; not verified since") ||
 		!strings.Contains(got, "STALE for 1 min, since 08:23:04: waiting for the servers: no answer") {
 		t.Errorf("%s", got)
 	}
 	at := func(b *board.Board, seconds int) *board.Board {
-		b.At = screenNow.Add(time.Duration(seconds) * time.Second)
+		b.At = testNow.Add(time.Duration(seconds) * time.Second)
 		return b
 	}
-	m.show(at(inFlight(screenBoard(12)), 64), nil, screenNow.Add(64*time.Second))
+	m.show(at(inFlight(testBoard(12)), 64), nil, testNow.Add(64*time.Second))
 	if got := text(m); strings.Contains(got, "?") || !strings.Contains(got, "~ 93 in flight") {
 		t.Errorf("in flight: %q", got)
 	}
-	m.show(at(mismatched(screenBoard(12)), 65), nil, screenNow.Add(65*time.Second))
-	for _, page := range []screenPage{pageTable, pagePlaza, pageHelp} {
+	m.show(at(mismatched(testBoard(12)), 65), nil, testNow.Add(65*time.Second))
+	for _, page := range []page{pageTable, pagePlaza, pageHelp} {
 		if m.page = page; look(m) != loud ||
 			!strings.Contains(text(m), "✗ MISMATCH at 2 plazas: 4002, 4005 · checked ") {
 			t.Errorf("on page %d: %q", page, text(m))
 		}
 	}
-	m.tick(screenNow.Add(3*time.Minute), screenNow.Add(66*time.Second)) // a read that hangs
+	m.tick(testNow.Add(3*time.Minute), testNow.Add(66*time.Second)) // a read that hangs
 	if look(m) != loud || !strings.Contains(m.textOf(t), "STALE") {
 		t.Errorf("a mismatch that is stale: %s", m.textOf(t))
 	}
 }
 
-// TestScreenPause stands still, but for what is asked for.
-func TestScreenPause(t *testing.T) {
-	m := screenOfBoard(t, screenBoard(12), 80, 24).keys(keySpace)
+// TestPause stands still, but for what is asked for.
+func TestPause(t *testing.T) {
+	m := modelOf(t, testBoard(12), 80, 24).keys(keySpace)
 	before := m.board
-	m.show(screenBoard(3), nil, screenNow.Add(time.Second))
+	m.show(testBoard(3), nil, testNow.Add(time.Second))
 	if m.board != before || !m.wish().paused {
 		t.Error("a paused view goes on")
 	}
@@ -512,14 +499,14 @@ func TestScreenPause(t *testing.T) {
 	}
 }
 
-// TestScreenColour has a word or a symbol for everything that has a colour.
-func TestScreenColour(t *testing.T) {
+// TestColour has a word or a symbol for everything that has a colour.
+func TestColour(t *testing.T) {
 	for _, state := range severity {
 		if stateSymbols[state] == "" {
 			t.Errorf("%s has no symbol", state)
 		}
 	}
-	ansi := styled(screenOfBoard(t, mismatched(screenBoard(12)), 80, 24).frame())
+	ansi := styled(modelOf(t, mismatched(testBoard(12)), 80, 24).frame())
 	if n := strings.Count(ansi, "\n"); n != 23 {
 		t.Errorf("%d line feeds", n)
 	}
@@ -532,24 +519,13 @@ func TestScreenColour(t *testing.T) {
 	}
 }
 
-// TestWide holds the short way to the tables.
-func TestWide(t *testing.T) {
-	for r := rune(0); r <= unicode.MaxRune; r++ {
-		kind := width.LookupRune(r).Kind()
-		if got, want := isWide(r), kind == width.EastAsianWide ||
-			kind == width.EastAsianFullwidth; got != want {
-			t.Fatalf("%U: %v", r, got)
-		}
-	}
-}
-
-// TestScreenDrawingPanics ends the program in good order where drawing panics.
-func TestScreenDrawingPanics(t *testing.T) {
-	m := screenOfBoard(t, screenBoard(3), 80, 24)
+// TestDrawingPanics ends the program in good order where drawing panics.
+func TestDrawingPanics(t *testing.T) {
+	m := modelOf(t, testBoard(3), 80, 24)
 	m.zones = nil
 	m.board.Timezone = "Asia/Tokyo" // which it would note there
 	quit := make(chan struct{})
-	p := &screenProgram{model: m, want: func(wish) {}, quit: func() { close(quit) }}
+	p := &teaModel{model: m, want: func(wish) {}, quit: func() { close(quit) }}
 	if v := p.View(); !v.AltScreen || v.Content != "" {
 		t.Errorf("it draws %q", v.Content)
 	}
@@ -563,10 +539,10 @@ func TestScreenDrawingPanics(t *testing.T) {
 	}
 }
 
-// screenRecorder takes what a feed sends.
-type screenRecorder chan any
+// recorder takes what a feed sends.
+type recorder chan any
 
-func (r screenRecorder) next(t *testing.T, want func(any) bool) any {
+func (r recorder) next(t *testing.T, want func(any) bool) any {
 	t.Helper()
 	deadline := time.After(time.Minute)
 	for {
@@ -581,18 +557,18 @@ func (r screenRecorder) next(t *testing.T, want func(any) bool) any {
 	}
 }
 
-// fakeScreenSource counts what is read.
-type fakeScreenSource struct {
+// fakeSource counts what is read.
+type fakeSource struct {
 	board  func(ctx context.Context, n int64) (*board.Board, error)
 	boards atomic.Int64
 	plazas atomic.Int64
 }
 
-func (s *fakeScreenSource) Board(ctx context.Context) (*board.Board, error) {
+func (s *fakeSource) Board(ctx context.Context) (*board.Board, error) {
 	return s.board(ctx, s.boards.Add(1))
 }
 
-func (s *fakeScreenSource) Plaza(_ context.Context, id int16) (*board.Detail, error) {
+func (s *fakeSource) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	s.plazas.Add(1)
 	if id == 4999 {
 		return nil, fmt.Errorf("plaza: %w", board.ErrNotFound)
@@ -600,9 +576,9 @@ func (s *fakeScreenSource) Plaza(_ context.Context, id int16) (*board.Detail, er
 	return &board.Detail{Plaza: board.Plaza{ID: id}}, nil
 }
 
-// TestScreenFeed reads what is wished for, and says of what does not answer how long it takes.
-func TestScreenFeed(t *testing.T) {
-	source := &fakeScreenSource{board: func(ctx context.Context, n int64) (*board.Board, error) {
+// TestFeed reads what is wished for, and says of what does not answer how long it takes.
+func TestFeed(t *testing.T) {
+	source := &fakeSource{board: func(ctx context.Context, n int64) (*board.Board, error) {
 		switch n {
 		case 2:
 			return nil, errors.New("no database")
@@ -612,11 +588,12 @@ func TestScreenFeed(t *testing.T) {
 		case 4:
 			return nil, nil
 		}
-		return screenBoard(3), nil
+		return testBoard(3), nil
 	}}
-	told := make(screenRecorder, 1000)
+	told := make(recorder, 1000)
 	// what does answer answers within it on a busy machine too
-	f := newScreenFeed(source, func(m any) { told <- m }, 2*time.Second)
+	f := newFeed(source, Options{Timeout: 2 * time.Second})
+	f.send = func(m any) { told <- m }
 	f.every = time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -653,12 +630,12 @@ func TestScreenFeed(t *testing.T) {
 	<-ended
 }
 
-// TestKeptLog holds the log back while the screen is shown, and no more of it than a person reads.
-func TestKeptLog(t *testing.T) {
+// TestHeldLog holds the log back while the screen is shown, and no more of it than a person reads.
+func TestHeldLog(t *testing.T) {
 	var out bytes.Buffer
-	k := &keptLog{to: &out}
+	k := &HeldLog{To: &out}
 	fmt.Fprintln(k, "before")
-	release := k.keep()
+	release := k.Hold()
 	for i := range maxKept + 5 {
 		fmt.Fprintln(k, "line", i)
 	}
@@ -677,21 +654,21 @@ func TestKeptLog(t *testing.T) {
 	}
 }
 
-func BenchmarkScreenBoard(b *testing.B) {
-	board := screenBoard(1000)
-	m := newScreenModel(viewSettings{}, screenNow)
+func BenchmarkBoard(b *testing.B) {
+	board := testBoard(1000)
+	m := newModel(Options{}, testNow)
 	m.resize(160, 50)
 	b.ReportAllocs()
 	for b.Loop() {
-		m.show(board, nil, screenNow)
+		m.show(board, nil, testNow)
 		styled(m.frame())
 	}
 }
 
-func BenchmarkScreenFrame(b *testing.B) {
-	m := newScreenModel(viewSettings{}, screenNow)
+func BenchmarkFrame(b *testing.B) {
+	m := newModel(Options{}, testNow)
 	m.resize(160, 50)
-	m.show(screenBoard(1000), nil, screenNow)
+	m.show(testBoard(1000), nil, testNow)
 	b.ReportAllocs()
 	for b.Loop() {
 		m.press(keyDown)

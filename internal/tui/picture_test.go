@@ -1,7 +1,8 @@
-package main
+package tui
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/xml"
 	"flag"
 	"fmt"
@@ -14,31 +15,45 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/internal/simulate"
 )
 
-var pictureFile = flag.String("picture", "",
-	"write the README's picture of the full-screen view to `FILE`, from days that are simulated")
+var (
+	pictureFile = flag.String("picture", "", "write the picture of the full-screen view to `FILE`")
+	pictured    = flag.String("pictured", "", "show the board and the plaza of `FILE`, in JSON")
+)
 
-// TestScreenPicture makes the picture of the README: go test ./cmd/tollstream -run ScreenPicture
-// -picture ../../docs/img/watch.svg It shows days as the demo simulates them, which takes a minute.
-// Without the flag it draws the board of the other tests.
-func TestScreenPicture(t *testing.T) {
+// TestPicture makes the picture of the README, of days as the demo simulates them:
+//
+//	go test ./cmd/tollstream -run SimulatedDays -days /tmp/days.json
+//	go test ./internal/tui -run Picture -pictured /tmp/days.json -picture ../../docs/img/watch.svg
+//
+// Without the flags it draws the board of the other tests.
+func TestPicture(t *testing.T) {
 	const width, tableHeight, plazaHeight = 112, 17, 41
-	b := screenBoard(12)
-	detail := func(plaza int16) *board.Detail { return screenDetail(b, plaza) }
-	if *pictureFile != "" {
-		b, detail = simulatedDays(t)
+	var days struct {
+		Board  *board.Board
+		Detail *board.Detail
 	}
-	m := newScreenModel(viewSettings{}, b.At.Add(time.Second))
+	days.Board = testBoard(12)
+	days.Detail = testDetail(days.Board, 4007)
+	if *pictured != "" {
+		text, err := os.ReadFile(*pictured)
+		if err == nil {
+			err = json.Unmarshal(text, &days)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := days.Board
+	m := newModel(Options{}, b.At.Add(time.Second))
 	m.resize(width, tableHeight)
 	m.show(b, nil, m.now)
 	table := m.frame()
 	m.open(4007)
 	m.resize(width, plazaHeight)
-	m.showDetail(4007, detail(4007), nil)
+	m.showDetail(4007, days.Detail, nil)
 	picture := pictureOf("tollstream view --watch: all plazas, and one of them", table, m.frame())
 
 	var text strings.Builder
@@ -64,51 +79,6 @@ func TestScreenPicture(t *testing.T) {
 		if err := os.WriteFile(*pictureFile, picture, 0o644); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-// simulatedDays runs the pipeline on three Tuesdays, and a fourth up to 08:23 on which one plaza is
-// blocked.
-func simulatedDays(t *testing.T) (*board.Board, func(int16) *board.Detail) {
-	t.Helper()
-	p := newPipeline(t, time.UTC)
-	plazas, err := codecs.ReadPlazas(strings.NewReader(simulate.SamplePlazas))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.windows.Plazas = plazas
-	for _, day := range []string{"2026-03-03", "2026-03-10", "2026-03-17", "2026-03-24"} {
-		args := []string{"emit", "--profile", "day", "--speed", "max", "--start", day, "--days", "1"}
-		if day == "2026-03-24" {
-			args = append(args[:len(args)-1], "0.3496", "--incident", "4003,+7h30m,50m,blockage,0.3",
-				"--incident", "4010,+7h10m,70m,surge,3")
-		}
-		var out bytes.Buffer
-		if code, stderr := p.command(t.Context(), "", &out, args...); code != 0 {
-			t.Fatal(stderr)
-		}
-		p.process()
-	}
-	con := p.connection()
-	r, err := openReader(t.Context(), con, false, quietLog())
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := newViewer(r, viewSettings{sort: sortTotal, watch: true})
-	t.Cleanup(func() { closeView(v) })
-	r.start()
-	source := newViewSource(nil)
-	source.open(v)
-	b, err := source.Board(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b, func(plaza int16) *board.Detail {
-		d, err := source.Plaza(t.Context(), plaza)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return d
 	}
 }
 

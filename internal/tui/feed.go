@@ -1,6 +1,7 @@
-package main
+package tui
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,8 +13,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// screenSource is what the full-screen view reads: a part of what the page does, see [web.Source].
-type screenSource interface {
+// Source is what the view reads. Its methods are called one at a time.
+type Source interface {
 	Board(ctx context.Context) (*board.Board, error)
 	Plaza(ctx context.Context, id int16) (*board.Detail, error)
 }
@@ -38,12 +39,13 @@ type (
 	endMsg struct{ err error }
 )
 
-// screenFeed reads what the model wishes. One goroutine, run, decides; a second one reads, so that
+// feed reads what the model wishes. One goroutine, run, decides; a second one reads, so that
 // a server that does not answer keeps nothing else waiting.
-type screenFeed struct {
-	source  screenSource
+type feed struct {
+	source  Source
 	send    func(any)     // tells the model; returns soon
 	timeout time.Duration // of one read
+	ends    func(error) bool
 	now     func() time.Time
 	every   time.Duration // between boards; up to quietest times that where nothing happens
 	detail  time.Duration // between reads of the page of one plaza
@@ -80,16 +82,13 @@ func pulseOf(b *board.Board) pulse {
 	return p
 }
 
-// screenTimeout bounds a read, as on the page: a database that needs longer serves no live view.
-const screenTimeout = 10 * time.Second
-
-func newScreenFeed(source screenSource, send func(any), timeout time.Duration) *screenFeed {
-	return &screenFeed{source: source, send: send, timeout: timeout, now: time.Now, every: watchPause,
-		detail: detailEvery, wishes: make(chan wish, 1)}
+func newFeed(source Source, o Options) *feed {
+	return &feed{source: source, timeout: cmp.Or(o.Timeout, defaultTimeout), ends: o.Ends,
+		now: time.Now, every: time.Second, detail: detailEvery, wishes: make(chan wish, 1)}
 }
 
 // want takes what the model wishes. One goroutine calls it.
-func (f *screenFeed) want(w wish) {
+func (f *feed) want(w wish) {
 	select {
 	case <-f.wishes:
 	default:
@@ -98,7 +97,7 @@ func (f *screenFeed) want(w wish) {
 }
 
 // run reads until ctx ends, and returns once the last read has.
-func (f *screenFeed) run(ctx context.Context) {
+func (f *feed) run(ctx context.Context) {
 	ticker := time.NewTicker(f.every)
 	defer ticker.Stop()
 	var under chan []any // the read under way, nil for none
@@ -165,7 +164,7 @@ func (f *screenFeed) run(ctx context.Context) {
 }
 
 // read reads the board, or the page of a plaza, or both.
-func (f *screenFeed) read(ctx context.Context, all, detail bool, plaza int16, done chan<- []any) {
+func (f *feed) read(ctx context.Context, all, detail bool, plaza int16, done chan<- []any) {
 	var messages []any
 	defer func() {
 		if r := recover(); r != nil {
@@ -180,7 +179,7 @@ func (f *screenFeed) read(ctx context.Context, all, detail bool, plaza int16, do
 		if err == nil && b == nil {
 			err = errors.New("there is nothing to show")
 		}
-		if toll.IsPermanent(err) || errors.Is(err, errTableEnded) {
+		if toll.IsPermanent(err) || f.ends != nil && f.ends(err) {
 			messages = append(messages, endMsg{err})
 			return
 		}
@@ -199,7 +198,7 @@ func (f *screenFeed) read(ctx context.Context, all, detail bool, plaza int16, do
 }
 
 // explain says that a read took too long, which the error of its context does not.
-func (f *screenFeed) explain(ctx context.Context, err error) error {
+func (f *feed) explain(ctx context.Context, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %s", text.Seconds(f.timeout))
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/testkit"
+	"github.com/tollstream/tollstream/internal/tui"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -495,14 +496,9 @@ func (f sourceFunc) Plaza(context.Context, int16) (*board.Detail, error) {
 
 // runOn runs the view on a terminal, with a source that answers when it is to be seen. It returns
 // what it panicked with, and how it ended.
-func (x *terminal) runOn(source sourceFunc, change func(*screenModel)) (panicked any, err error) {
+func (x *terminal) runOn(source sourceFunc, o tui.Options) (panicked any, err error) {
 	x.t.Helper()
 	seen := make(chan struct{})
-	model := newScreenModel(viewSettings{}, time.Now())
-	if change != nil {
-		change(model)
-	}
-	a := &app{stdin: x.tty, stdout: x.tty, stderr: io.Discard}
 	type end struct {
 		err      error
 		panicked any
@@ -514,9 +510,8 @@ func (x *terminal) runOn(source sourceFunc, change func(*screenModel)) (panicked
 			e.panicked = recover()
 			ended <- e
 		}()
-		e.err = a.runScreen(x.t.Context(),
-			sourceFunc(func(ctx context.Context) (*board.Board, error) { <-seen; return source(ctx) }), model,
-			screenTimeout)
+		e.err = tui.Run(x.t.Context(), x.tty, x.tty,
+			sourceFunc(func(ctx context.Context) (*board.Board, error) { <-seen; return source(ctx) }), o)
 	}()
 	x.untilShows("reading")
 	close(seen)
@@ -534,20 +529,21 @@ func TestScreenPanics(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	for name, c := range map[string]struct {
 		source sourceFunc
-		change func(*screenModel)
+		brief  func(error) string
 		want   string
 	}{
 		"of what reads": {source: func(context.Context) (*board.Board, error) { panic("no figures") },
 			want: "panic: no figures"},
 		"of what shows": {
-			source: func(context.Context) (*board.Board, error) { return screenBoard(3), nil },
-			change: func(m *screenModel) { m.zones = nil }, // which it writes to
-			want:   "assignment to entry in nil map",
+			source: func(context.Context) (*board.Board, error) { return nil, errors.New("no answer") },
+			brief:  func(error) string { panic("no words") },
+			want:   "panic: no words",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := openTerminal(t, 80, 24)
-			if panicked, _ := x.runOn(c.source, c.change); !strings.Contains(fmt.Sprint(panicked), c.want) {
+			if panicked, _ := x.runOn(c.source, tui.Options{Brief: c.brief}); !strings.Contains(
+				fmt.Sprint(panicked), c.want) {
 				t.Errorf("it panicked with %v", panicked)
 			}
 			x.restored()
@@ -559,9 +555,9 @@ func TestScreenPanics(t *testing.T) {
 func TestScreenEndsWithItsSource(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	x := openTerminal(t, 80, 24)
-	if _, err := x.runOn(func(context.Context) (*board.Board, error) {
-		return nil, errTableEnded
-	}, nil); !errors.Is(err, errTableEnded) {
+	over := errors.New("it has ended")
+	if _, err := x.runOn(func(context.Context) (*board.Board, error) { return nil, over },
+		tui.Options{Ends: func(err error) bool { return err == over }}); err != over {
 		t.Errorf("it ended with %v", err)
 	}
 	x.restored()

@@ -1,4 +1,4 @@
-package main
+package tui
 
 import (
 	"fmt"
@@ -10,7 +10,6 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/topology"
 )
 
 // The least room that there must be.
@@ -29,10 +28,10 @@ const (
 // plazas.
 const staleAge = 6 * time.Second
 
-func (m *screenModel) tooSmall() bool { return m.width < leastWidth || m.height < leastHeight }
+func (m *model) tooSmall() bool { return m.width < leastWidth || m.height < leastHeight }
 
 // frame returns the screen as it is now: as many lines as it is high, each as wide as it is.
-func (m *screenModel) frame() []line {
+func (m *model) frame() []line {
 	if m.width <= 0 || m.height <= 0 {
 		return nil
 	}
@@ -64,26 +63,26 @@ func (m *screenModel) frame() []line {
 }
 
 // smallFrame is for a terminal that is too small for the rest.
-func (m *screenModel) smallFrame() []line {
+func (m *model) smallFrame() []line {
 	return []line{m.verification(), textLine(fmt.Sprintf("too small: %d×%d,", m.width, m.height)),
 		textLine(fmt.Sprintf("needs %d×%d", leastWidth, leastHeight))}
 }
 
 // contentRoom is how many lines a page may show that is no table.
-func (m *screenModel) contentRoom() int { return max(m.height-headLines-footLines, 1) }
+func (m *model) contentRoom() int { return max(m.height-headLines-footLines, 1) }
 
 // content returns all lines of a page that is no table.
-func (m *screenModel) content() []line {
+func (m *model) content() []line {
 	if m.page == pageHelp {
 		return m.help()
 	}
 	return m.plazaPage()
 }
 
-func (m *screenModel) head() []line { return []line{m.verification(), m.network(), m.time()} }
+func (m *model) head() []line { return []line{m.verification(), m.network(), m.time()} }
 
 // stale says for how long the figures have not been read anew, and whether that is too long.
-func (m *screenModel) stale() (age time.Duration, stale bool) {
+func (m *model) stale() (age time.Duration, stale bool) {
 	if m.board == nil {
 		return 0, false
 	}
@@ -92,7 +91,7 @@ func (m *screenModel) stale() (age time.Duration, stale bool) {
 }
 
 // verification says whether the figures are exact. It is in sight on every page.
-func (m *screenModel) verification() line {
+func (m *model) verification() line {
 	if m.board == nil {
 		return line{{"not verified yet", strong}}
 	}
@@ -149,7 +148,8 @@ func (m *screenModel) verification() line {
 	}
 	if v.Rows == nil {
 		return line{{firstFit(m.width,
-			mark+"exact: "+all+", each counted once; the rows are not counted: "+indexHint, mark+"exact: "+
+			mark+"exact: "+all+", each counted once; the rows are not counted: the optional indexes "+
+				"in sql/indexes.sql make the count fast", mark+"exact: "+
 				all+"; the rows are not counted", mark+"exact; rows not counted"), good}}
 	}
 	if *v.Rows != vehicles { // some are from before tollstream, or were deleted on purpose
@@ -165,12 +165,12 @@ func (m *screenModel) verification() line {
 }
 
 // network sums up all plazas; where something is wrong, it says what.
-func (m *screenModel) network() line {
+func (m *model) network() line {
 	if m.board == nil {
 		return nil
 	}
 	if v := &m.board.Verification; v.Status == board.Mismatch && len(v.Problems) > 0 {
-		out := shown(v.Problems[0])
+		out := text.Cell(v.Problems[0])
 		if more := len(v.Problems) - 1; more > 0 {
 			out = fmt.Sprintf("1 of %s problems: %s", text.Number(more+1), out)
 		}
@@ -207,7 +207,7 @@ func (m *screenModel) network() line {
 }
 
 // time says of when the figures are.
-func (m *screenModel) time() line {
+func (m *model) time() line {
 	age, stale := m.stale()
 	switch {
 	case m.trouble != "":
@@ -252,7 +252,7 @@ func (m *screenModel) time() line {
 	return spread(m.width, left, updated)
 }
 
-func (m *screenModel) boardZone() *time.Location {
+func (m *model) boardZone() *time.Location {
 	if m.board == nil {
 		return time.UTC
 	}
@@ -270,10 +270,10 @@ func spread(width int, left, right string) line {
 }
 
 // tableRoom is how many plazas there is room for.
-func (m *screenModel) tableRoom() int { return max(m.height-headLines-1-footLines, 1) }
+func (m *model) tableRoom() int { return max(m.height-headLines-1-footLines, 1) }
 
 // table returns the plazas in sight, below the names of their columns.
-func (m *screenModel) table() []line {
+func (m *model) table() []line {
 	if m.board == nil {
 		return slices.Repeat([]line{nil}, m.height-headLines-footLines)
 	}
@@ -325,7 +325,7 @@ func (m *screenModel) table() []line {
 
 // tableHead names the columns. The letter that sorts by one is underlined, and an arrow stands
 // behind the one that does.
-func (m *screenModel) tableHead(columns []placedColumn) line {
+func (m *model) tableHead(columns []placedColumn) line {
 	var l line
 	gap := 0
 	for _, c := range columns {
@@ -362,7 +362,7 @@ func keyed(name, key string) line {
 }
 
 // foot is the last line of the table.
-func (m *screenModel) foot() line {
+func (m *model) foot() line {
 	of := ""
 	if n := len(m.order); n > 0 && m.board != nil {
 		of = fmt.Sprintf("%s–%s of %s", text.Number(m.offset+1),
@@ -390,7 +390,7 @@ func (m *screenModel) foot() line {
 }
 
 // footOf is the last line of another page.
-func (m *screenModel) footOf(first, lines int) line {
+func (m *model) footOf(first, lines int) line {
 	of := ""
 	if room := m.contentRoom(); lines > room {
 		of = fmt.Sprintf("lines %d–%d of %d", first+1, min(first+room, lines), lines)
@@ -405,7 +405,7 @@ func (m *screenModel) footOf(first, lines int) line {
 }
 
 // help explains keys and figures.
-func (m *screenModel) help() []line {
+func (m *model) help() []line {
 	var t strings.Builder
 	t.WriteString("KEYS\n")
 	table.WriteFigures(&t, []table.Figure{
@@ -421,8 +421,8 @@ func (m *screenModel) help() []line {
 	})
 	t.WriteString("\nORDER: the underlined letter of a column sorts by it, once more turns it round\n")
 	var keys []table.Figure
-	for i := range screenColumns {
-		c := &screenColumns[i]
+	for i := range tableColumns {
+		c := &tableColumns[i]
 		if c.key != "" {
 			keys = append(keys, table.Figure{c.key, "", columnMeaning(c.Name)})
 		}
@@ -472,5 +472,12 @@ func ago(d time.Duration) string {
 	return text.Minutes(int64(d/time.Minute)) + " ago"
 }
 
-// briefly says what failed, on one line.
-func briefly(err error) string { return text.OneLine(topology.Brief(err)) }
+// someOf lists the first few of some names.
+func someOf(names []string) string {
+	const listed = 5
+	list := strings.Join(names[:min(len(names), listed)], ", ")
+	if len(names) > listed {
+		list += " …"
+	}
+	return list
+}

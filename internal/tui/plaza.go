@@ -1,10 +1,11 @@
-package main
+package tui
 
 import (
 	"cmp"
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 )
 
 // row returns the plaza of the page, nil where the board does not have it.
-func (m *screenModel) row() *plazaRow {
+func (m *model) row() *plazaRow {
 	i := slices.IndexFunc(m.rows, func(r plazaRow) bool { return r.ID == m.plaza })
 	if i < 0 {
 		return nil
@@ -24,7 +25,7 @@ func (m *screenModel) row() *plazaRow {
 }
 
 // plazaPage returns all that there is about one plaza, of which frame shows what there is room for.
-func (m *screenModel) plazaPage() []line {
+func (m *model) plazaPage() []line {
 	r := m.row()
 	if r == nil {
 		title := line{{"plaza " + plazaName(int(m.plaza)), strong}}
@@ -33,7 +34,7 @@ func (m *screenModel) plazaPage() []line {
 		}
 		return []line{title, textLine(fmt.Sprintf("no vehicle has passed plaza %d yet", m.plaza))}
 	}
-	p := plazaPage{p: r.Plaza, clock: plazaBoard{location: r.location}, width: m.width}
+	p := plazaPage{p: r.Plaza, clock: r.location, width: m.width}
 	if m.board.StreamTime != nil {
 		p.now = toll.MinuteAt(m.board.StreamTime.Unix())
 	}
@@ -57,7 +58,7 @@ func (m *screenModel) plazaPage() []line {
 // plazaPage makes the lines of a plaza's page.
 type plazaPage struct {
 	p     *board.Plaza
-	clock plazaBoard  // writes times by the plaza's clock
+	clock *time.Location
 	now   toll.Minute // the stream's time
 	width int
 	lines []line
@@ -85,11 +86,10 @@ func (p *plazaPage) written(write func(t *strings.Builder)) {
 	}
 }
 
-func (p *plazaPage) at(t time.Time) string { return p.clock.at(toll.MinuteAt(t.Unix()), p.now) }
+func (p *plazaPage) at(t time.Time) string { return clockTime(p.clock, t, p.now) }
 
 func (p *plazaPage) title() {
-	about := aboutPlaza(&toll.Plaza{Name: shown(p.p.Name), Road: shown(p.p.Road), Lanes: p.p.Lanes,
-		PositionKm: deref(p.p.PositionKm)})
+	about := aboutPlaza(p.p)
 	title := line{{"plaza " + plazaName(int(p.p.ID)), strong}}
 	if about != "" {
 		title = append(title, piece{"  " + about, plain})
@@ -104,15 +104,27 @@ func (p *plazaPage) title() {
 	}
 	p.lines = append(p.lines, line{{state, stateLook(p.p.State)}})
 	if p.p.Why != "" {
-		p.words(shown(p.p.Why))
+		p.words(text.Cell(p.p.Why))
 	}
 }
 
-func deref(x *float64) float64 {
-	if x == nil {
-		return 0
+// aboutPlaza returns what the plazas file says of a plaza.
+func aboutPlaza(p *board.Plaza) string {
+	var parts []string
+	if p.Name != "" {
+		parts = append(parts, text.Cell(p.Name))
 	}
-	return *x
+	if p.Road != "" {
+		road := text.Cell(p.Road)
+		if p.PositionKm != nil && *p.PositionKm != 0 {
+			road += " km " + strconv.FormatFloat(*p.PositionKm, 'f', -1, 64)
+		}
+		parts = append(parts, road)
+	}
+	if p.Lanes > 0 {
+		parts = append(parts, text.Count(p.Lanes, "lane"))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // measures shows the figures of now, in two columns where there is room.
@@ -144,8 +156,8 @@ func (p *plazaPage) measures() {
 	figures = append(figures, table.Figure{"total", text.Number(p.p.Total), "vehicles"})
 	if p.p.LastEvent != nil {
 		figures = append(figures,
-			table.Figure{"last", p.p.LastEvent.In(p.clock.location).Format(time.TimeOnly),
-				p.p.LastEvent.In(p.clock.location).Format("2006-01-02 MST")})
+			table.Figure{"last", p.p.LastEvent.In(p.clock).Format(time.TimeOnly),
+				p.p.LastEvent.In(p.clock).Format("2006-01-02 MST")})
 	}
 	p.sideBySide(figures)
 }
@@ -204,7 +216,7 @@ func (p *plazaPage) history(d *board.Detail, height int) {
 	const least, most = 6, 16
 	p.heading("FLOW TODAY, vehicles/h")
 	p.lines = append(p.lines,
-		flowChart(d.Quarters, p.clock.location, p.now, p.width, min(max(height/4, least), most))...)
+		flowChart(d.Quarters, p.clock, p.now, p.width, min(max(height/4, least), most))...)
 
 	p.heading("TODAY SO FAR")
 	p.soFar(d)
@@ -251,7 +263,7 @@ func (p *plazaPage) types(quarters []board.Quarter) {
 	counts := map[string]int64{}
 	for i := range quarters {
 		for name, n := range quarters[i].ByType {
-			counts[shown(name)] += n
+			counts[text.Cell(name)] += n
 		}
 	}
 	var types []toll.TypeCount
@@ -270,14 +282,14 @@ func (p *plazaPage) changes(changes []board.Change) {
 		return
 	}
 	for _, c := range changes {
-		since, noticed := p.at(c.Since), c.Detected.In(p.clock.location)
+		since, noticed := p.at(c.Since), c.Detected.In(p.clock)
 		when := noticed.Format("15:04")
-		if noticed.Format(time.DateOnly) != c.Since.In(p.clock.location).Format(time.DateOnly) {
+		if noticed.Format(time.DateOnly) != c.Since.In(p.clock).Format(time.DateOnly) {
 			when = noticed.Format("2006-01-02 15:04")
 		}
 		p.lines = append(p.lines, line{{since + "  ", plain}, {stateWords(c.To), stateLook(c.To)},
 			{" after " + c.From.String() + ", noticed at " + when, plain}})
-		for _, words := range text.Wrap(shown(c.Why), p.width-4) {
+		for _, words := range text.Wrap(text.Cell(c.Why), p.width-4) {
 			p.lines = append(p.lines, line{{"    " + words, faint}})
 		}
 	}
@@ -315,16 +327,15 @@ func (p *plazaPage) windows(windows []board.Window) {
 		if n > windowsShown {
 			continue
 		}
-		revision, final := text.Number(w.Revision), "by "+shown(string(w.Reason))
+		revision, final := text.Number(w.Revision), "by "+text.Cell(string(w.Reason))
 		switch {
 		case w.Revision == 0:
 			revision, final = "-", "-"
 		case !w.Final:
 			final = "so far"
 		}
-		span := toll.Window{Start: toll.MinuteAt(w.Start.Unix()), End: toll.MinuteAt(w.End.Unix())}
 		for i, cell := range []string{
-			shown(w.Kind), p.clock.span(span, p.now), text.Number(w.Count), revision,
+			text.Cell(w.Kind), clockSpan(p.clock, w.Start, w.End, p.now), text.Number(w.Count), revision,
 			text.Completeness(w.Count,
 				w.TooLate), text.Round(w.FlowPerHour),
 			text.Number(w.Late), text.Number(w.TooLate), final,
@@ -334,6 +345,9 @@ func (p *plazaPage) windows(windows []board.Window) {
 	}
 	p.written(func(t *strings.Builder) { table.Write(t, fields, p.width) })
 }
+
+// windowsShown is how many windows of a kind a page shows.
+const windowsShown = 3
 
 // Of the flow chart.
 const (

@@ -1,4 +1,4 @@
-package main
+package tui
 
 import (
 	"cmp"
@@ -8,26 +8,28 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
 )
 
-// screenModel is all that the full-screen view knows. It has no clock and does no input or output:
+// model is all that the full-screen view knows. It has no clock and does no input or output:
 // what happens comes in by its methods, what is to be seen comes out by frame, and what it wants to
 // be read by wish. One goroutine uses it.
-type screenModel struct {
+type model struct {
 	width, height int
 	now           time.Time // wall clock, as it was told last
 
 	board   *board.Board // read last, nil before the first
 	rows    []plazaRow   // of board, in its order
-	widths  []int        // of screenColumns; 0 for one with nothing to show
+	widths  []int        // of columns; 0 for one with nothing to show
 	zones   map[string]*time.Location
+	brief   func(error) string
 	reading time.Time // when the read under way began, zero for none
 	trouble string    // why the board can't be read, empty while it can
 	since   time.Time // when that began
 
-	page  screenPage
-	under screenPage // the page that help lies over
-	top   int        // the most plazas that are listed, 0 for all
+	page  page
+	under page // the page that help lies over
+	top   int  // the most plazas that are listed, 0 for all
 
 	// Of the table.
 	sort     sortKey
@@ -52,22 +54,23 @@ type screenModel struct {
 	fatal    error // why the view ended, nil where it was asked to
 }
 
-type screenPage uint8
+type page uint8
 
 const (
-	pageTable screenPage = iota
+	pageTable page = iota
 	pagePlaza
 	pageHelp
 )
 
-func newScreenModel(s viewSettings, now time.Time) *screenModel {
-	m := &screenModel{now: now, top: s.top, sort: sortKey{key: keyState},
+func newModel(o Options, now time.Time) *model {
+	m := &model{now: now, top: o.Top, brief: o.Brief,
+		sort:  sortKey{key: cmp.Or(sortKeys[o.Sort], "s")},
 		zones: map[string]*time.Location{}}
-	if s.sorted {
-		m.sort = sortKeyOf(s.sort)
+	if m.brief == nil {
+		m.brief = error.Error
 	}
-	if s.plaza != nil {
-		m.open(*s.plaza)
+	if o.Plaza != nil {
+		m.open(*o.Plaza)
 	}
 	return m
 }
@@ -79,7 +82,7 @@ type wish struct {
 	detail bool // of plaza
 }
 
-func (m *screenModel) wish() wish {
+func (m *model) wish() wish {
 	page := m.page
 	if page == pageHelp {
 		page = m.under
@@ -88,16 +91,16 @@ func (m *screenModel) wish() wish {
 }
 
 // resize takes the size of the terminal.
-func (m *screenModel) resize(width, height int) {
+func (m *model) resize(width, height int) {
 	m.width, m.height = width, height
 	m.scrollTable()
 }
 
 // tick takes the wall clock, and since when a read is under way.
-func (m *screenModel) tick(now, reading time.Time) { m.now, m.reading = now, reading }
+func (m *model) tick(now, reading time.Time) { m.now, m.reading = now, reading }
 
 // show takes a board, or why there is none.
-func (m *screenModel) show(b *board.Board, err error, now time.Time) {
+func (m *model) show(b *board.Board, err error, now time.Time) {
 	m.now, m.reading = now, time.Time{}
 	if err != nil {
 		if m.trouble == "" {
@@ -106,7 +109,7 @@ func (m *screenModel) show(b *board.Board, err error, now time.Time) {
 				m.since = m.board.At
 			}
 		}
-		m.trouble = "waiting for the servers: " + shown(briefly(err))
+		m.trouble = "waiting for the servers: " + text.Cell(text.OneLine(m.brief(err)))
 		return
 	}
 	m.trouble = ""
@@ -134,18 +137,18 @@ func (m *screenModel) show(b *board.Board, err error, now time.Time) {
 }
 
 // showDetail takes a plaza's page, or why there is none.
-func (m *screenModel) showDetail(plaza int16, d *board.Detail, err error) {
+func (m *model) showDetail(plaza int16, d *board.Detail, err error) {
 	switch {
 	case plaza != m.plaza: // asked for before another one was opened
 	case err != nil:
-		m.detailFailed = shown(briefly(err))
+		m.detailFailed = text.Cell(text.OneLine(m.brief(err)))
 	default:
 		m.detail, m.detailFailed = d, ""
 	}
 }
 
 // zone returns a timezone by its name; UTC for one that does not exist.
-func (m *screenModel) zone(name string) *time.Location {
+func (m *model) zone(name string) *time.Location {
 	location, known := m.zones[name]
 	if !known {
 		var err error
@@ -158,10 +161,10 @@ func (m *screenModel) zone(name string) *time.Location {
 }
 
 // measure sets the widths of the columns: all rows', so that nothing moves while one scrolls.
-func (m *screenModel) measure() {
-	m.widths = make([]int, len(screenColumns))
-	for i := range screenColumns {
-		c := &screenColumns[i]
+func (m *model) measure() {
+	m.widths = make([]int, len(tableColumns))
+	for i := range tableColumns {
+		c := &tableColumns[i]
 		some := false
 		widest := cells(c.Name)
 		if !c.Number && c.key != "" {
@@ -183,7 +186,7 @@ func (m *screenModel) measure() {
 
 // arrange lists the plazas that pass the filter in their order. The cursor stays where it is said
 // to.
-func (m *screenModel) arrange() {
+func (m *model) arrange() {
 	line := m.cursor - m.offset
 	words := strings.Fields(strings.ToLower(m.filter))
 	m.order = m.order[:0]
@@ -211,7 +214,7 @@ func (m *screenModel) arrange() {
 }
 
 // moveTo puts the cursor on a line of the list.
-func (m *screenModel) moveTo(i int) {
+func (m *model) moveTo(i int) {
 	m.cursor = max(min(i, len(m.order)-1), 0)
 	m.follows = m.cursor > 0
 	if m.follows {
@@ -221,14 +224,14 @@ func (m *screenModel) moveTo(i int) {
 }
 
 // scrollTable keeps the cursor in sight, and the page full.
-func (m *screenModel) scrollTable() {
+func (m *model) scrollTable() {
 	room := m.tableRoom()
 	m.offset = min(max(m.offset, m.cursor-room+1), m.cursor)
 	m.offset = max(min(m.offset, len(m.order)-room), 0)
 }
 
 // open shows a plaza's page.
-func (m *screenModel) open(plaza int16) {
+func (m *model) open(plaza int16) {
 	if plaza != m.plaza || m.page != pagePlaza {
 		m.detail, m.detailFailed, m.scroll = nil, "", 0
 	}
@@ -236,7 +239,7 @@ func (m *screenModel) open(plaza int16) {
 }
 
 // step opens the plaza that comes n lines later in the list.
-func (m *screenModel) step(n int) {
+func (m *model) step(n int) {
 	at := slices.IndexFunc(m.order, func(i int) bool { return m.rows[i].ID == m.plaza })
 	if at < 0 || at+n < 0 || at+n >= len(m.order) {
 		return
@@ -255,7 +258,7 @@ const (
 )
 
 // press takes a key by its name, as x, up or ctrl+c.
-func (m *screenModel) press(key string) {
+func (m *model) press(key string) {
 	switch {
 	case key == "ctrl+c":
 		m.quit = true
@@ -280,7 +283,7 @@ func (m *screenModel) press(key string) {
 	}
 }
 
-func (m *screenModel) pressTable(key string) {
+func (m *model) pressTable(key string) {
 	page := max(m.tableRoom()-1, 1)
 	switch key {
 	case keyUp, "k":
@@ -306,7 +309,7 @@ func (m *screenModel) pressTable(key string) {
 	case keyEscape:
 		m.setFilter("")
 	default:
-		if slices.ContainsFunc(screenColumns, func(c screenColumn) bool {
+		if slices.ContainsFunc(tableColumns, func(c column) bool {
 			return c.key == key && key != ""
 		}) {
 			m.sort = sortKey{key: key, reversed: m.sort.key == key && !m.sort.reversed}
@@ -316,7 +319,7 @@ func (m *screenModel) pressTable(key string) {
 	}
 }
 
-func (m *screenModel) pressPlaza(key string) {
+func (m *model) pressPlaza(key string) {
 	switch key {
 	case keyEscape, keyBackspace:
 		m.page = pageTable
@@ -330,7 +333,7 @@ func (m *screenModel) pressPlaza(key string) {
 }
 
 // scrollBy scrolls a page that has no cursor. That it does not go too far, frame sees to.
-func (m *screenModel) scrollBy(key string) {
+func (m *model) scrollBy(key string) {
 	page := max(m.height-4, 1)
 	switch key {
 	case keyUp, "k":
@@ -350,7 +353,7 @@ func (m *screenModel) scrollBy(key string) {
 }
 
 // clampScroll keeps to the lines that the page has.
-func (m *screenModel) clampScroll() {
+func (m *model) clampScroll() {
 	if !m.tooSmall() {
 		m.scroll = max(min(m.scroll, len(m.content())-m.contentRoom()), 0)
 	}
@@ -359,7 +362,7 @@ func (m *screenModel) clampScroll() {
 // maxFilter is the most characters of a filter.
 const maxFilter = 64
 
-func (m *screenModel) pressFilter(key string) {
+func (m *model) pressFilter(key string) {
 	switch key {
 	case keyEnter:
 		m.typing = false
@@ -381,23 +384,23 @@ func (m *screenModel) pressFilter(key string) {
 }
 
 // text takes characters that were typed or pasted. Those that are keys of the view reach press.
-func (m *screenModel) text(s string) {
+func (m *model) text(s string) {
 	if !m.typing {
 		return
 	}
 	for _, r := range s {
-		if steady(r) && utf8.RuneCountInString(m.filter) < maxFilter {
+		if text.Steady(r) && utf8.RuneCountInString(m.filter) < maxFilter {
 			m.filter += string(r)
 		}
 	}
 	m.setFilter(m.filter)
 }
 
-func (m *screenModel) setFilter(filter string) {
+func (m *model) setFilter(filter string) {
 	m.filter = filter
 	m.moveTo(0)
 	m.arrange()
 }
 
 // end ends the view with an error.
-func (m *screenModel) end(err error) { m.quit, m.fatal = true, err }
+func (m *model) end(err error) { m.quit, m.fatal = true, err }
