@@ -1,13 +1,12 @@
-package bench
+// Package figures holds what a run of the benchmark measured, as JSON and as a table of Markdown.
+package figures
 
 import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/dustin/go-humanize"
 )
@@ -53,33 +52,26 @@ type Spread struct {
 
 // Units of figures.
 const (
-	perSecond  = "/s"
-	seconds    = "s"
-	millis     = "ms"
-	megabytes  = "MB"
-	perMillion = "s per million"
-	percent    = "%"
-	count      = "count"
-	ratio      = ""
+	PerSecond  = "/s"
+	Seconds    = "s"
+	Millis     = "ms"
+	Megabytes  = "MB"
+	PerMillion = "s per million"
+	Percent    = "%"
+	Count      = "count"
+	Ratio      = ""
 )
 
-// atLeast returns the figure with what is wanted.
-func (f Figure) atLeast(v float64) Figure { f.AtLeast = &v; return f }
+// Min returns the figure with the least value that is wanted.
+func (f Figure) Min(v float64) Figure { f.AtLeast = &v; return f }
 
-// atMost returns the figure with what is wanted.
-func (f Figure) atMost(v float64) Figure { f.AtMost = &v; return f }
+// Max returns the figure with the highest value that is wanted.
+func (f Figure) Max(v float64) Figure { f.AtMost = &v; return f }
 
-func newReport(c *Config) *Report {
-	return &Report{
-		Date:     time.Now().Format(time.DateOnly),
-		Machine:  fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()),
-		Binaries: c.Binaries, Rounds: c.Rounds, Scale: c.Scale, Process: c.Process,
-	}
-}
-
-// add adds the figures of a scenario that were measured.
-func (r *Report) add(s *scenario, values map[string][][]float64) {
-	for _, f := range s.figures {
+// Add adds those of a scenario's figures that were measured. values holds, by a figure's name, the
+// rounds of each binary.
+func (r *Report) Add(figures []Figure, values map[string][][]float64) {
+	for _, f := range figures {
 		for _, rounds := range values[f.Name] {
 			if len(rounds) > 0 {
 				f.Values = append(f.Values, spread(rounds))
@@ -115,10 +107,11 @@ func (r *Report) Figure(name string) *Figure {
 }
 
 func spread(rounds []float64) Spread {
-	return Spread{median(rounds), slices.Min(rounds), slices.Max(rounds), rounds}
+	return Spread{Median(rounds), slices.Min(rounds), slices.Max(rounds), rounds}
 }
 
-func median(v []float64) float64 {
+// Median returns the middle of values that are not none.
+func Median(v []float64) float64 {
 	v = slices.Sorted(slices.Values(v))
 	if len(v)%2 == 1 {
 		return v[len(v)/2]
@@ -126,8 +119,8 @@ func median(v []float64) float64 {
 	return (v[len(v)/2-1] + v[len(v)/2]) / 2
 }
 
-// percentile returns the p-th percentile by nearest rank, 0 of nothing.
-func percentile(v []float64, p int) float64 {
+// Percentile returns the p-th percentile by nearest rank, 0 of nothing.
+func Percentile(v []float64, p int) float64 {
 	if len(v) == 0 {
 		return 0
 	}
@@ -154,12 +147,12 @@ func (f *Figure) Reached() (reached, wanted bool) {
 	return false, false
 }
 
-// text writes a value with its unit.
-func (f *Figure) text(v float64) string {
+// Text writes a value with its unit.
+func (f *Figure) Text(v float64) string {
 	switch f.Unit {
-	case count, ratio:
+	case Count, Ratio:
 		return f.number(v)
-	case perSecond:
+	case PerSecond:
 		return f.number(v) + f.Unit
 	}
 	return f.number(v) + " " + f.Unit
@@ -168,14 +161,14 @@ func (f *Figure) text(v float64) string {
 // number writes a value in digits worth reading.
 func (f *Figure) number(v float64) string {
 	switch f.Unit {
-	case perSecond:
+	case PerSecond:
 		if v >= 10_000 {
 			v = math.Round(v/1000) * 1000
 		}
 		return humanize.Comma(int64(math.Round(v)))
-	case count, millis, megabytes:
+	case Count, Millis, Megabytes:
 		return humanize.Comma(int64(math.Round(v)))
-	case percent:
+	case Percent:
 		return fmt.Sprintf("%.1f", v)
 	}
 	return fmt.Sprintf("%.2f", v)
@@ -214,9 +207,9 @@ func (f *Figure) cells(n int) []string {
 	wanted, reached := "", ""
 	switch {
 	case f.AtLeast != nil:
-		wanted = "≥ " + f.text(*f.AtLeast)
+		wanted = "≥ " + f.Text(*f.AtLeast)
 	case f.AtMost != nil:
-		wanted = "≤ " + f.text(*f.AtMost)
+		wanted = "≤ " + f.Text(*f.AtMost)
 	}
 	if ok, isWanted := f.Reached(); isWanted {
 		if reached = "**no**"; ok {
@@ -228,10 +221,10 @@ func (f *Figure) cells(n int) []string {
 	if f.Highest {
 		title += ", highest round"
 	}
-	cells := []string{title, wanted, f.text(f.Value(0)),
+	cells := []string{title, wanted, f.Text(f.Value(0)),
 		f.number(v.Lowest) + " – " + f.number(v.Highest), reached}
 	if f.Ratio != nil {
-		cells = append(cells, f.text(f.Value(len(f.Values)-1)), fmt.Sprintf("%.2f", f.Ratio.Median),
+		cells = append(cells, f.Text(f.Value(len(f.Values)-1)), fmt.Sprintf("%.2f", f.Ratio.Median),
 			fmt.Sprintf("%.2f – %.2f", f.Ratio.Lowest, f.Ratio.Highest))
 	}
 	for len(cells) < n {
