@@ -27,7 +27,7 @@ type app struct {
 // they are refused.
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
-		a.upCommand(),
+		upCommand(),
 		a.initCommand(),
 		emitCommand(),
 		processCommand(),

@@ -95,9 +95,9 @@ type demo struct {
 
 func (d *demo) run(ctx context.Context) error {
 	fmt.Fprintln(d.out, "Starting a broker and a database …")
-	stack, err := startStack(ctx, stackConfig{
-		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: time.UTC, log: quietLog(),
-		topics: topology.Topics{Topic: defaultTopic, Group: defaultGroup, Partitions: defaultPartitions,
+	stack, err := startSandbox(ctx, sandboxConfig{
+		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC, Log: quietLog(),
+		Topics: topology.Topics{Topic: defaultTopic, Group: defaultGroup, Partitions: defaultPartitions,
 			Replication: defaultReplication},
 	})
 	if err != nil {

@@ -418,10 +418,10 @@ func TestScreenTerminal(t *testing.T) {
 func TestScreenOutage(t *testing.T) {
 	quietLibraries()
 	dir := t.TempDir()
-	s, err := startStack(t.Context(), stackConfig{
-		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: time.UTC,
-		log: slog.New(slog.DiscardHandler), dataDir: dir,
-		topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
+	s, err := startSandbox(t.Context(), sandboxConfig{
+		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC,
+		Log: slog.New(slog.DiscardHandler), DataDir: dir,
+		Topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
 	})
 	if err != nil {
 		t.Fatal(err)
