@@ -40,7 +40,7 @@ func (a *app) commands() []*cli.Command {
 		a.acceptLogCommand(),
 		a.pruneCommand(),
 		a.resetCommand(),
-		a.demoCommand(),
+		demoCommand(),
 	}
 }
 
