@@ -3,28 +3,30 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"syscall"
 
+	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/web"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
-// servePage serves the live view of a demo until ctx ends, which wait waits for. If its usual port
-// is taken it takes a free one.
-func servePage(ctx context.Context, con connection) (url string, wait func(), err error) {
+// page serves the live view of a demo until ctx ends, which wait waits for. Where its usual port is
+// taken it takes a free one.
+func (d *demo) page(ctx context.Context) (wait func(), err error) {
 	ctx, stop := context.WithCancelCause(ctx)
-	source := newViewSource(stop)
+	source := live.NewSource(stop)
 	var server *web.Server
 	for _, address := range []string{serve.DefaultListen, "127.0.0.1:0"} {
 		if server, err = web.New(web.Config{Config: serve.Config{Listen: address}}, source); err != nil {
-			return "", nil, err
+			return nil, err
 		}
 		if err = server.Listen(); !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
 	}
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	ended := make(chan struct{})
 	serve := func(ctx context.Context) {
@@ -33,20 +35,20 @@ func servePage(ctx context.Context, con connection) (url string, wait func(), er
 			_ = server.Run(ctx)
 		}()
 	}
-	r, err := openReader(ctx, con, true, quietLog())
+	r, err := openReader(ctx, d.con, true, quietLog(), live.Config{Silent: true, Repeated: true})
 	if err != nil {
 		stop(nil)
 		serve(ctx) // closes what Listen opened
 		<-ended
-		return "", nil, err
+		return nil, err
 	}
-	v := newViewer(r, viewSettings{sort: sortTotal, watch: true})
-	r.start()
-	source.open(v)
+	r.Start()
+	source.Open(r)
+	fmt.Fprintf(d.out, "The live view: %s\n", server.URL())
 	serve(ctx)
-	return server.URL(), func() {
+	return func() {
 		<-ended
 		stop(nil)
-		closeView(v)
+		r.Close()
 	}, nil
 }

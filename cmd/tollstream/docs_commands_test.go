@@ -63,7 +63,7 @@ func TestDocumentedCommands(t *testing.T) {
 					}
 				case words[0] == "tollstream":
 					if sandbox == nil {
-						sandbox = sandboxEnv(t)
+						sandbox = startSandbox(t)
 					}
 					runDocumented(t, c, dir, sandbox)
 				default:
@@ -192,14 +192,14 @@ func understood(t *testing.T, line string) {
 	}
 }
 
-// sandboxEnv starts servers, and returns the environment in which commands find them.
-func sandboxEnv(t *testing.T) []string {
+// startSandbox starts servers, and returns the environment in which commands find them.
+func startSandbox(t *testing.T) []string {
 	t.Helper()
-	s, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded})
+	s, err := testStack(t, stackConfig{engine: engineEmbedded})
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := s.report()
+	up := upReport(s)
 	return append(os.Environ(), "TOLLSTREAM_BROKERS="+up.Brokers, "TOLLSTREAM_MYSQL="+up.MySQL, "XDG_STATE_HOME="+t.TempDir())
 }
 
