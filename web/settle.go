@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
@@ -51,12 +50,9 @@ func (s *settler) settle(b *board.Board) {
 	b.StreamTime, b.Watermark = in(loc, b.StreamTime), in(loc, b.Watermark)
 	b.Verification.CheckedAt = in(loc, b.Verification.CheckedAt)
 	b.OpenTransactions, b.Warnings = list(b.OpenTransactions), list(b.Warnings)
-	v := &b.Verification
-	problems := make([]string, 0, min(len(v.Problems), maxProblems))
-	for _, problem := range v.Problems[:cap(problems)] {
-		problems = append(problems, text.OneLine(problem))
-	}
-	v.Problems, v.Next = problems, list(v.Next)
+	b.Verification.Problems, b.Verification.Next = list(b.Verification.Problems),
+		list(b.Verification.Next)
+	b.Verification.Problems = b.Verification.Problems[:min(len(b.Verification.Problems), maxProblems)]
 	b.Plazas = list(b.Plazas)
 	slices.SortStableFunc(b.Plazas, func(p, q board.Plaza) int { return cmp.Compare(p.ID, q.ID) })
 	b.Plazas = slices.CompactFunc(b.Plazas, func(p, q board.Plaza) bool { return p.ID == q.ID })
@@ -76,7 +72,7 @@ func (s *settler) settlePlaza(p *board.Plaza, timezone string, home *time.Locati
 	if p.State > traffic.BelowUsual {
 		p.State = traffic.NoData
 	}
-	p.Since, p.LastEvent, p.Why = in(loc, p.Since), in(loc, p.LastEvent), text.OneLine(p.Why)
+	p.Since, p.LastEvent = in(loc, p.Since), in(loc, p.LastEvent)
 	p.PositionKm = rounded(p.PositionKm, 3)
 	p.FlowPerHour = number(p.FlowPerHour, 2)
 	p.VC, p.PHF, p.HeavyShare = rounded(p.VC, 4), rounded(p.PHF, 4), rounded(p.HeavyShare, 4)
@@ -87,8 +83,6 @@ func (s *settler) settlePlaza(p *board.Plaza, timezone string, home *time.Locati
 			N: p.Usual.N}
 	}
 	p.Sparkline = list(p.Sparkline)
-	// a row is kept as long as nothing of it changes
-	p.Counts, p.Counted, p.Assessment, p.Measure = nil, nil, nil, nil
 	return loc
 }
 
@@ -117,7 +111,7 @@ func (s *settler) settleDetail(d *board.Detail, timezone string, now time.Time) 
 	d.Changes = list(d.Changes)
 	for i := range d.Changes {
 		c := &d.Changes[i]
-		c.Since, c.Detected, c.Why = c.Since.In(loc), c.Detected.In(loc), text.OneLine(c.Why)
+		c.Since, c.Detected = c.Since.In(loc), c.Detected.In(loc)
 	}
 	d.RecentWindows = list(d.RecentWindows)
 	settleWindows(d.RecentWindows, loc)

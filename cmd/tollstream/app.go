@@ -27,7 +27,7 @@ type app struct {
 // they are refused.
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
-		a.upCommand(),
+		upCommand(),
 		a.initCommand(),
 		emitCommand(),
 		processCommand(),
@@ -40,7 +40,7 @@ func (a *app) commands() []*cli.Command {
 		a.acceptLogCommand(),
 		a.pruneCommand(),
 		a.resetCommand(),
-		a.demoCommand(),
+		demoCommand(),
 	}
 }
 

@@ -3,30 +3,28 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"syscall"
 
-	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/web"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
-// page serves the live view of a demo until ctx ends, which wait waits for. Where its usual port is
-// taken it takes a free one.
-func (d *demo) page(ctx context.Context) (wait func(), err error) {
+// servePage serves the live view of a demo until ctx ends, which wait waits for. If its usual port
+// is taken it takes a free one.
+func servePage(ctx context.Context, con connection) (url string, wait func(), err error) {
 	ctx, stop := context.WithCancelCause(ctx)
-	source := live.NewSource(stop)
+	source := newViewSource(stop)
 	var server *web.Server
 	for _, address := range []string{serve.DefaultListen, "127.0.0.1:0"} {
 		if server, err = web.New(web.Config{Config: serve.Config{Listen: address}}, source); err != nil {
-			return nil, err
+			return "", nil, err
 		}
 		if err = server.Listen(); !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
 	}
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	ended := make(chan struct{})
 	serve := func(ctx context.Context) {
@@ -35,20 +33,20 @@ func (d *demo) page(ctx context.Context) (wait func(), err error) {
 			_ = server.Run(ctx)
 		}()
 	}
-	r, err := openReader(ctx, d.con, true, quietLog(), live.Config{Silent: true, Repeated: true})
+	r, err := openReader(ctx, con, true, quietLog())
 	if err != nil {
 		stop(nil)
 		serve(ctx) // closes what Listen opened
 		<-ended
-		return nil, err
+		return "", nil, err
 	}
-	r.Start()
-	source.Open(r)
-	fmt.Fprintf(d.out, "The live view: %s\n", server.URL())
+	v := newViewer(r, viewSettings{sort: sortTotal, watch: true})
+	r.start()
+	source.open(v)
 	serve(ctx)
-	return func() {
+	return server.URL(), func() {
 		<-ended
 		stop(nil)
-		r.Close()
+		closeView(v)
 	}, nil
 }

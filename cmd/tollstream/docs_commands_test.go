@@ -63,7 +63,7 @@ func TestDocumentedCommands(t *testing.T) {
 					}
 				case words[0] == "tollstream":
 					if sandbox == nil {
-						sandbox = startSandbox(t)
+						sandbox = sandboxEnv(t)
 					}
 					runDocumented(t, c, dir, sandbox)
 				default:
@@ -192,14 +192,14 @@ func understood(t *testing.T, line string) {
 	}
 }
 
-// startSandbox starts servers, and returns the environment in which commands find them.
-func startSandbox(t *testing.T) []string {
+// sandboxEnv starts servers, and returns the environment in which commands find them.
+func sandboxEnv(t *testing.T) []string {
 	t.Helper()
-	s, err := testStack(t, stackConfig{engine: engineEmbedded})
+	s, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded})
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := upReport(s)
+	up := s.report()
 	return append(os.Environ(), "TOLLSTREAM_BROKERS="+up.Brokers, "TOLLSTREAM_MYSQL="+up.MySQL, "XDG_STATE_HOME="+t.TempDir())
 }
 

@@ -137,7 +137,7 @@ func FuzzOutput(f *testing.F) {
 		return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 	}
 	f.Fuzz(func(t *testing.T, out string) {
-		for name, shown := range map[string]string{"escaped": text.Escape(out), "in a cell": shown(out)} {
+		for name, shown := range map[string]string{"escaped": text.Escape(out), "in a cell": text.Cell(out)} {
 			if !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool {
 				return r == '\n' || acts(r)
 			}) {

@@ -129,7 +129,7 @@ func serversCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	deadline := time.Now().Add(3 * time.Minute)
 	for ; time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		var report upJSON
+		var report sandboxReport
 		data, err := os.ReadFile(ts.MkAbs(args[0]))
 		if err != nil || json.Unmarshal(data, &report) != nil {
 			continue
@@ -142,26 +142,26 @@ func serversCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("up does not come up")
 }
 
-func testStack(t *testing.T, cfg stackConfig) (*stack, error) {
+func testSandbox(t *testing.T, cfg sandboxConfig) (*sandbox, error) {
 	t.Helper()
-	cfg.kafkaListen, cfg.mysqlListen = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.topics = topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1}
-	cfg.location, cfg.log = time.UTC, slog.New(slog.DiscardHandler)
+	cfg.KafkaListen, cfg.MySQLListen = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Topics = topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1}
+	cfg.Location, cfg.Log = time.UTC, slog.New(slog.DiscardHandler)
 	quietLibraries()
-	if cfg.engine == engineEmbedded {
-		testkit.NeedDatabase(t, cfg.engine, devstack.HasDatabase)
+	if cfg.Engine == engineEmbedded {
+		testkit.NeedDatabase(t, cfg.Engine, devstack.HasDatabase)
 	}
-	s, err := startStack(t.Context(), cfg)
+	s, err := startSandbox(t.Context(), cfg)
 	if s != nil {
 		t.Cleanup(func() { _ = s.Close() })
 	}
 	return s, err
 }
 
-// TestStackInMemory starts up's servers as on a machine that has no MariaDB.
-func TestStackInMemory(t *testing.T) {
+// TestSandboxInMemory starts up's servers as on a machine that has no MariaDB.
+func TestSandboxInMemory(t *testing.T) {
 	dir := t.TempDir()
-	s, err := testStack(t, stackConfig{engine: engineEmbedded, dataDir: dir})
+	s, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded, DataDir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestStackInMemory(t *testing.T) {
 		t.Errorf("in memory %v, keeps rows %v, %d partitions", s.embedded(), s.keeps(), s.partitions)
 	}
 	var b bytes.Buffer
-	if err := writeUp(&b, s); err != nil {
+	if err := s.write(&b); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"topic toll, 2 partitions",
@@ -179,7 +179,7 @@ func TestStackInMemory(t *testing.T) {
 			t.Errorf("up says\n%s\nwhich lacks %q", b.String(), want)
 		}
 	}
-	if _, err := testStack(t, stackConfig{engine: engineEmbedded, dataDir: dir}); err == nil ||
+	if _, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded, DataDir: dir}); err == nil ||
 		!strings.Contains(err.Error(), "in use by another tollstream up") {
 		t.Errorf("a second stack on the same folder: %v", err)
 	}
@@ -191,19 +191,19 @@ func TestStackInMemory(t *testing.T) {
 		t.Errorf("closing took %v", took)
 	}
 	// The topic is there again, with rows that are not.
-	if _, err := testStack(t, stackConfig{engine: engineEmbedded, dataDir: dir}); err != nil {
+	if _, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded, DataDir: dir}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// TestStackNotices ends the wait where the database dies.
-func TestStackNotices(t *testing.T) {
+// TestSandboxNotices ends the wait where the database dies.
+func TestSandboxNotices(t *testing.T) {
 	if found, err := serverCondition("mariadb"); err != nil {
 		t.Fatal(err)
 	} else if !found {
 		t.Skip("no MariaDB here")
 	}
-	s, err := testStack(t, stackConfig{})
+	s, err := testSandbox(t, sandboxConfig{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,14 +1,9 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"strings"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
@@ -21,13 +16,13 @@ const (
 	upListenHint       = "up is for trying things out, without real passwords: use 127.0.0.1"
 )
 
-func (a *app) upCommand() *cli.Command {
+func upCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "up",
 		Usage: "runs a Kafka broker and a MySQL for trying things out",
 		Description: `Needs nothing installed. It starts a broker inside this process and a MariaDB of its own where one is
 			installed, else a database in memory; creates database, tables and topics; and runs until it is interrupted. Both
-			servers listen on this machine alone.
+			servers bind to loopback.
 
 			Without --data everything goes away at the end. With it all is there again at the next start; rows need an installed
 			MariaDB for that.`,
@@ -48,18 +43,31 @@ func (a *app) upCommand() *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print the addresses as JSON"},
 		}, command.WithoutFlags(connectionFlags(), append(accessFlagNames(), "brokers", "mysql",
 			"mysql-file")...)...), command.LogFlags()...),
-		Action: func(c *cli.Context) error {
-			cfg, err := a.upSettings(c)
-			if err != nil {
-				return err
-			}
-			return a.up(c.Context, cfg, c.Bool("json"))
-		},
+		Action: up,
 	}
 }
 
-func (a *app) upSettings(c *cli.Context) (stackConfig, error) {
-	var cfg stackConfig
+func up(c *cli.Context) error {
+	cfg, err := sandboxFrom(c)
+	if err != nil {
+		return err
+	}
+	started := false
+	err = runSandbox(c.Context, cfg, func(s *sandbox) error {
+		started = true
+		if c.Bool("json") {
+			return text.WriteJSON(c.App.Writer, s.report())
+		}
+		return s.write(c.App.Writer)
+	})
+	if err == nil && started {
+		fmt.Fprintln(c.App.ErrWriter, "stopped")
+	}
+	return err
+}
+
+func sandboxFrom(c *cli.Context) (sandboxConfig, error) {
+	var cfg sandboxConfig
 	var con connection
 	var err error
 	con.topic, con.group = command.Setting(c, "topic", defaultTopic), command.Setting(c, "group",
@@ -67,137 +75,25 @@ func (a *app) upSettings(c *cli.Context) (stackConfig, error) {
 	if err := checkNames(con.topic, con.group); err != nil {
 		return cfg, err
 	}
-	if cfg.location, err = parseLocation(command.Setting(c, "timezone", defaultTimezone)); err != nil {
+	if cfg.Location, err = parseLocation(command.Setting(c, "timezone", defaultTimezone)); err != nil {
 		return cfg, err
 	}
-	if cfg.topics, err = topicsFrom(c, con); err != nil {
+	if cfg.Topics, err = topicsFrom(c, con); err != nil {
 		return cfg, err
 	}
-	if cfg.kafkaListen, err = loopbackAddr("kafka-listen",
+	if cfg.KafkaListen, err = loopbackAddr("kafka-listen",
 		command.Setting(c, "kafka-listen", defaultKafkaListen), upListenHint); err != nil {
 		return cfg, err
 	}
-	if cfg.mysqlListen, err = loopbackAddr("mysql-listen",
+	if cfg.MySQLListen, err = loopbackAddr("mysql-listen",
 		command.Setting(c, "mysql-listen", defaultMySQLListen), upListenHint); err != nil {
 		return cfg, err
 	}
-	if cfg.dataDir = command.Setting(c, "data", ""); cfg.dataDir != "" {
-		if cfg.dataDir, err = filepath.Abs(cfg.dataDir); err != nil {
+	if cfg.DataDir = command.Setting(c, "data", ""); cfg.DataDir != "" {
+		if cfg.DataDir, err = filepath.Abs(cfg.DataDir); err != nil {
 			return cfg, err
 		}
 	}
-	cfg.log, err = command.LoggerFrom(c)
+	cfg.Log, err = command.LoggerFrom(c)
 	return cfg, err
-}
-
-// up runs the servers until ctx ends.
-func (a *app) up(ctx context.Context, cfg stackConfig, asJSON bool) error {
-	s, err := startStack(ctx, cfg)
-	if ctx.Err() != nil {
-		if s != nil {
-			return s.Close()
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		err = text.WriteJSON(a.stdout, upReport(s))
-	} else {
-		err = writeUp(a.stdout, s)
-	}
-	if err == nil {
-		err = s.wait(ctx)
-	}
-	if closeErr := s.Close(); err == nil {
-		err = closeErr
-	}
-	if err == nil {
-		fmt.Fprintln(a.stderr, "stopped")
-	}
-	return err
-}
-
-// upJSON is what up --json prints.
-type upJSON struct {
-	Brokers    string `json:"brokers"`
-	MySQL      string `json:"mysql"` // the DSN
-	Database   string `json:"database"`
-	Topic      string `json:"topic"`
-	Partitions int    `json:"partitions"`
-	Data       string `json:"data"`
-	KeepsRows  bool   `json:"keeps_rows"`
-}
-
-func upReport(s *stack) upJSON {
-	con := s.connection()
-	return upJSON{
-		Brokers: s.broker.Addr(), MySQL: con.dsn, Database: s.database.Engine(),
-		Topic: con.topic, Partitions: s.partitions, Data: s.cfg.dataDir, KeepsRows: s.keeps(),
-	}
-}
-
-func writeUp(w io.Writer, s *stack) error {
-	con := s.connection()
-	var b strings.Builder
-	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.topic,
-		text.Count(s.partitions, "partition"))
-	cfg, err := mysql.ParseDSN(con.dsn)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(&b, "MySQL  %-21s  database %s, user %s, password %s\n", cfg.Addr, cfg.DBName,
-		cfg.User, cfg.Passwd)
-	if s.cfg.dataDir == "" {
-		b.WriteString("Data   in no folder (--data names one): " + s.afterwards() + "\n")
-	} else {
-		fmt.Fprintf(&b, "Data   %s: %s\n", text.Escape(s.cfg.dataDir), s.afterwards())
-	}
-	if s.embedded() {
-		b.WriteString(
-			"\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows go away at the end.\n")
-	}
-	b.WriteString("\nNext, each in a terminal of its own:\n\n")
-	for _, line := range s.exports() {
-		fmt.Fprintf(&b, "  %s\n", line)
-	}
-	b.WriteString(
-		"  tollstream process\n  tollstream emit\n  tollstream view --watch\n\nCtrl-C stops both servers.\n")
-	_, err = io.WriteString(w, b.String())
-	return err
-}
-
-// afterwards says what is left of the data at the end.
-func (s *stack) afterwards() string {
-	switch {
-	case s.cfg.dataDir == "":
-		return "topics and rows go away at the end"
-	case s.keeps():
-		return "topics and rows stay for the next start"
-	}
-	return "topics stay for the next start, rows do not; process then stores the events anew"
-}
-
-// exports returns the shell lines without which the other commands would look elsewhere.
-func (s *stack) exports() []string {
-	con := s.connection()
-	var lines []string
-	for _, v := range []struct{ name, fallback, value string }{
-		{"brokers", defaultBrokers, s.broker.Addr()},
-		{"mysql", defaultMySQL, con.dsn},
-		{"topic", defaultTopic, con.topic},
-		{"group", defaultGroup, con.group},
-		{"timezone", defaultTimezone, con.location.String()},
-	} {
-		variable := command.Env(v.name)[0]
-		now := strings.TrimSpace(os.Getenv(variable))
-		if now == "" {
-			now = v.fallback
-		}
-		if now != v.value {
-			lines = append(lines, fmt.Sprintf("export %s='%s'", variable, v.value))
-		}
-	}
-	return lines
 }

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/telemetry"
@@ -71,13 +70,13 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 	}
 	ctx, stop := context.WithCancelCause(c.Context)
 	defer stop(nil)
-	source := live.NewSource(stop)
-	figures := &telemetry.View{Last: source.Last, Plazas: c.Int("metrics-plazas")}
-	if figures.Plazas < 0 || figures.Plazas > telemetry.MostPlazaSeries {
-		return hint.Usagef("--metrics-plazas: %d is not between 0 and %s", figures.Plazas,
-			text.Number(telemetry.MostPlazaSeries))
+	source := newViewSource(stop)
+	if source.plazaSeries = c.Int("metrics-plazas"); source.plazaSeries < 0 ||
+		source.plazaSeries > mostPlazaSeries {
+		return hint.Usagef("--metrics-plazas: %d is not between 0 and %s", source.plazaSeries,
+			text.Number(mostPlazaSeries))
 	}
-	registry, err := telemetry.NewRegistry(buildVersion(), figures)
+	registry, err := telemetry.NewRegistry(buildVersion(), source)
 	if err != nil {
 		return err
 	}
@@ -111,23 +110,41 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 }
 
 // serveView opens what the source reads, and serves it.
-func (a *app) serveView(ctx context.Context, server *web.Server, source *live.Source, con connection,
+func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSource, con connection,
 	fixedTimezone bool, log *slog.Logger) error {
-	r, err := openReader(ctx, con, fixedTimezone, log, live.Config{Silent: true, Repeated: true})
+	r, err := openReader(ctx, con, fixedTimezone, log)
 	if err != nil {
 		_ = server.Close()
 		return err
 	}
-	defer r.Close()
-	r.Start()
-	defer context.AfterFunc(ctx, r.Stop)() // its last fetch ends while the server does
-	source.Open(r)
+	v := newViewer(r, viewSettings{sort: sortTotal, watch: true})
+	defer closeView(v)
+	r.start()
+	defer context.AfterFunc(ctx, r.stop)() // its last fetch ends while the server does
+	source.open(v)
 	if _, err := fmt.Fprintf(a.stdout, "view at %s\n", server.URL()); err != nil {
 		return err
 	}
 	err = server.Run(ctx)
-	if cause := context.Cause(ctx); errors.Is(cause, board.ErrEnded) {
+	if cause := context.Cause(ctx); errors.Is(cause, errTableEnded) {
 		return cause
 	}
 	return err
+}
+
+// viewClosePatience is how long the connections of a view may take to close. All that they would do
+// is to say goodbye; a server that is away makes them wait.
+const viewClosePatience = 300 * time.Millisecond
+
+func closeView(v *viewer) {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		v.Close()
+		v.reader.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(viewClosePatience):
+	}
 }

@@ -29,7 +29,7 @@ import (
 
 // pipeline is a stack with what the commands need to be run on it.
 type testbed struct {
-	*stack
+	*sandbox
 	t       testing.TB
 	dir     string
 	windows pipeline.Windows // of process
@@ -38,10 +38,10 @@ type testbed struct {
 func newPipeline(t testing.TB, location *time.Location) *testbed {
 	t.Helper()
 	quietLibraries()
-	s, err := startStack(t.Context(), stackConfig{
-		kafkaListen: "127.0.0.1:0", mysqlListen: "127.0.0.1:0", location: location,
-		log:    slog.New(slog.DiscardHandler),
-		topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
+	s, err := startSandbox(t.Context(), sandboxConfig{
+		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: location,
+		Log:    slog.New(slog.DiscardHandler),
+		Topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -370,7 +370,7 @@ func TestViewWindows(t *testing.T) {
 			t.Errorf("%v", w)
 		}
 	}
-	if kinds["rolling"] != 3 || kinds["1m"] != 10 || kinds["day"] < 2 {
+	if kinds["rolling"] != 3 || kinds["1m"] != windowsRead || kinds["day"] < 2 {
 		t.Errorf("%v", kinds)
 	}
 

@@ -7,8 +7,6 @@ import (
 	"io"
 	"time"
 
-	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
@@ -19,24 +17,24 @@ const watchPause = time.Second
 
 // watch prints the view every second until ctx ends. A server that is away is waited for. Where
 // there is a terminal, watchScreen takes its place.
-func (a *app) watch(ctx context.Context, r *live.Reader, s viewSettings) error {
+func (a *app) watch(ctx context.Context, v *viewer) error {
 	ticker := time.NewTicker(watchPause)
 	defer ticker.Stop()
 	told := ""
 	for {
-		b, err := r.Read(ctx)
+		b, err := v.read(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case toll.IsPermanent(err), errors.Is(err, board.ErrEnded):
+		case toll.IsPermanent(err), errors.Is(err, errTableEnded):
 			return err
 		}
 		trouble := ""
 		switch {
 		case err != nil:
 			trouble = "waiting for the servers: " + text.OneLine(topology.Brief(err))
-		case s.plaza != nil && b.Plazas[0].Unknown():
-			trouble = fmt.Sprintf("no vehicle has passed plaza %d yet", *s.plaza)
+		case v.settings.plaza != nil && b.plazas[0].unknown():
+			trouble = fmt.Sprintf("no vehicle has passed plaza %d yet", *v.settings.plaza)
 		}
 		switch {
 		case trouble != "":
@@ -44,10 +42,12 @@ func (a *app) watch(ctx context.Context, r *live.Reader, s viewSettings) error {
 			if trouble != told {
 				fmt.Fprintln(a.stderr, "tollstream: "+trouble)
 			}
-		case s.json:
-			err = text.WriteJSONLine(a.stdout, s.asJSON(b))
+		case v.settings.json:
+			err = text.WriteJSONLine(a.stdout, v.json(b))
 		default:
-			_, err = io.WriteString(a.stdout, s.asText(b, a.stdout)+"\n")
+			if err = v.write(a.stdout, b, screenOf(a.stdout)); err == nil {
+				_, err = io.WriteString(a.stdout, "\n")
+			}
 		}
 		if err != nil {
 			return err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 // What a backlog holds. A million events of 1,000 plazas close a window for every eight events, one
@@ -28,38 +30,42 @@ func backlogScenario(c *Config) scenario {
 	for i, n := range c.Plazas {
 		name := func(what string) string { return fmt.Sprintf("backlog_%d_%s", n, what) }
 		title := fmt.Sprintf("backlog of %d plazas", n)
-		cpu := Figure{Name: name("cpu_s"), Title: title + ", CPU of `process`", Unit: perMillion}
-		memory := Figure{Name: name("memory_mb"), Title: title + ", peak memory", Unit: megabytes,
+		cpu := figures.Figure{Name: name("cpu_s"), Title: title + ", CPU of `process`",
+			Unit: figures.PerMillion}
+		memory := figures.Figure{Name: name("memory_mb"), Title: title + ", peak memory",
+			Unit:    figures.Megabytes,
 			Highest: true}
-		over12 := Figure{Name: name("over_12"), Title: title + ", rows/s over that of 12"}
+		over12 := figures.Figure{Name: name("over_12"), Title: title + ", rows/s over that of 12"}
 		if i == 0 {
 			s.figures = append(s.figures,
-				Figure{Name: "load_1_rows", Title: "`LOAD DATA`, 1 connection, rows",
-					Unit: perSecond, Shared: true},
-				Figure{Name: "load_4_rows", Title: "`LOAD DATA`, 4 connections, rows",
-					Unit: perSecond, Shared: true})
-			overLoad := Figure{Name: name("over_load"),
+				figures.Figure{Name: "load_1_rows", Title: "`LOAD DATA`, 1 connection, rows",
+					Unit: figures.PerSecond, Shared: true},
+				figures.Figure{Name: "load_4_rows", Title: "`LOAD DATA`, 4 connections, rows",
+					Unit: figures.PerSecond, Shared: true})
+			overLoad := figures.Figure{Name: name("over_load"),
 				Title: title + ", rows/s over the better `LOAD DATA`"}
 			if n == courseBacklog {
-				overLoad = overLoad.atLeast(0.75)
+				overLoad = overLoad.Min(0.75)
 			}
 			s.figures = append(s.figures, overLoad)
 		}
 		switch n {
 		case courseBacklog:
-			cpu, memory = cpu.atMost(1.25), memory.atMost(96)
+			cpu, memory = cpu.Max(1.25), memory.Max(96)
 		case 1_000:
-			over12, cpu, memory = over12.atLeast(0.7), cpu.atMost(4), memory.atMost(128)
+			over12, cpu, memory = over12.Min(0.7), cpu.Max(4), memory.Max(128)
 		case 10_000:
-			cpu, memory = cpu.atMost(25), memory.atMost(256)
+			cpu, memory = cpu.Max(25), memory.Max(256)
 		}
 		if n != courseBacklog {
 			s.figures = append(s.figures, over12)
 		}
 		s.figures = append(s.figures,
-			Figure{Name: name("rows"), Title: title + ", rows", Unit: perSecond}, cpu,
-			Figure{Name: name("mysql_cpu_s"), Title: title + ", CPU of MySQL", Unit: perMillion},
-			Figure{Name: name("kafka_cpu_s"), Title: title + ", CPU of Kafka", Unit: perMillion}, memory)
+			figures.Figure{Name: name("rows"), Title: title + ", rows", Unit: figures.PerSecond}, cpu,
+			figures.Figure{Name: name("mysql_cpu_s"), Title: title + ", CPU of MySQL",
+				Unit: figures.PerMillion},
+			figures.Figure{Name: name("kafka_cpu_s"), Title: title + ", CPU of Kafka",
+				Unit: figures.PerMillion}, memory)
 	}
 	topic := func(n int) string { return fmt.Sprintf("backlog-%d", n) }
 	var load float64 // of the round

@@ -13,10 +13,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/bench/figures"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -79,7 +81,7 @@ func (c *Config) Validate() error {
 // scenario is one situation that is measured.
 type scenario struct {
 	name    string
-	figures []Figure
+	figures []figures.Figure
 	// setUp is run once, before all rounds. It may be nil.
 	setUp func(context.Context, *Bench) error
 	// shared measures once a round what does not depend on tollstream. It may be nil.
@@ -107,11 +109,19 @@ func Scenarios() []string {
 	return names
 }
 
+func newReport(c *Config) *figures.Report {
+	return &figures.Report{
+		Date:     time.Now().Format(time.DateOnly),
+		Machine:  fmt.Sprintf("%s/%s, %d cores", runtime.GOOS, runtime.GOARCH, runtime.NumCPU()),
+		Binaries: c.Binaries, Rounds: c.Rounds, Scale: c.Scale, Process: c.Process,
+	}
+}
+
 // Bench is a run of the benchmark.
 type Bench struct {
 	cfg Config
 	*servers
-	report  *Report
+	report  *figures.Report
 	current *scenario
 	// values holds what was recorded for a figure: one list for each binary, or one for all.
 	values map[string][][]float64
@@ -125,7 +135,7 @@ type run struct {
 }
 
 // Run measures. The report holds what was measured, also where something else failed.
-func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
+func Run(ctx context.Context, cfg Config) (_ *figures.Report, err error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -183,7 +193,7 @@ func (b *Bench) warm(ctx context.Context) error {
 // scenario measures one scenario in rounds. In every other round the binaries come in reverse.
 func (b *Bench) scenario(ctx context.Context, s *scenario) (err error) {
 	b.current, b.values = s, map[string][][]float64{}
-	defer func() { b.report.add(s, b.values) }()
+	defer func() { b.report.Add(s.figures, b.values) }()
 	if s.tearDown != nil {
 		defer func() { err = errors.Join(err, s.tearDown(context.WithoutCancel(ctx), b)) }()
 	}
@@ -230,7 +240,7 @@ func (b *Bench) record(figure string, v float64) { b.recordAt(figure, 0, v) }
 func (r *run) record(figure string, v float64) { r.recordAt(figure, r.binary, v) }
 
 func (b *Bench) recordAt(figure string, binary int, v float64) {
-	i := slices.IndexFunc(b.current.figures, func(f Figure) bool { return f.Name == figure })
+	i := slices.IndexFunc(b.current.figures, func(f figures.Figure) bool { return f.Name == figure })
 	if b.values[figure] == nil {
 		b.values[figure] = make([][]float64, len(b.cfg.Binaries))
 	}
@@ -240,7 +250,7 @@ func (b *Bench) recordAt(figure string, binary int, v float64) {
 	if len(b.cfg.Binaries) > 1 && !f.Shared {
 		which = fmt.Sprintf(" [%d]", binary+1)
 	}
-	b.logf("  %s%s: %s", f.Title, which, f.text(v))
+	b.logf("  %s%s: %s", f.Title, which, f.Text(v))
 }
 
 func (b *Bench) logf(format string, args ...any) { fmt.Fprintf(b.cfg.Log, format+"\n", args...) }

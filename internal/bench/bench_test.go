@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/bench/figures"
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -41,7 +42,7 @@ func TestScenarios(t *testing.T) {
 			if len(got.Values) != 1 || len(got.Values[0].Rounds) != 1 {
 				t.Errorf("%s: %+v, want one value", s.name, got.Values)
 			}
-			if got.Unit == perSecond && got.Value(0) <= 0 {
+			if got.Unit == figures.PerSecond && got.Value(0) <= 0 {
 				t.Errorf("%s: %s is %v", s.name, f.Name, got.Value(0))
 			}
 		}
@@ -50,46 +51,6 @@ func TestScenarios(t *testing.T) {
 		"latency_stored_p50_ms").Value(0) ||
 		f.Value(0) > report.Figure("latency_visible_p50_ms").Value(0) {
 		t.Errorf("batches are not stored first, then merged, and then visible:\n%s", report.Table())
-	}
-}
-
-func TestReport(t *testing.T) {
-	s := scenario{figures: []Figure{
-		Figure{Name: "over", Title: "over `LOAD DATA`"}.atLeast(0.75),
-		Figure{Name: "memory", Title: "peak memory", Unit: megabytes, Highest: true}.atMost(96),
-		{Name: "beyond", Title: "beyond", Unit: percent},
-		{Name: "rows", Title: "rows", Unit: perSecond},
-		{Name: "never", Title: "never measured"},
-	}}
-	r := &Report{Date: "2026-11-29", Machine: "a machine", Servers: "servers", Rounds: 3, Scale: 1,
-		Binaries: []string{"a", "b"}}
-	r.add(&s, map[string][][]float64{
-		"over":   {{0.7, 0.9, 0.8}, {0.7, 0.6, 0.4}},
-		"memory": {{90, 97, 80}, {90, 90, 90}},
-		"beyond": {{-1, 2, -3}, {4, 4, 4}},
-		"rows":   {{1_234, 321_987, 321_000}, {}},
-	})
-	got := r.Table()
-	for _, want := range []string{
-		"Measured 2026-11-29 on a machine, with servers. Medians of 3 rounds.",
-		"| over `LOAD DATA` | ≥ 0.75 | 0.80 | 0.70 – 0.90 | yes | 0.60 | 1.50 | 1.00 – 2.00 |\n",
-		"| peak memory, highest round | ≤ 96 MB | 97 MB | 80 – 97 | **no** | 90 MB | 1.00 | 0.89 – 1.08 |\n",
-		"| beyond |  | -1.0 % | -3.0 – 2.0 |  | 4.0 % | 0.50 | 0.50 – 0.50 |\n",
-		"| rows |  | 321,000/s | 1,234 – 322,000 |  |  |  |  |\n",
-	} {
-		if !strings.Contains(got, want) {
-			t.Errorf("the table lacks %q:\n%s", want, got)
-		}
-	}
-	if strings.Contains(got, "never") {
-		t.Errorf("a figure that was not measured is in the table:\n%s", got)
-	}
-	page, err := Replace("before\n"+tableBegin+"old\n"+tableEnd+"after\n", "new\n")
-	if want := "before\n" + tableBegin + "new\n" + tableEnd + "after\n"; err != nil || page != want {
-		t.Errorf("the page is %q, %v; want %q", page, err, want)
-	}
-	if _, err := Replace("no marks", got); err == nil {
-		t.Error("a page without marks is accepted")
 	}
 }
 
@@ -110,18 +71,6 @@ func TestValidate(t *testing.T) {
 	c.Binaries = []string{filepath.Join(t.TempDir(), "none")}
 	if _, err := Run(t.Context(), c); err == nil || !strings.Contains(err.Error(), "no binary") {
 		t.Errorf("error %v of a binary that is not there", err)
-	}
-}
-
-func TestPercentile(t *testing.T) {
-	v := []float64{3, 1, 2, 4}
-	for p, want := range map[int]float64{1: 1, 25: 1, 26: 2, 50: 2, 99: 4, 100: 4} {
-		if got := percentile(v, p); got != want {
-			t.Errorf("p%d: %v, want %v", p, got, want)
-		}
-	}
-	if got := median(v); got != 2.5 {
-		t.Errorf("median %v", got)
 	}
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 const emitEvents = 2_000_000
@@ -21,11 +23,12 @@ func emitScenario() scenario {
 	var theirs float64 // of the round
 	return scenario{
 		name: "emit",
-		figures: []Figure{
-			{Name: "kgo_events", Title: "franz-go's producer, events", Unit: perSecond, Shared: true},
-			Figure{Name: "emit_events", Title: "`emit` as fast as it goes, events",
-				Unit: perSecond}.atLeast(300_000),
-			Figure{Name: "emit_over_kgo", Title: "`emit` over franz-go's producer"}.atLeast(1),
+		figures: []figures.Figure{
+			{Name: "kgo_events", Title: "franz-go's producer, events", Unit: figures.PerSecond,
+				Shared: true},
+			figures.Figure{Name: "emit_events", Title: "`emit` as fast as it goes, events",
+				Unit: figures.PerSecond}.Min(300_000),
+			figures.Figure{Name: "emit_over_kgo", Title: "`emit` over franz-go's producer"}.Min(1),
 		},
 		setUp: func(ctx context.Context, b *Bench) error {
 			return b.createTopic(ctx, topic, b.cfg.Partitions)

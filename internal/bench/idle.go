@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 const (
@@ -13,17 +15,18 @@ const (
 
 // idleScenario measures what `process` costs where no events come.
 func idleScenario() scenario {
-	figure := func(name, title, unit string) Figure {
-		return Figure{Name: "idle_" + name, Title: "idle with 16 partitions, " + title, Unit: unit}
+	figure := func(name, title, unit string) figures.Figure {
+		return figures.Figure{Name: "idle_" + name, Title: "idle with 16 partitions, " + title,
+			Unit: unit}
 	}
 	return scenario{
 		name: "idle",
-		figures: []Figure{
-			figure("cpu", "CPU of `process`", percent).atMost(1),
-			figure("mysql_cpu", "CPU of MySQL", percent),
-			figure("kafka_cpu", "CPU of Kafka", percent),
-			figure("rows", "rows added to all tables", count).atMost(0),
-			figure("records", "records added to our topics", count).atMost(0),
+		figures: []figures.Figure{
+			figure("cpu", "CPU of `process`", figures.Percent).Max(1),
+			figure("mysql_cpu", "CPU of MySQL", figures.Percent),
+			figure("kafka_cpu", "CPU of Kafka", figures.Percent),
+			figure("rows", "rows added to all tables", figures.Count).Max(0),
+			figure("records", "records added to our topics", figures.Count).Max(0),
 		},
 		measure: func(ctx context.Context, r *run) error {
 			w, err := r.newWorld(ctx, "", idlePartitions)

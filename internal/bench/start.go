@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 const (
@@ -21,11 +23,11 @@ func startScenario() scenario {
 	var worlds []*world // by binary
 	return scenario{
 		name: "start",
-		figures: []Figure{
-			Figure{Name: "start_s", Title: "start of `process` to the first row",
-				Unit: seconds}.atMost(3),
-			Figure{Name: "start_without_state_s",
-				Title: "start of `process` without local state", Unit: seconds}.atMost(3),
+		figures: []figures.Figure{
+			figures.Figure{Name: "start_s", Title: "start of `process` to the first row",
+				Unit: figures.Seconds}.Max(3),
+			figures.Figure{Name: "start_without_state_s",
+				Title: "start of `process` without local state", Unit: figures.Seconds}.Max(3),
 		},
 		setUp: func(ctx context.Context, b *Bench) (err error) {
 			worlds, err = b.storedWorlds(ctx, startPlazas, b.events(startStored))

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 const (
@@ -18,23 +20,23 @@ const (
 
 // steadyScenario measures what everyday traffic costs.
 func steadyScenario() scenario {
-	figure := func(name, title, unit string) Figure {
-		return Figure{Name: "steady_" + name, Title: "2,000 events/s of 1,000 plazas, " + title,
+	figure := func(name, title, unit string) figures.Figure {
+		return figures.Figure{Name: "steady_" + name, Title: "2,000 events/s of 1,000 plazas, " + title,
 			Unit: unit}
 	}
-	bare := figure("kafka_bare_cpu", "CPU of Kafka with a bare producer and consumer", percent)
+	bare := figure("kafka_bare_cpu", "CPU of Kafka with a bare producer and consumer", figures.Percent)
 	bare.Shared = true
 	var bareCPU float64 // of the round
 	return scenario{
 		name: "steady",
-		figures: []Figure{
-			figure("cpu", "CPU of `process`", percent).atMost(20),
-			figure("mysql_cpu", "CPU of MySQL", percent).atMost(6),
+		figures: []figures.Figure{
+			figure("cpu", "CPU of `process`", figures.Percent).Max(20),
+			figure("mysql_cpu", "CPU of MySQL", figures.Percent).Max(6),
 			bare,
-			figure("kafka_cpu", "CPU of Kafka", percent),
-			figure("kafka_more_cpu", "CPU of Kafka beyond the bare", percent).atMost(6),
-			figure("stored_p99_ms", "produced → stored, p99", millis).atMost(300),
-			figure("merged_p99_ms", "produced → merged, p99", millis).atMost(1_000),
+			figure("kafka_cpu", "CPU of Kafka", figures.Percent),
+			figure("kafka_more_cpu", "CPU of Kafka beyond the bare", figures.Percent).Max(6),
+			figure("stored_p99_ms", "produced → stored, p99", figures.Millis).Max(300),
+			figure("merged_p99_ms", "produced → merged, p99", figures.Millis).Max(1_000),
 		},
 		// The first time is not measured: until Java's machine has compiled what small requests need,
 		// Kafka takes twice the CPU.
@@ -76,8 +78,8 @@ func steadyScenario() scenario {
 			r.record("steady_mysql_cpu", shares[1])
 			r.record("steady_kafka_cpu", shares[2])
 			r.record("steady_kafka_more_cpu", shares[2]-bareCPU)
-			r.record("steady_stored_p99_ms", percentile(t.stored, 99))
-			r.record("steady_merged_p99_ms", percentile(t.merged, 99))
+			r.record("steady_stored_p99_ms", figures.Percentile(t.stored, 99))
+			r.record("steady_merged_p99_ms", figures.Percentile(t.merged, 99))
 			return l.finish(ctx)
 		},
 	}

@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"github.com/tollstream/tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 func main() {
@@ -79,7 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
-	var report *bench.Report
+	var report *figures.Report
 	var failed error
 	if *from != "" {
 		if report, failed = readReports(strings.Split(*from, ",")); failed != nil {
@@ -92,14 +93,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 // readReports reads reports and puts their figures into the first.
-func readReports(files []string) (*bench.Report, error) {
-	var all *bench.Report
+func readReports(files []string) (*figures.Report, error) {
+	var all *figures.Report
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return nil, err
 		}
-		var r bench.Report
+		var r figures.Report
 		if err := json.Unmarshal(text, &r); err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
@@ -112,7 +113,7 @@ func readReports(files []string) (*bench.Report, error) {
 	return all, nil
 }
 
-func write(r *bench.Report, file, into string, stdout io.Writer) error {
+func write(r *figures.Report, file, into string, stdout io.Writer) error {
 	if file != "" {
 		text, err := json.MarshalIndent(r, "", "  ")
 		if err != nil {
@@ -130,7 +131,7 @@ func write(r *bench.Report, file, into string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	text, err := bench.Replace(string(page), r.Table())
+	text, err := figures.Replace(string(page), r.Table())
 	if err != nil {
 		return fmt.Errorf("%s: %w", into, err)
 	}

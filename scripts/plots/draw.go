@@ -6,7 +6,7 @@ import (
 	"math"
 	"strconv"
 
-	"github.com/tollstream/tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench/figures"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/font"
@@ -26,7 +26,7 @@ var (
 // it can be read on dark pages too.
 func (s *series) picture(points []point) ([]byte, error) {
 	plot.DefaultFont = font.Font{Typeface: "Liberation", Variant: "Sans"}
-	var process, load, cpu []bench.Spread
+	var process, load, cpu []figures.Spread
 	for _, p := range points {
 		process, load, cpu = append(process, p.Rows), append(load, p.Load), append(cpu, p.CPU)
 	}
@@ -88,7 +88,7 @@ func (s *series) panel(points []point, title string) *plot.Plot {
 // addLine adds a line through the medians with bars from the lowest to the highest, named in the
 // legend unless the name is empty. The y axis starts at 0, and has room for the legend above the
 // highest.
-func addLine(p *plot.Plot, measured []point, name string, values []bench.Spread, c color.Color,
+func addLine(p *plot.Plot, measured []point, name string, values []figures.Spread, c color.Color,
 	shape draw.GlyphDrawer) error {
 	points := make(plotter.XYs, len(values))
 	bars := make(plotter.YErrors, len(values))

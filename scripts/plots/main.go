@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/tollstream/tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 func main() {
@@ -50,7 +51,7 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q", flags.Arg(0))
 	}
-	measure := func(cfg bench.Config) (*bench.Report, error) { return bench.Run(ctx, cfg) }
+	measure := func(cfg bench.Config) (*figures.Report, error) { return bench.Run(ctx, cfg) }
 	var errs []error
 	for name := range strings.SplitSeq(*names, ",") {
 		i := slices.IndexFunc(allSeries, func(s series) bool { return s.name == name })

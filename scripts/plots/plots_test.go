@@ -12,17 +12,18 @@ import (
 	"testing"
 
 	"github.com/tollstream/tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 // fakeBench returns a report whose rate follows the partitions, and fails where there are two.
-func fakeBench(c bench.Config) (*bench.Report, error) {
+func fakeBench(c bench.Config) (*figures.Report, error) {
 	if c.Partitions == 2 {
 		return nil, errors.New("out of order")
 	}
-	spread := func(v float64) []bench.Spread {
-		return []bench.Spread{{Median: v, Lowest: v * 0.9, Highest: v * 1.1}}
+	spread := func(v float64) []figures.Spread {
+		return []figures.Spread{{Median: v, Lowest: v * 0.9, Highest: v * 1.1}}
 	}
-	return &bench.Report{Figures: []bench.Figure{
+	return &figures.Report{Figures: []figures.Figure{
 		{Name: "load_1_rows", Values: spread(300_000)}, {Name: "load_4_rows", Values: spread(400_000)},
 		{Name: "backlog_12_rows", Values: spread(float64(c.Partitions) * 100_000)},
 		{Name: "backlog_12_cpu_s", Values: spread(1.5)},
@@ -79,7 +80,7 @@ func TestFailedPoint(t *testing.T) {
 func TestOnePoint(t *testing.T) {
 	for i := range allSeries {
 		s := &allSeries[i]
-		spread := bench.Spread{Median: 1, Lowest: 1, Highest: 1}
+		spread := figures.Spread{Median: 1, Lowest: 1, Highest: 1}
 		if _,
 			err := s.picture([]point{{Value: s.values[0], Rows: spread, Load: spread,
 			CPU: spread}}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/tollstream/tollstream/internal/bench"
+	"github.com/tollstream/tollstream/internal/bench/figures"
 )
 
 // series varies one setting of the benchmark and leaves the others as they are.
@@ -40,16 +41,16 @@ func seriesNames() []string {
 
 // point is what was measured with one value of the setting.
 type point struct {
-	Value   int          `json:"value"`
-	Machine string       `json:"machine"`
-	Rows    bench.Spread `json:"rows_per_second"`
-	Load    bench.Spread `json:"load_data_rows_per_second"` // the better of the ways to load
-	CPU     bench.Spread `json:"cpu_seconds_per_million"`
+	Value   int            `json:"value"`
+	Machine string         `json:"machine"`
+	Rows    figures.Spread `json:"rows_per_second"`
+	Load    figures.Spread `json:"load_data_rows_per_second"` // the better of the ways to load
+	CPU     figures.Spread `json:"cpu_seconds_per_million"`
 }
 
-func newPoint(value, plazas int, r *bench.Report) (p point, err error) {
+func newPoint(value, plazas int, r *figures.Report) (p point, err error) {
 	p = point{Value: value, Machine: r.Machine}
-	for name, into := range map[string]*bench.Spread{
+	for name, into := range map[string]*figures.Spread{
 		fmt.Sprintf("backlog_%d_rows", plazas): &p.Rows, fmt.Sprintf("backlog_%d_cpu_s", plazas): &p.CPU,
 		"load_1_rows": &p.Load,
 	} {
@@ -70,7 +71,7 @@ func (s *series) file(dir, ext string) string { return filepath.Join(dir, s.name
 // measure writes the figures of all points. A point that fails is left out, and the others are
 // measured all the same.
 func (s *series) measure(cfg bench.Config, dir string,
-	run func(bench.Config) (*bench.Report, error)) error {
+	run func(bench.Config) (*figures.Report, error)) error {
 	var points []point
 	var errs []error
 	for _, v := range s.values {

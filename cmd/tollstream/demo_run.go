@@ -1,0 +1,289 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/emit"
+	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/pipeline"
+	"github.com/tollstream/tollstream/internal/simulate"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+)
+
+// demoConfig says how to run a demo.
+type demoConfig struct {
+	Speed  float64       // of event time, in times the clock's
+	Length time.Duration // 0: until interrupted
+	Out    io.Writer
+	// Page serves the live view until ctx ends. It returns its address, and a func that waits for its
+	// end.
+	Page func(ctx context.Context, con connection) (url string, wait func(), err error)
+}
+
+// The morning of a demo, and what happens in it: half an hour in, a quiet plaza gets several times
+// its traffic.
+const (
+	morning        = 5*time.Hour + 30*time.Minute
+	incidentAfter  = 30 * time.Minute
+	incidentLength = 90 * time.Minute
+	incidentSize   = 5
+	incidentPlaza  = 4010
+)
+
+// demo is the whole pipeline in one process.
+type demo struct {
+	cfg       demoConfig
+	con       connection
+	store     *sql.Store
+	table     *topology.Table
+	processor *topology.Processor
+	plazas    []toll.Plaza
+	passing   passing
+	display   display
+	checker   *sql.PlazaChecker
+	counted   time.Time // when rows were counted last
+	countTook time.Duration
+}
+
+// demoRun starts servers and plays a morning on them. It reports whether all was exact.
+func demoRun(ctx context.Context, cfg demoConfig) (exact bool, err error) {
+	fmt.Fprintln(cfg.Out, "Starting a broker and a database …")
+	servers, err := startSandbox(ctx, sandboxConfig{
+		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC, Log: quietLog(),
+		Topics: topology.Topics{Topic: defaultTopic, Group: defaultGroup, Partitions: defaultPartitions,
+			Replication: defaultReplication},
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			return true, nil
+		}
+		return false, err
+	}
+	defer servers.Close()
+	name := "MariaDB"
+	if servers.embedded() {
+		name = "an embedded MySQL in memory (no MariaDB is installed here)"
+	}
+	fmt.Fprintf(cfg.Out, "Kafka at %s, %s at %s\n", servers.broker.Addr(), name,
+		servers.database.Addr())
+	d := &demo{cfg: cfg, con: servers.connection(), plazas: emit.SamplePlazas()}
+	if d.store, err = d.con.openStore(sql.LoadAuto, quietLog()); err != nil {
+		return false, err
+	}
+	defer d.store.Close()
+	d.checker = d.store.PlazaChecker()
+	d.display = display{out: cfg.Out, names: map[int16]string{}}
+	for _, p := range d.plazas {
+		d.display.names[p.ID] = p.Name
+	}
+	return d.play(ctx)
+}
+
+// play runs emitter, processor and page until the demo is over, lets all of it arrive, and gives the
+// verdict.
+func (d *demo) play(ctx context.Context) (exact bool, err error) {
+	state, err := os.MkdirTemp("", "tollstream-demo-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(state)
+	shown, stopShowing := context.WithCancel(ctx)
+	if d.cfg.Length > 0 {
+		shown, stopShowing = context.WithTimeout(ctx, d.cfg.Length)
+	}
+	defer stopShowing()
+	// an interrupt ends the emitter first
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer stop()
+
+	started := make(chan *topology.Processor, 1)
+	processed := make(chan error, 1)
+	background.Go(func() {
+		processed <- d.process(running, state, func(p *topology.Processor, _ *sql.Writer) {
+			started <- p
+		})
+	})
+	emitted := make(chan error, 1)
+	background.Go(func() { emitted <- d.emit(shown) })
+	select {
+	case d.processor = <-started:
+	case err := <-processed:
+		return false, err
+	}
+	url, pageEnded, err := d.cfg.Page(running, d.con)
+	if err != nil {
+		return false, err
+	}
+	background.Go(pageEnded)
+	fmt.Fprintf(d.cfg.Out, "The live view: %s\n", url)
+	if d.cfg.Length == 0 {
+		fmt.Fprintln(d.cfg.Out, "Ctrl-C ends the demo with the verdict.")
+	}
+	fmt.Fprintln(d.cfg.Out)
+	if d.table, err = topology.NewTable(d.con.cluster, d.con.group, quietLog()); err != nil {
+		return false, err
+	}
+	background.Go(func() { _ = d.table.Run(running) })
+	if err := d.showUntil(shown, running, processed); err != nil {
+		return false, err
+	}
+	if err := <-emitted; err != nil {
+		return false, err
+	}
+	if err := d.awaitEnd(running); err != nil {
+		return false, err
+	}
+	if err := d.show(running); err != nil {
+		return false, err
+	}
+	return d.verdict(running)
+}
+
+// process runs the processor and what belongs to it.
+func (d *demo) process(ctx context.Context, state string,
+	started func(*topology.Processor, *sql.Writer)) error {
+	cfg := topology.DefaultConfig()
+	cfg.Cluster, cfg.Topic, cfg.Group = d.con.cluster, d.con.topic, d.con.group
+	cfg.Instance, cfg.StateDir = "demo", state
+	cfg.NewToken, cfg.Log = sql.NewToken, quietLog()
+	windows := pipeline.DefaultWindows()
+	windows.Plazas = d.plazas
+	return pipeline.Run(ctx, pipeline.Config{Topology: cfg, Location: d.con.location, Store: d.store,
+		Windows: windows, Retention: maintenance.DefaultRetention(), Started: started, Log: cfg.Log})
+}
+
+// showUntil shows what happens until shown ends; running is for what is asked of the servers.
+func (d *demo) showUntil(shown, running context.Context, processed <-chan error) error {
+	every := 2 * time.Second
+	if text.IsTerminal(d.cfg.Out) {
+		every = 500 * time.Millisecond
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-shown.Done():
+			return nil
+		case err := <-processed:
+			return cmp.Or(err, errors.New("the processor ended by itself"))
+		case <-ticker.C:
+			if err := d.show(running); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// show shows the state of things, once the group table has been read.
+func (d *demo) show(ctx context.Context) error {
+	if !d.table.Recovered() {
+		return nil
+	}
+	var s snapshot
+	var err error
+	if s.states, err = d.table.States(); err != nil {
+		return err
+	}
+	// Rows are counted so often that it takes a fifth of the time at most.
+	began := time.Now()
+	o := sql.PlazaOptions{CountOnly: true, SkipRows: began.Sub(d.counted) < 5*d.countTook}
+	if s.checks, err = d.checker.Plazas(ctx, s.states, o); err != nil {
+		return err
+	}
+	if !o.SkipRows {
+		d.counted, d.countTook = began, time.Since(began)
+	}
+	if s.congestion, err = d.store.Congestion(ctx); err != nil {
+		return err
+	}
+	s.vehicles, s.emitted = d.passing.read()
+	return d.display.show(&s)
+}
+
+// emit sends a morning's events until ctx ends.
+func (d *demo) emit(ctx context.Context) error {
+	start := mondayBefore(time.Now().Add(-minAge)).Add(morning)
+	return emit.Run(ctx, emit.Config{
+		Cluster: d.con.cluster, Topic: d.con.topic, Location: time.UTC,
+		Profile: &emit.Profile{Speed: d.cfg.Speed, Day: simulate.ProfileConfig{
+			Plazas: d.plazas, Location: time.UTC, Start: start, Seed: uint64(time.Now().UnixNano()),
+			Incidents: []simulate.Incident{{Plaza: incidentPlaza, Kind: simulate.Surge,
+				Size:  incidentSize,
+				Start: start.Add(incidentAfter), End: start.Add(incidentAfter + incidentLength)}},
+		}},
+		Observe: d.passing.add,
+		Stdout:  io.Discard, Stderr: io.Discard,
+	})
+}
+
+// minAge is how far back the demo's morning is, at least: event time that runs ahead of the clocks
+// is a warning, and hours of a demo are weeks.
+const minAge = 28 * 24 * time.Hour
+
+// mondayBefore returns the last midnight of a Monday, in UTC, that is not after a time.
+func mondayBefore(t time.Time) time.Time {
+	day := t.UTC().Truncate(24 * time.Hour)
+	return day.AddDate(0, 0, -(int(day.Weekday())+6)%7)
+}
+
+// awaitEnd waits until all that was emitted is counted.
+func (d *demo) awaitEnd(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	end, err := d.con.cluster.FindEnd(ctx, d.con.topic)
+	if err != nil {
+		return err
+	}
+	if err := d.processor.AwaitEnd(ctx, end); err != nil {
+		return err
+	}
+	return d.processor.CloseAll(ctx)
+}
+
+// verdict verifies everything, checksums of the rows included, prints the result, and reports
+// whether all is exact.
+func (d *demo) verdict(ctx context.Context) (exact bool, err error) {
+	states, err := d.table.States()
+	if err != nil {
+		return false, err
+	}
+	in := sql.VerifyInput{States: states, Deep: true}
+	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, d.store, time.UTC); err != nil {
+		return false, err
+	}
+	report, err := d.store.Verify(ctx, in)
+	if err != nil {
+		return false, err
+	}
+	_, emitted := d.passing.read()
+	if report.Status == sql.Exact && report.Rows == emitted && report.Merged == emitted {
+		fmt.Fprintf(d.cfg.Out,
+			"\nexact: %s emitted = %s rows in MySQL = %s counted per plaza; every row's checksum agrees\n",
+			text.Number(emitted), text.Number(report.Rows), text.Number(report.Merged))
+		fmt.Fprintf(d.cfg.Out, "       %s closed; each holds the vehicles that the rows say\n",
+			text.Count(report.Windows, "window"))
+		return true, nil
+	}
+	fmt.Fprintf(d.cfg.Out, "\n%s: %s emitted, %s rows in MySQL, %s counted per plaza\n",
+		report.Status, text.Number(emitted), text.Number(report.Rows), text.Number(report.Merged))
+	for _, p := range report.Problems {
+		fmt.Fprintf(d.cfg.Out, "  %s\n", p.Text)
+	}
+	return false, nil
+}
+
+// quietLog returns a logger for what runs inside another command.
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/go-sql-driver/mysql"
+
+	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/text"
+)
+
+// sandboxReport is what up --json prints.
+type sandboxReport struct {
+	Brokers    string `json:"brokers"`
+	MySQL      string `json:"mysql"` // the DSN
+	Database   string `json:"database"`
+	Topic      string `json:"topic"`
+	Partitions int    `json:"partitions"`
+	Data       string `json:"data"`
+	KeepsRows  bool   `json:"keeps_rows"`
+}
+
+func (s *sandbox) report() sandboxReport {
+	con := s.connection()
+	return sandboxReport{
+		Brokers: s.broker.Addr(), MySQL: con.dsn, Database: s.database.Engine(),
+		Topic: con.topic, Partitions: s.partitions, Data: s.cfg.DataDir, KeepsRows: s.keeps(),
+	}
+}
+
+// write tells a person how to reach the servers, and what to do next.
+func (s *sandbox) write(w io.Writer) error {
+	con := s.connection()
+	cfg, err := mysql.ParseDSN(con.dsn)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.topic,
+		text.Count(s.partitions, "partition"))
+	fmt.Fprintf(&b, "MySQL  %-21s  database %s, user %s, password %s\n", cfg.Addr, cfg.DBName,
+		cfg.User, cfg.Passwd)
+	folder := "in no folder (--data names one)"
+	if s.cfg.DataDir != "" {
+		folder = text.Escape(s.cfg.DataDir)
+	}
+	fmt.Fprintf(&b, "Data   %s: %s\n", folder, s.afterwards())
+	if s.embedded() {
+		b.WriteString(
+			"\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows go away at the end.\n")
+	}
+	b.WriteString("\nNext, each in a terminal of its own:\n\n")
+	for _, line := range s.exports() {
+		fmt.Fprintf(&b, "  %s\n", line)
+	}
+	b.WriteString(
+		"  tollstream process\n  tollstream emit\n  tollstream view --watch\n\nCtrl-C stops both servers.\n")
+	_, err = io.WriteString(w, b.String())
+	return err
+}
+
+// afterwards says what is left of the data at the end.
+func (s *sandbox) afterwards() string {
+	switch {
+	case s.cfg.DataDir == "":
+		return "topics and rows go away at the end"
+	case s.keeps():
+		return "topics and rows stay for the next start"
+	}
+	return "topics stay for the next start, rows do not; process then stores the events again"
+}
+
+// exports returns the shell lines without which the other commands would look elsewhere.
+func (s *sandbox) exports() []string {
+	con := s.connection()
+	var lines []string
+	for _, v := range []struct{ name, fallback, value string }{
+		{"brokers", defaultBrokers, s.broker.Addr()},
+		{"mysql", defaultMySQL, con.dsn},
+		{"topic", defaultTopic, con.topic},
+		{"group", defaultGroup, con.group},
+		{"timezone", defaultTimezone, con.location.String()},
+	} {
+		variable := command.Env(v.name)[0]
+		now := strings.TrimSpace(os.Getenv(variable))
+		if now == "" {
+			now = v.fallback
+		}
+		if now != v.value {
+			lines = append(lines, fmt.Sprintf("export %s='%s'", variable, v.value))
+		}
+	}
+	return lines
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"runtime"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/tui"
+	"github.com/tollstream/tollstream/topology"
+)
+
+// fullScreen reports whether view --watch fills the terminal: where a person sees it and has keys.
+func (a *app) fullScreen(s viewSettings) bool {
+	if s.plain || s.json || !text.IsTerminal(a.stdin) || !text.IsTerminal(a.stdout) {
+		return false
+	}
+	name, named := os.LookupEnv("TERM")
+	return name != "dumb" && (named && name != "" || runtime.GOOS == "windows")
+}
+
+// watchScreen shows the view on the whole terminal until it is quit.
+func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
+	con, err := connectionFrom(c)
+	if err != nil {
+		return err
+	}
+	held := &tui.HeldLog{To: a.stderr}
+	if text.IsTerminal(a.stderr) {
+		defer held.Hold()()
+	}
+	logger, err := command.NewLogger(held, command.LogText, "warn")
+	if err != nil {
+		return err
+	}
+	r, err := openFollower(c.Context, con, fixesTimezone(c), logger)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(c.Context)
+	defer stop(nil)
+	source := newViewSource(stop)
+	all := s
+	all.plaza, all.sort = nil, sortTotal // the screen chooses and sorts by itself
+	v := newViewer(r, all)
+	defer closeView(v)
+	r.start()
+	defer context.AfterFunc(ctx, r.stop)()
+	source.open(v)
+	options := tui.Options{Plaza: s.plaza, Top: s.top, Brief: topology.Brief,
+		Ends: func(err error) bool { return errors.Is(err, errTableEnded) }}
+	if s.sorted {
+		options.Sort = s.sort
+	}
+	if s.deep {
+		options.Timeout = deepLimit
+	}
+	err = tui.Run(ctx, a.stdin, a.stdout, source, options)
+	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errTableEnded) {
+		return cause
+	}
+	return err
+}

@@ -1,0 +1,138 @@
+package tui
+
+import (
+	"strings"
+
+	"github.com/charmbracelet/x/ansi"
+)
+
+// look is how a piece of text stands out. Colours are those of the terminal's own palette, which
+// suits its background, and none tells what the words do not.
+type look uint8
+
+const (
+	plain  look = iota
+	strong      // bold
+	faint
+	good   // what is proved
+	alarm  // too much
+	notice // too little
+	marked // underlined
+	chosen // the line that the cursor is on
+	loud   // must not be overlooked
+)
+
+var sgr = [...]string{
+	strong: ansi.NewStyle().Bold().String(),
+	faint:  ansi.NewStyle().Faint().String(),
+	good:   ansi.NewStyle().ForegroundColor(ansi.Green).String(),
+	alarm:  ansi.NewStyle().Bold().ForegroundColor(ansi.Red).String(),
+	notice: ansi.NewStyle().Bold().ForegroundColor(ansi.Magenta).String(),
+	marked: ansi.NewStyle().Underline(true).String(),
+	chosen: ansi.NewStyle().Reverse(true).String(),
+	loud:   ansi.NewStyle().Bold().Reverse(true).ForegroundColor(ansi.Red).String(),
+}
+
+// piece is a text in one look. It holds nothing that a terminal would do other than to show it, see
+// [text.Cell].
+type piece struct {
+	text string
+	look look
+}
+
+// line is a line of a screen.
+type line []piece
+
+func textLine(text string) line { return line{{text, plain}} }
+
+func (l line) width() int {
+	n := 0
+	for _, p := range l {
+		n += cells(p.text)
+	}
+	return n
+}
+
+// to returns the line in exactly so many columns: filled up with blanks, or cut, with an ellipsis.
+func (l line) to(columns int) line {
+	n := l.width()
+	if n <= columns {
+		if n == columns {
+			return l
+		}
+		return append(l[:len(l):len(l)], piece{strings.Repeat(" ", columns-n), plain})
+	}
+	var cut line
+	room := columns - 1 // for the ellipsis
+	for _, p := range l {
+		if n := cells(p.text); n <= room {
+			cut, room = append(cut, p), room-n
+			continue
+		}
+		return append(cut, piece{ansi.Truncate(p.text, room, "") + "…", p.look}).to(columns)
+	}
+	return cut.to(columns)
+}
+
+// in returns the line in one look.
+func (l line) in(k look) line {
+	var b strings.Builder
+	for _, p := range l {
+		b.WriteString(p.text)
+	}
+	return line{{b.String(), k}}
+}
+
+// String returns the text alone.
+func (l line) String() string {
+	var b strings.Builder
+	for _, p := range l {
+		b.WriteString(p.text)
+	}
+	return b.String()
+}
+
+// styled writes lines for a terminal.
+func styled(lines []line) string {
+	var b strings.Builder
+	for i, l := range lines {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		for _, p := range l {
+			if p.look == plain || p.text == "" {
+				b.WriteString(p.text)
+				continue
+			}
+			b.WriteString(sgr[p.look])
+			b.WriteString(p.text)
+			b.WriteString(ansi.ResetStyle)
+		}
+	}
+	return b.String()
+}
+
+// cells returns how many columns a text takes.
+func cells(s string) int { return ansi.StringWidth(s) }
+
+// ellipsed cuts a text to so many columns, with an ellipsis.
+func ellipsed(s string, columns int) string { return ansi.Truncate(s, max(columns, 1), "…") }
+
+// fill pads a text to so many columns, a number to the right.
+func fill(s string, columns int, right bool) string {
+	blanks := strings.Repeat(" ", max(columns-cells(s), 0))
+	if right {
+		return blanks + s
+	}
+	return s + blanks
+}
+
+// firstFit returns the first text that fits into so many columns, or else the last.
+func firstFit(columns int, texts ...string) string {
+	for _, text := range texts {
+		if cells(text) <= columns {
+			return text
+		}
+	}
+	return texts[len(texts)-1]
+}

@@ -1,0 +1,483 @@
+package tui
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
+	"github.com/tollstream/tollstream/toll/traffic"
+)
+
+// The least room that there must be.
+const (
+	leastWidth  = 40
+	leastHeight = 10
+)
+
+// Lines around what a page shows.
+const (
+	headLines = 3 // verification, network, time
+	footLines = 1
+)
+
+// staleAge is how old figures are called stale: several times what reading takes at a thousand
+// plazas.
+const staleAge = 6 * time.Second
+
+func (m *model) tooSmall() bool { return m.width < leastWidth || m.height < leastHeight }
+
+// frame returns the screen as it is now: as many lines as it is high, each as wide as it is.
+func (m *model) frame() []line {
+	if m.width <= 0 || m.height <= 0 {
+		return nil
+	}
+	var lines []line
+	switch {
+	case m.tooSmall():
+		lines = m.smallFrame()
+	case m.page == pageTable:
+		lines = append(m.head(), m.table()...)
+		lines = append(lines, m.foot())
+	default:
+		content := m.content()
+		first := max(min(m.scroll, len(content)-m.contentRoom()), 0)
+		in := content[first:min(first+m.contentRoom(), len(content))]
+		lines = append(m.head(), in...)
+		for len(lines) < m.height-footLines {
+			lines = append(lines, nil)
+		}
+		lines = append(lines, m.footOf(first, len(content)))
+	}
+	lines = lines[:min(len(lines), m.height)]
+	for len(lines) < m.height {
+		lines = append(lines, nil)
+	}
+	for i := range lines {
+		lines[i] = lines[i].to(m.width)
+	}
+	return lines
+}
+
+// smallFrame is for a terminal that is too small for the rest.
+func (m *model) smallFrame() []line {
+	return []line{m.verification(), textLine(fmt.Sprintf("too small: %d×%d,", m.width, m.height)),
+		textLine(fmt.Sprintf("needs %d×%d", leastWidth, leastHeight))}
+}
+
+// contentRoom is how many lines a page may show that is no table.
+func (m *model) contentRoom() int { return max(m.height-headLines-footLines, 1) }
+
+// content returns all lines of a page that is no table.
+func (m *model) content() []line {
+	if m.page == pageHelp {
+		return m.help()
+	}
+	return m.plazaPage()
+}
+
+func (m *model) head() []line { return []line{m.verification(), m.network(), m.time()} }
+
+// stale says for how long the figures have not been read anew, and whether that is too long.
+func (m *model) stale() (age time.Duration, stale bool) {
+	if m.board == nil {
+		return 0, false
+	}
+	age = max(m.now.Sub(m.board.At), 0)
+	return age, m.trouble != "" || age > staleAge && !m.paused
+}
+
+// verification says whether the figures are exact. It is in sight on every page.
+func (m *model) verification() line {
+	if m.board == nil {
+		return line{{"not verified yet", strong}}
+	}
+	v := &m.board.Verification
+	checked := "rows never counted"
+	if v.CheckedAt != nil {
+		checked = "checked " + ago(m.now.Sub(*v.CheckedAt))
+	}
+	if age, stale := m.stale(); stale {
+		at := m.board.At.In(m.zone(m.board.Timezone)).Format(time.TimeOnly)
+		words := map[board.Status]string{board.Exact: "exact",
+			board.InFlight: text.Number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
+		k := strong
+		if v.Status == board.Mismatch {
+			k = loud
+		}
+		return line{{firstFit(m.width, "? "+words+" at "+at+", "+ago(age)+"; not verified since",
+			"? "+words+" at "+at+", "+ago(age), "? "+words+", "+ago(age), "? stale"), k}}
+	}
+	vehicles := int64(0)
+	if v.Events != nil {
+		vehicles = *v.Events
+	}
+	all := text.Count(vehicles, "vehicle")
+	mark := verdictSymbols[v.Status] + " "
+	switch v.Status {
+	case board.Mismatch:
+		var wrong []string
+		for i := range m.board.Plazas {
+			if p := &m.board.Plazas[i]; p.Verification.Status == board.Mismatch {
+				wrong = append(wrong, plazaName(int(p.ID)))
+			}
+		}
+		slices.Sort(wrong)
+		where, short := "", ""
+		if len(wrong) > 0 {
+			where, short = fmt.Sprintf(" at %s: %s", text.Count(len(wrong), "plaza"), someOf(wrong)),
+				fmt.Sprintf(" at %s", text.Count(len(wrong), "plaza"))
+		}
+		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more",
+			mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+
+				short, mark+"MISMATCH")
+		return line{{fill(text, m.width, false), loud}}
+	case board.InFlight:
+		return line{{firstFit(m.width,
+			mark+"in flight: "+text.Number(v.InFlight)+" stored and not yet counted, all else exact; "+all+
+				" counted · "+checked,
+			mark+text.Number(v.InFlight)+" in flight, all else exact · "+checked, mark+
+				text.Number(v.InFlight)+
+				" in flight · "+checked, mark+text.Number(v.InFlight)+" in flight"), strong}}
+	}
+	if vehicles == 0 && v.Rows == nil {
+		return line{{mark + "exact: nothing is stored yet", good}}
+	}
+	if v.Rows == nil {
+		return line{{firstFit(m.width,
+			mark+"exact: "+all+", each counted once; the rows are not counted: the optional indexes "+
+				"in sql/indexes.sql make the count fast", mark+"exact: "+
+				all+"; the rows are not counted", mark+"exact; rows not counted"), good}}
+	}
+	if *v.Rows != vehicles { // some are from before tollstream, or were deleted on purpose
+		return line{{firstFit(m.width, mark+"exact: "+all+" at "+text.Count(len(m.board.Plazas),
+			"plaza")+", each counted once; "+text.Count(*v.Rows, "row")+" · "+checked,
+			mark+"exact: "+all+", "+text.Count(*v.Rows, "row")+" · "+checked, mark+"exact · "+checked, mark+
+				"exact"), good}}
+	}
+	return line{{firstFit(m.width, mark+"exact: "+all+" at "+text.Count(len(m.board.Plazas),
+		"plaza")+", each one row and counted once · "+checked,
+		mark+"exact: "+all+", each one row, counted once · "+checked, mark+"exact: "+all+" · "+
+			checked, mark+"exact · "+checked, mark+"exact"), good}}
+}
+
+// network sums up all plazas; where something is wrong, it says what.
+func (m *model) network() line {
+	if m.board == nil {
+		return nil
+	}
+	if v := &m.board.Verification; v.Status == board.Mismatch && len(v.Problems) > 0 {
+		out := text.Cell(v.Problems[0])
+		if more := len(v.Problems) - 1; more > 0 {
+			out = fmt.Sprintf("1 of %s problems: %s", text.Number(more+1), out)
+		}
+		return line{{out, alarm}}
+	}
+	s := &m.board.Summary
+	states := line{}
+	for _, state := range severity {
+		n := map[traffic.State]int{traffic.Free: s.States.Free, traffic.Busy: s.States.Busy,
+			traffic.Saturated:  s.States.Saturated,
+			traffic.BelowUsual: s.States.BelowUsual, traffic.NoData: s.States.NoData}[state]
+		if n == 0 {
+			continue
+		}
+		if len(states) > 0 {
+			states = append(states, piece{", ", plain})
+		}
+		states = append(states,
+			piece{fmt.Sprintf("%s %s %s", stateSymbols[state], text.Number(n), state), stateLook(state)})
+	}
+	if len(states) == 0 {
+		return textLine("no plaza is known yet")
+	}
+	for _, first := range []string{
+		fmt.Sprintf("%s, %s vehicles/h · ", text.Count(s.Plazas, "plaza"), text.Round(s.FlowPerHour)),
+		fmt.Sprintf("%s vehicles/h · ", text.Round(s.FlowPerHour)),
+		text.Round(s.FlowPerHour) + " veh/h · ",
+	} {
+		if l := append(line{{first, plain}}, states...); l.width() <= m.width {
+			return l
+		}
+	}
+	return states
+}
+
+// time says of when the figures are.
+func (m *model) time() line {
+	age, stale := m.stale()
+	switch {
+	case m.trouble != "":
+		long := ago(m.now.Sub(m.since))
+		long = strings.TrimSuffix(long, " ago")
+		since := m.since.In(m.boardZone()).Format(time.TimeOnly)
+		return line{{fill(firstFit(m.width,
+			fmt.Sprintf("STALE for %s, since %s: %s", long, since, m.trouble)), m.width, false), loud}}
+	case m.paused:
+		return line{{fill(firstFit(m.width, fmt.Sprintf("PAUSED, figures of %s; Space goes on", ago(age)),
+			"PAUSED; Space goes on"), m.width, false), chosen}}
+	case m.board == nil:
+		words := "reading …"
+		if !m.reading.IsZero() && m.now.Sub(m.reading) >= 2*time.Second {
+			words = "reading for " + strings.TrimSuffix(ago(m.now.Sub(m.reading)), " ago") + " …"
+		}
+		return textLine(words)
+	case stale:
+		return line{{fill(firstFit(m.width,
+			fmt.Sprintf("STALE: reading takes long, figures of %s", ago(age)), "STALE: figures of "+
+				ago(age)), m.width, false), loud}}
+	}
+	updated := "updated " + ago(age)
+	if m.board.StreamTime == nil {
+		return spread(m.width, "no vehicle has passed yet", updated)
+	}
+	location := m.boardZone()
+	at := m.board.StreamTime.In(location).Format("2006-01-02 15:04 MST")
+	mark := ""
+	if m.board.Watermark != nil {
+		mark = ", watermark " + m.board.Watermark.In(location).Format(time.TimeOnly)
+	}
+	waiting := ""
+	if n := m.board.Waiting; n > 0 {
+		waiting = ", " + text.Number(n) + " waiting"
+	}
+	if len(m.board.Warnings) > 0 {
+		mark += ", clocks disagree"
+	}
+	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark+waiting, "stream time "+at+mark,
+		"stream time "+at, m.board.StreamTime.In(location).Format("15:04 MST"))
+	return spread(m.width, left, updated)
+}
+
+func (m *model) boardZone() *time.Location {
+	if m.board == nil {
+		return time.UTC
+	}
+	return m.zone(m.board.Timezone)
+}
+
+// spread puts one text to the left and one to the right; the right one stays where there is little
+// room.
+func spread(width int, left, right string) line {
+	room := width - cells(right) - 2
+	if room < 1 {
+		return textLine(right)
+	}
+	return line{{fill(ellipsed(left, room), room, false) + "  ", plain}, {right, plain}}
+}
+
+// tableRoom is how many plazas there is room for.
+func (m *model) tableRoom() int { return max(m.height-headLines-1-footLines, 1) }
+
+// table returns the plazas in sight, below the names of their columns.
+func (m *model) table() []line {
+	if m.board == nil {
+		return slices.Repeat([]line{nil}, m.height-headLines-footLines)
+	}
+	columns := placeColumns(m.widths, m.width)
+	_, stale := m.stale()
+	lines := []line{m.tableHead(columns)}
+	for i := m.offset; i < min(m.offset+m.tableRoom(), len(m.order)); i++ {
+		row := &m.rows[m.order[i]]
+		var l line
+		for j, c := range columns {
+			cell, k := row.cells[c.index], plain
+			if c.look != nil {
+				k = c.look(row)
+			}
+			if stale && k == good {
+				k = faint
+			}
+			if c.Name == trendName {
+				cell = row.trend(c.width)
+			}
+			if j > 0 {
+				l = append(l, piece{strings.Repeat(" ", table.Gap), plain})
+			}
+			cell = ellipsed(cell, c.width)
+			blanks := piece{strings.Repeat(" ", c.width-cells(cell)), plain}
+			if c.Number {
+				l = append(l, blanks, piece{cell, k})
+			} else {
+				l = append(l, piece{cell, k}, blanks)
+			}
+		}
+		if i == m.cursor {
+			l = l.to(m.width).in(chosen)
+		}
+		lines = append(lines, l)
+	}
+	if len(m.order) == 0 {
+		words := "no plaza matches the filter; Esc clears it"
+		if len(m.rows) == 0 {
+			words = "no vehicle has passed any plaza yet"
+		}
+		lines = append(lines, textLine(words))
+	}
+	for len(lines) < m.height-headLines-footLines {
+		lines = append(lines, nil)
+	}
+	return lines
+}
+
+// tableHead names the columns. The letter that sorts by one is underlined, and an arrow stands
+// behind the one that does.
+func (m *model) tableHead(columns []placedColumn) line {
+	var l line
+	gap := 0
+	for _, c := range columns {
+		l = append(l, piece{strings.Repeat(" ", gap), plain})
+		gap = table.Gap
+		name := c.Name
+		if name == trendName {
+			name = trendHours(c.width)
+		}
+		blanks, arrow := c.width-cells(name), ""
+		if c.key != "" && c.key == m.sort.key {
+			arrow = m.sort.arrow()
+		}
+		switch {
+		case c.Number:
+			l = append(l, piece{strings.Repeat(" ", blanks), plain})
+			l = append(append(l, keyed(name, c.key)...), piece{arrow, strong})
+			gap -= cells(arrow)
+		default:
+			l = append(append(l, keyed(name, c.key)...),
+				piece{arrow + strings.Repeat(" ", blanks-cells(arrow)), strong})
+		}
+	}
+	return l
+}
+
+// keyed writes a name with the letter of its key underlined.
+func keyed(name, key string) line {
+	i := strings.Index(name, key)
+	if key == "" || i < 0 {
+		return line{{name, strong}}
+	}
+	return line{{name[:i], strong}, {key, marked}, {name[i+len(key):], strong}}
+}
+
+// foot is the last line of the table.
+func (m *model) foot() line {
+	of := ""
+	if n := len(m.order); n > 0 && m.board != nil {
+		of = fmt.Sprintf("%s–%s of %s", text.Number(m.offset+1),
+			text.Number(min(m.offset+m.tableRoom(), n)), text.Number(n))
+	}
+	sorted := "by " + m.sort.column().Name + " " + m.sort.arrow()
+	filtered := ""
+	switch {
+	case m.typing:
+		return spread(m.width,
+			firstFit(m.width-cells(of)-2, "/"+m.filter+"▏ Enter keeps the filter, Esc drops it",
+				"/"+m.filter+"▏"), of)
+	case m.filter != "":
+		filtered = "/" + m.filter + " (Esc clears) · "
+	}
+	right := firstFit(m.width*2/3, sorted+" · "+of, of)
+	if of == "" {
+		right = sorted
+	}
+	return spread(m.width,
+		firstFit(m.width-cells(right)-2,
+			filtered+"Enter: plaza  /: filter  letter: sort  Space: pause  ?: help  q: quit",
+			filtered+"Enter: plaza  /: filter  ?: help  q: quit", filtered+"?: help  q: quit", filtered+
+				"q: quit"), right)
+}
+
+// footOf is the last line of another page.
+func (m *model) footOf(first, lines int) line {
+	of := ""
+	if room := m.contentRoom(); lines > room {
+		of = fmt.Sprintf("lines %d–%d of %d", first+1, min(first+room, lines), lines)
+	}
+	room := m.width - cells(of) - 2
+	if m.page == pageHelp {
+		return spread(m.width, firstFit(room, "Esc: back  ↑↓: scroll  q: quit", "Esc: back"), of)
+	}
+	return spread(m.width,
+		firstFit(room, "Esc: back  ←→: other plazas  ↑↓: scroll  Space: pause  ?: help  q: quit",
+			"Esc: back  ←→: others  ?: help  q: quit", "Esc: back  q: quit", "Esc"), of)
+}
+
+// help explains keys and figures.
+func (m *model) help() []line {
+	var t strings.Builder
+	t.WriteString("KEYS\n")
+	table.WriteFigures(&t, []table.Figure{
+		{"↑ ↓, j k", "", "move, or scroll"},
+		{"PgUp PgDn", "", "by a page"},
+		{"Home End", "", "to the first line, or the last"},
+		{"Enter", "", "the plaza under the cursor; Esc goes back"},
+		{"← →", "", "there: the plaza before or after it"},
+		{"/", "", "only the plazas with these words: name, road, state …"},
+		{"Space", "", "stand still, or go on"},
+		{"Ctrl-L", "", "draw all of the screen again"},
+		{"q, Ctrl-C", "", "quit"},
+	})
+	t.WriteString("\nORDER: the underlined letter of a column sorts by it, once more turns it round\n")
+	var keys []table.Figure
+	for i := range tableColumns {
+		c := &tableColumns[i]
+		if c.key != "" {
+			keys = append(keys, table.Figure{c.key, "", columnMeaning(c.Name)})
+		}
+	}
+	table.WriteFigures(&t, keys)
+	t.WriteString("\nSTATES\n")
+	for _, s := range severity {
+		fmt.Fprintf(&t, "  %s  %s\n", fill(stateWords(s), 13, false), stateMeaning(s))
+	}
+	t.WriteString("\nVERIFICATION\n")
+	table.WriteFigures(&t, []table.Figure{
+		{"✓ exact", "", "each vehicle is one row of livetolldata and counted once"},
+		{"~ in flight", "", "some are stored and not yet counted, which is healthy"},
+		{"✗ MISMATCH", "", "rows and counts disagree: run tollstream verify"},
+	})
+	var lines []line
+	for text := range strings.Lines(t.String()) {
+		lines = append(lines, textLine(strings.TrimSuffix(text, "\n")))
+	}
+	return lines
+}
+
+func columnMeaning(name string) string {
+	return map[string]string{
+		"plaza": "number of the plaza", "name": "its name", "state": "how urgent it is",
+		columnFlow: "vehicles an hour, by the last 15 minutes",
+		columnVC:   "demand by capacity", "heavy": "share of heavy vehicles",
+		columnZ: "how far the flow is from usual at this hour; beyond 3 either way is rare",
+		"total": "vehicles since the beginning", "last": "the last event",
+		"verdict": "verification of the plaza",
+	}[name]
+}
+
+func stateMeaning(s traffic.State) string {
+	return map[traffic.State]string{
+		traffic.Saturated: "demand at or over capacity", traffic.BelowUsual: "far less than usual",
+		traffic.Busy: "demand near capacity, or far more than usual",
+		traffic.Free: "none of these", traffic.NoData: "nothing passes, or it was not judged yet",
+	}[s]
+}
+
+// ago says how long something is past.
+func ago(d time.Duration) string {
+	if s := int64(max(d, 0) / time.Second); s < 60 {
+		return fmt.Sprintf("%d s ago", s)
+	}
+	return text.Minutes(int64(d/time.Minute)) + " ago"
+}
+
+// someOf lists the first few of some names.
+func someOf(names []string) string {
+	const listed = 5
+	list := strings.Join(names[:min(len(names), listed)], ", ")
+	if len(names) > listed {
+		list += " …"
+	}
+	return list
+}

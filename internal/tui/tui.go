@@ -1,0 +1,146 @@
+// Package tui is the full-screen view: it shows boards on the whole terminal, and has keys.
+//
+// A model, which has no clock and does no input or output, is told what happens and returns what is
+// to be seen; a feed reads what the model wishes; Run joins them to the terminal.
+package tui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+)
+
+// frameRate is how often the screen is drawn at most, a second. A key is seen within 50 ms.
+const frameRate = 20
+
+// Options are what the view begins with, and what it needs to know of its source.
+type Options struct {
+	Plaza *int16 // to open; nil for the table of all
+	Top   int    // the most plazas that are listed, 0 for all
+	Sort  string // total, flow, vc or deviation; empty for the state
+
+	Timeout time.Duration      // of a read. Default 10 s
+	Ends    func(error) bool   // whether an error ends the view; permanent ones do. Default: none
+	Brief   func(error) string // an error as a person reads it. Default: its text
+}
+
+// defaultTimeout bounds a read, as on the page: a database that needs longer serves no live view.
+const defaultTimeout = 10 * time.Second
+
+// Run shows what a source reads until a person quits, or ctx ends. The terminal is then as it was
+// before, after a panic too.
+func Run(ctx context.Context, in io.Reader, out io.Writer, source Source, o Options) error {
+	return run(ctx, in, out, newFeed(source, o), newModel(o, time.Now()))
+}
+
+func run(ctx context.Context, in io.Reader, out io.Writer, feed *feed, model *model) error {
+	ctx, stop := context.WithCancel(ctx)
+	shown := &teaModel{model: model, want: feed.want}
+	program := tea.NewProgram(shown,
+		tea.WithInput(in), tea.WithOutput(out), tea.WithFPS(frameRate),
+		tea.WithoutSignalHandler(), // main has one, which ends ctx
+		// teaModel does, and the panic goes on once the terminal is restored
+		tea.WithoutCatchPanics())
+	feed.send = func(m any) { program.Send(m) }
+	shown.quit = program.Quit
+	defer func() {
+		if r := recover(); r != nil { // of the library, or of our own
+			program.Kill()
+			panic(r)
+		}
+	}()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { feed.run(ctx) })
+	defer context.AfterFunc(ctx, program.Quit)()
+	if _, err := program.Run(); err != nil {
+		return fmt.Errorf("show the view on the terminal: %w", err)
+	}
+	if p := (*panicError)(nil); errors.As(model.fatal, &p) {
+		panic(p)
+	}
+	return model.fatal
+}
+
+// teaModel joins the model to the terminal.
+type teaModel struct {
+	model  *model
+	want   func(wish)
+	told   wish
+	quit   func() // ends the program, once it takes a message
+	broken bool   // whether the model has panicked
+}
+
+// caught ends the program in good order where the model has panicked. Deferred, it is told what was
+// recovered.
+func (p *teaModel) caught(r any) {
+	if r != nil {
+		p.broken = true
+		p.model.end(&panicError{r, debug.Stack()})
+		go p.quit()
+	}
+}
+
+func (p *teaModel) Init() tea.Cmd {
+	p.told = p.model.wish()
+	p.want(p.told)
+	return nil
+}
+
+func (p *teaModel) Update(msg tea.Msg) (same tea.Model, _ tea.Cmd) {
+	same = p // after a panic too
+	defer func() { p.caught(recover()) }()
+	m := p.model
+	if p.broken {
+		return p, nil
+	}
+	switch msg := msg.(type) {
+	case tea.WindowSizeMsg:
+		m.resize(msg.Width, msg.Height)
+	case tea.KeyPressMsg:
+		switch key := msg.String(); {
+		case key == "ctrl+l":
+			return p, tea.ClearScreen
+		case key == "ctrl+z":
+			return p, tea.Suspend
+		case m.typing && msg.Text != "":
+			m.text(msg.Text)
+		default:
+			m.press(key)
+		}
+	case tea.PasteMsg:
+		m.text(msg.Content)
+	case tickMsg:
+		m.tick(msg.now, msg.reading)
+	case boardMsg:
+		m.show(msg.board, msg.err, msg.now)
+	case detailMsg:
+		m.showDetail(msg.plaza, msg.detail, msg.err)
+	case endMsg:
+		m.end(msg.err)
+	}
+	if w := m.wish(); w != p.told {
+		p.told = w
+		p.want(w)
+	}
+	if m.quit {
+		return p, tea.Quit
+	}
+	return p, nil
+}
+
+func (p *teaModel) View() (v tea.View) {
+	v.AltScreen = true
+	defer func() { p.caught(recover()) }()
+	if !p.broken {
+		v.SetContent(styled(p.model.frame()))
+	}
+	return v
+}
