@@ -147,7 +147,9 @@ func TestDecodePicksTheFormat(t *testing.T) {
 
 func TestDecodeAutoSkipsBlanks(t *testing.T) {
 	runDecode(t, Auto, []decodeCase{
-		{payload: " \r\n\t{\"timestamp\":\"2022-02-10 10:23:02\",\"vehicle_id\":1,\"vehicle_type\":\"car\",\"toll_plaza_id\":2}", want: event("2022-02-10 10:23:02", 1, "car", 2)},
+		{payload: " \r\n\t" +
+			`{"timestamp":"2022-02-10 10:23:02","vehicle_id":1,"vehicle_type":"car","toll_plaza_id":2}`,
+			want: event("2022-02-10 10:23:02", 1, "car", 2)},
 		{payload: " \r\n\tThu Feb 10 10:23:02 2022,1,car,2",
 			want: event("2022-02-10 10:23:02", 1, "car", 2)},
 		{payload: "[1]", err: "event: not a JSON object"},
@@ -323,7 +325,8 @@ func TestDecodeConfluent(t *testing.T) {
 			d := NewDecoder(reader, nil)
 			err := d.Decode(append([]byte{0, 0, 1, 0x86, 0xa1}, plain...), "", &got)
 			want :=
-				"event: starts with Confluent's schema registry framing, schema id 100001; tollstream reads plain CSV, JSON or Protobuf"
+				"event: starts with Confluent's schema registry framing, schema id 100001; tollstream reads " +
+					"plain CSV, JSON or Protobuf"
 			if err == nil || err.Error() != want || toll.RejectKindOf(err) != toll.RejectFormat {
 				t.Errorf("%v, read as %v: %v", f, reader, err)
 			}

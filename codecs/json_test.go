@@ -15,7 +15,8 @@ func TestDecodeJSON(t *testing.T) {
 	runDecode(t, JSON, []decodeCase{
 		{payload: `{"timestamp":"2022-02-10T10:23:02+01:00","vehicle_id":3728373,"vehicle_type":"car","toll_plaza_id":4856}`, want: sample},
 		{payload: head + rest, want: want},
-		{payload: " \r\n\t{ \"timestamp\" :\t\"2022-02-10T10:23:02+01:00\" , \"vehicle_id\" : 1 , \"vehicle_type\" : \"car\" , \"toll_plaza_id\" : 2 } \n", want: want},
+		{payload: " \r\n\t{ \"timestamp\" :\t\"2022-02-10T10:23:02+01:00\" , \"vehicle_id\" : 1 , " +
+			"\"vehicle_type\" : \"car\" , \"toll_plaza_id\" : 2 } \n", want: want},
 		{payload: `{"toll_plaza_id":2,"vehicle_type":"car","vehicle_id":1,"timestamp":"2022-02-10T10:23:02+01:00"}`, want: want},
 		{payload: `{"time":"2022-02-10T09:23:02.75Z","vehicle_id":1,"vehicle_type":"car","plaza_id":2}`,
 			want: want},

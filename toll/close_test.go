@@ -213,7 +213,8 @@ func TestCloseAll(t *testing.T) {
 		Window{}
 	closing, due := closerOf(t, "UTC", "1m,1h,day").CloseAll(4000, s)
 	want :=
-		"1m 10:21=1, 1m 2000d10:00=1, 1h 10:00=2, 1h 2000d10:00=1, day 00:00=2, day 2000d00:00=1, recount 300d00:00-301d00:00"
+		"1m 10:21=1, 1m 2000d10:00=1, 1h 10:00=2, 1h 2000d10:00=1, day 00:00=2, day 2000d00:00=1, " +
+			"recount 300d00:00-301d00:00"
 	if got := closing.show(); got != want || !due {
 		t.Errorf("got %s, want %s", got, want)
 	}

@@ -273,7 +273,8 @@ func TestWhy(t *testing.T) {
 		want    string
 	}{
 		{"vc 1.0924", Saturated,
-			"demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings"},
+			"demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is " +
+				"can't be told from crossings"},
 		{"vc 0.998", Busy, "demand 1,297 pc/h is 99 % of the capacity of 1,300 pc/h (2 lanes)"},
 		{"vc 0.29", Free, "demand 377 pc/h is 29 % of the capacity of 1,300 pc/h (2 lanes)"},
 		{"n 95 of 61", Busy, "95 vehicles in 15 min, usual are 61 (z 4.4)"},

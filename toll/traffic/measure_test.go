@@ -105,10 +105,12 @@ func TestMeasureAt(t *testing.T) {
 		// PHF = 300/(4·120); f = 1/(1 + 20/120); demand = 4·120/f; v = 300/(0.625·0.9375) with f = 1/(1 +
 		// 20/300) of the hour.
 		{"an hour", hour, 1000, toll.Plaza{ID: 7, Lanes: 2}, "",
-			"120/300 heavy 20/20 flow 480 headway 7.5 share 0.1667 f 0.8571 PHF 0.625 v 512 demand 560 v/c 0.4308"},
+			"120/300 heavy 20/20 flow 480 headway 7.5 share 0.1667 f 0.8571 PHF 0.625 v 512 demand 560 " +
+				"v/c 0.4308"},
 		// One minute later the quarters are 40 (10 have gone), 60+0, …: 20+60, 30, 60+40, 80+1000.
 		{"a minute later", hour, 1001, toll.Plaza{}, "",
-			"1080/1290 heavy 20/20 flow 4320 headway 0.8333 share 0.01852 f 0.9818 PHF 0.2986 v 4387 demand 4400 v/c none"},
+			"1080/1290 heavy 20/20 flow 4320 headway 0.8333 share 0.01852 f 0.9818 PHF 0.2986 v 4387 " +
+				"demand 4400 v/c none"},
 		// f = 1/(1 + 0.10·1.5 + 0.12·1 + 0.08·(−0.5)) = 1/1.23
 		{"several types", zoo, 100, toll.Plaza{Lanes: 1, CapacityPerLane: 984}, "bus=2.5,motorcycle=0.5",
 			"100/100 heavy 22/22 flow 400 headway 9 share 0.22 f 0.813 PHF 0.25 v 492 demand 492 v/c 0.5"},
