@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -34,42 +35,42 @@ func (a *app) acceptLogCommand() *cli.Command {
 			&cli.BoolFlag{Name: "yes",
 				Usage: "do it; without it accept-log only reports what it would leave out"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was accepted as JSON"},
-		}, connectionFlags()...),
+		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
-			con, err := connectionFrom(c)
+			con, err := endpoint.From(c)
 			if err != nil {
 				return err
 			}
-			return withServersHint(a.acceptLog(c.Context, con, c.Bool("yes"), c.Bool("json")))
+			return endpoint.WithHint(a.acceptLog(c.Context, con, c.Bool("yes"), c.Bool("json")))
 		},
 	}
 }
 
-func (a *app) acceptLog(ctx context.Context, con connection, yes, asJSON bool) error {
+func (a *app) acceptLog(ctx context.Context, con endpoint.Connection, yes, asJSON bool) error {
 	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}
-	store, err := con.openStore(sql.LoadAuto, log)
+	store, err := con.OpenStore(sql.LoadAuto, log)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	info, found, err := con.cluster.Describe(ctx, con.topic)
+	info, found, err := con.Cluster.Describe(ctx, con.Topic)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return topology.Topics{Topic: con.topic}.Missing()
+		return topology.Topics{Topic: con.Topic}.Missing()
 	}
-	if _, err := store.Check(ctx, con.identity(info.ID)); err != nil {
+	if _, err := store.Check(ctx, con.Identity(info.ID)); err != nil {
 		return err
 	}
 	cursors, err := store.Writer(info.ID).Cursors(ctx)
 	if err != nil {
 		return err
 	}
-	client, err := con.cluster.LogClient(con.topic)
+	client, err := con.Cluster.LogClient(con.Topic)
 	if err != nil {
 		return err
 	}
@@ -166,7 +167,7 @@ func checkLogs(ctx context.Context, r *reader) (map[int32]sql.LogCheck, error) {
 		return nil, err
 	}
 	checks := make(map[int32]sql.LogCheck, len(cursors))
-	client, err := r.con.cluster.LogClient(r.con.topic)
+	client, err := r.con.Cluster.LogClient(r.con.Topic)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
@@ -48,7 +49,7 @@ func (a *app) deadLettersCommand() *cli.Command {
 			&cli.StringFlag{Name: "reason", Category: listing,
 				Usage: "list those whose reason holds `TEXT`"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
-		}, connectionFlags()...),
+		}, endpoint.Flags()...),
 		Action: a.withStore(a.listDeadLetters),
 		Subcommands: []*cli.Command{
 			{
@@ -72,7 +73,8 @@ func (a *app) deadLettersCommand() *cli.Command {
 }
 
 // withStore returns an action that has a database.
-func (a *app) withStore(do func(*cli.Context, connection, *sql.Store) error) cli.ActionFunc {
+func (a *app) withStore(do func(*cli.Context, endpoint.Connection,
+	*sql.Store) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if c.Command.Name != "list" && c.Command.Name != "dead-letters" {
 			for _, name := range []string{"limit", "partition", "after", "kind", "reason"} {
@@ -81,7 +83,7 @@ func (a *app) withStore(do func(*cli.Context, connection, *sql.Store) error) cli
 				}
 			}
 		}
-		con, err := connectionFrom(c)
+		con, err := endpoint.From(c)
 		if err != nil {
 			return err
 		}
@@ -89,12 +91,12 @@ func (a *app) withStore(do func(*cli.Context, connection, *sql.Store) error) cli
 		if err != nil {
 			return err
 		}
-		store, err := con.openStore(sql.LoadAuto, log)
+		store, err := con.OpenStore(sql.LoadAuto, log)
 		if err != nil {
 			return err
 		}
 		defer store.Close()
-		return withServersHint(do(c, con, store))
+		return endpoint.WithHint(do(c, con, store))
 	}
 }
 
@@ -141,7 +143,7 @@ func letterReport(d *sql.DeadLetter) letterJSON {
 	return r
 }
 
-func (a *app) listDeadLetters(c *cli.Context, _ connection, store *sql.Store) error {
+func (a *app) listDeadLetters(c *cli.Context, _ endpoint.Connection, store *sql.Store) error {
 	filter, err := letterFilter(c)
 	if err != nil {
 		return err
@@ -271,7 +273,7 @@ func letterFilter(c *cli.Context) (sql.DeadLetterFilter, error) {
 	return f, nil
 }
 
-func (a *app) showDeadLetter(c *cli.Context, _ connection, store *sql.Store) error {
+func (a *app) showDeadLetter(c *cli.Context, _ endpoint.Connection, store *sql.Store) error {
 	d, err := letterOf(c, store)
 	if err != nil {
 		return err

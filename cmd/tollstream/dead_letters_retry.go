@@ -13,6 +13,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -48,7 +49,7 @@ func (a *app) retryCommand() *cli.Command {
 	}
 }
 
-func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store) error {
+func (a *app) retryDeadLetters(c *cli.Context, con endpoint.Connection, store *sql.Store) error {
 	format, err := codecs.ParseFormat(command.Setting(c, "format", "auto"))
 	if err != nil {
 		return hint.Usagef("--format: %v", err)
@@ -66,18 +67,18 @@ func (a *app) retryDeadLetters(c *cli.Context, con connection, store *sql.Store)
 			"tollstream dead-letters lists them")
 	}
 	// The database must be of this topic: else the event would go where nobody knows its origin.
-	info, found, err := con.cluster.Describe(c.Context, con.topic)
+	info, found, err := con.Cluster.Describe(c.Context, con.Topic)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return toll.Permanent("run: tollstream init", "topic %s does not exist", con.topic)
+		return toll.Permanent("run: tollstream init", "topic %s does not exist", con.Topic)
 	}
-	if _, err := store.Check(c.Context, con.identity(info.ID)); err != nil {
+	if _, err := store.Check(c.Context, con.Identity(info.ID)); err != nil {
 		return err
 	}
 	r := &retrier{con: con, format: format,
-		decoder: codecs.NewDecoder(format, toll.NewZone(con.location))}
+		decoder: codecs.NewDecoder(format, toll.NewZone(con.Location))}
 	if c.Bool("all") {
 		return a.retryAll(c, store, r)
 	}
@@ -215,7 +216,7 @@ func (a *app) retryAll(c *cli.Context, store *sql.Store, r *retrier) error {
 
 // retrier sends dead letters again.
 type retrier struct {
-	con     connection
+	con     endpoint.Connection
 	format  codecs.Format
 	decoder *codecs.Decoder
 	event   toll.Event // decoded last
@@ -245,7 +246,7 @@ func (r *retrier) contentType(payload []byte) string {
 
 func (r *retrier) open(ctx context.Context) (err error) {
 	r.emitter, err = topology.NewEmitter(ctx,
-		topology.EmitterConfig{Cluster: r.con.cluster, Topic: r.con.topic, Location: r.con.location})
+		topology.EmitterConfig{Cluster: r.con.Cluster, Topic: r.con.Topic, Location: r.con.Location})
 	return err
 }
 

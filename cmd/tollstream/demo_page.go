@@ -5,13 +5,14 @@ import (
 	"errors"
 	"syscall"
 
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/web"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
 // servePage serves the live view of a demo until ctx ends, which wait waits for. If its usual port
 // is taken it takes a free one.
-func servePage(ctx context.Context, con connection) (url string, wait func(), err error) {
+func servePage(ctx context.Context, con endpoint.Connection) (url string, wait func(), err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	source := newViewSource(stop)
 	var server *web.Server

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/emit"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/simulate"
@@ -28,7 +29,7 @@ type demoConfig struct {
 	Out    io.Writer
 	// Page serves the live view until ctx ends. It returns its address, and a func that waits for its
 	// end.
-	Page func(ctx context.Context, con connection) (url string, wait func(), err error)
+	Page func(ctx context.Context, con endpoint.Connection) (url string, wait func(), err error)
 }
 
 // The morning of a demo, and what happens in it: half an hour in, a quiet plaza gets several times
@@ -44,7 +45,7 @@ const (
 // demo is the whole pipeline in one process.
 type demo struct {
 	cfg       demoConfig
-	con       connection
+	con       endpoint.Connection
 	store     *sql.Store
 	table     *topology.Table
 	processor *topology.Processor
@@ -61,8 +62,9 @@ func demoRun(ctx context.Context, cfg demoConfig) (exact bool, err error) {
 	fmt.Fprintln(cfg.Out, "Starting a broker and a database …")
 	servers, err := startSandbox(ctx, sandboxConfig{
 		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC, Log: quietLog(),
-		Topics: topology.Topics{Topic: defaultTopic, Group: defaultGroup, Partitions: defaultPartitions,
-			Replication: defaultReplication},
+		Topics: topology.Topics{Topic: endpoint.DefaultTopic, Group: endpoint.DefaultGroup,
+			Partitions:  endpoint.DefaultPartitions,
+			Replication: endpoint.DefaultReplication},
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -78,7 +80,7 @@ func demoRun(ctx context.Context, cfg demoConfig) (exact bool, err error) {
 	fmt.Fprintf(cfg.Out, "Kafka at %s, %s at %s\n", servers.broker.Addr(), name,
 		servers.database.Addr())
 	d := &demo{cfg: cfg, con: servers.connection(), plazas: emit.SamplePlazas()}
-	if d.store, err = d.con.openStore(sql.LoadAuto, quietLog()); err != nil {
+	if d.store, err = d.con.OpenStore(sql.LoadAuto, quietLog()); err != nil {
 		return false, err
 	}
 	defer d.store.Close()
@@ -90,8 +92,8 @@ func demoRun(ctx context.Context, cfg demoConfig) (exact bool, err error) {
 	return d.play(ctx)
 }
 
-// play runs emitter, processor and page until the demo is over, lets all of it arrive, and gives the
-// verdict.
+// play runs emitter, processor and page until the demo is over, lets all of it arrive, and gives
+// the verdict.
 func (d *demo) play(ctx context.Context) (exact bool, err error) {
 	state, err := os.MkdirTemp("", "tollstream-demo-")
 	if err != nil {
@@ -133,7 +135,7 @@ func (d *demo) play(ctx context.Context) (exact bool, err error) {
 		fmt.Fprintln(d.cfg.Out, "Ctrl-C ends the demo with the verdict.")
 	}
 	fmt.Fprintln(d.cfg.Out)
-	if d.table, err = topology.NewTable(d.con.cluster, d.con.group, quietLog()); err != nil {
+	if d.table, err = topology.NewTable(d.con.Cluster, d.con.Group, quietLog()); err != nil {
 		return false, err
 	}
 	background.Go(func() { _ = d.table.Run(running) })
@@ -156,12 +158,12 @@ func (d *demo) play(ctx context.Context) (exact bool, err error) {
 func (d *demo) process(ctx context.Context, state string,
 	started func(*topology.Processor, *sql.Writer)) error {
 	cfg := topology.DefaultConfig()
-	cfg.Cluster, cfg.Topic, cfg.Group = d.con.cluster, d.con.topic, d.con.group
+	cfg.Cluster, cfg.Topic, cfg.Group = d.con.Cluster, d.con.Topic, d.con.Group
 	cfg.Instance, cfg.StateDir = "demo", state
 	cfg.NewToken, cfg.Log = sql.NewToken, quietLog()
 	windows := pipeline.DefaultWindows()
 	windows.Plazas = d.plazas
-	return pipeline.Run(ctx, pipeline.Config{Topology: cfg, Location: d.con.location, Store: d.store,
+	return pipeline.Run(ctx, pipeline.Config{Topology: cfg, Location: d.con.Location, Store: d.store,
 		Windows: windows, Retention: maintenance.DefaultRetention(), Started: started, Log: cfg.Log})
 }
 
@@ -217,7 +219,7 @@ func (d *demo) show(ctx context.Context) error {
 func (d *demo) emit(ctx context.Context) error {
 	start := mondayBefore(time.Now().Add(-minAge)).Add(morning)
 	return emit.Run(ctx, emit.Config{
-		Cluster: d.con.cluster, Topic: d.con.topic, Location: time.UTC,
+		Cluster: d.con.Cluster, Topic: d.con.Topic, Location: time.UTC,
 		Profile: &emit.Profile{Speed: d.cfg.Speed, Day: simulate.ProfileConfig{
 			Plazas: d.plazas, Location: time.UTC, Start: start, Seed: uint64(time.Now().UnixNano()),
 			Incidents: []simulate.Incident{{Plaza: incidentPlaza, Kind: simulate.Surge,
@@ -243,7 +245,7 @@ func mondayBefore(t time.Time) time.Time {
 func (d *demo) awaitEnd(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	end, err := d.con.cluster.FindEnd(ctx, d.con.topic)
+	end, err := d.con.Cluster.FindEnd(ctx, d.con.Topic)
 	if err != nil {
 		return err
 	}

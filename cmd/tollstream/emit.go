@@ -10,6 +10,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/emit"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 )
 
@@ -53,7 +54,7 @@ func emitCommand() *cli.Command {
 			&cli.BoolFlag{Name: "raw", Usage: "with --from: send bad lines too, without a key"},
 			&cli.BoolFlag{Name: "skip-bad", Usage: "with --from: exit with 0 although lines were left out"},
 			&cli.BoolFlag{Name: "verbose", Usage: "print a sentence for each vehicle"},
-		}, profileFlags(), connectionFlags()),
+		}, profileFlags(), endpoint.Flags()),
 		Action: func(c *cli.Context) error {
 			cfg, err := emitConfig(c)
 			if err != nil {
@@ -65,9 +66,9 @@ func emitCommand() *cli.Command {
 }
 
 func emitConfig(c *cli.Context) (emit.Config, error) {
-	con, err := connectionFrom(c)
+	con, err := endpoint.From(c)
 	cfg := emit.Config{
-		Cluster: con.cluster, Topic: con.topic, Location: con.location,
+		Cluster: con.Cluster, Topic: con.Topic, Location: con.Location,
 		Count: c.Int64("count"), Rate: c.Float64("rate"), Seed: c.Uint64("seed"),
 		From: c.String("from"), Raw: c.Bool("raw"), SkipBad: c.Bool("skip-bad"),
 		Verbose: c.Bool("verbose"),
@@ -92,7 +93,7 @@ func emitConfig(c *cli.Context) (emit.Config, error) {
 		cfg.Seed = rand.Uint64()
 	}
 	if text := c.String("start"); text != "" {
-		if cfg.Start, err = emit.ParseTime(text, con.location); err != nil {
+		if cfg.Start, err = emit.ParseTime(text, con.Location); err != nil {
 			return cfg, hint.Usagef("--start: %v", err)
 		}
 	}

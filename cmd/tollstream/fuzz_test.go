@@ -12,6 +12,7 @@ import (
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/internal/emit"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -44,15 +45,15 @@ func FuzzSettings(f *testing.F) {
 				t.Fatalf("%q is refused with %q", line, shown)
 			}
 		}
-		_, err := parseBrokers(line)
+		_, err := endpoint.ParseBrokers(line)
 		refused(err)
 		plazas, err := emit.ParsePlazas(line)
 		refused(err)
 		if len(plazas) > 1<<16*(1+strings.Count(line, ",")) {
 			t.Fatalf("%q: %d plazas", line, len(plazas))
 		}
-		refused(checkTopicName("topic", line))
-		_, err = parseLocation(line)
+		refused(endpoint.CheckName("topic", line))
+		_, err = endpoint.ParseLocation(line)
 		refused(err)
 		_, err = emit.ParseTime(line, time.UTC)
 		refused(err)
@@ -66,9 +67,6 @@ func FuzzSettings(f *testing.F) {
 		refused(err)
 		_, err = traffic.ParseEquivalents(line)
 		refused(err)
-		if from, to, ok := passwordIn(line); ok && (from > to || to >= len(line) || line[to] != '@') {
-			t.Fatalf("the password of %q is [%d, %d)", line, from, to)
-		}
 		if !utf8.ValidString(text.Escape(line)) ||
 			strings.ContainsFunc(text.Escape(line), func(r rune) bool {
 				return !text.Printable(r)
@@ -99,29 +97,6 @@ func FuzzCommandLine(f *testing.F) {
 	})
 }
 
-// FuzzMySQLSetting: the refusal of a DSN shows nothing of it.
-func FuzzMySQLSetting(f *testing.F) {
-	corpus.Add(f)
-	for _, dsn := range []string{"u:QQSECRETQQ@tcp(h:1)/d", "QQSECRETQQ", "u:QQSECRETQQ@tcp(h:1/d",
-		"u:QQSECRETQQ@/", "u:p@tcp(h:1)/d?tls=QQSECRETQQ", "u:p@QQSECRETQQ/d",
-		"u:p@tcp(h:1)/d?x=%QQSECRETQQ"} {
-		f.Add(dsn)
-	}
-	f.Fuzz(func(t *testing.T, dsn string) {
-		clearAccess(t)
-		t.Setenv("TOLLSTREAM_MYSQL", strings.ReplaceAll(dsn, "\x00", ""))
-		_, err := connect(t)
-		if err == nil || !strings.Contains(dsn, "QQSECRETQQ") {
-			return
-		}
-		var out strings.Builder
-		command.Report(&out, err)
-		if strings.Contains(out.String(), "QQSECRETQQ") {
-			t.Fatalf("%q is refused with %q", dsn, out.String())
-		}
-	})
-}
-
 // FuzzOutput: whatever text is stored, what shows it in a table, in JSON or on the screen lets
 // nothing of it act, loses nothing, and takes memory by its size.
 func FuzzOutput(f *testing.F) {
@@ -137,7 +112,8 @@ func FuzzOutput(f *testing.F) {
 		return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 	}
 	f.Fuzz(func(t *testing.T, out string) {
-		for name, shown := range map[string]string{"escaped": text.Escape(out), "in a cell": text.Cell(out)} {
+		for name, shown := range map[string]string{"escaped": text.Escape(out),
+			"in a cell": text.Cell(out)} {
 			if !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool {
 				return r == '\n' || acts(r)
 			}) {

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -24,14 +25,14 @@ func (a *app) initCommand() *cli.Command {
 			TOLLSTREAM_MYSQL=… tollstream init --brokers kafka1:9092,kafka2:9092 --timezone Europe/Berlin`,
 		Flags: append(append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
-			minRetentionFlag(),
-		}, topicFlags()...), connectionFlags()...),
+			endpoint.MinRetentionFlag(),
+		}, endpoint.TopicFlags()...), endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
-			con, err := connectionFrom(c)
+			con, err := endpoint.From(c)
 			if err != nil {
 				return err
 			}
-			topics, err := topicsFrom(c, con)
+			topics, err := endpoint.TopicsFrom(c, con)
 			if err != nil {
 				return err
 			}
@@ -40,14 +41,15 @@ func (a *app) initCommand() *cli.Command {
 	}
 }
 
-func (a *app) init(ctx context.Context, con connection, topics topology.Topics, asJSON bool) error {
+func (a *app) init(ctx context.Context, con endpoint.Connection, topics topology.Topics,
+	asJSON bool) error {
 	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
-	if err := initServers(ctx, con, topics, log, t.tell); err != nil {
-		return withServersHint(err)
+	if err := endpoint.Init(ctx, con, topics, log, t.tell); err != nil {
+		return endpoint.WithHint(err)
 	}
 	return t.end("nothing to do: database, tables and topics are as they must be")
 }

@@ -23,7 +23,7 @@ func BenchmarkCompact(b *testing.B) {
 	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
 	p := newPipeline(b, time.UTC)
 	con := p.connection()
-	store, err := con.openStore(sql.LoadAuto, slog.New(slog.DiscardHandler))
+	store, err := con.OpenStore(sql.LoadAuto, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func BenchmarkCompact(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	db, err := dbsql.Open("mysql", con.dsn)
+	db, err := dbsql.Open("mysql", con.DSN)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/tollstream/tollstream/sql"
 )
 
-// TestMaintenance compacts what a process stored, through Kafka's topics and the codecs: all is exact
-// before and after, and a rebuild counts the same from what is left.
+// TestMaintenance compacts what a process stored, through Kafka's topics and the codecs: all is
+// exact before and after, and a rebuild counts the same from what is left.
 func TestMaintenance(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	process := func() {
@@ -72,7 +72,7 @@ func TestMaintenance(t *testing.T) {
 	con := p.connection()
 	var warnings strings.Builder
 	log := slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := con.openStore(sql.LoadAuto, log)
+	store, err := con.OpenStore(sql.LoadAuto, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestMaintenance(t *testing.T) {
 	}
 	stats := maintenance.NewStats()
 	cfg := maintenance.Config{
-		Cluster: con.cluster, Topic: con.topic, Group: con.group,
+		Cluster: con.Cluster, Topic: con.Topic, Group: con.Group,
 		Retention: maintenance.DefaultRetention(), Kinds: pipeline.DefaultWindows().Kinds,
 		Lateness: meta.Lateness, Idle: time.Second,
 		Store: store, Writer: store.Writer(meta.TopicID),
@@ -134,7 +134,8 @@ func TestMaintenance(t *testing.T) {
 		ran(step, maintenance.Done, 3)
 		ran(step, maintenance.Blocked, 0)
 	}
-	if got, want := stats.Read().Deleted["toll_batch"], before.BatchRows-rolled.BatchRows; got != want {
+	if got, want := stats.Read().Deleted["toll_batch"],
+		before.BatchRows-rolled.BatchRows; got != want {
 		t.Errorf("%d rows of toll_batch were deleted, want %d", got, want)
 	}
 	cfg.Cluster.Brokers = []string{"127.0.0.1:1"}
@@ -184,7 +185,7 @@ func TestMaintenance(t *testing.T) {
 // number returns what a query counts.
 func (p *testbed) number(query string) (n int64) {
 	p.t.Helper()
-	db, err := dbsql.Open("mysql", p.connection().dsn)
+	db, err := dbsql.Open("mysql", p.connection().DSN)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func (p *testbed) serveMetrics(t *testing.T, args ...string) *serving {
 	if args[0] == "process" {
 		args = append(args, "--instance", "test", "--state-dir", filepath.Join(p.dir, "state"))
 	}
-	return runServing(t, con.cluster.Brokers[0], con.dsn, args...)
+	return runServing(t, con.Cluster.Brokers[0], con.DSN, args...)
 }
 
 // eventually waits until something is so.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
@@ -56,17 +57,17 @@ func processCommand() *cli.Command {
 			&cli.DurationFlag{Name: "reconcile", EnvVars: command.Env("reconcile"),
 				Value: topology.DefaultReconcile,
 				Usage: "`TIME` between two looks for plazas whose counts lack what was published, which is then sent again"},
-			minRetentionFlag(),
+			endpoint.MinRetentionFlag(),
 			&cli.IntFlag{Name: "replication", EnvVars: command.Env("replication"), Value: 1,
 				Usage: "`COPIES` of the group's own topics, where they are created"},
-		}, slices.Concat(windowFlags(), retentionFlags(), processMetricsFlags(), connectionFlags(),
+		}, slices.Concat(windowFlags(), retentionFlags(), processMetricsFlags(), endpoint.Flags(),
 			command.LogFlags())...),
 		Action: process,
 	}
 }
 
 func process(c *cli.Context) error {
-	con, err := connectionFrom(c)
+	con, err := endpoint.From(c)
 	if err != nil {
 		return err
 	}
@@ -74,7 +75,7 @@ func process(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := pipeline.Config{Location: con.location, Maintenance: maintenance.NewStats(),
+	cfg := pipeline.Config{Location: con.Location, Maintenance: maintenance.NewStats(),
 		UntilEnd: c.Bool("until-end"), Log: log}
 	if text.IsTerminal(c.App.ErrWriter) {
 		cfg.Status = c.App.ErrWriter
@@ -98,7 +99,7 @@ func process(c *cli.Context) error {
 		return err
 	}
 	defer stop()
-	if cfg.Store, err = con.openStore(load, log); err != nil {
+	if cfg.Store, err = con.OpenStore(load, log); err != nil {
 		return err
 	}
 	defer cfg.Store.Close()
@@ -107,7 +108,8 @@ func process(c *cli.Context) error {
 
 // observeProcess serves profiles and metrics and sends traces, where that is asked for, until the
 // func that it returns is called.
-func observeProcess(c *cli.Context, con connection, cfg *pipeline.Config) (stop func(), err error) {
+func observeProcess(c *cli.Context, con endpoint.Connection, cfg *pipeline.Config) (stop func(),
+	err error) {
 	var stops []func()
 	stop = func() {
 		for _, stop := range slices.Backward(stops) {
@@ -134,7 +136,7 @@ func observeProcess(c *cli.Context, con connection, cfg *pipeline.Config) (stop 
 		}
 		stops = append(stops, stop)
 	}
-	traces, err := openTraces(c, "tollstream-process", con.topic, cfg.Log)
+	traces, err := openTraces(c, "tollstream-process", con.Topic, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -157,10 +159,10 @@ func observeProcess(c *cli.Context, con connection, cfg *pipeline.Config) (stop 
 	return stop, nil
 }
 
-func topologyFrom(c *cli.Context, con connection) (topology.Config, error) {
+func topologyFrom(c *cli.Context, con endpoint.Connection) (topology.Config, error) {
 	cfg := topology.DefaultConfig()
-	cfg.Cluster, cfg.Topic, cfg.Group = con.cluster, con.topic, con.group
-	cfg.Zone = toll.NewZone(con.location)
+	cfg.Cluster, cfg.Topic, cfg.Group = con.Cluster, con.Topic, con.Group
+	cfg.Zone = toll.NewZone(con.Location)
 	cfg.BatchRows, cfg.Latency = c.Int("batch-rows"), c.Duration("latency")
 	cfg.SkipGone = c.Bool("skip-gone")
 	cfg.SessionTimeout, cfg.HotStandby = c.Duration("session-timeout"), c.Bool("hot-standby")
@@ -173,7 +175,7 @@ func topologyFrom(c *cli.Context, con connection) (topology.Config, error) {
 	if cfg.Format, err = codecs.ParseFormat(command.Setting(c, "format", "auto")); err != nil {
 		return cfg, hint.Usagef("--format: %v", err)
 	}
-	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.group); err != nil {
+	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.Group); err != nil {
 		return cfg, err
 	}
 	if err := cfg.Validate(); err != nil {
@@ -190,7 +192,7 @@ func instanceSettings(c *cli.Context, group string) (instance, stateDir string, 
 				"give this process a name with --instance")
 		}
 	}
-	if err := checkTopicName("instance", instance); err != nil {
+	if err := endpoint.CheckName("instance", instance); err != nil {
 		return "", "", err
 	}
 	if stateDir = command.Setting(c, "state-dir", ""); stateDir == "" {

@@ -112,14 +112,14 @@ func (c *cable) carry(from net.Conn) {
 func TestProcessReadiness(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	con := p.connection()
-	dsn, err := mysql.ParseDSN(con.dsn)
+	dsn, err := mysql.ParseDSN(con.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}
 	database := newCable(t, dsn.Addr)
 	database.set(true)
 	dsn.Addr = database.listener.Addr().String()
-	s := runServing(t, con.cluster.Brokers[0], dsn.FormatDSN(), "process", "--instance", "test",
+	s := runServing(t, con.Cluster.Brokers[0], dsn.FormatDSN(), "process", "--instance", "test",
 		"--state-dir", p.dir)
 	expect := func(what string, status int, parts ...string) {
 		t.Helper()

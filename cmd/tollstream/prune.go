@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -39,9 +40,9 @@ func (a *app) pruneCommand() *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Usage: "only count the rows"},
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
-		}, connectionFlags()...),
+		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
-			con, err := connectionFrom(c)
+			con, err := endpoint.From(c)
 			if err != nil {
 				return err
 			}
@@ -56,10 +57,10 @@ func (a *app) pruneCommand() *cli.Command {
 			if !c.Bool("yes") && !c.Bool("dry-run") {
 				return hint.With(
 					hint.Usagef("--yes is missing: prune deletes the rows of livetolldata in %s %s, for good",
-						con.address(), before.words()),
+						con.Address(), before.words()),
 					fmt.Sprintf("to see how many, run: tollstream prune --before %q --dry-run", before.text))
 			}
-			return withServersHint(a.prune(c.Context, con, before, o, c.Bool("dry-run"), c.Bool("json")))
+			return endpoint.WithHint(a.prune(c.Context, con, before, o, c.Bool("dry-run"), c.Bool("json")))
 		},
 	}
 }
@@ -129,18 +130,19 @@ type pruned struct {
 	TookSeconds float64 `json:"took_seconds"`
 }
 
-func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o sql.PruneOptions,
+func (a *app) prune(ctx context.Context, con endpoint.Connection, before pruneBefore,
+	o sql.PruneOptions,
 	dryRun, asJSON bool) error {
 	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}
-	store, err := con.openStore(sql.LoadAuto, log)
+	store, err := con.OpenStore(sql.LoadAuto, log)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	meta, err := store.Check(ctx, con.identity(""))
+	meta, err := store.Check(ctx, con.Identity(""))
 	if err != nil {
 		return err
 	}
@@ -152,7 +154,7 @@ func (a *app) prune(ctx context.Context, con connection, before pruneBefore, o s
 	if err != nil {
 		return err
 	}
-	if o.Before, err = before.resolve(con.location, now); err != nil {
+	if o.Before, err = before.resolve(con.Location, now); err != nil {
 		return err
 	}
 	for _, warning := range clocks.Warnings(now.Skews()) {

@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -32,37 +33,37 @@ func (a *app) rebuildCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "do it; without it rebuild only says what it would do"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
-		}, connectionFlags()...),
+		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
-			con, err := connectionFrom(c)
+			con, err := endpoint.From(c)
 			if err != nil {
 				return err
 			}
-			return withServersHint(a.rebuild(c.Context, con, c.Bool("yes"), c.Bool("json")))
+			return endpoint.WithHint(a.rebuild(c.Context, con, c.Bool("yes"), c.Bool("json")))
 		},
 	}
 }
 
 const rebuildLine = "tollstream rebuild --yes"
 
-func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) error {
+func (a *app) rebuild(ctx context.Context, con endpoint.Connection, yes, asJSON bool) error {
 	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}
-	store, err := con.openStore(sql.LoadAuto, log)
+	store, err := con.OpenStore(sql.LoadAuto, log)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	info, found, err := con.cluster.Describe(ctx, con.topic)
+	info, found, err := con.Cluster.Describe(ctx, con.Topic)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return topology.Topics{Topic: con.topic}.Missing()
+		return topology.Topics{Topic: con.Topic}.Missing()
 	}
-	plan, err := store.PlanRebuild(ctx, con.identity(info.ID))
+	plan, err := store.PlanRebuild(ctx, con.Identity(info.ID))
 	if err != nil {
 		return err
 	}
@@ -70,36 +71,36 @@ func (a *app) rebuild(ctx context.Context, con connection, yes, asJSON bool) err
 		return hint.With(
 			hint.Usagef(
 				"--yes is missing: rebuild counts all plazas of group %s anew: it has %s published again; rows, windows and congestion stay",
-				con.group, batchesOf(plan)), "to do it, run: "+rebuildLine)
+				con.Group, batchesOf(plan)), "to do it, run: "+rebuildLine)
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
 	// A restored database may be of an older epoch than the states, which the new one has to be above
 	// of.
-	epochs, err := con.cluster.Epochs(ctx, con.group, con.topic)
+	epochs, err := con.Cluster.Epochs(ctx, con.Group, con.Topic)
 	if err != nil {
 		return err
 	}
-	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.group),
+	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.Group),
 		text.Count(epochs.Plazas, "plaza"), epochs.Highest))
-	topics := topology.Topics{Topic: con.topic, Group: con.group, Partitions: info.Partitions,
+	topics := topology.Topics{Topic: con.Topic, Group: con.Group, Partitions: info.Partitions,
 		Replication: info.Replicas}
-	if outgrown, err := con.cluster.Outgrown(ctx, topics); err != nil {
+	if outgrown, err := con.Cluster.Outgrown(ctx, topics); err != nil {
 		return err
 	} else if outgrown {
-		made, err := con.cluster.Regrow(ctx, topics)
+		made, err := con.Cluster.Regrow(ctx, topics)
 		t.tell(made...)
 		if err != nil {
 			return hint.Then(err, "to go on, run again: "+rebuildLine)
 		}
 	}
-	done, err := store.Rebuild(ctx, con.identity(info.ID), epochs.Highest, time.Now())
+	done, err := store.Rebuild(ctx, con.Identity(info.ID), epochs.Highest, time.Now())
 	if err != nil {
 		return hint.Then(err, "nothing is half done; to make sure, run again: "+rebuildLine)
 	}
 	t.tell(fmt.Sprintf("raised the epoch from %d to %d: all states from before count as empty",
 		done.Epoch, done.NewEpoch),
 		"marked as not published: "+batchesOf(done))
-	members, err := con.cluster.Members(ctx, con.group)
+	members, err := con.Cluster.Members(ctx, con.Group)
 	if err != nil {
 		return err
 	}

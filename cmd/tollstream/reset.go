@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -39,19 +40,19 @@ func (a *app) resetCommand() *cli.Command {
 			&cli.BoolFlag{Name: "lose-rows",
 				Usage: "delete also the rows whose records the topic no longer holds"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
-		}, topicFlags()...), connectionFlags()...),
+		}, endpoint.TopicFlags()...), endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
-			con, err := connectionFrom(c)
+			con, err := endpoint.From(c)
 			if err != nil {
 				return err
 			}
-			topics, err := topicsFrom(c, con)
+			topics, err := endpoint.TopicsFrom(c, con)
 			if err != nil {
 				return err
 			}
 			o := resetOptions{ResetOptions: sql.ResetOptions{AllRows: c.Bool("all-rows")},
 				yes: c.Bool("yes"), loseRows: c.Bool("lose-rows")}
-			return withServersHint(a.reset(c.Context, con, topics, o, c.Bool("json")))
+			return endpoint.WithHint(a.reset(c.Context, con, topics, o, c.Bool("json")))
 		},
 	}
 }
@@ -64,15 +65,15 @@ type resetOptions struct {
 }
 
 // resetPlan says what a reset deletes.
-func resetPlan(con connection, o resetOptions) string {
+func resetPlan(con endpoint.Connection, o resetOptions) string {
 	rows := "the rows of livetolldata"
 	if o.AllRows {
 		rows = "all rows of livetolldata, those from before tollstream too,"
 	}
 	return fmt.Sprintf(
 		"%s and of tollstream's own tables in %s, the topics %s and %s, and the offsets of group %s; topic %s stays",
-		rows, con.address(), topology.LoopTopic(con.group), topology.TableTopic(con.group), con.group,
-		con.topic)
+		rows, con.Address(), topology.LoopTopic(con.Group), topology.TableTopic(con.Group), con.Group,
+		con.Topic)
 }
 
 func resetLine(o resetOptions) string {
@@ -89,18 +90,19 @@ func resetLine(o resetOptions) string {
 // reset empties the database first. Until it is empty the database is marked, and process refuses
 // it; from then on what the topics still hold is of an epoch before. So wherever it is interrupted,
 // nothing wrong is counted, and running it again completes it.
-func (a *app) reset(ctx context.Context, con connection, topics topology.Topics, o resetOptions,
+func (a *app) reset(ctx context.Context, con endpoint.Connection, topics topology.Topics,
+	o resetOptions,
 	asJSON bool) error {
 	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {
 		return err
 	}
-	store, err := con.openStore(sql.LoadAuto, log)
+	store, err := con.OpenStore(sql.LoadAuto, log)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
-	info, found, err := con.cluster.Describe(ctx, con.topic)
+	info, found, err := con.Cluster.Describe(ctx, con.Topic)
 	if err != nil {
 		return err
 	}
@@ -124,12 +126,12 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 		return err
 	}
 	t := &teller{w: a.stdout, asJSON: asJSON}
-	done, err := store.Reset(ctx, con.identity(info.ID), o.ResetOptions)
+	done, err := store.Reset(ctx, con.Identity(info.ID), o.ResetOptions)
 	t.tell(done...)
 	if err != nil {
 		return err
 	}
-	done, err = con.cluster.Reset(ctx, topics)
+	done, err = con.Cluster.Reset(ctx, topics)
 	t.tell(done...)
 	if err != nil {
 		return hint.Then(err, "the database is empty, topics are left; run again: "+resetLine(o))
@@ -141,13 +143,14 @@ func (a *app) reset(ctx context.Context, con connection, topics topology.Topics,
 }
 
 // unreplayable returns how many rows a replay of the topic would not bring back.
-func unreplayable(ctx context.Context, con connection, store *sql.Store, info topology.TopicInfo,
+func unreplayable(ctx context.Context, con endpoint.Connection, store *sql.Store,
+	info topology.TopicInfo,
 	found bool) (rows int64, exact bool, err error) {
 	m, err := store.Meta(ctx)
 	if err != nil {
 		return 0, false, err
 	}
-	if m.Group != con.group || m.Topic != con.topic {
+	if m.Group != con.Group || m.Topic != con.Topic {
 		return 0, true, nil // the reset itself refuses that
 	}
 	logs := map[int32]sql.LogRange{}
@@ -156,7 +159,7 @@ func unreplayable(ctx context.Context, con connection, store *sql.Store, info to
 		if err != nil {
 			return 0, false, err
 		}
-		client, err := con.cluster.LogClient(con.topic)
+		client, err := con.Cluster.LogClient(con.Topic)
 		if err != nil {
 			return 0, false, err
 		}
@@ -197,15 +200,15 @@ func logRange(ctx context.Context, client *fetch.Client, c *toll.Cursor) (sql.Lo
 }
 
 // checkIdle returns an error where processes of the group run. It comes before anything is deleted.
-func checkIdle(ctx context.Context, con connection) error {
-	n, err := con.cluster.Members(ctx, con.group)
+func checkIdle(ctx context.Context, con endpoint.Connection) error {
+	n, err := con.Cluster.Members(ctx, con.Group)
 	if err != nil {
 		return err
 	}
 	if n > 0 {
 		return toll.Permanent(
 			"stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
-			"group %s has %s", con.group, text.Count(n, "running member"))
+			"group %s has %s", con.Group, text.Count(n, "running member"))
 	}
 	return nil
 }

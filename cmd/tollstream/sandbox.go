@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
@@ -98,7 +99,7 @@ func startSandbox(ctx context.Context, cfg sandboxConfig) (_ *sandbox, err error
 		return nil, explainListen(err, "MySQL", cfg.MySQLListen, "--mysql-listen")
 	}
 	con := s.connection()
-	if err := initServers(ctx, con, cfg.Topics, cfg.Log, func(lines ...string) {
+	if err := endpoint.Init(ctx, con, cfg.Topics, cfg.Log, func(lines ...string) {
 		for _, line := range lines {
 			cfg.Log.Debug(line)
 		}
@@ -107,7 +108,7 @@ func startSandbox(ctx context.Context, cfg sandboxConfig) (_ *sandbox, err error
 		return nil, hint.With(err, strings.ReplaceAll(hint.Of(err), "another database with --mysql",
 			"another folder with --data"))
 	}
-	info, _, err := con.cluster.Describe(ctx, con.topic)
+	info, _, err := con.Cluster.Describe(ctx, con.Topic)
 	s.partitions = info.Partitions
 	return s, err
 }
@@ -150,13 +151,13 @@ func (s *sandbox) folder(name string) string {
 }
 
 // connection returns how to reach the servers.
-func (s *sandbox) connection() connection {
-	return connection{
-		cluster:  topology.Cluster{Brokers: []string{s.broker.Addr()}, ClientID: "tollstream"},
-		topic:    s.cfg.Topics.Topic,
-		group:    s.cfg.Topics.Group,
-		dsn:      s.database.DSN(),
-		location: s.cfg.Location,
+func (s *sandbox) connection() endpoint.Connection {
+	return endpoint.Connection{
+		Cluster:  topology.Cluster{Brokers: []string{s.broker.Addr()}, ClientID: "tollstream"},
+		Topic:    s.cfg.Topics.Topic,
+		Group:    s.cfg.Topics.Group,
+		DSN:      s.database.DSN(),
+		Location: s.cfg.Location,
 	}
 }
 
@@ -174,7 +175,7 @@ const (
 
 // wait returns nil when ctx ends, or an error when the database has died.
 func (s *sandbox) wait(ctx context.Context) error {
-	store, err := s.connection().openStore(sql.LoadAuto, s.cfg.Log)
+	store, err := s.connection().OpenStore(sql.LoadAuto, s.cfg.Log)
 	if err != nil {
 		return err
 	}

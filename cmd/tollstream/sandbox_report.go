@@ -9,6 +9,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -26,20 +27,20 @@ type sandboxReport struct {
 func (s *sandbox) report() sandboxReport {
 	con := s.connection()
 	return sandboxReport{
-		Brokers: s.broker.Addr(), MySQL: con.dsn, Database: s.database.Engine(),
-		Topic: con.topic, Partitions: s.partitions, Data: s.cfg.DataDir, KeepsRows: s.keeps(),
+		Brokers: s.broker.Addr(), MySQL: con.DSN, Database: s.database.Engine(),
+		Topic: con.Topic, Partitions: s.partitions, Data: s.cfg.DataDir, KeepsRows: s.keeps(),
 	}
 }
 
 // write tells a person how to reach the servers, and what to do next.
 func (s *sandbox) write(w io.Writer) error {
 	con := s.connection()
-	cfg, err := mysql.ParseDSN(con.dsn)
+	cfg, err := mysql.ParseDSN(con.DSN)
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.topic,
+	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.Topic,
 		text.Count(s.partitions, "partition"))
 	fmt.Fprintf(&b, "MySQL  %-21s  database %s, user %s, password %s\n", cfg.Addr, cfg.DBName,
 		cfg.User, cfg.Passwd)
@@ -78,11 +79,11 @@ func (s *sandbox) exports() []string {
 	con := s.connection()
 	var lines []string
 	for _, v := range []struct{ name, fallback, value string }{
-		{"brokers", defaultBrokers, s.broker.Addr()},
-		{"mysql", defaultMySQL, con.dsn},
-		{"topic", defaultTopic, con.topic},
-		{"group", defaultGroup, con.group},
-		{"timezone", defaultTimezone, con.location.String()},
+		{"brokers", endpoint.DefaultBrokers, s.broker.Addr()},
+		{"mysql", endpoint.DefaultMySQL, con.DSN},
+		{"topic", endpoint.DefaultTopic, con.Topic},
+		{"group", endpoint.DefaultGroup, con.Group},
+		{"timezone", endpoint.DefaultTimezone, con.Location.String()},
 	} {
 		variable := command.Env(v.name)[0]
 		now := strings.TrimSpace(os.Getenv(variable))

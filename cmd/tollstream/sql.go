@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
@@ -31,9 +32,9 @@ func (a *app) sqlCommand() *cli.Command {
 			tollstream sql by_type plaza=4856`,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the rows as JSON objects"},
-		}, connectionFlags()...),
+		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
-			con, err := connectionFrom(c)
+			con, err := endpoint.From(c)
 			if err != nil {
 				return err
 			}
@@ -41,7 +42,7 @@ func (a *app) sqlCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			store, err := con.openStore(sql.LoadAuto, log)
+			store, err := con.OpenStore(sql.LoadAuto, log)
 			if err != nil {
 				return err
 			}
@@ -85,7 +86,7 @@ func (a *app) runQuery(ctx context.Context, store *sql.Store, name string, args 
 	}
 	columns, rows, err := store.Run(ctx, name, args)
 	if err != nil {
-		return withServersHint(err)
+		return endpoint.WithHint(err)
 	}
 	if asJSON {
 		return writeRowsJSON(a.stdout, columns, rows)

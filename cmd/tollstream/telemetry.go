@@ -78,7 +78,7 @@ func pprofFrom(c *cli.Context) (string, error) {
 	if addr == "" {
 		return "", nil
 	}
-	return loopbackAddr("pprof", addr, "profiles tell of the memory: use 127.0.0.1")
+	return command.LoopbackAddr("pprof", addr, "profiles tell of the memory: use 127.0.0.1")
 }
 
 // openTraces opens traces to where the flags say.

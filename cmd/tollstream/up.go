@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -38,10 +39,11 @@ func upCommand() *cli.Command {
 			&cli.StringFlag{Name: "mysql-listen", EnvVars: command.Env("mysql-listen"),
 				Value: defaultMySQLListen,
 				Usage: "`HOST:PORT` of MySQL; port 0 takes a free one"},
-			&cli.IntFlag{Name: "partitions", EnvVars: command.Env("partitions"), Value: defaultPartitions,
+			&cli.IntFlag{Name: "partitions", EnvVars: command.Env("partitions"),
+				Value: endpoint.DefaultPartitions,
 				Usage: "partitions of the topic of events, where it is created"},
 			&cli.BoolFlag{Name: "json", Usage: "print the addresses as JSON"},
-		}, command.WithoutFlags(connectionFlags(), append(accessFlagNames(), "brokers", "mysql",
+		}, command.WithoutFlags(endpoint.Flags(), append(endpoint.AccessFlagNames(), "brokers", "mysql",
 			"mysql-file")...)...), command.LogFlags()...),
 		Action: up,
 	}
@@ -68,24 +70,26 @@ func up(c *cli.Context) error {
 
 func sandboxFrom(c *cli.Context) (sandboxConfig, error) {
 	var cfg sandboxConfig
-	var con connection
+	var con endpoint.Connection
 	var err error
-	con.topic, con.group = command.Setting(c, "topic", defaultTopic), command.Setting(c, "group",
-		defaultGroup)
-	if err := checkNames(con.topic, con.group); err != nil {
+	con.Topic, con.Group = command.Setting(c, "topic", endpoint.DefaultTopic), command.Setting(c,
+		"group",
+		endpoint.DefaultGroup)
+	if err := endpoint.CheckNames(con.Topic, con.Group); err != nil {
 		return cfg, err
 	}
-	if cfg.Location, err = parseLocation(command.Setting(c, "timezone", defaultTimezone)); err != nil {
+	if cfg.Location, err = endpoint.ParseLocation(command.Setting(c, "timezone",
+		endpoint.DefaultTimezone)); err != nil {
 		return cfg, err
 	}
-	if cfg.Topics, err = topicsFrom(c, con); err != nil {
+	if cfg.Topics, err = endpoint.TopicsFrom(c, con); err != nil {
 		return cfg, err
 	}
-	if cfg.KafkaListen, err = loopbackAddr("kafka-listen",
+	if cfg.KafkaListen, err = command.LoopbackAddr("kafka-listen",
 		command.Setting(c, "kafka-listen", defaultKafkaListen), upListenHint); err != nil {
 		return cfg, err
 	}
-	if cfg.MySQLListen, err = loopbackAddr("mysql-listen",
+	if cfg.MySQLListen, err = command.LoopbackAddr("mysql-listen",
 		command.Setting(c, "mysql-listen", defaultMySQLListen), upListenHint); err != nil {
 		return cfg, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
@@ -36,7 +37,7 @@ func (a *app) verifyCommand() *cli.Command {
 			&cli.BoolFlag{Name: "deep",
 				Usage: "compare the checksums of all rows too, and check all windows; reads livetolldata whole"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
-		}, connectionFlags()...),
+		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
 			steps := command.NewSteps(a.stderr, "connecting to Kafka and MySQL")
 			report, err := a.verify(c, steps)
@@ -59,7 +60,7 @@ func (a *app) verifyCommand() *cli.Command {
 
 // verify verifies what a command line names.
 func (a *app) verify(c *cli.Context, steps *command.Steps) (*sql.Report, error) {
-	con, err := connectionFrom(c)
+	con, err := endpoint.From(c)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +68,7 @@ func (a *app) verify(c *cli.Context, steps *command.Steps) (*sql.Report, error) 
 	if err != nil {
 		return nil, err
 	}
-	r, scan, err := openScan(c.Context, con, fixesTimezone(c), log)
+	r, scan, err := openScan(c.Context, con, endpoint.FixesTimezone(c), log)
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +107,7 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 		if len(published.Next) == 0 {
 			return true, nil // there may be no group yet
 		}
-		return r.con.cluster.LoopConsumed(ctx, r.con.group)
+		return r.con.Cluster.LoopConsumed(ctx, r.con.Group)
 	})
 	progress, err := r.store.Progress(ctx)
 	if err != nil {
@@ -122,7 +123,7 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 		return nil, err
 	}
 	in := sql.VerifyInput{Deep: deep, Passed: passed}
-	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, r.store, r.con.location); err != nil {
+	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, r.store, r.con.Location); err != nil {
 		return nil, err
 	}
 	steps.Begin("comparing the topic's log with what is stored")
@@ -156,7 +157,7 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	if !consumed {
 		report.Notes = append(report.Notes, fmt.Sprintf(
 			"the group has not consumed %s to its end: that a delta is lost can be told once it has",
-			topology.LoopTopic(r.con.group)))
+			topology.LoopTopic(r.con.Group)))
 	}
 	return report, nil
 }

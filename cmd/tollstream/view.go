@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -60,7 +61,7 @@ func (a *app) viewCommand() *cli.Command {
 			&cli.BoolFlag{Name: "deep",
 				Usage: "compare the checksums of the rows too, however long that takes"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON; with --watch one line a second"},
-		}, slices.Concat(listenFlags(), viewMetricsFlags(), connectionFlags(), command.LogFlags())...),
+		}, slices.Concat(listenFlags(), viewMetricsFlags(), endpoint.Flags(), command.LogFlags())...),
 		Action: func(c *cli.Context) error {
 			s, err := viewSettingsFrom(c)
 			if err != nil {
@@ -267,9 +268,9 @@ type viewer struct {
 }
 
 func newViewer(r *reader, s viewSettings) *viewer {
-	return &viewer{reader: r, settings: s, zone: toll.NewZone(r.con.location),
+	return &viewer{reader: r, settings: s, zone: toll.NewZone(r.con.Location),
 		checker: r.store.PlazaChecker(),
-		marks:   topology.NewWatermarkReader(r.con.cluster, r.con.topic), marking: make(chan struct{}, 1)}
+		marks:   topology.NewWatermarkReader(r.con.Cluster, r.con.Topic), marking: make(chan struct{}, 1)}
 }
 
 // Close ends the connection that tells the watermark. The reader is its owner's to close.
@@ -304,7 +305,7 @@ func (v *viewer) read(ctx context.Context) (*viewBoard, error) {
 	}
 	maps.DeleteFunc(states, func(_ int16, s *toll.State) bool { return s.Epoch < epoch })
 
-	b := &viewBoard{location: v.con.location, known: slices.Sorted(maps.Keys(states)),
+	b := &viewBoard{location: v.con.Location, known: slices.Sorted(maps.Keys(states)),
 		rowsAt:  v.countedAt,
 		letters: v.letters, kinds: meta.Windows}
 	if v.settings.plaza == nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
@@ -60,7 +61,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 
 // viewListen serves the view until ctx ends.
 func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
-	con, err := connectionFrom(c)
+	con, err := endpoint.From(c)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 		}
 		defer stopMetrics()
 	}
-	err = a.serveView(ctx, server, source, con, fixesTimezone(c), log)
+	err = a.serveView(ctx, server, source, con, endpoint.FixesTimezone(c), log)
 	if c.Context.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -110,7 +111,8 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 }
 
 // serveView opens what the source reads, and serves it.
-func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSource, con connection,
+func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSource,
+	con endpoint.Connection,
 	fixedTimezone bool, log *slog.Logger) error {
 	r, err := openReader(ctx, con, fixedTimezone, log)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -19,7 +20,7 @@ import (
 
 // reader is what view and verify read: a database that was checked, and the group table.
 type reader struct {
-	con   connection
+	con   endpoint.Connection
 	store *sql.Store
 	table *topology.Table
 
@@ -33,7 +34,7 @@ type reader struct {
 // else. The times are in the database's timezone, unless the settings name one, which must then be
 // the same.
 func (a *app) readerFrom(c *cli.Context) (*reader, error) {
-	con, err := connectionFrom(c)
+	con, err := endpoint.From(c)
 	if err != nil {
 		return nil, err
 	}
@@ -41,29 +42,26 @@ func (a *app) readerFrom(c *cli.Context) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openReader(c.Context, con, fixesTimezone(c), log)
+	return openReader(c.Context, con, endpoint.FixesTimezone(c), log)
 }
 
-// fixesTimezone reports whether the settings name the timezone that the database must have.
-func fixesTimezone(c *cli.Context) bool {
-	return c.IsSet("timezone") && command.Setting(c, "timezone", "") != ""
-}
-
-func openReader(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader,
+func openReader(ctx context.Context, con endpoint.Connection, fixedTimezone bool,
+	log *slog.Logger) (*reader,
 	error) {
 	return openFollowing(ctx, con, fixedTimezone, log, topology.NewTable)
 }
 
 // openFollower opens a reader that is kept open for long, see [topology.NewFollowedTable].
-func openFollower(ctx context.Context, con connection, fixedTimezone bool,
+func openFollower(ctx context.Context, con endpoint.Connection, fixedTimezone bool,
 	log *slog.Logger) (*reader, error) {
 	return openFollowing(ctx, con, fixedTimezone, log, topology.NewFollowedTable)
 }
 
-func openFollowing(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger,
+func openFollowing(ctx context.Context, con endpoint.Connection, fixedTimezone bool,
+	log *slog.Logger,
 	newTable func(topology.Cluster, string, *slog.Logger) (*topology.Table, error)) (*reader, error) {
 	r, table, err := openReaderOf(ctx, con, fixedTimezone, log, func() (*topology.Table, error) {
-		return newTable(con.cluster, con.group, log)
+		return newTable(con.Cluster, con.Group, log)
 	})
 	if err == nil {
 		r.table = table
@@ -72,19 +70,21 @@ func openFollowing(ctx context.Context, con connection, fixedTimezone bool, log 
 }
 
 // openScan opens a reader that follows no table, and a scan that reads the table once.
-func openScan(ctx context.Context, con connection, fixedTimezone bool, log *slog.Logger) (*reader,
+func openScan(ctx context.Context, con endpoint.Connection, fixedTimezone bool,
+	log *slog.Logger) (*reader,
 	*topology.TableScan, error) {
 	return openReaderOf(ctx, con, fixedTimezone, log, func() (*topology.TableScan, error) {
-		return topology.NewTableScan(ctx, con.cluster, con.group)
+		return topology.NewTableScan(ctx, con.Cluster, con.Group)
 	})
 }
 
 // openReaderOf opens a reader, and meanwhile what reads the group table.
-func openReaderOf[T interface{ Close() }](ctx context.Context, con connection, fixedTimezone bool,
+func openReaderOf[T interface{ Close() }](ctx context.Context, con endpoint.Connection,
+	fixedTimezone bool,
 	log *slog.Logger,
 	open func() (T, error)) (_ *reader, table T, err error) {
 	var none T
-	store, err := con.openStore(sql.LoadAuto, log)
+	store, err := con.OpenStore(sql.LoadAuto, log)
 	if err != nil {
 		return nil, none, err
 	}
@@ -110,10 +110,10 @@ func openReaderOf[T interface{ Close() }](ctx context.Context, con connection, f
 	if err != nil {
 		return nil, none, err
 	}
-	if r.con.location, err = time.LoadLocation(meta.Timezone); err != nil {
+	if r.con.Location, err = time.LoadLocation(meta.Timezone); err != nil {
 		return nil, none, fmt.Errorf("load the database's timezone: %w", err)
 	}
-	if table, err = awaitTable(ctx, opened, con.cluster.Brokers, tablePatience); err != nil {
+	if table, err = awaitTable(ctx, opened, con.Cluster.Brokers, tablePatience); err != nil {
 		return nil, none, noAnswer(err)
 	}
 	return r, table, nil
@@ -154,7 +154,7 @@ func noAnswer(err error) error {
 		"is it running, and is its address right? tollstream up starts a Kafka and a MySQL for trying things out")
 }
 
-func checkDatabase(ctx context.Context, store *sql.Store, con connection,
+func checkDatabase(ctx context.Context, store *sql.Store, con endpoint.Connection,
 	fixedTimezone bool) (sql.Meta, error) {
 	if err := store.Ping(ctx); err != nil {
 		if hint.Of(err) != "" {
@@ -166,7 +166,7 @@ func checkDatabase(ctx context.Context, store *sql.Store, con connection,
 	if err != nil {
 		return meta, err
 	}
-	id := con.identity("")
+	id := con.Identity("")
 	if !fixedTimezone {
 		id.Timezone = meta.Timezone
 	}
@@ -209,7 +209,7 @@ func (r *reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 		return nil, err
 	case err := <-recovered:
 		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("no answer from Kafka at %v", r.con.cluster.Brokers)
+			err = fmt.Errorf("no answer from Kafka at %v", r.con.Cluster.Brokers)
 		}
 		if err != nil {
 			return nil, err

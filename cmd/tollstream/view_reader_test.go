@@ -12,6 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -69,13 +70,14 @@ func TestReaderClosesTable(t *testing.T) {
 			"sarama.(*client).backgroundMetadataUpdater")
 	}
 	before := clients()
-	con := connection{cluster: topology.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"},
-		topic: "toll", group: "tollstream",
-		dsn: "nobody@tcp(127.0.0.1:1)/none", location: time.UTC}
+	con := endpoint.Connection{Cluster: topology.Cluster{Brokers: broker.ListenAddrs(),
+		ClientID: "test"},
+		Topic: "toll", Group: "tollstream",
+		DSN: "nobody@tcp(127.0.0.1:1)/none", Location: time.UTC}
 	opened := make(chan struct{})
 	open := func() (*topology.Table, error) {
 		defer close(opened)
-		return topology.NewTable(con.cluster, con.group, slog.New(slog.DiscardHandler))
+		return topology.NewTable(con.Cluster, con.Group, slog.New(slog.DiscardHandler))
 	}
 	if _, _, err := openReaderOf(t.Context(), con, false, slog.New(slog.DiscardHandler),
 		open); err == nil {

@@ -55,7 +55,7 @@ func (p *testbed) command(ctx context.Context, stdin string, stdout io.Writer,
 	args ...string) (code int, stderr string) {
 	args = append([]string{"tollstream"}, args...)
 	con := p.connection()
-	args = append(args, "--brokers", con.cluster.Brokers[0], "--mysql", con.dsn)
+	args = append(args, "--brokers", con.Cluster.Brokers[0], "--mysql", con.DSN)
 	var b bytes.Buffer
 	code = run(ctx, args, strings.NewReader(stdin), stdout, &b)
 	return code, b.String()
@@ -84,7 +84,7 @@ func (p *testbed) emit(lines string) {
 	p.t.Helper()
 	var b bytes.Buffer
 	if code, stderr := p.command(p.t.Context(), lines, &b, "emit", "--from", "-", "--timezone",
-		p.connection().location.String()); code != 0 {
+		p.connection().Location.String()); code != 0 {
 		p.t.Fatalf("emit: %d\n%s%s", code, b.String(), stderr)
 	}
 }
@@ -94,16 +94,16 @@ func (p *testbed) process() {
 	p.t.Helper()
 	cfg := topology.DefaultConfig()
 	con := p.connection()
-	cfg.Cluster, cfg.Topic, cfg.Group, cfg.Zone = con.cluster, con.topic, con.group,
-		toll.NewZone(con.location)
+	cfg.Cluster, cfg.Topic, cfg.Group, cfg.Zone = con.Cluster, con.Topic, con.Group,
+		toll.NewZone(con.Location)
 	cfg.Instance, cfg.StateDir = "test", filepath.Join(p.dir, "state")
 	cfg.Log, cfg.NewToken, cfg.Format = slog.New(slog.DiscardHandler), sql.NewToken, codecs.Auto
-	store, err := con.openStore(sql.LoadAuto, cfg.Log)
+	store, err := con.OpenStore(sql.LoadAuto, cfg.Log)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer store.Close()
-	if err := pipeline.Run(p.t.Context(), pipeline.Config{Topology: cfg, Location: con.location,
+	if err := pipeline.Run(p.t.Context(), pipeline.Config{Topology: cfg, Location: con.Location,
 		Store: store, Windows: p.windows, Retention: maintenance.DefaultRetention(), UntilEnd: true,
 		Log: cfg.Log}); err != nil {
 		p.t.Error(err)
@@ -113,7 +113,7 @@ func (p *testbed) process() {
 // execute runs a statement that harms the database.
 func (p *testbed) execute(statement string) {
 	p.t.Helper()
-	db, err := dbsql.Open("mysql", p.connection().dsn)
+	db, err := dbsql.Open("mysql", p.connection().DSN)
 	if err != nil {
 		p.t.Fatal(err)
 	}

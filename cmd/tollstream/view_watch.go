@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/tui"
 	"github.com/tollstream/tollstream/topology"
@@ -25,7 +26,7 @@ func (a *app) fullScreen(s viewSettings) bool {
 
 // watchScreen shows the view on the whole terminal until it is quit.
 func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
-	con, err := connectionFrom(c)
+	con, err := endpoint.From(c)
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
 	if err != nil {
 		return err
 	}
-	r, err := openFollower(c.Context, con, fixesTimezone(c), logger)
+	r, err := openFollower(c.Context, con, endpoint.FixesTimezone(c), logger)
 	if err != nil {
 		return err
 	}

@@ -201,8 +201,8 @@ func (p *testbed) onTerminal(t *testing.T, width, height int, change func(*exec.
 	x := openTerminal(t, width, height)
 	con := p.connection()
 	r := &running{terminal: x, ended: make(chan error, 1)}
-	r.cmd = exec.Command("tollstream", append(args, "--brokers", con.cluster.Brokers[0], "--mysql",
-		con.dsn)...)
+	r.cmd = exec.Command("tollstream", append(args, "--brokers", con.Cluster.Brokers[0], "--mysql",
+		con.DSN)...)
 	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = x.tty, x.tty, x.tty
 	r.cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=", "COLORTERM=")
 	// so that it is told of a new size

@@ -1,14 +1,19 @@
-package main
+// Package endpoint is where Kafka and MySQL are: the settings of a connection, who we are to the
+// servers and how we trust them, and what is set up on them before anything runs.
+package endpoint
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
 
@@ -19,11 +24,11 @@ import (
 
 // The defaults fit both `tollstream up` and compose.yaml.
 const (
-	defaultBrokers  = "127.0.0.1:9092"
-	defaultTopic    = "toll"
-	defaultGroup    = "tollstream"
-	defaultMySQL    = "toll:toll@tcp(127.0.0.1:3306)/tolldata"
-	defaultTimezone = "UTC"
+	DefaultBrokers  = "127.0.0.1:9092"
+	DefaultTopic    = "toll"
+	DefaultGroup    = "tollstream"
+	DefaultMySQL    = "toll:toll@tcp(127.0.0.1:3306)/tolldata"
+	DefaultTimezone = "UTC"
 )
 
 const kafkaPort = "9092"
@@ -31,34 +36,34 @@ const kafkaPort = "9092"
 // connectionCategory is the heading of the connection flags in the help.
 const connectionCategory = "Connection"
 
-// connection is what every command needs to know to reach its servers.
-type connection struct {
-	cluster  topology.Cluster
-	topic    string
-	group    string
-	dsn      string      // holds the password: never print it, see address
-	mysqlTLS *tls.Config // nil for what the DSN says
-	location *time.Location
+// Connection is what every command needs to know to reach its servers.
+type Connection struct {
+	Cluster  topology.Cluster
+	Topic    string
+	Group    string
+	DSN      string      // holds the password: never print it, see address
+	MySQLTLS *tls.Config // nil for what the DSN says
+	Location *time.Location
 }
 
-// connectionFlags returns the flags that [connectionFrom] reads.
-func connectionFlags() []cli.Flag {
+// connectionFlags returns the flags that [From] reads.
+func Flags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{
-			Name: "brokers", EnvVars: command.Env("brokers"), Value: defaultBrokers,
+			Name: "brokers", EnvVars: command.Env("brokers"), Value: DefaultBrokers,
 			Category: connectionCategory,
 			Usage:    "Kafka, `HOST:PORT` or several, separated by commas",
 		},
 		&cli.StringFlag{
-			Name: "topic", EnvVars: command.Env("topic"), Value: defaultTopic, Category: connectionCategory,
+			Name: "topic", EnvVars: command.Env("topic"), Value: DefaultTopic, Category: connectionCategory,
 			Usage: "topic of the events",
 		},
 		&cli.StringFlag{
-			Name: "group", EnvVars: command.Env("group"), Value: defaultGroup, Category: connectionCategory,
+			Name: "group", EnvVars: command.Env("group"), Value: DefaultGroup, Category: connectionCategory,
 			Usage: "consumer group; also names the topics GROUP-loop and GROUP-table",
 		},
 		&cli.StringFlag{
-			Name: "mysql", EnvVars: command.Env("mysql"), Value: defaultMySQL, Category: connectionCategory,
+			Name: "mysql", EnvVars: command.Env("mysql"), Value: DefaultMySQL, Category: connectionCategory,
 			Usage: "`DSN` of the database, USER:PASSWORD@tcp(HOST:PORT)/NAME; a real password belongs into the variable or a file",
 		},
 		&cli.StringFlag{
@@ -66,49 +71,49 @@ func connectionFlags() []cli.Flag {
 			Usage: "`FILE` that holds the DSN",
 		},
 		&cli.StringFlag{
-			Name: "timezone", EnvVars: command.Env("timezone"), Value: defaultTimezone,
+			Name: "timezone", EnvVars: command.Env("timezone"), Value: DefaultTimezone,
 			Category: connectionCategory,
 			Usage:    "`ZONE` of the plazas' clocks, an IANA name such as Europe/Berlin",
 		},
 	}, accessFlags()...)
 }
 
-// connectionFrom reads the connection flags. What it refuses is a usage error.
-func connectionFrom(c *cli.Context) (connection, error) {
-	var con connection
-	brokers, err := parseBrokers(command.Setting(c, "brokers", defaultBrokers))
+// From reads the connection flags. What it refuses is a usage error.
+func From(c *cli.Context) (Connection, error) {
+	var con Connection
+	brokers, err := ParseBrokers(command.Setting(c, "brokers", DefaultBrokers))
 	if err != nil {
 		return con, err
 	}
-	con.cluster = topology.Cluster{Brokers: brokers, ClientID: "tollstream"}
-	if con.cluster.Security, err = kafkaSecurity(c, brokers); err != nil {
+	con.Cluster = topology.Cluster{Brokers: brokers, ClientID: "tollstream"}
+	if con.Cluster.Security, err = kafkaSecurity(c, brokers); err != nil {
 		return con, err
 	}
-	con.topic = command.Setting(c, "topic", defaultTopic)
-	con.group = command.Setting(c, "group", defaultGroup)
-	if err := checkNames(con.topic, con.group); err != nil {
+	con.Topic = command.Setting(c, "topic", DefaultTopic)
+	con.Group = command.Setting(c, "group", DefaultGroup)
+	if err := CheckNames(con.Topic, con.Group); err != nil {
 		return con, err
 	}
-	if con.dsn, err = dsnFrom(c); err != nil {
+	if con.DSN, err = dsnFrom(c); err != nil {
 		return con, err
 	}
-	if con.dsn, con.mysqlTLS, err = mysqlAccess(c, con.dsn); err != nil {
+	if con.DSN, con.MySQLTLS, err = mysqlAccess(c, con.DSN); err != nil {
 		return con, err
 	}
-	con.location, err = parseLocation(command.Setting(c, "timezone", defaultTimezone))
+	con.Location, err = ParseLocation(command.Setting(c, "timezone", DefaultTimezone))
 	return con, err
 }
 
-// address names the database without its password, for messages.
-func (con connection) address() string {
-	cfg, err := mysql.ParseDSN(con.dsn)
+// Address names the database without its password, for messages.
+func (con Connection) Address() string {
+	cfg, err := mysql.ParseDSN(con.DSN)
 	if err != nil {
 		return "MySQL"
 	}
 	return fmt.Sprintf("%s@%s/%s", cfg.User, cfg.Addr, cfg.DBName)
 }
 
-func parseBrokers(list string) ([]string, error) {
+func ParseBrokers(list string) ([]string, error) {
 	var brokers []string
 	for _, b := range strings.Split(list, ",") {
 		b = strings.TrimSpace(b)
@@ -135,12 +140,12 @@ func parseBrokers(list string) ([]string, error) {
 // results ("-congestion").
 const maxTopicName = 249 - 11
 
-// checkNames refuses a topic and a group that can't be, or not together.
-func checkNames(topic, group string) error {
-	if err := checkTopicName("topic", topic); err != nil {
+// CheckNames refuses a topic and a group that can't be, or not together.
+func CheckNames(topic, group string) error {
+	if err := CheckName("topic", topic); err != nil {
 		return err
 	}
-	if err := checkTopicName("group", group); err != nil {
+	if err := CheckName("group", group); err != nil {
 		return err
 	}
 	if err := topology.CheckNames(topic, group); err != nil {
@@ -150,7 +155,7 @@ func checkNames(topic, group string) error {
 	return nil
 }
 
-func checkTopicName(flag, name string) error {
+func CheckName(flag, name string) error {
 	illegal := func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' ||
 			r == '_' || r == '-')
@@ -163,7 +168,7 @@ func checkTopicName(flag, name string) error {
 	return nil
 }
 
-func parseLocation(name string) (*time.Location, error) {
+func ParseLocation(name string) (*time.Location, error) {
 	if name == "Local" {
 		return nil, hint.With(hint.Usagef("--timezone: %q differs from machine to machine", name),
 			"name the zone, such as Europe/Berlin")
@@ -179,7 +184,7 @@ func parseLocation(name string) (*time.Location, error) {
 // dsnFrom returns the DSN. The command line goes before the environment, and on each of the two,
 // naming it twice is a mistake.
 func dsnFrom(c *cli.Context) (string, error) {
-	dsn, file := command.Setting(c, "mysql", defaultMySQL), command.Setting(c, "mysql-file", "")
+	dsn, file := command.Setting(c, "mysql", DefaultMySQL), command.Setting(c, "mysql-file", "")
 	source := "--mysql"
 	if file != "" {
 		switch inline := c.IsSet("mysql") && c.String("mysql") != ""; {
@@ -224,4 +229,18 @@ func dsnReason(err error) string {
 		}
 	}
 	return ""
+}
+
+// WithHint adds to the failure to reach a server what a newcomer may have forgotten.
+func WithHint(err error) error {
+	if err != nil && hint.Of(err) == "" &&
+		(errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, sarama.ErrOutOfBrokers)) {
+		return hint.With(err, "is it running? tollstream up starts Kafka and MySQL for trying things out")
+	}
+	return err
+}
+
+// FixesTimezone reports whether the settings name the timezone that the database must have.
+func FixesTimezone(c *cli.Context) bool {
+	return c.IsSet("timezone") && command.Setting(c, "timezone", "") != ""
 }

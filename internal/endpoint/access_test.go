@@ -1,4 +1,4 @@
-package main
+package endpoint
 
 import (
 	"fmt"
@@ -17,7 +17,7 @@ import (
 // clearAccess empties the variables of the access flags for a test.
 func clearAccess(t *testing.T) {
 	t.Helper()
-	for _, name := range accessFlagNames() {
+	for _, name := range AccessFlagNames() {
 		t.Setenv(command.Env(name)[0], "")
 	}
 	for _, name := range []string{kafkaPassword, "TOLLSTREAM_BROKERS", "TOLLSTREAM_MYSQL",
@@ -73,7 +73,7 @@ func TestKafkaAccess(t *testing.T) {
 			clearAccess(t)
 			t.Setenv(kafkaPassword, c.password)
 			con, err := connect(t, c.args...)
-			s := con.cluster.Security
+			s := con.Cluster.Security
 			got := strings.Join([]string{string(s.Mechanism), s.User, string(s.Password),
 				map[bool]string{true: "true", false: "false"}[s.TLS != nil]}, " ")
 			if err != nil {
@@ -165,13 +165,13 @@ func TestMySQLAccess(t *testing.T) {
 			got := ""
 			if err != nil {
 				got = err.Error()
-			} else if cfg, err := mysql.ParseDSN(con.dsn); err == nil {
+			} else if cfg, err := mysql.ParseDSN(con.DSN); err == nil {
 				got = cfg.User + " " + cfg.Passwd
 				switch {
-				case con.mysqlTLS == nil:
-				case !con.mysqlTLS.InsecureSkipVerify:
+				case con.MySQLTLS == nil:
+				case !con.MySQLTLS.InsecureSkipVerify:
 					got += " verified"
-				case con.mysqlTLS.VerifyConnection != nil:
+				case con.MySQLTLS.VerifyConnection != nil:
 					got += " chain"
 				default:
 					got += " unverified"
@@ -213,7 +213,7 @@ func TestHidePasswords(t *testing.T) {
 		return args
 	}
 	args := line()
-	if got := hidePasswords(args); strings.Join(got, " ") != strings.Join(line(), " ") {
+	if got := HidePasswords(args); strings.Join(got, " ") != strings.Join(line(), " ") {
 		t.Errorf("the copy is %q", got)
 	}
 	shown := strings.Join(args, " ")
@@ -236,9 +236,9 @@ func TestSecurityDoesNotPrintSecrets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	logger.Info("cluster", "cluster", con.cluster, "security", &con.cluster.Security, "password",
-		con.cluster.Security.Password)
-	log.WriteString(describeAll(con.cluster))
+	logger.Info("cluster", "cluster", con.Cluster, "security", &con.Cluster.Security, "password",
+		con.Cluster.Security.Password)
+	log.WriteString(describeAll(con.Cluster))
 	if strings.Contains(log.String(), "5d1c") {
 		t.Error(log.String())
 	}

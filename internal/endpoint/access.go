@@ -1,11 +1,10 @@
-package main
+package endpoint
 
 import (
 	"crypto/tls"
 	"fmt"
 	"net"
 	"os"
-	"strings"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
@@ -57,8 +56,8 @@ func accessFlags() []cli.Flag {
 	}
 }
 
-// accessFlagNames are for commands that bring their own servers.
-func accessFlagNames() []string {
+// AccessFlagNames are for commands that bring their own servers.
+func AccessFlagNames() []string {
 	var names []string
 	for _, f := range accessFlags() {
 		names = append(names, f.Names()[0])
@@ -157,7 +156,7 @@ func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
 		return "", nil, err
 	}
 	if file := command.Setting(c, "mysql-password-file", ""); file != "" {
-		if cfg.Passwd != "" && dsn != defaultMySQL {
+		if cfg.Passwd != "" && dsn != DefaultMySQL {
 			return "", nil,
 				hint.With(hint.Usagef("the MySQL DSN holds a password, and --mysql-password-file is set too"),
 					"leave the password out of the DSN: USER@tcp(HOST:PORT)/NAME")
@@ -273,42 +272,5 @@ func warnOfPassword(c *cli.Context, dsn *mysql.Config) {
 	}
 }
 
-// defaultMySQLPassword is the password of [defaultMySQL].
+// defaultMySQLPassword is the password of [DefaultMySQL].
 const defaultMySQLPassword = "toll"
-
-// passwordIn returns where the password of a DSN stands on a command line: [from, to) of the
-// argument. The rest of a DSN may be malformed. It reports false where there is none.
-func passwordIn(argument string) (from, to int, ok bool) {
-	at := strings.LastIndexByte(argument, '@')
-	if at < 0 {
-		return 0, 0, false
-	}
-	start := 0
-	if strings.HasPrefix(argument, "-") {
-		start = strings.IndexByte(argument[:at], '=') + 1 // --mysql=DSN
-	}
-	colon := strings.IndexByte(argument[start:at], ':')
-	if colon < 0 {
-		return 0, 0, false
-	}
-	return start + colon + 1, at, true
-}
-
-// hidePasswords returns a copy of the command line, after it made the password of a DSN on it
-// unreadable for those who list the machine's processes.
-func hidePasswords(args []string) []string {
-	line := make([]string, len(args))
-	for i, arg := range args {
-		line[i] = strings.Clone(arg)
-	}
-	for i, arg := range line {
-		inline := strings.HasPrefix(arg, "--mysql=") || strings.HasPrefix(arg, "-mysql=")
-		if !inline && (i == 0 || line[i-1] != "--mysql" && line[i-1] != "-mysql") {
-			continue
-		}
-		if from, to, ok := passwordIn(arg); ok && arg[from:to] != defaultMySQLPassword {
-			hide(args[i], from, to)
-		}
-	}
-	return line
-}

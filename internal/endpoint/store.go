@@ -1,4 +1,4 @@
-package main
+package endpoint
 
 import (
 	"fmt"
@@ -9,15 +9,15 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-func (con connection) identity(topicID string) sql.Identity {
-	return sql.Identity{Group: con.group, Topic: con.topic, TopicID: topicID,
-		Timezone: con.location.String()}
+func (con Connection) Identity(topicID string) sql.Identity {
+	return sql.Identity{Group: con.Group, Topic: con.Topic, TopicID: topicID,
+		Timezone: con.Location.String()}
 }
 
-func (con connection) openStore(load sql.LoadMode, log *slog.Logger) (*sql.Store, error) {
+func (con Connection) OpenStore(load sql.LoadMode, log *slog.Logger) (*sql.Store, error) {
 	return sql.Open(sql.Config{
-		DSN:        con.dsn,
-		TLS:        con.mysqlTLS,
+		DSN:        con.DSN,
+		TLS:        con.MySQLTLS,
 		Load:       load,
 		Decode:     wire.DecodePlazaDeltas,
 		Encode:     encodeOutbox,
