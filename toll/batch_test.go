@@ -1,9 +1,6 @@
 package toll
 
-import (
-	"errors"
-	"testing"
-)
+import "testing"
 
 // fakeRows counts only.
 type fakeRows int
@@ -13,19 +10,9 @@ func (r fakeRows) Len() int             { return int(r) }
 func (r fakeRows) Size() int            { return 0 }
 func (r fakeRows) Reset()               {}
 
-func TestBatchAddsUp(t *testing.T) {
+func TestBatchCounts(t *testing.T) {
 	b := Batch{First: 100, Next: 120, Rows: fakeRows(12), Rejects: make([]Reject, 3)}
 	if b.Events() != 12 || b.Skipped() != 5 {
 		t.Errorf("%d events, %d skipped", b.Events(), b.Skipped())
-	}
-}
-
-func TestPermanent(t *testing.T) {
-	cause := errors.New("no such table")
-	err := Permanent("run init", "read cursor: %w", cause)
-	var permanent *PermanentError
-	if !errors.As(err, &permanent) || permanent.Hint != "run init" || !errors.Is(err, cause) ||
-		err.Error() != "read cursor: no such table" {
-		t.Errorf("got %#v", err)
 	}
 }

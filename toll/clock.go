@@ -225,3 +225,21 @@ const DefaultLateness = time.Minute
 // DefaultIdle is how far a partition's record time may be behind the others' before it is left out
 // of the watermark.
 const DefaultIdle = 30 * time.Second
+
+// StreamTime returns the minute that the stream has come to, and false where there are no events:
+// the median of the plazas' latest minutes, the later of the two in the middle. Fewer than half of
+// the plazas can therefore not move it, however wrong their clocks are. That many plazas may also
+// be quiet; what is busy then runs ahead of the stream.
+func StreamTime(states map[int16]*State, zone *Zone) (Minute, bool) {
+	latest := make([]Minute, 0, len(states))
+	for _, s := range states {
+		if s.Events > 0 {
+			latest = append(latest, zone.Minute(s.Latest))
+		}
+	}
+	if len(latest) == 0 {
+		return 0, false
+	}
+	slices.Sort(latest)
+	return latest[len(latest)/2], true
+}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 )
 
 // clockScript runs a script on a clock, whose lateness is a minute. Each line is
@@ -291,5 +292,63 @@ func BenchmarkClock(b *testing.B) {
 	now := int64(1_700_000_000)
 	for n := 0; b.Loop(); n++ {
 		c.Observe(int16(4000+n%11), now+int64(n/100), now*1000, 60)
+	}
+}
+
+func TestStreamTime(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip(err)
+	}
+	at := func(clock string) WallTime {
+		w, err := time.Parse(time.DateTime, "2022-02-10 "+clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return WallTimeOf(w)
+	}
+	state := func(merged ...Merged) *State {
+		s := &State{Merged: merged}
+		for _, m := range merged {
+			s.Events++
+			s.Latest = max(s.Latest, m.Latest)
+		}
+		return s
+	}
+	for _, c := range []struct {
+		name   string
+		states map[int16]*State
+		stream string // in UTC
+	}{
+		{name: "nothing"},
+		{name: "gaps only", states: map[int16]*State{1: {Gaps: 2}}},
+		{"one", map[int16]*State{1: state(Merged{0, 10, at("10:23:02")})}, "09:23:00"},
+		{"two", map[int16]*State{
+			1: state(Merged{0, 10, at("10:23:59")}),
+			2: state(Merged{0, 12, at("10:24:10")}),
+		}, "09:24:00"},
+		{"partitions", map[int16]*State{
+			1: state(Merged{0, 10, at("10:20:00")}, Merged{1, 10, at("10:10:30")}),
+			2: state(Merged{0, 12, at("10:24:10")}, Merged{1, 9, at("10:10:00")}),
+			3: state(Merged{0, 14, at("10:25:00")}),
+		}, "09:24:00"},
+		{"two clocks of five are wrong", map[int16]*State{
+			1: state(Merged{0, 10, at("10:23:02")}),
+			2: state(Merged{0, 10, at("10:23:12")}),
+			3: state(Merged{0, 10, at("10:23:22")}),
+			4: state(Merged{1, 10, MaxWallTime}),
+			5: state(Merged{1, 10, at("23:00:00")}),
+		}, "09:23:00"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			zone := NewZone(berlin)
+			stream := ""
+			if m, ok := StreamTime(c.states, zone); ok {
+				stream = m.Time().Format(time.TimeOnly)
+			}
+			if stream != c.stream {
+				t.Errorf("stream time %q, want %q", stream, c.stream)
+			}
+		})
 	}
 }

@@ -3,6 +3,7 @@ package toll
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // OtherType gathers what exceeds [MaxTypes]. A type of this name in an event is counted with it.
@@ -62,4 +63,15 @@ func addType(into []TypeCount, name string, n int64) []TypeCount {
 		return addType(into, OtherType, n)
 	}
 	return slices.Insert(into, i, TypeCount{name, n})
+}
+
+// FlowPerHour returns the flow of n vehicles that passed within a span, in vehicles per hour: q =
+// 3600·n/T with T in seconds. It is the flow rate of the Highway Capacity Manual: the equivalent
+// hourly rate at which vehicles pass a point during an interval, which may be shorter or longer
+// than an hour.
+func FlowPerHour(n int64, span time.Duration) float64 {
+	if span <= 0 {
+		return 0
+	}
+	return 3600 * float64(n) / span.Seconds()
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 )
 
 func TestAddTypes(t *testing.T) {
@@ -44,5 +45,24 @@ func TestAddTypesCap(t *testing.T) {
 	if want := (TypeCount{OtherType, 100 - (MaxTypes - 1) + 2}); !slices.Contains(types, want) ||
 		!slices.Contains(types, TypeCount{"type05", 2}) {
 		t.Errorf("%v lacks %v", types, want)
+	}
+}
+
+func TestFlowPerHour(t *testing.T) {
+	for _, c := range []struct {
+		n    int64
+		span time.Duration
+		want float64
+	}{
+		{12, time.Minute, 720},
+		{12, 15 * time.Minute, 48},
+		{12, time.Hour, 12},
+		{12, 24 * time.Hour, 0.5},
+		{0, time.Minute, 0},
+		{12, 0, 0},
+	} {
+		if got := FlowPerHour(c.n, c.span); got != c.want {
+			t.Errorf("%d in %v: %v per hour, want %v", c.n, c.span, got, c.want)
+		}
 	}
 }

@@ -204,3 +204,32 @@ func (s *State) touch(m Minute) {
 		s.Dirty = AddRange(s.Dirty, Window{Start: m, End: ClampMinute(int64(m) + 1)})
 	}
 }
+
+// In returns the events by type in a window, as far as panes are kept.
+func (s *State) In(w Window) []TypeCount {
+	types, _ := SumPanes(s.Minutes.In(w))
+	return types
+}
+
+// After returns the events after a minute, as far as panes are kept: those of a clock that runs
+// ahead of it.
+func (s *State) After(m Minute) int64 {
+	var n int64
+	for i := range s.Minutes.List {
+		if s.Minutes.List[i].Start > m {
+			n += s.Minutes.List[i].Count()
+		}
+	}
+	return n
+}
+
+// PerMinute returns the events of each minute of a window, as far as panes are kept.
+func (s *State) PerMinute(w Window) []int64 {
+	counts := make([]int64, max(int64(w.End)-int64(w.Start), 0))
+	for i := range s.Minutes.List {
+		if p := &s.Minutes.List[i]; p.Start >= w.Start && p.Start < w.End {
+			counts[int64(p.Start)-int64(w.Start)] += p.Count()
+		}
+	}
+	return counts
+}

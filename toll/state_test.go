@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 )
 
@@ -208,5 +209,26 @@ func TestMergeBoundsTypes(t *testing.T) {
 	}
 	if SumTypes(s.Types) != 1800 || minutes != 900 || quarters != 1800 {
 		t.Errorf("%d events, %d in minutes, %d in quarters", SumTypes(s.Types), minutes, quarters)
+	}
+}
+
+func TestWindowsOfState(t *testing.T) {
+	s := State{Minutes: Panes{List: []Pane{
+		{Start: 40, Types: []TypeCount{{"car", 9}}},
+		{Start: 99, Types: []TypeCount{{"car", 3}, {"van", 1}}},
+		{Start: 100, Types: []TypeCount{{"car", 2}}},
+		{Start: 103, Types: []TypeCount{{"car", 5}}},
+	}}}
+	if got := s.In(LastMinutes(100, 60)); !slices.Equal(got, []TypeCount{{"car", 5}, {"van", 1}}) {
+		t.Errorf("in the window: %v", got)
+	}
+	if got := s.PerMinute(LastMinutes(100, 3)); !slices.Equal(got, []int64{0, 4, 2}) {
+		t.Errorf("minutes %v", got)
+	}
+	if got := s.After(100); got != 5 {
+		t.Errorf("%d after", got)
+	}
+	if got := s.PerMinute(Window{5, 5}); len(got) != 0 {
+		t.Errorf("minutes of an empty window: %v", got)
 	}
 }

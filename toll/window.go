@@ -8,6 +8,22 @@ import (
 	"time"
 )
 
+// Window is the minutes [Start, End) of event time.
+type Window struct {
+	Start, End Minute
+}
+
+// LastMinutes returns the window of n minutes of which the last one is m.
+func LastMinutes(m Minute, n int) Window {
+	end := min(int64(m)+1, math.MaxInt32)
+	return Window{Start: Minute(max(end-int64(n), math.MinInt32)), End: Minute(end)}
+}
+
+// Span returns the window's length.
+func (w Window) Span() time.Duration {
+	return time.Duration(int64(w.End)-int64(w.Start)) * time.Minute
+}
+
 // WindowKind is one kind of window: Size minutes long, a new one every Hop minutes. [ParseWindows]
 // makes them.
 //

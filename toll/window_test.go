@@ -605,3 +605,15 @@ func BenchmarkCovering(b *testing.B) {
 		}
 	}
 }
+
+func TestLastMinutes(t *testing.T) {
+	if w := LastMinutes(100, 15); w != (Window{86, 101}) || w.Span() != 15*time.Minute {
+		t.Errorf("%v of %v", w, w.Span())
+	}
+	if w := LastMinutes(math.MaxInt32, 60); w.End != math.MaxInt32 || w.Span() != time.Hour {
+		t.Errorf("at the end of time: %v", w)
+	}
+	if w := LastMinutes(math.MinInt32, 60); w.Start != math.MinInt32 || w.Span() != time.Minute {
+		t.Errorf("at the beginning of time: %v", w)
+	}
+}
