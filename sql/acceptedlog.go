@@ -64,3 +64,6 @@ func readAcceptedLogs(ctx context.Context, q reader, topicID string) ([]Accepted
 	}
 	return all, rows.Err()
 }
+
+// maxReasonRunes is the length of the columns that hold reasons.
+const maxReasonRunes = 500

@@ -27,13 +27,14 @@ type CompactOptions struct {
 	Now time.Time
 	// Keep is how long a batch is kept as it is, so that a state which fell behind it can be sent what
 	// it lacks. What exceeds KeepBytes of a partition's outboxes is added up earlier, but never what
-	// is younger than minKeep.
+	// is younger than [Limits].MinKeep.
 	Keep      time.Duration
 	KeepBytes int64
 }
 
 // Compactor compacts the batches of one topic.
 type Compactor struct {
+	Limits  Limits
 	db      *database
 	topicID string
 	decode  func([]byte) ([]toll.PlazaDelta, error)
@@ -44,26 +45,32 @@ type Compactor struct {
 // read and write an outbox.
 func newCompactor(db *database, topicID string, decode func([]byte) ([]toll.PlazaDelta, error),
 	encode func([]toll.PlazaDelta) []byte) *Compactor {
-	return &Compactor{db: db, topicID: topicID, decode: decode, encode: encode}
+	return &Compactor{Limits: DefaultLimits(), db: db, topicID: topicID, decode: decode, encode: encode}
 }
 
-// Limits of compaction. They are variables for tests.
-var (
-	// packAfter is how old batches are that are put into one row: no reader that goes on where it
+// Limits bound what a compaction does.
+type Limits struct {
+	// PackAfter is how old batches are that are put into one row: no reader that goes on where it
 	// ended before is that far behind, and the last batches of each partition stay as the protocol
 	// knows them.
-	packAfter = time.Minute
-	minKeep   = 10 * time.Minute
-	// packRows is the fewest rows that are worth packing, packBytes about how large a packed row's
+	PackAfter time.Duration
+	// MinKeep is the age below which batches are never added up.
+	MinKeep time.Duration
+	// PackRows is the fewest rows that are worth packing, PackBytes about how large a packed row's
 	// outbox gets: small enough that a row which grows round by round costs little to write again.
-	packRows        = 16
-	packBytes int64 = 256 << 10
-	// foldBytes is how large the outbox of a row gets that others were added to.
-	foldBytes int64 = 4 << 20
-	// maxRunRows bounds the rows that one transaction replaces, pageRows those whose figures are held.
-	maxRunRows = 1000
-	pageRows   = 4000
-)
+	PackRows  int
+	PackBytes int64
+	// FoldBytes is how large the outbox of a row gets that others were added to.
+	FoldBytes int64
+	// RunRows bounds the rows that one transaction replaces, PageRows those whose figures are held.
+	RunRows, PageRows int
+}
+
+// DefaultLimits returns the limits of a new compactor.
+func DefaultLimits() Limits {
+	return Limits{PackAfter: time.Minute, MinKeep: 10 * time.Minute, PackRows: 16, PackBytes: 256 << 10,
+		FoldBytes: 4 << 20, RunRows: 1000, PageRows: 4000}
+}
 
 // packSpan is how much time the batches of a packed row are apart at most, as a share of Keep.
 const packSpan = 8
@@ -137,7 +144,7 @@ func (c *compaction) run(ctx context.Context) error {
 	if c.packet, err = c.db.maxPacket(ctx, c.db); err != nil {
 		return err
 	}
-	c.limit = min(foldBytes, int64(c.packet/4)) // what is added to that may be as large
+	c.limit = min(c.Limits.FoldBytes, int64(c.packet/4)) // what is added to that may be as large
 	if err := c.pack(ctx); err != nil || c.o.States == nil {
 		return err
 	}
@@ -151,7 +158,7 @@ func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures,
 	rs, err := c.db.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, batches, LENGTH(deltas), stored_at,
 		first_minute, last_minute, folded_minute FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset LIMIT ?`,
-		c.topicID, c.partition, from, pageRows)
+		c.topicID, c.partition, from, c.Limits.PageRows)
 	if err != nil {
 		return nil, false, err
 	}
@@ -173,7 +180,7 @@ func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures,
 		r.folded, r.isFolded = toll.Minute(folded.V), folded.Valid
 		rows = append(rows, r)
 	}
-	return rows, len(rows) == pageRows, rs.Err()
+	return rows, len(rows) == c.Limits.PageRows, rs.Err()
 }
 
 // last reports whether a row is the partition's last batch, or may be.
@@ -194,7 +201,7 @@ func (c *compaction) pack(ctx context.Context) error {
 		flush := func() error {
 			packed := run
 			run, bytes = nil, 0
-			if len(packed) < packRows {
+			if len(packed) < c.Limits.PackRows {
 				return nil
 			}
 			sum, err := c.replace(ctx, packed, false)
@@ -205,8 +212,8 @@ func (c *compaction) pack(ctx context.Context) error {
 		}
 		for i := range rows {
 			r := &rows[i]
-			if !r.published || r.isFolded || c.last(r) || c.o.Now.Sub(r.stored) < packAfter ||
-				r.bytes >= packBytes {
+			if !r.published || r.isFolded || c.last(r) || c.o.Now.Sub(r.stored) < c.Limits.PackAfter ||
+				r.bytes >= c.Limits.PackBytes {
 				if err := flush(); err != nil {
 					return err
 				}
@@ -214,9 +221,9 @@ func (c *compaction) pack(ctx context.Context) error {
 			}
 			// Where they don't go together, those before it are packed, or the first of them is left out.
 			for len(run) > 0 &&
-				(bytes+r.bytes > packBytes || len(run) >= maxRunRows ||
+				(bytes+r.bytes > c.Limits.PackBytes || len(run) >= c.Limits.RunRows ||
 					r.stored.Sub(run[0].stored) > max(c.o.Keep/packSpan, time.Minute)) {
-				if len(run) >= packRows {
+				if len(run) >= c.Limits.PackRows {
 					if err := flush(); err != nil {
 						return err
 					}
@@ -270,7 +277,7 @@ func (c *compaction) fold(ctx context.Context) error {
 			}
 			// What a row holds was stored before the row behind it.
 			age := c.o.Now.Sub(rows[i+1].stored)
-			old := age >= c.o.Keep || age >= minKeep && behind > c.o.KeepBytes
+			old := age >= c.o.Keep || age >= c.Limits.MinKeep && behind > c.o.KeepBytes
 			if !r.published || !old && !r.isFolded {
 				more = false
 				break
@@ -300,7 +307,7 @@ type folding struct {
 // add adds a row, and adds those before it up where they are enough.
 func (f *folding) add(ctx context.Context, r batchFigures) error {
 	// A row that is full stays alone until its minutes are old enough.
-	if len(f.run) > 0 && (f.bytes >= f.limit || len(f.run) >= maxRunRows) {
+	if len(f.run) > 0 && (f.bytes >= f.limit || len(f.run) >= f.Limits.RunRows) {
 		if err := f.flush(ctx); err != nil || f.done.Blocked != "" {
 			return err
 		}
@@ -361,8 +368,8 @@ func (c *compaction) replace(ctx context.Context, run []batchFigures, addUp bool
 	error) {
 	began := time.Now()
 	sum, err := c.replaceOnce(ctx, run, addUp)
-	switch n := number(err); {
-	case errors.Is(err, errRowsChanged), n == errDeadlock, n == errLockWait:
+	switch {
+	case errors.Is(err, errRowsChanged), conflict(err):
 		return nil, nil
 	case err != nil:
 		return nil, err

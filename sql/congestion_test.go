@@ -29,7 +29,7 @@ func minutesFrom(t *testing.T, plaza int16, from, until string,
 }
 
 func TestCongestion(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "15m")
 		x.cfg.Plazas = map[int16]toll.Plaza{7: {Lanes: 1, CapacityPerLane: 600}}
 		// Ten cars a minute are the capacity; from 8:00 to 9:00 there are twelve, before and after five.
@@ -90,7 +90,7 @@ func TestCongestion(t *testing.T) {
 // TestLeftTransitions loses a transition, as a crash before it was published does.
 func TestLeftTransitions(t *testing.T) {
 	defer func(n int) { maxNotices = n }(maxNotices)
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		maxNotices = 1000
 		x := newWindowed(t, s, "15m")
 		x.store(0, passage{7, "2022-02-10 07:01", "car", 1, toll.OnTime},
@@ -123,7 +123,7 @@ func TestLeftTransitions(t *testing.T) {
 // TestTransitionEpochs loses a transition by a failover after it was published. The one that is
 // found instead, of the same minute, is of a later epoch; one that was not lost keeps its own.
 func TestTransitionEpochs(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "15m")
 		x.cfg.Plazas = map[int16]toll.Plaza{7: {Lanes: 1, CapacityPerLane: 600}}
 		x.store(0, passage{7, "2022-02-10 07:01", "car", 1, toll.OnTime})
@@ -168,7 +168,7 @@ func TestTransitionEpochs(t *testing.T) {
 
 // TestUsual learns what is usual from the windows of the weeks before.
 func TestUsual(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "15m,1h")
 		ny, err := time.LoadLocation("America/New_York")
 		if err != nil {
@@ -192,7 +192,7 @@ func TestUsual(t *testing.T) {
 		day := traffic.DayOf(zone, zone.Minute(wallTime(t, "2022-03-24 12:00")))
 		usual := func(r *Results, plaza int16, day int64) *traffic.UsualDay {
 			t.Helper()
-			u, err := r.history.usual(t.Context(), s.db, plaza, zone, day)
+			u, err := r.Usual(t.Context(), plaza, zone, day)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -239,17 +239,8 @@ func TestUsual(t *testing.T) {
 			for plaza := range int16(5) {
 				usual(r, 10+plaza, day)
 			}
-			held := 0
-			for _, dates := range r.history.known {
-				for _, d := range dates {
-					if d.usual != nil {
-						held++
-					}
-				}
-			}
-			if held != 1 || r.history.days != held || len(r.history.known) != 6 {
-				t.Errorf("%d days are held, of %d plazas, and %d are counted", held, len(r.history.known),
-					r.history.days)
+			if held, days, plazas := r.Remembered(); held != 1 || days != held || plazas != 6 {
+				t.Errorf("%d days are held, of %d plazas, and %d are counted", held, plazas, days)
 			}
 		}
 		x.cfg.Windows = x.cfg.Windows[1:]
@@ -261,7 +252,7 @@ func TestUsual(t *testing.T) {
 
 // TestBelowUsual assesses by what Results itself has stored.
 func TestBelowUsual(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "15m")
 		r := x.results()
 		var got string

@@ -11,14 +11,14 @@ import (
 
 // TestBind lets a store that is bound to a database connect to that one only, whatever it does.
 func TestBind(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
 		initialize(t, s)
 		meta, err := s.Meta(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		bound := openStore(t, s.cfg.DSN)
+		bound := openStore(t, s.dsn)
 		bound.db.SetMaxIdleConns(-1) // each call makes a connection
 		bound.Bind(meta)
 		if _, err := bound.Meta(ctx); err != nil {
@@ -83,7 +83,7 @@ var hostileGlobals = []struct{ engine, name, value, want string }{
 func TestSessionSettings(t *testing.T) {
 	for _, engine := range []string{"mariadb", "mysql"} {
 		t.Run(engine, func(t *testing.T) {
-			dsn := openEmpty(t, engine).cfg.DSN
+			dsn := openEmpty(t, engine).dsn
 			admin, err := dbsql.Open("mysql", servers.byEngine[engine].AdminDSN())
 			if err != nil {
 				t.Fatal(err)
@@ -162,8 +162,8 @@ func TestSessionSettings(t *testing.T) {
 
 // TestEngines has tables of a storage engine without transactions, which must be refused.
 func TestEngines(t *testing.T) {
-	onServers(t, func(t *testing.T, s *Store) {
-		run(t, s, schema[0].create+" ENGINE=MyISAM")
+	onServers(t, func(t *testing.T, s *testStore) {
+		run(t, s, eventTableDDL+" ENGINE=MyISAM")
 		_, err := s.Init(t.Context(), testIdentity)
 		wantPermanent(t, err, "livetolldata is MyISAM",
 			"ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB;")

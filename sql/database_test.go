@@ -27,7 +27,8 @@ var servers = struct {
 	byEngine map[string]*devstack.Database
 }{byEngine: map[string]*devstack.Database{}}
 
-func TestMain(m *testing.M) {
+// runMain runs a package's tests and then stops their servers.
+func runMain(m *testing.M) {
 	code := m.Run()
 	for _, d := range servers.byEngine {
 		_ = d.Close()
@@ -36,14 +37,14 @@ func TestMain(m *testing.M) {
 }
 
 // onEngines runs a test on every engine, each time with an empty database.
-func onEngines(t *testing.T, test func(t *testing.T, s *Store)) {
+func onEngines(t *testing.T, test func(t *testing.T, s *testStore)) {
 	for _, engine := range engines {
 		t.Run(engine, func(t *testing.T) { test(t, openEmpty(t, engine)) })
 	}
 }
 
 // onServers does it on real servers alone.
-func onServers(t *testing.T, test func(t *testing.T, s *Store)) {
+func onServers(t *testing.T, test func(t *testing.T, s *testStore)) {
 	eachServer(t, func(t *testing.T, engine string) { test(t, openEmpty(t, engine)) })
 }
 
@@ -54,7 +55,7 @@ func eachServer(t *testing.T, test func(t *testing.T, engine string)) {
 	}
 }
 
-func openEmpty(t testing.TB, engine string) *Store {
+func openEmpty(t testing.TB, engine string) *testStore {
 	t.Helper()
 	testkit.NeedDatabase(t, engine, devstack.HasDatabase)
 	servers.Lock()
@@ -71,43 +72,90 @@ func openEmpty(t testing.TB, engine string) *Store {
 		servers.byEngine[engine] = d
 	}
 	s := openStore(t, d.DSN())
-	for _, table := range schema {
-		run(t, s, "DROP TABLE IF EXISTS "+table.name)
-	}
+	dropTables(t, s)
 	return s
 }
 
-func openStore(t testing.TB, dsn string) *Store {
+// testStore is a store with a pool of its own to look behind it.
+type testStore struct {
+	*Store
+	db  *database
+	dsn string
+}
+
+func openStore(t testing.TB, dsn string) *testStore {
 	t.Helper()
-	s, err := Open(Config{
-		DSN: dsn,
-		Decode: func(b []byte) (deltas []toll.PlazaDelta, err error) {
-			return deltas, json.Unmarshal(b, &deltas)
-		},
-		Encode: func(deltas []toll.PlazaDelta) []byte {
-			b, err := json.Marshal(deltas)
-			if err != nil {
-				panic(err)
-			}
-			return b
-		},
+	return openConfig(t, Config{DSN: dsn, Decode: decodeJSON, Encode: encodeJSON,
 		DecodeSums: func(dst []toll.PlazaDelta, b []byte) ([]toll.PlazaDelta, error) {
-			var deltas []toll.PlazaDelta
-			err := json.Unmarshal(b, &deltas)
+			deltas, err := decodeJSON(b)
 			return append(dst, deltas...), err
-		},
-	})
+		}})
+}
+
+func openConfig(t testing.TB, cfg Config) *testStore {
+	t.Helper()
+	s, err := Open(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return s
+	db, err := openPool(PoolConfig{DSN: cfg.DSN})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return &testStore{Store: s, db: db, dsn: cfg.DSN}
+}
+
+// decodeJSON and encodeJSON are the outbox of the tests' stores.
+func decodeJSON(b []byte) (deltas []toll.PlazaDelta, err error) {
+	return deltas, json.Unmarshal(b, &deltas)
+}
+
+func encodeJSON(deltas []toll.PlazaDelta) []byte {
+	b, err := json.Marshal(deltas)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// eventTableDDL is the course's statement.
+const eventTableDDL = `create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15),
+	toll_plaza_id smallint)`
+
+// tableNames returns the tables of the database.
+func tableNames(t testing.TB, s *testStore) (names []string) {
+	t.Helper()
+	rows, err := s.db.QueryContext(context.Background(), `SHOW TABLES`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func dropTables(t testing.TB, s *testStore) {
+	t.Helper()
+	for _, name := range tableNames(t, s) {
+		run(t, s, "DROP TABLE "+name)
+	}
 }
 
 var testIdentity = Identity{Group: "tollstream", Topic: "toll", TopicID: "AAAAAAAAAAAAAAAAAAAAAA",
 	Timezone: "Europe/Berlin"}
 
-func initialize(t testing.TB, s *Store) []string {
+func initialize(t testing.TB, s *testStore) []string {
 	t.Helper()
 	done, err := s.Init(context.Background(), testIdentity)
 	if err != nil {
@@ -116,14 +164,14 @@ func initialize(t testing.TB, s *Store) []string {
 	return done
 }
 
-func run(t testing.TB, s *Store, query string, args ...any) {
+func run(t testing.TB, s *testStore, query string, args ...any) {
 	t.Helper()
 	if _, err := s.db.ExecContext(context.Background(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)
 	}
 }
 
-func number64(t *testing.T, s *Store, query string, args ...any) (n int64) {
+func number64(t *testing.T, s *testStore, query string, args ...any) (n int64) {
 	t.Helper()
 	if err := s.db.QueryRowContext(context.Background(), query, args...).Scan(&n); err != nil {
 		t.Fatalf("%s: %v", query, err)
@@ -176,7 +224,7 @@ func minuteOf(t testing.TB, text string) toll.Minute {
 // stream stores batches as the writer does, and merges their deltas into states.
 type stream struct {
 	t      *testing.T
-	s      *Store
+	s      *testStore
 	epoch  uint64
 	next   map[int32]int64
 	chain  map[int32]map[int16]int64
@@ -184,7 +232,7 @@ type stream struct {
 	states map[int16]*toll.State
 }
 
-func newStream(t *testing.T, s *Store) *stream {
+func newStream(t *testing.T, s *testStore) *stream {
 	return &stream{t: t, s: s, epoch: 7, next: map[int32]int64{}, chain: map[int32]map[int16]int64{},
 		states: map[int16]*toll.State{}}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestDeadLetters(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
 		initialize(t, s)
 		st := newStream(t, s)
@@ -93,7 +93,7 @@ func TestDeadLetters(t *testing.T) {
 
 // TestRecentRejects checks that only the last records of each partition count.
 func TestRecentRejects(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		st := newStream(t, s)
 		st.fill() // from offset 100 on
@@ -117,7 +117,7 @@ func TestRecentRejects(t *testing.T) {
 // payloads are let go of: the 64 MiB that are read here are never held at once.
 func TestEachDeadLetter(t *testing.T) { onServers(t, testEachDeadLetter) }
 
-func testEachDeadLetter(t *testing.T, s *Store) {
+func testEachDeadLetter(t *testing.T, s *testStore) {
 	initialize(t, s)
 	const letters, large = 250, 64
 	for i := range letters {

@@ -95,3 +95,20 @@ func number(err error) uint16 {
 	}
 	return 0
 }
+
+// Numbers of errors about transactions.
+const (
+	errLockWait = 1205
+	errDeadlock = 1213
+	// errBinlogFormat says that transactions with READ COMMITTED can't be logged as statements.
+	errBinlogFormat = 1665
+)
+
+// conflict reports whether another transaction was in the way: the statement may be tried again.
+func conflict(err error) bool {
+	n := number(err)
+	return n == errDeadlock || n == errLockWait
+}
+
+// binlogHint says what to do about errBinlogFormat.
+const binlogHint = "SET GLOBAL binlog_format = 'ROW', or MIXED"

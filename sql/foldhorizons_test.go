@@ -82,7 +82,7 @@ func countDeltas(deltas []toll.PlazaDelta) *outboxes {
 }
 
 // readOutboxes reads toll_batch, and checks that each row's figures fit its outbox.
-func readOutboxes(t *testing.T, s *Store) *outboxes {
+func readOutboxes(t *testing.T, s *testStore) *outboxes {
 	t.Helper()
 	rows,
 		err := s.db.Query(
@@ -101,7 +101,7 @@ func readOutboxes(t *testing.T, s *Store) *outboxes {
 		if err := rows.Scan(&partition, &first, &next, &events, &from, &to, &folded, &blob); err != nil {
 			t.Fatal(err)
 		}
-		deltas, err := s.cfg.Decode(blob)
+		deltas, err := decodeJSON(blob)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,17 +158,14 @@ func readOutboxes(t *testing.T, s *Store) *outboxes {
 // as they were stored. Then it rebuilds, without any window: what is stored anew is right to the
 // vehicle, and only what holds a minute that was added up is missing.
 func TestRowsOfDifferentHorizons(t *testing.T) {
-	eager(t)
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		seeds := uint64(4)
 		if s.db.embedded(t.Context()) {
 			seeds = 1 // which takes long
 		}
 		differed, joined := 0, 0
 		for seed := range seeds {
-			for _, table := range schema {
-				run(t, s, "DROP TABLE IF EXISTS "+table.name)
-			}
+			dropTables(t, s)
 			k := newKeeper(t, s, 100+seed)
 			first := k.zone.Minute(k.now)
 			for round := range 12 {
@@ -182,19 +179,19 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 				// Rows from before some offset are old enough to be added up.
 				run(t, s, `UPDATE toll_batch SET stored_at = NOW(6) - INTERVAL 1 DAY WHERE first_offset < ?`,
 					100+k.random.IntN(8*(round+1)*4))
-				packBytes, foldBytes = int64(200+k.random.IntN(20_000)), int64(300+k.random.IntN(20_000))
+				k.limits.PackBytes, k.limits.FoldBytes = int64(200+k.random.IntN(20_000)), int64(300+k.random.IntN(20_000))
 				o := CompactOptions{Now: time.Now(), States: k.states, Keep: time.Hour,
 					KeepBytes: 1 << 30, Before: math.MinInt32}
 				if k.random.IntN(4) > 0 {
 					o.Before = first - 1440 + toll.Minute(k.random.IntN(int(k.zone.Minute(k.now)-first)+2880))
 				}
 				for p := range int32(2) {
-					if done, err := k.s.Compactor(testIdentity.TopicID).Compact(t.Context(), p, o); err != nil ||
+					if done, err := k.compactor().Compact(t.Context(), p, o); err != nil ||
 						done.Blocked != "" {
 						t.Fatal(done.Blocked, err)
 					}
 				}
-				want, got := k.unfolded(), readOutboxes(t, s)
+				want, got := unfolded(k), readOutboxes(t, s)
 				if got.differ {
 					differed++
 				}
@@ -223,7 +220,7 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 					}
 				}
 			}
-			k.countAnew()
+			countAnew(k)
 		}
 		if differed == 0 || joined == 0 {
 			t.Errorf("rows differed in %d rounds, and were joined in %d: the test does not tell", differed,
@@ -233,7 +230,7 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 }
 
 // unfolded adds up the deltas as they were stored.
-func (k *keeper) unfolded() *outboxes {
+func unfolded(k *keeper) *outboxes {
 	var all []toll.PlazaDelta
 	for i := range k.deltas {
 		all = append(all, k.deltas[i].PlazaDelta)
@@ -242,7 +239,7 @@ func (k *keeper) unfolded() *outboxes {
 }
 
 // countAnew deletes all windows, rebuilds, and closes what the states and the outbox can tell.
-func (k *keeper) countAnew() {
+func countAnew(k *keeper) {
 	k.t.Helper()
 	run(k.t, k.s, `DELETE FROM toll_window`)
 	k.rebuild()
@@ -279,7 +276,7 @@ func (k *keeper) countAnew() {
 			right++
 		}
 		s := k.states[plaza]
-		if got, want := s.Events, k.eventsOf(plaza); got != want {
+		if got, want := s.Events, eventsOf(k, plaza); got != want {
 			k.t.Fatalf("plaza %d: %d events after a rebuild, want %d", plaza, got, want)
 		}
 	}
@@ -293,7 +290,7 @@ func (k *keeper) countAnew() {
 	k.t.Logf("%d windows are right, %d can't be counted any more", right, missing)
 }
 
-func (k *keeper) eventsOf(plaza int16) (n int64) {
+func eventsOf(k *keeper, plaza int16) (n int64) {
 	for _, p := range k.passages {
 		if p.plaza == plaza {
 			n += int64(p.n)

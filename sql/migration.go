@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
-
-	"github.com/tollstream/tollstream/toll"
 )
 
 // migration brings the tables from the version before to version to. Each of its statements must be
@@ -107,21 +104,4 @@ func embeddedAlreadyDone(err error) bool {
 	var my *mysql.MySQLError
 	return errors.As(err, &my) && my.Number == errUnknown &&
 		(strings.Contains(my.Message, "already exists") || strings.HasPrefix(my.Message, "Duplicate"))
-}
-
-// minutesOf returns the minutes from the first to behind the last event of a batch, as [toll.Batch]
-// has them.
-func minutesOf(deltas []toll.PlazaDelta) toll.Window {
-	w := toll.Window{Start: math.MaxInt32, End: math.MinInt32}
-	for i := range deltas {
-		for _, panes := range [...][]toll.Pane{deltas[i].Panes, deltas[i].LateQuarter,
-			deltas[i].TooLate} {
-			if len(panes) > 0 {
-				last := panes[len(panes)-1].Start
-				w.Start = min(w.Start, panes[0].Start)
-				w.End = max(w.End, last+1, last) // the last minute that there is has no next
-			}
-		}
-	}
-	return w
 }

@@ -16,21 +16,19 @@ import (
 )
 
 func TestMigrate(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		filled := 0
-		list := []migration{
-			{to: 1, statements: []string{"not even SQL"}},
-			{
-				to: SchemaVersion + 1,
-				statements: []string{"ALTER TABLE toll_meta ADD COLUMN a int NOT NULL DEFAULT 0",
+		list := []Migration{
+			NewMigration(1, []string{"not even SQL"}, nil),
+			NewMigration(SchemaVersion+1,
+				[]string{"ALTER TABLE toll_meta ADD COLUMN a int NOT NULL DEFAULT 0",
 					"CREATE INDEX b ON toll_retry (stored_offset)"},
-				fill: func(context.Context, *Store) (string, error) { filled++; return "filled", nil },
-			},
-			{to: SchemaVersion + 2},
+				func(context.Context, *Store) (string, error) { filled++; return "filled", nil }),
+			NewMigration(SchemaVersion+2, nil, nil),
 		}
 		for range 2 { // the second time as after a crash before the version was recorded
-			done, err := s.migrate(t.Context(), SchemaVersion, list)
+			done, err := s.Migrate(t.Context(), SchemaVersion, list)
 			if err != nil || len(done) != 3 || done[1] != "filled" {
 				t.Fatalf("got %q, %v", done, err)
 			}
@@ -48,18 +46,17 @@ func TestMigrate(t *testing.T) {
 // TestMigrateFromVersion3 migrates tables of version 3 with batches in them, however far an earlier
 // attempt came. What they hold stays exact.
 func TestMigrateFromVersion3(t *testing.T) {
-	eager(t)
 	old, err := os.ReadFile("testdata/schema3.sql")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, engine := range engines {
-		for crash := range len(migrations[0].statements) + 1 {
+		for crash := range len(FirstStatements()) + 1 {
 			t.Run(fmt.Sprint(engine, "/", crash), func(t *testing.T) {
 				s := openEmpty(t, engine)
 				for _, statement := range splitStatements(string(old)) {
-					if table := parseSchema(statement + ";")[0]; s.db.embedded(t.Context()) {
-						statement = table.withoutKeys()
+					if s.db.embedded(t.Context()) {
+						statement = WithoutKeys(statement)
 					}
 					run(t, s, statement)
 				}
@@ -68,7 +65,7 @@ func TestMigrateFromVersion3(t *testing.T) {
 				st := newStream(t, s)
 				st.fill()
 				wantKinds := lettersOfVersion3(t, s)
-				for _, statement := range migrations[0].statements[:crash] {
+				for _, statement := range FirstStatements()[:crash] {
 					run(t, s, statement)
 				}
 				_, err := s.Check(t.Context(), testIdentity)
@@ -102,7 +99,7 @@ func TestMigrateFromVersion3(t *testing.T) {
 
 // version3 stores events as version 3 did, some of them at times that Berlin's clocks skip: counted
 // an hour later. Fold says before which wall time minutes were folded; empty for none.
-func version3(t *testing.T, s *Store, fold string) (x *windowed, until string) {
+func version3(t *testing.T, s *testStore, fold string) (x *windowed, until string) {
 	kolkata, err := time.LoadLocation("Asia/Kolkata")
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +139,7 @@ func version3(t *testing.T, s *Store, fold string) (x *windowed, until string) {
 			before := minuteOf(t, fold)
 			deltas := toll.FoldDeltas(toll.JoinDeltas([][]toll.PlazaDelta{b.deltas}, []int64{b.next}), before)
 			run(t, s, `UPDATE toll_batch SET deltas = ?, folded_minute = ? WHERE partition_id = ? AND first_offset = ?`,
-				s.cfg.Encode(deltas), before, b.partition, b.first)
+				encodeJSON(deltas), before, b.partition, b.first)
 		}
 	}
 	run(t, s, `UPDATE toll_meta SET schema_version = 3, windows = ?`, toll.FormatWindows(x.cfg.Windows))
@@ -155,11 +152,11 @@ type decodedBatch struct {
 	deltas      []toll.PlazaDelta
 }
 
-func storedBatches(t *testing.T, s *Store) (all []decodedBatch) {
+func storedBatches(t *testing.T, s *testStore) (all []decodedBatch) {
 	t.Helper()
 	for _, partition := range []int32{0, 1} {
 		err := readBatches(t.Context(), s.db, testIdentity.TopicID, partition, -1, func(b *batchRow) error {
-			deltas, err := s.cfg.Decode(b.blob)
+			deltas, err := decodeJSON(b.blob)
 			all = append(all, decodedBatch{partition, b.first, b.next, deltas})
 			return err
 		})
@@ -171,7 +168,7 @@ func storedBatches(t *testing.T, s *Store) (all []decodedBatch) {
 }
 
 // statesOf merges all that is stored, and takes windows for delivered up to a time.
-func statesOf(t *testing.T, s *Store, until string) map[int16]*toll.State {
+func statesOf(t *testing.T, s *testStore, until string) map[int16]*toll.State {
 	t.Helper()
 	epoch := uint64(number64(t, s, `SELECT MAX(epoch) FROM toll_cursor`))
 	states := map[int16]*toll.State{}
@@ -191,7 +188,7 @@ func statesOf(t *testing.T, s *Store, until string) map[int16]*toll.State {
 }
 
 // contents returns the rows that the migration may change, as text.
-func contents(t *testing.T, s *Store) string {
+func contents(t *testing.T, s *testStore) string {
 	t.Helper()
 	var b strings.Builder
 	for _, query := range []string{
@@ -264,7 +261,7 @@ func wantRanges(t *testing.T, x *windowed, until string) {
 func TestMigrateSkippedTimes(t *testing.T) {
 	for _, fold := range []string{"", "2026-03-29 01:30", "2026-03-29 03:15", "2026-03-29 05:00"} {
 		t.Run("folded "+fold, func(t *testing.T) {
-			onEngines(t, func(t *testing.T, s *Store) {
+			onEngines(t, func(t *testing.T, s *testStore) {
 				x, until := version3(t, s, fold)
 				epoch := x.epoch()
 				if r := verify(t, s, x.input(statesOf(t, s, until), true)); r.Status != Mismatch {
@@ -308,7 +305,7 @@ func TestMigrateSkippedTimes(t *testing.T) {
 
 // TestMigrateSkippedTimesFails: wherever it fails, nothing is changed, and it can be run again.
 func TestMigrateSkippedTimesFails(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x, until := version3(t, s, "")
 		before := contents(t, s)
 		run(t, s, `UPDATE toll_plaza SET timezone = 'No/Where'`) // noticed after the batches were changed
@@ -316,15 +313,14 @@ func TestMigrateSkippedTimesFails(t *testing.T) {
 			t.Fatalf("got %v, or rows were changed", err)
 		}
 		run(t, s, `UPDATE toll_plaza SET timezone = 'Asia/Kolkata'`)
-		decode := s.cfg.Decode
 		for fail := 1; ; fail += 3 {
 			calls := 0
-			s.cfg.Decode = func(b []byte) ([]toll.PlazaDelta, error) {
+			s.SetDecode(func(b []byte) ([]toll.PlazaDelta, error) {
 				if calls++; calls == fail {
 					return nil, errors.New("on purpose")
 				}
-				return decode(b)
-			}
+				return decodeJSON(b)
+			})
 			_, err := s.Init(t.Context(), testIdentity)
 			if err == nil && fail > 6 {
 				break
@@ -336,7 +332,7 @@ func TestMigrateSkippedTimesFails(t *testing.T) {
 				t.Fatalf("call %d failed, and rows were changed", fail)
 			}
 		}
-		s.cfg.Decode = decode
+		s.SetDecode(decodeJSON)
 		run(t, s, `UPDATE toll_batch SET published = 1`)
 		// As after a crash that the version did not survive.
 		after := contents(t, s)
@@ -351,7 +347,7 @@ func TestMigrateSkippedTimesFails(t *testing.T) {
 
 // TestMigrateNoSkippedTimes: without such rows only ranges of time that differ are corrected.
 func TestMigrateNoSkippedTimes(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,15m")
 		x.store(0, passage{1, "2026-03-29 01:30", "car", 5, toll.OnTime}, passage{1, "2026-03-29 03:30", "car", 5, toll.OnTime},
 			passage{1, "2026-03-30 02:30", "car", 5, toll.OnTime}, passage{1, "2026-10-25 02:59", "car", 1, toll.OnTime})
@@ -373,7 +369,7 @@ func TestMigrateNoSkippedTimes(t *testing.T) {
 
 // lettersOfVersion3 stores dead letters as version 3 did, in partition 9, and returns their kinds
 // by offset.
-func lettersOfVersion3(t *testing.T, s *Store) map[int64]toll.RejectKind {
+func lettersOfVersion3(t *testing.T, s *testStore) map[int64]toll.RejectKind {
 	t.Helper()
 	kinds := map[int64]toll.RejectKind{}
 	for i, l := range []struct {
@@ -400,7 +396,7 @@ func lettersOfVersion3(t *testing.T, s *Store) map[int64]toll.RejectKind {
 
 // TestMigrateTooOld refuses tables that are older than any that a migration starts from.
 func TestMigrateTooOld(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		run(t, s, `UPDATE toll_meta SET schema_version = ?`, firstSchemaVersion-1)
 		_, err := s.Check(t.Context(), testIdentity)

@@ -19,11 +19,11 @@ var errOtherMoment = errors.New("the snapshots differ")
 //
 // That they are of the same moment, as far as the rows are concerned, is read from them: whatever
 // of ours adds or deletes rows writes a cursor, or what was pruned, in the same transaction.
-func snapshots(ctx context.Context, db *database, read func(q, rows reader) error) error {
-	if !db.embedded(ctx) {
+func snapshots(ctx context.Context, pool *database, read func(q, rows reader) error) error {
+	if !pool.embedded(ctx) {
 		for range snapshotTries {
-			err := db.snapshot(ctx, func(q reader) error {
-				return db.snapshot(ctx, func(rows reader) error {
+			err := pool.snapshot(ctx, func(q reader) error {
+				return pool.snapshot(ctx, func(rows reader) error {
 					if err := sameMoment(ctx, q, rows); err != nil {
 						return err
 					}
@@ -35,7 +35,7 @@ func snapshots(ctx context.Context, db *database, read func(q, rows reader) erro
 			}
 		}
 	}
-	return db.snapshot(ctx, func(q reader) error { return read(q, q) })
+	return pool.snapshot(ctx, func(q reader) error { return read(q, q) })
 }
 
 // sameMoment returns errOtherMoment where two snapshots differ in what is written with the rows of

@@ -35,24 +35,26 @@ func (c *countedConn) Read(b []byte) (int, error) {
 }
 
 // openCounted returns the same database by connections whose round trips are counted.
-func openCounted(t *testing.T, s *Store) (counted *Store, trips *atomic.Int64) {
+// networks makes the names of networks unique in the driver's registry.
+var networks atomic.Uint64
+
+func openCounted(t *testing.T, s *testStore) (counted *testStore, trips *atomic.Int64) {
 	t.Helper()
 	trips = new(atomic.Int64)
-	network := fmt.Sprintf("counted%d", readerID.Add(1))
+	network := fmt.Sprintf("counted%d", networks.Add(1))
 	mysql.RegisterDialContext(network, func(ctx context.Context, addr string) (net.Conn, error) {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, "tcp", addr)
 		return &countedConn{Conn: c, trips: trips}, err
 	})
 	t.Cleanup(func() { mysql.DeregisterDialContext(network) })
-	return openStore(t, strings.Replace(s.cfg.DSN, "@tcp(", "@"+network+"(", 1)), trips
+	return openStore(t, strings.Replace(s.dsn, "@tcp(", "@"+network+"(", 1)), trips
 }
 
 // localWriter returns a writer that loads by LOAD DATA LOCAL, and a cursor.
-func localWriter(t *testing.T, s *Store) (*Writer, toll.Cursor) {
+func localWriter(t *testing.T, s *testStore) (*Writer, toll.Cursor) {
 	t.Helper()
-	w := s.Writer(testIdentity.TopicID)
-	w.loader.mode.Store(int32(LoadLocal))
+	w := newWriter(s.db, testIdentity.TopicID, LoadLocal, func(context.Context, reader) error { return nil })
 	c, _, err := w.Load(t.Context(), 3, 100)
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +70,7 @@ func after(b *toll.Batch, c toll.Cursor) toll.Cursor {
 // TestCommitRoundTrips counts the round trips of a batch's transaction: the statements, the rows,
 // the commit. It also marks batches published.
 func TestCommitRoundTrips(t *testing.T) {
-	onServers(t, func(t *testing.T, s *Store) {
+	onServers(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		s, trips := openCounted(t, s)
 		w, c := localWriter(t, s)
@@ -109,7 +111,7 @@ func TestCommitRoundTrips(t *testing.T) {
 // TestCommitTogetherOnMovedCursor checks that nothing stays of a batch whose cursor was moved, and
 // that the connection is in no transaction behind it.
 func TestCommitTogetherOnMovedCursor(t *testing.T) {
-	onServers(t, func(t *testing.T, s *Store) {
+	onServers(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		w, c := localWriter(t, s)
 		s.db.multi.SetMaxOpenConns(1)
@@ -133,16 +135,19 @@ func TestCommitTogetherOnMovedCursor(t *testing.T) {
 		if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 2 {
 			t.Errorf("%d rows, want 2", n)
 		}
-		if w.multi.refused.Load() || w.multi.failed.Load() {
+		if refused(w) || failed(w) {
 			t.Error("a moved cursor is taken for a fault of the server")
 		}
 	})
 }
 
+func failed(w *Writer) bool  { failed, _ := w.Together(); return failed }
+func refused(w *Writer) bool { _, refused := w.Together(); return refused }
+
 // TestCommitApart checks that a batch is stored statement by statement where the server does not
 // take several at once, from then on at once, and only the next time where there was no answer.
 func TestCommitApart(t *testing.T) {
-	onServers(t, func(t *testing.T, s *Store) {
+	onServers(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		w, c := localWriter(t, s)
 		commit := func() error {
@@ -154,19 +159,19 @@ func TestCommitApart(t *testing.T) {
 			return err
 		}
 		several := s.db.multi
-		closed := openStore(t, s.cfg.DSN)
+		closed := openStore(t, s.dsn)
 		if err := closed.Close(); err != nil {
 			t.Fatal(err)
 		}
 		s.db.multi = closed.db.multi
-		if err := commit(); err == nil || !w.multi.failed.Load() {
+		if err := commit(); err == nil || !failed(w) {
 			t.Fatalf("without a connection: %v", err)
 		}
-		if err := commit(); err != nil || w.multi.failed.Load() {
+		if err := commit(); err != nil || failed(w) {
 			t.Fatalf("the next attempt: %v", err)
 		}
 		s.db.multi = s.db.DB // whose connections do not take several statements
-		if err := commit(); err != nil || !w.multi.refused.Load() {
+		if err := commit(); err != nil || !refused(w) {
 			t.Fatalf("on a server that does not take several statements: %v", err)
 		}
 		s.db.multi = several

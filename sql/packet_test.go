@@ -13,7 +13,7 @@ import (
 )
 
 // openPacket returns a store on a server that takes packets of that many bytes.
-func openPacket(t *testing.T, engine string, packet int) *Store {
+func openPacket(t *testing.T, engine string, packet int) *testStore {
 	t.Helper()
 	_, ok := devstack.FindMariaDB()
 	if engine == "mysql" {
@@ -42,7 +42,7 @@ func TestPacketLimits(t *testing.T) {
 				s := openPacket(t, engine, packet)
 				initialize(t, s)
 				w := s.Writer(testIdentity.TopicID)
-				w.loader.mode.Store(int32(LoadInsert))
+				w.SetLoadMode(LoadInsert)
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 				defer cancel()
 				c, _, err := w.Load(ctx, 0, 0)

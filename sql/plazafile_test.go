@@ -8,7 +8,7 @@ import (
 )
 
 func TestPlazaFile(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := t.Context()
 		wantPermanent(t, func() error { _, err := s.ConfiguredPlazas(ctx); return err }(),
 			"tollstream init")

@@ -89,8 +89,8 @@ func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, 
 	}
 	take := snapshots
 	if o.SkipRows {
-		take = func(ctx context.Context, db *database, read func(q, rows reader) error) error {
-			return db.snapshot(ctx, func(q reader) error { return read(q, q) })
+		take = func(ctx context.Context, pool *database, read func(q, rows reader) error) error {
+			return pool.snapshot(ctx, func(q reader) error { return read(q, q) })
 		}
 	}
 	return take(ctx, p.s.db, func(q, rows reader) error {

@@ -11,13 +11,10 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// fullCount gives the count of the rows as long as a busy machine needs.
-var fullCount = PlazaOptions{CountLimit: 2 * time.Minute}
-
 func TestPlaza(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
-		run(t, s, schema[0].create)
+		run(t, s, eventTableDDL)
 		run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856)`)
 		initialize(t, s)
 		st := newStream(t, s)
@@ -57,7 +54,7 @@ func TestPlaza(t *testing.T) {
 }
 
 func TestCountIsCutOff(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		st := newStream(t, s)
 		st.fill()
@@ -86,7 +83,7 @@ func TestCountIsCutOff(t *testing.T) {
 
 // A checker that goes on from check to check finds what one that reads everything finds.
 func TestPlazaCheckerGoesOn(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
 		initialize(t, s)
 		st := newStream(t, s)

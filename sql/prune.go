@@ -70,7 +70,7 @@ func (c *Cleaner) Prune(ctx context.Context, o PruneOptions) (int64, error) {
 	for conflicts := 0; ; {
 		began := time.Now()
 		n, err := c.pruneSome(ctx, prune, toll.NewZone(loc), o)
-		if e := number(err); (e == errDeadlock || e == errLockWait) && conflicts < maxPruneConflicts {
+		if conflict(err) && conflicts < maxPruneConflicts {
 			conflicts++ // processes go first
 		} else if err != nil {
 			return total, c.db.wrap("prune "+eventTable, err)

@@ -2,7 +2,6 @@ package sql
 
 import (
 	"context"
-	dbsql "database/sql"
 	"fmt"
 	"strings"
 	"sync"
@@ -11,30 +10,18 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// ways are the ways to delete rows that a server knows.
-func ways(t *testing.T, s *Store) map[string]pruner {
-	t.Helper()
-	known, err := s.pruner(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	embedded := s.db.embedded(t.Context())
-	return map[string]pruner{"its own": known, "locked": {dbsql.LevelRepeatableRead,
-		func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
-			return deleteLocked(ctx, tx, before, limit, embedded)
-		}}}
-}
-
 // TestPrune prunes by each way, rows of ours and from before, some at a time. Verification is exact
 // after each transaction, and still finds what someone else deleted, added or changed.
 func TestPrune(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
-		for name, way := range ways(t, s) {
+	onEngines(t, func(t *testing.T, s *testStore) {
+		ways, err := s.Ways(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, some := range ways {
 			t.Run(name, func(t *testing.T) {
-				for _, table := range schema {
-					run(t, s, "DROP TABLE IF EXISTS "+table.name)
-				}
-				run(t, s, schema[0].create)
+				dropTables(t, s)
+				run(t, s, eventTableDDL)
 				run(t, s, `INSERT INTO livetolldata VALUES ('2020-01-01 00:00:00', 1, 'car', 4000), ('2020-01-01 00:00:00', 1, 'car', 4000),
 					(NULL, 1, 'car', 4000), ('2020-01-01 00:00:00', 2, NULL, NULL), ('2030-01-01 00:00:00', 3, 'bus', 9)`)
 				initialize(t, s)
@@ -63,7 +50,7 @@ func TestPrune(t *testing.T) {
 				}
 				total := int64(0)
 				for {
-					n, err := s.pruneSome(t.Context(), way, toll.NewZone(berlin), o)
+					n, err := some(t.Context(), toll.NewZone(berlin), o)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -104,7 +91,7 @@ func TestPrune(t *testing.T) {
 
 // TestPruneWhileRunning prunes twice at once while batches are stored, and while others verify.
 func TestPruneWhileRunning(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		initialize(t, s)
@@ -165,7 +152,7 @@ func TestPruneWhileRunning(t *testing.T) {
 
 // TestPruneIsInterrupted stops a prune after each of its transactions; it goes on where it was.
 func TestPruneIsInterrupted(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		st := newStream(t, s)
 		st.fill()

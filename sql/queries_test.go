@@ -30,7 +30,7 @@ var wantResults = map[string]string{
 }
 
 // fillResults fills the tables of results as well.
-func fillResults(t *testing.T, s *Store) {
+func fillResults(t *testing.T, s *testStore) {
 	t.Helper()
 	window := func(plaza int16, kind, start, end string, revision, events, late, tooLate int,
 		reason string) {
@@ -73,7 +73,7 @@ func TestSettingsHaveTypes(t *testing.T) {
 }
 
 func TestQueries(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
 		initialize(t, s)
 		newStream(t, s).fill()
@@ -133,14 +133,14 @@ func TestQueries(t *testing.T) {
 // The files run in the client as they are.
 func TestQueriesInTheClient(t *testing.T) { onServers(t, testQueriesInTheClient) }
 
-func testQueriesInTheClient(t *testing.T, s *Store) {
+func testQueriesInTheClient(t *testing.T, s *testStore) {
 	client, err := exec.LookPath("mariadb")
 	if err != nil {
 		if client, err = exec.LookPath("mysql"); err != nil {
 			t.Skip("no mariadb or mysql client here")
 		}
 	}
-	c, err := mysql.ParseDSN(s.cfg.DSN)
+	c, err := mysql.ParseDSN(s.dsn)
 	if err != nil {
 		t.Fatal(err)
 	}

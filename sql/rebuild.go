@@ -54,7 +54,7 @@ func (s *Store) Rebuild(ctx context.Context, id Identity, above uint64, now time
 	const attempts = 10 // of which each may wait for a lock for 5 s
 	for try := 1; ; try++ {
 		r, err := s.rebuild(ctx, id, above, now)
-		if n := number(err); (n == errDeadlock || n == errLockWait) && try < attempts {
+		if conflict(err) && try < attempts {
 			continue
 		}
 		return r, s.db.wrap("raise the epoch", err)

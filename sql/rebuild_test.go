@@ -11,26 +11,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// outbox returns all batches of a partition, page by page.
-func outbox(t *testing.T, w *Writer, partition int32, above int64,
-	unpublished bool) (all []toll.StoredBatch, epoch uint64, pages int) {
-	t.Helper()
-	for {
-		page, err := w.Outbox(t.Context(), partition, above, unpublished)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, page.Batches...)
-		pages++
-		if !page.More {
-			return all, page.Epoch, pages
-		}
-		above = all[len(all)-1].Next
-	}
-}
-
 func TestRebuild(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
 		initialize(t, s)
 		st := newStream(t, s)
@@ -115,7 +97,7 @@ func TestRebuild(t *testing.T) {
 // A database that was set up and has no cursor yet, as one that was restored to its beginning,
 // gives its first cursors the epoch of a rebuild too.
 func TestRebuildWithoutCursors(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
 		initialize(t, s)
 		r, err := s.Rebuild(ctx, testIdentity, 9_000_000_000_000, time.Now())
@@ -130,7 +112,7 @@ func TestRebuildWithoutCursors(t *testing.T) {
 }
 
 func TestRebuildRefuses(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
 		initialize(t, s)
 		other := testIdentity
@@ -145,7 +127,7 @@ func TestRebuildRefuses(t *testing.T) {
 
 // Cursors that are made while rebuilds run are of one epoch with the others.
 func TestRebuildWhileCursorsAreMade(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		ctx := context.Background()
 		initialize(t, s)
 		w := s.Writer(testIdentity.TopicID)
@@ -173,45 +155,6 @@ func TestRebuildWhileCursorsAreMade(t *testing.T) {
 		if n := number64(t, s, `SELECT COUNT(DISTINCT epoch) FROM toll_cursor`); n != 1 ||
 			number64(t, s, `SELECT COUNT(*) FROM toll_cursor`) != 49 {
 			t.Errorf("the cursors are of %d epochs", n)
-		}
-	})
-}
-
-// TestOutboxPages reads more batches than a page holds.
-func TestOutboxPages(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
-		ctx := context.Background()
-		initialize(t, s)
-		w := s.Writer(testIdentity.TopicID)
-		c, _, err := w.Load(ctx, 0, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for i := range 2*pageBatches + 5 {
-			b := testBatch(w, c, "car")
-			b.Next += int64(i % 3)
-			if i == 7 || i == 200 {
-				b.Deltas = make([]byte, pageBytes+1)
-			}
-			if err := w.Commit(ctx, b, nil); err != nil {
-				t.Fatal(err)
-			}
-			c.Next, c.Token = b.Next, b.Token
-		}
-		for _, above := range []int64{0, 1, 2, 3, 4, 9, 200, c.Next - 1, c.Next, c.Next + 5} {
-			want := number64(t, s, `SELECT COUNT(*) FROM toll_batch WHERE next_offset > ?`, above)
-			all, epoch, pages := outbox(t, w, 0, above, true)
-			if int64(len(all)) != want || epoch != c.Epoch {
-				t.Errorf("above %d: %d batches of epoch %d, want %d", above, len(all), epoch, want)
-			}
-			if above == 0 && pages != 4 {
-				t.Errorf("%d pages, want 4: a large batch ends one", pages)
-			}
-			for i := range all {
-				if i > 0 && all[i].First != all[i-1].Next || i == 0 && all[i].First > above {
-					t.Fatalf("above %d: the batch %d begins at %d", above, i, all[i].First)
-				}
-			}
 		}
 	})
 }

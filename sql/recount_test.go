@@ -19,7 +19,7 @@ func TestRecount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,7m/3m,15m,1h,24h/8h,day,day/5m")
 		x.cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(kolkata)}
 		random := rand.New(rand.NewPCG(3, 4))
@@ -115,7 +115,7 @@ func TestRecount(t *testing.T) {
 // TestRecountSparse counts so many windows far apart that a step which is doubled for each of them,
 // and never begins small again, overflows. It must end, and soon.
 func TestRecountSparse(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,15m")
 		const spans = 80
 		closing := toll.Closing{Plaza: 1, Reason: toll.ClosedByWatermark,

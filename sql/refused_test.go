@@ -87,7 +87,7 @@ func commitAfter(t *testing.T, w *Writer, partition int32, events ...toll.Event)
 	return w.Commit(t.Context(), eventBatch(w, c, events...), nil)
 }
 
-func openRefusal(t *testing.T, engine string, alter ...string) *Store {
+func openRefusal(t *testing.T, engine string, alter ...string) *testStore {
 	t.Helper()
 	s := openEmpty(t, engine)
 	run(t, s, `DROP TABLE IF EXISTS own_plaza`)
@@ -108,7 +108,7 @@ func testRefusedRows(t *testing.T, engine string) {
 			t.Run(test.name+"/"+mode.String(), func(t *testing.T) {
 				s := openRefusal(t, engine, test.alter...)
 				w := s.Writer(testIdentity.TopicID)
-				w.loader.mode.Store(int32(mode))
+				w.SetLoadMode(mode)
 				check := func(err error, want []int) {
 					t.Helper()
 					var refused *toll.RefusedError
@@ -144,7 +144,7 @@ func testRefusedRows(t *testing.T, engine string) {
 				// Alone, in a process that has stored rows, and in one that has not.
 				check(commitAfter(t, w, 0, test.events[test.bad[0]]), []int{0})
 				w = s.Writer(testIdentity.TopicID)
-				w.loader.mode.Store(int32(mode))
+				w.SetLoadMode(mode)
 				check(commitAfter(t, w, 0, test.events[test.bad[0]]), []int{0})
 				if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != int64(len(good)) {
 					t.Errorf("%d rows, want %d", n, len(good))
@@ -224,7 +224,7 @@ func testAlteredTable(t *testing.T, engine string) {
 			t.Run(alter+"/"+mode.String(), func(t *testing.T) {
 				s := openRefusal(t, engine, alter)
 				w := s.Writer(testIdentity.TopicID)
-				w.loader.mode.Store(int32(mode))
+				w.SetLoadMode(mode)
 				wantPermanent(t, commitAfter(t, w, 0, testEvent(0, 1, "car"), testEvent(0, 70_000, "truck")),
 					text)
 			})
@@ -288,7 +288,7 @@ func testLockedRow(t *testing.T, engine string) {
 
 // TestRetriedTwice checks that all second retries of a batch are named at once.
 func TestRetriedTwice(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		w := s.Writer(testIdentity.TopicID)
 		c, _, err := w.Load(t.Context(), 0, 0)

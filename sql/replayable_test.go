@@ -8,7 +8,7 @@ import (
 
 // TestUnreplayable counts the rows that a replay would not bring back, of logs of all kinds.
 func TestUnreplayable(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		st := newStream(t, s)
 		// partition 0: 7 rows of [100, 109), 3 of [109, 113), 6 of [113, 122); partition 1: 5 of [100,
@@ -40,7 +40,7 @@ func TestUnreplayable(t *testing.T) {
 
 // TestAcceptLog: verify reports a replaced log until it is accepted, and names it from then on.
 func TestAcceptLog(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		st := newStream(t, s)
 		st.fill()

@@ -59,14 +59,14 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	}
 	// The cursors go first: a batch that is still being stored needs its cursor, so it either is
 	// complete by now, and its rows go with the others below, or stores nothing.
-	tables := []string{"toll_cursor", "toll_batch", "toll_dead_letter", "toll_retry",
+	names := []string{"toll_cursor", "toll_batch", "toll_dead_letter", "toll_retry",
 		"toll_window", "toll_congestion", "toll_transition", "toll_plaza", "toll_pruned", "toll_retired",
 		"toll_accepted_log", "toll_stalled"}
 	if o.AllRows {
-		tables = append(tables, "toll_baseline")
+		names = append(names, "toll_baseline")
 	}
 	var done []string
-	for _, t := range append(tables, eventTable) {
+	for _, t := range append(names, eventTable) {
 		if err := s.empty(ctx, t); err != nil {
 			return done, s.db.wrap("empty table "+t, err)
 		}

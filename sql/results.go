@@ -124,12 +124,6 @@ func (r *Results) explain(err error) error {
 	return err
 }
 
-// Numbers of errors about transactions.
-const (
-	errLockWait = 1205
-	errDeadlock = 1213
-)
-
 // begin begins a transaction of READ COMMITTED: rows are locked and the gaps between them are not,
 // in which the owners of source partitions insert.
 func (r *Results) begin(ctx context.Context) (*dbsql.Tx, error) {

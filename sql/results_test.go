@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"math"
@@ -18,7 +19,7 @@ import (
 )
 
 func TestSettle(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "5m,15m,day")
 		x.store(0, passage{1, "2022-02-10 10:01", "car", 2, toll.OnTime},
 			passage{1, "2022-02-10 10:07", "truck", 1, toll.OnTime},
@@ -126,7 +127,7 @@ func TestSettle(t *testing.T) {
 
 // TestWindowColumns finds the rows of a window by its wall clock, and what a vehicle's type may be.
 func TestWindowColumns(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1h,15m")
 		ny, err := time.LoadLocation("America/New_York")
 		if err != nil {
@@ -159,74 +160,10 @@ func TestWindowColumns(t *testing.T) {
 	})
 }
 
-// TestWindowColumnsAroundChanges: where clocks are set, a window's own range of time finds its rows
-// too, whatever the database's zone and the plaza's are.
-func TestWindowColumnsAroundChanges(t *testing.T) {
-	for _, c := range []struct{ zone, from string }{
-		{"Europe/Berlin", "2026-03-29 01:00"},
-		{"Europe/Berlin", "2026-10-25 01:00"},
-		{"America/New_York", "2026-03-08 01:00"},
-		{"Australia/Lord_Howe", "2026-10-04 01:00"}, // by half an hour
-		{"America/Sao_Paulo", "2018-11-03 23:00"},   // at midnight
-		{"Pacific/Apia", "2011-12-29 23:00"},        // a whole day
-		{"Europe/Berlin", "1893-03-31 23:00"},       // by 6 minutes and 32 seconds
-		{"Africa/Monrovia", "1972-01-06 23:00"},     // the last offset with seconds
-	} {
-		t.Run(strings.ReplaceAll(c.zone, "/", " ")+" "+c.from, func(t *testing.T) {
-			onEngines(t, func(t *testing.T, s *Store) {
-				zone := func(name string) *toll.Zone {
-					loc, err := time.LoadLocation(name)
-					if err != nil {
-						t.Fatal(err)
-					}
-					return toll.NewZone(loc)
-				}
-				loc := zone(c.zone).Location()
-				x := newWindowedIn(t, s, loc, "1m,5m/1m,15m,1h,day")
-				x.cfg.PlazaZones = map[int16]*toll.Zone{2: zone("Asia/Kathmandu"), 3: zone("America/New_York")}
-				random := rand.New(rand.NewPCG(7, 8))
-				span := 4 * 60
-				if c.zone == "Pacific/Apia" {
-					span = 27 * 60
-				}
-				x.store(0, x.random(random, 300, c.from, span, 1, 2, 3)...)
-				until := x.zone.Since(x.zone.Minute(wallTime(t, c.from)) + 10*1440)
-				var closings []toll.Closing
-				for plaza := int16(1); plaza <= 3; plaza++ {
-					closing := toll.Closing{Plaza: plaza, Epoch: x.epoch(), From: x.zone.Minute(until),
-						Until:  x.zone.Minute(until),
-						Reason: toll.ClosedByWatermark}
-					for _, n := range x.counts(plaza, closing.Until) {
-						closing.Windows = append(closing.Windows, n)
-					}
-					closings = append(closings, closing)
-				}
-				x.settle(x.results(), closings...)
-				n := number64(t, s, `SELECT COUNT(*) FROM toll_window`)
-				same := number64(t, s, `SELECT COUNT(*) FROM toll_window w WHERE events + too_late = (SELECT COUNT(*) FROM livetolldata l
-					WHERE l.toll_plaza_id = w.toll_plaza_id AND l.timestamp >= w.window_start AND l.timestamp < w.window_end)`)
-				if n < 100 || n != same {
-					t.Errorf("%d windows, %d hold as many rows by their wall clock", n, same)
-				}
-				states := x.states("2022-01-01 00:00")
-				for _, state := range states {
-					state.Done = x.zone.Minute(until)
-				}
-				defer func(n int64) { maxTallied = n }(maxTallied)
-				for _, maxTallied = range []int64{10, 1_000_000} { // by the server, and by ourselves
-					if r := verify(t, s, x.input(states, true)); r.Status != Exact {
-						t.Errorf("%s: %v", r.Status, r.Problems)
-					}
-				}
-			})
-		})
-	}
-}
-
 // TestLeftNotices loses what Settle returned, as a crash before it was published does.
 func TestLeftNotices(t *testing.T) {
 	defer func(n int) { maxNotices = n }(maxNotices)
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		maxNotices = 1000
 		x := newWindowed(t, s, "5m,15m")
 		for plaza := range int16(3) {
@@ -279,7 +216,7 @@ func TestLeftNotices(t *testing.T) {
 // TestMarkWritten has another process store a window between a call and the marks of what that
 // returned, at the same time by its clock.
 func TestMarkWritten(t *testing.T) {
-	onServers(t, func(t *testing.T, s *Store) {
+	onServers(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "5m,15m")
 		x.store(0, passage{1, "2022-02-10 10:01", "car", 1, toll.OnTime},
 			passage{1, "2022-02-10 10:06", "car", 1, toll.OnTime})
@@ -320,11 +257,11 @@ func TestMarkWritten(t *testing.T) {
 						epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason, 0, stored_at `+c.others+`
 						FROM toll_window WHERE kind = '5m' ORDER BY start_minute LIMIT 1`)
 				}
-				tx, err := r.begin(t.Context())
+				tx, err := s.db.BeginTx(t.Context(), &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 				if err != nil {
 					t.Fatal(err)
 				}
-				quick, err := r.markWritten(t.Context(), tx, refs)
+				quick, err := r.MarkWritten(t.Context(), tx, refs)
 				if err != nil || quick != c.quick {
 					t.Errorf("marked by time: %v, %v", quick, err)
 				}
@@ -342,7 +279,7 @@ func TestMarkWritten(t *testing.T) {
 
 // TestConflict has another process write the same windows between this one's steps.
 func TestConflict(t *testing.T) {
-	onServers(t, func(t *testing.T, s *Store) {
+	onServers(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "5m")
 		x.store(0, passage{1, "2022-02-10 10:01", "car", 1, toll.OnTime})
 		for _, cautious := range []bool{false, true} {
@@ -354,7 +291,7 @@ func TestConflict(t *testing.T) {
 	})
 }
 
-func testConflict(t *testing.T, x *windowed, s *Store, cautious bool) {
+func testConflict(t *testing.T, x *windowed, s *testStore, cautious bool) {
 	ctx := t.Context()
 	for _, c := range []struct {
 		name  string
@@ -385,11 +322,11 @@ func testConflict(t *testing.T, x *windowed, s *Store, cautious bool) {
 		// none looks as if it had closed before
 		closing.From, closing.Until = math.MinInt32, math.MinInt32
 		r := x.results()
-		r.cautious = cautious
+		r.SetCautious(cautious)
 		go func() {
 			_, _, err := r.Settle(ctx, []toll.Closing{closing}, nil)
-			if r.cautious != (err != nil) {
-				t.Errorf("after %v the next call is cautious: %v", err, r.cautious)
+			if r.Cautious() != (err != nil) {
+				t.Errorf("after %v the next call is cautious: %v", err, r.Cautious())
 			}
 			settled <- err
 		}()
@@ -414,7 +351,7 @@ func testConflict(t *testing.T, x *windowed, s *Store, cautious bool) {
 // TestSettleAfterRollback has a transaction change rows of windows and be rolled back, as one does
 // whose connection is lost. What is left to publish stays as it was.
 func TestSettleAfterRollback(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,5m/1m")
 		for plaza := range int16(3) {
 			x.store(0, passage{plaza, "2022-02-10 10:01", "car", 1, toll.OnTime},
@@ -428,7 +365,7 @@ func TestSettleAfterRollback(t *testing.T) {
 		}
 		left := func() []traffic.Notice {
 			t.Helper()
-			notices, err := r.unpublished(t.Context(), s.db, []int16{0, 1, 2})
+			notices, err := unpublishedOf(t.Context(), r, []int16{0, 1, 2})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -440,7 +377,7 @@ func TestSettleAfterRollback(t *testing.T) {
 		}
 		for _, change := range []string{"DELETE FROM toll_window WHERE toll_plaza_id = 1",
 			"UPDATE toll_window SET published = 1 WHERE toll_plaza_id < 2"} {
-			tx, err := r.begin(t.Context())
+			tx, err := s.db.BeginTx(t.Context(), &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -462,7 +399,7 @@ func TestSettleAfterRollback(t *testing.T) {
 // cut off in the midst of it, while events that came too late are stored. Every revision has one
 // content and is published.
 func TestSettleTogether(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		const processes, rounds = 3, 12
 		x := newWindowed(t, s, "1m,5m/1m,15m,day")
 		x.store(0, passage{1, "2022-02-10 10:00", "car", 1, toll.OnTime})

@@ -110,7 +110,7 @@ func (c *Cleaner) retireWindows(ctx context.Context, now time.Time, o RetentionO
 			for more := counted; more; {
 				began := time.Now()
 				n, err := c.retireSomeWindows(ctx, plaza, kind, b)
-				if e := number(err); e == errDeadlock || e == errLockWait || errors.Is(err, errRowsChanged) {
+				if conflict(err) || errors.Is(err, errRowsChanged) {
 					break // another time
 				}
 				if err != nil {
@@ -210,7 +210,7 @@ func (c *Cleaner) deleteSome(ctx context.Context, query string, args ...any) (in
 	for total := int64(0); ; {
 		began := time.Now()
 		res, err := c.db.ExecContext(ctx, query, args...)
-		if n := number(err); n == errDeadlock || n == errLockWait {
+		if conflict(err) {
 			return total, nil // another time
 		}
 		if err != nil {
@@ -242,7 +242,7 @@ func (c *Cleaner) retireDeadLetters(ctx context.Context, now time.Time, keep tim
 		for {
 			began := time.Now()
 			n, err := c.retireSomeLetters(ctx, m.TopicID, cursor.partition, now, keep)
-			if e := number(err); e == errDeadlock || e == errLockWait {
+			if conflict(err) {
 				break // another time
 			}
 			if err != nil {

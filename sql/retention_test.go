@@ -11,9 +11,8 @@ import (
 // TestRetire deletes results by their age and kind, and dead letters. Verification knows of it, and
 // still finds what else is missing.
 func TestRetire(t *testing.T) {
-	defer func(n int64) { retireRows = n }(retireRows)
-	retireRows = 3
-	onEngines(t, func(t *testing.T, s *Store) {
+	SetRetireRows(t, 3)
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,15m,day")
 		for d := range 30 {
 			x.store(int32(d%2), passage{4856, fmt.Sprintf("2022-03-%02d 10:07", 1+d), "car", 2, toll.OnTime},
@@ -60,9 +59,8 @@ func TestRetire(t *testing.T) {
 
 // TestRetireDeadLetters deletes the oldest dead letters and what says that they were repaired.
 func TestRetireDeadLetters(t *testing.T) {
-	defer func(n int64) { retireRows = n }(retireRows)
-	retireRows = 2
-	onEngines(t, func(t *testing.T, s *Store) {
+	SetRetireRows(t, 2)
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		st := newStream(t, s)
 		for range 5 {
@@ -95,23 +93,6 @@ func TestRetireDeadLetters(t *testing.T) {
 	})
 }
 
-// mergedStates returns the states that have merged all that was stored, and whose windows were
-// delivered up to a time.
-func (x *windowed) mergedStates(done string) map[int16]*toll.State {
-	states := map[int16]*toll.State{}
-	for i := range x.deltas {
-		d := &x.deltas[i]
-		if states[d.Plaza] == nil {
-			states[d.Plaza] = toll.NewState(d.Epoch)
-		}
-		states[d.Plaza].Merge(d)
-	}
-	for _, s := range states {
-		s.MarkStored(minuteOf(x.t, done), nil)
-	}
-	return states
-}
-
 // clocksAt returns clocks that agree.
 func clocksAt(t time.Time) toll.Clocks {
 	return toll.Clocks{Event: t, Record: t, Server: t, Own: t}
@@ -121,7 +102,7 @@ func clocksAt(t time.Time) toll.Clocks {
 // one says is young nothing is deleted, nor recorded as deleted, so verification finds what someone
 // else deletes.
 func TestRetireTrustsNoClock(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,15m,day")
 		today := time.Now().UTC().Truncate(time.Hour)
 		for i := range 3 {
@@ -197,7 +178,7 @@ func TestRetireTrustsNoClock(t *testing.T) {
 // window that was deleted. A mark that an earlier version set years ahead is lowered, and hides
 // nothing.
 func TestRetiredMark(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,15m")
 		for _, at := range []string{"2022-03-01 10:07", "2022-03-02 10:07", "2022-06-01 10:07",
 			"2022-06-01 11:07"} {

@@ -10,36 +10,10 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestManyGroups: how many groups there may be is told from the states, and never too low.
-func TestManyGroups(t *testing.T) {
-	day := toll.WallTime(1644451200)
-	of := func(events int64, minutes int) *toll.State {
-		return &toll.State{Events: events, Earliest: day, Latest: day + toll.WallTime(60*minutes)}
-	}
-	for _, c := range []struct {
-		name     string
-		states   map[int16]*toll.State
-		baseline map[int]rowCount
-		want     bool
-	}{
-		{name: "nothing"},
-		{name: "few minutes", states: map[int16]*toll.State{1: of(1e9, 60), 2: nil, 3: {}}},
-		{name: "few events", states: map[int16]*toll.State{1: of(1000, 1e8)}},
-		{name: "both many", states: map[int16]*toll.State{1: of(2e6, 2e6)}, want: true},
-		{name: "together", states: map[int16]*toll.State{1: of(1e6, 600_000), 2: of(1e6, 600_000)},
-			want: true},
-		{name: "from before", baseline: map[int]rowCount{5: {rows: maxTallied + 1}}, want: true},
-	} {
-		if got := manyGroups(c.states, c.baseline); got != c.want {
-			t.Errorf("%s: got %v", c.name, got)
-		}
-	}
-}
-
 // TestSnapshots: a server has a second snapshot of the same moment, the embedded one makes do with
 // one.
 func TestSnapshots(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		err := snapshots(context.Background(), s.db, func(q, rows reader) error {
 			if same := q == rows; same != s.db.embedded(context.Background()) {
@@ -56,7 +30,7 @@ func TestSnapshots(t *testing.T) {
 // TestRowScanIsStopped: an early return ends the scan, also one whose groups nobody takes.
 func TestRowScanIsStopped(t *testing.T) { onServers(t, testRowScanIsStopped) }
 
-func testRowScanIsStopped(t *testing.T, s *Store) {
+func testRowScanIsStopped(t *testing.T, s *testStore) {
 	initialize(t, s)
 	// Each row is a group, and there are more than may wait.
 	run(t, s, `INSERT INTO livetolldata WITH digits AS (
@@ -65,10 +39,7 @@ func testRowScanIsStopped(t *testing.T, s *Store) {
 		SELECT FROM_DAYS(719528) + INTERVAL a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d MINUTE, 1, 'car', 1
 		FROM digits a, digits b, digits c, digits e, digits f WHERE f.d < 2`)
 	err := snapshots(context.Background(), s.db, func(q, rows reader) error {
-		scan := &rowScan{zone: toll.NewZone(berlin), deep: true, many: true}
-		stop := scan.start(context.Background(), rows)
-		<-scan.groups
-		stop()
+		StartAndStopScan(context.Background(), rows, toll.NewZone(berlin))
 		return nil
 	})
 	if err != nil {
@@ -86,7 +57,7 @@ func testRowScanIsStopped(t *testing.T, s *Store) {
 
 // TestTally: what is added up here is what the server adds up, of any rows.
 func TestTally(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 7), ('2022-02-10 10:23:59', 2, 'car', 7), ('2022-02-10 10:24:00', 3, 'van', 7),
 			('2022-02-10 10:23:00', 4, 'a,b: 2022-02-1', 7), ('1000-01-01 00:00:00', 5, 'Zug €', -7), ('9999-12-31 23:59:59', NULL, NULL, 7),
@@ -98,17 +69,17 @@ func TestTally(t *testing.T) {
 			minute toll.Minute
 			timed  bool
 		}
-		read := func(read func(each func(*rowGroup) error) error) (map[key]int64, map[int]rowCount) {
+		read := func(read func(each func(Group) error) error) (map[key]int64, map[int]rowCount) {
 			groups, counts := map[key]int64{}, map[int]rowCount{}
 			last := nullPlaza
-			err := read(func(g *rowGroup) error {
-				if g.plaza < last {
-					t.Errorf("plaza %d comes after %d", g.plaza, last)
+			err := read(func(g Group) error {
+				if g.Plaza < last {
+					t.Errorf("plaza %d comes after %d", g.Plaza, last)
 				}
-				last = g.plaza
-				groups[key{g.plaza, g.minute, g.timed}] += g.rows
-				c := counts[g.plaza]
-				counts[g.plaza] = rowCount{c.rows + g.rows, c.checksum + g.checksum, g.exact}
+				last = g.Plaza
+				groups[key{g.Plaza, g.Minute, g.Timed}] += g.rows
+				c := counts[g.Plaza]
+				counts[g.Plaza] = rowCount{c.rows + g.rows, c.checksum + g.checksum, g.exact}
 				return nil
 			})
 			if err != nil {
@@ -117,16 +88,16 @@ func TestTally(t *testing.T) {
 			return groups, counts
 		}
 		ctx, zone := context.Background(), toll.NewZone(berlin)
-		wantGroups, wantCounts := read(func(each func(*rowGroup) error) error {
-			return readGroups(ctx, s.db, zone, math.MinInt16, math.MaxInt16+1, each)
+		wantGroups, wantCounts := read(func(each func(Group) error) error {
+			return ReadGroups(ctx, s.db, zone, math.MinInt16, math.MaxInt16+1, each)
 		})
 		conn, err := s.db.Conn(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		groups, counts := read(func(each func(*rowGroup) error) error {
-			return tallyRows(ctx, conn, zone, each)
+		groups, counts := read(func(each func(Group) error) error {
+			return TallyRows(ctx, conn, zone, each)
 		})
 		if !maps.Equal(groups, wantGroups) || len(groups) != 13 {
 			t.Errorf("got  %v\nwant %v", groups, wantGroups)
@@ -136,33 +107,9 @@ func TestTally(t *testing.T) {
 		}
 		defer func(n int64) { maxTallied = n }(maxTallied)
 		maxTallied = 3
-		if err := tallyRows(ctx, conn, zone,
-			func(*rowGroup) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
+		if err := TallyRows(ctx, conn, zone,
+			func(Group) error { t.Error("called"); return nil }); !errors.Is(err, errManyGroups) {
 			t.Error(err)
 		}
 	})
-}
-
-func TestTimeReader(t *testing.T) {
-	var r timeReader
-	for _, c := range []struct {
-		text string
-		wall string
-		ok   bool
-	}{
-		{"1970-01-01 00:00:59,1,car,5", "1970-01-01 00:00:59", true},
-		{"1969-12-31 23:59:00", "1969-12-31 23:59:00", true},
-		{"2022-02-10 10:23:02,3728373,car,4856", "2022-02-10 10:23:02", true},
-		{"2022-02-10 10:24:02,3728373,car,4856", "2022-02-10 10:24:02", true},
-		{"2022-00-00 10:24:02,1", "", false},
-		{"2022-02-10 10:24:02,1", "2022-02-10 10:24:02", true},
-		{"1,2022-02-10 10:2,5", "", false},
-		{"2022-02-10 10:24:0", "", false},
-		{"2022-02-10 10:24:022", "", false},
-		{"", "", false},
-	} {
-		if wall, ok := r.read([]byte(c.text)); ok != c.ok || ok && wall.String() != c.wall {
-			t.Errorf("%q: got %s, %v, want %s, %v", c.text, wall, ok, c.wall, c.ok)
-		}
-	}
 }

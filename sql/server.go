@@ -23,9 +23,6 @@ func (s *Store) checkServer(ctx context.Context) error {
 	return s.checkEngines(ctx, s.db)
 }
 
-// errBinlogFormat says that transactions with READ COMMITTED can't be logged as statements.
-const errBinlogFormat = 1665
-
 // checkBinaryLog refuses a server that logs statements, before the first such transaction fails.
 func (s *Store) checkBinaryLog(ctx context.Context) error {
 	var enabled bool
@@ -43,8 +40,6 @@ func (s *Store) checkBinaryLog(ctx context.Context) error {
 	}
 	return nil
 }
-
-const binlogHint = "SET GLOBAL binlog_format = 'ROW', or MIXED"
 
 // checkEngines returns a [toll.PermanentError] where a table of ours is not of InnoDB. Another
 // engine keeps the rows of a transaction that is rolled back, and loses those of one that is

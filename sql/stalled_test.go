@@ -11,7 +11,7 @@ import (
 // TestWindowsStalled has windows that are due and are not stored. That is a problem where a process
 // has found that it stores none, and else how a backlog or a process that does not run looks.
 func TestWindowsStalled(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,15m,day")
 		x.store(0, passage{4856, "2022-03-01 10:07", "car", 2, toll.OnTime})
 		states := x.mergedStates("2022-03-01 10:08")

@@ -17,8 +17,8 @@ import (
 func BenchmarkVerify(b *testing.B) {
 	const rows, plazas, batches = 1_000_000, 100, 2000
 	const base = toll.Minute(27_500_000)
-	s := openEmpty(b, "mariadb")
-	s.cfg.Decode, s.cfg.DecodeSums = wire.DecodePlazaDeltas, wire.DecodePlazaSums
+	s := openConfig(b, Config{DSN: openEmpty(b, "mariadb").dsn, Decode: wire.DecodePlazaDeltas,
+		DecodeSums: wire.DecodePlazaSums})
 	ctx := context.Background()
 	initialize(b, s)
 	kinds, err := toll.ParseWindows("1m,15m,1h")

@@ -2,23 +2,12 @@ package sql
 
 import (
 	"context"
-	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/tollstream/tollstream/toll"
 )
-
-func verify(t *testing.T, s *Store, in VerifyInput) *Report {
-	t.Helper()
-	r, err := s.Verify(context.Background(), in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
 
 func TestVerify(t *testing.T) {
 	cases := []struct {
@@ -200,7 +189,7 @@ func TestVerify(t *testing.T) {
 		for _, c := range cases {
 			t.Run(engine+"/"+c.name, func(t *testing.T) {
 				s := openEmpty(t, engine)
-				run(t, s, schema[0].create)
+				run(t, s, eventTableDDL)
 				run(t, s,
 					`INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), (NULL, 2, NULL, 5)`)
 				initialize(t, s)
@@ -246,16 +235,8 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-func joinSorted(set map[string]bool) string {
-	var b strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(set)) {
-		fmt.Fprintf(&b, " %s", k)
-	}
-	return strings.TrimSpace(b.String())
-}
-
 func TestVerifyInFlight(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		if r := verify(t, s, VerifyInput{Deep: true}); r.Status != Exact || r.Rows != 0 {
 			t.Errorf("empty: %+v", r)
@@ -286,7 +267,7 @@ func TestVerifyInFlight(t *testing.T) {
 // pass or in several.
 func TestVerifyDeepCountsAllRows(t *testing.T) {
 	defer func(n int, m int64) { maxVerifyPanes, maxTallied = n, m }(maxVerifyPanes, maxTallied)
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		st := newStream(t, s)
 		st.fill()

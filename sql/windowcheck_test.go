@@ -14,42 +14,6 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// states merges what was stored, of a partition up to an offset where one is given, and says how
-// far windows were delivered.
-func (x *windowed) states(done string, upTo ...int64) map[int16]*toll.State {
-	states := map[int16]*toll.State{}
-	for i := range x.deltas {
-		d := &x.deltas[i]
-		if int(d.Partition) < len(upTo) && d.Next > upTo[d.Partition] {
-			continue
-		}
-		if states[d.Plaza] == nil {
-			states[d.Plaza] = toll.NewState(0)
-		}
-		states[d.Plaza].Merge(d)
-	}
-	for _, s := range states {
-		s.Done, s.Dirty = minuteOf(x.t, done), nil
-	}
-	return states
-}
-
-func (x *windowed) input(states map[int16]*toll.State, deep bool) VerifyInput {
-	return VerifyInput{States: states, Deep: deep, Windows: x.cfg.Windows,
-		Zones: toll.NewZoneSet(x.zone, x.cfg.PlazaZones)}
-}
-
-// problemsOf returns the kinds that were found, ascending, and all texts.
-func problemsOf(r *Report) (kinds, texts string) {
-	set := map[string]bool{}
-	var b strings.Builder
-	for _, p := range r.Problems {
-		set[p.Kind] = true
-		fmt.Fprintln(&b, p.Text)
-	}
-	return joinSorted(set), b.String()
-}
-
 func TestVerifyWindows(t *testing.T) {
 	const done = "2022-02-12 10:30"
 	at := func(text string) any { return minuteOf(t, text) }
@@ -293,7 +257,7 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "1m,5m/1m,15m,1h,day")
 		x.cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(kolkata)}
 		random := rand.New(rand.NewPCG(5, 6))
@@ -347,7 +311,7 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 // TestVerifyWindowsWhileRunning never takes a running process for a mismatch: events are stored and
 // merged, windows closed and handed over, all at the same time.
 func TestVerifyWindowsWhileRunning(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		batches := 40
 		if s.db.embedded(t.Context()) {
 			batches = 12 // it is that much slower
@@ -467,5 +431,77 @@ func TestVerifyWindowsWhileRunning(t *testing.T) {
 		}
 		end := x.zone.Wall((minuteOf(t, "2022-03-26 20:00") + toll.Minute(10*batches)).Time()).String()
 		x.check(end, 1, 2, 3)
+	})
+}
+
+// TestVerifyFoldedWindows: where the outbox no longer has a window's minutes, the rows themselves
+// tell what it holds.
+func TestVerifyFoldedWindows(t *testing.T) {
+	defer func(n int) { maxRowWindows = n }(maxRowWindows)
+	onEngines(t, func(t *testing.T, s *testStore) {
+		k := newKeeper(t, s, 9)
+		k.store(0, passage{0, k.now.String(), "car", 3, toll.OnTime})
+		for range 40 {
+			k.batch()
+		}
+		k.close()
+		k.folded = toll.FoldHorizon(k.states, k.until, toll.MinKeptMinutes)
+		for p := range int32(2) {
+			if _, err := k.compactor().Compact(t.Context(), p,
+				CompactOptions{Now: time.Now(), States: k.states,
+					Before: k.folded}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all := k.verifyAll(true)
+		if all.WindowsFolded != 0 || all.MinutesFolded {
+			t.Errorf("%d windows were not checked, not all: %v", all.WindowsFolded, all.MinutesFolded)
+		}
+		maxRowWindows = 5
+		if some := k.verifyAll(true); some.WindowsFolded == 0 ||
+			some.Windows+some.WindowsFolded != all.Windows || !some.MinutesFolded {
+			t.Errorf("%d windows, and %d were not checked, want %d in all", some.Windows, some.WindowsFolded,
+				all.Windows)
+		}
+		maxRowWindows = 1_000_000
+		old := number64(t, s,
+			`SELECT MIN(start_minute) FROM toll_window WHERE kind = '15m' AND revision > 0`)
+		if toll.Minute(old) >= k.folded {
+			t.Fatal("no minutes were rolled up")
+		}
+		for _, column := range []string{"events", "too_late"} {
+			run(t, s,
+				`UPDATE toll_window SET `+column+` = `+column+` + 1 WHERE kind = '15m' AND start_minute = ?`,
+				old)
+			r := verify(t, s, VerifyInput{States: k.states, Deep: true, Windows: k.cfg.Windows})
+			if kinds, texts := problemsOf(r); kinds != KindWindowRows {
+				t.Errorf("%s: found %q\n%s", column, kinds, texts)
+			}
+			run(t, s,
+				`UPDATE toll_window SET `+column+` = `+column+` - 1 WHERE kind = '15m' AND start_minute = ?`,
+				old)
+		}
+		for _, kind := range []string{"1m", "10m/5m", "15m", "1h", "day"} {
+			run(t, s,
+				`CREATE TABLE kept AS SELECT * FROM toll_window WHERE kind = ? AND start_minute = (SELECT MIN(start_minute) FROM toll_window WHERE kind = ?)`, kind, kind)
+			run(t, s, `DELETE FROM toll_window WHERE kind = ? AND start_minute = ?`, kind,
+				number64(t, s, `SELECT MIN(start_minute) FROM kept`))
+			r := verify(t, s, VerifyInput{States: k.states, Deep: true, Windows: k.cfg.Windows})
+			if kinds, texts := problemsOf(r); kinds != KindWindowRows ||
+				!strings.Contains(texts, "it is not in toll_window") {
+				t.Errorf("deleted of %s: found %q\n%s", kind, kinds, texts)
+			}
+			run(t, s, `INSERT INTO toll_window SELECT * FROM kept`)
+			run(t, s, `DROP TABLE kept`)
+		}
+		k.verifyAll(true)
+		// Of rows that were pruned nothing can be said.
+		k.pruned = k.zone.Since(k.folded)
+		if _, err := s.Prune(t.Context(), PruneOptions{Before: k.pruned, BatchRows: 1000}); err != nil {
+			t.Fatal(err)
+		}
+		if pruned := k.verifyAll(true); pruned.WindowsFolded == 0 {
+			t.Error("windows were checked whose rows were pruned")
+		}
 	})
 }

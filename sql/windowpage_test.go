@@ -12,7 +12,7 @@ import (
 
 // TestWindowPage walks through a plaza's windows page by page, and finds each once and in order.
 func TestWindowPage(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "5m,15m,1h,day")
 		for minute := range 120 {
 			x.store(0, passage{1, fmt.Sprintf("2022-02-10 %02d:%02d", 10+minute/60, minute%60), "car",
@@ -85,7 +85,7 @@ func TestWindowPage(t *testing.T) {
 
 // TestUsualDay compares with what the assessment of congestion goes by.
 func TestUsualDay(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		x := newWindowed(t, s, "15m")
 		for week, day := range []string{"01-20", "01-27", "02-03"} {
 			x.store(0, passage{1, "2022-" + day + " 08:00", "car", 1, toll.OnTime},

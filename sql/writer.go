@@ -470,11 +470,8 @@ func (w *Writer) insertRetries(ctx context.Context, tx *dbsql.Tx, b *toll.Batch)
 	return nil
 }
 
-// Limits of a dead letter's columns.
-const (
-	maxReasonRunes = 500
-	maxKeyBytes    = 1024
-)
+// maxKeyBytes is how much of a record's key a dead letter holds.
+const maxKeyBytes = 1024
 
 // Limits of statements.
 const (

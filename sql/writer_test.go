@@ -11,18 +11,8 @@ import (
 )
 
 // testBatch returns a batch on a cursor, with the given types of vehicle.
-func testBatch(w *Writer, c toll.Cursor, types ...string) *toll.Batch {
-	b := &toll.Batch{Partition: c.Partition, First: c.Next, Next: c.Next + int64(len(types)),
-		Epoch: c.Epoch, Expect: c.Token,
-		Token: NewToken(), Rows: w.NewRows(), Deltas: []byte("outbox"), Chain: []byte("chain")}
-	for i, typ := range types {
-		b.Rows.Append(&toll.Event{Time: 1644488582, Vehicle: int32(i), Type: typ, Plaza: 4000})
-	}
-	return b
-}
-
 func TestCommit(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		w := s.Writer(testIdentity.TopicID)
 		ctx := t.Context()
@@ -81,21 +71,17 @@ func TestLoadTurns(t *testing.T) {
 	onServers(t, testLoadTurns)
 }
 
-func testLoadTurns(t *testing.T, s *Store) {
+func testLoadTurns(t *testing.T, s *testStore) {
 	initialize(t, s)
 	w := s.Writer(testIdentity.TopicID)
-	w.loader.mode.Store(int32(LoadLocal))
+	w.SetLoadMode(LoadLocal)
 	c, _, err := w.Load(t.Context(), 3, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var taken []*turn
-	for range w.loader.turns.base {
-		turn, err := w.loader.turns.take(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		taken = append(taken, turn)
+	taken, err := w.TakeAllTurns(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	waits := make(chan error)
@@ -131,20 +117,20 @@ func testLoadTurns(t *testing.T, s *Store) {
 	if err := <-waits; !errors.Is(err, context.Canceled) {
 		t.Fatalf("a batch that waits, after its context ended: %v", err)
 	}
-	taken[0].end()
+	taken[0]()
 	if err := w.Commit(t.Context(), testBatch(w, c, "car"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if n := number64(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 1 ||
-		w.loader.turns.taken != len(taken)-1 {
-		t.Errorf("%d rows, want 1; %d turns are taken, want %d", n, w.loader.turns.taken, len(taken)-1)
+		w.TurnsTaken() != len(taken)-1 {
+		t.Errorf("%d rows, want 1; %d turns are taken, want %d", n, w.TurnsTaken(), len(taken)-1)
 	}
 }
 
 // TestCommitStrangeRecords stores dead letters whose record times and payloads no column holds as
 // they are.
 func TestCommitStrangeRecords(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *Store) {
+	onEngines(t, func(t *testing.T, s *testStore) {
 		initialize(t, s)
 		w := s.Writer(testIdentity.TopicID)
 		c, _, err := w.Load(t.Context(), 0, 0)
@@ -179,13 +165,13 @@ func TestCommitRefused(t *testing.T) {
 	onServers(t, testCommitRefused)
 }
 
-func testCommitRefused(t *testing.T, s *Store) {
+func testCommitRefused(t *testing.T, s *testStore) {
 	run(t, s,
 		`create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint) character set latin1`)
 	initialize(t, s)
 	for _, mode := range []LoadMode{LoadLocal, LoadInsert} {
 		w := s.Writer(testIdentity.TopicID)
-		w.loader.mode.Store(int32(mode))
+		w.SetLoadMode(mode)
 		c, _, err := w.Load(t.Context(), int32(mode), 0)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,5 @@
+package sql
+
+import "testing"
+
+func TestMain(m *testing.M) { runMain(m) }

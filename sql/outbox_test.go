@@ -1,0 +1,45 @@
+package sql
+
+import (
+	"context"
+	"testing"
+)
+
+// TestOutboxPages reads more batches than a page holds.
+func TestOutboxPages(t *testing.T) {
+	onEngines(t, func(t *testing.T, s *testStore) {
+		ctx := context.Background()
+		initialize(t, s)
+		w := s.Writer(testIdentity.TopicID)
+		c, _, err := w.Load(ctx, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 2*pageBatches + 5 {
+			b := testBatch(w, c, "car")
+			b.Next += int64(i % 3)
+			if i == 7 || i == 200 {
+				b.Deltas = make([]byte, pageBytes+1)
+			}
+			if err := w.Commit(ctx, b, nil); err != nil {
+				t.Fatal(err)
+			}
+			c.Next, c.Token = b.Next, b.Token
+		}
+		for _, above := range []int64{0, 1, 2, 3, 4, 9, 200, c.Next - 1, c.Next, c.Next + 5} {
+			want := number64(t, s, `SELECT COUNT(*) FROM toll_batch WHERE next_offset > ?`, above)
+			all, epoch, pages := outbox(t, w, 0, above, true)
+			if int64(len(all)) != want || epoch != c.Epoch {
+				t.Errorf("above %d: %d batches of epoch %d, want %d", above, len(all), epoch, want)
+			}
+			if above == 0 && pages != 4 {
+				t.Errorf("%d pages, want 4: a large batch ends one", pages)
+			}
+			for i := range all {
+				if i > 0 && all[i].First != all[i-1].Next || i == 0 && all[i].First > above {
+					t.Fatalf("above %d: the batch %d begins at %d", above, i, all[i].First)
+				}
+			}
+		}
+	})
+}
