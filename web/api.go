@@ -56,7 +56,7 @@ func (s *Server) selected(w http.ResponseWriter, r *http.Request) (*moment, []*r
 	return m, sel.of(m.rows), true
 }
 
-// board returns what is current, or answers that there is nothing yet.
+// board returns what is current, or responds that there is nothing yet.
 func (s *Server) board(w http.ResponseWriter, r *http.Request) (*moment, bool) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.tuning.firstBoard)
 	defer cancel()
@@ -67,7 +67,7 @@ func (s *Server) board(w http.ResponseWriter, r *http.Request) (*moment, bool) {
 	return m, ok
 }
 
-// setAge says how many seconds ago the board was read.
+// setAge sets the header Age: how many seconds ago the board was read.
 func (s *Server) setAge(w http.ResponseWriter, m *moment) {
 	w.Header().Set("Age", strconv.Itoa(int(m.age(s.now()).Seconds())))
 }
@@ -264,7 +264,7 @@ func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 		})
 }
 
-// ask answers with what the source says to a question.
+// ask responds with what the source returns for a question.
 func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
 	ask func(context.Context) (*representation, error)) {
 	p, err := s.queries.do(r.Context(), question, ask)
@@ -272,17 +272,17 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
 	case err == nil:
 		p.serve(w, r)
 	case errors.Is(err, board.ErrNotFound):
-		serve.Fail(w, r, http.StatusNotFound, "nothing is known of this plaza")
+		serve.Fail(w, r, http.StatusNotFound, "there is no such plaza")
 	case r.Context().Err() != nil: // the client has gone
 	default:
 		s.failSource(w, r, err)
 	}
 }
 
-// failSource answers that the source failed. Why is for the log: it may name hosts.
+// failSource responds that the source failed. The reason goes to the log: it may name hosts.
 func (s *Server) failSource(w http.ResponseWriter, r *http.Request, err error) {
-	s.cfg.Log.Warn("a request can't be answered", "path", r.URL.Path, "error", err)
-	serve.Fail(w, r, http.StatusServiceUnavailable, "this can't be read at the moment")
+	s.cfg.Log.Warn("a request failed", "path", r.URL.Path, "error", err)
+	serve.Fail(w, r, http.StatusServiceUnavailable, "this is unavailable at the moment")
 }
 
 // timezone returns the database's, as far as it is known.
@@ -293,7 +293,7 @@ func (s *Server) timezone() string {
 	return ""
 }
 
-// zoneOf returns a plaza's timezone where the board tells it, else nil.
+// zoneOf returns a plaza's timezone if the board has it, else nil.
 func (s *Server) zoneOf(id int16) *time.Location {
 	m := s.refresher.current.Load()
 	if m.snapshot == nil {

@@ -27,13 +27,15 @@ func TestBoard(t *testing.T) {
 		at := time.Date(2026, 3, 2, 6, 15, 2, 512_345_678, time.UTC)
 		return &board.Board{
 			At: at, StreamTime: new(at.Truncate(time.Minute)), Waiting: 3, Timezone: "Europe/Berlin",
-			Verification: board.Verification{Status: board.InFlight, Events: new(int64(7)), InFlight: 2, CheckedAt: &at},
+			Verification: board.Verification{Status: board.InFlight, Events: new(int64(7)), InFlight: 2,
+				CheckedAt: &at},
 			Plazas: []board.Plaza{
 				{ID: 4856, Name: "Boughton", Road: "I-355", PositionKm: new(20.1), Lanes: 4,
 					Timezone: "America/Chicago", State: traffic.Busy, Since: &at, Why: "why",
 					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Demand: new(math.Inf(1)),
 					Usual:     &traffic.Usual{Median: 120, MAD: 4.5, N: 8},
-					LastEvent: &at, Sparkline: []int64{1, 2}, Verification: board.PlazaVerification{Status: board.InFlight,
+					LastEvent: &at, Sparkline: []int64{1,
+						2}, Verification: board.PlazaVerification{Status: board.InFlight,
 						TableCount: 5, StoredRows: new(int64(7)), InFlight: 2, ChecksumOK: new(true)}},
 				{ID: -3, FlowPerHour: math.NaN(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
 					Timezone: "Mars/Olympus", Verification: board.PlazaVerification{Status: board.Exact}},

@@ -51,28 +51,27 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// tuning is what tests set otherwise. Each bound says why it is where it is.
+// tuning is what tests change. Each bound has the reason for its value.
 type tuning struct {
 	now   func() time.Time
 	ticks func() (<-chan time.Time, func())
 
-	// between boards without clients: one who comes sees figures of the last seconds at once
+	// between boards without clients: a new client sees figures of the last seconds at once
 	idle time.Duration
 	// of reading a board: a database that needs longer can't serve a live view
 	boardTime time.Duration
-	// a board that takes longer is called stale: some times what it takes at 1,000 plazas
+	// a board that takes longer makes the view stale: several times what 1,000 plazas take
 	slowBoard time.Duration
-	// that a request waits for the first board: as long as a person waits for a page
+	// how long a request waits for the first board: as long as a person waits for a page
 	firstBoard time.Duration
-	// of any other question to the source: less than the client waits, see write
+	// of any other query to the source: less than the write timeout of a request
 	queryTime time.Duration
-	queryKeep time.Duration // an answer is as good as new: what changes, changes once a second
-	// between comments on a stream: proxies cut what is silent for 30 s or 60 s
+	queryKeep time.Duration // how long an answer is reused: figures change about once a second
+	// between heartbeats of a stream: proxies close what is silent for 30 s or 60 s
 	heartbeat   time.Duration
-	streamWrite time.Duration // of one write to a stream: who takes nothing for so long has gone
+	streamWrite time.Duration // of one write to a stream: a client that blocks longer has gone
 	streamBytes int           // per second, at most, of changes to one client
-	// that the source then has to return: on a busy machine even one that gives up at once needs a
-	// while
+	// how long the source has to return at the end: a busy machine needs a while even to cancel
 	join time.Duration
 }
 

@@ -27,7 +27,7 @@ var csvColumns = []struct {
 	{"state", func(p *board.Plaza) string {
 		text, err := p.State.MarshalText()
 		if err != nil {
-			return "" // settled, so there is none
+			return "" // normalized, so there is none
 		}
 		return string(text)
 	}},

@@ -106,7 +106,7 @@ func (m *moment) statusEvent(now time.Time) *event {
 	}
 	text, err := json.Marshal(status)
 	if err != nil {
-		panic(fmt.Sprintf("encode a status: %v", err)) // of settled times and a number
+		panic(fmt.Sprintf("encode a status: %v", err)) // of normalized times and a number
 	}
 	return newEvent(fmt.Appendf(nil, "event: status\ndata: %s\n\n", text))
 }
@@ -134,7 +134,7 @@ func boardOf(run, id string) uint64 {
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
-	timeout time.Duration // of one write; who takes longer is dropped
+	timeout time.Duration // of one write; slower clients are dropped
 	gzip    bool
 	crc     uint32 // of what was sent, as gzip's trailer has it
 	size    uint32
@@ -197,11 +197,10 @@ func (s *stream) write(b []byte) error {
 	return s.control.SetWriteDeadline(time.Time{})
 }
 
-// serveEvents sends the board, and then what changes of it, until the client goes or the server
-// stops.
+// serveEvents streams the board, and then its changes, until the client goes or the server stops.
 //
-// Each client takes what is current when it is ready for it. There is no queue: who reads slowly
-// gets fewer and larger steps, and who does not read at all is dropped when a write takes too long.
+// Each client takes what is current when it is ready for it. There is no queue: a slow client gets
+// fewer and larger changes, and one that does not read at all is dropped when a write times out.
 func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if errs := serve.NoParameters(r); len(errs) > 0 {
 		serve.FailParameters(w, r, errs)
@@ -217,7 +216,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 	defer f.streams.Add(-1)
 	if f.streams.Add(1) > int64(s.cfg.MaxStreams) {
 		serve.Fail(w, r, http.StatusServiceUnavailable,
-			"there are %d live streams already, which is the most that this server has", s.cfg.MaxStreams)
+			"%d live streams are open, which is the most that this server allows", s.cfg.MaxStreams)
 		return
 	}
 	f.touch()

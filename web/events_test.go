@@ -102,7 +102,7 @@ func TestReconnectGoesOn(t *testing.T) {
 	}
 }
 
-// A plaza that has gone can't be told by what has changed.
+// A plaza that has gone is in no list of changes.
 func TestPlazaGoes(t *testing.T) {
 	n := newNetwork(3)
 	source := n.source()
@@ -175,7 +175,7 @@ func TestStaleBoard(t *testing.T) {
 	if m := e.next("status"); !strings.Contains(string(m.data), `"stale":false`) {
 		t.Errorf("status %s", m.data)
 	}
-	if !strings.Contains(r.logged.String(), "can be read again") {
+	if !strings.Contains(r.logged.String(), "reading the figures recovered") {
 		t.Errorf("logged %s", r.logged)
 	}
 }
@@ -227,7 +227,7 @@ func TestHeartbeat(t *testing.T) {
 	}
 }
 
-// TestHeartbeatWithoutNews tells a client that nothing changes from one that has lost its
+// TestHeartbeatWithoutNews distinguishes a client for which nothing changes from one that lost its
 // connection.
 func TestHeartbeatWithoutNews(t *testing.T) {
 	source := newNetwork(1).source()

@@ -74,7 +74,8 @@ func (f *fakeSource) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	return &copied, nil
 }
 
-func (f *fakeSource) Windows(_ context.Context, id int16, q board.WindowQuery) (board.WindowPage, error) {
+func (f *fakeSource) Windows(_ context.Context, id int16, q board.WindowQuery) (board.WindowPage,
+	error) {
 	f.asked.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -97,7 +98,8 @@ func (f *fakeSource) Windows(_ context.Context, id int16, q board.WindowQuery) (
 	return page, nil
 }
 
-func (f *fakeSource) DeadLetters(_ context.Context, q board.PageQuery) (board.DeadLetterPage, error) {
+func (f *fakeSource) DeadLetters(_ context.Context, q board.PageQuery) (board.DeadLetterPage,
+	error) {
 	f.asked.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -22,12 +22,14 @@ func FuzzCursor(f *testing.F) {
 	f.Fuzz(func(t *testing.T, cursor string) {
 		if p, err := letterPosition(cursor); err == nil {
 			if again,
-				err := letterPosition(letterCursor(&board.DeadLetter{Partition: p.Partition, Offset: p.Offset})); err != nil || *again != *p {
+				err := letterPosition(letterCursor(&board.DeadLetter{Partition: p.Partition,
+				Offset: p.Offset})); err != nil || *again != *p {
 				t.Fatalf("%q became %+v became %+v, %v", cursor, p, again, err)
 			}
 		}
 		if p, err := windowPosition(cursor, 4001, "1m"); err == nil {
-			again, err := windowPosition(windowCursor(4001, "1m", &board.Window{Start: p.Start, Kind: p.Kind}), 4001, "1m")
+			again, err := windowPosition(windowCursor(4001, "1m",
+				&board.Window{Start: p.Start, Kind: p.Kind}), 4001, "1m")
 			if err != nil || !again.Start.Equal(p.Start) || again.Kind != p.Kind {
 				t.Fatalf("%q became %+v became %+v, %v", cursor, p, again, err)
 			}
@@ -47,7 +49,8 @@ func FuzzParameters(f *testing.F) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.URL = &url.URL{Path: "/", RawQuery: raw}
 		r.SetPathValue("id", id)
-		if plaza, errs := plazaID(r); len(errs) == 0 && (int(plaza) < toll.MinPlaza || int(plaza) > toll.MaxPlaza) {
+		if plaza, errs := plazaID(r); len(errs) == 0 &&
+			(int(plaza) < toll.MinPlaza || int(plaza) > toll.MaxPlaza) {
 			t.Fatalf("plaza %d of %q", plaza, id)
 		}
 		query, errs := serve.Parameters(r)

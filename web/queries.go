@@ -9,13 +9,13 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// queries asks the source for what is not on the board, on behalf of all clients: what several ask
-// for at once, or within a second, is asked once, and never more than a few things at a time. So a
-// page that many have open, or a client that walks through all plazas, costs the database little.
+// queries reads from the source what is not on the board, on behalf of all clients. Equal queries
+// of several clients at once, or within a second, run once, and only a few run at a time. So a page
+// that many have open, or a client that walks through all plazas, costs the database little.
 type queries struct {
 	ctx     context.Context // ends all of them
 	timeout time.Duration
-	keep    time.Duration // how long an answer is taken for new
+	keep    time.Duration // how long an answer is reused
 	now     func() time.Time
 	slots   chan struct{}
 
@@ -45,13 +45,13 @@ func newQueries(ctx context.Context, timeout, keep time.Duration, now func() tim
 
 var errStopping = errors.New("the server is stopping")
 
-// do returns the answer to a question, by asking for it or as it was a moment ago.
+// do returns the answer to a question, read now or a moment ago.
 func (q *queries) do(ctx context.Context, question string,
 	ask func(context.Context) (*representation, error)) (*representation, error) {
 	if p := q.look(question); p != nil {
 		return p, nil
 	}
-	// Asked by nobody in particular: the one who was first may go while others still wait.
+	// The query belongs to no request: the first client may go while others still wait.
 	answer := q.group.DoChan(question, func() (any, error) {
 		if !q.begin() {
 			return nil, errStopping
@@ -83,7 +83,7 @@ func (q *queries) do(ctx context.Context, question string,
 	}
 }
 
-// begin notes that a question is asked, unless none may be any more.
+// begin counts a running query, unless the server is stopping.
 func (q *queries) begin() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -94,7 +94,7 @@ func (q *queries) begin() bool {
 	return true
 }
 
-// wait waits, after the context has ended, until no question is asked any more.
+// wait waits, after the context has ended, until no query runs.
 func (q *queries) wait() {
 	q.mu.Lock()
 	running := &q.running

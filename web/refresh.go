@@ -11,8 +11,8 @@ import (
 	"github.com/tollstream/tollstream/internal/board"
 )
 
-// refresher reads the board and publishes it. One goroutine, run, does both; handlers look at what
-// is current.
+// refresher reads the board and publishes it. One goroutine, run, does both; handlers load what is
+// current.
 type refresher struct {
 	source  func(context.Context) (*board.Board, error)
 	settler *settler
@@ -26,14 +26,14 @@ type refresher struct {
 	log     *slog.Logger
 
 	current atomic.Pointer[moment]
-	streams atomic.Int64  // clients that are told of each board
-	asked   atomic.Int64  // when a client asked for the board last, in Unix nanoseconds
-	wake    chan struct{} // told when a client comes
+	streams atomic.Int64  // open streams, which get each board
+	asked   atomic.Int64  // when a client last requested the board, in Unix nanoseconds
+	wake    chan struct{} // receives when a client comes
 
 	begun, reads, failures atomic.Int64 // reads that began, ended, and of these failed
 }
 
-// moment is what all clients see until there is something new. It never changes.
+// moment is what all clients see until the next one. It is immutable.
 type moment struct {
 	*snapshot                // nil before the first board
 	staleSince time.Time     // since when the source fails; zero while it does not
@@ -44,7 +44,7 @@ type moment struct {
 	document func() *representation // the whole board, made once
 }
 
-// idleAfter is how long after its last request a client is taken to be gone.
+// idleAfter is how long after its last request a client counts as gone.
 const idleAfter = 5 * time.Second
 
 // init makes the first moment, which has no board.
@@ -59,7 +59,7 @@ func newMoment(s *snapshot, staleSince time.Time, beat uint64) *moment {
 	return m
 }
 
-// publish makes a moment current, which is the only one that does.
+// publish makes a moment current. Nothing else does.
 func (f *refresher) publish(m *moment) {
 	close(f.current.Swap(m).next)
 }
@@ -105,7 +105,7 @@ func (f *refresher) run(ctx context.Context) {
 	defer stop()
 	var under chan reading // the read under way, nil for none
 	var began, failedSince time.Time
-	told := false // whether the error was logged since the last board
+	logged := false // whether the error was logged since the last board
 	beatAt := f.now()
 	tick := func(now time.Time) {
 		if under == nil && now.Sub(began) >= f.pause(now) {
@@ -116,7 +116,7 @@ func (f *refresher) run(ctx context.Context) {
 		m := f.current.Load()
 		staleSince, beat := m.staleSince, m.beat
 		if under != nil && staleSince.IsZero() && now.Sub(began) > f.slow {
-			f.log.Warn("the figures take long to be read; what is shown is stale", "since",
+			f.log.Warn("reading the figures takes long; the view is stale", "since",
 				began.Format(time.RFC3339))
 			staleSince, failedSince = began, began
 		}
@@ -151,18 +151,18 @@ func (f *refresher) run(ctx context.Context) {
 				if failedSince.IsZero() {
 					failedSince = began
 				}
-				if !told {
-					told = true
-					f.log.Warn("the figures can't be read; what is shown is stale", "error", r.err)
+				if !logged {
+					logged = true
+					f.log.Warn("reading the figures failed; the view is stale", "error", r.err)
 				}
 				if m.staleSince.IsZero() {
 					f.publish(newMoment(m.snapshot, failedSince, m.beat))
 				}
 			default:
 				if !failedSince.IsZero() {
-					f.log.Info("the figures can be read again", "after",
+					f.log.Info("reading the figures recovered", "after",
 						f.now().Sub(failedSince).Round(time.Second))
-					failedSince, told = time.Time{}, false
+					failedSince, logged = time.Time{}, false
 				}
 				f.publish(newMoment(r.snapshot, time.Time{}, m.beat))
 			}

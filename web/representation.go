@@ -15,7 +15,7 @@ import (
 	"github.com/tollstream/tollstream/web/serve"
 )
 
-// representation is the body of an answer, as often as it is asked for.
+// representation is the body of a response, for any number of requests.
 type representation struct {
 	contentType string
 	body        []byte
@@ -42,8 +42,8 @@ func newRepresentation(contentType string, body []byte) *representation {
 	return p
 }
 
-// jsonRepresentation encodes a value. Values are of our own types, all of which can be encoded once
-// they are settled.
+// jsonRepresentation encodes a value of our own types, all of which can be encoded once they are
+// normalized.
 func jsonRepresentation(v any) (*representation, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -52,8 +52,8 @@ func jsonRepresentation(v any) (*representation, error) {
 	return newRepresentation("application/json", serve.EscapeUnseen(body)), nil
 }
 
-// serve answers with the body, or with 304 where the client has it. Clients may keep it but must
-// ask before they use it.
+// serve responds with the body, or with 304 if the client has it. Clients may cache it but must
+// revalidate it.
 func (p *representation) serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Vary", "Accept-Encoding")

@@ -96,7 +96,8 @@ func (s *Server) ready() error {
 	case m.snapshot == nil:
 		return errors.New("the figures have not been read yet")
 	case !m.staleSince.IsZero():
-		return fmt.Errorf("the figures can't be read since %s", m.staleSince.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the figures have not been read since %s",
+			m.staleSince.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

@@ -42,8 +42,8 @@ type row struct {
 	earlier uint64
 }
 
-// nextSnapshot returns the snapshot of a settled board after another, nil for the first. What has
-// not changed it shares.
+// nextSnapshot returns the snapshot of a normalized board after another, nil for the first. It
+// shares what has not changed.
 func nextSnapshot(old *snapshot, b *board.Board) (*snapshot, error) {
 	s := &snapshot{number: 1, at: b.At, timezone: b.Timezone, summary: b.Summary,
 		verdict: b.Verification, fullSince: 1,

@@ -65,7 +65,8 @@ func disturb(random *rand.Rand, n *network, b *board.Board) {
 	switch random.IntN(10) {
 	case 0:
 		n.board.Plazas = append(n.board.Plazas,
-			board.Plaza{ID: int16(random.IntN(6000)), Name: "new", Verification: board.PlazaVerification{Status: board.Exact}})
+			board.Plaza{ID: int16(random.IntN(6000)), Name: "new",
+				Verification: board.PlazaVerification{Status: board.Exact}})
 		seen := map[int16]bool{}
 		n.board.Plazas = slices.DeleteFunc(n.board.Plazas, func(p board.Plaza) bool {
 			had := seen[p.ID]
@@ -96,7 +97,8 @@ func disturb(random *rand.Rand, n *network, b *board.Board) {
 			b.Plazas[i].Sparkline = [][]int64{nil, {1}, {2}, {1, 2}}[random.IntN(4)]
 		}
 	case 5:
-		b.Verification = board.Verification{Status: board.Mismatch, Problems: []string{"a row is missing, or two"}}
+		b.Verification = board.Verification{Status: board.Mismatch,
+			Problems: []string{"a row is missing, or two"}}
 	}
 }
 

@@ -116,9 +116,10 @@ func observeProcess(c *cli.Context, con endpoint.Connection, cfg *pipeline.Confi
 			stop()
 		}
 	}
+	all := stop // which an error's return replaces
 	defer func() {
 		if err != nil {
-			stop()
+			all()
 		}
 	}()
 	metrics, err := metricsConfigFrom(c)

@@ -49,14 +49,14 @@ func metricsConfigFrom(c *cli.Context) (*serve.Config, error) {
 	return cfg, err
 }
 
-// viewMetricsFlags returns the flags of the view's metrics beside its page.
+// viewMetricsFlags returns the flags of the view's metrics, next to its page.
 func viewMetricsFlags() []cli.Flag {
 	return []cli.Flag{
 		metricsListenFlag(),
 		&cli.IntFlag{Name: "metrics-plazas", EnvVars: command.Env("metrics-plazas"),
 			Value:    defaultPlazaSeries,
 			Category: metricsCategory,
-			Usage:    "how many `PLAZAS` have metrics of their own, those with most vehicles so far"},
+			Usage:    "how many `PLAZAS` have metrics of their own: those with the most vehicles so far"},
 		otelFlag(),
 	}
 }
@@ -69,7 +69,7 @@ func otelFlag() cli.Flag {
 
 func pprofFlag() cli.Flag {
 	return &cli.StringFlag{Name: "pprof", EnvVars: command.Env("pprof"), Category: metricsCategory,
-		Usage: "serve profiles for go tool pprof at `HOST:PORT`, as in 127.0.0.1:6060, to this machine alone"}
+		Usage: "serve profiles for go tool pprof at `HOST:PORT`, as in 127.0.0.1:6060; a loopback address"}
 }
 
 // pprofFrom returns where profiles are served, "" for nowhere.
@@ -78,7 +78,7 @@ func pprofFrom(c *cli.Context) (string, error) {
 	if addr == "" {
 		return "", nil
 	}
-	return command.LoopbackAddr("pprof", addr, "profiles tell of the memory: use 127.0.0.1")
+	return command.LoopbackAddr("pprof", addr, "profiles disclose the memory: use 127.0.0.1")
 }
 
 // openTraces opens traces to where the flags say.
@@ -100,14 +100,15 @@ func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*telem
 // guardNames are the names of the flags of [guardFlags].
 var guardNames = []string{"token-file", "allow-anyone", "tls-cert", "tls-key", "allowed-host"}
 
-// guardFlags returns the flags that [guardedFrom] reads: who may look at what is served, and how.
+// guardFlags returns the flags that [guardedFrom] reads: authentication and TLS of a server.
 func guardFlags(category, what string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "token-file", EnvVars: command.Env("token-file"), Category: category,
-			Usage: fmt.Sprintf("`FILE` that holds a token, %d characters or more, which who looks must know",
+			Usage: fmt.Sprintf(
+				"`FILE` with a bearer token, %d characters or more, that clients must present",
 				serve.MinToken)},
 		&cli.BoolFlag{Name: "allow-anyone", EnvVars: command.Env("allow-anyone"), Category: category,
-			Usage: "let everyone look who reaches the address"},
+			Usage: "serve without authentication: everyone who reaches the address may read"},
 		&cli.StringFlag{Name: "tls-cert", EnvVars: command.Env("tls-cert"), Category: category,
 			Usage: "PEM `FILE` of a certificate, for HTTPS; with --tls-key"},
 		&cli.StringFlag{Name: "tls-key", EnvVars: command.Env("tls-key"), Category: category,
@@ -119,7 +120,7 @@ func guardFlags(category, what string) []cli.Flag {
 	}
 }
 
-// guardedFrom returns how something is served at the address that a flag names, nil for no address.
+// guardedFrom returns the configuration of a server at the address that a flag names, nil for none.
 func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 	cfg := serve.Config{
 		Listen: command.Setting(c, flag, ""), NoAuth: c.Bool("allow-anyone"),
@@ -151,7 +152,8 @@ func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 	if open := cfg; open.Token == "" && !open.NoAuth {
 		open.NoAuth = true
 		if open.Validate() == nil {
-			advice = "--token-file names a file with a token; --allow-anyone goes without"
+			advice =
+				"--token-file names a file with a bearer token; --allow-anyone serves without authentication"
 		}
 	} else if open.Token != "" {
 		advice = tokenHint
@@ -159,7 +161,7 @@ func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 	return nil, hint.With(hint.Usagef("--%s: %v", flag, err), advice)
 }
 
-const tokenHint = "this makes a token: openssl rand -hex 16"
+const tokenHint = "generate a token: openssl rand -hex 16"
 
 // hintPort adds what to do about a port in use.
 func hintPort(err error, flag string) error {
@@ -167,5 +169,5 @@ func hintPort(err error, flag string) error {
 		return err
 	}
 	return hint.With(err, fmt.Sprintf(
-		"something else listens there: name another port with --%s, or 0 for a free one", flag))
+		"the port is in use: set another one with --%s, or 0 for a free one", flag))
 }

@@ -28,7 +28,7 @@ func listenFlags() []cli.Flag {
 	}, guardFlags(category, "page")...)
 }
 
-// listenConfigFrom returns how the view is served, and its metrics beside it: nil for not at all.
+// listenConfigFrom returns how the view is served, and its metrics next to it: nil for not at all.
 // What it refuses is a usage error.
 func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 	if command.Setting(c, "listen", "") == "" {
@@ -134,8 +134,8 @@ func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSou
 	return err
 }
 
-// viewClosePatience is how long the connections of a view may take to close. All that they would do
-// is to say goodbye; a server that is away makes them wait.
+// viewClosePatience is how long the connections of a view may take to close. They only
+// send a goodbye; an unavailable server makes them wait.
 const viewClosePatience = 300 * time.Millisecond
 
 func closeView(v *viewer) {

@@ -63,7 +63,7 @@ func (s *viewSource) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect reads nothing anew: it costs the servers nothing, however often it is scraped.
+// Collect makes no call to a server, however often it is scraped.
 func (s *viewSource) Collect(ch chan<- prometheus.Metric) {
 	b := s.last.Load()
 	if b == nil {

@@ -80,10 +80,10 @@ func TestServeProfiles(t *testing.T) {
 // end does not wait.
 func TestTracesLost(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "10") // ms between attempts to send
-	away := httptest.NewServer(http.NotFoundHandler())
-	away.Close()
+	down := httptest.NewServer(http.NotFoundHandler())
+	down.Close()
 	log := new(testkit.Buffer)
-	endpoint, err := url.Parse(away.URL)
+	endpoint, err := url.Parse(down.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // look is how a piece of text stands out. Colours are those of the terminal's own palette, which
-// suits its background, and none tells what the words do not.
+// suits its background, and none is the only sign of something.
 type look uint8
 
 const (

@@ -19,7 +19,7 @@ type Source interface {
 	Plaza(ctx context.Context, id int16) (*board.Detail, error)
 }
 
-// What the feed tells the model of.
+// Messages from the feed to the model.
 type (
 	tickMsg struct {
 		now     time.Time
@@ -35,7 +35,7 @@ type (
 		detail *board.Detail
 		err    error
 	}
-	// endMsg says that there is nothing left to read, or that reading has panicked.
+	// endMsg ends the view: there is nothing left to read, or reading has panicked.
 	endMsg struct{ err error }
 )
 
@@ -43,7 +43,7 @@ type (
 // a server that does not answer keeps nothing else waiting.
 type feed struct {
 	source  Source
-	send    func(any)     // tells the model; returns soon
+	send    func(any)     // to the model; returns soon
 	timeout time.Duration // of one read
 	ends    func(error) bool
 	now     func() time.Time
@@ -52,7 +52,7 @@ type feed struct {
 	wishes  chan wish     // holds the last one
 }
 
-// detailEvery is how often a plaza's page is read anew: it is some queries, and tells of quarters
+// detailEvery is how often a plaza's page is read again: it takes some queries, and shows quarters
 // of an hour.
 const detailEvery = 5 * time.Second
 
@@ -197,7 +197,7 @@ func (f *feed) read(ctx context.Context, all, detail bool, plaza int16, done cha
 	}
 }
 
-// explain says that a read took too long, which the error of its context does not.
+// explain adds to an error that the read timed out.
 func (f *feed) explain(ctx context.Context, err error) error {
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("no answer within %s", text.Seconds(f.timeout))

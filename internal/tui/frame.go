@@ -24,8 +24,8 @@ const (
 	footLines = 1
 )
 
-// staleAge is how old figures are called stale: several times what reading takes at a thousand
-// plazas.
+// staleAge is the age from which figures are stale: several times what reading a thousand plazas
+// takes.
 const staleAge = 6 * time.Second
 
 func (m *model) tooSmall() bool { return m.width < leastWidth || m.height < leastHeight }
@@ -81,16 +81,16 @@ func (m *model) content() []line {
 
 func (m *model) head() []line { return []line{m.verification(), m.network(), m.time()} }
 
-// stale says for how long the figures have not been read anew, and whether that is too long.
+// stale returns the age of the figures, and whether that is too high.
 func (m *model) stale() (age time.Duration, stale bool) {
 	if m.board == nil {
 		return 0, false
 	}
 	age = max(m.now.Sub(m.board.At), 0)
-	return age, m.trouble != "" || age > staleAge && !m.paused
+	return age, m.outage != "" || age > staleAge && !m.paused
 }
 
-// verification says whether the figures are exact. It is in sight on every page.
+// verification is the line with the verdict on the figures, which every page shows.
 func (m *model) verification() line {
 	if m.board == nil {
 		return line{{"not verified yet", strong}}
@@ -164,7 +164,7 @@ func (m *model) verification() line {
 			checked, mark+"exact · "+checked, mark+"exact"), good}}
 }
 
-// network sums up all plazas; where something is wrong, it says what.
+// network sums up all plazas, or shows the first problem.
 func (m *model) network() line {
 	if m.board == nil {
 		return nil
@@ -206,16 +206,16 @@ func (m *model) network() line {
 	return states
 }
 
-// time says of when the figures are.
+// time shows how recent the figures are.
 func (m *model) time() line {
 	age, stale := m.stale()
 	switch {
-	case m.trouble != "":
+	case m.outage != "":
 		long := ago(m.now.Sub(m.since))
 		long = strings.TrimSuffix(long, " ago")
 		since := m.since.In(m.boardZone()).Format(time.TimeOnly)
 		return line{{fill(firstFit(m.width,
-			fmt.Sprintf("STALE for %s, since %s: %s", long, since, m.trouble)), m.width, false), loud}}
+			fmt.Sprintf("STALE for %s, since %s: %s", long, since, m.outage)), m.width, false), loud}}
 	case m.paused:
 		return line{{fill(firstFit(m.width, fmt.Sprintf("PAUSED, figures of %s; Space goes on", ago(age)),
 			"PAUSED; Space goes on"), m.width, false), chosen}}
@@ -272,7 +272,7 @@ func spread(width int, left, right string) line {
 // tableRoom is how many plazas there is room for.
 func (m *model) tableRoom() int { return max(m.height-headLines-1-footLines, 1) }
 
-// table returns the plazas in sight, below the names of their columns.
+// table returns the visible plazas, below the names of their columns.
 func (m *model) table() []line {
 	if m.board == nil {
 		return slices.Repeat([]line{nil}, m.height-headLines-footLines)
@@ -415,8 +415,8 @@ func (m *model) help() []line {
 		{"Enter", "", "the plaza under the cursor; Esc goes back"},
 		{"← →", "", "there: the plaza before or after it"},
 		{"/", "", "only the plazas with these words: name, road, state …"},
-		{"Space", "", "stand still, or go on"},
-		{"Ctrl-L", "", "draw all of the screen again"},
+		{"Space", "", "pause, or go on"},
+		{"Ctrl-L", "", "redraw the screen"},
 		{"q, Ctrl-C", "", "quit"},
 	})
 	t.WriteString("\nORDER: the underlined letter of a column sorts by it, once more turns it round\n")

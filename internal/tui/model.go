@@ -16,7 +16,7 @@ import (
 // be read by wish. One goroutine uses it.
 type model struct {
 	width, height int
-	now           time.Time // wall clock, as it was told last
+	now           time.Time // wall clock of the last message
 
 	board   *board.Board // read last, nil before the first
 	rows    []plazaRow   // of board, in its order
@@ -24,8 +24,8 @@ type model struct {
 	zones   map[string]*time.Location
 	brief   func(error) string
 	reading time.Time // when the read under way began, zero for none
-	trouble string    // why the board can't be read, empty while it can
-	since   time.Time // when that began
+	outage  string    // why the board can't be read, empty while it can
+	since   time.Time // when the outage began
 
 	page  page
 	under page // the page that help lies over
@@ -38,7 +38,7 @@ type model struct {
 	typing   bool   // whether keys go to the filter
 	order    []int  // indices of rows, as they are listed
 	cursor   int    // in order
-	offset   int    // in order, of the first line in sight
+	offset   int    // in order, of the first visible line
 	followed int16  // the plaza that the cursor stays on …
 	follows  bool   // … unless it stays on the first line, whichever plaza that is
 
@@ -103,16 +103,16 @@ func (m *model) tick(now, reading time.Time) { m.now, m.reading = now, reading }
 func (m *model) show(b *board.Board, err error, now time.Time) {
 	m.now, m.reading = now, time.Time{}
 	if err != nil {
-		if m.trouble == "" {
+		if m.outage == "" {
 			m.since = now
 			if m.board != nil {
 				m.since = m.board.At
 			}
 		}
-		m.trouble = "waiting for the servers: " + text.Cell(text.OneLine(m.brief(err)))
+		m.outage = "waiting for the servers: " + text.Cell(text.OneLine(m.brief(err)))
 		return
 	}
-	m.trouble = ""
+	m.outage = ""
 	if m.paused && m.board != nil {
 		return // it was under way when the view was paused
 	}
@@ -223,7 +223,7 @@ func (m *model) moveTo(i int) {
 	m.scrollTable()
 }
 
-// scrollTable keeps the cursor in sight, and the page full.
+// scrollTable keeps the cursor visible, and the page full.
 func (m *model) scrollTable() {
 	room := m.tableRoom()
 	m.offset = min(max(m.offset, m.cursor-room+1), m.cursor)

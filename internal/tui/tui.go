@@ -1,7 +1,7 @@
 // Package tui is the full-screen view: it shows boards on the whole terminal, and has keys.
 //
-// A model, which has no clock and does no input or output, is told what happens and returns what is
-// to be seen; a feed reads what the model wishes; Run joins them to the terminal.
+// A model, which has no clock and does no input or output, takes messages and keys and returns
+// frames; a feed reads what the model wishes; Run joins them to the terminal.
 package tui
 
 import (
@@ -73,12 +73,12 @@ func run(ctx context.Context, in io.Reader, out io.Writer, feed *feed, model *mo
 type teaModel struct {
 	model  *model
 	want   func(wish)
-	told   wish
+	wished wish   // the last one
 	quit   func() // ends the program, once it takes a message
 	broken bool   // whether the model has panicked
 }
 
-// caught ends the program in good order where the model has panicked. Deferred, it is told what was
+// caught ends the program in good order where the model has panicked. It is deferred, with what was
 // recovered.
 func (p *teaModel) caught(r any) {
 	if r != nil {
@@ -89,8 +89,8 @@ func (p *teaModel) caught(r any) {
 }
 
 func (p *teaModel) Init() tea.Cmd {
-	p.told = p.model.wish()
-	p.want(p.told)
+	p.wished = p.model.wish()
+	p.want(p.wished)
 	return nil
 }
 
@@ -126,8 +126,8 @@ func (p *teaModel) Update(msg tea.Msg) (same tea.Model, _ tea.Cmd) {
 	case endMsg:
 		m.end(msg.err)
 	}
-	if w := m.wish(); w != p.told {
-		p.told = w
+	if w := m.wish(); w != p.wished {
+		p.wished = w
 		p.want(w)
 	}
 	if m.quit {

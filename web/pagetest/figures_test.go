@@ -195,7 +195,7 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		"Demand over capacity": math.Floor(*d.VC * 100), "Against usual": *d.Z,
 		"Heavy vehicles": *d.HeavyShare * 100, "Peak-hour factor": *d.PHF,
 		"Mean headway": *d.HeadwaySeconds, "Vehicles in all": float64(d.Total),
-		"Late": float64(d.Late), "Late for minutes": float64(d.LateQuarter),
+		"Late": float64(d.Late), "Late for minute windows": float64(d.LateQuarter),
 		"Too late": float64(d.TooLate), "Ahead of the clock": float64(d.Ahead),
 		"Counted": float64(d.Verification.TableCount), "Rows stored": float64(*d.Verification.StoredRows),
 		"In flight": 0,

@@ -11,22 +11,22 @@ import (
 
 // connections bounds how many connections of clients are open, and keeps room for probes.
 //
-// Up to max connections are served in full. Where one more comes, the one on which nothing has been
-// asked for the longest time is closed for it: kept alive and idle, or silent from the start. Where
-// all are busy, it is one of a few that probes alone may use, and closed after one request; so
-// clients can't keep /healthz and /readyz from answering. Where those are busy too, it waits.
+// Up to max connections are served in full. One more replaces the connection that has been idle for
+// longest, kept alive or silent from the start. If all are busy, it is one of a few that only
+// probes may use, and is closed after one request; so clients can't keep /healthz and /readyz from
+// answering. If those are busy too, it waits.
 type connections struct {
 	max int
 	now func() time.Time
 
 	mu     sync.Mutex
-	change sync.Cond // with mu: something has ended or become idle
+	change sync.Cond // with mu: a connection was closed or became idle
 	open   map[*connection]bool
-	closed bool // no more are wanted
+	closed bool // no more are accepted
 }
 
 // probeConnections is how many connections there are for probes beyond those of clients: some for
-// each of those who ask, with room for ones that are slow to close.
+// each prober, with room for ones that are slow to close.
 const probeConnections = 16
 
 func newConnections(limit int, now func() time.Time) *connections {
@@ -42,8 +42,8 @@ type connection struct {
 	probesOnly bool
 
 	// Guarded by the owner's mu.
-	silent bool      // nothing was asked yet
-	idle   time.Time // since when nothing is asked; zero while a request is answered
+	silent bool      // no request yet
+	idle   time.Time // since when there is no request; zero while one is answered
 }
 
 // Close implements net.Conn.
@@ -55,7 +55,7 @@ func (c *connection) Close() error {
 	return c.Conn.Close()
 }
 
-// await waits until there is room for another connection, and reports whether one is wanted.
+// await waits until there is room for another connection. It returns false once the server stops.
 func (l *connections) await() bool {
 	for {
 		l.mu.Lock()
@@ -105,7 +105,7 @@ func (l *connections) longestIdleLocked() (longest *connection) {
 	return longest
 }
 
-// note follows what the server does with a connection.
+// note is http.Server's ConnState.
 func (l *connections) note(c net.Conn, state http.ConnState) {
 	conn := connectionOf(c)
 	if conn == nil {
@@ -122,8 +122,8 @@ func (l *connections) note(c net.Conn, state http.ConnState) {
 	}
 }
 
-// end closes the silent connections, and those that come. Browsers open some ahead of time, and
-// http.Server would wait for them when it stops.
+// end closes silent connections, and new ones. Browsers open some ahead of time, and http.Server
+// would wait for them when it stops.
 func (l *connections) end() {
 	l.mu.Lock()
 	l.closed = true
@@ -174,7 +174,7 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, connectionOf(c))
 }
 
-// keepForProbes refuses on connections for probes whatever is none.
+// keepForProbes refuses other requests on connections that are for probes.
 func keepForProbes(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, _ := r.Context().Value(connectionKey{}).(*connection); c != nil && c.probesOnly {

@@ -9,13 +9,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxParameters bounds what an error has to say about them.
+// maxParameters bounds the errors about them.
 const maxParameters = 20
 
 // maxNameShown is how much of an unknown parameter's name an error repeats.
 const maxNameShown = 40
 
-// Parameters returns the parameters of a request, each of which may be there once.
+// Parameters returns the parameters of a request, each of which may occur once.
 func Parameters(r *http.Request) (url.Values, ParameterErrors) {
 	var errs ParameterErrors
 	query, err := url.ParseQuery(r.URL.RawQuery)
@@ -29,7 +29,7 @@ func Parameters(r *http.Request) (url.Values, ParameterErrors) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		if n := len(query[name]); n > 1 {
-			errs.Add(shortName(name), "is there %d times, want it once", n)
+			errs.Add(shortName(name), "occurs %d times, want it once", n)
 		}
 		if !utf8.ValidString(query.Get(name)) {
 			errs.Add(shortName(name), "is not UTF-8")
@@ -38,22 +38,22 @@ func Parameters(r *http.Request) (url.Values, ParameterErrors) {
 	return query, errs
 }
 
-// OnlyParameters says which parameters there are that are none of those.
+// OnlyParameters returns an error for each parameter that is none of those names.
 func OnlyParameters(query url.Values, names ...string) ParameterErrors {
 	var errs ParameterErrors
 	for _, name := range slices.Sorted(maps.Keys(query)) {
 		switch {
 		case slices.Contains(names, name):
 		case len(names) == 0:
-			errs.Add(shortName(name), "is not known here, where there are no parameters")
+			errs.Add(shortName(name), "is unknown; there are no parameters here")
 		default:
-			errs.Add(shortName(name), "is not known here; known are %s", strings.Join(names, ", "))
+			errs.Add(shortName(name), "is unknown; known are %s", strings.Join(names, ", "))
 		}
 	}
 	return errs
 }
 
-// NoParameters says which parameters there are where there should be none.
+// NoParameters returns an error for each parameter of a request.
 func NoParameters(r *http.Request) ParameterErrors {
 	query, errs := Parameters(r)
 	return append(errs, OnlyParameters(query)...)

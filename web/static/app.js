@@ -52,7 +52,7 @@ document.addEventListener('keydown', event => {
   }
 })
 
-// head shows what is always in sight.
+// head updates what every page shows.
 let said = ''
 function head() {
   const v = live.board?.verification

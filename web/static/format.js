@@ -1,4 +1,4 @@
-// Writes numbers and times. What is not known is a dash.
+// Writes numbers and times. An unknown value is a dash.
 //
 // Times come as RFC 3339 on the clock of their plaza, so the clock is read off the text: no conversion can go wrong.
 

@@ -1,6 +1,6 @@
-// Keeps the board: what the server last said of all plazas. Server-sent events bring it whole once and then what changed.
+// Keeps the board: the last figures of all plazas. Server-sent events bring all of it once, then the changes.
 
-// now is by two clocks: one stands still while the machine sleeps, the other may be set back.
+// now is by two clocks: one stops while the machine sleeps, the other may be set back.
 function now(secondsAgo = 0) { return [performance.now() - secondsAgo * 1000, Date.now() - secondsAgo * 1000] }
 const since = then => Math.max(...now().map((t, i) => t - then[i])) / 1000
 
@@ -9,7 +9,7 @@ export const live = {
   plazas: new Map(), // by id
   news: now(), // when the board's time last moved; the clocks of server and browser need not agree
   connected: false,
-  refused: '', // why the server says no
+  refused: '', // why the server refuses
 }
 
 const listeners = new Set()
@@ -36,22 +36,22 @@ export function apply({ plazas, ...board }, whole) {
   }
   if (live.board?.at !== board.at) live.news = now()
   live.board = { ...live.board, ...board }
-  tell()
+  notify()
 }
 
-// Listeners are told once a frame, or without one while nobody sees the page; they are told which.
-let told = 0
-function tell() {
-  cancelAnimationFrame(told)
+// Listeners are called once a frame, or at once while the page is hidden, with whether it is visible.
+let frame = 0
+function notify() {
+  cancelAnimationFrame(frame)
   const call = () => { for (const f of listeners) f(!document.hidden) }
   if (document.hidden) call()
-  else told = requestAnimationFrame(call)
+  else frame = requestAnimationFrame(call)
 }
 
 let source, timer, hidden, failures = 0, heard = now()
 
-// connect opens the stream. Where that breaks, the browser opens it again by itself, and the server goes on from the last
-// event that came.
+// connect opens the stream. If it breaks, the browser reconnects by itself, and the server resumes after the last event
+// received.
 export function connect() {
   clearTimeout(timer)
   source?.close()
@@ -67,17 +67,17 @@ export function connect() {
   on('board', board => apply(board, board.full))
   on('status', status => { // the server itself gets nothing newer
     if (status.age_seconds != null) live.news = now(status.age_seconds)
-    tell()
+    notify()
   })
   source.addEventListener('error', () => {
     live.connected = false
     if (source.readyState === EventSource.CLOSED) again()
-    tell()
+    notify()
   })
 }
 
-// again asks for the board over plain HTTP, which also tells why the stream is refused, and then connects anew, after 1 s,
-// 2 s, at most 10 s, a little apart for each client. Where something in between swallows the stream, this keeps the page going.
+// again requests the board over plain HTTP, which also shows why the stream is refused, and reconnects with backoff and
+// jitter: after 1 s, 2 s, at most 10 s. If a proxy holds back the stream, this keeps the page live.
 function again() {
   source.close()
   clearTimeout(timer)
@@ -86,19 +86,19 @@ function again() {
       const response = await fetch('/api/v1/plazas', { signal: AbortSignal.timeout(8000) })
       live.refused = response.ok ? '' : response.status === 401 ? 'this browser has no token, or an old one' : `error ${response.status}`
       if (response.ok) apply(await response.json(), true)
-    } catch { /* away, as is said already */ }
+    } catch { /* unavailable, which the page shows already */ }
     connect()
   }, Math.min(10, 2 ** failures++) * (800 + Math.random() * 400))
 }
 
-// A connection may be dead without anyone having said so.
+// A connection may be dead without an error.
 setInterval(() => { if (since(heard) > 20 && source.readyState !== EventSource.CLOSED) again() }, 1000)
 addEventListener('online', connect)
 
-// A browser has six connections to a server without TLS, so tabs that nobody looks at leave theirs to others.
+// A browser has six connections to a server without TLS, so hidden tabs close theirs after a while.
 document.addEventListener('visibilitychange', () => {
   clearTimeout(hidden)
   if (document.hidden) hidden = setTimeout(() => source.close(), 300_000)
   else if (source.readyState === EventSource.CLOSED) connect()
-  tell()
+  notify()
 })

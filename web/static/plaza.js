@@ -95,7 +95,7 @@ export class PlazaPage {
     ])
     facts(parts.late, [
       ['Late', f.num(p.late), 'up to 2 h; in every window, revised'],
-      ['Late for minutes', f.num(p.late_quarter), 'up to 2 d; in windows of quarters of an hour'],
+      ['Late for minute windows', f.num(p.late_quarter), 'up to 2 d; in windows of whole quarter-hours'],
       ['Too late', f.num(p.too_late), 'in no window; stored and counted all the same'],
       ['Ahead of the clock', f.num(p.ahead), p.ahead ? `by up to ${f.span(p.lead_seconds)}` : ''],
     ])
@@ -129,7 +129,7 @@ export class PlazaPage {
 
     const day = f.date(detail.last_event)
     const changes = (detail.changes ?? []).map(c => el('li', {},
-      icon(f.symbol(c.to)), el('span', {}, el('time', { datetime: c.since }, f.moment(c.since, day)), ' ', el('b', {}, f.word(c.to)), ' ', el('small', {}, `after ${f.word(c.from)}, told at ${f.moment(c.detected, f.date(c.since))}`), el('br'), c.why)))
+      icon(f.symbol(c.to)), el('span', {}, el('time', { datetime: c.since }, f.moment(c.since, day)), ' ', el('b', {}, f.word(c.to)), ' ', el('small', {}, `after ${f.word(c.from)}, detected at ${f.moment(c.detected, f.date(c.since))}`), el('br'), c.why)))
     parts.changes.replaceChildren(...changes.length ? changes : [el('li', { class: 'hint' }, 'None yet.')])
   }
 

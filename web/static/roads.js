@@ -8,7 +8,7 @@ const FEW = 8 // roads up to which each has room for the names of its plazas
 
 const pen = document.createElement('canvas').getContext('2d') // measures names
 
-// Roads draws them anew where plazas or the room have changed; else it changes what is not as it was.
+// Roads redraws them if plazas or the room have changed; else it updates what differs.
 export class Roads {
   // section is a details element; parts are its children that have a data-f.
   constructor(section, parts) {
@@ -17,7 +17,7 @@ export class Roads {
     this.strips = section.querySelector('.strips')
     this.marks = new Map() // by plaza id
     this.roads = [] // [[plaza, …], …] along each road
-    this.shape = '' // tells when the drawing has to be laid out anew
+    this.shape = '' // identifies the layout that is drawn
     this.sizes = new ResizeObserver(() => this.lay())
     this.sizes.observe(this.strips)
     section.open = innerWidth >= 700
@@ -33,7 +33,7 @@ export class Roads {
 
   close() { this.sizes.disconnect() }
 
-  // read tells about the plaza that is pointed at.
+  // read describes the plaza that is pointed at.
   read() {
     const p = this.over != null && this.plazas?.get(this.over)
     text(this.parts.readout, p ? `${f.name(p)} · ${f.place(p)} · ${f.word(p.state)}${p.since ? ' since ' + f.moment(p.since, f.date(p.last_event)) : ''} · ${f.num(p.flow_per_hour)} veh/h · v/c ${f.full(p.vc)}` : '')

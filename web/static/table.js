@@ -1,4 +1,4 @@
-// The table of plazas. Only the rows in sight exist, so a thousand plazas cost what forty do.
+// The table of plazas. Only visible rows exist, so a thousand plazas cost what forty do.
 
 import { el, svg, icon, text, attr, show } from './dom.js'
 import * as f from './format.js'
@@ -68,7 +68,7 @@ export function order(key, down) {
   return (p, q) => compare(by(p), by(q), sign) || compare(p.vc, q.vc, -1) || compare(p.flow_per_hour, q.flow_per_hour, -1) || p.id - q.id
 }
 
-const MORE = 8 // rows beyond what is in sight, above and below
+const MORE = 8 // rows beyond the visible ones, above and below
 
 export class Table {
   // table is the element; sort is called with a column's key when its header is pressed.
