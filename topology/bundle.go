@@ -12,6 +12,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
@@ -72,7 +73,7 @@ func (s *source) bundle(ctx context.Context, in chunks,
 			return fmt.Errorf("partition %d of topic %s no longer holds the offset to go on at", s.partition,
 				s.cfg.Topic)
 		case c.Err != nil:
-			return fromKgo(c.Err)
+			return kafka.Explain(c.Err)
 		case c.Oversized != nil:
 			err = s.bundleOversized(ctx, &c, marks)
 		default:
@@ -158,7 +159,7 @@ func (s *source) compareLog(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			if err = fromKgo(err); toll.IsPermanent(err) {
+			if err = kafka.Explain(err); toll.IsPermanent(err) {
 				return err
 			}
 			s.cfg.Log.Debug("compare the log with what was read of it", "partition", s.partition, "error",

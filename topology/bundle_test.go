@@ -298,10 +298,10 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	for taken < (n+bundleRecords-1)/bundleRecords {
 		pass()
 	}
-	for until := time.Now().Add(10 * time.Second); s.progress().Next < n; time.Sleep(
+	for until := time.Now().Add(10 * time.Second); s.publishedTo() < n; time.Sleep(
 		time.Millisecond) {
 		if time.Now().After(until) {
-			t.Fatalf("stored up to %d of %d", s.progress().Next, n)
+			t.Fatalf("stored up to %d of %d, and published up to %d", s.progress().Next, n, s.publishedTo())
 		}
 	}
 	s.stop()

@@ -11,12 +11,13 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Config says how a processor works. Fill in what has no default, call [Config.Validate], pass it
 // to [NewProcessor].
 type Config struct {
-	Cluster Cluster
+	Cluster kafka.Cluster
 	Topic   string // of the events
 	// TopicID is the topic's id that the database has stored events of. A topic that has another was
 	// made again: its offsets mean other records. Empty for not known.
@@ -130,7 +131,7 @@ func DefaultConfig() Config {
 		Latency:    DefaultLatency,
 
 		SessionTimeout: DefaultSessionTimeout,
-		MinRetention:   DefaultMinRetention,
+		MinRetention:   kafka.DefaultMinRetention,
 		Reconcile:      DefaultReconcile,
 		Replication:    1,
 		Log:            slog.Default(),
@@ -180,4 +181,29 @@ func (c *Config) backOff() backoff.BackOff {
 		b.RandomizationFactor = 0
 	}
 	return b
+}
+
+// checkTopicID refuses a topic that was made again since the database stored events of it.
+func (c *Config) checkTopicID(info kafka.Topic) error {
+	if c.TopicID == "" || info.ID == c.TopicID {
+		return nil
+	}
+	return toll.Permanent(
+		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
+		"topic %s was created again: the database has stored topic id %s, Kafka has %s", c.Topic,
+		c.TopicID, info.ID)
+}
+
+// brokers is what the processor asks Kafka. It is a [kafka.Admin].
+type brokers interface {
+	Topic(ctx context.Context, name string) (kafka.Topic, bool, error)
+	CheckPolicy(ctx context.Context, topic string, minRetention time.Duration) ([]string, error)
+	Offsets(ctx context.Context, topic string, at kafka.At, partitions ...int32) (map[int32]int64,
+		error)
+	Committed(ctx context.Context, group, topic string,
+		partitions ...int32) (map[int32]kafka.Committed, error)
+	AwaitConsumed(ctx context.Context, group, topic string, ends map[int32]int64) ([]int32, error)
+	ReadAll(ctx context.Context, topic string, partition int32,
+		each func(key, value []byte) error) error
+	Empty(ctx context.Context, topic string, partition int32, from, end int64) (bool, error)
 }

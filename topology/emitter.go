@@ -16,11 +16,12 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // EmitterConfig says where an [Emitter] sends events, and how they are written.
 type EmitterConfig struct {
-	Cluster Cluster
+	Cluster kafka.Cluster
 	Topic   string
 	// Format of the events: CSV, JSON or Protobuf; Auto is CSV. JSON and Protobuf are sent with a
 	// content type. CSV is sent without, so that its records equal the course's.
@@ -107,7 +108,7 @@ func NewEmitter(ctx context.Context, cfg EmitterConfig) (*Emitter, error) {
 	g, err := goka.NewEmitter(cfg.Cluster.Brokers, goka.Stream(cfg.Topic),
 		newEmitCodec(cfg.Format, cfg.Location),
 		goka.WithEmitterProducerBuilder(builder),
-		goka.WithEmitterHasher(Hasher),
+		goka.WithEmitterHasher(kafka.Hasher),
 		goka.WithEmitterLogger(log.New(io.Discard, "", 0)))
 	if err != nil {
 		_ = p.Close()
@@ -201,14 +202,14 @@ func connectProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, er
 
 // dialProducer makes one attempt.
 func dialProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, error) {
-	admin, err := cfg.Cluster.connect(ctx)
+	admin, err := cfg.Cluster.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer admin.Close()
-	switch _, found, err := describe(ctx, admin, cfg.Topic); {
+	switch _, found, err := admin.Topic(ctx, cfg.Topic); {
 	case err != nil:
-		return nil, err
+		return nil, kafka.Explain(err)
 	case !found:
 		return nil, missingTopic(cfg.Topic)
 	}

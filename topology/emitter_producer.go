@@ -90,9 +90,9 @@ func newEventProducer(cfg EmitterConfig, batchBytes int) (*eventProducer, error)
 			Value: []byte(cfg.Format.ContentType())}}
 	}
 	var err error
-	p.cl, err = kgo.NewClient(append(cfg.Cluster.kgoOptions("emitter", dial),
+	p.cl, err = kgo.NewClient(append(cfg.Cluster.Options("emitter", kafka.Dial),
 		kgo.DefaultProduceTopic(cfg.Topic),
-		kgo.RecordPartitioner(kafka.Partitioner(Hasher)),
+		kgo.RecordPartitioner(kafka.Partitioner()),
 		// the records of one plaza and second are small and few
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.ProducerLinger(batchLinger), kgo.ProducerBatchMaxBytes(int32(batchBytes)),
@@ -251,7 +251,8 @@ func (p *eventProducer) fails(r *kgo.Record, err error) {
 		final = false
 		err = fmt.Errorf("send to topic %s: %w", p.cfg.Topic, kafka.Coded(err))
 	default:
-		err = fromKgo(fmt.Errorf("send to partition %d of topic %s: %w", r.Partition, p.cfg.Topic, err))
+		err = kafka.Explain(fmt.Errorf("send to partition %d of topic %s: %w", r.Partition, p.cfg.Topic,
+			err))
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

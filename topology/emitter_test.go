@@ -20,12 +20,13 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-var quietOnce = sync.OnceFunc(QuietLibraries)
+var quietOnce = sync.OnceFunc(kafka.QuietLibraries)
 
 // emitterBroker starts a broker in this process, with the topic toll.
-func emitterBroker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, Cluster) {
+func emitterBroker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, kafka.Cluster) {
 	t.Helper()
 	quietOnce()
 	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(4, "toll")}, opts...)
@@ -34,7 +35,7 @@ func emitterBroker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, Cluster) {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return c, Cluster{Brokers: c.ListenAddrs(), ClientID: "test"}
+	return c, kafka.Cluster{Brokers: c.ListenAddrs(), ClientID: "test"}
 }
 
 func newTestEmitter(t testing.TB, cfg EmitterConfig) *Emitter {
@@ -50,7 +51,7 @@ func newTestEmitter(t testing.TB, cfg EmitterConfig) *Emitter {
 }
 
 // readAll reads n records of a topic.
-func readAll(t testing.TB, cluster Cluster, topic string, n int) []*kgo.Record {
+func readAll(t testing.TB, cluster kafka.Cluster, topic string, n int) []*kgo.Record {
 	t.Helper()
 	c, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.ConsumeTopics(topic),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
@@ -99,7 +100,7 @@ func TestEmitterKeepsOrderAndPlacement(t *testing.T) {
 	if s := e.Stats(); s != (EmitterStats{Emitted: n, Acknowledged: n}) {
 		t.Fatalf("stats %+v", s)
 	}
-	placement := sarama.NewCustomHashPartitioner(Hasher)("toll") // goka's
+	placement := sarama.NewCustomHashPartitioner(kafka.Hasher)("toll") // goka's
 	next := map[string]int32{}
 	for _, r := range readAll(t, cluster, "toll", n) {
 		want, err := placement.Partition(&sarama.ProducerMessage{Key: sarama.StringEncoder(r.Key)}, 4)
@@ -198,7 +199,7 @@ func TestEmitterWaitsForKafka(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	_, err := NewEmitter(ctx, EmitterConfig{
-		Cluster: Cluster{Brokers: []string{"127.0.0.1:1"}}, Topic: "toll",
+		Cluster: kafka.Cluster{Brokers: []string{"127.0.0.1:1"}}, Topic: "toll",
 		OnAway: func(err error) { away <- err }, // would block if called twice
 	})
 	if !errors.Is(err, context.DeadlineExceeded) {
@@ -280,7 +281,7 @@ func TestEmitterGivesUp(t *testing.T) {
 
 func TestEmitterRecordTooLarge(t *testing.T) {
 	_, cluster := emitterBroker(t)
-	admin, err := cluster.connect(t.Context())
+	admin, err := cluster.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,10 +313,10 @@ func TestEmitterRecordTooLarge(t *testing.T) {
 
 // benchCluster is the broker of TOLLSTREAM_BENCH_BROKERS, with a topic toll, or one in this
 // process.
-func benchCluster(b *testing.B) Cluster {
+func benchCluster(b *testing.B) kafka.Cluster {
 	if brokers := os.Getenv("TOLLSTREAM_BENCH_BROKERS"); brokers != "" {
 		quietOnce()
-		return Cluster{Brokers: strings.Split(brokers, ","), ClientID: "bench"}
+		return kafka.Cluster{Brokers: strings.Split(brokers, ","), ClientID: "bench"}
 	}
 	_, cluster := emitterBroker(b)
 	return cluster

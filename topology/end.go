@@ -9,45 +9,24 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/lovoo/goka"
-	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// End is the end of the topic of events at one moment, per partition.
-type End struct {
-	offsets map[int32]int64
-}
-
-// FindEnd returns where the topic ends now.
-func (c Cluster) FindEnd(ctx context.Context, topic string) (End, error) {
-	admin, err := c.connect(ctx)
-	if err != nil {
-		return End{}, err
-	}
-	defer admin.Close()
-	info, err := existing(ctx, admin, topic)
-	if err != nil {
-		return End{}, err
-	}
-	offsets, err := admin.Offsets(ctx, topic, kafka.Newest, upTo(info.Partitions)...)
-	return End{offsets}, explainKafka(err)
-}
-
 // AwaitEnd waits until all that the topic held at an end is stored, published and merged into the
 // group table, however often a server is unavailable meanwhile.
-func (p *Processor) AwaitEnd(ctx context.Context, end End) error {
+func (p *Processor) AwaitEnd(ctx context.Context, end kafka.End) error {
 	consumed := map[int32]map[int16]int64{} // per partition, the chain at its end
 	epoch := uint64(0)
 	err := p.untilAnswered(ctx, func() error {
-		admin, err := p.cfg.Cluster.connect(ctx)
+		admin, err := p.cfg.Cluster.Connect(ctx)
 		if err != nil {
 			return err
 		}
 		defer admin.Close()
-		for partition, offset := range end.offsets {
+		for partition, offset := range end.Offsets {
 			chain, e, err := p.awaitPartition(ctx, admin, partition, offset)
 			if err != nil {
 				return err
@@ -98,7 +77,7 @@ func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition
 			(cursor.Next != looked || time.Since(lookedAt) > time.Second) {
 			// It has not moved, and what is left below the end may be no record for us: control records,
 			// aborted or compacted ones.
-			nothingLeft, err = nothingBetween(ctx, kafka, p.cfg.Topic, partition, cursor.Next, end)
+			nothingLeft, err = kafka.Empty(ctx, p.cfg.Topic, partition, cursor.Next, end)
 			if err == nil {
 				looked, lookedAt = cursor.Next, time.Now()
 			}
@@ -202,31 +181,4 @@ func merged(states map[int16]*toll.State, chains map[int32]map[int16]int64, epoc
 		}
 	}
 	return true
-}
-
-// nothingBetween reports whether the offsets [from, end) of a partition hold no record that a
-// read-committed consumer would deliver. It reads them.
-func nothingBetween(ctx context.Context, brokers brokers, topic string, partition int32, from,
-	end int64) (bool, error) {
-	oldest, err := brokers.Offsets(ctx, topic, kafka.Oldest, partition)
-	if err != nil {
-		return false, err
-	}
-	from = max(from, oldest[partition]) // what retention deleted is not delivered either
-	for from < end {
-		records, next, err := brokers.Read(ctx, topic, partition, from)
-		var large *kgo.ErrDecompressTooLarge
-		switch {
-		case errors.As(err, &large):
-			return large.Offset >= end, nil // it becomes a dead letter
-		case err != nil:
-			return false, err
-		case len(records) > 0:
-			return records[0].Offset >= end, nil
-		case next == from:
-			return false, nil // a transaction is open: what it holds is not known yet
-		}
-		from = next
-	}
-	return true, nil
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestMergeProgress counts only the time in which all servers answer and nothing is merged.
@@ -45,10 +46,10 @@ func TestAwaitEndOutage(t *testing.T) {
 	_, port, _ := net.SplitHostPort(addr)
 	taken.Close()
 	cfg := testConfig()
-	cfg.Cluster, cfg.Group = Cluster{Brokers: []string{addr}, ClientID: "test"}, "waiting"
+	cfg.Cluster, cfg.Group = kafka.Cluster{Brokers: []string{addr}, ClientID: "test"}, "waiting"
 	p := &Processor{cfg: *cfg, stats: NewStats()}
 	ended := make(chan error, 1)
-	go func() { ended <- p.AwaitEnd(t.Context(), End{}) }()
+	go func() { ended <- p.AwaitEnd(t.Context(), kafka.End{}) }()
 	select {
 	case err := <-ended:
 		t.Fatalf("it ended in the outage: %v", err)
@@ -56,7 +57,7 @@ func TestAwaitEndOutage(t *testing.T) {
 	}
 	n, _ := strconv.Atoi(port)
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(n),
-		kfake.SeedTopics(1, "toll", TableTopic(cfg.Group)))
+		kfake.SeedTopics(1, "toll", kafka.TableTopic(cfg.Group)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,12 +72,12 @@ func TestAwaitEndOutage(t *testing.T) {
 	}
 	// A table that is not there is no outage.
 	p.cfg.Group = "none"
-	if err := p.AwaitEnd(t.Context(), End{}); !toll.IsPermanent(err) {
+	if err := p.AwaitEnd(t.Context(), kafka.End{}); !toll.IsPermanent(err) {
 		t.Errorf("without a group table: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := p.AwaitEnd(ctx, End{}); !errors.Is(err, context.Canceled) {
+	if err := p.AwaitEnd(ctx, kafka.End{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
 }

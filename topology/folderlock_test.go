@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestAbandonedRunKeepsFolder stops a processor whose run hangs in a call to a broker that does not
@@ -32,7 +33,7 @@ func TestAbandonedRunKeepsFolder(t *testing.T) {
 		}
 	}()
 	cfg := testConfig()
-	cfg.Cluster, cfg.Instance, cfg.StateDir = Cluster{Brokers: []string{silent.Addr().String()},
+	cfg.Cluster, cfg.Instance, cfg.StateDir = kafka.Cluster{Brokers: []string{silent.Addr().String()},
 		ClientID: "test"}, "one", t.TempDir()
 	newProcessor := func() *Processor {
 		p, err := NewProcessor(*cfg, &memoryStore{}, nil)

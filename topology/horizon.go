@@ -89,7 +89,7 @@ type watcher struct {
 	partitions int
 	// per partition the cursor and the end between which no record was found
 	emptied map[int32][2]int64
-	blocked *openTransactions // in partitions of which all is stored that can be read
+	blocked *kafka.OpenTransactions // in partitions of which all is stored that can be read
 }
 
 // read reads the watermark of the stream as it is now. Where it is not known, nothing is closed.
@@ -188,7 +188,7 @@ func (w *watcher) caughtUp(ctx context.Context, next map[int32]int64) (map[int32
 	}
 	for _, p := range behind {
 		if next[p] < stable[p] && w.emptied[p] != [2]int64{next[p], stable[p]} {
-			nothing, err := nothingBetween(ctx, w.kafka, w.cfg.Topic, p, next[p], stable[p])
+			nothing, err := w.kafka.Empty(ctx, w.cfg.Topic, p, next[p], stable[p])
 			if err != nil {
 				return nil, err
 			}
@@ -197,8 +197,8 @@ func (w *watcher) caughtUp(ctx context.Context, next map[int32]int64) (map[int32
 			}
 			w.emptied[p] = [2]int64{next[p], stable[p]}
 		}
-		open, blocked := w.blocked.look(p, stable[p], ends[p])
-		done[p] = !blocked || w.blocked.now().Sub(open.Since) > w.cfg.Idle
+		open, blocked := w.blocked.Look(p, stable[p], ends[p])
+		done[p] = !blocked || w.blocked.Now().Sub(open.Since) > w.cfg.Idle
 	}
 	return done, nil
 }

@@ -18,8 +18,8 @@ func (r *run) watchLag(ctx context.Context) {
 	ticker := time.NewTicker(lagEvery)
 	defer ticker.Stop()
 	told := false
-	open := newOpenTransactions()
-	long := transactionLog{r.cfg.Log, map[int32]OpenTransaction{}}
+	open := kafka.NewOpenTransactions()
+	long := transactionLog{r.cfg.Log, map[int32]kafka.OpenTransaction{}}
 	for {
 		select {
 		case <-ctx.Done():
@@ -35,13 +35,13 @@ func (r *run) watchLag(ctx context.Context) {
 	}
 }
 
-func (r *run) measureLag(ctx context.Context, transactions *openTransactions,
+func (r *run) measureLag(ctx context.Context, transactions *kafka.OpenTransactions,
 	long *transactionLog) error {
 	owned := r.stats.owned()
 	if len(owned) == 0 {
 		return nil
 	}
-	loop := LoopTopic(r.cfg.Group)
+	loop := kafka.LoopTopic(r.cfg.Group)
 	// goka marks a delta once the changelog of its plaza is acknowledged.
 	merged, err := r.brokers.Committed(ctx, r.cfg.Group, loop, owned...)
 	if err != nil {
@@ -72,8 +72,8 @@ func (r *run) measureLag(ctx context.Context, transactions *openTransactions,
 		if !found {
 			readable = end
 		}
-		open, _ := transactions.look(partition, readable, end)
-		long.note(partition, open, end, transactions.now())
+		open, _ := transactions.Look(partition, readable, end)
+		long.note(partition, open, end, transactions.Now())
 		next := max(oldest[partition], merged[partition].Offset)
 		r.stats.measured(partition, end, max(0, loopEnds[partition]-next), open)
 	}

@@ -10,14 +10,16 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestMeasureLag compares the lag with what topics hold, and a group has committed.
 func TestMeasureLag(t *testing.T) {
 	const group = "lagging"
-	loop := LoopTopic(group)
+	loop := kafka.LoopTopic(group)
 	_, cluster := emitterBroker(t, kfake.SeedTopics(4, loop))
-	admin, err := cluster.connect(t.Context())
+	admin, err := cluster.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +65,7 @@ func TestMeasureLag(t *testing.T) {
 	cfg.Cluster, cfg.Group = cluster, group
 	r := &run{cfg: cfg, stats: NewStats(), brokers: admin}
 	measure := func(ctx context.Context) error {
-		return r.measureLag(ctx, newOpenTransactions(), &transactionLog{log: cfg.Log})
+		return r.measureLag(ctx, kafka.NewOpenTransactions(), &transactionLog{log: cfg.Log})
 	}
 	if err := measure(t.Context()); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,8 @@ import (
 	"github.com/lovoo/goka/storage"
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
+
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // localStores opens the local copies of the group table, a LevelDB per partition. They are caches:
@@ -116,7 +118,7 @@ func isOutside(err error) bool {
 
 func (l *localStores) discard(path string, partition int32, cause error) error {
 	l.log.Warn("the local copy of the group table is damaged; it is made anew from Kafka", "partition",
-		partition, "error", Brief(cause))
+		partition, "error", kafka.Brief(cause))
 	if err := os.RemoveAll(path); err != nil {
 		return fmt.Errorf("remove the local copy of the group table: %w", err)
 	}

@@ -22,12 +22,6 @@ type logChecker interface {
 
 const uncheckedLog = "it was not checked whether the log is still the one that was stored"
 
-// LogClient returns a client that reads the topic of events as brokers store it. It connects when
-// it is used first.
-func (c Cluster) LogClient(topic string) (*fetch.Client, error) {
-	return fetch.NewClient(topic, c.kgoOptions("log", dial)...)
-}
-
 // logReplaced is the refusal to consume a log that is not the one that the database has stored. It
 // lasts until an operator decides: once the new log has grown beyond the cursor nothing else would
 // show what is missing.
@@ -46,7 +40,7 @@ func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 	}
 	f, err := r.log.CheckLog(ctx, cursor.Partition, cursor.Next, cursor.Last)
 	if err != nil {
-		return fmt.Errorf("compare the log with what was stored of it: %w", fromKgo(err))
+		return fmt.Errorf("compare the log with what was stored of it: %w", kafka.Explain(err))
 	}
 	if f.Replaced != "" {
 		if err := r.checkTopic(ctx); err != nil {
@@ -80,6 +74,3 @@ func refuseLog(ctx context.Context, cfg *Config, store Store, database *trouble,
 	}
 	return logReplaced(why)
 }
-
-// fromKgo explains an error of kgo's.
-func fromKgo(err error) error { return explainKafka(kafka.Coded(err)) }

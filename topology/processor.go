@@ -20,6 +20,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
@@ -105,7 +106,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		}
 		p.stats.restarting()
 		// each standstill is another one, also where it took as long
-		if text := Brief(err); text != lastText || errors.Is(err, errStoodStill) {
+		if text := kafka.Brief(err); text != lastText || errors.Is(err, errStoodStill) {
 			lastText = text
 			p.cfg.Log.Warn("processing stopped; starting again until it works", "error", text)
 		}
@@ -149,7 +150,7 @@ func (p *Processor) runBounded(ctx context.Context, folder *folderLock) error {
 // lockState takes the folder of the instance's local state, which only one process may use.
 func (p *Processor) lockState() (*folderLock, error) {
 	dir := p.stateDir()
-	if err := makeDir(dir); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, toll.Permanent("choose another with --state-dir", "make the state folder: %w", err)
 	}
 	lock := flock.New(filepath.Join(dir, "lock"))
@@ -248,9 +249,10 @@ func (r *run) failure() error {
 func (p *Processor) runOnce(parent context.Context) error {
 	defer p.stats.runEnded()
 	info, err := p.cfg.Cluster.Check(parent,
-		Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1, Replication: p.cfg.Replication})
+		kafka.Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1,
+			Replication: p.cfg.Replication})
 	if err != nil {
-		return explainKafka(err)
+		return kafka.Explain(err)
 	}
 	if err := p.cfg.checkTopicID(info); err != nil {
 		return err
@@ -260,7 +262,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 		return err
 	}
 	p.policy.report(&p.cfg, warnings)
-	table, _, err := p.cfg.Cluster.Describe(parent, TableTopic(p.cfg.Group))
+	table, _, err := p.cfg.Cluster.Describe(parent, kafka.TableTopic(p.cfg.Group))
 	if err != nil {
 		return err
 	}
@@ -275,7 +277,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
 	p.stats.partitions(info.Partitions)
-	admin, err := p.cfg.Cluster.admin()
+	admin, err := p.cfg.Cluster.Admin()
 	if err != nil {
 		return err
 	}
@@ -289,7 +291,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	r.log, r.fetcher = reader, reader.NewFetcher()
 
 	// It sends nothing more once this process may have lost its place.
-	producer, err := p.cfg.Cluster.newProducer(r.standstill.dial(dial))
+	producer, err := p.cfg.Cluster.NewProducer(r.standstill.dial(kafka.Dial))
 	if err != nil {
 		return err
 	}
@@ -301,7 +303,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	r.proc, err = goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(),
 		r.options(info.Partitions, tableDir)...)
 	if err != nil {
-		return explainKafka(err)
+		return kafka.Explain(err)
 	}
 	r.deltas = newDeltaSender(r.emitDeltas, messagePause, r.cfg.Latency)
 	r.fetcher.Linger = r.deltas.linger
@@ -332,10 +334,10 @@ func (p *Processor) runOnce(parent context.Context) error {
 	producer.Close(stopGrace)
 	waitAtMost(&sender, stopGrace)
 	if err := r.failure(); err != nil {
-		return explainKafka(err)
+		return kafka.Explain(err)
 	}
 	if runErr != nil {
-		return explainKafka(fmt.Errorf("run the goka group: %w", runErr))
+		return kafka.Explain(fmt.Errorf("run the goka group: %w", runErr))
 	}
 	return nil
 }
@@ -385,10 +387,11 @@ const kafkaPatience = 5 * time.Second
 
 // describeTopic returns what the cluster says of the topic of events. A broker that stands still
 // says nothing for long.
-func (r *run) describeTopic(ctx context.Context) (TopicInfo, bool, error) {
+func (r *run) describeTopic(ctx context.Context) (kafka.Topic, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, kafkaPatience)
 	defer cancel()
-	info, found, err := describe(ctx, r.brokers, r.cfg.Topic)
+	info, found, err := r.brokers.Topic(ctx, r.cfg.Topic)
+	err = kafka.Explain(err)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("no answer for %v", kafkaPatience)
 	}
@@ -400,7 +403,7 @@ func (r *run) describeTopic(ctx context.Context) (TopicInfo, bool, error) {
 func (p *Processor) leave() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopDeadline)
 	defer cancel()
-	admin, err := p.cfg.Cluster.admin()
+	admin, err := p.cfg.Cluster.Admin()
 	if err == nil {
 		err = admin.RemoveMember(ctx, p.cfg.Group, p.cfg.Instance)
 		admin.Close()
@@ -427,21 +430,21 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 	cluster := r.cfg.Cluster
 	tm := goka.NewTopicManagerConfig()
 	tm.Stream.Replication, tm.Table.Replication = r.cfg.Replication, r.cfg.Replication
-	tm.Stream.Retention = LoopRetention
+	tm.Stream.Retention = kafka.LoopRetention
 	tm.NoCreate = true // they were made with settings that goka does not know
 	options := []goka.ProcessorOption{
 		goka.WithClientID(cluster.ClientID),
-		goka.WithLogger(gokaLogger{r.cfg.Log}),
-		goka.WithHasher(Hasher),
+		goka.WithLogger(kafka.GokaLogger{Log: r.cfg.Log}),
+		goka.WithHasher(kafka.Hasher),
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithPartitionChannelSize(partitionChannel),
 		goka.WithStorageBuilder((&localStores{dir: stateDir, log: r.cfg.Log, damaged: r.damaged}).open),
 		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)),
 		goka.WithConsumerSaramaBuilder(
-			tapConsumer(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table")), r.judge)),
+			kafka.TapConsumer(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table")), r.judge)),
 		goka.WithConsumerGroupBuilder(r.buildConsumerGroup),
 		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
-			return newOrderedProducer(r.producer, partitions, Hasher), nil
+			return kafka.NewOrderedProducer(r.producer, partitions), nil
 		}),
 	}
 	if r.cfg.HotStandby {
@@ -492,7 +495,14 @@ func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sara
 	if err != nil {
 		return nil, err
 	}
-	return &groupConsumer{g, r, r.watchGroupErrors(g)}, nil
+	return &groupConsumer{g, r, kafka.TapErrors(g.Errors(), r.judge)}, nil
+}
+
+// judge ends the run after an error of goka's consumers that is non-retryable.
+func (r *run) judge(err error) {
+	if err = kafka.ConsumeError(err); toll.IsPermanent(err) {
+		r.fail(err)
+	}
 }
 
 func (r *run) assigned(partitions []int32) {
@@ -513,13 +523,13 @@ func (r *run) ingest(ctx goka.Context, _ any) {
 
 // emitDeltas sends a message of deltas to the loop.
 func (r *run) emitDeltas(plaza int16, message []byte, done func(error)) error {
-	r.producer.Emit(LoopTopic(r.cfg.Group), strconv.Itoa(int(plaza)), message).Then(done)
+	r.producer.Emit(kafka.LoopTopic(r.cfg.Group), strconv.Itoa(int(plaza)), message).Then(done)
 	return nil
 }
 
 // publishNotice sends a result to the topic of congestion.
 func (r *run) publishNotice(plaza int16, payload []byte, done func(error)) error {
-	r.producer.Emit(CongestionTopic(r.cfg.Topic), strconv.Itoa(int(plaza)), payload).Then(done)
+	r.producer.Emit(kafka.CongestionTopic(r.cfg.Topic), strconv.Itoa(int(plaza)), payload).Then(done)
 	return nil
 }
 

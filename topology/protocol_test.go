@@ -203,7 +203,7 @@ func (w *simWorld) rebuild() {
 		epoch = max(epoch, s.Epoch)
 	}
 	for _, o := range w.offsets {
-		epoch = max(epoch, parseEpochMetadata(o.metadata))
+		epoch = max(epoch, kafka.ParseEpochMetadata(o.metadata))
 	}
 	epoch = max(epoch, uint64(time.Now().UnixMilli())) + 1
 	if !w.mutates("rebuild leaves the epoch") &&
@@ -293,7 +293,7 @@ func (p *simProducer) EmitWithHeaders(_, key string, value []byte, _ goka.Header
 	}
 	w := p.life.w
 	m := &simMessage{from: p.life, producer: p.name, topic: p.topic, topicID: p.topic.id,
-		partition: partitionOf(Hasher(), key, int32(len(p.topic.partitions))), simRecord: simRecord{key,
+		partition: kafka.PartitionOf(key, int32(len(p.topic.partitions))), simRecord: simRecord{key,
 			slices.Clone(value)}, finish: finish}
 	if p.name == "deltas" {
 		m.source = must(wire.DecodeDeltas(value))[0].Partition
@@ -621,7 +621,7 @@ func (s simSession) ResetOffset(topic string, partition int32, offset int64, met
 type simChangelog struct{ life *simLife }
 
 func (c simChangelog) PartitionOf(plaza int16) int32 {
-	return partitionOf(Hasher(), fmt.Sprint(plaza), int32(len(c.life.w.loop.partitions)))
+	return kafka.PartitionOf(fmt.Sprint(plaza), int32(len(c.life.w.loop.partitions)))
 }
 
 func (c simChangelog) Consumed(ctx context.Context) (consumed []int32, err error) {
@@ -781,7 +781,7 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	life.run.deltas = newDeltaSender(life.run.emitDeltas, 0, 0)
 	life.table = &simProducer{life, "table", &w.table}
 	if !w.mutates("marks after a failed emit") {
-		life.table = newOrderedProducer(life.table, len(w.events), Hasher)
+		life.table = kafka.NewOrderedProducer(life.table, len(w.events))
 	}
 	go life.main()
 }

@@ -395,17 +395,17 @@ type kafkaChangelog struct {
 
 // PartitionOf implements changelog.
 func (k *kafkaChangelog) PartitionOf(plaza int16) int32 {
-	return partitionOf(Hasher(), strconv.Itoa(int(plaza)), k.partitions)
+	return kafka.PartitionOf(strconv.Itoa(int(plaza)), k.partitions)
 }
 
 // Consumed implements changelog.
 func (k *kafkaChangelog) Consumed(ctx context.Context) ([]int32, error) {
-	loop := LoopTopic(k.group)
+	loop := kafka.LoopTopic(k.group)
 	ends, err := k.kafka.Offsets(ctx, loop, kafka.Newest, k.owned...)
 	if err != nil {
 		return nil, err
 	}
-	left, err := awaitConsumed(ctx, k.kafka, k.group, loop, ends)
+	left, err := k.kafka.AwaitConsumed(ctx, k.group, loop, ends)
 	if err != nil {
 		return nil, err
 	}
@@ -416,10 +416,10 @@ func (k *kafkaChangelog) Consumed(ctx context.Context) ([]int32, error) {
 
 // Progress implements changelog.
 func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress, error) {
-	table := TableTopic(k.group)
+	table := kafka.TableTopic(k.group)
 	states := map[int16]plazaProgress{}
 	for _, partition := range k.owned {
-		err := readPartition(ctx, k.kafka, table, partition, func(key, value []byte) error {
+		err := k.kafka.ReadAll(ctx, table, partition, func(key, value []byte) error {
 			plaza, err := strconv.ParseInt(string(key), 10, 16)
 			if err != nil {
 				return nil // not ours
@@ -440,37 +440,6 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 		}
 	}
 	return states, nil
-}
-
-// readPartition calls each with all records that a partition holds now, in order.
-func readPartition(ctx context.Context, brokers brokers, topic string, partition int32,
-	each func(key, value []byte) error) error {
-	oldest, err := brokers.Offsets(ctx, topic, kafka.Oldest, partition)
-	if err != nil {
-		return err
-	}
-	end, err := brokers.Offsets(ctx, topic, kafka.Newest, partition)
-	if err != nil {
-		return err
-	}
-	for from := oldest[partition]; from < end[partition]; {
-		records, next, err := brokers.Read(ctx, topic, partition, from)
-		switch {
-		case err != nil:
-			return err
-		case next == from:
-			return fmt.Errorf(
-				"read partition %d of %s: nothing came from offset %d on, which is not its end", partition,
-				topic, from)
-		}
-		for _, r := range records {
-			if err := each(r.Key, r.Value); err != nil {
-				return err
-			}
-		}
-		from = next
-	}
-	return nil
 }
 
 // startReconciling compares the part of the group table that a session owns with the database for

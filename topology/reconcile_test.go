@@ -13,6 +13,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // fakeChangelog holds what a test says.
@@ -230,9 +231,9 @@ func TestCheckProgress(t *testing.T) {
 }
 
 func TestEpochMetadata(t *testing.T) {
-	for text, want := range map[string]uint64{epochMetadata(0): 0,
-		epochMetadata(1_772_431_200_000): 1_772_431_200_000, "": 0, "x": 0, "epoch=x": 0} {
-		if got := parseEpochMetadata(text); got != want {
+	for text, want := range map[string]uint64{kafka.EpochMetadata(0): 0,
+		kafka.EpochMetadata(1_772_431_200_000): 1_772_431_200_000, "": 0, "x": 0, "epoch=x": 0} {
+		if got := kafka.ParseEpochMetadata(text); got != want {
 			t.Errorf("%q: %d, want %d", text, got, want)
 		}
 	}

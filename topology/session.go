@@ -19,8 +19,11 @@ import (
 type groupConsumer struct {
 	sarama.ConsumerGroup
 	run    *run
-	errors *groupErrors
+	errors <-chan error
 }
+
+// Errors implements sarama.ConsumerGroup.
+func (g *groupConsumer) Errors() <-chan error { return g.errors }
 
 // Consume implements sarama.ConsumerGroup. It returns when ctx ends, or with the error of a
 // session.
@@ -81,7 +84,7 @@ func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
 	ctx, cancel := context.WithCancel(session.Context())
 	h.unwatch = cancel
 	h.watched.Go(func() { h.run.watch(ctx) })
-	h.reconciled = h.run.startReconciling(ctx, session.Claims()[LoopTopic(h.run.cfg.Group)])
+	h.reconciled = h.run.startReconciling(ctx, session.Claims()[kafka.LoopTopic(h.run.cfg.Group)])
 	h.run.assigned(session.Claims()[h.run.cfg.Topic])
 	return nil
 }
@@ -239,13 +242,13 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 	if err := r.checkTopic(session.Context()); err != nil {
 		return err
 	}
-	committed, err := groupOffsets(session.Context(), r.brokers, r.cfg.Group, r.cfg.Topic, claims)
+	committed, err := r.brokers.Committed(session.Context(), r.cfg.Group, r.cfg.Topic, claims...)
 	if err != nil {
-		return explainKafka(err)
+		return kafka.Explain(err)
 	}
 	oldest, err := r.brokers.Offsets(session.Context(), r.cfg.Topic, kafka.Oldest, claims...)
 	if err != nil {
-		return explainKafka(err)
+		return kafka.Explain(err)
 	}
 	for _, partition := range claims {
 		if int(partition) >= len(r.sources.slots) {
@@ -261,18 +264,19 @@ func (r *run) openSources(session sarama.ConsumerGroupSession) error {
 
 // checkTopic returns an error unless the topic of events is the one that the database has stored.
 func (r *run) checkTopic(ctx context.Context) error {
-	info, found, err := describe(ctx, r.brokers, r.cfg.Topic)
+	info, found, err := r.brokers.Topic(ctx, r.cfg.Topic)
+	err = kafka.Explain(err)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return Topics{Topic: r.cfg.Topic}.Missing()
+		return kafka.Topics{Topic: r.cfg.Topic}.Missing()
 	}
 	return r.cfg.checkTopicID(info)
 }
 
 func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, oldest int64,
-	committed groupOffset) error {
+	committed kafka.Committed) error {
 	cursor, unpublished, err := r.loadCursor(session.Context(), partition, oldest)
 	if err != nil {
 		return err
@@ -282,15 +286,15 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 		return err
 	}
 	switch {
-	case committed.epoch > cursor.Epoch:
+	case committed.Epoch() > cursor.Epoch:
 		return toll.Permanent(behindHint,
 			"the database is behind: partition %d was processed in epoch %d, and the database is of the older epoch %d; %s",
-			partition, committed.epoch, cursor.Epoch, behindWhy)
-	case committed.offset > max(cursor.Next, oldest) &&
-		(committed.epoch == cursor.Epoch || committed.epoch == 0):
+			partition, committed.Epoch(), cursor.Epoch, behindWhy)
+	case committed.Offset > max(cursor.Next, oldest) &&
+		(committed.Epoch() == cursor.Epoch || committed.Epoch() == 0):
 		return toll.Permanent(behindHint,
 			"the database is behind: partition %d was stored up to offset %d, and the database knows of %d only; %s",
-			partition, committed.offset, cursor.Next, behindWhy)
+			partition, committed.Offset, cursor.Next, behindWhy)
 	case cursor.Next < oldest && !r.cfg.SkipGone:
 		return toll.Permanent(
 			"they were deleted by the topic's retention; go on without them with: --skip-gone",
@@ -308,7 +312,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 		pace:      r.deltas,
 		mark: func(offset int64) {
 			session.MarkOffset(r.cfg.Topic, partition, offset,
-				epochMetadata(cursor.Epoch))
+				kafka.EpochMetadata(cursor.Epoch))
 		},
 		stats:    r.stats,
 		database: r.database,
@@ -325,8 +329,8 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 	if err := s.init(cursor); err != nil {
 		return err
 	}
-	session.MarkOffset(r.cfg.Topic, partition, s.from, epochMetadata(cursor.Epoch))
-	session.ResetOffset(r.cfg.Topic, partition, s.from, epochMetadata(cursor.Epoch))
+	session.MarkOffset(r.cfg.Topic, partition, s.from, kafka.EpochMetadata(cursor.Epoch))
+	session.ResetOffset(r.cfg.Topic, partition, s.from, kafka.EpochMetadata(cursor.Epoch))
 	r.stats.opened(partition, cursor.Next, unpublished.Events)
 	s.start(session.Context(), unpublished.First)
 	r.sources.slots[partition].Store(s)

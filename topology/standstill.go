@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
+
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // standstill notices that this process did not run for so long that the group may have given its
@@ -82,7 +84,7 @@ func (s *standstill) check() error {
 
 // dial returns a function that dials as another one does, with connections that send nothing after
 // a standstill.
-func (s *standstill) dial(inner dialFunc) dialFunc {
+func (s *standstill) dial(inner kafka.DialFunc) kafka.DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := s.check(); err != nil {
 			return nil, err

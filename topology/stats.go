@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
@@ -47,7 +48,7 @@ type partitionStats struct {
 	// events of batches that are stored and whose deltas are not acknowledged
 	unpublished int64
 	unmerged    int64 // deltas of the loop's partition of the same number that are not merged
-	transaction OpenTransaction
+	transaction kafka.OpenTransaction
 	ring        waitingRing
 }
 
@@ -155,7 +156,7 @@ type PartitionSnapshot struct {
 	Lag      int64 // records of the topic of events between the cursor and the end
 	Unmerged int64 // deltas of the loop that are not merged
 	// Transaction of a producer that keeps records from being read; its Since is zero for none.
-	Transaction OpenTransaction
+	Transaction kafka.OpenTransaction
 }
 
 // Read returns the counters now.
@@ -251,7 +252,7 @@ func (s *Stats) claim(partition int32, records *fetch.Partition) {
 // measured notes the end of a partition of the topic of events, and the deltas of the loop's
 // partition of the same number that are not merged, and the transaction that keeps records of it
 // from being read, if there is one.
-func (s *Stats) measured(partition int32, end, unmerged int64, open OpenTransaction) {
+func (s *Stats) measured(partition int32, end, unmerged int64, open kafka.OpenTransaction) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.parts[partition]; p != nil {

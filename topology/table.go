@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -41,20 +39,20 @@ type Table struct {
 
 // NewTable returns a reader of a group's table that has not started; Run, which closes its
 // connections, or Close is to be called. A table that does not exist is a [toll.PermanentError].
-func NewTable(cluster Cluster, group string, log *slog.Logger) (*Table, error) {
+func NewTable(cluster kafka.Cluster, group string, log *slog.Logger) (*Table, error) {
 	return newTable(cluster, group, log, 20*time.Millisecond)
 }
 
 // NewFollowedTable is like [NewTable], for a table that is followed for long: it asks the broker
 // five times less often, which is a good percent of a core, and takes up to a tenth of a second
 // more to begin and to end.
-func NewFollowedTable(cluster Cluster, group string, log *slog.Logger) (*Table, error) {
+func NewFollowedTable(cluster kafka.Cluster, group string, log *slog.Logger) (*Table, error) {
 	return newTable(cluster, group, log, 100*time.Millisecond)
 }
 
 // newTable returns a reader. wait is how long a fetch waits for something new; what is new comes at
 // once.
-func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duration,
+func newTable(cluster kafka.Cluster, group string, log *slog.Logger, wait time.Duration,
 	more ...goka.ViewOption) (*Table, error) {
 	if _, err := describeTable(context.Background(), cluster, group); err != nil {
 		return nil, err
@@ -67,13 +65,13 @@ func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duratio
 	t := &Table{refused: make(chan struct{})}
 	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), wire.StateCodec{},
 		append(more,
-			goka.WithViewLogger(gokaLogger{log}),
-			goka.WithViewHasher(Hasher),
+			goka.WithViewLogger(kafka.GokaLogger{Log: log}),
+			goka.WithViewHasher(kafka.Hasher),
 			goka.WithViewClientID(cluster.ClientID),
 			goka.WithViewStorageBuilder(storage.MemoryBuilder()),
 			goka.WithViewConsumerSaramaBuilder(func(brokers []string, clientID string) (sarama.Consumer,
 				error) {
-				c, err := tapConsumer(goka.SaramaConsumerBuilderWithConfig(consumer), t.judge)(brokers,
+				c, err := kafka.TapConsumer(goka.SaramaConsumerBuilderWithConfig(consumer), t.judge)(brokers,
 					clientID)
 				if err == nil {
 					t.connections = append(t.connections, c)
@@ -91,7 +89,7 @@ func newTable(cluster Cluster, group string, log *slog.Logger, wait time.Duratio
 		)...)
 	if err != nil {
 		t.disconnect()
-		return nil, explainKafka(fmt.Errorf("open the group table: %w", err))
+		return nil, kafka.Explain(fmt.Errorf("open the group table: %w", err))
 	}
 	t.view = view
 	return t, nil
@@ -110,11 +108,11 @@ func keepProgress(_ goka.UpdateContext, s storage.Storage, key string, value []b
 }
 
 // describeTable describes the topic of a group's table.
-func describeTable(ctx context.Context, cluster Cluster, group string) (TopicInfo, error) {
-	info, found, err := cluster.Describe(ctx, TableTopic(group))
+func describeTable(ctx context.Context, cluster kafka.Cluster, group string) (kafka.Topic, error) {
+	info, found, err := cluster.Describe(ctx, kafka.TableTopic(group))
 	if err == nil && (!found || info.Partitions == 0) {
 		err = toll.Permanent("run: tollstream init; then: tollstream process",
-			"the group table, topic %s, does not exist", TableTopic(group))
+			"the group table, topic %s, does not exist", kafka.TableTopic(group))
 	}
 	return info, err
 }
@@ -133,7 +131,7 @@ func (t *Table) disconnect() {
 
 // judge takes an error of reading the topic.
 func (t *Table) judge(err error) {
-	if err = consumeError(err); toll.IsPermanent(err) {
+	if err = kafka.ConsumeError(err); toll.IsPermanent(err) {
 		t.refuse.Do(func() {
 			t.why = err
 			close(t.refused)
@@ -170,7 +168,7 @@ func (t *Table) Run(ctx context.Context) error {
 	default:
 	}
 	if err != nil {
-		return explainKafka(fmt.Errorf("read the group table: %w", err))
+		return kafka.Explain(fmt.Errorf("read the group table: %w", err))
 	}
 	return nil
 }
@@ -221,69 +219,4 @@ func (t *Table) States() (map[int16]*toll.State, error) {
 		}
 	}
 	return states, nil
-}
-
-// LoopConsumed reports whether the group has consumed all that was in the loop when it was called,
-// waiting a moment for it. Its offsets follow the acknowledged changelog, so whatever was published
-// before the call is then in the group table's topic.
-func (c Cluster) LoopConsumed(ctx context.Context, group string) (bool, error) {
-	admin, err := c.connect(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer admin.Close()
-	loop := LoopTopic(group)
-	info, err := existing(ctx, admin, loop)
-	if err != nil {
-		return false, err
-	}
-	ends, err := admin.Offsets(ctx, loop, kafka.Newest, upTo(info.Partitions)...)
-	if err != nil {
-		return false, explainKafka(err)
-	}
-	left, err := awaitConsumed(ctx, admin, group, loop, ends)
-	return err == nil && len(left) == 0, explainKafka(err)
-}
-
-// loopPatience is how long the group may take to consume what was in the loop: its offsets are
-// committed a few times a second.
-const loopPatience = 2 * time.Second
-
-// awaitConsumed returns the partitions of a topic in which a group has not consumed all that is
-// left below some ends, waiting a moment for it.
-func awaitConsumed(ctx context.Context, brokers brokers, group, topic string,
-	ends map[int32]int64) ([]int32, error) {
-	for deadline := time.Now().Add(loopPatience); ; {
-		left, err := unconsumed(ctx, brokers, group, topic, ends)
-		if err != nil || len(left) == 0 || time.Now().After(deadline) {
-			return left, err
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-// unconsumed returns the partitions of a topic in which a group has not consumed all that is left
-// below some ends.
-func unconsumed(ctx context.Context, brokers brokers, group, topic string,
-	ends map[int32]int64) ([]int32, error) {
-	committed, err := brokers.Committed(ctx, group, topic, slices.Collect(maps.Keys(ends))...)
-	if err != nil {
-		return nil, err
-	}
-	var left []int32
-	for p, end := range ends {
-		if end > 0 && committed[p].Offset < end {
-			left = append(left, p)
-		}
-	}
-	// What was deleted before it was consumed is not consumed any more.
-	oldest, err := brokers.Offsets(ctx, topic, kafka.Oldest, left...)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(left, func(p int32) bool { return oldest[p] >= ends[p] }), nil
 }

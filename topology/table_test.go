@@ -6,12 +6,14 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestTableLeavesNothing reads the group table again and again, as a process does to add up old
 // batches: nothing of it stays.
 func TestTableLeavesNothing(t *testing.T) {
-	_, cluster := emitterBroker(t, kfake.SeedTopics(4, TableTopic("group")))
+	_, cluster := emitterBroker(t, kfake.SeedTopics(4, kafka.TableTopic("group")))
 	read := func() {
 		t.Helper()
 		states, err := ReadTable(t.Context(), cluster, "group")

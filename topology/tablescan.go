@@ -13,6 +13,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
@@ -31,12 +32,12 @@ type scannedPartition struct {
 
 // NewTableScan returns a scan that has read nothing. Close is to be called. A table that does not
 // exist is a [toll.PermanentError].
-func NewTableScan(ctx context.Context, cluster Cluster, group string) (*TableScan, error) {
+func NewTableScan(ctx context.Context, cluster kafka.Cluster, group string) (*TableScan, error) {
 	info, err := describeTable(ctx, cluster, group)
 	if err != nil {
 		return nil, err
 	}
-	client, err := fetch.NewClient(TableTopic(group), cluster.kgoOptions("table", dial)...)
+	client, err := fetch.NewClient(kafka.TableTopic(group), cluster.Options("table", kafka.Dial)...)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (t *TableScan) Advance(ctx context.Context) error {
 	}
 	all.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("read the group table: %w", fromKgo(err))
+		return fmt.Errorf("read the group table: %w", kafka.Explain(err))
 	}
 	return nil
 }
@@ -121,7 +122,8 @@ func (t *TableScan) States() (map[int16]*toll.State, error) {
 }
 
 // ReadTable returns the state of every plaza, as it is in the group table's topic now.
-func ReadTable(ctx context.Context, cluster Cluster, group string) (map[int16]*toll.State, error) {
+func ReadTable(ctx context.Context, cluster kafka.Cluster, group string) (map[int16]*toll.State,
+	error) {
 	t, err := NewTableScan(ctx, cluster, group)
 	if err != nil {
 		return nil, err

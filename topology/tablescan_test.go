@@ -10,11 +10,12 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestTableScan reads a table's topic, and what was added to it since.
 func TestTableScan(t *testing.T) {
-	_, cluster := emitterBroker(t, kfake.SeedTopics(2, TableTopic("group")))
+	_, cluster := emitterBroker(t, kfake.SeedTopics(2, kafka.TableTopic("group")))
 	producer, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
@@ -23,7 +24,7 @@ func TestTableScan(t *testing.T) {
 	defer producer.Close()
 	put := func(partition int32, key string, events int64) {
 		t.Helper()
-		r := &kgo.Record{Topic: TableTopic("group"), Partition: partition, Key: []byte(key)}
+		r := &kgo.Record{Topic: kafka.TableTopic("group"), Partition: partition, Key: []byte(key)}
 		if events > 0 {
 			var err error
 			if r.Value, err = (wire.StateCodec{}).Encode(&toll.State{Epoch: 1,

@@ -56,8 +56,8 @@ func TestOpenTransaction(t *testing.T) {
 	begin()
 	send(1, 3)
 
-	cluster := Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}
-	admin, err := cluster.connect(t.Context())
+	cluster := kafka.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}
+	admin, err := cluster.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,8 +70,8 @@ func TestOpenTransaction(t *testing.T) {
 	cfg := testConfig()
 	cfg.Idle = 30 * time.Second
 	w := &watcher{cfg: cfg, kafka: admin, partitions: 2, emptied: map[int32][2]int64{},
-		blocked: newOpenTransactions()}
-	w.blocked.now = func() time.Time { return now }
+		blocked: kafka.NewOpenTransactions()}
+	w.blocked.Now = func() time.Time { return now }
 	cursor := func(partition int32, next, at int64) toll.Cursor {
 		clock := toll.Clock{Time: at, Record: at * 1000, Events: 1}
 		return toll.Cursor{Partition: partition, Next: next, Chain: wire.AppendChain(nil, nil),
@@ -136,13 +136,13 @@ func TestOpenTransaction(t *testing.T) {
 // TestTransactionLog logs one line for a transaction that is open for long, and one for its end.
 func TestTransactionLog(t *testing.T) {
 	var log strings.Builder
-	l := transactionLog{slog.New(slog.NewTextHandler(&log, nil)), map[int32]OpenTransaction{}}
+	l := transactionLog{slog.New(slog.NewTextHandler(&log, nil)), map[int32]kafka.OpenTransaction{}}
 	start := time.Now()
 	lines := func(seconds int, offset int64, want int) {
 		t.Helper()
-		open := OpenTransaction{}
+		open := kafka.OpenTransaction{}
 		if offset > 0 {
-			open = OpenTransaction{3, offset, start}
+			open = kafka.OpenTransaction{Partition: 3, Offset: offset, Since: start}
 		}
 		l.note(3, open, 110, start.Add(time.Duration(seconds)*time.Second))
 		if n := strings.Count(log.String(), "\n"); n != want {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // trouble tells of a server that does not work: once, however many partitions meet it and however
@@ -34,7 +36,7 @@ func (t *trouble) meet(partition int32, cause error) {
 	defer t.mu.Unlock()
 	if len(t.met) == 0 {
 		t.met, t.since = map[int32]bool{}, time.Now()
-		t.log.Warn(t.failed, "error", Brief(cause))
+		t.log.Warn(t.failed, "error", kafka.Brief(cause))
 	}
 	t.met[partition] = true
 }

@@ -17,11 +17,11 @@ import (
 // WatermarkReader tells the stream's watermark by the rule of a processor, to those who only look
 // on. It connects when it is first read. One reads at a time.
 type WatermarkReader struct {
-	cluster Cluster
+	cluster kafka.Cluster
 	topic   string
 	emptied map[int32][2]int64
-	blocked *openTransactions // of partitions that the watermark leaves out, or will
-	open    *openTransactions
+	blocked *kafka.OpenTransactions // of partitions that the watermark leaves out, or will
+	open    *kafka.OpenTransactions
 
 	mu     sync.Mutex // so that it can be closed while someone reads
 	admin  *kafka.Admin
@@ -29,9 +29,9 @@ type WatermarkReader struct {
 }
 
 // NewWatermarkReader returns a reader for a topic of events.
-func NewWatermarkReader(cluster Cluster, topic string) *WatermarkReader {
+func NewWatermarkReader(cluster kafka.Cluster, topic string) *WatermarkReader {
 	return &WatermarkReader{cluster: cluster, topic: topic, emptied: map[int32][2]int64{},
-		blocked: newOpenTransactions(), open: newOpenTransactions()}
+		blocked: kafka.NewOpenTransactions(), open: kafka.NewOpenTransactions()}
 }
 
 // Read returns the watermark of cursors that were read at one moment. Kafka is asked for the end of
@@ -42,7 +42,7 @@ func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, laten
 	if err != nil {
 		return toll.Watermark{}, err
 	}
-	info, err := existing(ctx, admin, r.topic)
+	info, err := admin.Existing(ctx, r.topic)
 	if err != nil {
 		return toll.Watermark{}, err
 	}
@@ -57,7 +57,7 @@ func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, laten
 			return done, err
 		})
 	if err != nil {
-		return toll.Watermark{}, explainKafka(err)
+		return toll.Watermark{}, kafka.Explain(err)
 	}
 	return h.mark, nil
 }
@@ -68,22 +68,22 @@ type Backlog struct {
 	// own. The cursors were read before, so what comes meanwhile counts as well.
 	Offsets int64
 	// Open are the transactions that keep some of them from being read, ascending by partition.
-	Open []OpenTransaction
+	Open []kafka.OpenTransaction
 }
 
 // Backlog returns what of the topic is not stored yet.
 func (r *WatermarkReader) Backlog(ctx context.Context, cursors []toll.Cursor) (b Backlog,
 	err error) {
-	defer func() { err = explainKafka(err) }()
+	defer func() { err = kafka.Explain(err) }()
 	admin, err := r.connect(ctx)
 	if err != nil {
 		return b, err
 	}
-	info, err := existing(ctx, admin, r.topic)
+	info, err := admin.Existing(ctx, r.topic)
 	if err != nil {
 		return b, err
 	}
-	partitions := upTo(info.Partitions)
+	partitions := kafka.UpTo(info.Partitions)
 	ends, err := admin.Offsets(ctx, r.topic, kafka.Newest, partitions...)
 	if err != nil {
 		return b, err
@@ -109,7 +109,7 @@ func (r *WatermarkReader) Backlog(ctx context.Context, cursors []toll.Cursor) (b
 		if !found {
 			readable = ends[p]
 		}
-		if t, open := r.open.look(p, readable, ends[p]); open {
+		if t, open := r.open.Look(p, readable, ends[p]); open {
 			b.Open = append(b.Open, t)
 		}
 	}
@@ -123,7 +123,7 @@ func (r *WatermarkReader) connect(ctx context.Context) (*kafka.Admin, error) {
 		return nil, kgo.ErrClientClosed
 	}
 	if r.admin == nil {
-		admin, err := r.cluster.connect(ctx)
+		admin, err := r.cluster.Connect(ctx)
 		if err != nil {
 			return nil, err
 		}

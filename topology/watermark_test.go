@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestWatermarkReader looks at two partitions, of which the second is an hour behind in event time
@@ -37,7 +38,7 @@ func TestWatermarkReader(t *testing.T) {
 			Clock: wire.AppendClock(nil, &clock)}
 	}
 	const now, before = 1_000_000, 996_400
-	r := NewWatermarkReader(Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}, "toll")
+	r := NewWatermarkReader(kafka.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}, "toll")
 	for _, c := range []struct {
 		name    string
 		cursors []toll.Cursor

@@ -13,6 +13,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // windows closes the windows of the plazas that this process counts, for the length of a run.
@@ -316,7 +317,7 @@ func (w *windows) settle(ctx context.Context, taken []handOver,
 						published = append(published, notices[i].Ref)
 					}
 				} else {
-					err = explainKafka(fmt.Errorf("publish the results of windows: %w", err))
+					err = kafka.Explain(fmt.Errorf("publish the results of windows: %w", err))
 				}
 			}
 		}
@@ -336,7 +337,7 @@ func (w *windows) settle(ctx context.Context, taken []handOver,
 		if !told {
 			told = true
 			w.cfg.Log.Warn("results of windows can't be stored; trying again until it works", "error",
-				Brief(err))
+				kafka.Brief(err))
 		}
 		select {
 		case <-time.After(pauses.NextBackOff()):
@@ -393,7 +394,7 @@ func (r *run) watch(ctx context.Context) {
 	defer r.database.leave(allPartitions)
 	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, kafka: r.brokers,
 		partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
-		blocked: newOpenTransactions()}
+		blocked: kafka.NewOpenTransactions()}
 	var readAt, visitedAt time.Time
 	var visited *horizon
 	told, more := false, false

@@ -14,7 +14,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
@@ -61,7 +61,7 @@ func (a *app) acceptLog(ctx context.Context, con endpoint.Connection, yes, asJSO
 		return err
 	}
 	if !found {
-		return topology.Topics{Topic: con.Topic}.Missing()
+		return kafka.Topics{Topic: con.Topic}.Missing()
 	}
 	if _, err := store.Check(ctx, con.Identity(info.ID)); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (a *app) acceptLog(ctx context.Context, con endpoint.Connection, yes, asJSO
 	for i := range cursors {
 		p, err := planAcceptance(ctx, store, client, &cursors[i])
 		if err != nil {
-			return topology.Explain(err)
+			return kafka.Explain(err)
 		}
 		if p != nil {
 			accepts = append(accepts, *p)
@@ -180,7 +180,7 @@ func checkLogs(ctx context.Context, r *reader) (map[int32]sql.LogCheck, error) {
 		}
 		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
 		if err != nil {
-			f = fetch.Finding{Unchecked: topology.Brief(topology.Explain(err))}
+			f = fetch.Finding{Unchecked: kafka.Brief(kafka.Explain(err))}
 		}
 		checks[c.Partition] = sql.LogCheck{Replaced: f.Replaced, Unchecked: f.Unchecked}
 	}

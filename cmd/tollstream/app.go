@@ -9,7 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // app is the command with its surroundings. Commands write what was asked for to stdout, all else
@@ -45,7 +45,7 @@ func (a *app) commands() []*cli.Command {
 }
 
 // quietLibraries is for tests, which run many commands in one process.
-var quietLibraries = sync.OnceFunc(topology.QuietLibraries)
+var quietLibraries = sync.OnceFunc(kafka.QuietLibraries)
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	quietLibraries()

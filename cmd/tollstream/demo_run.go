@@ -20,6 +20,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // demoConfig says how to run a demo.
@@ -62,7 +63,7 @@ func demoRun(ctx context.Context, cfg demoConfig) (exact bool, err error) {
 	fmt.Fprintln(cfg.Out, "Starting a broker and a database …")
 	servers, err := startSandbox(ctx, sandboxConfig{
 		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC, Log: quietLog(),
-		Topics: topology.Topics{Topic: endpoint.DefaultTopic, Group: endpoint.DefaultGroup,
+		Topics: kafka.Topics{Topic: endpoint.DefaultTopic, Group: endpoint.DefaultGroup,
 			Partitions:  endpoint.DefaultPartitions,
 			Replication: endpoint.DefaultReplication},
 	})

@@ -7,7 +7,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 func (a *app) initCommand() *cli.Command {
@@ -41,7 +41,7 @@ func (a *app) initCommand() *cli.Command {
 	}
 }
 
-func (a *app) init(ctx context.Context, con endpoint.Connection, topics topology.Topics,
+func (a *app) init(ctx context.Context, con endpoint.Connection, topics kafka.Topics,
 	asJSON bool) error {
 	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
 	if err != nil {

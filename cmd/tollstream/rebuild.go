@@ -13,7 +13,7 @@ import (
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 func (a *app) rebuildCommand() *cli.Command {
@@ -61,7 +61,7 @@ func (a *app) rebuild(ctx context.Context, con endpoint.Connection, yes, asJSON 
 		return err
 	}
 	if !found {
-		return topology.Topics{Topic: con.Topic}.Missing()
+		return kafka.Topics{Topic: con.Topic}.Missing()
 	}
 	plan, err := store.PlanRebuild(ctx, con.Identity(info.ID))
 	if err != nil {
@@ -80,9 +80,9 @@ func (a *app) rebuild(ctx context.Context, con endpoint.Connection, yes, asJSON 
 	if err != nil {
 		return err
 	}
-	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", topology.TableTopic(con.Group),
+	t.tell(fmt.Sprintf("read topic %s: it counts %s, in epoch %d", kafka.TableTopic(con.Group),
 		text.Count(epochs.Plazas, "plaza"), epochs.Highest))
-	topics := topology.Topics{Topic: con.Topic, Group: con.Group, Partitions: info.Partitions,
+	topics := kafka.Topics{Topic: con.Topic, Group: con.Group, Partitions: info.Partitions,
 		Replication: info.Replicas}
 	if outgrown, err := con.Cluster.Outgrown(ctx, topics); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
@@ -72,7 +72,7 @@ func resetPlan(con endpoint.Connection, o resetOptions) string {
 	}
 	return fmt.Sprintf(
 		"%s and of tollstream's own tables in %s, the topics %s and %s, and the offsets of group %s; topic %s stays",
-		rows, con.Address(), topology.LoopTopic(con.Group), topology.TableTopic(con.Group), con.Group,
+		rows, con.Address(), kafka.LoopTopic(con.Group), kafka.TableTopic(con.Group), con.Group,
 		con.Topic)
 }
 
@@ -90,7 +90,7 @@ func resetLine(o resetOptions) string {
 // reset empties the database first. Until it is empty the database is marked, and process refuses
 // it; from then on what the topics still hold is of an epoch before. So wherever it is interrupted,
 // nothing wrong is counted, and running it again completes it.
-func (a *app) reset(ctx context.Context, con endpoint.Connection, topics topology.Topics,
+func (a *app) reset(ctx context.Context, con endpoint.Connection, topics kafka.Topics,
 	o resetOptions,
 	asJSON bool) error {
 	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
@@ -144,7 +144,7 @@ func (a *app) reset(ctx context.Context, con endpoint.Connection, topics topolog
 
 // unreplayable returns how many rows a replay of the topic would not bring back.
 func unreplayable(ctx context.Context, con endpoint.Connection, store *sql.Store,
-	info topology.TopicInfo,
+	info kafka.Topic,
 	found bool) (rows int64, exact bool, err error) {
 	m, err := store.Meta(ctx)
 	if err != nil {
@@ -168,7 +168,7 @@ func unreplayable(ctx context.Context, con endpoint.Connection, store *sql.Store
 			c := &cursors[i]
 			l, err := logRange(ctx, client, c)
 			if err != nil {
-				return 0, false, topology.Explain(err)
+				return 0, false, kafka.Explain(err)
 			}
 			logs[c.Partition] = l
 		}

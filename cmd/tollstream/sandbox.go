@@ -19,7 +19,7 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // sandboxConfig says how to start a sandbox.
@@ -27,7 +27,7 @@ type sandboxConfig struct {
 	KafkaListen, MySQLListen string // HOST:PORT on loopback; port 0 takes a free one
 	DataDir                  string // empty: a temporary folder, gone at the end
 	Engine                   string // as in [devstack.DatabaseConfig]; empty: the first installed one
-	Topics                   topology.Topics
+	Topics                   kafka.Topics
 	Location                 *time.Location
 	Log                      *slog.Logger
 }
@@ -153,7 +153,7 @@ func (s *sandbox) folder(name string) string {
 // connection returns how to reach the servers.
 func (s *sandbox) connection() endpoint.Connection {
 	return endpoint.Connection{
-		Cluster:  topology.Cluster{Brokers: []string{s.broker.Addr()}, ClientID: "tollstream"},
+		Cluster:  kafka.Cluster{Brokers: []string{s.broker.Addr()}, ClientID: "tollstream"},
 		Topic:    s.cfg.Topics.Topic,
 		Group:    s.cfg.Topics.Group,
 		DSN:      s.database.DSN(),

@@ -19,7 +19,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/testkit"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // serverCondition is [mariadb]: scripts run on a MariaDB.
@@ -145,7 +145,7 @@ func serversCommand(ts *testscript.TestScript, neg bool, args []string) {
 func testSandbox(t *testing.T, cfg sandboxConfig) (*sandbox, error) {
 	t.Helper()
 	cfg.KafkaListen, cfg.MySQLListen = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Topics = topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1}
+	cfg.Topics = kafka.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1}
 	cfg.Location, cfg.Log = time.UTC, slog.New(slog.DiscardHandler)
 	quietLibraries()
 	if cfg.Engine == engineEmbedded {

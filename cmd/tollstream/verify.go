@@ -20,6 +20,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 func (a *app) verifyCommand() *cli.Command {
@@ -157,7 +158,7 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 	if !consumed {
 		report.Notes = append(report.Notes, fmt.Sprintf(
 			"the group has not consumed %s to its end: that a delta is lost can be told once it has",
-			topology.LoopTopic(r.con.Group)))
+			kafka.LoopTopic(r.con.Group)))
 	}
 	return report, nil
 }

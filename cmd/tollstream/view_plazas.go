@@ -12,7 +12,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // writePlazas prints one line for each plaza.
@@ -79,7 +79,7 @@ func backlogLines(b *viewBoard) (lines []string) {
 
 // transactionLine says which transaction keeps records of the topic from being read. How long it is
 // open is known to those who looked before.
-func transactionLine(t topology.OpenTransaction) string {
+func transactionLine(t kafka.OpenTransaction) string {
 	line := fmt.Sprintf("partition %d waits at offset %s for the end of a producer's transaction",
 		t.Partition, text.Number(t.Offset))
 	if open := time.Since(t.Since).Truncate(time.Second); open > 0 {

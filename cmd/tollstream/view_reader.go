@@ -16,6 +16,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // reader is what view and verify read: a database that was checked, and the group table.
@@ -59,7 +60,7 @@ func openFollower(ctx context.Context, con endpoint.Connection, fixedTimezone bo
 
 func openFollowing(ctx context.Context, con endpoint.Connection, fixedTimezone bool,
 	log *slog.Logger,
-	newTable func(topology.Cluster, string, *slog.Logger) (*topology.Table, error)) (*reader, error) {
+	newTable func(kafka.Cluster, string, *slog.Logger) (*topology.Table, error)) (*reader, error) {
 	r, table, err := openReaderOf(ctx, con, fixedTimezone, log, func() (*topology.Table, error) {
 		return newTable(con.Cluster, con.Group, log)
 	})

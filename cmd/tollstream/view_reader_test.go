@@ -14,6 +14,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // countingContext counts what waits for its end.
@@ -70,7 +71,7 @@ func TestReaderClosesTable(t *testing.T) {
 			"sarama.(*client).backgroundMetadataUpdater")
 	}
 	before := clients()
-	con := endpoint.Connection{Cluster: topology.Cluster{Brokers: broker.ListenAddrs(),
+	con := endpoint.Connection{Cluster: kafka.Cluster{Brokers: broker.ListenAddrs(),
 		ClientID: "test"},
 		Topic: "toll", Group: "tollstream",
 		DSN: "nobody@tcp(127.0.0.1:1)/none", Location: time.UTC}

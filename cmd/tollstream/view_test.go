@@ -25,6 +25,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // pipeline is a stack with what the commands need to be run on it.
@@ -41,7 +42,7 @@ func newPipeline(t testing.TB, location *time.Location) *testbed {
 	s, err := startSandbox(t.Context(), sandboxConfig{
 		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: location,
 		Log:    slog.New(slog.DiscardHandler),
-		Topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
+		Topics: kafka.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/tui"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // fullScreen reports whether view --watch fills the terminal: where a person sees it and has keys.
@@ -52,7 +52,7 @@ func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
 	r.start()
 	defer context.AfterFunc(ctx, r.stop)()
 	source.open(v)
-	options := tui.Options{Plaza: s.plaza, Top: s.top, Brief: topology.Brief,
+	options := tui.Options{Plaza: s.plaza, Top: s.top, Brief: kafka.Brief,
 		Ends: func(err error) bool { return errors.Is(err, errTableEnded) }}
 	if s.sorted {
 		options.Sort = s.sort

@@ -31,7 +31,7 @@ import (
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/internal/tui"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // terminal is a pseudo-terminal, with what a person would see there.
@@ -421,7 +421,7 @@ func TestScreenOutage(t *testing.T) {
 	s, err := startSandbox(t.Context(), sandboxConfig{
 		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC,
 		Log: slog.New(slog.DiscardHandler), DataDir: dir,
-		Topics: topology.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
+		Topics: kafka.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
 	})
 	if err != nil {
 		t.Fatal(err)

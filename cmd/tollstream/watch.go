@@ -9,7 +9,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // watchPause is how often the view is shown anew.
@@ -32,7 +32,7 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 		trouble := ""
 		switch {
 		case err != nil:
-			trouble = "waiting for the servers: " + text.OneLine(topology.Brief(err))
+			trouble = "waiting for the servers: " + text.OneLine(kafka.Brief(err))
 		case v.settings.plaza != nil && b.plazas[0].unknown():
 			trouble = fmt.Sprintf("no vehicle has passed plaza %d yet", *v.settings.plaza)
 		}

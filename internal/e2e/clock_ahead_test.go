@@ -9,7 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestClockAhead has a broker that refuses the time of our messages, as Kafka does of a clock that
@@ -21,13 +21,13 @@ func TestClockAhead(t *testing.T) {
 	w := newWorldOn(t, strings.Join(c.ListenAddrs(), ","), engine)
 	w.must("init", "--partitions", "2")
 	w.must("emit", "--count", "50", "--rate", "0")
-	for i, topic := range []string{topology.LoopTopic(w.group), topology.TableTopic(w.group),
-		topology.CongestionTopic(w.topic)} {
+	for i, topic := range []string{kafka.LoopTopic(w.group), kafka.TableTopic(w.group),
+		kafka.CongestionTopic(w.topic)} {
 		w.must("emit", "--count", "50", "--rate", "0")
 		h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidTimestamp,
 			Count: -1})
 		args := []string{"process"}
-		if topic == topology.CongestionTopic(w.topic) {
+		if topic == kafka.CongestionTopic(w.topic) {
 			args = append(args, "--until-end") // which closes all windows
 		}
 		p := w.start(args...)

@@ -14,7 +14,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestEmptiedBatches reads the group table's topic as a real broker's compaction leaves it: files
@@ -30,7 +30,7 @@ func TestEmptiedBatches(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = k.Close() })
 	const group, epoch, file = "emptied", 9, 1 << 20
-	topic := topology.TableTopic(group)
+	topic := kafka.TableTopic(group)
 	client := func(opts ...kgo.Opt) *kgo.Client {
 		c, err := kgo.NewClient(append(opts, kgo.SeedBrokers(k.Addr()))...)
 		if err != nil {
@@ -74,7 +74,7 @@ func TestEmptiedBatches(t *testing.T) {
 			t.Fatal("the broker does not compact the topic")
 		}
 	}
-	got, err := topology.Cluster{Brokers: []string{k.Addr()}, ClientID: "test"}.Epochs(t.Context(),
+	got, err := kafka.Cluster{Brokers: []string{k.Addr()}, ClientID: "test"}.Epochs(t.Context(),
 		group, "toll")
 	if err != nil || got.Highest != epoch || got.Plazas != 1 {
 		t.Errorf("%+v, %v, want epoch %d of 1 plaza", got, err, epoch)

@@ -15,7 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tollstream/tollstream/internal/devstack"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // ownKafka starts a broker that no other test uses.
@@ -84,8 +84,9 @@ func pauseKafka(f *injection) {
 func proxiedKafka(t *testing.T) (*devstack.Kafka, *proxy) {
 	t.Helper()
 	p := startProxy(t, "", kafkaFrames)
-	k, err := devstack.StartKafka(t.Context(), devstack.KafkaConfig{Jars: kafkaJars(t), Addr: "127.0.0.1:0",
-		Listeners: map[string]devstack.KafkaListener{"PROXIED": {Advertise: p.addr()}}})
+	k, err := devstack.StartKafka(t.Context(),
+		devstack.KafkaConfig{Jars: kafkaJars(t), Addr: "127.0.0.1:0",
+			Listeners: map[string]devstack.KafkaListener{"PROXIED": {Advertise: p.addr()}}})
 	if err != nil {
 		t.Fatalf("start Kafka: %v", err)
 	}
@@ -167,8 +168,8 @@ func moveLeaders(f *injection) {
 	members := []*process{w.member("one"), w.member("two")}
 	l.caughtUp("the start", caughtUpWithin, members...)
 	l.forgetPauses()
-	topics := []string{w.topic, topology.LoopTopic(w.group), topology.TableTopic(w.group),
-		topology.CongestionTopic(w.topic)}
+	topics := []string{w.topic, kafka.LoopTopic(w.group), kafka.TableTopic(w.group),
+		kafka.CongestionTopic(w.topic)}
 	for round := range f.rounds {
 		for _, topic := range topics {
 			for partition := range int32(4) {
@@ -198,8 +199,8 @@ func refuseProduces(f *injection) {
 	l.caughtUp("the start", caughtUpWithin, p)
 	l.forgetPauses()
 	for range f.rounds {
-		for _, topic := range []string{topology.LoopTopic(w.group), topology.TableTopic(w.group),
-			topology.CongestionTopic(w.topic)} {
+		for _, topic := range []string{kafka.LoopTopic(w.group), kafka.TableTopic(w.group),
+			kafka.CongestionTopic(w.topic)} {
 			for _, refusal := range []*kerr.Error{kerr.NotLeaderForPartition, kerr.NotEnoughReplicas,
 				kerr.NotEnoughReplicasAfterAppend, kerr.RequestTimedOut} {
 				h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: refusal, Count: 2})

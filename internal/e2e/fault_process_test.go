@@ -6,7 +6,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // caughtUpWithin is far more than any recovery takes, also on a loaded machine.
@@ -111,7 +111,7 @@ func (w *world) fallBacks() int {
 	w.t.Helper()
 	newest := map[string]map[int32]int64{}
 	behind := 0
-	for _, r := range w.records(topology.TableTopic(w.group)) {
+	for _, r := range w.records(kafka.TableTopic(w.group)) {
 		v, err := wire.StateCodec{}.Decode(r.Value)
 		state, ok := v.(*toll.State)
 		if err != nil || !ok {

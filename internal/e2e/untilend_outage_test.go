@@ -8,7 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestUntilEndOutage has Kafka unavailable for longer than a minute right after the last delta was
@@ -19,7 +19,7 @@ func TestUntilEndOutage(t *testing.T) {
 	w := newWorldOn(t, strings.Join(c.ListenAddrs(), ","), engine)
 	w.must("init", "--partitions", "1")
 	w.must("emit", "--count", "50", "--rate", "0")
-	merges := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topology.LoopTopic(w.group),
+	merges := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: kafka.LoopTopic(w.group),
 		Count: -1})
 	p := w.start("process", "--until-end")
 	w.eventually("the last publish", time.Minute, func() bool {

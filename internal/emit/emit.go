@@ -17,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 const (
@@ -30,7 +31,7 @@ const (
 
 // Config says what to emit, and where to.
 type Config struct {
-	Cluster  topology.Cluster
+	Cluster  kafka.Cluster
 	Topic    string
 	Location *time.Location // of event times
 	Format   codecs.Format  // of the records; Auto is a file's own, and CSV for simulated events

@@ -12,7 +12,7 @@ import (
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/trust"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // kafkaPassword is the variable of Kafka's password. It has no flag, since every user of a machine
@@ -66,13 +66,13 @@ func AccessFlagNames() []string {
 }
 
 // kafkaSecurity reads how brokers are trusted, and who we are to them.
-func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) {
-	var s topology.Security
+func kafkaSecurity(c *cli.Context, brokers []string) (kafka.Security, error) {
+	var s kafka.Security
 	var err error
 	if s.TLS, err = tlsFrom(c, "kafka", c.Bool("kafka-tls")); err != nil {
 		return s, err
 	}
-	if s.Mechanism, err = topology.ParseMechanism(command.Setting(c, "kafka-sasl", "")); err != nil {
+	if s.Mechanism, err = kafka.ParseMechanism(command.Setting(c, "kafka-sasl", "")); err != nil {
 		return s, hint.Usagef("--kafka-sasl: %v", err)
 	}
 	s.User = command.Setting(c, "kafka-user", "")
@@ -86,7 +86,7 @@ func kafkaSecurity(c *cli.Context, brokers []string) (topology.Security, error) 
 			return s, fmt.Errorf("read --kafka-password-file: %w", err)
 		}
 	}
-	if s.Mechanism == topology.NoSASL {
+	if s.Mechanism == kafka.NoSASL {
 		if s.User != "" || file != "" {
 			return s, hint.With(hint.Usagef("a Kafka user or password is set, and no mechanism"),
 				"add --kafka-sasl scram-sha-512, or what the brokers use")

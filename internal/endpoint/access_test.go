@@ -11,7 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/internal/command"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // clearAccess empties the variables of the access flags for a test.
@@ -244,7 +244,7 @@ func TestSecurityDoesNotPrintSecrets(t *testing.T) {
 	}
 }
 
-func describeAll(c topology.Cluster) string {
+func describeAll(c kafka.Cluster) string {
 	var b strings.Builder
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		b.WriteString(fmt.Sprintf(format, c) + fmt.Sprintf(format, c.Security.Password) +

@@ -19,7 +19,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // The defaults fit both `tollstream up` and compose.yaml.
@@ -38,7 +38,7 @@ const connectionCategory = "Connection"
 
 // Connection is what every command needs to know to reach its servers.
 type Connection struct {
-	Cluster  topology.Cluster
+	Cluster  kafka.Cluster
 	Topic    string
 	Group    string
 	DSN      string      // holds the password: never print it, see address
@@ -85,7 +85,7 @@ func From(c *cli.Context) (Connection, error) {
 	if err != nil {
 		return con, err
 	}
-	con.Cluster = topology.Cluster{Brokers: brokers, ClientID: "tollstream"}
+	con.Cluster = kafka.Cluster{Brokers: brokers, ClientID: "tollstream"}
 	if con.Cluster.Security, err = kafkaSecurity(c, brokers); err != nil {
 		return con, err
 	}
@@ -148,7 +148,7 @@ func CheckNames(topic, group string) error {
 	if err := CheckName("group", group); err != nil {
 		return err
 	}
-	if err := topology.CheckNames(topic, group); err != nil {
+	if err := kafka.CheckNames(topic, group); err != nil {
 		return hint.With(hint.Usagef("--topic: %v", err),
 			"choose another name for the topic of events, or another group")
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 const (
@@ -33,14 +33,14 @@ func TopicFlags() []cli.Flag {
 // MinRetentionFlag is of the commands that look at the settings of the topic of events.
 func MinRetentionFlag() cli.Flag {
 	return &cli.DurationFlag{
-		Name: "min-retention", EnvVars: command.Env("min-retention"), Value: topology.DefaultMinRetention,
+		Name: "min-retention", EnvVars: command.Env("min-retention"), Value: kafka.DefaultMinRetention,
 		Usage: "warn where the topic of events keeps them for less than this `TIME`; 0 for never",
 	}
 }
 
 // TopicsFrom reads which topics a command is to work with.
-func TopicsFrom(c *cli.Context, con Connection) (topology.Topics, error) {
-	t := topology.Topics{Topic: con.Topic, Group: con.Group, Partitions: DefaultPartitions,
+func TopicsFrom(c *cli.Context, con Connection) (kafka.Topics, error) {
+	t := kafka.Topics{Topic: con.Topic, Group: con.Group, Partitions: DefaultPartitions,
 		Replication: DefaultReplication}
 	if command.Has(c, "partitions") {
 		t.Partitions = c.Int("partitions")
@@ -65,7 +65,7 @@ func TopicsFrom(c *cli.Context, con Connection) (topology.Topics, error) {
 
 // Init makes database, tables and topics what the commands need, and tells each thing that
 // it did. What is right stays as it is; what is wrong is a [toll.PermanentError].
-func Init(ctx context.Context, con Connection, t topology.Topics, log *slog.Logger,
+func Init(ctx context.Context, con Connection, t kafka.Topics, log *slog.Logger,
 	tell func(...string)) error {
 	info, found, err := con.Cluster.Describe(ctx, t.Topic)
 	if err != nil {
@@ -119,7 +119,7 @@ func Init(ctx context.Context, con Connection, t topology.Topics, log *slog.Logg
 }
 
 // warnOfPolicy refuses a topic of events that Kafka compacts, and warns of a short retention.
-func warnOfPolicy(ctx context.Context, con Connection, t topology.Topics, log *slog.Logger) error {
+func warnOfPolicy(ctx context.Context, con Connection, t kafka.Topics, log *slog.Logger) error {
 	warnings, err := con.Cluster.CheckPolicy(ctx, t.Topic, t.MinRetention)
 	for _, w := range warnings {
 		log.Warn(w)

@@ -14,6 +14,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Retention is how long what is derived from the events is kept in the database, and how often
@@ -51,7 +52,7 @@ const (
 
 // Config is what a [Maintainer] works with.
 type Config struct {
-	Cluster      topology.Cluster
+	Cluster      kafka.Cluster
 	Topic, Group string
 	Retention
 	Kinds          []toll.WindowKind
@@ -121,7 +122,7 @@ func (m *Maintainer) Run(ctx context.Context) {
 func (m *Maintainer) failed(err error) {
 	var permanent *toll.PermanentError
 	if errors.As(err, &permanent) {
-		m.warnOnce("old rows can't be compacted or deleted", topology.Brief(err), "hint",
+		m.warnOnce("old rows can't be compacted or deleted", kafka.Brief(err), "hint",
 			permanent.Hint)
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Config is what [Run] works with.
@@ -89,7 +90,7 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 	defer cancel()
 	ended := make(chan error, 1)
 	if cfg.UntilEnd {
-		var end topology.End
+		var end kafka.End
 		err := retryOutage(ctx, cfg.Log, func() (err error) {
 			end, err = t.Cluster.FindEnd(ctx, t.Topic)
 			return err
@@ -157,7 +158,7 @@ func (p *pipeline) process(ctx context.Context, cancel context.CancelFunc,
 // awaitReady waits until both servers answer, and checks that they are as the processor needs them.
 func (p *pipeline) awaitReady(ctx context.Context) error {
 	t, store := &p.cfg.Topology, p.cfg.Store
-	topics := topology.Topics{Topic: t.Topic, Group: t.Group, Partitions: 1,
+	topics := kafka.Topics{Topic: t.Topic, Group: t.Group, Partitions: 1,
 		Replication: t.Replication}
 	return retryOutage(ctx, p.cfg.Log, func() (err error) {
 		defer func() { t.Stats.Checked(err) }()

@@ -9,7 +9,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // retryOutage calls do, retrying with backoff until it succeeds, fails with a permanent error, or
@@ -30,7 +30,7 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 			err = backoff.Permanent(err)
 		case !warned && ctx.Err() == nil:
 			warned = true
-			log.Warn("waiting for the servers", "error", text.OneLine(topology.Brief(err)))
+			log.Warn("waiting for the servers", "error", text.OneLine(kafka.Brief(err)))
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))

@@ -25,6 +25,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Traces sends spans to a collector, by OTLP over HTTP: of batches, of transactions of results, and
@@ -194,7 +195,7 @@ func (t *Traces) Results(r topology.ResultsTrace) {
 
 func failed(span trace.Span, err error) {
 	if err != nil {
-		span.SetStatus(codes.Error, text.OneLine(topology.Brief(err)))
+		span.SetStatus(codes.Error, text.OneLine(kafka.Brief(err)))
 	}
 }
 

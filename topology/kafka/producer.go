@@ -5,7 +5,6 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"hash"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,10 +38,9 @@ type Producer struct {
 
 // NewProducer returns a producer that connects when it is used first. linger is how long a record
 // waits for others to be sent with.
-func NewProducer(hasher func() hash.Hash32, linger time.Duration, options ...kgo.Opt) (*Producer,
-	error) {
+func NewProducer(linger time.Duration, options ...kgo.Opt) (*Producer, error) {
 	cl, err := kgo.NewClient(append(options,
-		kgo.RecordPartitioner(Partitioner(hasher)),
+		kgo.RecordPartitioner(Partitioner()),
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytes(batchBytes),
 		kgo.ProducerBatchCompression(kgo.Lz4Compression()),
@@ -105,22 +103,22 @@ func (sharedProducer) Close() error { return nil }
 
 // Partitioner places records as goka and sarama's hash partitioners do, and those without a key in
 // turn.
-func Partitioner(hasher func() hash.Hash32) kgo.Partitioner {
+func Partitioner() kgo.Partitioner {
 	var turn atomic.Uint32
 	return kgo.BasicConsistentPartitioner(func(string) func(*kgo.Record, int) int {
 		return func(r *kgo.Record, partitions int) int {
 			if len(r.Key) == 0 {
 				return int(turn.Add(1) % uint32(partitions))
 			}
-			h := hasher()
-			_, _ = h.Write(r.Key) // a hash never fails
-			return PartitionOf(h.Sum32(), partitions)
+			return int(PartitionOf(r.Key, int32(partitions)))
 		}
 	})
 }
 
-// PartitionOf returns the partition of a key with a hash.
-func PartitionOf(hash uint32, partitions int) int {
-	p := int32(hash) % int32(partitions)
-	return int(max(p, -p))
+// PartitionOf places a key as goka and sarama.NewCustomHashPartitioner do.
+func PartitionOf[K string | []byte](key K, partitions int32) int32 {
+	h := Hasher()
+	_, _ = h.Write([]byte(key)) // a hash never fails
+	p := int32(h.Sum32()) % partitions
+	return max(p, -p)
 }

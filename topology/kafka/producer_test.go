@@ -3,8 +3,6 @@ package kafka
 import (
 	"errors"
 	"fmt"
-	"hash"
-	"hash/fnv"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,8 +18,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 )
 
-func fnv1a() hash.Hash32 { return fnv.New32a() }
-
 func newTestProducer(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, *Producer) {
 	t.Helper()
 	broker, err := kfake.NewCluster(append(options, kfake.NumBrokers(1),
@@ -30,7 +26,7 @@ func newTestProducer(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, *Produ
 		t.Fatal(err)
 	}
 	t.Cleanup(broker.Close)
-	p, err := NewProducer(fnv1a, 0, kgo.SeedBrokers(broker.ListenAddrs()...),
+	p, err := NewProducer(0, kgo.SeedBrokers(broker.ListenAddrs()...),
 		kgo.MaxVersions(kversion.V2_8_0()))
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +91,7 @@ func TestProducerKeepsOrder(t *testing.T) {
 			t.Fatal(e.err)
 		}
 		want,
-			err := sarama.NewCustomHashPartitioner(fnv1a)("table").Partition(
+			err := sarama.NewCustomHashPartitioner(Hasher)("table").Partition(
 			&sarama.ProducerMessage{Key: sarama.StringEncoder(e.key)}, 4)
 		if err != nil || e.msg.Partition != want || e.msg.Offset != offsets[want] {
 			t.Fatalf("key %s: partition %d, offset %d; want %d, %d (%v)", e.key, e.msg.Partition,
@@ -216,7 +212,7 @@ func TestProducerHeaders(t *testing.T) {
 
 // TestPartitioner places records without a key in turn.
 func TestPartitioner(t *testing.T) {
-	place := Partitioner(fnv1a).ForTopic("table")
+	place := Partitioner().ForTopic("table")
 	seen := map[int]int{}
 	for range 8 {
 		seen[place.Partition(&kgo.Record{}, 4)]++

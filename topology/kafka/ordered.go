@@ -1,25 +1,21 @@
-package topology
+package kafka
 
 import (
-	"hash"
 	"sync"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
-
-	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// orderedProducer is a goka.Producer that resolves its promises in the order of emission, per
+// OrderedProducer is a [goka.Producer] that resolves its promises in the order of emission, per
 // partition, and after one failure fails all later ones of that partition.
 //
 // A client may give up on one message and go on with the next, and goka marks the highest offset
 // whose promise is kept: without this, a message whose plaza state never reached the changelog
 // would be marked as done by its successor.
-type orderedProducer struct {
+type OrderedProducer struct {
 	goka.Producer
 	partitions int32
-	hasher     func() hash.Hash32
 
 	mu     sync.Mutex
 	queues map[queueKey]*promiseQueue
@@ -30,25 +26,24 @@ type queueKey struct {
 	partition int32
 }
 
-func newOrderedProducer(p goka.Producer, partitions int,
-	hasher func() hash.Hash32) *orderedProducer {
-	return &orderedProducer{
+// NewOrderedProducer puts the promises of a producer of topics with so many partitions in order.
+func NewOrderedProducer(p goka.Producer, partitions int) *OrderedProducer {
+	return &OrderedProducer{
 		Producer:   p,
 		partitions: int32(max(partitions, 1)),
-		hasher:     hasher,
 		queues:     map[queueKey]*promiseQueue{},
 	}
 }
 
 // Emit implements goka.Producer.
-func (p *orderedProducer) Emit(topic, key string, value []byte) *goka.Promise {
+func (p *OrderedProducer) Emit(topic, key string, value []byte) *goka.Promise {
 	return p.EmitWithHeaders(topic, key, value, nil)
 }
 
 // EmitWithHeaders implements goka.Producer.
-func (p *orderedProducer) EmitWithHeaders(topic, key string, value []byte,
+func (p *OrderedProducer) EmitWithHeaders(topic, key string, value []byte,
 	headers goka.Headers) *goka.Promise {
-	q := p.queue(queueKey{topic, partitionOf(p.hasher(), key, p.partitions)})
+	q := p.queue(queueKey{topic, PartitionOf(key, p.partitions)})
 	promise, entry := q.push()
 	p.Producer.EmitWithHeaders(topic, key, value,
 		headers).ThenWithMessage(func(msg *sarama.ProducerMessage, err error) {
@@ -57,7 +52,7 @@ func (p *orderedProducer) EmitWithHeaders(topic, key string, value []byte,
 	return promise
 }
 
-func (p *orderedProducer) queue(key queueKey) *promiseQueue {
+func (p *OrderedProducer) queue(key queueKey) *promiseQueue {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := p.queues[key]
@@ -66,12 +61,6 @@ func (p *orderedProducer) queue(key queueKey) *promiseQueue {
 		p.queues[key] = q
 	}
 	return q
-}
-
-// partitionOf places a key as goka and sarama.NewCustomHashPartitioner do.
-func partitionOf(h hash.Hash32, key string, partitions int32) int32 {
-	_, _ = h.Write([]byte(key)) // a hash never fails
-	return int32(kafka.PartitionOf(h.Sum32(), int(partitions)))
 }
 
 // promiseQueue holds the promises of one partition that are not resolved yet, oldest first.

@@ -1,4 +1,4 @@
-package topology
+package kafka
 
 import (
 	"errors"
@@ -46,7 +46,7 @@ func TestOrderedProducer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			held := &heldProducer{}
-			p := newOrderedProducer(held, 4, Hasher)
+			p := NewOrderedProducer(held, 4)
 			var got []string
 			for i, key := range test.keys {
 				p.Emit("table", key, nil).ThenWithMessage(func(msg *sarama.ProducerMessage, err error) {
@@ -78,10 +78,10 @@ func TestOrderedProducer(t *testing.T) {
 // has failed.
 func TestOrderedProducerPartitionsApart(t *testing.T) {
 	held := &heldProducer{}
-	p := newOrderedProducer(held, 4, Hasher)
+	p := NewOrderedProducer(held, 4)
 	first, other := "4000", ""
 	for n := 4001; other == ""; n++ {
-		if key := fmt.Sprint(n); partitionOf(Hasher(), key, 4) != partitionOf(Hasher(), first, 4) {
+		if key := fmt.Sprint(n); PartitionOf(key, 4) != PartitionOf(first, 4) {
 			other = key
 		}
 	}
@@ -108,7 +108,7 @@ func TestPartitionOf(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := partitionOf(Hasher(), key, n); got != want {
+			if got := PartitionOf(key, n); got != want {
 				t.Fatalf("key %s of %d partitions: %d, want %d", key, n, got, want)
 			}
 		}

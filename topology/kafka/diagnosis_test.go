@@ -1,4 +1,4 @@
-package topology
+package kafka
 
 import (
 	"context"
@@ -51,7 +51,7 @@ func TestDiagnosis(t *testing.T) {
 			}
 			defer broker.Close()
 			cluster := Cluster{Brokers: broker.ListenAddrs(), ClientID: "test", Security: c.security}
-			admin, err := cluster.connect(t.Context())
+			admin, err := cluster.Connect(t.Context())
 			if err == nil {
 				defer admin.Close()
 			}
@@ -69,7 +69,7 @@ func TestDiagnosis(t *testing.T) {
 				return
 			}
 			// The client that looks at batches gets in by the same settings.
-			k, err := kgo.NewClient(cluster.kgoOptions("test", dial)...)
+			k, err := kgo.NewClient(cluster.Options("test", Dial)...)
 			if err != nil {
 				t.Fatal(err)
 			}

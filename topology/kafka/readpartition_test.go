@@ -1,4 +1,4 @@
-package topology
+package kafka
 
 import (
 	"encoding/binary"
@@ -54,7 +54,7 @@ func TestReadEmptiedBatches(t *testing.T) {
 		"nothing comes before the end": {1, []string{"a", "b"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			broker, cluster := emitterBroker(t, kfake.SeedTopics(1, topic))
+			broker, cluster := testBroker(t, kfake.SeedTopics(1, topic))
 			client, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...), kgo.DefaultProduceTopic(topic),
 				kgo.RecordPartitioner(kgo.ManualPartitioner()))
 			if err != nil {
@@ -88,13 +88,13 @@ func TestReadEmptiedBatches(t *testing.T) {
 				answer.Topics = append(answer.Topics, topic)
 				return answer, nil, true
 			})
-			admin, err := cluster.connect(t.Context())
+			admin, err := cluster.Connect(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer admin.Close()
 			var got []string
-			err = readPartition(t.Context(), admin, topic, 0, func(_, value []byte) error {
+			err = admin.ReadAll(t.Context(), topic, 0, func(_, value []byte) error {
 				got = append(got, string(value))
 				return nil
 			})

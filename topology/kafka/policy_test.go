@@ -1,4 +1,4 @@
-package topology
+package kafka
 
 import (
 	"slices"
@@ -45,12 +45,12 @@ func TestJudgePolicy(t *testing.T) {
 // TestCreatedTopics looks at the settings of what init creates: no event is deleted for another one
 // of its key, and our own messages have the broker's time, whatever our clock says.
 func TestCreatedTopics(t *testing.T) {
-	_, cluster := emitterBroker(t)
+	_, cluster := testBroker(t)
 	if _, _, err := cluster.Create(t.Context(),
 		Topics{Topic: "events", Group: "g", Partitions: 2, Replication: 1}); err != nil {
 		t.Fatal(err)
 	}
-	admin, err := cluster.connect(t.Context())
+	admin, err := cluster.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,9 @@
-package topology
+package kafka
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // LoopTopic returns the name of a group's loop topic, which carries the deltas.
@@ -98,27 +96,24 @@ func (t Topics) table() topicConfig {
 	}}
 }
 
-// TopicInfo is what the cluster says of a topic.
-type TopicInfo = kafka.Topic
-
 // Describe returns what the cluster says of a topic, and false where there is none.
-func (c Cluster) Describe(ctx context.Context, topic string) (TopicInfo, bool, error) {
-	admin, err := c.connect(ctx)
+func (c Cluster) Describe(ctx context.Context, topic string) (Topic, bool, error) {
+	admin, err := c.Connect(ctx)
 	if err != nil {
-		return TopicInfo{}, false, err
+		return Topic{}, false, err
 	}
 	defer admin.Close()
 	return describe(ctx, admin, topic)
 }
 
-func describe(ctx context.Context, kafka brokers, topic string) (TopicInfo, bool, error) {
-	info, found, err := kafka.Topic(ctx, topic)
-	return info, found, explainKafka(err)
+func describe(ctx context.Context, admin *Admin, topic string) (Topic, bool, error) {
+	info, found, err := admin.Topic(ctx, topic)
+	return info, found, Explain(err)
 }
 
-// existing returns what the cluster says of a topic that must be there.
-func existing(ctx context.Context, kafka brokers, topic string) (TopicInfo, error) {
-	info, found, err := describe(ctx, kafka, topic)
+// Existing returns what the cluster says of a topic that must be there.
+func (a *Admin) Existing(ctx context.Context, topic string) (Topic, error) {
+	info, found, err := describe(ctx, a, topic)
 	if err == nil && !found {
 		err = fmt.Errorf("describe topic %s: %w", topic, sarama.ErrUnknownTopicOrPartition)
 	}
@@ -127,10 +122,10 @@ func existing(ctx context.Context, kafka brokers, topic string) (TopicInfo, erro
 
 // Create creates the topics that are missing and returns a line for each thing it did. A topic that
 // is there and does not fit is a [toll.PermanentError].
-func (c Cluster) Create(ctx context.Context, t Topics) (TopicInfo, []string, error) {
-	admin, err := c.connect(ctx)
+func (c Cluster) Create(ctx context.Context, t Topics) (Topic, []string, error) {
+	admin, err := c.Connect(ctx)
 	if err != nil {
-		return TopicInfo{}, nil, err
+		return Topic{}, nil, err
 	}
 	defer admin.Close()
 	var done []string
@@ -169,26 +164,26 @@ func (c Cluster) Create(ctx context.Context, t Topics) (TopicInfo, []string, err
 	return info, done, nil
 }
 
-func mismatch(have, events TopicInfo) error {
+func mismatch(have, events Topic) error {
 	return toll.Permanent(
 		"a topic that grew needs its group table made anew; rows and windows stay: stop every process, run tollstream rebuild --yes, start them again",
 		"topic %s has %d partitions and topic %s has %d; they must be equal", have.Name, have.Partitions,
 		events.Name, events.Partitions)
 }
 
-func createTopic(ctx context.Context, admin *kafka.Admin, t topicConfig, partitions,
+func createTopic(ctx context.Context, admin *Admin, t topicConfig, partitions,
 	replication int) error {
 	err := admin.CreateTopic(ctx, t.name, partitions, replication, t.entries)
 	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
 		return nil
 	}
-	return explainKafka(err)
+	return Explain(err)
 }
 
 // topicPatience is how long a topic that was created or deleted may take to show as such.
 const topicPatience = 15 * time.Second
 
-func awaitTopic(ctx context.Context, admin brokers, topic string) (TopicInfo, error) {
+func awaitTopic(ctx context.Context, admin *Admin, topic string) (Topic, error) {
 	for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
 		info, found, err := describe(ctx, admin, topic)
 		if found && info.Partitions > 0 {
@@ -206,7 +201,7 @@ func awaitTopic(ctx context.Context, admin brokers, topic string) (TopicInfo, er
 // Check returns what the cluster says of the topic of events, after creating the loop and the group
 // table where they are missing. What is missing or does not fit is a [toll.PermanentError] that
 // names the command which mends it.
-func (c Cluster) Check(ctx context.Context, t Topics) (TopicInfo, error) {
+func (c Cluster) Check(ctx context.Context, t Topics) (Topic, error) {
 	info, found, err := c.Describe(ctx, t.Topic)
 	if err != nil {
 		return info, err
@@ -216,17 +211,6 @@ func (c Cluster) Check(ctx context.Context, t Topics) (TopicInfo, error) {
 	}
 	_, _, err = c.Create(ctx, t)
 	return info, err
-}
-
-// checkTopicID refuses a topic that was made again since the database stored events of it.
-func (c *Config) checkTopicID(info TopicInfo) error {
-	if c.TopicID == "" || info.ID == c.TopicID {
-		return nil
-	}
-	return toll.Permanent(
-		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
-		"topic %s was created again: the database has stored topic id %s, Kafka has %s", c.Topic,
-		c.TopicID, info.ID)
 }
 
 // Missing is the error of a topic of events that does not exist.
@@ -243,7 +227,7 @@ func (c Cluster) Reset(ctx context.Context, t Topics) ([]string, error) {
 // Outgrown reports whether the topic of events has more partitions than the loop or the group
 // table.
 func (c Cluster) Outgrown(ctx context.Context, t Topics) (bool, error) {
-	admin, err := c.connect(ctx)
+	admin, err := c.Connect(ctx)
 	if err != nil {
 		return false, err
 	}
@@ -274,18 +258,18 @@ func (c Cluster) Regrow(ctx context.Context, t Topics) ([]string, error) {
 // Members returns how many processes of a group run. One that was killed counts until its session
 // times out.
 func (c Cluster) Members(ctx context.Context, group string) (int, error) {
-	admin, err := c.connect(ctx)
+	admin, err := c.Connect(ctx)
 	if err != nil {
 		return 0, err
 	}
 	defer admin.Close()
 	n, err := admin.Members(ctx, group)
-	return n, explainKafka(err)
+	return n, Explain(err)
 }
 
 // remake deletes a group's offsets and topics, and makes what is missing.
 func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]string, error) {
-	admin, err := c.connect(ctx)
+	admin, err := c.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +277,7 @@ func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]stri
 	members, err := admin.Members(ctx, t.Group)
 	switch {
 	case err != nil:
-		return nil, explainKafka(err)
+		return nil, Explain(err)
 	case members > 0:
 		return nil,
 			toll.Permanent(
@@ -306,7 +290,7 @@ func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]stri
 		done = append(done, "deleted the offsets of group "+t.Group)
 	case errors.Is(err, sarama.ErrGroupIDNotFound):
 	default:
-		return nil, explainKafka(err)
+		return nil, Explain(err)
 	}
 	for _, name := range topics {
 		if _, found, err := describe(ctx, admin, name); err != nil {
@@ -316,7 +300,7 @@ func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]stri
 		}
 		if err := admin.DeleteTopic(ctx, name); err != nil &&
 			!errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-			return done, explainKafka(err)
+			return done, Explain(err)
 		}
 		for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
 			if _, found, err := describe(ctx, admin, name); err == nil && !found {
@@ -330,49 +314,4 @@ func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]stri
 	}
 	_, created, err := c.Create(ctx, t)
 	return append(done, created...), err
-}
-
-// explainKafka turns an error that no retry mends into a [toll.PermanentError].
-func explainKafka(err error) error {
-	if err == nil {
-		return nil
-	}
-	if toll.IsPermanent(err) {
-		return err
-	}
-	is := func(targets ...sarama.KError) bool {
-		return slices.ContainsFunc(targets, func(t sarama.KError) bool {
-			// goka joins some errors as text
-			return errors.Is(err, t) || strings.Contains(err.Error(), t.Error())
-		})
-	}
-	switch {
-	case is(sarama.ErrTopicAuthorizationFailed, sarama.ErrGroupAuthorizationFailed,
-		sarama.ErrClusterAuthorizationFailed,
-		sarama.ErrTransactionalIDAuthorizationFailed):
-		if strings.Contains(err.Error(), "\n") { // a list of goka's
-			err = errors.New(Brief(err))
-		}
-		return &toll.PermanentError{Err: err,
-			Hint: "grant the Kafka user what docs/security.md lists for this command"}
-	case is(sarama.ErrSASLAuthenticationFailed):
-		return &toll.PermanentError{Err: err, Hint: connectHint(sarama.ErrSASLAuthenticationFailed)}
-	case is(sarama.ErrFencedInstancedId):
-		return &toll.PermanentError{Err: fmt.Errorf(
-			"another process took the place of this one in the group: %w", err),
-			Hint: "give each process its own --instance"}
-	case is(sarama.ErrInvalidSessionTimeout):
-		return &toll.PermanentError{Err: err,
-			Hint: "choose --session-timeout between the broker's group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms"}
-	case is(sarama.ErrInvalidTimestamp): // a clock that is set right mends it
-		return fmt.Errorf(
-			"the time of our messages is refused by Kafka: this machine's clock says %s, which the broker's is behind by more than "+
-				// goka's list has several lines
-				"message.timestamp.after.max.ms allows (an hour by default); set the one that is wrong: %s",
-			time.Now().UTC().Format("2006-01-02 15:04 MST"), Brief(err))
-	case is(sarama.ErrInvalidReplicationFactor):
-		return &toll.PermanentError{Err: err,
-			Hint: "the cluster has fewer brokers than --replication asks for"}
-	}
-	return err
 }

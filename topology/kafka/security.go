@@ -1,4 +1,4 @@
-package topology
+package kafka
 
 import (
 	"context"
@@ -83,7 +83,7 @@ func (s *Security) apply(cfg *sarama.Config) {
 }
 
 // options are the same for a franz-go client.
-func (s *Security) options(dial dialFunc) []kgo.Opt {
+func (s *Security) options(dial DialFunc) []kgo.Opt {
 	options := []kgo.Opt{kgo.Dialer(dial)}
 	if s.TLS != nil {
 		options[0] = kgo.Dialer(func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -167,14 +167,10 @@ func (c Cluster) explainConnect(err error) error {
 	}
 	err = fmt.Errorf("connect to Kafka at %s: %w", strings.Join(c.Brokers, ","), why)
 	if hint == "" {
-		return explainKafka(err)
+		return Explain(err)
 	}
 	return &toll.PermanentError{Err: err, Hint: hint}
 }
-
-// Explain turns an error of Kafka that no retry mends into a [toll.PermanentError] that says what
-// to do, and leaves others as they are.
-func Explain(err error) error { return fromKgo(err) }
 
 // connectHint returns what to do about a refusal of TLS or SASL, "" where it is none.
 func connectHint(err error) string {

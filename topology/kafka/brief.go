@@ -1,27 +1,28 @@
-package topology
+package kafka
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"strings"
 )
 
-// gokaLogger routes goka's log to ours, at debug level: what matters of it reaches us as errors.
-type gokaLogger struct{ log *slog.Logger }
+// GokaLogger routes goka's log to ours, at debug level: what matters of it reaches us as errors.
+type GokaLogger struct{ Log *slog.Logger }
 
-func (l gokaLogger) Print(args ...any)   { l.debug(fmt.Sprint(args...)) }
-func (l gokaLogger) Println(args ...any) { l.debug(fmt.Sprintln(args...)) }
-func (l gokaLogger) Printf(format string, args ...any) {
-	if l.log.Enabled(context.Background(), slog.LevelDebug) {
+// Print implements goka's logger.
+func (l GokaLogger) Print(args ...any) { l.debug(fmt.Sprint(args...)) }
+
+// Println implements goka's logger.
+func (l GokaLogger) Println(args ...any) { l.debug(fmt.Sprintln(args...)) }
+
+// Printf implements goka's logger.
+func (l GokaLogger) Printf(format string, args ...any) {
+	if l.Log.Enabled(context.Background(), slog.LevelDebug) {
 		l.debug(fmt.Sprintf(format, args...))
 	}
 }
-func (l gokaLogger) debug(text string) { l.log.Debug(strings.TrimSpace(text), "library", "goka") }
-
-// makeDir makes a folder for local state, readable by its owner alone.
-func makeDir(dir string) error { return os.MkdirAll(dir, 0o700) }
+func (l GokaLogger) debug(text string) { l.Log.Debug(strings.TrimSpace(text), "library", "goka") }
 
 // Brief returns the first thing that an error says, on one line. goka and the library that it joins
 // errors with put lists, stacks and their own headings around it.

@@ -1,4 +1,4 @@
-package topology
+package kafka
 
 import (
 	"context"
@@ -11,10 +11,9 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kversion"
-
-	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Cluster says how to reach Kafka.
@@ -45,24 +44,25 @@ func (c Cluster) Config(role string) *sarama.Config {
 	return cfg
 }
 
-// dialFunc connects to a broker.
-type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
+// DialFunc connects to a broker.
+type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+// Dial connects to a broker, within five seconds.
+func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, addr)
 }
 
-// kgoOptions are the options of a franz-go client that reaches the cluster as sarama does.
-func (c Cluster) kgoOptions(role string, dial dialFunc) []kgo.Opt {
+// Options are those of a franz-go client that reaches the cluster as sarama does.
+func (c Cluster) Options(role string, dial DialFunc) []kgo.Opt {
 	// Newer versions name topics by their ids.
 	return append(c.Security.options(dial),
 		kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID+"-"+role),
 		kgo.MaxVersions(kversion.V2_8_0()))
 }
 
-// newProducer returns a producer of the group's topics.
-func (c Cluster) newProducer(dial dialFunc) (*kafka.Producer, error) {
-	return kafka.NewProducer(Hasher, producerLinger, c.kgoOptions("producer", dial)...)
+// NewProducer returns a producer of the group's topics.
+func (c Cluster) NewProducer(dial DialFunc) (*Producer, error) {
+	return NewProducer(producerLinger, c.Options("producer", dial)...)
 }
 
 // producerLinger lets the deltas of a round, or the states that a bundle of them changed, share
@@ -72,25 +72,14 @@ const producerLinger = 2 * time.Millisecond
 // Hasher is the hash that places a key in a partition, goka's own: FNV-1a.
 func Hasher() hash.Hash32 { return fnv.New32a() }
 
-// brokers is what Kafka is asked. It is a [kafka.Admin].
-type brokers interface {
-	Topic(ctx context.Context, name string) (kafka.Topic, bool, error)
-	Settings(ctx context.Context, topic string, names ...string) (map[string]string, error)
-	Offsets(ctx context.Context, topic string, at kafka.At, partitions ...int32) (map[int32]int64,
-		error)
-	Committed(ctx context.Context, group, topic string,
-		partitions ...int32) (map[int32]kafka.Committed, error)
-	Read(ctx context.Context, topic string, partition int32, from int64) ([]*kgo.Record, int64, error)
+// Admin returns a client for questions and changes, which connects when it is used first.
+func (c Cluster) Admin() (*Admin, error) {
+	return NewAdmin(c.Options("admin", Dial)...)
 }
 
-// admin returns a client for questions and changes, which connects when it is used first.
-func (c Cluster) admin() (*kafka.Admin, error) {
-	return kafka.NewAdmin(c.kgoOptions("admin", dial)...)
-}
-
-// connect connects a client for questions and changes. The caller closes it.
-func (c Cluster) connect(ctx context.Context) (*kafka.Admin, error) {
-	admin, err := c.admin()
+// Connect connects a client for questions and changes. The caller closes it.
+func (c Cluster) Connect(ctx context.Context) (*Admin, error) {
+	admin, err := c.Admin()
 	if err != nil {
 		return nil, err
 	}
@@ -103,3 +92,9 @@ func (c Cluster) connect(ctx context.Context) (*kafka.Admin, error) {
 
 // QuietLibraries silences what sarama prints by itself, once per process.
 func QuietLibraries() { sarama.Logger = log.New(io.Discard, "", 0) }
+
+// LogClient returns a client that reads the topic of events as brokers store it. It connects when
+// it is used first.
+func (c Cluster) LogClient(topic string) (*fetch.Client, error) {
+	return fetch.NewClient(topic, c.Options("log", Dial)...)
+}
