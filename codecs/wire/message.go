@@ -15,8 +15,8 @@ var ErrCorrupt = errors.New("corrupt")
 // it, and this one must not go on.
 var ErrNewer = errors.New("written by a newer version of tollstream")
 
-// version is that of every binary message that is written, see the package's comment. Version 1,
-// from before there was a watermark, is read too: its events were on time, all of them.
+// version is that of every binary message that is written, see the package's comment. Version 1 is
+// from before schema version 3 of the database, from which tables are migrated.
 const version = 2
 
 // versionFolded is that of outboxes and deltas that were compacted, and of nothing else: as long as
@@ -103,7 +103,7 @@ func open(k kind, message []byte) reader {
 	case message[0] > k.newest():
 		r.err = fmt.Errorf("decode %s: %w (version %d, this one knows %d)", k, ErrNewer, message[0],
 			k.newest())
-	case message[0] == 0:
+	case message[0] < version:
 		r.fail("there is no version %d", message[0])
 	case len(message) < 1+trailerBytes:
 		r.fail("%d bytes are too few", len(message))

@@ -22,7 +22,7 @@ import (
 //	  how many ran ahead, by how much
 //
 // plaza, prev and earliest are differences from the delta before, latest from earliest. The last is
-// left out where none ran ahead. Version 1 ends with the first panes.
+// left out where none ran ahead.
 //
 // Version 3 is that of compacted batches. Plazas may repeat, so plaza is the plain difference, and
 // each delta goes on with
@@ -142,7 +142,7 @@ func (r *reader) plazaDeltas(dst []toll.PlazaDelta, types *typeReader) []toll.Pl
 }
 
 // plazaDeltaBytes is the least that a plaza delta takes without the plaza.
-const plazaDeltaBytes = 1 + 1 + 8 + 1 + 1 + 1 // of version 1
+const plazaDeltaBytes = 1 + 1 + 8 + 1 + 1 + 1 + 1 + 1 + 1
 
 func appendPlazaDelta(dst []byte, d *toll.PlazaDelta, prev int64, earliest toll.WallTime,
 	types *dictionary) []byte {
@@ -230,12 +230,10 @@ func (r *reader) plazaDelta(d *toll.PlazaDelta, prev int64, earliest toll.WallTi
 	d.Latest = toll.WallTime(r.gap(int64(d.Earliest)))
 	base := baseMinute(d.Earliest)
 	d.Panes = r.panes(base, types)
-	if r.version > 1 {
-		d.LateQuarter = r.panes(base, types)
-		d.TooLate = r.panes(base, types)
-		if d.Ahead = int64(r.uvarint()); d.Ahead != 0 {
-			d.Lead = int64(r.uvarint())
-		}
+	d.LateQuarter = r.panes(base, types)
+	d.TooLate = r.panes(base, types)
+	if d.Ahead = int64(r.uvarint()); d.Ahead != 0 {
+		d.Lead = int64(r.uvarint())
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 //	number, then each: minutes since the one before, list of counts, how many came late
 //
 // where the first counts from base, with a sign, and each other from the minute after the one
-// before. Version 1 has none that came late.
+// before.
 
 // paneBytes is the least that a pane takes.
-const paneBytes = 2
+const paneBytes = 3
 
 func appendPanes(dst []byte, panes []toll.Pane, base toll.Minute, types *dictionary) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(panes)))
@@ -38,9 +38,7 @@ func (r *reader) panes(base toll.Minute, types *typeReader) []toll.Pane {
 		for range n {
 			r.uvarint()
 			types.counts(r, 0)
-			if r.version > 1 {
-				r.uvarint()
-			}
+			r.uvarint()
 		}
 		return nil
 	}
@@ -60,9 +58,7 @@ func (r *reader) panes(base toll.Minute, types *typeReader) []toll.Pane {
 			r.fail("minute %d is out of range", start)
 		}
 		panes[i].Types = types.counts(r, n-1-i)
-		if r.version > 1 {
-			panes[i].Late = int64(r.uvarint())
-		}
+		panes[i].Late = int64(r.uvarint())
 		if r.err != nil {
 			return nil
 		}

@@ -3,7 +3,6 @@ package wire
 import (
 	"encoding/binary"
 	"fmt"
-	"math"
 
 	"github.com/tollstream/tollstream/toll"
 )
@@ -23,8 +22,6 @@ import (
 // where a partition counts from the one before, next is a difference from the next before and a
 // partition's latest one from the state's. With three types of vehicles it takes about 2.5 KB, and
 // at most 4 KB: see [toll.MinuteBytes].
-//
-// Version 1 has one list of panes, as a delta has, and no more after the counts.
 func AppendState(dst []byte, s *toll.State) []byte {
 	types := dictionaries.Get().(*dictionary)
 	defer types.release()
@@ -81,11 +78,7 @@ func DecodeState(b []byte) (*toll.State, error) {
 	s := r.progress()
 	types := r.dictionary()
 	s.Types = types.counts(&r, 0)
-	if r.version == 1 {
-		r.panesOfVersion1(s, &types)
-	} else {
-		r.eventTime(s, &types)
-	}
+	r.eventTime(s, &types)
 	types.close(&r)
 	if err := r.close(); err != nil {
 		return nil, err
@@ -147,17 +140,6 @@ func (r *reader) eventTime(s *toll.State, types *typeReader) {
 
 // rangeBytes is the least that a range of minutes takes.
 const rangeBytes = 2
-
-// panesOfVersion1 reads the minutes of a state from before windows were stored. It never recorded
-// which of them it dropped, so it is complete for none: windows are counted from the outbox.
-func (r *reader) panesOfVersion1(s *toll.State, types *typeReader) {
-	s.Done = math.MinInt32
-	s.Minutes.List = r.panes(baseMinute(s.Latest), types)
-	for _, panes := range []*toll.Panes{&s.Minutes, &s.Quarters} {
-		panes.From = math.MinInt32
-		panes.Gap = toll.Window{Start: math.MinInt32, End: math.MaxInt32}
-	}
-}
 
 // StateCodec is the goka.Codec of the group table.
 type StateCodec struct{}
