@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/demo"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 )
@@ -33,7 +34,7 @@ func demoCommand() *cli.Command {
 
 func runDemo(c *cli.Context) error {
 	const maxSpeed = 3600
-	cfg := demoConfig{Speed: c.Float64("speed"), Length: c.Duration("for"), Out: c.App.Writer,
+	cfg := demo.Config{Speed: c.Float64("speed"), Length: c.Duration("for"), Out: c.App.Writer,
 		Page: servePage}
 	if cfg.Speed < 1 || cfg.Speed > maxSpeed {
 		return hint.Usagef("--speed: %v is not between 1 and %s", cfg.Speed, text.Number(maxSpeed))
@@ -44,7 +45,7 @@ func runDemo(c *cli.Context) error {
 	if cfg.Length == 0 && !text.IsTerminal(cfg.Out) {
 		cfg.Length = 25 * time.Second // nobody is there to interrupt it
 	}
-	exact, err := demoRun(c.Context, cfg)
+	exact, err := demo.Run(c.Context, cfg)
 	if err == nil && !exact {
 		return command.ErrReported
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"syscall"
 
 	"github.com/tollstream/tollstream/internal/endpoint"
@@ -34,7 +35,7 @@ func servePage(ctx context.Context, con endpoint.Connection) (url string, wait f
 			_ = server.Run(ctx)
 		}()
 	}
-	r, err := openReader(ctx, con, true, quietLog())
+	r, err := openReader(ctx, con, true, slog.New(slog.DiscardHandler))
 	if err != nil {
 		stop(nil)
 		serve(ctx) // closes what Listen opened

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,7 +15,10 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/testkit"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 const repository = "../../"
@@ -195,11 +199,17 @@ func understood(t *testing.T, line string) {
 // sandboxEnv starts servers, and returns the environment in which commands find them.
 func sandboxEnv(t *testing.T) []string {
 	t.Helper()
-	s, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded})
+	testkit.NeedDatabase(t, sandbox.Embedded, devstack.HasDatabase)
+	s, err := sandbox.Start(t.Context(), sandbox.Config{
+		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Engine: sandbox.Embedded,
+		Topics:   kafka.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
+		Location: time.UTC, Log: slog.New(slog.DiscardHandler),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := s.report()
+	t.Cleanup(func() { _ = s.Close() })
+	up := s.Report()
 	return append(os.Environ(), "TOLLSTREAM_BROKERS="+up.Brokers, "TOLLSTREAM_MYSQL="+up.MySQL, "XDG_STATE_HOME="+t.TempDir())
 }
 

@@ -22,7 +22,7 @@ import (
 func BenchmarkCompact(b *testing.B) {
 	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
 	p := newPipeline(b, time.UTC)
-	con := p.connection()
+	con := p.Connection()
 	store, err := con.OpenStore(sql.LoadAuto, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)

@@ -69,7 +69,7 @@ func TestMaintenance(t *testing.T) {
 	counted := counts()
 	windows := p.number(`SELECT COUNT(*) FROM toll_window`)
 
-	con := p.connection()
+	con := p.Connection()
 	var warnings strings.Builder
 	log := slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	store, err := con.OpenStore(sql.LoadAuto, log)
@@ -185,7 +185,7 @@ func TestMaintenance(t *testing.T) {
 // number returns what a query counts.
 func (p *testbed) number(query string) (n int64) {
 	p.t.Helper()
-	db, err := dbsql.Open("mysql", p.connection().DSN)
+	db, err := dbsql.Open("mysql", p.Connection().DSN)
 	if err != nil {
 		p.t.Fatal(err)
 	}

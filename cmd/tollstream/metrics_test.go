@@ -72,7 +72,7 @@ func runServing(t *testing.T, brokers, dsn string, args ...string) *serving {
 // serveMetrics runs a command on the stack.
 func (p *testbed) serveMetrics(t *testing.T, args ...string) *serving {
 	t.Helper()
-	con := p.connection()
+	con := p.Connection()
 	if args[0] == "process" {
 		args = append(args, "--instance", "test", "--state-dir", filepath.Join(p.dir, "state"))
 	}

@@ -111,7 +111,7 @@ func (c *cable) carry(from net.Conn) {
 // it back, and ends.
 func TestProcessReadiness(t *testing.T) {
 	p := newPipeline(t, time.UTC)
-	con := p.connection()
+	con := p.Connection()
 	dsn, err := mysql.ParseDSN(con.DSN)
 	if err != nil {
 		t.Fatal(err)

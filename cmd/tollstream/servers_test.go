@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,8 +16,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/testkit"
-	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // serverCondition is [mariadb]: scripts run on a MariaDB.
@@ -102,7 +100,7 @@ func mysqlCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if !onMariaDB {
 		d, err := devstack.StartDatabase(context.Background(),
-			devstack.DatabaseConfig{Engine: engineEmbedded})
+			devstack.DatabaseConfig{Engine: sandbox.Embedded})
 		ts.Check(err)
 		ts.Defer(func() { _ = d.Close() })
 		ts.Setenv("TOLLSTREAM_MYSQL", d.DSN())
@@ -129,7 +127,7 @@ func serversCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	deadline := time.Now().Add(3 * time.Minute)
 	for ; time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		var report sandboxReport
+		var report sandbox.Report
 		data, err := os.ReadFile(ts.MkAbs(args[0]))
 		if err != nil || json.Unmarshal(data, &report) != nil {
 			continue
@@ -140,84 +138,4 @@ func serversCommand(ts *testscript.TestScript, neg bool, args []string) {
 		return
 	}
 	ts.Fatalf("up does not come up")
-}
-
-func testSandbox(t *testing.T, cfg sandboxConfig) (*sandbox, error) {
-	t.Helper()
-	cfg.KafkaListen, cfg.MySQLListen = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Topics = kafka.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1}
-	cfg.Location, cfg.Log = time.UTC, slog.New(slog.DiscardHandler)
-	quietLibraries()
-	if cfg.Engine == engineEmbedded {
-		testkit.NeedDatabase(t, cfg.Engine, devstack.HasDatabase)
-	}
-	s, err := startSandbox(t.Context(), cfg)
-	if s != nil {
-		t.Cleanup(func() { _ = s.Close() })
-	}
-	return s, err
-}
-
-// TestSandboxInMemory starts up's servers as on a machine that has no MariaDB.
-func TestSandboxInMemory(t *testing.T) {
-	dir := t.TempDir()
-	s, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded, DataDir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !s.embedded() || s.keeps() || s.partitions != 2 {
-		t.Errorf("in memory %v, keeps rows %v, %d partitions", s.embedded(), s.keeps(), s.partitions)
-	}
-	var b bytes.Buffer
-	if err := s.write(&b); err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"topic toll, 2 partitions",
-		"topics stay for the next start, rows do not", "No MariaDB is installed here",
-		"export TOLLSTREAM_BROKERS='127.0.0.1:"} {
-		if !strings.Contains(b.String(), want) {
-			t.Errorf("up says\n%s\nwhich lacks %q", b.String(), want)
-		}
-	}
-	if _, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded, DataDir: dir}); err == nil ||
-		!strings.Contains(err.Error(), "in use by another tollstream up") {
-		t.Errorf("a second stack on the same folder: %v", err)
-	}
-	began := time.Now()
-	if err := s.Close(); err != nil {
-		t.Error(err)
-	}
-	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("closing took %v", took)
-	}
-	// The topic is there again, with rows that are not.
-	if _, err := testSandbox(t, sandboxConfig{Engine: engineEmbedded, DataDir: dir}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// TestSandboxNotices ends the wait where the database dies.
-func TestSandboxNotices(t *testing.T) {
-	if found, err := serverCondition("mariadb"); err != nil {
-		t.Fatal(err)
-	} else if !found {
-		t.Skip("no MariaDB here")
-	}
-	s, err := testSandbox(t, sandboxConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- s.wait(t.Context()) }()
-	if err := s.database.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case err := <-ended:
-		if err == nil || !strings.Contains(err.Error(), "does not answer any more") {
-			t.Errorf("got %v", err)
-		}
-	case <-time.After(2 * time.Minute):
-		t.Error("a dead database was not noticed")
-	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
+	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -55,12 +56,12 @@ func up(c *cli.Context) error {
 		return err
 	}
 	started := false
-	err = runSandbox(c.Context, cfg, func(s *sandbox) error {
+	err = sandbox.Run(c.Context, cfg, func(s *sandbox.Sandbox) error {
 		started = true
 		if c.Bool("json") {
-			return text.WriteJSON(c.App.Writer, s.report())
+			return text.WriteJSON(c.App.Writer, s.Report())
 		}
-		return s.write(c.App.Writer)
+		return s.Write(c.App.Writer)
 	})
 	if err == nil && started {
 		fmt.Fprintln(c.App.ErrWriter, "stopped")
@@ -68,8 +69,8 @@ func up(c *cli.Context) error {
 	return err
 }
 
-func sandboxFrom(c *cli.Context) (sandboxConfig, error) {
-	var cfg sandboxConfig
+func sandboxFrom(c *cli.Context) (sandbox.Config, error) {
+	var cfg sandbox.Config
 	var con endpoint.Connection
 	var err error
 	con.Topic, con.Group = command.Setting(c, "topic", endpoint.DefaultTopic), command.Setting(c,

@@ -103,7 +103,7 @@ func (l *listening) until(path string, wanted func(map[string]any) bool) map[str
 // text returns the rows of a query, a line each.
 func (p *testbed) text(query string) string {
 	p.t.Helper()
-	db, err := dbsql.Open("mysql", p.connection().DSN)
+	db, err := dbsql.Open("mysql", p.Connection().DSN)
 	if err != nil {
 		p.t.Fatal(err)
 	}

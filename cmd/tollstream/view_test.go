@@ -21,6 +21,7 @@ import (
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
+	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -30,7 +31,7 @@ import (
 
 // pipeline is a stack with what the commands need to be run on it.
 type testbed struct {
-	*sandbox
+	*sandbox.Sandbox
 	t       testing.TB
 	dir     string
 	windows pipeline.Windows // of process
@@ -39,7 +40,7 @@ type testbed struct {
 func newPipeline(t testing.TB, location *time.Location) *testbed {
 	t.Helper()
 	quietLibraries()
-	s, err := startSandbox(t.Context(), sandboxConfig{
+	s, err := sandbox.Start(t.Context(), sandbox.Config{
 		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: location,
 		Log:    slog.New(slog.DiscardHandler),
 		Topics: kafka.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
@@ -55,7 +56,7 @@ func newPipeline(t testing.TB, location *time.Location) *testbed {
 func (p *testbed) command(ctx context.Context, stdin string, stdout io.Writer,
 	args ...string) (code int, stderr string) {
 	args = append([]string{"tollstream"}, args...)
-	con := p.connection()
+	con := p.Connection()
 	args = append(args, "--brokers", con.Cluster.Brokers[0], "--mysql", con.DSN)
 	var b bytes.Buffer
 	code = run(ctx, args, strings.NewReader(stdin), stdout, &b)
@@ -85,7 +86,7 @@ func (p *testbed) emit(lines string) {
 	p.t.Helper()
 	var b bytes.Buffer
 	if code, stderr := p.command(p.t.Context(), lines, &b, "emit", "--from", "-", "--timezone",
-		p.connection().Location.String()); code != 0 {
+		p.Connection().Location.String()); code != 0 {
 		p.t.Fatalf("emit: %d\n%s%s", code, b.String(), stderr)
 	}
 }
@@ -94,7 +95,7 @@ func (p *testbed) emit(lines string) {
 func (p *testbed) process() {
 	p.t.Helper()
 	cfg := topology.DefaultConfig()
-	con := p.connection()
+	con := p.Connection()
 	cfg.Cluster, cfg.Topic, cfg.Group, cfg.Zone = con.Cluster, con.Topic, con.Group,
 		toll.NewZone(con.Location)
 	cfg.Instance, cfg.StateDir = "test", filepath.Join(p.dir, "state")
@@ -114,7 +115,7 @@ func (p *testbed) process() {
 // execute runs a statement that harms the database.
 func (p *testbed) execute(statement string) {
 	p.t.Helper()
-	db, err := dbsql.Open("mysql", p.connection().DSN)
+	db, err := dbsql.Open("mysql", p.Connection().DSN)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -468,8 +469,8 @@ func TestViewWithoutTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer broker.Close()
-	testkit.NeedDatabase(t, engineEmbedded, devstack.HasDatabase)
-	database, err := devstack.StartDatabase(t.Context(), devstack.DatabaseConfig{Engine: engineEmbedded})
+	testkit.NeedDatabase(t, sandbox.Embedded, devstack.HasDatabase)
+	database, err := devstack.StartDatabase(t.Context(), devstack.DatabaseConfig{Engine: sandbox.Embedded})
 	if err != nil {
 		t.Fatal(err)
 	}

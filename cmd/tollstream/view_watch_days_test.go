@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -40,8 +41,8 @@ func TestSimulatedDays(t *testing.T) {
 		}
 		p.process()
 	}
-	con := p.connection()
-	r, err := openReader(t.Context(), con, false, quietLog())
+	con := p.Connection()
+	r, err := openReader(t.Context(), con, false, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -28,6 +29,7 @@ import (
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/pipeline"
+	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/internal/tui"
 	"github.com/tollstream/tollstream/toll"
@@ -199,7 +201,7 @@ func (p *testbed) onTerminal(t *testing.T, width, height int, change func(*exec.
 	args ...string) *running {
 	t.Helper()
 	x := openTerminal(t, width, height)
-	con := p.connection()
+	con := p.Connection()
 	r := &running{terminal: x, ended: make(chan error, 1)}
 	r.cmd = exec.Command("tollstream", append(args, "--brokers", con.Cluster.Brokers[0], "--mysql",
 		con.DSN)...)
@@ -418,7 +420,7 @@ func TestScreenTerminal(t *testing.T) {
 func TestScreenOutage(t *testing.T) {
 	quietLibraries()
 	dir := t.TempDir()
-	s, err := startSandbox(t.Context(), sandboxConfig{
+	s, err := sandbox.Start(t.Context(), sandbox.Config{
 		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC,
 		Log: slog.New(slog.DiscardHandler), DataDir: dir,
 		Topics: kafka.Topics{Topic: "toll", Group: "tollstream", Partitions: 2, Replication: 1},
@@ -438,7 +440,7 @@ func TestScreenOutage(t *testing.T) {
 	}
 	r.untilShows(exact, "updated ")
 
-	if err := s.broker.Close(); err != nil {
+	if err := s.Broker.Close(); err != nil {
 		t.Fatal(err)
 	}
 	r.untilShows("STALE for ", "waiting for the servers: no answer from Kafka", "not verified since",
@@ -446,15 +448,15 @@ func TestScreenOutage(t *testing.T) {
 	step("the broker is missed")
 	r.press("t")
 	r.untilShows("total↓") // keys work meanwhile
-	if s.broker, err = devstack.StartBroker(devstack.BrokerConfig{Addr: s.broker.Addr(),
-		DataDir: s.folder(brokerDir)}); err != nil {
+	if s.Broker, err = devstack.StartBroker(devstack.BrokerConfig{Addr: s.Broker.Addr(),
+		DataDir: filepath.Join(dir, "broker")}); err != nil {
 		t.Fatal(err)
 	}
 	r.untilShows(exact, "updated ")
 	step("the broker is back")
 
-	if !s.embedded() {
-		if err := s.database.Kill(); err != nil {
+	if !s.InMemory() {
+		if err := s.Database.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		text := r.untilShows("STALE for ", "waiting for the servers: ", "not verified since")
@@ -462,13 +464,13 @@ func TestScreenOutage(t *testing.T) {
 		if strings.Contains(text, "toll:toll@") {
 			t.Errorf("a password is on the screen:\n%s", text)
 		}
-		if err := s.database.Restart(t.Context()); err != nil {
+		if err := s.Database.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		r.untilShows(exact, "updated ")
 		step("the database is back")
 	}
-	if err := s.broker.Close(); err != nil {
+	if err := s.Broker.Close(); err != nil {
 		t.Fatal(err)
 	}
 	step("the broker is closed")

@@ -63,12 +63,17 @@ var knows = map[string][]string{
 	"cmd/tollstream":      all,
 
 	"internal/clocks": {"toll", "codecs/wire", "sql", "internal/text"},
+	"internal/demo": {"toll", "toll/traffic", "sql", "topology", "topology/kafka", "internal/emit",
+		"internal/endpoint", "internal/maintenance", "internal/pipeline", "internal/sandbox",
+		"internal/simulate", "internal/text", "internal/text/table"},
 	"internal/emit": {"toll", "codecs", "topology", "topology/kafka", "internal/simulate",
 		"internal/text"},
 	"internal/maintenance": {"toll", "sql", "topology", "topology/kafka", "internal/clocks",
 		"internal/text"},
 	"internal/pipeline": {"toll", "toll/traffic", "sql", "topology", "topology/kafka",
 		"internal/maintenance", "internal/text"},
+	"internal/sandbox": {"sql", "topology/kafka", "internal/command", "internal/devstack",
+		"internal/endpoint", "internal/hint", "internal/text"},
 }
 
 var all = []string{"*"}

@@ -1,4 +1,4 @@
-package main
+package sandbox
 
 import (
 	"fmt"
@@ -13,8 +13,8 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// sandboxReport is what up --json prints.
-type sandboxReport struct {
+// Report says how to reach the servers, and what is left of the data at the end.
+type Report struct {
 	Brokers    string `json:"brokers"`
 	MySQL      string `json:"mysql"` // the DSN
 	Database   string `json:"database"`
@@ -24,24 +24,24 @@ type sandboxReport struct {
 	KeepsRows  bool   `json:"keeps_rows"`
 }
 
-func (s *sandbox) report() sandboxReport {
-	con := s.connection()
-	return sandboxReport{
-		Brokers: s.broker.Addr(), MySQL: con.DSN, Database: s.database.Engine(),
-		Topic: con.Topic, Partitions: s.partitions, Data: s.cfg.DataDir, KeepsRows: s.keeps(),
+func (s *Sandbox) Report() Report {
+	con := s.Connection()
+	return Report{
+		Brokers: s.Broker.Addr(), MySQL: con.DSN, Database: s.Database.Engine(),
+		Topic: con.Topic, Partitions: s.Partitions, Data: s.cfg.DataDir, KeepsRows: s.keeps(),
 	}
 }
 
-// write tells a person how to reach the servers, and what to do next.
-func (s *sandbox) write(w io.Writer) error {
-	con := s.connection()
+// Write tells a person how to reach the servers, and what to do next.
+func (s *Sandbox) Write(w io.Writer) error {
+	con := s.Connection()
 	cfg, err := mysql.ParseDSN(con.DSN)
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.broker.Addr(), con.Topic,
-		text.Count(s.partitions, "partition"))
+	fmt.Fprintf(&b, "Kafka  %-21s  topic %s, %s\n", s.Broker.Addr(), con.Topic,
+		text.Count(s.Partitions, "partition"))
 	fmt.Fprintf(&b, "MySQL  %-21s  database %s, user %s, password %s\n", cfg.Addr, cfg.DBName,
 		cfg.User, cfg.Passwd)
 	folder := "in no folder (--data names one)"
@@ -49,7 +49,7 @@ func (s *sandbox) write(w io.Writer) error {
 		folder = text.Escape(s.cfg.DataDir)
 	}
 	fmt.Fprintf(&b, "Data   %s: %s\n", folder, s.afterwards())
-	if s.embedded() {
+	if s.InMemory() {
 		b.WriteString(
 			"\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows go away at the end.\n")
 	}
@@ -64,7 +64,7 @@ func (s *sandbox) write(w io.Writer) error {
 }
 
 // afterwards says what is left of the data at the end.
-func (s *sandbox) afterwards() string {
+func (s *Sandbox) afterwards() string {
 	switch {
 	case s.cfg.DataDir == "":
 		return "topics and rows go away at the end"
@@ -75,11 +75,11 @@ func (s *sandbox) afterwards() string {
 }
 
 // exports returns the shell lines without which the other commands would look elsewhere.
-func (s *sandbox) exports() []string {
-	con := s.connection()
+func (s *Sandbox) exports() []string {
+	con := s.Connection()
 	var lines []string
 	for _, v := range []struct{ name, fallback, value string }{
-		{"brokers", endpoint.DefaultBrokers, s.broker.Addr()},
+		{"brokers", endpoint.DefaultBrokers, s.Broker.Addr()},
 		{"mysql", endpoint.DefaultMySQL, con.DSN},
 		{"topic", endpoint.DefaultTopic, con.Topic},
 		{"group", endpoint.DefaultGroup, con.Group},

@@ -1,4 +1,6 @@
-package main
+// Package demo plays a weekday's morning on servers of its own: emitter, processor and page in one
+// process, with a verdict at the end.
+package demo
 
 import (
 	"cmp"
@@ -15,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
+	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -23,8 +26,8 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// demoConfig says how to run a demo.
-type demoConfig struct {
+// Config says how to run a demo.
+type Config struct {
 	Speed  float64       // of event time, in times the clock's
 	Length time.Duration // 0: until interrupted
 	Out    io.Writer
@@ -43,9 +46,12 @@ const (
 	incidentPlaza  = 4010
 )
 
+// quiet is the log of what runs inside the demo.
+var quiet = slog.New(slog.DiscardHandler)
+
 // demo is the whole pipeline in one process.
 type demo struct {
-	cfg       demoConfig
+	cfg       Config
 	con       endpoint.Connection
 	store     *sql.Store
 	table     *topology.Table
@@ -58,14 +64,13 @@ type demo struct {
 	countTook time.Duration
 }
 
-// demoRun starts servers and plays a morning on them. It reports whether all was exact.
-func demoRun(ctx context.Context, cfg demoConfig) (exact bool, err error) {
+// Run starts servers and plays a morning on them. It reports whether all was exact.
+func Run(ctx context.Context, cfg Config) (exact bool, err error) {
 	fmt.Fprintln(cfg.Out, "Starting a broker and a database …")
-	servers, err := startSandbox(ctx, sandboxConfig{
-		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC, Log: quietLog(),
+	servers, err := sandbox.Start(ctx, sandbox.Config{
+		KafkaListen: "127.0.0.1:0", MySQLListen: "127.0.0.1:0", Location: time.UTC, Log: quiet,
 		Topics: kafka.Topics{Topic: endpoint.DefaultTopic, Group: endpoint.DefaultGroup,
-			Partitions:  endpoint.DefaultPartitions,
-			Replication: endpoint.DefaultReplication},
+			Partitions: endpoint.DefaultPartitions, Replication: endpoint.DefaultReplication},
 	})
 	if err != nil {
 		if ctx.Err() != nil {
@@ -75,13 +80,13 @@ func demoRun(ctx context.Context, cfg demoConfig) (exact bool, err error) {
 	}
 	defer servers.Close()
 	name := "MariaDB"
-	if servers.embedded() {
+	if servers.InMemory() {
 		name = "an embedded MySQL in memory (no MariaDB is installed here)"
 	}
-	fmt.Fprintf(cfg.Out, "Kafka at %s, %s at %s\n", servers.broker.Addr(), name,
-		servers.database.Addr())
-	d := &demo{cfg: cfg, con: servers.connection(), plazas: emit.SamplePlazas()}
-	if d.store, err = d.con.OpenStore(sql.LoadAuto, quietLog()); err != nil {
+	fmt.Fprintf(cfg.Out, "Kafka at %s, %s at %s\n", servers.Broker.Addr(), name,
+		servers.Database.Addr())
+	d := &demo{cfg: cfg, con: servers.Connection(), plazas: emit.SamplePlazas()}
+	if d.store, err = d.con.OpenStore(sql.LoadAuto, quiet); err != nil {
 		return false, err
 	}
 	defer d.store.Close()
@@ -136,7 +141,7 @@ func (d *demo) play(ctx context.Context) (exact bool, err error) {
 		fmt.Fprintln(d.cfg.Out, "Ctrl-C ends the demo with the verdict.")
 	}
 	fmt.Fprintln(d.cfg.Out)
-	if d.table, err = topology.NewTable(d.con.Cluster, d.con.Group, quietLog()); err != nil {
+	if d.table, err = topology.NewTable(d.con.Cluster, d.con.Group, quiet); err != nil {
 		return false, err
 	}
 	background.Go(func() { _ = d.table.Run(running) })
@@ -161,7 +166,7 @@ func (d *demo) process(ctx context.Context, state string,
 	cfg := topology.DefaultConfig()
 	cfg.Cluster, cfg.Topic, cfg.Group = d.con.Cluster, d.con.Topic, d.con.Group
 	cfg.Instance, cfg.StateDir = "demo", state
-	cfg.NewToken, cfg.Log = sql.NewToken, quietLog()
+	cfg.NewToken, cfg.Log = sql.NewToken, quiet
 	windows := pipeline.DefaultWindows()
 	windows.Plazas = d.plazas
 	return pipeline.Run(ctx, pipeline.Config{Topology: cfg, Location: d.con.Location, Store: d.store,
@@ -287,6 +292,3 @@ func (d *demo) verdict(ctx context.Context) (exact bool, err error) {
 	}
 	return false, nil
 }
-
-// quietLog returns a logger for what runs inside another command.
-func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,4 +1,6 @@
-package main
+// Package sandbox runs a Kafka broker and a database that belong to this process, for up, demo and
+// tests.
+package sandbox
 
 import (
 	"cmp"
@@ -22,8 +24,8 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// sandboxConfig says how to start a sandbox.
-type sandboxConfig struct {
+// Config says how to start a sandbox.
+type Config struct {
 	KafkaListen, MySQLListen string // HOST:PORT on loopback; port 0 takes a free one
 	DataDir                  string // empty: a temporary folder, gone at the end
 	Engine                   string // as in [devstack.DatabaseConfig]; empty: the first installed one
@@ -32,28 +34,30 @@ type sandboxConfig struct {
 	Log                      *slog.Logger
 }
 
-// sandbox is a Kafka broker and a database that belong to this process, set up and ready.
-type sandbox struct {
-	cfg      sandboxConfig
-	lock     *flock.Flock // of dataDir; nil without
-	broker   *devstack.Broker
-	database *devstack.Database
-	// partitions of the topic of events, which an earlier start may have created
-	partitions int
+// Sandbox is a Kafka broker and a database that belong to this process, set up and ready.
+type Sandbox struct {
+	Broker     *devstack.Broker
+	Database   *devstack.Database
+	Partitions int // of the topic of events, which an earlier start may have created
+
+	cfg  Config
+	lock *flock.Flock // of DataDir; nil without
 }
 
+// Embedded is the engine of the database in memory, as in [devstack.DatabaseConfig].
+const Embedded = "embedded"
+
 const (
-	lockFile       = "tollstream.lock"
-	brokerDir      = "broker"
-	databaseDir    = "database"
-	engineEmbedded = "embedded" // devstack's name of the database in memory
-	startTimeout   = 2 * time.Minute
+	lockFile     = "tollstream.lock"
+	brokerDir    = "broker"
+	databaseDir  = "database"
+	startTimeout = 2 * time.Minute
 )
 
-// runSandbox starts a sandbox, calls ready, and keeps it running until ctx ends or the database
+// Run starts a sandbox, calls ready, and keeps it running until ctx ends or the database
 // dies.
-func runSandbox(ctx context.Context, cfg sandboxConfig, ready func(*sandbox) error) (err error) {
-	s, err := startSandbox(ctx, cfg)
+func Run(ctx context.Context, cfg Config, ready func(*Sandbox) error) (err error) {
+	s, err := Start(ctx, cfg)
 	if s != nil {
 		defer func() { err = cmp.Or(err, s.Close()) }()
 	}
@@ -69,10 +73,10 @@ func runSandbox(ctx context.Context, cfg sandboxConfig, ready func(*sandbox) err
 	return s.wait(ctx)
 }
 
-// startSandbox starts broker and database, and creates what the commands need. If it fails, nothing
+// Start starts broker and database, and creates what the commands need. If it fails, nothing
 // is left running.
-func startSandbox(ctx context.Context, cfg sandboxConfig) (_ *sandbox, err error) {
-	s := &sandbox{cfg: cfg}
+func Start(ctx context.Context, cfg Config) (_ *Sandbox, err error) {
+	s := &Sandbox{cfg: cfg}
 	defer func() {
 		if err != nil {
 			_ = s.Close()
@@ -81,7 +85,7 @@ func startSandbox(ctx context.Context, cfg sandboxConfig) (_ *sandbox, err error
 	if err := s.openFolder(); err != nil {
 		return nil, err
 	}
-	s.broker, err = devstack.StartBroker(devstack.BrokerConfig{
+	s.Broker, err = devstack.StartBroker(devstack.BrokerConfig{
 		Addr: cfg.KafkaListen, DataDir: s.folder(brokerDir),
 		Logf: func(format string, args ...any) {
 			cfg.Log.Debug("broker", "says", fmt.Sprintf(format, args...))
@@ -92,13 +96,13 @@ func startSandbox(ctx context.Context, cfg sandboxConfig) (_ *sandbox, err error
 	}
 	starting, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	s.database, err = devstack.StartDatabase(starting,
+	s.Database, err = devstack.StartDatabase(starting,
 		devstack.DatabaseConfig{Addr: cfg.MySQLListen, DataDir: s.folder(databaseDir),
 			Engine: cfg.Engine})
 	if err != nil {
 		return nil, explainListen(err, "MySQL", cfg.MySQLListen, "--mysql-listen")
 	}
-	con := s.connection()
+	con := s.Connection()
 	if err := endpoint.Init(ctx, con, cfg.Topics, cfg.Log, func(lines ...string) {
 		for _, line := range lines {
 			cfg.Log.Debug(line)
@@ -109,12 +113,12 @@ func startSandbox(ctx context.Context, cfg sandboxConfig) (_ *sandbox, err error
 			"another folder with --data"))
 	}
 	info, _, err := con.Cluster.Describe(ctx, con.Topic)
-	s.partitions = info.Partitions
+	s.Partitions = info.Partitions
 	return s, err
 }
 
 // openFolder locks the data folder, and makes sure that its rows can be served.
-func (s *sandbox) openFolder() error {
+func (s *Sandbox) openFolder() error {
 	dir := s.cfg.DataDir
 	if dir == "" {
 		return nil
@@ -143,29 +147,29 @@ func (s *sandbox) openFolder() error {
 	return nil
 }
 
-func (s *sandbox) folder(name string) string {
+func (s *Sandbox) folder(name string) string {
 	if s.cfg.DataDir == "" {
 		return ""
 	}
 	return filepath.Join(s.cfg.DataDir, name)
 }
 
-// connection returns how to reach the servers.
-func (s *sandbox) connection() endpoint.Connection {
+// Connection returns how to reach the servers.
+func (s *Sandbox) Connection() endpoint.Connection {
 	return endpoint.Connection{
-		Cluster:  kafka.Cluster{Brokers: []string{s.broker.Addr()}, ClientID: "tollstream"},
+		Cluster:  kafka.Cluster{Brokers: []string{s.Broker.Addr()}, ClientID: "tollstream"},
 		Topic:    s.cfg.Topics.Topic,
 		Group:    s.cfg.Topics.Group,
-		DSN:      s.database.DSN(),
+		DSN:      s.Database.DSN(),
 		Location: s.cfg.Location,
 	}
 }
 
-// embedded reports whether the database is one in memory, since none is installed.
-func (s *sandbox) embedded() bool { return s.database.Engine() == engineEmbedded }
+// InMemory reports whether the database is one in memory, since none is installed.
+func (s *Sandbox) InMemory() bool { return s.Database.Engine() == Embedded }
 
 // keeps reports whether the next start on the same folder finds the rows again.
-func (s *sandbox) keeps() bool { return s.database.Persistent() }
+func (s *Sandbox) keeps() bool { return s.Database.Persistent() }
 
 // Bounds of how a dead database is noticed: a busy one answers again within them.
 const (
@@ -174,8 +178,8 @@ const (
 )
 
 // wait returns nil when ctx ends, or an error when the database has died.
-func (s *sandbox) wait(ctx context.Context) error {
-	store, err := s.connection().OpenStore(sql.LoadAuto, s.cfg.Log)
+func (s *Sandbox) wait(ctx context.Context) error {
+	store, err := s.Connection().OpenStore(sql.LoadAuto, s.cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -202,14 +206,14 @@ func (s *sandbox) wait(ctx context.Context) error {
 }
 
 // Close stops both servers, at the same time, and returns when they have ended.
-func (s *sandbox) Close() error {
+func (s *Sandbox) Close() error {
 	var brokerErr, databaseErr, lockErr error
 	var wg sync.WaitGroup
-	if s.broker != nil {
-		wg.Go(func() { brokerErr = s.broker.Close() })
+	if s.Broker != nil {
+		wg.Go(func() { brokerErr = s.Broker.Close() })
 	}
-	if s.database != nil {
-		wg.Go(func() { databaseErr = s.database.Close() })
+	if s.Database != nil {
+		wg.Go(func() { databaseErr = s.Database.Close() })
 	}
 	wg.Wait()
 	if s.lock != nil {
