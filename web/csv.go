@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/web/serve"
 )
 
 // csvColumns are the columns of the CSV: what a column is called, and what it says of a plaza. What
@@ -97,7 +97,7 @@ func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
 func plain(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	text = strings.Map(func(r rune) rune {
-		if r < ' ' || serve.Unseen(r) {
+		if r < ' ' || unicode.In(r, unicode.Cc, unicode.Cf) {
 			return ' '
 		}
 		return r

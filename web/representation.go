@@ -12,7 +12,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
-	"github.com/tollstream/tollstream/web/serve"
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // representation is the body of a response, for any number of requests.
@@ -49,7 +49,7 @@ func jsonRepresentation(v any) (*representation, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newRepresentation("application/json", serve.EscapeUnseen(body)), nil
+	return newRepresentation("application/json", text.EscapeJSON(body)), nil
 }
 
 // serve responds with the body, or with 304 if the client has it. Clients may cache it but must

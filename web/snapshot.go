@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/web/serve"
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // snapshot is a board in the pieces in which it is sent. It never changes. Each piece knows with
@@ -54,7 +54,7 @@ func nextSnapshot(old *snapshot, b *board.Board) (*snapshot, error) {
 		s.number, s.fullSince = old.number+1, old.fullSince
 		head, rows = old.head, old.rows
 	}
-	text, err := json.Marshal(struct {
+	document, err := json.Marshal(struct {
 		StreamTime *time.Time `json:"stream_time"`
 		Watermark  *time.Time `json:"watermark"`
 		Waiting    int64      `json:"waiting"`
@@ -71,7 +71,7 @@ func nextSnapshot(old *snapshot, b *board.Board) (*snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the board: %w", err)
 	}
-	s.head = changedMembers(head, serve.EscapeUnseen(text), s.number)
+	s.head = changedMembers(head, text.EscapeJSON(document), s.number)
 	for i := range b.Plazas {
 		p := &b.Plazas[i]
 		for len(rows) > 0 && rows[0].ID < p.ID {
@@ -95,18 +95,18 @@ func nextSnapshot(old *snapshot, b *board.Board) (*snapshot, error) {
 }
 
 func nextRow(old *row, p *board.Plaza, number uint64) (*row, error) {
-	text, err := json.Marshal(p)
+	object, err := json.Marshal(p)
 	if err != nil {
 		return nil, fmt.Errorf("encode plaza %d: %w", p.ID, err)
 	}
-	text = serve.EscapeUnseen(text)
+	object = text.EscapeJSON(object)
 	if old == nil {
 		old = &row{}
-	} else if bytes.Equal(text, old.text) {
+	} else if bytes.Equal(object, old.text) {
 		return old, nil
 	}
-	r := &row{Plaza: *p, text: text, changed: number, earlier: old.earlier}
-	r.members = changedMembers(old.members, text, number)
+	r := &row{Plaza: *p, text: object, changed: number, earlier: old.earlier}
+	r.members = changedMembers(old.members, object, number)
 	if !sameButLast(sparkline(old.members), sparkline(r.members)) {
 		r.earlier = number
 	}

@@ -4,7 +4,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/charmbracelet/x/ansi"
 	"golang.org/x/text/unicode/bidi"
 	"golang.org/x/text/unicode/norm"
 )
@@ -34,7 +33,7 @@ func Steady(r rune) bool {
 		return false // parts of Korean syllables, which some terminals join
 	case r >= 0x1f000 && r <= 0x1faff: // emoji, flags and the like
 		return false
-	case ansi.StringWidth(string(r)) == 2:
+	case CellWidth(string(r)) == 2:
 		return unicode.IsLetter(r) || unicode.IsPunct(r) || unicode.IsDigit(r)
 	}
 	return true

@@ -29,12 +29,12 @@ func IndentJSON(v any, prefix, indent string) ([]byte, error) {
 	e.SetEscapeHTML(false)
 	e.SetIndent(prefix, indent)
 	err := e.Encode(v)
-	return escapeJSON(b.Bytes()), err
+	return EscapeJSON(b.Bytes()), err
 }
 
-// escapeJSON replaces characters beyond ASCII in JSON, which occur in its strings only. The encoder
-// has left no other control characters but the newlines between its parts, and no invalid UTF-8.
-func escapeJSON(text []byte) []byte {
+// EscapeJSON escapes what [Escape] would not let through in JSON as encoding/json writes it: other
+// control characters than the newlines between its parts, and invalid UTF-8, are escaped already.
+func EscapeJSON(text []byte) []byte {
 	suspicious := func(r rune) bool { return r >= 0x7F && !Printable(r) }
 	if !bytes.ContainsFunc(text, suspicious) {
 		return text

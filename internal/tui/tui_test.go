@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
@@ -515,6 +516,16 @@ func TestColour(t *testing.T) {
 			if !slices.Contains([]string{"", "1", "2", "4", "7", "31", "32", "35"}, code) {
 				t.Errorf("a look beyond the 16 colours: %q", m[0])
 			}
+		}
+	}
+}
+
+// TestWidths compares the widths of what a cell may hold in the library that draws with those in
+// text, which tables use.
+func TestWidths(t *testing.T) {
+	for r := rune(0); r <= unicode.MaxRune; r++ {
+		if s := string(r); text.Steady(r) && cells(s) != text.CellWidth(s) {
+			t.Fatalf("%U takes %d columns, or %d", r, cells(s), text.CellWidth(s))
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // problem is an error as the client gets it (RFC 9457). Of the request it repeats only the path and
@@ -61,7 +63,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, status int, detail str
 	if err != nil {
 		panic(fmt.Sprintf("encode a problem: %v", err)) // of strings and a number
 	}
-	body = EscapeUnseen(body)
+	body = text.EscapeJSON(body)
 	h := w.Header()
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
