@@ -41,7 +41,7 @@ func emitCommand() *cli.Command {
 		Flags: slices.Concat([]cli.Flag{
 			&cli.Int64Flag{Name: "count", Usage: "stop after `N` events"},
 			&cli.Float64Flag{Name: "rate", EnvVars: command.Env("rate"), Value: defaultRate,
-				Usage: "events per second; 0 is as fast as it goes, which is the default for files"},
+				Usage: "events per second; 0 is as fast as possible, which is the default for files"},
 			&cli.StringFlag{Name: "plazas", EnvVars: command.Env("plazas"), Value: defaultPlazas,
 				Usage: "simulated plazas, a `LIST` of numbers and ranges"},
 			&cli.StringFlag{Name: "format", EnvVars: command.Env("format"),

@@ -27,7 +27,7 @@ func profileFlags() []cli.Flag {
 		&cli.StringFlag{Name: "profile", Category: category,
 			Usage: "`SHAPE` of a day's traffic; there is one: day"},
 		&cli.StringFlag{Name: "speed", Value: "1x", Category: category,
-			Usage: "event time goes `N` times as fast as the clock: 60x is an hour a minute; 0 or max is as fast as it goes"},
+			Usage: "event time goes `N` times as fast as the clock: 60x is an hour a minute; 0 or max is as fast as possible"},
 		&cli.Float64Flag{Name: "days", Category: category,
 			Usage: "end after `N` days of event time, such as 7 or 0.5"},
 		&cli.Float64Flag{Name: "peak", Value: simulate.DefaultPeak, Category: category,

@@ -23,7 +23,7 @@ func retentionFlags() []cli.Flag {
 	flag := func(name string, value time.Duration, usage string) cli.Flag {
 		return &cli.StringFlag{Name: name, EnvVars: command.Env(name), Value: keepText(value),
 			Category: category,
-			Usage:    usage + ", 0 for ever"}
+			Usage:    usage + ", 0 to keep all"}
 	}
 	usual := maintenance.DefaultRetention()
 	return []cli.Flag{
@@ -57,7 +57,7 @@ func retentionFrom(c *cli.Context) (maintenance.Retention, error) {
 			return r, hint.Usagef("--%s: %v", f.name, err)
 		}
 		if d != 0 && d < f.least {
-			return r, hint.Usagef("--%s is %s, want at least %s, or 0 for ever", f.name, keepText(d),
+			return r, hint.Usagef("--%s is %s, want at least %s, or 0 to keep all", f.name, keepText(d),
 				keepText(f.least))
 		}
 		*f.value = d

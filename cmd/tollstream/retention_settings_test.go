@@ -34,10 +34,10 @@ func TestParseKeep(t *testing.T) {
 
 func TestRetentionSettings(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
-		{"--keep-batches 5m", "--keep-batches is 5m, want at least 10m, or 0 for ever"},
-		{"--keep-minutes 1d", "--keep-minutes is 1d, want at least 4d, or 0 for ever"},
-		{"--keep-windows 30d", "--keep-windows is 30d, want at least 60d, or 0 for ever"},
-		{"--keep-dead-letters 1d", "--keep-dead-letters is 1d, want at least 30d, or 0 for ever"},
+		{"--keep-batches 5m", "--keep-batches is 5m, want at least 10m, or 0 to keep all"},
+		{"--keep-minutes 1d", "--keep-minutes is 1d, want at least 4d, or 0 to keep all"},
+		{"--keep-windows 30d", "--keep-windows is 30d, want at least 60d, or 0 to keep all"},
+		{"--keep-dead-letters 1d", "--keep-dead-letters is 1d, want at least 30d, or 0 to keep all"},
 		{"--keep-windows soon", `--keep-windows: "soon" is no time such as 90d, 48h or 0`},
 	} {
 		var out, stderr strings.Builder

@@ -72,13 +72,36 @@ func pprofFlag() cli.Flag {
 		Usage: "serve profiles for go tool pprof at `HOST:PORT`, as in 127.0.0.1:6060; a loopback address"}
 }
 
-// pprofFrom returns where profiles are served, "" for nowhere.
-func pprofFrom(c *cli.Context) (string, error) {
+// serveProfiles serves profiles where the flags say, until stop is called.
+func serveProfiles(c *cli.Context, log *slog.Logger) (stop func(), err error) {
 	addr := command.Setting(c, "pprof", "")
 	if addr == "" {
-		return "", nil
+		return func() {}, nil
 	}
-	return command.LoopbackAddr("pprof", addr, "profiles disclose the memory: use 127.0.0.1")
+	addr, err = command.LoopbackAddr("pprof", addr, "profiles disclose the memory: use 127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	stop, err = telemetry.ServeProfiles(addr, log)
+	return stop, hintPort(err, "pprof")
+}
+
+// serveProcessMetrics serves the metrics of process where the flags say, until stop is called.
+func serveProcessMetrics(c *cli.Context, p *telemetry.Process, log *slog.Logger) (stop func(),
+	err error) {
+	cfg, err := metricsConfigFrom(c)
+	if err != nil {
+		return nil, err
+	}
+	if cfg == nil {
+		return func() {}, nil
+	}
+	registry, err := telemetry.NewRegistry(buildVersion(), p)
+	if err != nil {
+		return nil, err
+	}
+	stop, err = telemetry.ServeMetrics(*cfg, registry, telemetry.Probes(c.Context, p.Stats), log)
+	return stop, hintPort(err, "metrics-listen")
 }
 
 // openTraces opens traces to where the flags say.

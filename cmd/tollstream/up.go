@@ -26,8 +26,8 @@ func upCommand() *cli.Command {
 			installed, else a database in memory; creates database, tables and topics; and runs until it is interrupted. Both
 			servers bind to loopback.
 
-			Without --data everything goes away at the end. With it all is there again at the next start; rows need an installed
-			MariaDB for that.`,
+			Without --data everything is deleted at the end. With it topics and rows are there at the next start; rows need an
+			installed MariaDB for that.`,
 		UsageText: `tollstream up
 			tollstream up --data ~/tolldata
 			tollstream up --kafka-listen 127.0.0.1:0 --mysql-listen 127.0.0.1:0`,
@@ -73,9 +73,8 @@ func sandboxFrom(c *cli.Context) (sandbox.Config, error) {
 	var cfg sandbox.Config
 	var con endpoint.Connection
 	var err error
-	con.Topic, con.Group = command.Setting(c, "topic", endpoint.DefaultTopic), command.Setting(c,
-		"group",
-		endpoint.DefaultGroup)
+	con.Topic = command.Setting(c, "topic", endpoint.DefaultTopic)
+	con.Group = command.Setting(c, "group", endpoint.DefaultGroup)
 	if err := endpoint.CheckNames(con.Topic, con.Group); err != nil {
 		return cfg, err
 	}

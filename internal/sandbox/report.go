@@ -51,7 +51,7 @@ func (s *Sandbox) Write(w io.Writer) error {
 	fmt.Fprintf(&b, "Data   %s: %s\n", folder, s.afterwards())
 	if s.InMemory() {
 		b.WriteString(
-			"\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows go away at the end.\n")
+			"\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows are deleted at the end.\n")
 	}
 	b.WriteString("\nNext, each in a terminal of its own:\n\n")
 	for _, line := range s.exports() {
@@ -63,15 +63,15 @@ func (s *Sandbox) Write(w io.Writer) error {
 	return err
 }
 
-// afterwards says what is left of the data at the end.
+// afterwards says what is kept of the data at the end.
 func (s *Sandbox) afterwards() string {
 	switch {
 	case s.cfg.DataDir == "":
-		return "topics and rows go away at the end"
+		return "topics and rows are deleted at the end"
 	case s.keeps():
-		return "topics and rows stay for the next start"
+		return "topics and rows are kept for the next start"
 	}
-	return "topics stay for the next start, rows do not; process then stores the events again"
+	return "topics are kept for the next start, rows are not; process then stores the events again"
 }
 
 // exports returns the shell lines without which the other commands would look elsewhere.

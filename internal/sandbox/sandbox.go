@@ -200,7 +200,7 @@ func (s *Sandbox) wait(ctx context.Context) error {
 			continue
 		}
 		if failed++; failed == watchTries {
-			return fmt.Errorf("the database does not answer any more: %w", err)
+			return fmt.Errorf("the database does not answer: %w", err)
 		}
 	}
 }
