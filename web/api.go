@@ -99,7 +99,7 @@ func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
 		report.StaleSince = new(m.staleSince.In(m.at.Location()).Truncate(time.Millisecond))
 	}
 	for _, r := range m.rows {
-		report.Plazas = append(report.Plazas, plaza{r.ID, r.Name, r.Verification})
+		report.Plazas = append(report.Plazas, plaza{int16(r.ID), r.Name, r.Verification})
 	}
 	p, err := jsonRepresentation(report)
 	if err != nil {
@@ -301,7 +301,7 @@ func (s *Server) zoneOf(id int16) *time.Location {
 	}
 	name := m.timezone
 	for _, r := range m.rows {
-		if r.ID == id {
+		if r.ID == int(id) {
 			name = r.Timezone
 		}
 	}

@@ -353,7 +353,7 @@ func TestHostileText(t *testing.T) {
 	source.next = func() (*board.Board, error) {
 		return &board.Board{At: epoch, Plazas: []board.Plaza{{ID: 1, Name: hostile, Road: "=cmd|' /C calc'!A0", Why: hostile}}, Verification: board.Verification{Problems: []string{hostile}}}, nil
 	}
-	source.plazas[1] = &board.Detail{Plaza: board.Plaza{ID: 1, Name: hostile}, Changes: []board.Change{{Why: hostile}}, Quarters: []board.Quarter{{ByType: map[string]int64{hostile: 1, "__proto__": 2}}}}
+	source.plazas[1] = &board.Detail{Plaza: board.Plaza{ID: 1, Name: hostile}, History: board.History{Changes: []board.Change{{Why: hostile}}}, Quarters: []board.Quarter{{ByType: map[string]int64{hostile: 1, "__proto__": 2}}}}
 	source.letters = []board.DeadLetter{{Reason: hostile, Payload: []byte(want), Key: []byte(hostile)}}
 	r := start(t, source, nil)
 	r.awaitBoard()

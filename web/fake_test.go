@@ -136,7 +136,7 @@ func newNetwork(plazas int) *network {
 		Verification: board.Verification{Status: board.Exact, Events: new(int64), Rows: new(int64)}}
 	for i := range plazas {
 		p := board.Plaza{
-			ID: int16(4000 + i), Name: fmt.Sprintf("Plaza %d north", i), Road: fmt.Sprintf("A %d",
+			ID: 4000 + i, Name: fmt.Sprintf("Plaza %d north", i), Road: fmt.Sprintf("A %d",
 				i%7), PositionKm: new(float64(i) * 1.5), Lanes: 6,
 			Timezone: []string{"", "America/Chicago"}[i%2], State: traffic.Free, Since: new(epoch),
 			Why:      "demand is 312 of 3900 passenger cars an hour, 8 %",
@@ -219,9 +219,11 @@ func (n *network) source() *fakeSource {
 	}
 	d := &board.Detail{
 		Plaza: n.board.Plazas[0], DaySoFar: new(int64(1234)), DaySoFarLastWeek: new(int64(1300)),
-		RecentWindows: f.windows[:5],
-		Changes: []board.Change{{From: traffic.Free, To: traffic.Busy, Since: epoch,
-			Detected: epoch.Add(2 * time.Minute), Why: "demand is 80 % of capacity"}},
+		History: board.History{
+			RecentWindows: f.windows[:5],
+			Changes: []board.Change{{From: traffic.Free, To: traffic.Busy, Since: epoch,
+				Detected: epoch.Add(2 * time.Minute), Why: "demand is 80 % of capacity"}},
+		},
 	}
 	for i := range 96 {
 		q := board.Quarter{Start: epoch.Add(time.Duration(i) * 15 * time.Minute), UsualMedian: new(120.0),
@@ -231,7 +233,7 @@ func (n *network) source() *fakeSource {
 		}
 		d.Quarters, d.LastWeek = append(d.Quarters, q), append(d.LastWeek, q)
 	}
-	f.plazas[d.ID] = d
+	f.plazas[int16(d.ID)] = d
 	return f
 }
 

@@ -83,6 +83,8 @@ func (s *settler) settlePlaza(p *board.Plaza, timezone string, home *time.Locati
 			N: p.Usual.N}
 	}
 	p.Sparkline = list(p.Sparkline)
+	// a row is kept as long as nothing of it changes
+	p.Counts, p.Counted, p.Assessment, p.Measure = nil, nil, nil, nil
 	return loc
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"syscall"
 
+	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/web"
 	"github.com/tollstream/tollstream/web/serve"
@@ -15,7 +16,7 @@ import (
 // is taken it takes a free one.
 func servePage(ctx context.Context, con endpoint.Connection) (url string, wait func(), err error) {
 	ctx, stop := context.WithCancelCause(ctx)
-	source := newViewSource(stop)
+	source := live.NewSource(stop)
 	var server *web.Server
 	for _, address := range []string{serve.DefaultListen, "127.0.0.1:0"} {
 		if server, err = web.New(web.Config{Config: serve.Config{Listen: address}}, source); err != nil {
@@ -35,20 +36,20 @@ func servePage(ctx context.Context, con endpoint.Connection) (url string, wait f
 			_ = server.Run(ctx)
 		}()
 	}
-	r, err := openReader(ctx, con, true, slog.New(slog.DiscardHandler))
+	r, err := openReader(ctx, con, true, slog.New(slog.DiscardHandler),
+		live.Config{Silent: true, Repeated: true})
 	if err != nil {
 		stop(nil)
 		serve(ctx) // closes what Listen opened
 		<-ended
 		return "", nil, err
 	}
-	v := newViewer(r, viewSettings{sort: sortTotal, watch: true})
-	r.start()
-	source.open(v)
+	r.Start()
+	source.Open(r)
 	serve(ctx)
 	return server.URL(), func() {
 		<-ended
 		stop(nil)
-		closeView(v)
+		r.Close()
 	}, nil
 }

@@ -54,7 +54,7 @@ func viewMetricsFlags() []cli.Flag {
 	return []cli.Flag{
 		metricsListenFlag(),
 		&cli.IntFlag{Name: "metrics-plazas", EnvVars: command.Env("metrics-plazas"),
-			Value:    defaultPlazaSeries,
+			Value:    telemetry.DefaultPlazaSeries,
 			Category: metricsCategory,
 			Usage:    "how many `PLAZAS` have metrics of their own: those with the most vehicles so far"},
 		otelFlag(),

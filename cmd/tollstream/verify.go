@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
@@ -69,12 +70,20 @@ func (a *app) verify(c *cli.Context, steps *command.Steps) (*sql.Report, error) 
 	if err != nil {
 		return nil, err
 	}
-	r, scan, err := openScan(c.Context, con, endpoint.FixesTimezone(c), log)
+	var cfg live.Config
+	if err := readsFrom(&cfg, con, endpoint.FixesTimezone(c), log); err != nil {
+		return nil, err
+	}
+	r := &reader{con: con, store: cfg.Store}
+	defer func() { _ = r.store.Close() }()
+	scan, location, err := live.Check(c.Context, cfg, func() (*topology.TableScan, error) {
+		return topology.NewTableScan(c.Context, con.Cluster, con.Group)
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
 	defer scan.Close()
+	r.con.Location = location
 	began := time.Now()
 	report, err := verify(c.Context, r, scan, c.Bool("deep"), steps)
 	if err != nil {
@@ -119,7 +128,7 @@ func verify(ctx context.Context, r *reader, scan *topology.TableScan, deep bool,
 		return nil, err
 	}
 	now, passed, err := clocks.NewReader(r.store, meta.Lateness, toll.DefaultIdle).Read(ctx,
-		cursorsOf(progress))
+		live.Cursors(progress))
 	if err != nil {
 		return nil, err
 	}
@@ -323,4 +332,46 @@ func reportPartitions(b *strings.Builder, r *sql.Report) {
 			text.Number(p.Unpublished)})
 	}
 	t.Render()
+}
+
+// reader is what verify reads, but for the group table.
+type reader struct {
+	con   endpoint.Connection
+	store *sql.Store
+}
+
+// await returns what do returns, or ctx's error as soon as ctx ends: Kafka's clients take no
+// context. What was begun then ends by itself.
+func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := do()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// begin does something in parallel. The function that it returns waits for its end, once.
+func begin[T any](do func() (T, error)) (end func() (T, error)) {
+	ended := make(chan struct{})
+	var value T
+	var err error
+	go func() {
+		defer close(ended)
+		value, err = do()
+	}()
+	return func() (T, error) {
+		<-ended
+		return value, err
+	}
 }

@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
@@ -71,13 +72,13 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 	}
 	ctx, stop := context.WithCancelCause(c.Context)
 	defer stop(nil)
-	source := newViewSource(stop)
-	if source.plazaSeries = c.Int("metrics-plazas"); source.plazaSeries < 0 ||
-		source.plazaSeries > mostPlazaSeries {
-		return hint.Usagef("--metrics-plazas: %d is not between 0 and %s", source.plazaSeries,
-			text.Number(mostPlazaSeries))
+	source := live.NewSource(stop)
+	figures := &telemetry.View{Last: source.Last, Plazas: c.Int("metrics-plazas")}
+	if figures.Plazas < 0 || figures.Plazas > telemetry.MostPlazaSeries {
+		return hint.Usagef("--metrics-plazas: %d is not between 0 and %s", figures.Plazas,
+			text.Number(telemetry.MostPlazaSeries))
 	}
-	registry, err := telemetry.NewRegistry(buildVersion(), source)
+	registry, err := telemetry.NewRegistry(buildVersion(), figures)
 	if err != nil {
 		return err
 	}
@@ -111,42 +112,23 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 }
 
 // serveView opens what the source reads, and serves it.
-func (a *app) serveView(ctx context.Context, server *web.Server, source *viewSource,
-	con endpoint.Connection,
+func (a *app) serveView(ctx context.Context, server *web.Server, source *live.Source, con endpoint.Connection,
 	fixedTimezone bool, log *slog.Logger) error {
-	r, err := openReader(ctx, con, fixedTimezone, log)
+	r, err := openReader(ctx, con, fixedTimezone, log, live.Config{Silent: true, Repeated: true})
 	if err != nil {
 		_ = server.Close()
 		return err
 	}
-	v := newViewer(r, viewSettings{sort: sortTotal, watch: true})
-	defer closeView(v)
-	r.start()
-	defer context.AfterFunc(ctx, r.stop)() // its last fetch ends while the server does
-	source.open(v)
+	defer r.Close()
+	r.Start()
+	defer context.AfterFunc(ctx, r.Stop)() // its last fetch ends while the server does
+	source.Open(r)
 	if _, err := fmt.Fprintf(a.stdout, "view at %s\n", server.URL()); err != nil {
 		return err
 	}
 	err = server.Run(ctx)
-	if cause := context.Cause(ctx); errors.Is(cause, errTableEnded) {
+	if cause := context.Cause(ctx); errors.Is(cause, board.ErrEnded) {
 		return cause
 	}
 	return err
-}
-
-// viewClosePatience is how long the connections of a view may take to close. They only
-// send a goodbye; an unavailable server makes them wait.
-const viewClosePatience = 300 * time.Millisecond
-
-func closeView(v *viewer) {
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		v.Close()
-		v.reader.Close()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(viewClosePatience):
-	}
 }

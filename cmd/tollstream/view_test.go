@@ -372,7 +372,7 @@ func TestViewWindows(t *testing.T) {
 			t.Errorf("%v", w)
 		}
 	}
-	if kinds["rolling"] != 3 || kinds["1m"] != windowsRead || kinds["day"] < 2 {
+	if kinds["rolling"] != 3 || kinds["1m"] != 10 || kinds["day"] < 2 {
 		t.Errorf("%v", kinds)
 	}
 

@@ -8,6 +8,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/text"
@@ -38,30 +40,28 @@ func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
 	if err != nil {
 		return err
 	}
-	r, err := openFollower(c.Context, con, endpoint.FixesTimezone(c), logger)
+	r, err := openReader(c.Context, con, endpoint.FixesTimezone(c), logger,
+		live.Config{Silent: true, Deep: s.deep, Repeated: true, Relaxed: true})
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancelCause(c.Context)
 	defer stop(nil)
-	source := newViewSource(stop)
-	all := s
-	all.plaza, all.sort = nil, sortTotal // the screen chooses and sorts by itself
-	v := newViewer(r, all)
-	defer closeView(v)
-	r.start()
-	defer context.AfterFunc(ctx, r.stop)()
-	source.open(v)
+	source := live.NewSource(stop)
+	defer r.Close()
+	r.Start()
+	defer context.AfterFunc(ctx, r.Stop)()
+	source.Open(r)
 	options := tui.Options{Plaza: s.plaza, Top: s.top, Brief: kafka.Brief,
-		Ends: func(err error) bool { return errors.Is(err, errTableEnded) }}
+		Ends: func(err error) bool { return errors.Is(err, board.ErrEnded) }}
 	if s.sorted {
 		options.Sort = s.sort
 	}
 	if s.deep {
-		options.Timeout = deepLimit
+		options.Timeout = live.DeepLimit
 	}
 	err = tui.Run(ctx, a.stdin, a.stdout, source, options)
-	if cause := context.Cause(ctx); err == nil && errors.Is(cause, errTableEnded) {
+	if cause := context.Cause(ctx); err == nil && errors.Is(cause, board.ErrEnded) {
 		return cause
 	}
 	return err

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/simulate"
 )
 
@@ -42,15 +43,15 @@ func TestSimulatedDays(t *testing.T) {
 		p.process()
 	}
 	con := p.Connection()
-	r, err := openReader(t.Context(), con, false, slog.New(slog.DiscardHandler))
+	r, err := openReader(t.Context(), con, false, slog.New(slog.DiscardHandler),
+		live.Config{Silent: true, Repeated: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := newViewer(r, viewSettings{sort: sortTotal, watch: true})
-	t.Cleanup(func() { closeView(v) })
-	r.start()
-	source := newViewSource(nil)
-	source.open(v)
+	t.Cleanup(r.Close)
+	r.Start()
+	source := live.NewSource(nil)
+	source.Open(r)
 	b, err := source.Board(t.Context())
 	if err != nil {
 		t.Fatal(err)

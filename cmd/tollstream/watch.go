@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -17,24 +19,24 @@ const watchPause = time.Second
 
 // watch prints the view every second until ctx ends. A server that is away is waited for. Where
 // there is a terminal, watchScreen takes its place.
-func (a *app) watch(ctx context.Context, v *viewer) error {
+func (a *app) watch(ctx context.Context, r *live.Reader, s viewSettings) error {
 	ticker := time.NewTicker(watchPause)
 	defer ticker.Stop()
 	told := ""
 	for {
-		b, err := v.read(ctx)
+		b, err := r.Read(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case toll.IsPermanent(err), errors.Is(err, errTableEnded):
+		case toll.IsPermanent(err), errors.Is(err, board.ErrEnded):
 			return err
 		}
 		trouble := ""
 		switch {
 		case err != nil:
 			trouble = "waiting for the servers: " + text.OneLine(kafka.Brief(err))
-		case v.settings.plaza != nil && b.plazas[0].unknown():
-			trouble = fmt.Sprintf("no vehicle has passed plaza %d yet", *v.settings.plaza)
+		case s.plaza != nil && b.Plazas[0].Unknown():
+			trouble = fmt.Sprintf("no vehicle has passed plaza %d yet", *s.plaza)
 		}
 		switch {
 		case trouble != "":
@@ -42,12 +44,10 @@ func (a *app) watch(ctx context.Context, v *viewer) error {
 			if trouble != told {
 				fmt.Fprintln(a.stderr, "tollstream: "+trouble)
 			}
-		case v.settings.json:
-			err = text.WriteJSONLine(a.stdout, v.json(b))
+		case s.json:
+			err = text.WriteJSONLine(a.stdout, s.asJSON(b))
 		default:
-			if err = v.write(a.stdout, b, screenOf(a.stdout)); err == nil {
-				_, err = io.WriteString(a.stdout, "\n")
-			}
+			_, err = io.WriteString(a.stdout, s.asText(b, a.stdout)+"\n")
 		}
 		if err != nil {
 			return err

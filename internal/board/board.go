@@ -14,11 +14,15 @@ import (
 // ErrNotFound is what a source of boards returns, wrapped or not, for a plaza that is not known.
 var ErrNotFound = errors.New("no such plaza")
 
-// In JSON every member is there, and null for what is not known. Times are RFC 3339; the server
-// shows those of a plaza by the plaza's clock and those of the stream by the database's, whatever
-// location they are given in, and fills in what is said to be set by it.
+// ErrEnded is what a source of boards returns, wrapped or not, once there is nothing left to read.
+var ErrEnded = errors.New("the reader of the group table has ended")
 
-// Board is all plazas as they were at one moment.
+// The JSON is that of the API: every member is there, and null for what is not known. Times are RFC
+// 3339; the server shows those of a plaza by the plaza's clock and those of the stream by the
+// database's, whatever location they are given in.
+
+// Board is all plazas as they were at one moment. Who reads one fills in what was read, and Derive
+// the rest.
 type Board struct {
 	At         time.Time  `json:"at"`          // wall clock when it was read
 	StreamTime *time.Time `json:"stream_time"` // event time: the median of the plazas' latest minutes
@@ -33,13 +37,27 @@ type Board struct {
 
 	RecentRejects RecentRejects `json:"recent_rejects"`
 
-	Verification Verification `json:"verification"`
-	Summary      Summary      `json:"summary"` // set by the server, see [Summarize]
+	Verification Verification `json:"verification"` // derived
+	Summary      Summary      `json:"summary"`      // derived, see [Summarize]
 	// in any order, no id twice; the server sorts them by id
 	Plazas []Plaza `json:"plazas"`
+
+	// What follows is not in the API's JSON.
+
+	Location    *time.Location    `json:"-"` // of the database's clock
+	Kinds       []toll.WindowKind `json:"-"` // of windows that are counted
+	Known       []int16           `json:"-"` // all plazas of the group table, ascending
+	Events      int64             `json:"-"` // counted by the group table at the plazas; derived
+	DeadLetters int64             `json:"-"` // rejected records; of a board of all plazas
+	RowsAt      time.Time         `json:"-"` // when the rows were counted last, zero for never
+	History     *History          `json:"-"` // of a board of one plaza
 }
 
-// RecentRejects is how many of the last records of the topic could not be rows.
+// NullPlaza is the ID of the rows without a plaza, which only others insert. A board for the API or
+// a screen does not have it.
+const NullPlaza = toll.MinPlaza - 1
+
+// RecentRejects is how many of the last records of the topic were rejected.
 type RecentRejects struct {
 	Records  int64 `json:"records"`
 	Rejected int64 `json:"rejected"`
@@ -89,6 +107,31 @@ type PlazaVerification struct {
 	ChecksumOK *bool `json:"checksum_ok"`
 }
 
+// Check is how a plaza's rows and counts compare. Its JSON is that of the command line.
+type Check struct {
+	TableCount int64     `json:"table_count"` // events that the group table counts
+	StoredRows *int64    `json:"stored_rows"` // with the baseline; nil where not counted
+	Baseline   int64     `json:"baseline"`    // rows from before tollstream
+	Pruned     int64     `json:"pruned"`      // rows that tollstream prune deleted
+	InFlight   int64     `json:"in_flight"`   // events that are stored and not yet counted
+	ChecksumOK *bool     `json:"checksum_ok"` // nil where not computed
+	Status     Status    `json:"status"`
+	Note       string    `json:"note,omitempty"`
+	Problems   []Problem `json:"problems,omitempty"`
+}
+
+// Problem is an invariant that does not hold.
+type Problem struct {
+	Kind      string `json:"kind"`
+	Partition *int32 `json:"partition,omitempty"`
+	Plaza     *int   `json:"plaza,omitempty"`
+	Window    string `json:"window,omitempty"` // the kind and the start in UTC
+	Want      int64  `json:"want"`
+	Got       int64  `json:"got"`
+	Text      string `json:"text"` // one sentence
+	Next      string `json:"next"` // what to do about it
+}
+
 // Summary is the network in figures.
 type Summary struct {
 	Plazas      int         `json:"plazas"`
@@ -106,11 +149,15 @@ type StateCounts struct {
 }
 
 // Summarize returns the summary of plazas.
-func Summarize(plazas []Plaza) Summary {
-	s := Summary{Plazas: len(plazas)}
+func Summarize(plazas []Plaza) (s Summary) {
 	for i := range plazas {
-		s.FlowPerHour += plazas[i].FlowPerHour
-		switch plazas[i].State {
+		p := &plazas[i]
+		if p.ID == NullPlaza {
+			continue
+		}
+		s.Plazas++
+		s.FlowPerHour += p.FlowPerHour
+		switch p.State {
 		case traffic.Free:
 			s.States.Free++
 		case traffic.Busy:
@@ -131,7 +178,7 @@ const SparklineQuarters = 48
 
 // Plaza is one row of the board. Of its measures see [traffic.Measure], which has their formulas.
 type Plaza struct {
-	ID int16 `json:"id"`
+	ID int `json:"id"`
 	// of the plazas file, as the next four; empty for not known
 	Name       string   `json:"name"`
 	Road       string   `json:"road"`        //
@@ -167,6 +214,26 @@ type Plaza struct {
 	LeadSeconds int64 `json:"lead_seconds"` // how far ahead, at most
 
 	Verification PlazaVerification `json:"verification"`
+
+	// What follows is not in the API's JSON: what was read of the plaza, and more that is derived.
+
+	Location   *time.Location      `json:"-"` // of its clock
+	Counts     *toll.State         `json:"-"` // of the group table, never nil
+	Check      Check               `json:"-"`
+	Counted    *Check              `json:"-"` // the last that counted rows, nil for none
+	Assessment *traffic.Assessment `json:"-"` // the last, nil for none
+
+	FirstEvent *time.Time       `json:"-"`
+	FlowKnown  bool             `json:"-"` // false where the group table lacks some of its minutes
+	Measure    *traffic.Measure `json:"-"` // of now; nil where it was not assessed lately
+}
+
+// History is what has changed and closed at a plaza.
+type History struct {
+	// of the state of congestion, the newest first
+	Changes []Change `json:"changes"`
+	// closed ones, the newest first; see also [Board.SortWindows]
+	RecentWindows []Window `json:"recent_windows"`
 }
 
 // Detail is one plaza with its history.
@@ -179,9 +246,7 @@ type Detail struct {
 	LastWeek         []Quarter `json:"last_week"`            // of the same date a week before
 	DaySoFar         *int64    `json:"day_so_far"`           // events since local midnight
 	DaySoFarLastWeek *int64    `json:"day_so_far_last_week"` // up to the same time of day
-	// of the state of congestion, the newest first
-	Changes       []Change `json:"changes"`
-	RecentWindows []Window `json:"recent_windows"` // closed ones, the newest first
+	History
 }
 
 // Quarter is a quarter of an hour, [Start, Start + 15 min).
@@ -204,6 +269,8 @@ type Change struct {
 	Since    time.Time     `json:"since"`    // when it began, in event time
 	Detected time.Time     `json:"detected"` // when it was settled
 	Why      string        `json:"why"`
+
+	Measure traffic.Measure `json:"-"` // the figures that decided it
 }
 
 // Window is the last revision of a closed window, [Start, End).

@@ -74,7 +74,7 @@ const leastTrend = 12
 
 var tableColumns = []column{
 	{Column: table.Right("plaza"), key: "p", up: true,
-		cell: func(p *plazaRow, _ string) string { return plazaName(int(p.ID)) },
+		cell: func(p *plazaRow, _ string) string { return plazaName(p.ID) },
 		by:   func(p *plazaRow) (float64, bool) { return float64(p.ID), true }},
 	{Column: table.Left("name"), key: "n", rank: 4, up: true,
 		cell: func(p *plazaRow, _ string) string { return ellipsed(text.Cell(p.Name), 20) }},
@@ -239,7 +239,7 @@ func newPlazaRow(p *board.Plaza, location *time.Location, today string) plazaRow
 		}
 	}
 	row.search = strings.ToLower(strings.Join([]string{
-		plazaName(int(p.ID)), text.Cell(p.Name), text.Cell(p.Road), p.State.String(),
+		plazaName(p.ID), text.Cell(p.Name), text.Cell(p.Road), p.State.String(),
 		plazaVerdictWords(&p.Verification),
 	}, "\n"))
 	return row

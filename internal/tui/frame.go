@@ -122,7 +122,7 @@ func (m *model) verification() line {
 		var wrong []string
 		for i := range m.board.Plazas {
 			if p := &m.board.Plazas[i]; p.Verification.Status == board.Mismatch {
-				wrong = append(wrong, plazaName(int(p.ID)))
+				wrong = append(wrong, plazaName(p.ID))
 			}
 		}
 		slices.Sort(wrong)

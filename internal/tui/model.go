@@ -203,7 +203,7 @@ func (m *model) arrange() {
 		m.cursor, m.offset = 0, 0
 		return
 	}
-	at := slices.IndexFunc(m.order, func(i int) bool { return m.rows[i].ID == m.followed })
+	at := slices.IndexFunc(m.order, func(i int) bool { return m.rows[i].ID == int(m.followed) })
 	if at < 0 { // filtered out, or gone
 		m.moveTo(m.cursor)
 		return
@@ -218,7 +218,7 @@ func (m *model) moveTo(i int) {
 	m.cursor = max(min(i, len(m.order)-1), 0)
 	m.follows = m.cursor > 0
 	if m.follows {
-		m.followed = m.rows[m.order[m.cursor]].ID
+		m.followed = int16(m.rows[m.order[m.cursor]].ID)
 	}
 	m.scrollTable()
 }
@@ -240,12 +240,12 @@ func (m *model) open(plaza int16) {
 
 // step opens the plaza that comes n lines later in the list.
 func (m *model) step(n int) {
-	at := slices.IndexFunc(m.order, func(i int) bool { return m.rows[i].ID == m.plaza })
+	at := slices.IndexFunc(m.order, func(i int) bool { return m.rows[i].ID == int(m.plaza) })
 	if at < 0 || at+n < 0 || at+n >= len(m.order) {
 		return
 	}
 	m.moveTo(at + n)
-	m.open(m.rows[m.order[at+n]].ID)
+	m.open(int16(m.rows[m.order[at+n]].ID))
 }
 
 // Names of keys that are no characters.
@@ -302,7 +302,7 @@ func (m *model) pressTable(key string) {
 		m.moveTo(len(m.order) - 1)
 	case keyEnter, keyRight:
 		if len(m.order) > 0 {
-			m.open(m.rows[m.order[m.cursor]].ID)
+			m.open(int16(m.rows[m.order[m.cursor]].ID))
 		}
 	case "/":
 		m.typing, m.before = true, m.filter

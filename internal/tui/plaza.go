@@ -17,7 +17,7 @@ import (
 
 // row returns the plaza of the page, nil where the board does not have it.
 func (m *model) row() *plazaRow {
-	i := slices.IndexFunc(m.rows, func(r plazaRow) bool { return r.ID == m.plaza })
+	i := slices.IndexFunc(m.rows, func(r plazaRow) bool { return r.ID == int(m.plaza) })
 	if i < 0 {
 		return nil
 	}
@@ -90,7 +90,7 @@ func (p *plazaPage) at(t time.Time) string { return clockTime(p.clock, t, p.now)
 
 func (p *plazaPage) title() {
 	about := aboutPlaza(p.p)
-	title := line{{"plaza " + plazaName(int(p.p.ID)), strong}}
+	title := line{{"plaza " + plazaName(p.p.ID), strong}}
 	if about != "" {
 		title = append(title, piece{"  " + about, plain})
 	}

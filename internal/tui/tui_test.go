@@ -44,7 +44,7 @@ func testBoard(plazas int) *board.Board {
 		"Tunnel", "Østerbro", "横浜料金所", "Forest"}
 	for i := range plazas {
 		p := board.Plaza{
-			ID: int16(4000 + i), Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5),
+			ID: 4000 + i, Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5),
 			Lanes: 2 + i%5, State: traffic.Free,
 			Since: new(stream.Add(-90 * time.Minute)), Why: "demand is within what the lanes can take",
 			Total:       int64(1_000_000 - i*7_919%900_000),
@@ -100,7 +100,7 @@ func mismatched(b *board.Board) *board.Board {
 // testDetail is the page of a plaza of testBoard: a Tuesday up to 08:23, against a usual day.
 func testDetail(b *board.Board, plaza int16) *board.Detail {
 	location, _ := time.LoadLocation(b.Timezone)
-	i := slices.IndexFunc(b.Plazas, func(p board.Plaza) bool { return p.ID == plaza })
+	i := slices.IndexFunc(b.Plazas, func(p board.Plaza) bool { return p.ID == int(plaza) })
 	d := &board.Detail{Plaza: b.Plazas[i], At: b.At, DaySoFar: new(int64(9102)),
 		DaySoFarLastWeek: new(int64(8951))}
 	midnight := time.Date(2026, 3, 24, 0, 0, 0, 0, location)
@@ -248,8 +248,8 @@ func TestGolden(t *testing.T) {
 // TestSort sorts by each column, both ways: what is not known goes last either way.
 func TestSort(t *testing.T) {
 	m := modelOf(t, testBoard(12), 200, 20)
-	first := func() string { return plazaName(int(m.rows[m.order[0]].ID)) }
-	last := func() string { return plazaName(int(m.rows[m.order[len(m.order)-1]].ID)) }
+	first := func() string { return plazaName(m.rows[m.order[0]].ID) }
+	last := func() string { return plazaName(m.rows[m.order[len(m.order)-1]].ID) }
 	for _, c := range []struct{ key, first, last, turnedFirst, turnedLast string }{
 		{"p", "4000", "4011", "4011", "4000"},
 		{"n", "4011", "4006", "4009", "4006"}, // Boughton with the higher v/c; one has no name
@@ -291,7 +291,7 @@ func TestSort(t *testing.T) {
 func TestCursor(t *testing.T) {
 	b := testBoard(100)
 	m := modelOf(t, b, 80, 15).keys("t")
-	at := func() int16 { return m.rows[m.order[m.cursor]].ID }
+	at := func() int16 { return int16(m.rows[m.order[m.cursor]].ID) }
 	if at() != 4000 {
 		t.Fatalf("the fullest is %d", at())
 	}
@@ -584,7 +584,7 @@ func (s *fakeSource) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	if id == 4999 {
 		return nil, fmt.Errorf("plaza: %w", board.ErrNotFound)
 	}
-	return &board.Detail{Plaza: board.Plaza{ID: id}}, nil
+	return &board.Detail{Plaza: board.Plaza{ID: int(id)}}, nil
 }
 
 // TestFeed reads what is wished for, and says of what does not answer how long it takes.

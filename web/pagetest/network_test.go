@@ -246,7 +246,7 @@ func sumOf(by map[string]int64) (all int64) {
 func (n *network) row(m *madeUp, now time.Time) board.Plaza {
 	since := n.began.Add(-m.since).Truncate(time.Minute)
 	p := board.Plaza{
-		ID: m.ID, Name: m.Name, Road: m.Road, Lanes: m.Lanes, Timezone: m.zoneName, State: m.state,
+		ID: int(m.ID), Name: m.Name, Road: m.Road, Lanes: m.Lanes, Timezone: m.zoneName, State: m.state,
 		Since: &since,
 		Late:  int64(chance(m.ID, "late") * 900), LateQuarter: int64(chance(m.ID, "quarter") * 40),
 		TooLate: int64(chance(m.ID, "too") * 3),

@@ -1,23 +1,22 @@
-package main
+package render
 
 import (
 	"time"
 
-	"github.com/tollstream/tollstream/internal/clocks"
-	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // boardJSON is what view --json prints for all plazas.
 type boardJSON struct {
-	Status   string `json:"status"` // of all plazas
-	Total    int64  `json:"total"`
-	InFlight int64  `json:"in_flight"`
-	Waiting  int64  `json:"waiting"`  // records of the topic that are not stored yet
-	Rejected int64  `json:"rejected"` // records that are dead letters
+	Status   board.Status `json:"status"` // of all plazas
+	Total    int64        `json:"total"`
+	InFlight int64        `json:"in_flight"`
+	Waiting  int64        `json:"waiting"`  // records of the topic that are not stored yet
+	Rejected int64        `json:"rejected"` // records that are dead letters
 
-	RecentRejects recentRejectsJSON `json:"recent_rejects"`
+	RecentRejects board.RecentRejects `json:"recent_rejects"`
 
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
 	// clocks that disagree by more than an hour, a sentence each
@@ -28,13 +27,6 @@ type boardJSON struct {
 	Plazas     []plazaJSON `json:"plazas"` // in the order of --sort, as many as --top
 }
 
-// recentRejectsJSON is how many of the last records of the topic are dead letters.
-type recentRejectsJSON struct {
-	Records  int64 `json:"records"`
-	Rejected int64 `json:"rejected"`
-	High     bool  `json:"high"` // so many that somebody should look
-}
-
 // transactionOpenJSON is a producer's transaction that keeps the records of a partition from an
 // offset on from being read.
 type transactionOpenJSON struct {
@@ -43,8 +35,8 @@ type transactionOpenJSON struct {
 	Seconds   int64 `json:"seconds"` // since it was first seen by this command
 }
 
-func (b *viewBoard) transactionsJSON() (open []transactionOpenJSON) {
-	for _, t := range b.backlog.Open {
+func transactionsJSON(b *board.Board) (open []transactionOpenJSON) {
+	for _, t := range b.OpenTransactions {
 		open = append(open,
 			transactionOpenJSON{t.Partition, t.Offset, int64(time.Since(t.Since).Seconds())})
 	}
@@ -79,7 +71,7 @@ type plazaJSON struct {
 	Congestion   *congestionJSON  `json:"congestion"`   // null as long as no minute was judged
 	Transitions  []transitionJSON `json:"transitions,omitzero"`
 	Windows      []windowJSON     `json:"windows,omitzero"`
-	Verification verificationJSON `json:"verification"`
+	Verification board.Check      `json:"verification"`
 }
 
 // congestionJSON is how a plaza stands. Figures are of the 15 minutes before until, phf of the
@@ -128,127 +120,103 @@ type windowJSON struct {
 	Partial  bool   `json:"partial,omitzero"` // of a rolling one: some of its minutes are not kept
 }
 
-type verificationJSON struct {
-	TableCount int64         `json:"table_count"`
-	StoredRows *int64        `json:"stored_rows"` // those from before included; null where not counted
-	Baseline   int64         `json:"baseline"`    // rows from before
-	Pruned     int64         `json:"pruned"`      // rows that tollstream prune deleted
-	InFlight   int64         `json:"in_flight"`
-	ChecksumOK *bool         `json:"checksum_ok"` // null where not computed
-	Status     string        `json:"status"`
-	Note       string        `json:"note,omitempty"`
-	Problems   []sql.Problem `json:"problems,omitempty"`
-}
-
-// json returns what is printed of a board.
-func (v *viewer) json(b *viewBoard) any {
-	if v.settings.plaza != nil {
-		p := &b.plazas[0]
-		j := v.plazaJSON(b, p)
-		j.Windows, j.Transitions = b.windows(p), []transitionJSON{}
-		for i := range p.transitions {
-			t := &p.transitions[i]
-			j.Transitions = append(j.Transitions,
-				transitionJSON{t.From, t.To, *timeText(t.Since.Time(), p.location),
-					*timeText(t.Detected.Time(), p.location), t.Why})
-		}
-		return j
-	}
-	status, inFlight, _ := b.status()
-	all := boardJSON{Status: status, Total: b.events, InFlight: inFlight, Waiting: b.backlog.Offsets,
-		OpenTransactions: b.transactionsJSON(), Rejected: b.letters, Plazas: []plazaJSON{}}
-	all.Warnings = append([]string{}, clocks.Warnings(b.skews)...)
-	all.RecentRejects = recentRejectsJSON{b.recent.Records, b.recent.Rejected, b.recent.High()}
-	all.StreamTime, all.Watermark = b.streamTimes(b.location)
-	shown := v.top(b)
+// PlazasJSON returns what view --json prints for all plazas.
+func PlazasJSON(b *board.Board, o Options) any {
+	all := boardJSON{Status: b.Verification.Status, Total: b.Events,
+		InFlight: b.Verification.InFlight, Waiting: b.Waiting, Rejected: b.DeadLetters,
+		RecentRejects: b.RecentRejects, OpenTransactions: transactionsJSON(b),
+		Warnings: append([]string{}, b.Warnings...), Plazas: []plazaJSON{}}
+	all.StreamTime, all.Watermark = streamTimes(b, b.Location)
+	shown := o.top(b)
 	for i := range shown {
-		all.Plazas = append(all.Plazas, v.plazaJSON(b, &shown[i]))
+		all.Plazas = append(all.Plazas, plazaJSONOf(b, &shown[i]))
 	}
 	return all
 }
 
-func (v *viewer) plazaJSON(b *viewBoard, p *plazaBoard) plazaJSON {
-	s := p.state
-	j := plazaJSON{
-		Plaza: p.plaza, Name: p.about.Name, Road: p.about.Road, Lanes: p.about.Lanes, Total: s.Events,
-		ByType: byType(s.Types), Waiting: b.backlog.Offsets, OpenTransactions: b.transactionsJSON(),
-		Late: s.Late, LateQuarter: s.LateQuarter, TooLate: s.TooLate, Ahead: s.Ahead, LeadSeconds: s.Lead,
-		Congestion: p.congestionJSON(),
-		Verification: verificationJSON{
-			TableCount: p.check.TableCount, StoredRows: p.check.StoredRows, Baseline: p.check.Baseline,
-			Pruned: p.check.Pruned, InFlight: p.check.InFlight,
-			ChecksumOK: p.check.ChecksumOK, Status: p.status(), Note: p.check.Note, Problems: p.problems(),
-		},
+// PlazaJSON returns what view --json prints for the plaza of a board of one.
+func PlazaJSON(b *board.Board) any {
+	p := &b.Plazas[0]
+	j := plazaJSONOf(b, p)
+	j.Windows, j.Transitions = rollingWindows(b, p), []transitionJSON{}
+	if b.History == nil {
+		return j
 	}
-	j.StreamTime, j.Watermark = b.streamTimes(p.location)
-	if s.Events > 0 {
-		j.FirstEvent = timeText(time.Unix(v.zone.Unix(s.Earliest), 0), p.location)
-		j.LastEvent = timeText(time.Unix(v.zone.Unix(s.Latest), 0), p.location)
+	for i := range b.History.RecentWindows {
+		w := &b.History.RecentWindows[i]
+		j.Windows = append(j.Windows, windowJSON{Kind: w.Kind, Start: clockText(w.Start, p.Location),
+			End: clockText(w.End, p.Location), Count: w.Count, ByType: w.ByType,
+			FlowPerHour: w.FlowPerHour, Final: w.Final, Revision: w.Revision, OnTime: w.OnTime,
+			Late: w.Late, TooLate: w.TooLate, Reason: string(w.Reason)})
+	}
+	for i := range b.History.Changes {
+		c := &b.History.Changes[i]
+		j.Transitions = append(j.Transitions, transitionJSON{c.From, c.To,
+			clockText(c.Since, p.Location), clockText(c.Detected, p.Location), c.Why})
 	}
 	return j
 }
 
-func (p *plazaBoard) congestionJSON() *congestionJSON {
-	if p.congestion == nil {
+func plazaJSONOf(b *board.Board, p *board.Plaza) plazaJSON {
+	j := plazaJSON{
+		Plaza: p.ID, Name: p.Name, Road: p.Road, Lanes: p.Lanes, Total: p.Total,
+		ByType: board.ByType(p.Counts.Types), Waiting: b.Waiting,
+		OpenTransactions: transactionsJSON(b), Late: p.Late, LateQuarter: p.LateQuarter,
+		TooLate: p.TooLate, Ahead: p.Ahead, LeadSeconds: p.LeadSeconds,
+		Congestion: congestionJSONOf(p), Verification: p.Check,
+	}
+	j.Verification.Status, j.Verification.Problems = p.Verification.Status, p.Problems()
+	j.StreamTime, j.Watermark = streamTimes(b, p.Location)
+	j.FirstEvent, j.LastEvent = timeText(p.FirstEvent, p.Location), timeText(p.LastEvent, p.Location)
+	return j
+}
+
+func congestionJSONOf(p *board.Plaza) *congestionJSON {
+	if p.Assessment == nil {
 		return nil
 	}
-	a, m := p.congestion, &p.congestion.Last
+	a, m := p.Assessment, &p.Assessment.Last
 	return &congestionJSON{
-		State: a.State, Since: *timeText(a.Since.Time(), p.location), Until: *timeText(a.Until.Time(),
-			p.location), Why: a.Why,
+		State: a.State, Since: clockText(a.Since.Time(), p.Location),
+		Until: clockText(a.Until.Time(), p.Location), Why: a.Why,
 		FlowPerHour: m.FlowPerHour, VC: m.VC, PHF: m.PHF, HeavyShare: m.HeavyShare,
 		HeadwaySeconds: m.HeadwaySeconds,
 		Demand:         m.Demand, Capacity: m.Capacity, Usual: m.Usual, Z: m.Z,
 	}
 }
 
-// windows returns the rolling windows of a plaza, and then those that closed last, of each kind the
-// newest first.
-func (b *viewBoard) windows(p *plazaBoard) []windowJSON {
+// rollingWindows returns the windows of a plaza that end with the stream's time.
+func rollingWindows(b *board.Board, p *board.Plaza) []windowJSON {
 	windows := []windowJSON{}
-	add := func(w windowJSON, span toll.Window, types []toll.TypeCount, late int64) {
-		w.Start, w.End = *timeText(span.Start.Time(), p.location), *timeText(span.End.Time(), p.location)
-		w.Count, w.ByType, w.Late = toll.SumTypes(types), byType(types), late
-		w.FlowPerHour, w.OnTime = toll.FlowPerHour(w.Count, span.Span()), w.Count-late
-		windows = append(windows, w)
+	if b.StreamTime == nil {
+		return windows
 	}
-	if b.started {
-		for _, n := range rollingMinutes {
-			span := toll.LastMinutes(b.now, n)
-			types, late := toll.SumPanes(p.state.Minutes.In(span))
-			add(windowJSON{Kind: "rolling", Final: !b.watermark.Before(span.End.Time()), Revision: 1,
-				Partial: !p.knows(span)}, span, types, late)
-		}
-	}
-	for i := range p.windows {
-		w := &p.windows[i]
-		add(windowJSON{Kind: w.Kind, Final: w.Whole && w.Revision > 0, Revision: w.Revision,
-			TooLate: w.TooLateNow, Reason: string(w.Reason)},
-			toll.Window{Start: w.Start, End: w.End}, w.Types, w.Late)
+	for _, n := range rollingMinutes {
+		span := toll.LastMinutes(b.Now(), n)
+		types, late := toll.SumPanes(p.Counts.Minutes.In(span))
+		count := toll.SumTypes(types)
+		windows = append(windows, windowJSON{Kind: "rolling", Revision: 1,
+			Start: clockText(span.Start.Time(), p.Location), End: clockText(span.End.Time(), p.Location),
+			Count: count, ByType: board.ByType(types), FlowPerHour: toll.FlowPerHour(count, span.Span()),
+			OnTime: count - late, Late: late, Final: b.Passed(span), Partial: !p.Holds(span)})
 	}
 	return windows
 }
 
-func (b *viewBoard) streamTimes(loc *time.Location) (now, watermark *string) {
-	if !b.started {
+func streamTimes(b *board.Board, clock *time.Location) (now, watermark *string) {
+	if b.StreamTime == nil {
 		return nil, nil
 	}
-	now = timeText(b.now.Time(), loc)
-	if !b.watermark.IsZero() {
-		watermark = timeText(b.watermark, loc)
-	}
-	return now, watermark
+	return timeText(b.StreamTime, clock), timeText(b.Watermark, clock)
 }
 
-func timeText(t time.Time, loc *time.Location) *string {
-	text := t.In(loc).Format(time.RFC3339)
-	return &text
+func timeText(t *time.Time, clock *time.Location) *string {
+	if t == nil {
+		return nil
+	}
+	return new(clockText(*t, clock))
 }
 
-func byType(types []toll.TypeCount) map[string]int64 {
-	m := make(map[string]int64, len(types))
-	for _, t := range types {
-		m[t.Type] = t.Count
-	}
-	return m
+func clockText(t time.Time, clock *time.Location) string {
+	return t.In(clock).Format(time.RFC3339)
 }

@@ -1,12 +1,9 @@
-package main
+package live
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/sql"
@@ -15,10 +12,10 @@ import (
 
 // boardOf returns a board of plazas that passed one vehicle in each of the last minutes up to now.
 func boardOf(t *testing.T, location *time.Location, now time.Time, minutes,
-	plazas int) *sourceBoard {
+	plazas int) *board.Board {
 	t.Helper()
-	b := &viewBoard{location: location, started: true, now: toll.MinuteAt(now.Unix()),
-		watermark: now.Add(-time.Minute), rowsAt: now}
+	b := &board.Board{At: now, Location: location, StreamTime: new(now.Truncate(time.Minute)),
+		Watermark: new(now.Add(-time.Minute)), RowsAt: now}
 	zone := toll.NewZone(location)
 	for id := range plazas {
 		state := toll.NewState(1)
@@ -27,19 +24,19 @@ func boardOf(t *testing.T, location *time.Location, now time.Time, minutes,
 			d.Prev, d.Events = int64(i), 1
 			d.Earliest = zone.Wall(now.Add(-time.Duration(i) * time.Minute))
 			d.Latest = d.Earliest
-			d.Panes = []toll.Pane{{Start: b.now - toll.Minute(i),
+			d.Panes = []toll.Pane{{Start: b.Now() - toll.Minute(i),
 				Types: []toll.TypeCount{{Type: "car", Count: 1}}}}
 			if outcome := state.Merge(&d); outcome != toll.Applied {
 				t.Fatal(outcome)
 			}
 		}
 		rows := int64(minutes)
-		check := sql.PlazaCheck{Plaza: id, Status: sql.Exact, TableCount: rows, StoredRows: &rows}
-		b.events += rows
-		b.plazas = append(b.plazas, plazaBoard{plaza: id, state: state, check: check, rows: &check,
-			location: location})
+		check := board.Check{Status: board.Exact, TableCount: rows, StoredRows: &rows}
+		b.Plazas = append(b.Plazas, board.Plaza{ID: id, Counts: state, Check: check, Counted: &check,
+			Location: location})
 	}
-	return &sourceBoard{viewBoard: b, at: now}
+	b.Derive()
+	return b
 }
 
 // TestQuartersOfChange looks at the day on which clocks are set back, which has 100 quarters of an
@@ -51,7 +48,7 @@ func TestQuartersOfChange(t *testing.T) {
 	}
 	now := time.Date(2022, 10, 30, 2, 7, 0, 0, time.UTC) // 03:07, after the hour that came twice
 	b := boardOf(t, berlin, now, 200, 1)
-	h := newPlazaHistory(b, &b.plazas[0])
+	h := newHistory(nil, b, &b.Plazas[0])
 	points, err := h.quarters(t.Context(), h.today)
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +74,7 @@ func TestQuartersOfChange(t *testing.T) {
 	if got := h.aWeekBefore().Time(); !got.Equal(time.Date(2022, 10, 23, 1, 7, 0, 0, time.UTC)) {
 		t.Errorf("a week before is %v", got)
 	}
-	row := b.web(&b.plazas[0], toll.NewZone(berlin))
+	row := &b.Plazas[0]
 	if n := len(row.Sparkline); n != board.SparklineQuarters || row.Sparkline[n-1] != 8 ||
 		row.Sparkline[n-2] != 15 || row.Sparkline[0] != 0 {
 		t.Errorf("sparkline %v", row.Sparkline)
@@ -85,7 +82,7 @@ func TestQuartersOfChange(t *testing.T) {
 
 	// What the group table has given up, and the window of which is longer, is not known; a quarter
 	// without a window has no vehicles once it has closed.
-	h.quarter, h.p.state.Quarters.From = "15m", b.now
+	h.quarter, h.p.Counts.Quarters.From = "15m", b.Now()
 	start := toll.MinuteAt(time.Date(2022, 10, 30, 0, 45, 0, 0, time.UTC).Unix())
 	long := sql.StoredWindow{}
 	long.Start, long.End, long.Types = start, start+75, []toll.TypeCount{{Type: "car", Count: 75}}
@@ -106,54 +103,19 @@ func TestQuartersOfChange(t *testing.T) {
 func TestVerificationOfOneMoment(t *testing.T) {
 	b := boardOf(t, time.UTC, time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC), 10, 2)
 	// rows were not counted this time
-	b.plazas[0].check = sql.PlazaCheck{Plaza: 0, Status: sql.InFlight, TableCount: 15, InFlight: 2}
-	v := b.verification()
+	b.Plazas[0].Check = board.Check{Status: board.InFlight, TableCount: 15, InFlight: 2}
+	b.Derive()
+	v := b.Verification
 	if v.Status != board.InFlight || *v.Events != 20 || *v.Rows != 20 || v.InFlight != 2 ||
 		v.CheckedAt == nil {
 		t.Errorf("%+v: %d events, %d rows", v, *v.Events, *v.Rows)
 	}
-	for i := range b.plazas { // it takes too long
-		b.plazas[i].check.StoredRows, b.plazas[i].rows = nil, nil
+	for i := range b.Plazas { // it takes too long
+		b.Plazas[i].Check.StoredRows, b.Plazas[i].Counted = nil, nil
 	}
-	if v := b.verification(); v.Rows != nil || v.CheckedAt != nil || *v.Events != 25 {
+	b.Derive()
+	if v := b.Verification; v.Rows != nil || v.CheckedAt != nil || *v.Events != 25 {
 		t.Errorf("%+v", v)
-	}
-}
-
-// TestViewMetricsBound has more plazas than metrics of their own.
-func TestViewMetricsBound(t *testing.T) {
-	const most = 7
-	s := newViewSource(nil)
-	s.plazaSeries = most
-	registry := prometheus.NewPedanticRegistry()
-	if err := registry.Register(s); err != nil {
-		t.Fatal(err)
-	}
-	if families, err := registry.Gather(); err != nil || len(families) != 0 {
-		t.Errorf("before the first board: %v, %v", families, err)
-	}
-	b := boardOf(t, time.UTC, time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC), 1, most+1)
-	b.plazas[most].state.Events++ // the busiest, with the highest number
-	s.last.Store(b)
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]int{}
-	shown := map[string]bool{}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			for _, l := range m.GetLabel() {
-				shown[l.GetName()+" "+l.GetValue()] = true
-			}
-		}
-		got[f.GetName()] = len(f.GetMetric())
-	}
-	if got["tollstream_view_plaza_flow_vehicles_per_hour"] != most ||
-		!shown[fmt.Sprintf("plaza %d", b.plazas[most].plaza)] ||
-		shown[fmt.Sprintf("plaza %d", b.plazas[most-1].plaza)] || got["tollstream_view_plazas"] != 5 ||
-		got["tollstream_view_verification"] != 3 {
-		t.Error(fmt.Sprint(got))
 	}
 }
 
@@ -161,7 +123,7 @@ func TestViewMetricsBound(t *testing.T) {
 func TestSourceWaits(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	if b, err := newViewSource(nil).Board(ctx); b != nil || err == nil {
+	if b, err := NewSource(nil).Board(ctx); b != nil || err == nil {
 		t.Error(b, err)
 	}
 }

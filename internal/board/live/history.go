@@ -1,4 +1,4 @@
-package main
+package live
 
 import (
 	"context"
@@ -12,10 +12,11 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// plazaHistory reads what passed a plaza on its local dates.
-type plazaHistory struct {
-	b     *sourceBoard
-	p     *plazaBoard
+// history reads what passed a plaza on its local dates.
+type history struct {
+	store *sql.Store
+	b     *board.Board
+	p     *board.Plaza
 	zone  *toll.Zone  // of the plaza's clock
 	now   toll.Minute // the stream's, or the wall clock's before the first event
 	today int64       // the plaza's date now, as toll.WallTime.Day counts
@@ -25,16 +26,17 @@ type plazaHistory struct {
 	minute  string // the same of a minute
 }
 
-func newPlazaHistory(b *sourceBoard, p *plazaBoard) *plazaHistory {
-	h := &plazaHistory{b: b, p: p, zone: toll.NewZone(p.location), now: b.now, first: math.MaxInt32}
-	if !b.started {
-		h.now = toll.MinuteAt(b.at.Unix())
+func newHistory(store *sql.Store, b *board.Board, p *board.Plaza) *history {
+	h := &history{store: store, b: b, p: p, zone: toll.NewZone(p.Location), now: b.Now(),
+		first: math.MaxInt32}
+	if b.StreamTime == nil {
+		h.now = toll.MinuteAt(b.At.Unix())
 	}
 	h.today = traffic.DayOf(h.zone, h.now)
-	if p.state.Events > 0 {
-		h.first = toll.QuarterOf(toll.NewZone(b.location).Minute(p.state.Earliest))
+	if p.FirstEvent != nil {
+		h.first = toll.QuarterOf(toll.MinuteAt(p.FirstEvent.Unix()))
 	}
-	for _, k := range b.windowKinds {
+	for _, k := range b.Kinds {
 		switch {
 		case k.Day || k.Size != k.Hop:
 		case k.Size == toll.Quarter:
@@ -48,24 +50,24 @@ func newPlazaHistory(b *sourceBoard, p *plazaBoard) *plazaHistory {
 
 // quarters returns the quarters of an hour of a date. Counts are those of the group table, which
 // are of now, and else those of the windows that have closed.
-func (h *plazaHistory) quarters(ctx context.Context, day int64) ([]board.Quarter, error) {
+func (h *history) quarters(ctx context.Context, day int64) ([]board.Quarter, error) {
 	date := toll.Window{Start: midnight(h.zone, day), End: midnight(h.zone, day+1)}
 	var windows []sql.StoredWindow
 	if h.quarter != "" {
 		var err error
-		if windows, err = h.b.store.WindowsBetween(ctx, int16(h.p.plaza), h.quarter, date); err != nil {
+		if windows, err = h.store.WindowsBetween(ctx, int16(h.p.ID), h.quarter, date); err != nil {
 			return nil, err
 		}
 	}
 	var capacity *float64
-	if c, ok := h.p.about.Capacity(); ok {
-		capacity = new(c * toll.Quarter / 60)
+	if h.p.Capacity != nil {
+		capacity = new(*h.p.Capacity * toll.Quarter / 60)
 	}
 	var points []board.Quarter
 	for start := date.Start; start < date.End; start += toll.Quarter {
 		point := board.Quarter{Start: start.Time(), Capacity: capacity}
 		if types, known := h.count(toll.Window{Start: start, End: start + toll.Quarter}, windows); known {
-			point.Count, point.ByType = new(toll.SumTypes(types)), byType(types)
+			point.Count, point.ByType = new(toll.SumTypes(types)), board.ByType(types)
 		}
 		points = append(points, point)
 	}
@@ -74,11 +76,11 @@ func (h *plazaHistory) quarters(ctx context.Context, day int64) ([]board.Quarter
 
 // count returns what passed in a quarter of an hour, and false where it has not begun or that is
 // not known.
-func (h *plazaHistory) count(w toll.Window, windows []sql.StoredWindow) ([]toll.TypeCount, bool) {
+func (h *history) count(w toll.Window, windows []sql.StoredWindow) ([]toll.TypeCount, bool) {
 	if w.Start > h.now || w.Start < h.first {
 		return nil, false
 	}
-	if quarters := &h.p.state.Quarters; quarters.Complete(w) {
+	if quarters := &h.p.Counts.Quarters; quarters.Complete(w) {
 		types, _ := toll.SumPanes(quarters.In(w))
 		return types, true
 	}
@@ -92,15 +94,15 @@ func (h *plazaHistory) count(w toll.Window, windows []sql.StoredWindow) ([]toll.
 	case i >= 0 || h.quarter == "":
 		return nil, false
 	}
-	return nil, !h.b.watermark.Before(w.End.Time()) // closed, and without events there is no window
+	return nil, h.b.Passed(w) // closed, and without events there is no window
 }
 
 // addUsual adds what is usual in the quarters of today.
-func (h *plazaHistory) addUsual(ctx context.Context, points []board.Quarter) error {
+func (h *history) addUsual(ctx context.Context, points []board.Quarter) error {
 	if h.quarter == "" {
 		return nil
 	}
-	usual, err := h.b.store.UsualDay(ctx, int16(h.p.plaza), h.quarter, h.zone, h.today)
+	usual, err := h.store.UsualDay(ctx, int16(h.p.ID), h.quarter, h.zone, h.today)
 	if err != nil {
 		return err
 	}
@@ -118,7 +120,7 @@ func (h *plazaHistory) addUsual(ctx context.Context, points []board.Quarter) err
 // soFar returns what passed on a date before a minute, nil where some of it is not known. A quarter
 // of an hour that the minute lies in counts by its minutes; where these are not known, and it had
 // an end, by the share of it that had passed.
-func (h *plazaHistory) soFar(ctx context.Context, points []board.Quarter,
+func (h *history) soFar(ctx context.Context, points []board.Quarter,
 	until toll.Minute) (*int64, error) {
 	var sum int64
 	known := false
@@ -133,7 +135,7 @@ func (h *plazaHistory) soFar(ctx context.Context, points []board.Quarter,
 		case w.Span() == toll.Quarter*time.Minute || until > h.now:
 			sum, known = sum+*count, true
 		case h.minute != "":
-			minutes, err := h.b.store.WindowsBetween(ctx, int16(h.p.plaza), h.minute, w)
+			minutes, err := h.store.WindowsBetween(ctx, int16(h.p.ID), h.minute, w)
 			if err != nil {
 				return nil, err
 			}
@@ -153,7 +155,7 @@ func (h *plazaHistory) soFar(ctx context.Context, points []board.Quarter,
 
 // aWeekBefore returns the minute in which the plaza's clock showed the time of now on the date a
 // week before.
-func (h *plazaHistory) aWeekBefore() toll.Minute {
+func (h *history) aWeekBefore() toll.Minute {
 	_, second := h.zone.Wall(h.now.Time()).Day()
 	return h.zone.Minute(toll.WallTime((h.today-7)*86400 + int64(second)))
 }

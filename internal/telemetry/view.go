@@ -1,4 +1,4 @@
-package main
+package telemetry
 
 import (
 	"cmp"
@@ -8,16 +8,16 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// defaultPlazaSeries bounds the plazas that have metrics of their own, those with most vehicles so
-// far: Prometheus keeps each of them for weeks, and an order that changes would make new ones all
-// the time. The API has all.
+// DefaultPlazaSeries bounds the plazas that have metrics of their own, those with most vehicles so
+// far: Prometheus keeps each of them for weeks, and an order that changes would create new ones
+// all the time. The API has all.
 const (
-	defaultPlazaSeries = 100
-	mostPlazaSeries    = 10_000
+	DefaultPlazaSeries = 100
+	MostPlazaSeries    = 10_000
 )
 
 func viewMetric(name, help string, labels ...string) *prometheus.Desc {
@@ -51,8 +51,13 @@ var (
 		"Demand by capacity, of the plazas with most vehicles so far.", "plaza")
 )
 
-// Describe and Collect make the source a collector of what its last board says.
-func (s *viewSource) Describe(ch chan<- *prometheus.Desc) {
+// View collects the figures of the board that was read last.
+type View struct {
+	Last   func() *board.Board // nil before the first
+	Plazas int                 // how many have metrics of their own
+}
+
+func (m *View) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		eventsMetric, rowsMetric, inFlightMetric, rejectedMetric, verificationMetric, problemsMetric,
 		mismatchesMetric, checkedMetric,
@@ -64,70 +69,66 @@ func (s *viewSource) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect makes no call to a server, however often it is scraped.
-func (s *viewSource) Collect(ch chan<- prometheus.Metric) {
-	b := s.last.Load()
+func (m *View) Collect(ch chan<- prometheus.Metric) {
+	b := m.Last()
 	if b == nil {
 		return
 	}
 	gauge := func(d *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
 	}
-	v := b.verification()
-	gauge(eventsMetric, float64(b.events))
+	v := &b.Verification
+	gauge(eventsMetric, float64(b.Events))
 	gauge(inFlightMetric, float64(v.InFlight))
-	gauge(rejectedMetric, float64(b.letters))
+	gauge(rejectedMetric, float64(b.DeadLetters))
 	if v.Rows != nil {
 		gauge(rowsMetric, float64(*v.Rows))
 		gauge(checkedMetric, unixSeconds(*v.CheckedAt))
 	}
-	for _, status := range []string{sql.Exact, sql.InFlight, sql.Mismatch} {
+	for _, status := range []board.Status{board.Exact, board.InFlight, board.Mismatch} {
 		is := 0.0
-		if string(v.Status) == status {
+		if v.Status == status {
 			is = 1
 		}
-		gauge(verificationMetric, is, status)
+		gauge(verificationMetric, is, string(status))
 	}
-	_, _, wrong := b.status()
 	gauge(problemsMetric, float64(len(v.Problems)))
-	gauge(mismatchesMetric, float64(len(wrong)))
-	gauge(boardMetric, unixSeconds(b.at))
-	if b.started {
-		gauge(streamTimeMetric, unixSeconds(b.now.Time()))
-		if !b.watermark.IsZero() {
-			gauge(watermarkMetric, unixSeconds(b.watermark))
-			gauge(watermarkAgeMetric, time.Since(b.watermark).Seconds())
+	gauge(boardMetric, unixSeconds(b.At))
+	if b.StreamTime != nil {
+		gauge(streamTimeMetric, unixSeconds(*b.StreamTime))
+		if b.Watermark != nil {
+			gauge(watermarkMetric, unixSeconds(*b.Watermark))
+			gauge(watermarkAgeMetric, time.Since(*b.Watermark).Seconds())
 		}
 	}
+	mismatches := 0
 	states := map[traffic.State]int{}
-	plazas := make([]*plazaBoard, 0, len(b.plazas))
-	for i := range b.plazas {
-		p := &b.plazas[i]
-		if p.plaza == nullPlaza {
-			continue
+	plazas := make([]*board.Plaza, 0, len(b.Plazas))
+	for i := range b.Plazas {
+		p := &b.Plazas[i]
+		if p.Verification.Status == board.Mismatch {
+			mismatches++
 		}
-		plazas = append(plazas, p)
-		if b.measure(p) != nil {
-			states[p.congestion.State]++
-		} else {
-			states[traffic.NoData]++
+		if p.ID != board.NullPlaza {
+			plazas = append(plazas, p)
+			states[p.State]++
 		}
 	}
-	for _, state := range severity {
+	gauge(mismatchesMetric, float64(mismatches))
+	for _, state := range board.Severity {
 		code, _ := state.MarshalText() // these all have one
 		gauge(plazasMetric, float64(states[state]), string(code))
 	}
-	slices.SortFunc(plazas, func(p, q *plazaBoard) int {
-		return cmp.Or(cmp.Compare(q.state.Events, p.state.Events), cmp.Compare(p.plaza, q.plaza))
+	slices.SortFunc(plazas, func(p, q *board.Plaza) int {
+		return cmp.Or(cmp.Compare(q.Total, p.Total), cmp.Compare(p.ID, q.ID))
 	})
-	for _, p := range plazas[:min(len(plazas), s.plazaSeries)] {
-		name := strconv.Itoa(p.plaza)
-		if flow, known := b.flow(p); known {
-			gauge(plazaFlowMetric, flow, name)
+	for _, p := range plazas[:min(len(plazas), m.Plazas)] {
+		name := strconv.Itoa(p.ID)
+		if p.FlowKnown {
+			gauge(plazaFlowMetric, p.FlowPerHour, name)
 		}
-		if m := b.measure(p); m != nil && m.VC != nil {
-			gauge(plazaVCMetric, *m.VC, name)
+		if p.VC != nil {
+			gauge(plazaVCMetric, *p.VC, name)
 		}
 	}
 }
-
-func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1e3 }

@@ -1,4 +1,4 @@
-package main
+package live
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/tollstream/tollstream/internal/endpoint"
+	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -44,7 +44,7 @@ func (c *countingContext) AfterFunc(func()) func() bool {
 func TestPatienceLeavesNothing(t *testing.T) {
 	parent := &countingContext{Context: t.Context()}
 	for _, recovered := range []bool{false, true} {
-		r := &reader{recovered: recovered}
+		r := &Reader{recovered: recovered}
 		for range 10 {
 			_, cancel := r.patience(parent)
 			cancel()
@@ -58,7 +58,6 @@ func TestPatienceLeavesNothing(t *testing.T) {
 // TestReaderClosesTable has a database that can't be reached: the connections to Kafka that were
 // opened meanwhile are closed.
 func TestReaderClosesTable(t *testing.T) {
-	quietLibraries()
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1),
 		kfake.SeedTopics(1, "toll", "tollstream-table"))
 	if err != nil {
@@ -71,17 +70,19 @@ func TestReaderClosesTable(t *testing.T) {
 			"sarama.(*client).backgroundMetadataUpdater")
 	}
 	before := clients()
-	con := endpoint.Connection{Cluster: kafka.Cluster{Brokers: broker.ListenAddrs(),
-		ClientID: "test"},
-		Topic: "toll", Group: "tollstream",
-		DSN: "nobody@tcp(127.0.0.1:1)/none", Location: time.UTC}
+	cluster := kafka.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}
+	store, err := sql.Open(sql.Config{DSN: "nobody@tcp(127.0.0.1:1)/none"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
 	opened := make(chan struct{})
 	open := func() (*topology.Table, error) {
 		defer close(opened)
-		return topology.NewTable(con.Cluster, con.Group, slog.New(slog.DiscardHandler))
+		return topology.NewTable(cluster, "tollstream", slog.New(slog.DiscardHandler))
 	}
-	if _, _, err := openReaderOf(t.Context(), con, false, slog.New(slog.DiscardHandler),
-		open); err == nil {
+	if _, _, err := Check(t.Context(), Config{Cluster: cluster, Topic: "toll", Group: "tollstream",
+		Store: store, Timezone: "UTC"}, open); err == nil {
 		t.Fatal("a reader without a database")
 	}
 	<-opened

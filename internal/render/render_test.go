@@ -1,4 +1,4 @@
-package main
+package render
 
 import (
 	"encoding/json"
@@ -10,18 +10,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // viewFixture is a board of four plazas at 10:23:02 on Thursday 2022-02-10.
 type viewFixture struct {
-	t    *testing.T
-	v    *viewer
-	b    *viewBoard
-	now  toll.Minute
-	wall toll.WallTime
+	t *testing.T
+	o Options
+	b *board.Board
+	// of plaza 4856
+	history board.History
+	now     toll.Minute
+	wall    toll.WallTime
 }
 
 func newViewFixture(t *testing.T) *viewFixture {
@@ -40,18 +42,17 @@ func newViewFixture(t *testing.T) *viewFixture {
 		}}}
 	quiet := &toll.State{Events: 3, Earliest: at - 3*86400, Latest: at - 2*86400, Types: types(3, 0)}
 	rows := int64(1_234_660)
-	return &viewFixture{t: t, v: &viewer{zone: zone, settings: viewSettings{sort: sortTotal}},
-		now: now, wall: at, b: &viewBoard{
-			location: time.UTC, started: true, now: now, watermark: now.Time().Add(-time.Second),
-			events: 1_234_570, fresh: true,
-			plazas: []plazaBoard{
-				{plaza: 4856, location: time.UTC, state: busy,
-					check: sql.PlazaCheck{Plaza: 4856, TableCount: 1_234_567, StoredRows: &rows, InFlight: 93,
-						Status: sql.InFlight}},
-				{plaza: 4000, location: time.UTC, state: quiet,
-					check: sql.PlazaCheck{Plaza: 4000, TableCount: 3, Status: sql.Exact}},
-				{plaza: nullPlaza, location: time.UTC, state: new(toll.State),
-					check: sql.PlazaCheck{Plaza: nullPlaza, Status: sql.Mismatch}},
+	return &viewFixture{t: t, o: Options{Order: board.ByTotal}, now: now, wall: at,
+		b: &board.Board{
+			Location: time.UTC, StreamTime: new(now.Time()), Watermark: new(now.Time().Add(-time.Second)),
+			Plazas: []board.Plaza{
+				{ID: 4856, Location: time.UTC, Counts: busy,
+					Check: board.Check{TableCount: 1_234_567, StoredRows: &rows, InFlight: 93,
+						Status: board.InFlight}},
+				{ID: 4000, Location: time.UTC, Counts: quiet,
+					Check: board.Check{TableCount: 3, Status: board.Exact}},
+				{ID: board.NullPlaza, Location: time.UTC, Counts: new(toll.State),
+					Check: board.Check{Status: board.Mismatch}},
 			},
 		}}
 }
@@ -64,9 +65,9 @@ func types(cars, trucks int64) []toll.TypeCount {
 func (f *viewFixture) congested() {
 	end := f.now - 1
 	usual := &traffic.Usual{Median: 350.4, MAD: 20, N: 4}
-	over, under := &f.b.plazas[0], &f.b.plazas[1]
-	over.about = toll.Plaza{ID: 4856, Name: "Junc\x1btion", Road: "M2", PositionKm: 8.5, Lanes: 2}
-	over.congestion = &traffic.Assessment{
+	over, under := &f.b.Plazas[0], &f.b.Plazas[1]
+	over.Describe(toll.Plaza{ID: 4856, Name: "Junc\x1btion", Road: "M2", PositionKm: 8.5, Lanes: 2})
+	over.Assessment = &traffic.Assessment{
 		State: traffic.Saturated, Since: end - 9, Until: end, First: end - 9000,
 		Why: "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings\x07",
 		Last: traffic.Measure{
@@ -75,16 +76,17 @@ func (f *viewFixture) congested() {
 			Demand: 1420, Lanes: 2, Capacity: new(1300.0), VC: new(1.0992), Usual: usual, Z: new(-0.28),
 		},
 	}
-	over.transitions = []traffic.Transition{
-		{Plaza: 4856, From: traffic.Busy, To: traffic.Saturated, Since: end - 9, Detected: end - 7,
-			Measure: traffic.Measure{FlowPerHour: 1288, VC: new(1.0), Z: new(2.06)}},
-		{Plaza: 4856, From: traffic.Free, To: traffic.Busy, Since: end - 30, Detected: end - 28,
-			Measure: traffic.Measure{FlowPerHour: 992, VC: new(0.7599)}},
-		{Plaza: 4856, From: traffic.NoData, To: traffic.Free, Since: end - 8997, Detected: end - 8995,
-			Measure: traffic.Measure{FlowPerHour: 12}},
-		{Plaza: 4856, From: traffic.Free, To: traffic.NoData, Since: end - 9999, Detected: end - 9995},
+	change := func(from, to traffic.State, since, detected toll.Minute, m traffic.Measure) {
+		f.history.Changes = append(f.history.Changes, board.Change{From: from, To: to,
+			Since: since.Time(), Detected: detected.Time(), Measure: m})
 	}
-	under.congestion = &traffic.Assessment{
+	change(traffic.Busy, traffic.Saturated, end-9, end-7,
+		traffic.Measure{FlowPerHour: 1288, VC: new(1.0), Z: new(2.06)})
+	change(traffic.Free, traffic.Busy, end-30, end-28,
+		traffic.Measure{FlowPerHour: 992, VC: new(0.7599)})
+	change(traffic.NoData, traffic.Free, end-8997, end-8995, traffic.Measure{FlowPerHour: 12})
+	change(traffic.Free, traffic.NoData, end-9999, end-9995, traffic.Measure{})
+	under.Assessment = &traffic.Assessment{
 		State: traffic.BelowUsual, Since: end - 2*1440, Until: end,
 		Why: "1 vehicle in 15 min, usual are 40 (z −6.2)",
 		Last: traffic.Measure{Plaza: 4000, End: end, Count15: 1, FlowPerHour: 4, Demand: 4,
@@ -92,11 +94,14 @@ func (f *viewFixture) congested() {
 	}
 	window := func(kind string, start, length int64, revision, events, late, tooLate int64, whole bool,
 		reason toll.CloseReason) {
-		w := sql.StoredWindow{TooLateNow: tooLate}
-		w.Plaza, w.Kind, w.Start, w.End, w.Whole, w.Reason = 4856, kind, toll.Minute(start),
-			toll.Minute(start+length), whole, reason
-		w.Types, w.Late, w.Revision = types(events, 0), late, revision
-		over.windows = append(over.windows, w)
+		from, until := toll.Minute(start), toll.Minute(start+length)
+		f.history.RecentWindows = append(f.history.RecentWindows, board.Window{
+			Kind: kind, Start: from.Time(), End: until.Time(), Count: events,
+			ByType:      board.ByType(types(events, 0)),
+			FlowPerHour: toll.FlowPerHour(events, time.Duration(length)*time.Minute),
+			Final:       whole && revision > 0, Revision: revision, Reason: reason,
+			OnTime: events - late, Late: late, TooLate: tooLate,
+		})
 	}
 	n := int64(f.now)
 	day := n - 623 // midnight
@@ -107,22 +112,24 @@ func (f *viewFixture) congested() {
 	window("15m", day-15, 15, 0, 0, 0, 3, true, "")
 	window("da\x1by", day, 615, 41, 23_456, 130, 0, false, toll.ClosedByWatermark)
 	window("da\x1by", day-1440, 1440, 97, 43_456, 130, 4, true, toll.ClosedByEnd)
-	over.state.Late, over.state.LateQuarter, over.state.TooLate, over.state.Ahead,
-		over.state.Lead = 1_215, 3, 1, 80, 9*3600-40
+	over.Counts.Late, over.Counts.LateQuarter, over.Counts.TooLate, over.Counts.Ahead,
+		over.Counts.Lead = 1_215, 3, 1, 80, 9*3600-40
 }
 
-func (f *viewFixture) text(b *viewBoard, s screen) string {
+func (f *viewFixture) text(b *board.Board, width int) string {
 	f.t.Helper()
-	var got strings.Builder
-	if err := f.v.write(&got, b, s); err != nil {
-		f.t.Fatal(err)
+	b.Derive()
+	if b.History != nil {
+		return Plaza(b, width)
 	}
-	return got.String()
+	o := f.o
+	o.Width = width
+	return Plazas(b, o)
 }
 
-func (f *viewFixture) compare(name string, b *viewBoard, s screen, want string) {
+func (f *viewFixture) compare(name string, b *board.Board, width int, want string) {
 	f.t.Helper()
-	got := f.text(b, s)
+	got := f.text(b, width)
 	if got != want {
 		f.t.Errorf("%s:\n%s\nwant\n%s", name, got, want)
 	}
@@ -130,21 +137,23 @@ func (f *viewFixture) compare(name string, b *viewBoard, s screen, want string) 
 		f.t.Errorf("%s: control characters in %q", name, got)
 	}
 	for line := range strings.Lines(got) {
-		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > max(s.width, 80) {
+		if n := len([]rune(strings.TrimSuffix(line, "\n"))); n > max(width, 80) {
 			f.t.Errorf("%s: %d columns: %s", name, n, line)
 		}
 	}
 }
 
-// one makes the view that of one plaza.
-func (f *viewFixture) one(plaza int) *viewBoard {
-	id := int16(plaza)
-	f.v.settings.plaza = &id
+// one returns a board of one plaza.
+func (f *viewFixture) one(plaza int) *board.Board {
 	b := *f.b
-	for _, p := range f.b.plazas {
-		if p.plaza == plaza {
-			b.plazas = []plazaBoard{p}
+	b.History = &board.History{}
+	for _, p := range f.b.Plazas {
+		if p.ID == plaza {
+			b.Plazas = []board.Plaza{p}
 		}
+	}
+	if plaza == 4856 {
+		b.History = &f.history
 	}
 	return &b
 }
@@ -152,7 +161,7 @@ func (f *viewFixture) one(plaza int) *viewBoard {
 // TestViewText holds what is shown to its exact form, in 80 columns.
 func TestViewText(t *testing.T) {
 	f := newViewFixture(t)
-	f.compare("all", f.b, plainScreen, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("all", f.b, 80, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 
 plaza  flow/h      total  1 min  15 min  1 h        last  verdict        car
@@ -164,7 +173,7 @@ plaza  flow/h      total  1 min  15 min  1 h        last  verdict        car
 flow/h: vehicles an hour, by the last 15 minutes
 1 min, 15 min, 1 h: vehicles in that time up to the stream's time
 `)
-	f.compare("little room", f.b, screen{width: 70}, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("little room", f.b, 70, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 
 plaza  flow/h      total  15 min  1 h        last  verdict
@@ -176,7 +185,7 @@ plaza  flow/h      total  15 min  1 h        last  verdict
 flow/h: vehicles an hour, by the last 15 minutes
 15 min, 1 h: vehicles in that time up to the stream's time
 `)
-	f.compare("one", f.one(4856), plainScreen, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
+	f.compare("one", f.one(4856), 80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 
 car       1,000,000   81.0 %  ████████████████████████████████████████
 tr\x1bck    234,567   19.0 %  ██████████
@@ -199,8 +208,7 @@ in flight: some are stored and not yet counted; all else is exact
   checksum              -  not compared (--deep does)
 `)
 	f.congested()
-	f.v.settings.plaza = nil
-	f.compare("all, congested", f.b, plainScreen, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("all, congested", f.b, 80, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 1 saturated, 1 below usual
 1,215 late, 3 late for minutes, 1 too late
@@ -215,7 +223,7 @@ plaza  state          flow/h   v/c      total  1 h        last  verdict
 flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
 1 h: vehicles in that time up to the stream's time
 `)
-	f.compare("all, wide", f.b, screen{width: 140}, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("all, wide", f.b, 140, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 1 saturated, 1 below usual
 1,215 late, 3 late for minutes, 1 too late
@@ -231,7 +239,7 @@ flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
 z: how far the flow is from usual at this hour; beyond 3 either way is rare
 1 min, 15 min, 1 h: vehicles in that time up to the stream's time
 `)
-	f.compare("one, congested", f.one(4856), plainScreen, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
+	f.compare("one, congested", f.one(4856), 80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 Junc\x1btion, M2 km 8.5, 2 lanes
 
 saturated since 10:13 (9 min): demand 1,420 pc/h is 109 % of the capacity of
@@ -283,14 +291,14 @@ in flight: some are stored and not yet counted; all else is exact
   livetolldata  1,234,660  rows
   checksum              -  not compared (--deep does)
 `)
-	contains(t, f.text(f.one(4856), screen{width: 100}),
+	contains(t, f.text(f.one(4856), 100),
 		"kind                     window  vehicles  flow/h  late  too late  complete  rev  final\n",
 		"1m                  10:21–10:22        23   1,380     0         0     100 %    1  by watermark\n",
 		"15m                 10:00–10:15     1,345   5,380    12         1    99.9 %    2  by idle\n",
 		"15m      2022-02-09 23:45–24:00         0       0     0         3     0.0 %    -  -\n",
 		"da\\x1by             00:00–10:15    23,456   2,288   130         0     100 %   41  so far\n",
 		"da\\x1by              2022-02-09    43,456   1,811   130         4    99.9 %   97  by end of stream\n")
-	f.compare("one below usual", f.one(4000), plainScreen, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
+	f.compare("one below usual", f.one(4000), 80, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
 
 below usual since 2022-02-08 10:22 (2 days): 1 vehicle in 15 min, usual are 40
 (z −6.2)
@@ -316,20 +324,19 @@ exact: each stored vehicle is counted once; the rows are not counted
 `)
 
 	// Judged long ago; a plaza of which minutes were given up; a clock that no timezone explains.
-	f.v.settings.plaza = nil
-	old := &f.b.plazas[0]
-	old.congestion.Since, old.congestion.Until, old.congestion.Last.End = f.now-99, f.now-90, f.now-90
-	old.state.Minutes.From = f.now - 30
-	old.state.Lead = 400 * 86400
-	f.b.plazas[1].about.Timezone = "America/Chicago"
-	f.b.plazas[1].location = time.FixedZone("CST", -6*3600)
-	f.b.letters = 40
-	f.b.recent = toll.RejectShare{Records: 4000, Rejected: 40}
-	if got := strings.Join(f.b.lateness(), "\n"); strings.Contains(got, "REJECTED") {
+	old := &f.b.Plazas[0]
+	old.Assessment.Since, old.Assessment.Until, old.Assessment.Last.End = f.now-99, f.now-90, f.now-90
+	old.Counts.Minutes.From = f.now - 30
+	old.Counts.Lead = 400 * 86400
+	f.b.Plazas[1].Timezone = "America/Chicago"
+	f.b.Plazas[1].Location = time.FixedZone("CST", -6*3600)
+	f.b.DeadLetters = 40
+	f.b.RecentRejects = board.RecentRejects{Records: 4000, Rejected: 40}
+	if got := strings.Join(lateness(f.b), "\n"); strings.Contains(got, "REJECTED") {
 		t.Errorf("one in a hundred is shown as many:\n%s", got)
 	}
-	f.b.recent.Rejected = 41
-	f.compare("all, some not judged", f.b, plainScreen, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.b.RecentRejects = board.RecentRejects{Records: 4000, Rejected: 41, High: true}
+	f.compare("all, some not judged", f.b, 80, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 1 below usual, 1 not judged
 1,215 late, 3 late for minutes, 1 too late
@@ -348,7 +355,7 @@ flow/h: vehicles an hour, by the last 15 minutes
 *: judged up to an earlier time only; tollstream view --plaza says which
 ?: of minutes that the state does not keep; toll_window has them
 `)
-	f.compare("one, not judged", f.one(4856), plainScreen, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
+	f.compare("one, not judged", f.one(4856), 80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 Junc\x1btion, M2 km 8.5, 2 lanes
 
 saturated since 08:44 (9 min), judged up to 08:53 only: demand 1,420 pc/h is
@@ -398,7 +405,7 @@ in flight: some are stored and not yet counted; all else is exact
   livetolldata  1,234,660  rows
   checksum              -  not compared (--deep does)
 `)
-	f.compare("one elsewhere", f.one(4000), plainScreen, `plaza 4000: 3 vehicles, the last at 2022-02-08 04:23:02 CST
+	f.compare("one elsewhere", f.one(4000), 80, `plaza 4000: 3 vehicles, the last at 2022-02-08 04:23:02 CST
 
 below usual since 2022-02-08 04:22 (2 days): 1 vehicle in 15 min, usual are 40
 (z −6.2)
@@ -425,9 +432,9 @@ exact: each stored vehicle is counted once; the rows are not counted
 
 	// Cut off, and before that counted and wrong.
 	f = newViewFixture(t)
-	f.b.fresh, f.b.started = false, false
-	f.b.plazas[1].check.Note = "counting the rows was cut off after 3s"
-	f.compare("cut off", f.one(4000), plainScreen, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
+	f.b.StreamTime = nil
+	f.b.Plazas[1].Check.Note = "counting the rows was cut off after 3s"
+	f.compare("cut off", f.one(4000), 80, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
 
 car       3  100.0 %  ████████████████████████████████████████
 tr\x1bck  0    0.0 %  
@@ -443,44 +450,45 @@ exact: each stored vehicle is counted once; the rows are not counted
 `)
 	rows, bad := int64(1_234_660), false
 	b := f.one(4000)
-	b.plazas[0].check.Note, b.rowsAt = "", time.Now().Add(-4*time.Second)
-	b.plazas[0].rows = &sql.PlazaCheck{StoredRows: &rows, ChecksumOK: &bad, Status: sql.Mismatch,
-		Problems: []sql.Problem{{Text: "plaza 4000: too\nmany"}}}
-	contains(t, f.text(b, plainScreen), "MISMATCH\n", "1,234,660  rows, counted 4.0", "WRONG",
+	b.Plazas[0].Check.Note, b.RowsAt = "", time.Now().Add(-4*time.Second)
+	b.Plazas[0].Counted = &board.Check{StoredRows: &rows, ChecksumOK: &bad, Status: board.Mismatch,
+		Problems: []board.Problem{{Text: "plaza 4000: too\nmany"}}}
+	contains(t, f.text(b, 80), "MISMATCH\n", "1,234,660  rows, counted 4.0", "WRONG",
 		"  plaza 4000: too; many\n")
 }
 
 func TestViewSort(t *testing.T) {
 	f := newViewFixture(t)
 	f.congested()
-	f.b.plazas[2] = plazaBoard{plaza: 12, location: time.UTC, state: &toll.State{Events: 5},
-		check: sql.PlazaCheck{Plaza: 12, Status: sql.Exact}}
-	f.b.plazas = append(f.b.plazas,
-		plazaBoard{plaza: nullPlaza, location: time.UTC, state: new(toll.State)})
+	f.b.Plazas[2] = board.Plaza{ID: 12, Location: time.UTC, Counts: &toll.State{Events: 5},
+		Check: board.Check{Status: board.Exact}}
+	f.b.Plazas = append(f.b.Plazas,
+		board.Plaza{ID: board.NullPlaza, Location: time.UTC, Counts: new(toll.State)})
+	f.b.Derive()
 	for order, want := range map[string]string{
-		sortTotal:     "4856 12 4000 NULL",
-		sortFlow:      "4856 4000 12 NULL",
-		sortVC:        "4856 12 4000 NULL", // the others have none
-		sortDeviation: "4000 4856 12 NULL",
+		board.ByTotal:     "4856 12 4000 NULL",
+		board.ByFlow:      "4856 4000 12 NULL",
+		board.ByVC:        "4856 12 4000 NULL", // the others have none
+		board.ByDeviation: "4000 4856 12 NULL",
 	} {
-		f.b.sort(order)
+		f.b.Sort(order)
 		var got []string
-		for i := range f.b.plazas {
-			got = append(got, plazaName(f.b.plazas[i].plaza))
+		for i := range f.b.Plazas {
+			got = append(got, PlazaName(f.b.Plazas[i].ID))
 		}
 		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %s, want %s", order, got, want)
 		}
 	}
-	f.v.settings.sort, f.v.settings.top = sortDeviation, 1
-	f.b.sort(sortDeviation)
-	text := f.text(f.b, plainScreen)
+	f.o.Order, f.o.Top = board.ByDeviation, 1
+	f.b.Sort(board.ByDeviation)
+	text := f.text(f.b, 80)
 	contains(t, text, "1 saturated, 1 below usual, 1 not judged\n", " 4000  ▼ below usual", "  −6.2  ",
 		"and 3 plazas more\n", "z: how far")
 	if strings.Contains(text, " 4856  ") {
 		t.Errorf("more than the first one:\n%s", text)
 	}
-	if n := len(f.v.json(f.b).(boardJSON).Plazas); n != 1 {
+	if n := len(PlazasJSON(f.b, f.o).(boardJSON).Plazas); n != 1 {
 		t.Errorf("%d plazas in JSON", n)
 	}
 }
@@ -492,12 +500,14 @@ func TestViewJSON(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	f.b.plazas[0].location = chicago
-	text, err := json.Marshal(f.v.json(f.one(4856)))
+	f.b.Plazas[0].Location = chicago
+	one := f.one(4856)
+	one.Derive()
+	text, err := json.Marshal(PlazaJSON(one))
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := decodeJSON(t, string(text))
+	v := decodeJSON(t, text)
 	for key, want := range map[string]any{
 		"plaza": 4856., "name": "Junc\x1btion", "road": "M2", "lanes": 2., "late": 1215.,
 		"late_quarter": 3., "too_late": 1., "ahead": 80., "lead_seconds": 32360.,
@@ -544,13 +554,13 @@ func TestViewJSON(t *testing.T) {
 	}
 
 	// What is not known is null.
-	f.v.settings.plaza = nil
-	f.b.plazas[0].congestion.Last = traffic.Measure{Plaza: 4856, End: f.now - 1}
-	f.b.watermark = time.Time{}
-	if text, err = json.Marshal(f.v.json(f.b)); err != nil {
+	f.b.Plazas[0].Assessment.Last = traffic.Measure{Plaza: 4856, End: f.now - 1}
+	f.b.Watermark = nil
+	f.b.Derive()
+	if text, err = json.Marshal(PlazasJSON(f.b, f.o)); err != nil {
 		t.Fatal(err)
 	}
-	v = decodeJSON(t, string(text))
+	v = decodeJSON(t, text)
 	first := v["plazas"].([]any)[0].(map[string]any)
 	congestion := first["congestion"].(map[string]any)
 	for _, key := range []string{"vc", "phf", "heavy_share", "headway_seconds", "capacity", "usual",
@@ -566,7 +576,6 @@ func TestViewJSON(t *testing.T) {
 }
 
 func TestExplainLead(t *testing.T) {
-	f := newViewFixture(t)
 	for _, c := range []struct {
 		zone  string
 		month int
@@ -600,11 +609,28 @@ func TestExplainLead(t *testing.T) {
 		if err != nil {
 			t.Skip(err)
 		}
-		b := viewBoard{location: location,
-			now: toll.MinuteAt(time.Date(2022, time.Month(c.month), 10, 10, 0, 0, 0, time.UTC).Unix())}
-		length, zone := f.v.explainLead(&b, int64(c.lead/time.Second))
+		b := board.Board{Location: location,
+			StreamTime: new(time.Date(2022, time.Month(c.month), 10, 10, 0, 0, 0, time.UTC))}
+		length, zone := explainLead(&b, int64(c.lead/time.Second))
 		if got := strings.TrimPrefix(length, "the last of them by ") + ": " + zone; got != c.want {
 			t.Errorf("%v: %s\nwant %s", c.lead, got, c.want)
 		}
 	}
+}
+
+func contains(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("%q is not in\n%s", part, text)
+		}
+	}
+}
+
+func decodeJSON(t *testing.T, text []byte) (v map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatalf("%v in %s", err, text)
+	}
+	return v
 }

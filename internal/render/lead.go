@@ -1,10 +1,11 @@
-package main
+package render
 
 import (
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
 )
 
@@ -37,18 +38,18 @@ const (
 
 // explainLead says how far the last event that ran ahead did so, and as if in which timezone its
 // plaza's clock ran, in words. lead is in seconds.
-func (v *viewer) explainLead(b *viewBoard, lead int64) (length, zone string) {
+func explainLead(b *board.Board, lead int64) (length, zone string) {
 	lead = min(lead, longestLead)
 	length = "the last of them by " + text.Minutes((lead+30)/60)
-	offset, ok := clockOffset(b.now.Time().In(b.location), time.Duration(lead)*time.Second)
+	offset, ok := clockOffset(b.Now().Time().In(b.Location), time.Duration(lead)*time.Second)
 	if !ok {
 		return length, "no timezone explains a clock that is ahead as far as that"
 	}
 	zone = "as if its clock ran on " + offsetName(offset)
-	if names := zonesAt(b.now.Time(), offset); len(names) > 0 {
+	if names := zonesAt(b.Now().Time(), offset); len(names) > 0 {
 		zone += " (" + strings.Join(names, ", ") + ")"
 	}
-	return length, zone + ", not on " + b.location.String()
+	return length, zone + ", not on " + b.Location.String()
 }
 
 // clockOffset returns the offset from UTC of a clock that shows lead more than the clock of t's

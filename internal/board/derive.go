@@ -1,0 +1,221 @@
+package board
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
+)
+
+// Derive fills in what follows from what was read: the figures and the verification of each plaza,
+// then those of the network. It may be called again after more was read.
+func (b *Board) Derive() {
+	zone := toll.NewZone(b.Location)
+	b.Timezone = b.Location.String()
+	for i := range b.Plazas {
+		b.derive(&b.Plazas[i], zone)
+	}
+	b.verify()
+	b.Summary = Summarize(b.Plazas)
+}
+
+// derive fills in a plaza's figures; zone is of the database's clock.
+func (b *Board) derive(p *Plaza, zone *toll.Zone) {
+	s := p.Counts
+	p.Timezone, p.Total = p.Location.String(), s.Events
+	p.Late, p.LateQuarter, p.TooLate = s.Late, s.LateQuarter, s.TooLate
+	p.Ahead, p.LeadSeconds = s.Ahead, s.Lead
+	if s.Events > 0 {
+		p.FirstEvent = new(time.Unix(zone.Unix(s.Earliest), 0))
+		p.LastEvent = new(time.Unix(zone.Unix(s.Latest), 0))
+	}
+	p.Sparkline = b.sparkline(p)
+	p.verify()
+
+	var rolling int64
+	rolling, p.FlowKnown = b.Rolling(p, toll.Quarter)
+	p.FlowPerHour = toll.FlowPerHour(rolling, toll.Quarter*time.Minute)
+	p.State, p.Since, p.Why = traffic.NoData, nil, ""
+	p.Measure, p.Demand, p.Usual = nil, nil, nil
+	m := &traffic.Measure{}
+	switch a := p.Assessment; {
+	case a == nil:
+	case b.outdated(a):
+		p.Since = new(a.Until.Time())
+		p.Why = fmt.Sprintf("judged up to %s only, as %s", ClockTime(p.Location, *p.Since, b.Now()),
+			a.State)
+	default:
+		m = &a.Last
+		p.Measure, p.State, p.Since, p.Why = m, a.State, new(a.Since.Time()), a.Why
+		p.FlowPerHour, p.FlowKnown, p.Demand = m.FlowPerHour, true, new(m.Demand)
+	}
+	p.VC, p.PHF, p.HeavyShare, p.Z, p.HeadwaySeconds = m.VC, m.PHF, m.HeavyShare, m.Z,
+		m.HeadwaySeconds
+	if m.Usual != nil && m.Usual.Known() {
+		p.Usual = m.Usual
+	}
+	if m.Capacity != nil {
+		p.Capacity = m.Capacity
+	}
+}
+
+// outdatedAfter is how many minutes the assessment of a plaza may be behind the watermark and still
+// describe the present.
+const outdatedAfter = toll.MeasureSpan
+
+// outdated reports whether an assessment is not of the last hour: its state is one of the past.
+func (b *Board) outdated(a *traffic.Assessment) bool {
+	return b.Watermark != nil &&
+		int64(a.Until)+outdatedAfter < int64(toll.MinuteAt(b.Watermark.Unix()))
+}
+
+// Outdated reports whether the plaza was assessed, but not for the last hour.
+func (p *Plaza) Outdated() bool { return p.Assessment != nil && p.Measure == nil }
+
+// Describe adds what the plazas file says.
+func (p *Plaza) Describe(about toll.Plaza) {
+	p.Name, p.Road, p.Lanes = about.Name, about.Road, about.Lanes
+	if about.PositionKm != 0 {
+		p.PositionKm = new(about.PositionKm)
+	}
+	if capacity, ok := about.Capacity(); ok {
+		p.Capacity = new(capacity)
+	}
+	if about.Timezone == "" {
+		return
+	}
+	// process refuses a timezone that it does not know
+	if location, err := time.LoadLocation(about.Timezone); err == nil {
+		p.Location = location
+	}
+}
+
+// Now returns the stream's time, 0 before the first event.
+func (b *Board) Now() toll.Minute {
+	if b.StreamTime == nil {
+		return 0
+	}
+	return toll.MinuteAt(b.StreamTime.Unix())
+}
+
+// Passed reports whether the watermark has passed the end of a window.
+func (b *Board) Passed(w toll.Window) bool {
+	return b.Watermark != nil && !b.Watermark.Before(w.End.Time())
+}
+
+// Rolling returns the vehicles in the last n minutes up to the stream's time, and false where the
+// group table does not hold all of these minutes.
+func (b *Board) Rolling(p *Plaza, n int) (count int64, known bool) {
+	if b.StreamTime == nil {
+		return 0, p.Counts.Events == 0
+	}
+	w := toll.LastMinutes(b.Now(), n)
+	return toll.SumTypes(p.Counts.In(w)), p.Holds(w)
+}
+
+// Holds reports whether the group table holds all minutes of a window. It drops some when a plaza
+// runs far ahead of what has closed, as in a replay; they are in toll_window all the same.
+func (p *Plaza) Holds(w toll.Window) bool {
+	return p.Counts.Events == 0 || p.Counts.Minutes.Complete(w)
+}
+
+// sparkline returns the vehicles in the last quarters of an hour up to the stream's time, 0 where
+// the group table does not hold them.
+func (b *Board) sparkline(p *Plaza) []int64 {
+	counts := make([]int64, SparklineQuarters)
+	if b.StreamTime == nil {
+		return counts
+	}
+	last := int64(toll.QuarterOf(b.Now()))
+	for i := range p.Counts.Quarters.List {
+		pane := &p.Counts.Quarters.List[i]
+		if before := (last - int64(pane.Start)) / toll.Quarter; int64(pane.Start) <= last &&
+			before < SparklineQuarters {
+			counts[SparklineQuarters-1-before] += pane.Count()
+		}
+	}
+	return counts
+}
+
+// verify fills in the verdict on a plaza. Where its rows were not counted this time, the verdict
+// of the last count stands, and the figures are those of that count, all of one moment.
+func (p *Plaza) verify() {
+	check := &p.Check
+	if p.Check.StoredRows == nil && p.Counted != nil && p.Counted.StoredRows != nil {
+		check = p.Counted
+	}
+	p.Verification = PlazaVerification{Status: p.Check.Status, TableCount: check.TableCount,
+		StoredRows: check.StoredRows, InFlight: p.Check.InFlight, ChecksumOK: check.ChecksumOK}
+	if p.Counted != nil && p.Counted.Status == Mismatch {
+		p.Verification.Status = Mismatch
+	}
+}
+
+// Problems returns what is wrong at the plaza.
+func (p *Plaza) Problems() []Problem {
+	if len(p.Check.Problems) == 0 && p.Counted != nil {
+		return p.Counted.Problems
+	}
+	return p.Check.Problems
+}
+
+// verify fills in the verification of all figures. Events and rows are those of the same check, the
+// last that counted rows.
+func (b *Board) verify() {
+	v := Verification{Status: Exact}
+	b.Events = 0
+	var events, rows int64
+	counted := len(b.Plazas) == 0
+	var problems []Problem
+	for i := range b.Plazas {
+		p := &b.Plazas[i]
+		b.Events += p.Total
+		v.InFlight += p.Verification.InFlight
+		if p.Verification.Status.doubt() > v.Status.doubt() {
+			v.Status = p.Verification.Status
+		}
+		events += p.Verification.TableCount
+		if p.Verification.StoredRows != nil {
+			counted = true
+			rows += *p.Verification.StoredRows
+		}
+		problems = append(problems, p.Problems()...)
+	}
+	for i := range problems {
+		v.Problems = append(v.Problems, problems[i].Text)
+	}
+	v.Next, v.Events = NextSteps(problems), &events
+	if counted && !b.RowsAt.IsZero() {
+		v.Rows, v.CheckedAt = &rows, new(b.RowsAt)
+	}
+	b.Verification = v
+}
+
+// NextSteps returns what to do about problems, each step once, in the order of the problems.
+func NextSteps(problems []Problem) []string {
+	var steps []string
+	for i := range problems {
+		if next := problems[i].Next; next != "" && !slices.Contains(steps, next) {
+			steps = append(steps, next)
+		}
+	}
+	return steps
+}
+
+// Unknown reports whether nothing is known of the plaza.
+func (p *Plaza) Unknown() bool {
+	c := &p.Check
+	return p.Counts.Events == 0 && c.InFlight == 0 && c.Baseline == 0 && c.Pruned == 0 &&
+		(c.StoredRows == nil || *c.StoredRows == 0) && len(c.Problems) == 0
+}
+
+// Types returns the events of all plazas by type, the most frequent first.
+func (b *Board) Types() []toll.TypeCount {
+	var types []toll.TypeCount
+	for i := range b.Plazas {
+		types = toll.AddTypes(types, b.Plazas[i].Counts.Types)
+	}
+	return ByCount(types)
+}

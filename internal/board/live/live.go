@@ -1,0 +1,243 @@
+// Package live reads boards from the group table in Kafka and from MySQL.
+package live
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
+)
+
+// Config says what is read, and where.
+type Config struct {
+	Cluster kafka.Cluster
+	Topic   string
+	Group   string
+	Store   *sql.Store
+	// Timezone that the database must have, an IANA name; empty for whichever it has.
+	Timezone string
+	Log      *slog.Logger
+
+	Plaza    *int16 // this plaza alone, with its history; nil for all
+	Silent   bool   // plazas of the plazas file that no vehicle has passed, too
+	Deep     bool   // compare the checksums of the rows, however long that takes
+	Repeated bool   // boards are read again and again
+	// Relaxed asks the broker five times less often, for a board on a screen: what is new takes up to
+	// a tenth of a second more.
+	Relaxed bool
+}
+
+// Reader reads boards. Its methods are called by one goroutine at a time.
+type Reader struct {
+	cfg      Config
+	location *time.Location // of the database's clock
+	table    *topology.Table
+	checker  *sql.PlazaChecker
+	marks    *topology.WatermarkReader
+
+	started   bool
+	recovered bool // whether the table was up to date once
+	cancel    context.CancelFunc
+	ended     chan error // receives how the table ended, once
+
+	// Of the last count of rows.
+	counted     map[int]*board.Check // by plaza
+	countedAt   time.Time
+	countTook   time.Duration
+	deadLetters int64
+
+	about   map[int16]toll.Plaza // what the plazas file says
+	aboutAt time.Time            // when that was read
+}
+
+// Open returns a reader of a database that was checked: it refuses one that serves something else.
+// The reader closes the store; so does Open where it fails.
+func Open(ctx context.Context, cfg Config) (*Reader, error) {
+	newTable := topology.NewTable
+	if cfg.Relaxed {
+		newTable = topology.NewFollowedTable
+	}
+	table, location, err := Check(ctx, cfg, func() (*topology.Table, error) {
+		return newTable(cfg.Cluster, cfg.Group, cfg.Log)
+	})
+	if err != nil {
+		_ = cfg.Store.Close()
+		return nil, err
+	}
+	return &Reader{cfg: cfg, location: location, table: table, checker: cfg.Store.PlazaChecker(),
+		marks: topology.NewWatermarkReader(cfg.Cluster, cfg.Topic), ended: make(chan error, 1)}, nil
+}
+
+// Check checks that the database serves what is to be read, and opens the group table in parallel.
+// It returns the timezone of the database.
+func Check[T interface{ Close() }](ctx context.Context, cfg Config,
+	open func() (T, error)) (table T, _ *time.Location, err error) {
+	var none T
+	opened, gone := make(chan opening[T]), make(chan struct{})
+	defer close(gone)
+	go func() { // goka takes no context: it ends with the timeouts of its client at the latest
+		table, err := open()
+		select {
+		case opened <- opening[T]{table, err}:
+		case <-gone:
+			if err == nil {
+				table.Close()
+			}
+		}
+	}()
+	meta, err := checkDatabase(ctx, cfg)
+	if err != nil {
+		return none, nil, err
+	}
+	location, err := time.LoadLocation(meta.Timezone)
+	if err != nil {
+		return none, nil, fmt.Errorf("load the database's timezone: %w", err)
+	}
+	if table, err = awaitTable(ctx, opened, cfg.Cluster.Brokers, tablePatience); err != nil {
+		return none, nil, noAnswer(err)
+	}
+	return table, location, nil
+}
+
+// opening is how opening the group table ended.
+type opening[T any] struct {
+	table T
+	err   error
+}
+
+// tablePatience is how long Kafka may take to answer what a reader needs to begin. A broker that
+// accepts connections and does not answer would hold it for many minutes: its client retries each
+// time that a request times out.
+const tablePatience = time.Minute
+
+func awaitTable[T any](ctx context.Context, opened <-chan opening[T], brokers []string,
+	patience time.Duration) (table T, err error) {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	select {
+	case o := <-opened:
+		return o.table, o.err
+	case <-late.C:
+		return table, fmt.Errorf("connect to Kafka at %s: no answer for %v", strings.Join(brokers, ","),
+			patience)
+	case <-ctx.Done():
+		return table, ctx.Err()
+	}
+}
+
+// noAnswer adds a hint to an error about a server that can't be reached.
+func noAnswer(err error) error {
+	if hint.Of(err) != "" || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return hint.With(err,
+		"is it running, and is its address right? tollstream up starts a Kafka and a MySQL for trying things out")
+}
+
+func checkDatabase(ctx context.Context, cfg Config) (sql.Meta, error) {
+	if err := cfg.Store.Ping(ctx); err != nil {
+		if hint.Of(err) != "" {
+			return sql.Meta{}, err // it says where to
+		}
+		return sql.Meta{}, noAnswer(fmt.Errorf("connect to MySQL at %s: %w", cfg.Store.Address(), err))
+	}
+	meta, err := cfg.Store.Meta(ctx)
+	if err != nil {
+		return meta, err
+	}
+	id := sql.Identity{Group: cfg.Group, Topic: cfg.Topic, Timezone: cfg.Timezone}
+	if id.Timezone == "" {
+		id.Timezone = meta.Timezone
+	}
+	return cfg.Store.Check(ctx, id)
+}
+
+// Start begins to read the group table, once. The reader follows it until Stop or Close.
+func (r *Reader) Start() {
+	if r.started {
+		return
+	}
+	r.started = true
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(context.Background())
+	go func() { r.ended <- r.table.Run(ctx) }()
+}
+
+// catchUpPatience is how long a table that was read once may take to be up to date again before
+// Kafka counts as unavailable.
+const catchUpPatience = 2 * time.Second
+
+// states returns the states as they are now. The first call waits until all that was in the table
+// when it was started is read; later ones fail where the table can't be followed, until it can
+// again.
+func (r *Reader) states(ctx context.Context) (map[int16]*toll.State, error) {
+	r.Start()
+	waiting, cancel := r.patience(ctx)
+	defer cancel()
+	recovered := make(chan error, 1)
+	go func() { recovered <- r.table.WaitRecovered(waiting) }()
+	select {
+	case err := <-r.ended:
+		if err == nil {
+			err = board.ErrEnded
+		}
+		r.ended <- err // for Close, and for another call
+		return nil, err
+	case err := <-recovered:
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("no answer from Kafka at %v", r.cfg.Cluster.Brokers)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	r.recovered = true
+	return r.table.States()
+}
+
+// patience returns the context of a wait for the table to be up to date.
+func (r *Reader) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.recovered {
+		return context.WithTimeout(ctx, catchUpPatience)
+	}
+	return context.WithCancel(ctx)
+}
+
+// Stop ends the reading of the group table, without waiting for that.
+func (r *Reader) Stop() {
+	if r.started {
+		r.cancel()
+	}
+}
+
+// closePatience is how long Close waits for the connections, which end with their last fetch. An
+// unavailable server would make it wait for a timeout.
+const closePatience = 300 * time.Millisecond
+
+// Close ends the reading.
+func (r *Reader) Close() {
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		if r.Stop(); r.started {
+			<-r.ended
+		} else {
+			r.table.Close()
+		}
+		_ = r.marks.Close()
+		_ = r.cfg.Store.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closePatience):
+	}
+}

@@ -1,0 +1,290 @@
+package live
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/clocks"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+)
+
+// Bounds of how long rows are counted.
+const (
+	// DeepLimit is that of deep counts, which is as good as none.
+	DeepLimit = 24 * time.Hour
+	// countShare is how much longer than a count took the next one waits, where boards are read again
+	// and again: counting then takes at most a twentieth of the database's time.
+	countShare = 20
+)
+
+// Read reads the group table first and then the database, whose snapshot then holds all that is
+// merged.
+func (r *Reader) Read(ctx context.Context) (*board.Board, error) {
+	b := &board.Board{At: time.Now(), Location: r.location}
+	states, err := r.states(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !r.cfg.Repeated {
+		r.Stop()
+	}
+	checks, err := r.check(ctx, states)
+	if err != nil {
+		return nil, err
+	}
+	b.RowsAt, b.DeadLetters = r.countedAt, r.deadLetters
+	progress, err := r.cfg.Store.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := r.cfg.Store.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if meta.Windows != "" {
+		if b.Kinds, err = toll.ParseWindows(meta.Windows); err != nil {
+			return nil, fmt.Errorf("read the windows that the database has: %w", err)
+		}
+	}
+	// A state from before a rebuild counts as empty.
+	var epoch uint64
+	for _, p := range progress {
+		epoch = max(epoch, p.Epoch)
+	}
+	maps.DeleteFunc(states, func(_ int16, s *toll.State) bool { return s.Epoch < epoch })
+	b.Known = slices.Sorted(maps.Keys(states))
+
+	if r.cfg.Plaza == nil {
+		recent, err := r.cfg.Store.RecentRejects(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b.RecentRejects = board.RecentRejects{Records: recent.Records, Rejected: recent.Rejected,
+			High: recent.High()}
+	}
+	if now, started := toll.StreamTime(states, toll.NewZone(r.location)); started {
+		b.StreamTime = new(now.Time())
+	}
+	if err := r.readProgress(ctx, b, Cursors(progress), &meta); err != nil {
+		return nil, err
+	}
+	for i := range checks {
+		c := &checks[i]
+		p := board.Plaza{ID: c.Plaza, Location: r.location, Check: *checkOf(c),
+			Counted: r.counted[c.Plaza], Counts: new(toll.State)}
+		if c.Plaza != board.NullPlaza && states[int16(c.Plaza)] != nil {
+			p.Counts = states[int16(c.Plaza)]
+		}
+		b.Plazas = append(b.Plazas, p)
+	}
+	if err := r.readCongestion(ctx, b); err != nil {
+		return nil, err
+	}
+	if r.cfg.Silent {
+		r.addSilent(b)
+	}
+	if r.cfg.Plaza != nil {
+		if err := r.readHistory(ctx, b); err != nil {
+			return nil, err
+		}
+	}
+	b.Derive()
+	return b, nil
+}
+
+// readProgress adds how far the stream has come: its watermark, as far as what is stored reveals
+// it; the topic's records that are not stored yet; and clocks that disagree.
+func (r *Reader) readProgress(ctx context.Context, b *board.Board, cursors []toll.Cursor,
+	meta *sql.Meta) error {
+	lateness := meta.Lateness
+	if meta.Windows == "" { // no process has set it
+		lateness = toll.DefaultLateness
+	}
+	mark, err := r.marks.Read(ctx, cursors, lateness, toll.DefaultIdle)
+	if err != nil {
+		return noAnswer(err)
+	}
+	backlog, err := r.marks.Backlog(ctx, cursors)
+	if err != nil {
+		return noAnswer(err)
+	}
+	b.Waiting = backlog.Offsets
+	for _, t := range backlog.Open {
+		b.OpenTransactions = append(b.OpenTransactions,
+			board.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
+	}
+	all, _, err := clocks.NewReader(r.cfg.Store, meta.Lateness, toll.DefaultIdle).Read(ctx, cursors)
+	if err != nil {
+		return err
+	}
+	if mark.Known {
+		b.Watermark = new(clocks.EventTime(mark))
+		all.Event = *b.Watermark
+	}
+	b.Warnings = clocks.Warnings(all.Skews())
+	return nil
+}
+
+// Cursors returns the cursors of what the database has stored.
+func Cursors(progress []sql.PartitionProgress) []toll.Cursor {
+	cursors := make([]toll.Cursor, len(progress))
+	for i, p := range progress {
+		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain,
+			Clock: p.Clock}
+	}
+	return cursors
+}
+
+// aboutEvery is how often the plazas file is read again from the database; it changes when a
+// process starts.
+const aboutEvery = 10 * time.Second
+
+// readCongestion adds how the plazas stand, and what the plazas file says of them.
+func (r *Reader) readCongestion(ctx context.Context, b *board.Board) error {
+	if r.about == nil || time.Since(r.aboutAt) > aboutEvery {
+		configured, err := r.cfg.Store.ConfiguredPlazas(ctx)
+		if err != nil {
+			return err
+		}
+		r.about, r.aboutAt = map[int16]toll.Plaza{}, time.Now()
+		for _, p := range configured {
+			r.about[p.ID] = p
+		}
+	}
+	congestion, err := r.cfg.Store.Congestion(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range b.Plazas {
+		p := &b.Plazas[i]
+		if p.ID == board.NullPlaza {
+			continue
+		}
+		if a, ok := congestion[int16(p.ID)]; ok && a.Assessed() {
+			p.Assessment = &a
+		}
+		p.Describe(r.about[int16(p.ID)])
+	}
+	return nil
+}
+
+// addSilent adds the plazas of the plazas file that no vehicle has passed.
+func (r *Reader) addSilent(b *board.Board) {
+	known := map[int]bool{}
+	for i := range b.Plazas {
+		known[b.Plazas[i].ID] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.about)) {
+		if !known[int(id)] {
+			p := board.Plaza{ID: int(id), Location: r.location, Counts: new(toll.State),
+				Check: board.Check{Status: board.Exact}}
+			p.Describe(r.about[id])
+			b.Plazas = append(b.Plazas, p)
+		}
+	}
+}
+
+// How many of the last windows of a kind, and changes of congestion, are read; text shows fewer.
+const (
+	windowsRead = 10
+	changesRead = 10
+)
+
+// readHistory adds the windows of the only plaza that closed last, the short ones first, and the
+// last changes of its congestion.
+func (r *Reader) readHistory(ctx context.Context, b *board.Board) error {
+	b.History = &board.History{}
+	if len(b.Kinds) == 0 {
+		return nil
+	}
+	windows, err := r.cfg.Store.Windows(ctx, *r.cfg.Plaza, windowsRead)
+	if err != nil {
+		return err
+	}
+	b.History.RecentWindows = windowsOf(windows)
+	b.SortWindows(b.History.RecentWindows)
+	b.History.Changes, err = readChanges(ctx, r.cfg.Store, *r.cfg.Plaza)
+	return err
+}
+
+func readChanges(ctx context.Context, store *sql.Store, plaza int16) ([]board.Change, error) {
+	transitions, err := store.Transitions(ctx, plaza, changesRead)
+	if err != nil {
+		return nil, err
+	}
+	changes := make([]board.Change, 0, len(transitions))
+	for i := range transitions {
+		t := &transitions[i]
+		changes = append(changes, board.Change{From: t.From, To: t.To, Since: t.Since.Time(),
+			Detected: t.Detected.Time(), Why: t.Why, Measure: t.Measure})
+	}
+	return changes, nil
+}
+
+func windowsOf(stored []sql.StoredWindow) []board.Window {
+	windows := make([]board.Window, 0, len(stored))
+	for i := range stored {
+		w := &stored[i]
+		events := w.Events()
+		windows = append(windows, board.Window{
+			Kind: w.Kind, Start: w.Start.Time(), End: w.End.Time(), Count: events,
+			ByType:      board.ByType(w.Types),
+			FlowPerHour: toll.FlowPerHour(events, toll.Window{Start: w.Start, End: w.End}.Span()),
+			Final:       w.Whole && w.Revision > 0, Revision: w.Revision, Reason: w.Reason,
+			OnTime: events - w.Late, Late: w.Late, TooLate: w.TooLateNow,
+		})
+	}
+	return windows
+}
+
+// check checks the plazas against the database. Where boards are read again and again, rows are not
+// counted every time if that takes long.
+func (r *Reader) check(ctx context.Context, states map[int16]*toll.State) ([]sql.PlazaCheck,
+	error) {
+	o := sql.PlazaOptions{CountOnly: !r.cfg.Deep}
+	if r.cfg.Deep {
+		o.CountLimit = DeepLimit
+	}
+	o.SkipRows = !r.countedAt.IsZero() && time.Since(r.countedAt) < countShare*r.countTook
+	began := time.Now()
+	var checks []sql.PlazaCheck
+	var err error
+	if plaza := r.cfg.Plaza; plaza != nil {
+		var check *sql.PlazaCheck
+		if check, err = r.checker.Plaza(ctx, *plaza, states[*plaza], o); err == nil {
+			checks = []sql.PlazaCheck{*check}
+		}
+	} else {
+		checks, err = r.checker.Plazas(ctx, states, o)
+	}
+	if err != nil || o.SkipRows {
+		return checks, err
+	}
+	if r.cfg.Plaza == nil {
+		r.deadLetters, err = r.cfg.Store.CountDeadLetters(ctx, sql.DeadLetterFilter{})
+		if err != nil {
+			return nil, err
+		}
+	}
+	r.countedAt, r.countTook = time.Now(), time.Since(began)
+	r.counted = map[int]*board.Check{}
+	for i := range checks {
+		r.counted[checks[i].Plaza] = checkOf(&checks[i])
+	}
+	return checks, nil
+}
+
+func checkOf(c *sql.PlazaCheck) *board.Check {
+	check := &board.Check{TableCount: c.TableCount, StoredRows: c.StoredRows, Baseline: c.Baseline,
+		Pruned: c.Pruned, InFlight: c.InFlight, ChecksumOK: c.ChecksumOK,
+		Status: board.Status(c.Status), Note: c.Note}
+	for i := range c.Problems {
+		check.Problems = append(check.Problems, board.Problem(c.Problems[i]))
+	}
+	return check
+}

@@ -1,0 +1,389 @@
+package render
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
+)
+
+// Options say how all plazas are listed.
+type Options struct {
+	Order string // that they are in, as for [board.Board.Sort]
+	Top   int    // how many of them, 0 for all
+	Width int    // columns
+}
+
+func (o *Options) top(b *board.Board) []board.Plaza {
+	if o.Top > 0 && o.Top < len(b.Plazas) {
+		return b.Plazas[:o.Top]
+	}
+	return b.Plazas
+}
+
+// Plazas writes all plazas for a person: the verdict, the state of the network, a line for each.
+func Plazas(b *board.Board, o Options) string {
+	if len(b.Plazas) == 0 {
+		lines := append(backlogLines(b), lateness(b)...)
+		return strings.Join(append([]string{"exact: nothing is stored yet"}, lines...), "\n") + "\n"
+	}
+	t := &strings.Builder{}
+	head := []string{networkVerdict(b)}
+	if b.StreamTime != nil {
+		line := "stream time " + b.Now().Time().In(b.Location).Format("2006-01-02 15:04 MST")
+		if b.Watermark != nil {
+			line += ", watermark " + b.Watermark.In(b.Location).Format(time.TimeOnly)
+		}
+		head = append(head, line)
+	}
+	head = append(head, backlogLines(b)...)
+	if states := states(b); states != "" {
+		head = append(head, states)
+	}
+	head = append(head, lateness(b)...)
+	head = append(head, b.Warnings...)
+	t.WriteString(strings.Join(head, "\n") + "\n\n")
+
+	shown := o.top(b)
+	fields := table.Fitting(plazaFields(b, shown, o.Order), o.Width)
+	foot := legend(fields)
+	if slices.ContainsFunc(shown, func(p board.Plaza) bool { return p.Outdated() }) {
+		foot = append(foot, "*: judged up to an earlier time only; tollstream view --plaza says which")
+	}
+	if slices.ContainsFunc(fields, func(f table.Field) bool {
+		return f.Rank < shareRank && slices.Contains(f.Cells, "?")
+	}) {
+		foot = append(foot, "?: of minutes that the state does not keep; toll_window has them")
+	}
+	if note := rowsNote(b, &b.Plazas[0]); note != "" && rowsKnown(b) {
+		foot = append(foot, "rows "+note)
+	} else if note != "" {
+		foot = append(foot, note+"; "+IndexHint)
+	}
+	table.Write(t, fields, o.Width)
+	if more := len(b.Plazas) - len(shown); more > 0 {
+		fmt.Fprintf(t, "and %s more\n", text.Count(more, "plaza"))
+	}
+	t.WriteString("\n" + strings.Join(foot, "\n") + "\n")
+	return t.String()
+}
+
+// backlogLines say how far behind the topic the figures are, and what keeps them there.
+func backlogLines(b *board.Board) (lines []string) {
+	if b.Waiting > 0 {
+		lines = append(lines, waitingLine(b))
+	}
+	for _, t := range b.OpenTransactions {
+		lines = append(lines, transactionLine(t))
+	}
+	return lines
+}
+
+// transactionLine says which transaction keeps records of the topic from being read. How long it is
+// open is known to those who looked before.
+func transactionLine(t board.OpenTransaction) string {
+	line := fmt.Sprintf("partition %d waits at offset %s for the end of a producer's transaction",
+		t.Partition, text.Number(t.Offset))
+	if open := time.Since(t.Since).Truncate(time.Second); open > 0 {
+		line += ", for " + open.String() + " so far"
+	}
+	return line
+}
+
+func waitingLine(b *board.Board) string {
+	wait := "wait"
+	if b.Waiting == 1 {
+		wait = "waits"
+	}
+	return text.Count(b.Waiting, "record") + " of the topic " + wait + " to be stored"
+}
+
+// networkVerdict is the verdict on all plazas, in one line.
+func networkVerdict(b *board.Board) string {
+	var wrong []string
+	for i := range b.Plazas {
+		if p := &b.Plazas[i]; p.Verification.Status == board.Mismatch {
+			wrong = append(wrong, PlazaName(p.ID))
+		}
+	}
+	all := fmt.Sprintf("%s at %s", text.Count(b.Events, "vehicle"),
+		text.Count(len(b.Plazas), "plaza"))
+	switch b.Verification.Status {
+	case board.Mismatch:
+		return fmt.Sprintf("MISMATCH at %s: %s (tollstream verify says more)",
+			text.Count(len(wrong), "plaza"), SomeOf(wrong))
+	case board.InFlight:
+		return fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all,
+			text.Number(b.Verification.InFlight))
+	}
+	if !rowsKnown(b) {
+		return "exact: " + all + ", each counted once; the rows are not counted"
+	}
+	return "exact: " + all + ", each one row and counted once"
+}
+
+// SomeOf lists the first few names.
+func SomeOf(names []string) string {
+	const shown = 5
+	list := strings.Join(names[:min(len(names), shown)], ", ")
+	if len(names) > shown {
+		list += " …"
+	}
+	return list
+}
+
+// states counts the plazas in each state, the worst first; empty where none was assessed.
+func states(b *board.Board) string {
+	counts := map[traffic.State]int64{}
+	unjudged := int64(0)
+	for i := range b.Plazas {
+		switch p := &b.Plazas[i]; {
+		case p.Assessment == nil && p.ID == board.NullPlaza:
+		case p.Assessment == nil || p.Outdated():
+			unjudged++
+		default:
+			counts[p.Assessment.State]++
+		}
+	}
+	var parts []string
+	for _, state := range board.Severity {
+		if n := counts[state]; n > 0 {
+			parts = append(parts, text.Number(n)+" "+state.String())
+		}
+	}
+	if len(parts) > 0 && unjudged > 0 {
+		parts = append(parts, text.Number(unjudged)+" not judged")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// lateness tells how many events came late or ran ahead, and how many records are no events: a line
+// each, where there are any.
+func lateness(b *board.Board) []string {
+	var late, lateQuarter, tooLate, ahead int64
+	var leading []string
+	for i := range b.Plazas {
+		p := &b.Plazas[i]
+		late, lateQuarter, tooLate = late+p.Late, lateQuarter+p.LateQuarter, tooLate+p.TooLate
+		if ahead += p.Ahead; p.Ahead > 0 {
+			leading = append(leading, PlazaName(p.ID))
+		}
+	}
+	var lines []string
+	var parts []string
+	for _, c := range []struct {
+		n    int64
+		what string
+	}{{late, "late"}, {lateQuarter, "late for minutes"}, {tooLate, "too late"}} {
+		if c.n > 0 {
+			parts = append(parts, text.Number(c.n)+" "+c.what)
+		}
+	}
+	if len(parts) > 0 {
+		lines = append(lines, strings.Join(parts, ", "))
+	}
+	if ahead > 0 {
+		lines = append(lines, fmt.Sprintf("%s ran ahead, at plaza %s (view --plaza says by how much)",
+			text.Number(ahead), SomeOf(leading)))
+	}
+	if b.RecentRejects.High {
+		lines = append(lines, fmt.Sprintf("REJECTED: %s of the last %s could not be a row",
+			text.Number(b.RecentRejects.Rejected), text.Count(b.RecentRejects.Records, "record")))
+	}
+	if b.DeadLetters > 0 {
+		lines = append(lines, fmt.Sprintf("%s could not be a row: tollstream dead-letters",
+			text.Count(b.DeadLetters, "record")))
+	}
+	return lines
+}
+
+// rowsKnown reports whether the rows of livetolldata were counted, now or before.
+func rowsKnown(b *board.Board) bool {
+	return b.Plazas[0].Verification.StoredRows != nil
+}
+
+// Names of columns that the legend explains.
+const (
+	ColumnFlow = "flow/h"
+	ColumnVC   = "v/c"
+	ColumnZ    = "z"
+)
+
+// shareRank is the rank of the first column with the share of a type of vehicle; those are named by
+// events.
+const shareRank = 10
+
+// MaxName is the most characters of a plaza's name in the table.
+const MaxName = 20
+
+// plazaFields returns the columns of the table of all plazas.
+func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Field {
+	has := func(known func(p *board.Plaza) bool) bool {
+		return slices.ContainsFunc(b.Plazas, func(p board.Plaza) bool { return known(&p) })
+	}
+	var fields []table.Field
+	add := func(rank int, c table.Column, cell func(p *board.Plaza) string) {
+		f := table.Field{Column: c, Rank: rank}
+		for i := range shown {
+			f.Cells = append(f.Cells, cell(&shown[i]))
+		}
+		fields = append(fields, f)
+	}
+	// a figure that is listed where any plaza has it
+	addFigure := func(rank int, name string, of func(p *board.Plaza) *float64,
+		write func(x float64) string) {
+		if !has(func(p *board.Plaza) bool { return of(p) != nil }) {
+			return
+		}
+		add(rank, table.Right(name), func(p *board.Plaza) string {
+			if x := of(p); x != nil {
+				return write(*x)
+			}
+			return "-"
+		})
+	}
+
+	add(0, table.Right("plaza"), func(p *board.Plaza) string { return PlazaName(p.ID) })
+	if has(func(p *board.Plaza) bool { return p.Name != "" }) {
+		add(8, table.Left("name"), func(p *board.Plaza) string {
+			return text.Cut(text.Escape(p.Name), MaxName)
+		})
+	}
+	if has(func(p *board.Plaza) bool { return p.Assessment != nil }) {
+		marked := has(func(p *board.Plaza) bool {
+			return p.Measure != nil && troubled(p.State)
+		})
+		add(0, table.Left("state"), func(p *board.Plaza) string { return stateMark(p, marked) })
+	}
+	add(1, table.Right(ColumnFlow), func(p *board.Plaza) string {
+		if p.FlowKnown {
+			return text.Round(p.FlowPerHour)
+		}
+		return "?"
+	})
+	addFigure(1, ColumnVC, func(p *board.Plaza) *float64 { return p.VC }, text.Ratio)
+	rank := 9
+	if order == board.ByDeviation {
+		rank = 1
+	}
+	addFigure(rank, ColumnZ, func(p *board.Plaza) *float64 { return p.Z }, text.Signed)
+	add(2, table.Right("total"), func(p *board.Plaza) string { return text.Number(p.Total) })
+	for i, n := range rollingMinutes {
+		add(7-i, table.Right(rollingNames[i]), func(p *board.Plaza) string {
+			count, known := b.Rolling(p, n)
+			if !known {
+				return "?"
+			}
+			return text.Number(count)
+		})
+	}
+	add(4, table.Right("last"), func(p *board.Plaza) string { return lastEvent(b, p) })
+	add(3, table.Left("verdict"), plazaVerdict)
+	for i, c := range b.Types() {
+		if i < maxShares {
+			add(shareRank+i, table.Right(text.Escape(c.Type)), func(p *board.Plaza) string {
+				return share(p.Counts.Types, c.Type)
+			})
+		}
+	}
+	return fields
+}
+
+// stateMark returns a plaza's state, with a mark where someone should look at it: ▲ for too much, ▼
+// for too little.
+func stateMark(p *board.Plaza, marked bool) string {
+	state, mark := "-", "  "
+	if p.Assessment != nil {
+		state = p.Assessment.State.String()
+		switch {
+		case p.Outdated():
+			state += "*"
+		case p.Assessment.State == traffic.BelowUsual:
+			mark = "▼ "
+		case troubled(p.Assessment.State):
+			mark = "▲ "
+		}
+	}
+	if !marked {
+		return state
+	}
+	return mark + state
+}
+
+// troubled reports whether a state asks for someone to look at the plaza.
+func troubled(s traffic.State) bool { return s == traffic.Saturated || s == traffic.BelowUsual }
+
+// legend explains the columns that are shown, in lines.
+func legend(fields []table.Field) []string {
+	shown := func(name string) bool {
+		return slices.ContainsFunc(fields, func(f table.Field) bool {
+			return f.Name == name && f.Rank < shareRank
+		})
+	}
+	var lines, figures []string
+	if shown(ColumnFlow) {
+		figures = append(figures, ColumnFlow+": vehicles an hour, by the last 15 minutes")
+	}
+	if shown(ColumnVC) {
+		figures = append(figures, ColumnVC+": demand by capacity")
+	}
+	if len(figures) > 0 {
+		lines = append(lines, strings.Join(figures, "; "))
+	}
+	if shown(ColumnZ) {
+		lines = append(lines,
+			ColumnZ+": how far the flow is from usual at this hour; beyond 3 either way is rare")
+	}
+	var rolling []string
+	for _, name := range rollingNames {
+		if shown(name) {
+			rolling = append(rolling, name)
+		}
+	}
+	if len(rolling) > 0 {
+		lines = append(lines,
+			strings.Join(rolling, ", ")+": vehicles in that time up to the stream's time")
+	}
+	return lines
+}
+
+func plazaVerdict(p *board.Plaza) string {
+	switch p.Verification.Status {
+	case board.Mismatch:
+		return "MISMATCH"
+	case board.InFlight:
+		return text.Number(p.Verification.InFlight) + " in flight"
+	}
+	return "exact"
+}
+
+// lastEvent returns a plaza's last event: its time, or its date where that is not the stream's.
+func lastEvent(b *board.Board, p *board.Plaza) string {
+	if p.LastEvent == nil {
+		return "-"
+	}
+	date := p.LastEvent.In(b.Location).Format(time.DateOnly)
+	if b.Now().Time().In(b.Location).Format(time.DateOnly) != date {
+		return date
+	}
+	return p.LastEvent.In(b.Location).Format(time.TimeOnly)
+}
+
+// maxShares is the most types whose shares are listed.
+const maxShares = 6
+
+// share returns the share of one type.
+func share(types []toll.TypeCount, name string) string {
+	for _, t := range types {
+		if t.Type == name {
+			return text.Percent(t.Count, toll.SumTypes(types))
+		}
+	}
+	return "-"
+}
