@@ -24,7 +24,7 @@ func newServerMetrics(r prometheus.Registerer, f *refresher, now func() time.Tim
 		streamed: prometheus.NewCounter(prometheus.CounterOpts(opts("stream_bytes_total",
 			"Bytes of boards sent to live streams."))),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts(opts("streams_dropped_total",
-			"Live streams that ended while they were written to: clients that went, or took nothing."))),
+			"Live streams that ended during a write: the client disconnected, or did not read."))),
 	}
 	if r == nil {
 		return m, nil
@@ -39,13 +39,13 @@ func newServerMetrics(r prometheus.Registerer, f *refresher, now func() time.Tim
 		gauge("streams", "Live streams that are open.", func() float64 {
 			return float64(f.streams.Load())
 		}),
-		counter("boards_total", "Boards that were read, or that failed to be.", func() float64 {
+		counter("boards_total", "Reads of the board, failed ones included.", func() float64 {
 			return float64(f.reads.Load())
 		}),
-		counter("board_failures_total", "Boards that failed to be read.", func() float64 {
+		counter("board_failures_total", "Reads of the board that failed.", func() float64 {
 			return float64(f.failures.Load())
 		}),
-		gauge("board_age_seconds", "Age of the board that is shown; -1 where there is none.",
+		gauge("board_age_seconds", "Age of the current board; -1 if there is none.",
 			func() float64 {
 				m := f.current.Load()
 				if m.snapshot == nil {

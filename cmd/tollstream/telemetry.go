@@ -64,12 +64,14 @@ func viewMetricsFlags() []cli.Flag {
 func otelFlag() cli.Flag {
 	return &cli.StringFlag{Name: "otel-endpoint", EnvVars: command.Env("otel-endpoint"),
 		Category: metricsCategory,
-		Usage:    "send traces to the OpenTelemetry collector at `URL`, by OTLP over HTTP, as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"}
+		Usage: "send traces to the OpenTelemetry collector at `URL`, by OTLP over HTTP, " +
+			"as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"}
 }
 
 func pprofFlag() cli.Flag {
 	return &cli.StringFlag{Name: "pprof", EnvVars: command.Env("pprof"), Category: metricsCategory,
-		Usage: "serve profiles for go tool pprof at `HOST:PORT`, as in 127.0.0.1:6060; a loopback address"}
+		Usage: "serve profiles for go tool pprof at the loopback address `HOST:PORT`, " +
+			"as 127.0.0.1:6060"}
 }
 
 // serveProfiles serves profiles where the flags say, until stop is called.

@@ -53,14 +53,15 @@ func (p *Process) Collect(ch chan<- prometheus.Metric) {
 // collectEvents shows what became of records, batches and deltas.
 func collectEvents(m metrics, s *topology.Snapshot) {
 	m.counter("records_read_total",
-		"Records of the topic of events that were taken into batches. Those of a batch "+
+		"Records of the topic of events that were read into batches. Those of a batch "+
 			"that was given up are read again.", s.Read)
 	m.counter("offsets_skipped_total",
-		"Offsets that hold no record for us: control records, aborted and compacted ones.", s.Skipped)
+		"Offsets without a record to store: control records, aborted and compacted "+
+			"ones.", s.Skipped)
 	m.counter("rows_stored_total",
 		"Events that were stored as rows of livetolldata.", s.Events)
 	rejected := m.counters("records_rejected_total",
-		"Records that were stored as dead letters, by what is wrong with them.", "kind")
+		"Records that were stored as dead letters, by kind of defect.", "kind")
 	for kind, n := range s.Rejects {
 		rejected(n, string(kind))
 	}
@@ -72,12 +73,12 @@ func collectEvents(m metrics, s *topology.Snapshot) {
 	m.counter("too_late_events_total",
 		"Stored events that came too late for any window.", s.TooLate)
 	m.counter("ahead_events_total",
-		"Stored events that ran ahead of their partition's clock, as of a plaza whose "+
-			"clock is wrong.", s.Ahead)
+		"Stored events that ran ahead of their partition's clock, as those of a plaza "+
+			"with a wrong clock.", s.Ahead)
 	m.histogram("batch_rows", "Rows of a stored batch.", s.BatchRows)
 	m.histogram("commit_duration_seconds",
-		"Time from a batch's first attempt to be stored until it was, pauses between "+
-			"attempts included.", s.CommitTimes)
+		"Time from the first attempt to store a batch until it was stored, with backoff "+
+			"between attempts.", s.CommitTimes)
 	m.histogram("publish_duration_seconds",
 		"Time from the first delta of a batch being sent until all were acknowledged.", s.PublishTimes)
 	m.histogram("merge_latency_seconds",
@@ -86,8 +87,8 @@ func collectEvents(m metrics, s *topology.Snapshot) {
 	m.histogram("results_duration_seconds",
 		"Time of a transaction that stores results of windows.", s.ResultsTimes)
 	deltas := m.counters("deltas_total",
-		"Deltas that reached their plaza, by what became of them. A gap is one whose "+
-			"predecessor is missing.", "outcome")
+		"Deltas that reached their plaza, by outcome. A gap is one whose predecessor is "+
+			"missing.", "outcome")
 	deltas(s.Applied, "merged")
 	deltas(s.Duplicates, "duplicate")
 	deltas(s.Stale, "stale")
@@ -99,8 +100,8 @@ func collectEvents(m metrics, s *topology.Snapshot) {
 	published(s.Windows, "window")
 	published(s.Transitions, "transition")
 	retries := m.counters("retries_total",
-		"Calls to MySQL that failed and are made again, and batches that are built again "+
-			"without rows that MySQL refused.", "operation")
+		"Failed calls to MySQL that are retried, and batches that are rebuilt without "+
+			"rows that MySQL refused.", "operation")
 	for operation, n := range s.Retries {
 		retries(n, operation)
 	}
@@ -117,16 +118,17 @@ func collectEvents(m metrics, s *topology.Snapshot) {
 // collectPartitions shows how far the owned partitions are.
 func collectPartitions(m metrics, s *topology.Snapshot) {
 	m.gauge("partitions", "Partitions of the topic of events.", float64(s.Partitions))
-	m.gauge("partitions_owned", "Those of them that this process has.", float64(s.Owned))
+	m.gauge("partitions_owned",
+		"Partitions of the topic of events that this process owns.", float64(s.Owned))
 	lag := m.gauges("partition_lag_records",
-		"Records of an owned partition that are not stored yet: its end, asked for every "+
-			"5 s, less the cursor.", "partition")
+		"Lag: records of an owned partition that are not stored yet. The end offset, "+
+			"queried every 5 s, minus the cursor.", "partition")
 	transaction := m.gauges("partition_open_transaction_seconds",
-		"For how long a producer's transaction has kept records of an owned partition "+
-			"from being read, as looked at every 5 s; 0 for none.", "partition")
+		"How long an open transaction of a producer has blocked an owned partition, "+
+			"checked every 5 s; 0 for none.", "partition")
 	unmerged := m.gauges("unmerged_deltas",
-		"Deltas of an owned partition of the loop that are published and not yet merged, "+
-			"asked for every 5 s.", "partition")
+		"Deltas of an owned partition of the loop that are published and not yet "+
+			"merged, queried every 5 s.", "partition")
 	for n, partition := range s.ByPartition {
 		name := strconv.Itoa(int(n))
 		lag(float64(partition.Lag), name)
@@ -164,10 +166,10 @@ func (p *Process) collectState(m metrics) {
 		loads(oneIf(possible == mode), possible.String())
 	}
 	m.gauge("windows_stalled_seconds",
-		"For how long no windows were stored although some are due and both servers "+
-			"answer; 0 where all is well.", p.Stats.ClosingStalled().Seconds())
+		"How long no windows were stored although some are due and both servers answer; "+
+			"0 if all is well.", p.Stats.ClosingStalled().Seconds())
 	ready := m.gauges("ready",
-		"Whether a check is passed, 1 or 0. /readyz answers with 200 where all are.", "check")
+		"Whether a readiness check passes, 1 or 0. /readyz answers 200 if all do.", "check")
 	for _, check := range p.Stats.Checks() {
 		ready(oneIf(check.Why == ""), check.Name)
 	}
@@ -197,8 +199,8 @@ func collectMaintenance(m metrics, c maintenance.Counts) {
 		deleted(rows, table)
 	}
 	ahead := m.gauges("clock_ahead_seconds",
-		"How far a clock is ahead of this machine's, below 0 behind it; 0 in processes "+
-			"without partition 0.", "clock")
+		"How far a clock is ahead of this machine's, negative if it is behind; 0 in "+
+			"processes without partition 0.", "clock")
 	for clock, by := range c.Ahead {
 		ahead(by.Seconds(), string(clock))
 	}

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
-	"base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
+	"img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 
 // guard checks each request before its handler runs. The order matters: nothing of a request is
 // parsed before it is known to be small and harmless, and nothing is disclosed before
@@ -77,12 +77,15 @@ func (g *guard) knowsHost(host string) bool {
 	if _, err := netip.ParseAddr(strings.Trim(name, "[]")); err == nil {
 		return true
 	}
-	return slices.ContainsFunc(g.hosts, func(allowed string) bool { return strings.EqualFold(allowed, name) })
+	return slices.ContainsFunc(g.hosts, func(allowed string) bool {
+		return strings.EqualFold(allowed, name)
+	})
 }
 
 // allows reports whether a request presents the token, or the cookie derived from it.
 func (g *guard) allows(r *http.Request) bool {
-	if scheme, given, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+	scheme, given, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if ok && strings.EqualFold(scheme, "Bearer") {
 		return same(strings.TrimSpace(given), string(g.token))
 	}
 	c, err := r.Cookie(g.cookie)
@@ -133,7 +136,8 @@ const refusal = `<!doctype html>
 <meta name="viewport" content="width=device-width">
 <title>tollstream</title>
 <h1>This page needs a token</h1>
-<p>Open its address with <code>?token=</code> and the token behind it, once. Your browser remembers it.</p>
+<p>Open its address once with <code>?token=</code> and the token added.
+Your browser remembers it.</p>
 <p>If it should already, <a href="">try again</a>.</p>
 `
 
