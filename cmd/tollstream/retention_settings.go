@@ -73,7 +73,7 @@ func parseKeep(text string) (time.Duration, error) {
 	const most = 100_000 * day // room for what is added to it
 	d, err := toll.ParseDuration(text)
 	if err != nil || d < 0 || d > most {
-		return 0, fmt.Errorf("%q is no time such as 90d, 48h or 0", text)
+		return 0, fmt.Errorf("%q is not a time such as 90d, 48h or 0", text)
 	}
 	return d, nil
 }

@@ -38,7 +38,7 @@ func TestRetentionSettings(t *testing.T) {
 		{"--keep-minutes 1d", "--keep-minutes is 1d, want at least 4d, or 0 to keep all"},
 		{"--keep-windows 30d", "--keep-windows is 30d, want at least 60d, or 0 to keep all"},
 		{"--keep-dead-letters 1d", "--keep-dead-letters is 1d, want at least 30d, or 0 to keep all"},
-		{"--keep-windows soon", `--keep-windows: "soon" is no time such as 90d, 48h or 0`},
+		{"--keep-windows soon", `--keep-windows: "soon" is not a time such as 90d, 48h or 0`},
 	} {
 		var out, stderr strings.Builder
 		code := run(t.Context(), append([]string{"tollstream", "process"}, strings.Fields(c.args)...),
@@ -49,6 +49,6 @@ func TestRetentionSettings(t *testing.T) {
 	}
 	if maintenance.DefaultRetention().Minutes != toll.MinKeptMinutes ||
 		sql.KeepWindows(&pipeline.DefaultWindows().Kinds[0], maintenance.DefaultRetention().Windows) != 40*day {
-		t.Error("the help says otherwise")
+		t.Error("the help differs")
 	}
 }

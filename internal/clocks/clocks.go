@@ -1,5 +1,5 @@
-// Package clocks reads the clocks that decide when something old is deleted, and words what is
-// wrong with them.
+// Package clocks reads the clocks that decide when old data is deleted, and describes those that
+// are wrong.
 package clocks
 
 import (
@@ -26,7 +26,7 @@ func NewReader(store *sql.Store, lateness, idle time.Duration) *Reader {
 }
 
 // Read returns what the clocks show, and the minute that the event time of all partitions has
-// passed, idle ones too; 0 where it is not known. Event time is what the cursors say of it, without
+// passed, idle ones too; 0 where it is not known. Event time comes from the cursors, without
 // asking Kafka: a partition whose records are old counts as idle, whatever its lag.
 func (r *Reader) Read(ctx context.Context, cursors []toll.Cursor) (c toll.Clocks,
 	passed toll.Minute, err error) {

@@ -26,7 +26,7 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// Config says how to run a demo.
+// Config is how [Run] plays a demo.
 type Config struct {
 	Speed  float64       // of event time, in times the clock's
 	Length time.Duration // 0: until interrupted
@@ -173,7 +173,7 @@ func (d *demo) process(ctx context.Context, state string,
 		Windows: windows, Retention: maintenance.DefaultRetention(), Started: started, Log: cfg.Log})
 }
 
-// showUntil shows what happens until shown ends; running is for what is asked of the servers.
+// showUntil shows the state again and again until shown ends; running is the context of the reads.
 func (d *demo) showUntil(shown, running context.Context, processed <-chan error) error {
 	every := 2 * time.Second
 	if text.IsTerminal(d.cfg.Out) {
@@ -186,7 +186,7 @@ func (d *demo) showUntil(shown, running context.Context, processed <-chan error)
 		case <-shown.Done():
 			return nil
 		case err := <-processed:
-			return cmp.Or(err, errors.New("the processor ended by itself"))
+			return cmp.Or(err, errors.New("the processor stopped"))
 		case <-ticker.C:
 			if err := d.show(running); err != nil {
 				return err

@@ -20,10 +20,10 @@ type console struct {
 }
 
 // warn prints a line about something that is wrong.
-func (c *console) warn(format string, args ...any) { c.say("tollstream: "+format, args...) }
+func (c *console) warn(format string, args ...any) { c.print("tollstream: "+format, args...) }
 
-// say prints a line.
-func (c *console) say(format string, args ...any) {
+// print prints a line.
+func (c *console) print(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.bar != nil {

@@ -29,7 +29,7 @@ const (
 	grace = 5 * time.Second
 )
 
-// Config says what to emit, and where to.
+// Config is what [Run] emits, and where to.
 type Config struct {
 	Cluster  kafka.Cluster
 	Topic    string
@@ -85,7 +85,7 @@ func Run(ctx context.Context, cfg Config) error {
 	e, err := topology.NewEmitter(ctx, topology.EmitterConfig{
 		Cluster: cfg.Cluster, Topic: cfg.Topic, Format: format, Location: cfg.Location,
 		OnAway: func(err error) { con.warn("waiting for Kafka: %v", err) },
-		OnBack: func() { con.warn("Kafka takes events again") },
+		OnBack: func() { con.warn("Kafka accepts events again") },
 	})
 	if err != nil {
 		return err
@@ -195,7 +195,7 @@ func (r *run) emitAll(ctx context.Context) error {
 	return nil
 }
 
-// showProgress shows what is done so far, before a pause.
+// showProgress shows the progress before a pause.
 func (r *run) showProgress() {
 	_ = r.out.Flush() // a failure shows at the end
 	at, _ := r.feed.done()
@@ -232,7 +232,7 @@ func (r *run) report(took time.Duration, interrupted bool, err error) error {
 		if took >= minRateTime {
 			line += fmt.Sprintf(", %s events/s", text.Rate(stats.Acknowledged, took))
 		}
-		r.con.say("%s", line)
+		r.con.print("%s", line)
 	}
 	open := stats.Emitted - stats.Acknowledged - stats.Failed
 	file, isFile := r.feed.(*fileFeed)
@@ -251,11 +251,11 @@ func (r *run) report(took time.Duration, interrupted bool, err error) error {
 		return nil
 	}
 	if r.cfg.Raw && file.bad > 0 {
-		r.con.say("of them %s, sent as they are", badLines(file.bad))
+		r.con.print("of them %s, sent as they are", badLines(file.bad))
 	}
 	left := file.leftOut()
 	if left != nil && r.cfg.SkipBad {
-		r.con.say("%v", left)
+		r.con.print("%v", left)
 		return nil
 	}
 	return left

@@ -164,7 +164,7 @@ func TestPacer(t *testing.T) {
 	if slept != 0 {
 		t.Fatalf("slept %d times", slept)
 	}
-	// An outage of a minute is not made up for.
+	// After an outage of a minute the pacer does not catch up.
 	now = now.Add(time.Minute)
 	wait(4)
 	if due := p.began.Add(p.offset(5)); due.Before(now) {
@@ -173,7 +173,7 @@ func TestPacer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if p.wait(ctx, 5, func() {}) || newPacer(0).wait(ctx, 0, nil) {
-		t.Error("goes on after the end")
+		t.Error("continues after the end")
 	}
 }
 
@@ -221,9 +221,9 @@ func TestLinesLeftOut(t *testing.T) {
 		{text: strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish",
 			want: "left out 2 lines that are no events and 1 line longer than 1 MiB"},
 	} {
-		var said strings.Builder
+		var printed strings.Builder
 		f, err := openFile(t.Context(), &Config{From: "-", Raw: c.raw, Location: time.UTC,
-			Stdin: strings.NewReader(c.text)}, &console{w: &said})
+			Stdin: strings.NewReader(c.text)}, &console{w: &printed})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -245,8 +245,8 @@ func TestLinesLeftOut(t *testing.T) {
 		if sent != c.sent || got != c.want {
 			t.Errorf("%.60q, raw %v: sent %d, %q, want %d, %q", c.text, c.raw, sent, got, c.sent, c.want)
 		}
-		if strings.Contains(c.want, "longer") && !strings.Contains(said.String(), "longer than") {
-			t.Errorf("the line is not named: %s", &said)
+		if strings.Contains(c.want, "longer") && !strings.Contains(printed.String(), "longer than") {
+			t.Errorf("the line is not named: %s", &printed)
 		}
 	}
 }

@@ -87,7 +87,7 @@ func openFile(ctx context.Context, cfg *Config, con *console) (*fileFeed, error)
 	return f, nil
 }
 
-// open looks at how the file begins: gzip, a byte order mark, JSON or CSV.
+// open detects what the file is: gzip, a byte order mark, JSON or CSV.
 func (f *fileFeed) open() error {
 	plain := bufio.NewReaderSize(f.counted, 1<<18)
 	if magic, _ := plain.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {

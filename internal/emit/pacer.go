@@ -29,7 +29,7 @@ func newPacer(rate float64) *pacer {
 // while.
 func (p *pacer) wait(ctx context.Context, n int64, beforeWait func()) bool {
 	if p.rate == 0 {
-		const checkEvery = 64 // a look at ctx costs a lock
+		const checkEvery = 64 // ctx.Err costs a lock
 		return n%checkEvery != 0 || ctx.Err() == nil
 	}
 	return p.waitUntil(ctx, p.offset(n), beforeWait)

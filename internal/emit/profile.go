@@ -31,8 +31,8 @@ type Profile struct {
 // ends reports whether there is an end of event time.
 func (p *Profile) ends() bool { return p != nil && !p.Day.End.IsZero() }
 
-// ProfileStart returns where event time begins: at start, or where that is zero, now for live
-// events and else at the last midnight.
+// ProfileStart returns the first event time: start, or if that is zero, now for live events and
+// else the last midnight.
 func ProfileStart(start, now time.Time, live bool) time.Time {
 	switch {
 	case !start.IsZero():

@@ -190,7 +190,7 @@ func TestSpeed(t *testing.T) {
 		}
 	}
 	if at, length := f.done(); len(*slept) != 0 || at != 100 || length != 100 {
-		t.Errorf("as fast as it goes slept %d times, done %d of %d", len(*slept), at, length)
+		t.Errorf("without a speed slept %d times, done %d of %d", len(*slept), at, length)
 	}
 }
 

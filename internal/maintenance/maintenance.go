@@ -17,8 +17,8 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// Retention is how long what is derived from the events is kept in the database, and how often
-// maintenance runs. A time of 0 keeps without limit.
+// Retention is how long data that is derived from events is kept, and how often maintenance runs.
+// A time of 0 keeps all.
 type Retention struct {
 	Batches, Minutes     time.Duration
 	Windows, DeadLetters time.Duration
@@ -42,8 +42,8 @@ func DefaultRetention() Retention {
 const (
 	// keptBytes is how many bytes of a partition's outboxes are kept as they are, whatever their age.
 	keptBytes = 64 << 20
-	// Batches are rolled up after so many rounds at the latest, and what is old is deleted after so
-	// many. Joining bounds the rows: a partition may make fifty a second.
+	// Old batches are rolled up after so many rounds at the latest, and old results deleted after so
+	// many. Joining bounds the rows: a partition may write fifty a second.
 	rollupEvery = 10
 	expireEvery = 60
 	// tableTimeout bounds the reading of the group table.
@@ -61,8 +61,8 @@ type Config struct {
 	Writer         *sql.Writer
 	Compactor      *sql.Compactor
 	// Owner reports whether this process is the one of the group that is to do it: the one with the
-	// first partition of the topic. Should two take themselves for it for a moment, no harm is done:
-	// each step is a small transaction that finds out whether it may.
+	// first partition of the topic. That two are it for a moment does no harm: each step is
+	// a small transaction that checks whether it is valid.
 	Owner func() bool
 	Stats *Stats
 	Log   *slog.Logger
@@ -137,8 +137,8 @@ func (m *Maintainer) warnOnce(what, why string, more ...any) {
 	}
 }
 
-// Round joins batches, and where it is their turn, rolls old ones up and deletes what is old. A
-// failure prevents what depends on it, and nothing else.
+// Round joins batches, and if asked to, rolls old ones up and deletes old results. A failure
+// prevents what depends on it, and nothing else.
 func (m *Maintainer) Round(ctx context.Context, rollup, expire bool) error {
 	var mark toll.Watermark
 	var states map[int16]*toll.State

@@ -1,5 +1,5 @@
-// Package pipeline runs what stores events as rows, exactly once, and counts them per plaza: once
-// both servers are ready, the processor, with maintenance in parallel.
+// Package pipeline runs the processor, which stores events as rows, exactly once, and counts them
+// per plaza. It waits for both servers first, and runs maintenance in parallel.
 package pipeline
 
 import (
@@ -20,8 +20,8 @@ import (
 
 // Config is what [Run] works with.
 type Config struct {
-	// Topology is completed by Run with what the database and the topic say: TopicID, Windows,
-	// Lateness, PlazaZones and Stalled.
+	// Topology is completed by Run from the database and the topic: TopicID, Windows, Lateness,
+	// PlazaZones and Stalled.
 	Topology    topology.Config
 	Location    *time.Location // of the database
 	Store       *sql.Store
@@ -35,8 +35,8 @@ type Config struct {
 	Log     *slog.Logger
 }
 
-// errBeforeEnd is how a run until the end ends when it is stopped before: whoever waits for a job
-// by its exit status must not take it for complete.
+// errBeforeEnd is the error of a run until the end that is stopped before: a job that is judged by
+// its exit status must not count as complete.
 var errBeforeEnd = toll.Permanent("nothing is lost; start it again to continue there",
 	"stopped before all that was in the topic at the start was stored, published and merged")
 

@@ -11,7 +11,7 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// Windows says which windows are closed, and how their congestion is judged.
+// Windows are the windows that are closed, and how their congestion is judged.
 type Windows struct {
 	Kinds    []toll.WindowKind
 	Lateness time.Duration

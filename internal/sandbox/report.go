@@ -13,7 +13,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// Report says how to reach the servers, and what is left of the data at the end.
+// Report is how to reach the servers, and whether the data outlives them.
 type Report struct {
 	Brokers    string `json:"brokers"`
 	MySQL      string `json:"mysql"` // the DSN
@@ -24,6 +24,7 @@ type Report struct {
 	KeepsRows  bool   `json:"keeps_rows"`
 }
 
+// Report returns the sandbox's report.
 func (s *Sandbox) Report() Report {
 	con := s.Connection()
 	return Report{
@@ -32,7 +33,7 @@ func (s *Sandbox) Report() Report {
 	}
 }
 
-// Write tells a person how to reach the servers, and what to do next.
+// Write prints how to reach the servers, and what to do next.
 func (s *Sandbox) Write(w io.Writer) error {
 	con := s.Connection()
 	cfg, err := mysql.ParseDSN(con.DSN)
@@ -63,7 +64,7 @@ func (s *Sandbox) Write(w io.Writer) error {
 	return err
 }
 
-// afterwards says what is kept of the data at the end.
+// afterwards describes what is kept of the data at the end.
 func (s *Sandbox) afterwards() string {
 	switch {
 	case s.cfg.DataDir == "":

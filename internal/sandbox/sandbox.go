@@ -24,7 +24,7 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// Config says how to start a sandbox.
+// Config is how a [Sandbox] starts.
 type Config struct {
 	KafkaListen, MySQLListen string // HOST:PORT on loopback; port 0 takes a free one
 	DataDir                  string // empty: a temporary folder, gone at the end
@@ -88,7 +88,7 @@ func Start(ctx context.Context, cfg Config) (_ *Sandbox, err error) {
 	s.Broker, err = devstack.StartBroker(devstack.BrokerConfig{
 		Addr: cfg.KafkaListen, DataDir: s.folder(brokerDir),
 		Logf: func(format string, args ...any) {
-			cfg.Log.Debug("broker", "says", fmt.Sprintf(format, args...))
+			cfg.Log.Debug("broker: " + fmt.Sprintf(format, args...))
 		},
 	})
 	if err != nil {
@@ -171,7 +171,7 @@ func (s *Sandbox) InMemory() bool { return s.Database.Engine() == Embedded }
 // keeps reports whether the next start on the same folder finds the rows again.
 func (s *Sandbox) keeps() bool { return s.Database.Persistent() }
 
-// Bounds of how a dead database is noticed: a busy one answers again within them.
+// Bounds within which a busy database answers again, and a dead one is detected.
 const (
 	watchEvery = time.Second
 	watchTries = 5
@@ -222,7 +222,7 @@ func (s *Sandbox) Close() error {
 	return errors.Join(brokerErr, databaseErr, lockErr)
 }
 
-// explainListen says what to do where a server can't have its address.
+// explainListen adds what to do if a server can't bind its address.
 func explainListen(err error, what, addr, flag string) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return hint.With(fmt.Errorf("the address %s for %s is taken by another program", addr, what),

@@ -49,7 +49,7 @@ func TestInMemory(t *testing.T) {
 		"topics are kept for the next start, rows are not", "No MariaDB is installed here",
 		"export TOLLSTREAM_BROKERS='127.0.0.1:"} {
 		if !strings.Contains(b.String(), want) {
-			t.Errorf("up says\n%s\nwhich lacks %q", b.String(), want)
+			t.Errorf("printed\n%s\nwhich lacks %q", b.String(), want)
 		}
 	}
 	if _, err := start(t, Config{Engine: Embedded, DataDir: dir}); err == nil ||

@@ -19,7 +19,7 @@ const MaxPeak = 10
 // MaxPerDay bounds a plaza's vehicles a day. It is a hundred times what the busiest have.
 const MaxPerDay = 50_000_000
 
-// ProfileConfig says which vehicles a [Profile] makes.
+// ProfileConfig configures a [Profile].
 type ProfileConfig struct {
 	// Plazas are simulated, each number once. VehiclesPerDay is how many vehicles pass on a day of 24
 	// hours, weekday or weekend, on average (0: DefaultPerLane for each lane, of which there are
@@ -28,8 +28,8 @@ type ProfileConfig struct {
 	Plazas []toll.Plaza
 	// Location is the zone of the events' times, and of plazas that have no zone of their own.
 	Location *time.Location
-	// Start and End bound the events' times: [Start, End). Without an End they go on to the end of the
-	// year 9999.
+	// Start and End bound the events' times: [Start, End). Without an End they last to the end of
+	// the year 9998.
 	Start, End time.Time
 	// Seed chooses the vehicles. Those of a plaza's minute depend on seed, plaza and minute alone, so
 	// the same seed gives the same ones whatever Start and the other plazas are.

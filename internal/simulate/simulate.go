@@ -1,4 +1,4 @@
-// Package simulate makes up events: vehicles that pass toll plazas. The same configuration gives
+// Package simulate generates events: vehicles that pass toll plazas. The same configuration gives
 // the same events. A [Generator] draws one after the other at an even rate; a [Profile] follows the
 // traffic of a day.
 package simulate

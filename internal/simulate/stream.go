@@ -70,7 +70,7 @@ func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (
 	return s, nil
 }
 
-// next goes on to the next vehicle; false at the end.
+// next advances to the next vehicle; false at the end.
 func (s *stream) next() bool {
 	for {
 		s.u += s.draw.ExpFloat64() / s.mean // of a mean of 0: infinite
