@@ -127,7 +127,7 @@ func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 			return nil, errors.New("the source returned no plaza")
 		}
 		timezone, now := s.timezone(), s.now()
-		s.settler.settleDetail(d, timezone, now)
+		s.normalizer.detail(d, timezone, now)
 		return jsonRepresentation(d)
 	})
 }
@@ -166,7 +166,7 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 			Kinds   []string       `json:"kinds"`
 			Next    *string        `json:"next"`
 		}{Windows: list(page.Windows), Kinds: list(page.Kinds)}
-		settleWindows(answer.Windows, s.zoneOf(id))
+		normalizeWindows(answer.Windows, s.zoneOf(id))
 		if n := len(answer.Windows); n > 0 && page.More {
 			answer.Next = new(windowCursor(id, q.Kind, &answer.Windows[n-1]))
 		}
@@ -305,6 +305,6 @@ func (s *Server) zoneOf(id int16) *time.Location {
 			name = r.Timezone
 		}
 	}
-	loc, _ := s.settler.zone(name)
+	loc, _ := s.normalizer.zone(name)
 	return loc
 }

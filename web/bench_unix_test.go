@@ -41,7 +41,7 @@ func BenchmarkStreams(b *testing.B) {
 			}
 			var before int64
 			for _, s := range streams {
-				s.settle()
+				s.quiet()
 				s.seen = s.bytes.Load()
 				before += s.seen
 			}
@@ -127,12 +127,12 @@ func BenchmarkBoard(b *testing.B) {
 // BenchmarkSnapshot is what a board of 1,000 plazas costs that have all changed.
 func BenchmarkSnapshot(b *testing.B) {
 	network := newNetwork(1000)
-	var settle settler
+	var normal normalizer
 	var s *snapshot
 	var err error
 	for b.Loop() {
 		next := network.step(1000)
-		settle.settle(next)
+		normal.board(next)
 		if s, err = nextSnapshot(s, next); err != nil {
 			b.Fatal(err)
 		}

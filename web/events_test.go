@@ -363,7 +363,7 @@ func TestStreamBytes(t *testing.T) {
 			r.awaitBoard()
 			e := r.stream("Accept-Encoding", encoding)
 			e.next("board")
-			e.settle()
+			e.quiet()
 			first := e.bytes.Load()
 			if encoding == "gzip" {
 				for range seconds {
@@ -409,8 +409,8 @@ func TestStreamBytes(t *testing.T) {
 	}
 }
 
-// settle lets what is under way arrive.
-func (e *eventStream) settle() {
+// quiet lets what is under way arrive.
+func (e *eventStream) quiet() {
 	for {
 		before := e.bytes.Load()
 		time.Sleep(50 * time.Millisecond)

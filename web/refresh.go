@@ -14,16 +14,16 @@ import (
 // refresher reads the board and publishes it. One goroutine, run, does both; handlers load what is
 // current.
 type refresher struct {
-	source  func(context.Context) (*board.Board, error)
-	settler *settler
-	every   time.Duration // while there are clients
-	idle    time.Duration // without
-	timeout time.Duration // of one read
-	slow    time.Duration // a read that takes longer makes the board stale
-	beat    time.Duration // between heartbeats
-	now     func() time.Time
-	ticks   func() (ticks <-chan time.Time, stop func()) // several in each of the times above
-	log     *slog.Logger
+	source     func(context.Context) (*board.Board, error)
+	normalizer *normalizer
+	every      time.Duration // while there are clients
+	idle       time.Duration // without
+	timeout    time.Duration // of one read
+	slow       time.Duration // a read that takes longer makes the board stale
+	beat       time.Duration // between heartbeats
+	now        func() time.Time
+	ticks      func() (ticks <-chan time.Time, stop func()) // several in each of the times above
+	log        *slog.Logger
 
 	current atomic.Pointer[moment]
 	streams atomic.Int64  // open streams, which get each board
@@ -192,7 +192,7 @@ func (f *refresher) read(ctx context.Context, old *snapshot, done chan<- reading
 		done <- reading{err: fmt.Errorf("the source returned no board")}
 		return
 	}
-	f.settler.settle(b)
+	f.normalizer.board(b)
 	s, err := nextSnapshot(old, b)
 	done <- reading{s, err}
 }

@@ -24,7 +24,7 @@ type selection struct {
 	states       []traffic.State
 	road         string
 	verification []board.Status
-	by           string // a key of sortKeys
+	by           string // one of sortNames, empty for id
 	descending   bool
 }
 
@@ -55,7 +55,7 @@ func selectionFrom(query url.Values) (selection, serve.ParameterErrors) {
 	if text := query.Get("verification"); text != "" {
 		for word := range strings.SplitSeq(text, ",") {
 			status := board.Status(word)
-			if doubt(status) == 0 {
+			if !status.Valid() {
 				errs.Add("verification", "want some of exact, in_flight, mismatch, with commas between")
 				break
 			}
@@ -63,7 +63,7 @@ func selectionFrom(query url.Values) (selection, serve.ParameterErrors) {
 		}
 	}
 	s.by = query.Get("sort")
-	if _, ok := sortKeys[s.by]; !ok {
+	if s.by != "" && !slices.Contains(sortNames, s.by) {
 		errs.Add("sort", "want one of %s", strings.Join(sortNames, ", "))
 	}
 	switch query.Get("order") {
@@ -82,8 +82,7 @@ func (s *selection) all() bool {
 		s.by == "" && !s.descending
 }
 
-// of returns the rows that are selected, in order. What is not known goes last either way; of
-// equals the fuller plaza goes first, then by flow and id.
+// of returns the rows that are selected, in order. What is not known goes last either way.
 func (s *selection) of(rows []*row) []*row {
 	if s.all() {
 		return rows
@@ -94,23 +93,38 @@ func (s *selection) of(rows []*row) []*row {
 			chosen = append(chosen, r)
 		}
 	}
-	key := sortKeys[s.by](chosen)
+	key := s.key(chosen)
 	type ranked struct {
 		row *row
 		at  float64 // NaN for not known
 	}
 	ranking := make([]ranked, len(chosen))
 	for i, r := range chosen {
-		ranking[i] = ranked{r, key(r)}
+		ranking[i] = ranked{r, key(&r.Plaza)}
 	}
 	slices.SortFunc(ranking, func(x, y ranked) int {
-		return cmp.Or(compare(x.at, y.at, s.descending), compare(orNaN(x.row.VC), orNaN(y.row.VC), true),
-			compare(x.row.FlowPerHour, y.row.FlowPerHour, true), cmp.Compare(x.row.ID, y.row.ID))
+		return cmp.Or(board.CompareFigures(x.at, y.at, s.descending),
+			board.CompareTies(&x.row.Plaza, &y.row.Plaza))
 	})
 	for i := range ranking {
 		chosen[i] = ranking[i].row
 	}
 	return chosen
+}
+
+// key returns the figure that a selection is ordered by; chosen are the rows to order.
+func (s *selection) key(chosen []*row) func(*board.Plaza) float64 {
+	switch s.by {
+	case "":
+		return board.Figures["id"]
+	case "name":
+		return words(chosen, func(p *board.Plaza) string {
+			return cmp.Or(p.Name, "Plaza "+strconv.Itoa(p.ID))
+		})
+	case "road":
+		return words(chosen, func(p *board.Plaza) string { return p.Road })
+	}
+	return board.Figures[s.by]
 }
 
 func (s *selection) matches(r *row) bool {
@@ -122,7 +136,7 @@ func (s *selection) matches(r *row) bool {
 	case len(s.words) == 0:
 		return true
 	}
-	text := strings.ToLower(strconv.Itoa(int(r.ID)) + " " + r.Name + " " + r.Road)
+	text := strings.ToLower(strconv.Itoa(r.ID) + " " + r.Name + " " + r.Road)
 	for _, word := range s.words {
 		if !strings.Contains(text, word) {
 			return false
@@ -131,97 +145,27 @@ func (s *selection) matches(r *row) bool {
 	return true
 }
 
-// compare compares two figures, NaN last.
-func compare(x, y float64, descending bool) int {
-	switch {
-	case math.IsNaN(x) || math.IsNaN(y):
-		return cmp.Compare(boolInt(math.IsNaN(x)), boolInt(math.IsNaN(y)))
-	case descending:
-		return cmp.Compare(y, x)
-	}
-	return cmp.Compare(x, y)
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-func orNaN(x *float64) float64 {
-	if x == nil {
-		return math.NaN()
-	}
-	return *x
-}
-
-// sortKeys make, of the rows to be sorted, a function that returns where one of them is; NaN for
-// not known.
-var sortKeys = map[string]func([]*row) func(*row) float64{
-	"":   figure(func(r *row) float64 { return float64(r.ID) }),
-	"id": figure(func(r *row) float64 { return float64(r.ID) }),
-	"name": words(func(r *row) string {
-		return cmp.Or(r.Name, "Plaza "+strconv.Itoa(int(r.ID)))
-	}),
-	"road":      words(func(r *row) string { return r.Road }),
-	"state":     figure(func(r *row) float64 { return float64(urgency(r.State)) }),
-	"total":     figure(func(r *row) float64 { return float64(r.Total) }),
-	"flow":      figure(func(r *row) float64 { return r.FlowPerHour }),
-	"vc":        figure(func(r *row) float64 { return orNaN(r.VC) }),
-	"heavy":     figure(func(r *row) float64 { return orNaN(r.HeavyShare) }),
-	"z":         figure(func(r *row) float64 { return orNaN(r.Z) }),
-	"deviation": figure(func(r *row) float64 { return math.Abs(orNaN(r.Z)) }),
-	"late": figure(func(r *row) float64 {
-		return float64(r.Late + r.LateQuarter + r.TooLate)
-	}),
-	"verification": figure(func(r *row) float64 { return float64(doubt(r.Verification.Status)) }),
-	"last": figure(func(r *row) float64 {
-		if r.LastEvent == nil {
-			return math.NaN()
-		}
-		return float64(r.LastEvent.Unix())
-	}),
-}
-
 var sortNames = []string{"id", "name", "road", "state", "total", "flow", "vc", "heavy", "z",
 	"deviation", "late", "last", "verification"}
 
-func figure(f func(*row) float64) func([]*row) func(*row) float64 {
-	return func([]*row) func(*row) float64 { return f }
-}
-
 // words orders by text as a person would: case does not matter first, and 9 is before 10. An empty
 // text is not known.
-func words(text func(*row) string) func([]*row) func(*row) float64 {
-	return func(rows []*row) func(*row) float64 {
-		all := make([]string, 0, len(rows))
-		for _, r := range rows {
-			all = append(all, text(r))
-		}
-		collate.New(language.English, collate.Numeric).SortStrings(all)
-		rank := make(map[string]float64, len(all))
-		for i, t := range all {
-			if _, had := rank[t]; !had {
-				rank[t] = float64(i)
-			}
-		}
-		return func(r *row) float64 {
-			if text(r) == "" {
-				return math.NaN()
-			}
-			return rank[text(r)]
+func words(rows []*row, text func(*board.Plaza) string) func(*board.Plaza) float64 {
+	all := make([]string, 0, len(rows))
+	for _, r := range rows {
+		all = append(all, text(&r.Plaza))
+	}
+	collate.New(language.English, collate.Numeric).SortStrings(all)
+	rank := make(map[string]float64, len(all))
+	for i, t := range all {
+		if _, had := rank[t]; !had {
+			rank[t] = float64(i)
 		}
 	}
-}
-
-// urgency says how urgent a state is; the higher the more.
-func urgency(s traffic.State) int {
-	return slices.Index([]traffic.State{traffic.Free, traffic.NoData, traffic.Busy, traffic.BelowUsual,
-		traffic.Saturated}, s)
-}
-
-// doubt says how doubtful a verdict is, from 1 for exact; 0 for what is none.
-func doubt(s board.Status) int {
-	return slices.Index([]board.Status{board.Exact, board.InFlight, board.Mismatch}, s) + 1
+	return func(p *board.Plaza) float64 {
+		if text(p) == "" {
+			return math.NaN()
+		}
+		return rank[text(p)]
+	}
 }

@@ -20,13 +20,13 @@ type Server struct {
 	tuning tuning
 	run    string // names this run in event ids
 
-	source    Source
-	settler   *settler
-	refresher *refresher
-	queries   *queries
-	static    map[string]*representation
-	openAPI   *representation
-	metrics   *serverMetrics
+	source     Source
+	normalizer *normalizer
+	refresher  *refresher
+	queries    *queries
+	static     map[string]*representation
+	openAPI    *representation
+	metrics    *serverMetrics
 
 	ctx    context.Context // of what is asked of the source
 	cancel context.CancelFunc
@@ -48,10 +48,10 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 	id := make([]byte, 4)
 	_, _ = rand.Read(id) // never fails
 	s := &Server{cfg: cfg, tuning: t, run: hex.EncodeToString(id), source: source,
-		settler: &settler{}, openAPI: newRepresentation("application/json", openAPI)}
+		normalizer: &normalizer{}, openAPI: newRepresentation("application/json", openAPI)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.refresher = &refresher{
-		source: source.Board, settler: s.settler, every: cfg.Refresh, idle: t.idle,
+		source: source.Board, normalizer: s.normalizer, every: cfg.Refresh, idle: t.idle,
 		timeout: t.boardTime, slow: t.slowBoard,
 		beat: t.heartbeat, now: t.now, ticks: t.ticks, log: cfg.Log,
 	}

@@ -103,16 +103,16 @@ func TestRefreshPace(t *testing.T) {
 	r := start(t, source, nil)
 	r.awaitBoard()
 	f := r.refresher
-	settled := func() {
+	read := func() {
 		eventually(t, "the read ends", func() bool { return f.reads.Load() == f.begun.Load() })
 	}
 	reads := func(seconds int) int64 {
-		settled()
+		read()
 		before := f.begun.Load()
 		for range 4 * seconds {
 			r.clock.advance(250 * time.Millisecond)
 			r.clock.ticks <- r.clock.now() // the one before was taken
-			settled()
+			read()
 		}
 		return f.begun.Load() - before
 	}

@@ -25,11 +25,11 @@ func TestChangesMakeTheBoard(t *testing.T) {
 			has uint64
 		}
 		clients := make([]client, 4)
-		var settle settler
+		var normal normalizer
 		for step := range 60 {
 			b := n.step(random.IntN(8))
 			disturb(random, n, b)
-			settle.settle(b)
+			normal.board(b)
 			next, err := nextSnapshot(s, b)
 			if err != nil {
 				t.Fatal(err)
@@ -131,15 +131,15 @@ func splitLines(text []byte) func(func([]byte) bool) {
 // TestUnchangedRowsAreShared keeps memory from growing with boards in which little changes.
 func TestUnchangedRowsAreShared(t *testing.T) {
 	n := newNetwork(10)
-	var settle settler
+	var normal normalizer
 	first := n.step(10)
-	settle.settle(first)
+	normal.board(first)
 	s, err := nextSnapshot(nil, first)
 	if err != nil {
 		t.Fatal(err)
 	}
 	second := n.step(1)
-	settle.settle(second)
+	normal.board(second)
 	next, err := nextSnapshot(s, second)
 	if err != nil {
 		t.Fatal(err)

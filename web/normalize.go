@@ -12,37 +12,37 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// maxProblems is how many problems of a verification are shown. Who reads a hundred reads the log.
+// maxProblems is how many problems of a verification are shown. Beyond that, the log is the place.
 const maxProblems = 100
 
-// settler makes what a source returns fit to be encoded: times by the right clock, figures rounded
+// normalizer makes what a source returns fit to be encoded: times by the right clock, figures rounded
 // and finite, nothing nil that is a list.
-type settler struct {
+type normalizer struct {
 	mu    sync.Mutex
 	zones map[string]*time.Location // nil for a name that does not exist
 }
 
 // zone returns a timezone by its IANA name, and false where there is none.
-func (s *settler) zone(name string) (*time.Location, bool) {
+func (n *normalizer) zone(name string) (*time.Location, bool) {
 	if name == "" || name == "Local" { // which would be this machine's
 		return nil, false
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	loc, known := s.zones[name]
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	loc, known := n.zones[name]
 	if !known {
 		loc, _ = time.LoadLocation(name)
-		if s.zones == nil {
-			s.zones = map[string]*time.Location{}
+		if n.zones == nil {
+			n.zones = map[string]*time.Location{}
 		}
-		s.zones[name] = loc
+		n.zones[name] = loc
 	}
 	return loc, loc != nil
 }
 
-// settle settles a board, with its plazas ascending by id and its summary.
-func (s *settler) settle(b *board.Board) {
-	loc, ok := s.zone(b.Timezone)
+// board normalizes a board, with its plazas ascending by id and its summary.
+func (n *normalizer) board(b *board.Board) {
+	loc, ok := n.zone(b.Timezone)
 	if !ok {
 		b.Timezone, loc = "UTC", time.UTC
 	}
@@ -57,15 +57,15 @@ func (s *settler) settle(b *board.Board) {
 	slices.SortStableFunc(b.Plazas, func(p, q board.Plaza) int { return cmp.Compare(p.ID, q.ID) })
 	b.Plazas = slices.CompactFunc(b.Plazas, func(p, q board.Plaza) bool { return p.ID == q.ID })
 	for i := range b.Plazas {
-		s.settlePlaza(&b.Plazas[i], b.Timezone, loc)
+		n.plaza(&b.Plazas[i], b.Timezone, loc)
 	}
 	b.Summary = board.Summarize(b.Plazas)
 	b.Summary.FlowPerHour = number(b.Summary.FlowPerHour, 2)
 }
 
-// settlePlaza settles a row; timezone and home are the database's.
-func (s *settler) settlePlaza(p *board.Plaza, timezone string, home *time.Location) *time.Location {
-	loc, ok := s.zone(p.Timezone)
+// plaza normalizes a row; timezone and home are the database's.
+func (n *normalizer) plaza(p *board.Plaza, timezone string, home *time.Location) *time.Location {
+	loc, ok := n.zone(p.Timezone)
 	if !ok {
 		p.Timezone, loc = timezone, home
 	}
@@ -88,13 +88,13 @@ func (s *settler) settlePlaza(p *board.Plaza, timezone string, home *time.Locati
 	return loc
 }
 
-// settleDetail settles a plaza's page; timezone is the database's.
-func (s *settler) settleDetail(d *board.Detail, timezone string, now time.Time) {
-	home, ok := s.zone(timezone)
+// detail normalizes a plaza's page; timezone is the database's.
+func (n *normalizer) detail(d *board.Detail, timezone string, now time.Time) {
+	home, ok := n.zone(timezone)
 	if !ok {
 		timezone, home = "UTC", time.UTC
 	}
-	loc := s.settlePlaza(&d.Plaza, timezone, home)
+	loc := n.plaza(&d.Plaza, timezone, home)
 	if d.At.IsZero() {
 		d.At = now
 	}
@@ -116,11 +116,11 @@ func (s *settler) settleDetail(d *board.Detail, timezone string, now time.Time) 
 		c.Since, c.Detected = c.Since.In(loc), c.Detected.In(loc)
 	}
 	d.RecentWindows = list(d.RecentWindows)
-	settleWindows(d.RecentWindows, loc)
+	normalizeWindows(d.RecentWindows, loc)
 }
 
-// settleWindows settles windows; a nil loc leaves their times as they are.
-func settleWindows(windows []board.Window, loc *time.Location) {
+// normalizeWindows normalizes windows; a nil loc leaves their times as they are.
+func normalizeWindows(windows []board.Window, loc *time.Location) {
 	for i := range windows {
 		w := &windows[i]
 		if loc != nil {
