@@ -99,26 +99,6 @@ func TestQuartersOfChange(t *testing.T) {
 	}
 }
 
-// TestVerificationOfOneMoment shows rows beside the events of the same check, while events go on.
-func TestVerificationOfOneMoment(t *testing.T) {
-	b := boardOf(t, time.UTC, time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC), 10, 2)
-	// rows were not counted this time
-	b.Plazas[0].Check = board.Check{Status: board.InFlight, TableCount: 15, InFlight: 2}
-	b.Derive()
-	v := b.Verification
-	if v.Status != board.InFlight || *v.Events != 20 || *v.Rows != 20 || v.InFlight != 2 ||
-		v.CheckedAt == nil {
-		t.Errorf("%+v: %d events, %d rows", v, *v.Events, *v.Rows)
-	}
-	for i := range b.Plazas { // it takes too long
-		b.Plazas[i].Check.StoredRows, b.Plazas[i].Counted = nil, nil
-	}
-	b.Derive()
-	if v := b.Verification; v.Rows != nil || v.CheckedAt != nil || *v.Events != 25 {
-		t.Errorf("%+v", v)
-	}
-}
-
 // TestSourceWaits asks a source that has nothing to read yet.
 func TestSourceWaits(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)

@@ -1,0 +1,122 @@
+package board
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
+)
+
+// now is the stream's time of the boards.
+var now = time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC)
+
+// boardOf returns a board of plazas that passed ten vehicles, all of them in the last minute.
+func boardOf(plazas int) *Board {
+	b := &Board{At: now, Location: time.UTC, StreamTime: &now, Watermark: &now, RowsAt: now}
+	minute := toll.MinuteAt(now.Unix())
+	for id := range plazas {
+		state := &toll.State{Events: 10, Minutes: toll.Panes{List: []toll.Pane{
+			{Start: minute, Types: []toll.TypeCount{{Type: "car", Count: 10}}}}}}
+		rows := int64(10)
+		check := Check{Status: Exact, TableCount: rows, StoredRows: &rows}
+		b.Plazas = append(b.Plazas, Plaza{ID: id, Counts: state, Check: check, Counted: &check,
+			Location: time.UTC})
+	}
+	b.Derive()
+	return b
+}
+
+// TestVerificationOfOneMoment shows rows and the events of the same check, while events go on.
+func TestVerificationOfOneMoment(t *testing.T) {
+	b := boardOf(2)
+	// rows were not counted this time
+	b.Plazas[0].Check = Check{Status: InFlight, TableCount: 15, InFlight: 2}
+	b.Derive()
+	v := b.Verification
+	if v.Status != InFlight || *v.Events != 20 || *v.Rows != 20 || v.InFlight != 2 ||
+		v.CheckedAt == nil {
+		t.Errorf("%+v: %d events, %d rows", v, *v.Events, *v.Rows)
+	}
+	for i := range b.Plazas { // it takes too long
+		b.Plazas[i].Check.StoredRows, b.Plazas[i].Counted = nil, nil
+	}
+	b.Derive()
+	if v := b.Verification; v.Rows != nil || v.CheckedAt != nil || *v.Events != 25 {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestMismatchStands keeps the verdict of the last count of rows until the next.
+func TestMismatchStands(t *testing.T) {
+	b := boardOf(2)
+	step := "run tollstream rebuild"
+	b.Plazas[1].Counted = &Check{Status: Mismatch, Problems: []Problem{{Text: "a row is missing",
+		Next: step}, {Text: "and another one", Next: step}}}
+	b.Plazas[1].Check.StoredRows = nil
+	b.Derive()
+	if v := b.Verification; v.Status != Mismatch || len(v.Problems) != 2 ||
+		!slices.Equal(v.Next, []string{step}) || b.Plazas[0].Verification.Status != Exact {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestDerive takes the figures of the last assessment while it is of the last hour, and else counts.
+func TestDerive(t *testing.T) {
+	b := boardOf(2)
+	p := &b.Plazas[0]
+	if p.FlowPerHour != 40 || !p.FlowKnown || p.State != traffic.NoData || p.Measure != nil {
+		t.Errorf("never assessed: %+v", p)
+	}
+	until := toll.MinuteAt(now.Unix())
+	p.Assessment = &traffic.Assessment{State: traffic.Busy, Since: until - 5, Until: until,
+		Why: "demand", Last: traffic.Measure{FlowPerHour: 900, VC: new(0.8)}}
+	b.Derive()
+	if p.State != traffic.Busy || p.FlowPerHour != 900 || *p.VC != 0.8 || p.Outdated() ||
+		b.Summary.States.Busy != 1 || b.Summary.States.NoData != 1 {
+		t.Errorf("assessed: %+v", p)
+	}
+	p.Assessment.Until = until - outdatedAfter - 1
+	b.Derive()
+	if p.State != traffic.NoData || p.FlowPerHour != 40 || p.VC != nil || !p.Outdated() ||
+		p.Why != "judged up to 05:59 only, as busy" {
+		t.Errorf("assessed long ago: %+v", p)
+	}
+	p.Counts.Minutes.From = until
+	if b.Derive(); p.FlowKnown {
+		t.Error("a flow of minutes that are not kept")
+	}
+}
+
+// TestOrder sorts by figures that equal ones share: they go by their fullness, as on the page.
+func TestOrder(t *testing.T) {
+	p, q := &Plaza{ID: 1, FlowPerHour: 5}, &Plaza{ID: 2, FlowPerHour: 4, VC: new(0.1)}
+	if CompareTies(p, q) <= 0 {
+		t.Error("a plaza whose fullness is not known goes first")
+	}
+	for name, figure := range Figures {
+		x, y := figure(p), figure(q)
+		if CompareFigures(x, y, true) != -CompareFigures(y, x, true) {
+			t.Errorf("%s: %v and %v have no order", name, x, y)
+		}
+	}
+	if Status("").Valid() || !Mismatch.Valid() {
+		t.Error("verdicts")
+	}
+}
+
+func TestClockSpan(t *testing.T) {
+	at := func(day, hour int) time.Time { return time.Date(2026, 3, day, hour, 0, 0, 0, time.UTC) }
+	for _, c := range []struct {
+		from, until time.Time
+		want        string
+	}{
+		{at(2, 7), at(2, 8), "07:00–08:00"}, {at(1, 23), at(2, 0), "2026-03-01 23:00–24:00"},
+		{at(1, 0), at(2, 0), "2026-03-01"}, {at(2, 0), at(2, 0), "00:00–00:00"},
+	} {
+		if got := ClockSpan(time.UTC, c.from, c.until, toll.MinuteAt(now.Unix())); got != c.want {
+			t.Errorf("%s, want %s", got, c.want)
+		}
+	}
+}
