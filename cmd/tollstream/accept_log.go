@@ -1,24 +1,15 @@
 package main
 
 import (
-	"context"
-	"fmt"
-	"strings"
-	"time"
-
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/admin"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
-	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
-	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
-func (a *app) acceptLogCommand() *cli.Command {
+func acceptLogCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "accept-log",
 		Usage: "continues in a log that was replaced",
@@ -37,152 +28,15 @@ func (a *app) acceptLogCommand() *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print what was accepted as JSON"},
 		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
-			con, err := endpoint.From(c)
-			if err != nil {
-				return err
-			}
-			return endpoint.WithHint(a.acceptLog(c.Context, con, c.Bool("yes"), c.Bool("json")))
+			return endpoint.WithStore(c, func(con endpoint.Connection, store *sql.Store) error {
+				actions := command.NewActions(c)
+				if err := admin.AcceptLog(c.Context, con, store, c.Bool("yes"), actions.Did); err != nil {
+					return err
+				}
+				return actions.End(
+					"nothing to accept: the log of every partition is the one that was stored, " +
+						"as far as it could be checked")
+			})
 		},
 	}
-}
-
-func (a *app) acceptLog(ctx context.Context, con endpoint.Connection, yes, asJSON bool) error {
-	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
-	if err != nil {
-		return err
-	}
-	store, err := con.OpenStore(sql.LoadAuto, log)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	info, found, err := con.Cluster.Describe(ctx, con.Topic)
-	if err != nil {
-		return err
-	}
-	if !found {
-		return kafka.Topics{Topic: con.Topic}.Missing()
-	}
-	if _, err := store.Check(ctx, con.Identity(info.ID)); err != nil {
-		return err
-	}
-	cursors, err := store.Writer(info.ID).Cursors(ctx)
-	if err != nil {
-		return err
-	}
-	client, err := con.Cluster.LogClient(con.Topic)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	var accepts []acceptance
-	var lines []string
-	for i := range cursors {
-		p, err := planAcceptance(ctx, store, client, &cursors[i])
-		if err != nil {
-			return kafka.Explain(err)
-		}
-		if p != nil {
-			accepts = append(accepts, *p)
-			lines = append(lines, fmt.Sprintf("%s: %s", p.Why, p.AcceptedLog))
-		}
-	}
-	if len(accepts) > 0 && !yes {
-		return hint.With(hint.Usagef("--yes is missing: %s", strings.Join(lines, "; ")),
-			"to continue in it, run: tollstream accept-log --yes")
-	}
-	t := &teller{w: a.stdout, asJSON: asJSON}
-	for i, p := range accepts {
-		if err := store.AcceptLog(ctx, p.cursor, p.last, p.AcceptedLog); err != nil {
-			return hint.Then(err, "run again: tollstream accept-log")
-		}
-		t.tell("accepted the log: " + lines[i])
-	}
-	return t.end(
-		"nothing to accept: the log of every partition is the one that was stored, as far as it could be checked")
-}
-
-// acceptance is a log that may be accepted.
-type acceptance struct {
-	sql.AcceptedLog
-	cursor *toll.Cursor
-	last   toll.LastRecord
-}
-
-// planAcceptance returns what accepting the log of a partition means, nil where it is the one that
-// was stored.
-func planAcceptance(ctx context.Context, store *sql.Store, client *fetch.Client,
-	c *toll.Cursor) (*acceptance, error) {
-	why := c.LogReplaced
-	if why == "" {
-		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
-		if err != nil {
-			return nil, err
-		}
-		if why = f.Replaced; why == "" {
-			return nil, nil
-		}
-	}
-	d, err := client.Differs(ctx, c.Partition, c.Next, c.Last)
-	if err != nil {
-		return nil, err
-	}
-	if d.End < c.Next {
-		return nil,
-			toll.Permanent(
-				"wait until it has grown beyond that; or replay the topic, after a look at what that loses: tollstream reset",
-				"partition %d ends at offset %s, below %s, up to which was stored: what comes in between would not be stored, nor counted here",
-				c.Partition, text.Number(d.End), text.Number(c.Next))
-	}
-	p := &acceptance{cursor: c, last: d.Last}
-	p.AcceptedLog = sql.AcceptedLog{Partition: c.Partition, Next: c.Next, Why: why,
-		MostRecords: max(0, c.Next-d.Start)}
-	if p.MostRows, _, err = store.RowsFrom(ctx, c.Partition, d.Start); err != nil {
-		return nil, err
-	}
-	if d.From >= 0 {
-		rows, _, err := store.RowsFrom(ctx, c.Partition, d.From)
-		if err != nil {
-			return nil, err
-		}
-		records := max(0, c.Next-d.From)
-		p.From, p.Rows, p.Records = &d.From, &rows, &records
-	}
-	return p, nil
-}
-
-// logsPatience bounds how long verify waits for the logs: all else of it needs no leader of the
-// topic.
-const logsPatience = 20 * time.Second
-
-// checkLogs compares the log of each partition with what was stored of it. What can't be compared
-// is no failure of verify, which says why.
-func checkLogs(ctx context.Context, r *reader) (map[int32]sql.LogCheck, error) {
-	m, err := r.store.Meta(ctx)
-	if err != nil {
-		return nil, err
-	}
-	cursors, err := r.store.Writer(m.TopicID).Cursors(ctx)
-	if err != nil || len(cursors) == 0 {
-		return nil, err
-	}
-	checks := make(map[int32]sql.LogCheck, len(cursors))
-	client, err := r.con.Cluster.LogClient(r.con.Topic)
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(ctx, logsPatience)
-	defer cancel()
-	for _, c := range cursors {
-		if !c.Last.Known && len(c.Chain) == 0 {
-			continue // nothing was stored yet
-		}
-		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
-		if err != nil {
-			f = fetch.Finding{Unchecked: kafka.Brief(kafka.Explain(err))}
-		}
-		checks[c.Partition] = sql.LogCheck{Replaced: f.Replaced, Unchecked: f.Unchecked}
-	}
-	return checks, nil
 }

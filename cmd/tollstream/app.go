@@ -28,18 +28,18 @@ type app struct {
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
 		upCommand(),
-		a.initCommand(),
+		initCommand(),
 		emitCommand(),
 		processCommand(),
 		a.viewCommand(),
-		a.verifyCommand(),
-		a.healthCommand(),
-		a.sqlCommand(),
-		a.deadLettersCommand(),
-		a.rebuildCommand(),
-		a.acceptLogCommand(),
-		a.pruneCommand(),
-		a.resetCommand(),
+		verifyCommand(),
+		healthCommand(),
+		sqlCommand(),
+		deadLettersCommand(),
+		rebuildCommand(),
+		acceptLogCommand(),
+		pruneCommand(),
+		resetCommand(),
 		demoCommand(),
 	}
 }

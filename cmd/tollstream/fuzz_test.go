@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/deadletters"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
@@ -61,9 +62,9 @@ func FuzzSettings(f *testing.F) {
 		refused(err)
 		_, err = emit.ParseSpeed(line)
 		refused(err)
-		_, err = parseKeep(line)
+		_, err = command.ParseAge(line)
 		refused(err)
-		_, err = parseOrigin("x", line)
+		_, err = deadletters.ParseOrigin("x", line)
 		refused(err)
 		_, err = traffic.ParseEquivalents(line)
 		refused(err)

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"context"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
-	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-func (a *app) initCommand() *cli.Command {
+func initCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "init",
 		Usage: "creates database, tables and topics on servers that exist",
@@ -36,20 +33,12 @@ func (a *app) initCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return a.init(c.Context, con, topics, c.Bool("json"))
+			actions := command.NewActions(c)
+			err = endpoint.Init(c.Context, con, topics, command.Warnings(c.App.ErrWriter), actions.Did)
+			if err != nil {
+				return endpoint.WithHint(err)
+			}
+			return actions.End("nothing to do: database, tables and topics are as they must be")
 		},
 	}
-}
-
-func (a *app) init(ctx context.Context, con endpoint.Connection, topics kafka.Topics,
-	asJSON bool) error {
-	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
-	if err != nil {
-		return err
-	}
-	t := &teller{w: a.stdout, asJSON: asJSON}
-	if err := endpoint.Init(ctx, con, topics, log, t.tell); err != nil {
-		return endpoint.WithHint(err)
-	}
-	return t.end("nothing to do: database, tables and topics are as they must be")
 }

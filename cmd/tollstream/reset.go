@@ -1,22 +1,15 @@
 package main
 
 import (
-	"context"
-	"fmt"
-
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/internal/admin"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
-	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka"
-	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
-func (a *app) resetCommand() *cli.Command {
+func resetCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "reset",
 		Usage: "empties tables and topics for a replay from the start",
@@ -41,174 +34,25 @@ func (a *app) resetCommand() *cli.Command {
 				Usage: "delete also the rows whose records the topic no longer holds"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
 		}, endpoint.TopicFlags()...), endpoint.Flags()...),
-		Action: func(c *cli.Context) error {
-			con, err := endpoint.From(c)
-			if err != nil {
-				return err
-			}
-			topics, err := endpoint.TopicsFrom(c, con)
-			if err != nil {
-				return err
-			}
-			o := resetOptions{ResetOptions: sql.ResetOptions{AllRows: c.Bool("all-rows")},
-				yes: c.Bool("yes"), loseRows: c.Bool("lose-rows")}
-			return endpoint.WithHint(a.reset(c.Context, con, topics, o, c.Bool("json")))
-		},
+		Action: reset,
 	}
 }
 
-// resetOptions are what a reset may do.
-type resetOptions struct {
-	sql.ResetOptions
-	yes      bool
-	loseRows bool // those that a replay does not bring back
-}
-
-// resetPlan says what a reset deletes.
-func resetPlan(con endpoint.Connection, o resetOptions) string {
-	rows := "the rows of livetolldata"
-	if o.AllRows {
-		rows = "all rows of livetolldata, those from before tollstream too,"
-	}
-	return fmt.Sprintf(
-		"%s and of tollstream's own tables in %s, the topics %s and %s, and the offsets of group %s; topic %s stays",
-		rows, con.Address(), kafka.LoopTopic(con.Group), kafka.TableTopic(con.Group), con.Group,
-		con.Topic)
-}
-
-func resetLine(o resetOptions) string {
-	line := "tollstream reset --yes"
-	if o.AllRows {
-		line += " --all-rows"
-	}
-	if o.loseRows {
-		line += " --lose-rows"
-	}
-	return line
-}
-
-// reset empties the database first. Until it is empty the database is marked, and process refuses
-// it; from then on what the topics still hold is of an epoch before. So wherever it is interrupted,
-// nothing wrong is counted, and running it again completes it.
-func (a *app) reset(ctx context.Context, con endpoint.Connection, topics kafka.Topics,
-	o resetOptions,
-	asJSON bool) error {
-	log, err := command.NewLogger(a.stderr, command.LogText, "warn")
-	if err != nil {
-		return err
-	}
-	store, err := con.OpenStore(sql.LoadAuto, log)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	info, found, err := con.Cluster.Describe(ctx, con.Topic)
-	if err != nil {
-		return err
-	}
-	lost, exact, err := unreplayable(ctx, con, store, info, found)
-	if err != nil {
-		return err
-	}
-	if !o.yes {
-		plan := "--yes is missing: reset deletes " + resetPlan(con, o)
-		if lost > 0 {
-			plan += "; " + sql.UnreplayableText(lost, exact)
-			o.loseRows = true
-		}
-		return hint.With(hint.Usagef("%s", plan), "to do it, run: "+resetLine(o))
-	}
-	if lost > 0 && !o.loseRows {
-		o.loseRows = true
-		return toll.Permanent("to lose them, run: "+resetLine(o), "%s", sql.UnreplayableText(lost, exact))
-	}
-	if err := checkIdle(ctx, con); err != nil {
-		return err
-	}
-	t := &teller{w: a.stdout, asJSON: asJSON}
-	done, err := store.Reset(ctx, con.Identity(info.ID), o.ResetOptions)
-	t.tell(done...)
-	if err != nil {
-		return err
-	}
-	done, err = con.Cluster.Reset(ctx, topics)
-	t.tell(done...)
-	if err != nil {
-		return hint.Then(err, "the database is empty, topics are left; run again: "+resetLine(o))
-	}
-	if !asJSON {
-		t.tell("ready for a replay: tollstream process")
-	}
-	return t.end("nothing to do")
-}
-
-// unreplayable returns how many rows a replay of the topic would not bring back.
-func unreplayable(ctx context.Context, con endpoint.Connection, store *sql.Store,
-	info kafka.Topic,
-	found bool) (rows int64, exact bool, err error) {
-	m, err := store.Meta(ctx)
-	if err != nil {
-		return 0, false, err
-	}
-	if m.Group != con.Group || m.Topic != con.Topic {
-		return 0, true, nil // the reset itself refuses that
-	}
-	logs := map[int32]sql.LogRange{}
-	if found && (m.TopicID == "" || m.TopicID == info.ID) {
-		cursors, err := store.Writer(m.TopicID).Cursors(ctx)
+func reset(c *cli.Context) error {
+	return endpoint.WithStore(c, func(con endpoint.Connection, store *sql.Store) error {
+		topics, err := endpoint.TopicsFrom(c, con)
 		if err != nil {
-			return 0, false, err
+			return err
 		}
-		client, err := con.Cluster.LogClient(con.Topic)
+		actions := command.NewActions(c)
+		err = admin.Reset(c.Context, con, store, topics, admin.ResetOptions{Yes: c.Bool("yes"),
+			AllRows: c.Bool("all-rows"), LoseRows: c.Bool("lose-rows")}, actions.Did)
 		if err != nil {
-			return 0, false, err
+			return err
 		}
-		defer client.Close()
-		for i := range cursors {
-			c := &cursors[i]
-			l, err := logRange(ctx, client, c)
-			if err != nil {
-				return 0, false, kafka.Explain(err)
-			}
-			logs[c.Partition] = l
+		if !c.Bool("json") {
+			actions.Did("ready for a replay: tollstream process")
 		}
-	}
-	return store.Unreplayable(ctx, logs)
-}
-
-// logRange returns what the topic holds of a partition that was stored up to a cursor.
-func logRange(ctx context.Context, client *fetch.Client, c *toll.Cursor) (sql.LogRange, error) {
-	replaced := c.LogReplaced != ""
-	if !replaced {
-		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
-		if err != nil {
-			return sql.LogRange{}, err
-		}
-		replaced = f.Replaced != ""
-	}
-	d, err := client.Differs(ctx, c.Partition, c.Next, c.Last)
-	if err != nil {
-		return sql.LogRange{}, err
-	}
-	l := sql.LogRange{Start: d.Start, Other: -1}
-	if replaced {
-		if l.Other = d.From; l.Other < 0 {
-			l.Other = d.Start
-		}
-	}
-	return l, nil
-}
-
-// checkIdle returns an error where processes of the group run. It comes before anything is deleted.
-func checkIdle(ctx context.Context, con endpoint.Connection) error {
-	n, err := con.Cluster.Members(ctx, con.Group)
-	if err != nil {
-		return err
-	}
-	if n > 0 {
-		return toll.Permanent(
-			"stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
-			"group %s has %s", con.Group, text.Count(n, "running member"))
-	}
-	return nil
+		return actions.End("nothing to do")
+	})
 }

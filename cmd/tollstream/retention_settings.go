@@ -1,9 +1,6 @@
 package main
 
 import (
-	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -21,7 +18,7 @@ const day = 24 * time.Hour
 func retentionFlags() []cli.Flag {
 	const category = "Retention"
 	flag := func(name string, value time.Duration, usage string) cli.Flag {
-		return &cli.StringFlag{Name: name, EnvVars: command.Env(name), Value: keepText(value),
+		return &cli.StringFlag{Name: name, EnvVars: command.Env(name), Value: command.FormatAge(value),
 			Category: category,
 			Usage:    usage + ", 0 to keep all"}
 	}
@@ -52,13 +49,14 @@ func retentionFrom(c *cli.Context) (maintenance.Retention, error) {
 		{"keep-windows", sql.MinKeepWindows, &r.Windows},
 		{"keep-dead-letters", maintenance.MinDeadLetters, &r.DeadLetters},
 	} {
-		d, err := parseKeep(command.Setting(c, f.name, keepText(*f.value)))
+		d, err := command.ParseAge(command.Setting(c, f.name, command.FormatAge(*f.value)))
 		if err != nil {
 			return r, hint.Usagef("--%s: %v", f.name, err)
 		}
 		if d != 0 && d < f.least {
-			return r, hint.Usagef("--%s is %s, want at least %s, or 0 to keep all", f.name, keepText(d),
-				keepText(f.least))
+			return r, hint.Usagef("--%s is %s, want at least %s, or 0 to keep all", f.name,
+				command.FormatAge(d),
+				command.FormatAge(f.least))
 		}
 		*f.value = d
 	}
@@ -66,29 +64,4 @@ func retentionFrom(c *cli.Context) (maintenance.Retention, error) {
 		return r, hint.Usagef("--maintenance-every is %v, want more than 0", r.Every)
 	}
 	return r, nil
-}
-
-// parseKeep reads a duration such as 90d or 48h, or 0.
-func parseKeep(text string) (time.Duration, error) {
-	const most = 100_000 * day // room for what is added to it
-	d, err := toll.ParseDuration(text)
-	if err != nil || d < 0 || d > most {
-		return 0, fmt.Errorf("%q is not a time such as 90d, 48h or 0", text)
-	}
-	return d, nil
-}
-
-// keepText writes a time as parseKeep reads it.
-func keepText(d time.Duration) string {
-	if d > 0 && d%day == 0 {
-		return strconv.FormatInt(int64(d/day), 10) + "d"
-	}
-	text := d.String() // 1h30m0s, 10m0s, 2h0m0s, 0s
-	if short, ok := strings.CutSuffix(text, "m0s"); ok {
-		text = short + "m"
-	}
-	if short, ok := strings.CutSuffix(text, "h0m"); ok {
-		text = short + "h"
-	}
-	return text
 }

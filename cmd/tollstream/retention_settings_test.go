@@ -3,34 +3,12 @@ package main
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
-
-func TestParseKeep(t *testing.T) {
-	for text, want := range map[string]time.Duration{
-		"0": 0, "90d": 90 * day, "48h": 48 * time.Hour, "0d": 0, "1h30m": 90 * time.Minute,
-		"400d": 400 * day, "10m": 10 * time.Minute,
-	} {
-		got, err := parseKeep(text)
-		if err != nil || got != want {
-			t.Errorf("%s: %v, %v", text, got, err)
-		}
-		if again, err := parseKeep(keepText(got)); err != nil || again != got {
-			t.Errorf("%s: written as %s, read as %v, %v", text, keepText(got), again, err)
-		}
-	}
-	for _, text := range []string{"", "d", "-1d", "-5h", "1.5d", "90", "9999999d", "99999999h",
-		"a week"} {
-		if got, err := parseKeep(text); err == nil {
-			t.Errorf("%q: %v", text, got)
-		}
-	}
-}
 
 func TestRetentionSettings(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
@@ -48,7 +26,8 @@ func TestRetentionSettings(t *testing.T) {
 		}
 	}
 	if maintenance.DefaultRetention().Minutes != toll.MinKeptMinutes ||
-		sql.KeepWindows(&pipeline.DefaultWindows().Kinds[0], maintenance.DefaultRetention().Windows) != 40*day {
+		sql.KeepWindows(&pipeline.DefaultWindows().Kinds[0],
+			maintenance.DefaultRetention().Windows) != 40*day {
 		t.Error("the help differs")
 	}
 }

@@ -1,26 +1,21 @@
 package main
 
 import (
-	"bytes"
-	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
 )
 
-func (a *app) sqlCommand() *cli.Command {
+func sqlCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "sql",
 		Usage:     "lists the queries of the folder sql, or runs one",
@@ -34,23 +29,12 @@ func (a *app) sqlCommand() *cli.Command {
 			&cli.BoolFlag{Name: "json", Usage: "print the rows as JSON objects"},
 		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
-			con, err := endpoint.From(c)
-			if err != nil {
-				return err
-			}
-			log, err := command.NewLogger(a.stderr, command.LogText, "warn")
-			if err != nil {
-				return err
-			}
-			store, err := con.OpenStore(sql.LoadAuto, log)
-			if err != nil {
-				return err
-			}
-			defer store.Close()
-			if c.NArg() == 0 {
-				return a.listQueries(store.Queries(), c.Bool("json"))
-			}
-			return a.runQuery(c.Context, store, c.Args().First(), c.Args().Tail(), c.Bool("json"))
+			return endpoint.WithStore(c, func(_ endpoint.Connection, store *sql.Store) error {
+				if c.NArg() == 0 {
+					return listQueries(c, store.Queries())
+				}
+				return runQuery(c, store, c.Args().First(), c.Args().Tail())
+			})
 		},
 	}
 }
@@ -62,15 +46,15 @@ type queryJSON struct {
 	Settings    []string `json:"settings"`
 }
 
-func (a *app) listQueries(queries []sql.Query, asJSON bool) error {
-	if asJSON {
+func listQueries(c *cli.Context, queries []sql.Query) error {
+	if c.Bool("json") {
 		list := []queryJSON{}
 		for _, q := range queries {
 			list = append(list, queryJSON{q.Name, q.Description, append([]string{}, q.Settings...)})
 		}
-		return text.WriteJSON(a.stdout, list)
+		return text.WriteJSON(c.App.Writer, list)
 	}
-	t := table.New(a.stdout, table.Left("query"), table.Left("settings"),
+	t := table.New(c.App.Writer, table.Left("query"), table.Left("settings"),
 		table.Left("what it does"))
 	for _, q := range queries {
 		t.AppendRow([]any{q.Name, strings.Join(q.Settings, ", "), q.Description})
@@ -79,19 +63,18 @@ func (a *app) listQueries(queries []sql.Query, asJSON bool) error {
 	return nil
 }
 
-func (a *app) runQuery(ctx context.Context, store *sql.Store, name string, args []string,
-	asJSON bool) error {
+func runQuery(c *cli.Context, store *sql.Store, name string, args []string) error {
 	if err := checkQuery(store.Queries(), name, args); err != nil {
 		return err
 	}
-	columns, rows, err := store.Run(ctx, name, args)
+	columns, rows, err := store.Run(c.Context, name, args)
 	if err != nil {
-		return endpoint.WithHint(err)
+		return err
 	}
-	if asJSON {
-		return writeRowsJSON(a.stdout, columns, rows)
+	if c.Bool("json") {
+		return render.RowsJSON(c.App.Writer, columns, rows)
 	}
-	return writeRows(a.stdout, columns, rows)
+	return render.Rows(c.App.Writer, columns, rows)
 }
 
 // checkQuery returns a usage error for what the queries can't mean.
@@ -119,86 +102,4 @@ func checkQuery(queries []sql.Query, name string, args []string) error {
 		}
 	}
 	return nil
-}
-
-// textColumn holds text that may well look like a number, or like SQL's NULL.
-const textColumn = "vehicle_type"
-
-const sqlNull = "NULL"
-
-// isNumeric reports whether a column holds whole numbers only.
-func isNumeric(columns []string, rows [][]string, i int) bool {
-	if columns[i] == textColumn || len(rows) == 0 {
-		return false
-	}
-	for _, row := range rows {
-		if _, err := strconv.ParseInt(row[i], 10, 64); err != nil && row[i] != sqlNull {
-			return false
-		}
-	}
-	return true
-}
-
-// writeRows prints a result as a table, with numbers as SQL writes them.
-func writeRows(w io.Writer, columns []string, rows [][]string) error {
-	if len(rows) == 0 {
-		_, err := fmt.Fprintln(w, "no rows")
-		return err
-	}
-	var heads []table.Column
-	for i, name := range columns {
-		heads = append(heads, table.Column{Name: text.Escape(name), Number: isNumeric(columns, rows, i)})
-	}
-	t := table.New(w, heads...)
-	for _, row := range rows {
-		var cells []any
-		for _, cell := range row {
-			cells = append(cells, text.Escape(cell))
-		}
-		t.AppendRow(cells)
-	}
-	t.Render()
-	return nil
-}
-
-// writeRowsJSON prints a result as a list of objects, whose members are in the order of the
-// columns.
-func writeRowsJSON(w io.Writer, columns []string, rows [][]string) error {
-	objects := []orderedObject{}
-	for _, row := range rows {
-		objects = append(objects, orderedObject{columns, row})
-	}
-	return text.WriteJSON(w, objects)
-}
-
-type orderedObject struct{ names, values []string }
-
-// MarshalJSON implements json.Marshaler.
-func (o orderedObject) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	b.WriteByte('{')
-	for i, name := range o.names {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		var value any = o.values[i]
-		if n, err := strconv.ParseInt(o.values[i], 10, 64); name != textColumn && err == nil {
-			value = n
-		} else if name != textColumn && o.values[i] == sqlNull {
-			value = nil
-		}
-		key, err := json.Marshal(name)
-		if err != nil {
-			return nil, err
-		}
-		text, err := json.Marshal(value)
-		if err != nil {
-			return nil, err
-		}
-		b.Write(key)
-		b.WriteByte(':')
-		b.Write(text)
-	}
-	b.WriteByte('}')
-	return b.Bytes(), nil
 }

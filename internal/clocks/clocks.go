@@ -25,6 +25,16 @@ func NewReader(store *sql.Store, lateness, idle time.Duration) *Reader {
 	return &Reader{Lateness: lateness, Idle: idle, server: store.Now}
 }
 
+// Cursors returns the cursors of what the database has stored.
+func Cursors(progress []sql.PartitionProgress) []toll.Cursor {
+	cursors := make([]toll.Cursor, len(progress))
+	for i, p := range progress {
+		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain,
+			Clock: p.Clock}
+	}
+	return cursors
+}
+
 // Read returns what the clocks show, and the minute that the event time of all partitions has
 // passed, idle ones too; 0 where it is not known. Event time comes from the cursors, without
 // asking Kafka: a partition whose records are old counts as idle, whatever its lag.

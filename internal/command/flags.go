@@ -22,7 +22,7 @@ func WithoutFlags(flags []cli.Flag, names ...string) []cli.Flag {
 	})
 }
 
-// logFlags returns the flags that [LoggerFrom] reads, for commands that run for long.
+// LogFlags returns the flags that [LoggerFrom] reads, for commands that run for long.
 func LogFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{

@@ -36,6 +36,12 @@ func NewLogger(stderr io.Writer, format, level string) (*slog.Logger, error) {
 	return nil, hint.Usagef("--log-format: %q is neither text nor json", format)
 }
 
+// Warnings returns the logger of a command that is over soon: it writes warnings and errors as
+// text.
+func Warnings(w io.Writer) *slog.Logger {
+	return slog.New(&lineHandler{w: w, level: slog.LevelWarn, mu: new(sync.Mutex)})
+}
+
 // lineHandler writes "10:23:02 warn  broker away broker=127.0.0.1:9092".
 type lineHandler struct {
 	w      io.Writer

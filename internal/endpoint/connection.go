@@ -19,6 +19,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -243,4 +244,18 @@ func WithHint(err error) error {
 // FixesTimezone reports whether the settings name the timezone that the database must have.
 func FixesTimezone(c *cli.Context) bool {
 	return c.IsSet("timezone") && command.Setting(c, "timezone", "") != ""
+}
+
+// WithStore opens the database that the flags name, for as long as do runs.
+func WithStore(c *cli.Context, do func(con Connection, store *sql.Store) error) error {
+	con, err := From(c)
+	if err != nil {
+		return err
+	}
+	store, err := con.OpenStore(sql.LoadAuto, command.Warnings(c.App.ErrWriter))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	return WithHint(do(con, store))
 }

@@ -70,7 +70,7 @@ func (r *Reader) Read(ctx context.Context) (*board.Board, error) {
 	if now, started := toll.StreamTime(states, toll.NewZone(r.location)); started {
 		b.StreamTime = new(now.Time())
 	}
-	if err := r.readProgress(ctx, b, Cursors(progress), &meta); err != nil {
+	if err := r.readProgress(ctx, b, clocks.Cursors(progress), &meta); err != nil {
 		return nil, err
 	}
 	for i := range checks {
@@ -128,16 +128,6 @@ func (r *Reader) readProgress(ctx context.Context, b *board.Board, cursors []tol
 	}
 	b.Warnings = clocks.Warnings(all.Skews())
 	return nil
-}
-
-// Cursors returns the cursors of what the database has stored.
-func Cursors(progress []sql.PartitionProgress) []toll.Cursor {
-	cursors := make([]toll.Cursor, len(progress))
-	for i, p := range progress {
-		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain,
-			Clock: p.Clock}
-	}
-	return cursors
 }
 
 // aboutEvery is how often the plazas file is read again from the database; it changes when a

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"strings"
@@ -15,7 +15,7 @@ func TestPruneBefore(t *testing.T) {
 	}
 	now := time.Date(2022, 2, 10, 23, 30, 0, 0, time.UTC) // 8:30 of the next day there
 	resolve := func(text string, clocks toll.Clocks) (toll.WallTime, error) {
-		b, err := parseBefore(text)
+		b, err := ParseBefore(text)
 		if err != nil {
 			return 0, err
 		}

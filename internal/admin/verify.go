@@ -1,0 +1,131 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tollstream/tollstream/internal/clocks"
+	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
+	"github.com/tollstream/tollstream/internal/pipeline"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/kafka"
+)
+
+// Verify compares the group table and the database while processes may go on to write. Each step
+// reads only what the step before makes certain:
+//
+//  1. what is published by now, from the database
+//  2. whether the group has consumed the loop up to its present end; then all of 1 is in the group
+//     table's topic
+//  3. the group table, up to that topic's present end; most of it was read before, in parallel with
+//     1 and 2
+//  4. the database in one snapshot, which holds all that 3 has merged
+func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
+	scan *topology.TableScan, deep bool,
+	steps *command.Steps) (*sql.Report, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	table := begin(func() (struct{}, error) { return struct{}{}, scan.Advance(ctx) })
+	logs := begin(func() (map[int32]sql.LogCheck, error) { return checkLogs(ctx, con, store) })
+	steps.Begin("reading from MySQL what is published")
+	published, err := store.Published(ctx)
+	if err != nil {
+		return nil, err
+	}
+	loop := begin(func() (bool, error) {
+		if len(published.Next) == 0 {
+			return true, nil // there may be no group yet
+		}
+		return con.Cluster.LoopConsumed(ctx, con.Group)
+	})
+	progress, err := store.Progress(ctx)
+	if err != nil {
+		return nil, err
+	}
+	meta, err := store.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	now, passed, err := clocks.NewReader(store, meta.Lateness, toll.DefaultIdle).Read(ctx,
+		clocks.Cursors(progress))
+	if err != nil {
+		return nil, err
+	}
+	in := sql.VerifyInput{Deep: deep, Passed: passed}
+	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, store, con.Location); err != nil {
+		return nil, err
+	}
+	steps.Begin("comparing the topic's log with what is stored")
+	if in.Logs, err = await(ctx, logs); err != nil {
+		return nil, err
+	}
+	steps.Begin("asking Kafka how far the group has come")
+	consumed, err := await(ctx, loop)
+	if err != nil {
+		return nil, err
+	}
+	if consumed {
+		in.Settled = published
+	}
+	steps.Begin("reading the group table from Kafka")
+	if _, err := await(ctx, table); err != nil {
+		return nil, err
+	}
+	if err := scan.Advance(ctx); err != nil {
+		return nil, err
+	}
+	if in.States, err = scan.States(); err != nil {
+		return nil, err
+	}
+	steps.Begin("reading and comparing what MySQL holds")
+	report, err := store.Verify(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	report.Notes = append(report.Notes, clocks.Warnings(now.Skews())...)
+	if !consumed {
+		report.Notes = append(report.Notes, fmt.Sprintf(
+			"the group has not consumed %s to its end: that a delta is lost can be told once it has",
+			kafka.LoopTopic(con.Group)))
+	}
+	return report, nil
+}
+
+// await returns what do returns, or ctx's error as soon as ctx ends: Kafka's clients take no
+// context. What was begun then ends by itself.
+func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := do()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// begin does something in parallel. The function that it returns waits for its end, once.
+func begin[T any](do func() (T, error)) (end func() (T, error)) {
+	ended := make(chan struct{})
+	var value T
+	var err error
+	go func() {
+		defer close(ended)
+		value, err = do()
+	}()
+	return func() (T, error) {
+		<-ended
+		return value, err
+	}
+}

@@ -1,0 +1,169 @@
+// Package deadletters lists the records that were rejected, shows one of them, and sends them
+// again.
+package deadletters
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
+)
+
+// Characters of a payload and a reason in the list.
+const payloadWidth, reasonWidth = 40, 60
+
+// letterJSON is a dead letter as --json prints it.
+type letterJSON struct {
+	Partition int32     `json:"partition"`
+	Offset    int64     `json:"offset"`
+	Time      time.Time `json:"time"`
+	Kind      string    `json:"kind"`
+	Reason    string    `json:"reason"`
+	SQLState  string    `json:"sql_state,omitempty"`
+	Number    uint16    `json:"error_number,omitempty"` // of the database's error
+	RetryOf   string    `json:"retry_of,omitempty"`     // the dead letter that it was to repair
+	Key       *string   `json:"key"`
+	// null for a tombstone, and where it is no text
+	Payload       *string `json:"payload"`
+	PayloadBase64 string  `json:"payload_base64,omitempty"` // where it is no text
+	// as received; more than are kept where the database could not take them
+	PayloadBytes int64     `json:"payload_bytes"`
+	RejectedAt   time.Time `json:"rejected_at"`
+	Retried      bool      `json:"retried"`
+}
+
+func letterReport(d *sql.DeadLetter) letterJSON {
+	r := letterJSON{
+		Partition: d.Partition, Offset: d.Offset, Time: d.Time,
+		Kind: string(d.Kind), Reason: d.Reason, SQLState: d.SQLState, Number: d.Number,
+		PayloadBytes: d.PayloadBytes, RejectedAt: d.RejectedAt, Retried: d.Retried,
+	}
+	if d.RetryOf != nil {
+		r.RetryOf = topology.FormatOrigin(*d.RetryOf)
+	}
+	if d.Key != nil {
+		key := strings.ToValidUTF8(string(d.Key), "\uFFFD")
+		r.Key = &key
+	}
+	switch text := string(d.Payload); {
+	case d.Payload == nil:
+	case utf8.ValidString(text):
+		r.Payload = &text
+	default:
+		r.PayloadBase64 = base64.StdEncoding.EncodeToString(d.Payload)
+	}
+	return r
+}
+
+// List prints the dead letters of a filter, the oldest first, and how many there are besides.
+func List(ctx context.Context, w io.Writer, store *sql.Store, filter sql.DeadLetterFilter,
+	asJSON bool) error {
+	all := filter
+	all.After, all.Limit = nil, 0
+	total, err := store.CountDeadLetters(ctx, all)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeLetters(w, total, func(do func(*sql.DeadLetter) error) error {
+			return store.EachDeadLetter(ctx, filter, do)
+		})
+	}
+	filter.PayloadLimit = payloadWidth * utf8.UTFMax
+	var last toll.Origin
+	var shown int64
+	t := table.New(w, table.Left("record"), table.Left("time (UTC)"), table.Left("kind"),
+		table.Left("reason"),
+		table.Right("bytes"), table.Left("payload"), table.Left("retried"))
+	err = store.EachDeadLetter(ctx, filter, func(d *sql.DeadLetter) error {
+		last = d.Origin()
+		shown++
+		retried := ""
+		if d.Retried {
+			retried = "stored"
+		}
+		t.AppendRow([]any{topology.FormatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind),
+			text.Cut(text.Escape(d.Reason), reasonWidth),
+			text.Number(d.PayloadBytes), payloadHead(d.Payload), retried})
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if shown > 0 {
+		t.Render()
+		fmt.Fprintln(w)
+	}
+	_, err = fmt.Fprintln(w, listSummary(shown, total, filter, last))
+	return err
+}
+
+// writeLetters writes the list as JSON, one dead letter after the other: all of them may be more
+// than fit the memory.
+func writeLetters(w io.Writer, total int64, each func(func(*sql.DeadLetter) error) error) error {
+	if _, err := fmt.Fprintf(w, "{\n  \"total\": %d,\n  \"dead_letters\": [", total); err != nil {
+		return err
+	}
+	separator, end := "\n", "]\n}\n"
+	err := each(func(d *sql.DeadLetter) error {
+		text, err := text.IndentJSON(letterReport(d), "    ", "  ")
+		if err != nil {
+			return err
+		}
+		text = append([]byte(separator+"    "), bytes.TrimSuffix(text, []byte("\n"))...)
+		separator, end = ",\n", "\n  ]\n}\n"
+		_, err = w.Write(text)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, end)
+	return err
+}
+
+// listSummary writes how many dead letters there are besides those that were listed.
+func listSummary(shown, total int64, f sql.DeadLetterFilter, last toll.Origin) string {
+	what := text.Count(total, "dead letter")
+	if f.Partition != nil {
+		what += fmt.Sprintf(" in partition %d", *f.Partition)
+	}
+	if f.Kind != "" {
+		what += " of this kind"
+	}
+	if f.Reason != "" {
+		what += " with this reason"
+	}
+	switch {
+	case total == 0 && f.Partition == nil && f.Kind == "" && f.Reason == "":
+		return "no dead letters: every record is a row"
+	case shown == total:
+		return what
+	case shown == 0 || f.After != nil:
+		return fmt.Sprintf("%s of %s", text.Number(shown), what)
+	}
+	return fmt.Sprintf("%s of %s; the next ones: --after %s", text.Number(shown), what,
+		topology.FormatOrigin(last))
+}
+
+// payloadHead returns the beginning of a payload, safe for a terminal.
+func payloadHead(payload []byte) string {
+	switch {
+	case payload == nil:
+		return "(tombstone)"
+	case len(payload) == 0:
+		return "(empty)"
+	}
+	head := payload[:min(len(payload), payloadWidth*utf8.UTFMax)]
+	return text.Cut(text.Escape(string(head)), payloadWidth)
+}
