@@ -54,24 +54,15 @@ func nextSnapshot(old *snapshot, b *board.Board) (*snapshot, error) {
 		s.number, s.fullSince = old.number+1, old.fullSince
 		head, rows = old.head, old.rows
 	}
-	document, err := json.Marshal(struct {
-		StreamTime *time.Time `json:"stream_time"`
-		Watermark  *time.Time `json:"watermark"`
-		Waiting    int64      `json:"waiting"`
-
-		OpenTransactions []board.OpenTransaction `json:"open_transactions"`
-		Warnings         []string                `json:"warnings"`
-		RecentRejects    board.RecentRejects     `json:"recent_rejects"`
-
-		Timezone     string             `json:"timezone"`
-		Verification board.Verification `json:"verification"`
-		Summary      board.Summary      `json:"summary"`
-	}{b.StreamTime, b.Watermark, b.Waiting, b.OpenTransactions, b.Warnings, b.RecentRejects,
-		b.Timezone, b.Verification, b.Summary})
+	whole := *b
+	whole.Plazas = nil
+	document, err := json.Marshal(&whole)
 	if err != nil {
 		return nil, fmt.Errorf("encode the board: %w", err)
 	}
-	s.head = changedMembers(head, text.EscapeJSON(document), s.number)
+	// the first and the last member, at and plazas, are sent by themselves
+	members := changedMembers(append([]member{{}}, head...), text.EscapeJSON(document), s.number)
+	s.head = members[1 : len(members)-1]
 	for i := range b.Plazas {
 		p := &b.Plazas[i]
 		for len(rows) > 0 && rows[0].ID < p.ID {

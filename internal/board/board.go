@@ -28,7 +28,6 @@ type Board struct {
 	StreamTime *time.Time `json:"stream_time"` // event time: the median of the plazas' latest minutes
 	Watermark  *time.Time `json:"watermark"`   // windows that end at or before it have closed
 	Waiting    int64      `json:"waiting"`     // records of the topic that are not stored yet
-	Timezone   string     `json:"timezone"`    // the database's, an IANA name; empty for UTC
 
 	// OpenTransactions of producers, which keep records from being read.
 	OpenTransactions []OpenTransaction `json:"open_transactions"`
@@ -37,6 +36,7 @@ type Board struct {
 
 	RecentRejects RecentRejects `json:"recent_rejects"`
 
+	Timezone     string       `json:"timezone"`     // the database's, an IANA name; empty for UTC
 	Verification Verification `json:"verification"` // derived
 	Summary      Summary      `json:"summary"`      // derived, see [Summarize]
 	// in any order, no id twice; the server sorts them by id
