@@ -186,7 +186,7 @@ func TestViewAndVerify(t *testing.T) {
 
 	p.emit(testEvents)
 	out, _ = p.expect(0, "view")
-	contains(t, out, "nothing is stored yet\n6 records of the topic wait to be stored\n")
+	contains(t, out, "nothing is stored yet\nlag: 6 records of the topic\n")
 	p.process()
 
 	out, _ = p.expect(0, "verify")
@@ -279,9 +279,9 @@ func TestViewAndVerify(t *testing.T) {
 	// What is not stored yet.
 	p.emit("Thu Feb 10 10:23:05 2022,6,car,4856\n")
 	out, _ = p.expect(0, "view")
-	contains(t, out, "exact: 6 vehicles", "\n1 record of the topic waits to be stored\n")
+	contains(t, out, "exact: 6 vehicles", "\nlag: 1 record of the topic\n")
 	out, _ = p.expect(0, "view", "--plaza", "4856")
-	contains(t, out, "exact: each vehicle is one row and counted once\n", "waiting", "records of the topic, of any plaza, that are not stored yet\n")
+	contains(t, out, "exact: each vehicle is one row and counted once\n", "lag ", "records of the topic, of any plaza, that are not stored yet\n")
 	out, _ = p.expect(0, "view", "--json")
 	if v := decodeJSON(t, out); v["waiting"] != 1. || v["total"] != 6. {
 		t.Errorf("%s", out)

@@ -139,7 +139,7 @@ type Summary struct {
 	States      StateCounts `json:"states"`
 }
 
-// StateCounts says how many plazas are in each state of congestion.
+// StateCounts counts the plazas in each state of congestion.
 type StateCounts struct {
 	Free       int `json:"free"`
 	Busy       int `json:"busy"`
@@ -267,7 +267,7 @@ type Change struct {
 	From     traffic.State `json:"from"`
 	To       traffic.State `json:"to"`
 	Since    time.Time     `json:"since"`    // when it began, in event time
-	Detected time.Time     `json:"detected"` // when it was settled
+	Detected time.Time     `json:"detected"` // when it was decided
 	Why      string        `json:"why"`
 
 	Measure traffic.Measure `json:"-"` // the figures that decided it

@@ -74,7 +74,7 @@ func (b *Board) outdated(a *traffic.Assessment) bool {
 // Outdated reports whether the plaza was assessed, but not for the last hour.
 func (p *Plaza) Outdated() bool { return p.Assessment != nil && p.Measure == nil }
 
-// Describe adds what the plazas file says.
+// Describe adds the facts of the plazas file.
 func (p *Plaza) Describe(about toll.Plaza) {
 	p.Name, p.Road, p.Lanes = about.Name, about.Road, about.Lanes
 	if about.PositionKm != 0 {

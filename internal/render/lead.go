@@ -36,8 +36,8 @@ const (
 	longestLead = int64(1 << 31) // seconds; what is longer is no timezone's anyway
 )
 
-// explainLead says how far the last event that ran ahead did so, and as if in which timezone its
-// plaza's clock ran, in words. lead is in seconds.
+// explainLead describes how far the last event ran ahead, and in which timezone its plaza's clock
+// would be right. lead is in seconds.
 func explainLead(b *board.Board, lead int64) (length, zone string) {
 	lead = min(lead, longestLead)
 	length = "the last of them by " + text.Minutes((lead+30)/60)

@@ -337,7 +337,7 @@ func writeVerification(w io.Writer, b *board.Board, p *board.Plaza) {
 	}
 	if b.Waiting > 0 {
 		figures = append(figures,
-			table.Figure{"waiting", text.Number(b.Waiting),
+			table.Figure{"lag", text.Number(b.Waiting),
 				"records of the topic, of any plaza, that are not stored yet"})
 	}
 	for _, t := range b.OpenTransactions {
@@ -389,10 +389,10 @@ func writeVerification(w io.Writer, b *board.Board, p *board.Plaza) {
 	}
 }
 
-// IndexHint says how to make counts of rows fast.
+// IndexHint is how to make counts of rows fast.
 const IndexHint = "the optional indexes in sql/indexes.sql make the count fast"
 
-// rowsNote says where the count of rows is not of this moment, and why.
+// rowsNote is when the rows were counted, where that was not now, or why they were not.
 func rowsNote(b *board.Board, p *board.Plaza) string {
 	switch {
 	case p.Check.Note != "":

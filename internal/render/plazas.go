@@ -30,7 +30,7 @@ func (o *Options) top(b *board.Board) []board.Plaza {
 // Plazas writes all plazas for a person: the verdict, the state of the network, a line for each.
 func Plazas(b *board.Board, o Options) string {
 	if len(b.Plazas) == 0 {
-		lines := append(backlogLines(b), lateness(b)...)
+		lines := append(lagLines(b), lateness(b)...)
 		return strings.Join(append([]string{"exact: nothing is stored yet"}, lines...), "\n") + "\n"
 	}
 	t := &strings.Builder{}
@@ -42,7 +42,7 @@ func Plazas(b *board.Board, o Options) string {
 		}
 		head = append(head, line)
 	}
-	head = append(head, backlogLines(b)...)
+	head = append(head, lagLines(b)...)
 	if states := states(b); states != "" {
 		head = append(head, states)
 	}
@@ -54,12 +54,12 @@ func Plazas(b *board.Board, o Options) string {
 	fields := table.Fitting(plazaFields(b, shown, o.Order), o.Width)
 	foot := legend(fields)
 	if slices.ContainsFunc(shown, func(p board.Plaza) bool { return p.Outdated() }) {
-		foot = append(foot, "*: judged up to an earlier time only; tollstream view --plaza says which")
+		foot = append(foot, "*: judged up to an earlier time only; tollstream view --plaza shows which")
 	}
 	if slices.ContainsFunc(fields, func(f table.Field) bool {
 		return f.Rank < shareRank && slices.Contains(f.Cells, "?")
 	}) {
-		foot = append(foot, "?: of minutes that the state does not keep; toll_window has them")
+		foot = append(foot, "?: of minutes that the group table no longer holds; toll_window has them")
 	}
 	if note := rowsNote(b, &b.Plazas[0]); note != "" && rowsKnown(b) {
 		foot = append(foot, "rows "+note)
@@ -74,10 +74,10 @@ func Plazas(b *board.Board, o Options) string {
 	return t.String()
 }
 
-// backlogLines say how far behind the topic the figures are, and what keeps them there.
-func backlogLines(b *board.Board) (lines []string) {
+// lagLines say how far behind the topic the figures are, and what keeps them there.
+func lagLines(b *board.Board) (lines []string) {
 	if b.Waiting > 0 {
-		lines = append(lines, waitingLine(b))
+		lines = append(lines, "lag: "+text.Count(b.Waiting, "record")+" of the topic")
 	}
 	for _, t := range b.OpenTransactions {
 		lines = append(lines, transactionLine(t))
@@ -85,8 +85,8 @@ func backlogLines(b *board.Board) (lines []string) {
 	return lines
 }
 
-// transactionLine says which transaction keeps records of the topic from being read. How long it is
-// open is known to those who looked before.
+// transactionLine describes a transaction that keeps records of the topic from being read. How long
+// it is open is known from the second board on.
 func transactionLine(t board.OpenTransaction) string {
 	line := fmt.Sprintf("partition %d waits at offset %s for the end of a producer's transaction",
 		t.Partition, text.Number(t.Offset))
@@ -94,14 +94,6 @@ func transactionLine(t board.OpenTransaction) string {
 		line += ", for " + open.String() + " so far"
 	}
 	return line
-}
-
-func waitingLine(b *board.Board) string {
-	wait := "wait"
-	if b.Waiting == 1 {
-		wait = "waits"
-	}
-	return text.Count(b.Waiting, "record") + " of the topic " + wait + " to be stored"
 }
 
 // networkVerdict is the verdict on all plazas, in one line.
@@ -116,7 +108,7 @@ func networkVerdict(b *board.Board) string {
 		text.Count(len(b.Plazas), "plaza"))
 	switch b.Verification.Status {
 	case board.Mismatch:
-		return fmt.Sprintf("MISMATCH at %s: %s (tollstream verify says more)",
+		return fmt.Sprintf("MISMATCH at %s: %s (details: tollstream verify)",
 			text.Count(len(wrong), "plaza"), SomeOf(wrong))
 	case board.InFlight:
 		return fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all,
@@ -163,8 +155,8 @@ func states(b *board.Board) string {
 	return strings.Join(parts, ", ")
 }
 
-// lateness tells how many events came late or ran ahead, and how many records are no events: a line
-// each, where there are any.
+// lateness counts the events that came late or ran ahead, and the rejected records: a line each,
+// where there are any.
 func lateness(b *board.Board) []string {
 	var late, lateQuarter, tooLate, ahead int64
 	var leading []string
@@ -189,16 +181,16 @@ func lateness(b *board.Board) []string {
 		lines = append(lines, strings.Join(parts, ", "))
 	}
 	if ahead > 0 {
-		lines = append(lines, fmt.Sprintf("%s ran ahead, at plaza %s (view --plaza says by how much)",
+		lines = append(lines, fmt.Sprintf("%s ran ahead, at plaza %s (view --plaza shows by how much)",
 			text.Number(ahead), SomeOf(leading)))
 	}
 	if b.RecentRejects.High {
-		lines = append(lines, fmt.Sprintf("REJECTED: %s of the last %s could not be a row",
+		lines = append(lines, fmt.Sprintf("REJECTED: %s of the last %s",
 			text.Number(b.RecentRejects.Rejected), text.Count(b.RecentRejects.Records, "record")))
 	}
 	if b.DeadLetters > 0 {
-		lines = append(lines, fmt.Sprintf("%s could not be a row: tollstream dead-letters",
-			text.Count(b.DeadLetters, "record")))
+		lines = append(lines, text.Count(b.DeadLetters, "dead letter")+
+			": tollstream dead-letters")
 	}
 	return lines
 }

@@ -161,7 +161,7 @@ func (f *viewFixture) one(plaza int) *board.Board {
 // TestViewText holds what is shown to its exact form, in 80 columns.
 func TestViewText(t *testing.T) {
 	f := newViewFixture(t)
-	f.compare("all", f.b, 80, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("all", f.b, 80, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 
 plaza  flow/h      total  1 min  15 min  1 h        last  verdict        car
@@ -173,7 +173,7 @@ plaza  flow/h      total  1 min  15 min  1 h        last  verdict        car
 flow/h: vehicles an hour, by the last 15 minutes
 1 min, 15 min, 1 h: vehicles in that time up to the stream's time
 `)
-	f.compare("little room", f.b, 70, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("little room", f.b, 70, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 
 plaza  flow/h      total  15 min  1 h        last  verdict
@@ -208,11 +208,11 @@ in flight: some are stored and not yet counted; all else is exact
   checksum              -  not compared (--deep does)
 `)
 	f.congested()
-	f.compare("all, congested", f.b, 80, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("all, congested", f.b, 80, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 1 saturated, 1 below usual
 1,215 late, 3 late for minutes, 1 too late
-80 ran ahead, at plaza 4856 (view --plaza says by how much)
+80 ran ahead, at plaza 4856 (view --plaza shows by how much)
 
 plaza  state          flow/h   v/c      total  1 h        last  verdict
 ──────────────────────────────────────────────────────────────────────────────
@@ -223,11 +223,11 @@ plaza  state          flow/h   v/c      total  1 h        last  verdict
 flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
 1 h: vehicles in that time up to the stream's time
 `)
-	f.compare("all, wide", f.b, 140, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("all, wide", f.b, 140, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 1 saturated, 1 below usual
 1,215 late, 3 late for minutes, 1 too late
-80 ran ahead, at plaza 4856 (view --plaza says by how much)
+80 ran ahead, at plaza 4856 (view --plaza shows by how much)
 
 plaza  name          state          flow/h   v/c     z      total  1 min  15 min  1 h        last  verdict        car  tr\x1bck
 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -336,13 +336,13 @@ exact: each stored vehicle is counted once; the rows are not counted
 		t.Errorf("one in a hundred is shown as many:\n%s", got)
 	}
 	f.b.RecentRejects = board.RecentRejects{Records: 4000, Rejected: 41, High: true}
-	f.compare("all, some not judged", f.b, 80, `MISMATCH at 1 plaza: NULL (tollstream verify says more)
+	f.compare("all, some not judged", f.b, 80, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
 stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 1 below usual, 1 not judged
 1,215 late, 3 late for minutes, 1 too late
-80 ran ahead, at plaza 4856 (view --plaza says by how much)
-REJECTED: 41 of the last 4,000 records could not be a row
-40 records could not be a row: tollstream dead-letters
+80 ran ahead, at plaza 4856 (view --plaza shows by how much)
+REJECTED: 41 of the last 4,000 records
+40 dead letters: tollstream dead-letters
 
 plaza  state          flow/h      total  15 min  1 h        last  verdict
 ────────────────────────────────────────────────────────────────────────────────
@@ -352,8 +352,8 @@ plaza  state          flow/h      total  15 min  1 h        last  verdict
 
 flow/h: vehicles an hour, by the last 15 minutes
 15 min, 1 h: vehicles in that time up to the stream's time
-*: judged up to an earlier time only; tollstream view --plaza says which
-?: of minutes that the state does not keep; toll_window has them
+*: judged up to an earlier time only; tollstream view --plaza shows which
+?: of minutes that the group table no longer holds; toll_window has them
 `)
 	f.compare("one, not judged", f.one(4856), 80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 Junc\x1btion, M2 km 8.5, 2 lanes

@@ -17,7 +17,7 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// Config says what is read, and where.
+// Config is what is read, and from where.
 type Config struct {
 	Cluster kafka.Cluster
 	Topic   string
@@ -55,7 +55,7 @@ type Reader struct {
 	countTook   time.Duration
 	deadLetters int64
 
-	about   map[int16]toll.Plaza // what the plazas file says
+	about   map[int16]toll.Plaza // as the plazas file describes them
 	aboutAt time.Time            // when that was read
 }
 
@@ -146,7 +146,7 @@ func noAnswer(err error) error {
 func checkDatabase(ctx context.Context, cfg Config) (sql.Meta, error) {
 	if err := cfg.Store.Ping(ctx); err != nil {
 		if hint.Of(err) != "" {
-			return sql.Meta{}, err // it says where to
+			return sql.Meta{}, err // its hint is better
 		}
 		return sql.Meta{}, noAnswer(fmt.Errorf("connect to MySQL at %s: %w", cfg.Store.Address(), err))
 	}

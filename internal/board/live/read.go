@@ -134,7 +134,7 @@ func (r *Reader) readProgress(ctx context.Context, b *board.Board, cursors []tol
 // process starts.
 const aboutEvery = 10 * time.Second
 
-// readCongestion adds how the plazas stand, and what the plazas file says of them.
+// readCongestion adds the last assessment of each plaza, and its description in the plazas file.
 func (r *Reader) readCongestion(ctx context.Context, b *board.Board) error {
 	if r.about == nil || time.Since(r.aboutAt) > aboutEvery {
 		configured, err := r.cfg.Store.ConfiguredPlazas(ctx)
