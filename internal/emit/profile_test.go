@@ -77,10 +77,11 @@ func TestAddDays(t *testing.T) {
 func TestParseIncident(t *testing.T) {
 	start := time.Date(2026, 3, 2, 6, 0, 0, 0, time.UTC)
 	for text, want := range map[string]string{
-		"4007,2026-03-02 07:10,20m,blockage":             "4007,2026-03-02 07:10:00,20m0s,blockage,0.05",
-		"4007, 2026-03-02T07:10:30+01:00, 1h, surge, 3":  "4007,2026-03-02 06:10:30,1h0m0s,surge,3",
-		"-3,+1h30m,90s,surge":                            "-3,2026-03-02 07:30:00,1m30s,surge,2.5",
-		"4007,+1d2h,1d,blockage":                         "4007,2026-03-03 08:00:00,24h0m0s,blockage,0.05",
+		"4007,2026-03-02 07:10,20m,blockage":            "4007,2026-03-02 07:10:00,20m0s,blockage,0.05",
+		"4007, 2026-03-02T07:10:30+01:00, 1h, surge, 3": "4007,2026-03-02 06:10:30,1h0m0s,surge,3",
+		"-3,+1h30m,90s,surge":                           "-3,2026-03-02 07:30:00,1m30s,surge,2.5",
+		"4007,+1d2h,1d,blockage": "4007,2026-03-03 " +
+			"08:00:00,24h0m0s,blockage,0.05",
 		"4007,+0s,20m,blockage,0":                        "4007,2026-03-02 06:00:00,20m0s,blockage,0",
 		"4007,+1h,20m":                                   "3 fields, it has 4 or 5",
 		"4007,+1h,20m,blockage,0.1,x":                    "6 fields, it has 4 or 5",

@@ -52,14 +52,16 @@ func (s *Sandbox) Write(w io.Writer) error {
 	fmt.Fprintf(&b, "Data   %s: %s\n", folder, s.afterwards())
 	if s.InMemory() {
 		b.WriteString(
-			"\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows are deleted at the end.\n")
+			"\nNo MariaDB is installed here, so the database is one in memory: slower, and its rows are " +
+				"deleted at the end.\n")
 	}
 	b.WriteString("\nNext, each in a terminal of its own:\n\n")
 	for _, line := range s.exports() {
 		fmt.Fprintf(&b, "  %s\n", line)
 	}
 	b.WriteString(
-		"  tollstream process\n  tollstream emit\n  tollstream view --watch\n\nCtrl-C stops both servers.\n")
+		"  tollstream process\n  tollstream emit\n  tollstream view --watch\n\nCtrl-C stops both " +
+			"servers.\n")
 	_, err = io.WriteString(w, b.String())
 	return err
 }

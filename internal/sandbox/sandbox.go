@@ -227,7 +227,8 @@ func explainListen(err error, what, addr, flag string) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return hint.With(fmt.Errorf("the address %s for %s is taken by another program", addr, what),
 			fmt.Sprintf(
-				"is another tollstream up running, or a %s? choose another address with %s, port 0 takes a free one", what, flag))
+				"is another tollstream up running, or a %s? choose another address with %s, port 0 takes a "+
+					"free one", what, flag))
 	}
 	if errors.Is(err, syscall.EACCES) {
 		return hint.With(err, "choose another address with "+flag)
