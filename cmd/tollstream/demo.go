@@ -35,7 +35,7 @@ func demoCommand() *cli.Command {
 func runDemo(c *cli.Context) error {
 	const maxSpeed = 3600
 	cfg := demo.Config{Speed: c.Float64("speed"), Length: c.Duration("for"), Out: c.App.Writer,
-		Page: servePage}
+		OpenPage: openPage}
 	if cfg.Speed < 1 || cfg.Speed > maxSpeed {
 		return hint.Usagef("--speed: %v is not between 1 and %s", cfg.Speed, text.Number(maxSpeed))
 	}

@@ -7,27 +7,28 @@ import (
 	"syscall"
 
 	"github.com/tollstream/tollstream/internal/board/live"
+	"github.com/tollstream/tollstream/internal/demo"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/web"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
-// servePage serves the live view of a demo until ctx ends, which wait waits for. If its usual port
-// is taken it takes a free one.
-func servePage(ctx context.Context, con endpoint.Connection) (url string, wait func(), err error) {
+// openPage serves the live view of a demo until ctx ends. If its usual port is taken it takes a free
+// one.
+func openPage(ctx context.Context, con endpoint.Connection) (_ *demo.Page, err error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	source := live.NewSource(stop)
 	var server *web.Server
 	for _, address := range []string{serve.DefaultListen, "127.0.0.1:0"} {
 		if server, err = web.New(web.Config{Config: serve.Config{Listen: address}}, source); err != nil {
-			return "", nil, err
+			return nil, err
 		}
 		if err = server.Listen(); !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
 	}
 	if err != nil {
-		return "", nil, err
+		return nil, err
 	}
 	ended := make(chan struct{})
 	serve := func(ctx context.Context) {
@@ -42,14 +43,14 @@ func servePage(ctx context.Context, con endpoint.Connection) (url string, wait f
 		stop(nil)
 		serve(ctx) // closes what Listen opened
 		<-ended
-		return "", nil, err
+		return nil, err
 	}
 	r.Start()
 	source.Open(r)
 	serve(ctx)
-	return server.URL(), func() {
+	return &demo.Page{URL: server.URL(), Board: source.Board, Wait: func() {
 		<-ended
 		stop(nil)
 		r.Close()
-	}, nil
+	}}, nil
 }

@@ -72,9 +72,9 @@ var knows = map[string][]string{
 	"cmd/tollstream":      all,
 
 	"internal/clocks": {"toll", "codecs/wire", "sql", "internal/text"},
-	"internal/demo": {"toll", "toll/traffic", "sql", "topology", "topology/kafka", "internal/emit",
-		"internal/endpoint", "internal/maintenance", "internal/pipeline", "internal/sandbox",
-		"internal/simulate", "internal/text", "internal/text/table"},
+	"internal/demo": {"toll", "toll/traffic", "sql", "topology", "topology/kafka", "internal/board",
+		"internal/emit", "internal/endpoint", "internal/maintenance", "internal/pipeline",
+		"internal/sandbox", "internal/simulate", "internal/text", "internal/text/table"},
 	"internal/emit": {"toll", "codecs", "topology", "topology/kafka", "internal/simulate",
 		"internal/text"},
 	"internal/maintenance": {"toll", "sql", "topology", "topology/kafka", "internal/clocks",

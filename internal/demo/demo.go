@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/maintenance"
@@ -31,9 +32,15 @@ type Config struct {
 	Speed  float64       // of event time, in times the clock's
 	Length time.Duration // 0: until interrupted
 	Out    io.Writer
-	// Page serves the live view until ctx ends. It returns its address, and a func that waits for its
-	// end.
-	Page func(ctx context.Context, con endpoint.Connection) (url string, wait func(), err error)
+	// OpenPage serves the live view until ctx ends.
+	OpenPage func(ctx context.Context, con endpoint.Connection) (*Page, error)
+}
+
+// Page is the live view of a demo.
+type Page struct {
+	URL   string
+	Board func(ctx context.Context) (*board.Board, error) // reads what the page shows
+	Wait  func()                                          // waits for the end of the page
 }
 
 // The morning of a demo, and what happens in it: half an hour in, a quiet plaza gets several times
@@ -54,14 +61,11 @@ type demo struct {
 	cfg       Config
 	con       endpoint.Connection
 	store     *sql.Store
-	table     *topology.Table
+	page      *Page
 	processor *topology.Processor
 	plazas    []toll.Plaza
 	passing   passing
 	display   display
-	checker   *sql.PlazaChecker
-	counted   time.Time // when rows were counted last
-	countTook time.Duration
 }
 
 // Run starts servers and plays a morning on them. It reports whether all was exact.
@@ -90,11 +94,7 @@ func Run(ctx context.Context, cfg Config) (exact bool, err error) {
 		return false, err
 	}
 	defer d.store.Close()
-	d.checker = d.store.PlazaChecker()
-	d.display = display{out: cfg.Out, names: map[int16]string{}}
-	for _, p := range d.plazas {
-		d.display.names[p.ID] = p.Name
-	}
+	d.display.out = cfg.Out
 	return d.play(ctx)
 }
 
@@ -120,6 +120,7 @@ func (d *demo) play(ctx context.Context) (exact bool, err error) {
 	started := make(chan *topology.Processor, 1)
 	processed := make(chan error, 1)
 	background.Go(func() {
+		defer stopShowing()
 		processed <- d.process(running, state, func(p *topology.Processor, _ *sql.Writer) {
 			started <- p
 		})
@@ -131,22 +132,22 @@ func (d *demo) play(ctx context.Context) (exact bool, err error) {
 	case err := <-processed:
 		return false, err
 	}
-	url, pageEnded, err := d.cfg.Page(running, d.con)
-	if err != nil {
+	if d.page, err = d.cfg.OpenPage(running, d.con); err != nil {
 		return false, err
 	}
-	background.Go(pageEnded)
-	fmt.Fprintf(d.cfg.Out, "The live view: %s\n", url)
+	background.Go(d.page.Wait)
+	fmt.Fprintf(d.cfg.Out, "The live view: %s\n", d.page.URL)
 	if d.cfg.Length == 0 {
 		fmt.Fprintln(d.cfg.Out, "Ctrl-C ends the demo with the verdict.")
 	}
 	fmt.Fprintln(d.cfg.Out)
-	if d.table, err = topology.NewTable(d.con.Cluster, d.con.Group, quiet); err != nil {
+	if err := d.showUntilEnd(shown); err != nil {
 		return false, err
 	}
-	background.Go(func() { _ = d.table.Run(running) })
-	if err := d.showUntil(shown, running, processed); err != nil {
-		return false, err
+	select {
+	case err := <-processed:
+		return false, cmp.Or(err, errors.New("the processor stopped"))
+	default:
 	}
 	if err := <-emitted; err != nil {
 		return false, err
@@ -173,8 +174,8 @@ func (d *demo) process(ctx context.Context, state string,
 		Windows: windows, Retention: maintenance.DefaultRetention(), Started: started, Log: cfg.Log})
 }
 
-// showUntil shows the state again and again until shown ends; running is the context of the reads.
-func (d *demo) showUntil(shown, running context.Context, processed <-chan error) error {
+// showUntilEnd shows the state again and again until ctx ends.
+func (d *demo) showUntilEnd(ctx context.Context) error {
 	every := 2 * time.Second
 	if text.IsTerminal(d.cfg.Out) {
 		every = 500 * time.Millisecond
@@ -183,42 +184,23 @@ func (d *demo) showUntil(shown, running context.Context, processed <-chan error)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-shown.Done():
+		case <-ctx.Done():
 			return nil
-		case err := <-processed:
-			return cmp.Or(err, errors.New("the processor stopped"))
 		case <-ticker.C:
-			if err := d.show(running); err != nil {
+			if err := d.show(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 	}
 }
 
-// show shows the state of things, once the group table has been read.
 func (d *demo) show(ctx context.Context) error {
-	if !d.table.Recovered() {
-		return nil
-	}
-	var s snapshot
-	var err error
-	if s.states, err = d.table.States(); err != nil {
+	b, err := d.page.Board(ctx)
+	if err != nil {
 		return err
 	}
-	// Rows are counted so often that it takes a fifth of the time at most.
-	began := time.Now()
-	o := sql.PlazaOptions{CountOnly: true, SkipRows: began.Sub(d.counted) < 5*d.countTook}
-	if s.checks, err = d.checker.Plazas(ctx, s.states, o); err != nil {
-		return err
-	}
-	if !o.SkipRows {
-		d.counted, d.countTook = began, time.Since(began)
-	}
-	if s.congestion, err = d.store.Congestion(ctx); err != nil {
-		return err
-	}
-	s.vehicles, s.emitted = d.passing.read()
-	return d.display.show(&s)
+	vehicles, emitted := d.passing.read()
+	return d.display.show(b, vehicles, emitted)
 }
 
 // emit sends a morning's events until ctx ends.
@@ -264,7 +246,7 @@ func (d *demo) awaitEnd(ctx context.Context) error {
 // verdict verifies everything, checksums of the rows included, prints the result, and reports
 // whether all is exact.
 func (d *demo) verdict(ctx context.Context) (exact bool, err error) {
-	states, err := d.table.States()
+	states, err := topology.ReadTable(ctx, d.con.Cluster, d.con.Group)
 	if err != nil {
 		return false, err
 	}

@@ -5,13 +5,12 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"sync"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
@@ -22,174 +21,150 @@ const (
 	quartersShown = 12
 )
 
-// snapshot is what a display shows.
-type snapshot struct {
-	vehicles   []toll.Event // the last ones
-	emitted    int64
-	states     map[int16]*toll.State
-	congestion map[int16]traffic.Assessment
-	checks     []sql.PlazaCheck
-}
-
 // display shows a demo: in place on a terminal, else line by line.
 type display struct {
 	out        io.Writer
-	names      map[int16]string             // of the plazas
-	congestion map[int16]traffic.Assessment // as last shown
-	changes    []string                     // the newest last
-	drawn      int                          // lines of the last screen
+	congestion map[int]traffic.Assessment // by plaza, as last shown
+	changes    []string                   // the newest last
+	drawn      int                        // lines of the last screen
 }
 
-func (d *display) show(s *snapshot) error {
-	changes := d.changed(s.congestion)
-	sums := sumChecks(s.checks).line(s.emitted)
+// show shows the plazas, and the last vehicles of all that were emitted.
+func (d *display) show(b *board.Board, vehicles []toll.Event, emitted int64) error {
+	slices.SortFunc(b.Plazas, func(p, q board.Plaza) int { return cmp.Compare(p.ID, q.ID) })
+	changes := d.changed(b.Plazas)
+	sums := sumLine(b.Plazas, emitted)
 	if !text.IsTerminal(d.out) {
 		for _, line := range changes {
 			fmt.Fprintln(d.out, line)
 		}
-		if n := len(s.vehicles); n > 0 {
-			sums = s.vehicles[n-1].Time.Format("15:04  ") + sums
+		if n := len(vehicles); n > 0 {
+			sums = vehicles[n-1].Time.Format("15:04  ") + sums
 		}
 		_, err := fmt.Fprintln(d.out, sums)
 		return err
 	}
 	d.changes = append(d.changes, changes...)
 	d.changes = d.changes[max(0, len(d.changes)-changesShown):]
-	var b bytes.Buffer
+	var screen bytes.Buffer
 	if d.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", d.drawn)
+		fmt.Fprintf(&screen, "\x1b[%dA\x1b[J", d.drawn)
 	}
-	begin := b.Len()
-	for _, e := range s.vehicles {
-		fmt.Fprintf(&b, "  %s  %-5s %8d passed plaza %d\n", e.Time.Format("15:04:05"),
+	begin := screen.Len()
+	for _, e := range vehicles {
+		fmt.Fprintf(&screen, "  %s  %-5s %8d passed plaza %d\n", e.Time.Format("15:04:05"),
 			text.Escape(e.Type), e.Vehicle, e.Plaza)
 	}
-	b.WriteByte('\n')
-	d.table(&b, s)
-	b.WriteByte('\n')
+	screen.WriteByte('\n')
+	drawTable(&screen, b.Plazas)
+	screen.WriteByte('\n')
 	for i := range changesShown {
 		if i < len(d.changes) {
-			b.WriteString("  " + text.Cut(d.changes[i], text.Width(d.out)-3))
+			screen.WriteString("  " + text.Cut(d.changes[i], text.Width(d.out)-3))
 		}
-		b.WriteByte('\n')
+		screen.WriteByte('\n')
 	}
-	fmt.Fprintf(&b, "\n%s\n", sums)
-	d.drawn = bytes.Count(b.Bytes()[begin:], []byte{'\n'})
-	_, err := d.out.Write(b.Bytes())
+	fmt.Fprintf(&screen, "\n%s\n", sums)
+	d.drawn = bytes.Count(screen.Bytes()[begin:], []byte{'\n'})
+	_, err := d.out.Write(screen.Bytes())
 	return err
 }
 
 // changed returns the changes of congestion since the last call, a line each, the earliest first.
-func (d *display) changed(congestion map[int16]traffic.Assessment) []string {
-	var plazas []int16
-	for plaza, now := range congestion {
-		before, known := d.congestion[plaza]
+func (d *display) changed(plazas []board.Plaza) []string {
+	congestion := map[int]traffic.Assessment{}
+	var changed []*board.Plaza
+	for i := range plazas {
+		p := &plazas[i]
+		if p.Assessment == nil {
+			continue
+		}
+		now := *p.Assessment
+		congestion[p.ID] = now
+		before, known := d.congestion[p.ID]
 		quiet := now.State == traffic.Free || now.State == traffic.NoData
 		switch {
 		case known && before.State == now.State && before.Since == now.Since, !known && quiet:
 		case known && before.State == traffic.NoData && now.State == traffic.Free:
 		default:
-			plazas = append(plazas, plaza)
+			changed = append(changed, p)
 		}
 	}
 	d.congestion = congestion
-	slices.SortFunc(plazas, func(a, b int16) int {
-		return cmp.Or(cmp.Compare(congestion[a].Since, congestion[b].Since), cmp.Compare(a, b))
+	slices.SortStableFunc(changed, func(p, q *board.Plaza) int {
+		return cmp.Compare(p.Assessment.Since, q.Assessment.Since)
 	})
 	var lines []string
-	for _, plaza := range plazas {
-		a := congestion[plaza]
+	for _, p := range changed {
+		a := p.Assessment
 		lines = append(lines, fmt.Sprintf("%s  plaza %d %s: %s since %s: %s",
-			a.Until.Time().Format("15:04"), plaza, d.names[plaza], a.State,
-			a.Since.Time().Format("15:04"), a.Why))
+			a.Until.Time().Format("15:04"), p.ID, p.Name, a.State, a.Since.Time().Format("15:04"),
+			a.Why))
 	}
 	return lines
 }
 
-// table draws a line for each plaza, along the road.
-func (d *display) table(w io.Writer, s *snapshot) {
+// drawTable draws a line for each plaza, along the road.
+func drawTable(w io.Writer, plazas []board.Plaza) {
 	t := table.New(w, table.Right("plaza"), table.Left(""), table.Right("veh/h"), table.Right("v/c"),
 		table.Left("state"), table.Left("last hours"), table.Right("counted"), table.Left("verdict"))
-	byPlaza := map[int16]sql.PlazaCheck{}
-	for _, c := range s.checks {
-		if c.Plaza >= toll.MinPlaza {
-			byPlaza[int16(c.Plaza)] = c
+	for i := range plazas {
+		p := &plazas[i]
+		flow, vc, state := "–", "–", ""
+		if p.Assessment != nil {
+			flow, state = text.Round(p.FlowPerHour), p.State.String()
 		}
-	}
-	for _, plaza := range slices.Sorted(maps.Keys(s.states)) {
-		state, c := s.states[plaza], byPlaza[plaza]
-		flow, vc, congestion := "–", "–", ""
-		if a, ok := s.congestion[plaza]; ok {
-			flow = text.Number(int64(a.Last.FlowPerHour))
-			if a.Last.VC != nil {
-				vc = fmt.Sprintf("%.2f", *a.Last.VC)
-			}
-			congestion = a.State.String()
+		if p.VC != nil {
+			vc = text.Ratio(*p.VC)
 		}
-		t.AppendRow([]any{plaza, d.names[plaza], flow, vc, congestion, quarterLine(state),
-			text.Number(state.Events), verdictWords(c.Status, c.InFlight)})
+		verdict := "exact"
+		switch p.Verification.Status {
+		case board.InFlight:
+			verdict = text.Number(p.Verification.InFlight) + " in flight"
+		case board.Mismatch:
+			verdict = "MISMATCH"
+		}
+		t.AppendRow([]any{p.ID, p.Name, flow, vc, state, quarterLine(p), text.Number(p.Total), verdict})
 	}
 	t.Render()
 }
 
 // quarterLine draws the last quarters of an hour that are complete, the highest of them as a full
 // column.
-func quarterLine(s *toll.State) string {
-	quarters := s.Quarters.List
-	quarters = quarters[:max(0, len(quarters)-1)]
-	quarters = quarters[max(0, len(quarters)-quartersShown):]
-	if len(quarters) == 0 {
-		return ""
+func quarterLine(p *board.Plaza) string {
+	complete := p.Sparkline[:len(p.Sparkline)-1]
+	counts := complete[len(complete)-quartersShown:]
+	for len(counts) > 0 && counts[0] == 0 {
+		counts = counts[1:]
 	}
-	counts := make([]int64, len(quarters))
-	for i := range quarters {
-		counts[i] = quarters[i].Count()
+	if len(counts) == 0 {
+		return ""
 	}
 	return text.Sparkline(counts, slices.Max(counts))
 }
 
-func verdictWords(status string, inFlight int64) string {
-	switch status {
-	case sql.Exact:
-		return "exact"
-	case sql.InFlight:
-		return text.Number(inFlight) + " in flight"
-	}
-	return "MISMATCH"
-}
-
-// sums are the totals of the checks of all plazas.
-type sums struct {
-	rows, counted, inFlight int64
-	rowsKnown               bool // whether rows were counted this time
-	mismatch                bool
-}
-
-func sumChecks(checks []sql.PlazaCheck) sums {
-	var s sums
-	for _, c := range checks {
+// sumLine compares what was emitted, stored and counted.
+func sumLine(plazas []board.Plaza, emitted int64) string {
+	var counted, inFlight, rows int64
+	rowsKnown, verdict := false, "they agree" // whether rows were counted this time
+	for i := range plazas {
+		c := &plazas[i].Check
+		counted += c.TableCount
+		inFlight += c.InFlight
 		if c.StoredRows != nil {
-			s.rows += *c.StoredRows
-			s.rowsKnown = true
+			rows += *c.StoredRows
+			rowsKnown = true
 		}
-		s.counted += c.TableCount
-		s.inFlight += c.InFlight
-		s.mismatch = s.mismatch || c.Status == sql.Mismatch
+		if plazas[i].Verification.Status == board.Mismatch {
+			verdict = "MISMATCH"
+		}
 	}
-	return s
-}
-
-func (s sums) line(emitted int64) string {
-	verdict := "they agree"
-	if s.mismatch {
-		verdict = "MISMATCH"
-	}
-	rows := "stored " + text.Number(s.counted+s.inFlight)
-	if s.rowsKnown {
-		rows = "rows in MySQL " + text.Number(s.rows)
+	stored := "stored " + text.Number(counted+inFlight)
+	if rowsKnown {
+		stored = "rows in MySQL " + text.Number(rows)
 	}
 	return fmt.Sprintf("emitted %s · %s = counted per plaza %s + in flight %s · %s",
-		text.Number(emitted), rows, text.Number(s.counted), text.Number(s.inFlight), verdict)
+		text.Number(emitted), stored, text.Number(counted), text.Number(inFlight), verdict)
 }
 
 // passing keeps the last vehicles that passed.

@@ -5,24 +5,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 func TestDisplay(t *testing.T) {
 	var out strings.Builder
-	d := &display{out: &out, names: map[int16]string{1: "Ash", 2: "Birch"}}
+	d := &display{out: &out}
 	at := toll.MinuteAt(time.Date(2026, 3, 2, 6, 0, 0, 0, time.UTC).Unix())
-	rows := int64(7)
-	s := &snapshot{emitted: 9, congestion: map[int16]traffic.Assessment{
-		1: {State: traffic.Free, Since: at}, 2: {State: traffic.NoData, Since: at}},
-		checks: []sql.PlazaCheck{{Plaza: 1, TableCount: 5, InFlight: 2}, {Plaza: 2, TableCount: 1}},
-	}
-	step := func(want string) {
+	ash := board.Plaza{ID: 1, Name: "Ash", Check: board.Check{TableCount: 5, InFlight: 2}}
+	birch := board.Plaza{ID: 2, Name: "Birch", Check: board.Check{TableCount: 1}}
+	var vehicles []toll.Event
+	step := func(toAsh, toBirch traffic.Assessment, want string) {
 		t.Helper()
+		ash.Assessment, birch.Assessment = &toAsh, &toBirch
 		out.Reset()
-		if err := d.show(s); err != nil {
+		if err := d.show(&board.Board{Plazas: []board.Plaza{birch, ash}}, vehicles, 9); err != nil {
 			t.Fatal(err)
 		}
 		if got := out.String(); got != want {
@@ -30,25 +29,34 @@ func TestDisplay(t *testing.T) {
 		}
 	}
 	const counted = "counted per plaza 6 + in flight 2"
-	step("emitted 9 · stored 8 = " + counted + " · they agree\n")
+	step(traffic.Assessment{State: traffic.Free, Since: at},
+		traffic.Assessment{State: traffic.NoData, Since: at},
+		"emitted 9 · stored 8 = "+counted+" · they agree\n")
 
 	// The earlier change comes first; that data arrives is none.
-	s.vehicles = []toll.Event{{Time: toll.WallTimeOf(time.Date(2026, 3, 2, 6, 40, 3, 0, time.UTC))}}
-	s.checks[0].StoredRows = &rows
-	s.congestion = map[int16]traffic.Assessment{
-		1: {State: traffic.Saturated, Since: at + 20, Until: at + 30, Why: "too much"},
-		2: {State: traffic.Free, Since: at + 10, Until: at + 30},
+	vehicles = []toll.Event{{Time: toll.WallTimeOf(time.Date(2026, 3, 2, 6, 40, 3, 0, time.UTC))}}
+	ash.Check.StoredRows = new(int64(7))
+	step(traffic.Assessment{State: traffic.Saturated, Since: at + 20, Until: at + 30, Why: "too much"},
+		traffic.Assessment{State: traffic.Free, Since: at + 10, Until: at + 30},
+		"06:30  plaza 1 Ash: saturated since 06:20: too much\n"+
+			"06:40  emitted 9 · rows in MySQL 7 = "+counted+" · they agree\n")
+	birch.Verification.Status = board.Mismatch
+	step(traffic.Assessment{State: traffic.Free, Since: at + 40, Until: at + 45, Why: "flows"},
+		traffic.Assessment{State: traffic.Saturated, Since: at + 35, Until: at + 45, Why: "too much"},
+		"06:45  plaza 2 Birch: saturated since 06:35: too much\n"+
+			"06:45  plaza 1 Ash: free since 06:40: flows\n"+
+			"06:40  emitted 9 · rows in MySQL 7 = "+counted+" · MISMATCH\n")
+}
+
+func TestQuarterLine(t *testing.T) {
+	p := &board.Plaza{Sparkline: make([]int64, board.SparklineQuarters)}
+	if got := quarterLine(p); got != "" {
+		t.Errorf("nothing passed: %q", got)
 	}
-	step("06:30  plaza 1 Ash: saturated since 06:20: too much\n" +
-		"06:40  emitted 9 · rows in MySQL 7 = " + counted + " · they agree\n")
-	s.checks[1].Status = sql.Mismatch
-	s.congestion = map[int16]traffic.Assessment{
-		1: {State: traffic.Free, Since: at + 40, Until: at + 45, Why: "flows"},
-		2: {State: traffic.Saturated, Since: at + 35, Until: at + 45, Why: "too much"},
+	copy(p.Sparkline[board.SparklineQuarters-4:], []int64{4, 0, 8, 9}) // the last one is not complete
+	if got := quarterLine(p); got != "▄·█" {
+		t.Errorf("got %q", got)
 	}
-	step("06:45  plaza 2 Birch: saturated since 06:35: too much\n" +
-		"06:45  plaza 1 Ash: free since 06:40: flows\n" +
-		"06:40  emitted 9 · rows in MySQL 7 = " + counted + " · MISMATCH\n")
 }
 
 func TestPassing(t *testing.T) {
