@@ -13,12 +13,11 @@ import (
 	"github.com/tollstream/tollstream/web/serve"
 )
 
-// openPage serves the live view of a demo until ctx ends. If its usual port is taken it takes a free
-// one.
-func openPage(ctx context.Context, con endpoint.Connection) (_ *demo.Page, err error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	source := live.NewSource(stop)
+// openPage opens the live view of a demo. If its usual port is taken it takes a free one.
+func openPage(ctx context.Context, con endpoint.Connection) (*demo.Page, error) {
+	source := live.NewSource(func(error) {}) // whose boards then fail
 	var server *web.Server
+	var err error
 	for _, address := range []string{serve.DefaultListen, "127.0.0.1:0"} {
 		if server, err = web.New(web.Config{Config: serve.Config{Listen: address}}, source); err != nil {
 			return nil, err
@@ -30,27 +29,15 @@ func openPage(ctx context.Context, con endpoint.Connection) (_ *demo.Page, err e
 	if err != nil {
 		return nil, err
 	}
-	ended := make(chan struct{})
-	serve := func(ctx context.Context) {
-		go func() {
-			defer close(ended)
-			_ = server.Run(ctx)
-		}()
-	}
 	r, err := openReader(ctx, con, true, slog.New(slog.DiscardHandler),
 		live.Config{Silent: true, Repeated: true})
 	if err != nil {
-		stop(nil)
-		serve(ctx) // closes what Listen opened
-		<-ended
+		_ = server.Close()
 		return nil, err
 	}
-	r.Start()
 	source.Open(r)
-	serve(ctx)
-	return &demo.Page{URL: server.URL(), Board: source.Board, Wait: func() {
-		<-ended
-		stop(nil)
-		r.Close()
+	return &demo.Page{URL: server.URL(), Board: source.Board, Run: func(ctx context.Context) error {
+		defer r.Close()
+		return server.Run(ctx)
 	}}, nil
 }

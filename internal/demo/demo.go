@@ -32,7 +32,7 @@ type Config struct {
 	Speed  float64       // of event time, in times the clock's
 	Length time.Duration // 0: until interrupted
 	Out    io.Writer
-	// OpenPage serves the live view until ctx ends.
+	// OpenPage opens the live view, which listens and does not run yet.
 	OpenPage func(ctx context.Context, con endpoint.Connection) (*Page, error)
 }
 
@@ -40,7 +40,7 @@ type Config struct {
 type Page struct {
 	URL   string
 	Board func(ctx context.Context) (*board.Board, error) // reads what the page shows
-	Wait  func()                                          // waits for the end of the page
+	Run   func(ctx context.Context) error                 // serves the page until ctx ends
 }
 
 // The morning of a demo, and what happens in it: half an hour in, a quiet plaza gets several times
@@ -135,7 +135,7 @@ func (d *demo) play(ctx context.Context) (exact bool, err error) {
 	if d.page, err = d.cfg.OpenPage(running, d.con); err != nil {
 		return false, err
 	}
-	background.Go(d.page.Wait)
+	background.Go(func() { _ = d.page.Run(running) })
 	fmt.Fprintf(d.cfg.Out, "The live view: %s\n", d.page.URL)
 	if d.cfg.Length == 0 {
 		fmt.Fprintln(d.cfg.Out, "Ctrl-C ends the demo with the verdict.")
