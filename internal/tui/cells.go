@@ -6,42 +6,42 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// look is how a piece of text stands out. Colours are those of the terminal's own palette, which
+// style is how a span of text stands out. Colours are those of the terminal's own palette, which
 // suits its background, and none is the only sign of something.
-type look uint8
+type style uint8
 
 const (
-	plain  look = iota
-	strong      // bold
+	plain  style = iota
+	strong       // bold
 	faint
-	good   // what is proved
-	alarm  // too much
-	notice // too little
-	marked // underlined
-	chosen // the line that the cursor is on
-	loud   // must not be overlooked
+	good     // what is proved
+	alarm    // too much
+	notice   // too little
+	marked   // underlined
+	chosen   // the line that the cursor is on
+	critical // must not be overlooked
 )
 
 var sgr = [...]string{
-	strong: ansi.NewStyle().Bold().String(),
-	faint:  ansi.NewStyle().Faint().String(),
-	good:   ansi.NewStyle().ForegroundColor(ansi.Green).String(),
-	alarm:  ansi.NewStyle().Bold().ForegroundColor(ansi.Red).String(),
-	notice: ansi.NewStyle().Bold().ForegroundColor(ansi.Magenta).String(),
-	marked: ansi.NewStyle().Underline(true).String(),
-	chosen: ansi.NewStyle().Reverse(true).String(),
-	loud:   ansi.NewStyle().Bold().Reverse(true).ForegroundColor(ansi.Red).String(),
+	strong:   ansi.NewStyle().Bold().String(),
+	faint:    ansi.NewStyle().Faint().String(),
+	good:     ansi.NewStyle().ForegroundColor(ansi.Green).String(),
+	alarm:    ansi.NewStyle().Bold().ForegroundColor(ansi.Red).String(),
+	notice:   ansi.NewStyle().Bold().ForegroundColor(ansi.Magenta).String(),
+	marked:   ansi.NewStyle().Underline(true).String(),
+	chosen:   ansi.NewStyle().Reverse(true).String(),
+	critical: ansi.NewStyle().Bold().Reverse(true).ForegroundColor(ansi.Red).String(),
 }
 
-// piece is a text in one look. It holds nothing that a terminal would do other than to show it, see
+// span is a text in one style. It holds nothing that a terminal would do other than to show it, see
 // [text.Cell].
-type piece struct {
-	text string
-	look look
+type span struct {
+	text  string
+	style style
 }
 
 // line is a line of a screen.
-type line []piece
+type line []span
 
 func textLine(text string) line { return line{{text, plain}} }
 
@@ -60,7 +60,7 @@ func (l line) to(columns int) line {
 		if n == columns {
 			return l
 		}
-		return append(l[:len(l):len(l)], piece{strings.Repeat(" ", columns-n), plain})
+		return append(l[:len(l):len(l)], span{strings.Repeat(" ", columns-n), plain})
 	}
 	var cut line
 	room := columns - 1 // for the ellipsis
@@ -69,13 +69,13 @@ func (l line) to(columns int) line {
 			cut, room = append(cut, p), room-n
 			continue
 		}
-		return append(cut, piece{ansi.Truncate(p.text, room, "") + "…", p.look}).to(columns)
+		return append(cut, span{ansi.Truncate(p.text, room, "") + "…", p.style}).to(columns)
 	}
 	return cut.to(columns)
 }
 
-// in returns the line in one look.
-func (l line) in(k look) line {
+// in returns the line in one style.
+func (l line) in(k style) line {
 	var b strings.Builder
 	for _, p := range l {
 		b.WriteString(p.text)
@@ -100,11 +100,11 @@ func styled(lines []line) string {
 			b.WriteByte('\n')
 		}
 		for _, p := range l {
-			if p.look == plain || p.text == "" {
+			if p.style == plain || p.text == "" {
 				b.WriteString(p.text)
 				continue
 			}
-			b.WriteString(sgr[p.look])
+			b.WriteString(sgr[p.style])
 			b.WriteString(p.text)
 			b.WriteString(ansi.ResetStyle)
 		}

@@ -26,12 +26,12 @@ type plazaRow struct {
 // column is a column of the table of all plazas.
 type column struct {
 	table.Column
-	key  string // that sorts by it: a letter of its name; empty for none
-	rank int    // the lower, the more it matters; what is of rank 0 always stays
-	up   bool   // whether the lowest goes first, unless it is turned round
-	cell func(p *plazaRow, today string) string
-	look func(p *plazaRow) look            // nil for plain
-	by   func(p *plazaRow) (float64, bool) // what it is sorted by, and false where that is not known
+	key   string // that sorts by it: a letter of its name; empty for none
+	rank  int    // the lower, the more it matters; what is of rank 0 always stays
+	up    bool   // whether the lowest goes first, unless it is turned round
+	cell  func(p *plazaRow, today string) string
+	style func(p *plazaRow) style           // nil for plain
+	by    func(p *plazaRow) (float64, bool) // what it is sorted by, and false where that is not known
 }
 
 // urgency is the order of states by how soon someone should look, the most urgent last. A plaza
@@ -47,7 +47,7 @@ var verdictSymbols = map[board.Status]string{board.Exact: "✓", board.InFlight:
 
 func stateWords(s traffic.State) string { return stateSymbols[s] + " " + s.String() }
 
-func stateLook(s traffic.State) look {
+func stateStyle(s traffic.State) style {
 	switch s {
 	case traffic.Saturated:
 		return alarm
@@ -79,9 +79,9 @@ var tableColumns = []column{
 	{Column: table.Left("name"), key: "n", rank: 4, up: true,
 		cell: func(p *plazaRow, _ string) string { return ellipsed(text.Cell(p.Name), 20) }},
 	{Column: table.Left("state"), key: "s",
-		cell: func(p *plazaRow, _ string) string { return stateWords(p.State) },
-		look: func(p *plazaRow) look { return stateLook(p.State) },
-		by:   func(p *plazaRow) (float64, bool) { return urgency[p.State], true }},
+		cell:  func(p *plazaRow, _ string) string { return stateWords(p.State) },
+		style: func(p *plazaRow) style { return stateStyle(p.State) },
+		by:    func(p *plazaRow) (float64, bool) { return urgency[p.State], true }},
 	{Column: table.Right(columnFlow), key: "f", rank: 1,
 		cell: func(p *plazaRow, _ string) string { return text.Round(p.FlowPerHour) },
 		by:   func(p *plazaRow) (float64, bool) { return p.FlowPerHour, true }},
@@ -93,7 +93,7 @@ var tableColumns = []column{
 		by:   func(p *plazaRow) (float64, bool) { return value(p.HeavyShare) }},
 	{Column: table.Right(columnZ), key: "z", rank: 5,
 		cell: func(p *plazaRow, _ string) string { return known(p.Z, text.Signed) },
-		look: func(p *plazaRow) look {
+		style: func(p *plazaRow) style {
 			if p.Z != nil && math.Abs(*p.Z) >= 3 {
 				return strong
 			}
@@ -123,10 +123,10 @@ var tableColumns = []column{
 		}},
 	{Column: table.Left("verdict"), key: "d", rank: 3,
 		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(&p.Verification) },
-		look: func(p *plazaRow) look {
+		style: func(p *plazaRow) style {
 			switch p.Verification.Status {
 			case board.Mismatch:
-				return loud
+				return critical
 			case board.Exact:
 				return good
 			}

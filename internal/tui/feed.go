@@ -23,7 +23,7 @@ type Source interface {
 type (
 	tickMsg struct {
 		now     time.Time
-		reading time.Time // since when a read is under way, zero for none
+		reading time.Time // since when a read is in progress, zero for none
 	}
 	boardMsg struct {
 		board *board.Board
@@ -39,37 +39,38 @@ type (
 	endMsg struct{ err error }
 )
 
-// feed reads what the model wishes. One goroutine, run, decides; a second one reads, so that
+// feed reads what the model requests. One goroutine, run, decides; a second one reads, so that
 // a server that does not answer keeps nothing else waiting.
 type feed struct {
-	source  Source
-	send    func(any)     // to the model; returns soon
-	timeout time.Duration // of one read
-	ends    func(error) bool
-	now     func() time.Time
-	every   time.Duration // between boards; up to quietest times that where nothing happens
-	detail  time.Duration // between reads of the page of one plaza
-	wishes  chan wish     // holds the last one
+	source   Source
+	send     func(any)     // to the model; returns soon
+	timeout  time.Duration // of one read
+	ends     func(error) bool
+	now      func() time.Time
+	every    time.Duration // between boards; up to maxIdle times that while nothing happens
+	detail   time.Duration // between reads of the page of one plaza
+	requests chan request  // holds the last one
 }
 
 // detailEvery is how often a plaza's page is read again: it takes some queries, and shows quarters
 // of an hour.
 const detailEvery = 5 * time.Second
 
-// quietest is how many times as long the next board is waited for where nothing has changed for a
-// while: at a thousand plazas reading one costs some 30 ms of a core.
-const quietest = 3
+// maxIdle bounds how many times every the feed waits for the next board while nothing changes: at a
+// thousand plazas reading one costs some 30 ms of a core.
+const maxIdle = 3
 
-// pulse is what changes with every event, and with every window that closes.
-type pulse struct {
+// activity is what changes with every event, and with every window that closes.
+type activity struct {
 	status            board.Status
 	plazas            int
 	total, inFlight   int64
 	stream, watermark time.Time
 }
 
-func pulseOf(b *board.Board) pulse {
-	p := pulse{status: b.Verification.Status, plazas: len(b.Plazas), inFlight: b.Verification.InFlight}
+func activityOf(b *board.Board) activity {
+	p := activity{status: b.Verification.Status, plazas: len(b.Plazas),
+		inFlight: b.Verification.InFlight}
 	for i := range b.Plazas {
 		p.total += b.Plazas[i].Total
 	}
@@ -84,36 +85,36 @@ func pulseOf(b *board.Board) pulse {
 
 func newFeed(source Source, o Options) *feed {
 	return &feed{source: source, timeout: cmp.Or(o.Timeout, defaultTimeout), ends: o.Ends,
-		now: time.Now, every: time.Second, detail: detailEvery, wishes: make(chan wish, 1)}
+		now: time.Now, every: time.Second, detail: detailEvery, requests: make(chan request, 1)}
 }
 
-// want takes what the model wishes. One goroutine calls it.
-func (f *feed) want(w wish) {
+// want takes a request. One goroutine calls it.
+func (f *feed) want(w request) {
 	select {
-	case <-f.wishes:
+	case <-f.requests:
 	default:
 	}
-	f.wishes <- w
+	f.requests <- w
 }
 
 // run reads until ctx ends, and returns once the last read has.
 func (f *feed) run(ctx context.Context) {
 	ticker := time.NewTicker(f.every)
 	defer ticker.Stop()
-	var under chan []any // the read under way, nil for none
-	var wished wish
+	var reading chan []any // the read in progress, nil for none
+	var requested request
 	var began, boardAt, detailAt time.Time
 	var has int16 // the plaza whose page was read last, at detailAt
-	var last pulse
-	quiet := time.Duration(1) // times every until the next board
+	var last activity
+	idle := time.Duration(1) // times every until the next board
 	read := func() {
 		now := f.now()
-		if under != nil {
+		if reading != nil {
 			return
 		}
 		// a tick may come early
-		due := boardAt.IsZero() || !wished.paused && now.Sub(boardAt) >= quiet*f.every*9/10
-		detail := wished.detail && (detailAt.IsZero() || has != wished.plaza || !wished.paused &&
+		due := boardAt.IsZero() || !requested.paused && now.Sub(boardAt) >= idle*f.every*9/10
+		detail := requested.detail && (detailAt.IsZero() || has != requested.plaza || !requested.paused &&
 			now.Sub(detailAt) >= f.detail)
 		if !due && !detail {
 			return
@@ -122,41 +123,41 @@ func (f *feed) run(ctx context.Context) {
 			boardAt = now
 		}
 		if detail {
-			has, detailAt = wished.plaza, now
+			has, detailAt = requested.plaza, now
 		}
-		began, under = now, make(chan []any, 1)
-		go f.read(ctx, due, detail, wished.plaza, under)
+		began, reading = now, make(chan []any, 1)
+		go f.read(ctx, due, detail, requested.plaza, reading)
 	}
 	read()
 	for {
 		select {
 		case <-ctx.Done():
-			if under != nil {
-				<-under
+			if reading != nil {
+				<-reading
 			}
 			return
 		case <-ticker.C:
 			read()
 			tick := tickMsg{now: f.now()}
-			if under != nil {
+			if reading != nil {
 				tick.reading = began
 			}
 			f.send(tick)
-		case wished = <-f.wishes:
+		case requested = <-f.requests:
 			read()
-		case messages := <-under:
-			under = nil
+		case messages := <-reading:
+			reading = nil
 			for _, m := range messages {
 				if b, ok := m.(boardMsg); ok && b.board != nil {
-					if now := pulseOf(b.board); now == last {
-						quiet = min(quiet+1, quietest)
+					if now := activityOf(b.board); now == last {
+						idle = min(idle+1, maxIdle)
 					} else {
-						last, quiet = now, 1
+						last, idle = now, 1
 					}
 				}
 				f.send(m)
 			}
-			if wished.detail && has != wished.plaza {
+			if requested.detail && has != requested.plaza {
 				read()
 			}
 		}

@@ -106,7 +106,7 @@ func (m *model) verification() line {
 			board.InFlight: text.Number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
 		k := strong
 		if v.Status == board.Mismatch {
-			k = loud
+			k = critical
 		}
 		return line{{firstFit(m.width, "? "+words+" at "+at+", "+ago(age)+"; not verified since",
 			"? "+words+" at "+at+", "+ago(age), "? "+words+", "+ago(age), "? stale"), k}}
@@ -134,7 +134,7 @@ func (m *model) verification() line {
 		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more",
 			mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+
 				short, mark+"MISMATCH")
-		return line{{fill(text, m.width, false), loud}}
+		return line{{fill(text, m.width, false), critical}}
 	case board.InFlight:
 		return line{{firstFit(m.width,
 			mark+"in flight: "+text.Number(v.InFlight)+" stored and not yet counted, all else exact; "+all+
@@ -186,10 +186,10 @@ func (m *model) network() line {
 			continue
 		}
 		if len(states) > 0 {
-			states = append(states, piece{", ", plain})
+			states = append(states, span{", ", plain})
 		}
 		states = append(states,
-			piece{fmt.Sprintf("%s %s %s", stateSymbols[state], text.Number(n), state), stateLook(state)})
+			span{fmt.Sprintf("%s %s %s", stateSymbols[state], text.Number(n), state), stateStyle(state)})
 	}
 	if len(states) == 0 {
 		return textLine("no plaza is known yet")
@@ -215,7 +215,7 @@ func (m *model) time() line {
 		long = strings.TrimSuffix(long, " ago")
 		since := m.since.In(m.boardZone()).Format(time.TimeOnly)
 		return line{{fill(firstFit(m.width,
-			fmt.Sprintf("STALE for %s, since %s: %s", long, since, m.outage)), m.width, false), loud}}
+			fmt.Sprintf("STALE for %s, since %s: %s", long, since, m.outage)), m.width, false), critical}}
 	case m.paused:
 		return line{{fill(firstFit(m.width, fmt.Sprintf("PAUSED, figures of %s; Space goes on", ago(age)),
 			"PAUSED; Space goes on"), m.width, false), chosen}}
@@ -228,7 +228,7 @@ func (m *model) time() line {
 	case stale:
 		return line{{fill(firstFit(m.width,
 			fmt.Sprintf("STALE: reading takes long, figures of %s", ago(age)), "STALE: figures of "+
-				ago(age)), m.width, false), loud}}
+				ago(age)), m.width, false), critical}}
 	}
 	updated := "updated " + ago(age)
 	if m.board.StreamTime == nil {
@@ -285,8 +285,8 @@ func (m *model) table() []line {
 		var l line
 		for j, c := range columns {
 			cell, k := row.cells[c.index], plain
-			if c.look != nil {
-				k = c.look(row)
+			if c.style != nil {
+				k = c.style(row)
 			}
 			if stale && k == good {
 				k = faint
@@ -295,14 +295,14 @@ func (m *model) table() []line {
 				cell = row.trend(c.width)
 			}
 			if j > 0 {
-				l = append(l, piece{strings.Repeat(" ", table.Gap), plain})
+				l = append(l, span{strings.Repeat(" ", table.Gap), plain})
 			}
 			cell = ellipsed(cell, c.width)
-			blanks := piece{strings.Repeat(" ", c.width-cells(cell)), plain}
+			blanks := span{strings.Repeat(" ", c.width-cells(cell)), plain}
 			if c.Number {
-				l = append(l, blanks, piece{cell, k})
+				l = append(l, blanks, span{cell, k})
 			} else {
-				l = append(l, piece{cell, k}, blanks)
+				l = append(l, span{cell, k}, blanks)
 			}
 		}
 		if i == m.cursor {
@@ -329,7 +329,7 @@ func (m *model) tableHead(columns []placedColumn) line {
 	var l line
 	gap := 0
 	for _, c := range columns {
-		l = append(l, piece{strings.Repeat(" ", gap), plain})
+		l = append(l, span{strings.Repeat(" ", gap), plain})
 		gap = table.Gap
 		name := c.Name
 		if name == trendName {
@@ -341,12 +341,12 @@ func (m *model) tableHead(columns []placedColumn) line {
 		}
 		switch {
 		case c.Number:
-			l = append(l, piece{strings.Repeat(" ", blanks), plain})
-			l = append(append(l, keyed(name, c.key)...), piece{arrow, strong})
+			l = append(l, span{strings.Repeat(" ", blanks), plain})
+			l = append(append(l, keyed(name, c.key)...), span{arrow, strong})
 			gap -= cells(arrow)
 		default:
 			l = append(append(l, keyed(name, c.key)...),
-				piece{arrow + strings.Repeat(" ", blanks-cells(arrow)), strong})
+				span{arrow + strings.Repeat(" ", blanks-cells(arrow)), strong})
 		}
 	}
 	return l

@@ -13,7 +13,7 @@ import (
 
 // model is all that the full-screen view knows. It has no clock and does no input or output:
 // what happens comes in by its methods, what is to be seen comes out by frame, and what it wants to
-// be read by wish. One goroutine uses it.
+// be read by request. One goroutine uses it.
 type model struct {
 	width, height int
 	now           time.Time // wall clock of the last message
@@ -75,19 +75,19 @@ func newModel(o Options, now time.Time) *model {
 	return m
 }
 
-// wish is what the model wants to be read.
-type wish struct {
+// request is what the model wants to be read.
+type request struct {
 	paused bool
 	plaza  int16
 	detail bool // of plaza
 }
 
-func (m *model) wish() wish {
+func (m *model) request() request {
 	page := m.page
 	if page == pageHelp {
 		page = m.under
 	}
-	return wish{paused: m.paused, plaza: m.plaza, detail: page == pagePlaza}
+	return request{paused: m.paused, plaza: m.plaza, detail: page == pagePlaza}
 }
 
 // resize takes the size of the terminal.

@@ -92,9 +92,9 @@ const (
 // pictureOf draws screens as SVG, one below the other, in the colours of a dark terminal.
 func pictureOf(title string, screens ...[]line) []byte {
 	const background, text = "#16181d", "#d7dae0"
-	ink := map[look]string{plain: text, strong: "#ffffff", faint: "#8b919c", good: "#81c995",
-		alarm: "#f28b82", notice: "#d7aefb", marked: text, chosen: background, loud: background}
-	paper := map[look]string{chosen: text, loud: "#f28b82"}
+	ink := map[style]string{plain: text, strong: "#ffffff", faint: "#8b919c", good: "#81c995",
+		alarm: "#f28b82", notice: "#d7aefb", marked: text, chosen: background, critical: background}
+	paper := map[style]string{chosen: text, critical: "#f28b82"}
 	words := regexp.MustCompile(`[^ ]+( [^ ]+)*`)
 	var b strings.Builder
 	y := 0.0
@@ -108,9 +108,9 @@ func pictureOf(title string, screens ...[]line) []byte {
 			x := pictureMargin
 			for _, p := range l {
 				wide := float64(cells(p.text)) * pictureCell
-				if paper[p.look] != "" {
+				if paper[p.style] != "" {
 					fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`+"\n", x, y,
-						wide, pictureLine, paper[p.look])
+						wide, pictureLine, paper[p.style])
 				}
 				for _, run := range runsOf(p.text) {
 					n := float64(cells(run)) * pictureCell
@@ -119,17 +119,17 @@ func pictureOf(title string, screens ...[]line) []byte {
 					case len(run) >= 3 && eighths >= 0:
 						high := float64(eighths/3+1) / 8 * pictureLine
 						fmt.Fprintf(&b, `<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s"/>`+"\n", x,
-							y+pictureLine-high, n, high, ink[p.look])
+							y+pictureLine-high, n, high, ink[p.style])
 					case strings.HasPrefix(run, "░"):
 						fmt.Fprintf(&b,
 							`<rect x="%.1f" y="%.1f" width="%.1f" height="%.1f" fill="%s" opacity="0.35"/>`+
-								"\n", x, y, n, pictureLine, ink[p.look])
+								"\n", x, y, n, pictureLine, ink[p.style])
 					default:
 						more := ""
-						if slices.Contains([]look{strong, alarm, notice, loud}, p.look) {
+						if slices.Contains([]style{strong, alarm, notice, critical}, p.style) {
 							more = ` font-weight="bold"`
 						}
-						if p.look == marked {
+						if p.style == marked {
 							more = ` text-decoration="underline"`
 						}
 						// what draws SVG makes one blank of several
@@ -137,7 +137,7 @@ func pictureOf(title string, screens ...[]line) []byte {
 							before, word := float64(cells(run[:at[0]]))*pictureCell, run[at[0]:at[1]]
 							fmt.Fprintf(&b,
 								`<text x="%.1f" y="%.1f" textLength="%.1f" lengthAdjust="spacingAndGlyphs" fill="%s"%s>%s</text>`+"\n",
-								x+before, y+pictureLine*0.76, float64(cells(word))*pictureCell, ink[p.look], more,
+								x+before, y+pictureLine*0.76, float64(cells(word))*pictureCell, ink[p.style], more,
 								strings.ReplaceAll(html.EscapeString(word), "%", "%%"))
 						}
 					}

@@ -92,7 +92,7 @@ func (p *plazaPage) title() {
 	about := aboutPlaza(p.p)
 	title := line{{"plaza " + plazaName(p.p.ID), strong}}
 	if about != "" {
-		title = append(title, piece{"  " + about, plain})
+		title = append(title, span{"  " + about, plain})
 	}
 	p.lines = append(p.lines, title)
 	state := stateWords(p.p.State)
@@ -102,7 +102,7 @@ func (p *plazaPage) title() {
 			state += " (" + text.Minutes(int64(p.now)-int64(since)) + ")"
 		}
 	}
-	p.lines = append(p.lines, line{{state, stateLook(p.p.State)}})
+	p.lines = append(p.lines, line{{state, stateStyle(p.p.State)}})
 	if p.p.Why != "" {
 		p.words(text.Cell(p.p.Why))
 	}
@@ -206,8 +206,8 @@ func (p *plazaPage) verification() {
 	default:
 		out += ", checksum WRONG"
 	}
-	k := map[board.Status]look{board.Exact: good, board.InFlight: plain,
-		board.Mismatch: loud}[v.Status]
+	k := map[board.Status]style{board.Exact: good, board.InFlight: plain,
+		board.Mismatch: critical}[v.Status]
 	p.lines = append(p.lines, line{{out, k}})
 }
 
@@ -287,7 +287,7 @@ func (p *plazaPage) changes(changes []board.Change) {
 		if noticed.Format(time.DateOnly) != c.Since.In(p.clock).Format(time.DateOnly) {
 			when = noticed.Format("2006-01-02 15:04")
 		}
-		p.lines = append(p.lines, line{{since + "  ", plain}, {stateWords(c.To), stateLook(c.To)},
+		p.lines = append(p.lines, line{{since + "  ", plain}, {stateWords(c.To), stateStyle(c.To)},
 			{" after " + c.From.String() + ", noticed at " + when, plain}})
 		for _, words := range text.Wrap(text.Cell(c.Why), p.width-4) {
 			p.lines = append(p.lines, line{{"    " + words, faint}})
@@ -398,32 +398,32 @@ func flowChart(points []board.Quarter, location *time.Location, now toll.Minute,
 		}
 		l := line{{scale + "│", faint}}
 		for _, c := range columns {
-			cell := piece{" ", plain}
+			cell := span{" ", plain}
 			level := int(math.Round(c.flow/unit*8)) - 8*r
 			switch {
 			case !c.known || level <= 0:
 				switch {
 				case c.usual && row(c.mid) == r:
-					cell = piece{"─", strong}
+					cell = span{"─", strong}
 				case capacity > 0 && !above && row(capacity) == r:
-					cell = piece{"╌", alarm}
+					cell = span{"╌", alarm}
 				case c.usual && row(c.low) <= r && r <= row(c.high):
-					cell = piece{"░", faint}
+					cell = span{"░", faint}
 				}
 			case level < 8:
 				cell.text = string([]rune("▁▂▃▄▅▆▇")[level-1])
 			case c.usual && row(c.mid) == r:
-				cell = piece{"─", chosen} // drawn on the bar
+				cell = span{"─", chosen} // drawn on the bar
 			case capacity > 0 && !above && row(capacity) == r:
-				cell = piece{"╌", chosen}
+				cell = span{"╌", chosen}
 			default:
 				cell.text = "█"
 			}
 			if c.partial && level > 0 {
-				cell.look = faint
+				cell.style = faint
 			}
 			cell.text = strings.Repeat(cell.text, wide)
-			if n := len(l); l[n-1].look == cell.look && n > 1 {
+			if n := len(l); l[n-1].style == cell.style && n > 1 {
 				l[n-1].text += cell.text
 			} else {
 				l = append(l, cell)
@@ -434,14 +434,14 @@ func flowChart(points []board.Quarter, location *time.Location, now toll.Minute,
 	lines = append(lines, chartAxis(points, location, group, wide, len(columns)*wide))
 	legend := line{{strings.Repeat(" ", chartLeft) + "█ passed", plain}}
 	if slices.ContainsFunc(columns, func(c flowColumn) bool { return c.usual }) {
-		legend = append(legend, piece{"  ─ usual  ░ its band", plain})
+		legend = append(legend, span{"  ─ usual  ░ its band", plain})
 	}
 	switch {
 	case above:
-		legend = append(legend, piece{fmt.Sprintf("  capacity %s pc/h, far above", text.Round(capacity)),
+		legend = append(legend, span{fmt.Sprintf("  capacity %s pc/h, far above", text.Round(capacity)),
 			plain})
 	case capacity > 0:
-		legend = append(legend, piece{fmt.Sprintf("  ╌ capacity, %s pc/h", text.Round(capacity)), plain})
+		legend = append(legend, span{fmt.Sprintf("  ╌ capacity, %s pc/h", text.Round(capacity)), plain})
 	}
 	return append(lines, legend)
 }

@@ -1,7 +1,7 @@
 // Package tui is the full-screen view: it shows boards on the whole terminal, and has keys.
 //
 // A model, which has no clock and does no input or output, takes messages and keys and returns
-// frames; a feed reads what the model wishes; Run joins them to the terminal.
+// frames; a feed reads what the model requests; Run joins them to the terminal.
 package tui
 
 import (
@@ -71,11 +71,11 @@ func run(ctx context.Context, in io.Reader, out io.Writer, feed *feed, model *mo
 
 // teaModel joins the model to the terminal.
 type teaModel struct {
-	model  *model
-	want   func(wish)
-	wished wish   // the last one
-	quit   func() // ends the program, once it takes a message
-	broken bool   // whether the model has panicked
+	model     *model
+	want      func(request)
+	requested request // the last one
+	quit      func()  // ends the program, once it takes a message
+	broken    bool    // whether the model has panicked
 }
 
 // caught ends the program in good order where the model has panicked. It is deferred, with what was
@@ -89,8 +89,8 @@ func (p *teaModel) caught(r any) {
 }
 
 func (p *teaModel) Init() tea.Cmd {
-	p.wished = p.model.wish()
-	p.want(p.wished)
+	p.requested = p.model.request()
+	p.want(p.requested)
 	return nil
 }
 
@@ -126,8 +126,8 @@ func (p *teaModel) Update(msg tea.Msg) (same tea.Model, _ tea.Cmd) {
 	case endMsg:
 		m.end(msg.err)
 	}
-	if w := m.wish(); w != p.wished {
-		p.wished = w
+	if w := m.request(); w != p.requested {
+		p.requested = w
 		p.want(w)
 	}
 	if m.quit {

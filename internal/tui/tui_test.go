@@ -420,7 +420,7 @@ func TestSizes(t *testing.T) {
 
 // TestVerification never calls figures exact that were not read lately.
 func TestVerification(t *testing.T) {
-	look := func(m *model) look { return m.frame()[0][0].look }
+	style := func(m *model) style { return m.frame()[0][0].style }
 	text := func(m *model) string { return m.frame()[0].String() }
 	m := newModel(Options{}, testNow)
 	m.resize(80, 24)
@@ -432,12 +432,12 @@ func TestVerification(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 	m.show(testBoard(12), nil, testNow)
-	if look(m) != good {
-		t.Errorf("exact looks like %d", look(m))
+	if style(m) != good {
+		t.Errorf("exact looks like %d", style(m))
 	}
 	m.show(nil, errors.New("no answer"), testNow.Add(3*time.Second))
 	m.tick(testNow.Add(63*time.Second), time.Time{})
-	if got := m.textOf(t); look(m) == good ||
+	if got := m.textOf(t); style(m) == good ||
 		!strings.Contains(got, "? exact at 08:23:04, 1 min ago; not verified since") ||
 		!strings.Contains(got, "STALE for 1 min, since 08:23:04: waiting for the servers: no answer") {
 		t.Errorf("%s", got)
@@ -452,13 +452,13 @@ func TestVerification(t *testing.T) {
 	}
 	m.show(at(mismatched(testBoard(12)), 65), nil, testNow.Add(65*time.Second))
 	for _, page := range []page{pageTable, pagePlaza, pageHelp} {
-		if m.page = page; look(m) != loud ||
+		if m.page = page; style(m) != critical ||
 			!strings.Contains(text(m), "✗ MISMATCH at 2 plazas: 4002, 4005 · checked ") {
 			t.Errorf("on page %d: %q", page, text(m))
 		}
 	}
 	m.tick(testNow.Add(3*time.Minute), testNow.Add(66*time.Second)) // a read that hangs
-	if look(m) != loud || !strings.Contains(m.textOf(t), "STALE") {
+	if style(m) != critical || !strings.Contains(m.textOf(t), "STALE") {
 		t.Errorf("a mismatch that is stale: %s", m.textOf(t))
 	}
 }
@@ -468,15 +468,15 @@ func TestPause(t *testing.T) {
 	m := modelOf(t, testBoard(12), 80, 24).keys(keySpace)
 	before := m.board
 	m.show(testBoard(3), nil, testNow.Add(time.Second))
-	if m.board != before || !m.wish().paused {
+	if m.board != before || !m.request().paused {
 		t.Error("a paused view goes on")
 	}
 	m.keys(keyEnter)
-	if w := m.wish(); !w.detail || w.plaza != 4007 {
-		t.Errorf("Enter wishes for %+v", w)
+	if w := m.request(); !w.detail || w.plaza != 4007 {
+		t.Errorf("Enter requests %+v", w)
 	}
 	m.keys("?")
-	if !m.wish().detail {
+	if !m.request().detail {
 		t.Error("help makes the page beneath it go stale")
 	}
 	m.showDetail(4001, &board.Detail{}, nil) // asked for before
@@ -484,15 +484,15 @@ func TestPause(t *testing.T) {
 		t.Error("the page of another plaza is shown")
 	}
 	m.keys(keyEscape, keySpace, keyRight)
-	if w := m.wish(); w.paused || w.plaza != 4003 {
-		t.Errorf("→ wishes for %+v", w)
+	if w := m.request(); w.paused || w.plaza != 4003 {
+		t.Errorf("→ requests %+v", w)
 	}
 	m.keys(keyLeft, keyLeft, keyLeft)
 	if m.plaza != 4007 {
 		t.Errorf("← at the first goes to %d", m.plaza)
 	}
 	m.keys(keyEscape)
-	if m.page != pageTable || m.wish().detail {
+	if m.page != pageTable || m.request().detail {
 		t.Error("Esc does not go back")
 	}
 	if m.keys("q"); !m.quit {
@@ -514,7 +514,7 @@ func TestColour(t *testing.T) {
 	for _, m := range regexp.MustCompile("\x1b\\[([0-9;]*)m").FindAllStringSubmatch(ansi, -1) {
 		for code := range strings.SplitSeq(m[1], ";") {
 			if !slices.Contains([]string{"", "1", "2", "4", "7", "31", "32", "35"}, code) {
-				t.Errorf("a look beyond the 16 colours: %q", m[0])
+				t.Errorf("a style beyond the 16 colours: %q", m[0])
 			}
 		}
 	}
@@ -536,7 +536,7 @@ func TestDrawingPanics(t *testing.T) {
 	m.zones = nil
 	m.board.Timezone = "Asia/Tokyo" // which it would note there
 	quit := make(chan struct{})
-	p := &teaModel{model: m, want: func(wish) {}, quit: func() { close(quit) }}
+	p := &teaModel{model: m, want: func(request) {}, quit: func() { close(quit) }}
 	if v := p.View(); !v.AltScreen || v.Content != "" {
 		t.Errorf("it draws %q", v.Content)
 	}
@@ -587,7 +587,7 @@ func (s *fakeSource) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	return &board.Detail{Plaza: board.Plaza{ID: int(id)}}, nil
 }
 
-// TestFeed reads what is wished for, and says of what does not answer how long it takes.
+// TestFeed reads what is requested, and reports a read that times out.
 func TestFeed(t *testing.T) {
 	source := &fakeSource{board: func(ctx context.Context, n int64) (*board.Board, error) {
 		switch n {
@@ -616,13 +616,13 @@ func TestFeed(t *testing.T) {
 			t.Errorf("it tells of %v, %v; want %q", m.board != nil, m.err, want)
 		}
 	}
-	f.want(wish{plaza: 4001, detail: true})
+	f.want(request{plaza: 4001, detail: true})
 	if m := told.next(t,
 		func(m any) bool { _, ok := m.(detailMsg); return ok }).(detailMsg); m.plaza != 4001 ||
 		m.detail == nil || m.err != nil {
 		t.Errorf("%+v", m)
 	}
-	f.want(wish{paused: true, plaza: 4999, detail: true})
+	f.want(request{paused: true, plaza: 4999, detail: true})
 	if m := told.next(t, func(m any) bool {
 		d, ok := m.(detailMsg)
 		return ok &&
