@@ -52,8 +52,7 @@ func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
 	r.Start()
 	defer context.AfterFunc(ctx, r.Stop)()
 	source.Open(r)
-	options := tui.Options{Plaza: s.plaza, Top: s.top, Brief: kafka.Brief,
-		Ends: func(err error) bool { return errors.Is(err, board.ErrEnded) }}
+	options := tui.Options{Plaza: s.plaza, Top: s.top, Brief: kafka.Brief}
 	if s.sorted {
 		options.Sort = s.sort
 	}

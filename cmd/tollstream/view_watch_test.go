@@ -557,9 +557,8 @@ func TestScreenPanics(t *testing.T) {
 func TestScreenEndsWithItsSource(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	x := openTerminal(t, 80, 24)
-	over := errors.New("it has ended")
-	if _, err := x.runOn(func(context.Context) (*board.Board, error) { return nil, over },
-		tui.Options{Ends: func(err error) bool { return err == over }}); err != over {
+	if _, err := x.runOn(func(context.Context) (*board.Board, error) { return nil, board.ErrEnded },
+		tui.Options{}); !errors.Is(err, board.ErrEnded) {
 		t.Errorf("it ended with %v", err)
 	}
 	x.restored()

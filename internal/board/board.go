@@ -148,6 +148,21 @@ type StateCounts struct {
 	NoData     int `json:"no_data"`
 }
 
+// Of returns the count of a state.
+func (c *StateCounts) Of(s traffic.State) *int {
+	switch s {
+	case traffic.Free:
+		return &c.Free
+	case traffic.Busy:
+		return &c.Busy
+	case traffic.Saturated:
+		return &c.Saturated
+	case traffic.BelowUsual:
+		return &c.BelowUsual
+	}
+	return &c.NoData
+}
+
 // Summarize returns the summary of plazas.
 func Summarize(plazas []Plaza) (s Summary) {
 	for i := range plazas {
@@ -157,18 +172,7 @@ func Summarize(plazas []Plaza) (s Summary) {
 		}
 		s.Plazas++
 		s.FlowPerHour += p.FlowPerHour
-		switch p.State {
-		case traffic.Free:
-			s.States.Free++
-		case traffic.Busy:
-			s.States.Busy++
-		case traffic.Saturated:
-			s.States.Saturated++
-		case traffic.BelowUsual:
-			s.States.BelowUsual++
-		default:
-			s.States.NoData++
-		}
+		*s.States.Of(p.State)++
 	}
 	return s
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll"
@@ -18,9 +19,8 @@ import (
 // plazaRow is a plaza in the table.
 type plazaRow struct {
 	*board.Plaza
-	location *time.Location // of its clock
-	cells    []string       // of columns, in their order
-	search   string         // what a filter looks at, in lower case
+	cells  []string // of columns, in their order
+	search string   // what a filter looks at, in lower case
 }
 
 // column is a column of the table of all plazas.
@@ -30,14 +30,9 @@ type column struct {
 	rank  int    // the lower, the more it matters; what is of rank 0 always stays
 	up    bool   // whether the lowest goes first, unless it is turned round
 	cell  func(p *plazaRow, today string) string
-	style func(p *plazaRow) style           // nil for plain
-	by    func(p *plazaRow) (float64, bool) // what it is sorted by, and false where that is not known
+	style func(p *plazaRow) style // nil for plain
+	by    string                  // what it is sorted by, of [board.Figures]; empty for the name
 }
-
-// urgency is the order of states by how soon someone should look, the most urgent last. A plaza
-// that is silent goes before those that are fine.
-var urgency = map[traffic.State]float64{traffic.Free: 0, traffic.NoData: 1, traffic.Busy: 2,
-	traffic.BelowUsual: 3, traffic.Saturated: 4}
 
 var stateSymbols = map[traffic.State]string{traffic.Saturated: "▲", traffic.BelowUsual: "▼",
 	traffic.Busy: "◆", traffic.NoData: "○", traffic.Free: "·"}
@@ -63,10 +58,9 @@ func stateStyle(s traffic.State) style {
 
 // Names of columns that more than the table refers to.
 const (
-	columnFlow = "flow/h"
-	columnVC   = "v/c"
-	columnZ    = "z"
-	trendName  = "last hours"
+	columnVC  = "v/c"
+	columnZ   = "z"
+	trendName = "last hours"
 )
 
 // leastTrend is how many columns a sparkline takes at least. It gets more where there is room.
@@ -74,23 +68,23 @@ const leastTrend = 12
 
 var tableColumns = []column{
 	{Column: table.Right("plaza"), key: "p", up: true,
-		cell: func(p *plazaRow, _ string) string { return plazaName(p.ID) },
-		by:   func(p *plazaRow) (float64, bool) { return float64(p.ID), true }},
+		cell: func(p *plazaRow, _ string) string { return render.PlazaName(p.ID) },
+		by:   "id"},
 	{Column: table.Left("name"), key: "n", rank: 4, up: true,
-		cell: func(p *plazaRow, _ string) string { return ellipsed(text.Cell(p.Name), 20) }},
+		cell: func(p *plazaRow, _ string) string { return ellipsed(text.Cell(p.Name), render.MaxName) }},
 	{Column: table.Left("state"), key: "s",
 		cell:  func(p *plazaRow, _ string) string { return stateWords(p.State) },
 		style: func(p *plazaRow) style { return stateStyle(p.State) },
-		by:    func(p *plazaRow) (float64, bool) { return urgency[p.State], true }},
-	{Column: table.Right(columnFlow), key: "f", rank: 1,
+		by:    "state"},
+	{Column: table.Right(render.ColumnFlow), key: "f", rank: 1,
 		cell: func(p *plazaRow, _ string) string { return text.Round(p.FlowPerHour) },
-		by:   func(p *plazaRow) (float64, bool) { return p.FlowPerHour, true }},
+		by:   board.ByFlow},
 	{Column: table.Right(columnVC), key: "v", rank: 2,
 		cell: func(p *plazaRow, _ string) string { return known(p.VC, text.Ratio) },
-		by:   func(p *plazaRow) (float64, bool) { return value(p.VC) }},
+		by:   board.ByVC},
 	{Column: table.Right("heavy"), key: "h", rank: 6,
 		cell: func(p *plazaRow, _ string) string { return known(p.HeavyShare, sharePercent) },
-		by:   func(p *plazaRow) (float64, bool) { return value(p.HeavyShare) }},
+		by:   "heavy"},
 	{Column: table.Right(columnZ), key: "z", rank: 5,
 		cell: func(p *plazaRow, _ string) string { return known(p.Z, text.Signed) },
 		style: func(p *plazaRow) style {
@@ -99,28 +93,23 @@ var tableColumns = []column{
 			}
 			return plain
 		},
-		by: func(p *plazaRow) (float64, bool) { z, ok := value(p.Z); return math.Abs(z), ok }},
+		by: board.ByDeviation},
 	{Column: table.Left(trendName), rank: 7}, // its cells depend on the room, see trend
 	{Column: table.Right("total"), key: "t", rank: 9,
 		cell: func(p *plazaRow, _ string) string { return text.Number(p.Total) },
-		by:   func(p *plazaRow) (float64, bool) { return float64(p.Total), true }},
+		by:   board.ByTotal},
 	{Column: table.Right("last"), key: "l", rank: 8,
 		cell: func(p *plazaRow, today string) string {
 			if p.LastEvent == nil {
 				return "-"
 			}
-			if at := p.LastEvent.In(p.location); at.Format(time.DateOnly) == today {
+			if at := p.LastEvent.In(p.Location); at.Format(time.DateOnly) == today {
 				return at.Format(time.TimeOnly)
 			} else {
 				return at.Format(time.DateOnly)
 			}
 		},
-		by: func(p *plazaRow) (float64, bool) {
-			if p.LastEvent == nil {
-				return 0, false
-			}
-			return float64(p.LastEvent.Unix()), true
-		}},
+		by: "last"},
 	{Column: table.Left("verdict"), key: "d", rank: 3,
 		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(&p.Verification) },
 		style: func(p *plazaRow) style {
@@ -132,10 +121,7 @@ var tableColumns = []column{
 			}
 			return plain
 		},
-		by: func(p *plazaRow) (float64, bool) {
-			return float64(slices.Index([]board.Status{board.Exact, board.InFlight, board.Mismatch},
-				p.Verification.Status)), true
-		}},
+		by: "verification"},
 }
 
 func plazaVerdictWords(v *board.PlazaVerification) string {
@@ -155,13 +141,6 @@ func known(x *float64, write func(float64) string) string {
 	return write(*x)
 }
 
-func value(x *float64) (float64, bool) {
-	if x == nil {
-		return 0, false
-	}
-	return *x, true
-}
-
 // sharePercent writes a share as a percentage with one decimal: 12.3 %.
 func sharePercent(x float64) string { return fmt.Sprintf("%.1f %%", 100*x) }
 
@@ -171,8 +150,11 @@ type sortKey struct {
 	reversed bool   // against the column's own order
 }
 
-// sortKeys are the keys of the orders that view --sort names.
-var sortKeys = map[string]string{"total": "t", "flow": "f", "vc": "v", "deviation": "z"}
+// sortKeyOf returns the key of the column that is sorted by a figure.
+func sortKeyOf(figure string) string {
+	i := slices.IndexFunc(tableColumns, func(c column) bool { return c.key != "" && c.by == figure })
+	return tableColumns[i].key
+}
 
 func (k sortKey) column() *column {
 	return &tableColumns[slices.IndexFunc(tableColumns, func(c column) bool {
@@ -190,56 +172,35 @@ func (k sortKey) arrow() string {
 	return "↓"
 }
 
-// compare orders plazas. What is not known goes last either way; of equals the fuller plaza goes
-// first, then the one with more flow, then the lower number, as on the page.
+// compare orders plazas. What is not known goes last either way; the ties are as on the page.
 func (k sortKey) compare(p, q *plazaRow) int {
 	c := k.column()
-	sign := -1
-	if k.ascending() {
-		sign = 1
+	if figure := board.Figures[c.by]; figure != nil {
+		return cmp.Or(board.CompareFigures(figure(p.Plaza), figure(q.Plaza), !k.ascending()),
+			board.CompareTies(p.Plaza, q.Plaza))
 	}
-	first := 0
-	if c.by == nil { // a text
-		first = cmp.Or(unknownLast(p.Name != "", q.Name != ""),
-			sign*cmp.Compare(strings.ToLower(p.Name), strings.ToLower(q.Name)))
-	} else {
-		first = compareKnown(c.by, p, q, sign)
-	}
-	return cmp.Or(first,
-		compareKnown(func(p *plazaRow) (float64, bool) { return value(p.VC) }, p, q, -1),
-		-cmp.Compare(p.FlowPerHour, q.FlowPerHour),
-		cmp.Compare(p.ID, q.ID))
-}
-
-func compareKnown(by func(*plazaRow) (float64, bool), p, q *plazaRow, sign int) int {
-	x, xKnown := by(p)
-	y, yKnown := by(q)
-	if !xKnown || !yKnown {
-		return unknownLast(xKnown, yKnown)
-	}
-	return sign * cmp.Compare(x, y)
-}
-
-func unknownLast(x, y bool) int {
+	order := strings.Compare(strings.ToLower(p.Name), strings.ToLower(q.Name))
 	switch {
-	case x == y:
-		return 0
-	case x:
-		return -1
+	case p.Name == "" && q.Name != "":
+		order = 1
+	case p.Name != "" && q.Name == "":
+		order = -1
+	case !k.ascending():
+		order = -order
 	}
-	return 1
+	return cmp.Or(order, board.CompareTies(p.Plaza, q.Plaza))
 }
 
 // newPlazaRow prepares a plaza for the table. today is the date of the stream's time.
-func newPlazaRow(p *board.Plaza, location *time.Location, today string) plazaRow {
-	row := plazaRow{Plaza: p, location: location, cells: make([]string, len(tableColumns))}
+func newPlazaRow(p *board.Plaza, today string) plazaRow {
+	row := plazaRow{Plaza: p, cells: make([]string, len(tableColumns))}
 	for i := range tableColumns {
 		if cell := tableColumns[i].cell; cell != nil {
 			row.cells[i] = cell(&row, today)
 		}
 	}
 	row.search = strings.ToLower(strings.Join([]string{
-		plazaName(p.ID), text.Cell(p.Name), text.Cell(p.Road), p.State.String(),
+		render.PlazaName(p.ID), text.Cell(p.Name), text.Cell(p.Road), p.State.String(),
 		plazaVerdictWords(&p.Verification),
 	}, "\n"))
 	return row

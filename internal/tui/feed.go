@@ -45,7 +45,6 @@ type feed struct {
 	source   Source
 	send     func(any)     // to the model; returns soon
 	timeout  time.Duration // of one read
-	ends     func(error) bool
 	now      func() time.Time
 	every    time.Duration // between boards; up to maxIdle times that while nothing happens
 	detail   time.Duration // between reads of the page of one plaza
@@ -84,7 +83,7 @@ func activityOf(b *board.Board) activity {
 }
 
 func newFeed(source Source, o Options) *feed {
-	return &feed{source: source, timeout: cmp.Or(o.Timeout, defaultTimeout), ends: o.Ends,
+	return &feed{source: source, timeout: cmp.Or(o.Timeout, defaultTimeout),
 		now: time.Now, every: time.Second, detail: detailEvery, requests: make(chan request, 1)}
 }
 
@@ -180,7 +179,7 @@ func (f *feed) read(ctx context.Context, all, detail bool, plaza int16, done cha
 		if err == nil && b == nil {
 			err = errors.New("there is nothing to show")
 		}
-		if toll.IsPermanent(err) || f.ends != nil && f.ends(err) {
+		if toll.IsPermanent(err) || errors.Is(err, board.ErrEnded) {
 			messages = append(messages, endMsg{err})
 			return
 		}

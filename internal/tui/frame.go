@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -101,7 +102,7 @@ func (m *model) verification() line {
 		checked = "checked " + ago(m.now.Sub(*v.CheckedAt))
 	}
 	if age, stale := m.stale(); stale {
-		at := m.board.At.In(m.zone(m.board.Timezone)).Format(time.TimeOnly)
+		at := m.board.At.In(m.board.Location).Format(time.TimeOnly)
 		words := map[board.Status]string{board.Exact: "exact",
 			board.InFlight: text.Number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
 		k := strong
@@ -122,13 +123,13 @@ func (m *model) verification() line {
 		var wrong []string
 		for i := range m.board.Plazas {
 			if p := &m.board.Plazas[i]; p.Verification.Status == board.Mismatch {
-				wrong = append(wrong, plazaName(p.ID))
+				wrong = append(wrong, render.PlazaName(p.ID))
 			}
 		}
 		slices.Sort(wrong)
 		where, short := "", ""
 		if len(wrong) > 0 {
-			where, short = fmt.Sprintf(" at %s: %s", text.Count(len(wrong), "plaza"), someOf(wrong)),
+			where, short = fmt.Sprintf(" at %s: %s", text.Count(len(wrong), "plaza"), render.SomeOf(wrong)),
 				fmt.Sprintf(" at %s", text.Count(len(wrong), "plaza"))
 		}
 		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more",
@@ -148,8 +149,8 @@ func (m *model) verification() line {
 	}
 	if v.Rows == nil {
 		return line{{firstFit(m.width,
-			mark+"exact: "+all+", each counted once; the rows are not counted: the optional indexes "+
-				"in sql/indexes.sql make the count fast", mark+"exact: "+
+			mark+"exact: "+all+", each counted once; the rows are not counted: "+
+				render.IndexHint, mark+"exact: "+
 				all+"; the rows are not counted", mark+"exact; rows not counted"), good}}
 	}
 	if *v.Rows != vehicles { // some are from before tollstream, or were deleted on purpose
@@ -178,10 +179,8 @@ func (m *model) network() line {
 	}
 	s := &m.board.Summary
 	states := line{}
-	for _, state := range severity {
-		n := map[traffic.State]int{traffic.Free: s.States.Free, traffic.Busy: s.States.Busy,
-			traffic.Saturated:  s.States.Saturated,
-			traffic.BelowUsual: s.States.BelowUsual, traffic.NoData: s.States.NoData}[state]
+	for _, state := range board.Severity {
+		n := *s.States.Of(state)
 		if n == 0 {
 			continue
 		}
@@ -256,7 +255,7 @@ func (m *model) boardZone() *time.Location {
 	if m.board == nil {
 		return time.UTC
 	}
-	return m.zone(m.board.Timezone)
+	return m.board.Location
 }
 
 // spread puts one text to the left and one to the right; the right one stays where there is little
@@ -429,7 +428,7 @@ func (m *model) help() []line {
 	}
 	table.WriteFigures(&t, keys)
 	t.WriteString("\nSTATES\n")
-	for _, s := range severity {
+	for _, s := range board.Severity {
 		fmt.Fprintf(&t, "  %s  %s\n", fill(stateWords(s), 13, false), stateMeaning(s))
 	}
 	t.WriteString("\nVERIFICATION\n")
@@ -448,8 +447,8 @@ func (m *model) help() []line {
 func columnMeaning(name string) string {
 	return map[string]string{
 		"plaza": "number of the plaza", "name": "its name", "state": "how urgent it is",
-		columnFlow: "vehicles an hour, by the last 15 minutes",
-		columnVC:   "demand by capacity", "heavy": "share of heavy vehicles",
+		render.ColumnFlow: "vehicles an hour, by the last 15 minutes",
+		columnVC:          "demand by capacity", "heavy": "share of heavy vehicles",
 		columnZ: "how far the flow is from usual at this hour; beyond 3 either way is rare",
 		"total": "vehicles since the beginning", "last": "the last event",
 		"verdict": "verification of the plaza",
@@ -470,14 +469,4 @@ func ago(d time.Duration) string {
 		return fmt.Sprintf("%d s ago", s)
 	}
 	return text.Minutes(int64(d/time.Minute)) + " ago"
-}
-
-// someOf lists the first few of some names.
-func someOf(names []string) string {
-	const listed = 5
-	list := strings.Join(names[:min(len(names), listed)], ", ")
-	if len(names) > listed {
-		list += " …"
-	}
-	return list
 }

@@ -21,7 +21,6 @@ type model struct {
 	board   *board.Board // read last, nil before the first
 	rows    []plazaRow   // of board, in its order
 	widths  []int        // of columns; 0 for one with nothing to show
-	zones   map[string]*time.Location
 	brief   func(error) string
 	reading time.Time // when the read under way began, zero for none
 	outage  string    // why the board can't be read, empty while it can
@@ -64,8 +63,7 @@ const (
 
 func newModel(o Options, now time.Time) *model {
 	m := &model{now: now, top: o.Top, brief: o.Brief,
-		sort:  sortKey{key: cmp.Or(sortKeys[o.Sort], "s")},
-		zones: map[string]*time.Location{}}
+		sort: sortKey{key: sortKeyOf(cmp.Or(o.Sort, "state"))}}
 	if m.brief == nil {
 		m.brief = error.Error
 	}
@@ -117,20 +115,14 @@ func (m *model) show(b *board.Board, err error, now time.Time) {
 		return // it was under way when the view was paused
 	}
 	m.board = b
-	b.Summary = board.Summarize(b.Plazas)
-	today := ""
-	if b.StreamTime != nil {
-		today = b.StreamTime.In(m.zone(b.Timezone)).Format(time.DateOnly)
-	}
 	m.rows = m.rows[:0]
 	for i := range b.Plazas {
 		p := &b.Plazas[i]
-		name := cmp.Or(p.Timezone, b.Timezone)
-		date, location := today, m.zone(name)
-		if b.StreamTime != nil && name != b.Timezone {
-			date = b.StreamTime.In(location).Format(time.DateOnly)
+		today := ""
+		if b.StreamTime != nil {
+			today = b.StreamTime.In(p.Location).Format(time.DateOnly)
 		}
-		m.rows = append(m.rows, newPlazaRow(p, location, date))
+		m.rows = append(m.rows, newPlazaRow(p, today))
 	}
 	m.measure()
 	m.arrange()
@@ -145,19 +137,6 @@ func (m *model) showDetail(plaza int16, d *board.Detail, err error) {
 	default:
 		m.detail, m.detailFailed = d, ""
 	}
-}
-
-// zone returns a timezone by its name; UTC for one that does not exist.
-func (m *model) zone(name string) *time.Location {
-	location, known := m.zones[name]
-	if !known {
-		var err error
-		if location, err = time.LoadLocation(name); err != nil || name == "Local" {
-			location = time.UTC
-		}
-		m.zones[name] = location
-	}
-	return location
 }
 
 // measure sets the widths of the columns: all rows', so that nothing moves while one scrolls.

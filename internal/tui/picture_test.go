@@ -47,6 +47,10 @@ func TestPicture(t *testing.T) {
 		}
 	}
 	b := days.Board
+	for i := range b.Plazas { // which JSON does not hold
+		b.Location, _ = time.LoadLocation(b.Timezone)
+		b.Plazas[i].Location, _ = time.LoadLocation(b.Plazas[i].Timezone)
+	}
 	m := newModel(Options{}, b.At.Add(time.Second))
 	m.resize(width, tableHeight)
 	m.show(b, nil, m.now)

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll"
@@ -28,13 +28,13 @@ func (m *model) row() *plazaRow {
 func (m *model) plazaPage() []line {
 	r := m.row()
 	if r == nil {
-		title := line{{"plaza " + plazaName(int(m.plaza)), strong}}
+		title := line{{"plaza " + render.PlazaName(int(m.plaza)), strong}}
 		if m.board == nil {
 			return []line{title}
 		}
 		return []line{title, textLine(fmt.Sprintf("no vehicle has passed plaza %d yet", m.plaza))}
 	}
-	p := plazaPage{p: r.Plaza, clock: r.location, width: m.width}
+	p := plazaPage{p: r.Plaza, clock: r.Location, width: m.width}
 	if m.board.StreamTime != nil {
 		p.now = toll.MinuteAt(m.board.StreamTime.Unix())
 	}
@@ -86,11 +86,11 @@ func (p *plazaPage) written(write func(t *strings.Builder)) {
 	}
 }
 
-func (p *plazaPage) at(t time.Time) string { return clockTime(p.clock, t, p.now) }
+func (p *plazaPage) at(t time.Time) string { return board.ClockTime(p.clock, t, p.now) }
 
 func (p *plazaPage) title() {
-	about := aboutPlaza(p.p)
-	title := line{{"plaza " + plazaName(p.p.ID), strong}}
+	about := text.Cell(render.About(p.p))
+	title := line{{"plaza " + render.PlazaName(p.p.ID), strong}}
 	if about != "" {
 		title = append(title, span{"  " + about, plain})
 	}
@@ -106,25 +106,6 @@ func (p *plazaPage) title() {
 	if p.p.Why != "" {
 		p.words(text.Cell(p.p.Why))
 	}
-}
-
-// aboutPlaza returns what the plazas file says of a plaza.
-func aboutPlaza(p *board.Plaza) string {
-	var parts []string
-	if p.Name != "" {
-		parts = append(parts, text.Cell(p.Name))
-	}
-	if p.Road != "" {
-		road := text.Cell(p.Road)
-		if p.PositionKm != nil && *p.PositionKm != 0 {
-			road += " km " + strconv.FormatFloat(*p.PositionKm, 'f', -1, 64)
-		}
-		parts = append(parts, road)
-	}
-	if p.Lanes > 0 {
-		parts = append(parts, text.Count(p.Lanes, "lane"))
-	}
-	return strings.Join(parts, ", ")
 }
 
 // measures shows the figures of now, in two columns where there is room.
@@ -272,7 +253,7 @@ func (p *plazaPage) types(quarters []board.Quarter) {
 	}
 	slices.SortFunc(types, func(a, b toll.TypeCount) int { return cmp.Compare(a.Type, b.Type) })
 	if len(types) > 0 {
-		p.written(func(t *strings.Builder) { writeTypes(t, types, p.width) })
+		p.written(func(t *strings.Builder) { t.WriteString(render.Types(types, p.width)) })
 	}
 }
 
@@ -314,40 +295,18 @@ func (p *plazaPage) windows(windows []board.Window) {
 		{Column: table.Left("kind")}, {Column: table.Right("window")},
 		{Column: table.Right("vehicles")},
 		{Column: table.Right("rev"), Rank: 1}, {Column: table.Right("complete"),
-			Rank: 2}, {Column: table.Right(columnFlow), Rank: 3},
+			Rank: 2}, {Column: table.Right(render.ColumnFlow), Rank: 3},
 		{Column: table.Right("late"), Rank: 4}, {Column: table.Right("too late"),
 			Rank: 4}, {Column: table.Left("final"), Rank: 5},
 	}
-	n := 0
-	for i := range sorted {
-		w := &sorted[i]
-		if n++; i == 0 || w.Kind != sorted[i-1].Kind {
-			n = 1
-		}
-		if n > windowsShown {
-			continue
-		}
-		revision, final := text.Number(w.Revision), "by "+text.Cell(string(w.Reason))
-		switch {
-		case w.Revision == 0:
-			revision, final = "-", "-"
-		case !w.Final:
-			final = "so far"
-		}
-		for i, cell := range []string{
-			text.Cell(w.Kind), clockSpan(p.clock, w.Start, w.End, p.now), text.Number(w.Count), revision,
-			text.Completeness(w.Count,
-				w.TooLate), text.Round(w.FlowPerHour),
-			text.Number(w.Late), text.Number(w.TooLate), final,
-		} {
-			fields[i].Cells = append(fields[i].Cells, cell)
+	fields = render.Windows(fields, sorted, p.clock, p.now)
+	for i := range fields {
+		for j, cell := range fields[i].Cells {
+			fields[i].Cells[j] = text.Cell(cell)
 		}
 	}
 	p.written(func(t *strings.Builder) { table.Write(t, fields, p.width) })
 }
-
-// windowsShown is how many windows of a kind a page shows.
-const windowsShown = 3
 
 // Of the flow chart.
 const (

@@ -23,10 +23,9 @@ const frameRate = 20
 type Options struct {
 	Plaza *int16 // to open; nil for the table of all
 	Top   int    // the most plazas that are listed, 0 for all
-	Sort  string // total, flow, vc or deviation; empty for the state
+	Sort  string // a figure of [board.Figures] that a column is sorted by; empty for the state
 
 	Timeout time.Duration      // of a read. Default 10 s
-	Ends    func(error) bool   // whether an error ends the view; permanent ones do. Default: none
 	Brief   func(error) string // an error as a person reads it. Default: its text
 }
 

@@ -19,6 +19,7 @@ import (
 	"unicode"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -34,8 +35,9 @@ var testNow = time.Date(2026, 3, 24, 7, 23, 5, 0, time.UTC)
 func testBoard(plazas int) *board.Board {
 	at := testNow.Add(-time.Second)
 	stream := time.Date(2026, 3, 24, 7, 23, 0, 0, time.UTC)
+	berlin, _ := time.LoadLocation("Europe/Berlin")
 	b := &board.Board{
-		At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Waiting: 2_431,
+		Location: berlin, At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Waiting: 2_431,
 		Timezone: "Europe/Berlin",
 		Verification: board.Verification{Status: board.Exact, Events: new(int64(plazas) * 961_001),
 			Rows: new(int64(plazas) * 961_001), CheckedAt: new(at.Add(-time.Second))},
@@ -44,7 +46,7 @@ func testBoard(plazas int) *board.Board {
 		"Tunnel", "Østerbro", "横浜料金所", "Forest"}
 	for i := range plazas {
 		p := board.Plaza{
-			ID: 4000 + i, Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5),
+			ID: 4000 + i, Location: berlin, Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5),
 			Lanes: 2 + i%5, State: traffic.Free,
 			Since: new(stream.Add(-90 * time.Minute)), Why: "demand is within what the lanes can take",
 			Total:       int64(1_000_000 - i*7_919%900_000),
@@ -76,6 +78,7 @@ func testBoard(plazas int) *board.Board {
 		}
 		b.Plazas = append(b.Plazas, p)
 	}
+	b.Summary = board.Summarize(b.Plazas)
 	return b
 }
 
@@ -248,8 +251,8 @@ func TestGolden(t *testing.T) {
 // TestSort sorts by each column, both ways: what is not known goes last either way.
 func TestSort(t *testing.T) {
 	m := modelOf(t, testBoard(12), 200, 20)
-	first := func() string { return plazaName(m.rows[m.order[0]].ID) }
-	last := func() string { return plazaName(m.rows[m.order[len(m.order)-1]].ID) }
+	first := func() string { return render.PlazaName(m.rows[m.order[0]].ID) }
+	last := func() string { return render.PlazaName(m.rows[m.order[len(m.order)-1]].ID) }
 	for _, c := range []struct{ key, first, last, turnedFirst, turnedLast string }{
 		{"p", "4000", "4011", "4011", "4000"},
 		{"n", "4011", "4006", "4009", "4006"}, // Boughton with the higher v/c; one has no name
@@ -502,7 +505,7 @@ func TestPause(t *testing.T) {
 
 // TestColour has a word or a symbol for everything that has a colour.
 func TestColour(t *testing.T) {
-	for _, state := range severity {
+	for _, state := range board.Severity {
 		if stateSymbols[state] == "" {
 			t.Errorf("%s has no symbol", state)
 		}
@@ -533,8 +536,7 @@ func TestWidths(t *testing.T) {
 // TestDrawingPanics ends the program in good order where drawing panics.
 func TestDrawingPanics(t *testing.T) {
 	m := modelOf(t, testBoard(3), 80, 24)
-	m.zones = nil
-	m.board.Timezone = "Asia/Tokyo" // which it would note there
+	m.board.Location = nil // in which it shows the stream's time
 	quit := make(chan struct{})
 	p := &teaModel{model: m, want: func(request) {}, quit: func() { close(quit) }}
 	if v := p.View(); !v.AltScreen || v.Content != "" {
@@ -542,7 +544,7 @@ func TestDrawingPanics(t *testing.T) {
 	}
 	<-quit
 	var panicked *panicError
-	if !errors.As(m.fatal, &panicked) || !strings.Contains(panicked.Error(), "nil map") {
+	if !errors.As(m.fatal, &panicked) || !strings.Contains(panicked.Error(), "missing Location") {
 		t.Errorf("the view ends with %v", m.fatal)
 	}
 	if same, _ := p.Update(tickMsg{}); same == nil || p.View().Content != "" {
