@@ -63,7 +63,7 @@ var knows = map[string][]string{
 	"internal/text/table": {},
 	"internal/testkit":    {},
 	"internal/trust":      {},
-	"internal/tui": {"toll", "toll/traffic", "internal/board", "internal/text",
+	"internal/tui": {"toll", "toll/traffic", "internal/board", "internal/render", "internal/text",
 		"internal/text/table"},
 	"internal/telemetry": {"toll/traffic", "internal/board", "internal/maintenance", "internal/text",
 		"sql", "topology",
