@@ -1,4 +1,4 @@
-package sql
+package sql_test
 
 import (
 	"context"
@@ -6,33 +6,37 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	"github.com/tollstream/tollstream/sql/retention"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 )
 
 // TestBind lets a store that is bound to a database connect to that one only, whatever it does.
 func TestBind(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := context.Background()
-		initialize(t, s)
+		dbtest.Initialize(t, s)
 		meta, err := s.Meta(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		bound := openStore(t, s.dsn)
-		bound.db.SetMaxIdleConns(-1) // each call makes a connection
+		bound := dbtest.Open(t, s.Dsn)
+		bound.DB.SetMaxIdleConns(-1) // each call makes a connection
 		bound.Bind(meta)
 		if _, err := bound.Meta(ctx); err != nil {
 			t.Fatalf("the database that it is bound to: %v", err)
 		}
 		for _, change := range []string{`UPDATE toll_meta SET database_id = 'another'`,
 			`DELETE FROM toll_meta`, `DROP TABLE toll_meta`} {
-			run(t, s, change)
+			dbtest.Exec(t, s, change)
 			w := bound.Writer("topic")
 			_, err = w.Cursor(ctx, 0)
-			wantPermanent(t, err, "another database answers at "+s.db.address, meta.DatabaseID)
+			dbtest.WantPermanent(t, err, "another database answers at "+s.DB.Address, meta.DatabaseID)
 			_, _, err = w.Load(ctx, 0, 7)
-			wantPermanent(t, err, "another database answers at")
-			if n := number64(t, s, `SELECT COUNT(*) FROM toll_cursor`); n != 0 {
+			dbtest.WantPermanent(t, err, "another database answers at")
+			if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_cursor`); n != 0 {
 				t.Fatalf("%s: %d cursors were made in another database", change, n)
 			}
 		}
@@ -83,8 +87,8 @@ var hostileGlobals = []struct{ engine, name, value, want string }{
 func TestSessionSettings(t *testing.T) {
 	for _, engine := range []string{"mariadb", "mysql"} {
 		t.Run(engine, func(t *testing.T) {
-			dsn := openEmpty(t, engine).dsn
-			admin, err := dbsql.Open("mysql", servers.byEngine[engine].AdminDSN())
+			dsn := dbtest.OpenEmpty(t, engine).Dsn
+			admin, err := dbsql.Open("mysql", dbtest.Servers.ByEngine[engine].AdminDSN())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,24 +119,24 @@ func TestSessionSettings(t *testing.T) {
 				exec("SET GLOBAL " + g.name + " = " + g.value)
 				defer exec("SET GLOBAL " + g.name + " = " + before)
 			}
-			s := openStore(t,
+			s := dbtest.Open(t,
 				dsn+"?autocommit=0&sql_select_limit=5&sql_mode=%27ANSI_QUOTES%27&sql_safe_updates=1")
 			for name, want := range want {
 				var got string
-				if err := s.db.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
+				if err := s.DB.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
 					t.Errorf("%s is %q, %v, want %q", name, got, err, want)
 				}
 			}
 			if _, err := s.CreateDatabase(t.Context()); err != nil {
 				t.Error(err)
 			}
-			initialize(t, s)
-			if done := initialize(t, s); len(done) != 0 {
+			dbtest.Initialize(t, s)
+			if done := dbtest.Initialize(t, s); len(done) != 0 {
 				t.Errorf("second init: %q", done)
 			}
-			l := &live{t: t, s: s, w: s.Writer(testIdentity.TopicID), states: map[int16]*toll.State{}}
+			l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID), States: map[int16]*toll.State{}}
 			for p := range int32(2) {
-				l.partition(p, 10, func(batch int) (events []toll.Event) {
+				l.Partition(p, 10, func(batch int) (events []toll.Event) {
 					for i := range 50 {
 						events = append(events, toll.Event{Time: toll.WallTime(1644488582 + i), Vehicle: int32(i),
 							Type: []string{`a\b`, `"q"`, "汽车", "it's"}[i%4], Plaza: int16(i % 7)})
@@ -140,7 +144,7 @@ func TestSessionSettings(t *testing.T) {
 					return events
 				})
 			}
-			if r := verify(t, s, VerifyInput{States: l.states, Deep: true}); r.Status != Exact ||
+			if r := dbtest.Verify(t, s, verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact ||
 				r.Rows != 2*10*50 {
 				t.Errorf("got %+v", r)
 			}
@@ -149,11 +153,11 @@ func TestSessionSettings(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			n, err := s.Prune(t.Context(), PruneOptions{Before: 1644488582 + 3, BatchRows: 7})
+			n, err := s.Prune(t.Context(), retention.PruneOptions{Before: 1644488582 + 3, BatchRows: 7})
 			if err != nil || n != 2*10*3 {
 				t.Errorf("pruned %d, %v", n, err)
 			}
-			if r := verify(t, s, VerifyInput{States: l.states, Deep: true}); r.Status != Exact {
+			if r := dbtest.Verify(t, s, verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact {
 				t.Errorf("after a prune: %+v", r)
 			}
 		})
@@ -162,20 +166,20 @@ func TestSessionSettings(t *testing.T) {
 
 // TestEngines has tables of a storage engine without transactions, which must be refused.
 func TestEngines(t *testing.T) {
-	onServers(t, func(t *testing.T, s *testStore) {
-		run(t, s, eventTableDDL+" ENGINE=MyISAM")
-		_, err := s.Init(t.Context(), testIdentity)
-		wantPermanent(t, err, "livetolldata is MyISAM",
+	dbtest.OnServers(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Exec(t, s, dbtest.EventTable+" ENGINE=MyISAM")
+		_, err := s.Init(t.Context(), dbtest.Identity)
+		dbtest.WantPermanent(t, err, "livetolldata is MyISAM",
 			"ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB;")
-		run(t, s,
+		dbtest.Exec(t, s,
 			"ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB PARTITION BY HASH (toll_plaza_id) PARTITIONS 4")
-		initialize(t, s)
-		run(t, s, "ALTER TABLE toll_cursor ENGINE=MyISAM")
-		for _, check := range []func(context.Context, Identity) error{
-			func(ctx context.Context, id Identity) error { _, err := s.Init(ctx, id); return err },
-			func(ctx context.Context, id Identity) error { _, err := s.Check(ctx, id); return err },
+		dbtest.Initialize(t, s)
+		dbtest.Exec(t, s, "ALTER TABLE toll_cursor ENGINE=MyISAM")
+		for _, check := range []func(context.Context, sql.Identity) error{
+			func(ctx context.Context, id sql.Identity) error { _, err := s.Init(ctx, id); return err },
+			func(ctx context.Context, id sql.Identity) error { _, err := s.Check(ctx, id); return err },
 		} {
-			wantPermanent(t, check(t.Context(), testIdentity), "toll_cursor is MyISAM",
+			dbtest.WantPermanent(t, check(t.Context(), dbtest.Identity), "toll_cursor is MyISAM",
 				"`toll_cursor` ENGINE=InnoDB")
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/internal/db"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -112,7 +113,7 @@ const deadLetterTables = ` FROM toll_meta m JOIN toll_dead_letter d ON d.topic_i
 func (s *Store) DeadLetters(ctx context.Context, f DeadLetterFilter) ([]DeadLetter, error) {
 	condition, args := f.where()
 	letters, err := s.deadLetters(ctx, condition, args, f.Limit, f.PayloadLimit)
-	return letters, s.db.wrap("read the dead letters", err)
+	return letters, s.db.Wrap("read the dead letters", err)
 }
 
 // Limits of what EachDeadLetter reads at once.
@@ -134,7 +135,7 @@ func (s *Store) EachDeadLetter(ctx context.Context, f DeadLetterFilter,
 		}
 		fit, more, err := s.lettersThatFit(ctx, &f)
 		if err != nil {
-			return s.db.wrap("read the sizes of dead letters", err)
+			return s.db.Wrap("read the sizes of dead letters", err)
 		}
 		if fit == 0 {
 			return nil
@@ -197,7 +198,7 @@ func (s *Store) DeadLetter(ctx context.Context, origin toll.Origin) (*DeadLetter
 		err = ErrNoDeadLetter
 	}
 	if err != nil {
-		return nil, s.db.wrap(fmt.Sprintf("read the dead letter %d:%d", origin.Partition, origin.Offset),
+		return nil, s.db.Wrap(fmt.Sprintf("read the dead letter %d:%d", origin.Partition, origin.Offset),
 			err)
 	}
 	return &letters[0], nil
@@ -206,7 +207,7 @@ func (s *Store) DeadLetter(ctx context.Context, origin toll.Origin) (*DeadLetter
 func (s *Store) deadLetters(ctx context.Context, condition string, args []any, limit,
 	payloadLimit int) ([]DeadLetter, error) {
 	payload := "d.payload"
-	if payloadLimit > 0 && !s.db.embedded(ctx) { // whose LEFT reads bytes as text
+	if payloadLimit > 0 && !s.db.Embedded(ctx) { // whose LEFT reads bytes as text
 		payload = fmt.Sprintf("LEFT(d.payload, %d)", payloadLimit)
 	}
 	query := `SELECT d.partition_id, d.record_offset, d.record_time, ` + letterKind + `, d.reason, d.sql_state, d.error_number,
@@ -241,10 +242,10 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 		if retryPartition.Valid {
 			d.RetryOf = &toll.Origin{Partition: retryPartition.V, Offset: retryOffset.V}
 		}
-		if d.Time, err = parseTime(recorded); err != nil {
+		if d.Time, err = db.ParseTime(recorded); err != nil {
 			return nil, err
 		}
-		if d.RejectedAt, err = parseTime(rejected); err != nil {
+		if d.RejectedAt, err = db.ParseTime(rejected); err != nil {
 			return nil, err
 		}
 		letters = append(letters, d)
@@ -264,18 +265,18 @@ func (s *Store) RecentRejects(ctx context.Context) (toll.RejectShare, error) {
 		WHERE d.topic_id = c.topic_id AND d.partition_id = c.partition_id AND d.record_offset >= c.next_offset - ?)
 		FROM toll_meta m JOIN toll_cursor c ON c.topic_id = m.topic_id`, recentRecords)
 	if err != nil {
-		return share, s.db.wrap("count the recent dead letters", err)
+		return share, s.db.Wrap("count the recent dead letters", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var records, rejected int64
 		if err := rows.Scan(&records, &rejected); err != nil {
-			return share, s.db.wrap("count the recent dead letters", err)
+			return share, s.db.Wrap("count the recent dead letters", err)
 		}
 		share.Records += min(records, recentRecords)
 		share.Rejected += rejected
 	}
-	return share, s.db.wrap("count the recent dead letters", rows.Err())
+	return share, s.db.Wrap("count the recent dead letters", rows.Err())
 }
 
 // CountDeadLetters returns how many dead letters a filter selects, its Limit aside.
@@ -283,5 +284,5 @@ func (s *Store) CountDeadLetters(ctx context.Context, f DeadLetterFilter) (int64
 	condition, args := f.where()
 	var n int64
 	err := s.db.QueryRowContext(ctx, `SELECT COUNT(*)`+deadLetterTables+condition, args...).Scan(&n)
-	return n, s.db.wrap("count the dead letters", err)
+	return n, s.db.Wrap("count the dead letters", err)
 }

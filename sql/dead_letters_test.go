@@ -1,4 +1,4 @@
-package sql
+package sql_test
 
 import (
 	"bytes"
@@ -8,37 +8,39 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
 	"github.com/tollstream/tollstream/toll"
 )
 
 func TestDeadLetters(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := context.Background()
-		initialize(t, s)
-		st := newStream(t, s)
-		st.fill() // rejects 0:107, 0:119, 0:120
-		st.store(1, 1, nil)
-		run(t, s,
+		dbtest.Initialize(t, s)
+		st := dbtest.NewStream(t, s)
+		st.Fill() // rejects 0:107, 0:119, 0:120
+		st.Store(1, 1, nil)
+		dbtest.Exec(t, s,
 			`UPDATE toll_dead_letter SET reason = 'out of range', sql_state = '22003', error_number = 1264, kind = 'refused', payload = NULL, record_key = x'00ff' WHERE record_offset = 119`)
-		run(t, s,
-			`INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, 0, 119, 1, 500)`, testIdentity.TopicID)
+		dbtest.Exec(t, s,
+			`INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, 0, 119, 1, 500)`, dbtest.Identity.TopicID)
 		one, yes, no := int32(1), true, false
 		for _, c := range []struct {
 			name   string
-			filter DeadLetterFilter
+			filter sql.DeadLetterFilter
 			want   []int64
 		}{
-			{"all", DeadLetterFilter{}, []int64{107, 119, 120, 106}},
-			{"limit", DeadLetterFilter{Limit: 2}, []int64{107, 119}},
-			{"next page", DeadLetterFilter{Limit: 2, After: &toll.Origin{Partition: 0, Offset: 119}},
+			{"all", sql.DeadLetterFilter{}, []int64{107, 119, 120, 106}},
+			{"limit", sql.DeadLetterFilter{Limit: 2}, []int64{107, 119}},
+			{"next page", sql.DeadLetterFilter{Limit: 2, After: &toll.Origin{Partition: 0, Offset: 119}},
 				[]int64{120, 106}},
-			{"partition", DeadLetterFilter{Partition: &one}, []int64{106}},
-			{"reason", DeadLetterFilter{Reason: "of range"}, []int64{119}},
-			{"kind", DeadLetterFilter{Kind: toll.RejectRefused}, []int64{119}},
-			{"kind of one from an older version", DeadLetterFilter{Kind: toll.RejectTime, Partition: &one},
+			{"partition", sql.DeadLetterFilter{Partition: &one}, []int64{106}},
+			{"reason", sql.DeadLetterFilter{Reason: "of range"}, []int64{119}},
+			{"kind", sql.DeadLetterFilter{Kind: toll.RejectRefused}, []int64{119}},
+			{"kind of one from an older version", sql.DeadLetterFilter{Kind: toll.RejectTime, Partition: &one},
 				[]int64{106}},
-			{"retried", DeadLetterFilter{Retried: &yes}, []int64{119}},
-			{"not retried", DeadLetterFilter{Retried: &no, Reason: "time"}, []int64{107, 120, 106}},
+			{"retried", sql.DeadLetterFilter{Retried: &yes}, []int64{119}},
+			{"not retried", sql.DeadLetterFilter{Retried: &no, Reason: "time"}, []int64{107, 120, 106}},
 		} {
 			letters, err := s.DeadLetters(ctx, c.filter)
 			if err != nil {
@@ -73,19 +75,19 @@ func TestDeadLetters(t *testing.T) {
 		if err != nil || d.Retried || !bytes.Equal(d.Payload, []byte{'x', 0, 0xff}) || d.Key != nil {
 			t.Errorf("got %+v, %v", d, err)
 		}
-		letters, err := s.DeadLetters(ctx, DeadLetterFilter{PayloadLimit: 2})
+		letters, err := s.DeadLetters(ctx, sql.DeadLetterFilter{PayloadLimit: 2})
 		if err != nil || len(letters) != 4 || !bytes.Equal(letters[0].Payload, []byte{'x', 0}) ||
 			letters[0].PayloadBytes != 3 || letters[1].Payload != nil {
 			t.Errorf("got %+v, %v", letters, err)
 		}
-		run(t, s, `UPDATE toll_dead_letter SET payload = x'ff80fec3a4' WHERE record_offset = 107`)
-		letters, err = s.DeadLetters(ctx, DeadLetterFilter{PayloadLimit: 4, Limit: 1})
+		dbtest.Exec(t, s, `UPDATE toll_dead_letter SET payload = x'ff80fec3a4' WHERE record_offset = 107`)
+		letters, err = s.DeadLetters(ctx, sql.DeadLetterFilter{PayloadLimit: 4, Limit: 1})
 		if err != nil || len(letters) != 1 ||
 			!bytes.Equal(letters[0].Payload, []byte{0xff, 0x80, 0xfe, 0xc3}) {
 			t.Errorf("got %+v, %v", letters, err)
 		}
 		if _, err = s.DeadLetter(ctx, toll.Origin{Partition: 0, Offset: 1}); !errors.Is(err,
-			ErrNoDeadLetter) {
+			sql.ErrNoDeadLetter) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -93,19 +95,19 @@ func TestDeadLetters(t *testing.T) {
 
 // TestRecentRejects checks that only the last records of each partition count.
 func TestRecentRejects(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
-		initialize(t, s)
-		st := newStream(t, s)
-		st.fill() // from offset 100 on
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		st := dbtest.NewStream(t, s)
+		st.Fill() // from offset 100 on
 		got, err := s.RecentRejects(t.Context())
-		if want := number64(t, s,
+		if want := dbtest.Int(t, s,
 			`SELECT SUM(next_offset - start_offset) FROM toll_cursor`); err != nil ||
 			got != (toll.RejectShare{Records: want, Rejected: 3}) {
 			t.Errorf("got %+v, %v, want 3 of %d", got, err, want)
 		}
-		run(t, s, `UPDATE toll_cursor SET next_offset = 1119 WHERE partition_id = 0`) // 107 is long past
+		dbtest.Exec(t, s, `UPDATE toll_cursor SET next_offset = 1119 WHERE partition_id = 0`) // 107 is long past
 		got, err = s.RecentRejects(t.Context())
-		if want := 1000 + number64(t, s,
+		if want := 1000 + dbtest.Int(t, s,
 			`SELECT next_offset - start_offset FROM toll_cursor WHERE partition_id = 1`); err != nil ||
 			got != (toll.RejectShare{Records: want, Rejected: 2}) {
 			t.Errorf("got %+v, %v, want 2 of %d", got, err, want)
@@ -115,19 +117,19 @@ func TestRecentRejects(t *testing.T) {
 
 // TestEachDeadLetter checks that a list is complete and in order whatever fits a page, and that
 // payloads are let go of: the 64 MiB that are read here are never held at once.
-func TestEachDeadLetter(t *testing.T) { onServers(t, testEachDeadLetter) }
+func TestEachDeadLetter(t *testing.T) { dbtest.OnServers(t, testEachDeadLetter) }
 
-func testEachDeadLetter(t *testing.T, s *testStore) {
-	initialize(t, s)
+func testEachDeadLetter(t *testing.T, s *dbtest.Store) {
+	dbtest.Initialize(t, s)
 	const letters, large = 250, 64
 	for i := range letters {
 		size := i % 3
 		if i >= 100 && i < 100+large {
 			size = 1 << 20
 		}
-		run(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, kind, reason, sql_state, payload, payload_bytes,
+		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, kind, reason, sql_state, payload, payload_bytes,
 			record_key, rejected_at) VALUES (?, ?, ?, NOW(6), 'format', 'event: x', '', REPEAT('x', ?), ?, NULL, NOW(6))`,
-			testIdentity.TopicID, i/200, i%200, size, size)
+			dbtest.Identity.TopicID, i/200, i%200, size, size)
 	}
 	heap := func() uint64 {
 		runtime.GC()
@@ -139,8 +141,8 @@ func testEachDeadLetter(t *testing.T, s *testStore) {
 	for _, c := range []struct{ limit, payload, want int }{{0, 0, letters}, {120, 0, 120},
 		{letters + 5, 0, letters}, {0, 10, letters}, {1, 0, 1}} {
 		n := 0
-		err := s.EachDeadLetter(t.Context(), DeadLetterFilter{Limit: c.limit, PayloadLimit: c.payload},
-			func(d *DeadLetter) error {
+		err := s.EachDeadLetter(t.Context(), sql.DeadLetterFilter{Limit: c.limit, PayloadLimit: c.payload},
+			func(d *sql.DeadLetter) error {
 				if at := int(d.Partition)*200 + int(d.Offset); at != n {
 					t.Fatalf("got the dead letter %d where %d should be", at, n)
 				}
@@ -161,7 +163,7 @@ func testEachDeadLetter(t *testing.T, s *testStore) {
 		t.Errorf("%d MiB are held, of which %d before", most>>20, before>>20)
 	}
 	stop := errors.New("stop")
-	if err := s.EachDeadLetter(t.Context(), DeadLetterFilter{}, func(*DeadLetter) error {
+	if err := s.EachDeadLetter(t.Context(), sql.DeadLetterFilter{}, func(*sql.DeadLetter) error {
 		return stop
 	}); !errors.Is(err, stop) {
 		t.Errorf("got %v", err)

@@ -31,3 +31,9 @@ func WithoutKeys(statement string) string {
 
 // SetDecode sets how outboxes are read.
 func (s *Store) SetDecode(decode func([]byte) ([]toll.PlazaDelta, error)) { s.cfg.Decode = decode }
+
+var Queries = &queries
+var QueryFiles = &queryFiles
+var Schema = &schema
+var Settings = &settings
+var SplitStatements = splitStatements

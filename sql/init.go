@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -19,7 +21,7 @@ import (
 func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 	found, err := s.columns(ctx, s.db)
 	if err != nil {
-		return nil, s.db.wrap("read the columns of the tables", err)
+		return nil, s.db.Wrap("read the columns of the tables", err)
 	}
 	if err := s.checkServer(ctx); err != nil {
 		return nil, err
@@ -28,10 +30,10 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 	if len(found["toll_meta"]) > 0 {
 		m, err := s.versionOnly(ctx)
 		if err != nil && !errors.Is(err, dbsql.ErrNoRows) {
-			return nil, s.db.wrap("read toll_meta", err)
+			return nil, s.db.Wrap("read toll_meta", err)
 		}
-		if err == nil && (m.SchemaVersion < firstSchemaVersion || m.SchemaVersion > SchemaVersion) {
-			return nil, m.checkVersion(s.db)
+		if err == nil && (m.SchemaVersion < tables.FirstSchemaVersion || m.SchemaVersion > tables.SchemaVersion) {
+			return nil, m.CheckVersion(s.db)
 		}
 		if err == nil {
 			if done, err = s.migrate(ctx, m.SchemaVersion, migrations); err != nil {
@@ -40,7 +42,7 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 		}
 		if len(done) > 0 {
 			if found, err = s.columns(ctx, s.db); err != nil {
-				return done, s.db.wrap("read the columns of the tables", err)
+				return done, s.db.Wrap("read the columns of the tables", err)
 			}
 		}
 	}
@@ -49,7 +51,7 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 	}
 	for _, t := range missingTables(found) {
 		if err := s.createTable(ctx, t); err != nil {
-			return done, s.db.wrap("create table "+t.name, err)
+			return done, s.db.Wrap("create table "+t.name, err)
 		}
 		done = append(done, "created table "+t.name)
 	}
@@ -59,12 +61,12 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 
 // createTable creates a table that is missing.
 func (s *Store) createTable(ctx context.Context, t table) error {
-	if s.db.embedded(ctx) {
+	if s.db.Embedded(ctx) {
 		_, err := s.db.ExecContext(ctx, t.withoutKeys())
 		return err
 	}
 	options := ""
-	if t.name == eventTable {
+	if t.name == tables.EventTable {
 		var charset string
 		if err := s.db.QueryRowContext(ctx,
 			`SELECT @@character_set_database`).Scan(&charset); err != nil {
@@ -75,7 +77,7 @@ func (s *Store) createTable(ctx context.Context, t table) error {
 		}
 	}
 	_, err := s.db.ExecContext(ctx, t.create+options)
-	if n := number(err); n == errNeedsKey || n == errNeedsKeyMaria {
+	if n := db.Number(err); n == db.ErrNeedsKey || n == db.ErrNeedsKeyMaria {
 		_, err = s.db.ExecContext(ctx, t.withHiddenKey()+options)
 	}
 	return err
@@ -83,29 +85,29 @@ func (s *Store) createTable(ctx context.Context, t table) error {
 
 // initMeta records what the database serves, or checks it where it is recorded.
 func (s *Store) initMeta(ctx context.Context, id Identity) ([]string, error) {
-	m, err := readMeta(ctx, s.db)
-	if errors.Is(err, errNoMeta) {
-		var baseline rowCount
+	m, err := tables.ReadMeta(ctx, s.db)
+	if errors.Is(err, tables.ErrNoMeta) {
+		var baseline tables.RowCount
 		if baseline, err = s.recordBaseline(ctx, id); err == nil {
 			done := fmt.Sprintf("recorded that the database serves group %s, topic %s, timezone %s",
 				id.Group, id.Topic, id.Timezone)
-			if baseline.rows == 0 {
+			if baseline.Rows == 0 {
 				return []string{done}, nil
 			}
-			return []string{done, fmt.Sprintf("baseline: %s held before", text.Count(baseline.rows, "row"))},
+			return []string{done, fmt.Sprintf("baseline: %s held before", text.Count(baseline.Rows, "row"))},
 				nil
 		}
-		if number(err) != errDuplicateKey {
-			return nil, s.db.wrap("record what the database serves", err)
+		if db.Number(err) != db.ErrDuplicateKey {
+			return nil, s.db.Wrap("record what the database serves", err)
 		}
-		m, err = readMeta(ctx, s.db) // another init was first
+		m, err = tables.ReadMeta(ctx, s.db) // another init was first
 	}
 	if err != nil {
-		return nil, s.db.wrap("read toll_meta", err)
+		return nil, s.db.Wrap("read toll_meta", err)
 	}
-	if m.resetting != notResetting {
-		return nil, toll.Permanent("run again: "+m.resetting.command(),
-			"a reset of %s was interrupted and is not complete", s.db.address)
+	if m.Resetting != tables.NotResetting {
+		return nil, toll.Permanent("run again: "+m.Resetting.Command(),
+			"a reset of %s was interrupted and is not complete", s.db.Address)
 	}
 	if err := s.checkIdentity(m, id); err != nil {
 		return nil, err
@@ -121,8 +123,8 @@ func (s *Store) initMeta(ctx context.Context, id Identity) ([]string, error) {
 
 // recordBaseline counts the rows that livetolldata holds and records them with what the database
 // serves, in one transaction: the count is of the snapshot in which nothing of ours was stored yet.
-func (s *Store) recordBaseline(ctx context.Context, id Identity) (rowCount, error) {
-	var total rowCount
+func (s *Store) recordBaseline(ctx context.Context, id Identity) (tables.RowCount, error) {
+	var total tables.RowCount
 	tx, err := s.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelRepeatableRead})
 	if err != nil {
 		return total, err
@@ -134,9 +136,9 @@ func (s *Store) recordBaseline(ctx context.Context, id Identity) (rowCount, erro
 	}
 	if batches > 0 {
 		return total, toll.Permanent("restore the row of toll_meta from a backup, or empty the tables",
-			"toll_meta of %s is empty, but toll_batch holds %s", s.db.address, text.Count(batches, "batch"))
+			"toll_meta of %s is empty, but toll_batch holds %s", s.db.Address, text.Count(batches, "batch"))
 	}
-	counts, err := countRows(ctx, tx, countOptions{checksum: true})
+	counts, err := tables.CountRows(ctx, tx, tables.CountOptions{Checksum: true})
 	if err != nil {
 		return total, err
 	}
@@ -144,15 +146,15 @@ func (s *Store) recordBaseline(ctx context.Context, id Identity) (rowCount, erro
 		return total, err
 	}
 	for plaza, c := range counts {
-		if !c.exact {
+		if !c.Exact {
 			return total, errors.New("the server can't sum checksums exactly")
 		}
 		if _, err := tx.ExecContext(ctx,
 			`INSERT INTO toll_baseline (toll_plaza_id, events, checksum) VALUES (?, ?, ?)`,
-			plaza, c.rows, c.checksum); err != nil {
+			plaza, c.Rows, c.Checksum); err != nil {
 			return total, err
 		}
-		total.rows += c.rows
+		total.Rows += c.Rows
 	}
 	if err := insertMeta(ctx, tx, id); err != nil {
 		return total, err

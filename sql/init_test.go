@@ -1,4 +1,4 @@
-package sql
+package sql_test
 
 import (
 	"context"
@@ -8,43 +8,47 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 )
 
 func TestInit(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := context.Background()
-		_, err := s.Check(ctx, testIdentity)
-		wantPermanent(t, err, "lacks livetolldata, toll_meta", "tollstream init")
-		if done := initialize(t, s); len(done) != len(schema)+1 ||
+		_, err := s.Check(ctx, dbtest.Identity)
+		dbtest.WantPermanent(t, err, "lacks livetolldata, toll_meta", "tollstream init")
+		if done := dbtest.Initialize(t, s); len(done) != len(*sql.Schema)+1 ||
 			done[0] != "created table livetolldata" {
 			t.Errorf("first init: %q", done)
 		}
-		if done := initialize(t, s); len(done) != 0 {
+		if done := dbtest.Initialize(t, s); len(done) != 0 {
 			t.Errorf("second init: %q", done)
 		}
-		m, err := s.Check(ctx, testIdentity)
+		m, err := s.Check(ctx, dbtest.Identity)
 		if err != nil || len(m.DatabaseID) != 32 || m.CreatedAt.IsZero() ||
-			m.TopicID != testIdentity.TopicID || m.SchemaVersion != SchemaVersion {
+			m.TopicID != dbtest.Identity.TopicID || m.SchemaVersion != tables.SchemaVersion {
 			t.Errorf("got %+v, %v", m, err)
 		}
-		other := testIdentity
+		other := dbtest.Identity
 		other.Group, other.Timezone = "b", "UTC"
 		_, err = s.Check(ctx, other)
-		wantPermanent(t, err, `group "tollstream", not "b"; timezone "Europe/Berlin", not "UTC"`,
+		dbtest.WantPermanent(t, err, `group "tollstream", not "b"; timezone "Europe/Berlin", not "UTC"`,
 			"--group tollstream --timezone Europe/Berlin")
 		_, err = s.Init(ctx, other)
-		wantPermanent(t, err, `not "b"`)
-		again := testIdentity
+		dbtest.WantPermanent(t, err, `not "b"`)
+		again := dbtest.Identity
 		again.TopicID = "BBBBBBBBBBBBBBBBBBBBBB"
 		_, err = s.Check(ctx, again)
-		wantPermanent(t, err, again.TopicID, "tollstream reset --yes")
+		dbtest.WantPermanent(t, err, again.TopicID, "tollstream reset --yes")
 	})
 }
 
 func TestTopicIDIsRecordedOnce(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := context.Background()
-		without := testIdentity
+		without := dbtest.Identity
 		without.TopicID = ""
 		if _, err := s.Init(ctx, without); err != nil {
 			t.Fatal(err)
@@ -52,17 +56,17 @@ func TestTopicIDIsRecordedOnce(t *testing.T) {
 		if m, err := s.Check(ctx, without); err != nil || m.TopicID != "" {
 			t.Fatalf("got %+v, %v", m, err)
 		}
-		if m, err := s.Check(ctx, testIdentity); err != nil || m.TopicID != testIdentity.TopicID {
+		if m, err := s.Check(ctx, dbtest.Identity); err != nil || m.TopicID != dbtest.Identity.TopicID {
 			t.Fatalf("got %+v, %v", m, err)
 		}
-		wantPermanent(t, s.SetTopicID(ctx, "BBBBBBBBBBBBBBBBBBBBBB"), "reset")
+		dbtest.WantPermanent(t, s.SetTopicID(ctx, "BBBBBBBBBBBBBBBBBBBBBB"), "reset")
 	})
 }
 
 func TestSettleWindows(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := t.Context()
-		initialize(t, s)
+		dbtest.Initialize(t, s)
 		for _, c := range []struct {
 			windows  string
 			lateness int
@@ -77,7 +81,7 @@ func TestSettleWindows(t *testing.T) {
 		} {
 			windows, lateness, err := s.SettleWindows(ctx, c.windows, c.lateness, c.explicit)
 			if c.want == "" {
-				wantPermanent(t, err, "counts ", "not ", "tollstream reset --yes")
+				dbtest.WantPermanent(t, err, "counts ", "not ", "tollstream reset --yes")
 				continue
 			}
 			if got := fmt.Sprint(windows, " ", lateness); err != nil || got != c.want {
@@ -88,7 +92,7 @@ func TestSettleWindows(t *testing.T) {
 		if err != nil || m.Windows != "1m,15m" || m.Lateness != time.Minute {
 			t.Errorf("got %+v, %v", m, err)
 		}
-		if _, err := s.Reset(ctx, testIdentity, ResetOptions{}); err != nil {
+		if _, err := s.Reset(ctx, dbtest.Identity, sql.ResetOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if m, err = s.Meta(ctx); err != nil || m.Windows != "" || m.Lateness != 0 {
@@ -101,17 +105,17 @@ func TestSettleWindows(t *testing.T) {
 }
 
 func TestOtherColumnsAreNamed(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
-		run(t, s,
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Exec(t, s,
 			`create table livetolldata(timestamp datetime, vehicle_id bigint, vehicle_type char(15), plaza smallint)`)
 		for _, call := range []func() error{
-			func() error { _, err := s.Init(context.Background(), testIdentity); return err },
+			func() error { _, err := s.Init(context.Background(), dbtest.Identity); return err },
 		} {
-			wantPermanent(t, call(), "column vehicle_id: expected int, got bigint",
+			dbtest.WantPermanent(t, call(), "column vehicle_id: expected int, got bigint",
 				"column toll_plaza_id: expected smallint, got none",
 				"column plaza: expected none, got smallint")
 		}
-		if n := number64(t, s,
+		if n := dbtest.Int(t, s,
 			`SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()`); n != 1 {
 			t.Errorf("init created tables beside a wrong one: %d", n)
 		}
@@ -119,34 +123,34 @@ func TestOtherColumnsAreNamed(t *testing.T) {
 }
 
 func TestBaseline(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
-		run(t, s, eventTableDDL)
-		run(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), ('2022-02-10 10:23:02', 1, 'car', 4856),
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Exec(t, s, dbtest.EventTable)
+		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), ('2022-02-10 10:23:02', 1, 'car', 4856),
 			(NULL, NULL, NULL, NULL), (NULL, 3, 'vän', 1)`)
-		if done := initialize(t, s); !slices.Contains(done, "baseline: 4 rows held before") {
+		if done := dbtest.Initialize(t, s); !slices.Contains(done, "baseline: 4 rows held before") {
 			t.Errorf("got %q", done)
 		}
-		baseline, err := readBaseline(context.Background(), s.db)
-		if err != nil || len(baseline) != 3 || baseline[4856].rows != 2 || baseline[nullPlaza].rows != 1 {
+		baseline, err := tables.ReadBaseline(context.Background(), s.DB)
+		if err != nil || len(baseline) != 3 || baseline[4856].Rows != 2 || baseline[tables.NullPlaza].Rows != 1 {
 			t.Fatalf("got %+v, %v", baseline, err)
 		}
 	})
 }
 
 func TestCreateDatabase(t *testing.T) {
-	for _, engine := range engines {
+	for _, engine := range dbtest.Engines {
 		t.Run(engine, func(t *testing.T) {
-			s := openEmpty(t, engine)
+			s := dbtest.OpenEmpty(t, engine)
 			if created, err := s.CreateDatabase(context.Background()); created || err != nil {
 				t.Errorf("existing: %v, %v", created, err)
 			}
-			c, err := mysql.ParseDSN(s.dsn)
+			c, err := mysql.ParseDSN(s.Dsn)
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.DBName = "toll_other"
-			_, err = openStore(t, c.FormatDSN()).CreateDatabase(context.Background())
-			wantPermanent(t, err, "toll_other does not exist",
+			_, err = dbtest.Open(t, c.FormatDSN()).CreateDatabase(context.Background())
+			dbtest.WantPermanent(t, err, "toll_other does not exist",
 				"CREATE DATABASE IF NOT EXISTS `toll_other` CHARACTER SET utf8mb4; GRANT ALL ON")
 		})
 	}

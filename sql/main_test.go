@@ -1,5 +1,9 @@
-package sql
+package sql_test
 
-import "testing"
+import (
+	"testing"
 
-func TestMain(m *testing.M) { runMain(m) }
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -21,16 +23,16 @@ type Identity struct {
 }
 
 // Meta returns what the database serves.
-func (s *Store) Meta(ctx context.Context) (Meta, error) { return loadMeta(ctx, s.db) }
+func (s *Store) Meta(ctx context.Context) (tables.Meta, error) { return tables.LoadMeta(ctx, s.db) }
 
 // insertMeta records what the database serves from now on.
-func insertMeta(ctx context.Context, q execer, id Identity) error {
+func insertMeta(ctx context.Context, q db.Execer, id Identity) error {
 	var databaseID [16]byte
 	_, _ = rand.Read(databaseID[:]) // never fails, by its documentation
 	_, err := q.ExecContext(ctx, `INSERT INTO toll_meta
 		(id, schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting)
 		VALUES (1, ?, ?, ?, ?, ?, ?, NOW(6), 0)`,
-		SchemaVersion, hex.EncodeToString(databaseID[:]), id.Group, id.Topic, id.TopicID, id.Timezone)
+		tables.SchemaVersion, hex.EncodeToString(databaseID[:]), id.Group, id.Topic, id.TopicID, id.Timezone)
 	return err
 }
 
@@ -39,7 +41,7 @@ func insertMeta(ctx context.Context, q execer, id Identity) error {
 func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
 	if _, err := s.db.ExecContext(ctx,
 		`UPDATE toll_meta SET topic_id = ? WHERE id = 1 AND topic_id = ''`, topicID); err != nil {
-		return s.db.wrap("record the topic's id", err)
+		return s.db.Wrap("record the topic's id", err)
 	}
 	m, err := s.Meta(ctx)
 	if err != nil {
@@ -57,7 +59,7 @@ func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSecon
 	if _, err := s.db.ExecContext(ctx,
 		`UPDATE toll_meta SET windows = ?, lateness_seconds = ? WHERE id = 1 AND windows = ''`,
 		windows, latenessSeconds); err != nil {
-		return "", 0, s.db.wrap("record the windows", err)
+		return "", 0, s.db.Wrap("record the windows", err)
 	}
 	m, err := s.Meta(ctx)
 	if err != nil {
@@ -76,14 +78,14 @@ func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSecon
 		return m.Windows, recorded,
 			toll.Permanent(
 				"the first process of a database settles them; to change them, start over: tollstream reset --yes",
-				"the database %s counts %s", s.db.address, strings.Join(diffs, "; "))
+				"the database %s counts %s", s.db.Address, strings.Join(diffs, "; "))
 	}
 	return m.Windows, recorded, nil
 }
 
 // checkIdentity returns a [toll.PermanentError] that names what differs from what the database
 // serves.
-func (s *Store) checkIdentity(m Meta, id Identity) error {
+func (s *Store) checkIdentity(m tables.Meta, id Identity) error {
 	var diffs, flags []string
 	for _, f := range []struct{ what, flag, want, got string }{
 		{"group", "--group", m.Group, id.Group},
@@ -97,19 +99,19 @@ func (s *Store) checkIdentity(m Meta, id Identity) error {
 	}
 	if len(diffs) > 0 {
 		return toll.Permanent("use "+strings.Join(flags, " ")+", or another database with --mysql",
-			"the database %s serves %s", s.db.address, strings.Join(diffs, "; "))
+			"the database %s serves %s", s.db.Address, strings.Join(diffs, "; "))
 	}
 	return s.checkTopicID(m, id.TopicID)
 }
 
-func (s *Store) checkTopicID(m Meta, topicID string) error {
+func (s *Store) checkTopicID(m tables.Meta, topicID string) error {
 	if m.TopicID == "" || topicID == "" || m.TopicID == topicID {
 		return nil
 	}
 	return toll.Permanent(
 		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
 		"the topic %s was created again: the database %s has stored topic id %s, Kafka has %s", m.Topic,
-		s.db.address, m.TopicID, topicID)
+		s.db.Address, m.TopicID, topicID)
 }
 
 // MarkStalled records since when an instance has windows that are due and stores none; a zero time
@@ -123,5 +125,5 @@ func (s *Store) MarkStalled(ctx context.Context, instance string, since time.Tim
 			ON DUPLICATE KEY UPDATE since = VALUES(since)`, []any{at, instance}
 	}
 	_, err := s.db.ExecContext(ctx, query, args...)
-	return s.db.wrap("record whether windows are stored", err)
+	return s.db.Wrap("record whether windows are stored", err)
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/go-sql-driver/mysql"
+
+	"github.com/tollstream/tollstream/sql/internal/db"
 )
 
 // migration brings the tables from the version before to version to. Each of its statements must be
@@ -21,7 +23,7 @@ type migration struct {
 	fill func(ctx context.Context, s *Store) (string, error)
 }
 
-// migrations are in ascending order. The first one starts from firstSchemaVersion.
+// migrations are in ascending order. The first one starts from FirstSchemaVersion.
 var migrations = []migration{
 	{
 		to: 4, // identity of the last consumed record; kinds of rejects
@@ -74,20 +76,20 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 		}
 		for _, statement := range m.statements {
 			if _, err := s.db.ExecContext(ctx, statement); err != nil &&
-				!slices.Contains(alreadyDone, number(err)) && !embeddedAlreadyDone(err) {
-				return done, s.db.wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
+				!slices.Contains(alreadyDone, db.Number(err)) && !embeddedAlreadyDone(err) {
+				return done, s.db.Wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
 			}
 		}
 		note := ""
 		if m.fill != nil {
 			var err error
 			if note, err = m.fill(ctx, s); err != nil {
-				return done, s.db.wrap(fmt.Sprintf("migrate the rows to version %d", m.to), err)
+				return done, s.db.Wrap(fmt.Sprintf("migrate the rows to version %d", m.to), err)
 			}
 		}
 		if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET schema_version = ? WHERE id = 1`,
 			m.to); err != nil {
-			return done, s.db.wrap("record the version of the tables", err)
+			return done, s.db.Wrap("record the version of the tables", err)
 		}
 		done = append(done, fmt.Sprintf("migrated the tables from version %d to %d", from, m.to))
 		if note != "" {
@@ -102,6 +104,6 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 // alreadyDone does.
 func embeddedAlreadyDone(err error) bool {
 	var my *mysql.MySQLError
-	return errors.As(err, &my) && my.Number == errUnknown &&
+	return errors.As(err, &my) && my.Number == db.ErrUnknown &&
 		(strings.Contains(my.Message, "already exists") || strings.HasPrefix(my.Message, "Duplicate"))
 }

@@ -1,4 +1,4 @@
-package sql
+package sql_test
 
 import (
 	"context"
@@ -12,23 +12,27 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	"github.com/tollstream/tollstream/sql/internal/tables"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 )
 
 func TestMigrate(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
-		initialize(t, s)
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
 		filled := 0
-		list := []Migration{
-			NewMigration(1, []string{"not even SQL"}, nil),
-			NewMigration(SchemaVersion+1,
+		list := []sql.Migration{
+			sql.NewMigration(1, []string{"not even SQL"}, nil),
+			sql.NewMigration(tables.SchemaVersion+1,
 				[]string{"ALTER TABLE toll_meta ADD COLUMN a int NOT NULL DEFAULT 0",
 					"CREATE INDEX b ON toll_retry (stored_offset)"},
-				func(context.Context, *Store) (string, error) { filled++; return "filled", nil }),
-			NewMigration(SchemaVersion+2, nil, nil),
+				func(context.Context, *sql.Store) (string, error) { filled++; return "filled", nil }),
+			sql.NewMigration(tables.SchemaVersion+2, nil, nil),
 		}
 		for range 2 { // the second time as after a crash before the version was recorded
-			done, err := s.Migrate(t.Context(), SchemaVersion, list)
+			done, err := s.Migrate(t.Context(), tables.SchemaVersion, list)
 			if err != nil || len(done) != 3 || done[1] != "filled" {
 				t.Fatalf("got %q, %v", done, err)
 			}
@@ -36,10 +40,10 @@ func TestMigrate(t *testing.T) {
 		if filled != 2 {
 			t.Errorf("filled %d times", filled)
 		}
-		_, err := s.Init(t.Context(), testIdentity)
-		wantPermanent(t, err, fmt.Sprint("version ", SchemaVersion+2), "newer")
-		_, err = s.Check(t.Context(), testIdentity)
-		wantPermanent(t, err, fmt.Sprint("version ", SchemaVersion+2), "newer")
+		_, err := s.Init(t.Context(), dbtest.Identity)
+		dbtest.WantPermanent(t, err, fmt.Sprint("version ", tables.SchemaVersion+2), "newer")
+		_, err = s.Check(t.Context(), dbtest.Identity)
+		dbtest.WantPermanent(t, err, fmt.Sprint("version ", tables.SchemaVersion+2), "newer")
 	})
 }
 
@@ -50,32 +54,32 @@ func TestMigrateFromVersion3(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, engine := range engines {
-		for crash := range len(FirstStatements()) + 1 {
+	for _, engine := range dbtest.Engines {
+		for crash := range len(sql.FirstStatements()) + 1 {
 			t.Run(fmt.Sprint(engine, "/", crash), func(t *testing.T) {
-				s := openEmpty(t, engine)
-				for _, statement := range splitStatements(string(old)) {
-					if s.db.embedded(t.Context()) {
-						statement = WithoutKeys(statement)
+				s := dbtest.OpenEmpty(t, engine)
+				for _, statement := range sql.SplitStatements(string(old)) {
+					if s.DB.Embedded(t.Context()) {
+						statement = sql.WithoutKeys(statement)
 					}
-					run(t, s, statement)
+					dbtest.Exec(t, s, statement)
 				}
-				run(t, s, `INSERT INTO toll_meta (id, schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting)
-					VALUES (1, 3, ?, ?, ?, ?, ?, NOW(6), 0)`, strings.Repeat("0", 32), testIdentity.Group, testIdentity.Topic, testIdentity.TopicID, testIdentity.Timezone)
-				st := newStream(t, s)
-				st.fill()
+				dbtest.Exec(t, s, `INSERT INTO toll_meta (id, schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting)
+					VALUES (1, 3, ?, ?, ?, ?, ?, NOW(6), 0)`, strings.Repeat("0", 32), dbtest.Identity.Group, dbtest.Identity.Topic, dbtest.Identity.TopicID, dbtest.Identity.Timezone)
+				st := dbtest.NewStream(t, s)
+				st.Fill()
 				wantKinds := lettersOfVersion3(t, s)
-				for _, statement := range FirstStatements()[:crash] {
-					run(t, s, statement)
+				for _, statement := range sql.FirstStatements()[:crash] {
+					dbtest.Exec(t, s, statement)
 				}
-				_, err := s.Check(t.Context(), testIdentity)
-				wantPermanent(t, err, "of version 3", "tollstream init")
-				if done := initialize(t,
+				_, err := s.Check(t.Context(), dbtest.Identity)
+				dbtest.WantPermanent(t, err, "of version 3", "tollstream init")
+				if done := dbtest.Initialize(t,
 					s); fmt.Sprint(
 					done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5 created table toll_stalled created table toll_accepted_log]" {
 					t.Errorf("got %q", done)
 				}
-				if done := initialize(t, s); len(done) != 0 {
+				if done := dbtest.Initialize(t, s); len(done) != 0 {
 					t.Errorf("again: %q", done)
 				}
 				for offset, want := range wantKinds {
@@ -84,12 +88,12 @@ func TestMigrateFromVersion3(t *testing.T) {
 						t.Errorf("dead letter 9:%d is of kind %q, want %q, %v", offset, d.Kind, want, err)
 					}
 				}
-				if n := number64(t, s, `SELECT COUNT(*) FROM toll_dead_letter WHERE kind = ''`); n != 0 {
+				if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_dead_letter WHERE kind = ''`); n != 0 {
 					t.Errorf("%d dead letters have no kind", n)
 				}
-				run(t, s, `DELETE FROM toll_dead_letter WHERE partition_id = 9`)
-				r := verify(t, s, VerifyInput{States: st.states, Deep: true})
-				if r.Status != Exact || r.Batches != 4 || r.BatchRows != 4 {
+				dbtest.Exec(t, s, `DELETE FROM toll_dead_letter WHERE partition_id = 9`)
+				r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: true})
+				if r.Status != verify.Exact || r.Batches != 4 || r.BatchRows != 4 {
 					t.Errorf("got %+v", r)
 				}
 			})
@@ -99,50 +103,50 @@ func TestMigrateFromVersion3(t *testing.T) {
 
 // version3 stores events as version 3 did, some of them at times that Berlin's clocks skip: counted
 // an hour later. Fold says before which wall time minutes were folded; empty for none.
-func version3(t *testing.T, s *testStore, fold string) (x *windowed, until string) {
+func version3(t *testing.T, s *dbtest.Store, fold string) (x *dbtest.Windowed, until string) {
 	kolkata, err := time.LoadLocation("Asia/Kolkata")
 	if err != nil {
 		t.Fatal(err)
 	}
 	until = "2026-03-29 12:00"
-	x = newWindowed(t, s, "1m,5m/1m,15m,1h,3h/1h,24h/1h,day")
-	x.cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(kolkata)}
-	run(t, s,
+	x = dbtest.NewWindowed(t, s, "1m,5m/1m,15m,1h,3h/1h,24h/1h,day")
+	x.Cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(kolkata)}
+	dbtest.Exec(t, s,
 		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (2, '', '', 0, 0, 0, 'Asia/Kolkata')`)
-	gap, hour := wallTime(t, "2026-03-29 02:00"), toll.WallTime(3600)
-	x.rule = func(w toll.WallTime) toll.Minute {
+	gap, hour := dbtest.WallTime(t, "2026-03-29 02:00"), toll.WallTime(3600)
+	x.Rule = func(w toll.WallTime) toll.Minute {
 		if w >= gap && w < gap+hour {
 			w += hour
 		}
-		return x.zone.Clone().Minute(w)
+		return x.Zone.Clone().Minute(w)
 	}
 	random := rand.New(rand.NewPCG(8, 9))
-	x.store(0, passage{1, "2026-03-29 01:59:30", "car", 2, toll.OnTime},
-		passage{1, "2026-03-29 02:30", "car", 3, toll.OnTime},
-		passage{1, "2026-03-29 03:30", "car", 2, toll.OnTime}, passage{1, "2026-03-29 02:59:59", "bus", 1,
-			toll.Late},
-		passage{3, "2026-03-29 02:10", "car", 4, toll.OnTime}, passage{3, "2026-03-29 02:11", "car", 1,
-			toll.TooLate})
-	x.store(1, passage{1, "2026-03-29 02:30", "truck", 1, toll.LateQuarter},
-		passage{1, "2026-03-29 03:31", "car", 1, toll.OnTime},
-		passage{4, "2026-03-29 02:20", "car", 2, toll.TooLate}, passage{4, "2026-03-29 03:20", "car", 2,
-			toll.OnTime})
-	for i, chunk := range slices.Collect(slices.Chunk(x.random(random, 300, "2026-03-28 23:00", 6*60, 1, 2, 5), 50)) {
-		x.store(int32(i%2), chunk...)
+	x.Store(0, dbtest.Pass(1, "2026-03-29 01:59:30", "car", 2, toll.OnTime),
+		dbtest.Pass(1, "2026-03-29 02:30", "car", 3, toll.OnTime),
+		dbtest.Pass(1, "2026-03-29 03:30", "car", 2, toll.OnTime), dbtest.Pass(1, "2026-03-29 02:59:59", "bus", 1,
+			toll.Late),
+		dbtest.Pass(3, "2026-03-29 02:10", "car", 4, toll.OnTime), dbtest.Pass(3, "2026-03-29 02:11", "car", 1,
+			toll.TooLate))
+	x.Store(1, dbtest.Pass(1, "2026-03-29 02:30", "truck", 1, toll.LateQuarter),
+		dbtest.Pass(1, "2026-03-29 03:31", "car", 1, toll.OnTime),
+		dbtest.Pass(4, "2026-03-29 02:20", "car", 2, toll.TooLate), dbtest.Pass(4, "2026-03-29 03:20", "car", 2,
+			toll.OnTime))
+	for i, chunk := range slices.Collect(slices.Chunk(x.Random(random, 300, "2026-03-28 23:00", 6*60, 1, 2, 5), 50)) {
+		x.Store(int32(i%2), chunk...)
 	}
 	for plaza := range int16(6) {
-		x.settle(x.results(), x.closing(plaza, until))
+		x.Settle(x.Results(), x.Closing(plaza, until))
 	}
-	run(t, s, `UPDATE toll_batch SET published = 1`)
+	dbtest.Exec(t, s, `UPDATE toll_batch SET published = 1`)
 	if fold != "" {
 		for _, b := range storedBatches(t, s) {
-			before := minuteOf(t, fold)
+			before := dbtest.MinuteOf(t, fold)
 			deltas := toll.FoldDeltas(toll.JoinDeltas([][]toll.PlazaDelta{b.deltas}, []int64{b.next}), before)
-			run(t, s, `UPDATE toll_batch SET deltas = ?, folded_minute = ? WHERE partition_id = ? AND first_offset = ?`,
-				encodeJSON(deltas), before, b.partition, b.first)
+			dbtest.Exec(t, s, `UPDATE toll_batch SET deltas = ?, folded_minute = ? WHERE partition_id = ? AND first_offset = ?`,
+				dbtest.EncodeJSON(deltas), before, b.partition, b.first)
 		}
 	}
-	run(t, s, `UPDATE toll_meta SET schema_version = 3, windows = ?`, toll.FormatWindows(x.cfg.Windows))
+	dbtest.Exec(t, s, `UPDATE toll_meta SET schema_version = 3, windows = ?`, toll.FormatWindows(x.Cfg.Windows))
 	return x, until
 }
 
@@ -152,12 +156,12 @@ type decodedBatch struct {
 	deltas      []toll.PlazaDelta
 }
 
-func storedBatches(t *testing.T, s *testStore) (all []decodedBatch) {
+func storedBatches(t *testing.T, s *dbtest.Store) (all []decodedBatch) {
 	t.Helper()
 	for _, partition := range []int32{0, 1} {
-		err := readBatches(t.Context(), s.db, testIdentity.TopicID, partition, -1, func(b *batchRow) error {
-			deltas, err := decodeJSON(b.blob)
-			all = append(all, decodedBatch{partition, b.first, b.next, deltas})
+		err := tables.ReadBatches(t.Context(), s.DB, dbtest.Identity.TopicID, partition, -1, func(b *tables.BatchRow) error {
+			deltas, err := dbtest.DecodeJSON(b.Blob)
+			all = append(all, decodedBatch{partition, b.First, b.Next, deltas})
 			return err
 		})
 		if err != nil {
@@ -168,9 +172,9 @@ func storedBatches(t *testing.T, s *testStore) (all []decodedBatch) {
 }
 
 // statesOf merges all that is stored, and takes windows for delivered up to a time.
-func statesOf(t *testing.T, s *testStore, until string) map[int16]*toll.State {
+func statesOf(t *testing.T, s *dbtest.Store, until string) map[int16]*toll.State {
 	t.Helper()
-	epoch := uint64(number64(t, s, `SELECT MAX(epoch) FROM toll_cursor`))
+	epoch := uint64(dbtest.Int(t, s, `SELECT MAX(epoch) FROM toll_cursor`))
 	states := map[int16]*toll.State{}
 	for _, b := range storedBatches(t, s) {
 		for i := range b.deltas {
@@ -182,13 +186,13 @@ func statesOf(t *testing.T, s *testStore, until string) map[int16]*toll.State {
 		}
 	}
 	for _, state := range states {
-		state.Done, state.Dirty = minuteOf(t, until), nil
+		state.Done, state.Dirty = dbtest.MinuteOf(t, until), nil
 	}
 	return states
 }
 
 // contents returns the rows that the migration may change, as text.
-func contents(t *testing.T, s *testStore) string {
+func contents(t *testing.T, s *dbtest.Store) string {
 	t.Helper()
 	var b strings.Builder
 	for _, query := range []string{
@@ -197,7 +201,7 @@ func contents(t *testing.T, s *testStore) string {
 		`SELECT CONCAT_WS(' ', toll_plaza_id, kind, start_minute, end_minute, window_start, window_end, whole, epoch, revision, events, late, too_late, by_type, published)
 			FROM toll_window ORDER BY toll_plaza_id, kind, start_minute`,
 	} {
-		rows, err := s.db.QueryContext(t.Context(), query)
+		rows, err := s.DB.QueryContext(t.Context(), query)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,11 +220,11 @@ func contents(t *testing.T, s *testStore) string {
 }
 
 // wantRanges fails where a window does not hold the rows of its own range of times, or is missing.
-func wantRanges(t *testing.T, x *windowed, until string) {
+func wantRanges(t *testing.T, x *dbtest.Windowed, until string) {
 	t.Helper()
-	x.rule = nil
-	r, err := x.s.db.QueryContext(t.Context(), `SELECT toll_plaza_id, kind, start_minute, CAST(window_start AS CHAR), CAST(window_end AS CHAR), whole, events, too_late,
-		flow_per_hour * (end_minute - start_minute) / 60 FROM toll_window WHERE revision > 0 OR end_minute <= ?`, minuteOf(t, until))
+	x.Rule = nil
+	r, err := x.S.DB.QueryContext(t.Context(), `SELECT toll_plaza_id, kind, start_minute, CAST(window_start AS CHAR), CAST(window_end AS CHAR), whole, events, too_late,
+		flow_per_hour * (end_minute - start_minute) / 60 FROM toll_window WHERE revision > 0 OR end_minute <= ?`, dbtest.MinuteOf(t, until))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -235,9 +239,9 @@ func wantRanges(t *testing.T, x *windowed, until string) {
 		if err := r.Scan(&id.Plaza, &id.Kind, &id.Start, &start, &end, &whole, &events, &tooLate, &flow); err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range x.passages {
-			if at := wallTime(t, p.at).String(); p.plaza == id.Plaza && at >= start && at < end {
-				want += int64(p.n)
+		for _, p := range x.Passages {
+			if at := dbtest.WallTime(t, p.At).String(); p.Plaza == id.Plaza && at >= start && at < end {
+				want += int64(p.N)
 			}
 		}
 		if found[id] = true; events+tooLate != want {
@@ -248,7 +252,7 @@ func wantRanges(t *testing.T, x *windowed, until string) {
 		}
 	}
 	for plaza := range int16(6) {
-		for id, n := range x.counts(plaza, minuteOf(t, until)) {
+		for id, n := range x.Counts(plaza, dbtest.MinuteOf(t, until)) {
 			if n.Events() > 0 && !found[id] {
 				t.Errorf("%v is missing", id)
 			}
@@ -261,14 +265,14 @@ func wantRanges(t *testing.T, x *windowed, until string) {
 func TestMigrateSkippedTimes(t *testing.T) {
 	for _, fold := range []string{"", "2026-03-29 01:30", "2026-03-29 03:15", "2026-03-29 05:00"} {
 		t.Run("folded "+fold, func(t *testing.T) {
-			onEngines(t, func(t *testing.T, s *testStore) {
+			dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 				x, until := version3(t, s, fold)
-				epoch := x.epoch()
-				if r := verify(t, s, x.input(statesOf(t, s, until), true)); r.Status != Mismatch {
+				epoch := x.Epoch()
+				if r := dbtest.Verify(t, s, x.Input(statesOf(t, s, until), true)); r.Status != verify.Mismatch {
 					t.Fatalf("before: %s", r.Status)
 				}
 				stored := contents(t, s)
-				done := initialize(t, s)
+				done := dbtest.Initialize(t, s)
 				if fold > "2026-03-29 02" {
 					// Of plaza 4 the minutes from 03:15 on are all there.
 					some := fold < "2026-03-29 04"
@@ -282,20 +286,20 @@ func TestMigrateSkippedTimes(t *testing.T) {
 					t.Errorf("got %q", done)
 				}
 				t.Log(done)
-				if now := number64(t, s, `SELECT MIN(epoch) FROM toll_cursor`); uint64(now) <= epoch {
+				if now := dbtest.Int(t, s, `SELECT MIN(epoch) FROM toll_cursor`); uint64(now) <= epoch {
 					t.Errorf("epoch %d, was %d", now, epoch)
 				}
-				if n := number64(t, s, `SELECT COUNT(*) FROM toll_batch WHERE published = 1`); n != 0 {
+				if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_batch WHERE published = 1`); n != 0 {
 					t.Errorf("%d batches are not to be sent again", n)
 				}
-				run(t, s, `UPDATE toll_batch SET published = 1`)
-				r := verify(t, s, x.input(statesOf(t, s, until), true))
-				if _, texts := problemsOf(r); r.Status != Exact {
+				dbtest.Exec(t, s, `UPDATE toll_batch SET published = 1`)
+				r := dbtest.Verify(t, s, x.Input(statesOf(t, s, until), true))
+				if _, texts := dbtest.ProblemsOf(r); r.Status != verify.Exact {
 					t.Errorf("%s:\n%s", r.Status, texts)
 				}
 				wantRanges(t, x, until)
 				before := contents(t, s)
-				if done := initialize(t, s); len(done) != 0 || contents(t, s) != before {
+				if done := dbtest.Initialize(t, s); len(done) != 0 || contents(t, s) != before {
 					t.Errorf("again: %q", done)
 				}
 			})
@@ -305,23 +309,23 @@ func TestMigrateSkippedTimes(t *testing.T) {
 
 // TestMigrateSkippedTimesFails: wherever it fails, nothing is changed, and it can be run again.
 func TestMigrateSkippedTimesFails(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		x, until := version3(t, s, "")
 		before := contents(t, s)
-		run(t, s, `UPDATE toll_plaza SET timezone = 'No/Where'`) // noticed after the batches were changed
-		if _, err := s.Init(t.Context(), testIdentity); err == nil || contents(t, s) != before {
+		dbtest.Exec(t, s, `UPDATE toll_plaza SET timezone = 'No/Where'`) // noticed after the batches were changed
+		if _, err := s.Init(t.Context(), dbtest.Identity); err == nil || contents(t, s) != before {
 			t.Fatalf("got %v, or rows were changed", err)
 		}
-		run(t, s, `UPDATE toll_plaza SET timezone = 'Asia/Kolkata'`)
+		dbtest.Exec(t, s, `UPDATE toll_plaza SET timezone = 'Asia/Kolkata'`)
 		for fail := 1; ; fail += 3 {
 			calls := 0
 			s.SetDecode(func(b []byte) ([]toll.PlazaDelta, error) {
 				if calls++; calls == fail {
 					return nil, errors.New("on purpose")
 				}
-				return decodeJSON(b)
+				return dbtest.DecodeJSON(b)
 			})
-			_, err := s.Init(t.Context(), testIdentity)
+			_, err := s.Init(t.Context(), dbtest.Identity)
 			if err == nil && fail > 6 {
 				break
 			}
@@ -332,12 +336,12 @@ func TestMigrateSkippedTimesFails(t *testing.T) {
 				t.Fatalf("call %d failed, and rows were changed", fail)
 			}
 		}
-		s.SetDecode(decodeJSON)
-		run(t, s, `UPDATE toll_batch SET published = 1`)
+		s.SetDecode(dbtest.DecodeJSON)
+		dbtest.Exec(t, s, `UPDATE toll_batch SET published = 1`)
 		// As after a crash that the version did not survive.
 		after := contents(t, s)
-		run(t, s, `UPDATE toll_meta SET schema_version = 3`)
-		initialize(t, s)
+		dbtest.Exec(t, s, `UPDATE toll_meta SET schema_version = 3`)
+		dbtest.Initialize(t, s)
 		if contents(t, s) != after {
 			t.Error("the second time it changed something")
 		}
@@ -347,18 +351,18 @@ func TestMigrateSkippedTimesFails(t *testing.T) {
 
 // TestMigrateNoSkippedTimes: without such rows only ranges of time that differ are corrected.
 func TestMigrateNoSkippedTimes(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
-		x := newWindowed(t, s, "1m,15m")
-		x.store(0, passage{1, "2026-03-29 01:30", "car", 5, toll.OnTime}, passage{1, "2026-03-29 03:30", "car", 5, toll.OnTime},
-			passage{1, "2026-03-30 02:30", "car", 5, toll.OnTime}, passage{1, "2026-10-25 02:59", "car", 1, toll.OnTime})
-		x.settle(x.results(), x.closing(1, "2026-10-26 00:00"))
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		x := dbtest.NewWindowed(t, s, "1m,15m")
+		x.Store(0, dbtest.Pass(1, "2026-03-29 01:30", "car", 5, toll.OnTime), dbtest.Pass(1, "2026-03-29 03:30", "car", 5, toll.OnTime),
+			dbtest.Pass(1, "2026-03-30 02:30", "car", 5, toll.OnTime), dbtest.Pass(1, "2026-10-25 02:59", "car", 1, toll.OnTime))
+		x.Settle(x.Results(), x.Closing(1, "2026-10-26 00:00"))
 		before := contents(t, s)
-		run(t, s, `UPDATE toll_meta SET schema_version = 3, windows = '1m,15m'`)
-		run(t, s, `UPDATE toll_window SET window_end = '2026-10-25 02:00:00' WHERE window_end = '2026-10-25 03:00:00'`)
+		dbtest.Exec(t, s, `UPDATE toll_meta SET schema_version = 3, windows = '1m,15m'`)
+		dbtest.Exec(t, s, `UPDATE toll_window SET window_end = '2026-10-25 02:00:00' WHERE window_end = '2026-10-25 03:00:00'`)
 		if contents(t, s) == before {
 			t.Fatal("no window ends at 03:00")
 		}
-		if done := initialize(t, s); fmt.Sprint(done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5]" {
+		if done := dbtest.Initialize(t, s); fmt.Sprint(done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5]" {
 			t.Errorf("got %q", done)
 		}
 		if after := contents(t, s); after != before {
@@ -369,7 +373,7 @@ func TestMigrateNoSkippedTimes(t *testing.T) {
 
 // lettersOfVersion3 stores dead letters as version 3 did, in partition 9, and returns their kinds
 // by offset.
-func lettersOfVersion3(t *testing.T, s *testStore) map[int64]toll.RejectKind {
+func lettersOfVersion3(t *testing.T, s *dbtest.Store) map[int64]toll.RejectKind {
 	t.Helper()
 	kinds := map[int64]toll.RejectKind{}
 	for i, l := range []struct {
@@ -387,8 +391,8 @@ func lettersOfVersion3(t *testing.T, s *testStore) map[int64]toll.RejectKind {
 		{"vehicle_type: empty", "", toll.RejectType},
 		{"toll_plaza_id: 99999 is outside -32768 to 32767", "", toll.RejectPlaza},
 	} {
-		run(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes,
-			record_key, rejected_at) VALUES (?, 9, ?, NOW(6), ?, ?, 'x', 1, NULL, NOW(6))`, testIdentity.TopicID, i, l.reason, l.sqlState)
+		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes,
+			record_key, rejected_at) VALUES (?, 9, ?, NOW(6), ?, ?, 'x', 1, NULL, NOW(6))`, dbtest.Identity.TopicID, i, l.reason, l.sqlState)
 		kinds[int64(i)] = l.kind
 	}
 	return kinds
@@ -396,12 +400,12 @@ func lettersOfVersion3(t *testing.T, s *testStore) map[int64]toll.RejectKind {
 
 // TestMigrateTooOld refuses tables that are older than any that a migration starts from.
 func TestMigrateTooOld(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
-		initialize(t, s)
-		run(t, s, `UPDATE toll_meta SET schema_version = ?`, firstSchemaVersion-1)
-		_, err := s.Check(t.Context(), testIdentity)
-		wantPermanent(t, err, "oldest that can be migrated")
-		_, err = s.Init(t.Context(), testIdentity)
-		wantPermanent(t, err, "oldest that can be migrated")
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		dbtest.Exec(t, s, `UPDATE toll_meta SET schema_version = ?`, tables.FirstSchemaVersion-1)
+		_, err := s.Check(t.Context(), dbtest.Identity)
+		dbtest.WantPermanent(t, err, "oldest that can be migrated")
+		_, err = s.Init(t.Context(), dbtest.Identity)
+		dbtest.WantPermanent(t, err, "oldest that can be migrated")
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -28,7 +30,7 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 		if err := tx.QueryRowContext(ctx,
 			`SELECT timezone FROM toll_meta WHERE id = 1 FOR UPDATE`).Scan(&database); err != nil {
 			if errors.Is(err, dbsql.ErrNoRows) {
-				return notSetUp(s.db, errNoMeta)
+				return tables.NotSetUp(s.db, tables.ErrNoMeta)
 			}
 			return err
 		}
@@ -42,10 +44,10 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM toll_plaza`); err != nil {
 			return err
 		}
-		for chunk := range slices.Chunk(plazas, upsertRows) {
+		for chunk := range slices.Chunk(plazas, tables.UpsertRows) {
 			var args []any
 			for _, p := range chunk {
-				args = append(args, p.ID, cutRunes(p.Name, maxNameRunes), cutRunes(p.Road, maxNameRunes),
+				args = append(args, p.ID, db.CutRunes(p.Name, maxNameRunes), db.CutRunes(p.Road, maxNameRunes),
 					p.PositionKm, p.Lanes, p.CapacityPerLane, p.Timezone)
 			}
 			const tuple = `(?, ?, ?, ?, ?, ?, ?)`
@@ -56,12 +58,12 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 		}
 		return tx.Commit()
 	}()
-	return s.db.wrap("record the plazas", err)
+	return s.db.Wrap("record the plazas", err)
 }
 
 // checkTimezones returns a [toll.PermanentError] where a plaza with windows would get another
 // timezone.
-func (s *Store) checkTimezones(ctx context.Context, q reader, database string, before,
+func (s *Store) checkTimezones(ctx context.Context, q db.Reader, database string, before,
 	after []toll.Plaza) error {
 	zones := func(plazas []toll.Plaza) map[int16]string {
 		all := map[int16]string{}
@@ -95,7 +97,7 @@ func (s *Store) checkTimezones(ctx context.Context, q reader, database string, b
 	}
 	return toll.Permanent(
 		"set the timezones back in the plazas file, or start over: tollstream reset --yes",
-		"the windows in %s are aligned to other timezones: %s", s.db.address, strings.Join(changed, "; "))
+		"the windows in %s are aligned to other timezones: %s", s.db.Address, strings.Join(changed, "; "))
 }
 
 // differing returns the keys, ascending, whose values differ or are in one map only.
@@ -125,10 +127,10 @@ func orElse(text, other string) string {
 // ConfiguredPlazas returns what the plazas file says, as it was recorded last, ascending by plaza.
 func (s *Store) ConfiguredPlazas(ctx context.Context) ([]toll.Plaza, error) {
 	plazas, err := readPlazaFile(ctx, s.db)
-	return plazas, s.db.wrap("read the plazas", err)
+	return plazas, s.db.Wrap("read the plazas", err)
 }
 
-func readPlazaFile(ctx context.Context, q reader) ([]toll.Plaza, error) {
+func readPlazaFile(ctx context.Context, q db.Reader) ([]toll.Plaza, error) {
 	rows, err := q.QueryContext(ctx,
 		`SELECT toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone FROM toll_plaza ORDER BY toll_plaza_id`)
 	if err != nil {

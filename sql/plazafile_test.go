@@ -1,18 +1,20 @@
-package sql
+package sql_test
 
 import (
 	"reflect"
 	"testing"
 
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
 	"github.com/tollstream/tollstream/toll"
 )
 
 func TestPlazaFile(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := t.Context()
-		wantPermanent(t, func() error { _, err := s.ConfiguredPlazas(ctx); return err }(),
+		dbtest.WantPermanent(t, func() error { _, err := s.ConfiguredPlazas(ctx); return err }(),
 			"tollstream init")
-		x := newWindowed(t, s, "15m")
+		x := dbtest.NewWindowed(t, s, "15m")
 		set := func(plazas ...toll.Plaza) error { return s.SetPlazas(ctx, plazas) }
 		want := []toll.Plaza{{ID: -3, Timezone: "Asia/Kolkata"},
 			{ID: 4856, Name: "Höhe €", Road: "A 9", PositionKm: 12.5, Lanes: 14, CapacityPerLane: 650.5}}
@@ -30,20 +32,20 @@ func TestPlazaFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, plaza := range []int16{-3, 4856} {
-			x.store(0, passage{plaza, "2022-02-10 10:00", "car", 1, toll.OnTime})
-			x.settle(x.results(), x.closing(plaza, "2022-02-10 11:00"))
+			x.Store(0, dbtest.Pass(plaza, "2022-02-10 10:00", "car", 1, toll.OnTime))
+			x.Settle(x.Results(), x.Closing(plaza, "2022-02-10 11:00"))
 		}
 		if err := set(toll.Plaza{ID: -3, Timezone: "Asia/Tokyo"},
 			toll.Plaza{ID: 4856, Timezone: "Europe/Berlin", Lanes: 3}); err != nil {
 			t.Errorf("the same timezones: %v", err)
 		}
-		wantPermanent(t, set(toll.Plaza{ID: 4856, Timezone: "UTC"}),
+		dbtest.WantPermanent(t, set(toll.Plaza{ID: 4856, Timezone: "UTC"}),
 			"plaza -3 to Asia/Tokyo, not Europe/Berlin; plaza 4856 to Europe/Berlin, not UTC",
 			"tollstream reset --yes")
 		if got, err := s.ConfiguredPlazas(ctx); err != nil || len(got) != 2 || got[1].Lanes != 3 {
 			t.Errorf("after a refusal: %+v, %v", got, err)
 		}
-		if _, err := s.Reset(ctx, testIdentity, ResetOptions{}); err != nil {
+		if _, err := s.Reset(ctx, dbtest.Identity, sql.ResetOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if err := set(toll.Plaza{ID: 4856, Timezone: "UTC"}); err != nil {

@@ -102,7 +102,7 @@ func (s *Store) Run(ctx context.Context, name string, args []string) (columns []
 			"no query is named %q", name)
 	}
 	columns, rows, err = s.runQuery(ctx, queries[i], args)
-	return columns, rows, s.db.wrap("run "+name+".sql", err)
+	return columns, rows, s.db.Wrap("run "+name+".sql", err)
 }
 
 func (s *Store) runQuery(ctx context.Context, q Query, args []string) (columns []string,

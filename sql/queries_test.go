@@ -1,4 +1,4 @@
-package sql
+package sql_test
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
 )
 
 // wantResults is what each query gives of the rows of stream.fill; a count of rows where they are
@@ -30,13 +32,13 @@ var wantResults = map[string]string{
 }
 
 // fillResults fills the tables of results as well.
-func fillResults(t *testing.T, s *testStore) {
+func fillResults(t *testing.T, s *dbtest.Store) {
 	t.Helper()
 	window := func(plaza int16, kind, start, end string, revision, events, late, tooLate int,
 		reason string) {
-		run(t, s, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end, whole, epoch, revision, events,
+		dbtest.Exec(t, s, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end, whole, epoch, revision, events,
 			late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
-			VALUES (?, ?, ?, ?, ?, ?, 1, 7, ?, ?, ?, ?, 0, ?, ?, ?, 1, NOW(6))`, plaza, kind, minuteOf(t, start), minuteOf(t, end), start, end,
+			VALUES (?, ?, ?, ?, ?, ?, 1, 7, ?, ?, ?, ?, 0, ?, ?, ?, 1, NOW(6))`, plaza, kind, dbtest.MinuteOf(t, start), dbtest.MinuteOf(t, end), start, end,
 			revision, events, late, tooLate, fmt.Sprintf(`{"car":%d}`, events), 4*events, reason)
 	}
 	window(4000, "15m", "2022-02-09 23:45", "2022-02-10 00:00", 1, 1, 0, 0, "watermark")
@@ -44,9 +46,9 @@ func fillResults(t *testing.T, s *testStore) {
 	window(4000, "15m", "2022-02-10 10:15", "2022-02-10 10:30", 1, 8, 0, 0, "idle")
 	window(4000, "1m", "2022-02-10 10:15", "2022-02-10 10:16", 1, 5, 0, 2, "idle")
 	window(-7, "15m", "2022-02-11 10:15", "2022-02-11 10:30", 1, 8, 0, 0, "watermark")
-	run(t, s,
+	dbtest.Exec(t, s,
 		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (4000, 'Höhe', 'A 9', 1.5, 4, 0, '')`)
-	run(t, s, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why, assessed, assessed_until, vehicles_15m, flow_per_hour, heavy_share, phf, demand,
+	dbtest.Exec(t, s, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why, assessed, assessed_until, vehicles_15m, flow_per_hour, heavy_share, phf, demand,
 		capacity, vc, usual_15m, usual_weeks, z, assessment, updated_at) VALUES
 		(2, 'free', '2022-02-10 10:15', 'why', '2022-02-10 10:30', 0, 300, 1200, 0, 0.5, 0, NULL, NULL, NULL, 0, NULL, '{}', NOW(6)),
 		(4856, 'busy', '2022-02-10 10:15', 'why', '2022-02-10 10:30', 0, 250, 1000, 0, 0.5, 0, 1300, 0.8, NULL, 0, NULL, '{}', NOW(6)),
@@ -56,27 +58,27 @@ func fillResults(t *testing.T, s *testStore) {
 
 // TestSettingsHaveTypes: of each setting it is known what it may be.
 func TestSettingsHaveTypes(t *testing.T) {
-	for _, q := range queries {
+	for _, q := range *sql.Queries {
 		for _, name := range q.Settings {
-			if _, ok := settings[name]; !ok || CheckSetting(name, "rubbish") == nil ||
-				CheckSetting(name, "") == nil {
+			if _, ok := (*sql.Settings)[name]; !ok || sql.CheckSetting(name, "rubbish") == nil ||
+				sql.CheckSetting(name, "") == nil {
 				t.Errorf("%s: nothing says what %s may be", q.Name, name)
 			}
 		}
 	}
 	for _, good := range []string{"plaza=4856", "plaza=-7", "day=2022-02-10"} {
 		name, value, _ := strings.Cut(good, "=")
-		if err := CheckSetting(name, value); err != nil {
+		if err := sql.CheckSetting(name, value); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
 func TestQueries(t *testing.T) {
-	onEngines(t, func(t *testing.T, s *testStore) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := context.Background()
-		initialize(t, s)
-		newStream(t, s).fill()
+		dbtest.Initialize(t, s)
+		dbtest.NewStream(t, s).Fill()
 		fillResults(t, s)
 		if len(s.Queries()) != len(wantResults) {
 			t.Errorf("got %d queries, want %d", len(s.Queries()), len(wantResults))
@@ -124,29 +126,29 @@ func TestQueries(t *testing.T) {
 			}
 		}
 		_, _, err = s.Run(ctx, "nothing", nil)
-		wantPermanent(t, err, `"nothing"`, "busiest, by_type")
+		dbtest.WantPermanent(t, err, `"nothing"`, "busiest, by_type")
 		_, _, err = s.Run(ctx, "by_type", []string{"limit=1"})
-		wantPermanent(t, err, `"limit"`, "it has plaza")
+		dbtest.WantPermanent(t, err, `"limit"`, "it has plaza")
 	})
 }
 
 // The files run in the client as they are.
-func TestQueriesInTheClient(t *testing.T) { onServers(t, testQueriesInTheClient) }
+func TestQueriesInTheClient(t *testing.T) { dbtest.OnServers(t, testQueriesInTheClient) }
 
-func testQueriesInTheClient(t *testing.T, s *testStore) {
+func testQueriesInTheClient(t *testing.T, s *dbtest.Store) {
 	client, err := exec.LookPath("mariadb")
 	if err != nil {
 		if client, err = exec.LookPath("mysql"); err != nil {
 			t.Skip("no mariadb or mysql client here")
 		}
 	}
-	c, err := mysql.ParseDSN(s.dsn)
+	c, err := mysql.ParseDSN(s.Dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	host, port, _ := strings.Cut(c.Addr, ":")
 	feed := func(name string) string {
-		text, err := queryFiles.ReadFile(name)
+		text, err := sql.QueryFiles.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,10 +164,10 @@ func testQueriesInTheClient(t *testing.T, s *testStore) {
 	}
 	feed("schema.sql")
 	feed("schema.sql")
-	if done := initialize(t, s); len(done) != 1 {
+	if done := dbtest.Initialize(t, s); len(done) != 1 {
 		t.Errorf("init after schema.sql: %q", done)
 	}
-	newStream(t, s).fill()
+	dbtest.NewStream(t, s).Fill()
 	fillResults(t, s)
 	for _, q := range s.Queries() {
 		if out := feed(q.Name + ".sql"); strings.Count(out, "\n") < 2 {

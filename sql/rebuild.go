@@ -4,6 +4,8 @@ import (
 	"context"
 	dbsql "database/sql"
 	"time"
+
+	"github.com/tollstream/tollstream/sql/internal/db"
 )
 
 // Rebuild is what a rebuild does, or is about to do.
@@ -22,11 +24,11 @@ func (s *Store) PlanRebuild(ctx context.Context, id Identity) (Rebuild, error) {
 		return Rebuild{}, err
 	}
 	var r Rebuild
-	err := s.db.snapshot(ctx, func(q reader) error { return r.read(ctx, q, id.TopicID) })
-	return r, s.db.wrap("read the outbox", err)
+	err := s.db.Snapshot(ctx, func(q db.Reader) error { return r.read(ctx, q, id.TopicID) })
+	return r, s.db.Wrap("read the outbox", err)
 }
 
-func (r *Rebuild) read(ctx context.Context, q reader, topicID string) error {
+func (r *Rebuild) read(ctx context.Context, q db.Reader, topicID string) error {
 	var epoch dbsql.Null[uint64]
 	if err := q.QueryRowContext(ctx, `SELECT MAX(epoch), COUNT(*) FROM toll_cursor`).Scan(&epoch,
 		&r.Partitions); err != nil {
@@ -54,10 +56,10 @@ func (s *Store) Rebuild(ctx context.Context, id Identity, above uint64, now time
 	const attempts = 10 // of which each may wait for a lock for 5 s
 	for try := 1; ; try++ {
 		r, err := s.rebuild(ctx, id, above, now)
-		if conflict(err) && try < attempts {
+		if db.Conflict(err) && try < attempts {
 			continue
 		}
-		return r, s.db.wrap("raise the epoch", err)
+		return r, s.db.Wrap("raise the epoch", err)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -11,14 +13,14 @@ import (
 // is the most it can be, since a batch holds the offset and others below.
 func (s *Store) RowsFrom(ctx context.Context, partition int32, from int64) (rows int64, exact bool,
 	err error) {
-	err = s.db.snapshot(ctx, func(q reader) error {
+	err = s.db.Snapshot(ctx, func(q db.Reader) error {
 		rows, exact, err = rowsFrom(ctx, q, partition, from)
 		return err
 	})
-	return rows, exact, s.db.wrap(fmt.Sprintf("count the rows of partition %d", partition), err)
+	return rows, exact, s.db.Wrap(fmt.Sprintf("count the rows of partition %d", partition), err)
 }
 
-func rowsFrom(ctx context.Context, q reader, partition int32, from int64) (rows int64, exact bool,
+func rowsFrom(ctx context.Context, q db.Reader, partition int32, from int64) (rows int64, exact bool,
 	err error) {
 	var astride int64
 	err = q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(b.events), 0) AS SIGNED), CAST(COALESCE(SUM(b.first_offset < ? AND b.events > 0), 0) AS SIGNED)
@@ -31,20 +33,20 @@ func rowsFrom(ctx context.Context, q reader, partition int32, from int64) (rows 
 // last record that was consumed. It returns [toll.ErrCursorMoved] where the cursor is not as it was
 // read.
 func (s *Store) AcceptLog(ctx context.Context, c *toll.Cursor, last toll.LastRecord,
-	a AcceptedLog) error {
+	a tables.AcceptedLog) error {
 	m, err := s.Meta(ctx)
 	if err != nil {
 		return err
 	}
 	tx, err := s.db.BeginTx(ctx, nil)
 	if err != nil {
-		return s.db.wrap("accept the log", err)
+		return s.db.Wrap("accept the log", err)
 	}
 	defer tx.Rollback()
 	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET last_offset = ?, last_leader_epoch = ?, last_timestamp = ?, last_crc = ?,
 		log_replaced = '', updated_at = NOW(6)
 		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
-		append(lastRecordColumns(last), m.TopicID, c.Partition, c.Next, c.Token, c.Epoch)...)
+		append(tables.LastRecordColumns(last), m.TopicID, c.Partition, c.Next, c.Token, c.Epoch)...)
 	if err == nil {
 		var n int64
 		if n, err = res.RowsAffected(); err == nil && n != 1 {
@@ -56,10 +58,10 @@ func (s *Store) AcceptLog(ctx context.Context, c *toll.Cursor, last toll.LastRec
 			(topic_id, partition_id, accepted_at, next_offset, differs_from, rows_left, records_skipped, most_rows, most_records, why)
 			VALUES (?, ?, UTC_TIMESTAMP(6), ?, ?, ?, ?, ?, ?, ?)`,
 			m.TopicID, a.Partition, a.Next, a.From, a.Rows, a.Records, a.MostRows, a.MostRecords,
-			cutRunes(a.Why, maxReasonRunes))
+			db.CutRunes(a.Why, tables.MaxReasonRunes))
 	}
 	if err == nil {
 		err = tx.Commit()
 	}
-	return s.db.wrap(fmt.Sprintf("accept the log of partition %d", c.Partition), err)
+	return s.db.Wrap(fmt.Sprintf("accept the log of partition %d", c.Partition), err)
 }

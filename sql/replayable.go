@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 )
 
 // LogRange is what the topic holds of a partition: records from Start on, of which those from Other
@@ -22,23 +24,23 @@ type LogRange struct {
 func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows int64, exact bool,
 	err error) {
 	exact = true
-	err = s.db.snapshot(ctx, func(q reader) error {
-		m, err := readMeta(ctx, q)
+	err = s.db.Snapshot(ctx, func(q db.Reader) error {
+		m, err := tables.ReadMeta(ctx, q)
 		if err != nil {
 			return err
 		}
-		if m.resetting != notResetting {
+		if m.Resetting != tables.NotResetting {
 			return nil // it was allowed, and has begun
 		}
-		accepted, err := readAcceptedLogs(ctx, q, m.TopicID)
+		accepted, err := tables.ReadAcceptedLogs(ctx, q, m.TopicID)
 		if err != nil {
 			return err
 		}
-		cursors, err := readCursors(ctx, q, m.TopicID)
+		cursors, err := tables.ReadCursors(ctx, q, m.TopicID)
 		if err != nil {
 			return err
 		}
-		partitions, err := storedPartitions(ctx, q, m.TopicID, cursors)
+		partitions, err := tables.StoredPartitions(ctx, q, m.TopicID, cursors)
 		if err != nil {
 			return err
 		}
@@ -90,7 +92,7 @@ func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows
 		}
 		return nil
 	})
-	return rows, exact, s.db.wrap("count the rows that a replay would not bring back", err)
+	return rows, exact, s.db.Wrap("count the rows that a replay would not bring back", err)
 }
 
 // UnreplayableText says how many rows a replay would not bring back.
@@ -100,5 +102,5 @@ func UnreplayableText(rows int64, exact bool) string {
 		most = "at most "
 	}
 	return fmt.Sprintf("%s%s of %s can't be replayed, since the topic no longer holds their records",
-		most, text.Count(rows, "row"), eventTable)
+		most, text.Count(rows, "row"), tables.EventTable)
 }

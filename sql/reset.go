@@ -5,6 +5,8 @@ import (
 	"errors"
 
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -33,29 +35,29 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	if err != nil {
 		return nil, err
 	}
-	if err := m.checkVersion(s.db); err != nil {
+	if err := m.CheckVersion(s.db); err != nil {
 		return nil, err
 	}
 	if err := s.checkIdentity(m,
 		Identity{Group: id.Group, Topic: id.Topic, Timezone: id.Timezone}); err != nil {
 		return nil, err
 	}
-	state := resettingOurs
+	state := tables.ResettingOurs
 	if o.AllRows {
-		state = resettingAllRows
+		state = tables.ResettingAllRows
 	}
-	if m.resetting > state {
-		return nil, toll.Permanent("run again: "+m.resetting.command(),
-			"a reset of %s was interrupted; it may have deleted rows from before", s.db.address)
+	if m.Resetting > state {
+		return nil, toll.Permanent("run again: "+m.Resetting.Command(),
+			"a reset of %s was interrupted; it may have deleted rows from before", s.db.Address)
 	}
-	if m.resetting == notResetting && !o.AllRows {
+	if m.Resetting == tables.NotResetting && !o.AllRows {
 		if err := s.checkOnlyOurs(ctx); err != nil {
 			return nil, err
 		}
 	}
 	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = ? WHERE id = 1`,
 		int(state)); err != nil {
-		return nil, s.db.wrap("mark the database as being reset", err)
+		return nil, s.db.Wrap("mark the database as being reset", err)
 	}
 	// The cursors go first: a batch that is still being stored needs its cursor, so it either is
 	// complete by now, and its rows go with the others below, or stores nothing.
@@ -66,9 +68,9 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 		names = append(names, "toll_baseline")
 	}
 	var done []string
-	for _, t := range append(names, eventTable) {
+	for _, t := range append(names, tables.EventTable) {
 		if err := s.empty(ctx, t); err != nil {
-			return done, s.db.wrap("empty table "+t, err)
+			return done, s.db.Wrap("empty table "+t, err)
 		}
 		done = append(done, "emptied table "+t)
 	}
@@ -76,7 +78,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	// left anywhere, in Kafka or in a process that was paused, count as empty.
 	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ?, created_at = NOW(6), windows = '', lateness_seconds = 0
 		WHERE id = 1`, id.TopicID); err != nil {
-		return done, s.db.wrap("record the end of the reset", err)
+		return done, s.db.Wrap("record the end of the reset", err)
 	}
 	if id.TopicID != "" && id.TopicID != m.TopicID {
 		done = append(done, "recorded the topic's id "+id.TopicID)
@@ -88,7 +90,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 // the right to drop.
 func (s *Store) empty(ctx context.Context, table string) error {
 	_, err := s.db.ExecContext(ctx, "TRUNCATE TABLE "+table)
-	if number(err) == errTableDenied {
+	if db.Number(err) == db.ErrTableDenied {
 		_, err = s.db.ExecContext(ctx, "DELETE FROM "+table)
 	}
 	return err
@@ -98,7 +100,7 @@ func (s *Store) empty(ctx context.Context, table string) error {
 // not store.
 func (s *Store) checkOnlyOurs(ctx context.Context) error {
 	var before, rows, stored, pruned int64
-	err := s.db.snapshot(ctx, func(q reader) error {
+	err := s.db.Snapshot(ctx, func(q db.Reader) error {
 		return errors.Join(
 			q.QueryRowContext(ctx,
 				`SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_baseline`).Scan(&before),
@@ -107,10 +109,10 @@ func (s *Store) checkOnlyOurs(ctx context.Context) error {
 			q.QueryRowContext(ctx,
 				`SELECT CAST(COALESCE(SUM(pruned), 0) AS SIGNED) FROM toll_pruned WHERE what = 'rows'`).Scan(
 				&pruned),
-			q.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+eventTable).Scan(&rows))
+			q.QueryRowContext(ctx, `SELECT COUNT(*) FROM `+tables.EventTable).Scan(&rows))
 	})
 	if err != nil {
-		return s.db.wrap("count the rows", err)
+		return s.db.Wrap("count the rows", err)
 	}
 	stored -= pruned
 	const hint = "to empty the whole table, run: tollstream reset --yes --all-rows"
@@ -118,11 +120,11 @@ func (s *Store) checkOnlyOurs(ctx context.Context) error {
 	case before > 0:
 		return toll.Permanent(hint,
 			"%s holds %s from before tollstream, which can't be told from the %s that it stored",
-			eventTable, text.Count(before, "row"), text.Number(stored))
+			tables.EventTable, text.Count(before, "row"), text.Number(stored))
 	case rows > stored:
 		return toll.Permanent(hint,
 			"%s holds %s that tollstream did not store, and they can't be told from the %s that it stored",
-			eventTable, text.Count(rows-stored, "row"), text.Number(stored))
+			tables.EventTable, text.Count(rows-stored, "row"), text.Number(stored))
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -30,9 +32,9 @@ type column struct {
 var schema = parseSchema(schemaSQL)
 
 // columns reads the columns of our tables that exist.
-func (s *Store) columns(ctx context.Context, q reader) (map[string][]column, error) {
+func (s *Store) columns(ctx context.Context, q db.Reader) (map[string][]column, error) {
 	rows, err := q.QueryContext(ctx, `SELECT table_name, column_name, column_type, extra FROM information_schema.columns
-		WHERE table_schema = ? ORDER BY table_name, ordinal_position`, s.db.name)
+		WHERE table_schema = ? ORDER BY table_name, ordinal_position`, s.db.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -130,10 +132,10 @@ func (s *Store) checkColumns(found map[string][]column) error {
 		}
 		hint :=
 			"rename the table, or use another database with --mysql; tollstream init creates the right one"
-		if t.name != eventTable {
+		if t.name != tables.EventTable {
 			hint = "run the tollstream that set the database up, or use another database with --mysql"
 		}
-		return toll.Permanent(hint, "the table %s in %s is not as expected: %s", t.name, s.db.address,
+		return toll.Permanent(hint, "the table %s in %s is not as expected: %s", t.name, s.db.Address,
 			strings.Join(diffs, "; "))
 	}
 	return nil

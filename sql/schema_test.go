@@ -3,10 +3,12 @@ package sql
 import (
 	"strings"
 	"testing"
+
+	"github.com/tollstream/tollstream/sql/internal/tables"
 )
 
 func TestSchemaIsRead(t *testing.T) {
-	if len(schema) != 15 || schema[0].name != eventTable || len(schema[0].columns) != 4 {
+	if len(schema) != 15 || schema[0].name != tables.EventTable || len(schema[0].columns) != 4 {
 		t.Fatalf("got %+v", schema)
 	}
 	for _, table := range schema {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -26,7 +28,7 @@ const timeRanges = 250
 // too.
 type skippedTimes struct {
 	s      *Store
-	meta   Meta
+	meta   tables.Meta
 	loc    *time.Location
 	zone   *toll.Zone
 	span   toll.Window // all minutes that are stored, and some around
@@ -59,13 +61,13 @@ type skippedCount struct {
 func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
 	m := &skippedTimes{s: s, folded: map[int16]toll.Minute{}}
 	var err error
-	if m.meta, err = readMeta(ctx, s.db); err != nil || m.meta.resetting != notResetting {
-		if errors.Is(err, errNoMeta) {
+	if m.meta, err = tables.ReadMeta(ctx, s.db); err != nil || m.meta.Resetting != tables.NotResetting {
+		if errors.Is(err, tables.ErrNoMeta) {
 			err = nil
 		}
 		return "", err
 	}
-	if m.loc, err = m.meta.location(); err != nil {
+	if m.loc, err = m.meta.Location(); err != nil {
 		return "", err
 	}
 	m.zone = toll.NewZone(m.loc)
@@ -80,10 +82,10 @@ func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
 	earliest := time.Date(1840, 1, 1, 0, 0, 0, 0, time.UTC)
 	latest := time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)
 	m.span = toll.Window{
-		Start: max(addMinutes(toll.Minute(first.V), -2*day), toll.MinuteAt(earliest.Unix())),
-		End:   min(addMinutes(toll.Minute(last.V), 2*day), toll.MinuteAt(latest.Unix())),
+		Start: max(tables.AddMinutes(toll.Minute(first.V), -2*day), toll.MinuteAt(earliest.Unix())),
+		End:   min(tables.AddMinutes(toll.Minute(last.V), 2*day), toll.MinuteAt(latest.Unix())),
 	}
-	s.db.embedded(ctx) // for what follows, see many
+	s.db.Embedded(ctx) // for what follows, see many
 	if err := m.fixRanges(ctx); err != nil {
 		return "", err
 	}
@@ -142,7 +144,7 @@ func version3Minute(loc *time.Location, w toll.WallTime) toll.Minute {
 }
 
 // readSkipped reads the rows at times that the clock skips.
-func (m *skippedTimes) readSkipped(ctx context.Context, q reader) error {
+func (m *skippedTimes) readSkipped(ctx context.Context, q db.Reader) error {
 	m.rows, m.counts = 0, map[skippedMinute]*skippedCount{}
 	return eachRow(ctx, q, m.zone.Skipped(m.span), func(plaza int16, at toll.WallTime, typ string) {
 		k, goes := skippedMinute{plaza, version3Minute(m.loc, at)}, m.zone.Minute(at)
@@ -164,7 +166,7 @@ func (m *skippedTimes) readSkipped(ctx context.Context, q reader) error {
 
 // eachRow calls each with the rows of some ranges of time.
 func eachRow(
-	ctx context.Context, q reader, ranges [][2]toll.WallTime, each func(int16, toll.WallTime, string),
+	ctx context.Context, q db.Reader, ranges [][2]toll.WallTime, each func(int16, toll.WallTime, string),
 ) error {
 	read := func(some [][2]toll.WallTime) error {
 		var args []any
@@ -172,7 +174,7 @@ func eachRow(
 			args = append(args, r[0].String(), r[1].String())
 		}
 		rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, CAST(timestamp AS CHAR),
-			CONVERT(vehicle_type USING utf8mb4) FROM `+eventTable+` WHERE toll_plaza_id IS NOT NULL AND
+			CONVERT(vehicle_type USING utf8mb4) FROM `+tables.EventTable+` WHERE toll_plaza_id IS NOT NULL AND
 			(timestamp >= ? AND timestamp < ?`+
 			strings.Repeat(` OR timestamp >= ? AND timestamp < ?`, len(some)-1)+`)`, args...)
 		if err != nil {
@@ -186,7 +188,7 @@ func eachRow(
 			if err := rows.Scan(&plaza, &text, &typ); err != nil {
 				return err
 			}
-			at, err := parseTime(text)
+			at, err := db.ParseTime(text)
 			if err != nil {
 				return err
 			}
@@ -210,9 +212,9 @@ func (m *skippedTimes) move(ctx context.Context, tx *dbsql.Tx) error {
 	var walls [][2]toll.WallTime
 	var minutes []toll.Window
 	for k := range m.counts {
-		minutes = append(minutes, toll.Window{Start: k.was, End: addMinutes(k.was, 1)})
+		minutes = append(minutes, toll.Window{Start: k.was, End: tables.AddMinutes(k.was, 1)})
 	}
-	minutes = joinWindows(minutes)
+	minutes = tables.JoinWindows(minutes)
 	for _, w := range minutes {
 		walls = append(walls, [2]toll.WallTime{m.zone.Since(w.Start), m.zone.Since(w.End)})
 	}
@@ -224,24 +226,24 @@ func (m *skippedTimes) move(ctx context.Context, tx *dbsql.Tx) error {
 	if err != nil {
 		return err
 	}
-	cursors, err := readCursors(ctx, tx, m.meta.TopicID)
+	cursors, err := tables.ReadCursors(ctx, tx, m.meta.TopicID)
 	if err != nil {
 		return err
 	}
 	seen := map[toll.Origin]bool{} // batches by first offset: whether they hold some of these minutes
 	for _, w := range minutes {
 		for _, c := range cursors {
-			err := readMinutes(ctx, tx, m.meta.TopicID, c.partition, w, func(b *batchRow) error {
-				at := toll.Origin{Partition: b.partition, Offset: b.first}
+			err := tables.ReadMinutes(ctx, tx, m.meta.TopicID, c.Partition, w, func(b *tables.BatchRow) error {
+				at := toll.Origin{Partition: b.Partition, Offset: b.First}
 				if _, again := seen[at]; again {
 					return nil
 				}
-				deltas, err := m.s.cfg.Decode(b.blob)
+				deltas, err := m.s.cfg.Decode(b.Blob)
 				seen[at] = m.count(deltas)
 				return err
 			})
 			if err != nil {
-				return fmt.Errorf("read the outbox of partition %d: %w", c.partition, err)
+				return fmt.Errorf("read the outbox of partition %d: %w", c.Partition, err)
 			}
 		}
 	}
@@ -337,11 +339,11 @@ func (m *skippedTimes) moveIn(ctx context.Context, tx *dbsql.Tx, partition int32
 	if !changed {
 		return nil
 	}
-	minutes := minutesOf(deltas)
+	minutes := tables.MinutesOf(deltas)
 	if folded {
 		minutes.Start = min(minutes.Start, firstMinute) // which may be of a minute that was folded
 	}
-	from, to := minuteColumns(minutes)
+	from, to := tables.MinuteColumns(minutes)
 	res, err := tx.ExecContext(ctx,
 		`UPDATE toll_batch SET deltas = ?, first_minute = ?, last_minute = ?`+key,
 		m.s.cfg.Encode(deltas), from, to, m.meta.TopicID, partition, first)

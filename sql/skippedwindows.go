@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -28,20 +29,20 @@ func (m *skippedTimes) fixWindows(ctx context.Context, tx *dbsql.Tx) error {
 	zones := map[int16]*toll.Zone{}
 	for _, p := range plazas {
 		if p.Timezone != "" {
-			of := Meta{Timezone: p.Timezone}
-			loc, err := of.location()
+			of := tables.Meta{Timezone: p.Timezone}
+			loc, err := of.Location()
 			if err != nil {
 				return err
 			}
 			zones[p.ID] = toll.NewZone(loc)
 		}
 	}
-	retired, err := readRetired(ctx, tx)
+	retired, err := tables.ReadRetired(ctx, tx)
 	if err != nil {
 		return err
 	}
 	f := &windowFix{skippedTimes: m, kinds: kinds, retired: retired,
-		zones: toll.NewZoneSet(m.zone, zones), inserter: windowInserter{zone: m.zone}}
+		zones: toll.NewZoneSet(m.zone, zones), inserter: tables.WindowInserter{Zone: m.zone}}
 	type change struct {
 		plaza int16
 		goes  toll.Minute
@@ -67,7 +68,7 @@ type windowFix struct {
 	kinds    []toll.WindowKind
 	retired  map[string]toll.Minute
 	zones    *toll.ZoneSet
-	inserter windowInserter
+	inserter tables.WindowInserter
 }
 
 // affected is a window that holds some of a plaza's minutes.
@@ -101,24 +102,24 @@ func (f *windowFix) fix(
 			}
 		}
 	}
-	for ids := range slices.Chunk(slices.SortedFunc(maps.Keys(all), compareWindows), upsertRows) {
-		where, args := amongWindows(ids)
-		rows, err := readWindows(ctx, tx, "WHERE "+f.s.db.many(where), args...)
+	for ids := range slices.Chunk(slices.SortedFunc(maps.Keys(all), tables.CompareWindows), tables.UpsertRows) {
+		where, args := tables.AmongWindows(ids)
+		rows, err := tables.ReadWindows(ctx, tx, "WHERE "+f.s.db.Many(where), args...)
 		if err != nil {
 			return err
 		}
-		stored := map[toll.WindowID]*windowRow{}
+		stored := map[toll.WindowID]*tables.WindowRow{}
 		for i := range rows {
 			stored[rows[i].WindowID] = &rows[i]
 		}
 		for _, id := range ids {
 			w := all[id]
-			var now windowRow
+			var now tables.WindowRow
 			now.WindowID = id
 			was := stored[id]
 			if was != nil {
 				now = *was
-			} else if before, some := f.retired[retiredWindows+id.Kind]; some && w.End <= before {
+			} else if before, some := f.retired[tables.RetiredWindows+id.Kind]; some && w.End <= before {
 				continue
 			}
 			if now.Revision == 0 { // whether it closed shows from the others
@@ -135,7 +136,7 @@ func (f *windowFix) fix(
 }
 
 // correctWindow adds what was moved into a window, and takes off what was moved out of it.
-func correctWindow(row *windowRow, w affected, moved map[toll.Minute]*skippedCount) {
+func correctWindow(row *tables.WindowRow, w affected, moved map[toll.Minute]*skippedCount) {
 	row.Types = slices.Clone(row.Types)
 	for was, n := range moved {
 		sign := func(end toll.Minute) (sign int64) {
@@ -155,7 +156,7 @@ func correctWindow(row *windowRow, w affected, moved map[toll.Minute]*skippedCou
 		} else {
 			tooLate += n.quarter.Count()
 		}
-		row.tooLateNow += sign(w.End) * tooLate
+		row.TooLateNow += sign(w.End) * tooLate
 		switch sign(row.End) {
 		case 1:
 			row.Types = toll.AddTypes(row.Types, types)
@@ -166,7 +167,7 @@ func correctWindow(row *windowRow, w affected, moved map[toll.Minute]*skippedCou
 		}
 	}
 	row.Late = min(max(row.Late, 0), toll.SumTypes(row.Types))
-	row.tooLateNow = max(row.tooLateNow, 0)
+	row.TooLateNow = max(row.TooLateNow, 0)
 }
 
 // takeTypes takes counts off others. There are too few of an event that was not delivered yet.
@@ -183,13 +184,13 @@ func takeTypes(from, off []toll.TypeCount) []toll.TypeCount {
 
 // store stores a window where it is not as it was. One that has become empty has no row.
 func (f *windowFix) store(
-	ctx context.Context, tx *dbsql.Tx, was *windowRow, now windowRow, end toll.Minute,
+	ctx context.Context, tx *dbsql.Tx, was *tables.WindowRow, now tables.WindowRow, end toll.Minute,
 ) error {
 	if was == nil {
-		was = &windowRow{}
+		was = &tables.WindowRow{}
 	}
 	same := slices.Equal(was.Types, now.Types) && was.Late == now.Late
-	if same && was.tooLateNow == now.tooLateNow {
+	if same && was.TooLateNow == now.TooLateNow {
 		return nil
 	}
 	f.changed++
@@ -199,17 +200,17 @@ func (f *windowFix) store(
 		if err != nil {
 			return err
 		}
-		if len(now.Types) == 0 && now.tooLateNow == 0 {
+		if len(now.Types) == 0 && now.TooLateNow == 0 {
 			f.emptied++
 			return nil
 		}
 		result := now.WindowResult
-		result.Epoch, result.Revision, result.TooLate = f.rebuild.NewEpoch, was.Revision+1, now.tooLateNow
+		result.Epoch, result.Revision, result.TooLate = f.rebuild.NewEpoch, was.Revision+1, now.TooLateNow
 		if len(now.Types) == 0 {
 			result = toll.WindowResult{}
 			result.WindowID, result.End, result.Whole = now.WindowID, end, true
 		}
-		if err := f.inserter.insert(ctx, tx, []toll.WindowResult{result}, ""); err != nil {
+		if err := f.inserter.Insert(ctx, tx, []toll.WindowResult{result}, ""); err != nil {
 			return err
 		}
 		if len(now.Types) == 0 { // which is no result
@@ -221,7 +222,7 @@ func (f *windowFix) store(
 		}
 	}
 	_, err := tx.ExecContext(ctx, `UPDATE toll_window SET too_late = ?`+key,
-		now.tooLateNow, now.Plaza, now.Kind, now.Start)
+		now.TooLateNow, now.Plaza, now.Kind, now.Start)
 	return err
 }
 
@@ -237,13 +238,13 @@ func (m *skippedTimes) fixRanges(ctx context.Context) error {
 	read := func(changes []toll.Minute) error {
 		var args []any
 		for _, c := range changes {
-			from, to := addMinutes(c, -before), addMinutes(c, behind)
+			from, to := tables.AddMinutes(c, -before), tables.AddMinutes(c, behind)
 			args = append(args, from, to, from, to)
 		}
 		const near = `start_minute BETWEEN ? AND ? OR end_minute BETWEEN ? AND ?`
 		rows, err := m.s.db.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute,
 			CAST(window_start AS CHAR), CAST(window_end AS CHAR) FROM toll_window WHERE `+
-			m.s.db.many(near+strings.Repeat(" OR "+near, len(changes)-1)), args...)
+			m.s.db.Many(near+strings.Repeat(" OR "+near, len(changes)-1)), args...)
 		if err != nil {
 			return err
 		}
@@ -256,7 +257,7 @@ func (m *skippedTimes) fixRanges(ctx context.Context) error {
 				return err
 			}
 			r := row{WindowID: id}
-			r.start, r.end = wallColumns(m.zone, toll.Window{Start: id.Start, End: last})
+			r.start, r.end = tables.WallColumns(m.zone, toll.Window{Start: id.Start, End: last})
 			if r.start != start || r.end != end {
 				wrong = append(wrong, r)
 			}

@@ -5,6 +5,12 @@ import (
 	"crypto/tls"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
+	"github.com/tollstream/tollstream/sql/results"
+	"github.com/tollstream/tollstream/sql/retention"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -17,7 +23,7 @@ type Config struct {
 	// it a plain connection.
 	TLS *tls.Config
 	// Load chooses how rows are loaded: LoadAuto, LoadLocal or LoadInsert.
-	Load LoadMode
+	Load ingest.LoadMode
 	// Decode reads an outbox, for verification. It is wire.DecodePlazaDeltas; injected since sql
 	// knows toll only.
 	Decode func([]byte) ([]toll.PlazaDelta, error)
@@ -32,43 +38,52 @@ type Config struct {
 
 // Store is one database: what its rooms offer, and what concerns the whole of it.
 type Store struct {
-	*Reader
-	*Verifier
-	*Cleaner
+	*results.Reader
+	*verify.Verifier
+	*retention.Cleaner
 	cfg Config
-	db  *database
+	db  *db.DB
 }
+
+// Meta says what a database serves.
+type Meta = tables.Meta
+
+// AcceptedLog says that a partition goes on in a log that is not the one that was stored before.
+type AcceptedLog = tables.AcceptedLog
+
+// NewToken returns a random token that is not zero.
+func NewToken() uint64 { return tables.NewToken() }
 
 // Open prepares a store. It does not connect yet: the first call does. A DSN that can't be read is
 // a [toll.PermanentError].
 func Open(cfg Config) (*Store, error) {
-	db, err := openPool(PoolConfig{DSN: cfg.DSN, TLS: cfg.TLS, Logf: cfg.Logf})
+	db, err := db.Open(db.Config{DSN: cfg.DSN, TLS: cfg.TLS, Logf: cfg.Logf})
 	if err != nil {
 		return nil, err
 	}
 	return &Store{
-		Reader:   newReader(db),
-		Verifier: newVerifier(db, cfg.Decode, cfg.DecodeSums),
-		Cleaner:  newCleaner(db),
+		Reader:   results.NewReader(db),
+		Verifier: verify.New(db, cfg.Decode, cfg.DecodeSums),
+		Cleaner:  retention.NewCleaner(db),
 		cfg:      cfg,
 		db:       db,
 	}, nil
 }
 
 // Writer returns a writer of the batches of the topic that has this id.
-func (s *Store) Writer(topicID string) *Writer {
-	return newWriter(s.db, topicID, s.cfg.Load, s.checkTables)
+func (s *Store) Writer(topicID string) *ingest.Writer {
+	return ingest.NewWriter(s.db, topicID, s.cfg.Load, s.checkTables)
 }
 
 // Compactor returns what compacts the batches of the topic that has this id.
-func (s *Store) Compactor(topicID string) *Compactor {
-	return newCompactor(s.db, topicID, s.cfg.Decode, s.cfg.Encode)
+func (s *Store) Compactor(topicID string) *retention.Compactor {
+	return retention.NewCompactor(s.db, topicID, s.cfg.Decode, s.cfg.Encode)
 }
 
 // Results returns a writer of the results of the topic that has this id.
-func (s *Store) Results(topicID string, cfg ResultsConfig) *Results {
+func (s *Store) Results(topicID string, cfg results.Config) *results.Writer {
 	cfg.Decode = s.cfg.Decode
-	return newResults(s.db, topicID, cfg)
+	return results.NewWriter(s.db, topicID, cfg)
 }
 
 // CreateDatabase creates the DSN's database if it is missing, and reports whether it did.
@@ -78,24 +93,24 @@ func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {
 
 // Bind lets the store connect to this database only from now on: another one behind the same
 // address is a [toll.PermanentError].
-func (s *Store) Bind(m Meta) { s.db.bind(m.DatabaseID) }
+func (s *Store) Bind(m tables.Meta) { s.db.Bind(m.DatabaseID) }
 
 // Close closes the connections.
 func (s *Store) Close() error { return s.db.Close() }
 
 // Address returns host:port/database.
-func (s *Store) Address() string { return s.db.address }
+func (s *Store) Address() string { return s.db.Address }
 
 // Ping connects once.
-func (s *Store) Ping(ctx context.Context) error { return s.db.explain(s.db.PingContext(ctx)) }
+func (s *Store) Ping(ctx context.Context) error { return s.db.Explain(s.db.PingContext(ctx)) }
 
 // Now returns what the server's clock shows.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	var text string
 	err := s.db.QueryRowContext(ctx, `SELECT NOW(6)`).Scan(&text) // UTC, as the session's time zone is
 	if err != nil {
-		return time.Time{}, s.db.wrap("ask MySQL for the time", err)
+		return time.Time{}, s.db.Wrap("ask MySQL for the time", err)
 	}
-	now, err := parseTime(text)
-	return now, s.db.wrap("read MySQL's time", err)
+	now, err := db.ParseTime(text)
+	return now, s.db.Wrap("read MySQL's time", err)
 }

@@ -10,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/retention"
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -23,7 +27,7 @@ func BenchmarkCompact(b *testing.B) {
 	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
 	p := newPipeline(b, time.UTC)
 	con := p.Connection()
-	store, err := con.OpenStore(sql.LoadAuto, slog.New(slog.DiscardHandler))
+	store, err := con.OpenStore(ingest.LoadAuto, slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -99,15 +103,15 @@ func BenchmarkCompact(b *testing.B) {
 			b.Fatal(err)
 		}
 		began := time.Now()
-		r, err := store.Verify(ctx, sql.VerifyInput{States: states})
-		if err != nil || r.Status != sql.Exact {
+		r, err := store.Verify(ctx, verify.Input{States: states})
+		if err != nil || r.Status != verify.Exact {
 			b.Fatalf("%+v, %v", r, err)
 		}
 		b.ReportMetric(float64(rows), when+"-rows")
 		b.ReportMetric(float64(bytes)/1e6, when+"-MB")
 		b.ReportMetric(time.Since(began).Seconds(), when+"-verify-s")
 	}
-	compact := func(what string, o sql.CompactOptions) {
+	compact := func(what string, o retention.CompactOptions) {
 		o.Now = time.Now()
 		began := time.Now()
 		for part := range int32(partitions) {
@@ -122,14 +126,14 @@ func BenchmarkCompact(b *testing.B) {
 	b.ResetTimer()
 	for range 1 {
 		size("before")
-		compact("packed", sql.CompactOptions{Keep: 365 * 24 * time.Hour})
+		compact("packed", retention.CompactOptions{Keep: 365 * 24 * time.Hour})
 		compact("added-up",
-			sql.CompactOptions{States: states, Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes),
+			retention.CompactOptions{States: states, Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes),
 				Keep: time.Hour, KeepBytes: 1 << 30})
-		compact("all-folded", sql.CompactOptions{States: states, Before: until, Keep: time.Hour,
+		compact("all-folded", retention.CompactOptions{States: states, Before: until, Keep: time.Hour,
 			KeepBytes: 1 << 30})
 		began := time.Now()
-		n, err := store.Prune(context.Background(), sql.PruneOptions{Before: start + 4*86400})
+		n, err := store.Prune(context.Background(), retention.PruneOptions{Before: start + 4*86400})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -10,9 +10,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
-	"github.com/tollstream/tollstream/sql"
 )
 
 // TestMaintenance compacts what a process stored, through Kafka's topics and the codecs: all is
@@ -24,14 +26,14 @@ func TestMaintenance(t *testing.T) {
 		p.expect(0, "process", "--until-end", "--batch-rows", "5", "--state-dir",
 			filepath.Join(p.dir, "state"), "--instance", "a", "--log-level", "error")
 	}
-	verify := func() sql.Report {
+	verified := func() verify.Report {
 		t.Helper()
 		out, _ := p.expect(0, "verify", "--deep", "--json")
-		var r sql.Report
+		var r verify.Report
 		if err := json.Unmarshal([]byte(out), &r); err != nil {
 			t.Fatal(err)
 		}
-		if r.Status != sql.Exact {
+		if r.Status != verify.Exact {
 			t.Fatalf("got %+v", r)
 		}
 		return r
@@ -62,7 +64,7 @@ func TestMaintenance(t *testing.T) {
 		t.Fatalf("emit: %d\n%s", code, stderr)
 	}
 	process()
-	before := verify()
+	before := verified()
 	if before.Events != 900 || before.BatchRows < 150 {
 		t.Fatalf("got %+v", before)
 	}
@@ -72,7 +74,7 @@ func TestMaintenance(t *testing.T) {
 	con := p.Connection()
 	var warnings strings.Builder
 	log := slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := con.OpenStore(sql.LoadAuto, log)
+	store, err := con.OpenStore(ingest.LoadAuto, log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,12 +93,12 @@ func TestMaintenance(t *testing.T) {
 	}
 	m := maintenance.New(cfg)
 	defer m.Close()
-	round := func() sql.Report {
+	round := func() verify.Report {
 		t.Helper()
 		if err := m.Round(t.Context(), true, true); err != nil {
 			t.Fatal(err)
 		}
-		return verify()
+		return verified()
 	}
 	if r := round(); r.BatchRows != before.BatchRows {
 		t.Errorf("young batches were compacted: %d rows of %d", r.BatchRows, before.BatchRows)
@@ -150,7 +152,7 @@ func TestMaintenance(t *testing.T) {
 
 	p.expect(0, "rebuild", "--yes")
 	process()
-	if r := verify(); r.WindowsFolded != rolled.WindowsFolded {
+	if r := verified(); r.WindowsFolded != rolled.WindowsFolded {
 		t.Errorf("after a rebuild: %+v", r)
 	}
 	if got := counts(); got != counted {
@@ -169,7 +171,7 @@ func TestMaintenance(t *testing.T) {
 	if !strings.Contains(out, "deleted 264 rows in ") {
 		t.Errorf("prune says:\n%s", out)
 	}
-	if r := verify(); r.Pruned != 264 || r.Rows != 636 {
+	if r := verified(); r.Pruned != 264 || r.Rows != 636 {
 		t.Errorf("pruned: %+v", r)
 	}
 	if out, _ := p.expect(0, "view", "--plaza", "4000"); !strings.Contains(out,

@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
@@ -12,7 +14,6 @@ import (
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -86,7 +87,7 @@ func process(c *cli.Context) error {
 		return err
 	}
 	cfg.Topology.Log, cfg.Topology.Stats = log, topology.NewStats()
-	load, err := sql.ParseLoadMode(command.Setting(c, "load", "auto"))
+	load, err := ingest.ParseLoadMode(command.Setting(c, "load", "auto"))
 	if err != nil {
 		return hint.Usagef("--load: %v", err)
 	}
@@ -102,7 +103,7 @@ func process(c *cli.Context) error {
 	defer traces.Close()
 	cfg.Topology.Tracer = traces.Processor()
 	collector := &telemetry.Process{Stats: cfg.Topology.Stats, Maintenance: cfg.Maintenance}
-	cfg.Started = func(_ *topology.Processor, w *sql.Writer) { collector.Writer.Store(w) }
+	cfg.Started = func(_ *topology.Processor, w *ingest.Writer) { collector.Writer.Store(w) }
 	stopMetrics, err := serveProcessMetrics(c, collector, log)
 	if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/tollstream/tollstream/sql/retention"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/admin"
@@ -31,7 +33,7 @@ func pruneCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "before",
 				Usage: "delete rows from before this `TIME`: 2022-02-10, \"2022-02-10 10:00\", or 90d"},
-			&cli.IntFlag{Name: "batch-rows", EnvVars: command.Env("batch-rows"), Value: sql.DefaultPruneRows,
+			&cli.IntFlag{Name: "batch-rows", EnvVars: command.Env("batch-rows"), Value: retention.DefaultPruneRows,
 				Usage: "most `ROWS` that one transaction deletes"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only count the rows"},
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},

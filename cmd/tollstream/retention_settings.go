@@ -3,12 +3,13 @@ package main
 import (
 	"time"
 
+	"github.com/tollstream/tollstream/sql/retention"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -46,7 +47,7 @@ func retentionFrom(c *cli.Context) (maintenance.Retention, error) {
 	}{
 		{"keep-batches", maintenance.MinBatches, &r.Batches},
 		{"keep-minutes", toll.MinKeptMinutes, &r.Minutes},
-		{"keep-windows", sql.MinKeepWindows, &r.Windows},
+		{"keep-windows", retention.MinKeepWindows, &r.Windows},
 		{"keep-dead-letters", maintenance.MinDeadLetters, &r.DeadLetters},
 	} {
 		d, err := command.ParseAge(command.Setting(c, f.name, command.FormatAge(*f.value)))

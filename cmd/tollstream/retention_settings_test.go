@@ -4,9 +4,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollstream/tollstream/sql/retention"
+
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -26,7 +27,7 @@ func TestRetentionSettings(t *testing.T) {
 		}
 	}
 	if maintenance.DefaultRetention().Minutes != toll.MinKeptMinutes ||
-		sql.KeepWindows(&pipeline.DefaultWindows().Kinds[0],
+		retention.KeepWindows(&pipeline.DefaultWindows().Kinds[0],
 			maintenance.DefaultRetention().Windows) != 40*day {
 		t.Error("the help differs")
 	}

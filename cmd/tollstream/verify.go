@@ -3,6 +3,8 @@ package main
 import (
 	"time"
 
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/admin"
@@ -11,7 +13,6 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
 )
 
@@ -33,7 +34,7 @@ func verifyCommand() *cli.Command {
 		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {
 			steps := command.NewSteps(c.App.ErrWriter, "connecting to Kafka and MySQL")
-			report, err := verify(c, steps)
+			report, err := runVerify(c, steps)
 			steps.End()
 			if err != nil {
 				return err
@@ -43,7 +44,7 @@ func verifyCommand() *cli.Command {
 			} else {
 				err = render.Verification(c.App.Writer, report)
 			}
-			if err == nil && report.Status == sql.Mismatch {
+			if err == nil && report.Status == verify.Mismatch {
 				err = command.ErrReported
 			}
 			return err
@@ -51,8 +52,8 @@ func verifyCommand() *cli.Command {
 	}
 }
 
-// verify verifies what a command line names.
-func verify(c *cli.Context, steps *command.Steps) (*sql.Report, error) {
+// runVerify verifies what a command line names.
+func runVerify(c *cli.Context, steps *command.Steps) (*verify.Report, error) {
 	con, err := endpoint.From(c)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/board"
@@ -18,7 +20,6 @@ import (
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -160,7 +161,7 @@ func readsFrom(cfg *live.Config, con endpoint.Connection, fixedTimezone bool,
 	if fixedTimezone {
 		cfg.Timezone = con.Location.String()
 	}
-	cfg.Store, err = con.OpenStore(sql.LoadAuto, log)
+	cfg.Store, err = con.OpenStore(ingest.LoadAuto, log)
 	return err
 }
 

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/maintenance"
@@ -100,7 +102,7 @@ func (p *testbed) process() {
 		toll.NewZone(con.Location)
 	cfg.Instance, cfg.StateDir = "test", filepath.Join(p.dir, "state")
 	cfg.Log, cfg.NewToken, cfg.Format = slog.New(slog.DiscardHandler), sql.NewToken, codecs.Auto
-	store, err := con.OpenStore(sql.LoadAuto, cfg.Log)
+	store, err := con.OpenStore(ingest.LoadAuto, cfg.Log)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
@@ -119,7 +121,7 @@ const logsPatience = 20 * time.Second
 // checkLogs compares the log of each partition with what was stored of it. What can't be compared
 // is no failure of verify, which says why.
 func checkLogs(ctx context.Context, con endpoint.Connection,
-	store *sql.Store) (map[int32]sql.LogCheck, error) {
+	store *sql.Store) (map[int32]verify.LogCheck, error) {
 	m, err := store.Meta(ctx)
 	if err != nil {
 		return nil, err
@@ -128,7 +130,7 @@ func checkLogs(ctx context.Context, con endpoint.Connection,
 	if err != nil || len(cursors) == 0 {
 		return nil, err
 	}
-	checks := make(map[int32]sql.LogCheck, len(cursors))
+	checks := make(map[int32]verify.LogCheck, len(cursors))
 	client, err := con.Cluster.LogClient(con.Topic)
 	if err != nil {
 		return nil, err
@@ -144,7 +146,7 @@ func checkLogs(ctx context.Context, con endpoint.Connection,
 		if err != nil {
 			f = fetch.Finding{Unchecked: kafka.Brief(kafka.Explain(err))}
 		}
-		checks[c.Partition] = sql.LogCheck{Replaced: f.Replaced, Unchecked: f.Unchecked}
+		checks[c.Partition] = verify.LogCheck{Replaced: f.Replaced, Unchecked: f.Unchecked}
 	}
 	return checks, nil
 }

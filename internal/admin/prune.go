@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/retention"
+
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
@@ -126,7 +128,7 @@ func Prune(ctx context.Context, con endpoint.Connection, store *sql.Store,
 					text.Rate(rows, now.Sub(began)))
 			}
 		}
-		p.Pruned, err = store.Prune(ctx, sql.PruneOptions{Before: before, BatchRows: o.BatchRows,
+		p.Pruned, err = store.Prune(ctx, retention.PruneOptions{Before: before, BatchRows: o.BatchRows,
 			Progress: progress})
 		if ctx.Err() != nil {
 			return nil, hint.With(

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
@@ -25,11 +27,11 @@ import (
 //  4. the database in one snapshot, which holds all that 3 has merged
 func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	scan *topology.TableScan, deep bool,
-	steps *command.Steps) (*sql.Report, error) {
+	steps *command.Steps) (*verify.Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	table := begin(func() (struct{}, error) { return struct{}{}, scan.Advance(ctx) })
-	logs := begin(func() (map[int32]sql.LogCheck, error) { return checkLogs(ctx, con, store) })
+	logs := begin(func() (map[int32]verify.LogCheck, error) { return checkLogs(ctx, con, store) })
 	steps.Begin("reading from MySQL what is published")
 	published, err := store.Published(ctx)
 	if err != nil {
@@ -54,7 +56,7 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	if err != nil {
 		return nil, err
 	}
-	in := sql.VerifyInput{Deep: deep, Passed: passed}
+	in := verify.Input{Deep: deep, Passed: passed}
 	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, store, con.Location); err != nil {
 		return nil, err
 	}

@@ -32,29 +32,41 @@ var knows = map[string][]string{
 	"codecs/wire":   {"toll"},
 	"topology": {"codecs", "codecs/wire", "toll", "toll/traffic", "internal/text",
 		"topology/kafka", "topology/kafka/fetch"},
-	"topology/kafka":         {"codecs/wire", "toll", "internal/trust", "topology/kafka/fetch"},
-	"topology/kafka/fetch":   {"toll"},
-	"sql":                    {"toll", "toll/traffic", "internal/text", "internal/trust"},
+	"topology/kafka":       {"codecs/wire", "toll", "internal/trust", "topology/kafka/fetch"},
+	"topology/kafka/fetch": {"toll"},
+	"sql": {"toll", "internal/text", "sql/internal/db", "sql/internal/tables", "sql/ingest",
+		"sql/results", "sql/verify", "sql/retention"},
+	"sql/internal/db":     {"toll", "internal/trust"},
+	"sql/internal/tables": {"toll", "internal/text", "sql/internal/db"},
+	"sql/internal/dbtest": {"toll", "toll/traffic", "internal/devstack", "internal/testkit", "sql",
+		"sql/internal/db", "sql/internal/tables", "sql/ingest", "sql/results", "sql/verify",
+		"sql/retention"},
+	"sql/ingest":           {"toll", "sql/internal/db", "sql/internal/tables"},
+	"sql/results":          {"toll", "toll/traffic", "sql/internal/db", "sql/internal/tables"},
+	"sql/internal/rowscan": {"toll", "sql/internal/db", "sql/internal/tables"},
+	"sql/verify": {"toll", "internal/text", "sql/internal/db", "sql/internal/rowscan",
+		"sql/internal/tables"},
+	"sql/retention":          {"toll", "toll/traffic", "internal/text", "sql/internal/db", "sql/internal/tables"},
 	"web":                    {"toll", "toll/traffic", "internal/board", "internal/text", "web/serve"},
 	"web/serve":              {"internal/text"},
 	"internal/bench/figures": {},
-	"internal/admin": {"toll", "codecs/wire", "sql", "topology", "topology/kafka",
+	"internal/admin": {"toll", "codecs/wire", "sql", "sql/verify", "sql/retention", "topology", "topology/kafka",
 		"topology/kafka/fetch", "internal/clocks", "internal/command", "internal/endpoint",
 		"internal/hint", "internal/pipeline", "internal/text"},
 	"internal/bench": {"internal/bench/figures", "toll", "codecs", "codecs/wire", "internal/devstack",
 		"internal/netdelay",
 		"internal/simulate", "internal/testkit"},
 	"internal/board": {"toll", "toll/traffic"},
-	"internal/board/live": {"toll", "toll/traffic", "sql", "topology", "topology/kafka",
+	"internal/board/live": {"toll", "toll/traffic", "sql", "sql/verify", "sql/results", "topology", "topology/kafka",
 		"internal/board", "internal/clocks", "internal/hint", "internal/text"},
-	"internal/render": {"toll", "toll/traffic", "sql", "internal/board", "internal/text",
+	"internal/render": {"toll", "toll/traffic", "sql", "sql/verify", "internal/board", "internal/text",
 		"internal/text/table"},
 	"internal/command": {"toll", "internal/hint", "internal/text"},
 	"internal/corpus":  {},
 	"internal/deadletters": {"toll", "codecs", "sql", "topology", "internal/endpoint", "internal/hint",
 		"internal/text", "internal/text/table"},
 	"internal/devstack": {},
-	"internal/endpoint": {"toll", "codecs/wire", "sql", "topology/kafka", "internal/command",
+	"internal/endpoint": {"toll", "codecs/wire", "sql", "sql/ingest", "topology/kafka", "internal/command",
 		"internal/hint", "internal/text", "internal/trust"},
 	"internal/hint":       {"toll"},
 	"internal/netdelay":   {},
@@ -66,22 +78,22 @@ var knows = map[string][]string{
 	"internal/tui": {"toll", "toll/traffic", "internal/board", "internal/render", "internal/text",
 		"internal/text/table"},
 	"internal/telemetry": {"toll/traffic", "internal/board", "internal/maintenance", "internal/text",
-		"sql", "topology",
+		"sql", "sql/ingest", "topology",
 		"topology/kafka", "web/serve"},
 	"web/serve/servetest": {},
 	"cmd/tollstream":      all,
 
-	"internal/clocks": {"toll", "codecs/wire", "sql", "internal/text"},
-	"internal/demo": {"toll", "toll/traffic", "sql", "topology", "topology/kafka", "internal/board",
+	"internal/clocks": {"toll", "codecs/wire", "sql", "sql/verify", "internal/text"},
+	"internal/demo": {"toll", "toll/traffic", "sql", "sql/verify", "sql/ingest", "topology", "topology/kafka", "internal/board",
 		"internal/emit", "internal/endpoint", "internal/maintenance", "internal/pipeline",
 		"internal/sandbox", "internal/simulate", "internal/text", "internal/text/table"},
 	"internal/emit": {"toll", "codecs", "topology", "topology/kafka", "internal/simulate",
 		"internal/text"},
-	"internal/maintenance": {"toll", "sql", "topology", "topology/kafka", "internal/clocks",
+	"internal/maintenance": {"toll", "sql", "sql/retention", "sql/ingest", "topology", "topology/kafka", "internal/clocks",
 		"internal/text"},
-	"internal/pipeline": {"toll", "toll/traffic", "sql", "topology", "topology/kafka",
+	"internal/pipeline": {"toll", "toll/traffic", "sql", "sql/results", "sql/ingest", "topology", "topology/kafka",
 		"internal/maintenance", "internal/text"},
-	"internal/sandbox": {"sql", "topology/kafka", "internal/command", "internal/devstack",
+	"internal/sandbox": {"sql", "sql/ingest", "topology/kafka", "internal/command", "internal/devstack",
 		"internal/endpoint", "internal/hint", "internal/text"},
 }
 
@@ -164,15 +176,18 @@ func TestTollIsPure(t *testing.T) {
 	}
 }
 
-// TestSQLHidesTheDriver keeps the standard library's database/sql, and the driver, out of what
-// package sql exports: who uses the one never needs the name of the other.
+// TestSQLHidesTheDriver keeps the standard library's database/sql, and the driver, out of what sql
+// and its packages export to others: who uses the one never needs the name of the other.
 func TestSQLHidesTheDriver(t *testing.T) {
-	p := load(t, "./sql")
-	scope := p.Types.Scope()
-	for _, name := range scope.Names() {
-		if o := scope.Lookup(name); o.Exported() {
-			for _, foreign := range exposed(o) {
-				t.Errorf("%s: exported %s shows %s", p.Fset.Position(o.Pos()), o.Name(), foreign)
+	for _, name := range []string{"./sql", "./sql/ingest", "./sql/results", "./sql/verify",
+		"./sql/retention"} {
+		p := load(t, name)
+		scope := p.Types.Scope()
+		for _, name := range scope.Names() {
+			if o := scope.Lookup(name); o.Exported() {
+				for _, foreign := range exposed(o) {
+					t.Errorf("%s: exported %s shows %s", p.Fset.Position(o.Pos()), o.Name(), foreign)
+				}
 			}
 		}
 	}

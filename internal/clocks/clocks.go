@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -26,7 +28,7 @@ func NewReader(store *sql.Store, lateness, idle time.Duration) *Reader {
 }
 
 // Cursors returns the cursors of what the database has stored.
-func Cursors(progress []sql.PartitionProgress) []toll.Cursor {
+func Cursors(progress []verify.PartitionProgress) []toll.Cursor {
 	cursors := make([]toll.Cursor, len(progress))
 	for i, p := range progress {
 		cursors[i] = toll.Cursor{Partition: p.Partition, Next: p.Next, Epoch: p.Epoch, Chain: p.Chain,

@@ -13,6 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/endpoint"
@@ -90,7 +93,7 @@ func Run(ctx context.Context, cfg Config) (exact bool, err error) {
 	fmt.Fprintf(cfg.Out, "Kafka at %s, %s at %s\n", servers.Broker.Addr(), name,
 		servers.Database.Addr())
 	d := &demo{cfg: cfg, con: servers.Connection(), plazas: emit.SamplePlazas()}
-	if d.store, err = d.con.OpenStore(sql.LoadAuto, quiet); err != nil {
+	if d.store, err = d.con.OpenStore(ingest.LoadAuto, quiet); err != nil {
 		return false, err
 	}
 	defer d.store.Close()
@@ -121,7 +124,7 @@ func (d *demo) play(ctx context.Context) (exact bool, err error) {
 	processed := make(chan error, 1)
 	background.Go(func() {
 		defer stopShowing()
-		processed <- d.process(running, state, func(p *topology.Processor, _ *sql.Writer) {
+		processed <- d.process(running, state, func(p *topology.Processor, _ *ingest.Writer) {
 			started <- p
 		})
 	})
@@ -163,7 +166,7 @@ func (d *demo) play(ctx context.Context) (exact bool, err error) {
 
 // process runs the processor and what belongs to it.
 func (d *demo) process(ctx context.Context, state string,
-	started func(*topology.Processor, *sql.Writer)) error {
+	started func(*topology.Processor, *ingest.Writer)) error {
 	cfg := topology.DefaultConfig()
 	cfg.Cluster, cfg.Topic, cfg.Group = d.con.Cluster, d.con.Topic, d.con.Group
 	cfg.Instance, cfg.StateDir = "demo", state
@@ -250,7 +253,7 @@ func (d *demo) verdict(ctx context.Context) (exact bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	in := sql.VerifyInput{States: states, Deep: true}
+	in := verify.Input{States: states, Deep: true}
 	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, d.store, time.UTC); err != nil {
 		return false, err
 	}
@@ -259,7 +262,7 @@ func (d *demo) verdict(ctx context.Context) (exact bool, err error) {
 		return false, err
 	}
 	_, emitted := d.passing.read()
-	if report.Status == sql.Exact && report.Rows == emitted && report.Merged == emitted {
+	if report.Status == verify.Exact && report.Rows == emitted && report.Merged == emitted {
 		fmt.Fprintf(d.cfg.Out,
 			"\nexact: %s emitted = %s rows in MySQL = %s counted per plaza; every row's checksum agrees\n",
 			text.Number(emitted), text.Number(report.Rows), text.Number(report.Merged))

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+
 	"github.com/IBM/sarama"
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
@@ -252,7 +254,7 @@ func WithStore(c *cli.Context, do func(con Connection, store *sql.Store) error) 
 	if err != nil {
 		return err
 	}
-	store, err := con.OpenStore(sql.LoadAuto, command.Warnings(c.App.ErrWriter))
+	store, err := con.OpenStore(ingest.LoadAuto, command.Warnings(c.App.ErrWriter))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -14,7 +16,7 @@ func (con Connection) Identity(topicID string) sql.Identity {
 		Timezone: con.Location.String()}
 }
 
-func (con Connection) OpenStore(load sql.LoadMode, log *slog.Logger) (*sql.Store, error) {
+func (con Connection) OpenStore(load ingest.LoadMode, log *slog.Logger) (*sql.Store, error) {
 	return sql.Open(sql.Config{
 		DSN:        con.DSN,
 		TLS:        con.MySQLTLS,

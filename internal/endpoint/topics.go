@@ -4,11 +4,12 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -76,7 +77,7 @@ func Init(ctx context.Context, con Connection, t kafka.Topics, log *slog.Logger,
 			return err
 		}
 	}
-	store, err := con.OpenStore(sql.LoadAuto, log)
+	store, err := con.OpenStore(ingest.LoadAuto, log)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/retention"
+
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -58,8 +61,8 @@ type Config struct {
 	Kinds          []toll.WindowKind
 	Lateness, Idle time.Duration
 	Store          *sql.Store
-	Writer         *sql.Writer
-	Compactor      *sql.Compactor
+	Writer         *ingest.Writer
+	Compactor      *retention.Compactor
 	// Owner reports whether this process is the one of the group that is to do it: the one with the
 	// first partition of the topic. That two are it for a moment does no harm: each step is
 	// a small transaction that checks whether it is valid.
@@ -231,13 +234,13 @@ func (m *Maintainer) readStates(ctx context.Context) (map[int16]*toll.State, err
 func (m *Maintainer) compact(ctx context.Context, cursors []toll.Cursor,
 	states map[int16]*toll.State, now toll.Clocks) (blocked string, err error) {
 	const noMinutes = toll.Minute(-1 << 31) // before which there is none
-	o := sql.CompactOptions{
+	o := retention.CompactOptions{
 		States: states, Before: noMinutes, Now: now.Wall(), Keep: m.cfg.Batches, KeepBytes: keptBytes,
 	}
 	if t, known := now.Now(); known && states != nil && m.cfg.Minutes > 0 {
 		o.Before = toll.FoldHorizon(states, toll.MinuteAt(t.Unix()), m.cfg.Minutes)
 	}
-	var sum sql.Compacted
+	var sum retention.Compacted
 	for _, c := range cursors {
 		done, err := m.cfg.Compactor.Compact(ctx, c.Partition, o)
 		m.cfg.Stats.Compacted(done)
@@ -263,7 +266,7 @@ func (m *Maintainer) compact(ctx context.Context, cursors []toll.Cursor,
 
 // expire deletes what is older than its retention.
 func (m *Maintainer) expire(ctx context.Context, now toll.Clocks) error {
-	gone, err := m.cfg.Store.Retire(ctx, sql.RetentionOptions{
+	gone, err := m.cfg.Store.Retire(ctx, retention.Options{
 		Clocks: now, Windows: m.cfg.Kinds, KeepWindows: m.cfg.Windows,
 		KeepDeadLetters: m.cfg.DeadLetters,
 	})
@@ -271,7 +274,7 @@ func (m *Maintainer) expire(ctx context.Context, now toll.Clocks) error {
 	if err != nil {
 		return err
 	}
-	if gone != (sql.Retired{}) {
+	if gone != (retention.Retired{}) {
 		m.cfg.Log.Info("deleted what is old", "windows", text.Number(gone.Windows),
 			"changes_of_congestion", text.Number(gone.Transitions),
 			"dead_letters", text.Number(gone.DeadLetters))

@@ -7,7 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/retention"
+
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -30,8 +31,8 @@ func TestStats(t *testing.T) {
 	ended, end := context.WithCancel(t.Context())
 	end()
 	m.ran(ended, Join, context.Canceled, "")
-	stats.Compacted(sql.Compacted{Before: 20, After: 3})
-	stats.Retired(sql.Retired{Windows: 5, Transitions: 6, DeadLetters: 7})
+	stats.Compacted(retention.Compacted{Before: 20, After: 3})
+	stats.Retired(retention.Retired{Windows: 5, Transitions: 6, DeadLetters: 7})
 	stats.SetSkews([]toll.Skew{{Clock: toll.RecordClock, Ahead: time.Hour}})
 	got := stats.Read()
 	if at := got.LastSuccess[Join]; at.Before(began) || at.After(time.Now()) {

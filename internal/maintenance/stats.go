@@ -7,7 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/retention"
+
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -91,14 +92,14 @@ func (s *Stats) Ran(step Step, outcome Outcome, at time.Time) {
 }
 
 // Compacted counts what a compaction did, whether or not it was completed.
-func (s *Stats) Compacted(done sql.Compacted) {
+func (s *Stats) Compacted(done retention.Compacted) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Deleted["toll_batch"] += done.Before - done.After
 }
 
 // Retired counts what was deleted for its age, whether or not that was completed.
-func (s *Stats) Retired(gone sql.Retired) {
+func (s *Stats) Retired(gone retention.Retired) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Deleted["toll_window"] += gone.Windows

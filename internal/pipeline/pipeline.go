@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -31,7 +33,7 @@ type Config struct {
 	UntilEnd    bool               // end once all that is in the topic at the start is counted
 	Status      io.Writer          // a terminal for a status line; nil for none
 	// Started is called before the processor runs; nil for nothing.
-	Started func(*topology.Processor, *sql.Writer)
+	Started func(*topology.Processor, *ingest.Writer)
 	Log     *slog.Logger
 }
 
@@ -128,7 +130,7 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 
 // process runs the processor, and until it ends, maintenance and the status line.
 func (p *pipeline) process(ctx context.Context, cancel context.CancelFunc,
-	processor *topology.Processor, writer *sql.Writer) error {
+	processor *topology.Processor, writer *ingest.Writer) error {
 	cfg, t := &p.cfg, &p.cfg.Topology
 	maintainer := maintenance.New(maintenance.Config{
 		Cluster: t.Cluster, Topic: t.Topic, Group: t.Group, Retention: cfg.Retention,

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/results"
+
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -74,7 +76,7 @@ func (p *pipeline) openResults(ctx context.Context) (topology.Results, error) {
 	if t.PlazaZones, err = plazaZones(configured, p.cfg.Location); err != nil {
 		return nil, err
 	}
-	return store.Results(t.TopicID, sql.ResultsConfig{
+	return store.Results(t.TopicID, results.Config{
 		Windows: t.Windows, Location: p.cfg.Location, Plazas: plazas, PlazaZones: t.PlazaZones,
 		Equivalents: w.Equivalents,
 	}), nil

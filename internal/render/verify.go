@@ -8,13 +8,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
-	"github.com/tollstream/tollstream/sql"
 )
 
 // Verification prints the report of verify for a person: the verdict first.
-func Verification(w io.Writer, r *sql.Report) error {
+func Verification(w io.Writer, r *verify.Report) error {
 	var b strings.Builder
 	b.WriteString(verdictOf(r) + "\n\n")
 	reportFigures(&b, r)
@@ -31,7 +32,7 @@ func Verification(w io.Writer, r *sql.Report) error {
 			fmt.Fprintf(&b, "  and %s more\n", text.Number(r.MoreProblems))
 		}
 		b.WriteString("\nWhat to do:\n")
-		for _, step := range sql.NextSteps(r.Problems) {
+		for _, step := range verify.NextSteps(r.Problems) {
 			fmt.Fprintf(&b, "  %s\n", step)
 		}
 	}
@@ -53,9 +54,9 @@ func Verification(w io.Writer, r *sql.Report) error {
 	return err
 }
 
-func verdictOf(r *sql.Report) string {
+func verdictOf(r *verify.Report) string {
 	switch {
-	case r.Status == sql.Mismatch:
+	case r.Status == verify.Mismatch:
 		return "MISMATCH: " + text.Count(int64(len(r.Problems))+r.MoreProblems, "problem")
 	case r.InFlight > 0:
 		return fmt.Sprintf("in flight: %s stored and not yet counted; all else is exact",
@@ -79,7 +80,7 @@ func verdictOf(r *sql.Report) string {
 }
 
 // reportFigures prints the sums with what they mean.
-func reportFigures(b *strings.Builder, r *sql.Report) {
+func reportFigures(b *strings.Builder, r *verify.Report) {
 	type line struct {
 		name    string
 		n       int64
@@ -128,7 +129,7 @@ func reportFigures(b *strings.Builder, r *sql.Report) {
 
 // windowsChecked says which windows were checked, which were not and why, and how many have yet to
 // count what is stored.
-func windowsChecked(r *sql.Report) string {
+func windowsChecked(r *verify.Report) string {
 	out := "checked, of the last two days"
 	if r.Deep {
 		out = "checked, which are all"
@@ -163,7 +164,7 @@ func windowsChecked(r *sql.Report) string {
 	return out
 }
 
-func reportPartitions(b *strings.Builder, r *sql.Report) {
+func reportPartitions(b *strings.Builder, r *verify.Report) {
 	t := table.New(b, table.Right("partition"), table.Right("stored from"), table.Right("up to"),
 		table.Right("events"),
 		table.Right("rejected"), table.Right("skipped"), table.Right("unpublished"))

@@ -4,12 +4,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/verify"
 )
 
 // TestVerifyText holds the report to its exact form.
 func TestVerifyText(t *testing.T) {
-	r := &sql.Report{Status: sql.Exact, Events: 1_234_567, Rows: 1_234_567, Merged: 1_234_567,
+	r := &verify.Report{Status: verify.Exact, Events: 1_234_567, Rows: 1_234_567, Merged: 1_234_567,
 		Batches: 12, BatchRows: 12, Windows: 29_930, WindowsWaiting: 63, TookSeconds: 1.67}
 	text := func() string {
 		var b strings.Builder
@@ -58,8 +58,8 @@ took 1.67 s; checksums of the rows not compared (--deep does)
 // TestReportSaysWhatToDo: each step once, after all problems.
 func TestReportSaysWhatToDo(t *testing.T) {
 	var b strings.Builder
-	r := &sql.Report{Status: sql.Mismatch,
-		Problems: []sql.Problem{{Text: "one", Next: "rebuild it"}, {Text: "two", Next: "rebuild it"},
+	r := &verify.Report{Status: verify.Mismatch,
+		Problems: []verify.Problem{{Text: "one", Next: "rebuild it"}, {Text: "two", Next: "rebuild it"},
 			{Text: "three", Next: "restore it"}}}
 	if err := Verification(&b, r); err != nil {
 		t.Fatal(err)

@@ -6,11 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/retention"
+
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
-	"github.com/tollstream/tollstream/sql"
 )
 
 func TestMaintenanceMetrics(t *testing.T) {
@@ -19,8 +20,8 @@ func TestMaintenanceMetrics(t *testing.T) {
 	stats.Ran(maintenance.Join, maintenance.Done, at)
 	stats.Ran(maintenance.Rollup, maintenance.Blocked, at)
 	stats.Ran(maintenance.Expire, maintenance.Failed, at)
-	stats.Compacted(sql.Compacted{Before: 20, After: 3})
-	stats.Retired(sql.Retired{Windows: 5, Transitions: 6, DeadLetters: 7})
+	stats.Compacted(retention.Compacted{Before: 20, After: 3})
+	stats.Retired(retention.Retired{Windows: 5, Transitions: 6, DeadLetters: 7})
 	ch := make(chan prometheus.Metric, 100)
 	collectMaintenance(metrics{ch, "tollstream"}, stats.Read())
 	close(ch)

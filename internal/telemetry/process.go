@@ -7,10 +7,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -33,7 +34,7 @@ func Probes(ctx context.Context, stats *topology.Stats) serve.Probes {
 type Process struct {
 	Stats       *topology.Stats
 	Maintenance *maintenance.Stats
-	Writer      atomic.Pointer[sql.Writer] // nil until there is one
+	Writer      atomic.Pointer[ingest.Writer] // nil until there is one
 }
 
 // Describe implements prometheus.Collector.
@@ -155,14 +156,14 @@ func collectPartitions(m metrics, s *topology.Snapshot) {
 
 // collectState shows how the process works at the moment.
 func (p *Process) collectState(m metrics) {
-	mode := sql.LoadAuto
+	mode := ingest.LoadAuto
 	if w := p.Writer.Load(); w != nil {
 		mode = w.LoadMode()
 	}
 	loads := m.gauges("load_mode",
 		"1 for how rows are loaded: local is LOAD DATA LOCAL, insert is INSERT, auto is "+
 			"not known yet; else 0.", "mode")
-	for _, possible := range sql.LoadModes {
+	for _, possible := range ingest.LoadModes {
 		loads(oneIf(possible == mode), possible.String())
 	}
 	m.gauge("windows_stalled_seconds",

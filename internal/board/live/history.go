@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/results"
+
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
@@ -52,7 +54,7 @@ func newHistory(store *sql.Store, b *board.Board, p *board.Plaza) *history {
 // are of now, and else those of the windows that have closed.
 func (h *history) quarters(ctx context.Context, day int64) ([]board.Quarter, error) {
 	date := toll.Window{Start: midnight(h.zone, day), End: midnight(h.zone, day+1)}
-	var windows []sql.StoredWindow
+	var windows []results.StoredWindow
 	if h.quarter != "" {
 		var err error
 		if windows, err = h.store.WindowsBetween(ctx, int16(h.p.ID), h.quarter, date); err != nil {
@@ -76,7 +78,7 @@ func (h *history) quarters(ctx context.Context, day int64) ([]board.Quarter, err
 
 // count returns what passed in a quarter of an hour, and false where it has not begun or that is
 // not known.
-func (h *history) count(w toll.Window, windows []sql.StoredWindow) ([]toll.TypeCount, bool) {
+func (h *history) count(w toll.Window, windows []results.StoredWindow) ([]toll.TypeCount, bool) {
 	if w.Start > h.now || w.Start < h.first {
 		return nil, false
 	}
@@ -85,7 +87,7 @@ func (h *history) count(w toll.Window, windows []sql.StoredWindow) ([]toll.TypeC
 		return types, true
 	}
 	// The window may be longer, where clocks were set back.
-	i := slices.IndexFunc(windows, func(v sql.StoredWindow) bool {
+	i := slices.IndexFunc(windows, func(v results.StoredWindow) bool {
 		return v.Start < w.End && v.End > w.Start
 	})
 	switch {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
@@ -41,7 +43,7 @@ type Reader struct {
 	cfg      Config
 	location *time.Location // of the database's clock
 	table    *topology.Table
-	checker  *sql.PlazaChecker
+	checker  *verify.PlazaChecker
 	marks    *topology.WatermarkReader
 
 	started   bool

@@ -7,6 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/results"
+	"github.com/tollstream/tollstream/sql/verify"
+
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/sql"
@@ -216,7 +219,7 @@ func readChanges(ctx context.Context, store *sql.Store, plaza int16) ([]board.Ch
 	return changes, nil
 }
 
-func windowsOf(stored []sql.StoredWindow) []board.Window {
+func windowsOf(stored []results.StoredWindow) []board.Window {
 	windows := make([]board.Window, 0, len(stored))
 	for i := range stored {
 		w := &stored[i]
@@ -234,20 +237,20 @@ func windowsOf(stored []sql.StoredWindow) []board.Window {
 
 // check checks the plazas against the database. Where boards are read again and again, rows are not
 // counted every time if that takes long.
-func (r *Reader) check(ctx context.Context, states map[int16]*toll.State) ([]sql.PlazaCheck,
+func (r *Reader) check(ctx context.Context, states map[int16]*toll.State) ([]verify.PlazaCheck,
 	error) {
-	o := sql.PlazaOptions{CountOnly: !r.cfg.Deep}
+	o := verify.PlazaOptions{CountOnly: !r.cfg.Deep}
 	if r.cfg.Deep {
 		o.CountLimit = DeepLimit
 	}
 	o.SkipRows = !r.countedAt.IsZero() && time.Since(r.countedAt) < countShare*r.countTook
 	began := time.Now()
-	var checks []sql.PlazaCheck
+	var checks []verify.PlazaCheck
 	var err error
 	if plaza := r.cfg.Plaza; plaza != nil {
-		var check *sql.PlazaCheck
+		var check *verify.PlazaCheck
 		if check, err = r.checker.Plaza(ctx, *plaza, states[*plaza], o); err == nil {
-			checks = []sql.PlazaCheck{*check}
+			checks = []verify.PlazaCheck{*check}
 		}
 	} else {
 		checks, err = r.checker.Plazas(ctx, states, o)
@@ -269,7 +272,7 @@ func (r *Reader) check(ctx context.Context, states map[int16]*toll.State) ([]sql
 	return checks, nil
 }
 
-func checkOf(c *sql.PlazaCheck) *board.Check {
+func checkOf(c *verify.PlazaCheck) *board.Check {
 	check := &board.Check{TableCount: c.TableCount, StoredRows: c.StoredRows, Baseline: c.Baseline,
 		Pruned: c.Pruned, InFlight: c.InFlight, ChecksumOK: c.ChecksumOK,
 		Status: board.Status(c.Status), Note: c.Note}

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/results"
+
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -143,7 +145,7 @@ func (s *Source) Plaza(ctx context.Context, id int16) (*board.Detail, error) {
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(windows, func(v, w sql.StoredWindow) int {
+	slices.SortFunc(windows, func(v, w results.StoredWindow) int {
 		return cmp.Or(cmp.Compare(w.Start, v.Start), cmp.Compare(v.Kind, w.Kind))
 	})
 	d.RecentWindows = windowsOf(windows)
@@ -165,9 +167,9 @@ func (s *Source) Windows(ctx context.Context, id int16, q board.WindowQuery) (bo
 	if q.Kind != "" {
 		kinds = []string{q.Kind}
 	}
-	var before *sql.WindowPosition
+	var before *results.WindowPosition
 	if q.Before != nil {
-		before = &sql.WindowPosition{Start: toll.MinuteAt(q.Before.Start.Unix()), Kind: q.Before.Kind}
+		before = &results.WindowPosition{Start: toll.MinuteAt(q.Before.Start.Unix()), Kind: q.Before.Kind}
 	}
 	windows, err := s.store.WindowPage(ctx, id, kinds, before, q.Limit+1)
 	if err != nil {

@@ -5,8 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/results"
+
 	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -84,14 +85,14 @@ func TestQuartersOfChange(t *testing.T) {
 	// without a window has no vehicles once it has closed.
 	h.quarter, h.p.Counts.Quarters.From = "15m", b.Now()
 	start := toll.MinuteAt(time.Date(2022, 10, 30, 0, 45, 0, 0, time.UTC).Unix())
-	long := sql.StoredWindow{}
+	long := results.StoredWindow{}
 	long.Start, long.End, long.Types = start, start+75, []toll.TypeCount{{Type: "car", Count: 75}}
 	for _, c := range []struct {
 		start   toll.Minute
-		windows []sql.StoredWindow
+		windows []results.StoredWindow
 		known   bool
-	}{{start, []sql.StoredWindow{long}, false}, {start + 60, []sql.StoredWindow{long},
-		false}, {start - 15, []sql.StoredWindow{long}, true}, {start + 75, nil, false}} {
+	}{{start, []results.StoredWindow{long}, false}, {start + 60, []results.StoredWindow{long},
+		false}, {start - 15, []results.StoredWindow{long}, true}, {start + 75, nil, false}} {
 		if types, known := h.count(toll.Window{Start: c.start, End: c.start + toll.Quarter},
 			c.windows); known != c.known || len(types) != 0 {
 			t.Errorf("%v: %v, %v", c.start.Time(), types, known)

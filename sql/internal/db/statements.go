@@ -1,0 +1,107 @@
+package db
+
+import (
+	"context"
+	dbsql "database/sql"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tollstream/tollstream/toll"
+)
+
+type Queryer interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *dbsql.Row
+}
+
+// Statements is a transaction, or a connection that is within one.
+type Statements interface {
+	Queryer
+	Execer
+}
+
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (dbsql.Result, error)
+}
+
+// Reader reads within one transaction.
+type Reader interface {
+	Queryer
+	QueryContext(ctx context.Context, query string, args ...any) (*dbsql.Rows, error)
+}
+
+// Placeholders returns n of them: ?, ?, ?.
+func Placeholders(n int) string { return "?" + strings.Repeat(", ?", n-1) }
+
+// Anys returns values as arguments of a query.
+func Anys[T any](values []T) []any {
+	all := make([]any, len(values))
+	for i, v := range values {
+		all[i] = v
+	}
+	return all
+}
+
+// QuoteName quotes a name for SQL.
+func QuoteName(name string) string { return "`" + strings.ReplaceAll(name, "`", "``") + "`" }
+
+// ParseTime reads a DATETIME of ours, which is in UTC.
+func ParseTime(text string) (time.Time, error) {
+	return time.Parse("2006-01-02 15:04:05.999999", text)
+}
+
+// CutRunes returns s as valid UTF-8 of at most n characters.
+func CutRunes(s string, n int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
+}
+
+// Bounds of a statement.
+const (
+	MinPacket = 64 << 10 // the least max_allowed_packet that tollstream works with
+	// PacketReserve is for what is around a blob or a payload: the other columns with their escapes.
+	PacketReserve = 16 << 10
+)
+
+// MaxPacket returns the server's max_allowed_packet in bytes. One that is too small to work with is
+// a [toll.PermanentError].
+func (d *DB) MaxPacket(ctx context.Context, q Queryer) (int, error) {
+	var p int
+	if err := q.QueryRowContext(ctx, `SELECT @@max_allowed_packet`).Scan(&p); err != nil {
+		return 0, fmt.Errorf("read max_allowed_packet: %w", err)
+	}
+	if p < MinPacket {
+		return 0, toll.Permanent("set max_allowed_packet on the server to 16M, or to 1M at least",
+			"MySQL at %s takes %d bytes in one packet, and tollstream needs %d", d.Address, p, MinPacket)
+	}
+	return p, nil
+}
+
+// Rest waits for as long as something took, at most a second: what is urgent comes first.
+func Rest(ctx context.Context, took time.Duration) error {
+	select {
+	case <-time.After(min(took, time.Second)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// EscapedLen returns how many bytes of a statement a text or blob takes.
+func EscapedLen(b []byte) int { return len(b) + escapes(b) }
+
+// escapes returns how many bytes of a blob the driver puts a backslash before.
+func escapes(blob []byte) int {
+	n := 0
+	for _, b := range blob {
+		switch b {
+		case 0, '\n', '\r', 0x1a, '\'', '"', '\\':
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,315 @@
+package dbtest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
+	"github.com/tollstream/tollstream/toll"
+)
+
+// The engines that everything is tested on. Servers that are not installed are skipped.
+var Engines = []string{"mariadb", "mysql", "embedded"}
+
+var Servers = struct {
+	sync.Mutex
+	ByEngine map[string]*devstack.Database
+}{ByEngine: map[string]*devstack.Database{}}
+
+// Main runs a package's tests and then stops their servers.
+func Main(m *testing.M) {
+	code := m.Run()
+	for _, d := range Servers.ByEngine {
+		_ = d.Close()
+	}
+	os.Exit(code)
+}
+
+// OnEngines runs a test on every engine, each time with an empty database.
+func OnEngines(t *testing.T, test func(t *testing.T, s *Store)) {
+	for _, engine := range Engines {
+		t.Run(engine, func(t *testing.T) { test(t, OpenEmpty(t, engine)) })
+	}
+}
+
+// OnServers does it on real servers alone.
+func OnServers(t *testing.T, test func(t *testing.T, s *Store)) {
+	EachServer(t, func(t *testing.T, engine string) { test(t, OpenEmpty(t, engine)) })
+}
+
+// EachServer runs a test with the name of each engine that is a server.
+func EachServer(t *testing.T, test func(t *testing.T, engine string)) {
+	for _, engine := range []string{"mariadb", "mysql"} {
+		t.Run(engine, func(t *testing.T) { test(t, engine) })
+	}
+}
+
+func OpenEmpty(t testing.TB, engine string) *Store {
+	t.Helper()
+	testkit.NeedDatabase(t, engine, devstack.HasDatabase)
+	Servers.Lock()
+	defer Servers.Unlock()
+	d := Servers.ByEngine[engine]
+	if d == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		var err error
+		d, err = devstack.StartDatabase(ctx, devstack.DatabaseConfig{Addr: "127.0.0.1:0", Engine: engine})
+		if err != nil {
+			t.Fatal(err)
+		}
+		Servers.ByEngine[engine] = d
+	}
+	s := Open(t, d.DSN())
+	DropTables(t, s)
+	return s
+}
+
+// Store is a store with a pool of its own to look behind it.
+type Store struct {
+	*sql.Store
+	DB  *db.DB
+	Dsn string
+}
+
+func Open(t testing.TB, dsn string) *Store {
+	t.Helper()
+	return OpenConfig(t, sql.Config{DSN: dsn, Decode: DecodeJSON, Encode: EncodeJSON,
+		DecodeSums: func(dst []toll.PlazaDelta, b []byte) ([]toll.PlazaDelta, error) {
+			deltas, err := DecodeJSON(b)
+			return append(dst, deltas...), err
+		}})
+}
+
+func OpenConfig(t testing.TB, cfg sql.Config) *Store {
+	t.Helper()
+	s, err := sql.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	db, err := db.Open(db.Config{DSN: cfg.DSN})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	return &Store{Store: s, DB: db, Dsn: cfg.DSN}
+}
+
+// DecodeJSON and EncodeJSON are the outbox of the tests' stores.
+func DecodeJSON(b []byte) (deltas []toll.PlazaDelta, err error) {
+	return deltas, json.Unmarshal(b, &deltas)
+}
+
+func EncodeJSON(deltas []toll.PlazaDelta) []byte {
+	b, err := json.Marshal(deltas)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// EventTable is the course's statement.
+const EventTable = `create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15),
+	toll_plaza_id smallint)`
+
+// TableNames returns the tables of the database.
+func TableNames(t testing.TB, s *Store) (names []string) {
+	t.Helper()
+	rows, err := s.DB.QueryContext(context.Background(), `SHOW TABLES`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func DropTables(t testing.TB, s *Store) {
+	t.Helper()
+	for _, name := range TableNames(t, s) {
+		Exec(t, s, "DROP TABLE "+name)
+	}
+}
+
+var Identity = sql.Identity{Group: "tollstream", Topic: "toll", TopicID: "AAAAAAAAAAAAAAAAAAAAAA",
+	Timezone: "Europe/Berlin"}
+
+func Initialize(t testing.TB, s *Store) []string {
+	t.Helper()
+	done, err := s.Init(context.Background(), Identity)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+func Exec(t testing.TB, s *Store, query string, args ...any) {
+	t.Helper()
+	if _, err := s.DB.ExecContext(context.Background(), query, args...); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+}
+
+func Int(t *testing.T, s *Store, query string, args ...any) (n int64) {
+	t.Helper()
+	if err := s.DB.QueryRowContext(context.Background(), query, args...).Scan(&n); err != nil {
+		t.Fatalf("%s: %v", query, err)
+	}
+	return n
+}
+
+// WantPermanent fails unless err is a permanent error that holds each of the texts in itself or its
+// hint.
+func WantPermanent(t *testing.T, err error, texts ...string) {
+	t.Helper()
+	var p *toll.PermanentError
+	if !errors.As(err, &p) {
+		t.Fatalf("got %v, want a permanent error", err)
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error()+" · "+p.Hint, text) {
+			t.Errorf("got %q with hint %q, which lacks %q", err, p.Hint, text)
+		}
+	}
+}
+
+// Berlin is the zone of Identity.
+var Berlin = func() *time.Location {
+	loc, err := time.LoadLocation(Identity.Timezone)
+	if err != nil {
+		panic(err)
+	}
+	return loc
+}()
+
+// WallTime reads 2022-02-10 10:15, with seconds or without.
+func WallTime(t testing.TB, text string) toll.WallTime {
+	t.Helper()
+	for _, layout := range []string{"2006-01-02 15:04", "2006-01-02 15:04:05"} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return toll.WallTimeOf(at)
+		}
+	}
+	t.Fatalf("%q is not a time", text)
+	return 0
+}
+
+// MinuteOf returns the minute of a wall time.
+func MinuteOf(t testing.TB, text string) toll.Minute {
+	t.Helper()
+	return toll.NewZone(Berlin).Minute(WallTime(t, text))
+}
+
+// Stream stores batches as the writer does, and merges their deltas into states.
+type Stream struct {
+	t      *testing.T
+	S      *Store
+	Epoch  uint64
+	next   map[int32]int64
+	chain  map[int32]map[int16]int64
+	Sent   []toll.Delta
+	States map[int16]*toll.State
+}
+
+func NewStream(t *testing.T, s *Store) *Stream {
+	return &Stream{t: t, S: s, Epoch: 7, next: map[int32]int64{}, chain: map[int32]map[int16]int64{},
+		States: map[int16]*toll.State{}}
+}
+
+// Store stores a batch with the given events by plaza, some of its records rejected, and one
+// skipped offset.
+func (st *Stream) Store(partition int32, rejected int, events map[int16]int) {
+	st.t.Helper()
+	first := st.next[partition]
+	if st.chain[partition] == nil {
+		first = 100
+		st.chain[partition] = map[int16]int64{}
+		Exec(st.t, st.S, `INSERT INTO toll_cursor (topic_id, partition_id, start_offset, next_offset, token, epoch, chain, updated_at)
+			VALUES (?, ?, ?, ?, ?, ?, '', NOW(6))`, Identity.TopicID, partition, first, first, tables.NewToken(), st.Epoch)
+	}
+	n := 0
+	for _, k := range events {
+		n += k
+	}
+	next := first + int64(n+rejected) + 1
+	var deltas []toll.PlazaDelta
+	for _, plaza := range slices.Sorted(maps.Keys(events)) {
+		d := toll.PlazaDelta{Plaza: plaza, Prev: st.chain[partition][plaza], Events: int64(events[plaza])}
+		pane := toll.Pane{Start: MinuteOf(st.t, fmt.Sprintf("2022-02-10 10:%02d", partition))}
+		for i := range events[plaza] {
+			types := []string{"car", "Lkw-Größe €", "CAR"}
+			e := fmt.Sprintf("2022-02-10 10:%02d:%02d,%d,%s,%d", partition, i%60, first+int64(i), types[i%3],
+				plaza)
+			f := strings.Split(e, ",")
+			Exec(st.t, st.S,
+				`INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES (?, ?, ?, ?)`, f[0], f[1], f[2], f[3])
+			d.Checksum += uint64(crc32.ChecksumIEEE([]byte(e)))
+			pane.Types = toll.AddTypes(pane.Types, []toll.TypeCount{{Type: types[i%3], Count: 1}})
+		}
+		d.Panes = []toll.Pane{pane}
+		deltas = append(deltas, d)
+		st.chain[partition][plaza] = next
+		st.Sent = append(st.Sent, toll.Delta{Epoch: st.Epoch, Partition: partition, First: first,
+			Next: next, PlazaDelta: d})
+	}
+	for i := range rejected {
+		Exec(st.t, st.S, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes, record_key, rejected_at)
+			VALUES (?, ?, ?, '2026-01-02 03:04:05.678', 'time: not a time', '', ?, 3, NULL, NOW(6))`, Identity.TopicID, partition, first+int64(n+i), []byte{'x', 0, 0xff})
+	}
+	blob, err := json.Marshal(deltas)
+	if err != nil {
+		st.t.Fatal(err)
+	}
+	token := tables.NewToken()
+	firstMinute, lastMinute := tables.MinuteColumns(tables.MinutesOf(deltas))
+	Exec(st.t, st.S, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6), ?, ?)`, Identity.TopicID, partition, first, next, token, n, rejected, blob, firstMinute, lastMinute)
+	Exec(st.t, st.S, `UPDATE toll_cursor SET next_offset = ?, token = ? WHERE partition_id = ?`, next,
+		token, partition)
+	st.next[partition] = next
+}
+
+// Merge merges what was stored since the last merge.
+func (st *Stream) Merge() {
+	for i := range st.Sent {
+		d := &st.Sent[i]
+		if st.States[d.Plaza] == nil {
+			st.States[d.Plaza] = &toll.State{}
+		}
+		st.States[d.Plaza].Merge(d)
+	}
+	st.Sent = nil
+}
+
+// Fill stores and merges some batches of two partitions.
+func (st *Stream) Fill() {
+	st.Store(0, 1, map[int16]int{4856: 5, 4000: 2})
+	st.Store(1, 0, map[int16]int{4856: 4, -7: 1})
+	st.Store(0, 0, map[int16]int{4000: 3})
+	st.Store(0, 2, map[int16]int{4856: 6})
+	st.Merge()
+}

@@ -1,0 +1,171 @@
+package results
+
+import (
+	"cmp"
+	"context"
+	dbsql "database/sql"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
+)
+
+// assess goes on with the assessment of plazas, over the minutes that have closed.
+func (r *Writer) assess(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) error {
+	byPlaza := map[int16][]*toll.Closing{}
+	for i := range closings {
+		if c := &closings[i]; c.From < c.Until {
+			byPlaza[c.Plaza] = append(byPlaza[c.Plaza], c)
+		}
+	}
+	// Whoever locks several rows locks them in this order.
+	for plazas := range slices.Chunk(slices.Sorted(maps.Keys(byPlaza)), tables.UpsertRows) {
+		before, err := readAssessments(ctx, tx, "WHERE toll_plaza_id IN ("+db.Placeholders(len(plazas))+
+			") ORDER BY toll_plaza_id FOR UPDATE", db.Anys(plazas)...)
+		if err != nil {
+			return fmt.Errorf("read the congestion: %w", err)
+		}
+		var fresh, known []assessed
+		var transitions []traffic.Transition
+		for _, plaza := range plazas {
+			a, exists := before[plaza]
+			until := a.Until
+			changes, err := r.assessPlaza(ctx, tx, plaza, &a, byPlaza[plaza])
+			if err != nil {
+				return fmt.Errorf("read what is usual at plaza %d: %w", plaza, err)
+			}
+			transitions = append(transitions, changes...)
+			switch {
+			case exists && a.Until > until:
+				known = append(known, assessed{plaza, a})
+			case !exists && a.Assessed():
+				fresh = append(fresh, assessed{plaza, a})
+			}
+		}
+		if err := r.writeAssessments(ctx, tx, fresh, ""); err != nil {
+			return fmt.Errorf("insert the congestion: %w", err)
+		}
+		if err := r.writeAssessments(ctx, tx, known, updateAssessment); err != nil {
+			return fmt.Errorf("update the congestion: %w", err)
+		}
+		if err := r.writeTransitions(ctx, tx, transitions); err != nil {
+			return fmt.Errorf("insert transitions: %w", err)
+		}
+	}
+	return nil
+}
+
+// assessed is the assessment of a plaza.
+type assessed struct {
+	plaza int16
+	traffic.Assessment
+}
+
+// assessPlaza takes an assessment on through the minutes of some closings. Those that it has behind
+// it change nothing, whoever hands them over.
+func (r *Writer) assessPlaza(ctx context.Context, q db.Reader, plaza int16, a *traffic.Assessment,
+	closings []*toll.Closing) ([]traffic.Transition, error) {
+	slices.SortStableFunc(closings, func(a, b *toll.Closing) int {
+		return cmp.Compare(a.From, b.From)
+	})
+	var failed error
+	by := traffic.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zones.Of(plaza),
+		Equivalents: r.cfg.Equivalents}
+	by.Plaza.ID = plaza
+	by.Usual = func(day int64) *traffic.UsualDay {
+		usual, err := r.history.usual(ctx, q, plaza, by.Zone, day)
+		if err != nil && failed == nil {
+			failed = err
+		}
+		return usual
+	}
+	var transitions []traffic.Transition
+	for _, c := range closings {
+		changes := a.Run(c.Panes, c.From, c.Until, &by)
+		if failed != nil {
+			return nil, failed
+		}
+		for i := range changes {
+			changes[i].Epoch = c.Epoch
+		}
+		transitions = append(transitions, changes...)
+	}
+	return transitions, nil
+}
+
+// updateAssessment takes over all columns for plazas whose rows are locked.
+const updateAssessment = ` ON DUPLICATE KEY UPDATE state = VALUES(state), since = VALUES(since), why = VALUES(why), assessed = VALUES(assessed),
+	assessed_until = VALUES(assessed_until), vehicles_15m = VALUES(vehicles_15m), flow_per_hour = VALUES(flow_per_hour),
+	heavy_share = VALUES(heavy_share), phf = VALUES(phf), demand = VALUES(demand), capacity = VALUES(capacity), vc = VALUES(vc),
+	usual_15m = VALUES(usual_15m), usual_weeks = VALUES(usual_weeks), z = VALUES(z), assessment = VALUES(assessment), updated_at = VALUES(updated_at)`
+
+func (r *Writer) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []assessed,
+	tail string) error {
+	if len(all) == 0 {
+		return nil
+	}
+	args := make([]any, 0, 17*len(all))
+	for i := range all {
+		a, m := &all[i], &all[i].Last
+		state, err := a.State.MarshalText()
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(&a.Assessment)
+		if err != nil {
+			return err
+		}
+		var usual *float64
+		weeks := 0
+		if m.Usual != nil {
+			usual, weeks = &m.Usual.Median, m.Usual.N
+		}
+		args = append(args, a.plaza, string(state), r.wall(a.Since), a.Why, r.wall(a.Until), a.Until,
+			m.Count15, m.FlowPerHour, m.HeavyShare, m.PHF,
+			m.Demand, m.Capacity, m.VC, usual, weeks, m.Z, string(text))
+	}
+	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
+	_, err := tx.ExecContext(ctx, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why, assessed, assessed_until, vehicles_15m, flow_per_hour,
+		heavy_share, phf, demand, capacity, vc, usual_15m, usual_weeks, z, assessment, updated_at)
+		VALUES `+tuple+strings.Repeat(","+tuple, len(all)-1)+tail, args...)
+	return err
+}
+
+// wall writes what the database's clock shows at a minute.
+func (r *Writer) wall(m toll.Minute) string { return tables.WallColumn(r.zone, m) }
+
+// Congestion returns how all plazas stand that were assessed.
+func (r *Reader) Congestion(ctx context.Context) (map[int16]traffic.Assessment, error) {
+	all, err := readAssessments(ctx, r.db, "")
+	return all, r.db.Wrap("read the congestion", err)
+}
+
+func readAssessments(ctx context.Context, q db.Reader, condition string,
+	args ...any) (map[int16]traffic.Assessment, error) {
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, assessment FROM toll_congestion `+
+		condition, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	all := map[int16]traffic.Assessment{}
+	for rows.Next() {
+		var plaza int16
+		var text dbsql.RawBytes
+		if err := rows.Scan(&plaza, &text); err != nil {
+			return nil, err
+		}
+		var a traffic.Assessment
+		if err := json.Unmarshal(text, &a); err != nil {
+			return nil, fmt.Errorf("plaza %d: read the assessment: %w", plaza, err)
+		}
+		all[plaza] = a
+	}
+	return all, rows.Err()
+}

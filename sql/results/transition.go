@@ -1,0 +1,84 @@
+package results
+
+import (
+	"context"
+	dbsql "database/sql"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/toll/traffic"
+)
+
+// writeTransitions inserts transitions that are not published yet. One that is there already stays
+// as it is.
+func (r *Writer) writeTransitions(ctx context.Context, tx *dbsql.Tx,
+	all []traffic.Transition) error {
+	if len(all) == 0 {
+		return nil
+	}
+	args := make([]any, 0, 10*len(all))
+	for i := range all {
+		t := &all[i]
+		r.written.transitions = append(r.written.transitions, t.Plaza)
+		from, err := t.From.MarshalText()
+		if err != nil {
+			return err
+		}
+		to, err := t.To.MarshalText()
+		if err != nil {
+			return err
+		}
+		measure, err := json.Marshal(&t.Measure)
+		if err != nil {
+			return err
+		}
+		args = append(args, t.Plaza, t.Detected, t.Since, r.wall(t.Detected), r.wall(t.Since),
+			string(from), string(to), t.Why, string(measure), t.Epoch)
+	}
+	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NOW(6))`
+	_, err := tx.ExecContext(ctx, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute, detected, since, from_state, to_state,
+		why, measure, epoch, published, stored_at)
+		VALUES `+tuple+strings.Repeat(","+tuple, len(all)-1)+` ON DUPLICATE KEY UPDATE since_minute = since_minute`, args...)
+	return err
+}
+
+// Transitions returns a plaza's changes of state, the newest first, as many as limit at most.
+func (r *Reader) Transitions(ctx context.Context, plaza int16, limit int) ([]traffic.Transition,
+	error) {
+	all, err := readTransitions(ctx, r.db,
+		`WHERE toll_plaza_id = ? ORDER BY detected_minute DESC LIMIT ?`, plaza, limit)
+	return all, r.db.Wrap(fmt.Sprintf("read the transitions of plaza %d", plaza), err)
+}
+
+func readTransitions(ctx context.Context, q db.Reader, condition string,
+	args ...any) ([]traffic.Transition, error) {
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, since_minute, from_state, to_state, why, measure, epoch
+		FROM toll_transition `+condition, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []traffic.Transition
+	for rows.Next() {
+		var t traffic.Transition
+		var from, to string
+		var measure dbsql.RawBytes
+		if err := rows.Scan(&t.Plaza, &t.Detected, &t.Since, &from, &to, &t.Why, &measure,
+			&t.Epoch); err != nil {
+			return nil, err
+		}
+		if err := t.From.UnmarshalText([]byte(from)); err != nil {
+			return nil, err
+		}
+		if err := t.To.UnmarshalText([]byte(to)); err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(measure, &t.Measure); err != nil {
+			return nil, fmt.Errorf("plaza %d: read the measure of a transition: %w", t.Plaza, err)
+		}
+		all = append(all, t)
+	}
+	return all, rows.Err()
+}

@@ -1,0 +1,9 @@
+package verify
+
+const MaxPoints = maxPoints
+
+var (
+	MaxRowWindows  = &maxRowWindows
+	MaxVerifyPanes = &maxVerifyPanes
+	Snapshots      = snapshots
+)

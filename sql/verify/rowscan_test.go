@@ -1,0 +1,129 @@
+package verify_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"math"
+	"testing"
+
+	"github.com/tollstream/tollstream/sql/internal/rowscan"
+
+	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	"github.com/tollstream/tollstream/sql/internal/tables"
+	"github.com/tollstream/tollstream/sql/verify"
+	"github.com/tollstream/tollstream/toll"
+)
+
+// TestSnapshots: a server has a second snapshot of the same moment, the embedded one makes do with
+// one.
+func TestSnapshots(t *testing.T) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		err := verify.Snapshots(context.Background(), s.DB, func(q, rows db.Reader) error {
+			if same := q == rows; same != s.DB.Embedded(context.Background()) {
+				t.Errorf("one snapshot for both: %v", same)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestRowScanIsStopped: an early return ends the scan, also one whose groups nobody takes.
+func TestRowScanIsStopped(t *testing.T) { dbtest.OnServers(t, testRowScanIsStopped) }
+
+func testRowScanIsStopped(t *testing.T, s *dbtest.Store) {
+	dbtest.Initialize(t, s)
+	// Each row is a group, and there are more than may wait.
+	dbtest.Exec(t, s, `INSERT INTO livetolldata WITH digits AS (
+		SELECT 0 d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7
+		UNION SELECT 8 UNION SELECT 9)
+		SELECT FROM_DAYS(719528) + INTERVAL a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d MINUTE, 1, 'car', 1
+		FROM digits a, digits b, digits c, digits e, digits f WHERE f.d < 2`)
+	err := verify.Snapshots(context.Background(), s.DB, func(q, rows db.Reader) error {
+		scan := &rowscan.Scan{Zone: toll.NewZone(dbtest.Berlin), Deep: true, Many: true}
+		stop := scan.Start(context.Background(), rows)
+		enough := errors.New("enough")
+		if err := scan.Minutes(context.Background(), q, math.MinInt16, math.MaxInt16+1,
+			func(*rowscan.Group) error { return enough }); !errors.Is(err, enough) {
+			t.Error(err)
+		}
+		stop()
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	// More groups than are held, of which the states say nothing: the server makes them after all.
+	defer func(n int64) { rowscan.MaxTallied = n }(rowscan.MaxTallied)
+	for _, rowscan.MaxTallied = range []int64{100, 1_000_000} {
+		r := dbtest.Verify(t, s, verify.Input{Deep: true})
+		if r.Rows != 20000 || r.Status != verify.Mismatch {
+			t.Errorf("%d groups are held: got %d rows, status %s", rowscan.MaxTallied, r.Rows, r.Status)
+		}
+	}
+}
+
+// TestTally: what is added up here is what the server adds up, of any rows.
+func TestTally(t *testing.T) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 7), ('2022-02-10 10:23:59', 2, 'car', 7), ('2022-02-10 10:24:00', 3, 'van', 7),
+			('2022-02-10 10:23:00', 4, 'a,b: 2022-02-1', 7), ('1000-01-01 00:00:00', 5, 'Zug €', -7), ('9999-12-31 23:59:59', NULL, NULL, 7),
+			('1890-01-01 00:53:27', 1, 'x', 3),
+			('1890-01-01 00:53:28', 1, 'x', 3), ('1890-01-01 00:53:29', 1, 'x', 3), ('2022-03-27 02:30:00', 1, 'x', 3), ('2022-03-27 01:59:00', 1, 'x', 3), (NULL, 6, '2022-02-10 10:2', 7), (NULL, NULL, '2022-02-10 10:2', 7), (NULL, NULL, NULL, 7), (NULL, NULL, NULL, NULL), ('2022-02-10 10:23:02', 8, '', NULL),
+			('2022-02-10 10:23:02', -2147483648, 'x', -32768), ('2022-02-10 10:23:02', 2147483647, 'x', 32767), ('1969-12-31 23:59:59', 9, 'x', 0)`)
+		type key struct {
+			plaza  int
+			minute toll.Minute
+			timed  bool
+		}
+		read := func(read func(each func(*rowscan.Group) error) error) (map[key]int64, map[int]tables.RowCount) {
+			groups, counts := map[key]int64{}, map[int]tables.RowCount{}
+			last := tables.NullPlaza
+			err := read(func(g *rowscan.Group) error {
+				if g.Plaza < last {
+					t.Errorf("plaza %d comes after %d", g.Plaza, last)
+				}
+				last = g.Plaza
+				groups[key{g.Plaza, g.Minute, g.Timed}] += g.Rows
+				c := counts[g.Plaza]
+				counts[g.Plaza] = tables.RowCount{Rows: c.Rows + g.Rows, Checksum: c.Checksum + g.Checksum,
+					Exact: g.Exact}
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return groups, counts
+		}
+		ctx, zone := context.Background(), toll.NewZone(dbtest.Berlin)
+		wantGroups, wantCounts := read(func(each func(*rowscan.Group) error) error {
+			return rowscan.ReadGroups(ctx, s.DB, zone, math.MinInt16, math.MaxInt16+1, each)
+		})
+		conn, err := s.DB.Conn(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		groups, counts := read(func(each func(*rowscan.Group) error) error {
+			return rowscan.TallyRows(ctx, conn, zone, each)
+		})
+		if !maps.Equal(groups, wantGroups) || len(groups) != 13 {
+			t.Errorf("got  %v\nwant %v", groups, wantGroups)
+		}
+		if !maps.Equal(counts, wantCounts) {
+			t.Errorf("got  %v\nwant %v", counts, wantCounts)
+		}
+		defer func(n int64) { rowscan.MaxTallied = n }(rowscan.MaxTallied)
+		rowscan.MaxTallied = 3
+		if err := rowscan.TallyRows(ctx, conn, zone,
+			func(*rowscan.Group) error { t.Error("called"); return nil }); !errors.Is(err, rowscan.ErrManyGroups) {
+			t.Error(err)
+		}
+	})
+}

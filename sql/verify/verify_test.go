@@ -1,0 +1,300 @@
+package verify_test
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/tollstream/tollstream/sql/internal/rowscan"
+
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	"github.com/tollstream/tollstream/sql/internal/tables"
+	"github.com/tollstream/tollstream/sql/verify"
+	"github.com/tollstream/tollstream/toll"
+)
+
+func TestVerify(t *testing.T) {
+	cases := []struct {
+		name  string
+		harm  func(t *testing.T, st *dbtest.Stream)
+		quick string // kinds found, ascending; empty for none
+		deep  string
+		text  string // of one of the problems
+	}{
+		{name: "clean", harm: func(*testing.T, *dbtest.Stream) {}},
+		{
+			name: "rows deleted",
+			harm: func(t *testing.T,
+				st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `DELETE FROM livetolldata WHERE toll_plaza_id = -7`)
+			},
+			deep: "minute_rows rows_missing", quick: "rows_missing",
+			text: "plaza -7: 0 rows in livetolldata, 1 stored: 1 row was deleted",
+		},
+		{
+			name: "row doubled",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `INSERT INTO livetolldata SELECT * FROM livetolldata WHERE toll_plaza_id = -7`)
+			},
+			deep: "minute_rows rows_extra", quick: "rows_extra",
+			text: "plaza -7: 2 rows in livetolldata, 1 stored: 1 row was added",
+		},
+		{
+			name: "foreign plaza",
+			harm: func(t *testing.T,
+				st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `INSERT INTO livetolldata (vehicle_id) VALUES (1)`)
+			},
+			deep: "rows_extra", quick: "rows_extra", text: "plaza NULL: 1 row in livetolldata, 0 stored",
+		},
+		{
+			name: "row changed",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE livetolldata SET vehicle_type = 'CAR' WHERE toll_plaza_id = -7`)
+			},
+			deep: "checksum",
+			text: "plaza -7: 1 row in livetolldata as it should be, but not the ones that were stored",
+		},
+		{
+			name: "plazas swapped",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE livetolldata SET vehicle_id = vehicle_id + 1 WHERE toll_plaza_id = 4000`)
+			},
+			deep: "checksum",
+		},
+		{
+			name: "delta lost",
+			harm: func(t *testing.T, st *dbtest.Stream) { delete(st.States, 4856) },
+			deep: "lost_delta", quick: "lost_delta",
+			text: "plaza 4856, partition 1: the group table has merged up to offset 0, but deltas up to 106 were published and consumed",
+		},
+		{
+			name: "delta lost in the middle",
+			harm: func(t *testing.T, st *dbtest.Stream) { st.States[4856].Events -= 4 },
+			deep: "table_total", quick: "table_total",
+			text: "plaza 4856: 11 counted in the group table, 15 in the deltas that it merged: 4 events were lost",
+		},
+		{
+			name: "delta merged twice",
+			harm: func(t *testing.T, st *dbtest.Stream) { st.States[-7].Events++ },
+			deep: "table_total", quick: "table_total",
+			text: "plaza -7: 2 counted in the group table, 1 in the deltas that it merged: 1 event was counted twice",
+		},
+		{
+			name: "other events merged",
+			harm: func(t *testing.T, st *dbtest.Stream) { st.States[-7].Checksum++ },
+			deep: "table_checksum", quick: "table_checksum",
+		},
+		{
+			name: "merged offset in the midst",
+			harm: func(t *testing.T, st *dbtest.Stream) { st.States[-7].Merged[0].Next-- },
+			deep: "lost_delta table_offset table_total", quick: "lost_delta table_offset table_total",
+		},
+		{
+			name: "merged what is not stored",
+			harm: func(t *testing.T, st *dbtest.Stream) { st.States[-7].Merged[0].Next += 1000 },
+			deep: "table_ahead", quick: "table_ahead", text: "if the database was restored from a backup",
+		},
+		{
+			name: "plaza without batches",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				st.States[1] = &toll.State{Epoch: 7, Events: 1,
+					Merged: []toll.Merged{{Partition: 1, Next: 106}}}
+			},
+			deep: "table_offset table_total", quick: "table_offset table_total",
+		},
+		{
+			name: "state of a later epoch",
+			harm: func(t *testing.T, st *dbtest.Stream) { st.States[-7].Epoch++ },
+			deep: "epoch", quick: "epoch",
+		},
+		{
+			name: "cursor of another epoch",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE toll_cursor SET epoch = 6 WHERE partition_id = 1`)
+			},
+			deep: "epoch", quick: "epoch",
+		},
+		{
+			name: "batch deleted",
+			harm: func(t *testing.T,
+				st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `DELETE FROM toll_batch WHERE first_offset = 109`)
+			},
+			deep:  "batch_gap minute_rows rows_extra table_offset table_total",
+			quick: "batch_gap rows_extra table_offset table_total",
+			text:  "partition 0: the offsets 109 to 112 are in no batch: 4 offsets were lost",
+		},
+		{
+			name: "last batch deleted",
+			harm: func(t *testing.T,
+				st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `DELETE FROM toll_batch WHERE first_offset = 113`)
+			},
+			deep:  "batch_gap dead_letters rows_extra table_offset table_total",
+			quick: "batch_gap dead_letters rows_extra table_offset table_total",
+			text:  "partition 0: the offsets 113 to 121, below its cursor, are in no batch: 9 offsets were lost",
+		},
+		{
+			name: "overlap",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE toll_batch SET first_offset = 108 WHERE first_offset = 109`)
+			},
+			deep: "batch_overlap batch_sum", quick: "batch_overlap batch_sum",
+			text: "partition 0: the offsets 108 to 108 are in two batches",
+		},
+		{
+			name: "batch's sum",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE toll_batch SET skipped = 2 WHERE first_offset = 109`)
+			},
+			deep: "batch_sum", quick: "batch_sum",
+		},
+		{
+			name: "outbox spoilt",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE toll_batch SET deltas = 'x' WHERE first_offset = 109`)
+			},
+			deep:  "batch_outbox minute_rows rows_extra table_offset table_total",
+			quick: "batch_outbox rows_extra table_offset table_total",
+		},
+		{
+			name: "cursor's token",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE toll_cursor SET token = 1 WHERE partition_id = 1`)
+			},
+			deep: "cursor_token", quick: "cursor_token",
+		},
+		{
+			name: "cursor deleted",
+			harm: func(t *testing.T,
+				st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `DELETE FROM toll_cursor WHERE partition_id = 1`)
+			},
+			deep: "cursor_lost table_ahead", quick: "cursor_lost table_ahead",
+		},
+		{
+			name: "dead letter deleted",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `DELETE FROM toll_dead_letter WHERE record_offset = 107`)
+			},
+			deep: "dead_letters", quick: "dead_letters",
+			text: "partition 0: 2 in toll_dead_letter, 3 rejected: 1 dead letter was deleted",
+		},
+		{
+			name: "other topic",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE toll_cursor SET topic_id = 'B' WHERE partition_id = 1`)
+			},
+			deep: "cursor_lost other_topic table_ahead", quick: "cursor_lost other_topic table_ahead",
+		},
+	}
+	for _, engine := range dbtest.Engines {
+		for _, c := range cases {
+			t.Run(engine+"/"+c.name, func(t *testing.T) {
+				s := dbtest.OpenEmpty(t, engine)
+				dbtest.Exec(t, s, dbtest.EventTable)
+				dbtest.Exec(t, s,
+					`INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), (NULL, 2, NULL, 5)`)
+				dbtest.Initialize(t, s)
+				st := dbtest.NewStream(t, s)
+				st.Fill()
+				settled, err := s.Published(context.Background())
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.harm(t, st)
+				for _, deep := range []bool{false, true} {
+					want := c.quick
+					if deep {
+						want = c.deep
+					}
+					r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: deep, Settled: settled})
+					kinds := map[string]bool{}
+					texts := ""
+					for _, p := range r.Problems {
+						kinds[p.Kind] = true
+						texts += p.Text + "; " + p.Next + "\n"
+					}
+					got := dbtest.JoinSorted(kinds)
+					// A state that is behind leaves events in flight beside its problem.
+					if got != want || (r.Status == verify.Mismatch) != (want != "") {
+						t.Errorf("deep %v: status %s, problems %q, want %q\n%s", deep, r.Status, got, want, texts)
+					}
+					if want != "" && !strings.Contains(texts, c.text) {
+						t.Errorf("deep %v: no problem says %q:\n%s", deep, c.text, texts)
+					}
+					if want == "" && c.name == "clean" {
+						if r.Status != verify.Exact || r.Events != 21 || r.Rows != 23 || r.Baseline != 2 ||
+							r.Rejected != 3 || r.Merged != 21 || r.Batches != 4 || r.Skipped != 4 {
+							t.Errorf("got %+v", r)
+						}
+						if deep && (r.Plazas[3].ChecksumOK == nil || !*r.Plazas[3].ChecksumOK) {
+							t.Errorf("got %+v", r.Plazas)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestVerifyInFlight(t *testing.T) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		if r := dbtest.Verify(t, s, verify.Input{Deep: true}); r.Status != verify.Exact || r.Rows != 0 {
+			t.Errorf("empty: %+v", r)
+		}
+		st := dbtest.NewStream(t, s)
+		st.Fill()
+		st.Store(0, 0, map[int16]int{4856: 3, 1: 2})
+		dbtest.Exec(t, s, `UPDATE toll_batch SET published = 0 WHERE first_offset = 122`)
+		settled, err := s.Published(context.Background())
+		if err != nil || !maps.Equal(settled.Next, map[int32]int64{0: 122, 1: 106}) {
+			t.Fatalf("published: %v, %v", settled, err)
+		}
+		r := dbtest.Verify(t, s, verify.Input{States: st.States, Settled: settled})
+		if r.Status != verify.InFlight || r.InFlight != 5 || r.Merged != 21 || r.Events != 26 ||
+			r.Unpublished != 1 || len(r.Problems) != 0 {
+			t.Errorf("got %+v", r)
+		}
+		// After a rebuild all states count as empty until the deltas come again.
+		dbtest.Exec(t, s, `UPDATE toll_cursor SET epoch = 8`)
+		r = dbtest.Verify(t, s, verify.Input{States: st.States, Settled: settled})
+		if r.Status != verify.InFlight || r.InFlight != 26 || r.Merged != 0 {
+			t.Errorf("rebuilt: %+v", r)
+		}
+	})
+}
+
+// TestVerifyDeepCountsAllRows counts rows of no plaza, of no time and of the ends of time, in one
+// pass or in several.
+func TestVerifyDeepCountsAllRows(t *testing.T) {
+	defer func(n int, m int64) { *verify.MaxVerifyPanes, rowscan.MaxTallied = n, m }(*verify.MaxVerifyPanes, rowscan.MaxTallied)
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		st := dbtest.NewStream(t, s)
+		st.Fill()
+		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', NULL), (NULL, 2, 'car', NULL), (NULL, 3, 'car', 4856),
+			('1000-01-01 00:00:00', 4, 'car', -7), ('9999-12-31 23:59:59', 5, 'car', 4000)`)
+		for _, most := range []int{1, 1_000_000} {
+			*verify.MaxVerifyPanes, rowscan.MaxTallied = most, int64(most)
+			r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: true})
+			rows, problems := map[string]int64{}, map[string]int{}
+			for _, p := range r.Problems {
+				problems[p.Kind]++
+				if p.Kind == verify.KindRowsExtra {
+					rows[tables.PlazaName(*p.Plaza)] = p.Got
+				}
+			}
+			if want := (map[string]int64{"NULL": 2, "4856": 16, "-7": 2, "4000": 6}); !maps.Equal(rows,
+				want) || r.Rows != 26 {
+				t.Errorf("%d panes: %d rows, of plazas with too many %v, want %v", most, r.Rows, rows, want)
+			}
+			if want := (map[string]int{verify.KindRowsExtra: 4, verify.KindMinuteRows: 2}); !maps.Equal(problems, want) {
+				t.Errorf("%d panes: problems %v, want %v: %v", most, problems, want, r.Problems)
+			}
+		}
+	})
+}
