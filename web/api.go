@@ -16,14 +16,14 @@ import (
 	"github.com/tollstream/tollstream/web/serve"
 )
 
-// servePlazas answers with the board, or with the plazas of it that are selected.
+// servePlazas responds with the board, or with the plazas of it that are selected.
 func (s *Server) servePlazas(w http.ResponseWriter, r *http.Request) {
 	m, rows, ok := s.selected(w, r)
 	if !ok {
 		return
 	}
 	s.setAge(w, m)
-	// the very list: nothing was asked for
+	// the same list: nothing was selected
 	if len(rows) == len(m.rows) && (len(rows) == 0 || &rows[0] == &m.rows[0]) {
 		m.document().serve(w, r)
 		return
@@ -72,7 +72,7 @@ func (s *Server) setAge(w http.ResponseWriter, m *moment) {
 	w.Header().Set("Age", strconv.Itoa(int(m.age(s.now()).Seconds())))
 }
 
-// serveVerification answers with the proof of the figures.
+// serveVerification responds with the verification of the figures.
 func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
 	if errs := serve.NoParameters(r); len(errs) > 0 {
 		serve.FailParameters(w, r, errs)
@@ -110,7 +110,7 @@ func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
 	p.serve(w, r)
 }
 
-// servePlaza answers with one plaza and its history.
+// servePlaza responds with one plaza and its history.
 func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 	id, errs := plazaID(r)
 	errs = append(errs, serve.NoParameters(r)...)
@@ -132,7 +132,7 @@ func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serveWindows answers with a page of a plaza's windows.
+// serveWindows responds with a page of a plaza's windows.
 func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 	id, errs := plazaID(r)
 	query, more := serve.Parameters(r)
@@ -228,7 +228,7 @@ func letterOf(d *board.DeadLetter) letterJSON {
 	return l
 }
 
-// serveDeadLetters answers with a page of what was rejected.
+// serveDeadLetters responds with a page of dead letters.
 func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 	query, errs := serve.Parameters(r)
 	errs = append(errs, serve.OnlyParameters(query, "limit", "after")...)

@@ -12,8 +12,8 @@ import (
 	"github.com/tollstream/tollstream/internal/board"
 )
 
-// csvColumns are the columns of the CSV: what a column is called, and what it says of a plaza. What
-// is not known is empty. Units and meanings are those of [board.Plaza].
+// csvColumns are the columns of the CSV, with their names and cells. An unknown value is empty.
+// Units and meanings are those of [board.Plaza].
 var csvColumns = []struct {
 	name string
 	cell func(*board.Plaza) string
@@ -65,7 +65,7 @@ var csvColumns = []struct {
 	{"in_flight", func(p *board.Plaza) string { return whole(&p.Verification.InFlight) }},
 }
 
-// serveCSV answers with the plazas as RFC 4180 has it, in UTF-8.
+// serveCSV responds with the plazas as CSV (RFC 4180) in UTF-8.
 func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
 	m, rows, ok := s.selected(w, r)
 	if !ok {
@@ -92,8 +92,7 @@ func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
 	newRepresentation("text/csv; charset=utf-8; header=present", b.Bytes()).serve(w, r)
 }
 
-// plain returns text that a spreadsheet does not take for a formula, and that is one line of valid
-// UTF-8.
+// plain returns one line of valid UTF-8 that a spreadsheet does not evaluate as a formula.
 func plain(text string) string {
 	text = strings.ToValidUTF8(text, "\uFFFD")
 	text = strings.Map(func(r rune) rune {

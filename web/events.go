@@ -88,7 +88,7 @@ func (m *moment) boardEvent(run string, since uint64) *event {
 	return e
 }
 
-// statusEvent returns the event that says how old the board is.
+// statusEvent returns the event with the age of the board.
 func (m *moment) statusEvent(now time.Time) *event {
 	status := struct {
 		Stale      bool       `json:"stale"`
@@ -146,7 +146,7 @@ var (
 	gzipEnd  = []byte{3, 0}
 )
 
-// begin answers with the headers.
+// begin writes the headers.
 func (s *stream) begin(r *http.Request) error {
 	h := s.w.Header()
 	h.Set("Content-Type", "text/event-stream")

@@ -98,7 +98,7 @@ func (q *queries) begin() bool {
 func (q *queries) wait() {
 	q.mu.Lock()
 	running := &q.running
-	q.mu.Unlock() // who began before has added by now
+	q.mu.Unlock() // queries that began before are counted by now
 	running.Wait()
 }
 

@@ -28,7 +28,7 @@ type Server struct {
 	openAPI    *representation
 	metrics    *serverMetrics
 
-	ctx    context.Context // of what is asked of the source
+	ctx    context.Context // of queries to the source
 	cancel context.CancelFunc
 }
 

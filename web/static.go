@@ -62,7 +62,7 @@ func readStatic(files fs.FS) (map[string]*representation, error) {
 	return all, nil
 }
 
-// serveFile answers with a file of the page.
+// serveFile responds with a file of the page.
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	p := s.static[r.PathValue("path")]
 	if p == nil {
@@ -72,7 +72,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	p.serve(w, r)
 }
 
-// servePage answers with the page, which shows by its address what is asked for.
+// servePage responds with the page, which shows what its address names.
 func (s *Server) servePage(w http.ResponseWriter,
 	r *http.Request) {
 	s.static[indexFile].serve(w, r)

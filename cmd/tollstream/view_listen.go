@@ -50,7 +50,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 		case command.Given(c, "listen"), command.Given(c, "metrics-listen"):
 			return nil, nil, hint.Usagef("--%s is not for --listen, whose page shows all plazas", name)
 		default:
-			return nil, nil, nil // the command line asks for something else than the environment
+			return nil, nil, nil // flags override environment variables
 		}
 	}
 	if page, err = guardedFrom(c, "listen"); err != nil {

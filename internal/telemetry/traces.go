@@ -75,7 +75,7 @@ func OpenTraces(ctx context.Context, cfg TracesConfig) (*Traces, error) {
 		cfg.Log.Warn("OTEL_EXPORTER_OTLP_PROTOCOL is ignored: traces are sent by OTLP over HTTP",
 			"protocol", p)
 	}
-	otel.SetLogger(logr.Discard()) // what matters comes to the error handler
+	otel.SetLogger(logr.Discard()) // the error handler gets what matters
 	var warned onceIn
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		if warned.allows(time.Now()) {

@@ -28,7 +28,7 @@ type column struct {
 	table.Column
 	key   string // that sorts by it: a letter of its name; empty for none
 	rank  int    // the lower, the more it matters; what is of rank 0 always stays
-	up    bool   // whether the lowest goes first, unless it is turned round
+	up    bool   // whether the lowest goes first, unless reversed
 	cell  func(p *plazaRow, today string) string
 	style func(p *plazaRow) style // nil for plain
 	by    string                  // what it is sorted by, of [board.Figures]; empty for the name

@@ -205,7 +205,8 @@ func (f *feed) explain(ctx context.Context, err error) error {
 	return err
 }
 
-// panicError is a panic of a goroutine that reads, which goes on where the terminal is restored.
+// panicError is a panic of the goroutine that reads; run panics with it once the terminal is
+// restored.
 type panicError struct {
 	value any
 	stack []byte

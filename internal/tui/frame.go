@@ -463,7 +463,7 @@ func stateMeaning(s traffic.State) string {
 	}[s]
 }
 
-// ago says how long something is past.
+// ago writes how long ago something was.
 func ago(d time.Duration) string {
 	if s := int64(max(d, 0) / time.Second); s < 60 {
 		return fmt.Sprintf("%d s ago", s)

@@ -10,7 +10,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// HeldLog holds back what is logged while the screen is shown, where it would be written over it.
+// HeldLog holds back log lines while the screen is shown, which they would overwrite.
 type HeldLog struct {
 	To io.Writer
 
@@ -20,11 +20,10 @@ type HeldLog struct {
 	dropped int
 }
 
-// maxKept is how many lines are held back; who reads them reads the last.
+// maxKept is how many lines are held back: the last ones.
 const maxKept = 20
 
-// Hold holds back what is logged, by us and by libraries, until the returned func is called, which
-// writes it.
+// Hold holds back what we and libraries log until release is called, which writes it.
 func (k *HeldLog) Hold() (release func()) {
 	k.mu.Lock()
 	k.keeping = true

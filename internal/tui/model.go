@@ -11,7 +11,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// model is all that the full-screen view knows. It has no clock and does no input or output:
+// model is the state of the full-screen view. It has no clock and does no input or output:
 // what happens comes in by its methods, what is to be seen comes out by frame, and what it wants to
 // be read by request. One goroutine uses it.
 type model struct {
@@ -27,7 +27,7 @@ type model struct {
 	since   time.Time // when the outage began
 
 	page  page
-	under page // the page that help lies over
+	under page // the page below help
 	top   int  // the most plazas that are listed, 0 for all
 
 	// Of the table.
@@ -50,7 +50,7 @@ type model struct {
 	paused   bool
 	pausedAt time.Time
 	quit     bool
-	fatal    error // why the view ended, nil where it was asked to
+	fatal    error // why the view ended, nil if a person quit
 }
 
 type page uint8

@@ -44,7 +44,7 @@ func run(ctx context.Context, in io.Reader, out io.Writer, feed *feed, model *mo
 	program := tea.NewProgram(shown,
 		tea.WithInput(in), tea.WithOutput(out), tea.WithFPS(frameRate),
 		tea.WithoutSignalHandler(), // main has one, which ends ctx
-		// teaModel does, and the panic goes on once the terminal is restored
+		// teaModel does, and run panics again once the terminal is restored
 		tea.WithoutCatchPanics())
 	feed.send = func(m any) { program.Send(m) }
 	shown.quit = program.Quit

@@ -12,7 +12,7 @@ import (
 // problem is an error as the client gets it (RFC 9457). Of the request it repeats only the path and
 // the names of parameters, so no secret comes back or gets into a log.
 type problem struct {
-	// about:blank: the status says which kind of problem it is
+	// about:blank: the status is the kind of problem
 	Type     string           `json:"type"`
 	Title    string           `json:"title"` // of the status
 	Status   int              `json:"status"`
@@ -40,12 +40,12 @@ func (e *ParameterErrors) Add(parameter, format string, args ...any) {
 // retrySeconds is how long a client should wait before it retries what is unavailable.
 const retrySeconds = 2
 
-// Fail answers with a problem: a status, and a detail that the client sees.
+// Fail responds with a problem: a status, and a detail that the client sees.
 func Fail(w http.ResponseWriter, r *http.Request, status int, format string, args ...any) {
 	writeProblem(w, r, status, fmt.Sprintf(format, args...), nil)
 }
 
-// FailParameters answers with 400 and all of the errors, of which there must be one.
+// FailParameters responds with 400 and all of the errors, of which there must be one.
 func FailParameters(w http.ResponseWriter, r *http.Request, errs ParameterErrors) {
 	detail := errs[0].Error()
 	if more := len(errs) - 1; more > 0 {
