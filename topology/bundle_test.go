@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // fakeChunks are chunks that a test sends.
@@ -207,7 +208,7 @@ func TestBundleLogReplaced(t *testing.T) {
 		Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
 	failed := make(chan error, 1)
 	s := &source{cfg: testConfig(), store: store, publish: table.publish, pace: fillFor(0),
-		mark: func(int64) {}, stats: newStats(nil), log: log, topic: func() error {
+		mark: func(int64) {}, stats: monitor.NewStats(), log: log, topic: func() error {
 			return nil
 		},
 		fail: func(err error) { failed <- err }}
@@ -250,7 +251,7 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	cfg := testConfig()
 	cfg.BatchRows = 1000
 	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(0),
-		mark: func(int64) {}, stats: newStats(nil),
+		mark: func(int64) {}, stats: monitor.NewStats(),
 		log: &fakeLog{}, fail: func(err error) { t.Error(err) }}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)

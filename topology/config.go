@@ -12,6 +12,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // Config says how a processor works. Fill in what has no default, call [Config.Validate], pass it
@@ -90,22 +91,11 @@ type Config struct {
 	Stalled func(ctx context.Context, since time.Time) error
 	// Stats counts what is done. A caller that wants to read it before there is a processor gives its
 	// own; nil for none.
-	Stats *Stats
+	Stats *monitor.Stats
 	// steady is for simulations: pauses are not drawn at random.
 	steady bool
-	// Observer receives what happens. May be nil.
-	Observer Observer
 	// Tracer receives the steps of batches and results, once they are done. May be nil.
-	Tracer Tracer
-}
-
-// Observer receives events of a processor, from several goroutines at once. It must not block.
-type Observer interface {
-	// Stored is called after a batch was stored.
-	Stored(partition int32, events, rejected int, took time.Duration)
-	// Merged is called after a delta was merged, or not; oldest is the record time of its batch's
-	// first record where this process stored it, else zero.
-	Merged(d *toll.Delta, outcome toll.Outcome, oldest time.Time)
+	Tracer monitor.Tracer
 }
 
 // Defaults of a Config.

@@ -153,7 +153,7 @@ func (e *Emitter) Key(plaza int16) string {
 	return key
 }
 
-// Stats returns the counts up to now.
+// monitor.Stats returns the counts up to now.
 func (e *Emitter) Stats() EmitterStats { return e.producer.stats() }
 
 // Flush waits until all that was emitted is acknowledged or failed, or ctx ends. It returns the

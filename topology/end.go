@@ -132,7 +132,7 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 		if merged(states, chains, epoch) {
 			return nil
 		}
-		if progress.stalls(time.Now(), totalEvents(states), p.kafka.lasts() || p.stats.Ready() != nil) {
+		if progress.stalls(time.Now(), totalEvents(states), p.kafka.Lasts() || p.stats.Ready() != nil) {
 			return toll.Permanent("run: tollstream verify",
 				"everything is stored and published, and for %v the group table has merged nothing more",
 				mergeStall)

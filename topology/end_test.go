@@ -3,10 +3,8 @@ package topology
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net"
 	"strconv"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +12,7 @@ import (
 
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // TestMergeProgress counts only the time in which all servers answer and nothing is merged.
@@ -47,7 +46,7 @@ func TestAwaitEndOutage(t *testing.T) {
 	taken.Close()
 	cfg := testConfig()
 	cfg.Cluster, cfg.Group = kafka.Cluster{Brokers: []string{addr}, ClientID: "test"}, "waiting"
-	p := &Processor{cfg: *cfg, stats: NewStats()}
+	p := &Processor{cfg: *cfg, stats: monitor.NewStats()}
 	ended := make(chan error, 1)
 	go func() { ended <- p.AwaitEnd(t.Context(), kafka.End{}) }()
 	select {
@@ -95,42 +94,5 @@ func TestFindEndWithoutTopic(t *testing.T) {
 	defer r.Close()
 	if b, err := r.Backlog(t.Context(), nil); err == nil {
 		t.Errorf("its backlog is %+v", b)
-	}
-}
-
-// TestNoCursorIsNoFailure looks at a partition that was never processed.
-func TestNoCursorIsNoFailure(t *testing.T) {
-	s := NewStats()
-	s.Checked(nil)
-	s.assigned()
-	if err := s.noted(retryLoad, toll.ErrNoCursor); !errors.Is(err, toll.ErrNoCursor) {
-		t.Errorf("got %v", err)
-	}
-	if n := s.Read().Retries["load"]; n != 0 || s.Ready() != nil {
-		t.Errorf("%d retries, ready: %v", n, s.Ready())
-	}
-}
-
-// TestTroubleRace has partitions meet trouble and get over it at the same time: for the race
-// detector.
-func TestTroubleRace(t *testing.T) {
-	tr := &trouble{log: slog.New(slog.DiscardHandler)}
-	var wg sync.WaitGroup
-	for partition := range int32(4) {
-		wg.Go(func() {
-			for range 200 {
-				tr.meet(partition, errors.New("gone away"))
-				tr.over(partition)
-			}
-		})
-	}
-	wg.Wait()
-	if tr.lasts() {
-		t.Error("it lasts")
-	}
-	tr.meet(0, context.Canceled)
-	tr.meet(0, &net.OpError{Op: "read", Err: context.Canceled})
-	if tr.lasts() {
-		t.Error("a call that was cancelled counts as trouble")
 	}
 }

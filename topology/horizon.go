@@ -12,6 +12,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // horizon is the stream's watermark as the database had it at one moment, with all that was stored
@@ -84,7 +85,7 @@ type watcher struct {
 	cfg   *Config
 	store Store
 	// tells of the store's outages, also where no partition has anything to store; nil for nobody
-	database   *trouble
+	database   *monitor.Outage
 	kafka      brokers
 	partitions int
 	// per partition the cursor and the end between which no record was found
@@ -94,14 +95,14 @@ type watcher struct {
 
 // read reads the watermark of the stream as it is now. Where it is not known, nothing is closed.
 func (w *watcher) read(ctx context.Context) (*horizon, error) {
-	answered := w.database.awaits(allPartitions)
+	answered := w.database.Await(monitor.AllPartitions)
 	cursors, err := w.store.Cursors(ctx)
 	answered()
 	switch {
 	case err == nil:
-		w.database.over(allPartitions)
+		w.database.Up(monitor.AllPartitions)
 	case ctx.Err() == nil && !toll.IsPermanent(err):
-		w.database.meet(allPartitions, err)
+		w.database.Down(monitor.AllPartitions, err)
 	}
 	if err != nil {
 		return nil, err

@@ -26,7 +26,7 @@ func (r *run) watchLag(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		r.stats.share.share() // which notices that it has fallen
+		r.stats.CheckRejects() // which notices that it has fallen
 		err := r.measureLag(ctx, open, &long)
 		if err != nil && !told && ctx.Err() == nil {
 			r.cfg.Log.Debug("measure the lag", "error", err)
@@ -37,7 +37,7 @@ func (r *run) watchLag(ctx context.Context) {
 
 func (r *run) measureLag(ctx context.Context, transactions *kafka.OpenTransactions,
 	long *transactionLog) error {
-	owned := r.stats.owned()
+	owned := r.stats.Owned()
 	if len(owned) == 0 {
 		return nil
 	}
@@ -60,7 +60,7 @@ func (r *run) measureLag(ctx context.Context, transactions *kafka.OpenTransactio
 		return err
 	}
 	behind := slices.DeleteFunc(slices.Clone(owned), func(p int32) bool {
-		return !r.stats.behind(p, ends[p])
+		return !r.stats.Behind(p, ends[p])
 	})
 	stable, err := r.brokers.Offsets(ctx, r.cfg.Topic, kafka.Stable, behind...)
 	if err != nil {
@@ -75,7 +75,7 @@ func (r *run) measureLag(ctx context.Context, transactions *kafka.OpenTransactio
 		open, _ := transactions.Look(partition, readable, end)
 		long.note(partition, open, end, transactions.Now())
 		next := max(oldest[partition], merged[partition].Offset)
-		r.stats.measured(partition, end, max(0, loopEnds[partition]-next), open)
+		r.stats.Measured(partition, end, max(0, loopEnds[partition]-next), open)
 	}
 	return nil
 }

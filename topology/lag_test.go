@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // TestMeasureLag compares the lag with what topics hold, and a group has committed.
@@ -63,7 +64,7 @@ func TestMeasureLag(t *testing.T) {
 
 	cfg := testConfig()
 	cfg.Cluster, cfg.Group = cluster, group
-	r := &run{cfg: cfg, stats: NewStats(), brokers: admin}
+	r := &run{cfg: cfg, stats: monitor.NewStats(), brokers: admin}
 	measure := func(ctx context.Context) error {
 		return r.measureLag(ctx, kafka.NewOpenTransactions(), &transactionLog{log: cfg.Log})
 	}
@@ -71,9 +72,9 @@ func TestMeasureLag(t *testing.T) {
 		t.Fatal(err)
 	}
 	for partition, next := range map[int32]int64{1: 10, 2: 7, 3: 0} {
-		r.stats.opened(partition, next, 0)
+		r.stats.Opened(partition, next, 0)
 	}
-	expect := func(want map[int32]PartitionSnapshot, lag int64) {
+	expect := func(want map[int32]monitor.PartitionSnapshot, lag int64) {
 		t.Helper()
 		if err := measure(t.Context()); err != nil {
 			t.Fatal(err)
@@ -89,12 +90,12 @@ func TestMeasureLag(t *testing.T) {
 		}
 	}
 	// nothing of 3 was ever committed
-	expect(map[int32]PartitionSnapshot{1: {Lag: 20, Unmerged: 5}, 2: {}, 3: {Unmerged: 4}}, 20)
+	expect(map[int32]monitor.PartitionSnapshot{1: {Lag: 20, Unmerged: 5}, 2: {}, 3: {Unmerged: 4}}, 20)
 	send("toll", 2, 3)
 	commit(1, 20)
 	commit(3, 1)
-	r.stats.closed(1)
-	expect(map[int32]PartitionSnapshot{2: {Lag: 3}, 3: {Unmerged: 3}}, 3)
+	r.stats.Closed(1)
+	expect(map[int32]monitor.PartitionSnapshot{2: {Lag: 3}, 3: {Unmerged: 3}}, 3)
 
 	// Whoever wants it to end need not wait for an answer.
 	ended, end := context.WithCancel(t.Context())

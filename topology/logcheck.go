@@ -10,6 +10,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // logChecker compares a partition's log with what was consumed of it. It is a [fetch.Client].
@@ -56,16 +57,16 @@ func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 
 // refuseLog records that a log was replaced, and returns the refusal. It waits for the database: a
 // refusal that is not recorded is forgotten.
-func refuseLog(ctx context.Context, cfg *Config, store Store, database *trouble,
+func refuseLog(ctx context.Context, cfg *Config, store Store, database *monitor.Outage,
 	cursor *toll.Cursor, why string) error {
-	defer database.leave(cursor.Partition)
+	defer database.Leave(cursor.Partition)
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := store.MarkLogReplaced(ctx, cursor, why)
 		switch {
 		case errors.Is(err, toll.ErrCursorMoved), toll.IsPermanent(err):
 			return struct{}{}, backoff.Permanent(err)
 		case err != nil:
-			database.meet(cursor.Partition, err)
+			database.Down(cursor.Partition, err)
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(cfg.backOff()), backoff.WithMaxElapsedTime(0))

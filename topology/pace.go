@@ -1,6 +1,8 @@
 package topology
 
-import "time"
+import (
+	"time"
+)
 
 // pace counts how many plazas have events at the moment. What a batch or a round of deltas costs
 // grows with the plazas in it more than with the events, so the more plazas there are, the more is

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 func TestPace(t *testing.T) {
@@ -179,7 +180,7 @@ func TestSourcePublishesInTurn(t *testing.T) {
 		store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
 		var published []int
 		p := heldTurn{turns: make(chan struct{}, 1), urges: make(chan struct{}, 1)}
-		s := &source{cfg: cfg, store: store, pace: p, mark: func(int64) {}, stats: newStats(nil),
+		s := &source{cfg: cfg, store: store, pace: p, mark: func(int64) {}, stats: monitor.NewStats(),
 			fail: func(err error) { t.Error(err) },
 			publish: func(deltas []*toll.Delta, done func(error)) error {
 				published = append(published, len(deltas))

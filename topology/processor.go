@@ -22,6 +22,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // Processor runs the goka group: it stores the events of the topic exactly once and keeps the group
@@ -33,10 +34,10 @@ type Processor struct {
 	cfg     Config
 	store   Store
 	results Results
-	stats   *Stats
+	stats   *monitor.Stats
 	windows atomic.Pointer[windows] // of the run, nil before the first
 
-	database, kafka *trouble
+	database, kafka *monitor.Outage
 
 	policy  policyLog     // of the topic of events
 	damaged damagedCopies // found by the runs so far
@@ -49,23 +50,22 @@ func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) 
 	}
 	stats := cfg.Stats
 	if stats == nil {
-		stats = NewStats()
+		stats = monitor.NewStats()
 		cfg.Stats = stats
 	}
-	stats.observer, stats.tracer = cfg.Observer, cfg.Tracer
-	stats.share.log = cfg.Log
+	stats.Trace(cfg.Tracer, cfg.Log)
 	return &Processor{
 		cfg: cfg, store: &observedStore{store, stats}, results: &observedResults{results,
 			stats}, stats: stats,
-		database: &trouble{log: cfg.Log, failed: "MySQL failed; trying again until it works",
-			works: "MySQL works again"},
-		kafka: &trouble{log: cfg.Log, failed: "Kafka does not answer; waiting until it does",
-			works: "Kafka answers again"},
+		database: monitor.NewOutage(cfg.Log, "MySQL failed; trying again until it works",
+			"MySQL works again"),
+		kafka: monitor.NewOutage(cfg.Log, "Kafka does not answer; waiting until it does",
+			"Kafka answers again"),
 	}, nil
 }
 
-// Stats returns the processor's counters.
-func (p *Processor) Stats() *Stats { return p.stats }
+// monitor.Stats returns the processor's counters.
+func (p *Processor) Stats() *monitor.Stats { return p.stats }
 
 // stopDeadline bounds a clean stop when servers do not answer.
 const stopDeadline = 4500 * time.Millisecond
@@ -104,7 +104,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		if pause == backoff.Stop {
 			pause = 5 * time.Second
 		}
-		p.stats.restarting()
+		p.stats.Restarting()
 		// each standstill is another one, also where it took as long
 		if text := kafka.Brief(err); text != lastText || errors.Is(err, errStoodStill) {
 			lastText = text
@@ -206,7 +206,7 @@ func (p *Processor) tableDir(topicID string) (string, error) {
 type run struct {
 	cfg      *Config
 	store    Store
-	stats    *Stats
+	stats    *monitor.Stats
 	brokers  brokers
 	log      logChecker
 	fetcher  *fetch.Fetcher // of the topic of events
@@ -220,9 +220,9 @@ type run struct {
 	damaged *damagedCopies
 
 	standstill *standstill
-	policy     *policyLog // watchPolicy's alone while the run lasts
-	database   *trouble   // with the store
-	kafka      *trouble
+	policy     *policyLog      // watchPolicy's alone while the run lasts
+	database   *monitor.Outage // with the store
+	kafka      *monitor.Outage
 
 	cancel context.CancelFunc
 	failMu sync.Mutex
@@ -236,7 +236,7 @@ func (r *run) fail(err error) {
 	if r.failed == nil && err != nil && !errors.Is(err, context.Canceled) {
 		r.failed = err
 	}
-	r.stats.runFails()
+	r.stats.RunFails()
 	r.cancel()
 }
 
@@ -247,7 +247,7 @@ func (r *run) failure() error {
 }
 
 func (p *Processor) runOnce(parent context.Context) error {
-	defer p.stats.runEnded()
+	defer p.stats.RunEnded()
 	info, err := p.cfg.Cluster.Check(parent,
 		kafka.Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1,
 			Replication: p.cfg.Replication})
@@ -276,7 +276,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 		cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel}
 	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
-	p.stats.partitions(info.Partitions)
+	p.stats.SetPartitions(info.Partitions)
 	admin, err := p.cfg.Cluster.Admin()
 	if err != nil {
 		return err
@@ -326,7 +326,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	})
 	tasks.Go(func() { r.watchLag(ctx) })
 	tasks.Go(func() { r.windows.run(ctx) })
-	tasks.Go(func() { r.watchClosing(ctx) })
+	tasks.Go(func() { r.stats.WatchClosing(ctx, r.cfg.Log, r.cfg.Stalled) })
 	runErr := r.proc.Run(ctx)
 	cancel()
 	tasks.Wait()
@@ -361,13 +361,13 @@ func (r *run) watchTopic(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.stats.reached(err)
+		r.stats.Reached(err)
 		if err == nil {
-			r.kafka.over(allPartitions)
+			r.kafka.Up(monitor.AllPartitions)
 		}
 		switch {
 		case err != nil:
-			r.kafka.meet(allPartitions, err)
+			r.kafka.Down(monitor.AllPartitions, err)
 		case !found:
 			r.fail(fmt.Errorf("topic %s is gone", r.cfg.Topic))
 		case info.Partitions != len(r.sources.slots):
@@ -506,7 +506,7 @@ func (r *run) judge(err error) {
 }
 
 func (r *run) assigned(partitions []int32) {
-	r.stats.assigned()
+	r.stats.Assigned()
 	r.cfg.Log.Info("processing", "partitions", len(partitions), "topic", r.cfg.Topic)
 }
 
@@ -581,6 +581,6 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 	}
 	ctx.SetValue(state)
 	for i, d := range deltas {
-		r.stats.merged(d, outcomes[i])
+		r.stats.Merged(d, outcomes[i])
 	}
 }

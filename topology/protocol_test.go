@@ -25,6 +25,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // The simulation of the protocol runs the code that makes it up (sources with their committers and
@@ -772,7 +773,7 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	life.ctx = ctx
-	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: newStats(nil), cancel: cancel,
+	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: monitor.NewStats(), cancel: cancel,
 		brokers: simBrokers{life: life}, log: simLog{}}
 	life.run.windows = newWindows(&cfg, nil)
 	life.run.sources.slots = newSlots(len(w.events))

@@ -14,6 +14,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // reconciler mends what goka can't keep from happening: that the changelog of the group table loses
@@ -36,7 +37,7 @@ type reconciler struct {
 	sources *sources
 	log     changelog
 	publish func(deltas []*toll.Delta, done func(error)) error // see source
-	stats   *Stats
+	stats   *monitor.Stats
 
 	took time.Duration // to read the changelog, in the last round
 	// as they were when the round before began, by partition; nil for the first
@@ -366,9 +367,6 @@ func (r *reconciler) run(ctx context.Context, fail func(error)) {
 	}
 }
 
-// reconciled counts deltas that were sent again since the group table lacked them.
-func (s *Stats) reconciled(deltas int) { s.resent.Add(int64(deltas)) }
-
 // tell tells what was sent again.
 func (r *reconciler) tell(sent []behind) {
 	deltas := 0
@@ -382,7 +380,7 @@ func (r *reconciler) tell(sent []behind) {
 	if n := len(sent) - reconcileLines; n > 0 {
 		r.cfg.Log.Warn(fmt.Sprintf("reconcile: sent deltas of %s more again", text.Count(n, "plaza")))
 	}
-	r.stats.reconciled(deltas)
+	r.stats.Reconciled(deltas)
 }
 
 // kafkaChangelog is the changelog in Kafka.

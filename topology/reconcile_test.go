@@ -14,6 +14,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // fakeChangelog holds what a test says.
@@ -57,7 +58,7 @@ func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *rec
 	cfg := testConfig()
 	lines, sent = new(bytes.Buffer), new([]string)
 	cfg.Log = slog.New(slog.NewTextHandler(lines, nil))
-	r = &reconciler{cfg: cfg, store: store, sources: new(sources), log: log, stats: newStats(nil),
+	r = &reconciler{cfg: cfg, store: store, sources: new(sources), log: log, stats: monitor.NewStats(),
 		publish: func(deltas []*toll.Delta, done func(error)) error {
 			for _, d := range deltas {
 				*sent = append(*sent, fmt.Sprintf("%d:[%d,%d)>%d", d.Plaza, d.First, d.Next, d.Prev))

@@ -117,7 +117,7 @@ func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession,
 	}
 	records := h.run.fetcher.Add(claim.Partition(), s.from, s.connects)
 	defer h.run.fetcher.Remove(records)
-	h.run.stats.claim(claim.Partition(), records)
+	h.run.stats.Claim(claim.Partition(), records)
 	ctx, cancel := context.WithCancel(session.Context())
 	bundled := &bundledClaim{ConsumerGroupClaim: claim,
 		messages: make(chan *sarama.ConsumerMessage, bundleQueue)}
@@ -331,7 +331,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 	}
 	session.MarkOffset(r.cfg.Topic, partition, s.from, kafka.EpochMetadata(cursor.Epoch))
 	session.ResetOffset(r.cfg.Topic, partition, s.from, kafka.EpochMetadata(cursor.Epoch))
-	r.stats.opened(partition, cursor.Next, unpublished.Events)
+	r.stats.Opened(partition, cursor.Next, unpublished.Events)
 	s.start(session.Context(), unpublished.First)
 	r.sources.slots[partition].Store(s)
 	return nil
@@ -345,18 +345,18 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 		cursor      toll.Cursor
 		unpublished toll.Unpublished
 	}
-	defer r.database.leave(partition)
+	defer r.database.Leave(partition)
 	got, err := backoff.Retry(ctx, func() (loaded, error) {
-		answered := r.database.awaits(partition)
+		answered := r.database.Await(partition)
 		cursor, unpublished, err := r.store.Load(ctx, partition, oldest)
 		answered()
 		if toll.IsPermanent(err) {
 			return loaded{}, backoff.Permanent(err)
 		}
 		if err != nil && ctx.Err() == nil {
-			r.database.meet(partition, err)
+			r.database.Down(partition, err)
 		} else if err == nil {
-			r.database.over(partition)
+			r.database.Up(partition)
 		}
 		return loaded{cursor, unpublished}, err
 	}, backoff.WithBackOff(r.cfg.backOff()), backoff.WithMaxElapsedTime(0))
@@ -370,13 +370,13 @@ const (
 )
 
 func (r *run) closeSources() {
-	r.stats.unassigned("no partitions are assigned")
+	r.stats.Unassigned("no partitions are assigned")
 	r.sources.mu.Lock()
 	defer r.sources.mu.Unlock()
 	var wg sync.WaitGroup
 	for i := range r.sources.slots {
 		if s := r.sources.slots[i].Swap(nil); s != nil {
-			r.stats.closed(s.partition)
+			r.stats.Closed(s.partition)
 			wg.Go(s.stop)
 		}
 	}

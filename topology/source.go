@@ -14,6 +14,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // errFenced ends a session whose partition is written by another owner.
@@ -44,9 +45,9 @@ type source struct {
 	publish  func(deltas []*toll.Delta, done func(error)) error
 	pace     pacer
 	mark     func(offset int64) // shows progress to the consumer group, for lag displays
-	stats    *Stats
-	fail     func(error) // ends the session
-	database *trouble    // tells of the store's outages; nil for nobody
+	stats    *monitor.Stats
+	fail     func(error)     // ends the session
+	database *monitor.Outage // tells of the store's outages; nil for nobody
 
 	ctx    context.Context // of the session: add gives up when it ends
 	cancel context.CancelFunc
@@ -109,8 +110,8 @@ type storedDeltas struct {
 	ref    toll.BatchRef
 	next   int64
 	deltas []toll.PlazaDelta
-	oldest time.Time  // of the batch's records; zero where it is not known
-	trace  BatchTrace // of its way so far; zero where it was stored before this session
+	oldest time.Time          // of the batch's records; zero where it is not known
+	trace  monitor.BatchTrace // of its way so far; zero where it was stored before this session
 }
 
 // cells returns how many counts its deltas hold.
@@ -119,6 +120,17 @@ func (b *storedDeltas) cells() (n int) {
 		n += b.deltas[i].Cells()
 	}
 	return n
+}
+
+// published returns its whole way, of which sending its deltas was the last part.
+func (b *storedDeltas) published(partition int32, began, ended time.Time,
+	err error) monitor.BatchTrace {
+	t := b.trace
+	t.Partition, t.First, t.Next, t.Events, t.Plazas = partition, b.ref.First, b.next,
+		int(b.events()), len(b.deltas)
+	t.Resent = t.Stored.IsZero()
+	t.Publishing, t.Ended, t.Err = began, ended, err
+	return t
 }
 
 // events returns how many events were counted.
@@ -213,7 +225,7 @@ const stopGrace = 3 * time.Second
 // way.
 func (s *source) stop() {
 	s.cancel()
-	defer s.database.leave(s.partition)
+	defer s.database.Leave(s.partition)
 	timer := time.AfterFunc(stopGrace, s.kill)
 	defer timer.Stop()
 	if !waitAtMost(&s.wg, stopGrace+time.Second) {
@@ -316,7 +328,7 @@ const (
 	// commit.
 	markDelay = 100 * time.Millisecond
 	// turnEvery is how often the loop turns that has nothing to do, far below the limit of its health.
-	turnEvery = loopLimit / 4
+	turnEvery = monitor.LoopLimit / 4
 )
 
 // commitAll stores batches until the session ends.
@@ -325,7 +337,7 @@ func (s *source) commitAll() error {
 	defer idle.Stop()
 	marking := false // the timer is set for batches to mark
 	for {
-		s.stats.turn(s.partition)
+		s.stats.Turn(s.partition)
 		select {
 		case <-s.ctx.Done():
 			return s.markAcked()
@@ -357,7 +369,8 @@ func (s *source) commitAll() error {
 		if b == nil {
 			continue
 		}
-		s.stats.taken(b)
+		s.stats.Taken(b.len())
+		b.taken = time.Now()
 		stored, err := s.storeBatch(b)
 		if err != nil {
 			return err
@@ -443,7 +456,7 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 	for attempts := 1; ; attempts++ {
 		batch, deltas, undo := s.batch(b, token)
 		acked := s.takeAcked()
-		answered := s.database.awaits(s.partition)
+		answered := s.database.Await(s.partition)
 		err := s.store.Commit(s.grace, batch, acked)
 		answered()
 		if err != nil {
@@ -454,7 +467,7 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 		var refused *toll.RefusedError
 		if errors.As(err, &refused) {
 			undo()
-			s.stats.share.refused(s.partition, refused)
+			s.stats.Refused(s.partition, refused)
 			b.refuse(refused.Rows)
 			s.rebase(b)
 			continue
@@ -464,21 +477,25 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 		}
 		switch {
 		case err == nil:
-			s.database.over(s.partition)
+			s.database.Up(s.partition)
 			s.cursor.Next, s.cursor.Token, s.cursor.Last = batch.Next, batch.Token, batch.Last
 			s.mark(batch.Next)
 			s.took = time.Since(started)
-			s.stats.stored(s.partition, batch, deltas, s.took)
+			s.stats.Stored(s.partition, batch, deltas, s.took)
 			return storedDeltas{
 				ref: toll.BatchRef{First: batch.First, Token: batch.Token}, next: batch.Next, deltas: deltas,
 				oldest: b.oldest,
-				trace: BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began,
+				trace: monitor.BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began,
 					Taken: b.taken, Stored: time.Now()},
 			}, nil
 		case errors.Is(err, errNotStored):
 			undo()
 		default:
-			s.stats.notStored(s.partition, b, batch.First, attempts, err)
+			s.stats.NotStored(monitor.BatchTrace{
+				Partition: s.partition, First: batch.First, Next: b.next, Events: len(b.records),
+				Rejected: len(b.rejects), Attempts: attempts,
+				Began: b.began, Taken: b.taken, Ended: time.Now(), Err: err,
+			})
 			return storedDeltas{}, err
 		}
 	}
@@ -499,7 +516,7 @@ func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) 
 	}
 	moved := errors.Is(cause, toll.ErrCursorMoved)
 	if !moved && s.grace.Err() == nil {
-		s.database.meet(s.partition, cause)
+		s.database.Down(s.partition, cause)
 	}
 	cursor, err := backoff.Retry(s.grace, func() (toll.Cursor, error) {
 		if s.ctx.Err() != nil {
@@ -750,17 +767,18 @@ func (s *source) publishBatches(epoch uint64, batches []storedDeltas) (err error
 	began := time.Now()
 	var deltas []*toll.Delta
 	for _, b := range batches {
-		s.stats.publishing(s.partition, b)
+		s.stats.Publishing(s.partition, b.next, b.oldest)
 		for i := range b.deltas {
 			deltas = append(deltas, b.deltas[i].Of(epoch, s.partition, b.ref.First, b.next))
 		}
 	}
 	defer func(done func()) {
 		done()
+		ended := time.Now()
 		for i := range batches {
-			s.stats.published(s.partition, &batches[i], began, err)
+			s.stats.Published(batches[i].published(s.partition, began, ended, err))
 		}
-	}(s.stats.call(s.partition))
+	}(s.stats.Call(s.partition))
 	slices.SortStableFunc(deltas, func(a, b *toll.Delta) int { return cmp.Compare(a.Plaza, b.Plaza) })
 	acks, waits := make(chan error, len(deltas)), 0
 	for len(deltas) > 0 && err == nil {

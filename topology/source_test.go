@@ -16,13 +16,8 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
-
-func newStats(o Observer) *Stats {
-	s := NewStats()
-	s.observer = o
-	return s
-}
 
 // memoryRows are rows of a memoryStore.
 type memoryRows struct{ events []toll.Event }
@@ -253,7 +248,7 @@ func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, 
 	failed := make(chan error, 8)
 	s := &source{
 		partition: 0, cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
-		mark: func(int64) {}, stats: newStats(nil),
+		mark: func(int64) {}, stats: monitor.NewStats(),
 		fail: func(err error) {
 			failed <- err
 			cancel()
@@ -399,7 +394,7 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	store.mu.Lock() // the database hangs
 	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
-		mark: func(int64) {}, stats: newStats(nil), fail: func(error) {}}
+		mark: func(int64) {}, stats: monitor.NewStats(), fail: func(error) {}}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}

@@ -12,14 +12,19 @@ import (
 
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // stuckResults are results whose transaction does not end before it is told to.
-type stuckResults struct{ end chan error }
+type stuckResults struct {
+	called chan struct{}
+	end    chan error
+}
 
 func (r *stuckResults) Settle(context.Context, []toll.Closing,
 	[]traffic.NoticeRef) ([]traffic.Notice,
 	bool, error) {
+	r.called <- struct{}{}
 	err := <-r.end
 	return nil, err == nil, err
 }
@@ -29,8 +34,7 @@ func (r *stuckResults) Settle(context.Context, []toll.Closing,
 func TestClosingStalled(t *testing.T) {
 	var log bytes.Buffer
 	var now atomic.Int64 // seconds
-	stats := NewStats()
-	stats.health.now = func() time.Time { return time.Unix(now.Load(), 0) }
+	stats := monitor.NewStatsAt(func() time.Time { return time.Unix(now.Load(), 0) })
 	cfg := testConfig()
 	cfg.Stats, cfg.Log = stats, slog.New(slog.NewTextHandler(&log, nil))
 	var recorded []bool
@@ -44,19 +48,19 @@ func TestClosingStalled(t *testing.T) {
 		recorded = append(recorded, !since.IsZero())
 		return nil
 	}
-	results := &stuckResults{make(chan error)}
+	results := &stuckResults{make(chan struct{}), make(chan error)}
 	w := newWindows(cfg, &observedResults{results, stats})
-	var watch closingWatch
+	watch := monitor.NewClosingWatch(stats, cfg.Log, cfg.Stalled)
 	answering := true
 	pass := func(d time.Duration) {
 		for end := now.Load() + int64(d/time.Second); now.Load() < end; now.Add(10) {
-			stats.pass(CheckKafka)
+			stats.Pass(monitor.CheckKafka)
 			if answering {
-				stats.pass(CheckMySQL)
+				stats.Pass(monitor.CheckMySQL)
 			} else {
-				stats.fail(CheckMySQL, "the last call failed")
+				stats.Fail(monitor.CheckMySQL, "the last call failed")
 			}
-			watch.look(t.Context(), cfg, stats)
+			watch.Look(t.Context())
 		}
 	}
 	hand := func() {
@@ -74,16 +78,12 @@ func TestClosingStalled(t *testing.T) {
 				w.settled(taken)
 			}
 		}()
-		for called := false; !called; {
-			stats.closing.mu.Lock()
-			called = !stats.closing.calling.IsZero()
-			stats.closing.mu.Unlock()
-		}
+		<-results.called
 		return done
 	}
 	want := func(what string, stalled bool, healthy bool, lines int, records ...bool) {
 		t.Helper()
-		if got := stats.ClosingStalled() > stalledAfter; got != stalled {
+		if got := stats.ClosingStalled() > monitor.StalledAfter; got != stalled {
 			t.Errorf("%s: stalled for %v", what, stats.ClosingStalled())
 		}
 		if err := stats.Healthy(); (err == nil) != healthy {

@@ -3,76 +3,27 @@ package topology
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
-	"math"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
-func TestHistogram(t *testing.T) {
-	h := newHistogram(1, 10, 100)
-	for _, v := range []float64{0, 1, 1.5, 10, 10.5, 100, 101, 1e9} {
-		h.Observe(v)
-	}
-	d := h.Read()
-	if d.Count != 8 || d.Sum != 1e9+224 ||
-		!maps.Equal(d.Buckets, map[float64]uint64{1: 2, 10: 4, 100: 6}) {
-		t.Errorf("%+v", d)
-	}
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			for range 1000 {
-				h.Observe(.5)
-			}
-		})
-	}
-	wg.Wait()
-	if d := h.Read(); d.Count != 4008 || d.Sum != 1e9+2224 || d.Buckets[1] != 4002 {
-		t.Errorf("%+v", d)
-	}
-	if n := testing.AllocsPerRun(100, func() { h.Observe(math.Pi) }); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
-
-func TestWaitingRing(t *testing.T) {
-	var r waitingRing
-	at := func(n int) time.Time { return time.Unix(int64(n), 0) }
-	if !r.find(1).IsZero() {
-		t.Error("found in an empty ring")
-	}
-	for n := 1; n <= 3*maxWaiting+7; n++ {
-		r.add(waiting{int64(n), at(n)})
-		first := max(1, n-maxWaiting+1)
-		for _, want := range []int{first, (first + n) / 2, n} {
-			if got := r.find(int64(want)); !got.Equal(at(want)) {
-				t.Fatalf("after %d: %d is %v", n, want, got)
-			}
-		}
-		if first > 1 && !r.find(int64(first-1)).IsZero() || !r.find(int64(n+1)).IsZero() {
-			t.Fatalf("after %d: found what is gone, or is to come", n)
-		}
-	}
-}
-
-// tracedBatches is a Tracer that keeps what it is told.
+// tracedBatches is a monitor.Tracer that keeps what it is told.
 type tracedBatches struct {
 	mu      sync.Mutex
-	batches []BatchTrace
+	batches []monitor.BatchTrace
 }
 
-func (b *tracedBatches) Batch(t BatchTrace) {
+func (b *tracedBatches) Batch(t monitor.BatchTrace) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.batches = append(b.batches, t)
 }
-func (b *tracedBatches) Results(ResultsTrace) {}
+func (b *tracedBatches) Results(monitor.ResultsTrace) {}
 
 // TestStatsOfSource has a source store and publish records, some of which the database refuses,
 // while its answers are lost now and then.
@@ -82,8 +33,8 @@ func TestStatsOfSource(t *testing.T) {
 		refuse: map[int32]bool{9: true, 23: true}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	traced := new(tracedBatches)
-	stats := NewStats()
-	stats.tracer = traced
+	stats := monitor.NewStats()
+	stats.Trace(traced, nil)
 	cfg := testConfig()
 	s := &source{
 		partition: 0, cfg: cfg, store: &observedStore{store, stats}, publish: table.publish,
@@ -93,7 +44,7 @@ func TestStatsOfSource(t *testing.T) {
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}
-	stats.opened(0, 0, 0)
+	stats.Opened(0, 0, 0)
 	s.start(t.Context(), 0)
 	for offset := range int64(end) {
 		s.add(testRecord(offset))
@@ -116,7 +67,7 @@ func TestStatsOfSource(t *testing.T) {
 		t.Errorf("%v of %d", snap.Rejects, snap.Rejected)
 	}
 	if snap.Retries["store"] != 1 || snap.Retries["rebuild"] != 2 || snap.Retries["load"] != 0 ||
-		len(snap.Retries) != len(retryOperations) {
+		len(snap.Retries) != 8 {
 		t.Errorf("%v", snap.Retries)
 	}
 	if snap.BatchRows.Count != uint64(snap.Batches) || snap.BatchRows.Sum != float64(snap.Events) ||
@@ -147,8 +98,8 @@ func TestStatsOfSource(t *testing.T) {
 func TestStatsOfFencedSource(t *testing.T) {
 	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 1, moved: true}
 	traced := new(tracedBatches)
-	stats := NewStats()
-	stats.tracer = traced
+	stats := monitor.NewStats()
+	stats.Trace(traced, nil)
 	failed := make(chan error, 1)
 	s := &source{
 		partition: 0, cfg: testConfig(), store: &observedStore{store,
@@ -176,105 +127,6 @@ func TestStatsOfFencedSource(t *testing.T) {
 	}
 }
 
-// TestHealth moves the clock of a process whose loops stand still, wait, and turn.
-func TestHealth(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	h := newHealth()
-	h.now = func() time.Time { return now }
-	sound := func(want string) {
-		t.Helper()
-		got := ""
-		if err := h.Healthy(); err != nil {
-			got = err.Error()
-		}
-		if got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-	sound("") // without any partition
-	h.watch(2)
-	now = now.Add(loopLimit)
-	sound("")
-	now = now.Add(time.Second)
-	sound("the storing of partition 2 stands still for 2m1s")
-	h.turn(2)
-	sound("")
-	done := h.call(2)
-	publishing := h.call(2)
-	now = now.Add(time.Hour) // the database is away: no start mends that
-	sound("")
-	done()
-	now = now.Add(time.Hour)
-	sound("")
-	publishing()
-	sound("")
-	now = now.Add(2 * loopLimit)
-	sound("the storing of partition 2 stands still for 4m0s")
-	h.unwatch(2)
-	h.turn(2)
-	h.call(2)()
-	sound("")
-
-	h.runFails()
-	now = now.Add(endLimit)
-	h.runFails() // the first counts
-	sound("")
-	now = now.Add(time.Second)
-	sound("a run that failed does not end for 5m1s")
-	h.runEnded()
-	sound("")
-}
-
-// TestReady follows a process through its start, an outage of each server, a rebalance and silence.
-func TestReady(t *testing.T) {
-	now := time.Unix(1_800_000_000, 0)
-	s := NewStats()
-	s.now = func() time.Time { return now }
-	ready := func(want string) {
-		t.Helper()
-		got := ""
-		if err := s.Ready(); err != nil {
-			got = err.Error()
-		}
-		if got != want {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-	ready(
-		"tables: not checked yet; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
-	s.Checked(errors.New("dial tcp 10.1.2.3:3306: secret"))
-	ready(
-		"tables: tables and topics can't be checked yet; the log says why; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
-	s.Checked(nil)
-	ready("group: no partitions are assigned yet")
-	s.assigned()
-	ready("")
-	_ = s.noted(retryStore, errLost)
-	ready("mysql: the last call failed")
-	_ = s.noted(retryStore, fmt.Errorf("commit: %w", context.Canceled)) // says nothing
-	ready("mysql: the last call failed")
-	_ = s.noted(retryStore, toll.ErrCursorMoved) // an answer
-	ready("")
-	s.reached(errLost)
-	ready("kafka: the last call failed")
-	s.reached(nil)
-	s.unassigned("no partitions are assigned")
-	ready("group: no partitions are assigned")
-	s.restarting()
-	ready("group: processing stopped and starts again")
-	s.assigned()
-	ready("")
-	now = now.Add(checkLimit + time.Second)
-	ready("mysql: no answer for 1m1s; kafka: no answer for 1m1s")
-	if snap := s.Read(); snap.Sessions != 2 || snap.Restarts != 1 || snap.Retries["store"] != 1 {
-		t.Errorf("%+v", snap)
-	}
-	if names := s.Checks(); len(names) != 4 || names[0].Name != CheckTables ||
-		names[3].Name != CheckGroup {
-		t.Error(names)
-	}
-}
-
 // emptyStore is a Store that keeps nothing.
 type emptyStore struct{ Store }
 
@@ -289,8 +141,8 @@ func (emptyStore) MarkPublished(context.Context, int32, uint64, []toll.BatchRef)
 // ingest sends records through a source that is counted and traced, and returns how many objects
 // that allocated.
 func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
-	stats := NewStats()
-	stats.tracer = new(droppedTraces)
+	stats := monitor.NewStats()
+	stats.Trace(new(droppedTraces), nil)
 	cfg := testConfig()
 	cfg.BatchRows = len(records)
 	s := &source{
@@ -303,7 +155,7 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	if err := s.init(toll.Cursor{Token: 1, Epoch: 1}); err != nil {
 		t.Fatal(err)
 	}
-	stats.opened(0, 0, 0)
+	stats.Opened(0, 0, 0)
 	s.start(context.Background(), 0)
 	defer s.stop()
 	round := func(n int) {
@@ -311,7 +163,7 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 			for _, r := range records {
 				s.add(r)
 			}
-			for stats.batches.Load() < int64(n+i+1) {
+			for stats.Read().Batches < int64(n+i+1) {
 				runtime.Gosched()
 			}
 		}
@@ -326,8 +178,8 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 
 type droppedTraces struct{}
 
-func (*droppedTraces) Batch(BatchTrace)     {}
-func (*droppedTraces) Results(ResultsTrace) {}
+func (*droppedTraces) Batch(monitor.BatchTrace)     {}
+func (*droppedTraces) Results(monitor.ResultsTrace) {}
 
 // goodRecords are records of events alone: a dead letter costs objects of its own.
 func goodRecords(n int) []*record {

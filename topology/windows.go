@@ -14,6 +14,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // windows closes the windows of the plazas that this process counts, for the length of a run.
@@ -92,7 +93,7 @@ func (w *windows) reset() {
 // handed tells the stats whether anything is left that was handed over.
 func (w *windows) handed() {
 	if w.cfg.Stats != nil {
-		w.cfg.Stats.closing.handed(w.under > 0)
+		w.cfg.Stats.WindowsDue(w.under > 0)
 	}
 }
 
@@ -391,7 +392,7 @@ const visitor = "windows"
 // watch reads the watermark, and has goka visit all plazas where it moved on, until the session
 // ends.
 func (r *run) watch(ctx context.Context) {
-	defer r.database.leave(allPartitions)
+	defer r.database.Leave(monitor.AllPartitions)
 	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, kafka: r.brokers,
 		partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
 		blocked: kafka.NewOpenTransactions()}
@@ -427,7 +428,7 @@ func (r *run) watch(ctx context.Context) {
 					r.fail(err)
 					return
 				}
-				r.stats.marked(h.mark)
+				r.stats.Marked(h.mark)
 				if before != nil && h.epoch == before.epoch && slices.Equal(h.next, before.next) && !ending {
 					pause = min(2*pause, horizonIdle)
 				} else {

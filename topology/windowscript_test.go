@@ -17,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // stream runs the event-time layer in memory, step by step: sources fill batches and store them,
@@ -124,7 +125,7 @@ func (s *stream) openSource(p int) {
 	cursor, unpublished, _ := src.store.Load(context.Background(), int32(p), 0)
 	src.source = &source{
 		partition: int32(p), cfg: s.cfg, store: src.store, publish: s.send, mark: func(int64) {},
-		stats: newStats(nil),
+		stats: monitor.NewStats(),
 		fail:  func(err error) { s.results.fail("a source failed: %v", err) },
 		ctx:   context.Background(), grace: context.Background(),
 	}

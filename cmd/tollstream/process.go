@@ -15,6 +15,7 @@ import (
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 func processCommand() *cli.Command {
@@ -86,7 +87,7 @@ func process(c *cli.Context) error {
 	if cfg.Topology, err = topologyFrom(c, con); err != nil {
 		return err
 	}
-	cfg.Topology.Log, cfg.Topology.Stats = log, topology.NewStats()
+	cfg.Topology.Log, cfg.Topology.Stats = log, monitor.NewStats()
 	load, err := ingest.ParseLoadMode(command.Setting(c, "load", "auto"))
 	if err != nil {
 		return hint.Usagef("--load: %v", err)

@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tollstream/tollstream/internal/telemetry"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/monitor"
 	"github.com/tollstream/tollstream/web/serve"
 	"github.com/tollstream/tollstream/web/serve/servetest"
 )
@@ -185,7 +185,7 @@ func TestProcessReadiness(t *testing.T) {
 // TestProbesOf asks a process that was told to end, and one whose loops stand still.
 func TestProbesOf(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
-	stats := topology.NewStats()
+	stats := monitor.NewStats()
 	probes := telemetry.Probes(ctx, stats)
 	if err := probes.Healthy(); err != nil {
 		t.Error(err)

@@ -18,6 +18,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // Config is what [Run] works with.
@@ -49,7 +50,7 @@ const awaitGrace = 300 * time.Millisecond
 // Run processes until ctx ends, or with UntilEnd until the end of the topic as it is now.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Topology.Stats == nil {
-		cfg.Topology.Stats = topology.NewStats()
+		cfg.Topology.Stats = monitor.NewStats()
 	}
 	if cfg.Maintenance == nil {
 		cfg.Maintenance = maintenance.NewStats()

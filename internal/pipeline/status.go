@@ -7,14 +7,14 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/text"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // statusEvery is how often the status line is written.
 const statusEvery = 2 * time.Second
 
 // showStatus keeps one line about a processor on a terminal until ctx ends, and clears it then.
-func showStatus(ctx context.Context, w io.Writer, stats *topology.Stats) {
+func showStatus(ctx context.Context, w io.Writer, stats *monitor.Stats) {
 	ticker := time.NewTicker(statusEvery)
 	defer ticker.Stop()
 	before, at := stats.Read(), time.Now()

@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // metrics sends the metrics of one scrape. Each is described where its value is read, so that it is
@@ -38,7 +38,7 @@ func (m metrics) sender(kind prometheus.ValueType, name, help string,
 	}
 }
 
-func (m metrics) histogram(name, help string, v topology.Distribution) {
+func (m metrics) histogram(name, help string, v monitor.Distribution) {
 	m.ch <- prometheus.MustNewConstHistogram(m.desc(name, help, nil), v.Count, v.Sum, v.Buckets)
 }
 

@@ -12,13 +12,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/monitor"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
 // Probes returns the probes of a process that counts in stats. It is not ready once ctx has ended:
 // it gives up its partitions.
-func Probes(ctx context.Context, stats *topology.Stats) serve.Probes {
+func Probes(ctx context.Context, stats *monitor.Stats) serve.Probes {
 	return serve.Probes{
 		Healthy: stats.Healthy,
 		Ready: func() error {
@@ -32,7 +32,7 @@ func Probes(ctx context.Context, stats *topology.Stats) serve.Probes {
 
 // Process is the collector of the metrics of process.
 type Process struct {
-	Stats       *topology.Stats
+	Stats       *monitor.Stats
 	Maintenance *maintenance.Stats
 	Writer      atomic.Pointer[ingest.Writer] // nil until there is one
 }
@@ -52,7 +52,7 @@ func (p *Process) Collect(ch chan<- prometheus.Metric) {
 }
 
 // collectEvents shows what became of records, batches and deltas.
-func collectEvents(m metrics, s *topology.Snapshot) {
+func collectEvents(m metrics, s *monitor.Snapshot) {
 	m.counter("records_read_total",
 		"Records of the topic of events that were read into batches. Those of a batch "+
 			"that was given up are read again.", s.Read)
@@ -117,7 +117,7 @@ func collectEvents(m metrics, s *topology.Snapshot) {
 }
 
 // collectPartitions shows how far the owned partitions are.
-func collectPartitions(m metrics, s *topology.Snapshot) {
+func collectPartitions(m metrics, s *monitor.Snapshot) {
 	m.gauge("partitions", "Partitions of the topic of events.", float64(s.Partitions))
 	m.gauge("partitions_owned",
 		"Partitions of the topic of events that this process owns.", float64(s.Owned))

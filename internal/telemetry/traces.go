@@ -24,8 +24,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tollstream/tollstream/internal/text"
-	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // Traces sends spans to a collector, by OTLP over HTTP: of batches, of transactions of results, and
@@ -135,15 +135,15 @@ func (t *Traces) Close() {
 }
 
 // Processor returns the tracer of a processor; nil for none.
-func (t *Traces) Processor() topology.Tracer {
+func (t *Traces) Processor() monitor.Tracer {
 	if t == nil {
 		return nil // and not a Tracer that holds nil
 	}
 	return t
 }
 
-// Batch implements topology.Tracer.
-func (t *Traces) Batch(b topology.BatchTrace) {
+// Batch implements monitor.Tracer.
+func (t *Traces) Batch(b monitor.BatchTrace) {
 	began := b.Began
 	if began.IsZero() {
 		began = b.Publishing
@@ -181,8 +181,8 @@ func (t *Traces) Batch(b topology.BatchTrace) {
 	root.End(trace.WithTimestamp(b.Ended))
 }
 
-// Results implements topology.Tracer.
-func (t *Traces) Results(r topology.ResultsTrace) {
+// Results implements monitor.Tracer.
+func (t *Traces) Results(r monitor.ResultsTrace) {
 	_, span := t.tracer.Start(context.Background(), "results", trace.WithTimestamp(r.Began),
 		trace.WithAttributes(
 			attribute.Int("tollstream.plazas", r.Plazas),

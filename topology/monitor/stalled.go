@@ -1,7 +1,8 @@
-package topology
+package monitor
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 )
@@ -20,11 +21,12 @@ type closingStage struct {
 
 // How long the closing of windows may take to get on.
 const (
-	// stalledAfter is far above what a transaction of results takes, which holds some ten thousand
-	// windows: minutes where they have to be counted from the outbox.
-	stalledAfter = 5 * time.Minute
+	// StalledAfter is when a closing that makes no progress is reported. It is far above what a
+	// transaction of results takes, which holds some ten thousand windows: minutes where they have to
+	// be counted from the outbox.
+	StalledAfter = 5 * time.Minute
 	// stalledLimit is when a new start is the better chance.
-	stalledLimit = 2 * stalledAfter
+	stalledLimit = 2 * StalledAfter
 	stalledPoll  = 5 * time.Second
 )
 
@@ -40,7 +42,7 @@ func (s *closingStage) handed(due bool) {
 	s.due = due
 }
 
-// call notes that results are being stored, until the func that it returns is called with whether
+// Call notes that results are being stored, until the func that it returns is called with whether
 // they were.
 func (s *closingStage) call() (done func(ok bool)) {
 	s.mu.Lock()
@@ -77,57 +79,76 @@ func (s *closingStage) hasStored() bool {
 	return s.stored
 }
 
-// watchClosing reports a closing of windows that makes no progress, until ctx ends: in the log, and
-// in the database, where verification finds it. An outage of MySQL is reported by others.
-func (r *run) watchClosing(ctx context.Context) {
+// WindowsDue notes whether windows are due that are not stored.
+func (h *health) WindowsDue(due bool) { h.closing.handed(due) }
+
+// StoringWindows notes that a transaction of results begins, until the func that it returns is
+// called with whether it was stored.
+func (h *health) StoringWindows() (done func(ok bool)) { return h.closing.call() }
+
+// WatchClosing reports a closing of windows that makes no progress, until ctx ends: in the log, and
+// by record, which may be nil, in the database, where verification finds it. An outage of MySQL is
+// reported by others.
+func (s *Stats) WatchClosing(ctx context.Context, log *slog.Logger,
+	record func(ctx context.Context, since time.Time) error) {
 	ticker := time.NewTicker(stalledPoll)
 	defer ticker.Stop()
-	var w closingWatch
+	w := NewClosingWatch(s, log, record)
 	for {
 		select {
 		case <-ticker.C:
-			w.look(ctx, r.cfg, r.stats)
+			w.Look(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// closingWatch is what was reported of the closing of windows.
-type closingWatch struct {
-	told     bool
+// ClosingWatch is what was reported of the closing of windows.
+type ClosingWatch struct {
+	stats    *Stats
+	log      *slog.Logger
+	record   func(ctx context.Context, since time.Time) error
+	logged   bool
 	recorded bool // in the database
 	cleared  bool // what a former process of this name recorded
 }
 
-func (w *closingWatch) look(ctx context.Context, cfg *Config, stats *Stats) {
-	stalled := stats.ClosingStalled()
-	is := stalled > stalledAfter
-	if is != w.told {
-		if w.told = is; is {
-			cfg.Log.Warn("windows are due, and none is stored", "for",
+// NewClosingWatch returns a watch that has reported nothing; see [Stats.WatchClosing].
+func NewClosingWatch(s *Stats, log *slog.Logger,
+	record func(ctx context.Context, since time.Time) error) *ClosingWatch {
+	return &ClosingWatch{stats: s, log: log, record: record}
+}
+
+// Look reports what has changed.
+func (w *ClosingWatch) Look(ctx context.Context) {
+	stalled := w.stats.ClosingStalled()
+	is := stalled > StalledAfter
+	if is != w.logged {
+		if w.logged = is; is {
+			w.log.Warn("windows are due, and none is stored", "for",
 				stalled.Truncate(time.Second).String(),
 				"hint",
 				"look at MySQL's transactions and locks; if a process keeps a core busy, start it again")
 		} else {
-			cfg.Log.Info("windows are stored again")
+			w.log.Info("windows are stored again")
 		}
 	}
-	if cfg.Stalled == nil {
+	if w.record == nil {
 		return
 	}
 	var since time.Time
 	switch {
 	case is && !w.recorded:
 		since = time.Now().Add(-stalled)
-	case !is && w.recorded, !w.cleared && stats.closing.hasStored():
+	case !is && w.recorded, !w.cleared && w.stats.closing.hasStored():
 	default:
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, stalledPoll)
 	defer cancel()
-	if err := cfg.Stalled(ctx, since); err != nil {
-		cfg.Log.Debug("record whether windows are stored", "error", err)
+	if err := w.record(ctx, since); err != nil {
+		w.log.Debug("record whether windows are stored", "error", err)
 		return
 	}
 	w.recorded = is

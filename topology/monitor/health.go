@@ -1,4 +1,4 @@
-package topology
+package monitor
 
 import (
 	"errors"
@@ -51,27 +51,27 @@ const (
 	// checkLimit is some times what a server that answers takes to be asked again: MySQL is asked
 	// every quarter of a second, the broker every three.
 	checkLimit = time.Minute
-	// loopLimit is twice the longest that a batch may wait for more records, and far above the pauses
+	// LoopLimit is twice the longest that a batch may wait for more records, and far above the pauses
 	// between attempts.
-	loopLimit = 2 * time.Minute
+	LoopLimit = 2 * time.Minute
 	// endLimit is above what goka takes to end with a broker that does not answer: it waits up to a
 	// minute for its changelog, and the emitters as long for theirs.
 	endLimit = 5 * time.Minute
 )
 
-func newHealth() *health {
-	h := &health{now: time.Now, checks: map[string]checkState{}, loops: map[int32]*loop{}}
-	h.closing = newClosingStage(func() time.Time { return h.now() })
+func newHealth(now func() time.Time) *health {
+	h := &health{now: now, checks: map[string]checkState{}, loops: map[int32]*loop{}}
+	h.closing = newClosingStage(now)
 	h.checks[CheckTables] = checkState{why: "not checked yet"}
 	h.checks[CheckGroup] = checkState{why: "no partitions are assigned yet"}
 	return h
 }
 
-// pass notes that a check is passed.
-func (h *health) pass(name string) { h.fail(name, "") }
+// Pass notes that a check is passed.
+func (h *health) Pass(name string) { h.Fail(name, "") }
 
-// fail notes that a check fails, and why, in words that anyone may read.
-func (h *health) fail(name, why string) {
+// Fail notes that a check fails, and why, in words that anyone may read.
+func (h *health) Fail(name, why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := checkState{why, h.now(), h.now()}
@@ -95,11 +95,11 @@ func (h *health) answersFor(name string) time.Duration {
 // Checked notes what a first look at the servers, their tables and topics came to.
 func (h *health) Checked(err error) {
 	if err != nil {
-		h.fail(CheckTables, "tables and topics can't be checked yet; the log says why")
+		h.Fail(CheckTables, "tables and topics can't be checked yet; the log says why")
 		return
 	}
 	for _, name := range []string{CheckTables, CheckMySQL, CheckKafka} {
-		h.pass(name)
+		h.Pass(name)
 	}
 }
 
@@ -153,7 +153,7 @@ func (h *health) Healthy() error {
 	var still []string
 	for partition, l := range h.loops {
 		turned := time.Unix(0, l.turned.Load())
-		if l.calls.Load() == 0 && now.Sub(turned) > loopLimit {
+		if l.calls.Load() == 0 && now.Sub(turned) > LoopLimit {
 			still = append(still, fmt.Sprintf("the storing of partition %d stands still for %v", partition,
 				now.Sub(turned).Truncate(time.Second)))
 		}
@@ -197,11 +197,11 @@ func (h *health) loop(partition int32) *loop {
 	return new(loop) // it is not watched any more
 }
 
-// turn notes that a partition's loop turns.
-func (h *health) turn(partition int32) { h.loop(partition).turned.Store(h.now().UnixNano()) }
+// Turn notes that a partition's loop turns.
+func (h *health) Turn(partition int32) { h.loop(partition).turned.Store(h.now().UnixNano()) }
 
-// call notes that a partition waits for a server, until the func that it returns is called.
-func (h *health) call(partition int32) (done func()) {
+// Call notes that a partition waits for a server, until the func that it returns is called.
+func (h *health) Call(partition int32) (done func()) {
 	l := h.loop(partition)
 	l.calls.Add(1)
 	return func() {
@@ -210,8 +210,8 @@ func (h *health) call(partition int32) (done func()) {
 	}
 }
 
-// runFails notes that a run failed and is ending, and runEnded that it has ended.
-func (h *health) runFails() {
+// RunFails notes that a run failed and is ending, and runEnded that it has ended.
+func (h *health) RunFails() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.failing.IsZero() {
@@ -219,7 +219,7 @@ func (h *health) runFails() {
 	}
 }
 
-func (h *health) runEnded() {
+func (h *health) RunEnded() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.failing = time.Time{}

@@ -1,6 +1,8 @@
-package topology
+package monitor
 
-import "time"
+import (
+	"time"
+)
 
 // Tracer receives the steps of what a processor did, once they are done, from several goroutines at
 // once. It must not block.

@@ -1,23 +1,26 @@
-package topology
+package monitor
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // Stats counts what a processor does, over all of its runs: it outlives goka's processors, which
-// are built anew after a failure. Nothing is counted per event, but per batch, delta and call. All
+// are built again after a failure. Nothing is counted per event, but per batch, delta and call. All
 // methods are safe for concurrent use.
 type Stats struct {
 	*health
-	observer Observer
-	tracer   Tracer
+	tracer Tracer
 
 	read, skipped                    atomic.Int64
 	events, rejected, batches        atomic.Int64
@@ -30,7 +33,7 @@ type Stats struct {
 	commitNanos                      atomic.Int64 // of the last batch
 	watermark                        atomic.Int64 // Unix seconds; 0 for not known
 	rejects                          [len(toll.RejectKinds)]atomic.Int64
-	retries                          [len(retryOperations)]atomic.Int64
+	retries                          [len(operations)]atomic.Int64
 
 	batchRows, commitTime, publishTime, mergeLatency, resultsTime *Histogram
 
@@ -88,26 +91,33 @@ func (r *waitingRing) find(next int64) time.Time {
 	return time.Time{}
 }
 
-// retryOperations are the kinds of calls to MySQL that are made again until they work, and the
+// operations are the kinds of calls to MySQL that are made again until they work, and the
 // building again of a batch of which MySQL refused rows.
-var retryOperations = [...]string{"load", "outbox", "store", "settle", "mark", "watermark",
+var operations = [...]string{"load", "outbox", "store", "settle", "mark", "watermark",
 	"results", "rebuild"}
 
+// Operation is a kind of call to MySQL that is retried.
+type Operation int
+
+// The operations.
 const (
-	retryLoad = iota
-	retryOutbox
-	retryStore
-	retrySettle
-	retryMark
-	retryWatermark
-	retryResults
-	retryRebuild
+	Load Operation = iota
+	Outbox
+	StoreBatch
+	Resolve
+	Mark
+	ReadWatermark
+	StoreResults
+	RebuildBatch
 )
 
-// NewStats returns counters for a [Config].
-func NewStats() *Stats {
+// NewStats returns counters that are all zero.
+func NewStats() *Stats { return NewStatsAt(time.Now) }
+
+// NewStatsAt is NewStats with a clock for the checks of health.
+func NewStatsAt(now func() time.Time) *Stats {
 	return &Stats{
-		health:    newHealth(),
+		health:    newHealth(now),
 		parts:     map[int32]*partitionStats{},
 		share:     rejectWatch{now: time.Now},
 		batchRows: newHistogram(1, 10, 100, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 1_000_000),
@@ -121,6 +131,19 @@ func NewStats() *Stats {
 		resultsTime: newHistogram(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60),
 	}
 }
+
+// Trace has each step traced from now on, and high shares of rejects logged. Call it before the
+// stats are used by several goroutines; either may be nil.
+func (s *Stats) Trace(tracer Tracer, log *slog.Logger) { s.tracer, s.share.log = tracer, log }
+
+// Refused logs rows that MySQL refused.
+func (s *Stats) Refused(partition int32, e *toll.RefusedError) { s.share.refused(partition, e) }
+
+// CheckRejects logs that the share of rejects has fallen, where no record comes any more.
+func (s *Stats) CheckRejects() { s.share.share() }
+
+// Reconciled counts deltas that were sent again since the group table lacked them.
+func (s *Stats) Reconciled(deltas int) { s.resent.Add(int64(deltas)) }
 
 // Snapshot is a reading of Stats.
 type Snapshot struct {
@@ -181,7 +204,7 @@ func (s *Stats) Read() Snapshot {
 		snap.Rejects[toll.RejectKinds[i]] = s.rejects[i].Load()
 	}
 	for i := range s.retries {
-		snap.Retries[retryOperations[i]] = s.retries[i].Load()
+		snap.Retries[operations[i]] = s.retries[i].Load()
 	}
 	if t := s.lastStored.Load(); t != 0 {
 		snap.LastStored = time.Unix(0, t)
@@ -206,14 +229,15 @@ func (s *Stats) Read() Snapshot {
 	return snap
 }
 
-func (s *Stats) partitions(n int) {
+// SetPartitions notes how many partitions the topic of events has.
+func (s *Stats) SetPartitions(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.count = n
 }
 
-// owned returns the partitions that this process has.
-func (s *Stats) owned() []int32 {
+// Owned returns the partitions that this process has.
+func (s *Stats) Owned() []int32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]int32, 0, len(s.parts))
@@ -223,9 +247,9 @@ func (s *Stats) owned() []int32 {
 	return list
 }
 
-// opened notes that a partition is owned, and how many events are in batches that are to be
+// Opened notes that a partition is owned, and how many events are in batches that are to be
 // published again.
-func (s *Stats) opened(partition int32, next, unpublished int64) {
+func (s *Stats) Opened(partition int32, next, unpublished int64) {
 	p := &partitionStats{next: next, unpublished: unpublished}
 	s.watch(partition)
 	s.mu.Lock()
@@ -233,15 +257,16 @@ func (s *Stats) opened(partition int32, next, unpublished int64) {
 	s.parts[partition] = p
 }
 
-func (s *Stats) closed(partition int32) {
+// Closed notes that a partition is not owned any more.
+func (s *Stats) Closed(partition int32) {
 	s.unwatch(partition)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.parts, partition)
 }
 
-// claim notes where the records of a partition come from.
-func (s *Stats) claim(partition int32, records *fetch.Partition) {
+// Claim notes where the records of a partition come from.
+func (s *Stats) Claim(partition int32, records *fetch.Partition) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.parts[partition]; p != nil {
@@ -249,10 +274,10 @@ func (s *Stats) claim(partition int32, records *fetch.Partition) {
 	}
 }
 
-// measured notes the end of a partition of the topic of events, and the deltas of the loop's
+// Measured notes the end of a partition of the topic of events, and the deltas of the loop's
 // partition of the same number that are not merged, and the transaction that keeps records of it
 // from being read, if there is one.
-func (s *Stats) measured(partition int32, end, unmerged int64, open kafka.OpenTransaction) {
+func (s *Stats) Measured(partition int32, end, unmerged int64, open kafka.OpenTransaction) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.parts[partition]; p != nil {
@@ -260,50 +285,50 @@ func (s *Stats) measured(partition int32, end, unmerged int64, open kafka.OpenTr
 	}
 }
 
-// behind reports whether a partition is not stored up to an offset.
-func (s *Stats) behind(partition int32, end int64) bool {
+// Behind reports whether a partition is not stored up to an offset.
+func (s *Stats) Behind(partition int32, end int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.parts[partition]
 	return p != nil && p.next < end
 }
 
-// assigned notes that a session of the group begins, and unassigned that it is over.
-func (s *Stats) assigned() {
+// Assigned notes that a session of the group begins.
+func (s *Stats) Assigned() {
 	s.sessions.Add(1)
-	s.pass(CheckGroup)
+	s.Pass(CheckGroup)
 }
 
-func (s *Stats) unassigned(why string) { s.fail(CheckGroup, why) }
+// Unassigned notes that no partitions are assigned, and why.
+func (s *Stats) Unassigned(why string) { s.Fail(CheckGroup, why) }
 
-// restarting notes that goka's processor is built anew.
-func (s *Stats) restarting() {
+// Restarting notes that goka's processor is built again.
+func (s *Stats) Restarting() {
 	s.restarts.Add(1)
-	s.unassigned("processing stopped and starts again")
+	s.Unassigned("processing stopped and starts again")
 }
 
-// reached notes whether the broker answered.
-func (s *Stats) reached(err error) {
+// Reached notes whether the broker answered.
+func (s *Stats) Reached(err error) {
 	if err == nil {
-		s.pass(CheckKafka)
+		s.Pass(CheckKafka)
 	} else {
-		s.fail(CheckKafka, "the last call failed")
+		s.Fail(CheckKafka, "the last call failed")
 	}
 }
 
-func (s *Stats) marked(w toll.Watermark) {
+// Marked notes the watermark of the stream.
+func (s *Stats) Marked(w toll.Watermark) {
 	if w.Known {
 		s.watermark.Store(w.Time)
 	}
 }
 
-// taken notes that a batch was handed to the committer.
-func (s *Stats) taken(b *builder) {
-	s.read.Add(int64(b.len()))
-	b.taken = time.Now()
-}
+// Taken notes that the committer took a batch of so many records.
+func (s *Stats) Taken(records int) { s.read.Add(int64(records)) }
 
-func (s *Stats) stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta,
+// Stored notes that a batch was stored, in how much time.
+func (s *Stats) Stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta,
 	took time.Duration) {
 	for i := range deltas {
 		d := &deltas[i]
@@ -339,58 +364,44 @@ func (s *Stats) stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta,
 		p.unpublished += events
 	}
 	s.mu.Unlock()
-	if s.observer != nil {
-		s.observer.Stored(partition, b.Events(), len(b.Rejects), took)
-	}
 }
 
-// publishing notes that the deltas of a batch are about to be sent.
-func (s *Stats) publishing(partition int32, b storedDeltas) {
-	if b.oldest.IsZero() {
+// Publishing notes that the deltas of the batch that ends at next are about to be sent; oldest is
+// the record time of its first record, zero where that is not known.
+func (s *Stats) Publishing(partition int32, next int64, oldest time.Time) {
+	if oldest.IsZero() {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p := s.parts[partition]; p != nil {
-		p.ring.add(waiting{b.next, b.oldest})
+		p.ring.add(waiting{next, oldest})
 	}
 }
 
-// published notes that the deltas of a batch were acknowledged, or not.
-func (s *Stats) published(partition int32, b *storedDeltas, began time.Time, err error) {
-	ended := time.Now()
-	if err == nil {
-		s.publishTime.Observe(ended.Sub(began).Seconds())
+// Published notes that the deltas of a batch were acknowledged, or not.
+func (s *Stats) Published(t BatchTrace) {
+	if t.Err == nil {
+		s.publishTime.Observe(t.Ended.Sub(t.Publishing).Seconds())
 		s.mu.Lock()
-		if p := s.parts[partition]; p != nil {
+		if p := s.parts[t.Partition]; p != nil {
 			// below 0 for a moment where it is published before its committer has counted it
-			p.unpublished -= b.events()
+			p.unpublished -= int64(t.Events)
 		}
 		s.mu.Unlock()
 	}
+	s.NotStored(t)
+}
+
+// NotStored notes that a batch was given up: another owner has the partition, or the session ended.
+func (s *Stats) NotStored(t BatchTrace) {
 	if s.tracer != nil {
-		t := b.trace
-		t.Partition, t.First, t.Next, t.Events, t.Plazas = partition, b.ref.First, b.next,
-			int(b.events()), len(b.deltas)
-		t.Resent = t.Stored.IsZero()
-		t.Publishing, t.Ended, t.Err = began, ended, err
 		s.tracer.Batch(t)
 	}
 }
 
-// notStored notes that a batch was given up: another owner has the partition, or the session ended.
-func (s *Stats) notStored(partition int32, b *builder, first int64, attempts int, err error) {
-	if s.tracer == nil {
-		return
-	}
-	s.tracer.Batch(BatchTrace{
-		Partition: partition, First: first, Next: b.next, Events: len(b.records),
-		Rejected: len(b.rejects), Attempts: attempts,
-		Began: b.began, Taken: b.taken, Ended: time.Now(), Err: err,
-	})
-}
-
-func (s *Stats) merged(d *toll.Delta, outcome toll.Outcome) {
+// Merged notes what became of a delta.
+func (s *Stats) Merged(d *toll.Delta, outcome toll.Outcome) {
 	switch outcome {
 	case toll.Applied:
 		s.applied.Add(1)
@@ -401,12 +412,8 @@ func (s *Stats) merged(d *toll.Delta, outcome toll.Outcome) {
 	case toll.Gap:
 		s.gaps.Add(1)
 	}
-	oldest := s.oldestOf(d)
-	if outcome == toll.Applied && !oldest.IsZero() {
+	if oldest := s.oldestOf(d); outcome == toll.Applied && !oldest.IsZero() {
 		s.mergeLatency.Observe(max(0, time.Since(oldest).Seconds()))
-	}
-	if s.observer != nil {
-		s.observer.Merged(d, outcome, oldest)
 	}
 }
 
@@ -420,4 +427,41 @@ func (s *Stats) oldestOf(d *toll.Delta) time.Time {
 		return p.ring.find(d.Next)
 	}
 	return time.Time{}
+}
+
+// Noted notes how a call to MySQL ended, and which operation it was of. What MySQL answered is
+// passed on as it is.
+func (s *Stats) Noted(operation Operation, err error) error {
+	var refused *toll.RefusedError
+	switch {
+	case err == nil, errors.Is(err, toll.ErrCursorMoved), errors.Is(err, toll.ErrNoCursor):
+		s.Pass(CheckMySQL)
+	case errors.As(err, &refused):
+		s.Pass(CheckMySQL)
+		s.retries[RebuildBatch].Add(1)
+	case errors.Is(err, context.Canceled): // nobody waits any more
+	default:
+		if !toll.IsPermanent(err) {
+			s.retries[operation].Add(1)
+		}
+		s.Fail(CheckMySQL, "the last call failed")
+	}
+	return err
+}
+
+// Results notes how a transaction of results ended, and which results it marked as published.
+func (s *Stats) Results(published []traffic.NoticeRef, t ResultsTrace) {
+	if s.Noted(StoreResults, t.Err) == nil {
+		s.resultsTime.Observe(t.Ended.Sub(t.Began).Seconds())
+		for _, ref := range published {
+			if ref.Revision > 0 {
+				s.windows.Add(1)
+			} else {
+				s.transitions.Add(1)
+			}
+		}
+	}
+	if s.tracer != nil {
+		s.tracer.Results(t)
+	}
 }
