@@ -29,7 +29,8 @@ func openPage(ctx context.Context, con endpoint.Connection) (*demo.Page, error) 
 	if err != nil {
 		return nil, err
 	}
-	r, err := openReader(ctx, con, true, slog.New(slog.DiscardHandler),
+	con.TimezoneSet = true
+	r, err := openReader(ctx, con, slog.New(slog.DiscardHandler),
 		live.Config{Silent: true, Repeated: true})
 	if err != nil {
 		_ = server.Close()

@@ -4,12 +4,19 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"sync"
 	"syscall"
 	_ "time/tzdata" // so that --timezone works on machines without a timezone database
 
+	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 func main() {
@@ -17,4 +24,65 @@ func main() {
 	// Once the first signal has begun a clean end, the next one kills as usual.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, endpoint.HidePasswords(os.Args), os.Stdin, os.Stdout, os.Stderr))
+}
+
+// commands lists the commands in the order in which a newcomer meets them. Each has a file of its
+// own. They write what was asked for to the app's Writer, all else to its ErrWriter.
+//
+// Of a cli.Command the help shows Usage (one line), Description (prose), UsageText (examples, one a
+// line) and the flags by Category. A command that takes arguments says so in ArgsUsage; without it
+// they are refused.
+func commands() []*cli.Command {
+	return []*cli.Command{
+		upCommand(),
+		initCommand(),
+		emitCommand(),
+		processCommand(),
+		viewCommand(),
+		verifyCommand(),
+		healthCommand(),
+		sqlCommand(),
+		deadLettersCommand(),
+		rebuildCommand(),
+		acceptLogCommand(),
+		pruneCommand(),
+		resetCommand(),
+		demoCommand(),
+	}
+}
+
+// quietLibraries is for tests, which run many commands in one process.
+var quietLibraries = sync.OnceFunc(kafka.QuietLibraries)
+
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	quietLibraries()
+	return command.Run(ctx, root(stdin, stdout, stderr), args)
+}
+
+func root(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	return &cli.App{
+		Name:      "tollstream",
+		Usage:     "stores the events of toll plazas exactly once, and proves it",
+		Version:   buildVersion(),
+		Commands:  commands(),
+		Reader:    stdin,
+		Writer:    stdout,
+		ErrWriter: stderr,
+	}
+}
+
+// version is set at build time: -ldflags '-X main.version=v1.2.3'.
+var version string
+
+// buildVersion returns the version of this build.
+func buildVersion() string {
+	v := version
+	info, ok := debug.ReadBuildInfo()
+	if v == "" && ok {
+		v = info.Main.Version
+	}
+	if v == "" {
+		v = "(devel)"
+	}
+	return v
 }

@@ -184,7 +184,8 @@ func TestTraces(t *testing.T) {
 }
 
 // openedTraces opens traces by a command line.
-func openedTraces(t *testing.T, log *slog.Logger, args ...string) (traces *telemetry.Traces, err error) {
+func openedTraces(t *testing.T, log *slog.Logger, args ...string) (traces *telemetry.Traces,
+	err error) {
 	t.Helper()
 	app := &cli.App{Name: "x", Flags: []cli.Flag{otelFlag()}, Action: func(c *cli.Context) error {
 		traces, err = openTraces(c, "service", "toll", log)

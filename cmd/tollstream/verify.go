@@ -59,7 +59,7 @@ func runVerify(c *cli.Context, steps *command.Steps) (*verify.Report, error) {
 		return nil, err
 	}
 	var cfg live.Config
-	err = readsFrom(&cfg, con, endpoint.FixesTimezone(c), command.Warnings(c.App.ErrWriter))
+	err = readsFrom(&cfg, con, command.Warnings(c.App.ErrWriter))
 	if err != nil {
 		return nil, err
 	}

@@ -2,14 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"slices"
-	"strconv"
-	"strings"
-
-	"github.com/tollstream/tollstream/sql/ingest"
 
 	"github.com/urfave/cli/v2"
 
@@ -17,13 +12,11 @@ import (
 	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
-	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
-	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/sql/ingest"
 )
 
-func (a *app) viewCommand() *cli.Command {
+func viewCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "view",
 		Usage: "shows the congestion at each plaza, with the verification",
@@ -71,94 +64,41 @@ func (a *app) viewCommand() *cli.Command {
 				return err
 			}
 			if listen != nil {
-				return a.viewListen(c, *listen, metrics)
+				return viewListen(c, *listen, metrics)
 			}
-			if s.watch && a.fullScreen(s) {
-				return a.watchScreen(c, s)
+			if s.watch && fullScreen(c.App, s) {
+				return watchScreen(c, s)
 			}
 			con, err := endpoint.From(c)
 			if err != nil {
 				return err
 			}
-			log, err := command.NewLogger(a.stderr, command.LogText, "warn")
-			if err != nil {
-				return err
-			}
-			r, err := openReader(c.Context, con, endpoint.FixesTimezone(c), log, s.reading())
+			r, err := openReader(c.Context, con, command.Warnings(c.App.ErrWriter), s.reading())
 			if err != nil {
 				return err
 			}
 			defer r.Close()
 			if s.watch {
-				return a.watch(c.Context, r, s)
+				return watch(c, r, s)
 			}
-			return a.view(c.Context, r, s)
+			return view(c, r, s)
 		},
 	}
 }
 
-type viewSettings struct {
-	plaza             *int16 // nil for all
-	sort              string // of all plazas, see [board.Board.Sort]
-	sorted            bool   // whether sort was asked for
-	top               int    // how many of them, 0 for all
-	watch, deep, json bool
-	plain             bool // lines, and no full screen
-}
-
-func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
-	s := viewSettings{
-		sort: c.String("sort"), sorted: c.IsSet("sort"), top: c.Int("top"), watch: c.Bool("watch"),
-		deep: c.Bool("deep"), json: c.Bool("json"),
-		plain: c.Bool("plain"),
-	}
-	if s.plain && !s.watch {
-		return s, hint.Usagef("--plain is for --watch")
-	}
-	switch s.sort {
-	case board.ByTotal, board.ByFlow, board.ByVC, board.ByDeviation:
-	default:
-		return s, hint.Usagef("--sort: %q is not one of total, flow, vc, deviation", s.sort)
-	}
-	if c.IsSet("top") && s.top < 1 {
-		return s, hint.Usagef("--top: %d is not above 0", s.top)
-	}
-	if !c.IsSet("plaza") {
-		return s, nil
-	}
-	for _, name := range []string{"sort", "top"} {
-		if c.IsSet(name) {
-			return s, hint.Usagef("--%s is for all plazas, not for one", name)
-		}
-	}
-	n := c.Int("plaza")
-	if n < toll.MinPlaza || n > toll.MaxPlaza {
-		return s, hint.Usagef("--plaza: %d is not between %d and %d", n, toll.MinPlaza, toll.MaxPlaza)
-	}
-	plaza := int16(n)
-	s.plaza = &plaza
-	return s, nil
-}
-
-// reading returns what a reader reads for the settings.
-func (s *viewSettings) reading() live.Config {
-	return live.Config{Plaza: s.plaza, Deep: s.deep, Repeated: s.watch}
-}
-
 // openReader opens a reader of what a connection describes.
-func openReader(ctx context.Context, con endpoint.Connection, fixedTimezone bool, log *slog.Logger,
+func openReader(ctx context.Context, con endpoint.Connection, log *slog.Logger,
 	cfg live.Config) (*live.Reader, error) {
-	if err := readsFrom(&cfg, con, fixedTimezone, log); err != nil {
+	if err := readsFrom(&cfg, con, log); err != nil {
 		return nil, err
 	}
 	return live.Open(ctx, cfg)
 }
 
 // readsFrom fills in where a reader reads. Who calls it closes the store.
-func readsFrom(cfg *live.Config, con endpoint.Connection, fixedTimezone bool,
-	log *slog.Logger) (err error) {
+func readsFrom(cfg *live.Config, con endpoint.Connection, log *slog.Logger) (err error) {
 	cfg.Cluster, cfg.Topic, cfg.Group, cfg.Log = con.Cluster, con.Topic, con.Group, log
-	if fixedTimezone {
+	if con.TimezoneSet {
 		cfg.Timezone = con.Location.String()
 	}
 	cfg.Store, err = con.OpenStore(ingest.LoadAuto, log)
@@ -166,8 +106,8 @@ func readsFrom(cfg *live.Config, con endpoint.Connection, fixedTimezone bool,
 }
 
 // view prints what there is once.
-func (a *app) view(ctx context.Context, r *live.Reader, s viewSettings) error {
-	b, err := r.Read(ctx)
+func view(c *cli.Context, r *live.Reader, s viewSettings) error {
+	b, err := r.Read(c.Context)
 	if err != nil {
 		return err
 	}
@@ -175,44 +115,8 @@ func (a *app) view(ctx context.Context, r *live.Reader, s viewSettings) error {
 		return unknownPlaza(*s.plaza, b.Known)
 	}
 	if s.json {
-		return text.WriteJSON(a.stdout, s.asJSON(b))
+		return text.WriteJSON(c.App.Writer, s.asJSON(b))
 	}
-	_, err = io.WriteString(a.stdout, s.asText(b, a.stdout))
+	_, err = io.WriteString(c.App.Writer, s.asText(b, c.App.Writer))
 	return err
-}
-
-func (s *viewSettings) asJSON(b *board.Board) any {
-	if s.plaza != nil {
-		return render.PlazaJSON(b)
-	}
-	b.Sort(s.sort)
-	return render.PlazasJSON(b, render.Options{Top: s.top})
-}
-
-// asText returns a board as text of the width of a terminal.
-func (s *viewSettings) asText(b *board.Board, w io.Writer) string {
-	if s.plaza != nil {
-		return render.Plaza(b, text.Width(w))
-	}
-	b.Sort(s.sort)
-	return render.Plazas(b, render.Options{Order: s.sort, Top: s.top, Width: text.Width(w)})
-}
-
-// knownShown is how many plazas an error names.
-const knownShown = 20
-
-func unknownPlaza(plaza int16, known []int16) error {
-	err := fmt.Errorf("no vehicle has passed plaza %d", plaza)
-	if len(known) == 0 {
-		return hint.With(err, "no plaza has events yet: run tollstream emit, and tollstream process")
-	}
-	var names []string
-	for _, k := range known[:min(len(known), knownShown)] {
-		names = append(names, strconv.Itoa(int(k)))
-	}
-	advice := "the plazas are " + strings.Join(names, ", ")
-	if more := len(known) - len(names); more > 0 {
-		advice += fmt.Sprintf(" and %s more; tollstream view lists them", text.Number(more))
-	}
-	return hint.With(err, advice)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 
 	"github.com/urfave/cli/v2"
@@ -61,7 +62,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 }
 
 // viewListen serves the view until ctx ends.
-func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
+func viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
 	con, err := endpoint.From(c)
 	if err != nil {
 		return err
@@ -104,7 +105,7 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 		}
 		defer stopMetrics()
 	}
-	err = a.serveView(ctx, server, source, con, endpoint.FixesTimezone(c), log)
+	err = serveView(ctx, c.App.Writer, server, source, con, log)
 	if c.Context.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -112,9 +113,10 @@ func (a *app) viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config
 }
 
 // serveView opens what the source reads, and serves it.
-func (a *app) serveView(ctx context.Context, server *web.Server, source *live.Source, con endpoint.Connection,
-	fixedTimezone bool, log *slog.Logger) error {
-	r, err := openReader(ctx, con, fixedTimezone, log, live.Config{Silent: true, Repeated: true})
+func serveView(ctx context.Context, out io.Writer, server *web.Server, source *live.Source,
+	con endpoint.Connection,
+	log *slog.Logger) error {
+	r, err := openReader(ctx, con, log, live.Config{Silent: true, Repeated: true})
 	if err != nil {
 		_ = server.Close()
 		return err
@@ -123,7 +125,7 @@ func (a *app) serveView(ctx context.Context, server *web.Server, source *live.So
 	r.Start()
 	defer context.AfterFunc(ctx, r.Stop)() // its last fetch ends while the server does
 	source.Open(r)
-	if _, err := fmt.Fprintf(a.stdout, "view at %s\n", server.URL()); err != nil {
+	if _, err := fmt.Fprintf(out, "view at %s\n", server.URL()); err != nil {
 		return err
 	}
 	err = server.Run(ctx)

@@ -17,8 +17,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/maintenance"
@@ -26,6 +24,7 @@ import (
 	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"

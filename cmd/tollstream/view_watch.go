@@ -3,8 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,12 +17,13 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/tui"
+	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // fullScreen reports whether view --watch fills the terminal: where a person sees it and has keys.
-func (a *app) fullScreen(s viewSettings) bool {
-	if s.plain || s.json || !text.IsTerminal(a.stdin) || !text.IsTerminal(a.stdout) {
+func fullScreen(app *cli.App, s viewSettings) bool {
+	if s.plain || s.json || !text.IsTerminal(app.Reader) || !text.IsTerminal(app.Writer) {
 		return false
 	}
 	name, named := os.LookupEnv("TERM")
@@ -27,20 +31,16 @@ func (a *app) fullScreen(s viewSettings) bool {
 }
 
 // watchScreen shows the view on the whole terminal until it is quit.
-func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
+func watchScreen(c *cli.Context, s viewSettings) error {
 	con, err := endpoint.From(c)
 	if err != nil {
 		return err
 	}
-	held := &tui.HeldLog{To: a.stderr}
-	if text.IsTerminal(a.stderr) {
+	held := &tui.HeldLog{To: c.App.ErrWriter}
+	if text.IsTerminal(c.App.ErrWriter) {
 		defer held.Hold()()
 	}
-	logger, err := command.NewLogger(held, command.LogText, "warn")
-	if err != nil {
-		return err
-	}
-	r, err := openReader(c.Context, con, endpoint.FixesTimezone(c), logger,
+	r, err := openReader(c.Context, con, command.Warnings(held),
 		live.Config{Silent: true, Deep: s.deep, Repeated: true, Relaxed: true})
 	if err != nil {
 		return err
@@ -59,9 +59,57 @@ func (a *app) watchScreen(c *cli.Context, s viewSettings) error {
 	if s.deep {
 		options.Timeout = live.DeepLimit
 	}
-	err = tui.Run(ctx, a.stdin, a.stdout, source, options)
+	err = tui.Run(ctx, c.App.Reader, c.App.Writer, source, options)
 	if cause := context.Cause(ctx); err == nil && errors.Is(cause, board.ErrEnded) {
 		return cause
 	}
 	return err
+}
+
+// watchPause is how often the view is printed again.
+const watchPause = time.Second
+
+// watch prints the view every second until ctx ends. It waits for a server that is unavailable.
+// Where there is a terminal, watchScreen takes its place.
+func watch(c *cli.Context, r *live.Reader, s viewSettings) error {
+	ctx := c.Context
+	ticker := time.NewTicker(watchPause)
+	defer ticker.Stop()
+	reported := ""
+	for {
+		b, err := r.Read(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case toll.IsPermanent(err), errors.Is(err, board.ErrEnded):
+			return err
+		}
+		problem := ""
+		switch {
+		case err != nil:
+			problem = "waiting for the servers: " + text.OneLine(kafka.Brief(err))
+		case s.plaza != nil && b.Plazas[0].Unknown():
+			problem = fmt.Sprintf("no vehicle has passed plaza %d yet", *s.plaza)
+		}
+		switch {
+		case problem != "":
+			err = nil
+			if problem != reported {
+				fmt.Fprintln(c.App.ErrWriter, "tollstream: "+problem)
+			}
+		case s.json:
+			err = text.WriteJSONLine(c.App.Writer, s.asJSON(b))
+		default:
+			_, err = io.WriteString(c.App.Writer, s.asText(b, c.App.Writer)+"\n")
+		}
+		if err != nil {
+			return err
+		}
+		reported = problem
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }

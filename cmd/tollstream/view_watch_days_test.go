@@ -18,8 +18,8 @@ import (
 var daysFile = flag.String("days", "",
 	"write the board of simulated days to `FILE`, for the picture of internal/tui")
 
-// TestSimulatedDays runs the pipeline on three Tuesdays, and a fourth up to 08:23 on which one plaza
-// is blocked. It takes a minute.
+// TestSimulatedDays runs the pipeline on three Tuesdays, and a fourth up to 08:23 on which one
+// plaza is blocked. It takes a minute.
 func TestSimulatedDays(t *testing.T) {
 	if *daysFile == "" {
 		t.Skip("it only serves to make the picture of internal/tui")
@@ -43,7 +43,7 @@ func TestSimulatedDays(t *testing.T) {
 		p.process()
 	}
 	con := p.Connection()
-	r, err := openReader(t.Context(), con, false, slog.New(slog.DiscardHandler),
+	r, err := openReader(t.Context(), con, slog.New(slog.DiscardHandler),
 		live.Config{Silent: true, Repeated: true})
 	if err != nil {
 		t.Fatal(err)

@@ -47,6 +47,8 @@ type Connection struct {
 	DSN      string      // holds the password: never print it, see address
 	MySQLTLS *tls.Config // nil for what the DSN says
 	Location *time.Location
+	// TimezoneSet says that the settings name the timezone, so the database must have it.
+	TimezoneSet bool
 }
 
 // connectionFlags returns the flags that [From] reads.
@@ -103,6 +105,7 @@ func From(c *cli.Context) (Connection, error) {
 	if con.DSN, con.MySQLTLS, err = mysqlAccess(c, con.DSN); err != nil {
 		return con, err
 	}
+	con.TimezoneSet = c.IsSet("timezone") && command.Setting(c, "timezone", "") != ""
 	con.Location, err = ParseLocation(command.Setting(c, "timezone", DefaultTimezone))
 	return con, err
 }
@@ -241,11 +244,6 @@ func WithHint(err error) error {
 		return hint.With(err, "is it running? tollstream up starts Kafka and MySQL for trying things out")
 	}
 	return err
-}
-
-// FixesTimezone reports whether the settings name the timezone that the database must have.
-func FixesTimezone(c *cli.Context) bool {
-	return c.IsSet("timezone") && command.Setting(c, "timezone", "") != ""
 }
 
 // WithStore opens the database that the flags name, for as long as do runs.

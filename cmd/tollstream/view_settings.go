@@ -1,0 +1,101 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/board/live"
+	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/render"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/toll"
+)
+
+type viewSettings struct {
+	plaza             *int16 // nil for all
+	sort              string // of all plazas, see [board.Board.Sort]
+	sorted            bool   // whether sort was asked for
+	top               int    // how many of them, 0 for all
+	watch, deep, json bool
+	plain             bool // lines, and no full screen
+}
+
+func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
+	s := viewSettings{
+		sort: c.String("sort"), sorted: c.IsSet("sort"), top: c.Int("top"), watch: c.Bool("watch"),
+		deep: c.Bool("deep"), json: c.Bool("json"),
+		plain: c.Bool("plain"),
+	}
+	if s.plain && !s.watch {
+		return s, hint.Usagef("--plain is for --watch")
+	}
+	switch s.sort {
+	case board.ByTotal, board.ByFlow, board.ByVC, board.ByDeviation:
+	default:
+		return s, hint.Usagef("--sort: %q is not one of total, flow, vc, deviation", s.sort)
+	}
+	if c.IsSet("top") && s.top < 1 {
+		return s, hint.Usagef("--top: %d is not above 0", s.top)
+	}
+	if !c.IsSet("plaza") {
+		return s, nil
+	}
+	for _, name := range []string{"sort", "top"} {
+		if c.IsSet(name) {
+			return s, hint.Usagef("--%s is for all plazas, not for one", name)
+		}
+	}
+	n := c.Int("plaza")
+	if n < toll.MinPlaza || n > toll.MaxPlaza {
+		return s, hint.Usagef("--plaza: %d is not between %d and %d", n, toll.MinPlaza, toll.MaxPlaza)
+	}
+	plaza := int16(n)
+	s.plaza = &plaza
+	return s, nil
+}
+
+// reading returns what a reader reads for the settings.
+func (s *viewSettings) reading() live.Config {
+	return live.Config{Plaza: s.plaza, Deep: s.deep, Repeated: s.watch}
+}
+
+func (s *viewSettings) asJSON(b *board.Board) any {
+	if s.plaza != nil {
+		return render.PlazaJSON(b)
+	}
+	b.Sort(s.sort)
+	return render.PlazasJSON(b, render.Options{Top: s.top})
+}
+
+// asText returns a board as text of the width of a terminal.
+func (s *viewSettings) asText(b *board.Board, w io.Writer) string {
+	if s.plaza != nil {
+		return render.Plaza(b, text.Width(w))
+	}
+	b.Sort(s.sort)
+	return render.Plazas(b, render.Options{Order: s.sort, Top: s.top, Width: text.Width(w)})
+}
+
+// knownShown is how many plazas an error names.
+const knownShown = 20
+
+func unknownPlaza(plaza int16, known []int16) error {
+	err := fmt.Errorf("no vehicle has passed plaza %d", plaza)
+	if len(known) == 0 {
+		return hint.With(err, "no plaza has events yet: run tollstream emit, and tollstream process")
+	}
+	var names []string
+	for _, k := range known[:min(len(known), knownShown)] {
+		names = append(names, strconv.Itoa(int(k)))
+	}
+	advice := "the plazas are " + strings.Join(names, ", ")
+	if more := len(known) - len(names); more > 0 {
+		advice += fmt.Sprintf(" and %s more; tollstream view lists them", text.Number(more))
+	}
+	return hint.With(err, advice)
+}
