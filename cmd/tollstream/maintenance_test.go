@@ -10,11 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/verify"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // TestMaintenance compacts what a process stored, through Kafka's topics and the codecs: all is
@@ -84,13 +84,12 @@ func TestMaintenance(t *testing.T) {
 		t.Fatal(err)
 	}
 	stats := maintenance.NewStats()
-	cfg := maintenance.Config{
-		Cluster: con.Cluster, Topic: con.Topic, Group: con.Group,
-		Retention: maintenance.DefaultRetention(), Kinds: pipeline.DefaultWindows().Kinds,
-		Lateness: meta.Lateness, Idle: time.Second,
-		Store: store, Writer: store.Writer(meta.TopicID),
-		Compactor: store.Compactor(meta.TopicID), Stats: stats, Log: log,
-	}
+	topo := topology.DefaultConfig()
+	topo.Cluster, topo.Topic, topo.Group, topo.TopicID = con.Cluster, con.Topic, con.Group, meta.TopicID
+	topo.Windows, topo.Lateness, topo.Idle = pipeline.DefaultWindows().Kinds, meta.Lateness, time.Second
+	topo.Log = log
+	cfg := maintenance.Config{Topology: topo, Retention: maintenance.DefaultRetention(), Store: store,
+		Writer: store.Writer(meta.TopicID), Stats: stats}
 	m := maintenance.New(cfg)
 	defer m.Close()
 	round := func() verify.Report {
@@ -140,7 +139,7 @@ func TestMaintenance(t *testing.T) {
 		before.BatchRows-rolled.BatchRows; got != want {
 		t.Errorf("%d rows of toll_batch were deleted, want %d", got, want)
 	}
-	cfg.Cluster.Brokers = []string{"127.0.0.1:1"}
+	cfg.Topology.Cluster.Brokers = []string{"127.0.0.1:1"}
 	nowhere := maintenance.New(cfg)
 	defer nowhere.Close()
 	if err := nowhere.Round(t.Context(), true, true); err == nil {

@@ -3,8 +3,6 @@ package main
 import (
 	"slices"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
@@ -14,6 +12,7 @@ import (
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -73,8 +72,7 @@ func process(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := pipeline.Config{Location: con.Location, Maintenance: maintenance.NewStats(),
-		UntilEnd: c.Bool("until-end"), Log: log}
+	cfg := pipeline.Config{Maintenance: maintenance.NewStats(), UntilEnd: c.Bool("until-end")}
 	if text.IsTerminal(c.App.ErrWriter) {
 		cfg.Status = c.App.ErrWriter
 	}

@@ -3,13 +3,12 @@ package main
 import (
 	"time"
 
-	"github.com/tollstream/tollstream/sql/retention"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/toll"
 )
 

@@ -106,9 +106,8 @@ func (p *testbed) process() {
 		p.t.Fatal(err)
 	}
 	defer store.Close()
-	if err := pipeline.Run(p.t.Context(), pipeline.Config{Topology: cfg, Location: con.Location,
-		Store: store, Windows: p.windows, Retention: maintenance.DefaultRetention(), UntilEnd: true,
-		Log: cfg.Log}); err != nil {
+	if err := pipeline.Run(p.t.Context(), pipeline.Config{Topology: cfg, Store: store,
+		Windows: p.windows, Retention: maintenance.DefaultRetention(), UntilEnd: true}); err != nil {
 		p.t.Error(err)
 	}
 }

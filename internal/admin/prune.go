@@ -100,7 +100,7 @@ func Prune(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	if err != nil {
 		return nil, err
 	}
-	now, _, err := clocks.NewReader(store, meta.Lateness, toll.DefaultIdle).Read(ctx, cursors)
+	now, _, err := clocks.Read(ctx, store, cursors, meta.Lateness, toll.DefaultIdle)
 	if err != nil {
 		return nil, err
 	}

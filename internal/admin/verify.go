@@ -51,8 +51,8 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	if err != nil {
 		return nil, err
 	}
-	now, passed, err := clocks.NewReader(store, meta.Lateness, toll.DefaultIdle).Read(ctx,
-		clocks.Cursors(progress))
+	now, passed, err := clocks.Read(ctx, store, clocks.Cursors(progress), meta.Lateness,
+		toll.DefaultIdle)
 	if err != nil {
 		return nil, err
 	}

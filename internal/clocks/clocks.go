@@ -7,25 +7,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 )
-
-// Reader reads the clocks.
-type Reader struct {
-	Lateness, Idle time.Duration // of the watermark that event time is
-
-	server func(ctx context.Context) (time.Time, error) // the database server's
-}
-
-// NewReader returns a reader that asks a store for the database server's time.
-func NewReader(store *sql.Store, lateness, idle time.Duration) *Reader {
-	return &Reader{Lateness: lateness, Idle: idle, server: store.Now}
-}
 
 // Cursors returns the cursors of what the database has stored.
 func Cursors(progress []verify.PartitionProgress) []toll.Cursor {
@@ -39,9 +26,10 @@ func Cursors(progress []verify.PartitionProgress) []toll.Cursor {
 
 // Read returns what the clocks show, and the minute that the event time of all partitions has
 // passed, idle ones too; 0 where it is not known. Event time comes from the cursors, without
-// asking Kafka: a partition whose records are old counts as idle, whatever its lag.
-func (r *Reader) Read(ctx context.Context, cursors []toll.Cursor) (c toll.Clocks,
-	passed toll.Minute, err error) {
+// asking Kafka: it is their watermark, and a partition whose records are old counts as idle,
+// whatever its lag.
+func Read(ctx context.Context, store *sql.Store, cursors []toll.Cursor, lateness,
+	idle time.Duration) (c toll.Clocks, passed toll.Minute, err error) {
 	clocks := make([]toll.Clock, len(cursors))
 	times := make([]toll.PartitionTime, len(cursors))
 	for i, cursor := range cursors {
@@ -54,12 +42,12 @@ func (r *Reader) Read(ctx context.Context, cursors []toll.Cursor) (c toll.Clocks
 			CaughtUp: true}
 	}
 	c.Record = toll.NewestRecord(clocks)
-	mark := toll.StreamWatermark(times, int64(r.Lateness/time.Second), r.Idle.Milliseconds())
+	mark := toll.StreamWatermark(times, int64(lateness/time.Second), idle.Milliseconds())
 	c.Event = EventTime(mark)
 	if mark.Known {
 		passed = toll.MinuteAt(mark.All)
 	}
-	c.Server, err = r.server(ctx)
+	c.Server, err = store.Now(ctx)
 	c.Own = time.Now().UTC()
 	return c, passed, err
 }

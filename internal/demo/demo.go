@@ -13,9 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/endpoint"
@@ -25,6 +22,8 @@ import (
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -173,8 +172,8 @@ func (d *demo) process(ctx context.Context, state string,
 	cfg.NewToken, cfg.Log = sql.NewToken, quiet
 	windows := pipeline.DefaultWindows()
 	windows.Plazas = d.plazas
-	return pipeline.Run(ctx, pipeline.Config{Topology: cfg, Location: d.con.Location, Store: d.store,
-		Windows: windows, Retention: maintenance.DefaultRetention(), Started: started, Log: cfg.Log})
+	return pipeline.Run(ctx, pipeline.Config{Topology: cfg, Store: d.store,
+		Windows: windows, Retention: maintenance.DefaultRetention(), Started: started})
 }
 
 // showUntilEnd shows the state again and again until ctx ends.

@@ -9,12 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-	"github.com/tollstream/tollstream/sql/retention"
-
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -55,27 +54,19 @@ const (
 
 // Config is what a [Maintainer] works with.
 type Config struct {
-	Cluster      kafka.Cluster
-	Topic, Group string
+	Topology topology.Config // of the processor
 	Retention
-	Kinds          []toll.WindowKind
-	Lateness, Idle time.Duration
-	Store          *sql.Store
-	Writer         *ingest.Writer
-	Compactor      *retention.Compactor
-	// Owner reports whether this process is the one of the group that is to do it: the one with the
-	// first partition of the topic. That two are it for a moment does no harm: each step is
-	// a small transaction that checks whether it is valid.
-	Owner func() bool
-	Stats *Stats
-	Log   *slog.Logger
+	Store  *sql.Store
+	Writer *ingest.Writer
+	Stats  *Stats
 }
 
 // Maintainer compacts and deletes what is old, in parallel with a processor.
 type Maintainer struct {
-	cfg    Config
-	clocks *clocks.Reader
-	marks  *topology.WatermarkReader
+	cfg       Config
+	log       *slog.Logger
+	compactor *retention.Compactor
+	marks     *topology.WatermarkReader
 
 	warned string // why nothing can be rolled up, or what failed
 	skewed string // what was wrong with the clocks the last time
@@ -83,8 +74,9 @@ type Maintainer struct {
 
 // New returns a maintainer that does nothing yet. Close it in the end.
 func New(cfg Config) *Maintainer {
-	return &Maintainer{cfg: cfg, clocks: clocks.NewReader(cfg.Store, cfg.Lateness, cfg.Idle),
-		marks: topology.NewWatermarkReader(cfg.Cluster, cfg.Topic)}
+	t := &cfg.Topology
+	return &Maintainer{cfg: cfg, log: t.Log, compactor: cfg.Store.Compactor(t.TopicID),
+		marks: topology.NewWatermarkReader(t.Cluster, t.Topic)}
 }
 
 // Close ends the connection to Kafka.
@@ -108,7 +100,7 @@ func (m *Maintainer) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if !m.cfg.Owner() {
+		if !m.owner() {
 			m.cfg.Stats.SetSkews(nil) // another process reads the clocks
 			round = 1
 			continue
@@ -121,6 +113,14 @@ func (m *Maintainer) Run(ctx context.Context) {
 	}
 }
 
+// owner reports whether this process is the one of the group that does maintenance: the one with the
+// first partition of the topic. That two are it for a moment does no harm: each step is a small
+// transaction that checks whether it is valid.
+func (m *Maintainer) owner() bool {
+	_, owned := m.cfg.Topology.Stats.Read().ByPartition[0]
+	return owned
+}
+
 // failed reports a failure. An outage is reported by others; a permanent error once.
 func (m *Maintainer) failed(err error) {
 	var permanent *toll.PermanentError
@@ -129,14 +129,14 @@ func (m *Maintainer) failed(err error) {
 			permanent.Hint)
 		return
 	}
-	m.cfg.Log.Debug("compact or delete old rows", "error", err)
+	m.log.Debug("compact or delete old rows", "error", err)
 }
 
 // warnOnce warns once of the same reason.
 func (m *Maintainer) warnOnce(what, why string, more ...any) {
 	if m.warned != why {
 		m.warned = why
-		m.cfg.Log.Warn(what, append([]any{"reason", why}, more...)...)
+		m.log.Warn(what, append([]any{"reason", why}, more...)...)
 	}
 }
 
@@ -153,7 +153,7 @@ func (m *Maintainer) Round(ctx context.Context, rollup, expire bool) error {
 	}
 	reading := joining
 	if joining == nil && (rollup || expire) {
-		mark, reading = m.marks.Read(ctx, cursors, m.cfg.Lateness, m.cfg.Idle)
+		mark, reading = m.marks.Read(ctx, cursors, m.cfg.Topology.Lateness, m.cfg.Topology.Idle)
 		now.Event = clocks.EventTime(mark)
 	}
 	rolling, expiring := reading, reading
@@ -193,7 +193,8 @@ func (m *Maintainer) ran(ctx context.Context, step Step, err error, blocked stri
 
 // readClocks reads the clocks, and warns where others are wrong than the last time.
 func (m *Maintainer) readClocks(ctx context.Context, cursors []toll.Cursor) (toll.Clocks, error) {
-	now, _, err := m.clocks.Read(ctx, cursors)
+	now, _, err := clocks.Read(ctx, m.cfg.Store, cursors, m.cfg.Topology.Lateness,
+		m.cfg.Topology.Idle)
 	if err != nil {
 		return now, err
 	}
@@ -202,9 +203,9 @@ func (m *Maintainer) readClocks(ctx context.Context, cursors []toll.Cursor) (tol
 	if key := skewKey(skews); key != m.skewed {
 		m.skewed = key
 		if key == "" {
-			m.cfg.Log.Info("the clocks agree again")
+			m.log.Info("the clocks agree again")
 		} else {
-			m.cfg.Log.Warn(
+			m.log.Warn(
 				"clocks disagree by more than an hour; what is old is deleted by the earliest of them",
 				"reason", strings.Join(clocks.Warnings(skews), "; "))
 		}
@@ -226,7 +227,7 @@ func skewKey(skews []toll.Skew) string {
 func (m *Maintainer) readStates(ctx context.Context) (map[int16]*toll.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
 	defer cancel()
-	return topology.ReadTable(ctx, m.cfg.Cluster, m.cfg.Group)
+	return topology.ReadTable(ctx, m.cfg.Topology.Cluster, m.cfg.Topology.Group)
 }
 
 // compact joins the batches of all partitions, and rolls old ones up where there are states. It
@@ -242,7 +243,7 @@ func (m *Maintainer) compact(ctx context.Context, cursors []toll.Cursor,
 	}
 	var sum retention.Compacted
 	for _, c := range cursors {
-		done, err := m.cfg.Compactor.Compact(ctx, c.Partition, o)
+		done, err := m.compactor.Compact(ctx, c.Partition, o)
 		m.cfg.Stats.Compacted(done)
 		if err != nil {
 			return "", err
@@ -258,7 +259,7 @@ func (m *Maintainer) compact(ctx context.Context, cursors []toll.Cursor,
 		m.warned = ""
 	}
 	if sum.Before > 0 {
-		m.cfg.Log.Debug("compacted batches", "rows", text.Number(sum.Before), "into",
+		m.log.Debug("compacted batches", "rows", text.Number(sum.Before), "into",
 			text.Number(sum.After))
 	}
 	return sum.Blocked, nil
@@ -267,7 +268,7 @@ func (m *Maintainer) compact(ctx context.Context, cursors []toll.Cursor,
 // expire deletes what is older than its retention.
 func (m *Maintainer) expire(ctx context.Context, now toll.Clocks) error {
 	gone, err := m.cfg.Store.Retire(ctx, retention.Options{
-		Clocks: now, Windows: m.cfg.Kinds, KeepWindows: m.cfg.Windows,
+		Clocks: now, Windows: m.cfg.Topology.Windows, KeepWindows: m.cfg.Windows,
 		KeepDeadLetters: m.cfg.DeadLetters,
 	})
 	m.cfg.Stats.Retired(gone)
@@ -275,7 +276,7 @@ func (m *Maintainer) expire(ctx context.Context, now toll.Clocks) error {
 		return err
 	}
 	if gone != (retention.Retired{}) {
-		m.cfg.Log.Info("deleted what is old", "windows", text.Number(gone.Windows),
+		m.log.Info("deleted what is old", "windows", text.Number(gone.Windows),
 			"changes_of_congestion", text.Number(gone.Transitions),
 			"dead_letters", text.Number(gone.DeadLetters))
 	}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/sql/retention"
-
 	"github.com/tollstream/tollstream/toll"
 )
 

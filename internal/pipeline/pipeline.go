@@ -6,15 +6,13 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"sync"
 	"time"
-
-	"github.com/tollstream/tollstream/sql/ingest"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -26,7 +24,6 @@ type Config struct {
 	// Topology is completed by Run from the database and the topic: TopicID, Windows, Lateness,
 	// PlazaZones and Stalled.
 	Topology    topology.Config
-	Location    *time.Location // of the database
 	Store       *sql.Store
 	Windows     Windows
 	Retention   maintenance.Retention
@@ -35,7 +32,6 @@ type Config struct {
 	Status      io.Writer          // a terminal for a status line; nil for none
 	// Started is called before the processor runs; nil for nothing.
 	Started func(*topology.Processor, *ingest.Writer)
-	Log     *slog.Logger
 }
 
 // errBeforeEnd is the error of a run until the end that is stopped before: a job that is judged by
@@ -71,7 +67,7 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 		return false, err
 	}
 	var results topology.Results
-	err = retryOutage(ctx, cfg.Log, func() (err error) {
+	err = retryOutage(ctx, t.Log, func() (err error) {
 		results, err = p.openResults(ctx)
 		return err
 	})
@@ -94,7 +90,7 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 	ended := make(chan error, 1)
 	if cfg.UntilEnd {
 		var end kafka.End
-		err := retryOutage(ctx, cfg.Log, func() (err error) {
+		err := retryOutage(ctx, t.Log, func() (err error) {
 			end, err = t.Cluster.FindEnd(ctx, t.Topic)
 			return err
 		})
@@ -124,7 +120,7 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 		}
 	}
 	s := t.Stats.Read()
-	cfg.Log.Info("stopped", "stored", text.Number(s.Events), "rejected", text.Number(s.Rejected),
+	t.Log.Info("stopped", "stored", text.Number(s.Events), "rejected", text.Number(s.Rejected),
 		"late", text.Number(s.Late), "too_late", text.Number(s.TooLate))
 	return reached, nil
 }
@@ -133,26 +129,18 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 func (p *pipeline) process(ctx context.Context, cancel context.CancelFunc,
 	processor *topology.Processor, writer *ingest.Writer) error {
 	cfg, t := &p.cfg, &p.cfg.Topology
-	maintainer := maintenance.New(maintenance.Config{
-		Cluster: t.Cluster, Topic: t.Topic, Group: t.Group, Retention: cfg.Retention,
-		Kinds: t.Windows, Lateness: t.Lateness, Idle: t.Idle, Store: cfg.Store, Writer: writer,
-		Compactor: cfg.Store.Compactor(t.TopicID),
-		Owner: func() bool {
-			_, owned := t.Stats.Read().ByPartition[0]
-			return owned
-		},
-		Stats: cfg.Maintenance, Log: cfg.Log,
-	})
+	maintainer := maintenance.New(maintenance.Config{Topology: *t, Retention: cfg.Retention,
+		Store: cfg.Store, Writer: writer, Stats: cfg.Maintenance})
 	defer maintainer.Close()
 	var background sync.WaitGroup
 	background.Go(func() { maintainer.Run(ctx) })
 	// The status line stays while the processor stops.
-	showing, clear := context.WithCancel(context.WithoutCancel(ctx))
+	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
 	if cfg.Status != nil {
 		background.Go(func() { showStatus(showing, cfg.Status, t.Stats) })
 	}
 	err := processor.Run(ctx)
-	clear()
+	hide()
 	cancel()
 	background.Wait()
 	return err
@@ -163,7 +151,7 @@ func (p *pipeline) awaitReady(ctx context.Context) error {
 	t, store := &p.cfg.Topology, p.cfg.Store
 	topics := kafka.Topics{Topic: t.Topic, Group: t.Group, Partitions: 1,
 		Replication: t.Replication}
-	return retryOutage(ctx, p.cfg.Log, func() (err error) {
+	return retryOutage(ctx, t.Log, func() (err error) {
 		defer func() { t.Stats.Checked(err) }()
 		found, ok, err := t.Cluster.Describe(ctx, t.Topic)
 		if err != nil {
@@ -179,7 +167,7 @@ func (p *pipeline) awaitReady(ctx context.Context) error {
 		// The database goes first: a process of another group is refused before it creates topics of
 		// its own.
 		meta, err := store.Check(ctx, sql.Identity{Group: t.Group, Topic: t.Topic, TopicID: found.ID,
-			Timezone: p.cfg.Location.String()})
+			Timezone: t.Zone.Location().String()})
 		if err != nil {
 			return err
 		}

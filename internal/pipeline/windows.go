@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/results"
-
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
@@ -73,11 +72,11 @@ func (p *pipeline) openResults(ctx context.Context) (topology.Results, error) {
 	for _, plaza := range configured {
 		plazas[plaza.ID] = plaza
 	}
-	if t.PlazaZones, err = plazaZones(configured, p.cfg.Location); err != nil {
+	if t.PlazaZones, err = plazaZones(configured, t.Zone.Location()); err != nil {
 		return nil, err
 	}
 	return store.Results(t.TopicID, results.Config{
-		Windows: t.Windows, Location: p.cfg.Location, Plazas: plazas, PlazaZones: t.PlazaZones,
+		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazas, PlazaZones: t.PlazaZones,
 		Equivalents: w.Equivalents,
 	}), nil
 }

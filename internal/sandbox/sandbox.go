@@ -15,13 +15,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-
 	"github.com/gofrs/flock"
 
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 

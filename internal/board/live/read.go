@@ -121,7 +121,7 @@ func (r *Reader) readProgress(ctx context.Context, b *board.Board, cursors []tol
 		b.OpenTransactions = append(b.OpenTransactions,
 			board.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
 	}
-	all, _, err := clocks.NewReader(r.cfg.Store, meta.Lateness, toll.DefaultIdle).Read(ctx, cursors)
+	all, _, err := clocks.Read(ctx, r.cfg.Store, cursors, meta.Lateness, toll.DefaultIdle)
 	if err != nil {
 		return err
 	}
