@@ -247,6 +247,7 @@ func TestHeartbeatWithoutNews(t *testing.T) {
 
 // TestSlowClientIsDropped has one client that reads nothing. The other is not held up by it.
 func TestSlowClientIsDropped(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	n := newNetwork(1000)
 	r := start(t, n.source(), func(_ *Config, tune *tuning) {
 		// too short for who reads nothing, and not for who reads on a busy machine
@@ -288,6 +289,7 @@ func TestSlowClientIsDropped(t *testing.T) {
 // TestLaggingClientCatchesUp has one that reads, but not all the time: it gets fewer events, and
 // the same board.
 func TestLaggingClientCatchesUp(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	// Some 30 kB a change, so the pause after the first one is long enough for all other boards to
 	// come.
 	r := start(t, newNetwork(100).source(), func(_ *Config, tune *tuning) { tune.streamBytes = 5_000 })
@@ -359,6 +361,7 @@ func TestStreamBytes(t *testing.T) {
 	const seconds = 8
 	for _, encoding := range []string{"gzip", ""} {
 		t.Run("encoding="+encoding, func(t *testing.T) {
+			t.Parallel() // it waits most of the time
 			r := start(t, newNetwork(1000).source(), nil)
 			r.awaitBoard()
 			e := r.stream("Accept-Encoding", encoding)

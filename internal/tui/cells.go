@@ -2,6 +2,7 @@ package tui
 
 import (
 	"strings"
+	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
 )
@@ -113,7 +114,14 @@ func styled(lines []line) string {
 }
 
 // cells returns how many columns a text takes.
-func cells(s string) int { return ansi.StringWidth(s) }
+func cells(s string) int {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return ansi.StringWidth(s)
+		}
+	}
+	return len(s) // of ASCII, as most texts are: the library takes ten times as long
+}
 
 // ellipsed cuts a text to so many columns, with an ellipsis.
 func ellipsed(s string, columns int) string { return ansi.Truncate(s, max(columns, 1), "…") }
