@@ -201,7 +201,7 @@ var soakTables = []string{"toll_window", "toll_transition", "toll_dead_letter", 
 
 const (
 	soakKeep = 10 * time.Minute // the least that --keep-batches takes
-	// soakKeepSlack is how much longer a batch may stay as it is: until the next round of upkeep,
+	// soakKeepSlack is how much longer a batch may stay as it is: until the next round of maintenance,
 	// which a process that was just started or is away has not begun, and as long as the newest batch
 	// of the row that it was packed into is kept.
 	soakKeepSlack  = 5 * time.Minute

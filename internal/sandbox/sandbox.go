@@ -113,8 +113,11 @@ func Start(ctx context.Context, cfg Config) (_ *Sandbox, err error) {
 			"another folder with --data"))
 	}
 	info, _, err := con.Cluster.Describe(ctx, con.Topic)
+	if err != nil {
+		return nil, err
+	}
 	s.Partitions = info.Partitions
-	return s, err
+	return s, nil
 }
 
 // openFolder locks the data folder, and makes sure that its rows can be served.
