@@ -16,7 +16,7 @@ import (
 func TestAppendNotice(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	start := toll.Minute(time.Date(2026, 3, 2, 6, 0, 0, 0, time.UTC).Unix() / 60)
 	window := toll.WindowResult{WindowCount: toll.WindowCount{

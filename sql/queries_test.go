@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/sql/internal/dbtest"
@@ -138,10 +139,9 @@ func TestQueriesInTheClient(t *testing.T) { dbtest.OnServers(t, testQueriesInThe
 func testQueriesInTheClient(t *testing.T, s *dbtest.Store) {
 	client, err := exec.LookPath("mariadb")
 	if err != nil {
-		if client, err = exec.LookPath("mysql"); err != nil {
-			t.Skip("no mariadb or mysql client here")
-		}
+		client, err = exec.LookPath("mysql")
 	}
+	testkit.NeedService(t, "MariaDB's or MySQL's client", err == nil)
 	c, err := mysql.ParseDSN(s.Dsn)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/tollstream/tollstream/internal/testkit"
 )
 
 // allZones returns the locations of the time zone database, each once. Links to others are left
@@ -41,9 +43,7 @@ func allZones(t *testing.T) []*time.Location {
 			break
 		}
 	}
-	if len(distinct) < 250 {
-		t.Skipf("%d zones on this machine: install the time zone database (tzdata)", len(distinct))
-	}
+	testkit.NeedService(t, "the time zone database (tzdata)", len(distinct) >= 250)
 	var all []*time.Location
 	for _, name := range slices.Sorted(maps.Values(distinct)) {
 		all = append(all, zoneOf(t, name).Location())

@@ -167,6 +167,9 @@ func (m *mariaDB) settings(dataDir string) []string {
 	} else { // must be the same from the first start on, or it is resized
 		args = append(args, "--innodb-log-file-size=256M")
 	}
+	if m.folder.temporary { // nobody misses it after a power cut, so it never waits for the disk
+		args = append(args, "--innodb-flush-method=nosync", "--loose-sync-frm=0")
+	}
 	if m.base != "" {
 		share := filepath.Join(m.base, "share")
 		args = append(args, "--basedir="+m.base, "--lc-messages-dir="+share,
@@ -252,13 +255,8 @@ func (m *mariaDB) initCommand(dataDir string) (*exec.Cmd, io.Reader, error) {
 		return exec.Command(m.binary, append(m.settings(dataDir), "--initialize-insecure")...), nil, nil
 	}
 	if script, ok := systemTables(m.binary); ok {
-		args := append(m.settings(dataDir), "--bootstrap", "--silent-startup", "--log-warnings=0")
-		if m.folder.temporary {
-			// Nobody misses it after a power cut, and without waiting for the disk it takes a quarter of the
-			// time.
-			args = append(args, "--innodb-flush-method=nosync", "--innodb-flush-log-at-trx-commit=0",
-				"--sync-frm=0")
-		}
+		args := append(m.settings(dataDir), "--bootstrap", "--silent-startup", "--log-warnings=0",
+			"--innodb-flush-log-at-trx-commit=0")
 		return exec.Command(m.binary, args...), strings.NewReader(script), nil
 	}
 	install, err := exec.LookPath("mariadb-install-db")

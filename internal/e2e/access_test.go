@@ -176,7 +176,7 @@ func (w *world) refusesSoon(args []string, texts ...string) {
 
 // TestAccess runs the command on servers with certificates, users and rights.
 func TestAccess(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	s := startSecured(t)
 	s.must("init")
 	t.Run("certificates", s.testCertificates)

@@ -16,7 +16,7 @@ import (
 // is more than an hour ahead of its own. process names the clock and blames nobody else, and goes
 // on once the clock is right.
 func TestClockAhead(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	c := startFakes(t)
 	w := newWorldOn(t, strings.Join(c.ListenAddrs(), ","), engine)
 	w.must("init", "--partitions", "2")

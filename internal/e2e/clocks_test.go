@@ -68,7 +68,7 @@ func (w *world) warns(text string) {
 // half of the plazas agree on, so event time follows them. Retention deletes nothing of today, and
 // verification still finds a window that someone else deletes.
 func TestEventsDatedAhead(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	now := time.Now()
@@ -110,7 +110,7 @@ func TestEventsDatedAhead(t *testing.T) {
 // own and the records' keep it from deleting dead letters and windows, and prune from deleting
 // rows.
 func TestServerClockAhead(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	w.emitEvery(time.Now().Add(-3*time.Hour), 3*time.Hour, time.Minute)

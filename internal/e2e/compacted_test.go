@@ -99,6 +99,7 @@ func (w *world) compacted(s *sender) {
 // is left of them; then once more after the rows of some days were pruned. Each time the group
 // table counts what was sent, and every window is as it was.
 func TestRebuildCompacted(t *testing.T) {
+	inParallel(t)
 	campaign(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")

@@ -16,6 +16,7 @@ import (
 // and scores what was noticed: how long after its onset each was certain, and how often there was
 // an alarm without one.
 func TestDetection(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	dir := t.TempDir()
 	plazas, labels := filepath.Join(dir, "plazas.csv"), filepath.Join(dir, "labels.json")

@@ -22,6 +22,7 @@ import (
 // producer. What is behind them counts: a reset that took the table for empty would use an epoch
 // again.
 func TestEmptiedBatches(t *testing.T) {
+	inParallel(t)
 	k, err := devstack.StartKafka(t.Context(),
 		devstack.KafkaConfig{Jars: kafkaJars(t), Addr: "127.0.0.1:0",
 			Properties: map[string]string{"log.cleaner.backoff.ms": "100"}})

@@ -48,7 +48,7 @@ func hostileCSV(typ string) bool {
 // format. Each is a row, letter by letter, or a dead letter, and nothing that shows them lets them
 // act.
 func TestHostileText(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	truth := newTruth()
@@ -241,7 +241,7 @@ func acts(r rune) bool {
 // TestHostileTypes sends very many distinct vehicle types. The rows keep them all; a plaza's count
 // keeps some by name and the rest as (other), in a state that stays small.
 func TestHostileTypes(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	truth := newTruth()
@@ -282,7 +282,7 @@ func TestHostileTypes(t *testing.T) {
 // TestHostileBatches sends compressed batches that inflate to many times their size, between
 // events. Each becomes one dead letter, and the memory stays within bounds.
 func TestHostileBatches(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	truth := newTruth()
@@ -310,7 +310,7 @@ func TestHostileBatches(t *testing.T) {
 
 // TestHostileSizes sends payloads as large as a broker may be told to take.
 func TestHostileSizes(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "1")
 	limit := strconv.Itoa(12 << 20)

@@ -12,7 +12,7 @@ import (
 // waits for longer than a server lets a transaction idle, so it has to wait without one. Else the
 // server ends the transaction, and the batch is tried again, and may have to wait as long again.
 func TestSlowLoads(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	const partitions, events = 16, 50
 	idle := 10 * time.Second // idle_transaction_timeout, see sql/session.go
 	if engine == "mysql" {

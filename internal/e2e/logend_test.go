@@ -99,7 +99,7 @@ func (v *volume) refusesLog(texts ...string) {
 // TestLogReplaced restores the topic's volume to 500 of the 800 records that were stored, and lets
 // it grow beyond the cursor: by the offset alone it looks as if nothing had happened.
 func TestLogReplaced(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	v := newVolume(t)
 	v.shortened()
 	v.sender(newTruth()).send(900)
@@ -142,7 +142,7 @@ func TestLogReplaced(t *testing.T) {
 
 // TestLogReplacedUnseen: verify sees a log that was replaced before any process has run in it.
 func TestLogReplacedUnseen(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	v := newVolume(t)
 	v.shortened()
 	if r := v.verify(); r.Status != "mismatch" || r.Problems[0].Kind != "log_replaced" {
@@ -159,7 +159,7 @@ func TestLogReplacedUnseen(t *testing.T) {
 // TestLogRetention deletes all that was stored from the topic: that is no other log, and it is
 // reported as not checked.
 func TestLogRetention(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "1")
 	s := w.sender(newTruth())
@@ -186,7 +186,7 @@ func TestLogRetention(t *testing.T) {
 // TestLogShorter refuses a log that ends below the cursor, and refuses it still when it has grown
 // beyond.
 func TestLogShorter(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	v := newVolume(t)
 	v.shortened()
 	v.refusesLog("the log ends at offset 500, and up to 800 was stored of it")
@@ -197,7 +197,7 @@ func TestLogShorter(t *testing.T) {
 // TestLogReplacedWhileRunning kills the broker under a running process, restores the volume and
 // fills it beyond the cursor before the process may talk to it again.
 func TestLogReplacedWhileRunning(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	v := newVolume(t)
 	v.sender(newTruth()).send(500)
 	older := v.copied()
@@ -230,7 +230,7 @@ func TestLogReplacedWhileRunning(t *testing.T) {
 // TestResetLosesRows: what retention deleted from the topic can't be replayed, so reset demands to
 // be told.
 func TestResetLosesRows(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "1")
 	s := w.sender(newTruth())
@@ -263,7 +263,7 @@ func TestResetLosesRows(t *testing.T) {
 // TestSkipGone: records that retention deleted before they were stored are not called offsets
 // without a record.
 func TestSkipGone(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "1")
 	s := w.sender(newTruth())

@@ -10,10 +10,12 @@ import (
 	dbsql "database/sql"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,6 +35,8 @@ var engine = cmp.Or(os.Getenv("TOLLSTREAM_TEST_ENGINE"), "mariadb")
 
 func TestMain(m *testing.M) {
 	_ = mysql.SetLogger(&mysql.NopLogger{})
+	flag.Parse()
+	atLeast("test.parallel", 4)
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "tollstream-e2e-")
 		if err != nil {
@@ -49,6 +53,13 @@ func TestMain(m *testing.M) {
 	}())
 }
 
+// atLeast raises a flag: tests that mostly wait are worth more than one for each core.
+func atLeast(name string, n int) {
+	if now, err := strconv.Atoi(flag.Lookup(name).Value.String()); err == nil && now < n {
+		_ = flag.Set(name, strconv.Itoa(n))
+	}
+}
+
 // campaign skips a test that belongs to the campaign of faults, where that is not asked for: make
 // faults.
 func campaign(t *testing.T) {
@@ -58,9 +69,9 @@ func campaign(t *testing.T) {
 	}
 }
 
-// besideOthers lets a test that mostly waits run beside others, but in a campaign, which does one
-// thing after the other.
-func besideOthers(t *testing.T) {
+// inParallel lets a test that mostly waits run in parallel with others, but in a campaign, which does
+// one thing after the other.
+func inParallel(t *testing.T) {
 	if os.Getenv("TOLLSTREAM_CAMPAIGN") == "" {
 		t.Parallel()
 	}

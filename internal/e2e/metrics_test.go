@@ -67,6 +67,7 @@ func (a *asked) value(name string) float64 {
 // TestOutageMetrics asks a process for its metrics and probes while each of its servers is away and
 // comes back.
 func TestOutageMetrics(t *testing.T) {
+	inParallel(t)
 	k := startKafka(t)
 	t.Cleanup(func() { _ = k.Close() })
 	w := newWorldOn(t, k.Addr(), engine)

@@ -13,6 +13,7 @@ import (
 // TestOutageAtStart starts process while a server is away: it says so once, waits, and goes on by
 // itself.
 func TestOutageAtStart(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init")
 	truth := newTruth()
@@ -43,6 +44,7 @@ func TestOutageAtStart(t *testing.T) {
 // mean other records, so process must end with a line that says so; a reset then replays the new
 // one.
 func TestTopicMadeAgain(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init")
 	truth := newTruth()
@@ -84,6 +86,7 @@ func TestTopicMadeAgain(t *testing.T) {
 // TestUntilEndUnderLoad ends although events keep coming, once those that were there at its start
 // are done.
 func TestUntilEndUnderLoad(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init")
 	truth := newTruth()
@@ -111,6 +114,7 @@ func TestUntilEndUnderLoad(t *testing.T) {
 // TestSessionTimeoutRefused asks for a session timeout that the broker does not take: less than the
 // six seconds of its default.
 func TestSessionTimeoutRefused(t *testing.T) {
+	inParallel(t)
 	c, err := kfake.NewCluster(kfake.NumBrokers(1),
 		kfake.BrokerConfigs(map[string]string{"default.replication.factor": "1"}))
 	if err != nil {

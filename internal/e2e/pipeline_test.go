@@ -14,13 +14,15 @@ import (
 
 // TestPipeline sends everything that real producers send, before and after the first start.
 func TestPipeline(t *testing.T) {
+	inParallel(t)
 	for _, partitions := range []int{1, 4, 16} {
 		t.Run(fmt.Sprintf("partitions=%d", partitions), func(t *testing.T) {
-			w := newWorld(t)
-			testPipeline(t, w, partitions)
+			inParallel(t)
+			testPipeline(t, newWorld(t), partitions)
 		})
 	}
 	t.Run("embedded", func(t *testing.T) {
+		inParallel(t)
 		broker, err := devstack.StartBroker(devstack.BrokerConfig{Addr: "127.0.0.1:0"})
 		if err != nil {
 			t.Fatal(err)
@@ -109,6 +111,7 @@ func (s *sender) sendAborted(w *world, n int) {
 
 // TestBaseline starts with a table that held rows before.
 func TestBaseline(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	for _, statement := range []string{
 		`create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint)`,
@@ -132,6 +135,7 @@ func TestBaseline(t *testing.T) {
 
 // TestRefusals starts processes that must not run, each of which is told what to do.
 func TestRefusals(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	w.refuses([]string{"process"}, "tollstream init")
 	w.must("init")
@@ -161,6 +165,7 @@ func TestRefusals(t *testing.T) {
 
 // TestReset replays the topic from the start, with the local state of the time before still there.
 func TestReset(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init")
 	truth := newTruth()
@@ -180,6 +185,7 @@ func TestReset(t *testing.T) {
 
 // TestDeadLetterRetry repairs a dead letter, twice: it becomes one row.
 func TestDeadLetterRetry(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "1")
 	truth := newTruth()

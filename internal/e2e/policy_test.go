@@ -26,7 +26,7 @@ func (w *world) setTopic(topic string, settings map[string]string) {
 
 // TestCompactedTopic has a topic of events that Kafka compacts, from the start and later.
 func TestCompactedTopic(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	admin := w.admin()
 	defer admin.Close()
@@ -66,7 +66,7 @@ func TestCompactedTopic(t *testing.T) {
 
 // TestShortRetention has a topic whose events may be gone before they are stored.
 func TestShortRetention(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "1")
 	w.setTopic(w.topic, map[string]string{"retention.ms": "3600000", "retention.bytes": "1000000"})
@@ -94,7 +94,7 @@ func TestShortRetention(t *testing.T) {
 
 // TestPolicyWithoutRight has users that may not read the settings of the topic of events.
 func TestPolicyWithoutRight(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	s := startSecured(t)
 	without := func(user string) {
 		s.root("CREATE USER `" + user + "` IDENTIFIED BY '" + kafkaUsers[user] + "'")

@@ -238,7 +238,7 @@ func (w *world) untilEnd(args ...string) string {
 // TestRecoverTable deletes what holds the counts: the group table's topic, the local stores, and
 // writes older states.
 func TestRecoverTable(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "3")
 	truth := newTruth()
@@ -323,7 +323,7 @@ func TestRecoverTable(t *testing.T) {
 // TestRecoverLoop deletes deltas from the loop before they are consumed, as its retention does,
 // under a running process.
 func TestRecoverLoop(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "3")
 	truth := newTruth()
@@ -382,7 +382,7 @@ func TestRecoverLoop(t *testing.T) {
 // TestRecoverRestored puts an older database in the place of the one that process writes to: twice
 // the same backup, with batches that are cut otherwise meanwhile, and under a running process.
 func TestRecoverRestored(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "3")
 	truth := newTruth()
@@ -430,7 +430,7 @@ func TestRecoverRestored(t *testing.T) {
 // offsets, which follow within a second. So process begins, cuts other batches than were merged,
 // and has to find out by the group table.
 func TestRecoverFailover(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	truth := newTruth()
@@ -463,6 +463,7 @@ func TestRecoverFailover(t *testing.T) {
 // TestRebuildWhileRunning rebuilds while three processes run under load: at once, twice in a row,
 // and killed in the midst.
 func TestRebuildWhileRunning(t *testing.T) {
+	inParallel(t)
 	campaign(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "4")

@@ -64,7 +64,7 @@ func (p *process) ends(texts ...string) {
 // constraint and a trigger. The rows that it refuses are dead letters with MySQL's number, one by
 // one and between others, and stop nothing.
 func TestRefusedByTable(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	onServers(t, testRefusedByTable)
 }
 
@@ -141,7 +141,7 @@ func testRefusedByTable(t *testing.T, w *world) {
 // TestRefusedAreRetried corrects a table that lacked a partition, and sends what it refused again:
 // each is stored once.
 func TestRefusedAreRetried(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	w.exec(
@@ -188,7 +188,7 @@ func (w *world) version() (v string) {
 // TestTableRefusesAll has a table that takes no row at all: process ends with one clear line and
 // rejects nothing.
 func TestTableRefusesAll(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	onServers(t, testTableRefusesAll)
 }
 
@@ -212,7 +212,7 @@ func testTableRefusesAll(t *testing.T, w *world) {
 // process ends with the error that a start gives, whether LOAD DATA clips values or INSERT refuses
 // them.
 func TestTableAltered(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	for _, load := range []string{"auto", "insert"} {
 		onServers(t, func(t *testing.T, w *world) {
 			w.must("init", "--partitions", "2")

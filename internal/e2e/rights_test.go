@@ -25,7 +25,7 @@ type right struct {
 // TestRights runs each command with the rights that docs/security.md lists for it, which are read
 // from there, and with each of them missing.
 func TestRights(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	s := startSecured(t)
 	for user, password := range kafkaUsers {
 		s.root("CREATE USER `" + user + "` IDENTIFIED BY '" + password + "'")

@@ -38,6 +38,7 @@ func (s secrets) check(t *testing.T, where, text string) {
 // TestSecrets runs commands through successes, refusals and a crash, and looks for secrets in all
 // that they show.
 func TestSecrets(t *testing.T) {
+	inParallel(t)
 	s := startSecured(t)
 	s.must("init")
 	s.must("emit", "--count", "20", "--rate", "0")

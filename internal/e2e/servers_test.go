@@ -128,7 +128,7 @@ func TestServers(t *testing.T) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
-			besideOthers(t)
+			inParallel(t)
 			w := newWorldOn(t, brokers, engine, c.options...)
 			if c.before != nil {
 				c.before(w)
@@ -174,7 +174,7 @@ func TestServers(t *testing.T) {
 // TestStorageEngines has tables of an engine without transactions: each process that was killed
 // would double rows.
 func TestStorageEngines(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.rootExec(`CREATE TABLE tolldata.livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint) ENGINE=MyISAM`)
 	convert := "ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB;"

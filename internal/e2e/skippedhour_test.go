@@ -47,7 +47,7 @@ func (w *world) rangesEqualSQL() {
 // spring that never occurs among them. Each window must be what SQL over livetolldata says, also
 // those of plazas in other zones.
 func TestSkippedHour(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	for _, date := range []string{"2026-03-29", "2026-10-25"} {
 		t.Run(date, func(t *testing.T) {
 			w := newWorld(t)

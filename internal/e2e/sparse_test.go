@@ -13,7 +13,7 @@ import (
 // partition was idle while the other went on for 400 days. Its windows are counted again from the
 // outbox, which must end: the step of that search once overflowed to 0.
 func TestSparseRevisions(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	client, err := kgo.NewClient(kgo.SeedBrokers(w.brokers), kgo.DefaultProduceTopic(w.topic),

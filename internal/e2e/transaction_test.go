@@ -14,7 +14,7 @@ import (
 // process says so, windows of the other partition close, and the end of the transaction makes all
 // of it right.
 func TestOpenTransaction(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	client := func(opts ...kgo.Opt) *kgo.Client {

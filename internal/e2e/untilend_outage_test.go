@@ -14,7 +14,7 @@ import (
 // TestUntilEndOutage has Kafka unavailable for longer than a minute right after the last delta was
 // published and before it is merged. The job waits for it, as it does at any other time.
 func TestUntilEndOutage(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	c := startFakes(t)
 	w := newWorldOn(t, strings.Join(c.ListenAddrs(), ","), engine)
 	w.must("init", "--partitions", "1")

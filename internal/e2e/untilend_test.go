@@ -11,7 +11,7 @@ import (
 // TestUntilEndStopped stops jobs before the end of the topic: while rows can't be stored, and while
 // Kafka is unavailable at the start. Whoever waits for such a job must not take it for complete.
 func TestUntilEndStopped(t *testing.T) {
-	besideOthers(t)
+	inParallel(t)
 	const why = "tollstream: stopped before all that was in the topic at the start was stored, published and merged\n"
 	w := newWorld(t)
 	w.must("init", "--partitions", "1")

@@ -214,6 +214,7 @@ func (w *world) publishedOnce(windows map[string]window) {
 // ones among them. In the end toll_window equals what SQL says of the rows, and so does toll_window
 // of a replay into empty tables, at other batch sizes.
 func TestKillWindows(t *testing.T) {
+	inParallel(t)
 	w := newWorld(t)
 	w.must("init", "--partitions", "3")
 	truth := newTruth()

@@ -32,7 +32,7 @@ func TestParseSpeed(t *testing.T) {
 func TestProfileStart(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	now, given := time.Date(2026, 3, 2, 10, 23, 2, 5, berlin), time.Date(2022, 1, 1, 0, 0, 0, 0,
 		berlin)
@@ -50,7 +50,7 @@ func TestProfileStart(t *testing.T) {
 func TestAddDays(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	for _, c := range []struct {
 		from string

@@ -84,7 +84,7 @@ func TestSteady(t *testing.T) {
 func TestSteadyFollowsTheWallClock(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	clock := Steady(time.Date(2024, 3, 31, 1, 59, 59, 0, berlin), 1)
 	if got := clock(0).String() + clock(1).String()[10:]; got != "2024-03-31 01:59:59 03:00:00" {

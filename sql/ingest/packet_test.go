@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/sql/internal/db"
 	"github.com/tollstream/tollstream/sql/internal/dbtest"
@@ -18,13 +19,7 @@ import (
 // openPacket returns a store on a server that takes packets of that many bytes.
 func openPacket(t *testing.T, engine string, packet int) *dbtest.Store {
 	t.Helper()
-	_, ok := devstack.FindMariaDB()
-	if engine == "mysql" {
-		_, ok = devstack.FindMySQL()
-	}
-	if !ok {
-		t.Skip("no " + engine + " here")
-	}
+	testkit.NeedDatabase(t, engine, devstack.HasDatabase)
 	d, err := devstack.StartDatabase(context.Background(), devstack.DatabaseConfig{
 		Engine: engine, Options: []string{fmt.Sprint("--max-allowed-packet=", packet)},
 	})
