@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
-	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/table"
 )
 
 // AwaitEnd waits until all that the topic held at an end is stored, published and merged into the
@@ -104,8 +104,7 @@ func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition
 // awaitMerged waits until the group table has merged the chains.
 func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64, epoch uint64,
 	progress *mergeProgress) error {
-	table, err := newTable(p.cfg.Cluster, p.cfg.Group, p.cfg.Log, 20*time.Millisecond,
-		goka.WithViewCallback(keepProgress))
+	view, err := table.NewProgressView(ctx, p.cfg.Cluster, p.cfg.Group, p.cfg.Log)
 	if err != nil {
 		return err
 	}
@@ -114,18 +113,18 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 	defer follow.Wait()
 	defer cancel(nil)
 	follow.Go(func() {
-		err := table.Run(following)
+		err := view.Run(following)
 		if err == nil {
 			err = errors.New("the group table is not followed any more")
 		}
 		cancel(err)
 	})
-	if err := table.WaitRecovered(following); err != nil {
+	if err := view.WaitRecovered(following); err != nil {
 		return cmp.Or(context.Cause(following), err)
 	}
 	for {
 		began := time.Now()
-		states, err := table.States()
+		states, err := view.States()
 		if err != nil {
 			return cmp.Or(context.Cause(following), err)
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
+	"github.com/tollstream/tollstream/topology/table"
 )
 
 // Processor runs the goka group: it stores the events of the topic exactly once and keeps the group
@@ -40,7 +41,7 @@ type Processor struct {
 	database, kafka *monitor.Outage
 
 	policy  policyLog     // of the topic of events
-	damaged damagedCopies // found by the runs so far
+	damaged table.Damaged // found by the runs so far
 }
 
 // NewProcessor returns a processor that has not started anything.
@@ -217,7 +218,7 @@ type run struct {
 	windows  *windows
 	gaps     gapLog
 
-	damaged *damagedCopies
+	damaged *table.Damaged
 
 	standstill *standstill
 	policy     *policyLog      // watchPolicy's alone while the run lasts
@@ -262,11 +263,11 @@ func (p *Processor) runOnce(parent context.Context) error {
 		return err
 	}
 	p.policy.report(&p.cfg, warnings)
-	table, _, err := p.cfg.Cluster.Describe(parent, kafka.TableTopic(p.cfg.Group))
+	tableTopic, _, err := p.cfg.Cluster.Describe(parent, kafka.TableTopic(p.cfg.Group))
 	if err != nil {
 		return err
 	}
-	tableDir, err := p.tableDir(table.ID)
+	tableDir, err := p.tableDir(tableTopic.ID)
 	if err != nil {
 		return err
 	}
@@ -438,7 +439,7 @@ func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
 		goka.WithHasher(kafka.Hasher),
 		goka.WithNilHandling(goka.NilProcess),
 		goka.WithPartitionChannelSize(partitionChannel),
-		goka.WithStorageBuilder((&localStores{dir: stateDir, log: r.cfg.Log, damaged: r.damaged}).open),
+		goka.WithStorageBuilder((&table.Stores{Dir: stateDir, Log: r.cfg.Log, Damaged: r.damaged}).Open),
 		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)),
 		goka.WithConsumerSaramaBuilder(
 			kafka.TapConsumer(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table")), r.judge)),

@@ -13,7 +13,7 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/table"
 )
 
 func verifyCommand() *cli.Command {
@@ -64,8 +64,8 @@ func runVerify(c *cli.Context, steps *command.Steps) (*verify.Report, error) {
 		return nil, err
 	}
 	defer func() { _ = cfg.Store.Close() }()
-	scan, location, err := live.Check(c.Context, cfg, func() (*topology.TableScan, error) {
-		return topology.NewTableScan(c.Context, con.Cluster, con.Group)
+	scan, location, err := live.Check(c.Context, cfg, func() (*table.Scan, error) {
+		return table.NewScan(c.Context, con.Cluster, con.Group)
 	})
 	if err != nil {
 		return nil, err

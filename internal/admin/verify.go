@@ -12,8 +12,8 @@ import (
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/table"
 )
 
 // Verify compares the group table and the database while processes may go on to write. Each step
@@ -26,7 +26,7 @@ import (
 //     1 and 2
 //  4. the database in one snapshot, which holds all that 3 has merged
 func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
-	scan *topology.TableScan, deep bool,
+	scan *table.Scan, deep bool,
 	steps *command.Steps) (*verify.Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

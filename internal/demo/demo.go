@@ -27,6 +27,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/table"
 )
 
 // Config is how [Run] plays a demo.
@@ -248,7 +249,7 @@ func (d *demo) awaitEnd(ctx context.Context) error {
 // verdict verifies everything, checksums of the rows included, prints the result, and reports
 // whether all is exact.
 func (d *demo) verdict(ctx context.Context) (exact bool, err error) {
-	states, err := topology.ReadTable(ctx, d.con.Cluster, d.con.Group)
+	states, err := table.Read(ctx, d.con.Cluster, d.con.Group)
 	if err != nil {
 		return false, err
 	}

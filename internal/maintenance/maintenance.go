@@ -17,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/table"
 )
 
 // Retention is how long data that is derived from events is kept, and how often maintenance runs.
@@ -113,8 +114,8 @@ func (m *Maintainer) Run(ctx context.Context) {
 	}
 }
 
-// owner reports whether this process is the one of the group that does maintenance: the one with the
-// first partition of the topic. That two are it for a moment does no harm: each step is a small
+// owner reports whether this process is the one of the group that does maintenance: the one with
+// the first partition of the topic. That two are it for a moment does no harm: each step is a small
 // transaction that checks whether it is valid.
 func (m *Maintainer) owner() bool {
 	_, owned := m.cfg.Topology.Stats.Read().ByPartition[0]
@@ -227,7 +228,7 @@ func skewKey(skews []toll.Skew) string {
 func (m *Maintainer) readStates(ctx context.Context) (map[int16]*toll.State, error) {
 	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
 	defer cancel()
-	return topology.ReadTable(ctx, m.cfg.Topology.Cluster, m.cfg.Topology.Group)
+	return table.Read(ctx, m.cfg.Topology.Cluster, m.cfg.Topology.Group)
 }
 
 // compact joins the batches of all partitions, and rolls old ones up where there are states. It

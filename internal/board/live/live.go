@@ -17,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/table"
 )
 
 // Config is what is read, and from where.
@@ -42,7 +43,7 @@ type Config struct {
 type Reader struct {
 	cfg      Config
 	location *time.Location // of the database's clock
-	table    *topology.Table
+	table    *table.View
 	checker  *verify.PlazaChecker
 	marks    *topology.WatermarkReader
 
@@ -64,12 +65,12 @@ type Reader struct {
 // Open returns a reader of a database that was checked: it refuses one that serves something else.
 // The reader closes the store; so does Open where it fails.
 func Open(ctx context.Context, cfg Config) (*Reader, error) {
-	newTable := topology.NewTable
+	newTable := table.NewView
 	if cfg.Relaxed {
-		newTable = topology.NewFollowedTable
+		newTable = table.NewFollowedView
 	}
-	table, location, err := Check(ctx, cfg, func() (*topology.Table, error) {
-		return newTable(cfg.Cluster, cfg.Group, cfg.Log)
+	table, location, err := Check(ctx, cfg, func() (*table.View, error) {
+		return newTable(ctx, cfg.Cluster, cfg.Group, cfg.Log)
 	})
 	if err != nil {
 		_ = cfg.Store.Close()

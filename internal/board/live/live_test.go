@@ -13,8 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/table"
 )
 
 // countingContext counts what waits for its end.
@@ -77,9 +77,9 @@ func TestReaderClosesTable(t *testing.T) {
 	}
 	defer store.Close()
 	opened := make(chan struct{})
-	open := func() (*topology.Table, error) {
+	open := func() (*table.View, error) {
 		defer close(opened)
-		return topology.NewTable(cluster, "tollstream", slog.New(slog.DiscardHandler))
+		return table.NewView(t.Context(), cluster, "tollstream", slog.New(slog.DiscardHandler))
 	}
 	if _, _, err := Check(t.Context(), Config{Cluster: cluster, Topic: "toll", Group: "tollstream",
 		Store: store, Timezone: "UTC"}, open); err == nil {
@@ -96,7 +96,7 @@ func TestReaderClosesTable(t *testing.T) {
 
 // TestAwaitTable has a broker that takes connections and does not answer.
 func TestAwaitTable(t *testing.T) {
-	_, err := awaitTable(t.Context(), make(chan opening[*topology.Table]), []string{"kafka:9092"},
+	_, err := awaitTable(t.Context(), make(chan opening[*table.View]), []string{"kafka:9092"},
 		time.Millisecond)
 	if err == nil ||
 		!strings.Contains(err.Error(), "connect to Kafka at kafka:9092: no answer for 1ms") {
@@ -104,7 +104,7 @@ func TestAwaitTable(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := awaitTable(ctx, make(chan opening[*topology.Table]), nil, time.Hour); !errors.Is(err,
+	if _, err := awaitTable(ctx, make(chan opening[*table.View]), nil, time.Hour); !errors.Is(err,
 		context.Canceled) {
 		t.Errorf("interrupted: %v", err)
 	}

@@ -1,4 +1,4 @@
-package topology
+package table
 
 import (
 	"runtime"
@@ -13,10 +13,10 @@ import (
 // TestTableLeavesNothing reads the group table again and again, as a process does to add up old
 // batches: nothing of it stays.
 func TestTableLeavesNothing(t *testing.T) {
-	_, cluster := emitterBroker(t, kfake.SeedTopics(4, kafka.TableTopic("group")))
+	_, cluster := testBroker(t, kfake.SeedTopics(4, kafka.TableTopic("group")))
 	read := func() {
 		t.Helper()
-		states, err := ReadTable(t.Context(), cluster, "group")
+		states, err := Read(t.Context(), cluster, "group")
 		if err != nil || len(states) != 0 {
 			t.Fatalf("%d states, %v", len(states), err)
 		}

@@ -1,4 +1,5 @@
-package topology
+// Package table reads the group table, and keeps its local copies.
+package table
 
 import (
 	"context"
@@ -19,8 +20,8 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// Table reads the group table, in memory and apart from any processor's store.
-type Table struct {
+// View reads the group table, in memory and apart from any processor's store.
+type View struct {
 	view *goka.View
 
 	// goka takes its partitions away when a view ends, whoever reads them. So the end waits for
@@ -37,24 +38,30 @@ type Table struct {
 	connections []io.Closer // which goka opens, and leaves open
 }
 
-// NewTable returns a reader of a group's table that has not started; Run, which closes its
+// NewView returns a reader of a group's table that has not started; Run, which closes its
 // connections, or Close is to be called. A table that does not exist is a [toll.PermanentError].
-func NewTable(cluster kafka.Cluster, group string, log *slog.Logger) (*Table, error) {
-	return newTable(cluster, group, log, 20*time.Millisecond)
+func NewView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger) (*View, error) {
+	return newView(ctx, cluster, group, log, 20*time.Millisecond)
 }
 
-// NewFollowedTable is like [NewTable], for a table that is followed for long: it asks the broker
+// NewFollowedView is like [NewView], for a table that is followed for long: it asks the broker
 // five times less often, which is a good percent of a core, and takes up to a tenth of a second
 // more to begin and to end.
-func NewFollowedTable(cluster kafka.Cluster, group string, log *slog.Logger) (*Table, error) {
-	return newTable(cluster, group, log, 100*time.Millisecond)
+func NewFollowedView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger) (*View, error) {
+	return newView(ctx, cluster, group, log, 100*time.Millisecond)
 }
 
-// newTable returns a reader. wait is how long a fetch waits for something new; what is new comes at
+// NewProgressView is like [NewView], of which the states hold only how far each plaza has come.
+func NewProgressView(ctx context.Context, cluster kafka.Cluster, group string,
+	log *slog.Logger) (*View, error) {
+	return newView(ctx, cluster, group, log, 20*time.Millisecond, goka.WithViewCallback(keepProgress))
+}
+
+// newView returns a reader. wait is how long a fetch waits for something new; what is new comes at
 // once.
-func newTable(cluster kafka.Cluster, group string, log *slog.Logger, wait time.Duration,
-	more ...goka.ViewOption) (*Table, error) {
-	if _, err := describeTable(context.Background(), cluster, group); err != nil {
+func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger, wait time.Duration,
+	more ...goka.ViewOption) (*View, error) {
+	if _, err := describeTable(ctx, cluster, group); err != nil {
 		return nil, err
 	}
 	consumer := cluster.Config("view")
@@ -62,7 +69,7 @@ func newTable(cluster kafka.Cluster, group string, log *slog.Logger, wait time.D
 	consumer.Consumer.MaxWaitTime = wait
 	tm := goka.NewTopicManagerConfig()
 	tm.NoCreate = true
-	t := &Table{refused: make(chan struct{})}
+	t := &View{refused: make(chan struct{})}
 	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), wire.StateCodec{},
 		append(more,
 			goka.WithViewLogger(kafka.GokaLogger{Log: log}),
@@ -118,11 +125,11 @@ func describeTable(ctx context.Context, cluster kafka.Cluster, group string) (ka
 }
 
 // Close closes the connections of a table that is not to be run.
-func (t *Table) Close() { t.disconnect() }
+func (t *View) Close() { t.disconnect() }
 
 // disconnect closes what goka opened. Some of it goka may have closed by itself, which is no
 // failure.
-func (t *Table) disconnect() {
+func (t *View) disconnect() {
 	for _, c := range t.connections {
 		_ = c.Close()
 	}
@@ -130,7 +137,7 @@ func (t *Table) disconnect() {
 }
 
 // judge takes an error of reading the topic.
-func (t *Table) judge(err error) {
+func (t *View) judge(err error) {
 	if err = kafka.ConsumeError(err); toll.IsPermanent(err) {
 		t.refuse.Do(func() {
 			t.why = err
@@ -140,7 +147,7 @@ func (t *Table) judge(err error) {
 }
 
 // Run keeps the table up to date until ctx ends, and returns nil then.
-func (t *Table) Run(ctx context.Context) error {
+func (t *View) Run(ctx context.Context) error {
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	end := func() {
@@ -174,10 +181,10 @@ func (t *Table) Run(ctx context.Context) error {
 }
 
 // Recovered reports whether the table holds all that was in its topic when Run began.
-func (t *Table) Recovered() bool { return t.view.Recovered() }
+func (t *View) Recovered() bool { return t.view.Recovered() }
 
 // WaitRecovered waits until the table holds all that was in its topic when Run began.
-func (t *Table) WaitRecovered(ctx context.Context) error {
+func (t *View) WaitRecovered(ctx context.Context) error {
 	for {
 		if t.Recovered() {
 			return nil
@@ -193,7 +200,7 @@ func (t *Table) WaitRecovered(ctx context.Context) error {
 }
 
 // States returns the state of every plaza. The caller owns them.
-func (t *Table) States() (map[int16]*toll.State, error) {
+func (t *View) States() (map[int16]*toll.State, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.ended {

@@ -1,4 +1,4 @@
-package topology
+package table
 
 import (
 	"maps"
@@ -15,7 +15,7 @@ import (
 
 // TestTableScan reads a table's topic, and what was added to it since.
 func TestTableScan(t *testing.T) {
-	_, cluster := emitterBroker(t, kfake.SeedTopics(2, kafka.TableTopic("group")))
+	_, cluster := testBroker(t, kfake.SeedTopics(2, kafka.TableTopic("group")))
 	producer, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
@@ -36,7 +36,7 @@ func TestTableScan(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	scan, err := NewTableScan(t.Context(), cluster, "group")
+	scan, err := NewScan(t.Context(), cluster, "group")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,13 +71,13 @@ func TestTableScan(t *testing.T) {
 	put(0, "4000", 6)
 	put(1, "4002", 7)
 	expect(map[int16]int64{4000: 6, 4001: 2, -7: 5, 4002: 7})
-	if states, err := ReadTable(t.Context(), cluster, "group"); err != nil ||
+	if states, err := Read(t.Context(), cluster, "group"); err != nil ||
 		!slices.Equal(slices.Sorted(maps.Keys(states)), []int16{-7, 4000, 4001, 4002}) {
 		t.Errorf("got %v, %v", states, err)
 	}
 
-	_, missing := emitterBroker(t)
-	if _, err := NewTableScan(t.Context(), missing, "group"); !toll.IsPermanent(err) {
+	_, missing := testBroker(t)
+	if _, err := NewScan(t.Context(), missing, "group"); !toll.IsPermanent(err) {
 		t.Errorf("a table that does not exist: %v", err)
 	}
 }

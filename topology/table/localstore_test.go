@@ -1,4 +1,4 @@
-package topology
+package table
 
 import (
 	"encoding/binary"
@@ -29,9 +29,9 @@ const (
 func TestLocalStoreDamaged(t *testing.T) {
 	fill := func(t *testing.T, dir string) {
 		t.Helper()
-		stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-			damaged: new(damagedCopies)}
-		s, err := stores.open("table", 0)
+		stores := &Stores{Dir: dir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Damaged: new(Damaged)}
+		s, err := stores.Open("table", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -98,8 +98,8 @@ func TestLocalStoreDamaged(t *testing.T) {
 				if err := damage(path, info.Size()); err != nil {
 					t.Fatal(err)
 				}
-				stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-					damaged: new(damagedCopies)}
+				stores := &Stores{Dir: dir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+					Damaged: new(Damaged)}
 				var offset int64
 				for range 3 { // a copy that fails while it is read is thrown away at the next opening
 					if offset, err = readCopy(t, stores); err == nil {
@@ -123,9 +123,9 @@ func TestLocalStoreDamaged(t *testing.T) {
 }
 
 // readCopy reads all of a copy, and fails the test where a value is older than the offset says.
-func readCopy(t *testing.T, stores *localStores) (offset int64, err error) {
+func readCopy(t *testing.T, stores *Stores) (offset int64, err error) {
 	t.Helper()
-	s, err := stores.open("table", 0)
+	s, err := stores.Open("table", 0)
 	if err != nil {
 		return 0, err
 	}
@@ -171,12 +171,12 @@ func writeAt(path string, at int64, b []byte) error {
 }
 
 // TestLocalStoreFooters changes each byte of a table's footer, all else being right. The copy is
-// made anew, and takes no more memory than a store has.
+// rebuilt, and takes no more memory than a store has.
 func TestLocalStoreFooters(t *testing.T) {
 	dir := t.TempDir()
-	stores := &localStores{dir: dir, log: slog.New(slog.DiscardHandler), damaged: new(damagedCopies)}
+	stores := &Stores{Dir: dir, Log: slog.New(slog.DiscardHandler), Damaged: new(Damaged)}
 	for range 2 { // the second opening writes what the journal holds to a table
-		s, err := stores.open("table", 0)
+		s, err := stores.Open("table", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,10 +235,10 @@ func TestLocalStoreFooters(t *testing.T) {
 func TestLocalStoreHalfTable(t *testing.T) {
 	dir := t.TempDir()
 	var log strings.Builder
-	stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(&log, nil)),
-		damaged: new(damagedCopies)}
+	stores := &Stores{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Damaged: new(Damaged)}
 	for round := range int64(3) {
-		s, err := stores.open("table", 0)
+		s, err := stores.Open("table", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -262,9 +262,9 @@ func TestLocalStoreHalfTable(t *testing.T) {
 // TestLocalStoreForeignWrite lets another process write between two writes of ours: what it wrote
 // is not in the copy, so the next recovery has to read from there.
 func TestLocalStoreForeignWrite(t *testing.T) {
-	stores := &localStores{dir: t.TempDir(), log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		damaged: new(damagedCopies)}
-	s, err := stores.open("table", 3)
+	stores := &Stores{Dir: t.TempDir(), Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Damaged: new(Damaged)}
+	s, err := stores.Open("table", 3)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -294,7 +294,7 @@ func TestLocalStoreForeignWrite(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = stores.open("table", 3); err != nil {
+	if s, err = stores.Open("table", 3); err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
@@ -313,9 +313,9 @@ func TestLocalStoreKeeps(t *testing.T) {
 	dir := t.TempDir()
 	open := func(dir string) storage.Storage {
 		t.Helper()
-		stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(io.Discard, nil)),
-			damaged: new(damagedCopies)}
-		s, err := stores.open("table", 0)
+		stores := &Stores{Dir: dir, Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			Damaged: new(Damaged)}
+		s, err := stores.Open("table", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -410,14 +410,14 @@ func TestLocalStoreKeeps(t *testing.T) {
 func TestLocalStoreOutside(t *testing.T) {
 	dir := t.TempDir()
 	var log strings.Builder
-	stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(&log, nil)),
-		damaged: new(damagedCopies)}
-	s, err := stores.open("table", 0)
+	stores := &Stores{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil)),
+		Damaged: new(Damaged)}
+	s, err := stores.Open("table", 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if _, err := stores.open("table", 0); err == nil { // as it is in use
+	if _, err := stores.Open("table", 0); err == nil { // as it is in use
 		t.Fatal("a copy was opened twice")
 	}
 	if entries, err := os.ReadDir(filepath.Join(dir, "table.0")); err != nil || len(entries) == 0 ||
@@ -429,12 +429,12 @@ func TestLocalStoreOutside(t *testing.T) {
 // TestLocalStoreDamagedInUse damages a copy that is in use: the run ends, and the next one makes
 // the copy anew.
 func TestLocalStoreDamagedInUse(t *testing.T) {
-	dir, damaged := t.TempDir(), new(damagedCopies)
+	dir, damaged := t.TempDir(), new(Damaged)
 	var log strings.Builder
 	open := func() storage.Storage { // as each run does, with stores of its own
 		t.Helper()
-		stores := &localStores{dir: dir, log: slog.New(slog.NewTextHandler(&log, nil)), damaged: damaged}
-		s, err := stores.open("table", 0)
+		stores := &Stores{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil)), Damaged: damaged}
+		s, err := stores.Open("table", 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -460,7 +460,7 @@ func TestLocalStoreDamagedInUse(t *testing.T) {
 	s = open()
 	defer s.Close()
 	if offset, err := s.GetOffset(noOffset); err != nil || offset != noOffset ||
-		strings.Count(log.String(), "made anew") != 1 {
+		strings.Count(log.String(), "is rebuilt") != 1 {
 		t.Errorf("offset %d, %v\n%s", offset, err, &log)
 	}
 }

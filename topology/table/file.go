@@ -1,4 +1,4 @@
-package topology
+package table
 
 import (
 	"encoding/binary"

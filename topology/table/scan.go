@@ -1,4 +1,4 @@
-package topology
+package table
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
-// TableScan reads the group table as its topic holds it at one moment. It takes less time than a
-// [Table], which goka has to set up and which follows the topic.
-type TableScan struct {
+// Scan reads the group table as its topic holds it at one moment. It takes less time than a
+// [View], which goka has to set up and which follows the topic.
+type Scan struct {
 	client     *fetch.Client
 	partitions []scannedPartition
 }
@@ -30,9 +30,9 @@ type scannedPartition struct {
 	values map[string]*[]byte // by key, the last of each
 }
 
-// NewTableScan returns a scan that has read nothing. Close is to be called. A table that does not
+// NewScan returns a scan that has read nothing. Close is to be called. A table that does not
 // exist is a [toll.PermanentError].
-func NewTableScan(ctx context.Context, cluster kafka.Cluster, group string) (*TableScan, error) {
+func NewScan(ctx context.Context, cluster kafka.Cluster, group string) (*Scan, error) {
 	info, err := describeTable(ctx, cluster, group)
 	if err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func NewTableScan(ctx context.Context, cluster kafka.Cluster, group string) (*Ta
 	if err != nil {
 		return nil, err
 	}
-	t := &TableScan{client: client, partitions: make([]scannedPartition, info.Partitions)}
+	t := &Scan{client: client, partitions: make([]scannedPartition, info.Partitions)}
 	for i := range t.partitions {
 		t.partitions[i].values = map[string]*[]byte{}
 	}
@@ -49,10 +49,10 @@ func NewTableScan(ctx context.Context, cluster kafka.Cluster, group string) (*Ta
 }
 
 // Close closes the connections.
-func (t *TableScan) Close() { t.client.Close() }
+func (t *Scan) Close() { t.client.Close() }
 
 // Advance reads on, to where the topic ends when it is called.
-func (t *TableScan) Advance(ctx context.Context) error {
+func (t *Scan) Advance(ctx context.Context) error {
 	errs := make([]error, len(t.partitions))
 	var all sync.WaitGroup
 	for i := range t.partitions {
@@ -68,7 +68,7 @@ func (t *TableScan) Advance(ctx context.Context) error {
 // scanPatience is how long a partition may fail, as it does while its leader restarts.
 const scanPatience = 30 * time.Second
 
-func (t *TableScan) advance(ctx context.Context, number int32, p *scannedPartition) error {
+func (t *Scan) advance(ctx context.Context, number int32, p *scannedPartition) error {
 	began := time.Now()
 	for {
 		start, end, err := t.client.Bounds(ctx, number)
@@ -101,7 +101,7 @@ func (p *scannedPartition) take(r *kgo.Record) {
 }
 
 // States returns the state of every plaza. The caller owns them.
-func (t *TableScan) States() (map[int16]*toll.State, error) {
+func (t *Scan) States() (map[int16]*toll.State, error) {
 	states := map[int16]*toll.State{}
 	for i := range t.partitions {
 		for key, value := range t.partitions[i].values {
@@ -121,10 +121,10 @@ func (t *TableScan) States() (map[int16]*toll.State, error) {
 	return states, nil
 }
 
-// ReadTable returns the state of every plaza, as it is in the group table's topic now.
-func ReadTable(ctx context.Context, cluster kafka.Cluster, group string) (map[int16]*toll.State,
+// Read returns the state of every plaza, as it is in the group table's topic now.
+func Read(ctx context.Context, cluster kafka.Cluster, group string) (map[int16]*toll.State,
 	error) {
-	t, err := NewTableScan(ctx, cluster, group)
+	t, err := NewScan(ctx, cluster, group)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package topology
+package table
 
 import (
 	"errors"
@@ -18,23 +18,23 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// localStores opens the local copies of the group table, a LevelDB per partition. They are caches:
+// Stores opens the local copies of the group table, a LevelDB per partition. They are caches:
 // a copy that can't be read is thrown away, and goka then reads the partition from Kafka.
-type localStores struct {
-	dir     string
-	log     *slog.Logger
-	damaged *damagedCopies // outlives this run, which ends with the failure that it notes
+type Stores struct {
+	Dir     string
+	Log     *slog.Logger
+	Damaged *Damaged // outlives this run, which ends with the failure that it notes
 }
 
-// damagedCopies are folders of copies that failed while they were used, to be thrown away at the
+// Damaged are the folders of copies that failed while they were used, to be thrown away at the
 // next opening.
-type damagedCopies struct {
+type Damaged struct {
 	mu     sync.Mutex
 	byPath map[string]error
 }
 
 // add notes the first failure of a copy.
-func (d *damagedCopies) add(path string, err error) {
+func (d *Damaged) add(path string, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.byPath == nil {
@@ -46,7 +46,7 @@ func (d *damagedCopies) add(path string, err error) {
 }
 
 // take returns the failure of a copy, nil for none, and forgets it.
-func (d *damagedCopies) take(path string) error {
+func (d *Damaged) take(path string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	err := d.byPath[path]
@@ -64,10 +64,10 @@ func storeOptions() *opt.Options {
 	return &opt.Options{WriteBuffer: storeBytes, BlockCacheCapacity: storeBytes, Strict: opt.StrictAll}
 }
 
-// open is a storage.Builder.
-func (l *localStores) open(topic string, partition int32) (storage.Storage, error) {
-	path := filepath.Join(l.dir, fmt.Sprintf("%s.%d", topic, partition))
-	if damage := l.damaged.take(path); damage != nil {
+// Open is a [storage.Builder].
+func (l *Stores) Open(topic string, partition int32) (storage.Storage, error) {
+	path := filepath.Join(l.Dir, fmt.Sprintf("%s.%d", topic, partition))
+	if damage := l.Damaged.take(path); damage != nil {
 		if err := l.discard(path, partition, damage); err != nil {
 			return nil, err
 		}
@@ -98,7 +98,7 @@ func (l *localStores) open(topic string, partition int32) (storage.Storage, erro
 		if err := l.discard(path, partition, err); err != nil {
 			return nil, err
 		}
-		return l.open(topic, partition)
+		return l.Open(topic, partition)
 	}
 	return s, nil
 }
@@ -116,8 +116,8 @@ func isOutside(err error) bool {
 	return false
 }
 
-func (l *localStores) discard(path string, partition int32, cause error) error {
-	l.log.Warn("the local copy of the group table is damaged; it is made anew from Kafka", "partition",
+func (l *Stores) discard(path string, partition int32, cause error) error {
+	l.Log.Warn("the local copy of the group table is damaged; it is rebuilt from Kafka", "partition",
 		partition, "error", kafka.Brief(cause))
 	if err := os.RemoveAll(path); err != nil {
 		return fmt.Errorf("remove the local copy of the group table: %w", err)
@@ -140,7 +140,7 @@ const noOffset = 0
 //     lost copy does.
 type localStore struct {
 	storage.Storage
-	owner *localStores
+	owner *Stores
 	path  string
 	files io.Closer // of the LevelDB
 
@@ -161,7 +161,7 @@ const (
 
 func (s *localStore) note(err error) error {
 	if err != nil && !isOutside(err) && !strings.Contains(err.Error(), leveldb.ErrClosed.Error()) {
-		s.owner.damaged.add(s.path, err)
+		s.owner.Damaged.add(s.path, err)
 	}
 	return err
 }
