@@ -29,17 +29,12 @@ func windowFlags() []cli.Flag {
 		&cli.DurationFlag{Name: "idle", EnvVars: command.Env("idle"), Value: toll.DefaultIdle,
 			Category: category,
 			Usage:    "`TIME` after which a partition without records no longer holds the watermark back"},
-		plazasFileFlag(category),
+		&cli.StringFlag{Name: "plazas-file", EnvVars: command.Env("plazas-file"), Category: category,
+			Usage: "CSV `FILE` with the plazas' names, roads, lanes, capacities and timezones"},
 		&cli.StringFlag{Name: "equivalents", EnvVars: command.Env("equivalents"),
 			Value: traffic.DefaultEquivalents().String(), Category: category,
 			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is not named counts as 1"},
 	}
-}
-
-func plazasFileFlag(category string) cli.Flag {
-	return &cli.StringFlag{Name: "plazas-file", EnvVars: command.Env("plazas-file"),
-		Category: category,
-		Usage:    "CSV `FILE` with the plazas' names, roads, lanes, capacities and timezones"}
 }
 
 func windowsFrom(c *cli.Context) (pipeline.Windows, error) {
