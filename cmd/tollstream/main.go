@@ -1,5 +1,5 @@
 // Command tollstream stores the events of toll plazas exactly once and shows the congestion at each
-// plaza beside the proof of it. `tollstream --help` lists what it does.
+// plaza next to the proof of it. `tollstream --help` lists what it does.
 package main
 
 import (

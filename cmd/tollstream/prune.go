@@ -20,20 +20,21 @@ func pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "prune",
 		Usage: "deletes old rows of livetolldata, and keeps verify exact",
-		Description: `Deletes the rows of livetolldata with a timestamp before a time, some at a time, while processes run or not. Each
-			transaction notes what it deletes, count and checksum, so verify is exact at every moment; a row that someone else
-			deletes is missed as before. Counts, windows and the group table stay as they are.
+		Description: `Deletes the rows of livetolldata with a timestamp before a time, some at a time, whether or not processes run. Each
+			transaction records the count and checksum of what it deletes, so verify is exact at every moment; a row that someone else
+			deletes is still a mismatch. Counts, windows and the group table stay as they are.
 
 			The time is on the clock of the database's timezone: a date, a date and a time, or how far back from now, in days or
 			hours. Now is the earliest of event time, the newest record's timestamp, MySQL's clock and this machine's, so one
-			wrong clock deletes nothing. A prune that was interrupted goes on when it is run again. The rows are gone for good.`,
+			wrong clock deletes nothing. To continue an interrupted prune, run it again. The rows are deleted for good.`,
 		UsageText: `tollstream prune --before 90d --dry-run
 			tollstream prune --before 2022-02-10 --yes
 			tollstream prune --before "2022-02-10 10:00" --yes`,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "before",
 				Usage: "delete rows from before this `TIME`: 2022-02-10, \"2022-02-10 10:00\", or 90d"},
-			&cli.IntFlag{Name: "batch-rows", EnvVars: command.Env("batch-rows"), Value: retention.DefaultPruneRows,
+			&cli.IntFlag{Name: "batch-rows", EnvVars: command.Env("batch-rows"),
+				Value: retention.DefaultPruneRows,
 				Usage: "most `ROWS` that one transaction deletes"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only count the rows"},
 			&cli.BoolFlag{Name: "yes", Usage: "do it"},

@@ -13,18 +13,18 @@ func rebuildCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rebuild",
 		Usage: "recomputes the group table from the database",
-		Description: `Makes the group table anew out of the outbox in toll_batch: after the database was restored from a backup, after a
-			failover that lost its last commits, or where the topic GROUP-table was deleted or damaged. It raises the epoch in one
-			transaction; states from before count as empty from then on, and the processes publish every batch again.
+		Description: `Recomputes the group table from the outbox in toll_batch. Use it after the database was restored from a backup, after a
+			failover that lost its last commits, or when the topic GROUP-table was deleted or damaged. It raises the epoch in one
+			transaction: older states count as empty from then on, and the processes publish every batch again.
 
-			Where the topic of events was given more partitions, it makes GROUP-loop and GROUP-table anew with as many; no process may
-			run then. Else it can be run at any time, while processes run or not, and as often as one likes. The rows of livetolldata, the windows
-			and the congestion stay as they are. What a restored database lacks is read again from the topic, as far as that
-			still holds it.`,
+			If the topic of events was given more partitions, rebuild recreates GROUP-loop and GROUP-table with as many; no process may
+			run then. Otherwise it can run at any time, with or without processes, and any number of times. The rows of livetolldata,
+			the windows and the congestion stay as they are. The processes read again from the topic what a restored database lacks,
+			as far as the topic still holds it.`,
 		UsageText: `tollstream rebuild
 			tollstream rebuild --yes`,
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "yes", Usage: "do it; without it rebuild only says what it would do"},
+			&cli.BoolFlag{Name: "yes", Usage: "do it; without it rebuild only reports what it would do"},
 			&cli.BoolFlag{Name: "json", Usage: "print what was done as JSON"},
 		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {

@@ -18,17 +18,17 @@ func resetCommand() *cli.Command {
 			again that the topic still holds.
 
 			Stop every process of the group first. A reset that was interrupted is completed by running it again. Rows that
-			livetolldata held before tollstream can't be told from the others; where there are any, reset refuses unless they may go
-			as well.
+			livetolldata held before tollstream can't be distinguished from the others; if there are any, reset refuses unless --all-rows
+			allows it.
 
 			What the topic no longer holds can't be replayed: its retention may have deleted the head, or it was created again.
-			reset counts the rows that would be lost so, and refuses unless --lose-rows allows it.`,
+			reset counts the rows that would be lost, and refuses unless --lose-rows allows it.`,
 		UsageText: `tollstream reset
 			tollstream reset --yes
 			tollstream reset --yes --lose-rows
 			tollstream reset --yes --all-rows`,
 		Flags: append(append([]cli.Flag{
-			&cli.BoolFlag{Name: "yes", Usage: "do it; without it reset only says what it would delete"},
+			&cli.BoolFlag{Name: "yes", Usage: "do it; without it reset only reports what it would delete"},
 			&cli.BoolFlag{Name: "all-rows", Usage: "delete also the rows that tollstream did not store"},
 			&cli.BoolFlag{Name: "lose-rows",
 				Usage: "delete also the rows whose records the topic no longer holds"},

@@ -21,8 +21,8 @@ func verifyCommand() *cli.Command {
 		Name:  "verify",
 		Usage: "proves that every event is one row and counted once",
 		Description: `Compares rows, batches, dead letters, windows and the group table with each other in one snapshot of the
-			database. It is right at any time, also while processes run at full speed, and changes nothing. Exit status 0 says
-			that all holds; events that are stored and not yet counted are in flight, which is healthy.
+			database. It is right at any time, also while processes run at full speed, and changes nothing. Exit status 0 means
+			that everything is consistent; events that are stored and not yet counted are in flight, which is healthy.
 
 			The windows are those of the last two days before the newest that closed. With --deep it checks all windows, counts
 			the rows minute by minute, and computes the checksum of all rows, and so finds rows that were changed.`,

@@ -23,8 +23,8 @@ func viewCommand() *cli.Command {
 		Description: `Without --plaza it lists all plazas, the busiest first, and how they stand: saturated, busy, free, below
 			usual. With it, one plaza: its congestion with since when and why, vehicles by type, in the last minute, quarter of an
 			hour and hour of event time, minute by minute, the windows that closed last, and how many vehicles came late. The
-			counts come from the group table, windows and congestion from the tables toll_window and toll_congestion; beside
-			them stands what the rows in livetolldata say.
+			counts come from the group table, windows and congestion from the tables toll_window and toll_congestion; next
+			to them is what the rows in livetolldata add up to.
 
 			Event time is that of the events themselves. The stream's time is the median of the plazas' latest minutes, so a few
 			wrong clocks don't move it. A window is final once the watermark has passed its end. One plaza is shown by its own
@@ -33,7 +33,7 @@ func viewCommand() *cli.Command {
 			A count of rows that takes longer than 3 s is cut off; the optional indexes in sql/indexes.sql make it fast.
 
 			On a terminal, --watch fills the screen with a table that stays live: the keys ↑ ↓ and Enter open a plaza, a letter sorts, /
-			filters, Space stands still, ? explains all of it, q quits. What needs someone to look comes first, unless --sort says
+			filters, Space pauses, ? explains all of it, q quits. What needs someone to look comes first, unless --sort says
 			otherwise. With --plain, and where there is no terminal, it prints what it would print once, every second.
 
 			With --listen it serves all of that as a page that stays live, until interrupted: with an API for JSON and CSV at

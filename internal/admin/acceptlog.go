@@ -93,7 +93,7 @@ func planAcceptance(ctx context.Context, store *sql.Store, client *fetch.Client,
 	if d.End < c.Next {
 		return nil,
 			toll.Permanent(
-				"wait until it has grown beyond that; or replay the topic, after a look at what that loses: tollstream reset",
+				"wait until the log ends beyond that; or replay the topic: tollstream reset reports what that loses",
 				"partition %d ends at offset %s, below %s, up to which was stored: what comes in between would not be stored, nor counted here",
 				c.Partition, text.Number(d.End), text.Number(c.Next))
 	}
@@ -119,7 +119,7 @@ func planAcceptance(ctx context.Context, store *sql.Store, client *fetch.Client,
 const logsPatience = 20 * time.Second
 
 // checkLogs compares the log of each partition with what was stored of it. What can't be compared
-// is no failure of verify, which says why.
+// does not fail verify, which reports why.
 func checkLogs(ctx context.Context, con endpoint.Connection,
 	store *sql.Store) (map[int32]verify.LogCheck, error) {
 	m, err := store.Meta(ctx)

@@ -47,7 +47,7 @@ func ParseBefore(text string) (Before, error) {
 	return b, nil
 }
 
-// String says which rows are old.
+// String describes which rows are old.
 func (b Before) String() string {
 	if b.ago > 0 {
 		return "from more than " + b.Text + " ago"
@@ -60,7 +60,7 @@ func (b Before) String() string {
 func (b Before) resolve(location *time.Location, clocks toll.Clocks) (toll.WallTime, error) {
 	now, known := clocks.Now()
 	if !known {
-		return 0, errors.New("prune: it is not known how late it is")
+		return 0, errors.New("prune: no clock is known")
 	}
 	if b.ago > 0 {
 		return toll.WallTimeOf(now.In(location).Add(-b.ago)), nil

@@ -17,7 +17,7 @@ import (
 const rebuildLine = "tollstream rebuild --yes"
 
 // Rebuild raises the epoch, so that the processes publish every batch again and the group table is
-// recomputed. Without yes it refuses, and says what it would do.
+// recomputed. Without yes it refuses, and reports what it would do.
 func Rebuild(ctx context.Context, con endpoint.Connection, store *sql.Store, yes bool,
 	did func(...string)) error {
 	info, found, err := con.Cluster.Describe(ctx, con.Topic)
@@ -34,7 +34,8 @@ func Rebuild(ctx context.Context, con endpoint.Connection, store *sql.Store, yes
 	if !yes {
 		return hint.With(
 			hint.Usagef(
-				"--yes is missing: rebuild counts all plazas of group %s anew: it has %s published again; rows, windows and congestion stay",
+				"--yes is missing: rebuild recomputes all plazas of group %s: the processes publish %s again; "+
+					"rows, windows and congestion stay",
 				con.Group, batchesOf(plan)), "to do it, run: "+rebuildLine)
 	}
 	// A restored database may be of an older epoch than the states, which the new one has to be above

@@ -15,12 +15,12 @@ import (
 
 // ResetOptions are what a reset may do.
 type ResetOptions struct {
-	Yes      bool // else it refuses, and says what it would do
+	Yes      bool // else it refuses, and reports what it would do
 	AllRows  bool // delete the rows that tollstream did not store, too
 	LoseRows bool // delete rows that a replay does not bring back
 }
 
-// resetPlan says what a reset deletes.
+// resetPlan describes what a reset deletes.
 func resetPlan(con endpoint.Connection, o ResetOptions) string {
 	rows := "the rows of livetolldata"
 	if o.AllRows {

@@ -90,7 +90,7 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	report.Notes = append(report.Notes, clocks.Warnings(now.Skews())...)
 	if !consumed {
 		report.Notes = append(report.Notes, fmt.Sprintf(
-			"the group has not consumed %s to its end: that a delta is lost can be told once it has",
+			"the group has not consumed %s to its end: only then can a lost delta be noticed",
 			kafka.LoopTopic(con.Group)))
 	}
 	return report, nil

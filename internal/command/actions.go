@@ -27,7 +27,7 @@ func (a *Actions) Did(lines ...string) {
 	}
 }
 
-// End prints the list as JSON, or, where nothing was done, a sentence that says so.
+// End prints the list as JSON, or, where nothing was done, a sentence.
 func (a *Actions) End(nothing string) error {
 	if a.c.Bool("json") {
 		return text.WriteJSON(a.c.App.Writer, map[string][]string{"did": a.did})

@@ -42,7 +42,7 @@ func Warnings(w io.Writer) *slog.Logger {
 	return slog.New(&lineHandler{w: w, level: slog.LevelWarn, mu: new(sync.Mutex)})
 }
 
-// lineHandler writes "10:23:02 warn  broker away broker=127.0.0.1:9092".
+// lineHandler writes "10:23:02 warn  broker unavailable broker=127.0.0.1:9092".
 type lineHandler struct {
 	w      io.Writer
 	level  slog.Level

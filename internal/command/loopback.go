@@ -21,7 +21,7 @@ func LoopbackAddr(flag, addr, advice string) (string, error) {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return "", hint.With(hint.Usagef("--%s: %q is not an address of this machine alone", flag, host),
+		return "", hint.With(hint.Usagef("--%s: %q is not a loopback address", flag, host),
 			advice)
 	}
 	return net.JoinHostPort(host, port), nil

@@ -7,35 +7,35 @@ import (
 	"time"
 )
 
-// When a command that gives no sign of life says what it is at: servers that stand still look like
-// ones with much to read.
+// When a command that prints nothing reports its step: a stalled server looks like one with much to
+// read.
 const (
-	firstSign = 10 * time.Second
-	moreSigns = 30 * time.Second
+	firstReport = 10 * time.Second
+	moreReports = 30 * time.Second
 )
 
-// Steps says what a command is at once that takes long.
+// Steps reports the step of a command that takes long.
 type Steps struct {
 	at    atomic.Pointer[string]
 	ended chan struct{}
-	told  chan struct{} // closed once nothing more is said
+	done  chan struct{} // closed when the reports have ended
 }
 
-// NewSteps begins with a step, and says on out what the command is at until end is called.
+// NewSteps begins with a step, and reports on out at which step the command is until End is called.
 func NewSteps(out io.Writer, first string) *Steps {
-	s := &Steps{ended: make(chan struct{}), told: make(chan struct{})}
+	s := &Steps{ended: make(chan struct{}), done: make(chan struct{})}
 	s.Begin(first)
 	began := time.Now()
 	go func() {
-		defer close(s.told)
-		pause := firstSign
+		defer close(s.done)
+		pause := firstReport
 		for {
 			select {
 			case <-time.After(pause):
 			case <-s.ended:
 				return
 			}
-			pause = moreSigns
+			pause = moreReports
 			fmt.Fprintf(out, "tollstream: %s (%v so far)\n", *s.at.Load(),
 				time.Since(began).Round(time.Second))
 		}
@@ -43,11 +43,11 @@ func NewSteps(out io.Writer, first string) *Steps {
 	return s
 }
 
-// Begin notes that the command is at another step, said as "reading the rows".
+// Begin begins another step, such as "reading the rows".
 func (s *Steps) Begin(what string) { s.at.Store(&what) }
 
-// End says nothing more. It is called once.
+// End ends the reports. It is called once.
 func (s *Steps) End() {
 	close(s.ended)
-	<-s.told
+	<-s.done
 }

@@ -9,15 +9,15 @@ import (
 
 func TestSteps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var said strings.Builder
-		s := NewSteps(&said, "connecting")
-		time.Sleep(firstSign - time.Second)
+		var out strings.Builder
+		s := NewSteps(&out, "connecting")
+		time.Sleep(firstReport - time.Second)
 		s.Begin("reading")
-		time.Sleep(moreSigns + 2*time.Second)
+		time.Sleep(moreReports + 2*time.Second)
 		s.End()
 		time.Sleep(time.Hour)
-		if want := "tollstream: reading (10s so far)\ntollstream: reading (40s so far)\n"; said.String() != want {
-			t.Errorf("said %q, want %q", &said, want)
+		if want := "tollstream: reading (10s so far)\ntollstream: reading (40s so far)\n"; out.String() != want {
+			t.Errorf("printed %q, want %q", &out, want)
 		}
 	})
 }

@@ -65,7 +65,7 @@ func letterReport(d *sql.DeadLetter) letterJSON {
 	return r
 }
 
-// List prints the dead letters of a filter, the oldest first, and how many there are besides.
+// List prints the dead letters of a filter, the oldest first, and how many there are in all.
 func List(ctx context.Context, w io.Writer, store *sql.Store, filter sql.DeadLetterFilter,
 	asJSON bool) error {
 	all := filter
@@ -132,7 +132,7 @@ func writeLetters(w io.Writer, total int64, each func(func(*sql.DeadLetter) erro
 	return err
 }
 
-// listSummary writes how many dead letters there are besides those that were listed.
+// listSummary writes how many dead letters there are, and how to list the next ones.
 func listSummary(shown, total int64, f sql.DeadLetterFilter, last toll.Origin) string {
 	what := text.Count(total, "dead letter")
 	if f.Partition != nil {

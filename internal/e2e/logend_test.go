@@ -132,7 +132,7 @@ func TestLogReplaced(t *testing.T) {
 	}
 	if text := v.must("verify"); !strings.Contains(text,
 		"exact but for a log that was replaced and accepted") ||
-		!strings.Contains(text, "note: partition 0 goes on in another log") {
+		!strings.Contains(text, "note: partition 0 continues in a replaced log") {
 		t.Errorf("verify does not name the accepted log:\n%s", text)
 	}
 	if text := v.must("accept-log"); !strings.Contains(text, "nothing to accept") {

@@ -42,17 +42,17 @@ func accessFlags() []cli.Flag {
 			" or the next one"),
 		text("kafka-password-file", "`FILE` that holds the password"),
 		yes("kafka-plaintext",
-			"authenticate without TLS to other machines too, where everyone on the way can listen"),
+			"authenticate without TLS to other hosts too, across a network that can read the password"),
 		text("mysql-password-file", "`FILE` that holds the password of a DSN without one"),
 		text("mysql-tls",
-			"`MODE` of encryption: off, required, verify-ca or verify-full; verify-full where one of the next four is set, else what the DSN's tls says"),
+			"`MODE` of encryption: off, required, verify-ca or verify-full; verify-full where one of the next four is set, else the DSN's tls"),
 		text("mysql-ca",
 			"PEM `FILE` of the authorities that sign the database's certificate, in place of the system's"),
 		text("mysql-cert", "PEM `FILE` of our own certificate, for a database that wants one"),
 		text("mysql-key", "PEM `FILE` of its key"),
 		text("mysql-server-name", "`NAME` in the database's certificate, where it is not the DSN's host"),
 		yes("mysql-plaintext",
-			"send a password without TLS to other machines too, where everyone on the way can listen"),
+			"send a password without TLS to other hosts too, across a network that can read it"),
 	}
 }
 
@@ -145,7 +145,7 @@ func tlsFrom(c *cli.Context, what string, wanted bool) (*tls.Config, error) {
 }
 
 // mysqlAccess completes a DSN by the password file and returns it with the TLS of the flags, nil
-// for what the DSN says.
+// for that of the DSN.
 func mysqlAccess(c *cli.Context, dsn string) (string, *tls.Config, error) {
 	cfg, err := mysql.ParseDSN(dsn)
 	if err != nil {
@@ -179,7 +179,7 @@ const (
 	tlsVerifyFull = "verify-full" // and it is for the server's host
 )
 
-// mysqlTLS reads --mysql-tls and the flags that go with it. It returns nil for what the DSN says.
+// mysqlTLS reads --mysql-tls and the flags that go with it. It returns nil for that of the DSN.
 func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 	mode := command.Setting(c, "mysql-tls", "")
 	switch mode {
@@ -194,7 +194,7 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 	if dsn.TLSConfig != "" && (mode != "" || cfg != nil) {
 		return nil,
 			hint.With(
-				hint.Usagef("the MySQL DSN says tls=%s, and --mysql-tls, -ca, -cert or -server-name is set too",
+				hint.Usagef("the MySQL DSN sets tls=%s, and --mysql-tls, -ca, -cert or -server-name is set too",
 					dsn.TLSConfig),
 				"leave tls out of the DSN")
 	}
@@ -232,12 +232,12 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 	if dsn.AllowAllFiles {
 		return hint.With(
 			hint.Usagef(
-				"the MySQL DSN says allowAllFiles, by which the server may read every file of this machine that we can"),
+				"the MySQL DSN sets allowAllFiles, by which the server may read every file of this machine that we can"),
 			"leave it out: rows are loaded from memory")
 	}
 	if encryption != nil && dsn.AllowFallbackToPlaintext {
 		return hint.With(
-			hint.Usagef("the MySQL DSN says allowFallbackToPlaintext, and --mysql-tls asks for encryption"),
+			hint.Usagef("the MySQL DSN sets allowFallbackToPlaintext, and --mysql-tls asks for encryption"),
 			"leave it out of the DSN")
 	}
 	if dsn.Net != "tcp" || isLoopback(dsn.Addr) || dsn.Passwd == "" {
@@ -264,7 +264,7 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 	return nil
 }
 
-// warnOfPassword tells of a password on the command line. The course's is no secret.
+// warnOfPassword warns of a password on the command line. The default one is no secret.
 func warnOfPassword(c *cli.Context, dsn *mysql.Config) {
 	if command.Given(c, "mysql") && dsn.Passwd != "" && dsn.Passwd != defaultMySQLPassword {
 		fmt.Fprintln(c.App.ErrWriter,

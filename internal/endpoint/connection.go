@@ -45,9 +45,9 @@ type Connection struct {
 	Topic    string
 	Group    string
 	DSN      string      // holds the password: never print it, see address
-	MySQLTLS *tls.Config // nil for what the DSN says
+	MySQLTLS *tls.Config // nil for that of the DSN
 	Location *time.Location
-	// TimezoneSet says that the settings name the timezone, so the database must have it.
+	// TimezoneSet reports whether the settings name the timezone, which the database must then have.
 	TimezoneSet bool
 }
 
@@ -222,7 +222,7 @@ func dsnFrom(c *cli.Context) (string, error) {
 
 const dsnHint = "a DSN looks like toll:PASSWORD@tcp(127.0.0.1:3306)/tolldata"
 
-// dsnReason returns why a DSN was refused, where that can be told without any part of the DSN: the
+// dsnReason returns why a DSN was refused, where the reason holds no part of the DSN: the
 // driver's other errors quote pieces of it, which may be the password.
 func dsnReason(err error) string {
 	for _, safe := range []string{

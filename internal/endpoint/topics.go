@@ -27,11 +27,11 @@ func TopicFlags() []cli.Flag {
 		&cli.IntFlag{Name: "partitions", EnvVars: command.Env("partitions"), Value: DefaultPartitions,
 			Usage: "partitions of the topic of events, where it is created"},
 		&cli.IntFlag{Name: "replication", EnvVars: command.Env("replication"), Value: DefaultReplication,
-			Usage: "`COPIES` of the topics that are created"},
+			Usage: "replication `FACTOR` of the topics that are created"},
 	}
 }
 
-// MinRetentionFlag is of the commands that look at the settings of the topic of events.
+// MinRetentionFlag is for commands that check the settings of the topic of events.
 func MinRetentionFlag() cli.Flag {
 	return &cli.DurationFlag{
 		Name: "min-retention", EnvVars: command.Env("min-retention"), Value: kafka.DefaultMinRetention,
@@ -64,10 +64,10 @@ func TopicsFrom(c *cli.Context, con Connection) (kafka.Topics, error) {
 	return t, nil
 }
 
-// Init makes database, tables and topics what the commands need, and tells each thing that
-// it did. What is right stays as it is; what is wrong is a [toll.PermanentError].
+// Init creates what the commands need of database, tables and topics, and reports each thing that
+// it did. It changes nothing that is right; what is wrong is a [toll.PermanentError].
 func Init(ctx context.Context, con Connection, t kafka.Topics, log *slog.Logger,
-	tell func(...string)) error {
+	did func(...string)) error {
 	info, found, err := con.Cluster.Describe(ctx, t.Topic)
 	if err != nil {
 		return err
@@ -87,12 +87,12 @@ func Init(ctx context.Context, con Connection, t kafka.Topics, log *slog.Logger,
 		return err
 	}
 	if created {
-		tell("created database " + store.Address())
+		did("created database " + store.Address())
 	}
 	// The database goes first: it knows what it serves, so a mistyped group or topic is refused before
 	// any topic is made.
 	done, err := store.Init(ctx, con.Identity(info.ID))
-	tell(done...)
+	did(done...)
 	if err != nil {
 		return err
 	}
@@ -100,12 +100,13 @@ func Init(ctx context.Context, con Connection, t kafka.Topics, log *slog.Logger,
 		if m, err := store.Meta(ctx); err != nil {
 			return err
 		} else if m.TopicID != "" {
-			return toll.Permanent("to make the topic anew and empty the tables, run: tollstream reset --yes",
-				"topic %s is gone, and the database %s has stored events of it", t.Topic, store.Address())
+			return toll.Permanent("to recreate the topic and empty the tables, run: tollstream reset --yes",
+				"topic %s does not exist, and the database %s has stored events of it", t.Topic,
+				store.Address())
 		}
 	}
-	made, did, err := con.Cluster.Create(ctx, t)
-	tell(did...)
+	made, done, err := con.Cluster.Create(ctx, t)
+	did(done...)
 	if err != nil || found {
 		return err
 	}
@@ -115,7 +116,7 @@ func Init(ctx context.Context, con Connection, t kafka.Topics, log *slog.Logger,
 	if err := store.SetTopicID(ctx, made.ID); err != nil {
 		return err
 	}
-	tell("recorded the topic's id " + made.ID)
+	did("recorded the topic's id " + made.ID)
 	return nil
 }
 

@@ -38,7 +38,7 @@ func Verification(w io.Writer, r *verify.Report) error {
 	}
 	b.WriteByte('\n')
 	for _, l := range r.AcceptedLogs {
-		fmt.Fprintf(&b, "note: partition %d goes on in another log since %s, as was decided: %s\n",
+		fmt.Fprintf(&b, "note: partition %d continues in a replaced log since %s, as accepted: %s\n",
 			l.Partition, l.AcceptedAt[:16], text.OneLine(l.String()))
 	}
 	for _, note := range r.Notes {
@@ -137,11 +137,11 @@ func windowsChecked(r *verify.Report) string {
 			out = "checked"
 		}
 		if r.MinutesFolded {
-			out = "checked; of the time whose minutes were added up, those that are stored"
+			out = "checked; of the time whose minutes were rolled up, those that are stored"
 		}
 	}
 	if r.WindowsFolded > 0 {
-		out += "; " + text.Number(r.WindowsFolded) + " older ones can't be, their minutes were added up"
+		out += "; " + text.Number(r.WindowsFolded) + " older ones can't be, their minutes were rolled up"
 	}
 	if len(r.RetiredUntil) > 0 {
 		gone := "older ones"
