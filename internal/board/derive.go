@@ -193,6 +193,16 @@ func (b *Board) verify() {
 	b.Verification = v
 }
 
+// Mismatches returns the plazas whose rows and counts disagree, in the order of the board.
+func (b *Board) Mismatches() (ids []int) {
+	for i := range b.Plazas {
+		if b.Plazas[i].Verification.Status == Mismatch {
+			ids = append(ids, b.Plazas[i].ID)
+		}
+	}
+	return ids
+}
+
 // NextSteps returns what to do about problems, each step once, in the order of the problems.
 func NextSteps(problems []Problem) []string {
 	var steps []string

@@ -98,18 +98,13 @@ func transactionLine(t board.OpenTransaction) string {
 
 // networkVerdict is the verdict on all plazas, in one line.
 func networkVerdict(b *board.Board) string {
-	var wrong []string
-	for i := range b.Plazas {
-		if p := &b.Plazas[i]; p.Verification.Status == board.Mismatch {
-			wrong = append(wrong, PlazaName(p.ID))
-		}
-	}
 	all := fmt.Sprintf("%s at %s", text.Count(b.Events, "vehicle"),
 		text.Count(len(b.Plazas), "plaza"))
 	switch b.Verification.Status {
 	case board.Mismatch:
+		wrong := b.Mismatches()
 		return fmt.Sprintf("MISMATCH at %s: %s (details: tollstream verify)",
-			text.Count(len(wrong), "plaza"), SomeOf(wrong))
+			text.Count(len(wrong), "plaza"), SomePlazas(wrong))
 	case board.InFlight:
 		return fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all,
 			text.Number(b.Verification.InFlight))
@@ -120,11 +115,15 @@ func networkVerdict(b *board.Board) string {
 	return "exact: " + all + ", each one row and counted once"
 }
 
-// SomeOf lists the first few names.
-func SomeOf(names []string) string {
+// SomePlazas lists the first few plazas.
+func SomePlazas(ids []int) string {
 	const shown = 5
-	list := strings.Join(names[:min(len(names), shown)], ", ")
-	if len(names) > shown {
+	var names []string
+	for _, id := range ids[:min(len(ids), shown)] {
+		names = append(names, PlazaName(id))
+	}
+	list := strings.Join(names, ", ")
+	if len(ids) > shown {
 		list += " …"
 	}
 	return list
@@ -159,12 +158,12 @@ func states(b *board.Board) string {
 // where there are any.
 func lateness(b *board.Board) []string {
 	var late, lateQuarter, tooLate, ahead int64
-	var leading []string
+	var leading []int
 	for i := range b.Plazas {
 		p := &b.Plazas[i]
 		late, lateQuarter, tooLate = late+p.Late, lateQuarter+p.LateQuarter, tooLate+p.TooLate
 		if ahead += p.Ahead; p.Ahead > 0 {
-			leading = append(leading, PlazaName(p.ID))
+			leading = append(leading, p.ID)
 		}
 	}
 	var lines []string
@@ -182,7 +181,7 @@ func lateness(b *board.Board) []string {
 	}
 	if ahead > 0 {
 		lines = append(lines, fmt.Sprintf("%s ran ahead, at plaza %s (view --plaza shows by how much)",
-			text.Number(ahead), SomeOf(leading)))
+			text.Number(ahead), SomePlazas(leading)))
 	}
 	if b.RecentRejects.High {
 		lines = append(lines, fmt.Sprintf("REJECTED: %s of the last %s",
@@ -206,6 +205,13 @@ const (
 	ColumnVC   = "v/c"
 	ColumnZ    = "z"
 )
+
+// Meanings explain columns, by their names.
+var Meanings = map[string]string{
+	ColumnFlow: "vehicles an hour, by the last 15 minutes",
+	ColumnVC:   "demand by capacity",
+	ColumnZ:    "how far the flow is from usual at this hour; beyond 3 either way is rare",
+}
 
 // shareRank is the rank of the first column with the share of a type of vehicle; those are named by
 // events.
@@ -320,17 +326,16 @@ func legend(fields []table.Field) []string {
 	}
 	var lines, figures []string
 	if shown(ColumnFlow) {
-		figures = append(figures, ColumnFlow+": vehicles an hour, by the last 15 minutes")
+		figures = append(figures, ColumnFlow+": "+Meanings[ColumnFlow])
 	}
 	if shown(ColumnVC) {
-		figures = append(figures, ColumnVC+": demand by capacity")
+		figures = append(figures, ColumnVC+": "+Meanings[ColumnVC])
 	}
 	if len(figures) > 0 {
 		lines = append(lines, strings.Join(figures, "; "))
 	}
 	if shown(ColumnZ) {
-		lines = append(lines,
-			ColumnZ+": how far the flow is from usual at this hour; beyond 3 either way is rare")
+		lines = append(lines, ColumnZ+": "+Meanings[ColumnZ])
 	}
 	var rolling []string
 	for _, name := range rollingNames {

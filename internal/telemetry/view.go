@@ -71,13 +71,8 @@ func collectVerification(m metrics, b *board.Board) {
 	}
 	m.gauge("problems", "What the verification found wrong, one for each plaza and kind of problem.",
 		float64(len(v.Problems)))
-	mismatches := 0
-	for i := range b.Plazas {
-		if b.Plazas[i].Verification.Status == board.Mismatch {
-			mismatches++
-		}
-	}
-	m.gauge("plazas_mismatched", "Plazas whose rows and counts don't agree.", float64(mismatches))
+	m.gauge("plazas_mismatched", "Plazas whose rows and counts don't agree.",
+		float64(len(b.Mismatches())))
 }
 
 // collectPlazas shows the plazas: all by state, those with the most vehicles one by one.

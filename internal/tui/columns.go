@@ -26,12 +26,13 @@ type plazaRow struct {
 // column is a column of the table of all plazas.
 type column struct {
 	table.Column
-	key   string // that sorts by it: a letter of its name; empty for none
-	rank  int    // the lower, the more it matters; what is of rank 0 always stays
-	up    bool   // whether the lowest goes first, unless reversed
-	cell  func(p *plazaRow, today string) string
-	style func(p *plazaRow) style // nil for plain
-	by    string                  // what it is sorted by, of [board.Figures]; empty for the name
+	meaning string // for help; empty for that of render
+	key     string // that sorts by it: a letter of its name; empty for none
+	rank    int    // the lower, the more it matters; what is of rank 0 always stays
+	up      bool   // whether the lowest goes first, unless reversed
+	cell    func(p *plazaRow, today string) string
+	style   func(p *plazaRow) style // nil for plain
+	by      string                  // what it is sorted by, of [board.Figures]; empty for the name
 }
 
 var stateSymbols = map[traffic.State]string{traffic.Saturated: "▲", traffic.BelowUsual: "▼",
@@ -56,36 +57,32 @@ func stateStyle(s traffic.State) style {
 	return plain
 }
 
-// Names of columns that more than the table refers to.
-const (
-	columnVC  = "v/c"
-	columnZ   = "z"
-	trendName = "last hours"
-)
+// trendName is the column of sparklines.
+const trendName = "last hours"
 
 // leastTrend is how many columns a sparkline takes at least. It gets more where there is room.
 const leastTrend = 12
 
 var tableColumns = []column{
-	{Column: table.Right("plaza"), key: "p", up: true,
+	{Column: table.Right("plaza"), meaning: "number of the plaza", key: "p", up: true,
 		cell: func(p *plazaRow, _ string) string { return render.PlazaName(p.ID) },
 		by:   "id"},
-	{Column: table.Left("name"), key: "n", rank: 4, up: true,
+	{Column: table.Left("name"), meaning: "its name", key: "n", rank: 4, up: true,
 		cell: func(p *plazaRow, _ string) string { return ellipsed(text.Cell(p.Name), render.MaxName) }},
-	{Column: table.Left("state"), key: "s",
+	{Column: table.Left("state"), meaning: "how urgent it is", key: "s",
 		cell:  func(p *plazaRow, _ string) string { return stateWords(p.State) },
 		style: func(p *plazaRow) style { return stateStyle(p.State) },
 		by:    "state"},
 	{Column: table.Right(render.ColumnFlow), key: "f", rank: 1,
 		cell: func(p *plazaRow, _ string) string { return text.Round(p.FlowPerHour) },
 		by:   board.ByFlow},
-	{Column: table.Right(columnVC), key: "v", rank: 2,
+	{Column: table.Right(render.ColumnVC), key: "v", rank: 2,
 		cell: func(p *plazaRow, _ string) string { return known(p.VC, text.Ratio) },
 		by:   board.ByVC},
-	{Column: table.Right("heavy"), key: "h", rank: 6,
+	{Column: table.Right("heavy"), meaning: "share of heavy vehicles", key: "h", rank: 6,
 		cell: func(p *plazaRow, _ string) string { return known(p.HeavyShare, sharePercent) },
 		by:   "heavy"},
-	{Column: table.Right(columnZ), key: "z", rank: 5,
+	{Column: table.Right(render.ColumnZ), key: "z", rank: 5,
 		cell: func(p *plazaRow, _ string) string { return known(p.Z, text.Signed) },
 		style: func(p *plazaRow) style {
 			if p.Z != nil && math.Abs(*p.Z) >= 3 {
@@ -95,10 +92,10 @@ var tableColumns = []column{
 		},
 		by: board.ByDeviation},
 	{Column: table.Left(trendName), rank: 7}, // its cells depend on the room, see trend
-	{Column: table.Right("total"), key: "t", rank: 9,
+	{Column: table.Right("total"), meaning: "vehicles since the beginning", key: "t", rank: 9,
 		cell: func(p *plazaRow, _ string) string { return text.Number(p.Total) },
 		by:   board.ByTotal},
-	{Column: table.Right("last"), key: "l", rank: 8,
+	{Column: table.Right("last"), meaning: "the last event", key: "l", rank: 8,
 		cell: func(p *plazaRow, today string) string {
 			if p.LastEvent == nil {
 				return "-"
@@ -110,7 +107,7 @@ var tableColumns = []column{
 			}
 		},
 		by: "last"},
-	{Column: table.Left("verdict"), key: "d", rank: 3,
+	{Column: table.Left("verdict"), meaning: "verification of the plaza", key: "d", rank: 3,
 		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(&p.Verification) },
 		style: func(p *plazaRow) style {
 			switch p.Verification.Status {

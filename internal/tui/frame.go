@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -120,17 +121,12 @@ func (m *model) verification() line {
 	mark := verdictSymbols[v.Status] + " "
 	switch v.Status {
 	case board.Mismatch:
-		var wrong []string
-		for i := range m.board.Plazas {
-			if p := &m.board.Plazas[i]; p.Verification.Status == board.Mismatch {
-				wrong = append(wrong, render.PlazaName(p.ID))
-			}
-		}
+		wrong := m.board.Mismatches()
 		slices.Sort(wrong)
 		where, short := "", ""
 		if len(wrong) > 0 {
-			where, short = fmt.Sprintf(" at %s: %s", text.Count(len(wrong), "plaza"), render.SomeOf(wrong)),
-				fmt.Sprintf(" at %s", text.Count(len(wrong), "plaza"))
+			short = " at " + text.Count(len(wrong), "plaza")
+			where = short + ": " + render.SomePlazas(wrong)
 		}
 		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more",
 			mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+
@@ -423,7 +419,7 @@ func (m *model) help() []line {
 	for i := range tableColumns {
 		c := &tableColumns[i]
 		if c.key != "" {
-			keys = append(keys, table.Figure{c.key, "", columnMeaning(c.Name)})
+			keys = append(keys, table.Figure{c.key, "", cmp.Or(c.meaning, render.Meanings[c.Name])})
 		}
 	}
 	table.WriteFigures(&t, keys)
@@ -442,17 +438,6 @@ func (m *model) help() []line {
 		lines = append(lines, textLine(strings.TrimSuffix(text, "\n")))
 	}
 	return lines
-}
-
-func columnMeaning(name string) string {
-	return map[string]string{
-		"plaza": "number of the plaza", "name": "its name", "state": "how urgent it is",
-		render.ColumnFlow: "vehicles an hour, by the last 15 minutes",
-		columnVC:          "demand by capacity", "heavy": "share of heavy vehicles",
-		columnZ: "how far the flow is from usual at this hour; beyond 3 either way is rare",
-		"total": "vehicles since the beginning", "last": "the last event",
-		"verdict": "verification of the plaza",
-	}[name]
 }
 
 func stateMeaning(s traffic.State) string {

@@ -117,9 +117,9 @@ func (p *plazaPage) measures() {
 			fmt.Sprintf("of %s pc/h", text.Round(*p.p.Capacity))}
 	}
 	figures = append(figures, vc)
-	usual := table.Figure{columnZ, "-", "usual not known yet"}
+	usual := table.Figure{render.ColumnZ, "-", "usual not known yet"}
 	if p.p.Z != nil && p.p.Usual != nil {
-		usual = table.Figure{columnZ, text.Signed(*p.p.Z),
+		usual = table.Figure{render.ColumnZ, text.Signed(*p.p.Z),
 			fmt.Sprintf("usual %s in 15 min", text.Round(p.p.Usual.Median))}
 	}
 	figures = append(figures, usual)
