@@ -98,67 +98,66 @@ func (m *model) verification() line {
 		return line{{"not verified yet", strong}}
 	}
 	v := &m.board.Verification
-	checked := "rows never counted"
-	if v.CheckedAt != nil {
-		checked = "checked " + ago(m.now.Sub(*v.CheckedAt))
-	}
 	if age, stale := m.stale(); stale {
-		at := m.board.At.In(m.board.Location).Format(time.TimeOnly)
-		words := map[board.Status]string{board.Exact: "exact",
-			board.InFlight: text.Number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
-		k := strong
-		if v.Status == board.Mismatch {
-			k = critical
-		}
-		return line{{firstFit(m.width, "? "+words+" at "+at+", "+ago(age)+"; not verified since",
-			"? "+words+" at "+at+", "+ago(age), "? "+words+", "+ago(age), "? stale"), k}}
+		return m.staleVerdict(age)
+	}
+	checked := " · rows never counted"
+	if v.CheckedAt != nil {
+		checked = " · checked " + ago(m.now.Sub(*v.CheckedAt))
 	}
 	vehicles := int64(0)
 	if v.Events != nil {
 		vehicles = *v.Events
 	}
-	all := text.Count(vehicles, "vehicle")
+	all, plazas := text.Count(vehicles, "vehicle"), text.Count(len(m.board.Plazas), "plaza")
 	mark := verdictSymbols[v.Status] + " "
-	switch v.Status {
-	case board.Mismatch:
+	fit := func(k style, variants ...string) line {
+		return line{{mark + firstFit(m.width-cells(mark), variants...), k}}
+	}
+	switch {
+	case v.Status == board.Mismatch:
 		wrong := m.board.Mismatches()
 		slices.Sort(wrong)
-		where, short := "", ""
+		verdict, names := "MISMATCH", ""
 		if len(wrong) > 0 {
-			short = " at " + text.Count(len(wrong), "plaza")
-			where = short + ": " + render.SomePlazas(wrong)
+			verdict += " at " + text.Count(len(wrong), "plaza")
+			names = ": " + render.SomePlazas(wrong)
 		}
-		text := firstFit(m.width, mark+"MISMATCH"+where+" · "+checked+" · tollstream verify says more",
-			mark+"MISMATCH"+where+" · "+checked, mark+"MISMATCH"+short+" · "+checked, mark+"MISMATCH"+
-				short, mark+"MISMATCH")
-		return line{{fill(text, m.width, false), critical}}
-	case board.InFlight:
-		return line{{firstFit(m.width,
-			mark+"in flight: "+text.Number(v.InFlight)+" stored and not yet counted, all else exact; "+all+
-				" counted · "+checked,
-			mark+text.Number(v.InFlight)+" in flight, all else exact · "+checked, mark+
-				text.Number(v.InFlight)+
-				" in flight · "+checked, mark+text.Number(v.InFlight)+" in flight"), strong}}
+		l := fit(critical, verdict+names+checked+" · details: tollstream verify", verdict+names+checked,
+			verdict+checked, verdict, "MISMATCH")
+		return l.to(m.width).in(critical)
+	case v.Status == board.InFlight:
+		few := text.Number(v.InFlight)
+		return fit(strong, "in flight: "+few+" stored and not yet counted, all else exact; "+all+
+			" counted"+checked,
+			few+" in flight, all else exact"+checked, few+" in flight"+checked, few+" in flight")
+	case vehicles == 0 && v.Rows == nil:
+		return fit(good, "exact: nothing is stored yet")
+	case v.Rows == nil:
+		return fit(good, "exact: "+all+", each counted once; the rows are not counted: "+render.IndexHint,
+			"exact: "+all+"; the rows are not counted", "exact; rows not counted")
+	case *v.Rows != vehicles: // some are from before tollstream, or were deleted on purpose
+		rows := text.Count(*v.Rows, "row")
+		return fit(good, "exact: "+all+" at "+plazas+", each counted once; "+rows+checked,
+			"exact: "+all+", "+rows+checked, "exact"+checked, "exact")
 	}
-	if vehicles == 0 && v.Rows == nil {
-		return line{{mark + "exact: nothing is stored yet", good}}
+	return fit(good, "exact: "+all+" at "+plazas+", each one row and counted once"+checked,
+		"exact: "+all+", each one row, counted once"+checked, "exact: "+all+checked, "exact"+checked,
+		"exact")
+}
+
+// staleVerdict is the verdict on figures that are old.
+func (m *model) staleVerdict(age time.Duration) line {
+	v := &m.board.Verification
+	words := map[board.Status]string{board.Exact: "exact",
+		board.InFlight: text.Number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
+	k := strong
+	if v.Status == board.Mismatch {
+		k = critical
 	}
-	if v.Rows == nil {
-		return line{{firstFit(m.width,
-			mark+"exact: "+all+", each counted once; the rows are not counted: "+
-				render.IndexHint, mark+"exact: "+
-				all+"; the rows are not counted", mark+"exact; rows not counted"), good}}
-	}
-	if *v.Rows != vehicles { // some are from before tollstream, or were deleted on purpose
-		return line{{firstFit(m.width, mark+"exact: "+all+" at "+text.Count(len(m.board.Plazas),
-			"plaza")+", each counted once; "+text.Count(*v.Rows, "row")+" · "+checked,
-			mark+"exact: "+all+", "+text.Count(*v.Rows, "row")+" · "+checked, mark+"exact · "+checked, mark+
-				"exact"), good}}
-	}
-	return line{{firstFit(m.width, mark+"exact: "+all+" at "+text.Count(len(m.board.Plazas),
-		"plaza")+", each one row and counted once · "+checked,
-		mark+"exact: "+all+", each one row, counted once · "+checked, mark+"exact: "+all+" · "+
-			checked, mark+"exact · "+checked, mark+"exact"), good}}
+	long, at := ago(age), m.board.At.In(m.board.Location).Format(time.TimeOnly)
+	return line{{firstFit(m.width, "? "+words+" at "+at+", "+long+"; not verified since",
+		"? "+words+" at "+at+", "+long, "? "+words+", "+long, "? stale"), k}}
 }
 
 // network sums up all plazas, or shows the first problem.
@@ -235,14 +234,14 @@ func (m *model) time() line {
 	if m.board.Watermark != nil {
 		mark = ", watermark " + m.board.Watermark.In(location).Format(time.TimeOnly)
 	}
-	waiting := ""
+	lag := ""
 	if n := m.board.Waiting; n > 0 {
-		waiting = ", " + text.Number(n) + " waiting"
+		lag = ", lag " + text.Number(n)
 	}
 	if len(m.board.Warnings) > 0 {
 		mark += ", clocks disagree"
 	}
-	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark+waiting, "stream time "+at+mark,
+	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark+lag, "stream time "+at+mark,
 		"stream time "+at, m.board.StreamTime.In(location).Format("15:04 MST"))
 	return spread(m.width, left, updated)
 }

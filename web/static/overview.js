@@ -112,12 +112,12 @@ export class Overview {
     text(parts.rows, f.num(v?.rows))
     const open = board.open_transactions ?? []
     text(parts.waiting, [
-      board.waiting > 0 && f.num(board.waiting) + ' waiting',
+      board.waiting > 0 && 'lag ' + f.num(board.waiting),
       open.length > 0 && f.num(open.length) + (open.length > 1 ? ' open transactions' : ' open transaction'),
       board.recent_rejects?.high && f.num(board.recent_rejects.rejected) + ' of the last ' + f.num(board.recent_rejects.records) + ' rejected',
     ].filter(Boolean).join(', '))
-    attr(parts.waiting, 'title', ['records of the topic that are not stored yet', ...open.map(t =>
-      `partition ${t.partition} waits at offset ${f.num(t.offset)} for the end of a producer’s transaction, since ${f.clock(t.since)}`)].join('; '))
+    attr(parts.waiting, 'title', ['lag: records of the topic that are not stored yet', ...open.map(t =>
+      `partition ${t.partition} is blocked at offset ${f.num(t.offset)} by a producer’s open transaction since ${f.clock(t.since)}`)].join('; '))
     text(parts.warnings, board.warnings?.length ? 'Warning: ' + board.warnings.join('; ') + '.' : '')
     parts.warnings.hidden = !board.warnings?.length
     text(parts.now, f.clock(board.stream_time))
