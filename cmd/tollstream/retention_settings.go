@@ -12,8 +12,6 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-const day = 24 * time.Hour
-
 // retentionFlags returns the flags that [retentionFrom] reads.
 func retentionFlags() []cli.Flag {
 	const category = "Retention"

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tollstream/tollstream/sql/retention"
 
@@ -28,7 +29,7 @@ func TestRetentionSettings(t *testing.T) {
 	}
 	if maintenance.DefaultRetention().Minutes != toll.MinKeptMinutes ||
 		retention.KeepWindows(&pipeline.DefaultWindows().Kinds[0],
-			maintenance.DefaultRetention().Windows) != 40*day {
+			maintenance.DefaultRetention().Windows) != 40*24*time.Hour {
 		t.Error("the help differs")
 	}
 }
