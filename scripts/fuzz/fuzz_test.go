@@ -14,69 +14,38 @@ import (
 
 func TestChoose(t *testing.T) {
 	in := func(size int, blocks string) input {
-		i := input{data: bytes.Repeat([]byte{'x'}, size)}
-		for _, b := range blocks {
-			i.features = append(i.features, feature{string(b), 1})
-		}
-		return i
+		return input{strings.Repeat("x", size), strings.Split(blocks, "")}
 	}
 	for _, c := range []struct {
 		name   string
 		inputs []input
-		known  []feature
-		most   bounds
+		seeds  []string
 		want   []int // sizes, in the order in which they are chosen
 	}{
-		{"nothing", nil, nil, bounds{9, 99}, nil},
-		{"the one that adds the most first, and no more than needed",
-			[]input{in(1, "a"), in(2, "b"), in(5, "abc"), in(9, "cd")}, nil, bounds{9, 99}, []int{5, 9}},
-		{"the smaller of two that add as much", []input{in(7, "ab"), in(3, "ab")}, nil, bounds{9, 99},
-			[]int{3}},
-		{"what the seeds reach is no reason", []input{in(1, "a"), in(2, "ab")},
-			[]feature{{"a", 1}, {"b", 1}}, bounds{9, 99}, nil},
-		{"another number of times is another thing", []input{in(1, "a")}, []feature{{"a", 2}},
-			bounds{9, 99}, []int{1}},
-		{"as many as allowed", []input{in(1, "a"), in(2, "b"), in(3, "c")}, nil, bounds{2, 99},
-			[]int{1, 2}},
-		{"as many bytes as allowed", []input{in(4, "a"), in(5, "bc"), in(6, "defg")}, nil, bounds{9, 9},
-			[]int{6}},
-		{"just as many bytes as allowed", []input{in(4, "a"), in(5, "bc")}, nil, bounds{9, 9},
-			[]int{5, 4}},
+		{"nothing", nil, nil, nil},
+		{"the one that reaches the most first, and no more than needed",
+			[]input{in(1, "a"), in(2, "b"), in(5, "abc"), in(9, "cd")}, nil, []int{5, 9}},
+		{"the smaller of two that reach as much", []input{in(7, "ab"), in(3, "ab")}, nil, []int{3}},
+		{"what the seeds reach is no reason", []input{in(1, "a"), in(2, "ab")}, []string{"a", "b"}, nil},
+		{"as many bytes as allowed",
+			[]input{in(4, "a"), in(maxBytes-3, "bc"), in(maxBytes+1, "defg")}, nil, []int{maxBytes - 3}},
+		{"just as many bytes as allowed", []input{in(4, "a"), in(maxBytes-4, "bc")}, nil,
+			[]int{maxBytes - 4, 4}},
 	} {
 		var got []int
-		for _, i := range choose(c.inputs, c.known, c.most) {
+		for _, i := range choose(c.inputs, c.seeds) {
 			got = append(got, len(i.data))
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
 		}
 	}
-}
-
-func TestParseProfile(t *testing.T) {
-	got,
-		err := parseProfile(
-		[]byte("mode: count\na/b.go:1.2,3.4 2 0\na/b.go:5.6,7.8 1 9\na/b.go:1.2,3.4 2 1\n"))
-	if want := []feature{{"a/b.go:1.2,3.4", 1}, {"a/b.go:5.6,7.8", 5}}; err != nil ||
-		!slices.Equal(got, want) {
-		t.Errorf("got %v, %v, want %v", got, err, want)
+	var many []input
+	for i := range maxFiles + 1 {
+		many = append(many, in(1, string(rune('A'+i))))
 	}
-	for _, text := range []string{"a/b.go:1.2,3.4 2\n", "a/b.go:1.2,3.4 2 x\n"} {
-		if got, err := parseProfile([]byte(text)); err == nil {
-			t.Errorf("%q: %v", text, got)
-		}
-	}
-	classes := 0
-	for n, before := uint64(1), 0; n <= 16; n++ {
-		if c := timesOf(n); c != before {
-			if c != before+1 {
-				t.Errorf("class %d follows on %d", c, before)
-			}
-			before, classes = c, classes+1
-		}
-	}
-	if classes != 6 { // 1, 2, 3, 4 to 7, 8 to 15, 16
-		t.Errorf("%d classes", classes)
+	if got := len(choose(many, nil)); got != maxFiles {
+		t.Errorf("as many as allowed: got %d", got)
 	}
 }
 
@@ -184,10 +153,10 @@ func TestRun(t *testing.T) {
 		code, stdout, stderr := command("-time", "0", "-run", "Steps")
 		if code != 0 || stderr != "" ||
 			!strings.Contains(stdout,
-				fmt.Sprintf("1 of %d inputs are kept, 29 bytes; 1 are of an older form", of)) {
+				fmt.Sprintf("1 of %d inputs are kept\n", of)) {
 			t.Fatalf("exit status %d\n%s%s", code, stdout, stderr)
 		}
-		// "ab" reaches all that the others do, each as often.
+		// "ab" reaches all that the others do.
 		if got := kept(); len(got) != 1 || got[0] != "[]byte(\"ab\")\n" {
 			t.Fatalf("kept: %q", got)
 		}

@@ -8,141 +8,84 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"maps"
-	"math/bits"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/corpus"
 )
 
-// fileHeader begins every input of Go's fuzz engine.
-const fileHeader = "go test fuzz v1\n"
+const (
+	// fileHeader begins every input of Go's fuzz engine.
+	fileHeader = "go test fuzz v1\n"
+	// inputTimeout bounds the run of one input.
+	inputTimeout = time.Minute
+	// What is looked at and kept of a target, at most.
+	maxInputs = 1500 // the smallest ones
+	maxFiles  = 40
+	maxBytes  = 64 << 10
+)
 
-// inputTimeout bounds the run of one input.
-const inputTimeout = time.Minute
-
-// bounds are how much of a target is kept.
-type bounds struct{ files, bytes int }
-
-// input is one input of a target with what it reaches.
+// input is one input of a target with the blocks of code that it reaches.
 type input struct {
-	data     []byte
-	features []feature
+	data   string
+	blocks []string
 }
 
-// feature is a block of code that was run about so many times: once, twice, 3 times, 4 to 7, 8 to
-// 15 and so on.
-type feature struct {
-	block string
-	times int
-}
-
-// timesOf returns the class of a number of runs, above 0.
-func timesOf(n uint64) int {
-	if n <= 3 {
-		return int(n)
+// choose returns inputs that together reach what all do and the seeds do not, within bounds. Those
+// that reach the most come first, of those that reach as much the smaller.
+func choose(inputs []input, seeds []string) (chosen []input) {
+	reached := map[string]bool{}
+	reach := func(blocks []string) (more bool) {
+		for _, b := range blocks {
+			more = more || !reached[b]
+			reached[b] = true
+		}
+		return more
 	}
-	return bits.Len64(n) + 1
-}
-
-// choose returns as few inputs as reach all that the others do and the known do not, or the best of
-// them within bounds. Again and again it takes the one that adds the most, of those that add as
-// much the smaller.
-func choose(inputs []input, known []feature, most bounds) []input {
-	reached := map[feature]bool{}
-	for _, f := range known {
-		reached[f] = true
-	}
-	left := slices.Clone(inputs)
-	slices.SortStableFunc(left, func(a, b input) int {
-		return cmp.Or(cmp.Compare(len(a.data), len(b.data)), bytes.Compare(a.data, b.data))
+	reach(seeds)
+	slices.SortStableFunc(inputs, func(a, b input) int {
+		return cmp.Or(cmp.Compare(len(b.blocks), len(a.blocks)), cmp.Compare(len(a.data), len(b.data)))
 	})
-	var chosen []input
 	size := 0
-	for len(chosen) < most.files {
-		best, adds := -1, 0
-		for i := range left {
-			if size+len(left[i].data) > most.bytes {
-				break // as are those that follow, being larger
-			}
-			n := 0
-			for _, f := range left[i].features {
-				if !reached[f] {
-					n++
-				}
-			}
-			if n > adds {
-				best, adds = i, n
-			}
+	for _, i := range inputs {
+		if len(chosen) < maxFiles && size+len(i.data) <= maxBytes && reach(i.blocks) {
+			chosen = append(chosen, i)
+			size += len(i.data)
 		}
-		if best < 0 {
-			break
-		}
-		for _, f := range left[best].features {
-			reached[f] = true
-		}
-		chosen = append(chosen, left[best])
-		size += len(left[best].data)
-		left = slices.Delete(left, best, best+1)
 	}
 	return chosen
 }
 
-// parseProfile reads what a run covered.
-func parseProfile(text []byte) ([]feature, error) {
-	covered := map[string]uint64{}
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "mode:") {
-			continue
-		}
-		// package/file.go:1.2,3.4 statements times
-		parts := strings.Fields(line)
-		if len(parts) != 3 {
-			return nil, fmt.Errorf("read the coverage: %q", line)
-		}
-		n, err := strconv.ParseUint(parts[2], 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("read the coverage: %q", line)
-		}
-		if n > 0 {
-			covered[parts[0]] += n
-		}
-	}
-	var features []feature
-	for _, block := range slices.Sorted(maps.Keys(covered)) {
-		features = append(features, feature{block, timesOf(covered[block])})
-	}
-	return features, nil
-}
-
 // keepCorpus chooses among the inputs in the engine's cache and those kept before, and replaces
 // these.
-func (t target) keepCorpus(ctx context.Context, cache string, o options, stdout io.Writer) error {
-	data, err := readInputs(cache)
+func (t target) keepCorpus(ctx context.Context, cache string, stdout io.Writer) error {
+	data, err := corpus.Read(t.kept())
 	if err != nil {
 		return err
 	}
-	kept, err := corpus.Read(t.kept())
+	found, err := filepath.Glob(filepath.Join(cache, "*"))
 	if err != nil {
 		return err
 	}
-	for _, input := range kept {
-		data = append(data, []byte(fileHeader+input))
+	for _, name := range found {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		if values, ok := strings.CutPrefix(string(text), fileHeader); ok {
+			data = append(data, values)
+		}
 	}
-	slices.SortFunc(data, func(a, b []byte) int {
-		return cmp.Or(cmp.Compare(len(a), len(b)), bytes.Compare(a, b))
+	slices.SortFunc(data, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 	})
-	data = slices.CompactFunc(data, bytes.Equal)
-	data = data[:min(len(data), o.count)]
+	data = slices.Compact(data)
+	data = data[:min(len(data), maxInputs)]
 	if len(data) == 0 {
 		fmt.Fprintln(stdout, "no inputs to keep")
 		return nil
@@ -151,67 +94,26 @@ func (t target) keepCorpus(ctx context.Context, cache string, o options, stdout 
 	if err != nil {
 		return err
 	}
-	defer m.close()
-	known, err := m.seeds(ctx)
+	defer os.RemoveAll(m.dir)
+	// The kept inputs are no seeds here, since the binary runs in a folder that has none.
+	seeds, said, err := m.run(ctx, "^seed#")
 	if err != nil {
-		return err
+		return fmt.Errorf("the target's seeds: %w\n%s", err, said)
 	}
 	var inputs []input
-	stale := 0
 	for _, d := range data {
-		features, err := m.measure(ctx, d)
-		if errors.Is(err, errStale) {
-			stale++
-			continue
-		}
+		blocks, err := m.measure(ctx, d)
 		if err != nil {
 			return err
 		}
-		inputs = append(inputs, input{d, features})
+		inputs = append(inputs, input{d, blocks})
 	}
-	chosen := choose(inputs, known, o.keep)
 	var keep []string
-	for i := range chosen {
-		keep = append(keep, strings.TrimPrefix(string(chosen[i].data), fileHeader))
+	for _, i := range choose(inputs, seeds) {
+		keep = append(keep, i.data)
 	}
-	if err := corpus.Write(t.kept(), keep); err != nil {
-		return err
-	}
-	size := 0
-	for i := range chosen {
-		size += len(chosen[i].data)
-	}
-	fmt.Fprintf(stdout, "%d of %d inputs are kept, %d bytes", len(chosen), len(data), size)
-	if stale > 0 {
-		fmt.Fprintf(stdout, "; %d are of an older form of the target", stale)
-	}
-	fmt.Fprintln(stdout)
-	return nil
-}
-
-// readInputs returns the inputs in the engine's cache of a target, none where it has no cache.
-func readInputs(dir string) ([][]byte, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	var inputs [][]byte
-	for _, e := range entries {
-		if e.IsDir() {
-			continue
-		}
-		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
-		if err != nil {
-			return nil, err
-		}
-		if bytes.HasPrefix(b, []byte(fileHeader)) {
-			inputs = append(inputs, b)
-		}
-	}
-	return inputs, nil
+	fmt.Fprintf(stdout, "%d of %d inputs are kept\n", len(keep), len(data))
+	return corpus.Write(t.kept(), keep)
 }
 
 // meter runs inputs of a target, each alone, and says what they cover.
@@ -222,104 +124,68 @@ type meter struct {
 
 // newMeter builds the target's test with coverage of our packages that it is made of.
 func newMeter(ctx context.Context, t target) (*meter, error) {
+	deps, err := goTool(ctx, "list", "-deps", "-f",
+		`{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}`, t.pkg)
+	if err != nil {
+		return nil, err
+	}
 	dir, err := os.MkdirTemp("", "fuzz-")
 	if err != nil {
 		return nil, err
 	}
-	m := &meter{target: t, dir: dir}
-	deps, err := goTool(ctx, "list", "-deps", "-f",
-		`{{with .Module}}{{if .Main}}{{$.ImportPath}}{{end}}{{end}}`, t.pkg)
-	if err != nil {
-		return nil, errors.Join(err, m.close())
-	}
-	ours := strings.Fields(deps)
-	if _, err := goTool(ctx, "test", "-c", "-covermode", "count", "-coverpkg", strings.Join(ours, ","),
-		"-o", m.binary(), t.pkg); err != nil {
-		return nil, errors.Join(err, m.close())
-	}
-	return m, nil
+	_, err = goTool(ctx, "test", "-c", "-covermode", "set", "-coverpkg",
+		strings.Join(strings.Fields(deps), ","), "-o", filepath.Join(dir, "target.test"), t.pkg)
+	return &meter{target: t, dir: dir}, err
 }
-
-func (m *meter) close() error    { return os.RemoveAll(m.dir) }
-func (m *meter) binary() string  { return filepath.Join(m.dir, "target.test") }
-func (m *meter) profile() string { return filepath.Join(m.dir, "coverage") }
-
-// errStale says that an input was made for a target that took other arguments.
-var errStale = errors.New("the input does not fit the target")
 
 var staleInput = regexp.MustCompile(
 	`mismatched types in corpus entry|wrong number of values in corpus entry`)
 
-// measure returns what one input covers. It fails where the target fails for it.
-func (m *meter) measure(ctx context.Context, data []byte) ([]feature, error) {
-	folder := filepath.Join(m.dir, "testdata", "fuzz", m.target.name)
-	if err := errors.Join(os.RemoveAll(folder), os.MkdirAll(folder, 0o777)); err != nil {
+// measure returns what one input covers, nothing for one of an older form of the target. It fails
+// where the target fails for it.
+func (m *meter) measure(ctx context.Context, data string) (blocks []string, err error) {
+	write := func(folder, name string) (path string, err error) {
+		path = filepath.Join(folder, name)
+		return path, errors.Join(os.MkdirAll(folder, 0o777),
+			os.WriteFile(path, []byte(fileHeader+data), 0o666))
+	}
+	if _, err := write(filepath.Join(m.dir, "testdata", "fuzz", m.target.name), "input"); err != nil {
 		return nil, err
 	}
-	file := filepath.Join(folder, "input")
-	if err := os.WriteFile(file, data, 0o666); err != nil {
-		return nil, err
-	}
-	said, err := m.run(ctx, "^"+m.target.name+"$/^input$")
-	if err == nil {
-		return m.covered()
-	}
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	if staleInput.Match(said) {
-		return nil, errStale
+	blocks, said, err := m.run(ctx, "^input$")
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return blocks, err
+	case staleInput.Match(said):
+		return nil, nil
 	}
 	// As the engine does with what it finds: it stays, and fails every test from now on.
-	sum := sha256.Sum256(data)
-	failing := filepath.Join(m.target.failures(), fmt.Sprintf("%x", sum[:8]))
-	if err := errors.Join(os.MkdirAll(m.target.failures(), 0o777),
-		os.WriteFile(failing, data, 0o666)); err != nil {
-		return nil, err
+	sum := sha256.Sum256([]byte(data))
+	failing, e := write(m.target.failures(), fmt.Sprintf("%x", sum[:8]))
+	if e != nil {
+		return nil, e
 	}
 	return nil, fmt.Errorf("fails with the input %s: %w\n%s", failing, err, said)
 }
 
-var seedName = regexp.MustCompile(`(?m)^=== RUN   \w+/(seed#\d+)$`)
-
-// seeds returns what the seeds in the target's code cover, each run alone as the inputs are. The
-// kept inputs are no seeds here, since the binary runs in a folder that has none.
-func (m *meter) seeds(ctx context.Context) ([]feature, error) {
-	said, err := m.run(ctx, "^"+m.target.name+"$/^seed#", "-test.v")
-	if err != nil {
-		return nil, fmt.Errorf("the target's seeds: %w\n%s", err, said)
-	}
-	var all []feature
-	for _, name := range seedName.FindAllSubmatch(said, -1) {
-		if said, err := m.run(ctx, "^"+m.target.name+"$/^"+string(name[1])+"$"); err != nil {
-			return nil, fmt.Errorf("the target's seed %s: %w\n%s", name[1], err, said)
-		}
-		features, err := m.covered()
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, features...)
-	}
-	return all, nil
-}
-
-func (m *meter) run(ctx context.Context, match string, more ...string) ([]byte, error) {
+// run runs the inputs whose names match, and returns the blocks of code that they reach.
+func (m *meter) run(ctx context.Context, match string) (blocks []string, said []byte, err error) {
 	ctx, cancel := context.WithTimeout(ctx, inputTimeout)
 	defer cancel()
-	if err := os.RemoveAll(m.profile()); err != nil {
-		return nil, err
-	}
-	cmd := exec.CommandContext(ctx, m.binary(),
-		append([]string{"-test.run", match, "-test.coverprofile", m.profile()}, more...)...)
+	profile := filepath.Join(m.dir, "coverage")
+	cmd := exec.CommandContext(ctx, filepath.Join(m.dir, "target.test"),
+		"-test.run", "^"+m.target.name+"$/"+match, "-test.coverprofile", profile)
 	cmd.Dir = m.dir
 	cmd.WaitDelay = 5 * time.Second
-	return cmd.CombinedOutput()
-}
-
-func (m *meter) covered() ([]feature, error) {
-	text, err := os.ReadFile(m.profile())
-	if err != nil {
-		return nil, err
+	if said, err = cmd.CombinedOutput(); err != nil {
+		return nil, said, err
 	}
-	return parseProfile(text)
+	text, err := os.ReadFile(profile)
+	// package/file.go:1.2,3.4 statements reached
+	for line := range bytes.Lines(text) {
+		if block, ok := strings.CutSuffix(string(line), " 1\n"); ok {
+			blocks = append(blocks, block)
+		}
+	}
+	return blocks, said, err
 }

@@ -4,8 +4,8 @@
 //	go run ./scripts/fuzz -time 10m -run 'State|Delta' ./...
 //
 // The engine collects its inputs in Go's build cache, often hundreds per target. Each of them, and
-// what was kept before, is run alone under coverage, and then as few as reach all of it are kept,
-// within bounds; see choose. They are packed into testdata/corpus/<Target>.txt. What is in
+// what was kept before, is run alone under coverage, and few that reach all of it are kept; see
+// choose. They are packed into testdata/corpus/<Target>.txt. What is in
 // testdata/fuzz are inputs that once failed: they stay as they are.
 //
 // A target that fails does not end the run. It exits with 1 at the end, and names the failing input
@@ -38,29 +38,17 @@ func main() {
 	os.Exit(code)
 }
 
-// options are the command's settings.
-type options struct {
-	time  string
-	match *regexp.Regexp
-	keep  bounds
-	count int // inputs of the engine that are looked at
-}
-
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	o := options{keep: bounds{files: 40, bytes: 64 << 10}}
 	flags := flag.NewFlagSet("fuzz", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&o.time, "time", "20s",
+	duration := flags.String("time", "20s",
 		"how long each target is fuzzed, as of go test -fuzztime; 0 only keeps what there is")
-	match := flags.String("run", "", "a regular expression of the targets' `names`; empty for all")
-	flags.IntVar(&o.keep.files, "files", o.keep.files, "the most inputs that are kept of a target")
-	flags.IntVar(&o.keep.bytes, "bytes", o.keep.bytes, "the most bytes that they take together")
-	flags.IntVar(&o.count, "inputs", 1500, "the most inputs that are looked at, the smallest first")
+	names := flags.String("run", "", "a regular expression of the targets' `names`; empty for all")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	var err error
-	if o.match, err = regexp.Compile(*match); err != nil {
+	match, err := regexp.Compile(*names)
+	if err != nil {
 		fmt.Fprintln(stderr, "fuzz: -run:", err)
 		return 2
 	}
@@ -73,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "fuzz:", err)
 		return 1
 	}
-	targets = slices.DeleteFunc(targets, func(t target) bool { return !o.match.MatchString(t.name) })
+	targets = slices.DeleteFunc(targets, func(t target) bool { return !match.MatchString(t.name) })
 	if len(targets) == 0 {
 		fmt.Fprintln(stderr, "fuzz: no fuzz target matches")
 		return 1
@@ -86,9 +74,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var failures []string
 	for i, t := range targets {
 		fmt.Fprintf(stdout, "%s of %s, %d of %d\n", t.name, t.pkg, i+1, len(targets))
-		err := t.fuzz(ctx, o.time, stdout)
+		err := t.fuzz(ctx, *duration, stdout)
 		if err == nil {
-			err = t.keepCorpus(ctx, filepath.Join(cache, "fuzz", filepath.FromSlash(t.pkg), t.name), o,
+			err = t.keepCorpus(ctx, filepath.Join(cache, "fuzz", filepath.FromSlash(t.pkg), t.name),
 				stdout)
 		}
 		if ctx.Err() != nil {
