@@ -30,8 +30,8 @@ func openPage(ctx context.Context, con endpoint.Connection) (*demo.Page, error) 
 		return nil, err
 	}
 	con.TimezoneSet = true
-	r, err := openReader(ctx, con, slog.New(slog.DiscardHandler),
-		live.Config{Silent: true, Repeated: true})
+	r, err := live.Open(ctx, live.Config{Connection: con, Log: slog.New(slog.DiscardHandler),
+		Silent: true, Repeated: true})
 	if err != nil {
 		_ = server.Close()
 		return nil, err

@@ -58,22 +58,17 @@ func runVerify(c *cli.Context, steps *command.Steps) (*verify.Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	var cfg live.Config
-	err = readsFrom(&cfg, con, command.Warnings(c.App.ErrWriter))
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = cfg.Store.Close() }()
-	scan, location, err := live.Check(c.Context, cfg, func() (*table.Scan, error) {
+	cfg := live.Config{Connection: con, Log: command.Warnings(c.App.ErrWriter)}
+	store, scan, err := live.Check(c.Context, &cfg, func() (*table.Scan, error) {
 		return table.NewScan(c.Context, con.Cluster, con.Group)
 	})
 	if err != nil {
 		return nil, err
 	}
+	defer func() { _ = store.Close() }()
 	defer scan.Close()
-	con.Location = location
 	began := time.Now()
-	report, err := admin.Verify(c.Context, con, cfg.Store, scan, c.Bool("deep"), steps)
+	report, err := admin.Verify(c.Context, cfg.Connection, store, scan, c.Bool("deep"), steps)
 	if err != nil {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
@@ -105,7 +104,8 @@ func viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
 		}
 		defer stopMetrics()
 	}
-	err = serveView(ctx, c.App.Writer, server, source, con, log)
+	err = serveView(ctx, c.App.Writer, server, source,
+		live.Config{Connection: con, Log: log, Silent: true, Repeated: true})
 	if c.Context.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}
@@ -114,9 +114,8 @@ func viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
 
 // serveView opens what the source reads, and serves it.
 func serveView(ctx context.Context, out io.Writer, server *web.Server, source *live.Source,
-	con endpoint.Connection,
-	log *slog.Logger) error {
-	r, err := openReader(ctx, con, log, live.Config{Silent: true, Repeated: true})
+	cfg live.Config) error {
+	r, err := live.Open(ctx, cfg)
 	if err != nil {
 		_ = server.Close()
 		return err

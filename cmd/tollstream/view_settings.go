@@ -9,7 +9,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/internal/board/live"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
@@ -59,26 +58,31 @@ func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
 	return s, nil
 }
 
-// reading returns what a reader reads for the settings.
-func (s *viewSettings) reading() live.Config {
-	return live.Config{Plaza: s.plaza, Deep: s.deep, Repeated: s.watch}
-}
-
-func (s *viewSettings) asJSON(b *board.Board) any {
-	if s.plaza != nil {
-		return render.PlazaJSON(b)
-	}
+// print prints a board as it was asked for, as text of the width of a terminal.
+func (s *viewSettings) print(w io.Writer, b *board.Board) error {
+	o := render.Options{Order: s.sort, Top: s.top, Width: text.Width(w)}
 	b.Sort(s.sort)
-	return render.PlazasJSON(b, render.Options{Top: s.top})
-}
-
-// asText returns a board as text of the width of a terminal.
-func (s *viewSettings) asText(b *board.Board, w io.Writer) string {
-	if s.plaza != nil {
-		return render.Plaza(b, text.Width(w))
+	if s.json {
+		write := text.WriteJSON
+		if s.watch {
+			write = text.WriteJSONLine
+		}
+		if s.plaza != nil {
+			return write(w, render.PlazaJSON(b))
+		}
+		return write(w, render.PlazasJSON(b, o))
 	}
-	b.Sort(s.sort)
-	return render.Plazas(b, render.Options{Order: s.sort, Top: s.top, Width: text.Width(w)})
+	page := ""
+	if s.plaza != nil {
+		page = render.Plaza(b, o.Width)
+	} else {
+		page = render.Plazas(b, o)
+	}
+	if s.watch {
+		page += "\n"
+	}
+	_, err := io.WriteString(w, page)
+	return err
 }
 
 // knownShown is how many plazas an error names.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"time"
@@ -40,8 +39,8 @@ func watchScreen(c *cli.Context, s viewSettings) error {
 	if text.IsTerminal(c.App.ErrWriter) {
 		defer held.Hold()()
 	}
-	r, err := openReader(c.Context, con, command.Warnings(held),
-		live.Config{Silent: true, Deep: s.deep, Repeated: true, Relaxed: true})
+	r, err := live.Open(c.Context, live.Config{Connection: con, Log: command.Warnings(held),
+		Silent: true, Deep: s.deep, Repeated: true, Relaxed: true})
 	if err != nil {
 		return err
 	}
@@ -91,19 +90,12 @@ func watch(c *cli.Context, r *live.Reader, s viewSettings) error {
 		case s.plaza != nil && b.Plazas[0].Unknown():
 			problem = fmt.Sprintf("no vehicle has passed plaza %d yet", *s.plaza)
 		}
-		switch {
-		case problem != "":
-			err = nil
-			if problem != reported {
-				fmt.Fprintln(c.App.ErrWriter, "tollstream: "+problem)
+		if problem == "" {
+			if err := s.print(c.App.Writer, b); err != nil {
+				return err
 			}
-		case s.json:
-			err = text.WriteJSONLine(c.App.Writer, s.asJSON(b))
-		default:
-			_, err = io.WriteString(c.App.Writer, s.asText(b, c.App.Writer)+"\n")
-		}
-		if err != nil {
-			return err
+		} else if problem != reported {
+			fmt.Fprintln(c.App.ErrWriter, "tollstream: "+problem)
 		}
 		reported = problem
 		select {

@@ -42,9 +42,8 @@ func TestSimulatedDays(t *testing.T) {
 		}
 		p.process()
 	}
-	con := p.Connection()
-	r, err := openReader(t.Context(), con, slog.New(slog.DiscardHandler),
-		live.Config{Silent: true, Repeated: true})
+	r, err := live.Open(t.Context(), live.Config{Connection: p.Connection(),
+		Log: slog.New(slog.DiscardHandler), Silent: true, Repeated: true})
 	if err != nil {
 		t.Fatal(err)
 	}

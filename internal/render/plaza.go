@@ -90,10 +90,11 @@ const changesShown = 3
 // writeState prints how the plaza stands, since when, and why.
 func writeState(t *strings.Builder, b *board.Board, p *board.Plaza, width int) {
 	a := p.Assessment
-	line := fmt.Sprintf("%s since %s (%s)", a.State, board.ClockTime(p.Location, a.Since.Time(), b.Now()),
+	at := func(m toll.Minute) string { return board.ClockTime(p.Location, m.Time(), b.Now()) }
+	line := fmt.Sprintf("%s since %s (%s)", a.State, at(a.Since),
 		text.Minutes(int64(a.Until)-int64(a.Since)))
 	if p.Outdated() {
-		line += fmt.Sprintf(", judged up to %s only", board.ClockTime(p.Location, a.Until.Time(), b.Now()))
+		line += fmt.Sprintf(", judged up to %s only", at(a.Until))
 	}
 	t.WriteString(strings.Join(text.Wrap(line+": "+text.OneLine(a.Why), width), "\n") + "\n")
 }
@@ -242,8 +243,8 @@ func writeLaterThanNow(t *strings.Builder, b *board.Board, p *board.Plaza) {
 	case p.Ahead > 0:
 		fmt.Fprintf(t, "%s later than the stream's time\n", text.Count(later, "vehicle"))
 	default:
-		fmt.Fprintf(t,
-			"%s later than the stream's time: this plaza's clock is ahead,\nor most other plazas are quiet\n", text.Count(later, "vehicle"))
+		fmt.Fprintf(t, "%s later than the stream's time: this plaza's clock is ahead,\n"+
+			"or most other plazas are quiet\n", text.Count(later, "vehicle"))
 	}
 }
 

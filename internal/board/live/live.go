@@ -12,23 +12,19 @@ import (
 	"github.com/tollstream/tollstream/sql/verify"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/table"
 )
 
 // Config is what is read, and from where.
 type Config struct {
-	Cluster kafka.Cluster
-	Topic   string
-	Group   string
-	Store   *sql.Store
-	// Timezone that the database must have, an IANA name; empty for whichever it has.
-	Timezone string
-	Log      *slog.Logger
+	endpoint.Connection
+	Log *slog.Logger
 
 	Plaza    *int16 // this plaza alone, with its history; nil for all
 	Silent   bool   // plazas of the plazas file that no vehicle has passed, too
@@ -41,11 +37,11 @@ type Config struct {
 
 // Reader reads boards. Its methods are called by one goroutine at a time.
 type Reader struct {
-	cfg      Config
-	location *time.Location // of the database's clock
-	table    *table.View
-	checker  *verify.PlazaChecker
-	marks    *topology.WatermarkReader
+	cfg     Config
+	store   *sql.Store
+	table   *table.View
+	checker *verify.PlazaChecker
+	marks   *topology.WatermarkReader
 
 	started   bool
 	recovered bool // whether the table was up to date once
@@ -63,28 +59,35 @@ type Reader struct {
 }
 
 // Open returns a reader of a database that was checked: it refuses one that serves something else.
-// The reader closes the store; so does Open where it fails.
 func Open(ctx context.Context, cfg Config) (*Reader, error) {
 	newTable := table.NewView
 	if cfg.Relaxed {
 		newTable = table.NewFollowedView
 	}
-	table, location, err := Check(ctx, cfg, func() (*table.View, error) {
+	store, table, err := Check(ctx, &cfg, func() (*table.View, error) {
 		return newTable(ctx, cfg.Cluster, cfg.Group, cfg.Log)
 	})
 	if err != nil {
-		_ = cfg.Store.Close()
 		return nil, err
 	}
-	return &Reader{cfg: cfg, location: location, table: table, checker: cfg.Store.PlazaChecker(),
+	return &Reader{cfg: cfg, store: store, table: table, checker: store.PlazaChecker(),
 		marks: topology.NewWatermarkReader(cfg.Cluster, cfg.Topic), ended: make(chan error, 1)}, nil
 }
 
-// Check checks that the database serves what is to be read, and opens the group table in parallel.
-// It returns the timezone of the database.
-func Check[T interface{ Close() }](ctx context.Context, cfg Config,
-	open func() (T, error)) (table T, _ *time.Location, err error) {
+// Check opens the database and checks that it serves what is to be read, and opens the group table
+// in parallel. The connection's location is then that of the database.
+func Check[T interface{ Close() }](ctx context.Context, cfg *Config,
+	open func() (T, error)) (_ *sql.Store, table T, err error) {
 	var none T
+	store, err := cfg.OpenStore(ingest.LoadAuto, cfg.Log)
+	if err != nil {
+		return nil, none, err
+	}
+	defer func() {
+		if err != nil {
+			_ = store.Close()
+		}
+	}()
 	opened, gone := make(chan opening[T]), make(chan struct{})
 	defer close(gone)
 	go func() { // goka takes no context: it ends with the timeouts of its client at the latest
@@ -97,18 +100,17 @@ func Check[T interface{ Close() }](ctx context.Context, cfg Config,
 			}
 		}
 	}()
-	meta, err := checkDatabase(ctx, cfg)
+	meta, err := checkDatabase(ctx, store, cfg)
 	if err != nil {
-		return none, nil, err
+		return nil, none, err
 	}
-	location, err := time.LoadLocation(meta.Timezone)
-	if err != nil {
-		return none, nil, fmt.Errorf("load the database's timezone: %w", err)
+	if cfg.Location, err = time.LoadLocation(meta.Timezone); err != nil {
+		return nil, none, fmt.Errorf("load the database's timezone: %w", err)
 	}
 	if table, err = awaitTable(ctx, opened, cfg.Cluster.Brokers, tablePatience); err != nil {
-		return none, nil, noAnswer(err)
+		return nil, none, noAnswer(err)
 	}
-	return table, location, nil
+	return store, table, nil
 }
 
 // opening is how opening the group table ended.
@@ -142,26 +144,26 @@ func noAnswer(err error) error {
 	if hint.Of(err) != "" || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return hint.With(err,
-		"is it running, and is its address right? tollstream up starts a Kafka and a MySQL for trying things out")
+	return hint.With(err, "is it running, and is its address right? "+
+		"tollstream up starts a Kafka and a MySQL for trying things out")
 }
 
-func checkDatabase(ctx context.Context, cfg Config) (sql.Meta, error) {
-	if err := cfg.Store.Ping(ctx); err != nil {
+func checkDatabase(ctx context.Context, store *sql.Store, cfg *Config) (sql.Meta, error) {
+	if err := store.Ping(ctx); err != nil {
 		if hint.Of(err) != "" {
-			return sql.Meta{}, err // its hint is better
+			return sql.Meta{}, err
 		}
-		return sql.Meta{}, noAnswer(fmt.Errorf("connect to MySQL at %s: %w", cfg.Store.Address(), err))
+		return sql.Meta{}, noAnswer(fmt.Errorf("connect to MySQL at %s: %w", store.Address(), err))
 	}
-	meta, err := cfg.Store.Meta(ctx)
+	meta, err := store.Meta(ctx)
 	if err != nil {
 		return meta, err
 	}
-	id := sql.Identity{Group: cfg.Group, Topic: cfg.Topic, Timezone: cfg.Timezone}
-	if id.Timezone == "" {
+	id := cfg.Identity("")
+	if !cfg.TimezoneSet {
 		id.Timezone = meta.Timezone
 	}
-	return cfg.Store.Check(ctx, id)
+	return store.Check(ctx, id)
 }
 
 // Start begins to read the group table, once. The reader follows it until Stop or Close.
@@ -237,7 +239,7 @@ func (r *Reader) Close() {
 			r.table.Close()
 		}
 		_ = r.marks.Close()
-		_ = r.cfg.Store.Close()
+		_ = r.store.Close()
 	}()
 	select {
 	case <-closed:

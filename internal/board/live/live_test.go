@@ -12,7 +12,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/table"
 )
@@ -71,18 +71,15 @@ func TestReaderClosesTable(t *testing.T) {
 	}
 	before := clients()
 	cluster := kafka.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}
-	store, err := sql.Open(sql.Config{DSN: "nobody@tcp(127.0.0.1:1)/none"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
 	opened := make(chan struct{})
 	open := func() (*table.View, error) {
 		defer close(opened)
 		return table.NewView(t.Context(), cluster, "tollstream", slog.New(slog.DiscardHandler))
 	}
-	if _, _, err := Check(t.Context(), Config{Cluster: cluster, Topic: "toll", Group: "tollstream",
-		Store: store, Timezone: "UTC"}, open); err == nil {
+	cfg := Config{Connection: endpoint.Connection{Cluster: cluster, Topic: "toll",
+		Group: "tollstream", DSN: "nobody@tcp(127.0.0.1:1)/none", Location: time.UTC},
+		Log: slog.New(slog.DiscardHandler)}
+	if _, _, err := Check(t.Context(), &cfg, open); err == nil {
 		t.Fatal("a reader without a database")
 	}
 	<-opened

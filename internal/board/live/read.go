@@ -28,7 +28,7 @@ const (
 // Read reads the group table first and then the database, whose snapshot then holds all that is
 // merged.
 func (r *Reader) Read(ctx context.Context) (*board.Board, error) {
-	b := &board.Board{At: time.Now(), Location: r.location}
+	b := &board.Board{At: time.Now(), Location: r.cfg.Location}
 	states, err := r.states(ctx)
 	if err != nil {
 		return nil, err
@@ -41,11 +41,11 @@ func (r *Reader) Read(ctx context.Context) (*board.Board, error) {
 		return nil, err
 	}
 	b.RowsAt, b.DeadLetters = r.countedAt, r.deadLetters
-	progress, err := r.cfg.Store.Progress(ctx)
+	progress, err := r.store.Progress(ctx)
 	if err != nil {
 		return nil, err
 	}
-	meta, err := r.cfg.Store.Meta(ctx)
+	meta, err := r.store.Meta(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -63,14 +63,14 @@ func (r *Reader) Read(ctx context.Context) (*board.Board, error) {
 	b.Known = slices.Sorted(maps.Keys(states))
 
 	if r.cfg.Plaza == nil {
-		recent, err := r.cfg.Store.RecentRejects(ctx)
+		recent, err := r.store.RecentRejects(ctx)
 		if err != nil {
 			return nil, err
 		}
 		b.RecentRejects = board.RecentRejects{Records: recent.Records, Rejected: recent.Rejected,
 			High: recent.High()}
 	}
-	if now, started := toll.StreamTime(states, toll.NewZone(r.location)); started {
+	if now, started := toll.StreamTime(states, toll.NewZone(r.cfg.Location)); started {
 		b.StreamTime = new(now.Time())
 	}
 	if err := r.readProgress(ctx, b, clocks.Cursors(progress), &meta); err != nil {
@@ -78,7 +78,7 @@ func (r *Reader) Read(ctx context.Context) (*board.Board, error) {
 	}
 	for i := range checks {
 		c := &checks[i]
-		p := board.Plaza{ID: c.Plaza, Location: r.location, Check: *checkOf(c),
+		p := board.Plaza{ID: c.Plaza, Location: r.cfg.Location, Check: *checkOf(c),
 			Counted: r.counted[c.Plaza], Counts: new(toll.State)}
 		if c.Plaza != board.NullPlaza && states[int16(c.Plaza)] != nil {
 			p.Counts = states[int16(c.Plaza)]
@@ -121,7 +121,7 @@ func (r *Reader) readProgress(ctx context.Context, b *board.Board, cursors []tol
 		b.OpenTransactions = append(b.OpenTransactions,
 			board.OpenTransaction{Partition: t.Partition, Offset: t.Offset, Since: t.Since})
 	}
-	all, _, err := clocks.Read(ctx, r.cfg.Store, cursors, meta.Lateness, toll.DefaultIdle)
+	all, _, err := clocks.Read(ctx, r.store, cursors, meta.Lateness, toll.DefaultIdle)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ const aboutEvery = 10 * time.Second
 // readCongestion adds the last assessment of each plaza, and its description in the plazas file.
 func (r *Reader) readCongestion(ctx context.Context, b *board.Board) error {
 	if r.about == nil || time.Since(r.aboutAt) > aboutEvery {
-		configured, err := r.cfg.Store.ConfiguredPlazas(ctx)
+		configured, err := r.store.ConfiguredPlazas(ctx)
 		if err != nil {
 			return err
 		}
@@ -149,7 +149,7 @@ func (r *Reader) readCongestion(ctx context.Context, b *board.Board) error {
 			r.about[p.ID] = p
 		}
 	}
-	congestion, err := r.cfg.Store.Congestion(ctx)
+	congestion, err := r.store.Congestion(ctx)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (r *Reader) addSilent(b *board.Board) {
 	}
 	for _, id := range slices.Sorted(maps.Keys(r.about)) {
 		if !known[int(id)] {
-			p := board.Plaza{ID: int(id), Location: r.location, Counts: new(toll.State),
+			p := board.Plaza{ID: int(id), Location: r.cfg.Location, Counts: new(toll.State),
 				Check: board.Check{Status: board.Exact}}
 			p.Describe(r.about[id])
 			b.Plazas = append(b.Plazas, p)
@@ -195,13 +195,13 @@ func (r *Reader) readHistory(ctx context.Context, b *board.Board) error {
 	if len(b.Kinds) == 0 {
 		return nil
 	}
-	windows, err := r.cfg.Store.Windows(ctx, *r.cfg.Plaza, windowsRead)
+	windows, err := r.store.Windows(ctx, *r.cfg.Plaza, windowsRead)
 	if err != nil {
 		return err
 	}
 	b.History.RecentWindows = windowsOf(windows)
 	b.SortWindows(b.History.RecentWindows)
-	b.History.Changes, err = readChanges(ctx, r.cfg.Store, *r.cfg.Plaza)
+	b.History.Changes, err = readChanges(ctx, r.store, *r.cfg.Plaza)
 	return err
 }
 
@@ -259,7 +259,7 @@ func (r *Reader) check(ctx context.Context, states map[int16]*toll.State) ([]ver
 		return checks, err
 	}
 	if r.cfg.Plaza == nil {
-		r.deadLetters, err = r.cfg.Store.CountDeadLetters(ctx, sql.DeadLetterFilter{})
+		r.deadLetters, err = r.store.CountDeadLetters(ctx, sql.DeadLetterFilter{})
 		if err != nil {
 			return nil, err
 		}

@@ -31,7 +31,7 @@ func NewSource(failed func(error)) *Source {
 
 // Open gives the source its reader, once.
 func (s *Source) Open(r *Reader) {
-	s.store = r.cfg.Store
+	s.store = r.store
 	s.turn <- r
 }
 
