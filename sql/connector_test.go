@@ -134,7 +134,8 @@ func TestSessionSettings(t *testing.T) {
 			if done := dbtest.Initialize(t, s); len(done) != 0 {
 				t.Errorf("second init: %q", done)
 			}
-			l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID), States: map[int16]*toll.State{}}
+			l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID),
+				States: map[int16]*toll.State{}}
 			for p := range int32(2) {
 				l.Partition(p, 10, func(batch int) (events []toll.Event) {
 					for i := range 50 {
@@ -144,7 +145,8 @@ func TestSessionSettings(t *testing.T) {
 					return events
 				})
 			}
-			if r := dbtest.Verify(t, s, verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact ||
+			if r := dbtest.Verify(t, s,
+				verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact ||
 				r.Rows != 2*10*50 {
 				t.Errorf("got %+v", r)
 			}
@@ -157,7 +159,8 @@ func TestSessionSettings(t *testing.T) {
 			if err != nil || n != 2*10*3 {
 				t.Errorf("pruned %d, %v", n, err)
 			}
-			if r := dbtest.Verify(t, s, verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact {
+			if r := dbtest.Verify(t, s,
+				verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact {
 				t.Errorf("after a prune: %+v", r)
 			}
 		})

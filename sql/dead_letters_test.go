@@ -37,7 +37,8 @@ func TestDeadLetters(t *testing.T) {
 			{"partition", sql.DeadLetterFilter{Partition: &one}, []int64{106}},
 			{"reason", sql.DeadLetterFilter{Reason: "of range"}, []int64{119}},
 			{"kind", sql.DeadLetterFilter{Kind: toll.RejectRefused}, []int64{119}},
-			{"kind of one from an older version", sql.DeadLetterFilter{Kind: toll.RejectTime, Partition: &one},
+			{"kind of one from an older version",
+				sql.DeadLetterFilter{Kind: toll.RejectTime, Partition: &one},
 				[]int64{106}},
 			{"retried", sql.DeadLetterFilter{Retried: &yes}, []int64{119}},
 			{"not retried", sql.DeadLetterFilter{Retried: &no, Reason: "time"}, []int64{107, 120, 106}},
@@ -105,7 +106,8 @@ func TestRecentRejects(t *testing.T) {
 			got != (toll.RejectShare{Records: want, Rejected: 3}) {
 			t.Errorf("got %+v, %v, want 3 of %d", got, err, want)
 		}
-		dbtest.Exec(t, s, `UPDATE toll_cursor SET next_offset = 1119 WHERE partition_id = 0`) // 107 is long past
+		// 107 is long past
+		dbtest.Exec(t, s, `UPDATE toll_cursor SET next_offset = 1119 WHERE partition_id = 0`)
 		got, err = s.RecentRejects(t.Context())
 		if want := 1000 + dbtest.Int(t, s,
 			`SELECT next_offset - start_offset FROM toll_cursor WHERE partition_id = 1`); err != nil ||
@@ -141,7 +143,8 @@ func testEachDeadLetter(t *testing.T, s *dbtest.Store) {
 	for _, c := range []struct{ limit, payload, want int }{{0, 0, letters}, {120, 0, 120},
 		{letters + 5, 0, letters}, {0, 10, letters}, {1, 0, 1}} {
 		n := 0
-		err := s.EachDeadLetter(t.Context(), sql.DeadLetterFilter{Limit: c.limit, PayloadLimit: c.payload},
+		err := s.EachDeadLetter(t.Context(),
+			sql.DeadLetterFilter{Limit: c.limit, PayloadLimit: c.payload},
 			func(d *sql.DeadLetter) error {
 				if at := int(d.Partition)*200 + int(d.Offset); at != n {
 					t.Fatalf("got the dead letter %d where %d should be", at, n)

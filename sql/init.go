@@ -32,7 +32,8 @@ func (s *Store) Init(ctx context.Context, id Identity) ([]string, error) {
 		if err != nil && !errors.Is(err, dbsql.ErrNoRows) {
 			return nil, s.db.Wrap("read toll_meta", err)
 		}
-		if err == nil && (m.SchemaVersion < tables.FirstSchemaVersion || m.SchemaVersion > tables.SchemaVersion) {
+		if err == nil &&
+			(m.SchemaVersion < tables.FirstSchemaVersion || m.SchemaVersion > tables.SchemaVersion) {
 			return nil, m.CheckVersion(s.db)
 		}
 		if err == nil {

@@ -131,7 +131,8 @@ func TestBaseline(t *testing.T) {
 			t.Errorf("got %q", done)
 		}
 		baseline, err := tables.ReadBaseline(context.Background(), s.DB)
-		if err != nil || len(baseline) != 3 || baseline[4856].Rows != 2 || baseline[tables.NullPlaza].Rows != 1 {
+		if err != nil || len(baseline) != 3 || baseline[4856].Rows != 2 ||
+			baseline[tables.NullPlaza].Rows != 1 {
 			t.Fatalf("got %+v, %v", baseline, err)
 		}
 	})

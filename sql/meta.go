@@ -32,7 +32,8 @@ func insertMeta(ctx context.Context, q db.Execer, id Identity) error {
 	_, err := q.ExecContext(ctx, `INSERT INTO toll_meta
 		(id, schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting)
 		VALUES (1, ?, ?, ?, ?, ?, ?, NOW(6), 0)`,
-		tables.SchemaVersion, hex.EncodeToString(databaseID[:]), id.Group, id.Topic, id.TopicID, id.Timezone)
+		tables.SchemaVersion, hex.EncodeToString(databaseID[:]), id.Group, id.Topic, id.TopicID,
+		id.Timezone)
 	return err
 }
 

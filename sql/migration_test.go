@@ -123,13 +123,16 @@ func version3(t *testing.T, s *dbtest.Store, fold string) (x *dbtest.Windowed, u
 	random := rand.New(rand.NewPCG(8, 9))
 	x.Store(0, dbtest.Pass(1, "2026-03-29 01:59:30", "car", 2, toll.OnTime),
 		dbtest.Pass(1, "2026-03-29 02:30", "car", 3, toll.OnTime),
-		dbtest.Pass(1, "2026-03-29 03:30", "car", 2, toll.OnTime), dbtest.Pass(1, "2026-03-29 02:59:59", "bus", 1,
+		dbtest.Pass(1, "2026-03-29 03:30", "car", 2, toll.OnTime), dbtest.Pass(1, "2026-03-29 02:59:59",
+			"bus", 1,
 			toll.Late),
-		dbtest.Pass(3, "2026-03-29 02:10", "car", 4, toll.OnTime), dbtest.Pass(3, "2026-03-29 02:11", "car", 1,
+		dbtest.Pass(3, "2026-03-29 02:10", "car", 4, toll.OnTime), dbtest.Pass(3, "2026-03-29 02:11",
+			"car", 1,
 			toll.TooLate))
 	x.Store(1, dbtest.Pass(1, "2026-03-29 02:30", "truck", 1, toll.LateQuarter),
 		dbtest.Pass(1, "2026-03-29 03:31", "car", 1, toll.OnTime),
-		dbtest.Pass(4, "2026-03-29 02:20", "car", 2, toll.TooLate), dbtest.Pass(4, "2026-03-29 03:20", "car", 2,
+		dbtest.Pass(4, "2026-03-29 02:20", "car", 2, toll.TooLate), dbtest.Pass(4, "2026-03-29 03:20",
+			"car", 2,
 			toll.OnTime))
 	for i, chunk := range slices.Collect(slices.Chunk(x.Random(random, 300, "2026-03-28 23:00", 6*60, 1, 2, 5), 50)) {
 		x.Store(int32(i%2), chunk...)

@@ -58,7 +58,8 @@ func TestRebuild(t *testing.T) {
 		}
 
 		// The owner from before can't store, nor mark anything.
-		if err := w.Commit(ctx, dbtest.Batch(w, before, "car"), nil); !errors.Is(err, toll.ErrCursorMoved) {
+		if err := w.Commit(ctx, dbtest.Batch(w, before, "car"), nil); !errors.Is(err,
+			toll.ErrCursorMoved) {
 			t.Errorf("a batch of the old epoch: %v", err)
 		}
 		batches, _, _ := dbtest.Outbox(t, w, 0, 100, true)
@@ -71,7 +72,8 @@ func TestRebuild(t *testing.T) {
 		}
 
 		// What plazas merged before counts as empty, and is exact again once all came.
-		if r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: true}); r.Status != verify.InFlight ||
+		if r := dbtest.Verify(t, s,
+			verify.Input{States: st.States, Deep: true}); r.Status != verify.InFlight ||
 			r.Merged != 0 {
 			t.Errorf("got %s, %d merged: %+v", r.Status, r.Merged, r.Problems)
 		}
@@ -90,7 +92,8 @@ func TestRebuild(t *testing.T) {
 				}
 			}
 		}
-		if r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: true}); r.Status != verify.Exact {
+		if r := dbtest.Verify(t, s,
+			verify.Input{States: st.States, Deep: true}); r.Status != verify.Exact {
 			t.Errorf("got %s: %+v", r.Status, r.Problems)
 		}
 	})

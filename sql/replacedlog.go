@@ -20,7 +20,8 @@ func (s *Store) RowsFrom(ctx context.Context, partition int32, from int64) (rows
 	return rows, exact, s.db.Wrap(fmt.Sprintf("count the rows of partition %d", partition), err)
 }
 
-func rowsFrom(ctx context.Context, q db.Reader, partition int32, from int64) (rows int64, exact bool,
+func rowsFrom(ctx context.Context, q db.Reader, partition int32, from int64) (rows int64,
+	exact bool,
 	err error) {
 	var astride int64
 	err = q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(b.events), 0) AS SIGNED), CAST(COALESCE(SUM(b.first_offset < ? AND b.events > 0), 0) AS SIGNED)

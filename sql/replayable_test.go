@@ -30,7 +30,8 @@ func TestUnreplayable(t *testing.T) {
 			{"and a part of the second", map[int32]sql.LogRange{0: {110, -1}, 1: whole}, 10, false},
 			{"a partition is gone", map[int32]sql.LogRange{0: whole}, 5, true},
 			{"the topic is another one", nil, 21, true},
-			{"the log is another one from the last batch on", map[int32]sql.LogRange{0: {0, 113}, 1: whole}, 6,
+			{"the log is another one from the last batch on", map[int32]sql.LogRange{0: {0, 113}, 1: whole},
+				6,
 				false},
 			{"and has lost its head", map[int32]sql.LogRange{0: {109, 113}, 1: whole}, 13, false},
 		} {
@@ -57,14 +58,16 @@ func TestAcceptLog(t *testing.T) {
 			1: {Unchecked: "retention"}}
 		r := dbtest.Verify(t, s, verify.Input{States: st.States, Logs: found})
 		if r.Status != verify.Mismatch || r.Problems[0].Kind != verify.KindLogReplaced ||
-			r.Partitions[0].Log != verify.LogReplaced || r.Partitions[1].Log != verify.LogUnchecked || len(r.Notes) != 1 {
+			r.Partitions[0].Log != verify.LogReplaced || r.Partitions[1].Log != verify.LogUnchecked ||
+			len(r.Notes) != 1 {
 			t.Errorf("by what was found: %+v", r)
 		}
 		if err := w.MarkLogReplaced(t.Context(), &c, "it is another one"); err != nil {
 			t.Fatal(err)
 		}
 		if r := dbtest.Verify(t, s,
-			verify.Input{States: st.States, Logs: map[int32]verify.LogCheck{0: {}}}); r.Status != verify.Mismatch {
+			verify.Input{States: st.States,
+				Logs: map[int32]verify.LogCheck{0: {}}}); r.Status != verify.Mismatch {
 			t.Errorf("what was recorded counts, however the log looks now: %+v", r)
 		}
 		moved := c
@@ -86,8 +89,10 @@ func TestAcceptLog(t *testing.T) {
 		if c, err = w.Cursor(t.Context(), 0); err != nil || c.LogReplaced != "" || c.Last != last {
 			t.Errorf("the cursor is %+v, %v", c, err)
 		}
-		r = dbtest.Verify(t, s, verify.Input{States: st.States, Logs: map[int32]verify.LogCheck{0: {}, 1: {}}})
-		if r.Status != verify.Exact || r.Partitions[0].Log != verify.LogSame || len(r.AcceptedLogs) != 1 ||
+		r = dbtest.Verify(t, s,
+			verify.Input{States: st.States, Logs: map[int32]verify.LogCheck{0: {}, 1: {}}})
+		if r.Status != verify.Exact || r.Partitions[0].Log != verify.LogSame ||
+			len(r.AcceptedLogs) != 1 ||
 			*r.AcceptedLogs[0].Rows != 9 {
 			t.Errorf("after it was accepted: %+v", r)
 		}

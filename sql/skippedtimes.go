@@ -61,7 +61,8 @@ type skippedCount struct {
 func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
 	m := &skippedTimes{s: s, folded: map[int16]toll.Minute{}}
 	var err error
-	if m.meta, err = tables.ReadMeta(ctx, s.db); err != nil || m.meta.Resetting != tables.NotResetting {
+	if m.meta, err = tables.ReadMeta(ctx, s.db); err != nil ||
+		m.meta.Resetting != tables.NotResetting {
 		if errors.Is(err, tables.ErrNoMeta) {
 			err = nil
 		}
@@ -166,7 +167,8 @@ func (m *skippedTimes) readSkipped(ctx context.Context, q db.Reader) error {
 
 // eachRow calls each with the rows of some ranges of time.
 func eachRow(
-	ctx context.Context, q db.Reader, ranges [][2]toll.WallTime, each func(int16, toll.WallTime, string),
+	ctx context.Context, q db.Reader, ranges [][2]toll.WallTime, each func(int16, toll.WallTime,
+		string),
 ) error {
 	read := func(some [][2]toll.WallTime) error {
 		var args []any
@@ -233,15 +235,16 @@ func (m *skippedTimes) move(ctx context.Context, tx *dbsql.Tx) error {
 	seen := map[toll.Origin]bool{} // batches by first offset: whether they hold some of these minutes
 	for _, w := range minutes {
 		for _, c := range cursors {
-			err := tables.ReadMinutes(ctx, tx, m.meta.TopicID, c.Partition, w, func(b *tables.BatchRow) error {
-				at := toll.Origin{Partition: b.Partition, Offset: b.First}
-				if _, again := seen[at]; again {
-					return nil
-				}
-				deltas, err := m.s.cfg.Decode(b.Blob)
-				seen[at] = m.count(deltas)
-				return err
-			})
+			err := tables.ReadMinutes(ctx, tx, m.meta.TopicID, c.Partition, w,
+				func(b *tables.BatchRow) error {
+					at := toll.Origin{Partition: b.Partition, Offset: b.First}
+					if _, again := seen[at]; again {
+						return nil
+					}
+					deltas, err := m.s.cfg.Decode(b.Blob)
+					seen[at] = m.count(deltas)
+					return err
+				})
 			if err != nil {
 				return fmt.Errorf("read the outbox of partition %d: %w", c.Partition, err)
 			}

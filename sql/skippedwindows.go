@@ -102,7 +102,8 @@ func (f *windowFix) fix(
 			}
 		}
 	}
-	for ids := range slices.Chunk(slices.SortedFunc(maps.Keys(all), tables.CompareWindows), tables.UpsertRows) {
+	for ids := range slices.Chunk(slices.SortedFunc(maps.Keys(all), tables.CompareWindows),
+		tables.UpsertRows) {
 		where, args := tables.AmongWindows(ids)
 		rows, err := tables.ReadWindows(ctx, tx, "WHERE "+f.s.db.Many(where), args...)
 		if err != nil {

@@ -57,7 +57,10 @@ func openCounted(t *testing.T, s *dbtest.Store) (counted *dbtest.Store, trips *a
 // localWriter returns a writer that loads by LOAD DATA LOCAL, and a cursor.
 func localWriter(t *testing.T, s *dbtest.Store) (*ingest.Writer, toll.Cursor) {
 	t.Helper()
-	w := ingest.NewWriter(s.DB, dbtest.Identity.TopicID, ingest.LoadLocal, func(context.Context, db.Reader) error { return nil })
+	w := ingest.NewWriter(s.DB, dbtest.Identity.TopicID, ingest.LoadLocal,
+		func(context.Context, db.Reader) error {
+			return nil
+		})
 	c, _, err := w.Load(t.Context(), 3, 100)
 	if err != nil {
 		t.Fatal(err)

@@ -228,7 +228,8 @@ func testAlteredTable(t *testing.T, engine string) {
 				s := openRefusal(t, engine, alter)
 				w := s.Writer(dbtest.Identity.TopicID)
 				w.SetLoadMode(mode)
-				dbtest.WantPermanent(t, commitAfter(t, w, 0, testEvent(0, 1, "car"), testEvent(0, 70_000, "truck")),
+				dbtest.WantPermanent(t,
+					commitAfter(t, w, 0, testEvent(0, 1, "car"), testEvent(0, 70_000, "truck")),
 					text)
 			})
 		}

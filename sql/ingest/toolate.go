@@ -14,7 +14,8 @@ import (
 // addTooLate counts events that came too late for windows that they belong to. A window that has no
 // row yet gets one of revision 0, which is no result: toll_window's too_late is then always what
 // the outbox holds.
-func (w *Writer) addTooLate(ctx context.Context, tx db.Statements, counts []toll.TooLateCount) error {
+func (w *Writer) addTooLate(ctx context.Context, tx db.Statements,
+	counts []toll.TooLateCount) error {
 	if len(counts) == 0 {
 		return nil
 	}

@@ -94,7 +94,8 @@ func (w *Writer) Cursor(ctx context.Context, partition int32) (toll.Cursor, erro
 	return c, w.db.Wrap(fmt.Sprintf("read the cursor of partition %d", partition), err)
 }
 
-func (w *Writer) readCursor(ctx context.Context, q db.Queryer, partition int32) (toll.Cursor, error) {
+func (w *Writer) readCursor(ctx context.Context, q db.Queryer, partition int32) (toll.Cursor,
+	error) {
 	c := toll.Cursor{Partition: partition}
 	err := scanCursor(q.QueryRowContext(ctx, `SELECT `+cursorColumns+` FROM toll_cursor
 		WHERE topic_id = ? AND partition_id = ?`, w.topicID, partition), &c)
@@ -504,7 +505,8 @@ func (w *Writer) insertDeadLetters(ctx context.Context, tx *dbsql.Tx, b *toll.Ba
 				payload = payload[:most]
 			}
 			reason := db.CutRunes(r.Reason, tables.MaxReasonRunes)
-			letter := letterBytes + db.EscapedLen(payload) + db.EscapedLen(key) + db.EscapedLen([]byte(reason))
+			letter := letterBytes + db.EscapedLen(payload) + db.EscapedLen(key) +
+				db.EscapedLen([]byte(reason))
 			if n > 0 && size+letter > min(packet-1<<10, lettersBytes) {
 				break
 			}

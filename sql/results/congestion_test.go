@@ -35,7 +35,8 @@ func TestCongestion(t *testing.T) {
 		x := dbtest.NewWindowed(t, s, "15m")
 		x.Cfg.Plazas = map[int16]toll.Plaza{7: {Lanes: 1, CapacityPerLane: 600}}
 		// Ten cars a minute are the capacity; from 8:00 to 9:00 there are twelve, before and after five.
-		rush := toll.Window{Start: dbtest.MinuteOf(t, "2022-02-10 08:00"), End: dbtest.MinuteOf(t, "2022-02-10 09:00")}
+		rush := toll.Window{Start: dbtest.MinuteOf(t, "2022-02-10 08:00"),
+			End: dbtest.MinuteOf(t, "2022-02-10 09:00")}
 		cars := func(m toll.Minute) int64 {
 			if m >= rush.Start && m < rush.End {
 				return 12
@@ -223,7 +224,8 @@ func TestUsual(t *testing.T) {
 		} else if again := usual(r, 2, day); reflect.DeepEqual(again, u) {
 			t.Error("remembered after an error")
 		}
-		if u := usual(r, 2, traffic.DayOf(zone, zone.Minute(dbtest.WallTime(t, "2022-02-16 12:00")))); u != nil {
+		if u := usual(r, 2,
+			traffic.DayOf(zone, zone.Minute(dbtest.WallTime(t, "2022-02-16 12:00")))); u != nil {
 			t.Errorf("before any week has passed: %+v", u)
 		}
 		if u := usual(r, 3, day); u != nil {

@@ -19,12 +19,14 @@ func (r *Writer) Cautious() bool { return r.cautious }
 func (r *Writer) SetCautious(cautious bool) { r.cautious = cautious }
 
 // MarkWritten marks what the last call wrote, by its time.
-func (r *Writer) MarkWritten(ctx context.Context, tx *dbsql.Tx, refs []traffic.NoticeRef) (bool, error) {
+func (r *Writer) MarkWritten(ctx context.Context, tx *dbsql.Tx, refs []traffic.NoticeRef) (bool,
+	error) {
 	return r.markWritten(ctx, tx, refs)
 }
 
 // Usual returns what is usual at a plaza on a date.
-func (r *Writer) Usual(ctx context.Context, plaza int16, zone *toll.Zone, day int64) (*traffic.UsualDay,
+func (r *Writer) Usual(ctx context.Context, plaza int16, zone *toll.Zone,
+	day int64) (*traffic.UsualDay,
 	error) {
 	return r.history.usual(ctx, r.db, plaza, zone, day)
 }

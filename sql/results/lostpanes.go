@@ -31,18 +31,19 @@ func (r *Writer) readLostPanes(ctx context.Context, q db.Reader, closings []toll
 	sums := tables.NewPaneSums()
 	for _, span := range tables.JoinWindows(spans) {
 		for _, cursor := range cursors {
-			err := tables.ReadMinutes(ctx, q, r.topicID, cursor.Partition, span, func(b *tables.BatchRow) error {
-				deltas, err := r.cfg.Decode(b.Blob)
-				if err != nil {
-					return fmt.Errorf("read the outbox of the batch at %d:%d: %w", b.Partition, b.First, err)
-				}
-				for i := range deltas {
-					w := wanted[deltas[i].Plaza]
-					from, to := max(w.Start, span.Start), min(w.End, span.End)
-					sums.Add(&deltas[i], func(m toll.Minute) bool { return m >= from && m < to })
-				}
-				return nil
-			})
+			err := tables.ReadMinutes(ctx, q, r.topicID, cursor.Partition, span,
+				func(b *tables.BatchRow) error {
+					deltas, err := r.cfg.Decode(b.Blob)
+					if err != nil {
+						return fmt.Errorf("read the outbox of the batch at %d:%d: %w", b.Partition, b.First, err)
+					}
+					for i := range deltas {
+						w := wanted[deltas[i].Plaza]
+						from, to := max(w.Start, span.Start), min(w.End, span.End)
+						sums.Add(&deltas[i], func(m toll.Minute) bool { return m >= from && m < to })
+					}
+					return nil
+				})
 			if err != nil {
 				return err
 			}

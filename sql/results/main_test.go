@@ -10,7 +10,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	dbtest.UnpublishedOf = func(ctx context.Context, r *results.Writer, plazas []int16) ([]traffic.Notice,
+	dbtest.UnpublishedOf = func(ctx context.Context, r *results.Writer,
+		plazas []int16) ([]traffic.Notice,
 		error) {
 		return r.Unpublished(ctx, plazas)
 	}

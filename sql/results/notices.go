@@ -217,7 +217,8 @@ func (r *Writer) unpublished(ctx context.Context, q db.Reader, plazas []int16) (
 		condition := r.db.ForceIndex("unpublished") + "WHERE published = 0 AND " +
 			r.db.Many("toll_plaza_id IN ("+db.Placeholders(len(chunk))+")") + " ORDER BY toll_plaza_id, "
 		args := append(db.Anys(chunk), maxNotices)
-		windows, err := tables.ReadWindows(ctx, q, condition+"end_minute, kind, start_minute LIMIT ?", args...)
+		windows, err := tables.ReadWindows(ctx, q, condition+"end_minute, kind, start_minute LIMIT ?",
+			args...)
 		if err != nil {
 			return nil, fmt.Errorf("read the windows to publish: %w", err)
 		}

@@ -141,7 +141,8 @@ func (c *recount) run(ctx context.Context, q db.Reader, store func([]countedWind
 var errTooMany = errors.New("too many minutes")
 
 // gather adds up what the partitions hold of a stretch of minutes, as far as it is wanted.
-func (c *recount) gather(ctx context.Context, q db.Reader, cursors []tables.CursorRow, w toll.Window) error {
+func (c *recount) gather(ctx context.Context, q db.Reader, cursors []tables.CursorRow,
+	w toll.Window) error {
 	before := c.panes.N
 	for _, cursor := range cursors {
 		err := tables.ReadMinutes(ctx, q, c.topicID, cursor.Partition, w, func(b *tables.BatchRow) error {

@@ -58,7 +58,8 @@ func TestSettle(t *testing.T) {
 
 		x.Store(1, dbtest.Pass(1, "2022-02-10 10:02", "van", 1, toll.Late),
 			dbtest.Pass(1, "2022-02-10 10:04", "van", 1, toll.LateQuarter),
-			dbtest.Pass(1, "2022-02-10 10:13", "van", 3, toll.TooLate), dbtest.Pass(1, "2022-02-10 09:59", "van", 4,
+			dbtest.Pass(1, "2022-02-10 10:13", "van", 3, toll.TooLate), dbtest.Pass(1, "2022-02-10 09:59",
+				"van", 4,
 				toll.TooLate))
 		late := x.Closing(1, "2022-02-10 10:15")
 		late.Windows = append(late.Windows, early.Windows...) // what is older among it changes nothing

@@ -74,7 +74,8 @@ func TestWindowPage(t *testing.T) {
 		}
 
 		between, err := s.WindowsBetween(t.Context(), 1, "15m",
-			toll.Window{Start: dbtest.MinuteOf(t, "2022-02-10 10:15"), End: dbtest.MinuteOf(t, "2022-02-10 11:00")})
+			toll.Window{Start: dbtest.MinuteOf(t, "2022-02-10 10:15"),
+				End: dbtest.MinuteOf(t, "2022-02-10 11:00")})
 		var got []string
 		for _, w := range between {
 			got = append(got, fmt.Sprint(name(w.Kind, w.Start), " ", w.Events()))
@@ -107,7 +108,8 @@ func TestUsualDay(t *testing.T) {
 		if got := usual.At(41); got.Median != 0 || got.N != 3 {
 			t.Errorf("got %+v", got)
 		}
-		if none, err := s.UsualDay(t.Context(), 2, "15m", toll.NewZone(dbtest.Berlin), day); none != nil ||
+		if none, err := s.UsualDay(t.Context(), 2, "15m", toll.NewZone(dbtest.Berlin),
+			day); none != nil ||
 			err != nil {
 			t.Error(none, err)
 		}

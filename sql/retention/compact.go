@@ -47,7 +47,8 @@ type Compactor struct {
 // read and write an outbox.
 func NewCompactor(db *db.DB, topicID string, decode func([]byte) ([]toll.PlazaDelta, error),
 	encode func([]toll.PlazaDelta) []byte) *Compactor {
-	return &Compactor{Limits: DefaultLimits(), db: db, topicID: topicID, decode: decode, encode: encode}
+	return &Compactor{Limits: DefaultLimits(), db: db, topicID: topicID, decode: decode,
+		encode: encode}
 }
 
 // Limits bound what a compaction does.
@@ -70,7 +71,8 @@ type Limits struct {
 
 // DefaultLimits returns the limits of a new compactor.
 func DefaultLimits() Limits {
-	return Limits{PackAfter: time.Minute, MinKeep: 10 * time.Minute, PackRows: 16, PackBytes: 256 << 10,
+	return Limits{PackAfter: time.Minute, MinKeep: 10 * time.Minute, PackRows: 16,
+		PackBytes: 256 << 10,
 		FoldBytes: 4 << 20, RunRows: 1000, PageRows: 4000}
 }
 
@@ -177,7 +179,8 @@ func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures,
 			return nil, false, err
 		}
 		if first.Valid && last.Valid {
-			r.minutes = toll.Window{Start: toll.Minute(first.V), End: tables.AddMinutes(toll.Minute(last.V), 1)}
+			r.minutes = toll.Window{Start: toll.Minute(first.V),
+				End: tables.AddMinutes(toll.Minute(last.V), 1)}
 		}
 		r.folded, r.isFolded = toll.Minute(folded.V), folded.Valid
 		rows = append(rows, r)
@@ -447,7 +450,8 @@ type joined struct {
 }
 
 // join reads and locks rows, and checks that they are as they were.
-func (c *compaction) join(ctx context.Context, tx db.Reader, run []batchFigures, addUp bool) (*joined,
+func (c *compaction) join(ctx context.Context, tx db.Reader, run []batchFigures,
+	addUp bool) (*joined,
 	error) {
 	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events, rejected, skipped, gone, batches, deltas FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? AND first_offset <= ? ORDER BY first_offset FOR UPDATE`,

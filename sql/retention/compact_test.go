@@ -124,7 +124,8 @@ func TestCompactWhileRunning(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		dbtest.Initialize(t, s)
-		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID), States: map[int16]*toll.State{}}
+		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID),
+			States: map[int16]*toll.State{}}
 		// Batches are kept longer than any reader is behind; here until the reader has newer states.
 		var oldest atomic.Pointer[map[int16]*toll.State]
 		read := func() map[int16]*toll.State {
@@ -149,7 +150,8 @@ func TestCompactWhileRunning(t *testing.T) {
 			compacting.Go(func() {
 				for ctx.Err() == nil {
 					states := *oldest.Load() // before: what is merged is published
-					dbtest.Exec(t, s, `UPDATE toll_batch SET published = 1 WHERE partition_id = ? AND published = 0`, p)
+					dbtest.Exec(t, s,
+						`UPDATE toll_batch SET published = 1 WHERE partition_id = ? AND published = 0`, p)
 					before := toll.NewZone(dbtest.Berlin).Minute(1644488582 + 3600*40)
 					if _, err := dbtest.EagerCompactor(l.S).Compact(ctx, p,
 						retention.CompactOptions{Now: time.Now(), States: states,
@@ -170,7 +172,8 @@ func TestCompactWhileRunning(t *testing.T) {
 			default:
 			}
 			states := read()
-			if r := dbtest.Verify(t, s, verify.Input{States: states, Deep: true}); r.Status == verify.Mismatch {
+			if r := dbtest.Verify(t, s,
+				verify.Input{States: states, Deep: true}); r.Status == verify.Mismatch {
 				t.Fatalf("got %+v", r.Problems)
 			}
 			states = read()

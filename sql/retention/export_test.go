@@ -17,7 +17,8 @@ func (c *Compactor) ReplaceThree(
 	if err != nil {
 		return false, err
 	}
-	run := &compaction{Compactor: c, done: &Compacted{}, packet: 16 << 20, limit: c.Limits.FoldBytes, o: o,
+	run := &compaction{Compactor: c, done: &Compacted{}, packet: 16 << 20, limit: c.Limits.FoldBytes,
+		o:      o,
 		cursor: cursors[0]}
 	rows, _, err := run.rows(ctx, 0)
 	if err != nil {

@@ -180,9 +180,11 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 				}
 				before := readOutboxes(t, s)
 				// Rows from before some offset are old enough to be added up.
-				dbtest.Exec(t, s, `UPDATE toll_batch SET stored_at = NOW(6) - INTERVAL 1 DAY WHERE first_offset < ?`,
+				dbtest.Exec(t, s,
+					`UPDATE toll_batch SET stored_at = NOW(6) - INTERVAL 1 DAY WHERE first_offset < ?`,
 					100+k.Random.IntN(8*(round+1)*4))
-				k.Limits.PackBytes, k.Limits.FoldBytes = int64(200+k.Random.IntN(20_000)), int64(300+k.Random.IntN(20_000))
+				k.Limits.PackBytes, k.Limits.FoldBytes = int64(200+k.Random.IntN(20_000)),
+					int64(300+k.Random.IntN(20_000))
 				o := retention.CompactOptions{Now: time.Now(), States: k.States, Keep: time.Hour,
 					KeepBytes: 1 << 30, Before: math.MinInt32}
 				if k.Random.IntN(4) > 0 {

@@ -118,7 +118,8 @@ func (c *Cleaner) pruneSome(ctx context.Context, prune pruner, zone *toll.Zone,
 	if err != nil {
 		return 0, fmt.Errorf("read the time of a row that is pruned: %w", err)
 	}
-	if err := tables.AddRetired(ctx, tx, tables.RetiredRows, zone.Minute(toll.WallTimeOf(latest))); err != nil {
+	if err := tables.AddRetired(ctx, tx, tables.RetiredRows,
+		zone.Minute(toll.WallTimeOf(latest))); err != nil {
 		return 0, fmt.Errorf("record what is pruned: %w", err)
 	}
 	return deleted.n, tx.Commit()
@@ -154,14 +155,16 @@ func (c *Cleaner) pruner(ctx context.Context) (pruner, error) {
 }
 
 // prunedColumns are a row's plaza, the checksum of its text, and its time.
-var prunedColumns = fmt.Sprintf("COALESCE(toll_plaza_id, %d), CRC32(%s), timestamp", tables.NullPlaza,
+var prunedColumns = fmt.Sprintf("COALESCE(toll_plaza_id, %d), CRC32(%s), timestamp",
+	tables.NullPlaza,
 	tables.RowText)
 
 // deleteReturning deletes rows by a statement that says which.
 func deleteReturning(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch,
 	error) {
 	rows, err := tx.QueryContext(ctx,
-		`DELETE FROM `+tables.EventTable+` WHERE timestamp < ? LIMIT ? RETURNING `+prunedColumns, before, limit)
+		`DELETE FROM `+tables.EventTable+` WHERE timestamp < ? LIMIT ? RETURNING `+
+			prunedColumns, before, limit)
 	if err != nil {
 		return prunedBatch{}, err
 	}

@@ -76,7 +76,8 @@ func TestPrune(t *testing.T) {
 				}
 				for _, harm := range []struct{ query, kind string }{
 					{`DELETE FROM livetolldata WHERE toll_plaza_id = 9`, verify.KindRowsMissing},
-					{`INSERT INTO livetolldata VALUES ('2020-01-01 00:00:00', 1, 'car', 4000)`, verify.KindRowsExtra},
+					{`INSERT INTO livetolldata VALUES ('2020-01-01 00:00:00', 1, 'car', 4000)`,
+						verify.KindRowsExtra},
 					{`UPDATE livetolldata SET vehicle_id = 77 WHERE toll_plaza_id = -7`, verify.KindRowsChanged},
 				} {
 					dbtest.Exec(t, s, harm.query)
@@ -99,7 +100,8 @@ func TestPruneWhileRunning(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		dbtest.Initialize(t, s)
-		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID), States: map[int16]*toll.State{}}
+		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID),
+			States: map[int16]*toll.State{}}
 		var running, pruning sync.WaitGroup
 		for p := range int32(2) {
 			running.Go(func() {
@@ -138,7 +140,8 @@ func TestPruneWhileRunning(t *testing.T) {
 				more = false
 			default:
 			}
-			if r := dbtest.Verify(t, s, verify.Input{States: l.Snapshot(), Deep: true}); r.Status == verify.Mismatch {
+			if r := dbtest.Verify(t, s,
+				verify.Input{States: l.Snapshot(), Deep: true}); r.Status == verify.Mismatch {
 				t.Fatalf("got %+v", r.Problems)
 			}
 		}
@@ -162,8 +165,9 @@ func TestPruneIsInterrupted(t *testing.T) {
 		st.Fill()
 		for range 10 {
 			ctx, cancel := context.WithCancel(t.Context())
-			_, err := s.Prune(ctx, retention.PruneOptions{Before: dbtest.WallTime(t, "2022-02-10 11:00"), BatchRows: 5,
-				Progress: func(int64) { cancel() }})
+			_, err := s.Prune(ctx, retention.PruneOptions{Before: dbtest.WallTime(t, "2022-02-10 11:00"),
+				BatchRows: 5,
+				Progress:  func(int64) { cancel() }})
 			cancel()
 			r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: true})
 			if r.Status != verify.Exact || r.Rows+r.Pruned != 21 {

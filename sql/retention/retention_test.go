@@ -19,7 +19,8 @@ func TestRetire(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		x := dbtest.NewWindowed(t, s, "1m,15m,day")
 		for d := range 30 {
-			x.Store(int32(d%2), dbtest.Pass(4856, fmt.Sprintf("2022-03-%02d 10:07", 1+d), "car", 2, toll.OnTime),
+			x.Store(int32(d%2), dbtest.Pass(4856, fmt.Sprintf("2022-03-%02d 10:07", 1+d), "car", 2,
+				toll.OnTime),
 				dbtest.Pass(4000, fmt.Sprintf("2022-03-%02d 10:08", 1+d), "car", 1, toll.OnTime))
 		}
 		states := x.MergedStates("2022-04-02 00:00")
@@ -55,7 +56,8 @@ func TestRetire(t *testing.T) {
 		dbtest.Exec(t, s,
 			`DELETE FROM toll_window WHERE kind = '15m' AND toll_plaza_id = 4856 AND start_minute = ?`,
 			dbtest.MinuteOf(t, "2022-03-29 10:00"))
-		if r := dbtest.Verify(t, s, in); r.Status != verify.Mismatch || r.Problems[0].Kind != verify.KindWindowMissing {
+		if r := dbtest.Verify(t, s, in); r.Status != verify.Mismatch ||
+			r.Problems[0].Kind != verify.KindWindowMissing {
 			t.Errorf("one more was deleted: %+v", r)
 		}
 	})
@@ -85,7 +87,8 @@ func TestRetireDeadLetters(t *testing.T) {
 			`SELECT COUNT(*) FROM toll_retry`); a != 7 || b != 7 {
 			t.Errorf("%d dead letters, %d retries are left", a, b)
 		}
-		if r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: true}); r.Status != verify.Exact ||
+		if r := dbtest.Verify(t, s,
+			verify.Input{States: st.States, Deep: true}); r.Status != verify.Exact ||
 			r.Rejected != 10 {
 			t.Errorf("got %+v", r)
 		}
@@ -168,11 +171,13 @@ func TestRetireTrustsNoClock(t *testing.T) {
 		}
 		dbtest.Exec(t, s, `DELETE FROM toll_dead_letter`)
 		in := verify.Input{States: states, Deep: true, Windows: x.Cfg.Windows}
-		if r := dbtest.Verify(t, s, in); r.Status != verify.Exact || r.Windows != windows || r.WindowsRetired != 0 {
+		if r := dbtest.Verify(t, s, in); r.Status != verify.Exact || r.Windows != windows ||
+			r.WindowsRetired != 0 {
 			t.Errorf("got %+v", r)
 		}
 		dbtest.Exec(t, s, `DELETE FROM toll_window WHERE kind = '15m' LIMIT 1`)
-		if r := dbtest.Verify(t, s, in); r.Status != verify.Mismatch || r.Problems[0].Kind != verify.KindWindowMissing {
+		if r := dbtest.Verify(t, s, in); r.Status != verify.Mismatch ||
+			r.Problems[0].Kind != verify.KindWindowMissing {
 			t.Errorf("one was deleted: %+v", r)
 		}
 	})
@@ -213,15 +218,19 @@ func TestRetiredMark(t *testing.T) {
 			t.Errorf("recorded as deleted: %s", got)
 		}
 		r := dbtest.Verify(t, s, in)
-		if r.Status != verify.Exact || r.WindowsRetired != 4 || r.Windows != 4 || len(r.RetiredUntil) != 2 ||
+		if r.Status != verify.Exact || r.WindowsRetired != 4 || r.Windows != 4 ||
+			len(r.RetiredUntil) != 2 ||
 			!r.RetiredUntil["15m"].Equal(dbtest.MinuteOf(t, "2022-03-02 10:15").Time()) {
 			t.Errorf("got %+v", r)
 		}
 
 		// As an earlier version left it, which believed events that are dated ahead.
-		dbtest.Exec(t, s, `UPDATE toll_retired SET before_minute = ?`, dbtest.MinuteOf(t, "2031-01-01 00:00"))
-		dbtest.Exec(t, s, `DELETE FROM toll_window WHERE start_minute = ?`, dbtest.MinuteOf(t, "2022-06-01 11:07"))
-		if r := dbtest.Verify(t, s, in); r.Status != verify.Exact || r.Windows != 0 || r.WindowsRetired != 8 {
+		dbtest.Exec(t, s, `UPDATE toll_retired SET before_minute = ?`,
+			dbtest.MinuteOf(t, "2031-01-01 00:00"))
+		dbtest.Exec(t, s, `DELETE FROM toll_window WHERE start_minute = ?`,
+			dbtest.MinuteOf(t, "2022-06-01 11:07"))
+		if r := dbtest.Verify(t, s, in); r.Status != verify.Exact || r.Windows != 0 ||
+			r.WindowsRetired != 8 {
 			t.Errorf("before the repair: %+v", r)
 		}
 		if gone, err := s.Retire(t.Context(), o); err != nil || gone != (retention.Retired{}) {
@@ -236,7 +245,8 @@ func TestRetiredMark(t *testing.T) {
 		}
 
 		// The clocks went back since: the marks are right, and stay.
-		dbtest.Exec(t, s, `UPDATE toll_retired SET before_minute = ?`, dbtest.MinuteOf(t, "2022-06-01 10:30"))
+		dbtest.Exec(t, s, `UPDATE toll_retired SET before_minute = ?`,
+			dbtest.MinuteOf(t, "2022-06-01 10:30"))
 		o.Clocks = toll.Clocks{Event: dbtest.MinuteOf(t, "2022-01-01 00:00").Time(), Server: time.Now(),
 			Own: time.Now()}
 		if gone, err := s.Retire(t.Context(), o); err != nil || gone != (retention.Retired{}) {

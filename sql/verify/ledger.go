@@ -49,8 +49,8 @@ type entryKey struct {
 	plaza     int16
 }
 
-// ledger adds the outbox up. It can go on where it ended before, as the outbox is only ever appended
-// to; a token at the place where it ended tells whether the outbox is still the same one.
+// ledger adds the outbox up. It can go on where it ended before, as the outbox is only ever
+// appended to; a token at the place where it ended tells whether the outbox is still the same one.
 type ledger struct {
 	databaseID string
 	topicID    string
@@ -184,18 +184,19 @@ func (b *ledger) update(ctx context.Context, s *Verifier, q db.Reader) error {
 	for _, c := range b.cursors {
 		b.partitions = append(b.partitions, c.Partition)
 		end, goesOn := b.ends[c.Partition]
-		err := tables.ReadBatches(ctx, q, m.TopicID, c.Partition, end.First, func(row *tables.BatchRow) error {
-			if goesOn && row.First == end.First && row.Token == end.Token {
-				found++
+		err := tables.ReadBatches(ctx, q, m.TopicID, c.Partition, end.First,
+			func(row *tables.BatchRow) error {
+				if goesOn && row.First == end.First && row.Token == end.Token {
+					found++
+					return nil
+				}
+				var err error
+				if deltas, err = s.decodeSums(deltas[:0], row.Blob); err != nil {
+					return fmt.Errorf("read the outbox of the batch at %d:%d: %w", c.Partition, row.First, err)
+				}
+				b.add(row, deltas)
 				return nil
-			}
-			var err error
-			if deltas, err = s.decodeSums(deltas[:0], row.Blob); err != nil {
-				return fmt.Errorf("read the outbox of the batch at %d:%d: %w", c.Partition, row.First, err)
-			}
-			b.add(row, deltas)
-			return nil
-		})
+			})
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,8 @@ func TestWrittenRowsVerify(t *testing.T) {
 		"🚗", "a b", "%_?", "\\N", "-- x", "a\x01b", "NULL", "x'y\\"}
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Initialize(t, s)
-		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID), States: map[int16]*toll.State{}}
+		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID),
+			States: map[int16]*toll.State{}}
 		l.Partition(3, 2, func(int) (events []toll.Event) {
 			for i, typ := range types {
 				for _, at := range []toll.WallTime{toll.MinWallTime, -1, 0, 1644488582, toll.MaxWallTime} {
@@ -31,7 +32,8 @@ func TestWrittenRowsVerify(t *testing.T) {
 				toll.Event{Type: "car", Plaza: toll.MaxPlaza})
 		})
 		r := dbtest.Verify(t, s, verify.Input{States: l.States, Deep: true})
-		if r.Status != verify.Exact || r.Rows != int64(2*(5*len(types)+2)) || r.Rejected != 2 || r.Skipped != 2 {
+		if r.Status != verify.Exact || r.Rows != int64(2*(5*len(types)+2)) || r.Rejected != 2 ||
+			r.Skipped != 2 {
 			t.Errorf("got %+v", r)
 		}
 	})
@@ -42,7 +44,8 @@ func TestVerifyWhileRunning(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := context.Background()
 		dbtest.Initialize(t, s)
-		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID), States: map[int16]*toll.State{}}
+		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID),
+			States: map[int16]*toll.State{}}
 		var wg sync.WaitGroup
 		for p := range int32(2) {
 			wg.Go(func() {
@@ -66,7 +69,8 @@ func TestVerifyWhileRunning(t *testing.T) {
 			}
 			states := l.Snapshot()
 			for _, deep := range []bool{true, false} {
-				if r := dbtest.Verify(t, s, verify.Input{States: states, Deep: deep}); r.Status == verify.Mismatch ||
+				if r := dbtest.Verify(t, s,
+					verify.Input{States: states, Deep: deep}); r.Status == verify.Mismatch ||
 					r.Rows != r.Events {
 					t.Fatalf("deep %v: %d rows, %d events, %+v", deep, r.Rows, r.Events, r.Problems)
 				}
@@ -77,7 +81,8 @@ func TestVerifyWhileRunning(t *testing.T) {
 				t.Fatalf("got %+v, %v", c, err)
 			}
 		}
-		if r := dbtest.Verify(t, s, verify.Input{States: l.Snapshot(), Deep: true}); r.Status != verify.Exact ||
+		if r := dbtest.Verify(t, s,
+			verify.Input{States: l.Snapshot(), Deep: true}); r.Status != verify.Exact ||
 			r.Events != 2*60*200 {
 			t.Errorf("got %+v", r)
 		}

@@ -53,7 +53,9 @@ type PlazaChecker struct {
 }
 
 // PlazaChecker returns a checker that has read nothing yet.
-func (s *Verifier) PlazaChecker() *PlazaChecker { return &PlazaChecker{s: s, ledger: newLedger(true)} }
+func (s *Verifier) PlazaChecker() *PlazaChecker {
+	return &PlazaChecker{s: s, ledger: newLedger(true)}
+}
 
 // Plaza is like [Verifier.Plaza].
 func (p *PlazaChecker) Plaza(ctx context.Context, plaza int16, state *toll.State,
@@ -97,7 +99,8 @@ func (p *PlazaChecker) check(ctx context.Context, states map[int16]*toll.State, 
 		}
 	}
 	return take(ctx, p.s.db, func(q, rows db.Reader) error {
-		scan := &rowscan.Scan{Options: tables.CountOptions{Checksum: !o.CountOnly, Plaza: only, Limit: o.CountLimit}}
+		scan := &rowscan.Scan{Options: tables.CountOptions{Checksum: !o.CountOnly, Plaza: only,
+			Limit: o.CountLimit}}
 		if rows != q {
 			defer scan.Start(ctx, rows)()
 		}

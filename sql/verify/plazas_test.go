@@ -50,7 +50,8 @@ func TestPlaza(t *testing.T) {
 			t.Errorf("got %+v, %v", all, err)
 		}
 		all, err = s.Plazas(ctx, st.States, verify.PlazaOptions{SkipRows: true})
-		if err != nil || all[0].Status != verify.Exact || all[0].StoredRows != nil || all[0].TableCount != 1 {
+		if err != nil || all[0].Status != verify.Exact || all[0].StoredRows != nil ||
+			all[0].TableCount != 1 {
 			t.Errorf("got %+v, %v", all, err)
 		}
 	})

@@ -135,8 +135,9 @@ func (p *problems) ofPlaza(kind string, plaza int, want, got int64, format strin
 func (p *problems) ofBoth(kind string, plaza int, partition int32, want, got int64, format string,
 	args ...any) {
 	p.add(Problem{Kind: kind, Partition: &partition, Plaza: &plaza, Want: want, Got: got,
-		Text: fmt.Sprintf("plaza %s, partition %d: ", tables.PlazaName(plaza), partition) + fmt.Sprintf(format,
-			args...)})
+		Text: fmt.Sprintf("plaza %s, partition %d: ", tables.PlazaName(plaza), partition) +
+			fmt.Sprintf(format,
+				args...)})
 }
 
 // ofWindows reports a problem of windows of any plazas.

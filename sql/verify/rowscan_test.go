@@ -82,7 +82,8 @@ func TestTally(t *testing.T) {
 			minute toll.Minute
 			timed  bool
 		}
-		read := func(read func(each func(*rowscan.Group) error) error) (map[key]int64, map[int]tables.RowCount) {
+		read := func(read func(each func(*rowscan.Group) error) error) (map[key]int64,
+			map[int]tables.RowCount) {
 			groups, counts := map[key]int64{}, map[int]tables.RowCount{}
 			last := tables.NullPlaza
 			err := read(func(g *rowscan.Group) error {
@@ -122,7 +123,8 @@ func TestTally(t *testing.T) {
 		defer func(n int64) { rowscan.MaxTallied = n }(rowscan.MaxTallied)
 		rowscan.MaxTallied = 3
 		if err := rowscan.TallyRows(ctx, conn, zone,
-			func(*rowscan.Group) error { t.Error("called"); return nil }); !errors.Is(err, rowscan.ErrManyGroups) {
+			func(*rowscan.Group) error { t.Error("called"); return nil }); !errors.Is(err,
+			rowscan.ErrManyGroups) {
 			t.Error(err)
 		}
 	})

@@ -28,10 +28,11 @@ func TestWindowsStalled(t *testing.T) {
 				t.Errorf("%s: status %s, %d windows due, %d waiting, problems %v", what, r.Status, r.WindowsDue,
 					r.WindowsWaiting, r.Problems)
 			}
-			if status == verify.Mismatch && (len(r.Problems) != 1 || r.Problems[0].Kind != verify.KindWindowStalled ||
-				r.Problems[0].Next == "" ||
-				!strings.Contains(r.Problems[0].Text,
-					"ended at 2022-03-01 10:15; the process one has stored none since ")) {
+			if status == verify.Mismatch &&
+				(len(r.Problems) != 1 || r.Problems[0].Kind != verify.KindWindowStalled ||
+					r.Problems[0].Next == "" ||
+					!strings.Contains(r.Problems[0].Text,
+						"ended at 2022-03-01 10:15; the process one has stored none since ")) {
 				t.Errorf("%s: problems %+v", what, r.Problems)
 			}
 		}
@@ -45,7 +46,8 @@ func TestWindowsStalled(t *testing.T) {
 		check("it is not due", in("2022-03-01 10:20"), verify.Exact, 0)
 		check("one is due", in("2022-03-01 20:20"), verify.Mismatch, 1)
 		check("two are due", in("2022-03-03 00:00"), verify.Mismatch, 2)
-		check("event time is not known", verify.Input{States: states, Windows: x.Cfg.Windows}, verify.Exact, 0)
+		check("event time is not known", verify.Input{States: states, Windows: x.Cfg.Windows},
+			verify.Exact, 0)
 		if err := s.MarkStalled(t.Context(), "two", time.Time{}); err != nil { // another one
 			t.Fatal(err)
 		}

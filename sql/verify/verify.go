@@ -166,7 +166,8 @@ func (v *verification) run(ctx context.Context, q, rows db.Reader) error {
 		return err
 	}
 	zone := toll.NewZone(loc)
-	scan := &rowscan.Scan{Zone: zone.Clone(), Deep: v.in.Deep, Many: rowscan.ManyGroups(v.in.States, baseline)}
+	scan := &rowscan.Scan{Zone: zone.Clone(), Deep: v.in.Deep,
+		Many: rowscan.ManyGroups(v.in.States, baseline)}
 	if rows != q {
 		defer scan.Start(ctx, rows)()
 	}
@@ -242,7 +243,9 @@ func (v *verification) checkPartition(ctx context.Context, q db.Reader, topicID 
 	partition int32) error {
 	r := PartitionReport{Partition: partition}
 	found := &v.found
-	i := slices.IndexFunc(v.ledger.cursors, func(c tables.CursorRow) bool { return c.Partition == partition })
+	i := slices.IndexFunc(v.ledger.cursors, func(c tables.CursorRow) bool {
+		return c.Partition == partition
+	})
 	var cursor *tables.CursorRow
 	if i >= 0 {
 		cursor = &v.ledger.cursors[i]

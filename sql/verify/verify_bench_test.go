@@ -21,8 +21,9 @@ import (
 func BenchmarkVerify(b *testing.B) {
 	const rows, plazas, batches = 1_000_000, 100, 2000
 	const base = toll.Minute(27_500_000)
-	s := dbtest.OpenConfig(b, sql.Config{DSN: dbtest.OpenEmpty(b, "mariadb").Dsn, Decode: wire.DecodePlazaDeltas,
-		DecodeSums: wire.DecodePlazaSums})
+	s := dbtest.OpenConfig(b,
+		sql.Config{DSN: dbtest.OpenEmpty(b, "mariadb").Dsn, Decode: wire.DecodePlazaDeltas,
+			DecodeSums: wire.DecodePlazaSums})
 	ctx := context.Background()
 	dbtest.Initialize(b, s)
 	kinds, err := toll.ParseWindows("1m,15m,1h")
@@ -127,7 +128,8 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.Run("plaza", func(b *testing.B) {
 		for b.Loop() {
-			if c, err := s.Plaza(ctx, 4042, states[4042], dbtest.FullCount); err != nil || c.Status != verify.Exact ||
+			if c, err := s.Plaza(ctx, 4042, states[4042], dbtest.FullCount); err != nil ||
+				c.Status != verify.Exact ||
 				c.StoredRows == nil {
 				b.Fatalf("%+v, %v", c, err)
 			}
@@ -136,7 +138,8 @@ func BenchmarkVerify(b *testing.B) {
 	b.Run("plaza-again-without-rows", func(b *testing.B) {
 		checker := s.PlazaChecker()
 		for b.Loop() {
-			if c, err := checker.Plaza(ctx, 4042, states[4042], verify.PlazaOptions{SkipRows: true}); err != nil ||
+			if c, err := checker.Plaza(ctx, 4042, states[4042],
+				verify.PlazaOptions{SkipRows: true}); err != nil ||
 				c.Status != verify.Exact {
 				b.Fatalf("%+v, %v", c, err)
 			}

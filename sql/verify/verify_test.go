@@ -35,7 +35,8 @@ func TestVerify(t *testing.T) {
 		{
 			name: "row doubled",
 			harm: func(t *testing.T, st *dbtest.Stream) {
-				dbtest.Exec(t, st.S, `INSERT INTO livetolldata SELECT * FROM livetolldata WHERE toll_plaza_id = -7`)
+				dbtest.Exec(t, st.S,
+					`INSERT INTO livetolldata SELECT * FROM livetolldata WHERE toll_plaza_id = -7`)
 			},
 			deep: "minute_rows rows_extra", quick: "rows_extra",
 			text: "plaza -7: 2 rows in livetolldata, 1 stored: 1 row was added",
@@ -59,7 +60,8 @@ func TestVerify(t *testing.T) {
 		{
 			name: "plazas swapped",
 			harm: func(t *testing.T, st *dbtest.Stream) {
-				dbtest.Exec(t, st.S, `UPDATE livetolldata SET vehicle_id = vehicle_id + 1 WHERE toll_plaza_id = 4000`)
+				dbtest.Exec(t, st.S,
+					`UPDATE livetolldata SET vehicle_id = vehicle_id + 1 WHERE toll_plaza_id = 4000`)
 			},
 			deep: "checksum",
 		},
@@ -271,7 +273,10 @@ func TestVerifyInFlight(t *testing.T) {
 // TestVerifyDeepCountsAllRows counts rows of no plaza, of no time and of the ends of time, in one
 // pass or in several.
 func TestVerifyDeepCountsAllRows(t *testing.T) {
-	defer func(n int, m int64) { *verify.MaxVerifyPanes, rowscan.MaxTallied = n, m }(*verify.MaxVerifyPanes, rowscan.MaxTallied)
+	defer func(n int, m int64) {
+		*verify.MaxVerifyPanes, rowscan.MaxTallied = n,
+			m
+	}(*verify.MaxVerifyPanes, rowscan.MaxTallied)
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Initialize(t, s)
 		st := dbtest.NewStream(t, s)
@@ -292,7 +297,8 @@ func TestVerifyDeepCountsAllRows(t *testing.T) {
 				want) || r.Rows != 26 {
 				t.Errorf("%d panes: %d rows, of plazas with too many %v, want %v", most, r.Rows, rows, want)
 			}
-			if want := (map[string]int{verify.KindRowsExtra: 4, verify.KindMinuteRows: 2}); !maps.Equal(problems, want) {
+			if want := (map[string]int{verify.KindRowsExtra: 4,
+				verify.KindMinuteRows: 2}); !maps.Equal(problems, want) {
 				t.Errorf("%d panes: problems %v, want %v: %v", most, problems, want, r.Problems)
 			}
 		}

@@ -67,7 +67,8 @@ func newWindowCheck(v *verification, zone *toll.Zone) *windowCheck {
 	if !found || len(v.in.Windows) == 0 {
 		return nil
 	}
-	c.ends = toll.Window{Start: tables.AddMinutes(newest, -verifyBack), End: tables.AddMinutes(newest, verifyAhead)}
+	c.ends = toll.Window{Start: tables.AddMinutes(newest, -verifyBack),
+		End: tables.AddMinutes(newest, verifyAhead)}
 	c.span = toll.Window{Start: tables.AddMinutes(c.ends.Start, -verifyMargin),
 		End: tables.AddMinutes(c.ends.End, verifyMargin)}
 	return c
@@ -152,7 +153,8 @@ func (c *windowCheck) run(ctx context.Context, q db.Reader, scan *rowscan.Scan, 
 }
 
 // gather adds a partition's batches again. One that can't be read is a problem already.
-func (c *windowCheck) gather(ctx context.Context, q db.Reader, topicID string, partition int32) error {
+func (c *windowCheck) gather(ctx context.Context, q db.Reader, topicID string,
+	partition int32) error {
 	each := func(b *tables.BatchRow) error {
 		if deltas, err := c.v.decode(b.Blob); err == nil {
 			c.add(b, deltas)
@@ -176,7 +178,8 @@ func (c *windowCheck) checked(end toll.Minute) bool {
 }
 
 // checkWindows checks the windows of the plazas that are looked at.
-func (c *windowCheck) checkWindows(ctx context.Context, q db.Reader, kinds map[int16][]string) error {
+func (c *windowCheck) checkWindows(ctx context.Context, q db.Reader,
+	kinds map[int16][]string) error {
 	c.v.report.MinutesFolded = c.v.report.MinutesFolded || len(c.stored.Folds) > 0 && !c.deep
 	if len(c.v.in.Windows) == 0 {
 		return nil

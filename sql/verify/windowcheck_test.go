@@ -210,7 +210,8 @@ func TestVerifyWindows(t *testing.T) {
 				x := dbtest.NewWindowed(t, dbtest.OpenEmpty(t, engine), "1m,15m,1h,day")
 				x.Store(0, dbtest.Pass(1, "2022-02-09 10:01", "car", 1, toll.OnTime),
 					dbtest.Pass(1, "2022-02-12 08:58", "car", 1, toll.OnTime),
-					dbtest.Pass(1, "2022-02-12 09:01", "car", 1, toll.OnTime), dbtest.Pass(2, "2022-02-12 09:20", "car", 1,
+					dbtest.Pass(1, "2022-02-12 09:01", "car", 1, toll.OnTime), dbtest.Pass(2, "2022-02-12 09:20",
+						"car", 1,
 						toll.OnTime))
 				x.Store(1, dbtest.Pass(1, "2022-02-12 10:01", "car", 2, toll.OnTime),
 					dbtest.Pass(1, "2022-02-12 10:01", "truck", 1, toll.OnTime),
@@ -272,7 +273,8 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 				for _, deep := range []bool{false, true} {
 					*verify.MaxVerifyPanes = most
 					r := dbtest.Verify(t, s, x.Input(x.States(done, upTo...), deep))
-					if kinds, texts := dbtest.ProblemsOf(r); kinds != "" || (r.Status == verify.InFlight) != inFlight ||
+					if kinds, texts := dbtest.ProblemsOf(r); kinds != "" ||
+						(r.Status == verify.InFlight) != inFlight ||
 						(r.WindowsWaiting > 0) != waiting {
 						t.Errorf("%s, deep %v, %d panes: status %s, %d windows, %d waiting: %s\n%s", stage, deep,
 							most, r.Status, r.Windows, r.WindowsWaiting, kinds, texts)
@@ -301,7 +303,8 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 			mismatch("delivered", whole, ends, false, false)
 		}
 		// A plaza of which many windows are wrong does not hide the others.
-		dbtest.Exec(t, s, `UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 1 AND revision > 0`)
+		dbtest.Exec(t, s,
+			`UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 1 AND revision > 0`)
 		dbtest.Exec(t, s,
 			`UPDATE toll_window SET too_late = too_late + 1 WHERE toll_plaza_id = 3 AND kind = 'day'`)
 		r := dbtest.Verify(t, s, x.Input(x.States("2022-03-29 19:00"), true))
@@ -433,7 +436,8 @@ func TestVerifyWindowsWhileRunning(t *testing.T) {
 		if windows < 300 || waiting == 0 {
 			t.Errorf("%d windows were checked, %d were waiting", windows, waiting)
 		}
-		end := x.Zone.Wall((dbtest.MinuteOf(t, "2022-03-26 20:00") + toll.Minute(10*batches)).Time()).String()
+		end := x.Zone.Wall((dbtest.MinuteOf(t, "2022-03-26 20:00") +
+			toll.Minute(10*batches)).Time()).String()
 		x.Check(end, 1, 2, 3)
 	})
 }
@@ -501,7 +505,8 @@ func TestVerifyFoldedWindows(t *testing.T) {
 		k.VerifyAll(true)
 		// Of rows that were pruned nothing can be said.
 		k.Pruned = k.Zone.Since(k.Folded)
-		if _, err := s.Prune(t.Context(), retention.PruneOptions{Before: k.Pruned, BatchRows: 1000}); err != nil {
+		if _, err := s.Prune(t.Context(),
+			retention.PruneOptions{Before: k.Pruned, BatchRows: 1000}); err != nil {
 			t.Fatal(err)
 		}
 		if pruned := k.VerifyAll(true); pruned.WindowsFolded == 0 {

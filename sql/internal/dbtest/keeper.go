@@ -50,7 +50,8 @@ func NewKeeper(t *testing.T, s *Store, seed uint64) *Keeper {
 	x.stepped = true
 	return &Keeper{Windowed: x, Random: rand.New(rand.NewPCG(seed, 6)),
 		States: map[int16]*toll.State{}, res: x.Results(),
-		Now: WallTime(t, "2022-03-20 08:00"), Ran: map[string]int{}, Limits: eager(), Until: -1 << 31, Folded: -1 << 31}
+		Now: WallTime(t, "2022-03-20 08:00"), Ran: map[string]int{}, Limits: eager(), Until: -1 << 31,
+		Folded: -1 << 31}
 }
 
 var KeeperPlazas = []int16{-7, 4000, 4856}
@@ -159,7 +160,8 @@ func (k *Keeper) Close() {
 func (k *Keeper) Compact() {
 	k.T.Helper()
 	k.Folded = toll.FoldHorizon(k.States, k.Until, toll.MinKeptMinutes)
-	k.Limits.PackBytes, k.Limits.FoldBytes = int64(200+k.Random.IntN(20_000)), int64(500+k.Random.IntN(100_000))
+	k.Limits.PackBytes, k.Limits.FoldBytes = int64(200+k.Random.IntN(20_000)),
+		int64(500+k.Random.IntN(100_000))
 	o := retention.CompactOptions{Now: time.Now(), States: k.States, Before: k.Folded,
 		Keep: time.Duration(k.Random.IntN(2)) * time.Hour, KeepBytes: int64(k.Random.IntN(5000))}
 	switch k.Random.IntN(4) {

@@ -272,8 +272,10 @@ func (x *Windowed) Settle(r *results.Writer, closings ...toll.Closing) string {
 	}
 }
 
-// UnpublishedOf returns what is not known to be published of some plazas. The tests of results set it.
-var UnpublishedOf func(ctx context.Context, r *results.Writer, plazas []int16) ([]traffic.Notice, error)
+// UnpublishedOf returns what is not known to be published of some plazas. The tests of results set
+// it.
+var UnpublishedOf func(ctx context.Context, r *results.Writer, plazas []int16) ([]traffic.Notice,
+	error)
 
 // sameAsStored compares notices with what the database has to publish of their plazas: after a
 // crash these are published, under the same names.

@@ -28,7 +28,8 @@ func TallyRows(ctx context.Context, q db.Reader, zone *toll.Zone, each func(*Gro
 	tally := rowTally{plazas: map[int64]*plazaTally{}, zone: zone.Clone()}
 	// One column, as each costs an allocation. The plaza is apart from the text, which leaves it out
 	// where it is NULL.
-	query := `SELECT CONCAT_WS('|', COALESCE(toll_plaza_id, ` + strconv.Itoa(tables.NullPlaza) + `), ` +
+	query := `SELECT CONCAT_WS('|', COALESCE(toll_plaza_id, ` + strconv.Itoa(tables.NullPlaza) +
+		`), ` +
 		tables.RowText + `) FROM ` + tables.EventTable
 	conn, ok := q.(*dbsql.Conn) // as a snapshot is
 	if !ok {

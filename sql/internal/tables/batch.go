@@ -85,7 +85,8 @@ func HighestEpoch(cursors []CursorRow) uint64 {
 }
 
 // StoredPartitions returns the partitions that have a cursor or batches, ascending.
-func StoredPartitions(ctx context.Context, q db.Reader, topicID string, cursors []CursorRow) ([]int32,
+func StoredPartitions(ctx context.Context, q db.Reader, topicID string,
+	cursors []CursorRow) ([]int32,
 	error) {
 	var partitions []int32
 	for _, c := range cursors {
