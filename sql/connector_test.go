@@ -22,8 +22,8 @@ func TestBind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		bound := dbtest.Open(t, s.Dsn)
-		bound.DB.SetMaxIdleConns(-1) // each call makes a connection
+		bound := dbtest.Open(t, s.DSN)
+		bound.ConnectEachTime()
 		bound.Bind(meta)
 		if _, err := bound.Meta(ctx); err != nil {
 			t.Fatalf("the database that it is bound to: %v", err)
@@ -87,7 +87,7 @@ var hostileGlobals = []struct{ engine, name, value, want string }{
 func TestSessionSettings(t *testing.T) {
 	for _, engine := range []string{"mariadb", "mysql"} {
 		t.Run(engine, func(t *testing.T) {
-			dsn := dbtest.OpenEmpty(t, engine).Dsn
+			dsn := dbtest.OpenEmpty(t, engine).DSN
 			admin, err := dbsql.Open("mysql", dbtest.Servers.ByEngine[engine].AdminDSN())
 			if err != nil {
 				t.Fatal(err)

@@ -37,3 +37,6 @@ var QueryFiles = &queryFiles
 var Schema = &schema
 var Settings = &settings
 var SplitStatements = splitStatements
+
+// ConnectEachTime lets each call make a connection.
+func (s *Store) ConnectEachTime() { s.db.SetMaxIdleConns(-1) }

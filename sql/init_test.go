@@ -145,7 +145,7 @@ func TestCreateDatabase(t *testing.T) {
 			if created, err := s.CreateDatabase(context.Background()); created || err != nil {
 				t.Errorf("existing: %v, %v", created, err)
 			}
-			c, err := mysql.ParseDSN(s.Dsn)
+			c, err := mysql.ParseDSN(s.DSN)
 			if err != nil {
 				t.Fatal(err)
 			}

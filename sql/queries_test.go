@@ -142,7 +142,7 @@ func testQueriesInTheClient(t *testing.T, s *dbtest.Store) {
 		client, err = exec.LookPath("mysql")
 	}
 	testkit.NeedService(t, "MariaDB's or MySQL's client", err == nil)
-	c, err := mysql.ParseDSN(s.Dsn)
+	c, err := mysql.ParseDSN(s.DSN)
 	if err != nil {
 		t.Fatal(err)
 	}

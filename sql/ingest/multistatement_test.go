@@ -51,7 +51,7 @@ func openCounted(t *testing.T, s *dbtest.Store) (counted *dbtest.Store, trips *a
 		return &countedConn{Conn: c, trips: trips}, err
 	})
 	t.Cleanup(func() { mysql.DeregisterDialContext(network) })
-	return dbtest.Open(t, strings.Replace(s.Dsn, "@tcp(", "@"+network+"(", 1)), trips
+	return dbtest.Open(t, strings.Replace(s.DSN, "@tcp(", "@"+network+"(", 1)), trips
 }
 
 // localWriter returns a writer that loads by LOAD DATA LOCAL, and a cursor.
@@ -165,8 +165,8 @@ func TestCommitApart(t *testing.T) {
 			return err
 		}
 		several := s.DB.Multi
-		closed := dbtest.Open(t, s.Dsn)
-		if err := closed.Close(); err != nil {
+		closed := dbtest.Open(t, s.DSN)
+		if err := closed.DB.Close(); err != nil {
 			t.Fatal(err)
 		}
 		s.DB.Multi = closed.DB.Multi

@@ -22,7 +22,7 @@ func BenchmarkVerify(b *testing.B) {
 	const rows, plazas, batches = 1_000_000, 100, 2000
 	const base = toll.Minute(27_500_000)
 	s := dbtest.OpenConfig(b,
-		sql.Config{DSN: dbtest.OpenEmpty(b, "mariadb").Dsn, Decode: wire.DecodePlazaDeltas,
+		sql.Config{DSN: dbtest.OpenEmpty(b, "mariadb").DSN, Decode: wire.DecodePlazaDeltas,
 			DecodeSums: wire.DecodePlazaSums})
 	ctx := context.Background()
 	dbtest.Initialize(b, s)

@@ -83,7 +83,7 @@ func OpenEmpty(t testing.TB, engine string) *Store {
 type Store struct {
 	*sql.Store
 	DB  *db.DB
-	Dsn string
+	DSN string
 }
 
 func Open(t testing.TB, dsn string) *Store {
@@ -107,7 +107,7 @@ func OpenConfig(t testing.TB, cfg sql.Config) *Store {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
-	return &Store{Store: s, DB: db, Dsn: cfg.DSN}
+	return &Store{Store: s, DB: db, DSN: cfg.DSN}
 }
 
 // DecodeJSON and EncodeJSON are the outbox of the tests' stores.
