@@ -2,10 +2,13 @@ package sql
 
 import (
 	"context"
+	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/tollstream/tollstream/sql/internal/skipped"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -54,7 +57,17 @@ func fillVersion4(ctx context.Context, s *Store) (string, error) {
 	if err := fillKinds(ctx, s); err != nil {
 		return "", err
 	}
-	return moveSkippedTimes(ctx, s)
+	now, err := s.Now(ctx) // before a transaction, in which the embedded server would not answer
+	if err != nil {
+		return "", err
+	}
+	raise := func(ctx context.Context, tx *dbsql.Tx, topicID string) (uint64, error) {
+		var r Rebuild
+		err := r.raise(ctx, tx, topicID, 0, now)
+		return r.NewEpoch, err
+	}
+	return skipped.Move(ctx, skipped.Config{DB: s.db, Decode: s.cfg.Decode, Encode: s.cfg.Encode,
+		Raise: raise, Plazas: readPlazaFile})
 }
 
 // alreadyDone are the numbers of errors by which a server says that a migration's step was made

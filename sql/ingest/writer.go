@@ -1,3 +1,7 @@
+// Package ingest stores batches exactly once.
+//
+// A batch, its dead letters and its outbox are stored in one transaction that first moves the cursor
+// of its source partition by compare-and-set; what can't move the cursor writes nothing.
 package ingest
 
 import (

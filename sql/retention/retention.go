@@ -1,3 +1,4 @@
+// Package retention deletes and compacts what is old, so that every invariant holds at any moment.
 package retention
 
 import (

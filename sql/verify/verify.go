@@ -1,3 +1,4 @@
+// Package verify checks the invariants: that every event is stored and counted exactly once.
 package verify
 
 import (

@@ -1,3 +1,5 @@
+// Package db connects to MySQL and MariaDB: the pool with its session settings, snapshots, the
+// numbers of errors and what they mean, and helpers for statements.
 package db
 
 import (

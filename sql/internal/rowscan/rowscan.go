@@ -1,3 +1,4 @@
+// Package rowscan reads all of livetolldata in one scan, by plaza and minute.
 package rowscan
 
 import (

@@ -1,3 +1,4 @@
+// Package tables holds the rows of our tables as Go values, and reads them.
 package tables
 
 import (

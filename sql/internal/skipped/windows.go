@@ -1,4 +1,4 @@
-package sql
+package skipped
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func (m *skippedTimes) fixWindows(ctx context.Context, tx *dbsql.Tx) error {
 	if err != nil {
 		return err
 	}
-	plazas, err := readPlazaFile(ctx, tx)
+	plazas, err := m.Plazas(ctx, tx)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (f *windowFix) fix(
 	for ids := range slices.Chunk(slices.SortedFunc(maps.Keys(all), tables.CompareWindows),
 		tables.UpsertRows) {
 		where, args := tables.AmongWindows(ids)
-		rows, err := tables.ReadWindows(ctx, tx, "WHERE "+f.s.db.Many(where), args...)
+		rows, err := tables.ReadWindows(ctx, tx, "WHERE "+f.DB.Many(where), args...)
 		if err != nil {
 			return err
 		}
@@ -206,7 +206,7 @@ func (f *windowFix) store(
 			return nil
 		}
 		result := now.WindowResult
-		result.Epoch, result.Revision, result.TooLate = f.rebuild.NewEpoch, was.Revision+1, now.TooLateNow
+		result.Epoch, result.Revision, result.TooLate = f.epoch, was.Revision+1, now.TooLateNow
 		if len(now.Types) == 0 {
 			result = toll.WindowResult{}
 			result.WindowID, result.End, result.Whole = now.WindowID, end, true
@@ -243,9 +243,9 @@ func (m *skippedTimes) fixRanges(ctx context.Context) error {
 			args = append(args, from, to, from, to)
 		}
 		const near = `start_minute BETWEEN ? AND ? OR end_minute BETWEEN ? AND ?`
-		rows, err := m.s.db.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute,
+		rows, err := m.DB.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute,
 			CAST(window_start AS CHAR), CAST(window_end AS CHAR) FROM toll_window WHERE `+
-			m.s.db.Many(near+strings.Repeat(" OR "+near, len(changes)-1)), args...)
+			m.DB.Many(near+strings.Repeat(" OR "+near, len(changes)-1)), args...)
 		if err != nil {
 			return err
 		}
@@ -271,7 +271,7 @@ func (m *skippedTimes) fixRanges(ctx context.Context) error {
 		}
 	}
 	for _, r := range wrong {
-		if _, err := m.s.db.ExecContext(ctx, `UPDATE toll_window SET window_start = ?, window_end = ?
+		if _, err := m.DB.ExecContext(ctx, `UPDATE toll_window SET window_start = ?, window_end = ?
 			WHERE toll_plaza_id = ? AND kind = ? AND start_minute = ?`,
 			r.start, r.end, r.Plaza, r.Kind, r.Start); err != nil {
 			return err

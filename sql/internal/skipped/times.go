@@ -1,4 +1,6 @@
-package sql
+// Package skipped migrates from version 3 of the tables, which counted events whose times the
+// database's clock never shows in other minutes.
+package skipped
 
 import (
 	"cmp"
@@ -27,7 +29,7 @@ const timeRanges = 250
 // minute and type is right; how many of them were late is an estimate where a minute holds others
 // too.
 type skippedTimes struct {
-	s      *Store
+	Config
 	meta   tables.Meta
 	loc    *time.Location
 	zone   *toll.Zone
@@ -36,7 +38,7 @@ type skippedTimes struct {
 	// folded are the minutes before which a plaza's outbox holds sums only.
 	folded map[int16]toll.Minute
 
-	rebuild                       Rebuild
+	epoch                         uint64 // in which the plazas are counted again
 	rows, moved, changed, emptied int64
 }
 
@@ -55,13 +57,27 @@ type skippedCount struct {
 	onTime, quarter, tooLate toll.Pane
 }
 
-// moveSkippedTimes moves them in one transaction. Run again it finds none: what is to be moved are
-// a minute's events beyond the rows of that minute. A process that runs meanwhile has to wait for
-// it, and then counts the plazas again.
-func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
-	m := &skippedTimes{s: s, folded: map[int16]toll.Minute{}}
+// Config says what to migrate, and how.
+type Config struct {
+	DB *db.DB
+	// Decode and Encode read and write an outbox.
+	Decode func([]byte) ([]toll.PlazaDelta, error)
+	Encode func([]toll.PlazaDelta) []byte
+	// Raise raises the epoch, so that the plazas are counted again, and returns the new one. It is the
+	// first thing that a transaction does.
+	Raise func(ctx context.Context, tx *dbsql.Tx, topicID string) (uint64, error)
+	// Plazas reads the plazas that have a timezone.
+	Plazas func(context.Context, db.Reader) ([]toll.Plaza, error)
+}
+
+// Move moves events to the minutes in which they belong, and returns a sentence about it, empty
+// where there are none. It moves them in one transaction. Run again it finds none: what is to be
+// moved are a minute's events beyond the rows of that minute. A process that runs meanwhile has to
+// wait for it, and then counts the plazas again.
+func Move(ctx context.Context, cfg Config) (string, error) {
+	m := &skippedTimes{Config: cfg, folded: map[int16]toll.Minute{}}
 	var err error
-	if m.meta, err = tables.ReadMeta(ctx, s.db); err != nil ||
+	if m.meta, err = tables.ReadMeta(ctx, m.DB); err != nil ||
 		m.meta.Resetting != tables.NotResetting {
 		if errors.Is(err, tables.ErrNoMeta) {
 			err = nil
@@ -73,7 +89,7 @@ func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
 	}
 	m.zone = toll.NewZone(m.loc)
 	var first, last dbsql.Null[int64]
-	err = s.db.QueryRowContext(ctx, `SELECT MIN(first_minute), MAX(last_minute) FROM toll_batch`).
+	err = m.DB.QueryRowContext(ctx, `SELECT MIN(first_minute), MAX(last_minute) FROM toll_batch`).
 		Scan(&first, &last)
 	if err != nil || !first.Valid || !last.Valid {
 		return "", err
@@ -86,23 +102,19 @@ func moveSkippedTimes(ctx context.Context, s *Store) (string, error) {
 		Start: max(tables.AddMinutes(toll.Minute(first.V), -2*day), toll.MinuteAt(earliest.Unix())),
 		End:   min(tables.AddMinutes(toll.Minute(last.V), 2*day), toll.MinuteAt(latest.Unix())),
 	}
-	s.db.Embedded(ctx) // for what follows, see many
+	m.DB.Embedded(ctx) // for what follows, see many
 	if err := m.fixRanges(ctx); err != nil {
 		return "", err
 	}
-	if err := m.readSkipped(ctx, s.db); err != nil || m.rows == 0 {
+	if err := m.readSkipped(ctx, m.DB); err != nil || m.rows == 0 {
 		return "", err
 	}
-	now, err := s.Now(ctx)
-	if err != nil {
-		return "", err
-	}
-	tx, err := s.db.BeginTx(ctx, nil)
+	tx, err := m.DB.BeginTx(ctx, nil)
 	if err != nil {
 		return "", err
 	}
 	defer tx.Rollback()
-	if err := m.rebuild.raise(ctx, tx, m.meta.TopicID, 0, now); err != nil {
+	if m.epoch, err = m.Raise(ctx, tx, m.meta.TopicID); err != nil {
 		return "", err
 	}
 	if err := m.move(ctx, tx); err != nil {
@@ -121,7 +133,7 @@ func (m *skippedTimes) note() string {
 		note += fmt.Sprintf(": %s counted in the last minute before the change now, %s corrected "+
 			"and %s deleted that would be empty; the plazas are counted again, in epoch %d",
 			text.Count(m.moved, "row is", "rows are"), text.Count(m.changed,
-				"window"), text.Number(m.emptied), m.rebuild.NewEpoch)
+				"window"), text.Number(m.emptied), m.epoch)
 	}
 	if left := m.rows - m.moved; left > 0 {
 		note += fmt.Sprintf("; %s counted too late until the topic is replayed, since it is not "+
@@ -241,7 +253,7 @@ func (m *skippedTimes) move(ctx context.Context, tx *dbsql.Tx) error {
 					if _, again := seen[at]; again {
 						return nil
 					}
-					deltas, err := m.s.cfg.Decode(b.Blob)
+					deltas, err := m.Decode(b.Blob)
 					seen[at] = m.count(deltas)
 					return err
 				})
@@ -313,7 +325,7 @@ func (m *skippedTimes) moveIn(ctx context.Context, tx *dbsql.Tx, partition int32
 	if err != nil {
 		return err
 	}
-	deltas, err := m.s.cfg.Decode(blob)
+	deltas, err := m.Decode(blob)
 	if err != nil {
 		return err
 	}
@@ -349,7 +361,7 @@ func (m *skippedTimes) moveIn(ctx context.Context, tx *dbsql.Tx, partition int32
 	from, to := tables.MinuteColumns(minutes)
 	res, err := tx.ExecContext(ctx,
 		`UPDATE toll_batch SET deltas = ?, first_minute = ?, last_minute = ?`+key,
-		m.s.cfg.Encode(deltas), from, to, m.meta.TopicID, partition, first)
+		m.Encode(deltas), from, to, m.meta.TopicID, partition, first)
 	if err != nil {
 		return err
 	}
