@@ -56,6 +56,7 @@ func TestDocumentedCommands(t *testing.T) {
 			used[prefix] = true
 		}
 		t.Run(filepath.Base(name), func(t *testing.T) {
+			t.Parallel()
 			var sandbox []string
 			dir := t.TempDir()
 			for _, c := range commands {

@@ -67,6 +67,7 @@ type stopsServers struct{ *testing.M }
 
 func (m stopsServers) Run() int {
 	defer stopShared()
+	testkit.MostlyWait()
 	if _, found := devstack.FindMariaDB(); !found { // up and demo then need another database
 		if err := testkit.BuildEmbedded(); err != nil {
 			fmt.Fprintln(os.Stderr, err)

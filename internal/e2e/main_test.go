@@ -10,12 +10,10 @@ import (
 	dbsql "database/sql"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,8 +33,7 @@ var engine = cmp.Or(os.Getenv("TOLLSTREAM_TEST_ENGINE"), "mariadb")
 
 func TestMain(m *testing.M) {
 	_ = mysql.SetLogger(&mysql.NopLogger{})
-	flag.Parse()
-	atLeast("test.parallel", 4)
+	testkit.MostlyWait()
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "tollstream-e2e-")
 		if err != nil {
@@ -51,13 +48,6 @@ func TestMain(m *testing.M) {
 		defer stopKafka()
 		return m.Run()
 	}())
-}
-
-// atLeast raises a flag: tests that mostly wait are worth more than one for each core.
-func atLeast(name string, n int) {
-	if now, err := strconv.Atoi(flag.Lookup(name).Value.String()); err == nil && now < n {
-		_ = flag.Set(name, strconv.Itoa(n))
-	}
 }
 
 // campaign skips a test that belongs to the campaign of faults, where that is not asked for: make

@@ -4,11 +4,13 @@ package testkit
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -40,6 +42,16 @@ func NeedDatabase(t testing.TB, engine string, has func(engine string) bool) {
 		}
 	}
 	NeedService(t, engine, has(engine))
+}
+
+// MostlyWait runs at least four parallel tests at a time, for a TestMain of tests that wait for
+// servers more than they compute.
+func MostlyWait() {
+	flag.Parse()
+	const name, least = "test.parallel", 4
+	if n, err := strconv.Atoi(flag.Lookup(name).Value.String()); err == nil && n < least {
+		_ = flag.Set(name, strconv.Itoa(least))
+	}
 }
 
 // Build builds the tollstream command into a folder and returns its path.
