@@ -1,6 +1,7 @@
 package board
 
 import (
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -103,6 +104,41 @@ func TestOrder(t *testing.T) {
 	}
 	if Status("").Valid() || !Mismatch.Valid() {
 		t.Error("verdicts")
+	}
+}
+
+// TestSort has plazas without a figure, with equal ones, and rows without a plaza.
+func TestSort(t *testing.T) {
+	at := func(plaza int, flow float64, vc, z *float64) Plaza {
+		return Plaza{ID: plaza, FlowPerHour: flow, VC: vc, Z: z, Total: int64(10 - plaza)}
+	}
+	b := Board{Plazas: []Plaza{
+		at(9, 100, new(0.5), new(-7.0)),
+		at(3, 300, nil, new(2.0)),
+		at(5, 100, new(0.9), nil),
+		at(1, 0, new(0.5), new(7.0)),
+		at(4, 200, new(0.0), new(0.0)),
+		{ID: NullPlaza},
+	}}
+	for order, want := range map[string][]int{
+		ByTotal:     {1, 3, 4, 5, 9, NullPlaza},
+		ByFlow:      {3, 4, 5, 9, 1, NullPlaza},
+		ByVC:        {5, 1, 9, 4, 3, NullPlaza},
+		ByDeviation: {1, 9, 3, 4, 5, NullPlaza},
+	} {
+		for range 5 {
+			b.Sort(order)
+			var got []int
+			for i := range b.Plazas {
+				got = append(got, b.Plazas[i].ID)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", order, got, want)
+			}
+			rand.Shuffle(len(b.Plazas), func(i, j int) {
+				b.Plazas[i], b.Plazas[j] = b.Plazas[j], b.Plazas[i]
+			})
+		}
 	}
 }
 

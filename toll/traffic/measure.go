@@ -287,39 +287,3 @@ func (t *tally) measure(end toll.Minute, plaza *toll.Plaza) Measure {
 	}
 	return m
 }
-
-// Ranking is the plazas that stand out, the foremost first.
-type Ranking struct {
-	ByFlow []Measure `json:"by_flow"`
-	ByVC   []Measure `json:"by_vc"` // of the plazas whose capacity is known
-	// from usual, upwards or downwards; of the plazas whose usual is known
-	ByDeviation []Measure `json:"by_deviation"`
-}
-
-// Rank returns the k foremost of each list. Ties are broken by plaza, the lower number first.
-func Rank(measures []Measure, k int) Ranking {
-	return Ranking{
-		ByFlow: foremost(measures, k, func(m *Measure) *float64 { return &m.FlowPerHour }),
-		ByVC:   foremost(measures, k, func(m *Measure) *float64 { return m.VC }),
-		ByDeviation: foremost(measures, k, func(m *Measure) *float64 {
-			if m.Z == nil {
-				return nil
-			}
-			return new(max(*m.Z, -*m.Z))
-		}),
-	}
-}
-
-// foremost returns the k measures with the highest figure, without those that have none.
-func foremost(measures []Measure, k int, figure func(*Measure) *float64) []Measure {
-	had := make([]Measure, 0, len(measures))
-	for i := range measures {
-		if figure(&measures[i]) != nil {
-			had = append(had, measures[i])
-		}
-	}
-	slices.SortFunc(had, func(a, b Measure) int {
-		return cmp.Or(cmp.Compare(*figure(&b), *figure(&a)), cmp.Compare(a.Plaza, b.Plaza))
-	})
-	return had[:min(max(k, 0), len(had))]
-}

@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -229,49 +228,6 @@ func TestSliderIsMeasureAt(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestRank(t *testing.T) {
-	at := func(plaza int16, flow float64, vc, z *float64) Measure {
-		return Measure{Plaza: plaza, FlowPerHour: flow, VC: vc, Z: z}
-	}
-	measures := []Measure{
-		at(9, 100, new(0.5), new(-7.0)),
-		at(3, 300, nil, new(2.0)),
-		at(5, 100, new(0.9), nil),
-		at(1, 0, new(0.5), new(7.0)),
-		at(4, 200, new(0.0), new(0.0)),
-	}
-	for _, c := range []struct {
-		k    int
-		want string
-	}{
-		{-1, "[] [] []"},
-		{0, "[] [] []"},
-		{2, "[3 4] [5 1] [1 9]"},
-		{9, "[3 4 5 9 1] [5 1 9 4] [1 9 3 4]"},
-	} {
-		for range 5 {
-			ranking := Rank(measures, c.k)
-			got := fmt.Sprint(plazas(ranking.ByFlow), plazas(ranking.ByVC), plazas(ranking.ByDeviation))
-			if got != c.want {
-				t.Errorf("%d foremost: got %s, want %s", c.k, got, c.want)
-			}
-			rand.Shuffle(len(measures),
-				func(i, j int) { measures[i], measures[j] = measures[j], measures[i] })
-		}
-	}
-	if none := Rank(nil, 3); none.ByFlow == nil || len(none.ByFlow) != 0 {
-		t.Errorf("of nothing: %v", none)
-	}
-}
-
-func plazas(measures []Measure) []int16 {
-	ids := []int16{}
-	for _, m := range measures {
-		ids = append(ids, m.Plaza)
-	}
-	return slices.Clip(ids)
 }
 
 func BenchmarkSlider(b *testing.B) {
