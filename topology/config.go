@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -141,24 +142,23 @@ func (c *Config) Validate() error {
 	check(c.Group != "", "no group given")
 	check(c.Instance != "", "no instance given")
 	check(c.StateDir != "", "no state folder given")
-	check(c.Zone != nil, "no timezone given")
 	check(c.Log != nil, "no logger given")
-	check(c.NewToken != nil, "no source of tokens given")
-	check(c.BatchRows >= 1 && c.BatchRows <= 1_000_000, "batch rows are %d, want 1 to 1,000,000",
-		c.BatchRows)
-	check(c.BatchBytes >= 64<<10 && c.BatchBytes <= 256<<20,
-		"batch bytes are %d, want 64 KiB to 256 MiB", c.BatchBytes)
 	check(c.Latency >= 0 && c.Latency <= time.Minute, "latency is %v, want 0 to 1m", c.Latency)
 	check(c.SessionTimeout >= 2*time.Second && c.SessionTimeout <= maxSessionTimeout,
 		"session timeout is %v, want 2s to %v", c.SessionTimeout, maxSessionTimeout)
-	check(c.Lateness >= 0 && c.Lateness <= toll.MinuteRetention && c.Lateness%time.Second == 0,
-		"lateness is %v, want whole seconds from 0 to %v", c.Lateness, toll.MinuteRetention)
 	check(c.Idle >= time.Second && c.Idle <= 24*time.Hour, "idle is %v, want 1s to 24h", c.Idle)
 	check(c.Reconcile >= time.Second && c.Reconcile <= time.Hour, "reconcile is %v, want 1s to 1h",
 		c.Reconcile)
 	check(c.MinRetention >= 0, "the least retention is %v, want 0 or more", c.MinRetention)
 	check(c.Replication >= 1, "replication is %d, want at least 1", c.Replication)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.ingest().Validate())...)
+}
+
+// ingest returns the configuration of partitions.
+func (c *Config) ingest() *ingest.Config {
+	return &ingest.Config{Topic: c.Topic, Format: c.Format, Zone: c.Zone, Windows: c.Windows,
+		PlazaZones: c.PlazaZones, Lateness: c.Lateness, BatchRows: c.BatchRows, BatchBytes: c.BatchBytes,
+		Log: c.Log, NewToken: c.NewToken, Backoff: c.backOff}
 }
 
 // backOff returns the pauses between attempts to reach a server: from a tenth of a second up to

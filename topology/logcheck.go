@@ -2,42 +2,18 @@ package topology
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
-	"github.com/tollstream/tollstream/topology/kafka/fetch"
-	"github.com/tollstream/tollstream/topology/monitor"
 )
-
-// logChecker compares a partition's log with what was consumed of it. It is a [fetch.Client].
-type logChecker interface {
-	// Connects returns how many connections to brokers were made so far.
-	Connects() int64
-	CheckLog(ctx context.Context, partition int32, next int64, last toll.LastRecord) (fetch.Finding,
-		error)
-}
-
-const uncheckedLog = "it was not checked whether the log is still the one that was stored"
-
-// logReplaced is the refusal to consume a log that is not the one that the database has stored. It
-// lasts until an operator decides: once the new log has grown beyond the cursor nothing else would
-// show what is missing.
-func logReplaced(why string) error {
-	return toll.Permanent(
-		"decide how to go on: tollstream accept-log says what going on with this log leaves out, "+
-			"and tollstream reset what a replay of it would lose",
-		"the log was replaced, or lost its end: %s", why)
-}
 
 // checkLog returns an error unless a partition's log is still the one that was consumed up to a
 // cursor. What it finds is recorded in the database first.
 func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 	if cursor.LogReplaced != "" {
-		return logReplaced(cursor.LogReplaced)
+		return ingest.LogReplaced(cursor.LogReplaced)
 	}
 	f, err := r.log.CheckLog(ctx, cursor.Partition, cursor.Next, cursor.Last)
 	if err != nil {
@@ -47,31 +23,10 @@ func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 		if err := r.checkTopic(ctx); err != nil {
 			return err // a topic that was recreated has another log, which is nothing to record
 		}
-		return refuseLog(ctx, r.cfg, r.store, r.database, cursor, f.Replaced)
+		return ingest.RefuseLog(ctx, r.ingesting, r.store, r.database, cursor, f.Replaced)
 	}
 	if f.Unchecked != "" && (cursor.Last.Known || len(cursor.Chain) > 0) {
-		r.cfg.Log.Warn(uncheckedLog, "partition", cursor.Partition, "why", f.Unchecked)
+		r.cfg.Log.Warn(ingest.UncheckedLog, "partition", cursor.Partition, "why", f.Unchecked)
 	}
 	return nil
-}
-
-// refuseLog records that a log was replaced, and returns the refusal. It waits for the database: a
-// refusal that is not recorded is forgotten.
-func refuseLog(ctx context.Context, cfg *Config, store Store, database *monitor.Outage,
-	cursor *toll.Cursor, why string) error {
-	defer database.Leave(cursor.Partition)
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := store.MarkLogReplaced(ctx, cursor, why)
-		switch {
-		case errors.Is(err, toll.ErrCursorMoved), toll.IsPermanent(err):
-			return struct{}{}, backoff.Permanent(err)
-		case err != nil:
-			database.Down(cursor.Partition, err)
-		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(cfg.backOff()), backoff.WithMaxElapsedTime(0))
-	if err != nil {
-		return fmt.Errorf("%s: %w", why, err)
-	}
-	return logReplaced(why)
 }

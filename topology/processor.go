@@ -20,6 +20,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -56,7 +57,8 @@ func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) 
 	}
 	stats.Trace(cfg.Tracer, cfg.Log)
 	return &Processor{
-		cfg: cfg, store: &observedStore{store, stats}, results: &observedResults{results,
+		cfg: cfg, store: &observedStore{ingest.Observe(store, stats), store,
+			stats}, results: &observedResults{results,
 			stats}, stats: stats,
 		database: monitor.NewOutage(cfg.Log, "MySQL failed; trying again until it works",
 			"MySQL works again"),
@@ -205,18 +207,19 @@ func (p *Processor) tableDir(topicID string) (string, error) {
 
 // run is one life of the goka processor.
 type run struct {
-	cfg      *Config
-	store    Store
-	stats    *monitor.Stats
-	brokers  brokers
-	log      logChecker
-	fetcher  *fetch.Fetcher // of the topic of events
-	proc     *goka.Processor
-	producer goka.Producer // of deltas, of states, and of results
-	deltas   *deltaSender
-	sources  sources
-	windows  *windows
-	gaps     gapLog
+	cfg       *Config
+	store     Store
+	stats     *monitor.Stats
+	brokers   brokers
+	log       ingest.LogChecker
+	fetcher   *fetch.Fetcher // of the topic of events
+	proc      *goka.Processor
+	producer  goka.Producer // of deltas, of states, and of results
+	ingesting *ingest.Config
+	deltas    *ingest.Sender
+	sources   sources
+	windows   *windows
+	gaps      gapLog
 
 	damaged *table.Damaged
 
@@ -274,9 +277,9 @@ func (p *Processor) runOnce(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged,
-		cfg: &p.cfg, store: p.store, stats: p.stats, cancel: cancel}
+		cfg: &p.cfg, ingesting: p.cfg.ingest(), store: p.store, stats: p.stats, cancel: cancel}
 	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
-	r.sources.slots = make([]atomic.Pointer[source], info.Partitions)
+	r.sources.slots = make([]atomic.Pointer[ingest.Partition], info.Partitions)
 	p.stats.SetPartitions(info.Partitions)
 	admin, err := p.cfg.Cluster.Admin()
 	if err != nil {
@@ -306,15 +309,15 @@ func (p *Processor) runOnce(parent context.Context) error {
 	if err != nil {
 		return kafka.Explain(err)
 	}
-	r.deltas = newDeltaSender(r.emitDeltas, messagePause, r.cfg.Latency)
-	r.fetcher.Linger = r.deltas.linger
+	r.deltas = ingest.NewSender(r.emitDeltas, ingest.MessagePause, r.cfg.Latency)
+	r.fetcher.Linger = r.deltas.Linger
 	p.windows.Store(r.windows)
 	r.standstill.renew()
 	// The sender outlives the sessions, which a stop lets finish what they send.
 	sending, endSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer endSending()
 	var sender sync.WaitGroup
-	sender.Go(func() { r.deltas.run(sending, ctx) })
+	sender.Go(func() { r.deltas.Run(sending, ctx) })
 	var tasks sync.WaitGroup
 	tasks.Go(func() { r.watchTopic(ctx) })
 	tasks.Go(func() { r.watchPolicy(ctx) })
@@ -332,8 +335,8 @@ func (p *Processor) runOnce(parent context.Context) error {
 	cancel()
 	tasks.Wait()
 	endSending()
-	producer.Close(stopGrace)
-	waitAtMost(&sender, stopGrace)
+	producer.Close(ingest.StopGrace)
+	ingest.WaitAtMost(&sender, ingest.StopGrace)
 	if err := r.failure(); err != nil {
 		return kafka.Explain(err)
 	}
@@ -517,7 +520,7 @@ func (r *run) ingest(ctx goka.Context, _ any) {
 	if s == nil {
 		return // the session is ending; the records are read again
 	}
-	if err := s.addBundle(ctx.Offset()); err != nil {
+	if err := s.AddBundle(ctx.Offset()); err != nil {
 		r.fail(err)
 	}
 }

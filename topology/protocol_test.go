@@ -23,6 +23,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -773,13 +774,14 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	life.ctx = ctx
-	life.run = &run{cfg: &cfg, store: simStore{life: life}, stats: monitor.NewStats(), cancel: cancel,
+	life.run = &run{cfg: &cfg, ingesting: cfg.ingest(), store: simStore{life: life},
+		stats: monitor.NewStats(), cancel: cancel,
 		brokers: simBrokers{life: life}, log: simLog{}}
 	life.run.windows = newWindows(&cfg, nil)
 	life.run.sources.slots = newSlots(len(w.events))
 	producer := &simProducer{life, "deltas", &w.loop}
 	life.run.producer = producer
-	life.run.deltas = newDeltaSender(life.run.emitDeltas, 0, 0)
+	life.run.deltas = ingest.NewSender(life.run.emitDeltas, 0, 0)
 	life.table = &simProducer{life, "table", &w.table}
 	if !w.mutates("marks after a failed emit") {
 		life.table = kafka.NewOrderedProducer(life.table, len(w.events))
@@ -792,7 +794,7 @@ func (l *simLife) main() {
 	defer func() { l.ended.Store(true) }()
 	r, w := l.run, l.w
 	var sender sync.WaitGroup
-	sender.Go(func() { r.deltas.run(l.ctx, l.ctx) })
+	sender.Go(func() { r.deltas.Run(l.ctx, l.ctx) })
 	defer sender.Wait()
 	err := r.openSources(simSession{life: l})
 	if err != nil {
@@ -808,8 +810,9 @@ func (l *simLife) main() {
 			beside.Go(l.watchEpoch)
 		}
 		if w.kind != simCalm && !w.mutates("no reconcile") {
-			rec := &reconciler{cfg: r.cfg, store: simStore{l, "reconcile: "}, sources: &r.sources,
-				log: simChangelog{l}, publish: r.deltas.send, stats: r.stats}
+			rec := &reconciler{cfg: r.cfg, store: simStore{l, "reconcile: "},
+				publishedTo: r.sources.publishedTo,
+				log:         simChangelog{l}, publish: r.deltas.Send, stats: r.stats}
 			beside.Go(func() { rec.run(l.ctx, r.fail) })
 		}
 		l.running.Store(true)
@@ -870,7 +873,7 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 					Value: []byte(value)})
 			}
 			if s := l.run.sources.get(partition); s != nil {
-				s.addAll(records)
+				s.AddAll(records)
 			}
 			l.mu.Lock()
 			l.feeding[partition] = false

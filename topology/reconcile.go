@@ -13,6 +13,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -32,12 +33,13 @@ import (
 // published since and merged. A round does not follow the changelog from where the last one ended,
 // as a broker that lost writes has other records at the same offsets.
 type reconciler struct {
-	cfg     *Config
-	store   Store
-	sources *sources
-	log     changelog
-	publish func(deltas []*toll.Delta, done func(error)) error // see source
-	stats   *monitor.Stats
+	cfg   *Config
+	store Store
+	// publishedTo is [sources.publishedTo].
+	publishedTo func(partition int32) int64
+	log         changelog
+	publish     func(deltas []*toll.Delta, done func(error)) error // see source
+	stats       *monitor.Stats
 
 	took time.Duration // to read the changelog, in the last round
 	// as they were when the round before began, by partition; nil for the first
@@ -168,7 +170,7 @@ func (r *reconciler) published(ctx context.Context,
 	chains := map[int32]publishedChain{}
 	for _, partition := range slices.Sorted(maps.Keys(cursors)) {
 		cursor := cursors[partition]
-		done := r.sources.publishedTo(partition)
+		done := r.publishedTo(partition)
 		now, unpublished, err := r.store.Load(ctx, partition, -1)
 		if err != nil {
 			return nil, err
@@ -177,7 +179,7 @@ func (r *reconciler) published(ctx context.Context,
 			continue
 		}
 		if unpublished.First < done {
-			return nil, fmt.Errorf("partition %d: %w", partition, errMarksLost)
+			return nil, fmt.Errorf("partition %d: %w", partition, ingest.ErrMarksLost)
 		}
 		if unpublished.First < cursor.Next {
 			continue
@@ -264,17 +266,17 @@ func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 		}
 		any := false
 		for i := range page.Batches {
-			batch, err := decodeBatch(&page.Batches[i])
+			batch, err := ingest.DecodeBatch(&page.Batches[i])
 			if err != nil {
 				return err
 			}
 			var deltas []*toll.Delta
-			for i := range batch.deltas {
-				b := lacking[batch.deltas[i].Plaza]
+			for i := range batch.Deltas {
+				b := lacking[batch.Deltas[i].Plaza]
 				if b == nil {
 					continue
 				}
-				d := batch.deltas[i].Of(epoch, partition, batch.ref.First, batch.next)
+				d := batch.Deltas[i].Of(epoch, partition, batch.Ref.First, batch.Next)
 				if d.Next <= b.merged {
 					continue
 				}
@@ -304,7 +306,7 @@ func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 					return fmt.Errorf("send deltas of partition %d again: %w", partition, err)
 				}
 			}
-			above = batch.next
+			above = batch.Next
 		}
 		if !any && !page.More {
 			return nil
@@ -353,7 +355,7 @@ func (r *reconciler) run(ctx context.Context, fail func(error)) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case toll.IsPermanent(err), errors.Is(err, errMarksLost):
+		case toll.IsPermanent(err), errors.Is(err, ingest.ErrMarksLost):
 			fail(err)
 			return
 		case err != nil: // an outage, which the sources tell of
@@ -443,28 +445,17 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 // startReconciling compares the part of the group table that a session owns with the database for
 // as long as the session lasts. The returned function waits for the end of that.
 func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
-	rec := &reconciler{cfg: r.cfg, store: r.store, sources: &r.sources, publish: r.deltas.send,
-		stats: r.stats,
+	rec := &reconciler{cfg: r.cfg, store: r.store, publishedTo: r.sources.publishedTo,
+		publish: r.deltas.Send,
+		stats:   r.stats,
 		log: &kafkaChangelog{kafka: r.brokers, group: r.cfg.Group, owned: owned,
 			partitions: int32(len(r.sources.slots))}}
 	var running sync.WaitGroup
 	running.Go(func() { rec.run(ctx, r.fail) })
 	return func() {
-		if !waitAtMost(&running, stopGrace) {
+		if !ingest.WaitAtMost(&running, ingest.StopGrace) {
 			r.cfg.Log.Warn("comparing the group table with the database did not stop in time")
 		}
-	}
-}
-
-// waitAtMost waits for a group for some time, and reports whether it ended.
-func waitAtMost(wg *sync.WaitGroup, most time.Duration) bool {
-	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	select {
-	case <-done:
-		return true
-	case <-time.After(most):
-		return false
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -58,7 +59,8 @@ func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *rec
 	cfg := testConfig()
 	lines, sent = new(bytes.Buffer), new([]string)
 	cfg.Log = slog.New(slog.NewTextHandler(lines, nil))
-	r = &reconciler{cfg: cfg, store: store, sources: new(sources), log: log, stats: monitor.NewStats(),
+	r = &reconciler{cfg: cfg, store: store, publishedTo: new(sources).publishedTo, log: log,
+		stats: monitor.NewStats(),
 		publish: func(deltas []*toll.Delta, done func(error)) error {
 			for _, d := range deltas {
 				*sent = append(*sent, fmt.Sprintf("%d:[%d,%d)>%d", d.Plaza, d.First, d.Next, d.Prev))
@@ -196,19 +198,18 @@ func TestReconcileCatchesUp(t *testing.T) {
 func TestReconcileMarksLost(t *testing.T) {
 	store := outboxOf([]int16{1}, []int16{1})
 	r, _, _ := newReconciler(t, store, &fakeChangelog{})
-	r.sources.slots = newSlots(1)
-	s := &source{storedTo: 2, sentTo: 2}
-	r.sources.slots[0].Store(s)
+	publishedTo := int64(2)
+	r.publishedTo = func(int32) int64 { return publishedTo }
 	if _, err := r.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	store.batches[1].published = false
-	s.unmarked = 1 // it is being marked
+	publishedTo = -1 // it is being marked
 	if _, err := r.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.unmarked = 0
-	if _, err := r.round(t.Context()); !errors.Is(err, errMarksLost) {
+	publishedTo = 2
+	if _, err := r.round(t.Context()); !errors.Is(err, ingest.ErrMarksLost) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -240,4 +241,6 @@ func TestEpochMetadata(t *testing.T) {
 	}
 }
 
-func newSlots(n int) []atomic.Pointer[source] { return make([]atomic.Pointer[source], n) }
+func newSlots(n int) []atomic.Pointer[ingest.Partition] {
+	return make([]atomic.Pointer[ingest.Partition], n)
+}

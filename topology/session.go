@@ -11,6 +11,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -115,21 +116,16 @@ func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession,
 	if s == nil {
 		return nil // the session is ending
 	}
-	records := h.run.fetcher.Add(claim.Partition(), s.from, s.connects)
+	from, connects := s.Position()
+	records := h.run.fetcher.Add(claim.Partition(), from, connects)
 	defer h.run.fetcher.Remove(records)
 	h.run.stats.Claim(claim.Partition(), records)
 	ctx, cancel := context.WithCancel(session.Context())
-	bundled := &bundledClaim{ConsumerGroupClaim: claim,
-		messages: make(chan *sarama.ConsumerMessage, bundleQueue)}
+	bundled := ingest.NewClaim(claim)
 	var gathered sync.WaitGroup
 	defer gathered.Wait()
 	defer cancel()
-	gathered.Go(func() {
-		defer close(bundled.messages) // which ends the session, so after the run has the error
-		if err := s.bundle(ctx, records, bundled.messages); err != nil {
-			s.fail(err)
-		}
-	})
+	gathered.Go(func() { s.Consume(ctx, records, bundled) })
 	gathered.Go(func() { drop(ctx, claim.Messages()) })
 	return h.inner.ConsumeClaim(&tollSession{session, h.run.cfg.Topic}, bundled)
 }
@@ -185,10 +181,10 @@ func (s *tollSession) MarkMessage(msg *sarama.ConsumerMessage, metadata string) 
 // sources holds the sources of a run by partition. goka's callbacks read it for every record.
 type sources struct {
 	mu    sync.Mutex // of opening and closing
-	slots []atomic.Pointer[source]
+	slots []atomic.Pointer[ingest.Partition]
 }
 
-func (s *sources) get(partition int32) *source {
+func (s *sources) get(partition int32) *ingest.Partition {
 	if int(partition) >= len(s.slots) {
 		return nil
 	}
@@ -201,7 +197,7 @@ func (s *sources) progress() []toll.Cursor {
 	all := make([]toll.Cursor, len(s.slots))
 	for i := range s.slots {
 		if src := s.slots[i].Load(); src != nil {
-			all[i] = src.progress()
+			all[i] = src.Progress()
 		}
 	}
 	return all
@@ -211,7 +207,7 @@ func (s *sources) progress() []toll.Cursor {
 // database; -1 for not known.
 func (s *sources) publishedTo(partition int32) int64 {
 	if src := s.get(partition); src != nil {
-		return src.publishedTo()
+		return src.PublishedTo()
 	}
 	return -1
 }
@@ -224,7 +220,7 @@ func checkProgress(progress []toll.Cursor, epoch uint64, next []int64) error {
 		switch {
 		case mine.Epoch == 0:
 		case mine.Epoch != epoch:
-			return errOtherEpoch
+			return ingest.ErrOtherEpoch
 		case next[p] < mine.Next:
 			return fmt.Errorf(
 				"the database has stored partition %d up to offset %d, and before it had up to %d: %s", p,
@@ -304,35 +300,23 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 		r.cfg.Log.Warn("records are gone that were never stored", "partition", partition, "first",
 			cursor.Next, "next", oldest)
 	}
-	s := &source{
-		partition: partition,
-		cfg:       r.cfg,
-		store:     r.store,
-		publish:   r.deltas.send,
-		pace:      r.deltas,
-		mark: func(offset int64) {
-			session.MarkOffset(r.cfg.Topic, partition, offset,
-				kafka.EpochMetadata(cursor.Epoch))
+	from := max(cursor.Next, oldest)
+	s, err := ingest.New(r.ingesting, ingest.Dependencies{
+		Store: r.store, Publish: r.deltas.Send, Pace: r.deltas,
+		Mark: func(offset int64) {
+			session.MarkOffset(r.cfg.Topic, partition, offset, kafka.EpochMetadata(cursor.Epoch))
 		},
-		stats:    r.stats,
-		database: r.database,
-		log:      r.log,
-		topic:    func() error { return r.checkTopic(session.Context()) },
-		connects: connects,
-		from:     max(cursor.Next, oldest),
-	}
-	s.fail = func(err error) {
-		if s.ctx.Err() == nil {
-			r.fail(err)
-		}
-	}
-	if err := s.init(cursor); err != nil {
+		Stats: r.stats, Fail: r.fail, Database: r.database, Log: r.log,
+		Topic: func() error { return r.checkTopic(session.Context()) },
+		From:  from, Connects: connects,
+	}, cursor)
+	if err != nil {
 		return err
 	}
-	session.MarkOffset(r.cfg.Topic, partition, s.from, kafka.EpochMetadata(cursor.Epoch))
-	session.ResetOffset(r.cfg.Topic, partition, s.from, kafka.EpochMetadata(cursor.Epoch))
+	session.MarkOffset(r.cfg.Topic, partition, from, kafka.EpochMetadata(cursor.Epoch))
+	session.ResetOffset(r.cfg.Topic, partition, from, kafka.EpochMetadata(cursor.Epoch))
 	r.stats.Opened(partition, cursor.Next, unpublished.Events)
-	s.start(session.Context(), unpublished.First)
+	s.Start(session.Context(), unpublished.First)
 	r.sources.slots[partition].Store(s)
 	return nil
 }
@@ -376,8 +360,8 @@ func (r *run) closeSources() {
 	var wg sync.WaitGroup
 	for i := range r.sources.slots {
 		if s := r.sources.slots[i].Swap(nil); s != nil {
-			r.stats.Closed(s.partition)
-			wg.Go(s.stop)
+			r.stats.Closed(s.Number())
+			wg.Go(s.Stop)
 		}
 	}
 	wg.Wait()

@@ -5,35 +5,20 @@ import (
 
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/topology/ingest"
 )
 
 // Store is what the processor needs of a database. Its errors are [toll.ErrCursorMoved],
 // [toll.ErrNoCursor], [toll.RefusedError] and [toll.PermanentError] where their comments say so;
 // any other is taken for an outage that passes.
 type Store interface {
-	// NewRows returns an empty buffer of rows for batches.
-	NewRows() toll.Rows
+	ingest.Store
 	// Load returns, in one snapshot, a partition's cursor and what is not known to be published. A
 	// partition without a cursor gets one at the offset earliest, or is [toll.ErrNoCursor] where
 	// earliest is negative.
 	Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, toll.Unpublished, error)
-	// Outbox returns, in one snapshot, the batches of a partition that end above an offset, in order
-	// and as many as fit a page, and the cursor's epoch; with unpublished those alone that are not
-	// known to be published.
-	Outbox(ctx context.Context, partition int32, above int64, unpublished bool) (toll.OutboxPage,
-		error)
-	// Cursor returns a partition's cursor as it is now.
-	Cursor(ctx context.Context, partition int32) (toll.Cursor, error)
 	// Cursors returns the cursors of all partitions that have one, in one snapshot.
 	Cursors(ctx context.Context) ([]toll.Cursor, error)
-	// Commit stores a batch and marks others as published, in one transaction that moves the cursor by
-	// compare-and-set.
-	Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error
-	// MarkLogReplaced records why the log of a partition is not the one that was consumed, if the
-	// cursor is still as it was read; else it returns [toll.ErrCursorMoved].
-	MarkLogReplaced(ctx context.Context, cursor *toll.Cursor, why string) error
-	// MarkPublished marks batches as published, if the cursor has that epoch still.
-	MarkPublished(ctx context.Context, partition int32, epoch uint64, batches []toll.BatchRef) error
 }
 
 // Results is where closed windows are stored. Its errors are as those of a Store. One goroutine

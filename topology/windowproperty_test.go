@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -260,7 +259,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 			}
 		case 19:
 			p := source()
-			must(0, s.sources[p].source.markAcked())
+			must(0, s.sources[p].steps.MarkAcked())
 		}
 		if s.results.failure != nil {
 			return s, s.results.failure
@@ -298,7 +297,7 @@ func (z *zombie) settle() {
 
 func (s *stream) unfinished(p int) bool {
 	src := s.sources[p]
-	return src.read < len(src.log) || !src.source.open.empty() || len(src.pending) > 0
+	return src.read < len(src.log) || !src.steps.Empty() || src.steps.Pending() > 0
 }
 
 func (s *stream) unfinishedAny() bool {
@@ -334,7 +333,7 @@ func (s *stream) classify() []judged {
 				continue
 			}
 			at := s.cfg.Zone.Unix(e.Time)
-			t, _ := clock.Observe(e.Plaza, at, src.log[i].time.UnixMilli(),
+			t, _ := clock.Observe(e.Plaza, at, src.log[i].record.Timestamp.UnixMilli(),
 				int64(s.cfg.Lateness/time.Second))
 			all = append(all, judged{e.Plaza, toll.MinuteAt(at), e.Type, t})
 		}
@@ -667,36 +666,4 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 		state = must(wire.StateCodec{}.Decode(b)).(*toll.State)
 	}
 	return largest, recounts, closings
-}
-
-// A batch of more types than it tells apart counts the others as one, and each type keeps its
-// count.
-func TestBuilderCountsVeryManyTypes(t *testing.T) {
-	b := newBuilder(new(memoryRows), testConfig())
-	at := must(toll.WallTimeFromDate(2022, 2, 10, 10, 20, 0))
-	add := func(offset int, typ string) {
-		e := toll.Event{Time: at, Vehicle: int32(offset), Type: typ, Plaza: 4000}
-		b.add(&record{offset: int64(offset), time: time.Unix(0, 0), value: codecs.AppendCSV(nil, &e)})
-	}
-	const many = maxTypes + 100
-	for n := range many {
-		add(n, fmt.Sprint(n))
-	}
-	add(many, "0")
-	add(many+1, "0")
-	var zero, others int64
-	for c, n := range b.cells {
-		switch b.types[c.typ/4] {
-		case "0":
-			zero += n
-		case toll.OtherType:
-			others += n
-		}
-	}
-	if zero != 3 || others != 100 || len(b.cells) != maxTypes+1 {
-		t.Errorf("%d of type 0, want 3; %d others, want 100; %d cells", zero, others, len(b.cells))
-	}
-	if d := b.deltas(); d[0].Events != many+2 {
-		t.Errorf("%d events, want %d", d[0].Events, many+2)
-	}
 }

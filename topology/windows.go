@@ -270,6 +270,16 @@ func (w *windows) settled(taken []handOver) {
 	}
 }
 
+// markDelay is how long results wait to be marked as published together with the next ones.
+const markDelay = 100 * time.Millisecond
+
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
 // run stores and publishes what is handed over, until ctx ends.
 func (w *windows) run(ctx context.Context) {
 	var published []traffic.NoticeRef

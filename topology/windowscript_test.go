@@ -13,10 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -51,16 +54,15 @@ const (
 
 // streamSource is a source partition.
 type streamSource struct {
-	log     []logged // what the topic holds; the index is the offset
-	store   *partitionStore
-	source  *source
-	read    int            // the next of the log
-	pending []storedDeltas // stored, to be published
+	log   []logged // what the topic holds; the index is the offset
+	store *partitionStore
+	steps *ingest.Steps
+	read  int // the next of the log
 }
 
 type logged struct {
-	record
-	event toll.Event
+	record *kgo.Record
+	event  toll.Event
 }
 
 // partitionStore is a memoryStore that counts for the results what it stores.
@@ -123,33 +125,28 @@ func must[T any](value T, err error) T {
 func (s *stream) openSource(p int) {
 	src := s.sources[p]
 	cursor, unpublished, _ := src.store.Load(context.Background(), int32(p), 0)
-	src.source = &source{
-		partition: int32(p), cfg: s.cfg, store: src.store, publish: s.send, mark: func(int64) {},
-		stats: monitor.NewStats(),
-		fail:  func(err error) { s.results.fail("a source failed: %v", err) },
-		ctx:   context.Background(), grace: context.Background(),
-	}
-	must(0, src.source.init(cursor))
-	src.pending = src.pending[:0]
+	var left []toll.StoredBatch
 	for above, more := unpublished.First, true; more; {
 		page := must(src.store.Outbox(context.Background(), int32(p), above, true))
 		for i := range page.Batches {
-			src.pending = append(src.pending, must(decodeBatch(&page.Batches[i])))
+			left = append(left, page.Batches[i])
 			above = page.Batches[i].Next
 		}
 		more = page.More
 	}
-	src.source.open = newBuilder(src.store.NewRows(), s.cfg)
-	src.source.spare = newBuilder(src.store.NewRows(), s.cfg)
-	src.source.open.begin(&src.source.clock)
+	partition := must(ingest.New(s.cfg.ingest(), ingest.Dependencies{
+		Store: src.store, Publish: s.send, Mark: func(int64) {}, Stats: monitor.NewStats(),
+		Fail: func(err error) { s.results.fail("a source failed: %v", err) },
+	}, cursor))
+	src.steps = must(partition.Steps(left...))
 	src.read = int(cursor.Next)
 }
 
 // gather reads up to n records of a partition into the open batch.
 func (s *stream) gather(p, n int) {
 	src := s.sources[p]
-	for ; n > 0 && src.read < len(src.log) && !src.source.isFull(src.source.open); n-- {
-		src.source.add(&src.log[src.read].record)
+	for ; n > 0 && src.read < len(src.log) && !src.steps.Full(); n-- {
+		src.steps.Add(src.log[src.read].record)
 		src.read++
 	}
 }
@@ -157,24 +154,19 @@ func (s *stream) gather(p, n int) {
 // store stores the open batch of a partition; meanwhile up to n more records are read.
 func (s *stream) store(p, n int) {
 	src := s.sources[p]
-	b := src.source.take()
-	if b == nil {
+	if !src.steps.Take() {
 		return
 	}
 	s.gather(p, n)
-	src.pending = append(src.pending, must(src.source.storeBatch(b)))
-	src.source.giveBack(b)
+	must(0, src.steps.Store())
 }
 
 // publish sends the deltas of a partition's next batches, as many as most.
 func (s *stream) publish(p, most int) {
 	src := s.sources[p]
-	n := min(most, len(src.pending))
-	if n == 0 {
-		return
+	if n := min(most, src.steps.Pending()); n > 0 {
+		must(0, src.steps.Publish(n))
 	}
-	must(0, src.source.publishBatches(src.source.cursor.Epoch, src.pending[:n]))
-	src.pending = src.pending[n:]
 }
 
 func (s *stream) send(deltas []*toll.Delta, done func(error)) error {
@@ -306,11 +298,11 @@ func (s *stream) closeDue() {
 // drain stores, publishes and merges all there is of some partitions.
 func (s *stream) drain(partitions ...int) {
 	for _, p := range partitions {
-		for src := s.sources[p]; src.read < len(src.log) || !src.source.open.empty(); {
+		for src := s.sources[p]; src.read < len(src.log) || !src.steps.Empty(); {
 			s.gather(p, math.MaxInt)
 			s.store(p, 0)
 		}
-		for len(s.sources[p].pending) > 0 {
+		for s.sources[p].steps.Pending() > 0 {
 			s.publish(p, 1)
 		}
 	}
@@ -748,7 +740,8 @@ func (s *windowScript) event(args []string) {
 // append appends an event to a partition's log.
 func (p *streamSource) append(e toll.Event, at time.Time) {
 	p.log = append(p.log,
-		logged{record{offset: int64(len(p.log)), time: at, value: codecs.AppendCSV(nil, &e)}, e})
+		logged{&kgo.Record{Offset: int64(len(p.log)), Timestamp: at, Value: codecs.AppendCSV(nil, &e)},
+			e})
 }
 
 func (s *windowScript) restart() {

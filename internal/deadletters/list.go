@@ -16,7 +16,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/ingest"
 )
 
 // Characters of a payload and a reason in the list.
@@ -49,7 +49,7 @@ func letterReport(d *sql.DeadLetter) letterJSON {
 		PayloadBytes: d.PayloadBytes, RejectedAt: d.RejectedAt, Retried: d.Retried,
 	}
 	if d.RetryOf != nil {
-		r.RetryOf = topology.FormatOrigin(*d.RetryOf)
+		r.RetryOf = ingest.FormatOrigin(*d.RetryOf)
 	}
 	if d.Key != nil {
 		key := strings.ToValidUTF8(string(d.Key), "\uFFFD")
@@ -92,7 +92,7 @@ func List(ctx context.Context, w io.Writer, store *sql.Store, filter sql.DeadLet
 		if d.Retried {
 			retried = "stored"
 		}
-		t.AppendRow([]any{topology.FormatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind),
+		t.AppendRow([]any{ingest.FormatOrigin(d.Origin()), d.Time.Format(time.DateTime), string(d.Kind),
 			text.Cut(text.Escape(d.Reason), reasonWidth),
 			text.Number(d.PayloadBytes), payloadHead(d.Payload), retried})
 		return nil
@@ -153,7 +153,7 @@ func listSummary(shown, total int64, f sql.DeadLetterFilter, last toll.Origin) s
 		return fmt.Sprintf("%s of %s", text.Number(shown), what)
 	}
 	return fmt.Sprintf("%s of %s; the next ones: --after %s", text.Number(shown), what,
-		topology.FormatOrigin(last))
+		ingest.FormatOrigin(last))
 }
 
 // payloadHead returns the beginning of a payload, safe for a terminal.

@@ -15,6 +15,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/ingest"
 )
 
 const repairHint = "give the repaired event with --payload or --payload-file"
@@ -77,7 +78,7 @@ func (r *Retrier) open(ctx context.Context) (err error) {
 func (r *Retrier) send(ctx context.Context, origin toll.Origin, payload []byte) error {
 	return r.emitter.EmitRaw(ctx, r.emitter.Key(r.event.Plaza), payload, goka.Headers{
 		codecs.ContentTypeHeader: []byte(r.contentType(payload)),
-		topology.RetryHeader:     []byte(topology.FormatOrigin(origin)),
+		ingest.RetryHeader:       []byte(ingest.FormatOrigin(origin)),
 	})
 }
 
@@ -96,7 +97,7 @@ func (r *Retrier) close(ctx context.Context, err error) error {
 
 // One sends a dead letter again with a payload, and describes what it sent.
 func (r *Retrier) One(ctx context.Context, d *sql.DeadLetter, payload []byte) (string, error) {
-	name := topology.FormatOrigin(d.Origin())
+	name := ingest.FormatOrigin(d.Origin())
 	if d.Retried {
 		return "", fmt.Errorf("dead letter %s was retried before, and its event is stored", name)
 	}
@@ -105,7 +106,7 @@ func (r *Retrier) One(ctx context.Context, d *sql.DeadLetter, payload []byte) (s
 			text.Escape(d.Reason))
 	}
 	if d.RetryOf != nil {
-		of := topology.FormatOrigin(*d.RetryOf)
+		of := ingest.FormatOrigin(*d.RetryOf)
 		return "", hint.With(
 			fmt.Errorf("dead letter %s is itself a retry, of %s, and only that is sent again",
 				name, of),

@@ -13,14 +13,14 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/ingest"
 )
 
 // Find returns a dead letter.
 func Find(ctx context.Context, store *sql.Store, origin toll.Origin) (*sql.DeadLetter, error) {
 	d, err := store.DeadLetter(ctx, origin)
 	if errors.Is(err, sql.ErrNoDeadLetter) {
-		return nil, hint.With(fmt.Errorf("there is no dead letter %s", topology.FormatOrigin(origin)),
+		return nil, hint.With(fmt.Errorf("there is no dead letter %s", ingest.FormatOrigin(origin)),
 			"tollstream dead-letters lists them")
 	}
 	return d, err
@@ -47,7 +47,7 @@ func Write(w io.Writer, d *sql.DeadLetter) error {
 		fmt.Fprintf(&b, "%-10s%s\n", name, fmt.Sprintf(format, args...))
 	}
 	const at = "2006-01-02 15:04:05.000 UTC"
-	line("record", "%s (partition %d, offset %d)", topology.FormatOrigin(d.Origin()), d.Partition,
+	line("record", "%s (partition %d, offset %d)", ingest.FormatOrigin(d.Origin()), d.Partition,
 		d.Offset)
 	line("time", "%s", d.Time.Format(at))
 	line("rejected", "%s", d.RejectedAt.Format(at))
@@ -58,7 +58,7 @@ func Write(w io.Writer, d *sql.DeadLetter) error {
 			text.Escape(d.SQLState))
 	}
 	if d.RetryOf != nil {
-		line("retry of", "%s", topology.FormatOrigin(*d.RetryOf))
+		line("retry of", "%s", ingest.FormatOrigin(*d.RetryOf))
 	}
 	if d.Key != nil {
 		line("key", "%s", text.Escape(string(d.Key)))

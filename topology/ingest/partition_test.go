@@ -1,16 +1,16 @@
-package topology
+package ingest
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
@@ -216,23 +216,27 @@ func (t *memoryTable) publish(deltas []*toll.Delta, done func(error)) error {
 // fillFor lets batches fill for so long, and has nobody wait for others.
 type fillFor time.Duration
 
-func (f fillFor) wait() time.Duration { return time.Duration(f) }
-func (fillFor) turn(context.Context)  {}
-func (fillFor) urge()                 {}
+func (f fillFor) Wait() time.Duration { return time.Duration(f) }
+func (fillFor) Turn(context.Context)  {}
+func (fillFor) Urge()                 {}
 
 func testConfig() *Config {
-	cfg := DefaultConfig()
-	cfg.BatchRows = 7
-	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	token := uint64(100)
 	var mu sync.Mutex
-	cfg.NewToken = func() uint64 {
-		mu.Lock()
-		defer mu.Unlock()
-		token++
-		return token
-	}
-	return &cfg
+	return &Config{Topic: "toll", Format: codecs.Auto, Zone: toll.NewZone(time.UTC),
+		Lateness: toll.DefaultLateness, BatchRows: 7, BatchBytes: 8 << 20,
+		Log: slog.New(slog.DiscardHandler),
+		NewToken: func() uint64 {
+			mu.Lock()
+			defer mu.Unlock()
+			token++
+			return token
+		},
+		Backoff: func() backoff.BackOff { // as the processor's
+			b := backoff.NewExponentialBackOff()
+			b.InitialInterval, b.MaxInterval = 100*time.Millisecond, 5*time.Second
+			return b
+		}}
 }
 
 // session runs one session of a source over the records [cursor, end) and returns the error that
@@ -246,7 +250,7 @@ func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, 
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	failed := make(chan error, 8)
-	s := &source{
+	s := &Partition{
 		partition: 0, cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
 		mark: func(int64) {}, stats: monitor.NewStats(),
 		fail: func(err error) {
@@ -257,8 +261,8 @@ func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, 
 	if err := s.init(cursor); err != nil {
 		return err
 	}
-	s.start(ctx, unpublished.First)
-	defer s.stop()
+	s.Start(ctx, unpublished.First)
+	defer s.Stop()
 	for offset := cursor.Next; offset < end; offset++ {
 		s.add(testRecord(offset))
 	}
@@ -393,14 +397,14 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	store.mu.Lock() // the database hangs
-	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
+	s := &Partition{cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
 		mark: func(int64) {}, stats: monitor.NewStats(), fail: func(error) {}}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s.start(ctx, 0)
+	s.Start(ctx, 0)
 	added := make(chan int64, 100)
 	go func() {
 		defer close(added)
@@ -418,7 +422,7 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 	}
 	cancel()
 	store.mu.Unlock()
-	s.stop()
+	s.Stop()
 	for range added {
 	}
 }
@@ -504,7 +508,7 @@ func BenchmarkBuilder(b *testing.B) {
 }
 
 // add adds one record, as goka's callback adds those of a bundle.
-func (s *source) add(r *record) {
+func (s *Partition) add(r *record) {
 	m := &kgo.Record{Offset: r.offset, Timestamp: r.time, Key: r.key, Value: r.value}
 	if r.contentType != "" {
 		m.Headers = append(m.Headers,
@@ -513,5 +517,56 @@ func (s *source) add(r *record) {
 	if r.retryOf != "" {
 		m.Headers = append(m.Headers, kgo.RecordHeader{Key: RetryHeader, Value: []byte(r.retryOf)})
 	}
-	s.addAll([]*kgo.Record{m})
+	s.AddAll([]*kgo.Record{m})
+}
+
+// A batch of more types than it tells apart counts the others as one, and each type keeps its
+// count.
+func TestBuilderCountsVeryManyTypes(t *testing.T) {
+	b := newBuilder(new(memoryRows), testConfig())
+	at := must(toll.WallTimeFromDate(2022, 2, 10, 10, 20, 0))
+	add := func(offset int, typ string) {
+		e := toll.Event{Time: at, Vehicle: int32(offset), Type: typ, Plaza: 4000}
+		b.add(&record{offset: int64(offset), time: time.Unix(0, 0), value: codecs.AppendCSV(nil, &e)})
+	}
+	const many = maxTypes + 100
+	for n := range many {
+		add(n, fmt.Sprint(n))
+	}
+	add(many, "0")
+	add(many+1, "0")
+	var zero, others int64
+	for c, n := range b.cells {
+		switch b.types[c.typ/4] {
+		case "0":
+			zero += n
+		case toll.OtherType:
+			others += n
+		}
+	}
+	if zero != 3 || others != 100 || len(b.cells) != maxTypes+1 {
+		t.Errorf("%d of type 0, want 3; %d others, want 100; %d cells", zero, others, len(b.cells))
+	}
+	if d := b.deltas(); d[0].Events != many+2 {
+		t.Errorf("%d events, want %d", d[0].Events, many+2)
+	}
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+// TestPublishedTo does not know up to where all is marked while a batch is being marked.
+func TestPublishedTo(t *testing.T) {
+	s := &Partition{storedTo: 2, sentTo: 2}
+	if got := s.PublishedTo(); got != 2 {
+		t.Errorf("published to %d, want 2", got)
+	}
+	s.unmarked = 1
+	if got := s.PublishedTo(); got != -1 {
+		t.Errorf("published to %d while one is being marked", got)
+	}
 }

@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"fmt"
@@ -34,7 +34,7 @@ func TestMillionTypes(t *testing.T) {
 		outboxMost int // bytes
 		heapMost   uint64
 	}{
-		{DefaultBatchRows, 4 << 10, 32 << 20},
+		{10_000, 4 << 10, 32 << 20},
 		{events, 4 << 10, 400 << 20}, // of which a batch of a million records is the most
 	} {
 		t.Run(fmt.Sprint("batches of ", c.batch), func(t *testing.T) {

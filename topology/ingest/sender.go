@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// deltaSender sends the deltas of all sources of a run to the loop, in rounds: what waits for one
+// Sender sends the deltas of all sources of a run to the loop, in rounds: what waits for one
 // plaza goes into one message. The plaza's state is then read, written and sent to the changelog
 // once for all of them, which is most of what a delta costs.
 //
@@ -22,10 +22,10 @@ import (
 // what one call sends arrives or fails as a whole. A source waits itself until what it sent is
 // acknowledged, and then for the end of the rest, so that all that it stored meanwhile goes into
 // the same round.
-type deltaSender struct {
+type Sender struct {
 	emit    func(plaza int16, message []byte, done func(error)) error // done is called once
 	pause   time.Duration                                             // for each message of a round
-	latency time.Duration                                             // Config.Latency
+	latency time.Duration                                             // the latency target
 	// has a value once a source has no room
 	urgent chan struct{}
 
@@ -38,7 +38,7 @@ type deltaSender struct {
 	wake    chan struct{} // has a value once something waits
 }
 
-// parcel is what one call of send sends.
+// parcel is what one call of Send sends.
 type parcel struct {
 	deltas [][]byte
 	bytes  int
@@ -46,8 +46,8 @@ type parcel struct {
 }
 
 const (
-	// messagePause lets a process send 5,000 messages a second at most, if its plazas are many.
-	messagePause = 200 * time.Microsecond
+	// MessagePause lets a process send 5,000 messages a second at most, if its plazas are many.
+	MessagePause = 200 * time.Microsecond
 	// maxRoundPause bounds how long deltas wait however many plazas there are.
 	maxRoundPause = 500 * time.Millisecond
 	// joinShare is the part of a rest that the round after it waits for all sources.
@@ -56,9 +56,11 @@ const (
 	maxDeltasBytes = 128 << 10
 )
 
-func newDeltaSender(emit func(plaza int16, message []byte, done func(error)) error,
-	pause, latency time.Duration) *deltaSender {
-	return &deltaSender{
+// NewSender returns a sender that sends messages by emit, once Run is called, and rests for pause
+// after each; latency is what an event may take until it is stored.
+func NewSender(emit func(plaza int16, message []byte, done func(error)) error,
+	pause, latency time.Duration) *Sender {
+	return &Sender{
 		emit: emit, pause: pause, latency: latency, waiting: map[int16][]parcel{},
 		wake: make(chan struct{}, 1), urgent: make(chan struct{}, 1),
 	}
@@ -66,9 +68,9 @@ func newDeltaSender(emit func(plaza int16, message []byte, done func(error)) err
 
 var errSenderEnded = errors.New("the run has ended")
 
-// send sends deltas of one plaza with the next round, in one message. done is called once, when
-// they are acknowledged or failed, unless send returns an error.
-func (s *deltaSender) send(deltas []*toll.Delta, done func(error)) error {
+// Send sends deltas of one plaza with the next round, in one message. done is called once, when
+// they are acknowledged or failed, unless Send returns an error.
+func (s *Sender) Send(deltas []*toll.Delta, done func(error)) error {
 	p := parcel{deltas: make([][]byte, len(deltas)), done: done}
 	for i, d := range deltas {
 		p.deltas[i] = wire.AppendDelta(nil, d)
@@ -89,8 +91,8 @@ func (s *deltaSender) send(deltas []*toll.Delta, done func(error)) error {
 	return nil
 }
 
-// turn waits for the end of a rest in which many plazas' deltas are to come together, or of ctx.
-func (s *deltaSender) turn(ctx context.Context) {
+// Turn waits for the end of a rest in which many plazas' deltas are to come together, or of ctx.
+func (s *Sender) Turn(ctx context.Context) {
 	s.mu.Lock()
 	resting := s.resting
 	s.mu.Unlock()
@@ -103,11 +105,11 @@ func (s *deltaSender) turn(ctx context.Context) {
 	}
 }
 
-// urge ends a rest that is longer than its messages ask for.
-func (s *deltaSender) urge() { notify(s.urgent) }
+// Urge ends a rest that is longer than its messages ask for.
+func (s *Sender) Urge() { notify(s.urgent) }
 
-// run sends rounds until ctx ends. Once hurry is done it rests no more.
-func (s *deltaSender) run(ctx, hurry context.Context) {
+// Run sends rounds until ctx ends. Once hurry is done it rests no more.
+func (s *Sender) Run(ctx, hurry context.Context) {
 	defer s.end()
 	rested := time.Duration(0)
 	for {
@@ -126,7 +128,7 @@ func (s *deltaSender) run(ctx, hurry context.Context) {
 
 // rest rests after a round of so many messages, for longer where round said so, and returns for how
 // long it meant to.
-func (s *deltaSender) rest(hurry context.Context, messages int,
+func (s *Sender) rest(hurry context.Context, messages int,
 	longer time.Duration) time.Duration {
 	defer s.endRest()
 	pause := min(time.Duration(messages)*s.pause, maxRoundPause)
@@ -137,7 +139,7 @@ func (s *deltaSender) rest(hurry context.Context, messages int,
 	return pause
 }
 
-func (s *deltaSender) endRest() {
+func (s *Sender) endRest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.resting != nil {
@@ -165,7 +167,7 @@ func sleep(ctx context.Context, d time.Duration, sooner <-chan struct{}) bool {
 // round sends all that waits, and returns in how many messages, and how long the rest is to be that
 // begins with it: what a source stores from now on belongs to the next round. 0 is for no longer
 // than the messages ask for, which nobody need wait for the end of.
-func (s *deltaSender) round() (messages int, rest time.Duration) {
+func (s *Sender) round() (messages int, rest time.Duration) {
 	s.mu.Lock()
 	plazas, waiting := s.plazas, s.waiting
 	s.plazas, s.waiting = nil, make(map[int16][]parcel, len(waiting))
@@ -189,7 +191,7 @@ func (s *deltaSender) round() (messages int, rest time.Duration) {
 }
 
 // dispatch sends parcels as one message.
-func (s *deltaSender) dispatch(plaza int16, parcels []parcel) {
+func (s *Sender) dispatch(plaza int16, parcels []parcel) {
 	var deltas [][]byte
 	for i := range parcels {
 		deltas = append(deltas, parcels[i].deltas...)
@@ -205,7 +207,7 @@ func (s *deltaSender) dispatch(plaza int16, parcels []parcel) {
 }
 
 // end fails what was not sent.
-func (s *deltaSender) end() {
+func (s *Sender) end() {
 	s.mu.Lock()
 	s.ended = true
 	waiting := s.waiting

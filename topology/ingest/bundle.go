@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"context"
@@ -36,21 +36,26 @@ var bundleMark = []byte("bundle")
 var errBundle = errors.New(
 	"the records of a partition came in another order than they were taken in")
 
-// bundle is what one message of goka's stands for: records, or a batch that can't be read.
+// Bundle is what one message of goka's stands for: records, or a batch that can't be read.
 type bundle struct {
 	records   []*kgo.Record
 	oversized *oversized
 	last      int64 // offset of the last record
 }
 
-// bundledClaim is the claim that goka sees of a partition of the topic of events.
-type bundledClaim struct {
+// Claim is the claim that goka sees of a partition of the topic of events.
+type Claim struct {
 	sarama.ConsumerGroupClaim
 	messages chan *sarama.ConsumerMessage
 }
 
+// NewClaim returns a claim that takes bundles in place of the messages of another one.
+func NewClaim(claim sarama.ConsumerGroupClaim) *Claim {
+	return &Claim{claim, make(chan *sarama.ConsumerMessage, bundleQueue)}
+}
+
 // Messages implements sarama.ConsumerGroupClaim.
-func (c *bundledClaim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
+func (c *Claim) Messages() <-chan *sarama.ConsumerMessage { return c.messages }
 
 // chunks is where a partition's records come from. It is a [fetch.Partition].
 type chunks interface {
@@ -58,9 +63,17 @@ type chunks interface {
 	Next(ctx context.Context) (fetch.Chunk, error)
 }
 
-// bundle makes bundles of the chunks of a partition and passes them on until ctx ends. An error
-// ends it: the log is another one, or the partition can't be read.
-func (s *source) bundle(ctx context.Context, in chunks,
+// Consume hands goka the chunks of a partition in bundles, by a claim, until ctx ends. An error
+// fails the partition: the log is another one, or it can't be read.
+func (s *Partition) Consume(ctx context.Context, in chunks, claim *Claim) {
+	defer close(claim.messages) // which ends the session, so after the run has the error
+	if err := s.bundle(ctx, in, claim.messages); err != nil {
+		s.fail(err)
+	}
+}
+
+// bundle makes bundles of the chunks of a partition and passes them on until ctx ends.
+func (s *Partition) bundle(ctx context.Context, in chunks,
 	marks chan<- *sarama.ConsumerMessage) error {
 	for {
 		c, err := in.Next(ctx)
@@ -88,7 +101,7 @@ func (s *source) bundle(ctx context.Context, in chunks,
 // bundleRecords passes on a chunk of records. Before the first one whose leader epoch is not that
 // of the one before, and before all where the broker may be another one, the log is compared with
 // what was taken of it.
-func (s *source) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks,
+func (s *Partition) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks,
 	marks chan<- *sarama.ConsumerMessage) error {
 	unsure := c.Unsure
 	for rest := c.Records; len(rest) > 0; {
@@ -118,7 +131,7 @@ func (s *source) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks,
 	return nil
 }
 
-func (s *source) openQueues() {
+func (s *Partition) openQueues() {
 	s.room, s.bundles, s.passed = make(chan struct{}, bundleQueue), make(chan bundle,
 		bundleQueue), make(chan bundle, bundleQueue)
 }
@@ -126,7 +139,7 @@ func (s *source) openQueues() {
 // pass hands goka a bundle once there is room, and reports whether the session goes on. goka has
 // one goroutine for a partition of all topics: were it to wait for room, nothing would be merged
 // and no window closed meanwhile.
-func (s *source) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
+func (s *Partition) pass(ctx context.Context, b bundle, marks chan<- *sarama.ConsumerMessage,
 	at time.Time) bool {
 	mark := &sarama.ConsumerMessage{Topic: s.cfg.Topic, Partition: s.partition, Offset: b.last,
 		Timestamp: at, Value: bundleMark}
@@ -147,9 +160,9 @@ func (s *source) pass(ctx context.Context, b bundle, marks chan<- *sarama.Consum
 // compareLog checks that the log is the one of which all was read up to now, waiting for Kafka as
 // long as the session lasts. Where it is another one nothing more is taken, and the committer
 // records it.
-func (s *source) compareLog(ctx context.Context) error {
+func (s *Partition) compareLog(ctx context.Context) error {
 	next := s.from
-	pauses := s.cfg.backOff()
+	pauses := s.cfg.Backoff()
 	if s.read.Known {
 		next = s.read.Offset + 1
 	}
@@ -177,14 +190,14 @@ func (s *source) compareLog(ctx context.Context) error {
 			<-ctx.Done()
 			return nil
 		case f.Unchecked != "" && s.read.Known:
-			s.cfg.Log.Warn(uncheckedLog, "partition", s.partition, "why", f.Unchecked)
+			s.cfg.Log.Warn(UncheckedLog, "partition", s.partition, "why", f.Unchecked)
 		}
 		return nil
 	}
 }
 
-// addBundle has the next bundle added, whose last offset is given. It does not wait.
-func (s *source) addBundle(offset int64) error {
+// AddBundle has the next bundle added, whose last offset is given. It does not wait.
+func (s *Partition) AddBundle(offset int64) error {
 	var b bundle
 	select {
 	case b = <-s.bundles:
@@ -199,14 +212,14 @@ func (s *source) addBundle(offset int64) error {
 }
 
 // addPassed adds the bundles that goka passes on, until the session ends.
-func (s *source) addPassed() {
+func (s *Partition) addPassed() {
 	for {
 		select {
 		case b := <-s.passed:
 			if b.oversized != nil {
 				s.addOversized(b.oversized)
 			} else {
-				s.addAll(b.records)
+				s.AddAll(b.records)
 			}
 			<-s.room
 		case <-s.ctx.Done():

@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"context"
@@ -43,8 +43,8 @@ func TestPace(t *testing.T) {
 }
 
 // manyPlazas returns a sender that has seen events of so many plazas just now.
-func manyPlazas(loop *loopOf, plazas int, latency time.Duration) *deltaSender {
-	s := newDeltaSender(loop.emit, time.Millisecond, latency)
+func manyPlazas(loop *loopOf, plazas int, latency time.Duration) *Sender {
+	s := NewSender(loop.emit, time.Millisecond, latency)
 	for plaza := range plazas {
 		s.pace.note(int16(plaza), time.Now())
 	}
@@ -67,7 +67,7 @@ func TestWaitByPlazas(t *testing.T) {
 		{5000, 0, 0, 0},
 	} {
 		s := manyPlazas(new(loopOf), c.plazas, c.latency)
-		if wait, linger := s.wait(), s.linger(); wait != c.wait || linger != c.small {
+		if wait, linger := s.Wait(), s.Linger(); wait != c.wait || linger != c.small {
 			t.Errorf("%d plazas, target %v: wait %v, linger %v, want %v, %v", c.plazas, c.latency, wait,
 				linger, c.wait, c.small)
 		}
@@ -89,7 +89,7 @@ func TestSourceFills(t *testing.T) {
 			{240, 1000, 0, 90}, // a slow commit does not take all of it
 			{240, 10, 1000, 20},
 		} {
-			s := &source{pace: fillFor(c.wait * time.Millisecond), took: c.took * time.Millisecond}
+			s := &Partition{pace: fillFor(c.wait * time.Millisecond), took: c.took * time.Millisecond}
 			if got := s.fill(time.Now().Add(-c.age * time.Millisecond)); got != c.want*time.Millisecond {
 				t.Errorf("%+v: fills for %v", c, got)
 			}
@@ -106,15 +106,15 @@ func TestDeltasRestForManyPlazas(t *testing.T) {
 		hurry, stop := context.WithCancel(t.Context())
 		s := manyPlazas(loop, 1000, 250*time.Millisecond)
 		var running sync.WaitGroup
-		running.Go(func() { s.run(ctx, hurry) })
+		running.Go(func() { s.Run(ctx, hurry) })
 		turn := func() time.Duration {
 			began := time.Now()
-			s.turn(t.Context())
+			s.Turn(t.Context())
 			return time.Since(began)
 		}
 		send := func() {
 			t.Helper()
-			if err := s.send([]*toll.Delta{deltaOf(7, 0, 0, 10)}, func(error) {}); err != nil {
+			if err := s.Send([]*toll.Delta{deltaOf(7, 0, 0, 10)}, func(error) {}); err != nil {
 				t.Error(err)
 			}
 			for plaza := range int16(1000) {
@@ -136,13 +136,13 @@ func TestDeltasRestForManyPlazas(t *testing.T) {
 			t.Errorf("the rest ended after %v, want %v", waited, want)
 		}
 		send()
-		s.urge()
+		s.Urge()
 		if waited := turn(); waited != 0 {
 			t.Errorf("waited for %v after a source had no room", waited)
 		}
 		send()
 		left, leave := context.WithTimeout(t.Context(), 10*time.Millisecond)
-		s.turn(left)
+		s.Turn(left)
 		leave()
 		if !errors.Is(left.Err(), context.DeadlineExceeded) {
 			t.Error("a turn came amid the rest")
@@ -156,20 +156,20 @@ func TestDeltasRestForManyPlazas(t *testing.T) {
 	})
 }
 
-// heldTurn is a pacer whose turns come when the test says so.
+// heldTurn is a Pacer whose turns come when the test says so.
 type heldTurn struct {
 	fillFor
 	turns, urges chan struct{}
 }
 
-func (p heldTurn) turn(ctx context.Context) {
+func (p heldTurn) Turn(ctx context.Context) {
 	select {
 	case <-p.turns:
 	case <-ctx.Done():
 	}
 }
 
-func (p heldTurn) urge() { notify(p.urges) }
+func (p heldTurn) Urge() { notify(p.urges) }
 
 // TestSourcePublishesInTurn: what is stored before a source's turn comes is published together, and
 // a source that can't store more says so.
@@ -180,7 +180,7 @@ func TestSourcePublishesInTurn(t *testing.T) {
 		store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
 		var published []int
 		p := heldTurn{turns: make(chan struct{}, 1), urges: make(chan struct{}, 1)}
-		s := &source{cfg: cfg, store: store, pace: p, mark: func(int64) {}, stats: monitor.NewStats(),
+		s := &Partition{cfg: cfg, store: store, pace: p, mark: func(int64) {}, stats: monitor.NewStats(),
 			fail: func(err error) { t.Error(err) },
 			publish: func(deltas []*toll.Delta, done func(error)) error {
 				published = append(published, len(deltas))
@@ -190,7 +190,7 @@ func TestSourcePublishesInTurn(t *testing.T) {
 		if err := s.init(store.cursor); err != nil {
 			t.Fatal(err)
 		}
-		s.start(t.Context(), 0)
+		s.Start(t.Context(), 0)
 		at := int64(0)
 		add := func(n int) {
 			for range n {
@@ -214,6 +214,6 @@ func TestSourcePublishesInTurn(t *testing.T) {
 		if len(published) != 1 || published[0] != pendingBatches {
 			t.Errorf("published %v, want %d deltas together", published, pendingBatches)
 		}
-		s.stop()
+		s.Stop()
 	})
 }

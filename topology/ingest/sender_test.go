@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"context"
@@ -56,13 +56,13 @@ func TestDeltaSender(t *testing.T) {
 		loop := new(loopOf)
 		ctx, cancel := context.WithCancel(t.Context())
 		hurry, stop := context.WithCancel(t.Context())
-		s := newDeltaSender(loop.emit, 10*time.Millisecond, 0)
+		s := NewSender(loop.emit, 10*time.Millisecond, 0)
 		var running sync.WaitGroup
-		running.Go(func() { s.run(ctx, hurry) })
+		running.Go(func() { s.Run(ctx, hurry) })
 		var ended []string
 		send := func(name string, deltas ...*toll.Delta) {
 			t.Helper()
-			if err := s.send(deltas,
+			if err := s.Send(deltas,
 				func(err error) { ended = append(ended, fmt.Sprint(name, " ", err)) }); err != nil {
 				t.Fatal(err)
 			}
@@ -100,7 +100,7 @@ func TestDeltaSender(t *testing.T) {
 		}
 		cancel()
 		running.Wait()
-		if err := s.send([]*toll.Delta{deltaOf(7, 0, 20, 30)}, nil); !errors.Is(err, errSenderEnded) {
+		if err := s.Send([]*toll.Delta{deltaOf(7, 0, 20, 30)}, nil); !errors.Is(err, errSenderEnded) {
 			t.Errorf("after the end: %v", err)
 		}
 	})
@@ -111,12 +111,12 @@ func TestDeltaSenderEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		loop := new(loopOf)
 		ctx, cancel := context.WithCancel(t.Context())
-		s := newDeltaSender(loop.emit, time.Hour, 0)
+		s := NewSender(loop.emit, time.Hour, 0)
 		var running sync.WaitGroup
-		running.Go(func() { s.run(ctx, ctx) })
+		running.Go(func() { s.Run(ctx, ctx) })
 		var errs []error
 		for next := range int64(2) {
-			if err := s.send([]*toll.Delta{deltaOf(7, 0, next, next+1)},
+			if err := s.Send([]*toll.Delta{deltaOf(7, 0, next, next+1)},
 				func(err error) { errs = append(errs, err) }); err != nil {
 				t.Fatal(err)
 			}
@@ -134,7 +134,7 @@ func TestDeltaSenderEnds(t *testing.T) {
 // TestDeltaSenderSize: what would make a message too large goes into the next one, in order.
 func TestDeltaSenderSize(t *testing.T) {
 	loop := new(loopOf)
-	s := newDeltaSender(loop.emit, 0, 0)
+	s := NewSender(loop.emit, 0, 0)
 	large := func(partition int32) *toll.Delta {
 		d := deltaOf(7, partition, 0, 1)
 		for m := range toll.Minute(9_000) {
@@ -150,7 +150,7 @@ func TestDeltaSenderSize(t *testing.T) {
 			maxDeltasBytes)
 	}
 	for p := range int32(5) {
-		if err := s.send([]*toll.Delta{large(p)}, func(error) {}); err != nil {
+		if err := s.Send([]*toll.Delta{large(p)}, func(error) {}); err != nil {
 			t.Fatal(err)
 		}
 	}

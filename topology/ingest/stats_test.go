@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"context"
@@ -36,7 +36,7 @@ func TestStatsOfSource(t *testing.T) {
 	stats := monitor.NewStats()
 	stats.Trace(traced, nil)
 	cfg := testConfig()
-	s := &source{
+	s := &Partition{
 		partition: 0, cfg: cfg, store: &observedStore{store, stats}, publish: table.publish,
 		mark: func(int64) {}, stats: stats,
 		pace: fillFor(time.Millisecond), fail: func(err error) { t.Error(err) },
@@ -45,7 +45,7 @@ func TestStatsOfSource(t *testing.T) {
 		t.Fatal(err)
 	}
 	stats.Opened(0, 0, 0)
-	s.start(t.Context(), 0)
+	s.Start(t.Context(), 0)
 	for offset := range int64(end) {
 		s.add(testRecord(offset))
 	}
@@ -57,7 +57,7 @@ func TestStatsOfSource(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	s.stop()
+	s.Stop()
 	if snap.Read != end || snap.Events != int64(len(store.rows)) ||
 		snap.Rejected != int64(len(store.rejects)) || snap.Skipped != 0 {
 		t.Errorf("%+v; %d rows, %d rejects", snap, len(store.rows), len(store.rejects))
@@ -101,7 +101,7 @@ func TestStatsOfFencedSource(t *testing.T) {
 	stats := monitor.NewStats()
 	stats.Trace(traced, nil)
 	failed := make(chan error, 1)
-	s := &source{
+	s := &Partition{
 		partition: 0, cfg: testConfig(), store: &observedStore{store,
 			stats}, publish: (&memoryTable{states: map[int16]*toll.State{}}).publish,
 		mark: func(int64) {}, stats: stats, pace: fillFor(time.Millisecond),
@@ -110,7 +110,7 @@ func TestStatsOfFencedSource(t *testing.T) {
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}
-	s.start(t.Context(), 0)
+	s.Start(t.Context(), 0)
 	s.add(testRecord(0))
 	select {
 	case err := <-failed:
@@ -120,7 +120,7 @@ func TestStatsOfFencedSource(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Fatal("it goes on")
 	}
-	s.stop()
+	s.Stop()
 	if len(traced.batches) != 1 || !errors.Is(traced.batches[0].Err, errFenced) ||
 		!traced.batches[0].Stored.IsZero() || traced.batches[0].Events != 1 {
 		t.Errorf("%+v", traced.batches)
@@ -145,7 +145,7 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	stats.Trace(new(droppedTraces), nil)
 	cfg := testConfig()
 	cfg.BatchRows = len(records)
-	s := &source{
+	s := &Partition{
 		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats}, mark: func(int64) {},
 		stats:   stats,
 		publish: func(_ []*toll.Delta, done func(error)) error { done(nil); return nil },
@@ -156,8 +156,8 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 		t.Fatal(err)
 	}
 	stats.Opened(0, 0, 0)
-	s.start(context.Background(), 0)
-	defer s.stop()
+	s.Start(context.Background(), 0)
+	defer s.Stop()
 	round := func(n int) {
 		for i := range rounds {
 			for _, r := range records {

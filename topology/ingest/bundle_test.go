@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"context"
@@ -55,7 +55,7 @@ func (l *fakeLog) CheckLog(_ context.Context, _ int32, _ int64,
 }
 
 // startBundling starts the bundling of chunks.
-func startBundling(t *testing.T, s *source, log *fakeLog) (in chan<- fetch.Chunk,
+func startBundling(t *testing.T, s *Partition, log *fakeLog) (in chan<- fetch.Chunk,
 	out <-chan *sarama.ConsumerMessage, end func()) {
 	t.Helper()
 	s.cfg, s.partition, s.log = testConfig(), 3, log
@@ -78,7 +78,7 @@ func TestBundle(t *testing.T) {
 	for _, size := range []int{1, 7, 256, 3000} {
 		t.Run(fmt.Sprint("chunks of ", size), func(t *testing.T) {
 			const n = 3000
-			s := new(source)
+			s := new(Partition)
 			in, out, _ := startBundling(t, s, new(fakeLog))
 			go func() {
 				defer close(in)
@@ -129,7 +129,7 @@ func TestBundle(t *testing.T) {
 // TestBundleEnds ends a session whose records nobody takes.
 func TestBundleEnds(t *testing.T) {
 	for _, sent := range []int{0, 1, 5000} {
-		s := new(source)
+		s := new(Partition)
 		in, out, end := startBundling(t, s, new(fakeLog))
 		if sent > 0 {
 			chunk := fetch.Chunk{}
@@ -154,12 +154,12 @@ func TestBundleEnds(t *testing.T) {
 
 // TestBundleOutOfOrder has goka pass on another mark than the next one.
 func TestBundleOutOfOrder(t *testing.T) {
-	s := &source{bundles: make(chan bundle, bundleQueue)} // that has no batch: adding would panic
-	if err := s.addBundle(7); !errors.Is(err, errBundle) {
+	s := &Partition{bundles: make(chan bundle, bundleQueue)} // that has no batch: adding would panic
+	if err := s.AddBundle(7); !errors.Is(err, errBundle) {
 		t.Errorf("without a bundle: %v", err)
 	}
 	s.bundles <- bundle{records: []*kgo.Record{{Offset: 6}, {Offset: 8}}, last: 8}
-	if err := s.addBundle(7); !errors.Is(err, errBundle) {
+	if err := s.AddBundle(7); !errors.Is(err, errBundle) {
 		t.Errorf("with another one: %v", err)
 	}
 }
@@ -167,7 +167,7 @@ func TestBundleOutOfOrder(t *testing.T) {
 // TestBundleComparesLog checks when the log is compared with the last record: after a connection,
 // and before the first record of another leader epoch, also in the middle of a chunk.
 func TestBundleComparesLog(t *testing.T) {
-	s, log := new(source), &fakeLog{errs: 2}
+	s, log := new(Partition), &fakeLog{errs: 2}
 	s.read = toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}
 	in, out, end := startBundling(t, s, log)
 	records := func(from, epoch, n int) (list []*kgo.Record) {
@@ -207,7 +207,7 @@ func TestBundleLogReplaced(t *testing.T) {
 	store.cursor = toll.Cursor{Next: 10, Token: 1,
 		Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
 	failed := make(chan error, 1)
-	s := &source{cfg: testConfig(), store: store, publish: table.publish, pace: fillFor(0),
+	s := &Partition{cfg: testConfig(), store: store, publish: table.publish, pace: fillFor(0),
 		mark: func(int64) {}, stats: monitor.NewStats(), log: log, topic: func() error {
 			return nil
 		},
@@ -215,8 +215,8 @@ func TestBundleLogReplaced(t *testing.T) {
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}
-	s.start(t.Context(), 10)
-	defer s.stop()
+	s.Start(t.Context(), 10)
+	defer s.Stop()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	in, marks := make(fakeChunks, 1), make(chan *sarama.ConsumerMessage, 1)
@@ -250,14 +250,14 @@ func TestBundleWaitsForRoom(t *testing.T) {
 		&memoryTable{states: map[int16]*toll.State{}}
 	cfg := testConfig()
 	cfg.BatchRows = 1000
-	s := &source{cfg: cfg, store: store, publish: table.publish, pace: fillFor(0),
+	s := &Partition{cfg: cfg, store: store, publish: table.publish, pace: fillFor(0),
 		mark: func(int64) {}, stats: monitor.NewStats(),
 		log: &fakeLog{}, fail: func(err error) { t.Error(err) }}
 	if err := s.init(store.cursor); err != nil {
 		t.Fatal(err)
 	}
-	s.start(t.Context(), 0)
-	defer s.stop()
+	s.Start(t.Context(), 0)
+	defer s.Stop()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	in, marks := make(fakeChunks, 1), make(chan *sarama.ConsumerMessage)
@@ -275,7 +275,7 @@ func TestBundleWaitsForRoom(t *testing.T) {
 		select {
 		case mark := <-marks:
 			done := make(chan error, 1)
-			go func() { done <- s.addBundle(mark.Offset) }()
+			go func() { done <- s.AddBundle(mark.Offset) }()
 			select {
 			case err := <-done:
 				if err != nil {
@@ -299,12 +299,12 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	for taken < (n+bundleRecords-1)/bundleRecords {
 		pass()
 	}
-	for until := time.Now().Add(10 * time.Second); s.publishedTo() < n; time.Sleep(
+	for until := time.Now().Add(10 * time.Second); s.PublishedTo() < n; time.Sleep(
 		time.Millisecond) {
 		if time.Now().After(until) {
-			t.Fatalf("stored up to %d of %d, and published up to %d", s.progress().Next, n, s.publishedTo())
+			t.Fatalf("stored up to %d of %d, and published up to %d", s.Progress().Next, n, s.PublishedTo())
 		}
 	}
-	s.stop()
+	s.Stop()
 	checkExact(t, store.memoryStore, table, n)
 }

@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"context"
@@ -26,7 +26,7 @@ type oversized struct {
 }
 
 // bundleOversized passes on a batch that can't be read.
-func (s *source) bundleOversized(ctx context.Context, c *fetch.Chunk,
+func (s *Partition) bundleOversized(ctx context.Context, c *fetch.Chunk,
 	marks chan<- *sarama.ConsumerMessage) error {
 	if c.Unsure {
 		if err := s.compareLog(ctx); err != nil || ctx.Err() != nil {
@@ -42,7 +42,7 @@ func (s *source) bundleOversized(ctx context.Context, c *fetch.Chunk,
 
 // addOversized adds a batch that can't be read to the open batch. It waits while that is full, and
 // returns early when the session ends.
-func (s *source) addOversized(o *oversized) {
+func (s *Partition) addOversized(o *oversized) {
 	for {
 		s.mu.Lock()
 		b := s.open

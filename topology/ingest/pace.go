@@ -1,4 +1,4 @@
-package topology
+package ingest
 
 import (
 	"time"
@@ -56,23 +56,23 @@ const (
 	maxRest = time.Second
 )
 
-// wait returns how long an event may take until it is stored, for the plazas that have events at
+// Wait returns how long an event may take until it is stored, for the plazas that have events at
 // the moment: the latency target where they are many, as each of them then costs a message, a state
 // and a write to the group table for an event or two.
-func (s *deltaSender) wait() time.Duration {
+func (s *Sender) Wait() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waitLocked()
 }
 
-func (s *deltaSender) waitLocked() time.Duration {
+func (s *Sender) waitLocked() time.Duration {
 	plazas := s.pace.plazas(time.Now())
 	return min(max(time.Duration(plazas)*plazaWait, shortestWait), s.latency)
 }
 
-// linger returns how long to wait after a fetch that brought little.
-func (s *deltaSender) linger() time.Duration {
-	if wait := s.wait(); wait > shortestWait {
+// Linger returns how long to wait after a fetch that brought little.
+func (s *Sender) Linger() time.Duration {
+	if wait := s.Wait(); wait > shortestWait {
 		return wait / lingerShare
 	}
 	return 0

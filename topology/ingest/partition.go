@@ -1,4 +1,6 @@
-package topology
+// Package ingest stores one partition of the topic of events: it gathers records into batches,
+// commits them one after the other, and publishes what they mean per plaza.
+package ingest
 
 import (
 	"cmp"
@@ -20,30 +22,30 @@ import (
 // errFenced ends a session whose partition is written by another owner.
 var errFenced = errors.New("another process moved the cursor")
 
-// errMarksLost ends a session whose database has forgotten what was published. The next one sends
+// ErrMarksLost ends a session whose database has forgotten what was published. The next one sends
 // it again.
-var errMarksLost = errors.New(
+var ErrMarksLost = errors.New(
 	"the database has forgotten that batches were published: it was restored, or is another one")
 
-// errOtherEpoch ends a session of an epoch that is over. The next one sends everything again.
-var errOtherEpoch = errors.New(
+// ErrOtherEpoch ends a session of an epoch that is over. The next one sends everything again.
+var ErrOtherEpoch = errors.New(
 	"the database was rebuilt, or is another one: its epoch is not the one that this session began with")
 
-// source owns one partition of the topic of events for the length of a session: it gathers records
-// into batches, stores them one after the other, and publishes what they mean per plaza.
+// Partition owns one partition of the topic of events for the length of a session: it gathers
+// records into batches, stores them one after the other, and publishes what they mean per plaza.
 //
 // Three goroutines work on it. One adds the bundles that goka passes on. The committer takes what
 // has been gathered whenever it is idle, so a batch is as large as the time that the one before it
 // took to commit: small when there is little to do, up to the limit when there is a backlog. The
 // publisher sends the deltas of the batches that are stored.
-type source struct {
+type Partition struct {
 	partition int32
 	cfg       *Config
 	store     Store
 	// publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged
 	// or failed.
 	publish  func(deltas []*toll.Delta, done func(error)) error
-	pace     pacer
+	pace     Pacer
 	mark     func(offset int64) // shows progress to the consumer group, for lag displays
 	stats    *monitor.Stats
 	fail     func(error)     // ends the session
@@ -58,10 +60,10 @@ type source struct {
 	room     chan struct{} // has a value for each bundle that is not added yet
 	bundles  chan bundle   // on their way through goka
 	passed   chan bundle   // that goka has passed on
-	log      logChecker    // of the topic of events
+	log      LogChecker    // of the topic of events
 	topic    func() error  // returns an error unless it is the topic that was stored
 	from     int64         // offset to read on from
-	connects int64         // logChecker.Connects from before the log was compared
+	connects int64         // LogChecker.Connects from before the log was compared
 	// the last record of what was passed on to goka; the bundling goroutine's alone
 	read toll.LastRecord
 
@@ -88,7 +90,7 @@ type source struct {
 	chain   map[int16]int64
 	late    tooLate
 	took    time.Duration // of the last commit
-	pending chan storedDeltas
+	pending chan Stored
 
 	toMark   chan struct{} // has a value once a batch is acknowledged
 	ackMu    sync.Mutex
@@ -97,47 +99,47 @@ type source struct {
 	sentTo   int64           // Next of the last batch that is acknowledged
 }
 
-// pacer says when a source stores and publishes, as its fellows and the plazas ask for. It is the
-// [deltaSender].
-type pacer interface {
-	wait() time.Duration      // until an event is to be stored
-	turn(ctx context.Context) // returns when deltas may be sent
-	urge()                    // says that the source has no room for more batches
+// Pacer says when a source stores and publishes, as its fellows and the plazas ask for. It is the
+// [Sender].
+type Pacer interface {
+	Wait() time.Duration      // until an event is to be stored
+	Turn(ctx context.Context) // returns when deltas may be sent
+	Urge()                    // says that the partition has no room for more batches
 }
 
-// storedDeltas is a batch that is stored and waits to be published.
-type storedDeltas struct {
-	ref    toll.BatchRef
-	next   int64
-	deltas []toll.PlazaDelta
+// Stored is a batch that is stored, as far as publishing it goes.
+type Stored struct {
+	Ref    toll.BatchRef
+	Next   int64
+	Deltas []toll.PlazaDelta
 	oldest time.Time          // of the batch's records; zero where it is not known
 	trace  monitor.BatchTrace // of its way so far; zero where it was stored before this session
 }
 
 // cells returns how many counts its deltas hold.
-func (b *storedDeltas) cells() (n int) {
-	for i := range b.deltas {
-		n += b.deltas[i].Cells()
+func (b *Stored) cells() (n int) {
+	for i := range b.Deltas {
+		n += b.Deltas[i].Cells()
 	}
 	return n
 }
 
 // published returns its whole way, of which sending its deltas was the last part.
-func (b *storedDeltas) published(partition int32, began, ended time.Time,
+func (b *Stored) published(partition int32, began, ended time.Time,
 	err error) monitor.BatchTrace {
 	t := b.trace
-	t.Partition, t.First, t.Next, t.Events, t.Plazas = partition, b.ref.First, b.next,
-		int(b.events()), len(b.deltas)
+	t.Partition, t.First, t.Next, t.Events, t.Plazas = partition, b.Ref.First, b.Next,
+		int(b.events()), len(b.Deltas)
 	t.Resent = t.Stored.IsZero()
 	t.Publishing, t.Ended, t.Err = began, ended, err
 	return t
 }
 
 // events returns how many events were counted.
-func (b *storedDeltas) events() int64 {
+func (b *Stored) events() int64 {
 	var n int64
-	for i := range b.deltas {
-		n += b.deltas[i].Events
+	for i := range b.Deltas {
+		n += b.Deltas[i].Events
 	}
 	return n
 }
@@ -153,7 +155,45 @@ const (
 	togetherCells = maxCells / 2
 )
 
-func (s *source) init(cursor toll.Cursor) error {
+// Dependencies are what a partition works with.
+type Dependencies struct {
+	Store Store
+	// Publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged
+	// or failed.
+	Publish  func(deltas []*toll.Delta, done func(error)) error
+	Pace     Pacer
+	Mark     func(offset int64) // shows progress to the consumer group, for lag displays
+	Stats    *monitor.Stats
+	Fail     func(error)     // ends the run; not called once the session has ended
+	Database *monitor.Outage // of the store; nil for none
+	Log      LogChecker      // of the topic of events
+	Topic    func() error    // returns an error unless it is the topic that was stored
+	From     int64           // offset to read on from
+	Connects int64           // LogChecker.Connects from before the log was compared
+}
+
+// New returns a partition that goes on at a cursor and has not started.
+func New(cfg *Config, d Dependencies, cursor toll.Cursor) (*Partition, error) {
+	s := &Partition{
+		partition: cursor.Partition, cfg: cfg, store: d.Store, publish: d.Publish, pace: d.Pace,
+		mark: d.Mark, stats: d.Stats, database: d.Database, log: d.Log, topic: d.Topic,
+		connects: d.Connects, from: d.From,
+	}
+	s.fail = func(err error) {
+		if s.ctx.Err() == nil {
+			d.Fail(err)
+		}
+	}
+	return s, s.init(cursor)
+}
+
+// Number returns the number of the partition.
+func (s *Partition) Number() int32 { return s.partition }
+
+// Position returns where to fetch from, as [fetch.Fetcher.Add] takes it.
+func (s *Partition) Position() (from, connects int64) { return s.from, s.connects }
+
+func (s *Partition) init(cursor toll.Cursor) error {
 	chain, err := wire.DecodeChain(cursor.Chain)
 	if err != nil {
 		return toll.Permanent(
@@ -172,26 +212,26 @@ func (s *source) init(cursor toll.Cursor) error {
 	return nil
 }
 
-// decodeBatch reads a batch of the outbox.
-func decodeBatch(b *toll.StoredBatch) (storedDeltas, error) {
+// DecodeBatch reads a batch of the outbox.
+func DecodeBatch(b *toll.StoredBatch) (Stored, error) {
 	deltas, err := wire.DecodePlazaDeltas(b.Deltas)
 	if err != nil {
-		return storedDeltas{},
+		return Stored{},
 			toll.Permanent(
 				"the row of toll_batch is damaged; restore the database, or run: tollstream reset --yes",
 				"read the outbox of partition %d, offset %d: %w", b.Partition, b.First, err)
 	}
-	return storedDeltas{ref: toll.BatchRef{First: b.First, Token: b.Token}, next: b.Next,
-		deltas: deltas}, nil
+	return Stored{Ref: toll.BatchRef{First: b.First, Token: b.Token}, Next: b.Next,
+		Deltas: deltas}, nil
 }
 
-// start starts the committer and the publisher, which first sends again what is not known to be
+// Start starts the committer and the publisher, which first sends again what is not known to be
 // published, from the offset unpublished on.
-func (s *source) start(parent context.Context, unpublished int64) {
+func (s *Partition) Start(parent context.Context, unpublished int64) {
 	s.ctx, s.cancel = context.WithCancel(parent)
 	s.grace, s.kill = context.WithCancel(context.WithoutCancel(parent))
 	s.filled, s.taken, s.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
-	s.pending, s.toMark = make(chan storedDeltas, pendingBatches), make(chan struct{}, 1)
+	s.pending, s.toMark = make(chan Stored, pendingBatches), make(chan struct{}, 1)
 	s.openQueues()
 	s.open = newBuilder(s.store.NewRows(), s.cfg)
 	s.spare = newBuilder(s.store.NewRows(), s.cfg)
@@ -217,27 +257,27 @@ func (s *source) start(parent context.Context, unpublished int64) {
 	}()
 }
 
-// stopGrace bounds what a stop waits for: the commit and the sends that are under way. What they
+// StopGrace bounds what a stop waits for: the commit and the sends that are under way. What they
 // don't reach is done again by the next owner.
-const stopGrace = 3 * time.Second
+const StopGrace = 3 * time.Second
 
-// stop drops the open batch, which is read again by the next owner, and waits for what is under
+// Stop drops the open batch, which is read again by the next owner, and waits for what is under
 // way.
-func (s *source) stop() {
+func (s *Partition) Stop() {
 	s.cancel()
 	defer s.database.Leave(s.partition)
-	timer := time.AfterFunc(stopGrace, s.kill)
+	timer := time.AfterFunc(StopGrace, s.kill)
 	defer timer.Stop()
-	if !waitAtMost(&s.wg, stopGrace+time.Second) {
+	if !WaitAtMost(&s.wg, StopGrace+time.Second) {
 		// sarama holds a goroutine as long as it retries; it ends with its producer.
 		s.cfg.Log.Warn("a partition did not stop in time", "partition", s.partition)
 	}
 	s.kill()
 }
 
-// addAll adds records to the open batch. It waits while that is full, and returns early when the
+// AddAll adds records to the open batch. It waits while that is full, and returns early when the
 // session ends: what is left is then not stored, and is read again.
-func (s *source) addAll(records []*kgo.Record) {
+func (s *Partition) AddAll(records []*kgo.Record) {
 	for {
 		s.mu.Lock()
 		b := s.open
@@ -270,7 +310,7 @@ func (s *source) addAll(records []*kgo.Record) {
 	}
 }
 
-func (s *source) isFull(b *builder) bool {
+func (s *Partition) isFull(b *builder) bool {
 	return b.len() >= s.cfg.BatchRows || b.bytes+b.rejectBytes >= s.cfg.BatchBytes ||
 		len(b.cells) >= maxCells
 }
@@ -287,7 +327,7 @@ func notify(c chan struct{}) {
 }
 
 // take swaps the open batch for the spare one, or returns nil when there is nothing to store.
-func (s *source) take() *builder {
+func (s *Partition) take() *builder {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open.empty() {
@@ -306,7 +346,7 @@ func (s *source) take() *builder {
 
 // rebase builds the open batch again on the event time with which the one before it ends now that
 // rows of that were refused: how late its events are depends on it.
-func (s *source) rebase(before *builder) {
+func (s *Partition) rebase(before *builder) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.open.start == before.clock {
@@ -316,7 +356,7 @@ func (s *source) rebase(before *builder) {
 	s.open.refuse(nil)
 }
 
-func (s *source) giveBack(b *builder) {
+func (s *Partition) giveBack(b *builder) {
 	b.reset()
 	s.mu.Lock()
 	s.spare = b
@@ -332,7 +372,7 @@ const (
 )
 
 // commitAll stores batches until the session ends.
-func (s *source) commitAll() error {
+func (s *Partition) commitAll() error {
 	idle := time.NewTimer(turnEvery)
 	defer idle.Stop()
 	marking := false // the timer is set for batches to mark
@@ -360,7 +400,7 @@ func (s *source) commitAll() error {
 		replaced := s.replaced
 		s.mu.Unlock()
 		if replaced != "" {
-			return refuseLog(s.ctx, s.cfg, s.store, s.database, &s.cursor, replaced)
+			return RefuseLog(s.ctx, s.cfg, s.store, s.database, &s.cursor, replaced)
 		}
 		if !s.gather() {
 			return s.markAcked()
@@ -387,7 +427,7 @@ func (s *source) commitAll() error {
 			continue
 		}
 		if len(s.pending) == cap(s.pending) {
-			s.pace.urge()
+			s.pace.Urge()
 		}
 		select {
 		case s.pending <- stored:
@@ -400,15 +440,15 @@ func (s *source) commitAll() error {
 // handOn reports whether the publisher is to be given a batch that was stored. While it sends again
 // what is left from before, it finds that one in the database too: rows are stored meanwhile,
 // however much is left.
-func (s *source) handOn(stored storedDeltas) bool {
+func (s *Partition) handOn(stored Stored) bool {
 	s.handMu.Lock()
 	defer s.handMu.Unlock()
-	s.storedTo = stored.next
-	return s.following && stored.next > s.followed
+	s.storedTo = stored.Next
+	return s.following && stored.Next > s.followed
 }
 
-// progress returns the session's epoch and up to where it has stored.
-func (s *source) progress() toll.Cursor {
+// Progress returns the session's epoch and up to where it has stored.
+func (s *Partition) Progress() toll.Cursor {
 	s.handMu.Lock()
 	defer s.handMu.Unlock()
 	return toll.Cursor{Partition: s.partition, Epoch: s.epoch, Next: s.storedTo}
@@ -416,7 +456,7 @@ func (s *source) progress() toll.Cursor {
 
 // caughtUp reports whether all is sent that was stored, given that it was sent up to an offset.
 // Then the committer hands on what it stores from here on.
-func (s *source) caughtUp(sent int64) bool {
+func (s *Partition) caughtUp(sent int64) bool {
 	s.handMu.Lock()
 	defer s.handMu.Unlock()
 	if !s.following && sent >= s.storedTo {
@@ -427,7 +467,7 @@ func (s *source) caughtUp(sent int64) bool {
 
 // gather waits until the open batch is full or its time is up, and reports whether the session goes
 // on.
-func (s *source) gather() bool {
+func (s *Partition) gather() bool {
 	s.mu.Lock()
 	full, began := s.isFull(s.open), s.open.began
 	s.mu.Unlock()
@@ -441,18 +481,18 @@ func (s *source) gather() bool {
 
 // fill returns how much longer a batch may fill that began at a time. Of the time until its first
 // event is to be stored, fetching took a share, and the commit takes about as long as the last one.
-func (s *source) fill(began time.Time) time.Duration {
-	wait := s.pace.wait()
+func (s *Partition) fill(began time.Time) time.Duration {
+	wait := s.pace.Wait()
 	left := wait - wait/lingerShare - min(s.took, wait/2) - time.Since(began)
 	return max(left, min(wait, shortestWait))
 }
 
 // storeBatch stores what a builder holds as one batch, however often the database goes away
 // meanwhile.
-func (s *source) storeBatch(b *builder) (storedDeltas, error) {
+func (s *Partition) storeBatch(b *builder) (Stored, error) {
 	token := s.cfg.NewToken()
 	started := time.Now()
-	pauses := s.cfg.backOff()
+	pauses := s.cfg.Backoff()
 	for attempts := 1; ; attempts++ {
 		batch, deltas, undo := s.batch(b, token)
 		acked := s.takeAcked()
@@ -482,8 +522,8 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 			s.mark(batch.Next)
 			s.took = time.Since(started)
 			s.stats.Stored(s.partition, batch, deltas, s.took)
-			return storedDeltas{
-				ref: toll.BatchRef{First: batch.First, Token: batch.Token}, next: batch.Next, deltas: deltas,
+			return Stored{
+				Ref: toll.BatchRef{First: batch.First, Token: batch.Token}, Next: batch.Next, Deltas: deltas,
 				oldest: b.oldest,
 				trace: monitor.BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began,
 					Taken: b.taken, Stored: time.Now()},
@@ -496,7 +536,7 @@ func (s *source) storeBatch(b *builder) (storedDeltas, error) {
 				Rejected: len(b.rejects), Attempts: attempts,
 				Began: b.began, Taken: b.taken, Ended: time.Now(), Err: err,
 			})
-			return storedDeltas{}, err
+			return Stored{}, err
 		}
 	}
 }
@@ -510,7 +550,7 @@ var errNotStored = errors.New("the batch was not stored")
 // A batch keeps its token through all attempts. If an earlier one is still open on the server and
 // commits late, it either comes before the next attempt, whose compare-and-set then fails and leads
 // here again, or never: both attempts have the same contents, and only one can move the cursor.
-func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) error {
+func (s *Partition) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) error {
 	if toll.IsPermanent(cause) {
 		return cause
 	}
@@ -527,7 +567,7 @@ func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) 
 			err = backoff.Permanent(err)
 		}
 		return c, err
-	}, backoff.WithBackOff(s.cfg.backOff()), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(s.cfg.Backoff()), backoff.WithMaxElapsedTime(0))
 	if err != nil {
 		return err
 	}
@@ -535,21 +575,21 @@ func (s *source) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) 
 	case cursor.Token == batch.Token && cursor.Next == batch.Next:
 		return nil
 	case cursor.LogReplaced != "":
-		return logReplaced(cursor.LogReplaced)
+		return LogReplaced(cursor.LogReplaced)
 	case cursor.Token == batch.Expect && cursor.Next == batch.First && cursor.Epoch == batch.Epoch:
 		if !moved {
 			return s.pause(pauses, errNotStored)
 		}
 		return errNotStored
 	case cursor.Epoch != batch.Epoch:
-		return fmt.Errorf("partition %d: %w", s.partition, errOtherEpoch)
+		return fmt.Errorf("partition %d: %w", s.partition, ErrOtherEpoch)
 	}
 	return fmt.Errorf("partition %d: %w", s.partition, errFenced)
 }
 
 // pause waits before a batch is tried again, longer each time, so that a server which answers reads
 // and refuses writes is not hammered.
-func (s *source) pause(pauses backoff.BackOff, err error) error {
+func (s *Partition) pause(pauses backoff.BackOff, err error) error {
 	select {
 	case <-time.After(pauses.NextBackOff()):
 		return err
@@ -560,7 +600,7 @@ func (s *source) pause(pauses backoff.BackOff, err error) error {
 
 // batch makes the batch of a builder, and links its deltas into the partition's chain; undo takes
 // them out again.
-func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []toll.PlazaDelta,
+func (s *Partition) batch(b *builder, token uint64) (batch *toll.Batch, deltas []toll.PlazaDelta,
 	undo func()) {
 	deltas = b.deltas()
 	for i := range deltas {
@@ -599,7 +639,7 @@ func (s *source) batch(b *builder, token uint64) (batch *toll.Batch, deltas []to
 // takeAcked takes the batches that are to be marked published. Marking late is sound (the searches
 // beside the design cover it): an unmarked batch is sent again after a restart and skipped as a
 // duplicate.
-func (s *source) takeAcked() []toll.BatchRef {
+func (s *Partition) takeAcked() []toll.BatchRef {
 	s.ackMu.Lock()
 	defer s.ackMu.Unlock()
 	acked := s.acked
@@ -607,14 +647,14 @@ func (s *source) takeAcked() []toll.BatchRef {
 	return acked
 }
 
-func (s *source) returnAcked(acked []toll.BatchRef) {
+func (s *Partition) returnAcked(acked []toll.BatchRef) {
 	s.ackMu.Lock()
 	defer s.ackMu.Unlock()
 	s.acked = append(acked, s.acked...)
 }
 
 // marked notes how many batches were marked published.
-func (s *source) marked(n int) {
+func (s *Partition) marked(n int) {
 	s.ackMu.Lock()
 	defer s.ackMu.Unlock()
 	s.unmarked -= n
@@ -622,7 +662,7 @@ func (s *source) marked(n int) {
 
 // published notes up to where the partition's batches are acknowledged by the broker; ref is the
 // last of them where it is to be marked.
-func (s *source) published(next int64, ref *toll.BatchRef) {
+func (s *Partition) published(next int64, ref *toll.BatchRef) {
 	s.ackMu.Lock()
 	defer s.ackMu.Unlock()
 	s.sentTo = next
@@ -633,9 +673,9 @@ func (s *source) published(next int64, ref *toll.BatchRef) {
 	}
 }
 
-// publishedTo returns up to where all that is stored is published and marked so in the database, -1
+// PublishedTo returns up to where all that is stored is published and marked so in the database, -1
 // while that is under way.
-func (s *source) publishedTo() int64 {
+func (s *Partition) PublishedTo() int64 {
 	s.ackMu.Lock()
 	sent, unmarked := s.sentTo, s.unmarked
 	s.ackMu.Unlock()
@@ -649,7 +689,7 @@ func (s *source) publishedTo() int64 {
 
 // markAcked marks what was acknowledged when no commit comes along to do it. A failure leaves it
 // for later: an outage shows at the next batch.
-func (s *source) markAcked() error {
+func (s *Partition) markAcked() error {
 	acked := s.takeAcked()
 	if len(acked) == 0 {
 		return nil
@@ -672,12 +712,12 @@ func (s *source) markAcked() error {
 
 // publishAll sends the deltas of the batches that wait, and of further ones only after all of these
 // are acknowledged. What is left from before comes first, from the offset unpublished on.
-func (s *source) publishAll(unpublished int64) error {
+func (s *Partition) publishAll(unpublished int64) error {
 	if err := s.publishLeft(unpublished); err != nil {
 		return err
 	}
 	for b := range s.pending {
-		s.pace.turn(s.ctx)
+		s.pace.Turn(s.ctx)
 		if s.ctx.Err() != nil {
 			return nil
 		}
@@ -690,9 +730,9 @@ func (s *source) publishAll(unpublished int64) error {
 
 // alsoPending returns a batch with those that wait behind it, as far as they may be published
 // together.
-func (s *source) alsoPending(b storedDeltas) []storedDeltas {
-	batches := []storedDeltas{b}
-	for deltas, cells := len(b.deltas), b.cells(); len(batches) < pendingBatches &&
+func (s *Partition) alsoPending(b Stored) []Stored {
+	batches := []Stored{b}
+	for deltas, cells := len(b.Deltas), b.cells(); len(batches) < pendingBatches &&
 		deltas < manyDeltas && cells < togetherCells; {
 		select {
 		case next, ok := <-s.pending:
@@ -700,7 +740,7 @@ func (s *source) alsoPending(b storedDeltas) []storedDeltas {
 				return batches
 			}
 			batches = append(batches, next)
-			deltas += len(next.deltas)
+			deltas += len(next.Deltas)
 			cells += next.cells()
 		default:
 			return batches
@@ -711,7 +751,7 @@ func (s *source) alsoPending(b storedDeltas) []storedDeltas {
 
 // publishLeft sends again what is not known to be published, page by page out of the database,
 // until it has caught up with the committer. After a rebuild that is the whole outbox.
-func (s *source) publishLeft(sent int64) error {
+func (s *Partition) publishLeft(sent int64) error {
 	s.published(sent, nil)
 	for !s.caughtUp(sent) {
 		s.handMu.Lock()
@@ -725,16 +765,16 @@ func (s *source) publishLeft(sent int64) error {
 			return err
 		}
 		if page.Epoch != s.epoch {
-			return fmt.Errorf("partition %d: %w", s.partition, errOtherEpoch)
+			return fmt.Errorf("partition %d: %w", s.partition, ErrOtherEpoch)
 		}
 		if len(page.Batches) == 0 {
 			sent = stored // another owner published the rest
 			s.published(sent, nil)
 		}
 		for i := range page.Batches {
-			b, err := decodeBatch(&page.Batches[i])
+			b, err := DecodeBatch(&page.Batches[i])
 			if err == nil {
-				err = s.publishBatches(s.epoch, []storedDeltas{b})
+				err = s.publishBatches(s.epoch, []Stored{b})
 			}
 			if err != nil {
 				return err
@@ -742,7 +782,7 @@ func (s *source) publishLeft(sent int64) error {
 			if s.ctx.Err() != nil {
 				return nil
 			}
-			sent = b.next
+			sent = b.Next
 		}
 	}
 	return nil
@@ -750,26 +790,26 @@ func (s *source) publishLeft(sent int64) error {
 
 // readOutbox reads a page of what is not known to be published, waiting for the database as long as
 // the session lasts.
-func (s *source) readOutbox(above int64) (toll.OutboxPage, error) {
+func (s *Partition) readOutbox(above int64) (toll.OutboxPage, error) {
 	return backoff.Retry(s.ctx, func() (toll.OutboxPage, error) {
 		page, err := s.store.Outbox(s.ctx, s.partition, above, true)
 		if toll.IsPermanent(err) {
 			err = backoff.Permanent(err)
 		}
 		return page, err
-	}, backoff.WithBackOff(s.cfg.backOff()), backoff.WithMaxElapsedTime(0))
+	}, backoff.WithBackOff(s.cfg.Backoff()), backoff.WithMaxElapsedTime(0))
 }
 
 // publishBatches sends the deltas of batches, in their order, and waits until all are acknowledged.
 // What a plaza has in several of them is sent together, so that none of it arrives without what
 // comes before.
-func (s *source) publishBatches(epoch uint64, batches []storedDeltas) (err error) {
+func (s *Partition) publishBatches(epoch uint64, batches []Stored) (err error) {
 	began := time.Now()
 	var deltas []*toll.Delta
 	for _, b := range batches {
-		s.stats.Publishing(s.partition, b.next, b.oldest)
-		for i := range b.deltas {
-			deltas = append(deltas, b.deltas[i].Of(epoch, s.partition, b.ref.First, b.next))
+		s.stats.Publishing(s.partition, b.Next, b.oldest)
+		for i := range b.Deltas {
+			deltas = append(deltas, b.Deltas[i].Of(epoch, s.partition, b.Ref.First, b.Next))
 		}
 	}
 	defer func(done func()) {
@@ -796,10 +836,10 @@ func (s *source) publishBatches(epoch uint64, batches []storedDeltas) (err error
 	}
 	if err != nil {
 		return fmt.Errorf("publish the deltas of partition %d up to offset %d: %w", s.partition,
-			batches[len(batches)-1].next, err)
+			batches[len(batches)-1].Next, err)
 	}
 	for i := range batches {
-		s.published(batches[i].next, &batches[i].ref)
+		s.published(batches[i].Next, &batches[i].Ref)
 	}
 	return nil
 }
@@ -814,4 +854,16 @@ func togetherFrom(deltas []*toll.Delta) int {
 		}
 	}
 	return n
+}
+
+// WaitAtMost waits for a group for some time, and reports whether it ended.
+func WaitAtMost(wg *sync.WaitGroup, most time.Duration) bool {
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return true
+	case <-time.After(most):
+		return false
+	}
 }

@@ -1,0 +1,82 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/toll"
+)
+
+// Config says how partitions are stored.
+type Config struct {
+	Topic string // of the events
+	// Format of events without a content-type header.
+	Format codecs.Format
+	// Zone is the timezone of the events' wall clock.
+	Zone *toll.Zone
+	// Windows are the kinds of windows for which events may be too late.
+	Windows []toll.WindowKind
+	// PlazaZones are the timezones of the plazas whose windows align to another than Zone.
+	PlazaZones map[int16]*toll.Zone
+	// Lateness is how far behind its partition's highest event time an event is still on time, in
+	// whole seconds. It must not change over the life of a database: how late an event was is stored.
+	Lateness time.Duration
+
+	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and
+	// more memory: two of them are held per partition.
+	BatchRows int
+	// BatchBytes is the most payload that one transaction stores. A single record may be larger.
+	BatchBytes int
+
+	Log *slog.Logger
+	// NewToken draws the random tokens of cursors.
+	NewToken func() uint64
+	// Backoff returns the pauses between attempts to reach a server.
+	Backoff func() backoff.BackOff
+}
+
+// Validate reports every value that can't work, each with what it is.
+func (c *Config) Validate() error {
+	var errs []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	check(c.Zone != nil, "no timezone given")
+	check(c.NewToken != nil, "no source of tokens given")
+	check(c.BatchRows >= 1 && c.BatchRows <= 1_000_000, "batch rows are %d, want 1 to 1,000,000",
+		c.BatchRows)
+	check(c.BatchBytes >= 64<<10 && c.BatchBytes <= 256<<20,
+		"batch bytes are %d, want 64 KiB to 256 MiB", c.BatchBytes)
+	check(c.Lateness >= 0 && c.Lateness <= toll.MinuteRetention && c.Lateness%time.Second == 0,
+		"lateness is %v, want whole seconds from 0 to %v", c.Lateness, toll.MinuteRetention)
+	return errors.Join(errs...)
+}
+
+// Store is what a partition needs of the database; see the processor's for its errors.
+type Store interface {
+	// NewRows returns an empty buffer of rows for batches.
+	NewRows() toll.Rows
+	// Outbox returns, in one snapshot, the batches of a partition that end above an offset, in order
+	// and as many as fit a page, and the cursor's epoch; with unpublished those alone that are not
+	// known to be published.
+	Outbox(ctx context.Context, partition int32, above int64, unpublished bool) (toll.OutboxPage,
+		error)
+	// Cursor returns a partition's cursor as it is now.
+	Cursor(ctx context.Context, partition int32) (toll.Cursor, error)
+	// Commit stores a batch and marks others as published, in one transaction that moves the cursor by
+	// compare-and-set.
+	Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error
+	// MarkLogReplaced records why the log of a partition is not the one that was consumed, if the
+	// cursor is still as it was read; else it returns [toll.ErrCursorMoved].
+	MarkLogReplaced(ctx context.Context, cursor *toll.Cursor, why string) error
+	// MarkPublished marks batches as published, if the cursor has that epoch still.
+	MarkPublished(ctx context.Context, partition int32, epoch uint64, batches []toll.BatchRef) error
+}
