@@ -12,7 +12,7 @@ import (
 
 // Check verifies all that a process needs of the database: that it answers, has the right tables,
 // and serves id. Where the database does not know the topic's id yet, it is recorded. Each problem
-// is a [toll.PermanentError] whose hint names the command that mends it.
+// is a [toll.PermanentError] whose hint names the command that resolves it.
 func (s *Store) Check(ctx context.Context, id Identity) (tables.Meta, error) {
 	found, err := s.columns(ctx, s.db)
 	if err != nil {

@@ -253,7 +253,7 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 	return letters, rows.Err()
 }
 
-// recentRecords is of how many records of each partition RecentRejects tells the share.
+// recentRecords is of how many records of each partition RecentRejects returns the share.
 const recentRecords = 1000
 
 // RecentRejects returns how many of the last records of all partitions were rejected. Dead letters

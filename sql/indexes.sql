@@ -1,7 +1,7 @@
 -- Optional: indexes for fast counts of one plaza and of the last hour. Safe to run again.
 
 -- tollstream needs neither. Without them every count reads the whole table; with them every insert costs more.
--- To take them away again:
+-- To drop them again:
 --   drop index tollstream_plaza on livetolldata;
 --   drop index tollstream_time on livetolldata;
 

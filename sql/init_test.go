@@ -117,7 +117,7 @@ func TestOtherColumnsAreNamed(t *testing.T) {
 		}
 		if n := dbtest.Int(t, s,
 			`SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()`); n != 1 {
-			t.Errorf("init created tables beside a wrong one: %d", n)
+			t.Errorf("init created tables next to a wrong one: %d", n)
 		}
 	})
 }

@@ -52,8 +52,8 @@ func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
 }
 
 // SettleWindows records the kinds of windows, as toll.FormatWindows writes them, and the lateness,
-// where none are recorded yet, and returns those that are: the first process settles them, as what
-// is counted already can't be counted anew by another rule. Where others are recorded than explicit
+// where none are recorded yet, and returns those that are: the first process fixes them, as what
+// is counted already can't be counted again by another rule. Where others are recorded than explicit
 // ones it is a [toll.PermanentError].
 func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSeconds int,
 	explicit bool) (string, int, error) {
@@ -78,7 +78,7 @@ func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSecon
 	if explicit && len(diffs) > 0 {
 		return m.Windows, recorded,
 			toll.Permanent(
-				"the first process of a database settles them; to change them, start over: tollstream reset --yes",
+				"the first process of a database fixes them; to change them, start over: tollstream reset --yes",
 				"the database %s counts %s", s.db.Address, strings.Join(diffs, "; "))
 	}
 	return m.Windows, recorded, nil

@@ -39,7 +39,7 @@ func (r *Rebuild) read(ctx context.Context, q db.Reader, topicID string) error {
 		FROM toll_batch WHERE topic_id = ?`, topicID).Scan(&r.Batches, &r.Events, &r.OutboxSize)
 }
 
-// Rebuild lets the group table be made anew from the outbox: in one transaction over all partitions
+// Rebuild rebuilds the group table from the outbox: in one transaction over all partitions
 // it raises the epoch above every one that there was, and marks all batches as not published. The
 // owners of the partitions, those that run and those that start later, find the epoch changed and
 // publish everything again; states of an older epoch count as empty. above is the highest epoch

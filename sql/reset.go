@@ -19,7 +19,7 @@ type ResetOptions struct {
 
 // Reset empties livetolldata and all that was derived from the topic, for a replay from the start.
 // The database goes on to serve the same group, topic and timezone; the topic's id becomes id's.
-// The next process settles the windows and plazas anew. No process may run meanwhile.
+// The next process records the windows and plazas again. No process may run meanwhile.
 //
 // livetolldata has no key, so the rows from before tollstream can't be told from those that it
 // stored: where there are any, Reset refuses with a [toll.PermanentError] unless they may go as

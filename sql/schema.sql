@@ -17,8 +17,8 @@ create table if not exists toll_meta (
   timezone        varchar(64)  not null comment 'IANA name; of the wall clock in livetolldata.timestamp',
   created_at      datetime(6)  not null,
   resetting       tinyint      not null default 0 comment 'not 0 while a reset has begun and not ended',
-  windows         varchar(250) not null default '' comment 'kinds of windows that are counted; empty until the first process settles them',
-  lateness_seconds int         not null default 0 comment 'how far behind its partition''s clock an event is still on time; settled with the windows'
+  windows         varchar(250) not null default '' comment 'kinds of windows that are counted; empty until the first process records them',
+  lateness_seconds int         not null default 0 comment 'how far behind its partition''s clock an event is still on time; recorded with the windows'
 ) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Rows that livetolldata held before tollstream: counted once, by init. Plaza -32769 stands for NULL.
@@ -206,7 +206,7 @@ create table if not exists toll_transition (
   from_state      varchar(16)  not null,
   to_state        varchar(16)  not null,
   why             text         not null,
-  measure         text         not null comment 'the figures that settled it, JSON',
+  measure         text         not null comment 'the figures that decided it, JSON',
   epoch           bigint unsigned not null default 0 comment 'toll_cursor.epoch of what it was judged from; 0 where not known',
   published       tinyint      not null comment '1 once it is acknowledged by the broker',
   stored_at       datetime(6)  not null,

@@ -97,7 +97,7 @@ func (w *Writer) fallBack() error {
 var readerID atomic.Uint64
 
 // loadStatement returns the statement that loads rows, and readies what it reads them from until
-// done is called. The turn is told when the server asks for them.
+// done is called. The turn notes when the server asks for them.
 func (l *loader) loadStatement(r *rows, t *turn) (statement string, done func()) {
 	name := fmt.Sprintf("tollstream-%d", readerID.Add(1))
 	mysql.RegisterReaderHandler(name, func() io.Reader {

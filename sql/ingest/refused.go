@@ -85,7 +85,7 @@ const errDuplicateWrite = 1022
 //     known to be sound as well;
 //   - a [toll.RefusedError] that names the rows that are at fault themselves;
 //   - nil where MySQL takes every row: then only the way in which they were written was at fault;
-//   - any other error where it can't be told now.
+//   - any other error where it is not known yet.
 //
 // Nothing of what it tries stays. It holds the cursor's lock meanwhile, as a commit does: rows that
 // another owner stores could make ours duplicates of their own.

@@ -206,7 +206,7 @@ func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int
 // It returns [toll.ErrCursorMoved] where the cursor is not as the batch expects, and a
 // [toll.RefusedError] where rows of the batch can't be stored for what they hold; in both cases
 // nothing is stored. After any other error that is not a [toll.PermanentError] the batch may or may
-// not be stored: the cursor's token tells.
+// not be stored: the cursor's token shows it.
 func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
 	err := w.commitInTurn(ctx, b, published)
 	if errors.Is(err, errLoadRefused) {

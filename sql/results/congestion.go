@@ -68,7 +68,7 @@ type assessed struct {
 }
 
 // assessPlaza takes an assessment on through the minutes of some closings. Those that it has behind
-// it change nothing, whoever hands them over.
+// it change nothing, whoever submits them.
 func (r *Writer) assessPlaza(ctx context.Context, q db.Reader, plaza int16, a *traffic.Assessment,
 	closings []*toll.Closing) ([]traffic.Transition, error) {
 	slices.SortStableFunc(closings, func(a, b *toll.Closing) int {

@@ -16,7 +16,7 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// minutesFrom hands over the minutes [from, until) of a plaza with so many cars each, as one that
+// minutesFrom submits the minutes [from, until) of a plaza with so many cars each, as one that
 // was closed before has them, and as many before them as a measure looks back.
 func minutesFrom(t *testing.T, plaza int16, from, until string,
 	cars func(m toll.Minute) int64) toll.Closing {
@@ -45,7 +45,7 @@ func TestCongestion(t *testing.T) {
 		}
 		r := x.Results()
 		got := x.Settle(r, minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 08:05", cars))
-		// The process ends, the next one hands over some minutes again, in pieces and out of order.
+		// The process ends, the next one submits some minutes again, in pieces and out of order.
 		r = x.Results()
 		got += x.Settle(r, minutesFrom(t, 7, "2022-02-10 08:20", "2022-02-10 09:30", cars),
 			minutesFrom(t, 7, "2022-02-10 07:30", "2022-02-10 08:20", cars))

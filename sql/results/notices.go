@@ -34,7 +34,7 @@ func (r *Writer) markPublished(ctx context.Context, refs []traffic.NoticeRef) er
 	return err
 }
 
-// mark marks windows, in the way that it is told, and transitions. It reports whether that way
+// mark marks windows, in a given way, and transitions. It reports whether that way
 // marked all of them; else nothing is marked.
 func (r *Writer) mark(
 	ctx context.Context, refs []traffic.NoticeRef,

@@ -67,7 +67,7 @@ func TestRecount(t *testing.T) {
 			x.Check("2022-04-02 00:00", 1, 2, 3)
 		}
 
-		// What is handed over as well is stored once, the higher of the two counts.
+		// What is submitted as well is stored once, the higher of the two counts.
 		*results.MaxRecountPanes = 60
 		empty()
 		both := x.Closing(1, "2022-04-02 00:00")

@@ -23,7 +23,7 @@ import (
 type Config struct {
 	// Decode reads an outbox.
 	Decode func([]byte) ([]toll.PlazaDelta, error)
-	// Windows are the kinds of windows, as they are settled in the database.
+	// Windows are the kinds of windows, as they are recorded in the database.
 	Windows []toll.WindowKind
 	// Location is of the wall clock in livetolldata.timestamp.
 	Location *time.Location
@@ -37,7 +37,7 @@ type Config struct {
 
 // Writer stores closed windows and the congestion of plazas. One goroutine uses it at a time.
 //
-// The database decides which revision of a window comes next, so whoever hands a window over, once
+// The database decides which revision of a window comes next, so whoever submits a window, once
 // more or late or after another process took the plaza over, there is one content for each
 // revision. What was stored and is not known to be published is returned again before anything may
 // take its place.
@@ -88,7 +88,7 @@ func NewWriter(db *db.DB, topicID string, cfg Config) *Writer {
 // things stand.
 var ErrConflict = errors.New("another process stores results of the same plazas")
 
-// Settle marks what was published before, and stores what is handed over in one transaction. It
+// Settle marks what was published before, and stores what is submitted in one transaction. It
 // returns the notices that are to be published now, in order: by plaza, of each the windows by
 // their end and then the transitions. They are valid until the next call.
 //
@@ -97,7 +97,7 @@ var ErrConflict = errors.New("another process stores results of the same plazas"
 // same where there are more notices than are returned at a time. A closing that holds nothing but
 // its plaza asks for what is left alone.
 //
-// Handing over what is stored already changes nothing. After an error the same call may be made
+// Submitting what is stored already changes nothing. After an error the same call may be made
 // again: it returns ErrConflict where nothing was stored since another process was in the way, and
 // a [toll.PermanentError] where no repetition helps. After any other error the results may or may
 // not be stored.
@@ -120,7 +120,7 @@ func (r *Writer) begun(at string) {
 	r.inserter.At = at
 }
 
-// explain tells the errors by which a server says that another transaction was in the way.
+// explain marks the errors by which a server reports that another transaction was in the way.
 func (r *Writer) explain(err error) error {
 	switch db.Number(err) {
 	case db.ErrDuplicateKey, db.ErrDeadlock, db.ErrLockWait:
@@ -188,7 +188,7 @@ func (r *Writer) settle(ctx context.Context, closings []toll.Closing,
 // ofEpoch returns the closings that were counted in the database's epoch; no rebuild raises it
 // before the transaction ends. Others come from a process that has yet to notice a rebuild, and of
 // a restored database they may hold events that it never stored. Its plazas are counted again, and
-// then handed over again.
+// then submitted again.
 func ofEpoch(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) ([]toll.Closing, error) {
 	epoch, err := currentEpoch(ctx, tx)
 	if err != nil {

@@ -91,7 +91,7 @@ func TestSettle(t *testing.T) {
 		x.Settle(r, x.Closing(2, "2022-02-11 00:00"))
 		x.Check("2022-02-11 00:00", 1, 2)
 
-		// A rebuild leaves what is stored: what is handed over after it has to hold more. What was
+		// A rebuild leaves what is stored: what is submitted after it has to hold more. What was
 		// counted before it has no say.
 		rebuilt, err := s.Rebuild(t.Context(), dbtest.Identity, 0, time.Now())
 		if err != nil {
@@ -399,7 +399,7 @@ func TestSettleAfterRollback(t *testing.T) {
 	})
 }
 
-// TestSettleTogether has several processes hand over the same windows, some behind others and some
+// TestSettleTogether has several processes submit the same windows, some behind others and some
 // cut off in the midst of it, while events that came too late are stored. Every revision has one
 // content and is published.
 func TestSettleTogether(t *testing.T) {

@@ -98,7 +98,7 @@ type Compacted struct {
 // plaza, from the first batch's Prev to the last one's Next, and of the minutes before Before only
 // their sum. What is lost: a state that falls back to an offset in between, which takes a write to
 // the group table that comes hours late, can't be sent the rest; verify names it, and a rebuild
-// heals it. And windows that hold a minute before Before can't be counted again.
+// repairs it. And windows that hold a minute before Before can't be counted again.
 //
 // The sums stay what they are, so every invariant holds at any moment, and a rebuild sends
 // compacted rows as it sends others. The last batch of a partition stays as it is. Rows are

@@ -158,7 +158,7 @@ func readOutboxes(t *testing.T, s *dbtest.Store) *outboxes {
 
 // TestRowsOfDifferentHorizons adds batches up to minutes that go up and down at random, so that
 // rows are joined which were added up to different ones, and compares what is left with the batches
-// as they were stored. Then it rebuilds, without any window: what is stored anew is right to the
+// as they were stored. Then it rebuilds, without any window: what is stored again is right to the
 // vehicle, and only what holds a minute that was added up is missing.
 func TestRowsOfDifferentHorizons(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {

@@ -23,7 +23,7 @@ type PruneOptions struct {
 	Before toll.WallTime
 	// BatchRows is how many rows one transaction deletes at most.
 	BatchRows int
-	// Progress is told after each transaction how many rows are deleted so far. May be nil.
+	// Progress receives after each transaction how many rows are deleted so far. May be nil.
 	Progress func(rows int64)
 }
 

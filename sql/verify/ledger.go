@@ -25,13 +25,13 @@ func (s *sums) sub(o sums) { s.events -= o.events; s.checksum -= o.checksum }
 // entry is what the outbox holds of one plaza from one source partition: the deltas at or below
 // what the plaza's state has merged, and those above, which are in flight.
 type entry struct {
-	merged  sums
-	at      int64 // Next of the last delta within merged, 0 for none
-	flight  sums
-	last    int64   // Next of the last delta of all, 0 for none
-	settled int64   // Next of the last delta within book.settled, 0 for none
-	points  []point // the deltas in flight, as long as there are few
-	partial bool    // points lacks some
+	merged   sums
+	at       int64 // Next of the last delta within merged, 0 for none
+	flight   sums
+	last     int64   // Next of the last delta of all, 0 for none
+	consumed int64   // Next of the last delta within ledger.consumed, 0 for none
+	points   []point // the deltas in flight, as long as there are few
+	partial  bool    // points lacks some
 }
 
 // point is one delta in flight.
@@ -40,7 +40,7 @@ type point struct {
 	sums
 }
 
-// maxPoints bounds the deltas that an account remembers one by one. Beyond it, it is read again
+// maxPoints bounds the deltas that an entry remembers one by one. Beyond it, it is read again
 // once they are merged.
 const maxPoints = 256
 
@@ -50,7 +50,7 @@ type entryKey struct {
 }
 
 // ledger adds the outbox up. It can go on where it ended before, as the outbox is only ever
-// appended to; a token at the place where it ended tells whether the outbox is still the same one.
+// appended to; a token at the place where it ended shows whether the outbox is still the same one.
 type ledger struct {
 	databaseID string
 	topicID    string
@@ -62,8 +62,8 @@ type ledger struct {
 	states     map[int16]mergedState   // as they were last seen
 	keepPoints bool
 	only       *int16 // this plaza alone is added; nil for all
-	// per partition an offset below which the deltas are looked for as settled
-	settled map[int32]int64
+	// per partition an offset below which the deltas were published and consumed
+	consumed map[int32]int64
 }
 
 // mergedState is how far a state has come.
@@ -125,8 +125,8 @@ func (b *ledger) addDelta(row *tables.BatchRow, d *toll.PlazaDelta) {
 	}
 	end := d.End(row.Next)
 	a.last = end
-	if end <= b.settled[row.Partition] {
-		a.settled = end
+	if end <= b.consumed[row.Partition] {
+		a.consumed = end
 	}
 	s := sums{d.Events, d.Checksum}
 	switch {
@@ -142,7 +142,7 @@ func (b *ledger) addDelta(row *tables.BatchRow, d *toll.PlazaDelta) {
 	a.flight.add(s)
 }
 
-// advance moves what was merged since out of flight. It reports false where the account can't tell
+// advance moves what was merged since out of flight. It reports false where the entry can't tell
 // what that is.
 func (a *entry) advance(merged int64) bool {
 	n := 0
@@ -155,9 +155,9 @@ func (a *entry) advance(merged int64) bool {
 	return a.at <= merged && !(a.partial && len(a.points) == 0 && merged > a.at)
 }
 
-// errOtherOutbox says that the outbox is not the one that a book was begun with, or that the book
+// errOtherOutbox says that the outbox is not the one that a ledger was begun with, or that the ledger
 // can't tell what was merged since.
-var errOtherOutbox = errors.New("the outbox must be read anew")
+var errOtherOutbox = errors.New("the outbox must be read again")
 
 // update adds what was stored since the last update.
 func (b *ledger) update(ctx context.Context, s *Verifier, q db.Reader) error {
@@ -207,7 +207,7 @@ func (b *ledger) update(ctx context.Context, s *Verifier, q db.Reader) error {
 	return nil
 }
 
-// entriesOf yields the accounts of a plaza, ascending by partition.
+// entriesOf yields the entries of a plaza, ascending by partition.
 func (b *ledger) entriesOf(plaza int) iter.Seq2[entryKey, *entry] {
 	return func(yield func(entryKey, *entry) bool) {
 		if plaza == tables.NullPlaza {

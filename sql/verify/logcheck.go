@@ -10,7 +10,7 @@ import (
 // can read it. With both texts empty it is the same.
 type LogCheck struct {
 	Replaced  string // why it is another one
-	Unchecked string // why it can't be told
+	Unchecked string // why it is not known
 }
 
 // checkLog reports a log that is not the one that was stored.

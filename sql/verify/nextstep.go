@@ -2,7 +2,7 @@ package verify
 
 import "slices"
 
-// What heals a problem. None of them is taken by itself.
+// What to do about a problem. None of it is done automatically.
 const (
 	stepRebuild = "count the plazas again from the stored batches: tollstream rebuild --yes"
 	stepRestore = "find out who changed the table; then restore the database from a backup, or store all events again, " +

@@ -36,7 +36,7 @@ func kindsOfProblems(t *testing.T) []string {
 // TestNextSteps: each kind of problem has a next step, and a line in the table of the
 // documentation.
 func TestNextSteps(t *testing.T) {
-	doc, err := os.ReadFile("../docs/operations.md")
+	doc, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
 	}

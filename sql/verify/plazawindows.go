@@ -77,7 +77,7 @@ type checkedRow struct {
 	whole                           bool
 	revision, events, late, tooLate int64
 	types                           []toll.TypeCount
-	spoilt                          error // why by_type can't be read
+	damaged                         error // why by_type can't be read
 }
 
 // checkRows compares the rows of all kinds of some plazas, ascending, which it reads by one query:
@@ -129,7 +129,7 @@ func (c *windowCheck) checkRows(ctx context.Context, q db.Reader, types *tables.
 		row.WindowID = toll.WindowID{Plaza: plazas[0], Kind: checks[i].kind.Name,
 			Start: toll.Minute(from)}
 		row.end, row.whole = toll.Minute(to), whole != 0
-		row.types, row.spoilt = types.Decode(row.types[:0], byType)
+		row.types, row.damaged = types.Decode(row.types[:0], byType)
 		c.checkRange(&row, wallStart, wallEnd)
 		checks[i].row(&row)
 	}
@@ -240,8 +240,8 @@ func (p *plazaWindows) gone(kind string, start, end toll.Minute, row *checkedRow
 
 // checkRow checks a row's figures against each other and against the most that they can be.
 func (p *plazaWindows) checkRow(k *toll.WindowKind, w toll.Window, row *checkedRow) {
-	if row.spoilt != nil {
-		p.problem(KindWindowCount, row.WindowID, 0, 0, "read by_type: %v", row.spoilt)
+	if row.damaged != nil {
+		p.problem(KindWindowCount, row.WindowID, 0, 0, "read by_type: %v", row.damaged)
 		return
 	}
 	if row.revision == 0 && row.events == 0 {

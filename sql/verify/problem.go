@@ -195,7 +195,7 @@ type plazaFacts struct {
 	stored   *tables.RowCount // nil where not counted
 }
 
-// checkPlaza compares what the book holds of a plaza with its state and its rows.
+// checkPlaza compares what the ledger holds of a plaza with its state and its rows.
 func (b *ledger) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck {
 	c := PlazaCheck{Plaza: plaza, Baseline: f.baseline.Rows, Pruned: f.pruned.Rows}
 	before := found.count()

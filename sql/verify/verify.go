@@ -123,7 +123,7 @@ func (s *Verifier) Verify(ctx context.Context, in Input) (*Report, error) {
 	v := &verification{Verifier: s, in: in, ledger: newLedger(false),
 		report: &Report{Deep: in.Deep, Partitions: []PartitionReport{}, Plazas: []PlazaCheck{}}}
 	if in.Settled != nil {
-		v.ledger.settled = in.Settled.Next
+		v.ledger.consumed = in.Settled.Next
 	}
 	for plaza, state := range in.States {
 		v.ledger.observe(plaza, state)
@@ -327,7 +327,7 @@ func (v *verification) checkPartition(ctx context.Context, q db.Reader, topicID 
 	return nil
 }
 
-// checkOutbox checks a batch's deltas and adds them to the book.
+// checkOutbox checks a batch's deltas and adds them to the ledger.
 func (v *verification) checkOutbox(b *tables.BatchRow) {
 	deltas, err := v.decode(b.Blob)
 	if err != nil {
@@ -432,7 +432,7 @@ func (v *verification) checkPlazas(baseline, pruned, counts map[int]tables.RowCo
 		}
 		before := v.found.count()
 		c := v.ledger.checkPlaza(plaza, f, &v.found)
-		v.checkSettled(plaza, f.state)
+		v.checkConsumed(plaza, f.state)
 		c.Status = statusOf(v.found.count()-before, c.InFlight)
 		r.Plazas = append(r.Plazas, c)
 		r.Rows += stored.Rows
@@ -447,17 +447,17 @@ func (v *verification) checkPlazas(baseline, pruned, counts map[int]tables.RowCo
 	}
 }
 
-// checkSettled looks for deltas that the group table must have merged by now.
-func (v *verification) checkSettled(plaza int, state *toll.State) {
+// checkConsumed looks for deltas that the group table must have merged by now.
+func (v *verification) checkConsumed(plaza int, state *toll.State) {
 	if state != nil && state.Epoch < v.ledger.epoch || v.in.Settled == nil ||
 		v.in.Settled.Epoch != v.ledger.epoch {
 		return // all comes again after a rebuild
 	}
 	for key, a := range v.ledger.entriesOf(plaza) {
-		settled := a.settled
-		if merged := v.ledger.mergedIn(key); merged < settled {
-			v.found.ofBoth(KindLostDelta, plaza, key.partition, settled, merged,
-				"the group table has merged up to offset %s, but deltas up to %s were published and consumed: at least one was lost", text.Number(merged), text.Number(settled))
+		consumed := a.consumed
+		if merged := v.ledger.mergedIn(key); merged < consumed {
+			v.found.ofBoth(KindLostDelta, plaza, key.partition, consumed, merged,
+				"the group table has merged up to offset %s, but deltas up to %s were published and consumed: at least one was lost", text.Number(merged), text.Number(consumed))
 		}
 	}
 }

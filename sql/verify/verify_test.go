@@ -154,7 +154,7 @@ func TestVerify(t *testing.T) {
 			deep: "batch_sum", quick: "batch_sum",
 		},
 		{
-			name: "outbox spoilt",
+			name: "outbox damaged",
 			harm: func(t *testing.T, st *dbtest.Stream) {
 				dbtest.Exec(t, st.S, `UPDATE toll_batch SET deltas = 'x' WHERE first_offset = 109`)
 			},
@@ -220,7 +220,7 @@ func TestVerify(t *testing.T) {
 						texts += p.Text + "; " + p.Next + "\n"
 					}
 					got := dbtest.JoinSorted(kinds)
-					// A state that is behind leaves events in flight beside its problem.
+					// A state that is behind leaves events in flight next to its problem.
 					if got != want || (r.Status == verify.Mismatch) != (want != "") {
 						t.Errorf("deep %v: status %s, problems %q, want %q\n%s", deep, r.Status, got, want, texts)
 					}

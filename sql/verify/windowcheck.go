@@ -45,7 +45,7 @@ type windowCheck struct {
 
 	retired  map[string]toll.Minute  // see ReadRetired
 	baseline map[int]tables.RowCount // rows from before, by plaza
-	rows     rowCheck                // of windows that the outbox no longer tells
+	rows     rowCheck                // of windows that the outbox no longer holds
 
 	due toll.Window // the first that is due and lacks events
 

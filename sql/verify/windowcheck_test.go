@@ -62,7 +62,7 @@ func TestVerifyWindows(t *testing.T) {
 			},
 		},
 		{
-			name: "spoilt types", quick: "window_count", deep: "window_count", text: "read by_type",
+			name: "damaged types", quick: "window_count", deep: "window_count", text: "read by_type",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
 					`UPDATE toll_window SET by_type = '{"car":' WHERE toll_plaza_id = 1 AND kind = 'day'`)
@@ -316,7 +316,7 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 }
 
 // TestVerifyWindowsWhileRunning never takes a running process for a mismatch: events are stored and
-// merged, windows closed and handed over, all at the same time.
+// merged, windows closed and submitted, all at the same time.
 func TestVerifyWindowsWhileRunning(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		batches := 40

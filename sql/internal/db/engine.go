@@ -11,7 +11,7 @@ const (
 	engineEmbedded            // go-mysql-server
 )
 
-// Embedded reports whether the server is go-mysql-server, which is told by its not knowing
+// Embedded reports whether the server is go-mysql-server, which it shows by not knowing
 // @@warning_count.
 func (d *DB) Embedded(ctx context.Context) bool {
 	if k := engineKind(d.engine.Load()); k != engineUnknown {

@@ -10,7 +10,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Numbers of MySQL's errors that the store tells apart.
+// Numbers of MySQL's errors that the store distinguishes.
 const (
 	errAccessDeniedDB = 1044
 	errAccessDenied   = 1045
@@ -32,7 +32,7 @@ const (
 	ErrLocalInfileMaria = 4166
 )
 
-// Explain turns an error of the driver that no retry mends into a [toll.PermanentError] that says
+// Explain turns a non-retryable error of the driver into a [toll.PermanentError] that says
 // what to do, and leaves others as they are.
 func (d *DB) Explain(err error) error {
 	if toll.IsPermanent(err) {

@@ -34,7 +34,7 @@ const lockWaitTimeout = `, innodb_lock_wait_timeout = 5`
 
 // On the timeouts: the server ends the transaction of a host that died without a word, or that is
 // paused, and with it the lock on the cursor that the partition's next owner waits for. Only
-// MariaDB tells such a transaction from a connection that is idle; MySQL ends both after
+// MariaDB distinguishes such a transaction from a connection that is idle; MySQL ends both after
 // wait_timeout. None of our transactions waits for seconds between two statements, or in the middle
 // of the rows that it loads, for which the server waits twice as long as net_read_timeout says.
 

@@ -23,7 +23,7 @@ type Group struct {
 	tables.RowCount
 }
 
-// Scan reads livetolldata, in one scan: beside all the rest, which takes less, where there is a
+// Scan reads livetolldata, in one scan: in parallel with all the rest, which takes less, where there is a
 // snapshot to read it from.
 type Scan struct {
 	Zone    *toll.Zone          // of livetolldata's times
@@ -39,12 +39,12 @@ type Scan struct {
 	ended    chan struct{} // closed by the scan's goroutine
 }
 
-// Bounds of a scan beside the rest.
+// Bounds of a scan in parallel with the rest.
 const (
 	scanBlock  = 512 // groups that are handed on together
 	scanBlocks = 16  // blocks that wait
 	// scanStall is how long the server keeps a scan whose rows are not taken, while plazas of which
-	// others took all memory are read anew.
+	// others took all memory are read again.
 	scanStall = time.Hour
 	// keepAwake is how often the snapshot is used that waits for the scan. MariaDB ends a transaction
 	// that is idle for longer than Open says.

@@ -7,7 +7,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// TestManyGroups: how many groups there may be is told from the states, and never too low.
+// TestManyGroups: how many groups there may be is read from the states, and never too low.
 func TestManyGroups(t *testing.T) {
 	day := toll.WallTime(1644451200)
 	of := func(events int64, minutes int) *toll.State {

@@ -26,10 +26,10 @@ type Meta struct {
 	TopicID       string // as Kafka prints it; empty until the topic is known
 	Timezone      string // IANA name; of the wall clock in livetolldata.timestamp
 	CreatedAt     time.Time
-	// the kinds that are counted, as toll.FormatWindows writes them; empty until a process settles
+	// the kinds that are counted, as toll.FormatWindows writes them; empty until a process records
 	// them
 	Windows string
-	// how far behind its partition's clock an event is still on time; settled with the windows
+	// how far behind its partition's clock an event is still on time; recorded with the windows
 	Lateness time.Duration
 
 	Resetting resetState
