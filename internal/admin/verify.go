@@ -9,7 +9,6 @@ import (
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
-	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -57,7 +56,7 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 		return nil, err
 	}
 	in := verify.Input{Deep: deep, Passed: passed}
-	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, store, con.Location); err != nil {
+	if in.Windows, in.Zones, err = store.StoredWindows(ctx, con.Location); err != nil {
 		return nil, err
 	}
 	steps.Begin("comparing the topic's log with what is stored")

@@ -254,7 +254,7 @@ func (d *demo) verdict(ctx context.Context) (exact bool, err error) {
 		return false, err
 	}
 	in := verify.Input{States: states, Deep: true}
-	if in.Windows, in.Zones, err = pipeline.StoredWindows(ctx, d.store, time.UTC); err != nil {
+	if in.Windows, in.Zones, err = d.store.StoredWindows(ctx, time.UTC); err != nil {
 		return false, err
 	}
 	report, err := d.store.Verify(ctx, in)

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/tollstream/tollstream/sql"
@@ -72,50 +71,11 @@ func (p *pipeline) openResults(ctx context.Context) (topology.Results, error) {
 	for _, plaza := range configured {
 		plazas[plaza.ID] = plaza
 	}
-	if t.PlazaZones, err = plazaZones(configured, t.Zone.Location()); err != nil {
+	if t.PlazaZones, err = sql.PlazaZones(configured, t.Zone.Location()); err != nil {
 		return nil, err
 	}
 	return store.Results(t.TopicID, results.Config{
 		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazas, PlazaZones: t.PlazaZones,
 		Equivalents: w.Equivalents,
 	}), nil
-}
-
-// StoredWindows returns the kinds of windows that a database has results of, and the zones that
-// plazas' windows align to: nil as long as no process has fixed them.
-func StoredWindows(ctx context.Context, store *sql.Store,
-	database *time.Location) ([]toll.WindowKind, *toll.ZoneSet, error) {
-	meta, err := store.Meta(ctx)
-	if err != nil || meta.Windows == "" {
-		return nil, nil, err
-	}
-	kinds, err := toll.ParseWindows(meta.Windows)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the windows that the database has: %w", err)
-	}
-	plazas, err := store.ConfiguredPlazas(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	zones, err := plazaZones(plazas, database)
-	if err != nil {
-		return nil, nil, err
-	}
-	return kinds, toll.NewZoneSet(toll.NewZone(database), zones), nil
-}
-
-// plazaZones returns the zones of the plazas that have another than the database's.
-func plazaZones(plazas []toll.Plaza, database *time.Location) (map[int16]*toll.Zone, error) {
-	zones := map[int16]*toll.Zone{}
-	for _, p := range plazas {
-		if p.Timezone == "" || p.Timezone == database.String() {
-			continue
-		}
-		location, err := time.LoadLocation(p.Timezone)
-		if err != nil {
-			return nil, toll.Permanent("correct its timezone in the plazas file", "plaza %d: %w", p.ID, err)
-		}
-		zones[p.ID] = toll.NewZone(location)
-	}
-	return zones, nil
 }
