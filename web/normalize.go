@@ -15,8 +15,8 @@ import (
 // maxProblems is how many problems of a verification are shown. Beyond that, the log is the place.
 const maxProblems = 100
 
-// normalizer makes what a source returns fit to be encoded: times by the right clock, figures rounded
-// and finite, nothing nil that is a list.
+// normalizer makes what a source returns fit to be encoded: times by the right clock, figures
+// rounded and finite, lists never nil.
 type normalizer struct {
 	mu    sync.Mutex
 	zones map[string]*time.Location // nil for a name that does not exist

@@ -38,7 +38,7 @@ func (v *View) Collect(ch chan<- prometheus.Metric) {
 	m := metrics{ch, "tollstream_view"}
 	m.gauge("board_timestamp_seconds", "When these figures were read.", unixSeconds(b.At))
 	if b.StreamTime != nil {
-		m.gauge("stream_timestamp_seconds", "The event time that the stream has come to.",
+		m.gauge("stream_timestamp_seconds", "Stream time: the event time that the stream has reached.",
 			unixSeconds(*b.StreamTime))
 		if b.Watermark != nil {
 			m.gauge("watermark_timestamp_seconds",
@@ -57,21 +57,21 @@ func collectVerification(m metrics, b *board.Board) {
 	v := &b.Verification
 	m.gauge("events", "Events that the group table counts.", float64(b.Events))
 	m.gauge("in_flight", "Events that are stored and not yet counted.", float64(v.InFlight))
-	m.gauge("dead_letters", "Records that were rejected, when they were counted last.",
+	m.gauge("dead_letters", "Rejected records when they were counted last.",
 		float64(b.DeadLetters))
 	if v.Rows != nil {
 		m.gauge("rows", "Rows of livetolldata when they were counted last.", float64(*v.Rows))
 		m.gauge("rows_counted_timestamp_seconds", "When the rows were counted last.",
 			unixSeconds(*v.CheckedAt))
 	}
-	verdict := m.gauges("verification", "Whether this is the verdict on the figures: 1 or 0.",
+	verdict := m.gauges("verification", "1 for the current verdict on the figures, else 0.",
 		"status")
 	for _, status := range []board.Status{board.Exact, board.InFlight, board.Mismatch} {
 		verdict(oneIf(v.Status == status), string(status))
 	}
-	m.gauge("problems", "What the verification found wrong, one for each plaza and kind of problem.",
+	m.gauge("problems", "Problems that the verification found, one for each plaza and kind.",
 		float64(len(v.Problems)))
-	m.gauge("plazas_mismatched", "Plazas whose rows and counts don't agree.",
+	m.gauge("plazas_mismatched", "Plazas whose rows and counts disagree.",
 		float64(len(b.Mismatches())))
 }
 
@@ -92,9 +92,9 @@ func (v *View) collectPlazas(m metrics, b *board.Board) {
 		return cmp.Or(cmp.Compare(q.Total, p.Total), cmp.Compare(p.ID, q.ID))
 	})
 	flow := m.gauges("plaza_flow_vehicles_per_hour",
-		"Flow of the last quarter of an hour, of the plazas with most vehicles so far.", "plaza")
+		"Flow of the last quarter of an hour, of the plazas with the most vehicles so far.", "plaza")
 	vc := m.gauges("plaza_vc_ratio",
-		"Demand by capacity, of the plazas with most vehicles so far.", "plaza")
+		"Demand over capacity, of the plazas with the most vehicles so far.", "plaza")
 	for _, p := range plazas[:min(len(plazas), v.Plazas)] {
 		name := strconv.Itoa(p.ID)
 		if p.FlowKnown {

@@ -16,7 +16,8 @@ import (
 )
 
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
-	"img-src 'self' data:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
+	"img-src 'self' data:; connect-src 'self'; " +
+	"base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 
 // guard checks each request before its handler runs. The order matters: nothing of a request is
 // parsed before it is known to be small and harmless, and nothing is disclosed before
