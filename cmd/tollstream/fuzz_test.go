@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bytes"
-	"encoding/json"
 	"strings"
 	"testing"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/internal/command"
@@ -94,54 +91,6 @@ func FuzzCommandLine(f *testing.F) {
 		}
 		if !line.Help && !line.Version && len(line.Path) == 0 {
 			t.Fatalf("%q names no command and is accepted", words)
-		}
-	})
-}
-
-// FuzzOutput: whatever text is stored, what shows it in a table, in JSON or on the screen lets
-// nothing of it act, loses nothing, and takes memory by its size.
-func FuzzOutput(f *testing.F) {
-	corpus.Add(f)
-	for _, text := range []string{
-		"car", "\x1b[2J\x1b]52;c;cm0=\x07", "\u009b31m", "a\x00b\r\n", "\u202ekcurt\u2066x\u2069",
-		"\xed\xa0\xbd", "\xff\xfe", "\xc0\x80", `\ud800`, "\u2028\u2029",
-		"\U000e0041tag", "e\u0301", "\u05d0\u05d1", "<script>&amp;", "\U0001f69b", "\x7f\x85",
-	} {
-		f.Add(text)
-	}
-	acts := func(r rune) bool {
-		return r != '\n' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
-	}
-	f.Fuzz(func(t *testing.T, out string) {
-		for name, shown := range map[string]string{"escaped": text.Escape(out),
-			"in a cell": text.Cell(out)} {
-			if !utf8.ValidString(shown) || strings.ContainsFunc(shown, func(r rune) bool {
-				return r == '\n' || acts(r)
-			}) {
-				t.Fatalf("%q is %s %q", out, name, shown)
-			}
-			if len(shown) > 10*len(out)+10 {
-				t.Fatalf("%d bytes are %s %d", len(out), name, len(shown))
-			}
-		}
-		var b bytes.Buffer
-		value := map[string]string{out: out}
-		if err := text.WriteJSON(&b, value); err != nil {
-			t.Fatal(err)
-		}
-		if !utf8.Valid(b.Bytes()) || bytes.ContainsFunc(b.Bytes(), acts) {
-			t.Fatalf("%q is the JSON %q", out, b.Bytes())
-		}
-		var again map[string]string
-		if err := json.Unmarshal(b.Bytes(), &again); err != nil || len(again) != 1 {
-			t.Fatalf("%q is the JSON %q: %v", out, b.Bytes(), err)
-		}
-		for key, got := range again {
-			if valid := strings.ToValidUTF8(out, ""); utf8.ValidString(out) &&
-				(got != out || key != out) ||
-				strings.ReplaceAll(got, "\ufffd", "") != strings.ReplaceAll(valid, "\ufffd", "") {
-				t.Fatalf("%q became %q: %q", out, key, got)
-			}
 		}
 	})
 }

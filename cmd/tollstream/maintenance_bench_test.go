@@ -10,12 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-	"github.com/tollstream/tollstream/sql/retention"
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/retention"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -27,7 +25,7 @@ func BenchmarkCompact(b *testing.B) {
 	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
 	p := newPipeline(b, time.UTC)
 	con := p.Connection()
-	store, err := con.OpenStore(ingest.LoadAuto, slog.New(slog.DiscardHandler))
+	store, err := con.OpenStore(slog.New(slog.DiscardHandler))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -128,8 +126,9 @@ func BenchmarkCompact(b *testing.B) {
 		size("before")
 		compact("packed", retention.CompactOptions{Keep: 365 * 24 * time.Hour})
 		compact("added-up",
-			retention.CompactOptions{States: states, Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes),
-				Keep: time.Hour, KeepBytes: 1 << 30})
+			retention.CompactOptions{States: states,
+				Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes),
+				Keep:   time.Hour, KeepBytes: 1 << 30})
 		compact("all-folded", retention.CompactOptions{States: states, Before: until, Keep: time.Hour,
 			KeepBytes: 1 << 30})
 		began := time.Now()

@@ -12,7 +12,6 @@ import (
 
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
-	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -74,7 +73,7 @@ func TestMaintenance(t *testing.T) {
 	con := p.Connection()
 	var warnings strings.Builder
 	log := slog.New(slog.NewTextHandler(&warnings, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	store, err := con.OpenStore(ingest.LoadAuto, log)
+	store, err := con.OpenStore(log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,8 +84,10 @@ func TestMaintenance(t *testing.T) {
 	}
 	stats := maintenance.NewStats()
 	topo := topology.DefaultConfig()
-	topo.Cluster, topo.Topic, topo.Group, topo.TopicID = con.Cluster, con.Topic, con.Group, meta.TopicID
-	topo.Windows, topo.Lateness, topo.Idle = pipeline.DefaultWindows().Kinds, meta.Lateness, time.Second
+	topo.Cluster, topo.Topic, topo.Group, topo.TopicID = con.Cluster, con.Topic, con.Group,
+		meta.TopicID
+	topo.Windows, topo.Lateness, topo.Idle = pipeline.DefaultWindows().Kinds, meta.Lateness,
+		time.Second
 	topo.Log = log
 	cfg := maintenance.Config{Topology: topo, Retention: maintenance.DefaultRetention(), Store: store,
 		Writer: store.Writer(meta.TopicID), Stats: stats}

@@ -86,7 +86,7 @@ func process(c *cli.Context) error {
 		return err
 	}
 	cfg.Topology.Log, cfg.Topology.Stats = log, monitor.NewStats()
-	load, err := ingest.ParseLoadMode(command.Setting(c, "load", "auto"))
+	con.Load, err = ingest.ParseLoadMode(command.Setting(c, "load", "auto"))
 	if err != nil {
 		return hint.Usagef("--load: %v", err)
 	}
@@ -108,7 +108,7 @@ func process(c *cli.Context) error {
 		return err
 	}
 	defer stopMetrics()
-	if cfg.Store, err = con.OpenStore(load, log); err != nil {
+	if cfg.Store, err = con.OpenStore(log); err != nil {
 		return err
 	}
 	defer cfg.Store.Close()

@@ -24,7 +24,6 @@ import (
 	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -101,7 +100,7 @@ func (p *testbed) process() {
 		toll.NewZone(con.Location)
 	cfg.Instance, cfg.StateDir = "test", filepath.Join(p.dir, "state")
 	cfg.Log, cfg.NewToken, cfg.Format = slog.New(slog.DiscardHandler), sql.NewToken, codecs.Auto
-	store, err := con.OpenStore(ingest.LoadAuto, cfg.Log)
+	store, err := con.OpenStore(cfg.Log)
 	if err != nil {
 		p.t.Fatal(err)
 	}

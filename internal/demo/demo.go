@@ -93,7 +93,7 @@ func Run(ctx context.Context, cfg Config) (exact bool, err error) {
 	fmt.Fprintf(cfg.Out, "Kafka at %s, %s at %s\n", servers.Broker.Addr(), name,
 		servers.Database.Addr())
 	d := &demo{cfg: cfg, con: servers.Connection(), plazas: emit.SamplePlazas()}
-	if d.store, err = d.con.OpenStore(ingest.LoadAuto, quiet); err != nil {
+	if d.store, err = d.con.OpenStore(quiet); err != nil {
 		return false, err
 	}
 	defer d.store.Close()

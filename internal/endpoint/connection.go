@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-
 	"github.com/IBM/sarama"
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
@@ -22,6 +20,7 @@ import (
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -47,6 +46,7 @@ type Connection struct {
 	DSN      string      // holds the password: never print it, see address
 	MySQLTLS *tls.Config // nil for that of the DSN
 	Location *time.Location
+	Load     ingest.LoadMode // how rows are loaded; the zero value lets the server decide
 	// TimezoneSet reports whether the settings name the timezone, which the database must then have.
 	TimezoneSet bool
 }
@@ -252,7 +252,7 @@ func WithStore(c *cli.Context, do func(con Connection, store *sql.Store) error) 
 	if err != nil {
 		return err
 	}
-	store, err := con.OpenStore(ingest.LoadAuto, command.Warnings(c.App.ErrWriter))
+	store, err := con.OpenStore(command.Warnings(c.App.ErrWriter))
 	if err != nil {
 		return err
 	}

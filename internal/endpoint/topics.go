@@ -4,8 +4,6 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
@@ -77,7 +75,7 @@ func Init(ctx context.Context, con Connection, t kafka.Topics, log *slog.Logger,
 			return err
 		}
 	}
-	store, err := con.OpenStore(ingest.LoadAuto, log)
+	store, err := con.OpenStore(log)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,6 @@ import (
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -182,7 +181,7 @@ const (
 
 // wait returns nil when ctx ends, or an error when the database has died.
 func (s *Sandbox) wait(ctx context.Context) error {
-	store, err := s.Connection().OpenStore(ingest.LoadAuto, s.cfg.Log)
+	store, err := s.Connection().OpenStore(s.cfg.Log)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 // Cell makes a text fit for a cell of a full screen, where it must take the same number of columns
 // on every terminal. It is stricter than [Escape]: besides control characters it escapes what
 // terminals differ about, see [Steady], unless composing it with the character before helps.
-func Cell(s string) string { return EscapeUnless(Steady, norm.NFC.String(s)) }
+func Cell(s string) string { return escapeUnless(Steady, norm.NFC.String(s)) }
 
 // Steady reports whether all terminals show a character in the same number of columns, where it
 // stands. They differ about marks that join the character before them, scripts that are written

@@ -19,11 +19,11 @@ func OneLine(s string) string {
 // Escape makes a text safe for a terminal: control characters, escape sequences, characters that
 // turn the direction of writing or can't be seen, and bytes that are no UTF-8 come out as Go writes
 // them in a string, \x1b.
-func Escape(s string) string { return EscapeUnless(Printable, s) }
+func Escape(s string) string { return escapeUnless(Printable, s) }
 
-// EscapeUnless escapes bytes that are no UTF-8 and all characters but ASCII's visible ones and
+// escapeUnless escapes bytes that are no UTF-8 and all characters but ASCII's visible ones and
 // those that may be kept.
-func EscapeUnless(keep func(rune) bool, s string) string {
+func escapeUnless(keep func(rune) bool, s string) string {
 	if isPlainText(s) {
 		return s
 	}

@@ -9,13 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/sql"
-	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/table"
@@ -79,7 +77,7 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 func Check[T interface{ Close() }](ctx context.Context, cfg *Config,
 	open func() (T, error)) (_ *sql.Store, table T, err error) {
 	var none T
-	store, err := cfg.OpenStore(ingest.LoadAuto, cfg.Log)
+	store, err := cfg.OpenStore(cfg.Log)
 	if err != nil {
 		return nil, none, err
 	}
