@@ -20,9 +20,6 @@ func (s *Store) Migrate(ctx context.Context, from int, all []Migration) ([]strin
 	return s.migrate(ctx, from, all)
 }
 
-// FirstStatements returns the statements of the first migration.
-func FirstStatements() []string { return migrations[0].statements }
-
 // WithoutKeys returns a statement that creates a table without its secondary keys.
 func WithoutKeys(statement string) string {
 	t := parseSchema(statement + ";")[0]

@@ -652,7 +652,7 @@ func TestRunIsMinuteByMinute(t *testing.T) {
 		got := a.Run(panes, from, until, by)
 		var want []Transition
 		for end := from + 1; end <= until; end++ {
-			m := MeasureAt(panes, end, by.Plaza, DefaultEquivalents())
+			m := measureAt(panes, end, by.Plaza, DefaultEquivalents())
 			usual := Usual{}
 			if by.Usual != nil {
 				usual = UsualAt(z, end, by.Usual)

@@ -33,3 +33,16 @@ func (a *Assessment) assess(m Measure) (Transition, bool) {
 	}
 	return change, said == changed
 }
+
+// measureAt returns the measure of a plaza at the end of a minute, from panes of a minute,
+// ascending. A minute without a pane is one without a vehicle.
+func measureAt(panes []toll.Pane, end toll.Minute, plaza toll.Plaza, eq Equivalents) Measure {
+	var sum tally
+	for i := range panes {
+		p := &panes[i]
+		if ago := int64(end) - int64(p.Start); ago > 0 && ago <= toll.MeasureSpan {
+			sum.add(3-int(ago-1)/toll.Quarter, p, 1, eq)
+		}
+	}
+	return sum.measure(end, &plaza)
+}

@@ -159,19 +159,6 @@ func (m *Measure) Against(u Usual) {
 	}
 }
 
-// MeasureAt returns the measure of a plaza at the end of a minute, from panes of a minute,
-// ascending. A minute without a pane is one without a vehicle.
-func MeasureAt(panes []toll.Pane, end toll.Minute, plaza toll.Plaza, eq Equivalents) Measure {
-	var sum tally
-	for i := range panes {
-		p := &panes[i]
-		if ago := int64(end) - int64(p.Start); ago > 0 && ago <= toll.MeasureSpan {
-			sum.add(3-int(ago-1)/toll.Quarter, p, 1, eq)
-		}
-	}
-	return sum.measure(end, &plaza)
-}
-
 // Slider returns the measures of one end after another, in steps that cost what the panes cost that
 // come in and go out.
 type Slider struct {
@@ -187,7 +174,8 @@ func NewSlider(panes []toll.Pane, plaza toll.Plaza, eq Equivalents) *Slider {
 	return &Slider{panes: panes, plaza: plaza, eq: eq}
 }
 
-// MeasureAt returns what the function [MeasureAt] does. Ends must not descend from call to call.
+// MeasureAt returns the measure of the plaza at the end of a minute. A minute without a pane is one
+// without a vehicle. Ends must not descend from call to call.
 func (s *Slider) MeasureAt(end toll.Minute) Measure {
 	for q := len(s.marks) - 1; q >= 0; q-- {
 		// of quarter q; what lies before it is of the one before

@@ -136,7 +136,7 @@ func TestMeasureAt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			m := MeasureAt(c.panes, c.end, c.plaza, eq)
+			m := measureAt(c.panes, c.end, c.plaza, eq)
 			got := fmt.Sprintf(
 				"%d/%d heavy %d/%d flow %.4g headway %s share %s f %.4g PHF %s v %.4g demand %.4g v/c %s",
 				m.Count15, m.Count60, m.Heavy15, m.Heavy60, m.FlowPerHour, show(m.HeadwaySeconds),
@@ -170,13 +170,13 @@ func TestMeasureAgainst(t *testing.T) {
 }
 
 func TestMeasureJSON(t *testing.T) {
-	nothing := MeasureAt(nil, 100, toll.Plaza{ID: 7}, nil)
+	nothing := measureAt(nil, 100, toll.Plaza{ID: 7}, nil)
 	text, err := json.Marshal(nothing)
 	if want :=
 		`{"plaza":7,"end":100,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":1,"passenger_car_flow":0,"demand":0}`; err != nil || string(text) != want {
 		t.Errorf("%v\ngot  %s\nwant %s", err, text, want)
 	}
-	full := MeasureAt([]toll.Pane{mixed(99, toll.TypeCount{Type: "car", Count: 5},
+	full := measureAt([]toll.Pane{mixed(99, toll.TypeCount{Type: "car", Count: 5},
 		toll.TypeCount{Type: "truck", Count: 2})}, 100,
 		toll.Plaza{ID: 7, Lanes: 3}, DefaultEquivalents())
 	full.Against(Usual{Median: 7, MAD: 1, N: 5}) // z is 0, and there all the same
@@ -222,7 +222,7 @@ func TestSliderIsMeasureAt(t *testing.T) {
 			if round%2 == 1 && r.IntN(3) == 0 {
 				end += toll.Minute(r.IntN(150))
 			}
-			got, want := slider.MeasureAt(end), MeasureAt(panes, end, plaza, eq)
+			got, want := slider.MeasureAt(end), measureAt(panes, end, plaza, eq)
 			if !reflect.DeepEqual(got, want) {
 				t.Fatalf("round %d, end %d\ngot  %+v\nwant %+v", round, end, got, want)
 			}
