@@ -259,7 +259,7 @@ type Quarter struct {
 	// nil where it has not begun, or nothing is known of it
 	Count  *int64           `json:"count"`
 	ByType map[string]int64 `json:"by_type"` // of Count, by vehicle type
-	// vehicles; nil with too few weeks to tell, as the next two
+	// vehicles; nil with too few weeks, as the next two
 	UsualMedian *float64 `json:"usual_median"`
 	UsualLow    *float64 `json:"usual_low"`  // median − 3·[traffic.Usual.Scale], not below 0
 	UsualHigh   *float64 `json:"usual_high"` // median + 3·scale

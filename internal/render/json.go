@@ -68,13 +68,13 @@ type plazaJSON struct {
 	TooLate      int64            `json:"too_late"`     // in no window
 	Ahead        int64            `json:"ahead"`        // ran ahead of the clock of their partition
 	LeadSeconds  int64            `json:"lead_seconds"` // by how much the last of these did
-	Congestion   *congestionJSON  `json:"congestion"`   // null as long as no minute was judged
+	Congestion   *congestionJSON  `json:"congestion"`   // null before the first minute was judged
 	Transitions  []transitionJSON `json:"transitions,omitzero"`
 	Windows      []windowJSON     `json:"windows,omitzero"`
 	Verification board.Check      `json:"verification"`
 }
 
-// congestionJSON is how a plaza stands. Figures are of the 15 minutes before until, phf of the
+// congestionJSON is the state of a plaza. Figures are of the 15 minutes before until, phf of the
 // hour; null is not known.
 type congestionJSON struct {
 	State          traffic.State  `json:"state"` // no_data, free, busy, saturated, below_usual

@@ -87,7 +87,7 @@ func About(p *board.Plaza) string {
 // changesShown is how many changes of congestion are shown.
 const changesShown = 3
 
-// writeState prints how the plaza stands, since when, and why.
+// writeState prints the state of the plaza, since when, and why.
 func writeState(t *strings.Builder, b *board.Board, p *board.Plaza, width int) {
 	a := p.Assessment
 	at := func(m toll.Minute) string { return board.ClockTime(p.Location, m.Time(), b.Now()) }

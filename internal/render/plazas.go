@@ -255,7 +255,7 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 	}
 	if has(func(p *board.Plaza) bool { return p.Assessment != nil }) {
 		marked := has(func(p *board.Plaza) bool {
-			return p.Measure != nil && troubled(p.State)
+			return p.Measure != nil && needsAttention(p.State)
 		})
 		add(0, table.Left("state"), func(p *board.Plaza) string { return stateMark(p, marked) })
 	}
@@ -304,7 +304,7 @@ func stateMark(p *board.Plaza, marked bool) string {
 			state += "*"
 		case p.Assessment.State == traffic.BelowUsual:
 			mark = "▼ "
-		case troubled(p.Assessment.State):
+		case needsAttention(p.Assessment.State):
 			mark = "▲ "
 		}
 	}
@@ -314,8 +314,10 @@ func stateMark(p *board.Plaza, marked bool) string {
 	return mark + state
 }
 
-// troubled reports whether a state asks for someone to look at the plaza.
-func troubled(s traffic.State) bool { return s == traffic.Saturated || s == traffic.BelowUsual }
+// needsAttention reports whether a state is one that someone should look at.
+func needsAttention(s traffic.State) bool {
+	return s == traffic.Saturated || s == traffic.BelowUsual
+}
 
 // legend explains the columns that are shown, in lines.
 func legend(fields []table.Field) []string {

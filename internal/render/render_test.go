@@ -323,7 +323,7 @@ exact: each stored vehicle is counted once; the rows are not counted
   the optional indexes in sql/indexes.sql make the count fast
 `)
 
-	// Judged long ago; a plaza of which minutes were given up; a clock that no timezone explains.
+	// Judged long ago; a plaza some of whose minutes are dropped; a clock that no timezone explains.
 	old := &f.b.Plazas[0]
 	old.Assessment.Since, old.Assessment.Until, old.Assessment.Last.End = f.now-99, f.now-90, f.now-90
 	old.Counts.Minutes.From = f.now - 30

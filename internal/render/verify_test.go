@@ -49,7 +49,7 @@ took 1.67 s; checksums of the rows not compared (--deep does)
 		"events     1,234,567  stored, by 12 batches, compacted into 3 rows\n",
 		"pruned           567  rows deleted by tollstream prune\n",
 		"windows       29,930  checked; 1,200 older ones can't be, their minutes were rolled up\n")
-	r.Windows = 0 // no process has settled them
+	r.Windows = 0 // no process has set them
 	if strings.Contains(text(), "windows") {
 		t.Error(text())
 	}

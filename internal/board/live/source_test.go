@@ -81,7 +81,7 @@ func TestQuartersOfChange(t *testing.T) {
 		t.Errorf("sparkline %v", row.Sparkline)
 	}
 
-	// What the group table has given up, and the window of which is longer, is not known; a quarter
+	// What the group table has dropped, and whose window is longer, is not known; a quarter
 	// without a window has no vehicles once it has closed.
 	h.quarter, h.p.Counts.Quarters.From = "15m", b.Now()
 	start := toll.MinuteAt(time.Date(2022, 10, 30, 0, 45, 0, 0, time.UTC).Unix())
