@@ -14,7 +14,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/emitter"
 	"github.com/tollstream/tollstream/topology/ingest"
 )
 
@@ -26,7 +26,7 @@ type Retrier struct {
 	format  codecs.Format
 	decoder *codecs.Decoder
 	event   toll.Event // decoded last
-	emitter *topology.Emitter
+	emitter *emitter.Emitter
 }
 
 // NewRetrier returns a retrier of payloads of a format. It refuses a database that is not of this
@@ -69,8 +69,8 @@ func (r *Retrier) contentType(payload []byte) string {
 }
 
 func (r *Retrier) open(ctx context.Context) (err error) {
-	r.emitter, err = topology.NewEmitter(ctx,
-		topology.EmitterConfig{Cluster: r.con.Cluster, Topic: r.con.Topic, Location: r.con.Location})
+	r.emitter, err = emitter.New(ctx,
+		emitter.Config{Cluster: r.con.Cluster, Topic: r.con.Topic, Location: r.con.Location})
 	return err
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/emitter"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -82,7 +82,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if c, ok := f.(io.Closer); ok {
 		defer c.Close()
 	}
-	e, err := topology.NewEmitter(ctx, topology.EmitterConfig{
+	e, err := emitter.New(ctx, emitter.Config{
 		Cluster: cfg.Cluster, Topic: cfg.Topic, Format: format, Location: cfg.Location,
 		OnAway: func(err error) { con.warn("waiting for Kafka: %v", err) },
 		OnBack: func() { con.warn("Kafka accepts events again") },
@@ -139,7 +139,7 @@ func (s *steadyFeed) done() (at, length int64) { return s.n, s.count }
 type run struct {
 	cfg     *Config
 	feed    feed
-	emitter *topology.Emitter
+	emitter *emitter.Emitter
 	con     *console
 	pace    *pacer
 	out     *bufio.Writer // sentences

@@ -1,4 +1,5 @@
-package topology
+// Package emitter sends events to their topic, each stored once and in order.
+package emitter
 
 import (
 	"context"
@@ -19,8 +20,8 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// EmitterConfig says where an [Emitter] sends events, and how they are written.
-type EmitterConfig struct {
+// Config says where an [Emitter] sends events, and how they are written.
+type Config struct {
 	Cluster kafka.Cluster
 	Topic   string
 	// Format of the events: CSV, JSON or Protobuf; Auto is CSV. JSON and Protobuf are sent with a
@@ -36,9 +37,9 @@ type EmitterConfig struct {
 	OnBack func()
 }
 
-// EmitterStats counts events. What is in none of Acknowledged and Failed is still on its way, or,
+// Stats counts events. What is in none of Acknowledged and Failed is still on its way, or,
 // after Close, may or may not be in the topic.
-type EmitterStats struct {
+type Stats struct {
 	Emitted      int64
 	Acknowledged int64 // in the topic, on all replicas, exactly once
 	Failed       int64 // refused by the broker: not in the topic
@@ -97,9 +98,9 @@ func (c *emitCodec) Encode(value any) ([]byte, error) {
 	return c.EventCodec.Encode(value)
 }
 
-// NewEmitter connects an emitter. It waits until Kafka answers, or ctx ends. That the topic does
+// New connects an emitter. It waits until Kafka answers, or ctx ends. That the topic does
 // not exist is a [toll.PermanentError]; it is never created.
-func NewEmitter(ctx context.Context, cfg EmitterConfig) (*Emitter, error) {
+func New(ctx context.Context, cfg Config) (*Emitter, error) {
 	p, err := connectProducer(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -154,7 +155,7 @@ func (e *Emitter) Key(plaza int16) string {
 }
 
 // monitor.Stats returns the counts up to now.
-func (e *Emitter) Stats() EmitterStats { return e.producer.stats() }
+func (e *Emitter) Stats() Stats { return e.producer.stats() }
 
 // Flush waits until all that was emitted is acknowledged or failed, or ctx ends. It returns the
 // first failure.
@@ -172,7 +173,7 @@ func (e *Emitter) Close(ctx context.Context) error {
 }
 
 // connectProducer waits until Kafka answers.
-func connectProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, error) {
+func connectProducer(ctx context.Context, cfg Config) (*eventProducer, error) {
 	away, started := false, time.Now()
 	connect := func() (*eventProducer, error) {
 		p, err := dialProducer(ctx, cfg)
@@ -201,7 +202,7 @@ func connectProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, er
 }
 
 // dialProducer makes one attempt.
-func dialProducer(ctx context.Context, cfg EmitterConfig) (*eventProducer, error) {
+func dialProducer(ctx context.Context, cfg Config) (*eventProducer, error) {
 	admin, err := cfg.Cluster.Connect(ctx)
 	if err != nil {
 		return nil, err

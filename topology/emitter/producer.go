@@ -1,4 +1,4 @@
-package topology
+package emitter
 
 import (
 	"cmp"
@@ -49,7 +49,7 @@ var errSlow = errors.New("no answer")
 //
 // Records are gathered in chunks, which saves an allocation, a callback and a promise each.
 type eventProducer struct {
-	cfg     EmitterConfig
+	cfg     Config
 	cl      *kgo.Client
 	headers []kgo.RecordHeader
 	stopped func() // ends the watch and the client, once
@@ -83,7 +83,7 @@ const (
 	chunkBytes   = 64 << 10
 )
 
-func newEventProducer(cfg EmitterConfig, batchBytes int) (*eventProducer, error) {
+func newEventProducer(cfg Config, batchBytes int) (*eventProducer, error) {
 	p := &eventProducer{cfg: cfg, keys: map[string][]byte{}, freed: make(chan struct{})}
 	if cfg.Format == codecs.JSON || cfg.Format == codecs.Protobuf {
 		p.headers = []kgo.RecordHeader{{Key: codecs.ContentTypeHeader,
@@ -263,9 +263,9 @@ func (p *eventProducer) fails(r *kgo.Record, err error) {
 	}
 }
 
-func (p *eventProducer) stats() EmitterStats {
+func (p *eventProducer) stats() Stats {
 	// Emitted last, so that it is never less than the others.
-	s := EmitterStats{Acknowledged: p.acknowledged.Load(), Failed: p.failed.Load()}
+	s := Stats{Acknowledged: p.acknowledged.Load(), Failed: p.failed.Load()}
 	s.Emitted = p.emitted.Load()
 	return s
 }

@@ -1,4 +1,4 @@
-package topology
+package emitter
 
 import (
 	"context"
@@ -38,12 +38,12 @@ func emitterBroker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, kafka.Clust
 	return c, kafka.Cluster{Brokers: c.ListenAddrs(), ClientID: "test"}
 }
 
-func newTestEmitter(t testing.TB, cfg EmitterConfig) *Emitter {
+func newTestEmitter(t testing.TB, cfg Config) *Emitter {
 	t.Helper()
 	if cfg.Topic == "" {
 		cfg.Topic = "toll"
 	}
-	e, err := NewEmitter(t.Context(), cfg)
+	e, err := New(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func closeEmitter(t testing.TB, e *Emitter) {
 
 func TestEmitterKeepsOrderAndPlacement(t *testing.T) {
 	_, cluster := emitterBroker(t)
-	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	e := newTestEmitter(t, Config{Cluster: cluster})
 	const n = 20_000
 	for i := range n {
 		event := testEvent(i)
@@ -97,7 +97,7 @@ func TestEmitterKeepsOrderAndPlacement(t *testing.T) {
 		}
 	}
 	closeEmitter(t, e)
-	if s := e.Stats(); s != (EmitterStats{Emitted: n, Acknowledged: n}) {
+	if s := e.Stats(); s != (Stats{Emitted: n, Acknowledged: n}) {
 		t.Fatalf("stats %+v", s)
 	}
 	placement := sarama.NewCustomHashPartitioner(kafka.Hasher)("toll") // goka's
@@ -129,7 +129,7 @@ func TestEmitterFormatsAndHeaders(t *testing.T) {
 	for _, format := range []codecs.Format{codecs.JSON, codecs.Protobuf} {
 		t.Run(format.String(), func(t *testing.T) {
 			_, cluster := emitterBroker(t)
-			e := newTestEmitter(t, EmitterConfig{Cluster: cluster, Format: format})
+			e := newTestEmitter(t, Config{Cluster: cluster, Format: format})
 			want := testEvent(1)
 			if err := e.Emit(t.Context(), &want); err != nil {
 				t.Fatal(err)
@@ -150,7 +150,7 @@ func TestEmitterFormatsAndHeaders(t *testing.T) {
 
 func TestEmitterRaw(t *testing.T) {
 	_, cluster := emitterBroker(t)
-	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	e := newTestEmitter(t, Config{Cluster: cluster})
 	payload := []byte("not an event")
 	if err := e.EmitRaw(t.Context(), "4856", payload, goka.Headers{"k": []byte("v")}); err != nil {
 		t.Fatal(err)
@@ -176,7 +176,7 @@ func TestEmitterRaw(t *testing.T) {
 
 func TestEmitterRefusesInvalidEvent(t *testing.T) {
 	_, cluster := emitterBroker(t)
-	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	e := newTestEmitter(t, Config{Cluster: cluster})
 	bad := toll.Event{Time: 0, Vehicle: -1, Type: "car", Plaza: 4000}
 	if err := e.Emit(t.Context(), &bad); err == nil || !strings.Contains(err.Error(), "negative") {
 		t.Fatalf("error %v", err)
@@ -186,7 +186,7 @@ func TestEmitterRefusesInvalidEvent(t *testing.T) {
 
 func TestEmitterMissingTopic(t *testing.T) {
 	_, cluster := emitterBroker(t)
-	_, err := NewEmitter(t.Context(), EmitterConfig{Cluster: cluster, Topic: "nothere"})
+	_, err := New(t.Context(), Config{Cluster: cluster, Topic: "nothere"})
 	var permanent *toll.PermanentError
 	if !errors.As(err, &permanent) || permanent.Hint != "tollstream init" {
 		t.Fatalf("error %#v", err)
@@ -198,7 +198,7 @@ func TestEmitterWaitsForKafka(t *testing.T) {
 	away := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	_, err := NewEmitter(ctx, EmitterConfig{
+	_, err := New(ctx, Config{
 		Cluster: kafka.Cluster{Brokers: []string{"127.0.0.1:1"}}, Topic: "toll",
 		OnAway: func(err error) { away <- err }, // would block if called twice
 	})
@@ -223,7 +223,7 @@ func TestEmitterOutage(t *testing.T) {
 		}
 		return nil, nil, false
 	})
-	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	e := newTestEmitter(t, Config{Cluster: cluster})
 	const n = 3000
 	for i := range n {
 		event := testEvent(i)
@@ -250,7 +250,7 @@ func TestEmitterOutage(t *testing.T) {
 // TestEmitterGivesUp closes while the broker answers nothing.
 func TestEmitterGivesUp(t *testing.T) {
 	c, cluster := emitterBroker(t)
-	e := newTestEmitter(t, EmitterConfig{Cluster: cluster})
+	e := newTestEmitter(t, Config{Cluster: cluster})
 	event := testEvent(1)
 	if err := e.Emit(t.Context(), &event); err != nil {
 		t.Fatal(err)
@@ -274,7 +274,7 @@ func TestEmitterGivesUp(t *testing.T) {
 	if took := time.Since(started); took > 30*time.Second {
 		t.Fatalf("took %v", took)
 	}
-	if s := e.Stats(); s != (EmitterStats{Emitted: 11, Acknowledged: 1}) {
+	if s := e.Stats(); s != (Stats{Emitted: 11, Acknowledged: 1}) {
 		t.Fatalf("stats %+v", s)
 	}
 }
@@ -290,7 +290,7 @@ func TestEmitterRecordTooLarge(t *testing.T) {
 		map[string]string{maxMessageBytes: "2000"}); err != nil {
 		t.Fatal(err)
 	}
-	e := newTestEmitter(t, EmitterConfig{Cluster: cluster, Topic: "small"})
+	e := newTestEmitter(t, Config{Cluster: cluster, Topic: "small"})
 	big := []byte(strings.Repeat("x", 4000))
 	for i := range 300 {
 		payload := []byte("payload")
@@ -306,7 +306,7 @@ func TestEmitterRecordTooLarge(t *testing.T) {
 	err = e.Close(ctx)
 	s := e.Stats()
 	if !errors.Is(err, sarama.ErrMessageSizeTooLarge) ||
-		s != (EmitterStats{Emitted: 300, Acknowledged: 299, Failed: 1}) {
+		s != (Stats{Emitted: 300, Acknowledged: 299, Failed: 1}) {
 		t.Fatalf("error %v, stats %+v", err, s)
 	}
 }
@@ -334,7 +334,7 @@ func benchEvents() []toll.Event {
 
 func BenchmarkEmit(b *testing.B) {
 	b.Run("goka", func(b *testing.B) {
-		e := newTestEmitter(b, EmitterConfig{Cluster: benchCluster(b)})
+		e := newTestEmitter(b, Config{Cluster: benchCluster(b)})
 		events := benchEvents()
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
