@@ -228,7 +228,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 				for p := range s.sources {
 					s.openSource(p)
 				}
-			case 3: // a rebalance, with some hand-overs under way
+			case 3: // a rebalance, with some submissions under way
 				taken := s.windows.take()
 				s.windows.reset()
 				s.published = must(s.windows.settle(context.Background(), taken, s.published))
@@ -519,7 +519,7 @@ type plazaLoad struct {
 	days     int                               // of traffic
 	every    toll.Minute                       // minutes that a batch holds
 	stuck    bool                              // the watermark stands still after an hour
-	outage   bool                              // what is handed over is never stored, after an hour
+	outage   bool                              // what is submitted is never stored, after an hour
 	each     func(rng *rand.Rand, e *crossing) // changes an event
 	typeName func(n int) string
 }

@@ -21,9 +21,9 @@ import (
 //
 // A plaza's state says which windows are due once the stream's watermark has passed their end:
 // after each delta, and for plazas that have gone quiet when goka visits all of them. What is due
-// is handed over to one goroutine, which stores it and publishes what it made. Only then does the
-// state take note, so after a crash something may be handed over again, which changes nothing (see
-// toll.Revise), and nothing is ever left out. At most one hand-over of a plaza is under way, so a
+// is submitted to one goroutine, which stores it and publishes what it made. Only then does the
+// state take note, so after a crash something may be submitted again, which changes nothing (see
+// toll.Revise), and nothing is ever left out. At most one submission of a plaza is under way, so a
 // slow database makes them larger and not more. Where many plazas wait, the others' windows stay in
 // their states until there is room.
 type windows struct {
@@ -35,12 +35,12 @@ type windows struct {
 
 	mu      sync.Mutex
 	plazas  map[int16]*plazaWindows // of the session
-	session int                     // counts sessions: a hand-over from before is not noted
-	waiting []handOver
+	session int                     // counts sessions: a submission from before is not noted
+	waiting []submission
 	weight  int  // of those that wait
 	crowded bool // a plaza was passed over since the last visit began, as too much waited
-	under   int  // hand-overs that wait, or are being stored
-	unnoted int  // plazas that are to note that a hand-over was stored
+	under   int  // submissions that wait, or are being stored
+	unnoted int  // plazas that are to note that a submission was stored
 	ending  bool // the stream has ended: what is open closes too, once
 	// up to where windows close by the watermark first, by a horizon from after that
 	end    *toll.Minute
@@ -54,18 +54,34 @@ type windows struct {
 
 // plazaWindows is where the closing of a plaza's windows stands.
 type plazaWindows struct {
-	epoch  uint64
-	under  bool          // a hand-over is under way
-	stored bool          // it was stored, and the state has not noted that
-	more   bool          // it was not all that was due
-	until  toll.Minute   // the state's Done once it has
-	again  []toll.Window // minutes before until that changed since the hand-over
-	all    bool          // all was handed over since the stream ended
-	final  bool          // it was stored too; what comes later is for the next run to close
+	epoch uint64
+	stage stage
+	drain drain
+	more  bool          // what was submitted is not all that was due
+	until toll.Minute   // the state's Done once it has noted what was submitted
+	again []toll.Window // minutes before until that changed since the submission
 }
 
-// handOver is a closing with where it came from.
-type handOver struct {
+// stage is where a submission of a plaza stands.
+type stage int
+
+const (
+	idle      stage = iota // nothing is submitted
+	submitted              // it waits, or is being stored
+	stored                 // the state has not noted that yet
+)
+
+// drain is how far a plaza has closed all its windows after the end of the stream.
+type drain int
+
+const (
+	notDrained drain = iota
+	draining         // all was submitted
+	drained          // and stored; what comes later is for the next run to close
+)
+
+// submission is a closing with where it came from.
+type submission struct {
 	session int
 	closing toll.Closing
 	weight  int // about how many windows it is
@@ -75,11 +91,11 @@ func newWindows(cfg *Config, results Results) *windows {
 	w := &windows{cfg: cfg, results: results, plazas: map[int16]*plazaWindows{},
 		wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: toll.NewZoneSet(cfg.Zone,
 			cfg.PlazaZones)}
-	w.handed() // nothing is left of the run before
+	w.noteDue() // nothing is left of the run before
 	return w
 }
 
-// reset forgets what a session that has ended had under way. The states say what is due.
+// reset forgets what a session that has ended had submitted. The states say what is due.
 func (w *windows) reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -87,11 +103,11 @@ func (w *windows) reset() {
 	w.session++
 	w.under -= len(w.waiting)
 	w.waiting, w.weight, w.unnoted = nil, 0, 0
-	w.handed()
+	w.noteDue()
 }
 
-// handed tells the stats whether anything is left that was handed over.
-func (w *windows) handed() {
+// noteDue has the stats know whether anything is left that was submitted.
+func (w *windows) noteDue() {
 	if w.cfg.Stats != nil {
 		w.cfg.Stats.WindowsDue(w.under > 0)
 	}
@@ -105,33 +121,35 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 	p := w.plazas[plaza]
 	fresh := p == nil
 	if fresh || p.epoch != s.Epoch {
-		if !fresh && p.stored {
+		if !fresh && p.stage == stored {
 			w.unnoted--
 		}
 		p = &plazaWindows{epoch: s.Epoch}
 		w.plazas[plaza] = p
 	}
-	if p.under {
+	if p.stage != idle {
 		for _, d := range merged {
 			p.changed(d.Panes)
 			p.changed(d.LateQuarter)
 		}
 	}
-	if p.stored {
+	if p.stage == stored {
 		s.MarkStored(p.until, p.again)
-		p.under, p.stored, p.more, p.again = false, false, false, nil
-		p.final = p.all
+		p.stage, p.more, p.again = idle, false, nil
+		if p.drain == draining {
+			p.drain = drained
+		}
 		w.unnoted--
 		changed = true
 	}
-	if p.under {
-		w.quiet = w.quiet && p.final
+	if p.stage == submitted {
+		w.quiet = w.quiet && p.drain == drained
 		return changed
 	}
 	h := w.horizons.of(plaza, s)
 	if h == nil {
 		if newest := w.horizons.newest(); newest == nil || s.Epoch >= newest.epoch {
-			w.quiet = w.quiet && p.final // else it is not known yet whether all was merged
+			w.quiet = w.quiet && p.drain == drained // else it is not known yet whether all was merged
 		}
 		if fresh {
 			delete(w.plazas, plaza)
@@ -140,14 +158,14 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 	}
 	if w.weight >= maxWaitingWeight {
 		w.crowded = true
-		w.quiet = w.quiet && p.final
+		w.quiet = w.quiet && p.drain == drained
 		if fresh {
 			delete(w.plazas, plaza)
 		}
 		return changed
 	}
 	closer := toll.Closer{Kinds: w.cfg.Windows, Zone: w.zones.Of(plaza)}
-	until, ending := h.until, w.ending && h.ending && !p.final
+	until, ending := h.until, w.ending && h.ending && p.drain != drained
 	if ending {
 		if w.end == nil {
 			w.end = &h.until
@@ -158,7 +176,7 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 	due := false
 	if ending && s.Done >= until {
 		closing, due = closer.CloseAll(plaza, s)
-		p.all, p.until = true, s.Done
+		p.drain, p.until = draining, s.Done
 	} else if closing, due = closer.Close(plaza, s, until, h.all); due {
 		p.until, p.more = closing.Until, closing.Until < until
 	}
@@ -166,15 +184,17 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 		closing, due = toll.Closing{Plaza: plaza, Epoch: s.Epoch}, true // for what was left unpublished
 		p.until = s.Done
 	}
-	p.final = p.final || p.all && !due
-	w.quiet = w.quiet && p.final
+	if p.drain == draining && !due {
+		p.drain = drained
+	}
+	w.quiet = w.quiet && p.drain == drained
 	if due {
-		p.under = true
-		h := handOver{w.session, closing, closing.Weight(w.cfg.Windows)}
+		p.stage = submitted
+		h := submission{w.session, closing, closing.Weight(w.cfg.Windows)}
 		w.waiting = append(w.waiting, h)
 		w.weight += h.weight
 		w.under++
-		w.handed()
+		w.noteDue()
 		notify(w.wake)
 	}
 	return changed
@@ -187,15 +207,15 @@ func (w *windows) wants(plaza int16) bool {
 	defer w.mu.Unlock()
 	p := w.plazas[plaza]
 	switch {
-	case p != nil && p.stored:
+	case p != nil && p.stage == stored:
 		return true // for the state to take note
-	case p != nil && p.under: // it is waited for
+	case p != nil && p.stage == submitted: // it is waited for
 	case w.weight >= maxWaitingWeight:
 		w.crowded = true
 	default:
 		return true
 	}
-	w.quiet = w.quiet && p != nil && p.final
+	w.quiet = w.quiet && p != nil && p.drain == drained
 	return false
 }
 
@@ -216,7 +236,7 @@ func (w *windows) wantsVisit() bool {
 	return w.unnoted > 0 || w.ending || w.crowded && w.roomy()
 }
 
-// roomy reports whether it is worth a visit to hand over more.
+// roomy reports whether it is worth a visit to submit more.
 func (w *windows) roomy() bool { return w.weight < maxWaitingWeight/2 }
 
 // maxSettle and maxSettleWeight bound what is settled in one transaction: plazas, and about how
@@ -229,8 +249,8 @@ const (
 // maxWaitingWeight bounds what waits to be settled: about how many windows, of some 250 bytes each.
 const maxWaitingWeight = 10 * maxSettleWeight
 
-// take takes hand-overs to be stored.
-func (w *windows) take() []handOver {
+// take takes submissions to be stored.
+func (w *windows) take() []submission {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, weight := 0, 0
@@ -249,19 +269,19 @@ func (w *windows) take() []handOver {
 	return taken
 }
 
-// settled notes that hand-overs were stored and published.
-func (w *windows) settled(taken []handOver) {
+// settled notes that submissions were stored and published.
+func (w *windows) settled(taken []submission) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.under -= len(taken)
-	w.handed()
+	w.noteDue()
 	for _, h := range taken {
 		if h.session != w.session {
 			continue
 		}
-		if p := w.plazas[h.closing.Plaza]; p != nil && p.under && !p.stored &&
+		if p := w.plazas[h.closing.Plaza]; p != nil && p.stage == submitted &&
 			p.epoch == h.closing.Epoch {
-			p.stored = true
+			p.stage = stored
 			w.unnoted++
 			if p.more {
 				notify(w.more)
@@ -280,7 +300,7 @@ func notify(c chan struct{}) {
 	}
 }
 
-// run stores and publishes what is handed over, until ctx ends.
+// run stores and publishes what is submitted, until ctx ends.
 func (w *windows) run(ctx context.Context) {
 	var published []traffic.NoticeRef
 	idle := time.NewTimer(markDelay)
@@ -308,9 +328,9 @@ func (w *windows) run(ctx context.Context) {
 	}
 }
 
-// settle stores hand-overs, however often the database goes away meanwhile, and publishes what that
+// settle stores submissions, however often the database goes away meanwhile, and publishes what that
 // made. It returns what is to be marked as published the next time.
-func (w *windows) settle(ctx context.Context, taken []handOver,
+func (w *windows) settle(ctx context.Context, taken []submission,
 	published []traffic.NoticeRef) ([]traffic.NoticeRef, error) {
 	closings := make([]toll.Closing, len(taken))
 	for i := range taken {

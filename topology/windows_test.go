@@ -9,7 +9,7 @@ import (
 
 // TestWindowsCrowded has the windows of more plazas due than may wait. What waits stays within its
 // bound; the others are passed over, their states as they were, until there is room, and in the end
-// all windows are handed over.
+// all windows are submitted.
 func TestWindowsCrowded(t *testing.T) {
 	const plazas, minutes, start = 300, 600, toll.Minute(27_400_000)
 	cfg := testConfig()
@@ -68,7 +68,7 @@ func TestWindowsCrowded(t *testing.T) {
 	}
 	for i := range states {
 		if n := closed[int16(i)]; n != minutes {
-			t.Errorf("plaza %d: %d windows were handed over, want %d", i, n, minutes)
+			t.Errorf("plaza %d: %d windows were submitted, want %d", i, n, minutes)
 		}
 	}
 	if w.weight != 0 || w.under != 0 || w.unnoted != 0 {

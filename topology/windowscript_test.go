@@ -48,8 +48,8 @@ type fault int
 const (
 	noFault       fault = iota
 	forgetsAgain        // what changes while a submission is under way is not noted
-	cleansEarly         // Dirty is cleared when it is handed over, not once that is stored
-	advancesEarly       // Done is moved on when windows are handed over
+	cleansEarly         // Dirty is cleared when it is submitted, not once that is stored
+	advancesEarly       // Done is moved on when windows are submitted
 )
 
 // streamSource is a source partition.
@@ -266,7 +266,7 @@ func (s *stream) observe() *horizon {
 	return h
 }
 
-// settle stores what was handed over, and publishes what that made.
+// settle stores what was submitted, and publishes what that made.
 func (s *stream) settle() {
 	taken := s.windows.take()
 	s.published = must(s.windows.settle(context.Background(), taken, s.published))
