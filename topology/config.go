@@ -22,7 +22,7 @@ type Config struct {
 	Cluster kafka.Cluster
 	Topic   string // of the events
 	// TopicID is the topic's id that the database has stored events of. A topic that has another was
-	// made again: its offsets mean other records. Empty for not known.
+	// recreated: its offsets mean other records. Empty for not known.
 	TopicID string
 	Group   string // consumer group; the loop and the group table are topics named after it
 
@@ -34,7 +34,7 @@ type Config struct {
 	// deleted while no process runs; it is then restored from Kafka.
 	StateDir string
 
-	// SessionTimeout is how long the group's coordinator waits for a sign of life before it gives this
+	// SessionTimeout is how long the group's coordinator waits for a heartbeat before it gives this
 	// process's partitions to others. A static member that was killed and comes back within it keeps
 	// its place.
 	SessionTimeout time.Duration
@@ -173,7 +173,7 @@ func (c *Config) backOff() backoff.BackOff {
 	return b
 }
 
-// checkTopicID refuses a topic that was made again since the database stored events of it.
+// checkTopicID refuses a topic that was recreated since the database stored events of it.
 func (c *Config) checkTopicID(info kafka.Topic) error {
 	if c.TopicID == "" || info.ID == c.TopicID {
 		return nil

@@ -30,8 +30,8 @@ import (
 // Processor runs the goka group: it stores the events of the topic exactly once and keeps the group
 // table.
 //
-// A goka processor runs once. Processor builds it anew, with growing pauses, after a failure that
-// may pass, and ends with a [toll.PermanentError] after one that won't.
+// A goka processor runs once. Processor rebuilds it with backoff after a retryable failure, and
+// ends with a [toll.PermanentError] after a non-retryable one.
 type Processor struct {
 	cfg     Config
 	store   Store
@@ -60,10 +60,10 @@ func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) 
 		cfg: cfg, store: &observedStore{ingest.Observe(store, stats), store,
 			stats}, results: &observedResults{results,
 			stats}, stats: stats,
-		database: monitor.NewOutage(cfg.Log, "MySQL failed; trying again until it works",
-			"MySQL works again"),
-		kafka: monitor.NewOutage(cfg.Log, "Kafka does not answer; waiting until it does",
-			"Kafka answers again"),
+		database: monitor.NewOutage(cfg.Log, "MySQL failed; retrying with backoff",
+			"MySQL recovered"),
+		kafka: monitor.NewOutage(cfg.Log, "Kafka is unavailable; retrying",
+			"Kafka recovered"),
 	}, nil
 }
 
@@ -108,10 +108,10 @@ func (p *Processor) Run(ctx context.Context) error {
 			pause = 5 * time.Second
 		}
 		p.stats.Restarting()
-		// each standstill is another one, also where it took as long
-		if text := kafka.Brief(err); text != lastText || errors.Is(err, errStoodStill) {
+		// each stall is another one, also where it took as long
+		if text := kafka.Brief(err); text != lastText || errors.Is(err, errStalled) {
 			lastText = text
-			p.cfg.Log.Warn("processing stopped; starting again until it works", "error", text)
+			p.cfg.Log.Warn("processing stopped; restarting with backoff", "error", text)
 		}
 		select {
 		case <-time.After(pause):
@@ -389,8 +389,8 @@ func (r *run) watchTopic(ctx context.Context) {
 // as an outage.
 const kafkaPatience = 5 * time.Second
 
-// describeTopic returns what the cluster says of the topic of events. A broker that stands still
-// says nothing for long.
+// describeTopic returns what the cluster says of the topic of events. A broker that is stalled
+// does not answer for long.
 func (r *run) describeTopic(ctx context.Context) (kafka.Topic, bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, kafkaPatience)
 	defer cancel()
@@ -478,7 +478,7 @@ const (
 	maxSessionTimeout = 5 * time.Minute
 )
 
-// heartbeatInterval returns how often a member of the group gives a sign of life: two of three may
+// heartbeatInterval returns how often a member of the group sends a heartbeat: two of three may
 // be lost.
 func heartbeatInterval(sessionTimeout time.Duration) time.Duration {
 	return sessionTimeout * 3 / 10

@@ -30,7 +30,7 @@ func (g *groupConsumer) Errors() <-chan error { return g.errors }
 // session.
 //
 // goka calls it for one session after the other and waits for five seconds in between, without a
-// sign of life. A member whose session timeout is shorter loses its place meanwhile: with two of
+// heartbeat. A member whose session timeout is shorter loses its place meanwhile: with two of
 // them, each took all partitions from the other for ever. So sessions follow each other in here,
 // and a rebalance costs less.
 func (g *groupConsumer) Consume(ctx context.Context, topics []string,
@@ -350,7 +350,7 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 // Why a database can be behind, and what to do.
 const (
 	behindWhy  = "it was restored from a backup, or a failover lost its last commits, or it is another one"
-	behindHint = "restore a newer backup; or go on from what this database holds, and count the plazas anew from it: tollstream rebuild --yes"
+	behindHint = "restore a newer backup; or go on from what this database holds, and count the plazas again from it: tollstream rebuild --yes"
 )
 
 func (r *run) closeSources() {

@@ -65,7 +65,8 @@ func TestClosingStalled(t *testing.T) {
 	}
 	hand := func() {
 		w.mu.Lock()
-		w.waiting, w.under = append(w.waiting, submission{w.session, toll.Closing{Plaza: 1}, 1}), w.under+1
+		w.waiting, w.under = append(w.waiting, submission{w.session, toll.Closing{Plaza: 1}, 1}), w.under+
+			1
 		w.noteDue()
 		w.mu.Unlock()
 	}

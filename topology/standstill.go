@@ -38,8 +38,8 @@ func newStandstill(limit time.Duration, now func() time.Time) *standstill {
 	return s
 }
 
-// errStoodStill is what the error about a standstill is.
-var errStoodStill = errors.New("this process stood still")
+// errStalled is what the error about a standstill is.
+var errStalled = errors.New("this process stalled")
 
 // renew notes that this process runs.
 func (s *standstill) renew() {
@@ -76,7 +76,7 @@ func (s *standstill) check() error {
 		}
 	}
 	if stood := time.Duration(s.stood.Load()); stood > 0 {
-		return fmt.Errorf("%w for %v, and others may have taken its place in the group", errStoodStill,
+		return fmt.Errorf("%w for %v, and others may have taken its place in the group", errStalled,
 			stood.Round(100*time.Millisecond))
 	}
 	return nil

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// TestStandstill lets a connection write until the process stood still for longer than its place in
+// TestStandstill lets a connection write until the process stalled for longer than its place in
 // the group lasts, and never again after.
 func TestStandstill(t *testing.T) {
 	start := time.Now()
@@ -45,7 +45,7 @@ func TestStandstill(t *testing.T) {
 			}
 			now = clock.after(7*time.Second + time.Nanosecond)
 			if _, err := conn.Write([]byte("x")); err == nil ||
-				!strings.Contains(err.Error(), "stood still for 7s") {
+				!strings.Contains(err.Error(), "stalled for 7s") {
 				t.Fatalf("after more than 7 s: %v", err)
 			}
 			now = start

@@ -328,8 +328,8 @@ func (w *windows) run(ctx context.Context) {
 	}
 }
 
-// settle stores submissions, however often the database goes away meanwhile, and publishes what that
-// made. It returns what is to be marked as published the next time.
+// settle stores submissions, however often the database goes away meanwhile, and publishes what
+// that made. It returns what is to be marked as published the next time.
 func (w *windows) settle(ctx context.Context, taken []submission,
 	published []traffic.NoticeRef) ([]traffic.NoticeRef, error) {
 	closings := make([]toll.Closing, len(taken))
@@ -359,7 +359,7 @@ func (w *windows) settle(ctx context.Context, taken []submission,
 			return nil, err
 		case err == nil && stored:
 			if told {
-				w.cfg.Log.Info("results of windows are stored again")
+				w.cfg.Log.Info("storing results of windows recovered")
 			}
 			return published, nil
 		case err == nil:
@@ -367,7 +367,7 @@ func (w *windows) settle(ctx context.Context, taken []submission,
 		}
 		if !told {
 			told = true
-			w.cfg.Log.Warn("results of windows can't be stored; trying again until it works", "error",
+			w.cfg.Log.Warn("results of windows can't be stored; retrying with backoff", "error",
 				kafka.Brief(err))
 		}
 		select {

@@ -238,9 +238,9 @@ func pauseDatabase(f *injection) {
 			f.Fatal(err)
 		}
 		if round == 0 {
-			f.says(p, "MySQL works again")
+			f.says(p, "MySQL recovered")
 		}
-		l.caughtUp("after the database stood still", caughtUpWithin, p)
+		l.caughtUp("after the database stalled", caughtUpWithin, p)
 		f.done()
 	}
 	f.settle(l, p)

@@ -73,7 +73,7 @@ func pauseKafka(f *injection) {
 			f.Fatal(err)
 		}
 		l.burst(100)
-		l.caughtUp("after the broker stood still", caughtUpWithin, p)
+		l.caughtUp("after the broker stalled", caughtUpWithin, p)
 		f.done()
 	}
 	f.settle(l, p)

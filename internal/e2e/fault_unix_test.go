@@ -43,8 +43,8 @@ func stopOneOfTwo(f *injection) {
 		time.Sleep(time.Second) // the other one is well ahead then
 		stopped.goOn()
 		// whichever it finds first
-		f.saysOne(stopped, "stood still for", "another process moved the cursor")
-		l.caughtUp("after one stood still", caughtUpWithin, members...)
+		f.saysOne(stopped, "stalled for", "another process moved the cursor")
+		l.caughtUp("after one stalled", caughtUpWithin, members...)
 		f.done()
 	}
 	f.settle(l, members...)

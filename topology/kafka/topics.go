@@ -166,7 +166,7 @@ func (c Cluster) Create(ctx context.Context, t Topics) (Topic, []string, error) 
 
 func mismatch(have, events Topic) error {
 	return toll.Permanent(
-		"a topic that grew needs its group table made anew; rows and windows stay: stop every process, run tollstream rebuild --yes, start them again",
+		"a topic that grew needs its group table rebuilt; rows and windows stay: stop every process, run tollstream rebuild --yes, start them again",
 		"topic %s has %d partitions and topic %s has %d; they must be equal", have.Name, have.Partitions,
 		events.Name, events.Partitions)
 }
@@ -218,8 +218,8 @@ func (t Topics) Missing() error {
 	return toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", t.Topic)
 }
 
-// Reset deletes the loop, the group table, the results and the group's offsets, and makes the
-// topics anew. The topic of events stays as it is. The group must have no running member.
+// Reset deletes the loop, the group table, the results and the group's offsets, and recreates
+// the topics. The topic of events stays as it is. The group must have no running member.
 func (c Cluster) Reset(ctx context.Context, t Topics) ([]string, error) {
 	return c.remake(ctx, t, LoopTopic(t.Group), TableTopic(t.Group), CongestionTopic(t.Topic))
 }
@@ -248,7 +248,7 @@ func (c Cluster) Outgrown(ctx context.Context, t Topics) (bool, error) {
 	return false, nil
 }
 
-// Regrow deletes the loop, the group table and the group's offsets, and makes the topics anew with
+// Regrow deletes the loop, the group table and the group's offsets, and recreates the topics with
 // as many partitions as the topic of events has: plazas are in other ones then. What they held has
 // to be published again. The group must have no running member.
 func (c Cluster) Regrow(ctx context.Context, t Topics) ([]string, error) {
