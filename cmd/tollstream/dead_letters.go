@@ -103,16 +103,6 @@ func letterFilter(c *cli.Context) (sql.DeadLetterFilter, error) {
 	return f, nil
 }
 
-// refuseListFlags refuses flags of the list, which subcommands inherit.
-func refuseListFlags(c *cli.Context) error {
-	for _, name := range []string{"limit", "partition", "after", "kind", "reason"} {
-		if command.Given(c, name) {
-			return hint.Usagef("--%s is for the list, not for %s", name, c.Command.Name)
-		}
-	}
-	return nil
-}
-
 func showDeadLetter(c *cli.Context) error {
 	if err := refuseListFlags(c); err != nil {
 		return err

@@ -119,3 +119,13 @@ func repairedPayload(c *cli.Context, d *sql.DeadLetter) ([]byte, error) {
 	}
 	return d.Payload, nil
 }
+
+// refuseListFlags refuses flags of the list, which subcommands inherit.
+func refuseListFlags(c *cli.Context) error {
+	for _, name := range []string{"limit", "partition", "after", "kind", "reason"} {
+		if command.Given(c, name) {
+			return hint.Usagef("--%s is for the list, not for %s", name, c.Command.Name)
+		}
+	}
+	return nil
+}
