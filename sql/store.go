@@ -27,7 +27,7 @@ type Config struct {
 	// Decode reads an outbox, for verification. It is wire.DecodePlazaDeltas; injected since sql
 	// knows toll only.
 	Decode func([]byte) ([]toll.PlazaDelta, error)
-	// Encode writes an outbox, for a migration. It is wire.AppendPlazaDeltas with nil.
+	// Encode writes an outbox, for compaction. It is wire.AppendPlazaDeltas with nil.
 	Encode func([]toll.PlazaDelta) []byte
 	// DecodeSums appends an outbox's deltas without their minutes, which is all that a view needs. It
 	// is wire.DecodePlazaSums.
