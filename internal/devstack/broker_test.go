@@ -182,6 +182,7 @@ func checkKafka(t *testing.T, addr string) {
 }
 
 func TestBroker(t *testing.T) {
+	t.Parallel()
 	b, err := StartBroker(BrokerConfig{})
 	if err != nil {
 		t.Fatal(err)
@@ -191,6 +192,7 @@ func TestBroker(t *testing.T) {
 }
 
 func TestBrokerRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b, err := StartBroker(BrokerConfig{DataDir: dir})
 	if err != nil {
@@ -225,6 +227,7 @@ func TestBrokerRestart(t *testing.T) {
 }
 
 func TestBrokerRefusals(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	b, err := StartBroker(BrokerConfig{DataDir: dir})
 	if err != nil {

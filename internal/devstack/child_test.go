@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 		fmt.Println(addr, pid)
 		select {}
 	}
+	testkit.MostlyWait()
 	os.Exit(m.Run())
 }
 
@@ -97,11 +98,13 @@ func alive(pid int) bool {
 
 // TestChildrenDieWithUs kills the process that started a server, as a SIGKILL of the command would.
 func TestChildrenDieWithUs(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS != "linux" {
 		t.Skip("only Linux can")
 	}
 	for _, what := range []string{"mariadb", "kafka"} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			if what == "mariadb" {
 				needMariaDB(t)
 			} else {
@@ -130,6 +133,7 @@ func TestChildrenDieWithUs(t *testing.T) {
 
 // TestBrokerKilled wants every acknowledged record to survive the broker's process.
 func TestBrokerKilled(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	addr, _, kill := startHelper(t, "broker", dir)
 	checkKafka(t, addr)
@@ -151,6 +155,7 @@ func TestBrokerKilled(t *testing.T) {
 }
 
 func TestLogTail(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "log")
 	write := func(s string) {
 		if err := os.WriteFile(path, []byte(s), 0o600); err != nil {

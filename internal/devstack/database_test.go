@@ -112,8 +112,10 @@ func checkTransactions(t *testing.T, db *sql.DB) {
 
 // TestDatabaseUser checks on each engine that exactly the one user gets in.
 func TestDatabaseUser(t *testing.T) {
+	t.Parallel()
 	for _, kind := range testEngines {
 		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
 			needDatabase(t, kind)
 			d := startTestDatabase(t, DatabaseConfig{Engine: kind, Name: "other_name", User: "someone",
 				Password: `it's "a" \ secret`})
@@ -148,8 +150,12 @@ func TestDatabaseUser(t *testing.T) {
 }
 
 func TestExternalServers(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{engineMariaDB, engineMySQL} {
-		t.Run(kind, func(t *testing.T) { testExternalServer(t, kind) })
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			testExternalServer(t, kind)
+		})
 	}
 }
 
@@ -181,10 +187,10 @@ func testExternalServer(t *testing.T, kind string) {
 	if got := queryInt(t, db, "SELECT @@innodb_flush_log_at_trx_commit"); got != 1 {
 		t.Error("commits are not durable")
 	}
-	mysql.RegisterReaderHandler("rows", func() io.Reader { return strings.NewReader("1\t2\n3\t4\n") })
-	defer mysql.DeregisterReaderHandler("rows")
+	mysql.RegisterReaderHandler(kind, func() io.Reader { return strings.NewReader("1\t2\n3\t4\n") })
+	defer mysql.DeregisterReaderHandler(kind)
 	mustExec(t, db, "CREATE TABLE loaded (a INT, b INT)")
-	mustExec(t, db, "LOAD DATA LOCAL INFILE 'Reader::rows' INTO TABLE loaded")
+	mustExec(t, db, "LOAD DATA LOCAL INFILE 'Reader::"+kind+"' INTO TABLE loaded")
 	if n := queryInt(t, db, "SELECT SUM(a * b) FROM loaded"); n != 14 {
 		t.Errorf("loaded rows sum up to %d, want 14", n)
 	}
@@ -234,6 +240,7 @@ func testExternalServer(t *testing.T, kind string) {
 }
 
 func TestDatabaseRefusals(t *testing.T) {
+	t.Parallel()
 	needMariaDB(t)
 	dir, broken := t.TempDir(), t.TempDir()
 	d := startTestDatabase(t, DatabaseConfig{Engine: "mariadb", DataDir: dir})
@@ -292,6 +299,7 @@ func TestDatabaseStartCancelled(t *testing.T) {
 }
 
 func TestDatabasePicksWhatThereIs(t *testing.T) {
+	t.Parallel()
 	want := engineMariaDB
 	if !HasDatabase(engineMariaDB) {
 		want = engineEmbedded

@@ -13,12 +13,14 @@ var testEngines = []string{engineMariaDB, engineMySQL, engineEmbedded}
 
 // TestEmbeddedTransactions fails without the embedded server's lock: most of the rows go missing.
 func TestEmbeddedTransactions(t *testing.T) {
+	t.Parallel()
 	needDatabase(t, engineEmbedded)
 	d := startTestDatabase(t, DatabaseConfig{Engine: engineEmbedded})
 	checkTransactions(t, openSQL(t, d.DSN()))
 }
 
 func TestEmbeddedProcess(t *testing.T) {
+	t.Parallel()
 	needDatabase(t, engineEmbedded)
 	d := startTestDatabase(t, DatabaseConfig{Engine: engineEmbedded})
 	if second, err := StartDatabase(t.Context(),

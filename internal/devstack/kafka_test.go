@@ -31,6 +31,7 @@ func startTestKafka(t *testing.T, cfg KafkaConfig) *Kafka {
 }
 
 func TestKafka(t *testing.T) {
+	t.Parallel()
 	k := startTestKafka(t, KafkaConfig{})
 	checkKafka(t, k.Addr())
 	id := topicID(t, newAdmin(t, k.Addr()), "events")
@@ -87,6 +88,7 @@ func TestKafka(t *testing.T) {
 }
 
 func TestKafkaRefusals(t *testing.T) {
+	t.Parallel()
 	if _, err := StartKafka(testContext(t), KafkaConfig{Jars: t.TempDir()}); err == nil {
 		t.Error("started without jars")
 	} else {
