@@ -14,7 +14,7 @@ import (
 func TestSlowLoads(t *testing.T) {
 	inParallel(t)
 	const partitions, events = 16, 50
-	idle := 10 * time.Second // idle_transaction_timeout, see sql/session.go
+	idle := 10 * time.Second // idle_transaction_timeout, see sql/internal/db/session.go
 	if engine == "mysql" {
 		idle = 20 * time.Second // wait_timeout
 	}

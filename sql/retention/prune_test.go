@@ -38,7 +38,8 @@ func TestPrune(t *testing.T) {
 						t.Fatalf("got %+v", r)
 					}
 					for _, c := range r.Plazas {
-						checks, err := s.Plaza(t.Context(), int16(max(c.Plaza, -32768)), st.States[int16(c.Plaza)],
+						checks, err := s.PlazaChecker().Plaza(t.Context(), int16(max(c.Plaza, -32768)),
+							st.States[int16(c.Plaza)],
 							dbtest.FullCount)
 						if c.Plaza != tables.NullPlaza &&
 							(err != nil || checks.Status != verify.Exact || checks.Pruned != c.Pruned) {

@@ -29,21 +29,6 @@ type PlazaOptions struct {
 	SkipRows bool
 }
 
-// Plaza compares what the group table, the outbox and livetolldata hold of one plaza, in one
-// snapshot of the database. The state, nil for none, must have been read before; it is only read.
-// Processes may go on to write.
-func (s *Verifier) Plaza(ctx context.Context, plaza int16, state *toll.State,
-	o PlazaOptions) (*PlazaCheck, error) {
-	return s.PlazaChecker().Plaza(ctx, plaza, state, o)
-}
-
-// Plazas does for all plazas what Plaza does for one. The result is ascending by plaza; plazas that
-// have no state yet, or no rows, are among them.
-func (s *Verifier) Plazas(ctx context.Context, states map[int16]*toll.State,
-	o PlazaOptions) ([]PlazaCheck, error) {
-	return s.PlazaChecker().Plazas(ctx, states, o)
-}
-
 // PlazaChecker makes the same checks again and again, and reads of the outbox only what was stored
 // since the last one. It is safe for concurrent use, one check at a time.
 type PlazaChecker struct {
@@ -57,7 +42,9 @@ func (s *Verifier) PlazaChecker() *PlazaChecker {
 	return &PlazaChecker{s: s, ledger: newLedger(true)}
 }
 
-// Plaza is like [Verifier.Plaza].
+// Plaza compares what the group table, the outbox and livetolldata hold of one plaza, in one
+// snapshot of the database. The state, nil for none, must have been read before; it is only read.
+// Processes may go on to write.
 func (p *PlazaChecker) Plaza(ctx context.Context, plaza int16, state *toll.State,
 	o PlazaOptions) (*PlazaCheck, error) {
 	var check *PlazaCheck
@@ -66,7 +53,8 @@ func (p *PlazaChecker) Plaza(ctx context.Context, plaza int16, state *toll.State
 	return check, p.s.db.Wrap(fmt.Sprintf("check plaza %d", plaza), err)
 }
 
-// Plazas is like [Verifier.Plazas].
+// Plazas does for all plazas what Plaza does for one. The result is ascending by plaza; plazas that
+// have no state yet, or no rows, are among them.
 func (p *PlazaChecker) Plazas(ctx context.Context, states map[int16]*toll.State,
 	o PlazaOptions) ([]PlazaCheck, error) {
 	checks := []PlazaCheck{}

@@ -24,7 +24,7 @@ func TestPlaza(t *testing.T) {
 		st.Fill()
 		st.Store(0, 0, map[int16]int{4856: 3})
 
-		got, err := s.Plaza(ctx, 4856, st.States[4856], dbtest.FullCount)
+		got, err := s.PlazaChecker().Plaza(ctx, 4856, st.States[4856], dbtest.FullCount)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -34,22 +34,23 @@ func TestPlaza(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", b, want)
 		}
 		st.Merge()
-		got, err = s.Plaza(ctx, 4856, st.States[4856], verify.PlazaOptions{CountOnly: true})
+		got, err = s.PlazaChecker().Plaza(ctx, 4856, st.States[4856],
+			verify.PlazaOptions{CountOnly: true})
 		if err != nil || got.Status != verify.Exact || got.ChecksumOK != nil || *got.StoredRows != 19 {
 			t.Errorf("got %+v, %v", got, err)
 		}
-		got, err = s.Plaza(ctx, 9, nil, dbtest.FullCount)
+		got, err = s.PlazaChecker().Plaza(ctx, 9, nil, dbtest.FullCount)
 		if err != nil || got.Status != verify.Exact || *got.StoredRows != 0 || !*got.ChecksumOK {
 			t.Errorf("unknown plaza: %+v, %v", got, err)
 		}
 		dbtest.Exec(t, s, `UPDATE livetolldata SET vehicle_id = 0 WHERE toll_plaza_id = -7`)
-		all, err := s.Plazas(ctx, st.States, dbtest.FullCount)
+		all, err := s.PlazaChecker().Plazas(ctx, st.States, dbtest.FullCount)
 		if err != nil || len(all) != 3 || all[0].Plaza != -7 || all[0].Status != verify.Mismatch ||
 			*all[0].ChecksumOK || all[0].Problems[0].Kind != verify.KindRowsChanged ||
 			all[1].Status != verify.Exact || all[2].Status != verify.Exact {
 			t.Errorf("got %+v, %v", all, err)
 		}
-		all, err = s.Plazas(ctx, st.States, verify.PlazaOptions{SkipRows: true})
+		all, err = s.PlazaChecker().Plazas(ctx, st.States, verify.PlazaOptions{SkipRows: true})
 		if err != nil || all[0].Status != verify.Exact || all[0].StoredRows != nil ||
 			all[0].TableCount != 1 {
 			t.Errorf("got %+v, %v", all, err)
@@ -65,7 +66,7 @@ func TestCountIsCutOff(t *testing.T) {
 		for range 12 { // 21 rows become 86,016
 			dbtest.Exec(t, s, `INSERT INTO livetolldata SELECT * FROM livetolldata`)
 		}
-		got, err := s.Plaza(context.Background(), 4856, st.States[4856],
+		got, err := s.PlazaChecker().Plaza(context.Background(), 4856, st.States[4856],
 			verify.PlazaOptions{CountLimit: time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
@@ -100,7 +101,7 @@ func TestPlazaCheckerGoesOn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := s.Plaza(ctx, plaza, st.States[plaza], dbtest.FullCount)
+			want, err := s.PlazaChecker().Plaza(ctx, plaza, st.States[plaza], dbtest.FullCount)
 			if err != nil {
 				t.Fatal(err)
 			}

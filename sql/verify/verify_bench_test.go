@@ -128,7 +128,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.Run("plaza", func(b *testing.B) {
 		for b.Loop() {
-			if c, err := s.Plaza(ctx, 4042, states[4042], dbtest.FullCount); err != nil ||
+			if c, err := s.PlazaChecker().Plaza(ctx, 4042, states[4042], dbtest.FullCount); err != nil ||
 				c.Status != verify.Exact ||
 				c.StoredRows == nil {
 				b.Fatalf("%+v, %v", c, err)
