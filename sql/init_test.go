@@ -63,7 +63,7 @@ func TestTopicIDIsRecordedOnce(t *testing.T) {
 	})
 }
 
-func TestSettleWindows(t *testing.T) {
+func TestRecordWindows(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := t.Context()
 		dbtest.Initialize(t, s)
@@ -79,7 +79,7 @@ func TestSettleWindows(t *testing.T) {
 			{"1h", 60, true, ""},
 			{"1m,15m", 30, true, ""},
 		} {
-			windows, lateness, err := s.SettleWindows(ctx, c.windows, c.lateness, c.explicit)
+			windows, lateness, err := s.RecordWindows(ctx, c.windows, c.lateness, c.explicit)
 			if c.want == "" {
 				dbtest.WantPermanent(t, err, "counts ", "not ", "tollstream reset --yes")
 				continue
@@ -98,7 +98,7 @@ func TestSettleWindows(t *testing.T) {
 		if m, err = s.Meta(ctx); err != nil || m.Windows != "" || m.Lateness != 0 {
 			t.Errorf("after a reset: %+v, %v", m, err)
 		}
-		if windows, _, err := s.SettleWindows(ctx, "1h", 30, true); err != nil || windows != "1h" {
+		if windows, _, err := s.RecordWindows(ctx, "1h", 30, true); err != nil || windows != "1h" {
 			t.Errorf("after a reset: %s, %v", windows, err)
 		}
 	})

@@ -51,11 +51,11 @@ func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
 	return s.checkTopicID(m, topicID)
 }
 
-// SettleWindows records the kinds of windows, as toll.FormatWindows writes them, and the lateness,
+// RecordWindows records the kinds of windows, as toll.FormatWindows writes them, and the lateness,
 // where none are recorded yet, and returns those that are: the first process fixes them, as what
 // is counted already can't be counted again by another rule. Where others are recorded than explicit
 // ones it is a [toll.PermanentError].
-func (s *Store) SettleWindows(ctx context.Context, windows string, latenessSeconds int,
+func (s *Store) RecordWindows(ctx context.Context, windows string, latenessSeconds int,
 	explicit bool) (string, int, error) {
 	if _, err := s.db.ExecContext(ctx,
 		`UPDATE toll_meta SET windows = ?, lateness_seconds = ? WHERE id = 1 AND windows = ''`,

@@ -47,7 +47,7 @@ func (p *pipeline) openResults(ctx context.Context) (topology.Results, error) {
 	if meta.Windows != "" && !w.LatenessSet {
 		lateness = meta.Lateness
 	}
-	text, seconds, err := store.SettleWindows(ctx, text, int(lateness/time.Second),
+	text, seconds, err := store.RecordWindows(ctx, text, int(lateness/time.Second),
 		w.KindsSet || w.LatenessSet)
 	if err != nil {
 		return nil, err
