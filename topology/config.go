@@ -14,6 +14,7 @@ import (
 	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
+	"github.com/tollstream/tollstream/topology/reconcile"
 )
 
 // Config says how a processor works. Fill in what has no default, call [Config.Validate], pass it
@@ -123,7 +124,7 @@ func DefaultConfig() Config {
 
 		SessionTimeout: DefaultSessionTimeout,
 		MinRetention:   kafka.DefaultMinRetention,
-		Reconcile:      DefaultReconcile,
+		Reconcile:      reconcile.DefaultInterval,
 		Replication:    1,
 		Log:            slog.Default(),
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
+	"github.com/tollstream/tollstream/topology/reconcile"
 	"github.com/tollstream/tollstream/topology/table"
 )
 
@@ -219,7 +220,7 @@ type run struct {
 	deltas    *ingest.Sender
 	sources   sources
 	windows   *windows
-	gaps      gapLog
+	gaps      reconcile.GapLog
 
 	damaged *table.Damaged
 
@@ -569,7 +570,7 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 	var merged []*toll.Delta
 	for _, d := range deltas {
 		outcome := state.Merge(d)
-		if outcome == toll.Gap && r.gaps.news(d.Plaza, d.Partition, state.MergedIn(d.Partition)) {
+		if outcome == toll.Gap && r.gaps.News(d.Plaza, d.Partition, state.MergedIn(d.Partition)) {
 			r.cfg.Log.Warn(
 				"a delta is missing before this one, which was not merged; what is missing is sent again soon",
 				"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged",

@@ -27,6 +27,7 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
+	"github.com/tollstream/tollstream/topology/reconcile"
 )
 
 // The simulation of the protocol runs the code that makes it up (sources with their committers and
@@ -648,9 +649,10 @@ func (c simChangelog) Consumed(ctx context.Context) (consumed []int32, err error
 	return consumed, nil
 }
 
-func (c simChangelog) Progress(ctx context.Context) (states map[int16]plazaProgress, err error) {
+func (c simChangelog) Progress(ctx context.Context) (states map[int16]reconcile.Progress,
+	err error) {
 	w := c.life.w
-	states = map[int16]plazaProgress{}
+	states = map[int16]reconcile.Progress{}
 	if !w.call(ctx, c.life, "the changelog", nil, simOutcome{"", false, func() {
 		for _, p := range c.life.claims {
 			for _, r := range w.table.partitions[p].records {
@@ -658,7 +660,7 @@ func (c simChangelog) Progress(ctx context.Context) (states map[int16]plazaProgr
 				_ = must(fmt.Sscan(r.key, &plaza))
 				epoch, merged, err := wire.DecodeProgress(r.value)
 				must(0, err)
-				states[plaza] = plazaProgress{epoch, merged}
+				states[plaza] = reconcile.Progress{Epoch: epoch, Merged: merged}
 				if w.mutates("a restored database is not noticed") && epoch > w.db.epoch() {
 					delete(states, plaza)
 				}
@@ -810,10 +812,10 @@ func (l *simLife) main() {
 			beside.Go(l.watchEpoch)
 		}
 		if w.kind != simCalm && !w.mutates("no reconcile") {
-			rec := &reconciler{cfg: r.cfg, store: simStore{l, "reconcile: "},
-				publishedTo: r.sources.publishedTo,
-				log:         simChangelog{l}, publish: r.deltas.Send, stats: r.stats}
-			beside.Go(func() { rec.run(l.ctx, r.fail) })
+			rec := &reconcile.Reconciler{Interval: r.cfg.Reconcile, Logger: r.cfg.Log,
+				Store: simStore{l, "reconcile: "}, PublishedTo: r.sources.publishedTo,
+				Log: simChangelog{l}, Publish: r.deltas.Send, Stats: r.stats}
+			beside.Go(func() { rec.Run(l.ctx, r.fail) })
 		}
 		l.running.Store(true)
 		<-l.ctx.Done()

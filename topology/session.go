@@ -13,6 +13,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/reconcile"
 )
 
 // groupConsumer wraps the sarama.ConsumerGroup that goka consumes with, so that the offsets of the
@@ -224,7 +225,7 @@ func checkProgress(progress []toll.Cursor, epoch uint64, next []int64) error {
 		case next[p] < mine.Next:
 			return fmt.Errorf(
 				"the database has stored partition %d up to offset %d, and before it had up to %d: %s", p,
-				next[p], mine.Next, behindWhy)
+				next[p], mine.Next, reconcile.BehindWhy)
 		}
 	}
 	return nil
@@ -283,14 +284,14 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 	}
 	switch {
 	case committed.Epoch() > cursor.Epoch:
-		return toll.Permanent(behindHint,
+		return toll.Permanent(reconcile.BehindHint,
 			"the database is behind: partition %d was processed in epoch %d, and the database is of the older epoch %d; %s",
-			partition, committed.Epoch(), cursor.Epoch, behindWhy)
+			partition, committed.Epoch(), cursor.Epoch, reconcile.BehindWhy)
 	case committed.Offset > max(cursor.Next, oldest) &&
 		(committed.Epoch() == cursor.Epoch || committed.Epoch() == 0):
-		return toll.Permanent(behindHint,
+		return toll.Permanent(reconcile.BehindHint,
 			"the database is behind: partition %d was stored up to offset %d, and the database knows of %d only; %s",
-			partition, committed.Offset, cursor.Next, behindWhy)
+			partition, committed.Offset, cursor.Next, reconcile.BehindWhy)
 	case cursor.Next < oldest && !r.cfg.SkipGone:
 		return toll.Permanent(
 			"they were deleted by the topic's retention; go on without them with: --skip-gone",
@@ -347,12 +348,6 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 	return got.cursor, got.unpublished, err
 }
 
-// Why a database can be behind, and what to do.
-const (
-	behindWhy  = "it was restored from a backup, or a failover lost its last commits, or it is another one"
-	behindHint = "restore a newer backup; or go on from what this database holds, and count the plazas again from it: tollstream rebuild --yes"
-)
-
 func (r *run) closeSources() {
 	r.stats.Unassigned("no partitions are assigned")
 	r.sources.mu.Lock()
@@ -365,4 +360,19 @@ func (r *run) closeSources() {
 		}
 	}
 	wg.Wait()
+}
+
+// startReconciling compares the part of the group table that a session owns with the database for
+// as long as the session lasts. The returned function waits for the end of that.
+func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
+	rec := &reconcile.Reconciler{Interval: r.cfg.Reconcile, Logger: r.cfg.Log, Store: r.store,
+		PublishedTo: r.sources.publishedTo, Publish: r.deltas.Send, Stats: r.stats,
+		Log: reconcile.NewChangelog(r.brokers, r.cfg.Group, owned, len(r.sources.slots))}
+	var running sync.WaitGroup
+	running.Go(func() { rec.Run(ctx, r.fail) })
+	return func() {
+		if !ingest.WaitAtMost(&running, ingest.StopGrace) {
+			r.cfg.Log.Warn("comparing the group table with the database did not stop in time")
+		}
+	}
 }

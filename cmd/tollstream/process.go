@@ -15,6 +15,7 @@ import (
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/monitor"
+	"github.com/tollstream/tollstream/topology/reconcile"
 )
 
 func processCommand() *cli.Command {
@@ -52,7 +53,7 @@ func processCommand() *cli.Command {
 			&cli.BoolFlag{Name: "hot-standby", EnvVars: command.Env("hot-standby"),
 				Usage: "keep a local copy of the whole group table, to take over partitions sooner"},
 			&cli.DurationFlag{Name: "reconcile", EnvVars: command.Env("reconcile"),
-				Value: topology.DefaultReconcile,
+				Value: reconcile.DefaultInterval,
 				Usage: "`TIME` between two checks for plazas whose counts lack published deltas, which are then sent again"},
 			endpoint.MinRetentionFlag(),
 			&cli.IntFlag{Name: "replication", EnvVars: command.Env("replication"), Value: 1,

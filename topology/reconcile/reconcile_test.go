@@ -1,4 +1,4 @@
-package topology
+package reconcile
 
 import (
 	"bytes"
@@ -8,24 +8,22 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/ingest"
-	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // fakeChangelog holds what a test says.
 type fakeChangelog struct {
 	consumed []int32
-	states   map[int16]plazaProgress
+	states   map[int16]Progress
 }
 
 func (f *fakeChangelog) Consumed(context.Context) ([]int32, error) { return f.consumed, nil }
-func (f *fakeChangelog) Progress(context.Context) (map[int16]plazaProgress, error) {
+func (f *fakeChangelog) Progress(context.Context) (map[int16]Progress, error) {
 	return f.states, nil
 }
 func (f *fakeChangelog) PartitionOf(plaza int16) int32 { return int32(plaza % 2) }
@@ -52,16 +50,17 @@ func outboxOf(batches ...[]int16) *memoryStore {
 	return s
 }
 
-// newReconciler returns a reconciler that has had its first round, what it sends, and its log.
-func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *reconciler,
+// newReconciler returns a Reconciler that has had its first round, what it sends, and its log.
+func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *Reconciler,
 	sent *[]string, lines *bytes.Buffer) {
 	t.Helper()
-	cfg := testConfig()
 	lines, sent = new(bytes.Buffer), new([]string)
-	cfg.Log = slog.New(slog.NewTextHandler(lines, nil))
-	r = &reconciler{cfg: cfg, store: store, publishedTo: new(sources).publishedTo, log: log,
-		stats: monitor.NewStats(),
-		publish: func(deltas []*toll.Delta, done func(error)) error {
+	r = &Reconciler{Logger: slog.New(slog.NewTextHandler(lines, nil)), Store: store,
+		PublishedTo: func(int32) int64 {
+			return -1
+		}, Log: log,
+		Stats: monitor.NewStats(),
+		Publish: func(deltas []*toll.Delta, done func(error)) error {
 			for _, d := range deltas {
 				*sent = append(*sent, fmt.Sprintf("%d:[%d,%d)>%d", d.Plaza, d.First, d.Next, d.Prev))
 			}
@@ -74,8 +73,8 @@ func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *rec
 	return r, sent, lines
 }
 
-func at(epoch uint64, next int64) plazaProgress {
-	return plazaProgress{epoch, []toll.Merged{{Partition: 0, Next: next}}}
+func at(epoch uint64, next int64) Progress {
+	return Progress{epoch, []toll.Merged{{Partition: 0, Next: next}}}
 }
 
 func TestReconcile(t *testing.T) {
@@ -83,38 +82,38 @@ func TestReconcile(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		consumed []int32
-		states   map[int16]plazaProgress
+		states   map[int16]Progress
 		change   func(*memoryStore) // between the rounds
 		want     string             // sent
 		hint     string             // of a permanent error; "" for none
 	}{
 		{name: "nothing lacks", consumed: both,
-			states: map[int16]plazaProgress{1: at(5, 5), 2: at(5, 6)}},
+			states: map[int16]Progress{1: at(5, 5), 2: at(5, 6)}},
 		{name: "plaza 1 is behind", consumed: both,
-			states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
+			states: map[int16]Progress{1: at(5, 2), 2: at(5, 6)},
 			want:   "1:[2,4)>2 1:[4,5)>4"},
-		{name: "both are", consumed: both, states: map[int16]plazaProgress{1: at(5, 4), 2: at(5, 2)},
+		{name: "both are", consumed: both, states: map[int16]Progress{1: at(5, 4), 2: at(5, 2)},
 			want: "1:[4,5)>4 2:[5,6)>2"},
-		{name: "there is no state", consumed: both, states: map[int16]plazaProgress{2: at(5, 6)},
+		{name: "there is no state", consumed: both, states: map[int16]Progress{2: at(5, 6)},
 			want: "1:[0,2)>0 1:[2,4)>2 1:[4,5)>4"},
 		{name: "a state of an older epoch is none", consumed: both,
-			states: map[int16]plazaProgress{1: at(4, 5), 2: at(5, 6)},
+			states: map[int16]Progress{1: at(4, 5), 2: at(5, 6)},
 			want:   "1:[0,2)>0 1:[2,4)>2 1:[4,5)>4"},
 		{name: "the loop's partition of plaza 1 is not consumed", consumed: []int32{0},
-			states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 2)},
+			states: map[int16]Progress{1: at(5, 2), 2: at(5, 2)},
 			want:   "2:[5,6)>2"},
 		{name: "not published yet", consumed: both,
-			states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
+			states: map[int16]Progress{1: at(5, 2), 2: at(5, 6)},
 			change: func(s *memoryStore) { s.batches[1].published = false }},
 		{name: "a rebuild began", consumed: both,
-			states: map[int16]plazaProgress{1: at(5, 2), 2: at(5, 6)},
+			states: map[int16]Progress{1: at(5, 2), 2: at(5, 6)},
 			change: func(s *memoryStore) { s.cursor.Epoch++ }},
-		{name: "ahead of the database", consumed: both, states: map[int16]plazaProgress{1: at(5, 7)},
+		{name: "ahead of the database", consumed: both, states: map[int16]Progress{1: at(5, 7)},
 			hint: "tollstream rebuild --yes"},
 		{name: "ahead of the plaza's last batch", consumed: nil,
-			states: map[int16]plazaProgress{1: at(5, 6)},
+			states: map[int16]Progress{1: at(5, 6)},
 			hint:   "tollstream rebuild --yes"},
-		{name: "of a later epoch", consumed: nil, states: map[int16]plazaProgress{1: at(6, 2)},
+		{name: "of a later epoch", consumed: nil, states: map[int16]Progress{1: at(6, 2)},
 			hint: "tollstream rebuild --yes"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -145,7 +144,7 @@ func TestReconcileOffTheChain(t *testing.T) {
 	log := &fakeChangelog{consumed: []int32{0, 1}}
 	r, sent, _ := newReconciler(t, store, log)
 	for _, merged := range []int64{2, 1} { // the second is right
-		log.states = map[int16]plazaProgress{1: at(5, merged)}
+		log.states = map[int16]Progress{1: at(5, merged)}
 		if _, err := r.round(t.Context()); err != nil {
 			t.Fatalf("merged up to %d: %v", merged, err)
 		}
@@ -153,7 +152,7 @@ func TestReconcileOffTheChain(t *testing.T) {
 	if got := strings.Join(*sent, " "); got != "1:[1,3)>1 1:[3,4)>3" {
 		t.Errorf("sent %s", got)
 	}
-	log.states = map[int16]plazaProgress{1: at(5, 2)}
+	log.states = map[int16]Progress{1: at(5, 2)}
 	if _, err := r.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -170,9 +169,9 @@ func TestReconcileCatchesUp(t *testing.T) {
 	store := outboxOf([]int16{1}, []int16{1}, []int16{2})
 	log := &fakeChangelog{consumed: []int32{0, 1}}
 	r, sent, lines := newReconciler(t, store, log)
-	log.states = map[int16]plazaProgress{1: at(5, 1), 2: at(5, 3)}
-	publish, more := r.publish, 3
-	r.publish = func(deltas []*toll.Delta, done func(error)) error {
+	log.states = map[int16]Progress{1: at(5, 1), 2: at(5, 3)}
+	publish, more := r.Publish, 3
+	r.Publish = func(deltas []*toll.Delta, done func(error)) error {
 		if more--; more >= 0 {
 			grown := outboxOf([][]int16{{1}, {1}, {2}, {1}, {1}, {1}, {1}}[:6-more]...)
 			store.batches, store.cursor = grown.batches, grown.cursor
@@ -189,7 +188,7 @@ func TestReconcileCatchesUp(t *testing.T) {
 	r.tell(got)
 	if !strings.Contains(lines.String(),
 		`"reconcile: plaza 1: sent 4 deltas of partition 0 again from offset 1"`) ||
-		r.stats.Read().Resent != 4 {
+		r.Stats.Read().Resent != 4 {
 		t.Errorf("told %s", lines)
 	}
 }
@@ -199,7 +198,7 @@ func TestReconcileMarksLost(t *testing.T) {
 	store := outboxOf([]int16{1}, []int16{1})
 	r, _, _ := newReconciler(t, store, &fakeChangelog{})
 	publishedTo := int64(2)
-	r.publishedTo = func(int32) int64 { return publishedTo }
+	r.PublishedTo = func(int32) int64 { return publishedTo }
 	if _, err := r.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -214,33 +213,45 @@ func TestReconcileMarksLost(t *testing.T) {
 	}
 }
 
-func TestCheckProgress(t *testing.T) {
-	mine := []toll.Cursor{{}, {Epoch: 5, Next: 10}}
-	for _, c := range []struct {
-		epoch uint64
-		next  int64
-		want  string
-	}{
-		{5, 10, ""}, {5, 11, ""},
-		{6, 10, "its epoch is not the one"}, {4, 10, "its epoch is not the one"},
-		{5, 9, "restored from a backup"},
-	} {
-		err := checkProgress(mine, c.epoch, []int64{3, c.next})
-		if (err != nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("epoch %d, next %d: %v", c.epoch, c.next, err)
-		}
-	}
+// memoryStore is a Store with one partition.
+type memoryStore struct {
+	cursor  toll.Cursor
+	batches []memoryBatch
 }
 
-func TestEpochMetadata(t *testing.T) {
-	for text, want := range map[string]uint64{kafka.EpochMetadata(0): 0,
-		kafka.EpochMetadata(1_772_431_200_000): 1_772_431_200_000, "": 0, "x": 0, "epoch=x": 0} {
-		if got := kafka.ParseEpochMetadata(text); got != want {
-			t.Errorf("%q: %d, want %d", text, got, want)
-		}
-	}
+type memoryBatch struct {
+	toll.StoredBatch
+	published bool
 }
 
-func newSlots(n int) []atomic.Pointer[ingest.Partition] {
-	return make([]atomic.Pointer[ingest.Partition], n)
+func (s *memoryStore) Load(context.Context, int32, int64) (toll.Cursor, toll.Unpublished, error) {
+	u := toll.Unpublished{First: s.cursor.Next}
+	for _, b := range s.batches {
+		if !b.published {
+			u.First = min(u.First, b.First)
+			u.Batches++
+			u.Events += b.Events
+		}
+	}
+	return s.cursor, u, nil
+}
+
+// Outbox returns pages of two batches.
+func (s *memoryStore) Outbox(_ context.Context, _ int32, above int64,
+	unpublished bool) (toll.OutboxPage, error) {
+	page := toll.OutboxPage{Epoch: s.cursor.Epoch}
+	for _, b := range s.batches {
+		switch {
+		case b.Next <= above || unpublished && b.published:
+		case len(page.Batches) == 2:
+			page.More = true
+		default:
+			page.Batches = append(page.Batches, b.StoredBatch)
+		}
+	}
+	return page, nil
+}
+
+func (s *memoryStore) Cursors(context.Context) ([]toll.Cursor, error) {
+	return []toll.Cursor{s.cursor}, nil
 }

@@ -1,9 +1,11 @@
-package topology
+// Package reconcile sends again what the group table's changelog lacks.
+package reconcile
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
@@ -18,7 +20,7 @@ import (
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
-// reconciler mends what goka can't keep from happening: that the changelog of the group table loses
+// Reconciler mends what goka can't keep from happening: that the changelog of the group table loses
 // what was merged. A paused aggregate wakes up and writes an older state over a newer one; the
 // loop's retention deletes deltas that were not consumed; a broker loses acknowledged writes; the
 // table's topic is deleted. The chain of deltas makes any such state an honest prefix, so sending
@@ -32,14 +34,19 @@ import (
 // with the chains that the database had a round before: what was stored then must have been
 // published since and merged. A round does not follow the changelog from where the last one ended,
 // as a broker that lost writes has other records at the same offsets.
-type reconciler struct {
-	cfg   *Config
-	store Store
-	// publishedTo is [sources.publishedTo].
-	publishedTo func(partition int32) int64
-	log         changelog
-	publish     func(deltas []*toll.Delta, done func(error)) error // see source
-	stats       *monitor.Stats
+type Reconciler struct {
+	// Interval is the time between two looks at the changelog. Where a look takes long they are rarer.
+	Interval time.Duration
+	Logger   *slog.Logger
+	Store    Store
+	Log      Changelog
+	// PublishedTo returns up to where a partition is published by this process, and marked so in the
+	// database; -1 for not known.
+	PublishedTo func(partition int32) int64
+	// Publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged
+	// or failed.
+	Publish func(deltas []*toll.Delta, done func(error)) error
+	Stats   *monitor.Stats
 
 	took time.Duration // to read the changelog, in the last round
 	// as they were when the round before began, by partition; nil for the first
@@ -53,28 +60,36 @@ type plazaPart struct {
 	partition int32
 }
 
-// changelog reads what Kafka holds of those partitions of the loop and of the group table that a
+// Store is what reconciling needs of the database; see the processor's.
+type Store interface {
+	Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, toll.Unpublished, error)
+	Outbox(ctx context.Context, partition int32, above int64, unpublished bool) (toll.OutboxPage,
+		error)
+	Cursors(ctx context.Context) ([]toll.Cursor, error)
+}
+
+// Changelog reads what Kafka holds of those partitions of the loop and of the group table that a
 // session owns.
-type changelog interface {
+type Changelog interface {
 	// Consumed returns the partitions of the loop whose deltas, as they are now, the group has
 	// consumed, waiting a moment for it: what became of these is in the changelog.
 	Consumed(ctx context.Context) ([]int32, error)
 	// Progress returns how far each plaza has come, by its newest state in the changelog.
-	Progress(ctx context.Context) (map[int16]plazaProgress, error)
+	Progress(ctx context.Context) (map[int16]Progress, error)
 	// PartitionOf returns the partition of a plaza.
 	PartitionOf(plaza int16) int32
 }
 
-// plazaProgress is how far a plaza's state has come.
-type plazaProgress struct {
-	epoch  uint64
-	merged []toll.Merged
+// Progress is how far a plaza's state has come.
+type Progress struct {
+	Epoch  uint64
+	Merged []toll.Merged
 }
 
 // in returns what was merged of a partition in an epoch. A state of an older epoch counts as empty.
-func (p plazaProgress) in(partition int32, epoch uint64) int64 {
-	if p.epoch >= epoch {
-		for _, m := range p.merged {
+func (p Progress) in(partition int32, epoch uint64) int64 {
+	if p.Epoch >= epoch {
+		for _, m := range p.Merged {
 			if m.Partition == partition {
 				return m.Next
 			}
@@ -95,8 +110,8 @@ type behind struct {
 // round compares the changelog with the database once, sends what is missing, and returns how much
 // that was. A state that is ahead of the database is a [toll.PermanentError]: no delta will ever
 // fit it.
-func (r *reconciler) round(ctx context.Context) ([]behind, error) {
-	cursors, err := r.store.Cursors(ctx)
+func (r *Reconciler) round(ctx context.Context) ([]behind, error) {
+	cursors, err := r.Store.Cursors(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -109,17 +124,17 @@ func (r *reconciler) round(ctx context.Context) ([]behind, error) {
 	// The order matters. What is published by now is in the loop before its end is looked at; what was
 	// consumed is in the changelog before that is read; and what was merged is in the database before
 	// that is read again.
-	consumed, err := r.log.Consumed(ctx)
+	consumed, err := r.Log.Consumed(ctx)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	states, err := r.log.Progress(ctx)
+	states, err := r.Log.Progress(ctx)
 	r.took = time.Since(began)
 	if err != nil {
 		return nil, err
 	}
-	if cursors, err = r.store.Cursors(ctx); err != nil {
+	if cursors, err = r.Store.Cursors(ctx); err != nil {
 		return nil, err
 	}
 	epoch := epochOf(cursors)
@@ -135,7 +150,7 @@ func (r *reconciler) round(ctx context.Context) ([]behind, error) {
 		}
 		lacking := map[int16]*behind{}
 		for plaza, next := range published[partition].chain {
-			if !slices.Contains(consumed, r.log.PartitionOf(plaza)) {
+			if !slices.Contains(consumed, r.Log.PartitionOf(plaza)) {
 				continue
 			}
 			if merged := states[plaza].in(partition, epoch); merged < next {
@@ -165,13 +180,13 @@ type publishedChain struct {
 }
 
 // published returns the chains of those cursors whose batches are all published by now.
-func (r *reconciler) published(ctx context.Context,
+func (r *Reconciler) published(ctx context.Context,
 	cursors map[int32]toll.Cursor) (map[int32]publishedChain, error) {
 	chains := map[int32]publishedChain{}
 	for _, partition := range slices.Sorted(maps.Keys(cursors)) {
 		cursor := cursors[partition]
-		done := r.publishedTo(partition)
-		now, unpublished, err := r.store.Load(ctx, partition, -1)
+		done := r.PublishedTo(partition)
+		now, unpublished, err := r.Store.Load(ctx, partition, -1)
 		if err != nil {
 			return nil, err
 		}
@@ -209,7 +224,7 @@ func epochOf(cursors []toll.Cursor) (epoch uint64) {
 }
 
 // checkAhead returns an error where a state holds what the database lacks, which was read after it.
-func checkAhead(states map[int16]plazaProgress, cursors []toll.Cursor, epoch uint64) error {
+func checkAhead(states map[int16]Progress, cursors []toll.Cursor, epoch uint64) error {
 	if len(cursors) == 0 {
 		return nil // nothing is stored yet, and the sources look at the group's offsets
 	}
@@ -223,19 +238,19 @@ func checkAhead(states map[int16]plazaProgress, cursors []toll.Cursor, epoch uin
 	}
 	for _, plaza := range slices.Sorted(maps.Keys(states)) {
 		s := states[plaza]
-		if s.epoch > epoch {
-			return toll.Permanent(behindHint,
+		if s.Epoch > epoch {
+			return toll.Permanent(BehindHint,
 				"the group table is ahead of the database: plaza %d is of epoch %d, and the database is of the older epoch %d; %s",
-				plaza, s.epoch, epoch, behindWhy)
+				plaza, s.Epoch, epoch, BehindWhy)
 		}
-		if s.epoch < epoch {
+		if s.Epoch < epoch {
 			continue
 		}
-		for _, m := range s.merged {
+		for _, m := range s.Merged {
 			if last := chains[m.Partition][plaza]; m.Next > last {
-				return toll.Permanent(behindHint,
+				return toll.Permanent(BehindHint,
 					"the group table is ahead of the database: plaza %d has merged partition %d up to offset %d, and its last batch there ends at %d; %s",
-					plaza, m.Partition, m.Next, last, behindWhy)
+					plaza, m.Partition, m.Next, last, BehindWhy)
 			}
 		}
 	}
@@ -248,7 +263,7 @@ func checkAhead(states map[int16]plazaProgress, cursors []toll.Cursor, epoch uin
 // these plazas: a batch that is stored later is published later, behind what was sent here. A batch
 // that was stored before is among what is sent here, though its owner may have published it too
 // early, in which case it was refused.
-func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32,
+func (r *Reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 	lacking map[int16]*behind, odd map[plazaPart]int64) error {
 	above := int64(-1)
 	for _, b := range lacking {
@@ -257,7 +272,7 @@ func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 		}
 	}
 	for {
-		page, err := r.store.Outbox(ctx, partition, above, false)
+		page, err := r.Store.Outbox(ctx, partition, above, false)
 		if err != nil {
 			return err
 		}
@@ -289,9 +304,9 @@ func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 					if r.odd[at] != b.merged {
 						continue
 					}
-					return toll.Permanent(behindHint,
+					return toll.Permanent(BehindHint,
 						"the group table and the database don't belong together: plaza %d has merged partition %d up to offset %d, where none of its batches ends; %s, or the plaza's state fell back to before what was compacted since",
-						b.plaza, partition, b.merged, behindWhy)
+						b.plaza, partition, b.merged, BehindWhy)
 				}
 				if b.sent == 0 {
 					b.first = d.First
@@ -315,10 +330,10 @@ func (r *reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 }
 
 // send sends the deltas of a batch and waits until all are acknowledged.
-func (r *reconciler) send(ctx context.Context, deltas []*toll.Delta) error {
+func (r *Reconciler) send(ctx context.Context, deltas []*toll.Delta) error {
 	acks := make(chan error, len(deltas))
 	for _, d := range deltas {
-		if err := r.publish([]*toll.Delta{d}, func(err error) { acks <- err }); err != nil {
+		if err := r.Publish([]*toll.Delta{d}, func(err error) { acks <- err }); err != nil {
 			return err
 		}
 	}
@@ -337,9 +352,9 @@ func (r *reconciler) send(ctx context.Context, deltas []*toll.Delta) error {
 
 // Bounds of reconciling.
 const (
-	// DefaultReconcile is the usual time between two looks at the group table's changelog. A plaza is
+	// DefaultInterval is the usual time between two looks at the group table's changelog. A plaza is
 	// behind for twice as long until it is sent what it lacks.
-	DefaultReconcile = 15 * time.Second
+	DefaultInterval = 15 * time.Second
 	// reconcileShare keeps reading the changelog to a fiftieth of the time, however large it is.
 	reconcileShare = 50
 	// reconcileMost bounds how long a plaza may be behind all the same.
@@ -347,8 +362,8 @@ const (
 	reconcileLines = 20 // plazas that a round tells of one by one
 )
 
-// run looks at the changelog again and again until the session ends.
-func (r *reconciler) run(ctx context.Context, fail func(error)) {
+// Run looks at the changelog again and again until the session ends.
+func (r *Reconciler) Run(ctx context.Context, fail func(error)) {
 	for {
 		sent, err := r.round(ctx)
 		r.tell(sent)
@@ -359,10 +374,10 @@ func (r *reconciler) run(ctx context.Context, fail func(error)) {
 			fail(err)
 			return
 		case err != nil: // an outage, which the sources tell of
-			r.cfg.Log.Debug("compare the group table with the database", "error", err)
+			r.Logger.Debug("compare the group table with the database", "error", err)
 		}
 		select {
-		case <-time.After(max(r.cfg.Reconcile, min(reconcileShare*r.took, reconcileMost))):
+		case <-time.After(max(r.Interval, min(reconcileShare*r.took, reconcileMost))):
 		case <-ctx.Done():
 			return
 		}
@@ -370,24 +385,38 @@ func (r *reconciler) run(ctx context.Context, fail func(error)) {
 }
 
 // tell tells what was sent again.
-func (r *reconciler) tell(sent []behind) {
+func (r *Reconciler) tell(sent []behind) {
 	deltas := 0
 	for i, b := range sent {
 		deltas += b.sent
 		if i < reconcileLines {
-			r.cfg.Log.Warn(fmt.Sprintf("reconcile: plaza %d: sent %s of partition %d again from offset %d",
+			r.Logger.Warn(fmt.Sprintf("reconcile: plaza %d: sent %s of partition %d again from offset %d",
 				b.plaza, text.Count(b.sent, "delta"), b.partition, b.first))
 		}
 	}
 	if n := len(sent) - reconcileLines; n > 0 {
-		r.cfg.Log.Warn(fmt.Sprintf("reconcile: sent deltas of %s more again", text.Count(n, "plaza")))
+		r.Logger.Warn(fmt.Sprintf("reconcile: sent deltas of %s more again", text.Count(n, "plaza")))
 	}
-	r.stats.Reconciled(deltas)
+	r.Stats.Reconciled(deltas)
+}
+
+// Brokers is what Kafka is asked. It is a [kafka.Admin].
+type Brokers interface {
+	Offsets(ctx context.Context, topic string, at kafka.At, partitions ...int32) (map[int32]int64,
+		error)
+	AwaitConsumed(ctx context.Context, group, topic string, ends map[int32]int64) ([]int32, error)
+	ReadAll(ctx context.Context, topic string, partition int32,
+		each func(key, value []byte) error) error
+}
+
+// NewChangelog returns the changelog of those partitions, of so many, that a session owns.
+func NewChangelog(kafka Brokers, group string, owned []int32, partitions int) Changelog {
+	return &kafkaChangelog{kafka, group, owned, int32(partitions)}
 }
 
 // kafkaChangelog is the changelog in Kafka.
 type kafkaChangelog struct {
-	kafka      brokers
+	kafka      Brokers
 	group      string
 	owned      []int32
 	partitions int32
@@ -415,9 +444,9 @@ func (k *kafkaChangelog) Consumed(ctx context.Context) ([]int32, error) {
 }
 
 // Progress implements changelog.
-func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress, error) {
+func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]Progress, error) {
 	table := kafka.TableTopic(k.group)
-	states := map[int16]plazaProgress{}
+	states := map[int16]Progress{}
 	for _, partition := range k.owned {
 		err := k.kafka.ReadAll(ctx, table, partition, func(key, value []byte) error {
 			plaza, err := strconv.ParseInt(string(key), 10, 16)
@@ -432,7 +461,7 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 			if err != nil {
 				return fmt.Errorf("read plaza %d of the group table: %w", plaza, err)
 			}
-			states[int16(plaza)] = plazaProgress{epoch, merged}
+			states[int16(plaza)] = Progress{epoch, merged}
 			return nil
 		})
 		if err != nil {
@@ -442,32 +471,15 @@ func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]plazaProgress,
 	return states, nil
 }
 
-// startReconciling compares the part of the group table that a session owns with the database for
-// as long as the session lasts. The returned function waits for the end of that.
-func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
-	rec := &reconciler{cfg: r.cfg, store: r.store, publishedTo: r.sources.publishedTo,
-		publish: r.deltas.Send,
-		stats:   r.stats,
-		log: &kafkaChangelog{kafka: r.brokers, group: r.cfg.Group, owned: owned,
-			partitions: int32(len(r.sources.slots))}}
-	var running sync.WaitGroup
-	running.Go(func() { rec.run(ctx, r.fail) })
-	return func() {
-		if !ingest.WaitAtMost(&running, ingest.StopGrace) {
-			r.cfg.Log.Warn("comparing the group table with the database did not stop in time")
-		}
-	}
-}
-
-// gapLog tells gaps that were told from new ones: every delta of a plaza that lacks one leaves a
+// GapLog tells gaps that were logged from new ones: every delta of a plaza that lacks one leaves a
 // gap until it was sent again.
-type gapLog struct {
+type GapLog struct {
 	mu   sync.Mutex
 	told map[plazaPart]int64 // up to where the plaza had merged then
 }
 
-// news reports whether a gap was not told yet.
-func (g *gapLog) news(plaza int16, partition int32, merged int64) bool {
+// News reports whether a gap was not reported yet.
+func (g *GapLog) News(plaza int16, partition int32, merged int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	at := plazaPart{plaza, partition}
@@ -480,3 +492,9 @@ func (g *gapLog) news(plaza int16, partition int32, merged int64) bool {
 	g.told[at] = merged
 	return true
 }
+
+// Why a database can be behind, and what to do.
+const (
+	BehindWhy  = "it was restored from a backup, or a failover lost its last commits, or it is another one"
+	BehindHint = "restore a newer backup; or go on from what this database holds, and count the plazas again from it: tollstream rebuild --yes"
+)
