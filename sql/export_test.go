@@ -2,8 +2,6 @@ package sql
 
 import (
 	"context"
-
-	"github.com/tollstream/tollstream/toll"
 )
 
 // Migration is what brings the tables from one version to the next.
@@ -20,20 +18,13 @@ func (s *Store) Migrate(ctx context.Context, from int, all []Migration) ([]strin
 	return s.migrate(ctx, from, all)
 }
 
-// WithoutKeys returns a statement that creates a table without its secondary keys.
-func WithoutKeys(statement string) string {
-	t := parseSchema(statement + ";")[0]
-	return t.withoutKeys()
-}
-
-// SetDecode sets how outboxes are read.
-func (s *Store) SetDecode(decode func([]byte) ([]toll.PlazaDelta, error)) { s.cfg.Decode = decode }
-
-var Queries = &queries
-var QueryFiles = &queryFiles
-var Schema = &schema
-var Settings = &settings
-var SplitStatements = splitStatements
+// What tests look at; each is a pointer to what the package holds.
+var (
+	Queries    = &queries
+	QueryFiles = &queryFiles
+	Schema     = &schema
+	Settings   = &settings
+)
 
 // ConnectEachTime lets each call make a connection.
 func (s *Store) ConnectEachTime() { s.db.SetMaxIdleConns(-1) }
