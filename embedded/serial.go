@@ -97,7 +97,8 @@ func (h *serialHandler) run(c *vitess.Conn, statement func() error) error {
 			h.setOwner(c.ConnectionID)
 		case <-timer.C:
 			return vitess.NewSQLError(1205, "HY000",
-				"Lock wait timeout exceeded; another connection has a transaction open, and the embedded database runs one at a time")
+				"Lock wait timeout exceeded; another connection has a transaction open, and the embedded "+
+					"database runs one at a time")
 		case <-h.closed:
 			return vitess.NewSQLError(1053, "08S01", "Server shutdown in progress")
 		}

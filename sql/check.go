@@ -74,7 +74,8 @@ func (s *Store) checkFound(found map[string][]column) error {
 			names = append(names, t.name)
 		}
 		return toll.Permanent(
-			"run: tollstream init; or a right is missing, since a user without SELECT on tables does not see them, see docs/security.md",
+			"run: tollstream init; or a right is missing, since a user without SELECT on tables does not "+
+				"see them, see docs/security.md",
 			"the database %s lacks %s", s.db.Address, strings.Join(names, ", "))
 	}
 	return s.checkColumns(found)

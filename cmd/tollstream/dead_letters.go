@@ -45,13 +45,15 @@ func deadLettersCommand() *cli.Command {
 				Action:    listDeadLetters,
 			},
 			{
-				Name:        "show",
-				Usage:       "shows one, with its payload",
-				ArgsUsage:   "PARTITION:OFFSET",
-				Description: "A payload that is no text comes as a hex dump. With --raw only the payload is written, byte for byte: into a file, to be repaired.",
-				UsageText:   "tollstream dead-letters show 0:1234\ntollstream dead-letters show 0:1234 --raw > payload",
-				Flags:       []cli.Flag{&cli.BoolFlag{Name: "raw", Usage: "write the payload alone, as it is"}},
-				Action:      showDeadLetter,
+				Name:      "show",
+				Usage:     "shows one, with its payload",
+				ArgsUsage: "PARTITION:OFFSET",
+				Description: "A payload that is no text comes as a hex dump. With --raw only the payload is " +
+					"written, byte for byte: into a file, to be repaired.",
+				UsageText: "tollstream dead-letters show 0:1234\ntollstream dead-letters show 0:1234 --raw > " +
+					"payload",
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "raw", Usage: "write the payload alone, as it is"}},
+				Action: showDeadLetter,
 			},
 			retryCommand(),
 		},

@@ -18,9 +18,12 @@ func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
 		Usage: "runs the whole pipeline in one process, on servers of its own",
-		Description: "Starts a broker and a database on free ports and lets a weekday's morning pass, four minutes a second: the rush hour builds up, " +
-			"and one plaza gets far more traffic than it can take. A page shows it live. Vehicles are stored and counted, windows close, congestion is noticed, and table and counts agree. " +
-			"Ctrl-C ends it with the verdict. Without a terminal, or with --for, it ends by itself; the exit status is 0 if all was exact, 1 if not.",
+		Description: "Starts a broker and a database on free ports and lets a weekday's morning pass, " +
+			"four minutes a second: the rush hour builds up, " +
+			"and one plaza gets far more traffic than it can take. A page shows it live. Vehicles are " +
+			"stored and counted, windows close, congestion is noticed, and table and counts agree. " +
+			"Ctrl-C ends it with the verdict. Without a terminal, or with --for, it ends by itself; the " +
+			"exit status is 0 if all was exact, 1 if not.",
 		UsageText: "tollstream demo\ntollstream demo --for 30s --speed 600",
 		Flags: append([]cli.Flag{
 			&cli.DurationFlag{Name: "for", DefaultText: "until interrupted, on a terminal",

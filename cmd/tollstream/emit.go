@@ -45,11 +45,14 @@ func emitCommand() *cli.Command {
 			&cli.StringFlag{Name: "plazas", EnvVars: command.Env("plazas"), Value: defaultPlazas,
 				Usage: "simulated plazas, a `LIST` of numbers and ranges"},
 			&cli.StringFlag{Name: "format", EnvVars: command.Env("format"),
-				Usage: "`FORMAT` of the records: csv, json or protobuf; simulated events are csv by default, files stay as they are"},
+				Usage: "`FORMAT` of the records: csv, json or protobuf; simulated events are csv by default, " +
+					"files stay as they are"},
 			&cli.Uint64Flag{Name: "seed",
-				Usage: "the same `N`, --start, --rate and --count make the same events; with --profile, the same plazas, --peak and --incident"},
+				Usage: "the same `N`, --start, --rate and --count make the same events; with --profile, the " +
+					"same plazas, --peak and --incident"},
 			&cli.StringFlag{Name: "start",
-				Usage: "`TIME` of the first simulated event, as 2022-02-10 10:23:02 or RFC 3339; it advances by 1/rate each, 0.1 s with --rate 0. Without it events happen now"},
+				Usage: "`TIME` of the first simulated event, as 2022-02-10 10:23:02 or RFC 3339; it advances " +
+					"by 1/rate each, 0.1 s with --rate 0. Without it events happen now"},
 			&cli.StringFlag{Name: "from", Usage: "send the lines of `FILE`, - for standard input"},
 			&cli.BoolFlag{Name: "raw", Usage: "with --from: send bad lines too, without a key"},
 			&cli.BoolFlag{Name: "skip-bad", Usage: "with --from: exit with 0 although lines were left out"},

@@ -27,20 +27,26 @@ func profileFlags() []cli.Flag {
 		&cli.StringFlag{Name: "profile", Category: category,
 			Usage: "`SHAPE` of a day's traffic; there is one: day"},
 		&cli.StringFlag{Name: "speed", Value: "1x", Category: category,
-			Usage: "event time goes `N` times as fast as the clock: 60x is an hour a minute; 0 or max is as fast as possible"},
+			Usage: "event time goes `N` times as fast as the clock: 60x is an hour a minute; 0 or max is " +
+				"as fast as possible"},
 		&cli.Float64Flag{Name: "days", Category: category,
 			Usage: "end after `N` days of event time, such as 7 or 0.5"},
 		&cli.Float64Flag{Name: "peak", Value: simulate.DefaultPeak, Category: category,
-			Usage: "how sharp the peaks are: exponent `N` on the measured hourly shares; 1 is as measured, over many roads"},
+			Usage: "how sharp the peaks are: exponent `N` on the measured hourly shares; 1 is as " +
+				"measured, over many roads"},
 		&cli.GenericFlag{Name: "incident", Value: &textList{}, Category: category,
-			Usage: "change a plaza's flow; `INCIDENT` is PLAZA,START,LENGTH,KIND[,SIZE], such as 4007,+7h30m,20m,blockage. " +
-				"START is a time, or counts from --start. A blockage lets SIZE of the vehicles pass, 0.05 by default; the others go another way and don't come later. " +
+			Usage: "change a plaza's flow; `INCIDENT` is PLAZA,START,LENGTH,KIND[,SIZE], such as " +
+				"4007,+7h30m,20m,blockage. " +
+				"START is a time, or counts from --start. A blockage lets SIZE of the vehicles pass, 0.05 by " +
+				"default; the others go another way and don't come later. " +
 				"A surge has SIZE times as many, 2.5 by default. May be repeated"},
 		&cli.StringFlag{Name: "labels", Category: category,
 			Usage: "write the incidents to `FILE`, one a line, as JSON: plaza, kind, size, start, end"},
 		&cli.StringFlag{Name: "plazas-file", EnvVars: command.Env("plazas-file"), Category: category,
-			Usage: "CSV `FILE` with a header row: id, and any of name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share. " +
-				"All its plazas are simulated unless --plazas chooses. Without it those of --plazas are, as in a sample file that is built in"},
+			Usage: "CSV `FILE` with a header row: id, and any of name, road, position_km, lanes, " +
+				"capacity_per_lane, timezone, vehicles_per_day, heavy_share. " +
+				"All its plazas are simulated unless --plazas chooses. Without it those of --plazas are, as " +
+				"in a sample file that is built in"},
 	}
 }
 

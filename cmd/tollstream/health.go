@@ -17,8 +17,10 @@ func healthCommand() *cli.Command {
 		Name:      "health",
 		Usage:     "asks a running process or view whether it is ready",
 		ArgsUsage: "[URL]",
-		Description: "For health checks where there is no curl, as in the container. Without a URL it asks /readyz where process or view listen by the settings: " +
-			"at --metrics-listen, else at --listen. The exit status is 0 if it is ready, 1 if it is not or does not answer.",
+		Description: "For health checks where there is no curl, as in the container. Without a URL it " +
+			"asks /readyz where process or view listen by the settings: " +
+			"at --metrics-listen, else at --listen. The exit status is 0 if it is ready, 1 if it is not " +
+			"or does not answer.",
 		UsageText: "tollstream health\ntollstream health http://127.0.0.1:9464/healthz",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "metrics-listen", EnvVars: command.Env("metrics-listen"),

@@ -27,11 +27,13 @@ func retentionFlags() []cli.Flag {
 		flag("keep-minutes", usual.Minutes,
 			"`TIME` of events for which the batches keep minutes, so that windows can be recounted"),
 		flag("keep-windows", usual.Windows,
-			"`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, days ten times as long"),
+			"`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, "+
+				"days ten times as long"),
 		flag("keep-dead-letters", usual.DeadLetters, "`TIME` that dead letters are kept"),
 		&cli.DurationFlag{Name: "maintenance-every", EnvVars: command.Env("maintenance-every"),
 			Value: usual.Every, Category: category,
-			Usage: "`TIME` between rounds of maintenance: each compacts batches, every 60th deletes what is old"},
+			Usage: "`TIME` between rounds of maintenance: each compacts batches, every 60th deletes " +
+				"what is old"},
 	}
 }
 

@@ -22,10 +22,12 @@ func windowFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "windows", EnvVars: command.Env("windows"), Value: toll.DefaultWindows,
 			Category: category,
-			Usage:    "`KINDS` of windows, SIZE or SIZE/HOP, and day for the day so far; fixed by the first process of a database"},
+			Usage: "`KINDS` of windows, SIZE or SIZE/HOP, and day for the day so far; fixed by the " +
+				"first process of a database"},
 		&cli.DurationFlag{Name: "lateness", EnvVars: command.Env("lateness"), Value: toll.DefaultLateness,
 			Category: category,
-			Usage:    "`TIME` that an event may be behind the newest of its partition and still be on time; fixed with the windows"},
+			Usage: "`TIME` that an event may be behind the newest of its partition and still be on " +
+				"time; fixed with the windows"},
 		&cli.DurationFlag{Name: "idle", EnvVars: command.Env("idle"), Value: toll.DefaultIdle,
 			Category: category,
 			Usage:    "`TIME` after which a partition without records no longer holds the watermark back"},
@@ -33,7 +35,8 @@ func windowFlags() []cli.Flag {
 			Usage: "CSV `FILE` with the plazas' names, roads, lanes, capacities and timezones"},
 		&cli.StringFlag{Name: "equivalents", EnvVars: command.Env("equivalents"),
 			Value: traffic.DefaultEquivalents().String(), Category: category,
-			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is not named counts as 1"},
+			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is " +
+				"not named counts as 1"},
 	}
 }
 

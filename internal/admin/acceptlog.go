@@ -93,8 +93,10 @@ func planAcceptance(ctx context.Context, store *sql.Store, client *fetch.Client,
 	if d.End < c.Next {
 		return nil,
 			toll.Permanent(
-				"wait until the log ends beyond that; or replay the topic: tollstream reset reports what that loses",
-				"partition %d ends at offset %s, below %s, up to which was stored: what comes in between would not be stored, nor counted here",
+				"wait until the log ends beyond that; or replay the topic: tollstream reset reports what "+
+					"that loses",
+				"partition %d ends at offset %s, below %s, up to which was stored: what comes in between "+
+					"would not be stored, nor counted here",
 				c.Partition, text.Number(d.End), text.Number(c.Next))
 	}
 	p := &acceptance{cursor: c, last: d.Last}

@@ -27,7 +27,8 @@ func resetPlan(con endpoint.Connection, o ResetOptions) string {
 		rows = "all rows of livetolldata, those from before tollstream too,"
 	}
 	return fmt.Sprintf(
-		"%s and of tollstream's own tables in %s, the topics %s and %s, and the offsets of group %s; topic %s stays",
+		"%s and of tollstream's own tables in %s, the topics %s and %s, and the offsets of group %s; "+
+			"topic %s stays",
 		rows, con.Address(), kafka.LoopTopic(con.Group), kafka.TableTopic(con.Group), con.Group,
 		con.Topic)
 }
@@ -149,7 +150,8 @@ func checkIdle(ctx context.Context, con endpoint.Connection) error {
 	}
 	if n > 0 {
 		return toll.Permanent(
-			"stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
+			"stop every tollstream process of the group first; one that was killed counts until its "+
+				"session is over (--session-timeout, 10 s)",
 			"group %s has %s", con.Group, text.Count(n, "running member"))
 	}
 	return nil

@@ -35,9 +35,11 @@ func helpRoot(b *strings.Builder, root *cli.App) {
 	b.WriteString("Commands:\n")
 	helpCommands(b, root.Commands)
 	b.WriteString(
-		"\nFlags:\n  --help      help, also of a command: tollstream emit --help\n  --version   version of tollstream and of Go\n")
+		"\nFlags:\n  --help      help, also of a command: tollstream emit --help\n  --version   " +
+			"version of tollstream and of Go\n")
 	b.WriteString(
-		"\nEvery setting has an environment variable: --batch-rows is TOLLSTREAM_BATCH_ROWS. Flags override it.\n")
+		"\nEvery setting has an environment variable: --batch-rows is TOLLSTREAM_BATCH_ROWS. Flags " +
+			"override it.\n")
 	b.WriteString("Exit status: 0 done, 1 failed, 2 wrong usage.\n")
 }
 

@@ -1,5 +1,5 @@
-// Package command is what every command shares: how a command line is parsed, what --help shows, how
-// errors and progress are reported, and what the log looks like.
+// Package command is what every command shares: how a command line is parsed, what --help shows,
+// how errors and progress are reported, and what the log looks like.
 package command
 
 import (

@@ -111,7 +111,8 @@ func (r *Retrier) One(ctx context.Context, d *sql.DeadLetter, payload []byte) (s
 			fmt.Errorf("dead letter %s is itself a retry, of %s, and only that is sent again",
 				name, of),
 			fmt.Sprintf(
-				"tollstream dead-letters show --raw %s > payload; tollstream dead-letters retry %s --payload-file payload", name, of))
+				"tollstream dead-letters show --raw %s > payload; tollstream dead-letters retry %s "+
+					"--payload-file payload", name, of))
 	}
 	if err := r.decode(payload); err != nil {
 		return "", hint.With(fmt.Errorf("not sent, since it still is no event: %w", err), repairHint)

@@ -45,7 +45,8 @@ func accessFlags() []cli.Flag {
 			"authenticate without TLS to other hosts too, across a network that can read the password"),
 		text("mysql-password-file", "`FILE` that holds the password of a DSN without one"),
 		text("mysql-tls",
-			"`MODE` of encryption: off, required, verify-ca or verify-full; verify-full where one of the next four is set, else the DSN's tls"),
+			"`MODE` of encryption: off, required, verify-ca or verify-full; verify-full where one of the "+
+				"next four is set, else the DSN's tls"),
 		text("mysql-ca",
 			"PEM `FILE` of the authorities that sign the database's certificate, in place of the system's"),
 		text("mysql-cert", "PEM `FILE` of our own certificate, for a database that wants one"),
@@ -232,7 +233,8 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 	if dsn.AllowAllFiles {
 		return hint.With(
 			hint.Usagef(
-				"the MySQL DSN sets allowAllFiles, by which the server may read every file of this machine that we can"),
+				"the MySQL DSN sets allowAllFiles, by which the server may read every file of this machine "+
+					"that we can"),
 			"leave it out: rows are loaded from memory")
 	}
 	if encryption != nil && dsn.AllowFallbackToPlaintext {
@@ -247,7 +249,8 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 	if !encrypted && !c.Bool("mysql-plaintext") {
 		return hint.With(hint.Usagef("the password of %s would go to %s without encryption", dsn.User,
 			dsn.Addr),
-			"add --mysql-tls required, or better verify-ca with --mysql-ca; --mysql-plaintext allows it all the same")
+			"add --mysql-tls required, or better verify-ca with --mysql-ca; --mysql-plaintext allows it "+
+				"all the same")
 	}
 	verified := dsn.TLS != nil && !dsn.TLS.InsecureSkipVerify
 	if encryption != nil {
@@ -259,7 +262,8 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 			hint.Usagef(
 				"the MySQL DSN lets whoever answers at %s ask for the password itself, or a weak hash of it",
 				dsn.Addr),
-			"add --mysql-tls verify-ca or verify-full, or leave allowCleartextPasswords and allowOldPasswords out of the DSN")
+			"add --mysql-tls verify-ca or verify-full, or leave allowCleartextPasswords and "+
+				"allowOldPasswords out of the DSN")
 	}
 	return nil
 }
@@ -268,7 +272,8 @@ func checkExposure(c *cli.Context, dsn *mysql.Config, encryption *tls.Config) er
 func warnOfPassword(c *cli.Context, dsn *mysql.Config) {
 	if command.Given(c, "mysql") && dsn.Passwd != "" && dsn.Passwd != defaultMySQLPassword {
 		fmt.Fprintln(c.App.ErrWriter,
-			"tollstream: a password on the command line stays in the shell's history; TOLLSTREAM_MYSQL or --mysql-password-file keep it to yourself")
+			"tollstream: a password on the command line stays in the shell's history; TOLLSTREAM_MYSQL or "+
+				"--mysql-password-file keep it to yourself")
 	}
 }
 

@@ -69,7 +69,8 @@ func Flags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: "mysql", EnvVars: command.Env("mysql"), Value: DefaultMySQL, Category: connectionCategory,
-			Usage: "`DSN` of the database, USER:PASSWORD@tcp(HOST:PORT)/NAME; a real password belongs into the variable or a file",
+			Usage: "`DSN` of the database, USER:PASSWORD@tcp(HOST:PORT)/NAME; a real password belongs " +
+				"into the variable or a file",
 		},
 		&cli.StringFlag{
 			Name: "mysql-file", EnvVars: command.Env("mysql-file"), Category: connectionCategory,

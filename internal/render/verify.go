@@ -68,7 +68,8 @@ func verdictOf(r *verify.Report) string {
 	}
 	if len(r.AcceptedLogs) > 0 {
 		return fmt.Sprintf(
-			"exact but for a log that was replaced and accepted (see the note): each of %s is one row and counted once", text.Count(r.Events, "event"))
+			"exact but for a log that was replaced and accepted (see the note): each of %s is one row and "+
+				"counted once", text.Count(r.Events, "event"))
 	}
 	was := ""
 	if r.Pruned > 0 {

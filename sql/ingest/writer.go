@@ -1,7 +1,7 @@
 // Package ingest stores batches exactly once.
 //
-// A batch, its dead letters and its outbox are stored in one transaction that first moves the cursor
-// of its source partition by compare-and-set; what can't move the cursor writes nothing.
+// A batch, its dead letters and its outbox are stored in one transaction that first moves the
+// cursor of its source partition by compare-and-set; what can't move the cursor writes nothing.
 package ingest
 
 import (
@@ -222,7 +222,8 @@ func (w *Writer) Commit(ctx context.Context, b *toll.Batch, published []toll.Bat
 		// It takes every row, so it minded how they came.
 		if err = w.commit(ctx, b, published, w.insert); w.mindsRows(ctx, err) {
 			return toll.Permanent("see the error, and what was changed at livetolldata",
-				"store the offsets %d to %d of partition %d: MySQL at %s takes each row, and refuses them together: %w",
+				"store the offsets %d to %d of partition %d: MySQL at %s takes each row, and refuses them "+
+					"together: %w",
 				b.First, b.Next-1, b.Partition, w.db.Address, err)
 		}
 	}
@@ -548,7 +549,8 @@ func (w *Writer) checkSizes(ctx context.Context, q db.Queryer, b *toll.Batch) er
 	if err == nil && largest+db.PacketReserve > packet {
 		err = toll.Permanent(fmt.Sprintf("raise max_allowed_packet on the server to %d or more",
 			4*largest),
-			"store the offsets %d to %d of partition %d: %s has %d bytes, and MySQL at %s takes %d in one packet",
+			"store the offsets %d to %d of partition %d: %s has %d bytes, and MySQL at %s takes %d in "+
+				"one packet",
 			b.First, b.Next-1, b.Partition, what, largest, w.db.Address, packet)
 	}
 	return err

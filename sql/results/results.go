@@ -1,8 +1,8 @@
 // Package results stores closed windows and the congestion of plazas, and reads them.
 //
-// Both are derived from what package ingest stores. The database decides which revision of a window comes
-// next, and what of it is still to be published; what is submitted twice, late or by two processes
-// changes nothing.
+// Both are derived from what package ingest stores. The database decides which revision of a window
+// comes next, and what of it is still to be published; what is submitted twice, late or by two
+// processes changes nothing.
 package results
 
 import (

@@ -155,8 +155,8 @@ func (a *entry) advance(merged int64) bool {
 	return a.at <= merged && !(a.partial && len(a.points) == 0 && merged > a.at)
 }
 
-// errOtherOutbox says that the outbox is not the one that a ledger was begun with, or that the ledger
-// can't tell what was merged since.
+// errOtherOutbox says that the outbox is not the one that a ledger was begun with, or that the
+// ledger can't tell what was merged since.
 var errOtherOutbox = errors.New("the outbox must be read again")
 
 // update adds what was stored since the last update.

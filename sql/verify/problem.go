@@ -206,7 +206,8 @@ func (b *ledger) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck
 		if at := b.mergedIn(key); at != a.at {
 			if next := b.nextOf(key.partition); at <= next { // else reported below
 				found.ofBoth(KindTableOffset, plaza, key.partition, a.at, at,
-					"the group table has merged up to offset %s, where no batch with this plaza ends; the one before ends at %s", text.Number(at), text.Number(a.at))
+					"the group table has merged up to offset %s, where no batch with this plaza ends; the one "+
+						"before ends at %s", text.Number(at), text.Number(a.at))
 			}
 		}
 	}
@@ -245,7 +246,8 @@ func (b *ledger) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck
 		case state.Checksum != merged.checksum:
 			checksumOK = false
 			found.ofPlaza(KindTableChecksum, plaza, int64(merged.checksum), int64(state.Checksum),
-				"the group table counts %s as it should, but their checksum is not that of the deltas that it merged", text.Count(state.Events, "event"))
+				"the group table counts %s as it should, but their checksum is not that of the deltas that "+
+					"it merged", text.Count(state.Events, "event"))
 		}
 	} else if merged.events != 0 {
 		panic("sql: deltas merged into no state")

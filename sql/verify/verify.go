@@ -275,7 +275,8 @@ func (v *verification) checkPartition(ctx context.Context, q db.Reader, topicID 
 		if sum := b.Events + b.Rejected + b.Skipped; sum != b.Next-b.First || b.Next <= b.First ||
 			min(b.Events, b.Rejected, b.Gone, b.Skipped-b.Gone) < 0 {
 			found.ofPartition(KindBatchSum, partition, b.Next-b.First, sum,
-				"the batch of the offsets %s to %s says it has %s, %s rejected and %s skipped, which is not their number %s", text.Number(b.First), text.Number(b.Next-1),
+				"the batch of the offsets %s to %s says it has %s, %s rejected and %s skipped, which is not "+
+					"their number %s", text.Number(b.First), text.Number(b.Next-1),
 				text.Count(b.Events, "event"), text.Number(b.Rejected), text.Number(b.Skipped),
 				text.Number(b.Next-b.First))
 		}
@@ -351,7 +352,8 @@ func (v *verification) checkOutbox(b *tables.BatchRow) {
 		}
 		if d.Prev != last {
 			v.found.ofBoth(KindChain, int(d.Plaza), b.Partition, last, d.Prev,
-				"the delta of the batch at offset %s says it follows one that ends at %s, but the one before ends at %s", text.Number(b.First), text.Number(d.Prev), text.Number(last))
+				"the delta of the batch at offset %s says it follows one that ends at %s, but the one before "+
+					"ends at %s", text.Number(b.First), text.Number(d.Prev), text.Number(last))
 		}
 		v.ledger.addDelta(b, d) // now, as batches that were compacted hold several deltas of a plaza
 	}
@@ -457,7 +459,8 @@ func (v *verification) checkConsumed(plaza int, state *toll.State) {
 		consumed := a.consumed
 		if merged := v.ledger.mergedIn(key); merged < consumed {
 			v.found.ofBoth(KindLostDelta, plaza, key.partition, consumed, merged,
-				"the group table has merged up to offset %s, but deltas up to %s were published and consumed: at least one was lost", text.Number(merged), text.Number(consumed))
+				"the group table has merged up to offset %s, but deltas up to %s were published and "+
+					"consumed: at least one was lost", text.Number(merged), text.Number(consumed))
 		}
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// BenchmarkVerify verifies a million rows of 100 plazas and their windows on MariaDB, compared with the
-// bare count that any such check needs. The rows are of three days and a half, so nearly all
+// BenchmarkVerify verifies a million rows of 100 plazas and their windows on MariaDB, compared with
+// the bare count that any such check needs. The rows are of three days and a half, so nearly all
 // windows are among those that it checks.
 func BenchmarkVerify(b *testing.B) {
 	const rows, plazas, batches = 1_000_000, 100, 2000

@@ -65,17 +65,19 @@ func (s *State) UnmarshalText(text []byte) error {
 // isLevel reports whether a state is free, busy or saturated.
 func (s State) isLevel() bool { return s >= Free && s <= Saturated }
 
-// The figures at which a state is entered and left, see [Assessment.asks]. A state is left at another
-// figure than it is entered at, so that a flow near one does not enter and leave it all the time.
+// The figures at which a state is entered and left, see [Assessment.asks]. A state is left at
+// another figure than it is entered at, so that a flow near one does not enter and leave it all the
+// time.
 const (
 	saturatedVC      = 1.0  // demand = capacity: from here on a queue grows
 	saturatedLeaveVC = 0.90 // a queue discharges at capacity, so well below it there is none
 	busyVC           = 0.75 // where capacity is known
 	busyLeaveVC      = 0.65
-	busyZ            = 3.0 // where it is not; of what is normally distributed, 1 in 740 is as far above
-	busyLeaveZ       = 2.0
-	belowZ           = -3.0
-	belowLeaveZ      = -2.0
+	// where it is not; of what is normally distributed, 1 in 740 is as far above
+	busyZ       = 3.0
+	busyLeaveZ  = 2.0
+	belowZ      = -3.0
+	belowLeaveZ = -2.0
 	// of the usual median; without it, slots that hardly vary would alarm at small losses
 	belowShare      = 0.5
 	belowLeaveShare = 0.7

@@ -45,7 +45,8 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 	}
 	if err == nil && got != *want {
 		err = toll.Permanent(
-			"let the address lead to the database of before; to work with this one instead, stop all processes and start them again",
+			"let the address lead to the database of before; to work with this one instead, stop all "+
+				"processes and start them again",
 			"another database answers at %s: its id is %s, and was %s", c.address, got, *want)
 	}
 	if err != nil {

@@ -52,11 +52,13 @@ func (d *DB) Explain(err error) error {
 	switch my.Number {
 	case errAccessDenied, errNoPassword:
 		return toll.Permanent(
-			"check user and password in --mysql or TOLLSTREAM_MYSQL; a user may also have to come with TLS or a certificate (--mysql-ca, --mysql-cert)",
+			"check user and password in --mysql or TOLLSTREAM_MYSQL; a user may also have to come with "+
+				"TLS or a certificate (--mysql-ca, --mysql-cert)",
 			"connect to MySQL at %s: %w", d.Address, err)
 	case errInsecure:
 		return toll.Permanent(
-			"add --mysql-tls verify-ca and, with --mysql-ca, the authority that signed the server's certificate: "+
+			"add --mysql-tls verify-ca and, with --mysql-ca, the authority that signed the server's "+
+				"certificate: "+
 				"of one that MySQL generated for itself it is ca.pem in the data folder",
 			"connect to MySQL at %s: %w", d.Address, err)
 	case errAccessDeniedDB, ErrTableDenied, errColumnDenied, errSpecificDenied:

@@ -1,5 +1,5 @@
-// Package dbtest gives the tests of sql and its packages servers, and fixtures that write as a process
-// does.
+// Package dbtest gives the tests of sql and its packages servers, and fixtures that write as a
+// process does.
 package dbtest
 
 import (

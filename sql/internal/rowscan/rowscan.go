@@ -23,8 +23,8 @@ type Group struct {
 	tables.RowCount
 }
 
-// Scan reads livetolldata, in one scan: in parallel with all the rest, which takes less, where there is a
-// snapshot to read it from.
+// Scan reads livetolldata, in one scan: in parallel with all the rest, which takes less, where
+// there is a snapshot to read it from.
 type Scan struct {
 	Zone    *toll.Zone          // of livetolldata's times
 	Deep    bool                // whether groups are read, by minutes, or counts

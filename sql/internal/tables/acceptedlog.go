@@ -38,7 +38,8 @@ func (a AcceptedLog) String() string {
 		return most
 	}
 	return fmt.Sprintf(
-		"by its leader epochs it differs from offset %s on: then %s have no record in it, and %s of it are never stored; %s",
+		"by its leader epochs it differs from offset %s on: then %s have no record in it, and %s of it "+
+			"are never stored; %s",
 		text.Number(*a.From), text.Count(*a.Rows, "row"), text.Count(*a.Records, "record"), most)
 }
 

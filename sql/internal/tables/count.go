@@ -60,7 +60,8 @@ func CountRows(ctx context.Context, q db.Reader, o CountOptions) (map[int]RowCou
 	var b strings.Builder
 	if o.Limit > 0 {
 		// Each server takes the half that it knows and reads the other as a comment.
-		fmt.Fprintf(&b, "/*M!100100 SET STATEMENT max_statement_time=%.3f FOR */ SELECT /*+ MAX_EXECUTION_TIME(%d) */ ",
+		fmt.Fprintf(&b, "/*M!100100 SET STATEMENT max_statement_time=%.3f FOR */ SELECT /*+ "+
+			"MAX_EXECUTION_TIME(%d) */ ",
 			o.Limit.Seconds(), o.Limit.Milliseconds())
 	} else {
 		b.WriteString("SELECT ")
