@@ -19,7 +19,7 @@ func (r *run) watchLag(ctx context.Context) {
 	defer ticker.Stop()
 	told := false
 	open := kafka.NewOpenTransactions()
-	long := transactionLog{r.cfg.Log, map[int32]kafka.OpenTransaction{}}
+	long := kafka.NewTransactionLog(r.cfg.Log)
 	for {
 		select {
 		case <-ctx.Done():
@@ -27,7 +27,7 @@ func (r *run) watchLag(ctx context.Context) {
 		case <-ticker.C:
 		}
 		r.stats.CheckRejects() // which notices that it has fallen
-		err := r.measureLag(ctx, open, &long)
+		err := r.measureLag(ctx, open, long)
 		if err != nil && !told && ctx.Err() == nil {
 			r.cfg.Log.Debug("measure the lag", "error", err)
 		}
@@ -36,7 +36,7 @@ func (r *run) watchLag(ctx context.Context) {
 }
 
 func (r *run) measureLag(ctx context.Context, transactions *kafka.OpenTransactions,
-	long *transactionLog) error {
+	long *kafka.TransactionLog) error {
 	owned := r.stats.Owned()
 	if len(owned) == 0 {
 		return nil
@@ -73,7 +73,7 @@ func (r *run) measureLag(ctx context.Context, transactions *kafka.OpenTransactio
 			readable = end
 		}
 		open, _ := transactions.Look(partition, readable, end)
-		long.note(partition, open, end, transactions.Now())
+		long.Note(partition, open, end, transactions.Now())
 		next := max(oldest[partition], merged[partition].Offset)
 		r.stats.Measured(partition, end, max(0, loopEnds[partition]-next), open)
 	}

@@ -66,7 +66,7 @@ func TestMeasureLag(t *testing.T) {
 	cfg.Cluster, cfg.Group = cluster, group
 	r := &run{cfg: cfg, stats: monitor.NewStats(), brokers: admin}
 	measure := func(ctx context.Context) error {
-		return r.measureLag(ctx, kafka.NewOpenTransactions(), &transactionLog{log: cfg.Log})
+		return r.measureLag(ctx, kafka.NewOpenTransactions(), kafka.NewTransactionLog(cfg.Log))
 	}
 	if err := measure(t.Context()); err != nil {
 		t.Fatal(err)

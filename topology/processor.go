@@ -110,7 +110,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		}
 		p.stats.Restarting()
 		// each stall is another one, also where it took as long
-		if text := kafka.Brief(err); text != lastText || errors.Is(err, errStalled) {
+		if text := kafka.Brief(err); text != lastText || errors.Is(err, kafka.ErrStalled) {
 			lastText = text
 			p.cfg.Log.Warn("processing stopped; restarting with backoff", "error", text)
 		}
@@ -224,10 +224,10 @@ type run struct {
 
 	damaged *table.Damaged
 
-	standstill *standstill
-	policy     *policyLog      // watchPolicy's alone while the run lasts
-	database   *monitor.Outage // with the store
-	kafka      *monitor.Outage
+	stall    *kafka.Stall
+	policy   *policyLog      // watchPolicy's alone while the run lasts
+	database *monitor.Outage // with the store
+	kafka    *monitor.Outage
 
 	cancel context.CancelFunc
 	failMu sync.Mutex
@@ -279,7 +279,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	defer cancel()
 	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged,
 		cfg: &p.cfg, ingesting: p.cfg.ingest(), store: p.store, stats: p.stats, cancel: cancel}
-	r.standstill = newStandstill(standstillLimit(p.cfg.SessionTimeout), time.Now)
+	r.stall = kafka.NewStall(kafka.StallLimit(p.cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[ingest.Partition], info.Partitions)
 	p.stats.SetPartitions(info.Partitions)
 	admin, err := p.cfg.Cluster.Admin()
@@ -296,7 +296,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	r.log, r.fetcher = reader, reader.NewFetcher()
 
 	// It sends nothing more once this process may have lost its place.
-	producer, err := p.cfg.Cluster.NewProducer(r.standstill.dial(kafka.Dial))
+	producer, err := p.cfg.Cluster.NewProducer(r.stall.Dial(kafka.Dial))
 	if err != nil {
 		return err
 	}
@@ -313,7 +313,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	r.deltas = ingest.NewSender(r.emitDeltas, ingest.MessagePause, r.cfg.Latency)
 	r.fetcher.Linger = r.deltas.Linger
 	p.windows.Store(r.windows)
-	r.standstill.renew()
+	r.stall.Renew()
 	// The sender outlives the sessions, which a stop lets finish what they send.
 	sending, endSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer endSending()
@@ -324,7 +324,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	tasks.Go(func() { r.watchPolicy(ctx) })
 	tasks.Go(func() { r.fetcher.Run(ctx) })
 	tasks.Go(func() {
-		r.standstill.watch(ctx, func(err error) {
+		r.stall.Watch(ctx, func(err error) {
 			r.fail(err)
 			producer.Close(0) // it can send nothing more, and goka waits for what it was given
 		})
@@ -479,12 +479,6 @@ const (
 	maxSessionTimeout = 5 * time.Minute
 )
 
-// heartbeatInterval returns how often a member of the group sends a heartbeat: two of three may
-// be lost.
-func heartbeatInterval(sessionTimeout time.Duration) time.Duration {
-	return sessionTimeout * 3 / 10
-}
-
 func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sarama.ConsumerGroup,
 	error) {
 	cfg := r.consumerConfig("group")
@@ -495,7 +489,7 @@ func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sara
 	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
 	// how soon a topic that was deleted or grew is noticed
 	cfg.Metadata.RefreshFrequency = 30 * time.Second
-	cfg.Consumer.Group.Heartbeat.Interval = heartbeatInterval(r.cfg.SessionTimeout)
+	cfg.Consumer.Group.Heartbeat.Interval = kafka.HeartbeatInterval(r.cfg.SessionTimeout)
 	g, err := sarama.NewConsumerGroup(brokers, group, cfg)
 	if err != nil {
 		return nil, err

@@ -136,7 +136,7 @@ func TestOpenTransaction(t *testing.T) {
 // TestTransactionLog logs one line for a transaction that is open for long, and one for its end.
 func TestTransactionLog(t *testing.T) {
 	var log strings.Builder
-	l := transactionLog{slog.New(slog.NewTextHandler(&log, nil)), map[int32]kafka.OpenTransaction{}}
+	l := kafka.NewTransactionLog(slog.New(slog.NewTextHandler(&log, nil)))
 	start := time.Now()
 	lines := func(seconds int, offset int64, want int) {
 		t.Helper()
@@ -144,7 +144,7 @@ func TestTransactionLog(t *testing.T) {
 		if offset > 0 {
 			open = kafka.OpenTransaction{Partition: 3, Offset: offset, Since: start}
 		}
-		l.note(3, open, 110, start.Add(time.Duration(seconds)*time.Second))
+		l.Note(3, open, 110, start.Add(time.Duration(seconds)*time.Second))
 		if n := strings.Count(log.String(), "\n"); n != want {
 			t.Errorf("after %d s: %d lines, want %d\n%s", seconds, n, want, &log)
 		}

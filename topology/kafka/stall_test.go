@@ -1,4 +1,4 @@
-package topology
+package kafka
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// TestStandstill lets a connection write until the process stalled for longer than its place in
+// TestStall lets a connection write until the process stalled for longer than its place in
 // the group lasts, and never again after.
-func TestStandstill(t *testing.T) {
+func TestStall(t *testing.T) {
 	start := time.Now()
 	for _, clock := range []struct {
 		name  string
@@ -22,7 +22,7 @@ func TestStandstill(t *testing.T) {
 	} {
 		t.Run(clock.name, func(t *testing.T) {
 			now := start
-			s := newStandstill(standstillLimit(10*time.Second), func() time.Time { return now })
+			s := NewStall(StallLimit(10*time.Second), func() time.Time { return now })
 			client, server := net.Pipe()
 			defer client.Close()
 			defer server.Close()
@@ -35,7 +35,7 @@ func TestStandstill(t *testing.T) {
 				}
 			}()
 			pipe := func(context.Context, string, string) (net.Conn, error) { return client, nil }
-			conn, err := s.dial(pipe)(t.Context(), "tcp", "anywhere")
+			conn, err := s.Dial(pipe)(t.Context(), "tcp", "anywhere")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -51,13 +51,13 @@ func TestStandstill(t *testing.T) {
 			now = start
 			s.beat.Store(&start)
 			if _, err := conn.Write([]byte("x")); err == nil {
-				t.Fatal("a connection works again after a standstill")
+				t.Fatal("a connection works again after a stall")
 			}
-			if _, err := s.dial(pipe)(t.Context(), "tcp", "anywhere"); err == nil {
-				t.Fatal("a connection was made after a standstill")
+			if _, err := s.Dial(pipe)(t.Context(), "tcp", "anywhere"); err == nil {
+				t.Fatal("a connection was made after a stall")
 			}
 			var failed error
-			s.watch(t.Context(), func(err error) { failed = err })
+			s.Watch(t.Context(), func(err error) { failed = err })
 			if failed == nil {
 				t.Fatal("the watch says nothing")
 			}

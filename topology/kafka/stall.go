@@ -1,4 +1,4 @@
-package topology
+package kafka
 
 import (
 	"context"
@@ -7,49 +7,48 @@ import (
 	"net"
 	"sync/atomic"
 	"time"
-
-	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// standstill notices that this process did not run for so long that the group may have given its
+// Stall notices that this process did not run for so long that the group may have given its
 // partitions to others: it was stopped, swapped out, or on a machine that slept.
 //
 // An owner that wakes up finds messages in its queues, and would write states to the changelog that
 // are older than those of its successor, until its next heartbeat is refused. So nothing is sent
-// there any more after a standstill: each write to the socket asks first, and the whole run begins
-// anew. (What a standstill between that question and the write lets through, and what an owner
+// there any more after a stall: each write to the socket asks first, and the whole run begins
+// anew. (What a stall between that question and the write lets through, and what an owner
 // sends that is cut off from the coordinator alone, is mended by reconcile.)
-type standstill struct {
+type Stall struct {
 	limit time.Duration
 	now   func() time.Time
 	beat  atomic.Pointer[time.Time] // when this process was last seen to run
-	stood atomic.Int64              // how long the standstill took, in nanoseconds; 0 for none
+	stood atomic.Int64              // how long the stall took, in nanoseconds; 0 for none
 }
 
-// standstillLimit returns how long a process may stand still and is surely in the group still: the
+// StallLimit returns how long a process may stand still and is surely in the group still: the
 // coordinator's patience, less the age that the last heartbeat may have had.
-func standstillLimit(sessionTimeout time.Duration) time.Duration {
-	return sessionTimeout - heartbeatInterval(sessionTimeout)
+func StallLimit(sessionTimeout time.Duration) time.Duration {
+	return sessionTimeout - HeartbeatInterval(sessionTimeout)
 }
 
-func newStandstill(limit time.Duration, now func() time.Time) *standstill {
-	s := &standstill{limit: limit, now: now}
-	s.renew()
+// NewStall returns a watch for stalls longer than a limit.
+func NewStall(limit time.Duration, now func() time.Time) *Stall {
+	s := &Stall{limit: limit, now: now}
+	s.Renew()
 	return s
 }
 
-// errStalled is what the error about a standstill is.
-var errStalled = errors.New("this process stalled")
+// ErrStalled is what the error about a stall is.
+var ErrStalled = errors.New("this process stalled")
 
-// renew notes that this process runs.
-func (s *standstill) renew() {
+// Renew notes that this process runs.
+func (s *Stall) Renew() {
 	t := s.now()
 	s.beat.Store(&t)
 }
 
-// watch looks at the time often, until ctx ends, and calls fail with the standstill that it
+// Watch looks at the time often, until ctx ends, and calls fail with the stall that it
 // notices.
-func (s *standstill) watch(ctx context.Context, fail func(error)) {
+func (s *Stall) Watch(ctx context.Context, fail func(error)) {
 	ticker := time.NewTicker(s.limit / 10)
 	defer ticker.Stop()
 	for {
@@ -57,7 +56,7 @@ func (s *standstill) watch(ctx context.Context, fail func(error)) {
 			fail(err)
 			return
 		}
-		s.renew()
+		s.Renew()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -66,8 +65,8 @@ func (s *standstill) watch(ctx context.Context, fail func(error)) {
 	}
 }
 
-// check returns an error from the first standstill on.
-func (s *standstill) check() error {
+// check returns an error from the first stall on.
+func (s *Stall) check() error {
 	if s.stood.Load() == 0 {
 		beat, now := *s.beat.Load(), s.now()
 		// The clock of the process stands still with a sleeping machine, the wall clock does not.
@@ -76,15 +75,15 @@ func (s *standstill) check() error {
 		}
 	}
 	if stood := time.Duration(s.stood.Load()); stood > 0 {
-		return fmt.Errorf("%w for %v, and others may have taken its place in the group", errStalled,
+		return fmt.Errorf("%w for %v, and others may have taken its place in the group", ErrStalled,
 			stood.Round(100*time.Millisecond))
 	}
 	return nil
 }
 
-// dial returns a function that dials as another one does, with connections that send nothing after
-// a standstill.
-func (s *standstill) dial(inner kafka.DialFunc) kafka.DialFunc {
+// Dial returns a function that dials as another one does, with connections that send nothing after
+// a stall.
+func (s *Stall) Dial(inner DialFunc) DialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := s.check(); err != nil {
 			return nil, err
@@ -99,7 +98,7 @@ func (s *standstill) dial(inner kafka.DialFunc) kafka.DialFunc {
 
 type leasedConn struct {
 	net.Conn
-	lease *standstill
+	lease *Stall
 }
 
 // Write implements net.Conn.
@@ -108,4 +107,10 @@ func (c *leasedConn) Write(b []byte) (int, error) {
 		return 0, err
 	}
 	return c.Conn.Write(b)
+}
+
+// HeartbeatInterval returns how often a member of the group sends a heartbeat: two of three may
+// be lost.
+func HeartbeatInterval(sessionTimeout time.Duration) time.Duration {
+	return sessionTimeout * 3 / 10
 }
