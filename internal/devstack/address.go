@@ -37,7 +37,8 @@ func splitAddr(addr string) (host string, port int, err error) {
 	}
 	if ip := net.ParseIP(strings.Trim(host, "[]")); ip != nil && ip.IsUnspecified() {
 		return "", 0,
-			fmt.Errorf("address %q: clients are told this host, so it must be one that they can reach", addr)
+			fmt.Errorf("address %q: this host is advertised to clients, so they must be able to reach it",
+				addr)
 	}
 	return host, port, nil
 }

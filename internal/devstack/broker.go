@@ -12,7 +12,7 @@ import (
 
 // BrokerConfig says where an embedded broker listens and what it keeps.
 type BrokerConfig struct {
-	// Addr is the host:port to listen on and to tell clients. Port 0 takes a free one, "" is
+	// Addr is the host:port to listen on and to advertise to clients. Port 0 takes a free one, "" is
 	// 127.0.0.1:0.
 	Addr string
 	// DataDir keeps topics, records, groups and transactions over restarts. "" keeps them in memory

@@ -29,8 +29,8 @@ func needMariaDB(t *testing.T) {
 	needDatabase(t, engineMariaDB)
 }
 
-// checkTransactions has writers that insert, compare and set, and commit or roll back, beside
-// readers that poll inside and outside of transactions, and counts.
+// checkTransactions has writers that insert, compare and set, and commit or roll back, in parallel
+// with readers that poll inside and outside of transactions, and counts.
 func checkTransactions(t *testing.T, db *sql.DB) {
 	const writers, rounds, rows = 4, 30, 20
 	mustExec(t, db, "CREATE TABLE counter (id INT PRIMARY KEY, n BIGINT NOT NULL)")

@@ -28,13 +28,13 @@ type KafkaConfig struct {
 	Jars string
 	// Dir keeps data, settings and log (server.log). "" is a temporary folder that Close removes.
 	Dir string
-	// Addr is the host:port to listen on and to tell clients. Port 0 takes a free one, "" is
+	// Addr is the host:port to listen on and to advertise to clients. Port 0 takes a free one, "" is
 	// 127.0.0.1:0.
 	Addr string
 	// Heap is Java's largest heap, as for -Xmx. Default 512m.
 	Heap string
-	// Listeners beside the plain one, by name in capitals, each on a free port of the same host. See
-	// [Kafka.ListenerAddr].
+	// Listeners in addition to the plain one, by name in capitals, each on a free port of the same
+	// host. See [Kafka.ListenerAddr].
 	Listeners map[string]KafkaListener
 	// Users who may log in where a listener asks for one, by PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512:
 	// their passwords, of letters and digits. They are made with the data folder.

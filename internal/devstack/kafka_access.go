@@ -18,7 +18,7 @@ type KafkaListener struct {
 	ClientCA string
 	// SASL asks clients for user and password.
 	SASL bool
-	// Advertise is the host:port that clients are told, such as that of a proxy. "" is where the
+	// Advertise is the host:port advertised to clients, such as that of a proxy. "" is where the
 	// broker listens.
 	Advertise string
 }

@@ -154,7 +154,7 @@ func (m *mariaDB) clearTmp() error {
 // settings returns the options that the first and all later starts share.
 func (m *mariaDB) settings(dataDir string) []string {
 	args := []string{
-		"--no-defaults", // what the machine's own server is told is not for us
+		"--no-defaults", // the settings of the machine's own server are not for us
 		"--datadir=" + dataDir,
 		"--tmpdir=" + m.folder.join("tmp"), // a killed server leaves files there
 		"--skip-log-bin",
@@ -176,13 +176,13 @@ func (m *mariaDB) settings(dataDir string) []string {
 			"--character-sets-dir="+filepath.Join(share, "charsets"))
 	}
 	if os.Geteuid() == 0 {
-		args = append(args, "--user=root") // both refuse to run as root unless told so
+		args = append(args, "--user=root") // both refuse to run as root without it
 	}
 	return append(args, m.cfg.Options...)
 }
 
-// initialize creates the system tables, once. They are made beside their place and moved there, so
-// that an interrupted first start leaves nothing that looks whole.
+// initialize creates the system tables, once. They are created next to their place and moved there,
+// so that an interrupted first start leaves nothing that looks whole.
 func (m *mariaDB) initialize(ctx context.Context) error {
 	dataDir, unfinished := m.folder.join("data"), m.folder.join("data.new")
 	if _, err := os.Stat(dataDir); err == nil {
@@ -267,7 +267,7 @@ func (m *mariaDB) initCommand(dataDir string) (*exec.Cmd, io.Reader, error) {
 	return exec.Command(install, args...), nil, nil
 }
 
-// systemTables returns the SQL that MariaDB ships beside the server to create its system tables,
+// systemTables returns the SQL that MariaDB ships with the server to create its system tables,
 // with a root who may log in without a password (setUp takes away all of it but the socket).
 func systemTables(binary string) (script string, ok bool) {
 	if real, err := filepath.EvalSymlinks(binary); err == nil {
