@@ -1,5 +1,7 @@
-// Package topology is the goka graph and its runtime: the emitter, the processor group with its
-// ingest, batches, outbox and aggregate, and the view.
+// Package topology is the goka graph and what runs it: the processor with its sessions and its
+// aggregate, and the closing of windows. Rooms below it reach Kafka (kafka, and fetch below that),
+// store partitions (ingest), read the group table (table), send again what that lacks (reconcile),
+// count and watch (monitor), and send events (emitter).
 //
 // What it needs of a database it declares as a small interface, [Store]; it never imports the
 // package that implements it.
