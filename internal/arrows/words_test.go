@@ -1,0 +1,66 @@
+package arrows
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// dialect are words that the documentation of Kafka, Flink, Prometheus and MySQL does not use, each
+// with one that it does.
+var dialect = []struct{ pattern, instead string }{
+	{`keeps house`, "maintenance"},
+	{`until it works`, "retrying with backoff"},
+	{`sign of life`, "heartbeat"},
+	{`waits? to be stored`, "lag"},
+	{`grown up|keeps? its word`, "the thing itself"},
+	{`(?:everyone|anyone) (?:may )?(?:look|see)`, "no authentication"},
+	{`stood still`, "stalled"},
+	{`hand-over`, "submission"},
+}
+
+// names are what keeps a word: tables, metrics, flags and JSON have it in their names.
+var names = regexp.MustCompile(`tollstream_upkeep_\w+|allow-anyone|ALLOW_ANYONE`)
+
+// TestWords keeps the words those of the field.
+func TestWords(t *testing.T) {
+	patterns := make([]string, len(dialect))
+	for i, d := range dialect {
+		patterns[i] = `(\b(?:` + d.pattern + `)\b)`
+	}
+	any := regexp.MustCompile(`(?i)` + strings.Join(patterns, "|"))
+	for _, name := range tracked(t) {
+		text, err := os.ReadFile(filepath.Join("../..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for line := range strings.Lines(string(text)) {
+			n++
+			line = strings.TrimSuffix(line, "\n")
+			for i, found := range any.FindStringSubmatch(names.ReplaceAllString(line, "")) {
+				if i > 0 && found != "" {
+					t.Errorf("%s:%d says %q; say: %s", name, n, found, dialect[i-1].instead)
+				}
+			}
+		}
+	}
+}
+
+// tracked returns the names of the files whose style is ours.
+func tracked(t *testing.T) []string {
+	t.Helper()
+	list := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "--", "*.go",
+		"*.md",
+		"*.js", "*.html", "*.css", "*.sql", "*.yaml", "*.txtar", ":!third_party", ":!*/third_party/*",
+		":!CHANGELOG.md", ":!*.pb.go", ":!*axe-core*", ":!internal/arrows/words_test.go")
+	list.Dir = "../.."
+	out, err := list.Output()
+	if err != nil {
+		t.Skipf("list files: %v", err) // not in a clone
+	}
+	return strings.Fields(string(out))
+}
