@@ -24,7 +24,7 @@ type Store interface {
 // Results is where closed windows are stored. Its errors are as those of a Store. One goroutine
 // uses it at a time.
 type Results interface {
-	// Settle marks what was published before, and then stores what is handed over in one transaction.
+	// Settle marks what was published before, and then stores what is submitted in one transaction.
 	// It returns the notices that are to be published now, in order; they are valid until the next
 	// call.
 	//

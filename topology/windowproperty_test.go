@@ -283,7 +283,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 	return s, s.checkAll(events)
 }
 
-// zombie is a process that was taken for dead, and stores yet what it had to hand over.
+// zombie is a process that was taken for dead, and still stores what it had to submit.
 type zombie struct {
 	windows   *windows
 	published []traffic.NoticeRef

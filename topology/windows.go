@@ -520,7 +520,7 @@ func (p *Processor) CloseAll(ctx context.Context) error {
 	var closing *windows
 	for {
 		if w := p.windows.Load(); w != nil {
-			if w != closing { // the run began anew
+			if w != closing { // the run began again
 				closing = w
 				w.mu.Lock()
 				w.ending = true

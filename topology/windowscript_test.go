@@ -467,7 +467,7 @@ func (r *memoryResults) Settle(_ context.Context, closings []toll.Closing,
 
 // store stores a window, if it is news. By type a revision has no fewer events than the one before,
 // with two exceptions: what was counted from the outbox may have events that no state has merged
-// yet, and a day so far may begin anew, after a crash from which its plaza catches up.
+// yet, and a day so far may begin again, after a crash from which its plaza catches up.
 func (r *memoryResults) store(epoch uint64, w *toll.WindowCount, recounted bool) {
 	row := r.row(w.WindowID, w.End)
 	old := row.WindowResult

@@ -78,7 +78,7 @@ func TestStopDoesNotWaitForever(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "did not return") {
 		t.Errorf("run: %v", err)
 	}
-	if took := time.Since(began); took > patience { // the source would keep it for ever
+	if took := time.Since(began); took > patience { // the source would never let it go
 		t.Errorf("it took %v to stop", took)
 	}
 	close(release)

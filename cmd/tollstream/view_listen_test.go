@@ -344,7 +344,7 @@ func TestViewListen(t *testing.T) {
 	if err := <-l.ended; err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 30*time.Second { // a stream goes on for ever by itself
+	if took := time.Since(began); took > 30*time.Second { // a stream never ends by itself
 		t.Errorf("it took %v to end", took)
 	} else {
 		t.Logf("ended after %v", took)

@@ -207,7 +207,7 @@ func (p *testbed) onTerminal(t *testing.T, width, height int, change func(*exec.
 		con.DSN)...)
 	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = x.tty, x.tty, x.tty
 	r.cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=", "COLORTERM=")
-	// so that it is told of a new size
+	// so that it gets the signal of a new size
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 2}
 	if change != nil {
 		change(r.cmd)

@@ -175,7 +175,7 @@ func (l *load) pause() time.Duration {
 	return l.longest
 }
 
-// forgetPauses begins to measure anew.
+// forgetPauses starts measuring again.
 func (l *load) forgetPauses() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

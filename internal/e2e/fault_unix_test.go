@@ -81,7 +81,7 @@ func fullStateFolder(f *injection) {
 	}
 	p.interrupt()
 	if n := strings.Count(p.log.String(), "no space left"); n > 3 {
-		f.Errorf("the full folder is told of %d times:\n%s", n, p.log)
+		f.Errorf("the full folder is reported %d times:\n%s", n, p.log)
 	}
 	l.forgetPauses()
 	p = w.member("one")

@@ -316,7 +316,7 @@ func TestRecoverTable(t *testing.T) {
 		}
 	}
 	if n := w.count(`SELECT COUNT(DISTINCT epoch) FROM toll_window WHERE revision > 0`); n != 1 {
-		t.Fatalf("a rebuild that changed nothing stored windows anew: they are of %d epochs", n)
+		t.Fatalf("a rebuild that changed nothing stored windows again: they are of %d epochs", n)
 	}
 }
 

@@ -293,7 +293,7 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 			}
 			ends = []int64{x.Cursors[0].Next, x.Cursors[1].Next}
 			mismatch("merged", from, ends, false, true)
-			// Handed over half way: windows that are still open have more events than the day so far.
+			// Submitted half way: windows that are still open have more events than the day so far.
 			half := fmt.Sprintf("2022-03-%02d 01:07", 27+day)
 			x.Settle(x.Results(), x.Closing(1, half), x.Closing(2, half), x.Closing(3, half))
 			mismatch("delivered in part, state behind", from, ends, false, true)

@@ -145,7 +145,7 @@ func (c *scramClient) Step(challenge string) (string, error) {
 func (c *scramClient) Done() bool { return c.conversation.Done() }
 
 // explainConnect says of a failure to connect where to, and makes a [toll.PermanentError] of one
-// that no retry mends: certificates and names that either side does not accept.
+// that is non-retryable: certificates and names that either side does not accept.
 //
 // With several brokers sarama joins what each of them said. As long as one of them was merely away,
 // trying again may help.

@@ -51,7 +51,7 @@ func TestStall(t *testing.T) {
 			now = start
 			s.beat.Store(&start)
 			if _, err := conn.Write([]byte("x")); err == nil {
-				t.Fatal("a connection works again after a stall")
+				t.Fatal("a connection is usable after a stall")
 			}
 			if _, err := s.Dial(pipe)(t.Context(), "tcp", "anywhere"); err == nil {
 				t.Fatal("a connection was made after a stall")

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// closingStage knows whether the closing of windows makes progress: whether what is handed over is
+// closingStage knows whether the closing of windows makes progress: whether what is submitted is
 // stored, however slowly. It outlives runs, and is safe for concurrent use.
 type closingStage struct {
 	now func() time.Time
@@ -32,7 +32,7 @@ const (
 
 func newClosingStage(now func() time.Time) *closingStage { return &closingStage{now: now} }
 
-// handed notes whether anything is left that was handed over.
+// handed notes whether anything is left that was submitted.
 func (s *closingStage) handed(due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -7,9 +7,9 @@ import (
 // Tracer receives the steps of what a processor did, once they are done, from several goroutines at
 // once. It must not block.
 type Tracer interface {
-	// Batch is told of a batch that was published, or that failed on its way.
+	// Batch reports a batch that was published, or that failed on its way.
 	Batch(BatchTrace)
-	// Results is told of a transaction of results that was stored, or that failed.
+	// Results reports a transaction of results that was stored, or that failed.
 	Results(ResultsTrace)
 }
 
@@ -35,7 +35,7 @@ type BatchTrace struct {
 // ResultsTrace is one transaction of results of windows.
 type ResultsTrace struct {
 	Began, Ended time.Time
-	Plazas       int // whose windows were handed over
+	Plazas       int // whose windows were submitted
 	Published    int // results that were marked as published
 	Notices      int // results that are to be published now
 	Err          error

@@ -427,7 +427,7 @@ func TestLocalStoreOutside(t *testing.T) {
 }
 
 // TestLocalStoreDamagedInUse damages a copy that is in use: the run ends, and the next one makes
-// the copy anew.
+// the copy again.
 func TestLocalStoreDamagedInUse(t *testing.T) {
 	dir, damaged := t.TempDir(), new(Damaged)
 	var log strings.Builder

@@ -29,7 +29,7 @@ type View struct {
 	mu    sync.RWMutex
 	ended bool
 
-	// goka tries again after every error. One that no retry mends closes refused, once, and is in why
+	// goka tries again after every error. A non-retryable one closes refused, once, and is in why
 	// from then on.
 	refused chan struct{}
 	refuse  sync.Once

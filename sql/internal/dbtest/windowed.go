@@ -224,7 +224,7 @@ func (x *Windowed) Counts(plaza int16, until toll.Minute) map[toll.WindowID]toll
 	return counts
 }
 
-// Closing hands over all windows of a plaza that have closed by a time.
+// Closing submits all windows of a plaza that have closed by a time.
 func (x *Windowed) Closing(plaza int16, until string) toll.Closing {
 	end := MinuteOf(x.T, until)
 	c := toll.Closing{Plaza: plaza, Epoch: x.Epoch(), From: end, Until: end,
@@ -242,7 +242,7 @@ func (x *Windowed) Epoch() uint64 {
 	return 0
 }
 
-// Settle hands over, and publishes what comes back until nothing is left. It returns the notices as
+// Settle submits, and publishes what comes back until nothing is left. It returns the notices as
 // text.
 func (x *Windowed) Settle(r *results.Writer, closings ...toll.Closing) string {
 	x.T.Helper()
