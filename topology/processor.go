@@ -386,7 +386,7 @@ func (r *run) watchTopic(ctx context.Context) {
 	}
 }
 
-// kafkaPatience is how long Kafka may take to say what it knows of a topic before that is told of
+// kafkaPatience is how long Kafka may take to say what it knows of a topic before that is logged
 // as an outage.
 const kafkaPatience = 5 * time.Second
 

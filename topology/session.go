@@ -32,7 +32,7 @@ func (g *groupConsumer) Errors() <-chan error { return g.errors }
 //
 // goka calls it for one session after the other and waits for five seconds in between, without a
 // heartbeat. A member whose session timeout is shorter loses its place meanwhile: with two of
-// them, each took all partitions from the other for ever. So sessions follow each other in here,
+// them, each took all partitions from the other endlessly. So sessions follow each other in here,
 // and a rebalance costs less.
 func (g *groupConsumer) Consume(ctx context.Context, topics []string,
 	h sarama.ConsumerGroupHandler) error {

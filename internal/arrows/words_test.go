@@ -12,6 +12,12 @@ import (
 // dialect are words that the documentation of Kafka, Flink, Prometheus and MySQL does not use, each
 // with one that it does.
 var dialect = []struct{ pattern, instead string }{
+	{`anew`, "again, recreate, recompute"},
+	{`told of`, "reported, logged"},
+	{`no retry mends`, "non-retryable"},
+	{`works again`, "recovered"},
+	{`for ever`, "the thing itself"},
+	{`hand(?:s|ed)? over`, "submit"},
 	{`keeps house`, "maintenance"},
 	{`until it works`, "retrying with backoff"},
 	{`sign of life`, "heartbeat"},

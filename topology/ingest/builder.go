@@ -287,7 +287,7 @@ func (b *builder) refuse(refused []toll.RefusedRow) {
 	slices.SortFunc(b.rejects, func(a, b toll.Reject) int { return cmp.Compare(a.Offset, b.Offset) })
 }
 
-// deltas returns what the batch means per plaza, in ascending order, without Prev. It is made anew,
+// deltas returns what the batch means per plaza, in ascending order, without Prev. It is a new slice,
 // so that it outlives the builder's reuse.
 func (b *builder) deltas() []toll.PlazaDelta {
 	counts := make([]cellCount, 0, len(b.cells))

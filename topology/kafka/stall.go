@@ -14,9 +14,9 @@ import (
 //
 // An owner that wakes up finds messages in its queues, and would write states to the changelog that
 // are older than those of its successor, until its next heartbeat is refused. So nothing is sent
-// there any more after a stall: each write to the socket asks first, and the whole run begins
-// anew. (What a stall between that question and the write lets through, and what an owner
-// sends that is cut off from the coordinator alone, is mended by reconcile.)
+// there any more after a stall: each write to the socket asks first, and the whole run starts
+// again. (What a stall between that question and the write lets through, and what an owner
+// sends that is cut off from the coordinator alone, is repaired by reconcile.)
 type Stall struct {
 	limit time.Duration
 	now   func() time.Time
