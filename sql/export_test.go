@@ -2,6 +2,8 @@ package sql
 
 import (
 	"context"
+
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Migration is what brings the tables from one version to the next.
@@ -18,6 +20,18 @@ func (s *Store) Migrate(ctx context.Context, from int, all []Migration) ([]strin
 	return s.migrate(ctx, from, all)
 }
 
+// FirstStatements returns the statements of the first migration.
+func FirstStatements() []string { return migrations[0].statements }
+
+// WithoutKeys returns a statement that creates a table without its secondary keys.
+func WithoutKeys(statement string) string {
+	t := parseSchema(statement + ";")[0]
+	return t.withoutKeys()
+}
+
+// SplitStatements splits a script into its statements.
+func SplitStatements(text string) []string { return splitStatements(text) }
+
 // What tests look at; each is a pointer to what the package holds.
 var (
 	Queries    = &queries
@@ -28,3 +42,6 @@ var (
 
 // ConnectEachTime lets each call make a connection.
 func (s *Store) ConnectEachTime() { s.db.SetMaxIdleConns(-1) }
+
+// SetDecode sets how outboxes are read.
+func (s *Store) SetDecode(decode func([]byte) ([]toll.PlazaDelta, error)) { s.cfg.Decode = decode }

@@ -2,6 +2,7 @@ package sql
 
 import (
 	"context"
+	dbsql "database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/skipped"
 )
 
 // migration brings the tables from the version before to version to. Each of its statements must be
@@ -23,9 +25,49 @@ type migration struct {
 	fill func(ctx context.Context, s *Store) (string, error)
 }
 
-// migrations are in ascending order. The first one starts from FirstSchemaVersion; there is none as
-// long as that is the present version.
-var migrations []migration
+// migrations are in ascending order. The first one starts from FirstSchemaVersion.
+var migrations = []migration{
+	{
+		to: 4, // identity of the last consumed record; kinds of rejects
+		statements: []string{
+			`ALTER TABLE toll_cursor ADD COLUMN last_offset bigint NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN last_leader_epoch int NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN last_timestamp bigint NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN last_crc int unsigned NULL`,
+			`ALTER TABLE toll_cursor ADD COLUMN log_replaced varchar(500) NOT NULL DEFAULT ''`,
+			`ALTER TABLE toll_batch ADD COLUMN gone bigint NOT NULL DEFAULT 0`,
+			`ALTER TABLE toll_dead_letter ADD COLUMN kind varchar(24) NOT NULL DEFAULT ''`,
+			`ALTER TABLE toll_dead_letter ADD COLUMN error_number int NOT NULL DEFAULT 0`,
+			`ALTER TABLE toll_dead_letter ADD COLUMN retry_partition int NULL`,
+			`ALTER TABLE toll_dead_letter ADD COLUMN retry_offset bigint NULL`,
+		},
+		fill: fillVersion4,
+	},
+	{
+		to: 5, // the epoch of changes of congestion
+		statements: []string{
+			`ALTER TABLE toll_transition ADD COLUMN epoch bigint unsigned NOT NULL DEFAULT 0`,
+		},
+	},
+}
+
+// fillVersion4 gives dead letters their kinds, and moves what was counted otherwise before.
+func fillVersion4(ctx context.Context, s *Store) (string, error) {
+	if err := fillKinds(ctx, s); err != nil {
+		return "", err
+	}
+	now, err := s.Now(ctx) // before a transaction, in which the embedded server would not answer
+	if err != nil {
+		return "", err
+	}
+	raise := func(ctx context.Context, tx *dbsql.Tx, topicID string) (uint64, error) {
+		var r Rebuild
+		err := r.raise(ctx, tx, topicID, 0, now)
+		return r.NewEpoch, err
+	}
+	return skipped.Move(ctx, skipped.Config{DB: s.db, Decode: s.cfg.Decode, Encode: s.cfg.Encode,
+		Raise: raise, Plazas: readPlazaFile})
+}
 
 // alreadyDone are the numbers of errors by which a server says that a migration's step was made
 // before.

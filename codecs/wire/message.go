@@ -16,7 +16,7 @@ var ErrCorrupt = errors.New("corrupt")
 var ErrNewer = errors.New("written by a newer version of tollstream")
 
 // version is that of every binary message that is written, see the package's comment. Version 1 is
-// older than any schema of the database that is read.
+// from before schema version 3 of the database, from which tables are migrated.
 const version = 2
 
 // versionFolded is that of outboxes and deltas that were compacted, and of nothing else: as long as

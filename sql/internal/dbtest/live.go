@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
-	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -66,7 +65,7 @@ func (l *Live) Partition(p int32, batches int, events func(batch int) []toll.Eve
 			all = append(all, *deltas[plaza])
 			chain[plaza] = b.Next
 		}
-		b.Minutes = MinutesOf(all)
+		b.Minutes = tables.MinutesOf(all)
 		if b.Deltas, err = json.Marshal(all); err != nil {
 			l.T.Error(err)
 		}
@@ -97,21 +96,4 @@ func AddEvent(d *toll.PlazaDelta, m toll.Minute, vehicleType string) {
 	}
 	d.Panes[at].Types = toll.AddTypes(d.Panes[at].Types,
 		[]toll.TypeCount{{Type: vehicleType, Count: 1}})
-}
-
-// MinutesOf returns the minutes from the first to behind the last event of a batch, as [toll.Batch]
-// has them.
-func MinutesOf(deltas []toll.PlazaDelta) toll.Window {
-	w := toll.Window{Start: math.MaxInt32, End: math.MinInt32}
-	for i := range deltas {
-		for _, panes := range [...][]toll.Pane{deltas[i].Panes, deltas[i].LateQuarter,
-			deltas[i].TooLate} {
-			if len(panes) > 0 {
-				last := panes[len(panes)-1].Start
-				w.Start = min(w.Start, panes[0].Start)
-				w.End = max(w.End, last+1, last) // the last minute that there is has no next
-			}
-		}
-	}
-	return w
 }

@@ -293,7 +293,7 @@ func (st *Stream) Store(partition int32, rejected int, events map[int16]int) {
 		st.t.Fatal(err)
 	}
 	token := tables.NewToken()
-	firstMinute, lastMinute := tables.MinuteColumns(MinutesOf(deltas))
+	firstMinute, lastMinute := tables.MinuteColumns(tables.MinutesOf(deltas))
 	Exec(st.t, st.S, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6), ?, ?)`, Identity.TopicID, partition, first, next, token, n, rejected, blob, firstMinute, lastMinute)
 	Exec(st.t, st.S, `UPDATE toll_cursor SET next_offset = ?, token = ? WHERE partition_id = ?`, next,

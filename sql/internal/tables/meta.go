@@ -15,7 +15,7 @@ import (
 const SchemaVersion = 5
 
 // FirstSchemaVersion is the oldest version of the tables that can be migrated.
-const FirstSchemaVersion = 5
+const FirstSchemaVersion = 3
 
 // Meta says what a database serves.
 type Meta struct {
