@@ -240,7 +240,7 @@ func TestBrokerRefusals(t *testing.T) {
 	}{
 		{BrokerConfig{DataDir: dir}, "in use by another running broker"},
 		{BrokerConfig{Addr: b.Addr()}, b.Addr() + " is taken by another program"},
-		{BrokerConfig{Addr: "0.0.0.0:0"}, "one that they can reach"},
+		{BrokerConfig{Addr: "0.0.0.0:0"}, "must be able to reach it"},
 		{BrokerConfig{Addr: "127.0.0.1"}, "want host:port"},
 	} {
 		second, err := StartBroker(c.cfg)
