@@ -138,7 +138,7 @@ func version3(t *testing.T, s *dbtest.Store, fold string) (x *dbtest.Windowed, u
 		x.Store(int32(i%2), chunk...)
 	}
 	for plaza := range int16(6) {
-		x.Settle(x.Results(), x.Closing(plaza, until))
+		x.StoreResults(x.Results(), x.Closing(plaza, until))
 	}
 	dbtest.Exec(t, s, `UPDATE toll_batch SET published = 1`)
 	if fold != "" {
@@ -358,7 +358,7 @@ func TestMigrateNoSkippedTimes(t *testing.T) {
 		x := dbtest.NewWindowed(t, s, "1m,15m")
 		x.Store(0, dbtest.Pass(1, "2026-03-29 01:30", "car", 5, toll.OnTime), dbtest.Pass(1, "2026-03-29 03:30", "car", 5, toll.OnTime),
 			dbtest.Pass(1, "2026-03-30 02:30", "car", 5, toll.OnTime), dbtest.Pass(1, "2026-10-25 02:59", "car", 1, toll.OnTime))
-		x.Settle(x.Results(), x.Closing(1, "2026-10-26 00:00"))
+		x.StoreResults(x.Results(), x.Closing(1, "2026-10-26 00:00"))
 		before := contents(t, s)
 		dbtest.Exec(t, s, `UPDATE toll_meta SET schema_version = 3, windows = '1m,15m'`)
 		dbtest.Exec(t, s, `UPDATE toll_window SET window_end = '2026-10-25 02:00:00' WHERE window_end = '2026-10-25 03:00:00'`)

@@ -33,7 +33,7 @@ func TestPlazaFile(t *testing.T) {
 		}
 		for _, plaza := range []int16{-3, 4856} {
 			x.Store(0, dbtest.Pass(plaza, "2022-02-10 10:00", "car", 1, toll.OnTime))
-			x.Settle(x.Results(), x.Closing(plaza, "2022-02-10 11:00"))
+			x.StoreResults(x.Results(), x.Closing(plaza, "2022-02-10 11:00"))
 		}
 		if err := set(toll.Plaza{ID: -3, Timezone: "Asia/Tokyo"},
 			toll.Plaza{ID: 4856, Timezone: "Europe/Berlin", Lanes: 3}); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -147,12 +148,11 @@ func (c *Config) Validate() error {
 	check(c.Latency >= 0 && c.Latency <= time.Minute, "latency is %v, want 0 to 1m", c.Latency)
 	check(c.SessionTimeout >= 2*time.Second && c.SessionTimeout <= maxSessionTimeout,
 		"session timeout is %v, want 2s to %v", c.SessionTimeout, maxSessionTimeout)
-	check(c.Idle >= time.Second && c.Idle <= 24*time.Hour, "idle is %v, want 1s to 24h", c.Idle)
 	check(c.Reconcile >= time.Second && c.Reconcile <= time.Hour, "reconcile is %v, want 1s to 1h",
 		c.Reconcile)
 	check(c.MinRetention >= 0, "the least retention is %v, want 0 or more", c.MinRetention)
 	check(c.Replication >= 1, "replication is %d, want at least 1", c.Replication)
-	return errors.Join(append(errs, c.ingest().Validate())...)
+	return errors.Join(append(errs, c.closing().Validate(), c.ingest().Validate())...)
 }
 
 // ingest returns the configuration of partitions.
@@ -160,6 +160,12 @@ func (c *Config) ingest() *ingest.Config {
 	return &ingest.Config{Topic: c.Topic, Format: c.Format, Zone: c.Zone, Windows: c.Windows,
 		PlazaZones: c.PlazaZones, Lateness: c.Lateness, BatchRows: c.BatchRows, BatchBytes: c.BatchBytes,
 		Log: c.Log, NewToken: c.NewToken, Backoff: c.backOff}
+}
+
+// closing returns the configuration of what closes windows.
+func (c *Config) closing() *closing.Config {
+	return &closing.Config{Topic: c.Topic, Windows: c.Windows, Zone: c.Zone, PlazaZones: c.PlazaZones,
+		Lateness: c.Lateness, Idle: c.Idle, Log: c.Log, Backoff: c.backOff, Stats: c.Stats}
 }
 
 // backOff returns the pauses between attempts to reach a server: from a tenth of a second up to
@@ -187,14 +193,12 @@ func (c *Config) checkTopicID(info kafka.Topic) error {
 
 // brokers is what the processor asks Kafka. It is a [kafka.Admin].
 type brokers interface {
+	closing.Kafka
 	Topic(ctx context.Context, name string) (kafka.Topic, bool, error)
 	CheckPolicy(ctx context.Context, topic string, minRetention time.Duration) ([]string, error)
-	Offsets(ctx context.Context, topic string, at kafka.At, partitions ...int32) (map[int32]int64,
-		error)
 	Committed(ctx context.Context, group, topic string,
 		partitions ...int32) (map[int32]kafka.Committed, error)
 	AwaitConsumed(ctx context.Context, group, topic string, ends map[int32]int64) ([]int32, error)
 	ReadAll(ctx context.Context, topic string, partition int32,
 		each func(key, value []byte) error) error
-	Empty(ctx context.Context, topic string, partition int32, from, end int64) (bool, error)
 }

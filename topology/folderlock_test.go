@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -36,7 +37,7 @@ func TestAbandonedRunKeepsFolder(t *testing.T) {
 	cfg.Cluster, cfg.Instance, cfg.StateDir = kafka.Cluster{Brokers: []string{silent.Addr().String()},
 		ClientID: "test"}, "one", t.TempDir()
 	newProcessor := func() *Processor {
-		p, err := NewProcessor(*cfg, &memoryStore{}, nil)
+		p, err := NewProcessor(*cfg, &simtest.Store{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

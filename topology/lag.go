@@ -17,7 +17,7 @@ const lagEvery = 5 * time.Second
 func (r *run) watchLag(ctx context.Context) {
 	ticker := time.NewTicker(lagEvery)
 	defer ticker.Stop()
-	told := false
+	logged := false
 	open := kafka.NewOpenTransactions()
 	long := kafka.NewTransactionLog(r.cfg.Log)
 	for {
@@ -28,10 +28,10 @@ func (r *run) watchLag(ctx context.Context) {
 		}
 		r.stats.CheckRejects() // which notices that it has fallen
 		err := r.measureLag(ctx, open, long)
-		if err != nil && !told && ctx.Err() == nil {
+		if err != nil && !logged && ctx.Err() == nil {
 			r.cfg.Log.Debug("measure the lag", "error", err)
 		}
-		told = err != nil
+		logged = err != nil
 	}
 }
 

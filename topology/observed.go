@@ -2,10 +2,8 @@ package topology
 
 import (
 	"context"
-	"time"
 
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -26,23 +24,4 @@ func (o *observedStore) Load(ctx context.Context, partition int32, earliest int6
 func (o *observedStore) Cursors(ctx context.Context) ([]toll.Cursor, error) {
 	cursors, err := o.store.Cursors(ctx)
 	return cursors, o.stats.Noted(monitor.ReadWatermark, err)
-}
-
-// observedResults are Results whose calls are noted in the stats.
-type observedResults struct {
-	Results
-	stats *monitor.Stats
-}
-
-func (o *observedResults) Settle(ctx context.Context, closings []toll.Closing,
-	published []traffic.NoticeRef) ([]traffic.Notice, bool, error) {
-	began := time.Now()
-	called := o.stats.StoringWindows()
-	notices, stored, err := o.Results.Settle(ctx, closings, published)
-	called(err == nil)
-	o.stats.Results(published, monitor.ResultsTrace{
-		Began: began, Ended: time.Now(), Plazas: len(closings), Published: len(published),
-		Notices: len(notices), Err: err,
-	})
-	return notices, stored, err
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
@@ -36,9 +37,9 @@ import (
 type Processor struct {
 	cfg     Config
 	store   Store
-	results Results
+	results closing.Results
 	stats   *monitor.Stats
-	windows atomic.Pointer[windows] // of the run, nil before the first
+	windows atomic.Pointer[closing.Windows] // of the run, nil before the first
 
 	database, kafka *monitor.Outage
 
@@ -47,7 +48,7 @@ type Processor struct {
 }
 
 // NewProcessor returns a processor that has not started anything.
-func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) {
+func NewProcessor(cfg Config, store Store, results closing.Results) (*Processor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -58,9 +59,8 @@ func NewProcessor(cfg Config, store Store, results Results) (*Processor, error) 
 	}
 	stats.Trace(cfg.Tracer, cfg.Log)
 	return &Processor{
-		cfg: cfg, store: &observedStore{ingest.Observe(store, stats), store,
-			stats}, results: &observedResults{results,
-			stats}, stats: stats,
+		cfg: cfg, store: &observedStore{ingest.Observe(store, stats), store, stats},
+		results: closing.Observe(results, stats), stats: stats,
 		database: monitor.NewOutage(cfg.Log, "MySQL failed; retrying with backoff",
 			"MySQL recovered"),
 		kafka: monitor.NewOutage(cfg.Log, "Kafka is unavailable; retrying",
@@ -219,7 +219,7 @@ type run struct {
 	ingesting *ingest.Config
 	deltas    *ingest.Sender
 	sources   sources
-	windows   *windows
+	windows   *closing.Windows
 	gaps      reconcile.GapLog
 
 	damaged *table.Damaged
@@ -303,8 +303,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	defer producer.Close(0)
 	r.producer = producer.Shared()
 
-	r.windows = newWindows(&p.cfg, p.results)
-	r.windows.publish, r.windows.fail = r.publishNotice, r.fail
+	r.windows = closing.New(p.cfg.closing(), p.results, r.publishNotice, r.fail)
 	r.proc, err = goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(),
 		r.options(info.Partitions, tableDir)...)
 	if err != nil {
@@ -330,7 +329,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 		})
 	})
 	tasks.Go(func() { r.watchLag(ctx) })
-	tasks.Go(func() { r.windows.run(ctx) })
+	tasks.Go(func() { r.windows.Run(ctx) })
 	tasks.Go(func() { r.stats.WatchClosing(ctx, r.cfg.Log, r.cfg.Stalled) })
 	runErr := r.proc.Run(ctx)
 	cancel()
@@ -576,7 +575,7 @@ func (r *run) aggregate(ctx goka.Context, msg any) {
 		outcomes = append(outcomes, outcome)
 	}
 	if len(deltas) > 0 {
-		r.windows.step(deltas[0].Plaza, state, merged...)
+		r.windows.Step(deltas[0].Plaza, state, merged...)
 	}
 	ctx.SetValue(state)
 	for i, d := range deltas {

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 )
 
 // mutation is a rule of the protocol that is broken, to see that the simulation notices.
@@ -104,7 +106,7 @@ func TestProtocol(t *testing.T) {
 		"restores": simRestores} {
 		t.Run(name, func(t *testing.T) {
 			steps := 0
-			for seed := range seedsOf(t, 100) {
+			for seed := range simtest.Seeds(100) {
 				w := simulate(t, seed, kind, nil, nil)
 				if w.violation != "" {
 					w.report(t, seed)
@@ -168,7 +170,7 @@ func TestProtocolScripts(t *testing.T) {
 
 // TestProtocolRepeats plays seeds twice: what a seed finds can be looked at again.
 func TestProtocolRepeats(t *testing.T) {
-	for seed := range seedsOf(t, 30) {
+	for seed := range simtest.Seeds(30) {
 		a, b := simulate(t, seed, simAll, nil, nil), simulate(t, seed, simAll, nil, nil)
 		if !slices.Equal(a.trace, b.trace) {
 			i := 0

@@ -23,7 +23,9 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/ingest"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -45,8 +47,18 @@ import (
 //   - goka is played: it delivers a partition's deltas in order, writes the local store before the
 //     changelog, and marks a delta once all that its callback emitted is acknowledged. A delta
 //     whose callback emitted nothing is marked at once.
-//   - The epoch is watched by a loop of the simulation, the part of run.watch that does it.
-//   - Of windows there are none; see stream.
+//   - The epoch is watched by a loop of the simulation, the part of closing.Windows.Watch that does
+//     it.
+//   - Of windows there are none; see stream in closing.
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func pick[T any](rng *rand.Rand, from ...T) T { return from[rng.IntN(len(from))] }
 
 // simEvents are the plazas of the events of each partition, in the order of their offsets.
 type simEvents [][]int16
@@ -120,7 +132,7 @@ type simOffset struct {
 type simDatabase struct {
 	created uint64        // epoch of the first cursor
 	cursors []toll.Cursor // by partition; Token 0 for none
-	batches []memoryBatch
+	batches []simtest.Batch
 	rows    []simRow
 }
 
@@ -164,7 +176,7 @@ func (w *simWorld) commit(tx *simTx) error {
 	}
 	c.Next, c.Token, c.Chain, c.Clock, c.Last = b.Next, b.Token, b.Chain, b.Clock, b.Last
 	w.db.rows = append(w.db.rows, tx.rows...)
-	w.db.batches = append(w.db.batches, memoryBatch{StoredBatch: toll.StoredBatch{
+	w.db.batches = append(w.db.batches, simtest.Batch{StoredBatch: toll.StoredBatch{
 		Partition: b.Partition, First: b.First, Next: b.Next, Token: b.Token, Events: int64(len(tx.rows)),
 		Deltas: b.Deltas,
 	}})
@@ -178,7 +190,7 @@ func (w *simWorld) markPublished(partition int32, refs []toll.BatchRef) {
 		for _, ref := range refs {
 			if b.Partition == partition && b.First == ref.First &&
 				(b.Token == ref.Token || w.mutates("published marked without the token")) {
-				b.published = true
+				b.Published = true
 			}
 		}
 	}
@@ -187,7 +199,7 @@ func (w *simWorld) markPublished(partition int32, refs []toll.BatchRef) {
 func (w *simWorld) unpublished(partition int32) toll.Unpublished {
 	u := toll.Unpublished{First: -1}
 	for _, b := range w.db.batches {
-		if b.Partition == partition && !b.published {
+		if b.Partition == partition && !b.Published {
 			if u.First < 0 {
 				u.First = b.First
 			}
@@ -222,7 +234,7 @@ func (w *simWorld) rebuild() {
 	}
 	for i := range w.db.batches {
 		if !w.mutates("rebuild leaves batches published") {
-			w.db.batches[i].published = false
+			w.db.batches[i].Published = false
 		}
 	}
 	w.restored = false
@@ -371,10 +383,10 @@ func (s simStore) err(ctx context.Context) error {
 }
 
 func lost(err *error) simOutcome {
-	return simOutcome{"fails", true, func() { *err = errLost }}
+	return simOutcome{"fails", true, func() { *err = simtest.ErrLost }}
 }
 
-func (s simStore) NewRows() toll.Rows { return new(memoryRows) }
+func (s simStore) NewRows() toll.Rows { return new(simtest.Rows) }
 
 func (s simStore) Load(ctx context.Context, partition int32, earliest int64) (c toll.Cursor,
 	u toll.Unpublished, err error) {
@@ -447,7 +459,7 @@ func (s simStore) Outbox(ctx context.Context, partition int32, above int64,
 		page = toll.OutboxPage{Epoch: w.db.cursors[partition].Epoch}
 		for _, b := range w.db.batches {
 			switch {
-			case b.Partition != partition || b.Next <= above || unpublished && b.published:
+			case b.Partition != partition || b.Next <= above || unpublished && b.Published:
 			case len(page.Batches) == 2:
 				page.More = true
 			default:
@@ -466,7 +478,7 @@ func (s simStore) Commit(ctx context.Context, b *toll.Batch,
 	published []toll.BatchRef) (err error) {
 	w := s.life.w
 	tx := simTx{*b, nil, slices.Clone(published)}
-	for _, e := range b.Rows.(*memoryRows).events {
+	for _, e := range b.Rows.(*simtest.Rows).Events {
 		tx.rows = append(tx.rows, simRow{b.Partition, e.Vehicle})
 	}
 	open := func() {
@@ -477,8 +489,9 @@ func (s simStore) Commit(ctx context.Context, b *toll.Batch,
 	if !w.call(ctx, s.life, s.who+fmt.Sprintf("commit %d [%d, %d)", b.Partition, b.First, b.Next),
 		open,
 		simOutcome{"", false, func() { err = w.commit(&tx) }},
-		simOutcome{"done, the answer is lost", true, func() { _, err = w.commit(&tx), errLost }},
-		simOutcome{"the answer is lost, the transaction open", true, func() { open(); err = errLost }},
+		simOutcome{"done, the answer is lost", true, func() { _, err = w.commit(&tx), simtest.ErrLost }},
+		simOutcome{"the answer is lost, the transaction open", true,
+			func() { open(); err = simtest.ErrLost }},
 		lost(&err)) {
 		return s.err(ctx)
 	}
@@ -779,7 +792,7 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	life.run = &run{cfg: &cfg, ingesting: cfg.ingest(), store: simStore{life: life},
 		stats: monitor.NewStats(), cancel: cancel,
 		brokers: simBrokers{life: life}, log: simLog{}}
-	life.run.windows = newWindows(&cfg, nil)
+	life.run.windows = closing.New(cfg.closing(), nil, nil, nil)
 	life.run.sources.slots = newSlots(len(w.events))
 	producer := &simProducer{life, "deltas", &w.loop}
 	life.run.producer = producer
@@ -886,22 +899,22 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 	}
 }
 
-// watchEpoch is what run.watch does about epochs.
+// watchEpoch is what closing.Windows.Watch does about epochs.
 func (l *simLife) watchEpoch() {
 	for {
 		progress := l.run.sources.progress()
 		if cursors, err := (simStore{l, "watch: "}).Cursors(l.ctx); err == nil {
-			h := must(horizonOf(l.run.cfg, cursors, len(l.w.events),
+			h := must(closing.HorizonOf(l.run.cfg.closing(), cursors, len(l.w.events),
 				func(map[int32]int64) (map[int32]bool, error) {
 					return nil, nil
 				}))
-			if err := checkProgress(progress, h.epoch, h.next); err != nil {
+			if err := checkProgress(progress, h.Epoch, h.Next); err != nil {
 				l.run.fail(err)
 				return
 			}
 		}
 		select {
-		case <-time.After(horizonEvery):
+		case <-time.After(250 * time.Millisecond):
 		case <-l.ctx.Done():
 			return
 		}
@@ -1111,8 +1124,8 @@ func (w *simWorld) addMessages(sent []*simMessage, add, fault addAction) {
 			add(10, func() { drop(m) }, "%s is acknowledged to no one", what)
 		case !m.landed && !waits[q]:
 			add(3*m.from.pace, land, "%s arrives", what)
-			fault(1, func() { finish(m, errLost) }, "%s is given up", what)
-			fault(1, func() { land(); finish(m, errLost) }, "%s arrives, and is given up", what)
+			fault(1, func() { finish(m, simtest.ErrLost) }, "%s is given up", what)
+			fault(1, func() { land(); finish(m, simtest.ErrLost) }, "%s arrives, and is given up", what)
 		case m.landed && !unacked[q]:
 			add(3*m.from.pace, func() { finish(m, nil) }, "%s is acknowledged", what)
 		}

@@ -85,7 +85,7 @@ func (h *sessionHandler) Setup(session sarama.ConsumerGroupSession) error {
 	}
 	ctx, cancel := context.WithCancel(session.Context())
 	h.unwatch = cancel
-	h.watched.Go(func() { h.run.watch(ctx) })
+	h.watched.Go(func() { h.run.closeWindows(ctx) })
 	h.reconciled = h.run.startReconciling(ctx, session.Claims()[kafka.LoopTopic(h.run.cfg.Group)])
 	h.run.assigned(session.Claims()[h.run.cfg.Topic])
 	return nil
@@ -154,7 +154,7 @@ func (h *sessionHandler) Cleanup(session sarama.ConsumerGroupSession) error {
 	}
 	err := h.inner.Cleanup(&tollSession{session, h.run.cfg.Topic})
 	h.run.closeSources()
-	h.run.windows.reset()
+	h.run.windows.Reset()
 	return err
 }
 

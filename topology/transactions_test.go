@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -69,9 +70,8 @@ func TestOpenTransaction(t *testing.T) {
 	now := time.Now()
 	cfg := testConfig()
 	cfg.Idle = 30 * time.Second
-	w := &watcher{cfg: cfg, kafka: admin, partitions: 2, emptied: map[int32][2]int64{},
-		blocked: kafka.NewOpenTransactions()}
-	w.blocked.Now = func() time.Time { return now }
+	ends := closing.NewEnds("toll")
+	ends.Blocked.Now = func() time.Time { return now }
 	cursor := func(partition int32, next, at int64) toll.Cursor {
 		clock := toll.Clock{Time: at, Record: at * 1000, Events: 1}
 		return toll.Cursor{Partition: partition, Next: next, Chain: wire.AppendChain(nil, nil),
@@ -80,11 +80,12 @@ func TestOpenTransaction(t *testing.T) {
 	const late, early = 1_000_000, 996_400
 	expect := func(what string, next, want int64) {
 		t.Helper()
-		h, err := horizonOf(cfg, []toll.Cursor{cursor(0, 0, late), cursor(1, next, early)}, 2,
+		h, err := closing.HorizonOf(cfg.closing(),
+			[]toll.Cursor{cursor(0, 0, late), cursor(1, next, early)}, 2,
 			func(next map[int32]int64) (map[int32]bool, error) {
-				return w.caughtUp(t.Context(), next)
+				return ends.CaughtUp(t.Context(), admin, cfg.Idle, next)
 			})
-		if err != nil || !h.mark.Known || h.mark.Time != want-60 || h.mark.All != early-60 {
+		if err != nil || !h.Mark.Known || h.Mark.Time != want-60 || h.Mark.All != early-60 {
 			t.Errorf("%s: %+v, %v, want the watermark of %d", what, h, err, want)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -19,8 +20,7 @@ import (
 type WatermarkReader struct {
 	cluster kafka.Cluster
 	topic   string
-	emptied map[int32][2]int64
-	blocked *kafka.OpenTransactions // of partitions that the watermark leaves out, or will
+	ends    *closing.Ends // of partitions that the watermark leaves out, or will
 	open    *kafka.OpenTransactions
 
 	mu     sync.Mutex // so that it can be closed while someone reads
@@ -30,8 +30,8 @@ type WatermarkReader struct {
 
 // NewWatermarkReader returns a reader for a topic of events.
 func NewWatermarkReader(cluster kafka.Cluster, topic string) *WatermarkReader {
-	return &WatermarkReader{cluster: cluster, topic: topic, emptied: map[int32][2]int64{},
-		blocked: kafka.NewOpenTransactions(), open: kafka.NewOpenTransactions()}
+	return &WatermarkReader{cluster: cluster, topic: topic, ends: closing.NewEnds(topic),
+		open: kafka.NewOpenTransactions()}
 }
 
 // Read returns the watermark of cursors that were read at one moment. Kafka is asked for the end of
@@ -46,11 +46,10 @@ func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, laten
 	if err != nil {
 		return toll.Watermark{}, err
 	}
-	cfg := &Config{Topic: r.topic, Lateness: lateness, Idle: idle}
-	w := watcher{cfg: cfg, kafka: admin, emptied: r.emptied, blocked: r.blocked}
-	h, err := horizonOf(cfg, cursors, info.Partitions,
+	h, err := closing.HorizonOf(&closing.Config{Lateness: lateness, Idle: idle}, cursors,
+		info.Partitions,
 		func(next map[int32]int64) (map[int32]bool, error) {
-			done, err := w.caughtUp(ctx, next)
+			done, err := r.ends.CaughtUp(ctx, admin, idle, next)
 			if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 				return nil, nil // those who look on may not be allowed to read the events
 			}
@@ -59,7 +58,7 @@ func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, laten
 	if err != nil {
 		return toll.Watermark{}, kafka.Explain(err)
 	}
-	return h.mark, nil
+	return h.Mark, nil
 }
 
 // Backlog is what of the topic is not stored yet.

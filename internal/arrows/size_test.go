@@ -17,15 +17,9 @@ const (
 	maxCommandLines = 160
 )
 
-// large are the packages that are still to be split.
-var large = map[string]bool{"topology": true}
-
 func TestPackageSizes(t *testing.T) {
 	for _, p := range list(t, "./...") {
 		name := strings.TrimPrefix(p.ImportPath, module)
-		if large[name] {
-			continue
-		}
 		lines, files := 0, 0
 		for _, file := range p.GoFiles {
 			text, err := os.ReadFile(filepath.Join(p.Dir, file))

@@ -15,6 +15,7 @@ import (
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -66,7 +67,7 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 	if err := p.awaitReady(ctx); err != nil || ctx.Err() != nil {
 		return false, err
 	}
-	var results topology.Results
+	var results closing.Results
 	err = retryOutage(ctx, t.Log, func() (err error) {
 		results, err = p.openResults(ctx)
 		return err

@@ -8,7 +8,7 @@ import (
 	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/closing"
 )
 
 // Windows are the windows that are closed, and how their congestion is judged.
@@ -34,7 +34,7 @@ func DefaultWindows() Windows {
 
 // openResults fixes the windows of the database, and returns where their results are stored. It
 // completes the topology's configuration.
-func (p *pipeline) openResults(ctx context.Context) (topology.Results, error) {
+func (p *pipeline) openResults(ctx context.Context) (closing.Results, error) {
 	w, store := &p.cfg.Windows, p.cfg.Store
 	meta, err := store.Meta(ctx)
 	if err != nil {

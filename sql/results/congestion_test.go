@@ -44,12 +44,12 @@ func TestCongestion(t *testing.T) {
 			return 5
 		}
 		r := x.Results()
-		got := x.Settle(r, minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 08:05", cars))
+		got := x.StoreResults(r, minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 08:05", cars))
 		// The process ends, the next one submits some minutes again, in pieces and out of order.
 		r = x.Results()
-		got += x.Settle(r, minutesFrom(t, 7, "2022-02-10 08:20", "2022-02-10 09:30", cars),
+		got += x.StoreResults(r, minutesFrom(t, 7, "2022-02-10 08:20", "2022-02-10 09:30", cars),
 			minutesFrom(t, 7, "2022-02-10 07:30", "2022-02-10 08:20", cars))
-		got += x.Settle(r, minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 09:10", cars))
+		got += x.StoreResults(r, minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 09:10", cars))
 		want := `7 no data→free at 07:03 since 07:01: demand 300 pc/h is 50 % of the capacity of 600 pc/h (1 lane)
 7 free→busy at 08:08 since 08:06: demand 524 pc/h is 87 % of the capacity of 600 pc/h (1 lane)
 7 busy→saturated at 08:13 since 08:11: demand 664 pc/h is 110 % of the capacity of 600 pc/h (1 lane); how long the queue is can't be told from crossings
@@ -102,7 +102,7 @@ func TestLeftTransitions(t *testing.T) {
 			return 1
 		})
 		closing.Windows, closing.Epoch = x.Closing(7, "2022-02-10 07:15").Windows, x.Epoch()
-		lost, stored, err := x.Results().Settle(t.Context(),
+		lost, stored, err := x.Results().Store(t.Context(),
 			[]toll.Closing{x.Closing(8, "2022-02-10 07:15"), closing}, nil)
 		if err != nil || !stored || len(lost) != 3 || lost[0].Window == nil ||
 			lost[1].Transition == nil || lost[2].Ref.Plaza != 8 {
@@ -110,12 +110,12 @@ func TestLeftTransitions(t *testing.T) {
 		}
 		for most, want := range map[int][]traffic.Notice{1: lost[:1], 2: lost[:2], 3: lost} {
 			*results.MaxNotices = most
-			left, stored, err := x.Results().Settle(t.Context(), []toll.Closing{{Plaza: 7}, {Plaza: 8}}, nil)
+			left, stored, err := x.Results().Store(t.Context(), []toll.Closing{{Plaza: 7}, {Plaza: 8}}, nil)
 			if err != nil || stored || !reflect.DeepEqual(left, want) {
 				t.Errorf("%d at most: got %+v, %v, %v", most, left, stored, err)
 			}
 		}
-		left, stored, err := x.Results().Settle(t.Context(), []toll.Closing{{Plaza: 7}},
+		left, stored, err := x.Results().Store(t.Context(), []toll.Closing{{Plaza: 7}},
 			[]traffic.NoticeRef{lost[1].Ref, lost[0].Ref})
 		if err != nil || !stored || len(left) != 0 {
 			t.Errorf("got %+v, %v, %v", left, stored, err)
@@ -131,11 +131,11 @@ func TestTransitionEpochs(t *testing.T) {
 		x.Cfg.Plazas = map[int16]toll.Plaza{7: {Lanes: 1, CapacityPerLane: 600}}
 		x.Store(0, dbtest.Pass(7, "2022-02-10 07:01", "car", 1, toll.OnTime))
 		epoch := x.Epoch()
-		settle := func(from, until string, cars int64) {
+		store := func(from, until string, cars int64) {
 			t.Helper()
 			c := minutesFrom(t, 7, from, until, func(toll.Minute) int64 { return cars })
 			c.Epoch = epoch
-			x.Settle(x.Results(), c)
+			x.StoreResults(x.Results(), c)
 		}
 		changes := func(want ...string) {
 			t.Helper()
@@ -148,12 +148,12 @@ func TestTransitionEpochs(t *testing.T) {
 				t.Errorf("got %q, %v, want %q", got, err, want)
 			}
 		}
-		settle("2022-02-10 07:00", "2022-02-10 07:05", 5)
+		store("2022-02-10 07:00", "2022-02-10 07:05", 5)
 		var assessment string
 		if err := s.DB.QueryRow(`SELECT assessment FROM toll_congestion`).Scan(&assessment); err != nil {
 			t.Fatal(err)
 		}
-		settle("2022-02-10 07:05", "2022-02-10 07:10", 12)
+		store("2022-02-10 07:05", "2022-02-10 07:10", 12)
 		free := fmt.Sprint("07:03 free ", epoch)
 		changes(fmt.Sprint("07:08 saturated ", epoch), free)
 
@@ -164,7 +164,7 @@ func TestTransitionEpochs(t *testing.T) {
 			t.Fatal(err)
 		}
 		epoch = rebuilt.NewEpoch
-		settle("2022-02-10 07:05", "2022-02-10 07:10", 9)
+		store("2022-02-10 07:05", "2022-02-10 07:10", 9)
 		changes(fmt.Sprint("07:08 busy ", epoch), free)
 	})
 }
@@ -191,7 +191,7 @@ func TestUsual(t *testing.T) {
 				dbtest.Pass(2, at(day, "23:59").String(), "car", week+1, toll.OnTime))
 		}
 		r := x.Results()
-		x.Settle(r, x.Closing(2, "2022-04-01 00:00"))
+		x.StoreResults(r, x.Closing(2, "2022-04-01 00:00"))
 		day := traffic.DayOf(zone, zone.Minute(dbtest.WallTime(t, "2022-03-24 12:00")))
 		usual := func(r *results.Writer, plaza int16, day int64) *traffic.UsualDay {
 			t.Helper()
@@ -219,7 +219,7 @@ func TestUsual(t *testing.T) {
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, _, err := r.Settle(ended, nil, nil); err == nil {
+		if _, _, err := r.Store(ended, nil, nil); err == nil {
 			t.Error("stored after the end")
 		} else if again := usual(r, 2, day); reflect.DeepEqual(again, u) {
 			t.Error("remembered after an error")
@@ -276,7 +276,7 @@ func TestBelowUsual(t *testing.T) {
 					x.Zone.Wall(m.Time()).String())
 			})
 			closing.From, closing.Until, closing.Panes = assess.From, assess.Until, assess.Panes
-			for line := range strings.Lines(x.Settle(r, closing)) {
+			for line := range strings.Lines(x.StoreResults(r, closing)) {
 				if strings.Contains(line, "→") {
 					got += date[:10] + " " + line
 				}

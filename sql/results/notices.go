@@ -153,7 +153,7 @@ func (r *Writer) markTransitions(ctx context.Context, tx *dbsql.Tx,
 const manyPlazas = 500
 
 // noticesOf returns the notices of what was written, given that no others of the plazas were left
-// before, in the order of unpublished. They are valid until the next call of [Results.Settle].
+// before, in the order of unpublished. They are valid until the next call of [Writer.Store].
 func (r *Writer) noticesOf(ctx context.Context, q db.Reader, plazas []int16) ([]traffic.Notice,
 	error) {
 	w := &r.written

@@ -63,7 +63,7 @@ func TestRecount(t *testing.T) {
 			}
 			*results.MaxRecountPanes = most
 			empty()
-			x.Settle(x.Results(), whole(1), whole(2), whole(3))
+			x.StoreResults(x.Results(), whole(1), whole(2), whole(3))
 			x.Check("2022-04-02 00:00", 1, 2, 3)
 		}
 
@@ -77,7 +77,7 @@ func TestRecount(t *testing.T) {
 			}
 		}
 		both.Recount = whole(1).Recount
-		x.Settle(x.Results(), both)
+		x.StoreResults(x.Results(), both)
 		x.Check("2022-04-02 00:00", 1)
 		if n := dbtest.Int(t, s, `SELECT MAX(revision) FROM toll_window`); n != 1 {
 			t.Errorf("revision %d", n)
@@ -85,7 +85,7 @@ func TestRecount(t *testing.T) {
 
 		// Some ranges, up to a time: whole windows that lie in part in one of them, and have ended.
 		empty()
-		x.Settle(x.Results(), closing(1, "2022-03-27 13:20", "2022-03-26 23:50", "2022-03-27 00:10",
+		x.StoreResults(x.Results(), closing(1, "2022-03-27 13:20", "2022-03-26 23:50", "2022-03-27 00:10",
 			"2022-03-27 12:59", "2022-03-28 00:00"))
 		rows, err := tables.ReadWindows(t.Context(), s.DB, "WHERE revision > 0")
 		if err != nil {
@@ -137,7 +137,7 @@ func TestRecountSparse(t *testing.T) {
 		defer cancel()
 		done := make(chan error, 1)
 		go func() {
-			_, _, err := x.Results().Settle(ctx, []toll.Closing{closing}, nil)
+			_, _, err := x.Results().Store(ctx, []toll.Closing{closing}, nil)
 			done <- err
 		}()
 		select {

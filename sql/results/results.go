@@ -56,7 +56,7 @@ type Writer struct {
 	inserter tables.WindowInserter
 }
 
-// written is what a call of Settle writes.
+// written is what a call of Store writes.
 type written struct {
 	windows     []toll.WindowResult
 	tooMany     bool             // more than are to be held
@@ -88,7 +88,7 @@ func NewWriter(db *db.DB, topicID string, cfg Config) *Writer {
 // things stand.
 var ErrConflict = errors.New("another process stores results of the same plazas")
 
-// Settle marks what was published before, and stores what is submitted in one transaction. It
+// Store marks what was published before, and stores what is submitted in one transaction. It
 // returns the notices that are to be published now, in order: by plaza, of each the windows by
 // their end and then the transitions. They are valid until the next call.
 //
@@ -101,9 +101,9 @@ var ErrConflict = errors.New("another process stores results of the same plazas"
 // again: it returns ErrConflict where nothing was stored since another process was in the way, and
 // a [toll.PermanentError] where no repetition helps. After any other error the results may or may
 // not be stored.
-func (r *Writer) Settle(ctx context.Context, closings []toll.Closing,
+func (r *Writer) Store(ctx context.Context, closings []toll.Closing,
 	published []traffic.NoticeRef) (notices []traffic.Notice, stored bool, err error) {
-	notices, stored, err = r.settle(ctx, closings, published)
+	notices, stored, err = r.storeClosings(ctx, closings, published)
 	if err != nil {
 		r.history.forget() // it may have read what is rolled back
 		r.begun("")
@@ -137,7 +137,7 @@ func (r *Writer) begin(ctx context.Context) (*dbsql.Tx, error) {
 	return r.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 }
 
-func (r *Writer) settle(ctx context.Context, closings []toll.Closing,
+func (r *Writer) storeClosings(ctx context.Context, closings []toll.Closing,
 	published []traffic.NoticeRef) (notices []traffic.Notice, stored bool, err error) {
 	r.db.Embedded(ctx) // for what follows, see many
 	if err := r.markPublished(ctx, published); err != nil {

@@ -9,10 +9,10 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// BenchmarkSettle stores the windows of 100 plazas on MariaDB, an hour at a time as when a backlog
-// is worked off and a minute at a time as in real time, and marks them published with the next
-// call.
-func BenchmarkSettle(b *testing.B) {
+// BenchmarkStoreResults stores the windows of 100 plazas on MariaDB, an hour at a time as when a
+// backlog is worked off and a minute at a time as in real time, and marks them published with the
+// next call.
+func BenchmarkStoreResults(b *testing.B) {
 	for _, minutes := range []toll.Minute{60, 1} {
 		b.Run(fmt.Sprintf("minutes=%d", minutes), func(b *testing.B) {
 			const plazas = 100
@@ -55,7 +55,7 @@ func BenchmarkSettle(b *testing.B) {
 					closings = append(closings, c)
 				}
 				for {
-					notices, stored, err := r.Settle(b.Context(), closings, refs)
+					notices, stored, err := r.Store(b.Context(), closings, refs)
 					if err != nil {
 						b.Fatal(err)
 					}

@@ -21,7 +21,7 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-func TestSettle(t *testing.T) {
+func TestStore(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		x := dbtest.NewWindowed(t, s, "5m,15m,day")
 		x.Store(0, dbtest.Pass(1, "2022-02-10 10:01", "car", 2, toll.OnTime),
@@ -36,7 +36,7 @@ func TestSettle(t *testing.T) {
 					lines = append(lines, line+"\n")
 				}
 			}
-			if got, want := x.Settle(r, closings...), strings.Join(lines, ""); got != want {
+			if got, want := x.StoreResults(r, closings...), strings.Join(lines, ""); got != want {
 				t.Fatalf("got\n%swant\n%s", got, want)
 			}
 		}
@@ -88,7 +88,7 @@ func TestSettle(t *testing.T) {
 			}())
 		expect(r, `1 day 00:00–00:00 r4 {"car":3,"truck":1,"van":2} late 2 too late 7 watermark`,
 			x.Closing(1, "2022-02-11 00:00"))
-		x.Settle(r, x.Closing(2, "2022-02-11 00:00"))
+		x.StoreResults(r, x.Closing(2, "2022-02-11 00:00"))
 		x.Check("2022-02-11 00:00", 1, 2)
 
 		// A rebuild leaves what is stored: what is submitted after it has to hold more. What was
@@ -148,7 +148,7 @@ func TestWindowColumns(t *testing.T) {
 			}
 		}
 		r := x.Results()
-		x.Settle(r, x.Closing(0, "2022-10-31 00:00"), x.Closing(1, "2022-10-31 00:00"),
+		x.StoreResults(r, x.Closing(0, "2022-10-31 00:00"), x.Closing(1, "2022-10-31 00:00"),
 			x.Closing(2, "2022-10-31 00:00"))
 		x.Check("2022-10-31 00:00", 0, 1, 2)
 		n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window`)
@@ -164,7 +164,7 @@ func TestWindowColumns(t *testing.T) {
 	})
 }
 
-// TestLeftNotices loses what Settle returned, as a crash before it was published does.
+// TestLeftNotices loses what Store returned, as a crash before it was published does.
 func TestLeftNotices(t *testing.T) {
 	defer func(n int) { *results.MaxNotices = n }(*results.MaxNotices)
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
@@ -176,7 +176,7 @@ func TestLeftNotices(t *testing.T) {
 		}
 		old := []toll.Closing{x.Closing(0, "2022-02-10 10:15"), x.Closing(1, "2022-02-10 10:15"),
 			x.Closing(2, "2022-02-10 10:15")}
-		lost, stored, err := x.Results().Settle(t.Context(), old, nil)
+		lost, stored, err := x.Results().Store(t.Context(), old, nil)
 		if err != nil || !stored || len(lost) != 9 {
 			t.Fatalf("got %d, %v, %v", len(lost), stored, err)
 		}
@@ -185,7 +185,7 @@ func TestLeftNotices(t *testing.T) {
 		newer := []toll.Closing{x.Closing(1, "2022-02-10 10:15"), {Plaza: 2}}
 		var refs []traffic.NoticeRef
 		for range 2 { // as often as it takes
-			left, stored, err := r.Settle(t.Context(), newer, refs)
+			left, stored, err := r.Store(t.Context(), newer, refs)
 			if err != nil || stored || !reflect.DeepEqual(left, lost[3:]) {
 				t.Fatalf("got %v, %v, %v, want %v", left, stored, err, lost[3:])
 			}
@@ -193,7 +193,7 @@ func TestLeftNotices(t *testing.T) {
 		// Some at a time.
 		*results.MaxNotices = 4
 		for _, want := range [][]traffic.Notice{lost[3:7], lost[7:]} {
-			left, stored, err := r.Settle(t.Context(), newer, refs)
+			left, stored, err := r.Store(t.Context(), newer, refs)
 			if err != nil || stored || !reflect.DeepEqual(left, want) {
 				t.Fatalf("got %v, %v, %v, want %v", left, stored, err, want)
 			}
@@ -202,12 +202,12 @@ func TestLeftNotices(t *testing.T) {
 				refs = append(refs, n.Ref)
 			}
 		}
-		revised, stored, err := r.Settle(t.Context(), newer, refs)
+		revised, stored, err := r.Store(t.Context(), newer, refs)
 		if err != nil || !stored || len(revised) != 2 || revised[0].Ref.Revision != 2 {
 			t.Fatalf("got %v, %v, %v", revised, stored, err)
 		}
 		// The old revisions' marks come late and mean nothing for the new ones.
-		again, stored, err := r.Settle(t.Context(), newer, refs)
+		again, stored, err := r.Store(t.Context(), newer, refs)
 		if err != nil || stored || !reflect.DeepEqual(again, revised) {
 			t.Fatalf("got %v, %v, %v", again, stored, err)
 		}
@@ -242,7 +242,7 @@ func TestMarkWritten(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				dbtest.Exec(t, s, "DELETE FROM toll_window")
 				r := x.Results()
-				notices, stored, err := r.Settle(t.Context(), []toll.Closing{x.Closing(1, "2022-02-10 10:15")},
+				notices, stored, err := r.Store(t.Context(), []toll.Closing{x.Closing(1, "2022-02-10 10:15")},
 					nil)
 				if err != nil || !stored || len(notices) != 3 {
 					t.Fatal(notices, stored, err)
@@ -272,7 +272,7 @@ func TestMarkWritten(t *testing.T) {
 				if err := tx.Rollback(); err != nil {
 					t.Fatal(err)
 				}
-				left, stored, err := r.Settle(t.Context(), []toll.Closing{{Plaza: 1}}, refs)
+				left, stored, err := r.Store(t.Context(), []toll.Closing{{Plaza: 1}}, refs)
 				if err != nil || stored != (want == 0) || int64(len(left)) != want {
 					t.Errorf("left are %v, %v, %v, want %d", left, stored, err, want)
 				}
@@ -320,7 +320,7 @@ func testConflict(t *testing.T, x *dbtest.Windowed, s *dbtest.Store, cautious bo
 		if _, err := tx.ExecContext(ctx, c.other, dbtest.MinuteOf(t, "2022-02-10 10:00")); err != nil {
 			t.Fatal(c.name, err)
 		}
-		settled := make(chan error)
+		ended := make(chan error)
 		x.Store(0, dbtest.Pass(1, "2022-02-10 10:01", "car", 2, toll.OnTime))
 		closing := x.Closing(1, "2022-02-10 10:15")
 		// none looks as if it had closed before
@@ -328,11 +328,11 @@ func testConflict(t *testing.T, x *dbtest.Windowed, s *dbtest.Store, cautious bo
 		r := x.Results()
 		r.SetCautious(cautious)
 		go func() {
-			_, _, err := r.Settle(ctx, []toll.Closing{closing}, nil)
+			_, _, err := r.Store(ctx, []toll.Closing{closing}, nil)
 			if r.Cautious() != (err != nil) {
 				t.Errorf("after %v the next call is cautious: %v", err, r.Cautious())
 			}
-			settled <- err
+			ended <- err
 		}()
 		// MySQL's list has whole seconds alone.
 		for dbtest.Int(t, s, `SELECT COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID()
@@ -343,18 +343,18 @@ func testConflict(t *testing.T, x *dbtest.Windowed, s *dbtest.Store, cautious bo
 		if err := tx.Commit(); err != nil {
 			t.Fatal(err)
 		}
-		if err := <-settled; !errors.Is(err, c.want) || toll.IsPermanent(err) {
+		if err := <-ended; !errors.Is(err, c.want) || toll.IsPermanent(err) {
 			t.Errorf("%s: got %v, want %v", c.name, err, c.want)
 		}
-		x.Settle(x.Results(), closing)
+		x.StoreResults(x.Results(), closing)
 		dbtest.Exec(t, s, `UPDATE toll_window SET too_late = 0, late = 0, end_minute = start_minute + 5`)
 		x.Check("2022-02-10 10:15", 1)
 	}
 }
 
-// TestSettleAfterRollback has a transaction change rows of windows and be rolled back, as one does
+// TestStoreAfterRollback has a transaction change rows of windows and be rolled back, as one does
 // whose connection is lost. What is left to publish stays as it was.
-func TestSettleAfterRollback(t *testing.T) {
+func TestStoreAfterRollback(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		x := dbtest.NewWindowed(t, s, "1m,5m/1m")
 		for plaza := range int16(3) {
@@ -362,7 +362,7 @@ func TestSettleAfterRollback(t *testing.T) {
 				dbtest.Pass(plaza, "2022-02-10 10:07", "car", 1, toll.OnTime))
 		}
 		r := x.Results()
-		if _, _, err := r.Settle(t.Context(),
+		if _, _, err := r.Store(t.Context(),
 			[]toll.Closing{x.Closing(0, "2022-02-10 10:30"), x.Closing(1, "2022-02-10 10:30"),
 				x.Closing(2, "2022-02-10 10:30")}, nil); err != nil {
 			t.Fatal(err)
@@ -399,10 +399,10 @@ func TestSettleAfterRollback(t *testing.T) {
 	})
 }
 
-// TestSettleTogether has several processes submit the same windows, some behind others and some
+// TestStoreTogether has several processes submit the same windows, some behind others and some
 // cut off in the midst of it, while events that came too late are stored. Every revision has one
 // content and is published.
-func TestSettleTogether(t *testing.T) {
+func TestStoreTogether(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		const processes, rounds = 3, 12
 		x := dbtest.NewWindowed(t, s, "1m,5m/1m,15m,day")
@@ -440,7 +440,7 @@ func TestSettleTogether(t *testing.T) {
 						if random.IntN(6) == 0 {
 							time.AfterFunc(time.Duration(random.IntN(8000))*time.Microsecond, cancel)
 						}
-						notices, stored, err := r.Settle(ctx, handed[i:i+n], refs)
+						notices, stored, err := r.Store(ctx, handed[i:i+n], refs)
 						ended := ctx.Err() != nil
 						cancel()
 						if err != nil && (ended || errors.Is(err, results.ErrConflict)) {
@@ -498,7 +498,7 @@ func TestSettleTogether(t *testing.T) {
 				}
 			}
 		}
-		x.Settle(x.Results(), x.Closing(0, "2022-02-10 10:30"), x.Closing(1, "2022-02-10 10:30"),
+		x.StoreResults(x.Results(), x.Closing(0, "2022-02-10 10:30"), x.Closing(1, "2022-02-10 10:30"),
 			x.Closing(2, "2022-02-10 10:30"))
 		x.Check("2022-02-10 10:30", 0, 1, 2)
 	})

@@ -23,7 +23,7 @@ func TestWindowPage(t *testing.T) {
 				dbtest.Pass(2, "2022-02-10 10:03", "car", 1, toll.OnTime))
 		}
 		x.Store(1, dbtest.Pass(1, "2022-02-10 09:03", "car", 4, toll.TooLate))
-		x.Settle(x.Results(), x.Closing(1, "2022-02-10 11:50"), x.Closing(2, "2022-02-10 11:50"))
+		x.StoreResults(x.Results(), x.Closing(1, "2022-02-10 11:50"), x.Closing(2, "2022-02-10 11:50"))
 
 		var want []string
 		all, err := tables.ReadWindows(t.Context(), s.DB,
@@ -95,7 +95,7 @@ func TestUsualDay(t *testing.T) {
 			x.Store(0, dbtest.Pass(1, "2022-"+day+" 08:00", "car", 1, toll.OnTime),
 				dbtest.Pass(1, "2022-"+day+" 10:03", "car", 10+week, toll.OnTime))
 		}
-		x.Settle(x.Results(), x.Closing(1, "2022-02-10 00:00"))
+		x.StoreResults(x.Results(), x.Closing(1, "2022-02-10 00:00"))
 		day := traffic.DayOf(x.Zone, dbtest.MinuteOf(t, "2022-02-10 12:00"))
 		usual, err := s.UsualDay(t.Context(), 1, "15m", toll.NewZone(dbtest.Berlin), day)
 		if err != nil || usual == nil {

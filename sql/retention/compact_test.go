@@ -304,7 +304,7 @@ func TestRecountOfFoldedMinutes(t *testing.T) {
 			t.Fatal(err)
 		}
 		end := dbtest.MinuteOf(t, "2022-03-22 00:00")
-		x.Settle(x.Results(), toll.Closing{Plaza: 4000, Epoch: x.Epoch(), From: end, Until: end,
+		x.StoreResults(x.Results(), toll.Closing{Plaza: 4000, Epoch: x.Epoch(), From: end, Until: end,
 			Reason:  toll.ClosedByWatermark,
 			Recount: []toll.Window{{Start: -1 << 31, End: 1<<31 - 1}}})
 		rows, err := tables.ReadWindows(t.Context(), s.DB, "ORDER BY kind, start_minute")

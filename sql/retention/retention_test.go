@@ -24,7 +24,7 @@ func TestRetire(t *testing.T) {
 				dbtest.Pass(4000, fmt.Sprintf("2022-03-%02d 10:08", 1+d), "car", 1, toll.OnTime))
 		}
 		states := x.MergedStates("2022-04-02 00:00")
-		x.Settle(x.Results(), x.Closing(4000, "2022-04-02 00:00"), x.Closing(4856, "2022-04-02 00:00"))
+		x.StoreResults(x.Results(), x.Closing(4000, "2022-04-02 00:00"), x.Closing(4856, "2022-04-02 00:00"))
 		in := verify.Input{States: states, Deep: true, Windows: x.Cfg.Windows}
 		if r := dbtest.Verify(t, s, in); r.Status != verify.Exact || r.Windows != 2*3*30 {
 			t.Fatalf("got %+v", r)
@@ -118,7 +118,7 @@ func TestRetireTrustsNoClock(t *testing.T) {
 		}
 		until := x.Zone.Wall(today.AddDate(0, 0, 2)).Format("2006-01-02 15:04")
 		states := x.MergedStates(until)
-		x.Settle(x.Results(), x.Closing(4856, until))
+		x.StoreResults(x.Results(), x.Closing(4856, until))
 		dbtest.Exec(t, s, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute, detected, since, from_state, to_state, why, measure, published, stored_at)
 			VALUES (4856, ?, 0, NOW(), NOW(), 'free', 'busy', '', '{}', 1, NOW(6))`, toll.MinuteAt(today.Unix()))
 		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload_bytes, rejected_at)
@@ -194,7 +194,7 @@ func TestRetiredMark(t *testing.T) {
 			x.Store(0, dbtest.Pass(4856, at, "car", 1, toll.OnTime))
 		}
 		states := x.MergedStates("2022-06-02 00:00")
-		x.Settle(x.Results(), x.Closing(4856, "2022-06-02 00:00"))
+		x.StoreResults(x.Results(), x.Closing(4856, "2022-06-02 00:00"))
 		in := verify.Input{States: states, Deep: true, Windows: x.Cfg.Windows}
 		o := retention.Options{Clocks: clocksAt(dbtest.MinuteOf(t, "2022-06-02 00:00").Time()),
 			Windows: x.Cfg.Windows, KeepWindows: retention.MinKeepWindows}

@@ -17,7 +17,7 @@ func TestWindowsStalled(t *testing.T) {
 		x := dbtest.NewWindowed(t, s, "1m,15m,day")
 		x.Store(0, dbtest.Pass(4856, "2022-03-01 10:07", "car", 2, toll.OnTime))
 		states := x.MergedStates("2022-03-01 10:08")
-		x.Settle(x.Results(), x.Closing(4856, "2022-03-01 10:08"))
+		x.StoreResults(x.Results(), x.Closing(4856, "2022-03-01 10:08"))
 		in := func(passed string) verify.Input {
 			return verify.Input{States: states, Windows: x.Cfg.Windows, Passed: dbtest.MinuteOf(t, passed)}
 		}

@@ -220,7 +220,7 @@ func TestVerifyWindows(t *testing.T) {
 					dbtest.Pass(1, "2022-02-12 10:04", "car", 1, toll.TooLate),
 					dbtest.Pass(1, "2022-02-12 10:06", "car", 1, toll.TooLate))
 				for plaza := range int16(3) {
-					x.Settle(x.Results(), x.Closing(plaza, done))
+					x.StoreResults(x.Results(), x.Closing(plaza, done))
 				}
 				x.Check(done, 1, 2)
 				states := x.States(done)
@@ -295,11 +295,11 @@ func TestVerifyWindowsInFlight(t *testing.T) {
 			mismatch("merged", from, ends, false, true)
 			// Submitted half way: windows that are still open have more events than the day so far.
 			half := fmt.Sprintf("2022-03-%02d 01:07", 27+day)
-			x.Settle(x.Results(), x.Closing(1, half), x.Closing(2, half), x.Closing(3, half))
+			x.StoreResults(x.Results(), x.Closing(1, half), x.Closing(2, half), x.Closing(3, half))
 			mismatch("delivered in part, state behind", from, ends, false, true)
 			mismatch("delivered in part", half, ends, false, true)
 			whole := fmt.Sprintf("2022-03-%02d 19:00", 27+day)
-			x.Settle(x.Results(), x.Closing(1, whole), x.Closing(2, whole), x.Closing(3, whole))
+			x.StoreResults(x.Results(), x.Closing(1, whole), x.Closing(2, whole), x.Closing(3, whole))
 			mismatch("delivered", whole, ends, false, false)
 		}
 		// A plaza of which many windows are wrong does not hide the others.
@@ -382,7 +382,7 @@ func TestVerifyWindowsWhileRunning(t *testing.T) {
 				mu.Unlock()
 				var refs []traffic.NoticeRef
 				for {
-					notices, stored, err := r.Settle(t.Context(), closings, refs)
+					notices, stored, err := r.Store(t.Context(), closings, refs)
 					if err != nil && !errors.Is(err, results.ErrConflict) {
 						t.Error(err)
 						return

@@ -55,7 +55,7 @@ func TestWindowColumnsAroundChanges(t *testing.T) {
 					}
 					closings = append(closings, closing)
 				}
-				x.Settle(x.Results(), closings...)
+				x.StoreResults(x.Results(), closings...)
 				n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window`)
 				same := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window w WHERE events + too_late = (SELECT COUNT(*) FROM livetolldata l
 					WHERE l.toll_plaza_id = w.toll_plaza_id AND l.timestamp >= w.window_start AND l.timestamp < w.window_end)`)

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -48,7 +49,7 @@ func (l *fakeLog) CheckLog(_ context.Context, _ int32, _ int64,
 	last toll.LastRecord) (fetch.Finding, error) {
 	if l.errs > 0 {
 		l.errs--
-		return fetch.Finding{}, errLost
+		return fetch.Finding{}, simtest.ErrLost
 	}
 	l.asked = append(l.asked, last)
 	return l.finding, nil
@@ -203,8 +204,8 @@ func TestBundleComparesLog(t *testing.T) {
 // remembers it.
 func TestBundleLogReplaced(t *testing.T) {
 	log := &fakeLog{finding: fetch.Finding{Replaced: "it is another one"}}
-	store, table := &memoryStore{}, &memoryTable{states: map[int16]*toll.State{}}
-	store.cursor = toll.Cursor{Next: 10, Token: 1,
+	store, table := &simtest.Store{}, &memoryTable{states: map[int16]*toll.State{}}
+	store.Current = toll.Cursor{Next: 10, Token: 1,
 		Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
 	failed := make(chan error, 1)
 	s := &Partition{cfg: testConfig(), store: store, publish: table.publish, pace: fillFor(0),
@@ -212,7 +213,7 @@ func TestBundleLogReplaced(t *testing.T) {
 			return nil
 		},
 		fail: func(err error) { failed <- err }}
-	if err := s.init(store.cursor); err != nil {
+	if err := s.init(store.Current); err != nil {
 		t.Fatal(err)
 	}
 	s.Start(t.Context(), 10)
@@ -233,27 +234,27 @@ func TestBundleLogReplaced(t *testing.T) {
 
 // stuckStore stores nothing before it is released.
 type stuckStore struct {
-	*memoryStore
+	*simtest.Store
 	released chan struct{}
 }
 
 func (s *stuckStore) Commit(ctx context.Context, b *toll.Batch, published []toll.BatchRef) error {
 	<-s.released
-	return s.memoryStore.Commit(ctx, b, published)
+	return s.Store.Commit(ctx, b, published)
 }
 
 // TestBundleWaitsForRoom has a database that does not answer. goka's goroutine of the partition,
 // which merges deltas and closes windows too, must not wait for it.
 func TestBundleWaitsForRoom(t *testing.T) {
 	const n = 20_000
-	store, table := &stuckStore{&memoryStore{}, make(chan struct{})},
+	store, table := &stuckStore{&simtest.Store{}, make(chan struct{})},
 		&memoryTable{states: map[int16]*toll.State{}}
 	cfg := testConfig()
 	cfg.BatchRows = 1000
 	s := &Partition{cfg: cfg, store: store, publish: table.publish, pace: fillFor(0),
 		mark: func(int64) {}, stats: monitor.NewStats(),
 		log: &fakeLog{}, fail: func(err error) { t.Error(err) }}
-	if err := s.init(store.cursor); err != nil {
+	if err := s.init(store.Current); err != nil {
 		t.Fatal(err)
 	}
 	s.Start(t.Context(), 0)
@@ -306,5 +307,5 @@ func TestBundleWaitsForRoom(t *testing.T) {
 		}
 	}
 	s.Stop()
-	checkExact(t, store.memoryStore, table, n)
+	checkExact(t, store.Store, table, n)
 }

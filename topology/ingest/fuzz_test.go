@@ -13,6 +13,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 )
 
 // allocated returns the bytes that f allocates.
@@ -63,7 +64,7 @@ func FuzzIngest(f *testing.F) {
 	cfg := testConfig()
 	f.Fuzz(func(t *testing.T, text []byte, at int64, step uint16, refuse uint64) {
 		values := bytes.Split(text, []byte("|"))
-		rows := new(memoryRows)
+		rows := new(simtest.Rows)
 		b := newBuilder(rows, cfg)
 		var deltas []toll.PlazaDelta
 		check := func(rejects int) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -177,7 +178,7 @@ func TestSourcePublishesInTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()
 		cfg.BatchRows = 1
-		store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
+		store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
 		var published []int
 		p := heldTurn{turns: make(chan struct{}, 1), urges: make(chan struct{}, 1)}
 		s := &Partition{cfg: cfg, store: store, pace: p, mark: func(int64) {}, stats: monitor.NewStats(),
@@ -187,7 +188,7 @@ func TestSourcePublishesInTurn(t *testing.T) {
 				done(nil)
 				return nil
 			}}
-		if err := s.init(store.cursor); err != nil {
+		if err := s.init(store.Current); err != nil {
 			t.Fatal(err)
 		}
 		s.Start(t.Context(), 0)

@@ -513,7 +513,7 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 			continue
 		}
 		if err != nil {
-			err = s.settle(batch, err, pauses)
+			err = s.resolve(batch, err, pauses)
 		}
 		switch {
 		case err == nil:
@@ -544,13 +544,13 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 // errNotStored says that a batch is known not to be stored and may be tried again.
 var errNotStored = errors.New("the batch was not stored")
 
-// settle finds out what became of a batch whose commit failed or was not answered: nil for stored
+// resolve finds out what became of a batch whose commit failed or was not answered: nil for stored
 // after all, errNotStored for certainly not, and any other error for a session that must end.
 //
 // A batch keeps its token through all attempts. If an earlier one is still open on the server and
 // commits late, it either comes before the next attempt, whose compare-and-set then fails and leads
 // here again, or never: both attempts have the same contents, and only one can move the cursor.
-func (s *Partition) settle(batch *toll.Batch, cause error, pauses backoff.BackOff) error {
+func (s *Partition) resolve(batch *toll.Batch, cause error, pauses backoff.BackOff) error {
 	if toll.IsPermanent(cause) {
 		return cause
 	}

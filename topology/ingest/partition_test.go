@@ -16,170 +16,9 @@ import (
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
-
-// memoryRows are rows of a memoryStore.
-type memoryRows struct{ events []toll.Event }
-
-func (r *memoryRows) Append(e *toll.Event) uint32 {
-	r.events = append(r.events, *e)
-	return uint32(e.Vehicle)
-}
-func (r *memoryRows) Len() int  { return len(r.events) }
-func (r *memoryRows) Size() int { return 32 * len(r.events) }
-func (r *memoryRows) Reset()    { r.events = nil }
-
-// memoryStore is a Store with one partition, in which every call can be made to fail. It deviates
-// from a database in that a commit whose answer is lost is over at once: it is never still open
-// when the cursor is read.
-type memoryStore struct {
-	mu      sync.Mutex
-	cursor  toll.Cursor
-	batches []memoryBatch
-	rows    []toll.Event
-	rejects []toll.Reject
-	refuse  map[int32]bool // vehicles that the database refuses
-
-	steps int  // calls so far
-	fail  int  // the step that fails, 0 for none
-	late  bool // the failing commit is stored, and only its answer is lost
-	moved bool // the failing step is another owner's commit
-}
-
-type memoryBatch struct {
-	toll.StoredBatch
-	published bool
-}
-
-var errLost = errors.New("connection lost")
-
-// step counts a call and reports whether it is the one that fails.
-func (s *memoryStore) step() bool {
-	s.steps++
-	return s.steps == s.fail
-}
-
-func (s *memoryStore) NewRows() toll.Rows { return new(memoryRows) }
-
-func (s *memoryStore) Load(context.Context, int32, int64) (toll.Cursor, toll.Unpublished, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	u := toll.Unpublished{First: s.cursor.Next}
-	for _, b := range s.batches {
-		if !b.published {
-			u.First = min(u.First, b.First)
-			u.Batches++
-			u.Events += b.Events
-		}
-	}
-	return s.cursor, u, nil
-}
-
-// Outbox returns pages of two batches.
-func (s *memoryStore) Outbox(_ context.Context, _ int32, above int64,
-	unpublished bool) (toll.OutboxPage, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	page := toll.OutboxPage{Epoch: s.cursor.Epoch}
-	for _, b := range s.batches {
-		switch {
-		case b.Next <= above || unpublished && b.published:
-		case len(page.Batches) == 2:
-			page.More = true
-		default:
-			page.Batches = append(page.Batches, b.StoredBatch)
-		}
-	}
-	return page, nil
-}
-
-func (s *memoryStore) Cursor(context.Context, int32) (toll.Cursor, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.step() {
-		return toll.Cursor{}, errLost
-	}
-	return s.cursor, nil
-}
-
-func (s *memoryStore) Cursors(context.Context) ([]toll.Cursor, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return []toll.Cursor{s.cursor}, nil
-}
-
-func (s *memoryStore) MarkLogReplaced(_ context.Context, c *toll.Cursor, why string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cursor.Next != c.Next || s.cursor.Token != c.Token {
-		return toll.ErrCursorMoved
-	}
-	s.cursor.LogReplaced = why
-	return nil
-}
-
-func (s *memoryStore) Commit(_ context.Context, b *toll.Batch, published []toll.BatchRef) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	fails := s.step()
-	if fails && s.moved {
-		s.cursor.Next, s.cursor.Token = s.cursor.Next+1, s.cursor.Token+1
-		s.rows = append(s.rows, toll.Event{Vehicle: -1}) // the other owner's
-	}
-	if fails && !s.late && !s.moved {
-		return errLost
-	}
-	if s.cursor.Next != b.First || s.cursor.Token != b.Expect || s.cursor.Epoch != b.Epoch {
-		return toll.ErrCursorMoved
-	}
-	events := b.Rows.(*memoryRows).events
-	var refused toll.RefusedError
-	for i, e := range events {
-		if s.refuse[e.Vehicle] {
-			refused.Rows = append(refused.Rows,
-				toll.RefusedRow{Row: i, Kind: toll.RejectRefused, SQLState: "22000", Reason: "refused"})
-		}
-	}
-	if len(refused.Rows) > 0 {
-		return &refused
-	}
-	s.cursor.Next, s.cursor.Token, s.cursor.Chain, s.cursor.Clock, s.cursor.Last = b.Next, b.Token,
-		b.Chain, b.Clock, b.Last
-	s.rows = append(s.rows, events...)
-	s.rejects = append(s.rejects, b.Rejects...)
-	s.batches = append(s.batches, memoryBatch{StoredBatch: toll.StoredBatch{
-		Partition: b.Partition, First: b.First, Next: b.Next, Token: b.Token, Events: int64(len(events)),
-		Deltas: b.Deltas,
-	}})
-	s.markPublished(published)
-	if fails {
-		return errLost
-	}
-	return nil
-}
-
-func (s *memoryStore) MarkPublished(_ context.Context, _ int32, epoch uint64,
-	published []toll.BatchRef) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.step() {
-		return errLost
-	}
-	if epoch == s.cursor.Epoch {
-		s.markPublished(published)
-	}
-	return nil
-}
-
-func (s *memoryStore) markPublished(published []toll.BatchRef) {
-	for i := range s.batches {
-		b := &s.batches[i]
-		if slices.Contains(published, toll.BatchRef{First: b.First, Token: b.Token}) {
-			b.published = true
-		}
-	}
-}
 
 // memoryTable merges deltas as the aggregate does, and can fail to take a message.
 type memoryTable struct {
@@ -206,7 +45,7 @@ func (t *memoryTable) publish(deltas []*toll.Delta, done func(error)) error {
 		}
 	}
 	if fails {
-		go done(errLost)
+		go done(simtest.ErrLost)
 	} else {
 		go done(nil)
 	}
@@ -241,7 +80,7 @@ func testConfig() *Config {
 
 // session runs one session of a source over the records [cursor, end) and returns the error that
 // ended it, nil if all was stored and published.
-func session(t *testing.T, cfg *Config, store *memoryStore, table *memoryTable, end int64) error {
+func session(t *testing.T, cfg *Config, store *simtest.Store, table *memoryTable, end int64) error {
 	t.Helper()
 	cursor, unpublished, err := store.Load(t.Context(), 0, 0)
 	if err != nil {
@@ -290,21 +129,21 @@ func testRecord(offset int64) *record {
 }
 
 // checkExact checks the invariants after all sessions.
-func checkExact(t *testing.T, store *memoryStore, table *memoryTable, end int64) {
+func checkExact(t *testing.T, store *simtest.Store, table *memoryTable, end int64) {
 	t.Helper()
 	seen := map[int32]int{}
 	perPlaza := map[int16]int64{}
-	for _, e := range store.rows {
+	for _, e := range store.Rows {
 		seen[e.Vehicle]++
 		perPlaza[e.Plaza]++
 	}
 	rejected := map[int64]int{}
-	for _, r := range store.rejects {
+	for _, r := range store.Rejects {
 		rejected[r.Offset]++
 	}
 	for offset := range end {
 		want := 1
-		if offset%11 == 5 || store.refuse[int32(offset)] {
+		if offset%11 == 5 || store.Refuse[int32(offset)] {
 			want = 0
 		}
 		if seen[int32(offset)] != want || rejected[offset] != 1-want {
@@ -313,7 +152,7 @@ func checkExact(t *testing.T, store *memoryStore, table *memoryTable, end int64)
 		}
 	}
 	next := int64(0)
-	for _, b := range store.batches {
+	for _, b := range store.Batches {
 		if b.First != next {
 			t.Fatalf("a batch begins at %d, want %d", b.First, next)
 		}
@@ -333,8 +172,8 @@ func checkExact(t *testing.T, store *memoryStore, table *memoryTable, end int64)
 func TestSourceFailsAtEveryStep(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		for step := 1; ; step++ {
-			store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: step, late: late,
-				refuse: map[int32]bool{9: true, 23: true, 24: true}}
+			store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: step, Late: late,
+				Refuse: map[int32]bool{9: true, 23: true, 24: true}}
 			table := &memoryTable{states: map[int16]*toll.State{}}
 			cfg := testConfig()
 			for {
@@ -343,7 +182,7 @@ func TestSourceFailsAtEveryStep(t *testing.T) {
 				}
 			}
 			checkExact(t, store, table, 60)
-			if store.steps < step {
+			if store.Steps < step {
 				t.Logf("late=%v: %d steps", late, step-1)
 				break
 			}
@@ -358,7 +197,7 @@ func TestSourceFailsAtEveryStep(t *testing.T) {
 func TestSourceFailsAtEveryDelta(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		for step := 1; ; step++ {
-			store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
+			store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
 			table := &memoryTable{states: map[int16]*toll.State{}, fail: step, late: late}
 			cfg := testConfig()
 			sessions := 0
@@ -378,14 +217,14 @@ func TestSourceFailsAtEveryDelta(t *testing.T) {
 // TestSourceFenced ends the session of an owner that finds the cursor moved, without storing
 // anything.
 func TestSourceFenced(t *testing.T) {
-	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 1, moved: true}
+	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: 1, Moved: true}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	err := session(t, testConfig(), store, table, 20)
 	if !errors.Is(err, errFenced) {
 		t.Fatalf("session ended with %v, want %v", err, errFenced)
 	}
-	if len(store.rows) != 1 || len(table.states) != 0 {
-		t.Fatalf("a fenced owner stored %d rows and published for %d plazas", len(store.rows)-1,
+	if len(store.Rows) != 1 || len(table.states) != 0 {
+		t.Fatalf("a fenced owner stored %d rows and published for %d plazas", len(store.Rows)-1,
 			len(table.states))
 	}
 }
@@ -394,12 +233,12 @@ func TestSourceFenced(t *testing.T) {
 // the next is too.
 func TestSourceBoundsItsBatches(t *testing.T) {
 	cfg := testConfig()
-	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
+	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
-	store.mu.Lock() // the database hangs
+	store.Mu.Lock() // the database hangs
 	s := &Partition{cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
 		mark: func(int64) {}, stats: monitor.NewStats(), fail: func(error) {}}
-	if err := s.init(store.cursor); err != nil {
+	if err := s.init(store.Current); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -421,7 +260,7 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 		t.Errorf("%d records are held with a batch size of %d", n, cfg.BatchRows)
 	}
 	cancel()
-	store.mu.Unlock()
+	store.Mu.Unlock()
 	s.Stop()
 	for range added {
 	}
@@ -431,7 +270,7 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 // been events.
 func TestBuilderRefuse(t *testing.T) {
 	cfg := testConfig()
-	whole, without := newBuilder(new(memoryRows), cfg), newBuilder(new(memoryRows), cfg)
+	whole, without := newBuilder(new(simtest.Rows), cfg), newBuilder(new(simtest.Rows), cfg)
 	var refused []toll.RefusedRow
 	row := 0
 	for offset := range int64(40) {
@@ -523,7 +362,7 @@ func (s *Partition) add(r *record) {
 // A batch of more types than it tells apart counts the others as one, and each type keeps its
 // count.
 func TestBuilderCountsVeryManyTypes(t *testing.T) {
-	b := newBuilder(new(memoryRows), testConfig())
+	b := newBuilder(new(simtest.Rows), testConfig())
 	at := must(toll.WallTimeFromDate(2022, 2, 10, 10, 20, 0))
 	add := func(offset int, typ string) {
 		e := toll.Event{Time: at, Vehicle: int32(offset), Type: typ, Plaza: 4000}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 )
 
 func deltaOf(plaza int16, partition int32, prev, next int64) *toll.Delta {
@@ -93,9 +94,9 @@ func TestDeltaSender(t *testing.T) {
 		emits()
 
 		loop.dones[1](nil)
-		loop.dones[2](errLost)
+		loop.dones[2](simtest.ErrLost)
 		if want := []string{"f no such plaza", "b <nil>", "d <nil>",
-			"c " + errLost.Error()}; !reflect.DeepEqual(ended, want) {
+			"c " + simtest.ErrLost.Error()}; !reflect.DeepEqual(ended, want) {
 			t.Errorf("ended %q, want %q", ended, want)
 		}
 		cancel()

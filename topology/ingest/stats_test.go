@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -29,8 +30,8 @@ func (b *tracedBatches) Results(monitor.ResultsTrace) {}
 // while its answers are lost now and then.
 func TestStatsOfSource(t *testing.T) {
 	const end = 500
-	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 4, late: true,
-		refuse: map[int32]bool{9: true, 23: true}}
+	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: 4, Late: true,
+		Refuse: map[int32]bool{9: true, 23: true}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	traced := new(tracedBatches)
 	stats := monitor.NewStats()
@@ -41,7 +42,7 @@ func TestStatsOfSource(t *testing.T) {
 		mark: func(int64) {}, stats: stats,
 		pace: fillFor(time.Millisecond), fail: func(err error) { t.Error(err) },
 	}
-	if err := s.init(store.cursor); err != nil {
+	if err := s.init(store.Current); err != nil {
 		t.Fatal(err)
 	}
 	stats.Opened(0, 0, 0)
@@ -58,9 +59,9 @@ func TestStatsOfSource(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	s.Stop()
-	if snap.Read != end || snap.Events != int64(len(store.rows)) ||
-		snap.Rejected != int64(len(store.rejects)) || snap.Skipped != 0 {
-		t.Errorf("%+v; %d rows, %d rejects", snap, len(store.rows), len(store.rejects))
+	if snap.Read != end || snap.Events != int64(len(store.Rows)) ||
+		snap.Rejected != int64(len(store.Rejects)) || snap.Skipped != 0 {
+		t.Errorf("%+v; %d rows, %d rejects", snap, len(store.Rows), len(store.Rejects))
 	}
 	if snap.Rejects["refused"] != 2 || snap.Rejects["format"] != snap.Rejected-2 ||
 		len(snap.Rejects) != len(toll.RejectKinds) {
@@ -96,7 +97,7 @@ func TestStatsOfSource(t *testing.T) {
 
 // TestStatsOfFencedSource traces a batch that another owner made impossible.
 func TestStatsOfFencedSource(t *testing.T) {
-	store := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}, fail: 1, moved: true}
+	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: 1, Moved: true}
 	traced := new(tracedBatches)
 	stats := monitor.NewStats()
 	stats.Trace(traced, nil)
@@ -107,7 +108,7 @@ func TestStatsOfFencedSource(t *testing.T) {
 		mark: func(int64) {}, stats: stats, pace: fillFor(time.Millisecond),
 		fail: func(err error) { failed <- err },
 	}
-	if err := s.init(store.cursor); err != nil {
+	if err := s.init(store.Current); err != nil {
 		t.Fatal(err)
 	}
 	s.Start(t.Context(), 0)

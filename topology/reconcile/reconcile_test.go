@@ -13,6 +13,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/ingest"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -30,28 +31,28 @@ func (f *fakeChangelog) PartitionOf(plaza int16) int32 { return int32(plaza % 2)
 
 // outboxOf returns a store that holds batches, each given by the plazas of its events from one
 // offset on.
-func outboxOf(batches ...[]int16) *memoryStore {
-	s := &memoryStore{cursor: toll.Cursor{Token: 1, Epoch: 5}}
+func outboxOf(batches ...[]int16) *simtest.Store {
+	s := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
 	chain := map[int16]int64{}
 	for _, plazas := range batches {
-		b := memoryBatch{published: true,
-			StoredBatch: toll.StoredBatch{First: s.cursor.Next, Next: s.cursor.Next + int64(len(plazas)),
-				Token: uint64(len(s.batches)), Events: int64(len(plazas))}}
+		b := simtest.Batch{Published: true,
+			StoredBatch: toll.StoredBatch{First: s.Current.Next, Next: s.Current.Next + int64(len(plazas)),
+				Token: uint64(len(s.Batches)), Events: int64(len(plazas))}}
 		var deltas []toll.PlazaDelta
 		for _, plaza := range slices.Compact(slices.Sorted(slices.Values(plazas))) {
 			deltas = append(deltas, toll.PlazaDelta{Plaza: plaza, Prev: chain[plaza]})
 			chain[plaza] = b.Next
 		}
 		b.Deltas = wire.AppendPlazaDeltas(nil, deltas)
-		s.batches = append(s.batches, b)
-		s.cursor.Next = b.Next
+		s.Batches = append(s.Batches, b)
+		s.Current.Next = b.Next
 	}
-	s.cursor.Chain = wire.AppendChain(nil, chain)
+	s.Current.Chain = wire.AppendChain(nil, chain)
 	return s
 }
 
 // newReconciler returns a Reconciler that has had its first round, what it sends, and its log.
-func newReconciler(t *testing.T, store *memoryStore, log *fakeChangelog) (r *Reconciler,
+func newReconciler(t *testing.T, store *simtest.Store, log *fakeChangelog) (r *Reconciler,
 	sent *[]string, lines *bytes.Buffer) {
 	t.Helper()
 	lines, sent = new(bytes.Buffer), new([]string)
@@ -83,9 +84,9 @@ func TestReconcile(t *testing.T) {
 		name     string
 		consumed []int32
 		states   map[int16]Progress
-		change   func(*memoryStore) // between the rounds
-		want     string             // sent
-		hint     string             // of a permanent error; "" for none
+		change   func(*simtest.Store) // between the rounds
+		want     string               // sent
+		hint     string               // of a permanent error; "" for none
 	}{
 		{name: "nothing lacks", consumed: both,
 			states: map[int16]Progress{1: at(5, 5), 2: at(5, 6)}},
@@ -104,10 +105,10 @@ func TestReconcile(t *testing.T) {
 			want:   "2:[5,6)>2"},
 		{name: "not published yet", consumed: both,
 			states: map[int16]Progress{1: at(5, 2), 2: at(5, 6)},
-			change: func(s *memoryStore) { s.batches[1].published = false }},
+			change: func(s *simtest.Store) { s.Batches[1].Published = false }},
 		{name: "a rebuild began", consumed: both,
 			states: map[int16]Progress{1: at(5, 2), 2: at(5, 6)},
-			change: func(s *memoryStore) { s.cursor.Epoch++ }},
+			change: func(s *simtest.Store) { s.Current.Epoch++ }},
 		{name: "ahead of the database", consumed: both, states: map[int16]Progress{1: at(5, 7)},
 			hint: "tollstream rebuild --yes"},
 		{name: "ahead of the plaza's last batch", consumed: nil,
@@ -174,7 +175,7 @@ func TestReconcileCatchesUp(t *testing.T) {
 	r.Publish = func(deltas []*toll.Delta, done func(error)) error {
 		if more--; more >= 0 {
 			grown := outboxOf([][]int16{{1}, {1}, {2}, {1}, {1}, {1}, {1}}[:6-more]...)
-			store.batches, store.cursor = grown.batches, grown.cursor
+			store.Batches, store.Current = grown.Batches, grown.Current
 		}
 		return publish(deltas, done)
 	}
@@ -202,7 +203,7 @@ func TestReconcileMarksLost(t *testing.T) {
 	if _, err := r.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	store.batches[1].published = false
+	store.Batches[1].Published = false
 	publishedTo = -1 // it is being marked
 	if _, err := r.round(t.Context()); err != nil {
 		t.Fatal(err)
@@ -211,47 +212,4 @@ func TestReconcileMarksLost(t *testing.T) {
 	if _, err := r.round(t.Context()); !errors.Is(err, ingest.ErrMarksLost) {
 		t.Errorf("got %v", err)
 	}
-}
-
-// memoryStore is a Store with one partition.
-type memoryStore struct {
-	cursor  toll.Cursor
-	batches []memoryBatch
-}
-
-type memoryBatch struct {
-	toll.StoredBatch
-	published bool
-}
-
-func (s *memoryStore) Load(context.Context, int32, int64) (toll.Cursor, toll.Unpublished, error) {
-	u := toll.Unpublished{First: s.cursor.Next}
-	for _, b := range s.batches {
-		if !b.published {
-			u.First = min(u.First, b.First)
-			u.Batches++
-			u.Events += b.Events
-		}
-	}
-	return s.cursor, u, nil
-}
-
-// Outbox returns pages of two batches.
-func (s *memoryStore) Outbox(_ context.Context, _ int32, above int64,
-	unpublished bool) (toll.OutboxPage, error) {
-	page := toll.OutboxPage{Epoch: s.cursor.Epoch}
-	for _, b := range s.batches {
-		switch {
-		case b.Next <= above || unpublished && b.published:
-		case len(page.Batches) == 2:
-			page.More = true
-		default:
-			page.Batches = append(page.Batches, b.StoredBatch)
-		}
-	}
-	return page, nil
-}
-
-func (s *memoryStore) Cursors(context.Context) ([]toll.Cursor, error) {
-	return []toll.Cursor{s.cursor}, nil
 }

@@ -150,7 +150,7 @@ func (k *Keeper) Close() {
 			if !due {
 				break
 			}
-			k.Settle(k.res, closing)
+			k.StoreResults(k.res, closing)
 			s.MarkStored(closing.Until, nil)
 		}
 	}

@@ -242,9 +242,9 @@ func (x *Windowed) Epoch() uint64 {
 	return 0
 }
 
-// Settle submits, and publishes what comes back until nothing is left. It returns the notices as
-// text.
-func (x *Windowed) Settle(r *results.Writer, closings ...toll.Closing) string {
+// StoreResults submits, and publishes what comes back until nothing is left. It returns the notices
+// as text.
+func (x *Windowed) StoreResults(r *results.Writer, closings ...toll.Closing) string {
 	x.T.Helper()
 	closings = slices.Clone(closings)
 	for i := range closings {
@@ -256,7 +256,7 @@ func (x *Windowed) Settle(r *results.Writer, closings ...toll.Closing) string {
 	var b strings.Builder
 	var refs []traffic.NoticeRef
 	for {
-		notices, stored, err := r.Settle(x.T.(*testing.T).Context(), closings, refs)
+		notices, stored, err := r.Store(x.T.(*testing.T).Context(), closings, refs)
 		if err != nil {
 			x.T.Fatal(err)
 		}

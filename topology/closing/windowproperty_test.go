@@ -1,31 +1,19 @@
-package topology
+package closing
 
 import (
 	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 )
-
-// seedsOf returns how many seeds a property test tries: TOLLSTREAM_SEEDS, or what is usual for it.
-func seedsOf(t *testing.T, usual int) uint64 {
-	if n, err := strconv.Atoi(os.Getenv("TOLLSTREAM_SEEDS")); err == nil && n > 0 {
-		return uint64(n)
-	}
-	if testing.Short() {
-		usual = (usual + 9) / 10
-	}
-	return uint64(usual)
-}
 
 // windowCase is a random stream: what its partitions hold, and the settings. It is a function of
 // its seed.
@@ -165,7 +153,7 @@ func astray(rng *rand.Rand) int64 {
 // says what does not hold.
 func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 	rng := rand.New(rand.NewPCG(seed, 11))
-	cfg := testConfig()
+	cfg := newTestConfig()
 	cfg.Zone, cfg.Windows, cfg.PlazaZones = zoneNamed(c.zone), must(toll.ParseWindows(c.kinds)),
 		map[int16]*toll.Zone{}
 	for plaza, name := range c.zones {
@@ -178,7 +166,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 	speeds, total := make([]int, len(c.logs)), 0
 	for p := range s.sources {
 		s.sources[p].log = c.logs[p]
-		s.sources[p].store.refuse = maps.Clone(c.refuse)
+		s.sources[p].store.Refuse = maps.Clone(c.refuse)
 		speeds[p] = pick(rng, 1, 20, 400)
 		total += speeds[p]
 	}
@@ -214,7 +202,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 					for i := range taken {
 						closings[i] = taken[i].closing
 					}
-					_, _, _ = s.results.Settle(context.Background(), closings, s.published)
+					_, _, _ = s.results.Store(context.Background(), closings, s.published)
 				}
 				published := s.published
 				dead := s.crash(func() int {
@@ -230,12 +218,12 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 				}
 			case 3: // a rebalance, with some submissions under way
 				taken := s.windows.take()
-				s.windows.reset()
-				s.published = must(s.windows.settle(context.Background(), taken, s.published))
-				s.windows.settled(taken)
+				s.windows.Reset()
+				s.published = must(s.windows.store(context.Background(), taken, s.published))
+				s.windows.stored(taken)
 			default:
 				if len(zombies) > 0 {
-					zombies[rng.IntN(len(zombies))].settle()
+					zombies[rng.IntN(len(zombies))].store()
 				}
 			}
 		}
@@ -255,7 +243,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 			s.visit(plaza())
 		case 18:
 			if rng.IntN(slow) == 0 {
-				s.settle()
+				s.storeResults()
 			}
 		case 19:
 			p := source()
@@ -275,7 +263,7 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 		return s, err
 	}
 	for _, z := range zombies {
-		z.settle()
+		z.store()
 	}
 	if s.results.failure != nil {
 		return s, s.results.failure
@@ -285,14 +273,14 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 
 // zombie is a process that was taken for dead, and still stores what it had to submit.
 type zombie struct {
-	windows   *windows
+	windows   *Windows
 	published []traffic.NoticeRef
 }
 
-func (z *zombie) settle() {
+func (z *zombie) store() {
 	taken := z.windows.take()
-	z.published = must(z.windows.settle(context.Background(), taken, z.published))
-	z.windows.settled(taken)
+	z.published = must(z.windows.store(context.Background(), taken, z.published))
+	z.windows.stored(taken)
 }
 
 func (s *stream) unfinished(p int) bool {
@@ -329,7 +317,7 @@ func (s *stream) classify() []judged {
 		var clock toll.Clock
 		for i := range src.log {
 			e := &src.log[i].event
-			if src.store.refuse[e.Vehicle] {
+			if src.store.Refuse[e.Vehicle] {
 				continue
 			}
 			at := s.cfg.Zone.Unix(e.Time)
@@ -457,7 +445,7 @@ func (s *stream) checkWindow(id toll.WindowID, want *counted, whole bool) error 
 // and rebalances and with zombies about, its windows are those that a count of all events gives.
 func TestWindowsAreExact(t *testing.T) {
 	seen := map[string]int{}
-	for seed := range seedsOf(t, 16) {
+	for seed := range simtest.Seeds(16) {
 		c := newWindowCase(seed)
 		first, err := c.run(2*seed, noFault)
 		if err != nil {
@@ -584,9 +572,9 @@ func TestStateStaysSmall(t *testing.T) {
 
 func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 	rng := rand.New(rand.NewPCG(1, 12))
-	cfg := testConfig()
+	cfg := newTestConfig()
 	cfg.Windows = must(toll.ParseWindows(toll.DefaultWindows))
-	w := newWindows(cfg, nil)
+	w := New(&cfg.Config, nil, nil, nil)
 	state := toll.NewState(1)
 	prev := int64(1_000_000_000)
 	for p := range int32(4) {
@@ -636,9 +624,9 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 			t.Fatal(o)
 		}
 		if now < start+60 || !l.stuck {
-			w.horizons.list = []*horizon{{epoch: 1, until: now - 1, all: now - 1}}
+			w.horizons.list = []*Horizon{{Epoch: 1, until: now - 1, all: now - 1}}
 		}
-		w.step(4000, state, d)
+		w.Step(4000, state, d)
 		if now < start+60 || !l.outage {
 			taken := w.take()
 			for _, h := range taken {
@@ -647,7 +635,7 @@ func (l *plazaLoad) run(t *testing.T) (largest, recounts, closings int) {
 					recounts++
 				}
 			}
-			w.settled(taken)
+			w.stored(taken)
 		}
 		b := must(wire.StateCodec{}.Encode(state))
 		names := 0

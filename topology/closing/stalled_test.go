@@ -1,4 +1,4 @@
-package topology
+package closing
 
 import (
 	"bytes"
@@ -21,7 +21,7 @@ type stuckResults struct {
 	end    chan error
 }
 
-func (r *stuckResults) Settle(context.Context, []toll.Closing,
+func (r *stuckResults) Store(context.Context, []toll.Closing,
 	[]traffic.NoticeRef) ([]traffic.Notice,
 	bool, error) {
 	r.called <- struct{}{}
@@ -35,11 +35,11 @@ func TestClosingStalled(t *testing.T) {
 	var log bytes.Buffer
 	var now atomic.Int64 // seconds
 	stats := monitor.NewStatsAt(func() time.Time { return time.Unix(now.Load(), 0) })
-	cfg := testConfig()
+	cfg := newTestConfig()
 	cfg.Stats, cfg.Log = stats, slog.New(slog.NewTextHandler(&log, nil))
 	var recorded []bool
 	fails := errors.New("no answer")
-	cfg.Stalled = func(_ context.Context, since time.Time) error {
+	stalled := func(_ context.Context, since time.Time) error {
 		if fails != nil {
 			err := fails
 			fails = nil
@@ -49,8 +49,8 @@ func TestClosingStalled(t *testing.T) {
 		return nil
 	}
 	results := &stuckResults{make(chan struct{}), make(chan error)}
-	w := newWindows(cfg, &observedResults{results, stats})
-	watch := monitor.NewClosingWatch(stats, cfg.Log, cfg.Stalled)
+	w := New(&cfg.Config, Observe(results, stats), nil, nil)
+	watch := monitor.NewClosingWatch(stats, cfg.Log, stalled)
 	answering := true
 	pass := func(d time.Duration) {
 		for end := now.Load() + int64(d/time.Second); now.Load() < end; now.Add(10) {
@@ -70,13 +70,13 @@ func TestClosingStalled(t *testing.T) {
 		w.noteDue()
 		w.mu.Unlock()
 	}
-	settle := func() chan struct{} {
+	store := func() chan struct{} {
 		done := make(chan struct{})
 		taken := w.take()
 		go func() {
 			defer close(done)
-			if _, err := w.settle(context.Background(), taken, nil); err == nil {
-				w.settled(taken)
+			if _, err := w.store(context.Background(), taken, nil); err == nil {
+				w.stored(taken)
 			}
 		}()
 		<-results.called
@@ -106,7 +106,7 @@ func TestClosingStalled(t *testing.T) {
 	pass(time.Hour)
 	want("nothing is due", false, true, 0)
 	hand()
-	done := settle()
+	done := store()
 	pass(4 * time.Minute)
 	want("a slow transaction", false, true, 0)
 	pass(3 * time.Minute)
@@ -125,7 +125,7 @@ func TestClosingStalled(t *testing.T) {
 	answering = true
 	pass(time.Minute)
 	want("just after it", false, true, 2, true, false)
-	done = settle()
+	done = store()
 	results.end <- nil
 	<-done
 	pass(time.Hour)

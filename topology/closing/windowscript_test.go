@@ -1,4 +1,4 @@
-package topology
+package closing
 
 import (
 	"cmp"
@@ -20,6 +20,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology/ingest"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -32,11 +33,11 @@ import (
 //   - What is stored is stored at once: no answer is lost (see TestSourceFailsAtEveryStep for
 //     that).
 type stream struct {
-	cfg       *Config
+	cfg       *testConfig
 	sources   []*streamSource
 	plazas    map[int16]*streamPlaza
 	results   *memoryResults
-	windows   *windows
+	windows   *Windows
 	published []traffic.NoticeRef // acknowledged, and not marked yet
 	largest   int                 // most bytes that a state took
 	fault     fault
@@ -65,15 +66,15 @@ type logged struct {
 	event  toll.Event
 }
 
-// partitionStore is a memoryStore that counts for the results what it stores.
+// partitionStore is a simtest.Store that counts for the results what it stores.
 type partitionStore struct {
-	*memoryStore
+	*simtest.Store
 	results *memoryResults
 }
 
 func (s *partitionStore) Commit(ctx context.Context, b *toll.Batch,
 	published []toll.BatchRef) error {
-	err := s.memoryStore.Commit(ctx, b, published)
+	err := s.Store.Commit(ctx, b, published)
 	if err == nil {
 		s.results.add(b)
 	}
@@ -95,23 +96,22 @@ type version struct {
 
 func (p *streamPlaza) now() *version { return &p.table[len(p.table)-1] }
 
-func newStream(cfg *Config, partitions int) *stream {
+func newStream(cfg *testConfig, partitions int) *stream {
 	s := &stream{cfg: cfg, plazas: map[int16]*streamPlaza{}, results: newMemoryResults(cfg)}
 	s.windows = s.newWindows()
 	for p := range partitions {
-		store := &memoryStore{cursor: toll.Cursor{Partition: int32(p), Token: 1, Epoch: 5},
-			refuse: map[int32]bool{}}
+		store := &simtest.Store{Current: toll.Cursor{Partition: int32(p), Token: 1, Epoch: 5},
+			Refuse: map[int32]bool{}}
 		s.sources = append(s.sources, &streamSource{store: &partitionStore{store, s.results}})
 		s.openSource(p)
 	}
 	return s
 }
 
-func (s *stream) newWindows() *windows {
-	w := newWindows(s.cfg, s.results)
-	w.publish = func(_ int16, _ []byte, done func(error)) error { done(nil); return nil }
-	w.fail = func(err error) { s.results.fail("closing windows failed: %v", err) }
-	return w
+func (s *stream) newWindows() *Windows {
+	return New(&s.cfg.Config, s.results,
+		func(_ int16, _ []byte, done func(error)) error { done(nil); return nil },
+		func(err error) { s.results.fail("closing windows failed: %v", err) })
 }
 
 func must[T any](value T, err error) T {
@@ -208,7 +208,7 @@ func (s *stream) merge(p *streamPlaza) bool {
 
 // visit looks at a plaza, as run.visit does, and reports whether the state took note of anything.
 func (s *stream) visit(p *streamPlaza) bool {
-	if p.now().state == nil || !s.windows.wants(p.id) {
+	if p.now().state == nil || !s.windows.Wants(p.id) {
 		return false
 	}
 	state := must(wire.StateCodec{}.Decode(p.now().state)).(*toll.State)
@@ -219,13 +219,13 @@ func (s *stream) visit(p *streamPlaza) bool {
 	return changed
 }
 
-// step is windows.step with the faults.
+// step is Windows.Step with the faults.
 func (s *stream) step(plaza int16, state *toll.State, merged ...*toll.Delta) bool {
 	if s.fault == forgetsAgain {
 		merged = nil
 	}
 	before := len(s.windows.waiting)
-	changed := s.windows.step(plaza, state, merged...)
+	changed := s.windows.Step(plaza, state, merged...)
 	if len(s.windows.waiting) > before && s.fault != noFault {
 		closing := s.windows.waiting[before].closing
 		switch {
@@ -248,12 +248,12 @@ func (s *stream) write(p *streamPlaza, state *toll.State, next int) {
 }
 
 // observe reads the watermark.
-func (s *stream) observe() *horizon {
+func (s *stream) observe() *Horizon {
 	var cursors []toll.Cursor
 	for _, src := range s.sources {
-		cursors = append(cursors, src.store.cursor)
+		cursors = append(cursors, src.store.Current)
 	}
-	h := must(horizonOf(s.cfg, cursors, len(s.sources),
+	h := must(HorizonOf(&s.cfg.Config, cursors, len(s.sources),
 		func(next map[int32]int64) (map[int32]bool, error) {
 			done := map[int32]bool{}
 			for p := range next {
@@ -266,11 +266,11 @@ func (s *stream) observe() *horizon {
 	return h
 }
 
-// settle stores what was submitted, and publishes what that made.
-func (s *stream) settle() {
+// storeResults stores what was submitted, and publishes what that made.
+func (s *stream) storeResults() {
 	taken := s.windows.take()
-	s.published = must(s.windows.settle(context.Background(), taken, s.published))
-	s.windows.settled(taken)
+	s.published = must(s.windows.store(context.Background(), taken, s.published))
+	s.windows.stored(taken)
 }
 
 // inOrder returns the plazas, ascending.
@@ -291,7 +291,7 @@ func (s *stream) closeDue() {
 			again = s.visit(p) || again
 		}
 		again = again || len(s.windows.waiting) > 0
-		s.settle()
+		s.storeResults()
 	}
 }
 
@@ -323,7 +323,7 @@ func (s *stream) all() []int {
 // end ends the stream once all was merged: what is open closes.
 func (s *stream) end() error {
 	if s.windows.ending { // each run ends once
-		s.windows.reset()
+		s.windows.Reset()
 		s.windows.end = nil
 	}
 	s.windows.ending = true
@@ -334,10 +334,10 @@ func (s *stream) end() error {
 			s.visit(p)
 		}
 		s.windows.endVisit(true)
-		if s.windows.allClosed() {
+		if s.windows.AllClosed() {
 			return nil
 		}
-		s.settle()
+		s.storeResults()
 	}
 	return errors.New("the stream did not end")
 }
@@ -345,7 +345,7 @@ func (s *stream) end() error {
 // crash drops what is in memory. Each plaza falls back by up to so many of the versions that were
 // written, and the loop is read again from an earlier place, which rewind chooses. It returns what
 // was in memory: it may live on, in a process that others took for dead.
-func (s *stream) crash(versions func() int, rewind func(next int) int) *windows {
+func (s *stream) crash(versions func() int, rewind func(next int) int) *Windows {
 	zombie := s.windows
 	s.windows, s.published = s.newWindows(), nil
 	for _, p := range s.inOrder() {
@@ -380,7 +380,7 @@ type memoryMinute struct {
 	late               int64
 }
 
-func newMemoryResults(cfg *Config) *memoryResults {
+func newMemoryResults(cfg *testConfig) *memoryResults {
 	return &memoryResults{
 		kinds: cfg.Windows, zones: toll.NewZoneSet(cfg.Zone, cfg.PlazaZones),
 		rows:    map[toll.WindowID]*memoryWindow{},
@@ -442,8 +442,8 @@ func (r *memoryResults) add(b *toll.Batch) {
 	}
 }
 
-// Settle implements Results.
-func (r *memoryResults) Settle(_ context.Context, closings []toll.Closing,
+// Store implements Results.
+func (r *memoryResults) Store(_ context.Context, closings []toll.Closing,
 	published []traffic.NoticeRef) ([]traffic.Notice, bool, error) {
 	for _, ref := range published {
 		if w := r.rows[ref.WindowID]; w != nil && w.Revision == ref.Revision {
@@ -600,7 +600,7 @@ func (r *memoryResults) unpublished(closings []toll.Closing) []traffic.Notice {
 // types (car=2,van=1), minutes (its length) and until (of a day so far).
 type windowScript struct {
 	t      *testing.T
-	cfg    *Config
+	cfg    *testConfig
 	stream *stream
 	day    toll.WallTime
 	record time.Time
@@ -609,7 +609,7 @@ type windowScript struct {
 
 func runWindowScript(t *testing.T, script string) {
 	t.Helper()
-	s := &windowScript{t: t, cfg: testConfig()}
+	s := &windowScript{t: t, cfg: newTestConfig()}
 	s.cfg.Windows = must(toll.ParseWindows(toll.DefaultWindows))
 	s.cfg.BatchRows = 1000
 	s.cfg.PlazaZones = map[int16]*toll.Zone{}
@@ -679,7 +679,7 @@ func (s *windowScript) run(command string, args []string) {
 			s.fail("%v", err)
 		}
 	case "watermark":
-		if got, want := s.stream.observe().mark, s.cfg.Zone.Unix(s.wall(args[0])); !got.Known ||
+		if got, want := s.stream.observe().Mark, s.cfg.Zone.Unix(s.wall(args[0])); !got.Known ||
 			got.Time != want {
 			s.fail("it is %+v, %v", got, s.cfg.Zone.Wall(time.Unix(got.Time, 0)))
 		}
@@ -1314,7 +1314,7 @@ func TestWindowScripts(t *testing.T) {
 
 // The stream has not ended as long as it is not known of some plaza whether all was merged.
 func TestEndWaitsForWhatIsNotMerged(t *testing.T) {
-	cfg := testConfig()
+	cfg := newTestConfig()
 	cfg.Windows = must(toll.ParseWindows(toll.DefaultWindows))
 	s := newStream(cfg, 1)
 	at := must(toll.WallTimeFromDate(2022, 2, 10, 10, 20, 0))
@@ -1324,8 +1324,8 @@ func TestEndWaitsForWhatIsNotMerged(t *testing.T) {
 			s.visit(p)
 		}
 		s.windows.endVisit(true)
-		s.settle()
-		return s.windows.allClosed()
+		s.storeResults()
+		return s.windows.AllClosed()
 	}
 	s.sources[0].append(toll.Event{Time: at, Type: "car", Plaza: 4000}, time.Unix(0, 0))
 	s.drain(0)

@@ -1,4 +1,4 @@
-package topology
+package closing
 
 import (
 	"context"
@@ -15,22 +15,22 @@ import (
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
-// horizon is the stream's watermark as the database had it at one moment, with all that was stored
+// Horizon is the stream's watermark as the database had it at one moment, with all that was stored
 // until then. A plaza whose state has merged that much has seen every event that the watermark
 // speaks of.
-type horizon struct {
-	epoch  uint64
-	mark   toll.Watermark
+type Horizon struct {
+	Epoch  uint64
+	Mark   toll.Watermark
 	until  toll.Minute // windows that end at or before it are closed
 	all    toll.Minute // the same without leaving idle partitions out
-	next   []int64     // cursors by partition; 0 for a partition without one
+	Next   []int64     // cursors by partition; 0 for a partition without one
 	chains map[int32]map[int16]int64
 	ending bool // it was read after the stream had ended
 }
 
 // covers reports whether a plaza's state has merged all that was stored when the horizon was read.
-func (h *horizon) covers(plaza int16, s *toll.State) bool {
-	if s.Epoch != h.epoch {
+func (h *Horizon) covers(plaza int16, s *toll.State) bool {
+	if s.Epoch != h.Epoch {
 		return false
 	}
 	for partition, chain := range h.chains {
@@ -45,21 +45,21 @@ func (h *horizon) covers(plaza int16, s *toll.State) bool {
 // always a little behind the newest.
 type horizons struct {
 	mu   sync.RWMutex
-	list []*horizon
+	list []*Horizon
 }
 
 // keptHorizons is how many horizons are kept: those of the last two seconds.
 const keptHorizons = 8
 
-func (h *horizons) add(n *horizon) {
+func (h *horizons) add(n *Horizon) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := append(make([]*horizon, 0, keptHorizons), n)
+	list := append(make([]*Horizon, 0, keptHorizons), n)
 	h.list = append(list, h.list[:min(len(h.list), keptHorizons-1)]...)
 }
 
 // of returns the newest horizon that a plaza's state covers, nil for none.
-func (h *horizons) of(plaza int16, s *toll.State) *horizon {
+func (h *horizons) of(plaza int16, s *toll.State) *Horizon {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for _, n := range h.list {
@@ -71,7 +71,7 @@ func (h *horizons) of(plaza int16, s *toll.State) *horizon {
 }
 
 // newest returns the last horizon, nil for none.
-func (h *horizons) newest() *horizon {
+func (h *horizons) newest() *Horizon {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	if len(h.list) == 0 {
@@ -82,43 +82,39 @@ func (h *horizons) newest() *horizon {
 
 // watcher reads horizons.
 type watcher struct {
-	cfg   *Config
-	store Store
-	// tells of the store's outages, also where no partition has anything to store; nil for nobody
-	database   *monitor.Outage
-	kafka      brokers
-	partitions int
-	// per partition the cursor and the end between which no record was found
-	emptied map[int32][2]int64
-	blocked *kafka.OpenTransactions // in partitions of which all is stored that can be read
+	cfg     *Config
+	session Session
+	ends    *Ends
 }
 
 // read reads the watermark of the stream as it is now. Where it is not known, nothing is closed.
-func (w *watcher) read(ctx context.Context) (*horizon, error) {
-	answered := w.database.Await(monitor.AllPartitions)
-	cursors, err := w.store.Cursors(ctx)
+func (w *watcher) read(ctx context.Context) (*Horizon, error) {
+	database := w.session.Database // reports outages also where no partition has anything to store
+	answered := database.Await(monitor.AllPartitions)
+	cursors, err := w.session.Store.Cursors(ctx)
 	answered()
 	switch {
 	case err == nil:
-		w.database.Up(monitor.AllPartitions)
+		database.Up(monitor.AllPartitions)
 	case ctx.Err() == nil && !toll.IsPermanent(err):
-		w.database.Down(monitor.AllPartitions, err)
+		database.Down(monitor.AllPartitions, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return horizonOf(w.cfg, cursors, w.partitions, func(next map[int32]int64) (map[int32]bool, error) {
-		return w.caughtUp(ctx, next)
-	})
+	return HorizonOf(w.cfg, cursors, w.session.Partitions,
+		func(next map[int32]int64) (map[int32]bool, error) {
+			return w.ends.CaughtUp(ctx, w.session.Kafka, w.cfg.Idle, next)
+		})
 }
 
-// horizonOf returns the horizon of cursors that were read at one moment. caughtUp reports which
+// HorizonOf returns the horizon of cursors that were read at one moment. caughtUp reports which
 // partitions hold no record at or above an offset of each.
-func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int,
-	caughtUp func(next map[int32]int64) (map[int32]bool, error)) (*horizon, error) {
-	h := &horizon{chains: make(map[int32]map[int16]int64, len(cursors))}
+func HorizonOf(cfg *Config, cursors []toll.Cursor, partitions int,
+	caughtUp func(next map[int32]int64) (map[int32]bool, error)) (*Horizon, error) {
+	h := &Horizon{chains: make(map[int32]map[int16]int64, len(cursors))}
 	times := make([]toll.PartitionTime, partitions)
-	h.next = make([]int64, partitions)
+	h.Next = make([]int64, partitions)
 	var newest int64
 	for _, c := range cursors {
 		if int(c.Partition) >= partitions {
@@ -131,10 +127,10 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int,
 		if h.chains[c.Partition], err = wire.DecodeChain(c.Chain); err != nil {
 			return nil, fmt.Errorf("read the chain of partition %d: %w", c.Partition, err)
 		}
-		h.epoch = max(h.epoch, c.Epoch)
+		h.Epoch = max(h.Epoch, c.Epoch)
 		times[c.Partition] = toll.PartitionTime{Started: clock.Events > 0, Time: clock.Time,
 			Record: clock.Record}
-		h.next[c.Partition] = c.Next
+		h.Next[c.Partition] = c.Next
 		newest = max(newest, clock.Record)
 	}
 	idle := cfg.Idle.Milliseconds()
@@ -142,7 +138,7 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int,
 	for p := range times {
 		// else it is not idle, whatever is left to read
 		if t := &times[p]; !t.Started || newest-t.Record > idle {
-			quiet[int32(p)] = h.next[p]
+			quiet[int32(p)] = h.Next[p]
 		}
 	}
 	if len(quiet) > 0 {
@@ -154,16 +150,29 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int,
 			times[p].CaughtUp = done[p]
 		}
 	}
-	h.mark = toll.StreamWatermark(times, int64(cfg.Lateness/time.Second), idle)
+	h.Mark = toll.StreamWatermark(times, int64(cfg.Lateness/time.Second), idle)
 	h.until, h.all = math.MinInt32, math.MinInt32
-	if h.mark.Known {
-		h.until, h.all = toll.MinuteAt(h.mark.Time), toll.MinuteAt(h.mark.All)
+	if h.Mark.Known {
+		h.until, h.all = toll.MinuteAt(h.Mark.Time), toll.MinuteAt(h.Mark.All)
 	}
 	return h, nil
 }
 
-// caughtUp reports which partitions hold no record at or above an offset of each, or none that can
-// be read for long: one in which a transaction is open for longer than Idle counts as one without
+// Ends is what is known of the ends of a topic's partitions.
+type Ends struct {
+	topic string
+	// per partition the cursor and the end between which no record was found
+	emptied map[int32][2]int64
+	Blocked *kafka.OpenTransactions // in partitions of which all is stored that can be read
+}
+
+// NewEnds returns what is known of a topic before anyone looked.
+func NewEnds(topic string) *Ends {
+	return &Ends{topic: topic, emptied: map[int32][2]int64{}, Blocked: kafka.NewOpenTransactions()}
+}
+
+// CaughtUp reports which partitions hold no record at or above an offset of each, or none that can
+// be read for long: one in which a transaction is open for longer than idle counts as one without
 // records, so that windows of other partitions close. What the transaction holds revises them
 // later. How late its events are is judged within their own partition, so no count depends on when
 // it ends.
@@ -171,8 +180,9 @@ func horizonOf(cfg *Config, cursors []toll.Cursor, partitions int,
 // The time that a transaction is open is taken here, and starts when its partition falls behind the
 // others. A producer whose transactions span partitions ends them one after the other: by record
 // time alone, the last ones would be left out for a moment each time.
-func (w *watcher) caughtUp(ctx context.Context, next map[int32]int64) (map[int32]bool, error) {
-	ends, err := w.kafka.Offsets(ctx, w.cfg.Topic, kafka.Newest, slices.Collect(maps.Keys(next))...)
+func (e *Ends) CaughtUp(ctx context.Context, k Kafka, idle time.Duration,
+	next map[int32]int64) (map[int32]bool, error) {
+	ends, err := k.Offsets(ctx, e.topic, kafka.Newest, slices.Collect(maps.Keys(next))...)
 	if err != nil {
 		return nil, err
 	}
@@ -183,23 +193,23 @@ func (w *watcher) caughtUp(ctx context.Context, next map[int32]int64) (map[int32
 			behind = append(behind, p)
 		}
 	}
-	stable, err := w.kafka.Offsets(ctx, w.cfg.Topic, kafka.Stable, behind...)
+	stable, err := k.Offsets(ctx, e.topic, kafka.Stable, behind...)
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range behind {
-		if next[p] < stable[p] && w.emptied[p] != [2]int64{next[p], stable[p]} {
-			nothing, err := w.kafka.Empty(ctx, w.cfg.Topic, p, next[p], stable[p])
+		if next[p] < stable[p] && e.emptied[p] != [2]int64{next[p], stable[p]} {
+			nothing, err := k.Empty(ctx, e.topic, p, next[p], stable[p])
 			if err != nil {
 				return nil, err
 			}
 			if !nothing {
 				continue
 			}
-			w.emptied[p] = [2]int64{next[p], stable[p]}
+			e.emptied[p] = [2]int64{next[p], stable[p]}
 		}
-		open, blocked := w.blocked.Look(p, stable[p], ends[p])
-		done[p] = !blocked || w.blocked.Now().Sub(open.Since) > w.cfg.Idle
+		open, blocked := e.Blocked.Look(p, stable[p], ends[p])
+		done[p] = !blocked || e.Blocked.Now().Sub(open.Since) > idle
 	}
 	return done, nil
 }

@@ -1,35 +1,30 @@
-package topology
+package closing
 
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
 	"sync"
 	"time"
-
-	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology/kafka"
-	"github.com/tollstream/tollstream/topology/monitor"
 )
 
-// windows closes the windows of the plazas that this process counts, for the length of a run.
+// Windows closes the windows of the plazas that this process counts, for the length of a run.
 //
 // A plaza's state says which windows are due once the stream's watermark has passed their end:
-// after each delta, and for plazas that have gone quiet when goka visits all of them. What is due
-// is submitted to one goroutine, which stores it and publishes what it made. Only then does the
-// state take note, so after a crash something may be submitted again, which changes nothing (see
-// toll.Revise), and nothing is ever left out. At most one submission of a plaza is under way, so a
-// slow database makes them larger and not more. Where many plazas wait, the others' windows stay in
-// their states until there is room.
-type windows struct {
+// after each delta, and for plazas that have gone quiet when [Windows.Watch] has all of them
+// visited. What is due is submitted to one goroutine, which stores it and publishes what it made.
+// Only then does the state take note, so after a crash something may be submitted again, which
+// changes nothing (see toll.Revise), and nothing is ever left out. At most one submission of a
+// plaza is under way, so a slow database makes them larger and not more. Where many plazas wait,
+// the others' windows stay in their states until there is room.
+type Windows struct {
 	cfg      *Config
 	results  Results
-	publish  func(plaza int16, payload []byte, done func(error)) error // done is called once
+	publish  func(plaza int16, payload []byte, done func(error)) error
 	fail     func(error)
 	horizons horizons
 
@@ -47,7 +42,7 @@ type windows struct {
 	quiet  bool          // no plaza was seen since the last visit began that has yet to close all
 	closed bool          // that was so until its end
 	wake   chan struct{} // has a value once something waits
-	// has a value once plazas were settled of which more is due, or there is room for others
+	// has a value once plazas were stored of which more is due, or there is room for others
 	more  chan struct{}
 	zones *toll.ZoneSet // guarded by mu
 }
@@ -87,16 +82,19 @@ type submission struct {
 	weight  int // about how many windows it is
 }
 
-func newWindows(cfg *Config, results Results) *windows {
-	w := &windows{cfg: cfg, results: results, plazas: map[int16]*plazaWindows{},
-		wake: make(chan struct{}, 1), more: make(chan struct{}, 1), zones: toll.NewZoneSet(cfg.Zone,
-			cfg.PlazaZones)}
+// New returns what closes windows by a configuration. publish sends a result and calls done once;
+// fail ends the run.
+func New(cfg *Config, results Results,
+	publish func(plaza int16, payload []byte, done func(error)) error, fail func(error)) *Windows {
+	w := &Windows{cfg: cfg, results: results, publish: publish, fail: fail,
+		plazas: map[int16]*plazaWindows{}, wake: make(chan struct{}, 1), more: make(chan struct{}, 1),
+		zones: toll.NewZoneSet(cfg.Zone, cfg.PlazaZones)}
 	w.noteDue() // nothing is left of the run before
 	return w
 }
 
-// reset forgets what a session that has ended had submitted. The states say what is due.
-func (w *windows) reset() {
+// Reset forgets what a session that has ended had submitted. The states say what is due.
+func (w *Windows) Reset() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.plazas)
@@ -107,15 +105,15 @@ func (w *windows) reset() {
 }
 
 // noteDue has the stats know whether anything is left that was submitted.
-func (w *windows) noteDue() {
+func (w *Windows) noteDue() {
 	if w.cfg.Stats != nil {
 		w.cfg.Stats.WindowsDue(w.under > 0)
 	}
 }
 
-// step looks at a plaza's state, after deltas were merged into it, or without any. It reports
+// Step looks at a plaza's state, after deltas were merged into it, or without any. It reports
 // whether the state took note of something and is to be written.
-func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (changed bool) {
+func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (changed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.plazas[plaza]
@@ -148,7 +146,7 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 	}
 	h := w.horizons.of(plaza, s)
 	if h == nil {
-		if newest := w.horizons.newest(); newest == nil || s.Epoch >= newest.epoch {
+		if newest := w.horizons.newest(); newest == nil || s.Epoch >= newest.Epoch {
 			w.quiet = w.quiet && p.drain == drained // else it is not known yet whether all was merged
 		}
 		if fresh {
@@ -200,9 +198,9 @@ func (w *windows) step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 	return changed
 }
 
-// wants reports whether a visit may do anything for a plaza. Else its state need not be read, which
+// Wants reports whether a visit may do anything for a plaza. Else its state need not be read, which
 // is most of what a visit costs.
-func (w *windows) wants(plaza int16) bool {
+func (w *Windows) Wants(plaza int16) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.plazas[plaza]
@@ -230,31 +228,31 @@ func (p *plazaWindows) changed(panes []toll.Pane) {
 
 // wantsVisit reports whether there are plazas to visit that no delta may come for, and it would be
 // of use.
-func (w *windows) wantsVisit() bool {
+func (w *Windows) wantsVisit() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.unnoted > 0 || w.ending || w.crowded && w.roomy()
 }
 
 // roomy reports whether it is worth a visit to submit more.
-func (w *windows) roomy() bool { return w.weight < maxWaitingWeight/2 }
+func (w *Windows) roomy() bool { return w.weight < maxWaitingWeight/2 }
 
-// maxSettle and maxSettleWeight bound what is settled in one transaction: plazas, and about how
+// maxStore and maxStoreWeight bound what is stored in one transaction: plazas, and about how
 // many windows.
 const (
-	maxSettle       = 200
-	maxSettleWeight = 10_000
+	maxStore       = 200
+	maxStoreWeight = 10_000
 )
 
-// maxWaitingWeight bounds what waits to be settled: about how many windows, of some 250 bytes each.
-const maxWaitingWeight = 10 * maxSettleWeight
+// maxWaitingWeight bounds what waits: about how many windows, of some 250 bytes each.
+const maxWaitingWeight = 10 * maxStoreWeight
 
 // take takes submissions to be stored.
-func (w *windows) take() []submission {
+func (w *Windows) take() []submission {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n, weight := 0, 0
-	for n < min(len(w.waiting), maxSettle) && (n == 0 || weight < maxSettleWeight) {
+	for n < min(len(w.waiting), maxStore) && (n == 0 || weight < maxStoreWeight) {
 		weight += w.waiting[n].weight
 		n++
 	}
@@ -269,8 +267,8 @@ func (w *windows) take() []submission {
 	return taken
 }
 
-// settled notes that submissions were stored and published.
-func (w *windows) settled(taken []submission) {
+// stored notes that submissions were stored and published.
+func (w *Windows) stored(taken []submission) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.under -= len(taken)
@@ -300,8 +298,8 @@ func notify(c chan struct{}) {
 	}
 }
 
-// run stores and publishes what is submitted, until ctx ends.
-func (w *windows) run(ctx context.Context) {
+// Run stores and publishes what is submitted, until ctx ends.
+func (w *Windows) Run(ctx context.Context) {
 	var published []traffic.NoticeRef
 	idle := time.NewTimer(markDelay)
 	defer idle.Stop()
@@ -317,29 +315,29 @@ func (w *windows) run(ctx context.Context) {
 		}
 		taken := w.take()
 		var err error
-		if published, err = w.settle(ctx, taken, published); err != nil {
+		if published, err = w.store(ctx, taken, published); err != nil {
 			if ctx.Err() == nil {
 				w.fail(err)
 			}
 			return
 		}
-		w.settled(taken)
+		w.stored(taken)
 		idle.Reset(markDelay)
 	}
 }
 
-// settle stores submissions, however often the database goes away meanwhile, and publishes what
+// store stores submissions, however often the database goes away meanwhile, and publishes what
 // that made. It returns what is to be marked as published the next time.
-func (w *windows) settle(ctx context.Context, taken []submission,
+func (w *Windows) store(ctx context.Context, taken []submission,
 	published []traffic.NoticeRef) ([]traffic.NoticeRef, error) {
 	closings := make([]toll.Closing, len(taken))
 	for i := range taken {
 		closings[i] = taken[i].closing
 	}
-	pauses := w.cfg.backOff()
-	told := false
+	pauses := w.cfg.Backoff()
+	logged := false
 	for {
-		notices, stored, err := w.results.Settle(ctx, closings, published)
+		notices, stored, err := w.results.Store(ctx, closings, published)
 		if err == nil {
 			published = nil
 			if len(notices) > 0 {
@@ -358,15 +356,15 @@ func (w *windows) settle(ctx context.Context, taken []submission,
 		case toll.IsPermanent(err):
 			return nil, err
 		case err == nil && stored:
-			if told {
+			if logged {
 				w.cfg.Log.Info("storing results of windows recovered")
 			}
 			return published, nil
 		case err == nil:
 			continue // those from before are published now
 		}
-		if !told {
-			told = true
+		if !logged {
+			logged = true
 			w.cfg.Log.Warn("results of windows can't be stored; retrying with backoff", "error",
 				kafka.Brief(err))
 		}
@@ -379,7 +377,7 @@ func (w *windows) settle(ctx context.Context, taken []submission,
 }
 
 // send publishes notices and waits until all are acknowledged.
-func (w *windows) send(ctx context.Context, notices []traffic.Notice) error {
+func (w *Windows) send(ctx context.Context, notices []traffic.Notice) error {
 	acks := make(chan error, len(notices))
 	for i := range notices {
 		payload, err := codecs.AppendNotice(nil, &notices[i], w.locationOf(notices[i].Ref.Plaza))
@@ -403,163 +401,41 @@ func (w *windows) send(ctx context.Context, notices []traffic.Notice) error {
 	return nil
 }
 
-func (w *windows) locationOf(plaza int16) *time.Location {
+func (w *Windows) locationOf(plaza int16) *time.Location {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.zones.Of(plaza).Location()
 }
 
-// How often the watermark is read, and plazas are visited that wait for it.
-const (
-	horizonEvery = 250 * time.Millisecond
-	horizonIdle  = time.Second // the same while nothing is stored
-	visitEvery   = time.Second
-)
-
-// visitor is the name of the visits that close windows.
-const visitor = "windows"
-
-// watch reads the watermark, and has goka visit all plazas where it moved on, until the session
-// ends.
-func (r *run) watch(ctx context.Context) {
-	defer r.database.Leave(monitor.AllPartitions)
-	watcher := &watcher{cfg: r.cfg, store: r.store, database: r.database, kafka: r.brokers,
-		partitions: len(r.sources.slots), emptied: map[int32][2]int64{},
-		blocked: kafka.NewOpenTransactions()}
-	var readAt, visitedAt time.Time
-	var visited *horizon
-	told, more := false, false
-	var before *horizon
-	pause := horizonEvery
-	for {
-		// What is to be visited again at once is closed by the watermark that is known.
-		if now := time.Now(); now.Sub(readAt) >= pause {
-			readAt = now
-			progress := r.sources.progress()
-			ending := r.windows.isEnding()
-			h, err := watcher.read(ctx)
-			switch {
-			case ctx.Err() != nil:
-				return
-			case err != nil:
-				if toll.IsPermanent(err) {
-					r.fail(err)
-					return
-				}
-				if !told { // an outage, of which the watcher tells, or the watch over the topic
-					told = true
-					r.cfg.Log.Debug("read the watermark", "error", err)
-				}
-			default:
-				told = false
-				h.ending = ending
-				r.windows.horizons.add(h)
-				if err := checkProgress(progress, h.epoch, h.next); err != nil {
-					r.fail(err)
-					return
-				}
-				r.stats.Marked(h.mark)
-				if before != nil && h.epoch == before.epoch && slices.Equal(h.next, before.next) && !ending {
-					pause = min(2*pause, horizonIdle)
-				} else {
-					pause = horizonEvery
-				}
-				before = h
-			}
-		}
-		newest := r.windows.horizons.newest()
-		moved := newest != nil &&
-			(visited == nil || newest.until != visited.until || newest.epoch != visited.epoch)
-		if more || (moved || r.windows.wantsVisit()) && time.Since(visitedAt) >= visitEvery {
-			r.windows.beginVisit()
-			err := r.proc.VisitAll(ctx, visitor, nil)
-			r.windows.endVisit(err == nil)
-			if err != nil && ctx.Err() == nil {
-				r.cfg.Log.Debug("visit the plazas", "error", err)
-			} else {
-				visited = newest
-			}
-			visitedAt = time.Now()
-		}
-		more = false
-		select {
-		case <-time.After(pause):
-		case <-r.windows.more:
-			more = true
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// visit closes the windows of a plaza that the watermark has passed.
-func (r *run) visit(ctx goka.Context, _ any) {
-	if ctx.Context().Err() != nil {
-		return
-	}
-	plaza, err := strconv.ParseInt(ctx.Key(), 10, 16)
-	if err != nil {
-		return // not ours
-	}
-	if !r.windows.wants(int16(plaza)) {
-		return
-	}
-	state, _ := ctx.Value().(*toll.State)
-	if state == nil || ctx.Context().Err() != nil {
-		return
-	}
-	if r.windows.step(int16(plaza), state) {
-		ctx.SetValue(state)
-	}
-}
-
-// CloseAll closes every window that is open, as far as it has come, and returns once that is stored
-// and published. It is for a run that ends with the stream. Each plaza closes all once: events that
-// come meanwhile don't put the end off.
-func (p *Processor) CloseAll(ctx context.Context) error {
-	var closing *windows
-	for {
-		if w := p.windows.Load(); w != nil {
-			if w != closing { // the run began again
-				closing = w
-				w.mu.Lock()
-				w.ending = true
-				w.mu.Unlock()
-			}
-			if w.allClosed() {
-				return nil
-			}
-		}
-		select {
-		case <-time.After(endPoll):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 // beginVisit and endVisit stand around a visit of all plazas.
-func (w *windows) beginVisit() {
+func (w *Windows) beginVisit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.quiet, w.crowded = w.ending, false
 }
 
-func (w *windows) endVisit(complete bool) {
+func (w *Windows) endVisit(complete bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.crowded = w.crowded || !complete
 	w.closed = complete && w.quiet
 }
 
-func (w *windows) isEnding() bool {
+// End closes what is open too, each plaza's windows once.
+func (w *Windows) End() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ending = true
+}
+
+func (w *Windows) isEnding() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.ending
 }
 
-// allClosed reports whether the last visit found that all was closed since the stream ended.
-func (w *windows) allClosed() bool {
+// AllClosed reports whether the last visit found that all was closed since the stream ended.
+func (w *Windows) AllClosed() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.closed

@@ -1,4 +1,4 @@
-package topology
+package closing
 
 import (
 	"testing"
@@ -12,10 +12,10 @@ import (
 // all windows are submitted.
 func TestWindowsCrowded(t *testing.T) {
 	const plazas, minutes, start = 300, 600, toll.Minute(27_400_000)
-	cfg := testConfig()
+	cfg := newTestConfig()
 	cfg.Windows = must(toll.ParseWindows("1m"))
-	w := newWindows(cfg, nil)
-	w.horizons.add(&horizon{epoch: 1, until: start + minutes, all: start + minutes})
+	w := New(&cfg.Config, nil, nil, nil)
+	w.horizons.add(&Horizon{Epoch: 1, until: start + minutes, all: start + minutes})
 	states := make([]*toll.State, plazas)
 	for i := range states {
 		states[i] = toll.NewState(1)
@@ -32,9 +32,9 @@ func TestWindowsCrowded(t *testing.T) {
 	visit := func() (looked int) {
 		w.beginVisit()
 		for i, s := range states {
-			if w.wants(int16(i)) {
+			if w.Wants(int16(i)) {
 				looked++
-				w.step(int16(i), s)
+				w.Step(int16(i), s)
 			}
 		}
 		w.endVisit(true)
@@ -63,7 +63,7 @@ func TestWindowsCrowded(t *testing.T) {
 		for _, h := range taken {
 			closed[h.closing.Plaza] += len(h.closing.Windows)
 		}
-		w.settled(taken)
+		w.stored(taken)
 		visit()
 	}
 	for i := range states {
@@ -79,7 +79,7 @@ func TestWindowsCrowded(t *testing.T) {
 // TestEndUnderLoad: events that come after the end of the stream, and move the watermark on with
 // each step, don't put the end off.
 func TestEndUnderLoad(t *testing.T) {
-	cfg := testConfig()
+	cfg := newTestConfig()
 	cfg.Windows = must(toll.ParseWindows(toll.DefaultWindows))
 	s := newStream(cfg, 1)
 	at := must(toll.WallTimeFromDate(2022, 2, 10, 10, 20, 0))
@@ -103,13 +103,13 @@ func TestEndUnderLoad(t *testing.T) {
 			s.visit(p)
 		}
 		s.windows.endVisit(true)
-		if s.windows.allClosed() {
+		if s.windows.AllClosed() {
 			break
 		}
 		if n == 20 {
 			t.Fatal("did not end")
 		}
-		s.settle()
+		s.storeResults()
 		send()
 		s.drain(0)
 		s.observe()
