@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,8 +147,10 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	stats.Trace(new(droppedTraces), nil)
 	cfg := testConfig()
 	cfg.BatchRows = len(records)
+	var batches atomic.Int64 // that were stored; to read the stats allocates
 	s := &Partition{
-		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats}, mark: func(int64) {},
+		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats},
+		mark:    func(int64) { batches.Add(1) },
 		stats:   stats,
 		publish: func(_ []*toll.Delta, done func(error)) error { done(nil); return nil },
 		pace:    fillFor(time.Minute),
@@ -164,7 +167,7 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 			for _, r := range records {
 				s.add(r)
 			}
-			for stats.Read().Batches < int64(n+i+1) {
+			for batches.Load() < int64(n+i+1) {
 				runtime.Gosched()
 			}
 		}
