@@ -30,7 +30,7 @@ type Config struct {
 	// Location of the plazas' clocks, which makes instants of wall times for JSON and Protobuf. Nil is
 	// UTC.
 	Location *time.Location
-	// OnAway is told once when Kafka can't be reached, or has refused records for a second or not
+	// OnAway is called once when Kafka can't be reached, or has refused records for a second or not
 	// answered for three; OnBack when it takes them again. May be nil. They are called from several
 	// goroutines, one at a time.
 	OnAway func(error)

@@ -317,7 +317,7 @@ func (p *eventProducer) Close() error {
 func (p *eventProducer) watch(ctx context.Context) {
 	ticker := time.NewTicker(awayAfter / 4)
 	defer ticker.Stop()
-	told, acknowledged, moved := false, int64(0), time.Now()
+	reported, acknowledged, moved := false, int64(0), time.Now()
 	for {
 		select {
 		case <-ticker.C:
@@ -326,10 +326,10 @@ func (p *eventProducer) watch(ctx context.Context) {
 		}
 		if n := p.acknowledged.Load(); n != acknowledged || p.buffered.Load() == 0 {
 			acknowledged, moved = n, time.Now()
-			if told && p.cfg.OnBack != nil {
+			if reported && p.cfg.OnBack != nil {
 				p.cfg.OnBack()
 			}
-			told = false
+			reported = false
 			continue
 		}
 		waiting, err := time.Since(moved), errSlow
@@ -338,9 +338,9 @@ func (p *eventProducer) watch(ctx context.Context) {
 		} else if waiting <= slowAfter {
 			continue
 		}
-		if !told && p.cfg.OnAway != nil {
+		if !reported && p.cfg.OnAway != nil {
 			p.cfg.OnAway(err)
 		}
-		told = true
+		reported = true
 	}
 }

@@ -42,11 +42,11 @@ type health struct {
 
 type checkState struct {
 	why   string
-	at    time.Time // when it was told last
+	at    time.Time // when it was reported last
 	since time.Time // when it was passed after it had failed; meaningless while it fails
 }
 
-// How long a check may go without being told, and a loop without turning.
+// How long a check may go without a report, and a loop without turning.
 const (
 	// checkLimit is some times what a server that answers takes to be asked again: MySQL is asked
 	// every quarter of a second, the broker every three.
@@ -75,7 +75,7 @@ func (h *health) Fail(name, why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := checkState{why, h.now(), h.now()}
-	if old, told := h.checks[name]; told && old.why == "" && c.at.Sub(old.at) <= checkLimit {
+	if old, reported := h.checks[name]; reported && old.why == "" && c.at.Sub(old.at) <= checkLimit {
 		c.since = old.since
 	}
 	h.checks[name] = c
