@@ -26,7 +26,8 @@ func TestReadPlazas(t *testing.T) {
 		{"no end of line", "id\n4000", []toll.Plaza{{ID: 4000}}},
 		{"no plaza", "# nothing\nid,name\n", nil},
 		{"all columns",
-			"id,name,road,position_km,lanes,capacity_per_lane,timezone,vehicles_per_day,heavy_share\n4000,Boughton,I-355,4.5,14,650,America/Chicago,86640,0.092\n",
+			"id,name,road,position_km,lanes,capacity_per_lane,timezone,vehicles_per_day,heavy_share\n" +
+				"4000,Boughton,I-355,4.5,14,650,America/Chicago,86640,0.092\n",
 			[]toll.Plaza{{ID: 4000, Name: "Boughton", Road: "I-355", PositionKm: 4.5, Lanes: 14,
 				CapacityPerLane: 650, Timezone: "America/Chicago", VehiclesPerDay: 86640, HeavyShare: 0.092}}},
 		{"columns in another order, comments, blank lines, empty fields",

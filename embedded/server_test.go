@@ -60,25 +60,36 @@ func TestFeatures(t *testing.T) {
 		{`SELECT DATABASE(), CURRENT_USER()`, "tolldata toll@%"},
 		{`SET SESSION sql_mode = 'STRICT_ALL_TABLES', time_zone = '+00:00'`, ""},
 		{`SET NAMES utf8mb4`, ""},
-		{`CREATE TABLE IF NOT EXISTS keyed (id INT PRIMARY KEY, plaza INT NOT NULL, ts DATETIME NOT NULL, ts6 DATETIME(6), typ CHAR(10), bin VARBINARY(300), blo LONGBLOB) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin`, ""},
+		{`CREATE TABLE IF NOT EXISTS keyed (id INT PRIMARY KEY, plaza INT NOT NULL, ts DATETIME NOT NULL,
+			ts6 DATETIME(6), typ CHAR(10), bin VARBINARY(300),
+			blo LONGBLOB) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin`, ""},
 		{`CREATE TABLE IF NOT EXISTS keyed (id INT PRIMARY KEY)`, ""},
-		{`CREATE TABLE keyless (timestamp DATETIME, vehicle_id INT, vehicle_type CHAR(15), toll_plaza_id SMALLINT)`, ""},
-		{`INSERT INTO keyed (id, plaza, ts, ts6, typ) VALUES (1, 4856, '2021-08-19 21:54:38', '2021-08-19 21:54:38.123456', 'car'), (2, 4857, '2021-08-19 21:54:39', NULL, 'Car')`, ""},
+		{`CREATE TABLE keyless (timestamp DATETIME, vehicle_id INT, vehicle_type CHAR(15),
+			toll_plaza_id SMALLINT)`, ""},
+		{`INSERT INTO keyed (id, plaza, ts, ts6, typ) VALUES (1, 4856, '2021-08-19 21:54:38',
+			'2021-08-19 21:54:38.123456', 'car'), (2, 4857, '2021-08-19 21:54:39', NULL, 'Car')`, ""},
 		{`INSERT INTO keyed (id, plaza, ts) VALUES (3, 1, '2021-01-01'), (1, 1, '2021-01-01')`,
 			"Error 1062 (HY000): duplicate primary key"},
 		{`SELECT COUNT(*) FROM keyed`, "2"}, // a failed statement leaves nothing
-		{`INSERT INTO keyed (id, plaza, ts) VALUES (2, 1, '2021-01-01') ON DUPLICATE KEY UPDATE plaza = VALUES(plaza) + 1`, ""},
+		{`INSERT INTO keyed (id, plaza, ts) VALUES (2, 1, '2021-01-01') ON DUPLICATE KEY UPDATE plaza =
+			VALUES(plaza) + 1`, ""},
 		{`REPLACE INTO keyed (id, plaza, ts) VALUES (2, 7, '2021-01-01')`, ""},
 		{`INSERT INTO keyless SELECT ts, id, typ, plaza FROM keyed`, ""},
 		{`SELECT id, ts, ts6, CAST(ts6 AS CHAR) FROM keyed WHERE id = 1 FOR UPDATE`,
 			"1 2021-08-19 21:54:38 2021-08-19 21:54:38.123456 2021-08-19 21:54:38.123456"},
-		{`SELECT CRC32(CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, vehicle_type, toll_plaza_id)) FROM keyless WHERE vehicle_id = 1`, fmt.Sprint(crc32.ChecksumIEEE([]byte("2021-08-19 21:54:38,1,car,4856")))},
+		{`SELECT CRC32(CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, vehicle_type, toll_plaza_id))
+			FROM keyless WHERE vehicle_id = 1`,
+			fmt.Sprint(crc32.ChecksumIEEE([]byte("2021-08-19 21:54:38,1,car,4856")))},
 		{`SELECT _utf8mb4 0x636172, HEX(_utf8mb4 X'c3a4')`, "car C3A4"},
 		{`UPDATE keyed SET bin = 0x00ff80c3, blo = X'00ff80c3' WHERE id = 2`, ""},
 		{`SELECT HEX(bin), HEX(blo) FROM keyed WHERE id = 2`, "00FF80C3 00FF80C3"},
-		{`SELECT data_type, column_type, character_maximum_length, is_nullable, column_key FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'keyed' AND column_name = 'typ'`, "char char(10) 10 YES "},
-		{`INSERT INTO keyless SELECT timestamp, 9, vehicle_type, 9 FROM keyless WHERE EXISTS (SELECT 1 FROM keyed WHERE id = 2) LIMIT 1`, ""},
-		{`SELECT toll_plaza_id, RANK() OVER (ORDER BY n DESC) FROM (SELECT toll_plaza_id, COUNT(*) n FROM keyless GROUP BY toll_plaza_id) t ORDER BY 1 LIMIT 1`, "7 1"},
+		{`SELECT data_type, column_type, character_maximum_length, is_nullable, column_key
+			FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name = 'keyed'
+			AND column_name = 'typ'`, "char char(10) 10 YES "},
+		{`INSERT INTO keyless SELECT timestamp, 9, vehicle_type, 9 FROM keyless WHERE EXISTS (SELECT 1
+			FROM keyed WHERE id = 2) LIMIT 1`, ""},
+		{`SELECT toll_plaza_id, RANK() OVER (ORDER BY n DESC) FROM (SELECT toll_plaza_id, COUNT(*) n
+			FROM keyless GROUP BY toll_plaza_id) t ORDER BY 1 LIMIT 1`, "7 1"},
 		{`START TRANSACTION WITH CONSISTENT SNAPSHOT`, ""},
 		{`COMMIT`, ""},
 		// What works otherwise than in MySQL.
@@ -92,7 +103,9 @@ func TestFeatures(t *testing.T) {
 		{`SELECT 'a ' = 'a'`, "0"},
 		{`INSERT INTO keyed (id, plaza, ts, typ) VALUES (6, 1, '2021-02-03', 'ab ')`, ""},
 		{`SELECT HEX(typ) FROM keyed WHERE id = 6`, "616220"}, // CHAR keeps trailing blanks
-		{`SELECT CAST(SUM(CAST(n AS DECIMAL(30,0))) AS CHAR), SUM(CAST(n AS DECIMAL(30,0))) FROM (SELECT 9007199254740993 n UNION ALL SELECT 2) t`, "9007199254740995 9.007199254740996e+15"},
+		{`SELECT CAST(SUM(CAST(n AS DECIMAL(30,0))) AS CHAR), SUM(CAST(n AS DECIMAL(30,0)))
+			FROM (SELECT 9007199254740993 n UNION ALL SELECT 2) t`,
+			"9007199254740995 9.007199254740996e+15"},
 		{`SELECT LOAD_FILE('/etc/passwd')`, "Error 1105"},
 		{`SELECT 'x' INTO OUTFILE '/tmp/devstack-outfile'`, "Error 1105"},
 		// What doesn't work.
@@ -100,13 +113,15 @@ func TestFeatures(t *testing.T) {
 			"Error 1105 (HY000): command denied to user"},
 		{`SELECT @@warning_count`, "Error 1105 (HY000): Unknown system variable"},
 		{`SAVEPOINT a`, "Error 1105 (HY000): savepoints are not supported"},
-		{`UPDATE keyed SET plaza = 5 WHERE id = 1 AND EXISTS (SELECT 1 FROM keyless WHERE toll_plaza_id = 7)`, "Error 1105 (HY000): attempted to evaluate uninitialized subquery"},
+		{`UPDATE keyed SET plaza = 5 WHERE id = 1 AND EXISTS (SELECT 1 FROM keyless
+			WHERE toll_plaza_id = 7)`, "Error 1105 (HY000): attempted to evaluate uninitialized subquery"},
 		{`DELETE FROM keyed WHERE EXISTS (SELECT 1 FROM keyless)`,
 			"Error 1105 (HY000): attempted to evaluate uninitialized subquery"},
 		{`UPDATE keyless SET toll_plaza_id = 9 WHERE toll_plaza_id IN (SELECT 2)`,
 			"Error 1105 (HY000): unsupported feature"},
 		{`SELECT plaza, RANK() OVER (ORDER BY COUNT(*) DESC) FROM keyed GROUP BY plaza`, "Error 1105"},
-		{`INSERT INTO keyed (id, plaza, ts) SELECT id, plaza, ts FROM keyed ON DUPLICATE KEY UPDATE plaza = VALUES(plaza)`, "Error 1105 (HY000): expected ON DUPLICATE KEY"},
+		{`INSERT INTO keyed (id, plaza, ts) SELECT id, plaza, ts FROM keyed
+			ON DUPLICATE KEY UPDATE plaza = VALUES(plaza)`, "Error 1105 (HY000): expected ON DUPLICATE KEY"},
 		{`SET SESSION innodb_lock_wait_timeout = 5`,
 			"Error 1105 (HY000): Variable 'innodb_lock_wait_timeout' is a GLOBAL"},
 		{`START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY`, "Error 1105 (HY000): syntax error"},

@@ -68,7 +68,8 @@ var hostileGlobals = []struct{ engine, name, value, want string }{
 	{"", "default_storage_engine", "MyISAM", "InnoDB"},
 	{"", "sql_mode",
 		"'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT,ONLY_FULL_GROUP_BY'",
-		"STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"},
+		"STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO," +
+			"NO_ENGINE_SUBSTITUTION"},
 	{"mysql", "sql_mode",
 		"'ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,TIME_TRUNCATE_FRACTIONAL'", ""},
 	{"mysql", "transaction_isolation", "'READ-UNCOMMITTED'", "REPEATABLE-READ"},
@@ -175,7 +176,8 @@ func TestEngines(t *testing.T) {
 		dbtest.WantPermanent(t, err, "livetolldata is MyISAM",
 			"ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB;")
 		dbtest.Exec(t, s,
-			"ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB PARTITION BY HASH (toll_plaza_id) PARTITIONS 4")
+			"ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB PARTITION BY HASH (toll_plaza_id) "+
+				"PARTITIONS 4")
 		dbtest.Initialize(t, s)
 		dbtest.Exec(t, s, "ALTER TABLE toll_cursor ENGINE=MyISAM")
 		for _, check := range []func(context.Context, sql.Identity) error{

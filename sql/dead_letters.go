@@ -106,7 +106,8 @@ func fillKinds(ctx context.Context, s *Store) error {
 }
 
 const deadLetterTables = ` FROM toll_meta m JOIN toll_dead_letter d ON d.topic_id = m.topic_id
-	LEFT JOIN toll_retry r ON r.topic_id = d.topic_id AND r.partition_id = d.partition_id AND r.record_offset = d.record_offset`
+	LEFT JOIN toll_retry r ON r.topic_id = d.topic_id AND r.partition_id = d.partition_id
+	AND r.record_offset = d.record_offset`
 
 // DeadLetters returns the dead letters that a filter selects, ascending by partition and offset.
 // Where these may be many, or their payloads large, use EachDeadLetter.
@@ -210,9 +211,11 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 	if payloadLimit > 0 && !s.db.Embedded(ctx) { // whose LEFT reads bytes as text
 		payload = fmt.Sprintf("LEFT(d.payload, %d)", payloadLimit)
 	}
-	query := `SELECT d.partition_id, d.record_offset, d.record_time, ` + letterKind + `, d.reason, d.sql_state, d.error_number,
+	query := `SELECT d.partition_id, d.record_offset, d.record_time, ` + letterKind +
+		`, d.reason, d.sql_state, d.error_number,
 		d.retry_partition, d.retry_offset,
-		` + payload + `, d.payload_bytes, d.record_key, d.rejected_at, r.record_offset IS NOT NULL` + deadLetterTables + condition + ` ORDER BY d.partition_id, d.record_offset`
+		` + payload + `, d.payload_bytes, d.record_key, d.rejected_at, r.record_offset IS NOT NULL` +
+		deadLetterTables + condition + ` ORDER BY d.partition_id, d.record_offset`
 	if limit > 0 {
 		query += " LIMIT ?"
 		args = append(args, limit)
@@ -262,7 +265,8 @@ func (s *Store) RecentRejects(ctx context.Context) (toll.RejectShare, error) {
 	var share toll.RejectShare
 	rows, err := s.db.QueryContext(ctx, `SELECT c.next_offset - c.start_offset,
 		(SELECT COUNT(*) FROM toll_dead_letter d
-		WHERE d.topic_id = c.topic_id AND d.partition_id = c.partition_id AND d.record_offset >= c.next_offset - ?)
+		WHERE d.topic_id = c.topic_id AND d.partition_id = c.partition_id
+		AND d.record_offset >= c.next_offset - ?)
 		FROM toll_meta m JOIN toll_cursor c ON c.topic_id = m.topic_id`, recentRecords)
 	if err != nil {
 		return share, s.db.Wrap("count the recent dead letters", err)

@@ -21,9 +21,11 @@ func TestDeadLetters(t *testing.T) {
 		st.Fill() // rejects 0:107, 0:119, 0:120
 		st.Store(1, 1, nil)
 		dbtest.Exec(t, s,
-			`UPDATE toll_dead_letter SET reason = 'out of range', sql_state = '22003', error_number = 1264, kind = 'refused', payload = NULL, record_key = x'00ff' WHERE record_offset = 119`)
+			`UPDATE toll_dead_letter SET reason = 'out of range', sql_state = '22003', error_number = 1264,
+				kind = 'refused', payload = NULL, record_key = x'00ff' WHERE record_offset = 119`)
 		dbtest.Exec(t, s,
-			`INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES (?, 0, 119, 1, 500)`, dbtest.Identity.TopicID)
+			`INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset)
+				VALUES (?, 0, 119, 1, 500)`, dbtest.Identity.TopicID)
 		one, yes, no := int32(1), true, false
 		for _, c := range []struct {
 			name   string
@@ -129,8 +131,10 @@ func testEachDeadLetter(t *testing.T, s *dbtest.Store) {
 		if i >= 100 && i < 100+large {
 			size = 1 << 20
 		}
-		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, kind, reason, sql_state, payload, payload_bytes,
-			record_key, rejected_at) VALUES (?, ?, ?, NOW(6), 'format', 'event: x', '', REPEAT('x', ?), ?, NULL, NOW(6))`,
+		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset,
+			record_time, kind, reason, sql_state, payload, payload_bytes,
+			record_key, rejected_at) VALUES (?, ?, ?, NOW(6), 'format', 'event: x', '',
+			REPEAT('x', ?), ?, NULL, NOW(6))`,
 			dbtest.Identity.TopicID, i/200, i%200, size, size)
 	}
 	heap := func() uint64 {

@@ -107,7 +107,8 @@ func TestRecordWindows(t *testing.T) {
 func TestOtherColumnsAreNamed(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Exec(t, s,
-			`create table livetolldata(timestamp datetime, vehicle_id bigint, vehicle_type char(15), plaza smallint)`)
+			`create table livetolldata(timestamp datetime, vehicle_id bigint, vehicle_type char(15),
+				plaza smallint)`)
 		for _, call := range []func() error{
 			func() error { _, err := s.Init(context.Background(), dbtest.Identity); return err },
 		} {
@@ -125,7 +126,8 @@ func TestOtherColumnsAreNamed(t *testing.T) {
 func TestBaseline(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Exec(t, s, dbtest.EventTable)
-		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856), ('2022-02-10 10:23:02', 1, 'car', 4856),
+		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 4856),
+			('2022-02-10 10:23:02', 1, 'car', 4856),
 			(NULL, NULL, NULL, NULL), (NULL, 3, 'vän', 1)`)
 		if done := dbtest.Initialize(t, s); !slices.Contains(done, "baseline: 4 rows held before") {
 			t.Errorf("got %q", done)

@@ -30,7 +30,8 @@ func insertMeta(ctx context.Context, q db.Execer, id Identity) error {
 	var databaseID [16]byte
 	_, _ = rand.Read(databaseID[:]) // never fails, by its documentation
 	_, err := q.ExecContext(ctx, `INSERT INTO toll_meta
-		(id, schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting)
+		(id, schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at,
+		resetting)
 		VALUES (1, ?, ?, ?, ?, ?, ?, NOW(6), 0)`,
 		tables.SchemaVersion, hex.EncodeToString(databaseID[:]), id.Group, id.Topic, id.TopicID,
 		id.Timezone)
@@ -53,8 +54,8 @@ func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
 
 // RecordWindows records the kinds of windows, as toll.FormatWindows writes them, and the lateness,
 // where none are recorded yet, and returns those that are: the first process fixes them, as what
-// is counted already can't be counted again by another rule. Where others are recorded than explicit
-// ones it is a [toll.PermanentError].
+// is counted already can't be counted again by another rule. Where others are recorded than
+// explicit ones it is a [toll.PermanentError].
 func (s *Store) RecordWindows(ctx context.Context, windows string, latenessSeconds int,
 	explicit bool) (string, int, error) {
 	if _, err := s.db.ExecContext(ctx,
@@ -78,7 +79,8 @@ func (s *Store) RecordWindows(ctx context.Context, windows string, latenessSecon
 	if explicit && len(diffs) > 0 {
 		return m.Windows, recorded,
 			toll.Permanent(
-				"the first process of a database fixes them; to change them, start over: tollstream reset --yes",
+				"the first process of a database fixes them; to change them, start over: "+
+					"tollstream reset --yes",
 				"the database %s counts %s", s.db.Address, strings.Join(diffs, "; "))
 	}
 	return m.Windows, recorded, nil

@@ -64,8 +64,10 @@ func TestMigrateFromVersion3(t *testing.T) {
 					}
 					dbtest.Exec(t, s, statement)
 				}
-				dbtest.Exec(t, s, `INSERT INTO toll_meta (id, schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at, resetting)
-					VALUES (1, 3, ?, ?, ?, ?, ?, NOW(6), 0)`, strings.Repeat("0", 32), dbtest.Identity.Group, dbtest.Identity.Topic, dbtest.Identity.TopicID, dbtest.Identity.Timezone)
+				dbtest.Exec(t, s, `INSERT INTO toll_meta (id, schema_version, database_id, consumer_group,
+					topic, topic_id, timezone, created_at, resetting)
+					VALUES (1, 3, ?, ?, ?, ?, ?, NOW(6), 0)`, strings.Repeat("0", 32), dbtest.Identity.Group,
+					dbtest.Identity.Topic, dbtest.Identity.TopicID, dbtest.Identity.Timezone)
 				st := dbtest.NewStream(t, s)
 				st.Fill()
 				wantKinds := lettersOfVersion3(t, s)
@@ -76,7 +78,8 @@ func TestMigrateFromVersion3(t *testing.T) {
 				dbtest.WantPermanent(t, err, "of version 3", "tollstream init")
 				if done := dbtest.Initialize(t,
 					s); fmt.Sprint(
-					done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5 created table toll_stalled created table toll_accepted_log]" {
+					done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5 "+
+					"created table toll_stalled created table toll_accepted_log]" {
 					t.Errorf("got %q", done)
 				}
 				if done := dbtest.Initialize(t, s); len(done) != 0 {
@@ -112,7 +115,8 @@ func version3(t *testing.T, s *dbtest.Store, fold string) (x *dbtest.Windowed, u
 	x = dbtest.NewWindowed(t, s, "1m,5m/1m,15m,1h,3h/1h,24h/1h,day")
 	x.Cfg.PlazaZones = map[int16]*toll.Zone{2: toll.NewZone(kolkata)}
 	dbtest.Exec(t, s,
-		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (2, '', '', 0, 0, 0, 'Asia/Kolkata')`)
+		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane,
+			timezone) VALUES (2, '', '', 0, 0, 0, 'Asia/Kolkata')`)
 	gap, hour := dbtest.WallTime(t, "2026-03-29 02:00"), toll.WallTime(3600)
 	x.Rule = func(w toll.WallTime) toll.Minute {
 		if w >= gap && w < gap+hour {
@@ -134,7 +138,8 @@ func version3(t *testing.T, s *dbtest.Store, fold string) (x *dbtest.Windowed, u
 		dbtest.Pass(4, "2026-03-29 02:20", "car", 2, toll.TooLate), dbtest.Pass(4, "2026-03-29 03:20",
 			"car", 2,
 			toll.OnTime))
-	for i, chunk := range slices.Collect(slices.Chunk(x.Random(random, 300, "2026-03-28 23:00", 6*60, 1, 2, 5), 50)) {
+	for i, chunk := range slices.Collect(
+		slices.Chunk(x.Random(random, 300, "2026-03-28 23:00", 6*60, 1, 2, 5), 50)) {
 		x.Store(int32(i%2), chunk...)
 	}
 	for plaza := range int16(6) {
@@ -144,12 +149,15 @@ func version3(t *testing.T, s *dbtest.Store, fold string) (x *dbtest.Windowed, u
 	if fold != "" {
 		for _, b := range storedBatches(t, s) {
 			before := dbtest.MinuteOf(t, fold)
-			deltas := toll.FoldDeltas(toll.JoinDeltas([][]toll.PlazaDelta{b.deltas}, []int64{b.next}), before)
-			dbtest.Exec(t, s, `UPDATE toll_batch SET deltas = ?, folded_minute = ? WHERE partition_id = ? AND first_offset = ?`,
+			deltas := toll.FoldDeltas(toll.JoinDeltas([][]toll.PlazaDelta{b.deltas}, []int64{b.next}),
+				before)
+			dbtest.Exec(t, s, `UPDATE toll_batch SET deltas = ?, folded_minute = ? WHERE partition_id = ?
+				AND first_offset = ?`,
 				dbtest.EncodeJSON(deltas), before, b.partition, b.first)
 		}
 	}
-	dbtest.Exec(t, s, `UPDATE toll_meta SET schema_version = 3, windows = ?`, toll.FormatWindows(x.Cfg.Windows))
+	dbtest.Exec(t, s, `UPDATE toll_meta SET schema_version = 3, windows = ?`,
+		toll.FormatWindows(x.Cfg.Windows))
 	return x, until
 }
 
@@ -162,11 +170,12 @@ type decodedBatch struct {
 func storedBatches(t *testing.T, s *dbtest.Store) (all []decodedBatch) {
 	t.Helper()
 	for _, partition := range []int32{0, 1} {
-		err := tables.ReadBatches(t.Context(), s.DB, dbtest.Identity.TopicID, partition, -1, func(b *tables.BatchRow) error {
-			deltas, err := dbtest.DecodeJSON(b.Blob)
-			all = append(all, decodedBatch{partition, b.First, b.Next, deltas})
-			return err
-		})
+		err := tables.ReadBatches(t.Context(), s.DB, dbtest.Identity.TopicID, partition, -1,
+			func(b *tables.BatchRow) error {
+				deltas, err := dbtest.DecodeJSON(b.Blob)
+				all = append(all, decodedBatch{partition, b.First, b.Next, deltas})
+				return err
+			})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,8 +209,10 @@ func contents(t *testing.T, s *dbtest.Store) string {
 	var b strings.Builder
 	for _, query := range []string{
 		`SELECT CONCAT_WS(' ', partition_id, epoch) FROM toll_cursor ORDER BY partition_id`,
-		`SELECT CONCAT_WS(' ', partition_id, first_offset, first_minute, last_minute, published, deltas) FROM toll_batch ORDER BY partition_id, first_offset`,
-		`SELECT CONCAT_WS(' ', toll_plaza_id, kind, start_minute, end_minute, window_start, window_end, whole, epoch, revision, events, late, too_late, by_type, published)
+		`SELECT CONCAT_WS(' ', partition_id, first_offset, first_minute, last_minute, published, deltas)
+			FROM toll_batch ORDER BY partition_id, first_offset`,
+		`SELECT CONCAT_WS(' ', toll_plaza_id, kind, start_minute, end_minute, window_start, window_end,
+			whole, epoch, revision, events, late, too_late, by_type, published)
 			FROM toll_window ORDER BY toll_plaza_id, kind, start_minute`,
 	} {
 		rows, err := s.DB.QueryContext(t.Context(), query)
@@ -226,8 +237,10 @@ func contents(t *testing.T, s *dbtest.Store) string {
 func wantRanges(t *testing.T, x *dbtest.Windowed, until string) {
 	t.Helper()
 	x.Rule = nil
-	r, err := x.S.DB.QueryContext(t.Context(), `SELECT toll_plaza_id, kind, start_minute, CAST(window_start AS CHAR), CAST(window_end AS CHAR), whole, events, too_late,
-		flow_per_hour * (end_minute - start_minute) / 60 FROM toll_window WHERE revision > 0 OR end_minute <= ?`, dbtest.MinuteOf(t, until))
+	r, err := x.S.DB.QueryContext(t.Context(), `SELECT toll_plaza_id, kind, start_minute,
+		CAST(window_start AS CHAR), CAST(window_end AS CHAR), whole, events, too_late,
+		flow_per_hour * (end_minute - start_minute) / 60 FROM toll_window WHERE revision > 0
+		OR end_minute <= ?`, dbtest.MinuteOf(t, until))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,7 +252,8 @@ func wantRanges(t *testing.T, x *dbtest.Windowed, until string) {
 		var whole bool
 		var events, tooLate, want int64
 		var flow float64
-		if err := r.Scan(&id.Plaza, &id.Kind, &id.Start, &start, &end, &whole, &events, &tooLate, &flow); err != nil {
+		if err := r.Scan(&id.Plaza, &id.Kind, &id.Start, &start, &end, &whole, &events, &tooLate,
+			&flow); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range x.Passages {
@@ -248,7 +262,8 @@ func wantRanges(t *testing.T, x *dbtest.Windowed, until string) {
 			}
 		}
 		if found[id] = true; events+tooLate != want {
-			t.Errorf("%v from %s to %s: %d events and %d too late, %d rows", id, start, end, events, tooLate, want)
+			t.Errorf("%v from %s to %s: %d events and %d too late, %d rows", id, start, end, events, tooLate,
+				want)
 		}
 		if math.Abs(flow-float64(events)) > 0.01 {
 			t.Errorf("%v: flow of %v vehicles, want %d", id, flow, events)
@@ -279,13 +294,15 @@ func TestMigrateSkippedTimes(t *testing.T) {
 				if fold > "2026-03-29 02" {
 					// Of plaza 4 the minutes from 03:15 on are all there.
 					some := fold < "2026-03-29 04"
-					if len(done) != 3 || !strings.Contains(done[1], "counted too late until the topic is replayed") ||
+					if len(done) != 3 ||
+						!strings.Contains(done[1], "counted too late until the topic is replayed") ||
 						(contents(t, s) != stored) != some {
 						t.Errorf("got %q, or rows were changed", done)
 					}
 					return
 				}
-				if len(done) != 3 || !strings.Contains(done[1], "clocks of Europe/Berlin skip: ") || strings.Contains(done[1], "counted too late") {
+				if len(done) != 3 || !strings.Contains(done[1], "clocks of Europe/Berlin skip: ") ||
+					strings.Contains(done[1], "counted too late") {
 					t.Errorf("got %q", done)
 				}
 				t.Log(done)
@@ -315,7 +332,8 @@ func TestMigrateSkippedTimesFails(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		x, until := version3(t, s, "")
 		before := contents(t, s)
-		dbtest.Exec(t, s, `UPDATE toll_plaza SET timezone = 'No/Where'`) // noticed after the batches were changed
+		// noticed after the batches were changed
+		dbtest.Exec(t, s, `UPDATE toll_plaza SET timezone = 'No/Where'`)
 		if _, err := s.Init(t.Context(), dbtest.Identity); err == nil || contents(t, s) != before {
 			t.Fatalf("got %v, or rows were changed", err)
 		}
@@ -356,16 +374,20 @@ func TestMigrateSkippedTimesFails(t *testing.T) {
 func TestMigrateNoSkippedTimes(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		x := dbtest.NewWindowed(t, s, "1m,15m")
-		x.Store(0, dbtest.Pass(1, "2026-03-29 01:30", "car", 5, toll.OnTime), dbtest.Pass(1, "2026-03-29 03:30", "car", 5, toll.OnTime),
-			dbtest.Pass(1, "2026-03-30 02:30", "car", 5, toll.OnTime), dbtest.Pass(1, "2026-10-25 02:59", "car", 1, toll.OnTime))
+		x.Store(0, dbtest.Pass(1, "2026-03-29 01:30", "car", 5, toll.OnTime),
+			dbtest.Pass(1, "2026-03-29 03:30", "car", 5, toll.OnTime),
+			dbtest.Pass(1, "2026-03-30 02:30", "car", 5, toll.OnTime),
+			dbtest.Pass(1, "2026-10-25 02:59", "car", 1, toll.OnTime))
 		x.StoreResults(x.Results(), x.Closing(1, "2026-10-26 00:00"))
 		before := contents(t, s)
 		dbtest.Exec(t, s, `UPDATE toll_meta SET schema_version = 3, windows = '1m,15m'`)
-		dbtest.Exec(t, s, `UPDATE toll_window SET window_end = '2026-10-25 02:00:00' WHERE window_end = '2026-10-25 03:00:00'`)
+		dbtest.Exec(t, s, `UPDATE toll_window SET window_end = '2026-10-25 02:00:00'
+			WHERE window_end = '2026-10-25 03:00:00'`)
 		if contents(t, s) == before {
 			t.Fatal("no window ends at 03:00")
 		}
-		if done := dbtest.Initialize(t, s); fmt.Sprint(done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5]" {
+		if done := dbtest.Initialize(t, s); fmt.Sprint(
+			done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5]" {
 			t.Errorf("got %q", done)
 		}
 		if after := contents(t, s); after != before {
@@ -385,7 +407,8 @@ func lettersOfVersion3(t *testing.T, s *dbtest.Store) map[int64]toll.RejectKind 
 	}{
 		{"the dead letter 0:2 was already retried", "", toll.RejectRetried},
 		{"Data truncated for column 'vehicle_type' at row 1", "22001", toll.RejectRefused},
-		{"time: the dead letter 0:2 was already retried", "45000", toll.RejectRefused}, // as a trigger of a joker may say
+		// as a trigger of a joker may say
+		{"time: the dead letter 0:2 was already retried", "45000", toll.RejectRefused},
 		{"event: no value (a tombstone)", "", toll.RejectTombstone},
 		{"event: 1 field, expected 4", "", toll.RejectFormat},
 		{"batch: the offsets 1 to 2 inflate to more than 100 MiB", "", toll.RejectOversized},
@@ -394,8 +417,10 @@ func lettersOfVersion3(t *testing.T, s *dbtest.Store) map[int64]toll.RejectKind 
 		{"vehicle_type: empty", "", toll.RejectType},
 		{"toll_plaza_id: 99999 is outside -32768 to 32767", "", toll.RejectPlaza},
 	} {
-		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes,
-			record_key, rejected_at) VALUES (?, 9, ?, NOW(6), ?, ?, 'x', 1, NULL, NOW(6))`, dbtest.Identity.TopicID, i, l.reason, l.sqlState)
+		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset,
+			record_time, reason, sql_state, payload, payload_bytes,
+			record_key, rejected_at) VALUES (?, 9, ?, NOW(6), ?, ?, 'x', 1, NULL, NOW(6))`,
+			dbtest.Identity.TopicID, i, l.reason, l.sqlState)
 		kinds[int64(i)] = l.kind
 	}
 	return kinds

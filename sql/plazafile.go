@@ -51,7 +51,8 @@ func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 					p.PositionKm, p.Lanes, p.CapacityPerLane, p.Timezone)
 			}
 			const tuple = `(?, ?, ?, ?, ?, ?, ?)`
-			if _, err := tx.ExecContext(ctx, `INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone)
+			if _, err := tx.ExecContext(ctx, `INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km,
+				lanes, capacity_per_lane, timezone)
 				VALUES `+tuple+strings.Repeat(","+tuple, len(chunk)-1), args...); err != nil {
 				return err
 			}
@@ -132,7 +133,8 @@ func (s *Store) ConfiguredPlazas(ctx context.Context) ([]toll.Plaza, error) {
 
 func readPlazaFile(ctx context.Context, q db.Reader) ([]toll.Plaza, error) {
 	rows, err := q.QueryContext(ctx,
-		`SELECT toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone FROM toll_plaza ORDER BY toll_plaza_id`)
+		`SELECT toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone FROM toll_plaza
+			ORDER BY toll_plaza_id`)
 	if err != nil {
 		return nil, err
 	}

@@ -19,13 +19,17 @@ import (
 // wantResults is what each query gives of the rows of stream.fill; a count of rows where they are
 // many.
 var wantResults = map[string]string{
-	"top10":     "10 rows",
-	"busiest":   "[[4856 15 2022-02-10 10:00:00 2022-02-10 10:01:03] [4000 5 2022-02-10 10:00:00 2022-02-10 10:00:02] [-7 1 2022-02-10 10:01:00 2022-02-10 10:01:00]]",
-	"by_type":   "[[car 9] [Lkw-Größe € 7] [CAR 5]]",
-	"last_hour": "[[4856 15 2022-02-10 10:00:00 2022-02-10 10:01:03] [4000 5 2022-02-10 10:00:00 2022-02-10 10:00:02] [-7 1 2022-02-10 10:01:00 2022-02-10 10:01:00]]",
-	"indexes":   "6 rows",
-	"congestion": "[[4000 Höhe saturated 2022-02-10 10:12:00 1.13 2900 725 NULL NULL 12.5 0.92 2022-02-10 10:30:00 why]" +
-		" [3 NULL below_usual 2022-02-10 09:12:00 NULL 40 10 35.5 -4.2 NULL NULL 2022-02-10 10:30:00 why]" +
+	"top10": "10 rows",
+	"busiest": "[[4856 15 2022-02-10 10:00:00 2022-02-10 10:01:03] [4000 5 2022-02-10 10:00:00 " +
+		"2022-02-10 10:00:02] [-7 1 2022-02-10 10:01:00 2022-02-10 10:01:00]]",
+	"by_type": "[[car 9] [Lkw-Größe € 7] [CAR 5]]",
+	"last_hour": "[[4856 15 2022-02-10 10:00:00 2022-02-10 10:01:03] [4000 5 2022-02-10 10:00:00 " +
+		"2022-02-10 10:00:02] [-7 1 2022-02-10 10:01:00 2022-02-10 10:01:00]]",
+	"indexes": "6 rows",
+	"congestion": "[[4000 Höhe saturated 2022-02-10 10:12:00 1.13 2900 725 NULL NULL 12.5 0.92 " +
+		"2022-02-10 10:30:00 why]" +
+		" [3 NULL below_usual 2022-02-10 09:12:00 NULL 40 10 35.5 -4.2 NULL NULL 2022-02-10 " +
+		"10:30:00 why]" +
 		" [4856 NULL busy 2022-02-10 10:15:00 0.8 1000 250 NULL NULL 0 0.5 2022-02-10 10:30:00 why]" +
 		" [2 NULL free 2022-02-10 10:15:00 NULL 1200 300 NULL NULL 0 0.5 2022-02-10 10:30:00 why]]",
 	"history": `[[4000 2022-02-10 10:00:00 2022-02-10 10:15:00 12 48 {"car":12} 10 2 1 3 watermark] [4000 2022-02-10 10:15:00 2022-02-10 10:30:00 8 32 {"car":8} 8 0 0 1 idle]]`,
@@ -37,9 +41,11 @@ func fillResults(t *testing.T, s *dbtest.Store) {
 	t.Helper()
 	window := func(plaza int16, kind, start, end string, revision, events, late, tooLate int,
 		reason string) {
-		dbtest.Exec(t, s, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute, window_start, window_end, whole, epoch, revision, events,
+		dbtest.Exec(t, s, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute,
+			window_start, window_end, whole, epoch, revision, events,
 			late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
-			VALUES (?, ?, ?, ?, ?, ?, 1, 7, ?, ?, ?, ?, 0, ?, ?, ?, 1, NOW(6))`, plaza, kind, dbtest.MinuteOf(t, start), dbtest.MinuteOf(t, end), start, end,
+			VALUES (?, ?, ?, ?, ?, ?, 1, 7, ?, ?, ?, ?, 0, ?, ?, ?, 1, NOW(6))`, plaza, kind,
+			dbtest.MinuteOf(t, start), dbtest.MinuteOf(t, end), start, end,
 			revision, events, late, tooLate, fmt.Sprintf(`{"car":%d}`, events), 4*events, reason)
 	}
 	window(4000, "15m", "2022-02-09 23:45", "2022-02-10 00:00", 1, 1, 0, 0, "watermark")
@@ -48,13 +54,19 @@ func fillResults(t *testing.T, s *dbtest.Store) {
 	window(4000, "1m", "2022-02-10 10:15", "2022-02-10 10:16", 1, 5, 0, 2, "idle")
 	window(-7, "15m", "2022-02-11 10:15", "2022-02-11 10:30", 1, 8, 0, 0, "watermark")
 	dbtest.Exec(t, s,
-		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone) VALUES (4000, 'Höhe', 'A 9', 1.5, 4, 0, '')`)
-	dbtest.Exec(t, s, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why, assessed, assessed_until, vehicles_15m, flow_per_hour, heavy_share, phf, demand,
+		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane,
+			timezone) VALUES (4000, 'Höhe', 'A 9', 1.5, 4, 0, '')`)
+	dbtest.Exec(t, s, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why, assessed,
+		assessed_until, vehicles_15m, flow_per_hour, heavy_share, phf, demand,
 		capacity, vc, usual_15m, usual_weeks, z, assessment, updated_at) VALUES
-		(2, 'free', '2022-02-10 10:15', 'why', '2022-02-10 10:30', 0, 300, 1200, 0, 0.5, 0, NULL, NULL, NULL, 0, NULL, '{}', NOW(6)),
-		(4856, 'busy', '2022-02-10 10:15', 'why', '2022-02-10 10:30', 0, 250, 1000, 0, 0.5, 0, 1300, 0.8, NULL, 0, NULL, '{}', NOW(6)),
-		(4000, 'saturated', '2022-02-10 10:12', 'why', '2022-02-10 10:30', 0, 725, 2900, 0.1253, 0.921, 0, 2600, 1.1279, NULL, 0, NULL, '{}', NOW(6)),
-		(3, 'below_usual', '2022-02-10 09:12', 'why', '2022-02-10 10:30', 0, 10, 40, NULL, NULL, 40, NULL, NULL, 35.52, 8, -4.21, '{}', NOW(6))`)
+		(2, 'free', '2022-02-10 10:15', 'why', '2022-02-10 10:30', 0, 300, 1200, 0, 0.5,
+		0, NULL, NULL, NULL, 0, NULL, '{}', NOW(6)),
+		(4856, 'busy', '2022-02-10 10:15', 'why', '2022-02-10 10:30', 0, 250, 1000, 0, 0.5, 0, 1300,
+		0.8, NULL, 0, NULL, '{}', NOW(6)),
+		(4000, 'saturated', '2022-02-10 10:12', 'why', '2022-02-10 10:30', 0, 725, 2900, 0.1253, 0.921, 0,
+		2600, 1.1279, NULL, 0, NULL, '{}', NOW(6)),
+		(3, 'below_usual', '2022-02-10 09:12', 'why', '2022-02-10 10:30', 0, 10, 40, NULL, NULL,
+		40, NULL, NULL, 35.52, 8, -4.21, '{}', NOW(6))`)
 }
 
 // TestSettingsHaveTypes: of each setting it is known what it may be.

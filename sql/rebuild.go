@@ -35,7 +35,8 @@ func (r *Rebuild) read(ctx context.Context, q db.Reader, topicID string) error {
 		return err
 	}
 	r.Epoch = epoch.V
-	return q.QueryRowContext(ctx, `SELECT COUNT(*), CAST(COALESCE(SUM(events), 0) AS SIGNED), CAST(COALESCE(SUM(LENGTH(deltas)), 0) AS SIGNED)
+	return q.QueryRowContext(ctx, `SELECT COUNT(*), CAST(COALESCE(SUM(events), 0) AS SIGNED),
+		CAST(COALESCE(SUM(LENGTH(deltas)), 0) AS SIGNED)
 		FROM toll_batch WHERE topic_id = ?`, topicID).Scan(&r.Batches, &r.Events, &r.OutboxSize)
 }
 

@@ -24,8 +24,10 @@ func rowsFrom(ctx context.Context, q db.Reader, partition int32, from int64) (ro
 	exact bool,
 	err error) {
 	var astride int64
-	err = q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(b.events), 0) AS SIGNED), CAST(COALESCE(SUM(b.first_offset < ? AND b.events > 0), 0) AS SIGNED)
-		FROM toll_batch b JOIN toll_meta m ON b.topic_id = m.topic_id WHERE b.partition_id = ? AND b.next_offset > ?`,
+	err = q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(b.events), 0) AS SIGNED),
+		CAST(COALESCE(SUM(b.first_offset < ? AND b.events > 0), 0) AS SIGNED)
+		FROM toll_batch b JOIN toll_meta m ON b.topic_id = m.topic_id WHERE b.partition_id = ?
+		AND b.next_offset > ?`,
 		from, partition, from).Scan(&rows, &astride)
 	return rows, astride == 0, err
 }
@@ -44,7 +46,8 @@ func (s *Store) AcceptLog(ctx context.Context, c *toll.Cursor, last toll.LastRec
 		return s.db.Wrap("accept the log", err)
 	}
 	defer tx.Rollback()
-	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET last_offset = ?, last_leader_epoch = ?, last_timestamp = ?, last_crc = ?,
+	res, err := tx.ExecContext(ctx, `UPDATE toll_cursor SET last_offset = ?, last_leader_epoch = ?,
+		last_timestamp = ?, last_crc = ?,
 		log_replaced = '', updated_at = NOW(6)
 		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?`,
 		append(tables.LastRecordColumns(last), m.TopicID, c.Partition, c.Next, c.Token, c.Epoch)...)
@@ -56,7 +59,8 @@ func (s *Store) AcceptLog(ctx context.Context, c *toll.Cursor, last toll.LastRec
 	}
 	if err == nil {
 		_, err = tx.ExecContext(ctx, `INSERT INTO toll_accepted_log
-			(topic_id, partition_id, accepted_at, next_offset, differs_from, rows_left, records_skipped, most_rows, most_records, why)
+			(topic_id, partition_id, accepted_at, next_offset, differs_from, rows_left, records_skipped,
+			most_rows, most_records, why)
 			VALUES (?, ?, UTC_TIMESTAMP(6), ?, ?, ?, ?, ?, ?, ?)`,
 			m.TopicID, a.Partition, a.Next, a.From, a.Rows, a.Records, a.MostRows, a.MostRecords,
 			db.CutRunes(a.Why, tables.MaxReasonRunes))

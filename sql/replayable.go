@@ -70,8 +70,10 @@ func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows
 			}
 			var lost, stored, astride int64
 			if err := q.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(events), 0) AS SIGNED),
-				CAST(COALESCE(SUM(CASE WHEN first_offset < ? OR next_offset > ? AND first_offset < ? THEN events ELSE 0 END), 0) AS SIGNED),
-				CAST(COALESCE(SUM(CASE WHEN first_offset < ? AND next_offset > ? AND events > 0 THEN 1 ELSE 0 END), 0) AS SIGNED)
+				CAST(COALESCE(SUM(CASE WHEN first_offset < ? OR next_offset > ?
+				AND first_offset < ? THEN events ELSE 0 END), 0) AS SIGNED),
+				CAST(COALESCE(SUM(CASE WHEN first_offset < ? AND next_offset > ?
+				AND events > 0 THEN 1 ELSE 0 END), 0) AS SIGNED)
 				FROM toll_batch WHERE topic_id = ? AND partition_id = ?`,
 				log.Start, other, until, log.Start, log.Start, m.TopicID, p).Scan(&stored, &lost,
 				&astride); err != nil {

@@ -76,7 +76,8 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	}
 	// New cursors take their epoch from created_at. A later one makes the states of plazas that are
 	// left anywhere, in Kafka or in a process that was paused, count as empty.
-	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ?, created_at = NOW(6), windows = '', lateness_seconds = 0
+	if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET resetting = 0, topic_id = ?,
+		created_at = NOW(6), windows = '', lateness_seconds = 0
 		WHERE id = 1`, id.TopicID); err != nil {
 		return done, s.db.Wrap("record the end of the reset", err)
 	}

@@ -23,7 +23,8 @@ func TestReset(t *testing.T) {
 		dbtest.Initialize(t, s)
 		dbtest.NewStream(t, s).Fill()
 		dbtest.Exec(t, s,
-			`INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset) VALUES ('', 0, 1, 1, 1)`)
+			`INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset)
+				VALUES ('', 0, 1, 1, 1)`)
 		m := before()
 		id := dbtest.Identity
 		id.TopicID = "BBBBBBBBBBBBBBBBBBBBBB"

@@ -33,7 +33,8 @@ var schema = parseSchema(schemaSQL)
 
 // columns reads the columns of our tables that exist.
 func (s *Store) columns(ctx context.Context, q db.Reader) (map[string][]column, error) {
-	rows, err := q.QueryContext(ctx, `SELECT table_name, column_name, column_type, extra FROM information_schema.columns
+	rows, err := q.QueryContext(ctx, `SELECT table_name, column_name, column_type, extra
+		FROM information_schema.columns
 		WHERE table_schema = ? ORDER BY table_name, ordinal_position`, s.db.Name)
 	if err != nil {
 		return nil, err

@@ -49,7 +49,8 @@ func (s *Store) checkEngines(ctx context.Context, q db.Reader) error {
 	if s.db.Embedded(ctx) {
 		return nil // it has one engine, and no other
 	}
-	rows, err := q.QueryContext(ctx, `SELECT table_name, COALESCE(engine, ''), table_type FROM information_schema.tables
+	rows, err := q.QueryContext(ctx, `SELECT table_name, COALESCE(engine, ''), table_type
+		FROM information_schema.tables
 		WHERE table_schema = ? ORDER BY table_name`, s.db.Name)
 	if err != nil {
 		return s.db.Wrap("read the engines of the tables", err)

@@ -69,8 +69,10 @@ func TestBoard(t *testing.T) {
 func TestETagAndCompression(t *testing.T) {
 	r := start(t, newNetwork(50).source(), nil)
 	r.awaitBoard()
-	for _, target := range []string{"/api/v1/plazas", "/api/v1/plazas?sort=name", "/api/v1/plazas.csv", "/api/v1/plazas/4000", "/api/v1/verification",
-		"/api/v1/plazas/4000/windows", "/api/v1/dead-letters", "/api/v1/openapi.json", "/", "/static/index.html"} {
+	for _, target := range []string{"/api/v1/plazas", "/api/v1/plazas?sort=name", "/api/v1/plazas.csv",
+		"/api/v1/plazas/4000", "/api/v1/verification",
+		"/api/v1/plazas/4000/windows", "/api/v1/dead-letters", "/api/v1/openapi.json", "/",
+		"/static/index.html"} {
 		plain := r.Want(200, r.Get(target))
 		zipped := r.Want(200, r.Get(target, "Accept-Encoding", "br, gzip;q=0.8"))
 		if got := zipped.Header.Get("Content-Encoding"); got != "gzip" {
@@ -89,11 +91,15 @@ func TestETagAndCompression(t *testing.T) {
 			t.Errorf("%s: ETags %s and %s", target, tag, zippedTag)
 		}
 		for _, header := range []string{tag, zippedTag, "W/" + tag, `"x", ` + tag, "*"} {
-			if a := r.Get(target, "If-None-Match", header); a.Status != http.StatusNotModified || len(a.Body) > 0 || a.Header.Get("ETag") != tag {
-				t.Errorf("%s: If-None-Match %s: status %d, ETag %s", target, header, a.Status, a.Header.Get("ETag"))
+			if a := r.Get(target, "If-None-Match", header); a.Status != http.StatusNotModified ||
+				len(a.Body) > 0 || a.Header.Get("ETag") != tag {
+				t.Errorf("%s: If-None-Match %s: status %d, ETag %s", target, header, a.Status,
+					a.Header.Get("ETag"))
 			}
 		}
-		if a := r.Get(target, "If-None-Match", zippedTag, "Accept-Encoding", "gzip"); a.Status != http.StatusNotModified || a.Header.Get("ETag") != zippedTag || a.Header.Get("Content-Encoding") != "" {
+		if a := r.Get(target, "If-None-Match", zippedTag, "Accept-Encoding", "gzip"); a.Status !=
+			http.StatusNotModified || a.Header.Get("ETag") != zippedTag ||
+			a.Header.Get("Content-Encoding") != "" {
 			t.Errorf("%s: status %d, headers %v", target, a.Status, a.Header)
 		}
 		for _, header := range []string{`"x"`, "x", strings.Trim(tag, `"`), ""} {
@@ -101,7 +107,8 @@ func TestETagAndCompression(t *testing.T) {
 				t.Errorf("%s: If-None-Match %q: status %d", target, header, a.Status)
 			}
 		}
-		if plain.Header.Get("Vary") != "Accept-Encoding" || plain.Header.Get("Cache-Control") != "private, no-cache" {
+		if plain.Header.Get("Vary") != "Accept-Encoding" ||
+			plain.Header.Get("Cache-Control") != "private, no-cache" {
 			t.Errorf("%s: headers %v", target, plain.Header)
 		}
 	}
@@ -112,8 +119,10 @@ func TestETagAndCompression(t *testing.T) {
 
 func TestAcceptsGzip(t *testing.T) {
 	for header, want := range map[string]bool{
-		"": false, "gzip": true, "GZIP": true, "br, gzip": true, "gzip;q=0": false, "gzip; q=0.0": false, "gzip;q=0.001": true, "*": true, "*;q=0": false,
-		"gzip;q=0, *": false, "*, gzip;q=0": false, "identity": false, "gzip;q=x": false, "x-gzip": false, "br;q=1.0, gzip ; q=0.5": true,
+		"": false, "gzip": true, "GZIP": true, "br, gzip": true, "gzip;q=0": false, "gzip; q=0.0": false,
+		"gzip;q=0.001": true, "*": true, "*;q=0": false,
+		"gzip;q=0, *": false, "*, gzip;q=0": false, "identity": false, "gzip;q=x": false, "x-gzip": false,
+		"br;q=1.0, gzip ; q=0.5": true,
 	} {
 		if got := acceptsGzip(http.Header{"Accept-Encoding": {header}}); got != want {
 			t.Errorf("%q: %t, want %t", header, got, want)
@@ -124,18 +133,25 @@ func TestAcceptsGzip(t *testing.T) {
 func TestSelection(t *testing.T) {
 	source := newNetwork(0).source()
 	plazas := []board.Plaza{
-		{ID: 1, Name: "Élan 10", Road: "A 1", State: traffic.Free, FlowPerHour: 10, VC: new(0.1), Z: new(-5.0)},
-		{ID: 2, Name: "elan 9", Road: "A 2", State: traffic.Saturated, FlowPerHour: 30, VC: new(1.1), Z: new(1.0)},
+		{ID: 1, Name: "Élan 10", Road: "A 1", State: traffic.Free, FlowPerHour: 10, VC: new(0.1),
+			Z: new(-5.0)},
+		{ID: 2, Name: "elan 9", Road: "A 2", State: traffic.Saturated, FlowPerHour: 30, VC: new(1.1),
+			Z: new(1.0)},
 		{ID: 3, Road: "A 1", State: traffic.NoData, FlowPerHour: 20},
-		{ID: 4, Name: "Zoo", State: traffic.BelowUsual, FlowPerHour: 20, VC: new(0.5), Verification: board.PlazaVerification{Status: board.Mismatch}, LastEvent: &epoch},
-		{ID: 5, Name: "Ähre", Road: "B 1", State: traffic.Busy, FlowPerHour: 20, VC: new(0.8), Z: new(3.0), Verification: board.PlazaVerification{Status: board.InFlight}},
+		{ID: 4, Name: "Zoo", State: traffic.BelowUsual, FlowPerHour: 20, VC: new(0.5),
+			Verification: board.PlazaVerification{Status: board.Mismatch}, LastEvent: &epoch},
+		{ID: 5, Name: "Ähre", Road: "B 1", State: traffic.Busy, FlowPerHour: 20, VC: new(0.8),
+			Z: new(3.0), Verification: board.PlazaVerification{Status: board.InFlight}},
 	}
 	for i := range plazas {
 		if plazas[i].Verification.Status == "" {
 			plazas[i].Verification.Status = board.Exact
 		}
 	}
-	source.next = func() (*board.Board, error) { return &board.Board{At: epoch, Plazas: slices.Clone(plazas)}, nil }
+	source.next = func() (*board.Board,
+		error) {
+		return &board.Board{At: epoch, Plazas: slices.Clone(plazas)}, nil
+	}
 	r := start(t, source, nil)
 	for query, want := range map[string]string{
 		"":                                "1 2 3 4 5",
@@ -195,32 +211,33 @@ func TestParameterErrors(t *testing.T) {
 	letters := letterCursor(&board.DeadLetter{})
 	for target, names := range map[string][]string{
 		"/api/v1/plazas?sort=colour": {"sort"},
-		"/api/v1/plazas?sort=colour&order=up&state=x&q=" + strings.Repeat("x", 101): {"q", "state", "sort", "order"},
-		"/api/v1/plazas?verification=perfect":                                       {"verification"},
-		"/api/v1/plazas?state=free&state=busy":                                      {"state"},
-		"/api/v1/plazas?color=red&limit=3":                                          {"color", "limit"},
-		"/api/v1/plazas?q=%ff":                                                      {"q"},
-		"/api/v1/plazas?q=%zz":                                                      {""},
-		"/api/v1/plazas?a;b":                                                        {""},
-		"/api/v1/plazas.csv?order=":                                                 nil,
-		"/api/v1/plazas/x":                                                          {"id"},
-		"/api/v1/plazas/+5":                                                         {"id"},
-		"/api/v1/plazas/007":                                                        {"id"},
-		"/api/v1/plazas/-0":                                                         {"id"},
-		"/api/v1/plazas/32768":                                                      {"id"},
-		"/api/v1/plazas/4000?x=1":                                                   {"x"},
-		"/api/v1/plazas/4000/windows?kind=7x":                                       {"kind"},
-		"/api/v1/plazas/4000/windows?kind=15m,1h":                                   {"kind"},
-		"/api/v1/plazas/4000/windows?kind=60m":                                      {"kind"},
-		"/api/v1/plazas/4000/windows?limit=501":                                     {"limit"},
-		"/api/v1/plazas/4000/windows?limit=-1&before=!":                             {"limit", "before"},
-		"/api/v1/plazas/4000/windows?before=" + otherPlaza:                          {"before"},
-		"/api/v1/plazas/4000/windows?before=" + otherKind:                           {"before"},
-		"/api/v1/plazas/4000/windows?before=" + letters:                             {"before"},
-		"/api/v1/dead-letters?after=" + otherPlaza:                                  {"after"},
-		"/api/v1/dead-letters?after=" + strings.Repeat("A", 999):                    {"after"},
-		"/api/v1/dead-letters?limit=1e3":                                            {"limit"},
-		"/api/v1/events?token=secret-secret-secret":                                 {"token"},
+		"/api/v1/plazas?sort=colour&order=up&state=x&q=" + strings.Repeat("x", 101): {"q", "state",
+			"sort", "order"},
+		"/api/v1/plazas?verification=perfect":                    {"verification"},
+		"/api/v1/plazas?state=free&state=busy":                   {"state"},
+		"/api/v1/plazas?color=red&limit=3":                       {"color", "limit"},
+		"/api/v1/plazas?q=%ff":                                   {"q"},
+		"/api/v1/plazas?q=%zz":                                   {""},
+		"/api/v1/plazas?a;b":                                     {""},
+		"/api/v1/plazas.csv?order=":                              nil,
+		"/api/v1/plazas/x":                                       {"id"},
+		"/api/v1/plazas/+5":                                      {"id"},
+		"/api/v1/plazas/007":                                     {"id"},
+		"/api/v1/plazas/-0":                                      {"id"},
+		"/api/v1/plazas/32768":                                   {"id"},
+		"/api/v1/plazas/4000?x=1":                                {"x"},
+		"/api/v1/plazas/4000/windows?kind=7x":                    {"kind"},
+		"/api/v1/plazas/4000/windows?kind=15m,1h":                {"kind"},
+		"/api/v1/plazas/4000/windows?kind=60m":                   {"kind"},
+		"/api/v1/plazas/4000/windows?limit=501":                  {"limit"},
+		"/api/v1/plazas/4000/windows?limit=-1&before=!":          {"limit", "before"},
+		"/api/v1/plazas/4000/windows?before=" + otherPlaza:       {"before"},
+		"/api/v1/plazas/4000/windows?before=" + otherKind:        {"before"},
+		"/api/v1/plazas/4000/windows?before=" + letters:          {"before"},
+		"/api/v1/dead-letters?after=" + otherPlaza:               {"after"},
+		"/api/v1/dead-letters?after=" + strings.Repeat("A", 999): {"after"},
+		"/api/v1/dead-letters?limit=1e3":                         {"limit"},
+		"/api/v1/events?token=secret-secret-secret":              {"token"},
 		"/healthz?x": {"x"},
 	} {
 		a := r.Get(target)
@@ -239,14 +256,17 @@ func TestParameterErrors(t *testing.T) {
 		for _, e := range p.Errors {
 			got = append(got, e.Parameter)
 		}
-		if a.Status != 400 || p.Status != 400 || a.Header.Get("Content-Type") != "application/problem+json" || !slices.Equal(got, names) {
+		if a.Status != 400 || p.Status != 400 ||
+			a.Header.Get("Content-Type") != "application/problem+json" || !slices.Equal(got, names) {
 			t.Errorf("%s: status %d, problem %+v, want errors of %q", target, a.Status, p, names)
 		}
 		if strings.Contains(string(a.Body), "secret-") {
 			t.Errorf("%s: the answer repeats a value: %s", target, a.Body)
 		}
 	}
-	for _, target := range []string{"/api/v1/nothing", "/api/v2/plazas", "/nothing", "/static/../openapi.json", "/static/", "/static/none.js", "/plazas/4856/windows", "/api/v1/plazas/4001", "/metrics"} {
+	for _, target := range []string{"/api/v1/nothing", "/api/v2/plazas", "/nothing",
+		"/static/../openapi.json", "/static/", "/static/none.js", "/plazas/4856/windows",
+		"/api/v1/plazas/4001", "/metrics"} {
 		a := r.Get(target)
 		if target == "/static/../openapi.json" && a.Status/100 == 3 {
 			continue // the mux names the clean path
@@ -295,16 +315,20 @@ func TestPages(t *testing.T) {
 		"/api/v1/plazas/4000/windows?limit=8&kind=1m":   {1, 0},
 	} {
 		pages, all := walk(target, "before", "windows")
-		if distinct := len(slices.Compact(slices.Sorted(slices.Values(all)))); pages != want[0] || len(all) != want[1] || distinct != want[1] {
-			t.Errorf("%s: %d windows, %d distinct, on %d pages, want %v", target, len(all), distinct, pages, want)
+		if distinct := len(slices.Compact(slices.Sorted(slices.Values(all)))); pages != want[0] ||
+			len(all) != want[1] || distinct != want[1] {
+			t.Errorf("%s: %d windows, %d distinct, on %d pages, want %v", target, len(all), distinct, pages,
+				want)
 		}
 	}
-	if pages, all := walk("/api/v1/dead-letters?limit=10", "after", "dead_letters"); pages != 3 || len(all) != 25 {
+	if pages, all := walk("/api/v1/dead-letters?limit=10", "after", "dead_letters"); pages != 3 ||
+		len(all) != 25 {
 		t.Errorf("%d dead letters on %d pages", len(all), pages)
 	}
 	source.set(func(f *fakeSource) { f.letters = nil })
 	r.clock.advance(2 * time.Second)
-	if a := r.Get("/api/v1/dead-letters"); string(a.Body) != `{"dead_letters":[],"total":0,"next":null}` {
+	if a := r.Get("/api/v1/dead-letters"); string(
+		a.Body) != `{"dead_letters":[],"total":0,"next":null}` {
 		t.Errorf("no dead letters: %s", a.Body)
 	}
 	first := string(r.Get("/api/v1/plazas/4000/windows?limit=1").Body)
@@ -316,19 +340,23 @@ func TestPages(t *testing.T) {
 }
 
 func TestDeadLetterPayloads(t *testing.T) {
-	cut := strings.Repeat("ä", maxPayload) // a character of two bytes lies across no cut, so begin with one byte
+	// a character of two bytes lies across no cut, so begin with one byte
+	cut := strings.Repeat("ä", maxPayload)
 	for _, test := range []struct {
 		letter                 board.DeadLetter
 		payload, base64, state string
 		truncated              bool
 	}{
-		{board.DeadLetter{Payload: []byte("a,b"), PayloadBytes: 3, SQLState: "22001"}, `"a,b"`, "null", `"22001"`, false},
+		{board.DeadLetter{Payload: []byte("a,b"), PayloadBytes: 3, SQLState: "22001"}, `"a,b"`, "null",
+			`"22001"`, false},
 		{board.DeadLetter{}, "null", "null", "null", false},
 		{board.DeadLetter{Payload: []byte{}}, `""`, "null", "null", false},
 		{board.DeadLetter{Payload: []byte{0xff, 0}, PayloadBytes: 2}, "null", `"/wA="`, "null", false},
 		{board.DeadLetter{Payload: []byte("abc"), PayloadBytes: 9000}, `"abc"`, "null", "null", true},
-		{board.DeadLetter{Payload: []byte("x" + cut), PayloadBytes: int64(1 + len(cut))}, `"x` + cut[:maxPayload-2] + `"`, "null", "null", true},
-		{board.DeadLetter{Payload: []byte("<script>\u202e\x1b[31m")}, `"\u003cscript\u003e\u202e\u001b[31m"`, "null", "null", false},
+		{board.DeadLetter{Payload: []byte("x" + cut), PayloadBytes: int64(1 + len(cut))},
+			`"x` + cut[:maxPayload-2] + `"`, "null", "null", true},
+		{board.DeadLetter{Payload: []byte("<script>\u202e\x1b[31m")},
+			`"\u003cscript\u003e\u202e\u001b[31m"`, "null", "null", false},
 	} {
 		p, err := jsonRepresentation(letterOf(&test.letter))
 		if err != nil {
@@ -338,7 +366,9 @@ func TestDeadLetterPayloads(t *testing.T) {
 		if err := json.Unmarshal(p.body, &got); err != nil {
 			t.Fatal(err)
 		}
-		if string(got["payload"]) != test.payload || string(got["payload_base64"]) != test.base64 || string(got["sql_state"]) != test.state || string(got["payload_truncated"]) != fmt.Sprint(test.truncated) {
+		if string(got["payload"]) != test.payload || string(got["payload_base64"]) != test.base64 ||
+			string(got["sql_state"]) != test.state ||
+			string(got["payload_truncated"]) != fmt.Sprint(test.truncated) {
 			t.Errorf("%.40q: got %.300s", test.letter.Payload, p.body)
 		}
 	}
@@ -347,20 +377,26 @@ func TestDeadLetterPayloads(t *testing.T) {
 // TestHostileText sends text that is markup, control characters and changes of direction through
 // all that shows text.
 func TestHostileText(t *testing.T) {
-	hostile := "<script>alert(1)</script>\x1b[31m\x00\u0085\u200b\u202egnp.\u2066\U000e0041&\u2028\xff\"'`"
+	hostile := "<script>alert(1)</script>\x1b[31m\x00\u0085\u200b\u202egnp.\u2066\U000e0041" +
+		"&\u2028\xff\"'`"
 	want := strings.ToValidUTF8(hostile, "\uFFFD")
 	source := newNetwork(1).source()
 	source.next = func() (*board.Board, error) {
-		return &board.Board{At: epoch, Plazas: []board.Plaza{{ID: 1, Name: hostile, Road: "=cmd|' /C calc'!A0", Why: hostile}}, Verification: board.Verification{Problems: []string{hostile}}}, nil
+		return &board.Board{At: epoch,
+			Plazas:       []board.Plaza{{ID: 1, Name: hostile, Road: "=cmd|' /C calc'!A0", Why: hostile}},
+			Verification: board.Verification{Problems: []string{hostile}}}, nil
 	}
-	source.plazas[1] = &board.Detail{Plaza: board.Plaza{ID: 1, Name: hostile}, History: board.History{Changes: []board.Change{{Why: hostile}}}, Quarters: []board.Quarter{{ByType: map[string]int64{hostile: 1, "__proto__": 2}}}}
+	source.plazas[1] = &board.Detail{Plaza: board.Plaza{ID: 1, Name: hostile},
+		History:  board.History{Changes: []board.Change{{Why: hostile}}},
+		Quarters: []board.Quarter{{ByType: map[string]int64{hostile: 1, "__proto__": 2}}}}
 	source.letters = []board.DeadLetter{{Reason: hostile, Payload: []byte(want), Key: []byte(hostile)}}
 	r := start(t, source, nil)
 	r.awaitBoard()
 	check := func(what string, body []byte) {
 		t.Helper()
 		for i, c := range string(body) {
-			if c < ' ' || c == '<' || c == '>' || c == '&' || unicode.In(c, unicode.Cc, unicode.Cf) || c == '\u2028' {
+			if c < ' ' || c == '<' || c == '>' || c == '&' || unicode.In(c, unicode.Cc, unicode.Cf) ||
+				c == '\u2028' {
 				t.Errorf("%s: %U at %d is not escaped", what, c, i)
 			}
 		}
@@ -368,16 +404,22 @@ func TestHostileText(t *testing.T) {
 			t.Errorf("%s: the text is not what it was: %s", what, body)
 		}
 	}
-	for _, target := range []string{"/api/v1/plazas", "/api/v1/plazas/1", "/api/v1/dead-letters", "/api/v1/verification"} {
+	for _, target := range []string{"/api/v1/plazas", "/api/v1/plazas/1", "/api/v1/dead-letters",
+		"/api/v1/verification"} {
 		a := r.Want(200, r.Get(target))
 		check(target, a.Body)
-		if a.Header.Get("Content-Type") != "application/json" || a.Header.Get("X-Content-Type-Options") != "nosniff" {
+		if a.Header.Get("Content-Type") != "application/json" ||
+			a.Header.Get("X-Content-Type-Options") != "nosniff" {
 			t.Errorf("%s: headers %v", target, a.Header)
 		}
 	}
 	check("event", r.stream().next("board").data)
 	csv := string(r.Get("/api/v1/plazas.csv").Body)
-	if !strings.Contains(csv, ",'=cmd|' /C calc'!A0,") || strings.ContainsFunc(strings.ReplaceAll(csv, "\r\n", ""), func(c rune) bool { return c < ' ' || unicode.In(c, unicode.Cc, unicode.Cf) }) {
+	if !strings.Contains(csv, ",'=cmd|' /C calc'!A0,") ||
+		strings.ContainsFunc(strings.ReplaceAll(csv, "\r\n", ""), func(c rune) bool {
+			return c < ' ' ||
+				unicode.In(c, unicode.Cc, unicode.Cf)
+		}) {
 		t.Errorf("CSV %q", csv)
 	}
 	a := r.Get("/api/v1/plazas?%3Cscript%3E%E2%80%AE=1")
@@ -442,10 +484,13 @@ func TestSourceFailsAndTellsNothing(t *testing.T) {
 	source := newNetwork(1).source()
 	r := start(t, source, nil)
 	r.awaitBoard()
-	source.set(func(f *fakeSource) { f.err = errors.New("Error 1045: Access denied for 'toll'@'db.internal'") })
+	source.set(func(f *fakeSource) {
+		f.err = errors.New("Error 1045: Access denied for 'toll'@'db.internal'")
+	})
 	for _, target := range []string{"/api/v1/plazas/4000", "/api/v1/dead-letters"} {
 		a := r.Get(target)
-		if a.Status != 503 || a.Header.Get("Retry-After") == "" || strings.Contains(string(a.Body), "1045") {
+		if a.Status != 503 || a.Header.Get("Retry-After") == "" ||
+			strings.Contains(string(a.Body), "1045") {
 			t.Errorf("%s: status %d: %s", target, a.Status, a.Body)
 		}
 	}

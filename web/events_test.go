@@ -340,7 +340,8 @@ func TestStreamBeforeTheFirstBoard(t *testing.T) {
 	r := start(t, source, nil)
 	r.await("a failure", func(m *moment) bool { return !m.staleSince.IsZero() })
 	e := r.stream()
-	if m := e.next("status"); string(m.data) != `{"stale":true,"stale_since":"2026-03-02T06:15:00Z","at":null,"age_seconds":null}` {
+	if m := e.next("status"); string(
+		m.data) != `{"stale":true,"stale_since":"2026-03-02T06:15:00Z","at":null,"age_seconds":null}` {
 		t.Errorf("status %s", m.data)
 	}
 	r.Want(503, r.Get("/api/v1/plazas"))
@@ -374,7 +375,8 @@ func TestStreamBytes(t *testing.T) {
 					e.next("board")
 				}
 				perSecond := (e.bytes.Load() - first) / seconds
-				t.Logf("1,000 plazas that all change: the first board is %d bytes, each second's changes %d", first, perSecond)
+				t.Logf("1,000 plazas that all change: the first board is %d bytes, each second's changes %d",
+					first, perSecond)
 				if perSecond > 100_000 {
 					t.Errorf("%d bytes a second, want 100,000 at most", perSecond)
 				}

@@ -59,7 +59,8 @@ func readDocument(t *testing.T) *document {
 	closeObjects(schemas)
 	// A plaza's page adds to a row, and a change has some of its members.
 	items := func(schema string) map[string]any {
-		return schemas[schema].(map[string]any)["properties"].(map[string]any)["plazas"].(map[string]any)["items"].(map[string]any)
+		properties := schemas[schema].(map[string]any)["properties"].(map[string]any)
+		return properties["plazas"].(map[string]any)["items"].(map[string]any)
 	}
 	delete(schemas["Plaza"].(map[string]any), "unevaluatedProperties")
 	items("Board")["unevaluatedProperties"] = false
@@ -90,8 +91,8 @@ func (d *document) validate(t *testing.T, what, ref string, body []byte) {
 // response returns what the document says of a status of a path, its own or the default.
 func (d *document) response(t *testing.T, path string, status int) map[string]any {
 	t.Helper()
-	responses :=
-		d.root["paths"].(map[string]any)[path].(map[string]any)["get"].(map[string]any)["responses"].(map[string]any)
+	paths := d.root["paths"].(map[string]any)
+	responses := paths[path].(map[string]any)["get"].(map[string]any)["responses"].(map[string]any)
 	r, ok := responses[fmt.Sprint(status)].(map[string]any)
 	if !ok {
 		r = responses["default"].(map[string]any)

@@ -17,7 +17,8 @@ func TestHeadersOfEveryAnswer(t *testing.T) {
 		"/healthz", "/api/v1/plazas/x"} {
 		a := r.Get(target)
 		for name, want := range map[string]string{
-			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; " +
+			"Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; " +
+				"img-src 'self' data:; connect-src 'self'; " +
 				"base-uri 'none'; frame-ancestors 'none'; form-action 'none'",
 			"X-Content-Type-Options":       "nosniff",
 			"X-Frame-Options":              "DENY",

@@ -65,7 +65,8 @@ func disturb(random *rand.Rand, n *network, b *board.Board) {
 	switch random.IntN(10) {
 	case 0:
 		n.board.Plazas = append(n.board.Plazas,
-			board.Plaza{ID: random.IntN(6000), Name: "new", Verification: board.PlazaVerification{Status: board.Exact}})
+			board.Plaza{ID: random.IntN(6000), Name: "new",
+				Verification: board.PlazaVerification{Status: board.Exact}})
 		seen := map[int]bool{}
 		n.board.Plazas = slices.DeleteFunc(n.board.Plazas, func(p board.Plaza) bool {
 			had := seen[p.ID]

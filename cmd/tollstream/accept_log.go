@@ -13,13 +13,14 @@ func acceptLogCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "accept-log",
 		Usage: "continues in a log that was replaced",
-		Description: `Where a partition of the topic lost its end, or an older copy of it was restored, other records are at offsets that
-			were stored. process refuses such a log. accept-log reports what continuing leaves out: rows that
-			have no record any longer, and records below the partition's cursor that are never stored. With --yes the partition
-			continues at its cursor, in the log as it is. verify keeps reporting what was accepted.
+		Description: `Where a partition of the topic lost its end, or an older copy of it was restored,
+			other records are at offsets that were stored. process refuses such a log. accept-log reports
+			what continuing leaves out: rows that have no record any longer, and records below the
+			partition's cursor that are never stored. With --yes the partition continues at its cursor, in
+			the log as it is. verify keeps reporting what was accepted.
 
-			The alternative is a replay of the topic: tollstream reset. It stores what the log holds now, and loses the rows whose
-			records no longer exist.`,
+			The alternative is a replay of the topic: tollstream reset. It stores what the log holds now,
+			and loses the rows whose records no longer exist.`,
 		UsageText: `tollstream accept-log
 			tollstream accept-log --yes`,
 		Flags: append([]cli.Flag{

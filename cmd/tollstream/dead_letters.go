@@ -20,8 +20,8 @@ func deadLettersCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "dead-letters",
 		Usage: "shows what was rejected and why, and sends it again repaired",
-		Description: `A record that can't be a row is kept with the reason, its partition and offset, and its bytes. Without a
-			subcommand this lists them.`,
+		Description: `A record that can't be a row is kept with the reason, its partition and offset,
+			and its bytes. Without a subcommand this lists them.`,
 		UsageText: `tollstream dead-letters
 			tollstream dead-letters --partition 0 --limit 100
 			tollstream dead-letters show 0:1234

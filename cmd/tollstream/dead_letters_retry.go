@@ -21,12 +21,15 @@ func retryCommand() *cli.Command {
 		Name:      "retry",
 		Usage:     "sends one again, repaired, or all that can be read now",
 		ArgsUsage: "PARTITION:OFFSET | --all",
-		Description: `The event goes to the topic once more with the origin of the record that it repairs; the database admits it once, however
-			often it is sent. What still is no event is refused here, with the reason.
+		Description: `The event goes to the topic once more with the origin of the record that it
+			repairs; the database admits it once, however often it is sent. What still is no event is
+			refused here, with the reason.
 
-			--all sends those again that can be read as they are, for example with another --format. What the database
-			refused is not among them, unless --refused is given, after the table was corrected.`,
-		UsageText: `tollstream dead-letters retry 0:1234 --payload 'Thu Feb 10 10:23:02 2022,3728373,car,4856'
+			--all sends those again that can be read as they are, for example with another --format. What
+			the database refused is not among them, unless --refused is given, after the table was
+			corrected.`,
+		UsageText: "tollstream dead-letters retry 0:1234 --payload " +
+			"'Thu Feb 10 10:23:02 2022,3728373,car,4856'" + `
 			tollstream dead-letters retry 0:1234 --payload-file repaired
 			tollstream dead-letters retry --all --format protobuf
 			tollstream dead-letters retry --all --refused`,

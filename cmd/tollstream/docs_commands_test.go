@@ -26,7 +26,8 @@ const repository = "../../"
 // notRun says why no test runs a documented command, by what it begins with. tollstream's own ones
 // must be understood all the same.
 var notRun = map[string]string{
-	"tollstream up":                 "the servers of this test are what it starts, on free ports; see up.txtar",
+	"tollstream up": "the servers of this test are what it starts, on free ports; " +
+		"see up.txtar",
 	"tollstream process --brokers":  "it needs servers with TLS and users; internal/e2e has them",
 	"tollstream process --mysql '":  "the same",
 	"export ":                       "a secret of the reader's",
@@ -94,7 +95,8 @@ func TestDocumentedNames(t *testing.T) {
 				understood(t, m[1])
 			}
 		}
-		for _, m := range regexp.MustCompile("`((?:[a-z_]+/)+[a-z_]+\\.(?:go|json|sql))`").FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(
+			"`((?:[a-z_]+/)+[a-z_]+\\.(?:go|json|sql))`").FindAllStringSubmatch(text, -1) {
 			if _, err := os.Stat(repository + m[1]); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -108,13 +110,17 @@ func TestDocumentedNames(t *testing.T) {
 }
 
 func TestDocumentedCommandsOf(t *testing.T) {
-	got := documentedCommands("a\n```sh\nx --a 'b # c' \\\n    --d   # why\n\n# only a comment\ny\n```\n" +
-		"```console\n$ z\nout 1\n…\n$ w &\n```\n```sh kafka\nk\n```\n```\nnone\n```\n```sql\nnone\n```\n")
-	want := []documented{{line: "x --a 'b # c'  --d"}, {line: "y"}, {"z", []string{"out 1", "…"}}, {line: "w"}, {line: "k"}}
+	got := documentedCommands(
+		"a\n```sh\nx --a 'b # c' \\\n    --d   # why\n\n# only a comment\ny\n```\n" +
+			"```console\n$ z\nout 1\n…\n$ w &\n```\n```sh kafka\nk\n```\n```\nnone\n```\n```sql\n" +
+			"none\n```\n")
+	want := []documented{{line: "x --a 'b # c'  --d"}, {line: "y"}, {"z", []string{"out 1", "…"}},
+		{line: "w"}, {line: "k"}}
 	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if err := shows("2 rows in 0.3 s\nmore\nexact: 1,234 = 5\n", []string{"1 rows in 12.5 s", "…", "exact: 1 = 22"}); err != nil {
+	if err := shows("2 rows in 0.3 s\nmore\nexact: 1,234 = 5\n",
+		[]string{"1 rows in 12.5 s", "…", "exact: 1 = 22"}); err != nil {
 		t.Error(err)
 	}
 	if shows("exact: 1\n", []string{"mismatch: 1"}) == nil {
@@ -211,7 +217,8 @@ func sandboxEnv(t *testing.T) []string {
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	up := s.Report()
-	return append(os.Environ(), "TOLLSTREAM_BROKERS="+up.Brokers, "TOLLSTREAM_MYSQL="+up.MySQL, "XDG_STATE_HOME="+t.TempDir())
+	return append(os.Environ(), "TOLLSTREAM_BROKERS="+up.Brokers, "TOLLSTREAM_MYSQL="+up.MySQL,
+		"XDG_STATE_HOME="+t.TempDir())
 }
 
 var port = regexp.MustCompile(`127\.0\.0\.1:\d+`)
@@ -232,7 +239,8 @@ func runDocumented(t *testing.T, c documented, dir string, env []string) {
 	}
 	if isEndless(shellWords(c.line)) {
 		// What prints nothing has been at work for long by then.
-		for deadline := time.Now().Add(3 * time.Second); out.String() == "" && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(3 * time.Second); out.String() == "" &&
+			time.Now().Before(deadline); {
 			time.Sleep(50 * time.Millisecond)
 		}
 		_ = cmd.Process.Signal(syscall.SIGINT)

@@ -23,12 +23,14 @@ func emitCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "emit",
 		Usage: "sends simulated events, or those of a file",
-		Description: `Sends events of vehicles that pass toll plazas to the topic, keyed by plaza, until it is interrupted or
-			--count is reached. What is acknowledged is in the topic exactly once; while Kafka is unavailable emit waits.
+		Description: `Sends events of vehicles that pass toll plazas to the topic, keyed by plaza, until
+			it is interrupted or --count is reached. What is acknowledged is in the topic exactly once;
+			while Kafka is unavailable emit waits.
 
-			With --from it sends the lines of a CSV or NDJSON file, plain or gzipped, and keeps their times. CSV fields may be
-			quoted as in RFC 4180. Lines that are no events are reported and left out, which makes the exit status 1, or 0
-			with --skip-bad; --raw sends them too, as they are. Lines of more than 4 MiB are always left out.
+			With --from it sends the lines of a CSV or NDJSON file, plain or gzipped, and keeps their
+			times. CSV fields may be quoted as in RFC 4180. Lines that are no events are reported and left
+			out, which makes the exit status 1, or 0 with --skip-bad; --raw sends them too, as they are.
+			Lines of more than 4 MiB are always left out.
 			` + profileDescription,
 		UsageText: `tollstream emit
 			tollstream emit --count 100000 --rate 0
@@ -37,7 +39,8 @@ func emitCommand() *cli.Command {
 			tollstream emit --from tolldata.csv.gz
 			tollstream emit --profile day
 			tollstream emit --profile day --speed 60x --days 1 --start 2026-03-02
-			tollstream emit --profile day --speed 60x --incident 4007,+7h30m,20m,blockage --labels labels.ndjson`,
+			tollstream emit --profile day --speed 60x --incident 4007,+7h30m,20m,blockage` +
+			` --labels labels.ndjson`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.Int64Flag{Name: "count", Usage: "stop after `N` events"},
 			&cli.Float64Flag{Name: "rate", EnvVars: command.Env("rate"), Value: defaultRate,

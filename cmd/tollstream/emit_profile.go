@@ -14,11 +14,13 @@ import (
 
 const profileDescription = `
 
-	With --profile day vehicles come as they did in measured days: few at night, most at eight in the morning, at weekends
-	in the afternoon, at each plaza by its own clock. How many pass there in a day, and how many of them are trucks, is in
-	the plazas file, so there is no --rate. Event time begins at --start and goes --speed times as fast as the clock. Without
-	--start it is the clock's own time, and emit catches up on what passed while Kafka was unavailable; but at another
-	--speed than 1x it begins at today's midnight. It ends after --days, or --count, or when it is interrupted.`
+	With --profile day vehicles come as they did in measured days: few at night, most at eight in the
+	morning, at weekends in the afternoon, at each plaza by its own clock. How many pass there in a
+	day, and how many of them are trucks, is in the plazas file, so there is no --rate. Event time
+	begins at --start and goes --speed times as fast as the clock. Without --start it is the clock's
+	own time, and emit catches up on what passed while Kafka was unavailable; but at another --speed
+	than 1x it begins at today's midnight. It ends after --days, or --count, or when it is
+	interrupted.`
 
 // profileFlags are the flags that only --profile knows.
 func profileFlags() []cli.Flag {

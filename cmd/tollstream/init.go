@@ -11,12 +11,13 @@ func initCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "init",
 		Usage: "creates database, tables and topics on servers that exist",
-		Description: `Creates what is missing and brings the tables of an older version up to date. It changes nothing that is
-			right, refuses what is wrong, and can be run any number of times. Rows that livetolldata holds before the first run
-			stay, are counted once, and are part of every verification.
+		Description: `Creates what is missing and brings the tables of an older version up to date. It
+			changes nothing that is right, refuses what is wrong, and can be run any number of times. Rows
+			that livetolldata holds before the first run stay, are counted once, and are part of every
+			verification.
 
-			The database serves one group, topic and timezone from then on. If the user may not create databases, the message
-			names the statements that an administrator has to run.`,
+			The database serves one group, topic and timezone from then on. If the user may not create
+			databases, the message names the statements that an administrator has to run.`,
 		UsageText: `tollstream init
 			tollstream init --partitions 16 --replication 3
 			TOLLSTREAM_MYSQL=… tollstream init --brokers kafka1:9092,kafka2:9092 --timezone Europe/Berlin`,

@@ -164,7 +164,8 @@ func TestCheckExpr(t *testing.T) {
 		`sum without (color) (a_total)`:                                    "nothing in it has a label color",
 		`up{kind="x"}`:                                                     "up has no label kind",
 		`{job="x"}`:                                                        `no metric is named ""`,
-		`sum(rate(a_total[5m])) > 1 and sum by (plaza) (increase(b_seconds_bucket[5m])) > 0`: "nothing in it has a label plaza",
+		`sum(rate(a_total[5m])) > 1 and sum by (plaza) (increase(b_seconds_bucket[5m])) > 0`: "" +
+			"nothing in it has a label plaza",
 	} {
 		used := map[string]bool{}
 		got := strings.Join(checkExpr(s, expr, used), "; ")
@@ -246,7 +247,8 @@ func checkTable(t *testing.T, s *scrape) {
 		return
 	}
 	t.Errorf(
-		"docs/observability.md is not what is served; run: go test ./cmd/tollstream -run TestProcessMetrics -update\nis\n%s\nwant\n%s", found[2], b.String())
+		"docs/observability.md is not what is served; run: go test ./cmd/tollstream -run "+
+			"TestProcessMetrics -update\nis\n%s\nwant\n%s", found[2], b.String())
 }
 
 // checkDashboard looks at each query of the dashboard, wherever it stands.

@@ -179,17 +179,22 @@ func TestProcessMetrics(t *testing.T) {
 	if code, stderr := p.command(t.Context(), lines.String(), &out, "emit", "--from", "-"); code != 0 {
 		t.Fatal(stderr)
 	}
-	const rubbish = "rubbish\nMon Mar  2 07:00:00 2026,x,car,1\nMon Mar  2 07:00:00 2026,1,a much too long type of vehicle,1\n"
-	if code, stderr := p.command(t.Context(), rubbish, &out, "emit", "--from", "-", "--raw"); code != 0 {
+	const rubbish = "rubbish\nMon Mar  2 07:00:00 2026,x,car,1\nMon Mar  2 07:00:00 2026,1,a much " +
+		"too long type of vehicle,1\n"
+	if code, stderr := p.command(t.Context(), rubbish, &out, "emit", "--from", "-",
+		"--raw"); code != 0 {
 		t.Fatal(stderr)
 	}
 	watermark := float64(start.Add(34*time.Minute + 50*time.Second).Unix())
 	var families map[string]*dto.MetricFamily
 	eventually(t, "end of the work", func() bool {
 		families = s.families()
-		return metricValue(families, "tollstream_rows_stored_total") == rows && metricValue(families, "tollstream_records_rejected_total") == 3 &&
-			metricValue(families, "tollstream_unpublished_events") == 0 && metricValue(families, "tollstream_results_published_total", "kind=window") > 40 &&
-			metricValue(families, "tollstream_partition_lag_records") == 0 && metricValue(families, "tollstream_unmerged_deltas") == 0 &&
+		return metricValue(families, "tollstream_rows_stored_total") == rows &&
+			metricValue(families, "tollstream_records_rejected_total") == 3 &&
+			metricValue(families, "tollstream_unpublished_events") == 0 &&
+			metricValue(families, "tollstream_results_published_total", "kind=window") > 40 &&
+			metricValue(families, "tollstream_partition_lag_records") == 0 &&
+			metricValue(families, "tollstream_unmerged_deltas") == 0 &&
 			metricValue(families, "tollstream_watermark_timestamp_seconds") == watermark
 	})
 	for _, c := range []struct {
@@ -218,12 +223,14 @@ func TestProcessMetrics(t *testing.T) {
 			t.Errorf("%s %v is %v, want %v", c.name, c.labels, got, c.want)
 		}
 	}
-	for _, h := range []string{"batch_rows", "commit_duration_seconds", "publish_duration_seconds", "merge_latency_seconds", "results_duration_seconds"} {
+	for _, h := range []string{"batch_rows", "commit_duration_seconds", "publish_duration_seconds",
+		"merge_latency_seconds", "results_duration_seconds"} {
 		if metricValue(families, "tollstream_"+h) == 0 {
 			t.Errorf("tollstream_%s is empty", h)
 		}
 	}
-	if sum := families["tollstream_batch_rows"].GetMetric()[0].GetHistogram().GetSampleSum(); sum != rows {
+	if sum := families["tollstream_batch_rows"].GetMetric()[0].GetHistogram().GetSampleSum(); sum !=
+		rows {
 		t.Errorf("tollstream_batch_rows sums up to %v, want %v", sum, rows)
 	}
 	_, text := s.get("metrics")

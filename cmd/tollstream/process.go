@@ -22,13 +22,18 @@ func processCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "process",
 		Usage: "stores the events as rows, exactly once, and counts them per plaza",
-		Description: "Runs until interrupted; several processes share the work when each has its own --instance. " +
-			"A process that was killed resumes at the offset that the database holds, without losing or doubling an event. " +
+		Description: "Runs until interrupted; several processes share the work when each has its own " +
+			"--instance. " +
+			"A process that was killed resumes at the offset that the database holds, without losing or " +
+			"doubling an event. " +
 			"When Kafka or MySQL is unavailable it logs that once and retries with backoff.",
-		UsageText: "tollstream process\ntollstream process --until-end\ntollstream process --metrics-listen 127.0.0.1:9464\nTOLLSTREAM_MYSQL=… tollstream process --brokers kafka1:9092,kafka2:9092",
+		UsageText: "tollstream process\ntollstream process --until-end\ntollstream process " +
+			"--metrics-listen 127.0.0.1:9464\nTOLLSTREAM_MYSQL=… tollstream process --brokers " +
+			"kafka1:9092,kafka2:9092",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "until-end",
-				Usage: "stop once all that is in the topic now is stored, published and merged; exit status 1 if it is stopped before"},
+				Usage: "stop once all that is in the topic now is stored, published and merged; " +
+					"exit status 1 if it is stopped before"},
 			&cli.StringFlag{Name: "format", EnvVars: command.Env("format"), Value: "auto",
 				Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
 			&cli.StringFlag{Name: "load", EnvVars: command.Env("load"), Value: "auto",
@@ -38,7 +43,8 @@ func processCommand() *cli.Command {
 				Usage: "most `ROWS` that one transaction stores"},
 			&cli.DurationFlag{Name: "latency", EnvVars: command.Env("latency"),
 				Value: topology.DefaultLatency,
-				Usage: "`TIME` that an event may take until it is stored: longer batches cost less with many plazas"},
+				Usage: "`TIME` that an event may take until it is stored: longer batches cost less with " +
+					"many plazas"},
 			&cli.BoolFlag{Name: "skip-gone", EnvVars: command.Env("skip-gone"),
 				Usage: "continue where retention deleted records that were never stored"},
 			&cli.StringFlag{Name: "instance", EnvVars: command.Env("instance"),
@@ -49,12 +55,14 @@ func processCommand() *cli.Command {
 				Usage:       "`FOLDER` of the local copies of the group table"},
 			&cli.DurationFlag{Name: "session-timeout", EnvVars: command.Env("session-timeout"),
 				Value: topology.DefaultSessionTimeout,
-				Usage: "`TIME` without a heartbeat after which other processes take over the partitions of this one"},
+				Usage: "`TIME` without a heartbeat after which other processes take over the partitions of " +
+					"this one"},
 			&cli.BoolFlag{Name: "hot-standby", EnvVars: command.Env("hot-standby"),
 				Usage: "keep a local copy of the whole group table, to take over partitions sooner"},
 			&cli.DurationFlag{Name: "reconcile", EnvVars: command.Env("reconcile"),
 				Value: reconcile.DefaultInterval,
-				Usage: "`TIME` between two checks for plazas whose counts lack published deltas, which are then sent again"},
+				Usage: "`TIME` between two checks for plazas whose counts lack published deltas, " +
+					"which are then sent again"},
 			endpoint.MinRetentionFlag(),
 			&cli.IntFlag{Name: "replication", EnvVars: command.Env("replication"), Value: 1,
 				Usage: "replication `FACTOR` of the group's own topics, where they are created"},

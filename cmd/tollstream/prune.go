@@ -20,13 +20,15 @@ func pruneCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "prune",
 		Usage: "deletes old rows of livetolldata, and keeps verify exact",
-		Description: `Deletes the rows of livetolldata with a timestamp before a time, some at a time, whether or not processes run. Each
-			transaction records the count and checksum of what it deletes, so verify is exact at every moment; a row that someone else
-			deletes is still a mismatch. Counts, windows and the group table stay as they are.
+		Description: `Deletes the rows of livetolldata with a timestamp before a time, some at a time,
+			whether or not processes run. Each transaction records the count and checksum of what it
+			deletes, so verify is exact at every moment; a row that someone else deletes is still a
+			mismatch. Counts, windows and the group table stay as they are.
 
-			The time is on the clock of the database's timezone: a date, a date and a time, or how far back from now, in days or
-			hours. Now is the earliest of event time, the newest record's timestamp, MySQL's clock and this machine's, so one
-			wrong clock deletes nothing. To continue an interrupted prune, run it again. The rows are deleted for good.`,
+			The time is on the clock of the database's timezone: a date, a date and a time, or how far back
+			from now, in days or hours. Now is the earliest of event time, the newest record's timestamp,
+			MySQL's clock and this machine's, so one wrong clock deletes nothing. To continue an
+			interrupted prune, run it again. The rows are deleted for good.`,
 		UsageText: `tollstream prune --before 90d --dry-run
 			tollstream prune --before 2022-02-10 --yes
 			tollstream prune --before "2022-02-10 10:00" --yes`,

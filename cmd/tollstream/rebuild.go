@@ -13,14 +13,16 @@ func rebuildCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rebuild",
 		Usage: "recomputes the group table from the database",
-		Description: `Recomputes the group table from the outbox in toll_batch. Use it after the database was restored from a backup, after a
-			failover that lost its last commits, or when the topic GROUP-table was deleted or damaged. It raises the epoch in one
-			transaction: older states count as empty from then on, and the processes publish every batch again.
+		Description: `Recomputes the group table from the outbox in toll_batch. Use it after the
+			database was restored from a backup, after a failover that lost its last commits, or when the
+			topic GROUP-table was deleted or damaged. It raises the epoch in one transaction: older states
+			count as empty from then on, and the processes publish every batch again.
 
-			If the topic of events was given more partitions, rebuild recreates GROUP-loop and GROUP-table with as many; no process may
-			run then. Otherwise it can run at any time, with or without processes, and any number of times. The rows of livetolldata,
-			the windows and the congestion stay as they are. The processes read again from the topic what a restored database lacks,
-			as far as the topic still holds it.`,
+			If the topic of events was given more partitions, rebuild recreates GROUP-loop and GROUP-table
+			with as many; no process may run then. Otherwise it can run at any time, with or without
+			processes, and any number of times. The rows of livetolldata, the windows and the congestion
+			stay as they are. The processes read again from the topic what a restored database lacks, as
+			far as the topic still holds it.`,
 		UsageText: `tollstream rebuild
 			tollstream rebuild --yes`,
 		Flags: append([]cli.Flag{

@@ -13,16 +13,17 @@ func resetCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "reset",
 		Usage: "empties tables and topics for a replay from the start",
-		Description: `Deletes the rows of livetolldata and all that was derived from the events: the tables of tollstream, the topics
-			GROUP-loop and GROUP-table, the offsets of the group. The topic of events stays, so the next process stores all of it
-			again that the topic still holds.
+		Description: `Deletes the rows of livetolldata and all that was derived from the events: the
+			tables of tollstream, the topics GROUP-loop and GROUP-table, the offsets of the group. The
+			topic of events stays, so the next process stores all of it again that the topic still holds.
 
-			Stop every process of the group first. A reset that was interrupted is completed by running it again. Rows that
-			livetolldata held before tollstream can't be distinguished from the others; if there are any, reset refuses unless --all-rows
-			allows it.
+			Stop every process of the group first. A reset that was interrupted is completed by running it
+			again. Rows that livetolldata held before tollstream can't be distinguished from the others; if
+			there are any, reset refuses unless --all-rows allows it.
 
-			What the topic no longer holds can't be replayed: its retention may have deleted the head, or it was created again.
-			reset counts the rows that would be lost, and refuses unless --lose-rows allows it.`,
+			What the topic no longer holds can't be replayed: its retention may have deleted the head, or
+			it was created again. reset counts the rows that would be lost, and refuses unless --lose-rows
+			allows it.`,
 		UsageText: `tollstream reset
 			tollstream reset --yes
 			tollstream reset --yes --lose-rows

@@ -20,8 +20,8 @@ func sqlCommand() *cli.Command {
 		Name:      "sql",
 		Usage:     "lists the queries of the folder sql, or runs one",
 		ArgsUsage: "[NAME [SETTING=VALUE …]]",
-		Description: `The queries are scripts that also run in the mysql and mariadb clients as they are. Without a name it lists them
-			with their settings.`,
+		Description: `The queries are scripts that also run in the mysql and mariadb clients as they
+			are. Without a name it lists them with their settings.`,
 		UsageText: `tollstream sql
 			tollstream sql top10
 			tollstream sql by_type plaza=4856`,

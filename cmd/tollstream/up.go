@@ -22,12 +22,12 @@ func upCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "up",
 		Usage: "runs a Kafka broker and a MySQL for trying things out",
-		Description: `Needs nothing installed. It starts a broker inside this process and a MariaDB of its own where one is
-			installed, else a database in memory; creates database, tables and topics; and runs until it is interrupted. Both
-			servers bind to loopback.
+		Description: `Needs nothing installed. It starts a broker inside this process and a MariaDB of
+			its own where one is installed, else a database in memory; creates database, tables and topics;
+			and runs until it is interrupted. Both servers bind to loopback.
 
-			Without --data everything is deleted at the end. With it topics and rows are there at the next start; rows need an
-			installed MariaDB for that.`,
+			Without --data everything is deleted at the end. With it topics and rows are there at the next
+			start; rows need an installed MariaDB for that.`,
 		UsageText: `tollstream up
 			tollstream up --data ~/tolldata
 			tollstream up --kafka-listen 127.0.0.1:0 --mysql-listen 127.0.0.1:0`,

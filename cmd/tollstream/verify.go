@@ -20,16 +20,19 @@ func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "verify",
 		Usage: "proves that every event is one row and counted once",
-		Description: `Compares rows, batches, dead letters, windows and the group table with each other in one snapshot of the
-			database. It is right at any time, also while processes run at full speed, and changes nothing. Exit status 0 means
-			that everything is consistent; events that are stored and not yet counted are in flight, which is healthy.
+		Description: `Compares rows, batches, dead letters, windows and the group table with each other
+			in one snapshot of the database. It is right at any time, also while processes run at full
+			speed, and changes nothing. Exit status 0 means that everything is consistent; events that are
+			stored and not yet counted are in flight, which is healthy.
 
-			The windows are those of the last two days before the newest that closed. With --deep it checks all windows, counts
-			the rows minute by minute, and computes the checksum of all rows, and so finds rows that were changed.`,
+			The windows are those of the last two days before the newest that closed. With --deep it checks
+			all windows, counts the rows minute by minute, and computes the checksum of all rows, and so
+			finds rows that were changed.`,
 		UsageText: "tollstream verify\ntollstream verify --deep\ntollstream verify --json",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "deep",
-				Usage: "compare the checksums of all rows too, and check all windows; reads livetolldata whole"},
+				Usage: "compare the checksums of all rows too, and check all windows; " +
+					"reads livetolldata whole"},
 			&cli.BoolFlag{Name: "json", Usage: "print the report as JSON"},
 		}, endpoint.Flags()...),
 		Action: func(c *cli.Context) error {

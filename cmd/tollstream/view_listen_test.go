@@ -286,7 +286,8 @@ func TestViewListen(t *testing.T) {
 	}
 	if got, want := windows.String(),
 		p.text(
-			`SELECT start_minute, events, revision FROM toll_window WHERE toll_plaza_id = 4010 AND kind = '15m' ORDER BY start_minute DESC`); got != want || got == "" {
+			`SELECT start_minute, events, revision FROM toll_window WHERE toll_plaza_id = 4010
+				AND kind = '15m' ORDER BY start_minute DESC`); got != want || got == "" {
 		t.Errorf("windows\n%s\nwant\n%s", got, want)
 	}
 
@@ -310,7 +311,8 @@ func TestViewListen(t *testing.T) {
 
 	// A row without a plaza, which only someone else can have inserted, and then a deleted one.
 	p.execute(
-		`INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES ('2026-03-02 07:00:00', 1, 'car', NULL)`)
+		`INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id)
+			VALUES ('2026-03-02 07:00:00', 1, 'car', NULL)`)
 	mismatch := func(v map[string]any) bool { return v["status"] == "mismatch" }
 	verdict := l.until("api/v1/verification", mismatch)
 	contains(t, fmt.Sprint(verdict["problems"]), "plaza NULL")
@@ -368,7 +370,8 @@ func TestViewListenAway(t *testing.T) {
 		return v["stale"] == false && v["status"] == "exact"
 	})
 	var board struct{ Plazas []json.RawMessage }
-	if err := json.NewDecoder(bytes.NewBufferString(l.get(200, "api/v1/plazas"))).Decode(&board); err != nil || len(board.Plazas) != 3 {
+	if err := json.NewDecoder(bytes.NewBufferString(l.get(200, "api/v1/plazas"))).Decode(
+		&board); err != nil || len(board.Plazas) != 3 {
 		t.Errorf("%d plazas, %v", len(board.Plazas), err)
 	}
 }

@@ -216,19 +216,22 @@ func TestViewAndVerify(t *testing.T) {
 	if len(plazas) != 3 || plazas[0].(map[string]any)["plaza"] != 4856. {
 		t.Errorf("%v", plazas)
 	}
-	const plazaKeys = "ahead by_type congestion first_event last_event late late_quarter lead_seconds plaza stream_time too_late total"
+	const plazaKeys = "ahead by_type congestion first_event last_event late late_quarter " +
+		"lead_seconds plaza stream_time too_late total"
 	if got, want := keys(plazas[0]), plazaKeys+" verification waiting watermark"; got != want {
 		t.Errorf("keys %s, want %s", got, want)
 	}
 
 	out, _ = p.expect(0, "view", "--plaza", "4856", "--json")
 	v = decodeJSON(t, out)
-	if got, want := keys(v), plazaKeys+" transitions verification waiting watermark windows"; got != want {
+	if got, want := keys(v),
+		plazaKeys+" transitions verification waiting watermark windows"; got != want {
 		t.Errorf("keys %s, want %s", got, want)
 	}
 	for key, want := range map[string]any{
 		"plaza": 4856., "total": 4., "by_type": map[string]any{"car": 3., "truck": 1.},
-		"first_event": "2022-02-10T10:21:00+01:00", "last_event": "2022-02-10T10:23:02+01:00", "stream_time": "2022-02-10T10:23:00+01:00",
+		"first_event": "2022-02-10T10:21:00+01:00", "last_event": "2022-02-10T10:23:02+01:00",
+		"stream_time": "2022-02-10T10:23:00+01:00",
 	} {
 		if !reflect.DeepEqual(v[key], want) {
 			t.Errorf("%s is %v, want %v", key, v[key], want)
@@ -240,13 +243,15 @@ func TestViewAndVerify(t *testing.T) {
 	var got []string
 	for _, w := range v["windows"].([]any) {
 		w := w.(map[string]any)
-		if k := keys(w); k != "by_type count end final flow_per_hour kind late on_time reason revision start too_late" {
+		if k := keys(w); k !=
+			"by_type count end final flow_per_hour kind late on_time reason revision start too_late" {
 			t.Errorf("keys %s", k)
 		}
 		if w["kind"] != "rolling" {
 			continue
 		}
-		got = append(got, fmt.Sprint(w["start"], " ", w["end"], " ", w["count"], " ", w["flow_per_hour"], " ", w["final"], " ", w["revision"]))
+		got = append(got, fmt.Sprint(w["start"], " ", w["end"], " ", w["count"], " ", w["flow_per_hour"],
+			" ", w["final"], " ", w["revision"]))
 	}
 	if want := []string{
 		"2022-02-10T10:23:00+01:00 2022-02-10T10:24:00+01:00 2 120 false 1",
@@ -255,7 +260,9 @@ func TestViewAndVerify(t *testing.T) {
 	}; !slices.Equal(got, want) {
 		t.Errorf("windows\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if want := map[string]any{"table_count": 4., "stored_rows": 4., "baseline": 0., "pruned": 0., "in_flight": 0., "checksum_ok": nil, "status": "exact"}; !reflect.DeepEqual(v["verification"], want) {
+	if want := map[string]any{"table_count": 4., "stored_rows": 4., "baseline": 0., "pruned": 0.,
+		"in_flight": 0., "checksum_ok": nil, "status": "exact"}; !reflect.DeepEqual(v["verification"],
+		want) {
 		t.Errorf("verification %v, want %v", v["verification"], want)
 	}
 	out, _ = p.expect(0, "view", "--plaza", "4856", "--deep", "--json")
@@ -263,7 +270,8 @@ func TestViewAndVerify(t *testing.T) {
 		t.Errorf("checksum %v", ok)
 	}
 	out, _ = p.expect(0, "view", "--plaza=-7")
-	contains(t, out, "plaza -7: 1 vehicle, the last at 2022-02-10 10:23:03 CET\n", "exact: each vehicle is one row and counted once\n")
+	contains(t, out, "plaza -7: 1 vehicle, the last at 2022-02-10 10:23:03 CET\n",
+		"exact: each vehicle is one row and counted once\n")
 
 	out, stderr = p.expect(1, "view", "--plaza", "1", "--json")
 	if out != "" {
@@ -280,7 +288,8 @@ func TestViewAndVerify(t *testing.T) {
 	out, _ = p.expect(0, "view")
 	contains(t, out, "exact: 6 vehicles", "\nlag: 1 record of the topic\n")
 	out, _ = p.expect(0, "view", "--plaza", "4856")
-	contains(t, out, "exact: each vehicle is one row and counted once\n", "lag ", "records of the topic, of any plaza, that are not stored yet\n")
+	contains(t, out, "exact: each vehicle is one row and counted once\n", "lag ",
+		"records of the topic, of any plaza, that are not stored yet\n")
 	out, _ = p.expect(0, "view", "--json")
 	if v := decodeJSON(t, out); v["waiting"] != 1. || v["total"] != 6. {
 		t.Errorf("%s", out)
@@ -324,7 +333,8 @@ func TestViewWindows(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	p.windows.Lateness, p.windows.LatenessSet = 5*time.Minute, true
 	p.windows.Plazas = []toll.Plaza{
-		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 300, Timezone: "Asia/Kolkata"}, {ID: 4011, Name: "Lake", Lanes: 4},
+		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 300,
+			Timezone: "Asia/Kolkata"}, {ID: 4011, Name: "Lake", Lanes: 4},
 	}
 	event := func(at time.Time, n int, plaza int) string {
 		return fmt.Sprintf("%s,%d,car,%d\n", at.Format(time.ANSIC), n, plaza)
@@ -338,14 +348,18 @@ func TestViewWindows(t *testing.T) {
 	}
 	p.events(lines.String())
 	day := 24 * time.Hour
-	p.events(event(start.Add(3*time.Minute), 1, 4010) + event(start.Add(-5*time.Hour), 2, 4010) + event(start.Add(-3*day), 3, 4010) +
-		event(start.Add(9*time.Hour+39*time.Minute), 4, 4010) + event(start.Add(9*time.Hour+39*time.Minute), 5, 4010))
+	p.events(event(start.Add(3*time.Minute), 1, 4010) + event(start.Add(-5*time.Hour), 2, 4010) +
+		event(start.Add(-3*day), 3, 4010) +
+		event(start.Add(9*time.Hour+39*time.Minute), 4, 4010) +
+		event(start.Add(9*time.Hour+39*time.Minute), 5, 4010))
 
 	out, _ := p.expect(0, "view", "--plaza", "4010")
 	contains(t, out,
 		"plaza 4010: 245 vehicles, the last at 2026-03-02 22:09:00 IST\nForest, M1 km 68, 1 lane\n",
-		"saturated since 12:43 (21 min): demand 360 pc/h is 120 % of the capacity of\n300 pc/h (1 lane); how long",
-		"  flow          360  vehicles/h, 12:49–13:04\n  v/c          1.20  demand of 360 pc/h by a capacity of 300 pc/h\n  headway      10.0  s from",
+		"saturated since 12:43 (21 min): demand 360 pc/h is 120 % of the capacity of\n"+
+			"300 pc/h (1 lane); how long",
+		"  flow          360  vehicles/h, 12:49–13:04\n  v/c          1.20  demand of 360 pc/h by a "+
+			"capacity of 300 pc/h\n  headway      10.0  s from",
 		"  usual           -  not known yet (needs 3 weeks)\n",
 		"12:43  busy → saturated  ", "12:40  free → busy",
 		"last minute      13:09–13:10    6 vehicles  360 vehicles/h  so far\n",
@@ -353,21 +367,25 @@ func TestViewWindows(t *testing.T) {
 		"day     2026-02-27         0       0     0         1    -  -\n",
 		"242 of 245 vehicles came on time\n")
 	v := decodeJSON(t, first(p.expect(0, "view", "--plaza", "4010", "--json")))
-	for key, want := range map[string]any{"late": 1., "late_quarter": 1., "too_late": 1., "ahead": 2., "lead_seconds": 32350., "name": "Forest", "road": "M1",
-		"lanes": 1., "watermark": "2026-03-02T13:04:50+05:30", "first_event": "2026-02-27T12:30:00+05:30"} {
+	for key, want := range map[string]any{"late": 1., "late_quarter": 1., "too_late": 1., "ahead": 2.,
+		"lead_seconds": 32350., "name": "Forest", "road": "M1",
+		"lanes": 1., "watermark": "2026-03-02T13:04:50+05:30",
+		"first_event": "2026-02-27T12:30:00+05:30"} {
 		if v[key] != want {
 			t.Errorf("%s is %v, want %v", key, v[key], want)
 		}
 	}
 	congestion := v["congestion"].(map[string]any)
-	if congestion["state"] != "saturated" || congestion["since"] != "2026-03-02T12:43:00+05:30" || congestion["until"] != "2026-03-02T13:04:00+05:30" || congestion["vc"] != 1.2 {
+	if congestion["state"] != "saturated" || congestion["since"] != "2026-03-02T12:43:00+05:30" ||
+		congestion["until"] != "2026-03-02T13:04:00+05:30" || congestion["vc"] != 1.2 {
 		t.Errorf("%v", congestion)
 	}
 	kinds := map[string]int{}
 	for _, w := range v["windows"].([]any) {
 		w := w.(map[string]any)
 		kinds[w["kind"].(string)]++
-		if w["kind"] != "rolling" && (w["revision"].(float64) < 1 && w["count"] != 0. || w["on_time"].(float64)+w["late"].(float64) != w["count"]) {
+		if w["kind"] != "rolling" && (w["revision"].(float64) < 1 && w["count"] != 0. ||
+			w["on_time"].(float64)+w["late"].(float64) != w["count"]) {
 			t.Errorf("%v", w)
 		}
 	}
@@ -376,18 +394,24 @@ func TestViewWindows(t *testing.T) {
 	}
 
 	out, _ = p.expect(0, "view", "--sort", "vc", "--top", "2")
-	contains(t, out, "exact: 725 vehicles at 3 plazas", "stream time 2026-03-02 07:39 UTC, watermark 07:34:50\n1 saturated, 2 free\n1 late, 1 late for minutes, 1 too late\n",
-		"2 ran ahead, at plaza 4010 ", " 4010  ▲ saturated     360  1.20 ", " 4011    free          360  0.13 ", "and 1 plaza more\n")
+	contains(t, out, "exact: 725 vehicles at 3 plazas", "stream time 2026-03-02 07:39 UTC, "+
+		"watermark 07:34:50\n1 saturated, 2 free\n1 late, 1 late for minutes, 1 too late\n",
+		"2 ran ahead, at plaza 4010 ", " 4010  ▲ saturated     360  1.20 ",
+		" 4011    free          360  0.13 ", "and 1 plaza more\n")
 	v = decodeJSON(t, first(p.expect(0, "view", "--sort", "vc", "--top", "1", "--json")))
-	if plazas := v["plazas"].([]any); len(plazas) != 1 || plazas[0].(map[string]any)["plaza"] != 4010. || plazas[0].(map[string]any)["windows"] != nil || v["total"] != 725. {
+	if plazas := v["plazas"].([]any); len(plazas) != 1 ||
+		plazas[0].(map[string]any)["plaza"] != 4010. || plazas[0].(map[string]any)["windows"] != nil ||
+		v["total"] != 725. {
 		t.Errorf("%v", v)
 	}
 
 	out, _ = p.expect(0, "verify")
-	contains(t, out, "exact: each of 725 events is one row and counted once\n", "  checked, of the last two days\n")
+	contains(t, out, "exact: each of 725 events is one row and counted once\n",
+		"  checked, of the last two days\n")
 	out, _ = p.expect(0, "verify", "--deep")
 	contains(t, out, "  checked, which are all\n")
-	if v := decodeJSON(t, first(p.expect(0, "verify", "--json"))); v["windows"].(float64) < 250 || v["windows_waiting"] != 0. {
+	if v := decodeJSON(t, first(p.expect(0, "verify", "--json"))); v["windows"].(float64) < 250 ||
+		v["windows_waiting"] != 0. {
 		t.Errorf("%v windows, %v waiting", v["windows"], v["windows_waiting"])
 	}
 	p.execute(`UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 4011 AND kind = '15m'`)
@@ -431,7 +455,8 @@ func (p *testbed) testWatch(t *testing.T) {
 func TestVerifyUnderLoad(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	var b bytes.Buffer
-	if code, stderr := p.command(t.Context(), "", &b, "emit", "--count", "400000", "--rate", "0"); code != 0 {
+	if code, stderr := p.command(t.Context(), "", &b, "emit", "--count", "400000", "--rate",
+		"0"); code != 0 {
 		t.Fatal(stderr)
 	}
 	processed := make(chan struct{})
@@ -469,15 +494,18 @@ func TestViewWithoutTables(t *testing.T) {
 	}
 	defer broker.Close()
 	testkit.NeedDatabase(t, sandbox.Embedded, devstack.HasDatabase)
-	database, err := devstack.StartDatabase(t.Context(), devstack.DatabaseConfig{Engine: sandbox.Embedded})
+	database, err := devstack.StartDatabase(t.Context(),
+		devstack.DatabaseConfig{Engine: sandbox.Embedded})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer database.Close()
 	for _, command := range []string{"view", "verify"} {
 		var stdout, stderr bytes.Buffer
-		code := run(t.Context(), []string{"tollstream", command, "--brokers", broker.Addr(), "--mysql", database.DSN()}, strings.NewReader(""), &stdout, &stderr)
-		if code != 1 || stdout.Len() != 0 || !strings.Contains(stderr.String(), "hint: run: tollstream init\n") {
+		code := run(t.Context(), []string{"tollstream", command, "--brokers", broker.Addr(), "--mysql",
+			database.DSN()}, strings.NewReader(""), &stdout, &stderr)
+		if code != 1 || stdout.Len() != 0 ||
+			!strings.Contains(stderr.String(), "hint: run: tollstream init\n") {
 			t.Errorf("%s: %d %s %s", command, code, stdout.String(), stderr.String())
 		}
 	}
@@ -490,7 +518,8 @@ func TestViewSpeed(t *testing.T) {
 	}
 	p := newPipeline(t, time.UTC)
 	var b bytes.Buffer
-	if code, stderr := p.command(t.Context(), "", &b, "emit", "--plazas", "1-1000", "--count", "300000", "--rate", "0"); code != 0 {
+	if code, stderr := p.command(t.Context(), "", &b, "emit", "--plazas", "1-1000", "--count",
+		"300000", "--rate", "0"); code != 0 {
 		t.Fatal(stderr)
 	}
 	p.process()

@@ -348,7 +348,8 @@ func list(t *testing.T, args ...string) []listed {
 func load(t *testing.T, pattern string) *packages.Package {
 	t.Helper()
 	const mode = packages.NeedName | packages.NeedFiles | packages.NeedCompiledGoFiles |
-		packages.NeedImports | packages.NeedTypes | packages.NeedTypesSizes | packages.NeedTypesInfo | packages.NeedSyntax
+		packages.NeedImports | packages.NeedTypes | packages.NeedTypesSizes | packages.NeedTypesInfo |
+		packages.NeedSyntax
 	found, err := packages.Load(&packages.Config{Mode: mode, Dir: "../.."}, pattern)
 	if err != nil {
 		t.Fatal(err)

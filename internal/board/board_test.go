@@ -63,7 +63,8 @@ func TestMismatchStands(t *testing.T) {
 	}
 }
 
-// TestDerive takes the figures of the last assessment while it is of the last hour, and else counts.
+// TestDerive takes the figures of the last assessment while it is of the last hour, and else
+// counts.
 func TestDerive(t *testing.T) {
 	b := boardOf(2)
 	p := &b.Plazas[0]

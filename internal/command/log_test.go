@@ -15,7 +15,8 @@ func TestLogger(t *testing.T) {
 	log.Debug("unseen")
 	log.With("partition", 3).WithGroup("g").Warn("two\nlines", "why", "a b", slog.Group("h", "x", 1),
 		"e", "")
-	if got := b.String()[len("10:23:02 "):]; got != "warn  two; lines partition=3 g.why=\"a b\" g.h.x=1 g.e=\"\"\n" {
+	if got := b.String()[len(
+		"10:23:02 "):]; got != "warn  two; lines partition=3 g.why=\"a b\" g.h.x=1 g.e=\"\"\n" {
 		t.Errorf("%q", got)
 	}
 	b.Reset()
@@ -24,7 +25,8 @@ func TestLogger(t *testing.T) {
 	}
 	log.Warn("unseen")
 	log.Error("seen")
-	if got := b.String(); !strings.HasPrefix(got, "{") || !strings.Contains(got, `"msg":"seen"`) || strings.Contains(got, "unseen") {
+	if got := b.String(); !strings.HasPrefix(got, "{") || !strings.Contains(got, `"msg":"seen"`) ||
+		strings.Contains(got, "unseen") {
 		t.Errorf("%q", got)
 	}
 	for _, bad := range [][2]string{{"xml", "info"}, {"text", "loud"}} {

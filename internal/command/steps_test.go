@@ -16,7 +16,8 @@ func TestSteps(t *testing.T) {
 		time.Sleep(moreReports + 2*time.Second)
 		s.End()
 		time.Sleep(time.Hour)
-		if want := "tollstream: reading (10s so far)\ntollstream: reading (40s so far)\n"; out.String() != want {
+		if want := "tollstream: reading (10s so far)\ntollstream: reading (40s so far)\n"; out.String() !=
+			want {
 			t.Errorf("printed %q, want %q", &out, want)
 		}
 	})

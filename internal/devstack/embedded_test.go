@@ -72,7 +72,8 @@ func TestEmbeddedMissing(t *testing.T) {
 		"echo no memory >&2; exit 1": "ended: no memory",
 		"exit 0":                     "ended: EOF",
 	} {
-		if err := os.WriteFile(script, []byte("#!/bin/sh\nread settings\n"+text+"\n"), 0o700); err != nil {
+		if err := os.WriteFile(script, []byte("#!/bin/sh\nread settings\n"+text+"\n"),
+			0o700); err != nil {
 			t.Fatal(err)
 		}
 		if err := start(); err == nil || !strings.Contains(err.Error(), want) {

@@ -86,7 +86,8 @@ func TestBacklog(t *testing.T) {
 		t.Errorf("process took %.0f MB at its peak, want at most %d", mb, peakBacklogMB)
 	}
 	t.Logf(
-		"%s events stored in %.1f s, %s rows/s; all merged after %.1f s; peak memory %.0f MB; view answered %d times, the slowest took %.1f s; %d times with events in flight",
+		"%s events stored in %.1f s, %s rows/s; all merged after %.1f s; peak memory %.0f MB; "+
+			"view answered %d times, the slowest took %.1f s; %d times with events in flight",
 		comma(int(events)), took.Seconds(), comma(int(float64(events)/took.Seconds())), merged.Seconds(),
 		mb, shown, slowest.Seconds(), behind)
 }

@@ -98,7 +98,8 @@ func TestEventsDatedAhead(t *testing.T) {
 	}
 	if _,
 		err := w.sql.Exec(
-		`DELETE FROM toll_window WHERE kind = '15m' AND events > 0 ORDER BY start_minute LIMIT 1`); err != nil {
+		`DELETE FROM toll_window WHERE kind = '15m' AND events > 0 ORDER BY start_minute LIMIT 1`); err !=
+		nil {
 		t.Fatal(err)
 	}
 	if v := w.verify("--deep"); v.Status != "mismatch" || v.Problems[0].Kind != "window_missing" {
@@ -122,7 +123,8 @@ func TestServerClockAhead(t *testing.T) {
 	w.must("process", "--until-end")
 	windows := w.count(`SELECT COUNT(*) FROM toll_window`)
 	// What NOW() says to everyone but the administrator.
-	if _, err := w.root().Exec(fmt.Sprintf(`SET GLOBAL init_connect = 'SET timestamp = %d'`, time.Now().AddDate(0, 0, 450).Add(time.Hour).Unix())); err != nil {
+	if _, err := w.root().Exec(fmt.Sprintf(`SET GLOBAL init_connect = 'SET timestamp = %d'`,
+		time.Now().AddDate(0, 0, 450).Add(time.Hour).Unix())); err != nil {
 		t.Fatal(err)
 	}
 	p := w.maintained("server")
@@ -134,7 +136,8 @@ func TestServerClockAhead(t *testing.T) {
 		t.Errorf("%d windows are left of %d", n, windows)
 	}
 	w.warns("MySQL's clock is 450 days")
-	if out := w.must("prune", "--before", "90d", "--dry-run"); !strings.Contains(out, ", 0 from before") {
+	if out := w.must("prune", "--before", "90d", "--dry-run"); !strings.Contains(
+		out, ", 0 from before") {
 		t.Errorf("prune --before 90d would delete:\n%s", out)
 	}
 	if v := w.verify("--deep"); v.Status != "exact" || v.Rejected != 2 {

@@ -99,7 +99,8 @@ id,name,lanes,vehicles_per_day,heavy_share
 	}
 	plazaDays := float64(4 * days)
 	t.Logf(
-		"detected %d of %d incidents; onset delay: median %v, longest %v; false alarms: %d (%.3f a plaza and day), and %d times busy (%.3f)",
+		"detected %d of %d incidents; onset delay: median %v, longest %v; false alarms: "+
+			"%d (%.3f a plaza and day), and %d times busy (%.3f)",
 		len(delays), len(delays)+missed, delays[len(delays)/2], delays[len(delays)-1], falseAlarms,
 		float64(falseAlarms)/plazaDays, falseBusy, float64(falseBusy)/plazaDays)
 	if missed > 0 || delays[len(delays)/2] > 15*time.Minute || delays[len(delays)-1] > 25*time.Minute {
@@ -124,7 +125,8 @@ type alarm struct {
 // alarms returns what toll_transition holds, but for the ends.
 func (w *world) alarms() []alarm {
 	w.t.Helper()
-	rows, err := w.sql.Query(`SELECT toll_plaza_id, to_state, CAST(detected AS CHAR) FROM toll_transition
+	rows, err := w.sql.Query(`SELECT toll_plaza_id, to_state, CAST(detected AS CHAR)
+		FROM toll_transition
 		WHERE to_state IN ('busy', 'saturated', 'below_usual') ORDER BY detected`)
 	if err != nil {
 		w.t.Fatal(err)

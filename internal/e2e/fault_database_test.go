@@ -308,7 +308,8 @@ func (f *injection) deadlock(w *world) {
 	defer tx.Rollback()
 	f.exec(tx, `INSERT INTO ballast VALUES (0)`+strings.Repeat(`,(0)`, 19_999))
 	// until batches wait
-	for _, statement := range []string{`SELECT COUNT(*) FROM (SELECT * FROM toll_batch FOR UPDATE) AS locked`, `SELECT SLEEP(0.3)`,
+	for _, statement := range []string{`SELECT COUNT(*) FROM (SELECT *
+		FROM toll_batch FOR UPDATE) AS locked`, `SELECT SLEEP(0.3)`,
 		`SELECT COUNT(*) FROM (SELECT * FROM toll_cursor FOR UPDATE) AS locked`} {
 		var unused int
 		if err := tx.QueryRow(statement).Scan(&unused); err != nil {
@@ -344,7 +345,8 @@ func forbidWrites(f *injection) {
 // disk.
 func fillDatabase(f *injection) {
 	w := newWorld(f.T)
-	if err := w.db.SetOptions("--innodb-file-per-table=0", "--innodb-data-file-path=ibdata1:12M:autoextend:max:64M"); err != nil {
+	if err := w.db.SetOptions("--innodb-file-per-table=0",
+		"--innodb-data-file-path=ibdata1:12M:autoextend:max:64M"); err != nil {
 		f.Fatal(err)
 	}
 	if err := w.db.Restart(f.Context()); err != nil {
@@ -360,7 +362,8 @@ func fillDatabase(f *injection) {
 		f.exec(admin, `CREATE TABLE ballast (x CHAR(250)) CHARACTER SET latin1`)
 		for _, rows := range []int{20_000, 1000, 10} { // until not even a few more find room
 			for {
-				if _, err := admin.Exec(`INSERT INTO ballast VALUES ('x')` + strings.Repeat(`,('x')`, rows-1)); err != nil {
+				if _, err := admin.Exec(`INSERT INTO ballast VALUES ('x')` + strings.Repeat(`,('x')`,
+					rows-1)); err != nil {
 					if !strings.Contains(err.Error(), "is full") {
 						f.Fatalf("fill the database: %v", err)
 					}

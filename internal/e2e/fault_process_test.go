@@ -63,7 +63,8 @@ func scale(f *injection) {
 		f.says(first, "processing partitions=6")
 		in := l.caughtUp("after scaling in", caughtUpWithin, first)
 		f.Logf(
-			"1 → 3: longest pause %v, all stored again after %v; 3 → 1: longest pause %v, all stored again after %v", outPause.Round(time.Millisecond),
+			"1 → 3: longest pause %v, all stored again after %v; 3 → 1: longest pause %v, "+
+				"all stored again after %v", outPause.Round(time.Millisecond),
 			out.Round(time.Millisecond), l.pause().Round(time.Millisecond), in.Round(time.Millisecond))
 		// some 2 s; generous, for loaded machines
 		if most := max(outPause, l.pause()); most > time.Minute {

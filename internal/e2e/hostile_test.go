@@ -90,10 +90,12 @@ func TestHostileText(t *testing.T) {
 		[]byte(
 			`{"timestamp":"2022-02-10T10:23:02Z","vehicle_id":1,"vehicle_type":"car\ud800x","toll_plaza_id":4001}`),
 		[]byte(
-			"{\"timestamp\":\"2022-02-10T10:23:02Z\",\"vehicle_id\":1,\"vehicle_type\":\"\x1b[2J\xff\",\"toll_plaza_id\":4001}"),
+			"{\"timestamp\":\"2022-02-10T10:23:02Z\",\"vehicle_id\":1," +
+				"\"vehicle_type\":\"\x1b[2J\xff\",\"toll_plaza_id\":4001}"),
 		// a NUL as it is
 		[]byte(
-			"{\"timestamp\":\"2022-02-10T10:23:02Z\",\"vehicle_id\":1,\"vehicle_type\":\"a\x00b\",\"toll_plaza_id\":4001}"),
+			"{\"timestamp\":\"2022-02-10T10:23:02Z\",\"vehicle_id\":1," +
+				"\"vehicle_type\":\"a\x00b\",\"toll_plaza_id\":4001}"),
 		[]byte("\u2028\u2029\u0085\ufeff\u202d"),
 		[]byte("Thu Feb 10 10:23:02 2022,1,\xff\xfe,4001"),
 		[]byte("Thu Feb 10 10:23:02 2022,1,\xed\xa0\xbd,4001"), // a surrogate in UTF-8
@@ -301,7 +303,8 @@ func TestHostileBatches(t *testing.T) {
 	}
 	w.exact(truth)
 	if got := w.count(
-		"SELECT COUNT(*) FROM toll_dead_letter WHERE reason LIKE 'batch: %inflate%' AND payload_bytes BETWEEN 61 AND 1048576"); got != 3 {
+		"SELECT COUNT(*) FROM toll_dead_letter WHERE reason LIKE 'batch: %inflate%' AND payload_bytes " +
+			"BETWEEN 61 AND 1048576"); got != 3 {
 		t.Errorf("%d batches are dead letters, want 3:\n%s", got, w.must("dead-letters"))
 	}
 	w.must("process", "--until-end") // and it does not come again

@@ -241,8 +241,10 @@ func TestResetLosesRows(t *testing.T) {
 	if err := w.admin().DeleteRecords(w.topic, map[int32]int64{0: 500}); err != nil {
 		t.Fatal(err)
 	}
-	const lost = "500 rows of livetolldata can't be replayed, since the topic no longer holds their records"
-	if r := w.run("reset"); r.code != 2 || !strings.Contains(r.stderr, lost) || !strings.Contains(r.stderr, "tollstream reset --yes --lose-rows") {
+	const lost = "500 rows of livetolldata can't be replayed, since the topic no longer holds " +
+		"their records"
+	if r := w.run("reset"); r.code != 2 || !strings.Contains(r.stderr, lost) ||
+		!strings.Contains(r.stderr, "tollstream reset --yes --lose-rows") {
 		t.Errorf("reset: exit status %d:\n%s", r.code, r.stderr)
 	}
 	w.refuses([]string{"reset", "--yes"}, lost, "tollstream reset --yes --lose-rows")
@@ -252,7 +254,8 @@ func TestResetLosesRows(t *testing.T) {
 	if err := w.admin().DeleteRecords(w.topic, map[int32]int64{0: 510}); err != nil {
 		t.Fatal(err)
 	}
-	w.refuses([]string{"reset", "--yes"}, "at most ", " rows of livetolldata can't be replayed") // a batch holds offsets below and above
+	// a batch holds offsets below and above
+	w.refuses([]string{"reset", "--yes"}, "at most ", " rows of livetolldata can't be replayed")
 	w.must("reset", "--yes", "--lose-rows")
 	w.untilEnd()
 	if n := w.count(`SELECT COUNT(*) FROM livetolldata`); n != 290 {
@@ -277,7 +280,9 @@ func TestSkipGone(t *testing.T) {
 	w.untilEnd("--skip-gone")
 	w.untilEnd()
 	text := w.must("verify")
-	if !regexp.MustCompile(`(?m)^gone +50  records deleted by the topic's retention before they were stored`).MatchString(text) ||
+	if !regexp.MustCompile(
+		`(?m)^gone +50  records deleted by the topic's retention before they were stored`).MatchString(
+		text) ||
 		!regexp.MustCompile(`(?m)^skipped +0 `).MatchString(text) {
 		t.Errorf("verify:\n%s", text)
 	}

@@ -59,8 +59,8 @@ func campaign(t *testing.T) {
 	}
 }
 
-// inParallel lets a test that mostly waits run in parallel with others, but in a campaign, which does
-// one thing after the other.
+// inParallel lets a test that mostly waits run in parallel with others, but in a campaign, which
+// does one thing after the other.
 func inParallel(t *testing.T) {
 	if os.Getenv("TOLLSTREAM_CAMPAIGN") == "" {
 		t.Parallel()
@@ -147,7 +147,8 @@ func newWorldOn(t *testing.T, brokers, engine string, options ...string) *world 
 	t.Cleanup(func() { _ = db.Close() })
 	conn, err := dbsql.Open("mysql", db.DSN()+
 		// whatever options say
-		"?autocommit=1&sql_mode=%27%27&sql_safe_updates=0&sql_select_limit=9223372036854775807&sql_big_selects=1")
+		"?autocommit=1&sql_mode=%27%27&sql_safe_updates=0"+
+		"&sql_select_limit=9223372036854775807&sql_big_selects=1")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,8 @@ func TestBaseline(t *testing.T) {
 	inParallel(t)
 	w := newWorld(t)
 	for _, statement := range []string{
-		`create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint)`,
+		`create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15),
+			toll_plaza_id smallint)`,
 		`insert into livetolldata values ('2021-01-01 00:00:00', 1, 'car', 4001), ('2021-01-01 00:00:00', 1, 'car', 4001), (null, null, null, null)`,
 	} {
 		if _, err := w.sql.Exec(statement); err != nil {

@@ -40,20 +40,24 @@ func TestCompactedTopic(t *testing.T) {
 		w.refuses([]string{"init", "--topic", topic}, "cleanup.policy="+policy, "hint: ",
 			"kafka-configs.sh", "--add-config cleanup.policy=delete")
 	}
-	if n := w.count("SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE()"); n != 0 {
+	if n := w.count("SELECT COUNT(*) FROM information_schema.tables " +
+		"WHERE table_schema = DATABASE()"); n != 0 {
 		t.Errorf("a refused init created %d tables", n)
 	}
 
 	w.must("init", "--partitions", "1")
 	w.must("emit", "--count", "20", "--rate", "0")
 	p := w.start("process")
-	w.eventually("rows", time.Minute, func() bool { return w.count("SELECT COUNT(*) FROM livetolldata") == 20 })
+	w.eventually("rows", time.Minute,
+		func() bool { return w.count("SELECT COUNT(*) FROM livetolldata") == 20 })
 	w.setTopic(w.topic, map[string]string{"cleanup.policy": "compact"})
 	w.eventually("the end of process", time.Minute, func() bool { return !p.running() })
-	if log := p.log.String(); p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log, "cleanup.policy=compact") {
+	if log := p.log.String(); p.cmd.ProcessState.ExitCode() != 1 ||
+		!strings.Contains(log, "cleanup.policy=compact") {
 		t.Errorf("exit status %d:\n%s", p.cmd.ProcessState.ExitCode(), log)
 	}
-	w.refuses([]string{"process", "--until-end"}, "cleanup.policy=compact", "--add-config cleanup.policy=delete")
+	w.refuses([]string{"process", "--until-end"}, "cleanup.policy=compact",
+		"--add-config cleanup.policy=delete")
 	w.refuses([]string{"init"}, "cleanup.policy=compact")
 
 	// As the hint says.
@@ -82,7 +86,8 @@ func TestShortRetention(t *testing.T) {
 		r := w.run(c.args...)
 		for _, text := range []string{"retention.ms=3600000", "retention.bytes=1000000"} {
 			if r.code != 0 || strings.Contains(r.stderr, text) != c.warns {
-				t.Errorf("%v: exit status %d, warning of %s: want %v\n%s", c.args, r.code, text, c.warns, r.stderr)
+				t.Errorf("%v: exit status %d, warning of %s: want %v\n%s", c.args, r.code, text, c.warns,
+					r.stderr)
 			}
 		}
 	}
@@ -107,7 +112,8 @@ func TestPolicyWithoutRight(t *testing.T) {
 	without("init")
 	const warning = "settings of topic toll can't be read"
 	r := s.policyRun(t, "init", []string{"init", "--partitions", "1"})
-	if r.code != 0 || strings.Count(r.stderr, warning) != 1 || !strings.Contains(r.stderr, "DescribeConfigs") {
+	if r.code != 0 || strings.Count(r.stderr, warning) != 1 ||
+		!strings.Contains(r.stderr, "DescribeConfigs") {
 		t.Errorf("init: exit status %d, want one warning\n%s", r.code, r.stderr)
 	}
 	s.must("emit", "--count", "5", "--rate", "0")
@@ -123,6 +129,7 @@ func TestPolicyWithoutRight(t *testing.T) {
 
 func (s *secured) policyRun(t *testing.T, user string, args []string) result {
 	t.Helper()
-	env := append(s.sasl("scram-sha-512", user, kafkaUsers[user]), "TOLLSTREAM_MYSQL="+s.dsn(user, kafkaUsers[user]))
+	env := append(s.sasl("scram-sha-512", user, kafkaUsers[user]),
+		"TOLLSTREAM_MYSQL="+s.dsn(user, kafkaUsers[user]))
 	return s.with(t, env...).run(args...)
 }

@@ -71,11 +71,14 @@ func TestRefusedByTable(t *testing.T) {
 func testRefusedByTable(t *testing.T, w *world) {
 	w.must("init", "--partitions", "1")
 	w.exec(
-		`ALTER TABLE livetolldata ADD UNIQUE KEY own (timestamp, vehicle_id, toll_plaza_id), ADD CHECK (vehicle_type <> 'tank')`)
+		`ALTER TABLE livetolldata ADD UNIQUE KEY own (timestamp, vehicle_id, toll_plaza_id),
+			ADD CHECK (vehicle_type <> 'tank')`)
 	w.exec(
-		`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
+		`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p
+			VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
 	w.exec(`CREATE TRIGGER own BEFORE INSERT ON livetolldata FOR EACH ROW
-		IF NEW.vehicle_id = 13 THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'vehicle 13 is ours'; END IF`)
+		IF NEW.vehicle_id = 13 THEN SIGNAL SQLSTATE '45000'
+		SET MESSAGE_TEXT = 'vehicle 13 is ours'; END IF`)
 	truth := newTruth()
 	s := w.sender(truth)
 	p := w.start("process")
@@ -145,7 +148,8 @@ func TestRefusedAreRetried(t *testing.T) {
 	w := newWorld(t)
 	w.must("init", "--partitions", "2")
 	w.exec(
-		`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
+		`ALTER TABLE livetolldata PARTITION BY RANGE (TO_DAYS(timestamp)) (PARTITION p
+			VALUES LESS THAN (TO_DAYS('2022-03-01')))`)
 	truth := newTruth()
 	s := w.sender(truth)
 	s.send(1000)
@@ -155,20 +159,25 @@ func TestRefusedAreRetried(t *testing.T) {
 	s.send(1000)
 	w.must("process", "--until-end")
 	if n := w.count(
-		`SELECT COUNT(*) FROM toll_dead_letter WHERE kind = 'refused' AND error_number = 1526`); n != 200 {
+		`SELECT COUNT(*) FROM toll_dead_letter WHERE kind = 'refused' AND error_number = 1526`); n !=
+		200 {
 		t.Fatalf("%d dead letters, want 200", n)
 	}
-	if out := w.must("dead-letters", "retry", "--all"); !strings.Contains(out, "200 were refused by the database: --refused sends them too") {
+	if out := w.must("dead-letters", "retry", "--all"); !strings.Contains(
+		out, "200 were refused by the database: --refused sends them too") {
 		t.Errorf("retry --all prints %q", out)
 	}
-	w.must("dead-letters", "retry", "--all", "--refused") // too early: they are refused again, as retries
+	// too early: they are refused again, as retries
+	w.must("dead-letters", "retry", "--all", "--refused")
 	w.must("process", "--until-end")
 	var of, again string
-	if err := w.sql.QueryRow(`SELECT CONCAT(retry_partition, ':', retry_offset), CONCAT(partition_id, ':', record_offset)
+	if err := w.sql.QueryRow(`SELECT CONCAT(retry_partition, ':', retry_offset), CONCAT(partition_id,
+		':', record_offset)
 		FROM toll_dead_letter WHERE retry_partition IS NOT NULL LIMIT 1`).Scan(&of, &again); err != nil {
 		t.Fatal(err)
 	}
-	w.refuses([]string{"dead-letters", "retry", again}, again+" is itself a retry, of "+of) // both would be two rows
+	// both would be two rows
+	w.refuses([]string{"dead-letters", "retry", again}, again+" is itself a retry, of "+of)
 	w.exec(`ALTER TABLE livetolldata ADD PARTITION (PARTITION q VALUES LESS THAN MAXVALUE)`)
 	w.must("dead-letters", "retry", "--all", "--refused")
 	w.must("process", "--until-end")
@@ -198,8 +207,12 @@ func testTableRefusesAll(t *testing.T, w *world) {
 	s := w.sender(truth)
 	s.send(1000)
 	p := w.start("process")
-	w.eventually("the first events", time.Minute, func() bool { return w.count(`SELECT COUNT(*) FROM livetolldata`) == 1000 })
-	w.exec(`CREATE TRIGGER own BEFORE INSERT ON livetolldata FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'closed for today'`)
+	w.eventually("the first events", time.Minute, func() bool {
+		return w.count(`SELECT COUNT(*) FROM
+		livetolldata`) == 1000
+	})
+	w.exec(`CREATE TRIGGER own BEFORE INSERT ON livetolldata FOR EACH ROW SIGNAL SQLSTATE '45000'
+		SET MESSAGE_TEXT = 'closed for today'`)
 	s.send(1000)
 	p.ends("refuses every row", "1644", "closed for today", "see what was changed at livetolldata")
 	w.refuses([]string{"process", "--until-end"}, "refuses every row", "closed for today")
@@ -220,12 +233,16 @@ func TestTableAltered(t *testing.T) {
 			s := w.sender(truth)
 			s.send(1000)
 			p := w.start("process", "--load", load)
-			w.eventually("the first events", time.Minute, func() bool { return w.count(`SELECT COUNT(*) FROM livetolldata`) == 1000 })
+			w.eventually("the first events", time.Minute, func() bool {
+				return w.count(`SELECT COUNT(*) FROM
+				livetolldata`) == 1000
+			})
 
 			// A wider column holds what ours holds. A start refuses it, as it does any other column.
 			w.exec(`ALTER TABLE livetolldata MODIFY vehicle_type char(20)`)
 			s.send(1000)
-			w.eventually("events in a wider column", time.Minute, func() bool { return w.count(`SELECT COUNT(*) FROM livetolldata`) == 2000 })
+			w.eventually("events in a wider column", time.Minute,
+				func() bool { return w.count(`SELECT COUNT(*) FROM livetolldata`) == 2000 })
 
 			w.exec(`ALTER TABLE livetolldata MODIFY vehicle_type char(5)`)
 			s.send(500) // which fit

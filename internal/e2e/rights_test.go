@@ -217,7 +217,8 @@ func (s *secured) rights(t *testing.T, command string) []right {
 	}
 	section, _, _ = strings.Cut(section, "\n### ")
 	var rights []right
-	for _, m := range regexp.MustCompile("(?s)```(sh kafka|sql)\n(.*?)```").FindAllStringSubmatch(section, -1) {
+	for _, m := range regexp.MustCompile("(?s)```(sh kafka|sql)\n(.*?)```").FindAllStringSubmatch(
+		section, -1) {
 		for line := range strings.Lines(m[2]) {
 			if m[1] == "sql" {
 				rights = append(rights, s.sqlRights(t, strings.TrimSpace(line))...)
@@ -232,7 +233,8 @@ func (s *secured) rights(t *testing.T, command string) []right {
 // sqlRights reads GRANT A, B ON tolldata.x TO user; as one right for A and one for B.
 func (s *secured) sqlRights(t *testing.T, line string) []right {
 	t.Helper()
-	m := regexp.MustCompile(`^GRANT ([A-Z, ]+) ON (tolldata\.[a-z_*]+) TO ([a-z]+);$`).FindStringSubmatch(line)
+	m := regexp.MustCompile(
+		`^GRANT ([A-Z, ]+) ON (tolldata\.[a-z_*]+) TO ([a-z]+);$`).FindStringSubmatch(line)
 	if m == nil {
 		t.Fatalf("docs/security.md: %q is no GRANT as the others are", line)
 	}
@@ -325,12 +327,15 @@ func (a acl) apply(t *testing.T, brokers string, allow bool) {
 	host := "*"
 	filter := sarama.AclFilter{
 		ResourceType: a.kind, ResourceName: &a.name, ResourcePatternTypeFilter: a.pattern,
-		Principal: &a.principal, Host: &host, Operation: a.operation, PermissionType: sarama.AclPermissionAllow,
+		Principal: &a.principal, Host: &host, Operation: a.operation,
+		PermissionType: sarama.AclPermissionAllow,
 	}
 	if allow {
 		err = admin.CreateACLs([]*sarama.ResourceAcls{{
-			Resource: sarama.Resource{ResourceType: a.kind, ResourceName: a.name, ResourcePatternType: a.pattern},
-			Acls:     []*sarama.Acl{{Principal: a.principal, Host: host, Operation: a.operation, PermissionType: sarama.AclPermissionAllow}},
+			Resource: sarama.Resource{ResourceType: a.kind, ResourceName: a.name,
+				ResourcePatternType: a.pattern},
+			Acls: []*sarama.Acl{{Principal: a.principal, Host: host, Operation: a.operation,
+				PermissionType: sarama.AclPermissionAllow}},
 		}})
 	} else {
 		_, err = admin.DeleteACL(filter, false)
@@ -352,7 +357,8 @@ func grantAll(t *testing.T, brokers string, principals ...string) {
 	t.Helper()
 	for _, principal := range principals {
 		for _, kind := range []sarama.AclResourceType{sarama.AclResourceTopic, sarama.AclResourceGroup} {
-			acl{principal, kind, "*", sarama.AclPatternLiteral, sarama.AclOperationAll}.apply(t, brokers, true)
+			acl{principal, kind, "*", sarama.AclPatternLiteral, sarama.AclOperationAll}.apply(t, brokers,
+				true)
 		}
 	}
 }

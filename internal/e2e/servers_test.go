@@ -38,7 +38,8 @@ var serverCases = []serverCase{
 		},
 	},
 	{name: "SQL modes",
-		options: []string{"--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT"}},
+		options: []string{
+			"--sql-mode=ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PAD_CHAR_TO_FULL_LENGTH,PIPES_AS_CONCAT"}},
 	{name: "fractions truncated", engine: "mysql",
 		options: []string{"--sql-mode=TIME_TRUNCATE_FRACTIONAL,PAD_CHAR_TO_FULL_LENGTH"}},
 	{name: "names in lower case", options: []string{"--lower-case-table-names=1"}},
@@ -164,7 +165,8 @@ func TestServers(t *testing.T) {
 				c.after(w)
 			}
 			if _,
-				err := w.root().Exec(`insert into livetolldata values ('2022-02-10 10:23:02', 1, 'car', 4856)`); err != nil {
+				err := w.root().Exec(
+				`insert into livetolldata values ('2022-02-10 10:23:02', 1, 'car', 4856)`); err != nil {
 				t.Errorf("the course's insert: %v", err)
 			}
 		})
@@ -176,7 +178,8 @@ func TestServers(t *testing.T) {
 func TestStorageEngines(t *testing.T) {
 	inParallel(t)
 	w := newWorld(t)
-	w.rootExec(`CREATE TABLE tolldata.livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint) ENGINE=MyISAM`)
+	w.rootExec(`CREATE TABLE tolldata.livetolldata(timestamp datetime, vehicle_id int,
+		vehicle_type char(15), toll_plaza_id smallint) ENGINE=MyISAM`)
 	convert := "ALTER TABLE `tolldata`.`livetolldata` ENGINE=InnoDB;"
 	w.refuses([]string{"init"}, "livetolldata is MyISAM", convert)
 	w.rootExec(convert)
@@ -209,7 +212,8 @@ func (w *world) dropDatabase() { w.rootExec("DROP DATABASE tolldata") }
 
 func (w *world) hasHiddenKey() {
 	w.t.Helper()
-	if n := w.count(`SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = 'tolldata' AND table_name = 'livetolldata'
+	if n := w.count(`SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = 'tolldata'
+		AND table_name = 'livetolldata'
 		AND column_name = 'my_row_id' AND column_key = 'PRI'`); n != 1 {
 		w.t.Errorf("livetolldata has %d keys", n)
 	}
@@ -225,7 +229,8 @@ func (w *world) hasHiddenKey() {
 
 func (w *world) allInnoDB() {
 	w.t.Helper()
-	if n := w.count(`SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'tolldata' AND engine <> 'InnoDB'`); n != 0 {
+	if n := w.count(`SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'tolldata'
+		AND engine <> 'InnoDB'`); n != 0 {
 		w.t.Errorf("%d tables are not of InnoDB", n)
 	}
 }
@@ -252,7 +257,8 @@ func (w *world) idles() {
 		time.Sleep(7 * time.Second)
 		before := w.count("SELECT COUNT(*) FROM livetolldata")
 		w.must("emit", "--count", "50", "--rate", "0")
-		w.eventually("the rows", time.Minute, func() bool { return w.count("SELECT COUNT(*) FROM livetolldata") == before+50 })
+		w.eventually("the rows", time.Minute,
+			func() bool { return w.count("SELECT COUNT(*) FROM livetolldata") == before+50 })
 	}
 	if log := p.log.String(); strings.Contains(log, "MySQL failed") {
 		w.t.Errorf("MySQL failed:\n%s", log)
@@ -267,9 +273,11 @@ func (w *world) readOnlyForAWhile() {
 	w.rootExec("SET GLOBAL read_only = 1")
 	p := w.start("process")
 	w.must("emit", "--count", "50", "--rate", "0")
-	w.eventually("a line about it", time.Minute, func() bool { return strings.Contains(p.log.String(), "read-only") })
+	w.eventually("a line about it", time.Minute,
+		func() bool { return strings.Contains(p.log.String(), "read-only") })
 	w.rootExec("SET GLOBAL read_only = 0")
-	w.eventually("the rows", time.Minute, func() bool { return w.count("SELECT COUNT(*) FROM livetolldata") == before+50 })
+	w.eventually("the rows", time.Minute,
+		func() bool { return w.count("SELECT COUNT(*) FROM livetolldata") == before+50 })
 	p.interrupt()
 	w.must("process", "--until-end")
 	if v := w.verify("--deep"); v.Status != "exact" {

@@ -13,10 +13,13 @@ import (
 // alone.
 func (w *world) rangesEqualSQL() {
 	w.t.Helper()
-	rows, err := w.sql.Query(`SELECT w.toll_plaza_id, w.kind, CAST(w.window_start AS CHAR), CAST(w.window_end AS CHAR), w.events + w.too_late, COUNT(l.timestamp)
+	rows, err := w.sql.Query(`SELECT w.toll_plaza_id, w.kind, CAST(w.window_start AS CHAR),
+		CAST(w.window_end AS CHAR), w.events + w.too_late, COUNT(l.timestamp)
 		FROM toll_window w LEFT JOIN livetolldata l
-		ON l.toll_plaza_id = w.toll_plaza_id AND l.timestamp >= w.window_start AND l.timestamp < w.window_end
-		GROUP BY w.toll_plaza_id, w.kind, w.start_minute, w.window_start, w.window_end, w.events, w.too_late`)
+		ON l.toll_plaza_id = w.toll_plaza_id AND l.timestamp >= w.window_start
+		AND l.timestamp < w.window_end
+		GROUP BY w.toll_plaza_id, w.kind, w.start_minute, w.window_start, w.window_end, w.events,
+		w.too_late`)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -331,8 +331,10 @@ func (s *sampler) sampleDatabase() error {
 	ctx, cancel := context.WithTimeout(context.Background(), sampleEvery)
 	defer cancel()
 	var made, rows, bytes, age, addedUp float64
-	if err := s.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(batches), 0), COUNT(*), COALESCE(SUM(LENGTH(deltas)), 0),
-		COALESCE(TIMESTAMPDIFF(SECOND, MIN(IF(folded_minute IS NULL, stored_at, NULL)), UTC_TIMESTAMP()), 0), COALESCE(SUM(IF(folded_minute IS NULL, 0, batches)), 0)
+	if err := s.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(batches), 0), COUNT(*),
+		COALESCE(SUM(LENGTH(deltas)), 0),
+		COALESCE(TIMESTAMPDIFF(SECOND, MIN(IF(folded_minute IS NULL, stored_at, NULL)), UTC_TIMESTAMP()),
+		0), COALESCE(SUM(IF(folded_minute IS NULL, 0, batches)), 0)
 		FROM toll_batch`).Scan(&made, &rows, &bytes, &age, &addedUp); err != nil {
 		return err
 	}
@@ -349,9 +351,11 @@ func (s *sampler) sampleDatabase() error {
 		s.note("rows of "+t, n)
 	}
 	var ours, events float64
-	if err := s.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(IF(table_name = 'livetolldata', 0, data_length + index_length)), 0),
+	if err := s.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(IF(table_name = 'livetolldata', 0,
+		data_length + index_length)), 0),
 		COALESCE(SUM(IF(table_name = 'livetolldata', data_length + index_length, 0)), 0)
-		FROM information_schema.tables WHERE table_schema = DATABASE()`).Scan(&ours, &events); err != nil {
+		FROM information_schema.tables WHERE table_schema = DATABASE()`).Scan(&ours, &events); err !=
+		nil {
 		return err
 	}
 	s.note(tableBytes, ours)

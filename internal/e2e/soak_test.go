@@ -117,7 +117,8 @@ func TestSoak(t *testing.T) {
 
 	figures, beyond := sampler.table(took)
 	summary := fmt.Sprintf("%s events in %v, %s a second; seed %d\n"+
-		"boards that clients of the view got: %s live, %s asked for; %s requests failed while servers were away\n%d samples of the database failed for the same reason\n\n%s\n\n%s",
+		"boards that clients of the view got: %s live, %s asked for; %s requests failed while servers "+
+		"were away\n%d samples of the database failed for the same reason\n\n%s\n\n%s",
 		comma(s.l.truth.total()), took.Round(time.Second),
 		comma(int(float64(s.l.truth.total())/took.Seconds())), seed,
 		comma(int(clients.boards.Load())), comma(int(clients.answers.Load())),

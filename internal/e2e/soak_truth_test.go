@@ -60,8 +60,10 @@ func (s sums) add(row string) {
 // are is known: what is left and what was pruned.
 func (s sums) compare(w *world, pruneLimit, pruned int64) (lost, doubled int64, wrong []string) {
 	w.t.Helper()
-	rs, err := w.sql.Query(`SELECT toll_plaza_id, vehicle_type, LEFT(CAST(timestamp AS CHAR), 16) AS minute, COUNT(*),
-		CAST(SUM(CAST(CRC32(CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, vehicle_type, toll_plaza_id)) AS DECIMAL(20))) AS CHAR)
+	rs, err := w.sql.Query(`SELECT toll_plaza_id, vehicle_type, LEFT(CAST(timestamp AS CHAR),
+		16) AS minute, COUNT(*),
+		CAST(SUM(CAST(CRC32(CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, vehicle_type,
+		toll_plaza_id)) AS DECIMAL(20))) AS CHAR)
 		FROM livetolldata GROUP BY toll_plaza_id, vehicle_type, minute`)
 	if err != nil {
 		w.t.Fatal(err)

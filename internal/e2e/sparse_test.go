@@ -63,7 +63,8 @@ func TestSparseRevisions(t *testing.T) {
 		t.Helper()
 		w.eventually(what, 2*time.Minute, func() bool {
 			return w.count(
-				`SELECT CAST(COALESCE(SUM(events + too_late), 0) AS SIGNED) FROM toll_window WHERE kind = '15m'`) >= sent-6*3
+				`SELECT CAST(COALESCE(SUM(events + too_late), 0) AS SIGNED) FROM toll_window
+					WHERE kind = '15m'`) >= sent-6*3
 		})
 	}
 	closed("the windows of 400 days")

@@ -59,7 +59,8 @@ func TestOpenTransaction(t *testing.T) {
 	p := w.start("process", "--idle", "5s")
 	closed := func(plaza, minute int) bool {
 		return w.count(
-			"SELECT COUNT(*) FROM toll_window WHERE toll_plaza_id = ? AND kind = '1m' AND window_start = ? AND revision > 0",
+			"SELECT COUNT(*) FROM toll_window WHERE toll_plaza_id = ? AND kind = '1m' AND window_start = "+
+				"? AND revision > 0",
 			plaza, day.Add(time.Duration(minute)*time.Minute)) == 1
 	}
 	w.eventually("windows of the other partition", time.Minute, func() bool {

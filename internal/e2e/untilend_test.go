@@ -12,7 +12,8 @@ import (
 // Kafka is unavailable at the start. Whoever waits for such a job must not take it for complete.
 func TestUntilEndStopped(t *testing.T) {
 	inParallel(t)
-	const why = "tollstream: stopped before all that was in the topic at the start was stored, published and merged\n"
+	const why = "tollstream: stopped before all that was in the topic at the start was stored, " +
+		"published and merged\n"
 	w := newWorld(t)
 	w.must("init", "--partitions", "1")
 	w.must("emit", "--count", "50", "--rate", "0")
@@ -20,7 +21,8 @@ func TestUntilEndStopped(t *testing.T) {
 	defer unlock()
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		p := w.start("process", "--until-end")
-		w.eventually("partitions", time.Minute, func() bool { return strings.Contains(p.log.String(), "processing") })
+		w.eventually("partitions", time.Minute,
+			func() bool { return strings.Contains(p.log.String(), "processing") })
 		_ = p.cmd.Process.Signal(signal)
 		<-p.done
 		if code := p.cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(p.log.String(), why) {
@@ -28,7 +30,8 @@ func TestUntilEndStopped(t *testing.T) {
 		}
 	}
 	p := w.start("process", "--until-end", "--brokers", "127.0.0.1:1")
-	w.eventually("the outage", time.Minute, func() bool { return strings.Contains(p.log.String(), "waiting for the servers") })
+	w.eventually("the outage", time.Minute,
+		func() bool { return strings.Contains(p.log.String(), "waiting for the servers") })
 	if _, code := p.interrupt(); code != 1 || !strings.Contains(p.log.String(), why) {
 		t.Errorf("without Kafka: exit status %d\n%s", code, p.log)
 	}
@@ -40,7 +43,8 @@ func TestUntilEndStopped(t *testing.T) {
 	}
 	// One that runs until it is stopped is done then.
 	p = w.start("process")
-	w.eventually("partitions", time.Minute, func() bool { return strings.Contains(p.log.String(), "processing") })
+	w.eventually("partitions", time.Minute,
+		func() bool { return strings.Contains(p.log.String(), "processing") })
 	if _, code := p.interrupt(); code != 0 {
 		t.Errorf("process: exit status %d\n%s", code, p.log)
 	}

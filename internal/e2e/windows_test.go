@@ -33,7 +33,8 @@ func (v window) key() string { return fmt.Sprintf("%d %s %s", v.Plaza, v.Kind, v
 // windows returns toll_window.
 func (w *world) windows() map[string]window {
 	w.t.Helper()
-	rows, err := w.sql.Query(`SELECT toll_plaza_id, kind, CAST(window_start AS CHAR), CAST(window_end AS CHAR), whole, events, late, too_late, by_type
+	rows, err := w.sql.Query(`SELECT toll_plaza_id, kind, CAST(window_start AS CHAR),
+		CAST(window_end AS CHAR), whole, events, late, too_late, by_type
 		FROM toll_window`)
 	if err != nil {
 		w.t.Fatal(err)
@@ -64,7 +65,8 @@ func (w *world) windowsEqualSQL() map[string]window {
 	w.t.Helper()
 	rows,
 		err := w.sql.Query(
-		`SELECT toll_plaza_id, CAST(timestamp AS CHAR), vehicle_type FROM livetolldata ORDER BY timestamp`)
+		`SELECT toll_plaza_id, CAST(timestamp AS CHAR), vehicle_type FROM livetolldata
+			ORDER BY timestamp`)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -218,7 +218,8 @@ func TestHidePasswords(t *testing.T) {
 	}
 	shown := strings.Join(args, " ")
 	if hides :=
-		"tollstream verify --mysql u:xxxxxx@tcp(h)/d -mysql=u:xxxxxx@tcp(h)/d --mysql=toll:toll@tcp(h)/d u:secret@h"; shown != hides && runtime.GOOS == "linux" {
+		"tollstream verify --mysql u:xxxxxx@tcp(h)/d -mysql=u:xxxxxx@tcp(h)/d " +
+			"--mysql=toll:toll@tcp(h)/d u:secret@h"; shown != hides && runtime.GOOS == "linux" {
 		t.Errorf("shown is %q", shown)
 	}
 }

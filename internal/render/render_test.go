@@ -69,7 +69,8 @@ func (f *viewFixture) congested() {
 	over.Describe(toll.Plaza{ID: 4856, Name: "Junc\x1btion", Road: "M2", PositionKm: 8.5, Lanes: 2})
 	over.Assessment = &traffic.Assessment{
 		State: traffic.Saturated, Since: end - 9, Until: end, First: end - 9000,
-		Why: "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings\x07",
+		Why: "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue " +
+			"is can't be told from crossings\x07",
 		Last: traffic.Measure{
 			Plaza: 4856, End: end, Count15: 342, FlowPerHour: 1368, HeadwaySeconds: new(2.63),
 			HeavyShare: new(0.038), PHF: new(0.912),
@@ -185,7 +186,8 @@ plaza  flow/h      total  15 min  1 h        last  verdict
 flow/h: vehicles an hour, by the last 15 minutes
 15 min, 1 h: vehicles in that time up to the stream's time
 `)
-	f.compare("one", f.one(4856), 80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
+	f.compare("one", f.one(4856),
+		80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 
 car       1,000,000   81.0 %  ████████████████████████████████████████
 tr\x1bck    234,567   19.0 %  ██████████
@@ -239,7 +241,8 @@ flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
 z: how far the flow is from usual at this hour; beyond 3 either way is rare
 1 min, 15 min, 1 h: vehicles in that time up to the stream's time
 `)
-	f.compare("one, congested", f.one(4856), 80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
+	f.compare("one, congested", f.one(4856),
+		80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 Junc\x1btion, M2 km 8.5, 2 lanes
 
 saturated since 10:13 (9 min): demand 1,420 pc/h is 109 % of the capacity of
@@ -293,12 +296,15 @@ in flight: some are stored and not yet counted; all else is exact
 `)
 	contains(t, f.text(f.one(4856), 100),
 		"kind                     window  vehicles  flow/h  late  too late  complete  rev  final\n",
-		"1m                  10:21–10:22        23   1,380     0         0     100 %    1  by watermark\n",
+		"1m                  10:21–10:22        23   1,380     0         0     100 %    1  by "+
+			"watermark\n",
 		"15m                 10:00–10:15     1,345   5,380    12         1    99.9 %    2  by idle\n",
 		"15m      2022-02-09 23:45–24:00         0       0     0         3     0.0 %    -  -\n",
 		"da\\x1by             00:00–10:15    23,456   2,288   130         0     100 %   41  so far\n",
-		"da\\x1by              2022-02-09    43,456   1,811   130         4    99.9 %   97  by end of stream\n")
-	f.compare("one below usual", f.one(4000), 80, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
+		"da\\x1by              2022-02-09    43,456   1,811   130         4    99.9 %   97  by end of "+
+			"stream\n")
+	f.compare("one below usual", f.one(4000),
+		80, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
 
 below usual since 2022-02-08 10:22 (2 days): 1 vehicle in 15 min, usual are 40
 (z −6.2)
@@ -355,7 +361,8 @@ flow/h: vehicles an hour, by the last 15 minutes
 *: judged up to an earlier time only; tollstream view --plaza shows which
 ?: of minutes that the group table no longer holds; toll_window has them
 `)
-	f.compare("one, not judged", f.one(4856), 80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
+	f.compare("one, not judged", f.one(4856),
+		80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 Junc\x1btion, M2 km 8.5, 2 lanes
 
 saturated since 08:44 (9 min), judged up to 08:53 only: demand 1,420 pc/h is
@@ -405,7 +412,8 @@ in flight: some are stored and not yet counted; all else is exact
   livetolldata  1,234,660  rows
   checksum              -  not compared (--deep does)
 `)
-	f.compare("one elsewhere", f.one(4000), 80, `plaza 4000: 3 vehicles, the last at 2022-02-08 04:23:02 CST
+	f.compare("one elsewhere", f.one(4000), 80,
+		`plaza 4000: 3 vehicles, the last at 2022-02-08 04:23:02 CST
 
 below usual since 2022-02-08 04:22 (2 days): 1 vehicle in 15 min, usual are 40
 (z −6.2)
@@ -514,7 +522,8 @@ func TestViewJSON(t *testing.T) {
 		"last_event": "2022-02-10T04:23:02-06:00", "watermark": "2022-02-10T04:22:59-06:00",
 		"congestion": map[string]any{
 			"state": "saturated", "since": "2022-02-10T04:13:00-06:00", "until": "2022-02-10T04:22:00-06:00",
-			"why":           "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings\x07",
+			"why": "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); " +
+				"how long the queue is can't be told from crossings\x07",
 			"flow_per_hour": 1368., "vc": 1.0992, "phf": 0.912, "heavy_share": 0.038,
 			"headway_seconds": 2.63, "demand": 1420., "capacity": 1300.,
 			"usual": map[string]any{"median": 350.4, "mad": 20., "weeks": 4.}, "z": -0.28,
@@ -593,7 +602,8 @@ func TestExplainLead(t *testing.T) {
 		{"America/Chicago", 2, 6 * time.Hour,
 			"6 h: as if its clock ran on UTC+00:00 (UTC, Europe/London), not on America/Chicago"},
 		{"America/Chicago", 7, 2 * time.Hour,
-			"2 h: as if its clock ran on UTC-03:00 (America/Halifax, America/Sao_Paulo), not on America/Chicago"},
+			"2 h: as if its clock ran on UTC-03:00 (America/Halifax, America/Sao_Paulo), " +
+				"not on America/Chicago"},
 		{"UTC", 2, 7*time.Hour + 15*time.Minute,
 			"7 h 15 min: as if its clock ran on UTC+07:15, not on UTC"},
 		{"UTC", 2, 11 * time.Minute, "11 min: as if its clock ran on UTC+00:15, not on UTC"},

@@ -64,7 +64,8 @@ func TestReportSaysWhatToDo(t *testing.T) {
 	if err := Verification(&b, r); err != nil {
 		t.Fatal(err)
 	}
-	if want := "Problems:\n  one\n  two\n  three\n\nWhat to do:\n  rebuild it\n  restore it\n\n"; !strings.Contains(b.String(), want) {
+	if want := "Problems:\n  one\n  two\n  three\n\n" +
+		"What to do:\n  rebuild it\n  restore it\n\n"; !strings.Contains(b.String(), want) {
 		t.Errorf("got\n%s", b.String())
 	}
 }

@@ -37,7 +37,8 @@ func testBoard(plazas int) *board.Board {
 	stream := time.Date(2026, 3, 24, 7, 23, 0, 0, time.UTC)
 	berlin, _ := time.LoadLocation("Europe/Berlin")
 	b := &board.Board{
-		Location: berlin, At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)), Waiting: 2_431,
+		Location: berlin, At: at, StreamTime: &stream, Watermark: new(stream.Add(-2 * time.Second)),
+		Waiting:  2_431,
 		Timezone: "Europe/Berlin",
 		Verification: board.Verification{Status: board.Exact, Events: new(int64(plazas) * 961_001),
 			Rows: new(int64(plazas) * 961_001), CheckedAt: new(at.Add(-time.Second))},
@@ -46,8 +47,9 @@ func testBoard(plazas int) *board.Board {
 		"Tunnel", "Østerbro", "横浜料金所", "Forest"}
 	for i := range plazas {
 		p := board.Plaza{
-			ID: 4000 + i, Location: berlin, Name: names[i%len(names)], Road: "M1", PositionKm: new(float64(i) * 4.5),
-			Lanes: 2 + i%5, State: traffic.Free,
+			ID: 4000 + i, Location: berlin, Name: names[i%len(names)], Road: "M1",
+			PositionKm: new(float64(i) * 4.5),
+			Lanes:      2 + i%5, State: traffic.Free,
 			Since: new(stream.Add(-90 * time.Minute)), Why: "demand is within what the lanes can take",
 			Total:       int64(1_000_000 - i*7_919%900_000),
 			FlowPerHour: float64(600 + i*977%3000), VC: new(0.2 + float64(i*13%60)/100), PHF: new(0.92),
@@ -74,7 +76,8 @@ func testBoard(plazas int) *board.Board {
 			p.State, p.VC, p.FlowPerHour, p.Demand, p.Z = traffic.Saturated, new(1.0829), 3084, new(3516.0),
 				new(2.2)
 			p.Since, p.Why = new(stream.Add(-13*time.Minute)),
-				"demand 3,516 pc/h is 108 % of the capacity of 3,250 pc/h (5 lanes); how long the queue is can't be told from crossings"
+				"demand 3,516 pc/h is 108 % of the capacity of 3,250 pc/h (5 lanes); how long the queue is "+
+					"can't be told from crossings"
 		}
 		b.Plazas = append(b.Plazas, p)
 	}

@@ -115,7 +115,8 @@ var targetLine = regexp.MustCompile(`(?m)^func (Fuzz[A-Za-z0-9_]*)\(\w+ \*testin
 func findTargets(ctx context.Context, patterns []string) ([]target, error) {
 	list, err := goTool(ctx,
 		append([]string{"list", "-f",
-			`{{$p := .}}{{range .TestGoFiles}}{{$p.ImportPath}}	{{$p.Dir}}	{{.}}{{"\n"}}{{end}}{{range .XTestGoFiles}}{{$p.ImportPath}}	{{$p.Dir}}	{{.}}{{"\n"}}{{end}}`}, patterns...)...)
+			`{{$p := .}}{{range .TestGoFiles}}{{$p.ImportPath}}	{{$p.Dir}}	{{.}}{{"\n"}}{{end}}` +
+				`{{range .XTestGoFiles}}{{$p.ImportPath}}	{{$p.Dir}}	{{.}}{{"\n"}}{{end}}`}, patterns...)...)
 	if err != nil {
 		return nil, err
 	}

@@ -106,7 +106,8 @@ func (l *loader) loadStatement(r *rows, t *turn) (statement string, done func())
 	})
 	return `LOAD DATA LOCAL INFILE 'Reader::` + name + `' INTO TABLE livetolldata CHARACTER SET utf8mb4
 		FIELDS TERMINATED BY ',' ENCLOSED BY '' ESCAPED BY '\\' LINES TERMINATED BY '\n'
-		(timestamp, vehicle_id, vehicle_type, toll_plaza_id)`, func() { mysql.DeregisterReaderHandler(name) }
+		(timestamp, vehicle_id, vehicle_type, toll_plaza_id)`,
+		func() { mysql.DeregisterReaderHandler(name) }
 }
 
 // load loads rows whose turn it is.
@@ -143,7 +144,8 @@ const (
 	insertBytes = 1 << 20
 )
 
-const insertHead = `INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES `
+const insertHead = "INSERT INTO livetolldata " +
+	"(timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES "
 
 // insertLimit returns how many bytes an INSERT of rows may have.
 func (w *Writer) insertLimit(ctx context.Context, q db.Queryer) (int, error) {

@@ -30,7 +30,8 @@ func (w *Writer) Outbox(ctx context.Context, partition int32, above int64,
 		// or below it. That lets the primary key find it.
 		from := int64(0)
 		err = q.QueryRowContext(ctx, `SELECT COALESCE(MAX(first_offset), 0) FROM toll_batch
-			WHERE topic_id = ? AND partition_id = ? AND first_offset <= ?`, w.topicID, partition, above).Scan(&from)
+			WHERE topic_id = ? AND partition_id = ? AND first_offset <= ?`, w.topicID, partition,
+			above).Scan(&from)
 		if err != nil {
 			return err
 		}

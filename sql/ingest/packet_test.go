@@ -95,7 +95,8 @@ func TestPacketLimits(t *testing.T) {
 					b = dbtest.Batch(w, c, "car")
 				}
 				if n := dbtest.Int(t, s,
-					`SELECT COUNT(*) FROM toll_dead_letter WHERE CHAR_LENGTH(reason) = 500 AND LENGTH(record_key) = 1024`); n != 504 {
+					`SELECT COUNT(*) FROM toll_dead_letter WHERE CHAR_LENGTH(reason) = 500
+						AND LENGTH(record_key) = 1024`); n != 504 {
 					t.Errorf("%d dead letters, want 504", n)
 				}
 				if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 20_002 {

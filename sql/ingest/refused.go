@@ -277,8 +277,10 @@ func (t *trial) probe() error {
 func (t *trial) storedRow() ([]byte, error) {
 	var at, typ string
 	var vehicle, plaza int64
-	err := t.tx.QueryRowContext(t.ctx, `SELECT CAST(timestamp AS CHAR), vehicle_id, vehicle_type, toll_plaza_id FROM livetolldata
-		WHERE timestamp IS NOT NULL AND vehicle_id IS NOT NULL AND vehicle_type IS NOT NULL AND toll_plaza_id IS NOT NULL
+	err := t.tx.QueryRowContext(t.ctx, `SELECT CAST(timestamp AS CHAR), vehicle_id, vehicle_type,
+		toll_plaza_id FROM livetolldata
+		WHERE timestamp IS NOT NULL AND vehicle_id IS NOT NULL AND vehicle_type IS NOT NULL
+		AND toll_plaza_id IS NOT NULL
 		LIMIT 1`).Scan(&at, &vehicle, &typ, &plaza)
 	switch {
 	case errors.Is(err, dbsql.ErrNoRows):

@@ -35,8 +35,9 @@ var refusals = []struct {
 		bad: []int{1, 3}, number: []uint16{1526},
 	},
 	{
-		name:  "unique key",
-		alter: []string{`ALTER TABLE livetolldata ADD UNIQUE KEY own (timestamp, vehicle_id, toll_plaza_id)`},
+		name: "unique key",
+		alter: []string{`ALTER TABLE livetolldata ADD UNIQUE KEY own (timestamp, vehicle_id,
+			toll_plaza_id)`},
 		events: []toll.Event{testEvent(0, 1, "car"), testEvent(0, 2, "car"), testEvent(0, 1, "car"),
 			testEvent(0, 1, "van")},
 		bad: []int{2, 3}, number: []uint16{1062},
@@ -58,7 +59,8 @@ var refusals = []struct {
 		name: "foreign key",
 		alter: []string{
 			`CREATE TABLE own_plaza (id smallint PRIMARY KEY)`, `INSERT INTO own_plaza VALUES (4000)`,
-			`ALTER TABLE livetolldata ADD CONSTRAINT own FOREIGN KEY (toll_plaza_id) REFERENCES own_plaza (id)`,
+			`ALTER TABLE livetolldata ADD CONSTRAINT own FOREIGN KEY (toll_plaza_id) REFERENCES
+				own_plaza (id)`,
 		},
 		events: []toll.Event{testEvent(0, 1, "car"),
 			{Time: testEvent(0, 0, "").Time, Vehicle: 2, Type: "car", Plaza: 4001}},
@@ -168,7 +170,8 @@ func testEveryRowRefused(t *testing.T, engine string) {
 		t.Fatal(err)
 	}
 	dbtest.Exec(t, s,
-		`CREATE TRIGGER own BEFORE INSERT ON livetolldata FOR EACH ROW SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'closed'`)
+		`CREATE TRIGGER own BEFORE INSERT ON livetolldata FOR EACH ROW SIGNAL SQLSTATE '45000'
+			SET MESSAGE_TEXT = 'closed'`)
 	dbtest.WantPermanent(t, commitAfter(t, w, 0, testEvent(0, 2, "car"), testEvent(0, 3, "van")),
 		"refuses every row", "1644", "closed", "trigger")
 	dbtest.Exec(t, s, `DROP TRIGGER own`)
@@ -219,9 +222,10 @@ func testAlteredTable(t *testing.T, engine string) {
 		`ALTER TABLE livetolldata MODIFY vehicle_id smallint`:                         "column vehicle_id: expected int, got smallint",
 		`ALTER TABLE livetolldata DROP COLUMN toll_plaza_id`:                          "column toll_plaza_id: expected smallint, got none",
 		`ALTER TABLE livetolldata ADD COLUMN lane int NOT NULL, ADD CHECK (lane > 0)`: "column lane: expected none, got int",
-		`ALTER TABLE toll_batch MODIFY deltas varbinary(2)`:                           "column deltas: expected longblob, got varbinary(2)",
+		`ALTER TABLE toll_batch MODIFY deltas varbinary(2)`: "column deltas: " +
+			"expected longblob, got varbinary(2)",
 		`ALTER TABLE livetolldata ENGINE=MyISAM, ADD CHECK (vehicle_type <> 'truck')`: "livetolldata is MyISAM",
-		`DROP TABLE livetolldata`:                                                     "lacks livetolldata",
+		`DROP TABLE livetolldata`: "lacks livetolldata",
 	} {
 		for _, mode := range []ingest.LoadMode{ingest.LoadLocal, ingest.LoadInsert} {
 			t.Run(alter+"/"+mode.String(), func(t *testing.T) {
@@ -314,7 +318,8 @@ func TestRetriedTwice(t *testing.T) {
 			got = append(got, fmt.Sprint(r.Row, " ", r.Kind, " ", r.Reason))
 		}
 		want :=
-			"2 retried the dead letter 5:7 was already retried; 3 retried the dead letter 5:8 was already retried"
+			"2 retried the dead letter 5:7 was already retried; 3 retried the dead letter 5:8 was " +
+				"already retried"
 		if strings.Join(got, "; ") != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

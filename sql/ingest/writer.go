@@ -83,8 +83,10 @@ func (w *Writer) load(ctx context.Context, partition int32) (toll.Cursor, toll.U
 		return toll.Cursor{}, toll.Unpublished{}, err
 	}
 	u := toll.Unpublished{}
-	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(first_offset), ?), COUNT(*), CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_batch
-		WHERE published = 0 AND topic_id = ? AND partition_id = ?`, cursor.Next, w.topicID, partition).Scan(&u.First, &u.Batches, &u.Events)
+	err = tx.QueryRowContext(ctx, `SELECT COALESCE(MIN(first_offset), ?), COUNT(*),
+		CAST(COALESCE(SUM(events), 0) AS SIGNED) FROM toll_batch
+		WHERE published = 0 AND topic_id = ? AND partition_id = ?`, cursor.Next, w.topicID,
+		partition).Scan(&u.First, &u.Batches, &u.Events)
 	return cursor, u, err
 }
 
@@ -107,8 +109,8 @@ func (w *Writer) readCursor(ctx context.Context, q db.Queryer, partition int32) 
 }
 
 // cursorColumns are what scanCursor reads.
-const cursorColumns = `partition_id, next_offset, token, epoch, chain, clock, last_offset, last_leader_epoch, last_timestamp, last_crc,
-	log_replaced`
+const cursorColumns = `partition_id, next_offset, token, epoch, chain, clock, last_offset,
+	last_leader_epoch, last_timestamp, last_crc, log_replaced`
 
 func scanCursor(row interface{ Scan(...any) error }, c *toll.Cursor) error {
 	var offset, timestamp dbsql.Null[int64]
@@ -190,7 +192,8 @@ func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int
 	}
 	_, err = tx.ExecContext(ctx, `INSERT INTO toll_cursor
 		(topic_id, partition_id, start_offset, next_offset, token, epoch, chain, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, NOW(6))`, w.topicID, partition, earliest, earliest, tables.NewToken(), epoch.V, []byte{})
+		VALUES (?, ?, ?, ?, ?, ?, ?, NOW(6))`, w.topicID, partition, earliest, earliest,
+		tables.NewToken(), epoch.V, []byte{})
 	if db.Number(err) == db.ErrDuplicateKey {
 		return nil // another owner was first
 	}

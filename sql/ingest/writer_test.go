@@ -169,7 +169,8 @@ func TestCommitRefused(t *testing.T) {
 
 func testCommitRefused(t *testing.T, s *dbtest.Store) {
 	dbtest.Exec(t, s,
-		`create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint) character set latin1`)
+		`create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15),
+			toll_plaza_id smallint) character set latin1`)
 	dbtest.Initialize(t, s)
 	for _, mode := range []ingest.LoadMode{ingest.LoadLocal, ingest.LoadInsert} {
 		w := s.Writer(dbtest.Identity.TopicID)

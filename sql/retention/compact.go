@@ -159,7 +159,8 @@ func (c *compaction) run(ctx context.Context) error {
 // others follow.
 func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures, more bool,
 	err error) {
-	rs, err := c.db.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, batches, LENGTH(deltas), stored_at,
+	rs, err := c.db.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, batches,
+		LENGTH(deltas), stored_at,
 		first_minute, last_minute, folded_minute FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset LIMIT ?`,
 		c.topicID, c.partition, from, c.Limits.PageRows)
@@ -257,8 +258,10 @@ func (c *compaction) pack(ctx context.Context) error {
 // fold adds batches up, from the partition's first one on.
 func (c *compaction) fold(ctx context.Context) error {
 	var behind int64 // bytes of the outboxes behind the row that is looked at
-	if err := c.db.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(LENGTH(deltas)), 0) AS SIGNED) FROM toll_batch
-		WHERE topic_id = ? AND partition_id = ? AND folded_minute IS NULL`, c.topicID, c.partition).Scan(&behind); err != nil {
+	if err := c.db.QueryRowContext(ctx, `SELECT CAST(COALESCE(SUM(LENGTH(deltas)), 0) AS SIGNED)
+		FROM toll_batch
+		WHERE topic_id = ? AND partition_id = ? AND folded_minute IS NULL`, c.topicID, c.partition).Scan(
+		&behind); err != nil {
 		return err
 	}
 	f := &folding{compaction: c}
@@ -412,7 +415,8 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 	firstMinute, lastMinute := tables.MinuteColumns(sum.minutes)
 	if j.rows > 1 {
 		res, err := tx.ExecContext(ctx,
-			`DELETE FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset > ? AND first_offset < ?`,
+			`DELETE FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset > ?
+				AND first_offset < ?`,
 			c.topicID, c.partition, sum.first, sum.next)
 		if err != nil {
 			return nil, err
@@ -421,8 +425,10 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 			return nil, errors.Join(errRowsChanged, err)
 		}
 	}
-	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET next_offset = ?, token = ?, events = ?, rejected = ?, skipped = ?, gone = ?, deltas = ?,
-		first_minute = ?, last_minute = ?, batches = ?, folded_minute = ? WHERE topic_id = ? AND partition_id = ? AND first_offset = ?`,
+	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET next_offset = ?, token = ?, events = ?,
+		rejected = ?, skipped = ?, gone = ?, deltas = ?,
+		first_minute = ?, last_minute = ?, batches = ?, folded_minute = ? WHERE topic_id = ?
+		AND partition_id = ? AND first_offset = ?`,
 		sum.next, sum.token, j.events, j.rejected, j.skipped, j.gone, blob, firstMinute, lastMinute,
 		sum.batches, folded,
 		c.topicID, c.partition, sum.first); err != nil {
@@ -453,8 +459,10 @@ type joined struct {
 func (c *compaction) join(ctx context.Context, tx db.Reader, run []batchFigures,
 	addUp bool) (*joined,
 	error) {
-	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events, rejected, skipped, gone, batches, deltas FROM toll_batch
-		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? AND first_offset <= ? ORDER BY first_offset FOR UPDATE`,
+	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events,
+		rejected, skipped, gone, batches, deltas FROM toll_batch
+		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? AND first_offset <= ?
+		ORDER BY first_offset FOR UPDATE`,
 		c.topicID, c.partition, run[0].first, run[len(run)-1].first)
 	if err != nil {
 		return nil, err

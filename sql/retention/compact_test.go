@@ -237,7 +237,8 @@ func TestCompactLeavesAlone(t *testing.T) {
 			{"nothing in the way", func(*dbtest.Keeper, *retention.CompactOptions) {}, 2, ""},
 			{"not published", func(k *dbtest.Keeper, _ *retention.CompactOptions) {
 				dbtest.Exec(t, s,
-					`UPDATE toll_batch SET published = 0 WHERE first_offset = (SELECT n FROM (SELECT MIN(first_offset) + 4 AS n FROM toll_batch) AS x)`)
+					`UPDATE toll_batch SET published = 0 WHERE first_offset = (SELECT n
+						FROM (SELECT MIN(first_offset) + 4 AS n FROM toll_batch) AS x)`)
 			}, 4, ""},
 			{"not merged", func(k *dbtest.Keeper, o *retention.CompactOptions) {
 				behind := *k.States[4000]

@@ -89,7 +89,8 @@ func readOutboxes(t *testing.T, s *dbtest.Store) *outboxes {
 	t.Helper()
 	rows,
 		err := s.DB.Query(
-		`SELECT partition_id, first_offset, next_offset, events, first_minute, last_minute, folded_minute, deltas FROM toll_batch ORDER BY partition_id, first_offset`)
+		`SELECT partition_id, first_offset, next_offset, events, first_minute, last_minute, folded_minute,
+			deltas FROM toll_batch ORDER BY partition_id, first_offset`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,8 @@ func (c *Cleaner) repairRetired(ctx context.Context, o Options) error {
 		}
 		var first dbsql.Null[int64]
 		if err := c.db.QueryRowContext(ctx, `SELECT MIN(end_minute) FROM toll_window
-			WHERE kind = ? AND end_minute <= ? AND published = 1 AND revision > 0`, k.Name, mark).Scan(&first); err != nil {
+			WHERE kind = ? AND end_minute <= ? AND published = 1 AND revision > 0`, k.Name, mark).Scan(
+			&first); err != nil {
 			return err
 		}
 		lower := latest

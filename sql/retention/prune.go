@@ -35,7 +35,8 @@ const DefaultPruneRows = 10_000
 func (c *Cleaner) PruneCount(ctx context.Context, before toll.WallTime) (old, all int64,
 	err error) {
 	err = c.db.QueryRowContext(ctx,
-		`SELECT CAST(COALESCE(SUM(CASE WHEN timestamp < ? THEN 1 ELSE 0 END), 0) AS SIGNED), COUNT(*) FROM `+tables.EventTable,
+		`SELECT CAST(COALESCE(SUM(CASE WHEN timestamp < ? THEN 1 ELSE 0 END), 0) AS SIGNED),
+			COUNT(*) FROM `+tables.EventTable,
 		before.String()).Scan(&old, &all)
 	return old, all, c.db.Wrap("count the rows", err)
 }

@@ -26,8 +26,10 @@ func TestPrune(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				dbtest.DropTables(t, s)
 				dbtest.Exec(t, s, dbtest.EventTable)
-				dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2020-01-01 00:00:00', 1, 'car', 4000), ('2020-01-01 00:00:00', 1, 'car', 4000),
-					(NULL, 1, 'car', 4000), ('2020-01-01 00:00:00', 2, NULL, NULL), ('2030-01-01 00:00:00', 3, 'bus', 9)`)
+				dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2020-01-01 00:00:00', 1, 'car', 4000),
+					('2020-01-01 00:00:00', 1, 'car', 4000),
+					(NULL, 1, 'car', 4000), ('2020-01-01 00:00:00', 2, NULL, NULL), ('2030-01-01 00:00:00',
+					3, 'bus', 9)`)
 				dbtest.Initialize(t, s)
 				st := dbtest.NewStream(t, s)
 				st.Fill() // 21 rows at 10:00 and 10:01 of the same day

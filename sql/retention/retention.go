@@ -133,11 +133,13 @@ func (c *Cleaner) retireWindows(ctx context.Context, now time.Time, o Options,
 
 // oldWindows is the condition of the windows of a plaza and kind that are deleted: those that end
 // at or before a minute. A revision that is not known to be published stays until it is.
-const oldWindows = `toll_plaza_id = ? AND kind = ? AND start_minute < ? AND end_minute <= ? AND published = 1`
+const oldWindows = `toll_plaza_id = ? AND kind = ? AND start_minute < ? AND end_minute <= ?
+	AND published = 1`
 
 // retireSomeWindows deletes the first of those windows of a plaza and kind that end at or before a
 // minute, and records up to where it did in the same transaction.
-func (c *Cleaner) retireSomeWindows(ctx context.Context, plaza int16, kind string, before toll.Minute) (int64, error) {
+func (c *Cleaner) retireSomeWindows(ctx context.Context, plaza int16, kind string,
+	before toll.Minute) (int64, error) {
 	var some int
 	err := c.db.QueryRowContext(ctx, `SELECT 1 FROM toll_window WHERE `+oldWindows+` LIMIT 1`,
 		plaza, kind, before, before).Scan(&some)
@@ -156,7 +158,8 @@ func (c *Cleaner) retireSomeWindows(ctx context.Context, plaza int16, kind strin
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	res, err := tx.ExecContext(ctx, `DELETE FROM toll_window WHERE `+oldWindows+` AND start_minute <= ?`,
+	res, err := tx.ExecContext(ctx,
+		`DELETE FROM toll_window WHERE `+oldWindows+` AND start_minute <= ?`,
 		plaza, kind, before, before, last)
 	if err != nil {
 		return 0, err
@@ -172,8 +175,10 @@ func (c *Cleaner) retireSomeWindows(ctx context.Context, plaza int16, kind strin
 
 // lockOldWindows locks the first windows to delete, and returns how many they are, where the last
 // of them starts, and where the last to end does.
-func lockOldWindows(ctx context.Context, tx db.Reader, plaza int16, kind string, before toll.Minute) (n int64, last, end toll.Minute, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT start_minute, end_minute FROM toll_window WHERE `+oldWindows+`
+func lockOldWindows(ctx context.Context, tx db.Reader, plaza int16, kind string,
+	before toll.Minute) (n int64, last, end toll.Minute, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT start_minute, end_minute FROM toll_window WHERE `+
+		oldWindows+`
 		ORDER BY start_minute LIMIT ? FOR UPDATE`, plaza, kind, before, before, retireRows)
 	if err != nil {
 		return 0, 0, 0, err
@@ -192,14 +197,16 @@ func lockOldWindows(ctx context.Context, tx db.Reader, plaza int16, kind string,
 
 func (c *Cleaner) retireTransitions(ctx context.Context, before toll.Minute, done *Retired) error {
 	for plaza := int64(toll.MinPlaza) - 1; ; {
-		err := c.db.QueryRowContext(ctx, `SELECT toll_plaza_id FROM toll_transition WHERE toll_plaza_id > ? ORDER BY toll_plaza_id LIMIT 1`, plaza).Scan(&plaza)
+		err := c.db.QueryRowContext(ctx, `SELECT toll_plaza_id FROM toll_transition
+			WHERE toll_plaza_id > ? ORDER BY toll_plaza_id LIMIT 1`, plaza).Scan(&plaza)
 		if errors.Is(err, dbsql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		n, err := c.deleteSome(ctx, `DELETE FROM toll_transition WHERE toll_plaza_id = ? AND detected_minute < ? AND published = 1 LIMIT ?`, plaza, before)
+		n, err := c.deleteSome(ctx, `DELETE FROM toll_transition WHERE toll_plaza_id = ?
+			AND detected_minute < ? AND published = 1 LIMIT ?`, plaza, before)
 		done.Transitions += n
 		if err != nil {
 			return err
@@ -232,7 +239,8 @@ func (c *Cleaner) deleteSome(ctx context.Context, query string, args ...any) (in
 
 // retireDeadLetters deletes the oldest dead letters of each partition, which are the first by their
 // offset.
-func (c *Cleaner) retireDeadLetters(ctx context.Context, now time.Time, keep time.Duration, done *Retired) error {
+func (c *Cleaner) retireDeadLetters(ctx context.Context, now time.Time, keep time.Duration,
+	done *Retired) error {
 	m, err := tables.ReadMeta(ctx, c.db)
 	if err != nil {
 		return err
@@ -263,7 +271,8 @@ func (c *Cleaner) retireDeadLetters(ctx context.Context, now time.Time, keep tim
 	return nil
 }
 
-func (c *Cleaner) retireSomeLetters(ctx context.Context, topicID string, partition int32, now time.Time, keep time.Duration) (int64, error) {
+func (c *Cleaner) retireSomeLetters(ctx context.Context, topicID string, partition int32,
+	now time.Time, keep time.Duration) (int64, error) {
 	tx, err := c.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
 	if err != nil {
 		return 0, err
@@ -273,19 +282,23 @@ func (c *Cleaner) retireSomeLetters(ctx context.Context, topicID string, partiti
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	res, err := tx.ExecContext(ctx, `DELETE FROM toll_dead_letter WHERE topic_id = ? AND partition_id = ? AND record_offset <= ?`, topicID, partition, last)
+	res, err := tx.ExecContext(ctx, `DELETE FROM toll_dead_letter WHERE topic_id = ?
+		AND partition_id = ? AND record_offset <= ?`, topicID, partition, last)
 	if err != nil {
 		return 0, err
 	}
 	if deleted, err := res.RowsAffected(); err != nil || deleted != n {
-		return 0, errors.Join(fmt.Errorf("%d dead letters of partition %d deleted, not %d", deleted, partition, n), err)
+		return 0, errors.Join(fmt.Errorf("%d dead letters of partition %d deleted, not %d", deleted,
+			partition, n), err)
 	}
 	// A repaired event of theirs that is sent again would be a row once more; it was as old as they
 	// are.
-	if _, err := tx.ExecContext(ctx, `DELETE FROM toll_retry WHERE topic_id = ? AND partition_id = ? AND record_offset <= ?`, topicID, partition, last); err != nil {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM toll_retry WHERE topic_id = ? AND partition_id = ?
+		AND record_offset <= ?`, topicID, partition, last); err != nil {
 		return 0, err
 	}
-	if err := tables.AddPruned(ctx, tx, tables.PrunedLetters, int(partition), tables.RowCount{Rows: n}); err != nil {
+	if err := tables.AddPruned(ctx, tx, tables.PrunedLetters, int(partition),
+		tables.RowCount{Rows: n}); err != nil {
 		return 0, err
 	}
 	return n, tx.Commit()
@@ -297,9 +310,12 @@ func (c *Cleaner) retireSomeLetters(ctx context.Context, topicID string, partiti
 // A dead letter is as old as the younger of two times says: when it was rejected, by the server's
 // clock of then, which may have been years behind, and its record's timestamp, unless that is in
 // the future.
-func oldLetters(ctx context.Context, tx db.Reader, topicID string, partition int32, now time.Time, keep time.Duration) (n, last int64, err error) {
-	rows, err := tx.QueryContext(ctx, `SELECT record_offset, rejected_at, record_time FROM toll_dead_letter
-		WHERE topic_id = ? AND partition_id = ? ORDER BY record_offset LIMIT ? FOR UPDATE`, topicID, partition, retireRows)
+func oldLetters(ctx context.Context, tx db.Reader, topicID string, partition int32, now time.Time,
+	keep time.Duration) (n, last int64, err error) {
+	rows, err := tx.QueryContext(ctx, `SELECT record_offset, rejected_at, record_time
+		FROM toll_dead_letter
+		WHERE topic_id = ? AND partition_id = ? ORDER BY record_offset LIMIT ? FOR UPDATE`, topicID,
+		partition, retireRows)
 	if err != nil {
 		return 0, 0, err
 	}

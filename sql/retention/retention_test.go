@@ -24,7 +24,8 @@ func TestRetire(t *testing.T) {
 				dbtest.Pass(4000, fmt.Sprintf("2022-03-%02d 10:08", 1+d), "car", 1, toll.OnTime))
 		}
 		states := x.MergedStates("2022-04-02 00:00")
-		x.StoreResults(x.Results(), x.Closing(4000, "2022-04-02 00:00"), x.Closing(4856, "2022-04-02 00:00"))
+		x.StoreResults(x.Results(), x.Closing(4000, "2022-04-02 00:00"),
+			x.Closing(4856, "2022-04-02 00:00"))
 		in := verify.Input{States: states, Deep: true, Windows: x.Cfg.Windows}
 		if r := dbtest.Verify(t, s, in); r.Status != verify.Exact || r.Windows != 2*3*30 {
 			t.Fatalf("got %+v", r)
@@ -33,7 +34,8 @@ func TestRetire(t *testing.T) {
 		o := retention.Options{Clocks: clocksAt(now.Time()), Windows: x.Cfg.Windows,
 			KeepWindows: 20 * 24 * time.Hour}
 		dbtest.Exec(t, s,
-			`UPDATE toll_window SET published = 0 WHERE toll_plaza_id = 4000 AND kind = '15m' AND start_minute = ?`, dbtest.MinuteOf(t, "2022-03-01 10:00"))
+			`UPDATE toll_window SET published = 0 WHERE toll_plaza_id = 4000 AND kind = '15m'
+				AND start_minute = ?`, dbtest.MinuteOf(t, "2022-03-01 10:00"))
 		gone, err := s.Retire(t.Context(), o)
 		// Of minutes those of the last 2 days stay, of quarters those of 20 days and what is not
 		// published, days all.
@@ -75,8 +77,10 @@ func TestRetireDeadLetters(t *testing.T) {
 		}
 		st.Merge()
 		dbtest.Exec(t, s,
-			`UPDATE toll_dead_letter SET rejected_at = NOW(6) - INTERVAL 40 DAY WHERE partition_id = 0 AND record_offset < 110`)
-		dbtest.Exec(t, s, `INSERT INTO toll_retry (topic_id, partition_id, record_offset, stored_partition, stored_offset)
+			`UPDATE toll_dead_letter SET rejected_at = NOW(6) - INTERVAL 40 DAY WHERE partition_id = 0
+				AND record_offset < 110`)
+		dbtest.Exec(t, s, `INSERT INTO toll_retry (topic_id, partition_id, record_offset,
+			stored_partition, stored_offset)
 			SELECT topic_id, partition_id, record_offset, 0, 0 FROM toll_dead_letter`)
 		gone, err := s.Retire(t.Context(),
 			retention.Options{Clocks: clocksAt(time.Now()), KeepDeadLetters: 30 * 24 * time.Hour})
@@ -119,9 +123,12 @@ func TestRetireTrustsNoClock(t *testing.T) {
 		until := x.Zone.Wall(today.AddDate(0, 0, 2)).Format("2006-01-02 15:04")
 		states := x.MergedStates(until)
 		x.StoreResults(x.Results(), x.Closing(4856, until))
-		dbtest.Exec(t, s, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute, detected, since, from_state, to_state, why, measure, published, stored_at)
-			VALUES (4856, ?, 0, NOW(), NOW(), 'free', 'busy', '', '{}', 1, NOW(6))`, toll.MinuteAt(today.Unix()))
-		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload_bytes, rejected_at)
+		dbtest.Exec(t, s, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute,
+			detected, since, from_state, to_state, why, measure, published, stored_at)
+			VALUES (4856, ?, 0, NOW(), NOW(), 'free', 'busy', '', '{}', 1, NOW(6))`,
+			toll.MinuteAt(today.Unix()))
+		dbtest.Exec(t, s, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset,
+			record_time, reason, sql_state, payload_bytes, rejected_at)
 			VALUES (?, 0, 1, NOW(3), '', '', 0, NOW(6))`, dbtest.Identity.TopicID)
 		windows := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window`)
 		now, ahead := time.Now(), time.Now().AddDate(5, 0, 0)

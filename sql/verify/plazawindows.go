@@ -89,9 +89,12 @@ func (c *windowCheck) checkRows(ctx context.Context, q db.Reader, types *tables.
 	for i := range kinds {
 		args = append(args, kinds[i].Name)
 	}
-	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute, whole, revision, events, late, too_late, by_type,
-		TIMESTAMPDIFF(SECOND, '1970-01-01', window_start), TIMESTAMPDIFF(SECOND, '1970-01-01', window_end) FROM toll_window
-		WHERE `+c.v.db.Many(`toll_plaza_id IN (`+db.Placeholders(len(plazas))+`) AND kind IN (`+db.Placeholders(len(kinds))+`) AND start_minute >= ? AND start_minute <= ?`)+`
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, kind, start_minute, end_minute, whole,
+		revision, events, late, too_late, by_type,
+		TIMESTAMPDIFF(SECOND, '1970-01-01', window_start), TIMESTAMPDIFF(SECOND, '1970-01-01', window_end)
+		FROM toll_window
+		WHERE `+c.v.db.Many(`toll_plaza_id IN (`+db.Placeholders(len(plazas))+`) AND kind IN (`+
+		db.Placeholders(len(kinds))+`) AND start_minute >= ? AND start_minute <= ?`)+`
 		ORDER BY toll_plaza_id, kind, start_minute`, append(args, c.span.Start, c.span.End)...)
 	if err != nil {
 		return err

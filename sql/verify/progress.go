@@ -25,7 +25,8 @@ type PartitionProgress struct {
 func (s *Verifier) Progress(ctx context.Context) ([]PartitionProgress, error) {
 	var all []PartitionProgress
 	err := s.db.Snapshot(ctx, func(q db.Reader) error {
-		rows, err := q.QueryContext(ctx, `SELECT c.partition_id, c.start_offset, c.next_offset, c.epoch, c.token, c.chain, c.clock
+		rows, err := q.QueryContext(ctx, `SELECT c.partition_id, c.start_offset, c.next_offset, c.epoch,
+			c.token, c.chain, c.clock
 			FROM toll_cursor c, toll_meta m WHERE c.topic_id = m.topic_id ORDER BY c.partition_id`)
 		if err != nil {
 			return err
@@ -59,7 +60,8 @@ type unpublished struct {
 
 func firstUnpublished(ctx context.Context, q db.Reader) (map[int32]unpublished, error) {
 	rows, err := q.QueryContext(ctx, `SELECT b.partition_id, MIN(b.first_offset), COUNT(*)
-		FROM toll_batch b, toll_meta m WHERE b.published = 0 AND b.topic_id = m.topic_id GROUP BY b.partition_id`)
+		FROM toll_batch b, toll_meta m WHERE b.published = 0 AND b.topic_id = m.topic_id
+		GROUP BY b.partition_id`)
 	if err != nil {
 		return nil, err
 	}

@@ -40,9 +40,11 @@ func testRowScanIsStopped(t *testing.T, s *dbtest.Store) {
 	dbtest.Initialize(t, s)
 	// Each row is a group, and there are more than may wait.
 	dbtest.Exec(t, s, `INSERT INTO livetolldata WITH digits AS (
-		SELECT 0 d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7
+		SELECT 0 d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 UNION
+		SELECT 6 UNION SELECT 7
 		UNION SELECT 8 UNION SELECT 9)
-		SELECT FROM_DAYS(719528) + INTERVAL a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d MINUTE, 1, 'car', 1
+		SELECT FROM_DAYS(719528) + INTERVAL a.d + 10 * b.d + 100 * c.d + 1000 * e.d + 10000 * f.d MINUTE,
+		1, 'car', 1
 		FROM digits a, digits b, digits c, digits e, digits f WHERE f.d < 2`)
 	err := verify.Snapshots(context.Background(), s.DB, func(q, rows db.Reader) error {
 		scan := &rowscan.Scan{Zone: toll.NewZone(dbtest.Berlin), Deep: true, Many: true}
@@ -72,11 +74,17 @@ func testRowScanIsStopped(t *testing.T, s *dbtest.Store) {
 func TestTally(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Initialize(t, s)
-		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 7), ('2022-02-10 10:23:59', 2, 'car', 7), ('2022-02-10 10:24:00', 3, 'van', 7),
-			('2022-02-10 10:23:00', 4, 'a,b: 2022-02-1', 7), ('1000-01-01 00:00:00', 5, 'Zug €', -7), ('9999-12-31 23:59:59', NULL, NULL, 7),
+		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', 7),
+			('2022-02-10 10:23:59', 2, 'car', 7), ('2022-02-10 10:24:00', 3, 'van', 7),
+			('2022-02-10 10:23:00', 4, 'a,b: 2022-02-1', 7), ('1000-01-01 00:00:00', 5, 'Zug €', -7),
+			('9999-12-31 23:59:59', NULL, NULL, 7),
 			('1890-01-01 00:53:27', 1, 'x', 3),
-			('1890-01-01 00:53:28', 1, 'x', 3), ('1890-01-01 00:53:29', 1, 'x', 3), ('2022-03-27 02:30:00', 1, 'x', 3), ('2022-03-27 01:59:00', 1, 'x', 3), (NULL, 6, '2022-02-10 10:2', 7), (NULL, NULL, '2022-02-10 10:2', 7), (NULL, NULL, NULL, 7), (NULL, NULL, NULL, NULL), ('2022-02-10 10:23:02', 8, '', NULL),
-			('2022-02-10 10:23:02', -2147483648, 'x', -32768), ('2022-02-10 10:23:02', 2147483647, 'x', 32767), ('1969-12-31 23:59:59', 9, 'x', 0)`)
+			('1890-01-01 00:53:28', 1, 'x', 3), ('1890-01-01 00:53:29', 1, 'x', 3), ('2022-03-27 02:30:00',
+			1, 'x', 3), ('2022-03-27 01:59:00', 1, 'x', 3), (NULL, 6, '2022-02-10 10:2', 7), (NULL, NULL,
+			'2022-02-10 10:2', 7), (NULL, NULL, NULL, 7), (NULL, NULL, NULL, NULL), ('2022-02-10 10:23:02',
+			8, '', NULL),
+			('2022-02-10 10:23:02', -2147483648, 'x', -32768), ('2022-02-10 10:23:02', 2147483647, 'x',
+			32767), ('1969-12-31 23:59:59', 9, 'x', 0)`)
 		type key struct {
 			plaza  int
 			minute toll.Minute

@@ -36,13 +36,17 @@ func BenchmarkVerify(b *testing.B) {
 	start := zone.Wall(base.Time()).String()
 	dbtest.Exec(b, s,
 		fmt.Sprintf(
-			`INSERT INTO livetolldata SELECT ? + INTERVAL seq DIV 200 MINUTE, seq, 'car', 4000 + seq %% %d FROM seq_0_to_%d`, plazas, rows-1), start)
+			`INSERT INTO livetolldata SELECT ? + INTERVAL seq DIV 200 MINUTE, seq, 'car', 4000 + seq %% %d
+				FROM seq_0_to_%d`, plazas, rows-1), start)
 	// What the clock shows at minute 0, as the clocks are set in these days.
 	epoch := "TIMESTAMP('" + (zone.Wall(base.Time()) - toll.WallTime(int64(base)*60)).String() + "')"
 	for _, k := range kinds {
-		dbtest.Exec(b, s, fmt.Sprintf(`INSERT INTO toll_window SELECT 4000 + seq %% %[1]d, ?, %[2]s DIV %[3]d * %[3]d, MIN(%[2]s) DIV %[3]d * %[3]d + %[3]d,
-			%[5]s + INTERVAL MIN(%[2]s) DIV %[3]d * %[3]d MINUTE, %[5]s + INTERVAL MIN(%[2]s) DIV %[3]d * %[3]d + %[3]d MINUTE, 1, 1, 1,
-			COUNT(*), 0, 0, 0, CONCAT('{"car":', COUNT(*), '}'), 1, 'watermark', 1, NOW(6) FROM seq_0_to_%[4]d GROUP BY 1, 3`, plazas, minute, k.Size, rows-1, epoch), k.Name)
+		dbtest.Exec(b, s, fmt.Sprintf(`INSERT INTO toll_window SELECT 4000 + seq %% %[1]d, ?,
+			%[2]s DIV %[3]d * %[3]d, MIN(%[2]s) DIV %[3]d * %[3]d + %[3]d,
+			%[5]s + INTERVAL MIN(%[2]s) DIV %[3]d * %[3]d MINUTE,
+			%[5]s + INTERVAL MIN(%[2]s) DIV %[3]d * %[3]d + %[3]d MINUTE, 1, 1, 1,
+			COUNT(*), 0, 0, 0, CONCAT('{"car":', COUNT(*), '}'), 1, 'watermark', 1, NOW(6)
+			FROM seq_0_to_%[4]d GROUP BY 1, 3`, plazas, minute, k.Size, rows-1, epoch), k.Name)
 	}
 	// The checksums come from the rows, all with a plaza's first batch.
 	counts, err := tables.CountRows(ctx, s.DB, tables.CountOptions{Checksum: true})
@@ -86,14 +90,16 @@ func BenchmarkVerify(b *testing.B) {
 		}
 		slices.SortFunc(all, func(a, b toll.PlazaDelta) int { return cmp.Compare(a.Plaza, b.Plaza) })
 		firstMinute, lastMinute := tables.MinuteColumns(tables.MinutesOf(all))
-		if _, err := tx.Exec(`INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at,
+		if _, err := tx.Exec(`INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset,
+			token, events, rejected, skipped, published, deltas, stored_at,
 			first_minute, last_minute) VALUES (?, 0, ?, ?, ?, ?, 0, 0, 1, ?, NOW(6), ?, ?)`,
 			dbtest.Identity.TopicID, first, next, i+1, perBatch, wire.AppendPlazaDeltas(nil,
 				all), firstMinute, lastMinute); err != nil {
 			b.Fatal(err)
 		}
 	}
-	if _, err := tx.Exec(`INSERT INTO toll_cursor (topic_id, partition_id, start_offset, next_offset, token, epoch, chain, updated_at)
+	if _, err := tx.Exec(`INSERT INTO toll_cursor (topic_id, partition_id, start_offset, next_offset,
+		token, epoch, chain, updated_at)
 		VALUES (?, 0, 0, ?, ?, 1, '', NOW(6))`, dbtest.Identity.TopicID, rows, batches); err != nil {
 		b.Fatal(err)
 	}

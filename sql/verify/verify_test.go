@@ -69,19 +69,22 @@ func TestVerify(t *testing.T) {
 			name: "delta lost",
 			harm: func(t *testing.T, st *dbtest.Stream) { delete(st.States, 4856) },
 			deep: "lost_delta", quick: "lost_delta",
-			text: "plaza 4856, partition 1: the group table has merged up to offset 0, but deltas up to 106 were published and consumed",
+			text: "plaza 4856, partition 1: the group table has merged up to offset 0, but deltas up to " +
+				"106 were published and consumed",
 		},
 		{
 			name: "delta lost in the middle",
 			harm: func(t *testing.T, st *dbtest.Stream) { st.States[4856].Events -= 4 },
 			deep: "table_total", quick: "table_total",
-			text: "plaza 4856: 11 counted in the group table, 15 in the deltas that it merged: 4 events were lost",
+			text: "plaza 4856: 11 counted in the group table, 15 in the deltas that it merged: " +
+				"4 events were lost",
 		},
 		{
 			name: "delta merged twice",
 			harm: func(t *testing.T, st *dbtest.Stream) { st.States[-7].Events++ },
 			deep: "table_total", quick: "table_total",
-			text: "plaza -7: 2 counted in the group table, 1 in the deltas that it merged: 1 event was counted twice",
+			text: "plaza -7: 2 counted in the group table, 1 in the deltas that it merged: " +
+				"1 event was counted twice",
 		},
 		{
 			name: "other events merged",
@@ -136,7 +139,8 @@ func TestVerify(t *testing.T) {
 			},
 			deep:  "batch_gap dead_letters rows_extra table_offset table_total",
 			quick: "batch_gap dead_letters rows_extra table_offset table_total",
-			text:  "partition 0: the offsets 113 to 121, below its cursor, are in no batch: 9 offsets were lost",
+			text: "partition 0: the offsets 113 to 121, below its cursor, are in no batch: " +
+				"9 offsets were lost",
 		},
 		{
 			name: "overlap",
@@ -281,7 +285,8 @@ func TestVerifyDeepCountsAllRows(t *testing.T) {
 		dbtest.Initialize(t, s)
 		st := dbtest.NewStream(t, s)
 		st.Fill()
-		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', NULL), (NULL, 2, 'car', NULL), (NULL, 3, 'car', 4856),
+		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES ('2022-02-10 10:23:02', 1, 'car', NULL), (NULL,
+			2, 'car', NULL), (NULL, 3, 'car', 4856),
 			('1000-01-01 00:00:00', 4, 'car', -7), ('9999-12-31 23:59:59', 5, 'car', 4000)`)
 		for _, most := range []int{1, 1_000_000} {
 			*verify.MaxVerifyPanes, rowscan.MaxTallied = most, int64(most)

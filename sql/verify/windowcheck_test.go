@@ -34,23 +34,28 @@ func TestVerifyWindows(t *testing.T) {
 			text: "plaza 1: window 15m from 2022-02-12 10:00: 7 events in toll_window, but 6 by type",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET events = events + 1 WHERE toll_plaza_id = 1 AND kind = '15m'
+						AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "counted twice", quick: "window_count", deep: "window_count",
-			text: "plaza 1: window 15m from 2022-02-12 10:00: 7 events in toll_window, 6 stored: 1 event was counted twice",
+			text: "plaza 1: window 15m from 2022-02-12 10:00: 7 events in toll_window, 6 stored: " +
+				"1 event was counted twice",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET events = 7, by_type = '{ "car": 7 }' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET events = 7, by_type = '{ "car": 7 }' WHERE toll_plaza_id = 1
+						AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "events lost", quick: "window_behind", deep: "window_behind",
-			text: "plaza 1: window 15m from 2022-02-12 10:00: 5 events in toll_window, 6 delivered: 1 event was lost",
+			text: "plaza 1: window 15m from 2022-02-12 10:00: 5 events in toll_window, 6 delivered: " +
+				"1 event was lost",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET events = 5, by_type = '{"car":4,"truck":1}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET events = 5, by_type = '{"car":4,"truck":1}' WHERE toll_plaza_id = 1
+						AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
@@ -58,7 +63,8 @@ func TestVerifyWindows(t *testing.T) {
 			text: `plaza 1: window 15m from 2022-02-12 10:00: 2 events of type "truck" in toll_window, 1 stored`,
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET by_type = '{"car":4,"truck":2}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET by_type = '{"car":4,"truck":2}' WHERE toll_plaza_id = 1
+						AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
@@ -79,10 +85,12 @@ func TestVerifyWindows(t *testing.T) {
 		},
 		{
 			name: "fewer late than there are", quick: "window_count", deep: "window_count",
-			text: "plaza 1: window 15m from 2022-02-12 10:00: 6 events in toll_window, of which 2 late, by the batches 3",
+			text: "plaza 1: window 15m from 2022-02-12 10:00: 6 events in toll_window, of which 2 late, " +
+				"by the batches 3",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET late = 2 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET late = 2 WHERE toll_plaza_id = 1 AND kind = '15m'
+						AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
@@ -90,28 +98,34 @@ func TestVerifyWindows(t *testing.T) {
 			text: "toll_window has it end at 2022-02-12 10:14 (whole: true), not at 2022-02-12 10:15",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET end_minute = end_minute - 1 WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET end_minute = end_minute - 1 WHERE toll_plaza_id = 1 AND kind = '15m'
+						AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "a day's end", quick: "window_count window_range", deep: "window_count window_range",
-			text: "plaza 1: window day from 2022-02-12 00:00: 8 events in toll_window, 5 stored: 3 events were counted twice",
+			text: "plaza 1: window day from 2022-02-12 00:00: 8 events in toll_window, 5 stored: " +
+				"3 events were counted twice",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET end_minute = ? WHERE toll_plaza_id = 1 AND kind = 'day' AND start_minute = ?`, at("2022-02-12 10:02"), at("2022-02-12 00:00"))
+					`UPDATE toll_window SET end_minute = ? WHERE toll_plaza_id = 1 AND kind = 'day'
+						AND start_minute = ?`, at("2022-02-12 10:02"), at("2022-02-12 00:00"))
 			},
 		},
 		{
 			name: "another range of time", quick: "window_range", deep: "window_range",
-			text: "plaza 1: window 15m: toll_window has it from 2022-02-12 10:00:00 to 2022-02-12 10:14:59, its minutes are from 2022-02-12 10:00:00 to 2022-02-12 10:15:00",
+			text: "plaza 1: window 15m: toll_window has it from 2022-02-12 10:00:00 to 2022-02-12 " +
+				"10:14:59, its minutes are from 2022-02-12 10:00:00 to 2022-02-12 10:15:00",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET window_end = '2022-02-12 10:14:59' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET window_end = '2022-02-12 10:14:59' WHERE toll_plaza_id = 1
+						AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
 			name: "deleted", quick: "window_missing window_too_late", deep: "window_missing window_too_late",
-			text: "plaza 1: window 1m from 2022-02-12 10:04: it has no result in toll_window, 2 events were delivered",
+			text: "plaza 1: window 1m from 2022-02-12 10:04: it has no result in toll_window, " +
+				"2 events were delivered",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
 					`DELETE FROM toll_window WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute >= ?`,
@@ -138,8 +152,10 @@ func TestVerifyWindows(t *testing.T) {
 			name: "of no event", quick: "window_extra window_range", deep: "window_extra window_range",
 			text: "plaza 1: window 15m from 2022-02-12 09:45: 6 events in toll_window, none stored",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
-				dbtest.Exec(t, x.S, `INSERT INTO toll_window SELECT 1, '15m', start_minute - 15, start_minute, window_start, window_end, whole, epoch, revision, events, late, 0,
-					result_too_late, by_type, flow_per_hour, reason, published, stored_at FROM toll_window WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+				dbtest.Exec(t, x.S, `INSERT INTO toll_window SELECT 1, '15m', start_minute - 15, start_minute,
+					window_start, window_end, whole, epoch, revision, events, late, 0,
+					result_too_late, by_type, flow_per_hour, reason, published, stored_at FROM toll_window
+					WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
@@ -149,30 +165,37 @@ func TestVerifyWindows(t *testing.T) {
 			text:  "plaza 2: window 1h from 2022-02-12 09:01: 1 event in toll_window, none stored",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET start_minute = start_minute + 1, events = events + 0 WHERE toll_plaza_id = 2 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
+					`UPDATE toll_window SET start_minute = start_minute + 1, events = events + 0
+						WHERE toll_plaza_id = 2 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET events = 0 WHERE toll_plaza_id = 1 AND kind = '1h' AND start_minute = ?`, at("2022-02-12 09:00"))
+					`UPDATE toll_window SET events = 0 WHERE toll_plaza_id = 1 AND kind = '1h'
+						AND start_minute = ?`, at("2022-02-12 09:00"))
 			},
 		},
 		{
 			name: "of another plaza and kind", quick: "window_extra", deep: "window_extra",
 			text: "plaza 77: toll_window holds 1 row of the kind 2h, which is not counted",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
-				dbtest.Exec(t, x.S, `INSERT INTO toll_window SELECT 77, '2h', start_minute, end_minute, window_start, window_end, whole, epoch, revision, events, late, too_late,
-					result_too_late, by_type, flow_per_hour, reason, published, stored_at FROM toll_window WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute = ?`, at("2022-02-12 08:58"))
+				dbtest.Exec(t, x.S, `INSERT INTO toll_window SELECT 77, '2h', start_minute, end_minute,
+					window_start, window_end, whole, epoch, revision, events, late, too_late,
+					result_too_late, by_type, flow_per_hour, reason, published, stored_at FROM toll_window
+					WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute = ?`, at("2022-02-12 08:58"))
 			},
 		},
 		{
 			name: "too late", quick: "window_too_late", deep: "window_too_late",
-			text: "plaza 1: window 1m from 2022-02-12 10:04: 3 events in toll_window that came too late for it, the batches have 2",
+			text: "plaza 1: window 1m from 2022-02-12 10:04: 3 events in toll_window that came too late " +
+				"for it, the batches have 2",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET too_late = too_late + 1 WHERE toll_plaza_id = 1 AND kind = '1m' AND start_minute = ?`, at("2022-02-12 10:04"))
+					`UPDATE toll_window SET too_late = too_late + 1 WHERE toll_plaza_id = 1 AND kind = '1m'
+						AND start_minute = ?`, at("2022-02-12 10:04"))
 			},
 		},
 		{
 			name: "too late for a window without events", quick: "window_too_late", deep: "window_too_late",
-			text: "plaza 1: window 1m from 2022-02-12 10:06: 0 events in toll_window that came too late for it, the batches have 1",
+			text: "plaza 1: window 1m from 2022-02-12 10:06: 0 events in toll_window that came too late " +
+				"for it, the batches have 1",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S, `DELETE FROM toll_window WHERE revision = 0 AND start_minute = ?`,
 					at("2022-02-12 10:06"))
@@ -184,7 +207,8 @@ func TestVerifyWindows(t *testing.T) {
 				states[1].Dirty = []toll.Window{{Start: dbtest.MinuteOf(t, "2022-02-12 10:04"),
 					End: dbtest.MinuteOf(t, "2022-02-12 10:05")}}
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET events = 5, late = 0, by_type = '{"car":5}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET events = 5, late = 0, by_type = '{"car":5}' WHERE toll_plaza_id = 1
+						AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
@@ -192,7 +216,8 @@ func TestVerifyWindows(t *testing.T) {
 			harm: func(t *testing.T, x *dbtest.Windowed, states map[int16]*toll.State) {
 				states[1].Done = dbtest.MinuteOf(t, "2022-02-12 10:14")
 				dbtest.Exec(t, x.S,
-					`UPDATE toll_window SET revision = 0, events = 0, late = 0, by_type = '{}' WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
+					`UPDATE toll_window SET revision = 0, events = 0, late = 0, by_type = '{}'
+						WHERE toll_plaza_id = 1 AND kind = '15m' AND start_minute = ?`, at("2022-02-12 10:00"))
 			},
 		},
 		{
@@ -200,7 +225,8 @@ func TestVerifyWindows(t *testing.T) {
 			text: "plaza 2: minute 2022-02-12 09:20: 0 rows in livetolldata, 1 stored",
 			harm: func(t *testing.T, x *dbtest.Windowed, _ map[int16]*toll.State) {
 				dbtest.Exec(t, x.S,
-					`UPDATE livetolldata SET timestamp = '2022-02-12 09:21:00' WHERE toll_plaza_id = 2 AND timestamp = '2022-02-12 09:20:00'`)
+					`UPDATE livetolldata SET timestamp = '2022-02-12 09:21:00' WHERE toll_plaza_id = 2
+						AND timestamp = '2022-02-12 09:20:00'`)
 			},
 		},
 	}
@@ -491,7 +517,8 @@ func TestVerifyFoldedWindows(t *testing.T) {
 		}
 		for _, kind := range []string{"1m", "10m/5m", "15m", "1h", "day"} {
 			dbtest.Exec(t, s,
-				`CREATE TABLE kept AS SELECT * FROM toll_window WHERE kind = ? AND start_minute = (SELECT MIN(start_minute) FROM toll_window WHERE kind = ?)`, kind, kind)
+				`CREATE TABLE kept AS SELECT * FROM toll_window WHERE kind = ?
+					AND start_minute = (SELECT MIN(start_minute) FROM toll_window WHERE kind = ?)`, kind, kind)
 			dbtest.Exec(t, s, `DELETE FROM toll_window WHERE kind = ? AND start_minute = ?`, kind,
 				dbtest.Int(t, s, `SELECT MIN(start_minute) FROM kept`))
 			r := dbtest.Verify(t, s, verify.Input{States: k.States, Deep: true, Windows: k.Cfg.Windows})

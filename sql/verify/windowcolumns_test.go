@@ -57,8 +57,10 @@ func TestWindowColumnsAroundChanges(t *testing.T) {
 				}
 				x.StoreResults(x.Results(), closings...)
 				n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window`)
-				same := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window w WHERE events + too_late = (SELECT COUNT(*) FROM livetolldata l
-					WHERE l.toll_plaza_id = w.toll_plaza_id AND l.timestamp >= w.window_start AND l.timestamp < w.window_end)`)
+				same := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window w
+					WHERE events + too_late = (SELECT COUNT(*) FROM livetolldata l
+					WHERE l.toll_plaza_id = w.toll_plaza_id AND l.timestamp >= w.window_start
+					AND l.timestamp < w.window_end)`)
 				if n < 100 || n != same {
 					t.Errorf("%d windows, %d hold as many rows by their wall clock", n, same)
 				}

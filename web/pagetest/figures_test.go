@@ -129,7 +129,8 @@ func TestRoadsShowThePlazasWhereTheyAre(t *testing.T) {
 		ID, Road, Symbol, Label string
 		X                       float64
 	}
-	marks := eval[[]mark](w, `[...document.querySelectorAll('.strip a')].map(a => ({ID: a.getAttribute('href').split('/').pop(), Road: a.closest('.way').querySelector('b').innerText,
+	marks := eval[[]mark](
+		w, `[...document.querySelectorAll('.strip a')].map(a => ({ID: a.getAttribute('href').split('/').pop(), Road: a.closest('.way').querySelector('b').innerText,
 		Symbol: a.className.baseVal.split(' ')[1], Label: a.getAttribute('aria-label'), X: (r => r.x + r.width / 2)(a.querySelector('path').getBoundingClientRect())}))`)
 	at := map[string]mark{}
 	for _, m := range marks {
@@ -217,7 +218,8 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 	}
 	slices.Reverse(quarters)
 	cells := eval[[][]string](w,
-		"[...document.querySelectorAll('[data-f=flowtable] tbody tr')].map(r => [...r.cells].map(c => c.innerText))")
+		"[...document.querySelectorAll('[data-f=flowtable] tbody tr')].map(r => [...r.cells].map(c => "+
+			"c.innerText))")
 	heads := w.texts("[data-f=flowtable] thead th")
 	if len(cells) != len(quarters) {
 		t.Fatalf("%d rows for %d quarters", len(cells), len(quarters))
@@ -254,7 +256,8 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 	eval[bool](w, "document.querySelector('[data-f=older]').click(), true")
 	w.wait("document.querySelectorAll('.windows tbody tr').length == 40")
 	rows := eval[[][]string](w,
-		"[...document.querySelectorAll('.windows tbody tr')].map(r => [...r.cells].map(c => c.innerText))")
+		"[...document.querySelectorAll('.windows tbody tr')].map(r => [...r.cells].map(c => "+
+			"c.innerText))")
 	for i, window := range append(page.Windows, next.Windows...) {
 		r := rows[i]
 		if r[0] != window.Kind || !strings.Contains(r[1], window.Start.Format("15:04")+" – ") {
@@ -270,7 +273,8 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		}
 	}
 	eval[bool](w,
-		"(k => (k.value = '1h', k.dispatchEvent(new Event('change'))))(document.querySelector('[data-f=kind]'))")
+		"(k => (k.value = '1h', k.dispatchEvent(new "+
+			"Event('change'))))(document.querySelector('[data-f=kind]'))")
 	w.wait(
 		"[...document.querySelectorAll('.windows tbody td:first-child')].every(c => c.innerText == '1h')")
 	w.quiet()

@@ -91,7 +91,8 @@ func TestServerAway(t *testing.T) {
 	n.change(func(n *network) { n.happens(4010, traffic.Busy, 3, time.Hour) })
 	l.start()
 	w.wait(
-		"document.getElementById('stale').hidden && document.querySelector('.fresh.on') && !document.body.classList.contains('stale')")
+		"document.getElementById('stale').hidden && document.querySelector('.fresh.on') && " +
+			"!document.body.classList.contains('stale')")
 	w.wait(flowOf("4010") + " != " + strconv.Quote(before))
 	if !eval[bool](w, "window.here === true") {
 		t.Error("the page was loaded again")
@@ -151,7 +152,8 @@ func TestToken(t *testing.T) {
 	l.token = "a-token-of-the-test-2"
 	l.start()
 	w.wait(
-		"!document.getElementById('stale').hidden && document.getElementById('stale').innerText.includes('no token')")
+		"!document.getElementById('stale').hidden && " +
+			"document.getElementById('stale').innerText.includes('no token')")
 	w.quiet()
 }
 
@@ -210,7 +212,8 @@ func TestMismatchIsLoud(t *testing.T) {
 			t.Errorf("the banner says %q", got)
 		}
 		if got := eval[string](w,
-			"getComputedStyle(document.getElementById('mismatch')).backgroundColor"); got != "rgb(168, 21, 31)" {
+			"getComputedStyle(document.getElementById('mismatch')).backgroundColor"); got !=
+			"rgb(168, 21, 31)" {
 			t.Errorf("the banner is %s", got)
 		}
 		if got := w.text("#verdict strong"); got != "MISMATCH" {
@@ -219,7 +222,8 @@ func TestMismatchIsLoud(t *testing.T) {
 		if got := eval[string](w, "document.title"); !strings.Contains(got, "MISMATCH") {
 			t.Errorf("the title is %q", got)
 		}
-		if got := eval[string](w, "document.getElementById('mismatch').getAttribute('role')"); got != "alert" {
+		if got := eval[string](
+			w, "document.getElementById('mismatch').getAttribute('role')"); got != "alert" {
 			t.Errorf("the banner's role is %q", got)
 		}
 		eval[bool](w, "document.querySelector('#mismatch a').click(), true")
@@ -240,7 +244,10 @@ func TestRejectsAreNoted(t *testing.T) {
 	w := open(t, desk)
 	w.visit(l.url+"/", "tr.row")
 	const note = "document.querySelector('[data-f=waiting]').innerText"
-	n.change(func(n *network) { n.recent = board.RecentRejects{Records: 4000, Rejected: 1234, High: true} })
+	n.change(func(n *network) {
+		n.recent = board.RecentRejects{Records: 4000, Rejected: 1234,
+			High: true}
+	})
 	w.wait(note + " == '1,234 of the last 4,000 rejected'")
 	n.change(func(n *network) { n.recent = board.RecentRejects{Records: 4000, Rejected: 12} })
 	w.wait(note + " == ''")

@@ -417,7 +417,8 @@ func (n *network) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 }
 
 // Windows returns windows of a quarter of an hour and of an hour, back to two days ago.
-func (n *network) Windows(_ context.Context, id int16, q board.WindowQuery) (board.WindowPage, error) {
+func (n *network) Windows(_ context.Context, id int16, q board.WindowQuery) (board.WindowPage,
+	error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m := n.of(id)

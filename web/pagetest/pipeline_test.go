@@ -239,11 +239,14 @@ func TestPipelineFigures(t *testing.T) {
 			r.ID).Scan(&assessed); err != nil {
 			t.Fatal(err)
 		}
-		const quarter = " FROM livetolldata WHERE toll_plaza_id = ? AND timestamp >= ? - INTERVAL 15 MINUTE AND timestamp < ?"
+		const quarter = " FROM livetolldata WHERE toll_plaza_id = ? AND timestamp >= ? - INTERVAL 15 " +
+			"MINUTE AND timestamp < ?"
 		shows(t, r.ID+" flow", r.Flow, 4*p.number("SELECT COUNT(*)"+quarter, r.ID, assessed, assessed))
-		heavy := p.number("SELECT SUM(vehicle_type IN ('truck', 'bus'))"+quarter, r.ID, assessed, assessed) / p.number("SELECT COUNT(*)"+quarter, r.ID, assessed, assessed)
+		heavy := p.number("SELECT SUM(vehicle_type IN ('truck', 'bus'))"+quarter, r.ID, assessed,
+			assessed) / p.number("SELECT COUNT(*)"+quarter, r.ID, assessed, assessed)
 		shows(t, r.ID+" heavy share", r.Heavy, 100*heavy)
-		if err := p.db.QueryRow("SELECT TIME(MAX(timestamp)) FROM livetolldata WHERE toll_plaza_id = ?", r.ID).Scan(&last); err != nil {
+		if err := p.db.QueryRow("SELECT TIME(MAX(timestamp)) FROM livetolldata WHERE toll_plaza_id = ?",
+			r.ID).Scan(&last); err != nil {
 			t.Fatal(err)
 		}
 		if r.Last != last {
@@ -268,16 +271,21 @@ func TestPipelineFigures(t *testing.T) {
 	}
 	times := regexp.MustCompile(`\d\d:\d\d`)
 	for kind, least := range map[string]int{"1m": 20, "5m/1m": 20, "15m": 3, "1h": 1, "day": 1} {
-		eval[bool](w, "(k => (k.value = "+quoted(kind)+", k.dispatchEvent(new Event('change'))))(document.querySelector('[data-f=kind]'))")
-		w.wait(fmt.Sprintf("(rows => rows.length >= %d && rows.every(r => r.cells[0].innerText == %q))([...document.querySelectorAll('.windows tbody tr')])", least, kind))
-		for _, r := range eval[[][]string](w, "[...document.querySelectorAll('.windows tbody tr')].map(r => [...r.cells].map(c => c.innerText))") {
+		eval[bool](w, "(k => (k.value = "+quoted(kind)+
+			", k.dispatchEvent(new Event('change'))))(document.querySelector('[data-f=kind]'))")
+		w.wait(fmt.Sprintf("(rows => rows.length >= %d && rows.every(r => r.cells[0].innerText == "+
+			"%q))([...document.querySelectorAll('.windows tbody tr')])", least, kind))
+		for _, r := range eval[[][]string](w, "[...document.querySelectorAll('.windows tbody "+
+			"tr')].map(r => [...r.cells].map(c => c.innerText))") {
 			span := times.FindAllString(r[1], -1)
 			if len(span) != 2 {
 				t.Errorf("a window is %v", r)
 				continue
 			}
-			shows(t, "window "+r[0]+" "+r[1], r[2], p.number(`SELECT COUNT(*) FROM livetolldata WHERE toll_plaza_id = 4005
-				AND timestamp >= CONCAT('2026-03-02 ', ?) AND timestamp < CONCAT('2026-03-02 ', ?)`, span[0], span[1]))
+			shows(t, "window "+r[0]+" "+r[1], r[2], p.number(`SELECT COUNT(*) FROM livetolldata
+				WHERE toll_plaza_id = 4005
+				AND timestamp >= CONCAT('2026-03-02 ', ?) AND timestamp < CONCAT('2026-03-02 ', ?)`, span[0],
+				span[1]))
 		}
 	}
 	w.quiet()
@@ -296,11 +304,13 @@ func TestPipelineLive(t *testing.T) {
 	w.visit(url+"/", "[data-f=plazas]")
 	eval[bool](w, "window.here = true")
 
-	p.run("emit", "--count", "2000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 07:00:00", "--plazas", "4000-4003")
+	p.run("emit", "--count", "2000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 07:00:00",
+		"--plazas", "4000-4003")
 	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 2000 })
 	w.wait("document.querySelectorAll('tr.row').length == 4")
 	p.settled(w)
-	p.run("emit", "--count", "3000", "--rate", "0", "--seed", "2", "--start", "2026-03-02 07:04:00", "--plazas", "4000-4005")
+	p.run("emit", "--count", "3000", "--rate", "0", "--seed", "2", "--start", "2026-03-02 07:04:00",
+		"--plazas", "4000-4005")
 	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 5000 })
 	w.wait("document.querySelectorAll('tr.row').length == 6")
 	p.settled(w)
@@ -309,7 +319,8 @@ func TestPipelineLive(t *testing.T) {
 	stopView()
 	w.wait("document.querySelector('.fresh').innerText.includes('reconnecting')")
 	_, _ = p.view(strings.TrimPrefix(url, "http://"))
-	p.run("emit", "--count", "1000", "--rate", "0", "--seed", "3", "--start", "2026-03-02 07:10:00", "--plazas", "4000-4006")
+	p.run("emit", "--count", "1000", "--rate", "0", "--seed", "3", "--start", "2026-03-02 07:10:00",
+		"--plazas", "4000-4006")
 	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 6000 })
 	w.wait("document.querySelector('.fresh.on') && document.querySelectorAll('tr.row').length == 7")
 	p.settled(w)
@@ -318,7 +329,8 @@ func TestPipelineLive(t *testing.T) {
 	if _, err := p.db.Exec("DELETE FROM livetolldata WHERE toll_plaza_id = 4002 LIMIT 1"); err != nil {
 		t.Fatal(err)
 	}
-	w.wait("!document.getElementById('mismatch').hidden && document.querySelector('#verdict strong').innerText == 'MISMATCH'")
+	w.wait("!document.getElementById('mismatch').hidden && document.querySelector('#verdict " +
+		"strong').innerText == 'MISMATCH'")
 	w.inSight("#mismatch")
 	if got := w.text("#mismatch"); !strings.Contains(got, "4002") {
 		t.Errorf("the banner says %q", got)
@@ -340,10 +352,12 @@ func TestPipelineThousand(t *testing.T) {
 	w := open(t, wall)
 	p := newPipeline(t)
 	p.run("init", "--partitions", "4")
-	p.run("emit", "--count", "20000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 07:00:00", "--plazas", "1000-1999")
+	p.run("emit", "--count", "20000", "--rate", "0", "--seed", "1", "--start", "2026-03-02 07:00:00",
+		"--plazas", "1000-1999")
 	_, stop := p.start("process")
 	defer stop()
-	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 20_000 })
+	p.eventually("rows",
+		func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 20_000 })
 	url, _ := p.view("127.0.0.1:0")
 	w.visit(url+"/", "tr.row")
 	w.wait("document.querySelector('[data-f=plazas]').innerText == '1,000'")
@@ -353,7 +367,8 @@ func TestPipelineThousand(t *testing.T) {
 	if n := eval[int](w, "live.plazas.size"); n != 1000 {
 		t.Errorf("%d plazas", n)
 	}
-	if sum, want := eval[float64](w, "[...live.plazas.values()].reduce((n, p) => n + p.total, 0)"), p.number("SELECT COUNT(*) FROM livetolldata"); sum != want {
+	if sum, want := eval[float64](w, "[...live.plazas.values()].reduce((n, p) => n + p.total, 0)"),
+		p.number("SELECT COUNT(*) FROM livetolldata"); sum != want {
 		t.Errorf("the plazas' totals are %v, SQL says %v", sum, want)
 	}
 	eval[bool](w, "scrollTo(0, document.body.scrollHeight), true")
@@ -377,7 +392,8 @@ func TestDemoPage(t *testing.T) {
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
 	}
-	interrupt := sync.OnceFunc(func() { _ = c.Process.Signal(os.Interrupt) }) // the second one would kill it
+	// the second one would kill it
+	interrupt := sync.OnceFunc(func() { _ = c.Process.Signal(os.Interrupt) })
 	defer func() {
 		interrupt()
 		if err := c.Wait(); err != nil {

@@ -53,7 +53,8 @@ func TestNothingIsWiderThanTheWindow(t *testing.T) {
 			w.do(chromedp.EmulateViewport(s.width, s.height))
 			w.wait(fmt.Sprintf("innerWidth == %d", s.width))
 			eval[bool](w,
-				"new Promise(done => { let n = 0; const frame = () => ++n < 4 ? requestAnimationFrame(frame) : done(true); frame() })")
+				"new Promise(done => { let n = 0; const frame = () => ++n < 4 ? requestAnimationFrame(frame) "+
+					": done(true); frame() })")
 			over := eval[[]string](w,
 				`(limit => document.documentElement.scrollWidth <= limit ? [] : [...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > limit + 1).slice(0, 3).map(e => e.tagName + '.' + e.className))(innerWidth)`)
 			if len(over) > 0 || eval[int](w, "document.documentElement.scrollWidth - innerWidth") > 0 {
@@ -126,7 +127,8 @@ func (w *window) within(what string, limit float64, measure func() float64) {
 func TestThousandPlazas(t *testing.T) {
 	l := serve(t, thousand(1000))
 	w := open(t, desk)
-	if _, err := chromedp.Call(w.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `
+	if _, err := chromedp.Call(w.ctx, page.AddScriptToEvaluateOnNewDocument,
+		page.AddScriptToEvaluateOnNewDocumentParams{Source: `
 		new MutationObserver((_, o) => { if (document.querySelector('tr.row .flow')?.innerText) { window.firstFigures = performance.now(); o.disconnect() } }).observe(document, {childList: true, subtree: true})`}); err != nil {
 		t.Fatal(err)
 	}

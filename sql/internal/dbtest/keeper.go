@@ -89,7 +89,8 @@ func (k *Keeper) Send(partition int32, batches int) {
 	k.T.Helper()
 	rows,
 		err := k.S.DB.Query(
-		`SELECT first_offset, next_offset, deltas FROM toll_batch WHERE published = 0 AND partition_id = ? ORDER BY first_offset LIMIT ?`, partition, batches)
+		`SELECT first_offset, next_offset, deltas FROM toll_batch WHERE published = 0 AND partition_id = ?
+			ORDER BY first_offset LIMIT ?`, partition, batches)
 	if err != nil {
 		k.T.Fatal(err)
 	}

@@ -132,7 +132,8 @@ func EncodeJSON(deltas []toll.PlazaDelta) []byte {
 }
 
 // EventTable is the course's statement.
-const EventTable = `create table livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15),
+const EventTable = `create table livetolldata(timestamp datetime, vehicle_id int,
+	vehicle_type char(15),
 	toll_plaza_id smallint)`
 
 // TableNames returns the tables of the database.
@@ -256,8 +257,10 @@ func (st *Stream) Store(partition int32, rejected int, events map[int16]int) {
 	if st.chain[partition] == nil {
 		first = 100
 		st.chain[partition] = map[int16]int64{}
-		Exec(st.t, st.S, `INSERT INTO toll_cursor (topic_id, partition_id, start_offset, next_offset, token, epoch, chain, updated_at)
-			VALUES (?, ?, ?, ?, ?, ?, '', NOW(6))`, Identity.TopicID, partition, first, first, tables.NewToken(), st.Epoch)
+		Exec(st.t, st.S, `INSERT INTO toll_cursor (topic_id, partition_id, start_offset, next_offset,
+			token, epoch, chain, updated_at)
+			VALUES (?, ?, ?, ?, ?, ?, '', NOW(6))`, Identity.TopicID, partition, first, first,
+			tables.NewToken(), st.Epoch)
 	}
 	n := 0
 	for _, k := range events {
@@ -274,7 +277,8 @@ func (st *Stream) Store(partition int32, rejected int, events map[int16]int) {
 				plaza)
 			f := strings.Split(e, ",")
 			Exec(st.t, st.S,
-				`INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id) VALUES (?, ?, ?, ?)`, f[0], f[1], f[2], f[3])
+				`INSERT INTO livetolldata (timestamp, vehicle_id, vehicle_type, toll_plaza_id)
+					VALUES (?, ?, ?, ?)`, f[0], f[1], f[2], f[3])
 			d.Checksum += uint64(crc32.ChecksumIEEE([]byte(e)))
 			pane.Types = toll.AddTypes(pane.Types, []toll.TypeCount{{Type: types[i%3], Count: 1}})
 		}
@@ -285,8 +289,10 @@ func (st *Stream) Store(partition int32, rejected int, events map[int16]int) {
 			Next: next, PlazaDelta: d})
 	}
 	for i := range rejected {
-		Exec(st.t, st.S, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset, record_time, reason, sql_state, payload, payload_bytes, record_key, rejected_at)
-			VALUES (?, ?, ?, '2026-01-02 03:04:05.678', 'time: not a time', '', ?, 3, NULL, NOW(6))`, Identity.TopicID, partition, first+int64(n+i), []byte{'x', 0, 0xff})
+		Exec(st.t, st.S, `INSERT INTO toll_dead_letter (topic_id, partition_id, record_offset,
+			record_time, reason, sql_state, payload, payload_bytes, record_key, rejected_at)
+			VALUES (?, ?, ?, '2026-01-02 03:04:05.678', 'time: not a time', '', ?, 3, NULL, NOW(6))`,
+			Identity.TopicID, partition, first+int64(n+i), []byte{'x', 0, 0xff})
 	}
 	blob, err := json.Marshal(deltas)
 	if err != nil {
@@ -294,8 +300,10 @@ func (st *Stream) Store(partition int32, rejected int, events map[int16]int) {
 	}
 	token := tables.NewToken()
 	firstMinute, lastMinute := tables.MinuteColumns(tables.MinutesOf(deltas))
-	Exec(st.t, st.S, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token, events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6), ?, ?)`, Identity.TopicID, partition, first, next, token, n, rejected, blob, firstMinute, lastMinute)
+	Exec(st.t, st.S, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token,
+		events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6), ?, ?)`, Identity.TopicID, partition, first, next,
+		token, n, rejected, blob, firstMinute, lastMinute)
 	Exec(st.t, st.S, `UPDATE toll_cursor SET next_offset = ?, token = ? WHERE partition_id = ?`, next,
 		token, partition)
 	st.next[partition] = next

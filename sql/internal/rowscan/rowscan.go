@@ -181,8 +181,10 @@ func ReadGroups(ctx context.Context, q db.Reader, zone *toll.Zone, from, to int,
 	each func(*Group) error) error {
 	// There may be nearly as many groups as rows. MariaDB is told to sort the rows; with a temporary
 	// table of the groups it would take almost half as long again.
-	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id, TO_DAYS(timestamp) * 86400 + HOUR(timestamp) * 3600 + MINUTE(timestamp) * 60 +
-		IF(timestamp < '1973-01-01', SECOND(timestamp), 0) AS wall_time, COUNT(*), ` + tables.SumOfRows + ` FROM ` + tables.EventTable
+	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id,
+		TO_DAYS(timestamp) * 86400 + HOUR(timestamp) * 3600 + MINUTE(timestamp) * 60 +
+		IF(timestamp < '1973-01-01', SECOND(timestamp), 0) AS wall_time, COUNT(*), ` + tables.SumOfRows +
+		` FROM ` + tables.EventTable
 	var args []any
 	if from > math.MinInt16 || to <= math.MaxInt16 {
 		query += ` WHERE toll_plaza_id >= ? AND toll_plaza_id < ?`

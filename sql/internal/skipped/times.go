@@ -188,7 +188,8 @@ func eachRow(
 			args = append(args, r[0].String(), r[1].String())
 		}
 		rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, CAST(timestamp AS CHAR),
-			CONVERT(vehicle_type USING utf8mb4) FROM `+tables.EventTable+` WHERE toll_plaza_id IS NOT NULL AND
+			CONVERT(vehicle_type USING utf8mb4) FROM `+tables.EventTable+` WHERE toll_plaza_id IS NOT NULL
+				AND
 			(timestamp >= ? AND timestamp < ?`+
 			strings.Repeat(` OR timestamp >= ? AND timestamp < ?`, len(some)-1)+`)`, args...)
 		if err != nil {

@@ -45,7 +45,8 @@ func (a AcceptedLog) String() string {
 
 // ReadAcceptedLogs returns the logs that operators accepted, in the order in which they did.
 func ReadAcceptedLogs(ctx context.Context, q db.Reader, topicID string) ([]AcceptedLog, error) {
-	rows, err := q.QueryContext(ctx, `SELECT partition_id, accepted_at, next_offset, differs_from, rows_left, records_skipped, most_rows, most_records, why
+	rows, err := q.QueryContext(ctx, `SELECT partition_id, accepted_at, next_offset, differs_from,
+		rows_left, records_skipped, most_rows, most_records, why
 		FROM toll_accepted_log WHERE topic_id = ? ORDER BY accepted_at, partition_id`, topicID)
 	if err != nil {
 		return nil, err

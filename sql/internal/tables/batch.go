@@ -36,7 +36,8 @@ type BatchRow struct {
 
 // ReadCursors reads all cursors of a topic, ascending by partition.
 func ReadCursors(ctx context.Context, q db.Reader, topicID string) ([]CursorRow, error) {
-	rows, err := q.QueryContext(ctx, `SELECT partition_id, start_offset, next_offset, token, epoch, log_replaced FROM toll_cursor
+	rows, err := q.QueryContext(ctx, `SELECT partition_id, start_offset, next_offset, token, epoch,
+		log_replaced FROM toll_cursor
 		WHERE topic_id = ? ORDER BY partition_id`, topicID)
 	if err != nil {
 		return nil, err
@@ -58,8 +59,10 @@ func ReadCursors(ctx context.Context, q db.Reader, topicID string) ([]CursorRow,
 // in order. It holds one batch at a time.
 func ReadBatches(ctx context.Context, q db.Reader, topicID string, partition int32, from int64,
 	each func(*BatchRow) error) error {
-	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected, skipped, gone, published, batches, deltas
-		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset`, topicID, partition, from)
+	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected,
+		skipped, gone, published, batches, deltas
+		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ?
+		ORDER BY first_offset`, topicID, partition, from)
 	if err != nil {
 		return err
 	}
@@ -115,7 +118,8 @@ func StoredPartitions(ctx context.Context, q db.Reader, topicID string,
 func ReadMinutes(ctx context.Context, q db.Reader, topicID string, partition int32, w toll.Window,
 	each func(*BatchRow) error) error {
 	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, deltas FROM toll_batch
-		WHERE topic_id = ? AND partition_id = ? AND last_minute >= ? AND first_minute < ?`, topicID, partition, w.Start, w.End)
+		WHERE topic_id = ? AND partition_id = ? AND last_minute >= ? AND first_minute < ?`, topicID,
+		partition, w.Start, w.End)
 	if err != nil {
 		return err
 	}

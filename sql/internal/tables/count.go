@@ -21,7 +21,8 @@ const NullPlaza = -32769
 
 // RowText is the text of a row that checksums are made of: 2022-02-10 10:23:02,3728373,car,4856.
 // The writer makes the same text of an event.
-const RowText = `CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id, CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)`
+const RowText = `CONCAT_WS(',', CAST(timestamp AS CHAR), vehicle_id,
+	CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)`
 
 // SumOfRows is the sum of rows' checksums. SUM of integers may be a float, which is wrong beyond
 // 2^53.
@@ -106,7 +107,8 @@ func CountRows(ctx context.Context, q db.Reader, o CountOptions) (map[int]RowCou
 			}
 			err = rows.Err()
 		}
-		if n := db.Number(err); n == errStatementTimeout || n == errStatementTimeoutMaria || err != nil && context.Cause(ctx) == ErrTooSlow {
+		if n := db.Number(err); n == errStatementTimeout || n == errStatementTimeoutMaria ||
+			err != nil && context.Cause(ctx) == ErrTooSlow {
 			return ErrTooSlow
 		}
 		return err

@@ -46,7 +46,8 @@ func ReadPruned(ctx context.Context, q db.Reader, what string) (map[int]RowCount
 func AddPruned(ctx context.Context, tx *dbsql.Tx, what string, id int, more RowCount) error {
 	// The row is locked before it is read, whether it is there already or not. The sum is made here:
 	// SQL refuses one that exceeds 2^64, which ours wraps around.
-	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_pruned (what, id, pruned, checksum) VALUES (?, ?, 0, 0)
+	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_pruned (what, id, pruned, checksum)
+		VALUES (?, ?, 0, 0)
 		ON DUPLICATE KEY UPDATE pruned = pruned`, what, id); err != nil {
 		return err
 	}
@@ -85,6 +86,7 @@ func ReadRetired(ctx context.Context, q db.Reader) (map[string]toll.Minute, erro
 // transaction.
 func AddRetired(ctx context.Context, tx *dbsql.Tx, what string, before toll.Minute) error {
 	_, err := tx.ExecContext(ctx, `INSERT INTO toll_retired (what, before_minute) VALUES (?, ?)
-		ON DUPLICATE KEY UPDATE before_minute = GREATEST(before_minute, VALUES(before_minute))`, what, before)
+		ON DUPLICATE KEY UPDATE before_minute = GREATEST(before_minute, VALUES(before_minute))`, what,
+		before)
 	return err
 }

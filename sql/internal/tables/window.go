@@ -23,8 +23,8 @@ type WindowRow struct {
 	Published  bool
 }
 
-const windowColumns = `toll_plaza_id, kind, start_minute, end_minute, whole, epoch, revision, events, late, result_too_late, too_late,
-	by_type, reason, published`
+const windowColumns = `toll_plaza_id, kind, start_minute, end_minute, whole, epoch, revision,
+	events, late, result_too_late, too_late, by_type, reason, published`
 
 // scanWindow reads the row of windowColumns that rows is at.
 func scanWindow(rows *dbsql.Rows, r *TypesReader) (WindowRow, error) {
