@@ -21,9 +21,9 @@ type ResetOptions struct {
 // The database goes on to serve the same group, topic and timezone; the topic's id becomes id's.
 // The next process records the windows and plazas again. No process may run meanwhile.
 //
-// livetolldata has no key, so the rows from before tollstream can't be told from those that it
-// stored: where there are any, Reset refuses with a [toll.PermanentError] unless they may go as
-// well (AllRows).
+// livetolldata has no key, so the rows from before tollstream can't be distinguished from those
+// that it stored: where there are any, Reset refuses with a [toll.PermanentError] unless they may
+// go as well (AllRows).
 //
 // TRUNCATE can't be rolled back, so a reset first marks the database, which makes [Store.Check]
 // refuse it, and takes the mark away last. Whatever interrupts it in between, the same reset run
@@ -120,11 +120,12 @@ func (s *Store) checkOnlyOurs(ctx context.Context) error {
 	switch {
 	case before > 0:
 		return toll.Permanent(hint,
-			"%s holds %s from before tollstream, which can't be told from the %s that it stored",
+			"%s holds %s from before tollstream, which can't be distinguished from the %s that it stored",
 			tables.EventTable, text.Count(before, "row"), text.Number(stored))
 	case rows > stored:
 		return toll.Permanent(hint,
-			"%s holds %s that tollstream did not store, and they can't be told from the %s that it stored",
+			"%s holds %s that tollstream did not store, and they can't be distinguished from the %s that "+
+				"it stored",
 			tables.EventTable, text.Count(rows-stored, "row"), text.Number(stored))
 	}
 	return nil

@@ -68,7 +68,7 @@ func TestResetWithBaseline(t *testing.T) {
 		dbtest.NewStream(t, s).Fill()
 		_, err := s.Reset(ctx, dbtest.Identity, sql.ResetOptions{})
 		dbtest.WantPermanent(t, err,
-			"holds 2 rows from before tollstream, which can't be told from the 21 that it stored",
+			"holds 2 rows from before tollstream, which can't be distinguished from the 21 that it stored",
 			"--all-rows")
 		if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM livetolldata`); n != 23 {
 			t.Fatalf("%d rows left", n)

@@ -103,7 +103,7 @@ create table if not exists toll_batch (
   first_minute    int             null     comment 'of its events, in minutes since 1970 UTC; null for none',
   last_minute     int             null,
   batches         int             not null default 1 comment 'how many were compacted into this row',
-  folded_minute   int             null     comment 'minutes before it were added up; null for a batch whose minutes are all there',
+  folded_minute   int             null     comment 'minutes before it were rolled up; null for a batch whose minutes are all there',
   primary key (topic_id, partition_id, first_offset),
   key unpublished (published, topic_id, partition_id, first_offset),
   key minutes (topic_id, partition_id, last_minute, first_minute)

@@ -32,7 +32,7 @@ type Config struct {
 	// DecodeSums appends an outbox's deltas without their minutes, which is all that a view needs. It
 	// is wire.DecodePlazaSums.
 	DecodeSums func(dst []toll.PlazaDelta, blob []byte) ([]toll.PlazaDelta, error)
-	// Logf receives what is worth telling an operator. May be nil.
+	// Logf receives what an operator should know. May be nil.
 	Logf func(format string, args ...any)
 }
 

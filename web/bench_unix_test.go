@@ -66,7 +66,7 @@ func BenchmarkStreams(b *testing.B) {
 // rawStream is a client that reads and counts.
 type rawStream struct {
 	*eventStream
-	came chan struct{} // told when something has come
+	came chan struct{} // signalled when something has come
 	seen int64
 }
 

@@ -330,7 +330,7 @@ func (r *running) nextBoard() *moment {
 	return r.await("the next board", func(m *moment) bool { return m.number > before })
 }
 
-// eventually waits for a condition that nothing tells of.
+// eventually waits for a condition that nothing signals.
 func eventually(t testing.TB, what string, is func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(5 * time.Millisecond) {

@@ -67,7 +67,7 @@ func stopEverything(t *testing.T) (took time.Duration) {
 	return took
 }
 
-// A source that does not return when it is told to is named, and does not keep the process.
+// A source that does not return when its context ends is named, and does not keep the process.
 func TestStopDoesNotWaitForever(t *testing.T) {
 	release := make(chan struct{})
 	source := &stubbornSource{fakeSource: newNetwork(1).source(), release: release}

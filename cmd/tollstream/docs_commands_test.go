@@ -139,7 +139,7 @@ func pages(t *testing.T) []string {
 		}
 		names = append(names, found...)
 	}
-	return slices.DeleteFunc(names, func(name string) bool { // tells of commands of the past
+	return slices.DeleteFunc(names, func(name string) bool { // names commands of the past
 		return filepath.Base(name) == "CHANGELOG.md"
 	})
 }

@@ -18,9 +18,9 @@ import (
 )
 
 // BenchmarkCompact stores a million events of eight days in 4 partitions and 5,000 batches, and
-// compacts them: packed at first, then added up with the minutes of four days kept, then a prune of
-// the first four days' rows. It reports what each step took and left, and what a verification took
-// before and after.
+// compacts them: joins them first, then rolls them up with the minutes of four days kept, then a
+// prune of the first four days' rows. It reports what each step took and left, and what a
+// verification took before and after.
 func BenchmarkCompact(b *testing.B) {
 	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
 	p := newPipeline(b, time.UTC)
@@ -124,7 +124,7 @@ func BenchmarkCompact(b *testing.B) {
 	b.ResetTimer()
 	for range 1 {
 		size("before")
-		compact("packed", retention.CompactOptions{Keep: 365 * 24 * time.Hour})
+		compact("joined", retention.CompactOptions{Keep: 365 * 24 * time.Hour})
 		compact("added-up",
 			retention.CompactOptions{States: states,
 				Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes),

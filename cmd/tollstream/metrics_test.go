@@ -146,7 +146,7 @@ func metricValue(families map[string]*dto.MetricFamily, name string, labels ...s
 	return sum
 }
 
-// TestProcessMetrics compares what process tells of itself with what was sent and stored.
+// TestProcessMetrics compares what process reports of itself with what was sent and stored.
 func TestProcessMetrics(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	plazas := filepath.Join(p.dir, "plazas.csv")

@@ -136,7 +136,7 @@ func TestProcessReadiness(t *testing.T) {
 		})
 		for _, secret := range []string{dsn.Addr, dsn.Passwd + "@", "127.0.0.1"} {
 			if strings.Contains(body, secret) {
-				t.Errorf("/readyz tells everyone %q: %s", secret, body)
+				t.Errorf("/readyz shows everyone %q: %s", secret, body)
 			}
 		}
 		if got, body := s.get("healthz"); got != http.StatusOK {
@@ -182,7 +182,7 @@ func TestProcessReadiness(t *testing.T) {
 	s.ended <- 0 // for the end of the test
 }
 
-// TestProbesOf asks a process that was told to end, and one whose loops stand still.
+// TestProbesOf asks a process that was asked to end, and one whose loops stall.
 func TestProbesOf(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stats := monitor.NewStats()

@@ -95,7 +95,7 @@ func attributes(list []*common.KeyValue) map[string]string {
 	return all
 }
 
-// noTelemetry takes away what the environment says of traces.
+// noTelemetry clears what the environment sets for traces.
 func noTelemetry(t *testing.T) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
 		"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER",

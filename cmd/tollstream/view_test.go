@@ -295,7 +295,7 @@ func TestViewAndVerify(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 
-	// A changed row: only the checksums tell.
+	// A changed row: only the checksums show it.
 	p.execute(`UPDATE livetolldata SET vehicle_id = 99 WHERE vehicle_id = 2`)
 	p.expect(0, "verify")
 	out, _ = p.expect(1, "verify", "--deep")

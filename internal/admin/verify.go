@@ -69,7 +69,7 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 		return nil, err
 	}
 	if consumed {
-		in.Settled = published
+		in.Consumed = published
 	}
 	steps.Begin("reading the group table from Kafka")
 	if _, err := await(ctx, table); err != nil {

@@ -68,7 +68,7 @@ func startSecured(t *testing.T) *secured {
 	}
 	t.Cleanup(func() { _ = s.kafka.Close() })
 
-	// The server reads its files again when it is told to, so they are copies that a test may replace.
+	// The server reads its files again on request, so they are copies that a test may replace.
 	dir := t.TempDir()
 	s.mysqlFiles = files{cert: filepath.Join(dir, "cert.pem"), key: filepath.Join(dir, "key.pem")}
 	s.installMySQL(t, good)

@@ -55,7 +55,7 @@ func (w *world) countsEqual(truth *truth) {
 	}
 }
 
-// compacted lets a running process pack old batches and add them up, while more events come.
+// compacted lets a running process join old batches and roll them up, while more events come.
 func (w *world) compacted(s *sender) {
 	w.t.Helper()
 	age := func() error {
@@ -70,13 +70,13 @@ func (w *world) compacted(s *sender) {
 		"--log-level", "debug")
 	const horizon = `SELECT COALESCE(MAX(folded_minute), -2147483648) FROM toll_batch`
 	was := w.count(horizon)
-	// A row is as old as the one behind it was when it was stored, so what was packed is aged once
+	// A row is as old as the one behind it was when it was stored, so what was joined is aged once
 	// more.
 	aged := false
 	for deadline := time.Now().Add(5 * time.Minute); w.count(horizon) == was; time.Sleep(
 		200 * time.Millisecond) {
 		if !p.running() || time.Now().After(deadline) {
-			w.t.Fatalf("no minutes were added up; %d rows became %d\n%s", before,
+			w.t.Fatalf("no minutes were rolled up; %d rows became %d\n%s", before,
 				w.count(`SELECT COUNT(*) FROM toll_batch`), p.log)
 		}
 		if !aged &&

@@ -68,7 +68,7 @@ id,name,lanes,vehicles_per_day,heavy_share
 		found := false
 		for i := range alarms {
 			a := &alarms[i]
-			if a.plaza != l.Plaza || a.detected.Before(l.Start) || a.detected.After(l.End.Add(settles)) {
+			if a.plaza != l.Plaza || a.detected.Before(l.Start) || a.detected.After(l.End.Add(endNoticed)) {
 				continue
 			}
 			a.explained = true
@@ -111,8 +111,8 @@ id,name,lanes,vehicles_per_day,heavy_share
 	}
 }
 
-// settles is how long after an incident its end may still be noticed.
-const settles = 45 * time.Minute
+// endNoticed is how long after an incident its end may still be noticed.
+const endNoticed = 45 * time.Minute
 
 // alarm is a change of congestion to a state that calls for something.
 type alarm struct {

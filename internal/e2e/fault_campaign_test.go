@@ -121,10 +121,10 @@ func TestFaults(t *testing.T) {
 // done counts a round.
 func (f *injection) done() { f.result.rounds++ }
 
-// settle ends a load, lets all be stored and merged, and checks that it is exact: by verify --deep,
+// finish ends a load, lets all be stored and merged, and checks that it is exact: by verify --deep,
 // by the test's own ground truth, and by SQL for the windows. Processes that still run are
 // interrupted first.
-func (f *injection) settle(l *load, processes ...*process) {
+func (f *injection) finish(l *load, processes ...*process) {
 	f.Helper()
 	l.end()
 	f.result.pause = max(f.result.pause, l.pause())

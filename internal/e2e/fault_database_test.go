@@ -114,7 +114,7 @@ func killDatabase(f *injection) {
 		l.caughtUp("after the database was killed", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // killDatabaseInCommit kills the database server when a batch's COMMIT is on its way to it, or has
@@ -141,7 +141,7 @@ func killDatabaseInCommit(f *injection) {
 		l.caughtUp("after the database was killed in a commit", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // cutAtEveryStep cuts the connection at step 1, 2, 3 … of a batch's transaction, before the server
@@ -185,7 +185,7 @@ func cutAtEveryStep(f *injection) {
 		}
 	}
 	w.proxy.setJudge(nil)
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // loseCommitAnswers cuts the connection at a commit: when the server got it, so that the batch is
@@ -214,10 +214,10 @@ func loseCommitAnswers(f *injection) {
 		f.done()
 	}
 	w.proxy.setJudge(nil)
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
-// pauseDatabase lets the database server stand still with its connections open.
+// pauseDatabase suspends the database server with its connections open.
 func pauseDatabase(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
@@ -243,7 +243,7 @@ func pauseDatabase(f *injection) {
 		l.caughtUp("after the database stalled", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // lockDatabase makes batches wait for locks until the server gives up on them, and then makes them
@@ -293,11 +293,11 @@ func lockDatabase(f *injection) {
 		l.caughtUp("after a deadlock", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
-// deadlock locks the book of batches in a large transaction, and then the cursors, which the
-// batches that wait for the book have locked by then. Batches change less than it does, so that the
+// deadlock locks toll_batch in a large transaction, and then the cursors, which the
+// batches that wait for it have locked by then. Batches change less than it does, so that the
 // server picks them as the victims.
 func (f *injection) deadlock(w *world) {
 	f.Helper()
@@ -338,7 +338,7 @@ func forbidWrites(f *injection) {
 		l.caughtUp("after the database was read-only", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // fillDatabase lets the database run out of space: a data file that may not grow stands for a full
@@ -380,7 +380,7 @@ func fillDatabase(f *injection) {
 		l.caughtUp("after the database was full", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // forbidLoadData turns LOAD DATA LOCAL off while it is used.
@@ -398,7 +398,7 @@ func forbidLoadData(f *injection) {
 	f.exec(admin, `SET GLOBAL local_infile = 1`)
 	l.caughtUp("with LOAD DATA allowed again", caughtUpWithin, p)
 	f.done()
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // swapDatabase lets the address of the database lead to another one, which is set up for the same
@@ -425,5 +425,5 @@ func swapDatabase(f *injection) {
 		l.caughtUp("with the database of before", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }

@@ -48,10 +48,10 @@ func killKafka(f *injection) {
 		l.caughtUp("after the broker was killed", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
-// pauseKafka lets the broker stand still: its connections stay open and nothing answers.
+// pauseKafka suspends the broker: its connections stay open and nothing answers.
 func pauseKafka(f *injection) {
 	k := ownKafka(f.T)
 	w := newWorldOn(f.T, k.Addr(), engine)
@@ -76,10 +76,10 @@ func pauseKafka(f *injection) {
 		l.caughtUp("after the broker stalled", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
-// proxiedKafka starts a broker whose second listener is told to clients as a proxy, so that all
+// proxiedKafka starts a broker whose second listener is advertised as a proxy, so that all
 // that a process says to it passes there.
 func proxiedKafka(t *testing.T) (*devstack.Kafka, *proxy) {
 	t.Helper()
@@ -118,7 +118,7 @@ func cutProduces(f *injection) {
 		l.caughtUp("after produce requests were cut", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 	f.Logf("%d produce requests were cut", cuts.Load())
 }
 
@@ -142,7 +142,7 @@ func expireSession(f *injection) {
 		l.caughtUp("after one was cut off", caughtUpWithin, cut, whole)
 		f.done()
 	}
-	f.settle(l, cut, whole)
+	f.finish(l, cut, whole)
 	f.Logf("%d states came late to the group table, and were mended", w.fallBacks())
 }
 
@@ -185,7 +185,7 @@ func moveLeaders(f *injection) {
 		l.caughtUp("after leaders moved", caughtUpWithin, members...)
 		f.done()
 	}
-	f.settle(l, members...)
+	f.finish(l, members...)
 }
 
 // refuseProduces lets brokers answer produce requests with errors: of requests that they did not
@@ -216,7 +216,7 @@ func refuseProduces(f *injection) {
 		l.caughtUp("after produce requests failed", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // growTopic gives the topic more partitions while it is processed.
@@ -244,7 +244,7 @@ func growTopic(f *injection) {
 	p = w.member("one")
 	l.caughtUp("with four partitions", caughtUpWithin, p)
 	f.done()
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // said checks the log of a process that has ended.
@@ -315,5 +315,5 @@ func deleteUnread(f *injection) {
 		l.caughtUp("after the gap", caughtUpWithin, p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }

@@ -20,7 +20,7 @@ type position struct {
 
 // load keeps sending events in disorder at a steady rate until it is stopped, and measures
 // meanwhile for how long events wait: it knows from the acknowledgements what each partition holds,
-// and looks at the cursors for what is stored. The time that a server was away counts too.
+// and looks at the cursors for what is stored. The time that a server was down counts too.
 type load struct {
 	w     *world
 	s     *sender

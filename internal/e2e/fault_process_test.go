@@ -38,7 +38,7 @@ func killOfThree(f *injection) {
 		l.caughtUp("after a kill", caughtUpWithin, members...)
 		f.done()
 	}
-	f.settle(l, members...)
+	f.finish(l, members...)
 }
 
 // scale goes from one process to three and back to one.
@@ -74,7 +74,7 @@ func scale(f *injection) {
 		f.brief(third)
 		f.done()
 	}
-	f.settle(l, first)
+	f.finish(l, first)
 }
 
 // failover kills one of two processes for good. The other one takes over when the session of the
@@ -100,7 +100,7 @@ func failover(f *injection, args ...string) {
 		l.caughtUp("with both", caughtUpWithin, members...)
 		f.done()
 	}
-	f.settle(l, members...)
+	f.finish(l, members...)
 }
 
 func coldFailover(f *injection) { failover(f) }

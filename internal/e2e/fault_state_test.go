@@ -103,7 +103,7 @@ func damageState(f *injection) {
 		f.brief(p)
 		f.done()
 	}
-	f.settle(l, p)
+	f.finish(l, p)
 }
 
 // merged waits until the group table holds what was stored before the call.
@@ -198,7 +198,7 @@ func foreignState(f *injection) {
 	f.done()
 	p = w.member("one")
 	l.caughtUp("with a folder of its own", caughtUpWithin, p)
-	f.settle(l, p)
+	f.finish(l, p)
 	if strings.Contains(p.log.String(), "damaged") {
 		f.Errorf("a new state folder is called damaged:\n%s", p.log)
 	}

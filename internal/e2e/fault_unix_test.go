@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// standStill stops a process without ending it.
-func (p *process) standStill() { p.signal(syscall.SIGSTOP) }
+// suspend stops a process without ending it.
+func (p *process) suspend() { p.signal(syscall.SIGSTOP) }
 
-// goOn lets a process go on that stands still.
-func (p *process) goOn() { p.signal(syscall.SIGCONT) }
+// resume lets a suspended process go on.
+func (p *process) resume() { p.signal(syscall.SIGCONT) }
 
 func (p *process) signal(s os.Signal) {
 	p.w.t.Helper()
@@ -24,8 +24,8 @@ func (p *process) signal(s os.Signal) {
 	}
 }
 
-// stopOneOfTwo lets one of two processes of a group stand still for longer than its session lasts,
-// and go on: by then the other one owns its partitions.
+// stopOneOfTwo suspends one of two processes of a group for longer than its session lasts,
+// and resumes it: by then the other one owns its partitions.
 func stopOneOfTwo(f *injection) {
 	w := newWorld(f.T)
 	w.must("init")
@@ -37,17 +37,17 @@ func stopOneOfTwo(f *injection) {
 		stopped := members[round%2]
 		f.says(stopped, "processing partitions=2")
 		l.burst(5000) // so that it stops amid its work
-		stopped.standStill()
+		stopped.suspend()
 		time.Sleep(sessionTimeout + time.Second)
-		l.caughtUp("while one stands still", caughtUpWithin, members...)
+		l.caughtUp("while one is suspended", caughtUpWithin, members...)
 		time.Sleep(time.Second) // the other one is well ahead then
-		stopped.goOn()
+		stopped.resume()
 		// whichever it finds first
 		f.saysOne(stopped, "stalled for", "another process moved the cursor")
 		l.caughtUp("after one stalled", caughtUpWithin, members...)
 		f.done()
 	}
-	f.settle(l, members...)
+	f.finish(l, members...)
 	if n := w.fallBacks(); n > 0 {
 		f.Errorf("%d states in the group table are older than the one before", n)
 	}
@@ -86,5 +86,5 @@ func fullStateFolder(f *injection) {
 	l.forgetPauses()
 	p = w.member("one")
 	l.caughtUp("with room", caughtUpWithin, p)
-	f.settle(l, p)
+	f.finish(l, p)
 }

@@ -311,7 +311,7 @@ func TestHostileBatches(t *testing.T) {
 	w.exact(truth)
 }
 
-// TestHostileSizes sends payloads as large as a broker may be told to take.
+// TestHostileSizes sends payloads as large as a broker may be configured to take.
 func TestHostileSizes(t *testing.T) {
 	inParallel(t)
 	w := newWorld(t)

@@ -209,7 +209,7 @@ func TestLogReplacedWhileRunning(t *testing.T) {
 	if err := v.kafka.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	p.standStill() // so that it meets the log only once that is longer
+	p.suspend() // so that it reads the log only once that is longer
 	if err := v.replace(older); err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestLogReplacedWhileRunning(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.sender(newTruth()).send(900)
-	p.goOn()
+	p.resume()
 	v.eventually("the end of process", caughtUpWithin, func() bool { return !p.running() })
 	for _, text := range []string{"the log was replaced, or lost its end", "tollstream accept-log"} {
 		if !strings.Contains(p.log.String(), text) {

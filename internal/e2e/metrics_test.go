@@ -64,7 +64,7 @@ func (a *asked) value(name string) float64 {
 	return sum
 }
 
-// TestOutageMetrics asks a process for its metrics and probes while each of its servers is away and
+// TestOutageMetrics asks a process for its metrics and probes while each of its servers is down and
 // comes back.
 func TestOutageMetrics(t *testing.T) {
 	inParallel(t)

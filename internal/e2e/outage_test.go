@@ -10,8 +10,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// TestOutageAtStart starts process while a server is away: it says so once, waits, and goes on by
-// itself.
+// TestOutageAtStart starts process while a server is unavailable: it logs that once, waits, and
+// goes on by itself.
 func TestOutageAtStart(t *testing.T) {
 	inParallel(t)
 	w := newWorld(t)
@@ -63,7 +63,7 @@ func TestTopicMadeAgain(t *testing.T) {
 	if err := admin.DeleteTopic(w.topic); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the topic made again", caughtUpWithin, func() bool {
+	w.eventually("the recreated topic", caughtUpWithin, func() bool {
 		return admin.CreateTopic(w.topic, &sarama.TopicDetail{NumPartitions: 4, ReplicationFactor: 1},
 			false) == nil
 	})

@@ -134,7 +134,7 @@ func TestBaseline(t *testing.T) {
 	}
 }
 
-// TestRefusals starts processes that must not run, each of which is told what to do.
+// TestRefusals starts processes that must not run, each of which gets a hint.
 func TestRefusals(t *testing.T) {
 	inParallel(t)
 	w := newWorld(t)

@@ -144,7 +144,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// losesRights takes rights away from a process that runs. It has to end and say so.
+// losesRights takes rights away from a process that runs. It has to end with that error.
 func (w *world) losesRights(rights []right, more func()) {
 	w.t.Helper()
 	for _, text := range []string{

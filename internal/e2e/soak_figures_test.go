@@ -147,7 +147,7 @@ type sampler struct {
 	db        *dbsql.DB
 	processes []watched
 	client    *http.Client
-	failed    int // samples of the database that were not to be had, as it was away
+	failed    int // samples of the database that were not to be had, as it was down
 }
 
 // sampleEvery is how often a sample is taken, and how long it may take.
@@ -202,24 +202,24 @@ var soakTables = []string{"toll_window", "toll_transition", "toll_dead_letter", 
 const (
 	soakKeep = 10 * time.Minute // the least that --keep-batches takes
 	// soakKeepSlack is how much longer a batch may stay as it is: until the next round of maintenance,
-	// which a process that was just started or is away has not begun, and as long as the newest batch
-	// of the row that it was packed into is kept.
+	// which a process that was just started or is stopped has not begun, and as long as the newest
+	// batch of the row that it was joined into is kept.
 	soakKeepSlack  = 5 * time.Minute
 	soakPartitions = 4
 )
 
 // batchRowsLimit is how many rows toll_batch may hold: batches of the last minutes one by one,
-// older ones packed. Two packed rows that follow each other have more than 75 s, an eighth of what
-// is kept, or 256 KiB between them; what is added up less.
+// older ones joined. Two joined rows that follow each other have more than 75 s, an eighth of what
+// is kept, or 256 KiB between them; what is rolled up less.
 func (s *sampler) batchRowsLimit(float64) float64 {
 	young := s.last(batchesMade) / time.Since(s.began).Seconds() * soakKeepSlack.Seconds()
-	packed := soakPartitions*(2*(soakKeep+soakKeepSlack).Seconds()/75+2) +
+	joined := soakPartitions*(2*(soakKeep+soakKeepSlack).Seconds()/75+2) +
 		2*s.last(batchBytes)/(256<<10)
-	return young + packed
+	return young + joined
 }
 
 // batchBytesLimit is how many bytes the outboxes may have: those that are kept as they are, at the
-// rate of the time before any was added up, and a count of two types for each plaza, partition and
+// rate of the time before any was rolled up, and a count of two types for each plaza, partition and
 // minute of the four days that --keep-minutes keeps.
 func (s *sampler) batchBytesLimit(float64) float64 {
 	const bytesPerMinute, minutes = 16, 5 * 24 * 60

@@ -118,7 +118,7 @@ func TestSoak(t *testing.T) {
 	figures, beyond := sampler.table(took)
 	summary := fmt.Sprintf("%s events in %v, %s a second; seed %d\n"+
 		"boards that clients of the view got: %s live, %s asked for; %s requests failed while servers "+
-		"were away\n%d samples of the database failed for the same reason\n\n%s\n\n%s",
+		"were down\n%d samples of the database failed for the same reason\n\n%s\n\n%s",
 		comma(s.l.truth.total()), took.Round(time.Second),
 		comma(int(float64(s.l.truth.total())/took.Seconds())), seed,
 		comma(int(clients.boards.Load())), comma(int(clients.answers.Load())),
@@ -134,7 +134,7 @@ func TestSoak(t *testing.T) {
 			t.Errorf("it does not level off: %s", b)
 		}
 		if sampler.last(batchesAddedUp) == 0 && run >= 2*soakLevels {
-			t.Error("no batch was added up")
+			t.Error("no batch was rolled up")
 		}
 	}
 	if clients.boards.Load() == 0 || clients.answers.Load() == 0 {
@@ -146,7 +146,7 @@ func TestSoak(t *testing.T) {
 		}
 		s.brief(p)
 	}
-	s.settle()
+	s.finish()
 }
 
 func comma(n int) string { return humanize.Comma(int64(n)) }
@@ -340,8 +340,8 @@ func (s *soak) brief(p *process) {
 	}
 }
 
-// settle ends the load, lets all be stored and merged, and checks that it is exact.
-func (s *soak) settle() {
+// finish ends the load, lets all be stored and merged, and checks that it is exact.
+func (s *soak) finish() {
 	t := s.t
 	s.l.end()
 	for _, p := range []*process{s.one, s.two, s.view} {
@@ -378,7 +378,7 @@ type viewClients struct {
 	client  *http.Client
 	boards  atomic.Int64 // live ones, and what changed of them
 	answers atomic.Int64
-	// failures are requests that failed, or were answered with an error: servers are away now and
+	// failures are requests that failed, or were answered with an error: servers are down now and
 	// then.
 	failures atomic.Int64
 

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// sums are what a test sent, added up by plaza, type and minute: little memory, however many
-// events. A checksum that does not depend on the order tells one row from another.
+// sums are what a test sent, summed by plaza, type and minute: little memory, however many
+// events. A checksum that does not depend on the order distinguishes one row from another.
 type sums map[sumKey]rowSum
 
 type sumKey struct {
@@ -87,7 +87,7 @@ func (s sums) compare(w *world, pruneLimit, pruned int64) (lost, doubled int64, 
 		w.t.Fatal(err)
 	}
 	var old int64 // rows from before the limit that are not there
-	tell := func(key sumKey, what string) {
+	report := func(key sumKey, what string) {
 		wrong = append(wrong, fmt.Sprintf("%s, plaza %d, %s: %s", minuteText(key.minute), key.plaza,
 			key.typ, what))
 	}
@@ -96,20 +96,20 @@ func (s sums) compare(w *world, pruneLimit, pruned int64) (lost, doubled int64, 
 		switch more := got.rows - sent.rows; {
 		case more > 0:
 			doubled += more
-			tell(key, fmt.Sprintf("%d rows of %d", got.rows, sent.rows))
+			report(key, fmt.Sprintf("%d rows of %d", got.rows, sent.rows))
 		case more < 0 && key.minute < pruneLimit:
 			old -= more
 		case more < 0:
 			lost -= more
-			tell(key, fmt.Sprintf("%d rows of %d", got.rows, sent.rows))
+			report(key, fmt.Sprintf("%d rows of %d", got.rows, sent.rows))
 		case got.crc != sent.crc:
-			tell(key, "other rows than were sent")
+			report(key, "other rows than were sent")
 		}
 	}
 	for key, got := range found {
 		if s[key].rows == 0 {
 			doubled += got.rows
-			tell(key, fmt.Sprintf("%d rows, none was sent", got.rows))
+			report(key, fmt.Sprintf("%d rows, none was sent", got.rows))
 		}
 	}
 	if old != pruned {

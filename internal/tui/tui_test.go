@@ -469,7 +469,7 @@ func TestVerification(t *testing.T) {
 	}
 }
 
-// TestPause stands still, but for what is asked for.
+// TestPause stops updates, but for those that are asked for.
 func TestPause(t *testing.T) {
 	m := modelOf(t, testBoard(12), 80, 24).keys(keySpace)
 	before := m.board
@@ -568,7 +568,7 @@ func (r recorder) next(t *testing.T, want func(any) bool) any {
 				return m
 			}
 		case <-deadline:
-			t.Fatal("the feed does not tell")
+			t.Fatal("the feed sends nothing")
 		}
 	}
 }
@@ -606,29 +606,29 @@ func TestFeed(t *testing.T) {
 		}
 		return testBoard(3), nil
 	}}
-	told := make(recorder, 1000)
+	sent := make(recorder, 1000)
 	// what does answer answers within it on a busy machine too
 	f := newFeed(source, Options{Timeout: 2 * time.Second})
-	f.send = func(m any) { told <- m }
+	f.send = func(m any) { sent <- m }
 	f.every = time.Millisecond
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); f.run(ctx) }()
 	for _, want := range []string{"", "no database", "no answer within 2.00 s",
 		"there is nothing to show", ""} {
-		m := told.next(t, func(m any) bool { _, ok := m.(boardMsg); return ok }).(boardMsg)
+		m := sent.next(t, func(m any) bool { _, ok := m.(boardMsg); return ok }).(boardMsg)
 		if (m.board == nil) == (want == "") || want != "" && (m.err == nil || m.err.Error() != want) {
-			t.Errorf("it tells of %v, %v; want %q", m.board != nil, m.err, want)
+			t.Errorf("it sends %v, %v; want %q", m.board != nil, m.err, want)
 		}
 	}
 	f.want(request{plaza: 4001, detail: true})
-	if m := told.next(t,
+	if m := sent.next(t,
 		func(m any) bool { _, ok := m.(detailMsg); return ok }).(detailMsg); m.plaza != 4001 ||
 		m.detail == nil || m.err != nil {
 		t.Errorf("%+v", m)
 	}
 	f.want(request{paused: true, plaza: 4999, detail: true})
-	if m := told.next(t, func(m any) bool {
+	if m := sent.next(t, func(m any) bool {
 		d, ok := m.(detailMsg)
 		return ok &&
 			d.plaza == 4999
@@ -637,7 +637,7 @@ func TestFeed(t *testing.T) {
 	}
 	before := source.boards.Load()
 	for range 20 {
-		told.next(t, func(m any) bool { _, ok := m.(tickMsg); return ok })
+		sent.next(t, func(m any) bool { _, ok := m.(tickMsg); return ok })
 	}
 	if n := source.boards.Load(); n != before || source.plazas.Load() != 2 {
 		t.Errorf("while paused it read %d boards, and %d plazas", n-before, source.plazas.Load())

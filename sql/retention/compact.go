@@ -17,18 +17,18 @@ import (
 
 // CompactOptions says how far a partition's batches may be compacted.
 type CompactOptions struct {
-	// States are the plazas' states as the group table's topic has them, which were read before. Nil
-	// for adding nothing up.
+	// States are the plazas' states as the group table's topic has them, which were read before.
+	// Without them nothing is rolled up.
 	States map[int16]*toll.State
-	// Before is the minute before which minutes are added up: windows that hold an earlier one are
+	// Before is the minute before which minutes are rolled up: windows that hold an earlier one are
 	// stored for good.
 	Before toll.Minute
 	// Now is what ages are counted from: the earlier of the server's clock and the process's. Event
-	// time has no say here: a replay of old events would never be compacted, and nothing that can't
-	// be counted again is lost by compacting early.
+	// time does not count here: a replay of old events would never be compacted, and nothing that
+	// can't be counted again is lost by compacting early.
 	Now time.Time
 	// Keep is how long a batch is kept as it is, so that a state which fell behind it can be sent what
-	// it lacks. What exceeds KeepBytes of a partition's outboxes is added up earlier, but never what
+	// it lacks. What exceeds KeepBytes of a partition's outboxes is rolled up earlier, but never what
 	// is younger than [Limits].MinKeep.
 	Keep      time.Duration
 	KeepBytes int64
@@ -53,16 +53,16 @@ func NewCompactor(db *db.DB, topicID string, decode func([]byte) ([]toll.PlazaDe
 
 // Limits bound what a compaction does.
 type Limits struct {
-	// PackAfter is how old batches are that are put into one row: no reader that goes on where it
+	// JoinAfter is how old batches are that are put into one row: no reader that goes on where it
 	// ended before is that far behind, and the last batches of each partition stay as the protocol
 	// knows them.
-	PackAfter time.Duration
-	// MinKeep is the age below which batches are never added up.
+	JoinAfter time.Duration
+	// MinKeep is the age below which batches are never rolled up.
 	MinKeep time.Duration
-	// PackRows is the fewest rows that are worth packing, PackBytes about how large a packed row's
+	// JoinRows is the fewest rows that are worth joining, JoinBytes about how large a joined row's
 	// outbox gets: small enough that a row which grows round by round costs little to write again.
-	PackRows  int
-	PackBytes int64
+	JoinRows  int
+	JoinBytes int64
 	// FoldBytes is how large the outbox of a row gets that others were added to.
 	FoldBytes int64
 	// RunRows bounds the rows that one transaction replaces, PageRows those whose figures are held.
@@ -71,30 +71,30 @@ type Limits struct {
 
 // DefaultLimits returns the limits of a new compactor.
 func DefaultLimits() Limits {
-	return Limits{PackAfter: time.Minute, MinKeep: 10 * time.Minute, PackRows: 16,
-		PackBytes: 256 << 10,
+	return Limits{JoinAfter: time.Minute, MinKeep: 10 * time.Minute, JoinRows: 16,
+		JoinBytes: 256 << 10,
 		FoldBytes: 4 << 20, RunRows: 1000, PageRows: 4000}
 }
 
-// packSpan is how much time the batches of a packed row are apart at most, as a share of Keep.
-const packSpan = 8
+// joinSpan is how much time the batches of a joined row are apart at most, as a share of Keep.
+const joinSpan = 8
 
 // Compacted is what a compaction did.
 type Compacted struct {
 	Before, After int64 // rows of toll_batch that were replaced, and by how many
 	// transactions that put batches into one row as they were, and that added them up
-	Packed, Added int64
-	// Blocked says why nothing more was added up; empty where all was that is due.
+	Joined, RolledUp int64
+	// Blocked says why nothing more was rolled up; empty where all was that is due.
 	Blocked string
 }
 
 // Compact makes a partition's old batches take fewer rows and bytes. It does so in two steps, each
 // a small transaction that replaces neighbouring rows of toll_batch by one:
 //
-// Packing puts published batches into one row, each delta as it is with its own Next. Nothing is
+// A join puts published batches into one row, each delta as it is with its own Next. Nothing is
 // lost by it.
 //
-// Adding up, once they are older than Keep and every plaza has merged them, leaves one delta per
+// A rollup, once they are older than Keep and every plaza has merged them, leaves one delta per
 // plaza, from the first batch's Prev to the last one's Next, and of the minutes before Before only
 // their sum. What is lost: a state that falls back to an offset in between, which takes a write to
 // the group table that comes hours late, can't be sent the rest; verify names it, and a rebuild
@@ -131,7 +131,7 @@ type batchFigures struct {
 	bytes       int64
 	stored      time.Time
 	minutes     toll.Window // from the first to behind the last event; empty for none
-	folded      toll.Minute // minutes before it were added up
+	folded      toll.Minute // minutes before it were rolled up
 	isFolded    bool
 }
 
@@ -149,7 +149,7 @@ func (c *compaction) run(ctx context.Context) error {
 		return err
 	}
 	c.limit = min(c.Limits.FoldBytes, int64(c.packet/4)) // what is added to that may be as large
-	if err := c.pack(ctx); err != nil || c.o.States == nil {
+	if err := c.joinRows(ctx); err != nil || c.o.States == nil {
 		return err
 	}
 	return c.fold(ctx)
@@ -194,8 +194,8 @@ func (c *compaction) last(r *batchFigures) bool {
 	return r.token == c.cursor.Token || r.next >= c.cursor.Next
 }
 
-// pack puts batches into one row, as they are.
-func (c *compaction) pack(ctx context.Context) error {
+// joinRows puts batches into one row, as they are.
+func (c *compaction) joinRows(ctx context.Context) error {
 	from := int64(math.MinInt64)
 	for {
 		rows, more, err := c.rows(ctx, from)
@@ -205,31 +205,31 @@ func (c *compaction) pack(ctx context.Context) error {
 		var run []batchFigures
 		var bytes int64
 		flush := func() error {
-			packed := run
+			rows := run
 			run, bytes = nil, 0
-			if len(packed) < c.Limits.PackRows {
+			if len(rows) < c.Limits.JoinRows {
 				return nil
 			}
-			sum, err := c.replace(ctx, packed, false)
+			sum, err := c.replace(ctx, rows, false)
 			if sum != nil {
-				c.done.Packed++
+				c.done.Joined++
 			}
 			return err
 		}
 		for i := range rows {
 			r := &rows[i]
-			if !r.published || r.isFolded || c.last(r) || c.o.Now.Sub(r.stored) < c.Limits.PackAfter ||
-				r.bytes >= c.Limits.PackBytes {
+			if !r.published || r.isFolded || c.last(r) || c.o.Now.Sub(r.stored) < c.Limits.JoinAfter ||
+				r.bytes >= c.Limits.JoinBytes {
 				if err := flush(); err != nil {
 					return err
 				}
 				continue
 			}
-			// Where they don't go together, those before it are packed, or the first of them is left out.
+			// Where they don't go together, those before it are joined, or the first of them is left out.
 			for len(run) > 0 &&
-				(bytes+r.bytes > c.Limits.PackBytes || len(run) >= c.Limits.RunRows ||
-					r.stored.Sub(run[0].stored) > max(c.o.Keep/packSpan, time.Minute)) {
-				if len(run) >= c.Limits.PackRows {
+				(bytes+r.bytes > c.Limits.JoinBytes || len(run) >= c.Limits.RunRows ||
+					r.stored.Sub(run[0].stored) > max(c.o.Keep/joinSpan, time.Minute)) {
+				if len(run) >= c.Limits.JoinRows {
 					if err := flush(); err != nil {
 						return err
 					}
@@ -304,7 +304,7 @@ func (c *compaction) fold(ctx context.Context) error {
 	}
 }
 
-// folding gathers neighbouring rows that are to be added up.
+// folding gathers neighbouring rows that are to be rolled up.
 type folding struct {
 	*compaction
 	run   []batchFigures
@@ -339,7 +339,7 @@ func (f *folding) flush(ctx context.Context) error {
 	if err != nil || sum == nil {
 		return err
 	}
-	f.done.Added++
+	f.done.RolledUp++
 	if f.done.Blocked == "" && sum.bytes < f.limit {
 		f.run, f.bytes = []batchFigures{*sum}, sum.bytes
 	}
@@ -369,13 +369,13 @@ func (c *compaction) unmerged(deltas []toll.PlazaDelta, next int64) string {
 // round.
 var errRowsChanged = errors.New("the batches were changed meanwhile")
 
-// replace replaces neighbouring rows by one, in which batches are as they are, or added up. Those
-// that some plaza has not merged are not added up, nor are those behind them. It returns the
+// replace replaces neighbouring rows by one, in which batches are as they are, or rolled up. Those
+// that some plaza has not merged are not rolled up, nor are those behind them. It returns the
 // figures of the new row, nil where there is none.
-func (c *compaction) replace(ctx context.Context, run []batchFigures, addUp bool) (*batchFigures,
+func (c *compaction) replace(ctx context.Context, run []batchFigures, rollup bool) (*batchFigures,
 	error) {
 	began := time.Now()
-	sum, err := c.replaceOnce(ctx, run, addUp)
+	sum, err := c.replaceOnce(ctx, run, rollup)
 	switch {
 	case errors.Is(err, errRowsChanged), db.Conflict(err):
 		return nil, nil
@@ -386,7 +386,7 @@ func (c *compaction) replace(ctx context.Context, run []batchFigures, addUp bool
 }
 
 func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
-	addUp bool) (*batchFigures, error) {
+	rollup bool) (*batchFigures, error) {
 	// READ COMMITTED locks the rows and not the gaps between them, where nobody inserts but next to
 	// which others do.
 	tx, err := c.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
@@ -394,15 +394,15 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 		return nil, err
 	}
 	defer tx.Rollback()
-	j, err := c.join(ctx, tx, run, addUp)
-	if err != nil || j.rows < 1 || j.rows == 1 && !(addUp && (!j.isFolded || j.folded < c.o.Before)) {
+	j, err := c.join(ctx, tx, run, rollup)
+	if err != nil || j.rows < 1 || j.rows == 1 && !(rollup && (!j.isFolded || j.folded < c.o.Before)) {
 		return nil, err
 	}
 	sum := run[0]
 	sum.next, sum.batches, sum.minutes = j.next, j.batches, j.minutes
 	deltas := j.deltas
 	var folded dbsql.Null[int64]
-	if addUp {
+	if rollup {
 		deltas = toll.FoldDeltas(deltas, c.o.Before)
 		sum.folded, sum.isFolded = max(c.o.Before, j.folded), true
 		folded = dbsql.Null[int64]{V: int64(sum.folded), Valid: true}
@@ -450,14 +450,14 @@ type joined struct {
 	events, rejected, skipped int64
 	gone                      int64 // of the skipped
 	minutes                   toll.Window
-	folded                    toll.Minute // of the rows among them that were added up
+	folded                    toll.Minute // of the rows among them that were rolled up
 	isFolded                  bool        // the last row was
 	deltas                    []toll.PlazaDelta
 }
 
 // join reads and locks rows, and checks that they are as they were.
 func (c *compaction) join(ctx context.Context, tx db.Reader, run []batchFigures,
-	addUp bool) (*joined,
+	rollup bool) (*joined,
 	error) {
 	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events,
 		rejected, skipped, gone, batches, deltas FROM toll_batch
@@ -500,7 +500,7 @@ func (c *compaction) join(ctx context.Context, tx db.Reader, run []batchFigures,
 		if err != nil {
 			return nil, fmt.Errorf("read the outbox of the batch at %d:%d: %w", c.partition, first, err)
 		}
-		if addUp {
+		if rollup {
 			if why := c.unmerged(deltas, next); why != "" {
 				c.done.Blocked, stop = why, true
 				continue

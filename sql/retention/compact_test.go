@@ -74,7 +74,7 @@ func keepEveryInvariant(t *testing.T, k *dbtest.Keeper, steps int) {
 	if r.Status != verify.Exact {
 		t.Errorf("got %+v", r)
 	}
-	for _, what := range []string{"packed", "added up", "rows pruned", "rebuild"} {
+	for _, what := range []string{"joined", "rolled up", "rows pruned", "rebuild"} {
 		if k.Ran[what] == 0 {
 			t.Errorf("nothing was %s: %v", what, k.Ran)
 		}
@@ -213,7 +213,7 @@ func TestCompactKeepsGone(t *testing.T) {
 		before := dbtest.Verify(t, s, verify.Input{States: st.States})
 		done, err := dbtest.EagerCompactor(s).Compact(t.Context(), 0,
 			retention.CompactOptions{Now: time.Now(), States: st.States, Before: 1 << 30})
-		if err != nil || done.Packed+done.Added == 0 {
+		if err != nil || done.Joined+done.RolledUp == 0 {
 			t.Fatalf("compact: %+v, %v", done, err)
 		}
 		after := dbtest.Verify(t, s, verify.Input{States: st.States})
@@ -244,23 +244,23 @@ func TestCompactLeavesAlone(t *testing.T) {
 				behind := *k.States[4000]
 				behind.Merged = []toll.Merged{{Partition: 0, Next: 104}}
 				o.States = map[int16]*toll.State{4000: &behind}
-				k.Limits.PackRows = 100
+				k.Limits.JoinRows = 100
 			}, 5, "plaza 4000 has merged up to offset 104 of partition 0, and not 106"},
 			{"no state", func(k *dbtest.Keeper, o *retention.CompactOptions) {
 				o.States = map[int16]*toll.State{}
-				k.Limits.PackRows = 100
+				k.Limits.JoinRows = 100
 			}, 6, "the group table lacks plaza 4000"},
 			{"another epoch", func(k *dbtest.Keeper, o *retention.CompactOptions) {
 				dbtest.Exec(t, s, `UPDATE toll_cursor SET epoch = epoch + 1`)
-				k.Limits.PackRows = 100
+				k.Limits.JoinRows = 100
 			}, 6, "as of epoch"},
 			{"young", func(k *dbtest.Keeper, o *retention.CompactOptions) {
 				o.Keep, o.KeepBytes = time.Hour, 1<<30
-				k.Limits.PackAfter = time.Hour
+				k.Limits.JoinAfter = time.Hour
 			}, 6, ""},
 			{"young, but too much", func(k *dbtest.Keeper, o *retention.CompactOptions) {
 				o.Keep, o.KeepBytes = time.Hour, 1
-				k.Limits.PackAfter = time.Hour
+				k.Limits.JoinAfter = time.Hour
 			}, 2, ""},
 		} {
 			t.Run(c.name, func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestCompactLeavesAlone(t *testing.T) {
 	})
 }
 
-// TestRecountOfFoldedMinutes asks for windows whose minutes were added up, in part or all, and
+// TestRecountOfFoldedMinutes asks for windows whose minutes were rolled up, in part or all, and
 // which have no row any more: what is left of them must not become a result.
 func TestRecountOfFoldedMinutes(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
@@ -338,7 +338,7 @@ func TestCompactNoticesChanges(t *testing.T) {
 			"one reaches on":     `UPDATE toll_batch SET next_offset = 105 WHERE first_offset = 102`,
 			"nothing":            `UPDATE toll_batch SET published = 1`,
 		} {
-			for _, addUp := range []bool{false, true} {
+			for _, rollup := range []bool{false, true} {
 				dbtest.DropTables(t, s)
 				k := dbtest.NewKeeper(t, s, 1)
 				for range 5 {
@@ -348,7 +348,7 @@ func TestCompactNoticesChanges(t *testing.T) {
 				s.DB.Embedded(t.Context())
 				var had int64
 				replaced, err := s.Compactor(dbtest.Identity.TopicID).ReplaceThree(t.Context(),
-					retention.CompactOptions{Now: time.Now(), States: k.States, Before: -1 << 31}, addUp,
+					retention.CompactOptions{Now: time.Now(), States: k.States, Before: -1 << 31}, rollup,
 					func() {
 						dbtest.Exec(t, s, change)
 						had = dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_batch`)
@@ -363,7 +363,7 @@ func TestCompactNoticesChanges(t *testing.T) {
 }
 
 // TestStateWithinCompactedBatches lets a plaza's state fall back to where a batch ended that was
-// added up since, as a write to the group table can that comes hours late. It can't be sent the
+// rolled up since, as a write to the group table can that comes hours late. It can't be sent the
 // rest: verification says so and names what helps.
 func TestStateWithinCompactedBatches(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {

@@ -11,7 +11,7 @@ import (
 // ReplaceThree reads the first rows of partition 0, calls change, and then replaces three of them
 // as they were read. It reports whether it did.
 func (c *Compactor) ReplaceThree(
-	ctx context.Context, o CompactOptions, addUp bool, change func(),
+	ctx context.Context, o CompactOptions, rollup bool, change func(),
 ) (bool, error) {
 	cursors, err := tables.ReadCursors(ctx, c.db, c.topicID)
 	if err != nil {
@@ -25,7 +25,7 @@ func (c *Compactor) ReplaceThree(
 		return false, err
 	}
 	change()
-	sum, err := run.replace(ctx, rows[:3], addUp)
+	sum, err := run.replace(ctx, rows[:3], rollup)
 	return sum != nil, err
 }
 

@@ -21,14 +21,14 @@ type minuteCount struct {
 	minute toll.Minute
 }
 
-// outboxes are what toll_batch holds, added up in the plainest way.
+// outboxes are what toll_batch holds, summed in the plainest way.
 type outboxes struct {
 	rows    int
 	minutes map[minuteCount]string
 	totals  map[int16]string
-	folded  map[int16]toll.Minute // of each plaza the minute before which its minutes were added up
+	folded  map[int16]toll.Minute // of each plaza the minute before which its minutes were rolled up
 	highest toll.Minute           // of toll_batch's folded_minute
-	differ  bool                  // rows were added up to different minutes
+	differ  bool                  // rows were rolled up to different minutes
 }
 
 // countDeltas adds deltas up, minute by minute.
@@ -134,7 +134,7 @@ func readOutboxes(t *testing.T, s *dbtest.Store) *outboxes {
 			for _, panes := range [][]toll.Pane{d.Panes, d.LateQuarter, d.TooLate} {
 				for _, p := range panes {
 					if p.Start < before || !from.Valid || int64(p.Start) < from.V || int64(p.Start) > to.V {
-						t.Fatalf("row %d:%d, minutes %v to %v, plaza %d added up before %d: it holds minute %d",
+						t.Fatalf("row %d:%d, minutes %v to %v, plaza %d rolled up before %d: it holds minute %d",
 							partition, first, from, to, d.Plaza, before, p.Start)
 					}
 				}
@@ -157,10 +157,10 @@ func readOutboxes(t *testing.T, s *dbtest.Store) *outboxes {
 	return o
 }
 
-// TestRowsOfDifferentHorizons adds batches up to minutes that go up and down at random, so that
-// rows are joined which were added up to different ones, and compares what is left with the batches
-// as they were stored. Then it rebuilds, without any window: what is stored again is right to the
-// vehicle, and only what holds a minute that was added up is missing.
+// TestRowsOfDifferentHorizons rolls batches up to minutes that go up and down at random, so that
+// rows are joined which were rolled up to different ones, and compares what is left with the
+// batches as they were stored. Then it rebuilds, without any window: what is stored again is right
+// to the vehicle, and only what holds a minute that was rolled up is missing.
 func TestRowsOfDifferentHorizons(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		seeds := uint64(4)
@@ -180,11 +180,11 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 					k.Send(p, 1000)
 				}
 				before := readOutboxes(t, s)
-				// Rows from before some offset are old enough to be added up.
+				// Rows from before some offset are old enough to be rolled up.
 				dbtest.Exec(t, s,
 					`UPDATE toll_batch SET stored_at = NOW(6) - INTERVAL 1 DAY WHERE first_offset < ?`,
 					100+k.Random.IntN(8*(round+1)*4))
-				k.Limits.PackBytes, k.Limits.FoldBytes = int64(200+k.Random.IntN(20_000)),
+				k.Limits.JoinBytes, k.Limits.FoldBytes = int64(200+k.Random.IntN(20_000)),
 					int64(300+k.Random.IntN(20_000))
 				o := retention.CompactOptions{Now: time.Now(), States: k.States, Keep: time.Hour,
 					KeepBytes: 1 << 30, Before: math.MinInt32}
@@ -214,7 +214,7 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 						from = math.MinInt32
 					}
 					if from > got.highest {
-						t.Fatalf("plaza %d is added up to minute %d, the rows to %d", plaza, from, got.highest)
+						t.Fatalf("plaza %d is rolled up to minute %d, the rows to %d", plaza, from, got.highest)
 					}
 					for _, side := range []map[minuteCount]string{want.minutes, got.minutes} {
 						for at := range side {
@@ -229,13 +229,13 @@ func TestRowsOfDifferentHorizons(t *testing.T) {
 			countAnew(k)
 		}
 		if differed == 0 || joined == 0 {
-			t.Errorf("rows differed in %d rounds, and were joined in %d: the test does not tell", differed,
+			t.Errorf("rows differed in %d rounds, and were joined in %d: the test shows nothing", differed,
 				joined)
 		}
 	})
 }
 
-// unfolded adds up the deltas as they were stored.
+// unfolded sums the deltas as they were stored.
 func unfolded(k *dbtest.Keeper) *outboxes {
 	var all []toll.PlazaDelta
 	for i := range k.Deltas {
@@ -244,7 +244,7 @@ func unfolded(k *dbtest.Keeper) *outboxes {
 	return countDeltas(all)
 }
 
-// countAnew deletes all windows, rebuilds, and closes what the states and the outbox can tell.
+// countAnew deletes all windows, rebuilds, and closes what the states and the outbox still hold.
 func countAnew(k *dbtest.Keeper) {
 	k.T.Helper()
 	dbtest.Exec(k.T, k.S, `DELETE FROM toll_window`)
@@ -277,7 +277,7 @@ func countAnew(k *dbtest.Keeper) {
 				want.End = got.End // a day is closed step by step
 			}
 			if !ok || !reflect.DeepEqual(got, want) {
-				k.T.Fatalf("%v, plaza added up before %d: %+v, want %+v", id, before, got, want)
+				k.T.Fatalf("%v, plaza rolled up before %d: %+v, want %+v", id, before, got, want)
 			}
 			right++
 		}
@@ -290,7 +290,7 @@ func countAnew(k *dbtest.Keeper) {
 		k.T.Fatalf("%v: %+v is stored, and holds nothing", id, w)
 	}
 	if right == 0 || missing == 0 {
-		k.T.Fatalf("%d windows are right, %d can't be counted any more: the test does not tell", right,
+		k.T.Fatalf("%d windows are right, %d can't be counted any more: the test shows nothing", right,
 			missing)
 	}
 	k.T.Logf("%d windows are right, %d can't be counted any more", right, missing)

@@ -142,8 +142,8 @@ func (b *ledger) addDelta(row *tables.BatchRow, d *toll.PlazaDelta) {
 	a.flight.add(s)
 }
 
-// advance moves what was merged since out of flight. It reports false where the entry can't tell
-// what that is.
+// advance moves what was merged since out of flight. It reports false where the entry does not
+// hold what that is.
 func (a *entry) advance(merged int64) bool {
 	n := 0
 	for ; n < len(a.points) && a.points[n].next <= merged; n++ {
@@ -156,7 +156,7 @@ func (a *entry) advance(merged int64) bool {
 }
 
 // errOtherOutbox says that the outbox is not the one that a ledger was begun with, or that the
-// ledger can't tell what was merged since.
+// ledger does not hold what was merged since.
 var errOtherOutbox = errors.New("the outbox must be read again")
 
 // update adds what was stored since the last update.

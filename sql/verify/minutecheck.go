@@ -18,8 +18,8 @@ import (
 // no minute.
 //
 // Of a plaza with rows from before it is not known which minutes those are of, so it can only have
-// too few. Minutes from which rows were pruned can only have too many, and those that were added up
-// are compared in one.
+// too few. Minutes from which rows were pruned can only have too many, and those that were rolled
+// up are compared in one.
 func (c *windowCheck) checkMinutes(ctx context.Context, q db.Reader, scan *rowscan.Scan,
 	baseline map[int]tables.RowCount) error {
 	err := scan.Minutes(ctx, q, c.from, c.to, func(g *rowscan.Group) error {

@@ -222,7 +222,7 @@ func (p *plazaWindows) check(k *toll.WindowKind, w toll.Window, row *checkedRow)
 }
 
 // gone reports whether a window can't be checked: windows as old as it were deleted for their age,
-// or its minutes were added up. row is nil for none.
+// or its minutes were rolled up. row is nil for none.
 func (p *plazaWindows) gone(kind string, start, end toll.Minute, row *checkedRow) bool {
 	if before, some := p.retired[tables.RetiredWindows+kind]; some && end <= before {
 		p.v.report.WindowsRetired++

@@ -118,7 +118,7 @@ func (r *rowCheck) end() {
 }
 
 // missing looks for windows that toll_window lacks although rows belong to them, of the time whose
-// minutes were added up.
+// minutes were rolled up.
 func (r *rowCheck) missing() {
 	p := r.c.plaza(r.plaza)
 	from := toll.Minute(math.MinInt32)

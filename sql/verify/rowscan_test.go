@@ -70,7 +70,7 @@ func testRowScanIsStopped(t *testing.T, s *dbtest.Store) {
 	}
 }
 
-// TestTally: what is added up here is what the server adds up, of any rows.
+// TestTally: what is summed here is what the server sums, of any rows.
 func TestTally(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Initialize(t, s)

@@ -22,9 +22,9 @@ type Input struct {
 	// Deep also sums the checksums of all rows, in the same scan, and so finds rows that were changed.
 	// It counts the rows of each plaza's minutes as well, and checks all windows.
 	Deep bool
-	// Settled is what was published, and consumed for sure, before the states were read. A state that
+	// Consumed is what was published, and consumed for sure, before the states were read. A state that
 	// lacks a delta of it has lost it. Nil where it is not known.
-	Settled *Published
+	Consumed *Published
 	// Logs are how the logs of the partitions compare with what was stored of them; those that were
 	// not looked at are missing.
 	Logs map[int32]LogCheck
@@ -61,7 +61,7 @@ type Report struct {
 	// WindowsDue are those of them that lack events although the event time of all partitions has
 	// passed their end by an hour, and the group table has merged the events.
 	WindowsDue int64 `json:"windows_due"`
-	// WindowsFolded are those that can't be checked, since batches with their minutes were added up
+	// WindowsFolded are those that can't be checked, since batches with their minutes were rolled up
 	// and the rows are not all there to compare with, or are not looked at.
 	WindowsFolded int64 `json:"windows_folded"`
 	// MinutesFolded says that there may be windows of such a time that toll_window lacks. A deep
@@ -69,7 +69,7 @@ type Report struct {
 	MinutesFolded bool `json:"minutes_folded"`
 	// WindowsRetired are those that can't be checked either, since they were deleted for their age.
 	// By kind, RetiredUntil says when the last window of the kind ended that was; how many were of
-	// which the minutes were added up too is not known any more.
+	// which the minutes were rolled up too is not known any more.
 	WindowsRetired int64                `json:"windows_retired"`
 	RetiredUntil   map[string]time.Time `json:"retired_until,omitempty"`
 	Deep           bool                 `json:"deep"`
@@ -122,8 +122,8 @@ func (s *Verifier) Verify(ctx context.Context, in Input) (*Report, error) {
 	began := time.Now()
 	v := &verification{Verifier: s, in: in, ledger: newLedger(false),
 		report: &Report{Deep: in.Deep, Partitions: []PartitionReport{}, Plazas: []PlazaCheck{}}}
-	if in.Settled != nil {
-		v.ledger.consumed = in.Settled.Next
+	if in.Consumed != nil {
+		v.ledger.consumed = in.Consumed.Next
 	}
 	for plaza, state := range in.States {
 		v.ledger.observe(plaza, state)
@@ -239,7 +239,7 @@ func (v *verification) checkOtherTopics(ctx context.Context, q db.Reader, topicI
 	return nil
 }
 
-// checkPartition adds up a partition's batches and checks that they join.
+// checkPartition sums a partition's batches and checks that they join.
 func (v *verification) checkPartition(ctx context.Context, q db.Reader, topicID string,
 	partition int32) error {
 	r := PartitionReport{Partition: partition}
@@ -451,8 +451,8 @@ func (v *verification) checkPlazas(baseline, pruned, counts map[int]tables.RowCo
 
 // checkConsumed looks for deltas that the group table must have merged by now.
 func (v *verification) checkConsumed(plaza int, state *toll.State) {
-	if state != nil && state.Epoch < v.ledger.epoch || v.in.Settled == nil ||
-		v.in.Settled.Epoch != v.ledger.epoch {
+	if state != nil && state.Epoch < v.ledger.epoch || v.in.Consumed == nil ||
+		v.in.Consumed.Epoch != v.ledger.epoch {
 		return // all comes again after a rebuild
 	}
 	for key, a := range v.ledger.entriesOf(plaza) {

@@ -206,7 +206,7 @@ func TestVerify(t *testing.T) {
 				dbtest.Initialize(t, s)
 				st := dbtest.NewStream(t, s)
 				st.Fill()
-				settled, err := s.Published(context.Background())
+				published, err := s.Published(context.Background())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -216,7 +216,7 @@ func TestVerify(t *testing.T) {
 					if deep {
 						want = c.deep
 					}
-					r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: deep, Settled: settled})
+					r := dbtest.Verify(t, s, verify.Input{States: st.States, Deep: deep, Consumed: published})
 					kinds := map[string]bool{}
 					texts := ""
 					for _, p := range r.Problems {
@@ -256,18 +256,18 @@ func TestVerifyInFlight(t *testing.T) {
 		st.Fill()
 		st.Store(0, 0, map[int16]int{4856: 3, 1: 2})
 		dbtest.Exec(t, s, `UPDATE toll_batch SET published = 0 WHERE first_offset = 122`)
-		settled, err := s.Published(context.Background())
-		if err != nil || !maps.Equal(settled.Next, map[int32]int64{0: 122, 1: 106}) {
-			t.Fatalf("published: %v, %v", settled, err)
+		published, err := s.Published(context.Background())
+		if err != nil || !maps.Equal(published.Next, map[int32]int64{0: 122, 1: 106}) {
+			t.Fatalf("published: %v, %v", published, err)
 		}
-		r := dbtest.Verify(t, s, verify.Input{States: st.States, Settled: settled})
+		r := dbtest.Verify(t, s, verify.Input{States: st.States, Consumed: published})
 		if r.Status != verify.InFlight || r.InFlight != 5 || r.Merged != 21 || r.Events != 26 ||
 			r.Unpublished != 1 || len(r.Problems) != 0 {
 			t.Errorf("got %+v", r)
 		}
 		// After a rebuild all states count as empty until the deltas come again.
 		dbtest.Exec(t, s, `UPDATE toll_cursor SET epoch = 8`)
-		r = dbtest.Verify(t, s, verify.Input{States: st.States, Settled: settled})
+		r = dbtest.Verify(t, s, verify.Input{States: st.States, Consumed: published})
 		if r.Status != verify.InFlight || r.InFlight != 26 || r.Merged != 0 {
 			t.Errorf("rebuilt: %+v", r)
 		}

@@ -469,7 +469,7 @@ func TestVerifyWindowsWhileRunning(t *testing.T) {
 }
 
 // TestVerifyFoldedWindows: where the outbox no longer has a window's minutes, the rows themselves
-// tell what it holds.
+// know what it holds.
 func TestVerifyFoldedWindows(t *testing.T) {
 	defer func(n int) { *verify.MaxRowWindows = n }(*verify.MaxRowWindows)
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {

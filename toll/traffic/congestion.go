@@ -23,7 +23,7 @@ const (
 	NoData State = iota
 	Free         // none of the others
 	Busy         // demand near capacity; where that is not known, far more than usual
-	// demand at or over capacity: a queue grows, of which crossings don't tell how long it is
+	// demand at or over capacity: a queue grows, whose length crossings don't show
 	Saturated
 	// far less than usual: a blockage upstream or at the plaza, or reports that don't arrive
 	BelowUsual

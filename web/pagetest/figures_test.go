@@ -206,7 +206,7 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 	shows(t, "day so far", w.text("[data-f=sofar]"), float64(*d.DaySoFar))
 	shows(t, "last week", w.text("[data-f=lastweek]"), float64(*d.DaySoFarLastWeek))
 
-	// The table beside the chart has every quarter, the latest first; the slider tells the one it is
+	// The table next to the chart has every quarter, the latest first; the slider names the one it is
 	// at.
 	eval[bool](w, "document.querySelector('.chart details').open = true")
 	w.wait("document.querySelector('[data-f=flowtable] tbody tr')")
@@ -243,7 +243,7 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		"document.querySelector('.plot input').getAttribute('aria-valuetext')"); !strings.HasPrefix(got,
 		quarters[0].Start.Format("15:04")) ||
 		!strings.Contains(got, grouped(float64(*quarters[0].Count))+" vehicles") {
-		t.Errorf("the slider tells %q", got)
+		t.Errorf("the slider names %q", got)
 	}
 
 	// Windows, with those that are asked for by the button.

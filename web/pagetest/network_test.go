@@ -15,15 +15,15 @@ import (
 )
 
 // network is a [web.Source] of made-up plazas on made-up roads. Its figures follow from a plaza's
-// number and the event time, so the same moment shows the same figures, to the page and to the test
-// beside it. What deviates from a real one: no hysteresis, and whatever is asked about the past is
+// number and the event time, so the same moment shows the same figures, to the page and to the
+// test. What deviates from a real one: no hysteresis, and whatever is asked about the past is
 // as if it had never come late.
 type network struct {
 	mu       sync.Mutex
 	plazas   []madeUp
 	began    time.Time     // event time at the start
 	wall     time.Time     // wall clock then
-	speed    float64       // how much faster event time goes than the wall clock; 0 stands still
+	speed    float64       // how much faster event time goes than the wall clock; 0 stops it
 	lag      time.Duration // how long ago the rows were counted
 	inFlight int64
 	recent   board.RecentRejects

@@ -194,8 +194,8 @@ func figure(text string) float64 {
 	return n
 }
 
-// settled waits until the page says that all rows are there and counted.
-func (p *pipeline) settled(w *window) {
+// waitExact waits until the page says that all rows are there and counted.
+func (p *pipeline) waitExact(w *window) {
 	p.t.Helper()
 	rows := p.number("SELECT COUNT(*) FROM livetolldata")
 	w.wait(
@@ -228,7 +228,7 @@ func TestPipelineFigures(t *testing.T) {
 	p.windowsDone("2026-03-02 07:28:00")
 	url, _ := p.view("127.0.0.1:0")
 	w.visit(url+"/", "tr.row")
-	p.settled(w)
+	p.waitExact(w)
 
 	plazas := p.number("SELECT COUNT(DISTINCT toll_plaza_id) FROM livetolldata")
 	shows(t, "plazas", w.text("[data-f=plazas]"), plazas)
@@ -308,12 +308,12 @@ func TestPipelineLive(t *testing.T) {
 		"--plazas", "4000-4003")
 	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 2000 })
 	w.wait("document.querySelectorAll('tr.row').length == 4")
-	p.settled(w)
+	p.waitExact(w)
 	p.run("emit", "--count", "3000", "--rate", "0", "--seed", "2", "--start", "2026-03-02 07:04:00",
 		"--plazas", "4000-4005")
 	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 5000 })
 	w.wait("document.querySelectorAll('tr.row').length == 6")
-	p.settled(w)
+	p.waitExact(w)
 
 	// The view goes, and comes again at the same address.
 	stopView()
@@ -323,7 +323,7 @@ func TestPipelineLive(t *testing.T) {
 		"--plazas", "4000-4006")
 	p.eventually("rows", func() bool { return p.number("SELECT COUNT(*) FROM livetolldata") == 6000 })
 	w.wait("document.querySelector('.fresh.on') && document.querySelectorAll('tr.row').length == 7")
-	p.settled(w)
+	p.waitExact(w)
 
 	// A row is gone.
 	if _, err := p.db.Exec("DELETE FROM livetolldata WHERE toll_plaza_id = 4002 LIMIT 1"); err != nil {
@@ -361,7 +361,7 @@ func TestPipelineThousand(t *testing.T) {
 	url, _ := p.view("127.0.0.1:0")
 	w.visit(url+"/", "tr.row")
 	w.wait("document.querySelector('[data-f=plazas]').innerText == '1,000'")
-	p.settled(w)
+	p.waitExact(w)
 	// From end to end: each plaza is there once.
 	eval[bool](w, "import('/static/live.js').then(m => { window.live = m.live; return true })")
 	if n := eval[int](w, "live.plazas.size"); n != 1000 {

@@ -59,7 +59,7 @@ func TestScreenshots(t *testing.T) {
 
 	w.prefer("prefers-color-scheme", "light")
 	w.visit(url+"/", "tr.row")
-	p.settled(w)
+	p.waitExact(w)
 	w.shoot("view-light.png", desk)
 	w.prefer("prefers-color-scheme", "dark")
 	w.shoot("view-dark.png", desk)

@@ -79,9 +79,9 @@ func TestNothingIsWiderThanTheWindow(t *testing.T) {
 
 // busy measures, until the func that it returns is called, how many times as long as on a quiet
 // machine a thread has to wait for what it computes: by how many want a core at once. Where the
-// kernel does not tell, that is once.
+// kernel does not report it, that is once.
 func busy() (times func() float64) {
-	stop, told := make(chan struct{}), make(chan float64)
+	stop, share := make(chan struct{}), make(chan float64)
 	go func() {
 		sum, n := 0., 0.
 		for {
@@ -95,13 +95,13 @@ func busy() (times func() float64) {
 			}
 			select {
 			case <-stop:
-				told <- max(1, sum/max(1, n)/float64(runtime.NumCPU())-1) // the browser has threads of its own
+				share <- max(1, sum/max(1, n)/float64(runtime.NumCPU())-1) // the browser has threads of its own
 				return
 			case <-time.After(20 * time.Millisecond):
 			}
 		}
 	}()
-	return func() float64 { close(stop); return <-told }
+	return func() float64 { close(stop); return <-share }
 }
 
 // within fails where something takes longer than a limit, in milliseconds. The limit is a quiet

@@ -219,7 +219,7 @@ func TestKeyboard(t *testing.T) {
 	}
 	if got := w.text(".roads [data-f=readout]"); !strings.Contains(got, "M 2 km") ||
 		!strings.Contains(got, "veh/h") {
-		t.Errorf("the roads tell %q", got)
+		t.Errorf("the roads show %q", got)
 	}
 	w.press(kb.Enter)
 	w.wait("location.pathname.startsWith('/plazas/')")

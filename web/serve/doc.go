@@ -2,5 +2,5 @@
 // names and methods, bounded connections and timeouts, health probes, and /metrics.
 //
 // [New] starts nothing; Listen opens the address, and Run serves until its context ends. What is
-// served besides /healthz, /readyz and /metrics is given as routes.
+// served in addition to /healthz, /readyz and /metrics is given as routes.
 package serve

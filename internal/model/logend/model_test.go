@@ -12,7 +12,7 @@
 //
 // The content decides, since a restored volume may repeat its epoch. A log is shorter where the
 // leader's own log ends, not where the high watermark is. On a difference nothing is consumed until
-// an operator decides. What retention deleted is not compared, nor counted as lost: nobody can tell
+// an operator decides. What retention deleted is not compared, nor counted as lost: nobody knows
 // any more what it was.
 //
 // The search shows that no record is stored then that follows others than those that were stored

@@ -18,7 +18,7 @@ import (
 // eager returns limits by which compaction does at once what it does with old and many rows.
 func eager() retention.Limits {
 	l := retention.DefaultLimits()
-	l.PackAfter, l.MinKeep, l.PackRows, l.PageRows = 0, 0, 2, 7
+	l.JoinAfter, l.MinKeep, l.JoinRows, l.PageRows = 0, 0, 2, 7
 	return l
 }
 
@@ -161,7 +161,7 @@ func (k *Keeper) Close() {
 func (k *Keeper) Compact() {
 	k.T.Helper()
 	k.Folded = toll.FoldHorizon(k.States, k.Until, toll.MinKeptMinutes)
-	k.Limits.PackBytes, k.Limits.FoldBytes = int64(200+k.Random.IntN(20_000)),
+	k.Limits.JoinBytes, k.Limits.FoldBytes = int64(200+k.Random.IntN(20_000)),
 		int64(500+k.Random.IntN(100_000))
 	o := retention.CompactOptions{Now: time.Now(), States: k.States, Before: k.Folded,
 		Keep: time.Duration(k.Random.IntN(2)) * time.Hour, KeepBytes: int64(k.Random.IntN(5000))}
@@ -176,8 +176,8 @@ func (k *Keeper) Compact() {
 		if err != nil {
 			k.T.Fatal(err)
 		}
-		k.Ran["packed"] += int(done.Packed)
-		k.Ran["added up"] += int(done.Added)
+		k.Ran["joined"] += int(done.Joined)
+		k.Ran["rolled up"] += int(done.RolledUp)
 		if done.Blocked != "" {
 			k.Ran["blocked"]++
 		}

@@ -190,7 +190,7 @@ func countsTooLate(k *toll.WindowKind, how toll.Timeliness) bool {
 	return how == toll.TooLate || how == toll.LateQuarter && !k.OfQuarters()
 }
 
-// Counts returns what the windows of a plaza hold that have closed by a minute, by adding up one
+// Counts returns what the windows of a plaza hold that have closed by a minute, by counting one
 // event after the other.
 func (x *Windowed) Counts(plaza int16, until toll.Minute) map[toll.WindowID]toll.WindowCount {
 	zone := x.ZoneOf(plaza)

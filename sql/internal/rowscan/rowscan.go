@@ -179,7 +179,7 @@ func touch(ctx context.Context, q db.Reader) error {
 // from UTC, so each second is a group, and several groups may be of one minute.
 func ReadGroups(ctx context.Context, q db.Reader, zone *toll.Zone, from, to int,
 	each func(*Group) error) error {
-	// There may be nearly as many groups as rows. MariaDB is told to sort the rows; with a temporary
+	// There may be nearly as many groups as rows. The hint has MariaDB sort the rows; with a temporary
 	// table of the groups it would take almost half as long again.
 	query := `SELECT /*M! SQL_BIG_RESULT */ toll_plaza_id,
 		TO_DAYS(timestamp) * 86400 + HOUR(timestamp) * 3600 + MINUTE(timestamp) * 60 +
@@ -227,7 +227,7 @@ func ReadGroups(ctx context.Context, q db.Reader, zone *toll.Zone, from, to int,
 // dayOf1970 is what TO_DAYS says of 1 January 1970.
 const dayOf1970 = 719528
 
-// MaxTallied is how many groups a verification adds up by itself: some 50 MB. It is a variable for
+// MaxTallied is how many groups a verification sums by itself: some 50 MB. It is a variable for
 // tests.
 var MaxTallied int64 = 1_000_000
 

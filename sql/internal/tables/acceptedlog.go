@@ -16,7 +16,7 @@ type AcceptedLog struct {
 	// Next is the first offset that was not stored then. Below it the rows are of the log before.
 	Next int64 `json:"next"`
 	// From is the offset from which the logs differ by their leader epochs, nil where these don't
-	// tell.
+	// show it.
 	From *int64 `json:"from"`
 	// Rows that have no record in the log any more, and Records of the log that are never stored, if
 	// the logs differ from From on; nil where that is nil.

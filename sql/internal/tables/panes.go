@@ -31,7 +31,7 @@ type PaneSums struct {
 	Folds  map[int16]*foldedMinutes // Of plazas whose old minutes are not known one by one any more
 }
 
-// foldedMinutes is what is left of a plaza's minutes that were added up.
+// foldedMinutes is what is left of a plaza's minutes that were rolled up.
 type foldedMinutes struct {
 	Before toll.Minute // the minutes before it, of some batches or all
 	Events int64
@@ -151,7 +151,7 @@ func (l PaneList) Count(ofQuarters bool) (types []toll.TypeCount, late int64) {
 	return types, late
 }
 
-// TooLate adds up the events that came too late for a window of quarters or of any minutes.
+// TooLate sums the events that came too late for a window of quarters or of any minutes.
 func (l PaneList) TooLate(ofQuarters bool) int64 {
 	var n int64
 	for _, p := range l {
