@@ -157,3 +157,10 @@ func TestClockSpan(t *testing.T) {
 		}
 	}
 }
+
+func TestNextSteps(t *testing.T) {
+	got := NextSteps([]Problem{{Next: "b"}, {Next: "a"}, {Next: "b"}, {}})
+	if want := []string{"b", "a"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

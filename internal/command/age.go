@@ -26,6 +26,11 @@ func FormatAge(d time.Duration) string {
 	if d > 0 && d%day == 0 {
 		return strconv.FormatInt(int64(d/day), 10) + "d"
 	}
+	return formatDuration(d)
+}
+
+// formatDuration leaves out the zeros that [time.Duration] writes: 24h, not 24h0m0s.
+func formatDuration(d time.Duration) string {
 	text := d.String() // 1h30m0s, 10m0s, 2h0m0s, 0s
 	if short, ok := strings.CutSuffix(text, "m0s"); ok {
 		text = short + "m"

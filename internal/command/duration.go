@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,7 +38,8 @@ func acceptDays(flags []cli.Flag) {
 		if d, ok := f.(*cli.DurationFlag); ok {
 			flags[i] = &cli.GenericFlag{
 				Name: d.Name, EnvVars: d.EnvVars, Value: (*durationValue)(&d.Value),
-				DefaultText: d.DefaultText, Category: d.Category, Usage: d.Usage,
+				DefaultText: cmp.Or(d.DefaultText, formatDuration(d.Value)), Category: d.Category,
+				Usage: d.Usage,
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tollstream/tollstream/sql/verify"
 
+	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 )
@@ -25,14 +26,16 @@ func Verification(w io.Writer, r *verify.Report) error {
 	}
 	if len(r.Problems) > 0 {
 		b.WriteString("\nProblems:\n")
+		var problems []board.Problem
 		for _, p := range r.Problems {
+			problems = append(problems, board.Problem(p))
 			fmt.Fprintf(&b, "  %s\n", text.OneLine(p.Text))
 		}
 		if r.MoreProblems > 0 {
 			fmt.Fprintf(&b, "  and %s more\n", text.Number(r.MoreProblems))
 		}
 		b.WriteString("\nWhat to do:\n")
-		for _, step := range verify.NextSteps(r.Problems) {
+		for _, step := range board.NextSteps(problems) {
 			fmt.Fprintf(&b, "  %s\n", step)
 		}
 	}

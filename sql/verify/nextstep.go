@@ -1,7 +1,5 @@
 package verify
 
-import "slices"
-
 // What to do about a problem. None of it is done automatically.
 const (
 	stepRebuild = "count the plazas again from the stored batches: tollstream rebuild --yes"
@@ -41,15 +39,4 @@ func nextStep(kind string) string {
 		return stepDelete
 	}
 	return ""
-}
-
-// NextSteps returns what to do about problems, each step once, in the order of the problems.
-func NextSteps(all []Problem) []string {
-	var steps []string
-	for i := range all {
-		if next := all[i].Next; next != "" && !slices.Contains(steps, next) {
-			steps = append(steps, next)
-		}
-	}
-	return steps
 }

@@ -33,9 +33,9 @@ func kindsOfProblems(t *testing.T) []string {
 	return kinds
 }
 
-// TestNextSteps: each kind of problem has a next step, and a line in the table of the
+// TestNextStepOfEachKind: each kind of problem has a next step, and a line in the table of the
 // documentation.
-func TestNextSteps(t *testing.T) {
+func TestNextStepOfEachKind(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)
@@ -53,9 +53,5 @@ func TestNextSteps(t *testing.T) {
 		if !strings.Contains(string(doc), "`"+kind+"`") {
 			t.Errorf("docs/operations.md does not say what to do about %q", kind)
 		}
-	}
-	both := NextSteps([]Problem{{Next: "b"}, {Next: "a"}, {Next: "b"}, {}})
-	if strings.Join(both, " ") != "b a" {
-		t.Errorf("got %q", both)
 	}
 }

@@ -1,9 +1,7 @@
-package main
+package retention_test
 
 import (
 	"context"
-	dbsql "database/sql"
-	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +10,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
 	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
@@ -23,26 +22,15 @@ import (
 // verification took before and after.
 func BenchmarkCompact(b *testing.B) {
 	const events, perBatch, partitions, plazas, days = 1_000_000, 200, 4, 100, 8
-	p := newPipeline(b, time.UTC)
-	con := p.Connection()
-	store, err := con.OpenStore(slog.New(slog.DiscardHandler))
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer store.Close()
+	s := dbtest.OpenConfig(b,
+		sql.Config{DSN: dbtest.OpenEmpty(b, "mariadb").DSN, Decode: wire.DecodePlazaDeltas,
+			Encode:     func(deltas []toll.PlazaDelta) []byte { return wire.AppendPlazaDeltas(nil, deltas) },
+			DecodeSums: wire.DecodePlazaSums})
+	dbtest.Initialize(b, s)
 	ctx := b.Context()
-	meta, err := store.Meta(ctx)
-	if err != nil {
-		b.Fatal(err)
-	}
-	db, err := dbsql.Open("mysql", con.DSN)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer db.Close()
-	w := store.Writer(meta.TopicID)
+	w := s.Writer(dbtest.Identity.TopicID)
 	states := map[int16]*toll.State{}
-	zone := toll.NewZone(time.UTC)
+	zone := toll.NewZone(dbtest.Berlin)
 	start := toll.WallTimeOf(time.Date(2022, 2, 1, 0, 0, 0, 0, time.UTC))
 	random := rand.New(rand.NewPCG(1, 2))
 	types := []string{"bus", "car", "truck", "van"}
@@ -90,18 +78,18 @@ func BenchmarkCompact(b *testing.B) {
 		}
 	}
 	until := zone.Minute(start + days*86400)
-	for _, s := range states {
-		s.MarkStored(until, nil)
+	for _, state := range states {
+		state.MarkStored(until, nil)
 	}
-	p.execute(`UPDATE toll_batch SET published = 1, stored_at = stored_at - INTERVAL 1 DAY`)
+	dbtest.Exec(b, s, `UPDATE toll_batch SET published = 1, stored_at = stored_at - INTERVAL 1 DAY`)
 	size := func(when string) {
 		var rows, bytes int64
-		if err := db.QueryRow(`SELECT COUNT(*), SUM(LENGTH(deltas)) FROM toll_batch`).Scan(&rows,
+		if err := s.DB.QueryRow(`SELECT COUNT(*), SUM(LENGTH(deltas)) FROM toll_batch`).Scan(&rows,
 			&bytes); err != nil {
 			b.Fatal(err)
 		}
 		began := time.Now()
-		r, err := store.Verify(ctx, verify.Input{States: states})
+		r, err := s.Verify(ctx, verify.Input{States: states})
 		if err != nil || r.Status != verify.Exact {
 			b.Fatalf("%+v, %v", r, err)
 		}
@@ -113,7 +101,7 @@ func BenchmarkCompact(b *testing.B) {
 		o.Now = time.Now()
 		began := time.Now()
 		for part := range int32(partitions) {
-			if done, err := store.Compactor(meta.TopicID).Compact(ctx, part, o); err != nil ||
+			if done, err := s.Compactor(dbtest.Identity.TopicID).Compact(ctx, part, o); err != nil ||
 				done.Blocked != "" {
 				b.Fatalf("%+v, %v", done, err)
 			}
@@ -125,14 +113,14 @@ func BenchmarkCompact(b *testing.B) {
 	for range 1 {
 		size("before")
 		compact("joined", retention.CompactOptions{Keep: 365 * 24 * time.Hour})
-		compact("added-up",
+		compact("rolled-up",
 			retention.CompactOptions{States: states,
 				Before: toll.FoldHorizon(states, until, toll.MinKeptMinutes),
 				Keep:   time.Hour, KeepBytes: 1 << 30})
 		compact("all-folded", retention.CompactOptions{States: states, Before: until, Keep: time.Hour,
 			KeepBytes: 1 << 30})
 		began := time.Now()
-		n, err := store.Prune(context.Background(), retention.PruneOptions{Before: start + 4*86400})
+		n, err := s.Prune(context.Background(), retention.PruneOptions{Before: start + 4*86400})
 		if err != nil {
 			b.Fatal(err)
 		}
