@@ -233,14 +233,29 @@ func TestPipelineFigures(t *testing.T) {
 	plazas := p.number("SELECT COUNT(DISTINCT toll_plaza_id) FROM livetolldata")
 	shows(t, "plazas", w.text("[data-f=plazas]"), plazas)
 	w.wait(fmt.Sprintf("document.querySelectorAll('tr.row').length == %.0f", plazas))
-	for _, r := range eval[[]row](w, readRows) {
-		var assessed, last string
+	const quarter = " FROM livetolldata WHERE toll_plaza_id = ? AND timestamp >= ? - INTERVAL 15 " +
+		"MINUTE AND timestamp < ?"
+	assessedAt := func(plaza string) (assessed string) {
 		if err := p.db.QueryRow("SELECT assessed FROM toll_congestion WHERE toll_plaza_id = ?",
-			r.ID).Scan(&assessed); err != nil {
+			plaza).Scan(&assessed); err != nil {
 			t.Fatal(err)
 		}
-		const quarter = " FROM livetolldata WHERE toll_plaza_id = ? AND timestamp >= ? - INTERVAL 15 " +
-			"MINUTE AND timestamp < ?"
+		return assessed
+	}
+	// The page follows the last assessments within its refresh.
+	p.eventually("the last assessments on the page", func() bool {
+		for _, r := range eval[[]row](w, readRows) {
+			at := assessedAt(r.ID)
+			if math.IsNaN(figure(r.Heavy)) ||
+				figure(r.Flow) != 4*p.number("SELECT COUNT(*)"+quarter, r.ID, at, at) {
+				return false
+			}
+		}
+		return true
+	})
+	for _, r := range eval[[]row](w, readRows) {
+		var last string
+		assessed := assessedAt(r.ID)
 		shows(t, r.ID+" flow", r.Flow, 4*p.number("SELECT COUNT(*)"+quarter, r.ID, assessed, assessed))
 		heavy := p.number("SELECT SUM(vehicle_type IN ('truck', 'bus'))"+quarter, r.ID, assessed,
 			assessed) / p.number("SELECT COUNT(*)"+quarter, r.ID, assessed, assessed)
