@@ -104,23 +104,22 @@ func retryOne(c *cli.Context, store *sql.Store, r *deadletters.Retrier) (string,
 
 // repairedPayload returns the payload to send for a dead letter.
 func repairedPayload(c *cli.Context, d *sql.DeadLetter) ([]byte, error) {
+	var payload []byte
+	var err error
 	switch file := c.String("payload-file"); {
 	case file == "-":
-		payload, err := io.ReadAll(c.App.Reader)
-		if err != nil {
-			return nil, fmt.Errorf("read --payload-file: %w", err)
-		}
-		return payload, nil
+		payload, err = io.ReadAll(c.App.Reader)
 	case file != "":
-		payload, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("read --payload-file: %w", err)
-		}
-		return payload, nil
+		payload, err = os.ReadFile(file)
 	case command.Given(c, "payload"):
-		return []byte(c.String("payload")), nil
+		payload = []byte(c.String("payload"))
+	default:
+		payload = d.Payload
 	}
-	return d.Payload, nil
+	if err != nil {
+		return nil, fmt.Errorf("read --payload-file: %w", err)
+	}
+	return payload, nil
 }
 
 // refuseListFlags refuses flags of the list, which subcommands inherit.

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/tollstream/tollstream/sql/retention"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/admin"
@@ -14,6 +12,7 @@ import (
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/retention"
 )
 
 func pruneCommand() *cli.Command {

@@ -5,10 +5,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/retention"
-
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
+	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/toll"
 )
 

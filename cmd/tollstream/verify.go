@@ -3,8 +3,6 @@ package main
 import (
 	"time"
 
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/admin"
@@ -13,6 +11,7 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/topology/table"
 )
 

@@ -6,12 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
@@ -76,15 +75,9 @@ type acceptance struct {
 // was stored.
 func planAcceptance(ctx context.Context, store *sql.Store, client *fetch.Client,
 	c *toll.Cursor) (*acceptance, error) {
-	why := c.LogReplaced
-	if why == "" {
-		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
-		if err != nil {
-			return nil, err
-		}
-		if why = f.Replaced; why == "" {
-			return nil, nil
-		}
+	why, err := replaced(ctx, client, c)
+	if err != nil || why == "" {
+		return nil, err
 	}
 	d, err := client.Differs(ctx, c.Partition, c.Next, c.Last)
 	if err != nil {
@@ -114,6 +107,15 @@ func planAcceptance(ctx context.Context, store *sql.Store, client *fetch.Client,
 		p.From, p.Rows, p.Records = &d.From, &rows, &records
 	}
 	return p, nil
+}
+
+// replaced returns why the log of a partition is not the one that was stored, "" where it is.
+func replaced(ctx context.Context, client *fetch.Client, c *toll.Cursor) (string, error) {
+	if c.LogReplaced != "" {
+		return c.LogReplaced, nil
+	}
+	f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
+	return f.Replaced, err
 }
 
 // logsPatience bounds how long verify waits for the logs: all else of it needs no leader of the

@@ -8,14 +8,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/retention"
-
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/toll"
 )
 

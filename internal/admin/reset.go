@@ -121,20 +121,16 @@ func unreplayable(ctx context.Context, con endpoint.Connection, store *sql.Store
 
 // logRange returns what the topic holds of a partition that was stored up to a cursor.
 func logRange(ctx context.Context, client *fetch.Client, c *toll.Cursor) (sql.LogRange, error) {
-	replaced := c.LogReplaced != ""
-	if !replaced {
-		f, err := client.CheckLog(ctx, c.Partition, c.Next, c.Last)
-		if err != nil {
-			return sql.LogRange{}, err
-		}
-		replaced = f.Replaced != ""
+	why, err := replaced(ctx, client, c)
+	if err != nil {
+		return sql.LogRange{}, err
 	}
 	d, err := client.Differs(ctx, c.Partition, c.Next, c.Last)
 	if err != nil {
 		return sql.LogRange{}, err
 	}
 	l := sql.LogRange{Start: d.Start, Other: -1}
-	if replaced {
+	if why != "" {
 		if l.Other = d.From; l.Other < 0 {
 			l.Other = d.Start
 		}

@@ -4,12 +4,11 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/table"
@@ -95,38 +94,27 @@ func Verify(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	return report, nil
 }
 
-// await returns what do returns, or ctx's error as soon as ctx ends: Kafka's clients take no
-// context. What was begun then ends by itself.
-func await[T any](ctx context.Context, do func() (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1)
+type result[T any] struct {
+	value T
+	err   error
+}
+
+// begin does something in parallel. Kafka's clients take no context, so it ends by itself.
+func begin[T any](do func() (T, error)) <-chan result[T] {
+	done := make(chan result[T], 1)
 	go func() {
 		v, err := do()
-		done <- result{v, err}
+		done <- result[T]{v, err}
 	}()
+	return done
+}
+
+// await returns the result of what was begun, or ctx's error as soon as ctx ends.
+func await[T any](ctx context.Context, done <-chan result[T]) (value T, err error) {
 	select {
 	case r := <-done:
 		return r.value, r.err
 	case <-ctx.Done():
-		var none T
-		return none, ctx.Err()
-	}
-}
-
-// begin does something in parallel. The function that it returns waits for its end, once.
-func begin[T any](do func() (T, error)) (end func() (T, error)) {
-	ended := make(chan struct{})
-	var value T
-	var err error
-	go func() {
-		defer close(ended)
-		value, err = do()
-	}()
-	return func() (T, error) {
-		<-ended
-		return value, err
+		return value, ctx.Err()
 	}
 }

@@ -8,11 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
+	"github.com/tollstream/tollstream/sql/verify"
 )
 
 // Verification prints the report of verify for a person: the verdict first.

@@ -6,12 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/retention"
-
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/sql/retention"
 )
 
 func TestMaintenanceMetrics(t *testing.T) {

@@ -7,11 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/ingest"
-
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology/monitor"
 	"github.com/tollstream/tollstream/web/serve"
 )

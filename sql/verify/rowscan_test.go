@@ -7,10 +7,9 @@ import (
 	"math"
 	"testing"
 
-	"github.com/tollstream/tollstream/sql/internal/rowscan"
-
 	"github.com/tollstream/tollstream/sql/internal/db"
 	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	"github.com/tollstream/tollstream/sql/internal/rowscan"
 	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"

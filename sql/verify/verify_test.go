@@ -6,9 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tollstream/tollstream/sql/internal/rowscan"
-
 	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	"github.com/tollstream/tollstream/sql/internal/rowscan"
 	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"

@@ -6,10 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/results"
-
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )

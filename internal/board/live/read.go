@@ -7,12 +7,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/results"
-	"github.com/tollstream/tollstream/sql/verify"
-
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/results"
+	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 )
 

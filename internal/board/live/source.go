@@ -8,11 +8,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/results"
-
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/toll"
 )
 

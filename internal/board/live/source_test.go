@@ -5,9 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollstream/tollstream/sql/results"
-
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/toll"
 )
 

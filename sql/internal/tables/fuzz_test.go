@@ -6,10 +6,9 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/sql/internal/dbtest"
 	"github.com/tollstream/tollstream/sql/internal/tables"
-
-	"github.com/tollstream/tollstream/internal/corpus"
 	"github.com/tollstream/tollstream/toll"
 )
 
