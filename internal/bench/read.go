@@ -18,8 +18,8 @@ const (
 const (
 	countByPlaza    = `SELECT toll_plaza_id, COUNT(*) FROM livetolldata GROUP BY toll_plaza_id`
 	checksumByPlaza = `SELECT toll_plaza_id, COUNT(*), SUM(CAST(CRC32(CONCAT_WS(',',
-		CAST(timestamp AS CHAR),
-		vehicle_id, CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)) AS DECIMAL(20,0)))
+		CAST(timestamp AS CHAR), vehicle_id,
+		CONVERT(vehicle_type USING utf8mb4), toll_plaza_id)) AS DECIMAL(20,0)))
 		FROM livetolldata GROUP BY toll_plaza_id`
 )
 

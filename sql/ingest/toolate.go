@@ -35,9 +35,8 @@ func (w *Writer) addTooLate(ctx context.Context, tx db.Statements,
 		}
 		const tuple = `(?, ?, ?, ?, ?, ?, 1, 0, 0, 0, 0, ?, 0, '{}', 0, '', 1, NOW(6))`
 		if _, err := tx.ExecContext(ctx, `INSERT INTO toll_window (toll_plaza_id, kind, start_minute,
-			end_minute, window_start, window_end,
-			whole, epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason,
-			published, stored_at)
+			end_minute, window_start, window_end, whole, epoch, revision, events, late, too_late,
+			result_too_late, by_type, flow_per_hour, reason, published, stored_at)
 			VALUES `+tuple+strings.Repeat(","+tuple, len(chunk)-1)+`
 			ON DUPLICATE KEY UPDATE too_late = too_late + VALUES(too_late)`, args...); err != nil {
 			return fmt.Errorf("count events that came too late: %w", err)

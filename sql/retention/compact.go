@@ -160,8 +160,7 @@ func (c *compaction) run(ctx context.Context) error {
 func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures, more bool,
 	err error) {
 	rs, err := c.db.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, batches,
-		LENGTH(deltas), stored_at,
-		first_minute, last_minute, folded_minute FROM toll_batch
+		LENGTH(deltas), stored_at, first_minute, last_minute, folded_minute FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? ORDER BY first_offset LIMIT ?`,
 		c.topicID, c.partition, from, c.Limits.PageRows)
 	if err != nil {
@@ -426,8 +425,8 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 		}
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET next_offset = ?, token = ?, events = ?,
-		rejected = ?, skipped = ?, gone = ?, deltas = ?,
-		first_minute = ?, last_minute = ?, batches = ?, folded_minute = ? WHERE topic_id = ?
+		rejected = ?, skipped = ?, gone = ?, deltas = ?, first_minute = ?, last_minute = ?, batches = ?,
+		folded_minute = ? WHERE topic_id = ?
 		AND partition_id = ? AND first_offset = ?`,
 		sum.next, sum.token, j.events, j.rejected, j.skipped, j.gone, blob, firstMinute, lastMinute,
 		sum.batches, folded,

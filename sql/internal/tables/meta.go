@@ -56,8 +56,7 @@ func ReadMeta(ctx context.Context, q db.Queryer) (Meta, error) {
 	var created string
 	var lateness int
 	err := q.QueryRowContext(ctx, `SELECT schema_version, database_id, consumer_group, topic, topic_id,
-		timezone, created_at, resetting,
-		windows, lateness_seconds FROM toll_meta WHERE id = 1`).
+		timezone, created_at, resetting, windows, lateness_seconds FROM toll_meta WHERE id = 1`).
 		Scan(&m.SchemaVersion, &m.DatabaseID, &m.Group, &m.Topic, &m.TopicID, &m.Timezone, &created,
 			&m.Resetting, &m.Windows, &lateness)
 	if errors.Is(err, dbsql.ErrNoRows) {

@@ -39,9 +39,8 @@ func (i *WindowInserter) Insert(ctx context.Context, tx *dbsql.Tx, results []tol
 }
 
 const insertWindows = `INSERT INTO toll_window (toll_plaza_id, kind, start_minute, end_minute,
-	window_start, window_end,
-	whole, epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason,
-	published, stored_at)
+	window_start, window_end, whole, epoch, revision, events, late, too_late, result_too_late, by_type,
+	flow_per_hour, reason, published, stored_at)
 	VALUES `
 
 // append appends a result as a tuple of insertWindows. Numbers, times and plain text are all
