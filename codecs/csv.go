@@ -77,7 +77,7 @@ func (d *Decoder) csvFast(p []byte, e *toll.Event) bool {
 	return true
 }
 
-// csvSlow reads any line, or says what is wrong with it.
+// csvSlow reads any line, or reports what is wrong with it.
 func (d *Decoder) csvSlow(p []byte, e *toll.Event) error {
 	p = trim(p)
 	if len(p) == 0 {

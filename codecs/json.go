@@ -144,9 +144,9 @@ func (s *jsonScanner) value() (value []byte, isText, ok bool) {
 	return s.p[from:s.i], false, true
 }
 
-// jsonSlow reads any object, or says what is wrong with it. The depth of what is ignored is bounded
-// by encoding/json, to 10,000. An escaped half of a surrogate pair, which is no character, is
-// refused where it matters.
+// jsonSlow reads any object, or reports what is wrong with it. The depth of what is ignored is
+// bounded by encoding/json, to 10,000. An escaped half of a surrogate pair, which is no character,
+// is refused where it matters.
 func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
 	switch {
 	case len(trim(p)) == 0:

@@ -138,7 +138,7 @@ func appendTransition(dst []byte, n *traffic.Notice, plaza *time.Location) ([]by
 	return append(dst, text...), nil
 }
 
-// eventOf says whether congestion begins, ends or changes.
+// eventOf returns whether congestion begins, ends or changes.
 func eventOf(t *traffic.Transition) string {
 	congested := func(s traffic.State) bool {
 		return s == traffic.Busy || s == traffic.Saturated || s == traffic.BelowUsual

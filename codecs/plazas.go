@@ -56,7 +56,7 @@ func decimal(of func(p *toll.Plaza) *float64) func(p *toll.Plaza, field string) 
 	}
 }
 
-// notA says what a field is not, where it could not be read.
+// notA returns what a field is not, where it could not be read.
 func notA(err error, what string, args ...any) error {
 	if err == nil {
 		return nil

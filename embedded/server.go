@@ -60,7 +60,7 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Config says where the server listens and who may use it. Its JSON form is the command's input.
+// Config sets where the server listens and who may use it. Its JSON form is the command's input.
 type Config struct {
 	// Addr is the host:port to listen on; port 0 takes a free one.
 	Addr string `json:"addr"`

@@ -188,7 +188,7 @@ func (s *Store) lettersThatFit(ctx context.Context, f *DeadLetterFilter) (fit in
 	return fit, fit < found || found == f.Limit, rows.Err()
 }
 
-// ErrNoDeadLetter says that no record of this origin was rejected.
+// ErrNoDeadLetter means that no record of this origin was rejected.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 
 // DeadLetter returns one dead letter, or ErrNoDeadLetter.

@@ -69,7 +69,7 @@ func fillVersion4(ctx context.Context, s *Store) (string, error) {
 		Raise: raise, Plazas: readPlazaFile})
 }
 
-// alreadyDone are the numbers of errors by which a server says that a migration's step was made
+// alreadyDone are the numbers of errors by which a server reports that a migration's step was made
 // before.
 var alreadyDone = []uint16{
 	1050, // the table exists

@@ -16,7 +16,7 @@ import (
 // maxNameRunes is the length of toll_plaza's name and road.
 const maxNameRunes = 250
 
-// SetPlazas records what the plazas file says, in place of what it said before. A plaza that has
+// SetPlazas records what the plazas file has, in place of what it had before. A plaza that has
 // windows keeps its timezone, since they are aligned to it: another one is a [toll.PermanentError].
 func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 	err := func() error {
@@ -125,7 +125,7 @@ func orElse(text, other string) string {
 	return text
 }
 
-// ConfiguredPlazas returns what the plazas file says, as it was recorded last, ascending by plaza.
+// ConfiguredPlazas returns what the plazas file has, as it was recorded last, ascending by plaza.
 func (s *Store) ConfiguredPlazas(ctx context.Context) ([]toll.Plaza, error) {
 	plazas, err := readPlazaFile(ctx, s.db)
 	return plazas, s.db.Wrap("read the plazas", err)

@@ -97,7 +97,7 @@ func (s *Store) Unreplayable(ctx context.Context, logs map[int32]LogRange) (rows
 	return rows, exact, s.db.Wrap("count the rows that a replay would not bring back", err)
 }
 
-// UnreplayableText says how many rows a replay would not bring back.
+// UnreplayableText states how many rows a replay would not bring back.
 func UnreplayableText(rows int64, exact bool) string {
 	most := ""
 	if !exact {

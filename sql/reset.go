@@ -10,7 +10,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// ResetOptions says what a reset empties.
+// ResetOptions sets what a reset empties.
 type ResetOptions struct {
 	// AllRows also deletes the rows of livetolldata that tollstream did not store, and forgets the
 	// baseline.

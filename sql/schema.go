@@ -74,7 +74,7 @@ func missingTables(found map[string][]column) []table {
 	return missing
 }
 
-// differences says how the columns of an existing table differ from those that are expected, one
+// differences returns how the columns of an existing table differ from those that are expected, one
 // sentence each.
 func (t *table) differences(found []column) []string {
 	var diffs []string

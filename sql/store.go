@@ -14,12 +14,12 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Config says which database to use.
+// Config sets which database to use.
 type Config struct {
 	// DSN in go-sql-driver's form, user:password@tcp(host:port)/database. Parameters that the store
 	// depends on (charset, session settings) are set by the store.
 	DSN string
-	// TLS encrypts the connections and says whom to trust. Nil is what the DSN says in tls=…, without
+	// TLS encrypts the connections and sets whom to trust. Nil is what the DSN sets in tls=…, without
 	// it a plain connection.
 	TLS *tls.Config
 	// Load chooses how rows are loaded: LoadAuto, LoadLocal or LoadInsert.
@@ -45,10 +45,10 @@ type Store struct {
 	db  *db.DB
 }
 
-// Meta says what a database serves.
+// Meta records what a database serves.
 type Meta = tables.Meta
 
-// AcceptedLog says that a partition goes on in a log that is not the one that was stored before.
+// AcceptedLog records that a partition goes on in a log that is not the one that was stored before.
 type AcceptedLog = tables.AcceptedLog
 
 // NewToken returns a random token that is not zero.

@@ -17,7 +17,7 @@ type Cursor struct {
 
 	// Last is the last record that was consumed.
 	Last LastRecord
-	// LogReplaced says why the partition's log is not the one that was consumed, empty while it is.
+	// LogReplaced is why the partition's log is not the one that was consumed, empty while it is.
 	// Nothing may be consumed before an operator has decided.
 	LogReplaced string
 }
@@ -34,7 +34,7 @@ type Rows interface {
 	Reset()
 }
 
-// Retry says that row Row of a batch, from the record at Offset, is the repaired event of a dead
+// Retry records that row Row of a batch, from the record at Offset, is the repaired event of a dead
 // letter, which is admitted once.
 type Retry struct {
 	Row    int

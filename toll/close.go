@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Closer says which windows of a plaza are to be stored, from the plaza's state.
+// Closer decides which windows of a plaza are to be stored, from the plaza's state.
 type Closer struct {
 	Kinds []WindowKind
 	// Zone is the plaza's, whose wall clock the windows align to.

@@ -27,7 +27,7 @@ type Event struct {
 // becomes a dead letter with the error's text as its reason.
 var ErrMalformed = errors.New("malformed event")
 
-// MalformedError says what of an event is wrong, and how.
+// MalformedError reports what of an event is wrong, and how.
 type MalformedError struct {
 	Kind   RejectKind // of a field, or RejectFormat or RejectTombstone for the whole
 	Reason string

@@ -20,7 +20,7 @@ type WindowCount struct {
 // Events returns the number of events in the window.
 func (w *WindowCount) Events() int64 { return SumTypes(w.Types) }
 
-// CloseReason says why a window was closed for the first time.
+// CloseReason is why a window was closed for the first time.
 type CloseReason string
 
 // The reasons.
@@ -44,7 +44,7 @@ type Closing struct {
 	// dropped panes there. Those of them that end at or before Until are to be counted from the
 	// outbox.
 	Recount []Window
-	// From and Until say which minutes [From, Until) have closed with this submission; equal for none.
+	// The minutes [From, Until) have closed with this submission; equal for none.
 	// Panes are the plaza's minutes that the congestion of these is judged by: those of [From −
 	// MeasureSpan, Until) that hold events. Where PanesLost is set the state has dropped some,
 	// and they are read from the outbox too.

@@ -45,7 +45,7 @@ func NewState(epoch uint64) *State {
 	return &State{Epoch: epoch, Minutes: NewPanes(), Quarters: NewPanes(), Done: math.MinInt32}
 }
 
-// Outcome says what became of a delta.
+// Outcome is what became of a delta.
 type Outcome uint8
 
 // The outcomes of [State.Merge].

@@ -103,7 +103,7 @@ func ParseWindows(text string) ([]WindowKind, error) {
 	return kinds, nil
 }
 
-// parseWindow reads one kind and says all that is wrong with it.
+// parseWindow reads one kind and reports all that is wrong with it.
 func parseWindow(item string) (k WindowKind, violations []string) {
 	check := func(ok bool, format string, args ...any) {
 		if !ok {

@@ -26,7 +26,7 @@ func main() {
 	os.Exit(run(ctx, endpoint.HidePasswords(os.Args), os.Stdin, os.Stdout, os.Stderr))
 }
 
-// commands lists the commands in the order in which a newcomer meets them. Each has a file of its
+// commands lists the commands in the order in which a newcomer needs them. Each has a file of its
 // own. They write what was asked for to the app's Writer, all else to its ErrWriter.
 //
 // Of a cli.Command the help shows Usage (one line), Description (prose), UsageText (examples, one a

@@ -69,7 +69,7 @@ func pprofFlag() cli.Flag {
 			"as 127.0.0.1:6060"}
 }
 
-// serveProfiles serves profiles where the flags say, until stop is called.
+// serveProfiles serves profiles as the flags set, until stop is called.
 func serveProfiles(c *cli.Context, log *slog.Logger) (stop func(), err error) {
 	addr := command.Setting(c, "pprof", "")
 	if addr == "" {
@@ -83,7 +83,7 @@ func serveProfiles(c *cli.Context, log *slog.Logger) (stop func(), err error) {
 	return stop, hintPort(err, "pprof")
 }
 
-// serveProcessMetrics serves the metrics of process where the flags say, until stop is called.
+// serveProcessMetrics serves the metrics of process as the flags set, until stop is called.
 func serveProcessMetrics(c *cli.Context, p *telemetry.Process, log *slog.Logger) (stop func(),
 	err error) {
 	cfg, err := metricsConfigFrom(c)
@@ -101,7 +101,7 @@ func serveProcessMetrics(c *cli.Context, p *telemetry.Process, log *slog.Logger)
 	return stop, hintPort(err, "metrics-listen")
 }
 
-// openTraces opens traces to where the flags say.
+// openTraces opens traces as the flags set.
 func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*telemetry.Traces,
 	error) {
 	cfg := telemetry.TracesConfig{Service: service, Version: buildVersion(),

@@ -16,8 +16,8 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
-// AcceptLog lets partitions whose log was replaced continue in it. Without yes it refuses, and says
-// what that would leave out.
+// AcceptLog lets partitions whose log was replaced continue in it. Without yes it refuses, and
+// reports what that would leave out.
 func AcceptLog(ctx context.Context, con endpoint.Connection, store *sql.Store, yes bool,
 	did func(...string)) error {
 	info, found, err := con.Cluster.Describe(ctx, con.Topic)

@@ -21,8 +21,8 @@ import (
 // healthLimit is how long an answer may take: it is ready at once, or something is wrong.
 const healthLimit = 5 * time.Second
 
-// Ready asks a running process or view whether it is ready: nil says that it is. Of an HTTPS server
-// it trusts the certificate in certFile, where there is one.
+// Ready asks a running process or view whether it is ready: nil means that it is. Of an HTTPS
+// server it trusts the certificate in certFile, where there is one.
 func Ready(ctx context.Context, target *url.URL, certFile string) error {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	if certFile != "" && target.Scheme == "https" {

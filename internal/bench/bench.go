@@ -23,7 +23,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Config says what is measured, and how.
+// Config sets what is measured, and how.
 type Config struct {
 	// Binaries are the tollstream commands that take turns. With more than one, each figure of the
 	// first is also divided by that of the last.

@@ -10,7 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// BrokerConfig says where an embedded broker listens and what it keeps.
+// BrokerConfig sets where an embedded broker listens and what it keeps.
 type BrokerConfig struct {
 	// Addr is the host:port to listen on and to advertise to clients. Port 0 takes a free one, "" is
 	// 127.0.0.1:0.

@@ -18,7 +18,7 @@ const (
 	engineEmbedded = "embedded"
 )
 
-// DatabaseConfig says where a private database server listens, what it keeps and who may use it.
+// DatabaseConfig sets where a private database server listens, what it keeps and who may use it.
 type DatabaseConfig struct {
 	// Addr is the host:port to listen on. Port 0 takes a free one, "" is 127.0.0.1:0.
 	Addr string

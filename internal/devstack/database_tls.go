@@ -1,6 +1,6 @@
 package devstack
 
-// DatabaseTLS says how an external database server encrypts connections. The files are read when it
+// DatabaseTLS sets how an external database server encrypts connections. The files are read when it
 // starts, and again at FLUSH SSL, or MySQL's ALTER INSTANCE RELOAD TLS.
 type DatabaseTLS struct {
 	// PEM files: the authority of clients' certificates, the server's certificate and its key

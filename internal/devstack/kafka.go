@@ -22,7 +22,7 @@ import (
 // machine too.
 const kafkaStop = time.Minute
 
-// KafkaConfig says how to run Apache Kafka.
+// KafkaConfig sets how to run Apache Kafka.
 type KafkaConfig struct {
 	// Jars is the folder with Kafka's jars and all that they need; see FindKafka.
 	Jars string

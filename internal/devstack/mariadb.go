@@ -331,7 +331,7 @@ func (m *mariaDB) start(ctx context.Context) error {
 	return nil
 }
 
-// setUp waits for the server and makes database and user what cfg says.
+// setUp waits for the server and makes database and user as cfg sets them.
 func (m *mariaDB) setUp(ctx context.Context) error {
 	root := mysql.NewConfig()
 	root.Net, root.Addr, root.User = "unix", m.socket, "root"

@@ -43,7 +43,7 @@ type Counts struct {
 	Runs        map[Run]int64
 	LastSuccess map[Step]time.Time // zero for never
 	Deleted     map[string]int64   // rows by table; of toll_batch, less those that replaced them
-	// Ahead says how far clocks are ahead of this machine's, as last read; 0 where another process
+	// Ahead is how far clocks are ahead of this machine's, as last read; 0 where another process
 	// reads them.
 	Ahead map[toll.ClockName]time.Duration
 }

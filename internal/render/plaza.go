@@ -65,7 +65,7 @@ func Plaza(b *board.Board, width int) string {
 	return t.String()
 }
 
-// About is what the plazas file says of a plaza: Tunnel, M1 km 36, 5 lanes.
+// About is what the plazas file has of a plaza: Tunnel, M1 km 36, 5 lanes.
 func About(p *board.Plaza) string {
 	var parts []string
 	if p.Name != "" {

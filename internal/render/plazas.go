@@ -13,7 +13,7 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// Options say how all plazas are listed.
+// Options sets how all plazas are listed.
 type Options struct {
 	Order string // that they are in, as for [board.Board.Sort]
 	Top   int    // how many of them, 0 for all

@@ -130,8 +130,8 @@ func reportFigures(b *strings.Builder, r *verify.Report) {
 	}
 }
 
-// windowsChecked says which windows were checked, which were not and why, and how many have yet to
-// count what is stored.
+// windowsChecked reports which windows were checked, which were not and why, and how many have yet
+// to count what is stored.
 func windowsChecked(r *verify.Report) string {
 	out := "checked, of the last two days"
 	if r.Deep {

@@ -12,7 +12,7 @@ import (
 //go:embed plazas.csv
 var SamplePlazas string
 
-// What a plaza is taken to have where the plazas file doesn't say: few vehicles for its lanes.
+// What a plaza is taken to have where the plazas file has nothing: few vehicles for its lanes.
 const (
 	DefaultLanes      = 4
 	DefaultPerLane    = 5000 // vehicles a day

@@ -8,7 +8,7 @@ import (
 	"os"
 )
 
-// Files says which PEM files an encrypted connection is made from. The zero value trusts the
+// Files sets which PEM files an encrypted connection is made from. The zero value trusts the
 // system's authorities and shows no certificate.
 type Files struct {
 	// CA is a file of the authorities that may have signed the server's certificate, in place of the

@@ -116,7 +116,7 @@ func (t target) keepCorpus(ctx context.Context, cache string, stdout io.Writer) 
 	return corpus.Write(t.kept(), keep)
 }
 
-// meter runs inputs of a target, each alone, and says what they cover.
+// meter runs inputs of a target, each alone, and reports what they cover.
 type meter struct {
 	target target
 	dir    string // holds the test binary, and a corpus of one input at a time

@@ -44,9 +44,9 @@ func ParseLoadMode(s string) (LoadMode, error) {
 }
 
 var (
-	// errLoadRefused says that the server does not take LOAD DATA LOCAL.
+	// errLoadRefused means that the server does not take LOAD DATA LOCAL.
 	errLoadRefused = errors.New("the server refuses LOAD DATA LOCAL")
-	// errLoadInexact says that LOAD DATA LOCAL clipped a value or skipped a row: LOCAL turns
+	// errLoadInexact means that LOAD DATA LOCAL clipped a value or skipped a row: LOCAL turns
 	// strict-mode errors into warnings. The transaction must be rolled back.
 	errLoadInexact = errors.New("LOAD DATA LOCAL did not take every row as it is")
 )

@@ -26,8 +26,8 @@ import (
 // multiStatement is what is known of sending a batch's statements together.
 type multiStatement struct {
 	refused atomic.Bool // the server stores apart what it does not store together
-	// failed says that the last attempt failed for a reason that may pass. The next goes statement by
-	// statement: what is between us and the server may not get along with this way.
+	// failed records that the last attempt failed for a reason that may pass. The next goes statement
+	// by statement: what is between us and the server may not get along with this way.
 	failed atomic.Bool
 }
 
@@ -121,7 +121,7 @@ func (w *Writer) storeTogether(
 	return nil
 }
 
-// errNoAnswer says that the server answered less than it was asked.
+// errNoAnswer means that the server answered less than it was asked.
 var errNoAnswer = errors.New("the server did not answer all statements")
 
 // scanAnswer reads a result of one row.

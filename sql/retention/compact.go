@@ -15,7 +15,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// CompactOptions says how far a partition's batches may be compacted.
+// CompactOptions sets how far a partition's batches may be compacted.
 type CompactOptions struct {
 	// States are the plazas' states as the group table's topic has them, which were read before.
 	// Without them nothing is rolled up.
@@ -84,7 +84,7 @@ type Compacted struct {
 	Before, After int64 // rows of toll_batch that were replaced, and by how many
 	// transactions that put batches into one row as they were, and that added them up
 	Joined, RolledUp int64
-	// Blocked says why nothing more was rolled up; empty where all was that is due.
+	// Blocked is why nothing more was rolled up; empty where all was that is due.
 	Blocked string
 }
 
@@ -155,7 +155,7 @@ func (c *compaction) run(ctx context.Context) error {
 	return c.fold(ctx)
 }
 
-// rows reads the figures of some rows from the one that begins at an offset on. more says that
+// rows reads the figures of some rows from the one that begins at an offset on. more reports that
 // others follow.
 func (c *compaction) rows(ctx context.Context, from int64) (rows []batchFigures, more bool,
 	err error) {
@@ -345,7 +345,7 @@ func (f *folding) flush(ctx context.Context) error {
 	return nil
 }
 
-// unmerged says which plaza has not merged its delta; nothing where all have.
+// unmerged returns which plaza has not merged its delta; nothing where all have.
 func (c *compaction) unmerged(deltas []toll.PlazaDelta, next int64) string {
 	for i := range deltas {
 		d := &deltas[i]
@@ -364,7 +364,7 @@ func (c *compaction) unmerged(deltas []toll.PlazaDelta, next int64) string {
 	return ""
 }
 
-// errRowsChanged says that rows are not as they were read. They are looked at again in the next
+// errRowsChanged means that rows are not as they were read. They are looked at again in the next
 // round.
 var errRowsChanged = errors.New("the batches were changed meanwhile")
 

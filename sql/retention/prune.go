@@ -16,7 +16,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// PruneOptions says which rows of livetolldata are deleted.
+// PruneOptions sets which rows of livetolldata are deleted.
 type PruneOptions struct {
 	// Before is the wall clock, in the database's timezone: rows with an earlier timestamp are
 	// deleted.

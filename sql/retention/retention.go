@@ -37,7 +37,7 @@ func KeepWindows(k *toll.WindowKind, keep time.Duration) time.Duration {
 	return keep
 }
 
-// Options say what is old. 0 keeps everything.
+// Options sets what is old. 0 keeps everything.
 type Options struct {
 	// Clocks are what the clocks show. Ages are counted from the earliest of them, see
 	// [toll.Clocks.Now].

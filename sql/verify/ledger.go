@@ -155,7 +155,7 @@ func (a *entry) advance(merged int64) bool {
 	return a.at <= merged && !(a.partial && len(a.points) == 0 && merged > a.at)
 }
 
-// errOtherOutbox says that the outbox is not the one that a ledger was begun with, or that the
+// errOtherOutbox means that the outbox is not the one that a ledger was begun with, or that the
 // ledger does not hold what was merged since.
 var errOtherOutbox = errors.New("the outbox must be read again")
 

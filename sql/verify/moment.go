@@ -14,7 +14,7 @@ import (
 // some other transaction commits now and then.
 const snapshotTries = 20
 
-// errOtherMoment says that two snapshots are not of the same moment.
+// errOtherMoment means that two snapshots are not of the same moment.
 var errOtherMoment = errors.New("the snapshots differ")
 
 // snapshots is like snapshot, with a second snapshot of the same moment, on a connection of its

@@ -18,7 +18,7 @@ import (
 // beyond some ten million rows.
 const DefaultCountLimit = 3 * time.Second
 
-// PlazaOptions says how much of livetolldata a check of plazas reads.
+// PlazaOptions sets how much of livetolldata a check of plazas reads.
 type PlazaOptions struct {
 	// CountLimit bounds the count; the server cuts it off. 0 is DefaultCountLimit.
 	CountLimit time.Duration

@@ -64,11 +64,11 @@ type Report struct {
 	// WindowsFolded are those that can't be checked, since batches with their minutes were rolled up
 	// and the rows are not all there to compare with, or are not looked at.
 	WindowsFolded int64 `json:"windows_folded"`
-	// MinutesFolded says that there may be windows of such a time that toll_window lacks. A deep
+	// MinutesFolded reports that there may be windows of such a time that toll_window lacks. A deep
 	// verification misses them by their rows, unless rows were pruned or are from before.
 	MinutesFolded bool `json:"minutes_folded"`
 	// WindowsRetired are those that can't be checked either, since they were deleted for their age.
-	// By kind, RetiredUntil says when the last window of the kind ended that was; how many were of
+	// By kind, RetiredUntil is when the last window of the kind ended that was; how many were of
 	// which the minutes were rolled up too is not known any more.
 	WindowsRetired int64                `json:"windows_retired"`
 	RetiredUntil   map[string]time.Time `json:"retired_until,omitempty"`

@@ -13,7 +13,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// State says how heavy the flow at a plaza is. There are no levels of service A to F:
+// State is how heavy the flow at a plaza is. There are no levels of service A to F:
 // they are defined by density, speed or delay, and crossings alone show none of these.
 type State uint8
 
@@ -133,7 +133,7 @@ type Transition struct {
 // Assessed reports whether any minute was assessed.
 func (a *Assessment) Assessed() bool { return a.Why != "" }
 
-// verdict is what a measure says of a state.
+// verdict is what a measure means for a state.
 type verdict uint8
 
 const (
@@ -259,7 +259,7 @@ func nearer(now, a, b State) (State, bool) {
 	return 0, false
 }
 
-// why says in one sentence what speaks for a state.
+// why states in one sentence what speaks for a state.
 func why(s State, quiet int, m *Measure) string {
 	passed := "no vehicle in 15 min"
 	switch m.Count15 {

@@ -14,7 +14,7 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Equivalents says as how many passenger cars a vehicle of a type counts (E_T), by type in lower
+// Equivalents is how many passenger cars a vehicle of a type counts (E_T), by type in lower
 // case. A type that is not in it is a car.
 type Equivalents map[string]float64
 

@@ -81,7 +81,7 @@ func (d *DB) Wrap(action string, err error) error {
 	return fmt.Errorf("%s: %w", action, d.Explain(err))
 }
 
-// Numbers of errors that rows may meet.
+// Numbers of errors that rows may cause.
 const (
 	// go-mysql-server reports all errors about data as this, other servers outages and policies
 	ErrUnknown         = 1105
@@ -102,7 +102,7 @@ func Number(err error) uint16 {
 const (
 	ErrLockWait = 1205
 	ErrDeadlock = 1213
-	// ErrBinlogFormat says that transactions with READ COMMITTED can't be logged as statements.
+	// ErrBinlogFormat means that transactions with READ COMMITTED can't be logged as statements.
 	ErrBinlogFormat = 1665
 )
 
@@ -112,5 +112,5 @@ func Conflict(err error) bool {
 	return n == ErrDeadlock || n == ErrLockWait
 }
 
-// BinlogHint says what to do about ErrBinlogFormat.
+// BinlogHint is what to do about ErrBinlogFormat.
 const BinlogHint = "SET GLOBAL binlog_format = 'ROW', or MIXED"

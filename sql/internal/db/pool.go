@@ -16,11 +16,11 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Config says which database to connect to.
+// Config sets which database to connect to.
 type Config struct {
 	// DSN in go-sql-driver's form, user:password@tcp(host:port)/database.
 	DSN string
-	// TLS encrypts the connections and says whom to trust. Nil is what the DSN says in tls=…, without
+	// TLS encrypts the connections and sets whom to trust. Nil is what the DSN sets in tls=…, without
 	// it a plain connection.
 	TLS *tls.Config
 	// Logf receives what is worth reporting to an operator. May be nil.

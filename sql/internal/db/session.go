@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// sessionSettings are pinned on each connection, whatever the server's globals and the DSN say:
+// sessionSettings are pinned on each connection, whatever the server's globals and the DSN set:
 // with another value the store's statements would mean something else, read less, or fail. MySQL
 // takes what MariaDB reads in comments that begin with M! for a comment, and MariaDB what MySQL
 // reads in those that begin with !80000.
@@ -36,7 +36,7 @@ const lockWaitTimeout = `, innodb_lock_wait_timeout = 5`
 // paused, and with it the lock on the cursor that the partition's next owner waits for. Only
 // MariaDB distinguishes such a transaction from a connection that is idle; MySQL ends both after
 // wait_timeout. None of our transactions waits for seconds between two statements, or in the middle
-// of the rows that it loads, for which the server waits twice as long as net_read_timeout says.
+// of the rows that it loads, for which the server waits twice as long as net_read_timeout sets.
 
 // pinSession applies sessionSettings to a connection.
 func pinSession(ctx context.Context, conn driver.Conn) error {

@@ -22,7 +22,7 @@ func Verify(t *testing.T, s *Store, in verify.Input) *verify.Report {
 	return r
 }
 
-// States merges what was stored, of a partition up to an offset where one is given, and says how
+// States merges what was stored, of a partition up to an offset where one is given, and reports how
 // far windows were delivered.
 func (x *Windowed) States(done string, upTo ...int64) map[int16]*toll.State {
 	states := map[int16]*toll.State{}

@@ -47,7 +47,7 @@ const (
 	// others took all memory are read again.
 	scanStall = time.Hour
 	// keepAwake is how often the snapshot is used that waits for the scan. MariaDB ends a transaction
-	// that is idle for longer than Open says.
+	// that is idle for longer than Open sets.
 	keepAwake = 2 * time.Second
 )
 
@@ -231,7 +231,7 @@ const dayOf1970 = 719528
 // tests.
 var MaxTallied int64 = 1_000_000
 
-// ErrManyGroups says that there are more groups than MaxTallied.
+// ErrManyGroups means that there are more groups than MaxTallied.
 var ErrManyGroups = errors.New("too many minutes")
 
 // ManyGroups reports whether the plazas' rows may be of more minutes than MaxTallied. Which minutes

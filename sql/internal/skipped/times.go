@@ -24,8 +24,8 @@ const timeRanges = 250
 // skippedTimes moves events whose times the database's clock never shows from the minutes in which
 // version 3 counted them to the last minute before the clock is set forward.
 //
-// An outbox does not say which events of a minute those were. They are taken as they come: first of
-// those on time, then of the late ones, then of those that came too late. So every sum by plaza,
+// An outbox does not hold which events of a minute those were. They are taken as they come: first
+// of those on time, then of the late ones, then of those that came too late. So every sum by plaza,
 // minute and type is right; how many of them were late is an estimate where a minute holds others
 // too.
 type skippedTimes struct {
@@ -57,7 +57,7 @@ type skippedCount struct {
 	onTime, quarter, tooLate toll.Pane
 }
 
-// Config says what to migrate, and how.
+// Config sets what to migrate, and how.
 type Config struct {
 	DB *db.DB
 	// Decode and Encode read and write an outbox.

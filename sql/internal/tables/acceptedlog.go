@@ -9,7 +9,7 @@ import (
 	"github.com/tollstream/tollstream/sql/internal/db"
 )
 
-// AcceptedLog says that a partition goes on in a log that is not the one that was stored before,
+// AcceptedLog records that a partition goes on in a log that is not the one that was stored before,
 // since an operator decided so.
 type AcceptedLog struct {
 	Partition int32 `json:"partition"`
@@ -29,7 +29,7 @@ type AcceptedLog struct {
 	AcceptedAt  string `json:"accepted_at,omitempty"` // UTC
 }
 
-// String says what was left out, in one sentence.
+// String states what was left out, in one sentence.
 func (a AcceptedLog) String() string {
 	most := fmt.Sprintf(
 		"at most %s below offset %s have no record in it, and at most %s of it are never stored",

@@ -41,10 +41,10 @@ type CountOptions struct {
 	Limit    time.Duration // 0 for none
 }
 
-// ErrTooSlow says that counting took longer than its limit and was cut off.
+// ErrTooSlow means that counting took longer than its limit and was cut off.
 var ErrTooSlow = errors.New("counting the rows took too long")
 
-// Numbers of the errors by which a server says that a statement took longer than allowed.
+// Numbers of the errors by which a server reports that a statement took longer than allowed.
 const (
 	errStatementTimeoutMaria = 1969
 	errStatementTimeout      = 3024

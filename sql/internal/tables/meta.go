@@ -17,7 +17,7 @@ const SchemaVersion = 5
 // FirstSchemaVersion is the oldest version of the tables that can be migrated.
 const FirstSchemaVersion = 3
 
-// Meta says what a database serves.
+// Meta records what a database serves.
 type Meta struct {
 	SchemaVersion int
 	DatabaseID    string // random; another server behind the same address has another
@@ -35,7 +35,7 @@ type Meta struct {
 	Resetting resetState
 }
 
-// ErrNoMeta says that toll_meta has no row.
+// ErrNoMeta means that toll_meta has no row.
 var ErrNoMeta = errors.New("toll_meta is empty")
 
 // LoadMeta returns what a database serves. One that is not set up is a [toll.PermanentError].

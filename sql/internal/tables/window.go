@@ -220,8 +220,8 @@ func StoredKinds(ctx context.Context, q db.Reader) (map[int16][]string, error) {
 	return kinds, rows.Err()
 }
 
-// AmongWindows returns a condition that the rows of some windows meet, and perhaps others of the
-// same plazas.
+// AmongWindows returns a condition that holds for the rows of some windows, and perhaps others of
+// the same plazas.
 func AmongWindows(ids []toll.WindowID) (where string, args []any) {
 	var plazas []int16
 	var kinds []string
