@@ -146,7 +146,8 @@ func (p *Processor) runBounded(ctx context.Context, folder *folderLock) error {
 		return err
 	case <-time.After(stopDeadline):
 		p.cfg.Log.Warn(
-			"stopping without an answer from Kafka or MySQL; what was not stored is read again at the next start")
+			"stopping without an answer from Kafka or MySQL; what was not stored is read again at the " +
+				"next start")
 		return ctx.Err()
 	}
 }
@@ -190,7 +191,7 @@ func (l *folderLock) hold() (release func()) {
 func (p *Processor) stateDir() string { return filepath.Join(p.cfg.StateDir, p.cfg.Instance) }
 
 // tableDir returns the folder of the local copies of one table topic, and removes those of others:
-// of a topic that was deleted and made again goka would take the copies for current ones.
+// of a topic that was deleted and recreated goka would take the copies for current ones.
 func (p *Processor) tableDir(topicID string) (string, error) {
 	entries, err := os.ReadDir(p.stateDir())
 	if err != nil {
@@ -350,7 +351,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 const topicWatch = 3 * time.Second
 
 // watchTopic ends the run when the topic of events is another one than at its start. sarama goes on
-// in a topic that was deleted and made again as if nothing had happened, in the middle of other
+// in a topic that was deleted and recreated as if nothing had happened, in the middle of other
 // records.
 func (r *run) watchTopic(ctx context.Context) {
 	ticker := time.NewTicker(topicWatch)

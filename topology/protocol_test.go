@@ -815,25 +815,25 @@ func (l *simLife) main() {
 	if err != nil {
 		r.fail(err)
 	} else if w.call(l.ctx, l, "recover", nil, simOutcome{"", false, l.recover}) {
-		var beside sync.WaitGroup
+		var parallel sync.WaitGroup
 		for _, p := range l.claims {
 			feed := make(chan [2]int64)
 			l.feed[p] = feed
-			beside.Go(func() { l.consume(p, feed) })
+			parallel.Go(func() { l.consume(p, feed) })
 		}
 		if !w.mutates("owners don't look at the epoch") {
-			beside.Go(l.watchEpoch)
+			parallel.Go(l.watchEpoch)
 		}
 		if w.kind != simCalm && !w.mutates("no reconcile") {
 			rec := &reconcile.Reconciler{Interval: r.cfg.Reconcile, Logger: r.cfg.Log,
 				Store: simStore{l, "reconcile: "}, PublishedTo: r.sources.publishedTo,
 				Log: simChangelog{l}, Publish: r.deltas.Send, Stats: r.stats}
-			beside.Go(func() { rec.Run(l.ctx, r.fail) })
+			parallel.Go(func() { rec.Run(l.ctx, r.fail) })
 		}
 		l.running.Store(true)
 		<-l.ctx.Done()
 		l.running.Store(false)
-		beside.Wait()
+		parallel.Wait()
 		l.drain()
 	}
 	r.cancel()
@@ -1259,7 +1259,7 @@ func (w *simWorld) addDisasters(add, fault addAction) {
 		}
 	}
 	fault(1, func() { w.table = newSimTopic(w.table.id+1, len(w.events)) },
-		"the group table's topic is made again")
+		"the group table's topic is recreated")
 }
 
 // step lets one thing happen.

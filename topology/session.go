@@ -54,7 +54,7 @@ func (g *groupConsumer) Consume(ctx context.Context, topics []string,
 	}
 }
 
-// longSession is how long a session has to last for its end to be no sign of trouble.
+// longSession is how long a session has to last for its end not to count as a failure.
 const longSession = 30 * time.Second
 
 // sessionHandler wraps goka's handler for one session.
@@ -285,12 +285,14 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 	switch {
 	case committed.Epoch() > cursor.Epoch:
 		return toll.Permanent(reconcile.BehindHint,
-			"the database is behind: partition %d was processed in epoch %d, and the database is of the older epoch %d; %s",
+			"the database is behind: partition %d was processed in epoch %d, and the database is of the "+
+				"older epoch %d; %s",
 			partition, committed.Epoch(), cursor.Epoch, reconcile.BehindWhy)
 	case committed.Offset > max(cursor.Next, oldest) &&
 		(committed.Epoch() == cursor.Epoch || committed.Epoch() == 0):
 		return toll.Permanent(reconcile.BehindHint,
-			"the database is behind: partition %d was stored up to offset %d, and the database knows of %d only; %s",
+			"the database is behind: partition %d was stored up to offset %d, and the database knows of "+
+				"%d only; %s",
 			partition, committed.Offset, cursor.Next, reconcile.BehindWhy)
 	case cursor.Next < oldest && !r.cfg.SkipGone:
 		return toll.Permanent(

@@ -100,10 +100,14 @@ func (r *Writer) assessPlaza(ctx context.Context, q db.Reader, plaza int16, a *t
 }
 
 // updateAssessment takes over all columns for plazas whose rows are locked.
-const updateAssessment = ` ON DUPLICATE KEY UPDATE state = VALUES(state), since = VALUES(since), why = VALUES(why), assessed = VALUES(assessed),
-	assessed_until = VALUES(assessed_until), vehicles_15m = VALUES(vehicles_15m), flow_per_hour = VALUES(flow_per_hour),
-	heavy_share = VALUES(heavy_share), phf = VALUES(phf), demand = VALUES(demand), capacity = VALUES(capacity), vc = VALUES(vc),
-	usual_15m = VALUES(usual_15m), usual_weeks = VALUES(usual_weeks), z = VALUES(z), assessment = VALUES(assessment), updated_at = VALUES(updated_at)`
+const updateAssessment = ` ON DUPLICATE KEY UPDATE state = VALUES(state), since = VALUES(since),
+	why = VALUES(why), assessed = VALUES(assessed),
+	assessed_until = VALUES(assessed_until), vehicles_15m = VALUES(vehicles_15m),
+	flow_per_hour = VALUES(flow_per_hour),
+	heavy_share = VALUES(heavy_share), phf = VALUES(phf), demand = VALUES(demand),
+	capacity = VALUES(capacity), vc = VALUES(vc),
+	usual_15m = VALUES(usual_15m), usual_weeks = VALUES(usual_weeks), z = VALUES(z),
+	assessment = VALUES(assessment), updated_at = VALUES(updated_at)`
 
 func (r *Writer) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []assessed,
 	tail string) error {
@@ -131,7 +135,8 @@ func (r *Writer) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []asses
 			m.Demand, m.Capacity, m.VC, usual, weeks, m.Z, string(text))
 	}
 	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
-	_, err := tx.ExecContext(ctx, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why, assessed, assessed_until, vehicles_15m, flow_per_hour,
+	_, err := tx.ExecContext(ctx, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why,
+		assessed, assessed_until, vehicles_15m, flow_per_hour,
 		heavy_share, phf, demand, capacity, vc, usual_15m, usual_weeks, z, assessment, updated_at)
 		VALUES `+tuple+strings.Repeat(","+tuple, len(all)-1)+tail, args...)
 	return err

@@ -88,7 +88,8 @@ func (h *history) usual(ctx context.Context, q db.Reader, plaza int16, zone *tol
 func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll.Zone,
 	day int64) (*traffic.UsualDay, error) {
 	var first toll.Minute
-	err := q.QueryRowContext(ctx, `SELECT start_minute FROM toll_window WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
+	err := q.QueryRowContext(ctx, `SELECT start_minute FROM toll_window WHERE toll_plaza_id = ?
+		AND kind = ? AND revision > 0
 		ORDER BY start_minute LIMIT 1`, plaza, h.kind).Scan(&first)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return nil, nil
@@ -122,7 +123,8 @@ func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll
 			}
 		}
 	}
-	rows, err := q.QueryContext(ctx, `SELECT start_minute, events FROM toll_window WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
+	rows, err := q.QueryContext(ctx, `SELECT start_minute, events FROM toll_window
+		WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
 		AND (`+strings.Join(ranges, " OR ")+`)`, args...)
 	if err != nil {
 		return nil, err

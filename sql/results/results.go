@@ -84,7 +84,7 @@ func NewWriter(db *db.DB, topicID string, cfg Config) *Writer {
 }
 
 // ErrConflict says that another process stored results of the same plazas at the same time, or that
-// the database could not let both. Nothing was stored; the same call made again finds out how
+// the database could not let both. Nothing was stored; the same call repeated finds out how
 // things stand.
 var ErrConflict = errors.New("another process stores results of the same plazas")
 

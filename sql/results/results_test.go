@@ -122,7 +122,8 @@ func TestStore(t *testing.T) {
 				w.TooLateNow, w.Published))
 		}
 		want :=
-			"15m 10:15 r1 0 true, 15m 10:00 r2 3 true, 5m 10:15 r1 0 true, 5m 10:10 r0 3 true, day 00:00 r4 7 true"
+			"15m 10:15 r1 0 true, 15m 10:00 r2 3 true, 5m 10:15 r1 0 true, 5m 10:10 r0 3 true, day 00:00 " +
+				"r4 7 true"
 		if err != nil || strings.Join(got, ", ") != want {
 			t.Errorf("got  %s, %v\nwant %s", strings.Join(got, ", "), err, want)
 		}
@@ -236,7 +237,8 @@ func TestMarkWritten(t *testing.T) {
 			{"published ours", "UPDATE toll_window SET published = 1 WHERE kind = '15m'",
 				"+ INTERVAL 1 SECOND", false},
 			{"revised ours",
-				"UPDATE toll_window SET revision = 2, stored_at = stored_at + INTERVAL 1 SECOND WHERE kind = '15m'",
+				"UPDATE toll_window SET revision = 2, stored_at = stored_at + INTERVAL 1 SECOND WHERE kind " +
+					"= '15m'",
 				"+ INTERVAL 1 SECOND", false},
 		} {
 			t.Run(c.name, func(t *testing.T) {

@@ -38,9 +38,11 @@ func (r *Writer) writeTransitions(ctx context.Context, tx *dbsql.Tx,
 			string(from), string(to), t.Why, string(measure), t.Epoch)
 	}
 	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, NOW(6))`
-	_, err := tx.ExecContext(ctx, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute, detected, since, from_state, to_state,
+	_, err := tx.ExecContext(ctx, `INSERT INTO toll_transition (toll_plaza_id, detected_minute,
+		since_minute, detected, since, from_state, to_state,
 		why, measure, epoch, published, stored_at)
-		VALUES `+tuple+strings.Repeat(","+tuple, len(all)-1)+` ON DUPLICATE KEY UPDATE since_minute = since_minute`, args...)
+		VALUES `+tuple+strings.Repeat(","+tuple, len(all)-1)+`
+			ON DUPLICATE KEY UPDATE since_minute = since_minute`, args...)
 	return err
 }
 
@@ -54,7 +56,8 @@ func (r *Reader) Transitions(ctx context.Context, plaza int16, limit int) ([]tra
 
 func readTransitions(ctx context.Context, q db.Reader, condition string,
 	args ...any) ([]traffic.Transition, error) {
-	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, since_minute, from_state, to_state, why, measure, epoch
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, since_minute, from_state,
+		to_state, why, measure, epoch
 		FROM toll_transition `+condition, args...)
 	if err != nil {
 		return nil, err

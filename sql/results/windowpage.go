@@ -59,7 +59,8 @@ func (r *Reader) WindowPage(ctx context.Context, plaza int16, kinds []string,
 func (r *Reader) WindowsBetween(ctx context.Context, plaza int16, kind string,
 	w toll.Window) ([]StoredWindow, error) {
 	rows, err := tables.ReadWindows(ctx, r.db,
-		`WHERE toll_plaza_id = ? AND kind = ? AND start_minute >= ? AND start_minute < ? ORDER BY start_minute`,
+		`WHERE toll_plaza_id = ? AND kind = ? AND start_minute >= ? AND start_minute < ?
+			ORDER BY start_minute`,
 		plaza, kind, w.Start, w.End)
 	return appendStored(nil, rows), r.db.Wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
 }

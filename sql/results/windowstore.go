@@ -181,9 +181,12 @@ func (r *Writer) storeSome(ctx context.Context, tx *dbsql.Tx, counts []countedWi
 	return nil
 }
 
-const reviseWindows = ` ON DUPLICATE KEY UPDATE end_minute = VALUES(end_minute), window_end = VALUES(window_end),
-	whole = VALUES(whole), epoch = VALUES(epoch), revision = VALUES(revision), events = VALUES(events), late = VALUES(late),
-	result_too_late = VALUES(result_too_late), by_type = VALUES(by_type), flow_per_hour = VALUES(flow_per_hour),
+const reviseWindows = ` ON DUPLICATE KEY UPDATE end_minute = VALUES(end_minute),
+	window_end = VALUES(window_end),
+	whole = VALUES(whole), epoch = VALUES(epoch), revision = VALUES(revision),
+	events = VALUES(events), late = VALUES(late),
+	result_too_late = VALUES(result_too_late), by_type = VALUES(by_type),
+	flow_per_hour = VALUES(flow_per_hour),
 	reason = VALUES(reason), published = 0, stored_at = VALUES(stored_at)`
 
 // lockWindows reads the rows of some windows and locks them, and perhaps others.

@@ -185,14 +185,14 @@ func (c *windowCase) run(seed uint64, fault fault) (*stream, error) {
 		}
 		return &streamPlaza{table: []version{{}}}
 	}
-	trouble := pick(rng, 0, 2, 6) // crashes and the like in a hundred steps
-	slow := pick(rng, 1, 1, 8)    // how much rarer results are stored
+	faults := pick(rng, 0, 2, 6) // crashes and the like in a hundred steps
+	slow := pick(rng, 1, 1, 8)   // how much rarer results are stored
 	if fault != noFault {
-		trouble, slow = 3, 1
+		faults, slow = 3, 1
 	}
 	var zombies []*zombie
 	for steps := 0; s.unfinishedAny() && steps < 20_000; steps++ {
-		if rng.IntN(100) < trouble {
+		if rng.IntN(100) < faults {
 			switch rng.IntN(6) {
 			case 0, 1: // killed
 				limit := 1 + rng.IntN(8)
@@ -506,7 +506,7 @@ type plazaLoad struct {
 	rate     int                               // vehicles a minute
 	days     int                               // of traffic
 	every    toll.Minute                       // minutes that a batch holds
-	stuck    bool                              // the watermark stands still after an hour
+	stuck    bool                              // the watermark stops after an hour
 	outage   bool                              // what is submitted is never stored, after an hour
 	each     func(rng *rand.Rand, e *crossing) // changes an event
 	typeName func(n int) string
@@ -533,7 +533,7 @@ func TestStateStaysSmall(t *testing.T) {
 			each: func(_ *rand.Rand, e *crossing) { e.minute &^= 1 }},
 		{name: "every second quarter has one", types: 3, rate: 1, days: 3, every: 5,
 			each: func(_ *rand.Rand, e *crossing) { e.minute -= e.minute % 30 }},
-		{name: "the watermark stands still", types: 6, rate: 200, days: 1, every: 5, stuck: true},
+		{name: "the watermark stops", types: 6, rate: 200, days: 1, every: 5, stuck: true},
 		{name: "the database is away", types: 6, rate: 200, days: 1, every: 5, outage: true},
 		{name: "a clock that is wrong by random", types: 6, rate: 3, days: 1, every: 5,
 			each: func(rng *rand.Rand, e *crossing) {

@@ -584,15 +584,20 @@ func (r *memoryResults) unpublished(closings []toll.Closing) []traffic.Notice {
 //	plaza 4000 Asia/Tokyo                 the clock of a plaza, if it is not the events'
 //	date 2022-03-27                       the day of the times that follow
 //	event p0 4000 10:23:02 car ×3 @10:30:00
-//	                                      in partition 0 three cars pass plaza 4000; type, number and record time may be left out
+//	                                      in partition 0 three cars pass plaza 4000; type, number
+//	                                      and record time may be left out
 //	advance 40s                           the record time of what follows moves on
-//	flush [p0 …]                          what these partitions hold, or all, is stored and merged, and windows close
-//	restart                               the process is killed, and the group table falls back by some deltas
-//	replay 7                              all of it once more from the start, in batches of 7, one partition after the other;
+//	flush [p0 …]                          what these partitions hold, or all, is stored and merged,
+//	                                      and windows close
+//	restart                               the process is killed, and the group table falls back by
+//	                                      some deltas
+//	replay 7                              all of it once more from the start, in batches of 7, one
+//	                                      partition after the other;
 //	                                      windows must come out as before
 //	end                                   the stream ends
 //	watermark 10:22:02
-//	expect 4000 5m/1m 10:20 count 3       the result of a window that begins then on the plaza's clock
+//	expect 4000 5m/1m 10:20 count 3       the result of a window that begins then on the plaza's
+//	                                      clock
 //	expect none 4000 1m 10:24             it has none
 //
 // where times may have days before them, as in 2d10:23:02. The record time is the first event's

@@ -43,7 +43,7 @@ type cell struct {
 
 func (c cell) timeliness() toll.Timeliness { return toll.Timeliness(c.typ % 4) }
 
-// tally is what is added up per plaza beside the cells.
+// tally is what is summed per plaza next to the cells.
 type tally struct {
 	plaza    int16
 	checksum uint64
@@ -287,8 +287,8 @@ func (b *builder) refuse(refused []toll.RefusedRow) {
 	slices.SortFunc(b.rejects, func(a, b toll.Reject) int { return cmp.Compare(a.Offset, b.Offset) })
 }
 
-// deltas returns what the batch means per plaza, in ascending order, without Prev. It is a new slice,
-// so that it outlives the builder's reuse.
+// deltas returns what the batch means per plaza, in ascending order, without Prev. It is a new
+// slice, so that it outlives the builder's reuse.
 func (b *builder) deltas() []toll.PlazaDelta {
 	counts := make([]cellCount, 0, len(b.cells))
 	for c, n := range b.cells {

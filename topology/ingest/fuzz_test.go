@@ -60,7 +60,8 @@ func FuzzIngest(f *testing.F) {
 	f.Add(
 		bytes.Repeat(
 			[]byte(
-				"2022-02-10 10:23:02,1,car,4001|2022-02-10 07:00:02,1,car,4001|2022-02-01 10:23:02,1,car,4001|"), 20), int64(1_644_488_582_000), uint16(60), uint64(6))
+				"2022-02-10 10:23:02,1,car,4001|2022-02-10 07:00:02,1,car,4001|2022-02-01 "+
+					"10:23:02,1,car,4001|"), 20), int64(1_644_488_582_000), uint16(60), uint64(6))
 	cfg := testConfig()
 	f.Fuzz(func(t *testing.T, text []byte, at int64, step uint16, refuse uint64) {
 		values := bytes.Split(text, []byte("|"))

@@ -29,7 +29,8 @@ var ErrMarksLost = errors.New(
 
 // ErrOtherEpoch ends a session of an epoch that is over. The next one sends everything again.
 var ErrOtherEpoch = errors.New(
-	"the database was rebuilt, or is another one: its epoch is not the one that this session began with")
+	"the database was rebuilt, or is another one: its epoch is not the one that this session " +
+		"began with")
 
 // Partition owns one partition of the topic of events for the length of a session: it gathers
 // records into batches, stores them one after the other, and publishes what they mean per plaza.
@@ -637,7 +638,7 @@ func (s *Partition) batch(b *builder, token uint64) (batch *toll.Batch, deltas [
 }
 
 // takeAcked takes the batches that are to be marked published. Marking late is sound (the searches
-// beside the design cover it): an unmarked batch is sent again after a restart and skipped as a
+// next to the design cover it): an unmarked batch is sent again after a restart and skipped as a
 // duplicate.
 func (s *Partition) takeAcked() []toll.BatchRef {
 	s.ackMu.Lock()

@@ -71,10 +71,12 @@ func Explain(err error) error {
 			Hint: "give each process its own --instance"}
 	case is(sarama.ErrInvalidSessionTimeout):
 		return &toll.PermanentError{Err: err,
-			Hint: "choose --session-timeout between the broker's group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms"}
+			Hint: "choose --session-timeout between the broker's group.min.session.timeout.ms (6 s by " +
+				"default) and group.max.session.timeout.ms"}
 	case is(sarama.ErrInvalidTimestamp): // a clock that is set right mends it
 		return fmt.Errorf(
-			"the time of our messages is refused by Kafka: this machine's clock says %s, which the broker's is behind by more than "+
+			"the time of our messages is refused by Kafka: this machine's clock says %s, which the "+
+				"broker's is behind by more than "+
 				// goka's list has several lines
 				"message.timestamp.after.max.ms allows (an hour by default); set the one that is wrong: %s",
 			time.Now().UTC().Format("2006-01-02 15:04 MST"), Brief(err))

@@ -44,7 +44,8 @@ func (a *Admin) CheckPolicy(ctx context.Context, topic string,
 		errors.Is(err, sarama.ErrUnsupportedVersion):
 		return []string{fmt.Sprintf(
 			"the settings of topic %s can't be read, so nothing is known of its cleanup.policy "+
-				"(compact would lose events) and its retention; grant DescribeConfigs on it, see docs/security.md", topic)}, nil
+				"(compact would lose events) and its retention; grant DescribeConfigs on it, see "+
+				"docs/security.md", topic)}, nil
 	case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
 		return nil, nil // whoever describes the topic finds that it is gone
 	case err != nil:
@@ -63,7 +64,8 @@ func judgePolicy(topic string, settings map[string]string,
 	}) {
 		return nil,
 			toll.Permanent(
-				"events that were compacted before are lost; keep those to come: kafka-configs.sh --bootstrap-server … "+
+				"events that were compacted before are lost; keep those to come: kafka-configs.sh "+
+					"--bootstrap-server … "+
 					"--alter --entity-type topics --entity-name "+topic+" --add-config cleanup.policy=delete",
 				"topic %s has cleanup.policy=%s: Kafka deletes all but the newest event of a key", topic,
 				setting("cleanup.policy"))

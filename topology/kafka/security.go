@@ -176,9 +176,11 @@ func (c Cluster) explainConnect(err error) error {
 func connectHint(err error) string {
 	switch {
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
-		return "check --kafka-user, the password, and that the broker has this user for the mechanism in --kafka-sasl"
+		return "check --kafka-user, the password, and that the broker has this user for the mechanism " +
+			"in --kafka-sasl"
 	case errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
-		return "choose a mechanism that the broker offers: plain, scram-sha-256 or scram-sha-512 in --kafka-sasl"
+		return "choose a mechanism that the broker offers: plain, scram-sha-256 or scram-sha-512 in " +
+			"--kafka-sasl"
 	case errors.Is(err, sarama.ErrIllegalSASLState):
 		return "this port of the broker asks for no user: use its SASL port, or leave --kafka-sasl out"
 	}

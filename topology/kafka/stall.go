@@ -24,7 +24,7 @@ type Stall struct {
 	stood atomic.Int64              // how long the stall took, in nanoseconds; 0 for none
 }
 
-// StallLimit returns how long a process may stand still and is surely in the group still: the
+// StallLimit returns how long a process may stall and is surely in the group still: the
 // coordinator's patience, less the age that the last heartbeat may have had.
 func StallLimit(sessionTimeout time.Duration) time.Duration {
 	return sessionTimeout - HeartbeatInterval(sessionTimeout)
@@ -69,7 +69,7 @@ func (s *Stall) Watch(ctx context.Context, fail func(error)) {
 func (s *Stall) check() error {
 	if s.stood.Load() == 0 {
 		beat, now := *s.beat.Load(), s.now()
-		// The clock of the process stands still with a sleeping machine, the wall clock does not.
+		// The clock of the process stops while the machine sleeps, the wall clock does not.
 		if stood := max(now.Sub(beat), now.Round(0).Sub(beat.Round(0))); stood > s.limit {
 			s.stood.CompareAndSwap(0, int64(stood))
 		}

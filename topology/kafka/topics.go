@@ -166,7 +166,8 @@ func (c Cluster) Create(ctx context.Context, t Topics) (Topic, []string, error) 
 
 func mismatch(have, events Topic) error {
 	return toll.Permanent(
-		"a topic that grew needs its group table rebuilt; rows and windows stay: stop every process, run tollstream rebuild --yes, start them again",
+		"a topic that grew needs its group table rebuilt; rows and windows stay: stop every process, "+
+			"run tollstream rebuild --yes, start them again",
 		"topic %s has %d partitions and topic %s has %d; they must be equal", have.Name, have.Partitions,
 		events.Name, events.Partitions)
 }
@@ -281,7 +282,8 @@ func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]stri
 	case members > 0:
 		return nil,
 			toll.Permanent(
-				"stop every tollstream process of the group first; one that was killed counts until its session is over (--session-timeout, 10 s)",
+				"stop every tollstream process of the group first; one that was killed counts until its "+
+					"session is over (--session-timeout, 10 s)",
 				"group %s has %d running members", t.Group, members)
 	}
 	var done []string

@@ -143,7 +143,7 @@ type loop struct {
 	calls  atomic.Int32 // calls to servers under way
 }
 
-// Healthy returns an error where only a new start helps: a loop stands still although it waits for
+// Healthy returns an error where only a new start helps: a loop is stalled although it waits for
 // no server, or a run that failed does not end.
 func (h *health) Healthy() error {
 	stalled := h.ClosingStalled()
@@ -154,7 +154,7 @@ func (h *health) Healthy() error {
 	for partition, l := range h.loops {
 		turned := time.Unix(0, l.turned.Load())
 		if l.calls.Load() == 0 && now.Sub(turned) > LoopLimit {
-			still = append(still, fmt.Sprintf("the storing of partition %d stands still for %v", partition,
+			still = append(still, fmt.Sprintf("storing partition %d has stalled for %v", partition,
 				now.Sub(turned).Truncate(time.Second)))
 		}
 	}

@@ -91,8 +91,8 @@ func (r *waitingRing) find(next int64) time.Time {
 	return time.Time{}
 }
 
-// operations are the kinds of calls to MySQL that are made again until they work, and the
-// building again of a batch of which MySQL refused rows.
+// operations are the kinds of calls to MySQL that are retried, and the rebuilding of a batch of
+// which MySQL refused rows.
 var operations = [...]string{"load", "outbox", "store", "settle", "mark", "watermark",
 	"results", "rebuild"}
 

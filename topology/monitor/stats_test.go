@@ -62,7 +62,7 @@ func TestWaitingRing(t *testing.T) {
 	}
 }
 
-// TestHealth moves the clock of a process whose loops stand still, wait, and turn.
+// TestHealth moves the clock of a process whose loops stall, wait, and turn.
 func TestHealth(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	h := newHealth(func() time.Time { return now })
@@ -81,7 +81,7 @@ func TestHealth(t *testing.T) {
 	now = now.Add(LoopLimit)
 	sound("")
 	now = now.Add(time.Second)
-	sound("the storing of partition 2 stands still for 2m1s")
+	sound("storing partition 2 has stalled for 2m1s")
 	h.Turn(2)
 	sound("")
 	done := h.Call(2)
@@ -94,7 +94,7 @@ func TestHealth(t *testing.T) {
 	publishing()
 	sound("")
 	now = now.Add(2 * LoopLimit)
-	sound("the storing of partition 2 stands still for 4m0s")
+	sound("storing partition 2 has stalled for 4m0s")
 	h.unwatch(2)
 	h.Turn(2)
 	h.Call(2)()
@@ -125,10 +125,12 @@ func TestReady(t *testing.T) {
 		}
 	}
 	ready(
-		"tables: not checked yet; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
+		"tables: not checked yet; mysql: not asked yet; kafka: not asked yet; group: no partitions are " +
+			"assigned yet")
 	s.Checked(errors.New("dial tcp 10.1.2.3:3306: secret"))
 	ready(
-		"tables: tables and topics can't be checked yet; the log says why; mysql: not asked yet; kafka: not asked yet; group: no partitions are assigned yet")
+		"tables: tables and topics can't be checked yet; the log says why; mysql: not asked yet; " +
+			"kafka: not asked yet; group: no partitions are assigned yet")
 	s.Checked(nil)
 	ready("group: no partitions are assigned yet")
 	s.Assigned()

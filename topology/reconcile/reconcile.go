@@ -240,7 +240,8 @@ func checkAhead(states map[int16]Progress, cursors []toll.Cursor, epoch uint64) 
 		s := states[plaza]
 		if s.Epoch > epoch {
 			return toll.Permanent(BehindHint,
-				"the group table is ahead of the database: plaza %d is of epoch %d, and the database is of the older epoch %d; %s",
+				"the group table is ahead of the database: plaza %d is of epoch %d, and the database is of "+
+					"the older epoch %d; %s",
 				plaza, s.Epoch, epoch, BehindWhy)
 		}
 		if s.Epoch < epoch {
@@ -249,7 +250,8 @@ func checkAhead(states map[int16]Progress, cursors []toll.Cursor, epoch uint64) 
 		for _, m := range s.Merged {
 			if last := chains[m.Partition][plaza]; m.Next > last {
 				return toll.Permanent(BehindHint,
-					"the group table is ahead of the database: plaza %d has merged partition %d up to offset %d, and its last batch there ends at %d; %s",
+					"the group table is ahead of the database: plaza %d has merged partition %d up to offset "+
+						"%d, and its last batch there ends at %d; %s",
 					plaza, m.Partition, m.Next, last, BehindWhy)
 			}
 		}
@@ -305,7 +307,9 @@ func (r *Reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 						continue
 					}
 					return toll.Permanent(BehindHint,
-						"the group table and the database don't belong together: plaza %d has merged partition %d up to offset %d, where none of its batches ends; %s, or the plaza's state fell back to before what was compacted since",
+						"the group table and the database don't belong together: plaza %d has merged partition %d "+
+							"up to offset %d, where none of its batches ends; %s, or the plaza's state fell back to "+
+							"before what was compacted since",
 						b.plaza, partition, b.merged, BehindWhy)
 				}
 				if b.sent == 0 {
@@ -495,6 +499,8 @@ func (g *GapLog) News(plaza int16, partition int32, merged int64) bool {
 
 // Why a database can be behind, and what to do.
 const (
-	BehindWhy  = "it was restored from a backup, or a failover lost its last commits, or it is another one"
-	BehindHint = "restore a newer backup; or go on from what this database holds, and count the plazas again from it: tollstream rebuild --yes"
+	BehindWhy = "it was restored from a backup, or a failover lost its last commits, or it is " +
+		"another one"
+	BehindHint = "restore a newer backup; or go on from what this database holds, and count the " +
+		"plazas again from it: tollstream rebuild --yes"
 )

@@ -40,14 +40,16 @@ type View struct {
 
 // NewView returns a reader of a group's table that has not started; Run, which closes its
 // connections, or Close is to be called. A table that does not exist is a [toll.PermanentError].
-func NewView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger) (*View, error) {
+func NewView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger) (*View,
+	error) {
 	return newView(ctx, cluster, group, log, 20*time.Millisecond)
 }
 
 // NewFollowedView is like [NewView], for a table that is followed for long: it asks the broker
 // five times less often, which is a good percent of a core, and takes up to a tenth of a second
 // more to begin and to end.
-func NewFollowedView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger) (*View, error) {
+func NewFollowedView(ctx context.Context, cluster kafka.Cluster, group string,
+	log *slog.Logger) (*View, error) {
 	return newView(ctx, cluster, group, log, 100*time.Millisecond)
 }
 
@@ -59,7 +61,8 @@ func NewProgressView(ctx context.Context, cluster kafka.Cluster, group string,
 
 // newView returns a reader. wait is how long a fetch waits for something new; what is new comes at
 // once.
-func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger, wait time.Duration,
+func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger,
+	wait time.Duration,
 	more ...goka.ViewOption) (*View, error) {
 	if _, err := describeTable(ctx, cluster, group); err != nil {
 		return nil, err

@@ -132,11 +132,13 @@ func (c *Client) compareEpochs(ctx context.Context, partition int32, last toll.L
 		return f, err
 	case current >= 0 && last.LeaderEpoch > current:
 		return replaced(
-			"the log is of leader epoch %d, and the record at offset %d, which was stored last, of the later epoch %d",
+			"the log is of leader epoch %d, and the record at offset %d, which was stored last, of the "+
+				"later epoch %d",
 			current, last.Offset, last.LeaderEpoch)
 	case end >= 0 && end <= last.Offset:
 		return replaced(
-			"leader epoch %d ends at offset %d, and the record at offset %d, which was stored last, was of it",
+			"leader epoch %d ends at offset %d, and the record at offset %d, which was stored last, "+
+				"was of it",
 			last.LeaderEpoch, end, last.Offset)
 	}
 	return f, nil
