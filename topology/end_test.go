@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -36,7 +37,7 @@ func TestMergeProgress(t *testing.T) {
 
 // TestAwaitEndOutage looks for the end while Kafka is unavailable.
 func TestAwaitEndOutage(t *testing.T) {
-	quietOnce()
+	simtest.Quiet()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func TestAwaitEndOutage(t *testing.T) {
 
 // TestFindEndWithoutTopic has no topic, of which everything would be stored.
 func TestFindEndWithoutTopic(t *testing.T) {
-	_, cluster := emitterBroker(t)
+	_, cluster := simtest.Broker(t)
 	if end, err := cluster.FindEnd(t.Context(), "nothere"); err == nil {
 		t.Errorf("it ends at %v", end)
 	}

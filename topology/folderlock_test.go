@@ -15,7 +15,7 @@ import (
 // TestAbandonedRunKeepsFolder stops a processor whose run hangs in a call to a broker that does not
 // answer. Nobody else may take the folder before that run has ended.
 func TestAbandonedRunKeepsFolder(t *testing.T) {
-	quietOnce()
+	simtest.Quiet()
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
 
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -19,7 +20,7 @@ import (
 func TestMeasureLag(t *testing.T) {
 	const group = "lagging"
 	loop := kafka.LoopTopic(group)
-	_, cluster := emitterBroker(t, kfake.SeedTopics(4, loop))
+	_, cluster := simtest.Broker(t, kfake.SeedTopics(4, loop))
 	admin, err := cluster.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ var knows = map[string][]string{
 		"topology/monitor"},
 	"topology/closing": {"codecs", "codecs/wire", "toll", "toll/traffic", "topology/kafka",
 		"topology/monitor"},
-	"topology/internal/simtest": {"toll"},
+	"topology/internal/simtest": {"toll", "topology/kafka"},
 	"topology/emitter":          {"codecs", "toll", "topology/kafka"},
 	"topology/reconcile": {"codecs/wire", "toll", "internal/text", "topology/ingest",
 		"topology/kafka", "topology/monitor"},

@@ -7,36 +7,20 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
-
-var quietOnce = sync.OnceFunc(kafka.QuietLibraries)
-
-// emitterBroker starts a broker in this process, with the topic toll.
-func emitterBroker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, kafka.Cluster) {
-	t.Helper()
-	quietOnce()
-	opts = append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(4, "toll")}, opts...)
-	c, err := kfake.NewCluster(opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c, kafka.Cluster{Brokers: c.ListenAddrs(), ClientID: "test"}
-}
 
 func newTestEmitter(t testing.TB, cfg Config) *Emitter {
 	t.Helper()
@@ -87,7 +71,7 @@ func closeEmitter(t testing.TB, e *Emitter) {
 }
 
 func TestEmitterKeepsOrderAndPlacement(t *testing.T) {
-	_, cluster := emitterBroker(t)
+	_, cluster := simtest.Broker(t)
 	e := newTestEmitter(t, Config{Cluster: cluster})
 	const n = 20_000
 	for i := range n {
@@ -128,7 +112,7 @@ func TestEmitterKeepsOrderAndPlacement(t *testing.T) {
 func TestEmitterFormatsAndHeaders(t *testing.T) {
 	for _, format := range []codecs.Format{codecs.JSON, codecs.Protobuf} {
 		t.Run(format.String(), func(t *testing.T) {
-			_, cluster := emitterBroker(t)
+			_, cluster := simtest.Broker(t)
 			e := newTestEmitter(t, Config{Cluster: cluster, Format: format})
 			want := testEvent(1)
 			if err := e.Emit(t.Context(), &want); err != nil {
@@ -149,7 +133,7 @@ func TestEmitterFormatsAndHeaders(t *testing.T) {
 }
 
 func TestEmitterRaw(t *testing.T) {
-	_, cluster := emitterBroker(t)
+	_, cluster := simtest.Broker(t)
 	e := newTestEmitter(t, Config{Cluster: cluster})
 	payload := []byte("not an event")
 	if err := e.EmitRaw(t.Context(), "4856", payload, goka.Headers{"k": []byte("v")}); err != nil {
@@ -175,7 +159,7 @@ func TestEmitterRaw(t *testing.T) {
 }
 
 func TestEmitterRefusesInvalidEvent(t *testing.T) {
-	_, cluster := emitterBroker(t)
+	_, cluster := simtest.Broker(t)
 	e := newTestEmitter(t, Config{Cluster: cluster})
 	bad := toll.Event{Time: 0, Vehicle: -1, Type: "car", Plaza: 4000}
 	if err := e.Emit(t.Context(), &bad); err == nil || !strings.Contains(err.Error(), "negative") {
@@ -185,7 +169,7 @@ func TestEmitterRefusesInvalidEvent(t *testing.T) {
 }
 
 func TestEmitterMissingTopic(t *testing.T) {
-	_, cluster := emitterBroker(t)
+	_, cluster := simtest.Broker(t)
 	_, err := New(t.Context(), Config{Cluster: cluster, Topic: "nothere"})
 	var permanent *toll.PermanentError
 	if !errors.As(err, &permanent) || permanent.Hint != "tollstream init" {
@@ -194,7 +178,7 @@ func TestEmitterMissingTopic(t *testing.T) {
 }
 
 func TestEmitterWaitsForKafka(t *testing.T) {
-	quietOnce()
+	simtest.Quiet()
 	away := make(chan error, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
@@ -213,7 +197,7 @@ func TestEmitterWaitsForKafka(t *testing.T) {
 // TestEmitterOutage takes acknowledgements and connections away while events are sent: each is in
 // the topic once.
 func TestEmitterOutage(t *testing.T) {
-	c, cluster := emitterBroker(t)
+	c, cluster := simtest.Broker(t)
 	var requests atomic.Int64
 	c.ControlKey(0, func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
@@ -249,7 +233,7 @@ func TestEmitterOutage(t *testing.T) {
 
 // TestEmitterGivesUp closes while the broker answers nothing.
 func TestEmitterGivesUp(t *testing.T) {
-	c, cluster := emitterBroker(t)
+	c, cluster := simtest.Broker(t)
 	e := newTestEmitter(t, Config{Cluster: cluster})
 	event := testEvent(1)
 	if err := e.Emit(t.Context(), &event); err != nil {
@@ -280,7 +264,7 @@ func TestEmitterGivesUp(t *testing.T) {
 }
 
 func TestEmitterRecordTooLarge(t *testing.T) {
-	_, cluster := emitterBroker(t)
+	_, cluster := simtest.Broker(t)
 	admin, err := cluster.Connect(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -315,10 +299,10 @@ func TestEmitterRecordTooLarge(t *testing.T) {
 // process.
 func benchCluster(b *testing.B) kafka.Cluster {
 	if brokers := os.Getenv("TOLLSTREAM_BENCH_BROKERS"); brokers != "" {
-		quietOnce()
+		simtest.Quiet()
 		return kafka.Cluster{Brokers: strings.Split(brokers, ","), ClientID: "bench"}
 	}
-	_, cluster := emitterBroker(b)
+	_, cluster := simtest.Broker(b)
 	return cluster
 }
 

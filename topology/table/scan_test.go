@@ -10,12 +10,13 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // TestTableScan reads a table's topic, and what was added to it since.
 func TestTableScan(t *testing.T) {
-	_, cluster := testBroker(t, kfake.SeedTopics(2, kafka.TableTopic("group")))
+	_, cluster := simtest.Broker(t, kfake.SeedTopics(2, kafka.TableTopic("group")))
 	producer, err := kgo.NewClient(kgo.SeedBrokers(cluster.Brokers...),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	if err != nil {
@@ -76,7 +77,7 @@ func TestTableScan(t *testing.T) {
 		t.Errorf("got %v, %v", states, err)
 	}
 
-	_, missing := testBroker(t)
+	_, missing := simtest.Broker(t)
 	if _, err := NewScan(t.Context(), missing, "group"); !toll.IsPermanent(err) {
 		t.Errorf("a table that does not exist: %v", err)
 	}

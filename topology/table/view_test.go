@@ -7,13 +7,14 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// TestTableLeavesNothing reads the group table again and again, as a process does to add up old
+// TestTableLeavesNothing reads the group table again and again, as a process does to roll up old
 // batches: nothing of it stays.
 func TestTableLeavesNothing(t *testing.T) {
-	_, cluster := testBroker(t, kfake.SeedTopics(4, kafka.TableTopic("group")))
+	_, cluster := simtest.Broker(t, kfake.SeedTopics(4, kafka.TableTopic("group")))
 	read := func() {
 		t.Helper()
 		states, err := Read(t.Context(), cluster, "group")

@@ -1,5 +1,5 @@
-// Package simtest is what tests of several packages of topology share: a database in memory, and
-// how many seeds they try.
+// Package simtest is what tests of several packages of topology share: a broker and a database in
+// memory, and how many seeds they try.
 package simtest
 
 import (

@@ -1,4 +1,4 @@
-package table
+package simtest
 
 import (
 	"sync"
@@ -9,12 +9,13 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-var quietOnce = sync.OnceFunc(kafka.QuietLibraries)
+// Quiet silences the libraries of Kafka, once.
+var Quiet = sync.OnceFunc(kafka.QuietLibraries)
 
-// testBroker starts a broker in this process, with the topic toll.
-func testBroker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, kafka.Cluster) {
+// Broker starts a broker in this process, with the topic toll of 4 partitions, until the test ends.
+func Broker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, kafka.Cluster) {
 	t.Helper()
-	quietOnce()
+	Quiet()
 	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1),
 		kfake.SeedTopics(4, "toll")}, opts...)...)
 	if err != nil {
