@@ -78,13 +78,16 @@ func TestCongestion(t *testing.T) {
 			!reflect.DeepEqual(last, transitions[len(transitions)-1:]) {
 			t.Errorf("got %+v, %v", last, err)
 		}
-		if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_congestion WHERE state = 'free' AND since = '2022-02-10 09:12' AND assessed = '2022-02-10 09:30'
-			AND vehicles_15m = 75 AND flow_per_hour = 300 AND demand = 300 AND capacity = 600 AND vc = 0.5 AND phf IS NOT NULL AND heavy_share = 0
+		if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_congestion WHERE state = 'free'
+			AND since = '2022-02-10 09:12' AND assessed = '2022-02-10 09:30'
+			AND vehicles_15m = 75 AND flow_per_hour = 300 AND demand = 300 AND capacity = 600 AND vc = 0.5
+			AND phf IS NOT NULL AND heavy_share = 0
 			AND usual_15m IS NULL AND usual_weeks = 0 AND z IS NULL`); n != 1 {
 			t.Error("the columns differ from the assessment")
 		}
 		if n := dbtest.Int(t, s,
-			`SELECT COUNT(*) FROM toll_transition WHERE published = 1 AND detected = '2022-02-10 08:13' AND since = '2022-02-10 08:11' AND to_state = 'saturated'`); n != 1 {
+			`SELECT COUNT(*) FROM toll_transition WHERE published = 1 AND detected = '2022-02-10 08:13'
+				AND since = '2022-02-10 08:11' AND to_state = 'saturated'`); n != 1 {
 			t.Error("the columns differ from the transition")
 		}
 	})
@@ -294,7 +297,8 @@ func TestBelowUsual(t *testing.T) {
 			t.Errorf("got %+v, %v", a, err)
 		}
 		if n := dbtest.Int(t, s,
-			`SELECT COUNT(*) FROM toll_congestion WHERE state = 'below_usual' AND usual_15m = 30 AND usual_weeks = 4 AND z < -3`); n != 1 {
+			`SELECT COUNT(*) FROM toll_congestion WHERE state = 'below_usual' AND usual_15m = 30
+				AND usual_weeks = 4 AND z < -3`); n != 1 {
 			t.Error("the columns differ from the assessment")
 		}
 	})

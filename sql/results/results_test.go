@@ -153,13 +153,15 @@ func TestWindowColumns(t *testing.T) {
 			x.Closing(2, "2022-10-31 00:00"))
 		x.Check("2022-10-31 00:00", 0, 1, 2)
 		n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window`)
-		same := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window w WHERE events = (SELECT COUNT(*) FROM livetolldata l
+		same := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_window w WHERE events = (SELECT COUNT(*)
+			FROM livetolldata l
 			WHERE l.toll_plaza_id = w.toll_plaza_id AND l.timestamp >= w.window_start AND l.timestamp < w.window_end)`)
 		if n == 0 || n != same {
 			t.Errorf("%d windows, %d hold as many rows by their wall clock", n, same)
 		}
 		if n := dbtest.Int(t, s,
-			`SELECT COUNT(*) FROM toll_window WHERE ROUND(flow_per_hour * (end_minute - start_minute) / 60) <> events`); n != 0 {
+			`SELECT COUNT(*) FROM toll_window
+				WHERE ROUND(flow_per_hour * (end_minute - start_minute) / 60) <> events`); n != 0 {
 			t.Errorf("%d windows of another flow", n)
 		}
 	})
@@ -259,7 +261,8 @@ func TestMarkWritten(t *testing.T) {
 				want := dbtest.Int(t, s, "SELECT COUNT(*) FROM toll_window WHERE revision = 2")
 				if c.others != "" {
 					want++
-					dbtest.Exec(t, s, `INSERT INTO toll_window SELECT toll_plaza_id, kind, start_minute + 60, end_minute + 60, window_start, window_end, whole,
+					dbtest.Exec(t, s, `INSERT INTO toll_window SELECT toll_plaza_id, kind, start_minute + 60,
+						end_minute + 60, window_start, window_end, whole,
 						epoch, revision, events, late, too_late, result_too_late, by_type, flow_per_hour, reason, 0, stored_at `+c.others+`
 						FROM toll_window WHERE kind = '5m' ORDER BY start_minute LIMIT 1`)
 				}
@@ -308,9 +311,11 @@ func testConflict(t *testing.T, x *dbtest.Windowed, s *dbtest.Store, cautious bo
 			late, too_late, result_too_late, by_type, flow_per_hour, reason, published, stored_at)
 			VALUES (1, '5m', ?, 0, NOW(), NOW(), 1, 0, 1, 1, 0, 0, 0, '{"car":1}', 0, '', 0, NOW(6))`, results.ErrConflict},
 		{"revises",
-			`UPDATE toll_window SET revision = 2, events = 2, by_type = '{"car":2}', published = 0 WHERE start_minute = ?`, results.ErrConflict},
+			`UPDATE toll_window SET revision = 2, events = 2, by_type = '{"car":2}', published = 0
+				WHERE start_minute = ?`, results.ErrConflict},
 		{"revises and publishes",
-			`UPDATE toll_window SET revision = 2, events = 2, by_type = '{"car":2}', published = 1 WHERE start_minute = ?`, nil},
+			`UPDATE toll_window SET revision = 2, events = 2, by_type = '{"car":2}', published = 1
+				WHERE start_minute = ?`, nil},
 		{"counts what was too late",
 			`UPDATE toll_window SET too_late = too_late + 1 WHERE start_minute = ?`, nil},
 	} {
@@ -337,7 +342,8 @@ func testConflict(t *testing.T, x *dbtest.Windowed, s *dbtest.Store, cautious bo
 			ended <- err
 		}()
 		// MySQL's list has whole seconds alone.
-		for dbtest.Int(t, s, `SELECT COUNT(*) FROM information_schema.processlist WHERE id <> CONNECTION_ID()
+		for dbtest.Int(t, s, `SELECT COUNT(*) FROM information_schema.processlist
+			WHERE id <> CONNECTION_ID()
 			AND (/*M! time_ms > 100 OR */ time >= 1)
 			AND (info LIKE 'INSERT INTO toll_window%' OR info LIKE '%FOR UPDATE')`) == 0 {
 			time.Sleep(time.Millisecond)
