@@ -198,11 +198,12 @@ func TestEmitterWaitsForKafka(t *testing.T) {
 // the topic once.
 func TestEmitterOutage(t *testing.T) {
 	c, cluster := simtest.Broker(t)
-	var requests atomic.Int64
+	var requests, dropped atomic.Int64
 	c.ControlKey(0, func(req kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		// Each third request is not processed but answered with a dropped connection.
 		if requests.Add(1)%3 == 0 {
+			dropped.Add(1)
 			return nil, errors.New("drop the connection"), true
 		}
 		return nil, nil, false
@@ -219,8 +220,9 @@ func TestEmitterOutage(t *testing.T) {
 		}
 	}
 	closeEmitter(t, e)
-	if requests.Load() < 9 {
-		t.Fatalf("only %d requests", requests.Load())
+	// How many requests there are depends on how full the batches become.
+	if dropped.Load() < 2 {
+		t.Fatalf("only %d of %d requests were dropped", dropped.Load(), requests.Load())
 	}
 	seen := map[string]bool{}
 	for _, r := range readAll(t, cluster, "toll", n) {
