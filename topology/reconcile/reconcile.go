@@ -8,15 +8,12 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"strconv"
-	"sync"
 	"time"
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/ingest"
-	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -66,45 +63,6 @@ type Store interface {
 	Outbox(ctx context.Context, partition int32, above int64, unpublished bool) (toll.OutboxPage,
 		error)
 	Cursors(ctx context.Context) ([]toll.Cursor, error)
-}
-
-// Changelog reads what Kafka holds of those partitions of the loop and of the group table that a
-// session owns.
-type Changelog interface {
-	// Consumed returns the partitions of the loop whose deltas, as they are now, the group has
-	// consumed, waiting a moment for it: what became of these is in the changelog.
-	Consumed(ctx context.Context) ([]int32, error)
-	// Progress returns how far each plaza has come, by its newest state in the changelog.
-	Progress(ctx context.Context) (map[int16]Progress, error)
-	// PartitionOf returns the partition of a plaza.
-	PartitionOf(plaza int16) int32
-}
-
-// Progress is how far a plaza's state has come.
-type Progress struct {
-	Epoch  uint64
-	Merged []toll.Merged
-}
-
-// in returns what was merged of a partition in an epoch. A state of an older epoch counts as empty.
-func (p Progress) in(partition int32, epoch uint64) int64 {
-	if p.Epoch >= epoch {
-		for _, m := range p.Merged {
-			if m.Partition == partition {
-				return m.Next
-			}
-		}
-	}
-	return 0
-}
-
-// behind is a plaza whose state lacks deltas of a source partition.
-type behind struct {
-	plaza     int16
-	partition int32
-	merged    int64 // up to where its state has come, or what was sent since
-	first     int64 // where the first delta began that was sent
-	sent      int
 }
 
 // round compares the changelog with the database once, sends what is missing, and returns how much
@@ -223,137 +181,6 @@ func epochOf(cursors []toll.Cursor) (epoch uint64) {
 	return epoch
 }
 
-// checkAhead returns an error where a state holds what the database lacks, which was read after it.
-func checkAhead(states map[int16]Progress, cursors []toll.Cursor, epoch uint64) error {
-	if len(cursors) == 0 {
-		return nil // nothing is stored yet, and the sources look at the group's offsets
-	}
-	chains := map[int32]map[int16]int64{}
-	for _, c := range cursors {
-		chain, err := wire.DecodeChain(c.Chain)
-		if err != nil {
-			return fmt.Errorf("read the chain of partition %d: %w", c.Partition, err)
-		}
-		chains[c.Partition] = chain
-	}
-	for _, plaza := range slices.Sorted(maps.Keys(states)) {
-		s := states[plaza]
-		if s.Epoch > epoch {
-			return toll.Permanent(BehindHint,
-				"the group table is ahead of the database: plaza %d is of epoch %d, and the database is of "+
-					"the older epoch %d; %s",
-				plaza, s.Epoch, epoch, BehindWhy)
-		}
-		if s.Epoch < epoch {
-			continue
-		}
-		for _, m := range s.Merged {
-			if last := chains[m.Partition][plaza]; m.Next > last {
-				return toll.Permanent(BehindHint,
-					"the group table is ahead of the database: plaza %d has merged partition %d up to offset "+
-						"%d, and its last batch there ends at %d; %s",
-					plaza, m.Partition, m.Next, last, BehindWhy)
-			}
-		}
-	}
-	return nil
-}
-
-// resend sends the deltas of a partition that some plazas lack, in order.
-//
-// It ends once the outbox, read after all that was sent is acknowledged, holds nothing more for
-// these plazas: a batch that is stored later is published later, behind what was sent here. A batch
-// that was stored before is among what is sent here, though its owner may have published it too
-// early, in which case it was refused.
-func (r *Reconciler) resend(ctx context.Context, epoch uint64, partition int32,
-	lacking map[int16]*behind, odd map[plazaPart]int64) error {
-	above := int64(-1)
-	for _, b := range lacking {
-		if above < 0 || b.merged < above {
-			above = b.merged
-		}
-	}
-	for {
-		page, err := r.Store.Outbox(ctx, partition, above, false)
-		if err != nil {
-			return err
-		}
-		if page.Epoch != epoch {
-			return nil // a rebuild has begun, and sends everything
-		}
-		any := false
-		for i := range page.Batches {
-			batch, err := ingest.DecodeBatch(&page.Batches[i])
-			if err != nil {
-				return err
-			}
-			var deltas []*toll.Delta
-			for i := range batch.Deltas {
-				b := lacking[batch.Deltas[i].Plaza]
-				if b == nil {
-					continue
-				}
-				d := batch.Deltas[i].Of(epoch, partition, batch.Ref.First, batch.Next)
-				if d.Next <= b.merged {
-					continue
-				}
-				if d.Prev != b.merged {
-					// Batches may have been compacted since the state was read, up to where it has come by now. If
-					// so, the next round finds it further on.
-					at := plazaPart{b.plaza, partition}
-					odd[at] = b.merged
-					delete(lacking, b.plaza)
-					if r.odd[at] != b.merged {
-						continue
-					}
-					return toll.Permanent(BehindHint,
-						"the group table and the database don't belong together: plaza %d has merged partition %d "+
-							"up to offset %d, where none of its batches ends; %s, or the plaza's state fell back to "+
-							"before what was compacted since",
-						b.plaza, partition, b.merged, BehindWhy)
-				}
-				if b.sent == 0 {
-					b.first = d.First
-				}
-				b.merged = d.Next
-				b.sent++
-				deltas = append(deltas, d)
-			}
-			if len(deltas) > 0 {
-				any = true
-				if err := r.send(ctx, deltas); err != nil {
-					return fmt.Errorf("send deltas of partition %d again: %w", partition, err)
-				}
-			}
-			above = batch.Next
-		}
-		if !any && !page.More {
-			return nil
-		}
-	}
-}
-
-// send sends the deltas of a batch and waits until all are acknowledged.
-func (r *Reconciler) send(ctx context.Context, deltas []*toll.Delta) error {
-	acks := make(chan error, len(deltas))
-	for _, d := range deltas {
-		if err := r.Publish([]*toll.Delta{d}, func(err error) { acks <- err }); err != nil {
-			return err
-		}
-	}
-	for range deltas {
-		select {
-		case err := <-acks:
-			if err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
-}
-
 // Bounds of reconciling.
 const (
 	// DefaultInterval is the usual time between two looks at the group table's changelog. A plaza is
@@ -403,104 +230,3 @@ func (r *Reconciler) tell(sent []behind) {
 	}
 	r.Stats.Reconciled(deltas)
 }
-
-// Brokers is what Kafka is asked. It is a [kafka.Admin].
-type Brokers interface {
-	Offsets(ctx context.Context, topic string, at kafka.At, partitions ...int32) (map[int32]int64,
-		error)
-	AwaitConsumed(ctx context.Context, group, topic string, ends map[int32]int64) ([]int32, error)
-	ReadAll(ctx context.Context, topic string, partition int32,
-		each func(key, value []byte) error) error
-}
-
-// NewChangelog returns the changelog of those partitions, of so many, that a session owns.
-func NewChangelog(kafka Brokers, group string, owned []int32, partitions int) Changelog {
-	return &kafkaChangelog{kafka, group, owned, int32(partitions)}
-}
-
-// kafkaChangelog is the changelog in Kafka.
-type kafkaChangelog struct {
-	kafka      Brokers
-	group      string
-	owned      []int32
-	partitions int32
-}
-
-// PartitionOf implements changelog.
-func (k *kafkaChangelog) PartitionOf(plaza int16) int32 {
-	return kafka.PartitionOf(strconv.Itoa(int(plaza)), k.partitions)
-}
-
-// Consumed implements changelog.
-func (k *kafkaChangelog) Consumed(ctx context.Context) ([]int32, error) {
-	loop := kafka.LoopTopic(k.group)
-	ends, err := k.kafka.Offsets(ctx, loop, kafka.Newest, k.owned...)
-	if err != nil {
-		return nil, err
-	}
-	left, err := k.kafka.AwaitConsumed(ctx, k.group, loop, ends)
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(slices.Clone(k.owned), func(p int32) bool {
-		return slices.Contains(left, p)
-	}), nil
-}
-
-// Progress implements changelog.
-func (k *kafkaChangelog) Progress(ctx context.Context) (map[int16]Progress, error) {
-	table := kafka.TableTopic(k.group)
-	states := map[int16]Progress{}
-	for _, partition := range k.owned {
-		err := k.kafka.ReadAll(ctx, table, partition, func(key, value []byte) error {
-			plaza, err := strconv.ParseInt(string(key), 10, 16)
-			if err != nil {
-				return nil // not ours
-			}
-			if value == nil {
-				delete(states, int16(plaza))
-				return nil
-			}
-			epoch, merged, err := wire.DecodeProgress(value)
-			if err != nil {
-				return fmt.Errorf("read plaza %d of the group table: %w", plaza, err)
-			}
-			states[int16(plaza)] = Progress{epoch, merged}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return states, nil
-}
-
-// GapLog tells gaps that were logged from new ones: every delta of a plaza that lacks one leaves a
-// gap until it was sent again.
-type GapLog struct {
-	mu   sync.Mutex
-	told map[plazaPart]int64 // up to where the plaza had merged then
-}
-
-// News reports whether a gap was not reported yet.
-func (g *GapLog) News(plaza int16, partition int32, merged int64) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	at := plazaPart{plaza, partition}
-	if before, ok := g.told[at]; ok && before == merged {
-		return false
-	}
-	if g.told == nil {
-		g.told = map[plazaPart]int64{}
-	}
-	g.told[at] = merged
-	return true
-}
-
-// Why a database can be behind, and what to do.
-const (
-	BehindWhy = "it was restored from a backup, or a failover lost its last commits, or it is " +
-		"another one"
-	BehindHint = "restore a newer backup; or go on from what this database holds, and count the " +
-		"plazas again from it: tollstream rebuild --yes"
-)

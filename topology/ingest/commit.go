@@ -1,0 +1,258 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/monitor"
+)
+
+const (
+	// markDelay is how long an acknowledged batch waits to be marked published together with the next
+	// commit.
+	markDelay = 100 * time.Millisecond
+	// turnEvery is how often the loop turns that has nothing to do, far below the limit of its health.
+	turnEvery = monitor.LoopLimit / 4
+)
+
+// commitAll stores batches until the session ends.
+func (s *Partition) commitAll() error {
+	idle := time.NewTimer(turnEvery)
+	defer idle.Stop()
+	marking := false // the timer is set for batches to mark
+	for {
+		s.stats.Turn(s.partition)
+		select {
+		case <-s.ctx.Done():
+			return s.markAcked()
+		case <-idle.C:
+			if err := s.markAcked(); err != nil {
+				return err
+			}
+			idle.Reset(turnEvery)
+			marking = false
+			continue
+		case <-s.toMark:
+			if !marking {
+				idle.Reset(markDelay)
+				marking = true
+			}
+			continue
+		case <-s.filled:
+		}
+		s.mu.Lock()
+		replaced := s.replaced
+		s.mu.Unlock()
+		if replaced != "" {
+			return RefuseLog(s.ctx, s.cfg, s.store, s.database, &s.cursor, replaced)
+		}
+		if !s.gather() {
+			return s.markAcked()
+		}
+		b := s.take()
+		if b == nil {
+			continue
+		}
+		s.stats.Taken(b.len())
+		b.taken = time.Now()
+		stored, err := s.storeBatch(b)
+		if err != nil {
+			return err
+		}
+		s.giveBack(b)
+		s.mu.Lock()
+		if !s.open.empty() {
+			notify(s.filled)
+		}
+		s.mu.Unlock()
+		idle.Reset(markDelay)
+		marking = true
+		if !s.handOn(stored) {
+			continue
+		}
+		if len(s.pending) == cap(s.pending) {
+			s.pace.Urge()
+		}
+		select {
+		case s.pending <- stored:
+		case <-s.ctx.Done():
+			return s.markAcked()
+		}
+	}
+}
+
+// gather waits until the open batch is full or its time is up, and reports whether the session goes
+// on.
+func (s *Partition) gather() bool {
+	s.mu.Lock()
+	full, began := s.isFull(s.open), s.open.began
+	s.mu.Unlock()
+	if fill := s.fill(began); fill > 0 && !full {
+		sleep(s.ctx, fill, s.full)
+	}
+	// Once the session has ended, add may have given up on a record and taken a later one: such a
+	// batch must not be stored.
+	return s.ctx.Err() == nil
+}
+
+// fill returns how much longer a batch may fill that began at a time. Of the time until its first
+// event is to be stored, fetching took a share, and the commit takes about as long as the last one.
+func (s *Partition) fill(began time.Time) time.Duration {
+	wait := s.pace.Wait()
+	left := wait - wait/lingerShare - min(s.took, wait/2) - time.Since(began)
+	return max(left, min(wait, shortestWait))
+}
+
+// storeBatch stores what a builder holds as one batch, however often the database goes away
+// meanwhile.
+func (s *Partition) storeBatch(b *builder) (Stored, error) {
+	token := s.cfg.NewToken()
+	started := time.Now()
+	pauses := s.cfg.Backoff()
+	for attempts := 1; ; attempts++ {
+		batch, deltas, undo := s.batch(b, token)
+		acked := s.takeAcked()
+		answered := s.database.Await(s.partition)
+		err := s.store.Commit(s.grace, batch, acked)
+		answered()
+		if err != nil {
+			s.returnAcked(acked)
+		} else {
+			s.marked(len(acked))
+		}
+		var refused *toll.RefusedError
+		if errors.As(err, &refused) {
+			undo()
+			s.stats.Refused(s.partition, refused)
+			b.refuse(refused.Rows)
+			s.rebase(b)
+			continue
+		}
+		if err != nil {
+			err = s.resolve(batch, err, pauses)
+		}
+		switch {
+		case err == nil:
+			s.database.Up(s.partition)
+			s.cursor.Next, s.cursor.Token, s.cursor.Last = batch.Next, batch.Token, batch.Last
+			s.mark(batch.Next)
+			s.took = time.Since(started)
+			s.stats.Stored(s.partition, batch, deltas, s.took)
+			return Stored{
+				Ref: toll.BatchRef{First: batch.First, Token: batch.Token}, Next: batch.Next, Deltas: deltas,
+				oldest: b.oldest,
+				trace: monitor.BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began,
+					Taken: b.taken, Stored: time.Now()},
+			}, nil
+		case errors.Is(err, errNotStored):
+			undo()
+		default:
+			s.stats.NotStored(monitor.BatchTrace{
+				Partition: s.partition, First: batch.First, Next: b.next, Events: len(b.records),
+				Rejected: len(b.rejects), Attempts: attempts,
+				Began: b.began, Taken: b.taken, Ended: time.Now(), Err: err,
+			})
+			return Stored{}, err
+		}
+	}
+}
+
+// errNotStored says that a batch is known not to be stored and may be tried again.
+var errNotStored = errors.New("the batch was not stored")
+
+// resolve finds out what became of a batch whose commit failed or was not answered: nil for stored
+// after all, errNotStored for certainly not, and any other error for a session that must end.
+//
+// A batch keeps its token through all attempts. If an earlier one is still open on the server and
+// commits late, it either comes before the next attempt, whose compare-and-set then fails and leads
+// here again, or never: both attempts have the same contents, and only one can move the cursor.
+func (s *Partition) resolve(batch *toll.Batch, cause error, pauses backoff.BackOff) error {
+	if toll.IsPermanent(cause) {
+		return cause
+	}
+	moved := errors.Is(cause, toll.ErrCursorMoved)
+	if !moved && s.grace.Err() == nil {
+		s.database.Down(s.partition, cause)
+	}
+	cursor, err := backoff.Retry(s.grace, func() (toll.Cursor, error) {
+		if s.ctx.Err() != nil {
+			return toll.Cursor{}, backoff.Permanent(s.ctx.Err())
+		}
+		c, err := s.store.Cursor(s.grace, s.partition)
+		if toll.IsPermanent(err) {
+			err = backoff.Permanent(err)
+		}
+		return c, err
+	}, backoff.WithBackOff(s.cfg.Backoff()), backoff.WithMaxElapsedTime(0))
+	if err != nil {
+		return err
+	}
+	switch {
+	case cursor.Token == batch.Token && cursor.Next == batch.Next:
+		return nil
+	case cursor.LogReplaced != "":
+		return LogReplaced(cursor.LogReplaced)
+	case cursor.Token == batch.Expect && cursor.Next == batch.First && cursor.Epoch == batch.Epoch:
+		if !moved {
+			return s.pause(pauses, errNotStored)
+		}
+		return errNotStored
+	case cursor.Epoch != batch.Epoch:
+		return fmt.Errorf("partition %d: %w", s.partition, ErrOtherEpoch)
+	}
+	return fmt.Errorf("partition %d: %w", s.partition, errFenced)
+}
+
+// pause waits before a batch is tried again, longer each time, so that a server which answers reads
+// and refuses writes is not hammered.
+func (s *Partition) pause(pauses backoff.BackOff, err error) error {
+	select {
+	case <-time.After(pauses.NextBackOff()):
+		return err
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+}
+
+// batch makes the batch of a builder, and links its deltas into the partition's chain; undo takes
+// them out again.
+func (s *Partition) batch(b *builder, token uint64) (batch *toll.Batch, deltas []toll.PlazaDelta,
+	undo func()) {
+	deltas = b.deltas()
+	for i := range deltas {
+		deltas[i].Prev = s.chain[deltas[i].Plaza]
+		s.chain[deltas[i].Plaza] = b.next
+	}
+	undo = func() {
+		for i := range deltas {
+			if deltas[i].Prev == 0 {
+				delete(s.chain, deltas[i].Plaza)
+			} else {
+				s.chain[deltas[i].Plaza] = deltas[i].Prev
+			}
+		}
+	}
+	return &toll.Batch{
+		Partition: s.partition,
+		First:     s.cursor.Next,
+		Next:      b.next,
+		Epoch:     s.cursor.Epoch,
+		Expect:    s.cursor.Token,
+		Token:     token,
+		Rows:      b.rows,
+		Rejects:   b.rejects,
+		Retries:   b.retries,
+		Deltas:    wire.AppendPlazaDeltas(nil, deltas),
+		Chain:     wire.AppendChain(nil, s.chain),
+		Clock:     wire.AppendClock(nil, &b.clock),
+		Gone:      max(0, s.from-s.cursor.Next),
+		Last:      b.identity(s.cursor.Last),
+		Minutes:   b.minutes(),
+		TooLate:   s.late.of(deltas),
+	}, deltas, undo
+}
