@@ -141,7 +141,7 @@ func appendTransition(dst []byte, n *traffic.Notice, plaza *time.Location) ([]by
 // eventOf returns whether congestion begins, ends or changes.
 func eventOf(t *traffic.Transition) string {
 	congested := func(s traffic.State) bool {
-		return s == traffic.Busy || s == traffic.Saturated || s == traffic.BelowUsual
+		return s != traffic.Free && s != traffic.NoData
 	}
 	switch from, to := congested(t.From), congested(t.To); {
 	case to && !from:

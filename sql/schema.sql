@@ -177,7 +177,7 @@ create table if not exists toll_window (
 -- How each plaza stands, and for how long it has. Times are in the timezone of toll_meta.
 create table if not exists toll_congestion (
   toll_plaza_id   smallint     not null primary key,
-  state           varchar(16)  not null comment 'no_data, free, busy, saturated, below_usual',
+  state           varchar(16)  not null comment 'no_data, free, busy, saturated, below_usual, above_usual',
   since           datetime     not null,
   why             text         not null,
   assessed        datetime     not null comment 'the figures are of the quarter of an hour before, phf of the hour',

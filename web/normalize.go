@@ -69,7 +69,7 @@ func (n *normalizer) plaza(p *board.Plaza, timezone string, home *time.Location)
 	if !ok {
 		p.Timezone, loc = timezone, home
 	}
-	if p.State > traffic.BelowUsual {
+	if p.State > traffic.AboveUsual {
 		p.State = traffic.NoData
 	}
 	p.Since, p.LastEvent = in(loc, p.Since), in(loc, p.LastEvent)

@@ -46,7 +46,8 @@ func selectionFrom(query url.Values) (selection, serve.ParameterErrors) {
 			var state traffic.State
 			if state.UnmarshalText([]byte(word)) != nil {
 				errs.Add("state",
-					"want some of free, busy, saturated, below_usual, no_data, with commas between")
+					"want some of free, busy, saturated, below_usual, above_usual, no_data, "+
+						"with commas between")
 				break
 			}
 			s.states = append(s.states, state)

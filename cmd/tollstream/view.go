@@ -16,8 +16,8 @@ func viewCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "view",
 		Usage: "shows the congestion at each plaza, with the verification",
-		Description: `Lists all plazas with their state of congestion: saturated, busy, free or below
-			usual. With --plaza it shows one plaza: its state, since when and why; vehicles by type,
+		Description: `Lists all plazas with their state of congestion: saturated, busy, free, below
+			or above usual. With --plaza it shows one plaza: its state, since when and why; vehicles by type,
 			in the last minute, quarter of an hour and hour of event time, and minute by minute; the
 			windows that closed last; and how many vehicles came late. The counts are those of the
 			group table, next to the rows of livetolldata. Windows and congestion are those of the

@@ -145,6 +145,7 @@ type StateCounts struct {
 	Busy       int `json:"busy"`
 	Saturated  int `json:"saturated"`
 	BelowUsual int `json:"below_usual"`
+	AboveUsual int `json:"above_usual"`
 	NoData     int `json:"no_data"`
 }
 
@@ -159,6 +160,8 @@ func (c *StateCounts) Of(s traffic.State) *int {
 		return &c.Saturated
 	case traffic.BelowUsual:
 		return &c.BelowUsual
+	case traffic.AboveUsual:
+		return &c.AboveUsual
 	}
 	return &c.NoData
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // Severity lists the states as they are reported, the most severe first.
-var Severity = []traffic.State{traffic.Saturated, traffic.BelowUsual, traffic.Busy, traffic.Free,
-	traffic.NoData}
+var Severity = []traffic.State{traffic.Saturated, traffic.BelowUsual, traffic.AboveUsual,
+	traffic.Busy, traffic.Free, traffic.NoData}
 
 // Figures are what plazas are ordered by. Each returns NaN for what is not known.
 var Figures = map[string]func(p *Plaza) float64{
@@ -44,7 +44,7 @@ func orNaN(x *float64) float64 {
 // those that are fine.
 func urgency(s traffic.State) int {
 	return slices.Index([]traffic.State{traffic.Free, traffic.NoData, traffic.Busy,
-		traffic.BelowUsual, traffic.Saturated}, s)
+		traffic.AboveUsual, traffic.BelowUsual, traffic.Saturated}, s)
 }
 
 // Valid reports whether a status is one of the verdicts.

@@ -64,7 +64,7 @@ id,name,lanes,vehicles_per_day,heavy_share
 			t.Fatal(err)
 		}
 		wanted := map[string][]string{simulate.Blockage: {"below_usual"},
-			simulate.Surge: {"busy", "saturated"}}[l.Kind]
+			simulate.Surge: {"above_usual", "saturated"}}[l.Kind]
 		found := false
 		for i := range alarms {
 			a := &alarms[i]
@@ -127,7 +127,7 @@ func (w *world) alarms() []alarm {
 	w.t.Helper()
 	rows, err := w.sql.Query(`SELECT toll_plaza_id, to_state, CAST(detected AS CHAR)
 		FROM toll_transition
-		WHERE to_state IN ('busy', 'saturated', 'below_usual') ORDER BY detected`)
+		WHERE to_state IN ('busy', 'saturated', 'below_usual', 'above_usual') ORDER BY detected`)
 	if err != nil {
 		w.t.Fatal(err)
 	}

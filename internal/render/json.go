@@ -77,7 +77,8 @@ type plazaJSON struct {
 // congestionJSON is the state of a plaza. Figures are of the 15 minutes before until, phf of the
 // hour; null is not known.
 type congestionJSON struct {
-	State          traffic.State  `json:"state"` // no_data, free, busy, saturated, below_usual
+	// no_data, free, busy, saturated, below_usual, above_usual
+	State          traffic.State  `json:"state"`
 	Since          string         `json:"since"`
 	Until          string         `json:"until"` // minutes before it are judged
 	Why            string         `json:"why"`

@@ -293,8 +293,8 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 	return fields
 }
 
-// stateMark returns a plaza's state, with a mark where someone should look at it: ▲ for too much, ▼
-// for too little.
+// stateMark returns a plaza's state, with a mark where someone should look at it: ▲ for too much
+// for the capacity, ▼ and △ for less and more than usual.
 func stateMark(p *board.Plaza, marked bool) string {
 	state, mark := "-", "  "
 	if p.Assessment != nil {
@@ -304,6 +304,8 @@ func stateMark(p *board.Plaza, marked bool) string {
 			state += "*"
 		case p.Assessment.State == traffic.BelowUsual:
 			mark = "▼ "
+		case p.Assessment.State == traffic.AboveUsual:
+			mark = "△ "
 		case needsAttention(p.Assessment.State):
 			mark = "▲ "
 		}
@@ -316,7 +318,7 @@ func stateMark(p *board.Plaza, marked bool) string {
 
 // needsAttention reports whether a state is one that someone should look at.
 func needsAttention(s traffic.State) bool {
-	return s == traffic.Saturated || s == traffic.BelowUsual
+	return s == traffic.Saturated || s == traffic.BelowUsual || s == traffic.AboveUsual
 }
 
 // legend explains the columns that are shown, in lines.

@@ -36,7 +36,7 @@ type column struct {
 }
 
 var stateSymbols = map[traffic.State]string{traffic.Saturated: "▲", traffic.BelowUsual: "▼",
-	traffic.Busy: "◆", traffic.NoData: "○", traffic.Free: "·"}
+	traffic.AboveUsual: "△", traffic.Busy: "◆", traffic.NoData: "○", traffic.Free: "·"}
 
 var verdictSymbols = map[board.Status]string{board.Exact: "✓", board.InFlight: "~",
 	board.Mismatch: "✗"}
@@ -47,7 +47,7 @@ func stateStyle(s traffic.State) style {
 	switch s {
 	case traffic.Saturated:
 		return alarm
-	case traffic.BelowUsual:
+	case traffic.BelowUsual, traffic.AboveUsual:
 		return notice
 	case traffic.Busy:
 		return strong

@@ -442,7 +442,7 @@ func (m *model) help() []line {
 func stateMeaning(s traffic.State) string {
 	return map[traffic.State]string{
 		traffic.Saturated: "demand at or over capacity", traffic.BelowUsual: "far less than usual",
-		traffic.Busy: "demand near capacity, or far more than usual",
+		traffic.AboveUsual: "far more than usual", traffic.Busy: "demand near capacity",
 		traffic.Free: "none of these", traffic.NoData: "nothing passes, or it was not judged yet",
 	}[s]
 }

@@ -22,16 +22,20 @@ const (
 	// nothing passes, and whether anything should is unknown; also of a plaza that was never assessed
 	NoData State = iota
 	Free         // none of the others
-	Busy         // demand near capacity; where that is not known, far more than usual
+	Busy         // demand near capacity
 	// demand at or over capacity: a queue grows, whose length crossings don't show
 	Saturated
 	// far less than usual: a blockage upstream or at the plaza, or reports that don't arrive
 	BelowUsual
+	// far more than usual, and capacity is not near or not known: a diversion, an event, a rush
+	AboveUsual
 )
 
 var (
-	stateWords = [...]string{"no data", "free", "busy", "saturated", "below usual"}
-	stateCodes = [...]string{"no_data", "free", "busy", "saturated", "below_usual"}
+	stateWords = [...]string{"no data", "free", "busy", "saturated", "below usual",
+		"above usual"}
+	stateCodes = [...]string{"no_data", "free", "busy", "saturated", "below_usual",
+		"above_usual"}
 )
 
 // String returns the state in words for people.
@@ -73,11 +77,14 @@ const (
 	saturatedLeaveVC = 0.90 // a queue discharges at capacity, so well below it there is none
 	busyVC           = 0.75 // where capacity is known
 	busyLeaveVC      = 0.65
-	// where it is not; of what is normally distributed, 1 in 740 is as far above
-	busyZ       = 3.0
-	busyLeaveZ  = 2.0
-	belowZ      = -3.0
-	belowLeaveZ = -2.0
+	// of what is normally distributed, 1 in 740 is as far above
+	aboveZ      = 3.0
+	aboveLeaveZ = 2.0
+	// of the usual median: what an operator would notice
+	aboveShare      = 1.25
+	aboveLeaveShare = 1.1
+	belowZ          = -3.0
+	belowLeaveZ     = -2.0
 	// of the usual median; without it, slots that hardly vary would alarm at small losses
 	belowShare      = 0.5
 	belowLeaveShare = 0.7
@@ -204,9 +211,10 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 //     not known, the mean of the quarters before. A quarter without a vehicle where few pass is
 //     chance, and would make a quiet night go in and out of it
 //  4. saturated: v/c ≥ 1; once in it, until v/c < 0.90
-//  5. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65. Where capacity is not known: z ≥
-//     3 and 8 vehicles or more; once in it, until z < 2
-//  6. free
+//  5. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65
+//  6. above usual, where capacity is not known: z ≥ 3, at least 1.25 of the median, and 8 vehicles
+//     or more; once in it, until z < 2 or 1.1 of the median
+//  7. free
 //
 // So below usual goes before saturated. Both apply only where the capacity is set to less than half
 // of what usually passes, and then what passes is to be trusted more than the setting.
@@ -236,9 +244,10 @@ func (a *Assessment) asks(m *Measure) State {
 		return Saturated
 	case m.VC != nil && *m.VC >= in(busyVC, busyLeaveVC, Busy, Saturated):
 		return Busy
-	case m.VC == nil && m.Z != nil && *m.Z >= in(busyZ, busyLeaveZ, Busy) &&
-		n >= in(fewVehicles, 0, Busy):
-		return Busy
+	case m.VC == nil && m.Z != nil && *m.Z >= in(aboveZ, aboveLeaveZ, AboveUsual) &&
+		n >= m.Usual.Median*in(aboveShare, aboveLeaveShare, AboveUsual) &&
+		n >= in(fewVehicles, 0, AboveUsual):
+		return AboveUsual
 	}
 	return Free
 }
@@ -282,7 +291,7 @@ func why(s State, quiet int, m *Measure) string {
 		return passed + "; what is usual is not known yet"
 	case s == BelowUsual && m.Count15 == 0:
 		return passed + against + "; missing reports look the same"
-	case s == BelowUsual:
+	case s == BelowUsual, s == AboveUsual:
 		return passed + against
 	case m.VC != nil:
 		lanes := strconv.Itoa(m.Lanes) + " lanes"

@@ -15,7 +15,7 @@ import (
 
 func TestStateText(t *testing.T) {
 	var all []string
-	for s := NoData; s <= BelowUsual; s++ {
+	for s := NoData; s <= AboveUsual; s++ {
 		text, err := json.Marshal(map[State]State{s: s})
 		if err != nil {
 			t.Fatal(err)
@@ -27,7 +27,7 @@ func TestStateText(t *testing.T) {
 		}
 	}
 	want :=
-		`no data {"no_data":"no_data"} free {"free":"free"} busy {"busy":"busy"} saturated {"saturated":"saturated"} below usual {"below_usual":"below_usual"}`
+		`no data {"no_data":"no_data"} free {"free":"free"} busy {"busy":"busy"} saturated {"saturated":"saturated"} below usual {"below_usual":"below_usual"} above usual {"above_usual":"above_usual"}`
 	if got := strings.Join(all, " "); got != want {
 		t.Errorf("got %s", got)
 	}
@@ -36,9 +36,9 @@ func TestStateText(t *testing.T) {
 		!strings.Contains(err.Error(), `"below usual" is none of no_data, free`) {
 		t.Errorf("an unknown state: %v", err)
 	}
-	if _, err := json.Marshal(State(5)); err == nil ||
-		State(5).String() != "state 5" {
-		t.Errorf("state 5: %v", err)
+	if _, err := json.Marshal(State(6)); err == nil ||
+		State(6).String() != "state 6" {
+		t.Errorf("state 6: %v", err)
 	}
 }
 
@@ -127,16 +127,16 @@ func TestHysteresis(t *testing.T) {
 			1  vc 1.01 | no data
 			1  vc 0.99 | no data
 			1  vc 1.01 | busy since 1`},
-		{"busy without capacity", `
+		{"above usual", `
 			3  n 100 of 100 | free since 1
 			3  n 129 of 100 | free
-			3  n 130 of 100 | busy since 7
-			9  n 120 of 100 | busy
+			3  n 130 of 100 | above usual since 7
+			9  n 120 of 100 | above usual
 			3  n 119 of 100 | free since 19`},
-		{"few vehicles are never busy", `
+		{"few vehicles are never above usual", `
 			3  n 7 of 0 | free since 1
-			3  n 8 of 0 | busy since 4
-			3  n 2 of 0 | busy
+			3  n 8 of 0 | above usual since 4
+			3  n 2 of 0 | above usual
 			3  n 1 of 0 | free since 10`},
 		{"with a capacity, more than usual is not busy", `
 			3  vc 0.50 n 500 of 100 | free since 1`},
@@ -277,7 +277,7 @@ func TestWhy(t *testing.T) {
 				"can't be told from crossings"},
 		{"vc 0.998", Busy, "demand 1,297 pc/h is 99 % of the capacity of 1,300 pc/h (2 lanes)"},
 		{"vc 0.29", Free, "demand 377 pc/h is 29 % of the capacity of 1,300 pc/h (2 lanes)"},
-		{"n 95 of 61", Busy, "95 vehicles in 15 min, usual are 61 (z 4.4)"},
+		{"n 95 of 61", AboveUsual, "95 vehicles in 15 min, usual are 61 (z 4.4)"},
 		{"n 4 of 61.5", BelowUsual, "4 vehicles in 15 min, usual are 61.5 (z −7.3)"},
 		{"vc 0.1 n 1 of 61", BelowUsual, "1 vehicle in 15 min, usual are 61 (z −7.7)"},
 		{"n 0 of 61", BelowUsual,

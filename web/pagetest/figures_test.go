@@ -105,8 +105,8 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 		t.Errorf("event time %q, want %q", got, want)
 	}
 	counts := shown.Summary.States
-	for i, want := range []int{counts.Saturated, counts.BelowUsual, counts.Busy, counts.NoData,
-		counts.Free} {
+	for i, want := range []int{counts.Saturated, counts.BelowUsual, counts.AboveUsual,
+		counts.Busy, counts.NoData, counts.Free} {
 		if got := w.texts(".tile b")[i]; got != strconv.Itoa(want) {
 			t.Errorf("tile %d says %s, want %d", i, got, want)
 		}
