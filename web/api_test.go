@@ -35,8 +35,8 @@ func TestBoard(t *testing.T) {
 					Timezone: "America/Chicago", State: traffic.Busy, Since: &at, Why: "why",
 					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Demand: new(math.Inf(1)),
 					Usual:     &traffic.Usual{Median: 120, MAD: 4.5, N: 8},
-					LastEvent: &at, Sparkline: []int64{1,
-						2}, Verification: board.PlazaVerification{Status: board.InFlight,
+					LastEvent: &at, Sparkline: []*int64{nil, new(int64(2))},
+					Verification: board.PlazaVerification{Status: board.InFlight,
 						TableCount: 5, StoredRows: new(int64(7)), InFlight: 2, ChecksumOK: new(true)}},
 				{ID: -3, FlowPerHour: math.NaN(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
 					Timezone: "Mars/Olympus", Verification: board.PlazaVerification{Status: board.Exact}},
@@ -52,7 +52,7 @@ func TestBoard(t *testing.T) {
 		`"vc":null,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"usual":null,"last_event":null,"sparkline":[],` +
 		`"late":0,"late_quarter":0,"too_late":0,"ahead":0,"lead_seconds":0,"verification":{"status":"exact","table_count":0,"stored_rows":null,"in_flight":0,"checksum_ok":null}},` +
 		`{"id":4856,"name":"Boughton","road":"I-355","position_km":20.1,"lanes":4,"timezone":"America/Chicago","state":"busy","since":"2026-03-02T00:15:02.512-06:00","why":"why","total":7,"flow_per_hour":512,` +
-		`"vc":0.3333,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"usual":{"median":120,"mad":4.5,"weeks":8},"last_event":"2026-03-02T00:15:02.512-06:00","sparkline":[1,2],` +
+		`"vc":0.3333,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"usual":{"median":120,"mad":4.5,"weeks":8},"last_event":"2026-03-02T00:15:02.512-06:00","sparkline":[null,2],` +
 		`"late":0,"late_quarter":0,"too_late":0,"ahead":0,"lead_seconds":0,"verification":{"status":"in_flight","table_count":5,"stored_rows":7,"in_flight":2,"checksum_ok":true}}]}`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

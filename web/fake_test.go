@@ -145,7 +145,7 @@ func newNetwork(plazas int) *network {
 			Verification: board.PlazaVerification{Status: board.Exact, StoredRows: new(int64)},
 		}
 		for range board.SparklineQuarters {
-			p.Sparkline = append(p.Sparkline, int64(50+n.random.IntN(100)))
+			p.Sparkline = append(p.Sparkline, new(int64(50+n.random.IntN(100))))
 		}
 		n.board.Plazas = append(n.board.Plazas, p)
 	}
@@ -177,8 +177,8 @@ func (n *network) step(changing int) *board.Board {
 		p.HeadwaySeconds = new(900 / float64(count))
 		p.Z = new((float64(count) - 120) / 10.95)
 		p.Sparkline = slices.Clone(p.Sparkline)
-		if last := len(p.Sparkline) - 1; last >= 0 {
-			p.Sparkline[last]++
+		if last := len(p.Sparkline) - 1; last >= 0 && p.Sparkline[last] != nil {
+			p.Sparkline[last] = new(*p.Sparkline[last] + 1)
 		}
 		p.Verification.TableCount, p.Verification.StoredRows = p.Total, new(p.Total)
 	}

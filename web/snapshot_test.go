@@ -82,7 +82,7 @@ func disturb(random *rand.Rand, n *network, b *board.Board) {
 		for i := range b.Plazas {
 			p := &b.Plazas[i]
 			if len(p.Sparkline) > 1 {
-				p.Sparkline = append(slices.Clone(p.Sparkline[1:]), 0)
+				p.Sparkline = append(slices.Clone(p.Sparkline[1:]), nil)
 			}
 			n.board.Plazas[i].Sparkline = p.Sparkline
 		}
@@ -92,9 +92,10 @@ func disturb(random *rand.Rand, n *network, b *board.Board) {
 				"\x00\u202e<b>&", ""}[random.IntN(4)]
 		}
 	case 4:
+		one := new(int64(1))
 		for i := range b.Plazas {
 			b.Plazas[i].Usual, b.Plazas[i].Z, b.Plazas[i].State = nil, nil, traffic.NoData
-			b.Plazas[i].Sparkline = [][]int64{nil, {1}, {2}, {1, 2}}[random.IntN(4)]
+			b.Plazas[i].Sparkline = [][]*int64{nil, {one}, {nil}, {one, new(int64(2))}}[random.IntN(4)]
 		}
 	case 5:
 		b.Verification = board.Verification{Status: board.Mismatch,

@@ -197,7 +197,7 @@ func TestViewListen(t *testing.T) {
 		fmt.Fprintln(&rows, row["id"], row["total"], "")
 		fmt.Fprintf(&states, "%v %v %.2f \n", row["id"], row["state"], row["flow_per_hour"])
 		if n := row["sparkline"].([]any); len(n) != 48 || n[47] != 60. || n[46] != 90. || n[45] != 90. ||
-			n[44] != 0. {
+			n[44] != nil {
 			t.Errorf("sparkline %v", n)
 		}
 	}

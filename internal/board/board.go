@@ -210,8 +210,9 @@ type Plaza struct {
 	Capacity       *float64       `json:"capacity"` // passenger cars per hour
 	Usual          *traffic.Usual `json:"usual"`    // vehicles per quarter of an hour
 	LastEvent      *time.Time     `json:"last_event"`
-	// vehicles in each of the last 48 quarters of an hour, the oldest first
-	Sparkline []int64 `json:"sparkline"`
+	// vehicles in each of the last 48 quarters of an hour, the oldest first; the last is still
+	// running. nil where the group table does not hold them, or the plaza had no event yet
+	Sparkline []*int64 `json:"sparkline"`
 
 	Late int64 `json:"late"` // events that came late and count in all windows
 	// late, and counted in windows of whole quarters of an hour alone

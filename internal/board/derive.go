@@ -121,19 +121,44 @@ func (p *Plaza) Holds(w toll.Window) bool {
 	return p.Counts.Events == 0 || p.Counts.Minutes.Complete(w)
 }
 
-// sparkline returns the vehicles in the last quarters of an hour up to the stream's time, 0 where
-// the group table does not hold them.
-func (b *Board) sparkline(p *Plaza) []int64 {
-	counts := make([]int64, SparklineQuarters)
-	if b.StreamTime == nil {
-		return counts
+// sparkline returns the vehicles in the last quarters of an hour up to the stream's time, nil where
+// the group table does not hold them and before the plaza's first event.
+func (b *Board) sparkline(p *Plaza) []*int64 {
+	known := make([]*int64, SparklineQuarters)
+	if b.StreamTime == nil || p.FirstEvent == nil {
+		return known
 	}
-	last := int64(toll.QuarterOf(b.Now()))
+	last := toll.QuarterOf(b.Now())
+	first := toll.QuarterOf(toll.MinuteAt(p.FirstEvent.Unix()))
+	counts := make([]int64, SparklineQuarters)
+	for i := range counts {
+		start := last - toll.Minute(SparklineQuarters-1-i)*toll.Quarter
+		w := toll.Window{Start: start, End: start + toll.Quarter}
+		if start >= first && p.Counts.Quarters.Complete(w) {
+			known[i] = &counts[i]
+		}
+	}
 	for i := range p.Counts.Quarters.List {
 		pane := &p.Counts.Quarters.List[i]
-		if before := (last - int64(pane.Start)) / toll.Quarter; int64(pane.Start) <= last &&
+		if before := int64(last-pane.Start) / toll.Quarter; pane.Start <= last &&
 			before < SparklineQuarters {
 			counts[SparklineQuarters-1-before] += pane.Count()
+		}
+	}
+	return known
+}
+
+// CompleteQuarters returns the vehicles in the last n quarters of an hour of the sparkline that are
+// over, or in fewer; -1 where that is not known. The one that still runs would look like a
+// collapse.
+func (p *Plaza) CompleteQuarters(n int) []int64 {
+	complete := p.Sparkline[:max(len(p.Sparkline)-1, 0)]
+	complete = complete[max(len(complete)-n, 0):]
+	counts := make([]int64, len(complete))
+	for i, count := range complete {
+		counts[i] = -1
+		if count != nil {
+			counts[i] = *count
 		}
 	}
 	return counts

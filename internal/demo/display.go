@@ -132,9 +132,8 @@ func drawTable(w io.Writer, plazas []board.Plaza) {
 // quarterLine draws the last quarters of an hour that are complete, the highest of them as a full
 // column.
 func quarterLine(p *board.Plaza) string {
-	complete := p.Sparkline[:len(p.Sparkline)-1]
-	counts := complete[len(complete)-quartersShown:]
-	for len(counts) > 0 && counts[0] == 0 {
+	counts := p.CompleteQuarters(quartersShown)
+	for len(counts) > 0 && counts[0] <= 0 {
 		counts = counts[1:]
 	}
 	if len(counts) == 0 {

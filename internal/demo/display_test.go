@@ -49,11 +49,13 @@ func TestDisplay(t *testing.T) {
 }
 
 func TestQuarterLine(t *testing.T) {
-	p := &board.Plaza{Sparkline: make([]int64, board.SparklineQuarters)}
+	p := &board.Plaza{Sparkline: make([]*int64, board.SparklineQuarters)}
 	if got := quarterLine(p); got != "" {
 		t.Errorf("nothing passed: %q", got)
 	}
-	copy(p.Sparkline[board.SparklineQuarters-4:], []int64{4, 0, 8, 9}) // the last one is not complete
+	// the last one is not complete
+	copy(p.Sparkline[board.SparklineQuarters-4:], []*int64{new(int64(4)), new(int64(0)),
+		new(int64(8)), new(int64(9))})
 	if got := quarterLine(p); got != "▄·█" {
 		t.Errorf("got %q", got)
 	}

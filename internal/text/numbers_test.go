@@ -27,7 +27,7 @@ func TestFigures(t *testing.T) {
 }
 
 func TestSparkline(t *testing.T) {
-	if got := Sparkline([]int64{0, 1, 2, 4, 8, 7, 800}, 800); got != "·▁▁▁▁▁█" {
+	if got := Sparkline([]int64{-1, 0, 1, 2, 4, 8, 7, 800}, 800); got != " ·▁▁▁▁▁█" {
 		t.Error(got)
 	}
 	if got := Sparkline([]int64{1, 2, 3, 4, 5, 6, 7, 8}, 8); got != "▁▂▃▄▅▆▇█" {

@@ -63,6 +63,9 @@ const trendName = "last hours"
 // leastTrend is how many columns a sparkline takes at least. It gets more where there is room.
 const leastTrend = 12
 
+// mostTrend is all quarters of an hour that are over.
+const mostTrend = board.SparklineQuarters - 1
+
 var tableColumns = []column{
 	{Column: table.Right("plaza"), meaning: "number of the plaza", key: "p", up: true,
 		cell: func(p *plazaRow, _ string) string { return render.PlazaName(p.ID) },
@@ -246,16 +249,16 @@ func placeColumns(widths []int, room int) []placedColumn {
 	slices.SortFunc(placed, func(p, q placedColumn) int { return cmp.Compare(p.index, q.index) })
 	for i := range placed {
 		if placed[i].Name == trendName {
-			placed[i].width += min(max(room, 0), board.SparklineQuarters-placed[i].width)
+			placed[i].width += min(max(room, 0), mostTrend-placed[i].width)
 		}
 	}
 	return placed
 }
 
-// trend draws the flow of the last quarters of an hour, one a column. It leaves the top of the line
-// free, or the lines of the table would grow together.
+// trend draws the flow of the last quarters of an hour that are over, one a column. It leaves the
+// top of the line free, or the lines of the table would grow together.
 func (p *plazaRow) trend(columns int) string {
-	counts := p.Sparkline[max(len(p.Sparkline)-columns, 0):]
+	counts := p.CompleteQuarters(columns)
 	most := int64(1)
 	for _, n := range counts {
 		most = max(most, n)

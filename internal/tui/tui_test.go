@@ -59,7 +59,7 @@ func testBoard(plazas int) *board.Board {
 			LastEvent: new(stream.Add(58 * time.Second)),
 		}
 		for q := range board.SparklineQuarters {
-			p.Sparkline = append(p.Sparkline, int64(400+300*math.Sin(float64(q+i)/7)))
+			p.Sparkline = append(p.Sparkline, new(int64(400+300*math.Sin(float64(q+i)/7))))
 		}
 		p.Verification = board.PlazaVerification{Status: board.Exact, TableCount: p.Total,
 			StoredRows: new(p.Total)}
@@ -70,7 +70,7 @@ func testBoard(plazas int) *board.Board {
 			p.State, p.VC = traffic.Busy, new(0.812)
 		case 6:
 			p.State, p.VC, p.Z, p.HeavyShare, p.Usual, p.FlowPerHour = traffic.NoData, nil, nil, nil, nil, 0
-			p.Sparkline = make([]int64, board.SparklineQuarters)
+			p.Sparkline = make([]*int64, board.SparklineQuarters)
 			p.LastEvent = new(stream.Add(-40 * time.Hour))
 		case 7:
 			p.State, p.VC, p.FlowPerHour, p.Demand, p.Z = traffic.Saturated, new(1.0829), 3084, new(3516.0),

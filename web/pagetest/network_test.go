@@ -260,7 +260,7 @@ func (n *network) row(m *madeUp, now time.Time) board.Plaza {
 	for start := quarter.Add(-47 * 15 * time.Minute); !start.After(quarter); start = start.Add(
 		15 * time.Minute) {
 		count := sumOf(m.passed(start, now, since))
-		p.Sparkline = append(p.Sparkline, count)
+		p.Sparkline = append(p.Sparkline, new(count))
 		if !start.Before(midnight) {
 			today += count
 		}

@@ -46,12 +46,21 @@ export const columns = [
     set: (c, p) => {
       if (c.drawn === p.sparkline) return
       c.drawn = p.sparkline
-      const counts = p.sparkline ?? []
-      const top = Math.max(1, ...counts), step = 47 / Math.max(1, counts.length - 1)
-      const line = counts.map((n, i) => `${i ? 'L' : 'M'}${(i * step).toFixed(1)} ${(19 - n / top * 18).toFixed(1)}`).join('')
+      // The last quarter still runs and would look like a collapse; what is not known is a gap.
+      const counts = (p.sparkline ?? []).slice(0, -1), known = counts.filter(n => n != null)
+      const top = Math.max(1, ...known), step = 47 / Math.max(1, counts.length - 1)
+      let line = '', area = '', from = null
+      counts.forEach((n, i) => {
+        if (n == null) return
+        const x = (i * step).toFixed(1), point = `${x} ${(19 - n / top * 18).toFixed(1)}`
+        const begins = counts[i - 1] == null, ends = counts[i + 1] == null
+        if (begins) from = x
+        line += (begins ? 'M' : 'L') + point + (begins && ends ? 'h.5' : '')
+        area += (begins ? 'M' : 'L') + point + (ends ? `V20H${from}z` : '')
+      })
       attr(c.line, 'd', line)
-      attr(c.area, 'd', line && line + 'V20H0z')
-      attr(c.chart, 'aria-label', counts.length ? `from ${f.num(Math.min(...counts))} to ${f.num(Math.max(...counts))}, last ${f.num(counts.at(-1))} each quarter of an hour` : 'nothing yet')
+      attr(c.area, 'd', area)
+      attr(c.chart, 'aria-label', known.length ? `from ${f.num(Math.min(...known))} to ${f.num(Math.max(...known))} vehicles each quarter of an hour, last ${f.num(counts.at(-1))}` : 'not known')
     } },
   { key: 'last', title: 'Last event', by: p => p.last_event && Date.parse(p.last_event), down: true, n: true,
     set: (c, p, today) => text(c.cell, f.moment(p.last_event, today, f.clock)) },

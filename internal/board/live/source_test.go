@@ -75,8 +75,8 @@ func TestQuartersOfChange(t *testing.T) {
 		t.Errorf("a week before is %v", got)
 	}
 	row := &b.Plazas[0]
-	if n := len(row.Sparkline); n != board.SparklineQuarters || row.Sparkline[n-1] != 8 ||
-		row.Sparkline[n-2] != 15 || row.Sparkline[0] != 0 {
+	if n := len(row.Sparkline); n != board.SparklineQuarters || *row.Sparkline[n-1] != 8 ||
+		*row.Sparkline[n-2] != 15 || row.Sparkline[0] != nil {
 		t.Errorf("sparkline %v", row.Sparkline)
 	}
 
