@@ -105,8 +105,8 @@ func Minutes(n int64) string {
 	return ""
 }
 
-// Sparkline draws counts as columns, the highest for most, and nothing as a dot. A negative count is
-// not known, and a gap.
+// Sparkline draws counts as columns, the highest for most, and nothing as a dot. A negative count
+// is not known, and a gap.
 func Sparkline(counts []int64, most int64) string {
 	levels := []rune("▁▂▃▄▅▆▇█")
 	line := make([]rune, 0, len(counts))
