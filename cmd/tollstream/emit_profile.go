@@ -14,13 +14,14 @@ import (
 
 const profileDescription = `
 
-	With --profile day vehicles come as they did in measured days: few at night, most at eight in the
-	morning, at weekends in the afternoon, at each plaza by its own clock. How many pass there in a
-	day, and how many of them are trucks, is in the plazas file, so there is no --rate. Event time
-	begins at --start and goes --speed times as fast as the clock. Without --start it is the clock's
-	own time, and emit catches up on what passed while Kafka was unavailable; but at another --speed
-	than 1x it begins at today's midnight. It ends after --days, or --count, or when it is
-	interrupted.`
+	With --profile day vehicles come as they did in measured days: few at night, most at eight in
+	the morning, at weekends in the afternoon, at each plaza by its own clock. No two days are the
+	same: season, weather, holidays and chance change them as they change real ones, unless
+	--variation is 0. How many pass there in a day, and how many of them are trucks, is in the
+	plazas file, so there is no --rate. Event time begins at --start and goes --speed times as fast
+	as the clock. Without --start it is the clock's own time, and emit catches up on what passed
+	while Kafka was unavailable; but at another --speed than 1x it begins at today's midnight. It
+	ends after --days, or --count, or when it is interrupted.`
 
 // profileFlags are the flags that only --profile knows.
 func profileFlags() []cli.Flag {
@@ -36,6 +37,9 @@ func profileFlags() []cli.Flag {
 		&cli.Float64Flag{Name: "peak", Value: simulate.DefaultPeak, Category: category,
 			Usage: "how sharp the peaks are: exponent `N` on the measured hourly shares; 1 is as " +
 				"measured, over many roads"},
+		&cli.Float64Flag{Name: "variation", Value: 1, Category: category,
+			Usage: "how much days, hours, weather and holidays differ, in `TIMES` of what was measured; 0 " +
+				"makes every day the average one"},
 		&cli.GenericFlag{Name: "incident", Value: &textList{}, Category: category,
 			Usage: "change a plaza's flow; `INCIDENT` is PLAZA,START,LENGTH,KIND[,SIZE], such as " +
 				"4007,+7h30m,20m,blockage. " +
@@ -102,6 +106,11 @@ func profileFrom(c *cli.Context, cfg *emit.Config) (*emit.Profile, error) {
 	day.Location, day.Seed = cfg.Location, cfg.Seed
 	if day.Peak = c.Float64("peak"); !(day.Peak > 0 && day.Peak <= simulate.MaxPeak) {
 		return nil, hint.Usagef("--peak: %v is not above 0 and at most %d", day.Peak, simulate.MaxPeak)
+	}
+	if day.Variation = c.Float64("variation"); !(day.Variation >= 0 &&
+		day.Variation <= simulate.MaxVariation) {
+		return nil, hint.Usagef("--variation: %v is not from 0 to %d", day.Variation,
+			simulate.MaxVariation)
 	}
 	day.Start = emit.ProfileStart(cfg.Start, time.Now().In(cfg.Location), p.Live)
 	if days := c.Float64("days"); command.Given(c, "days") {

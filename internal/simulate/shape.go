@@ -26,12 +26,15 @@ const minutesPerDay = 24 * 60
 
 // shape is how a day's vehicles spread over its hours: for weekdays and for weekends 24 shares that
 // sum to 1.
-type shape struct{ weekday, weekend [24]float64 }
+type shape struct {
+	weekday, weekend [24]float64
+	holidays         bool // those of a workday without work have the weekend's shares
+}
 
 // newShape returns the measured shares, each raised to the power of peak and then scaled to sum to
 // 1: 1 is as measured, more is sharper, less is flatter.
-func newShape(peak float64) *shape {
-	return &shape{sharpen(weekdayShares, peak), sharpen(weekendShares, peak)}
+func newShape(peak float64, holidays bool) *shape {
+	return &shape{sharpen(weekdayShares, peak), sharpen(weekendShares, peak), holidays}
 }
 
 func sharpen(shares [24]float64, peak float64) [24]float64 {
@@ -48,10 +51,18 @@ func sharpen(shares [24]float64, peak float64) [24]float64 {
 
 // of returns the shares of a day, counted from 1970-01-01, which was a Thursday.
 func (s *shape) of(day int64) *[24]float64 {
-	if d := ((day+4)%7 + 7) % 7; d == 0 || d == 6 {
+	if isWeekend(day) {
+		return &s.weekend
+	}
+	if h, ok := holidayOn(day); s.holidays && ok && h.weekend {
 		return &s.weekend
 	}
 	return &s.weekday
+}
+
+func isWeekend(day int64) bool {
+	d := ((day+4)%7 + 7) % 7
+	return d == 0 || d == 6
 }
 
 // minute returns the share of a day that falls into one of its minutes, 0 to 1439.

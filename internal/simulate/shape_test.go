@@ -10,7 +10,7 @@ const thursday, friday, saturday, sunday, monday = 0, 1, 2, 3, 4
 
 func TestShapeKeepsHoursAndDays(t *testing.T) {
 	for _, peak := range []float64{0.5, 1, DefaultPeak, 3, 10} {
-		s := newShape(peak)
+		s := newShape(peak, false)
 		for _, day := range []int64{thursday, friday, saturday, sunday, monday, monday - 7,
 			sunday - 7_000_000} {
 			shares, sum := s.of(day), 0.0
@@ -36,7 +36,7 @@ func TestShapeKeepsHoursAndDays(t *testing.T) {
 }
 
 func TestShapeAsMeasured(t *testing.T) {
-	s := newShape(1)
+	s := newShape(1, false)
 	for _, c := range []struct {
 		day  int64
 		hour int
@@ -50,7 +50,7 @@ func TestShapeAsMeasured(t *testing.T) {
 			t.Errorf("day %d, hour %d: %v %%, want %v", c.day, c.hour, got, c.want)
 		}
 	}
-	if got := 100 * newShape(DefaultPeak).weekday[8]; math.Abs(got-6.87) > 0.01 {
+	if got := 100 * newShape(DefaultPeak, false).weekday[8]; math.Abs(got-6.87) > 0.01 {
 		t.Errorf("the busiest hour has %v %% of the day", got)
 	}
 }
@@ -58,7 +58,7 @@ func TestShapeAsMeasured(t *testing.T) {
 // TestShapeIsSmooth compares each minute with the one before it, over hours, midnights and
 // weekends.
 func TestShapeIsSmooth(t *testing.T) {
-	s := newShape(DefaultPeak)
+	s := newShape(DefaultPeak, false)
 	last := s.minute(thursday, 0)
 	for i := 1; i < 7*minutesPerDay; i++ {
 		share := s.minute(thursday+int64(i/minutesPerDay), i%minutesPerDay)

@@ -27,6 +27,7 @@ type stream struct {
 	perDay     float64
 	heavyShare float64
 	shape      *shape
+	variation  *variation // nil for none
 	location   *time.Location
 	key        uint64 // of its random streams
 	start, end int64  // of all events, in microseconds
@@ -62,6 +63,9 @@ func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (
 		start:    cfg.Start.UnixMicro(), end: end.UnixMicro(), incidents: cfg.incidentsOf(p.ID),
 	}
 	s.draw = rand.New(&s.random)
+	if cfg.Variation > 0 {
+		s.variation = newVariation(cfg.Variation, cfg.Seed, s.key)
+	}
 	s.minute = s.start / microsPerMinute
 	if s.start < s.minute*microsPerMinute {
 		s.minute--
@@ -115,6 +119,9 @@ func (s *stream) openMinute() {
 	_, offset := time.Unix(begin, 0).In(s.location).Zone()
 	day, second := toll.WallTime(begin + int64(offset)).Day()
 	s.mean = s.perDay * s.shape.minute(day, int(second)/60)
+	if s.variation != nil {
+		s.mean *= s.variation.factor(day, int(second)/60)
+	}
 
 	// Incidents begin and end within minutes: vehicles are made at the minute's largest flow, and each
 	// then passes with the probability that makes the flow right.
