@@ -3,7 +3,6 @@ package sql
 import (
 	"context"
 	"crypto/rand"
-	dbsql "database/sql"
 	"encoding/hex"
 	"fmt"
 	"strings"
@@ -115,18 +114,4 @@ func (s *Store) checkTopicID(m tables.Meta, topicID string) error {
 		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
 		"the topic %s was created again: the database %s has stored topic id %s, Kafka has %s", m.Topic,
 		s.db.Address, m.TopicID, topicID)
-}
-
-// MarkStalled records since when an instance has windows that are due and stores none; a zero time
-// says that it stores them again.
-func (s *Store) MarkStalled(ctx context.Context, instance string, since time.Time) error {
-	at := dbsql.Null[string]{V: since.UTC().Format("2006-01-02 15:04:05.000000"),
-		Valid: !since.IsZero()}
-	query, args := `UPDATE toll_stalled SET since = ? WHERE instance = ?`, []any{at, instance}
-	if at.Valid {
-		query, args = `INSERT INTO toll_stalled (since, instance) VALUES (?, ?)
-			ON DUPLICATE KEY UPDATE since = VALUES(since)`, []any{at, instance}
-	}
-	_, err := s.db.ExecContext(ctx, query, args...)
-	return s.db.Wrap("record whether windows are stored", err)
 }

@@ -49,6 +49,12 @@ var migrations = []migration{
 			`ALTER TABLE toll_transition ADD COLUMN epoch bigint unsigned NOT NULL DEFAULT 0`,
 		},
 	},
+	{
+		to: 6, // toll_process, whose rows hold what toll_stalled did
+		statements: []string{
+			`DROP TABLE IF EXISTS toll_stalled`,
+		},
+	},
 }
 
 // fillVersion4 gives dead letters their kinds, and moves what was counted otherwise before.

@@ -89,7 +89,7 @@ func TestInterruptedReset(t *testing.T) {
 		"TRUNCATE TABLE toll_batch", "TRUNCATE TABLE toll_dead_letter", "TRUNCATE TABLE toll_retry",
 		"TRUNCATE TABLE toll_window", "TRUNCATE TABLE toll_congestion", "TRUNCATE TABLE toll_transition",
 		"TRUNCATE TABLE toll_plaza", "TRUNCATE TABLE toll_pruned", "TRUNCATE TABLE toll_retired",
-		"TRUNCATE TABLE toll_accepted_log", "TRUNCATE TABLE toll_stalled", "TRUNCATE TABLE livetolldata"}
+		"TRUNCATE TABLE toll_accepted_log", "TRUNCATE TABLE toll_process", "TRUNCATE TABLE livetolldata"}
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := context.Background()
 		dbtest.Initialize(t, s)

@@ -45,10 +45,18 @@ create table if not exists toll_retired (
   primary key (what)
 ) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
--- Processes whose windows are due and are not stored, as the process itself has found.
-create table if not exists toll_stalled (
+-- Processes: each renews its row every ten seconds. Times are UTC, by the server's clock.
+create table if not exists toll_process (
   instance        varchar(249)    not null primary key,
-  since           datetime(6)     null     comment 'UTC; null where windows are stored again'
+  version         varchar(64)     not null,
+  started_at      datetime(6)     not null,
+  seen_at         datetime(6)     not null comment 'of the last heartbeat',
+  stopped_at      datetime(6)     null     comment 'null while it runs, and where it was killed',
+  problem         varchar(500)    not null comment 'checks that fail; empty while it does its work',
+  stalled_since   datetime(6)     null     comment 'since when windows are due and none is stored; null where they are stored',
+  arrived_at      datetime(6)     null     comment 'when it observed the last event to arrive; null for not yet',
+  arrival_share   double          null     comment 'share of the last ten-second slots in which events arrived; null for not known',
+  drain_per_second double         not null comment 'by how many records a second its lag falls'
 ) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Progress: one row a source partition, moved by compare-and-set in the transaction that stores a batch.

@@ -89,9 +89,6 @@ type Config struct {
 	Log *slog.Logger
 	// NewToken draws the random tokens of cursors.
 	NewToken func() uint64
-	// Stalled records in the database since when windows are due and none is stored, and with a zero
-	// time that they are stored again. May be nil.
-	Stalled func(ctx context.Context, since time.Time) error
 	// Stats counts what is done. A caller that wants to read it before there is a processor gives its
 	// own; nil for none.
 	Stats *monitor.Stats

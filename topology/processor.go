@@ -331,7 +331,7 @@ func (p *Processor) runOnce(parent context.Context) error {
 	})
 	tasks.Go(func() { r.watchLag(ctx) })
 	tasks.Go(func() { r.windows.Run(ctx) })
-	tasks.Go(func() { r.stats.WatchClosing(ctx, r.cfg.Log, r.cfg.Stalled) })
+	tasks.Go(func() { r.stats.WatchClosing(ctx, r.cfg.Log) })
 	runErr := r.proc.Run(ctx)
 	cancel()
 	tasks.Wait()

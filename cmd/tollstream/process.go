@@ -81,7 +81,8 @@ func process(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg := pipeline.Config{Maintenance: maintenance.NewStats(), UntilEnd: c.Bool("until-end")}
+	cfg := pipeline.Config{Maintenance: maintenance.NewStats(), UntilEnd: c.Bool("until-end"),
+		Version: buildVersion()}
 	if text.IsTerminal(c.App.ErrWriter) {
 		cfg.Status = c.App.ErrWriter
 	}

@@ -87,7 +87,7 @@ func TestRights(t *testing.T) {
 		minimum int      // rights in the document, so that it can't be misread as none
 	}{
 		{"init", []string{"init", "--partitions", "1"}, func() {},
-			[]string{"ALTER", "UPDATE", "DescribeConfigs on topic toll"}, 10},
+			[]string{"ALTER", "DROP", "UPDATE", "DescribeConfigs on topic toll"}, 10},
 		{"emit", []string{"emit", "--count", "5", "--rate", "0", "--start", "2022-02-10 09:59"},
 			func() {}, nil, 1},
 		{"process", []string{"process", "--until-end", "--plazas-file", plazas}, more,
@@ -95,8 +95,6 @@ func TestRights(t *testing.T) {
 				"DELETE ON tolldata.toll_window", "DELETE ON tolldata.toll_transition",
 				"DELETE ON tolldata.toll_dead_letter", "DELETE ON tolldata.toll_retry",
 				"INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired",
-				// where windows do not close
-				"INSERT ON tolldata.toll_stalled", "UPDATE ON tolldata.toll_stalled",
 				"INSERT ON tolldata.toll_pruned", "UPDATE ON tolldata.toll_pruned", // once an hour
 				// when windows close, below
 				"INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion",

@@ -22,13 +22,14 @@ import (
 
 // Config is what [Run] works with.
 type Config struct {
-	// Topology is completed by Run from the database and the topic: TopicID, Windows, Lateness,
-	// PlazaZones and Stalled.
+	// Topology is completed by Run from the database and the topic: TopicID, Windows, Lateness and
+	// PlazaZones.
 	Topology    topology.Config
 	Store       *sql.Store
 	Windows     Windows
 	Retention   maintenance.Retention
 	Maintenance *maintenance.Stats // nil for none
+	Version     string             // of this build
 	UntilEnd    bool               // end once all that is in the topic at the start is counted
 	Status      io.Writer          // a terminal for a status line; nil for none
 	// Started is called before the processor runs; nil for nothing.
@@ -68,15 +69,15 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 		return false, err
 	}
 	var results closing.Results
+	heart := &heart{pipeline: p, started: time.Now()}
 	err = retryOutage(ctx, t.Log, func() (err error) {
-		results, err = p.openResults(ctx)
-		return err
+		if results, err = p.openResults(ctx); err != nil {
+			return err
+		}
+		return heart.start(ctx)
 	})
 	if err != nil || ctx.Err() != nil {
 		return false, err
-	}
-	t.Stalled = func(ctx context.Context, since time.Time) error {
-		return cfg.Store.MarkStalled(ctx, t.Instance, since)
 	}
 	writer := cfg.Store.Writer(t.TopicID)
 	processor, err := topology.NewProcessor(*t, writer, results)
@@ -107,7 +108,7 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 			cancel()
 		}()
 	}
-	if err := p.process(ctx, cancel, processor, writer); err != nil {
+	if err := p.process(ctx, cancel, processor, writer, heart); err != nil {
 		return false, err
 	}
 	if cfg.UntilEnd {
@@ -128,13 +129,15 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 
 // process runs the processor, and until it ends, maintenance and the status line.
 func (p *pipeline) process(ctx context.Context, cancel context.CancelFunc,
-	processor *topology.Processor, writer *ingest.Writer) error {
+	processor *topology.Processor, writer *ingest.Writer, heart *heart) error {
 	cfg, t := &p.cfg, &p.cfg.Topology
 	maintainer := maintenance.New(maintenance.Config{Topology: *t, Retention: cfg.Retention,
 		Store: cfg.Store, Writer: writer, Stats: cfg.Maintenance})
 	defer maintainer.Close()
 	var background sync.WaitGroup
 	background.Go(func() { maintainer.Run(ctx) })
+	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
+	background.Go(func() { heart.run(beating) })
 	// The status line stays while the processor stops.
 	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
 	if cfg.Status != nil {
@@ -142,6 +145,7 @@ func (p *pipeline) process(ctx context.Context, cancel context.CancelFunc,
 	}
 	err := processor.Run(ctx)
 	hide()
+	stop()
 	cancel()
 	background.Wait()
 	return err

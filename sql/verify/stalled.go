@@ -36,8 +36,8 @@ func (v *verification) checkStalled(ctx context.Context, q db.Reader) error {
 		return nil
 	}
 	var instance, stored string
-	err := q.QueryRowContext(ctx, `SELECT instance, since FROM toll_stalled WHERE since IS NOT NULL
-		ORDER BY since LIMIT 1`).Scan(&instance, &stored)
+	err := q.QueryRowContext(ctx, `SELECT instance, stalled_since FROM toll_process
+		WHERE stalled_since IS NOT NULL ORDER BY stalled_since LIMIT 1`).Scan(&instance, &stored)
 	if errors.Is(err, dbsql.ErrNoRows) {
 		return nil
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/sql/internal/dbtest"
 	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
@@ -36,25 +37,27 @@ func TestWindowsStalled(t *testing.T) {
 				t.Errorf("%s: problems %+v", what, r.Problems)
 			}
 		}
+		beat := func(instance string, stalled time.Time) {
+			t.Helper()
+			now := time.Now()
+			if err := s.Beat(t.Context(), &sql.Heartbeat{Instance: instance, Now: now, Started: now,
+				Stalled: stalled, StalledKnown: true}); err != nil {
+				t.Fatal(err)
+			}
+		}
 		check("just now", in("2022-03-01 10:20"), verify.Exact, 0)
 		check("nothing stalls", in("2022-03-03 00:00"), verify.Exact, 2)
 		for range 2 {
-			if err := s.MarkStalled(t.Context(), "one", time.Now()); err != nil {
-				t.Fatal(err)
-			}
+			beat("one", time.Now())
 		}
 		check("it is not due", in("2022-03-01 10:20"), verify.Exact, 0)
 		check("one is due", in("2022-03-01 20:20"), verify.Mismatch, 1)
 		check("two are due", in("2022-03-03 00:00"), verify.Mismatch, 2)
 		check("event time is not known", verify.Input{States: states, Windows: x.Cfg.Windows},
 			verify.Exact, 0)
-		if err := s.MarkStalled(t.Context(), "two", time.Time{}); err != nil { // another one
-			t.Fatal(err)
-		}
+		beat("two", time.Time{}) // another one
 		check("another one stores", in("2022-03-03 00:00"), verify.Mismatch, 2)
-		if err := s.MarkStalled(t.Context(), "one", time.Time{}); err != nil {
-			t.Fatal(err)
-		}
+		beat("one", time.Time{})
 		check("it stores again", in("2022-03-03 00:00"), verify.Exact, 2)
 	})
 }

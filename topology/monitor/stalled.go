@@ -86,73 +86,58 @@ func (h *health) WindowsDue(due bool) { h.closing.handed(due) }
 // called with whether it was stored.
 func (h *health) StoringWindows() (done func(ok bool)) { return h.closing.call() }
 
-// WatchClosing reports a closing of windows that makes no progress, until ctx ends: in the log, and
-// by record, which may be nil, in the database, where verification finds it. An outage of MySQL is
-// reported by others.
-func (s *Stats) WatchClosing(ctx context.Context, log *slog.Logger,
-	record func(ctx context.Context, since time.Time) error) {
+// WatchClosing logs that the closing of windows makes no progress, and that it does again, until
+// ctx ends. An outage of MySQL is logged by others.
+func (s *Stats) WatchClosing(ctx context.Context, log *slog.Logger) {
 	ticker := time.NewTicker(stalledPoll)
 	defer ticker.Stop()
-	w := NewClosingWatch(s, log, record)
+	w := NewClosingWatch(s, log)
 	for {
 		select {
 		case <-ticker.C:
-			w.Look(ctx)
+			w.Look()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// ClosingWatch is what was reported of the closing of windows.
+// ClosingWatch is what was logged of the closing of windows.
 type ClosingWatch struct {
-	stats    *Stats
-	log      *slog.Logger
-	record   func(ctx context.Context, since time.Time) error
-	logged   bool
-	recorded bool // in the database
-	cleared  bool // what a former process of this name recorded
+	stats  *Stats
+	log    *slog.Logger
+	logged bool
 }
 
-// NewClosingWatch returns a watch that has reported nothing; see [Stats.WatchClosing].
-func NewClosingWatch(s *Stats, log *slog.Logger,
-	record func(ctx context.Context, since time.Time) error) *ClosingWatch {
-	return &ClosingWatch{stats: s, log: log, record: record}
+// NewClosingWatch returns a watch that has logged nothing; see [Stats.WatchClosing].
+func NewClosingWatch(s *Stats, log *slog.Logger) *ClosingWatch {
+	return &ClosingWatch{stats: s, log: log}
 }
 
-// Look reports what has changed.
-func (w *ClosingWatch) Look(ctx context.Context) {
+// Look logs what has changed.
+func (w *ClosingWatch) Look() {
 	stalled := w.stats.ClosingStalled()
 	is := stalled > StalledAfter
-	if is != w.logged {
-		if w.logged = is; is {
-			w.log.Warn("windows are due, and none is stored", "for",
-				stalled.Truncate(time.Second).String(),
-				"hint",
-				"look at MySQL's transactions and locks; if a process keeps a core busy, start it again")
-		} else {
-			w.log.Info("windows are stored again")
-		}
-	}
-	if w.record == nil {
+	if is == w.logged {
 		return
 	}
-	var since time.Time
-	switch {
-	case is && !w.recorded:
-		since = time.Now().Add(-stalled)
-	case !is && w.recorded, !w.cleared && w.stats.closing.hasStored():
-	default:
-		return
+	if w.logged = is; is {
+		w.log.Warn("windows are due, and none is stored", "for",
+			stalled.Truncate(time.Second).String(),
+			"hint",
+			"look at MySQL's transactions and locks; if a process keeps a core busy, start it again")
+	} else {
+		w.log.Info("windows are stored again")
 	}
-	ctx, cancel := context.WithTimeout(ctx, stalledPoll)
-	defer cancel()
-	if err := w.record(ctx, since); err != nil {
-		w.log.Debug("record whether windows are stored", "error", err)
-		return
+}
+
+// StalledSince returns since when windows are due and none is stored, zero where they are stored.
+// It is not known before this process has stored any, while it has no reason to complain.
+func (s *Stats) StalledSince(now time.Time) (since time.Time, known bool) {
+	if stalled := s.ClosingStalled(); stalled > StalledAfter {
+		return now.Add(-stalled), true
 	}
-	w.recorded = is
-	w.cleared = w.cleared || !is
+	return time.Time{}, s.closing.hasStored()
 }
 
 // ClosingStalled returns for how long no windows were stored although some are due and both servers

@@ -37,7 +37,8 @@ type Stats struct {
 
 	batchRows, commitTime, publishTime, mergeLatency, resultsTime *Histogram
 
-	share rejectWatch
+	share    rejectWatch
+	arrivals *arrivals
 
 	mu    sync.Mutex
 	parts map[int32]*partitionStats
@@ -53,6 +54,15 @@ type partitionStats struct {
 	unmerged    int64 // deltas of the loop's partition of the same number that are not merged
 	transaction kafka.OpenTransaction
 	ring        waitingRing
+	observed    int64 // the highest end of the topic so far; 0 for none
+}
+
+// known returns the end of the partition, as far as it is known.
+func (p *partitionStats) known() int64 {
+	if p.fetched != nil {
+		return max(p.end, p.fetched.HighWatermark())
+	}
+	return p.end
 }
 
 // waiting is a batch on its way to the group table.
@@ -120,6 +130,7 @@ func NewStatsAt(now func() time.Time) *Stats {
 		health:    newHealth(now),
 		parts:     map[int32]*partitionStats{},
 		share:     rejectWatch{now: time.Now},
+		arrivals:  &arrivals{now: now},
 		batchRows: newHistogram(1, 10, 100, 1000, 2500, 5000, 10_000, 25_000, 50_000, 100_000, 1_000_000),
 		// From an idle database on the same machine to one that is away for a while.
 		commitTime: newHistogram(.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60,
@@ -216,11 +227,7 @@ func (s *Stats) Read() Snapshot {
 	defer s.mu.Unlock()
 	snap.Partitions, snap.Owned = s.count, len(s.parts)
 	for n, p := range s.parts {
-		end := p.end
-		if p.fetched != nil {
-			end = max(end, p.fetched.HighWatermark())
-		}
-		lag := max(0, end-p.next)
+		lag := max(0, p.known()-p.next)
 		snap.Lag += lag
 		snap.Unpublished += max(0, p.unpublished)
 		snap.ByPartition[n] = PartitionSnapshot{Lag: lag, Unmerged: p.unmerged,
@@ -282,6 +289,7 @@ func (s *Stats) Measured(partition int32, end, unmerged int64, open kafka.OpenTr
 	defer s.mu.Unlock()
 	if p := s.parts[partition]; p != nil {
 		p.end, p.unmerged, p.transaction = end, unmerged, open
+		s.look(p)
 	}
 }
 
@@ -358,10 +366,14 @@ func (s *Stats) Stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta,
 	s.commitTime.Observe(took.Seconds())
 	s.commitNanos.Store(int64(took))
 	s.lastStored.Store(time.Now().UnixNano())
+	if b.Last.Known {
+		s.arrivals.note(time.UnixMilli(b.Last.Timestamp))
+	}
 	s.mu.Lock()
 	if p := s.parts[partition]; p != nil {
 		p.next = b.Next
 		p.unpublished += events
+		s.look(p)
 	}
 	s.mu.Unlock()
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // SchemaVersion is the version of the tables that this build reads and writes.
-const SchemaVersion = 5
+const SchemaVersion = 6
 
 // FirstSchemaVersion is the oldest version of the tables that can be migrated.
 const FirstSchemaVersion = 3

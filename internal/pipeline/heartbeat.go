@@ -1,0 +1,77 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/topology/kafka"
+)
+
+// heartbeatEvery is how often a process reports itself in the database. Who looks on takes it for
+// dead after three that it missed.
+const heartbeatEvery = 10 * time.Second
+
+// lastBeat bounds the last heartbeat: an unavailable server must not delay the end of the process.
+const lastBeat = 2 * time.Second
+
+// heart reports the process in the database.
+type heart struct {
+	*pipeline
+	started time.Time
+	lag     int64     // at the last heartbeat
+	at      time.Time // of the last heartbeat; zero for none
+}
+
+// beat stores a heartbeat.
+func (h *heart) beat(ctx context.Context, stopped bool) error {
+	t, now := &h.cfg.Topology, time.Now()
+	b := &sql.Heartbeat{Instance: t.Instance, Version: h.cfg.Version, Now: now, Started: h.started,
+		Stopped: stopped}
+	if err := t.Stats.Ready(); err != nil {
+		b.Problem = text.OneLine(err.Error())
+	}
+	b.Stalled, b.StalledKnown = t.Stats.StalledSince(now)
+	b.Arrived, b.ArrivalShare = t.Stats.Arrived()
+	lag := t.Stats.Read().Lag
+	if !h.at.IsZero() {
+		b.DrainPerSecond = max(0, float64(h.lag-lag)/now.Sub(h.at).Seconds())
+	}
+	h.lag, h.at = lag, now
+	return h.cfg.Store.Beat(ctx, b)
+}
+
+// start stores the first heartbeat, and deletes those of processes that ended long ago.
+func (h *heart) start(ctx context.Context) error {
+	if err := h.beat(ctx, false); err != nil {
+		return err
+	}
+	return h.cfg.Store.ForgetProcesses(ctx)
+}
+
+// run stores a heartbeat now and then until ctx ends, and a last one then. An outage of MySQL is
+// logged by others.
+func (h *heart) run(ctx context.Context) {
+	ticker := time.NewTicker(heartbeatEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastBeat)
+			defer cancel()
+			h.log(h.beat(ending, true))
+			return
+		case <-ticker.C:
+			beating, cancel := context.WithTimeout(ctx, heartbeatEvery)
+			h.log(h.beat(beating, false))
+			cancel()
+		}
+	}
+}
+
+func (h *heart) log(err error) {
+	if err != nil {
+		h.cfg.Topology.Log.Debug("store the heartbeat", "error", text.OneLine(kafka.Brief(err)))
+	}
+}
