@@ -79,7 +79,8 @@ func TestMigrateFromVersion3(t *testing.T) {
 				if done := dbtest.Initialize(t,
 					s); fmt.Sprint(
 					done) != "[migrated the tables from version 3 to 4 migrated the tables from version 4 to 5 "+
-					"migrated the tables from version 5 to 6 created table toll_process created table toll_accepted_log]" {
+					"migrated the tables from version 5 to 6 created table toll_process "+
+					"created table toll_accepted_log]" {
 					t.Errorf("got %q", done)
 				}
 				if done := dbtest.Initialize(t, s); len(done) != 0 {
