@@ -3,6 +3,7 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+	"github.com/pierrec/lz4/v4"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -43,7 +45,7 @@ func NewProducer(linger time.Duration, options ...kgo.Opt) (*Producer, error) {
 		kgo.RecordPartitioner(Partitioner()),
 		kgo.ProducerLinger(linger),
 		kgo.ProducerBatchMaxBytes(batchBytes),
-		kgo.ProducerBatchCompression(kgo.Lz4Compression()),
+		kgo.WithCompressor(&compressor{}),
 		kgo.MaxBufferedRecords(bufferedBytes), kgo.MaxBufferedBytes(bufferedBytes),
 		kgo.RecordDeliveryTimeout(deliveryTimeout),
 		// Without it a record that was sent once could not fail before its broker answers, however
@@ -56,6 +58,31 @@ func NewProducer(linger time.Duration, options ...kgo.Opt) (*Producer, error) {
 		return nil, err
 	}
 	return &Producer{cl, sync.OnceFunc(cl.Close)}, nil
+}
+
+// compressor writes LZ4 in small blocks. kgo's own has blocks of 4 MiB, of which every client that
+// sends and every one that reads takes one or two at a time.
+type compressor struct{ writers sync.Pool }
+
+// Compress implements [kgo.Compressor].
+func (c *compressor) Compress(dst *bytes.Buffer, src []byte,
+	_ ...kgo.CompressFlag) ([]byte, kgo.CompressionCodecType) {
+	w, ok := c.writers.Get().(*lz4.Writer)
+	if !ok {
+		w = lz4.NewWriter(nil)
+		if w.Apply(lz4.BlockSizeOption(lz4.Block64Kb)) != nil {
+			return src, kgo.CodecNone
+		}
+	}
+	defer c.writers.Put(w)
+	w.Reset(dst)
+	if _, err := w.Write(src); err != nil {
+		return nil, kgo.CodecError
+	}
+	if w.Close() != nil {
+		return nil, kgo.CodecError
+	}
+	return dst.Bytes(), kgo.CodecLz4
 }
 
 // metadataMinAge is how soon leaders are asked for again: an election takes less than kgo's

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -220,6 +221,23 @@ func TestPartitioner(t *testing.T) {
 	for p := range 4 {
 		if seen[p] != 2 {
 			t.Fatalf("placed %v", seen)
+		}
+	}
+}
+
+// Readers take as much memory as the largest block that the beginning of a frame announces.
+func TestCompressorHasSmallBlocks(t *testing.T) {
+	src := bytes.Repeat([]byte("2022-02-10 10:23:02,3728373,car,4856\n"), 10_000)
+	c := new(compressor)
+	for range 2 { // the second time with the first one's writer
+		dst, codec := c.Compress(new(bytes.Buffer), src)
+		const block64K = 4 << 4
+		if codec != kgo.CodecLz4 || len(dst) > len(src)/4 || dst[5] != block64K {
+			t.Fatalf("%d bytes became %d by codec %d, in blocks by %x", len(src), len(dst), codec, dst[5])
+		}
+		if got, err := kgo.DefaultDecompressor().Decompress(dst, codec); err != nil ||
+			!bytes.Equal(got, src) {
+			t.Fatalf("read as %d bytes, %v", len(got), err)
 		}
 	}
 }
