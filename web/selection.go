@@ -57,7 +57,8 @@ func selectionFrom(query url.Values) (selection, serve.ParameterErrors) {
 		for word := range strings.SplitSeq(text, ",") {
 			status := board.Status(word)
 			if !status.Valid() {
-				errs.Add("verification", "want some of exact, in_flight, mismatch, with commas between")
+				errs.Add("verification", "want some of exact, in_flight, not_verified, mismatch, "+
+					"with commas between")
 				break
 			}
 			s.verification = append(s.verification, status)

@@ -27,8 +27,9 @@ func viewCommand() *cli.Command {
 			wrong clocks don't move it. A window is final once the watermark has passed its end. One
 			plaza is shown in its own timezone, if the plazas file has it.
 
-			A count of rows that takes longer than 3 s is cut off; the optional indexes in
-			sql/indexes.sql make it fast.
+			A count of rows that takes longer than 3 s is cut off, and the figures are then not
+			verified; the optional indexes in sql/indexes.sql make it fast. With --exit-code the exit
+			status is the verdict: 0 exact or in flight, 1 a mismatch or a failure, 3 not verified.
 
 			On a terminal, --watch fills the screen with a table that is updated every second: the
 			keys ↑ ↓ and Enter open a plaza, a letter sorts, / filters, Space pauses, ? lists all
@@ -43,6 +44,7 @@ func viewCommand() *cli.Command {
 		UsageText: strings.Join([]string{"tollstream view", "tollstream view --sort vc --top 10",
 			"tollstream view --plaza 4856", "tollstream view --watch",
 			"tollstream view --plaza 4856 --watch", "tollstream view --json",
+			"tollstream view --exit-code",
 			"tollstream view --listen 127.0.0.1:8080"}, "\n"),
 		Flags: append([]cli.Flag{
 			&cli.IntFlag{Name: "plaza", Usage: "only this plaza"},
@@ -56,6 +58,8 @@ func viewCommand() *cli.Command {
 			&cli.BoolFlag{Name: "plain", Usage: "with --watch, print text on a terminal too"},
 			&cli.BoolFlag{Name: "deep",
 				Usage: "compare the checksums of the rows too, however long that takes"},
+			&cli.BoolFlag{Name: "exit-code",
+				Usage: "exit with the verdict: 0 exact or in flight, 1 mismatch, 3 not verified"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON; with --watch one line a second"},
 		}, slices.Concat(listenFlags(), viewMetricsFlags(), endpoint.Flags(), command.LogFlags())...),
 		Action: func(c *cli.Context) error {
@@ -100,5 +104,23 @@ func view(c *cli.Context, r *live.Reader, s viewSettings) error {
 	if s.plaza != nil && b.Plazas[0].Unknown() {
 		return unknownPlaza(*s.plaza, b.Known)
 	}
-	return s.print(c.App.Writer, b)
+	if err := s.print(c.App.Writer, b); err != nil || !s.exitCode {
+		return err
+	}
+	return verdictExit(b.Verification.Status)
 }
+
+// verdictExit returns the verdict as an exit status.
+func verdictExit(s board.Status) error {
+	switch s {
+	case board.Mismatch:
+		return command.ErrReported
+	case board.NotVerified:
+		return command.Exit(exitNotVerified)
+	}
+	return nil
+}
+
+// exitNotVerified is the exit status of view --exit-code where the rows were not read; 2 is a usage
+// error.
+const exitNotVerified = 3

@@ -44,7 +44,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 		}
 		return nil, nil, nil
 	}
-	for _, name := range []string{"plaza", "json", "watch", "sort", "top", "deep"} {
+	for _, name := range []string{"plaza", "json", "watch", "sort", "top", "deep", "exit-code"} {
 		switch {
 		case !c.IsSet(name):
 		case command.Given(c, "listen"), command.Given(c, "metrics-listen"):

@@ -22,13 +22,17 @@ type viewSettings struct {
 	top               int    // how many of them, 0 for all
 	watch, deep, json bool
 	plain             bool // lines, and no full screen
+	exitCode          bool // exit with the verdict
 }
 
 func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
 	s := viewSettings{
 		sort: c.String("sort"), sorted: c.IsSet("sort"), top: c.Int("top"), watch: c.Bool("watch"),
 		deep: c.Bool("deep"), json: c.Bool("json"),
-		plain: c.Bool("plain"),
+		plain: c.Bool("plain"), exitCode: c.Bool("exit-code"),
+	}
+	if s.exitCode && s.watch {
+		return s, hint.Usagef("--exit-code is for one look, not for --watch")
 	}
 	if s.plain && !s.watch {
 		return s, hint.Usagef("--plain is for --watch")

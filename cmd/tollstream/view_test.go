@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
@@ -312,6 +314,13 @@ func TestViewAndVerify(t *testing.T) {
 	if v := decodeJSON(t, out); v["status"] != "mismatch" || len(v["problems"].([]any)) != 1 {
 		t.Errorf("%s, %v", v["status"], v["problems"])
 	}
+	for _, args := range [][]string{{"view", "--exit-code"},
+		{"view", "--plaza", "4856", "--exit-code"}} {
+		out, _ = p.expect(1, args...)
+		contains(t, out, "MISMATCH", "what to do: ")
+	}
+	out, _ = p.expect(0, "view", "--plaza", "4000", "--exit-code")
+	contains(t, out, "exact: ")
 	out, _ = p.expect(0, "view")
 	contains(t, out, "MISMATCH at 1 plaza: 4856")
 	out, _ = p.expect(0, "view", "--plaza", "4856", "--json")
@@ -324,6 +333,15 @@ func TestViewAndVerify(t *testing.T) {
 	out, _ = p.expect(0, "view", "--json")
 	if v := decodeJSON(t, out); v["total"] != 0. || v["stream_time"] != nil || v["in_flight"] != 6. {
 		t.Errorf("after a rebuild: %s", out)
+	}
+}
+
+func TestVerdictExit(t *testing.T) {
+	for status, want := range map[board.Status]int{board.Exact: 0, board.InFlight: 0,
+		board.Mismatch: 1, board.NotVerified: 3} {
+		if got := command.Report(io.Discard, verdictExit(status)); got != want {
+			t.Errorf("%s: exit status %d, want %d", status, got, want)
+		}
 	}
 }
 

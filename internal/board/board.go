@@ -48,6 +48,7 @@ type Board struct {
 	Kinds       []toll.WindowKind `json:"-"` // of windows that are counted
 	Known       []int16           `json:"-"` // all plazas of the group table, ascending
 	Events      int64             `json:"-"` // counted by the group table at the plazas; derived
+	InFlight    int64             `json:"-"` // of now, as Events; derived
 	DeadLetters int64             `json:"-"` // rejected records; of a board of all plazas
 	RowsAt      time.Time         `json:"-"` // when the rows were counted last, zero for never
 	History     *History          `json:"-"` // of a board of one plaza
@@ -81,23 +82,26 @@ const (
 	Exact Status = "exact"
 	// every invariant holds, and some events are stored and not yet counted, which is healthy
 	InFlight Status = "in_flight"
-	Mismatch Status = "mismatch" // an invariant does not hold
+	// no invariant is known to be broken, but the rows were not read, so nothing is proved
+	NotVerified Status = "not_verified"
+	Mismatch    Status = "mismatch" // an invariant does not hold
 )
 
 // Verification is the proof of the figures: whether each event is stored and counted exactly once.
+// Its figures are those of one check, in one snapshot of the database.
 type Verification struct {
 	Status Status `json:"status"`
 	Events *int64 `json:"events"` // that the group table counts
 	// of livetolldata; nil where counting them took too long
 	Rows     *int64 `json:"rows"`
 	InFlight int64  `json:"in_flight"` // events that are stored and not yet counted
-	// wall clock of the last check that counted the rows; nil for never
+	// wall clock of the check; nil where it did not read the rows
 	CheckedAt *time.Time `json:"checked_at"`
 	Problems  []string   `json:"problems"` // a sentence each; the server shows the first 100
 	Next      []string   `json:"next"`     // what to do about them, each step once
 }
 
-// PlazaVerification is the proof of one plaza's figures.
+// PlazaVerification is the proof of one plaza's figures, which are those of one check.
 type PlazaVerification struct {
 	Status     Status `json:"status"`
 	TableCount int64  `json:"table_count"` // events that the group table counts

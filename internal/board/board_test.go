@@ -29,22 +29,44 @@ func boardOf(plazas int) *Board {
 	return b
 }
 
-// TestVerificationOfOneMoment shows rows and the events of the same check, while events go on.
+// TestVerificationOfOneMoment shows the figures of one check, the last that read the rows, while
+// events go on.
 func TestVerificationOfOneMoment(t *testing.T) {
 	b := boardOf(2)
-	// rows were not counted this time
-	b.Plazas[0].Check = Check{Status: InFlight, TableCount: 15, InFlight: 2}
+	// Two events were on their way when the rows were read. They were not read since.
+	*b.Plazas[0].Counted = Check{Status: InFlight, TableCount: 10, InFlight: 2,
+		StoredRows: new(int64(12))}
+	b.Plazas[0].Check = Check{Status: NotVerified, TableCount: 15}
+	added := Plaza{ID: 7, Counts: &toll.State{Events: 1}, Location: time.UTC,
+		Check: Check{Status: NotVerified, TableCount: 1}}
+	b.Plazas = append(b.Plazas, added)
 	b.Derive()
 	v := b.Verification
-	if v.Status != InFlight || *v.Events != 20 || *v.Rows != 20 || v.InFlight != 2 ||
-		v.CheckedAt == nil {
+	if v.Status != InFlight || *v.Events != 20 || *v.Rows != 22 || v.InFlight != 2 ||
+		v.CheckedAt == nil || b.InFlight != 0 {
 		t.Errorf("%+v: %d events, %d rows", v, *v.Events, *v.Rows)
 	}
-	for i := range b.Plazas { // it takes too long
-		b.Plazas[i].Check.StoredRows, b.Plazas[i].Counted = nil, nil
+	if v := b.Plazas[2].Verification; v.Status != NotVerified {
+		t.Errorf("plaza without a check: %+v", v)
+	}
+}
+
+// TestRowsNotRead has counts of rows that were cut off: nothing is proved, and nothing is exact.
+func TestRowsNotRead(t *testing.T) {
+	b := boardOf(2)
+	for i := range b.Plazas {
+		b.Plazas[i].Check = Check{Status: NotVerified, TableCount: 10}
+		b.Plazas[i].Counted = &b.Plazas[i].Check
 	}
 	b.Derive()
-	if v := b.Verification; v.Rows != nil || v.CheckedAt != nil || *v.Events != 25 {
+	if v := b.Verification; v.Status != NotVerified || v.Rows != nil || v.CheckedAt != nil ||
+		*v.Events != 20 {
+		t.Errorf("%+v", v)
+	}
+	// What is wrong without them is reported with its own figures.
+	b.Plazas[1].Check = Check{Status: Mismatch, TableCount: 11, Problems: []Problem{{Text: "twice"}}}
+	b.Derive()
+	if v := b.Verification; v.Status != Mismatch || len(v.Problems) != 1 || *v.Events != 21 {
 		t.Errorf("%+v", v)
 	}
 }

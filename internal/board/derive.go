@@ -164,49 +164,54 @@ func (p *Plaza) CompleteQuarters(n int) []int64 {
 	return counts
 }
 
-// verify fills in the verdict on a plaza. Where its rows were not counted this time, the verdict
-// of the last count stands, and the figures are those of that count, all of one moment.
+// Verified returns the check that the verdict on the plaza is of, with its figures: the last one
+// that read the rows, unless a later one found a mismatch without them.
+func (p *Plaza) Verified() *Check {
+	last := p.Counted
+	if p.Check.StoredRows == nil && last != nil && (last.Status == Mismatch ||
+		last.StoredRows != nil && p.Check.Status != Mismatch) {
+		return last
+	}
+	return &p.Check
+}
+
+// verify fills in the verdict on a plaza.
 func (p *Plaza) verify() {
-	check := &p.Check
-	if p.Check.StoredRows == nil && p.Counted != nil && p.Counted.StoredRows != nil {
-		check = p.Counted
-	}
-	p.Verification = PlazaVerification{Status: p.Check.Status, TableCount: check.TableCount,
-		StoredRows: check.StoredRows, InFlight: p.Check.InFlight, ChecksumOK: check.ChecksumOK}
-	if p.Counted != nil && p.Counted.Status == Mismatch {
-		p.Verification.Status = Mismatch
-	}
+	c := p.Verified()
+	p.Verification = PlazaVerification{Status: c.Status, TableCount: c.TableCount,
+		StoredRows: c.StoredRows, InFlight: c.InFlight, ChecksumOK: c.ChecksumOK}
 }
 
 // Problems returns what is wrong at the plaza.
-func (p *Plaza) Problems() []Problem {
-	if len(p.Check.Problems) == 0 && p.Counted != nil {
-		return p.Counted.Problems
-	}
-	return p.Check.Problems
-}
+func (p *Plaza) Problems() []Problem { return p.Verified().Problems }
 
-// verify fills in the verification of all figures. Events and rows are those of the same check, the
-// last that counted rows.
+// verify fills in the verification of all figures. They are those of the last check that read the
+// rows: what has come since is not in them, such as a plaza that has its first vehicles.
 func (b *Board) verify() {
 	v := Verification{Status: Exact}
-	b.Events = 0
+	b.Events, b.InFlight = 0, 0
+	counted := len(b.Plazas) == 0 || slices.ContainsFunc(b.Plazas, func(p Plaza) bool {
+		return p.Verification.StoredRows != nil
+	})
 	var events, rows int64
-	counted := len(b.Plazas) == 0
 	var problems []Problem
 	for i := range b.Plazas {
 		p := &b.Plazas[i]
 		b.Events += p.Total
-		v.InFlight += p.Verification.InFlight
-		if p.Verification.Status.doubt() > v.Status.doubt() {
-			v.Status = p.Verification.Status
-		}
-		events += p.Verification.TableCount
-		if p.Verification.StoredRows != nil {
-			counted = true
-			rows += *p.Verification.StoredRows
-		}
+		b.InFlight += p.Check.InFlight
+		check := &p.Verification
 		problems = append(problems, p.Problems()...)
+		if counted && check.Status == NotVerified {
+			continue // it is new
+		}
+		if check.Status.doubt() > v.Status.doubt() {
+			v.Status = check.Status
+		}
+		events += check.TableCount
+		v.InFlight += check.InFlight
+		if check.StoredRows != nil {
+			rows += *check.StoredRows
+		}
 	}
 	for i := range problems {
 		v.Problems = append(v.Problems, problems[i].Text)

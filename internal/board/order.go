@@ -47,11 +47,14 @@ func urgency(s traffic.State) int {
 		traffic.AboveUsual, traffic.BelowUsual, traffic.Saturated}, s)
 }
 
+// Statuses lists the verdicts, from good to bad.
+var Statuses = []Status{Exact, InFlight, NotVerified, Mismatch}
+
 // Valid reports whether a status is one of the verdicts.
 func (s Status) Valid() bool { return s.doubt() > 0 }
 
 // doubt is the order of verdicts, from 1 for exact; 0 for what is none.
-func (s Status) doubt() int { return slices.Index([]Status{Exact, InFlight, Mismatch}, s) + 1 }
+func (s Status) doubt() int { return slices.Index(Statuses, s) + 1 }
 
 // CompareFigures compares two figures, NaN last either way.
 func CompareFigures(x, y float64, descending bool) int {

@@ -10,16 +10,22 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// ErrReported ends a command with exit status 1 and no further text: it has printed its own report.
-var ErrReported = errors.New("the command has reported its failure")
+// Exit is an error that ends a command with this exit status and no further text: the command has
+// printed its own report.
+type Exit int
+
+func (e Exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// ErrReported ends a command with exit status 1.
+var ErrReported error = Exit(1)
 
 // Report prints an error as the command line shows it and returns the exit code.
 func Report(stderr io.Writer, err error) int {
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case errors.Is(err, ErrReported):
-		return 1
+	}
+	if exit, ok := errors.AsType[Exit](err); ok {
+		return int(exit)
 	}
 	out := err.Error()
 	if errors.Is(err, context.Canceled) {

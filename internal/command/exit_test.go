@@ -17,6 +17,7 @@ func TestReport(t *testing.T) {
 	}{
 		{nil, 0, ""},
 		{ErrReported, 1, ""},
+		{Exit(3), 3, ""},
 		{errors.New("a\nb\x1b"), 1, "tollstream: a; b\\x1b\n"},
 		{hint.Usagef("--x: %q", "y"), 2, "tollstream: --x: \"y\"\n"},
 		{hint.With(hint.Usagef("a"), "b"), 2, "tollstream: a\nhint: b\n"},

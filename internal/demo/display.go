@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll"
@@ -117,14 +118,8 @@ func drawTable(w io.Writer, plazas []board.Plaza) {
 		if p.VC != nil {
 			vc = text.Ratio(*p.VC)
 		}
-		verdict := "exact"
-		switch p.Verification.Status {
-		case board.InFlight:
-			verdict = text.Number(p.Verification.InFlight) + " in flight"
-		case board.Mismatch:
-			verdict = "MISMATCH"
-		}
-		t.AppendRow([]any{p.ID, p.Name, flow, vc, state, quarterLine(p), text.Number(p.Total), verdict})
+		t.AppendRow([]any{p.ID, p.Name, flow, vc, state, quarterLine(p), text.Number(p.Total),
+			render.PlazaVerdict(p)})
 	}
 	t.Render()
 }

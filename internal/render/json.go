@@ -164,9 +164,8 @@ func plazaJSONOf(b *board.Board, p *board.Plaza) plazaJSON {
 		ByType: board.ByType(p.Counts.Types), Waiting: b.Waiting,
 		OpenTransactions: transactionsJSON(b), Late: p.Late, LateQuarter: p.LateQuarter,
 		TooLate: p.TooLate, Ahead: p.Ahead, LeadSeconds: p.LeadSeconds,
-		Congestion: congestionJSONOf(p), Verification: p.Check,
+		Congestion: congestionJSONOf(p), Verification: *p.Verified(),
 	}
-	j.Verification.Status, j.Verification.Problems = p.Verification.Status, p.Problems()
 	j.StreamTime, j.Watermark = streamTimes(b, p.Location)
 	j.FirstEvent, j.LastEvent = timeText(p.FirstEvent, p.Location), timeText(p.LastEvent, p.Location)
 	return j

@@ -328,13 +328,15 @@ func writeLateness(t *strings.Builder, b *board.Board, p *board.Plaza) {
 // writeVerification prints the verdict on the plaza's figures, and what it compares.
 func writeVerification(w io.Writer, b *board.Board, p *board.Plaza) {
 	verdict := map[board.Status]string{
-		board.Exact:    "exact: each vehicle is one row and counted once",
-		board.InFlight: "in flight: some are stored and not yet counted; all else is exact",
-		board.Mismatch: "MISMATCH",
+		board.Exact:       "exact: each vehicle is one row and counted once",
+		board.InFlight:    "in flight: some are stored and not yet counted; all else is exact",
+		board.NotVerified: "not verified: rows not read",
+		board.Mismatch:    "MISMATCH",
 	}[p.Verification.Status]
+	check := p.Verified()
 	figures := []table.Figure{
-		{"group table", text.Number(p.Check.TableCount), "counted"},
-		{"in flight", text.Number(p.Check.InFlight), "stored and not yet counted"},
+		{"group table", text.Number(check.TableCount), "counted"},
+		{"in flight", text.Number(check.InFlight), "stored and not yet counted"},
 	}
 	if b.Waiting > 0 {
 		figures = append(figures,
@@ -345,30 +347,27 @@ func writeVerification(w io.Writer, b *board.Board, p *board.Plaza) {
 		figures = append(figures,
 			table.Figure{"open transaction", text.Number(t.Offset), transactionLine(t)})
 	}
-	if p.Check.Baseline > 0 {
+	if check.Baseline > 0 {
 		figures = append(figures,
-			table.Figure{"baseline", text.Number(p.Check.Baseline), "rows from before tollstream"})
+			table.Figure{"baseline", text.Number(check.Baseline), "rows from before tollstream"})
 	}
-	if p.Check.Pruned > 0 {
+	if check.Pruned > 0 {
 		figures = append(figures,
-			table.Figure{"pruned", text.Number(p.Check.Pruned), "rows deleted by tollstream prune"})
+			table.Figure{"pruned", text.Number(check.Pruned), "rows deleted by tollstream prune"})
 		if p.Verification.Status == board.Exact {
 			verdict = "exact: each vehicle is one row, or was until it was pruned, and counted once"
 		}
 	}
-	rows := p.Verification.StoredRows
+	rows := check.StoredRows
 	switch note := rowsNote(b, p); {
 	case rows == nil:
 		figures = append(figures, table.Figure{"livetolldata", "?", note})
-		if p.Verification.Status == board.Exact {
-			verdict = "exact: each stored vehicle is counted once; the rows are not counted"
-		}
 	case note != "":
 		figures = append(figures, table.Figure{"livetolldata", text.Number(*rows), "rows, " + note})
 	default:
 		figures = append(figures, table.Figure{"livetolldata", text.Number(*rows), "rows"})
 	}
-	switch checksum := p.Verification.ChecksumOK; {
+	switch checksum := check.ChecksumOK; {
 	case checksum == nil:
 		figures = append(figures, table.Figure{"checksum", "-", "not compared (--deep does)"})
 	case *checksum:

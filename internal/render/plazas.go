@@ -34,7 +34,7 @@ func Plazas(b *board.Board, o Options) string {
 		return strings.Join(append([]string{"exact: nothing is stored yet"}, lines...), "\n") + "\n"
 	}
 	t := &strings.Builder{}
-	head := []string{networkVerdict(b)}
+	head := networkVerdict(b)
 	if b.StreamTime != nil {
 		line := "stream time " + b.Now().Time().In(b.Location).Format("2006-01-02 15:04 MST")
 		if b.Watermark != nil {
@@ -61,9 +61,7 @@ func Plazas(b *board.Board, o Options) string {
 	}) {
 		foot = append(foot, "?: of minutes that the group table no longer holds; toll_window has them")
 	}
-	if note := rowsNote(b, &b.Plazas[0]); note != "" && rowsKnown(b) {
-		foot = append(foot, "rows "+note)
-	} else if note != "" {
+	if note := rowsNote(b, &b.Plazas[0]); note != "" && b.Verification.Rows == nil {
 		foot = append(foot, note+"; "+IndexHint)
 	}
 	table.Write(t, fields, o.Width)
@@ -96,23 +94,32 @@ func transactionLine(t board.OpenTransaction) string {
 	return line
 }
 
-// networkVerdict is the verdict on all plazas, in one line.
-func networkVerdict(b *board.Board) string {
-	all := fmt.Sprintf("%s at %s", text.Count(b.Events, "vehicle"),
+// networkVerdict is the verdict on all plazas, in one line, and what to do about a mismatch. Its
+// figures are those of one check.
+func networkVerdict(b *board.Board) []string {
+	v := &b.Verification
+	all := fmt.Sprintf("%s at %s", text.Count(*v.Events, "vehicle"),
 		text.Count(len(b.Plazas), "plaza"))
-	switch b.Verification.Status {
+	checked := ""
+	if at := v.CheckedAt; at != nil && at.Before(b.At) {
+		checked = "; checked " + text.Seconds(b.At.Sub(*at)) + " ago"
+	}
+	switch v.Status {
 	case board.Mismatch:
 		wrong := b.Mismatches()
-		return fmt.Sprintf("MISMATCH at %s: %s (details: tollstream verify)",
-			text.Count(len(wrong), "plaza"), SomePlazas(wrong))
+		lines := []string{fmt.Sprintf("MISMATCH at %s: %s (details: tollstream verify)",
+			text.Count(len(wrong), "plaza"), SomePlazas(wrong))}
+		for _, step := range v.Next {
+			lines = append(lines, "what to do: "+step)
+		}
+		return lines
+	case board.NotVerified:
+		return []string{"not verified: rows not read; " + all + " counted"}
 	case board.InFlight:
-		return fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all,
-			text.Number(b.Verification.InFlight))
+		return []string{fmt.Sprintf("in flight: %s; %s more stored and not yet counted", all,
+			text.Number(v.InFlight)) + checked}
 	}
-	if !rowsKnown(b) {
-		return "exact: " + all + ", each counted once; the rows are not counted"
-	}
-	return "exact: " + all + ", each one row and counted once"
+	return []string{"exact: " + all + ", each one row and counted once" + checked}
 }
 
 // SomePlazas lists the first few plazas.
@@ -192,11 +199,6 @@ func lateness(b *board.Board) []string {
 			": tollstream dead-letters")
 	}
 	return lines
-}
-
-// rowsKnown reports whether the rows of livetolldata were counted, now or before.
-func rowsKnown(b *board.Board) bool {
-	return b.Plazas[0].Verification.StoredRows != nil
 }
 
 // Names of columns that the legend explains.
@@ -282,7 +284,7 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 		})
 	}
 	add(4, table.Right("last"), func(p *board.Plaza) string { return lastEvent(b, p) })
-	add(3, table.Left("verdict"), plazaVerdict)
+	add(3, table.Left("verdict"), PlazaVerdict)
 	for i, c := range b.Types() {
 		if i < maxShares {
 			add(shareRank+i, table.Right(text.Escape(c.Type)), func(p *board.Plaza) string {
@@ -354,10 +356,13 @@ func legend(fields []table.Field) []string {
 	return lines
 }
 
-func plazaVerdict(p *board.Plaza) string {
+// PlazaVerdict is the verdict on a plaza, in a word or two.
+func PlazaVerdict(p *board.Plaza) string {
 	switch p.Verification.Status {
 	case board.Mismatch:
 		return "MISMATCH"
+	case board.NotVerified:
+		return "not verified"
 	case board.InFlight:
 		return text.Number(p.Verification.InFlight) + " in flight"
 	}

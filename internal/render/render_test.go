@@ -50,7 +50,7 @@ func newViewFixture(t *testing.T) *viewFixture {
 					Check: board.Check{TableCount: 1_234_567, StoredRows: &rows, InFlight: 93,
 						Status: board.InFlight}},
 				{ID: 4000, Location: time.UTC, Counts: quiet,
-					Check: board.Check{TableCount: 3, Status: board.Exact}},
+					Check: board.Check{TableCount: 3, Status: board.NotVerified}},
 				{ID: board.NullPlaza, Location: time.UTC, Counts: new(toll.State),
 					Check: board.Check{Status: board.Mismatch}},
 			},
@@ -168,7 +168,7 @@ stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 plaza  flow/h      total  1 min  15 min  1 h        last  verdict        car
 ──────────────────────────────────────────────────────────────────────────────
  4856     244  1,234,567      1      61  141    10:23:02  93 in flight   81%
- 4000       0          3      0       0    0  2022-02-08  exact         100%
+ 4000       0          3      0       0    0  2022-02-08  not verified  100%
  NULL       0          0      0       0    0           -  MISMATCH         -
 
 flow/h: vehicles an hour, by the last 15 minutes
@@ -180,7 +180,7 @@ stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 plaza  flow/h      total  15 min  1 h        last  verdict
 ─────────────────────────────────────────────────────────────────
  4856     244  1,234,567      61  141    10:23:02  93 in flight
- 4000       0          3       0    0  2022-02-08  exact
+ 4000       0          3       0    0  2022-02-08  not verified
  NULL       0          0       0    0           -  MISMATCH
 
 flow/h: vehicles an hour, by the last 15 minutes
@@ -219,7 +219,7 @@ stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 plaza  state          flow/h   v/c      total  1 h        last  verdict
 ──────────────────────────────────────────────────────────────────────────────
  4856  ▲ saturated     1,368  1.09  1,234,567  141    10:23:02  93 in flight
- 4000  ▼ below usual       4     -          3    0  2022-02-08  exact
+ 4000  ▼ below usual       4     -          3    0  2022-02-08  not verified
  NULL    -                 0     -          0    0           -  MISMATCH
 
 flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
@@ -234,7 +234,7 @@ stream time 2022-02-10 10:23 UTC, watermark 10:22:59
 plaza  name          state          flow/h   v/c     z      total  1 min  15 min  1 h        last  verdict        car  tr\x1bck
 ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
  4856  Junc\x1btion  ▲ saturated     1,368  1.09  −0.3  1,234,567      1      61  141    10:23:02  93 in flight   81%       19%
- 4000                ▼ below usual       4     -  −6.2          3      0       0    0  2022-02-08  exact         100%        0%
+ 4000                ▼ below usual       4     -  −6.2          3      0       0    0  2022-02-08  not verified  100%        0%
  NULL                  -                 0     -     -          0      0       0    0           -  MISMATCH         -         -
 
 flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
@@ -321,7 +321,7 @@ last hour        09:24–10:24  0 vehicles  0 vehicles/h  so far
 
 every vehicle came on time
 
-exact: each stored vehicle is counted once; the rows are not counted
+not verified: rows not read
   group table   3  counted
   in flight     0  stored and not yet counted
   livetolldata  ?
@@ -353,7 +353,7 @@ REJECTED: 41 of the last 4,000 records
 plaza  state          flow/h      total  15 min  1 h        last  verdict
 ────────────────────────────────────────────────────────────────────────────────
  4856    saturated*      244  1,234,567      61    ?    10:23:02  93 in flight
- 4000  ▼ below usual       4          3       0    0  2022-02-08  exact
+ 4000  ▼ below usual       4          3       0    0  2022-02-08  not verified
  NULL    -                 0          0       0    0           -  MISMATCH
 
 flow/h: vehicles an hour, by the last 15 minutes
@@ -430,7 +430,7 @@ last hour        03:24–04:24  0 vehicles  0 vehicles/h  so far
 
 every vehicle came on time
 
-exact: each stored vehicle is counted once; the rows are not counted
+not verified: rows not read
   group table   3  counted
   in flight     0  stored and not yet counted
   livetolldata  ?
@@ -449,7 +449,7 @@ tr\x1bck  0    0.0 %
 
 every vehicle came on time
 
-exact: each stored vehicle is counted once; the rows are not counted
+not verified: rows not read
   group table   3  counted
   in flight     0  stored and not yet counted
   livetolldata  ?  counting the rows was cut off after 3s

@@ -56,7 +56,7 @@ func (v *View) Collect(ch chan<- prometheus.Metric) {
 func collectVerification(m metrics, b *board.Board) {
 	v := &b.Verification
 	m.gauge("events", "Events that the group table counts.", float64(b.Events))
-	m.gauge("in_flight", "Events that are stored and not yet counted.", float64(v.InFlight))
+	m.gauge("in_flight", "Events that are stored and not yet counted.", float64(b.InFlight))
 	m.gauge("dead_letters", "Rejected records when they were counted last.",
 		float64(b.DeadLetters))
 	if v.Rows != nil {
@@ -66,7 +66,7 @@ func collectVerification(m metrics, b *board.Board) {
 	}
 	verdict := m.gauges("verification", "1 for the current verdict on the figures, else 0.",
 		"status")
-	for _, status := range []board.Status{board.Exact, board.InFlight, board.Mismatch} {
+	for _, status := range board.Statuses {
 		verdict(oneIf(v.Status == status), string(status))
 	}
 	m.gauge("problems", "Problems that the verification found, one for each plaza and kind.",

@@ -36,10 +36,10 @@ type column struct {
 }
 
 var stateSymbols = map[traffic.State]string{traffic.Saturated: "▲", traffic.BelowUsual: "▼",
-	traffic.AboveUsual: "△", traffic.Busy: "◆", traffic.NoData: "○", traffic.Free: "·"}
+	traffic.AboveUsual: "△", traffic.Busy: "◆", traffic.NoData: "×", traffic.Free: "○"}
 
 var verdictSymbols = map[board.Status]string{board.Exact: "✓", board.InFlight: "~",
-	board.Mismatch: "✗"}
+	board.NotVerified: "?", board.Mismatch: "✗"}
 
 func stateWords(s traffic.State) string { return stateSymbols[s] + " " + s.String() }
 
@@ -111,7 +111,7 @@ var tableColumns = []column{
 		},
 		by: "last"},
 	{Column: table.Left("verdict"), meaning: "verification of the plaza", key: "d", rank: 3,
-		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(&p.Verification) },
+		cell: func(p *plazaRow, _ string) string { return plazaVerdictWords(p.Plaza) },
 		style: func(p *plazaRow) style {
 			switch p.Verification.Status {
 			case board.Mismatch:
@@ -124,14 +124,8 @@ var tableColumns = []column{
 		by: "verification"},
 }
 
-func plazaVerdictWords(v *board.PlazaVerification) string {
-	switch v.Status {
-	case board.Mismatch:
-		return verdictSymbols[board.Mismatch] + " MISMATCH"
-	case board.InFlight:
-		return verdictSymbols[board.InFlight] + " " + text.Number(v.InFlight) + " in flight"
-	}
-	return verdictSymbols[board.Exact] + " exact"
+func plazaVerdictWords(p *board.Plaza) string {
+	return verdictSymbols[p.Verification.Status] + " " + render.PlazaVerdict(p)
 }
 
 func known(x *float64, write func(float64) string) string {
@@ -201,7 +195,7 @@ func newPlazaRow(p *board.Plaza, today string) plazaRow {
 	}
 	row.search = strings.ToLower(strings.Join([]string{
 		render.PlazaName(p.ID), text.Cell(p.Name), text.Cell(p.Road), p.State.String(),
-		plazaVerdictWords(&p.Verification),
+		plazaVerdictWords(p),
 	}, "\n"))
 	return row
 }

@@ -22,7 +22,7 @@ const (
 
 // Lines around what a page shows.
 const (
-	headLines = 3 // verification, network, time
+	headLines = 3 // verification, network, time; of a mismatch, what to do, too
 	footLines = 1
 )
 
@@ -71,7 +71,7 @@ func (m *model) smallFrame() []line {
 }
 
 // contentRoom is how many lines a page may show that is no table.
-func (m *model) contentRoom() int { return max(m.height-headLines-footLines, 1) }
+func (m *model) contentRoom() int { return max(m.height-m.headLines()-footLines, 1) }
 
 // content returns all lines of a page that is no table.
 func (m *model) content() []line {
@@ -81,7 +81,29 @@ func (m *model) content() []line {
 	return m.plazaPage()
 }
 
-func (m *model) head() []line { return []line{m.verification(), m.network(), m.time()} }
+func (m *model) head() []line {
+	lines := []line{m.verification(), m.network()}
+	if step := m.nextStep(); step != "" {
+		lines = append(lines, line{{ellipsed("what to do: "+step, m.width), strong}})
+	}
+	return append(lines, m.time())
+}
+
+// headLines is how many lines head returns.
+func (m *model) headLines() int {
+	if m.nextStep() != "" {
+		return headLines + 1
+	}
+	return headLines
+}
+
+// nextStep returns what to do about the first mismatch, where there is one.
+func (m *model) nextStep() string {
+	if m.board == nil || len(m.board.Verification.Next) == 0 {
+		return ""
+	}
+	return text.Cell(m.board.Verification.Next[0])
+}
 
 // stale returns the age of the figures, and whether that is too high.
 func (m *model) stale() (age time.Duration, stale bool) {
@@ -101,7 +123,7 @@ func (m *model) verification() line {
 	if age, stale := m.stale(); stale {
 		return m.staleVerdict(age)
 	}
-	checked := " · rows never counted"
+	checked := ""
 	if v.CheckedAt != nil {
 		checked = " · checked " + ago(m.now.Sub(*v.CheckedAt))
 	}
@@ -131,12 +153,13 @@ func (m *model) verification() line {
 		return fit(strong, "in flight: "+few+" stored and not yet counted, all else exact; "+all+
 			" counted"+checked,
 			few+" in flight, all else exact"+checked, few+" in flight"+checked, few+" in flight")
+	case v.Status == board.NotVerified:
+		return fit(strong, "not verified: rows not read; "+all+" counted; "+render.IndexHint,
+			"not verified: rows not read; "+all+" counted", "not verified: rows not read")
 	case vehicles == 0 && v.Rows == nil:
 		return fit(good, "exact: nothing is stored yet")
-	case v.Rows == nil:
-		return fit(good, "exact: "+all+", each counted once; the rows are not counted: "+render.IndexHint,
-			"exact: "+all+"; the rows are not counted", "exact; rows not counted")
-	case *v.Rows != vehicles: // some are from before tollstream, or were deleted on purpose
+	case v.Rows != nil && *v.Rows != vehicles:
+		// some are from before tollstream, or were deleted on purpose
 		rows := text.Count(*v.Rows, "row")
 		return fit(good, "exact: "+all+" at "+plazas+", each counted once; "+rows+checked,
 			"exact: "+all+", "+rows+checked, "exact"+checked, "exact")
@@ -149,7 +172,7 @@ func (m *model) verification() line {
 // staleVerdict is the verdict on figures that are old.
 func (m *model) staleVerdict(age time.Duration) line {
 	v := &m.board.Verification
-	words := map[board.Status]string{board.Exact: "exact",
+	words := map[board.Status]string{board.Exact: "exact", board.NotVerified: "not verified",
 		board.InFlight: text.Number(v.InFlight) + " in flight", board.Mismatch: "MISMATCH"}[v.Status]
 	k := strong
 	if v.Status == board.Mismatch {
@@ -264,12 +287,12 @@ func spread(width int, left, right string) line {
 }
 
 // tableRoom is how many plazas there is room for.
-func (m *model) tableRoom() int { return max(m.height-headLines-1-footLines, 1) }
+func (m *model) tableRoom() int { return max(m.height-m.headLines()-1-footLines, 1) }
 
 // table returns the visible plazas, below the names of their columns.
 func (m *model) table() []line {
 	if m.board == nil {
-		return slices.Repeat([]line{nil}, m.height-headLines-footLines)
+		return slices.Repeat([]line{nil}, m.height-m.headLines()-footLines)
 	}
 	columns := placeColumns(m.widths, m.width)
 	_, stale := m.stale()
@@ -311,7 +334,7 @@ func (m *model) table() []line {
 		}
 		lines = append(lines, textLine(words))
 	}
-	for len(lines) < m.height-headLines-footLines {
+	for len(lines) < m.height-m.headLines()-footLines {
 		lines = append(lines, nil)
 	}
 	return lines

@@ -171,11 +171,11 @@ func widest(lines []line) int {
 
 func (p *plazaPage) verification() {
 	v := &p.p.Verification
-	out := plazaVerdictWords(v) + ": " + text.Number(v.TableCount) + " counted"
+	out := plazaVerdictWords(p.p) + ": " + text.Number(v.TableCount) + " counted"
 	if v.StoredRows != nil {
 		out += ", " + text.Count(*v.StoredRows, "row")
 	} else {
-		out += ", rows not counted"
+		out += ", rows not read"
 	}
 	if v.Status != board.InFlight && v.InFlight > 0 {
 		out += ", " + text.Number(v.InFlight) + " in flight"
@@ -188,8 +188,11 @@ func (p *plazaPage) verification() {
 		out += ", checksum WRONG"
 	}
 	k := map[board.Status]style{board.Exact: good, board.InFlight: plain,
-		board.Mismatch: critical}[v.Status]
+		board.NotVerified: strong, board.Mismatch: critical}[v.Status]
 	p.lines = append(p.lines, line{{out, k}})
+	for _, step := range board.NextSteps(p.p.Problems()) {
+		p.words("what to do: " + step)
+	}
 }
 
 // history adds what was read of the plaza's past.

@@ -92,10 +92,21 @@ func inFlight(b *board.Board) *board.Board {
 	return b
 }
 
+// unread has a count of rows that was cut off.
+func unread(b *board.Board) *board.Board {
+	b.Verification.Status, b.Verification.Rows = board.NotVerified, nil
+	b.Verification.CheckedAt = nil
+	for i := range b.Plazas {
+		b.Plazas[i].Verification.Status = board.NotVerified
+	}
+	return b
+}
+
 func mismatched(b *board.Board) *board.Board {
 	b.Verification.Status = board.Mismatch
 	b.Verification.Problems = []string{"plaza 4002: 2 of its rows are missing\x1b[31m",
 		"plaza 4005: other rows"}
+	b.Verification.Next = []string{"find out who changed the table; then restore the database"}
 	for _, i := range []int{2, 5} {
 		b.Plazas[i].Verification.Status = board.Mismatch
 		*b.Plazas[i].Verification.StoredRows -= 2
@@ -217,6 +228,7 @@ func TestGolden(t *testing.T) {
 		"table-300x20":     modelOf(t, testBoard(30), 300, 20),
 		"table-132x20":     modelOf(t, testBoard(1000), 132, 20).keys("t", keyEnd, keyUp),
 		"in-flight-100x14": modelOf(t, inFlight(testBoard(12)), 100, 14),
+		"unread-100x10":    modelOf(t, unread(testBoard(12)), 100, 10),
 		"mismatch-100x14":  modelOf(t, mismatched(testBoard(12)), 100, 14).keys("d"),
 		"mismatch-40x10":   modelOf(t, mismatched(testBoard(12)), 40, 10),
 		"filter-80x12":     modelOf(t, testBoard(40), 80, 12).keys("/", "m", "i", "l", "l"),

@@ -164,7 +164,7 @@ type PlazaCheck struct {
 	InFlight   int64  `json:"in_flight"` // events that are stored and not yet counted
 	// whether the rows are the ones that were stored; nil where not computed
 	ChecksumOK *bool     `json:"checksum_ok"`
-	Status     string    `json:"status"` // Exact, InFlight or Mismatch
+	Status     string    `json:"status"` // Exact, InFlight, NotVerified or Mismatch
 	Note       string    `json:"note,omitempty"`
 	Problems   []Problem `json:"problems,omitempty"`
 }
@@ -174,7 +174,9 @@ const (
 	Exact = "exact" // every invariant holds, and the group table has counted all that is stored
 	// every invariant holds, and some events are stored and not yet counted, which is healthy
 	InFlight = "in_flight"
-	Mismatch = "mismatch" // an invariant does not hold
+	// no invariant is known to be broken, but the rows were not read
+	NotVerified = "not_verified"
+	Mismatch    = "mismatch" // an invariant does not hold
 )
 
 func statusOf(problems, inFlight int64) string {
@@ -280,5 +282,8 @@ func (b *ledger) checkPlaza(plaza int, f plazaFacts, found *problems) PlazaCheck
 		}
 	}
 	c.Status = statusOf(found.count()-before, c.InFlight)
+	if f.stored == nil && c.Status != Mismatch {
+		c.Status = NotVerified
+	}
 	return c
 }

@@ -50,6 +50,7 @@ export function verdict(v) {
   switch (v?.status) {
     case 'exact': return ['exact', 'exact']
     case 'in_flight': return ['in_flight', num(v.in_flight) + ' in flight']
+    case 'not_verified': return ['not_verified', 'not verified: rows not read']
     case 'mismatch': return ['mismatch', 'MISMATCH']
   }
   return ['unknown', 'not checked yet']

@@ -3,7 +3,7 @@
 import { el, svg, icon, text, attr, show } from './dom.js'
 import * as f from './format.js'
 
-const verdicts = { mismatch: 3, in_flight: 2, unknown: 1, exact: 0 }
+const verdicts = { mismatch: 4, not_verified: 3, in_flight: 2, unknown: 1, exact: 0 }
 const urgency = Object.fromEntries(f.states.map((s, i) => [s, f.states.length - i]))
 
 // columns: what a column is called, what it is sorted by, whether the highest goes first, and its cell. A cell has

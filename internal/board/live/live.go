@@ -48,6 +48,7 @@ type Reader struct {
 
 	// Of the last count of rows.
 	counted     map[int]*board.Check // by plaza
+	rowsRead    bool                 // whether it was not cut off
 	countedAt   time.Time
 	countTook   time.Duration
 	deadLetters int64

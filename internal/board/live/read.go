@@ -174,7 +174,10 @@ func (r *Reader) addSilent(b *board.Board) {
 	for _, id := range slices.Sorted(maps.Keys(r.about)) {
 		if !known[int(id)] {
 			p := board.Plaza{ID: int(id), Location: r.cfg.Location, Counts: new(toll.State),
-				Check: board.Check{Status: board.Exact}}
+				Check: board.Check{Status: board.NotVerified}}
+			if r.rowsRead { // of none, or it would be known
+				p.Counted = &board.Check{Status: board.Exact, StoredRows: new(int64(0))}
+			}
 			p.Describe(r.about[id])
 			b.Plazas = append(b.Plazas, p)
 		}
@@ -264,9 +267,10 @@ func (r *Reader) check(ctx context.Context, states map[int16]*toll.State) ([]ver
 		}
 	}
 	r.countedAt, r.countTook = time.Now(), time.Since(began)
-	r.counted = map[int]*board.Check{}
+	r.counted, r.rowsRead = map[int]*board.Check{}, true
 	for i := range checks {
-		r.counted[checks[i].Plaza] = checkOf(&checks[i])
+		c := checkOf(&checks[i])
+		r.counted[checks[i].Plaza], r.rowsRead = c, r.rowsRead && c.StoredRows != nil
 	}
 	return checks, nil
 }
