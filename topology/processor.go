@@ -81,12 +81,12 @@ func (p *Processor) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer folder.hold()()
+	defer func() { _ = folder.Unlock() }()
 	pauses := p.cfg.backOff()
 	var lastText string
 	for {
 		started := time.Now()
-		err := p.runBounded(ctx, folder)
+		err := p.runBounded(ctx)
 		if ctx.Err() != nil {
 			if err != nil && !errors.Is(err, context.Canceled) {
 				p.cfg.Log.Debug("stopped", "error", err)
@@ -94,7 +94,7 @@ func (p *Processor) Run(ctx context.Context) error {
 			return nil
 		}
 		if toll.IsPermanent(err) {
-			p.leave()
+			p.leave(context.WithoutCancel(ctx))
 			return err
 		}
 		if err == nil {
@@ -117,43 +117,36 @@ func (p *Processor) Run(ctx context.Context) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			p.leave()
+			p.leave(context.WithoutCancel(ctx))
 			return nil
 		}
 	}
 }
 
-// runBounded runs once and leaves the group if ctx ended. It does not wait for longer than the
-// deadline then: with the broker away, goka and sarama would try to deliver for a minute.
-func (p *Processor) runBounded(ctx context.Context, folder *folderLock) error {
-	done := make(chan error, 1)
-	release := folder.hold()
-	go func() { // where it is not waited for any more, it ends with its clients' timeouts
-		defer release()
-		err := p.runOnce(ctx)
-		if ctx.Err() != nil {
-			p.leave()
+// runBounded runs once and leaves the group if ctx ended. Kafka has until the deadline to answer
+// then; after it the connections are closed, so that nothing waits for their timeouts.
+func (p *Processor) runBounded(ctx context.Context) error {
+	connected, sever := context.WithCancel(context.WithoutCancel(ctx))
+	defer sever()
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(stopDeadline):
+			p.cfg.Log.Warn(
+				"stopping without an answer from Kafka or MySQL; what was not stored is read again at the " +
+					"next start")
+			sever()
+		case <-connected.Done():
 		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
+	})()
+	err := p.runOnce(ctx, connected)
+	if ctx.Err() != nil {
+		p.leave(connected)
 	}
-	select {
-	case err := <-done:
-		return err
-	case <-time.After(stopDeadline):
-		p.cfg.Log.Warn(
-			"stopping without an answer from Kafka or MySQL; what was not stored is read again at the " +
-				"next start")
-		return ctx.Err()
-	}
+	return err
 }
 
 // lockState takes the folder of the instance's local state, which only one process may use.
-func (p *Processor) lockState() (*folderLock, error) {
+func (p *Processor) lockState() (*flock.Flock, error) {
 	dir := p.stateDir()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, toll.Permanent("choose another with --state-dir", "make the state folder: %w", err)
@@ -168,24 +161,7 @@ func (p *Processor) lockState() (*folderLock, error) {
 			toll.Permanent("stop the other process, or give this one a name of its own with --instance",
 				"the state folder of instance %q is in use by another process", p.cfg.Instance)
 	}
-	return &folderLock{lock: lock}, nil
-}
-
-// folderLock is the lock of a state folder. It lasts as long as someone holds it: a run that did
-// not end in time may still use the folder when the processor has ended.
-type folderLock struct {
-	lock    *flock.Flock
-	holders atomic.Int32
-}
-
-// hold keeps the lock until release is called.
-func (l *folderLock) hold() (release func()) {
-	l.holders.Add(1)
-	return func() {
-		if l.holders.Add(-1) == 0 {
-			_ = l.lock.Unlock()
-		}
-	}
+	return lock, nil
 }
 
 func (p *Processor) stateDir() string { return filepath.Join(p.cfg.StateDir, p.cfg.Instance) }
@@ -252,23 +228,26 @@ func (r *run) failure() error {
 	return r.failed
 }
 
-func (p *Processor) runOnce(parent context.Context) error {
+// runOnce runs until parent ends, or something fails. Its connections end with connected.
+func (p *Processor) runOnce(parent, connected context.Context) error {
+	cfg := p.cfg
+	cfg.Cluster = cfg.Cluster.Within(connected)
 	defer p.stats.RunEnded()
-	info, err := p.cfg.Cluster.Check(parent,
-		kafka.Topics{Topic: p.cfg.Topic, Group: p.cfg.Group, Partitions: 1,
-			Replication: p.cfg.Replication})
+	info, err := cfg.Cluster.Check(parent,
+		kafka.Topics{Topic: cfg.Topic, Group: cfg.Group, Partitions: 1,
+			Replication: cfg.Replication})
 	if err != nil {
 		return kafka.Explain(err)
 	}
-	if err := p.cfg.checkTopicID(info); err != nil {
+	if err := cfg.checkTopicID(info); err != nil {
 		return err
 	}
-	warnings, err := p.cfg.Cluster.CheckPolicy(parent, p.cfg.Topic, p.cfg.MinRetention)
+	warnings, err := cfg.Cluster.CheckPolicy(parent, cfg.Topic, cfg.MinRetention)
 	if err != nil {
 		return err
 	}
-	p.policy.report(&p.cfg, warnings)
-	tableTopic, _, err := p.cfg.Cluster.Describe(parent, kafka.TableTopic(p.cfg.Group))
+	p.policy.report(&cfg, warnings)
+	tableTopic, _, err := cfg.Cluster.Describe(parent, kafka.TableTopic(cfg.Group))
 	if err != nil {
 		return err
 	}
@@ -279,17 +258,17 @@ func (p *Processor) runOnce(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged,
-		cfg: &p.cfg, ingesting: p.cfg.ingest(), store: p.store, stats: p.stats, cancel: cancel}
-	r.stall = kafka.NewStall(kafka.StallLimit(p.cfg.SessionTimeout), time.Now)
+		cfg: &cfg, ingesting: cfg.ingest(), store: p.store, stats: p.stats, cancel: cancel}
+	r.stall = kafka.NewStall(kafka.StallLimit(cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[ingest.Partition], info.Partitions)
 	p.stats.SetPartitions(info.Partitions)
-	admin, err := p.cfg.Cluster.Admin()
+	admin, err := cfg.Cluster.Admin()
 	if err != nil {
 		return err
 	}
 	defer admin.Close()
 	r.brokers = admin
-	reader, err := p.cfg.Cluster.LogClient(p.cfg.Topic)
+	reader, err := cfg.Cluster.LogClient(cfg.Topic)
 	if err != nil {
 		return err
 	}
@@ -297,15 +276,16 @@ func (p *Processor) runOnce(parent context.Context) error {
 	r.log, r.fetcher = reader, reader.NewFetcher()
 
 	// It sends nothing more once this process may have lost its place.
-	producer, err := p.cfg.Cluster.NewProducer(r.stall.Dial(kafka.Dial))
+	producer, err := cfg.Cluster.Through(r.stall.Dial).NewProducer(connected)
 	if err != nil {
 		return err
 	}
 	defer producer.Close(0)
+	defer context.AfterFunc(connected, func() { producer.Close(0) })()
 	r.producer = producer.Shared()
 
-	r.windows = closing.New(p.cfg.closing(), p.results, r.publishNotice, r.fail)
-	r.proc, err = goka.NewProcessor(p.cfg.Cluster.Brokers, r.graph(),
+	r.windows = closing.New(cfg.closing(), p.results, r.publishNotice, r.fail)
+	r.proc, err = goka.NewProcessor(cfg.Cluster.Brokers, r.graph(),
 		r.options(info.Partitions, tableDir)...)
 	if err != nil {
 		return kafka.Explain(err)
@@ -405,8 +385,8 @@ func (r *run) describeTopic(ctx context.Context) (kafka.Topic, bool, error) {
 
 // leave takes this static member out of the group, or gives up when Kafka does not answer. It would
 // otherwise keep its partitions until its session times out.
-func (p *Processor) leave() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopDeadline)
+func (p *Processor) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, stopDeadline)
 	defer cancel()
 	admin, err := p.cfg.Cluster.Admin()
 	if err == nil {

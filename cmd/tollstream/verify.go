@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -61,8 +62,8 @@ func runVerify(c *cli.Context, steps *command.Steps) (*verify.Report, error) {
 		return nil, err
 	}
 	cfg := live.Config{Connection: con, Log: command.Warnings(c.App.ErrWriter)}
-	store, scan, err := live.Check(c.Context, &cfg, func() (*table.Scan, error) {
-		return table.NewScan(c.Context, con.Cluster, con.Group)
+	store, scan, err := live.Check(c.Context, &cfg, func(ctx context.Context) (*table.Scan, error) {
+		return table.NewScan(ctx, con.Cluster, con.Group)
 	})
 	if err != nil {
 		return nil, err

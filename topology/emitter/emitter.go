@@ -221,7 +221,7 @@ func dialProducer(ctx context.Context, cfg Config) (*eventProducer, error) {
 			most = max(1, min(most, n))
 		}
 	}
-	return newEventProducer(cfg, most)
+	return newEventProducer(ctx, cfg, most)
 }
 
 const maxMessageBytes = "max.message.bytes"

@@ -52,7 +52,8 @@ type eventProducer struct {
 	cfg     Config
 	cl      *kgo.Client
 	headers []kgo.RecordHeader
-	stopped func() // ends the watch and the client, once
+	ctx     context.Context // of the records; ends with the client
+	stopped func()          // ends the watch and the client, once
 
 	buffered     atomic.Int64 // bytes
 	emitted      atomic.Int64
@@ -83,14 +84,16 @@ const (
 	chunkBytes   = 64 << 10
 )
 
-func newEventProducer(cfg Config, batchBytes int) (*eventProducer, error) {
+// newEventProducer returns a producer that outlives the end of ctx: what was emitted by then may
+// still be sent.
+func newEventProducer(ctx context.Context, cfg Config, batchBytes int) (*eventProducer, error) {
 	p := &eventProducer{cfg: cfg, keys: map[string][]byte{}, freed: make(chan struct{})}
 	if cfg.Format == codecs.JSON || cfg.Format == codecs.Protobuf {
 		p.headers = []kgo.RecordHeader{{Key: codecs.ContentTypeHeader,
 			Value: []byte(cfg.Format.ContentType())}}
 	}
 	var err error
-	p.cl, err = kgo.NewClient(append(cfg.Cluster.Options("emitter", kafka.Dial),
+	p.cl, err = kgo.NewClient(append(cfg.Cluster.Options("emitter"),
 		kgo.DefaultProduceTopic(cfg.Topic),
 		kgo.RecordPartitioner(kafka.Partitioner()),
 		// the records of one plaza and second are small and few
@@ -103,7 +106,8 @@ func newEventProducer(cfg Config, batchBytes int) (*eventProducer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the producer of topic %s: %w", cfg.Topic, err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	p.ctx = ctx
 	var watch sync.WaitGroup
 	watch.Go(func() { p.watch(ctx) })
 	p.stopped = sync.OnceFunc(func() {
@@ -163,7 +167,7 @@ func (p *eventProducer) add(key string, value []byte, headers []kgo.RecordHeader
 	c.open.Add(1)
 	p.mu.Unlock()
 	p.buffered.Add(sizeOf(record))
-	p.cl.Produce(context.Background(), record, c.done)
+	p.cl.Produce(p.ctx, record, c.done)
 	return c.promise
 }
 
@@ -221,7 +225,7 @@ func (p *eventProducer) answered(c *emitChunk, r *kgo.Record, err error) {
 	switch {
 	case err == nil:
 		p.acknowledged.Add(1)
-	case errors.Is(err, kgo.ErrClientClosed):
+	case errors.Is(err, kgo.ErrClientClosed), p.ctx.Err() != nil:
 	default:
 		p.failed.Add(1)
 		p.fails(r, err)

@@ -21,6 +21,60 @@ type Cluster struct {
 	Brokers  []string
 	ClientID string // prefix of the client ids, for the broker's logs and quotas
 	Security Security
+
+	dial  DialFunc     // nil for Dial
+	ended func() error // not nil once connections have ended; nil for never
+}
+
+// Through returns the cluster as reached over connections that wrap makes of another dial function.
+func (c Cluster) Through(wrap func(DialFunc) DialFunc) Cluster {
+	c.dial = wrap(c.dialer())
+	return c
+}
+
+// Within returns the cluster as reached over connections that end with ctx. Whatever still waits
+// for a broker fails then, also in sarama and goka, most of whose calls take no context.
+func (c Cluster) Within(ctx context.Context) Cluster {
+	c.ended = ctx.Err
+	return c.Through(func(inner DialFunc) DialFunc {
+		return func(dialing context.Context, network, addr string) (net.Conn, error) {
+			dialing, cancel := context.WithCancel(dialing)
+			defer cancel()
+			defer context.AfterFunc(ctx, cancel)()
+			conn, err := inner(dialing, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			return &boundConn{conn, context.AfterFunc(ctx, func() { _ = conn.Close() })}, nil
+		}
+	})
+}
+
+// boundConn is a connection that ends with a context.
+type boundConn struct {
+	net.Conn
+	unbind func() bool
+}
+
+// Close implements [net.Conn].
+func (c *boundConn) Close() error {
+	c.unbind()
+	return c.Conn.Close()
+}
+
+func (c Cluster) dialer() DialFunc {
+	if c.dial == nil {
+		return Dial
+	}
+	return c.dial
+}
+
+// proxyDialer is a DialFunc for sarama.
+type proxyDialer DialFunc
+
+// Dial implements proxy.Dialer.
+func (d proxyDialer) Dial(network, addr string) (net.Conn, error) {
+	return d(context.Background(), network, addr)
 }
 
 // kafkaVersion is the protocol that we speak: that of the oldest brokers supported. Static
@@ -37,9 +91,16 @@ func (c Cluster) Config(role string) *sarama.Config {
 	cfg.Net.ReadTimeout = 30 * time.Second
 	cfg.Net.WriteTimeout = 30 * time.Second
 	cfg.Metadata.Retry.Max = 3
+	cfg.Metadata.Retry.BackoffFunc = func(int, int) time.Duration {
+		if c.ended != nil && c.ended() != nil {
+			return 0
+		}
+		return 250 * time.Millisecond
+	}
 	cfg.Metadata.AllowAutoTopicCreation = false
 	cfg.Consumer.IsolationLevel = sarama.ReadCommitted
 	cfg.Consumer.Offsets.Initial = sarama.OffsetOldest
+	cfg.Net.Proxy.Enable, cfg.Net.Proxy.Dialer = c.dial != nil, proxyDialer(c.dialer())
 	c.Security.apply(cfg)
 	return cfg
 }
@@ -53,16 +114,16 @@ func Dial(ctx context.Context, network, addr string) (net.Conn, error) {
 }
 
 // Options are those of a franz-go client that reaches the cluster as sarama does.
-func (c Cluster) Options(role string, dial DialFunc) []kgo.Opt {
+func (c Cluster) Options(role string) []kgo.Opt {
 	// Newer versions name topics by their ids.
-	return append(c.Security.options(dial),
+	return append(c.Security.options(c.dialer()),
 		kgo.SeedBrokers(c.Brokers...), kgo.ClientID(c.ClientID+"-"+role),
 		kgo.MaxVersions(kversion.V2_8_0()))
 }
 
 // NewProducer returns a producer of the group's topics.
-func (c Cluster) NewProducer(dial DialFunc) (*Producer, error) {
-	return NewProducer(producerLinger, c.Options("producer", dial)...)
+func (c Cluster) NewProducer(ctx context.Context) (*Producer, error) {
+	return NewProducer(ctx, producerLinger, c.Options("producer")...)
 }
 
 // producerLinger lets the deltas of a round, or the states that a bundle of them changed, share
@@ -74,7 +135,7 @@ func Hasher() hash.Hash32 { return fnv.New32a() }
 
 // Admin returns a client for questions and changes, which connects when it is used first.
 func (c Cluster) Admin() (*Admin, error) {
-	return NewAdmin(c.Options("admin", Dial)...)
+	return NewAdmin(c.Options("admin")...)
 }
 
 // Connect connects a client for questions and changes. The caller closes it.
@@ -96,5 +157,5 @@ func QuietLibraries() { sarama.Logger = log.New(io.Discard, "", 0) }
 // LogClient returns a client that reads the topic of events as brokers store it. It connects when
 // it is used first.
 func (c Cluster) LogClient(topic string) (*fetch.Client, error) {
-	return fetch.NewClient(topic, c.Options("log", Dial)...)
+	return fetch.NewClient(topic, c.Options("log")...)
 }

@@ -69,7 +69,7 @@ func TestDiagnosis(t *testing.T) {
 				return
 			}
 			// The client that looks at batches gets in by the same settings.
-			k, err := kgo.NewClient(cluster.Options("test", Dial)...)
+			k, err := kgo.NewClient(cluster.Options("test")...)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -35,12 +35,14 @@ const (
 // It may be shared: what is emitted to several topics goes to a broker in one request.
 type Producer struct {
 	cl    *kgo.Client
+	ctx   context.Context // of the records; ends with the client
 	close func()
 }
 
-// NewProducer returns a producer that connects when it is used first. linger is how long a record
-// waits for others to be sent with.
-func NewProducer(linger time.Duration, options ...kgo.Opt) (*Producer, error) {
+// NewProducer returns a producer that connects when it is used first. It outlives the end of ctx:
+// what was emitted by then may still be sent. linger is how long a record waits for others to be
+// sent with.
+func NewProducer(ctx context.Context, linger time.Duration, options ...kgo.Opt) (*Producer, error) {
 	cl, err := kgo.NewClient(append(options,
 		kgo.RecordPartitioner(Partitioner()),
 		kgo.ProducerLinger(linger),
@@ -57,7 +59,11 @@ func NewProducer(linger time.Duration, options ...kgo.Opt) (*Producer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Producer{cl, sync.OnceFunc(cl.Close)}, nil
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	return &Producer{cl, ctx, sync.OnceFunc(func() {
+		cl.Close()
+		cancel()
+	})}, nil
 }
 
 // compressor writes LZ4 in small blocks. kgo's own has blocks of 4 MiB, of which every client that
@@ -102,7 +108,7 @@ func (p *Producer) EmitWithHeaders(topic, key string, value []byte,
 		record.Headers = append(record.Headers, kgo.RecordHeader{Key: k, Value: v})
 	}
 	promise, finish := goka.NewPromiseWithFinisher()
-	p.cl.Produce(context.Background(), record, func(r *kgo.Record, err error) {
+	p.cl.Produce(p.ctx, record, func(r *kgo.Record, err error) {
 		if err != nil {
 			finish(nil, fmt.Errorf("send to topic %s: %w", topic, Coded(err)))
 			return
@@ -114,7 +120,7 @@ func (p *Producer) EmitWithHeaders(topic, key string, value []byte,
 
 // Close gives up what is not acknowledged within a time. It may be called more than once.
 func (p *Producer) Close(most time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), most)
+	ctx, cancel := context.WithTimeout(p.ctx, most)
 	defer cancel()
 	_ = p.cl.Flush(ctx) // what fails shows in its promise
 	p.close()

@@ -27,7 +27,7 @@ func newTestProducer(t *testing.T, options ...kfake.Opt) (*kfake.Cluster, *Produ
 		t.Fatal(err)
 	}
 	t.Cleanup(broker.Close)
-	p, err := NewProducer(0, kgo.SeedBrokers(broker.ListenAddrs()...),
+	p, err := NewProducer(t.Context(), 0, kgo.SeedBrokers(broker.ListenAddrs()...),
 		kgo.MaxVersions(kversion.V2_8_0()))
 	if err != nil {
 		t.Fatal(err)

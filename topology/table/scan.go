@@ -37,7 +37,7 @@ func NewScan(ctx context.Context, cluster kafka.Cluster, group string) (*Scan, e
 	if err != nil {
 		return nil, err
 	}
-	client, err := fetch.NewClient(kafka.TableTopic(group), cluster.Options("table", kafka.Dial)...)
+	client, err := fetch.NewClient(kafka.TableTopic(group), cluster.Options("table")...)
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,8 @@ type View struct {
 	why     error
 
 	connections []io.Closer // which goka opens, and leaves open
+	// sever ends what the connections wait for, as goka's calls take no context
+	sever context.CancelFunc
 }
 
 // NewView returns a reader of a group's table that has not started; Run, which closes its
@@ -59,12 +61,16 @@ func NewProgressView(ctx context.Context, cluster kafka.Cluster, group string,
 	return newView(ctx, cluster, group, log, 20*time.Millisecond, goka.WithViewCallback(keepProgress))
 }
 
-// newView returns a reader. wait is how long a fetch waits for something new; what is new comes at
-// once.
+// newView returns a reader, unless ctx ends before. wait is how long a fetch waits for something
+// new; what is new comes at once.
 func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger,
 	wait time.Duration,
 	more ...goka.ViewOption) (*View, error) {
+	connected, sever := context.WithCancel(context.WithoutCancel(ctx))
+	opening := context.AfterFunc(ctx, sever)
+	cluster = cluster.Within(connected)
 	if _, err := describeTable(ctx, cluster, group); err != nil {
+		sever()
 		return nil, err
 	}
 	consumer := cluster.Config("view")
@@ -72,7 +78,7 @@ func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog
 	consumer.Consumer.MaxWaitTime = wait
 	tm := goka.NewTopicManagerConfig()
 	tm.NoCreate = true
-	t := &View{refused: make(chan struct{})}
+	t := &View{refused: make(chan struct{}), sever: sever}
 	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), wire.StateCodec{},
 		append(more,
 			goka.WithViewLogger(kafka.GokaLogger{Log: log}),
@@ -97,8 +103,11 @@ func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog
 			}),
 			goka.WithViewAutoReconnect(),
 		)...)
+	if !opening() && err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
-		t.disconnect()
+		t.Close()
 		return nil, kafka.Explain(fmt.Errorf("open the group table: %w", err))
 	}
 	t.view = view
@@ -127,12 +136,10 @@ func describeTable(ctx context.Context, cluster kafka.Cluster, group string) (ka
 	return info, err
 }
 
-// Close closes the connections of a table that is not to be run.
-func (t *View) Close() { t.disconnect() }
-
-// disconnect closes what goka opened. Some of it goka may have closed by itself, which is no
-// failure.
-func (t *View) disconnect() {
+// Close closes the connections of a table that is not to be run. Some of them goka may have closed
+// by itself, which is no failure.
+func (t *View) Close() {
+	t.sever()
 	for _, c := range t.connections {
 		_ = c.Close()
 	}
@@ -158,6 +165,7 @@ func (t *View) Run(ctx context.Context) error {
 		t.ended = true
 		t.mu.Unlock()
 		cancel()
+		t.sever()
 	}
 	defer context.AfterFunc(ctx, end)()
 	go func() {
@@ -168,7 +176,7 @@ func (t *View) Run(ctx context.Context) error {
 		}
 	}()
 	err := t.view.Run(inner)
-	t.disconnect()
+	t.Close()
 	if ctx.Err() != nil {
 		return nil
 	}

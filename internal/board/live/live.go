@@ -2,11 +2,13 @@
 package live
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
@@ -63,7 +65,7 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 	if cfg.Relaxed {
 		newTable = table.NewFollowedView
 	}
-	store, table, err := Check(ctx, &cfg, func() (*table.View, error) {
+	store, table, err := Check(ctx, &cfg, func(ctx context.Context) (*table.View, error) {
 		return newTable(ctx, cfg.Cluster, cfg.Group, cfg.Log)
 	})
 	if err != nil {
@@ -76,46 +78,35 @@ func Open(ctx context.Context, cfg Config) (*Reader, error) {
 // Check opens the database and checks that it serves what is to be read, and opens the group table
 // in parallel. The connection's location is then that of the database.
 func Check[T interface{ Close() }](ctx context.Context, cfg *Config,
-	open func() (T, error)) (_ *sql.Store, table T, err error) {
+	open func(context.Context) (T, error)) (_ *sql.Store, table T, err error) {
 	var none T
 	store, err := cfg.OpenStore(cfg.Log)
 	if err != nil {
 		return nil, none, err
 	}
-	defer func() {
-		if err != nil {
-			_ = store.Close()
-		}
-	}()
-	opened, gone := make(chan opening[T]), make(chan struct{})
-	defer close(gone)
-	go func() { // goka takes no context: it ends with the timeouts of its client at the latest
-		table, err := open()
-		select {
-		case opened <- opening[T]{table, err}:
-		case <-gone:
-			if err == nil {
-				table.Close()
-			}
-		}
-	}()
+	opening, giveUp := context.WithTimeout(ctx, tablePatience)
+	defer giveUp()
+	var opener sync.WaitGroup
+	var openErr error
+	opener.Go(func() { table, openErr = open(opening) })
 	meta, err := checkDatabase(ctx, store, cfg)
+	if err == nil {
+		if cfg.Location, err = time.LoadLocation(meta.Timezone); err != nil {
+			err = fmt.Errorf("load the database's timezone: %w", err)
+		}
+	}
 	if err != nil {
-		return nil, none, err
+		giveUp()
 	}
-	if cfg.Location, err = time.LoadLocation(meta.Timezone); err != nil {
-		return nil, none, fmt.Errorf("load the database's timezone: %w", err)
+	opener.Wait()
+	if err == nil && openErr == nil {
+		return store, table, nil
 	}
-	if table, err = awaitTable(ctx, opened, cfg.Cluster.Brokers, tablePatience); err != nil {
-		return nil, none, noAnswer(err)
+	if openErr == nil {
+		table.Close()
 	}
-	return store, table, nil
-}
-
-// opening is how opening the group table ended.
-type opening[T any] struct {
-	table T
-	err   error
+	_ = store.Close()
+	return nil, none, cmp.Or(err, whyNotOpened(opening, openErr, cfg.Cluster.Brokers))
 }
 
 // tablePatience is how long Kafka may take to answer what a reader needs to begin. A broker that
@@ -123,19 +114,17 @@ type opening[T any] struct {
 // time that a request times out.
 const tablePatience = time.Minute
 
-func awaitTable[T any](ctx context.Context, opened <-chan opening[T], brokers []string,
-	patience time.Duration) (table T, err error) {
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	select {
-	case o := <-opened:
-		return o.table, o.err
-	case <-late.C:
-		return table, fmt.Errorf("connect to Kafka at %s: no answer for %v", strings.Join(brokers, ","),
-			patience)
-	case <-ctx.Done():
-		return table, ctx.Err()
+// whyNotOpened returns the error of opening the group table, which ended at the latest with a
+// context.
+func whyNotOpened(opening context.Context, err error, brokers []string) error {
+	switch ended := opening.Err(); {
+	case errors.Is(ended, context.DeadlineExceeded):
+		err = fmt.Errorf("connect to Kafka at %s: no answer for %v", strings.Join(brokers, ","),
+			tablePatience)
+	case ended != nil:
+		return ended
 	}
+	return noAnswer(err)
 }
 
 // noAnswer adds a hint to an error about a server that can't be reached.
@@ -223,25 +212,13 @@ func (r *Reader) Stop() {
 	}
 }
 
-// closePatience is how long Close waits for the connections, which end with their last fetch. An
-// unavailable server would make it wait for a timeout.
-const closePatience = 300 * time.Millisecond
-
 // Close ends the reading.
 func (r *Reader) Close() {
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		if r.Stop(); r.started {
-			<-r.ended
-		} else {
-			r.table.Close()
-		}
-		_ = r.marks.Close()
-		_ = r.store.Close()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(closePatience):
+	if r.Stop(); r.started {
+		<-r.ended
+	} else {
+		r.table.Close()
 	}
+	_ = r.marks.Close()
+	_ = r.store.Close()
 }

@@ -2,8 +2,8 @@ package live
 
 import (
 	"context"
-	"errors"
 	"log/slog"
+	"net"
 	"runtime"
 	"strings"
 	"sync"
@@ -72,9 +72,9 @@ func TestReaderClosesTable(t *testing.T) {
 	before := clients()
 	cluster := kafka.Cluster{Brokers: broker.ListenAddrs(), ClientID: "test"}
 	opened := make(chan struct{})
-	open := func() (*table.View, error) {
+	open := func(ctx context.Context) (*table.View, error) {
 		defer close(opened)
-		return table.NewView(t.Context(), cluster, "tollstream", slog.New(slog.DiscardHandler))
+		return table.NewView(ctx, cluster, "tollstream", slog.New(slog.DiscardHandler))
 	}
 	cfg := Config{Connection: endpoint.Connection{Cluster: cluster, Topic: "toll",
 		Group: "tollstream", DSN: "nobody@tcp(127.0.0.1:1)/none", Location: time.UTC},
@@ -91,18 +91,45 @@ func TestReaderClosesTable(t *testing.T) {
 	}
 }
 
-// TestAwaitTable has a broker that takes connections and does not answer.
-func TestAwaitTable(t *testing.T) {
-	_, err := awaitTable(t.Context(), make(chan opening[*table.View]), []string{"kafka:9092"},
-		time.Millisecond)
-	if err == nil ||
-		!strings.Contains(err.Error(), "connect to Kafka at kafka:9092: no answer for 1ms") {
-		t.Errorf("got %v", err)
+// TestTableDoesNotOpen has a broker that accepts connections and does not answer.
+func TestTableDoesNotOpen(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections by itself
+	if err != nil {
+		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := awaitTable(ctx, make(chan opening[*table.View]), nil, time.Hour); !errors.Is(err,
-		context.Canceled) {
-		t.Errorf("interrupted: %v", err)
+	defer silent.Close()
+	cluster := kafka.Cluster{Brokers: []string{silent.Addr().String()}, ClientID: "test"}
+	for what, c := range map[string]struct {
+		within time.Duration
+		want   string
+	}{
+		"interrupted": {time.Hour, "context canceled"},
+		"too late": {50 * time.Millisecond, "connect to Kafka at " + silent.Addr().String() +
+			": no answer for "},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		opening, giveUp := context.WithTimeout(ctx, c.within)
+		if c.within == time.Hour {
+			go func() {
+				if conn, err := silent.Accept(); err == nil {
+					defer conn.Close()
+				}
+				cancel()
+			}()
+		}
+		began := time.Now()
+		view, err := table.NewView(opening, cluster, "tollstream", slog.New(slog.DiscardHandler))
+		if err == nil {
+			view.Close()
+			t.Fatalf("%s: it opened", what)
+		}
+		if err := whyNotOpened(opening, err, cluster.Brokers); !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if took := time.Since(began); took > 20*time.Second { // less than timeouts of clients
+			t.Errorf("%s: it took %v", what, took)
+		}
+		giveUp()
+		cancel()
 	}
 }
