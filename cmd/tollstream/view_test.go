@@ -207,7 +207,7 @@ func TestViewAndVerify(t *testing.T) {
 
 	out, _ = p.expect(0, "view")
 	contains(t, out, "exact: 6 vehicles at 3 plazas, each one row and counted once\n",
-		"stream time 2022-02-10 10:23 CET")
+		"event time Thu 2022-02-10 10:23 CET, ", " behind the clock; watermark ")
 	if at := strings.Index(out, "\n 4856 "); at < 0 || at > strings.Index(out, "\n 4000 ") ||
 		at > strings.Index(out, "\n   -7 ") {
 		t.Errorf("not the busiest first:\n%s", out)
@@ -412,8 +412,8 @@ func TestViewWindows(t *testing.T) {
 	}
 
 	out, _ = p.expect(0, "view", "--sort", "vc", "--top", "2")
-	contains(t, out, "exact: 725 vehicles at 3 plazas", "stream time 2026-03-02 07:39 UTC, "+
-		"watermark 07:34:50\n1 saturated, 2 free\n1 late, 1 late for minutes, 1 too late\n",
+	contains(t, out, "exact: 725 vehicles at 3 plazas", "event time Mon 2026-03-02 07:39 UTC, ",
+		"; watermark 07:34:50\n1 saturated, 2 free\n1 late, 1 late for minutes, 1 too late\n",
 		"2 ran ahead, at plaza 4010 ", " 4010  ▲ saturated     360  1.20 ",
 		" 4011    free          360  0.13 ", "and 1 plaza more\n")
 	v = decodeJSON(t, first(p.expect(0, "view", "--sort", "vc", "--top", "1", "--json")))

@@ -275,7 +275,7 @@ func TestScreenTerminal(t *testing.T) {
 		r := p.onTerminal(t, 100, 24, nil, "view", "--watch")
 		text := r.untilShows(
 			"✓ exact: 420 vehicles at 3 plazas, each one row and counted once · checked ", "▲ saturated",
-			"stream time 2026-03-02 07:19 UTC", "updated ", "1–3 of 3")
+			"event time Mon 2026-03-02 07:19 UTC, ", "updated ", "1–3 of 3")
 		if !order("4010", "4012", "4011")(text) || !strings.Contains(text, `Lake\u202e\u0301`) {
 			t.Errorf("the table is\n%s", text)
 		}

@@ -30,6 +30,9 @@ func Plaza(b *board.Board, width int) string {
 	if about := About(p); about != "" {
 		t.WriteString(text.Cut(about, width) + "\n")
 	}
+	if b.StreamTime != nil {
+		t.WriteString(EventTime(b, p.Location) + ", " + Behind(b, b.At) + "\n")
+	}
 	t.WriteByte('\n')
 	if p.Assessment != nil {
 		writeState(t, b, p, width)

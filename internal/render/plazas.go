@@ -36,9 +36,9 @@ func Plazas(b *board.Board, o Options) string {
 	t := &strings.Builder{}
 	head := networkVerdict(b)
 	if b.StreamTime != nil {
-		line := "stream time " + b.Now().Time().In(b.Location).Format("2006-01-02 15:04 MST")
+		line := EventTime(b, b.Location) + ", " + Behind(b, b.At)
 		if b.Watermark != nil {
-			line += ", watermark " + b.Watermark.In(b.Location).Format(time.TimeOnly)
+			line += "; watermark " + Watermark(b, b.Location)
 		}
 		head = append(head, line)
 	}
@@ -70,6 +70,31 @@ func Plazas(b *board.Board, o Options) string {
 	}
 	t.WriteString("\n" + strings.Join(foot, "\n") + "\n")
 	return t.String()
+}
+
+// EventTime writes how far the stream has come, with the weekday and the date: event time
+// Tue 2026-03-24 08:23 CET.
+func EventTime(b *board.Board, clock *time.Location) string {
+	return "event time " + b.StreamTime.In(clock).Format("Mon 2006-01-02 15:04 MST")
+}
+
+// Behind writes how far event time is behind the wall clock, which shows now. The stream's time is
+// a minute, and so is what is compared.
+func Behind(b *board.Board, now time.Time) string {
+	minutes := int64(toll.MinuteAt(now.Unix())) - int64(b.Now())
+	if minutes < 0 {
+		return text.Minutes(-minutes) + " ahead of the clock"
+	}
+	return text.Minutes(minutes) + " behind the clock"
+}
+
+// Watermark writes the watermark, with its date where that is not the stream's.
+func Watermark(b *board.Board, clock *time.Location) string {
+	at := b.Watermark.In(clock)
+	if at.Format(time.DateOnly) != b.StreamTime.In(clock).Format(time.DateOnly) {
+		return at.Format(time.DateTime)
+	}
+	return at.Format(time.TimeOnly)
 }
 
 // lagLines say how far behind the topic the figures are, and what keeps them there.

@@ -44,7 +44,8 @@ func newViewFixture(t *testing.T) *viewFixture {
 	rows := int64(1_234_660)
 	return &viewFixture{t: t, o: Options{Order: board.ByTotal}, now: now, wall: at,
 		b: &board.Board{
-			Location: time.UTC, StreamTime: new(now.Time()), Watermark: new(now.Time().Add(-time.Second)),
+			At: now.Time().Add(3*time.Minute + 2*time.Second), Location: time.UTC,
+			StreamTime: new(now.Time()), Watermark: new(now.Time().Add(-time.Second)),
 			Plazas: []board.Plaza{
 				{ID: 4856, Location: time.UTC, Counts: busy,
 					Check: board.Check{TableCount: 1_234_567, StoredRows: &rows, InFlight: 93,
@@ -163,7 +164,7 @@ func (f *viewFixture) one(plaza int) *board.Board {
 func TestViewText(t *testing.T) {
 	f := newViewFixture(t)
 	f.compare("all", f.b, 80, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
-stream time 2022-02-10 10:23 UTC, watermark 10:22:59
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
 
 plaza  flow/h      total  1 min  15 min  1 h        last  verdict        car
 ──────────────────────────────────────────────────────────────────────────────
@@ -175,7 +176,7 @@ flow/h: vehicles an hour, by the last 15 minutes
 1 min, 15 min, 1 h: vehicles in that time up to the stream's time
 `)
 	f.compare("little room", f.b, 70, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
-stream time 2022-02-10 10:23 UTC, watermark 10:22:59
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
 
 plaza  flow/h      total  15 min  1 h        last  verdict
 ─────────────────────────────────────────────────────────────────
@@ -188,6 +189,7 @@ flow/h: vehicles an hour, by the last 15 minutes
 `)
 	f.compare("one", f.one(4856),
 		80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock
 
 car       1,000,000   81.0 %  ████████████████████████████████████████
 tr\x1bck    234,567   19.0 %  ██████████
@@ -211,7 +213,7 @@ in flight: some are stored and not yet counted; all else is exact
 `)
 	f.congested()
 	f.compare("all, congested", f.b, 80, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
-stream time 2022-02-10 10:23 UTC, watermark 10:22:59
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
 1 saturated, 1 below usual
 1,215 late, 3 late for minutes, 1 too late
 80 ran ahead, at plaza 4856 (view --plaza shows by how much)
@@ -226,7 +228,7 @@ flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
 1 h: vehicles in that time up to the stream's time
 `)
 	f.compare("all, wide", f.b, 140, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
-stream time 2022-02-10 10:23 UTC, watermark 10:22:59
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
 1 saturated, 1 below usual
 1,215 late, 3 late for minutes, 1 too late
 80 ran ahead, at plaza 4856 (view --plaza shows by how much)
@@ -244,6 +246,7 @@ z: how far the flow is from usual at this hour; beyond 3 either way is rare
 	f.compare("one, congested", f.one(4856),
 		80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 Junc\x1btion, M2 km 8.5, 2 lanes
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock
 
 saturated since 10:13 (9 min): demand 1,420 pc/h is 109 % of the capacity of
 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings\a
@@ -305,6 +308,7 @@ in flight: some are stored and not yet counted; all else is exact
 			"stream\n")
 	f.compare("one below usual", f.one(4000),
 		80, `plaza 4000: 3 vehicles, the last at 2022-02-08 10:23:02 UTC
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock
 
 below usual since 2022-02-08 10:22 (2 days): 1 vehicle in 15 min, usual are 40
 (z −6.2)
@@ -343,7 +347,7 @@ not verified: rows not read
 	}
 	f.b.RecentRejects = board.RecentRejects{Records: 4000, Rejected: 41, High: true}
 	f.compare("all, some not judged", f.b, 80, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
-stream time 2022-02-10 10:23 UTC, watermark 10:22:59
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
 1 below usual, 1 not judged
 1,215 late, 3 late for minutes, 1 too late
 80 ran ahead, at plaza 4856 (view --plaza shows by how much)
@@ -364,6 +368,7 @@ flow/h: vehicles an hour, by the last 15 minutes
 	f.compare("one, not judged", f.one(4856),
 		80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 Junc\x1btion, M2 km 8.5, 2 lanes
+event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock
 
 saturated since 08:44 (9 min), judged up to 08:53 only: demand 1,420 pc/h is
 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be
@@ -414,6 +419,7 @@ in flight: some are stored and not yet counted; all else is exact
 `)
 	f.compare("one elsewhere", f.one(4000), 80,
 		`plaza 4000: 3 vehicles, the last at 2022-02-08 04:23:02 CST
+event time Thu 2022-02-10 04:23 CST, 3 min behind the clock
 
 below usual since 2022-02-08 04:22 (2 days): 1 vehicle in 15 min, usual are 40
 (z −6.2)

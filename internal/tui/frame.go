@@ -252,10 +252,11 @@ func (m *model) time() line {
 		return spread(m.width, "no vehicle has passed yet", updated)
 	}
 	location := m.boardZone()
-	at := m.board.StreamTime.In(location).Format("2006-01-02 15:04 MST")
+	at := render.EventTime(m.board, location)
+	behind := ", " + render.Behind(m.board, m.now)
 	mark := ""
 	if m.board.Watermark != nil {
-		mark = ", watermark " + m.board.Watermark.In(location).Format(time.TimeOnly)
+		mark = ", watermark " + render.Watermark(m.board, location)
 	}
 	lag := ""
 	if n := m.board.Waiting; n > 0 {
@@ -264,8 +265,9 @@ func (m *model) time() line {
 	if len(m.board.Warnings) > 0 {
 		mark += ", clocks disagree"
 	}
-	left := firstFit(m.width-cells(updated)-2, "stream time "+at+mark+lag, "stream time "+at+mark,
-		"stream time "+at, m.board.StreamTime.In(location).Format("15:04 MST"))
+	left := firstFit(m.width-cells(updated)-2, at+behind+mark+lag, at+behind+mark, at+behind,
+		strings.TrimPrefix(at, "event time ")+behind, strings.TrimPrefix(at, "event time "),
+		m.board.StreamTime.In(location).Format("Mon 15:04 MST"))
 	return spread(m.width, left, updated)
 }
 

@@ -101,7 +101,8 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 	shows(t, "plazas", w.text("[data-f=plazas]"), float64(shown.Summary.Plazas))
 	shows(t, "events", w.text("[data-f=events]"), float64(*shown.Verification.Events))
 	shows(t, "rows", w.text("[data-f=rows]"), float64(*shown.Verification.Rows))
-	if got, want := w.text("[data-f=now]"), shown.StreamTime.Format("15:04:05"); got != want {
+	if got, want := w.text("#clock strong"),
+		shown.StreamTime.Format("Mon 2 Jan 2006, 15:04"); got != want {
 		t.Errorf("event time %q, want %q", got, want)
 	}
 	counts := shown.Summary.States

@@ -86,6 +86,10 @@ function tick() {
   const fresh = at('fresh'), notice = at('stale')
   attr(fresh, 'class', 'fresh ' + (old ? 'old' : board && live.connected ? 'on' : 'off'))
   text(fresh.lastElementChild, !board ? (live.refused ? `refused: ${live.refused}` : 'connecting …') : `${old ? 'STALE: ' : live.connected ? '' : 'reconnecting, '}last update ${f.span(age())} ago`)
+  const clock = at('clock'), now = board?.stream_time
+  clock.hidden = !now
+  text(clock.children[1], now ? f.day(now) + ', ' + f.minute(now) : f.unknown)
+  text(clock.lastElementChild, now ? `${f.zone(board.timezone, now)} · ${f.behind((Date.parse(board.at) - Date.parse(now)) / 1000 + age())}` : '')
   const v = board?.verification
   const checked = v?.checked_at ? (Date.parse(board.at) - Date.parse(v.checked_at)) / 1000 + age() : null
   text(at('verdict').lastElementChild, checked == null ? '' : `checked ${f.span(checked)} ago`)

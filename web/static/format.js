@@ -19,6 +19,11 @@ export const zone = (name, t) => name || (t ? t.slice(19).replace(/^\.\d+/, '').
 export const moment = (t, day, of = minute) => !t ? unknown : (date(t) === day ? '' : `${+t.slice(8, 10)} ${months[t.slice(5, 7) - 1]}${t.slice(0, 4) === day?.slice(0, 4) ? '' : ' ' + t.slice(0, 4)}, `) + of(t)
 const months = ['Jan', 'Feb', 'Mar', 'Apr', 'May', 'June', 'July', 'Aug', 'Sept', 'Oct', 'Nov', 'Dec']
 
+// day writes a date with its weekday: Tue 24 Mar 2026.
+export const day = t => t ? `${weekday(t).slice(0, 3)} ${+t.slice(8, 10)} ${months[t.slice(5, 7) - 1]} ${t.slice(0, 4)}` : unknown
+// behind writes how far event time, which is a minute, is behind the wall clock.
+export const behind = seconds => seconds <= -60 ? `${span(-seconds)} ahead of the clock` : `${seconds < 60 ? '0 min' : span(seconds - seconds % 60)} behind the clock`
+
 const weekdays = ['Sunday', 'Monday', 'Tuesday', 'Wednesday', 'Thursday', 'Friday', 'Saturday']
 export const weekday = t => t ? weekdays[new Date(date(t) + 'T00:00Z').getUTCDay()] : ''
 

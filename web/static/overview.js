@@ -120,9 +120,6 @@ export class Overview {
       `partition ${t.partition} is blocked at offset ${f.num(t.offset)} by a producer’s open transaction since ${f.clock(t.since)}`)].join('; '))
     text(parts.warnings, board.warnings?.length ? 'Warning: ' + board.warnings.join('; ') + '.' : '')
     parts.warnings.hidden = !board.warnings?.length
-    text(parts.now, f.clock(board.stream_time))
-    attr(parts.now, 'title', f.date(board.stream_time))
-    text(parts.zone, f.zone(board.timezone, board.stream_time))
     text(parts.watermark, f.moment(board.watermark, f.date(board.stream_time), f.clock))
     this.roads.update(plazas)
 
