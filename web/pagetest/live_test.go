@@ -144,6 +144,15 @@ func TestToken(t *testing.T) {
 	if got := w.text("h1"); got != "This page needs a token" {
 		t.Errorf("without a token: %q", got)
 	}
+	w.do(chromedp.Navigate(l.url + "/plazas/4007?kind=15m"))
+	w.press("wrong\r")
+	w.wait("document.querySelector('[role=alert]')?.innerText.includes('not the token')")
+	w.press(l.token + "\r")
+	w.wait("document.querySelector('path.k0')")
+	if got := eval[string](w, "location.pathname + location.search"); got !=
+		"/plazas/4007?kind=15m" {
+		t.Errorf("the form led to %q", got)
+	}
 	w.visit(l.url+"/plazas/4007?token="+l.token, "path.k0")
 	if got := eval[string](w, "location.href"); strings.Contains(got, "token") {
 		t.Errorf("the address %q shows the token", got)

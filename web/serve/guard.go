@@ -8,11 +8,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"path"
 	"slices"
 	"strings"
-	"time"
 )
 
 const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; " +
@@ -40,6 +37,9 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	switch {
+	case g.token != nil && r.Method == http.MethodPost && r.URL.Path == loginPath &&
+		(!g.checkHost || g.knowsHost(r.Host)):
+		g.logInByForm(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD")
 		Fail(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are allowed")
@@ -57,7 +57,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case g.allows(r):
 		g.next.ServeHTTP(w, r)
 	default:
-		g.refuse(w, r)
+		g.refuse(w, r, false)
 	}
 }
 
@@ -104,52 +104,4 @@ func (g *guard) cookieValue() string {
 	mac := hmac.New(sha256.New, g.token)
 	mac.Write([]byte("tollstream cookie 1"))
 	return hex.EncodeToString(mac.Sum(nil))
-}
-
-// cookieTime is how long a browser stays logged in: wall displays rarely have a keyboard.
-const cookieTime = 30 * 24 * time.Hour
-
-// logIn checks the token in a URL, sets the cookie, and redirects to the URL without the token, so
-// that it stays in no history and no screenshot.
-func (g *guard) logIn(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	if !same(query.Get("token"), string(g.token)) {
-		g.refuse(w, r)
-		return
-	}
-	http.SetCookie(w, &http.Cookie{
-		Name: g.cookie, Value: g.cookieValue(), Path: "/", MaxAge: int(cookieTime.Seconds()),
-		HttpOnly: true, Secure: g.secure, SameSite: http.SameSiteStrictMode,
-	})
-	query.Del("token")
-	// One leading slash: with two it would name another server.
-	to := url.URL{Path: path.Clean("/" + strings.TrimLeft(r.URL.Path, `/\`)), RawQuery: query.Encode()}
-	w.Header().Set("Location", to.String())
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusSeeOther)
-}
-
-// refusal is the page without a token. Following its link is a same-site request, to which browsers
-// add the cookie; after a link from another site they do not.
-const refusal = `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>tollstream</title>
-<h1>This page needs a token</h1>
-<p>Open its address once with <code>?token=</code> and the token added.
-Your browser remembers it.</p>
-<p>If it should already, <a href="">try again</a>.</p>
-`
-
-func (g *guard) refuse(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("WWW-Authenticate", `Bearer realm="tollstream"`)
-	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-		Fail(w, r, http.StatusUnauthorized, "a bearer token is required: Authorization: Bearer TOKEN")
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(http.StatusUnauthorized)
-	_, _ = w.Write([]byte(refusal)) // the client may have gone
 }
