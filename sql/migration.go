@@ -50,8 +50,9 @@ var migrations = []migration{
 		},
 	},
 	{
-		to: 6, // toll_process, whose rows hold what toll_stalled did
+		to: 6, // incidents; toll_process, whose rows hold what toll_stalled did
 		statements: []string{
+			`ALTER TABLE toll_transition ADD INDEX began (since_minute, toll_plaza_id)`,
 			`DROP TABLE IF EXISTS toll_stalled`,
 		},
 	},

@@ -63,7 +63,7 @@ func (s *Store) Reset(ctx context.Context, id Identity, o ResetOptions) ([]strin
 	// complete by now, and its rows go with the others below, or stores nothing.
 	names := []string{"toll_cursor", "toll_batch", "toll_dead_letter", "toll_retry",
 		"toll_window", "toll_congestion", "toll_transition", "toll_plaza", "toll_pruned", "toll_retired",
-		"toll_accepted_log", "toll_process"}
+		"toll_accepted_log", "toll_process", "toll_incident_note", "toll_notification"}
 	if o.AllRows {
 		names = append(names, "toll_baseline")
 	}

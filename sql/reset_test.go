@@ -40,7 +40,7 @@ func TestReset(t *testing.T) {
 		dbtest.Exec(t, s, `DELETE FROM livetolldata WHERE timestamp IS NULL`)
 
 		done, err := s.Reset(ctx, id, sql.ResetOptions{})
-		if err != nil || len(done) != 14 {
+		if err != nil || len(done) != 16 {
 			t.Fatalf("got %q, %v", done, err)
 		}
 		for _, table := range dbtest.TableNames(t, s) {
@@ -89,7 +89,9 @@ func TestInterruptedReset(t *testing.T) {
 		"TRUNCATE TABLE toll_batch", "TRUNCATE TABLE toll_dead_letter", "TRUNCATE TABLE toll_retry",
 		"TRUNCATE TABLE toll_window", "TRUNCATE TABLE toll_congestion", "TRUNCATE TABLE toll_transition",
 		"TRUNCATE TABLE toll_plaza", "TRUNCATE TABLE toll_pruned", "TRUNCATE TABLE toll_retired",
-		"TRUNCATE TABLE toll_accepted_log", "TRUNCATE TABLE toll_process", "TRUNCATE TABLE livetolldata"}
+		"TRUNCATE TABLE toll_accepted_log", "TRUNCATE TABLE toll_process",
+		"TRUNCATE TABLE toll_incident_note", "TRUNCATE TABLE toll_notification",
+		"TRUNCATE TABLE livetolldata"}
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		ctx := context.Background()
 		dbtest.Initialize(t, s)

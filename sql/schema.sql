@@ -219,5 +219,32 @@ create table if not exists toll_transition (
   published       tinyint      not null comment '1 once it is acknowledged by the broker',
   stored_at       datetime(6)  not null,
   primary key (toll_plaza_id, detected_minute),
-  key unpublished (published, toll_plaza_id)
+  key unpublished (published, toll_plaza_id),
+  key began (since_minute, toll_plaza_id)
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
+
+-- What people noted about an incident, which is named by its plaza and the minute of its first transition. Rows are only added.
+create table if not exists toll_incident_note (
+  toll_plaza_id   smallint      not null,
+  detected_minute int           not null comment 'of the first transition, minutes since 1970 UTC',
+  noted_at        datetime(6)   not null comment 'UTC',
+  author          varchar(100)  not null comment 'the name of the token, or the user of the command',
+  source          varchar(100)  not null comment 'where from: an address, or the command and its host',
+  acknowledged    tinyint       not null comment '1 where somebody takes care of it from now on',
+  note            varchar(1000) not null,
+  primary key (toll_plaza_id, detected_minute, noted_at)
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
+
+-- The outbox of notifications: a row a transition that begins, changes or ends an incident, where a process notifies.
+create table if not exists toll_notification (
+  toll_plaza_id   smallint     not null,
+  detected_minute int          not null comment 'of the transition',
+  created_at      datetime(6)  not null comment 'UTC, as the times below',
+  attempts        int          not null comment 'begun; each claims the row until next_attempt',
+  next_attempt    datetime(6)  not null,
+  outcome         varchar(8)   not null comment 'empty while it is pending; sent, given_up',
+  finished_at     datetime(6)  null,
+  error           varchar(500) not null comment 'why the last attempt failed',
+  primary key (toll_plaza_id, detected_minute),
+  key due (outcome, next_attempt)
 ) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/incidents"
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/sql/internal/db"
 	"github.com/tollstream/tollstream/sql/internal/tables"
@@ -41,6 +42,7 @@ type Store struct {
 	*results.Reader
 	*verify.Verifier
 	*retention.Cleaner
+	*incidents.Ledger
 	cfg Config
 	db  *db.DB
 }
@@ -65,6 +67,7 @@ func Open(cfg Config) (*Store, error) {
 		Reader:   results.NewReader(db),
 		Verifier: verify.New(db, cfg.Decode, cfg.DecodeSums),
 		Cleaner:  retention.NewCleaner(db),
+		Ledger:   incidents.NewLedger(db),
 		cfg:      cfg,
 		db:       db,
 	}, nil

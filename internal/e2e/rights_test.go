@@ -94,6 +94,7 @@ func TestRights(t *testing.T) {
 			[]string{"DescribeConfigs on topic toll", "DELETE ON tolldata.toll_batch",
 				"DELETE ON tolldata.toll_window", "DELETE ON tolldata.toll_transition",
 				"DELETE ON tolldata.toll_dead_letter", "DELETE ON tolldata.toll_retry",
+				"DELETE ON tolldata.toll_notification", "DELETE ON tolldata.toll_incident_note",
 				"INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired",
 				"INSERT ON tolldata.toll_pruned", "UPDATE ON tolldata.toll_pruned", // once an hour
 				// when windows close, below

@@ -166,7 +166,7 @@ func (r *Writer) noticesOf(ctx context.Context, q db.Reader, plazas []int16) ([]
 	}
 	// One that was there before stayed as it was, so which are new is the database's to say.
 	for chunk := range slices.Chunk(tables.Distinct(w.transitions), manyPlazas) {
-		transitions, err := readTransitions(ctx, q,
+		transitions, err := tables.ReadTransitions(ctx, q,
 			r.db.ForceIndex("unpublished")+`WHERE published = 0 AND `+
 				r.db.Many("toll_plaza_id IN ("+db.Placeholders(len(chunk))+")"), db.Anys(chunk)...)
 		if err != nil {
@@ -222,7 +222,7 @@ func (r *Writer) unpublished(ctx context.Context, q db.Reader, plazas []int16) (
 		if err != nil {
 			return nil, fmt.Errorf("read the windows to publish: %w", err)
 		}
-		transitions, err := readTransitions(ctx, q, condition+"detected_minute LIMIT ?", args...)
+		transitions, err := tables.ReadTransitions(ctx, q, condition+"detected_minute LIMIT ?", args...)
 		if err != nil {
 			return nil, fmt.Errorf("read the transitions to publish: %w", err)
 		}

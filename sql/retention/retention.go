@@ -211,6 +211,15 @@ func (c *Cleaner) retireTransitions(ctx context.Context, before toll.Minute, don
 		if err != nil {
 			return err
 		}
+		// What belongs to a transition goes with it, so that none is notified of twice.
+		if _, err := c.deleteSome(ctx, `DELETE FROM toll_notification WHERE toll_plaza_id = ?
+			AND detected_minute < ? AND outcome <> '' LIMIT ?`, plaza, before); err != nil {
+			return err
+		}
+		if _, err := c.deleteSome(ctx, `DELETE FROM toll_incident_note WHERE toll_plaza_id = ?
+			AND detected_minute < ? LIMIT ?`, plaza, before); err != nil {
+			return err
+		}
 	}
 }
 
