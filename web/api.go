@@ -12,7 +12,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/internal/board"
-	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
@@ -132,48 +131,6 @@ func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// serveWindows responds with a page of a plaza's windows.
-func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
-	id, errs := plazaID(r)
-	query, more := serve.Parameters(r)
-	errs = append(errs, more...)
-	errs = append(errs, serve.OnlyParameters(query, "kind", "limit", "before")...)
-	q := board.WindowQuery{Kind: query.Get("kind"), Limit: limitOf(query, &errs)}
-	if q.Kind != "" {
-		kinds, err := toll.ParseWindows(q.Kind)
-		if err != nil || len(kinds) != 1 || kinds[0].Name != q.Kind {
-			errs.Add("kind", "want the name of one kind of windows, such as 15m, 5m/1m or day")
-		}
-	}
-	if before := query.Get("before"); before != "" {
-		var err error
-		if q.Before, err = windowPosition(before, id, q.Kind); err != nil {
-			errs.Add("before", "%v", err)
-		}
-	}
-	if len(errs) > 0 {
-		serve.FailParameters(w, r, errs)
-		return
-	}
-	question := fmt.Sprintf("windows %d %q %d %s", id, q.Kind, q.Limit, query.Get("before"))
-	s.ask(w, r, question, func(ctx context.Context) (*representation, error) {
-		page, err := s.source.Windows(ctx, id, q)
-		if err != nil {
-			return nil, err
-		}
-		answer := struct {
-			Windows []board.Window `json:"windows"`
-			Kinds   []string       `json:"kinds"`
-			Next    *string        `json:"next"`
-		}{Windows: list(page.Windows), Kinds: list(page.Kinds)}
-		normalizeWindows(answer.Windows, s.zoneOf(id))
-		if n := len(answer.Windows); n > 0 && page.More {
-			answer.Next = new(windowCursor(id, q.Kind, &answer.Windows[n-1]))
-		}
-		return jsonRepresentation(answer)
-	})
-}
-
 // maxPayload is how many bytes of a dead letter's payload are shown.
 const maxPayload = 4096
 
@@ -268,9 +225,16 @@ func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
 	ask func(context.Context) (*representation, error)) {
 	p, err := s.queries.do(r.Context(), question, ask)
+	if err != nil {
+		s.failQuery(w, r, err)
+		return
+	}
+	p.serve(w, r)
+}
+
+// failQuery responds that a query failed.
+func (s *Server) failQuery(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
-	case err == nil:
-		p.serve(w, r)
 	case errors.Is(err, board.ErrNotFound):
 		serve.Fail(w, r, http.StatusNotFound, "there is no such plaza")
 	case r.Context().Err() != nil: // the client has gone
@@ -293,11 +257,12 @@ func (s *Server) timezone() string {
 	return ""
 }
 
-// zoneOf returns a plaza's timezone if the board has it, else nil.
+// zoneOf returns a plaza's timezone, the database's of one that is not on the board, and UTC as
+// long as there is no board.
 func (s *Server) zoneOf(id int16) *time.Location {
 	m := s.refresher.current.Load()
 	if m.snapshot == nil {
-		return nil
+		return time.UTC
 	}
 	name := m.timezone
 	for _, r := range m.rows {
@@ -305,6 +270,8 @@ func (s *Server) zoneOf(id int16) *time.Location {
 			name = r.Timezone
 		}
 	}
-	loc, _ := s.normalizer.zone(name)
-	return loc
+	if loc, ok := s.normalizer.zone(name); ok {
+		return loc
+	}
+	return time.UTC
 }

@@ -32,6 +32,24 @@ func windowPosition(cursor string, plaza int16, kind string) (*board.WindowPosit
 	return &board.WindowPosition{Start: time.Unix(start, 0).UTC(), Kind: of[4]}, nil
 }
 
+// changeCursor returns the cursor behind a plaza's change of congestion.
+func changeCursor(plaza int16, c *board.Change) string {
+	return encodeCursor("c", strconv.Itoa(int(plaza)), strconv.FormatInt(c.Detected.Unix(), 10))
+}
+
+// changePosition reads a cursor of the same plaza.
+func changePosition(cursor string, plaza int16) (*time.Time, error) {
+	of, err := decodeCursor(cursor, 3)
+	if err != nil {
+		return nil, err
+	}
+	detected, err := strconv.ParseInt(of[2], 10, 64)
+	if err != nil || of[0] != "c" || of[1] != strconv.Itoa(int(plaza)) {
+		return nil, errOtherList
+	}
+	return new(time.Unix(detected, 0).UTC()), nil
+}
+
 // letterCursor returns the cursor behind a dead letter.
 func letterCursor(d *board.DeadLetter) string {
 	return encodeCursor("d", strconv.FormatInt(int64(d.Partition), 10),

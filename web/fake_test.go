@@ -28,6 +28,7 @@ type fakeSource struct {
 	plazas  map[int16]*board.Detail
 	windows []board.Window // the newest first
 	letters []board.DeadLetter
+	cutOff  error         // of windows behind the first page
 	hold    chan struct{} // boards wait for it to be closed; nil for none
 
 	boards, asked atomic.Int64
@@ -82,17 +83,63 @@ func (f *fakeSource) Windows(_ context.Context, id int16, q board.WindowQuery) (
 	if f.plazas[id] == nil {
 		return board.WindowPage{}, board.ErrNotFound
 	}
+	if f.cutOff != nil && q.Before != nil {
+		return board.WindowPage{}, f.cutOff
+	}
 	page := board.WindowPage{Kinds: []string{"15m", "1h"}}
 	behind := q.Before == nil
 	for _, w := range f.windows {
 		switch {
-		case q.Kind != "" && q.Kind != w.Kind:
+		case q.Kind != "" && q.Kind != w.Kind, !q.Holds(w.Start):
 		case !behind:
 			behind = w.Start.Equal(q.Before.Start) && w.Kind == q.Before.Kind
 		case len(page.Windows) == q.Limit:
 			page.More = true
 		default:
 			page.Windows = append(page.Windows, w)
+		}
+	}
+	return page, nil
+}
+
+func (f *fakeSource) Series(_ context.Context, id int16, r board.Range) (*board.Series, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.plazas[id]
+	if d == nil {
+		return nil, board.ErrNotFound
+	}
+	s := &board.Series{From: epoch, Until: epoch.Add(24 * time.Hour)}
+	if r.From != nil {
+		s.From = *r.From
+	}
+	if r.Until != nil {
+		s.Until = *r.Until
+	}
+	for _, q := range d.Quarters {
+		if !q.Start.Before(s.From) && q.Start.Before(s.Until) {
+			s.Quarters = append(s.Quarters, q)
+		}
+	}
+	return s, nil
+}
+
+func (f *fakeSource) Changes(_ context.Context, id int16, q board.ChangeQuery) (board.ChangePage,
+	error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	d := f.plazas[id]
+	if d == nil {
+		return board.ChangePage{}, board.ErrNotFound
+	}
+	var page board.ChangePage
+	for _, c := range d.Changes {
+		switch {
+		case !q.Holds(c.Detected), q.Before != nil && !c.Detected.Before(*q.Before):
+		case len(page.Changes) == q.Limit:
+			page.More = true
+		default:
+			page.Changes = append(page.Changes, c)
 		}
 	}
 	return page, nil

@@ -100,32 +100,36 @@ func (n *normalizer) detail(d *board.Detail, timezone string, now time.Time) {
 	}
 	d.At = d.At.In(loc).Truncate(time.Millisecond)
 	d.Quarters, d.LastWeek = list(d.Quarters), list(d.LastWeek)
-	for _, points := range [][]board.Quarter{d.Quarters, d.LastWeek} {
-		for i := range points {
-			q := &points[i]
-			q.Start = q.Start.In(loc)
-			q.ByType = counts(q.ByType)
-			q.UsualMedian, q.UsualLow, q.UsualHigh = rounded(q.UsualMedian, 3), rounded(q.UsualLow,
-				3), rounded(q.UsualHigh, 3)
-			q.Capacity = rounded(q.Capacity, 2)
-		}
-	}
+	normalizeQuarters(d.Quarters, loc)
+	normalizeQuarters(d.LastWeek, loc)
 	d.Changes = list(d.Changes)
-	for i := range d.Changes {
-		c := &d.Changes[i]
-		c.Since, c.Detected = c.Since.In(loc), c.Detected.In(loc)
-	}
+	normalizeChanges(d.Changes, loc)
 	d.RecentWindows = list(d.RecentWindows)
 	normalizeWindows(d.RecentWindows, loc)
 }
 
-// normalizeWindows normalizes windows; a nil loc leaves their times as they are.
+func normalizeQuarters(quarters []board.Quarter, loc *time.Location) {
+	for i := range quarters {
+		q := &quarters[i]
+		q.Start = q.Start.In(loc)
+		q.ByType = counts(q.ByType)
+		q.UsualMedian, q.UsualLow, q.UsualHigh = rounded(q.UsualMedian, 3), rounded(q.UsualLow, 3),
+			rounded(q.UsualHigh, 3)
+		q.PassengerCars, q.Capacity = rounded(q.PassengerCars, 2), rounded(q.Capacity, 2)
+	}
+}
+
+func normalizeChanges(changes []board.Change, loc *time.Location) {
+	for i := range changes {
+		c := &changes[i]
+		c.Since, c.Detected = c.Since.In(loc), c.Detected.In(loc)
+	}
+}
+
 func normalizeWindows(windows []board.Window, loc *time.Location) {
 	for i := range windows {
 		w := &windows[i]
-		if loc != nil {
-			w.Start, w.End = w.Start.In(loc), w.End.In(loc)
-		}
+		w.Start, w.End = w.Start.In(loc), w.End.In(loc)
 		w.ByType = counts(w.ByType)
 		w.FlowPerHour = number(w.FlowPerHour, 2)
 		w.Completeness = nil

@@ -53,19 +53,11 @@ func (q *queries) do(ctx context.Context, question string,
 	}
 	// The query belongs to no request: the first client may go while others still wait.
 	answer := q.group.DoChan(question, func() (any, error) {
-		if !q.begin() {
-			return nil, errStopping
-		}
-		defer q.running.Done()
-		ctx, cancel := context.WithTimeout(q.ctx, q.timeout)
-		defer cancel()
-		select {
-		case q.slots <- struct{}{}:
-			defer func() { <-q.slots }()
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-		p, err := ask(ctx)
+		var p *representation
+		err := q.run(q.ctx, func(ctx context.Context) (err error) {
+			p, err = ask(ctx)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -81,6 +73,23 @@ func (q *queries) do(ctx context.Context, question string,
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// run runs one query once there is a slot for it.
+func (q *queries) run(ctx context.Context, ask func(context.Context) error) error {
+	if !q.begin() {
+		return errStopping
+	}
+	defer q.running.Done()
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	select {
+	case q.slots <- struct{}{}:
+		defer func() { <-q.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return ask(ctx)
 }
 
 // begin counts a running query, unless the server is stopping.

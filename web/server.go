@@ -80,7 +80,10 @@ func (s *Server) routes() []serve.Route {
 		{Path: "/api/v1/plazas", Serve: s.servePlazas},
 		{Path: "/api/v1/plazas.csv", Serve: s.serveCSV},
 		{Path: "/api/v1/plazas/{id}", Serve: s.servePlaza},
+		{Path: "/api/v1/plazas/{id}/flow", Serve: s.serveFlow},
+		{Path: "/api/v1/plazas/{id}/transitions", Serve: s.serveTransitions},
 		{Path: "/api/v1/plazas/{id}/windows", Serve: s.serveWindows},
+		{Path: "/api/v1/plazas/{id}/windows.csv", Serve: s.serveWindowsCSV},
 		{Path: "/api/v1/verification", Serve: s.serveVerification},
 		{Path: "/api/v1/dead-letters", Serve: s.serveDeadLetters},
 		{Path: "/api/v1/events", Serve: s.serveEvents, Untraced: true}, // it lasts for hours

@@ -18,6 +18,7 @@ type snapshot struct {
 	number    uint64 // 1 for the first board, then one more for each
 	at        time.Time
 	timezone  string
+	newest    time.Time // event time, or when the board was read
 	summary   board.Summary
 	verdict   board.Verification
 	head      []member // of the board, but for its plazas
@@ -48,6 +49,9 @@ func nextSnapshot(old *snapshot, b *board.Board) (*snapshot, error) {
 	s := &snapshot{number: 1, at: b.At, timezone: b.Timezone, summary: b.Summary,
 		verdict: b.Verification, fullSince: 1,
 		rows: make([]*row, 0, len(b.Plazas))}
+	if s.newest = b.At; b.StreamTime != nil {
+		s.newest = *b.StreamTime
+	}
 	var head []member
 	var rows []*row
 	if old != nil {

@@ -18,6 +18,12 @@ type Source interface {
 	// Windows returns a plaza's closed windows, the newest first: descending by start, then ascending
 	// by kind. It returns [board.ErrNotFound] for a plaza that is not known.
 	Windows(ctx context.Context, id int16, q board.WindowQuery) (board.WindowPage, error)
+	// Series returns what passed a plaza by quarters of an hour. Without one end of the range, it is
+	// of the plaza's date of the other, and without both of today; it is [board.LongestSeries] at
+	// most. It returns [board.ErrNotFound] for a plaza that is not known, as Changes does.
+	Series(ctx context.Context, id int16, r board.Range) (*board.Series, error)
+	// Changes returns a plaza's changes of congestion, the one that was detected last first.
+	Changes(ctx context.Context, id int16, q board.ChangeQuery) (board.ChangePage, error)
 	// DeadLetters returns what was rejected, ascending by partition and offset.
 	DeadLetters(ctx context.Context, q board.PageQuery) (board.DeadLetterPage, error)
 }

@@ -267,6 +267,8 @@ type Quarter struct {
 	// nil where it has not begun, or nothing is known of it
 	Count  *int64           `json:"count"`
 	ByType map[string]int64 `json:"by_type"` // of Count, by vehicle type
+	// of Count; nil where it is not known how many cars a vehicle of a type counts for
+	PassengerCars *float64 `json:"passenger_cars"`
 	// vehicles; nil with too few weeks, as the next two
 	UsualMedian *float64 `json:"usual_median"`
 	UsualLow    *float64 `json:"usual_low"`  // median − 3·[traffic.Usual.Scale], not below 0
@@ -303,8 +305,44 @@ type Window struct {
 	Completeness *float64 `json:"completeness"`
 }
 
+// Range is a stretch of event time, [From, Until). An end that is nil is open.
+type Range struct {
+	From, Until *time.Time
+}
+
+// Holds reports whether a time lies in the range.
+func (r Range) Holds(t time.Time) bool {
+	return (r.From == nil || !t.Before(*r.From)) && (r.Until == nil || t.Before(*r.Until))
+}
+
+// LongestSeries bounds a series: a week in which clocks may be set back.
+const LongestSeries = 8 * 24 * time.Hour
+
+// Series is what passed a plaza by quarters of an hour.
+type Series struct {
+	From  time.Time `json:"from"`
+	Until time.Time `json:"to"` // exclusive
+	// all that begin in [From, Until), ascending; what is not known of one is nil
+	Quarters []Quarter `json:"quarters"`
+}
+
+// ChangeQuery selects changes of congestion.
+type ChangeQuery struct {
+	Range     // of Detected
+	Limit int // at least 1
+	// those that were detected before, which is where a page ends; nil for the newest
+	Before *time.Time
+}
+
+// ChangePage is a part of a list.
+type ChangePage struct {
+	Changes []Change
+	More    bool // whether others follow
+}
+
 // WindowQuery selects windows.
 type WindowQuery struct {
+	Range                  // of Start
 	Kind   string          // a kind's name; empty for all kinds
 	Limit  int             // at least 1
 	Before *WindowPosition // those behind it in the order of a page; nil for the newest

@@ -85,6 +85,7 @@ func (r *Writer) assessPlaza(ctx context.Context, q db.Reader, plaza int16, a *t
 		}
 		return usual
 	}
+	a.Equivalents = by.Equivalents
 	var transitions []traffic.Transition
 	for _, c := range closings {
 		changes := a.Run(c.Panes, c.From, c.Until, &by)

@@ -78,6 +78,18 @@ func TestCongestion(t *testing.T) {
 			!reflect.DeepEqual(last, transitions[len(transitions)-1:]) {
 			t.Errorf("got %+v, %v", last, err)
 		}
+		newest := stored[len(stored)-1].Detected
+		for _, c := range []struct {
+			from, until toll.Minute
+			limit, want int
+		}{{newest, newest + 1, 10, 1}, {math.MinInt32, newest, 10, len(stored) - 1},
+			{math.MinInt32, math.MaxInt32, 1, 1}, {newest + 1, math.MaxInt32, 10, 0}} {
+			page, err := s.TransitionPage(t.Context(), 7, toll.Window{Start: c.from, End: c.until},
+				c.limit)
+			if err != nil || len(page) != c.want {
+				t.Errorf("%+v: %v, %v", c, page, err)
+			}
+		}
 		if n := dbtest.Int(t, s, `SELECT COUNT(*) FROM toll_congestion WHERE state = 'free'
 			AND since = '2022-02-10 09:12' AND assessed = '2022-02-10 09:30'
 			AND vehicles_15m = 75 AND flow_per_hour = 300 AND demand = 300 AND capacity = 600 AND vc = 0.5

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/tollstream/tollstream/sql/internal/tables"
+	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
@@ -51,5 +52,15 @@ func (r *Reader) Transitions(ctx context.Context, plaza int16, limit int) ([]tra
 	error) {
 	all, err := tables.ReadTransitions(ctx, r.db,
 		`WHERE toll_plaza_id = ? ORDER BY detected_minute DESC LIMIT ?`, plaza, limit)
+	return all, r.db.Wrap(fmt.Sprintf("read the transitions of plaza %d", plaza), err)
+}
+
+// TransitionPage returns a plaza's changes of state that were detected in a stretch of time, the
+// newest first, as many as limit at most.
+func (r *Reader) TransitionPage(ctx context.Context, plaza int16, within toll.Window,
+	limit int) ([]traffic.Transition, error) {
+	all, err := tables.ReadTransitions(ctx, r.db, `WHERE toll_plaza_id = ? AND detected_minute >= ?
+		AND detected_minute < ? ORDER BY detected_minute DESC LIMIT ?`, plaza, within.Start,
+		within.End, limit)
 	return all, r.db.Wrap(fmt.Sprintf("read the transitions of plaza %d", plaza), err)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 
 	"github.com/tollstream/tollstream/sql/internal/db"
@@ -19,27 +20,24 @@ type WindowPosition struct {
 	Kind  string
 }
 
-// WindowPage returns a plaza's windows of some kinds, descending by start and then ascending by
-// kind: those behind a position, or the first where it is nil, as many as limit at most. Those of
-// which all events came too late are among them, with Revision 0.
-func (r *Reader) WindowPage(ctx context.Context, plaza int16, kinds []string,
-	before *WindowPosition,
-	limit int) ([]StoredWindow, error) {
+// WindowPage returns a plaza's windows of some kinds that begin in a stretch of time, descending by
+// start and then ascending by kind: those behind a position, or the first where it is nil, as many
+// as limit at most. Those of which all events came too late are among them, with Revision 0.
+func (r *Reader) WindowPage(ctx context.Context, plaza int16, kinds []string, within toll.Window,
+	before *WindowPosition, limit int) ([]StoredWindow, error) {
 	var all []StoredWindow
 	err := r.db.Snapshot(ctx, func(q db.Reader) error {
 		all = nil
 		for _, kind := range kinds { // each read stops at the limit, by the primary key
-			condition, args := `WHERE toll_plaza_id = ? AND kind = ?`, []any{plaza, kind}
-			if before != nil {
-				condition += ` AND start_minute <= ?`
-				last := int64(before.Start)
-				if kind <= before.Kind {
-					last--
-				}
-				args = append(args, last)
+			end := int64(within.End)
+			if before != nil && kind <= before.Kind {
+				end = min(end, int64(before.Start))
+			} else if before != nil {
+				end = min(end, int64(before.Start)+1)
 			}
-			rows, err := tables.ReadWindows(ctx, q, condition+` ORDER BY start_minute DESC LIMIT ?`,
-				append(args, limit)...)
+			rows, err := tables.ReadWindows(ctx, q, `WHERE toll_plaza_id = ? AND kind = ?
+				AND start_minute >= ? AND start_minute < ? ORDER BY start_minute DESC LIMIT ?`,
+				plaza, kind, within.Start, end, limit)
 			if err != nil {
 				return err
 			}
@@ -63,6 +61,17 @@ func (r *Reader) WindowsBetween(ctx context.Context, plaza int16, kind string,
 			ORDER BY start_minute`,
 		plaza, kind, w.Start, w.End)
 	return appendStored(nil, rows), r.db.Wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
+}
+
+// RetiredBefore returns up to which minute old windows of a kind were deleted: of those that end at
+// or before it, some may be missing that had events.
+func (r *Reader) RetiredBefore(ctx context.Context, kind string) (toll.Minute, error) {
+	retired, err := tables.ReadRetired(ctx, r.db)
+	before, ok := retired[tables.RetiredWindows+kind]
+	if !ok {
+		before = math.MinInt32
+	}
+	return before, r.db.Wrap("read which windows were deleted", err)
 }
 
 func appendStored(all []StoredWindow, rows []tables.WindowRow) []StoredWindow {

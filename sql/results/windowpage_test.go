@@ -2,6 +2,7 @@ package results_test
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"slices"
 	"testing"
@@ -38,6 +39,7 @@ func TestWindowPage(t *testing.T) {
 		if len(want) < 30 {
 			t.Fatalf("%d windows: %v", len(want), want)
 		}
+		always := toll.Window{Start: math.MinInt32, End: math.MaxInt32}
 		for _, kinds := range [][]string{{"5m", "15m", "1h", "day"}, {"15m"}, {"1h", "5m"}, {"2h"}, nil} {
 			wanted := []string{}
 			for i := range all {
@@ -49,7 +51,7 @@ func TestWindowPage(t *testing.T) {
 				got := []string{}
 				var before *results.WindowPosition
 				for {
-					page, err := s.WindowPage(t.Context(), 1, kinds, before, limit)
+					page, err := s.WindowPage(t.Context(), 1, kinds, always, before, limit)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -70,6 +72,31 @@ func TestWindowPage(t *testing.T) {
 				if !slices.Equal(got, wanted) {
 					t.Errorf("%v by %d:\ngot  %v\nwant %v", kinds, limit, got, wanted)
 				}
+			}
+		}
+
+		within := toll.Window{Start: dbtest.MinuteOf(t, "2022-02-10 10:00"),
+			End: dbtest.MinuteOf(t, "2022-02-10 10:45")}
+		for _, c := range []struct {
+			before *results.WindowPosition
+			want   []string
+		}{
+			{nil, []string{"15m 10:30", "15m 10:15", "15m 10:00", "1h 10:00"}},
+			{&results.WindowPosition{Start: within.Start, Kind: "15m"}, []string{"1h 10:00"}},
+			{&results.WindowPosition{Start: within.Start, Kind: "1h"}, nil},
+			{&results.WindowPosition{Start: within.End + 15, Kind: "5m"},
+				[]string{"15m 10:30", "15m 10:15", "15m 10:00", "1h 10:00"}},
+		} {
+			page, err := s.WindowPage(t.Context(), 1, []string{"15m", "1h"}, within, c.before, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, w := range page {
+				got = append(got, name(w.Kind, w.Start))
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("before %v: got %v, want %v", c.before, got, c.want)
 			}
 		}
 

@@ -2,6 +2,7 @@ package retention_test
 
 import (
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -223,6 +224,12 @@ func TestRetiredMark(t *testing.T) {
 		}
 		if got := marks(); got != "1m 2022-03-02 10:08 15m 2022-03-02 10:15 " {
 			t.Errorf("recorded as deleted: %s", got)
+		}
+		for kind, want := range map[string]toll.Minute{"1h": math.MinInt32,
+			"15m": dbtest.MinuteOf(t, "2022-03-02 10:15")} {
+			if before, err := s.RetiredBefore(t.Context(), kind); err != nil || before != want {
+				t.Errorf("windows of %s are deleted up to %v, %v", kind, before.Time(), err)
+			}
 		}
 		r := dbtest.Verify(t, s, in)
 		if r.Status != verify.Exact || r.WindowsRetired != 4 || r.Windows != 4 ||

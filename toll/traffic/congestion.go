@@ -122,6 +122,9 @@ type Assessment struct {
 	Quiet int `json:"quiet,omitzero"`
 
 	Last Measure `json:"last"` // at Until
+
+	// what it was judged by, for those who convert vehicles of the past; nil where not known
+	Equivalents Equivalents `json:"equivalents,omitempty"`
 }
 
 // Transition is a change of state.

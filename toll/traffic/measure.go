@@ -86,6 +86,14 @@ func (e Equivalents) String() string {
 	return strings.Join(entries, ",")
 }
 
+// PassengerCars returns as how many cars vehicles count.
+func (e Equivalents) PassengerCars(types []toll.TypeCount) (cars float64) {
+	for _, t := range types {
+		cars += float64(t.Count) * e.Of(t.Type)
+	}
+	return cars
+}
+
 // Of returns as how many cars a vehicle counts. Here, and only here, the case of a type does not
 // matter: a TRUCK is as long as a truck.
 func (e Equivalents) Of(vehicleType string) float64 {

@@ -374,12 +374,34 @@ func (n *network) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	d := &board.Detail{Plaza: n.row(m, now)}
 	start := midnight(now, m.zone)
 	var so, was int64
-	for q := start; q.Before(start.AddDate(0, 0, 1)); q = q.Add(15 * time.Minute) {
+	d.Quarters = n.quarters(m, start, start.AddDate(0, 0, 1))
+	d.LastWeek = n.quarters(m, start.AddDate(0, 0, -7), start.AddDate(0, 0, -6))
+	for i, q := range d.Quarters {
+		if q.Count != nil {
+			so += *q.Count
+		}
+		if q.Start.Add(15 * time.Minute).Before(now) {
+			was += *d.LastWeek[i].Count
+		}
+	}
+	d.DaySoFar, d.DaySoFarLastWeek = &so, &was
+	d.Changes = n.changes(m, d.Why)
+	return d, nil
+}
+
+// known is how far back the past is known: what is older was deleted.
+const known = 60 * 24 * time.Hour
+
+// quarters returns the quarters of an hour that begin in [start, end).
+func (n *network) quarters(m *madeUp, start, end time.Time) (all []board.Quarter) {
+	now, since := n.now(), n.began.Add(-m.since).Truncate(time.Minute)
+	for q := start; q.Before(end); q = q.Add(15 * time.Minute) {
 		point := board.Quarter{Start: q}
-		if !q.After(now) {
-			point.ByType = n.renamed(m.passed(q, now, *d.Since))
-			point.Count = new(sumOf(point.ByType))
-			so += *point.Count
+		if !q.After(now) && q.After(n.began.Add(-known)) {
+			by := m.passed(q, now, since)
+			point.Count = new(sumOf(by))
+			point.PassengerCars = new(float64(*point.Count + by["truck"] + by["bus"]))
+			point.ByType = n.renamed(by)
 		}
 		if usual := m.expected(q); usual > 0 {
 			u := traffic.Usual{Median: math.Round(usual), MAD: usual * .05, N: 8}
@@ -389,19 +411,16 @@ func (n *network) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 		if m.Lanes > 0 {
 			point.Capacity = new(float64(m.Lanes) * toll.DefaultCapacityPerLane / 4)
 		}
-		d.Quarters = append(d.Quarters, point)
-		before := q.AddDate(0, 0, -7)
-		old := m.passed(before, before.Add(time.Hour), now.Add(time.Hour))
-		d.LastWeek = append(d.LastWeek,
-			board.Quarter{Start: before, ByType: old, Count: new(sumOf(old))})
-		if q.Add(15 * time.Minute).Before(now) {
-			was += sumOf(old)
-		}
+		all = append(all, point)
 	}
-	d.DaySoFar, d.DaySoFarLastWeek = &so, &was
-	from, at := m.state, *d.Since
+	return all
+}
+
+// changes returns the last changes of congestion at a plaza, for that reason.
+func (n *network) changes(m *madeUp, reason string) (all []board.Change) {
+	from, at := m.state, n.began.Add(-m.since).Truncate(time.Minute)
 	for i := range 6 {
-		next, why := traffic.Free, d.Why
+		next, why := traffic.Free, reason
 		if from == traffic.Free {
 			next, why = traffic.Busy, fmt.Sprintf("demand is %d %% of the capacity", 64-i)
 		} else if from == traffic.Saturated {
@@ -409,11 +428,41 @@ func (n *network) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 		} else if i > 0 {
 			why = fmt.Sprintf("demand is %d %% of the capacity", 79+i)
 		}
-		d.Changes = append(d.Changes,
+		all = append(all,
 			board.Change{From: next, To: from, Since: at, Detected: at.Add(2 * time.Minute), Why: why})
 		from, at = next, at.Add(-time.Duration(40+70*i)*time.Minute)
 	}
-	return d, nil
+	return all
+}
+
+func (n *network) Series(_ context.Context, id int16, r board.Range) (*board.Series, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.of(id)
+	switch {
+	case n.err != nil:
+		return nil, n.err
+	case m == nil:
+		return nil, board.ErrNotFound
+	case r.From == nil || r.Until == nil:
+		return nil, fmt.Errorf("the page asks for both ends")
+	}
+	return &board.Series{From: *r.From, Until: *r.Until, Quarters: n.quarters(m, *r.From, *r.Until)},
+		nil
+}
+
+func (n *network) Changes(_ context.Context, id int16, q board.ChangeQuery) (board.ChangePage,
+	error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.of(id)
+	if m == nil {
+		return board.ChangePage{}, board.ErrNotFound
+	}
+	all := slices.DeleteFunc(n.changes(m, "as before"), func(c board.Change) bool {
+		return !q.Holds(c.Detected)
+	})
+	return board.ChangePage{Changes: all[:min(len(all), q.Limit)]}, nil
 }
 
 // Windows returns windows of a quarter of an hour and of an hour, back to two days ago.
@@ -438,8 +487,9 @@ func (n *network) Windows(_ context.Context, id int16, q board.WindowQuery) (boa
 			if kind == "1h" {
 				length = time.Hour
 			}
-			if start.Truncate(length) != start || start.Add(length).After(now) || q.Kind != "" &&
-				q.Kind != kind {
+			if !q.Holds(start) || start.Truncate(length) != start || start.Add(length).After(now) ||
+				q.Kind != "" &&
+					q.Kind != kind {
 				continue
 			}
 			if b := q.Before; b != nil && !(start.Before(b.Start) || start.Equal(b.Start) && kind > b.Kind) {

@@ -25,6 +25,8 @@ type history struct {
 	// the kind of windows of a quarter of an hour; empty where they are not counted
 	quarter string
 	minute  string // the same of a minute
+	// windows of a quarter of an hour that end at or before it may have been deleted
+	retired toll.Minute
 }
 
 func newHistory(store *sql.Store, b *board.Board, p *board.Plaza) *history {
@@ -49,14 +51,24 @@ func newHistory(store *sql.Store, b *board.Board, p *board.Plaza) *history {
 	return h
 }
 
-// quarters returns the quarters of an hour of a date. Counts are those of the group table, which
-// are of now, and else those of the windows that have closed.
-func (h *history) quarters(ctx context.Context, day int64) ([]board.Quarter, error) {
-	date := toll.Window{Start: midnight(h.zone, day), End: midnight(h.zone, day+1)}
+// date returns a date as a stretch of time.
+func (h *history) date(day int64) toll.Window {
+	return toll.Window{Start: midnight(h.zone, day), End: midnight(h.zone, day+1)}
+}
+
+// quarters returns the quarters of an hour that begin in a stretch of time. Counts are those of the
+// group table, which are of now, and else those of the windows that have closed.
+func (h *history) quarters(ctx context.Context, w toll.Window) ([]board.Quarter, error) {
+	w.Start, w.End = nextQuarter(w.Start), nextQuarter(w.End)
 	var windows []results.StoredWindow
+	h.retired = math.MinInt32
 	if h.quarter != "" {
 		var err error
-		if windows, err = h.store.WindowsBetween(ctx, int16(h.p.ID), h.quarter, date); err != nil {
+		// What retention deletes in between is missing, and known to be: it is asked for last.
+		if windows, err = h.store.WindowsBetween(ctx, int16(h.p.ID), h.quarter, w); err != nil {
+			return nil, err
+		}
+		if h.retired, err = h.store.RetiredBefore(ctx, h.quarter); err != nil {
 			return nil, err
 		}
 	}
@@ -65,14 +77,54 @@ func (h *history) quarters(ctx context.Context, day int64) ([]board.Quarter, err
 		capacity = new(*h.p.Capacity * toll.Quarter / 60)
 	}
 	var points []board.Quarter
-	for start := date.Start; start < date.End; start += toll.Quarter {
+	for start := w.Start; start < w.End; start += toll.Quarter {
 		point := board.Quarter{Start: start.Time(), Capacity: capacity}
 		if types, known := h.count(toll.Window{Start: start, End: start + toll.Quarter}, windows); known {
 			point.Count, point.ByType = new(toll.SumTypes(types)), board.ByType(types)
+			if a := h.p.Assessment; a != nil && a.Equivalents != nil {
+				point.PassengerCars = new(a.Equivalents.PassengerCars(types))
+			}
 		}
 		points = append(points, point)
 	}
 	return points, nil
+}
+
+// nextQuarter returns the first quarter of an hour that begins at or after a minute.
+func nextQuarter(m toll.Minute) toll.Minute { return toll.QuarterOf(m + toll.Quarter - 1) }
+
+// series returns what passed in a range. Without a beginning, or an end, it is of the date of the
+// other, and without both of today. It is longest at most.
+func (h *history) series(ctx context.Context, r board.Range) (*board.Series, error) {
+	w := h.date(h.today)
+	switch from, until := minutesOf(r); {
+	case r.From != nil && r.Until != nil:
+		w = toll.Window{Start: from, End: until}
+	case r.From != nil:
+		w = toll.Window{Start: from, End: h.date(traffic.DayOf(h.zone, from)).End}
+	case r.Until != nil:
+		w = toll.Window{Start: h.date(traffic.DayOf(h.zone, until-1)).Start, End: until}
+	}
+	w.End = min(w.End, w.Start+toll.Minute(board.LongestSeries/time.Minute))
+	s := &board.Series{From: w.Start.Time(), Until: w.End.Time()}
+	var err error
+	if s.Quarters, err = h.quarters(ctx, w); err != nil {
+		return nil, err
+	}
+	return s, h.addUsual(ctx, s.Quarters)
+}
+
+// minutesOf returns the minutes that begin in a range, as far as a minute can be one.
+func minutesOf(r board.Range) (from, until toll.Minute) {
+	from, until = math.MinInt32, math.MaxInt32
+	next := func(t time.Time) toll.Minute { return toll.MinuteAt(t.Add(time.Minute - 1).Unix()) }
+	if r.From != nil {
+		from = next(*r.From)
+	}
+	if r.Until != nil {
+		until = next(*r.Until)
+	}
+	return from, until
 }
 
 // count returns what passed in a quarter of an hour, and false where it has not begun or that is
@@ -95,20 +147,26 @@ func (h *history) count(w toll.Window, windows []results.StoredWindow) ([]toll.T
 	case i >= 0 || h.quarter == "":
 		return nil, false
 	}
-	return nil, h.b.Passed(w) // closed, and without events there is no window
+	// closed, and without events there is no window; nor is there one that was deleted
+	return nil, h.b.Passed(w) && w.End > h.retired
 }
 
-// addUsual adds what is usual in the quarters of today.
+// addUsual adds what is usual in quarters of an hour.
 func (h *history) addUsual(ctx context.Context, points []board.Quarter) error {
 	if h.quarter == "" {
 		return nil
 	}
-	usual, err := h.store.UsualDay(ctx, int16(h.p.ID), h.quarter, h.zone, h.today)
-	if err != nil {
-		return err
-	}
+	var usual *traffic.UsualDay
+	day := int64(math.MinInt64)
 	for i := range points {
 		point := &points[i]
+		if d := traffic.DayOf(h.zone, toll.MinuteAt(point.Start.Unix())); d != day {
+			var err error
+			day = d
+			if usual, err = h.store.UsualDay(ctx, int16(h.p.ID), h.quarter, h.zone, day); err != nil {
+				return err
+			}
+		}
 		_, slot := traffic.SlotOf(h.zone, toll.MinuteAt(point.Start.Unix()))
 		if u := usual.At(slot); u.Known() {
 			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median),

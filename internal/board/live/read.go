@@ -13,6 +13,7 @@ import (
 	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // Bounds of how long rows are counted.
@@ -212,13 +213,17 @@ func readChanges(ctx context.Context, store *sql.Store, plaza int16) ([]board.Ch
 	if err != nil {
 		return nil, err
 	}
+	return changesOf(transitions), nil
+}
+
+func changesOf(transitions []traffic.Transition) []board.Change {
 	changes := make([]board.Change, 0, len(transitions))
 	for i := range transitions {
 		t := &transitions[i]
 		changes = append(changes, board.Change{From: t.From, To: t.To, Since: t.Since.Time(),
 			Detected: t.Detected.Time(), Why: t.Why, Measure: t.Measure})
 	}
-	return changes, nil
+	return changes
 }
 
 func windowsOf(stored []results.StoredWindow) []board.Window {

@@ -118,10 +118,10 @@ func (s *Source) Plaza(ctx context.Context, id int16) (*board.Detail, error) {
 	d := &board.Detail{Plaza: *p, At: b.At}
 	d.Why = text.OneLine(d.Why)
 	h := newHistory(s.store, b, p)
-	if d.Quarters, err = h.quarters(ctx, h.today); err != nil {
+	if d.Quarters, err = h.quarters(ctx, h.date(h.today)); err != nil {
 		return nil, err
 	}
-	if d.LastWeek, err = h.quarters(ctx, h.today-7); err != nil {
+	if d.LastWeek, err = h.quarters(ctx, h.date(h.today-7)); err != nil {
 		return nil, err
 	}
 	if err := h.addUsual(ctx, d.Quarters); err != nil {
@@ -170,12 +170,46 @@ func (s *Source) Windows(ctx context.Context, id int16, q board.WindowQuery) (bo
 	if q.Before != nil {
 		before = &results.WindowPosition{Start: toll.MinuteAt(q.Before.Start.Unix()), Kind: q.Before.Kind}
 	}
-	windows, err := s.store.WindowPage(ctx, id, kinds, before, q.Limit+1)
+	from, until := minutesOf(q.Range)
+	windows, err := s.store.WindowPage(ctx, id, kinds, toll.Window{Start: from, End: until}, before,
+		q.Limit+1)
 	if err != nil {
 		return board.WindowPage{}, err
 	}
 	page.More = len(windows) > q.Limit
 	page.Windows = windowsOf(windows[:min(len(windows), q.Limit)])
+	return page, nil
+}
+
+// Series returns what passed a plaza by quarters of an hour.
+func (s *Source) Series(ctx context.Context, id int16, r board.Range) (*board.Series, error) {
+	b, p, err := s.plaza(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return newHistory(s.store, b, p).series(ctx, r)
+}
+
+// Changes returns a plaza's changes of congestion.
+func (s *Source) Changes(ctx context.Context, id int16, q board.ChangeQuery) (board.ChangePage,
+	error) {
+	if _, _, err := s.plaza(ctx, id); err != nil {
+		return board.ChangePage{}, err
+	}
+	from, until := minutesOf(q.Range)
+	if q.Before != nil {
+		until = min(until, toll.MinuteAt(q.Before.Unix()))
+	}
+	transitions, err := s.store.TransitionPage(ctx, id, toll.Window{Start: from, End: until},
+		q.Limit+1)
+	if err != nil {
+		return board.ChangePage{}, err
+	}
+	page := board.ChangePage{More: len(transitions) > q.Limit}
+	page.Changes = changesOf(transitions[:min(len(transitions), q.Limit)])
+	for i := range page.Changes {
+		page.Changes[i].Why = text.OneLine(page.Changes[i].Why)
+	}
 	return page, nil
 }
 

@@ -49,7 +49,7 @@ func TestQuartersOfChange(t *testing.T) {
 	now := time.Date(2022, 10, 30, 2, 7, 0, 0, time.UTC) // 03:07, after the hour that came twice
 	b := boardOf(t, berlin, now, 200, 1)
 	h := newHistory(nil, b, &b.Plazas[0])
-	points, err := h.quarters(t.Context(), h.today)
+	points, err := h.quarters(t.Context(), h.date(h.today))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +96,14 @@ func TestQuartersOfChange(t *testing.T) {
 			c.windows); known != c.known || len(types) != 0 {
 			t.Errorf("%v: %v, %v", c.start.Time(), types, known)
 		}
+	}
+	// What retention deleted is not known either, though it has closed.
+	h.retired = start
+	if _, known := h.count(toll.Window{Start: start - toll.Quarter, End: start}, nil); known {
+		t.Error("a window that was deleted counts as empty")
+	}
+	if _, known := h.count(toll.Window{Start: start, End: start + toll.Quarter}, nil); !known {
+		t.Error("an empty window after those that were deleted is not known")
 	}
 }
 
