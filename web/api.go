@@ -24,15 +24,15 @@ func (s *Server) servePlazas(w http.ResponseWriter, r *http.Request) {
 	s.setAge(w, m)
 	// the same list: nothing was selected
 	if len(rows) == len(m.rows) && (len(rows) == 0 || &rows[0] == &m.rows[0]) {
-		m.document().serve(w, r)
+		m.document().Serve(w, r)
 		return
 	}
-	m.boardDocument(rows).serve(w, r)
+	m.boardDocument(rows).Serve(w, r)
 }
 
 // boardDocument returns the board as JSON with some rows of it, nil for all.
-func (m *moment) boardDocument(rows []*row) *representation {
-	return newRepresentation("application/json",
+func (m *moment) boardDocument(rows []*row) *serve.Representation {
+	return serve.NewRepresentation("application/json",
 		append(m.appendBoard([]byte{'{'}, 0, m.staleSince, rows), '}'))
 }
 
@@ -100,13 +100,13 @@ func (s *Server) serveVerification(w http.ResponseWriter, r *http.Request) {
 	for _, r := range m.rows {
 		report.Plazas = append(report.Plazas, plaza{int16(r.ID), r.Name, r.Verification})
 	}
-	p, err := jsonRepresentation(report)
+	p, err := serve.JSON(report)
 	if err != nil {
 		s.failSource(w, r, err)
 		return
 	}
 	s.setAge(w, m)
-	p.serve(w, r)
+	p.Serve(w, r)
 }
 
 // servePlaza responds with one plaza and its history.
@@ -117,7 +117,7 @@ func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 		serve.FailParameters(w, r, errs)
 		return
 	}
-	s.ask(w, r, fmt.Sprintf("plaza %d", id), func(ctx context.Context) (*representation, error) {
+	s.ask(w, r, fmt.Sprintf("plaza %d", id), func(ctx context.Context) (*serve.Representation, error) {
 		d, err := s.source.Plaza(ctx, id)
 		if err != nil {
 			return nil, err
@@ -127,7 +127,7 @@ func (s *Server) servePlaza(w http.ResponseWriter, r *http.Request) {
 		}
 		timezone, now := s.timezone(), s.now()
 		s.normalizer.detail(d, timezone, now)
-		return jsonRepresentation(d)
+		return serve.JSON(d)
 	})
 }
 
@@ -201,7 +201,7 @@ func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.ask(w, r, fmt.Sprintf("letters %d %s", q.Limit, query.Get("after")),
-		func(ctx context.Context) (*representation, error) {
+		func(ctx context.Context) (*serve.Representation, error) {
 			page, err := s.source.DeadLetters(ctx, q)
 			if err != nil {
 				return nil, err
@@ -217,19 +217,19 @@ func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 			if n := len(page.DeadLetters); n > 0 && page.More {
 				answer.Next = new(letterCursor(&page.DeadLetters[n-1]))
 			}
-			return jsonRepresentation(answer)
+			return serve.JSON(answer)
 		})
 }
 
 // ask responds with what the source returns for a question.
 func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
-	ask func(context.Context) (*representation, error)) {
-	p, err := s.queries.do(r.Context(), question, ask)
+	ask func(context.Context) (*serve.Representation, error)) {
+	p, err := s.queries.Do(r.Context(), question, ask)
 	if err != nil {
 		s.failQuery(w, r, err)
 		return
 	}
-	p.serve(w, r)
+	p.Serve(w, r)
 }
 
 // failQuery responds that a query failed.

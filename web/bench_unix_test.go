@@ -112,7 +112,7 @@ func BenchmarkBoard(b *testing.B) {
 	})
 	b.Run("compress", func(b *testing.B) {
 		for b.Loop() {
-			m.boardDocument(nil).zipped()
+			m.boardDocument(nil).Zipped()
 		}
 	})
 	var s selection

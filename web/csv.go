@@ -1,6 +1,8 @@
 package web
 
 import (
+	"github.com/tollstream/tollstream/web/serve"
+
 	"bytes"
 	"encoding/csv"
 	"net/http"
@@ -89,7 +91,7 @@ func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
 	s.setAge(w, m)
 	w.Header().Set("Content-Disposition",
 		`attachment; filename="plazas-`+m.at.UTC().Format("20060102T150405Z")+`.csv"`)
-	newRepresentation("text/csv; charset=utf-8; header=present", b.Bytes()).serve(w, r)
+	serve.NewRepresentation("text/csv; charset=utf-8; header=present", b.Bytes()).Serve(w, r)
 }
 
 // plain returns one line of valid UTF-8 that a spreadsheet does not evaluate as a formula.

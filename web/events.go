@@ -207,7 +207,7 @@ func (s *Server) serveEvents(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	out := &stream{w: w, control: http.NewResponseController(w), timeout: s.tuning.streamWrite,
-		gzip: acceptsGzip(r.Header)}
+		gzip: serve.AcceptsGzip(r.Header)}
 	if r.Method == http.MethodHead {
 		_ = out.begin(r)
 		return

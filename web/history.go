@@ -102,7 +102,7 @@ func (s *Server) serveFlow(w http.ResponseWriter, r *http.Request) {
 		serve.FailParameters(w, r, errs)
 		return
 	}
-	s.ask(w, r, p.question("flow"), func(ctx context.Context) (*representation, error) {
+	s.ask(w, r, p.question("flow"), func(ctx context.Context) (*serve.Representation, error) {
 		series, err := s.source.Series(ctx, p.id, p.Range)
 		if err != nil {
 			return nil, err
@@ -110,7 +110,7 @@ func (s *Server) serveFlow(w http.ResponseWriter, r *http.Request) {
 		series.From, series.Until = series.From.In(p.loc), series.Until.In(p.loc)
 		series.Quarters = list(series.Quarters)
 		normalizeQuarters(series.Quarters, p.loc)
-		return jsonRepresentation(series)
+		return serve.JSON(series)
 	})
 }
 
@@ -132,7 +132,7 @@ func (s *Server) serveTransitions(w http.ResponseWriter, r *http.Request) {
 		serve.FailParameters(w, r, errs)
 		return
 	}
-	s.ask(w, r, p.question("transitions"), func(ctx context.Context) (*representation, error) {
+	s.ask(w, r, p.question("transitions"), func(ctx context.Context) (*serve.Representation, error) {
 		page, err := s.source.Changes(ctx, p.id, q)
 		if err != nil {
 			return nil, err
@@ -145,7 +145,7 @@ func (s *Server) serveTransitions(w http.ResponseWriter, r *http.Request) {
 		if n := len(page.Changes); n > 0 && page.More {
 			answer.Next = new(changeCursor(p.id, &page.Changes[n-1]))
 		}
-		return jsonRepresentation(answer)
+		return serve.JSON(answer)
 	})
 }
 
@@ -182,7 +182,7 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 		serve.FailParameters(w, r, errs)
 		return
 	}
-	s.ask(w, r, p.question("windows"), func(ctx context.Context) (*representation, error) {
+	s.ask(w, r, p.question("windows"), func(ctx context.Context) (*serve.Representation, error) {
 		page, err := s.source.Windows(ctx, p.id, q)
 		if err != nil {
 			return nil, err
@@ -196,7 +196,7 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 		if n := len(answer.Windows); n > 0 && page.More {
 			answer.Next = new(windowCursor(p.id, q.Kind, &answer.Windows[n-1]))
 		}
-		return jsonRepresentation(answer)
+		return serve.JSON(answer)
 	})
 }
 
@@ -263,7 +263,7 @@ func (s *Server) serveWindowsCSV(w http.ResponseWriter, r *http.Request) {
 	q := board.WindowQuery{Range: p.Range, Kind: p.query.Get("kind"), Limit: windowsAtOnce}
 	var page board.WindowPage
 	read := func() error {
-		return s.queries.run(r.Context(), func(ctx context.Context) (err error) {
+		return s.queries.Run(r.Context(), func(ctx context.Context) (err error) {
 			page, err = s.source.Windows(ctx, p.id, q)
 			return err
 		})

@@ -1,6 +1,8 @@
 package web
 
 import (
+	"github.com/tollstream/tollstream/web/serve"
+
 	"context"
 	"fmt"
 	"log/slog"
@@ -41,7 +43,7 @@ type moment struct {
 	next       chan struct{} // closed when the next moment is current
 
 	events   eventCache
-	document func() *representation // the whole board, made once
+	document func() *serve.Representation // the whole board, made once
 }
 
 // idleAfter is how long after its last request a client counts as gone.
@@ -55,7 +57,7 @@ func (f *refresher) init() {
 
 func newMoment(s *snapshot, staleSince time.Time, beat uint64) *moment {
 	m := &moment{snapshot: s, staleSince: staleSince, beat: beat, next: make(chan struct{})}
-	m.document = sync.OnceValue(func() *representation { return m.boardDocument(nil) })
+	m.document = sync.OnceValue(func() *serve.Representation { return m.boardDocument(nil) })
 	return m
 }
 

@@ -23,9 +23,9 @@ type Server struct {
 	source     Source
 	normalizer *normalizer
 	refresher  *refresher
-	queries    *queries
-	static     map[string]*representation
-	openAPI    *representation
+	queries    *serve.Queries
+	static     map[string]*serve.Representation
+	openAPI    *serve.Representation
 	metrics    *serverMetrics
 
 	ctx    context.Context // of queries to the source
@@ -48,7 +48,7 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 	id := make([]byte, 4)
 	_, _ = rand.Read(id) // never fails
 	s := &Server{cfg: cfg, tuning: t, run: hex.EncodeToString(id), source: source,
-		normalizer: &normalizer{}, openAPI: newRepresentation("application/json", openAPI)}
+		normalizer: &normalizer{}, openAPI: serve.NewRepresentation("application/json", openAPI)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.refresher = &refresher{
 		source: source.Board, normalizer: s.normalizer, every: cfg.Refresh, idle: t.idle,
@@ -56,7 +56,7 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 		beat: t.heartbeat, now: t.now, ticks: t.ticks, log: cfg.Log,
 	}
 	s.refresher.init()
-	s.queries = newQueries(s.ctx, t.queryTime, t.queryKeep, t.now)
+	s.queries = serve.NewQueries(s.ctx, t.queryTime, t.queryKeep, t.now)
 	files, err := fs.Sub(staticFiles, "static")
 	if err != nil {
 		return nil, fmt.Errorf("read the files of the page: %w", err)
@@ -121,7 +121,7 @@ func (s *Server) Run(ctx context.Context) error {
 	go func() {
 		defer close(joined)
 		started.Wait()
-		s.queries.wait()
+		s.queries.Wait()
 	}()
 	select {
 	case <-joined:

@@ -37,7 +37,7 @@ func TestChangesMakeTheBoard(t *testing.T) {
 			s = next
 			m := newMoment(s, time.Time{}, 0)
 			var decoded board.Board
-			if err := json.Unmarshal(m.document().body, &decoded); err != nil {
+			if err := json.Unmarshal(m.document().Body, &decoded); err != nil {
 				t.Fatal(err)
 			}
 			if len(decoded.Plazas) != len(b.Plazas) {
@@ -50,7 +50,7 @@ func TestChangesMakeTheBoard(t *testing.T) {
 				c := &clients[i]
 				c.apply(t, eventData(t, m.boardEvent("r", c.has)))
 				c.has = s.number
-				c.check(t, fmt.Sprintf("seed %d step %d client %d", seed, step, i), m.document().body)
+				c.check(t, fmt.Sprintf("seed %d step %d client %d", seed, step, i), m.document().Body)
 			}
 			if t.Failed() {
 				t.FailNow()

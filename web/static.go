@@ -36,8 +36,8 @@ var contentTypes = map[string]string{
 }
 
 // readStatic returns the files of the page by name.
-func readStatic(files fs.FS) (map[string]*representation, error) {
-	all := map[string]*representation{}
+func readStatic(files fs.FS) (map[string]*serve.Representation, error) {
+	all := map[string]*serve.Representation{}
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -50,7 +50,7 @@ func readStatic(files fs.FS) (map[string]*representation, error) {
 		if err != nil {
 			return err
 		}
-		all[name] = newRepresentation(contentType, body)
+		all[name] = serve.NewRepresentation(contentType, body)
 		return nil
 	})
 	if err == nil && all[indexFile] == nil {
@@ -69,13 +69,13 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 		notFound(w, r)
 		return
 	}
-	p.serve(w, r)
+	p.Serve(w, r)
 }
 
 // servePage responds with the page, which shows what its address names.
 func (s *Server) servePage(w http.ResponseWriter,
 	r *http.Request) {
-	s.static[indexFile].serve(w, r)
+	s.static[indexFile].Serve(w, r)
 }
 
 func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
@@ -83,7 +83,7 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 		serve.FailParameters(w, r, errs)
 		return
 	}
-	s.openAPI.serve(w, r)
+	s.openAPI.Serve(w, r)
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {

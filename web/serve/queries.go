@@ -1,4 +1,4 @@
-package web
+package serve
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// queries reads from the source what is not on the board, on behalf of all clients. Equal queries
+// Queries reads from the source what is not on the board, on behalf of all clients. Equal queries
 // of several clients at once, or within a second, run once, and only a few run at a time. So a page
 // that many have open, or a client that walks through all plazas, costs the database little.
-type queries struct {
+type Queries struct {
 	ctx     context.Context // ends all of them
 	timeout time.Duration
 	keep    time.Duration // how long an answer is reused
@@ -27,7 +27,7 @@ type queries struct {
 }
 
 type keptAnswer struct {
-	representation *representation
+	representation *Representation
 	until          time.Time
 }
 
@@ -38,23 +38,25 @@ const (
 	maxKept    = 200
 )
 
-func newQueries(ctx context.Context, timeout, keep time.Duration, now func() time.Time) *queries {
-	return &queries{ctx: ctx, timeout: timeout, keep: keep, now: now,
+// NewQueries returns queries that end with the context; each may take the timeout, and its answer
+// is reused for the time to keep it.
+func NewQueries(ctx context.Context, timeout, keep time.Duration, now func() time.Time) *Queries {
+	return &Queries{ctx: ctx, timeout: timeout, keep: keep, now: now,
 		slots: make(chan struct{}, querySlots), kept: map[string]keptAnswer{}}
 }
 
 var errStopping = errors.New("the server is stopping")
 
-// do returns the answer to a question, read now or a moment ago.
-func (q *queries) do(ctx context.Context, question string,
-	ask func(context.Context) (*representation, error)) (*representation, error) {
+// Do returns the answer to a question, read now or a moment ago.
+func (q *Queries) Do(ctx context.Context, question string,
+	ask func(context.Context) (*Representation, error)) (*Representation, error) {
 	if p := q.look(question); p != nil {
 		return p, nil
 	}
 	// The query belongs to no request: the first client may go while others still wait.
 	answer := q.group.DoChan(question, func() (any, error) {
-		var p *representation
-		err := q.run(q.ctx, func(ctx context.Context) (err error) {
+		var p *Representation
+		err := q.Run(q.ctx, func(ctx context.Context) (err error) {
 			p, err = ask(ctx)
 			return err
 		})
@@ -69,14 +71,14 @@ func (q *queries) do(ctx context.Context, question string,
 		if a.Err != nil {
 			return nil, a.Err
 		}
-		return a.Val.(*representation), nil
+		return a.Val.(*Representation), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 }
 
-// run runs one query once there is a slot for it.
-func (q *queries) run(ctx context.Context, ask func(context.Context) error) error {
+// Run runs one query once there is a slot for it.
+func (q *Queries) Run(ctx context.Context, ask func(context.Context) error) error {
 	if !q.begin() {
 		return errStopping
 	}
@@ -93,7 +95,7 @@ func (q *queries) run(ctx context.Context, ask func(context.Context) error) erro
 }
 
 // begin counts a running query, unless the server is stopping.
-func (q *queries) begin() bool {
+func (q *Queries) begin() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.ctx.Err() != nil {
@@ -103,15 +105,15 @@ func (q *queries) begin() bool {
 	return true
 }
 
-// wait waits, after the context has ended, until no query runs.
-func (q *queries) wait() {
+// Wait waits, after the context has ended, until no query runs.
+func (q *Queries) Wait() {
 	q.mu.Lock()
 	running := &q.running
 	q.mu.Unlock() // queries that began before are counted by now
 	running.Wait()
 }
 
-func (q *queries) look(question string) *representation {
+func (q *Queries) look(question string) *Representation {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if k, ok := q.kept[question]; ok && q.now().Before(k.until) {
@@ -120,7 +122,7 @@ func (q *queries) look(question string) *representation {
 	return nil
 }
 
-func (q *queries) hold(question string, p *representation) {
+func (q *Queries) hold(question string, p *Representation) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.now()

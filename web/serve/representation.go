@@ -1,4 +1,4 @@
-package web
+package serve
 
 import (
 	"bytes"
@@ -15,22 +15,23 @@ import (
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// representation is the body of a response, for any number of requests.
-type representation struct {
+// Representation is the body of a response, for any number of requests.
+type Representation struct {
 	contentType string
-	body        []byte
+	Body        []byte
 	etag        string        // strong, without quotes: of the content
-	zipped      func() []byte // the body compressed, once; nil where that does not pay
+	Zipped      func() []byte // the body compressed, once; nil where that does not pay
 }
 
 // Below this size a body is not compressed: it fits a packet anyway.
 const zipFrom = 1400
 
-func newRepresentation(contentType string, body []byte) *representation {
+// NewRepresentation returns a body of a content type, which must not change any more.
+func NewRepresentation(contentType string, body []byte) *Representation {
 	sum := sha256.Sum256(body)
-	p := &representation{contentType: contentType, body: body,
+	p := &Representation{contentType: contentType, Body: body,
 		etag: base64.RawURLEncoding.EncodeToString(sum[:16])}
-	p.zipped = sync.OnceValue(func() []byte {
+	p.Zipped = sync.OnceValue(func() []byte {
 		if len(body) < zipFrom || !compressible(contentType) {
 			return nil
 		}
@@ -42,25 +43,25 @@ func newRepresentation(contentType string, body []byte) *representation {
 	return p
 }
 
-// jsonRepresentation encodes a value of our own types, all of which can be encoded once they are
+// JSON encodes a value of our own types, all of which can be encoded once they are
 // normalized.
-func jsonRepresentation(v any) (*representation, error) {
+func JSON(v any) (*Representation, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, err
 	}
-	return newRepresentation("application/json", text.EscapeJSON(body)), nil
+	return NewRepresentation("application/json", text.EscapeJSON(body)), nil
 }
 
-// serve responds with the body, or with 304 if the client has it. Clients may cache it but must
+// Serve responds with the body, or with 304 if the client has it. Clients may cache it but must
 // revalidate it.
-func (p *representation) serve(w http.ResponseWriter, r *http.Request) {
+func (p *Representation) Serve(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Vary", "Accept-Encoding")
 	h.Set("Cache-Control", "private, no-cache")
-	body, etag := p.body, `"`+p.etag+`"`
-	if acceptsGzip(r.Header) {
-		if zipped := p.zipped(); zipped != nil {
+	body, etag := p.Body, `"`+p.etag+`"`
+	if AcceptsGzip(r.Header) {
+		if zipped := p.Zipped(); zipped != nil {
 			// Other bytes, so another strong ETag.
 			body, etag = zipped, `"`+p.etag+`-gzip"`
 			h.Set("Content-Encoding", "gzip")
@@ -79,7 +80,7 @@ func (p *representation) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // matches reports whether If-None-Match names the content, in either encoding.
-func (p *representation) matches(ifNoneMatch []string) bool {
+func (p *Representation) matches(ifNoneMatch []string) bool {
 	for _, line := range ifNoneMatch {
 		for tag := range strings.SplitSeq(line, ",") {
 			tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/") // compared weakly, RFC 9110
@@ -115,9 +116,9 @@ func zip(body []byte) []byte {
 	return b.Bytes()
 }
 
-// acceptsGzip reports whether a client wants gzip rather than the plain body: it names it, or all
+// AcceptsGzip reports whether a client wants gzip rather than the plain body: it names it, or all
 // codings, and does not give it the weight 0.
-func acceptsGzip(h http.Header) bool {
+func AcceptsGzip(h http.Header) bool {
 	accepts := false
 	for _, line := range h.Values("Accept-Encoding") {
 		for item := range strings.SplitSeq(line, ",") {
