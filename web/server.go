@@ -68,14 +68,15 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 		return nil, err
 	}
 	s.Server, err = serve.New(cfg.Config, serve.Probes{Ready: s.ready},
-		append(s.routes(), serve.Route{Path: "/", Serve: notFound})...)
+		append(s.routes(), serve.Route{Path: "/", Serve: s.notFound})...)
 	return s, err
 }
 
 func (s *Server) routes() []serve.Route {
 	return []serve.Route{
 		{Path: "/{$}", Serve: s.servePage},
-		{Path: "/plazas/{id}", Serve: s.servePage},
+		{Path: "/plazas/{id}", Serve: s.servePlazaPage},
+		{Path: "/plaza/{id}", Serve: leadToPlaza},
 		{Path: "/static/{path...}", Serve: s.serveFile},
 		{Path: "/api/v1/plazas", Serve: s.servePlazas},
 		{Path: "/api/v1/plazas.csv", Serve: s.serveCSV},

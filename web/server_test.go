@@ -256,3 +256,25 @@ func TestValidate(t *testing.T) {
 		t.Error("New takes it")
 	}
 }
+
+// TestNotFound answers a browser with the page, which says that there is nothing, and others with a
+// problem.
+func TestNotFound(t *testing.T) {
+	r := start(t, newNetwork(2).source(), nil)
+	for _, target := range []string{"/nothing", "/plazas/Harbour", "/plazas/99999", "/static/x.js"} {
+		a := r.Want(404, r.Get(target, "Accept", "text/html,*/*"))
+		if !strings.Contains(string(a.Body), `<main id="main"`) {
+			t.Errorf("%s: %s", target, a.Body)
+		}
+		a = r.Want(404, r.Get(target, "Accept", "application/json"))
+		if got := a.Header.Get("Content-Type"); got != "application/problem+json" {
+			t.Errorf("%s: %s", target, got)
+		}
+	}
+	for target, want := range map[string]string{"/plaza/4856": "/plazas/4856",
+		"/plaza/%2F%2Fevil.com": "/plazas/%2F%2Fevil.com"} {
+		if got := r.Want(308, r.Get(target)).Header.Get("Location"); got != want {
+			t.Errorf("%s leads to %q, want %q", target, got, want)
+		}
+	}
+}

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"path"
+	"strings"
 
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -66,16 +68,29 @@ func readStatic(files fs.FS) (map[string]*serve.Representation, error) {
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	p := s.static[r.PathValue("path")]
 	if p == nil {
-		notFound(w, r)
+		s.notFound(w, r)
 		return
 	}
 	p.Serve(w, r)
 }
 
 // servePage responds with the page, which shows what its address names.
-func (s *Server) servePage(w http.ResponseWriter,
-	r *http.Request) {
+func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 	s.static[indexFile].Serve(w, r)
+}
+
+// servePlazaPage does the same. What is no number of a plaza is not found, which the page says.
+func (s *Server) servePlazaPage(w http.ResponseWriter, r *http.Request) {
+	if _, errs := plazaID(r); len(errs) > 0 {
+		s.notFound(w, r)
+		return
+	}
+	s.servePage(w, r)
+}
+
+// leadToPlaza leads from /plaza/4856, which people type, to /plazas/4856.
+func leadToPlaza(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, "/plazas/"+url.PathEscape(r.PathValue("id")), http.StatusPermanentRedirect)
 }
 
 func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
@@ -86,7 +101,12 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	s.openAPI.Serve(w, r)
 }
 
-func notFound(w http.ResponseWriter, r *http.Request) {
+// notFound responds to an address at which there is nothing: a browser gets the page, which says so.
+func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		s.static[indexFile].ServeAs(w, r, http.StatusNotFound)
+		return
+	}
 	serve.Fail(w, r, http.StatusNotFound,
 		"there is nothing at this address; /api/v1/openapi.json lists what there is")
 }

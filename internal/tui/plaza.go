@@ -272,7 +272,7 @@ func (p *plazaPage) changes(changes []board.Change) {
 			when = noticed.Format("2006-01-02 15:04")
 		}
 		p.lines = append(p.lines, line{{since + "  ", plain}, {stateWords(c.To), stateStyle(c.To)},
-			{" after " + c.From.String() + ", noticed at " + when, plain}})
+			{" after " + c.From.String() + ", detected at " + when, plain}})
 		for _, words := range text.Wrap(text.Cell(c.Why), p.width-4) {
 			p.lines = append(p.lines, line{{"    " + words, faint}})
 		}

@@ -286,11 +286,23 @@ func TestUnknownPlaza(t *testing.T) {
 	w := open(t, desk)
 	w.visit(l.url+"/plazas/4242", "main")
 	w.wait("document.querySelector('main').innerText.startsWith('There is no plaza 4242.')")
-	w.visit(l.url+"/plazas/99999", "main") // no number that a plaza can have
-	w.wait("document.querySelector('main').innerText.includes('The server answers 400')")
+	for address, want := range map[string]string{
+		"/plazas/99999": "There is no plaza 99999.", "/plazas/Harbour": "There is no plaza Harbour.",
+		"/plaza/Harbour": "There is no plaza Harbour.", "/plaza/4242": "There is no plaza 4242.",
+		"/plazas/%3Cb%3E": "There is no plaza <b>.", "/nowhere": "There is no such page."} {
+		w.visit(l.url+address, "main h1")
+		w.wait("document.querySelector('main').innerText.startsWith(" + quoted(want) + ")")
+		if got := w.text("main a"); got != "All plazas" {
+			t.Errorf("%s: the way back is %q", address, got)
+		}
+	}
 	w.visit(l.url+"/plazas/1001", "h1") // one of which hardly anything is known
 	w.wait("document.querySelector('[data-f=about]').innerText.includes('lanes not known')")
-	w.quiet()
+	for _, complaint := range w.complaints() {
+		if !strings.Contains(complaint, "404") {
+			t.Error(complaint)
+		}
+	}
 }
 
 // TestHostileNames shows what a producer could put into names and types. It must be text, whatever

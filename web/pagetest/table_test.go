@@ -233,6 +233,54 @@ func TestKeyboard(t *testing.T) {
 	w.quiet()
 }
 
+// TestRows presses a row somewhere else than on its name, and has states that began on another day.
+func TestRows(t *testing.T) {
+	n := highway()
+	n.change(func(n *network) {
+		for i := range n.plazas {
+			n.plazas[i].since += 5 * 24 * time.Hour
+		}
+	})
+	l := serve(t, still(n))
+	w := open(t, desk)
+	for _, s := range []size{desk, {1024, 768}, {800, 900}, phone} {
+		w.do(chromedp.EmulateViewport(s.width, s.height))
+		w.visit(l.url+"/", "tr.row")
+		if cut := eval[string](w, `[...document.querySelectorAll('.row .state small')]
+			.filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText).join()`); cut != "" {
+			t.Errorf("cut off in %d columns: %s", s.width, cut)
+		}
+		if got := w.text(".row .state small"); !strings.HasPrefix(got, "since 2") {
+			t.Errorf("since when: %q", got)
+		}
+		eval[bool](w, "document.querySelector('tr.row').scrollIntoView({ block: 'center' }), true")
+		w.do(chromedp.Click("tr.row .flow"))
+		w.wait("location.pathname.startsWith('/plazas/') && !!document.querySelector('path.k0')")
+	}
+	w.quiet()
+}
+
+// TestWindowKindIsInTheAddress chooses a kind of windows and loads the page again.
+func TestWindowKindIsInTheAddress(t *testing.T) {
+	l := serve(t, still(highway()))
+	w := open(t, desk)
+	w.visit(l.url+"/plazas/4007", ".windows tbody tr")
+	choose := func(kind string) {
+		eval[bool](w, "(s => { s.value = "+quoted(kind)+
+			"; s.dispatchEvent(new Event('change')); return true })(document.querySelector('[data-f=kind]'))")
+	}
+	choose("1h")
+	w.wait("location.search == '?kind=1h'")
+	only := "(rows => rows.length > 0 && rows.every(r => r.cells[0].innerText == '1h'))" +
+		"([...document.querySelectorAll('.windows tbody tr')])"
+	w.wait(only)
+	w.visit(l.url+"/plazas/4007?kind=1h", ".windows tbody tr")
+	w.wait(only)
+	choose("")
+	w.wait("location.search == ''")
+	w.quiet()
+}
+
 // TestOrderIsHeldUnderThePointer keeps a row where it is while someone may be about to press it.
 func TestOrderIsHeldUnderThePointer(t *testing.T) {
 	n := still(highway())

@@ -56,6 +56,11 @@ func JSON(v any) (*Representation, error) {
 // Serve responds with the body, or with 304 if the client has it. Clients may cache it but must
 // revalidate it.
 func (p *Representation) Serve(w http.ResponseWriter, r *http.Request) {
+	p.ServeAs(w, r, http.StatusOK)
+}
+
+// ServeAs does the same with a status.
+func (p *Representation) ServeAs(w http.ResponseWriter, r *http.Request, status int) {
 	h := w.Header()
 	h.Set("Vary", "Accept-Encoding")
 	h.Set("Cache-Control", "private, no-cache")
@@ -75,7 +80,7 @@ func (p *Representation) Serve(w http.ResponseWriter, r *http.Request) {
 	}
 	h.Set("Content-Type", p.contentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(http.StatusOK)
+	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client may have gone
 }
 

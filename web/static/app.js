@@ -1,6 +1,6 @@
 // The frame around the pages: which one is shown, the verdict, how old the figures are, the theme.
 
-import { el, text, attr, show, stored, store } from './dom.js'
+import { el, text, attr, show, missing, stored, store } from './dom.js'
 import * as f from './format.js'
 import { live, listen, connect, age, stale } from './live.js'
 import { Overview } from './overview.js'
@@ -14,14 +14,18 @@ let shown = null // the page
 function go(scroll) {
   shown?.close()
   shown = null
-  const plaza = /^\/plazas\/(-?\d{1,5})\/?$/.exec(location.pathname)
+  const [, id] = /^\/plazas\/([^/]+)\/?$/.exec(location.pathname) ?? []
+  const plaza = /^(0|-?[1-9]\d{0,4})$/.test(id) && id >= -32768 && id <= 32767
   main.className = plaza ? 'one' : 'all'
-  if (plaza) shown = new PlazaPage(main, +plaza[1])
+  if (plaza) shown = new PlazaPage(main, +id)
+  else if (id) missing(main, `There is no plaza ${decoded(id)}.`, 'A plaza has a number, as in /plazas/4856.')
   else if (location.pathname === '/') live.board ? shown = new Overview(main) : main.replaceChildren(el('p', { class: 'waiting' }, 'Waiting for the first figures …'))
-  else main.replaceChildren(el('p', { class: 'waiting' }, 'There is no such page. ', el('a', { href: '/' }, 'All plazas')))
+  else missing(main, 'There is no such page.')
   head()
   scrollTo(0, scroll ?? 0)
 }
+
+const decoded = part => { try { return f.plain(decodeURIComponent(part)) } catch { return part } }
 
 // Links within the page don't load it again. Where one was, and how it was sorted, is there again on the way back.
 history.scrollRestoration = 'manual'

@@ -54,6 +54,11 @@ export function page(id) {
   return { root, parts }
 }
 
+// missing shows that there is nothing at this address.
+export function missing(main, words, hint = '') {
+  main.replaceChildren(el('div', { class: 'waiting' }, el('h1', {}, words), el('p', {}, hint && hint + ' ', el('a', { href: '/' }, 'All plazas'))))
+}
+
 // facts fills a dl with [term, value, unit].
 export function facts(list, rows) {
   rows.forEach(([term, value, unit], i) => {

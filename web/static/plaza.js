@@ -1,6 +1,6 @@
 // The page of one plaza. Its headline is live like the board; its history is asked for again while the plaza changes.
 
-import { el, icon, text, attr, show, page, facts } from './dom.js'
+import { el, icon, text, attr, show, page, facts, missing } from './dom.js'
 import * as f from './format.js'
 import { live } from './live.js'
 import { Flow, Days, typesOf, typeName, of, sum } from './chart.js'
@@ -17,7 +17,13 @@ export class PlazaPage {
     this.gone = new AbortController()
     this.flow = new Flow(parts.flow, parts.flowtext, 'Flow by vehicle type today')
     this.days = new Days(parts.days, parts.daystext, 'Vehicles since midnight, today and last week')
-    parts.kind.addEventListener('change', () => this.windows())
+    this.option(new URLSearchParams(location.search).get('kind'))
+    parts.kind.addEventListener('change', () => {
+      const at = new URL(location.href)
+      parts.kind.value ? at.searchParams.set('kind', parts.kind.value) : at.searchParams.delete('kind')
+      history.replaceState(history.state, '', at)
+      this.windows()
+    })
     parts.older.addEventListener('click', () => this.windows(this.next))
     parts.flowtable.parentNode.addEventListener('toggle', () => this.table())
     text(parts.name, 'Plaza ' + id)
@@ -60,7 +66,7 @@ export class PlazaPage {
       this.detail = await this.get('')
     } catch (error) {
       if (error.name === 'AbortError') return
-      if (error.missing && !live.plazas.has(this.id)) this.main.replaceChildren(el('p', { class: 'waiting' }, error.message, ' ', el('a', { href: '/' }, 'All plazas')))
+      if (error.missing && !live.plazas.has(this.id)) missing(this.main, error.message)
       else if (!this.detail) text(this.parts.flowtext, 'The history could not be read. ' + error.message)
       return
     } finally { this.asking = false }
@@ -152,6 +158,13 @@ export class PlazaPage {
         n(f.num(q.usual_median)), n(q.usual_high == null ? f.unknown : `${f.num(q.usual_low)}–${f.num(q.usual_high)}`), n(f.num(q.capacity)))))))
   }
 
+  // option offers a kind of windows. The first is that of the address, and is chosen.
+  option(kind) {
+    const { kind: select } = this.parts
+    if (!kind || [...select.options].some(o => o.value === kind)) return
+    select.append(el('option', { value: kind, selected: select.options.length === 1 && location.search.includes('kind=') }, kind))
+  }
+
   // windows shows the newest closed windows, or with a cursor adds older ones.
   async windows(before) {
     const { parts } = this
@@ -164,9 +177,7 @@ export class PlazaPage {
       const result = await this.get('/windows?' + query)
       if (kind !== parts.kind.value) return
       const day = f.date(this.plaza?.last_event)
-      for (const k of new Set([...result.kinds ?? [], ...result.windows.map(w => w.kind)])) {
-        if (![...parts.kind.options].some(o => o.value === k)) parts.kind.append(el('option', { value: k }, k))
-      }
+      for (const k of new Set([...result.kinds ?? [], ...result.windows.map(w => w.kind)])) this.option(k)
       const rows = result.windows.map(w => {
         const whole = w.completeness ?? 1
         return el('tr', {}, el('td', {}, w.kind),
