@@ -101,7 +101,7 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 	s.openAPI.Serve(w, r)
 }
 
-// notFound responds to an address at which there is nothing: a browser gets the page, which says so.
+// notFound responds that there is nothing at an address: a browser gets the page, which says so.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
 		s.static[indexFile].ServeAs(w, r, http.StatusNotFound)

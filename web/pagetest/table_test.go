@@ -267,7 +267,8 @@ func TestWindowKindIsInTheAddress(t *testing.T) {
 	w.visit(l.url+"/plazas/4007", ".windows tbody tr")
 	choose := func(kind string) {
 		eval[bool](w, "(s => { s.value = "+quoted(kind)+
-			"; s.dispatchEvent(new Event('change')); return true })(document.querySelector('[data-f=kind]'))")
+			"; s.dispatchEvent(new Event('change')); return true })(document.querySelector("+
+			"'[data-f=kind]'))")
 	}
 	choose("1h")
 	w.wait("location.search == '?kind=1h'")
