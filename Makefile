@@ -45,37 +45,56 @@ build:
 demo: build
 	bin/tollstream demo
 
+# What the race detector has nothing to find in, and takes three times the CPU time: packages that start no goroutine, and tests
+# that look at files or run commands. The command's own packages are tested with it. CI tests the command with it as well.
+PLAIN = ./codecs/... ./internal/arrows ./internal/bench/... ./internal/board ./internal/e2e ./internal/interop \
+	./internal/model/... ./internal/projectfiles ./internal/render ./internal/simulate ./internal/text/... ./scripts/... ./toll/... \
+	./web/pagetest $(if $(CI),,./cmd/...)
+PLAIN_PACKAGES = $(shell go list $(PLAIN))
+RACE_PACKAGES = $(filter-out $(PLAIN_PACKAGES),$(shell go list ./...))
+# The longest ones first, so that none of them is left alone in the end.
+LONGEST = internal/e2e cmd/tollstream web/pagetest topology/ingest sql/verify sql
+longest_first = $(foreach p,$(LONGEST),$(filter %/$p,$(1))) $(filter-out $(addprefix %/,$(LONGEST)),$(1))
+# One more at a time than there are processors, as many tests wait for servers.
+AT_A_TIME = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
 # One run of go test: failures when they happen, skipped tests with their reasons at the end. A few tests that failed are run
 # once more, by themselves, since a busy machine can fail what waits for servers; final-failures.sh has the exceptions.
-TESTED = .cache/test.json
 define gotest
-	@mkdir -p $(dir $(TESTED))
-	go tool gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile $(TESTED) --rerun-fails=1 \
-		--rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --packages='$(1)' -- $(RACE) -timeout $(TIMEOUT) $(2)
-	scripts/final-failures.sh $(TESTED)
+	@mkdir -p .cache
+	go tool gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile .cache/$@.json --rerun-fails=1 \
+		--rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --packages='$(1)' -- -p $(AT_A_TIME) -timeout $(TIMEOUT) $(2)
+	scripts/final-failures.sh .cache/$@.json
 endef
 # End-to-end tests of what does not depend on the database server run on MariaDB alone.
 ANY_ENGINE = ^Test(ClockAhead|Compacted|Detection|Emptied|Figures|Hostile(Batches|Sizes|Types)|Log|OpenTransaction|Policy|Servers|SessionTimeout|ShortRetention|Sums|TopicMadeAgain|UntilEnd)
 
+# The pass on MySQL waits for servers most of the time, while tests with the race detector compute.
 .PHONY: test
 test: build lint
 	go -C embedded test $(if $(CI),$(RACE)) ./...
-	$(call gotest,./...)
-	$(MAKE) test-mysql
-	go test $(RACE) -run '^$$' -bench . -benchtime 1x $(BENCHED)
+	$(MAKE) test-plain
+	$(MAKE) -j 2 test-race test-mysql
 
-.PHONY: test-mysql
+.PHONY: test-plain test-race test-mysql
+test-plain:
+	$(call gotest,$(call longest_first,$(PLAIN_PACKAGES)))
+	go test -run '^$$' -bench . -benchtime 1x $(BENCHED)
+test-race:
+	$(call gotest,$(call longest_first,$(RACE_PACKAGES)),$(RACE))
 test-mysql: export TOLLSTREAM_TEST_ENGINE = mysql
 test-mysql:
 	$(call gotest,./internal/e2e ./internal/interop,-skip '$(ANY_ENGINE)')
 
-# go vet and staticcheck read what the tests compile: with the race detector, where there is one.
+# go vet and staticcheck read what make build compiled.
 .PHONY: lint
+lint: STATICCHECK = $(shell go tool -n staticcheck)
 lint:
 	@unformatted=$$(gofmt -l */); [ -z "$$unformatted" ] || { echo "not formatted by gofmt:" $$unformatted >&2; exit 1; }
-	go vet $(RACE) ./...
+	go vet ./...
+	$(STATICCHECK) ./...
 	go -C embedded vet ./...
-	staticcheck=$$(go tool -n staticcheck) && GOFLAGS='$(GOFLAGS) $(RACE)' $$staticcheck ./...
+	cd embedded && $(STATICCHECK) ./...
 
 # What is measured: the production build, and with a comma another command to compare it with.
 BINARY ?= .cache/bench/tollstream
