@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/incidents"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
@@ -31,6 +32,7 @@ type Config struct {
 	Maintenance *maintenance.Stats // nil for none
 	Version     string             // of this build
 	UntilEnd    bool               // end once all that is in the topic at the start is counted
+	Notify      *incidents.Config  // nil for no notifications; Run sets Group and Log
 	Status      io.Writer          // a terminal for a status line; nil for none
 	// Started is called before the processor runs; nil for nothing.
 	Started func(*topology.Processor, *ingest.Writer)
@@ -136,6 +138,11 @@ func (p *pipeline) process(ctx context.Context, cancel context.CancelFunc,
 	defer maintainer.Close()
 	var background sync.WaitGroup
 	background.Go(func() { maintainer.Run(ctx) })
+	if cfg.Notify != nil {
+		notify := *cfg.Notify
+		notify.Group, notify.Log = t.Group, t.Log
+		background.Go(func() { incidents.NewNotifier(notify, cfg.Store).Run(ctx) })
+	}
 	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
 	background.Go(func() { heart.run(beating) })
 	// The status line stays while the processor stops.

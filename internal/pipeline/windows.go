@@ -76,6 +76,6 @@ func (p *pipeline) openResults(ctx context.Context) (closing.Results, error) {
 	}
 	return store.Results(t.TopicID, results.Config{
 		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazas, PlazaZones: t.PlazaZones,
-		Equivalents: w.Equivalents,
+		Equivalents: w.Equivalents, Notify: p.cfg.Notify != nil,
 	}), nil
 }

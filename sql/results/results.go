@@ -33,6 +33,9 @@ type Config struct {
 	PlazaZones map[int16]*toll.Zone
 	// Equivalents are how many cars a vehicle counts for, by type. Nil for the defaults.
 	Equivalents traffic.Equivalents
+	// Notify says that changes of incidents are to be notified of: they go into an outbox in the
+	// transaction that stores them.
+	Notify bool
 }
 
 // Writer stores closed windows and the congestion of plazas. One goroutine uses it at a time.

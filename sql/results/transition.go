@@ -44,6 +44,29 @@ func (r *Writer) writeTransitions(ctx context.Context, tx *dbsql.Tx,
 		why, measure, epoch, published, stored_at)
 		VALUES `+tuple+strings.Repeat(","+tuple, len(all)-1)+`
 			ON DUPLICATE KEY UPDATE since_minute = since_minute`, args...)
+	if err != nil || !r.cfg.Notify {
+		return err
+	}
+	return notify(ctx, tx, all)
+}
+
+// notify puts the changes that begin, change or end an incident into the outbox of notifications.
+// One that is there already, whether it was sent or not, stays as it is.
+func notify(ctx context.Context, tx *dbsql.Tx, all []traffic.Transition) error {
+	var args []any
+	for i := range all {
+		if t := &all[i]; !t.From.Calm() || !t.To.Calm() {
+			args = append(args, t.Plaza, t.Detected)
+		}
+	}
+	if len(args) == 0 {
+		return nil
+	}
+	const tuple = `(?, ?, NOW(6), 0, NOW(6), '', '')`
+	_, err := tx.ExecContext(ctx, `INSERT INTO toll_notification (toll_plaza_id, detected_minute,
+		created_at, attempts, next_attempt, outcome, error)
+		VALUES `+tuple+strings.Repeat(","+tuple, len(args)/2-1)+`
+			ON DUPLICATE KEY UPDATE attempts = attempts`, args...)
 	return err
 }
 
