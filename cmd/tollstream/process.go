@@ -66,7 +66,8 @@ func processCommand() *cli.Command {
 			endpoint.MinRetentionFlag(),
 			&cli.IntFlag{Name: "replication", EnvVars: command.Env("replication"), Value: 1,
 				Usage: "replication `FACTOR` of the group's own topics, where they are created"},
-		}, slices.Concat(windowFlags(), retentionFlags(), processMetricsFlags(), endpoint.Flags(),
+		}, slices.Concat(windowFlags(), retentionFlags(), notifyFlags(),
+			processMetricsFlags(), endpoint.Flags(),
 			command.LogFlags())...),
 		Action: process,
 	}
@@ -92,6 +93,9 @@ func process(c *cli.Context) error {
 	if cfg.Retention, err = retentionFrom(c); err != nil {
 		return err
 	}
+	if cfg.Notify, err = notifyFrom(c); err != nil {
+		return err
+	}
 	if cfg.Topology, err = topologyFrom(c, con); err != nil {
 		return err
 	}
@@ -112,6 +116,9 @@ func process(c *cli.Context) error {
 	defer traces.Close()
 	cfg.Topology.Tracer = traces.Processor()
 	collector := &telemetry.Process{Stats: cfg.Topology.Stats, Maintenance: cfg.Maintenance}
+	if cfg.Notify != nil {
+		collector.Notifications = cfg.Notify.Stats
+	}
 	cfg.Started = func(_ *topology.Processor, w *ingest.Writer) { collector.Writer.Store(w) }
 	stopMetrics, err := serveProcessMetrics(c, collector, log)
 	if err != nil {

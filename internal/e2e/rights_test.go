@@ -95,6 +95,8 @@ func TestRights(t *testing.T) {
 				"DELETE ON tolldata.toll_window", "DELETE ON tolldata.toll_transition",
 				"DELETE ON tolldata.toll_dead_letter", "DELETE ON tolldata.toll_retry",
 				"DELETE ON tolldata.toll_notification", "DELETE ON tolldata.toll_incident_note",
+				// with --notify-url
+				"INSERT ON tolldata.toll_notification", "UPDATE ON tolldata.toll_notification",
 				"INSERT ON tolldata.toll_retired", "UPDATE ON tolldata.toll_retired",
 				"INSERT ON tolldata.toll_pruned", "UPDATE ON tolldata.toll_pruned", // once an hour
 				// when windows close, below

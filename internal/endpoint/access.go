@@ -70,7 +70,7 @@ func AccessFlagNames() []string {
 func kafkaSecurity(c *cli.Context, brokers []string) (kafka.Security, error) {
 	var s kafka.Security
 	var err error
-	if s.TLS, err = tlsFrom(c, "kafka", c.Bool("kafka-tls")); err != nil {
+	if s.TLS, err = TLSFrom(c, "kafka", c.Bool("kafka-tls")); err != nil {
 		return s, err
 	}
 	if s.Mechanism, err = kafka.ParseMechanism(command.Setting(c, "kafka-sasl", "")); err != nil {
@@ -123,9 +123,9 @@ func isLoopback(addr string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// tlsFrom reads --WHAT-ca, -cert, -key and -server-name. It returns nil for a plain connection:
+// TLSFrom reads --WHAT-ca, -cert, -key and -server-name. It returns nil for a plain connection:
 // where wanted is false and none of them is set.
-func tlsFrom(c *cli.Context, what string, wanted bool) (*tls.Config, error) {
+func TLSFrom(c *cli.Context, what string, wanted bool) (*tls.Config, error) {
 	files := trust.Files{
 		CA: command.Setting(c, what+"-ca", ""), Cert: command.Setting(c, what+"-cert",
 			""), Key: command.Setting(c, what+"-key",
@@ -188,7 +188,7 @@ func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
 	default:
 		return nil, hint.Usagef("--mysql-tls: %q is none of off, required, verify-ca, verify-full", mode)
 	}
-	cfg, err := tlsFrom(c, "mysql", mode != "" && mode != tlsOff)
+	cfg, err := TLSFrom(c, "mysql", mode != "" && mode != tlsOff)
 	if err != nil {
 		return nil, err
 	}

@@ -267,7 +267,6 @@ type Stats struct {
 type Counts struct {
 	Sent, Failed, GivenUp int64
 	Pending               int64 // in the outbox, as last read
-	On                    bool  // whether there is a notifier
 }
 
 // NewStats returns counts that are all 0.
@@ -297,5 +296,5 @@ func (s *Stats) count(how incidents.Notified) {
 func (s *Stats) pending(n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.c.Pending, s.c.On = n, true
+	s.c.Pending = n
 }

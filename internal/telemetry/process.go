@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tollstream/tollstream/internal/incidents"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -33,7 +34,9 @@ func Probes(ctx context.Context, stats *monitor.Stats) serve.Probes {
 type Process struct {
 	Stats       *monitor.Stats
 	Maintenance *maintenance.Stats
-	Writer      atomic.Pointer[ingest.Writer] // nil until there is one
+	// Notifications are those of incidents; nil where there are none.
+	Notifications *incidents.Stats
+	Writer        atomic.Pointer[ingest.Writer] // nil until there is one
 }
 
 // Describe implements prometheus.Collector.
@@ -48,6 +51,11 @@ func (p *Process) Collect(ch chan<- prometheus.Metric) {
 	collectPartitions(m, &s)
 	p.collectState(m)
 	collectMaintenance(m, p.Maintenance.Read())
+	if p.Notifications != nil {
+		collectNotifications(m, p.Notifications.Read())
+	} else {
+		collectNotifications(m, incidents.Counts{})
+	}
 }
 
 // collectEvents shows what became of records, batches and deltas.
@@ -204,4 +212,17 @@ func collectMaintenance(m metrics, c maintenance.Counts) {
 	for clock, by := range c.Ahead {
 		ahead(by.Seconds(), string(clock))
 	}
+}
+
+// collectNotifications shows what became of notifications of incidents.
+func collectNotifications(m metrics, c incidents.Counts) {
+	attempts := m.counters("notifications_total",
+		"Attempts to notify the webhook of incidents, by outcome. A failed one is retried with "+
+			"backoff, and given up after 24 h.", "outcome")
+	attempts(c.Sent, "sent")
+	attempts(c.Failed, "failed")
+	attempts(c.GivenUp, "given_up")
+	m.gauge("notifications_pending",
+		"Notifications of all processes that are neither sent nor given up; 0 without --notify-url.",
+		float64(c.Pending))
 }
