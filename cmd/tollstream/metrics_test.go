@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -150,12 +151,19 @@ func metricValue(families map[string]*dto.MetricFamily, name string, labels ...s
 func TestProcessMetrics(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	plazas := filepath.Join(p.dir, "plazas.csv")
-	if err := os.WriteFile(plazas, []byte("id,name,lanes\n4010,Forest,2\n"), 0o644); err != nil {
+	if err := os.WriteFile(plazas, []byte("id,name,lanes,capacity_per_lane\n4010,Forest,2,\n"+
+		"4012,Bridge,1,300\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	notified := make(chan string, 10)
+	webhook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		notified <- string(body)
+	}))
+	t.Cleanup(webhook.Close)
 	// The group has patience with a busy machine, so that there is one session.
 	s := p.serveMetrics(t, "process", "--lateness", "5m", "--plazas-file", plazas, "--session-timeout",
-		"2m")
+		"2m", "--notify-url", webhook.URL)
 	eventually(t, "readiness", s.ready)
 	if status, body := s.get("healthz"); status != http.StatusOK {
 		t.Error(status, body)
@@ -195,6 +203,7 @@ func TestProcessMetrics(t *testing.T) {
 			metricValue(families, "tollstream_results_published_total", "kind=window") > 40 &&
 			metricValue(families, "tollstream_partition_lag_records") == 0 &&
 			metricValue(families, "tollstream_unmerged_deltas") == 0 &&
+			metricValue(families, "tollstream_notifications_total", "outcome=sent") > 0 &&
 			metricValue(families, "tollstream_watermark_timestamp_seconds") == watermark
 	})
 	for _, c := range []struct {
@@ -232,6 +241,10 @@ func TestProcessMetrics(t *testing.T) {
 	if sum := families["tollstream_batch_rows"].GetMetric()[0].GetHistogram().GetSampleSum(); sum !=
 		rows {
 		t.Errorf("tollstream_batch_rows sums up to %v, want %v", sum, rows)
+	}
+	if body := <-notified; !strings.Contains(body, `"status":"firing"`) ||
+		!strings.Contains(body, "Bridge (plaza 4012) is ") {
+		t.Errorf("notified of %s", body)
 	}
 	_, text := s.get("metrics")
 	problems, err := promlint.New(strings.NewReader(text)).Lint()

@@ -26,9 +26,10 @@ func notifyFlags() []cli.Flag {
 		text("notify-url", "send what becomes of incidents to the webhook at `URL`, in the format of "+
 			"Alertmanager's webhooks; where the URL is a secret, use the next one"),
 		text("notify-url-file", "`FILE` that holds the URL"),
-		text("notify-secret-file", "`FILE` with a secret, 16 characters or more, that signs what is sent"),
-		text("notify-ca", "PEM `FILE` of the authorities that sign the webhook's certificate, in place of "+
-			"the system's"),
+		text("notify-secret-file",
+			"`FILE` with a secret, 16 characters or more, that signs what is sent"),
+		text("notify-ca",
+			"PEM `FILE` of the authorities that sign the webhook's certificate, in place of the system's"),
 		text("notify-cert", "PEM `FILE` of our own certificate, for a webhook that wants one"),
 		text("notify-key", "PEM `FILE` of its key"),
 		text("notify-server-name",

@@ -82,8 +82,11 @@ func NewNotifier(cfg Config, outbox Outbox) *Notifier {
 	for _, d := range []struct {
 		value *time.Duration
 		usual time.Duration
-	}{{&cfg.Timeout, DefaultTimeout}, {&cfg.Poll, 2 * time.Second},
-		{&cfg.Patience, DefaultPatience}, {&cfg.MaxPause, 5 * time.Minute}, {&cfg.Drain, 5 * time.Second}} {
+	}{
+		{&cfg.Timeout, DefaultTimeout}, {&cfg.Poll, 2 * time.Second},
+		{&cfg.Patience, DefaultPatience}, {&cfg.MaxPause, 5 * time.Minute},
+		{&cfg.Drain, 5 * time.Second},
+	} {
 		if *d.value == 0 {
 			*d.value = d.usual
 		}

@@ -198,7 +198,8 @@ func checkWebhook(t *testing.T, bodies []string) {
 	var all []webhook
 	for _, body := range bodies {
 		var w webhook
-		if err := json.Unmarshal([]byte(body), &w); err != nil || len(w.Alerts) != 1 || w.Version != "4" ||
+		if err := json.Unmarshal([]byte(body), &w); err != nil || len(w.Alerts) != 1 ||
+			w.Version != "4" ||
 			w.Status != w.Alerts[0].Status || w.Alerts[0].Fingerprint == "" {
 			t.Fatalf("got %s, %v", body, err)
 		}

@@ -31,7 +31,8 @@ const due = `n.outcome = '' AND n.next_attempt <= NOW(6) AND NOT EXISTS (
 //
 // The claim is a compare-and-set of one row on its number of attempts, so no transaction stays open
 // while the notification is sent, and of several processes one gets it.
-func (l *Ledger) ClaimNotification(ctx context.Context, lease time.Duration) (*Notification, error) {
+func (l *Ledger) ClaimNotification(ctx context.Context, lease time.Duration) (*Notification,
+	error) {
 	for {
 		var n Notification
 		var seconds int64
