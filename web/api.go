@@ -234,7 +234,12 @@ func (s *Server) ask(w http.ResponseWriter, r *http.Request, question string,
 
 // failQuery responds that a query failed.
 func (s *Server) failQuery(w http.ResponseWriter, r *http.Request, err error) {
+	kind, unknownKind := errors.AsType[*board.UnknownKindError](err)
 	switch {
+	case unknownKind:
+		var errs serve.ParameterErrors
+		errs.Add("kind", "%v", kind)
+		serve.FailParameters(w, r, errs)
 	case errors.Is(err, board.ErrNotFound):
 		serve.Fail(w, r, http.StatusNotFound, "there is no such plaza")
 	case r.Context().Err() != nil: // the client has gone

@@ -87,6 +87,10 @@ func (f *fakeSource) Windows(_ context.Context, id int16, q board.WindowQuery) (
 		return board.WindowPage{}, f.cutOff
 	}
 	page := board.WindowPage{Kinds: []string{"15m", "1h"}}
+	if q.Kind != "" && !slices.Contains(page.Kinds, q.Kind) &&
+		!slices.ContainsFunc(f.windows, func(w board.Window) bool { return w.Kind == q.Kind }) {
+		return board.WindowPage{}, &board.UnknownKindError{Kinds: page.Kinds}
+	}
 	behind := q.Before == nil
 	for _, w := range f.windows {
 		switch {

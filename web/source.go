@@ -16,7 +16,8 @@ type Source interface {
 	// Plaza returns one plaza with its history, or [board.ErrNotFound].
 	Plaza(ctx context.Context, id int16) (*board.Detail, error)
 	// Windows returns a plaza's closed windows, the newest first: descending by start, then ascending
-	// by kind. It returns [board.ErrNotFound] for a plaza that is not known.
+	// by kind. It returns [board.ErrNotFound] for a plaza that is not known, and a
+	// [board.UnknownKindError] for a kind that is not counted.
 	Windows(ctx context.Context, id int16, q board.WindowQuery) (board.WindowPage, error)
 	// Series returns what passed a plaza by quarters of an hour. Without one end of the range, it is
 	// of the plaza's date of the other, and without both of today; it is [board.LongestSeries] at

@@ -5,6 +5,7 @@ package board
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/tollstream/tollstream/toll"
@@ -13,6 +14,18 @@ import (
 
 // ErrNotFound is what a source of boards returns, wrapped or not, for a plaza that is not known.
 var ErrNotFound = errors.New("no such plaza")
+
+// UnknownKindError is what a source of boards returns for windows of a kind that is not counted.
+type UnknownKindError struct {
+	Kinds []string // those that are
+}
+
+func (e *UnknownKindError) Error() string {
+	if len(e.Kinds) == 0 {
+		return "no windows are counted yet"
+	}
+	return "want one of the kinds of windows that are counted: " + strings.Join(e.Kinds, ", ")
+}
 
 // ErrEnded is what a source of boards returns, wrapped or not, once there is nothing left to read.
 var ErrEnded = errors.New("the reader of the group table has ended")

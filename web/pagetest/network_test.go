@@ -476,6 +476,8 @@ func (n *network) Windows(_ context.Context, id int16, q board.WindowQuery) (boa
 		return board.WindowPage{}, n.err
 	case m == nil:
 		return board.WindowPage{}, board.ErrNotFound
+	case q.Kind != "" && q.Kind != "15m" && q.Kind != "1h":
+		return board.WindowPage{}, &board.UnknownKindError{Kinds: []string{"15m", "1h"}}
 	}
 	now := n.now()
 	since := n.began.Add(-m.since)

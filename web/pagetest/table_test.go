@@ -280,6 +280,8 @@ func TestWindowKindIsInTheAddress(t *testing.T) {
 	choose("")
 	w.wait("location.search == ''")
 	w.quiet()
+	w.visit(l.url+"/plazas/4007?kind=2h", ".windows tbody tr") // one that is not counted
+	w.wait("location.search == ''")
 }
 
 // TestOrderIsHeldUnderThePointer keeps a row where it is while someone may be about to press it.

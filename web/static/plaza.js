@@ -43,7 +43,7 @@ export class PlazaPage {
   async get(path) {
     const response = await fetch(`/api/v1/plazas/${this.id}${path}`, { signal: this.gone.signal })
     const missing = response.status === 404
-    if (!response.ok) throw Object.assign(new Error(missing ? `There is no plaza ${this.id}.` : `The server answers ${response.status}.`), { missing })
+    if (!response.ok) throw Object.assign(new Error(missing ? `There is no plaza ${this.id}.` : `The server answers ${response.status}.`), { missing, status: response.status })
     return response.json()
   }
 
@@ -193,7 +193,10 @@ export class PlazaPage {
       parts.older.hidden = !result.next
       text(parts.windowsaid, parts.windows.children.length ? '' : 'None has closed yet.')
     } catch (error) {
-      if (error.name !== 'AbortError') text(parts.windowsaid, 'The windows could not be read. ' + error.message)
+      if (error.status === 400 && kind) { // of an address: none of this kind are counted
+        parts.kind.querySelector(':checked').remove()
+        parts.kind.dispatchEvent(new Event('change'))
+      } else if (error.name !== 'AbortError') text(parts.windowsaid, 'The windows could not be read. ' + error.message)
     } finally { this.reading = false }
   }
 }

@@ -164,6 +164,9 @@ func (s *Source) Windows(ctx context.Context, id int16, q board.WindowQuery) (bo
 	}
 	kinds := page.Kinds
 	if q.Kind != "" {
+		if !slices.Contains(kinds, q.Kind) {
+			return board.WindowPage{}, &board.UnknownKindError{Kinds: kinds}
+		}
 		kinds = []string{q.Kind}
 	}
 	var before *results.WindowPosition

@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -113,5 +114,18 @@ func TestSourceWaits(t *testing.T) {
 	defer cancel()
 	if b, err := NewSource(nil).Board(ctx); b != nil || err == nil {
 		t.Error(b, err)
+	}
+}
+
+// TestUnknownKind asks for windows of a kind that is not counted.
+func TestUnknownKind(t *testing.T) {
+	b := boardOf(t, time.UTC, time.Now(), 1, 1)
+	b.Kinds = []toll.WindowKind{{Name: "15m"}, {Name: "1h"}}
+	s := NewSource(nil)
+	s.last.Store(b)
+	_, err := s.Windows(t.Context(), 0, board.WindowQuery{Kind: "2h", Limit: 1})
+	kind, ok := errors.AsType[*board.UnknownKindError](err)
+	if !ok || kind.Error() != "want one of the kinds of windows that are counted: 15m, 1h" {
+		t.Error(err)
 	}
 }
