@@ -14,6 +14,7 @@ type Heartbeat struct {
 	Instance, Version string
 	Now, Started      time.Time
 	Stopped           bool   // it ends in good order; this is its last heartbeat
+	Ended             bool   // it does so at the end of the topic, as asked
 	Problem           string // checks that fail; empty while it does its work
 	// Stalled is since when windows are due and none is stored; zero where they are stored.
 	// Where StalledKnown is false, what a former process of this name has stored stays.
@@ -45,24 +46,22 @@ func (s *Store) Beat(ctx context.Context, h *Heartbeat) error {
 	if h.Stopped {
 		stopped = at(h.Now)
 	}
-	known := 0
-	if h.StalledKnown {
-		known = 1
-	}
+	bit := map[bool]int{true: 1}
 	share := dbsql.Null[float64]{V: h.ArrivalShare, Valid: h.ArrivalShare > 0}
 	problem := []rune(h.Problem)
 	_, err = s.db.ExecContext(ctx, `INSERT INTO toll_process (instance, version, started_at, seen_at,
-		stopped_at, problem, stalled_since, arrived_at, arrival_share, drain_per_second)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		stopped_at, ended, problem, stalled_since, arrived_at, arrival_share, drain_per_second)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON DUPLICATE KEY UPDATE version = VALUES(version), started_at = VALUES(started_at),
-		seen_at = VALUES(seen_at), stopped_at = VALUES(stopped_at), problem = VALUES(problem),
+		seen_at = VALUES(seen_at), stopped_at = VALUES(stopped_at), ended = VALUES(ended),
+		problem = VALUES(problem),
 		stalled_since = IF(? = 1, VALUES(stalled_since), stalled_since),
 		arrived_at = COALESCE(VALUES(arrived_at), arrived_at),
 		arrival_share = COALESCE(VALUES(arrival_share), arrival_share),
 		drain_per_second = VALUES(drain_per_second)`,
-		h.Instance, h.Version, at(h.Started), at(h.Now), stopped,
+		h.Instance, h.Version, at(h.Started), at(h.Now), stopped, bit[h.Ended],
 		string(problem[:min(len(problem), 500)]), at(h.Stalled), at(h.Arrived), share,
-		h.DrainPerSecond, known)
+		h.DrainPerSecond, bit[h.StalledKnown])
 	return s.db.Wrap(doing, err)
 }
 
@@ -82,48 +81,45 @@ func (s *Store) ForgetProcesses(ctx context.Context) error {
 type Process struct {
 	Instance, Version, Problem      string
 	Started, Seen, Stopped, Arrived time.Time
+	Ended                           bool
 	ArrivalShare, DrainPerSecond    float64
 }
 
 // Processes returns the processes that were seen lately, ascending by name, and the time of the
-// server's clock.
+// server's clock where there are any.
 func (s *Store) Processes(ctx context.Context) (all []Process, now time.Time, err error) {
-	if now, err = s.Now(ctx); err != nil {
-		return nil, now, err
-	}
-	all, err = readProcesses(ctx, s.db)
+	all, now, err = readProcesses(ctx, s.db)
 	return all, now, s.db.Wrap("read the heartbeats", err)
 }
 
-func readProcesses(ctx context.Context, q db.Reader) ([]Process, error) {
-	rows, err := q.QueryContext(ctx, `SELECT instance, version, problem, started_at, seen_at,
-		stopped_at, arrived_at, COALESCE(arrival_share, 0), drain_per_second
+func readProcesses(ctx context.Context, q db.Reader) (all []Process, now time.Time, err error) {
+	rows, err := q.QueryContext(ctx, `SELECT NOW(6), instance, version, problem, ended, started_at,
+		seen_at, stopped_at, arrived_at, COALESCE(arrival_share, 0), drain_per_second
 		FROM toll_process ORDER BY instance`)
 	if err != nil {
-		return nil, err
+		return nil, now, err
 	}
 	defer rows.Close()
-	var all []Process
 	for rows.Next() {
 		var p Process
-		var started, seen string
+		var clock, started, seen string
 		var stopped, arrived dbsql.Null[string]
-		if err := rows.Scan(&p.Instance, &p.Version, &p.Problem, &started, &seen, &stopped, &arrived,
+		if err := rows.Scan(&clock, &p.Instance, &p.Version, &p.Problem, &p.Ended, &started, &seen, &stopped, &arrived,
 			&p.ArrivalShare, &p.DrainPerSecond); err != nil {
-			return nil, err
+			return nil, now, err
 		}
 		for _, t := range []struct {
 			to   *time.Time
 			text string
-		}{{&p.Started, started}, {&p.Seen, seen}, {&p.Stopped, stopped.V}, {&p.Arrived, arrived.V}} {
+		}{{&now, clock}, {&p.Started, started}, {&p.Seen, seen}, {&p.Stopped, stopped.V}, {&p.Arrived, arrived.V}} {
 			if t.text == "" {
 				continue
 			}
 			if *t.to, err = db.ParseTime(t.text); err != nil {
-				return nil, err
+				return nil, now, err
 			}
 		}
 		all = append(all, p)
 	}
-	return all, rows.Err()
+	return all, now, rows.Err()
 }

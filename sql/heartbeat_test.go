@@ -23,7 +23,8 @@ func TestHeartbeat(t *testing.T) {
 		}
 		beat(sql.Heartbeat{Instance: "two", Problem: strings.Repeat("ü", 600)})
 		beat(sql.Heartbeat{Instance: "one", Arrived: own.Add(-time.Second), ArrivalShare: 0.5})
-		beat(sql.Heartbeat{Instance: "one", DrainPerSecond: 12.5, Stopped: true})
+		beat(sql.Heartbeat{Instance: "one", DrainPerSecond: 12.5, Stopped: true,
+			Ended: true})
 		all, now, err := s.Processes(t.Context())
 		if err != nil || len(all) != 2 {
 			t.Fatalf("got %+v, %v", all, err)
@@ -39,7 +40,8 @@ func TestHeartbeat(t *testing.T) {
 		near("a start", one.Started, time.Minute)
 		near("a stop", one.Stopped, 0)
 		near("an arrival", one.Arrived, time.Second)
-		if one.ArrivalShare != 0.5 || one.DrainPerSecond != 12.5 || one.Version != "v1" {
+		if one.ArrivalShare != 0.5 || one.DrainPerSecond != 12.5 || one.Version != "v1" ||
+			!one.Ended {
 			t.Errorf("got %+v", one)
 		}
 		if !two.Stopped.IsZero() || !two.Arrived.IsZero() || two.Problem != strings.Repeat("ü", 500) {

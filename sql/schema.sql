@@ -52,6 +52,7 @@ create table if not exists toll_process (
   started_at      datetime(6)     not null,
   seen_at         datetime(6)     not null comment 'of the last heartbeat',
   stopped_at      datetime(6)     null     comment 'null while it runs, and where it was killed',
+  ended           tinyint         not null comment '1 where it stopped at the end of the topic, as asked',
   problem         varchar(500)    not null comment 'checks that fail; empty while it does its work',
   stalled_since   datetime(6)     null     comment 'since when windows are due and none is stored; null where they are stored',
   arrived_at      datetime(6)     null     comment 'when it observed the last event to arrive; null for not yet',

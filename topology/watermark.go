@@ -66,6 +66,10 @@ type Backlog struct {
 	// Offsets at or above the cursors: records that are not stored yet, and perhaps a few of Kafka's
 	// own. The cursors were read before, so what comes meanwhile counts as well.
 	Offsets int64
+	// ByPartition are the same of the partitions that have any and wait for no transaction.
+	ByPartition map[int32]int64
+	// Ends is the sum of the ends of all partitions: it grows as records arrive.
+	Ends int64
 	// Open are the transactions that keep some of them from being read, ascending by partition.
 	Open []kafka.OpenTransaction
 }
@@ -102,14 +106,18 @@ func (r *WatermarkReader) Backlog(ctx context.Context, cursors []toll.Cursor) (b
 	if err != nil {
 		return b, err
 	}
+	b.ByPartition = map[int32]int64{}
 	for _, p := range partitions {
-		b.Offsets += max(0, ends[p]-from[p])
+		waiting := max(0, ends[p]-from[p])
+		b.Offsets, b.Ends = b.Offsets+waiting, b.Ends+ends[p]
 		readable, found := stable[p]
 		if !found {
 			readable = ends[p]
 		}
 		if t, open := r.open.Look(p, readable, ends[p]); open {
 			b.Open = append(b.Open, t)
+		} else if waiting > 0 {
+			b.ByPartition[p] = waiting
 		}
 	}
 	return b, nil

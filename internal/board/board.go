@@ -49,6 +49,10 @@ type Board struct {
 
 	RecentRejects RecentRejects `json:"recent_rejects"`
 
+	Feed       Feed       `json:"feed"`
+	Processing Processing `json:"processing"`
+	Notices    []Notice   `json:"notices"` // derived; the most severe are not always first
+
 	Timezone     string       `json:"timezone"`     // the database's, an IANA name; empty for UTC
 	Verification Verification `json:"verification"` // derived
 	Summary      Summary      `json:"summary"`      // derived, see [Summarize]
@@ -57,6 +61,7 @@ type Board struct {
 
 	// What follows is not in the API's JSON.
 
+	Limits      Limits            `json:"-"` // zero for [DefaultLimits]
 	Location    *time.Location    `json:"-"` // of the database's clock
 	Kinds       []toll.WindowKind `json:"-"` // of windows that are counted
 	Known       []int16           `json:"-"` // all plazas of the group table, ascending
@@ -164,6 +169,8 @@ type StateCounts struct {
 	BelowUsual int `json:"below_usual"`
 	AboveUsual int `json:"above_usual"`
 	NoData     int `json:"no_data"`
+	CatchingUp int `json:"catching_up"`
+	WarmingUp  int `json:"warming_up"`
 }
 
 // Of returns the count of a state.
@@ -179,6 +186,10 @@ func (c *StateCounts) Of(s traffic.State) *int {
 		return &c.BelowUsual
 	case traffic.AboveUsual:
 		return &c.AboveUsual
+	case traffic.CatchingUp:
+		return &c.CatchingUp
+	case traffic.WarmingUp:
+		return &c.WarmingUp
 	}
 	return &c.NoData
 }
@@ -227,6 +238,9 @@ type Plaza struct {
 	Capacity       *float64       `json:"capacity"` // passenger cars per hour
 	Usual          *traffic.Usual `json:"usual"`    // vehicles per quarter of an hour
 	LastEvent      *time.Time     `json:"last_event"`
+	// of a plaza's first quarter of an hour: for how many minutes it was observed, which its flow is
+	// of; else nil
+	ObservedMinutes *int `json:"observed_minutes"`
 	// vehicles in each of the last 48 quarters of an hour, the oldest first; the last is still
 	// running. nil where the group table does not hold them, or the plaza had no event yet
 	Sparkline []*int64 `json:"sparkline"`
@@ -251,6 +265,8 @@ type Plaza struct {
 	FirstEvent *time.Time       `json:"-"`
 	FlowKnown  bool             `json:"-"` // false where the group table lacks some of its minutes
 	Measure    *traffic.Measure `json:"-"` // of now; nil where it was not assessed lately
+	// Aged is whether its state was taken back: nothing arrives any more, or nothing is stored.
+	Aged bool `json:"-"`
 }
 
 // History is what has changed and closed at a plaza.

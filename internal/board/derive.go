@@ -17,6 +17,7 @@ func (b *Board) Derive() {
 	for i := range b.Plazas {
 		b.derive(&b.Plazas[i], zone)
 	}
+	b.judge()
 	b.verify()
 	b.Summary = Summarize(b.Plazas)
 }
@@ -36,9 +37,13 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 
 	var rolling int64
 	rolling, p.FlowKnown = b.Rolling(p, toll.Quarter)
-	p.FlowPerHour = toll.FlowPerHour(rolling, toll.Quarter*time.Minute)
+	observed := b.observed(p)
+	p.FlowPerHour = toll.FlowPerHour(rolling, time.Duration(observed)*time.Minute)
+	if p.ObservedMinutes = nil; observed < toll.Quarter {
+		p.ObservedMinutes = &observed
+	}
 	p.State, p.Since, p.Why = traffic.NoData, nil, ""
-	p.Measure, p.Demand, p.Usual = nil, nil, nil
+	p.Measure, p.Demand, p.Usual, p.Aged = nil, nil, nil, false
 	m := &traffic.Measure{}
 	switch a := p.Assessment; {
 	case a == nil:
@@ -61,6 +66,16 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 	}
 }
 
+// observed returns for how many minutes of the last quarter of an hour the plaza was observed: all,
+// or those since its first event.
+func (b *Board) observed(p *Plaza) int {
+	if b.StreamTime == nil || p.FirstEvent == nil {
+		return toll.Quarter
+	}
+	minutes := int64(b.Now()) - int64(toll.MinuteAt(p.FirstEvent.Unix())) + 1
+	return int(min(max(minutes, 1), toll.Quarter))
+}
+
 // outdatedAfter is how many minutes the assessment of a plaza may be behind the watermark and still
 // describe the present.
 const outdatedAfter = toll.MeasureSpan
@@ -72,7 +87,7 @@ func (b *Board) outdated(a *traffic.Assessment) bool {
 }
 
 // Outdated reports whether the plaza was assessed, but not for the last hour.
-func (p *Plaza) Outdated() bool { return p.Assessment != nil && p.Measure == nil }
+func (p *Plaza) Outdated() bool { return p.Assessment != nil && p.Measure == nil && !p.Aged }
 
 // Describe adds the facts of the plazas file.
 func (p *Plaza) Describe(about toll.Plaza) {

@@ -11,7 +11,7 @@ import (
 
 // Severity lists the states as they are reported, the most severe first.
 var Severity = []traffic.State{traffic.Saturated, traffic.BelowUsual, traffic.AboveUsual,
-	traffic.Busy, traffic.Free, traffic.NoData}
+	traffic.Busy, traffic.Free, traffic.WarmingUp, traffic.CatchingUp, traffic.NoData}
 
 // Figures are what plazas are ordered by. Each returns NaN for what is not known.
 var Figures = map[string]func(p *Plaza) float64{
@@ -43,8 +43,8 @@ func orNaN(x *float64) float64 {
 // urgency is the order of states by how soon someone should look. A plaza without data goes before
 // those that are fine.
 func urgency(s traffic.State) int {
-	return slices.Index([]traffic.State{traffic.Free, traffic.NoData, traffic.Busy,
-		traffic.AboveUsual, traffic.BelowUsual, traffic.Saturated}, s)
+	return slices.Index([]traffic.State{traffic.Free, traffic.WarmingUp, traffic.CatchingUp,
+		traffic.NoData, traffic.Busy, traffic.AboveUsual, traffic.BelowUsual, traffic.Saturated}, s)
 }
 
 // Statuses lists the verdicts, from good to bad.

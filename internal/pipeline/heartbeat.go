@@ -25,10 +25,10 @@ type heart struct {
 }
 
 // beat stores a heartbeat.
-func (h *heart) beat(ctx context.Context, stopped bool) error {
+func (h *heart) beat(ctx context.Context, stopped, ended bool) error {
 	t, now := &h.cfg.Topology, time.Now()
 	b := &sql.Heartbeat{Instance: t.Instance, Version: h.cfg.Version, Now: now, Started: h.started,
-		Stopped: stopped}
+		Stopped: stopped, Ended: ended}
 	if err := t.Stats.Ready(); err != nil {
 		b.Problem = text.OneLine(err.Error())
 	}
@@ -44,30 +44,33 @@ func (h *heart) beat(ctx context.Context, stopped bool) error {
 
 // start stores the first heartbeat, and deletes those of processes that ended long ago.
 func (h *heart) start(ctx context.Context) error {
-	if err := h.beat(ctx, false); err != nil {
+	if err := h.beat(ctx, false, false); err != nil {
 		return err
 	}
 	return h.cfg.Store.ForgetProcesses(ctx)
 }
 
-// run stores a heartbeat now and then until ctx ends, and a last one then. An outage of MySQL is
-// logged by others.
+// run stores a heartbeat now and then until ctx ends. An outage of MySQL is logged by others.
 func (h *heart) run(ctx context.Context) {
 	ticker := time.NewTicker(heartbeatEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastBeat)
-			defer cancel()
-			h.log(h.beat(ending, true))
 			return
 		case <-ticker.C:
 			beating, cancel := context.WithTimeout(ctx, heartbeatEvery)
-			h.log(h.beat(beating, false))
+			h.log(h.beat(beating, false, false))
 			cancel()
 		}
 	}
+}
+
+// end stores the last heartbeat of a process that stops, at the end of the topic or before.
+func (h *heart) end(ctx context.Context, reached bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastBeat)
+	defer cancel()
+	h.log(h.beat(ctx, true, reached))
 }
 
 func (h *heart) log(err error) {

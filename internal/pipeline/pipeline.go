@@ -81,6 +81,7 @@ func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
 	if err != nil || ctx.Err() != nil {
 		return false, err
 	}
+	defer func() { heart.end(ctx, reached) }()
 	writer := cfg.Store.Writer(t.TopicID)
 	processor, err := topology.NewProcessor(*t, writer, results)
 	if err != nil {
@@ -143,16 +144,14 @@ func (p *pipeline) process(ctx context.Context, cancel context.CancelFunc,
 		notify.Group, notify.Log = t.Group, t.Log
 		background.Go(func() { incidents.NewNotifier(notify, cfg.Store).Run(ctx) })
 	}
-	beating, stop := context.WithCancel(context.WithoutCancel(ctx))
-	background.Go(func() { heart.run(beating) })
-	// The status line stays while the processor stops.
+	// Heartbeats and the status line stay while the processor stops, which may take a while.
 	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
+	background.Go(func() { heart.run(showing) })
 	if cfg.Status != nil {
 		background.Go(func() { showStatus(showing, cfg.Status, t.Stats) })
 	}
 	err := processor.Run(ctx)
 	hide()
-	stop()
 	cancel()
 	background.Wait()
 	return err

@@ -18,6 +18,11 @@ type boardJSON struct {
 
 	RecentRejects board.RecentRejects `json:"recent_rejects"`
 
+	Feed       board.Feed       `json:"feed"`
+	Processing board.Processing `json:"processing"`
+	// what to know before the figures are trusted
+	Notices []board.Notice `json:"notices"`
+
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
 	// clocks that disagree by more than an hour, a sentence each
 	Warnings []string `json:"warnings"`
@@ -58,6 +63,10 @@ type plazaJSON struct {
 	Watermark  *string          `json:"watermark"`
 	// records of the topic, of any plaza, that are not stored yet
 	Waiting int64 `json:"waiting"`
+
+	Feed       *board.Feed       `json:"feed,omitzero"` // this and the next two of one plaza alone
+	Processing *board.Processing `json:"processing,omitzero"`
+	Notices    []board.Notice    `json:"notices,omitzero"`
 
 	OpenTransactions []transactionOpenJSON `json:"open_transactions,omitzero"`
 
@@ -126,6 +135,7 @@ func PlazasJSON(b *board.Board, o Options) any {
 	all := boardJSON{Status: b.Verification.Status, Total: b.Events,
 		InFlight: b.Verification.InFlight, Waiting: b.Waiting, Rejected: b.DeadLetters,
 		RecentRejects: b.RecentRejects, OpenTransactions: transactionsJSON(b),
+		Feed: b.Feed, Processing: b.Processing, Notices: append([]board.Notice{}, b.Notices...),
 		Warnings: append([]string{}, b.Warnings...), Plazas: []plazaJSON{}}
 	all.StreamTime, all.Watermark = streamTimes(b, b.Location)
 	shown := o.top(b)
@@ -140,6 +150,7 @@ func PlazaJSON(b *board.Board) any {
 	p := &b.Plazas[0]
 	j := plazaJSONOf(b, p)
 	j.Windows, j.Transitions = rollingWindows(b, p), []transitionJSON{}
+	j.Feed, j.Processing, j.Notices = &b.Feed, &b.Processing, append([]board.Notice{}, b.Notices...)
 	if b.History == nil {
 		return j
 	}

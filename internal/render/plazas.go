@@ -99,13 +99,36 @@ func Watermark(b *board.Board, clock *time.Location) string {
 
 // lagLines say how far behind the topic the figures are, and what keeps them there.
 func lagLines(b *board.Board) (lines []string) {
-	if b.Waiting > 0 {
+	for _, n := range b.Notices {
+		lines = append(lines, NoticeLine(n))
+	}
+	if b.Waiting > 0 && b.Processing.CatchingUp == nil {
 		lines = append(lines, "lag: "+text.Count(b.Waiting, "record")+" of the topic")
 	}
 	for _, t := range b.OpenTransactions {
 		lines = append(lines, transactionLine(t))
 	}
 	return lines
+}
+
+// NoticeLine writes a notice as a line of text; one in capitals is of figures that are not those of
+// the present.
+func NoticeLine(n board.Notice) string {
+	if !n.Severe {
+		return n.Text
+	}
+	return map[string]string{"feed": "NO FEED: ", "process": "NO PROCESS: "}[n.Kind] + n.Text
+}
+
+// feedAge writes how long ago the newest event arrived; empty for never.
+func feedAge(b *board.Board) string {
+	if b.Feed.AgeSeconds == nil {
+		return ""
+	}
+	if s := *b.Feed.AgeSeconds; s >= 60 {
+		return text.Minutes(s/60) + " ago"
+	}
+	return text.Number(*b.Feed.AgeSeconds) + " s ago"
 }
 
 // transactionLine describes a transaction that keeps records of the topic from being read. How long

@@ -29,13 +29,18 @@ const (
 	BelowUsual
 	// far more than usual, and capacity is not near or not known: a diversion, an event, a rush
 	AboveUsual
+
+	// What follows is never judged nor stored: a view shows it of a plaza that has no state yet.
+
+	CatchingUp // its events wait to be stored
+	WarmingUp  // it was observed for too few minutes
 )
 
 var (
 	stateWords = [...]string{"no data", "free", "busy", "saturated", "below usual",
-		"above usual"}
+		"above usual", "catching up", "warming up"}
 	stateCodes = [...]string{"no_data", "free", "busy", "saturated", "below_usual",
-		"above_usual"}
+		"above_usual", "catching_up", "warming_up"}
 )
 
 // String returns the state in words for people.

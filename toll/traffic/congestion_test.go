@@ -15,7 +15,7 @@ import (
 
 func TestStateText(t *testing.T) {
 	var all []string
-	for s := NoData; s <= AboveUsual; s++ {
+	for s := NoData; s <= WarmingUp; s++ {
 		text, err := json.Marshal(map[State]State{s: s})
 		if err != nil {
 			t.Fatal(err)
@@ -26,8 +26,10 @@ func TestStateText(t *testing.T) {
 			t.Errorf("%s: read %s back as %v, %v", s, text, again, err)
 		}
 	}
-	want :=
-		`no data {"no_data":"no_data"} free {"free":"free"} busy {"busy":"busy"} saturated {"saturated":"saturated"} below usual {"below_usual":"below_usual"} above usual {"above_usual":"above_usual"}`
+	want := `no data {"no_data":"no_data"} free {"free":"free"} busy {"busy":"busy"} ` +
+		`saturated {"saturated":"saturated"} below usual {"below_usual":"below_usual"} ` +
+		`above usual {"above_usual":"above_usual"} catching up {"catching_up":"catching_up"} ` +
+		`warming up {"warming_up":"warming_up"}`
 	if got := strings.Join(all, " "); got != want {
 		t.Errorf("got %s", got)
 	}
@@ -36,9 +38,9 @@ func TestStateText(t *testing.T) {
 		!strings.Contains(err.Error(), `"below usual" is none of no_data, free`) {
 		t.Errorf("an unknown state: %v", err)
 	}
-	if _, err := json.Marshal(State(6)); err == nil ||
-		State(6).String() != "state 6" {
-		t.Errorf("state 6: %v", err)
+	if _, err := json.Marshal(State(8)); err == nil ||
+		State(8).String() != "state 8" {
+		t.Errorf("state 8: %v", err)
 	}
 }
 

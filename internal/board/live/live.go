@@ -33,6 +33,8 @@ type Config struct {
 	// Relaxed asks the broker five times less often, for a board on a screen: what is new takes up to
 	// a tenth of a second more.
 	Relaxed bool
+	// Limits are from when on what is old is not the present; zero for the defaults.
+	Limits board.Limits
 }
 
 // Reader reads boards. Its methods are called by one goroutine at a time.
@@ -54,6 +56,10 @@ type Reader struct {
 	countedAt   time.Time
 	countTook   time.Duration
 	deadLetters int64
+
+	ends     int64     // of all partitions, at the last board; 0 for none
+	growing  time.Time // when they were first seen to have grown, the last time; zero for never
+	observed bool      // whether they were looked at twice
 
 	about   map[int16]toll.Plaza // as the plazas file describes them
 	aboutAt time.Time            // when that was read

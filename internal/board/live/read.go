@@ -28,7 +28,7 @@ const (
 // Read reads the group table first and then the database, whose snapshot then holds all that is
 // merged.
 func (r *Reader) Read(ctx context.Context) (*board.Board, error) {
-	b := &board.Board{At: time.Now(), Location: r.cfg.Location}
+	b := &board.Board{At: time.Now(), Location: r.cfg.Location, Limits: r.cfg.Limits}
 	states, err := r.states(ctx)
 	if err != nil {
 		return nil, err
@@ -130,7 +130,7 @@ func (r *Reader) readProgress(ctx context.Context, b *board.Board, cursors []tol
 		all.Event = *b.Watermark
 	}
 	b.Warnings = clocks.Warnings(all.Skews())
-	return nil
+	return r.readHealth(ctx, b, cursors, &backlog, all.Record)
 }
 
 // aboutEvery is how often the plazas file is read again from the database; it changes when a
