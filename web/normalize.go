@@ -49,6 +49,7 @@ func (n *normalizer) board(b *board.Board) {
 	b.At = b.At.In(loc).Truncate(time.Millisecond)
 	b.StreamTime, b.Watermark = in(loc, b.StreamTime), in(loc, b.Watermark)
 	b.Verification.CheckedAt = in(loc, b.Verification.CheckedAt)
+	n.health(b, loc)
 	b.OpenTransactions, b.Warnings = list(b.OpenTransactions), list(b.Warnings)
 	b.Verification.Problems, b.Verification.Next = list(b.Verification.Problems),
 		list(b.Verification.Next)
@@ -63,13 +64,32 @@ func (n *normalizer) board(b *board.Board) {
 	b.Summary.FlowPerHour = number(b.Summary.FlowPerHour, 2)
 }
 
+// health normalizes what is said of the feed and of the processes.
+func (n *normalizer) health(b *board.Board, loc *time.Location) {
+	b.Feed.ArrivedAt, b.Processing.Since = in(loc, b.Feed.ArrivedAt), in(loc, b.Processing.Since)
+	b.Feed.UsualPerHour = rounded(b.Feed.UsualPerHour, 1)
+	p := &b.Processing
+	p.Instances, b.Notices = slices.Clone(list(p.Instances)), list(b.Notices)
+	for i := range p.Instances {
+		in := &p.Instances[i]
+		in.StartedAt, in.SeenAt = in.StartedAt.In(loc).Truncate(time.Millisecond),
+			in.SeenAt.In(loc).Truncate(time.Millisecond)
+		if in.StoppedAt != nil {
+			in.StoppedAt = new(in.StoppedAt.In(loc).Truncate(time.Millisecond))
+		}
+	}
+	if c := p.CatchingUp; c != nil {
+		p.CatchingUp = &board.CatchingUp{Events: c.Events, Minutes: rounded(c.Minutes, 1)}
+	}
+}
+
 // plaza normalizes a row; timezone and home are the database's.
 func (n *normalizer) plaza(p *board.Plaza, timezone string, home *time.Location) *time.Location {
 	loc, ok := n.zone(p.Timezone)
 	if !ok {
 		p.Timezone, loc = timezone, home
 	}
-	if p.State > traffic.AboveUsual {
+	if _, err := p.State.MarshalText(); err != nil {
 		p.State = traffic.NoData
 	}
 	p.Since, p.LastEvent = in(loc, p.Since), in(loc, p.LastEvent)

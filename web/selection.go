@@ -47,7 +47,7 @@ func selectionFrom(query url.Values) (selection, serve.ParameterErrors) {
 			if state.UnmarshalText([]byte(word)) != nil {
 				errs.Add("state",
 					"want some of free, busy, saturated, below_usual, above_usual, no_data, "+
-						"with commas between")
+						"catching_up, warming_up, with commas between")
 				break
 			}
 			s.states = append(s.states, state)

@@ -36,7 +36,7 @@ type column struct {
 }
 
 var stateSymbols = map[traffic.State]string{traffic.Saturated: "▲", traffic.BelowUsual: "▼",
-	traffic.AboveUsual: "△", traffic.Busy: "◆", traffic.NoData: "×", traffic.Free: "○"}
+	traffic.CatchingUp: "»", traffic.WarmingUp: "◌", traffic.AboveUsual: "△", traffic.Busy: "◆", traffic.NoData: "×", traffic.Free: "○"}
 
 var verdictSymbols = map[board.Status]string{board.Exact: "✓", board.InFlight: "~",
 	board.NotVerified: "?", board.Mismatch: "✗"}
@@ -51,7 +51,7 @@ func stateStyle(s traffic.State) style {
 		return notice
 	case traffic.Busy:
 		return strong
-	case traffic.NoData:
+	case traffic.NoData, traffic.CatchingUp, traffic.WarmingUp:
 		return faint
 	}
 	return plain

@@ -82,7 +82,7 @@ func (m *model) content() []line {
 }
 
 func (m *model) head() []line {
-	lines := []line{m.verification(), m.network()}
+	lines := append(m.notices(), m.verification(), m.network())
 	if step := m.nextStep(); step != "" {
 		lines = append(lines, line{{ellipsed("what to do: "+step, m.width), strong}})
 	}
@@ -91,10 +91,31 @@ func (m *model) head() []line {
 
 // headLines is how many lines head returns.
 func (m *model) headLines() int {
+	lines := headLines + len(m.notices())
 	if m.nextStep() != "" {
-		return headLines + 1
+		lines++
 	}
-	return headLines
+	return lines
+}
+
+// maxNotices is how many notices there is room for.
+const maxNotices = 2
+
+// notices are what to know before the figures are trusted. While the view is stale, it knows no
+// more than that.
+func (m *model) notices() (lines []line) {
+	if _, stale := m.stale(); stale || m.board == nil {
+		return nil
+	}
+	all := m.board.Notices
+	for _, n := range all[:min(len(all), maxNotices)] {
+		words, k := text.Cell(render.NoticeLine(n)), strong
+		if n.Severe {
+			words, k = fill(words, m.width, false), critical
+		}
+		lines = append(lines, line{{ellipsed(words, m.width), k}})
+	}
+	return lines
 }
 
 // nextStep returns what to do about the first mismatch, where there is one.
@@ -248,6 +269,9 @@ func (m *model) time() line {
 				ago(age)), m.width, false), critical}}
 	}
 	updated := "updated " + ago(age)
+	if at := m.board.Feed.ArrivedAt; at != nil {
+		updated = "newest event " + ago(m.now.Sub(*at))
+	}
 	if m.board.StreamTime == nil {
 		return spread(m.width, "no vehicle has passed yet", updated)
 	}
@@ -468,7 +492,9 @@ func stateMeaning(s traffic.State) string {
 	return map[traffic.State]string{
 		traffic.Saturated: "demand at or over capacity", traffic.BelowUsual: "far less than usual",
 		traffic.AboveUsual: "far more than usual", traffic.Busy: "demand near capacity",
-		traffic.Free: "none of these", traffic.NoData: "nothing passes, or it was not judged yet",
+		traffic.Free: "none of these", traffic.NoData: "nothing passes, or nothing is known of now",
+		traffic.CatchingUp: "its events wait to be stored",
+		traffic.WarmingUp:  "observed for a few minutes so far",
 	}[s]
 }
 

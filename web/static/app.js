@@ -78,10 +78,20 @@ function head() {
     }
   }
   wrong.hidden = name !== 'mismatch'
+  notices(live.board?.notices ?? [])
   if (said === 'mismatch' && name !== said) text(at('said'), 'The mismatch is gone: ' + words)
   said = name
   const title = shown?.title() ?? 'tollstream'
   document.title = (name === 'mismatch' ? '⚠ MISMATCH · ' : '') + (stale() ? '(stale) ' : '') + (title === 'tollstream' ? title : title + ' · tollstream')
+}
+
+// notices shows what to know before the figures are trusted, those first that say that they are not of now.
+function notices(all) {
+  const section = at('notices'), sorted = [...all].sort((a, b) => b.severe - a.severe)
+  section.hidden = !sorted.length || stale()
+  attr(section, 'class', 'alarm ' + (sorted[0]?.severe ? 'severe' : 'mild'))
+  while (section.children.length > sorted.length) section.lastChild.remove()
+  sorted.forEach((n, i) => text(section.children[i] ?? section.appendChild(el('h2')), n.text[0].toUpperCase() + n.text.slice(1)))
 }
 
 // tick shows how old everything is, once a second.
@@ -89,7 +99,9 @@ function tick() {
   const old = stale(), board = live.board
   const fresh = at('fresh'), notice = at('stale')
   attr(fresh, 'class', 'fresh ' + (old ? 'old' : board && live.connected ? 'on' : 'off'))
-  text(fresh.lastElementChild, !board ? (live.refused ? `refused: ${live.refused}` : 'connecting …') : `${old ? 'STALE: ' : live.connected ? '' : 'reconnecting, '}last update ${f.span(age())} ago`)
+  text(fresh.lastElementChild, !board ? (live.refused ? `refused: ${live.refused}` : 'connecting …') : old || !live.connected || board.feed?.age_seconds == null
+    ? `${old ? 'STALE: ' : live.connected ? '' : 'reconnecting, '}last update ${f.span(age())} ago` : `newest event ${f.span(board.feed.age_seconds + age())} ago`)
+  attr(fresh, 'title', board?.feed?.arrived_at ? `the newest event arrived at ${f.clock(board.feed.arrived_at)} ${f.zone(board.timezone, board.feed.arrived_at)}; last update ${f.span(age())} ago` : null)
   const clock = at('clock'), now = board?.stream_time
   clock.hidden = !now
   text(clock.children[1], now ? f.day(now) + ', ' + f.minute(now) : f.unknown)

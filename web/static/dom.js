@@ -21,7 +21,7 @@ export const svg = (tag, attributes = {}, ...children) => fill(document.createEl
 export const shapes = {
   free: 'M2.8 8a5.2 5.2 0 1 0 10.4 0a5.2 5.2 0 1 0-10.4 0', busy: 'M8 1.6 15 14H1z', saturated: 'M1.8 1.8h12.4v12.4H1.8z', below_usual: 'M8 14.4 1 2h14z',
   above_usual: 'M8 1 14.6 8.2H10.8V15H5.2V8.2H1.4z',
-  no_data: 'M3.5 3.5l9 9m0-9l-9 9', exact: 'M2.5 8.5l3.6 3.7 7.4-8', in_flight: 'M2 8h11M9 3.6 13.4 8 9 12.4', mismatch: 'M8 1.8 14.8 14H1.2zM8 6v4M8 11.7v.5', not_verified: 'M5.2 5.6a2.9 2.9 0 1 1 4.3 2.6C8.4 8.8 8 9.3 8 10.4M8 13v.4', unknown: 'M3 8h10',
+  no_data: 'M3.5 3.5l9 9m0-9l-9 9', catching_up: 'M2.5 3.5 7 8l-4.5 4.5M8.5 3.5 13 8l-4.5 4.5', warming_up: 'M8 8V3.6M8 8l3 2M2.5 8a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0-11 0', exact: 'M2.5 8.5l3.6 3.7 7.4-8', in_flight: 'M2 8h11M9 3.6 13.4 8 9 12.4', mismatch: 'M8 1.8 14.8 14H1.2zM8 6v4M8 11.7v.5', not_verified: 'M5.2 5.6a2.9 2.9 0 1 1 4.3 2.6C8.4 8.8 8 9.3 8 10.4M8 13v.4', unknown: 'M3 8h10',
 }
 export const icon = name => show(svg('svg', { viewBox: '0 0 16 16', 'aria-hidden': 'true' }, svg('path')), name)
 

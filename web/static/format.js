@@ -41,8 +41,8 @@ export function span(seconds) {
 export const many = (n, one, more = one + 's') => `${num(n)} ${n === 1 ? one : more}`
 
 // states in the order of how urgent they are.
-export const states = ['saturated', 'below_usual', 'above_usual', 'busy', 'no_data', 'free']
-export const stateWords = { saturated: 'saturated', below_usual: 'below usual', above_usual: 'above usual', busy: 'busy', no_data: 'no data', free: 'free' }
+export const states = ['saturated', 'below_usual', 'above_usual', 'busy', 'no_data', 'catching_up', 'warming_up', 'free']
+export const stateWords = { saturated: 'saturated', below_usual: 'below usual', above_usual: 'above usual', busy: 'busy', no_data: 'no data', catching_up: 'catching up', warming_up: 'warming up', free: 'free' }
 export const word = state => stateWords[state] ?? String(state)
 export const symbol = state => state in stateWords ? state : 'no_data'
 // plain leaves out what turns the direction of the text around it.

@@ -104,6 +104,7 @@ export class Overview {
     for (const [state, { count, bar }] of this.tiles) {
       const n = summary.states?.[state] ?? 0
       text(count, f.num(n))
+      tile.hidden = !n && state.endsWith('_up') && !this.states.has(state) // rare ones
       bar.style.width = (summary.plazas ? n / summary.plazas * 100 : 0) + '%'
     }
     text(parts.flow, f.num(summary.flow_per_hour))
