@@ -284,7 +284,7 @@ func (b *Board) ageStates() {
 		case why != "" || p.State != traffic.NoData:
 		case b.Processing.Behind > 0 && b.Processing.State == Running:
 			p.State = traffic.CatchingUp
-			p.Why = cmp.Or(p.Why, "its events wait to be read")
+			p.Why = cmp.Or(p.Why, "its events are not stored yet")
 		case p.ObservedMinutes != nil && p.FlowKnown:
 			p.State = traffic.WarmingUp
 			p.Why = "observed for " + text.Minutes(int64(*p.ObservedMinutes)) + " so far"

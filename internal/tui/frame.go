@@ -493,7 +493,7 @@ func stateMeaning(s traffic.State) string {
 		traffic.Saturated: "demand at or over capacity", traffic.BelowUsual: "far less than usual",
 		traffic.AboveUsual: "far more than usual", traffic.Busy: "demand near capacity",
 		traffic.Free: "none of these", traffic.NoData: "nothing passes, or nothing is known of now",
-		traffic.CatchingUp: "its events wait to be stored",
+		traffic.CatchingUp: "its events are not stored yet",
 		traffic.WarmingUp:  "observed for a few minutes so far",
 	}[s]
 }

@@ -32,7 +32,7 @@ const (
 
 	// What follows is never judged nor stored: a view shows it of a plaza that has no state yet.
 
-	CatchingUp // its events wait to be stored
+	CatchingUp // its events are not stored yet
 	WarmingUp  // it was observed for too few minutes
 )
 
