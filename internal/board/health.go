@@ -103,8 +103,8 @@ type CatchingUp struct {
 // leastBehind is the smallest backlog that is worth a word: less is stored within a moment.
 const leastBehind = 1000
 
-// settling is how long a process may take after its start until its checks pass.
-const settling = 30 * time.Second
+// startGrace is how long a process may take after its start until its checks pass.
+const startGrace = 30 * time.Second
 
 // Notice is what a person has to know before the figures are trusted.
 type Notice struct {
@@ -224,7 +224,7 @@ func (b *Board) judgeProcessing() {
 func (b *Board) judgeRunning(drain float64) {
 	p := &b.Processing
 	for _, in := range p.Instances {
-		if in.Problem != "" && b.At.Sub(in.StartedAt) > settling {
+		if in.Problem != "" && b.At.Sub(in.StartedAt) > startGrace {
 			b.notice("process", false, "process "+text.OneLine(in.Name)+" is not ready: "+
 				text.OneLine(in.Problem))
 		}
