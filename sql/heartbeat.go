@@ -104,14 +104,16 @@ func readProcesses(ctx context.Context, q db.Reader) (all []Process, now time.Ti
 		var p Process
 		var clock, started, seen string
 		var stopped, arrived dbsql.Null[string]
-		if err := rows.Scan(&clock, &p.Instance, &p.Version, &p.Problem, &p.Ended, &started, &seen, &stopped, &arrived,
+		if err := rows.Scan(&clock, &p.Instance, &p.Version, &p.Problem, &p.Ended, &started, &seen,
+			&stopped, &arrived,
 			&p.ArrivalShare, &p.DrainPerSecond); err != nil {
 			return nil, now, err
 		}
 		for _, t := range []struct {
 			to   *time.Time
 			text string
-		}{{&now, clock}, {&p.Started, started}, {&p.Seen, seen}, {&p.Stopped, stopped.V}, {&p.Arrived, arrived.V}} {
+		}{{&now, clock}, {&p.Started, started}, {&p.Seen, seen}, {&p.Stopped, stopped.V}, {&p.Arrived,
+			arrived.V}} {
 			if t.text == "" {
 				continue
 			}

@@ -12,7 +12,8 @@ import (
 
 // Limits say from when on what is old is not the present any more. Tests have shorter ones.
 type Limits struct {
-	// Slot is the unit in which silence is measured: one counts once, however many events arrive in it.
+	// Slot is the unit in which silence is measured: one counts once, however many events arrive in
+	// it.
 	Slot time.Duration
 	// Silence without a known rate: a quarter of an hour, of which the flow is.
 	Silence time.Duration
@@ -43,7 +44,8 @@ type Feed struct {
 	AgeSeconds *int64 `json:"age_seconds"`
 	// so long without an event that this is not chance
 	Silent bool `json:"silent"`
-	// of a silence as long as this one at the usual rate; nil unless silent, and where no rate is known
+	// of a silence as long as this one at the usual rate; nil unless silent, and where no rate is
+	// known
 	Probability *float64 `json:"probability"`
 	// vehicles an hour at this time of the week; nil where not known, and in a replay
 	UsualPerHour *float64 `json:"usual_per_hour"`

@@ -36,7 +36,8 @@ type column struct {
 }
 
 var stateSymbols = map[traffic.State]string{traffic.Saturated: "▲", traffic.BelowUsual: "▼",
-	traffic.CatchingUp: "»", traffic.WarmingUp: "◌", traffic.AboveUsual: "△", traffic.Busy: "◆", traffic.NoData: "×", traffic.Free: "○"}
+	traffic.CatchingUp: "»", traffic.WarmingUp: "◌", traffic.AboveUsual: "△", traffic.Busy: "◆",
+	traffic.NoData: "×", traffic.Free: "○"}
 
 var verdictSymbols = map[board.Status]string{board.Exact: "✓", board.InFlight: "~",
 	board.NotVerified: "?", board.Mismatch: "✗"}

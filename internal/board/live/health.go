@@ -11,8 +11,8 @@ import (
 	"github.com/tollstream/tollstream/topology"
 )
 
-// oldRecord is how old the newest stored record of a partition may be where more of it wait: storing
-// a batch takes less.
+// oldRecord is how old the newest stored record of a partition may be where more of it wait:
+// storing a batch takes less.
 const oldRecord = 15 * time.Second
 
 // readHealth adds whether events arrive and processes run. newest is the timestamp of the newest
