@@ -48,7 +48,8 @@ func TestViewMetricsBound(t *testing.T) {
 	}
 	if got["tollstream_view_plaza_flow_vehicles_per_hour"] != most ||
 		!shown[fmt.Sprintf("plaza %d", b.Plazas[most].ID)] ||
-		shown[fmt.Sprintf("plaza %d", b.Plazas[most-1].ID)] || got["tollstream_view_plazas"] != len(board.Severity) ||
+		shown[fmt.Sprintf("plaza %d", b.Plazas[most-1].ID)] ||
+		got["tollstream_view_plazas"] != len(board.Severity) ||
 		got["tollstream_view_verification"] != 4 {
 		t.Error(fmt.Sprint(got))
 	}
