@@ -40,18 +40,6 @@ func (c Clocks) Wall() time.Time {
 	return c.Own
 }
 
-// Latest returns the latest of the wall clocks and the newest record's timestamp. What is dated
-// after it is dated wrongly.
-func (c Clocks) Latest() time.Time {
-	latest := c.Own
-	for _, t := range [...]time.Time{c.Server, c.Record} {
-		if t.After(latest) {
-			latest = t
-		}
-	}
-	return latest
-}
-
 // ClockName names one of [Clocks].
 type ClockName string
 

@@ -68,9 +68,6 @@ func NewProcessor(cfg Config, store Store, results closing.Results) (*Processor,
 	}, nil
 }
 
-// monitor.Stats returns the processor's counters.
-func (p *Processor) Stats() *monitor.Stats { return p.stats }
-
 // stopDeadline bounds a clean stop when servers do not answer.
 const stopDeadline = 4500 * time.Millisecond
 

@@ -19,6 +19,7 @@ import (
 // TestMaintenance compacts what a process stored, through Kafka's topics and the codecs: all is
 // exact before and after, and a rebuild counts the same from what is left.
 func TestMaintenance(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, time.UTC)
 	process := func() {
 		t.Helper()

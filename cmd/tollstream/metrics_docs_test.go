@@ -364,6 +364,7 @@ func checkAlerts(t *testing.T, s *scrape, used map[string]bool) {
 // TestAlertRules has Prometheus' own tool run the tests of the alert rules, of which each critical
 // one has some.
 func TestAlertRules(t *testing.T) {
+	t.Parallel()
 	tests, err := os.ReadFile(docs + "alerts_test.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -149,6 +149,7 @@ func metricValue(families map[string]*dto.MetricFamily, name string, labels ...s
 
 // TestProcessMetrics compares what process reports of itself with what was sent and stored.
 func TestProcessMetrics(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, time.UTC)
 	plazas := filepath.Join(p.dir, "plazas.csv")
 	if err := os.WriteFile(plazas, []byte("id,name,lanes,capacity_per_lane\n4010,Forest,2,\n"+

@@ -110,6 +110,7 @@ func (c *cable) carry(from net.Conn) {
 // TestProcessReadiness asks a process while it starts without a database, has one, loses it, gets
 // it back, and ends.
 func TestProcessReadiness(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, time.UTC)
 	con := p.Connection()
 	dsn, err := mysql.ParseDSN(con.DSN)

@@ -22,6 +22,7 @@ func TestMain(m *testing.M) {
 // TestScript runs testdata/script. Each script has a broker of its own, with a topic toll of one
 // partition, where the command looks for it by default.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,

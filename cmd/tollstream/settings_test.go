@@ -10,6 +10,7 @@ import (
 
 // TestHelpNamesEverySetting holds all commands to the rules of the command line.
 func TestHelpNamesEverySetting(t *testing.T) {
+	t.Parallel()
 	for _, c := range root(nil, nil, nil).Commands {
 		if c.Usage == "" || c.UsageText == "" {
 			t.Errorf("%s: lacks a description or an example", c.Name)

@@ -140,6 +140,7 @@ func (p *testbed) text(query string) string {
 
 // TestViewListen compares what the live view shows with what the database says.
 func TestViewListen(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, time.UTC)
 	p.windows.Lateness, p.windows.LatenessSet = 5*time.Minute, true
 	p.windows.Plazas = []toll.Plaza{
@@ -355,6 +356,7 @@ func TestViewListen(t *testing.T) {
 
 // TestViewListenAway takes the database away, and gives it back.
 func TestViewListenAway(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, time.UTC)
 	p.events(testEvents)
 	l := p.listen(t)

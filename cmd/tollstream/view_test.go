@@ -163,6 +163,7 @@ Thu Feb 10 10:23:03 2022,5,van,-7
 `
 
 func TestViewAndVerify(t *testing.T) {
+	t.Parallel()
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)
@@ -348,6 +349,7 @@ func TestVerdictExit(t *testing.T) {
 // TestViewWindows looks at plazas of which windows have closed and were revised, and whose
 // congestion was judged.
 func TestViewWindows(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, time.UTC)
 	p.windows.Lateness, p.windows.LatenessSet = 5*time.Minute, true
 	p.windows.Plazas = []toll.Plaza{
@@ -471,6 +473,7 @@ func (p *testbed) testWatch(t *testing.T) {
 
 // TestVerifyUnderLoad verifies and views again and again while a processor works at full speed.
 func TestVerifyUnderLoad(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, time.UTC)
 	var b bytes.Buffer
 	if code, stderr := p.command(t.Context(), "", &b, "emit", "--count", "400000", "--rate",
@@ -505,6 +508,7 @@ func TestVerifyUnderLoad(t *testing.T) {
 
 // TestViewWithoutTables runs the readers where init did not run.
 func TestViewWithoutTables(t *testing.T) {
+	t.Parallel()
 	quietLibraries()
 	broker, err := devstack.StartBroker(devstack.BrokerConfig{})
 	if err != nil {

@@ -21,6 +21,7 @@ var daysFile = flag.String("days", "",
 // TestSimulatedDays runs the pipeline on three Tuesdays, and a fourth up to 08:23 on which one
 // plaza is blocked. It takes a minute.
 func TestSimulatedDays(t *testing.T) {
+	t.Parallel()
 	if *daysFile == "" {
 		t.Skip("it only serves to make the picture of internal/tui")
 	}

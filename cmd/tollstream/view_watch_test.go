@@ -263,6 +263,7 @@ func vehicles(counts map[int]int) string {
 
 // TestScreenTerminal runs the full-screen view as a person does.
 func TestScreenTerminal(t *testing.T) {
+	t.Parallel()
 	p := newPipeline(t, time.UTC)
 	p.windows.Plazas = []toll.Plaza{{ID: 4010, Name: "Forest", Road: "M1", Lanes: 1,
 		CapacityPerLane: 300}, {ID: 4011, Name: "Lake\u202e\u0301😀"}}
@@ -418,6 +419,7 @@ func TestScreenTerminal(t *testing.T) {
 
 // TestScreenOutage takes broker and database away, and gives them back.
 func TestScreenOutage(t *testing.T) {
+	t.Parallel()
 	quietLibraries()
 	dir := t.TempDir()
 	s, err := sandbox.Start(t.Context(), sandbox.Config{

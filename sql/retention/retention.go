@@ -72,9 +72,6 @@ func (c *Cleaner) Retire(ctx context.Context, o Options) (Retired, error) {
 		return done, errors.New("delete what is old: it is not known how late it is, or what is old")
 	}
 	c.db.Embedded(ctx)
-	if err := c.repairRetired(ctx, o); err != nil {
-		return done, c.db.Wrap("repair what is recorded as deleted", err)
-	}
 	if o.KeepWindows > 0 {
 		if err := c.retireWindows(ctx, now, o, &done); err != nil {
 			return done, c.db.Wrap("delete old windows", err)

@@ -192,8 +192,7 @@ func TestRetireTrustsNoClock(t *testing.T) {
 }
 
 // TestRetiredMark deletes windows and has verification excuse those alone: each kind up to the last
-// window that was deleted. A mark that an earlier version set years ahead is lowered, and hides
-// nothing.
+// window that was deleted.
 func TestRetiredMark(t *testing.T) {
 	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
 		x := dbtest.NewWindowed(t, s, "1m,15m")
@@ -236,38 +235,6 @@ func TestRetiredMark(t *testing.T) {
 			len(r.RetiredUntil) != 2 ||
 			!r.RetiredUntil["15m"].Equal(dbtest.MinuteOf(t, "2022-03-02 10:15").Time()) {
 			t.Errorf("got %+v", r)
-		}
-
-		// As an earlier version left it, which believed events that are dated ahead.
-		dbtest.Exec(t, s, `UPDATE toll_retired SET before_minute = ?`,
-			dbtest.MinuteOf(t, "2031-01-01 00:00"))
-		dbtest.Exec(t, s, `DELETE FROM toll_window WHERE start_minute = ?`,
-			dbtest.MinuteOf(t, "2022-06-01 11:07"))
-		if r := dbtest.Verify(t, s, in); r.Status != verify.Exact || r.Windows != 0 ||
-			r.WindowsRetired != 8 {
-			t.Errorf("before the repair: %+v", r)
-		}
-		if gone, err := s.Retire(t.Context(), o); err != nil || gone != (retention.Retired{}) {
-			t.Errorf("%+v deleted, %v", gone, err)
-		}
-		if got := marks(); got != "1m 2022-06-01 10:07 15m 2022-06-01 10:14 " {
-			t.Errorf("repaired to %s", got)
-		}
-		if r := dbtest.Verify(t, s, in); r.Status != verify.Mismatch || len(r.Problems) != 1 ||
-			r.Problems[0].Kind != verify.KindWindowMissing || r.Windows != 4 {
-			t.Errorf("after the repair: %+v", r)
-		}
-
-		// The clocks went back since: the marks are right, and stay.
-		dbtest.Exec(t, s, `UPDATE toll_retired SET before_minute = ?`,
-			dbtest.MinuteOf(t, "2022-06-01 10:30"))
-		o.Clocks = toll.Clocks{Event: dbtest.MinuteOf(t, "2022-01-01 00:00").Time(), Server: time.Now(),
-			Own: time.Now()}
-		if gone, err := s.Retire(t.Context(), o); err != nil || gone != (retention.Retired{}) {
-			t.Errorf("%+v deleted, %v", gone, err)
-		}
-		if got := marks(); got != "1m 2022-06-01 10:30 15m 2022-06-01 10:30 " {
-			t.Errorf("repaired to %s", got)
 		}
 	})
 }
