@@ -33,7 +33,10 @@ var wantResults = map[string]string{
 		" [4856 NULL busy 2022-02-10 10:15:00 0.8 1000 250 NULL NULL 0 0.5 2022-02-10 10:30:00 why]" +
 		" [2 NULL free 2022-02-10 10:15:00 NULL 1200 300 NULL NULL 0 0.5 2022-02-10 10:30:00 why]]",
 	"history": `[[4000 2022-02-10 10:00:00 2022-02-10 10:15:00 12 48 {"car":12} 10 2 1 3 watermark] [4000 2022-02-10 10:15:00 2022-02-10 10:30:00 8 32 {"car":8} 8 0 0 1 idle]]`,
-	"late":    "[[4000 1m 5 0 2 28.57 1] [4000 15m 21 2 1 13.64 3]]",
+	"incidents": "[[4000 Höhe 2022-02-10 10:03:00 2022-02-10 10:05:00 NULL saturated why busy NULL]" +
+		" [3 NULL 2022-02-10 09:10:00 2022-02-10 09:12:00 2022-02-10 09:58:00 below_usual " +
+		"why below_usual Ada]]",
+	"late": "[[4000 1m 5 0 2 28.57 1] [4000 15m 21 2 1 13.64 3]]",
 }
 
 // fillResults fills the tables of results as well.
@@ -52,6 +55,21 @@ func fillResults(t *testing.T, s *dbtest.Store) {
 	window(4000, "15m", "2022-02-10 10:00", "2022-02-10 10:15", 3, 12, 2, 1, "watermark")
 	window(4000, "15m", "2022-02-10 10:15", "2022-02-10 10:30", 1, 8, 0, 0, "idle")
 	window(4000, "1m", "2022-02-10 10:15", "2022-02-10 10:16", 1, 5, 0, 2, "idle")
+	for _, c := range []struct{ plaza, since, detected, from, to string }{
+		{"3", "2022-02-10 09:10", "2022-02-10 09:12", "free", "below_usual"},
+		{"3", "2022-02-10 09:58", "2022-02-10 10:00", "below_usual", "free"},
+		{"4000", "2022-02-10 10:03", "2022-02-10 10:05", "free", "busy"},
+		{"4000", "2022-02-10 10:10", "2022-02-10 10:12", "busy", "saturated"},
+	} {
+		dbtest.Exec(t, s, `INSERT INTO toll_transition (toll_plaza_id, detected_minute, since_minute,
+			detected, since, from_state, to_state, why, measure, epoch, published, stored_at)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, '{}', 0, 1, NOW(6))`, c.plaza,
+			dbtest.MinuteOf(t, c.detected), dbtest.MinuteOf(t, c.since), c.detected, c.since, c.from, c.to,
+			"why "+c.to)
+	}
+	dbtest.Exec(t, s, `INSERT INTO toll_incident_note (toll_plaza_id, detected_minute, noted_at,
+		author, source, acknowledged, note) VALUES (3, ?, NOW(6), 'Ada', '', 1, '')`,
+		dbtest.MinuteOf(t, "2022-02-10 09:12"))
 	window(-7, "15m", "2022-02-11 10:15", "2022-02-11 10:30", 1, 8, 0, 0, "watermark")
 	dbtest.Exec(t, s,
 		`INSERT INTO toll_plaza (toll_plaza_id, name, road, position_km, lanes, capacity_per_lane,

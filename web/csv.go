@@ -7,11 +7,10 @@ import (
 	"encoding/csv"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // csvColumns are the columns of the CSV, with their names and cells. An unknown value is empty.
@@ -95,20 +94,7 @@ func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
 }
 
 // plain returns one line of valid UTF-8 that a spreadsheet does not evaluate as a formula.
-func plain(text string) string {
-	text = strings.ToValidUTF8(text, "\uFFFD")
-	text = strings.Map(func(r rune) rune {
-		if r < ' ' || unicode.In(r, unicode.Cc, unicode.Cf) {
-			return ' '
-		}
-		return r
-	}, text)
-	if start := strings.TrimLeft(text, " "); start != "" &&
-		strings.ContainsRune("=+-@", rune(start[0])) {
-		return "'" + text
-	}
-	return text
-}
+func plain(cell string) string { return text.CSVCell(cell) }
 
 func decimal(x *float64) string {
 	if x == nil {

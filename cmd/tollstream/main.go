@@ -42,6 +42,7 @@ func commands() []*cli.Command {
 		verifyCommand(),
 		healthCommand(),
 		sqlCommand(),
+		incidentsCommand(),
 		deadLettersCommand(),
 		rebuildCommand(),
 		acceptLogCommand(),

@@ -282,4 +282,48 @@ func TestProcessMetrics(t *testing.T) {
 		t.Errorf("exact is %v", got)
 	}
 	testMetricsDocs(t, served)
+	testIncidents(t, p)
+}
+
+// testIncidents lists the incident that the process has found, acknowledges it, and shows that.
+func testIncidents(t *testing.T, p *testbed) {
+	t.Helper()
+	run := func(wantCode int, args ...string) string {
+		t.Helper()
+		var out bytes.Buffer
+		code, stderr := p.command(t.Context(), "", &out, append([]string{"incidents"}, args...)...)
+		if code != wantCode {
+			t.Errorf("%q ends with %d: %s", args, code, stderr)
+		}
+		return out.String() + stderr
+	}
+	found := regexp.MustCompile(`2026-03-02 07:\d\d +4012  saturated +open .*(2026\S+-4012)`).
+		FindStringSubmatch(run(0, "--open"))
+	if found == nil {
+		t.Fatalf("listed\n%s", run(0))
+	}
+	for _, args := range [][]string{{"--plaza", "4010"}, {"--state", "below_usual"}, {"--road", "A 1"},
+		{"--to", "2026-03-02"}} {
+		if got := run(0, args...); got != "no incidents\n" {
+			t.Errorf("%q lists %s", args, got)
+		}
+	}
+	if got := run(0, "ack", found[1], "--note", "patrol is on its way", "--by", "Ada"); got !=
+		"acknowledged "+found[1]+" by Ada\n" {
+		t.Errorf("got %q", got)
+	}
+	for want, args := range map[string][]string{
+		"acknowledged by Ada at 20":      {},
+		`"note": "patrol is on its way"`: {"--json", "--from", "2026-03-02", "--to", "2026-03-03"},
+		",2026-03-02T07:":                {"--csv"},
+	} {
+		if got := run(0, args...); !strings.Contains(got, want) {
+			t.Errorf("%q shows\n%s", args, got)
+		}
+	}
+	run(1, "ack", "20220210T0813Z-4856")
+	for _, args := range [][]string{{"ack"}, {"ack", "7"}, {"--from", "today"}, {"--state", "jam"},
+		{"--csv", "--json"}, {"--limit", "-1"}, {"--plaza", "40000"}} {
+		run(2, args...)
+	}
 }
