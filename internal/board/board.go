@@ -298,10 +298,10 @@ type Quarter struct {
 	ByType map[string]int64 `json:"by_type"` // of Count, by vehicle type
 	// of Count; nil where it is not known how many cars a vehicle of a type counts for
 	PassengerCars *float64 `json:"passenger_cars"`
-	// vehicles; nil with too few weeks, as the next two
+	// vehicles, at the level of the hours before; nil with too few weeks, as the next two
 	UsualMedian *float64 `json:"usual_median"`
-	UsualLow    *float64 `json:"usual_low"`  // median − 3·[traffic.Usual.Scale], not below 0
-	UsualHigh   *float64 `json:"usual_high"` // median + 3·scale
+	UsualLow    *float64 `json:"usual_low"`  // below it, it is below usual: see [traffic.Usual.Band]
+	UsualHigh   *float64 `json:"usual_high"` // above it, above usual
 	Capacity    *float64 `json:"capacity"`   // passenger cars in a quarter of an hour
 }
 

@@ -217,13 +217,14 @@ func TestUsual(t *testing.T) {
 			return u
 		}
 		u := usual(r, 2, day)
+		// A median, and how many weeks it is of.
 		for clock, want := range map[string]string{
-			"08:00": "{35 15 6}",                                           // 10, 20, 30, 40, 50, 60
-			"23:45": "{3.5 1.5 6}", "07:00": "{0 0 6}", "08:15": "{0 0 6}", // 5, 0, 0, 0, 0, 0
-			"06:45": "{0 0 5}", // before the first window
+			"08:00": "35 6",                                  // 10, 20, 30, 40, 50, 60
+			"23:45": "3.5 6", "07:00": "0 6", "08:15": "0 6", // 5, 0, 0, 0, 0, 0
+			"06:45": "0 5", // before the first window
 		} {
 			_, slot := traffic.SlotOf(zone, zone.Minute(dbtest.WallTime(t, "2022-03-24 "+clock)))
-			if got := fmt.Sprint(u.At(slot)); got != want {
+			if got := fmt.Sprint(u.At(slot).Median, u.At(slot).N); got != want {
 				t.Errorf("%s: got %s, want %s", clock, got, want)
 			}
 		}
@@ -298,7 +299,7 @@ func TestBelowUsual(t *testing.T) {
 			}
 		}
 		want := `2022-02-03 9 no data→free at 08:03 since 08:01: 6 vehicles in 15 min; lanes and what is usual are not known
-2022-03-03 9 free→below usual at 08:41 since 08:39: 8 vehicles in 15 min, usual are 30 (z −4)
+2022-03-03 9 free→below usual at 08:43 since 08:39: 4 vehicles in 15 min, usual are 30 (z −6.6)
 `
 		if got != want {
 			t.Errorf("got\n%swant\n%s", got, want)

@@ -3,7 +3,6 @@ package results_test
 import (
 	"fmt"
 	"math"
-	"reflect"
 	"slices"
 	"testing"
 
@@ -128,9 +127,8 @@ func TestUsualDay(t *testing.T) {
 		if err != nil || usual == nil {
 			t.Fatal(usual, err)
 		}
-		if got, want := usual.At(40), (traffic.Usual{Median: 11, MAD: 1, N: 3}); !reflect.DeepEqual(got,
-			want) {
-			t.Errorf("got %+v, want %+v", got, want)
+		if got := usual.At(40); got.Median != 11 || got.N != 3 {
+			t.Errorf("got %+v", got)
 		}
 		if got := usual.At(41); got.Median != 0 || got.N != 3 {
 			t.Errorf("got %+v", got)

@@ -159,7 +159,7 @@ func TestMeasureAgainst(t *testing.T) {
 	}{
 		{Usual{}, "none"},
 		{Usual{Median: 50, MAD: 4, N: 2}, "none"},
-		{Usual{Median: 50, MAD: 4, N: 3}, "-1.414"}, // (40 − 50)/√50
+		{Usual{Median: 50, MAD: 4, N: 3}, "-1.428"}, // 3·(∛(43/53) − 1)·√50
 	} {
 		m := Measure{Count15: 40}
 		m.Against(c.usual)

@@ -45,39 +45,23 @@ func localMinute(z *toll.Zone, m toll.Minute) (day int64, minute int) {
 	return day, int(second / 60)
 }
 
-// Usual is what is usual in one slot of one weekday, in vehicles per quarter of an hour: median and
-// MAD of the weeks before. MAD is the median absolute deviation from the median.
+// Usual is what is usual in a quarter of an hour, in vehicles.
 type Usual struct {
 	Median float64 `json:"median"`
-	MAD    float64 `json:"mad"`
-	N      int     `json:"weeks"` // how many weeks it was learned from
+	// how far counts stray from the median: 1.4826 of it estimate the standard deviation
+	MAD float64 `json:"mad"`
+	N   int     `json:"weeks"` // how many weeks it was learned from
+	// the median of the day's busiest quarter
+	Peak float64 `json:"peak,omitzero"`
 }
 
-// UsualOf returns what is usual from the counts of one slot in the weeks before, the latest week
-// first. It looks at [HistoryWeeks] of them; a count of [NoCount] is a week without one.
-func UsualOf(counts []int64) Usual {
-	known := make([]float64, 0, HistoryWeeks)
-	for _, n := range counts[:min(len(counts), HistoryWeeks)] {
-		if n >= 0 {
-			known = append(known, float64(n))
-		}
-	}
-	u := Usual{Median: median(known), N: len(known)}
-	for i, n := range known {
-		known[i] = math.Abs(n - u.Median)
-	}
-	u.MAD = median(known)
-	return u
-}
-
-// median returns the middle of values, or the mean of the two in the middle, and 0 of none. It
-// sorts them.
+// median returns the middle of ascending values, or the mean of the two in the middle, and 0 of
+// none.
 func median(values []float64) float64 {
 	n := len(values)
 	if n == 0 {
 		return 0
 	}
-	slices.Sort(values)
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
@@ -86,23 +70,48 @@ func (u Usual) Known() bool { return u.N >= MinHistory }
 
 // Scale returns by how many vehicles a count usually strays from the median: 1.4826·MAD, which
 // estimates the standard deviation of what is normally distributed (Rousseeuw and Croux,
-// Alternatives to the Median Absolute Deviation, 1993).
-//
-// The MAD of a few weeks can be small by chance, and in quiet slots it is 0. So the scale is never
-// less than √median, by which even an unchanging flow strays, its vehicles coming independently
-// (Poisson), nor less than 1 vehicle.
+// Alternatives to the Median Absolute Deviation, 1993). It is never less than √median, by which
+// even an unchanging flow strays, its vehicles coming independently (Poisson), nor less than 1
+// vehicle.
 func (u Usual) Scale() float64 {
 	return max(1.4826*u.MAD, math.Sqrt(u.Median), 1)
 }
 
-// Z returns how far x is from usual, in scales: the robust z-score (x − median)/(1.4826·MAD) of
-// Iglewicz and Hoaglin (How to Detect and Handle Outliers, 1993), with the scale bounded as in
-// [Usual.Scale]. It returns false where too few weeks are known.
+// Z returns how far x is from usual, in scales. It compares cube roots, and so twice as many weigh
+// as little more as half as many weigh less: counts are skewed, and a third root makes sums of
+// independent parts nearly symmetric (Wilson and Hilferty, The Distribution of Chi-square, 1931).
+// Near the median it is (x − median)/scale. It returns false where too few weeks are known.
 func (u Usual) Z(x float64) (z float64, ok bool) {
 	if !u.Known() {
 		return 0, false
 	}
-	return (x - u.Median) / u.Scale(), true
+	return departure(x, u.Median) * max(u.Median, 1) / u.Scale(), true
+}
+
+// damping keeps quotients of counts finite, and those of small ones near 1.
+const damping = 3
+
+// departure returns how far a count is from the expected one, relative to that.
+func departure(count, expected float64) float64 {
+	return 3 * (math.Cbrt((count+damping)/(expected+damping)) - 1)
+}
+
+// Band returns the counts between which nothing is below or above usual, see [Assessment.asks].
+func (u Usual) Band() (low, high float64) {
+	third := deviationZ * u.Scale() / max(u.Median, 1) / 3
+	at := func(root float64) float64 {
+		root = max(root, 0)
+		return (u.Median+damping)*root*root*root - damping
+	}
+	return max(min(at(1-third), u.Median*belowShare), 0), max(at(1+third), u.Median*aboveShare,
+		u.Median+aboveOfPeak*u.Peak)
+}
+
+// At returns what is usual at a level.
+func (u Usual) At(l *Level) Usual {
+	ratio := l.Ratio(u.Median)
+	u.Median, u.MAD = u.Median*ratio, u.MAD*ratio
+	return u
 }
 
 // UsualDay is what is usual on one date, by slot: learned from the same weekday of the weeks
@@ -145,21 +154,183 @@ func (c *DayCounts) recorded() bool {
 
 // UsualDayOf returns what is usual on a date from the counts of the same weekday in the weeks
 // before, the latest week first. It looks at [HistoryWeeks] of them. A date without any vehicle was
-// not recorded, and says nothing.
+// not recorded, and says nothing; one that departed from the others all day was a holiday or a
+// storm, and does not count.
+//
+// The median of a slot is smoothed by its neighbours: of eight counts of 200, chance alone moves it
+// by 3 %. The spread can't be told from the eight counts of one slot. So it is pooled over a few
+// hours of all weeks: how far each count was from what the other weeks, and the hours before
+// it, led to expect.
 func UsualDayOf(weeks []DayCounts) UsualDay {
-	weeks = weeks[:min(len(weeks), HistoryWeeks)]
+	var days []*DayCounts
+	for i := range weeks[:min(len(weeks), HistoryWeeks)] {
+		if weeks[i].recorded() {
+			days = append(days, &weeks[i])
+		}
+	}
 	var day UsualDay
-	counts := make([]int64, 0, HistoryWeeks)
-	for slot := range day {
-		counts = counts[:0]
-		for i := range weeks {
-			if weeks[i].recorded() {
-				counts = append(counts, weeks[i][slot])
+	others := day.learn(days)
+	if ordinary := ordinaryDays(days, others); len(ordinary) < len(days) {
+		days = ordinary
+		others = day.learn(days)
+	}
+	day.learnSpread(days, others)
+	return day
+}
+
+// expectations is what is expected on some days, by slot.
+type expectations [HistoryWeeks][SlotsPerDay]float64
+
+// learn sets the medians of days, and returns for each of the days the medians of the others.
+func (d *UsualDay) learn(days []*DayCounts) *expectations {
+	var medians [SlotsPerDay]float64
+	var others expectations
+	var values, rest [HistoryWeeks]float64
+	for slot := range d {
+		known := values[:0]
+		for _, day := range days {
+			if n := day[slot]; n != NoCount {
+				known = append(known, float64(n))
 			}
 		}
-		day[slot] = UsualOf(counts)
+		slices.Sort(known)
+		medians[slot], d[slot].N = median(known), len(known)
+		for i, day := range days {
+			without := append(rest[:0], known...)
+			if at, found := slices.BinarySearch(known, float64(day[slot])); found {
+				without = slices.Delete(without, at, at+1)
+			}
+			others[i][slot] = median(without)
+		}
 	}
-	return day
+	medians = smooth(&medians)
+	peak := slices.Max(medians[:])
+	for slot, m := range medians {
+		d[slot].Median, d[slot].Peak = m, peak
+	}
+	for i := range days {
+		others[i] = smooth(&others[i])
+	}
+	return &others
+}
+
+// smooth replaces each value by a half of it and a quarter of each of its neighbours, but where
+// that changes more than chance does: a lane that opens on the hour is a step.
+func smooth(values *[SlotsPerDay]float64) [SlotsPerDay]float64 {
+	smoothed := *values
+	for i := 1; i < SlotsPerDay-1; i++ {
+		mean := (values[i-1] + 2*values[i] + values[i+1]) / 4
+		if math.Abs(mean-values[i]) <= math.Sqrt(values[i]) {
+			smoothed[i] = mean
+		}
+	}
+	return smoothed
+}
+
+// oddDay is how far most of a day's quarters between 06:00 and 20:00 may be from those of the
+// other weeks. Holidays are at 0.5 to 0.75, and ordinary days within 0.1.
+const oddDay = 0.2
+
+// ordinaryDays leaves out those that depart from the others all day, unless too few were left.
+func ordinaryDays(days []*DayCounts, others *expectations) []*DayCounts {
+	var kept []*DayCounts
+	for i, day := range days {
+		var shares []float64
+		for slot := SlotsPerDay * 6 / 24; slot < SlotsPerDay*20/24; slot++ {
+			if n, e := day[slot], others[i][slot]; n != NoCount && e >= 1 {
+				shares = append(shares, float64(n)/e)
+			}
+		}
+		slices.Sort(shares)
+		if len(shares) == 0 || math.Abs(median(shares)-1) < oddDay {
+			kept = append(kept, day)
+		}
+	}
+	if len(kept) < MinHistory {
+		return days
+	}
+	return kept
+}
+
+// Of the departures in the hours around, spreadQuantile are smaller than spreadScales standard
+// deviations: so many of what is normally distributed. Real departures have longer tails, which a
+// median would not notice, and one odd day must not set alone.
+const (
+	spreadQuantile = 0.8
+	spreadScales   = 1.2816
+)
+
+// learnSpread sets the spread of all hours.
+func (d *UsualDay) learnSpread(days []*DayCounts, others *expectations) {
+	const perHour = SlotsPerDay / 24
+	var byHour [24][]float64
+	for i, day := range days {
+		var level Level
+		for slot, n := range day {
+			if n == NoCount {
+				continue
+			}
+			base := others[i][slot]
+			if expected := base * level.Ratio(base); expected >= 1 {
+				byHour[slot/perHour] = append(byHour[slot/perHour],
+					math.Abs(departure(float64(n), expected)))
+			}
+			level.Follow(float64(n), base)
+		}
+	}
+	var pool []float64
+	for hour := range byHour {
+		pool = pool[:0]
+		for _, near := range byHour[max(hour-1, 0):min(hour+2, len(byHour))] {
+			pool = append(pool, near...)
+		}
+		if len(pool) == 0 {
+			continue
+		}
+		slices.Sort(pool)
+		share := pool[int(float64(len(pool)-1)*spreadQuantile)] / (spreadScales * 1.4826)
+		for slot := hour * perHour; slot < (hour+1)*perHour; slot++ {
+			d[slot].MAD = share * d[slot].Median
+		}
+	}
+}
+
+// Level is how much of what is usual passes lately: the season, the weather, a holiday nearby. It
+// follows quarter by quarter, one quarter behind, so that an incident is compared with what was
+// before it.
+type Level struct {
+	Count float64 `json:"count"` // vehicles of the quarters before, the older the less
+	Usual float64 `json:"usual"` // what is usual in these
+	// of the last quarter, which does not count yet
+	LastCount float64 `json:"last_count"`
+	LastUsual float64 `json:"last_usual"`
+}
+
+const (
+	// what remains of a quarter's weight in the next one: two hours back it is a twentieth
+	levelKeeps = 0.7
+	// how many quarters of the usual count along, so that a few vehicles at night don't say what the
+	// rush hour is going to be
+	levelPrior = 0.5
+)
+
+// Ratio returns the level where so many vehicles are usual.
+func (l *Level) Ratio(usual float64) float64 {
+	prior := levelPrior * usual
+	if !(l.Usual+prior > 0) {
+		return 1
+	}
+	return (l.Count + prior) / (l.Usual + prior)
+}
+
+// Follow adds a quarter of an hour. One without a vehicle, where there should be many, says that
+// reports are missing and not how many come.
+func (l *Level) Follow(count, usual float64) {
+	if l.LastCount > 0 || l.LastUsual < fewVehicles {
+		l.Count = float64(l.Count*levelKeeps) + l.LastCount
+		l.Usual = float64(l.Usual*levelKeeps) + l.LastUsual
+	}
+	l.LastCount, l.LastUsual = count, usual
 }
 
 // At returns what is usual in a slot: of a nil day, nothing.
@@ -190,5 +361,6 @@ func (u Usual) blend(next Usual, minutes int) Usual {
 	mix := func(a, b float64) float64 {
 		return (float64(a*float64(toll.Quarter-minutes)) + float64(b*float64(minutes))) / toll.Quarter
 	}
-	return Usual{Median: mix(u.Median, next.Median), MAD: mix(u.MAD, next.MAD), N: min(u.N, next.N)}
+	return Usual{Median: mix(u.Median, next.Median), MAD: mix(u.MAD, next.MAD), N: min(u.N, next.N),
+		Peak: max(u.Peak, next.Peak)}
 }

@@ -9,54 +9,27 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-func TestUsualOf(t *testing.T) {
-	for _, c := range []struct {
-		counts []int64
-		want   Usual
-	}{
-		{nil, Usual{}},
-		{[]int64{7}, Usual{7, 0, 1}},
-		{[]int64{10, 20}, Usual{15, 5, 2}},
-		{[]int64{61, 50, 70}, Usual{61, 9, 3}}, // deviations 0, 11, 9
-		// deviations 1, 1, 839, 3: one odd week moves little
-		{[]int64{60, 62, 900, 58}, Usual{61, 2, 4}},
-		{[]int64{0, 0, 0, 5}, Usual{0, 0, 4}},                             // a quiet slot
-		{[]int64{NoCount, 10, NoCount, 30, 20}, Usual{20, 10, 3}},         // weeks without a count
-		{[]int64{1, 1, 1, 1, 1, 1, 1, 1, 99, 99, 99, 99}, Usual{1, 0, 8}}, // more than eight weeks back
-		// so with a week that has none
-		{[]int64{NoCount, 2, 2, 2, 2, 2, 2, 2, 99, 99, 99}, Usual{2, 0, 7}},
-	} {
-		if got := UsualOf(c.counts); got != c.want {
-			t.Errorf("%v: got %+v, want %+v", c.counts, got, c.want)
-		}
-	}
-	counts := []int64{3, 1, 2}
-	if UsualOf(counts); counts[0] != 3 {
-		t.Error("the counts were sorted")
-	}
-}
-
 func TestUsualZ(t *testing.T) {
 	for _, c := range []struct {
 		usual Usual
 		x     float64
 		want  string
 	}{
-		{Usual{100, 20, 2}, 100, "none"}, // too few weeks
-		{Usual{100, 20, 3}, 100, "0"},
-		{Usual{100, 20, 3}, 40, "-2.0235"}, // −60/29.652
-		{Usual{100, 20, 8}, 159.304, "2"},  // 59.304/29.652
-		{Usual{100, 0, 8}, 70, "-3"},       // √100, where nothing ever varied
-		{Usual{100, 6, 8}, 70, "-3"},       // 1.4826·6 is less than √100
-		{Usual{0, 0, 8}, 2, "2"},           // one vehicle at least
-		{Usual{0.5, 0.5, 8}, 2, "1.5"},     // 1.4826·0.5 too
-		{Usual{9, 0, 8}, 0, "-3"},          // the fewest of which none at all is z −3
-		{Usual{8, 0, 8}, 0, "-2.8284"},     // −√8
-		{Usual{0, 0, 8}, math.MaxInt64, "9.2234e+18"},
+		{Usual{Median: 100, MAD: 20, N: 2}, 100, "none"}, // too few weeks
+		{Usual{Median: 100, MAD: 20, N: 3}, 100, "0"},
+		{Usual{Median: 100, MAD: 20, N: 3}, 40, "-2.556"}, // 3·(∛(43/103) − 1)·100/29.652
+		{Usual{Median: 100, MAD: 20, N: 8}, 160, "1.673"},
+		{Usual{Median: 100, MAD: 0, N: 8}, 70, "-3.253"}, // √100, where nothing ever varied
+		{Usual{Median: 100, MAD: 6, N: 8}, 70, "-3.253"}, // 1.4826·6 is less than √100
+		{Usual{Median: 0, MAD: 0, N: 8}, 2, "0.5569"},    // one vehicle at least
+		{Usual{Median: 0.5, MAD: 0.5, N: 8}, 2, "0.3787"},
+		{Usual{Median: 10, MAD: 0, N: 8}, 0, "-3.668"}, // the fewest of which none at all is below usual
+		{Usual{Median: 9, MAD: 0, N: 8}, 0, "-3.33"},
+		{Usual{Median: 0, MAD: 0, N: 8}, math.MaxInt64, "4.362e+06"},
 	} {
 		got := "none"
 		if z, ok := c.usual.Z(c.x); ok {
-			got = fmt.Sprintf("%.5g", z)
+			got = fmt.Sprintf("%.4g", z)
 		}
 		if got != c.want {
 			t.Errorf("%+v, %v: z %s, want %s", c.usual, c.x, got, c.want)
@@ -143,17 +116,101 @@ func TestUsualDayOf(t *testing.T) {
 		week(5, 1000)}
 	day := UsualDayOf(weeks)
 	// Of eight weeks three were recorded; in the third of them nothing passed in slot 5.
-	if got, want := day.At(5), (Usual{10, 10, 3}); got != want {
-		t.Errorf("slot 5: got %+v, want %+v", got, want)
-	}
-	if got, want := day.At(6), (Usual{0, 0, 3}); got != want {
-		t.Errorf("slot 6: got %+v, want %+v", got, want)
+	for slot, want := range map[int]float64{4: 0, 5: 10, 6: 0} {
+		if got := day.At(slot); got.Median != want || got.N != 3 {
+			t.Errorf("slot %d: got %+v, want %v", slot, got, want)
+		}
 	}
 	if none := UsualDayOf(nil); none.At(3) != (Usual{}) {
 		t.Errorf("of no week: %+v", none.At(3))
 	}
 	if got := (*UsualDay)(nil).At(3); got != (Usual{}) {
 		t.Errorf("of no day: %+v", got)
+	}
+}
+
+// flat returns days on which counts go up and down by turns, at some levels.
+func flat(t *testing.T, levels ...float64) []DayCounts {
+	days := make([]DayCounts, len(levels))
+	for i, level := range levels {
+		days[i] = NewDayCounts(zoneOf(t, "UTC"), 0)
+		for slot := range days[i] {
+			n := 100.0
+			if (slot/2+i)%2 == 0 {
+				n = 120
+			}
+			days[i].Add(slot, int64(n*level))
+		}
+	}
+	return days
+}
+
+func TestUsualSpread(t *testing.T) {
+	ordinary := UsualDayOf(flat(t, 1, 1, 1, 1, 1, 1))
+	for slot := range ordinary {
+		u := ordinary.At(slot)
+		if u.Median != 110 || u.Scale() < 12 || u.Scale() > 21 || u.N != 6 {
+			t.Errorf("slot %d: %+v, scale %v", slot, u, u.Scale())
+		}
+	}
+	// Two holidays do not count, and a level that lasts all day adds little to the spread.
+	if got := UsualDayOf(flat(t, 1, 0.5, 1, 1, 0.6, 1, 1, 1)); got != ordinary {
+		t.Errorf("with holidays: %+v, want %+v", got.At(40), ordinary.At(40))
+	}
+	season := UsualDayOf(flat(t, 0.9, 0.95, 1, 1, 1.05, 1.1))
+	if u := season.At(40); u.Scale() > 1.3*ordinary[40].Scale() {
+		t.Errorf("in another season: %+v, want as of %+v", u, ordinary[40])
+	}
+	// Of three weeks none is left out.
+	if got := UsualDayOf(flat(t, 1, 0.5, 1)); got.At(40).N != 3 {
+		t.Errorf("of three weeks: %+v", got.At(40))
+	}
+}
+
+func TestBand(t *testing.T) {
+	for _, u := range []Usual{{Median: 100, N: 8}, {Median: 100, MAD: 10, N: 8},
+		{Median: 10, N: 8}, {Median: 1, MAD: 1, N: 8}, {Median: 2000, MAD: 20, N: 8, Peak: 5000}} {
+		low, high := u.Band()
+		for n := range int64(3000) {
+			m := Measure{Count15: n, Count60: 4 * n}
+			m.Against(u)
+			a := Assessment{State: Free, First: -100}
+			got := a.asks(&m)
+			if x := float64(n); n > 0 && got == BelowUsual && x > low || got == AboveUsual && x < high ||
+				got == Free && (x < low-1e-9 && u.Median >= fewVehicles || x > high+1e-9 && n >= fewVehicles) {
+				t.Errorf("%+v: %d is %s, band %v to %v", u, n, got, low, high)
+			}
+		}
+	}
+}
+
+func TestLevel(t *testing.T) {
+	var l Level
+	if got := l.Ratio(0); got != 1 {
+		t.Errorf("of nothing: %v", got)
+	}
+	for range 20 {
+		l.Follow(80, 100)
+	}
+	if got := l.Ratio(100); got < 0.8 || got > 0.84 {
+		t.Errorf("of 80 where 100 are usual: %v", got)
+	}
+	// A few vehicles at night say little of the rush hour.
+	if got := l.Ratio(2000); got < 0.93 {
+		t.Errorf("before the rush hour: %v", got)
+	}
+	// Reports that are missing are no level.
+	before := l.Ratio(100)
+	for range 20 {
+		l.Follow(0, 100)
+	}
+	if got := l.Ratio(100); math.Abs(got-before) > 0.01 {
+		t.Errorf("after silence: %v, before %v", got, before)
+	}
+	// An incident is compared with what was before it.
+	l.Follow(20, 100)
+	if got := l.Ratio(100); math.Abs(got-before) > 0.01 {
+		t.Errorf("as it begins: %v, before %v", got, before)
 	}
 }
 
@@ -168,7 +225,7 @@ func TestUsualAt(t *testing.T) {
 			if WeekdayOf(day) == time.Sunday {
 				n += 1000
 			}
-			u[slot] = Usual{n, n / 10, 4}
+			u[slot] = Usual{Median: n, MAD: n / 10, N: 4}
 		}
 		if WeekdayOf(day) == time.Monday {
 			return nil
@@ -179,18 +236,20 @@ func TestUsualAt(t *testing.T) {
 		end  string // in UTC
 		want Usual
 	}{
-		{"2022-02-10 10:15", Usual{44, 4.4, 4}},                         // [11:00, 11:15) is slot 44
-		{"2022-02-10 10:16", Usual{44 + 1./15, (44 + 1./15) / 10, 4}},   // a minute of slot 45
-		{"2022-02-10 10:25", Usual{44 + 10./15, (44 + 10./15) / 10, 4}}, // ten
-		{"2022-02-10 10:30", Usual{45, 4.5, 4}},
+		// [11:00, 11:15) is slot 44
+		{"2022-02-10 10:15", Usual{Median: 44, MAD: 4.4, N: 4}},
+		// a minute of slot 45
+		{"2022-02-10 10:16", Usual{Median: 44 + 1./15, MAD: (44 + 1./15) / 10, N: 4}},
+		{"2022-02-10 10:25", Usual{Median: 44 + 10./15, MAD: (44 + 10./15) / 10, N: 4}}, // ten
+		{"2022-02-10 10:30", Usual{Median: 45, MAD: 4.5, N: 4}},
 		// Saturday to Sunday
-		{"2022-02-12 23:05", Usual{(10*95. + 5*1000.) / 15, (10*95. + 5*1000.) / 150, 4}},
+		{"2022-02-12 23:05", Usual{Median: (10*95. + 5*1000.) / 15, MAD: (10*95. + 5*1000.) / 150, N: 4}},
 		// the last of Sunday
-		{"2022-02-13 23:00", Usual{1095, 109.5, 4}},
+		{"2022-02-13 23:00", Usual{Median: 1095, MAD: 109.5, N: 4}},
 		// into what is not known
-		{"2022-02-13 23:01", Usual{14 * 1095. / 15, 14 * 109.5 / 15, 0}},
+		{"2022-02-13 23:01", Usual{Median: 14 * 1095. / 15, MAD: 14 * 109.5 / 15, N: 0}},
 		// from 01:50 to 03:05, as clocks go forward
-		{"2022-03-27 01:05", Usual{1000 + (10*7+5*12.)/15, 100 + (10*7+5*12.)/150, 4}},
+		{"2022-03-27 01:05", Usual{Median: 1000 + (10*7+5*12.)/15, MAD: 100 + (10*7+5*12.)/150, N: 4}},
 	} {
 		got := UsualAt(berlin, minuteAt(t, c.end), days)
 		if math.Abs(got.Median-c.want.Median) > 1e-9 || math.Abs(got.MAD-c.want.MAD) > 1e-9 ||

@@ -156,6 +156,9 @@ func (h *history) addUsual(ctx context.Context, points []board.Quarter) error {
 	if h.quarter == "" {
 		return nil
 	}
+	// The band is that of the states: it follows the level of the quarters before. Those of the day
+	// before are not read, so it begins at what is usual.
+	var level traffic.Level
 	var usual *traffic.UsualDay
 	day := int64(math.MinInt64)
 	for i := range points {
@@ -169,8 +172,17 @@ func (h *history) addUsual(ctx context.Context, points []board.Quarter) error {
 		}
 		_, slot := traffic.SlotOf(h.zone, toll.MinuteAt(point.Start.Unix()))
 		if u := usual.At(slot); u.Known() {
-			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median),
-				new(max(u.Median-3*u.Scale(), 0)), new(u.Median+3*u.Scale())
+			now := u.At(&level)
+			low, high := now.Band()
+			point.UsualMedian, point.UsualLow, point.UsualHigh = &now.Median, &low, &high
+			over := toll.MinuteAt(point.Start.Unix())+toll.Quarter <= h.now
+			switch n := point.Count; {
+			case n == nil || !over:
+			case float64(*n) < low || float64(*n) > high:
+				level.Follow(u.Median, u.Median)
+			default:
+				level.Follow(float64(*n), u.Median)
+			}
 		}
 	}
 	return nil
