@@ -888,7 +888,8 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 					Value: []byte(value)})
 			}
 			if s := l.run.sources.get(partition); s != nil {
-				s.AddAll(records)
+				bundle := fetch.RecordsOf(records...)
+				s.AddAll(&bundle)
 			}
 			l.mu.Lock()
 			l.feeding[partition] = false

@@ -38,7 +38,7 @@ var errBundle = errors.New(
 
 // Bundle is what one message of goka's stands for: records, or a batch that can't be read.
 type bundle struct {
-	records   []*kgo.Record
+	records   fetch.Records
 	oversized *oversized
 	last      int64 // offset of the last record
 }
@@ -104,31 +104,33 @@ func (s *Partition) bundle(ctx context.Context, in chunks,
 func (s *Partition) bundleRecords(ctx context.Context, c *fetch.Chunk, in chunks,
 	marks chan<- *sarama.ConsumerMessage) error {
 	unsure := c.Unsure
-	for rest := c.Records; len(rest) > 0; {
-		epoch := rest[0].LeaderEpoch
+	for rest := c.Records; rest.Len() > 0; {
+		epoch := rest.LeaderEpoch()
 		if unsure || epoch != s.read.LeaderEpoch {
 			if err := s.compareLog(ctx); err != nil || ctx.Err() != nil {
 				return err
 			}
 			unsure = false
 		}
-		if len(rest) <= bundleQueue*bundleRecords {
+		if rest.Len() <= bundleQueue*bundleRecords {
 			in.Want()
 		}
-		n := 0
-		for size := 0; n < len(rest) && n < bundleRecords && size < bundleBytes &&
-			rest[n].LeaderEpoch == epoch; n++ {
-			size += len(rest[n].Value)
+		records, last, err := rest.Cut(bundleRecords, bundleBytes)
+		if err != nil {
+			return s.unreadable(err)
 		}
-		last := rest[n-1]
-		if !s.pass(ctx, bundle{records: rest[:n:n], last: last.Offset}, marks, last.Timestamp) {
+		if !s.pass(ctx, bundle{records: records, last: last.Offset}, marks, last.Timestamp) {
 			return nil
 		}
-		if rest = rest[n:]; len(rest) == 0 || rest[0].LeaderEpoch != epoch {
-			s.read = fetch.Identify(last)
+		if rest.Len() == 0 || rest.LeaderEpoch() != epoch {
+			s.read = fetch.Identify(&last)
 		}
 	}
 	return nil
+}
+
+func (s *Partition) unreadable(err error) error {
+	return fmt.Errorf("read partition %d of topic %s: %w", s.partition, s.cfg.Topic, err)
 }
 
 func (s *Partition) openQueues() {
@@ -219,7 +221,7 @@ func (s *Partition) addPassed() {
 			if b.oversized != nil {
 				s.addOversized(b.oversized)
 			} else {
-				s.AddAll(b.records)
+				s.AddAll(&b.records)
 			}
 			<-s.room
 		case <-s.ctx.Done():

@@ -83,17 +83,17 @@ func TestBundle(t *testing.T) {
 			in, out, _ := startBundling(t, s, new(fakeLog))
 			go func() {
 				defer close(in)
-				var chunk fetch.Chunk
+				var chunk []*kgo.Record
 				for i := range int64(n) {
 					size := 10
 					if i%500 == 0 {
 						size = bundleBytes
 					}
 					// offsets have gaps
-					chunk.Records = append(chunk.Records, &kgo.Record{Offset: 2 * i, Value: make([]byte, size)})
-					if len(chunk.Records) == size || i == n-1 {
-						in <- chunk
-						chunk.Records = nil
+					chunk = append(chunk, &kgo.Record{Offset: 2 * i, Value: make([]byte, size)})
+					if len(chunk) == size || i == n-1 {
+						in <- fetch.Chunk{Records: fetch.RecordsOf(chunk...)}
+						chunk = nil
 					}
 				}
 			}()
@@ -101,11 +101,16 @@ func TestBundle(t *testing.T) {
 			for mark := range out {
 				b := <-s.bundles
 				<-s.room
-				if len(b.records) == 0 || len(b.records) > bundleRecords {
-					t.Fatalf("a bundle of %d records", len(b.records))
+				if n := b.records.Len(); n == 0 || n > bundleRecords {
+					t.Fatalf("a bundle of %d records", n)
 				}
 				size := 0
-				for _, m := range b.records {
+				for m := new(kgo.Record); ; {
+					if ok, err := b.records.Next(m); err != nil {
+						t.Fatal(err)
+					} else if !ok {
+						break
+					}
 					if m.Offset != next {
 						t.Fatalf("offset %d instead of %d", m.Offset, next)
 					}
@@ -133,11 +138,11 @@ func TestBundleEnds(t *testing.T) {
 		s := new(Partition)
 		in, out, end := startBundling(t, s, new(fakeLog))
 		if sent > 0 {
-			chunk := fetch.Chunk{}
+			var records []*kgo.Record
 			for i := range sent {
-				chunk.Records = append(chunk.Records, &kgo.Record{Offset: int64(i)})
+				records = append(records, &kgo.Record{Offset: int64(i)})
 			}
-			in <- chunk
+			in <- fetch.Chunk{Records: fetch.RecordsOf(records...)}
 		}
 		end()
 		if n := len(s.bundles); n > bundleQueue {
@@ -159,7 +164,7 @@ func TestBundleOutOfOrder(t *testing.T) {
 	if err := s.AddBundle(7); !errors.Is(err, errBundle) {
 		t.Errorf("without a bundle: %v", err)
 	}
-	s.bundles <- bundle{records: []*kgo.Record{{Offset: 6}, {Offset: 8}}, last: 8}
+	s.bundles <- bundle{records: fetch.RecordsOf(&kgo.Record{Offset: 6}, &kgo.Record{Offset: 8}), last: 8}
 	if err := s.AddBundle(7); !errors.Is(err, errBundle) {
 		t.Errorf("with another one: %v", err)
 	}
@@ -184,14 +189,14 @@ func TestBundleComparesLog(t *testing.T) {
 			<-out
 			b := <-s.bundles
 			<-s.room
-			taken += len(b.records)
+			taken += b.records.Len()
 		}
 	}
-	in <- fetch.Chunk{Records: records(10, 4, 5)}
-	in <- fetch.Chunk{Records: append(records(15, 4, 3), records(18, 5, 2)...)}
+	in <- fetch.Chunk{Records: fetch.RecordsOf(records(10, 4, 5)...)}
+	in <- fetch.Chunk{Records: fetch.RecordsOf(append(records(15, 4, 3), records(18, 5, 2)...)...)}
 	take(10)
-	in <- fetch.Chunk{Records: records(20, 5, 1)}
-	in <- fetch.Chunk{Records: records(21, 5, 300), Unsure: true}
+	in <- fetch.Chunk{Records: fetch.RecordsOf(records(20, 5, 1)...)}
+	in <- fetch.Chunk{Records: fetch.RecordsOf(records(21, 5, 300)...), Unsure: true}
 	take(301)
 	end()
 	if len(log.asked) != 2 || log.asked[0].Offset != 17 ||
@@ -221,7 +226,7 @@ func TestBundleLogReplaced(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	in, marks := make(fakeChunks, 1), make(chan *sarama.ConsumerMessage, 1)
-	in <- fetch.Chunk{Records: []*kgo.Record{{Offset: 10, LeaderEpoch: 4}}, Unsure: true}
+	in <- fetch.Chunk{Records: fetch.RecordsOf(&kgo.Record{Offset: 10, LeaderEpoch: 4}), Unsure: true}
 	go func() { _ = s.bundle(ctx, in, marks) }()
 	if err := <-failed; !toll.IsPermanent(err) || !strings.Contains(err.Error(), "it is another one") {
 		t.Errorf("the session ends with %v", err)
@@ -262,13 +267,12 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	in, marks := make(fakeChunks, 1), make(chan *sarama.ConsumerMessage)
-	var chunk fetch.Chunk
+	var records []*kgo.Record
 	for i := range n {
 		r := testRecord(int64(i))
-		chunk.Records = append(chunk.Records,
-			&kgo.Record{Offset: r.offset, Timestamp: r.time, Value: r.value})
+		records = append(records, &kgo.Record{Offset: r.offset, Timestamp: r.time, Value: r.value})
 	}
-	in <- chunk
+	in <- fetch.Chunk{Records: fetch.RecordsOf(records...)}
 	go func() { _ = s.bundle(ctx, in, marks) }()
 	taken := 0
 	pass := func() {

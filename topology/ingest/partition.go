@@ -12,6 +12,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -71,7 +72,9 @@ type Partition struct {
 	taken  chan struct{} // has a value once the committer took open
 	full   chan struct{} // has a value once open is full
 	clock  toll.Clock    // before the first batch
-	next   record        // that is being added, guarded by mu
+	// the record that is being added, guarded by mu
+	taking kgo.Record
+	next   record
 	// replaced says why the log is not the one that was consumed, once that is known; guarded by mu.
 	// Nothing is taken in from then on, and the committer records it.
 	replaced string
@@ -212,30 +215,23 @@ func (s *Partition) Stop() {
 }
 
 // AddAll adds records to the open batch. It waits while that is full, and returns early when the
-// session ends: what is left is then not stored, and is read again.
-func (s *Partition) AddAll(records []*kgo.Record) {
+// session ends: what is left is then not stored, and is read again. A record that can't be decoded
+// ends the session, before any that follow it are added.
+func (s *Partition) AddAll(records *fetch.Records) {
 	for {
-		s.mu.Lock()
-		b := s.open
-		first, full, left := b.empty(), s.isFull(b), len(records)
-		for !full && len(records) > 0 {
-			s.next.read(records[0])
-			b.add(&s.next)
-			records = records[1:]
-			full = s.isFull(b)
-		}
-		first = first && !b.empty()
-		if len(records) < left {
-			b.added(&s.next)
-		}
-		s.mu.Unlock()
-		if first {
+		added, full, err := s.addSome(records)
+		if added {
 			notify(s.filled)
 		}
 		if full {
 			notify(s.full)
 		}
-		if len(records) == 0 {
+		if err != nil {
+			s.fail(s.unreadable(err))
+			<-s.ctx.Done()
+			return
+		}
+		if records.Len() == 0 {
 			return
 		}
 		select {
@@ -244,6 +240,28 @@ func (s *Partition) AddAll(records []*kgo.Record) {
 			return
 		}
 	}
+}
+
+// addSome adds records until the open batch is full. It reports whether the batch holds any that
+// did not hold one before, and whether it is full.
+func (s *Partition) addSome(records *fetch.Records) (first, full bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b := s.open
+	first, full = b.empty(), s.isFull(b)
+	added := false
+	for more := true; !full; added = true {
+		if more, err = records.Next(&s.taking); !more {
+			break
+		}
+		s.next.read(&s.taking)
+		b.add(&s.next)
+		full = s.isFull(b)
+	}
+	if added {
+		b.added(&s.next)
+	}
+	return first && added, full, err
 }
 
 func (s *Partition) isFull(b *builder) bool {

@@ -17,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/internal/simtest"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -348,6 +349,12 @@ func BenchmarkBuilder(b *testing.B) {
 
 // add adds one record, as goka's callback adds those of a bundle.
 func (s *Partition) add(r *record) {
+	records := fetch.RecordsOf(r.sent())
+	s.AddAll(&records)
+}
+
+// sent is the record as it comes from Kafka.
+func (r *record) sent() *kgo.Record {
 	m := &kgo.Record{Offset: r.offset, Timestamp: r.time, Key: r.key, Value: r.value}
 	if r.contentType != "" {
 		m.Headers = append(m.Headers,
@@ -356,7 +363,7 @@ func (s *Partition) add(r *record) {
 	if r.retryOf != "" {
 		m.Headers = append(m.Headers, kgo.RecordHeader{Key: RetryHeader, Value: []byte(r.retryOf)})
 	}
-	s.AddAll([]*kgo.Record{m})
+	return m
 }
 
 // A batch of more types than it tells apart counts the others as one, and each type keeps its

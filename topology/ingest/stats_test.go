@@ -9,8 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kgo"
+
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/internal/simtest"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -162,11 +165,14 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	stats.Opened(0, 0, 0)
 	s.Start(context.Background(), 0)
 	defer s.Stop()
+	var all []*kgo.Record
+	for _, r := range records {
+		all = append(all, r.sent())
+	}
 	round := func(n int) {
 		for i := range rounds {
-			for _, r := range records {
-				s.add(r)
-			}
+			records := fetch.RecordsOf(all...)
+			s.AddAll(&records)
 			for batches.Load() < int64(n+i+1) {
 				runtime.Gosched()
 			}

@@ -6,6 +6,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // Steps drives a partition step by step, without its goroutines, for simulations.
@@ -38,7 +39,10 @@ func (s *Steps) Full() bool { return s.p.isFull(s.p.open) }
 func (s *Steps) Empty() bool { return s.p.open.empty() }
 
 // Add adds a record to the open batch.
-func (s *Steps) Add(r *kgo.Record) { s.p.AddAll([]*kgo.Record{r}) }
+func (s *Steps) Add(r *kgo.Record) {
+	records := fetch.RecordsOf(r)
+	s.p.AddAll(&records)
+}
 
 // Take closes the open batch and reports whether it holds anything; records that are added from
 // then on belong to the next one.

@@ -8,6 +8,7 @@ import (
 // Places within a batch of records, by Kafka's protocol, version 2 of the format.
 const (
 	batchLengthAt    = 8
+	batchCRCAt       = 17
 	batchTimeAt      = 27
 	batchHeaderBytes = 61
 )

@@ -41,7 +41,7 @@ const (
 // Chunk is what one fetch brought of a partition: records, or a batch that can't be read, or an
 // error that ends the partition.
 type Chunk struct {
-	Records []*kgo.Record
+	Records Records
 	// Unsure says that since the chunk before a broker was connected, or an error came: the log may be
 	// another one. Compare it before the records are used.
 	Unsure bool
@@ -379,12 +379,18 @@ func (f *Fetcher) take(p *Partition, rp *kmsg.FetchResponseTopicPartition) bool 
 	p.highWatermark.Store(rp.HighWatermark)
 	p.lastStable.Store(rp.LastStableOffset)
 	from := p.next
+	if records, next, ok := readBatches(rp, from, f.c.conn.decompressor); ok {
+		if p.next = next; records.Len() > 0 {
+			f.deliver(p, Chunk{Records: records})
+		}
+		return next > from
+	}
 	fetched, next := kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 		Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: f.c.topic, Partition: p.number,
 	}, rp, f.c.conn.decompressor, nil)
 	p.next = next
 	if len(fetched.Records) > 0 {
-		f.deliver(p, Chunk{Records: fetched.Records})
+		f.deliver(p, Chunk{Records: RecordsOf(fetched.Records...)})
 		return true // an error is met again
 	}
 	var large *kgo.ErrDecompressTooLarge
