@@ -305,7 +305,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 	}
 	from := max(cursor.Next, oldest)
 	s, err := ingest.New(r.ingesting, ingest.Dependencies{
-		Store: r.store, Publish: r.deltas.Send, Pace: r.deltas,
+		Store: r.store, Publish: r.deltas.SendEncoded, Pace: r.deltas,
 		Mark: func(offset int64) {
 			session.MarkOffset(r.cfg.Topic, partition, offset, kafka.EpochMetadata(cursor.Epoch))
 		},

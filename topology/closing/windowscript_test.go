@@ -169,14 +169,13 @@ func (s *stream) publish(p, most int) {
 	}
 }
 
-func (s *stream) send(deltas []*toll.Delta, done func(error)) error {
-	plaza := deltas[0].Plaza
+func (s *stream) send(plaza int16, deltas [][]byte, done func(error)) error {
 	p := s.plazas[plaza]
 	if p == nil {
 		p = &streamPlaza{id: plaza, table: []version{{}}}
 		s.plazas[plaza] = p
 	}
-	p.loop = append(p.loop, must(wire.DeltasCodec{}.Encode(deltas)))
+	p.loop = append(p.loop, wire.AppendDeltas(nil, deltas...))
 	done(nil)
 	return nil
 }

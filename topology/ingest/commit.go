@@ -59,7 +59,9 @@ func (s *Partition) commitAll() error {
 			continue
 		}
 		s.stats.Taken(b.len())
-		b.taken = time.Now()
+		if b.taken = time.Now(); s.isFull(b) {
+			s.pace.Full()
+		}
 		stored, err := s.storeBatch(b)
 		if err != nil {
 			return err
@@ -75,7 +77,7 @@ func (s *Partition) commitAll() error {
 		if !s.handOn(stored) {
 			continue
 		}
-		if len(s.pending) == cap(s.pending) {
+		if len(s.pending) >= urgentBatches {
 			s.pace.Urge()
 		}
 		select {
@@ -143,12 +145,12 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 			s.mark(batch.Next)
 			s.took = time.Since(started)
 			s.stats.Stored(s.partition, batch, deltas, s.took)
-			return Stored{
-				Ref: toll.BatchRef{First: batch.First, Token: batch.Token}, Next: batch.Next, Deltas: deltas,
-				oldest: b.oldest,
-				trace: monitor.BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts, Began: b.began,
-					Taken: b.taken, Stored: time.Now()},
-			}, nil
+			stored := s.stored(toll.BatchRef{First: batch.First, Token: batch.Token}, batch.Next, deltas,
+				batch.Deltas)
+			stored.oldest = b.oldest
+			stored.trace = monitor.BatchTrace{Rejected: len(batch.Rejects), Attempts: attempts,
+				Began: b.began, Taken: b.taken, Stored: time.Now()}
+			return stored, nil
 		case errors.Is(err, errNotStored):
 			undo()
 		default:

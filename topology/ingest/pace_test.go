@@ -157,6 +157,57 @@ func TestDeltasRestForManyPlazas(t *testing.T) {
 	})
 }
 
+// TestDeltasRestInABacklog: as long as batches are full deltas wait for more of them, also those of
+// few plazas, unless a source has little room.
+func TestDeltasRestInABacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		loop := new(loopOf)
+		ctx, cancel := context.WithCancel(t.Context())
+		s := NewSender(loop.emit, MessagePause, 250*time.Millisecond)
+		var running sync.WaitGroup
+		running.Go(func() { s.Run(ctx, ctx) })
+		rests := func(want time.Duration) {
+			t.Helper()
+			if err := s.Send([]*toll.Delta{deltaOf(7, 0, 0, 10)}, func(error) {}); err != nil {
+				t.Error(err)
+			}
+			for len(loop.take()) == 0 {
+				time.Sleep(time.Millisecond)
+			}
+			began := time.Now()
+			s.Turn(t.Context())
+			if rested := time.Since(began); rested < want-backlogStep || rested > want+backlogStep {
+				t.Errorf("the rest ended after %v, want about %v", rested, want)
+			}
+		}
+		rests(0)
+		s.Full()
+		rests(backlogLasts) // no other batch was full since
+		full := time.AfterFunc(backlogLasts/2, s.Full)
+		s.Full()
+		rests(backlogLasts * 3 / 2)
+		full.Stop()
+		ticker := time.NewTicker(backlogLasts / 2)
+		var filling sync.WaitGroup
+		filling.Go(func() {
+			for ctx.Err() == nil {
+				s.Full()
+				select {
+				case <-ticker.C:
+				case <-ctx.Done():
+				}
+			}
+		})
+		synctest.Wait()
+		rests(backlogRest)
+		time.AfterFunc(backlogRest/4, s.Urge)
+		rests(backlogRest / 4)
+		cancel()
+		filling.Wait()
+		running.Wait()
+	})
+}
+
 // heldTurn is a Pacer whose turns come when the test says so.
 type heldTurn struct {
 	fillFor
@@ -183,7 +234,7 @@ func TestSourcePublishesInTurn(t *testing.T) {
 		p := heldTurn{turns: make(chan struct{}, 1), urges: make(chan struct{}, 1)}
 		s := &Partition{cfg: cfg, store: store, pace: p, mark: func(int64) {}, stats: monitor.NewStats(),
 			fail: func(err error) { t.Error(err) },
-			publish: func(deltas []*toll.Delta, done func(error)) error {
+			publish: func(_ int16, deltas [][]byte, done func(error)) error {
 				published = append(published, len(deltas))
 				done(nil)
 				return nil
@@ -202,13 +253,13 @@ func TestSourcePublishesInTurn(t *testing.T) {
 		}
 		// The publisher holds a batch, and so many wait behind it.
 		add(1)
-		add(pendingBatches)
+		add(urgentBatches)
 		if len(published) > 0 || len(p.urges) > 0 {
 			t.Errorf("published %v before its turn, urged %d times", published, len(p.urges))
 		}
-		add(1)
+		add(pendingBatches - urgentBatches)
 		if len(p.urges) != 1 {
-			t.Error("a batch found no room, and the source did not say so")
+			t.Error("there was little room left, and the source did not say so")
 		}
 		p.turns <- struct{}{}
 		synctest.Wait()

@@ -40,9 +40,9 @@ type Partition struct {
 	partition int32
 	cfg       *Config
 	store     Store
-	// publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged
-	// or failed.
-	publish  func(deltas []*toll.Delta, done func(error)) error
+	// publish sends deltas of one plaza, as they are encoded, all or none. done is called once, when
+	// they are acknowledged or failed.
+	publish  func(plaza int16, deltas [][]byte, done func(error)) error
 	pace     Pacer
 	mark     func(offset int64) // shows progress to the consumer group, for lag displays
 	stats    *monitor.Stats
@@ -104,15 +104,16 @@ type Partition struct {
 type Pacer interface {
 	Wait() time.Duration      // until an event is to be stored
 	Turn(ctx context.Context) // returns when deltas may be sent
-	Urge()                    // says that the partition has no room for more batches
+	Full()                    // says that a batch was full: more events wait
+	Urge()                    // says that the partition has little room for more batches
 }
 
 // Dependencies are what a partition works with.
 type Dependencies struct {
 	Store Store
-	// Publish sends deltas of one plaza, all or none. done is called once, when they are acknowledged
-	// or failed.
-	Publish  func(deltas []*toll.Delta, done func(error)) error
+	// Publish sends deltas of one plaza, as they are encoded, all or none. done is called once, when
+	// they are acknowledged or failed.
+	Publish  func(plaza int16, deltas [][]byte, done func(error)) error
 	Pace     Pacer
 	Mark     func(offset int64) // shows progress to the consumer group, for lag displays
 	Stats    *monitor.Stats

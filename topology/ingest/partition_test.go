@@ -30,18 +30,22 @@ type memoryTable struct {
 	late   bool // the failing delta is merged, and only its acknowledgement fails
 }
 
-func (t *memoryTable) publish(deltas []*toll.Delta, done func(error)) error {
+func (t *memoryTable) publish(plaza int16, deltas [][]byte, done func(error)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.steps++
 	fails := t.steps == t.fail
 	if !fails || t.late {
-		s := t.states[deltas[0].Plaza]
+		s := t.states[plaza]
 		if s == nil {
 			s = new(toll.State)
-			t.states[deltas[0].Plaza] = s
+			t.states[plaza] = s
 		}
-		for _, d := range deltas {
+		for _, encoded := range deltas {
+			d, err := wire.DecodeDelta(encoded)
+			if err != nil {
+				return err
+			}
 			s.Merge(d)
 		}
 	}
@@ -58,6 +62,7 @@ type fillFor time.Duration
 
 func (f fillFor) Wait() time.Duration { return time.Duration(f) }
 func (fillFor) Turn(context.Context)  {}
+func (fillFor) Full()                 {}
 func (fillFor) Urge()                 {}
 
 func testConfig() *Config {

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,65 +13,87 @@ import (
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
-// Stored is a batch that is stored, as far as publishing it goes.
+// Stored is a batch that is stored, as far as publishing it goes. Its deltas are kept as they are
+// sent: that takes a fraction of their memory.
 type Stored struct {
 	Ref    toll.BatchRef
 	Next   int64
-	Deltas []toll.PlazaDelta
+	sizes  []deltaSize // of its deltas, ascending by plaza
+	deltas []byte      // one behind the other, as wire.AppendDelta writes them
+	events int64
 	oldest time.Time          // of the batch's records; zero where it is not known
 	trace  monitor.BatchTrace // of its way so far; zero where it was stored before this session
 }
 
-// cells returns how many counts its deltas hold.
-func (b *Stored) cells() (n int) {
-	for i := range b.Deltas {
-		n += b.Deltas[i].Cells()
+// deltaSize is how many bytes a delta takes.
+type deltaSize struct {
+	plaza int16
+	bytes uint32
+}
+
+// stored returns a batch of the partition that is stored, with its outbox.
+func (s *Partition) stored(ref toll.BatchRef, next int64, deltas []toll.PlazaDelta,
+	outbox []byte) Stored {
+	const more = 48 // bytes that a delta takes by itself
+	b := Stored{Ref: ref, Next: next, sizes: make([]deltaSize, len(deltas)),
+		deltas: make([]byte, 0, len(outbox)+more*len(deltas))}
+	for i := range deltas {
+		d := &deltas[i]
+		b.events += d.Events
+		start := len(b.deltas)
+		b.deltas = wire.AppendDelta(b.deltas, d.Of(s.epoch, s.partition, ref.First, next))
+		b.sizes[i] = deltaSize{d.Plaza, uint32(len(b.deltas) - start)}
 	}
-	return n
+	return b
+}
+
+// take takes the deltas of a plaza, and appends them to list.
+func (b *Stored) take(plaza int16, list [][]byte) [][]byte {
+	for len(b.sizes) > 0 && b.sizes[0].plaza == plaza {
+		n := b.sizes[0].bytes
+		list = append(list, b.deltas[:n:n])
+		b.sizes, b.deltas = b.sizes[1:], b.deltas[n:]
+	}
+	return list
 }
 
 // published returns its whole way, of which sending its deltas was the last part.
 func (b *Stored) published(partition int32, began, ended time.Time,
 	err error) monitor.BatchTrace {
 	t := b.trace
-	t.Partition, t.First, t.Next, t.Events, t.Plazas = partition, b.Ref.First, b.Next,
-		int(b.events()), len(b.Deltas)
+	t.Partition, t.First, t.Next, t.Events, t.Plazas = partition, b.Ref.First, b.Next, int(b.events),
+		len(b.sizes)
 	t.Resent = t.Stored.IsZero()
 	t.Publishing, t.Ended, t.Err = began, ended, err
 	return t
 }
 
-// events returns how many events were counted.
-func (b *Stored) events() int64 {
-	var n int64
-	for i := range b.Deltas {
-		n += b.Deltas[i].Events
-	}
-	return n
-}
-
 const (
 	// pendingBatches is how many stored batches of a partition may wait to be published, and how many
 	// are published at a time.
-	pendingBatches = 4
-	// manyDeltas is how many deltas are enough to be published at a time.
-	manyDeltas = 10_000
-	// togetherCells bounds what a plaza has in several batches and is sent as one message: with the
-	// longest names of types it is no larger than a message of a single batch can be.
-	togetherCells = maxCells / 2
+	pendingBatches = 8
+	// urgentBatches is how many of them are not to wait for more.
+	urgentBatches = 6
+	// manyBytes is how much of them is enough to be published at a time.
+	manyBytes = 2 << 20
 )
 
-// DecodeBatch reads a batch of the outbox.
-func DecodeBatch(b *toll.StoredBatch) (Stored, error) {
+// DecodeBatch reads the deltas of a batch of the outbox.
+func DecodeBatch(b *toll.StoredBatch) ([]toll.PlazaDelta, error) {
 	deltas, err := wire.DecodePlazaDeltas(b.Deltas)
 	if err != nil {
-		return Stored{},
+		return nil,
 			toll.Permanent(
 				"the row of toll_batch is damaged; restore the database, or run: tollstream reset --yes",
 				"read the outbox of partition %d, offset %d: %w", b.Partition, b.First, err)
 	}
-	return Stored{Ref: toll.BatchRef{First: b.First, Token: b.Token}, Next: b.Next,
-		Deltas: deltas}, nil
+	return deltas, nil
+}
+
+// decode reads a batch of the outbox.
+func (s *Partition) decode(b *toll.StoredBatch) (Stored, error) {
+	deltas, err := DecodeBatch(b)
+	return s.stored(toll.BatchRef{First: b.First, Token: b.Token}, b.Next, deltas, b.Deltas), err
 }
 
 // handOn reports whether the publisher is to be given a batch that was stored. While it sends again
@@ -188,7 +209,7 @@ func (s *Partition) publishAll(unpublished int64) error {
 		if s.ctx.Err() != nil {
 			return nil
 		}
-		if err := s.publishBatches(s.epoch, s.alsoPending(b)); err != nil {
+		if err := s.publishBatches(s.alsoPending(b)); err != nil {
 			return err
 		}
 	}
@@ -199,16 +220,14 @@ func (s *Partition) publishAll(unpublished int64) error {
 // together.
 func (s *Partition) alsoPending(b Stored) []Stored {
 	batches := []Stored{b}
-	for deltas, cells := len(b.Deltas), b.cells(); len(batches) < pendingBatches &&
-		deltas < manyDeltas && cells < togetherCells; {
+	for size := len(b.deltas); len(batches) < pendingBatches && size < manyBytes; {
 		select {
 		case next, ok := <-s.pending:
 			if !ok {
 				return batches
 			}
 			batches = append(batches, next)
-			deltas += len(next.Deltas)
-			cells += next.cells()
+			size += len(next.deltas)
 		default:
 			return batches
 		}
@@ -239,9 +258,9 @@ func (s *Partition) publishLeft(sent int64) error {
 			s.published(sent, nil)
 		}
 		for i := range page.Batches {
-			b, err := DecodeBatch(&page.Batches[i])
+			b, err := s.decode(&page.Batches[i])
 			if err == nil {
-				err = s.publishBatches(s.epoch, []Stored{b})
+				err = s.publishBatches([]Stored{b})
 			}
 			if err != nil {
 				return err
@@ -270,14 +289,12 @@ func (s *Partition) readOutbox(above int64) (toll.OutboxPage, error) {
 // publishBatches sends the deltas of batches, in their order, and waits until all are acknowledged.
 // What a plaza has in several of them is sent together, so that none of it arrives without what
 // comes before.
-func (s *Partition) publishBatches(epoch uint64, batches []Stored) (err error) {
+func (s *Partition) publishBatches(batches []Stored) (err error) {
 	began := time.Now()
-	var deltas []*toll.Delta
-	for _, b := range batches {
-		s.stats.Publishing(s.partition, b.Next, b.oldest)
-		for i := range b.Deltas {
-			deltas = append(deltas, b.Deltas[i].Of(epoch, s.partition, b.Ref.First, b.Next))
-		}
+	count := 0
+	for i := range batches {
+		s.stats.Publishing(s.partition, batches[i].Next, batches[i].oldest)
+		count += len(batches[i].sizes)
 	}
 	defer func(done func()) {
 		done()
@@ -286,13 +303,23 @@ func (s *Partition) publishBatches(epoch uint64, batches []Stored) (err error) {
 			s.stats.Published(batches[i].published(s.partition, began, ended, err))
 		}
 	}(s.stats.Call(s.partition))
-	slices.SortStableFunc(deltas, func(a, b *toll.Delta) int { return cmp.Compare(a.Plaza, b.Plaza) })
-	acks, waits := make(chan error, len(deltas)), 0
-	for len(deltas) > 0 && err == nil {
-		n := togetherFrom(deltas)
-		err = s.publish(deltas[:n:n], func(err error) { acks <- err })
-		deltas = deltas[n:]
-		waits++
+	acks, waits := make(chan error, count), 0
+	ack := func(err error) { acks <- err }
+	all, rest := make([][]byte, 0, count), slices.Clone(batches)
+	for err == nil {
+		plaza, ok := firstPlaza(rest)
+		if !ok {
+			break
+		}
+		start := len(all)
+		for i := range rest {
+			all = rest[i].take(plaza, all)
+		}
+		for deltas := all[start:]; len(deltas) > 0 && err == nil; waits++ {
+			n := togetherFrom(deltas)
+			err = s.publish(plaza, deltas[:n:n], ack)
+			deltas = deltas[n:]
+		}
 	}
 	for ; waits > 0 && err == nil; waits-- {
 		select {
@@ -311,12 +338,21 @@ func (s *Partition) publishBatches(epoch uint64, batches []Stored) (err error) {
 	return nil
 }
 
-// togetherFrom returns how many of the deltas, from the first on, are of one plaza and fit a
-// message.
-func togetherFrom(deltas []*toll.Delta) int {
-	n, cells := 1, deltas[0].Cells()
-	for ; n < len(deltas) && deltas[n].Plaza == deltas[0].Plaza; n++ {
-		if cells += deltas[n].Cells(); cells > togetherCells {
+// firstPlaza returns the lowest plaza that has deltas in batches.
+func firstPlaza(batches []Stored) (plaza int16, ok bool) {
+	for i := range batches {
+		if sizes := batches[i].sizes; len(sizes) > 0 && (!ok || sizes[0].plaza < plaza) {
+			plaza, ok = sizes[0].plaza, true
+		}
+	}
+	return plaza, ok
+}
+
+// togetherFrom returns how many of a plaza's deltas, from the first on, fit a message.
+func togetherFrom(deltas [][]byte) int {
+	n, size := 1, len(deltas[0])
+	for ; n < len(deltas); n++ {
+		if size += len(deltas[n]); size > maxDeltasBytes {
 			break
 		}
 	}

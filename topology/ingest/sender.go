@@ -18,7 +18,8 @@ import (
 // After each round it rests, longer the more messages that had: with ten plazas for two
 // milliseconds, with a thousand for a fifth of a second, in which batches of several partitions,
 // and several of one, come together. Where there are many plazas it rests for as long as two
-// batches fill, unless a source has no room for more. Deltas of one plaza keep their order, and
+// batches fill, and in a backlog for longer, unless a source has little room for more. Deltas of
+// one plaza keep their order, and
 // what one call sends arrives or fails as a whole. A source waits itself until what it sent is
 // acknowledged, and then for the end of the rest, so that all that it stored meanwhile goes into
 // the same round.
@@ -30,7 +31,8 @@ type Sender struct {
 	urgent chan struct{}
 
 	mu      sync.Mutex
-	plazas  []int16 // with parcels that wait, in the order of their first one
+	full    time.Time // when a batch was full
+	plazas  []int16   // with parcels that wait, in the order of their first one
 	waiting map[int16][]parcel
 	resting chan struct{} // closed at the end of the rest, nil while there is none
 	pace    pace
@@ -50,6 +52,13 @@ const (
 	MessagePause = 200 * time.Microsecond
 	// maxRoundPause bounds how long deltas wait however many plazas there are.
 	maxRoundPause = 500 * time.Millisecond
+	// backlogRest is how long deltas wait for more in a backlog, of which nobody awaits the figures
+	// within moments.
+	backlogRest = 2 * time.Second
+	// backlogLasts is how long after a full batch more of them are expected, and backlogStep how often
+	// that is looked at.
+	backlogLasts = 500 * time.Millisecond
+	backlogStep  = 50 * time.Millisecond
 	// joinShare is the part of a rest that the round after it waits for all sources.
 	joinShare = 64
 	// maxDeltasBytes is how many bytes of parcels share a message. One parcel alone may take more.
@@ -57,7 +66,7 @@ const (
 )
 
 // NewSender returns a sender that sends messages by emit, once Run is called, and rests for pause
-// after each; latency is what an event may take until it is stored.
+// after each, or not at all; latency is what an event may take until it is stored.
 func NewSender(emit func(plaza int16, message []byte, done func(error)) error,
 	pause, latency time.Duration) *Sender {
 	return &Sender{
@@ -71,12 +80,19 @@ var errSenderEnded = errors.New("the run has ended")
 // Send sends deltas of one plaza with the next round, in one message. done is called once, when
 // they are acknowledged or failed, unless Send returns an error.
 func (s *Sender) Send(deltas []*toll.Delta, done func(error)) error {
-	p := parcel{deltas: make([][]byte, len(deltas)), done: done}
+	encoded := make([][]byte, len(deltas))
 	for i, d := range deltas {
-		p.deltas[i] = wire.AppendDelta(nil, d)
-		p.bytes += len(p.deltas[i])
+		encoded[i] = wire.AppendDelta(nil, d)
 	}
-	plaza := deltas[0].Plaza
+	return s.SendEncoded(deltas[0].Plaza, encoded, done)
+}
+
+// SendEncoded sends as Send does what [wire.AppendDelta] wrote.
+func (s *Sender) SendEncoded(plaza int16, deltas [][]byte, done func(error)) error {
+	p := parcel{deltas: deltas, done: done}
+	for _, d := range deltas {
+		p.bytes += len(d)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended {
@@ -108,6 +124,24 @@ func (s *Sender) Turn(ctx context.Context) {
 // Urge ends a rest that is longer than its messages ask for.
 func (s *Sender) Urge() { notify(s.urgent) }
 
+// Full notes that a batch was full.
+func (s *Sender) Full() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = time.Now()
+}
+
+// backlog reports whether batches are full.
+func (s *Sender) backlog() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.backlogLocked()
+}
+
+func (s *Sender) backlogLocked() bool {
+	return s.pause > 0 && time.Since(s.full) < backlogLasts
+}
+
 // Run sends rounds until ctx ends. Once hurry is done it rests no more.
 func (s *Sender) Run(ctx, hurry context.Context) {
 	defer s.end()
@@ -132,11 +166,22 @@ func (s *Sender) rest(hurry context.Context, messages int,
 	longer time.Duration) time.Duration {
 	defer s.endRest()
 	pause := min(time.Duration(messages)*s.pause, maxRoundPause)
-	more := max(0, longer-pause)
-	if messages > 0 && sleep(hurry, pause, nil) && sleep(hurry, more, s.urgent) {
-		return pause + more
+	if messages == 0 || !sleep(hurry, pause, nil) {
+		return pause
 	}
-	return pause
+	for rested := pause; ; {
+		more := longer - rested
+		if more <= 0 && rested < backlogRest && s.backlog() {
+			more = backlogStep
+		}
+		if more <= 0 {
+			return rested
+		}
+		if !sleep(hurry, more, s.urgent) {
+			return pause
+		}
+		rested += more
+	}
 }
 
 func (s *Sender) endRest() {
@@ -172,7 +217,7 @@ func (s *Sender) round() (messages int, rest time.Duration) {
 	plazas, waiting := s.plazas, s.waiting
 	s.plazas, s.waiting = nil, make(map[int16][]parcel, len(waiting))
 	rest = max(0, min(2*(s.waitLocked()-shortestWait), maxRest))
-	if len(plazas) > 0 && rest > 0 && !s.ended {
+	if len(plazas) > 0 && (rest > 0 || s.backlogLocked()) && !s.ended {
 		s.resting = make(chan struct{})
 	}
 	s.mu.Unlock()

@@ -155,7 +155,7 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats},
 		mark:    func(int64) { batches.Add(1) },
 		stats:   stats,
-		publish: func(_ []*toll.Delta, done func(error)) error { done(nil); return nil },
+		publish: func(_ int16, _ [][]byte, done func(error)) error { done(nil); return nil },
 		pace:    fillFor(time.Minute),
 		fail:    func(err error) { t.Error(err) },
 	}

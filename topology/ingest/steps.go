@@ -23,7 +23,7 @@ func (s *Partition) Steps(left ...toll.StoredBatch) (*Steps, error) {
 	s.open.begin(&s.clock)
 	steps := &Steps{p: s}
 	for i := range left {
-		b, err := DecodeBatch(&left[i])
+		b, err := s.decode(&left[i])
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +68,7 @@ func (s *Steps) Pending() int { return len(s.pending) }
 func (s *Steps) Publish(n int) error {
 	next := s.pending[:n]
 	s.pending = s.pending[n:]
-	return s.p.publishBatches(s.p.epoch, next)
+	return s.p.publishBatches(next)
 }
 
 // MarkAcked marks as published what was acknowledged.

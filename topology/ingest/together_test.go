@@ -12,7 +12,7 @@ import (
 // TestTogetherFrom: what batches of the most and longest types have of a plaza fits Kafka's default
 // limit of a message, however it is put together, and small deltas of a plaza all share one.
 func TestTogetherFrom(t *testing.T) {
-	hostile := func(next int64) *toll.Delta {
+	hostile := func(next int64) []byte {
 		d := deltaOf(7, 0, next-1, next)
 		for m := range toll.Minute(10_000 / toll.MaxTypes) {
 			p := toll.Pane{Start: m}
@@ -24,22 +24,20 @@ func TestTogetherFrom(t *testing.T) {
 			}
 			d.Panes = append(d.Panes, p)
 		}
-		return d
+		return wire.AppendDelta(nil, d)
 	}
-	large := []*toll.Delta{hostile(1), hostile(2), hostile(3)}
+	large := [][]byte{hostile(1), hostile(2), hostile(3)}
 	for first := range large {
 		n := togetherFrom(large[first:])
-		var message [][]byte
-		for _, d := range large[first : first+n] {
-			message = append(message, wire.AppendDelta(nil, d))
-		}
-		if size := len(wire.AppendDeltas(nil, message...)); size > 1_000_000 {
+		if size := len(wire.AppendDeltas(nil, large[first:first+n]...)); size > 1_000_000 {
 			t.Errorf("%d deltas take %d bytes", n, size)
 		}
 	}
-	small := []*toll.Delta{deltaOf(7, 0, 0, 1), deltaOf(7, 0, 1, 2), deltaOf(7, 0, 2, 3),
-		deltaOf(8, 0, 0, 3)}
-	if n := togetherFrom(small); n != 3 {
-		t.Errorf("%d small deltas of a plaza go together, want 3", n)
+	var small [][]byte
+	for next := range int64(3) {
+		small = append(small, wire.AppendDelta(nil, deltaOf(7, 0, next, next+1)))
+	}
+	if n := togetherFrom(small); n != len(small) {
+		t.Errorf("%d small deltas of a plaza go together, want %d", n, len(small))
 	}
 }

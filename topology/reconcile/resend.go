@@ -41,17 +41,18 @@ func (r *Reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 		}
 		any := false
 		for i := range page.Batches {
-			batch, err := ingest.DecodeBatch(&page.Batches[i])
+			batch := &page.Batches[i]
+			stored, err := ingest.DecodeBatch(batch)
 			if err != nil {
 				return err
 			}
 			var deltas []*toll.Delta
-			for i := range batch.Deltas {
-				b := lacking[batch.Deltas[i].Plaza]
+			for i := range stored {
+				b := lacking[stored[i].Plaza]
 				if b == nil {
 					continue
 				}
-				d := batch.Deltas[i].Of(epoch, partition, batch.Ref.First, batch.Next)
+				d := stored[i].Of(epoch, partition, batch.First, batch.Next)
 				if d.Next <= b.merged {
 					continue
 				}
