@@ -14,6 +14,7 @@ const (
 	horizonEvery = 250 * time.Millisecond
 	horizonIdle  = time.Second // the same while nothing is stored
 	visitEvery   = time.Second
+	costlyVisit  = 200 * time.Millisecond
 )
 
 // Session is what closing windows needs of the session that it runs in.
@@ -35,6 +36,7 @@ func (w *Windows) Watch(ctx context.Context, s Session) {
 	defer s.Database.Leave(monitor.AllPartitions)
 	watcher := &watcher{cfg: w.cfg, session: s, ends: NewEnds(w.cfg.Topic)}
 	var readAt, visitedAt time.Time
+	var took time.Duration // by the last visit
 	var visited *Horizon
 	logged, more := false, false
 	var before *Horizon
@@ -78,7 +80,8 @@ func (w *Windows) Watch(ctx context.Context, s Session) {
 		newest := w.horizons.newest()
 		moved := newest != nil &&
 			(visited == nil || newest.until != visited.until || newest.Epoch != visited.Epoch)
-		if more || (moved || w.wantsVisit()) && time.Since(visitedAt) >= visitEvery {
+		if more || (moved || w.wantsVisit()) && time.Since(visitedAt) >= max(visitEvery, 4*took) {
+			began := time.Now()
 			w.beginVisit()
 			err := s.Visit(ctx)
 			w.endVisit(err == nil)
@@ -88,6 +91,8 @@ func (w *Windows) Watch(ctx context.Context, s Session) {
 				visited = newest
 			}
 			visitedAt = time.Now()
+			took = visitedAt.Sub(began)
+			w.setCostly(took > costlyVisit)
 		}
 		more = false
 		select {

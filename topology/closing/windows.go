@@ -34,6 +34,9 @@ type Windows struct {
 	waiting []submission
 	weight  int  // of those that wait
 	crowded bool // a plaza was passed over since the last visit began, as too much waited
+	visit   int  // counts visits
+	costly  bool // the last visit took long
+	active  bool // a plaza was passed over since the last visit began, as it had deltas before that
 	under   int  // submissions that wait, or are being stored
 	unnoted int  // plazas that are to note that a submission was stored
 	ending  bool // the stream has ended: what is open closes too, once
@@ -53,6 +56,7 @@ type plazaWindows struct {
 	stage stage
 	drain drain
 	more  bool          // what was submitted is not all that was due
+	seen  int           // the visit since whose beginning the plaza had deltas
 	until toll.Minute   // the state's Done once it has noted what was submitted
 	again []toll.Window // minutes before until that changed since the submission
 }
@@ -124,6 +128,9 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 		}
 		p = &plazaWindows{epoch: s.Epoch}
 		w.plazas[plaza] = p
+	}
+	if len(merged) > 0 {
+		p.seen = w.visit
 	}
 	if p.stage != idle {
 		for _, d := range merged {
@@ -199,12 +206,16 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 }
 
 // Wants reports whether a visit may do anything for a plaza. Else its state need not be read, which
-// is most of what a visit costs.
+// is most of what a visit costs. Where visits take long, a plaza that had deltas since the one
+// before is passed over: it is likely to have more of them, and else the next visit is for it.
 func (w *Windows) Wants(plaza int16) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p := w.plazas[plaza]
 	switch {
+	case w.costly && p != nil && p.seen >= w.visit-1 && !p.more && !w.ending:
+		w.active = true
+		return false
 	case p != nil && p.stage == stored:
 		return true // for the state to take note
 	case p != nil && p.stage == submitted: // it is waited for
@@ -231,7 +242,7 @@ func (p *plazaWindows) changed(panes []toll.Pane) {
 func (w *Windows) wantsVisit() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.unnoted > 0 || w.ending || w.crowded && w.roomy()
+	return w.unnoted > 0 || w.ending || w.active || w.crowded && w.roomy()
 }
 
 // roomy reports whether it is worth a visit to submit more.
@@ -407,11 +418,19 @@ func (w *Windows) locationOf(plaza int16) *time.Location {
 	return w.zones.Of(plaza).Location()
 }
 
+// setCostly says whether the last visit took long.
+func (w *Windows) setCostly(costly bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.costly = costly
+}
+
 // beginVisit and endVisit stand around a visit of all plazas.
 func (w *Windows) beginVisit() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.quiet, w.crowded = w.ending, false
+	w.quiet, w.crowded, w.active = w.ending, false, false
+	w.visit++
 }
 
 func (w *Windows) endVisit(complete bool) {

@@ -115,3 +115,42 @@ func TestEndUnderLoad(t *testing.T) {
 		s.observe()
 	}
 }
+
+// TestWindowsCostlyVisits: where visits take long, a plaza that had deltas since the one before is
+// passed over, and the next visit closes its windows.
+func TestWindowsCostlyVisits(t *testing.T) {
+	const start = toll.Minute(27_400_000)
+	cfg := newTestConfig()
+	cfg.Windows = must(toll.ParseWindows("1m"))
+	w := New(&cfg.Config, nil, nil, nil)
+	w.setCostly(true)
+	state := toll.NewState(1)
+	d := &toll.Delta{Epoch: 1, First: 1, Next: 2, PlazaDelta: toll.PlazaDelta{Plaza: 7, Events: 1,
+		Panes: []toll.Pane{{Start: start, Types: []toll.TypeCount{{Type: "car", Count: 1}}}}}}
+	if o := state.Merge(d); o != toll.Applied {
+		t.Fatal(o)
+	}
+	w.beginVisit()
+	w.endVisit(true)
+	w.horizons.add(&Horizon{Epoch: 1, until: start, all: start})
+	w.Step(7, state, d)
+	w.stored(w.take()) // that nothing of before was left unpublished
+	w.horizons.add(&Horizon{Epoch: 1, until: start + 1, all: start + 1})
+	w.beginVisit()
+	if w.Wants(7) {
+		t.Error("a plaza is visited that had deltas just now")
+	}
+	w.endVisit(true)
+	if !w.wantsVisit() {
+		t.Error("no visit is wanted for the plaza that was passed over")
+	}
+	w.beginVisit()
+	if !w.Wants(7) {
+		t.Fatal("the plaza is passed over again")
+	}
+	w.Step(7, state)
+	w.endVisit(true)
+	if taken := w.take(); len(taken) != 1 || len(taken[0].closing.Windows) != 1 {
+		t.Errorf("submitted %+v, want a window", taken)
+	}
+}

@@ -164,7 +164,8 @@ func TestBundleOutOfOrder(t *testing.T) {
 	if err := s.AddBundle(7); !errors.Is(err, errBundle) {
 		t.Errorf("without a bundle: %v", err)
 	}
-	s.bundles <- bundle{records: fetch.RecordsOf(&kgo.Record{Offset: 6}, &kgo.Record{Offset: 8}), last: 8}
+	s.bundles <- bundle{records: fetch.RecordsOf(&kgo.Record{Offset: 6}, &kgo.Record{Offset: 8}),
+		last: 8}
 	if err := s.AddBundle(7); !errors.Is(err, errBundle) {
 		t.Errorf("with another one: %v", err)
 	}

@@ -101,7 +101,8 @@ func TestReadBatches(t *testing.T) {
 				t.Fatal(err)
 			}
 			records := taken(t, head)
-			if len(records) == 0 || len(records) > most || !reflect.DeepEqual(&last, records[len(records)-1]) {
+			if len(records) == 0 || len(records) > most ||
+				!reflect.DeepEqual(&last, records[len(records)-1]) {
 				t.Fatalf("%d records of %d at most, the last of which is %+v", len(records), most, last)
 			}
 			for _, r := range records {
