@@ -38,7 +38,7 @@ func TestBoard(t *testing.T) {
 					LastEvent: &at, Sparkline: []*int64{nil, new(int64(2))},
 					Verification: board.PlazaVerification{Status: board.InFlight,
 						TableCount: 5, StoredRows: new(int64(7)), InFlight: 2, ChecksumOK: new(true)}},
-				{ID: -3, FlowPerHour: math.NaN(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
+				{ID: -3, FlowPerHour: board.UnknownFlow(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
 					Timezone: "Mars/Olympus", Verification: board.PlazaVerification{Status: board.Exact}},
 			},
 		}, nil
@@ -50,7 +50,7 @@ func TestBoard(t *testing.T) {
 		`"processing":{"state":"","since":null,"instances":[],"catching_up":null},"notices":[],"timezone":"Europe/Berlin",` +
 		`"verification":{"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[],"next":[]},` +
 		`"summary":{"plazas":2,"flow_per_hour":512,"states":{"free":0,"busy":1,"saturated":0,"below_usual":0,"above_usual":0,"no_data":1,"catching_up":0,"warming_up":0}},"plazas":[` +
-		`{"id":-3,"name":"","road":"","position_km":null,"lanes":0,"timezone":"Europe/Berlin","state":"no_data","since":null,"why":"","total":0,"flow_per_hour":0,` +
+		`{"id":-3,"name":"","road":"","position_km":null,"lanes":0,"timezone":"Europe/Berlin","state":"no_data","since":null,"why":"","total":0,"flow_per_hour":null,` +
 		`"vc":null,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"usual":null,"last_event":null,"observed_minutes":null,"sparkline":[],` +
 		`"late":0,"late_quarter":0,"too_late":0,"ahead":0,"lead_seconds":0,"verification":{"status":"exact","table_count":0,"stored_rows":null,"in_flight":0,"checksum_ok":null}},` +
 		`{"id":4856,"name":"Boughton","road":"I-355","position_km":20.1,"lanes":4,"timezone":"America/Chicago","state":"busy","since":"2026-03-02T00:15:02.512-06:00","why":"why","total":7,"flow_per_hour":512,` +

@@ -35,7 +35,12 @@ var csvColumns = []struct {
 	{"since", func(p *board.Plaza) string { return clock(p.Since) }},
 	{"why", func(p *board.Plaza) string { return plain(p.Why) }},
 	{"total", func(p *board.Plaza) string { return whole(&p.Total) }},
-	{"flow_per_hour", func(p *board.Plaza) string { return decimal(&p.FlowPerHour) }},
+	{"flow_per_hour", func(p *board.Plaza) string {
+		if !p.FlowPerHour.Known() {
+			return ""
+		}
+		return decimal((*float64)(&p.FlowPerHour))
+	}},
 	{"vc", func(p *board.Plaza) string { return decimal(p.VC) }},
 	{"phf", func(p *board.Plaza) string { return decimal(p.PHF) }},
 	{"heavy_share", func(p *board.Plaza) string { return decimal(p.HeavyShare) }},

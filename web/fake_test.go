@@ -218,9 +218,9 @@ func (n *network) step(changing int) *board.Board {
 		p.Total += 1 + n.random.Int64N(3)
 		p.LastEvent = new(n.now.Add(-time.Duration(n.random.IntN(3)) * time.Second))
 		count := 100 + n.random.IntN(60)
-		p.FlowPerHour = float64(4 * count)
+		p.FlowPerHour = board.Flow(4 * count)
 		p.HeavyShare = new(n.random.Float64() / 3)
-		p.Demand = new(p.FlowPerHour * (1 + *p.HeavyShare))
+		p.Demand = new(float64(p.FlowPerHour) * (1 + *p.HeavyShare))
 		if p.Capacity != nil {
 			p.VC = new(*p.Demand / *p.Capacity)
 		}

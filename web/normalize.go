@@ -61,7 +61,7 @@ func (n *normalizer) board(b *board.Board) {
 		n.plaza(&b.Plazas[i], b.Timezone, loc)
 	}
 	b.Summary = board.Summarize(b.Plazas)
-	b.Summary.FlowPerHour = number(b.Summary.FlowPerHour, 2)
+	b.Summary.FlowPerHour = flow(b.Summary.FlowPerHour)
 }
 
 // health normalizes what is said of the feed and of the processes.
@@ -94,7 +94,7 @@ func (n *normalizer) plaza(p *board.Plaza, timezone string, home *time.Location)
 	}
 	p.Since, p.LastEvent = in(loc, p.Since), in(loc, p.LastEvent)
 	p.PositionKm = rounded(p.PositionKm, 3)
-	p.FlowPerHour = number(p.FlowPerHour, 2)
+	p.FlowPerHour = flow(p.FlowPerHour)
 	p.VC, p.PHF, p.HeavyShare = rounded(p.VC, 4), rounded(p.PHF, 4), rounded(p.HeavyShare, 4)
 	p.Z, p.HeadwaySeconds = rounded(p.Z, 3), rounded(p.HeadwaySeconds, 3)
 	p.Demand, p.Capacity = rounded(p.Demand, 2), rounded(p.Capacity, 2)
@@ -183,6 +183,14 @@ func number(x float64, decimals int) float64 {
 		return r + 0 // never −0
 	}
 	return x
+}
+
+// flow rounds a flow that is known.
+func flow(f board.Flow) board.Flow {
+	if !f.Known() {
+		return board.UnknownFlow()
+	}
+	return board.Flow(number(float64(f), 2))
 }
 
 // rounded rounds x to decimals; what is no number is not known.

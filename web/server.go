@@ -67,7 +67,7 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 	if s.metrics, err = newServerMetrics(cfg.Registerer, s.refresher, s.now); err != nil {
 		return nil, err
 	}
-	s.Server, err = serve.New(cfg.Config, serve.Probes{Ready: s.ready},
+	s.Server, err = serve.New(cfg.Config, serve.Probes{Ready: s.ready, Notes: s.notes},
 		append(s.routes(), serve.Route{Path: "/", Serve: s.notFound})...)
 	return s, err
 }
@@ -104,6 +104,16 @@ func (s *Server) ready() error {
 			m.staleSince.UTC().Format(time.RFC3339))
 	}
 	return nil
+}
+
+// notes are what to know before the figures are trusted, though the server itself is ready.
+func (s *Server) notes() (all []string) {
+	if m := s.refresher.current.Load(); m.snapshot != nil {
+		for _, n := range m.notices {
+			all = append(all, n.Text)
+		}
+	}
+	return all
 }
 
 // Run serves until the context ends, which is no error. Within two seconds of that, streams have

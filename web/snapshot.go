@@ -21,6 +21,7 @@ type snapshot struct {
 	newest    time.Time // event time, or when the board was read
 	summary   board.Summary
 	verdict   board.Verification
+	notices   []board.Notice
 	head      []member // of the board, but for its plazas
 	rows      []*row   // ascending by id
 	fullSince uint64   // a client with an older board needs all of this one: plazas have gone since
@@ -47,7 +48,7 @@ type row struct {
 // shares what has not changed.
 func nextSnapshot(old *snapshot, b *board.Board) (*snapshot, error) {
 	s := &snapshot{number: 1, at: b.At, timezone: b.Timezone, summary: b.Summary,
-		verdict: b.Verification, fullSince: 1,
+		verdict: b.Verification, notices: b.Notices, fullSince: 1,
 		rows: make([]*row, 0, len(b.Plazas))}
 	if s.newest = b.At; b.StreamTime != nil {
 		s.newest = *b.StreamTime

@@ -157,7 +157,7 @@ type Problem struct {
 // Summary is the network in figures.
 type Summary struct {
 	Plazas      int         `json:"plazas"`
-	FlowPerHour float64     `json:"flow_per_hour"` // vehicles per hour, of all plazas
+	FlowPerHour Flow        `json:"flow_per_hour"` // of the plazas of which it is known
 	States      StateCounts `json:"states"`
 }
 
@@ -196,14 +196,20 @@ func (c *StateCounts) Of(s traffic.State) *int {
 
 // Summarize returns the summary of plazas.
 func Summarize(plazas []Plaza) (s Summary) {
+	known := len(plazas) == 0
 	for i := range plazas {
 		p := &plazas[i]
 		if p.ID == NullPlaza {
 			continue
 		}
 		s.Plazas++
-		s.FlowPerHour += p.FlowPerHour
+		if p.FlowPerHour.Known() {
+			s.FlowPerHour, known = s.FlowPerHour+p.FlowPerHour, true
+		}
 		*s.States.Of(p.State)++
+	}
+	if !known {
+		s.FlowPerHour = UnknownFlow()
 	}
 	return s
 }
@@ -227,7 +233,7 @@ type Plaza struct {
 
 	Total int64 `json:"total"` // events since the beginning
 	// vehicles per hour, of the last quarter of an hour
-	FlowPerHour float64  `json:"flow_per_hour"`
+	FlowPerHour Flow     `json:"flow_per_hour"`
 	VC          *float64 `json:"vc"`          // demand over capacity
 	PHF         *float64 `json:"phf"`         // peak-hour factor, 0.25 to 1
 	HeavyShare  *float64 `json:"heavy_share"` // 0 to 1

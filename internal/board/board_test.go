@@ -133,7 +133,7 @@ func TestOrder(t *testing.T) {
 // TestSort has plazas without a figure, with equal ones, and rows without a plaza.
 func TestSort(t *testing.T) {
 	at := func(plaza int, flow float64, vc, z *float64) Plaza {
-		return Plaza{ID: plaza, FlowPerHour: flow, VC: vc, Z: z, Total: int64(10 - plaza)}
+		return Plaza{ID: plaza, FlowPerHour: Flow(flow), VC: vc, Z: z, Total: int64(10 - plaza)}
 	}
 	b := Board{Plazas: []Plaza{
 		at(9, 100, new(0.5), new(-7.0)),

@@ -38,7 +38,7 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 	var rolling int64
 	rolling, p.FlowKnown = b.Rolling(p, toll.Quarter)
 	observed := b.observed(p)
-	p.FlowPerHour = toll.FlowPerHour(rolling, time.Duration(observed)*time.Minute)
+	p.FlowPerHour = Flow(toll.FlowPerHour(rolling, time.Duration(observed)*time.Minute))
 	if p.ObservedMinutes = nil; observed < toll.Quarter {
 		p.ObservedMinutes = &observed
 	}
@@ -54,7 +54,7 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 	default:
 		m = &a.Last
 		p.Measure, p.State, p.Since, p.Why = m, a.State, new(a.Since.Time()), a.Why
-		p.FlowPerHour, p.FlowKnown, p.Demand = m.FlowPerHour, true, new(m.Demand)
+		p.FlowPerHour, p.FlowKnown, p.Demand = Flow(m.FlowPerHour), true, new(m.Demand)
 	}
 	p.VC, p.PHF, p.HeavyShare, p.Z, p.HeadwaySeconds = m.VC, m.PHF, m.HeavyShare, m.Z,
 		m.HeadwaySeconds

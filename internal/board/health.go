@@ -277,10 +277,13 @@ func (b *Board) ageStates() {
 		if p.ID == NullPlaza {
 			continue
 		}
+		if why != "" {
+			p.FlowPerHour, p.FlowKnown = UnknownFlow(), false
+		}
 		switch {
 		case why != "" && p.Measure != nil:
 			p.Why = why + "; before, it was " + p.State.String()
-			p.State, p.Measure, p.FlowKnown, p.Aged = traffic.NoData, nil, false, true
+			p.State, p.Measure, p.Aged = traffic.NoData, nil, true
 			p.VC, p.PHF, p.HeavyShare, p.Z, p.HeadwaySeconds, p.Demand = nil, nil, nil, nil, nil, nil
 			p.Since = b.Feed.ArrivedAt
 		case why != "" || p.State != traffic.NoData:

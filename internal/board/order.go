@@ -18,7 +18,7 @@ var Figures = map[string]func(p *Plaza) float64{
 	"id":        func(p *Plaza) float64 { return float64(p.ID) },
 	"state":     func(p *Plaza) float64 { return float64(urgency(p.State)) },
 	"total":     func(p *Plaza) float64 { return float64(p.Total) },
-	"flow":      func(p *Plaza) float64 { return p.FlowPerHour },
+	"flow":      func(p *Plaza) float64 { return float64(p.FlowPerHour) },
 	"vc":        func(p *Plaza) float64 { return orNaN(p.VC) },
 	"heavy":     func(p *Plaza) float64 { return orNaN(p.HeavyShare) },
 	"z":         func(p *Plaza) float64 { return orNaN(p.Z) },
@@ -74,7 +74,7 @@ func CompareFigures(x, y float64, descending bool) int {
 // CompareTies orders plazas whose figures are equal: by their fullness, then by flow and ID.
 func CompareTies(p, q *Plaza) int {
 	return cmp.Or(CompareFigures(orNaN(p.VC), orNaN(q.VC), true),
-		CompareFigures(p.FlowPerHour, q.FlowPerHour, true), cmp.Compare(p.ID, q.ID))
+		CompareFigures(float64(p.FlowPerHour), float64(q.FlowPerHour), true), cmp.Compare(p.ID, q.ID))
 }
 
 // Orders of [Board.Sort], the highest first.

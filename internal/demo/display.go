@@ -113,7 +113,7 @@ func drawTable(w io.Writer, plazas []board.Plaza) {
 		p := &plazas[i]
 		flow, vc, state := "–", "–", ""
 		if p.Assessment != nil {
-			flow, state = text.Round(p.FlowPerHour), p.State.String()
+			flow, state = p.FlowPerHour.String(), p.State.String()
 		}
 		if p.VC != nil {
 			vc = text.Ratio(*p.VC)

@@ -187,9 +187,13 @@ func congestionJSONOf(p *board.Plaza) *congestionJSON {
 		return nil
 	}
 	a, m := p.Assessment, &p.Assessment.Last
+	state, why := a.State, a.Why
+	if p.State != traffic.NoData || p.Aged {
+		state, why = p.State, p.Why
+	}
 	return &congestionJSON{
-		State: a.State, Since: clockText(a.Since.Time(), p.Location),
-		Until: clockText(a.Until.Time(), p.Location), Why: a.Why,
+		State: state, Since: clockText(a.Since.Time(), p.Location),
+		Until: clockText(a.Until.Time(), p.Location), Why: why,
 		FlowPerHour: m.FlowPerHour, VC: m.VC, PHF: m.PHF, HeavyShare: m.HeavyShare,
 		HeadwaySeconds: m.HeadwaySeconds,
 		Demand:         m.Demand, Capacity: m.Capacity, Usual: m.Usual, Z: m.Z,

@@ -34,7 +34,11 @@ func Plaza(b *board.Board, width int) string {
 		t.WriteString(EventTime(b, p.Location) + ", " + Behind(b, b.At) + "\n")
 	}
 	t.WriteByte('\n')
-	if p.Assessment != nil {
+	switch {
+	case p.Aged || p.State == traffic.CatchingUp || p.State == traffic.WarmingUp:
+		t.WriteString(strings.Join(text.Wrap(p.State.String()+": "+text.OneLine(p.Why), width), "\n") +
+			"\n\n")
+	case p.Assessment != nil:
 		writeState(t, b, p, width)
 		writeMeasure(t, b, p)
 		t.WriteByte('\n')

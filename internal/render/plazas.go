@@ -191,10 +191,10 @@ func states(b *board.Board) string {
 	for i := range b.Plazas {
 		switch p := &b.Plazas[i]; {
 		case p.Assessment == nil && p.ID == board.NullPlaza:
-		case p.Assessment == nil || p.Outdated():
+		case p.State == traffic.NoData && (p.Assessment == nil || p.Outdated()):
 			unjudged++
 		default:
-			counts[p.Assessment.State]++
+			counts[p.State]++
 		}
 	}
 	var parts []string
@@ -303,15 +303,15 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 			return text.Cut(text.Escape(p.Name), MaxName)
 		})
 	}
-	if has(func(p *board.Plaza) bool { return p.Assessment != nil }) {
+	if has(func(p *board.Plaza) bool { return p.Assessment != nil || p.State != traffic.NoData }) {
 		marked := has(func(p *board.Plaza) bool {
 			return p.Measure != nil && needsAttention(p.State)
 		})
 		add(0, table.Left("state"), func(p *board.Plaza) string { return stateMark(p, marked) })
 	}
 	add(1, table.Right(ColumnFlow), func(p *board.Plaza) string {
-		if p.FlowKnown {
-			return text.Round(p.FlowPerHour)
+		if p.FlowKnown || !p.FlowPerHour.Known() {
+			return p.FlowPerHour.String()
 		}
 		return "?"
 	})
@@ -347,18 +347,20 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 // for the capacity, ▼ and △ for less and more than usual.
 func stateMark(p *board.Plaza, marked bool) string {
 	state, mark := "-", "  "
-	if p.Assessment != nil {
-		state = p.Assessment.State.String()
-		switch {
-		case p.Outdated():
-			state += "*"
-		case p.Assessment.State == traffic.BelowUsual:
-			mark = "▼ "
-		case p.Assessment.State == traffic.AboveUsual:
-			mark = "△ "
-		case needsAttention(p.Assessment.State):
-			mark = "▲ "
-		}
+	switch {
+	case p.State == traffic.NoData && p.Assessment == nil:
+	case p.State == traffic.NoData && p.Outdated():
+		state = p.Assessment.State.String() + "*"
+	default:
+		state = p.State.String()
+	}
+	switch {
+	case p.State == traffic.BelowUsual:
+		mark = "▼ "
+	case p.State == traffic.AboveUsual:
+		mark = "△ "
+	case needsAttention(p.State):
+		mark = "▲ "
 	}
 	if !marked {
 		return state

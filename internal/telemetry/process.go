@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/incidents"
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology/monitor"
 	"github.com/tollstream/tollstream/web/serve"
@@ -21,6 +22,12 @@ import (
 func Probes(ctx context.Context, stats *monitor.Stats) serve.Probes {
 	return serve.Probes{
 		Healthy: stats.Healthy,
+		Notes: func() []string {
+			if silent := stats.Silence(); silent > 0 {
+				return []string{"no event has arrived for " + text.Minutes(int64(silent/time.Minute))}
+			}
+			return nil
+		},
 		Ready: func() error {
 			if ctx.Err() != nil {
 				return errors.New("stopping")
@@ -176,6 +183,17 @@ func (p *Process) collectState(m metrics) {
 	m.gauge("windows_stalled_seconds",
 		"How long no windows were stored although some are due and both servers answer; "+
 			"0 if all is well.", p.Stats.ClosingStalled().Seconds())
+	if arrived, share := p.Stats.Arrived(); !arrived.IsZero() {
+		m.gauge("feed_age_seconds",
+			"How long ago the newest event arrived at the partitions that this process has had, in wall time.",
+			time.Since(arrived).Seconds())
+		m.gauge("feed_usual_ratio",
+			"Share of the last slots of ten seconds, of about a quarter of an hour, in which events arrived; "+
+				"0 while it is not known.", share)
+	}
+	m.gauge("feed_silent",
+		"1 where no event has arrived for so long that this is not chance at the rate before, else 0.",
+		oneIf(p.Stats.Silence() > 0))
 	ready := m.gauges("ready",
 		"Whether a readiness check passes, 1 or 0. /readyz answers 200 if all do.", "check")
 	for _, check := range p.Stats.Checks() {

@@ -48,8 +48,42 @@ func (v *View) Collect(ch chan<- prometheus.Metric) {
 				"A replay of old events is far behind.", time.Since(*b.Watermark).Seconds())
 		}
 	}
+	collectHealth(m, b)
 	collectVerification(m, b)
 	v.collectPlazas(m, b)
+}
+
+// collectHealth shows whether events arrive, and processes run.
+func collectHealth(m metrics, b *board.Board) {
+	if at := b.Feed.ArrivedAt; at != nil {
+		m.gauge("feed_age_seconds", "How long ago the newest event arrived at the topic, in wall time.",
+			time.Since(*at).Seconds())
+	}
+	m.gauge("feed_silent",
+		"1 where no event has arrived for so long that this is not chance at the usual rate, else 0.",
+		oneIf(b.Feed.Silent))
+	running := 0
+	if b.Processing.State == board.Running {
+		running = len(b.Processing.Instances)
+	}
+	m.gauge("processes", "Processes that run, by their heartbeats in the database.", float64(running))
+	stopped := 0.
+	if since := b.Processing.Since; since != nil && b.Processing.State != board.Ended {
+		stopped = time.Since(*since).Seconds()
+	}
+	m.gauge("process_stopped_seconds",
+		"How long ago the last process stopped or was last seen; 0 while one runs, and where the last "+
+			"one ended at the end of the topic.", stopped)
+	behind, minutes := 0., 0.
+	if c := b.Processing.CatchingUp; c != nil {
+		behind = float64(c.Events)
+		if c.Minutes != nil {
+			minutes = *c.Minutes
+		}
+	}
+	m.gauge("catching_up_events", "Records of a backlog that is being stored; 0 for none.", behind)
+	m.gauge("catching_up_seconds",
+		"About how long that takes; 0 for no backlog, and while it is not known.", minutes*60)
 }
 
 // collectVerification shows the verdict, and what it compares.
@@ -98,7 +132,7 @@ func (v *View) collectPlazas(m metrics, b *board.Board) {
 	for _, p := range plazas[:min(len(plazas), v.Plazas)] {
 		name := strconv.Itoa(p.ID)
 		if p.FlowKnown {
-			flow(p.FlowPerHour, name)
+			flow(float64(p.FlowPerHour), name)
 		}
 		if p.VC != nil {
 			vc(*p.VC, name)

@@ -78,7 +78,7 @@ var tableColumns = []column{
 		style: func(p *plazaRow) style { return stateStyle(p.State) },
 		by:    "state"},
 	{Column: table.Right(render.ColumnFlow), key: "f", rank: 1,
-		cell: func(p *plazaRow, _ string) string { return text.Round(p.FlowPerHour) },
+		cell: func(p *plazaRow, _ string) string { return p.FlowPerHour.String() },
 		by:   board.ByFlow},
 	{Column: table.Right(render.ColumnVC), key: "v", rank: 2,
 		cell: func(p *plazaRow, _ string) string { return known(p.VC, text.Ratio) },

@@ -233,9 +233,9 @@ func (m *model) network() line {
 		return textLine("no plaza is known yet")
 	}
 	for _, first := range []string{
-		fmt.Sprintf("%s, %s vehicles/h · ", text.Count(s.Plazas, "plaza"), text.Round(s.FlowPerHour)),
-		fmt.Sprintf("%s vehicles/h · ", text.Round(s.FlowPerHour)),
-		text.Round(s.FlowPerHour) + " veh/h · ",
+		fmt.Sprintf("%s, %s vehicles/h · ", text.Count(s.Plazas, "plaza"), s.FlowPerHour.String()),
+		fmt.Sprintf("%s vehicles/h · ", s.FlowPerHour.String()),
+		s.FlowPerHour.String() + " veh/h · ",
 	} {
 		if l := append(line{{first, plain}}, states...); l.width() <= m.width {
 			return l

@@ -110,7 +110,7 @@ func (p *plazaPage) title() {
 
 // measures shows the figures of now, in two columns where there is room.
 func (p *plazaPage) measures() {
-	figures := []table.Figure{{"flow", text.Round(p.p.FlowPerHour), "vehicles/h"}}
+	figures := []table.Figure{{"flow", p.p.FlowPerHour.String(), "vehicles/h"}}
 	vc := table.Figure{"v/c", "-", "capacity not known"}
 	if p.p.VC != nil && p.p.Capacity != nil {
 		vc = table.Figure{"v/c", text.Ratio(*p.p.VC),

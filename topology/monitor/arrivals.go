@@ -65,6 +65,25 @@ func (a *arrivals) read() (last time.Time, share float64) {
 // Before that, events arrived in a share of all slots of ten seconds; 0 for not known.
 func (s *Stats) Arrived() (last time.Time, share float64) { return s.arrivals.read() }
 
+// Silence returns for how long no event has arrived, where that is no chance: its probability is
+// below 1 in 10,000 at the rate before. Where that rate is not known, it is more than a quarter of
+// an hour. Else it is 0. It says nothing of the process's own health.
+func (s *Stats) Silence() time.Duration {
+	last, share := s.arrivals.read()
+	if last.IsZero() {
+		return 0
+	}
+	age := s.arrivals.now().Sub(last)
+	patience := 15 * time.Minute
+	if share > 0 {
+		patience = time.Duration(-math.Log(1e-4) / share * float64(arrivalSlot))
+	}
+	if age > patience {
+		return age
+	}
+	return 0
+}
+
 // look notes an arrival where the end of a partition has moved since the last look. That is so
 // whatever timestamps records bear: those of a replay may be as old as its events.
 func (s *Stats) look(p *partitionStats) {

@@ -28,6 +28,15 @@ func TestArrivals(t *testing.T) {
 		}
 	}
 	want("every third slot", 0, 1./3)
+	now = now.Add(4 * time.Minute)
+	if got := s.Silence(); got != 0 {
+		t.Errorf("a pause of nine bursts' time is a silence of %v", got)
+	}
+	now = now.Add(time.Minute)
+	if got := s.Silence(); got != 5*time.Minute {
+		t.Errorf("five minutes are a silence of %v", got)
+	}
+	now = now.Add(-5 * time.Minute)
 	now = now.Add(time.Hour)
 	want("silence changes no share", time.Hour, 1./3)
 	s.arrivals.note(now.Add(time.Hour))

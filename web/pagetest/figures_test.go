@@ -72,7 +72,7 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 			r.Name != want {
 			t.Errorf("%s: name %q", id, r.Name)
 		}
-		shows(t, id+" flow", r.Flow, p.FlowPerHour)
+		shows(t, id+" flow", r.Flow, float64(p.FlowPerHour))
 		optional := func(what, text string, figure *float64, scale float64) {
 			if figure != nil {
 				shows(t, id+" "+what, text, *figure*scale)
@@ -97,7 +97,7 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 		}
 	}
 
-	shows(t, "flow of all", w.text("[data-f=flow]"), shown.Summary.FlowPerHour)
+	shows(t, "flow of all", w.text("[data-f=flow]"), float64(shown.Summary.FlowPerHour))
 	shows(t, "plazas", w.text("[data-f=plazas]"), float64(shown.Summary.Plazas))
 	shows(t, "events", w.text("[data-f=events]"), float64(*shown.Verification.Events))
 	shows(t, "rows", w.text("[data-f=rows]"), float64(*shown.Verification.Rows))
@@ -193,7 +193,7 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		facts[terms[i]] = values[i]
 	}
 	for term, figure := range map[string]float64{
-		"Flow, last 15 min": d.FlowPerHour, "Demand": *d.Demand, "Capacity": *d.Capacity,
+		"Flow, last 15 min": float64(d.FlowPerHour), "Demand": *d.Demand, "Capacity": *d.Capacity,
 		"Demand over capacity": math.Floor(*d.VC * 100), "Against usual": *d.Z,
 		"Heavy vehicles": *d.HeavyShare * 100, "Peak-hour factor": *d.PHF,
 		"Mean headway": *d.HeadwaySeconds, "Vehicles in all": float64(d.Total),

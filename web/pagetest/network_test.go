@@ -275,7 +275,7 @@ func (n *network) row(m *madeUp, now time.Time) board.Plaza {
 	before := m.passed(quarter.Add(-15*time.Minute), now, since)
 	in15, heavy := float64(sumOf(before)), float64(before["truck"]+before["bus"])
 	usual := m.expected(quarter.Add(-15 * time.Minute))
-	p.FlowPerHour = in15 * 4
+	p.FlowPerHour = board.Flow(in15 * 4)
 	p.Demand = new((in15 + heavy) * 4)
 	if in15 > 0 {
 		p.HeavyShare, p.HeadwaySeconds, p.PHF = new(heavy/in15), new(900/in15),

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,8 @@ type Server struct {
 type Probes struct {
 	Healthy func() error // /healthz: an error means that only a restart helps
 	Ready   func() error // /readyz: an error means that it does not do its work at the moment
+	// Notes are sentences that /readyz adds where it is ready: of what is not its own health.
+	Notes func() []string
 }
 
 // Route is what is served at a path.
@@ -49,8 +52,8 @@ func New(cfg Config, probes Probes, routes ...Route) (*Server, error) {
 	s := &Server{cfg: cfg.withDefaults(), probes: probes, stopping: make(chan struct{}),
 		requests: newRequestCounter()}
 	s.routes = append(slices.Clone(routes),
-		Route{Path: "/healthz", Serve: s.serveProbe(probes.Healthy), Untraced: true},
-		Route{Path: "/readyz", Serve: s.serveProbe(probes.Ready), Untraced: true})
+		Route{Path: "/healthz", Serve: s.serveProbe(probes.Healthy, nil), Untraced: true},
+		Route{Path: "/readyz", Serve: s.serveProbe(probes.Ready, probes.Notes), Untraced: true})
 	if cfg.Gatherer != nil {
 		s.routes = append(s.routes, Route{Path: "/metrics", Untraced: true,
 			Serve: metricsHandler(cfg.Gatherer, s.cfg.Log).ServeHTTP})
@@ -218,7 +221,7 @@ func (s *Server) handler() http.Handler {
 }
 
 // serveProbe answers what a probe reports.
-func (s *Server) serveProbe(probe func() error) http.HandlerFunc {
+func (s *Server) serveProbe(probe func() error, notes func() []string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if errs := NoParameters(r); len(errs) > 0 {
 			FailParameters(w, r, errs)
@@ -232,7 +235,15 @@ func (s *Server) serveProbe(probe func() error) http.HandlerFunc {
 		}
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write([]byte(`{"status":"ok"}`))
+		answer := struct {
+			Status string   `json:"status"`
+			Notes  []string `json:"notes,omitempty"`
+		}{Status: "ok"}
+		if notes != nil {
+			answer.Notes = notes()
+		}
+		body, _ := json.Marshal(&answer) // of strings
+		_, _ = w.Write(body)
 	}
 }
 
