@@ -38,8 +38,9 @@ func TestBoard(t *testing.T) {
 					LastEvent: &at, Sparkline: []*int64{nil, new(int64(2))},
 					Verification: board.PlazaVerification{Status: board.InFlight,
 						TableCount: 5, StoredRows: new(int64(7)), InFlight: 2, ChecksumOK: new(true)}},
-				{ID: -3, FlowPerHour: board.UnknownFlow(), LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
-					Timezone: "Mars/Olympus", Verification: board.PlazaVerification{Status: board.Exact}},
+				{ID: -3, FlowPerHour: board.UnknownFlow(),
+					LastEvent: new(time.Date(12000, 1, 1, 0, 0, 0, 0, time.UTC)),
+					Timezone:  "Mars/Olympus", Verification: board.PlazaVerification{Status: board.Exact}},
 			},
 		}, nil
 	}

@@ -93,9 +93,10 @@ func (m *moment) statusEvent(now time.Time) *event {
 	status := struct {
 		Stale      bool       `json:"stale"`
 		StaleSince *time.Time `json:"stale_since"`
+		Outage     string     `json:"outage"` // the server that does not answer
 		At         *time.Time `json:"at"`
 		AgeSeconds *float64   `json:"age_seconds"`
-	}{Stale: !m.staleSince.IsZero()}
+	}{Stale: !m.staleSince.IsZero(), Outage: m.outage}
 	loc := time.UTC
 	if m.snapshot != nil {
 		loc = m.at.Location()

@@ -133,7 +133,7 @@ func TestStaleBoard(t *testing.T) {
 	r.clock.advance(time.Second)
 	status := string(e.next("status").data)
 	if !strings.Contains(status,
-		`{"stale":true,"stale_since":"2026-03-02T07:15:01+01:00","at":"2026-03-02T07:15:0`) {
+		`{"stale":true,"stale_since":"2026-03-02T07:15:01+01:00","outage":"","at":"2026-03-02T07:15:0`) {
 		t.Errorf("status %s", status)
 	}
 	a := r.Want(200, r.Get("/api/v1/plazas"))
@@ -341,7 +341,7 @@ func TestStreamBeforeTheFirstBoard(t *testing.T) {
 	r.await("a failure", func(m *moment) bool { return !m.staleSince.IsZero() })
 	e := r.stream()
 	if m := e.next("status"); string(
-		m.data) != `{"stale":true,"stale_since":"2026-03-02T06:15:00Z","at":null,"age_seconds":null}` {
+		m.data) != `{"stale":true,"stale_since":"2026-03-02T06:15:00Z","outage":"","at":null,"age_seconds":null}` {
 		t.Errorf("status %s", m.data)
 	}
 	r.Want(503, r.Get("/api/v1/plazas"))

@@ -39,6 +39,7 @@ type refresher struct {
 type moment struct {
 	*snapshot                // nil before the first board
 	staleSince time.Time     // since when the source fails; zero while it does not
+	outage     string        // the server that does not answer then, empty for not known
 	beat       uint64        // how many heartbeats there were
 	next       chan struct{} // closed when the next moment is current
 
@@ -52,11 +53,12 @@ const idleAfter = 5 * time.Second
 // init makes the first moment, which has no board.
 func (f *refresher) init() {
 	f.wake = make(chan struct{}, 1)
-	f.current.Store(newMoment(nil, time.Time{}, 0))
+	f.current.Store(newMoment(nil, time.Time{}, "", 0))
 }
 
-func newMoment(s *snapshot, staleSince time.Time, beat uint64) *moment {
-	m := &moment{snapshot: s, staleSince: staleSince, beat: beat, next: make(chan struct{})}
+func newMoment(s *snapshot, staleSince time.Time, outage string, beat uint64) *moment {
+	m := &moment{snapshot: s, staleSince: staleSince, outage: outage, beat: beat,
+		next: make(chan struct{})}
 	m.document = sync.OnceValue(func() *serve.Representation { return m.boardDocument(nil) })
 	return m
 }
@@ -127,7 +129,7 @@ func (f *refresher) run(ctx context.Context) {
 			beat++
 		}
 		if staleSince != m.staleSince || beat != m.beat {
-			f.publish(newMoment(m.snapshot, staleSince, beat))
+			f.publish(newMoment(m.snapshot, staleSince, m.outage, beat))
 		}
 	}
 	tick(beatAt)
@@ -157,8 +159,8 @@ func (f *refresher) run(ctx context.Context) {
 					logged = true
 					f.log.Warn("reading the figures failed; the view is stale", "error", r.err)
 				}
-				if m.staleSince.IsZero() {
-					f.publish(newMoment(m.snapshot, failedSince, m.beat))
+				if server := board.OutageOf(r.err); m.staleSince.IsZero() || server != m.outage {
+					f.publish(newMoment(m.snapshot, failedSince, server, m.beat))
 				}
 			default:
 				if !failedSince.IsZero() {
@@ -166,7 +168,7 @@ func (f *refresher) run(ctx context.Context) {
 						f.now().Sub(failedSince).Round(time.Second))
 					failedSince, logged = time.Time{}, false
 				}
-				f.publish(newMoment(r.snapshot, time.Time{}, m.beat))
+				f.publish(newMoment(r.snapshot, time.Time{}, "", m.beat))
 			}
 		}
 	}

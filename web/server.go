@@ -99,6 +99,9 @@ func (s *Server) ready() error {
 	switch m := s.refresher.current.Load(); {
 	case m.snapshot == nil:
 		return errors.New("the figures have not been read yet")
+	case m.outage != "":
+		return fmt.Errorf("%s has not answered since %s", m.outage,
+			m.staleSince.UTC().Format(time.RFC3339))
 	case !m.staleSince.IsZero():
 		return fmt.Errorf("the figures have not been read since %s",
 			m.staleSince.UTC().Format(time.RFC3339))

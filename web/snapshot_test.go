@@ -35,7 +35,7 @@ func TestChangesMakeTheBoard(t *testing.T) {
 				t.Fatal(err)
 			}
 			s = next
-			m := newMoment(s, time.Time{}, 0)
+			m := newMoment(s, time.Time{}, "", 0)
 			var decoded board.Board
 			if err := json.Unmarshal(m.document().Body, &decoded); err != nil {
 				t.Fatal(err)
@@ -151,7 +151,7 @@ func TestUnchangedRowsAreShared(t *testing.T) {
 			t.Errorf("row %d: shared %t", i, shared)
 		}
 	}
-	if m := newMoment(next, time.Time{},
+	if m := newMoment(next, time.Time{}, "",
 		0); len(m.boardEvent("r", s.number).text) > len(m.boardEvent("r", 0).text)/5 {
 		t.Errorf("a change of one of ten plazas takes %d bytes of %d",
 			len(m.boardEvent("r", s.number).text), len(m.boardEvent("r", 0).text))

@@ -30,6 +30,25 @@ func (e *UnknownKindError) Error() string {
 // ErrEnded is what a source of boards returns, wrapped or not, once there is nothing left to read.
 var ErrEnded = errors.New("the reader of the group table has ended")
 
+// OutageError is what a source of boards returns where a server does not answer.
+type OutageError struct {
+	Server string // Kafka or MySQL
+	Err    error
+}
+
+// Error returns the text of the error alone: it names the server, and more.
+func (e *OutageError) Error() string { return e.Err.Error() }
+
+func (e *OutageError) Unwrap() error { return e.Err }
+
+// OutageOf returns which server an error is about, empty for none that is known.
+func OutageOf(err error) (server string) {
+	if e := (*OutageError)(nil); errors.As(err, &e) {
+		return e.Server
+	}
+	return ""
+}
+
 // The JSON is that of the API: every member is there, and null for what is not known. Times are RFC
 // 3339; the server shows those of a plaza by the plaza's clock and those of the stream by the
 // database's, whatever location they are given in.

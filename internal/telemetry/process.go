@@ -183,13 +183,9 @@ func (p *Process) collectState(m metrics) {
 	m.gauge("windows_stalled_seconds",
 		"How long no windows were stored although some are due and both servers answer; "+
 			"0 if all is well.", p.Stats.ClosingStalled().Seconds())
-	if arrived, share := p.Stats.Arrived(); !arrived.IsZero() {
-		m.gauge("feed_age_seconds",
-			"How long ago the newest event arrived at the partitions that this process has had, in wall time.",
-			time.Since(arrived).Seconds())
-		m.gauge("feed_usual_ratio",
-			"Share of the last slots of ten seconds, of about a quarter of an hour, in which events arrived; "+
-				"0 while it is not known.", share)
+	if arrived, _ := p.Stats.Arrived(); !arrived.IsZero() {
+		m.gauge("feed_age_seconds", "How long ago the newest event arrived at the partitions of this "+
+			"process, in wall time.", time.Since(arrived).Seconds())
 	}
 	m.gauge("feed_silent",
 		"1 where no event has arrived for so long that this is not chance at the rate before, else 0.",

@@ -62,11 +62,6 @@ func collectHealth(m metrics, b *board.Board) {
 	m.gauge("feed_silent",
 		"1 where no event has arrived for so long that this is not chance at the usual rate, else 0.",
 		oneIf(b.Feed.Silent))
-	running := 0
-	if b.Processing.State == board.Running {
-		running = len(b.Processing.Instances)
-	}
-	m.gauge("processes", "Processes that run, by their heartbeats in the database.", float64(running))
 	stopped := 0.
 	if since := b.Processing.Since; since != nil && b.Processing.State != board.Ended {
 		stopped = time.Since(*since).Seconds()
@@ -74,16 +69,11 @@ func collectHealth(m metrics, b *board.Board) {
 	m.gauge("process_stopped_seconds",
 		"How long ago the last process stopped or was last seen; 0 while one runs, and where the last "+
 			"one ended at the end of the topic.", stopped)
-	behind, minutes := 0., 0.
+	behind := 0.
 	if c := b.Processing.CatchingUp; c != nil {
 		behind = float64(c.Events)
-		if c.Minutes != nil {
-			minutes = *c.Minutes
-		}
 	}
 	m.gauge("catching_up_events", "Records of a backlog that is being stored; 0 for none.", behind)
-	m.gauge("catching_up_seconds",
-		"About how long that takes; 0 for no backlog, and while it is not known.", minutes*60)
 }
 
 // collectVerification shows the verdict, and what it compares.

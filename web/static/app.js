@@ -117,7 +117,7 @@ function tick() {
     if (!old) text(at('said'), 'Live again')
   }
   if (old) text(notice.firstElementChild ?? notice.appendChild(el('h2')), `Not live: these figures are as of ${f.clock(board.at)} ${f.zone(board.timezone, board.at)}. ` +
-    (live.refused ? `The server refuses (${live.refused}).` : live.connected ? 'The server has nothing newer.' : 'Trying to reconnect.'))
+    (live.refused ? `The server refuses (${live.refused}).` : live.connected ? (live.outage ? `${live.outage} does not answer the view.` : 'The server has nothing newer.') : 'Trying to reconnect.'))
 }
 setInterval(tick, 1000)
 

@@ -9,6 +9,7 @@ export const live = {
   plazas: new Map(), // by id
   news: now(), // when the board's time last moved; the clocks of server and browser need not agree
   connected: false,
+  outage: '', // the server that does not answer the view
   refused: '', // why the server refuses
 }
 
@@ -66,6 +67,7 @@ export function connect() {
   })
   on('board', board => apply(board, board.full))
   on('status', status => { // the server itself gets nothing newer
+    live.outage = status.outage
     if (status.age_seconds != null) live.news = now(status.age_seconds)
     notify()
   })

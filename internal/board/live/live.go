@@ -193,7 +193,7 @@ func (r *Reader) states(ctx context.Context) (map[int16]*toll.State, error) {
 		return nil, err
 	case err := <-recovered:
 		if err != nil && ctx.Err() == nil {
-			err = fmt.Errorf("no answer from Kafka at %v", r.cfg.Cluster.Brokers)
+			err = outage("Kafka", fmt.Errorf("no answer from Kafka at %v", r.cfg.Cluster.Brokers))
 		}
 		if err != nil {
 			return nil, err

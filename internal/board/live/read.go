@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -25,9 +26,26 @@ const (
 	countShare = 20
 )
 
-// Read reads the group table first and then the database, whose snapshot then holds all that is
-// merged.
+// Read reads a board. Its error is a [board.OutageError] where a server does not answer.
 func (r *Reader) Read(ctx context.Context) (*board.Board, error) {
+	b, err := r.read(ctx)
+	if err != nil && !toll.IsPermanent(err) && !errors.Is(err, board.ErrEnded) {
+		return nil, outage("MySQL", err)
+	}
+	return b, err
+}
+
+// outage says which server an error is about, unless that was said.
+func outage(server string, err error) error {
+	if err == nil || board.OutageOf(err) != "" {
+		return err
+	}
+	return &board.OutageError{Server: server, Err: err}
+}
+
+// read reads the group table first and then the database, whose snapshot then holds all that is
+// merged.
+func (r *Reader) read(ctx context.Context) (*board.Board, error) {
 	b := &board.Board{At: time.Now(), Location: r.cfg.Location, Limits: r.cfg.Limits}
 	states, err := r.states(ctx)
 	if err != nil {
@@ -110,11 +128,11 @@ func (r *Reader) readProgress(ctx context.Context, b *board.Board, cursors []tol
 	}
 	mark, err := r.marks.Read(ctx, cursors, lateness, toll.DefaultIdle)
 	if err != nil {
-		return noAnswer(err)
+		return outage("Kafka", noAnswer(err))
 	}
 	backlog, err := r.marks.Backlog(ctx, cursors)
 	if err != nil {
-		return noAnswer(err)
+		return outage("Kafka", noAnswer(err))
 	}
 	b.Waiting = backlog.Offsets
 	for _, t := range backlog.Open {
