@@ -28,6 +28,7 @@ type network struct {
 	inFlight int64
 	recent   board.RecentRejects
 	wrong    map[int16]string  // plazas that do not verify, and why
+	unknown  map[int16][2]int  // of sparklines, quarters that are not known
 	types    map[string]string // what vehicle types are called instead
 	err      error             // of every call, nil for none
 }
@@ -261,6 +262,9 @@ func (n *network) row(m *madeUp, now time.Time) board.Plaza {
 		15 * time.Minute) {
 		count := sumOf(m.passed(start, now, since))
 		p.Sparkline = append(p.Sparkline, new(count))
+		if i := len(p.Sparkline) - 1; i >= n.unknown[m.ID][0] && i < n.unknown[m.ID][1] {
+			p.Sparkline[i] = nil
+		}
 		if !start.Before(midnight) {
 			today += count
 		}

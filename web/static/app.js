@@ -42,7 +42,7 @@ document.addEventListener('click', event => {
   go()
   ;(main.querySelector('h1[tabindex]') ?? main).focus({ preventScroll: true })
 })
-addEventListener('popstate', event => go(event.state?.scroll))
+addEventListener('popstate', event => shown?.back?.() ? head() : go(event.state?.scroll))
 addEventListener('pagehide', () => history.replaceState({ scroll: scrollY }, ''))
 
 document.addEventListener('keydown', event => {

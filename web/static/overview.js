@@ -101,7 +101,7 @@ export class Overview {
     if (!board || this.closed) return
     const { parts } = this
     const { summary = {}, verification: v } = board
-    for (const [state, { count, bar }] of this.tiles) {
+    for (const [state, { tile, count, bar }] of this.tiles) {
       const n = summary.states?.[state] ?? 0
       text(count, f.num(n))
       tile.hidden = !n && state.endsWith('_up') && !this.states.has(state) // rare ones

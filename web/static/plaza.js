@@ -3,7 +3,8 @@
 import { el, icon, text, attr, show, page, facts, missing } from './dom.js'
 import * as f from './format.js'
 import { live } from './live.js'
-import { Flow, Days, typesOf, typeName, of, sum } from './chart.js'
+import { Flow, Throughput, Days, Span, typesOf, typeName, of, sum } from './chart.js'
+import { Period } from './period.js'
 
 const FRESH = 5_000 // at most this often is the history asked for, and every six times that at least
 
@@ -15,8 +16,13 @@ export class PlazaPage {
     this.parts = parts
     this.asked = -Infinity
     this.gone = new AbortController()
-    this.flow = new Flow(parts.flow, parts.flowtext, 'Flow by vehicle type today')
-    this.days = new Days(parts.days, parts.daystext, 'Vehicles since midnight, today and last week')
+    this.past = new Map() // of the API, by address, what hardly changes any more
+    this.period = new Period(parts, () => this.moved())
+    const zoom = { to: (from, to) => this.zoom(from, to), by: (factor, slot) => this.zoomBy(factor, slot) }
+    this.charts = [new Flow(parts.flow, parts.flowtext, 'Flow by vehicle type', zoom), new Throughput(parts.cars, parts.carstext, 'Throughput and capacity', zoom),
+      new Days(parts.days, parts.daystext, 'Vehicles since the beginning', zoom)]
+    parts.in.addEventListener('click', () => this.zoomBy(.5))
+    parts.out.addEventListener('click', () => this.zoomBy(2))
     this.option(new URLSearchParams(location.search).get('kind'))
     parts.kind.addEventListener('change', () => {
       const at = new URL(location.href)
@@ -34,8 +40,39 @@ export class PlazaPage {
 
   close() {
     this.gone.abort()
-    this.flow.close()
-    this.days.close()
+    for (const chart of this.charts) chart.close()
+  }
+
+  // back shows what the address now says, where that is of this plaza.
+  back() {
+    if (+location.pathname.split('/')[2] !== this.id) return false
+    this.period.fromAddress()
+    this.parts.kind.value = new URLSearchParams(location.search).get('kind') ?? ''
+    this.moved()
+    return true
+  }
+
+  moved() {
+    this.load()
+    this.windows()
+  }
+
+  // zoom shows some slots of the charts.
+  zoom(from, to) {
+    const { span, period } = this
+    const whole = from <= 0 && to >= span.count
+    const at = slot => slot < span.count ? span.time(slot).slice(0, 16) : period.end + 'T00:00'
+    period.go({ zoom: whole ? null : [at(Math.max(0, from)), at(to)] })
+  }
+
+  // zoomBy shows more or less around a slot: that which is pointed at, else the middle.
+  zoomBy(factor, slot) {
+    const { span } = this
+    if (!span?.count) return
+    const length = span.to - span.from, wanted = Math.max(4, Math.min(span.count, Math.round(length * factor)))
+    slot ??= this.charts.find(c => c.at !== null)?.at ?? Math.floor((span.from + span.to) / 2)
+    const from = Math.max(0, Math.min(span.count - wanted, Math.round(slot - wanted * (slot - span.from) / length)))
+    if (wanted !== length) this.zoom(from, from + wanted)
   }
 
   title() { return f.name(this.plaza ?? { id: this.id }) }
@@ -71,7 +108,8 @@ export class PlazaPage {
       return
     } finally { this.asking = false }
     this.head({ ...this.detail, ...live.plazas.get(this.id) })
-    this.history()
+    this.period.begin(f.date(this.detail.quarters[0]?.start ?? this.detail.last_event))
+    if (this.period.live || !this.span) this.load()
     if (!this.reading && !this.paged) this.windows()
   }
 
@@ -119,43 +157,84 @@ export class PlazaPage {
     ])
   }
 
-  // history shows what comes with the detail alone.
-  history() {
-    const { parts, detail } = this
-    const today = detail.quarters ?? [], before = detail.last_week ?? []
-    text(parts.date, today.length ? `${f.weekday(today[0].start)} ${f.date(today[0].start)}` : '')
-    this.flow.set(today)
-    this.days.set(today, before)
-    this.legend(typesOf(today), today)
-    this.table()
-
-    const was = detail.day_so_far_last_week
-    text(parts.sofar, f.num(detail.day_so_far))
-    text(parts.lastweek, was == null ? 'last week is not known' : `${f.num(was)} by this time last ${f.weekday(before[0]?.start) || 'week'}` + (was ? ` (${f.signed((detail.day_so_far / was - 1) * 100)} %)` : ''))
-
-    const day = f.date(detail.last_event)
-    const changes = (detail.changes ?? []).map(c => el('li', {},
-      icon(f.symbol(c.to)), el('span', {}, el('time', { datetime: c.since }, f.moment(c.since, day)), ' ', el('b', {}, f.word(c.to)), ' ', el('small', {}, `after ${f.word(c.from)}, detected at ${f.moment(c.detected, f.date(c.since))}`), el('br'), c.why)))
-    parts.changes.replaceChildren(...changes.length ? changes : [el('li', { class: 'hint' }, 'None yet.')])
+  // flow returns the quarters of an hour of some dates.
+  async flow(from, to) {
+    const path = '/flow?' + new URLSearchParams({ from, to })
+    const quarters = this.past.get(path) ?? (await this.get(path)).quarters
+    if (this.past.size > 20) this.past.clear()
+    if (to <= this.period.today) this.past.set(path, quarters)
+    return quarters
   }
 
-  legend(types, today) {
-    const entries = types.map((type, i) => el('li', {}, el('i', { class: 'k' + i }), `${typeName(type)} `, el('b', {}, f.num(type[1]))))
-    if (today.some(q => q.usual_high != null)) entries.push(el('li', {}, el('i', { class: 'band' }), 'usual, with its band'))
-    if (today.some(q => q.capacity)) entries.push(el('li', {}, el('i', { class: 'capacity' }), 'capacity in passenger cars'))
+  // load shows the charts and changes of the period: what came with the detail, or what it asks for.
+  async load() {
+    const { period, detail, parts } = this
+    if (!detail) return
+    const turn = this.turn = {} // the last one shows what it read
+    const { from } = period.range
+    try {
+      const [quarters, before, changes] = await Promise.all([
+        period.usual ? detail.quarters : this.flow(period.start, period.end),
+        period.usual ? detail.last_week : period.before ? this.flow(period.before, period.beforeEnd) : [],
+        from ? this.get('/transitions?' + new URLSearchParams({ ...period.range, limit: 100 })).then(page => page.transitions) : detail.changes,
+      ])
+      if (turn !== this.turn) return
+      text(parts.viewsaid, '')
+      const now = live.board?.stream_time ?? quarters.findLast(q => q.count != null)?.start
+      this.span = new Span(quarters, before, period.zoom, Date.parse(now))
+      this.history(changes)
+    } catch (error) {
+      if (error.name !== 'AbortError' && turn === this.turn) text(parts.viewsaid, 'These figures could not be read. ' + error.message)
+    }
+  }
+
+  history(all) {
+    const { parts, detail, period, span } = this
+    for (const chart of this.charts) chart.set(span)
+    this.legend()
+    this.table()
+    for (const part of [parts.flowdate, parts.carsdate]) text(part, period.name)
+    text(parts.against, period.before ? 'against ' + period.beforeName : '')
+    text(parts.nocapacity, detail.capacity == null ? 'The capacity is not known: the plazas file has no lanes.' : '')
+    parts.out.disabled = span.from === 0 && span.to === span.count
+    parts.in.disabled = span.to - span.from <= 4
+
+    // Of a period that is over, or not today's, the quarters add up; of today the server knows the minutes as well.
+    const total = quarters => quarters.reduce((all, q) => q.count == null ? all : (all ?? 0) + q.count, null)
+    const some = quarters => quarters.some(q => q.count == null && q.slot < span.over) ? 'at least ' : ''
+    const now = period.usual ? detail.day_so_far : total(span.quarters), was = period.usual ? detail.day_so_far_last_week : period.live ? null : total(span.before)
+    text(parts.atleast, period.usual ? '' : some(span.quarters))
+    text(parts.sofar, f.num(now))
+    text(parts.sofarname, period.usual ? 'vehicles today' : period.week ? 'vehicles in this week' + (period.live ? ' so far' : '') : 'vehicles on this day')
+    text(parts.lastweek, !period.before || !period.usual && period.live ? '' : was == null ? 'the other is not known'
+      : `${period.usual ? '' : some(span.before)}${f.num(was)} ` + (period.usual ? `by this time last ${f.weekday(span.before[0]?.start) || 'week'}` : period.week ? 'in the other' : 'on the other') + (was ? ` (${f.signed((now / was - 1) * 100)} %)` : ''))
+
+    const day = period.usual ? f.date(detail.last_event) : period.start
+    const changes = (all ?? []).map(c => el('li', {},
+      icon(f.symbol(c.to)), el('span', {}, el('time', { datetime: c.since }, f.moment(c.since, day)), ' ', el('b', {}, f.word(c.to)), ' ', el('small', {}, `after ${f.word(c.from)}, detected at ${f.moment(c.detected, f.date(c.since))}`), el('br'), c.why)))
+    parts.changes.replaceChildren(...changes.length ? changes : [el('li', { class: 'hint' }, period.range.from ? 'None in this time.' : 'None yet.')])
+  }
+
+  legend() {
+    const { quarters, over } = this.span
+    const entries = typesOf(quarters).map((type, i) => el('li', {}, el('i', { class: 'k' + i }), `${typeName(type)} `, el('b', {}, f.num(type[1]))))
+    if (quarters.some(q => q.usual_high != null)) entries.push(el('li', {}, el('i', { class: 'band' }), 'usual, with its band'))
+    if (this.period.before) entries.push(el('li', {}, el('i', { class: 'before' }), this.period.beforeName))
+    if (quarters.some(q => q.count == null && q.slot < over)) entries.push(el('li', {}, el('i', { class: 'unknown' }), 'not known'))
     this.parts.legend.replaceChildren(...entries)
   }
 
   // table shows the flow chart's figures as a table, where that is open.
   table() {
-    const box = this.parts.flowtable
-    if (!box.parentNode.open || !this.detail) return
-    const quarters = (this.detail.quarters ?? []).filter(sum).reverse(), types = typesOf(quarters)
+    const box = this.parts.flowtable, { span } = this
+    if (!box.parentNode.open || !span) return
+    const quarters = span.shown.filter(sum).reverse(), types = typesOf(span.quarters)
     const n = value => el('td', { class: 'n' }, value)
+    const heads = [...types.map(typeName), 'All', 'Usual', 'Band', ...this.period.before ? ['Compared'] : []]
     box.replaceChildren(el('table', {},
-      el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, 'From'), ...[...types.map(typeName), 'All', 'Usual', 'Band', 'Capacity'].map(t => el('th', { scope: 'col', class: 'n' }, t)))),
-      el('tbody', {}, ...quarters.map(q => el('tr', {}, el('th', { scope: 'row' }, f.minute(q.start)), ...types.map(t => n(f.num(of(q, t)))), n(f.num(sum(q))),
-        n(f.num(q.usual_median)), n(q.usual_high == null ? f.unknown : `${f.num(q.usual_low)}–${f.num(q.usual_high)}`), n(f.num(q.capacity)))))))
+      el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, 'From'), ...heads.map(t => el('th', { scope: 'col', class: 'n' }, t)))),
+      el('tbody', {}, ...quarters.map(q => el('tr', {}, el('th', { scope: 'row' }, f.moment(q.start, span.days ? '' : f.date(q.start))), ...types.map(t => n(f.num(of(q, t)))), n(f.num(sum(q))),
+        n(f.num(q.usual_median)), n(q.usual_high == null ? f.unknown : `${f.num(q.usual_low)}–${f.num(q.usual_high)}`), this.period.before ? n(f.num(span.beforeBySlot.get(q.slot)?.count)) : null)))))
   }
 
   // option offers a kind of windows. The first is that of the address, and is chosen.
@@ -170,13 +249,15 @@ export class PlazaPage {
     const { parts } = this
     const kind = parts.kind.value
     this.reading = true
+    attr(parts.csv, 'href', `/api/v1/plazas/${this.id}/windows.csv?` + new URLSearchParams({ ...kind && { kind }, ...this.period.range }))
     try {
-      const query = new URLSearchParams({ limit: 20 })
+      const query = new URLSearchParams({ limit: 20, ...this.period.range })
+      const asked = this.period.range.from
       if (kind) query.set('kind', kind)
       if (before) query.set('before', before)
       const result = await this.get('/windows?' + query)
-      if (kind !== parts.kind.value) return
-      const day = f.date(this.plaza?.last_event)
+      if (kind !== parts.kind.value || asked !== this.period.range.from) return
+      const day = asked ? this.period.start : f.date(this.plaza?.last_event)
       for (const k of new Set([...result.kinds ?? [], ...result.windows.map(w => w.kind)])) this.option(k)
       const rows = result.windows.map(w => {
         const whole = w.completeness ?? 1
@@ -191,7 +272,7 @@ export class PlazaPage {
       this.paged = !!before
       this.next = result.next
       parts.older.hidden = !result.next
-      text(parts.windowsaid, parts.windows.children.length ? '' : 'None has closed yet.')
+      text(parts.windowsaid, parts.windows.children.length ? '' : asked ? 'None in this time.' : 'None has closed yet.')
     } catch (error) {
       if (error.status === 400 && kind) { // of an address: none of this kind are counted
         parts.kind.querySelector(':checked').remove()
