@@ -78,14 +78,16 @@ func process(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	status := text.NewStatusLine(c.App.ErrWriter)
+	c.App.ErrWriter = status // the log goes above it
 	log, err := command.LoggerFrom(c)
 	if err != nil {
 		return err
 	}
 	cfg := pipeline.Config{Maintenance: maintenance.NewStats(), UntilEnd: c.Bool("until-end"),
 		Version: buildVersion()}
-	if text.IsTerminal(c.App.ErrWriter) {
-		cfg.Status = c.App.ErrWriter
+	if status.Shown() {
+		cfg.Status = status
 	}
 	if cfg.Windows, err = windowsFrom(c); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -349,6 +350,46 @@ func TestScreenTerminal(t *testing.T) {
 		if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
+		r.ends()
+	})
+
+	t.Run("Ctrl-Z, SIGTSTP", func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "pid")
+		r := p.onTerminal(t, 80, 24, func(c *exec.Cmd) { // a shell with job control
+			const script = `set -m; file=$1; n=0; shift
+				sh -c 'echo $$ >"$0"; exec "$@"' "$file" "$@"
+				while [ $? -gt 128 ]; do n=$((n+1)); echo "stop $n"; read -r _; fg; done`
+			sh, err := exec.LookPath("sh")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Path, c.Args = sh, append([]string{"sh", "-c", script, "sh", file}, c.Args...)
+		}, "view", "--watch")
+		for i, suspend := range []func(){
+			func() { r.press("\x1a") },
+			func() {
+				text, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := syscall.Kill(pid, syscall.SIGTSTP); err != nil {
+					t.Fatal(err)
+				}
+			},
+			func() { r.press("\x1a") },
+		} {
+			r.untilShows("✓ exact", "updated ")
+			suspend()
+			r.untilShows(fmt.Sprintf("stop %d\n", i+1))
+			r.restored()
+			r.press("\r")
+		}
+		r.untilShows("✓ exact", "updated ")
+		r.press("q")
 		r.ends()
 	})
 

@@ -3,63 +3,39 @@ package emit
 import (
 	"fmt"
 	"io"
-	"sync"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/tollstream/tollstream/internal/text"
 )
 
-// console is stderr of a command that prints lines while a bar shows its progress. Several
-// goroutines may use it.
+// console is stderr of a command that prints lines while a status line shows its progress. Several
+// goroutines may use it, all but progress.
 type console struct {
-	mu  sync.Mutex
-	w   io.Writer
-	bar *progressbar.ProgressBar // nil: none
+	line  *text.StatusLine
+	shown time.Time // when the progress was shown last
 }
+
+func newConsole(w io.Writer) *console { return &console{line: text.NewStatusLine(w)} }
 
 // warn prints a line about something that is wrong.
 func (c *console) warn(format string, args ...any) { c.print("tollstream: "+format, args...) }
 
 // print prints a line.
 func (c *console) print(format string, args ...any) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.bar != nil {
-		_ = c.bar.Clear()
-	}
-	fmt.Fprintf(c.w, "%s\n", text.OneLine(fmt.Sprintf(format, args...)))
+	fmt.Fprintf(c.line, "%s\n", text.OneLine(fmt.Sprintf(format, args...)))
 }
 
-// startBar shows a bar on a terminal.
-func (c *console) startBar(length int64) {
-	if !text.IsTerminal(c.w) {
+// progressEvery is how often the progress is shown.
+const progressEvery = 200 * time.Millisecond
+
+// progress shows the progress of a run on a terminal now and then.
+func (c *console) progress(describe func() string) {
+	if !c.line.Shown() || time.Since(c.shown) < progressEvery {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.bar = progressbar.NewOptions64(length,
-		progressbar.OptionSetWriter(c.w),
-		progressbar.OptionSetWidth(30),
-		progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetDescription("emit"))
+	c.shown = time.Now()
+	c.line.Set(describe())
 }
 
-func (c *console) moveBar(at int64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.bar != nil {
-		_ = c.bar.Set64(at)
-	}
-}
-
-func (c *console) stopBar() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.bar != nil {
-		_ = c.bar.Clear()
-		c.bar = nil
-	}
-}
+// end clears the progress.
+func (c *console) end() { c.line.Set("") }

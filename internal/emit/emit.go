@@ -74,7 +74,7 @@ type item struct {
 
 // Run emits until ctx, the feed or Count ends.
 func Run(ctx context.Context, cfg Config) error {
-	con := &console{w: cfg.Stderr}
+	con := newConsole(cfg.Stderr)
 	f, format, err := open(ctx, &cfg, con)
 	if err != nil {
 		return err
@@ -142,15 +142,13 @@ type run struct {
 	emitter *emitter.Emitter
 	con     *console
 	pace    *pacer
+	started time.Time
 	out     *bufio.Writer // sentences
 }
 
 func (r *run) run(ctx context.Context) error {
 	started := time.Now()
-	if at, length := r.feed.done(); length > 0 && !r.cfg.Verbose {
-		r.con.startBar(length)
-		r.con.moveBar(at)
-	}
+	r.started = started
 	err := r.emitAll(ctx)
 	if err == nil {
 		err = r.emitter.Flush(ctx)
@@ -164,7 +162,7 @@ func (r *run) run(ctx context.Context) error {
 	if outErr := r.out.Flush(); err == nil && outErr != nil {
 		err = fmt.Errorf("print: %w", outErr)
 	}
-	r.con.stopBar()
+	r.con.end()
 	return r.report(time.Since(started), interrupted, err)
 }
 
@@ -188,8 +186,7 @@ func (r *run) emitAll(ctx context.Context) error {
 			return err
 		}
 		if n%1024 == 0 {
-			at, _ := r.feed.done()
-			r.con.moveBar(at)
+			r.showStatus()
 		}
 	}
 	return nil
@@ -198,8 +195,26 @@ func (r *run) emitAll(ctx context.Context) error {
 // showProgress shows the progress before a pause.
 func (r *run) showProgress() {
 	_ = r.out.Flush() // a failure shows at the end
-	at, _ := r.feed.done()
-	r.con.moveBar(at)
+	r.showStatus()
+}
+
+// showStatus shows what was emitted so far, unless each event has a sentence.
+func (r *run) showStatus() {
+	if r.cfg.Verbose {
+		return
+	}
+	r.con.progress(func() string {
+		events, took := r.emitter.Stats().Acknowledged, time.Since(r.started)
+		status := fmt.Sprintf("emit: %s", text.Count(events, "event"))
+		if at, length := r.feed.done(); length > 0 {
+			status = fmt.Sprintf("emit: %s of it, %s", text.Percent(at, length),
+				text.Count(events, "event"))
+		}
+		if took >= minRateTime {
+			status += fmt.Sprintf(" · %s events/s", text.Rate(events, took))
+		}
+		return status + " · " + took.Round(time.Second).String()
+	})
 }
 
 func (r *run) emitOne(ctx context.Context, it item) error {

@@ -69,7 +69,7 @@ func TestLineReaderLongAtEnd(t *testing.T) {
 func testFeed(t *testing.T, cfg *Config) *fileFeed {
 	t.Helper()
 	cfg.Location = time.UTC
-	f, err := openFile(t.Context(), cfg, &console{w: io.Discard})
+	f, err := openFile(t.Context(), cfg, newConsole(io.Discard))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestLinesLeftOut(t *testing.T) {
 	} {
 		var printed strings.Builder
 		f, err := openFile(t.Context(), &Config{From: "-", Raw: c.raw, Location: time.UTC,
-			Stdin: strings.NewReader(c.text)}, &console{w: &printed})
+			Stdin: strings.NewReader(c.text)}, newConsole(&printed))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,7 +5,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"io"
 	"sync"
 	"time"
 
@@ -33,7 +32,7 @@ type Config struct {
 	Version     string             // of this build
 	UntilEnd    bool               // end once all that is in the topic at the start is counted
 	Notify      *incidents.Config  // nil for no notifications; Run sets Group and Log
-	Status      io.Writer          // a terminal for a status line; nil for none
+	Status      *text.StatusLine   // nil for none
 	// Started is called before the processor runs; nil for nothing.
 	Started func(*topology.Processor, *ingest.Writer)
 }

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/text"
@@ -14,14 +13,14 @@ import (
 const statusEvery = 2 * time.Second
 
 // showStatus keeps one line about a processor on a terminal until ctx ends, and clears it then.
-func showStatus(ctx context.Context, w io.Writer, stats *monitor.Stats) {
+func showStatus(ctx context.Context, line *text.StatusLine, stats *monitor.Stats) {
+	defer line.Set("")
 	ticker := time.NewTicker(statusEvery)
 	defer ticker.Stop()
 	before, at := stats.Read(), time.Now()
 	for {
 		select {
 		case <-ctx.Done():
-			fmt.Fprint(w, "\r\x1b[K")
 			return
 		case now := <-ticker.C:
 			s := stats.Read()
@@ -29,9 +28,9 @@ func showStatus(ctx context.Context, w io.Writer, stats *monitor.Stats) {
 			if !s.LastStored.IsZero() {
 				last = text.Seconds(now.Sub(s.LastStored)) + " ago"
 			}
-			fmt.Fprintf(w, "\r\x1b[K%s rows/s · %s stored · lag %s · last commit %s",
+			line.Set(fmt.Sprintf("%s rows/s · %s stored · lag %s · last commit %s",
 				text.Rate(s.Events-before.Events, now.Sub(at)), text.Number(s.Events),
-				text.Number(s.Lag), last)
+				text.Number(s.Lag), last))
 			before, at = s, now
 		}
 	}

@@ -460,6 +460,7 @@ func (m *model) help() []line {
 		{"/", "", "only the plazas with these words: name, road, state …"},
 		{"Space", "", "pause, or go on"},
 		{"Ctrl-L", "", "redraw the screen"},
+		{"Ctrl-Z", "", "suspend; the shell's fg goes on"},
 		{"q, Ctrl-C", "", "quit"},
 	})
 	t.WriteString("\nORDER: the underlined letter of a column sorts by it, once more turns it round\n")
@@ -479,6 +480,7 @@ func (m *model) help() []line {
 	table.WriteFigures(&t, []table.Figure{
 		{"✓ exact", "", "each vehicle is one row of livetolldata and counted once"},
 		{"~ in flight", "", "some are stored and not yet counted, which is healthy"},
+		{"? not verified", "", "the rows were not read, so nothing is proved"},
 		{"✗ MISMATCH", "", "rows and counts disagree: run tollstream verify"},
 	})
 	var lines []line

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -58,6 +60,19 @@ func run(ctx context.Context, in io.Reader, out io.Writer, feed *feed, model *mo
 	defer wg.Wait()
 	defer stop()
 	wg.Go(func() { feed.run(ctx) })
+	stops := make(chan os.Signal, 1)
+	hearStops(stops)
+	defer signal.Stop(stops)
+	wg.Go(func() {
+		for {
+			select {
+			case <-stops:
+				program.Send(suspendMsg{})
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
 	defer context.AfterFunc(ctx, program.Quit)()
 	if _, err := program.Run(); err != nil {
 		return fmt.Errorf("show the view on the terminal: %w", err)
@@ -76,6 +91,17 @@ type teaModel struct {
 	quit      func()  // ends the program, once it takes a message
 	broken    bool    // whether the model has panicked
 }
+
+// suspendMsg asks to suspend the process.
+type suspendMsg struct{}
+
+// suspension suspends the process while the library has restored the terminal.
+type suspension struct{}
+
+func (suspension) Run() error          { return suspend() }
+func (suspension) SetStdin(io.Reader)  {}
+func (suspension) SetStdout(io.Writer) {}
+func (suspension) SetStderr(io.Writer) {}
 
 // caught ends the program in good order where the model has panicked. It is deferred, with what was
 // recovered.
@@ -108,12 +134,14 @@ func (p *teaModel) Update(msg tea.Msg) (same tea.Model, _ tea.Cmd) {
 		case key == "ctrl+l":
 			return p, tea.ClearScreen
 		case key == "ctrl+z":
-			return p, tea.Suspend
+			return p, tea.Exec(suspension{}, nil)
 		case m.typing && msg.Text != "":
 			m.text(msg.Text)
 		default:
 			m.press(key)
 		}
+	case suspendMsg:
+		return p, tea.Exec(suspension{}, nil)
 	case tea.PasteMsg:
 		m.text(msg.Content)
 	case tickMsg:
