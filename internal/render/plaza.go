@@ -227,18 +227,25 @@ func writeRolling(t *strings.Builder, b *board.Board, p *board.Plaza) {
 	}
 }
 
-// writeMinutes draws the last hour minute by minute, from the plaza's first event on.
+// writeMinutes draws the last hour minute by minute, from the plaza's first event on and without
+// the minute that still runs, which would look like a collapse.
 func writeMinutes(t *strings.Builder, b *board.Board, p *board.Plaza) {
 	w := toll.LastMinutes(b.Now(), 60)
+	if !b.Passed(w) {
+		w.Start, w.End = w.Start-1, w.End-1
+	}
 	if p.FirstEvent != nil {
-		w.Start = max(w.Start, min(toll.MinuteAt(p.FirstEvent.Unix()), b.Now()))
+		w.Start = max(w.Start, toll.MinuteAt(p.FirstEvent.Unix()))
+	}
+	if w.Start >= w.End {
+		return
 	}
 	counts := p.Counts.PerMinute(w)
 	if most := slices.Max(counts); most > 0 && p.Holds(w) {
 		fmt.Fprintf(t, "\n%s\nvehicles per minute, %s to %s; the most are %s\n",
 			text.Sparkline(counts, most),
 			w.Start.Time().In(p.Location).Format("15:04"),
-			b.Now().Time().In(p.Location).Format("15:04"), text.Number(most))
+			w.End.Time().In(p.Location).Format("15:04"), text.Number(most))
 	}
 }
 

@@ -198,8 +198,8 @@ last minute      10:23–10:24     1 vehicle   60 vehicles/h  so far
 last 15 minutes  10:09–10:24   61 vehicles  244 vehicles/h  so far
 last hour        09:24–10:24  141 vehicles  141 vehicles/h  so far
 
-█············································▂············▄▁
-vehicles per minute, 09:24 to 10:23; the most are 80
+·█············································▂············▄
+vehicles per minute, 09:23 to 10:23; the most are 80
 7 vehicles later than the stream's time: this plaza's clock is ahead,
 or most other plazas are quiet
 
@@ -270,8 +270,8 @@ last minute      10:23–10:24     1 vehicle   60 vehicles/h  so far
 last 15 minutes  10:09–10:24   61 vehicles  244 vehicles/h  so far
 last hour        09:24–10:24  141 vehicles  141 vehicles/h  so far
 
-█············································▂············▄▁
-vehicles per minute, 09:24 to 10:23; the most are 80
+·█············································▂············▄
+vehicles per minute, 09:23 to 10:23; the most are 80
 7 vehicles later than the stream's time
 
 kind                     window  vehicles  flow/h  late  too late  rev

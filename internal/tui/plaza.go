@@ -323,14 +323,15 @@ const (
 type flowColumn struct {
 	flow           float64
 	known          bool
+	missing        bool // it has begun, and is not known
 	partial        bool // not all of it has passed
 	low, mid, high float64
 	usual          bool
 }
 
 // flowChart draws the flow of a day by quarters of an hour: bars, in eighths of a line, against
-// what is usual and the capacity, which is in passenger cars. It takes height lines, and three for
-// the axis and the legend.
+// what is usual and the capacity, as far as that can be told in vehicles. What is not known is a
+// dot below. It takes height lines, and three for the axis and the legend.
 func flowChart(points []board.Quarter, location *time.Location, now toll.Minute, width,
 	height int) []line {
 	if len(points) == 0 {
@@ -365,6 +366,8 @@ func flowChart(points []board.Quarter, location *time.Location, now toll.Minute,
 			switch {
 			case !c.known || level <= 0:
 				switch {
+				case c.missing && !c.known && r == 0:
+					cell = span{"·", faint}
 				case c.usual && row(c.mid) == r:
 					cell = span{"─", strong}
 				case capacity > 0 && !above && row(capacity) == r:
@@ -398,22 +401,26 @@ func flowChart(points []board.Quarter, location *time.Location, now toll.Minute,
 	if slices.ContainsFunc(columns, func(c flowColumn) bool { return c.usual }) {
 		legend = append(legend, span{"  ─ usual  ░ its band", plain})
 	}
+	if slices.ContainsFunc(columns, func(c flowColumn) bool { return c.missing }) {
+		legend = append(legend, span{"  · not known", plain})
+	}
 	switch {
 	case above:
-		legend = append(legend, span{fmt.Sprintf("  capacity %s pc/h, far above", text.Round(capacity)),
-			plain})
+		legend = append(legend, span{fmt.Sprintf("  capacity far above, about %s",
+			text.Round(capacity)), plain})
 	case capacity > 0:
-		legend = append(legend, span{fmt.Sprintf("  ╌ capacity, %s pc/h", text.Round(capacity)), plain})
+		legend = append(legend, span{fmt.Sprintf("  ╌ capacity, about %s",
+			text.Round(capacity)), plain})
 	}
 	return append(lines, legend)
 }
 
-// flowColumns sums up quarters of an hour, group of them in a column. It returns the capacity too,
-// 0 where not known.
+// flowColumns sums up quarters of an hour, group of them in a column. It returns the capacity too:
+// in vehicles, of as many types as passed that day, 0 where not known.
 func flowColumns(points []board.Quarter, now toll.Minute, group int) ([]flowColumn, float64) {
 	const perHour = 60 / toll.Quarter
 	var columns []flowColumn
-	capacity := 0.0
+	capacity, vehicles, cars := 0.0, 0.0, 0.0
 	for first := 0; first < len(points); first += group {
 		c := flowColumn{}
 		counts, usuals := 0, 0
@@ -421,7 +428,12 @@ func flowColumns(points []board.Quarter, now toll.Minute, group int) ([]flowColu
 			if q.Capacity != nil {
 				capacity = *q.Capacity * perHour
 			}
-			if q.Count != nil {
+			if q.Count != nil && q.PassengerCars != nil {
+				vehicles, cars = vehicles+float64(*q.Count), cars+*q.PassengerCars
+			}
+			if q.Count == nil {
+				c.missing = c.missing || toll.MinuteAt(q.Start.Unix()) <= now
+			} else {
 				counts++
 				c.flow += float64(*q.Count) * perHour
 				c.partial = c.partial || toll.MinuteAt(q.Start.Unix())+toll.Quarter > now+1
@@ -441,7 +453,10 @@ func flowColumns(points []board.Quarter, now toll.Minute, group int) ([]flowColu
 		}
 		columns = append(columns, c)
 	}
-	return columns, capacity
+	if cars == 0 {
+		return columns, 0
+	}
+	return columns, capacity * vehicles / cars
 }
 
 // roundStep returns the next round number that is not below x: 1, 2, 2.5 or 5 times a power of ten.

@@ -138,6 +138,10 @@ func testDetail(b *board.Board, plaza int16) *board.Detail {
 			}
 			point.Count, point.ByType = &n, map[string]int64{"car": n * 4 / 5, "truck": n / 8,
 				"van": n - n*4/5 - n/8}
+			point.PassengerCars = new(float64(n + n/8))
+			if q >= 4 && q < 7 {
+				point.Count, point.PassengerCars, point.ByType = nil, nil, nil
+			}
 		}
 		d.Quarters = append(d.Quarters, point)
 	}

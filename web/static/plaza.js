@@ -108,9 +108,10 @@ export class PlazaPage {
       return
     } finally { this.asking = false }
     this.head({ ...this.detail, ...live.plazas.get(this.id) })
+    const first = !this.period.today // lists of its period were not asked for yet
     this.period.begin(f.date(this.detail.quarters[0]?.start ?? this.detail.last_event))
     if (this.period.live || !this.span) this.load()
-    if (!this.reading && !this.paged) this.windows()
+    if (first || !this.reading && !this.paged) this.windows()
   }
 
   head(p) {
