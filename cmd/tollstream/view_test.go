@@ -473,41 +473,6 @@ func (p *testbed) testWatch(t *testing.T) {
 	}
 }
 
-// TestVerifyUnderLoad verifies and views again and again while a processor works at full speed.
-func TestVerifyUnderLoad(t *testing.T) {
-	t.Parallel()
-	p := newPipeline(t, time.UTC)
-	var b bytes.Buffer
-	if code, stderr := p.command(t.Context(), "", &b, "emit", "--count", "400000", "--rate",
-		"0"); code != 0 {
-		t.Fatal(stderr)
-	}
-	processed := make(chan struct{})
-	go func() {
-		defer close(processed)
-		p.process()
-	}()
-	inFlight, loops := 0, 0
-	for done := false; !done; loops++ {
-		select {
-		case <-processed:
-			done = true
-		default:
-		}
-		out, _ := p.expect(0, "verify", "--json")
-		if v := decodeJSON(t, out); v["status"] == "in_flight" {
-			inFlight++
-		} else if done && v["events"] != 400_000. {
-			t.Errorf("at the end: %s", out)
-		}
-		out, _ = p.expect(0, "view", "--json")
-		if v := decodeJSON(t, out); v["status"] == "mismatch" {
-			t.Fatalf("%s", out)
-		}
-	}
-	t.Logf("%d times, %d of them with events in flight", loops, inFlight)
-}
-
 // TestViewWithoutTables runs the readers where init did not run.
 func TestViewWithoutTables(t *testing.T) {
 	t.Parallel()
