@@ -37,6 +37,9 @@ func windowFlags() []cli.Flag {
 			Value: traffic.DefaultEquivalents().String(), Category: category,
 			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is " +
 				"not named counts as 1"},
+		&cli.StringFlag{Name: "holidays", EnvVars: command.Env("holidays"), Category: category,
+			Usage: "holidays, which explain what is below or above usual: us, or a CSV `FILE` of dates " +
+				"and names"},
 	}
 }
 
@@ -59,8 +62,30 @@ func windowsFrom(c *cli.Context) (pipeline.Windows, error) {
 			return w, hint.Usagef("--equivalents: %v", err)
 		}
 	}
+	if w.Holidays, err = readHolidays(command.Setting(c, "holidays", "")); err != nil {
+		return w, err
+	}
 	w.Plazas, err = readPlazasFile(command.Setting(c, "plazas-file", ""))
 	return w, err
+}
+
+// readHolidays reads a file of holidays; no name is no file.
+func readHolidays(name string) (traffic.Holidays, error) {
+	switch name {
+	case "":
+		return nil, nil
+	case "us":
+		return traffic.FederalHolidays, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("read --holidays: %w", err)
+	}
+	holidays, err := traffic.ParseHolidays(string(text))
+	if err != nil {
+		return nil, hint.Usagef("--holidays %s: %v", name, err)
+	}
+	return holidays, nil
 }
 
 // readPlazasFile reads a plazas file; no name is no file.

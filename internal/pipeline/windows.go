@@ -20,6 +20,7 @@ type Windows struct {
 	KindsSet, LatenessSet bool
 	Plazas                []toll.Plaza // stored as configured; nil leaves the stored ones
 	Equivalents           traffic.Equivalents
+	Holidays              traffic.Holidays // nil for none
 }
 
 // DefaultWindows returns the windows of a process that is not configured otherwise.
@@ -76,6 +77,6 @@ func (p *pipeline) openResults(ctx context.Context) (closing.Results, error) {
 	}
 	return store.Results(t.TopicID, results.Config{
 		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazas, PlazaZones: t.PlazaZones,
-		Equivalents: w.Equivalents, Notify: p.cfg.Notify != nil,
+		Equivalents: w.Equivalents, Holidays: w.Holidays, Notify: p.cfg.Notify != nil,
 	}), nil
 }

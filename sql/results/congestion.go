@@ -76,7 +76,7 @@ func (r *Writer) assessPlaza(ctx context.Context, q db.Reader, plaza int16, a *t
 	})
 	var failed error
 	by := traffic.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zones.Of(plaza),
-		Equivalents: r.cfg.Equivalents}
+		Equivalents: r.cfg.Equivalents, Holidays: r.cfg.Holidays}
 	by.Plaza.ID = plaza
 	by.Usual = func(day int64) *traffic.UsualDay {
 		usual, err := r.history.usual(ctx, q, plaza, by.Zone, day)

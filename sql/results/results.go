@@ -33,6 +33,8 @@ type Config struct {
 	PlazaZones map[int16]*toll.Zone
 	// Equivalents are how many cars a vehicle counts for, by type. Nil for the defaults.
 	Equivalents traffic.Equivalents
+	// Holidays names the holidays, which the reasons of states mention.
+	Holidays traffic.Holidays
 	// Notify says that changes of incidents are to be notified of: they go into an outbox in the
 	// transaction that stores them.
 	Notify bool

@@ -131,6 +131,8 @@ type Assessment struct {
 
 	// of the last hours, compared with what is usual
 	Level Level `json:"level,omitzero"`
+	// the holiday on the date of Last, by [Basis.Holidays]; empty for none
+	Holiday string `json:"holiday,omitzero"`
 
 	Last Measure `json:"last"` // at Until
 
@@ -206,8 +208,8 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 		return Transition{}, undecided
 	}
 	change := Transition{
-		Plaza: m.Plaza, From: a.State, To: asked, Since: a.Asked, Detected: m.End, Why: why(asked,
-			a.Quiet, m), Measure: *m,
+		Plaza: m.Plaza, From: a.State, To: asked, Since: a.Asked, Detected: m.End,
+		Why: why(asked, a.Quiet, m) + a.kindOfDay(asked, a.Asked, m), Measure: *m,
 	}
 	a.State, a.Since, a.Why = change.To, change.Since, change.Why
 	a.Candidate, a.Streak, a.Asked = 0, 0, 0
@@ -334,6 +336,28 @@ func why(s State, quiet int, m *Measure) string {
 	return passed + "; lanes and what is usual are not known"
 }
 
+// From when on, in minutes, less than usual makes a day like a holiday, and at what share of the
+// usual: a road that is closed has less.
+const (
+	likeHolidayAfter = 4 * 60
+	likeHolidayShare = 0.3
+)
+
+// kindOfDay returns what explains a deviation since some minute: the holiday by the calendar, or
+// that the day is like one, for calendars don't know all of them.
+func (a *Assessment) kindOfDay(s State, since toll.Minute, m *Measure) string {
+	switch {
+	case s != BelowUsual && s != AboveUsual:
+		return ""
+	case a.Holiday != "":
+		return "; " + a.Holiday
+	case s == BelowUsual && m.End-since >= likeHolidayAfter && m.Usual != nil &&
+		float64(m.Count15) >= m.Usual.Median*likeHolidayShare:
+		return fmt.Sprintf("; for %d h, like a holiday", (m.End-since)/60)
+	}
+	return ""
+}
+
 // grouped writes a number that is not negative rounded to a whole, with a comma before each three
 // digits: 1,420.
 func grouped(x float64) string {
@@ -359,7 +383,8 @@ type Basis struct {
 	Zone        *toll.Zone  // the plaza's
 	Equivalents Equivalents // nil for DefaultEquivalents
 	// what is usual on a date, as WallTime.Day counts days, or nil; a nil func knows nothing
-	Usual func(day int64) *UsualDay
+	Usual    func(day int64) *UsualDay
+	Holidays Holidays
 }
 
 // Run assesses the minutes [from, until) that were not assessed before, and returns the
@@ -393,7 +418,7 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 			}
 		}
 		m := slider.MeasureAt(toll.Minute(end))
-		a.compare(&m, by.Zone, usual)
+		a.compare(&m, by, usual)
 		switch change, said := a.judge(&m); said {
 		case confirmed:
 			last.measure, last.quiet, last.asked = m, a.Quiet, true
@@ -403,7 +428,8 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 		}
 	}
 	if last.asked {
-		a.Why = why(a.State, last.quiet, &last.measure)
+		a.Why = why(a.State, last.quiet, &last.measure) +
+			a.kindOfDay(a.State, a.Since, &last.measure)
 	}
 	return transitions
 }
@@ -413,13 +439,18 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 //
 // While the flow deviates the level goes back to usual: the state is to last as long as the
 // deviation does, and not until the plaza has got used to it. Without data it is forgotten.
-func (a *Assessment) compare(m *Measure, z *toll.Zone, days func(day int64) *UsualDay) {
+func (a *Assessment) compare(m *Measure, by *Basis, days func(day int64) *UsualDay) {
 	if a.State == NoData || int64(m.End) > int64(a.Until)+1 {
 		a.Level = Level{}
 	}
-	base := UsualAt(z, m.End, days)
+	base := UsualAt(by.Zone, m.End, days)
 	m.Against(base.At(&a.Level))
-	_, minute := localMinute(z, m.End)
+	day, minute := localMinute(by.Zone, m.End-1)
+	minute++ // the end of the minute, on the date on which it began
+	if a.Holiday = ""; by.Holidays != nil && (a.State == BelowUsual || a.State == AboveUsual ||
+		a.Streak > 0) {
+		a.Holiday = by.Holidays(day)
+	}
 	switch {
 	case minute%toll.Quarter != 0 || !base.Known() || a.State == NoData:
 	case a.State == BelowUsual || a.State == AboveUsual:

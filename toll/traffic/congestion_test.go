@@ -660,7 +660,7 @@ func TestRunIsMinuteByMinute(t *testing.T) {
 		var want []Transition
 		for end := from + 1; end <= until; end++ {
 			m := measureAt(panes, end, by.Plaza, DefaultEquivalents())
-			slow.compare(&m, z, usual)
+			slow.compare(&m, by, usual)
 			if change, ok := slow.assess(m); ok {
 				want = append(want, change)
 			}
