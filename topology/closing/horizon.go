@@ -26,6 +26,7 @@ type Horizon struct {
 	Next   []int64     // cursors by partition; 0 for a partition without one
 	chains map[int32]map[int16]int64
 	ending bool // it was read after the stream had ended
+	number int  // in the order of reading
 }
 
 // covers reports whether a plaza's state has merged all that was stored when the horizon was read.
@@ -41,21 +42,33 @@ func (h *Horizon) covers(plaza int16, s *toll.State) bool {
 	return true
 }
 
-// horizons keeps the last few horizons, the newest first: while a backlog is worked off, states are
-// always a little behind the newest.
+// horizons keeps some horizons, the newest first: while a backlog is worked off, states are always
+// a little behind the newest, by as long as deltas rest.
 type horizons struct {
 	mu   sync.RWMutex
 	list []*Horizon
 }
 
-// keptHorizons is how many horizons are kept: those of the last two seconds.
-const keptHorizons = 8
+// keptHorizons is how many horizons are kept: the last ones of a second, and of the time before one
+// of each second. More of them would take memory for the chains of many plazas.
+const (
+	keptHorizons   = 8
+	latestHorizons = int(time.Second / horizonEvery)
+)
 
 func (h *horizons) add(n *Horizon) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	list := append(make([]*Horizon, 0, keptHorizons), n)
-	h.list = append(list, h.list[:min(len(h.list), keptHorizons-1)]...)
+	if len(h.list) > 0 {
+		n.number = h.list[0].number + 1
+	}
+	for _, old := range h.list {
+		if len(list) < latestHorizons || old.number%latestHorizons == 0 && len(list) < keptHorizons {
+			list = append(list, old)
+		}
+	}
+	h.list = list
 }
 
 // of returns the newest horizon that a plaza's state covers, nil for none.

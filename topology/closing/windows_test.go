@@ -1,6 +1,7 @@
 package closing
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -152,5 +153,24 @@ func TestWindowsCostlyVisits(t *testing.T) {
 	w.endVisit(true)
 	if taken := w.take(); len(taken) != 1 || len(taken[0].closing.Windows) != 1 {
 		t.Errorf("submitted %+v, want a window", taken)
+	}
+}
+
+// TestHorizonsKept: the latest are kept, and of those before one of each second, for a state that
+// is seconds behind.
+func TestHorizonsKept(t *testing.T) {
+	var h horizons
+	for i := range 100 {
+		h.add(&Horizon{until: toll.Minute(i)})
+		if newest := h.newest().until; newest != toll.Minute(i) {
+			t.Fatalf("the newest is %d, want %d", newest, i)
+		}
+	}
+	var kept []toll.Minute
+	for _, k := range h.list {
+		kept = append(kept, k.until)
+	}
+	if want := []toll.Minute{99, 98, 97, 96, 92, 88, 84, 80}; !slices.Equal(kept, want) {
+		t.Errorf("kept %v, want %v", kept, want)
 	}
 }
