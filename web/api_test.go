@@ -52,10 +52,10 @@ func TestBoard(t *testing.T) {
 		`"verification":{"status":"in_flight","events":7,"rows":null,"in_flight":2,"checked_at":"2026-03-02T07:15:02.512+01:00","problems":[],"next":[]},` +
 		`"summary":{"plazas":2,"flow_per_hour":512,"states":{"free":0,"busy":1,"saturated":0,"below_usual":0,"above_usual":0,"no_data":1,"catching_up":0,"warming_up":0}},"plazas":[` +
 		`{"id":-3,"name":"","road":"","position_km":null,"lanes":0,"timezone":"Europe/Berlin","state":"no_data","since":null,"why":"","total":0,"flow_per_hour":null,` +
-		`"vc":null,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"usual":null,"last_event":null,"observed_minutes":null,"sparkline":[],` +
+		`"vc":null,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"capacity_wrong":false,"usual":null,"last_event":null,"observed_minutes":null,"sparkline":[],` +
 		`"late":0,"late_quarter":0,"too_late":0,"ahead":0,"lead_seconds":0,"verification":{"status":"exact","table_count":0,"stored_rows":null,"in_flight":0,"checksum_ok":null}},` +
 		`{"id":4856,"name":"Boughton","road":"I-355","position_km":20.1,"lanes":4,"timezone":"America/Chicago","state":"busy","since":"2026-03-02T00:15:02.512-06:00","why":"why","total":7,"flow_per_hour":512,` +
-		`"vc":0.3333,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"usual":{"median":120,"mad":4.5,"weeks":8},"last_event":"2026-03-02T00:15:02.512-06:00","observed_minutes":null,"sparkline":[null,2],` +
+		`"vc":0.3333,"phf":null,"heavy_share":null,"z":null,"headway_seconds":null,"demand":null,"capacity":null,"capacity_wrong":false,"usual":{"median":120,"mad":4.5,"weeks":8},"last_event":"2026-03-02T00:15:02.512-06:00","observed_minutes":null,"sparkline":[null,2],` +
 		`"late":0,"late_quarter":0,"too_late":0,"ahead":0,"lead_seconds":0,"verification":{"status":"in_flight","table_count":5,"stored_rows":7,"in_flight":2,"checksum_ok":true}}]}`
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

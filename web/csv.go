@@ -60,6 +60,7 @@ var csvColumns = []struct {
 	{"headway_seconds", func(p *board.Plaza) string { return decimal(p.HeadwaySeconds) }},
 	{"demand", func(p *board.Plaza) string { return decimal(p.Demand) }},
 	{"capacity", func(p *board.Plaza) string { return decimal(p.Capacity) }},
+	{"capacity_wrong", func(p *board.Plaza) string { return strconv.FormatBool(p.CapacityWrong) }},
 	{"last_event", func(p *board.Plaza) string { return clock(p.LastEvent) }},
 	{"late", func(p *board.Plaza) string { return whole(&p.Late) }},
 	{"late_quarter", func(p *board.Plaza) string { return whole(&p.LateQuarter) }},

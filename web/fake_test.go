@@ -190,7 +190,7 @@ func newNetwork(plazas int) *network {
 			ID: 4000 + i, Name: fmt.Sprintf("Plaza %d north", i), Road: fmt.Sprintf("A %d",
 				i%7), PositionKm: new(float64(i) * 1.5), Lanes: 6,
 			Timezone: []string{"", "America/Chicago"}[i%2], State: traffic.Free, Since: new(epoch),
-			Why:      "demand is 312 of 3900 passenger cars an hour, 8 %",
+			Why:      "throughput is 312 of 3900 passenger cars an hour, 8 %",
 			Capacity: new(3900.0), Usual: &traffic.Usual{Median: 120, MAD: 5.5,
 				N: 8}, Total: int64(100_000 + n.random.IntN(900_000)),
 			Verification: board.PlazaVerification{Status: board.Exact, StoredRows: new(int64)},
@@ -273,7 +273,7 @@ func (n *network) source() *fakeSource {
 		History: board.History{
 			RecentWindows: f.windows[:5],
 			Changes: []board.Change{{From: traffic.Free, To: traffic.Busy, Since: epoch,
-				Detected: epoch.Add(2 * time.Minute), Why: "demand is 80 % of capacity"}},
+				Detected: epoch.Add(2 * time.Minute), Why: "throughput is 80 % of capacity"}},
 		},
 	}
 	for i := range 96 {

@@ -48,9 +48,9 @@ func viewCommand() *cli.Command {
 			"tollstream view --listen 127.0.0.1:8080"}, "\n"),
 		Flags: append([]cli.Flag{
 			&cli.IntFlag{Name: "plaza", Usage: "only this plaza"},
-			&cli.StringFlag{Name: "sort", Value: board.ByTotal,
-				Usage: "`ORDER` of the plazas, the highest first: total, flow, vc (demand by capacity) " +
-					"or deviation (from what is usual, either way)"},
+			&cli.StringFlag{Name: "sort", Value: board.ByState,
+				Usage: "`ORDER` of the plazas, the highest first: state (the worst first), total, flow, vc " +
+					"(throughput over capacity) or deviation (from what is usual, either way)"},
 			&cli.IntFlag{Name: "top", Usage: "only the first `K` plazas"},
 			&cli.BoolFlag{Name: "watch",
 				Usage: "stay live until quit: on a terminal as a full screen with keys, " +

@@ -144,7 +144,7 @@ func TestViewListen(t *testing.T) {
 	p := newPipeline(t, time.UTC)
 	p.windows.Lateness, p.windows.LatenessSet = 5*time.Minute, true
 	p.windows.Plazas = []toll.Plaza{
-		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 300,
+		{ID: 4010, Name: "Forest", Road: "M1", PositionKm: 68, Lanes: 1, CapacityPerLane: 500,
 			Timezone: "Asia/Kolkata"},
 		{ID: 4011, Name: "Lake", Lanes: 4}, {ID: 4099, Name: "Silent"},
 	}
@@ -224,7 +224,7 @@ func TestViewListen(t *testing.T) {
 
 	detail := decodeJSON(t, l.get(200, "api/v1/plazas/4010"))
 	if detail["timezone"] != "Asia/Kolkata" || detail["name"] != "Forest" ||
-		detail["position_km"] != 68. || detail["vc"] != 1.8 || detail["state"] != "saturated" ||
+		detail["position_km"] != 68. || detail["vc"] != 1.08 || detail["state"] != "saturated" ||
 		detail["usual"] != nil {
 		t.Errorf("%v", detail)
 	}
@@ -242,11 +242,11 @@ func TestViewListen(t *testing.T) {
 		return all
 	}
 	if got, want := fmt.Sprint(counts(detail["quarters"])),
-		"[12:30 90 75 12:45 90 75 13:00 60 75]"; got != want {
+		"[12:30 90 125 12:45 90 125 13:00 60 125]"; got != want {
 		t.Errorf("quarters %s, want %s", got, want)
 	}
 	if got, want := fmt.Sprint(counts(detail["last_week"])),
-		"[12:30 30 75 12:45 30 75 13:00 30 75 13:15 30 75]"; got != want {
+		"[12:30 30 125 12:45 30 125 13:00 30 125 13:15 30 125]"; got != want {
 		t.Errorf("last week %s, want %s", got, want)
 	}
 	quarters := detail["quarters"].([]any)
@@ -302,7 +302,7 @@ func TestViewListen(t *testing.T) {
 		`tollstream_view_verification{status="exact"} 1`,
 		`tollstream_view_verification{status="mismatch"} 0`,
 		`tollstream_view_plazas{state="saturated"} 1`,
-		`tollstream_view_plaza_vc_ratio{plaza="4010"} 1.8`,
+		`tollstream_view_plaza_vc_ratio{plaza="4010"} 1.08`,
 		`tollstream_view_plaza_flow_vehicles_per_hour{plaza="4012"} 360`,
 		"\ntollstream_view_watermark_age_seconds ", "\ntollstream_web_streams ", "\ngo_goroutines ",
 		"\nprocess_open_fds ")

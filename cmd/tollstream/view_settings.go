@@ -38,9 +38,9 @@ func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
 		return s, hint.Usagef("--plain is for --watch")
 	}
 	switch s.sort {
-	case board.ByTotal, board.ByFlow, board.ByVC, board.ByDeviation:
+	case board.ByState, board.ByTotal, board.ByFlow, board.ByVC, board.ByDeviation:
 	default:
-		return s, hint.Usagef("--sort: %q is not one of total, flow, vc, deviation", s.sort)
+		return s, hint.Usagef("--sort: %q is not one of state, total, flow, vc, deviation", s.sort)
 	}
 	if c.IsSet("top") && s.top < 1 {
 		return s, hint.Usagef("--top: %d is not above 0", s.top)

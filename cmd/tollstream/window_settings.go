@@ -10,6 +10,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/toll"
@@ -32,7 +33,9 @@ func windowFlags() []cli.Flag {
 			Category: category,
 			Usage:    "`TIME` after which a partition without records no longer holds the watermark back"},
 		&cli.StringFlag{Name: "plazas-file", EnvVars: command.Env("plazas-file"), Category: category,
-			Usage: "CSV `FILE` with the plazas' names, roads, lanes, capacities and timezones"},
+			DefaultText: "as it is stored; of simulated plazas builtin",
+			Usage: "CSV `FILE` with the plazas' names, roads, lanes, capacities and timezones; builtin is " +
+				"the simulator's"},
 		&cli.StringFlag{Name: "equivalents", EnvVars: command.Env("equivalents"),
 			Value: traffic.DefaultEquivalents().String(), Category: category,
 			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is " +
@@ -66,6 +69,7 @@ func windowsFrom(c *cli.Context) (pipeline.Windows, error) {
 		return w, err
 	}
 	w.Plazas, err = readPlazasFile(command.Setting(c, "plazas-file", ""))
+	w.Simulated = emit.SamplePlazas()
 	return w, err
 }
 
@@ -88,10 +92,16 @@ func readHolidays(name string) (traffic.Holidays, error) {
 	return holidays, nil
 }
 
+// builtinPlazas stands for the plazas file of the simulator. A file of that name is ./builtin.
+const builtinPlazas = "builtin"
+
 // readPlazasFile reads a plazas file; no name is no file.
 func readPlazasFile(name string) ([]toll.Plaza, error) {
-	if name == "" {
+	switch name {
+	case "":
 		return nil, nil
+	case builtinPlazas:
+		return emit.SamplePlazas(), nil
 	}
 	f, err := os.Open(name)
 	if err != nil {

@@ -253,16 +253,18 @@ type Plaza struct {
 	Total int64 `json:"total"` // events since the beginning
 	// vehicles per hour, of the last quarter of an hour
 	FlowPerHour Flow     `json:"flow_per_hour"`
-	VC          *float64 `json:"vc"`          // demand over capacity
+	VC          *float64 `json:"vc"`          // throughput over capacity
 	PHF         *float64 `json:"phf"`         // peak-hour factor, 0.25 to 1
 	HeavyShare  *float64 `json:"heavy_share"` // 0 to 1
 	// how far the last quarter is from usual: a robust z-score
-	Z              *float64       `json:"z"`
-	HeadwaySeconds *float64       `json:"headway_seconds"`
-	Demand         *float64       `json:"demand"`   // passenger cars per hour
-	Capacity       *float64       `json:"capacity"` // passenger cars per hour
-	Usual          *traffic.Usual `json:"usual"`    // vehicles per quarter of an hour
-	LastEvent      *time.Time     `json:"last_event"`
+	Z              *float64 `json:"z"`
+	HeadwaySeconds *float64 `json:"headway_seconds"`
+	Demand         *float64 `json:"demand"`   // throughput, passenger cars per hour
+	Capacity       *float64 `json:"capacity"` // passenger cars per hour
+	// more than the capacity passes, or did in the last week, so it is too low; see [traffic.Overrun]
+	CapacityWrong bool           `json:"capacity_wrong"`
+	Usual         *traffic.Usual `json:"usual"` // vehicles per quarter of an hour
+	LastEvent     *time.Time     `json:"last_event"`
 	// of a plaza's first quarter of an hour: for how many minutes it was observed, which its flow is
 	// of; else nil
 	ObservedMinutes *int `json:"observed_minutes"`
@@ -296,6 +298,8 @@ type Plaza struct {
 
 // History is what has changed and closed at a plaza.
 type History struct {
+	// what the capacity is at least; nil where the last weeks show no bound
+	CapacityBound *traffic.CapacityBound `json:"capacity_bound"`
 	// of the state of congestion, the newest first
 	Changes []Change `json:"changes"`
 	// closed ones, the newest first; see also [Board.SortWindows]

@@ -43,7 +43,7 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		p.ObservedMinutes = &observed
 	}
 	p.State, p.Since, p.Why = traffic.NoData, nil, ""
-	p.Measure, p.Demand, p.Usual, p.Aged = nil, nil, nil, false
+	p.Measure, p.Demand, p.Usual, p.Aged, p.CapacityWrong = nil, nil, nil, false, false
 	m := &traffic.Measure{}
 	switch a := p.Assessment; {
 	case a == nil:
@@ -52,7 +52,7 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		p.Why = fmt.Sprintf("judged up to %s only, as %s", ClockTime(p.Location, *p.Since, b.Now()),
 			a.State)
 	default:
-		m = &a.Last
+		m, p.CapacityWrong = &a.Last, a.CapacityWrong()
 		p.Measure, p.State, p.Since, p.Why = m, a.State, new(a.Since.Time()), a.Why
 		p.FlowPerHour, p.FlowKnown, p.Demand = Flow(m.FlowPerHour), true, new(m.Demand)
 	}

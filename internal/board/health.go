@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/tollstream/tollstream/internal/text"
@@ -110,7 +111,7 @@ const startGrace = 30 * time.Second
 
 // Notice is what a person has to know before the figures are trusted.
 type Notice struct {
-	Kind   string `json:"kind"`   // feed, process, catching_up
+	Kind   string `json:"kind"`   // first_event, feed, process, catching_up
 	Severe bool   `json:"severe"` // the figures are not those of the present
 	Text   string `json:"text"`   // a sentence, without a capital letter and a full stop
 }
@@ -122,9 +123,24 @@ func (b *Board) judge() {
 		b.Limits = DefaultLimits()
 	}
 	b.Notices = nil
+	b.judgeFirst()
 	b.judgeFeed()
 	b.judgeProcessing()
 	b.ageStates()
+}
+
+// judgeFirst says what a database that is fresh waits for.
+func (b *Board) judgeFirst() {
+	switch {
+	case b.StreamTime != nil,
+		slices.ContainsFunc(b.Plazas, func(p Plaza) bool { return p.Total > 0 }):
+	case b.Waiting > 0:
+		b.notice("first_event", false, "waiting for the first event to be stored: the topic holds "+
+			text.Count(b.Waiting, "event"))
+	default:
+		b.notice("first_event", false,
+			"waiting for the first event; tollstream emit --profile day sends simulated ones")
+	}
 }
 
 func (b *Board) judgeFeed() {

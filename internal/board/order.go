@@ -79,6 +79,7 @@ func CompareTies(p, q *Plaza) int {
 
 // Orders of [Board.Sort], the highest first.
 const (
+	ByState     = "state" // the worst first
 	ByTotal     = "total"
 	ByFlow      = "flow"
 	ByVC        = "vc"
@@ -102,6 +103,9 @@ func (b *Board) Sort(order string) {
 		}
 		if math.IsNaN(x) && math.IsNaN(y) {
 			return cmp.Or(CompareFigures(total(&p), total(&q), true), cmp.Compare(p.ID, q.ID))
+		}
+		if order == ByState {
+			return cmp.Or(CompareFigures(x, y, true), CompareTies(&p, &q))
 		}
 		return cmp.Or(CompareFigures(x, y, true), cmp.Compare(p.ID, q.ID))
 	})

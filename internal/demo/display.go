@@ -107,8 +107,9 @@ func (d *display) changed(plazas []board.Plaza) []string {
 
 // drawTable draws a line for each plaza, along the road.
 func drawTable(w io.Writer, plazas []board.Plaza) {
-	t := table.New(w, table.Right("plaza"), table.Left(""), table.Right("veh/h"), table.Right("v/c"),
-		table.Left("state"), table.Left("last hours"), table.Right("counted"), table.Left("verdict"))
+	t := table.New(w, table.Right("plaza"), table.Left(""), table.Right("veh/h"),
+		table.Right("of cap."), table.Left("state"), table.Left("last hours"),
+		table.Right("counted"), table.Left("verdict"))
 	for i := range plazas {
 		p := &plazas[i]
 		flow, vc, state := "–", "–", ""
@@ -116,7 +117,7 @@ func drawTable(w io.Writer, plazas []board.Plaza) {
 			flow, state = p.FlowPerHour.String(), p.State.String()
 		}
 		if p.VC != nil {
-			vc = text.Ratio(*p.VC)
+			vc = text.Full(*p.VC)
 		}
 		t.AppendRow([]any{p.ID, p.Name, flow, vc, state, quarterLine(p), text.Number(p.Total),
 			render.PlazaVerdict(p)})

@@ -21,6 +21,9 @@ type Windows struct {
 	Plazas                []toll.Plaza // stored as configured; nil leaves the stored ones
 	Equivalents           traffic.Equivalents
 	Holidays              traffic.Holidays // nil for none
+	// The plazas of the simulator, which are stored where none are configured and these are all that
+	// there are; nil for never.
+	Simulated []toll.Plaza
 }
 
 // DefaultWindows returns the windows of a process that is not configured otherwise.
@@ -75,8 +78,13 @@ func (p *pipeline) openResults(ctx context.Context) (closing.Results, error) {
 	if t.PlazaZones, err = sql.PlazaZones(configured, t.Zone.Location()); err != nil {
 		return nil, err
 	}
-	return store.Results(t.TopicID, results.Config{
+	cfg := results.Config{
 		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazas, PlazaZones: t.PlazaZones,
 		Equivalents: w.Equivalents, Holidays: w.Holidays, Notify: p.cfg.Notify != nil,
-	}), nil
+	}
+	var made closing.Results = store.Results(t.TopicID, cfg)
+	if len(configured) == 0 && len(w.Simulated) > 0 {
+		made = &simulated{Results: made, p: p, cfg: cfg, cursors: store.Writer(t.TopicID).Cursors}
+	}
+	return made, nil
 }

@@ -87,19 +87,23 @@ type plazaJSON struct {
 // hour; null is not known.
 type congestionJSON struct {
 	// no_data, free, busy, saturated, below_usual, above_usual
-	State          traffic.State  `json:"state"`
-	Since          string         `json:"since"`
-	Until          string         `json:"until"` // minutes before it are judged
-	Why            string         `json:"why"`
-	FlowPerHour    float64        `json:"flow_per_hour"` // vehicles an hour
-	VC             *float64       `json:"vc"`            // demand by capacity
-	PHF            *float64       `json:"phf"`
-	HeavyShare     *float64       `json:"heavy_share"` // 0 to 1
-	HeadwaySeconds *float64       `json:"headway_seconds"`
-	Demand         float64        `json:"demand"`   // passenger cars an hour
-	Capacity       *float64       `json:"capacity"` // the same
-	Usual          *traffic.Usual `json:"usual"`    // vehicles in 15 minutes
-	Z              *float64       `json:"z"`        // how far from usual
+	State          traffic.State `json:"state"`
+	Since          string        `json:"since"`
+	Until          string        `json:"until"` // minutes before it are judged
+	Why            string        `json:"why"`
+	FlowPerHour    float64       `json:"flow_per_hour"` // vehicles an hour
+	VC             *float64      `json:"vc"`            // throughput over capacity
+	PHF            *float64      `json:"phf"`
+	HeavyShare     *float64      `json:"heavy_share"` // 0 to 1
+	HeadwaySeconds *float64      `json:"headway_seconds"`
+	Demand         float64       `json:"demand"`   // throughput, passenger cars an hour
+	Capacity       *float64      `json:"capacity"` // the same
+	// more than the capacity passes, or did in the last week: it is too low
+	CapacityWrong bool `json:"capacity_wrong"`
+	// what it is at least, by the last weeks; of one plaza only
+	CapacityBound *traffic.CapacityBound `json:"capacity_bound,omitzero"`
+	Usual         *traffic.Usual         `json:"usual"` // vehicles in 15 minutes
+	Z             *float64               `json:"z"`     // how far from usual
 }
 
 // transitionJSON is a change of congestion.
@@ -149,6 +153,9 @@ func PlazasJSON(b *board.Board, o Options) any {
 func PlazaJSON(b *board.Board) any {
 	p := &b.Plazas[0]
 	j := plazaJSONOf(b, p)
+	if b.History != nil && j.Congestion != nil {
+		j.Congestion.CapacityBound = b.History.CapacityBound
+	}
 	j.Windows, j.Transitions = rollingWindows(b, p), []transitionJSON{}
 	j.Feed, j.Processing, j.Notices = &b.Feed, &b.Processing, append([]board.Notice{}, b.Notices...)
 	if b.History == nil {
@@ -197,6 +204,7 @@ func congestionJSONOf(p *board.Plaza) *congestionJSON {
 		FlowPerHour: m.FlowPerHour, VC: m.VC, PHF: m.PHF, HeavyShare: m.HeavyShare,
 		HeadwaySeconds: m.HeadwaySeconds,
 		Demand:         m.Demand, Capacity: m.Capacity, Usual: m.Usual, Z: m.Z,
+		CapacityWrong: a.CapacityWrong(),
 	}
 }
 

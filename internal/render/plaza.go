@@ -40,7 +40,7 @@ func Plaza(b *board.Board, width int) string {
 			"\n\n")
 	case p.Assessment != nil:
 		writeState(t, b, p, width)
-		writeMeasure(t, b, p)
+		writeMeasure(t, b, p, b.History)
 		t.WriteByte('\n')
 	}
 	history := b.History
@@ -79,16 +79,21 @@ func About(p *board.Plaza) string {
 		parts = append(parts, text.OneLine(p.Name))
 	}
 	if p.Road != "" {
-		road := text.OneLine(p.Road)
-		if p.PositionKm != nil {
-			road += " km " + strconv.FormatFloat(*p.PositionKm, 'f', -1, 64)
-		}
-		parts = append(parts, road)
+		parts = append(parts, Road(p))
 	}
 	if p.Lanes > 0 {
 		parts = append(parts, text.Count(p.Lanes, "lane"))
 	}
 	return strings.Join(parts, ", ")
+}
+
+// Road is where a plaza is: M1 km 36.
+func Road(p *board.Plaza) string {
+	road := text.OneLine(p.Road)
+	if p.PositionKm != nil {
+		road += " km " + strconv.FormatFloat(*p.PositionKm, 'f', -1, 64)
+	}
+	return road
 }
 
 // changesShown is how many changes of congestion are shown.
@@ -107,18 +112,21 @@ func writeState(t *strings.Builder, b *board.Board, p *board.Plaza, width int) {
 }
 
 // writeMeasure prints the figures by which the plaza was judged.
-func writeMeasure(t *strings.Builder, b *board.Board, p *board.Plaza) {
+func writeMeasure(t *strings.Builder, b *board.Board, p *board.Plaza, history *board.History) {
 	m := &p.Assessment.Last
 	quarter := toll.LastMinutes(m.End-1, toll.Quarter)
 	figures := []table.Figure{{"flow", text.Round(m.FlowPerHour),
 		"vehicles/h, " + board.ClockSpan(p.Location, quarter.Start.Time(), quarter.End.Time(), b.Now())}}
-	vc := table.Figure{"v/c", "-", "not known: the plazas file names no lanes"}
+	vc := table.Figure{"of capacity", "-", "not known: the plazas file names no lanes"}
 	if m.VC != nil && m.Capacity != nil {
-		vc = table.Figure{"v/c", text.Ratio(*m.VC),
-			fmt.Sprintf("demand of %s pc/h by a capacity of %s pc/h", text.Round(m.Demand),
+		vc = table.Figure{"of capacity", text.Round(math.Floor(100**m.VC + 1e-9)),
+			fmt.Sprintf("%%, throughput of %s pc/h over a capacity of %s pc/h", text.Round(m.Demand),
 				text.Round(*m.Capacity))}
 	}
 	figures = append(figures, vc)
+	if history != nil && history.CapacityBound != nil {
+		figures = append(figures, boundFigure(history.CapacityBound))
+	}
 	if m.HeadwaySeconds != nil {
 		figures = append(figures,
 			table.Figure{"headway", fmt.Sprintf("%.1f", *m.HeadwaySeconds),
@@ -134,6 +142,13 @@ func writeMeasure(t *strings.Builder, b *board.Board, p *board.Plaza) {
 				"peak-hour factor of the hour to " + board.ClockTime(p.Location, m.End.Time(), b.Now())})
 	}
 	table.WriteFigures(t, append(figures, usualFigure(m)))
+}
+
+// boundFigure shows what the capacity is at least.
+func boundFigure(b *traffic.CapacityBound) table.Figure {
+	return table.Figure{"capacity ≥", text.Round(b.CarsPerHour), fmt.Sprintf(
+		"pc/h: passed in an even hour on %s of %d weeks", text.Count(b.Days,
+			"day"), traffic.HistoryWeeks)}
 }
 
 // usualFigure compares the last quarter of an hour with what is usual.
@@ -161,7 +176,7 @@ func writeChanges(t *strings.Builder, b *board.Board, p *board.Plaza, changes []
 		change = append(change, fmt.Sprintf("%s → %s", c.From, c.To))
 		out := text.Round(c.Measure.FlowPerHour) + " vehicles/h"
 		if c.Measure.VC != nil {
-			out += ", v/c " + text.Ratio(*c.Measure.VC)
+			out += ", " + text.Full(*c.Measure.VC) + " of cap."
 		}
 		if c.Measure.Z != nil {
 			out += ", z " + text.Signed(*c.Measure.Z)
@@ -201,17 +216,17 @@ func Types(types []toll.TypeCount, width int) string {
 func writeRolling(t *strings.Builder, b *board.Board, p *board.Plaza) {
 	names := []string{"last minute", "last 15 minutes", "last hour"}
 	var windows []toll.Window
-	var counts, flows []string
-	countWidth, flowWidth := 0, 0
+	var counts []string
+	countWidth := 0
 	for _, n := range rollingMinutes {
 		w := toll.LastMinutes(b.Now(), n)
 		count, known := b.Rolling(p, n)
-		words, flow := text.Count(count, "vehicle"), text.Round(toll.FlowPerHour(count, w.Span()))
+		words := text.Count(count, "vehicle")
 		if !known {
-			words, flow = "? vehicles", "?"
+			words = "? vehicles"
 		}
-		windows, counts, flows = append(windows, w), append(counts, words), append(flows, flow)
-		countWidth, flowWidth = max(countWidth, len(words)), max(flowWidth, len(flow))
+		windows, counts = append(windows, w), append(counts, words)
+		countWidth = max(countWidth, len(words))
 	}
 	for i, w := range windows {
 		state := "so far"
@@ -221,9 +236,9 @@ func writeRolling(t *strings.Builder, b *board.Board, p *board.Plaza) {
 		case b.Passed(w):
 			state = "final"
 		}
-		fmt.Fprintf(t, "%-15s  %s–%s  %*s  %*s vehicles/h  %s\n", names[i],
+		fmt.Fprintf(t, "%-15s  %s–%s  %*s  %s\n", names[i],
 			w.Start.Time().In(p.Location).Format("15:04"), w.End.Time().In(p.Location).Format("15:04"),
-			countWidth, counts[i], flowWidth, flows[i], state)
+			countWidth, counts[i], state)
 	}
 }
 

@@ -31,7 +31,7 @@ func (o *Options) top(b *board.Board) []board.Plaza {
 func Plazas(b *board.Board, o Options) string {
 	if len(b.Plazas) == 0 {
 		lines := append(lagLines(b), lateness(b)...)
-		return strings.Join(append([]string{"exact: nothing is stored yet"}, lines...), "\n") + "\n"
+		return strings.Join(lines, "\n") + "\n"
 	}
 	t := &strings.Builder{}
 	head := networkVerdict(b)
@@ -252,14 +252,16 @@ func lateness(b *board.Board) []string {
 // Names of columns that the legend explains.
 const (
 	ColumnFlow = "flow/h"
-	ColumnVC   = "v/c"
+	ColumnVC   = "of cap."
 	ColumnZ    = "z"
+	// whether the capacity is wrong; only there where one is
+	columnWrong = "capacity"
 )
 
 // Meanings explain columns, by their names.
 var Meanings = map[string]string{
 	ColumnFlow: "vehicles an hour, by the last 15 minutes",
-	ColumnVC:   "demand by capacity",
+	ColumnVC:   "throughput over capacity",
 	ColumnZ:    "how far the flow is from usual at this hour; beyond 3 either way is rare",
 }
 
@@ -298,10 +300,13 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 	}
 
 	add(0, table.Right("plaza"), func(p *board.Plaza) string { return PlazaName(p.ID) })
-	if has(func(p *board.Plaza) bool { return p.Name != "" }) {
-		add(8, table.Left("name"), func(p *board.Plaza) string {
+	if slices.ContainsFunc(shown, func(p board.Plaza) bool { return p.Name != "" }) {
+		add(1, table.Left("name"), func(p *board.Plaza) string {
 			return text.Cut(text.Escape(p.Name), MaxName)
 		})
+	}
+	if slices.ContainsFunc(shown, func(p board.Plaza) bool { return p.Road != "" }) {
+		add(8, table.Left("road"), func(p *board.Plaza) string { return text.Cut(Road(p), MaxName) })
 	}
 	if has(func(p *board.Plaza) bool { return p.Assessment != nil || p.State != traffic.NoData }) {
 		marked := has(func(p *board.Plaza) bool {
@@ -315,7 +320,15 @@ func plazaFields(b *board.Board, shown []board.Plaza, order string) []table.Fiel
 		}
 		return "?"
 	})
-	addFigure(1, ColumnVC, func(p *board.Plaza) *float64 { return p.VC }, text.Ratio)
+	addFigure(1, ColumnVC, func(p *board.Plaza) *float64 { return p.VC }, text.Full)
+	if has(func(p *board.Plaza) bool { return p.CapacityWrong }) {
+		add(1, table.Left(columnWrong), func(p *board.Plaza) string {
+			if p.CapacityWrong {
+				return "wrong"
+			}
+			return ""
+		})
+	}
 	rank := 9
 	if order == board.ByDeviation {
 		rank = 1
@@ -380,15 +393,15 @@ func legend(fields []table.Field) []string {
 			return f.Name == name && f.Rank < shareRank
 		})
 	}
-	var lines, figures []string
-	if shown(ColumnFlow) {
-		figures = append(figures, ColumnFlow+": "+Meanings[ColumnFlow])
+	var lines []string
+	for _, name := range []string{ColumnFlow, ColumnVC} {
+		if shown(name) {
+			lines = append(lines, name+": "+Meanings[name])
+		}
 	}
-	if shown(ColumnVC) {
-		figures = append(figures, ColumnVC+": "+Meanings[ColumnVC])
-	}
-	if len(figures) > 0 {
-		lines = append(lines, strings.Join(figures, "; "))
+	if shown(columnWrong) {
+		lines = append(lines, columnWrong+" wrong: more than that passed; correct lanes and "+
+			"capacity_per_lane in the plazas file")
 	}
 	if shown(ColumnZ) {
 		lines = append(lines, ColumnZ+": "+Meanings[ColumnZ])

@@ -70,8 +70,8 @@ func (f *viewFixture) congested() {
 	over.Describe(toll.Plaza{ID: 4856, Name: "Junc\x1btion", Road: "M2", PositionKm: 8.5, Lanes: 2})
 	over.Assessment = &traffic.Assessment{
 		State: traffic.Saturated, Since: end - 9, Until: end, First: end - 9000,
-		Why: "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue " +
-			"is can't be told from crossings\x07",
+		Why: "throughput 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the " +
+			"queue is can't be told from crossings\x07",
 		Last: traffic.Measure{
 			Plaza: 4856, End: end, Count15: 342, FlowPerHour: 1368, HeadwaySeconds: new(2.63),
 			HeavyShare: new(0.038), PHF: new(0.912),
@@ -194,9 +194,9 @@ event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock
 car       1,000,000   81.0 %  ████████████████████████████████████████
 tr\x1bck    234,567   19.0 %  ██████████
 
-last minute      10:23–10:24     1 vehicle   60 vehicles/h  so far
-last 15 minutes  10:09–10:24   61 vehicles  244 vehicles/h  so far
-last hour        09:24–10:24  141 vehicles  141 vehicles/h  so far
+last minute      10:23–10:24     1 vehicle  so far
+last 15 minutes  10:09–10:24   61 vehicles  so far
+last hour        09:24–10:24  141 vehicles  so far
 
 ·█············································▂············▄
 vehicles per minute, 09:23 to 10:23; the most are 80
@@ -218,14 +218,14 @@ event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
 1,215 late, 3 late for minutes, 1 too late
 80 ran ahead, at plaza 4856 (view --plaza shows by how much)
 
-plaza  state          flow/h   v/c      total  1 h        last  verdict
+plaza  name          state          flow/h  of cap.      total  verdict
 ──────────────────────────────────────────────────────────────────────────────
- 4856  ▲ saturated     1,368  1.09  1,234,567  141    10:23:02  93 in flight
- 4000  ▼ below usual       4     -          3    0  2022-02-08  not verified
- NULL    -                 0     -          0    0           -  MISMATCH
+ 4856  Junc\x1btion  ▲ saturated     1,368    109 %  1,234,567  93 in flight
+ 4000                ▼ below usual       4        -          3  not verified
+ NULL                  -                 0        -          0  MISMATCH
 
-flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
-1 h: vehicles in that time up to the stream's time
+flow/h: vehicles an hour, by the last 15 minutes
+of cap.: throughput over capacity
 `)
 	f.compare("all, wide", f.b, 140, `MISMATCH at 1 plaza: NULL (details: tollstream verify)
 event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
@@ -233,13 +233,14 @@ event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
 1,215 late, 3 late for minutes, 1 too late
 80 ran ahead, at plaza 4856 (view --plaza shows by how much)
 
-plaza  name          state          flow/h   v/c     z      total  1 min  15 min  1 h        last  verdict        car  tr\x1bck
-─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
- 4856  Junc\x1btion  ▲ saturated     1,368  1.09  −0.3  1,234,567      1      61  141    10:23:02  93 in flight   81%       19%
- 4000                ▼ below usual       4     -  −6.2          3      0       0    0  2022-02-08  not verified  100%        0%
- NULL                  -                 0     -     -          0      0       0    0           -  MISMATCH         -         -
+plaza  name          road       state          flow/h  of cap.     z      total  1 min  15 min  1 h        last  verdict        car
+─────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+ 4856  Junc\x1btion  M2 km 8.5  ▲ saturated     1,368    109 %  −0.3  1,234,567      1      61  141    10:23:02  93 in flight   81%
+ 4000                           ▼ below usual       4        -  −6.2          3      0       0    0  2022-02-08  not verified  100%
+ NULL                             -                 0        -     -          0      0       0    0           -  MISMATCH         -
 
-flow/h: vehicles an hour, by the last 15 minutes; v/c: demand by capacity
+flow/h: vehicles an hour, by the last 15 minutes
+of cap.: throughput over capacity
 z: how far the flow is from usual at this hour; beyond 3 either way is rare
 1 min, 15 min, 1 h: vehicles in that time up to the stream's time
 `)
@@ -248,27 +249,27 @@ z: how far the flow is from usual at this hour; beyond 3 either way is rare
 Junc\x1btion, M2 km 8.5, 2 lanes
 event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock
 
-saturated since 10:13 (9 min): demand 1,420 pc/h is 109 % of the capacity of
+saturated since 10:13 (9 min): throughput 1,420 pc/h is 109 % of the capacity of
 1,300 pc/h (2 lanes); how long the queue is can't be told from crossings\a
   flow         1,368  vehicles/h, 10:07–10:22
-  v/c           1.09  demand of 1,420 pc/h by a capacity of 1,300 pc/h
+  of capacity    109  %, throughput of 1,420 pc/h over a capacity of 1,300 pc/h
   headway        2.6  s from one vehicle to the next
   heavy share    3.8  % of the vehicles
   PHF           0.91  peak-hour factor of the hour to 10:22
   usual          350  vehicles in 15 min, by 4 weeks; now 342, z −0.3
 
            since  change            flow then
-────────────────────────────────────────────────────────────────────────
-           10:13  busy → saturated  1,288 vehicles/h, v/c 1.00, z +2.1
-           09:52  free → busy       992 vehicles/h, v/c 0.75
+─────────────────────────────────────────────────────────────────────────────
+           10:13  busy → saturated  1,288 vehicles/h, 100 % of cap., z +2.1
+           09:52  free → busy       992 vehicles/h, 75 % of cap.
 2022-02-04 04:25  no data → free    12 vehicles/h
 
 car       1,000,000   81.0 %  ████████████████████████████████████████
 tr\x1bck    234,567   19.0 %  ██████████
 
-last minute      10:23–10:24     1 vehicle   60 vehicles/h  so far
-last 15 minutes  10:09–10:24   61 vehicles  244 vehicles/h  so far
-last hour        09:24–10:24  141 vehicles  141 vehicles/h  so far
+last minute      10:23–10:24     1 vehicle  so far
+last 15 minutes  10:09–10:24   61 vehicles  so far
+last hour        09:24–10:24  141 vehicles  so far
 
 ·█············································▂············▄
 vehicles per minute, 09:23 to 10:23; the most are 80
@@ -312,16 +313,16 @@ event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock
 
 below usual since 2022-02-08 10:22 (2 days): 1 vehicle in 15 min, usual are 40
 (z −6.2)
-  flow    4  vehicles/h, 10:07–10:22
-  v/c     -  not known: the plazas file names no lanes
-  usual  40  vehicles in 15 min, by 5 weeks; now 1, z −6.2
+  flow          4  vehicles/h, 10:07–10:22
+  of capacity   -  not known: the plazas file names no lanes
+  usual        40  vehicles in 15 min, by 5 weeks; now 1, z −6.2
 
 car       3  100.0 %  ████████████████████████████████████████
 tr\x1bck  0    0.0 %  
 
-last minute      10:23–10:24  0 vehicles  0 vehicles/h  so far
-last 15 minutes  10:09–10:24  0 vehicles  0 vehicles/h  so far
-last hour        09:24–10:24  0 vehicles  0 vehicles/h  so far
+last minute      10:23–10:24  0 vehicles  so far
+last 15 minutes  10:09–10:24  0 vehicles  so far
+last hour        09:24–10:24  0 vehicles  so far
 
 every vehicle came on time
 
@@ -354,44 +355,42 @@ event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock; watermark 10:22:59
 REJECTED: 41 of the last 4,000 records
 40 dead letters: tollstream dead-letters
 
-plaza  state          flow/h      total  15 min  1 h        last  verdict
-────────────────────────────────────────────────────────────────────────────────
- 4856    saturated*      244  1,234,567      61    ?    10:23:02  93 in flight
- 4000  ▼ below usual       4          3       0    0  2022-02-08  not verified
- NULL    -                 0          0       0    0           -  MISMATCH
+plaza  name          state          flow/h      total  verdict
+─────────────────────────────────────────────────────────────────────
+ 4856  Junc\x1btion    saturated*      244  1,234,567  93 in flight
+ 4000                ▼ below usual       4          3  not verified
+ NULL                  -                 0          0  MISMATCH
 
 flow/h: vehicles an hour, by the last 15 minutes
-15 min, 1 h: vehicles in that time up to the stream's time
 *: judged up to an earlier time only; tollstream view --plaza shows which
-?: of minutes that the group table no longer holds; toll_window has them
 `)
 	f.compare("one, not judged", f.one(4856),
 		80, `plaza 4856: 1,234,567 vehicles, the last at 2022-02-10 10:23:02 UTC
 Junc\x1btion, M2 km 8.5, 2 lanes
 event time Thu 2022-02-10 10:23 UTC, 3 min behind the clock
 
-saturated since 08:44 (9 min), judged up to 08:53 only: demand 1,420 pc/h is
+saturated since 08:44 (9 min), judged up to 08:53 only: throughput 1,420 pc/h is
 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is can't be
 told from crossings\a
   flow         1,368  vehicles/h, 08:38–08:53
-  v/c           1.09  demand of 1,420 pc/h by a capacity of 1,300 pc/h
+  of capacity    109  %, throughput of 1,420 pc/h over a capacity of 1,300 pc/h
   headway        2.6  s from one vehicle to the next
   heavy share    3.8  % of the vehicles
   PHF           0.91  peak-hour factor of the hour to 08:53
   usual          350  vehicles in 15 min, by 4 weeks; now 342, z −0.3
 
            since  change            flow then
-────────────────────────────────────────────────────────────────────────
-           10:13  busy → saturated  1,288 vehicles/h, v/c 1.00, z +2.1
-           09:52  free → busy       992 vehicles/h, v/c 0.75
+─────────────────────────────────────────────────────────────────────────────
+           10:13  busy → saturated  1,288 vehicles/h, 100 % of cap., z +2.1
+           09:52  free → busy       992 vehicles/h, 75 % of cap.
 2022-02-04 04:25  no data → free    12 vehicles/h
 
 car       1,000,000   81.0 %  ████████████████████████████████████████
 tr\x1bck    234,567   19.0 %  ██████████
 
-last minute      10:23–10:24    1 vehicle   60 vehicles/h  so far
-last 15 minutes  10:09–10:24  61 vehicles  244 vehicles/h  so far
-last hour        09:24–10:24   ? vehicles    ? vehicles/h  not kept
+last minute      10:23–10:24    1 vehicle  so far
+last 15 minutes  10:09–10:24  61 vehicles  so far
+last hour        09:24–10:24   ? vehicles  not kept
 7 vehicles later than the stream's time
 
 kind                     window  vehicles  flow/h  late  too late  rev
@@ -423,16 +422,16 @@ event time Thu 2022-02-10 04:23 CST, 3 min behind the clock
 
 below usual since 2022-02-08 04:22 (2 days): 1 vehicle in 15 min, usual are 40
 (z −6.2)
-  flow    4  vehicles/h, 04:07–04:22
-  v/c     -  not known: the plazas file names no lanes
-  usual  40  vehicles in 15 min, by 5 weeks; now 1, z −6.2
+  flow          4  vehicles/h, 04:07–04:22
+  of capacity   -  not known: the plazas file names no lanes
+  usual        40  vehicles in 15 min, by 5 weeks; now 1, z −6.2
 
 car       3  100.0 %  ████████████████████████████████████████
 tr\x1bck  0    0.0 %  
 
-last minute      04:23–04:24  0 vehicles  0 vehicles/h  so far
-last 15 minutes  04:09–04:24  0 vehicles  0 vehicles/h  so far
-last hour        03:24–04:24  0 vehicles  0 vehicles/h  so far
+last minute      04:23–04:24  0 vehicles  so far
+last 15 minutes  04:09–04:24  0 vehicles  so far
+last hour        03:24–04:24  0 vehicles  so far
 
 every vehicle came on time
 
@@ -528,10 +527,10 @@ func TestViewJSON(t *testing.T) {
 		"last_event": "2022-02-10T04:23:02-06:00", "watermark": "2022-02-10T04:22:59-06:00",
 		"congestion": map[string]any{
 			"state": "saturated", "since": "2022-02-10T04:13:00-06:00", "until": "2022-02-10T04:22:00-06:00",
-			"why": "demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); " +
+			"why": "throughput 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); " +
 				"how long the queue is can't be told from crossings\x07",
 			"flow_per_hour": 1368., "vc": 1.0992, "phf": 0.912, "heavy_share": 0.038,
-			"headway_seconds": 2.63, "demand": 1420., "capacity": 1300.,
+			"headway_seconds": 2.63, "demand": 1420., "capacity": 1300., "capacity_wrong": false,
 			"usual": map[string]any{"median": 350.4, "mad": 20., "weeks": 4.}, "z": -0.28,
 		},
 	} {

@@ -15,7 +15,7 @@ const (
 	// Blockage lets only a part of the vehicles pass. The others are lost to the plaza: they go
 	// another way. None waits and comes later, so the flow after a blockage is the usual one.
 	Blockage = "blockage"
-	// Surge multiplies the flow.
+	// Surge multiplies the flow, as far as the plaza's capacity lets it.
 	Surge = "surge"
 )
 

@@ -121,6 +121,9 @@ func (c *ProfileConfig) validateIncident(at int, plazas map[int16]bool) error {
 // each plaza they come as a Poisson process whose rate is that of the minute on the plaza's own
 // clock, so where clocks change a day is shorter or longer and has fewer or more vehicles. It holds
 // one vehicle a plaza, however long it runs. It is for one goroutine.
+//
+// No more pass than a plaza's capacity, where its lanes are known: crossings are discharge. What
+// comes on top goes another way, and neither waits nor comes later.
 type Profile struct {
 	streams  streams // a heap, the next event on top
 	location *time.Location

@@ -546,3 +546,26 @@ func BenchmarkProfile(b *testing.B) {
 		}
 	}
 }
+
+// TestNoMorePassThanCan crowds a plaza with four times what it can take.
+func TestNoMorePassThanCan(t *testing.T) {
+	plaza := toll.Plaza{ID: 1, Lanes: 2, VehiclesPerDay: 70_000, HeavyShare: 0.1}
+	start := time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC)
+	quarters := map[int]float64{}
+	for _, p := range all(t, simulate.ProfileConfig{Plazas: []toll.Plaza{plaza}, Start: start,
+		End: start.Add(10 * time.Hour), Variation: 1, Seed: 4, Incidents: []simulate.Incident{{Plaza: 1,
+			Kind: simulate.Surge, Size: 3, Start: start.Add(5 * time.Hour),
+			End: start.Add(7 * time.Hour)}}}) {
+		cars := 1.0
+		if p.e.Type == "truck" {
+			cars = 2
+		}
+		quarters[int(p.at.Sub(start)/(15*time.Minute))] += cars
+	}
+	const capacity = 2 * 650 / 4
+	for quarter := range 40 {
+		if cars := quarters[quarter]; cars < 0.88*capacity || cars > 1.1*capacity {
+			t.Errorf("quarter %d: %v passenger cars, of %v that can pass", quarter, cars, capacity)
+		}
+	}
+}

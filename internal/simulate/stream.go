@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -12,6 +13,13 @@ const microsPerMinute = 60_000_000
 
 // vanShare is the course's, of what is no truck: 2 vans to 11 cars.
 const vanShare = 2.0 / (11 + 2)
+
+// heavyCars is how many passenger cars a truck counts for, as package traffic has it by default.
+const heavyCars = 2
+
+// queueShape is the shape of the Erlang distribution of the gaps within a queue. It is an
+// assumption.
+const queueShape = 4
 
 // incidentSpan is an incident of one plaza: [start, end) in microseconds since 1970-01-01 UTC.
 type incidentSpan struct {
@@ -28,19 +36,23 @@ type stream struct {
 	heavyShare float64
 	shape      *shape
 	variation  *variation // nil for none
+	// vehicles of a minute that the plaza's capacity lets pass; infinite if not known
+	most       float64
 	location   *time.Location
 	key        uint64 // of its random streams
 	start, end int64  // of all events, in microseconds
 	incidents  []incidentSpan
 
 	// The minute, counted from 1970-01-01 UTC, and how far into it the stream is: 0 to 1.
-	minute  int64
-	u       float64
-	mean    float64 // vehicles of the minute, at its largest flow
-	largest float64 // that flow, in times the usual; 1 without a surge
-	random  rand.PCG
-	draw    *rand.Rand
-	thin    *rand.Rand // nil: all of the minute's vehicles pass
+	minute int64
+	u      float64
+	usual  float64 // vehicles of the minute that come without an incident
+	// vehicles of the minute that are drawn: at its largest flow, as far as they can pass
+	mean   float64
+	full   bool // more come than can pass
+	random rand.PCG
+	draw   *rand.Rand
+	thin   *rand.Rand // nil: all of the minute's vehicles pass
 
 	// The next event.
 	at          int64
@@ -63,6 +75,10 @@ func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (
 		start:    cfg.Start.UnixMicro(), end: end.UnixMicro(), incidents: cfg.incidentsOf(p.ID),
 	}
 	s.draw = rand.New(&s.random)
+	s.most = math.Inf(1)
+	if capacity, ok := p.Capacity(); ok {
+		s.most = capacity / 60 / (1 - p.HeavyShare + heavyCars*p.HeavyShare)
+	}
 	if cfg.Variation > 0 {
 		s.variation = newVariation(cfg.Variation, cfg.Seed, s.key)
 	}
@@ -77,14 +93,14 @@ func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (
 // next advances to the next vehicle; false at the end.
 func (s *stream) next() bool {
 	for {
-		s.u += s.draw.ExpFloat64() / s.mean // of a mean of 0: infinite
+		s.u += s.gap()
 		for !(s.u < 1) {
 			s.minute++
 			if s.minute*microsPerMinute >= s.end {
 				return false
 			}
 			s.openMinute()
-			s.u = s.draw.ExpFloat64() / s.mean
+			s.u = s.gap()
 		}
 		s.at = s.minute*microsPerMinute + int64(s.u*microsPerMinute)
 		if s.at >= s.end {
@@ -98,6 +114,20 @@ func (s *stream) next() bool {
 			return true
 		}
 	}
+}
+
+// gap draws the time to the next vehicle, in minutes. Vehicles that come freely have exponential
+// gaps. Those of a queue pass one after the other: the gaps of [queueShape] vehicles that come
+// freely, on average, which vary less.
+func (s *stream) gap() float64 {
+	if !s.full {
+		return s.draw.ExpFloat64() / s.mean // of a mean of 0: infinite
+	}
+	sum := 0.0
+	for range queueShape {
+		sum += s.draw.ExpFloat64()
+	}
+	return sum / queueShape / s.mean
 }
 
 func (s *stream) drawType() string {
@@ -118,14 +148,15 @@ func (s *stream) openMinute() {
 	begin := s.minute * 60
 	_, offset := time.Unix(begin, 0).In(s.location).Zone()
 	day, second := toll.WallTime(begin + int64(offset)).Day()
-	s.mean = s.perDay * s.shape.minute(day, int(second)/60)
+	s.usual = s.perDay * s.shape.minute(day, int(second)/60)
 	if s.variation != nil {
-		s.mean *= s.variation.factor(day, int(second)/60)
+		s.usual *= s.variation.factor(day, int(second)/60)
 	}
 
 	// Incidents begin and end within minutes: vehicles are made at the minute's largest flow, and each
 	// then passes with the probability that makes the flow right.
-	s.thin, s.largest = nil, 1
+	s.thin = nil
+	largest := 1.0
 	from, until := s.minute*microsPerMinute, (s.minute+1)*microsPerMinute
 	for len(s.incidents) > 0 && s.incidents[0].end <= from {
 		s.incidents = s.incidents[1:]
@@ -136,9 +167,10 @@ func (s *stream) openMinute() {
 		}
 		const stream = 0x696e636964656e74 // any constant, so that it isn't the vehicles' stream
 		s.thin = rand.New(rand.NewPCG(s.key^stream, scramble(uint64(s.minute))))
-		s.largest = max(s.largest, i.size)
+		largest = max(largest, i.size)
 	}
-	s.mean *= s.largest
+	s.mean = min(s.usual*largest, s.most)
+	s.full = s.usual*largest > s.most
 }
 
 // passes decides whether the vehicle passes.
@@ -155,7 +187,7 @@ func (s *stream) passes() bool {
 			break
 		}
 	}
-	return s.thin.Float64()*s.largest < flow
+	return s.thin.Float64()*s.mean < min(s.usual*flow, s.most)
 }
 
 // scramble is the finalizer of SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number

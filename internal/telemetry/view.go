@@ -118,7 +118,7 @@ func (v *View) collectPlazas(m metrics, b *board.Board) {
 	flow := m.gauges("plaza_flow_vehicles_per_hour",
 		"Flow of the last quarter of an hour, of the plazas with the most vehicles so far.", "plaza")
 	vc := m.gauges("plaza_vc_ratio",
-		"Demand over capacity, of the plazas with the most vehicles so far.", "plaza")
+		"Throughput over capacity, of the plazas with the most vehicles so far.", "plaza")
 	for _, p := range plazas[:min(len(plazas), v.Plazas)] {
 		name := strconv.Itoa(p.ID)
 		if p.FlowKnown {

@@ -66,8 +66,8 @@ func Percent(n, total int64) string {
 // Round writes a figure without decimals: 3,080.
 func Round(x float64) string { return Number(int64(math.Round(x))) }
 
-// Ratio writes demand by capacity, rounded down: 0.998 is not 1.
-func Ratio(x float64) string { return fmt.Sprintf("%.2f", math.Floor(x*100+1e-9)/100) }
+// Full writes throughput over capacity in per cent, rounded down: 99.8 % is not full.
+func Full(vc float64) string { return Round(math.Floor(vc*100+1e-9)) + " %" }
 
 // Signed writes a z-score: +1.3, −7.4, 0.0.
 func Signed(x float64) string {

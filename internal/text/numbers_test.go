@@ -57,10 +57,10 @@ func TestMinutes(t *testing.T) {
 	}
 }
 
-func TestRatio(t *testing.T) {
-	for x, want := range map[float64]string{0: "0.00", 0.998: "0.99", 1: "1.00", 0.29: "0.29",
-		1.0999: "1.09"} {
-		if got := Ratio(x); got != want {
+func TestRounding(t *testing.T) {
+	for x, want := range map[float64]string{0: "0 %", 0.998: "99 %", 1: "100 %", 0.29: "29 %",
+		1.0999: "109 %", 12.34: "1,234 %"} {
+		if got := Full(x); got != want {
 			t.Errorf("%v: %s, want %s", x, got, want)
 		}
 	}

@@ -80,9 +80,14 @@ var tableColumns = []column{
 	{Column: table.Right(render.ColumnFlow), key: "f", rank: 1,
 		cell: func(p *plazaRow, _ string) string { return p.FlowPerHour.String() },
 		by:   board.ByFlow},
-	{Column: table.Right(render.ColumnVC), key: "v", rank: 2,
-		cell: func(p *plazaRow, _ string) string { return known(p.VC, text.Ratio) },
-		by:   board.ByVC},
+	{Column: table.Right(render.ColumnVC), key: "c", rank: 2,
+		cell: func(p *plazaRow, _ string) string {
+			if p.CapacityWrong {
+				return known(p.VC, text.Full) + "!"
+			}
+			return known(p.VC, text.Full)
+		},
+		by: board.ByVC},
 	{Column: table.Right("heavy"), meaning: "share of heavy vehicles", key: "h", rank: 6,
 		cell: func(p *plazaRow, _ string) string { return known(p.HeavyShare, sharePercent) },
 		by:   "heavy"},

@@ -273,7 +273,7 @@ func (m *model) time() line {
 		updated = "newest event " + ago(m.now.Sub(*at))
 	}
 	if m.board.StreamTime == nil {
-		return spread(m.width, "no vehicle has passed yet", updated)
+		return spread(m.width, "no event yet", updated)
 	}
 	location := m.boardZone()
 	at := render.EventTime(m.board, location)
@@ -356,7 +356,7 @@ func (m *model) table() []line {
 	if len(m.order) == 0 {
 		words := "no plaza matches the filter; Esc clears it"
 		if len(m.rows) == 0 {
-			words = "no vehicle has passed any plaza yet"
+			words = "plazas appear here with their first vehicle"
 		}
 		lines = append(lines, textLine(words))
 	}
@@ -492,8 +492,8 @@ func (m *model) help() []line {
 
 func stateMeaning(s traffic.State) string {
 	return map[traffic.State]string{
-		traffic.Saturated: "demand at or over capacity", traffic.BelowUsual: "far less than usual",
-		traffic.AboveUsual: "far more than usual", traffic.Busy: "demand near capacity",
+		traffic.Saturated: "throughput at capacity", traffic.BelowUsual: "far less than usual",
+		traffic.AboveUsual: "far more than usual", traffic.Busy: "throughput near capacity",
 		traffic.Free: "none of these", traffic.NoData: "nothing passes, or nothing is known of now",
 		traffic.CatchingUp: "its events are not stored yet",
 		traffic.WarmingUp:  "observed for a few minutes so far",

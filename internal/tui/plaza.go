@@ -111,10 +111,13 @@ func (p *plazaPage) title() {
 // measures shows the figures of now, in two columns where there is room.
 func (p *plazaPage) measures() {
 	figures := []table.Figure{{"flow", p.p.FlowPerHour.String(), "vehicles/h"}}
-	vc := table.Figure{"v/c", "-", "capacity not known"}
+	vc := table.Figure{render.ColumnVC, "-", "capacity not known"}
 	if p.p.VC != nil && p.p.Capacity != nil {
-		vc = table.Figure{"v/c", text.Ratio(*p.p.VC),
-			fmt.Sprintf("of %s pc/h", text.Round(*p.p.Capacity))}
+		vc = table.Figure{render.ColumnVC, text.Round(math.Floor(100**p.p.VC + 1e-9)),
+			fmt.Sprintf("%% of %s pc/h", text.Round(*p.p.Capacity))}
+		if p.p.CapacityWrong {
+			vc[2] += ", which looks wrong"
+		}
 	}
 	figures = append(figures, vc)
 	usual := table.Figure{render.ColumnZ, "-", "usual not known yet"}

@@ -237,7 +237,10 @@ func TestGolden(t *testing.T) {
 		"mismatch-40x10":   modelOf(t, mismatched(testBoard(12)), 40, 10),
 		"filter-80x12":     modelOf(t, testBoard(40), 80, 12).keys("/", "m", "i", "l", "l"),
 		"nothing-80x10": modelOf(t,
-			&board.Board{At: testNow, Verification: board.Verification{Status: board.Exact}}, 80, 10),
+			&board.Board{At: testNow, Verification: board.Verification{Status: board.Exact},
+				Notices: []board.Notice{{Kind: "first_event",
+					Text: "waiting for the first event; tollstream emit --profile day sends simulated ones"}}},
+			80, 10),
 		"stale-80x12":  later(modelOf(t, testBoard(12), 80, 12), 14*time.Second),
 		"paused-80x12": later(modelOf(t, testBoard(12), 80, 12).keys(keySpace), 75*time.Second),
 		"plaza-100x70": detail(testBoard(12), 100, 70),
@@ -277,7 +280,7 @@ func TestSort(t *testing.T) {
 		{"n", "4011", "4006", "4009", "4006"}, // Boughton with the higher v/c; one has no name
 		{"s", "4007", "4000", "4009", "4007"},
 		{"f", "4009", "4006", "4006", "4009"},
-		{"v", "4007", "4006", "4000", "4006"},
+		{"c", "4007", "4006", "4000", "4006"},
 		{"h", "4005", "4006", "4007", "4006"},
 		{"z", "4003", "4006", "4002", "4006"}, // either way from usual
 		{"t", "4000", "4011", "4011", "4000"},
@@ -300,7 +303,7 @@ func TestSort(t *testing.T) {
 		}
 		keys[c.key] = true
 	}
-	for flag, key := range map[string]string{"total": "t", "flow": "f", "vc": "v",
+	for flag, key := range map[string]string{"total": "t", "flow": "f", "vc": "c",
 		"deviation": "z"} {
 		if m := newModel(Options{Sort: flag},
 			testNow); m.sort.column().key != key {

@@ -50,11 +50,11 @@ func TestCongestion(t *testing.T) {
 		got += x.StoreResults(r, minutesFrom(t, 7, "2022-02-10 08:20", "2022-02-10 09:30", cars),
 			minutesFrom(t, 7, "2022-02-10 07:30", "2022-02-10 08:20", cars))
 		got += x.StoreResults(r, minutesFrom(t, 7, "2022-02-10 07:00", "2022-02-10 09:10", cars))
-		want := `7 no data→free at 07:03 since 07:01: demand 300 pc/h is 50 % of the capacity of 600 pc/h (1 lane)
-7 free→busy at 08:08 since 08:06: demand 524 pc/h is 87 % of the capacity of 600 pc/h (1 lane)
-7 busy→saturated at 08:13 since 08:11: demand 664 pc/h is 110 % of the capacity of 600 pc/h (1 lane); how long the queue is can't be told from crossings
-7 saturated→busy at 09:09 since 09:07: demand 468 pc/h is 78 % of the capacity of 600 pc/h (1 lane)
-7 busy→free at 09:14 since 09:12: demand 328 pc/h is 54 % of the capacity of 600 pc/h (1 lane)
+		want := `7 no data→free at 07:03 since 07:01: throughput 300 pc/h is 50 % of the capacity of 600 pc/h (1 lane)
+7 free→busy at 08:08 since 08:06: throughput 524 pc/h is 87 % of the capacity of 600 pc/h (1 lane)
+7 busy→saturated at 08:13 since 08:11: throughput 664 pc/h is 110 % of the capacity of 600 pc/h (1 lane), which looks too low: check lanes and capacity_per_lane in the plazas file; how long the queue is can't be told from crossings
+7 saturated→busy at 09:09 since 09:07: throughput 468 pc/h is 78 % of the capacity of 600 pc/h (1 lane)
+7 busy→free at 09:14 since 09:12: throughput 328 pc/h is 54 % of the capacity of 600 pc/h (1 lane)
 `
 		if got != want {
 			t.Errorf("got\n%swant\n%s", got, want)

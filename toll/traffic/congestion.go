@@ -22,8 +22,8 @@ const (
 	// nothing passes, and whether anything should is unknown; also of a plaza that was never assessed
 	NoData State = iota
 	Free         // none of the others
-	Busy         // demand near capacity
-	// demand at or over capacity: a queue grows, whose length crossings don't show
+	Busy         // throughput near capacity
+	// throughput at capacity: a queue grows, whose length crossings don't show
 	Saturated
 	// far less than usual: a blockage upstream or at the plaza, or reports that don't arrive
 	BelowUsual
@@ -78,7 +78,7 @@ func (s State) isLevel() bool { return s >= Free && s <= Saturated }
 // another figure than it is entered at, so that a flow near one does not enter and leave it all the
 // time.
 const (
-	saturatedVC      = 1.0  // demand = capacity: from here on a queue grows
+	saturatedVC      = 1.0  // as much as can pass: from here on a queue grows
 	saturatedLeaveVC = 0.90 // a queue discharges at capacity, so well below it there is none
 	busyVC           = 0.75 // where capacity is known
 	busyLeaveVC      = 0.65
@@ -133,6 +133,8 @@ type Assessment struct {
 	Level Level `json:"level,omitzero"`
 	// the holiday on the date of Last, by [Basis.Holidays]; empty for none
 	Holiday string `json:"holiday,omitzero"`
+	// why the configured capacity is not used, nil while it may be right
+	Overrun *Overrun `json:"overrun,omitzero"`
 
 	Last Measure `json:"last"` // at Until
 
@@ -187,6 +189,7 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 		a.Quiet = min(a.Quiet+1, MaxQuiet)
 	}
 
+	a.followOverrun(m)
 	asked := a.asks(m)
 	if asked == a.State {
 		a.Candidate, a.Streak, a.Asked = 0, 0, 0
@@ -209,7 +212,7 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 	}
 	change := Transition{
 		Plaza: m.Plaza, From: a.State, To: asked, Since: a.Asked, Detected: m.End,
-		Why: why(asked, a.Quiet, m) + a.kindOfDay(asked, a.Asked, m), Measure: *m,
+		Why: why(asked, a.Quiet, a.Overrun, m) + a.kindOfDay(asked, a.Asked, m), Measure: *m,
 	}
 	a.State, a.Since, a.Why = change.To, change.Since, change.Why
 	a.Candidate, a.Streak, a.Asked = 0, 0, 0
@@ -226,7 +229,8 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 //     whole hour; once in it, until a vehicle passes. To be expected is the median or, where it is
 //     not known, the mean of the quarters before. A quarter without a vehicle where few pass is
 //     chance, and would make a quiet night go in and out of it
-//  4. saturated: v/c ≥ 1; once in it, until v/c < 0.90
+//  4. saturated: v/c ≥ 1; once in it, until v/c < 0.90. Here and in what follows a capacity that
+//     was proved wrong, see [Overrun], is one that is not known
 //  5. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65
 //  6. above usual, where capacity is not known: z ≥ 3, at least 1.25 of the median, and 8 vehicles
 //     or more; once in it, until z < 2 or 1.1 of the median
@@ -241,7 +245,7 @@ func (a *Assessment) asks(m *Measure) State {
 		}
 		return entered
 	}
-	n := float64(m.Count15)
+	n, vc := float64(m.Count15), a.vc(m)
 	expected := float64(m.Count60-m.Count15) / 3
 	if m.Z != nil {
 		expected = m.Usual.Median
@@ -256,9 +260,9 @@ func (a *Assessment) asks(m *Measure) State {
 		return BelowUsual
 	case m.Count15 == 0 && (m.Count60 == 0 || expected >= fewVehicles || a.State == NoData):
 		return NoData
-	case m.VC != nil && *m.VC >= in(saturatedVC, saturatedLeaveVC, Saturated):
+	case vc != nil && *vc >= in(saturatedVC, saturatedLeaveVC, Saturated):
 		return Saturated
-	case m.VC != nil && *m.VC >= in(busyVC, busyLeaveVC, Busy, Saturated):
+	case vc != nil && *vc >= in(busyVC, busyLeaveVC, Busy, Saturated):
 		return Busy
 	case m.Z != nil && *m.Z >= in(deviationZ, deviationLeaveZ, AboveUsual) &&
 		n >= m.Usual.Median*in(aboveShare, aboveLeaveShare, AboveUsual) &&
@@ -294,7 +298,7 @@ func nearer(now, a, b State) (State, bool) {
 }
 
 // why states in one sentence what speaks for a state.
-func why(s State, quiet int, m *Measure) string {
+func why(s State, quiet int, overrun *Overrun, m *Measure) string {
 	passed := "no vehicle in 15 min"
 	switch m.Count15 {
 	case 0:
@@ -317,21 +321,32 @@ func why(s State, quiet int, m *Measure) string {
 	case s == BelowUsual && m.Count15 == 0:
 		return passed + against + "; missing reports look the same"
 	case s == BelowUsual, s == AboveUsual:
-		return passed + against
-	case m.VC != nil:
+		return passed + against + overrun.String()
+	case m.VC != nil && overrun == nil:
 		lanes := strconv.Itoa(m.Lanes) + " lanes"
 		if m.Lanes == 1 {
 			lanes = "1 lane"
 		}
 		// Rounded down: 99.8 % is not full.
-		text := fmt.Sprintf("demand %s pc/h is %s %% of the capacity of %s pc/h (%s)", grouped(m.Demand),
+		text := fmt.Sprintf("throughput %s pc/h is %s %% of the capacity of %s pc/h (%s)",
+			grouped(m.Demand),
 			grouped(math.Floor(*m.VC*100+1e-9)), grouped(*m.Capacity), lanes)
+		switch {
+		case *m.VC > ImpossibleVC:
+			text += ", which looks too low: check lanes and capacity_per_lane in the plazas file"
+		case s == Saturated && *m.VC < saturatedVC:
+			text += fmt.Sprintf("; saturated until it is below %.0f %%", saturatedLeaveVC*100)
+		case s == Busy && *m.VC < busyVC:
+			text += fmt.Sprintf("; busy until it is below %.0f %%", busyLeaveVC*100)
+		}
 		if s == Saturated {
 			text += "; how long the queue is can't be told from crossings"
 		}
 		return text
 	case m.Z != nil:
-		return passed + against
+		return passed + against + overrun.String()
+	case overrun != nil:
+		return passed + "; what is usual is not known" + overrun.String()
 	}
 	return passed + "; lanes and what is usual are not known"
 }
@@ -428,7 +443,7 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 		}
 	}
 	if last.asked {
-		a.Why = why(a.State, last.quiet, &last.measure) +
+		a.Why = why(a.State, last.quiet, a.Overrun, &last.measure) +
 			a.kindOfDay(a.State, a.Since, &last.measure)
 	}
 	return transitions

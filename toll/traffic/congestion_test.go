@@ -277,10 +277,19 @@ func TestWhy(t *testing.T) {
 		want    string
 	}{
 		{"vc 1.0924", Saturated,
-			"demand 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue is " +
-				"can't be told from crossings"},
-		{"vc 0.998", Busy, "demand 1,297 pc/h is 99 % of the capacity of 1,300 pc/h (2 lanes)"},
-		{"vc 0.29", Free, "demand 377 pc/h is 29 % of the capacity of 1,300 pc/h (2 lanes)"},
+			"throughput 1,420 pc/h is 109 % of the capacity of 1,300 pc/h (2 lanes); how long the queue " +
+				"is can't be told from crossings"},
+		{"vc 0.998", Busy, "throughput 1,297 pc/h is 99 % of the capacity of 1,300 pc/h (2 lanes)"},
+		{"vc 0.70", Busy,
+			"throughput 910 pc/h is 70 % of the capacity of 1,300 pc/h (2 lanes); busy until it " +
+				"is below 65 %"},
+		{"vc 0.92", Saturated, "throughput 1,196 pc/h is 92 % of the capacity of 1,300 pc/h (2 lanes); " +
+			"saturated until it is below 90 %; how long the queue is can't be told from crossings"},
+		{"vc 1.12", Saturated,
+			"throughput 1,456 pc/h is 112 % of the capacity of 1,300 pc/h (2 lanes), " +
+				"which looks too low: check lanes and capacity_per_lane in the plazas file; how long the " +
+				"queue is can't be told from crossings"},
+		{"vc 0.29", Free, "throughput 377 pc/h is 29 % of the capacity of 1,300 pc/h (2 lanes)"},
 		{"n 95 of 61", AboveUsual, "95 vehicles in 15 min, usual are 61 (z 3.6)"},
 		{"n 4 of 61.5", BelowUsual, "4 vehicles in 15 min, usual are 61.5 (z −12.3)"},
 		{"vc 0.1 n 1 of 61", BelowUsual, "1 vehicle in 15 min, usual are 61 (z −14.1)"},
@@ -292,17 +301,17 @@ func TestWhy(t *testing.T) {
 		{"n 0", NoData, "no vehicle in 15 min; what is usual is not known yet"},
 	} {
 		m := measureOf(t, c.measure)
-		if got := why(c.state, 1, &m); got != c.want {
+		if got := why(c.state, 1, nil, &m); got != c.want {
 			t.Errorf("%s, %s:\ngot  %s\nwant %s", c.measure, c.state, got, c.want)
 		}
 	}
 	m := measureOf(t, "n 0 of 61")
-	if got := why(NoData, MaxQuiet, &m); got != "no vehicle for two days" {
+	if got := why(NoData, MaxQuiet, nil, &m); got != "no vehicle for two days" {
 		t.Error(got)
 	}
 	m = measureOf(t, "vc 0.5")
 	m.Lanes = 1
-	if got := why(Free, 0, &m); !strings.HasSuffix(got, "(1 lane)") {
+	if got := why(Free, 0, nil, &m); !strings.HasSuffix(got, "(1 lane)") {
 		t.Error(got)
 	}
 	var a Assessment
@@ -383,15 +392,17 @@ func story(changes []Transition) string {
 	return b.String()
 }
 
-// A rush hour brings 370 vehicles a quarter, a tenth of them trucks, to lanes that pass 325 cars.
+// A rush hour brings 3,700 vehicles a quarter, a tenth of them trucks, to lanes that pass 3,250
+// cars: no more than 3,000 vehicles pass.
 func TestRushHour(t *testing.T) {
 	utc := zoneOf(t, "UTC")
 	for seed := range uint64(20) {
 		r := rand.New(rand.NewPCG(seed, 1))
-		rate := weekdayRate(40, 370)
+		wanted := weekdayRate(400, 3700)
+		rate := func(m toll.Minute) float64 { return min(wanted(m), 3000/15) }
 		for _, by := range []*Basis{
-			{Plaza: toll.Plaza{ID: 7, Lanes: 2}, Zone: utc},
-			{Plaza: toll.Plaza{ID: 7, Lanes: 2}, Zone: utc, Usual: learned(r, utc, rate)},
+			{Plaza: toll.Plaza{ID: 7, Lanes: 20}, Zone: utc},
+			{Plaza: toll.Plaza{ID: 7, Lanes: 20}, Zone: utc, Usual: learned(r, utc, rate)},
 		} {
 			var a Assessment
 			panes := traffic(r, 0, oneDay, rate)
@@ -411,8 +422,8 @@ func TestRushHour(t *testing.T) {
 			changes = slices.DeleteFunc(changes, func(c Transition) bool {
 				return c.From == AboveUsual || c.To == AboveUsual || c.From == BelowUsual || c.To == BelowUsual
 			})
-			// There and back takes five; where demand is near capacity for long, chance may add one way and
-			// back.
+			// There and back takes five; where throughput is near capacity for long, chance may add one way
+			// and back.
 			if got := states(changes); len(got) > 7 ||
 				!slices.Equal(got[:3], []State{Free, Busy, Saturated}) {
 				t.Errorf("seed %d:\n%s", seed, story(changes))

@@ -29,7 +29,7 @@ func wall(t testing.TB, s string) toll.WallTime {
 func (a *Assessment) assess(m Measure) (Transition, bool) {
 	change, said := a.judge(&m)
 	if said == confirmed {
-		a.Why = why(a.State, a.Quiet, &m) + a.kindOfDay(a.State, a.Since, &m)
+		a.Why = why(a.State, a.Quiet, a.Overrun, &m) + a.kindOfDay(a.State, a.Since, &m)
 	}
 	return change, said == changed
 }

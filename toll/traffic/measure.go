@@ -119,10 +119,10 @@ func (e Equivalents) Of(vehicleType string) float64 {
 //
 // With several types, each with an equivalent of its own, f_HV = 1/(1 + ΣP_i(E_i−1)).
 //
-// For the state of now an hour is too long, so demand is v of the last quarter alone: for a single
-// quarter PHF is 1 by its definition, which leaves 4·n15/f_HV.
+// For the state of now an hour is too long, so throughput is v of the last quarter alone: for a
+// single quarter PHF is 1 by its definition, which leaves 4·n15/f_HV.
 //
-// In the first hour of a plaza the minutes before count as empty: flow, headway and demand are
+// In the first hour of a plaza the minutes before count as empty: flow, headway and throughput are
 // right after 15 minutes, PHF after 60.
 type Measure struct {
 	Plaza int16 `json:"plaza"`
@@ -144,12 +144,13 @@ type Measure struct {
 	HeavyFactor      float64  `json:"heavy_factor"`
 	PHF              *float64 `json:"phf,omitzero"`       // of the hour; nil without a vehicle
 	PassengerCarFlow float64  `json:"passenger_car_flow"` // v of the hour, passenger cars per hour
-	// v of the last quarter, passenger cars per hour
+	// throughput: v of the last quarter, passenger cars per hour. It is what passes and not what wants
+	// to pass, so it can't exceed the true capacity; see [ImpossibleVC]
 	Demand float64 `json:"demand"`
 	Lanes  int     `json:"lanes,omitzero"` // of the plaza; 0 for not known
 	// of the plaza, passenger cars per hour; nil where its lanes are not known
 	Capacity *float64 `json:"capacity,omitzero"`
-	VC       *float64 `json:"vc,omitzero"` // demand/capacity; nil where its lanes are not known
+	VC       *float64 `json:"vc,omitzero"` // throughput/capacity; nil where its lanes are not known
 	// of Count15 at this time of the week; nil where there was no earlier week
 	Usual *Usual `json:"usual,omitzero"`
 	// how far Count15 is from it, see [Usual.Z]; nil with too few weeks

@@ -193,8 +193,9 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		facts[terms[i]] = values[i]
 	}
 	for term, figure := range map[string]float64{
-		"Flow, last 15 min": float64(d.FlowPerHour), "Demand": *d.Demand, "Capacity": *d.Capacity,
-		"Demand over capacity": math.Floor(*d.VC * 100), "Against usual": *d.Z,
+		"Flow, last 15 min": float64(d.FlowPerHour), "Throughput, last 15 min": *d.Demand,
+		"Capacity":                 *d.Capacity,
+		"Throughput over capacity": math.Floor(*d.VC * 100), "Against usual": *d.Z,
 		"Heavy vehicles": *d.HeavyShare * 100, "Peak-hour factor": *d.PHF,
 		"Mean headway": *d.HeadwaySeconds, "Vehicles in all": float64(d.Total),
 		"Late": float64(d.Late), "Late for minute windows": float64(d.LateQuarter),

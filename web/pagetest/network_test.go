@@ -303,7 +303,7 @@ func (n *network) row(m *madeUp, now time.Time) board.Plaza {
 		p.Why = fmt.Sprintf("%.0f vehicles in 15 min, usual are %.0f; missing reports look the same",
 			in15, usual)
 	case p.VC != nil:
-		p.Why = fmt.Sprintf("demand %s pc/h is %.0f %% of the capacity of %s pc/h (%d lanes)",
+		p.Why = fmt.Sprintf("throughput %s pc/h is %.0f %% of the capacity of %s pc/h (%d lanes)",
 			grouped(*p.Demand), math.Floor(*p.VC*100), grouped(*p.Capacity), m.Lanes)
 	default:
 		p.Why = fmt.Sprintf("%.0f vehicles in 15 min; lanes and what is usual are not known", in15)
@@ -426,11 +426,11 @@ func (n *network) changes(m *madeUp, reason string) (all []board.Change) {
 	for i := range 6 {
 		next, why := traffic.Free, reason
 		if from == traffic.Free {
-			next, why = traffic.Busy, fmt.Sprintf("demand is %d %% of the capacity", 64-i)
+			next, why = traffic.Busy, fmt.Sprintf("throughput is %d %% of the capacity", 64-i)
 		} else if from == traffic.Saturated {
 			next = traffic.Busy
 		} else if i > 0 {
-			why = fmt.Sprintf("demand is %d %% of the capacity", 79+i)
+			why = fmt.Sprintf("throughput is %d %% of the capacity", 79+i)
 		}
 		all = append(all,
 			board.Change{From: next, To: from, Since: at, Detected: at.Add(2 * time.Minute), Why: why})

@@ -135,7 +135,7 @@ export class Overview {
     } else shown.sort(order(this.key, this.down))
     this.table.update(shown, f.date(board.stream_time))
     parts.held.hidden = !held
-    parts.empty.hidden = shown.length > 0
+    parts.empty.hidden = shown.length > 0 || !plazas.size
     text(parts.shown, shown.length === plazas.size ? f.many(plazas.size, 'plaza') : `${f.num(shown.length)} of ${f.many(plazas.size, 'plaza')}`)
   }
 }

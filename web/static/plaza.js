@@ -128,16 +128,17 @@ export class PlazaPage {
     text(parts.why, p.why ?? '')
     facts(parts.facts, [
       ['Flow, last 15 min', f.num(p.flow_per_hour), 'veh/h'],
-      ['Demand', f.num(p.demand), 'pc/h'],
-      ['Capacity', f.num(p.capacity), 'pc/h'],
-      ['Demand over capacity', f.full(p.vc), 'v/c'],
+      ['Throughput, last 15 min', f.num(p.demand), 'pc/h'],
+      ['Capacity', f.num(p.capacity), 'pc/h' + (p.capacity_wrong ? '; looks wrong' : '')],
+      p.capacity_bound && ['Capacity, at least', f.num(p.capacity_bound.passenger_cars_per_hour), `pc/h; passed for an hour on ${f.many(p.capacity_bound.days, 'day')} of 8 weeks`],
+      ['Throughput over capacity', f.full(p.vc)],
       ['Against usual', f.signed(p.z), p.usual ? `z; usual ${f.num(p.usual.median, p.usual.median % 1 ? 1 : 0)} in 15 min` : 'z'],
       ['Heavy vehicles', f.percent(p.heavy_share, 1)],
       ['Peak-hour factor', f.num(p.phf, 2)],
       ['Mean headway', f.num(p.headway_seconds, 1), 's'],
       ['Vehicles in all', f.num(p.total)],
       ['Last event', f.moment(p.last_event, f.date(live.board?.stream_time), f.clock)],
-    ])
+    ].filter(Boolean))
     facts(parts.late, [
       ['Late', f.num(p.late), 'up to 2 h; in every window, revised'],
       ['Late for minute windows', f.num(p.late_quarter), 'up to 2 d; in windows of whole quarter-hours'],

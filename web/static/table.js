@@ -21,7 +21,7 @@ export const columns = [
     } },
   { key: 'flow', title: 'Flow', unit: 'veh/h', by: p => p.flow_per_hour, down: true, n: true,
     set: (c, p) => text(c.cell, f.num(p.flow_per_hour)) },
-  { key: 'vc', title: 'v/c', hint: 'demand over capacity', by: p => p.vc, down: true, n: true,
+  { key: 'vc', title: 'Of capacity', hint: 'throughput over capacity', by: p => p.vc, down: true, n: true,
     make: c => {
       c.word = el('span')
       c.bar = svg('rect', { class: 'bar', height: 4 }) // in the colour of the row's state
@@ -29,7 +29,8 @@ export const columns = [
         svg('rect', { class: 'track', width: 60, height: 4 }), c.bar, svg('rect', { class: 'limit', x: 49.5, width: 1, height: 4 }))]
     },
     set: (c, p) => {
-      text(c.word, f.full(p.vc))
+      text(c.word, f.full(p.vc) + (p.capacity_wrong ? ' !' : ''))
+      attr(c.cell, 'title', p.capacity_wrong ? 'more than the capacity passes, so it looks wrong: correct the plazas file' : null)
       attr(c.bar, 'width', Math.min(60, (p.vc ?? 0) * 50).toFixed(1)) // the bar ends at 120 %, the mark is at 100 %
     } },
   { key: 'heavy', title: 'Heavy', hint: 'share of heavy vehicles', by: p => p.heavy_share, down: true, n: true,

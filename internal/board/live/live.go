@@ -63,6 +63,7 @@ type Reader struct {
 
 	about   map[int16]toll.Plaza // as the plazas file describes them
 	aboutAt time.Time            // when that was read
+	bounds  capacityBounds
 }
 
 // Open returns a reader of a database that was checked: it refuses one that serves something else.

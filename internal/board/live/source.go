@@ -21,6 +21,7 @@ type Source struct {
 	turn   chan *Reader // holds the reader, which reads one board at a time
 	store  *sql.Store
 	last   atomic.Pointer[board.Board] // is only read
+	bounds capacityBounds
 }
 
 // NewSource returns a source that calls failed once there is nothing left to read.
@@ -131,6 +132,9 @@ func (s *Source) Plaza(ctx context.Context, id int16) (*board.Detail, error) {
 		return nil, err
 	}
 	if d.DaySoFarLastWeek, err = h.soFar(ctx, d.LastWeek, h.aWeekBefore()+1); err != nil {
+		return nil, err
+	}
+	if d.CapacityBound, err = s.bounds.of(ctx, s.store, h); err != nil {
 		return nil, err
 	}
 	if d.Changes, err = readChanges(ctx, s.store, id); err != nil {
