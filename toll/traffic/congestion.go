@@ -458,17 +458,15 @@ func (a *Assessment) compare(m *Measure, by *Basis, days func(day int64) *UsualD
 	if a.State == NoData || int64(m.End) > int64(a.Until)+1 {
 		a.Level = Level{}
 	}
-	base := UsualAt(by.Zone, m.End, days)
+	base, slot := UsualAt(by.Zone, m.End, days)
 	m.Against(base.At(&a.Level))
-	day, minute := localMinute(by.Zone, m.End-1)
-	minute++ // the end of the minute, on the date on which it began
-	if a.Holiday = ""; by.Holidays != nil && (a.State == BelowUsual || a.State == AboveUsual ||
-		a.Streak > 0) {
-		a.Holiday = by.Holidays(day)
+	deviates := a.State == BelowUsual || a.State == AboveUsual
+	if a.Holiday = ""; by.Holidays != nil && (deviates || a.Streak > 0) {
+		a.Holiday = by.Holidays(DayOf(by.Zone, m.End-1))
 	}
 	switch {
-	case minute%toll.Quarter != 0 || !base.Known() || a.State == NoData:
-	case a.State == BelowUsual || a.State == AboveUsual:
+	case !slot || !base.Known() || a.State == NoData:
+	case deviates:
 		a.Level.Follow(base.Median, base.Median)
 	default:
 		a.Level.Follow(float64(m.Count15), base.Median)

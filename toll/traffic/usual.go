@@ -263,7 +263,11 @@ const (
 // learnSpread sets the spread of all hours.
 func (d *UsualDay) learnSpread(days []*DayCounts, others *expectations) {
 	const perHour = SlotsPerDay / 24
+	var room [24][perHour * HistoryWeeks]float64
 	var byHour [24][]float64
+	for hour := range byHour {
+		byHour[hour] = room[hour][:0]
+	}
 	for i, day := range days {
 		var level Level
 		for slot, n := range day {
@@ -278,21 +282,37 @@ func (d *UsualDay) learnSpread(days []*DayCounts, others *expectations) {
 			level.Follow(float64(n), base)
 		}
 	}
-	var pool []float64
 	for hour := range byHour {
-		pool = pool[:0]
-		for _, near := range byHour[max(hour-1, 0):min(hour+2, len(byHour))] {
-			pool = append(pool, near...)
-		}
-		if len(pool) == 0 {
-			continue
-		}
-		slices.Sort(pool)
-		share := pool[int(float64(len(pool)-1)*spreadQuantile)] / (spreadScales * 1.4826)
+		slices.Sort(byHour[hour])
+	}
+	for hour := range byHour {
+		share := quantileOf(byHour[max(hour-1, 0):min(hour+2, len(byHour))], spreadQuantile) /
+			(spreadScales * 1.4826)
 		for slot := hour * perHour; slot < (hour+1)*perHour; slot++ {
 			d[slot].MAD = share * d[slot].Median
 		}
 	}
+}
+
+// quantileOf returns a quantile of the values of up to three ascending lists together, and 0 of
+// none.
+func quantileOf(lists [][]float64, quantile float64) float64 {
+	n := 0
+	var rest [3][]float64
+	for i, list := range lists {
+		rest[i], n = list, n+len(list)
+	}
+	largest := 0.0
+	for above := n - int(float64(n-1)*quantile); above > 0 && n > 0; above-- {
+		from := -1
+		for i, list := range rest {
+			if len(list) > 0 && (from < 0 || list[len(list)-1] > largest) {
+				from, largest = i, list[len(list)-1]
+			}
+		}
+		rest[from] = rest[from][:len(rest[from])-1]
+	}
+	return largest
 }
 
 // Level is how much of what is usual passes lately: the season, the weather, a holiday nearby. It
@@ -342,18 +362,19 @@ func (d *UsualDay) At(slot int) Usual {
 }
 
 // UsualAt returns what is usual for the quarter of an hour before a minute, which may begin in one
-// slot and end in the next: then it is both, weighted by how much lies in each. days returns what
-// is usual on a date, as [toll.WallTime.Day] counts days, or nil.
-func UsualAt(z *toll.Zone, end toll.Minute, days func(day int64) *UsualDay) Usual {
+// slot and end in the next: then it is both, weighted by how much lies in each. It returns true
+// where the quarter is a slot. days returns what is usual on a date, as [toll.WallTime.Day] counts
+// days, or nil.
+func UsualAt(z *toll.Zone, end toll.Minute, days func(day int64) *UsualDay) (u Usual, slot bool) {
 	start := toll.ClampMinute(int64(end) - toll.Quarter)
 	day, minute := localMinute(z, start)
 	first := days(day).At(minute / toll.Quarter)
 	inNext := minute % toll.Quarter
 	if inNext == 0 {
-		return first
+		return first, true
 	}
 	day, minute = localMinute(z, toll.ClampMinute(int64(end)-1))
-	return first.blend(days(day).At(minute/toll.Quarter), inNext)
+	return first.blend(days(day).At(minute/toll.Quarter), inNext), false
 }
 
 // blend returns u with some minutes of a quarter replaced by next.

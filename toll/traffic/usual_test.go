@@ -3,6 +3,8 @@ package traffic
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -167,6 +169,30 @@ func TestUsualSpread(t *testing.T) {
 	}
 }
 
+func TestQuantileOf(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 3))
+	for range 500 {
+		var lists [][]float64
+		var all []float64
+		for range 1 + r.IntN(3) {
+			var list []float64
+			for range r.IntN(6) {
+				list = append(list, float64(r.IntN(9)))
+			}
+			slices.Sort(list)
+			lists, all = append(lists, list), append(all, list...)
+		}
+		slices.Sort(all)
+		want := 0.0
+		if len(all) > 0 {
+			want = all[int(float64(len(all)-1)*spreadQuantile)]
+		}
+		if got := quantileOf(lists, spreadQuantile); got != want {
+			t.Fatalf("%v: %v, want %v", lists, got, want)
+		}
+	}
+}
+
 func TestBand(t *testing.T) {
 	for _, u := range []Usual{{Median: 100, N: 8}, {Median: 100, MAD: 10, N: 8},
 		{Median: 10, N: 8}, {Median: 1, MAD: 1, N: 8}, {Median: 2000, MAD: 20, N: 8, Peak: 5000}} {
@@ -251,10 +277,28 @@ func TestUsualAt(t *testing.T) {
 		// from 01:50 to 03:05, as clocks go forward
 		{"2022-03-27 01:05", Usual{Median: 1000 + (10*7+5*12.)/15, MAD: 100 + (10*7+5*12.)/150, N: 4}},
 	} {
-		got := UsualAt(berlin, minuteAt(t, c.end), days)
+		got, _ := UsualAt(berlin, minuteAt(t, c.end), days)
 		if math.Abs(got.Median-c.want.Median) > 1e-9 || math.Abs(got.MAD-c.want.MAD) > 1e-9 ||
 			got.N != c.want.N {
 			t.Errorf("%s: got %+v, want %+v", c.end, got, c.want)
 		}
+	}
+}
+
+func BenchmarkUsualDayOf(b *testing.B) {
+	r := rand.New(rand.NewPCG(1, 2))
+	z := zoneOf(b, "Europe/Berlin")
+	rate := weekdayRate(40, 370)
+	weeks := make([]DayCounts, HistoryWeeks)
+	for i := range weeks {
+		weeks[i] = NewDayCounts(z, 0)
+		for _, p := range traffic(r, 0, oneDay, rate) {
+			_, slot := SlotOf(z, p.Start)
+			weeks[i].Add(slot, p.Count())
+		}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		UsualDayOf(weeks)
 	}
 }
