@@ -213,7 +213,7 @@ func (s *Slider) emptyUntil(end toll.Minute) int64 {
 // what was added and taken away again leaves no trace.
 type tally struct {
 	all quarters
-	// of the types that don't count as one car, ascending: the order of the sums is always the same
+	// of the types that passed, ascending: the order of the sums is always the same
 	types []typeTally
 }
 
@@ -233,15 +233,11 @@ func (t *tally) add(quarter int, p *toll.Pane, sign int64, eq Equivalents) {
 	}
 	for _, c := range p.Types {
 		t.all[quarter] += sign * c.Count
-		cars := eq.Of(c.Type)
-		if cars == 1 {
-			continue
-		}
 		i, found := slices.BinarySearchFunc(t.types, c.Type, func(t typeTally, name string) int {
 			return cmp.Compare(t.name, name)
 		})
 		if !found {
-			t.types = slices.Insert(t.types, i, typeTally{name: c.Type, cars: cars})
+			t.types = slices.Insert(t.types, i, typeTally{name: c.Type, cars: eq.Of(c.Type)})
 		}
 		t.types[i].count[quarter] += sign * c.Count
 	}
