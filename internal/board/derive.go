@@ -52,7 +52,8 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		p.Why = fmt.Sprintf("judged up to %s only, as %s", ClockTime(p.Location, *p.Since, b.Now()),
 			a.State)
 	default:
-		m, p.CapacityWrong = &a.Last, a.CapacityWrong()
+		m = new(a.Last.OfMinutes(int(min(int64(a.Until)-int64(a.First)+1, toll.Quarter))))
+		p.CapacityWrong = a.CapacityWrong()
 		p.Measure, p.State, p.Since, p.Why = m, a.State, new(a.Since.Time()), a.Why
 		p.FlowPerHour, p.FlowKnown, p.Demand = Flow(m.FlowPerHour), true, new(m.Demand)
 	}

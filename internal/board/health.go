@@ -177,7 +177,9 @@ func (b *Board) judgeFeed() {
 // usualFlow returns how many vehicles an hour usually pass at this time of the week, as far as it
 // is known; 0 for not known, and where event time is not the time of the day.
 func (b *Board) usualFlow() (perHour float64) {
-	if b.StreamTime == nil || b.Feed.ArrivedAt.Sub(*b.StreamTime).Abs() > liveLag {
+	// The feed is of all plazas, and a board of one has its history.
+	if b.History != nil || b.StreamTime == nil ||
+		b.Feed.ArrivedAt.Sub(*b.StreamTime).Abs() > liveLag {
 		return 0
 	}
 	for i := range b.Plazas {

@@ -148,8 +148,28 @@ func TestHealth(t *testing.T) {
 				t.Errorf("%s: flow %v of %d minutes", c.what, p.FlowPerHour, *p.ObservedMinutes)
 			}
 		}
+		if c.what == "all is well" && p.ObservedMinutes != nil {
+			t.Errorf("%s: observed for %d minutes", c.what, *p.ObservedMinutes)
+		}
 		if _, err := json.Marshal(b); err != nil {
 			t.Errorf("%s: %v", c.what, err)
 		}
+	}
+}
+
+// TestFirstMinutes has a plaza that was judged for three minutes: its figures are of these.
+func TestFirstMinutes(t *testing.T) {
+	b := judged(func(b *Board) {
+		p := &b.Plazas[0]
+		p.Counts.Earliest = toll.NewZone(b.Location).Wall(now.Add(-2 * time.Minute))
+		p.Assessment.First = b.Now() - 2
+		p.Assessment.Last.FlowPerHour, p.Assessment.Last.Demand = 240, 300
+		p.Assessment.Last.Capacity, p.Assessment.Last.VC = new(3000.0), new(0.1)
+	})
+	p := &b.Plazas[0]
+	if p.State != traffic.Free || *p.ObservedMinutes != 3 || p.FlowPerHour != 1200 || *p.VC != 0.5 ||
+		*p.Demand != 1500 {
+		t.Errorf("%s of %d minutes: flow %v, v/c %v, demand %v", p.State, *p.ObservedMinutes,
+			p.FlowPerHour, *p.VC, *p.Demand)
 	}
 }

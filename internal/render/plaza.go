@@ -33,6 +33,9 @@ func Plaza(b *board.Board, width int) string {
 	if b.StreamTime != nil {
 		t.WriteString(EventTime(b, p.Location) + ", " + Behind(b, b.At) + "\n")
 	}
+	for _, line := range healthLines(b) {
+		t.WriteString(line + "\n")
+	}
 	t.WriteByte('\n')
 	switch {
 	case p.Aged || p.State == traffic.CatchingUp || p.State == traffic.WarmingUp:
@@ -113,8 +116,14 @@ func writeState(t *strings.Builder, b *board.Board, p *board.Plaza, width int) {
 
 // writeMeasure prints the figures by which the plaza was judged.
 func writeMeasure(t *strings.Builder, b *board.Board, p *board.Plaza, history *board.History) {
-	m := &p.Assessment.Last
-	quarter := toll.LastMinutes(m.End-1, toll.Quarter)
+	m, minutes := &p.Assessment.Last, toll.Quarter
+	if p.Measure != nil {
+		m = p.Measure
+	}
+	if p.ObservedMinutes != nil {
+		minutes = *p.ObservedMinutes
+	}
+	quarter := toll.LastMinutes(m.End-1, minutes)
 	figures := []table.Figure{{"flow", text.Round(m.FlowPerHour),
 		"vehicles/h, " + board.ClockSpan(p.Location, quarter.Start.Time(), quarter.End.Time(), b.Now())}}
 	vc := table.Figure{"of capacity", "-", "not known: the plazas file names no lanes"}

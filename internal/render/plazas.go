@@ -99,14 +99,23 @@ func Watermark(b *board.Board, clock *time.Location) string {
 
 // lagLines say how far behind the topic the figures are, and what keeps them there.
 func lagLines(b *board.Board) (lines []string) {
-	for _, n := range b.Notices {
-		lines = append(lines, NoticeLine(n))
-	}
+	lines = healthLines(b)
 	if b.Waiting > 0 && b.Processing.CatchingUp == nil {
 		lines = append(lines, "lag: "+text.Count(b.Waiting, "record")+" of the topic")
 	}
 	for _, t := range b.OpenTransactions {
 		lines = append(lines, transactionLine(t))
+	}
+	return lines
+}
+
+// healthLines are what to know before the figures are trusted, and how old the newest event is.
+func healthLines(b *board.Board) (lines []string) {
+	for _, n := range b.Notices {
+		lines = append(lines, NoticeLine(n))
+	}
+	if age := feedAge(b); age != "" && !b.Feed.Silent {
+		lines = append(lines, "newest event "+age)
 	}
 	return lines
 }

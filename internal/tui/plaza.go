@@ -110,7 +110,11 @@ func (p *plazaPage) title() {
 
 // measures shows the figures of now, in two columns where there is room.
 func (p *plazaPage) measures() {
-	figures := []table.Figure{{"flow", p.p.FlowPerHour.String(), "vehicles/h"}}
+	unit := "vehicles/h"
+	if n := p.p.ObservedMinutes; n != nil {
+		unit += ", of its first " + text.Minutes(int64(*n))
+	}
+	figures := []table.Figure{{"flow", p.p.FlowPerHour.String(), unit}}
 	vc := table.Figure{render.ColumnVC, "-", "capacity not known"}
 	if p.p.VC != nil && p.p.Capacity != nil {
 		vc = table.Figure{render.ColumnVC, text.Round(math.Floor(100**p.p.VC + 1e-9)),

@@ -123,7 +123,7 @@ func (e Equivalents) Of(vehicleType string) float64 {
 // single quarter PHF is 1 by its definition, which leaves 4·n15/f_HV.
 //
 // In the first hour of a plaza the minutes before count as empty: flow, headway and throughput are
-// right after 15 minutes, PHF after 60.
+// right after 15 minutes, PHF after 60; see also [Measure.OfMinutes].
 type Measure struct {
 	Plaza int16 `json:"plaza"`
 	// exclusive: the minutes [End−60, End) and, as the last quarter, [End−15, End)
@@ -166,6 +166,23 @@ func (m *Measure) Against(u Usual) {
 	if z, ok := u.Z(float64(m.Count15)); ok {
 		m.Z = &z
 	}
+}
+
+// OfMinutes returns the measure of a plaza that was observed in the last minutes of the quarter
+// alone: flow, headway and demand are of these.
+func (m Measure) OfMinutes(observed int) Measure {
+	if observed < 1 || observed >= toll.Quarter {
+		return m
+	}
+	scale := float64(toll.Quarter) / float64(observed)
+	m.FlowPerHour, m.Demand = m.FlowPerHour*scale, m.Demand*scale
+	if m.HeadwaySeconds != nil {
+		m.HeadwaySeconds = new(*m.HeadwaySeconds / scale)
+	}
+	if m.VC != nil && m.Capacity != nil {
+		m.VC = new(m.Demand / *m.Capacity)
+	}
+	return m
 }
 
 // Slider returns the measures of one end after another, in steps that cost what the panes cost that

@@ -127,8 +127,8 @@ export class PlazaPage {
     text(parts.since, p.since ? `since ${f.moment(p.since, today)}` + (since > 0 ? `, for ${f.span(since / 1000)}` : '') : '')
     text(parts.why, p.why ?? '')
     facts(parts.facts, [
-      ['Flow, last 15 min', f.num(p.flow_per_hour), 'veh/h'],
-      ['Throughput, last 15 min', f.num(p.demand), 'pc/h'],
+      [p.observed_minutes ? `Flow, first ${p.observed_minutes} min` : 'Flow, last 15 min', f.num(p.flow_per_hour), 'veh/h'],
+      [p.observed_minutes ? `Throughput, first ${p.observed_minutes} min` : 'Throughput, last 15 min', f.num(p.demand), 'pc/h'],
       ['Capacity', f.num(p.capacity), 'pc/h' + (p.capacity_wrong ? '; looks wrong' : '')],
       p.capacity_bound && ['Capacity, at least', f.num(p.capacity_bound.passenger_cars_per_hour), `pc/h; passed for an hour on ${f.many(p.capacity_bound.days, 'day')} of 8 weeks`],
       ['Throughput over capacity', f.full(p.vc)],
