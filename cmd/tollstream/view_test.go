@@ -419,7 +419,8 @@ func TestViewWindows(t *testing.T) {
 
 	out, _ = p.expect(0, "view", "--sort", "vc", "--top", "2")
 	contains(t, out, "exact: 725 vehicles at 3 plazas", "event time Mon 2026-03-02 07:39 UTC, ",
-		"; watermark 07:34:50\n1 saturated, 2 free\n1 late, 1 late for minutes, 1 too late\n",
+		"; watermark 07:34:50\nnewest event ",
+		" ago\n1 saturated, 2 free\n1 late, 1 late for minutes, 1 too late\n",
 		"2 ran ahead, at plaza 4010 ", " 4010  Forest  ▲ saturated     360    120 %  wrong ",
 		" 4011  Lake      free          360     13 % ", "and 1 plaza more\n")
 	v = decodeJSON(t, first(p.expect(0, "view", "--sort", "vc", "--top", "1", "--json")))

@@ -277,7 +277,7 @@ func TestScreenTerminal(t *testing.T) {
 		r := p.onTerminal(t, 100, 24, nil, "view", "--watch")
 		text := r.untilShows(
 			"✓ exact: 420 vehicles at 3 plazas, each one row and counted once · checked ", "▲ saturated",
-			"event time Mon 2026-03-02 07:19 UTC, ", "updated ", "1–3 of 3")
+			"event time Mon 2026-03-02 07:19 UTC, ", "newest event ", "1–3 of 3")
 		if !order("4010", "4012", "4011")(text) || !strings.Contains(text, `Lake\u202e\u0301`) {
 			t.Errorf("the table is\n%s", text)
 		}
@@ -324,7 +324,7 @@ func TestScreenTerminal(t *testing.T) {
 		r.press(" ")
 		r.untilShows("PAUSED, figures of ")
 		r.press(" ")
-		r.untilShows("updated ")
+		r.untilShows("newest event ")
 
 		p.execute(`DELETE FROM livetolldata WHERE toll_plaza_id = 4012 LIMIT 1`)
 		r.untilShows("✗ MISMATCH at 1 plaza: 4012 · checked ")
@@ -481,7 +481,7 @@ func TestScreenOutage(t *testing.T) {
 		t.Logf("%v: %s", time.Since(began).Round(10*time.Millisecond), what)
 		began = time.Now()
 	}
-	r.untilShows(exact, "updated ")
+	r.untilShows(exact, "newest event ")
 
 	if err := s.Broker.Close(); err != nil {
 		t.Fatal(err)
@@ -495,7 +495,7 @@ func TestScreenOutage(t *testing.T) {
 		DataDir: filepath.Join(dir, "broker")}); err != nil {
 		t.Fatal(err)
 	}
-	r.untilShows(exact, "updated ")
+	r.untilShows(exact, "newest event ")
 	step("the broker is back")
 
 	if !s.InMemory() {
@@ -510,7 +510,7 @@ func TestScreenOutage(t *testing.T) {
 		if err := s.Database.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		r.untilShows(exact, "updated ")
+		r.untilShows(exact, "newest event ")
 		step("the database is back")
 	}
 	if err := s.Broker.Close(); err != nil {
