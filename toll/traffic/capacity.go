@@ -27,8 +27,8 @@ func (o *Overrun) String() string {
 	if o == nil {
 		return ""
 	}
-	return fmt.Sprintf("; the capacity of %s pc/h looks wrong: throughput was %s %% of it, so "+
-		"correct lanes and capacity_per_lane in the plazas file", grouped(o.Capacity),
+	return fmt.Sprintf("; the capacity of %s pc/h looks wrong: throughput was up to %s %% of it, "+
+		"so correct lanes and capacity_per_lane in the plazas file", grouped(o.Capacity),
 		grouped(math.Floor(o.VC*100+1e-9)))
 }
 

@@ -29,8 +29,8 @@ func TestImpossibleThroughput(t *testing.T) {
 	if a.State != Free || !a.CapacityWrong() || a.Overrun == nil || a.Overrun.VC != 2.13 {
 		t.Fatalf("%+v", a)
 	}
-	const wrong = "the capacity of 1,300 pc/h looks wrong: throughput was 213 % of it, so correct " +
-		"lanes and capacity_per_lane in the plazas file"
+	const wrong = "the capacity of 1,300 pc/h looks wrong: throughput was up to 213 % of it, so " +
+		"correct lanes and capacity_per_lane in the plazas file"
 	if !strings.HasSuffix(a.Why, wrong) {
 		t.Errorf("why: %s", a.Why)
 	}

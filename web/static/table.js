@@ -24,12 +24,14 @@ export const columns = [
   { key: 'vc', title: 'Of capacity', hint: 'throughput over capacity', by: p => p.vc, down: true, n: true,
     make: c => {
       c.word = el('span')
+      c.note = el('small')
       c.bar = svg('rect', { class: 'bar', height: 4 }) // in the colour of the row's state
-      return [c.word, svg('svg', { class: 'vc', viewBox: '0 0 60 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+      return [c.word, c.note, svg('svg', { class: 'vc', viewBox: '0 0 60 4', preserveAspectRatio: 'none', 'aria-hidden': 'true' },
         svg('rect', { class: 'track', width: 60, height: 4 }), c.bar, svg('rect', { class: 'limit', x: 49.5, width: 1, height: 4 }))]
     },
     set: (c, p) => {
-      text(c.word, f.full(p.vc) + (p.capacity_wrong ? ' !' : ''))
+      text(c.word, f.full(p.vc))
+      text(c.note, p.capacity_wrong ? 'capacity wrong' : '')
       attr(c.cell, 'title', p.capacity_wrong ? 'more than the capacity passes, so it looks wrong: correct the plazas file' : null)
       attr(c.bar, 'width', Math.min(60, (p.vc ?? 0) * 50).toFixed(1)) // the bar ends at 120 %, the mark is at 100 %
     } },
