@@ -107,7 +107,7 @@ func TestFiguresAreThoseOfTheAPI(t *testing.T) {
 	}
 	counts := shown.Summary.States
 	for i, want := range []int{counts.Saturated, counts.BelowUsual, counts.AboveUsual,
-		counts.Busy, counts.NoData, counts.Free} {
+		counts.Busy, counts.NoData, counts.CatchingUp, counts.WarmingUp, counts.Free} {
 		if got := w.texts(".tile b")[i]; got != strconv.Itoa(want) {
 			t.Errorf("tile %d says %s, want %d", i, got, want)
 		}

@@ -409,8 +409,8 @@ func (n *network) quarters(m *madeUp, start, end time.Time) (all []board.Quarter
 		}
 		if usual := m.expected(q); usual > 0 {
 			u := traffic.Usual{Median: math.Round(usual), MAD: usual * .05, N: 8}
-			point.UsualMedian, point.UsualLow, point.UsualHigh = new(u.Median),
-				new(max(0, u.Median-3*u.Scale())), new(u.Median+3*u.Scale())
+			low, high := u.Band()
+			point.UsualMedian, point.UsualLow, point.UsualHigh = &u.Median, &low, &high
 		}
 		if m.Lanes > 0 {
 			point.Capacity = new(float64(m.Lanes) * toll.DefaultCapacityPerLane / 4)
