@@ -247,7 +247,7 @@ func (s *Server) serveWindowsCSV(w http.ResponseWriter, r *http.Request) {
 		every = 24 * time.Hour
 	}
 	if p.Until == nil {
-		p.Until = new(s.refresher.current.Load().newest)
+		p.Until = new(s.refresher.current.Load().newest.Add(time.Minute)) // which is a minute's beginning
 	}
 	if p.From == nil {
 		p.From = new(p.Until.Add(-usualCSV))

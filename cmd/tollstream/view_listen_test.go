@@ -197,8 +197,12 @@ func TestViewListen(t *testing.T) {
 		}
 		fmt.Fprintln(&rows, row["id"], row["total"], "")
 		fmt.Fprintf(&states, "%v %v %.2f \n", row["id"], row["state"], row["flow_per_hour"])
+		var before any // the first event, where nothing is known
+		if row["id"] == 4010. {
+			before = 0. // it had one a week ago
+		}
 		if n := row["sparkline"].([]any); len(n) != 48 || n[47] != 60. || n[46] != 90. || n[45] != 90. ||
-			n[44] != nil {
+			n[44] != before {
 			t.Errorf("sparkline %v", n)
 		}
 	}
@@ -290,6 +294,41 @@ func TestViewListen(t *testing.T) {
 			`SELECT start_minute, events, revision FROM toll_window WHERE toll_plaza_id = 4010
 				AND kind = '15m' ORDER BY start_minute DESC`); got != want || got == "" {
 		t.Errorf("windows\n%s\nwant\n%s", got, want)
+	}
+
+	// The past, by the plaza's clock, is that of the tables.
+	week := decodeJSON(t, l.get(200, "api/v1/plazas/4010/flow?from=2026-02-23&to=2026-02-24"))
+	if got, want := fmt.Sprint(counts(week["quarters"])), fmt.Sprint(counts(detail["last_week"])); got !=
+		want || week["from"] != "2026-02-23T00:00:00+05:30" {
+		t.Errorf("flow from %v: %s, want %s", week["from"], got, want)
+	}
+	part := decodeJSON(t, l.get(200,
+		"api/v1/plazas/4010/flow?from=2026-03-02T12:40&to=2026-03-02T13:01"))
+	if got := fmt.Sprint(counts(part["quarters"])); got != "[12:45 90 75 13:00 60 75]" {
+		t.Errorf("flow of a part: %s", got)
+	}
+	if cars := part["quarters"].([]any)[0].(map[string]any)["passenger_cars"]; cars != 135. {
+		t.Errorf("%v passenger cars", cars)
+	}
+	for path, query := range map[string]string{
+		"transitions?limit=500": `SELECT COUNT(*) FROM toll_transition WHERE toll_plaza_id = 4010`,
+		"transitions?limit=500&from=2026-03-02T12:50&to=2026-03-02T13:00": `SELECT COUNT(*)
+			FROM toll_transition WHERE toll_plaza_id = 4010
+			AND detected >= '2026-03-02 07:20' AND detected < '2026-03-02 07:30'`,
+		"windows?limit=500&kind=5m/1m&from=2026-03-02T12:35&to=2026-03-02T12:50": `SELECT COUNT(*)
+			FROM toll_window WHERE toll_plaza_id = 4010 AND kind = '5m/1m'
+			AND window_start >= '2026-03-02 07:05' AND window_start < '2026-03-02 07:20'`,
+	} {
+		name, _, _ := strings.Cut(path, "?")
+		list := decodeJSON(t, l.get(200, "api/v1/plazas/4010/"+path))[name].([]any)
+		if got := fmt.Sprint(len(list)); got != strings.TrimSpace(p.text(query)) {
+			t.Errorf("%s: %s, want %s", path, got, p.text(query))
+		}
+	}
+	rowsSent := strings.Count(l.get(200, "api/v1/plazas/4010/windows.csv?from=2026-02-01"), "\r\n")
+	if got, want := fmt.Sprint(rowsSent-1), strings.TrimSpace(
+		p.text(`SELECT COUNT(*) FROM toll_window WHERE toll_plaza_id = 4010`)); got != want {
+		t.Errorf("%s windows as CSV, want %s", got, want)
 	}
 
 	letters := decodeJSON(t, l.get(200, "api/v1/dead-letters"))
