@@ -298,7 +298,8 @@ func TestViewListen(t *testing.T) {
 
 	// The past, by the plaza's clock, is that of the tables.
 	week := decodeJSON(t, l.get(200, "api/v1/plazas/4010/flow?from=2026-02-23&to=2026-02-24"))
-	if got, want := fmt.Sprint(counts(week["quarters"])), fmt.Sprint(counts(detail["last_week"])); got !=
+	if got, want := fmt.Sprint(counts(week["quarters"])),
+		fmt.Sprint(counts(detail["last_week"])); got !=
 		want || week["from"] != "2026-02-23T00:00:00+05:30" {
 		t.Errorf("flow from %v: %s, want %s", week["from"], got, want)
 	}
