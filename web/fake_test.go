@@ -28,8 +28,11 @@ type fakeSource struct {
 	plazas  map[int16]*board.Detail
 	windows []board.Window // the newest first
 	letters []board.DeadLetter
-	cutOff  error         // of windows behind the first page
-	hold    chan struct{} // boards wait for it to be closed; nil for none
+	cutOff  error // of windows behind the first page
+	// the newest first
+	incidents []board.Incident
+	notes     []board.NewNote
+	hold      chan struct{} // boards wait for it to be closed; nil for none
 
 	boards, asked atomic.Int64
 }
@@ -171,6 +174,39 @@ func (f *fakeSource) DeadLetters(_ context.Context, q board.PageQuery) (board.De
 	return page, nil
 }
 
+func (f *fakeSource) Incidents(_ context.Context, q board.IncidentQuery) (board.IncidentPage,
+	error) {
+	f.asked.Add(1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return board.IncidentPage{}, f.err
+	}
+	var page board.IncidentPage
+	for _, i := range f.incidents {
+		switch {
+		case q.Before != nil && (i.Began.After(q.Before.Began) ||
+			i.Began.Equal(q.Before.Began) && i.Plaza >= int(q.Before.Plaza)):
+		case q.Plaza != nil && i.Plaza != int(*q.Plaza), q.Open && i.Ended != nil:
+		case len(page.Incidents) == q.Limit:
+			page.More = true
+		default:
+			page.Incidents = append(page.Incidents, i)
+		}
+	}
+	return page, nil
+}
+
+func (f *fakeSource) AddNote(_ context.Context, n board.NewNote) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n.Incident.String() != f.incidents[0].ID {
+		return fmt.Errorf("note: %w", board.ErrNoIncident)
+	}
+	f.notes = append(f.notes, n)
+	return nil
+}
+
 // epoch is when tests begin.
 var epoch = time.Date(2026, 3, 2, 6, 15, 0, 0, time.UTC)
 
@@ -265,6 +301,11 @@ func (n *network) source() *fakeSource {
 			RejectedAt: epoch.Add(time.Second),
 		})
 	}
+	for i := range 12 {
+		f.incidents = append(f.incidents, incident(4000+i%3, epoch.Add(-time.Duration(i)*time.Hour)))
+		f.incidents[i].Ended = new(f.incidents[i].Began.Add(40 * time.Minute))
+	}
+	f.incidents[0].Ended = nil
 	if len(n.board.Plazas) == 0 {
 		return f
 	}

@@ -73,7 +73,7 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 }
 
 func (s *Server) routes() []serve.Route {
-	return []serve.Route{
+	routes := []serve.Route{
 		{Path: "/{$}", Serve: s.servePage},
 		{Path: "/plazas/{id}", Serve: s.servePlazaPage},
 		{Path: "/plaza/{id}", Serve: leadToPlaza},
@@ -85,11 +85,20 @@ func (s *Server) routes() []serve.Route {
 		{Path: "/api/v1/plazas/{id}/transitions", Serve: s.serveTransitions},
 		{Path: "/api/v1/plazas/{id}/windows", Serve: s.serveWindows},
 		{Path: "/api/v1/plazas/{id}/windows.csv", Serve: s.serveWindowsCSV},
+		{Path: "/incidents", Serve: s.servePage},
+		{Path: "/incidents.atom", Serve: s.serveAtom},
+		{Path: "/api/v1/incidents", Serve: s.serveIncidents},
+		{Path: "/api/v1/incidents.csv", Serve: s.serveIncidentsCSV},
 		{Path: "/api/v1/verification", Serve: s.serveVerification},
 		{Path: "/api/v1/dead-letters", Serve: s.serveDeadLetters},
 		{Path: "/api/v1/events", Serve: s.serveEvents, Untraced: true}, // it lasts for hours
 		{Path: "/api/v1/openapi.json", Serve: s.serveOpenAPI},
 	}
+	if len(s.cfg.Acknowledgers) > 0 {
+		routes = append(routes, serve.Route{Path: "/api/v1/incidents/{id}/notes", Serve: s.notFound,
+			Post: s.serveNote})
+	}
+	return routes
 }
 
 func (s *Server) now() time.Time { return s.tuning.now() }

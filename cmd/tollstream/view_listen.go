@@ -26,6 +26,7 @@ func listenFlags() []cli.Flag {
 		&cli.StringFlag{Name: "listen", EnvVars: command.Env("listen"), Category: category,
 			Usage: "serve the view as a page at `HOST:PORT`, as in " + serve.DefaultListen +
 				"; port 0 is a free one"},
+		ackTokensFlag(category),
 	}, guardFlags(category, "page")...)
 }
 
@@ -37,7 +38,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 			return nil, nil, hint.With(hint.Usagef("--metrics-listen is for --listen"),
 				"tollstream process has metrics of its own")
 		}
-		for _, name := range guardNames {
+		for _, name := range append([]string{"ack-tokens-file"}, guardNames...) {
 			if command.Given(c, name) {
 				return nil, nil, hint.Usagef("--%s is for --listen", name)
 			}
@@ -88,7 +89,14 @@ func viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
 	}
 	defer traces.Close()
 	cfg.Gatherer, cfg.Registerer, cfg.Log, cfg.Trace = registry, registry, log, traces.Requests()
-	server, err := web.New(web.Config{Config: cfg}, source)
+	page := web.Config{Config: cfg}
+	if page.Acknowledgers, err = acknowledgersFrom(c); err != nil {
+		return err
+	}
+	if err := page.Validate(); err != nil {
+		return hint.Usagef("--ack-tokens-file: %v", err) // the rest was checked
+	}
+	server, err := web.New(page, source)
 	if err != nil {
 		return err
 	}

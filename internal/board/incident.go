@@ -2,6 +2,7 @@ package board
 
 import (
 	"encoding/csv"
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -45,6 +46,21 @@ type IncidentNote struct {
 	Acknowledged bool      `json:"acknowledged"` // whether the author takes care of it
 	Note         string    `json:"note"`
 }
+
+// NewNote is a note to add to an incident.
+type NewNote struct {
+	Incident     traffic.IncidentID
+	Author       string
+	Source       string // where from: an address
+	Acknowledged bool
+	Note         string // MaxNote characters at most
+}
+
+// MaxNote is how many characters a note has at most.
+const MaxNote = 1000
+
+// ErrNoIncident is what a source returns, wrapped or not, for a note on what is no incident.
+var ErrNoIncident = errors.New("no such incident")
 
 // Duration returns how long an incident took, and false while it is open.
 func (i *Incident) Duration() (time.Duration, bool) {

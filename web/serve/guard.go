@@ -21,9 +21,10 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 // authentication.
 type guard struct {
 	next      http.Handler
-	token     []byte // nil for none
-	cookie    string // name of the session cookie
-	secure    bool   // the cookie is sent over HTTPS only
+	posts     *http.ServeMux // the routes that take POST
+	token     []byte         // nil for none
+	cookie    string         // name of the session cookie
+	secure    bool           // the cookie is sent over HTTPS only
 	checkHost bool
 	hosts     []string
 }
@@ -40,6 +41,8 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case g.token != nil && r.Method == http.MethodPost && r.URL.Path == loginPath &&
 		(!g.checkHost || g.knowsHost(r.Host)):
 		g.logInByForm(w, r)
+	case r.Method == http.MethodPost && g.takesPost(r):
+		g.post(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		h.Set("Allow", "GET, HEAD")
 		Fail(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are allowed")
@@ -47,9 +50,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Connection", "close") // whatever it is, it is not read
 		Fail(w, r, http.StatusRequestEntityTooLarge, "requests must have no body")
 	case g.checkHost && !g.knowsHost(r.Host):
-		Fail(w, r, http.StatusMisdirectedRequest,
-			"this host name is not allowed: use localhost or an address, or start the server with the "+
-				"name as an allowed host")
+		failHost(w, r)
 	case g.token == nil || open(r.URL.Path):
 		g.next.ServeHTTP(w, r)
 	case r.URL.Query().Has("token"):
@@ -59,6 +60,44 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		g.refuse(w, r, false)
 	}
+}
+
+// maxBody is how large the body of a request may be: a note of 1,000 characters, escaped.
+const maxBody = 16 << 10
+
+// takesPost reports whether a route takes POST.
+func (g *guard) takesPost(r *http.Request) bool {
+	_, pattern := g.posts.Handler(r)
+	return pattern != ""
+}
+
+// post lets a request that changes something through, unless another web site makes a browser send
+// it. The route authenticates it.
+func (g *guard) post(w http.ResponseWriter, r *http.Request) {
+	if g.checkHost && !g.knowsHost(r.Host) {
+		w.Header().Set("Connection", "close")
+		failHost(w, r)
+		return
+	}
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		w.Header().Set("Connection", "close")
+		Fail(w, r, http.StatusForbidden, "the request must not come from another web site")
+		return
+	}
+	if r.ContentLength > maxBody {
+		w.Header().Set("Connection", "close")
+		Fail(w, r, http.StatusRequestEntityTooLarge, "the body must have %d bytes at most", maxBody)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	w.Header().Set("Cache-Control", "no-store")
+	g.next.ServeHTTP(w, r)
+}
+
+func failHost(w http.ResponseWriter, r *http.Request) {
+	Fail(w, r, http.StatusMisdirectedRequest,
+		"this host name is not allowed: use localhost or an address, or start the server with the "+
+			"name as an allowed host")
 }
 
 // open reports whether a path needs no token: orchestrators have none, and get a status only.
@@ -92,6 +131,10 @@ func (g *guard) allows(r *http.Request) bool {
 	c, err := r.Cookie(g.cookie)
 	return err == nil && same(c.Value, g.cookieValue())
 }
+
+// SameSecret compares secrets in a time that depends neither on where they differ nor on their
+// lengths.
+func SameSecret(x, y string) bool { return same(x, y) }
 
 // same compares in a time that depends neither on where two texts differ nor on their lengths.
 func same(x, y string) bool {

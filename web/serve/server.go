@@ -38,9 +38,12 @@ type Probes struct {
 
 // Route is what is served at a path.
 type Route struct {
-	Path     string           // as http.ServeMux has it, without a method; "/" for all that is unknown
-	Serve    http.HandlerFunc // of GET and HEAD without a body
-	Untraced bool             // see [Config.Trace]
+	Path  string           // as http.ServeMux has it, without a method; "/" for all that is unknown
+	Serve http.HandlerFunc // of GET and HEAD without a body
+	// Post takes requests of POST with a body of maxBody bytes at most, which no other web site may
+	// send; nil for none. It authenticates them itself.
+	Post     http.HandlerFunc
+	Untraced bool // see [Config.Trace]
 }
 
 // New returns a server of the routes, of /healthz and /readyz, and of /metrics if the config has a
@@ -201,11 +204,23 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
 	untraced := map[string]bool{}
+	posts := http.NewServeMux()
 	for _, r := range s.routes {
-		mux.HandleFunc(r.Path, r.Serve)
+		serve := r.Serve
+		if r.Post != nil {
+			posts.HandleFunc(r.Path, r.Post)
+			serve = func(w http.ResponseWriter, q *http.Request) {
+				if q.Method == http.MethodPost {
+					r.Post(w, q)
+				} else {
+					r.Serve(w, q)
+				}
+			}
+		}
+		mux.HandleFunc(r.Path, serve)
 		untraced[r.Path] = r.Untraced
 	}
-	g := &guard{next: s.count(mux, untraced), cookie: "tollstream", secure: s.tls != nil,
+	g := &guard{next: s.count(mux, untraced), posts: posts, cookie: "tollstream", secure: s.tls != nil,
 		hosts: s.cfg.Hosts}
 	if s.cfg.Token != "" {
 		g.token = []byte(s.cfg.Token)

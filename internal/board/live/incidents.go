@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,6 +20,19 @@ func (s *Source) Incidents(ctx context.Context, q board.IncidentQuery) (board.In
 		return board.IncidentPage{}, err
 	}
 	return Incidents(ctx, s.store, q)
+}
+
+// AddNote adds a note to an incident, or returns [board.ErrNoIncident].
+func (s *Source) AddNote(ctx context.Context, n board.NewNote) error {
+	if _, err := s.read(ctx, detailAge); err != nil {
+		return err
+	}
+	err := s.store.AddNote(ctx, incidents.Note{IncidentID: n.Incident, Author: n.Author,
+		Source: n.Source, Acknowledged: n.Acknowledged, Text: n.Note})
+	if errors.Is(err, incidents.ErrNoIncident) {
+		return board.ErrNoIncident
+	}
+	return err
 }
 
 // Incidents returns a page of the incidents that a database holds, each in the time of its plaza.
