@@ -236,8 +236,10 @@ type live struct {
 	source web.Source
 	addr   string
 	token  string
-	url    string
-	stop   func()
+	// who may acknowledge incidents
+	acknowledgers []web.Acknowledger
+	url           string
+	stop          func()
 }
 
 // serve runs a server until the test ends.
@@ -254,6 +256,7 @@ func (l *live) start() {
 	l.t.Helper()
 	var cfg web.Config
 	cfg.Listen, cfg.Token = l.addr, l.token
+	cfg.Acknowledgers = l.acknowledgers
 	s, err := web.New(cfg, l.source)
 	if err != nil {
 		l.t.Fatal(err)

@@ -19,18 +19,19 @@ import (
 // test. What deviates from a real one: no hysteresis, and whatever is asked about the past is
 // as if it had never come late.
 type network struct {
-	mu       sync.Mutex
-	plazas   []madeUp
-	began    time.Time     // event time at the start
-	wall     time.Time     // wall clock then
-	speed    float64       // how much faster event time goes than the wall clock; 0 stops it
-	lag      time.Duration // how long ago the rows were counted
-	inFlight int64
-	recent   board.RecentRejects
-	wrong    map[int16]string  // plazas that do not verify, and why
-	unknown  map[int16][2]int  // of sparklines, quarters that are not known
-	types    map[string]string // what vehicle types are called instead
-	err      error             // of every call, nil for none
+	mu        sync.Mutex
+	plazas    []madeUp
+	began     time.Time     // event time at the start
+	wall      time.Time     // wall clock then
+	speed     float64       // how much faster event time goes than the wall clock; 0 stops it
+	lag       time.Duration // how long ago the rows were counted
+	inFlight  int64
+	recent    board.RecentRejects
+	wrong     map[int16]string  // plazas that do not verify, and why
+	unknown   map[int16][2]int  // of sparklines, quarters that are not known
+	types     map[string]string // what vehicle types are called instead
+	err       error             // of every call, nil for none
+	incidents []board.Incident
 }
 
 // madeUp is a plaza and what passes it.
@@ -526,4 +527,30 @@ func (n *network) Windows(_ context.Context, id int16, q board.WindowQuery) (boa
 
 func (n *network) DeadLetters(context.Context, board.PageQuery) (board.DeadLetterPage, error) {
 	return board.DeadLetterPage{}, nil
+}
+
+func (n *network) Incidents(_ context.Context, q board.IncidentQuery) (board.IncidentPage, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var page board.IncidentPage
+	for _, i := range n.incidents {
+		if (!q.Open || i.Ended == nil) && (q.State == nil || slices.Contains(i.States, *q.State)) {
+			page.Incidents = append(page.Incidents, i)
+		}
+	}
+	return page, n.err
+}
+
+func (n *network) AddNote(_ context.Context, note board.NewNote) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range n.incidents {
+		if in := &n.incidents[i]; in.ID == note.Incident.String() {
+			in.Acknowledged = in.Acknowledged || note.Acknowledged
+			in.Notes = append(slices.Clone(in.Notes), board.IncidentNote{At: time.Now(),
+				Author: note.Author, Acknowledged: note.Acknowledged, Note: note.Note})
+			return nil
+		}
+	}
+	return board.ErrNoIncident
 }

@@ -5,6 +5,7 @@ import * as f from './format.js'
 import { live, listen, connect, age, stale } from './live.js'
 import { Overview } from './overview.js'
 import { PlazaPage } from './plaza.js'
+import { Incidents } from './incidents.js'
 
 const at = id => document.getElementById(id)
 const main = at('main')
@@ -19,6 +20,7 @@ function go(scroll) {
   main.className = plaza ? 'one' : 'all'
   if (plaza) shown = new PlazaPage(main, +id)
   else if (id) missing(main, `There is no plaza ${decoded(id)}.`, 'A plaza has a number, as in /plazas/4856.')
+  else if (location.pathname === '/incidents') shown = new Incidents(main)
   else if (location.pathname === '/') live.board ? shown = new Overview(main) : main.replaceChildren(el('p', { class: 'waiting' }, 'Waiting for the first figures …'))
   else missing(main, 'There is no such page.')
   head()
@@ -34,7 +36,7 @@ document.addEventListener('click', event => {
   const link = event.target.closest?.('a')
   if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return
   const href = link.getAttribute('href')
-  if (!/^\/(plazas\/-?\d+)?$/.test(href)) return
+  if (!/^\/(plazas\/-?\d+|incidents)?$/.test(href)) return
   event.preventDefault()
   history.replaceState({ scroll: scrollY }, '')
   if (location.pathname === '/') overview = location.pathname + location.search
