@@ -15,7 +15,8 @@ import (
 
 // someIncidents returns an open one and three that have ended.
 func someIncidents() []board.Incident {
-	make := func(plaza int, name string, began time.Time, lasted time.Duration, peak float64, why string,
+	make := func(plaza int, name string, began time.Time, lasted time.Duration, peak float64,
+		why string,
 		states ...traffic.State) board.Incident {
 		id := traffic.IncidentID{Plaza: int16(plaza), Detected: toll.MinuteAt(began.Unix()) + 2}
 		i := board.Incident{ID: id.String(), Plaza: plaza, Name: name, Road: "A 9",
@@ -82,7 +83,5 @@ func TestIncidentsPage(t *testing.T) {
 		!strings.HasPrefix(got[0], "Ada Lovelace") {
 		t.Errorf("got %q", got)
 	}
-	if got := w.complaints(); len(got) != 1 || !strings.Contains(got[0], "401") {
-		t.Errorf("the page complains: %q", got)
-	}
+	w.quiet()
 }

@@ -83,11 +83,11 @@ export class Incidents {
     return el('tr', { class: i.ended ? 'past' : 'open' },
       el('th', { scope: 'row' }, el('time', { datetime: i.began }, f.moment(i.began, today))),
       el('td', {}, icon(f.symbol(i.state)), ' ', el('b', {}, f.word(i.state)), el('small', {}, path)),
-      el('td', {}, el('a', { href: '/plazas/' + i.plaza }, f.name({ id: i.plaza, name: i.name })), ' ', el('small', {}, [i.plaza, f.plain(i.road)].filter(Boolean).join(' · '))),
+      el('td', {}, el('a', { href: '/plazas/' + i.plaza }, f.name({ id: i.plaza, name: i.name })), ' ', el('small', {}, [i.name ? i.plaza : '', f.plain(i.road)].filter(Boolean).join(' · '))),
       el('td', { class: 'n' }, took == null ? el('b', {}, 'open') : f.span(took)),
       el('td', { class: 'n', title: `${i.state === 'below_usual' ? 'lowest' : 'highest'} flow of a quarter of an hour, at ${f.minute(i.peak_at)}` }, f.num(i.peak_flow_per_hour)),
       el('td', { class: 'why' }, i.why, ...i.notes.filter(n => n.note).map(n => el('p', { class: 'note' }, `${f.plain(n.author)}: ${f.plain(n.note)}`)), i.notified === 'given_up' ? el('p', { class: 'note' }, 'A notification was given up.') : ''),
-      el('td', {}, taken ? f.plain(taken.author) : '', can ? el('button', { class: 'plain', type: 'button', 'aria-label': `Acknowledge the incident at ${f.name({ id: i.plaza, name: i.name })}`, click: () => this.open(i) }, taken ? 'Add a note' : 'Acknowledge') : taken ? '' : f.unknown))
+      el('td', {}, taken ? f.plain(taken.author) + ' ' : '', can ? el('button', { class: 'plain', type: 'button', 'aria-label': `Acknowledge the incident at ${f.name({ id: i.plaza, name: i.name })}`, click: () => this.open(i) }, taken ? 'Add a note' : 'Acknowledge') : taken ? '' : f.unknown))
   }
 
   open(i) {
