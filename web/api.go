@@ -189,7 +189,7 @@ func letterOf(d *board.DeadLetter) letterJSON {
 func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 	query, errs := serve.Parameters(r)
 	errs = append(errs, serve.OnlyParameters(query, "limit", "after")...)
-	q := board.PageQuery{Limit: limitOf(query, &errs)}
+	q := board.PageQuery{Limit: serve.Limit(query, &errs)}
 	if after := query.Get("after"); after != "" {
 		var err error
 		if q.After, err = letterPosition(after); err != nil {

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/tollstream/tollstream/web/incidents"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
@@ -23,7 +22,7 @@ type Config struct {
 	MaxStreams int
 	// Acknowledgers may acknowledge incidents, with a request and a token of their own. Without any,
 	// nothing can be changed.
-	Acknowledgers []Acknowledger
+	Acknowledgers []incidents.Acknowledger
 }
 
 // Defaults of a Config.
@@ -43,21 +42,7 @@ func (c *Config) Validate() error {
 		errs = append(errs,
 			fmt.Errorf("streams %d, want 1 to 100000, or 0 for %d", c.MaxStreams, DefaultMaxStreams))
 	}
-	seen := map[string]bool{}
-	for _, a := range c.Acknowledgers {
-		switch name, token := strings.TrimSpace(a.Name), a.Token; {
-		case name == "" || name != a.Name || utf8.RuneCountInString(name) > 100:
-			errs = append(errs, fmt.Errorf("acknowledger %q, want a name of 1 to 100 characters", a.Name))
-		case len(token) < serve.MinToken || strings.ContainsFunc(token,
-			func(r rune) bool { return r <= ' ' || r > '~' }):
-			errs = append(errs, fmt.Errorf("the token of acknowledger %s has %d characters, want %d or "+
-				"more of ASCII without blanks", name, len(token), serve.MinToken))
-		case seen[token]:
-			errs = append(errs, fmt.Errorf("acknowledger %s has the token of another one", name))
-		default:
-			seen[token] = true
-		}
-	}
+	errs = append(errs, incidents.Validate(c.Acknowledgers))
 	return errors.Join(errs...)
 }
 

@@ -15,10 +15,10 @@ import (
 // FuzzCursor: a cursor of whatever text is refused, or is one that we write.
 func FuzzCursor(f *testing.F) {
 	corpus.Add(f)
-	f.Add(encodeCursor("w", "4001", "1m", "1644488580", "1m"))
-	f.Add(encodeCursor("d", "3", "1234"))
+	f.Add(serve.EncodeCursor("w", "4001", "1m", "1644488580", "1m"))
+	f.Add(serve.EncodeCursor("d", "3", "1234"))
 	f.Add("====")
-	f.Add(encodeCursor("d", "-1", "99999999999999999999"))
+	f.Add(serve.EncodeCursor("d", "-1", "99999999999999999999"))
 	f.Fuzz(func(t *testing.T, cursor string) {
 		if p, err := letterPosition(cursor); err == nil {
 			if again,
@@ -56,7 +56,7 @@ func FuzzParameters(f *testing.F) {
 		query, errs := serve.Parameters(r)
 		selection, more := selectionFrom(query)
 		errs = append(errs, more...)
-		if n := limitOf(query, &errs); len(errs) == 0 && (n < 1 || n > maxLimit) {
+		if n := serve.Limit(query, &errs); len(errs) == 0 && (n < 1 || n > serve.MaxLimit) {
 			t.Fatalf("a limit of %d of %q", n, raw)
 		}
 		_ = selection

@@ -121,7 +121,7 @@ func (s *Server) serveTransitions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var errs serve.ParameterErrors
-	q := board.ChangeQuery{Range: p.Range, Limit: limitOf(p.query, &errs)}
+	q := board.ChangeQuery{Range: p.Range, Limit: serve.Limit(p.query, &errs)}
 	if before := p.query.Get("before"); before != "" {
 		var err error
 		if q.Before, err = changePosition(before, p.id); err != nil {
@@ -171,7 +171,8 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 	}
 	var errs serve.ParameterErrors
 	p.kindOf(&errs)
-	q := board.WindowQuery{Range: p.Range, Kind: p.query.Get("kind"), Limit: limitOf(p.query, &errs)}
+	q := board.WindowQuery{Range: p.Range, Kind: p.query.Get("kind"),
+		Limit: serve.Limit(p.query, &errs)}
 	if before := p.query.Get("before"); before != "" {
 		var err error
 		if q.Before, err = windowPosition(before, p.id, q.Kind); err != nil {

@@ -13,9 +13,10 @@ import (
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/web/incidents"
 )
 
-var ada = Acknowledger{Name: "Ada", Token: "token-of-ada-0123456789"}
+var ada = incidents.Acknowledger{Name: "Ada", Token: "token-of-ada-0123456789"}
 
 // incident returns an open one that began at a time.
 func incident(plaza int, began time.Time) board.Incident {
@@ -76,14 +77,23 @@ func TestAtom(t *testing.T) {
 	r := start(t, source, nil)
 	r.awaitBoard()
 	a := r.Want(200, r.Get("/incidents.atom"))
-	var f feed
+	var f struct {
+		ID      string `xml:"id"`
+		Updated string `xml:"updated"`
+		Entries []struct {
+			Title   string `xml:"title"`
+			ID      string `xml:"id"`
+			Updated string `xml:"updated"`
+			Content string `xml:"content"`
+		} `xml:"entry"`
+	}
 	if err := xml.Unmarshal(a.Body, &f); err != nil || len(f.Entries) != 12 || f.ID == "" ||
 		f.Updated != f.Entries[0].Updated {
 		t.Fatalf("%v in %s", err, a.Body)
 	}
 	e := f.Entries[0]
-	if e.Title != `=Höhe <b>"& (plaza 4000): saturated` || !strings.Contains(e.Content.Text,
-		"Highest flow 700 vehicles/h") || !strings.Contains(e.Content.Text, "by Bob. seen & heard") ||
+	if e.Title != `=Höhe <b>"& (plaza 4000): saturated` || !strings.Contains(e.Content,
+		"Highest flow 700 vehicles/h") || !strings.Contains(e.Content, "by Bob. seen & heard") ||
 		!strings.HasPrefix(e.ID, "urn:uuid:") || e.ID == f.Entries[1].ID {
 		t.Errorf("got %+v", e)
 	}
@@ -107,7 +117,8 @@ func TestNotes(t *testing.T) {
 
 	const viewToken = "token-of-the-view-01234567"
 	r := start(t, source, func(c *Config, _ *tuning) {
-		c.Acknowledgers = []Acknowledger{{"Bob", "token-of-bob-0123456789"}, ada}
+		c.Acknowledgers = []incidents.Acknowledger{
+			{Name: "Bob", Token: "token-of-bob-0123456789"}, ada}
 		c.Token = viewToken
 	})
 	post := func(status int, target, body string, headers ...string) {
@@ -150,8 +161,11 @@ func TestNotes(t *testing.T) {
 }
 
 func TestAcknowledgersAreChecked(t *testing.T) {
-	for _, all := range [][]Acknowledger{{{"", ada.Token}}, {{" Ada", ada.Token}}, {{"Ada", "short"}},
-		{ada, {"Bob", ada.Token}}, {{"Ada", "token with blanks in it"}}} {
+	for _, all := range [][]incidents.Acknowledger{
+		{{Name: "", Token: ada.Token}}, {{Name: " Ada", Token: ada.Token}},
+		{{Name: "Ada", Token: "short"}}, {ada, {Name: "Bob", Token: ada.Token}},
+		{{Name: "Ada", Token: "token with blanks in it"}},
+	} {
 		c := Config{Acknowledgers: all}
 		c.Listen = "127.0.0.1:0"
 		if err := c.Validate(); err == nil || strings.Contains(err.Error(), ada.Token) {

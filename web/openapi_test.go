@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
+	"github.com/tollstream/tollstream/web/incidents"
 	"github.com/tollstream/tollstream/web/serve/servetest"
 )
 
@@ -136,7 +137,7 @@ func TestOpenAPIIsOne(t *testing.T) {
 // TestRoutesAreInTheDocument holds the routes against the paths of the document, both ways.
 func TestRoutesAreInTheDocument(t *testing.T) {
 	served := []string{"/healthz", "/readyz", "/metrics"}
-	noting := &Server{cfg: Config{Acknowledgers: []Acknowledger{ada}}}
+	noting := &Server{cfg: Config{Acknowledgers: []incidents.Acknowledger{ada}}}
 	for _, r := range noting.routes() {
 		served = append(served, strings.NewReplacer("{$}", "", "...", "").Replace(r.Path))
 	}

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/web/incidents"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
@@ -86,19 +89,31 @@ func (s *Server) routes() []serve.Route {
 		{Path: "/api/v1/plazas/{id}/windows", Serve: s.serveWindows},
 		{Path: "/api/v1/plazas/{id}/windows.csv", Serve: s.serveWindowsCSV},
 		{Path: "/incidents", Serve: s.servePage},
-		{Path: "/incidents.atom", Serve: s.serveAtom},
-		{Path: "/api/v1/incidents", Serve: s.serveIncidents},
-		{Path: "/api/v1/incidents.csv", Serve: s.serveIncidentsCSV},
 		{Path: "/api/v1/verification", Serve: s.serveVerification},
 		{Path: "/api/v1/dead-letters", Serve: s.serveDeadLetters},
 		{Path: "/api/v1/events", Serve: s.serveEvents, Untraced: true}, // it lasts for hours
 		{Path: "/api/v1/openapi.json", Serve: s.serveOpenAPI},
 	}
-	if len(s.cfg.Acknowledgers) > 0 {
-		routes = append(routes, serve.Route{Path: "/api/v1/incidents/{id}/notes", Serve: s.notFound,
-			Post: s.serveNote})
+	h := incidents.NewHandler(incidents.Config{Source: s.source, Log: s.cfg.Log,
+		Acknowledgers: s.cfg.Acknowledgers, Timeout: s.tuning.queryTime, Ask: s.ask,
+		Fail: s.failSource, Zone: s.databaseZone,
+		Instant: func(query url.Values, name string, clock *time.Location,
+			errs *serve.ParameterErrors) *time.Time {
+			p := past{query: query, loc: clock}
+			return p.instant(name, errs)
+		}})
+	return append(routes, h.Routes(s.notFound)...)
+}
+
+// databaseZone returns the database's clock. It returns false where it has answered already.
+func (s *Server) databaseZone(w http.ResponseWriter, r *http.Request) (*time.Location, bool) {
+	if s.refresher.current.Load().snapshot == nil { // which has it
+		if _, ok := s.board(w, r); !ok {
+			return nil, false
+		}
 	}
-	return routes
+	loc, _ := s.normalizer.zone(s.timezone())
+	return loc, true
 }
 
 func (s *Server) now() time.Time { return s.tuning.now() }

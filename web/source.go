@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/web/incidents"
 )
 
 // Source gives what the pages show. Its methods are called from several goroutines at once. They
@@ -27,9 +28,5 @@ type Source interface {
 	Changes(ctx context.Context, id int16, q board.ChangeQuery) (board.ChangePage, error)
 	// DeadLetters returns what was rejected, ascending by partition and offset.
 	DeadLetters(ctx context.Context, q board.PageQuery) (board.DeadLetterPage, error)
-	// Incidents returns incidents, the newest first, each in the time of its plaza.
-	Incidents(ctx context.Context, q board.IncidentQuery) (board.IncidentPage, error)
-	// AddNote adds a note to an incident, or returns [board.ErrNoIncident]. It is called only where
-	// the configuration has acknowledgers.
-	AddNote(ctx context.Context, n board.NewNote) error
+	incidents.Source
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/web/incidents"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
@@ -22,7 +22,7 @@ func ackTokensFlag(category string) cli.Flag {
 }
 
 // acknowledgersFrom returns who may acknowledge incidents, none without the flag.
-func acknowledgersFrom(c *cli.Context) ([]web.Acknowledger, error) {
+func acknowledgersFrom(c *cli.Context) ([]incidents.Acknowledger, error) {
 	file := command.Setting(c, "ack-tokens-file", "")
 	if file == "" {
 		return nil, nil
@@ -31,7 +31,7 @@ func acknowledgersFrom(c *cli.Context) ([]web.Acknowledger, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read --ack-tokens-file: %w", err)
 	}
-	var all []web.Acknowledger
+	var all []incidents.Acknowledger
 	number := 0
 	for line := range strings.Lines(string(text)) {
 		number++
@@ -41,7 +41,7 @@ func acknowledgersFrom(c *cli.Context) ([]web.Acknowledger, error) {
 		case len(words) == 1: // which may be the token
 			return nil, hint.Usagef("--ack-tokens-file: line %d of %s is not NAME TOKEN", number, file)
 		default: // a name may have blanks
-			all = append(all, web.Acknowledger{Name: strings.Join(words[:len(words)-1], " "),
+			all = append(all, incidents.Acknowledger{Name: strings.Join(words[:len(words)-1], " "),
 				Token: words[len(words)-1]})
 		}
 	}

@@ -539,6 +539,10 @@ func (f sourceFunc) Plaza(context.Context, int16) (*board.Detail, error) {
 	return nil, board.ErrNotFound
 }
 
+func (f sourceFunc) Incidents(context.Context, board.IncidentQuery) (board.IncidentPage, error) {
+	return board.IncidentPage{}, nil
+}
+
 // runOn runs the view on a terminal, with a source that answers when it is to be seen. It returns
 // what it panicked with, and how it ended.
 func (x *terminal) runOn(source sourceFunc, o tui.Options) (panicked any, err error) {

@@ -17,6 +17,7 @@ import (
 type Source interface {
 	Board(ctx context.Context) (*board.Board, error)
 	Plaza(ctx context.Context, id int16) (*board.Detail, error)
+	Incidents(ctx context.Context, q board.IncidentQuery) (board.IncidentPage, error)
 }
 
 // Messages from the feed to the model.
@@ -34,6 +35,10 @@ type (
 		plaza  int16
 		detail *board.Detail
 		err    error
+	}
+	incidentsMsg struct {
+		page board.IncidentPage
+		err  error
 	}
 	// endMsg ends the view: there is nothing left to read, or reading has panicked.
 	endMsg struct{ err error }
@@ -102,7 +107,7 @@ func (f *feed) run(ctx context.Context) {
 	defer ticker.Stop()
 	var reading chan []any // the read in progress, nil for none
 	var requested request
-	var began, boardAt, detailAt time.Time
+	var began, boardAt, detailAt, incidentsAt time.Time
 	var has int16 // the plaza whose page was read last, at detailAt
 	var last activity
 	idle := time.Duration(1) // times every until the next board
@@ -115,8 +120,13 @@ func (f *feed) run(ctx context.Context) {
 		due := boardAt.IsZero() || !requested.paused && now.Sub(boardAt) >= idle*f.every*9/10
 		detail := requested.detail && (detailAt.IsZero() || has != requested.plaza || !requested.paused &&
 			now.Sub(detailAt) >= f.detail)
-		if !due && !detail {
+		incidents := requested.incidents && (incidentsAt.IsZero() || !requested.paused &&
+			now.Sub(incidentsAt) >= f.detail)
+		if !due && !detail && !incidents {
 			return
+		}
+		if incidents {
+			incidentsAt = now
 		}
 		if due {
 			boardAt = now
@@ -125,7 +135,8 @@ func (f *feed) run(ctx context.Context) {
 			has, detailAt = requested.plaza, now
 		}
 		began, reading = now, make(chan []any, 1)
-		go f.read(ctx, due, detail, requested.plaza, reading)
+		go f.read(ctx, due, request{plaza: requested.plaza, detail: detail, incidents: incidents},
+			reading)
 	}
 	read()
 	for {
@@ -143,6 +154,9 @@ func (f *feed) run(ctx context.Context) {
 			}
 			f.send(tick)
 		case requested = <-f.requests:
+			if !requested.incidents {
+				incidentsAt = time.Time{} // to be read when it is opened again
+			}
 			read()
 		case messages := <-reading:
 			reading = nil
@@ -156,15 +170,16 @@ func (f *feed) run(ctx context.Context) {
 				}
 				f.send(m)
 			}
-			if requested.detail && has != requested.plaza {
+			if requested.detail && has != requested.plaza ||
+				requested.incidents && incidentsAt.IsZero() {
 				read()
 			}
 		}
 	}
 }
 
-// read reads the board, or the page of a plaza, or both.
-func (f *feed) read(ctx context.Context, all, detail bool, plaza int16, done chan<- []any) {
+// read reads the board, the page of a plaza or the incidents, or several of them.
+func (f *feed) read(ctx context.Context, all bool, w request, done chan<- []any) {
 	var messages []any
 	defer func() {
 		if r := recover(); r != nil {
@@ -188,12 +203,16 @@ func (f *feed) read(ctx context.Context, all, detail bool, plaza int16, done cha
 			return
 		}
 	}
-	if detail {
-		d, err := f.source.Plaza(ctx, plaza)
+	if w.detail {
+		d, err := f.source.Plaza(ctx, w.plaza)
 		if errors.Is(err, board.ErrNotFound) {
-			err = fmt.Errorf("no vehicle has passed plaza %d yet", plaza)
+			err = fmt.Errorf("no vehicle has passed plaza %d yet", w.plaza)
 		}
-		messages = append(messages, detailMsg{plaza, d, f.explain(ctx, err)})
+		messages = append(messages, detailMsg{w.plaza, d, f.explain(ctx, err)})
+	}
+	if w.incidents {
+		page, err := f.source.Incidents(ctx, board.IncidentQuery{Limit: mostIncidents})
+		messages = append(messages, incidentsMsg{page, f.explain(ctx, err)})
 	}
 }
 

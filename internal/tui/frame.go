@@ -78,6 +78,9 @@ func (m *model) content() []line {
 	if m.page == pageHelp {
 		return m.help()
 	}
+	if m.page == pageIncidents {
+		return m.incidentsPage()
+	}
 	return m.plazaPage()
 }
 
@@ -427,6 +430,7 @@ func (m *model) foot() line {
 	}
 	return spread(m.width,
 		firstFit(m.width-cells(right)-2,
+			filtered+"Enter: plaza  i: incidents  /: filter  letter: sort  Space: pause  ?: help  q: quit",
 			filtered+"Enter: plaza  /: filter  letter: sort  Space: pause  ?: help  q: quit",
 			filtered+"Enter: plaza  /: filter  ?: help  q: quit", filtered+"?: help  q: quit", filtered+
 				"q: quit"), right)
@@ -441,6 +445,10 @@ func (m *model) footOf(first, lines int) line {
 	room := m.width - cells(of) - 2
 	if m.page == pageHelp {
 		return spread(m.width, firstFit(room, "Esc: back  ↑↓: scroll  q: quit", "Esc: back"), of)
+	}
+	if m.page == pageIncidents {
+		return spread(m.width, firstFit(room,
+			"Esc: back  ↑↓: scroll  Space: pause  ?: help  q: quit", "Esc: back  q: quit", "Esc"), of)
 	}
 	return spread(m.width,
 		firstFit(room, "Esc: back  ←→: other plazas  ↑↓: scroll  Space: pause  ?: help  q: quit",
@@ -457,6 +465,7 @@ func (m *model) help() []line {
 		{"Home End", "", "to the first line, or the last"},
 		{"Enter", "", "the plaza under the cursor; Esc goes back"},
 		{"← →", "", "there: the plaza before or after it"},
+		{"i", "", "the incidents of all plazas; Esc goes back"},
 		{"/", "", "only the plazas with these words: name, road, state …"},
 		{"Space", "", "pause, or go on"},
 		{"Ctrl-L", "", "redraw the screen"},

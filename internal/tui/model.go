@@ -45,7 +45,10 @@ type model struct {
 	plaza        int16
 	detail       *board.Detail // nil where not read
 	detailFailed string        // why not
-	scroll       int           // lines
+	// Of the page of incidents, the same.
+	incidents       *board.IncidentPage
+	incidentsFailed string
+	scroll          int // lines
 
 	paused   bool
 	pausedAt time.Time
@@ -58,6 +61,7 @@ type page uint8
 const (
 	pageTable page = iota
 	pagePlaza
+	pageIncidents
 	pageHelp
 )
 
@@ -78,6 +82,8 @@ type request struct {
 	paused bool
 	plaza  int16
 	detail bool // of plaza
+	// the list of incidents
+	incidents bool
 }
 
 func (m *model) request() request {
@@ -85,7 +91,8 @@ func (m *model) request() request {
 	if page == pageHelp {
 		page = m.under
 	}
-	return request{paused: m.paused, plaza: m.plaza, detail: page == pagePlaza}
+	return request{paused: m.paused, plaza: m.plaza, detail: page == pagePlaza,
+		incidents: page == pageIncidents}
 }
 
 // resize takes the size of the terminal.
@@ -137,6 +144,15 @@ func (m *model) showDetail(plaza int16, d *board.Detail, err error) {
 	default:
 		m.detail, m.detailFailed = d, ""
 	}
+}
+
+// showIncidents takes the incidents, or why there are none.
+func (m *model) showIncidents(page *board.IncidentPage, err error) {
+	if err != nil {
+		m.incidentsFailed = text.Cell(text.OneLine(m.brief(err)))
+		return
+	}
+	m.incidents, m.incidentsFailed = page, ""
 }
 
 // measure sets the widths of the columns: all rows', so that nothing moves while one scrolls.
@@ -257,6 +273,12 @@ func (m *model) press(key string) {
 		m.page, m.under, m.scroll = pageHelp, m.page, 0
 	case m.page == pagePlaza:
 		m.pressPlaza(key)
+	case m.page == pageIncidents:
+		if key == keyEscape || key == keyBackspace || key == "i" {
+			m.page = pageTable
+		} else {
+			m.scrollBy(key)
+		}
 	default:
 		m.pressTable(key)
 	}
@@ -283,6 +305,8 @@ func (m *model) pressTable(key string) {
 		if len(m.order) > 0 {
 			m.open(int16(m.rows[m.order[m.cursor]].ID))
 		}
+	case "i":
+		m.page, m.scroll = pageIncidents, 0
 	case "/":
 		m.typing, m.before = true, m.filter
 	case keyEscape:

@@ -150,6 +150,8 @@ func (p *teaModel) Update(msg tea.Msg) (same tea.Model, _ tea.Cmd) {
 		m.show(msg.board, msg.err, msg.now)
 	case detailMsg:
 		m.showDetail(msg.plaza, msg.detail, msg.err)
+	case incidentsMsg:
+		m.showIncidents(&msg.page, msg.err)
 	case endMsg:
 		m.end(msg.err)
 	}

@@ -214,11 +214,59 @@ func (m *model) keys(keys ...string) *model {
 	return m
 }
 
+// testIncidents is one that is open, and two that have ended.
+func testIncidents() *board.IncidentPage {
+	began := testNow.Add(-37 * time.Minute).Truncate(time.Minute)
+	incident := func(plaza int, name string, before, lasted time.Duration, s traffic.State,
+		peak float64,
+		why string) board.Incident {
+		i := board.Incident{Plaza: plaza, Name: name, State: s, Why: why, PeakFlow: peak,
+			Began: began.Add(-before), ID: fmt.Sprintf("20260324T0646Z-%d", plaza)}
+		if lasted > 0 {
+			i.Ended = new(i.Began.Add(lasted))
+		}
+		return i
+	}
+	page := &board.IncidentPage{More: true, Incidents: []board.Incident{
+		incident(4007, "Tunnel", 0, 0, traffic.Saturated, 3516,
+			"throughput 3,516 pc/h is 108 % of the capacity of 3,250 pc/h (5 lanes)"),
+		incident(4003, "Quarry\x1b[31m", time.Hour, 25*time.Minute, traffic.BelowUsual, 96,
+			"24 vehicles in 15 min, usual are 310 (z −6.1)"),
+		incident(4009, "横浜料金所", 30*time.Hour, 95*time.Minute, traffic.Busy, 2744, "near capacity"),
+	}}
+	page.Incidents[1].Notes = []board.IncidentNote{{Author: "Ada", Acknowledged: true}}
+	return page
+}
+
+// TestIncidents opens the list and leaves it; a failure shows until it is read.
+func TestIncidents(t *testing.T) {
+	m := modelOf(t, testBoard(12), 80, 24).keys("i")
+	if w := m.request(); !w.incidents || w.detail {
+		t.Errorf("it requests %+v", w)
+	}
+	m.showIncidents(nil, errors.New("no database"))
+	if got := m.textOf(t); !strings.Contains(got, "the incidents can't be read: no database") {
+		t.Errorf("got\n%s", got)
+	}
+	m.showIncidents(&board.IncidentPage{}, nil)
+	if got := m.textOf(t); !strings.Contains(got, "no incident yet") {
+		t.Errorf("got\n%s", got)
+	}
+	if m.keys("?", keyEscape, keyEscape); m.request().incidents || m.page != pageTable {
+		t.Error("it is not left")
+	}
+}
+
 // TestGolden compares frames with those in testdata.
 func TestGolden(t *testing.T) {
 	detail := func(b *board.Board, width, height int) *model {
 		m := modelOf(t, b, width, height).keys(keyEnter)
 		m.showDetail(m.plaza, testDetail(b, m.plaza), nil)
+		return m
+	}
+	incidents := func(width, height int) *model {
+		m := modelOf(t, testBoard(12), width, height).keys("i")
+		m.showIncidents(testIncidents(), nil)
 		return m
 	}
 	later := func(m *model,
@@ -241,14 +289,17 @@ func TestGolden(t *testing.T) {
 				Notices: []board.Notice{{Kind: "first_event",
 					Text: "waiting for the first event; tollstream emit --profile day sends simulated ones"}}},
 			80, 10),
-		"stale-80x12":  later(modelOf(t, testBoard(12), 80, 12), 14*time.Second),
-		"paused-80x12": later(modelOf(t, testBoard(12), 80, 12).keys(keySpace), 75*time.Second),
-		"plaza-100x70": detail(testBoard(12), 100, 70),
-		"plaza-80x24":  detail(testBoard(12), 80, 24),
-		"plaza-40x30":  detail(testBoard(12), 40, 30),
-		"plaza-240x40": detail(testBoard(12), 240, 40),
-		"help-80x40":   modelOf(t, testBoard(12), 80, 40).keys("?"),
-		"small-39x4":   modelOf(t, mismatched(testBoard(12)), 39, 4),
+		"stale-80x12":      later(modelOf(t, testBoard(12), 80, 12), 14*time.Second),
+		"paused-80x12":     later(modelOf(t, testBoard(12), 80, 12).keys(keySpace), 75*time.Second),
+		"plaza-100x70":     detail(testBoard(12), 100, 70),
+		"plaza-80x24":      detail(testBoard(12), 80, 24),
+		"plaza-40x30":      detail(testBoard(12), 40, 30),
+		"plaza-240x40":     detail(testBoard(12), 240, 40),
+		"incidents-80x14":  incidents(80, 14),
+		"incidents-40x12":  incidents(40, 12),
+		"incidents-240x12": incidents(240, 12),
+		"help-80x40":       modelOf(t, testBoard(12), 80, 40).keys("?"),
+		"small-39x4":       modelOf(t, mismatched(testBoard(12)), 39, 4),
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := m.textOf(t)
@@ -611,6 +662,11 @@ func (s *fakeSource) Plaza(_ context.Context, id int16) (*board.Detail, error) {
 	return &board.Detail{Plaza: board.Plaza{ID: int(id)}}, nil
 }
 
+func (s *fakeSource) Incidents(_ context.Context, q board.IncidentQuery) (board.IncidentPage,
+	error) {
+	return board.IncidentPage{Incidents: make([]board.Incident, min(q.Limit, 3))}, nil
+}
+
 // TestFeed reads what is requested, and reports a read that times out.
 func TestFeed(t *testing.T) {
 	source := &fakeSource{board: func(ctx context.Context, n int64) (*board.Board, error) {
@@ -652,6 +708,12 @@ func TestFeed(t *testing.T) {
 		return ok &&
 			d.plaza == 4999
 	}).(detailMsg); m.err == nil || m.err.Error() != "no vehicle has passed plaza 4999 yet" {
+		t.Errorf("%+v", m)
+	}
+	f.want(request{paused: true, incidents: true})
+	if m := sent.next(t,
+		func(m any) bool { _, ok := m.(incidentsMsg); return ok }).(incidentsMsg); m.err !=
+		nil || len(m.page.Incidents) != 3 {
 		t.Errorf("%+v", m)
 	}
 	before := source.boards.Load()

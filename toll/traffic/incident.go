@@ -12,21 +12,11 @@ import (
 
 // Calm reports whether nobody needs to look at a plaza in this state because of its traffic. No
 // data is calm in this sense: where vehicles are to be expected, their absence is below usual.
-func (s State) Calm() bool { return s == Free || s == NoData }
+func (s State) Calm() bool { return s.Grave() == 0 }
 
 // Grave is the order of states by how grave they are in an incident; 0 for the calm ones.
 func (s State) Grave() int {
-	switch s {
-	case NoData, Free:
-		return 0
-	case Busy:
-		return 1
-	case BelowUsual:
-		return 3
-	case Saturated:
-		return 4
-	}
-	return 2 // above usual
+	return slices.Index([]State{Busy, AboveUsual, BelowUsual, Saturated}, s) + 1
 }
 
 // Severity returns how urgent a state is, in the words that alerting uses: critical where a queue

@@ -98,7 +98,8 @@ func TestIncidentID(t *testing.T) {
 }
 
 func TestSeverity(t *testing.T) {
-	for s, want := range map[State]string{NoData: "none", Free: "none", Busy: "info",
+	for s, want := range map[State]string{NoData: "none", Free: "none", CatchingUp: "none",
+		Busy: "info", AboveUsual: "warning",
 		BelowUsual: "warning", Saturated: "critical"} {
 		if got := s.Severity(); got != want || s.Calm() != (want == "none") {
 			t.Errorf("%v: got %s, calm %v", s, got, s.Calm())

@@ -10,7 +10,7 @@ import (
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
-	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/web/incidents"
 )
 
 // someIncidents returns an open one and three that have ended.
@@ -50,7 +50,7 @@ func TestIncidentsPage(t *testing.T) {
 	n := thousand(20)
 	n.incidents = someIncidents()
 	l := &live{t: t, source: n, addr: "127.0.0.1:0",
-		acknowledgers: []web.Acknowledger{{Name: "Ada Lovelace", Token: "token-of-ada-0123456789"}}}
+		acknowledgers: []incidents.Acknowledger{{Name: "Ada Lovelace", Token: "token-of-ada-0123456789"}}}
 	l.start()
 	t.Cleanup(func() { l.stop() })
 	w := open(t, desk)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/web"
+	"github.com/tollstream/tollstream/web/incidents"
 )
 
 var shots = flag.String("screenshots", "", "write the README's screenshots into this `folder`")
@@ -237,7 +238,7 @@ type live struct {
 	addr   string
 	token  string
 	// who may acknowledge incidents
-	acknowledgers []web.Acknowledger
+	acknowledgers []incidents.Acknowledger
 	url           string
 	stop          func()
 }

@@ -1,4 +1,4 @@
-package web
+package incidents
 
 import (
 	"context"
@@ -52,15 +52,15 @@ type feedContent struct {
 	Text string `xml:",chardata"`
 }
 
-// serveAtom responds with the newest incidents as an Atom feed.
-func (s *Server) serveAtom(w http.ResponseWriter, r *http.Request) {
-	q, query, ok := s.incidentQuery(w, r)
+// Atom responds with the newest incidents as an Atom feed.
+func (h *Handler) Atom(w http.ResponseWriter, r *http.Request) {
+	q, query, ok := h.query(w, r)
 	if !ok {
 		return
 	}
-	s.ask(w, r, "incidents.atom "+query.Encode(),
+	h.cfg.Ask(w, r, "incidents.atom "+query.Encode(),
 		func(ctx context.Context) (*serve.Representation, error) {
-			page, err := s.source.Incidents(ctx, q)
+			page, err := h.cfg.Source.Incidents(ctx, q)
 			if err != nil {
 				return nil, err
 			}

@@ -1,0 +1,292 @@
+// Package incidents serves the incidents of all plazas, as JSON, CSV and an Atom feed, and takes
+// notes on them from those who may acknowledge.
+package incidents
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/web/serve"
+)
+
+// Source has the incidents.
+type Source interface {
+	// Incidents returns incidents, the newest first, each in the time of its plaza.
+	Incidents(ctx context.Context, q board.IncidentQuery) (board.IncidentPage, error)
+	// AddNote adds a note to an incident, or returns [board.ErrNoIncident]. It is called only where
+	// there are acknowledgers.
+	AddNote(ctx context.Context, n board.NewNote) error
+}
+
+// Config is what a [Handler] works with.
+type Config struct {
+	Source        Source
+	Acknowledgers []Acknowledger
+	Log           *slog.Logger
+	Timeout       time.Duration // of adding a note
+	// Ask responds with what the source returns for a question, Fail that it failed.
+	Ask func(w http.ResponseWriter, r *http.Request, question string,
+		ask func(context.Context) (*serve.Representation, error))
+	Fail func(w http.ResponseWriter, r *http.Request, err error)
+	// Zone returns the database's clock. It returns false where it has answered already.
+	Zone func(w http.ResponseWriter, r *http.Request) (*time.Location, bool)
+	// Instant reads a parameter that is a time.
+	Instant func(query url.Values, name string, clock *time.Location,
+		errs *serve.ParameterErrors) *time.Time
+}
+
+// Handler serves incidents.
+type Handler struct{ cfg Config }
+
+// NewHandler returns a handler.
+func NewHandler(cfg Config) *Handler { return &Handler{cfg} }
+
+// Routes returns what is served. Without acknowledgers nothing can be changed.
+func (h *Handler) Routes(missing http.HandlerFunc) []serve.Route {
+	routes := []serve.Route{
+		{Path: "/incidents.atom", Serve: h.Atom},
+		{Path: "/api/v1/incidents", Serve: h.JSON},
+		{Path: "/api/v1/incidents.csv", Serve: h.CSV},
+	}
+	if len(h.cfg.Acknowledgers) > 0 {
+		routes = append(routes, serve.Route{Path: "/api/v1/incidents/{id}/notes", Serve: missing,
+			Post: h.Note})
+	}
+	return routes
+}
+
+// query reads which incidents are asked for. It returns false where it has answered
+// already.
+func (h *Handler) query(w http.ResponseWriter, r *http.Request, names ...string) (
+	q board.IncidentQuery, query url.Values, ok bool) {
+	query, errs := serve.Parameters(r)
+	errs = append(errs, serve.OnlyParameters(query, append(names, "plaza", "road", "state", "open",
+		"from", "to")...)...)
+	loc, ok := h.cfg.Zone(w, r)
+	if !ok {
+		return q, query, false
+	}
+	q = board.IncidentQuery{Road: query.Get("road"), Limit: serve.Limit(query, &errs)}
+	q.From, q.Until = h.cfg.Instant(query, "from", loc, &errs), h.cfg.Instant(query, "to", loc, &errs)
+	if text := query.Get("plaza"); text != "" {
+		n, err := strconv.ParseInt(text, 10, 16)
+		if err != nil {
+			errs.Add("plaza", "want a number from %d to %d", toll.MinPlaza, toll.MaxPlaza)
+		}
+		q.Plaza = new(int16(n))
+	}
+	if text := query.Get("state"); text != "" {
+		q.State = new(traffic.State)
+		if err := q.State.UnmarshalText([]byte(text)); err != nil || q.State.Calm() {
+			errs.Add("state", "want a state that is an incident, as saturated or below_usual")
+		}
+	}
+	if text := query.Get("open"); text != "" {
+		var err error
+		if q.Open, err = strconv.ParseBool(text); err != nil {
+			errs.Add("open", "want true or false")
+		}
+	}
+	if text := query.Get("before"); text != "" {
+		var err error
+		if q.Before, err = incidentPosition(text); err != nil {
+			errs.Add("before", "%v", err)
+		}
+	}
+	if len(errs) > 0 {
+		serve.FailParameters(w, r, errs)
+		return q, query, false
+	}
+	return q, query, true
+}
+
+// JSON responds with a page of the incidents of all plazas.
+func (h *Handler) JSON(w http.ResponseWriter, r *http.Request) {
+	q, query, ok := h.query(w, r, "limit", "before")
+	if !ok {
+		return
+	}
+	h.cfg.Ask(w, r, "incidents "+query.Encode(),
+		func(ctx context.Context) (*serve.Representation, error) {
+			page, err := h.cfg.Source.Incidents(ctx, q)
+			if err != nil {
+				return nil, err
+			}
+			answer := struct {
+				Incidents      []board.Incident `json:"incidents"`
+				CanAcknowledge bool             `json:"can_acknowledge"`
+				Next           *string          `json:"next"`
+			}{append([]board.Incident{}, page.Incidents...), len(h.cfg.Acknowledgers) > 0, nil}
+			if n := len(page.Incidents); n > 0 && page.More {
+				answer.Next = new(incidentCursor(&page.Incidents[n-1]))
+			}
+			return serve.JSON(answer)
+		})
+}
+
+// mostCSV bounds the incidents of a CSV; the newest are in it.
+const mostCSV = 20_000
+
+// CSV responds with the incidents as CSV (RFC 4180) in UTF-8.
+func (h *Handler) CSV(w http.ResponseWriter, r *http.Request) {
+	q, query, ok := h.query(w, r)
+	if !ok {
+		return
+	}
+	w.Header().Set("Content-Disposition", `attachment; filename="incidents.csv"`)
+	h.cfg.Ask(w, r, "incidents.csv "+query.Encode(),
+		func(ctx context.Context) (*serve.Representation, error) {
+			var b bytes.Buffer
+			q.Limit = serve.MaxLimit
+			for read := 0; ; {
+				page, err := h.cfg.Source.Incidents(ctx, q)
+				if err != nil {
+					return nil, err
+				}
+				if err := board.WriteIncidents(&b, page.Incidents, read == 0); err != nil {
+					return nil, err
+				}
+				n := len(page.Incidents)
+				if read += n; !page.More || n == 0 || read >= mostCSV {
+					return serve.NewRepresentation("text/csv; charset=utf-8; header=present", b.Bytes()), nil
+				}
+				q.Before = positionOf(&page.Incidents[n-1])
+			}
+		})
+}
+
+func positionOf(i *board.Incident) *board.IncidentPosition {
+	return &board.IncidentPosition{Began: i.Began, Plaza: int16(i.Plaza)}
+}
+
+// incidentCursor returns the cursor behind an incident.
+func incidentCursor(i *board.Incident) string {
+	return serve.EncodeCursor("i", strconv.FormatInt(i.Began.Unix(), 10), strconv.Itoa(i.Plaza))
+}
+
+func incidentPosition(cursor string) (*board.IncidentPosition, error) {
+	of, err := serve.DecodeCursor(cursor, 3)
+	if err != nil {
+		return nil, err
+	}
+	began, errBegan := strconv.ParseInt(of[1], 10, 64)
+	plaza, errPlaza := strconv.ParseInt(of[2], 10, 16)
+	if of[0] != "i" || errBegan != nil || errPlaza != nil {
+		return nil, serve.ErrOtherList
+	}
+	return &board.IncidentPosition{Began: time.Unix(began, 0).UTC(), Plaza: int16(plaza)}, nil
+}
+
+// Acknowledger is somebody who may acknowledge incidents.
+type Acknowledger struct {
+	Name  string
+	Token string // what they present as a bearer token; it is never logged
+}
+
+// Validate reports every violation of the names and tokens, without the tokens.
+func Validate(all []Acknowledger) error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, a := range all {
+		switch name, token := strings.TrimSpace(a.Name), a.Token; {
+		case name == "" || name != a.Name || utf8.RuneCountInString(name) > 100:
+			errs = append(errs, fmt.Errorf("acknowledger %q, want a name of 1 to 100 characters", a.Name))
+		case len(token) < serve.MinToken || strings.ContainsFunc(token,
+			func(r rune) bool { return r <= ' ' || r > '~' }):
+			errs = append(errs, fmt.Errorf("the token of acknowledger %s has %d characters, want %d or "+
+				"more of ASCII without blanks", name, len(token), serve.MinToken))
+		case seen[token]:
+			errs = append(errs, fmt.Errorf("acknowledger %s has the token of another one", name))
+		default:
+			seen[token] = true
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// author returns who presents a token of those who may acknowledge, empty for nobody. All tokens
+// are compared, whichever it is.
+func (h *Handler) author(r *http.Request) (name string) {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	for _, a := range h.cfg.Acknowledgers {
+		if serve.SameSecret(strings.TrimSpace(token), a.Token) {
+			name = a.Name
+		}
+	}
+	return name
+}
+
+// Note adds a note to an incident: the only thing that can be changed here. It wants a token
+// in a header, which no other web site can make a browser add, and no cookie counts.
+func (h *Handler) Note(w http.ResponseWriter, r *http.Request) {
+	author := h.author(r)
+	if author == "" {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="tollstream incidents"`)
+		serve.Fail(w, r, http.StatusUnauthorized,
+			"the token of somebody who may acknowledge is required: Authorization: Bearer TOKEN")
+		return
+	}
+	errs := serve.NoParameters(r)
+	id, err := traffic.ParseIncidentID(r.PathValue("id"))
+	if err != nil {
+		errs.Add("id", "%v", err)
+	}
+	if len(errs) > 0 {
+		serve.FailParameters(w, r, errs)
+		return
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil ||
+		kind != "application/json" {
+		serve.Fail(w, r, http.StatusUnsupportedMediaType, "want a body of application/json")
+		return
+	}
+	var body struct {
+		Acknowledged bool   `json:"acknowledged"`
+		Note         string `json:"note"`
+	}
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&body); err != nil || d.More() {
+		serve.Fail(w, r, http.StatusBadRequest, "want an object with acknowledged and note")
+		return
+	}
+	body.Note = strings.TrimSpace(body.Note)
+	if n := utf8.RuneCountInString(body.Note); n > board.MaxNote || n == 0 && !body.Acknowledged {
+		serve.Fail(w, r, http.StatusBadRequest, "want acknowledged, or a note of 1 to %d characters",
+			board.MaxNote)
+		return
+	}
+	from, _, _ := net.SplitHostPort(r.RemoteAddr)
+	ctx, cancel := context.WithTimeout(r.Context(), h.cfg.Timeout)
+	defer cancel()
+	err = h.cfg.Source.AddNote(ctx, board.NewNote{Incident: id, Author: author, Source: from,
+		Acknowledged: body.Acknowledged, Note: body.Note})
+	switch {
+	case errors.Is(err, board.ErrNoIncident):
+		serve.Fail(w, r, http.StatusNotFound, "there is no such incident")
+	case err != nil:
+		h.cfg.Fail(w, r, err)
+	default:
+		h.cfg.Log.Info("an incident was noted", "incident", id.String(), "author", author, "from", from,
+			"acknowledged", body.Acknowledged)
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
