@@ -110,9 +110,9 @@ const MaxQuiet = 2 * 24 * 60
 // The zero value is a plaza that was never assessed; it has no data, and takes as many minutes as
 // any to leave that.
 //
-// A state is entered once three minutes in a row have asked for it, each by the
-// quarter of an hour before it. A minute that asks for a level beyond supports the nearer one too:
-// busy, saturated, busy makes busy.
+// A state is entered once three minutes in a row have asked for it, five for below and above usual,
+// each by the quarter of an hour before it. A minute that asks for a level beyond supports the
+// nearer one too: busy, saturated, busy makes busy.
 type Assessment struct {
 	State State `json:"state"`
 	// the end of the first minute that asked for it; of the first state, the first end assessed
@@ -222,9 +222,9 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 // asks returns the state that a measure asks for. The first that applies:
 //
 //  1. no data: no vehicle in any quarter for MaxQuiet minutes
-//  2. below usual: z ≤ −3, less than half of the median, which is 8 or more; once in it, until z >
-//     −2 or 0.7 of the median. Not in the first quarter of an hour ever assessed, of which a part
-//     was before the first report
+//  2. below usual: z ≤ −3.5, less than 0.75 of the median, which is 8 or more; once in it, until z
+//     > −2 or 0.85 of the median. Not in the first quarter of an hour ever assessed, of which a
+//     part was before the first report
 //  3. no data: no vehicle in the last quarter though 8 or more were to be expected, or none in the
 //     whole hour; once in it, until a vehicle passes. To be expected is the median or, where it is
 //     not known, the mean of the quarters before. A quarter without a vehicle where few pass is
@@ -232,12 +232,14 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 //  4. saturated: v/c ≥ 1; once in it, until v/c < 0.90. Here and in what follows a capacity that
 //     was proved wrong, see [Overrun], is one that is not known
 //  5. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65
-//  6. above usual, where capacity is not known: z ≥ 3, at least 1.25 of the median, and 8 vehicles
-//     or more; once in it, until z < 2 or 1.1 of the median
+//  6. above usual: z ≥ 3.5, at least 1.25 of the median, 0.15 of the day's busiest quarter more
+//     than it, and 8 vehicles; once in it, until z < 2, 1.15 of the median or 0.05 of the busiest
+//     quarter
 //  7. free
 //
-// So below usual goes before saturated. Both apply only where the capacity is set to less than half
-// of what usually passes, and then what passes is to be trusted more than the setting.
+// So below usual goes before saturated. Both apply only where the capacity is set to less than
+// three quarters of what usually passes, and then what passes is to be trusted more than the
+// setting.
 func (a *Assessment) asks(m *Measure) State {
 	in := func(entered, left float64, states ...State) float64 {
 		if slices.Contains(states, a.State) {

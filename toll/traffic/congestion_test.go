@@ -577,7 +577,8 @@ func anything(r *rand.Rand, from, until toll.Minute) []toll.Pane {
 }
 
 func anyBasis(r *rand.Rand, z *toll.Zone) *Basis {
-	by := &Basis{Plaza: toll.Plaza{ID: 7, Lanes: r.IntN(3)}, Zone: z}
+	by := &Basis{Plaza: toll.Plaza{ID: 7, Lanes: r.IntN(3)}, Zone: z,
+		Holidays: func(day int64) string { return []string{"", "Labor Day"}[day&1] }}
 	if r.IntN(3) > 0 {
 		by.Usual = func(day int64) *UsualDay {
 			if day%5 == 0 {

@@ -243,6 +243,7 @@ func judgeYear(t testing.TB, y *realYear) (first, last score, holidays map[strin
 // TestScore judges a year of real counts, one plaza without a capacity. With -v it lists the
 // alarms. The constants of the detector were chosen by the first nine months.
 func TestScore(t *testing.T) {
+	t.Parallel()
 	y := readYear(t, 0.2, 1)
 	first, last, holidays := judgeYear(t, y)
 	t.Logf("first nine months: %s", &first)
@@ -268,6 +269,7 @@ func TestScore(t *testing.T) {
 
 // TestScoreElsewhere shows what a plaza's size and chance do to the scores.
 func TestScoreElsewhere(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		share         float64
 		seed          uint64
