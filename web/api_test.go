@@ -33,7 +33,7 @@ func TestBoard(t *testing.T) {
 			Plazas: []board.Plaza{
 				{ID: 4856, Name: "Boughton", Road: "I-355", PositionKm: new(20.1), Lanes: 4,
 					Timezone: "America/Chicago", State: traffic.Busy, Since: &at, Why: "why",
-					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Demand: new(math.Inf(1)),
+					Total: 7, FlowPerHour: 512, VC: new(1.0 / 3), Z: new(math.NaN()), Throughput: new(math.Inf(1)),
 					Usual:     &traffic.Usual{Median: 120, MAD: 4.5, N: 8},
 					LastEvent: &at, Sparkline: []*int64{nil, new(int64(2))},
 					Verification: board.PlazaVerification{Status: board.InFlight,

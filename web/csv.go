@@ -58,7 +58,7 @@ var csvColumns = []struct {
 		return decimal(&p.Usual.MAD)
 	}},
 	{"headway_seconds", func(p *board.Plaza) string { return decimal(p.HeadwaySeconds) }},
-	{"demand", func(p *board.Plaza) string { return decimal(p.Demand) }},
+	{"demand", func(p *board.Plaza) string { return decimal(p.Throughput) }},
 	{"capacity", func(p *board.Plaza) string { return decimal(p.Capacity) }},
 	{"capacity_wrong", func(p *board.Plaza) string { return strconv.FormatBool(p.CapacityWrong) }},
 	{"last_event", func(p *board.Plaza) string { return clock(p.LastEvent) }},

@@ -256,9 +256,9 @@ func (n *network) step(changing int) *board.Board {
 		count := 100 + n.random.IntN(60)
 		p.FlowPerHour = board.Flow(4 * count)
 		p.HeavyShare = new(n.random.Float64() / 3)
-		p.Demand = new(float64(p.FlowPerHour) * (1 + *p.HeavyShare))
+		p.Throughput = new(float64(p.FlowPerHour) * (1 + *p.HeavyShare))
 		if p.Capacity != nil {
-			p.VC = new(*p.Demand / *p.Capacity)
+			p.VC = new(*p.Throughput / *p.Capacity)
 		}
 		p.PHF = new(0.8 + n.random.Float64()/5)
 		p.HeadwaySeconds = new(900 / float64(count))

@@ -97,7 +97,7 @@ func (n *normalizer) plaza(p *board.Plaza, timezone string, home *time.Location)
 	p.FlowPerHour = flow(p.FlowPerHour)
 	p.VC, p.PHF, p.HeavyShare = rounded(p.VC, 4), rounded(p.PHF, 4), rounded(p.HeavyShare, 4)
 	p.Z, p.HeadwaySeconds = rounded(p.Z, 3), rounded(p.HeadwaySeconds, 3)
-	p.Demand, p.Capacity = rounded(p.Demand, 2), rounded(p.Capacity, 2)
+	p.Throughput, p.Capacity = rounded(p.Throughput, 2), rounded(p.Capacity, 2)
 	if p.Usual != nil {
 		p.Usual = &traffic.Usual{Median: number(p.Usual.Median, 3), MAD: number(p.Usual.MAD, 3),
 			N: p.Usual.N}

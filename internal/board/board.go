@@ -259,7 +259,7 @@ type Plaza struct {
 	// how far the last quarter is from usual: a robust z-score
 	Z              *float64 `json:"z"`
 	HeadwaySeconds *float64 `json:"headway_seconds"`
-	Demand         *float64 `json:"demand"`   // throughput, passenger cars per hour
+	Throughput     *float64 `json:"demand"`   // throughput, passenger cars per hour
 	Capacity       *float64 `json:"capacity"` // passenger cars per hour
 	// more than the capacity passes, or did in the last week, so it is too low; see [traffic.Overrun]
 	CapacityWrong bool           `json:"capacity_wrong"`

@@ -43,7 +43,7 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		p.ObservedMinutes = &observed
 	}
 	p.State, p.Since, p.Why = traffic.NoData, nil, ""
-	p.Measure, p.Demand, p.Usual, p.Aged, p.CapacityWrong = nil, nil, nil, false, false
+	p.Measure, p.Throughput, p.Usual, p.Aged, p.CapacityWrong = nil, nil, nil, false, false
 	m := &traffic.Measure{}
 	switch a := p.Assessment; {
 	case a == nil:
@@ -55,7 +55,7 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		m = new(a.Last.OfMinutes(int(min(int64(a.Until)-int64(a.First)+1, toll.Quarter))))
 		p.CapacityWrong = a.CapacityWrong()
 		p.Measure, p.State, p.Since, p.Why = m, a.State, new(a.Since.Time()), a.Why
-		p.FlowPerHour, p.FlowKnown, p.Demand = Flow(m.FlowPerHour), true, new(m.Demand)
+		p.FlowPerHour, p.FlowKnown, p.Throughput = Flow(m.FlowPerHour), true, new(m.Throughput)
 	}
 	p.VC, p.PHF, p.HeavyShare, p.Z, p.HeadwaySeconds = m.VC, m.PHF, m.HeavyShare, m.Z,
 		m.HeadwaySeconds

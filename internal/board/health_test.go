@@ -163,13 +163,13 @@ func TestFirstMinutes(t *testing.T) {
 		p := &b.Plazas[0]
 		p.Counts.Earliest = toll.NewZone(b.Location).Wall(now.Add(-2 * time.Minute))
 		p.Assessment.First = b.Now() - 2
-		p.Assessment.Last.FlowPerHour, p.Assessment.Last.Demand = 240, 300
+		p.Assessment.Last.FlowPerHour, p.Assessment.Last.Throughput = 240, 300
 		p.Assessment.Last.Capacity, p.Assessment.Last.VC = new(3000.0), new(0.1)
 	})
 	p := &b.Plazas[0]
 	if p.State != traffic.Free || *p.ObservedMinutes != 3 || p.FlowPerHour != 1200 || *p.VC != 0.5 ||
-		*p.Demand != 1500 {
+		*p.Throughput != 1500 {
 		t.Errorf("%s of %d minutes: flow %v, v/c %v, demand %v", p.State, *p.ObservedMinutes,
-			p.FlowPerHour, *p.VC, *p.Demand)
+			p.FlowPerHour, *p.VC, *p.Throughput)
 	}
 }

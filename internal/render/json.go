@@ -96,7 +96,7 @@ type congestionJSON struct {
 	PHF            *float64      `json:"phf"`
 	HeavyShare     *float64      `json:"heavy_share"` // 0 to 1
 	HeadwaySeconds *float64      `json:"headway_seconds"`
-	Demand         float64       `json:"demand"`   // throughput, passenger cars an hour
+	Throughput     float64       `json:"demand"`   // throughput, passenger cars an hour
 	Capacity       *float64      `json:"capacity"` // the same
 	// more than the capacity passes, or did in the last week: it is too low
 	CapacityWrong bool `json:"capacity_wrong"`
@@ -203,7 +203,7 @@ func congestionJSONOf(p *board.Plaza) *congestionJSON {
 		Until: clockText(a.Until.Time(), p.Location), Why: why,
 		FlowPerHour: m.FlowPerHour, VC: m.VC, PHF: m.PHF, HeavyShare: m.HeavyShare,
 		HeadwaySeconds: m.HeadwaySeconds,
-		Demand:         m.Demand, Capacity: m.Capacity, Usual: m.Usual, Z: m.Z,
+		Throughput:     m.Throughput, Capacity: m.Capacity, Usual: m.Usual, Z: m.Z,
 		CapacityWrong: a.CapacityWrong(),
 	}
 }

@@ -129,7 +129,7 @@ func writeMeasure(t *strings.Builder, b *board.Board, p *board.Plaza, history *b
 	vc := table.Figure{"of capacity", "-", "not known: the plazas file names no lanes"}
 	if m.VC != nil && m.Capacity != nil {
 		vc = table.Figure{"of capacity", text.Round(math.Floor(100**m.VC + 1e-9)),
-			fmt.Sprintf("%%, throughput of %s pc/h over a capacity of %s pc/h", text.Round(m.Demand),
+			fmt.Sprintf("%%, throughput of %s pc/h over a capacity of %s pc/h", text.Round(m.Throughput),
 				text.Round(*m.Capacity))}
 	}
 	figures = append(figures, vc)

@@ -75,7 +75,7 @@ func (f *viewFixture) congested() {
 		Last: traffic.Measure{
 			Plaza: 4856, End: end, Count15: 342, FlowPerHour: 1368, HeadwaySeconds: new(2.63),
 			HeavyShare: new(0.038), PHF: new(0.912),
-			Demand: 1420, Lanes: 2, Capacity: new(1300.0), VC: new(1.0992), Usual: usual, Z: new(-0.28),
+			Throughput: 1420, Lanes: 2, Capacity: new(1300.0), VC: new(1.0992), Usual: usual, Z: new(-0.28),
 		},
 	}
 	change := func(from, to traffic.State, since, detected toll.Minute, m traffic.Measure) {
@@ -91,7 +91,7 @@ func (f *viewFixture) congested() {
 	under.Assessment = &traffic.Assessment{
 		State: traffic.BelowUsual, Since: end - 2*1440, Until: end,
 		Why: "1 vehicle in 15 min, usual are 40 (z −6.2)",
-		Last: traffic.Measure{Plaza: 4000, End: end, Count15: 1, FlowPerHour: 4, Demand: 4,
+		Last: traffic.Measure{Plaza: 4000, End: end, Count15: 1, FlowPerHour: 4, Throughput: 4,
 			Usual: &traffic.Usual{Median: 40, N: 5}, Z: new(-6.2)},
 	}
 	window := func(kind string, start, length int64, revision, events, late, tooLate int64, whole bool,

@@ -54,7 +54,7 @@ func testBoard(plazas int) *board.Board {
 			Total:       int64(1_000_000 - i*7_919%900_000),
 			FlowPerHour: board.Flow(600 + i*977%3000), VC: new(0.2 + float64(i*13%60)/100), PHF: new(0.92),
 			HeavyShare: new(0.05 + float64(i%7)/50),
-			Z:          new(float64(i%5) - 2), HeadwaySeconds: new(1.2), Demand: new(700.0),
+			Z:          new(float64(i%5) - 2), HeadwaySeconds: new(1.2), Throughput: new(700.0),
 			Capacity: new(3250.0), Usual: &traffic.Usual{Median: 712, MAD: 20, N: 3},
 			LastEvent: new(stream.Add(58 * time.Second)),
 		}
@@ -73,8 +73,8 @@ func testBoard(plazas int) *board.Board {
 			p.Sparkline = make([]*int64, board.SparklineQuarters)
 			p.LastEvent = new(stream.Add(-40 * time.Hour))
 		case 7:
-			p.State, p.VC, p.FlowPerHour, p.Demand, p.Z = traffic.Saturated, new(1.0829), 3084, new(3516.0),
-				new(2.2)
+			p.State, p.VC, p.FlowPerHour = traffic.Saturated, new(1.0829), 3084
+			p.Throughput, p.Z = new(3516.0), new(2.2)
 			p.Since, p.Why = new(stream.Add(-13*time.Minute)),
 				"demand 3,516 pc/h is 108 % of the capacity of 3,250 pc/h (5 lanes); how long the queue is "+
 					"can't be told from crossings"

@@ -133,7 +133,7 @@ func (r *Writer) writeAssessments(ctx context.Context, tx *dbsql.Tx, all []asses
 		}
 		args = append(args, a.plaza, string(state), r.wall(a.Since), a.Why, r.wall(a.Until), a.Until,
 			m.Count15, m.FlowPerHour, m.HeavyShare, m.PHF,
-			m.Demand, m.Capacity, m.VC, usual, weeks, m.Z, string(text))
+			m.Throughput, m.Capacity, m.VC, usual, weeks, m.Z, string(text))
 	}
 	const tuple = `(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NOW(6))`
 	_, err := tx.ExecContext(ctx, `INSERT INTO toll_congestion (toll_plaza_id, state, since, why,

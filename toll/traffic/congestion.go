@@ -331,7 +331,7 @@ func why(s State, quiet int, overrun *Overrun, m *Measure) string {
 		}
 		// Rounded down: 99.8 % is not full.
 		text := fmt.Sprintf("throughput %s pc/h is %s %% of the capacity of %s pc/h (%s)",
-			grouped(m.Demand),
+			grouped(m.Throughput),
 			grouped(math.Floor(*m.VC*100+1e-9)), grouped(*m.Capacity), lanes)
 		switch {
 		case *m.VC > ImpossibleVC:

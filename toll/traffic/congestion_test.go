@@ -62,7 +62,7 @@ func measureOf(t testing.TB, text string) Measure {
 		switch words[0] {
 		case "vc":
 			vc := number()
-			m.VC, m.Capacity, m.Lanes, m.Demand = &vc, new(1300.0), 2, vc*1300
+			m.VC, m.Capacity, m.Lanes, m.Throughput = &vc, new(1300.0), 2, vc*1300
 			if m.Count15 < 0 {
 				m.Count15 = int64(vc * 1300 / 4)
 			}

@@ -146,8 +146,8 @@ type Measure struct {
 	PassengerCarFlow float64  `json:"passenger_car_flow"` // v of the hour, passenger cars per hour
 	// throughput: v of the last quarter, passenger cars per hour. It is what passes and not what wants
 	// to pass, so it can't exceed the true capacity; see [ImpossibleVC]
-	Demand float64 `json:"demand"`
-	Lanes  int     `json:"lanes,omitzero"` // of the plaza; 0 for not known
+	Throughput float64 `json:"demand"`
+	Lanes      int     `json:"lanes,omitzero"` // of the plaza; 0 for not known
 	// of the plaza, passenger cars per hour; nil where its lanes are not known
 	Capacity *float64 `json:"capacity,omitzero"`
 	VC       *float64 `json:"vc,omitzero"` // throughput/capacity; nil where its lanes are not known
@@ -175,12 +175,12 @@ func (m Measure) OfMinutes(observed int) Measure {
 		return m
 	}
 	scale := float64(toll.Quarter) / float64(observed)
-	m.FlowPerHour, m.Demand = m.FlowPerHour*scale, m.Demand*scale
+	m.FlowPerHour, m.Throughput = m.FlowPerHour*scale, m.Throughput*scale
 	if m.HeadwaySeconds != nil {
 		m.HeadwaySeconds = new(*m.HeadwaySeconds / scale)
 	}
 	if m.VC != nil && m.Capacity != nil {
-		m.VC = new(m.Demand / *m.Capacity)
+		m.VC = new(m.Throughput / *m.Capacity)
 	}
 	return m
 }
@@ -280,7 +280,7 @@ func (t *tally) measure(end toll.Minute, plaza *toll.Plaza) Measure {
 		}
 	}
 	m.FlowPerHour = toll.FlowPerHour(m.Count15, toll.Quarter*time.Minute)
-	m.Demand = 4 * cars15
+	m.Throughput = 4 * cars15
 	if m.Count15 > 0 {
 		n := float64(m.Count15)
 		m.HeadwaySeconds = new(toll.Quarter * 60 / n)
@@ -293,7 +293,7 @@ func (t *tally) measure(end toll.Minute, plaza *toll.Plaza) Measure {
 		m.PassengerCarFlow = peak * cars60 / float64(m.Count60)
 	}
 	if capacity, ok := plaza.Capacity(); ok {
-		m.Lanes, m.Capacity, m.VC = plaza.Lanes, &capacity, new(m.Demand/capacity)
+		m.Lanes, m.Capacity, m.VC = plaza.Lanes, &capacity, new(m.Throughput/capacity)
 	}
 	return m
 }

@@ -141,7 +141,7 @@ func TestMeasureAt(t *testing.T) {
 				"%d/%d heavy %d/%d flow %.4g headway %s share %s f %.4g PHF %s v %.4g demand %.4g v/c %s",
 				m.Count15, m.Count60, m.Heavy15, m.Heavy60, m.FlowPerHour, show(m.HeadwaySeconds),
 				show(m.HeavyShare), m.HeavyFactor,
-				show(m.PHF), m.PassengerCarFlow, m.Demand, show(m.VC))
+				show(m.PHF), m.PassengerCarFlow, m.Throughput, show(m.VC))
 			if got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}

@@ -193,7 +193,7 @@ func TestPlazaFiguresAreThoseOfTheAPI(t *testing.T) {
 		facts[terms[i]] = values[i]
 	}
 	for term, figure := range map[string]float64{
-		"Flow, last 15 min": float64(d.FlowPerHour), "Throughput, last 15 min": *d.Demand,
+		"Flow, last 15 min": float64(d.FlowPerHour), "Throughput, last 15 min": *d.Throughput,
 		"Capacity":                 *d.Capacity,
 		"Throughput over capacity": math.Floor(*d.VC * 100), "Against usual": *d.Z,
 		"Heavy vehicles": *d.HeavyShare * 100, "Peak-hour factor": *d.PHF,

@@ -281,14 +281,14 @@ func (n *network) row(m *madeUp, now time.Time) board.Plaza {
 	in15, heavy := float64(sumOf(before)), float64(before["truck"]+before["bus"])
 	usual := m.expected(quarter.Add(-15 * time.Minute))
 	p.FlowPerHour = board.Flow(in15 * 4)
-	p.Demand = new((in15 + heavy) * 4)
+	p.Throughput = new((in15 + heavy) * 4)
 	if in15 > 0 {
 		p.HeavyShare, p.HeadwaySeconds, p.PHF = new(heavy/in15), new(900/in15),
 			new(.9+.09*chance(m.ID, "phf"))
 	}
 	if m.Lanes > 0 {
 		p.Capacity = new(float64(m.Lanes) * toll.DefaultCapacityPerLane)
-		p.VC = new(*p.Demand / *p.Capacity)
+		p.VC = new(*p.Throughput / *p.Capacity)
 	}
 	if usual > 0 {
 		u := traffic.Usual{Median: math.Round(usual), MAD: math.Round(usual * .05), N: 8}
@@ -305,7 +305,7 @@ func (n *network) row(m *madeUp, now time.Time) board.Plaza {
 			in15, usual)
 	case p.VC != nil:
 		p.Why = fmt.Sprintf("throughput %s pc/h is %.0f %% of the capacity of %s pc/h (%d lanes)",
-			grouped(*p.Demand), math.Floor(*p.VC*100), grouped(*p.Capacity), m.Lanes)
+			grouped(*p.Throughput), math.Floor(*p.VC*100), grouped(*p.Capacity), m.Lanes)
 	default:
 		p.Why = fmt.Sprintf("%.0f vehicles in 15 min; lanes and what is usual are not known", in15)
 	}

@@ -36,7 +36,7 @@ export class Roads {
   // read describes the plaza that is pointed at.
   read() {
     const p = this.over != null && this.plazas?.get(this.over)
-    text(this.parts.readout, p ? `${f.name(p)} · ${f.place(p)} · ${f.word(p.state)}${p.since ? ' since ' + f.moment(p.since, f.date(p.last_event)) : ''} · ${f.num(p.flow_per_hour)} veh/h · v/c ${f.full(p.vc)}` : '')
+    text(this.parts.readout, p ? `${f.name(p)} · ${f.place(p)} · ${f.word(p.state)}${p.since ? ' since ' + f.moment(p.since, f.date(p.last_event)) : ''} · ${f.num(p.flow_per_hour)} veh/h · ${f.full(p.vc)} of capacity` : '')
   }
 
   update(plazas) {
