@@ -54,6 +54,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Maintenance == nil {
 		cfg.Maintenance = maintenance.NewStats()
 	}
+	boundHeap()
 	reached, err := (&pipeline{cfg}).run(ctx)
 	if err == nil && cfg.UntilEnd && !reached {
 		return errBeforeEnd

@@ -256,7 +256,7 @@ const (
 )
 
 // maxWaitingWeight bounds what waits: about how many windows, of some 250 bytes each.
-const maxWaitingWeight = 10 * maxStoreWeight
+const maxWaitingWeight = 5 * maxStoreWeight
 
 // take takes submissions to be stored.
 func (w *Windows) take() []submission {
