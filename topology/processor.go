@@ -460,7 +460,7 @@ func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sara
 	error) {
 	cfg := r.consumerConfig("group")
 	// as the loop is consumed for long, and is idle most of the time
-	cfg.Consumer.MaxWaitTime = 250 * time.Millisecond
+	cfg.Consumer.MaxWaitTime = 500 * time.Millisecond
 	cfg.Consumer.Group.InstanceId = r.cfg.Instance
 	cfg.Consumer.Group.Session.Timeout = r.cfg.SessionTimeout
 	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
