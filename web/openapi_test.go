@@ -202,6 +202,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"/readyz", "/readyz", 200},
 		{"/metrics", "/metrics", 200},
 		{"/", "/", 200},
+		{"/plaza/{id}", "/plaza/4856", 308},
 		{"/plazas/{id}", "/plazas/4856", 200},
 		{"/static/{path}", "/static/index.html", 200},
 		{"/static/{path}", "/static/none.js", 404},
