@@ -110,7 +110,8 @@ export class PlazaPage {
     this.head({ ...this.detail, ...live.plazas.get(this.id) })
     const first = !this.period.today // lists of its period were not asked for yet
     this.period.begin(f.date(this.detail.quarters[0]?.start ?? this.detail.last_event))
-    if (this.period.live || !this.span) this.load()
+    // A week costs the database more than a day that came with the detail.
+    if (!this.span || this.period.live && (this.period.usual || performance.now() - this.loaded > 6 * FRESH)) this.load()
     if (first || !this.reading && !this.paged) this.windows()
   }
 
@@ -172,6 +173,7 @@ export class PlazaPage {
   async load() {
     const { period, detail, parts } = this
     if (!detail) return
+    this.loaded = performance.now()
     const turn = this.turn = {} // the last one shows what it read
     const { from } = period.range
     try {
