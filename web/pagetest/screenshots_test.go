@@ -68,6 +68,9 @@ func TestScreenshots(t *testing.T) {
 	w.wait("document.querySelectorAll('.windows tbody tr').length > 5")
 	w.do(chromedp.EmulateViewport(1440, 1320))
 	w.shoot("view-plaza.png", size{1440, 1320})
+	w.do(chromedp.EmulateViewport(hall.width, hall.height))
+	w.visit(url+"/?kiosk=3", ".slide .entry")
+	w.shoot("view-kiosk.png", hall)
 	w.prefer("prefers-color-scheme", "dark")
 	w.do(chromedp.EmulateViewport(phone.width, phone.height, chromedp.EmulateScale(2),
 		chromedp.EmulateMobile))

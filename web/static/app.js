@@ -7,6 +7,9 @@ import { Overview } from './overview.js'
 import { PlazaPage } from './plaza.js'
 import { Incidents } from './incidents.js'
 
+// The wall display is loaded where it is wanted alone.
+const Kiosk = new URLSearchParams(location.search).has('kiosk') ? (await import('./kiosk.js')).Kiosk : null
+
 const at = id => document.getElementById(id)
 const main = at('main')
 let shown = null // the page
@@ -21,7 +24,7 @@ function go(scroll) {
   if (plaza) shown = new PlazaPage(main, +id)
   else if (id) missing(main, `There is no plaza ${decoded(id)}.`, 'A plaza has a number, as in /plazas/4856.')
   else if (location.pathname === '/incidents') shown = new Incidents(main)
-  else if (location.pathname === '/') live.board ? shown = new Overview(main) : main.replaceChildren(el('p', { class: 'waiting' }, 'Waiting for the first figures …'))
+  else if (location.pathname === '/') live.board ? shown = new (Kiosk ?? Overview)(main) : main.replaceChildren(el('p', { class: 'waiting' }, 'Waiting for the first figures …'))
   else missing(main, 'There is no such page.')
   head()
   scrollTo(0, scroll ?? 0)
