@@ -21,6 +21,10 @@ const heavyCars = 2
 // assumption.
 const queueShape = 4
 
+// queueFlow is what a queue discharges, in capacities: a little more, as what a plaza can take
+// varies.
+const queueFlow = 1.02
+
 // incidentSpan is an incident of one plaza: [start, end) in microseconds since 1970-01-01 UTC.
 type incidentSpan struct {
 	start, end int64
@@ -77,7 +81,8 @@ func newStream(cfg *ProfileConfig, p *toll.Plaza, shape *shape, end time.Time) (
 	s.draw = rand.New(&s.random)
 	s.most = math.Inf(1)
 	if capacity, ok := p.Capacity(); ok {
-		s.most = capacity / 60 / (1 - p.HeavyShare + heavyCars*p.HeavyShare)
+		s.most = queueFlow * capacity / 60 / (1 - p.HeavyShare + heavyCars*p.HeavyShare)
+		s.most += (1 - 1.0/queueShape) / 2 // what each minute's first gap, a whole one, costs
 	}
 	if cfg.Variation > 0 {
 		s.variation = newVariation(cfg.Variation, cfg.Seed, s.key)
