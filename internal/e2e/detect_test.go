@@ -64,7 +64,7 @@ id,name,lanes,vehicles_per_day,heavy_share
 			t.Fatal(err)
 		}
 		wanted := map[string][]string{simulate.Blockage: {"below_usual"},
-			simulate.Surge: {"above_usual", "saturated"}}[l.Kind]
+			simulate.Surge: {"above_usual", "busy", "saturated"}}[l.Kind]
 		found := false
 		for i := range alarms {
 			a := &alarms[i]

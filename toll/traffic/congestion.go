@@ -27,7 +27,7 @@ const (
 	Saturated
 	// far less than usual: a blockage upstream or at the plaza, or reports that don't arrive
 	BelowUsual
-	// far more than usual, and capacity is not near or not known: a diversion, an event, a rush
+	// far more than usual, below capacity: a diversion, an event, a rush
 	AboveUsual
 
 	// What follows is never judged nor stored: a view shows it of a plaza that has no state yet.
@@ -231,15 +231,16 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 //     chance, and would make a quiet night go in and out of it
 //  4. saturated: v/c ≥ 1; once in it, until v/c < 0.90. Here and in what follows a capacity that
 //     was proved wrong, see [Overrun], is one that is not known
-//  5. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65
-//  6. above usual: z ≥ 3.5, at least 1.25 of the median, 0.15 of the day's busiest quarter more
+//  5. above usual: z ≥ 3.5, at least 1.25 of the median, 0.15 of the day's busiest quarter more
 //     than it, and 8 vehicles; once in it, until z < 2, 1.15 of the median or 0.05 of the busiest
 //     quarter
+//  6. busy: v/c ≥ 0.75; once in it or saturated, until v/c < 0.65
 //  7. free
 //
-// So below usual goes before saturated. Both apply only where the capacity is set to less than
-// three quarters of what usually passes, and then what passes is to be trusted more than the
-// setting.
+// More than usual on a road that has room is news, and a busy hour that comes each day is not: so
+// above usual goes before busy. And below usual goes before saturated. Both apply only where the
+// capacity is set to less than three quarters of what usually passes, and then what passes is to be
+// trusted more than the setting.
 func (a *Assessment) asks(m *Measure) State {
 	in := func(entered, left float64, states ...State) float64 {
 		if slices.Contains(states, a.State) {
@@ -264,13 +265,13 @@ func (a *Assessment) asks(m *Measure) State {
 		return NoData
 	case vc != nil && *vc >= in(saturatedVC, saturatedLeaveVC, Saturated):
 		return Saturated
-	case vc != nil && *vc >= in(busyVC, busyLeaveVC, Busy, Saturated):
-		return Busy
 	case m.Z != nil && *m.Z >= in(deviationZ, deviationLeaveZ, AboveUsual) &&
 		n >= m.Usual.Median*in(aboveShare, aboveLeaveShare, AboveUsual) &&
 		n >= m.Usual.Median+in(aboveOfPeak, aboveLeaveOfPeak, AboveUsual)*m.Usual.Peak &&
 		n >= in(fewVehicles, 0, AboveUsual):
 		return AboveUsual
+	case vc != nil && *vc >= in(busyVC, busyLeaveVC, Busy, Saturated):
+		return Busy
 	}
 	return Free
 }

@@ -141,9 +141,12 @@ func TestHysteresis(t *testing.T) {
 			5  n 28 of 0 | above usual since 13
 			3  n 11 of 0 | above usual
 			3  n 10 of 0 | free since 21`},
-		{"with a capacity, more than usual is not busy", `
+		{"above usual goes before busy, and saturated before both", `
 			5  vc 0.50 n 500 of 100 | above usual since 1
-			3  vc 0.75 n 500 of 100 | busy since 6`},
+			3  vc 0.75 n 500 of 100 | above usual
+			3  vc 0.80 n 105 of 100 | busy since 9
+			5  vc 0.80 n 500 of 100 | above usual since 12
+			3  vc 1.01 n 500 of 100 | saturated since 17`},
 		{"below usual", `
 			3  n 61 of 61 | free since 1
 			20 n 37 of 61 | free
