@@ -39,11 +39,22 @@ var plazaColumns = map[string]func(p *toll.Plaza, field string) error{
 	"timezone":          func(p *toll.Plaza, field string) error { p.Timezone = field; return nil },
 	"vehicles_per_day":  decimal(func(p *toll.Plaza) *float64 { return &p.VehiclesPerDay }),
 	"heavy_share":       decimal(func(p *toll.Plaza) *float64 { return &p.HeavyShare }),
+	"state":             code(func(s *toll.Station) *string { return &s.State }),
+	"f_system":          code(func(s *toll.Station) *string { return &s.FSystem }),
+	"station":           code(func(s *toll.Station) *string { return &s.ID }),
+	"direction":         code(func(s *toll.Station) *string { return &s.Direction }),
+	"lane":              code(func(s *toll.Station) *string { return &s.Lane }),
+	"classes":           code(func(s *toll.Station) *string { return &s.Classes }),
 }
 
 // plazaColumnNames is for messages, in the order of the documentation.
 const plazaColumnNames = "id, name, road, position_km, lanes, capacity_per_lane, timezone, " +
-	"vehicles_per_day, heavy_share"
+	"vehicles_per_day, heavy_share, state, f_system, station, direction, lane, classes"
+
+// code returns the column of a station's code, which [toll.Station] checks.
+func code(of func(s *toll.Station) *string) func(p *toll.Plaza, field string) error {
+	return func(p *toll.Plaza, field string) error { *of(&p.Station) = field; return nil }
+}
 
 // decimal returns the column of a number in decimal notation, such as 4.5 or 1e3.
 func decimal(of func(p *toll.Plaza) *float64) func(p *toll.Plaza, field string) error {
@@ -66,7 +77,8 @@ func notA(err error, what string, args ...any) error {
 
 // ReadPlazas reads a plazas file: CSV with a header row that names its columns, in any order. Of
 //
-//	id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share
+//	id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share,
+//	state, f_system, station, direction, lane, classes
 //
 // only id is required; an empty field is as good as none. Lines that begin with # are comments.
 // Numbers have a point, and heavy_share is from 0 to 1. The plazas come in the file's order.
