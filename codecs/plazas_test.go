@@ -51,8 +51,8 @@ func TestReadPlazasRefuses(t *testing.T) {
 		{"nothing", "", "no header row"},
 		{"comments alone", "# id\n\n", "no header row"},
 		{"a header that can't be meant", "# x\nname,lines,id,Name,id\n1,2,3,4,5\n",
-			`line 2: unknown column "lines"; there are id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share
-line 2: unknown column "Name"; there are id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share
+			`line 2: unknown column "lines"; there are id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share, state, f_system, station, direction, lane, classes
+line 2: unknown column "Name"; there are id, name, road, position_km, lanes, capacity_per_lane, timezone, vehicles_per_day, heavy_share, state, f_system, station, direction, lane, classes
 line 2: column id is there twice`},
 		{"no id", "name\nx\n", "line 1: column id is missing"},
 		{"every violation of every line", `id,name,lanes,vehicles_per_day,heavy_share
@@ -172,7 +172,8 @@ func FuzzPlazas(f *testing.F) {
 			}
 			w.Write([]string{strconv.Itoa(int(p.ID)), p.Name, p.Road, number(p.PositionKm),
 				strconv.Itoa(p.Lanes), number(p.CapacityPerLane),
-				p.Timezone, number(p.VehiclesPerDay), number(p.HeavyShare)})
+				p.Timezone, number(p.VehiclesPerDay), number(p.HeavyShare), p.Station.State,
+				p.Station.FSystem, p.Station.ID, p.Station.Direction, p.Station.Lane, p.Station.Classes})
 		}
 		w.Flush()
 		if again, err := ReadPlazas(&b); err != nil || !reflect.DeepEqual(again, plazas) {

@@ -111,11 +111,9 @@ func incidentQuery(c *cli.Context) (q board.IncidentQuery, err error) {
 		return q, hint.Usagef("--limit: %d is not 0 or more", q.Limit)
 	}
 	if command.Given(c, "plaza") {
-		plaza := c.Int("plaza")
-		if plaza < toll.MinPlaza || plaza > toll.MaxPlaza {
-			return q, hint.Usagef("--plaza: %d is not a plaza", plaza)
+		if q.Plaza, err = plazaFrom(c); err != nil {
+			return q, err
 		}
-		q.Plaza = new(int16(plaza))
 	}
 	if name := c.String("state"); name != "" {
 		q.State = new(traffic.State)
@@ -124,6 +122,14 @@ func incidentQuery(c *cli.Context) (q board.IncidentQuery, err error) {
 		}
 	}
 	return q, nil
+}
+
+func plazaFrom(c *cli.Context) (*int16, error) {
+	plaza := c.Int("plaza")
+	if plaza < toll.MinPlaza || plaza > toll.MaxPlaza {
+		return nil, hint.Usagef("--plaza: %d is not a plaza", plaza)
+	}
+	return new(int16(plaza)), nil
 }
 
 func databaseLocation(ctx context.Context, store *sql.Store) (*time.Location, error) {

@@ -43,6 +43,7 @@ func commands() []*cli.Command {
 		healthCommand(),
 		sqlCommand(),
 		incidentsCommand(),
+		reportCommand(),
 		deadLettersCommand(),
 		rebuildCommand(),
 		acceptLogCommand(),

@@ -78,6 +78,8 @@ var knows = map[string][]string{
 		"sql/ingest", "sql/verify",
 		"sql/results", "topology", "topology/table", "internal/board", "internal/clocks",
 		"internal/endpoint", "internal/hint", "internal/text"},
+	"internal/report": {"toll", "sql", "sql/incidents", "sql/results", "internal/clocks",
+		"internal/hint", "internal/text"},
 	"internal/render": {"toll", "toll/traffic", "sql", "sql/verify", "internal/board", "internal/text",
 		"internal/text/table"},
 	"internal/command": {"toll", "internal/hint", "internal/text"},

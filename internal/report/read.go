@@ -80,7 +80,7 @@ func Read(ctx context.Context, store *sql.Store, q Query) (*Report, error) {
 		zone := zones.Of(stored.Plaza)
 		p.Location = zone.Location()
 		k.first = stored.First
-		p.Hours = hours(q.Period, zone, stored.Windows, k)
+		p.ByHour = hours(q.Period, zone, stored.Windows, k)
 		p.sum()
 		if p.Peak != nil && kinds.quarters != "" {
 			quarters, err := read(stored.Plaza, kinds.quarters, p.Peak.Window)

@@ -26,7 +26,7 @@ type Report struct {
 type Plaza struct {
 	toll.Plaza
 	Location *time.Location // of its clock
-	Hours    []Hour         // ascending; a day in which clocks change has one less or the same
+	ByHour   []Hour         // ascending; a day in which clocks change has one less or the same
 	Days     []Day
 	Total
 	// the busiest hour, the first of several; nil without a vehicle
@@ -150,8 +150,8 @@ func (t *Total) add(h *Hour) {
 
 // sum fills in what follows from the hours.
 func (p *Plaza) sum() {
-	for i := range p.Hours {
-		h := &p.Hours[i]
+	for i := range p.ByHour {
+		h := &p.ByHour[i]
 		date := midnight(h.Wall)
 		if n := len(p.Days); n == 0 || p.Days[n-1].Date != date {
 			p.Days = append(p.Days, Day{Date: date})
@@ -191,10 +191,10 @@ func phf(h *Hour, quarters []results.StoredWindow) *float64 {
 
 // InIncidents returns how many minutes of the period the plaza was in incidents.
 func (p *Plaza) InIncidents() (minutes int64) {
-	if len(p.Hours) == 0 {
+	if len(p.ByHour) == 0 {
 		return 0
 	}
-	begin, end := p.Hours[0].Window.Start, p.Hours[len(p.Hours)-1].Window.End
+	begin, end := p.ByHour[0].Window.Start, p.ByHour[len(p.ByHour)-1].Window.End
 	for i := range p.Incidents {
 		from, to := max(begin, p.Incidents[i].Began), end
 		if ended := p.Incidents[i].Ended; ended != nil {

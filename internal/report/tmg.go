@@ -82,7 +82,7 @@ func stationFields(s *toll.Station) []string {
 // reportedDays returns the days of a plaza on which a vehicle passed, with their hours.
 func (w *tmgWarnings) reportedDays(p *Plaza) iter.Seq2[*Day, []Hour] {
 	return func(yield func(*Day, []Hour) bool) {
-		hours := p.Hours
+		hours := p.ByHour
 		for d := range p.Days {
 			day := &p.Days[d]
 			own := hours[:day.Hours]
