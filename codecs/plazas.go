@@ -39,22 +39,21 @@ var plazaColumns = map[string]func(p *toll.Plaza, field string) error{
 	"timezone":          func(p *toll.Plaza, field string) error { p.Timezone = field; return nil },
 	"vehicles_per_day":  decimal(func(p *toll.Plaza) *float64 { return &p.VehiclesPerDay }),
 	"heavy_share":       decimal(func(p *toll.Plaza) *float64 { return &p.HeavyShare }),
-	"state":             code(func(s *toll.Station) *string { return &s.State }),
-	"f_system":          code(func(s *toll.Station) *string { return &s.FSystem }),
-	"station":           code(func(s *toll.Station) *string { return &s.ID }),
-	"direction":         code(func(s *toll.Station) *string { return &s.Direction }),
-	"lane":              code(func(s *toll.Station) *string { return &s.Lane }),
-	"classes":           code(func(s *toll.Station) *string { return &s.Classes }),
+}
+
+// stationColumns are the columns of a plazas file that name its stations, see [Station].
+var stationColumns = map[string]func(*Station) *string{
+	"state":     func(s *Station) *string { return &s.State },
+	"f_system":  func(s *Station) *string { return &s.FSystem },
+	"station":   func(s *Station) *string { return &s.ID },
+	"direction": func(s *Station) *string { return &s.Direction },
+	"lane":      func(s *Station) *string { return &s.Lane },
+	"classes":   func(s *Station) *string { return &s.Classes },
 }
 
 // plazaColumnNames is for messages, in the order of the documentation.
 const plazaColumnNames = "id, name, road, position_km, lanes, capacity_per_lane, timezone, " +
 	"vehicles_per_day, heavy_share, state, f_system, station, direction, lane, classes"
-
-// code returns the column of a station's code, which [toll.Station] checks.
-func code(of func(s *toll.Station) *string) func(p *toll.Plaza, field string) error {
-	return func(p *toll.Plaza, field string) error { *of(&p.Station) = field; return nil }
-}
 
 // decimal returns the column of a number in decimal notation, such as 4.5 or 1e3.
 func decimal(of func(p *toll.Plaza) *float64) func(p *toll.Plaza, field string) error {
@@ -86,6 +85,23 @@ func notA(err error, what string, args ...any) error {
 // The error joins all violations, each with its line, up to 20 of them. A file has at most
 // [MaxPlazas] plazas and [MaxPlazasBytes] bytes.
 func ReadPlazas(r io.Reader) ([]toll.Plaza, error) {
+	f, err := readPlazasFile(r)
+	if err != nil {
+		return nil, err
+	}
+	return f.plazas, nil
+}
+
+// ReadStations reads the stations of a plazas file, by plaza; its errors are those of [ReadPlazas].
+func ReadStations(r io.Reader) (map[int16]Station, error) {
+	f, err := readPlazasFile(r)
+	if err != nil {
+		return nil, err
+	}
+	return f.stations, nil
+}
+
+func readPlazasFile(r io.Reader) (*plazasFile, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxPlazasBytes+1))
 	if err != nil {
 		return nil, err
@@ -94,8 +110,8 @@ func ReadPlazas(r io.Reader) ([]toll.Plaza, error) {
 		return nil, fmt.Errorf("more than %d bytes", MaxPlazasBytes)
 	}
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
-	f := plazasFile{csv: csv.NewReader(bytes.NewReader(text)), lines: map[int16]int{},
-		zones: map[string]bool{}}
+	f := &plazasFile{csv: csv.NewReader(bytes.NewReader(text)), lines: map[int16]int{},
+		stations: map[int16]Station{}, zones: map[string]bool{}}
 	f.csv.Comment = '#'
 	f.csv.FieldsPerRecord = -1 // counted here, so that the message is ours
 	f.csv.TrimLeadingSpace = true
@@ -103,17 +119,18 @@ func ReadPlazas(r io.Reader) ([]toll.Plaza, error) {
 	if len(f.errs) > 0 {
 		return nil, errors.Join(f.errs...)
 	}
-	return f.plazas, nil
+	return f, nil
 }
 
 // plazasFile is a plazas file as it is read.
 type plazasFile struct {
-	csv     *csv.Reader
-	columns []string
-	plazas  []toll.Plaza
-	lines   map[int16]int // of each plaza
-	zones   map[string]bool
-	errs    []error
+	csv      *csv.Reader
+	columns  []string
+	plazas   []toll.Plaza
+	stations map[int16]Station
+	lines    map[int16]int // of each plaza
+	zones    map[string]bool
+	errs     []error
 }
 
 func (f *plazasFile) read() {
@@ -198,7 +215,7 @@ func (f *plazasFile) header(line int, names []string) bool {
 	before := len(f.errs)
 	for i, name := range names {
 		switch {
-		case plazaColumns[name] == nil:
+		case plazaColumns[name] == nil && stationColumns[name] == nil:
 			f.report(line, fmt.Errorf("unknown column %s; there are %s", clip([]byte(name)),
 				plazaColumnNames))
 		case slices.Contains(names[:i], name):
@@ -218,6 +235,7 @@ func (f *plazasFile) row(line int, fields []string) {
 		return
 	}
 	var p toll.Plaza
+	var station Station
 	before := len(f.errs)
 	for i, field := range fields {
 		name := f.columns[i]
@@ -227,7 +245,9 @@ func (f *plazasFile) row(line int, fields []string) {
 			}
 			continue
 		}
-		if err := plazaColumns[name](&p, field); err != nil {
+		if of := stationColumns[name]; of != nil {
+			*of(&station) = field
+		} else if err := plazaColumns[name](&p, field); err != nil {
 			f.report(line, fmt.Errorf("%s %s %w", name, clip([]byte(field)), err))
 		}
 	}
@@ -235,6 +255,7 @@ func (f *plazasFile) row(line int, fields []string) {
 		return
 	}
 	f.reportAll(line, p.Validate())
+	f.reportAll(line, station.Validate())
 	if !f.knows(p.Timezone) {
 		f.report(line, fmt.Errorf("timezone %s is not a known zone", clip([]byte(p.Timezone))))
 	}
@@ -247,4 +268,5 @@ func (f *plazasFile) row(line int, fields []string) {
 	}
 	f.lines[p.ID] = line
 	f.plazas = append(f.plazas, p)
+	f.stations[p.ID] = station
 }

@@ -156,6 +156,10 @@ func FuzzPlazas(f *testing.F) {
 	f.Add([]byte("\xef\xbb\xbfid,lanes,capacity_per_lane\n 7 , 4,1e3\n7,,\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		plazas, err := ReadPlazas(bytes.NewReader(text))
+		stations, errStations := ReadStations(bytes.NewReader(text))
+		if (err == nil) != (errStations == nil) || len(stations) != len(plazas) {
+			t.Fatalf("%v; %v", err, errStations)
+		}
 		if err != nil {
 			if n := strings.Count(err.Error(), "\n"); n > maxPlazaErrors {
 				t.Fatalf("%d lines of errors", n+1)
@@ -167,13 +171,14 @@ func FuzzPlazas(f *testing.F) {
 		number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 		w.Write(strings.Split(plazaColumnNames, ", "))
 		for _, p := range plazas {
-			if err := p.Validate(); err != nil {
+			s := stations[p.ID]
+			if err := errors.Join(p.Validate(), s.Validate()); err != nil {
 				t.Fatalf("%+v is accepted: %v", p, err)
 			}
 			w.Write([]string{strconv.Itoa(int(p.ID)), p.Name, p.Road, number(p.PositionKm),
 				strconv.Itoa(p.Lanes), number(p.CapacityPerLane),
-				p.Timezone, number(p.VehiclesPerDay), number(p.HeavyShare), p.Station.State,
-				p.Station.FSystem, p.Station.ID, p.Station.Direction, p.Station.Lane, p.Station.Classes})
+				p.Timezone, number(p.VehiclesPerDay), number(p.HeavyShare), s.State, s.FSystem, s.ID,
+				s.Direction, s.Lane, s.Classes})
 		}
 		w.Flush()
 		if again, err := ReadPlazas(&b); err != nil || !reflect.DeepEqual(again, plazas) {

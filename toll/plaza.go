@@ -37,8 +37,6 @@ type Plaza struct {
 	VehiclesPerDay  float64 `json:"vehicles_per_day,omitzero"` // for simulated events: on a weekday
 	// for simulated events: 0 to 1, of all vehicles
 	HeavyShare float64 `json:"heavy_share,omitzero"`
-	// what reports to traffic authorities call it
-	Station Station `json:"station,omitzero"`
 }
 
 // Capacity returns how many passenger cars the plaza passes in an hour with all lanes open, and
@@ -89,7 +87,7 @@ func (p *Plaza) Validate() error {
 	if !(p.HeavyShare >= 0 && p.HeavyShare <= 1) {
 		bad("heavy share %v, want 0 to 1", p.HeavyShare)
 	}
-	return errors.Join(append(errs, p.Station.Validate())...)
+	return errors.Join(errs...)
 }
 
 func finite(x float64) bool { return !math.IsNaN(x) && !math.IsInf(x, 0) }

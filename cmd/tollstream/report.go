@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
@@ -94,12 +95,14 @@ func reportForm(c *cli.Context) (form report.Form, err error) {
 	if err := report.CheckFormat(form.Format); err != nil {
 		return form, err
 	}
-	given, err := toll.ParseClasses(c.String("classes"))
+	given, err := codecs.ParseClasses(c.String("classes"))
 	if err != nil {
 		return form, hint.Usagef("--classes: %v", err)
 	}
 	maps.Copy(form.Classes, given)
-	form.Stations, err = readPlazasFile(command.Setting(c, "plazas-file", ""))
+	if name := command.Setting(c, "plazas-file", ""); name != "" {
+		form.Stations, err = openPlazasFile(name, codecs.ReadStations)
+	}
 	return form, err
 }
 

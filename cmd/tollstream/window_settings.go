@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -103,14 +104,18 @@ func readPlazasFile(name string) ([]toll.Plaza, error) {
 	case builtinPlazas:
 		return emit.SamplePlazas(), nil
 	}
+	return openPlazasFile(name, codecs.ReadPlazas)
+}
+
+// openPlazasFile reads something of a plazas file.
+func openPlazasFile[T any](name string, read func(io.Reader) (T, error)) (all T, err error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, fmt.Errorf("read --plazas-file: %w", err)
+		return all, fmt.Errorf("read --plazas-file: %w", err)
 	}
 	defer f.Close()
-	plazas, err := codecs.ReadPlazas(f)
-	if err != nil {
-		return nil, fmt.Errorf("read --plazas-file %s: %w", name, err)
+	if all, err = read(f); err != nil {
+		return all, fmt.Errorf("read --plazas-file %s: %w", name, err)
 	}
-	return plazas, nil
+	return all, nil
 }

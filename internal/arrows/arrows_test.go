@@ -78,7 +78,7 @@ var knows = map[string][]string{
 		"sql/ingest", "sql/verify",
 		"sql/results", "topology", "topology/table", "internal/board", "internal/clocks",
 		"internal/endpoint", "internal/hint", "internal/text"},
-	"internal/report": {"toll", "sql", "sql/incidents", "sql/results", "internal/clocks",
+	"internal/report": {"toll", "codecs", "sql", "sql/incidents", "sql/results", "internal/clocks",
 		"internal/hint", "internal/text"},
 	"internal/render": {"toll", "toll/traffic", "sql", "sql/verify", "internal/board", "internal/text",
 		"internal/text/table"},

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/sql/incidents"
 	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/toll"
@@ -131,9 +132,9 @@ func TestWrite(t *testing.T) {
 	p.PHF = new(0.75)
 	p.Incidents = []incidents.Incident{{Incident: traffic.Incident{Began: closed - 90,
 		Ended: new(closed - 30), Worst: traffic.Saturated, Why: "<b>throughput</b>"}}}
-	station := toll.Plaza{ID: 4856, Station: toll.Station{State: "17", FSystem: "1U", ID: "4856",
-		Direction: "5", Classes: "truck=9"}}
-	form := Form{Stations: []toll.Plaza{station}, Classes: DefaultClasses()}
+	station := codecs.Station{State: "17", FSystem: "1U", ID: "4856", Direction: "5",
+		Classes: "truck=9"}
+	form := Form{Stations: map[int16]codecs.Station{4856: station}, Classes: DefaultClasses()}
 	for format, want := range map[string][]string{
 		"html": {"<h1>Thursday, 10 February 2022</h1>", "&lt;Boughton&gt;", "&lt;b&gt;throughput",
 			"07:00", "car 74%", "0.75", "<td>1 h</td>", "the period has not closed", "12.5%"},
@@ -163,7 +164,8 @@ func TestWrite(t *testing.T) {
 		}
 	}
 	form.Format = "tmg-volume"
-	form.Stations[0].Station.Direction = ""
+	station.Direction = ""
+	form.Stations[4856] = station
 	if _, err := Write(new(strings.Builder), r, form); err == nil ||
 		!strings.Contains(err.Error(), "plaza 4856 has no direction") {
 		t.Errorf("without a direction: %v", err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -38,16 +39,12 @@ func (w *tmgWarnings) sentences() (all []string) {
 	return all
 }
 
-// stations returns the stations of a report's plazas that the plazas file has, or which codes are
-// missing there.
-func stations(r *Report, file []toll.Plaza, volume bool) (map[int16]toll.Station, error) {
-	all := map[int16]toll.Station{}
-	for i := range file {
-		all[file[i].ID] = file[i].Station
-	}
+// checkStations returns an error that names the codes of a report's plazas that the plazas file
+// lacks.
+func checkStations(r *Report, file map[int16]codecs.Station, volume bool) error {
 	var errs []error
 	for i := range r.Plazas {
-		s := all[r.Plazas[i].ID]
+		s := file[r.Plazas[i].ID]
 		for _, code := range []struct {
 			column, value string
 			needed        bool
@@ -59,18 +56,18 @@ func stations(r *Report, file []toll.Plaza, volume bool) (map[int16]toll.Station
 		}
 	}
 	if len(errs) == 0 {
-		return all, nil
+		return nil
 	}
 	const shown = 5
 	if n := len(errs) - shown; n > 0 {
 		errs = append(errs[:shown], fmt.Errorf("and %d more", n))
 	}
-	return nil, hint.With(errors.Join(errs...),
+	return hint.With(errors.Join(errs...),
 		"the plazas file (--plazas-file) has them in its columns state, f_system, station and direction")
 }
 
 // stationFields are the fields with which a record names its station.
-func stationFields(s *toll.Station) []string {
+func stationFields(s *codecs.Station) []string {
 	id := strings.Repeat("0", max(0, 6-len(s.ID))) + s.ID
 	lane := s.Lane
 	if lane == "" {
@@ -101,15 +98,14 @@ func (w *tmgWarnings) reportedDays(p *Plaza) iter.Seq2[*Day, []Hour] {
 
 // writeVolume writes an hourly traffic volume record for each day of a plaza on which a vehicle
 // passed. Hours that are not known are blank.
-func writeVolume(w io.Writer, r *Report, file []toll.Plaza) (*tmgWarnings, error) {
-	all, err := stations(r, file, true)
-	if err != nil {
+func writeVolume(w io.Writer, r *Report, file map[int16]codecs.Station) (*tmgWarnings, error) {
+	if err := checkStations(r, file, true); err != nil {
 		return nil, err
 	}
 	out := bufio.NewWriter(w)
 	warnings := &tmgWarnings{}
 	for i := range r.Plazas {
-		s := all[r.Plazas[i].ID]
+		s := file[r.Plazas[i].ID]
 		for day, hours := range warnings.reportedDays(&r.Plazas[i]) {
 			fields := append([]string{"3", s.State, s.FSystem}, stationFields(&s)...)
 			fields = append(fields, day.Date.Format("2006"), day.Date.Format("01"), day.Date.Format("02"),
@@ -134,18 +130,17 @@ func DefaultClasses() map[string]int {
 // writeClasses writes a vehicle classification record for each hour of a plaza that is counted, on
 // days on which a vehicle passed. Types without a class are in the total alone, as the guide wants
 // it of vehicles that could not be classified.
-func writeClasses(w io.Writer, r *Report, file []toll.Plaza, usual map[string]int) (*tmgWarnings,
+func writeClasses(w io.Writer, r *Report, file map[int16]codecs.Station, usual map[string]int) (*tmgWarnings,
 	error) {
-	all, err := stations(r, file, false)
-	if err != nil {
+	if err := checkStations(r, file, false); err != nil {
 		return nil, err
 	}
 	out := bufio.NewWriter(w)
 	warnings := &tmgWarnings{unclassified: map[string]bool{}}
 	for i := range r.Plazas {
 		p := &r.Plazas[i]
-		s := all[p.ID]
-		own, err := toll.ParseClasses(s.Classes)
+		s := file[p.ID]
+		own, err := codecs.ParseClasses(s.Classes)
 		if err != nil {
 			return nil, fmt.Errorf("plaza %d: %w", p.ID, err)
 		}
@@ -169,7 +164,7 @@ func writeClasses(w io.Writer, r *Report, file []toll.Plaza, usual map[string]in
 
 // classCounts returns the vehicles of each class.
 func (w *tmgWarnings) classCounts(types []toll.TypeCount, classes map[string]int) []string {
-	var counts [toll.TopClass]int64
+	var counts [codecs.TopClass]int64
 	for _, t := range types {
 		if class := classes[t.Type]; class > 0 {
 			counts[class-1] += t.Count

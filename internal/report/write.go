@@ -4,8 +4,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/toll"
 )
 
 // Formats are the forms of a report.
@@ -15,7 +15,7 @@ var Formats = []string{"html", "csv", "csv-hours", "tmg-volume", "tmg-class"}
 type Form struct {
 	Format string
 	// of the plazas file, with their stations; only for the formats that begin with tmg
-	Stations []toll.Plaza
+	Stations map[int16]codecs.Station
 	Classes  map[string]int // of vehicle types, where the plazas file has none
 }
 
