@@ -28,7 +28,9 @@ var page = template.Must(template.New("report").Funcs(template.FuncMap{
 	"date":    func(w toll.WallTime) string { return w.Format("Mon 2 Jan") },
 	"peak":    func(h *Hour) string { return h.Wall.Format("Mon 2 Jan 15:04") },
 	"hour":    func(h *Hour) string { return h.Wall.Format("15:04") },
-	"moment":  func(p *Plaza, m toll.Minute) string { return m.Time().In(p.Location).Format("2 Jan 15:04") },
+	"moment": func(p *Plaza, m toll.Minute) string {
+		return m.Time().In(p.Location).Format("2 Jan 15:04")
+	},
 	"lasted": func(i incidents.Incident) string {
 		if i.Ended == nil {
 			return "not ended"
@@ -114,7 +116,8 @@ func (r *Report) Missing() string {
 			text.Count(plazas[Deleted], "plaza"))
 	}
 	if lacks[Before] > 0 {
-		all = append(all, text.Count(plazas[Before], "plaza")+" reported for the first time in or after the period")
+		all = append(all,
+			text.Count(plazas[Before], "plaza")+" reported for the first time in or after the period")
 	}
 	return strings.Join(all, "; ")
 }

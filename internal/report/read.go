@@ -124,7 +124,8 @@ func kindsOf(windows string) (k kinds, err error) {
 		k.hours = "1h"
 	}
 	if k.hours == "" {
-		return k, hint.With(fmt.Errorf("a report needs windows of 1h or 15m; the database has %s", windows),
+		return k, hint.With(fmt.Errorf("a report needs windows of 1h or 15m; the database has %s",
+			windows),
 			"the first process of a database chooses them, by --windows")
 	}
 	return k, nil

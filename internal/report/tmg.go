@@ -29,8 +29,9 @@ type tmgWarnings struct {
 
 func (w *tmgWarnings) sentences() (all []string) {
 	if len(w.unclassified) > 0 {
-		all = append(all, fmt.Sprintf("no class for %s: counted in the totals alone; add --classes TYPE=CLASS",
-			strings.Join(slices.Sorted(maps.Keys(w.unclassified)), ", ")))
+		all = append(all,
+			fmt.Sprintf("no class for %s: counted in the totals alone; add --classes TYPE=CLASS",
+				strings.Join(slices.Sorted(maps.Keys(w.unclassified)), ", ")))
 	}
 	if w.emptyDays > 0 {
 		all = append(all, fmt.Sprintf("left out %d days of a plaza on which no vehicle passed: "+
@@ -130,7 +131,8 @@ func DefaultClasses() map[string]int {
 // writeClasses writes a vehicle classification record for each hour of a plaza that is counted, on
 // days on which a vehicle passed. Types without a class are in the total alone, as the guide wants
 // it of vehicles that could not be classified.
-func writeClasses(w io.Writer, r *Report, file map[int16]codecs.Station, usual map[string]int) (*tmgWarnings,
+func writeClasses(w io.Writer, r *Report, file map[int16]codecs.Station,
+	usual map[string]int) (*tmgWarnings,
 	error) {
 	if err := checkStations(r, file, false); err != nil {
 		return nil, err
