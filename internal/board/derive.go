@@ -55,6 +55,10 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		m = new(a.Last.OfMinutes(int(min(int64(a.Until)-int64(a.First)+1, toll.Quarter))))
 		p.CapacityWrong = a.CapacityWrong()
 		p.Measure, p.State, p.Since, p.Why = m, a.State, new(a.Since.Time()), a.Why
+		if p.ObservedMinutes != nil && m.Count15 == 0 { // it was judged before its first event
+			m = &traffic.Measure{Capacity: m.Capacity}
+			break
+		}
 		p.FlowPerHour, p.FlowKnown, p.Throughput = Flow(m.FlowPerHour), true, new(m.Throughput)
 	}
 	p.VC, p.PHF, p.HeavyShare, p.Z, p.HeadwaySeconds = m.VC, m.PHF, m.HeavyShare, m.Z,

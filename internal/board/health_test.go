@@ -17,7 +17,7 @@ func judged(change func(b *Board)) *Board {
 	for i := range b.Plazas {
 		p := &b.Plazas[i]
 		p.Counts.Earliest = toll.NewZone(b.Location).Wall(first.Time())
-		m := traffic.Measure{Plaza: int16(p.ID), End: b.Now(), FlowPerHour: 1200,
+		m := traffic.Measure{Plaza: int16(p.ID), End: b.Now(), Count15: 300, FlowPerHour: 1200,
 			Usual: &traffic.Usual{Median: 450, MAD: 20, N: 8}}
 		p.Assessment = &traffic.Assessment{State: traffic.Free, Why: "all is well", Last: m,
 			First: first, Until: m.End, Since: first}
@@ -115,6 +115,14 @@ func TestHealth(t *testing.T) {
 				b.Plazas[i].Assessment = nil
 			}
 		}, traffic.CatchingUp, "catching_up: catching up, 5,000 events behind"},
+		{"judged before the first event", func(b *Board) {
+			for i := range b.Plazas {
+				p := &b.Plazas[i]
+				p.Assessment.State, p.Assessment.First = traffic.NoData, p.Assessment.Until
+				p.Assessment.Last = traffic.Measure{Capacity: new(3000.0), VC: new(0.0)}
+				p.Counts.Earliest = toll.NewZone(b.Location).Wall(now.Add(-3 * time.Minute))
+			}
+		}, traffic.WarmingUp, ""},
 		{"the first minutes", func(b *Board) {
 			for i := range b.Plazas {
 				p := &b.Plazas[i]
