@@ -1,6 +1,7 @@
 package pagetest
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,21 @@ func TestIncidentsPage(t *testing.T) {
 	if got := w.texts(".incidents tbody td:last-child"); len(got) != 1 ||
 		!strings.HasPrefix(got[0], "Ada Lovelace") {
 		t.Errorf("got %q", got)
+	}
+	w.check("incidents")
+	w.do(chromedp.Click("[data-f=open]"), chromedp.Click(".incidents tbody tr button"))
+	w.check("the dialog to acknowledge")
+	w.do(chromedp.Click("dialog button[value=cancel]"))
+	for _, s := range []size{{320, 640}, phone, wall} {
+		w.do(chromedp.EmulateViewport(s.width, s.height))
+		w.wait(fmt.Sprintf("innerWidth == %d", s.width))
+		if n := eval[int](w, "document.documentElement.scrollWidth - innerWidth"); n > 0 {
+			t.Errorf("at %d px the page is %d px too wide", s.width, n)
+		}
+	}
+	if *shots != "" {
+		w.do(chromedp.EmulateViewport(phone.width, phone.height))
+		w.shoot("incidents-phone.png", phone)
 	}
 	w.quiet()
 }

@@ -87,7 +87,7 @@ export class Incidents {
       el('td', { class: 'n' }, took == null ? el('b', {}, 'open') : f.span(took)),
       el('td', { class: 'n', title: `${i.state === 'below_usual' ? 'lowest' : 'highest'} flow of a quarter of an hour, at ${f.minute(i.peak_at)}` }, f.num(i.peak_flow_per_hour)),
       el('td', { class: 'why' }, i.why, ...i.notes.filter(n => n.note).map(n => el('p', { class: 'note' }, `${f.plain(n.author)}: ${f.plain(n.note)}`)), i.notified === 'given_up' ? el('p', { class: 'note' }, 'A notification was given up.') : ''),
-      el('td', {}, taken ? f.plain(taken.author) + ' ' : '', can ? el('button', { class: 'plain', type: 'button', 'aria-label': `Acknowledge the incident at ${f.name({ id: i.plaza, name: i.name })}`, click: () => this.open(i) }, taken ? 'Add a note' : 'Acknowledge') : taken ? '' : f.unknown))
+      el('td', {}, taken ? f.plain(taken.author) + ' ' : '', can ? el('button', { class: 'plain', type: 'button', 'aria-label': `${taken ? 'Add a note' : 'Acknowledge'}: ${f.name({ id: i.plaza, name: i.name })}`, click: () => this.open(i) }, taken ? 'Add a note' : 'Acknowledge') : taken ? '' : f.unknown))
   }
 
   open(i) {
