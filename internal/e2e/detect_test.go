@@ -31,7 +31,7 @@ id,name,lanes,vehicles_per_day,heavy_share
 	}
 	const days = 29 // from a Monday on: four weeks of history before the last day
 	args := []string{"emit", "--profile", "day", "--speed", "max", "--days", "29", "--start",
-		"2026-03-02", "--seed", "7", "--variation", "0",
+		"2026-03-02", "--seed", "7",
 		"--plazas-file", plazas, "--labels", labels}
 	for _, incident := range []string{
 		"1,2026-03-24 08:10,1h30m,blockage", "1,2026-03-26 13:00,1h,surge,4",
