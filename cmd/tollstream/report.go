@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -141,8 +142,9 @@ func toFile(c *cli.Context, write func(w io.Writer) error) error {
 		f.Close()
 		return err
 	}
-	if err := f.Close(); err != nil {
+	// CreateTemp lets nobody else read it.
+	if err := errors.Join(f.Chmod(0o644), f.Close(), os.Rename(f.Name(), name)); err != nil {
 		return fmt.Errorf("write --output: %w", err)
 	}
-	return os.Rename(f.Name(), name)
+	return nil
 }
