@@ -149,8 +149,7 @@ func TestWhatStops(t *testing.T) {
 	says("notices", "No process has run yet")
 	x.shows("no process has run yet", true)
 
-	stopProcess := func() {}
-	_, stopProcess = p.start("process")
+	_, stopProcess := p.start("process")
 	stopFeed := feed()
 	hidden("notices")
 	w.wait("document.querySelectorAll('tr.row').length == 4 && " +
