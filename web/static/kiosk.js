@@ -90,7 +90,7 @@ function plaza(p) {
     el('div', {}, el('b', {}, f.name(p)), el('small', {}, [p.name ? p.id : '', f.place(p)].filter(Boolean).join(' · '))),
     el('div', { class: 'state' }, el('b', {}, f.word(p.state)), el('small', {}, since(p.since, today()))),
     el('div', { class: 'n' }, el('b', {}, f.num(p.flow_per_hour)), el('small', {}, 'veh/h')),
-    el('div', { class: 'n' }, el('b', {}, f.full(p.vc)), el('small', {}, 'v/c')))
+    el('div', { class: 'n' }, el('b', {}, f.full(p.vc)), el('small', {}, 'of capacity')))
 }
 
 function incident(i) {
