@@ -199,10 +199,13 @@ func (n *Notifier) next(ctx context.Context) (sent bool, err error) {
 }
 
 func (n *Notifier) giveUp(ctx context.Context, due *incidents.Notification, why error) error {
-	n.cfg.Stats.count(incidents.GivenUp)
 	n.cfg.Log.Error("a notification was given up", "host", n.cfg.URL.Host, "plaza", due.Plaza,
 		"detected", due.Detected.Time(), "attempts", due.Attempts, "error", text.OneLine(why.Error()))
-	return n.outbox.FinishNotification(ctx, due, incidents.GivenUp, why.Error())
+	err := n.outbox.FinishNotification(ctx, due, incidents.GivenUp, why.Error())
+	if err == nil {
+		n.cfg.Stats.count(incidents.GivenUp)
+	}
+	return err
 }
 
 // maxAnswer is how much of an answer is read, so that its connection can be used again.
