@@ -43,28 +43,38 @@ func (h *Horizon) covers(plaza int16, s *toll.State) bool {
 }
 
 // horizons keeps some horizons, the newest first: while a backlog is worked off, states are always
-// a little behind the newest, by as long as deltas rest.
+// behind the newest, by as long as deltas rest and merging takes.
 type horizons struct {
 	mu   sync.RWMutex
 	list []*Horizon
 }
 
-// keptHorizons is how many horizons are kept: the last ones of a second, and of the time before one
-// of each second. More of them would take memory for the chains of many plazas.
-const (
-	keptHorizons   = 8
-	latestHorizons = int(time.Second / horizonEvery)
-)
+// latestHorizons is how many horizons are kept whatever they are.
+const latestHorizons = 3
+
+// spacedHorizons are the distances, in horizons, of older ones that are kept: two of each, so that
+// one is at least as old as its distance. Without one that states can cover no window closes, and
+// on a machine with too much to do they are many seconds behind: the last distance is 64 s. Keeping
+// all would take memory for the chains of many plazas.
+var spacedHorizons = [...]int{4, 16, 64, 256}
 
 func (h *horizons) add(n *Horizon) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	list := append(make([]*Horizon, 0, keptHorizons), n)
+	list := []*Horizon{n}
 	if len(h.list) > 0 {
 		n.number = h.list[0].number + 1
 	}
+	var kept [len(spacedHorizons)]int
 	for _, old := range h.list {
-		if len(list) < latestHorizons || old.number%latestHorizons == 0 && len(list) < keptHorizons {
+		keep := len(list) < latestHorizons
+		for i, distance := range spacedHorizons {
+			if old.number%distance == 0 && kept[i] < 2 {
+				kept[i]++
+				keep = true
+			}
+		}
+		if keep {
 			list = append(list, old)
 		}
 	}

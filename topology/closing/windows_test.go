@@ -156,21 +156,29 @@ func TestWindowsCostlyVisits(t *testing.T) {
 	}
 }
 
-// TestHorizonsKept: the latest are kept, and of those before one of each second, for a state that
-// is seconds behind.
+// TestHorizonsKept: whatever states are behind by, up to a minute, a horizon is kept that they
+// cover, and that is not much older.
 func TestHorizonsKept(t *testing.T) {
 	var h horizons
-	for i := range 100 {
+	const all = 2000
+	for i := range all {
 		h.add(&Horizon{until: toll.Minute(i)})
 		if newest := h.newest().until; newest != toll.Minute(i) {
 			t.Fatalf("the newest is %d, want %d", newest, i)
 		}
-	}
-	var kept []toll.Minute
-	for _, k := range h.list {
-		kept = append(kept, k.until)
-	}
-	if want := []toll.Minute{99, 98, 97, 96, 92, 88, 84, 80}; !slices.Equal(kept, want) {
-		t.Errorf("kept %v, want %v", kept, want)
+		for behind := range min(i, spacedHorizons[len(spacedHorizons)-1]) {
+			covered := slices.IndexFunc(h.list, func(k *Horizon) bool {
+				return k.until <= toll.Minute(i-behind)
+			})
+			if covered < 0 {
+				t.Fatalf("after %d no horizon is kept for states %d behind", i, behind)
+			}
+			if older := i - int(h.list[covered].until); older > 8*behind+8 {
+				t.Fatalf("after %d states %d behind are judged by a horizon %d behind", i, behind, older)
+			}
+		}
+		if most := latestHorizons + 2*len(spacedHorizons); len(h.list) > most {
+			t.Fatalf("%d horizons are kept, want at most %d", len(h.list), most)
+		}
 	}
 }

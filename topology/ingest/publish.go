@@ -257,18 +257,27 @@ func (s *Partition) publishLeft(sent int64) error {
 			sent = stored // another owner published the rest
 			s.published(sent, nil)
 		}
+		// Together, as the batches that come now are, and without a rest for more of them: all that
+		// this partition stores waits behind what is left.
+		var batches []Stored
+		size := 0
 		for i := range page.Batches {
 			b, err := s.decode(&page.Batches[i])
-			if err == nil {
-				err = s.publishBatches([]Stored{b})
-			}
 			if err != nil {
+				return err
+			}
+			batches, size = append(batches, b), size+len(b.deltas)
+			if i < len(page.Batches)-1 && len(batches) < pendingBatches && size < manyBytes {
+				continue
+			}
+			s.pace.Urge()
+			if err := s.publishBatches(batches); err != nil {
 				return err
 			}
 			if s.ctx.Err() != nil {
 				return nil
 			}
-			sent = b.Next
+			sent, batches, size = b.Next, nil, 0
 		}
 	}
 	return nil
