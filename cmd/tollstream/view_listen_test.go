@@ -305,7 +305,7 @@ func TestViewListen(t *testing.T) {
 	}
 	part := decodeJSON(t, l.get(200,
 		"api/v1/plazas/4010/flow?from=2026-03-02T12:40&to=2026-03-02T13:01"))
-	if got := fmt.Sprint(counts(part["quarters"])); got != "[12:45 90 75 13:00 60 75]" {
+	if got := fmt.Sprint(counts(part["quarters"])); got != "[12:45 90 125 13:00 60 125]" {
 		t.Errorf("flow of a part: %s", got)
 	}
 	if cars := part["quarters"].([]any)[0].(map[string]any)["passenger_cars"]; cars != 135. {
