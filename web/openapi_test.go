@@ -186,7 +186,7 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		{"/api/v1/plazas/{id}/transitions", "/api/v1/plazas/4000/transitions?limit=3", 200},
 		{"/api/v1/plazas/{id}/transitions", "/api/v1/plazas/4001/transitions", 404},
 		{"/api/v1/plazas/{id}/transitions", "/api/v1/plazas/4000/transitions?before=x", 400},
-		{"/api/v1/incidents", "/api/v1/incidents?plaza=4000&state=busy&open=true&from=2026-03-01&limit=2",
+		{"/api/v1/incidents", "/api/v1/incidents?plaza=4000&state=saturated&open=true&from=2026-03-01&limit=2",
 			200},
 		{"/api/v1/incidents", "/api/v1/incidents?state=free", 400},
 		{"/api/v1/incidents.csv", "/api/v1/incidents.csv?road=A+1", 200},

@@ -12,8 +12,7 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// Incident is an episode of a plaza whose state is neither free nor no data, see
-// [traffic.Incident].
+// Incident is an episode of a plaza that is saturated or far from usual, see [traffic.Incident].
 type Incident struct {
 	ID       string `json:"id"`
 	Plaza    int    `json:"plaza"`
@@ -23,7 +22,7 @@ type Incident struct {
 
 	State    traffic.State   `json:"state"`    // the gravest that it went through
 	States   []traffic.State `json:"states"`   // in their order
-	Severity string          `json:"severity"` // of State: critical, warning or info
+	Severity string          `json:"severity"` // of State: critical or warning
 	Why      string          `json:"why"`      // what spoke for it
 
 	Began    time.Time  `json:"began"` // event time, as those below

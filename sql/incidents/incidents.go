@@ -74,7 +74,7 @@ type Position struct {
 }
 
 // calm are the states that no incident is in.
-const calm = `('free', 'no_data')`
+const calm = `('free', 'busy', 'no_data')`
 
 // ended is the minute in which the end of an incident was detected, by its first transition o.
 const ended = `(SELECT e.detected_minute FROM toll_transition e

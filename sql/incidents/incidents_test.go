@@ -42,9 +42,10 @@ func fill(t *testing.T, s *dbtest.Store) {
 	t.Helper()
 	dbtest.Exec(t, s, `INSERT INTO toll_plaza VALUES (7, 'Bridge', 'A 1', 1, 2, 600, '')`)
 	turn(t, s, 7, "07:00", "no_data", "free", 300)
-	turn(t, s, 7, "08:08", "free", "busy", 900)
-	turn(t, s, 7, "08:13", "busy", "saturated", 1210)
-	turn(t, s, 7, "09:14", "saturated", "free", 400)
+	turn(t, s, 7, "08:08", "free", "above_usual", 900)
+	turn(t, s, 7, "08:13", "above_usual", "saturated", 1210)
+	turn(t, s, 7, "09:14", "saturated", "busy", 400)
+	turn(t, s, 7, "09:20", "busy", "free", 380)
 	turn(t, s, 7, "09:30", "free", "no_data", 0)
 	quarter(t, s, 7, "07:45", 2000) // before it began
 	quarter(t, s, 7, "08:30", 1444)
@@ -52,7 +53,7 @@ func fill(t *testing.T, s *dbtest.Store) {
 	turn(t, s, -5, "08:08", "no_data", "below_usual", 40)
 	quarter(t, s, -5, "08:15", 12)
 	turn(t, s, -5, "08:50", "below_usual", "no_data", 0)
-	turn(t, s, 7, "10:02", "no_data", "busy", 950)
+	turn(t, s, 7, "10:02", "no_data", "above_usual", 950)
 }
 
 func TestIncidents(t *testing.T) {
@@ -86,8 +87,8 @@ func TestIncidents(t *testing.T) {
 			return out.String()
 		}
 		const (
-			open = "7 10:00-… [busy] why busy peak 950 at 10:02 Bridge\n"
-			rush = "7 08:06-09:12 [busy saturated] why saturated peak 1444 at 08:45 Bridge\n"
+			open = "7 10:00-… [above usual] why above_usual peak 950 at 10:02 Bridge\n"
+			rush = "7 08:06-09:12 [above usual saturated] why saturated peak 1444 at 08:45 Bridge\n"
 			jam  = "-5 08:06-08:48 [below usual] why below_usual peak 12 at 08:30 \n"
 		)
 		for _, c := range []struct {
@@ -102,7 +103,7 @@ func TestIncidents(t *testing.T) {
 			{incidents.Query{Limit: 9, Road: "A 1"}, open + rush},
 			{incidents.Query{Limit: 9, Road: "a 1"}, ""},
 			{incidents.Query{Limit: 9, Open: true}, open},
-			{incidents.Query{Limit: 9, State: new(traffic.Busy)}, open + rush},
+			{incidents.Query{Limit: 9, State: new(traffic.AboveUsual)}, open + rush},
 			{incidents.Query{Limit: 9, State: new(traffic.Saturated)}, rush},
 			{incidents.Query{Limit: 9, To: minute("10:00")}, rush + jam},
 			{incidents.Query{Limit: 9, From: minute("09:00")}, open + rush},

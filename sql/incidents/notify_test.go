@@ -3,6 +3,7 @@ package incidents_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -132,11 +133,13 @@ func rush(t *testing.T, s *dbtest.Store) *dbtest.Windowed {
 
 func morning(t *testing.T) toll.Closing {
 	c := toll.Closing{Plaza: 7, From: dbtest.MinuteOf(t, "2022-02-10 07:00"),
-		Until: dbtest.MinuteOf(t, "2022-02-10 09:30")}
+		Until: dbtest.MinuteOf(t, "2022-02-10 10:30")}
 	for m := c.From - toll.MeasureSpan; m < c.Until; m++ {
 		cars := int64(5)
-		if m >= dbtest.MinuteOf(t, "2022-02-10 08:00") && m < dbtest.MinuteOf(t, "2022-02-10 09:00") {
-			cars = 12
+		for _, peak := range []string{"08:00", "09:00"} {
+			if at := dbtest.MinuteOf(t, "2022-02-10 "+peak); m >= at && m < at+30 {
+				cars = 12
+			}
 		}
 		c.Panes = append(c.Panes, toll.Pane{Start: m,
 			Types: []toll.TypeCount{{Type: "car", Count: cars}}})
@@ -164,9 +167,10 @@ func TestNotifications(t *testing.T) {
 			return err == nil && n == 0
 		})
 		stop()
-		want := []string{"0708Z", "0713Z", "0809Z", "0814Z"}
+		want := []string{"0713Z-7/20220210T0713Z", "0713Z-7/20220210T0739Z",
+			"0813Z-7/20220210T0813Z", "0813Z-7/20220210T0839Z"}
 		for i, id := range r.received() {
-			if want := "tollstream/20220210T0708Z-7/20220210T" + want[i]; id != want {
+			if want := "tollstream/20220210T" + want[i]; id != want {
 				t.Errorf("notification %d has id %s, want %s", i, id, want)
 			}
 		}
@@ -208,19 +212,18 @@ func checkWebhook(t *testing.T, bodies []string) {
 	if len(all) != 4 {
 		return
 	}
-	for i, want := range []string{"busy", "saturated", "saturated", "saturated"} {
-		a := all[i].Alerts[0]
-		status := "firing"
-		if i == 3 {
-			status = "resolved"
-		}
-		if a.Labels["state"] != want || a.Status != status || a.EndsAt.IsZero() != (i < 3) ||
-			a.Fingerprint != all[0].Alerts[0].Fingerprint || all[i].GroupKey != all[0].GroupKey ||
-			a.StartsAt.Format(time.RFC3339) != "2022-02-10T07:06:00Z" {
+	for i, status := range []string{"firing", "resolved", "firing", "resolved"} {
+		a, first := all[i].Alerts[0], all[i/2*2]
+		if a.Labels["state"] != "saturated" || a.Status != status || a.EndsAt.IsZero() != (i%2 == 0) ||
+			a.Fingerprint != first.Alerts[0].Fingerprint || all[i].GroupKey != first.GroupKey ||
+			a.StartsAt.Format(time.RFC3339) != fmt.Sprintf("2022-02-10T%02d:11:00Z", 7+i/2) {
 			t.Errorf("notification %d: %s", i, bodies[i])
 		}
 	}
-	if got := all[3].Alerts[0].Annotations["summary"]; got != "plaza 7 was saturated for 1 h 6 min" {
+	if all[0].GroupKey == all[2].GroupKey {
+		t.Errorf("two incidents are both %s", all[0].GroupKey)
+	}
+	if got := all[3].Alerts[0].Annotations["summary"]; got != "plaza 7 was saturated for 26 min" {
 		t.Errorf("the summary is %q", got)
 	}
 }
@@ -231,8 +234,8 @@ func TestNotifiedOnce(t *testing.T) {
 		dbtest.Initialize(t, s)
 		const plazas = 20
 		for plaza := range int16(plazas) {
-			turn(t, s, plaza, "08:08", "free", "busy", 900)
-			turn(t, s, plaza, "09:08", "busy", "free", 300)
+			turn(t, s, plaza, "08:08", "free", "above_usual", 900)
+			turn(t, s, plaza, "09:08", "above_usual", "free", 300)
 			dbtest.Exec(t, s, `INSERT INTO toll_notification (toll_plaza_id, detected_minute, created_at,
 				attempts, next_attempt, outcome, error) SELECT toll_plaza_id, detected_minute, NOW(6), 0,
 				NOW(6), '', '' FROM toll_transition WHERE toll_plaza_id = ?`, plaza)

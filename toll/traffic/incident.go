@@ -10,24 +10,23 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// Calm reports whether nobody needs to look at a plaza in this state because of its traffic. No
-// data is calm in this sense: where vehicles are to be expected, their absence is below usual.
+// Calm reports whether a plaza in this state is in no incident. Busy is calm in this sense: many
+// plazas are near their capacity at every peak. So is no data: where vehicles are to be expected,
+// their absence is below usual.
 func (s State) Calm() bool { return s.Grave() == 0 }
 
 // Grave is the order of states by how grave they are in an incident; 0 for the calm ones.
 func (s State) Grave() int {
-	return slices.Index([]State{Busy, AboveUsual, BelowUsual, Saturated}, s) + 1
+	return slices.Index([]State{AboveUsual, BelowUsual, Saturated}, s) + 1
 }
 
 // Severity returns how urgent a state is, in the words that alerting uses: critical where a queue
-// grows, warning where traffic is far from usual, info where it is near capacity.
+// grows, warning where traffic is far from usual.
 func (s State) Severity() string {
-	switch s.Grave() {
-	case 0:
+	switch {
+	case s.Calm():
 		return "none"
-	case 1:
-		return "info"
-	case 4:
+	case s == Saturated:
 		return "critical"
 	}
 	return "warning"
@@ -59,8 +58,8 @@ func ParseIncidentID(text string) (IncidentID, error) {
 	return id, nil
 }
 
-// Incident is an episode of a plaza whose state is not calm: from the change that leaves free or no
-// data to the one that returns to either. A change from one such state to another goes on with it.
+// Incident is an episode of a plaza whose state is not calm: from the change that leaves the calm
+// states to the one that returns to them. A change between other states goes on with it.
 type Incident struct {
 	IncidentID
 	Began toll.Minute  // the end of the first minute that asked for its first state

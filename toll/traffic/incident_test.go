@@ -15,20 +15,21 @@ func TestIncidents(t *testing.T) {
 	}{
 		{"", ""},
 		{"no data:1:0 free:5:100 no data:9:0", ""},
-		{"free:1:0 busy:10:800 free:30:300", "10-30 busy; busy; 800 at 12\n"},
-		{"free:1:0 busy:10:800", "10-… busy; busy; 800 at 12\n"},
-		{"no data:1:0 saturated:10:1200 busy:20:900 saturated:30:1300 no data:40:0",
-			"10-40 saturated busy saturated; saturated; 1300 at 32\n"},
+		{"free:1:0 above usual:10:800 free:30:300", "10-30 above usual; above usual; 800 at 12\n"},
+		{"free:1:0 busy:10:800 saturated:20:1200 busy:30:900", "20-30 saturated; saturated; 1200 at 22\n"},
+		{"free:1:0 above usual:10:800", "10-… above usual; above usual; 800 at 12\n"},
+		{"no data:1:0 saturated:10:1200 above usual:20:900 saturated:30:1300 no data:40:0",
+			"10-40 saturated above usual saturated; saturated; 1300 at 32\n"},
 		{"free:1:0 below usual:10:40 free:20:300 below usual:30:60 below usual:40:20",
 			"10-20 below usual; below usual; 40 at 12\n" +
 				"30-… below usual below usual; below usual; 20 at 42\n"},
 		// what began before the first change that is kept
-		{"busy:1:700 saturated:3:900 free:8:100 busy:20:800", "20-… busy; busy; 800 at 22\n"},
+		{"above usual:1:700 saturated:3:900 free:8:100 above usual:20:800", "20-… above usual; above usual; 800 at 22\n"},
 		{"free:1:0 below usual:10:40 saturated:20:900",
 			"10-… below usual saturated; saturated; 900 at 22\n"},
 	} {
 		var changes []Transition
-		before := Busy
+		before := AboveUsual
 		for _, part := range splitChanges(c.changes) {
 			state, figures, _ := strings.Cut(part, ":")
 			var minute, flow int
@@ -99,7 +100,7 @@ func TestIncidentID(t *testing.T) {
 
 func TestSeverity(t *testing.T) {
 	for s, want := range map[State]string{NoData: "none", Free: "none", CatchingUp: "none",
-		Busy: "info", AboveUsual: "warning",
+		Busy: "none", AboveUsual: "warning",
 		BelowUsual: "warning", Saturated: "critical"} {
 		if got := s.Severity(); got != want || s.Calm() != (want == "none") {
 			t.Errorf("%v: got %s, calm %v", s, got, s.Calm())

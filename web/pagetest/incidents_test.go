@@ -33,10 +33,10 @@ func someIncidents() []board.Incident {
 		make(4003, "Hohenwarth", rush.Add(-25*time.Minute), 0, 96,
 			"24 vehicles in 15 min, usual are 310 (z −6.1)", traffic.BelowUsual),
 		make(4010, "Forest <b>", rush.Add(-50*time.Minute), 31*time.Minute, 2744,
-			"demand 2,812 pc/h is 108 % of the capacity of 2,600 pc/h (4 lanes)", traffic.Saturated,
-			traffic.Busy),
+			"throughput 2,812 pc/h is 108 % of the capacity of 2,600 pc/h (4 lanes)", traffic.Saturated,
+			traffic.AboveUsual),
 		make(4007, "Bridge", rush.Add(-9*time.Hour), 95*time.Minute, 1960,
-			"demand 2,020 pc/h is 77 % of the capacity of 2,600 pc/h (4 lanes)", traffic.Busy),
+			"505 vehicles in 15 min, usual are 330 (z 4.1)", traffic.AboveUsual),
 		make(4856, "", rush.Add(-33*time.Hour), 20*time.Minute, 12,
 			"3 vehicles in 15 min, usual are 44 (z −3.4)", traffic.BelowUsual),
 	}
@@ -59,7 +59,7 @@ func TestIncidentsPage(t *testing.T) {
 	w.do(chromedp.Click(`header a[href="/incidents"]`))
 	w.wait("document.querySelectorAll('.incidents tbody tr').length === 4")
 	if got := w.texts(".incidents tbody tr:nth-child(2) :is(th, td)"); len(got) != 7 ||
-		!strings.Contains(got[1], "saturated (saturated → busy)") ||
+		!strings.Contains(got[1], "saturated (saturated → above usual)") ||
 		!strings.Contains(got[2], "Forest <b> 4010 · A 9") || got[3] != "31 min" || got[4] != "2,744" {
 		t.Errorf("got %q", got)
 	}
