@@ -55,26 +55,24 @@ RACE_PACKAGES = $(filter-out $(PLAIN_PACKAGES),$(shell go list ./...))
 # The longest ones first, so that none of them is left alone in the end.
 LONGEST = internal/e2e cmd/tollstream web/pagetest topology/ingest sql/verify sql
 longest_first = $(foreach p,$(LONGEST),$(filter %/$p,$(1))) $(filter-out $(addprefix %/,$(LONGEST)),$(1))
-# One more at a time than there are processors, as many tests wait for servers.
-AT_A_TIME = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # One run of go test: failures when they happen, skipped tests with their reasons at the end. A few tests that failed are run
 # once more, by themselves, since a busy machine can fail what waits for servers; final-failures.sh has the exceptions.
 define gotest
 	@mkdir -p .cache
 	go tool gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile .cache/$@.json --rerun-fails=1 \
-		--rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --packages='$(1)' -- -p $(AT_A_TIME) -timeout $(TIMEOUT) $(2)
+		--rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --packages='$(1)' -- -timeout $(TIMEOUT) $(2)
 	scripts/final-failures.sh .cache/$@.json
 endef
 # End-to-end tests of what does not depend on the database server run on MariaDB alone.
 ANY_ENGINE = ^Test(ClockAhead|Compacted|Detection|Emptied|Figures|Hostile(Batches|Sizes|Types)|Log|OpenTransaction|Policy|Servers|SessionTimeout|ShortRetention|Sums|TopicMadeAgain|UntilEnd)
 
-# The pass on MySQL waits for servers most of the time, while tests with the race detector compute.
 .PHONY: test
 test: build lint
 	go -C embedded test $(if $(CI),$(RACE)) ./...
 	$(MAKE) test-plain
-	$(MAKE) -j 2 test-race test-mysql
+	$(MAKE) test-race
+	$(MAKE) test-mysql
 
 .PHONY: test-plain test-race test-mysql
 test-plain:

@@ -61,7 +61,7 @@ func TestSparseRevisions(t *testing.T) {
 	stored("400 days")
 	closed := func(what string) {
 		t.Helper()
-		w.eventually(what, 2*time.Minute, func() bool {
+		w.eventually(what, 2*caughtUpWithin, func() bool {
 			return w.count(
 				`SELECT CAST(COALESCE(SUM(events + too_late), 0) AS SIGNED) FROM toll_window
 					WHERE kind = '15m'`) >= sent-6*3

@@ -155,8 +155,8 @@ func TestKeyboard(t *testing.T) {
 	if got := focus(); got != "INPUT" {
 		t.Errorf("/ goes to %q", got)
 	}
-	for range 4 {
-		w.press(kb.Tab) // the CSV; state, plaza, flow
+	for range 5 {
+		w.press(kb.Tab) // the CSV, the wall display; state, plaza, flow
 	}
 	w.press(kb.Enter)
 	if got := eval[string](w,
