@@ -197,7 +197,7 @@ create table if not exists toll_congestion (
   phf             double       null     comment 'peak-hour factor',
   demand          double       not null comment 'passenger cars an hour',
   capacity        double       null     comment 'the same; null where the lanes are not known',
-  vc              double       null     comment 'demand by capacity',
+  vc              double       null     comment 'throughput by capacity',
   usual_15m       double       null     comment 'median of the vehicles at this time in the weeks before',
   usual_weeks     int          not null,
   z               double       null     comment 'robust z-score of vehicles_15m; null with too few weeks',
