@@ -284,11 +284,11 @@ func (a *Admin) Committed(ctx context.Context, group, topic string,
 	return committed, nil
 }
 
-// Read returns records of a partition from an offset on, about so many bytes of them but at least a
-// batch, as a consumer of committed records gets them, and the offset to go on at. That is the same
-// one where nothing came within half a second: the end was reached, or a transaction is open.
+// Read returns records of a partition from an offset on, about a MiB of them, as a consumer of
+// committed records gets them, and the offset to go on at. That is the same one where nothing came
+// within half a second: the end was reached, or a transaction is open.
 func (a *Admin) Read(ctx context.Context, topic string, partition int32,
-	from int64, bytes int32) (records []*kgo.Record, next int64, err error) {
+	from int64) (records []*kgo.Record, next int64, err error) {
 	a.mu.Lock()
 	c := a.readers[topic]
 	if c == nil {
@@ -296,7 +296,7 @@ func (a *Admin) Read(ctx context.Context, topic string, partition int32,
 		a.readers[topic] = c
 	}
 	a.mu.Unlock()
-	records, next, err = c.ReadSome(ctx, partition, from, bytes)
+	records, next, err = c.ReadSome(ctx, partition, from)
 	return records, next, wrap(err, "read partition %d of topic %s from offset %d", partition, topic,
 		from)
 }

@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/tollstream/tollstream/topology/kafka/fetch"
 )
 
 // End is the end of the topic of events at one moment, per partition.
@@ -110,7 +108,7 @@ func (a *Admin) ReadAll(ctx context.Context, topic string, partition int32,
 		return err
 	}
 	for from := oldest[partition]; from < end[partition]; {
-		records, next, err := a.Read(ctx, topic, partition, from, fetch.ReadBytes)
+		records, next, err := a.Read(ctx, topic, partition, from)
 		switch {
 		case err != nil:
 			return err
@@ -137,11 +135,9 @@ func (a *Admin) Empty(ctx context.Context, topic string, partition int32, from,
 	if err != nil {
 		return false, err
 	}
-	// What retention deleted is not delivered either. Nearly always the first batch decides.
-	from = max(from, oldest[partition])
-	bytes := int32(1)
-	for ; from < end; bytes = fetch.ReadBytes {
-		records, next, err := a.Read(ctx, topic, partition, from, bytes)
+	from = max(from, oldest[partition]) // what retention deleted is not delivered either
+	for from < end {
+		records, next, err := a.Read(ctx, topic, partition, from)
 		var large *kgo.ErrDecompressTooLarge
 		switch {
 		case errors.As(err, &large):

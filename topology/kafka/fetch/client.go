@@ -350,20 +350,19 @@ func (c *Client) record(ctx context.Context, partition int32, offset int64) (fou
 	return found, nil
 }
 
-// ReadBytes is how much a topic is read by at a time, from its beginning or up to its end.
-const ReadBytes = 1 << 20
+// Reading of a topic of ours, from its beginning or up to its end.
+const (
+	readBytes = 1 << 20
+	readWait  = 500 * time.Millisecond
+)
 
-// readWait is how long a broker waits for something to read.
-const readWait = 500 * time.Millisecond
-
-// ReadSome returns records of a partition from an offset on, about so many bytes of them but at
-// least a batch, as a consumer of committed records gets them, and the offset to go on at. That is
-// the same one where nothing came within half a second: the end was reached, or a transaction is
-// open.
-func (c *Client) ReadSome(ctx context.Context, partition int32, from int64,
-	bytes int32) (records []*kgo.Record, next int64, err error) {
+// ReadSome returns records of a partition from an offset on, about a MiB of them, as a consumer of
+// committed records gets them, and the offset to go on at. That is the same one where nothing came
+// within half a second: the end was reached, or a transaction is open.
+func (c *Client) ReadSome(ctx context.Context, partition int32, from int64) (records []*kgo.Record,
+	next int64, err error) {
 	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
-		return c.fetchRequest(readWait, bytes, 1, fetchPartition(partition, from, l.epoch, bytes))
+		return c.fetchRequest(readWait, readBytes, 1, fetchPartition(partition, from, l.epoch, readBytes))
 	}, func(response kmsg.Response) error {
 		r, ok := response.(*kmsg.FetchResponse)
 		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {

@@ -13,7 +13,7 @@ import (
 func (c *Client) Read(ctx context.Context, partition int32, from, to int64,
 	each func(*kgo.Record)) (next int64, err error) {
 	for next = from; next < to; {
-		records, end, err := c.ReadSome(ctx, partition, next, ReadBytes)
+		records, end, err := c.ReadSome(ctx, partition, next)
 		if err != nil {
 			return next, fmt.Errorf("read partition %d of topic %s from offset %d: %w", partition, c.topic,
 				next, err)
