@@ -33,7 +33,8 @@ var wantResults = map[string]string{
 		" [4856 NULL busy 2022-02-10 10:15:00 0.8 1000 250 NULL NULL 0 0.5 2022-02-10 10:30:00 why]" +
 		" [2 NULL free 2022-02-10 10:15:00 NULL 1200 300 NULL NULL 0 0.5 2022-02-10 10:30:00 why]]",
 	"history": `[[4000 2022-02-10 10:00:00 2022-02-10 10:15:00 12 48 {"car":12} 10 2 1 3 watermark] [4000 2022-02-10 10:15:00 2022-02-10 10:30:00 8 32 {"car":8} 8 0 0 1 idle]]`,
-	"incidents": "[[4000 Höhe 2022-02-10 10:10:00 2022-02-10 10:12:00 NULL saturated why saturated NULL]" +
+	"incidents": "[[4000 Höhe 2022-02-10 10:10:00 2022-02-10 10:12:00 NULL saturated " +
+		"why saturated NULL]" +
 		" [3 NULL 2022-02-10 09:10:00 2022-02-10 09:12:00 2022-02-10 09:58:00 below_usual " +
 		"why below_usual Ada]]",
 	"late": "[[4000 1m 5 0 2 28.57 1] [4000 15m 21 2 1 13.64 3]]",

@@ -24,8 +24,8 @@ func incidentsCommand() *cli.Command {
 		Name:  "incidents",
 		Usage: "lists the incidents of all plazas, and acknowledges them",
 		Description: `An incident is an episode of a plaza: from when it is saturated, below or above
-			usual until it is none of these. Without a subcommand this lists them, the newest first, with their
-			gravest state, the highest flow (of one below usual the lowest), and what was noted.`,
+			usual until it is none of these. Without a subcommand this lists them, the newest first, with
+			their gravest state, the highest flow (of one below usual the lowest), and what was noted.`,
 		UsageText: `tollstream incidents
 			tollstream incidents --open
 			tollstream incidents --from 2022-02-10 --to 2022-02-11 --csv

@@ -16,7 +16,8 @@ func TestIncidents(t *testing.T) {
 		{"", ""},
 		{"no data:1:0 free:5:100 no data:9:0", ""},
 		{"free:1:0 above usual:10:800 free:30:300", "10-30 above usual; above usual; 800 at 12\n"},
-		{"free:1:0 busy:10:800 saturated:20:1200 busy:30:900", "20-30 saturated; saturated; 1200 at 22\n"},
+		{"free:1:0 busy:10:800 saturated:20:1200 busy:30:900",
+			"20-30 saturated; saturated; 1200 at 22\n"},
 		{"free:1:0 above usual:10:800", "10-… above usual; above usual; 800 at 12\n"},
 		{"no data:1:0 saturated:10:1200 above usual:20:900 saturated:30:1300 no data:40:0",
 			"10-40 saturated above usual saturated; saturated; 1300 at 32\n"},
@@ -24,7 +25,8 @@ func TestIncidents(t *testing.T) {
 			"10-20 below usual; below usual; 40 at 12\n" +
 				"30-… below usual below usual; below usual; 20 at 42\n"},
 		// what began before the first change that is kept
-		{"above usual:1:700 saturated:3:900 free:8:100 above usual:20:800", "20-… above usual; above usual; 800 at 22\n"},
+		{"above usual:1:700 saturated:3:900 free:8:100 above usual:20:800",
+			"20-… above usual; above usual; 800 at 22\n"},
 		{"free:1:0 below usual:10:40 saturated:20:900",
 			"10-… below usual saturated; saturated; 900 at 22\n"},
 	} {
