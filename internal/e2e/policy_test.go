@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -8,7 +10,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// setTopic sets settings of a topic, and only those.
+// setTopic sets settings of a topic, and only those, and waits until the broker reports them:
+// the controller answers before the broker knows.
 func (w *world) setTopic(topic string, settings map[string]string) {
 	w.t.Helper()
 	admin := w.admin()
@@ -22,6 +25,17 @@ func (w *world) setTopic(topic string, settings map[string]string) {
 	if err := admin.IncrementalAlterConfig(sarama.TopicResource, topic, entries, false); err != nil {
 		w.t.Fatal(err)
 	}
+	w.eventually("the settings of "+topic, time.Minute, func() bool {
+		now, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource,
+			Name: topic, ConfigNames: slices.Collect(maps.Keys(settings))})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return !slices.ContainsFunc(now, func(e sarama.ConfigEntry) bool {
+			value, set := settings[e.Name]
+			return set && e.Value != value
+		})
+	})
 }
 
 // TestCompactedTopic has a topic of events that Kafka compacts, from the start and later.
