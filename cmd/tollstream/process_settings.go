@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -10,7 +11,9 @@ import (
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
 )
@@ -65,4 +68,58 @@ func instanceSettings(c *cli.Context, group string) (instance, stateDir string, 
 		stateDir = filepath.Join(base, "tollstream", group)
 	}
 	return instance, stateDir, nil
+}
+
+// retentionFlags returns the flags that [retentionFrom] reads.
+func retentionFlags() []cli.Flag {
+	const category = "Retention"
+	flag := func(name string, value time.Duration, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, EnvVars: command.Env(name), Value: command.FormatAge(value),
+			Category: category,
+			Usage:    usage + ", 0 to keep all"}
+	}
+	usual := maintenance.DefaultRetention()
+	return []cli.Flag{
+		flag("keep-batches", usual.Batches,
+			"`TIME` that a batch is kept in toll_batch as it is; older ones are rolled up"),
+		flag("keep-minutes", usual.Minutes,
+			"`TIME` of events for which the batches keep minutes, so that windows can be recounted"),
+		flag("keep-windows", usual.Windows,
+			"`TIME` that windows of a quarter of an hour and more are kept, shorter ones a tenth of it, "+
+				"days ten times as long"),
+		flag("keep-dead-letters", usual.DeadLetters, "`TIME` that dead letters are kept"),
+		&cli.DurationFlag{Name: "maintenance-every", EnvVars: command.Env("maintenance-every"),
+			Value: usual.Every, Category: category,
+			Usage: "`TIME` between rounds of maintenance: each compacts batches, every 60th deletes " +
+				"what is old"},
+	}
+}
+
+func retentionFrom(c *cli.Context) (maintenance.Retention, error) {
+	r := maintenance.DefaultRetention()
+	for _, f := range []struct {
+		name  string
+		least time.Duration
+		value *time.Duration // the default at first
+	}{
+		{"keep-batches", maintenance.MinBatches, &r.Batches},
+		{"keep-minutes", toll.MinKeptMinutes, &r.Minutes},
+		{"keep-windows", retention.MinKeepWindows, &r.Windows},
+		{"keep-dead-letters", maintenance.MinDeadLetters, &r.DeadLetters},
+	} {
+		d, err := command.ParseAge(command.Setting(c, f.name, command.FormatAge(*f.value)))
+		if err != nil {
+			return r, hint.Usagef("--%s: %v", f.name, err)
+		}
+		if d != 0 && d < f.least {
+			return r, hint.Usagef("--%s is %s, want at least %s, or 0 to keep all", f.name,
+				command.FormatAge(d),
+				command.FormatAge(f.least))
+		}
+		*f.value = d
+	}
+	if r.Every = c.Duration("maintenance-every"); r.Every <= 0 {
+		return r, hint.Usagef("--maintenance-every is %v, want more than 0", r.Every)
+	}
+	return r, nil
 }

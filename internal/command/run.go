@@ -4,10 +4,17 @@ package command
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"runtime"
+	"sync/atomic"
+	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/text"
 )
 
 // Run runs one command line of a program and returns the exit code: 0 done, 1 failed, 2 usage.
@@ -51,4 +58,111 @@ func prepareCommands(commands []*cli.Command) {
 		c.OnUsageError = asUsageError
 		prepareCommands(c.Subcommands)
 	}
+}
+
+// When a command that prints nothing reports its step: a stalled server looks like one with much to
+// read.
+const (
+	firstReport = 10 * time.Second
+	moreReports = 30 * time.Second
+)
+
+// Steps reports the step of a command that takes long.
+type Steps struct {
+	at    atomic.Pointer[string]
+	ended chan struct{}
+	done  chan struct{} // closed when the reports have ended
+}
+
+// NewSteps begins with a step, and reports on out at which step the command is until End is called.
+func NewSteps(out io.Writer, first string) *Steps {
+	s := &Steps{ended: make(chan struct{}), done: make(chan struct{})}
+	s.Begin(first)
+	began := time.Now()
+	go func() {
+		defer close(s.done)
+		pause := firstReport
+		for {
+			select {
+			case <-time.After(pause):
+			case <-s.ended:
+				return
+			}
+			pause = moreReports
+			fmt.Fprintf(out, "tollstream: %s (%v so far)\n", *s.at.Load(),
+				time.Since(began).Round(time.Second))
+		}
+	}()
+	return s
+}
+
+// Begin begins another step, such as "reading the rows".
+func (s *Steps) Begin(what string) { s.at.Store(&what) }
+
+// End ends the reports. It is called once.
+func (s *Steps) End() {
+	close(s.ended)
+	<-s.done
+}
+
+// Exit is an error that ends a command with this exit status and no further text: the command has
+// printed its own report.
+type Exit int
+
+func (e Exit) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// ErrReported ends a command with exit status 1.
+var ErrReported error = Exit(1)
+
+// Report prints an error as the command line shows it and returns the exit code.
+func Report(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	if exit, ok := errors.AsType[Exit](err); ok {
+		return int(exit)
+	}
+	out := err.Error()
+	if errors.Is(err, context.Canceled) {
+		out = "interrupted"
+	}
+	fmt.Fprintf(stderr, "tollstream: %s\n", text.OneLine(out))
+	if hint := hint.Of(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", text.OneLine(hint))
+	}
+	if hint.IsUsage(err) {
+		return 2
+	}
+	return 1
+}
+
+// Actions are what a command did. Without --json they are printed as they happen.
+type Actions struct {
+	c   *cli.Context
+	did []string
+}
+
+// NewActions returns the empty list of a command that may have the flag --json.
+func NewActions(c *cli.Context) *Actions { return &Actions{c: c, did: []string{}} }
+
+// Did adds actions, one a line.
+func (a *Actions) Did(lines ...string) {
+	a.did = append(a.did, lines...)
+	for _, line := range lines {
+		if !a.c.Bool("json") {
+			fmt.Fprintln(a.c.App.Writer, text.OneLine(line))
+		}
+	}
+}
+
+// End prints the list as JSON, or, where nothing was done, a sentence.
+func (a *Actions) End(nothing string) error {
+	if a.c.Bool("json") {
+		return text.WriteJSON(a.c.App.Writer, map[string][]string{"did": a.did})
+	}
+	if len(a.did) == 0 {
+		_, err := fmt.Fprintln(a.c.App.Writer, nothing)
+		return err
+	}
+	return nil
 }
