@@ -3,6 +3,8 @@ package toll
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 )
 
 // ErrCursorMoved is returned by a store that found the cursor elsewhere than the batch expects:
@@ -58,3 +60,88 @@ func IsPermanent(err error) bool {
 	_, ok := errors.AsType[*PermanentError](err)
 	return ok
 }
+
+// Reject is a record that can't be a row: a dead letter.
+type Reject struct {
+	Offset   int64
+	Time     time.Time // of the record
+	Kind     RejectKind
+	Reason   string
+	SQLState string  // where the database refused it, else empty
+	Number   uint16  // of the database's error where it refused it, else 0
+	RetryOf  *Origin // of the dead letter that the record was to repair; nil where it was no retry
+	Payload  []byte  // as received; nil for a tombstone
+	Key      []byte
+}
+
+// RejectKind is why a record can't be a row, as toll_dead_letter.kind stores it. Programs decide by
+// it; the reason is for people.
+type RejectKind string
+
+// The kinds of rejects. Those of a field have its name.
+const (
+	RejectTime      RejectKind = "time"
+	RejectVehicle   RejectKind = "vehicle_id"
+	RejectType      RejectKind = "vehicle_type"
+	RejectPlaza     RejectKind = "toll_plaza_id"
+	RejectFormat    RejectKind = "format"    // the value as a whole is no event
+	RejectTombstone RejectKind = "tombstone" // the record has no value
+	RejectOversized RejectKind = "oversized" // a batch of records that inflates too far to be read
+	RejectRefused   RejectKind = "refused"   // a valid event that the database refuses as a row
+	// RejectRetried is a second retry of a dead letter whose repaired event is stored. Such a record
+	// must never be sent again: as a retry of itself it would be admitted, and its event stored twice.
+	RejectRetried RejectKind = "retried"
+)
+
+// RejectKinds are all kinds of rejects.
+var RejectKinds = [...]RejectKind{
+	RejectTime, RejectVehicle, RejectType, RejectPlaza,
+	RejectFormat, RejectTombstone, RejectOversized, RejectRefused, RejectRetried,
+}
+
+// Known reports whether k is one of [RejectKinds].
+func (k RejectKind) Known() bool { return slices.Contains(RejectKinds[:], k) }
+
+// subject is what the text of an error of this kind begins with.
+func (k RejectKind) subject() string {
+	switch k {
+	case RejectTime, RejectVehicle, RejectType, RejectPlaza:
+		return string(k)
+	case RejectOversized:
+		return "batch"
+	}
+	return "event"
+}
+
+// RejectKindOf returns the kind of a [MalformedError]; of any other error it is [RejectFormat].
+func RejectKindOf(err error) RejectKind {
+	var malformed *MalformedError
+	if errors.As(err, &malformed) {
+		return malformed.Kind
+	}
+	return RejectFormat
+}
+
+// RejectShare is how many of some records were rejected.
+type RejectShare struct {
+	Records  int64
+	Rejected int64
+}
+
+// Bounds of [RejectShare.High]: a share, and a number below which a share says little.
+const (
+	highRejectShare = 0.01
+	fewRejects      = 10
+)
+
+// Ratio returns the share, from 0 to 1.
+func (s RejectShare) Ratio() float64 {
+	if s.Records <= 0 {
+		return 0
+	}
+	return float64(s.Rejected) / float64(s.Records)
+}
+
+// High reports whether so many records are rejected that somebody should look: a producer goes
+// wrong, or a table.
+func (s RejectShare) High() bool { return s.Rejected >= fewRejects && s.Ratio() > highRejectShare }

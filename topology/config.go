@@ -1,3 +1,10 @@
+// Package topology is the goka graph and what runs it: the processor with its sessions and its
+// aggregate. Rooms below it reach Kafka (kafka, and fetch below that), store partitions (ingest),
+// close windows (closing), read the group table (table), send again what that lacks (reconcile),
+// count and watch (monitor), and send events (emitter).
+//
+// What it needs of a database it declares as a small interface, [Store]; it never imports the
+// package that implements it.
 package topology
 
 import (
@@ -198,4 +205,34 @@ type brokers interface {
 	AwaitConsumed(ctx context.Context, group, topic string, ends map[int32]int64) ([]int32, error)
 	ReadAll(ctx context.Context, topic string, partition int32,
 		each func(key, value []byte) error) error
+}
+
+// Store is what the processor needs of a database. Its errors are [toll.ErrCursorMoved],
+// [toll.ErrNoCursor], [toll.RefusedError] and [toll.PermanentError] where their comments say so;
+// any other is taken for an outage that passes.
+type Store interface {
+	ingest.Store
+	closing.Store
+	// Load returns, in one snapshot, a partition's cursor and what is not known to be published. A
+	// partition without a cursor gets one at the offset earliest, or is [toll.ErrNoCursor] where
+	// earliest is negative.
+	Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor, toll.Unpublished, error)
+}
+
+// observedStore is a Store whose calls are noted in the stats.
+type observedStore struct {
+	ingest.Store // observed
+	store        Store
+	stats        *monitor.Stats
+}
+
+func (o *observedStore) Load(ctx context.Context, partition int32, earliest int64) (toll.Cursor,
+	toll.Unpublished, error) {
+	cursor, unpublished, err := o.store.Load(ctx, partition, earliest)
+	return cursor, unpublished, o.stats.Noted(monitor.Load, err)
+}
+
+func (o *observedStore) Cursors(ctx context.Context) ([]toll.Cursor, error) {
+	cursors, err := o.store.Cursors(ctx)
+	return cursors, o.stats.Noted(monitor.ReadWatermark, err)
 }

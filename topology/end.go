@@ -181,3 +181,22 @@ func merged(states map[int16]*toll.State, chains map[int32]map[int16]int64, epoc
 	}
 	return true
 }
+
+// CloseAll closes every window that is open, as far as it has come, and returns once that is stored
+// and published. It is for a run that ends with the stream. Each plaza closes all once: events that
+// come meanwhile don't put the end off.
+func (p *Processor) CloseAll(ctx context.Context) error {
+	for {
+		if w := p.windows.Load(); w != nil { // another one once the run began again
+			w.End()
+			if w.AllClosed() {
+				return nil
+			}
+		}
+		select {
+		case <-time.After(endPoll):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -4,21 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash"
 	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/IBM/sarama"
 	"github.com/cenkalti/backoff/v5"
 	"github.com/gofrs/flock"
 	"github.com/lovoo/goka"
 
-	"github.com/tollstream/tollstream/codecs"
-	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/ingest"
@@ -324,62 +319,6 @@ func (p *Processor) runOnce(parent, connected context.Context) error {
 	return nil
 }
 
-// topicWatch is how often the topic of events is looked at while it is consumed.
-const topicWatch = 3 * time.Second
-
-// watchTopic ends the run when the topic of events is another one than at its start. sarama goes on
-// in a topic that was deleted and recreated as if nothing had happened, in the middle of other
-// records.
-func (r *run) watchTopic(ctx context.Context) {
-	ticker := time.NewTicker(topicWatch)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		info, found, err := r.describeTopic(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		r.stats.Reached(err)
-		if err == nil {
-			r.kafka.Up(monitor.AllPartitions)
-		}
-		switch {
-		case err != nil:
-			r.kafka.Down(monitor.AllPartitions, err)
-		case !found:
-			r.fail(fmt.Errorf("topic %s is gone", r.cfg.Topic))
-		case info.Partitions != len(r.sources.slots):
-			r.fail(fmt.Errorf("topic %s has %d partitions now, and had %d", r.cfg.Topic, info.Partitions,
-				len(r.sources.slots)))
-		default:
-			if err := r.cfg.checkTopicID(info); err != nil {
-				r.fail(err)
-			}
-		}
-	}
-}
-
-// kafkaPatience is how long Kafka may take to say what it knows of a topic before that is logged
-// as an outage.
-const kafkaPatience = 5 * time.Second
-
-// describeTopic returns what the cluster says of the topic of events. A broker that is stalled
-// does not answer for long.
-func (r *run) describeTopic(ctx context.Context) (kafka.Topic, bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, kafkaPatience)
-	defer cancel()
-	info, found, err := r.brokers.Topic(ctx, r.cfg.Topic)
-	err = kafka.Explain(err)
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = fmt.Errorf("no answer for %v", kafkaPatience)
-	}
-	return info, found, err
-}
-
 // leave takes this static member out of the group, or gives up when Kafka does not answer. It would
 // otherwise keep its partitions until its session times out.
 func (p *Processor) leave(ctx context.Context) {
@@ -392,171 +331,5 @@ func (p *Processor) leave(ctx context.Context) {
 	}
 	if err != nil {
 		p.cfg.Log.Debug("leave the group", "error", err)
-	}
-}
-
-func (r *run) graph() *goka.GroupGraph {
-	return goka.DefineGroup(goka.Group(r.cfg.Group),
-		goka.Input(goka.Stream(r.cfg.Topic), codecs.Raw{}, r.ingest),
-		goka.Loop(wire.DeltasCodec{}, r.aggregate),
-		goka.Visitor(visitor, r.visit),
-		goka.Persist(wire.StateCodec{}),
-	)
-}
-
-// partitionChannel is how many messages goka queues per partition: deltas of the loop, and bundles,
-// of which fewer can wait.
-const partitionChannel = 1024
-
-func (r *run) options(partitions int, stateDir string) []goka.ProcessorOption {
-	cluster := r.cfg.Cluster
-	tm := goka.NewTopicManagerConfig()
-	tm.Stream.Replication, tm.Table.Replication = r.cfg.Replication, r.cfg.Replication
-	tm.Stream.Retention = kafka.LoopRetention
-	tm.NoCreate = true // they were made with settings that goka does not know
-	options := []goka.ProcessorOption{
-		goka.WithClientID(cluster.ClientID),
-		goka.WithLogger(kafka.GokaLogger{Log: r.cfg.Log}),
-		goka.WithHasher(kafka.Hasher),
-		goka.WithNilHandling(goka.NilProcess),
-		goka.WithPartitionChannelSize(partitionChannel),
-		goka.WithStorageBuilder((&table.Stores{Dir: stateDir, Log: r.cfg.Log, Damaged: r.damaged}).Open),
-		goka.WithTopicManagerBuilder(goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)),
-		goka.WithConsumerSaramaBuilder(
-			kafka.TapConsumer(goka.SaramaConsumerBuilderWithConfig(r.consumerConfig("table")), r.judge)),
-		goka.WithConsumerGroupBuilder(r.buildConsumerGroup),
-		goka.WithProducerBuilder(func([]string, string, func() hash.Hash32) (goka.Producer, error) {
-			return kafka.NewOrderedProducer(r.producer, partitions), nil
-		}),
-	}
-	if r.cfg.HotStandby {
-		options = append(options, goka.WithHotStandby(), goka.WithRecoverAhead())
-	}
-	return options
-}
-
-// consumerConfig has small fetches: sarama asks for all partitions of a broker in one request and
-// waits for the slowest taker, so a backlog of events in large portions would starve the loop, and
-// fill the memory.
-func (r *run) consumerConfig(role string) *sarama.Config {
-	cfg := r.cfg.Cluster.Config(role)
-	cfg.Consumer.Fetch.Default = 256 << 10
-	cfg.Consumer.MaxWaitTime = 50 * time.Millisecond // a partition that is added waits as long
-	cfg.Consumer.MaxProcessingTime = 100 * time.Millisecond
-	cfg.Consumer.Offsets.AutoCommit.Interval = 250 * time.Millisecond // verify waits for the loop's
-	return cfg
-}
-
-const (
-	// goka waits up to 60 s for its changelog when a session ends; no other member may take over
-	// before that.
-	rebalanceTimeout = 90 * time.Second
-	// maxSessionTimeout is far below what brokers allow by default (half an hour), and more than
-	// anyone should wait.
-	maxSessionTimeout = 5 * time.Minute
-)
-
-func (r *run) buildConsumerGroup(brokers []string, group, clientID string) (sarama.ConsumerGroup,
-	error) {
-	cfg := r.consumerConfig("group")
-	// as the loop is consumed for long, and is idle most of the time
-	cfg.Consumer.MaxWaitTime = 500 * time.Millisecond
-	cfg.Consumer.Group.InstanceId = r.cfg.Instance
-	cfg.Consumer.Group.Session.Timeout = r.cfg.SessionTimeout
-	cfg.Consumer.Group.Rebalance.Timeout = rebalanceTimeout
-	// how soon a topic that was deleted or grew is noticed
-	cfg.Metadata.RefreshFrequency = 30 * time.Second
-	cfg.Consumer.Group.Heartbeat.Interval = kafka.HeartbeatInterval(r.cfg.SessionTimeout)
-	g, err := sarama.NewConsumerGroup(brokers, group, cfg)
-	if err != nil {
-		return nil, err
-	}
-	return &groupConsumer{g, r, kafka.TapErrors(g.Errors(), r.judge)}, nil
-}
-
-// judge ends the run after an error of goka's consumers that is non-retryable.
-func (r *run) judge(err error) {
-	if err = kafka.ConsumeError(err); toll.IsPermanent(err) {
-		r.fail(err)
-	}
-}
-
-func (r *run) assigned(partitions []int32) {
-	r.stats.Assigned()
-	r.cfg.Log.Info("processing", "partitions", len(partitions), "topic", r.cfg.Topic)
-}
-
-// ingest receives the events of the topic in bundles, each partition's in a goroutine of its own.
-func (r *run) ingest(ctx goka.Context, _ any) {
-	s := r.sources.get(ctx.Partition())
-	if s == nil {
-		return // the session is ending; the records are read again
-	}
-	if err := s.AddBundle(ctx.Offset()); err != nil {
-		r.fail(err)
-	}
-}
-
-// emitDeltas sends a message of deltas to the loop.
-func (r *run) emitDeltas(plaza int16, message []byte, done func(error)) error {
-	r.producer.Emit(kafka.LoopTopic(r.cfg.Group), strconv.Itoa(int(plaza)), message).Then(done)
-	return nil
-}
-
-// publishNotice sends a result to the topic of congestion.
-func (r *run) publishNotice(plaza int16, payload []byte, done func(error)) error {
-	r.producer.Emit(kafka.CongestionTopic(r.cfg.Topic), strconv.Itoa(int(plaza)), payload).Then(done)
-	return nil
-}
-
-// aggregate merges the deltas of a message into their plaza's state.
-//
-// It sets the value on every path. goka writes its local store before the changelog is
-// acknowledged, so after a crash the local state may be ahead of the changelog, and a delta that is
-// skipped here may not be in it yet. And goka marks a message at once whose callback emitted
-// nothing, past earlier ones whose changelog writes are still under way.
-//
-// Once a run is ending, goka's table calls fail without saying so: Value gives nil, SetValue writes
-// nothing, and the message would be marked all the same. So every message is marked by its own
-// deferred commit, with an error then.
-func (r *run) aggregate(ctx goka.Context, msg any) {
-	done := ctx.DeferCommit()
-	defer func() { done(ctx.Context().Err()) }()
-	state, _ := ctx.Value().(*toll.State)
-	if ctx.Context().Err() != nil {
-		return
-	}
-	if state == nil {
-		state = toll.NewState(0)
-	}
-	deltas, ok := msg.([]*toll.Delta)
-	if !ok {
-		failure, _ := msg.(error)
-		r.cfg.Log.Error("a message of the loop holds no deltas and was passed over", "partition",
-			ctx.Partition(), "offset", ctx.Offset(),
-			"key", ctx.Key(), "error", failure)
-	}
-	var few [8]toll.Outcome
-	outcomes := few[:0]
-	var merged []*toll.Delta
-	for _, d := range deltas {
-		outcome := state.Merge(d)
-		if outcome == toll.Gap && r.gaps.News(d.Plaza, d.Partition, state.MergedIn(d.Partition)) {
-			r.cfg.Log.Warn(
-				"a delta is missing before this one, which was not merged; what is missing is sent again soon",
-				"plaza", d.Plaza, "partition", d.Partition, "first", d.First, "next", d.Next, "merged",
-				state.MergedIn(d.Partition), "wants", d.Prev)
-		}
-		if outcome == toll.Applied {
-			merged = append(merged, d)
-		}
-		outcomes = append(outcomes, outcome)
-	}
-	if len(deltas) > 0 {
-		r.windows.Step(deltas[0].Plaza, state, merged...)
-	}
-	ctx.SetValue(state)
-	for i, d := range deltas {
-		r.stats.Merged(d, outcomes[i])
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -75,4 +76,123 @@ type Kafka interface {
 		error)
 	// Empty reports whether a partition holds no record in [from, end).
 	Empty(ctx context.Context, topic string, partition int32, from, end int64) (bool, error)
+}
+
+// Observe returns results whose calls are noted in the stats.
+func Observe(results Results, stats *monitor.Stats) Results {
+	return &observedResults{results, stats}
+}
+
+type observedResults struct {
+	Results
+	stats *monitor.Stats
+}
+
+func (o *observedResults) Store(ctx context.Context, closings []toll.Closing,
+	published []traffic.NoticeRef) ([]traffic.Notice, bool, error) {
+	began := time.Now()
+	called := o.stats.StoringWindows()
+	notices, stored, err := o.Results.Store(ctx, closings, published)
+	called(err == nil)
+	o.stats.Results(published, monitor.ResultsTrace{
+		Began: began, Ended: time.Now(), Plazas: len(closings), Published: len(published),
+		Notices: len(notices), Err: err,
+	})
+	return notices, stored, err
+}
+
+// How often the watermark is read, and plazas are visited that wait for it.
+const (
+	horizonEvery = 250 * time.Millisecond
+	horizonIdle  = time.Second // the same while nothing is stored
+	visitEvery   = time.Second
+	costlyVisit  = 200 * time.Millisecond
+)
+
+// Session is what closing windows needs of the session that it runs in.
+type Session struct {
+	Store      Store
+	Kafka      Kafka
+	Partitions int             // of the topic of events
+	Database   *monitor.Outage // with the store; nil for nobody to report outages to
+	// Progress returns what the session has stored so far, and Check whether that goes with what the
+	// store was read to have afterwards: its epoch, and the next offset of each partition.
+	Progress func() []toll.Cursor
+	Check    func(progress []toll.Cursor, epoch uint64, next []int64) error
+	// Visit calls [Windows.Step] for each plaza that the session owns and [Windows.Wants].
+	Visit func(ctx context.Context) error
+}
+
+// Watch reads the watermark, and has all plazas visited where it moved on, until the session ends.
+func (w *Windows) Watch(ctx context.Context, s Session) {
+	defer s.Database.Leave(monitor.AllPartitions)
+	watcher := &watcher{cfg: w.cfg, session: s, ends: NewEnds(w.cfg.Topic)}
+	var readAt, visitedAt time.Time
+	var took time.Duration // by the last visit
+	var visited *Horizon
+	logged, more := false, false
+	var before *Horizon
+	pause := horizonEvery
+	for {
+		// What is to be visited again at once is closed by the watermark that is known.
+		if now := time.Now(); now.Sub(readAt) >= pause {
+			readAt = now
+			progress := s.Progress()
+			ending := w.isEnding()
+			h, err := watcher.read(ctx)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case err != nil:
+				if toll.IsPermanent(err) {
+					w.fail(err)
+					return
+				}
+				if !logged { // an outage, which the watcher logs, or the watch over the topic
+					logged = true
+					w.cfg.Log.Debug("read the watermark", "error", err)
+				}
+			default:
+				logged = false
+				h.ending = ending
+				w.horizons.add(h)
+				if err := s.Check(progress, h.Epoch, h.Next); err != nil {
+					w.fail(err)
+					return
+				}
+				w.cfg.Stats.Marked(h.Mark)
+				if before != nil && h.Epoch == before.Epoch && slices.Equal(h.Next, before.Next) && !ending {
+					pause = min(2*pause, horizonIdle)
+				} else {
+					pause = horizonEvery
+				}
+				before = h
+			}
+		}
+		newest := w.horizons.newest()
+		moved := newest != nil &&
+			(visited == nil || newest.until != visited.until || newest.Epoch != visited.Epoch)
+		if more || (moved || w.wantsVisit()) && time.Since(visitedAt) >= max(visitEvery, 4*took) {
+			began := time.Now()
+			w.beginVisit()
+			err := s.Visit(ctx)
+			w.endVisit(err == nil)
+			if err != nil && ctx.Err() == nil {
+				w.cfg.Log.Debug("visit the plazas", "error", err)
+			} else {
+				visited = newest
+			}
+			visitedAt = time.Now()
+			took = visitedAt.Sub(began)
+			w.setCostly(took > costlyVisit)
+		}
+		more = false
+		select {
+		case <-time.After(pause):
+		case <-w.more:
+			more = true
+		case <-ctx.Done():
+			return
+		}
+	}
 }

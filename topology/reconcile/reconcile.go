@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tollstream/tollstream/codecs/wire"
@@ -229,4 +230,70 @@ func (r *Reconciler) tell(sent []behind) {
 		r.Logger.Warn(fmt.Sprintf("reconcile: sent deltas of %s more again", text.Count(n, "plaza")))
 	}
 	r.Stats.Reconciled(deltas)
+}
+
+// GapLog tells gaps that were logged from new ones: every delta of a plaza that lacks one leaves a
+// gap until it was sent again.
+type GapLog struct {
+	mu   sync.Mutex
+	told map[plazaPart]int64 // up to where the plaza had merged then
+}
+
+// News reports whether a gap was not reported yet.
+func (g *GapLog) News(plaza int16, partition int32, merged int64) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	at := plazaPart{plaza, partition}
+	if before, ok := g.told[at]; ok && before == merged {
+		return false
+	}
+	if g.told == nil {
+		g.told = map[plazaPart]int64{}
+	}
+	g.told[at] = merged
+	return true
+}
+
+// Why a database can be behind, and what to do.
+const (
+	BehindWhy = "it was restored from a backup, or a failover lost its last commits, or it is " +
+		"another one"
+	BehindHint = "restore a newer backup; or go on from what this database holds, and count the " +
+		"plazas again from it: tollstream rebuild --yes"
+)
+
+// checkAhead returns an error where a state holds what the database lacks, which was read after it.
+func checkAhead(states map[int16]Progress, cursors []toll.Cursor, epoch uint64) error {
+	if len(cursors) == 0 {
+		return nil // nothing is stored yet, and the sources look at the group's offsets
+	}
+	chains := map[int32]map[int16]int64{}
+	for _, c := range cursors {
+		chain, err := wire.DecodeChain(c.Chain)
+		if err != nil {
+			return fmt.Errorf("read the chain of partition %d: %w", c.Partition, err)
+		}
+		chains[c.Partition] = chain
+	}
+	for _, plaza := range slices.Sorted(maps.Keys(states)) {
+		s := states[plaza]
+		if s.Epoch > epoch {
+			return toll.Permanent(BehindHint,
+				"the group table is ahead of the database: plaza %d is of epoch %d, and the database is of "+
+					"the older epoch %d; %s",
+				plaza, s.Epoch, epoch, BehindWhy)
+		}
+		if s.Epoch < epoch {
+			continue
+		}
+		for _, m := range s.Merged {
+			if last := chains[m.Partition][plaza]; m.Next > last {
+				return toll.Permanent(BehindHint,
+					"the group table is ahead of the database: plaza %d has merged partition %d up to offset "+
+						"%d, and its last batch there ends at %d; %s",
+					plaza, m.Partition, m.Next, last, BehindWhy)
+			}
+		}
+	}
+	return nil
 }

@@ -5,10 +5,16 @@ package simtest
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // Rows are rows of a [Store].
@@ -188,4 +194,31 @@ func (s *Store) markPublished(published []toll.BatchRef) {
 			b.Published = true
 		}
 	}
+}
+
+// Quiet silences the libraries of Kafka, once.
+var Quiet = sync.OnceFunc(kafka.QuietLibraries)
+
+// Broker starts a broker in this process, with the topic toll of 4 partitions, until the test ends.
+func Broker(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, kafka.Cluster) {
+	t.Helper()
+	Quiet()
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1),
+		kfake.SeedTopics(4, "toll")}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c, kafka.Cluster{Brokers: c.ListenAddrs(), ClientID: "test"}
+}
+
+// Seeds returns how many seeds a property test tries: TOLLSTREAM_SEEDS, or what is usual for it.
+func Seeds(usual int) uint64 {
+	if n, err := strconv.Atoi(os.Getenv("TOLLSTREAM_SEEDS")); err == nil && n > 0 {
+		return uint64(n)
+	}
+	if testing.Short() {
+		usual = (usual + 9) / 10
+	}
+	return uint64(usual)
 }
