@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -8,12 +9,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tollstream/tollstream/internal/bench/figures"
 	"github.com/tollstream/tollstream/internal/devstack"
 	"github.com/tollstream/tollstream/internal/netdelay"
 )
@@ -207,4 +210,134 @@ func (s *servers) records(ctx context.Context, match func(topic string) bool) (n
 		}
 	}
 	return n, nil
+}
+
+// ticksPerSecond is the unit of /proc's times: USER_HZ, which is 100 on all that Linux runs on.
+const ticksPerSecond = 100
+
+// cpuTime returns the CPU time that a process has taken, in user mode and in the kernel.
+func cpuTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the name in brackets, which may hold blanks.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	const utime, stime = 14 - 3, 15 - 3 // proc(5) counts from 1, and two fields are cut off
+	var user, system int64
+	if _, err := fmt.Sscan(string(fields[utime])+" "+string(fields[stime]), &user,
+		&system); err != nil {
+		return 0, fmt.Errorf("read /proc/%d/stat: %w", pid, err)
+	}
+	return time.Duration(user+system) * time.Second / ticksPerSecond, nil
+}
+
+// peakMemory returns the most resident memory that a process has had, in MiB; 0 where it has ended.
+func peakMemory(pid int) float64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0
+	}
+	_, text, _ := strings.Cut(string(status), "\nVmHWM:")
+	var kib float64
+	if _, err := fmt.Sscan(text, &kib); err != nil {
+		return 0
+	}
+	return kib / 1024
+}
+
+// usage is a stretch of time in which the CPU time of processes is measured.
+type usage struct {
+	began  time.Time
+	pids   []int
+	before []time.Duration
+}
+
+func startUsage(pids ...int) (*usage, error) {
+	u := &usage{began: time.Now(), pids: pids}
+	for _, pid := range pids {
+		t, err := cpuTime(pid)
+		if err != nil {
+			return nil, err
+		}
+		u.before = append(u.before, t)
+	}
+	return u, nil
+}
+
+// spent returns what each process has taken since.
+func (u *usage) spent() (spent []time.Duration, err error) {
+	for i, pid := range u.pids {
+		t, err := cpuTime(pid)
+		if err != nil {
+			return nil, err
+		}
+		spent = append(spent, t-u.before[i])
+	}
+	return spent, nil
+}
+
+// percent returns the same in percent of one core.
+func (u *usage) percent() (shares []float64, err error) {
+	took := time.Since(u.began)
+	spent, err := u.spent()
+	for _, s := range spent {
+		shares = append(shares, 100*s.Seconds()/took.Seconds())
+	}
+	return shares, err
+}
+
+const (
+	startStored = 1_000_000
+	startPlazas = 1_000
+	startEvents = 1_000 // new ones that a start finds
+)
+
+// startScenario measures how long `process` takes from its start to the first row of new events:
+// with the local state that the process before has left, and without any, which goka then recovers
+// from Kafka.
+func startScenario() scenario {
+	var worlds []*world // by binary
+	return scenario{
+		name: "start",
+		figures: []figures.Figure{
+			figures.Figure{Name: "start_s", Title: "start of `process` to the first row",
+				Unit: figures.Seconds}.Max(3),
+			figures.Figure{Name: "start_without_state_s",
+				Title: "start of `process` without local state", Unit: figures.Seconds}.Max(3),
+		},
+		setUp: func(ctx context.Context, b *Bench) (err error) {
+			worlds, err = b.storedWorlds(ctx, startPlazas, b.events(startStored))
+			return err
+		},
+		measure: func(ctx context.Context, r *run) error {
+			w := worlds[r.binary]
+			if err := r.start(ctx, w, w.state, "start_s"); err != nil {
+				return err
+			}
+			empty := filepath.Join(r.dir, "empty")
+			return errors.Join(r.start(ctx, w, empty, "start_without_state_s"), os.RemoveAll(empty))
+		},
+		tearDown: func(ctx context.Context, b *Bench) error { return finishAll(ctx, worlds) },
+	}
+}
+
+func (r *run) start(ctx context.Context, w *world, state, figure string) error {
+	if err := r.sendAll(ctx, w.topic, backlogFeed(startPlazas, startEvents)); err != nil {
+		return err
+	}
+	began := time.Now()
+	p, err := w.process(ctx, state, "--until-end")
+	if err != nil {
+		return err
+	}
+	if err := p.wait(); err != nil {
+		return err
+	}
+	first, _, err := w.committed(ctx, began)
+	if err != nil {
+		return err
+	}
+	r.record(figure, first.Sub(began).Seconds())
+	return nil
 }

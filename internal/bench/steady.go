@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -128,4 +129,206 @@ func (b *Bench) bareKafka(ctx context.Context) (share float64, err error) {
 		return 0, err
 	}
 	return shares[0], b.deleteTopics(ctx, topic)
+}
+
+const (
+	idlePartitions = 16
+	idleLength     = 30 * time.Second
+)
+
+// idleScenario measures what `process` costs where no events come.
+func idleScenario() scenario {
+	figure := func(name, title, unit string) figures.Figure {
+		return figures.Figure{Name: "idle_" + name, Title: "idle with 16 partitions, " + title,
+			Unit: unit}
+	}
+	return scenario{
+		name: "idle",
+		figures: []figures.Figure{
+			figure("cpu", "CPU of `process`", figures.Percent).Max(1),
+			figure("mysql_cpu", "CPU of MySQL", figures.Percent),
+			figure("kafka_cpu", "CPU of Kafka", figures.Percent),
+			figure("rows", "rows added to all tables", figures.Count).Max(0),
+			figure("records", "records added to our topics", figures.Count).Max(0),
+		},
+		measure: func(ctx context.Context, r *run) error {
+			w, err := r.newWorld(ctx, "", idlePartitions)
+			if err != nil {
+				return err
+			}
+			p, err := w.running(ctx)
+			if err != nil {
+				return err
+			}
+			if err := sleep(ctx, r.warmUp()); err != nil {
+				return err
+			}
+			rowsBefore, recordsBefore, err := w.size(ctx)
+			if err != nil {
+				return err
+			}
+			u, err := startUsage(p.cmd.Process.Pid, r.database.Pid(), r.kafka.Pid())
+			if err != nil {
+				return err
+			}
+			if err := sleep(ctx, r.lasts(idleLength)); err != nil {
+				return err
+			}
+			shares, err := u.percent()
+			if err != nil {
+				return err
+			}
+			rows, records, err := w.size(ctx)
+			if err != nil {
+				return err
+			}
+			r.record("idle_cpu", shares[0])
+			r.record("idle_mysql_cpu", shares[1])
+			r.record("idle_kafka_cpu", shares[2])
+			r.record("idle_rows", float64(rows-rowsBefore))
+			r.record("idle_records", float64(records-recordsBefore))
+			if err := p.stop(); err != nil {
+				return err
+			}
+			return w.finish(ctx)
+		},
+	}
+}
+
+// size returns how many rows all tables hold, and how many records the world's topics were given.
+func (w *world) size(ctx context.Context) (rows, records int64, err error) {
+	names, err := w.db.QueryContext(ctx, `SELECT table_name FROM information_schema.tables
+		WHERE table_schema = ?`, w.name)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer names.Close()
+	var tables []string
+	for names.Next() {
+		var name string
+		if err := names.Scan(&name); err != nil {
+			return 0, 0, err
+		}
+		tables = append(tables, name)
+	}
+	if err := names.Err(); err != nil {
+		return 0, 0, err
+	}
+	for _, name := range tables {
+		var n int64
+		if err := w.db.QueryRowContext(ctx, "SELECT COUNT(*) FROM `"+name+"`").Scan(&n); err != nil {
+			return 0, 0, err
+		}
+		rows += n
+	}
+	records, err = w.b.records(ctx, func(topic string) bool {
+		return strings.HasPrefix(topic, w.name+"-")
+	})
+	return rows, records, err
+}
+
+// warmUp is how long events come before anything is measured.
+func (b *Bench) warmUp() time.Duration { return min(b.lasts(15*time.Second), 5*time.Second) }
+
+// live is a world in which `process` runs while events come.
+type live struct {
+	*world
+	process *process
+	plazas  int
+	rate    int
+}
+
+// startLive starts `process` in a new world.
+func (r *run) startLive(ctx context.Context, plazas, rate int) (*live, error) {
+	w, err := r.newWorld(ctx, "", r.cfg.Partitions)
+	if err != nil {
+		return nil, err
+	}
+	p, err := w.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &live{w, p, plazas, rate}, nil
+}
+
+// whileEventsCome sends events, and after a while does something.
+func (l *live) whileEventsCome(ctx context.Context, do func() error) error {
+	stop, err := l.b.sendSteadily(ctx, l.topic, l.plazas, l.rate)
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, l.b.warmUp()); err != nil {
+		return err
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	return stop()
+}
+
+// timed measures latencies for a while, with a tail that is there for that time alone: reading the
+// changelog costs Kafka something.
+func (l *live) timed(ctx context.Context, length time.Duration) (*latencies, error) {
+	t, err := l.follow(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	var from time.Time
+	err = l.whileEventsCome(ctx, func() error {
+		from = time.Now()
+		return sleep(ctx, length)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l.latencies(ctx, t, from)
+}
+
+func (l *live) finish(ctx context.Context) error {
+	if err := l.process.stop(); err != nil {
+		return err
+	}
+	return l.world.finish(ctx)
+}
+
+const (
+	latencyRate   = 20_000
+	latencyLength = 15 * time.Second
+)
+
+// latencyScenario times batches at a steady rate that keeps the machine busy.
+func latencyScenario() scenario {
+	figure := func(name, title string) figures.Figure {
+		return figures.Figure{Name: "latency_" + name + "_ms",
+			Title: "20,000 events/s, produced → " + title, Unit: figures.Millis}
+	}
+	return scenario{
+		name: "latency",
+		figures: []figures.Figure{
+			figure("stored_p50", "stored, p50"),
+			figure("stored_p99", "stored, p99"),
+			figure("merged_p50", "merged, p50").Max(50),
+			figure("merged_p99", "merged, p99").Max(150),
+			figure("visible_p50", "visible to a reader, p50").Max(100),
+			figure("visible_p99", "visible to a reader, p99").Max(250),
+		},
+		measure: func(ctx context.Context, r *run) error {
+			l, err := r.startLive(ctx, courseBacklog, latencyRate)
+			if err != nil {
+				return err
+			}
+			t, err := l.timed(ctx, r.lasts(latencyLength))
+			if err != nil {
+				return err
+			}
+			for what, v := range map[string][]float64{
+				"stored": t.stored, "merged": t.merged, "visible": t.read,
+			} {
+				r.record("latency_"+what+"_p50_ms", figures.Percentile(v, 50))
+				r.record("latency_"+what+"_p99_ms", figures.Percentile(v, 99))
+			}
+			return l.finish(ctx)
+		},
+	}
 }

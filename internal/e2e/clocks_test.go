@@ -8,6 +8,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // emitEvery emits an event of each of four plazas at each step of a span.
@@ -142,5 +148,129 @@ func TestServerClockAhead(t *testing.T) {
 	}
 	if v := w.verify("--deep"); v.Status != "exact" || v.Rejected != 2 {
 		t.Errorf("verify --deep: %+v", v)
+	}
+}
+
+// TestClockAhead has a broker that refuses the time of our messages, as Kafka does of a clock that
+// is more than an hour ahead of its own. process names the clock and blames nobody else, and goes
+// on once the clock is right.
+func TestClockAhead(t *testing.T) {
+	inParallel(t)
+	c := startFakes(t)
+	w := newWorldOn(t, strings.Join(c.ListenAddrs(), ","), engine)
+	w.must("init", "--partitions", "2")
+	w.must("emit", "--count", "50", "--rate", "0")
+	for i, topic := range []string{kafka.LoopTopic(w.group), kafka.TableTopic(w.group),
+		kafka.CongestionTopic(w.topic)} {
+		w.must("emit", "--count", "50", "--rate", "0")
+		h := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidTimestamp,
+			Count: -1})
+		args := []string{"process"}
+		if topic == kafka.CongestionTopic(w.topic) {
+			args = append(args, "--until-end") // which closes all windows
+		}
+		p := w.start(args...)
+		for deadline := time.Now().Add(time.Minute); !strings.Contains(p.log.String(),
+			"this machine's clock"); time.Sleep(50 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the log does not say which clock is wrong:\n%s", topic, p.log)
+			}
+		}
+		time.Sleep(2 * time.Second)
+		h.Remove()
+		w.eventually("counts of "+topic, 2*time.Minute, func() bool {
+			return w.verify().Status == "exact" && w.verify().Events == int64(100+50*i)
+		})
+		if log := p.log.String(); strings.Contains(log, "MySQL") ||
+			strings.Contains(log, "context canceled") {
+			t.Errorf("%s: the log blames others:\n%s", topic, log)
+		}
+		if testing.Verbose() {
+			t.Logf("%s:\n%s", topic, p.log)
+		}
+		if len(args) == 1 {
+			p.interrupt()
+		} else if <-p.done; p.cmd.ProcessState.ExitCode() != 0 {
+			t.Errorf("--until-end: exit status %d\n%s", p.cmd.ProcessState.ExitCode(), p.log)
+		}
+	}
+	w.must("process", "--until-end")
+	if v := w.verify("--deep"); v.Status != "exact" || v.Rows != 200 {
+		t.Errorf("verify: %+v", v)
+	}
+}
+
+// rangesEqualSQL compares each window with what its own range of time says of livetolldata, by SQL
+// alone.
+func (w *world) rangesEqualSQL() {
+	w.t.Helper()
+	rows, err := w.sql.Query(`SELECT w.toll_plaza_id, w.kind, CAST(w.window_start AS CHAR),
+		CAST(w.window_end AS CHAR), w.events + w.too_late, COUNT(l.timestamp)
+		FROM toll_window w LEFT JOIN livetolldata l
+		ON l.toll_plaza_id = w.toll_plaza_id AND l.timestamp >= w.window_start
+		AND l.timestamp < w.window_end
+		GROUP BY w.toll_plaza_id, w.kind, w.start_minute, w.window_start, w.window_end, w.events,
+		w.too_late`)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer rows.Close()
+	windows, bad := 0, 0
+	for rows.Next() {
+		var plaza, events, counted int
+		var kind, start, end string
+		if err := rows.Scan(&plaza, &kind, &start, &end, &events, &counted); err != nil {
+			w.t.Fatal(err)
+		}
+		windows++
+		if events != counted {
+			bad++
+			w.t.Logf("plaza %d, window %s %s to %s: %d events, but %d rows", plaza, kind, start, end, events,
+				counted)
+		}
+	}
+	if err := rows.Err(); err != nil {
+		w.t.Fatal(err)
+	}
+	if windows < 100 || bad > 0 {
+		w.t.Errorf("%d of %d windows differ from SQL", bad, windows)
+	}
+}
+
+// TestSkippedHour sends every quarter of a minute around a change of Berlin's clocks, the hour in
+// spring that never occurs among them. Each window must be what SQL over livetolldata says, also
+// those of plazas in other zones.
+func TestSkippedHour(t *testing.T) {
+	inParallel(t)
+	for _, date := range []string{"2026-03-29", "2026-10-25"} {
+		t.Run(date, func(t *testing.T) {
+			w := newWorld(t)
+			w.env = append(w.env, "TOLLSTREAM_TIMEZONE=Europe/Berlin")
+			start, err := time.Parse(time.DateTime, date+" 00:30:00")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var lines strings.Builder
+			for at := start; at.Before(start.Add(5 * time.Hour)); at = at.Add(15 * time.Second) {
+				fmt.Fprintf(&lines, "%s,%d,car,%d\n", at.Format(time.ANSIC), at.Unix()%1e6, 1+at.Unix()/15%4)
+			}
+			dir := t.TempDir()
+			events, plazas := filepath.Join(dir, "events.csv"), filepath.Join(dir, "plazas.csv")
+			for file, text := range map[string]string{
+				events: lines.String(),
+				plazas: "id,timezone\n2,America/New_York\n3,Australia/Lord_Howe\n4,Asia/Kathmandu\n",
+			} {
+				if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			w.must("init", "--partitions", "2")
+			w.must("emit", "--from", events)
+			w.must("process", "--until-end", "--plazas-file", plazas)
+			if v := w.verify("--deep"); v.Status != "exact" || v.Rows != 5*60*4 {
+				t.Fatalf("verify --deep: %+v", v)
+			}
+			w.rangesEqualSQL()
+		})
 	}
 }

@@ -283,3 +283,101 @@ func badLines(n int64) string {
 	}
 	return text.Count(n, "line") + " that are no events"
 }
+
+// console is stderr of a command that prints lines while a status line shows its progress. Several
+// goroutines may use it, all but progress.
+type console struct {
+	line  *text.StatusLine
+	shown time.Time // when the progress was shown last
+}
+
+func newConsole(w io.Writer) *console { return &console{line: text.NewStatusLine(w)} }
+
+// warn prints a line about something that is wrong.
+func (c *console) warn(format string, args ...any) { c.print("tollstream: "+format, args...) }
+
+// print prints a line.
+func (c *console) print(format string, args ...any) {
+	fmt.Fprintf(c.line, "%s\n", text.OneLine(fmt.Sprintf(format, args...)))
+}
+
+// progressEvery is how often the progress is shown.
+const progressEvery = 200 * time.Millisecond
+
+// progress shows the progress of a run on a terminal now and then.
+func (c *console) progress(describe func() string) {
+	if !c.line.Shown() || time.Since(c.shown) < progressEvery {
+		return
+	}
+	c.shown = time.Now()
+	c.line.Set(describe())
+}
+
+// end clears the progress.
+func (c *console) end() { c.line.Set("") }
+
+// pacer spreads events over time: evenly, or each at a moment of its own.
+type pacer struct {
+	rate    float64       // a second; 0 doesn't wait
+	catchUp time.Duration // how far it may be behind
+	began   time.Time     // when event 0 was due
+	now     func() time.Time
+	sleep   func(context.Context, time.Duration) bool // false: ctx ended
+	timer   *time.Timer
+}
+
+// maxCatchUp is how far a pacer falls behind before it stops catching up: after an outage the
+// stream continues at its rate and not with a burst.
+const maxCatchUp = time.Second
+
+func newPacer(rate float64) *pacer {
+	p := &pacer{rate: rate, catchUp: maxCatchUp, now: time.Now}
+	p.sleep = p.sleepByTimer
+	return p
+}
+
+// wait waits until event n is due and reports whether to go on. It calls beforeWait if it takes a
+// while.
+func (p *pacer) wait(ctx context.Context, n int64, beforeWait func()) bool {
+	if p.rate == 0 {
+		const checkEvery = 64 // ctx.Err costs a lock
+		return n%checkEvery != 0 || ctx.Err() == nil
+	}
+	return p.waitUntil(ctx, p.offset(n), beforeWait)
+}
+
+// waitUntil is wait for an event that is due an offset after the first.
+func (p *pacer) waitUntil(ctx context.Context, offset time.Duration, beforeWait func()) bool {
+	now := p.now()
+	if p.began.IsZero() {
+		p.began = now
+	}
+	wait := p.began.Add(offset).Sub(now)
+	if wait <= 0 {
+		if -wait > p.catchUp {
+			p.began = p.began.Add(-wait)
+		}
+		return ctx.Err() == nil
+	}
+	beforeWait()
+	return p.sleep(ctx, wait)
+}
+
+func (p *pacer) sleepByTimer(ctx context.Context, wait time.Duration) bool {
+	if p.timer == nil {
+		p.timer = time.NewTimer(wait)
+	} else {
+		p.timer.Reset(wait)
+	}
+	select {
+	case <-p.timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// offset is how long after event 0 event n is due.
+func (p *pacer) offset(n int64) time.Duration {
+	return time.Duration(float64(n) / p.rate * float64(time.Second))
+}

@@ -2,11 +2,17 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"time"
+
+	"github.com/cenkalti/backoff/v5"
 
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
 
 // heartbeatEvery is how often a process reports itself in the database. Who looks on takes it for
@@ -77,4 +83,59 @@ func (h *heart) log(err error) {
 	if err != nil {
 		h.cfg.Topology.Log.Debug("store the heartbeat", "error", text.OneLine(kafka.Brief(err)))
 	}
+}
+
+// statusEvery is how often the status line is written.
+const statusEvery = 2 * time.Second
+
+// showStatus keeps one line about a processor on a terminal until ctx ends, and clears it then.
+func showStatus(ctx context.Context, line *text.StatusLine, stats *monitor.Stats) {
+	defer line.Set("")
+	ticker := time.NewTicker(statusEvery)
+	defer ticker.Stop()
+	before, at := stats.Read(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			s := stats.Read()
+			last := "never"
+			if !s.LastStored.IsZero() {
+				last = text.Seconds(now.Sub(s.LastStored)) + " ago"
+			}
+			line.Set(fmt.Sprintf("%s rows/s · %s stored · lag %s · last commit %s",
+				text.Rate(s.Events-before.Events, now.Sub(at)), text.Number(s.Events),
+				text.Number(s.Lag), last))
+			before, at = s, now
+		}
+	}
+}
+
+// retryOutage calls do, retrying with backoff until it succeeds, fails with a permanent error, or
+// ctx ends, for which it returns nil. It logs the first failure.
+func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval = 200 * time.Millisecond
+	pauses.MaxInterval = 5 * time.Second
+	warned := false
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := do()
+		switch {
+		case err == nil:
+			if warned {
+				log.Info("the servers answer again")
+			}
+		case toll.IsPermanent(err):
+			err = backoff.Permanent(err)
+		case !warned && ctx.Err() == nil:
+			warned = true
+			log.Warn("waiting for the servers", "error", text.OneLine(kafka.Brief(err)))
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }

@@ -5,15 +5,21 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/incidents"
 	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -192,4 +198,172 @@ func (p *pipeline) awaitReady(ctx context.Context) error {
 		t.TopicID = info.ID
 		return err
 	})
+}
+
+// heapPercent is how much of the live heap the garbage collector lets come on top of it. Events
+// allocate nothing, so less than Go's 100 costs little CPU, and saves memory where plazas are many.
+const heapPercent = 60
+
+// boundHeap sets heapPercent, unless the environment says otherwise.
+func boundHeap() {
+	if _, set := os.LookupEnv("GOGC"); !set {
+		debug.SetGCPercent(heapPercent)
+	}
+}
+
+// Windows are the windows that are closed, and how their congestion is judged.
+type Windows struct {
+	Kinds    []toll.WindowKind
+	Lateness time.Duration
+	// Whether Kinds and Lateness were configured. What was not is as the database has it, and what was
+	// must not differ from that.
+	KindsSet, LatenessSet bool
+	Plazas                []toll.Plaza // stored as configured; nil leaves the stored ones
+	Equivalents           traffic.Equivalents
+	Holidays              traffic.Holidays // nil for none
+	// The plazas of the simulator, which are stored where none are configured and these are all that
+	// there are; nil for never.
+	Simulated []toll.Plaza
+}
+
+// DefaultWindows returns the windows of a process that is not configured otherwise.
+func DefaultWindows() Windows {
+	kinds, err := toll.ParseWindows(toll.DefaultWindows)
+	if err != nil {
+		panic(err)
+	}
+	return Windows{Kinds: kinds, Lateness: toll.DefaultLateness,
+		Equivalents: traffic.DefaultEquivalents()}
+}
+
+// openResults fixes the windows of the database, and returns where their results are stored. It
+// completes the topology's configuration.
+func (p *pipeline) openResults(ctx context.Context) (closing.Results, error) {
+	w, store := &p.cfg.Windows, p.cfg.Store
+	meta, err := store.Meta(ctx)
+	if err != nil {
+		return nil, err
+	}
+	text, lateness := toll.FormatWindows(w.Kinds), w.Lateness
+	if meta.Windows != "" && !w.KindsSet {
+		text = meta.Windows
+	}
+	if meta.Windows != "" && !w.LatenessSet {
+		lateness = meta.Lateness
+	}
+	text, seconds, err := store.RecordWindows(ctx, text, int(lateness/time.Second),
+		w.KindsSet || w.LatenessSet)
+	if err != nil {
+		return nil, err
+	}
+	t := &p.cfg.Topology
+	if t.Windows, err = toll.ParseWindows(text); err != nil {
+		return nil, toll.Permanent("toll_meta.windows is damaged; restore the database",
+			"read the windows that the database has: %w", err)
+	}
+	t.Lateness = time.Duration(seconds) * time.Second
+	if w.Plazas != nil {
+		if err := store.SetPlazas(ctx, w.Plazas); err != nil {
+			return nil, err
+		}
+	}
+	configured, err := store.ConfiguredPlazas(ctx)
+	if err != nil {
+		return nil, err
+	}
+	plazas := map[int16]toll.Plaza{}
+	for _, plaza := range configured {
+		plazas[plaza.ID] = plaza
+	}
+	if t.PlazaZones, err = sql.PlazaZones(configured, t.Zone.Location()); err != nil {
+		return nil, err
+	}
+	cfg := results.Config{
+		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazas, PlazaZones: t.PlazaZones,
+		Equivalents: w.Equivalents, Holidays: w.Holidays, Notify: p.cfg.Notify != nil,
+	}
+	var made closing.Results = store.Results(t.TopicID, cfg)
+	if len(configured) == 0 && len(w.Simulated) > 0 {
+		made = &simulated{Results: made, p: p, cfg: cfg, cursors: store.Writer(t.TopicID).Cursors}
+	}
+	return made, nil
+}
+
+// simulatedEvery is how often it is looked at which plazas there are, until that decides.
+const simulatedEvery = 200 * time.Millisecond
+
+// simulated are results that take the plazas of the simulator from its built-in file, once these
+// are all the plazas that there are. Each of them must have sent something and no other one may
+// have: a network of the same dozen numbers that is not simulated does not exist, whereas one of
+// these numbers may well be somebody's plaza, whose capacity must not be made up.
+type simulated struct {
+	closing.Results // of what is configured: nothing, before it is decided
+	p               *pipeline
+	cfg             results.Config
+	cursors         func(context.Context) ([]toll.Cursor, error)
+	looked          time.Time
+	decided         bool
+}
+
+// Store looks at the plazas before it stores. One goroutine uses it, as [results.Writer] asks for.
+func (s *simulated) Store(ctx context.Context, closings []toll.Closing,
+	published []traffic.NoticeRef) ([]traffic.Notice, bool, error) {
+	if !s.decided && time.Since(s.looked) >= simulatedEvery {
+		if err := s.look(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	return s.Results.Store(ctx, closings, published)
+}
+
+// look decides where it can.
+func (s *simulated) look(ctx context.Context) error {
+	cursors, err := s.cursors(ctx)
+	if err != nil {
+		return err
+	}
+	wanted, seen := map[int16]toll.Plaza{}, map[int16]bool{}
+	for _, p := range s.p.cfg.Windows.Simulated {
+		wanted[p.ID] = p
+	}
+	for i := range cursors {
+		chain, err := wire.DecodeChain(cursors[i].Chain)
+		if err != nil {
+			return fmt.Errorf("read the plazas of partition %d: %w", cursors[i].Partition, err)
+		}
+		for plaza := range chain {
+			if _, ok := wanted[plaza]; !ok {
+				s.decided = true
+				return nil
+			}
+			seen[plaza] = true
+		}
+	}
+	if len(seen) < len(wanted) {
+		if len(seen) > 0 {
+			s.looked = time.Now()
+		}
+		return nil
+	}
+	s.decided = true
+	log := s.p.cfg.Topology.Log
+	// Another process may have been first, or have a file.
+	configured, err := s.p.cfg.Store.ConfiguredPlazas(ctx)
+	if err != nil {
+		return err
+	}
+	if len(configured) == 0 {
+		if err := s.p.cfg.Store.SetPlazas(ctx, s.p.cfg.Windows.Simulated); err != nil {
+			log.Warn("the plazas are the simulated ones and stay without names and capacities", "err", err)
+			return nil
+		}
+		log.Info("the plazas are the simulated ones: took names, lanes and capacities from the " +
+			"built-in file; --plazas-file chooses another")
+		configured = s.p.cfg.Windows.Simulated
+	}
+	for _, p := range configured {
+		s.cfg.Plazas[p.ID] = p
+	}
+	s.Results = s.p.cfg.Store.Results(s.p.cfg.Topology.TopicID, s.cfg)
+	return nil
 }

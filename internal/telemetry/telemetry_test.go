@@ -2,8 +2,10 @@ package telemetry
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -13,7 +15,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
+	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/testkit"
+	"github.com/tollstream/tollstream/sql/retention"
+	"github.com/tollstream/tollstream/toll"
 )
 
 func TestServeProfiles(t *testing.T) {
@@ -105,5 +114,84 @@ func TestTracesLost(t *testing.T) {
 	if strings.Count(text, "traces are dropped") != 1 || strings.Count(text, "\n") != 1 ||
 		strings.Contains(text, "secret") {
 		t.Error(text)
+	}
+}
+
+// TestViewMetricsBound has more plazas than metrics of their own.
+func TestViewMetricsBound(t *testing.T) {
+	const most = 7
+	var last *board.Board
+	registry := prometheus.NewPedanticRegistry()
+	if err := registry.Register(&View{Last: func() *board.Board { return last },
+		Plazas: most}); err != nil {
+		t.Fatal(err)
+	}
+	if families, err := registry.Gather(); err != nil || len(families) != 0 {
+		t.Errorf("before the first board: %v, %v", families, err)
+	}
+	now := time.Date(2026, 3, 2, 7, 0, 0, 0, time.UTC)
+	b := &board.Board{At: now, Location: time.UTC, StreamTime: &now, Watermark: &now}
+	for id := range most + 1 {
+		b.Plazas = append(b.Plazas, board.Plaza{ID: id, Location: time.UTC,
+			Counts: &toll.State{Events: 1}, Check: board.Check{Status: board.Exact, TableCount: 1}})
+	}
+	b.Plazas[most].Counts.Events++ // the busiest, with the highest number
+	b.Derive()
+	last = b
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]int{}
+	shown := map[string]bool{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				shown[l.GetName()+" "+l.GetValue()] = true
+			}
+		}
+		got[f.GetName()] = len(f.GetMetric())
+	}
+	if got["tollstream_view_plaza_flow_vehicles_per_hour"] != most ||
+		!shown[fmt.Sprintf("plaza %d", b.Plazas[most].ID)] ||
+		shown[fmt.Sprintf("plaza %d", b.Plazas[most-1].ID)] ||
+		got["tollstream_view_plazas"] != len(board.Severity) ||
+		got["tollstream_view_verification"] != 4 {
+		t.Error(fmt.Sprint(got))
+	}
+}
+
+func TestMaintenanceMetrics(t *testing.T) {
+	stats := maintenance.NewStats()
+	at := time.Now()
+	stats.Ran(maintenance.Join, maintenance.Done, at)
+	stats.Ran(maintenance.Rollup, maintenance.Blocked, at)
+	stats.Ran(maintenance.Expire, maintenance.Failed, at)
+	stats.Compacted(retention.Compacted{Before: 20, After: 3})
+	stats.Retired(retention.Retired{Windows: 5, Transitions: 6, DeadLetters: 7})
+	ch := make(chan prometheus.Metric, 100)
+	collectMaintenance(metrics{ch, "tollstream"}, stats.Read())
+	close(ch)
+	if n := len(ch); n != 3*3+3+4+3 {
+		t.Errorf("%d series", n)
+	}
+	got := map[string]float64{}
+	for m := range ch {
+		var d dto.Metric
+		if err := m.Write(&d); err != nil {
+			t.Fatal(err)
+		}
+		var labels []string
+		for _, l := range d.GetLabel() {
+			labels = append(labels, l.GetValue())
+		}
+		if v := d.GetCounter().GetValue() + d.GetGauge().GetValue(); v != 0 {
+			got[strings.Join(labels, " ")] = v
+		}
+	}
+	if want := map[string]float64{"pack": unixSeconds(at), "success pack": 1, "blocked add_up": 1,
+		"failure retire": 1, "toll_batch": 17, "toll_window": 5, "toll_transition": 6,
+		"toll_dead_letter": 7}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

@@ -3,11 +3,18 @@
 package text
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/bidi"
+	"golang.org/x/text/unicode/norm"
 )
 
 // OneLine makes a text safe for a terminal and puts it on one line.
@@ -58,3 +65,97 @@ func isPlainText(s string) bool {
 func Printable(r rune) bool {
 	return unicode.IsGraphic(r) && (r == ' ' || !unicode.IsSpace(r))
 }
+
+// Cell makes a text fit for a cell of a full screen, where it must take the same number of columns
+// on every terminal. It is stricter than [Escape]: besides control characters it escapes what
+// terminals differ about, see [Steady], unless composing it with the character before helps.
+func Cell(s string) string { return escapeUnless(Steady, norm.NFC.String(s)) }
+
+// Steady reports whether all terminals show a character in the same number of columns, where it
+// stands. They differ about marks that join the character before them, scripts that are written
+// from right to left, and emoji. Letters of East Asian scripts take two columns everywhere.
+func Steady(r rune) bool {
+	if r < utf8.RuneSelf {
+		return r >= ' ' && r <= '~'
+	}
+	if !Printable(r) || unicode.IsMark(r) {
+		return false
+	}
+	properties, _ := bidi.LookupRune(r)
+	switch properties.Class() {
+	case bidi.R, bidi.AL, bidi.AN:
+		return false
+	}
+	switch {
+	case r >= 0x1100 && r <= 0x11ff, r >= 0xa960 && r <= 0xa97f, r >= 0xd7b0 && r <= 0xd7ff:
+		return false // parts of Korean syllables, which some terminals join
+	case r >= 0x1f000 && r <= 0x1faff: // emoji, flags and the like
+		return false
+	case CellWidth(string(r)) == 2:
+		return unicode.IsLetter(r) || unicode.IsPunct(r) || unicode.IsDigit(r)
+	}
+	return true
+}
+
+// CSVCell returns one line of valid UTF-8 that a spreadsheet does not evaluate as a formula.
+func CSVCell(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || unicode.In(r, unicode.Cc, unicode.Cf) {
+			return ' '
+		}
+		return r
+	}, s)
+	if start := strings.TrimLeft(s, " "); start != "" &&
+		strings.ContainsRune("=+-@", rune(start[0])) {
+		return "'" + s
+	}
+	return s
+}
+
+// WriteJSON writes a value as indented JSON and a newline.
+func WriteJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
+
+// encodeJSON writes a value as JSON that is safe for a terminal as well: what [Escape] would not
+// let through stands as \u202e in it, which means the same to whoever reads the JSON.
+func encodeJSON(w io.Writer, v any, indent string) error {
+	text, err := IndentJSON(v, "", indent)
+	if err == nil {
+		_, err = w.Write(text)
+	}
+	return err
+}
+
+// IndentJSON returns what encodeJSON writes, with a prefix before each line but the first.
+func IndentJSON(v any, prefix, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent(prefix, indent)
+	err := e.Encode(v)
+	return EscapeJSON(b.Bytes()), err
+}
+
+// EscapeJSON escapes what [Escape] would not let through in JSON as encoding/json writes it: other
+// control characters than the newlines between its parts, and invalid UTF-8, are escaped already.
+func EscapeJSON(text []byte) []byte {
+	suspicious := func(r rune) bool { return r >= 0x7F && !Printable(r) }
+	if !bytes.ContainsFunc(text, suspicious) {
+		return text
+	}
+	escaped := make([]byte, 0, len(text)+16)
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		if suspicious(r) {
+			for _, unit := range utf16.AppendRune(nil, r) {
+				escaped = fmt.Appendf(escaped, `\u%04x`, unit)
+			}
+		} else {
+			escaped = append(escaped, text[:size]...)
+		}
+		text = text[size:]
+	}
+	return escaped
+}
+
+func WriteJSONLine(w io.Writer, v any) error { return encodeJSON(w, v, "") }
