@@ -2,7 +2,10 @@ package sql
 
 import (
 	"context"
+	"strings"
+	"testing"
 
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -45,3 +48,16 @@ func (s *Store) ConnectEachTime() { s.db.SetMaxIdleConns(-1) }
 
 // SetDecode sets how outboxes are read.
 func (s *Store) SetDecode(decode func([]byte) ([]toll.PlazaDelta, error)) { s.cfg.Decode = decode }
+
+func TestSchemaIsRead(t *testing.T) {
+	if len(schema) < 15 || schema[0].name != tables.EventTable || len(schema[0].columns) != 4 {
+		t.Fatalf("got %+v", schema)
+	}
+	for _, table := range schema {
+		for _, c := range table.columns {
+			if strings.ContainsAny(c.kind, "\n'") || c.kind == "" {
+				t.Errorf("%s.%s: kind %q", table.name, c.name, c.kind)
+			}
+		}
+	}
+}

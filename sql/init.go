@@ -2,9 +2,13 @@ package sql
 
 import (
 	"context"
+	"crypto/rand"
 	dbsql "database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql/internal/db"
@@ -161,4 +165,186 @@ func (s *Store) recordBaseline(ctx context.Context, id Identity) (tables.RowCoun
 		return total, err
 	}
 	return total, tx.Commit()
+}
+
+// Check verifies all that a process needs of the database: that it answers, has the right tables,
+// and serves id. Where the database does not know the topic's id yet, it is recorded. Each problem
+// is a [toll.PermanentError] whose hint names the command that resolves it.
+func (s *Store) Check(ctx context.Context, id Identity) (tables.Meta, error) {
+	found, err := s.columns(ctx, s.db)
+	if err != nil {
+		return tables.Meta{}, s.db.Wrap("read the columns of the tables", err)
+	}
+	if m, err := s.versionOnly(ctx); err == nil {
+		// An older or newer version explains other tables and columns better than a list of them does.
+		if err := m.CheckVersion(s.db); err != nil {
+			return tables.Meta{}, err
+		}
+	}
+	if err := s.checkFound(found); err != nil {
+		return tables.Meta{}, err
+	}
+	if err := s.checkServer(ctx); err != nil {
+		return tables.Meta{}, err
+	}
+	m, err := tables.ReadMeta(ctx, s.db)
+	if errors.Is(err, tables.ErrNoMeta) {
+		return tables.Meta{}, tables.NotSetUp(s.db, err)
+	}
+	if err != nil {
+		return tables.Meta{}, s.db.Wrap("read toll_meta", err)
+	}
+	if err := s.checkIdentity(m, id); err != nil && m.Resetting == tables.NotResetting {
+		return m, err
+	}
+	if m.Resetting != tables.NotResetting {
+		return m, toll.Permanent("run again: "+m.Resetting.Command(),
+			"a reset of %s was interrupted and is not complete", s.db.Address)
+	}
+	if m.TopicID == "" && id.TopicID != "" {
+		if err := s.SetTopicID(ctx, id.TopicID); err != nil {
+			return m, err
+		}
+		m.TopicID = id.TopicID
+	}
+	return m, nil
+}
+
+// checkTables checks the tables as a start does: an error that is permanent names how they differ
+// from ours.
+func (s *Store) checkTables(ctx context.Context, q db.Reader) error {
+	found, err := s.columns(ctx, q)
+	if err != nil {
+		return s.db.Wrap("read the columns of the tables", err)
+	}
+	if err := s.checkFound(found); err != nil {
+		return err
+	}
+	return s.checkEngines(ctx, q)
+}
+
+// checkFound checks that the tables that were found are all of ours, with our columns.
+func (s *Store) checkFound(found map[string][]column) error {
+	if missing := missingTables(found); len(missing) > 0 {
+		var names []string
+		for _, t := range missing {
+			names = append(names, t.name)
+		}
+		return toll.Permanent(
+			"run: tollstream init; or a right is missing, since a user without SELECT on tables does not "+
+				"see them, see docs/security.md",
+			"the database %s lacks %s", s.db.Address, strings.Join(names, ", "))
+	}
+	return s.checkColumns(found)
+}
+
+// versionOnly reads toll_meta's version alone, which every version of the tables has.
+func (s *Store) versionOnly(ctx context.Context) (tables.Meta, error) {
+	var m tables.Meta
+	err := s.db.QueryRowContext(ctx,
+		`SELECT schema_version FROM toll_meta WHERE id = 1`).Scan(&m.SchemaVersion)
+	return m, err
+}
+
+// Identity is what a process serves. A database serves one identity only.
+type Identity struct {
+	Group    string
+	Topic    string
+	TopicID  string // empty where it is not known
+	Timezone string
+}
+
+// Meta returns what the database serves.
+func (s *Store) Meta(ctx context.Context) (tables.Meta, error) { return tables.LoadMeta(ctx, s.db) }
+
+// insertMeta records what the database serves from now on.
+func insertMeta(ctx context.Context, q db.Execer, id Identity) error {
+	var databaseID [16]byte
+	_, _ = rand.Read(databaseID[:]) // never fails, by its documentation
+	_, err := q.ExecContext(ctx, `INSERT INTO toll_meta
+		(id, schema_version, database_id, consumer_group, topic, topic_id, timezone, created_at,
+		resetting)
+		VALUES (1, ?, ?, ?, ?, ?, ?, NOW(6), 0)`,
+		tables.SchemaVersion, hex.EncodeToString(databaseID[:]), id.Group, id.Topic, id.TopicID,
+		id.Timezone)
+	return err
+}
+
+// SetTopicID records the topic's id where none is recorded yet. Another one that is recorded is a
+// [toll.PermanentError].
+func (s *Store) SetTopicID(ctx context.Context, topicID string) error {
+	if _, err := s.db.ExecContext(ctx,
+		`UPDATE toll_meta SET topic_id = ? WHERE id = 1 AND topic_id = ''`, topicID); err != nil {
+		return s.db.Wrap("record the topic's id", err)
+	}
+	m, err := s.Meta(ctx)
+	if err != nil {
+		return err
+	}
+	return s.checkTopicID(m, topicID)
+}
+
+// RecordWindows records the kinds of windows, as toll.FormatWindows writes them, and the lateness,
+// where none are recorded yet, and returns those that are: the first process fixes them, as what
+// is counted already can't be counted again by another rule. Where others are recorded than
+// explicit ones it is a [toll.PermanentError].
+func (s *Store) RecordWindows(ctx context.Context, windows string, latenessSeconds int,
+	explicit bool) (string, int, error) {
+	if _, err := s.db.ExecContext(ctx,
+		`UPDATE toll_meta SET windows = ?, lateness_seconds = ? WHERE id = 1 AND windows = ''`,
+		windows, latenessSeconds); err != nil {
+		return "", 0, s.db.Wrap("record the windows", err)
+	}
+	m, err := s.Meta(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	recorded := int(m.Lateness / time.Second)
+	var diffs []string
+	if m.Windows != windows {
+		diffs = append(diffs, fmt.Sprintf("windows %s, not %s", m.Windows, windows))
+	}
+	if recorded != latenessSeconds {
+		diffs = append(diffs,
+			fmt.Sprintf("lateness %v, not %v", m.Lateness, time.Duration(latenessSeconds)*time.Second))
+	}
+	if explicit && len(diffs) > 0 {
+		return m.Windows, recorded,
+			toll.Permanent(
+				"the first process of a database fixes them; to change them, start over: "+
+					"tollstream reset --yes",
+				"the database %s counts %s", s.db.Address, strings.Join(diffs, "; "))
+	}
+	return m.Windows, recorded, nil
+}
+
+// checkIdentity returns a [toll.PermanentError] that names what differs from what the database
+// serves.
+func (s *Store) checkIdentity(m tables.Meta, id Identity) error {
+	var diffs, flags []string
+	for _, f := range []struct{ what, flag, want, got string }{
+		{"group", "--group", m.Group, id.Group},
+		{"topic", "--topic", m.Topic, id.Topic},
+		{"timezone", "--timezone", m.Timezone, id.Timezone},
+	} {
+		if f.want != f.got {
+			diffs = append(diffs, fmt.Sprintf("%s %q, not %q", f.what, f.want, f.got))
+			flags = append(flags, f.flag+" "+f.want)
+		}
+	}
+	if len(diffs) > 0 {
+		return toll.Permanent("use "+strings.Join(flags, " ")+", or another database with --mysql",
+			"the database %s serves %s", s.db.Address, strings.Join(diffs, "; "))
+	}
+	return s.checkTopicID(m, id.TopicID)
+}
+
+func (s *Store) checkTopicID(m tables.Meta, topicID string) error {
+	if m.TopicID == "" || topicID == "" || m.TopicID == topicID {
+		return nil
+	}
+	return toll.Permanent(
+		"to empty the tables for a replay of the new topic, run: tollstream reset --yes",
+		"the topic %s was created again: the database %s has stored topic id %s, Kafka has %s", m.Topic,
+		s.db.Address, m.TopicID, topicID)
 }

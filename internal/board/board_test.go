@@ -1,8 +1,10 @@
 package board
 
 import (
+	"encoding/json"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -184,5 +186,177 @@ func TestNextSteps(t *testing.T) {
 	got := NextSteps([]Problem{{Next: "b"}, {Next: "a"}, {Next: "b"}, {}})
 	if want := []string{"b", "a"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// judged returns a board of two plazas that are free, with an event just now and a process.
+func judged(change func(b *Board)) *Board {
+	b := boardOf(2)
+	first := toll.MinuteAt(now.Add(-time.Hour).Unix())
+	for i := range b.Plazas {
+		p := &b.Plazas[i]
+		p.Counts.Earliest = toll.NewZone(b.Location).Wall(first.Time())
+		m := traffic.Measure{Plaza: int16(p.ID), End: b.Now(), Count15: 300, FlowPerHour: 1200,
+			Usual: &traffic.Usual{Median: 450, MAD: 20, N: 8}}
+		p.Assessment = &traffic.Assessment{State: traffic.Free, Why: "all is well", Last: m,
+			First: first, Until: m.End, Since: first}
+	}
+	b.Feed = Feed{ArrivedAt: new(b.At), Newest: true}
+	b.Processing.All = []Instance{{Name: "one", StartedAt: b.At.Add(-time.Hour), SeenAt: b.At}}
+	if change != nil {
+		change(b)
+	}
+	b.Derive()
+	return b
+}
+
+// TestHealth has feeds that fall silent, and processes that stop, are killed, end, or are behind.
+func TestHealth(t *testing.T) {
+	silent := func(age time.Duration) func(b *Board) {
+		return func(b *Board) { b.Feed.ArrivedAt = new(b.At.Add(-age)) }
+	}
+	replay := func(age time.Duration, share float64) func(b *Board) {
+		return func(b *Board) {
+			b.At = b.At.Add(1000 * time.Hour)
+			silent(age)(b)
+			b.Feed.Share = share
+			b.Processing.All[0].SeenAt = b.At
+		}
+	}
+	process := func(age time.Duration, change func(in *Instance)) func(b *Board) {
+		return func(b *Board) {
+			in := &b.Processing.All[0]
+			in.SeenAt = b.At.Add(-age)
+			if change != nil {
+				change(in)
+			}
+		}
+	}
+	stopped := func(in *Instance) { in.StoppedAt = &in.SeenAt }
+	for _, c := range []struct {
+		what   string
+		change func(b *Board)
+		state  traffic.State
+		notice string // empty for none
+	}{
+		{"all is well", nil, traffic.Free, ""},
+		{"a minute and a half is chance", silent(90 * time.Second), traffic.Free, ""},
+		{"two minutes are not, at a busy hour", silent(2 * time.Minute), traffic.NoData,
+			"SEVERE feed: no event has arrived for 2 min; usual at this hour are 3,600 vehicles/h"},
+		{"a quiet hour", func(b *Board) {
+			silent(2 * time.Minute)(b)
+			for i := range b.Plazas {
+				b.Plazas[i].Assessment.Last.Usual.Median = 1
+			}
+		}, traffic.Free, ""},
+		{"a replay", replay(90*time.Second, 1), traffic.Free, ""},
+		{"the end of a replay", replay(2*time.Minute, 1), traffic.NoData,
+			"SEVERE feed: no event has arrived for 2 min"},
+		{"one that comes in bursts", replay(4*time.Minute, 1./3), traffic.Free, ""},
+		{"no rate is known", replay(14*time.Minute, 0), traffic.Free, ""},
+		{"nor much later", replay(16*time.Minute, 0), traffic.NoData,
+			"SEVERE feed: no event has arrived for 16 min"},
+		{"what is newest is not known", func(b *Board) {
+			silent(time.Hour)(b)
+			b.Feed.Newest = false
+		}, traffic.Free, ""},
+
+		{"a heartbeat is missing", process(30*time.Second, nil), traffic.Free, ""},
+		{"it was killed", process(40*time.Second, nil), traffic.Free,
+			"SEVERE process: process was last seen 40 s ago: it was killed, or can't reach MySQL"},
+		{"and stays away", process(3*time.Minute, nil), traffic.NoData,
+			"SEVERE process: process was last seen 3 min ago: it was killed, or can't reach MySQL"},
+		{"it stopped", process(3*time.Minute, stopped), traffic.NoData,
+			"SEVERE process: process stopped 3 min ago; start it with tollstream process"},
+		{"it ended at the end", process(time.Hour, func(in *Instance) {
+			stopped(in)
+			in.Ended = true
+		}), traffic.Free, ""},
+		{"another one runs", func(b *Board) {
+			process(time.Hour, stopped)(b)
+			b.Processing.All = append(b.Processing.All, Instance{Name: "two", SeenAt: b.At})
+		}, traffic.Free, ""},
+		{"none has run", func(b *Board) { b.Processing.All, b.Waiting = []Instance{}, 1 }, traffic.Free,
+			"SEVERE process: no process has run yet; 1 event waits; start one with tollstream process"},
+		{"it lost Kafka", process(0, func(in *Instance) { in.Problem = "kafka: no answer" }),
+			traffic.Free, "process: process one is not ready: kafka: no answer"},
+		{"it has just begun", process(0, func(in *Instance) {
+			in.Problem, in.StartedAt = "group: no partitions", in.SeenAt
+		}), traffic.Free, ""},
+		{"a small lag", func(b *Board) { b.Processing.Behind, b.Waiting = 900, 900 }, traffic.Free, ""},
+		{"a backlog", func(b *Board) {
+			b.Processing.Behind, b.Waiting = 1_240_000, 1_240_000
+			b.Processing.All[0].DrainPerSecond = 6000
+		}, traffic.Free, "catching_up: catching up, 1,240,000 events behind, about 4 min"},
+		{"of plazas not judged yet", func(b *Board) {
+			b.Processing.Behind, b.Waiting = 5000, 5000
+			for i := range b.Plazas {
+				b.Plazas[i].Assessment = nil
+			}
+		}, traffic.CatchingUp, "catching_up: catching up, 5,000 events behind"},
+		{"judged before the first event", func(b *Board) {
+			for i := range b.Plazas {
+				p := &b.Plazas[i]
+				p.Assessment.State, p.Assessment.First = traffic.NoData, p.Assessment.Until
+				p.Assessment.Last = traffic.Measure{Capacity: new(3000.0), VC: new(0.0)}
+				p.Counts.Earliest = toll.NewZone(b.Location).Wall(now.Add(-3 * time.Minute))
+			}
+		}, traffic.WarmingUp, ""},
+		{"the first minutes", func(b *Board) {
+			for i := range b.Plazas {
+				p := &b.Plazas[i]
+				p.Assessment = nil
+				p.Counts.Earliest = toll.NewZone(b.Location).Wall(now.Add(-3 * time.Minute))
+			}
+		}, traffic.WarmingUp, ""},
+	} {
+		b := judged(c.change)
+		var notices []string
+		for _, n := range b.Notices {
+			severe := ""
+			if n.Severe {
+				severe = "SEVERE "
+			}
+			notices = append(notices, severe+n.Kind+": "+n.Text)
+		}
+		if got := strings.Join(notices, "; "); got != c.notice {
+			t.Errorf("%s: notices %q, want %q", c.what, got, c.notice)
+		}
+		p := &b.Plazas[0]
+		if p.State != c.state || *b.Summary.States.Of(c.state) != 2 || p.Why == "" {
+			t.Errorf("%s: %s (%s), summary %+v", c.what, p.State, p.Why, b.Summary)
+		}
+		if known := c.state != traffic.NoData; p.FlowPerHour.Known() != known ||
+			b.Summary.FlowPerHour.Known() != known {
+			t.Errorf("%s: flow %v, of all %v", c.what, p.FlowPerHour, b.Summary.FlowPerHour)
+		}
+		if c.state == traffic.WarmingUp { // ten vehicles in four minutes
+			if *p.ObservedMinutes != 4 || p.FlowPerHour != 150 {
+				t.Errorf("%s: flow %v of %d minutes", c.what, p.FlowPerHour, *p.ObservedMinutes)
+			}
+		}
+		if c.what == "all is well" && p.ObservedMinutes != nil {
+			t.Errorf("%s: observed for %d minutes", c.what, *p.ObservedMinutes)
+		}
+		if _, err := json.Marshal(b); err != nil {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
+}
+
+// TestFirstMinutes has a plaza that was judged for three minutes: its figures are of these.
+func TestFirstMinutes(t *testing.T) {
+	b := judged(func(b *Board) {
+		p := &b.Plazas[0]
+		p.Counts.Earliest = toll.NewZone(b.Location).Wall(now.Add(-2 * time.Minute))
+		p.Assessment.First = b.Now() - 2
+		p.Assessment.Last.FlowPerHour, p.Assessment.Last.Throughput = 240, 300
+		p.Assessment.Last.Capacity, p.Assessment.Last.VC = new(3000.0), new(0.1)
+	})
+	p := &b.Plazas[0]
+	if p.State != traffic.Free || *p.ObservedMinutes != 3 || p.FlowPerHour != 1200 || *p.VC != 0.5 ||
+		*p.Throughput != 1500 {
+		t.Errorf("%s of %d minutes: flow %v, v/c %v, demand %v", p.State, *p.ObservedMinutes,
+			p.FlowPerHour, *p.VC, *p.Throughput)
 	}
 }

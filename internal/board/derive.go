@@ -1,10 +1,14 @@
 package board
 
 import (
+	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
@@ -278,4 +282,62 @@ func (b *Board) Types() []toll.TypeCount {
 		types = toll.AddTypes(types, b.Plazas[i].Counts.Types)
 	}
 	return ByCount(types)
+}
+
+// ClockTime writes a time as a clock shows it, with the date where that is not the one of today's
+// minute.
+func ClockTime(clock *time.Location, at time.Time, today toll.Minute) string {
+	at = at.In(clock)
+	if at.Format(time.DateOnly) != today.Time().In(clock).Format(time.DateOnly) {
+		return at.Format("2006-01-02 15:04")
+	}
+	return at.Format("15:04")
+}
+
+// ClockSpan writes a window as a clock shows it, with the date where that is not the one of today's
+// minute: 07:00–08:00, 2026-03-23 23:00–24:00. A whole date is 2026-03-23.
+func ClockSpan(clock *time.Location, from, until time.Time, today toll.Minute) string {
+	start, end := ClockTime(clock, from, today), until.In(clock).Format("15:04")
+	if end == "00:00" && until.After(from) {
+		end = "24:00"
+	}
+	if date, ok := strings.CutSuffix(start, " 00:00"); ok && end == "24:00" {
+		return date
+	}
+	return start + "–" + end
+}
+
+// Flow is vehicles per hour. What is not known is NaN, and null in JSON: it must not look like an
+// empty road.
+type Flow float64
+
+// UnknownFlow returns the flow of which nothing is known.
+func UnknownFlow() Flow { return Flow(math.NaN()) }
+
+// Known reports whether it is known.
+func (f Flow) Known() bool { return !math.IsNaN(float64(f)) && !math.IsInf(float64(f), 0) }
+
+// String returns it as text shows it.
+func (f Flow) String() string {
+	if !f.Known() {
+		return "–"
+	}
+	return text.Round(float64(f))
+}
+
+// MarshalJSON implements [json.Marshaler].
+func (f Flow) MarshalJSON() ([]byte, error) {
+	if !f.Known() {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(f))
+}
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (f *Flow) UnmarshalJSON(text []byte) error {
+	if string(text) == "null" {
+		*f = UnknownFlow()
+		return nil
+	}
+	return json.Unmarshal(text, (*float64)(f))
 }

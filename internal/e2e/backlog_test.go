@@ -169,7 +169,7 @@ func (p *process) watchPeak() func() (mb float64) {
 func TestSlowLoads(t *testing.T) {
 	inParallel(t)
 	const partitions, events = 16, 50
-	idle := 10 * time.Second // idle_transaction_timeout, see sql/internal/db/session.go
+	idle := 10 * time.Second // idle_transaction_timeout, see sql/internal/db/pool.go
 	if engine == "mysql" {
 		idle = 20 * time.Second // wait_timeout
 	}

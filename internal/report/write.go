@@ -1,11 +1,16 @@
 package report
 
 import (
+	"encoding/csv"
 	"io"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/toll"
 )
 
 // Formats are the forms of a report.
@@ -54,4 +59,80 @@ func Write(w io.Writer, r *Report, form Form) (warnings []string, err error) {
 		warnings = append(warnings, tmg.sentences()...)
 	}
 	return warnings, nil
+}
+
+// writeCSV writes a row for each plaza. What is not known is empty.
+func writeCSV(w io.Writer, r *Report) error {
+	return writeRows(w, []string{"plaza", "name", "road", "from", "to", "vehicles",
+		"vehicles_per_day", "by_type", "peak_hour", "peak_vehicles", "phf", "incidents",
+		"incident_minutes", "hours", "hours_counted", "hours_without_vehicles", "late", "too_late"},
+		func(row func(...string)) {
+			for i := range r.Plazas {
+				p := &r.Plazas[i]
+				peak, vehicles, phf := "", "", ""
+				if p.Peak != nil {
+					peak, vehicles = stamp(p, p.Peak.Window.Start), number(p.Peak.Vehicles)
+				}
+				if p.PHF != nil {
+					phf = strconv.FormatFloat(*p.PHF, 'f', 3, 64)
+				}
+				row(strconv.Itoa(int(p.ID)), p.Name, p.Road, r.Period.From.Format(time.DateOnly),
+					(r.Period.To - secondsPerDay).Format(time.DateOnly), number(p.Vehicles),
+					strconv.FormatFloat(p.PerDay(), 'f', 0, 64), typeList(p.Types), peak, vehicles, phf,
+					strconv.Itoa(len(p.Incidents)), number(p.InIncidents()), strconv.Itoa(p.Hours),
+					strconv.Itoa(p.Counted), strconv.Itoa(p.Empty), number(p.Late), number(p.TooLate))
+			}
+		})
+}
+
+// writeHours writes a row for each hour of each plaza. The counts of hours that are not counted are
+// empty.
+func writeHours(w io.Writer, r *Report) error {
+	return writeRows(w, []string{"plaza", "name", "road", "start", "end", "coverage", "vehicles",
+		"by_type", "late", "too_late"}, func(row func(...string)) {
+		for i := range r.Plazas {
+			p := &r.Plazas[i]
+			for j := range p.ByHour {
+				h := &p.ByHour[j]
+				vehicles, types, late, tooLate := "", "", "", ""
+				if h.Coverage == Counted {
+					vehicles, types, late, tooLate = number(h.Vehicles), typeList(h.Types), number(h.Late),
+						number(h.TooLate)
+				}
+				row(strconv.Itoa(int(p.ID)), p.Name, p.Road, stamp(p, h.Window.Start),
+					stamp(p, h.Window.End), string(h.Coverage), vehicles, types, late, tooLate)
+			}
+		}
+	})
+}
+
+// writeRows writes CSV (RFC 4180) with a header, whose cells no spreadsheet takes for formulas.
+func writeRows(w io.Writer, header []string, rows func(row func(cells ...string))) error {
+	out := csv.NewWriter(w)
+	out.UseCRLF = true
+	_ = out.Write(header) // Error has the first failure
+	rows(func(cells ...string) {
+		for i, cell := range cells {
+			cells[i] = text.CSVCell(cell)
+		}
+		_ = out.Write(cells)
+	})
+	out.Flush()
+	return out.Error()
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// stamp returns a minute on the plaza's clock, with its offset.
+func stamp(p *Plaza, m toll.Minute) string {
+	return m.Time().In(p.Location).Format(time.RFC3339)
+}
+
+// typeList returns counts as car=117 truck=11.
+func typeList(types []toll.TypeCount) string {
+	all := make([]string, len(types))
+	for i, t := range types {
+		all[i] = t.Type + "=" + number(t.Count)
+	}
+	return strings.Join(all, " ")
 }

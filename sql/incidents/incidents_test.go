@@ -117,3 +117,5 @@ func TestIncidents(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { dbtest.Main(m) }

@@ -1,13 +1,18 @@
 package results
 
 import (
+	"cmp"
 	"context"
 	dbsql "database/sql"
 	"errors"
+	"fmt"
+	"maps"
+	"math"
 	"slices"
 	"strings"
 
 	"github.com/tollstream/tollstream/sql/internal/db"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 )
@@ -148,4 +153,162 @@ func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll
 // midnight returns the first minute of a date.
 func midnight(zone *toll.Zone, day int64) toll.Minute {
 	return zone.Boundary(toll.WallTime(day * 86400))
+}
+
+// PlazaPeriod is what has closed at a plaza in a period.
+type PlazaPeriod struct {
+	Plaza int16
+	// the beginning of its first window that is stored, of any time; nil where there is none
+	First   *toll.Minute
+	Windows []StoredWindow // ascending by start
+}
+
+// ReadBetween reads a plaza's windows of a kind that begin in a stretch of time, ascending.
+type ReadBetween func(plaza int16, kind string, w toll.Window) ([]StoredWindow, error)
+
+// EachPlaza reads the windows of a kind that begin in a period, plaza by plaza in ascending order,
+// all in one snapshot. Plazas are those that have such a window at any time, and those of the
+// plazas file. within returns the period of a plaza; each may read more in the same snapshot.
+func (r *Reader) EachPlaza(ctx context.Context, kind string, within func(plaza int16) toll.Window,
+	each func(p *PlazaPeriod, read ReadBetween) error) error {
+	err := r.db.Snapshot(ctx, func(q db.Reader) error {
+		plazas, err := periodPlazas(ctx, q, kind)
+		if err != nil {
+			return err
+		}
+		read := func(plaza int16, kind string, w toll.Window) ([]StoredWindow, error) {
+			rows, err := tables.ReadWindows(ctx, q, `WHERE toll_plaza_id = ? AND kind = ?
+				AND start_minute >= ? AND start_minute < ? ORDER BY start_minute`,
+				plaza, kind, w.Start, w.End)
+			return appendStored(nil, rows), err
+		}
+		for _, plaza := range plazas {
+			p := PlazaPeriod{Plaza: plaza}
+			var first dbsql.Null[int32]
+			if err := q.QueryRowContext(ctx, `SELECT MIN(start_minute) FROM toll_window
+				WHERE toll_plaza_id = ? AND kind = ?`, plaza, kind).Scan(&first); err != nil {
+				return err
+			}
+			if first.Valid {
+				p.First = new(toll.Minute(first.V))
+			}
+			if p.Windows, err = read(plaza, kind, within(plaza)); err != nil {
+				return err
+			}
+			if err := each(&p, read); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return r.db.Wrap(fmt.Sprintf("read the windows of %s", kind), err)
+}
+
+// periodPlazas returns the plazas that have windows of a kind, and those of the plazas file.
+func periodPlazas(ctx context.Context, q db.Reader, kind string) ([]int16, error) {
+	stored, err := tables.StoredKinds(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	known := map[int16]bool{}
+	for plaza, kinds := range stored {
+		if slices.Contains(kinds, kind) {
+			known[plaza] = true
+		}
+	}
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id FROM toll_plaza`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var plaza int16
+		if err := rows.Scan(&plaza); err != nil {
+			return nil, err
+		}
+		known[plaza] = true
+	}
+	return slices.Sorted(maps.Keys(known)), rows.Err()
+}
+
+// WindowPosition is where a window is among those of a plaza: descending by start, then ascending
+// by kind.
+type WindowPosition struct {
+	Start toll.Minute
+	Kind  string
+}
+
+// WindowPage returns a plaza's windows of some kinds that begin in a stretch of time, descending by
+// start and then ascending by kind: those behind a position, or the first where it is nil, as many
+// as limit at most. Those of which all events came too late are among them, with Revision 0.
+func (r *Reader) WindowPage(ctx context.Context, plaza int16, kinds []string, within toll.Window,
+	before *WindowPosition, limit int) ([]StoredWindow, error) {
+	var all []StoredWindow
+	err := r.db.Snapshot(ctx, func(q db.Reader) error {
+		all = nil
+		for _, kind := range kinds { // each read stops at the limit, by the primary key
+			end := int64(within.End)
+			if before != nil && kind <= before.Kind {
+				end = min(end, int64(before.Start))
+			} else if before != nil {
+				end = min(end, int64(before.Start)+1)
+			}
+			rows, err := tables.ReadWindows(ctx, q, `WHERE toll_plaza_id = ? AND kind = ?
+				AND start_minute >= ? AND start_minute < ? ORDER BY start_minute DESC LIMIT ?`,
+				plaza, kind, within.Start, end, limit)
+			if err != nil {
+				return err
+			}
+			all = appendStored(all, rows)
+		}
+		return nil
+	})
+	slices.SortFunc(all, func(a, b StoredWindow) int {
+		return cmp.Or(cmp.Compare(b.Start, a.Start), cmp.Compare(a.Kind, b.Kind))
+	})
+	return all[:min(len(all), limit)], r.db.Wrap(fmt.Sprintf("read the windows of plaza %d", plaza),
+		err)
+}
+
+// WindowsBetween returns a plaza's windows of a kind that begin in a stretch of time, ascending by
+// start. Those of which all events came too late are among them, with Revision 0.
+func (r *Reader) WindowsBetween(ctx context.Context, plaza int16, kind string,
+	w toll.Window) ([]StoredWindow, error) {
+	rows, err := tables.ReadWindows(ctx, r.db,
+		`WHERE toll_plaza_id = ? AND kind = ? AND start_minute >= ? AND start_minute < ?
+			ORDER BY start_minute`,
+		plaza, kind, w.Start, w.End)
+	return appendStored(nil, rows), r.db.Wrap(fmt.Sprintf("read the windows of plaza %d", plaza), err)
+}
+
+// RetiredBefore returns up to which minute old windows of a kind were deleted: of those that end at
+// or before it, some may be missing that had events.
+func (r *Reader) RetiredBefore(ctx context.Context, kind string) (toll.Minute, error) {
+	retired, err := tables.ReadRetired(ctx, r.db)
+	before, ok := retired[tables.RetiredWindows+kind]
+	if !ok {
+		before = math.MinInt32
+	}
+	return before, r.db.Wrap("read which windows were deleted", err)
+}
+
+func appendStored(all []StoredWindow, rows []tables.WindowRow) []StoredWindow {
+	for i := range rows {
+		all = append(all, StoredWindow{rows[i].WindowResult, rows[i].TooLateNow, rows[i].Published})
+	}
+	return all
+}
+
+// UsualDay returns what is usual at a plaza on a date, as [toll.WallTime.Day] counts days: learned
+// from its windows of a kind, which must be of a quarter of an hour, on the same weekday of the
+// weeks before. It is nil where nothing is known.
+func (r *Reader) UsualDay(ctx context.Context, plaza int16, kind string, zone *toll.Zone,
+	day int64) (*traffic.UsualDay, error) {
+	h := history{kind: kind}
+	var usual *traffic.UsualDay
+	err := r.db.Snapshot(ctx, func(q db.Reader) (err error) {
+		usual, err = h.read(ctx, q, plaza, zone, day)
+		return err
+	})
+	return usual, r.db.Wrap(fmt.Sprintf("read what is usual at plaza %d", plaza), err)
 }

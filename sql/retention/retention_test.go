@@ -238,3 +238,5 @@ func TestRetiredMark(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { dbtest.Main(m) }

@@ -2,11 +2,15 @@ package pagetest
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/toll"
@@ -98,6 +102,146 @@ func TestIncidentsPage(t *testing.T) {
 	if *shots != "" {
 		w.do(chromedp.EmulateViewport(phone.width, phone.height))
 		w.shoot("incidents-phone.png", phone)
+	}
+	w.quiet()
+}
+
+// TestPastOfAPlaza goes through days and weeks, compares, zooms, and comes back: by the controls,
+// by the address alone, and by the browser's button.
+func TestPastOfAPlaza(t *testing.T) {
+	l := serve(t, highway())
+	w := open(t, desk)
+	query := func(want string) {
+		t.Helper()
+		w.wait("location.search == " + quoted(want))
+	}
+	shows := func(name, want string) {
+		t.Helper()
+		w.wait(fmt.Sprintf("document.querySelector('[data-f=%s]').innerText.includes(%s)", name,
+			quoted(want)))
+	}
+	press := func(name string) {
+		t.Helper()
+		w.do(chromedp.Click(chromedp.CSS("[data-f=" + name + "]")))
+	}
+	slots := func(chart string) [2]string {
+		return eval[[2]string](w, "(i => [i.min, i.max])(document.querySelector('[data-f="+chart+
+			"] input'))")
+	}
+
+	w.visit(l.url+"/plazas/4007", "path.k0")
+	shows("flowdate", "Mon 2 Mar 2026")
+	shows("against", "Mon 23 Feb 2026")
+	if units := eval[[]string](w,
+		"[...document.querySelectorAll('.plot .unit')].map(e => e.textContent)"); fmt.Sprint(units) !=
+		"[vehicles per 15 min vehicles since the beginning passenger cars per hour]" {
+		t.Errorf("units %q", units)
+	}
+	// What still runs is no collapse: lines end before it, its bar is another, and words name it.
+	shows("flowtext", "17:00 to 17:15, so far: ")
+	shows("carstext", "16:45 to 17:00: ")
+	if got := w.text("[data-f=carstext]"); !strings.Contains(got, "capacity 3,250 pc/h, ") {
+		t.Errorf("throughput: %q", got)
+	}
+
+	press("earlier")
+	query("?date=2026-03-01")
+	shows("flowdate", "Sun 1 Mar 2026")
+	shows("sofarname", "vehicles on this day")
+	press("week")
+	query("?date=2026-03-01&span=week")
+	shows("flowdate", "week of Mon 23 Feb 2026")
+	if got := slots("flow"); got != [2]string{"0", "671"} {
+		t.Errorf("a week has quarters %v", got)
+	}
+	press("later")
+	query("?date=2026-03-02&span=week")
+	shows("sofarname", "in this week so far")
+	for _, want := range []string{"?date=2026-03-01&span=week", "?date=2026-03-01", ""} {
+		eval[bool](w, "(history.back(), true)")
+		query(want)
+	}
+	shows("flowdate", "Mon 2 Mar 2026")
+	shows("sofarname", "vehicles today")
+
+	// All of it by an address: keys zoom and reset, a tip has the figures.
+	w.visit(l.url+"/plazas/4007?date=2026-02-25&compare=2026-02-24&kind=15m"+
+		"&from=2026-02-25T06:00&to=2026-02-25T10:00", "path.k0")
+	shows("against", "Tue 24 Feb 2026")
+	shows("zoomed", "06:00 to 10:00")
+	for _, chart := range []string{"flow", "days", "cars"} {
+		if got := slots(chart); got != [2]string{"24", "39"} {
+			t.Errorf("%s shows quarters %v", chart, got)
+		}
+	}
+	if got := eval[string](w, "document.querySelector('[data-f=compare]').value"); got != "day" {
+		t.Errorf("compared with %q", got)
+	}
+	w.do(chromedp.Focus(chromedp.CSS("[data-f=flow] input")))
+	w.press(kb.Home)
+	w.wait("document.querySelector('[data-f=flow] .tip').innerText.startsWith('06:00 to 06:15: ')")
+	if got := w.text("[data-f=flow] .tip"); !strings.Contains(got, "on Tue 24 Feb 2026") ||
+		!strings.Contains(got, "usual ") {
+		t.Errorf("the tip shows %q", got)
+	}
+	w.press("+")
+	query("?date=2026-02-25&compare=2026-02-24&kind=15m&from=2026-02-25T06:00&to=2026-02-25T08:00")
+	press("whole")
+	query("?date=2026-02-25&compare=2026-02-24&kind=15m")
+	w.wait("document.querySelector('[data-f=flow] input').max == 95")
+
+	// A mouse drags over a part.
+	box := eval[[4]float64](w, "(r => [r.left, r.top, r.width, r.height])"+
+		"(document.querySelector('[data-f=flow] svg').getBoundingClientRect())")
+	for i, kind := range []input.DispatchMouseEventType{chromedp.MousePressed, chromedp.MouseMoved,
+		chromedp.MouseReleased} {
+		w.do(chromedp.MouseEvent(kind, box[0]+box[2]*(.4+.15*float64(i)), box[1]+box[3]/2,
+			chromedp.ButtonLeft))
+	}
+	w.wait("location.search.includes('&from=2026-02-25T')")
+	w.wait("document.querySelector('[data-f=flow] input').max < 95")
+	from, to := slots("flow")[0], slots("flow")[1]
+	if len(from) != 2 || len(to) != 2 || from >= to {
+		t.Errorf("a drag shows quarters %s to %s", from, to)
+	}
+
+	// What was deleted is not known, and is not nothing.
+	w.visit(l.url+"/plazas/4007?date=2025-12-31&span=week&compare=2025-12-01", "path.k0")
+	shows("legend", "not known")
+	shows("lastweek", "the other is not known")
+	if got := strings.TrimSpace(w.text("[data-f=atleast]")); got != "at least" {
+		t.Errorf("the sum of a part is %q", got)
+	}
+	w.wait("document.querySelector('[data-f=flow] path.unknown').getAttribute('d') != ''")
+
+	// The file has what the list has.
+	w.visit(l.url+"/plazas/4007?date=2026-03-01", "path.k0")
+	w.wait("document.querySelector('[data-f=csv]').href.includes('2026-03-01')")
+	resp, err := http.Get(eval[string](w, "document.querySelector('[data-f=csv]').href"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if n := strings.Count(string(body), "\r\n"); err != nil || n != 1+96+24 {
+		t.Errorf("%d lines, %v", n, err)
+	}
+	w.quiet()
+}
+
+// TestGapsOfTrends looks at sparklines of which something is not known.
+func TestGapsOfTrends(t *testing.T) {
+	n := highway()
+	n.change(func(n *network) { n.unknown = map[int16][2]int{4007: {0, 10}, 4005: {20, 30}} })
+	l := serve(t, n)
+	w := open(t, desk)
+	w.visit(l.url+"/", "tr.row")
+	for id, want := range map[string]string{"4007": "1 10.2", "4005": "2 0.0", "4001": "1 0.0"} {
+		if got := eval[string](w, "(d => d.split('M').length - 1 + ' ' + /M([\\d.]+)/.exec(d)[1])"+
+			"(document.querySelector('tr.row:has(a[href=\"/plazas/"+id+"\"]) .spark .line')"+
+			".getAttribute('d'))"); got != want {
+			t.Errorf("plaza %s: parts and where the first begins are %s, want %s", id, got, want)
+		}
 	}
 	w.quiet()
 }

@@ -1,9 +1,13 @@
 package pagetest
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -12,6 +16,8 @@ import (
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
+
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 func quoted(s string) string { return strconv.Quote(s) }
@@ -236,5 +242,182 @@ func TestReducedMotion(t *testing.T) {
 		`[...document.querySelectorAll('*')].filter(e => (s => s.transitionDuration.split(',').some(d => parseFloat(d)) || s.animationName != 'none')(getComputedStyle(e))).map(e => e.className)`)
 	if len(moving) > 0 {
 		t.Errorf("these move: %v", moving)
+	}
+}
+
+// axe returns axe-core, as it is vendored.
+func axe(t *testing.T) string {
+	t.Helper()
+	script, err := os.ReadFile("testdata/axe-core/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(script)
+}
+
+func TestAxeIsAsItWasPublished(t *testing.T) {
+	sum := sha256.Sum256([]byte(axe(t)))
+	notes, err := os.ReadFile("testdata/axe-core/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(notes), hex.EncodeToString(sum[:])) {
+		t.Errorf("testdata/axe-core/README.md does not name the SHA-256 of axe.min.js, %x", sum)
+	}
+}
+
+// check runs axe-core on what the window shows, with all of its rules.
+func (w *window) check(what string) {
+	w.t.Helper()
+	if !eval[bool](w, "'axe' in window") {
+		w.do(chromedp.Evaluate[chromedp.Void](axe(w.t)))
+	}
+	found := eval[struct {
+		Violations []string
+		Passes     int
+	}](w, `axe.run(document, {resultTypes: ['violations'], rules: {'target-size': {enabled: true}}}).then(r => ({Passes: r.passes.length,
+		Violations: r.violations.flatMap(v => v.nodes.map(n => v.id + ' (' + v.impact + '): ' + n.html.slice(0, 200) + ' ' + n.failureSummary))}))`)
+	for _, v := range found.Violations {
+		w.t.Errorf("%s: %s", what, v)
+	}
+	if found.Passes < 20 {
+		w.t.Errorf("%s: axe checked %d rules only", what, found.Passes)
+	}
+}
+
+func TestAxe(t *testing.T) {
+	n := highway()
+	l := serve(t, n)
+	for scheme, sizes := range map[string][]size{"light": {desk, phone}, "dark": {phone, wall}} {
+		for _, s := range sizes {
+			t.Run(fmt.Sprint(scheme, " ", s.width), func(t *testing.T) {
+				w := open(t, s)
+				w.prefer("prefers-color-scheme", scheme)
+				w.visit(l.url+"/", "tr.row")
+				w.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('.roads').open = true"))
+				w.check("overview")
+				w.do(chromedp.Evaluate[chromedp.Void]("document.querySelectorAll('.tile')[2].click()"))
+				w.check("overview with a filter")
+				w.visit(l.url+"/plazas/4007", "path.k0")
+				w.wait("document.querySelectorAll('.windows tbody tr').length > 5")
+				w.do(chromedp.Evaluate[chromedp.Void]("document.querySelector('.chart details').open = true"))
+				w.wait("document.querySelector('.chart tbody tr')")
+				w.check("plaza")
+				w.quiet()
+			})
+		}
+	}
+	t.Run("mismatch and stale", func(t *testing.T) {
+		w := open(t, desk)
+		w.visit(l.url+"/", "tr.row")
+		n.change(func(n *network) {
+			n.wrong[4007] = "rows and count differ"
+		})
+		w.wait("!document.getElementById('mismatch').hidden")
+		w.check("mismatch")
+		n.change(func(n *network) { n.err = errors.New("the database is away") })
+		w.wait("!document.getElementById('stale').hidden")
+		w.check("stale")
+		w.quiet()
+	})
+}
+
+// hall is the size of a display on a wall.
+var hall = size{1920, 1080}
+
+// TestKiosk watches the wall display without touching it: it turns through what needs attention, is
+// readable from afar, and comes back by itself after an outage of the server.
+func TestKiosk(t *testing.T) {
+	n := highway()
+	l := serve(t, still(n))
+	w := open(t, hall)
+	title := func() string { return w.text(".slide h1") }
+	w.visit(l.url+"/?kiosk=1", ".kiosk .slide")
+	for _, want := range []string{"Network", "Needs attention", "Network"} {
+		w.wait("document.querySelector('.slide h1').innerText.startsWith(" + quoted(want) + ")")
+	}
+	w.wait("document.querySelector('.slide .entry b')?.innerText == 'Tunnel'")
+	if got := strings.Join(w.texts(".entry b"), "|"); !strings.Contains(got, "saturated") ||
+		!strings.Contains(got, "Freight Yard|below usual") {
+		t.Errorf("%s: %s", title(), got)
+	}
+	for _, want := range []string{"Network", "Needs attention"} {
+		w.wait("document.querySelector('.slide h1').innerText.startsWith(" + quoted(want) + ")")
+		// No text is lower than 2 % of the screen, or cut off at its edge.
+		if got := eval[string](w, `[...document.querySelectorAll('header *, main *')].filter(e =>
+			[...e.childNodes].some(c => c.nodeType === 3 && c.data.trim()) && e.getClientRects().length
+			&& (parseFloat(getComputedStyle(e).fontSize) < innerHeight * .02 ||
+			e.getBoundingClientRect().bottom > innerHeight)).map(e => e.innerText).join(' | ')`); got != "" {
+			t.Errorf("%s: not readable: %s", want, got)
+		}
+		if eval[bool](w, "document.documentElement.scrollWidth > innerWidth || "+
+			"document.documentElement.scrollHeight > innerHeight") {
+			t.Errorf("%s does not fit", want)
+		}
+	}
+
+	l.stop()
+	w.wait("!document.getElementById('stale').hidden")
+	n.change(func(n *network) { n.happens(4010, traffic.Saturated, 3, time.Hour) })
+	l.start()
+	w.wait("document.getElementById('stale').hidden")
+	w.wait("[...document.querySelectorAll('.entry b')].some(e => e.innerText == 'Forest')")
+
+	n.change(func(n *network) { // nothing to worry about
+		for i := range n.plazas {
+			n.plazas[i].state, n.plazas[i].factor = traffic.Free, .3
+		}
+	})
+	w.wait("document.querySelector('.slide h1').innerText == 'Highest flows'")
+	if got := len(w.texts(".entry")); got != 5 {
+		t.Errorf("%d plazas", got)
+	}
+}
+
+// TestKioskOfMany has more to show than fits: it is counted.
+func TestKioskOfMany(t *testing.T) {
+	n := thousand(100)
+	for i := range n.plazas {
+		n.plazas[i].state = traffic.Saturated
+	}
+	l := serve(t, still(n))
+	w := open(t, hall)
+	w.visit(l.url+"/?kiosk=1", ".kiosk .slide")
+	w.wait(fmt.Sprintf("document.querySelector('.more')?.innerText == %q", "and 85 more"))
+	if got := w.text(".slide h1"); got != "Needs attention · 3 of 3" {
+		t.Errorf("%q", got)
+	}
+	w.quiet()
+}
+
+// TestFilesNeedNothingElse keeps out what the content policy forbids, and what would be fetched
+// from elsewhere.
+func TestFilesNeedNothingElse(t *testing.T) {
+	forbidden := map[string]*regexp.Regexp{
+		"an address elsewhere": regexp.MustCompile(`(?i)https?://|//[a-z0-9-]+\.[a-z]`),
+		"a style or script within": regexp.MustCompile(
+			`(?i)<style|\sstyle=|<script>|\son[a-z]+=|javascript:`),
+		"data that may become markup": regexp.MustCompile(
+			`innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|setHTML`),
+		"code that is made of text":    regexp.MustCompile(`\beval\(|new Function|setTimeout\(['"]`),
+		"a style that is an attribute": regexp.MustCompile(`setAttribute\('style'|\{ style: `),
+		"an import of another package": regexp.MustCompile(`from '[^.]|@import|url\(`),
+	}
+	static := os.DirFS("../static")
+	names, err := fs.Glob(static, "*")
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		text, err := fs.ReadFile(static, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, pattern := range forbidden {
+			if found := pattern.Find([]byte(strings.ReplaceAll(string(text), "http://www.w3.org/2000/svg",
+				""))); found != nil {
+				t.Errorf("%s has %s: %q", name, what, found)
+			}
+		}
 	}
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
+	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/sql"
@@ -15,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
+	"github.com/tollstream/tollstream/topology"
 )
 
 // Bounds of how long rows are counted.
@@ -310,4 +313,139 @@ func checkOf(c *verify.PlazaCheck) *board.Check {
 		check.Problems = append(check.Problems, board.Problem(c.Problems[i]))
 	}
 	return check
+}
+
+const (
+	// boundAge is how long a bound is shown before weeks of windows are read again for it.
+	boundAge = 10 * time.Minute
+	// boundsKept bounds how many plazas' are kept.
+	boundsKept = 1000
+)
+
+// capacityBounds remembers what plazas' capacities are at least. Its zero value knows none.
+type capacityBounds struct {
+	mu    sync.Mutex
+	known map[int16]capacityBound
+}
+
+type capacityBound struct {
+	at    time.Time
+	bound *traffic.CapacityBound
+}
+
+// of returns the bound of a plaza by its windows of a quarter of an hour in the weeks before now;
+// nil where they show none.
+func (c *capacityBounds) of(ctx context.Context, store *sql.Store,
+	h *history) (*traffic.CapacityBound,
+	error) {
+	if h.quarter == "" {
+		return nil, nil
+	}
+	plaza := int16(h.p.ID)
+	c.mu.Lock()
+	last, ok := c.known[plaza]
+	c.mu.Unlock()
+	if ok && time.Since(last.at) < boundAge {
+		return last.bound, nil
+	}
+	now := toll.QuarterOf(h.now)
+	windows, err := store.WindowsBetween(ctx, plaza, h.quarter,
+		toll.Window{Start: now - traffic.HistoryWeeks*7*24*60, End: now})
+	if err != nil {
+		return nil, err
+	}
+	eq := traffic.DefaultEquivalents()
+	quarters := make([]traffic.QuarterFlow, 0, len(windows))
+	for i := range windows {
+		if w := &windows[i]; w.End-w.Start == toll.Quarter {
+			quarters = append(quarters, traffic.QuarterFlow{Start: w.Start, Cars: eq.Cars(w.Types)})
+		}
+	}
+	next := capacityBound{at: time.Now()}
+	if b, ok := traffic.LearnCapacity(h.zone, quarters); ok {
+		next.bound = &b
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) >= boundsKept {
+		c.known = map[int16]capacityBound{}
+	}
+	c.known[plaza] = next
+	return next.bound, nil
+}
+
+// oldRecord is how old the newest stored record of a partition may be where more of it wait:
+// storing a batch takes less.
+const oldRecord = 15 * time.Second
+
+// readHealth adds whether events arrive and processes run. newest is the timestamp of the newest
+// record that is stored, zero for none.
+//
+// An event arrives when it is appended to the topic. That is the record's timestamp, unless the
+// producer has set another: so what was observed counts too, by the processes, and between two
+// boards by this reader.
+func (r *Reader) readHealth(ctx context.Context, b *board.Board, cursors []toll.Cursor,
+	backlog *topology.Backlog, newest time.Time) error {
+	if err := r.readProcesses(ctx, b); err != nil {
+		return err
+	}
+	f := &b.Feed
+	r.observed = r.observed || r.ends > 0
+	if r.ends > 0 && backlog.Ends > r.ends {
+		r.growing = b.At
+	}
+	r.ends = backlog.Ends
+	for _, at := range []time.Time{newest, r.growing} {
+		if at.IsZero() {
+			continue
+		}
+		if at.After(b.At) { // by a wrong clock
+			at = b.At
+		}
+		if f.ArrivedAt == nil || at.After(*f.ArrivedAt) {
+			f.ArrivedAt = new(at.In(r.cfg.Location))
+		}
+	}
+	f.Newest = backlog.Offsets == 0 || r.observed
+	records := map[int32]int64{} // timestamps of the newest that are stored, by partition
+	for _, c := range cursors {
+		clock, err := wire.DecodeClock(c.Clock)
+		if err != nil {
+			return fmt.Errorf("read the clock of partition %d: %w", c.Partition, err)
+		}
+		records[c.Partition] = clock.Record
+	}
+	for partition, waiting := range backlog.ByPartition {
+		if b.At.Sub(time.UnixMilli(records[partition])) > oldRecord {
+			b.Processing.Behind += waiting
+		}
+	}
+	return nil
+}
+
+// readProcesses adds the processes, their times by this machine's clock.
+func (r *Reader) readProcesses(ctx context.Context, b *board.Board) error {
+	all, now, err := r.store.Processes(ctx)
+	if err != nil {
+		return err
+	}
+	own := func(t time.Time) time.Time { return b.At.Add(-max(now.Sub(t), 0)).In(r.cfg.Location) }
+	b.Processing.All = []board.Instance{}
+	for i := range all {
+		p := &all[i]
+		in := board.Instance{Name: p.Instance, Version: p.Version, StartedAt: own(p.Started),
+			SeenAt: own(p.Seen), Ended: p.Ended, Problem: p.Problem, DrainPerSecond: p.DrainPerSecond}
+		if !p.Stopped.IsZero() {
+			in.StoppedAt = new(own(p.Stopped))
+		}
+		b.Processing.All = append(b.Processing.All, in)
+		b.Feed.Share = max(b.Feed.Share, p.ArrivalShare)
+		if p.Arrived.IsZero() {
+			continue
+		}
+		if at := own(p.Arrived); b.Feed.ArrivedAt == nil || at.After(*b.Feed.ArrivedAt) {
+			b.Feed.ArrivedAt = &at
+		}
+	}
+	return nil
 }

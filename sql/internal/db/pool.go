@@ -6,7 +6,10 @@ import (
 	"context"
 	"crypto/tls"
 	dbsql "database/sql"
+	"database/sql/driver"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -146,4 +149,170 @@ func (d *DB) CreateDatabase(ctx context.Context) (created bool, err error) {
 			"the database %s does not exist, and this user may not create it: %w", d.Name, err)
 	}
 	return false, d.Wrap("create the database", err)
+}
+
+// connector makes connections, once bound to the one database only that it was bound to.
+//
+// The server behind an address may change: a proxy fails over, a name leads elsewhere, a container
+// starts with an empty volume. What such a server holds is another story, even where its tables
+// look right, and nothing must be written into it.
+type connector struct {
+	driver.Connector
+	address string
+	bound   *atomic.Pointer[string] // the database's id, nil for any
+}
+
+// Bind lets the pool connect to the database of this id only from now on.
+func (d *DB) Bind(databaseID string) { d.bound.Store(&databaseID) }
+
+// Connect implements driver.Connector.
+func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := pinSession(ctx, conn); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	want := c.bound.Load()
+	if want == nil {
+		return conn, nil
+	}
+	got, err := databaseID(ctx, conn)
+	if Number(err) == errNoTable || errors.Is(err, io.EOF) {
+		got, err = "none", nil
+	}
+	if err == nil && got != *want {
+		err = toll.Permanent(
+			"let the address lead to the database of before; to work with this one instead, stop all "+
+				"processes and start them again",
+			"another database answers at %s: its id is %s, and was %s", c.address, got, *want)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// databaseID asks a connection which database it leads to.
+func databaseID(ctx context.Context, conn driver.Conn) (string, error) {
+	q, ok := conn.(driver.QueryerContext)
+	if !ok {
+		return "", fmt.Errorf("the driver %T can't be asked for the database's id", conn)
+	}
+	rows, err := q.QueryContext(ctx, `SELECT database_id FROM toll_meta WHERE id = 1`, nil)
+	if err != nil {
+		return "", fmt.Errorf("read the database's id: %w", err)
+	}
+	defer rows.Close()
+	row := make([]driver.Value, 1)
+	if err := rows.Next(row); err != nil {
+		return "", err
+	}
+	switch id := row[0].(type) {
+	case []byte:
+		return string(id), nil
+	case string:
+		return id, nil
+	}
+	return "", fmt.Errorf("read the database's id: %T", row[0])
+}
+
+// sessionSettings are pinned on each connection, whatever the server's globals and the DSN set:
+// with another value the store's statements would mean something else, read less, or fail. MySQL
+// takes what MariaDB reads in comments that begin with M! for a comment, and MariaDB what MySQL
+// reads in those that begin with !80000.
+//
+// All of them can be set without a right. sql_log_bin is not among them: what is replicated is the
+// operator's decision. Nor are sql_require_primary_key and sql_generate_invisible_primary_key,
+// which take a right; the tables allow for both.
+const sessionSettings = `SET autocommit = 1, completion_type = 'NO_CHAIN',
+	sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,` +
+	`NO_ENGINE_SUBSTITUTION',
+	time_zone = '+00:00', default_storage_engine = InnoDB,
+	sql_safe_updates = 0, sql_select_limit = 9223372036854775807, sql_big_selects = 1,
+	sql_auto_is_null = 0, sql_buffer_result = 0, unique_checks = 1, max_sort_length = 1024,
+	wait_timeout = 20, net_read_timeout = 5, net_write_timeout = 60` + lockWaitTimeout + `
+	/*!80000 , transaction_isolation = 'REPEATABLE-READ', transaction_read_only = 0,
+	max_execution_time = 0 */
+	/*M!100309 , tx_isolation = 'REPEATABLE-READ', tx_read_only = 0, max_statement_time = 0,
+	idle_transaction_timeout = 10, idle_readonly_transaction_timeout = 0,
+	idle_write_transaction_timeout = 0 */`
+
+// lockWaitTimeout is less than callers wait for an answer, so that they hear that it was a lock.
+// The embedded server has no such setting of a session.
+const lockWaitTimeout = `, innodb_lock_wait_timeout = 5`
+
+// On the timeouts: the server ends the transaction of a host that died without a word, or that is
+// paused, and with it the lock on the cursor that the partition's next owner waits for. Only
+// MariaDB distinguishes such a transaction from a connection that is idle; MySQL ends both after
+// wait_timeout. None of our transactions waits for seconds between two statements, or in the middle
+// of the rows that it loads, for which the server waits twice as long as net_read_timeout sets.
+
+// pinSession applies sessionSettings to a connection.
+func pinSession(ctx context.Context, conn driver.Conn) error {
+	e, ok := conn.(driver.ExecerContext)
+	if !ok {
+		return fmt.Errorf("the driver %T can't set the session's settings", conn)
+	}
+	_, err := e.ExecContext(ctx, sessionSettings, nil)
+	if Number(err) == ErrUnknown { // the embedded server
+		_, err = e.ExecContext(ctx, strings.Replace(sessionSettings, lockWaitTimeout, "", 1), nil)
+	}
+	if err != nil {
+		return fmt.Errorf("set the session's settings: %w", err)
+	}
+	return nil
+}
+
+// engineKind is what server the store talks to, as far as that matters.
+type engineKind int32
+
+const (
+	engineUnknown  engineKind = iota
+	engineServer              // MySQL, MariaDB and what stems from them
+	engineEmbedded            // go-mysql-server
+)
+
+// Embedded reports whether the server is go-mysql-server, which it shows by not knowing
+// @@warning_count.
+func (d *DB) Embedded(ctx context.Context) bool {
+	if k := engineKind(d.engine.Load()); k != engineUnknown {
+		return k == engineEmbedded
+	}
+	var n int
+	err := d.QueryRowContext(ctx, `SELECT @@warning_count`).Scan(&n)
+	switch {
+	case err == nil:
+		d.engine.Store(int32(engineServer))
+	case Number(err) == ErrUnknownVariable || Number(err) == ErrUnknown:
+		d.engine.Store(int32(engineEmbedded))
+		return true
+	}
+	return false
+}
+
+// KnownEmbedded is embedded for where nothing can be asked: within a transaction that server would
+// not answer. The caller has asked embedded before.
+func (d *DB) KnownEmbedded() bool { return engineKind(d.engine.Load()) == engineEmbedded }
+
+// Many returns a condition on many rows in a form that the server finds them by. The embedded one
+// reads the whole table in any case, and by way of an index compares every row with every range; so
+// there the columns are hidden from it.
+// See KnownEmbedded.
+func (d *DB) Many(condition string) string {
+	if d.KnownEmbedded() {
+		return "IF(" + condition + ", 1, 0) = 1"
+	}
+	return "(" + condition + ")"
+}
+
+// ForceIndex returns the hint to use an index, where there is one: see KnownEmbedded.
+func (d *DB) ForceIndex(name string) string {
+	if d.KnownEmbedded() {
+		return ""
+	}
+	return "FORCE INDEX (" + name + ") "
 }

@@ -3,12 +3,16 @@ package dbtest
 import (
 	"context"
 	dbsql "database/sql"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/tollstream/tollstream/sql/ingest"
+	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/sql/verify"
@@ -225,4 +229,105 @@ func (k *Keeper) VerifyAll(deep bool) *verify.Report {
 		k.T.Fatalf("%d events, got %+v", events, r)
 	}
 	return r
+}
+
+func Batch(w *ingest.Writer, c toll.Cursor, types ...string) *toll.Batch {
+	b := &toll.Batch{Partition: c.Partition, First: c.Next, Next: c.Next + int64(len(types)),
+		Epoch: c.Epoch, Expect: c.Token,
+		Token: tables.NewToken(), Rows: w.NewRows(), Deltas: []byte("outbox"), Chain: []byte("chain")}
+	for i, typ := range types {
+		b.Rows.Append(&toll.Event{Time: 1644488582, Vehicle: int32(i), Type: typ, Plaza: 4000})
+	}
+	return b
+}
+
+// Outbox returns all batches of a partition, page by page.
+func Outbox(t *testing.T, w *ingest.Writer, partition int32, above int64,
+	unpublished bool) (all []toll.StoredBatch, epoch uint64, pages int) {
+	t.Helper()
+	for {
+		page, err := w.Outbox(t.Context(), partition, above, unpublished)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, page.Batches...)
+		pages++
+		if !page.More {
+			return all, page.Epoch, pages
+		}
+		above = all[len(all)-1].Next
+	}
+}
+
+func Verify(t *testing.T, s *Store, in verify.Input) *verify.Report {
+	t.Helper()
+	r, err := s.Verify(context.Background(), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// States merges what was stored, of a partition up to an offset where one is given, and reports how
+// far windows were delivered.
+func (x *Windowed) States(done string, upTo ...int64) map[int16]*toll.State {
+	states := map[int16]*toll.State{}
+	for i := range x.Deltas {
+		d := &x.Deltas[i]
+		if int(d.Partition) < len(upTo) && d.Next > upTo[d.Partition] {
+			continue
+		}
+		if states[d.Plaza] == nil {
+			states[d.Plaza] = toll.NewState(0)
+		}
+		states[d.Plaza].Merge(d)
+	}
+	for _, s := range states {
+		s.Done, s.Dirty = MinuteOf(x.T, done), nil
+	}
+	return states
+}
+
+func (x *Windowed) Input(states map[int16]*toll.State, deep bool) verify.Input {
+	return verify.Input{States: states, Deep: deep, Windows: x.Cfg.Windows,
+		Zones: toll.NewZoneSet(x.Zone, x.Cfg.PlazaZones)}
+}
+
+// ProblemsOf returns the kinds that were found, ascending, and all texts.
+func ProblemsOf(r *verify.Report) (kinds, texts string) {
+	set := map[string]bool{}
+	var b strings.Builder
+	for _, p := range r.Problems {
+		set[p.Kind] = true
+		fmt.Fprintln(&b, p.Text)
+	}
+	return JoinSorted(set), b.String()
+}
+
+// MergedStates returns the states that have merged all that was stored, and whose windows were
+// delivered up to a time.
+func (x *Windowed) MergedStates(done string) map[int16]*toll.State {
+	states := map[int16]*toll.State{}
+	for i := range x.Deltas {
+		d := &x.Deltas[i]
+		if states[d.Plaza] == nil {
+			states[d.Plaza] = toll.NewState(d.Epoch)
+		}
+		states[d.Plaza].Merge(d)
+	}
+	for _, s := range states {
+		s.MarkStored(MinuteOf(x.T, done), nil)
+	}
+	return states
+}
+
+// FullCount gives the count of the rows as long as a busy machine needs.
+var FullCount = verify.PlazaOptions{CountLimit: 2 * time.Minute}
+
+func JoinSorted(set map[string]bool) string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(set)) {
+		fmt.Fprintf(&b, " %s", k)
+	}
+	return strings.TrimSpace(b.String())
 }

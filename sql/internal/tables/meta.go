@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql/internal/db"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -127,4 +128,149 @@ func (r *resetState) Scan(v any) error {
 		return err
 	}
 	return fmt.Errorf("toll_meta.resetting is a %T", v)
+}
+
+// AcceptedLog records that a partition goes on in a log that is not the one that was stored before,
+// since an operator decided so.
+type AcceptedLog struct {
+	Partition int32 `json:"partition"`
+	// Next is the first offset that was not stored then. Below it the rows are of the log before.
+	Next int64 `json:"next"`
+	// From is the offset from which the logs differ by their leader epochs, nil where these don't
+	// show it.
+	From *int64 `json:"from"`
+	// Rows that have no record in the log any more, and Records of the log that are never stored, if
+	// the logs differ from From on; nil where that is nil.
+	Rows    *int64 `json:"rows"`
+	Records *int64 `json:"records"`
+	// MostRows and MostRecords are the same if all that the log held below Next is another's.
+	MostRows    int64  `json:"most_rows"`
+	MostRecords int64  `json:"most_records"`
+	Why         string `json:"why"`
+	AcceptedAt  string `json:"accepted_at,omitempty"` // UTC
+}
+
+// String states what was left out, in one sentence.
+func (a AcceptedLog) String() string {
+	most := fmt.Sprintf(
+		"at most %s below offset %s have no record in it, and at most %s of it are never stored",
+		text.Count(a.MostRows, "row"), text.Number(a.Next), text.Count(a.MostRecords, "record"))
+	if a.From == nil {
+		return most
+	}
+	return fmt.Sprintf(
+		"by its leader epochs it differs from offset %s on: then %s have no record in it, and %s of it "+
+			"are never stored; %s",
+		text.Number(*a.From), text.Count(*a.Rows, "row"), text.Count(*a.Records, "record"), most)
+}
+
+// ReadAcceptedLogs returns the logs that operators accepted, in the order in which they did.
+func ReadAcceptedLogs(ctx context.Context, q db.Reader, topicID string) ([]AcceptedLog, error) {
+	rows, err := q.QueryContext(ctx, `SELECT partition_id, accepted_at, next_offset, differs_from,
+		rows_left, records_skipped, most_rows, most_records, why
+		FROM toll_accepted_log WHERE topic_id = ? ORDER BY accepted_at, partition_id`, topicID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []AcceptedLog
+	for rows.Next() {
+		var a AcceptedLog
+		var from, left, records dbsql.Null[int64]
+		if err := rows.Scan(&a.Partition, &a.AcceptedAt, &a.Next, &from, &left, &records, &a.MostRows,
+			&a.MostRecords, &a.Why); err != nil {
+			return nil, err
+		}
+		if from.Valid {
+			a.From, a.Rows, a.Records = &from.V, &left.V, &records.V
+		}
+		all = append(all, a)
+	}
+	return all, rows.Err()
+}
+
+// MaxReasonRunes is the length of the columns that hold reasons.
+const MaxReasonRunes = 500
+
+// What toll_pruned counts.
+const (
+	PrunedRows    = "rows"         // of livetolldata, by plaza
+	PrunedLetters = "dead_letters" // by partition
+)
+
+// What toll_retired names: of a kind of windows, those that end at or before the minute were
+// deleted for their age, if they were published; of rows, some of this minute or earlier ones were
+// pruned.
+const (
+	RetiredRows    = "rows"
+	RetiredWindows = "window " // and the kind
+)
+
+// ReadPruned returns what was pruned, by plaza or partition.
+func ReadPruned(ctx context.Context, q db.Reader, what string) (map[int]RowCount, error) {
+	rows, err := q.QueryContext(ctx, `SELECT id, pruned, checksum FROM toll_pruned WHERE what = ?`,
+		what)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	pruned := map[int]RowCount{}
+	for rows.Next() {
+		var id int
+		c := RowCount{Exact: true}
+		if err := rows.Scan(&id, &c.Rows, &c.Checksum); err != nil {
+			return nil, err
+		}
+		pruned[id] = c
+	}
+	return pruned, rows.Err()
+}
+
+// AddPruned counts more as pruned. The caller deletes it in the same transaction.
+func AddPruned(ctx context.Context, tx *dbsql.Tx, what string, id int, more RowCount) error {
+	// The row is locked before it is read, whether it is there already or not. The sum is made here:
+	// SQL refuses one that exceeds 2^64, which ours wraps around.
+	if _, err := tx.ExecContext(ctx, `INSERT INTO toll_pruned (what, id, pruned, checksum)
+		VALUES (?, ?, 0, 0)
+		ON DUPLICATE KEY UPDATE pruned = pruned`, what, id); err != nil {
+		return err
+	}
+	var had RowCount
+	if err := tx.QueryRowContext(ctx,
+		`SELECT pruned, checksum FROM toll_pruned WHERE what = ? AND id = ? FOR UPDATE`, what, id).
+		Scan(&had.Rows, &had.Checksum); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx,
+		`UPDATE toll_pruned SET pruned = ?, checksum = ? WHERE what = ? AND id = ?`,
+		had.Rows+more.Rows, had.Checksum+more.Checksum, what, id)
+	return err
+}
+
+// ReadRetired returns up to which minute what is old was deleted.
+func ReadRetired(ctx context.Context, q db.Reader) (map[string]toll.Minute, error) {
+	rows, err := q.QueryContext(ctx, `SELECT what, before_minute FROM toll_retired`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	retired := map[string]toll.Minute{}
+	for rows.Next() {
+		var what string
+		var before toll.Minute
+		if err := rows.Scan(&what, &before); err != nil {
+			return nil, err
+		}
+		retired[what] = before
+	}
+	return retired, rows.Err()
+}
+
+// AddRetired records that what is old was deleted up to a minute. The caller deletes it in the same
+// transaction.
+func AddRetired(ctx context.Context, tx *dbsql.Tx, what string, before toll.Minute) error {
+	_, err := tx.ExecContext(ctx, `INSERT INTO toll_retired (what, before_minute) VALUES (?, ?)
+		ON DUPLICATE KEY UPDATE before_minute = GREATEST(before_minute, VALUES(before_minute))`, what,
+		before)
+	return err
 }

@@ -189,3 +189,5 @@ func TestEngines(t *testing.T) {
 		}
 	})
 }
+
+func TestMain(m *testing.M) { dbtest.Main(m) }

@@ -1,9 +1,0 @@
-package sql_test
-
-import (
-	"testing"
-
-	"github.com/tollstream/tollstream/sql/internal/dbtest"
-)
-
-func TestMain(m *testing.M) { dbtest.Main(m) }
