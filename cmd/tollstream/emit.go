@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,6 +13,8 @@ import (
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/telemetry"
+	"github.com/tollstream/tollstream/web/serve"
 )
 
 const (
@@ -66,6 +69,9 @@ func emitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			defer telemetry.NotifySystemd(c.Context, serve.Probes{},
+				func(time.Time) string { return "emits to topic " + cfg.Topic },
+				command.Warnings(c.App.ErrWriter))()
 			return emit.Run(c.Context, cfg)
 		},
 	}

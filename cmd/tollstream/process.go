@@ -2,6 +2,7 @@ package main
 
 import (
 	"slices"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -131,5 +132,7 @@ func process(c *cli.Context) error {
 		return err
 	}
 	defer cfg.Store.Close()
+	defer telemetry.NotifySystemd(c.Context, telemetry.Probes(c.Context, cfg.Topology.Stats),
+		pipeline.Status(cfg.Topology.Stats, time.Now()), log)()
 	return pipeline.Run(c.Context, cfg)
 }

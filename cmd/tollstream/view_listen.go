@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -112,6 +113,8 @@ func viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
 		}
 		defer stopMetrics()
 	}
+	defer telemetry.NotifySystemd(ctx, server.Probes(),
+		func(time.Time) string { return "view at " + server.URL() }, log)()
 	err = serveView(ctx, c.App.Writer, server, source,
 		live.Config{Connection: con, Log: log, Silent: true, Repeated: true})
 	if c.Context.Err() != nil && errors.Is(err, context.Canceled) {

@@ -93,22 +93,30 @@ func showStatus(ctx context.Context, line *text.StatusLine, stats *monitor.Stats
 	defer line.Set("")
 	ticker := time.NewTicker(statusEvery)
 	defer ticker.Stop()
-	before, at := stats.Read(), time.Now()
+	status := Status(stats, time.Now())
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			s := stats.Read()
-			last := "never"
-			if !s.LastStored.IsZero() {
-				last = text.Seconds(now.Sub(s.LastStored)) + " ago"
-			}
-			line.Set(fmt.Sprintf("%s rows/s · %s stored · lag %s · last commit %s",
-				text.Rate(s.Events-before.Events, now.Sub(at)), text.Number(s.Events),
-				text.Number(s.Lag), last))
-			before, at = s, now
+			line.Set(status(now))
 		}
+	}
+}
+
+// Status returns a func that describes what a processor has done since the last call.
+func Status(stats *monitor.Stats, start time.Time) func(now time.Time) string {
+	before, at := stats.Read(), start
+	return func(now time.Time) string {
+		s := stats.Read()
+		last := "never"
+		if !s.LastStored.IsZero() {
+			last = text.Seconds(now.Sub(s.LastStored)) + " ago"
+		}
+		rate := text.Rate(s.Events-before.Events, now.Sub(at))
+		before, at = s, now
+		return fmt.Sprintf("%s rows/s · %s stored · lag %s · last commit %s", rate,
+			text.Number(s.Events), text.Number(s.Lag), last)
 	}
 }
 
