@@ -19,7 +19,28 @@ import (
 //
 // A type with a comma or a quote is quoted as in RFC 4180.
 func AppendCSV(dst []byte, e *toll.Event) []byte {
-	dst = e.Time.AppendFormat(dst, "Mon Jan _2 15:04:05 2006")
+	return appendFields(e.Time.AppendFormat(dst, csvTime), e)
+}
+
+const csvTime = "Mon Jan _2 15:04:05 2006"
+
+// CSVWriter writes events as AppendCSV does. It formats a time once for all events that follow each
+// other in the same second, as that is most of the work.
+type CSVWriter struct {
+	second toll.WallTime
+	text   []byte // of second; empty before the first event
+}
+
+// Append appends an event.
+func (w *CSVWriter) Append(dst []byte, e *toll.Event) []byte {
+	if len(w.text) == 0 || e.Time != w.second {
+		w.second, w.text = e.Time, e.Time.AppendFormat(w.text[:0], csvTime)
+	}
+	return appendFields(append(dst, w.text...), e)
+}
+
+// appendFields appends what follows the time.
+func appendFields(dst []byte, e *toll.Event) []byte {
 	dst = append(dst, ',')
 	dst = strconv.AppendInt(dst, int64(e.Vehicle), 10)
 	dst = append(dst, ',')

@@ -193,7 +193,11 @@ func (b *Bench) warm(ctx context.Context) error {
 // scenario measures one scenario in rounds. In every other round the binaries come in reverse.
 func (b *Bench) scenario(ctx context.Context, s *scenario) (err error) {
 	b.current, b.values = s, map[string][][]float64{}
-	defer func() { b.report.Add(s.figures, b.values) }()
+	began := time.Now()
+	defer func() {
+		b.report.Add(s.figures, b.values)
+		b.logf("%s: took %v", s.name, time.Since(began).Round(time.Second))
+	}()
 	if s.tearDown != nil {
 		defer func() { err = errors.Join(err, s.tearDown(context.WithoutCancel(ctx), b)) }()
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	readEvents = 10_000_000
+	readEvents = 5_000_000
 	readPlazas = 1_000
 )
 

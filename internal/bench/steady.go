@@ -17,6 +17,8 @@ const (
 	steadyLength = time.Minute
 	// steadyTimed is how long latencies are measured after the CPU.
 	steadyTimed = 10 * time.Second
+	// bareLength is how long the bare producer and consumer are measured, whose CPU is even.
+	bareLength = 20 * time.Second
 )
 
 // steadyScenario measures what everyday traffic costs.
@@ -57,7 +59,7 @@ func steadyScenario() scenario {
 				return err
 			}
 			var shares []float64
-			err = l.whileEventsCome(ctx, func() error {
+			t, err := l.timed(ctx, r.lasts(steadyTimed), func() error {
 				u, err := startUsage(l.process.cmd.Process.Pid, r.database.Pid(), r.kafka.Pid())
 				if err != nil {
 					return err
@@ -68,10 +70,6 @@ func steadyScenario() scenario {
 				shares, err = u.percent()
 				return err
 			})
-			if err != nil {
-				return err
-			}
-			t, err := l.timed(ctx, r.lasts(steadyTimed))
 			if err != nil {
 				return err
 			}
@@ -118,7 +116,7 @@ func (b *Bench) bareKafka(ctx context.Context) (share float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := sleep(ctx, b.lasts(steadyLength/2)); err != nil {
+	if err := sleep(ctx, b.lasts(bareLength)); err != nil {
 		return 0, err
 	}
 	shares, err := u.percent()
@@ -266,19 +264,31 @@ func (l *live) whileEventsCome(ctx context.Context, do func() error) error {
 	return stop()
 }
 
-// timed measures latencies for a while, with a tail that is there for that time alone: reading the
-// changelog costs Kafka something.
-func (l *live) timed(ctx context.Context, length time.Duration) (*latencies, error) {
-	t, err := l.follow(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer t.close()
+// tailStart is how long a tail takes at most until it reads what is written.
+const tailStart = time.Second
+
+// timed measures latencies for a while, after something else was measured. The tail is there for
+// that time alone: reading the changelog costs Kafka something.
+func (l *live) timed(ctx context.Context, length time.Duration, before func() error) (
+	*latencies, error) {
+	var t *tail
 	var from time.Time
-	err = l.whileEventsCome(ctx, func() error {
+	err := l.whileEventsCome(ctx, func() (err error) {
+		if err := before(); err != nil {
+			return err
+		}
+		if t, err = l.follow(ctx); err != nil {
+			return err
+		}
+		if err := sleep(ctx, tailStart); err != nil {
+			return err
+		}
 		from = time.Now()
 		return sleep(ctx, length)
 	})
+	if t != nil {
+		defer t.close()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -318,7 +328,7 @@ func latencyScenario() scenario {
 			if err != nil {
 				return err
 			}
-			t, err := l.timed(ctx, r.lasts(latencyLength))
+			t, err := l.timed(ctx, r.lasts(latencyLength), func() error { return nil })
 			if err != nil {
 				return err
 			}

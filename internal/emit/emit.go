@@ -168,11 +168,12 @@ func (r *run) run(ctx context.Context) error {
 
 // emitAll emits until the feed or the count ends. It returns nil when ctx ends it.
 func (r *run) emitAll(ctx context.Context) error {
+	show := r.showProgress // once, as it is allocated
 	for n := int64(0); r.cfg.Count == 0 || n < r.cfg.Count; n++ {
-		if !r.pace.wait(ctx, n, r.showProgress) {
+		if !r.pace.wait(ctx, n, show) {
 			return nil
 		}
-		it, err := r.feed.next(ctx, r.showProgress)
+		it, err := r.feed.next(ctx, show)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}

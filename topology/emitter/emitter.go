@@ -65,6 +65,7 @@ type emitCodec struct {
 	format             codecs.Format
 	zone               *toll.Zone
 	buf                []byte
+	csv                codecs.CSVWriter
 }
 
 func newEmitCodec(format codecs.Format, location *time.Location) *emitCodec {
@@ -91,7 +92,7 @@ func (c *emitCodec) Encode(value any) ([]byte, error) {
 		case c.format == codecs.Protobuf:
 			c.buf = codecs.AppendProtobuf(c.buf[:0], v, c.zone)
 		default:
-			c.buf = codecs.AppendCSV(c.buf[:0], v)
+			c.buf = c.csv.Append(c.buf[:0], v)
 		}
 		return c.buf, nil
 	}

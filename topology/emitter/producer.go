@@ -47,47 +47,62 @@ var errSlow = errors.New("no answer")
 // Records are sent again until the broker answers, however long that takes. Payloads are copied, so
 // callers may use theirs again.
 //
-// Records are gathered in chunks, which saves an allocation, a callback and a promise each.
+// Emitting gathers records, and a goroutine sends them: so events are made on one processor and
+// batches on another. Records are allocated by the thousand, and what becomes of them is counted:
+// their promise to goka is kept from the start, as goka only waits for it at its end, after a flush.
 type eventProducer struct {
 	cfg     Config
 	cl      *kgo.Client
 	headers []kgo.RecordHeader
 	ctx     context.Context // of the records; ends with the client
-	stopped func()          // ends the watch and the client, once
+	stopped func()          // ends the goroutines and the client, once
+	done    func(*kgo.Record, error)
+	promise *goka.Promise
 
-	buffered     atomic.Int64 // bytes
-	emitted      atomic.Int64
-	acknowledged atomic.Int64
-	failed       atomic.Int64
-	broken       atomic.Pointer[error] // why nothing can be sent any more
-	unreachable  atomic.Pointer[error] // why the last connection failed
+	// Of the goroutine that emits.
+	emitted atomic.Int64
+	keys    map[string][]byte
+	records []kgo.Record // not used yet
+	arena   []byte       // of their values
+	taken   int64        // bytes not yet in buffered
+
+	pendingMu sync.Mutex
+	pending   []*kgo.Record // not sent yet
+	wake      chan struct{} // has a value once something is pending
+	sending   sync.Mutex    // held while what was pending is sent, so that it stays in order
+	spare     []*kgo.Record // guarded by sending
+
+	broken      atomic.Pointer[error] // why nothing can be sent any more
+	unreachable atomic.Pointer[error] // why the last connection failed
+	buffered    atomic.Int64          // bytes, behind by a step on either side
 
 	mu       sync.Mutex
-	keys     map[string][]byte
-	chunk    *emitChunk
 	firstErr error
 	freed    chan struct{} // closed and replaced whenever there is room again, or never will be
-}
 
-// emitChunk is records that share their memory and a promise.
-type emitChunk struct {
-	records []kgo.Record
-	arena   []byte       // of their values
-	open    atomic.Int32 // records without an answer, and one while more may be added
-	promise *goka.Promise
-	finish  goka.PromiseFinisher
-	done    func(*kgo.Record, error)
+	// Of the goroutine that kgo calls with answers. Apart from those above, as two processors that
+	// write the same cache line wait for each other.
+	acknowledged atomic.Int64
+	failed       atomic.Int64
+	answers      int64 // bytes still in buffered
 }
 
 const (
 	chunkRecords = 1024
 	chunkBytes   = 64 << 10
+	// bufferedStep is how many bytes are counted at a time.
+	bufferedStep = 32 << 10
 )
 
 // newEventProducer returns a producer that outlives the end of ctx: what was emitted by then may
 // still be sent.
 func newEventProducer(ctx context.Context, cfg Config, batchBytes int) (*eventProducer, error) {
-	p := &eventProducer{cfg: cfg, keys: map[string][]byte{}, freed: make(chan struct{})}
+	p := &eventProducer{cfg: cfg, keys: map[string][]byte{}, freed: make(chan struct{}),
+		wake: make(chan struct{}, 1)}
+	p.done = p.answered
+	promise, finish := goka.NewPromiseWithFinisher()
+	p.promise = promise
+	finish(nil, nil)
 	if cfg.Format == codecs.JSON || cfg.Format == codecs.Protobuf {
 		p.headers = []kgo.RecordHeader{{Key: codecs.ContentTypeHeader,
 			Value: []byte(cfg.Format.ContentType())}}
@@ -108,15 +123,13 @@ func newEventProducer(ctx context.Context, cfg Config, batchBytes int) (*eventPr
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	p.ctx = ctx
-	var watch sync.WaitGroup
-	watch.Go(func() { p.watch(ctx) })
+	var running sync.WaitGroup
+	running.Go(func() { p.watch(ctx) })
+	running.Go(func() { p.run(ctx) })
 	p.stopped = sync.OnceFunc(func() {
 		cancel()
-		watch.Wait()
+		running.Wait()
 		p.cl.Close()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.sealLocked()
 	})
 	return p, nil
 }
@@ -150,25 +163,62 @@ func (p *eventProducer) EmitWithHeaders(_ string, key string, value []byte,
 
 func (p *eventProducer) add(key string, value []byte, headers []kgo.RecordHeader) *goka.Promise {
 	p.emitted.Add(1)
-	p.mu.Lock()
-	if p.chunk == nil || len(p.chunk.records) == cap(p.chunk.records) ||
-		len(p.chunk.arena)+len(value) > cap(p.chunk.arena) {
-		p.sealLocked()
-		p.chunk = p.newChunk(len(value))
+	if len(p.records) == 0 {
+		p.records = make([]kgo.Record, chunkRecords)
 	}
-	c := p.chunk
-	c.records = append(c.records, kgo.Record{Key: p.keyLocked(key), Headers: headers})
-	record := &c.records[len(c.records)-1]
+	record := &p.records[0]
+	p.records = p.records[1:]
+	record.Key, record.Headers = p.key(key), headers
 	if value != nil {
-		start := len(c.arena)
-		c.arena = append(c.arena, value...)
-		record.Value = c.arena[start:len(c.arena):len(c.arena)]
+		if len(p.arena)+len(value) > cap(p.arena) {
+			p.arena = make([]byte, 0, max(chunkBytes, len(value)))
+		}
+		start := len(p.arena)
+		p.arena = append(p.arena, value...)
+		record.Value = p.arena[start:len(p.arena):len(p.arena)]
 	}
-	c.open.Add(1)
-	p.mu.Unlock()
-	p.buffered.Add(sizeOf(record))
-	p.cl.Produce(p.ctx, record, c.done)
-	return c.promise
+	if p.taken += sizeOf(record); p.taken >= bufferedStep {
+		p.buffered.Add(p.taken)
+		p.taken = 0
+	}
+	p.pendingMu.Lock()
+	p.pending = append(p.pending, record)
+	first := len(p.pending) == 1
+	p.pendingMu.Unlock()
+	if first {
+		select {
+		case p.wake <- struct{}{}:
+		default:
+		}
+	}
+	return p.promise
+}
+
+// run sends what is pending until ctx ends.
+func (p *eventProducer) run(ctx context.Context) {
+	for {
+		select {
+		case <-p.wake:
+			p.send()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// send passes on to the client what is pending. The client has room: see waitForRoom.
+func (p *eventProducer) send() {
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	p.pendingMu.Lock()
+	records := p.pending
+	p.pending = p.spare[:0]
+	p.pendingMu.Unlock()
+	for _, r := range records {
+		p.cl.Produce(p.ctx, r, p.done)
+	}
+	clear(records)
+	p.spare = records
 }
 
 func sizeOf(r *kgo.Record) int64 {
@@ -180,8 +230,8 @@ func sizeOf(r *kgo.Record) int64 {
 	return int64(size)
 }
 
-// keyLocked returns the bytes of a key. Keys are few, so they are kept.
-func (p *eventProducer) keyLocked(key string) []byte {
+// key returns the bytes of a key. Keys are few, so they are kept.
+func (p *eventProducer) key(key string) []byte {
 	if key == "" {
 		return nil
 	}
@@ -197,31 +247,8 @@ func (p *eventProducer) keyLocked(key string) []byte {
 	return b
 }
 
-func (p *eventProducer) newChunk(size int) *emitChunk {
-	c := &emitChunk{records: make([]kgo.Record, 0, chunkRecords),
-		arena: make([]byte, 0, max(chunkBytes, size))}
-	c.promise, c.finish = goka.NewPromiseWithFinisher()
-	c.open.Store(1)
-	c.done = func(r *kgo.Record, err error) { p.answered(c, r, err) }
-	return c
-}
-
-// sealLocked ends the open chunk.
-func (p *eventProducer) sealLocked() {
-	if p.chunk != nil {
-		p.chunk.release()
-		p.chunk = nil
-	}
-}
-
-func (c *emitChunk) release() {
-	if c.open.Add(-1) == 0 {
-		c.finish(nil, nil) // what failed is counted
-	}
-}
-
-// answered notes what became of a record.
-func (p *eventProducer) answered(c *emitChunk, r *kgo.Record, err error) {
+// answered notes what became of a record. kgo calls it one record at a time.
+func (p *eventProducer) answered(r *kgo.Record, err error) {
 	switch {
 	case err == nil:
 		p.acknowledged.Add(1)
@@ -230,13 +257,16 @@ func (p *eventProducer) answered(c *emitChunk, r *kgo.Record, err error) {
 		p.failed.Add(1)
 		p.fails(r, err)
 	}
-	size := sizeOf(r)
+	if p.answers += sizeOf(r); p.answers < bufferedStep {
+		return
+	}
+	size := p.answers
+	p.answers = 0
 	if left := p.buffered.Add(-size); left < maxBufferedBytes && left+size >= maxBufferedBytes {
 		p.mu.Lock()
 		p.freeLocked()
 		p.mu.Unlock()
 	}
-	c.release()
 }
 
 func (p *eventProducer) freeLocked() {
@@ -299,6 +329,7 @@ func (p *eventProducer) waitForRoom(ctx context.Context) error {
 
 // flush waits until nothing is on its way, and returns the first failure.
 func (p *eventProducer) flush(ctx context.Context) error {
+	p.send()
 	if err := p.cl.Flush(ctx); err != nil {
 		s := p.stats()
 		return fmt.Errorf("%d of %d events: %w", s.Emitted-s.Acknowledged-s.Failed, s.Emitted, errGivenUp)
@@ -328,8 +359,9 @@ func (p *eventProducer) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		if n := p.acknowledged.Load(); n != acknowledged || p.buffered.Load() == 0 {
-			acknowledged, moved = n, time.Now()
+		if s := p.stats(); s.Acknowledged != acknowledged ||
+			s.Acknowledged+s.Failed == s.Emitted {
+			acknowledged, moved = s.Acknowledged, time.Now()
 			if reported && p.cfg.OnBack != nil {
 				p.cfg.OnBack()
 			}

@@ -150,9 +150,12 @@ func Partitioner() kgo.Partitioner {
 
 // PartitionOf places a key as goka and sarama.NewCustomHashPartitioner do.
 func PartitionOf[K string | []byte](key K, partitions int32) int32 {
-	h := Hasher()
-	_, _ = h.Write([]byte(key)) // a hash never fails
-	p := int32(h.Sum32()) % partitions
+	const offset, prime = 2166136261, 16777619 // FNV-1a as in Hasher, which would be allocated
+	h := uint32(offset)
+	for i := range len(key) {
+		h = (h ^ uint32(key[i])) * prime
+	}
+	p := int32(h) % partitions
 	return max(p, -p)
 }
 
