@@ -138,9 +138,9 @@ const noOffset = 0
 //     has written in between (an owner that woke up late, or the one that took over from this one),
 //     the copy lacks what that wrote: the offset then stays, and the next recovery reads from
 //     there, and
-//   - keeps writes of ours in memory for a while, since the same plazas are written again and
-//     again. The offset is stored after them: a crash costs a recovery from an earlier one, as a
-//     lost copy does.
+//   - keeps writes of ours in memory, since the same plazas are read and written again and again,
+//     and stores them after a while. The offset is stored after them: a crash costs a recovery from
+//     an earlier one, as a lost copy does.
 type localStore struct {
 	storage.Storage
 	owner *Stores
@@ -149,17 +149,23 @@ type localStore struct {
 
 	mu        sync.Mutex
 	recovered bool
-	offset    int64             // up to which the copy holds all that the changelog does
-	stored    int64             // the offset that is stored
-	kept      map[string][]byte // values that are not stored yet
+	offset    int64 // up to which the copy holds all that the changelog does
+	stored    int64 // the offset that is stored
+	kept      map[string]keptValue
 	keptBytes int
+}
+
+// keptValue is the last value of a key.
+type keptValue struct {
+	value  []byte
+	stored bool
 }
 
 // What a copy keeps in memory: bytes of values, and by how much the offset runs ahead of what is
 // stored, which a recovery after a crash reads again.
 const (
-	maxKeptBytes  = 1 << 20
-	maxKeptWrites = 1000
+	maxKeptBytes  = 4 << 20
+	maxKeptWrites = 4000
 )
 
 func (s *localStore) note(err error) error {
@@ -173,7 +179,7 @@ func (s *localStore) note(err error) error {
 func (s *localStore) Has(key string) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.kept[key] != nil {
+	if _, ok := s.kept[key]; ok {
 		return true, nil
 	}
 	has, err := s.Storage.Has(key)
@@ -184,8 +190,8 @@ func (s *localStore) Has(key string) (bool, error) {
 func (s *localStore) Get(key string) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if value := s.kept[key]; value != nil {
-		return value, nil
+	if kept, ok := s.kept[key]; ok {
+		return kept.value, nil
 	}
 	value, err := s.Storage.Get(key)
 	return value, s.note(err)
@@ -199,25 +205,31 @@ func (s *localStore) Set(key string, value []byte) error {
 		return s.note(s.Storage.Set(key, value))
 	}
 	if s.kept == nil {
-		s.kept = map[string][]byte{}
+		s.kept = map[string]keptValue{}
 	}
-	s.keptBytes += len(value) - len(s.kept[key])
-	s.kept[key] = value
+	s.keptBytes += len(value) - len(s.kept[key].value)
+	s.kept[key] = keptValue{value: value}
 	if s.keptBytes >= maxKeptBytes {
 		return s.flush()
 	}
 	return nil
 }
 
-// flush stores what is kept in memory.
+// flush stores what is kept in memory, and drops it where it takes too much.
 func (s *localStore) flush() error {
-	for key, value := range s.kept {
-		if err := s.Storage.Set(key, value); err != nil {
+	for key, kept := range s.kept {
+		if kept.stored {
+			continue
+		}
+		if err := s.Storage.Set(key, kept.value); err != nil {
 			return s.note(err)
 		}
+		s.kept[key] = keptValue{kept.value, true}
 	}
-	clear(s.kept)
-	s.keptBytes = 0
+	if s.keptBytes >= maxKeptBytes {
+		clear(s.kept)
+		s.keptBytes = 0
+	}
 	if s.offset == s.stored {
 		return nil
 	}
@@ -256,7 +268,7 @@ func (s *localStore) Close() error {
 func (s *localStore) Delete(key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.keptBytes -= len(s.kept[key])
+	s.keptBytes -= len(s.kept[key].value)
 	delete(s.kept, key)
 	return s.note(s.Storage.Delete(key))
 }
