@@ -387,11 +387,15 @@ func (w *Windows) store(ctx context.Context, taken []submission,
 	}
 }
 
+// noticeBytes is what the usual result takes.
+const noticeBytes = 384
+
 // send publishes notices and waits until all are acknowledged.
 func (w *Windows) send(ctx context.Context, notices []traffic.Notice) error {
 	acks := make(chan error, len(notices))
 	for i := range notices {
-		payload, err := codecs.AppendNotice(nil, &notices[i], w.locationOf(notices[i].Ref.Plaza))
+		payload, err := codecs.AppendNotice(make([]byte, 0, noticeBytes), &notices[i],
+			w.locationOf(notices[i].Ref.Plaza))
 		if err != nil {
 			return err
 		}
