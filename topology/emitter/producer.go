@@ -49,7 +49,8 @@ var errSlow = errors.New("no answer")
 //
 // Emitting gathers records, and a goroutine sends them: so events are made on one processor and
 // batches on another. Records are allocated by the thousand, and what becomes of them is counted:
-// their promise to goka is kept from the start, as goka only waits for it at its end, after a flush.
+// their promise to goka is kept from the start, as goka only waits for it at its end, after a
+// flush.
 type eventProducer struct {
 	cfg     Config
 	cl      *kgo.Client
