@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -56,6 +57,9 @@ var stationColumns = map[string]func(*Station) *string{
 const plazaColumnNames = "id, name, road, position_km, lanes, capacity_per_lane, timezone, " +
 	"vehicles_per_day, heavy_share, state, f_system, station, direction, lane, classes"
 
+// PlazaColumns returns the names of the columns of a plazas file.
+func PlazaColumns() []string { return strings.Split(plazaColumnNames, ", ") }
+
 // decimal returns the column of a number in decimal notation, such as 4.5 or 1e3.
 func decimal(of func(p *toll.Plaza) *float64) func(p *toll.Plaza, field string) error {
 	return func(p *toll.Plaza, field string) (err error) {
@@ -93,13 +97,40 @@ func ReadPlazas(r io.Reader) ([]toll.Plaza, error) {
 	return f.plazas, nil
 }
 
-// ReadStations reads the stations of a plazas file, by plaza; its errors are those of [ReadPlazas].
-func ReadStations(r io.Reader) (map[int16]Station, error) {
+// ReadPlazasFile reads plazas as [ReadPlazas] does, and their stations.
+func ReadPlazasFile(r io.Reader) ([]toll.Plaza, map[int16]Station, error) {
 	f, err := readPlazasFile(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return f.stations, nil
+	return f.plazas, f.stations, nil
+}
+
+// PlazaRow is a plaza of a list that is not CSV: its line, and its fields by the names of the
+// columns. An empty field is as good as none.
+type PlazaRow struct {
+	Line   int
+	Fields map[string]string
+}
+
+// PlazasOf reads plazas, and their stations, as [ReadPlazasFile] does.
+func PlazasOf(rows []PlazaRow) ([]toll.Plaza, map[int16]Station, error) {
+	f := &plazasFile{lines: map[int16]int{}, stations: map[int16]Station{}, zones: map[string]bool{}}
+	for _, row := range rows {
+		f.columns = slices.Sorted(maps.Keys(row.Fields))
+		if len(f.errs) > maxPlazaErrors || !f.header(row.Line, f.columns) {
+			continue
+		}
+		fields := make([]string, len(f.columns))
+		for i, name := range f.columns {
+			fields[i] = strings.TrimSpace(row.Fields[name])
+		}
+		f.row(row.Line, fields)
+	}
+	if len(f.errs) > 0 {
+		return nil, nil, errors.Join(f.errs...)
+	}
+	return f.plazas, f.stations, nil
 }
 
 func readPlazasFile(r io.Reader) (*plazasFile, error) {

@@ -156,7 +156,7 @@ func FuzzPlazas(f *testing.F) {
 	f.Add([]byte("\xef\xbb\xbfid,lanes,capacity_per_lane\n 7 , 4,1e3\n7,,\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		plazas, err := ReadPlazas(bytes.NewReader(text))
-		stations, errStations := ReadStations(bytes.NewReader(text))
+		_, stations, errStations := ReadPlazasFile(bytes.NewReader(text))
 		if (err == nil) != (errStations == nil) || len(stations) != len(plazas) {
 			t.Fatalf("%v; %v", err, errStations)
 		}

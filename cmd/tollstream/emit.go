@@ -49,10 +49,10 @@ func emitCommand() *cli.Command {
 			&cli.Float64Flag{Name: "rate", EnvVars: command.Env("rate"), Value: defaultRate,
 				Usage: "events per second; 0 is as fast as possible, which is the default for files"},
 			&cli.StringFlag{Name: "plazas", EnvVars: command.Env("plazas"), Value: defaultPlazas,
-				Usage: "simulated plazas, a `LIST` of numbers and ranges"},
-			&cli.StringFlag{Name: "format", EnvVars: command.Env("format"),
-				Usage: "`FORMAT` of the records: csv, json or protobuf; simulated events are csv by default, " +
-					"files stay as they are"},
+				Usage: "simulated plazas, numbers and ranges: `PLAZA,…`"},
+			command.ChoiceFlag("format", "", "", "`FORMAT` of the records: csv, json or protobuf; "+
+				"simulated events are csv by default, files stay as they are",
+				"auto", "csv", "json", "protobuf"),
 			&cli.Uint64Flag{Name: "seed",
 				Usage: "the same `N`, --start, --rate and --count make the same events; with --profile, the " +
 					"same plazas, --peak and --incident"},

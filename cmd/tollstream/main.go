@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/config"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -50,6 +51,7 @@ func commands() []*cli.Command {
 		pruneCommand(),
 		resetCommand(),
 		demoCommand(),
+		configCommand(),
 	}
 }
 
@@ -58,7 +60,7 @@ var quietLibraries = sync.OnceFunc(kafka.QuietLibraries)
 
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	quietLibraries()
-	return command.Run(ctx, root(stdin, stdout, stderr), args)
+	return command.Run(ctx, root(stdin, stdout, stderr), args, config.Fill)
 }
 
 func root(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
@@ -66,7 +68,7 @@ func root(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Name:      "tollstream",
 		Usage:     "stores the events of toll plazas exactly once, and proves it",
 		Version:   buildVersion(),
-		Commands:  commands(),
+		Commands:  config.AddFlag(commands()),
 		Reader:    stdin,
 		Writer:    stdout,
 		ErrWriter: stderr,

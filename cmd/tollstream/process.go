@@ -8,14 +8,11 @@ import (
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
-	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/internal/maintenance"
 	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/topology"
-	"github.com/tollstream/tollstream/topology/monitor"
 	"github.com/tollstream/tollstream/topology/reconcile"
 )
 
@@ -35,10 +32,11 @@ func processCommand() *cli.Command {
 			&cli.BoolFlag{Name: "until-end",
 				Usage: "stop once all that is in the topic now is stored, published and merged; " +
 					"exit status 1 if it is stopped before"},
-			&cli.StringFlag{Name: "format", EnvVars: command.Env("format"), Value: "auto",
-				Usage: "`FORMAT` of events without a content-type header: auto, csv, json or protobuf"},
-			&cli.StringFlag{Name: "load", EnvVars: command.Env("load"), Value: "auto",
-				Usage: "how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert"},
+			command.ChoiceFlag("format", "", "auto", "`FORMAT` of events without a content-type header: "+
+				"auto, csv, json or protobuf", "auto", "csv", "json", "protobuf"),
+			command.ChoiceFlag("load", "", "auto",
+				"how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert",
+				"auto", "local", "insert"),
 			&cli.IntFlag{Name: "batch-rows", EnvVars: command.Env("batch-rows"),
 				Value: topology.DefaultBatchRows,
 				Usage: "most `ROWS` that one transaction stores"},
@@ -75,37 +73,15 @@ func processCommand() *cli.Command {
 }
 
 func process(c *cli.Context) error {
-	con, err := endpoint.From(c)
-	if err != nil {
-		return err
-	}
 	status := text.NewStatusLine(c.App.ErrWriter)
 	c.App.ErrWriter = status // the log goes above it
-	log, err := command.LoggerFrom(c)
+	cfg, con, err := processConfig(c)
 	if err != nil {
 		return err
 	}
-	cfg := pipeline.Config{Maintenance: maintenance.NewStats(), UntilEnd: c.Bool("until-end"),
-		Version: buildVersion()}
+	log := cfg.Topology.Log
 	if status.Shown() {
 		cfg.Status = status
-	}
-	if cfg.Windows, err = windowsFrom(c); err != nil {
-		return err
-	}
-	if cfg.Retention, err = retentionFrom(c); err != nil {
-		return err
-	}
-	if cfg.Notify, err = notifyFrom(c); err != nil {
-		return err
-	}
-	if cfg.Topology, err = topologyFrom(c, con); err != nil {
-		return err
-	}
-	cfg.Topology.Log, cfg.Topology.Stats = log, monitor.NewStats()
-	con.Load, err = ingest.ParseLoadMode(command.Setting(c, "load", "auto"))
-	if err != nil {
-		return hint.Usagef("--load: %v", err)
 	}
 	stopProfiles, err := serveProfiles(c, log)
 	if err != nil {

@@ -12,11 +12,44 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/maintenance"
+	"github.com/tollstream/tollstream/internal/pipeline"
 	"github.com/tollstream/tollstream/sql"
+	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology"
+	"github.com/tollstream/tollstream/topology/monitor"
 )
+
+// processConfig reads the settings of process, and starts nothing.
+func processConfig(c *cli.Context) (cfg pipeline.Config, con endpoint.Connection, err error) {
+	if con, err = endpoint.From(c); err != nil {
+		return cfg, con, err
+	}
+	log, err := command.LoggerFrom(c)
+	if err != nil {
+		return cfg, con, err
+	}
+	cfg = pipeline.Config{Maintenance: maintenance.NewStats(), UntilEnd: c.Bool("until-end"),
+		Version: buildVersion()}
+	if cfg.Windows, err = windowsFrom(c); err != nil {
+		return cfg, con, err
+	}
+	if cfg.Retention, err = retentionFrom(c); err != nil {
+		return cfg, con, err
+	}
+	if cfg.Notify, err = notifyFrom(c); err != nil {
+		return cfg, con, err
+	}
+	if cfg.Topology, err = topologyFrom(c, con); err != nil {
+		return cfg, con, err
+	}
+	cfg.Topology.Log, cfg.Topology.Stats = log, monitor.NewStats()
+	if con.Load, err = ingest.ParseLoadMode(command.Setting(c, "load", "auto")); err != nil {
+		return cfg, con, hint.Usagef("--load: %v", err)
+	}
+	return cfg, con, nil
+}
 
 // topologyFrom reads the settings of the processor.
 func topologyFrom(c *cli.Context, con endpoint.Connection) (topology.Config, error) {

@@ -102,7 +102,7 @@ func reportForm(c *cli.Context) (form report.Form, err error) {
 	}
 	maps.Copy(form.Classes, given)
 	if name := command.Setting(c, "plazas-file", ""); name != "" {
-		form.Stations, err = openPlazasFile(name, codecs.ReadStations)
+		_, form.Stations, err = openPlazasFile(name)
 	}
 	return form, err
 }

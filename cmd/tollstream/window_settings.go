@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/config"
 	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/pipeline"
@@ -24,7 +24,7 @@ func windowFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "windows", EnvVars: command.Env("windows"), Value: toll.DefaultWindows,
 			Category: category,
-			Usage: "`KINDS` of windows, SIZE or SIZE/HOP, and day for the day so far; fixed by the " +
+			Usage: "`KIND,…` of windows, SIZE or SIZE/HOP, and day for the day so far; fixed by the " +
 				"first process of a database"},
 		&cli.DurationFlag{Name: "lateness", EnvVars: command.Env("lateness"), Value: toll.DefaultLateness,
 			Category: category,
@@ -104,18 +104,32 @@ func readPlazasFile(name string) ([]toll.Plaza, error) {
 	case builtinPlazas:
 		return emit.SamplePlazas(), nil
 	}
-	return openPlazasFile(name, codecs.ReadPlazas)
+	plazas, _, err := openPlazasFile(name)
+	return plazas, err
 }
 
-// openPlazasFile reads something of a plazas file.
-func openPlazasFile[T any](name string, read func(io.Reader) (T, error)) (all T, err error) {
+// openPlazasFile reads a plazas file, CSV or YAML, with the stations that it names.
+func openPlazasFile(name string) (plazas []toll.Plaza, stations map[int16]codecs.Station,
+	err error) {
+	if config.IsYAML(name) {
+		rows, err := config.Plazas(name)
+		if err == nil {
+			plazas, stations, err = codecs.PlazasOf(rows)
+		}
+		return plazas, stations, wrapPlazas(name, err)
+	}
 	f, err := os.Open(name)
 	if err != nil {
-		return all, fmt.Errorf("read --plazas-file: %w", err)
+		return nil, nil, fmt.Errorf("read --plazas-file: %w", err)
 	}
 	defer f.Close()
-	if all, err = read(f); err != nil {
-		return all, fmt.Errorf("read --plazas-file %s: %w", name, err)
+	plazas, stations, err = codecs.ReadPlazasFile(f)
+	return plazas, stations, wrapPlazas(name, err)
+}
+
+func wrapPlazas(name string, err error) error {
+	if err == nil {
+		return nil
 	}
-	return all, nil
+	return fmt.Errorf("read --plazas-file %s: %w", name, err)
 }

@@ -85,6 +85,7 @@ var knows = map[string][]string{
 	"internal/render": {"toll", "toll/traffic", "sql", "sql/verify", "internal/board", "internal/text",
 		"internal/text/table"},
 	"internal/command": {"toll", "internal/hint", "internal/text"},
+	"internal/config":  {"codecs", "internal/command", "internal/hint", "internal/text"},
 	"internal/corpus":  {},
 	"internal/deadletters": {"toll", "codecs", "sql", "topology/emitter", "topology/ingest",
 		"internal/endpoint", "internal/hint", "internal/text", "internal/text/table"},

@@ -82,8 +82,9 @@ func TestSuggestion(t *testing.T) {
 	for word, want := range map[string]string{
 		"emti": "did you mean --emit?", "veiw": "did you mean --view?", "inti": "did you mean --init?",
 		"aceptlog": "did you mean --accept-log?", "ab": "help", "": "help", "process": "help",
+		"accept": "did you mean --accept-log?",
 	} {
-		if got := suggestion(word, known, "--", "help"); got != want {
+		if got := Suggestion(word, known, "--", "help"); got != want {
 			t.Errorf("%s: %s, want %s", word, got, want)
 		}
 	}

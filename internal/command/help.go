@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -98,10 +99,7 @@ func helpFlags(b *strings.Builder, path []*cli.Command) {
 			if v, visible := f.(cli.VisibleFlag); !ok || visible && !v.IsVisible() {
 				continue
 			}
-			category := "Flags"
-			if k, ok := f.(cli.CategorizableFlag); ok && k.GetCategory() != "" {
-				category = k.GetCategory()
-			}
+			category := cmp.Or(Category(f), "Flags")
 			if byCategory[category] == nil {
 				categories = append(categories, category)
 			}
@@ -141,9 +139,8 @@ func flagHead(f cli.DocGenerationFlag) string {
 	if !f.TakesValue() {
 		return head
 	}
-	if _, after, ok := strings.Cut(f.GetUsage(), "`"); ok {
-		placeholder, _, _ := strings.Cut(after, "`")
-		return head + " " + placeholder
+	if p := placeholder(f); p != "" {
+		return head + " " + p
 	}
 	switch f.(type) {
 	case *cli.IntFlag, *cli.Int64Flag, *cli.UintFlag, *cli.Uint64Flag, *cli.Float64Flag:

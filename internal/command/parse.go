@@ -1,7 +1,6 @@
 package command
 
 import (
-	"log/slog"
 	"os"
 	"slices"
 	"strconv"
@@ -58,6 +57,42 @@ func Parse(root *cli.App, args []string) (*Line, error) {
 		return line, nil
 	}
 	return line, line.check()
+}
+
+// Given reports whether a flag is on the line, or its variable in the environment.
+func (l *Line) Given(f cli.DocGenerationFlag) bool {
+	return l.given[f.Names()[0]] || Variable(f) != ""
+}
+
+// Variable returns the variable of the environment that sets a flag, "" for none. An empty
+// variable, as compose files make them, counts as not set.
+func Variable(f cli.DocGenerationFlag) string {
+	for _, name := range f.GetEnvVars() {
+		if os.Getenv(name) != "" {
+			return name
+		}
+	}
+	return ""
+}
+
+// Value returns the value of a flag on the line, else that of its variable.
+func (l *Line) Value(name string) string {
+	f, level := l.find(name)
+	if f == nil {
+		return ""
+	}
+	for _, arg := range l.flags[level] {
+		if value, ok := strings.CutPrefix(arg, "--"+name+"="); ok {
+			return value
+		}
+	}
+	return os.Getenv(Variable(f))
+}
+
+// Set gives a flag of the command at a level of the path a value that comes from elsewhere. It does
+// not count as given.
+func (l *Line) Set(level int, name, value string) {
+	l.flags[level] = append(l.flags[level], "--"+name+"="+value)
 }
 
 // args returns the line as urfave/cli reads it without traps: flags before arguments.
@@ -139,7 +174,7 @@ func (l *Line) addFlag(root *cli.App, arg string, rest []string) (used int, err 
 	default:
 		value, used = rest[0], 1
 	}
-	if err := checkValue(f, "--"+name, value); err != nil {
+	if err := CheckValue(f, "--"+name, value); err != nil {
 		return 0, err
 	}
 	if value == "" {
@@ -203,10 +238,8 @@ func (l *Line) checkSet(level int, f cli.Flag) error {
 	if !ok || l.given[f.Names()[0]] {
 		return nil
 	}
-	for _, name := range d.GetEnvVars() {
-		if v := os.Getenv(name); v != "" {
-			return checkValue(d, name, v)
-		}
+	if name := Variable(d); name != "" {
+		return CheckValue(d, name, os.Getenv(name))
 	}
 	if r, ok := f.(cli.RequiredFlag); ok && r.IsRequired() {
 		return hint.With(hint.Usagef("--%s is missing", f.Names()[0]), l.name()+" --help")
@@ -214,8 +247,8 @@ func (l *Line) checkSet(level int, f cli.Flag) error {
 	return nil
 }
 
-// checkValue names a value that the flag's type can't hold, in words.
-func checkValue(f cli.Flag, source, value string) error {
+// CheckValue names a value that the flag's type can't hold, in words.
+func CheckValue(f cli.Flag, source, value string) error {
 	switch f := f.(type) {
 	case *cli.BoolFlag:
 		if _, err := strconv.ParseBool(value); err != nil {
@@ -237,6 +270,9 @@ func checkValue(f cli.Flag, source, value string) error {
 		if _, err := toll.ParseDuration(value); err != nil && isDuration(f) {
 			return hint.Usagef("%s: %q is not a duration such as 500ms, 5m or 1d12h", source, value)
 		}
+		if words := Choices(f); len(words) > 0 && !slices.Contains(words, strings.ToLower(value)) {
+			return hint.Usagef("%s: %q is not one of %s", source, value, strings.Join(words, ", "))
+		}
 	}
 	return nil
 }
@@ -250,7 +286,7 @@ func unknownCommand(commands []*cli.Command, parent, word string) error {
 		what, help = parent+" command", "tollstream "+parent+" --help"
 	}
 	return hint.With(hint.Usagef("unknown %s %q", what, word),
-		suggestion(word, commandNames(commands), "", help))
+		Suggestion(word, commandNames(commands), "", help))
 }
 
 func (l *Line) unknownFlag(root *cli.App, name string) error {
@@ -271,7 +307,7 @@ func (l *Line) unknownFlag(root *cli.App, name string) error {
 			names = append(names, f.Names()...)
 		}
 	}
-	return hint.With(err, suggestion(name, names, "--", l.name()+" --help"))
+	return hint.With(err, Suggestion(name, names, "--", l.name()+" --help"))
 }
 
 func commandNames(commands []*cli.Command) []string {
@@ -284,10 +320,13 @@ func commandNames(commands []*cli.Command) []string {
 	return names
 }
 
-// suggestion returns a hint that names what is nearest to a mistyped word, or where to look.
-func suggestion(word string, known []string, prefix, help string) string {
+// Suggestion returns a hint that names what is nearest to a mistyped word, or where to look.
+func Suggestion(word string, known []string, prefix, help string) string {
 	best, at := 3, ""
 	for _, k := range known {
+		if len(word) > 3 && strings.HasPrefix(k, word+"-") && at == "" {
+			at = k // unless another one is nearer
+		}
 		if d := smetrics.WagnerFischer(word, k, 1, 1, 1); d < best && d < len(k) {
 			best, at = d, k
 		}
@@ -296,61 +335,4 @@ func suggestion(word string, known []string, prefix, help string) string {
 		return help
 	}
 	return "did you mean " + prefix + at + "?"
-}
-
-// Has reports whether a command has a flag, wherever its value comes from.
-func Has(c *cli.Context, name string) bool {
-	return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool {
-		return slices.Contains(f.Names(), name)
-	})
-}
-
-// WithoutFlags returns the flags less those with the given names.
-func WithoutFlags(flags []cli.Flag, names ...string) []cli.Flag {
-	return slices.DeleteFunc(flags, func(f cli.Flag) bool {
-		return slices.Contains(names, f.Names()[0])
-	})
-}
-
-// LogFlags returns the flags that [LoggerFrom] reads, for commands that run for long.
-func LogFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{
-			Name: "log-format", EnvVars: Env("log-format"), Value: LogText, Category: "Log",
-			Usage: "`FORMAT`: text or json",
-		},
-		&cli.StringFlag{
-			Name: "log-level", EnvVars: Env("log-level"), Value: "info", Category: "Log",
-			Usage: "`LEVEL`: debug, info, warn or error",
-		},
-	}
-}
-
-// LoggerFrom returns the logger that the log flags describe.
-func LoggerFrom(c *cli.Context) (*slog.Logger, error) {
-	return NewLogger(c.App.ErrWriter, Setting(c, "log-format", LogText),
-		Setting(c, "log-level", "info"))
-}
-
-// Env names the environment variable of a setting: env("batch-rows") is TOLLSTREAM_BATCH_ROWS.
-func Env(name string) []string {
-	return []string{"TOLLSTREAM_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))}
-}
-
-// Setting returns a text setting. An empty variable, as compose files make them, counts as not set.
-func Setting(c *cli.Context, name, fallback string) string {
-	if v := strings.TrimSpace(c.String(name)); v != "" {
-		return v
-	}
-	return fallback
-}
-
-// givenKey is where the names of the flags on the command line are kept, in the application's
-// metadata.
-const givenKey = "given"
-
-// Given reports whether a flag is on the command line itself and not only in the environment.
-func Given(c *cli.Context, name string) bool {
-	names, _ := c.App.Metadata[givenKey].(map[string]bool)
-	return names[name]
 }

@@ -21,12 +21,16 @@ import (
 //
 // An interrupt arrives as the end of ctx. A command that runs until it is interrupted then returns
 // nil.
-func Run(ctx context.Context, root *cli.App, args []string) int {
-	return Report(root.ErrWriter, Execute(ctx, root, args))
+func Run(ctx context.Context, root *cli.App, args []string, fill Fill) int {
+	return Report(root.ErrWriter, Execute(ctx, root, args, fill))
 }
 
-// Execute runs one command line of a program, whose name comes first.
-func Execute(ctx context.Context, root *cli.App, args []string) error {
+// Fill completes a command line by settings from elsewhere, before it runs. explain adds to an
+// error of the command where such a setting comes from.
+type Fill func(root *cli.App, l *Line) (explain func(error) error, err error)
+
+// Execute runs one command line of a program, whose name comes first. fill may be nil.
+func Execute(ctx context.Context, root *cli.App, args []string, fill Fill) error {
 	line, err := Parse(root, args[min(1, len(args)):])
 	switch {
 	case err != nil:
@@ -39,7 +43,17 @@ func Execute(ctx context.Context, root *cli.App, args []string) error {
 		return printHelp(root, line.Path)
 	}
 	root.Metadata = map[string]any{givenKey: line.given}
-	return root.RunContext(ctx, line.args())
+	if fill == nil {
+		return root.RunContext(ctx, line.args())
+	}
+	explain, err := fill(root, line)
+	if err != nil {
+		return err
+	}
+	if err := root.RunContext(ctx, line.args()); err != nil {
+		return explain(err)
+	}
+	return nil
 }
 
 // prepare turns off what urfave/cli does by itself on errors (help on stdout, os.Exit): errors come

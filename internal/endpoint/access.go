@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/urfave/cli/v2"
@@ -37,16 +38,19 @@ func accessFlags() []cli.Flag {
 		text("kafka-key", "PEM `FILE` of its key"),
 		text("kafka-server-name",
 			"`NAME` in the brokers' certificates, where it is not the host of --brokers"),
-		text("kafka-sasl", "`MECHANISM` of authentication: plain, scram-sha-256 or scram-sha-512"),
+		command.ChoiceFlag("kafka-sasl", connectionCategory, "",
+			"`MECHANISM` of authentication: plain, scram-sha-256 or scram-sha-512",
+			"plain", "scram-sha-256", "scram-sha-512"),
 		text("kafka-user", "`NAME` of the user; the password comes from "+kafkaPassword+
 			" or the next one"),
 		text("kafka-password-file", "`FILE` that holds the password"),
 		yes("kafka-plaintext",
 			"authenticate without TLS to other hosts too, across a network that can read the password"),
 		text("mysql-password-file", "`FILE` that holds the password of a DSN without one"),
-		text("mysql-tls",
+		command.ChoiceFlag("mysql-tls", connectionCategory, "",
 			"`MODE` of encryption: off, required, verify-ca or verify-full; verify-full where one of the "+
-				"next four is set, else the DSN's tls"),
+				"next four is set, else the DSN's tls",
+			tlsOff, tlsRequired, tlsVerifyCA, tlsVerifyFull),
 		text("mysql-ca",
 			"PEM `FILE` of the authorities that sign the database's certificate, in place of the system's"),
 		text("mysql-cert", "PEM `FILE` of our own certificate, for a database that wants one"),
@@ -182,12 +186,7 @@ const (
 
 // mysqlTLS reads --mysql-tls and the flags that go with it. It returns nil for that of the DSN.
 func mysqlTLS(c *cli.Context, dsn *mysql.Config) (*tls.Config, error) {
-	mode := command.Setting(c, "mysql-tls", "")
-	switch mode {
-	case "", tlsOff, tlsRequired, tlsVerifyCA, tlsVerifyFull:
-	default:
-		return nil, hint.Usagef("--mysql-tls: %q is none of off, required, verify-ca, verify-full", mode)
-	}
+	mode := strings.ToLower(command.Setting(c, "mysql-tls", ""))
 	cfg, err := TLSFrom(c, "mysql", mode != "" && mode != tlsOff)
 	if err != nil {
 		return nil, err

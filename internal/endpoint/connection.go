@@ -39,8 +39,7 @@ const (
 
 const kafkaPort = "9092"
 
-// connectionCategory is the heading of the connection flags in the help.
-const connectionCategory = "Connection"
+const connectionCategory = command.ConnectionCategory
 
 // Connection is what every command needs to know to reach its servers.
 type Connection struct {
@@ -61,7 +60,7 @@ func Flags() []cli.Flag {
 		&cli.StringFlag{
 			Name: "brokers", EnvVars: command.Env("brokers"), Value: DefaultBrokers,
 			Category: connectionCategory,
-			Usage:    "Kafka, `HOST:PORT` or several, separated by commas",
+			Usage:    "Kafka, `HOST:PORT,…`",
 		},
 		&cli.StringFlag{
 			Name: "topic", EnvVars: command.Env("topic"), Value: DefaultTopic, Category: connectionCategory,

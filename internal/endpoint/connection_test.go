@@ -26,7 +26,7 @@ func connect(t *testing.T, args ...string) (Connection, error) {
 	root := &cli.App{Name: "tollstream", Commands: []*cli.Command{test},
 		Writer: io.Discard, ErrWriter: io.Discard}
 	if err := command.Execute(t.Context(), root,
-		append([]string{"tollstream", "test"}, args...)); err != nil {
+		append([]string{"tollstream", "test"}, args...), nil); err != nil {
 		return con, err
 	}
 	return con, err
