@@ -59,7 +59,7 @@ func (f *DeadLetterFilter) where() (condition string, args []any) {
 		args = append(args, *f.Partition)
 	}
 	if f.Kind != "" {
-		terms = append(terms, letterKind+" = ?")
+		terms = append(terms, "d.kind = ?")
 		args = append(args, string(f.Kind))
 	}
 	if f.Reason != "" {
@@ -72,37 +72,6 @@ func (f *DeadLetterFilter) where() (condition string, args []any) {
 		terms = append(terms, "r.record_offset IS NULL")
 	}
 	return " WHERE " + strings.Join(terms, " AND "), args
-}
-
-// reasonKind is the kind of a dead letter of version 3 of the tables, which held only the sentence.
-// Up to then a sentence of ours began with the field, and every refused row had an SQLSTATE.
-const reasonKind = `CASE
-	WHEN d.sql_state <> '' THEN 'refused'
-	WHEN d.reason LIKE 'the dead letter %:% was already retried' THEN 'retried'
-	WHEN d.reason = 'event: no value (a tombstone)' THEN 'tombstone'
-	WHEN d.reason LIKE 'batch: %' THEN 'oversized'
-	WHEN d.reason LIKE 'time: %' THEN 'time'
-	WHEN d.reason LIKE 'vehicle_id: %' THEN 'vehicle_id'
-	WHEN d.reason LIKE 'vehicle_type: %' THEN 'vehicle_type'
-	WHEN d.reason LIKE 'toll_plaza_id: %' THEN 'toll_plaza_id'
-	ELSE 'format' END`
-
-// letterKind is a dead letter's kind. A process of version 3 that went on during the migration has
-// stored none.
-const letterKind = `CASE WHEN d.kind <> '' THEN d.kind ELSE ` + reasonKind + ` END`
-
-// fillKinds gives the dead letters of version 3 their kinds, some at a time.
-func fillKinds(ctx context.Context, s *Store) error {
-	for {
-		res, err := s.db.ExecContext(ctx, `UPDATE toll_dead_letter d SET d.kind = `+reasonKind+
-			` WHERE d.kind = '' LIMIT 10000`)
-		if err != nil {
-			return err
-		}
-		if n, err := res.RowsAffected(); err != nil || n == 0 {
-			return err
-		}
-	}
 }
 
 const deadLetterTables = ` FROM toll_meta m JOIN toll_dead_letter d ON d.topic_id = m.topic_id
@@ -211,9 +180,8 @@ func (s *Store) deadLetters(ctx context.Context, condition string, args []any, l
 	if payloadLimit > 0 && !s.db.Embedded(ctx) { // whose LEFT reads bytes as text
 		payload = fmt.Sprintf("LEFT(d.payload, %d)", payloadLimit)
 	}
-	query := `SELECT d.partition_id, d.record_offset, d.record_time, ` + letterKind +
-		`, d.reason, d.sql_state, d.error_number,
-		d.retry_partition, d.retry_offset,
+	query := `SELECT d.partition_id, d.record_offset, d.record_time, d.kind, d.reason,
+		d.sql_state, d.error_number, d.retry_partition, d.retry_offset,
 		` + payload + `, d.payload_bytes, d.record_key, d.rejected_at, r.record_offset IS NOT NULL` +
 		deadLetterTables + condition + ` ORDER BY d.partition_id, d.record_offset`
 	if limit > 0 {

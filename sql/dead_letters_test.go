@@ -39,9 +39,6 @@ func TestDeadLetters(t *testing.T) {
 			{"partition", sql.DeadLetterFilter{Partition: &one}, []int64{106}},
 			{"reason", sql.DeadLetterFilter{Reason: "of range"}, []int64{119}},
 			{"kind", sql.DeadLetterFilter{Kind: toll.RejectRefused}, []int64{119}},
-			{"kind of one from an older version",
-				sql.DeadLetterFilter{Kind: toll.RejectTime, Partition: &one},
-				[]int64{106}},
 			{"retried", sql.DeadLetterFilter{Retried: &yes}, []int64{119}},
 			{"not retried", sql.DeadLetterFilter{Retried: &no, Reason: "time"}, []int64{107, 120, 106}},
 		} {

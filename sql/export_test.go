@@ -6,17 +6,13 @@ import (
 	"testing"
 
 	"github.com/tollstream/tollstream/sql/internal/tables"
-	"github.com/tollstream/tollstream/toll"
 )
 
 // Migration is what brings the tables from one version to the next.
 type Migration = migration
 
 // NewMigration returns one.
-func NewMigration(to int, statements []string,
-	fill func(context.Context, *Store) (string, error)) Migration {
-	return migration{to, statements, fill}
-}
+func NewMigration(to int, statements ...string) Migration { return migration{to, statements} }
 
 // Migrate migrates the tables.
 func (s *Store) Migrate(ctx context.Context, from int, all []Migration) ([]string, error) {
@@ -45,9 +41,6 @@ var (
 
 // ConnectEachTime lets each call make a connection.
 func (s *Store) ConnectEachTime() { s.db.SetMaxIdleConns(-1) }
-
-// SetDecode sets how outboxes are read.
-func (s *Store) SetDecode(decode func([]byte) ([]toll.PlazaDelta, error)) { s.cfg.Decode = decode }
 
 func TestSchemaIsRead(t *testing.T) {
 	if len(schema) < 15 || schema[0].name != tables.EventTable || len(schema[0].columns) != 4 {

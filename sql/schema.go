@@ -2,7 +2,6 @@ package sql
 
 import (
 	"context"
-	dbsql "database/sql"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/tollstream/tollstream/sql/internal/db"
-	"github.com/tollstream/tollstream/sql/internal/skipped"
 	"github.com/tollstream/tollstream/sql/internal/tables"
 	"github.com/tollstream/tollstream/toll"
 )
@@ -221,39 +219,14 @@ func splitTop(text string, separator byte) []string {
 
 // migration brings the tables from the version before to version to. Each of its statements must be
 // harmless when it is run again, or fail with one of the errors in alreadyDone: DDL can't be rolled
-// back. So must fill, which follows them. New tables are not among the statements: Init creates
-// what is missing.
+// back. New tables are not among the statements: Init creates what is missing.
 type migration struct {
 	to         int
 	statements []string
-	// fill returns what is to be said of it; empty for nothing. It may be nil.
-	fill func(ctx context.Context, s *Store) (string, error)
 }
 
 // migrations are in ascending order. The first one starts from FirstSchemaVersion.
 var migrations = []migration{
-	{
-		to: 4, // identity of the last consumed record; kinds of rejects
-		statements: []string{
-			`ALTER TABLE toll_cursor ADD COLUMN last_offset bigint NULL`,
-			`ALTER TABLE toll_cursor ADD COLUMN last_leader_epoch int NULL`,
-			`ALTER TABLE toll_cursor ADD COLUMN last_timestamp bigint NULL`,
-			`ALTER TABLE toll_cursor ADD COLUMN last_crc int unsigned NULL`,
-			`ALTER TABLE toll_cursor ADD COLUMN log_replaced varchar(500) NOT NULL DEFAULT ''`,
-			`ALTER TABLE toll_batch ADD COLUMN gone bigint NOT NULL DEFAULT 0`,
-			`ALTER TABLE toll_dead_letter ADD COLUMN kind varchar(24) NOT NULL DEFAULT ''`,
-			`ALTER TABLE toll_dead_letter ADD COLUMN error_number int NOT NULL DEFAULT 0`,
-			`ALTER TABLE toll_dead_letter ADD COLUMN retry_partition int NULL`,
-			`ALTER TABLE toll_dead_letter ADD COLUMN retry_offset bigint NULL`,
-		},
-		fill: fillVersion4,
-	},
-	{
-		to: 5, // the epoch of changes of congestion
-		statements: []string{
-			`ALTER TABLE toll_transition ADD COLUMN epoch bigint unsigned NOT NULL DEFAULT 0`,
-		},
-	},
 	{
 		to: 6, // incidents; toll_process, whose rows hold what toll_stalled did
 		statements: []string{
@@ -261,24 +234,6 @@ var migrations = []migration{
 			`DROP TABLE IF EXISTS toll_stalled`,
 		},
 	},
-}
-
-// fillVersion4 gives dead letters their kinds, and moves what was counted otherwise before.
-func fillVersion4(ctx context.Context, s *Store) (string, error) {
-	if err := fillKinds(ctx, s); err != nil {
-		return "", err
-	}
-	now, err := s.Now(ctx) // before a transaction, in which the embedded server would not answer
-	if err != nil {
-		return "", err
-	}
-	raise := func(ctx context.Context, tx *dbsql.Tx, topicID string) (uint64, error) {
-		var r Rebuild
-		err := r.raise(ctx, tx, topicID, 0, now)
-		return r.NewEpoch, err
-	}
-	return skipped.Move(ctx, skipped.Config{DB: s.db, Decode: s.cfg.Decode, Encode: s.cfg.Encode,
-		Raise: raise, Plazas: readPlazaFile})
 }
 
 // alreadyDone are the numbers of errors by which a server reports that a migration's step was made
@@ -304,21 +259,11 @@ func (s *Store) migrate(ctx context.Context, from int, all []migration) ([]strin
 				return done, s.db.Wrap(fmt.Sprintf("migrate the tables to version %d", m.to), err)
 			}
 		}
-		note := ""
-		if m.fill != nil {
-			var err error
-			if note, err = m.fill(ctx, s); err != nil {
-				return done, s.db.Wrap(fmt.Sprintf("migrate the rows to version %d", m.to), err)
-			}
-		}
 		if _, err := s.db.ExecContext(ctx, `UPDATE toll_meta SET schema_version = ? WHERE id = 1`,
 			m.to); err != nil {
 			return done, s.db.Wrap("record the version of the tables", err)
 		}
 		done = append(done, fmt.Sprintf("migrated the tables from version %d to %d", from, m.to))
-		if note != "" {
-			done = append(done, note)
-		}
 		from = m.to
 	}
 	return done, nil

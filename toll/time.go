@@ -152,30 +152,6 @@ func ClampMinute(m int64) Minute { return Minute(min(max(m, math.MinInt32), math
 // Wall returns what a clock in the zone shows at an instant.
 func (z *Zone) Wall(t time.Time) WallTime { return WallTimeOf(t.In(z.loc)) }
 
-// Skipped returns the ranges [start, end) of wall times that the clock never shows, or only after
-// later ones, because it is set forward within some minutes. They ascend.
-func (z *Zone) Skipped(w Window) [][2]WallTime {
-	var all [][2]WallTime
-	end := int64(w.End) * 60
-	for s := z.clock.at(int64(w.Start) * 60); s.to < end; {
-		s = z.clock.at(s.to)
-		if first, shown := z.clock.latest(s.from)+1, s.from+s.offset; first < shown {
-			all = append(all, [2]WallTime{WallTime(first), WallTime(shown)})
-		}
-	}
-	return all
-}
-
-// Changes returns the minutes of a window in which the clock is set, ascending.
-func (z *Zone) Changes(w Window) []Minute {
-	var all []Minute
-	end := int64(w.End) * 60
-	for s := z.clock.at(int64(w.Start) * 60); s.to < end; s = z.clock.at(s.to) {
-		all = append(all, MinuteAt(s.to))
-	}
-	return all
-}
-
 // ZoneSet gives each plaza the zone that its windows align to: its own, or else the database's.
 // Like a [Zone] it is for one goroutine.
 type ZoneSet struct {

@@ -49,7 +49,6 @@ type Windowed struct {
 	chain    map[int32]map[int16]int64
 	Passages []Passage
 	Deltas   []toll.Delta
-	Rule     func(toll.WallTime) toll.Minute // in which minute a time is counted; nil for the zone's
 	// days were closed step by step, so one may end before a step that brought no event
 	stepped bool
 }
@@ -82,9 +81,6 @@ func (x *Windowed) ZoneOf(plaza int16) *toll.Zone {
 }
 
 func (x *Windowed) minute(w toll.WallTime) toll.Minute {
-	if x.Rule != nil {
-		return x.Rule(w)
-	}
 	return x.Zone.Clone().Minute(w)
 }
 

@@ -16,7 +16,7 @@ import (
 const SchemaVersion = 6
 
 // FirstSchemaVersion is the oldest version of the tables that can be migrated.
-const FirstSchemaVersion = 3
+const FirstSchemaVersion = 5
 
 // Meta records what a database serves.
 type Meta struct {

@@ -1,5 +1,8 @@
 -- The tables of tollstream. `tollstream init` runs this file; it also runs as it is in the mysql or mariadb client.
 
+-- Exactly once needs transactions, which other storage engines lack.
+set default_storage_engine = InnoDB;
+
 -- The course's table, word for word.
 create table if not exists livetolldata(timestamp datetime, vehicle_id int, vehicle_type char(15), toll_plaza_id smallint);
 
@@ -14,16 +17,16 @@ create table if not exists toll_meta (
   timezone        varchar(64)  not null comment 'IANA name; of the wall clock in livetolldata.timestamp',
   created_at      datetime(6)  not null,
   resetting       tinyint      not null default 0 comment 'not 0 while a reset has begun and not ended',
-  windows         varchar(250) not null default '' comment 'kinds of windows that are counted; empty until the first process settles them',
-  lateness_seconds int         not null default 0 comment 'how far behind its partition''s clock an event is still on time; settled with the windows'
-) default character set utf8mb4 collate utf8mb4_bin;
+  windows         varchar(250) not null default '' comment 'kinds of windows that are counted; empty until the first process records them',
+  lateness_seconds int         not null default 0 comment 'how far behind its partition''s clock an event is still on time; recorded with the windows'
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Rows that livetolldata held before tollstream: counted once, by init. Plaza -32769 stands for NULL.
 create table if not exists toll_baseline (
   toll_plaza_id   int             not null primary key,
   events          bigint          not null,
   checksum        bigint unsigned not null comment 'sum of the CRC-32 of each row''s text, modulo 2^64'
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- What left on purpose, by tollstream itself, so that it is not missed: rows of livetolldata by plaza (as in toll_baseline),
 -- dead letters by partition.
@@ -33,14 +36,20 @@ create table if not exists toll_pruned (
   pruned          bigint          not null,
   checksum        bigint unsigned not null comment 'of rows, as in toll_baseline; else 0',
   primary key (what, id)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
--- Up to where what is old left, or may have.
+-- Up to where what is old was deleted. It is written in the transaction that deletes.
 create table if not exists toll_retired (
   what            varchar(32)     not null comment 'rows; window and its kind: window 15m',
-  before_minute   int             not null comment 'minutes since 1970 UTC; never goes back',
+  before_minute   int             not null comment 'minutes since 1970 UTC: windows that end at or before it, rows of it or earlier',
   primary key (what)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
+
+-- Processes whose windows are due and are not stored, as the process itself has found.
+create table if not exists toll_stalled (
+  instance        varchar(249)    not null primary key,
+  since           datetime(6)     null     comment 'UTC; null where windows are stored again'
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Progress: one row a source partition, moved by compare-and-set in the transaction that stores a batch.
 create table if not exists toll_cursor (
@@ -52,9 +61,30 @@ create table if not exists toll_cursor (
   epoch           bigint unsigned not null comment 'raised by a rebuild',
   chain           longblob        not null comment 'per plaza the next_offset of its last batch, encoded',
   clock           blob            null     comment 'event time of the partition, encoded; null before its first event',
+  last_offset     bigint          null     comment 'of the last record consumed, rejected ones included; null before the first',
+  last_leader_epoch int           null     comment 'of that record, as Kafka stores it; null where not known',
+  last_timestamp  bigint          null     comment 'of that record, milliseconds since 1970 UTC, as Kafka stores it',
+  last_crc        int unsigned    null     comment 'of that record: CRC-32C of its key and value',
+  log_replaced    varchar(500)    not null default '' comment 'why the log is not the one that was consumed; empty while it is',
   updated_at      datetime(6)     not null,
   primary key (topic_id, partition_id)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
+
+-- Logs of partitions that an operator accepted though they are not the ones that were stored: an older copy was
+-- restored, or a log lost its end.
+create table if not exists toll_accepted_log (
+  topic_id        char(22)     not null,
+  partition_id    int          not null,
+  accepted_at     datetime(6)  not null comment 'UTC',
+  next_offset     bigint       not null comment 'of the cursor then; rows below are of the log before',
+  differs_from    bigint       null     comment 'offset from which the logs differ, by leader epochs; null where these don''t tell',
+  rows_left       bigint       null     comment 'rows without a record, if they differ from there on',
+  records_skipped bigint       null     comment 'records that are never stored, if they differ from there on',
+  most_rows       bigint       not null comment 'the most rows without a record that there can be',
+  most_records    bigint       not null comment 'the most records that are never stored that there can be',
+  why             varchar(500) not null,
+  primary key (topic_id, partition_id, accepted_at)
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Every batch of rows, and the outbox of the deltas that the batch means for the group table.
 create table if not exists toll_batch (
@@ -66,17 +96,18 @@ create table if not exists toll_batch (
   events          bigint          not null comment 'rows of livetolldata',
   rejected        bigint          not null comment 'rows of toll_dead_letter',
   skipped         bigint          not null comment 'offsets that held no record for us',
+  gone            bigint          not null default 0 comment 'of the skipped: records that retention deleted before they were stored',
   published       tinyint         not null comment '1 once every delta is acknowledged by the broker',
   deltas          longblob        not null comment 'per plaza: count, checksum, minutes; encoded',
   stored_at       datetime(6)     not null,
   first_minute    int             null     comment 'of its events, in minutes since 1970 UTC; null for none',
   last_minute     int             null,
   batches         int             not null default 1 comment 'how many were compacted into this row',
-  folded_minute   int             null     comment 'minutes before it were added up; null for a batch whose minutes are all there',
+  folded_minute   int             null     comment 'minutes before it were rolled up; null for a batch whose minutes are all there',
   primary key (topic_id, partition_id, first_offset),
   key unpublished (published, topic_id, partition_id, first_offset),
   key minutes (topic_id, partition_id, last_minute, first_minute)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Records that can't be a row, as they were received.
 create table if not exists toll_dead_letter (
@@ -84,14 +115,18 @@ create table if not exists toll_dead_letter (
   partition_id    int          not null,
   record_offset   bigint       not null,
   record_time     datetime(3)  not null comment 'UTC',
-  reason          varchar(500) not null,
+  kind            varchar(24)  not null default '' comment 'why, as a code; see the documentation of dead letters',
+  reason          varchar(500) not null comment 'why, in words',
   sql_state       char(5)      not null comment 'where the database refused it, else empty',
+  error_number    int          not null default 0 comment 'of the database where it refused it, else 0',
+  retry_partition int          null     comment 'of the dead letter that the record was to repair; null where it was no retry',
+  retry_offset    bigint       null     comment 'the same',
   payload         longblob     null     comment 'null for a tombstone',
   payload_bytes   bigint       not null comment 'more than the payload''s length where it did not fit a packet',
   record_key      varbinary(1024) null,
   rejected_at     datetime(6)  not null,
   primary key (topic_id, partition_id, record_offset)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Dead letters whose repaired event was stored; the key admits each once.
 create table if not exists toll_retry (
@@ -101,7 +136,7 @@ create table if not exists toll_retry (
   stored_partition int         not null comment 'of the repaired event',
   stored_offset   bigint       not null,
   primary key (topic_id, partition_id, record_offset)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- The plazas that the plazas file configures.
 create table if not exists toll_plaza (
@@ -112,7 +147,7 @@ create table if not exists toll_plaza (
   lanes           int          not null comment '0 where not known',
   capacity_per_lane double     not null comment 'passenger cars an hour',
   timezone        varchar(64)  not null comment 'IANA name; its windows align to it; empty for that of toll_meta'
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Closed windows. window_start and window_end are in the timezone of toll_meta, as livetolldata.timestamp is:
 -- timestamp >= window_start and timestamp < window_end holds for the events of a window and for those too late for it.
@@ -125,7 +160,7 @@ create table if not exists toll_window (
   window_end      datetime        not null,
   whole           tinyint         not null comment '0 for a day so far',
   epoch           bigint unsigned not null comment 'toll_cursor.epoch of what it was counted from',
-  revision        bigint          not null comment 'from 1; 0 where all events came too late',
+  revision        bigint          not null comment 'from 1; 0 where all events came too late. Of one epoch: a rebuild after lost commits may use the same number again',
   events          bigint          not null,
   late            bigint          not null comment 'of the events, those that came after the watermark',
   too_late        bigint          not null comment 'events that came too late to be counted, up to now',
@@ -137,7 +172,7 @@ create table if not exists toll_window (
   stored_at       datetime(6)     not null,
   primary key (toll_plaza_id, kind, start_minute),
   key unpublished (published, toll_plaza_id)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- How each plaza stands, and for how long it has. Times are in the timezone of toll_meta.
 create table if not exists toll_congestion (
@@ -159,7 +194,7 @@ create table if not exists toll_congestion (
   z               double       null     comment 'robust z-score of vehicles_15m; null with too few weeks',
   assessment      text         not null comment 'all of it, JSON',
   updated_at      datetime(6)  not null
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
 
 -- Changes of state: onset and end of congestion.
 create table if not exists toll_transition (
@@ -171,9 +206,10 @@ create table if not exists toll_transition (
   from_state      varchar(16)  not null,
   to_state        varchar(16)  not null,
   why             text         not null,
-  measure         text         not null comment 'the figures that settled it, JSON',
+  measure         text         not null comment 'the figures that decided it, JSON',
+  epoch           bigint unsigned not null default 0 comment 'toll_cursor.epoch of what it was judged from; 0 where not known',
   published       tinyint      not null comment '1 once it is acknowledged by the broker',
   stored_at       datetime(6)  not null,
   primary key (toll_plaza_id, detected_minute),
   key unpublished (published, toll_plaza_id)
-) default character set utf8mb4 collate utf8mb4_bin;
+) engine=InnoDB default character set utf8mb4 collate utf8mb4_bin;
