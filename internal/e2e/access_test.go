@@ -200,11 +200,11 @@ func (s *secured) testCertificates(t *testing.T) {
 	grantAll(t, s.kafka.Addr(), "User:everything", "User:CN=toll-client")
 	for mechanism := range map[string]bool{"plain": true, "scram-sha-256": true,
 		"SCRAM-SHA-512": true} {
-		t.Run(mechanism, func(t *testing.T) {
+		t.Run("Kafka "+mechanism, func(t *testing.T) {
 			s.with(t, s.sasl(mechanism, "everything", kafkaUsers["everything"])...).all()
 		})
 	}
-	t.Run("password file", func(t *testing.T) {
+	t.Run("Kafka password file", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "password")
 		if err := os.WriteFile(file, []byte(kafkaUsers["everything"]+"\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -212,19 +212,19 @@ func (s *secured) testCertificates(t *testing.T) {
 		s.with(t,
 			append(s.sasl("plain", "everything", ""), "TOLLSTREAM_KAFKA_PASSWORD_FILE="+file)...).all()
 	})
-	t.Run("without TLS to this machine", func(t *testing.T) {
+	t.Run("Kafka without TLS to this machine", func(t *testing.T) {
 		s.with(t, append(s.sasl("plain", "everything", kafkaUsers["everything"]),
 			"TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenPlainSASL), "TOLLSTREAM_KAFKA_CA=")...).all()
 	})
-	t.Run("TLS", func(t *testing.T) {
+	t.Run("Kafka TLS", func(t *testing.T) {
 		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenTLS),
 			"TOLLSTREAM_KAFKA_CA="+s.ca.file).all()
 	})
-	t.Run("another name", func(t *testing.T) {
+	t.Run("Kafka another name", func(t *testing.T) {
 		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenOther),
 			"TOLLSTREAM_KAFKA_CA="+s.ca.file, "TOLLSTREAM_KAFKA_SERVER_NAME="+otherHost).all()
 	})
-	t.Run("client certificate", func(t *testing.T) {
+	t.Run("Kafka client certificate", func(t *testing.T) {
 		s.with(t, "TOLLSTREAM_BROKERS="+s.kafka.ListenerAddr(listenMutual),
 			"TOLLSTREAM_KAFKA_CA="+s.ca.file,
 			"TOLLSTREAM_KAFKA_CERT="+client.cert, "TOLLSTREAM_KAFKA_KEY="+client.key).all()

@@ -132,10 +132,12 @@ func TestRights(t *testing.T) {
 				}) {
 					continue
 				}
-				r.revoke()
-				c.before()
-				w.refusesRight(r.text, c.args)
-				r.grant()
+				t.Run(r.text, func(t *testing.T) {
+					r.revoke()
+					c.before()
+					w.with(t).refusesRight(r.text, c.args)
+					r.grant()
+				})
 			}
 			c.before()
 			w.must(c.args...)
@@ -146,7 +148,7 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// losesRights takes rights away from a process that runs. It has to end with that error.
+// losesRights takes rights away from processes that run, and checks that nothing was lost by that.
 func (w *world) losesRights(rights []right, more func()) {
 	w.t.Helper()
 	for _, text := range []string{
@@ -156,36 +158,42 @@ func (w *world) losesRights(rights []right, more func()) {
 		"INSERT ON tolldata.toll_congestion", "UPDATE ON tolldata.toll_congestion",
 	} {
 		r := rights[slices.IndexFunc(rights, func(r right) bool { return r.text == text })]
-		stored := func() int64 { return w.count("SELECT COUNT(*) FROM livetolldata") }
-		before := stored()
-		p := w.start("process")
-		more()
-		w.eventually("rows before "+text+" is lost", time.Minute, func() bool {
-			return stored() > before || !p.running()
-		})
-		r.revoke()
-		started := time.Now()
-		for p.running() {
-			if time.Since(started) > time.Minute {
-				w.t.Fatalf("process goes on without %s:\n%s", text, p.log)
-			}
-			more()
-			time.Sleep(100 * time.Millisecond)
-		}
-		log := p.log.String()
-		if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log, "docs/security.md") ||
-			!strings.Contains(log, "not authorized") && !strings.Contains(log, "denied") {
-			w.t.Errorf("process lost %s: exit status %d\n%s", text, p.cmd.ProcessState.ExitCode(), log)
-		}
-		if testing.Verbose() {
-			w.t.Logf("lost %s, ended after %v:\n%s", text, time.Since(started).Round(time.Millisecond), log)
-		}
-		r.grant()
+		w.t.Run(text, func(t *testing.T) { w.with(t).losesRight(r, more) })
 	}
 	w.must("process", "--until-end")
 	if v := w.verify("--deep"); v.Status != "exact" {
 		w.t.Errorf("verify: %+v", v)
 	}
+}
+
+// losesRight takes a right away from a process that runs. It has to end with that error.
+func (w *world) losesRight(r right, more func()) {
+	w.t.Helper()
+	stored := func() int64 { return w.count("SELECT COUNT(*) FROM livetolldata") }
+	before := stored()
+	p := w.start("process")
+	more()
+	w.eventually("rows before "+r.text+" is lost", time.Minute, func() bool {
+		return stored() > before || !p.running()
+	})
+	r.revoke()
+	started := time.Now()
+	for p.running() {
+		if time.Since(started) > time.Minute {
+			w.t.Fatalf("process goes on without %s:\n%s", r.text, p.log)
+		}
+		more()
+		time.Sleep(100 * time.Millisecond)
+	}
+	log := p.log.String()
+	if p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(log, "docs/security.md") ||
+		!strings.Contains(log, "not authorized") && !strings.Contains(log, "denied") {
+		w.t.Errorf("process lost %s: exit status %d\n%s", r.text, p.cmd.ProcessState.ExitCode(), log)
+	}
+	if testing.Verbose() {
+		w.t.Logf("lost %s, ended after %v:\n%s", r.text, time.Since(started).Round(time.Millisecond), log)
+	}
+	r.grant()
 }
 
 // refusesRight runs a command that lacks one right. It has to say so.
