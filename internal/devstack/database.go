@@ -1,19 +1,15 @@
 package devstack
 
 import (
-	"bufio"
-	"bytes"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -50,24 +46,13 @@ type DatabaseConfig struct {
 	Logf func(format string, args ...any)
 }
 
-// engine is a running database server.
-type engine interface {
-	addr() string
-	pid() int
-	close() error
-}
-
 // Database is a private MySQL-compatible server.
 type Database struct {
-	cfg    DatabaseConfig
-	kind   string
-	server engine
-
-	once     sync.Once
-	closeErr error
+	*server
+	cfg      DatabaseConfig
+	kind     string
+	external *mariaDB // nil for the embedded one
 }
-
-var errNotExternal = errors.New("the embedded database cannot be restarted: it keeps no data")
 
 // plainName keeps names out of the ways in which SQL and folders could misread them.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
@@ -112,12 +97,12 @@ func startDatabase(ctx context.Context, cfg DatabaseConfig) (*Database, error) {
 				errors.New(
 					"neither mariadbd nor mysqld is on PATH or in the usual folders: install mariadb-server")
 		}
-		d.server, err = startMariaDB(ctx, cfg, binary)
+		d.external, err = startMariaDB(ctx, cfg, binary)
 	case engineMySQL:
 		if binary, found = FindMySQL(); !found {
 			return nil, errors.New("no mysqld of MySQL found: run scripts/fetch/fetch.sh mysql")
 		}
-		d.server, err = startMariaDB(ctx, cfg, binary)
+		d.external, err = startMariaDB(ctx, cfg, binary)
 	case engineEmbedded:
 		d.server, err = startEmbedded(ctx, cfg)
 	default:
@@ -126,6 +111,9 @@ func startDatabase(ctx context.Context, cfg DatabaseConfig) (*Database, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if d.external != nil {
+		d.server = d.external.server
 	}
 	cfg.Logf("%s serves %s on %s", d.kind, cfg.Name, d.Addr())
 	return d, nil
@@ -144,9 +132,6 @@ func HasDatabase(engine string) (ok bool) {
 	return ok
 }
 
-// Addr returns the server's host:port.
-func (d *Database) Addr() string { return d.server.addr() }
-
 // DSN returns a data source name for go-sql-driver: user:password@tcp(host:port)/name.
 func (d *Database) DSN() string {
 	return dsn(d.cfg, "tcp", d.Addr()).FormatDSN()
@@ -155,11 +140,10 @@ func (d *Database) DSN() string {
 // AdminDSN returns how this machine's user reaches an external server as its administrator, without
 // a database, and "" for the embedded server.
 func (d *Database) AdminDSN() string {
-	m, err := d.external()
-	if err != nil {
+	if d.external == nil {
 		return ""
 	}
-	return "root@unix(" + m.socket + ")/"
+	return "root@unix(" + d.external.socket + ")/"
 }
 
 // Engine returns "mariadb" or "mysql" for an external server and "embedded" for go-mysql-server.
@@ -168,77 +152,12 @@ func (d *Database) Engine() string { return d.kind }
 // Persistent reports whether a next start on the same DataDir finds the data again.
 func (d *Database) Persistent() bool { return d.kind != engineEmbedded && d.cfg.DataDir != "" }
 
-// Close stops the server cleanly.
-func (d *Database) Close() error {
-	d.once.Do(func() {
-		if err := d.server.close(); err != nil {
-			d.closeErr = fmt.Errorf("close private database: %w", err)
-		}
-	})
-	return d.closeErr
-}
-
-// external returns the server of an engine that keeps its data when its process ends.
-func (d *Database) external() (*mariaDB, error) {
-	if m, ok := d.server.(*mariaDB); ok {
-		return m, nil
-	}
-	return nil, errNotExternal
-}
-
-// Kill ends the server with SIGKILL, for tests of faults. External servers only.
-func (d *Database) Kill() error {
-	m, err := d.external()
-	if err != nil {
-		return err
-	}
-	return m.kill()
-}
-
-// Pause stops an external server's process without ending it (SIGSTOP): its connections stay open
-// and nothing answers. Linux only.
-func (d *Database) Pause() error { return d.signal(pauseProcess) }
-
-// Resume lets a paused server go on.
-func (d *Database) Resume() error { return d.signal(resumeProcess) }
-
-func (d *Database) signal(send func(*os.Process) error) error {
-	m, err := d.external()
-	if err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return send(m.child.process)
-}
-
 // SetOptions replaces [DatabaseConfig.Options] from the next start of an external server on.
-func (d *Database) SetOptions(options ...string) error {
-	m, err := d.external()
-	if err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.cfg.Options = options
-	return nil
+func (d *Database) SetOptions(options ...string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.external.cfg.Options = options
 }
-
-// Restart starts a killed server again on the same port and data, or stops a running one cleanly
-// first. External servers only.
-func (d *Database) Restart(ctx context.Context) error {
-	m, err := d.external()
-	if err != nil {
-		return err
-	}
-	if err := m.restart(ctx); err != nil {
-		return fmt.Errorf("restart private database: %w", err)
-	}
-	return nil
-}
-
-// Pid returns the id of the server's process.
-func (d *Database) Pid() int { return d.server.pid() }
 
 // dsn returns how cfg's user reaches the database. go-sql-driver prints lost connections by itself,
 // which is noise while a server starts.
@@ -251,6 +170,17 @@ func dsn(cfg DatabaseConfig, network, addr string) *mysql.Config {
 		c.TLSConfig = "skip-verify" // it is our own child
 	}
 	return c
+}
+
+// admits returns when cfg's user can log in and use the database.
+func (s *server) admits(ctx context.Context, cfg DatabaseConfig) error {
+	connector, err := mysql.NewConnector(dsn(cfg, "tcp", s.Addr()))
+	if err != nil {
+		return err
+	}
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	return s.await(ctx, pollReady, db.PingContext)
 }
 
 func setDefault(s *string, value string) {
@@ -305,102 +235,32 @@ func FindEmbedded() (path string, ok bool) {
 	return path, err == nil
 }
 
-// embedded is a tollstream-embedded-mysql.
-type embedded struct {
-	address string
-	child   *child
-	stdin   io.Closer     // the server ends when it closes
-	stderr  *bytes.Buffer // complete when child is done
-}
-
-func startEmbedded(ctx context.Context, cfg DatabaseConfig) (*embedded, error) {
+// startEmbedded starts a tollstream-embedded-mysql. It ends when its standard input does, so also
+// with this process.
+func startEmbedded(ctx context.Context, cfg DatabaseConfig) (_ *server, err error) {
 	binary, ok := FindEmbedded()
 	if !ok {
 		return nil, errNoEmbedded
 	}
-	host, port, err := splitAddr(cfg.Addr)
+	s, port, err := newServer("database", cfg.Addr, "", embeddedStop)
 	if err != nil {
 		return nil, err
 	}
-	// As with MariaDB, another program may take a free port before the server does.
-	for try := 0; ; try++ {
-		free, err := probePort(host, port)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.folder.close())
+		}
+	}()
+	s.command = func() (*exec.Cmd, error) {
+		cmd := exec.Command(binary)
+		stdin, err := cmd.StdinPipe() // open as long as the command runs
 		if err != nil {
 			return nil, err
 		}
-		e, err := runEmbedded(ctx, binary, joinAddr(host, free), cfg)
-		if err == nil || port != 0 || try == 5 || !isTaken(host, free) {
-			return e, err
-		}
+		return cmd, json.NewEncoder(stdin).Encode(map[string]string{
+			"addr": s.Addr(), "database": cfg.Name, "user": cfg.User, "password": cfg.Password,
+		})
 	}
-}
-
-// runEmbedded starts the command and returns when it listens.
-func runEmbedded(ctx context.Context, binary, addr string, cfg DatabaseConfig) (*embedded, error) {
-	settings, err := json.Marshal(map[string]string{
-		"addr": addr, "database": cfg.Name, "user": cfg.User, "password": cfg.Password,
-	})
-	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(binary)
-	e := &embedded{stderr: new(bytes.Buffer)}
-	cmd.Stderr = e.stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	e.stdin = stdin
-	out, stdout, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	cmd.Stdout = stdout
-	e.child, err = startChild(cmd)
-	stdout.Close() // the server has its own handle
-	if err != nil {
-		return nil, err
-	}
-	stop := context.AfterFunc(ctx, func() { _ = e.child.kill() })
-	_, err = stdin.Write(append(settings, '\n'))
-	var line string
-	if err == nil {
-		line, err = bufio.NewReader(out).ReadString('\n')
-	}
-	if !stop() && err == nil {
-		err = ctx.Err()
-	}
-	if err == nil {
-		e.address = strings.TrimSpace(line)
-		return e, nil
-	}
-	err = errors.Join(err, e.child.kill())
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return nil, e.explain(err)
-}
-
-// explain returns err with the first line that the server printed about its end.
-func (e *embedded) explain(err error) error {
-	if line, _, _ := strings.Cut(e.stderr.String(), "\n"); line != "" {
-		return fmt.Errorf("%s ended: %s", EmbeddedCommand, line)
-	}
-	return fmt.Errorf("%s ended: %w", EmbeddedCommand, err)
-}
-
-func (e *embedded) addr() string { return e.address }
-
-func (e *embedded) pid() int { return e.child.pid() }
-
-func (e *embedded) close() error {
-	_ = e.stdin.Close()
-	if err := e.child.wait(embeddedStop); err != nil {
-		return err
-	}
-	if e.stderr.Len() > 0 {
-		return e.explain(nil)
-	}
-	return nil
+	s.ready = func(ctx context.Context) error { return s.admits(ctx, cfg) }
+	return s, s.startOn(ctx, port)
 }

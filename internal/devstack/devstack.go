@@ -11,6 +11,7 @@ package devstack
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,9 +23,11 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
 	"github.com/gofrs/flock"
 )
 
@@ -107,6 +110,7 @@ func joinAddr(host string, port int) string { return net.JoinHostPort(host, strc
 type folder struct {
 	path      string
 	temporary bool
+	outside   string // another folder that close removes, "" for none
 	lock      *flock.Flock
 }
 
@@ -155,11 +159,190 @@ func (f *folder) locked() bool { return f.lock.Locked() }
 func (f *folder) close() error {
 	err := f.lock.Close()
 	if f.temporary {
-		if e := os.RemoveAll(f.path); err == nil {
-			err = e
+		err = errors.Join(err, os.RemoveAll(f.path))
+	}
+	return errors.Join(err, os.RemoveAll(f.outside))
+}
+
+// pollReady is how often a starting server is asked whether it is ready.
+const pollReady = 20 * time.Millisecond
+
+// server is a server in a process of its own, with one folder and one port for all of its starts.
+type server struct {
+	what    string // for errors
+	folder  *folder
+	host    string
+	port    int
+	grace   time.Duration // far more than a clean stop takes, on a busy machine too
+	command func() (*exec.Cmd, error)
+	ready   func(context.Context) error // returns when the server answers
+
+	mu    sync.Mutex // guards child, held while it starts and stops
+	child *child
+
+	once     sync.Once
+	closeErr error
+}
+
+// newServer returns a server that is not started, with its folder locked, and the port to take; 0
+// is a free one.
+func newServer(what, addr, dir string, grace time.Duration) (s *server, port int, err error) {
+	s = &server{what: what, grace: grace}
+	if s.host, port, err = splitAddr(addr); err != nil {
+		return nil, 0, err
+	}
+	s.folder, err = openFolder(dir, what)
+	return s, port, err
+}
+
+// startOn starts the server on port. Between our look at a free port and the server's use of it
+// another program may take it: then it tries another one.
+func (s *server) startOn(ctx context.Context, port int) (err error) {
+	for try := 0; ; try++ {
+		if s.port, err = probePort(s.host, port); err != nil {
+			return err
+		}
+		err = s.start(ctx)
+		if err == nil || port != 0 || try == 5 || !isTaken(s.host, s.port) {
+			return err
 		}
 	}
-	return err
+}
+
+// start runs the server and returns when it is ready.
+func (s *server) start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	cmd, err := s.command()
+	if err != nil {
+		return err
+	}
+	child, tail, err := s.launch(cmd)
+	if err != nil {
+		return err
+	}
+	s.child = child
+	if err := s.ready(ctx); err != nil {
+		if s.child.exited() {
+			return fmt.Errorf("%s ended: %s", filepath.Base(cmd.Path), tail())
+		}
+		return errors.Join(err, s.child.kill())
+	}
+	return nil
+}
+
+// await asks until the server answers, ends, or ctx does. A server with much to recover takes as
+// long as it takes.
+func (s *server) await(ctx context.Context, every time.Duration,
+	ask func(context.Context) error) error {
+	for {
+		err := ask(ctx)
+		var refused *mysql.MySQLError
+		if err == nil || errors.As(err, &refused) {
+			return err
+		}
+		select {
+		case <-s.child.done:
+			return errors.New("server ended")
+		case <-ctx.Done():
+			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		case <-time.After(every):
+		}
+	}
+}
+
+// launch starts a command with the server's log, of which tail returns the end.
+func (s *server) launch(cmd *exec.Cmd) (c *child, tail func() string, err error) {
+	log, from, err := openLog(s.folder.join("server.log"))
+	if err != nil {
+		return nil, nil, err
+	}
+	defer log.Close() // the command has its own handle
+	cmd.Stdout, cmd.Stderr = log, log
+	c, err = startChild(cmd)
+	return c, func() string { return logTail(log.Name(), from) }, err
+}
+
+// finish runs a command to its end, which prepares the server's folder.
+func (s *server) finish(ctx context.Context, cmd *exec.Cmd) error {
+	c, tail, err := s.launch(cmd)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-c.done:
+	case <-ctx.Done():
+		_ = c.kill()
+		return ctx.Err()
+	}
+	if !cmd.ProcessState.Success() {
+		return fmt.Errorf("%s: %s: %s", filepath.Base(cmd.Path), cmd.ProcessState, tail())
+	}
+	return nil
+}
+
+// Addr returns the server's host:port.
+func (s *server) Addr() string { return joinAddr(s.host, s.port) }
+
+// Pid returns the id of the server's process as last started.
+func (s *server) Pid() (pid int) {
+	_ = s.do(func(c *child) error {
+		pid = c.process.Pid
+		return nil
+	})
+	return pid
+}
+
+// Kill ends the server with SIGKILL, for tests of faults.
+func (s *server) Kill() error { return s.do((*child).kill) }
+
+// Pause stops the server's process without ending it (SIGSTOP): its connections stay open and
+// nothing answers. Linux only.
+func (s *server) Pause() error {
+	return s.do(func(c *child) error { return pauseProcess(c.process) })
+}
+
+// Resume lets a paused server go on.
+func (s *server) Resume() error {
+	return s.do(func(c *child) error { return resumeProcess(c.process) })
+}
+
+func (s *server) do(act func(*child) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return act(s.child)
+}
+
+// Restart starts a killed server again on the same port and data, or stops a running one cleanly
+// first.
+func (s *server) Restart(ctx context.Context) error {
+	err := s.do(func(c *child) error {
+		if !s.folder.locked() {
+			return errClosed
+		}
+		return c.stop(s.grace)
+	})
+	if err == nil {
+		_, err = probePort(s.host, s.port)
+	}
+	if err == nil {
+		err = s.start(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("restart %s: %w", s.what, err)
+	}
+	return nil
+}
+
+// Close stops the server cleanly.
+func (s *server) Close() error {
+	s.once.Do(func() {
+		err := s.do(func(c *child) error { return errors.Join(c.stop(s.grace), s.folder.close()) })
+		if err != nil {
+			s.closeErr = fmt.Errorf("close %s: %w", s.what, err)
+		}
+	})
+	return s.closeErr
 }
 
 // child is a server process that belongs to this process and must not outlive it.
@@ -196,8 +379,6 @@ func startChild(cmd *exec.Cmd) (*child, error) {
 	return c, nil
 }
 
-func (c *child) pid() int { return c.process.Pid }
-
 // exited reports whether the process is gone.
 func (c *child) exited() bool {
 	select {
@@ -217,12 +398,6 @@ func (c *child) stop(grace time.Duration) error {
 	if err := c.process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
-	return c.wait(grace)
-}
-
-// wait waits for a process that is about to end, and ends it with SIGKILL after grace. It returns
-// when the process is gone.
-func (c *child) wait(grace time.Duration) error {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {

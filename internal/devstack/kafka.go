@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -47,19 +46,11 @@ type KafkaConfig struct {
 
 // Kafka is an Apache Kafka of one node in KRaft mode, run with java.
 type Kafka struct {
+	*server
 	cfg            KafkaConfig
-	java           string
-	folder         *folder
-	host           string
-	port           int
+	javaPath       string
 	controllerPort int
 	listenerPorts  map[string]int
-
-	mu    sync.Mutex // guards child, held while it starts and stops
-	child *child
-
-	once     sync.Once
-	closeErr error
 }
 
 // FindKafka returns the folder with Kafka's jars: what TOLLSTREAM_KAFKA_JARS names, else
@@ -112,15 +103,11 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 		return nil, fmt.Errorf("no kafka_*.jar in folder %q: run scripts/fetch/fetch.sh kafka", cfg.Jars)
 	}
 	k := &Kafka{cfg: cfg}
-	host, port, err := splitAddr(cfg.Addr)
-	if err != nil {
+	if k.javaPath, err = findJava(); err != nil {
 		return nil, err
 	}
-	k.host = host
-	if k.java, err = findJava(); err != nil {
-		return nil, err
-	}
-	if k.folder, err = openFolder(cfg.Dir, "Kafka"); err != nil {
+	var port int
+	if k.server, port, err = newServer("Kafka", cfg.Addr, cfg.Dir, kafkaStop); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -128,13 +115,17 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 			err = errors.Join(err, k.folder.close())
 		}
 	}()
+	k.command = func() (*exec.Cmd, error) {
+		return k.java("kafka.Kafka", k.folder.join("server.properties")), nil
+	}
+	k.ready = func(ctx context.Context) error { return k.await(ctx, 5*pollReady, k.answers) }
 	// Kafka must know its port before it has it, so that another program may come first: then try
 	// other ports.
 	for try := 0; ; try++ {
-		if k.port, err = probePort(host, port); err != nil {
+		if k.port, err = probePort(k.host, port); err != nil {
 			return nil, err
 		}
-		if k.controllerPort, err = probePort(host, 0); err != nil {
+		if k.controllerPort, err = probePort(k.host, 0); err != nil {
 			return nil, err
 		}
 		if k.listenerPorts, err = k.probeListeners(); err != nil {
@@ -149,7 +140,7 @@ func startKafka(ctx context.Context, cfg KafkaConfig) (_ *Kafka, err error) {
 		if err = k.start(ctx); err == nil {
 			return k, nil
 		}
-		taken := port == 0 && isTaken(host, k.port) || isTaken(host, k.controllerPort) ||
+		taken := port == 0 && isTaken(k.host, k.port) || isTaken(k.host, k.controllerPort) ||
 			k.port == k.controllerPort || k.listenerTaken()
 		if try == 5 || !taken {
 			return nil, err
@@ -228,9 +219,9 @@ rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
 `
 
-// command returns a command that runs one of Kafka's programs.
-func (k *Kafka) command(class string, args ...string) *exec.Cmd {
-	return exec.Command(k.java, append([]string{
+// java returns a command that runs one of Kafka's programs.
+func (k *Kafka) java(class string, args ...string) *exec.Cmd {
+	return exec.Command(k.javaPath, append([]string{
 		"-Xmx" + k.cfg.Heap,
 		"-XX:+UseSerialGC", // starts faster than G1 and needs fewer threads on a small machine
 		"-Dlog4j2.configurationFile=" + k.folder.join("log4j2.properties"),
@@ -246,149 +237,26 @@ func (k *Kafka) format(ctx context.Context) error {
 	if _, err := os.Stat(k.folder.join("data", "meta.properties")); err == nil {
 		return nil
 	}
-	logFile, logStart, err := openLog(k.folder.join("server.log"))
-	if err != nil {
-		return err
-	}
-	defer logFile.Close()
 	var id [16]byte
 	rand.Read(id[:])
-	cmd := k.command("kafka.tools.StorageTool", append([]string{"format", "--ignore-formatted",
-		"--cluster-id=" + base64.RawURLEncoding.EncodeToString(id[:]), "-c",
-		k.folder.join("server.properties")}, k.scramUsers()...)...)
-	cmd.Stdout, cmd.Stderr = logFile, logFile
-	c, err := startChild(cmd)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-		_ = c.kill()
-		return ctx.Err()
-	}
-	if !cmd.ProcessState.Success() {
-		return fmt.Errorf("%s: %s", cmd.ProcessState, logTail(logFile.Name(), logStart))
-	}
-	return nil
+	return k.finish(ctx, k.java("kafka.tools.StorageTool", append([]string{"format",
+		"--ignore-formatted", "--cluster-id=" + base64.RawURLEncoding.EncodeToString(id[:]), "-c",
+		k.folder.join("server.properties")}, k.scramUsers()...)...))
 }
 
-// start runs the broker and returns when it answers.
-func (k *Kafka) start(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	logFile, logStart, err := openLog(k.folder.join("server.log"))
-	if err != nil {
-		return err
-	}
-	defer logFile.Close() // the broker has its own handle
-	cmd := k.command("kafka.Kafka", k.folder.join("server.properties"))
-	cmd.Stdout, cmd.Stderr = logFile, logFile
-	if k.child, err = startChild(cmd); err != nil {
-		return err
-	}
-	if err := k.waitReady(ctx); err != nil {
-		if k.child.exited() {
-			return fmt.Errorf("the broker ended: %s", logTail(logFile.Name(), logStart))
-		}
-		return errors.Join(err, k.child.kill())
-	}
-	return nil
-}
-
-// waitReady asks for the cluster's metadata until it names this broker, which it does when the
-// broker takes requests.
-func (k *Kafka) waitReady(ctx context.Context) error {
+// answers asks for the cluster's metadata, which names this broker when it takes requests.
+func (k *Kafka) answers(context.Context) error {
 	cfg := sarama.NewConfig()
 	cfg.Version = sarama.V2_8_0_0
 	cfg.Net.DialTimeout, cfg.Net.ReadTimeout = 5*time.Second, 5*time.Second
-	for {
-		broker := sarama.NewBroker(k.Addr())
-		err := broker.Open(cfg)
-		if err == nil {
-			var m *sarama.MetadataResponse
-			m, err = broker.GetMetadata(&sarama.MetadataRequest{Version: 5})
-			broker.Close()
-			if err == nil && len(m.Brokers) > 0 {
-				return nil
-			}
-		}
-		select {
-		case <-k.child.done:
-			return errors.New("the broker ended")
-		case <-ctx.Done():
-			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
-		case <-time.After(5 * pollReady):
-		}
-	}
-}
-
-// Addr returns the broker's host:port.
-func (k *Kafka) Addr() string { return joinAddr(k.host, k.port) }
-
-// Pid returns the process id of the broker as last started.
-func (k *Kafka) Pid() int {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.child.pid()
-}
-
-// Kill ends the broker with SIGKILL, for tests of faults.
-func (k *Kafka) Kill() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.child.kill()
-}
-
-// Pause stops the broker's process without ending it (SIGSTOP): its connections stay open and
-// nothing answers. Linux only.
-func (k *Kafka) Pause() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return pauseProcess(k.child.process)
-}
-
-// Resume lets a paused broker go on.
-func (k *Kafka) Resume() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return resumeProcess(k.child.process)
-}
-
-// Restart starts a killed broker again on the same port and data, or stops a running one cleanly
-// first.
-func (k *Kafka) Restart(ctx context.Context) error {
-	if err := k.restart(ctx); err != nil {
-		return fmt.Errorf("restart Kafka: %w", err)
-	}
-	return nil
-}
-
-func (k *Kafka) restart(ctx context.Context) error {
-	k.mu.Lock()
-	if !k.folder.locked() {
-		k.mu.Unlock()
-		return errClosed
-	}
-	err := k.child.stop(kafkaStop)
-	k.mu.Unlock()
-	if err != nil {
+	broker := sarama.NewBroker(k.Addr())
+	if err := broker.Open(cfg); err != nil {
 		return err
 	}
-	if _, err := probePort(k.host, k.port); err != nil {
-		return err
+	defer broker.Close()
+	m, err := broker.GetMetadata(&sarama.MetadataRequest{Version: 5})
+	if err == nil && len(m.Brokers) == 0 {
+		err = errors.New("the cluster has no broker yet")
 	}
-	return k.start(ctx)
-}
-
-// Close stops the broker cleanly.
-func (k *Kafka) Close() error {
-	k.once.Do(func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if err := errors.Join(k.child.stop(kafkaStop), k.folder.close()); err != nil {
-			k.closeErr = fmt.Errorf("close Kafka: %w", err)
-		}
-	})
-	return k.closeErr
+	return err
 }

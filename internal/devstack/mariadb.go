@@ -5,13 +5,12 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
+
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -22,8 +21,6 @@ const (
 	// databaseStop is far more than a clean stop takes (below a second when idle), on a busy machine
 	// too.
 	databaseStop = 45 * time.Second
-	// pollReady is how often a starting server is asked whether it is ready.
-	pollReady = 20 * time.Millisecond
 	// maxSocketPath is what a Unix socket's address holds.
 	maxSocketPath = 107
 )
@@ -69,27 +66,16 @@ func isMariaDB(version []byte) bool { return strings.Contains(string(version), "
 
 // mariaDB is a mariadbd or a mysqld with a data folder of its own.
 type mariaDB struct {
-	cfg       DatabaseConfig
-	binary    string
-	isMySQL   bool
-	base      string // the folder of MySQL's unpacked archive, "" where it is installed
-	folder    *folder
-	host      string
-	port      int
-	socket    string
-	socketDir string // "" when the socket is in folder
-
-	mu    sync.Mutex // guards child, held while it starts and stops
-	child *child
+	*server
+	cfg     DatabaseConfig
+	binary  string
+	isMySQL bool
+	base    string // the folder of MySQL's unpacked archive, "" where it is installed
+	socket  string
 }
 
 func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *mariaDB, err error) {
 	m := &mariaDB{cfg: cfg, binary: binary}
-	host, port, err := splitAddr(cfg.Addr)
-	if err != nil {
-		return nil, err
-	}
-	m.host = host
 	version, err := exec.CommandContext(ctx, binary, "--no-defaults", "--version").CombinedOutput()
 	if ctx.Err() != nil {
 		err = context.Cause(ctx) // by which it was killed
@@ -108,19 +94,22 @@ func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *ma
 			m.base = base
 		}
 	}
-	if m.folder, err = openFolder(cfg.DataDir, "database"); err != nil {
+	var port int
+	m.server, port, err = newServer("database", cfg.Addr, cfg.DataDir, databaseStop)
+	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.cleanUp())
+			err = errors.Join(err, m.folder.close())
 		}
 	}()
+	m.command, m.ready = m.serve, m.setUp
 	if m.socket = m.folder.join("sock"); len(m.socket) > maxSocketPath {
-		if m.socketDir, err = os.MkdirTemp("", "devstack-"); err != nil {
+		if m.folder.outside, err = os.MkdirTemp("", "devstack-"); err != nil {
 			return nil, err
 		}
-		m.socket = filepath.Join(m.socketDir, "sock")
+		m.socket = filepath.Join(m.folder.outside, "sock")
 	}
 	if err = m.clearTmp(); err != nil {
 		return nil, err
@@ -128,19 +117,7 @@ func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *ma
 	if err := m.initialize(ctx); err != nil {
 		return nil, fmt.Errorf("create system tables: %w", err)
 	}
-	// Between our look at a free port and the server's use of it another program may take it: then try
-	// another one.
-	for try := 0; ; try++ {
-		if m.port, err = probePort(host, port); err != nil {
-			return nil, err
-		}
-		if err = m.start(ctx); err == nil {
-			return m, nil
-		}
-		if port != 0 || try == 5 || !isTaken(host, m.port) {
-			return nil, err
-		}
-	}
+	return m, m.startOn(ctx, port)
 }
 
 // clearTmp makes an empty folder for temporary tables.
@@ -202,29 +179,12 @@ func (m *mariaDB) initialize(ctx context.Context) error {
 	if err := os.Mkdir(unfinished, 0o700); err != nil {
 		return err
 	}
-	logFile, logStart, err := openLog(m.folder.join("server.log"))
+	cmd, err := m.initCommand(unfinished)
 	if err != nil {
 		return err
 	}
-	defer logFile.Close()
-	cmd, script, err := m.initCommand(unfinished)
-	if err != nil {
+	if err := m.finish(ctx, cmd); err != nil {
 		return err
-	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = script, logFile, logFile
-	c, err := startChild(cmd)
-	if err != nil {
-		return err
-	}
-	select {
-	case <-c.done:
-	case <-ctx.Done():
-		_ = c.kill()
-		return ctx.Err()
-	}
-	if !cmd.ProcessState.Success() {
-		return fmt.Errorf("%s: %s: %s", filepath.Base(cmd.Path), cmd.ProcessState,
-			logTail(logFile.Name(), logStart))
 	}
 	return os.Rename(unfinished, dataDir)
 }
@@ -244,27 +204,28 @@ func (m *mariaDB) template() string {
 	return path
 }
 
-// initCommand returns the command that creates the system tables in dataDir, and its standard
-// input.
+// initCommand returns the command that creates the system tables in dataDir.
 //
 // MariaDB's own mariadb-install-db is used only where its SQL isn't found: run as root it also
 // changes the owner of files in the system's plugin folder, and it fills help tables and a sys
 // schema that nobody asks for here.
-func (m *mariaDB) initCommand(dataDir string) (*exec.Cmd, io.Reader, error) {
+func (m *mariaDB) initCommand(dataDir string) (*exec.Cmd, error) {
 	if m.isMySQL {
-		return exec.Command(m.binary, append(m.settings(dataDir), "--initialize-insecure")...), nil, nil
+		return exec.Command(m.binary, append(m.settings(dataDir), "--initialize-insecure")...), nil
 	}
 	if script, ok := systemTables(m.binary); ok {
 		args := append(m.settings(dataDir), "--bootstrap", "--silent-startup", "--log-warnings=0",
 			"--innodb-flush-log-at-trx-commit=0")
-		return exec.Command(m.binary, args...), strings.NewReader(script), nil
+		cmd := exec.Command(m.binary, args...)
+		cmd.Stdin = strings.NewReader(script)
+		return cmd, nil
 	}
 	install, err := exec.LookPath("mariadb-install-db")
 	if err != nil {
-		return nil, nil, errors.New("neither MariaDB's system tables nor mariadb-install-db found")
+		return nil, errors.New("neither MariaDB's system tables nor mariadb-install-db found")
 	}
 	args := append(m.settings(dataDir), "--auth-root-authentication-method=normal", "--skip-test-db")
-	return exec.Command(install, args...), nil, nil
+	return exec.Command(install, args...), nil
 }
 
 // systemTables returns the SQL that MariaDB ships with the server to create its system tables,
@@ -298,17 +259,10 @@ func systemTables(binary string) (script string, ok bool) {
 	return "", false
 }
 
-// start runs the server on m.port and returns when the user can log in.
-func (m *mariaDB) start(ctx context.Context) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	logFile, logStart, err := openLog(m.folder.join("server.log"))
-	if err != nil {
-		return err
-	}
-	defer logFile.Close() // the server has its own handle
-	cmd := exec.Command(m.binary, slices.Concat(m.settings(m.folder.join("data")), m.cfg.TLS.options(),
-		[]string{
+// serve returns the command that runs the server on m.port.
+func (m *mariaDB) serve() (*exec.Cmd, error) {
+	return exec.Command(m.binary, slices.Concat(m.settings(m.folder.join("data")),
+		m.cfg.TLS.options(), []string{
 			"--bind-address=" + m.host,
 			fmt.Sprintf("--port=%d", m.port),
 			"--socket=" + m.socket,
@@ -317,18 +271,7 @@ func (m *mariaDB) start(ctx context.Context) error {
 			"--local-infile=1",
 			"--innodb-buffer-pool-size=256M",
 			"--innodb-flush-log-at-trx-commit=1", // what is committed survives a power cut
-		}, m.cfg.Options)...)
-	cmd.Stdout, cmd.Stderr = logFile, logFile
-	if m.child, err = startChild(cmd); err != nil {
-		return err
-	}
-	if err := m.setUp(ctx); err != nil {
-		if m.child.exited() {
-			return fmt.Errorf("%s ended: %s", filepath.Base(m.binary), logTail(logFile.Name(), logStart))
-		}
-		return errors.Join(err, m.child.kill())
-	}
-	return nil
+		}, m.cfg.Options)...), nil
 }
 
 // setUp waits for the server and makes database and user as cfg sets them.
@@ -343,7 +286,7 @@ func (m *mariaDB) setUp(ctx context.Context) error {
 	}
 	db := sql.OpenDB(connector)
 	defer db.Close()
-	if err := m.waitFor(ctx, db); err != nil {
+	if err := m.await(ctx, pollReady, db.PingContext); err != nil {
 		return err
 	}
 	// Leave no way in without a password but the socket, which is in a folder that only we can enter.
@@ -385,75 +328,5 @@ func (m *mariaDB) setUp(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
-	connector, err = mysql.NewConnector(dsn(m.cfg, "tcp", m.addr()))
-	if err != nil {
-		return err
-	}
-	user := sql.OpenDB(connector)
-	defer user.Close()
-	return m.waitFor(ctx, user)
-}
-
-// waitFor pings until the server answers, ends, or ctx does. A server with much to recover takes as
-// long as it takes.
-func (m *mariaDB) waitFor(ctx context.Context, db *sql.DB) error {
-	for {
-		err := db.PingContext(ctx)
-		var refused *mysql.MySQLError
-		if err == nil || errors.As(err, &refused) {
-			return err
-		}
-		select {
-		case <-m.child.done:
-			return errors.New("server ended")
-		case <-ctx.Done():
-			return fmt.Errorf("%w (last: %w)", ctx.Err(), err)
-		case <-time.After(pollReady):
-		}
-	}
-}
-
-func (m *mariaDB) addr() string { return joinAddr(m.host, m.port) }
-
-func (m *mariaDB) pid() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.child.pid()
-}
-
-func (m *mariaDB) kill() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.child.kill()
-}
-
-func (m *mariaDB) restart(ctx context.Context) error {
-	m.mu.Lock()
-	if !m.folder.locked() {
-		m.mu.Unlock()
-		return errClosed
-	}
-	err := m.child.stop(databaseStop)
-	m.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	if _, err := probePort(m.host, m.port); err != nil {
-		return err
-	}
-	return m.start(ctx)
-}
-
-func (m *mariaDB) close() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return errors.Join(m.child.stop(databaseStop), m.cleanUp())
-}
-
-// cleanUp gives the folders back.
-func (m *mariaDB) cleanUp() error {
-	if m.socketDir != "" {
-		os.RemoveAll(m.socketDir)
-	}
-	return m.folder.close()
+	return m.server.admits(ctx, m.cfg)
 }

@@ -345,10 +345,8 @@ func forbidWrites(f *injection) {
 // disk.
 func fillDatabase(f *injection) {
 	w := newWorld(f.T)
-	if err := w.db.SetOptions("--innodb-file-per-table=0",
-		"--innodb-data-file-path=ibdata1:12M:autoextend:max:64M"); err != nil {
-		f.Fatal(err)
-	}
+	w.db.SetOptions("--innodb-file-per-table=0",
+		"--innodb-data-file-path=ibdata1:12M:autoextend:max:64M")
 	if err := w.db.Restart(f.Context()); err != nil {
 		f.Fatal(err)
 	}
