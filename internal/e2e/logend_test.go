@@ -97,8 +97,8 @@ func (v *volume) refusesLog(texts ...string) {
 }
 
 // TestLogReplaced restores the topic's volume to 500 of the 800 records that were stored, and lets
-// it grow beyond the cursor: by the offset alone it looks as if nothing had happened. verify sees it
-// before any process has run in that log, and after one has.
+// it grow beyond the cursor: by the offset alone it looks as if nothing had happened. verify sees
+// it before any process has run in that log, and after one has.
 func TestLogReplaced(t *testing.T) {
 	inParallel(t)
 	v := newVolume(t)
