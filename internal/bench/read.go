@@ -50,10 +50,8 @@ func readScenario() scenario {
 				return err
 			}
 			l := live{w, p, readPlazas, latencyRate}
-			if err := l.whileEventsCome(ctx, func() error { return r.readAll(ctx, w) }); err != nil {
-				return err
-			}
-			return p.stop()
+			err = l.whileEventsCome(ctx, func() error { return r.readAll(ctx, w) })
+			return errors.Join(err, p.stop()) // before anyone else needs its state
 		},
 		tearDown: func(ctx context.Context, b *Bench) error {
 			return finishAll(ctx, worlds)

@@ -200,7 +200,7 @@ func TestDeltasRestInABacklog(t *testing.T) {
 		})
 		synctest.Wait()
 		rests(backlogRest)
-		time.AfterFunc(backlogRest/4, s.Urge)
+		time.AfterFunc(backlogRest/joinShare+backlogRest/4, s.Urge)
 		rests(backlogRest / 4)
 		cancel()
 		filling.Wait()

@@ -53,8 +53,9 @@ const (
 	// maxRoundPause bounds how long deltas wait however many plazas there are.
 	maxRoundPause = 500 * time.Millisecond
 	// backlogRest is how long deltas wait for more in a backlog, of which nobody awaits the figures
-	// within moments.
-	backlogRest = 2 * time.Second
+	// within moments. It counts where plazas are so many that a partition takes longer to fill the
+	// batches that Urge speaks of: the longer it is, the more events share a state's writing.
+	backlogRest = 5 * time.Second
 	// backlogLasts is how long after a full batch more of them are expected, and backlogStep how often
 	// that is looked at.
 	backlogLasts = 500 * time.Millisecond
