@@ -100,7 +100,7 @@ BINARY ?= .cache/bench/tollstream
 comma := ,
 # The report as JSON, and where the table goes: a part of the figures is printed.
 REPORT = .cache/bench/$(or $(subst $(comma),-,$(ONLY)),all).json
-FIGURES = $(if $(ONLY),-only $(ONLY),-into docs/performance.md)
+FIGURES = $(if $(ONLY),-only $(ONLY),-into docs/performance.md -readme README.md)
 .PHONY: bench
 bench:
 	go build -ldflags '-X main.version=$(VERSION)' -o .cache/bench/tollstream ./cmd/tollstream

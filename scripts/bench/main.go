@@ -73,6 +73,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	flags.StringVar(&cfg.Engine, "engine", cfg.Engine, "the database `server`: mariadb or mysql")
 	file := flags.String("json", "", "write the report to this `file`, also")
 	into := flags.String("into", "", "write the table to this `page` instead of printing it")
+	readme := flags.String("readme", "",
+		"write the figures of the comparison with others into this `page` as well")
 	from := flags.String("from", "", "measure nothing, but read these `reports`, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -89,7 +91,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	} else if report, failed = bench.Run(ctx, cfg); report == nil {
 		return failed
 	}
-	return errors.Join(failed, write(report, *file, *into, stdout))
+	return errors.Join(failed, write(report, *file, *into, *readme, stdout))
 }
 
 // readReports reads reports and puts their figures into the first.
@@ -113,7 +115,7 @@ func readReports(files []string) (*figures.Report, error) {
 	return all, nil
 }
 
-func write(r *figures.Report, file, into string, stdout io.Writer) error {
+func write(r *figures.Report, file, into, readme string, stdout io.Writer) error {
 	if file != "" {
 		text, err := json.MarshalIndent(r, "", "  ")
 		if err != nil {
@@ -123,17 +125,28 @@ func write(r *figures.Report, file, into string, stdout io.Writer) error {
 			return err
 		}
 	}
+	table := func(page string) (string, error) { return figures.Replace(page, r.Table()) }
+	var err error
 	if into == "" {
-		_, err := io.WriteString(stdout, r.Table())
-		return err
+		_, err = io.WriteString(stdout, r.Table())
+	} else {
+		err = rewrite(into, table)
 	}
-	page, err := os.ReadFile(into)
+	if readme != "" {
+		err = errors.Join(err, rewrite(readme, r.Compare))
+	}
+	return err
+}
+
+// rewrite changes a page.
+func rewrite(file string, change func(page string) (string, error)) error {
+	page, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	text, err := figures.Replace(string(page), r.Table())
+	text, err := change(string(page))
 	if err != nil {
-		return fmt.Errorf("%s: %w", into, err)
+		return fmt.Errorf("%s: %w", file, err)
 	}
-	return os.WriteFile(into, []byte(text), 0o644)
+	return os.WriteFile(file, []byte(text), 0o644)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -247,4 +248,36 @@ func Replace(page, table string) (string, error) {
 		return "", errors.New("the page lacks the marks between which the figures go")
 	}
 	return before + tableBegin + table + tableEnd + after, nil
+}
+
+// Compare returns the page with other figures of a backlog of 12 plazas in its comparison: those of
+// tollstream and of LOAD DATA, and when they were measured.
+func (r *Report) Compare(page string) (string, error) {
+	load := r.Figure("load_1_rows")
+	if four := r.Figure("load_4_rows"); four != nil && load != nil &&
+		four.Values[0].Median > load.Values[0].Median {
+		load = four
+	}
+	rows, cpu, memory := r.Figure("backlog_12_rows"), r.Figure("backlog_12_cpu_s"),
+		r.Figure("backlog_12_memory_mb")
+	if load == nil || rows == nil || cpu == nil || memory == nil {
+		return "", errors.New("a backlog of 12 plazas was not measured")
+	}
+	between := func(f *Figure, number func(v float64) string) string {
+		return number(f.Values[0].Lowest) + "–" + number(f.Values[0].Highest)
+	}
+	tenth := func(v float64) string { return fmt.Sprintf("%.1f", v) }
+	for _, c := range []struct{ pattern, with string }{
+		{`(?m)^(\| \*\*tollstream\*\*)( \|[^|]*){3}`, fmt.Sprintf("$1 | **%s** | **%s** | **%s** ",
+			between(rows, rows.number), between(cpu, tenth), memory.Text(memory.Value(0)))},
+		{"(?m)^(\\| `LOAD DATA`[^|]*)\\|[^|]*", "${1}| " + between(load, load.number) + " "},
+		{"(?m)^(tollstream and `LOAD DATA` were measured on )[0-9-]+", "${1}" + r.Date},
+	} {
+		pattern := regexp.MustCompile(c.pattern)
+		if !pattern.MatchString(page) {
+			return "", fmt.Errorf("the page lacks what %s matches", pattern)
+		}
+		page = pattern.ReplaceAllString(page, c.with)
+	}
+	return page, nil
 }

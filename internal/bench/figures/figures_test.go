@@ -1,6 +1,7 @@
 package figures
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -55,5 +56,42 @@ func TestPercentile(t *testing.T) {
 	}
 	if got := Median(v); got != 2.5 {
 		t.Errorf("median %v", got)
+	}
+}
+
+// TestCompare writes figures into the comparison of the README itself.
+func TestCompare(t *testing.T) {
+	readme, err := os.ReadFile("../../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Report{Date: "2027-01-31"}
+	if _, err := r.Compare(string(readme)); err == nil {
+		t.Error("figures were found that were not measured")
+	}
+	one := func(v ...float64) [][]float64 { return [][]float64{v} }
+	r.Add([]Figure{{Name: "load_1_rows", Unit: PerSecond}, {Name: "load_4_rows", Unit: PerSecond},
+		{Name: "backlog_12_rows", Unit: PerSecond}, {Name: "backlog_12_cpu_s", Unit: PerMillion},
+		{Name: "backlog_12_memory_mb", Unit: Megabytes, Highest: true}},
+		map[string][][]float64{
+			"load_1_rows": one(300_000), "load_4_rows": one(310_000, 299_000),
+			"backlog_12_rows":  one(200_000, 234_567),
+			"backlog_12_cpu_s": one(1.21, 1.38), "backlog_12_memory_mb": one(70, 88.2),
+		})
+	page, err := r.Compare(string(readme))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| **tollstream** | **200,000–235,000** | **1.2–1.4** | **88 MB** | **0, and 0 lost",
+		"| `LOAD DATA` of a file, for comparison | 299,000–310,000 | – |",
+		"`LOAD DATA` were measured on 2027-01-31, the others on 20",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if again, err := r.Compare(page); err != nil || again != page {
+		t.Error("a second time changed the page again", err)
 	}
 }
