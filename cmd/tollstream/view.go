@@ -60,6 +60,7 @@ func viewCommand() *cli.Command {
 				Usage: "compare the checksums of the rows too, however long that takes"},
 			&cli.BoolFlag{Name: "exit-code",
 				Usage: "exit with the verdict: 0 exact or in flight, 1 mismatch, 3 not verified"},
+			holidaysFlag(""),
 			&cli.BoolFlag{Name: "json", Usage: "print JSON; with --watch one line a second"},
 		}, slices.Concat(listenFlags(), viewMetricsFlags(), endpoint.Flags(), command.LogFlags())...),
 		Action: func(c *cli.Context) error {
@@ -72,7 +73,7 @@ func viewCommand() *cli.Command {
 				return err
 			}
 			if listen != nil {
-				return viewListen(c, *listen, metrics)
+				return viewListen(c, s, *listen, metrics)
 			}
 			if s.watch && fullScreen(c.App, s) {
 				return watchScreen(c, s)
@@ -82,7 +83,8 @@ func viewCommand() *cli.Command {
 				return err
 			}
 			r, err := live.Open(c.Context, live.Config{Connection: con,
-				Log: command.Warnings(c.App.ErrWriter), Plaza: s.plaza, Deep: s.deep, Repeated: s.watch})
+				Log: command.Warnings(c.App.ErrWriter), Plaza: s.plaza, Deep: s.deep, Repeated: s.watch,
+				Holidays: s.holidays})
 			if err != nil {
 				return err
 			}

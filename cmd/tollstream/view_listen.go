@@ -63,7 +63,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 }
 
 // viewListen serves the view until ctx ends.
-func viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
+func viewListen(c *cli.Context, s viewSettings, cfg serve.Config, metrics *serve.Config) error {
 	con, err := endpoint.From(c)
 	if err != nil {
 		return err
@@ -116,7 +116,8 @@ func viewListen(c *cli.Context, cfg serve.Config, metrics *serve.Config) error {
 	defer telemetry.NotifySystemd(ctx, server.Probes(),
 		func(time.Time) string { return "view at " + server.URL() }, log)()
 	err = serveView(ctx, c.App.Writer, server, source,
-		live.Config{Connection: con, Log: log, Silent: true, Repeated: true})
+		live.Config{Connection: con, Log: log, Silent: true, Repeated: true,
+			Holidays: s.holidays})
 	if c.Context.Err() != nil && errors.Is(err, context.Canceled) {
 		return nil
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/tollstream/tollstream/internal/render"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web/incidents"
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -27,6 +28,7 @@ type viewSettings struct {
 	watch, deep, json bool
 	plain             bool // lines, and no full screen
 	exitCode          bool // exit with the verdict
+	holidays          traffic.Holidays
 }
 
 func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
@@ -34,6 +36,10 @@ func viewSettingsFrom(c *cli.Context) (viewSettings, error) {
 		sort: c.String("sort"), sorted: c.IsSet("sort"), top: c.Int("top"), watch: c.Bool("watch"),
 		deep: c.Bool("deep"), json: c.Bool("json"),
 		plain: c.Bool("plain"), exitCode: c.Bool("exit-code"),
+	}
+	var err error
+	if s.holidays, err = holidaysFrom(c); err != nil {
+		return s, err
 	}
 	if s.exitCode && s.watch {
 		return s, hint.Usagef("--exit-code is for one look, not for --watch")

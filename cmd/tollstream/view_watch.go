@@ -40,7 +40,7 @@ func watchScreen(c *cli.Context, s viewSettings) error {
 		defer held.Hold()()
 	}
 	r, err := live.Open(c.Context, live.Config{Connection: con, Log: command.Warnings(held),
-		Silent: true, Deep: s.deep, Repeated: true, Relaxed: true})
+		Silent: true, Deep: s.deep, Repeated: true, Relaxed: true, Holidays: s.holidays})
 	if err != nil {
 		return err
 	}

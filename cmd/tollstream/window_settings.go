@@ -41,10 +41,14 @@ func windowFlags() []cli.Flag {
 			Value: traffic.DefaultEquivalents().String(), Category: category,
 			Usage: "passenger cars that one vehicle of a type counts for, `TYPE=NUMBER,…`; a type that is " +
 				"not named counts as 1"},
-		&cli.StringFlag{Name: "holidays", EnvVars: command.Env("holidays"), Category: category,
-			Usage: "holidays, which explain what is below or above usual: us, or a CSV `FILE` of dates " +
-				"and names"},
+		holidaysFlag(category),
 	}
+}
+
+func holidaysFlag(category string) cli.Flag {
+	return &cli.StringFlag{Name: "holidays", EnvVars: command.Env("holidays"), Category: category,
+		Usage: "holidays, days of their own kind for what is usual: us, or a CSV `FILE` of dates and " +
+			"names; the same for process and view"}
 }
 
 func windowsFrom(c *cli.Context) (pipeline.Windows, error) {
@@ -66,7 +70,7 @@ func windowsFrom(c *cli.Context) (pipeline.Windows, error) {
 			return w, hint.Usagef("--equivalents: %v", err)
 		}
 	}
-	if w.Holidays, err = readHolidays(command.Setting(c, "holidays", "")); err != nil {
+	if w.Holidays, err = holidaysFrom(c); err != nil {
 		return w, err
 	}
 	w.Plazas, err = readPlazasFile(command.Setting(c, "plazas-file", ""))
@@ -74,8 +78,9 @@ func windowsFrom(c *cli.Context) (pipeline.Windows, error) {
 	return w, err
 }
 
-// readHolidays reads a file of holidays; no name is no file.
-func readHolidays(name string) (traffic.Holidays, error) {
+// holidaysFrom reads the file of holidays; no name is no file.
+func holidaysFrom(c *cli.Context) (traffic.Holidays, error) {
+	name := command.Setting(c, "holidays", "")
 	switch name {
 	case "":
 		return nil, nil

@@ -344,14 +344,15 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestFirstMinutes has a plaza that was judged for three minutes: its figures are of these.
+// TestFirstMinutes has a plaza that was judged by three minutes, of four that it was observed: its
+// figures are of those three.
 func TestFirstMinutes(t *testing.T) {
 	b := judged(func(b *Board) {
 		p := &b.Plazas[0]
-		p.Counts.Earliest = toll.NewZone(b.Location).Wall(now.Add(-2 * time.Minute))
-		p.Assessment.First = b.Now() - 2
-		p.Assessment.Last.FlowPerHour, p.Assessment.Last.Throughput = 240, 300
-		p.Assessment.Last.Capacity, p.Assessment.Last.VC = new(3000.0), new(0.1)
+		p.Counts.Earliest = toll.NewZone(b.Location).Wall(now.Add(-3 * time.Minute))
+		m := &p.Assessment.Last
+		m.Observed, m.FlowPerHour, m.Throughput = 3, 1200, 1500
+		m.Capacity, m.VC = new(3000.0), new(0.5)
 	})
 	p := &b.Plazas[0]
 	if p.State != traffic.Free || *p.ObservedMinutes != 3 || p.FlowPerHour != 1200 || *p.VC != 0.5 ||

@@ -56,12 +56,15 @@ func (b *Board) derive(p *Plaza, zone *toll.Zone) {
 		p.Why = fmt.Sprintf("judged up to %s only, as %s", ClockTime(p.Location, *p.Since, b.Now()),
 			a.State)
 	default:
-		m = new(a.Last.OfMinutes(int(min(int64(a.Until)-int64(a.First)+1, toll.Quarter))))
+		m = &a.Last
 		p.CapacityWrong = a.CapacityWrong()
 		p.Measure, p.State, p.Since, p.Why = m, a.State, new(a.Since.Time()), a.Why
 		if p.ObservedMinutes != nil && m.Count15 == 0 { // it was judged before its first event
 			m = &traffic.Measure{Capacity: m.Capacity}
 			break
+		}
+		if p.ObservedMinutes = nil; m.Observed > 0 {
+			p.ObservedMinutes = &m.Observed
 		}
 		p.FlowPerHour, p.FlowKnown, p.Throughput = Flow(m.FlowPerHour), true, new(m.Throughput)
 	}

@@ -78,13 +78,15 @@ func (r *Writer) assessPlaza(ctx context.Context, q db.Reader, plaza int16, a *t
 	by := traffic.Basis{Plaza: r.cfg.Plazas[plaza], Zone: r.zones.Of(plaza),
 		Equivalents: r.cfg.Equivalents, Holidays: r.cfg.Holidays}
 	by.Plaza.ID = plaza
-	by.Usual = func(day int64) *traffic.UsualDay {
-		usual, err := r.history.usual(ctx, q, plaza, by.Zone, day)
+	date := func(day int64) usualDate {
+		date, err := r.history.date(ctx, q, plaza, by.Zone, day)
 		if err != nil && failed == nil {
 			failed = err
 		}
-		return usual
+		return date
 	}
+	by.Usual = func(day int64) *traffic.UsualDay { return date(day).usual }
+	by.DayOff = func(day int64) *traffic.DayOff { return date(day).off }
 	a.Equivalents = by.Equivalents
 	var transitions []traffic.Transition
 	for _, c := range closings {

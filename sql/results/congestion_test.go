@@ -300,7 +300,7 @@ func TestBelowUsual(t *testing.T) {
 				}
 			}
 		}
-		want := `2022-02-03 9 no data→free at 08:03 since 08:01: 6 vehicles in 15 min; lanes and what is usual are not known
+		want := `2022-02-03 9 no data→free at 08:03 since 08:01: 6 vehicles in 3 min; lanes and what is usual are not known
 2022-03-03 9 free→below usual at 08:43 since 08:39: 4 vehicles in 15 min, usual are 30 (z −6.6)
 `
 		if got != want {

@@ -28,7 +28,8 @@ func (r *Writer) MarkWritten(ctx context.Context, tx *dbsql.Tx, refs []traffic.N
 func (r *Writer) Usual(ctx context.Context, plaza int16, zone *toll.Zone,
 	day int64) (*traffic.UsualDay,
 	error) {
-	return r.history.usual(ctx, r.db, plaza, zone, day)
+	date, err := r.history.date(ctx, r.db, plaza, zone, day)
+	return date.usual, err
 }
 
 // Remembered returns how many days with something usual are remembered, how many of them are

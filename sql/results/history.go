@@ -21,7 +21,8 @@ import (
 // It remembers the last dates that it was asked for; the weeks before a date hardly change any
 // more.
 type history struct {
-	kind  string // of these windows; empty where they are not counted
+	kind     string // of these windows; empty where they are not counted
+	holidays traffic.Holidays
 	known map[int16]*[2]usualDate
 	days  int // among these that are known with something usual
 }
@@ -31,6 +32,7 @@ type usualDate struct {
 	known bool
 	day   int64 // as toll.WallTime.Day counts
 	usual *traffic.UsualDay
+	off   *traffic.DayOff // of a holiday; else nil
 }
 
 // maxHistory bounds the days that a history remembers: some 20 MB. Of a day of which nothing is
@@ -38,8 +40,8 @@ type usualDate struct {
 // tests.
 var maxHistory = 8192
 
-func newHistory(kinds []toll.WindowKind) history {
-	h := history{known: map[int16]*[2]usualDate{}}
+func newHistory(kinds []toll.WindowKind, holidays traffic.Holidays) history {
+	h := history{holidays: holidays, known: map[int16]*[2]usualDate{}}
 	for _, k := range kinds {
 		if k.Size == toll.Quarter && k.Hop == toll.Quarter && !k.Day {
 			h.kind = k.Name
@@ -54,11 +56,11 @@ func (h *history) forget() {
 	h.days = 0
 }
 
-// usual returns what is usual at a plaza on a date, nil where nothing is known.
-func (h *history) usual(ctx context.Context, q db.Reader, plaza int16, zone *toll.Zone,
-	day int64) (*traffic.UsualDay, error) {
+// date returns what is usual at a plaza on a date.
+func (h *history) date(ctx context.Context, q db.Reader, plaza int16, zone *toll.Zone,
+	day int64) (usualDate, error) {
 	if h.kind == "" {
-		return nil, nil
+		return usualDate{}, nil
 	}
 	dates := h.known[plaza]
 	if dates == nil {
@@ -67,16 +69,16 @@ func (h *history) usual(ctx context.Context, q db.Reader, plaza int16, zone *tol
 	}
 	at := &dates[day&1]
 	if at.known && at.day == day {
-		return at.usual, nil
+		return *at, nil
 	}
-	usual, err := h.read(ctx, q, plaza, zone, day)
+	read, err := h.read(ctx, q, plaza, zone, day)
 	if err != nil {
-		return nil, err
+		return usualDate{}, err
 	}
 	if at.usual != nil {
 		h.days--
 	}
-	if usual != nil {
+	if read.usual != nil {
 		if h.days >= maxHistory {
 			h.forget()
 			h.known[plaza] = dates
@@ -84,70 +86,81 @@ func (h *history) usual(ctx context.Context, q db.Reader, plaza int16, zone *tol
 		}
 		h.days++
 	}
-	*at = usualDate{known: true, day: day, usual: usual}
-	return usual, nil
+	*at = read
+	return read, nil
 }
 
-// read reads what passed on the same weekday in the weeks before. Since the plaza's first window, a
-// quarter of an hour without one is one without a vehicle.
+// read reads what passed on the dates that a date is compared with. Since the plaza's first window,
+// a quarter of an hour without one is one without a vehicle.
 func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll.Zone,
-	day int64) (*traffic.UsualDay, error) {
+	day int64) (usualDate, error) {
+	date := usualDate{known: true, day: day}
 	var first toll.Minute
 	err := q.QueryRowContext(ctx, `SELECT start_minute FROM toll_window WHERE toll_plaza_id = ?
 		AND kind = ? AND revision > 0
 		ORDER BY start_minute LIMIT 1`, plaza, h.kind).Scan(&first)
 	if errors.Is(err, dbsql.ErrNoRows) {
-		return nil, nil
+		return date, nil
 	}
 	if err != nil {
-		return nil, err
+		return date, err
 	}
-	var days []int64
+	weeks := h.holidays.WeeksBefore(day)
+	sundays, earlier := h.holidays.DaysOffBefore(day)
+	counts := map[int64]*traffic.DayCounts{}
 	var ranges []string
 	args := []any{plaza, h.kind}
-	for week := int64(1); week <= traffic.HistoryWeeks; week++ {
-		d := day - 7*week
+	for _, d := range slices.Concat(weeks, sundays, earlier) {
 		start, end := midnight(zone, d), midnight(zone, d+1)
-		if end <= first {
-			break
+		if end <= first || counts[d] != nil {
+			continue
 		}
-		days = append(days, d)
+		counts[d] = new(traffic.NewDayCounts(zone, d))
 		ranges = append(ranges, "start_minute >= ? AND start_minute < ?")
 		args = append(args, start, end)
-	}
-	if len(days) == 0 {
-		return nil, nil
-	}
-	weeks := make([]traffic.DayCounts, len(days))
-	for i, d := range days {
-		weeks[i] = traffic.NewDayCounts(zone, d)
 		if traffic.DayOf(zone, first) == d {
 			_, slot := traffic.SlotOf(zone, first)
 			for s := range slot {
-				weeks[i][s] = traffic.NoCount
+				counts[d][s] = traffic.NoCount
 			}
 		}
+	}
+	if len(counts) == 0 {
+		return date, nil
 	}
 	rows, err := q.QueryContext(ctx, `SELECT start_minute, events FROM toll_window
 		WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
 		AND (`+strings.Join(ranges, " OR ")+`)`, args...)
 	if err != nil {
-		return nil, err
+		return date, err
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var start toll.Minute
 		var events int64
 		if err := rows.Scan(&start, &events); err != nil {
-			return nil, err
+			return date, err
 		}
-		if i := slices.Index(days, traffic.DayOf(zone, start)); i >= 0 {
+		if c := counts[traffic.DayOf(zone, start)]; c != nil {
 			_, slot := traffic.SlotOf(zone, start)
-			weeks[i].Add(slot, events)
+			c.Add(slot, events)
 		}
 	}
-	usual := traffic.UsualDayOf(weeks)
-	return &usual, rows.Err()
+	of := func(days []int64) (all []traffic.DayCounts) {
+		for _, d := range days {
+			if c := counts[d]; c != nil {
+				all = append(all, *c)
+			}
+		}
+		return all
+	}
+	if known := of(weeks); len(known) > 0 {
+		date.usual = new(traffic.UsualDayOf(known))
+	}
+	if h.holidays != nil {
+		date.off = traffic.DayOffOf(of(sundays), of(earlier))
+	}
+	return date, rows.Err()
 }
 
 // midnight returns the first minute of a date.
@@ -301,14 +314,15 @@ func appendStored(all []StoredWindow, rows []tables.WindowRow) []StoredWindow {
 
 // UsualDay returns what is usual at a plaza on a date, as [toll.WallTime.Day] counts days: learned
 // from its windows of a kind, which must be of a quarter of an hour, on the same weekday of the
-// weeks before. It is nil where nothing is known.
-func (r *Reader) UsualDay(ctx context.Context, plaza int16, kind string, zone *toll.Zone,
-	day int64) (*traffic.UsualDay, error) {
-	h := history{kind: kind}
-	var usual *traffic.UsualDay
-	err := r.db.Snapshot(ctx, func(q db.Reader) (err error) {
-		usual, err = h.read(ctx, q, plaza, zone, day)
+// weeks before. It is nil where nothing is known. off is what is usual on a holiday instead, nil
+// where that is not known and on other dates.
+func (r *Reader) UsualDay(ctx context.Context, plaza int16, kind string, zone *toll.Zone, day int64,
+	holidays traffic.Holidays) (usual *traffic.UsualDay, off *traffic.DayOff, err error) {
+	h := history{kind: kind, holidays: holidays}
+	var date usualDate
+	err = r.db.Snapshot(ctx, func(q db.Reader) (err error) {
+		date, err = h.read(ctx, q, plaza, zone, day)
 		return err
 	})
-	return usual, r.db.Wrap(fmt.Sprintf("read what is usual at plaza %d", plaza), err)
+	return date.usual, date.off, r.db.Wrap(fmt.Sprintf("read what is usual at plaza %d", plaza), err)
 }

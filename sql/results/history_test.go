@@ -123,7 +123,7 @@ func TestUsualDay(t *testing.T) {
 		}
 		x.StoreResults(x.Results(), x.Closing(1, "2022-02-10 00:00"))
 		day := traffic.DayOf(x.Zone, dbtest.MinuteOf(t, "2022-02-10 12:00"))
-		usual, err := s.UsualDay(t.Context(), 1, "15m", toll.NewZone(dbtest.Berlin), day)
+		usual, _, err := s.UsualDay(t.Context(), 1, "15m", toll.NewZone(dbtest.Berlin), day, nil)
 		if err != nil || usual == nil {
 			t.Fatal(usual, err)
 		}
@@ -133,10 +133,17 @@ func TestUsualDay(t *testing.T) {
 		if got := usual.At(41); got.Median != 0 || got.N != 3 {
 			t.Errorf("got %+v", got)
 		}
-		if none, err := s.UsualDay(t.Context(), 2, "15m", toll.NewZone(dbtest.Berlin),
-			day); none != nil ||
-			err != nil {
+		if none, _, err := s.UsualDay(t.Context(), 2, "15m", toll.NewZone(dbtest.Berlin), day,
+			nil); none != nil || err != nil {
 			t.Error(none, err)
+		}
+		// A holiday teaches its weekday nothing, and is compared with Sundays once there are three.
+		named := traffic.Holidays(func(d int64) string {
+			return map[int64]string{day - 7: "A holiday", day: "A holiday"}[d]
+		})
+		usual, off, err := s.UsualDay(t.Context(), 1, "15m", toll.NewZone(dbtest.Berlin), day, named)
+		if err != nil || usual.At(40).N != 2 || off != nil {
+			t.Errorf("%+v, %v, %v", usual.At(40), off, err)
 		}
 	})
 }

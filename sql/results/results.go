@@ -33,7 +33,7 @@ type Config struct {
 	PlazaZones map[int16]*toll.Zone
 	// Equivalents are how many cars a vehicle counts for, by type. Nil for the defaults.
 	Equivalents traffic.Equivalents
-	// Holidays names the holidays, which the reasons of states mention.
+	// Holidays names the holidays: days of their own kind, which the reasons of states mention.
 	Holidays traffic.Holidays
 	// Notify says that changes of incidents are to be notified of: they go into an outbox in the
 	// transaction that stores them.
@@ -85,7 +85,7 @@ func NewWriter(db *db.DB, topicID string, cfg Config) *Writer {
 	zone := toll.NewZone(cfg.Location)
 	return &Writer{db: db, topicID: topicID, cfg: cfg, zone: zone,
 		inserter: tables.WindowInserter{Zone: zone},
-		zones:    toll.NewZoneSet(zone, cfg.PlazaZones), history: newHistory(cfg.Windows)}
+		zones:    toll.NewZoneSet(zone, cfg.PlazaZones), history: newHistory(cfg.Windows, cfg.Holidays)}
 }
 
 // ErrConflict says that another process stored results of the same plazas at the same time, or that

@@ -119,7 +119,7 @@ type Assessment struct {
 	Since toll.Minute `json:"since"`
 	// a sentence with the figures of the last minute that asked for the state
 	Why   string      `json:"why"`
-	First toll.Minute `json:"first"` // the end of the first minute assessed
+	First toll.Minute `json:"first"` // the end of the first minute observed
 	Until toll.Minute `json:"until"` // minutes before it are assessed
 
 	// What the last Streak minutes have asked for instead, the first of which ended at Asked.
@@ -131,7 +131,9 @@ type Assessment struct {
 
 	// of the last hours, compared with what is usual
 	Level Level `json:"level,omitzero"`
-	// the holiday on the date of Last, by [Basis.Holidays]; empty for none
+	// on a holiday, the same compared with [Basis.DayOff]
+	LevelOff Level `json:"level_off,omitzero"`
+	// the holiday on the date of Last, by [Basis.Holidays], and what days it is like; empty for none
 	Holiday string `json:"holiday,omitzero"`
 	// why the configured capacity is not used, nil while it may be right
 	Overrun *Overrun `json:"overrun,omitzero"`
@@ -176,7 +178,10 @@ const (
 func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 	switch {
 	case !a.Assessed():
-		a.First, a.Since, a.Why = m.End, m.End, "assessed for the first time just now"
+		a.Since, a.Why = m.End, "assessed for the first time just now"
+		if a.First == 0 {
+			a.First = m.End
+		}
 	case m.End <= a.Until:
 		return Transition{}, undecided
 	case int64(m.End) > int64(a.Until)+1:
@@ -302,14 +307,14 @@ func nearer(now, a, b State) (State, bool) {
 
 // why states in one sentence what speaks for a state.
 func why(s State, quiet int, overrun *Overrun, m *Measure) string {
-	passed := "no vehicle in 15 min"
+	passed := grouped(float64(m.Count15)) + " vehicles"
 	switch m.Count15 {
 	case 0:
+		passed = "no vehicle"
 	case 1:
-		passed = "1 vehicle in 15 min"
-	default:
-		passed = grouped(float64(m.Count15)) + " vehicles in 15 min"
+		passed = "1 vehicle"
 	}
+	passed += fmt.Sprintf(" in %d min", m.minutes())
 	against := ""
 	if m.Z != nil {
 		against = fmt.Sprintf(", usual are %s (z %s)", decimal(m.Usual.Median), decimal(*m.Z))
@@ -335,7 +340,7 @@ func why(s State, quiet int, overrun *Overrun, m *Measure) string {
 			grouped(m.Throughput),
 			grouped(math.Floor(*m.VC*100+1e-9)), grouped(*m.Capacity), lanes)
 		switch {
-		case *m.VC > ImpossibleVC:
+		case m.overCapacity():
 			text += ", which looks too low: check lanes and capacity_per_lane in the plazas file"
 		case s == Saturated && *m.VC < saturatedVC:
 			text += fmt.Sprintf("; saturated until it is below %.0f %%", saturatedLeaveVC*100)
@@ -361,13 +366,11 @@ const (
 	likeHolidayShare = 0.3
 )
 
-// kindOfDay returns what explains a deviation since some minute: the holiday by the calendar, or
-// that the day is like one, for calendars don't know all of them.
+// kindOfDay returns what explains what is usual, or a deviation from that since some minute: the
+// holiday by the calendar, or that the day is like one, for calendars don't know all of them.
 func (a *Assessment) kindOfDay(s State, since toll.Minute, m *Measure) string {
 	switch {
-	case s != BelowUsual && s != AboveUsual:
-		return ""
-	case a.Holiday != "":
+	case a.Holiday != "" && m.Z != nil && s != NoData:
 		return "; " + a.Holiday
 	case s == BelowUsual && m.End-since >= likeHolidayAfter && m.Usual != nil &&
 		float64(m.Count15) >= m.Usual.Median*likeHolidayShare:
@@ -403,6 +406,8 @@ type Basis struct {
 	// what is usual on a date, as WallTime.Day counts days, or nil; a nil func knows nothing
 	Usual    func(day int64) *UsualDay
 	Holidays Holidays
+	// what is usual on a date that is a holiday, or nil; a nil func knows nothing
+	DayOff func(day int64) *DayOff
 }
 
 // Run assesses the minutes [from, until) that were not assessed before, and returns the
@@ -413,14 +418,19 @@ type Basis struct {
 // MaxQuiet minutes stays as it is until the next vehicle, so that a leap over a year costs as
 // little as one over two days.
 func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) []Transition {
-	if a.Assessed() {
+	switch {
+	case a.Assessed():
 		from = max(from, a.Until)
+	case len(panes) > 0:
+		a.First = min(from, panes[0].Start) + 1
+	default:
+		a.First = from + 1
 	}
 	eq := by.Equivalents
 	if eq == nil {
 		eq = DefaultEquivalents()
 	}
-	usual := by.daysOnce()
+	dates := by.datesOnce()
 	slider := NewSlider(panes, by.Plaza, eq)
 	var transitions []Transition
 	// that asked for the state
@@ -435,8 +445,8 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 				a.Until, end = toll.Minute(empty-1), empty
 			}
 		}
-		m := slider.MeasureAt(toll.Minute(end))
-		a.compare(&m, by, usual)
+		m := slider.MeasureAt(toll.Minute(end)).ofMinutes(a.observed(end))
+		a.compare(&m, by.Zone, dates)
 		switch change, said := a.judge(&m); said {
 		case confirmed:
 			last.measure, last.quiet, last.asked = m, a.Quiet, true
@@ -452,44 +462,97 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 	return transitions
 }
 
+// observed returns for how many minutes the plaza was observed until an end of one.
+func (a *Assessment) observed(end int64) int {
+	return int(min(end-int64(a.First)+1, toll.Quarter))
+}
+
 // compare compares a measure with what is usual at the level of the last hours. At the end of a
 // slot the level follows.
 //
 // While the flow deviates the level goes back to usual: the state is to last as long as the
 // deviation does, and not until the plaza has got used to it. Without data it is forgotten.
-func (a *Assessment) compare(m *Measure, by *Basis, days func(day int64) *UsualDay) {
+//
+// A holiday is compared with earlier ones of its name. Where there are none, it is compared with
+// its weekday and with Sundays, and the nearer of the two counts.
+func (a *Assessment) compare(m *Measure, z *toll.Zone, dates func(day int64) *date) {
 	if a.State == NoData || int64(m.End) > int64(a.Until)+1 {
-		a.Level = Level{}
+		a.Level, a.LevelOff = Level{}, Level{}
 	}
-	base, slot := UsualAt(by.Zone, m.End, days)
-	m.Against(base.At(&a.Level))
-	deviates := a.State == BelowUsual || a.State == AboveUsual
-	if a.Holiday = ""; by.Holidays != nil && (deviates || a.Streak > 0) {
-		a.Holiday = by.Holidays(DayOf(by.Zone, m.End-1))
+	base, slot := UsualAt(z, m.End, func(day int64) *UsualDay { return dates(day).usual })
+	usual := base.At(&a.Level)
+	today := dates(DayOf(z, m.End-1))
+	follow := slot && a.State != NoData
+	if a.Holiday = today.holiday; today.off == nil {
+		a.LevelOff = Level{}
+	} else {
+		off, _ := UsualAt(z, m.End, func(day int64) *UsualDay {
+			if d := dates(day); d.off != nil {
+				return &d.off.UsualDay
+			}
+			return dates(day).usual
+		})
+		switch {
+		case today.off.Own:
+			a.Holiday += ", compared with earlier ones"
+		case a.Level.apart(base) < a.LevelOff.apart(off):
+			a.Holiday += ", like a " + WeekdayOf(today.day).String()
+		default:
+			a.Holiday += ", like a Sunday"
+		}
+		usual = today.off.Or(usual, off.At(&a.LevelOff), float64(m.Count15))
+		if follow {
+			a.follow(&a.LevelOff, m.Count15, off)
+		}
 	}
+	if follow {
+		a.follow(&a.Level, m.Count15, base)
+	}
+	m.Against(usual)
+}
+
+// apart returns how far the level is from what is usual.
+func (l *Level) apart(usual Usual) float64 {
+	return math.Abs(math.Log(max(l.Ratio(usual.Median), 1e-3)))
+}
+
+// follow takes a quarter of an hour into account for a level.
+func (a *Assessment) follow(l *Level, count int64, base Usual) {
 	switch {
-	case !slot || !base.Known() || a.State == NoData:
-	case deviates:
-		a.Level.Follow(base.Median, base.Median)
+	case !base.Known():
+	case a.State == BelowUsual || a.State == AboveUsual:
+		l.Follow(base.Median, base.Median)
 	default:
-		a.Level.Follow(float64(m.Count15), base.Median)
+		l.Follow(float64(count), base.Median)
 	}
 }
 
-// daysOnce returns what is usual by date, remembering the last two that were asked for: a quarter
+// date is what a basis knows of a date.
+type date struct {
+	known   bool
+	day     int64
+	usual   *UsualDay
+	holiday string
+	off     *DayOff
+}
+
+// datesOnce returns what is known of dates, remembering the last two that were asked for: a quarter
 // lies in no more.
-func (b *Basis) daysOnce() func(day int64) *UsualDay {
-	var last [2]struct {
-		day   int64
-		usual *UsualDay
-		known bool
-	}
-	return func(day int64) *UsualDay {
+func (b *Basis) datesOnce() func(day int64) *date {
+	var last [2]date
+	return func(day int64) *date {
 		at := &last[day&1]
-		if b.Usual != nil && (!at.known || at.day != day) {
-			at.day, at.usual, at.known = day, b.Usual(day), true
+		if at.known && at.day == day {
+			return at
 		}
-		return at.usual
+		*at = date{known: true, day: day, holiday: b.Holidays.on(day)}
+		if b.Usual != nil {
+			at.usual = b.Usual(day)
+		}
+		if b.DayOff != nil && at.holiday != "" {
+			at.off = b.DayOff(day)
+		}
+		return at
 	}
 }
 

@@ -669,13 +669,14 @@ func TestRunIsMinuteByMinute(t *testing.T) {
 		panes := append(anything(r, from, from+oneDay), anything(r, from+9*oneDay, from+10*oneDay)...)
 		until := from + 20*oneDay
 
-		var a, slow Assessment
+		var a Assessment
+		slow := Assessment{First: from + 1}
 		got := a.Run(panes, from, until, by)
-		usual := by.daysOnce()
+		dates := by.datesOnce()
 		var want []Transition
 		for end := from + 1; end <= until; end++ {
-			m := measureAt(panes, end, by.Plaza, DefaultEquivalents())
-			slow.compare(&m, by, usual)
+			m := measureAt(panes, end, by.Plaza, DefaultEquivalents()).ofMinutes(slow.observed(int64(end)))
+			slow.compare(&m, by.Zone, dates)
 			if change, ok := slow.assess(m); ok {
 				want = append(want, change)
 			}
@@ -683,6 +684,32 @@ func TestRunIsMinuteByMinute(t *testing.T) {
 		if !reflect.DeepEqual(got, want) || !reflect.DeepEqual(a, slow) {
 			t.Fatalf("seed %d: run\n%sminute by minute\n%s\n%+v\n%+v", seed, story(got), story(want), a,
 				slow)
+		}
+	}
+}
+
+// In its first quarter of an hour a plaza is judged by the minutes that it was observed, as views
+// show it: not by a fifteenth of its flow.
+func TestFirstMinutes(t *testing.T) {
+	plaza := toll.Plaza{ID: 1, Lanes: 2, CapacityPerLane: 600} // 20 cars a minute
+	for _, c := range []struct {
+		perMinute int64
+		want      string
+	}{
+		{9, "free: throughput 540 pc/h is 45 % of the capacity of 1,200 pc/h (2 lanes)"},
+		{16, "busy: throughput 960 pc/h is 80 % of the capacity of 1,200 pc/h (2 lanes)"},
+		{25, "saturated: throughput 1,500 pc/h is 125 % of the capacity of 1,200 pc/h (2 lanes); " +
+			"how long the queue is can't be told from crossings"},
+	} {
+		var panes []toll.Pane
+		for m := toll.Minute(100); m < 103; m++ {
+			panes = append(panes, mixed(m, toll.TypeCount{Type: "car", Count: c.perMinute}))
+		}
+		var a Assessment
+		changes := a.Run(panes, 100, 103, &Basis{Plaza: plaza, Zone: zoneOf(t, "UTC")})
+		if len(changes) != 1 || changes[0].Measure.Observed != 3 ||
+			changes[0].To.String()+": "+changes[0].Why != c.want {
+			t.Errorf("%d a minute: %+v, want %s", c.perMinute, changes, c.want)
 		}
 	}
 }

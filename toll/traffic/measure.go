@@ -122,12 +122,14 @@ func (e Equivalents) Of(vehicleType string) float64 {
 // For the state of now an hour is too long, so throughput is v of the last quarter alone: for a
 // single quarter PHF is 1 by its definition, which leaves 4·n15/f_HV.
 //
-// In the first hour of a plaza the minutes before count as empty: flow, headway and throughput are
-// right after 15 minutes, PHF after 60; see also [Measure.OfMinutes].
+// In the first hour of a plaza the minutes before count as empty: PHF is right after 60 minutes.
 type Measure struct {
 	Plaza int16 `json:"plaza"`
 	// exclusive: the minutes [End−60, End) and, as the last quarter, [End−15, End)
 	End toll.Minute `json:"end"`
+	// for how many minutes of the last quarter the plaza was observed; 0 for all of it. What is per
+	// hour, headway and throughput are of these
+	Observed int `json:"observed_minutes,omitzero"`
 
 	Count15 int64 `json:"count_15"` // vehicles in the last quarter
 	Count60 int64 `json:"count_60"` // vehicles in the hour
@@ -168,12 +170,13 @@ func (m *Measure) Against(u Usual) {
 	}
 }
 
-// OfMinutes returns the measure of a plaza that was observed in the last minutes of the quarter
-// alone: flow, headway and demand are of these.
-func (m Measure) OfMinutes(observed int) Measure {
+// ofMinutes returns the measure of a plaza that was observed in the last minutes of the quarter
+// alone.
+func (m Measure) ofMinutes(observed int) Measure {
 	if observed < 1 || observed >= toll.Quarter {
 		return m
 	}
+	m.Observed = observed
 	scale := float64(toll.Quarter) / float64(observed)
 	m.FlowPerHour, m.Throughput = m.FlowPerHour*scale, m.Throughput*scale
 	if m.HeadwaySeconds != nil {
@@ -183,6 +186,14 @@ func (m Measure) OfMinutes(observed int) Measure {
 		m.VC = new(m.Throughput / *m.Capacity)
 	}
 	return m
+}
+
+// minutes returns for how many minutes of the last quarter the plaza was observed.
+func (m *Measure) minutes() int {
+	if m.Observed > 0 {
+		return m.Observed
+	}
+	return toll.Quarter
 }
 
 // Slider returns the measures of one end after another, in steps that cost what the panes cost that
@@ -339,8 +350,8 @@ func (a *Assessment) followOverrun(m *Measure) {
 	if m.VC == nil {
 		return
 	}
-	quarter := *m.Capacity * toll.Quarter / 60
-	if *m.VC <= ImpossibleVC+overrunDeviations/math.Sqrt(quarter) {
+	full := *m.Capacity * float64(m.minutes()) / 60 // what can pass meanwhile
+	if *m.VC <= ImpossibleVC+overrunDeviations/math.Sqrt(full) {
 		return
 	}
 	next := Overrun{Capacity: *m.Capacity, VC: *m.VC, At: m.End}
@@ -352,7 +363,13 @@ func (a *Assessment) followOverrun(m *Measure) {
 
 // CapacityWrong reports whether more than the configured capacity passes, or did in the last week.
 func (a *Assessment) CapacityWrong() bool {
-	return a.Overrun != nil || a.Last.VC != nil && *a.Last.VC > ImpossibleVC
+	return a.Overrun != nil || a.Last.overCapacity()
+}
+
+// overCapacity reports whether more passed in a whole quarter of an hour than the capacity allows.
+// Of a few minutes, chance may have it so.
+func (m *Measure) overCapacity() bool {
+	return m.VC != nil && *m.VC > ImpossibleVC && m.Observed == 0
 }
 
 // vc returns throughput over capacity where that means something: nil where the capacity is not

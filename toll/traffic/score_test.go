@@ -7,7 +7,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -87,16 +89,36 @@ func (y *realYear) basis() *Basis {
 		if u, known := y.usual[day]; known {
 			return u
 		}
-		var weeks []DayCounts
-		for week := int64(1); week <= HistoryWeeks && y.days[day-7*week] != nil; week++ {
-			weeks = append(weeks, *y.days[day-7*week])
-		}
+		weeks := y.counted(Holidays(nil).WeeksBefore(day))
 		y.usual[day] = nil
 		if len(weeks) > 0 {
 			y.usual[day] = new(UsualDayOf(weeks))
 		}
 		return y.usual[day]
 	}}
+}
+
+// calendar knows the holidays too.
+func (y *realYear) calendar() *Basis {
+	holidays := Holidays(func(day int64) string { return y.holidays[day] })
+	return &Basis{Plaza: toll.Plaza{ID: 1}, Zone: y.zone, Holidays: holidays,
+		Usual: func(day int64) *UsualDay {
+			return new(UsualDayOf(y.counted(holidays.WeeksBefore(day))))
+		},
+		DayOff: func(day int64) *DayOff {
+			sundays, earlier := holidays.DaysOffBefore(day)
+			return DayOffOf(y.counted(sundays), y.counted(earlier))
+		}}
+}
+
+// counted returns what passed on those of some dates that are known.
+func (y *realYear) counted(days []int64) (counts []DayCounts) {
+	for _, day := range days {
+		if c := y.days[day]; c != nil {
+			counts = append(counts, *c)
+		}
+	}
+	return counts
 }
 
 // panes returns those of [from, until), with times as many vehicles from onset on.
@@ -240,6 +262,10 @@ func judgeYear(t testing.TB, y *realYear) (first, last score, holidays map[strin
 	return first, last, holidays
 }
 
+// emptyHolidays are those that empty the road.
+var emptyHolidays = []string{"Thanksgiving Day", "Christmas Day", "New Years Day", "Memorial Day",
+	"Independence Day", "Labor Day"}
+
 // TestScore judges a year of real counts, one plaza without a capacity. With -v it lists the
 // alarms. The constants of the detector were chosen by the first nine months.
 func TestScore(t *testing.T) {
@@ -259,11 +285,49 @@ func TestScore(t *testing.T) {
 			t.Errorf("too few incidents found in time: %s", &s)
 		}
 	}
-	for _, holiday := range []string{"Thanksgiving Day", "Christmas Day", "New Years Day",
-		"Memorial Day", "Independence Day", "Labor Day"} {
+	for _, holiday := range emptyHolidays {
 		if at := holidays[holiday]; at == "" || at > "12:00" {
 			t.Errorf("%s: below usual at %q, want by noon", holiday, at)
 		}
+	}
+}
+
+// TestHolidayByCalendar judges the holidays of the real year: with a calendar, those that empty the
+// road are like a Sunday from the morning on, and fewer of all holidays begin an incident.
+func TestHolidayByCalendar(t *testing.T) {
+	t.Parallel()
+	y := readYear(t, 0.2, 1)
+	incidents := map[bool]int{}
+	for day, name := range y.holidays {
+		midnight := y.zone.Boundary(toll.WallTime(day * 86400))
+		if midnight < y.start+warmUp {
+			continue
+		}
+		for calendar, by := range map[bool]*Basis{false: y.basis(), true: y.calendar()} {
+			var a Assessment
+			atNoon, below := "", false
+			for m := midnight - oneDay; m < midnight+oneDay; m += 60 {
+				for _, c := range a.Run(y.panes(nil, m-60, m+60, never, 1), m, m+60, by) {
+					if c.Detected > midnight && !c.To.Calm() {
+						incidents[calendar]++
+						below = below || c.To == BelowUsual && c.Detected <= midnight+oneDay/2
+						t.Logf("%s, calendar %t: %s %s", name, calendar,
+							c.Detected.Time().In(y.zone.Location()).Format("15:04"), c.Why)
+					}
+				}
+				if m == midnight+11*60 {
+					atNoon = a.State.String() + ": " + a.Why
+				}
+			}
+			t.Logf("%s, calendar %t: at noon %s", name, calendar, atNoon)
+			if calendar && slices.Contains(emptyHolidays, name) && !below &&
+				!strings.HasSuffix(atNoon, "like a Sunday") {
+				t.Errorf("%s: at noon %s", name, atNoon)
+			}
+		}
+	}
+	if t.Logf("incidents on holidays: %v", incidents); incidents[true] >= incidents[false] {
+		t.Errorf("the calendar spares no incident: %v", incidents)
 	}
 }
 

@@ -393,6 +393,111 @@ func (u Usual) blend(next Usual, minutes int) Usual {
 // one knows none.
 type Holidays func(day int64) string
 
+// on returns the holiday on a date.
+func (h Holidays) on(day int64) string {
+	if h == nil {
+		return ""
+	}
+	return h(day)
+}
+
+// WeeksBefore returns the dates of the same weekday that teach what is usual on a date, the latest
+// first: no holiday is among them.
+func (h Holidays) WeeksBefore(day int64) []int64 {
+	var days []int64
+	for week := int64(1); week <= HistoryWeeks; week++ {
+		if d := day - 7*week; h.on(d) == "" {
+			days = append(days, d)
+		}
+	}
+	return days
+}
+
+// How far back, in days, earlier holidays of a name are looked for, and from where on: a holiday on
+// a Sunday is observed on the Monday too.
+const (
+	earliestHoliday = 3*366 + 1
+	latestHoliday   = 30
+)
+
+// DaysOffBefore returns the dates that teach what is usual on a holiday: the Sundays of the weeks
+// before, and the earlier holidays of its name. On other dates there are none.
+func (h Holidays) DaysOffBefore(day int64) (sundays, earlier []int64) {
+	name := h.on(day)
+	if name == "" {
+		return nil, nil
+	}
+	for d := day - latestHoliday; d > day-earliestHoliday && len(earlier) < HistoryWeeks; d-- {
+		if h.on(d) == name {
+			earlier = append(earlier, d)
+		}
+	}
+	return h.WeeksBefore(day + 7 - int64(WeekdayOf(day))), earlier
+}
+
+// DayOff is what is usual on a holiday.
+type DayOff struct {
+	UsualDay
+	// Own is whether it was learned from earlier holidays of that name. Else it is a Sunday, and the
+	// holiday may as well be like its weekday: calendars name some on which nearly all work.
+	Own bool
+}
+
+// DayOffOf returns what is usual on a holiday, by the counts of the dates that
+// [Holidays.DaysOffBefore] returns, and nil where too few of them are known.
+//
+// One earlier holiday, or two, tell the course of the day and not how far counts stray from it:
+// that is as on Sundays, and by what chance does to a count. How much passes this year, the level
+// finds out in the first hours.
+func DayOffOf(sundays, earlier []DayCounts) *DayOff {
+	off := &DayOff{UsualDay: UsualDayOf(sundays)}
+	if off.At(SlotsPerDay/2).N < MinHistory {
+		return nil
+	}
+	var course UsualDay
+	var days []*DayCounts
+	for i := range earlier {
+		if earlier[i].recorded() {
+			days = append(days, &earlier[i])
+		}
+	}
+	if len(days) == 0 {
+		return off
+	}
+	off.Own = true
+	course.learn(days)
+	for slot := range off.UsualDay {
+		u, sum, n := &off.UsualDay[slot], 0.0, 0.0
+		for _, c := range course[max(slot-courseSlots, 0):min(slot+courseSlots+1, SlotsPerDay)] {
+			if c.N > 0 {
+				sum, n = sum+c.Median, n+1
+			}
+		}
+		if n == 0 {
+			*u = Usual{}
+			continue
+		}
+		median := sum / n
+		u.MAD = math.Hypot(u.MAD/max(u.Median, 1)*median, math.Sqrt(median/n)/1.4826)
+		u.Median, u.Peak = median, course[slot].Peak
+	}
+	return off
+}
+
+// Or returns which of two a count on the holiday is compared with: what is usual on the weekday, or
+// on the day off.
+func (d *DayOff) Or(weekday, off Usual, count float64) Usual {
+	z, ok := off.Z(count)
+	other, known := weekday.Z(count)
+	if !ok || known && !d.Own && math.Abs(other) <= math.Abs(z) {
+		return weekday
+	}
+	return off
+}
+
+// courseSlots on either side smooth the course of a few days.
+const courseSlots = 2
+
 // ParseHolidays reads lines such as 2026-12-25,Christmas Day. A header date,name, empty lines and
 // those that begin with # are skipped. It reports every violation at once.
 func ParseHolidays(text string) (Holidays, error) {

@@ -15,13 +15,14 @@ import (
 
 // history reads what passed a plaza on its local dates.
 type history struct {
-	store *sql.Store
-	b     *board.Board
-	p     *board.Plaza
-	zone  *toll.Zone  // of the plaza's clock
-	now   toll.Minute // the stream's, or the wall clock's before the first event
-	today int64       // the plaza's date now, as toll.WallTime.Day counts
-	first toll.Minute // the quarter of an hour of the plaza's first event
+	store    *sql.Store
+	holidays traffic.Holidays // nil for none
+	b        *board.Board
+	p        *board.Plaza
+	zone     *toll.Zone  // of the plaza's clock
+	now      toll.Minute // the stream's, or the wall clock's before the first event
+	today    int64       // the plaza's date now, as toll.WallTime.Day counts
+	first    toll.Minute // the quarter of an hour of the plaza's first event
 	// the kind of windows of a quarter of an hour; empty where they are not counted
 	quarter string
 	minute  string // the same of a minute
@@ -29,8 +30,10 @@ type history struct {
 	retired toll.Minute
 }
 
-func newHistory(store *sql.Store, b *board.Board, p *board.Plaza) *history {
-	h := &history{store: store, b: b, p: p, zone: toll.NewZone(p.Location), now: b.Now(),
+func newHistory(store *sql.Store, holidays traffic.Holidays, b *board.Board,
+	p *board.Plaza) *history {
+	h := &history{store: store, holidays: holidays, b: b, p: p, zone: toll.NewZone(p.Location),
+		now:   b.Now(),
 		first: math.MaxInt32}
 	if b.StreamTime == nil {
 		h.now = toll.MinuteAt(b.At.Unix())
@@ -151,38 +154,79 @@ func (h *history) count(w toll.Window, windows []results.StoredWindow) ([]toll.T
 	return nil, h.b.Passed(w) && w.End > h.retired
 }
 
-// addUsual adds what is usual in quarters of an hour.
+// levelQuarters is how many quarters of an hour before a series say at what level it begins: of
+// what was before them, a twentieth is left.
+const levelQuarters = 8
+
+// addUsual adds what is usual in quarters of an hour. The band is that of the states: it follows
+// the level of the quarters before, and there is none where these are not known.
 func (h *history) addUsual(ctx context.Context, points []board.Quarter) error {
-	if h.quarter == "" {
+	if h.quarter == "" || len(points) == 0 {
 		return nil
 	}
-	// The band is that of the states: it follows the level of the quarters before. Those of the day
-	// before are not read, so it begins at what is usual.
-	var level traffic.Level
+	start := toll.MinuteAt(points[0].Start.Unix())
+	before, err := h.quarters(ctx, toll.Window{Start: start - levelQuarters*toll.Quarter, End: start})
+	if err != nil {
+		return err
+	}
+	var level, levelOff traffic.Level
 	var usual *traffic.UsualDay
-	day := int64(math.MinInt64)
-	for i := range points {
-		point := &points[i]
-		if d := traffic.DayOf(h.zone, toll.MinuteAt(point.Start.Unix())); d != day {
+	var off *traffic.DayOff
+	day, known := int64(math.MinInt64), 0
+	add := func(point *board.Quarter) error {
+		start := toll.MinuteAt(point.Start.Unix())
+		if d := traffic.DayOf(h.zone, start); d != day {
 			var err error
-			day = d
-			if usual, err = h.store.UsualDay(ctx, int16(h.p.ID), h.quarter, h.zone, day); err != nil {
+			day, levelOff = d, traffic.Level{}
+			if usual, off, err = h.store.UsualDay(ctx, int16(h.p.ID), h.quarter, h.zone, day,
+				h.holidays); err != nil {
 				return err
 			}
 		}
-		_, slot := traffic.SlotOf(h.zone, toll.MinuteAt(point.Start.Unix()))
-		if u := usual.At(slot); u.Known() {
-			now := u.At(&level)
-			low, high := now.Band()
-			point.UsualMedian, point.UsualLow, point.UsualHigh = &now.Median, &low, &high
-			over := toll.MinuteAt(point.Start.Unix())+toll.Quarter <= h.now
-			switch n := point.Count; {
-			case n == nil || !over:
-			case float64(*n) < low || float64(*n) > high:
-				level.Follow(u.Median, u.Median)
-			default:
-				level.Follow(float64(*n), u.Median)
+		_, slot := traffic.SlotOf(h.zone, start)
+		base := usual.At(slot)
+		now, n := base.At(&level), point.Count
+		var baseOff traffic.Usual
+		if off != nil {
+			baseOff = off.At(slot)
+			at := baseOff.At(&levelOff)
+			if n == nil {
+				now = at
+			} else {
+				now = off.Or(now, at, float64(*n))
 			}
+		}
+		low, high := now.Band()
+		if known >= levelQuarters && now.Known() {
+			point.UsualMedian, point.UsualLow, point.UsualHigh = &now.Median, &low, &high
+		}
+		switch {
+		case start+toll.Quarter > h.now: // it is not over
+			return nil
+		case n == nil:
+			known, level, levelOff = 0, traffic.Level{}, traffic.Level{}
+			return nil
+		}
+		known++
+		for l, u := range map[*traffic.Level]traffic.Usual{&level: base, &levelOff: baseOff} {
+			switch count := float64(*n); {
+			case !u.Known():
+			case now.Known() && (count < low || count > high):
+				l.Follow(u.Median, u.Median)
+			default:
+				l.Follow(count, u.Median)
+			}
+		}
+		return nil
+	}
+	for i := range before {
+		if err := add(&before[i]); err != nil {
+			return err
+		}
+	}
+	for i := range points {
+		if err := add(&points[i]); err != nil {
+			return err
 		}
 	}
 	return nil

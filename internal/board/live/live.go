@@ -17,6 +17,7 @@ import (
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/sql/verify"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology"
 	"github.com/tollstream/tollstream/topology/table"
 )
@@ -33,6 +34,8 @@ type Config struct {
 	// Relaxed asks the broker five times less often, for a board on a screen: what is new takes up to
 	// a tenth of a second more.
 	Relaxed bool
+	// Holidays are those of the process, for what is usual on past dates; nil for none.
+	Holidays traffic.Holidays
 	// Limits are from when on what is old is not the present; zero for the defaults.
 	Limits board.Limits
 }

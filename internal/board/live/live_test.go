@@ -176,7 +176,7 @@ func TestQuartersOfChange(t *testing.T) {
 	}
 	now := time.Date(2022, 10, 30, 2, 7, 0, 0, time.UTC) // 03:07, after the hour that came twice
 	b := boardOf(t, berlin, now, 200, 1)
-	h := newHistory(nil, b, &b.Plazas[0])
+	h := newHistory(nil, nil, b, &b.Plazas[0])
 	points, err := h.quarters(t.Context(), h.date(h.today))
 	if err != nil {
 		t.Fatal(err)

@@ -226,7 +226,7 @@ func (r *Reader) readHistory(ctx context.Context, b *board.Board) error {
 	b.History.RecentWindows = windowsOf(windows)
 	b.SortWindows(b.History.RecentWindows)
 	if b.History.CapacityBound, err = r.bounds.of(ctx, r.store,
-		newHistory(r.store, b, &b.Plazas[0])); err != nil {
+		newHistory(r.store, r.cfg.Holidays, b, &b.Plazas[0])); err != nil {
 		return err
 	}
 	b.History.Changes, err = readChanges(ctx, r.store, *r.cfg.Plaza)

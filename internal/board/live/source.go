@@ -15,15 +15,17 @@ import (
 	"github.com/tollstream/tollstream/sql/incidents"
 	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/traffic"
 )
 
 // Source gives the live view what it shows. It shows nothing before Open.
 type Source struct {
-	failed func(error)  // called once there is nothing left to read
-	turn   chan *Reader // holds the reader, which reads one board at a time
-	store  *sql.Store
-	last   atomic.Pointer[board.Board] // is only read
-	bounds capacityBounds
+	failed   func(error)  // called once there is nothing left to read
+	turn     chan *Reader // holds the reader, which reads one board at a time
+	store    *sql.Store
+	holidays traffic.Holidays
+	last     atomic.Pointer[board.Board] // is only read
+	bounds   capacityBounds
 }
 
 // NewSource returns a source that calls failed once there is nothing left to read.
@@ -33,7 +35,7 @@ func NewSource(failed func(error)) *Source {
 
 // Open gives the source its reader, once.
 func (s *Source) Open(r *Reader) {
-	s.store = r.store
+	s.store, s.holidays = r.store, r.cfg.Holidays
 	s.turn <- r
 }
 
@@ -120,7 +122,7 @@ func (s *Source) Plaza(ctx context.Context, id int16) (*board.Detail, error) {
 	}
 	d := &board.Detail{Plaza: *p, At: b.At}
 	d.Why = text.OneLine(d.Why)
-	h := newHistory(s.store, b, p)
+	h := newHistory(s.store, s.holidays, b, p)
 	if d.Quarters, err = h.quarters(ctx, h.date(h.today)); err != nil {
 		return nil, err
 	}
@@ -196,7 +198,7 @@ func (s *Source) Series(ctx context.Context, id int16, r board.Range) (*board.Se
 	if err != nil {
 		return nil, err
 	}
-	return newHistory(s.store, b, p).series(ctx, r)
+	return newHistory(s.store, s.holidays, b, p).series(ctx, r)
 }
 
 // Changes returns a plaza's changes of congestion.
