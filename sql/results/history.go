@@ -23,8 +23,8 @@ import (
 type history struct {
 	kind     string // of these windows; empty where they are not counted
 	holidays traffic.Holidays
-	known map[int16]*[2]usualDate
-	days  int // among these that are known with something usual
+	known    map[int16]*[2]usualDate
+	days     int // among these that are known with something usual
 }
 
 // usualDate is what is usual at a plaza on a date.
