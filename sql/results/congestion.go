@@ -24,12 +24,20 @@ func (r *Writer) assess(ctx context.Context, tx *dbsql.Tx, closings []toll.Closi
 			byPlaza[c.Plaza] = append(byPlaza[c.Plaza], c)
 		}
 	}
+	defer r.history.end()
 	// Whoever locks several rows locks them in this order.
 	for plazas := range slices.Chunk(slices.Sorted(maps.Keys(byPlaza)), tables.UpsertRows) {
 		before, err := readAssessments(ctx, tx, "WHERE toll_plaza_id IN ("+db.Placeholders(len(plazas))+
 			") ORDER BY toll_plaza_id FOR UPDATE", db.Anys(plazas)...)
 		if err != nil {
 			return fmt.Errorf("read the congestion: %w", err)
+		}
+		err = r.history.begin(ctx, tx, plazas, func(plaza int16) int64 {
+			all := byPlaza[plaza]
+			return traffic.DayOf(r.zones.Of(plaza), all[len(all)-1].Until-1)
+		})
+		if err != nil {
+			return fmt.Errorf("read where windows begin: %w", err)
 		}
 		var fresh, known []assessed
 		var transitions []traffic.Transition

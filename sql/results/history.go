@@ -25,7 +25,12 @@ type history struct {
 	holidays traffic.Holidays
 	known    map[int16]*[2]usualDate
 	days     int // among these that are known with something usual
+	// where the first windows begin of plazas that are assessed now
+	firsts map[int16]toll.Minute
 }
+
+// noWindow is where the first window of a plaza begins that has none.
+const noWindow toll.Minute = math.MaxInt32
 
 // usualDate is what is usual at a plaza on a date.
 type usualDate struct {
@@ -41,7 +46,8 @@ type usualDate struct {
 var maxHistory = 8192
 
 func newHistory(kinds []toll.WindowKind, holidays traffic.Holidays) history {
-	h := history{holidays: holidays, known: map[int16]*[2]usualDate{}}
+	h := history{holidays: holidays, known: map[int16]*[2]usualDate{},
+		firsts: map[int16]toll.Minute{}}
 	for _, k := range kinds {
 		if k.Size == toll.Quarter && k.Hop == toll.Quarter && !k.Day {
 			h.kind = k.Name
@@ -55,6 +61,48 @@ func (h *history) forget() {
 	clear(h.known)
 	h.days = 0
 }
+
+// begin reads at once where the first windows begin of the plazas of which a date is not known yet:
+// at a start, and at midnight, these are all. end forgets it.
+func (h *history) begin(ctx context.Context, q db.Reader, plazas []int16,
+	date func(plaza int16) int64) error {
+	if h.kind == "" {
+		return nil
+	}
+	var firsts []string
+	var args []any
+	for _, plaza := range plazas {
+		day := date(plaza)
+		if dates := h.known[plaza]; dates != nil && dates[day&1].known && dates[day&1].day == day {
+			continue
+		}
+		h.firsts[plaza] = noWindow
+		firsts = append(firsts, "("+firstWindow+")")
+		args = append(args, plaza, h.kind)
+	}
+	if len(firsts) == 0 {
+		return nil
+	}
+	rows, err := q.QueryContext(ctx, strings.Join(firsts, " UNION ALL "), args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var plaza int16
+		var first toll.Minute
+		if err := rows.Scan(&plaza, &first); err != nil {
+			return err
+		}
+		h.firsts[plaza] = first
+	}
+	return rows.Err()
+}
+
+const firstWindow = `SELECT toll_plaza_id, start_minute FROM toll_window WHERE toll_plaza_id = ?
+	AND kind = ? AND revision > 0 ORDER BY start_minute LIMIT 1`
+
+func (h *history) end() { clear(h.firsts) }
 
 // date returns what is usual at a plaza on a date.
 func (h *history) date(ctx context.Context, q db.Reader, plaza int16, zone *toll.Zone,
@@ -95,15 +143,17 @@ func (h *history) date(ctx context.Context, q db.Reader, plaza int16, zone *toll
 func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll.Zone,
 	day int64) (usualDate, error) {
 	date := usualDate{known: true, day: day}
-	var first toll.Minute
-	err := q.QueryRowContext(ctx, `SELECT start_minute FROM toll_window WHERE toll_plaza_id = ?
-		AND kind = ? AND revision > 0
-		ORDER BY start_minute LIMIT 1`, plaza, h.kind).Scan(&first)
-	if errors.Is(err, dbsql.ErrNoRows) {
-		return date, nil
+	first, found := h.firsts[plaza]
+	if !found {
+		err := q.QueryRowContext(ctx, firstWindow, plaza, h.kind).Scan(&plaza, &first)
+		if errors.Is(err, dbsql.ErrNoRows) {
+			first = noWindow
+		} else if err != nil {
+			return date, err
+		}
 	}
-	if err != nil {
-		return date, err
+	if first == noWindow {
+		return date, nil
 	}
 	weeks := h.holidays.WeeksBefore(day)
 	sundays, earlier := h.holidays.DaysOffBefore(day)
