@@ -218,17 +218,13 @@ func (t *turns) admit() {
 	}
 }
 
-// loadTrips are the round trips for which the server has to have other statements to work on: two
-// of a statement, and as many since what was measured as work is longer where several are worked on
-// at once. A server that waits for rows costs more than loads that stand in each other's way.
-const loadTrips = 4
-
-// limit returns how many turns there are. The caller holds the lock.
+// limit returns how many turns there are. A statement is under way for two round trips and the
+// server's work. The caller holds the lock.
 func (t *turns) limit() int {
 	if t.work <= 0 {
 		return t.base
 	}
-	n := float64(t.base) * float64(t.work+loadTrips*t.roundTrip) / float64(t.work)
+	n := float64(t.base) * float64(t.work+2*t.roundTrip) / float64(t.work)
 	return min(int(math.Round(n)), t.base*maxLoads)
 }
 

@@ -18,10 +18,10 @@ func TestTurnsByDistance(t *testing.T) {
 	}{
 		{"near", 1, ms / 10, 30 * ms, 1},
 		{"near, more cores", 4, ms / 10, 30 * ms, 4},
-		{"another room", 1, 2 * ms, 30 * ms, 1},
-		{"another city", 1, 20 * ms, 30 * ms, 4},
-		{"another country", 1, 50 * ms, 30 * ms, 8},
-		{"another country, more cores", 2, 50 * ms, 30 * ms, 16},
+		{"another room", 1, 5 * ms, 30 * ms, 1},
+		{"another city", 1, 20 * ms, 30 * ms, 2},
+		{"another country", 1, 50 * ms, 30 * ms, 4},
+		{"another country, more cores", 2, 50 * ms, 30 * ms, 9},
 		{"small batches", 1, 50 * ms, ms, maxLoads},
 	} {
 		turns := &turns{base: test.base}
