@@ -31,6 +31,11 @@ help:
 	@echo 'make faults  the campaign of faults, ROUNDS=100 kills and so on, with a table in $(FAULTS_REPORT); needs services'
 	@echo 'make soak    everything at once for SOAK=$(SOAK), with a table of what it takes in $(SOAK_REPORT); needs services'
 	@echo 'make screenshots  make the pictures of the live view in docs/img; needs services and Chromium'
+	@echo 'make packages  deb, rpm, SBOM and checksums for amd64 and arm64, into bin/packages'
+	@echo 'make image   the container image, without Docker, into bin/tollstream-image.tar'
+	@echo 'make chart   lint the Helm chart and pack it into bin/packages'
+	@echo 'make release-check  build the command for all systems that are released'
+	@echo 'make test-packaging  install, upgrade and run the packages, the image and the chart'
 	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
 	@echo 'make services  fetch what tests on real services need: Kafka and MySQL 8 (with Maven), Python packages'
 	@echo 'make proto   generate the Protobuf code; needs protoc'
@@ -163,6 +168,41 @@ kafka mysql:
 	scripts/fetch/fetch.sh $@
 python:
 	scripts/python-env.sh
+
+# What is released. packaging is a module of its own: its tools need hundreds of others. goreleaser builds the archives of all
+# systems; the packages come from here.
+ARCHS ?= amd64 arm64
+PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
+STATIC = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+PACKAGING = go -C packaging
+# The time of the commit, so that the same commit makes the same packages.
+packages: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
+# A clone without a tag has no version that dpkg could compare.
+packages: export VERSION := $(if $(filter v%,$(VERSION)),$(VERSION),v0.0.0+$(or $(VERSION),devel))
+
+.PHONY: binaries packages image chart release-check test-packaging
+binaries:
+	@$(foreach a,$(ARCHS),GOOS=linux GOARCH=$a $(STATIC) -o bin/linux-$a/tollstream ./cmd/tollstream &&) true
+packages: binaries
+	@rm -rf bin/packages && mkdir -p bin/packages
+	$(PACKAGING) build -o ../bin/tools/ tool
+	@set -e; for ARCH in $(ARCHS); do export ARCH; \
+		bin/tools/cyclonedx-gomod bin -json -version "$$VERSION" -output bin/linux-$$ARCH/sbom.cdx.json bin/linux-$$ARCH/tollstream; \
+		for packager in deb rpm; do \
+			bin/tools/nfpm package --config packaging/nfpm.yaml --packager $$packager --target bin/packages/; done; \
+		cp bin/linux-$$ARCH/sbom.cdx.json bin/packages/tollstream_linux_$$ARCH.cdx.json; done
+	@cd bin/packages && sha256sum -- * >SHA256SUMS && cat SHA256SUMS
+image: binaries
+	$(PACKAGING) run ./image -dockerfile ../Dockerfile -bin ../bin -version '$(VERSION)' -out ../bin/tollstream-image.tar $(ARCHS)
+chart:
+	@mkdir -p bin/packages
+	$(PACKAGING) run ./chart -version '$(VERSION)' -out ../bin/packages helm/tollstream
+release-check:
+	@$(foreach p,$(PLATFORMS),echo $p && GOOS=$(patsubst %/,%,$(dir $p)) GOARCH=$(notdir $p) $(STATIC) -o /dev/null ./cmd/tollstream &&) true
+	$(PACKAGING) test -run Release .
+test-packaging: packages image
+	$(PACKAGING) vet ./...
+	$(PACKAGING) test -count 1 ./...
 
 .PHONY: proto
 proto:
