@@ -71,9 +71,9 @@ func (b *Stored) published(partition int32, began, ended time.Time,
 const (
 	// pendingBatches is how many stored batches of a partition may wait to be published, and how many
 	// are published at a time.
-	pendingBatches = 8
+	pendingBatches = 12
 	// urgentBatches is how many of them are not to wait for more.
-	urgentBatches = 6
+	urgentBatches = 10
 	// manyBytes is how much of them is enough to be published at a time.
 	manyBytes = 2 << 20
 )
