@@ -173,15 +173,7 @@ func (m *machine) upgrade() {
 	const settings = "/etc/tollstream/tollstream.yaml"
 	before, err := os.ReadFile(m.path(settings))
 	m.must(err)
-	later := filepath.Join(m.t.TempDir(), "later.deb")
-	pack := exec.Command("bin/tools/nfpm", "package", "--config", "packaging/nfpm.yaml",
-		"--packager", "deb", "--target", later)
-	pack.Dir = root
-	pack.Env = append(os.Environ(), "ARCH=amd64", "VERSION=v99.0.0")
-	if out, err := pack.CombinedOutput(); err != nil {
-		m.t.Fatalf("nfpm: %v\n%s", err, out)
-	}
-	m.dpkg("--install", later)
+	m.dpkg("--install", later(m.t, "deb"))
 	after, err := os.ReadFile(m.path(settings))
 	if m.must(err); !bytes.Equal(before, after) {
 		m.t.Error("the upgrade changed the settings")
@@ -189,6 +181,20 @@ func (m *machine) upgrade() {
 	m.stop()
 	m.start("tollstream-process")
 	m.get("http://" + m.metrics + "/healthz")
+}
+
+// later returns a package of a later version.
+func later(t *testing.T, packager string) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "later."+packager)
+	pack := exec.Command("bin/tools/nfpm", "package", "--config", "packaging/nfpm.yaml",
+		"--packager", packager, "--target", name)
+	pack.Dir = root
+	pack.Env = append(os.Environ(), "ARCH=amd64", "VERSION=v99.0.0")
+	if out, err := pack.CombinedOutput(); err != nil {
+		t.Fatalf("nfpm: %v\n%s", err, out)
+	}
+	return name
 }
 
 // startServers runs Kafka and MariaDB, as tollstream up does.

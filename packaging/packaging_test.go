@@ -76,6 +76,45 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestRPM installs the rpm into a folder, without its scripts, which need a shell there; edits the
+// settings, upgrades and removes it.
+func TestRPM(t *testing.T) {
+	need(t, os.Getuid() == 0 && installed("rpm"), "root, and rpm")
+	dir := t.TempDir()
+	rpm := func(args ...string) string {
+		t.Helper()
+		out, err := exec.Command("rpm", append([]string{"--root=" + dir}, args...)...).Output()
+		if err != nil {
+			t.Fatalf("rpm %q: %v", args, err)
+		}
+		return string(out)
+	}
+	rpm("--initdb")
+	rpm("--install", "--nodeps", "--noscripts", built(t, "packages/tollstream-*.x86_64.rpm"))
+	if changed := rpm("--verify", "tollstream"); changed != "" {
+		t.Errorf("other files than in the package:\n%s", changed)
+	}
+	for _, name := range []string{"usr/bin/tollstream",
+		"usr/lib/systemd/system/tollstream-process.service",
+		"usr/lib/systemd/system/tollstream-view.service"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Error(err)
+		}
+	}
+	settings := filepath.Join(dir, "etc/tollstream/tollstream.yaml")
+	if err := os.WriteFile(settings, []byte("topic: edited\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	rpm("--upgrade", "--nodeps", "--noscripts", later(t, "rpm"))
+	if text, err := os.ReadFile(settings); err != nil || string(text) != "topic: edited\n" {
+		t.Errorf("the upgrade changed the settings: %q, %v", text, err)
+	}
+	rpm("--erase", "--noscripts", "tollstream")
+	if _, err := os.Stat(filepath.Join(dir, "usr/bin/tollstream")); err == nil {
+		t.Error("a removal left the command")
+	}
+}
+
 // TestUnits checks the units as systemd reads them, and how much they leave a service to reach.
 func TestUnits(t *testing.T) {
 	need(t, installed("systemd-analyze"), "systemd-analyze")
