@@ -7,9 +7,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/table"
@@ -45,20 +44,14 @@ func (p *Processor) AwaitEnd(ctx context.Context, end kafka.End) error {
 // untilAnswered calls again, with growing pauses, what failed and may work later. The log of an
 // outage is the matter of the run, which finds it too.
 func (p *Processor) untilAnswered(ctx context.Context, call func() error) error {
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+	err := wait.Retry(ctx, p.cfg.backOff(), func() error {
 		err := call()
-		if toll.IsPermanent(err) || err != nil && ctx.Err() != nil {
-			return struct{}{}, backoff.Permanent(err)
-		}
-		if err != nil {
+		if err != nil && ctx.Err() == nil && !toll.IsPermanent(err) {
 			p.cfg.Log.Debug("wait for the end", "error", err)
 		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(p.cfg.backOff()), backoff.WithMaxElapsedTime(0))
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return err
+		return err
+	})
+	return cmp.Or(ctx.Err(), err)
 }
 
 // endPoll is how often the progress towards an end is looked at.
@@ -93,10 +86,8 @@ func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition
 			chain, err := wire.DecodeChain(cursor.Chain)
 			return chain, cursor.Epoch, err
 		}
-		select {
-		case <-time.After(endPoll):
-		case <-ctx.Done():
-			return nil, 0, ctx.Err()
+		if err := wait.For(ctx, endPoll); err != nil {
+			return nil, 0, err
 		}
 	}
 }
@@ -136,9 +127,8 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 				"everything is stored and published, and for %v the group table has merged nothing more",
 				mergeStall)
 		}
-		select {
-		case <-time.After(max(endPoll, 20*time.Since(began))): // many plazas take a while to read
-		case <-following.Done():
+		// Many plazas take a while to read.
+		if wait.For(following, max(endPoll, 20*time.Since(began))) != nil {
 			return context.Cause(following)
 		}
 	}
@@ -193,10 +183,8 @@ func (p *Processor) CloseAll(ctx context.Context) error {
 				return nil
 			}
 		}
-		select {
-		case <-time.After(endPoll):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := wait.For(ctx, endPoll); err != nil {
+			return err
 		}
 	}
 }

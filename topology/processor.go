@@ -10,10 +10,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/gofrs/flock"
 	"github.com/lovoo/goka"
 
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/closing"
 	"github.com/tollstream/tollstream/topology/ingest"
@@ -96,19 +96,13 @@ func (p *Processor) Run(ctx context.Context) error {
 			pauses.Reset()
 			lastText = ""
 		}
-		pause := pauses.NextBackOff()
-		if pause == backoff.Stop {
-			pause = 5 * time.Second
-		}
 		p.stats.Restarting()
 		// each stall is another one, also where it took as long
 		if text := kafka.Brief(err); text != lastText || errors.Is(err, kafka.ErrStalled) {
 			lastText = text
 			p.cfg.Log.Warn("processing stopped; restarting with backoff", "error", text)
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if wait.For(ctx, pauses.NextBackOff()) != nil {
 			p.leave(context.WithoutCancel(ctx))
 			return nil
 		}
@@ -309,7 +303,7 @@ func (p *Processor) runOnce(parent, connected context.Context) error {
 	tasks.Wait()
 	endSending()
 	producer.Close(ingest.StopGrace)
-	ingest.WaitAtMost(&sender, ingest.StopGrace)
+	wait.AtMost(&sender, ingest.StopGrace)
 	if err := r.failure(); err != nil {
 		return kafka.Explain(err)
 	}

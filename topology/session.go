@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-	"github.com/cenkalti/backoff/v5"
 
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -46,9 +46,7 @@ func (g *groupConsumer) Consume(ctx context.Context, topics []string,
 		if time.Since(started) > longSession {
 			pauses.Reset()
 		}
-		select {
-		case <-time.After(min(pauses.NextBackOff(), g.run.cfg.SessionTimeout/4)):
-		case <-ctx.Done():
+		if wait.For(ctx, min(pauses.NextBackOff(), g.run.cfg.SessionTimeout/4)) != nil {
 			return nil
 		}
 	}
@@ -328,26 +326,21 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 // database as long as the session lasts.
 func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (toll.Cursor,
 	toll.Unpublished, error) {
-	type loaded struct {
-		cursor      toll.Cursor
-		unpublished toll.Unpublished
-	}
+	var cursor toll.Cursor
+	var unpublished toll.Unpublished
 	defer r.database.Leave(partition)
-	got, err := backoff.Retry(ctx, func() (loaded, error) {
+	err := wait.Retry(ctx, r.cfg.backOff(), func() (err error) {
 		answered := r.database.Await(partition)
-		cursor, unpublished, err := r.store.Load(ctx, partition, oldest)
+		cursor, unpublished, err = r.store.Load(ctx, partition, oldest)
 		answered()
-		if toll.IsPermanent(err) {
-			return loaded{}, backoff.Permanent(err)
-		}
-		if err != nil && ctx.Err() == nil {
-			r.database.Down(partition, err)
-		} else if err == nil {
+		if err == nil {
 			r.database.Up(partition)
+		} else if ctx.Err() == nil && !toll.IsPermanent(err) {
+			r.database.Down(partition, err)
 		}
-		return loaded{cursor, unpublished}, err
-	}, backoff.WithBackOff(r.cfg.backOff()), backoff.WithMaxElapsedTime(0))
-	return got.cursor, got.unpublished, err
+		return err
+	})
+	return cursor, unpublished, err
 }
 
 func (r *run) closeSources() {
@@ -366,14 +359,14 @@ func (r *run) closeSources() {
 
 // startReconciling compares the part of the group table that a session owns with the database for
 // as long as the session lasts. The returned function waits for the end of that.
-func (r *run) startReconciling(ctx context.Context, owned []int32) (wait func()) {
+func (r *run) startReconciling(ctx context.Context, owned []int32) (ended func()) {
 	rec := &reconcile.Reconciler{Interval: r.cfg.Reconcile, Logger: r.cfg.Log, Store: r.store,
 		PublishedTo: r.sources.publishedTo, Publish: r.deltas.Send, Stats: r.stats,
 		Log: reconcile.NewChangelog(r.brokers, r.cfg.Group, owned, len(r.sources.slots))}
 	var running sync.WaitGroup
 	running.Go(func() { rec.Run(ctx, r.fail) })
 	return func() {
-		if !ingest.WaitAtMost(&running, ingest.StopGrace) {
+		if !wait.AtMost(&running, ingest.StopGrace) {
 			r.cfg.Log.Warn("comparing the group table with the database did not stop in time")
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -19,17 +20,10 @@ const lagEvery = 5 * time.Second
 
 // watchLag measures the lag of the partitions that this process has, until ctx ends.
 func (r *run) watchLag(ctx context.Context) {
-	ticker := time.NewTicker(lagEvery)
-	defer ticker.Stop()
 	logged := false
 	open := kafka.NewOpenTransactions()
 	long := kafka.NewTransactionLog(r.cfg.Log)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	for range wait.Every(ctx, lagEvery) {
 		r.stats.CheckRejects() // which notices that it has fallen
 		err := r.measureLag(ctx, open, long)
 		if err != nil && !logged && ctx.Err() == nil {
@@ -92,14 +86,7 @@ const policyEvery = 30 * time.Second
 // A warning would be overlooked, and an end is not. It leaves time to alter the topic back: Kafka
 // compacts no segment that it still writes to, which is one of up to a GiB or a week.
 func (r *run) watchPolicy(ctx context.Context) {
-	ticker := time.NewTicker(policyEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	for range wait.Every(ctx, policyEvery) {
 		warnings, err := r.brokers.CheckPolicy(ctx, r.cfg.Topic, r.cfg.MinRetention)
 		switch {
 		case ctx.Err() != nil:
@@ -131,14 +118,7 @@ const topicWatch = 3 * time.Second
 // in a topic that was deleted and recreated as if nothing had happened, in the middle of other
 // records.
 func (r *run) watchTopic(ctx context.Context) {
-	ticker := time.NewTicker(topicWatch)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	for range wait.Every(ctx, topicWatch) {
 		info, found, err := r.describeTopic(ctx)
 		if ctx.Err() != nil {
 			return

@@ -21,6 +21,7 @@ import (
 	"github.com/tollstream/tollstream/internal/sandbox"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/sql/verify"
@@ -183,18 +184,12 @@ func (d *demo) showUntilEnd(ctx context.Context) error {
 	if text.IsTerminal(d.cfg.Out) {
 		every = 500 * time.Millisecond
 	}
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			if err := d.show(ctx); err != nil && ctx.Err() == nil {
-				return err
-			}
+	for range wait.Every(ctx, every) {
+		if err := d.show(ctx); err != nil && ctx.Err() == nil {
+			return err
 		}
 	}
+	return nil
 }
 
 func (d *demo) show(ctx context.Context) error {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/clocks"
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/sql/retention"
@@ -96,15 +97,9 @@ func rollupRounds(keep time.Duration) int {
 
 // Run works until ctx ends.
 func (m *Maintainer) Run(ctx context.Context) {
-	ticker := time.NewTicker(m.cfg.Every)
-	defer ticker.Stop()
 	rollup := rollupRounds(m.cfg.Batches)
-	for round := 1; ; {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+	round := 1
+	for range wait.Every(ctx, m.cfg.Every) {
 		if !m.owner() {
 			m.cfg.Stats.SetSkews(nil) // another process reads the clocks
 			round = 1

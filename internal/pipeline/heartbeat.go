@@ -9,6 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/sql"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -58,17 +59,10 @@ func (h *heart) start(ctx context.Context) error {
 
 // run stores a heartbeat now and then until ctx ends. An outage of MySQL is logged by others.
 func (h *heart) run(ctx context.Context) {
-	ticker := time.NewTicker(heartbeatEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			beating, cancel := context.WithTimeout(ctx, heartbeatEvery)
-			h.log(h.beat(beating, false, false))
-			cancel()
-		}
+	for range wait.Every(ctx, heartbeatEvery) {
+		beating, cancel := context.WithTimeout(ctx, heartbeatEvery)
+		h.log(h.beat(beating, false, false))
+		cancel()
 	}
 }
 
@@ -91,16 +85,9 @@ const statusEvery = 2 * time.Second
 // showStatus keeps one line about a processor on a terminal until ctx ends, and clears it then.
 func showStatus(ctx context.Context, line *text.StatusLine, stats *monitor.Stats) {
 	defer line.Set("")
-	ticker := time.NewTicker(statusEvery)
-	defer ticker.Stop()
 	status := Status(stats, time.Now())
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			line.Set(status(now))
-		}
+	for now := range wait.Every(ctx, statusEvery) {
+		line.Set(status(now))
 	}
 }
 
@@ -127,21 +114,19 @@ func retryOutage(ctx context.Context, log *slog.Logger, do func() error) error {
 	pauses.InitialInterval = 200 * time.Millisecond
 	pauses.MaxInterval = 5 * time.Second
 	warned := false
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+	err := wait.Retry(ctx, pauses, func() error {
 		err := do()
 		switch {
 		case err == nil:
 			if warned {
 				log.Info("the servers answer again")
 			}
-		case toll.IsPermanent(err):
-			err = backoff.Permanent(err)
-		case !warned && ctx.Err() == nil:
+		case !warned && ctx.Err() == nil && !toll.IsPermanent(err):
 			warned = true
 			log.Warn("waiting for the servers", "error", text.OneLine(kafka.Brief(err)))
 		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
+		return err
+	})
 	if ctx.Err() != nil {
 		return nil
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -190,14 +191,8 @@ func (s *Sandbox) wait(ctx context.Context) error {
 		return err
 	}
 	defer store.Close()
-	ticker := time.NewTicker(watchEvery)
-	defer ticker.Stop()
-	for failed := 0; ; {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
+	failed := 0
+	for range wait.Every(ctx, watchEvery) {
 		ping, cancel := context.WithTimeout(ctx, 10*watchEvery)
 		err := store.Ping(ping)
 		cancel()
@@ -209,6 +204,7 @@ func (s *Sandbox) wait(ctx context.Context) error {
 			return fmt.Errorf("the database does not answer: %w", err)
 		}
 	}
+	return nil
 }
 
 // Close stops both servers, at the same time, and returns when they have ended.

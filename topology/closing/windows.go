@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/topology/kafka"
@@ -200,7 +201,7 @@ func (w *Windows) Step(plaza int16, s *toll.State, merged ...*toll.Delta) (chang
 		w.weight += h.weight
 		w.under++
 		w.noteDue()
-		notify(w.wake)
+		wait.Signal(w.wake)
 	}
 	return changed
 }
@@ -270,10 +271,10 @@ func (w *Windows) take() []submission {
 	taken := w.waiting[:n:n]
 	w.waiting, w.weight = w.waiting[n:], w.weight-weight
 	if w.crowded && w.roomy() {
-		notify(w.more)
+		wait.Signal(w.more)
 	}
 	if len(w.waiting) > 0 {
-		notify(w.wake)
+		wait.Signal(w.wake)
 	}
 	return taken
 }
@@ -293,7 +294,7 @@ func (w *Windows) stored(taken []submission) {
 			p.stage = stored
 			w.unnoted++
 			if p.more {
-				notify(w.more)
+				wait.Signal(w.more)
 			}
 		}
 	}
@@ -301,13 +302,6 @@ func (w *Windows) stored(taken []submission) {
 
 // markDelay is how long results wait to be marked as published together with the next ones.
 const markDelay = 100 * time.Millisecond
-
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 // Run stores and publishes what is submitted, until ctx ends.
 func (w *Windows) Run(ctx context.Context) {
@@ -379,10 +373,8 @@ func (w *Windows) store(ctx context.Context, taken []submission,
 			w.cfg.Log.Warn("results of windows can't be stored; retrying with backoff", "error",
 				kafka.Brief(err))
 		}
-		select {
-		case <-time.After(pauses.NextBackOff()):
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := wait.For(ctx, pauses.NextBackOff()); err != nil {
+			return nil, err
 		}
 	}
 }

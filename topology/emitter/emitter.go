@@ -16,6 +16,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
@@ -176,23 +177,21 @@ func (e *Emitter) Close(ctx context.Context) error {
 // connectProducer waits until Kafka answers.
 func connectProducer(ctx context.Context, cfg Config) (*eventProducer, error) {
 	away, started := false, time.Now()
-	connect := func() (*eventProducer, error) {
-		p, err := dialProducer(ctx, cfg)
+	pauses := backoff.NewExponentialBackOff()
+	pauses.InitialInterval, pauses.MaxInterval = 50*time.Millisecond, 2*time.Second
+	var p *eventProducer
+	err := wait.Retry(ctx, pauses, func() (err error) {
+		p, err = dialProducer(ctx, cfg)
 		switch {
-		case err == nil || ctx.Err() != nil:
-		case toll.IsPermanent(err):
-			return nil, backoff.Permanent(err)
+		case err == nil || ctx.Err() != nil || toll.IsPermanent(err):
 		case !away && (errors.Is(err, syscall.ECONNREFUSED) || time.Since(started) > awayAfter):
 			away = true
 			if cfg.OnAway != nil {
 				cfg.OnAway(err)
 			}
 		}
-		return p, err
-	}
-	waits := backoff.NewExponentialBackOff()
-	waits.InitialInterval, waits.MaxInterval = 50*time.Millisecond, 2*time.Second
-	p, err := backoff.Retry(ctx, connect, backoff.WithBackOff(waits), backoff.WithMaxElapsedTime(0))
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -351,15 +352,8 @@ func (p *eventProducer) Close() error {
 
 // watch reports when brokers can't be reached or don't answer, and when they take records again.
 func (p *eventProducer) watch(ctx context.Context) {
-	ticker := time.NewTicker(awayAfter / 4)
-	defer ticker.Stop()
 	reported, acknowledged, moved := false, int64(0), time.Now()
-	for {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
+	for range wait.Every(ctx, awayAfter/4) {
 		if s := p.stats(); s.Acknowledged != acknowledged ||
 			s.Acknowledged+s.Failed == s.Emitted {
 			acknowledged, moved = s.Acknowledged, time.Now()

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
@@ -179,7 +180,7 @@ func (s *Partition) compareLog(ctx context.Context) error {
 			}
 			s.cfg.Log.Debug("compare the log with what was read of it", "partition", s.partition, "error",
 				err)
-			_ = s.pause(pauses, nil)
+			_ = wait.For(ctx, pauses.NextBackOff())
 			continue
 		case f.Replaced != "":
 			if err := s.topic(); err != nil {
@@ -188,7 +189,7 @@ func (s *Partition) compareLog(ctx context.Context) error {
 			s.mu.Lock()
 			s.replaced = f.Replaced
 			s.mu.Unlock()
-			notify(s.filled)
+			wait.Signal(s.filled)
 			<-ctx.Done()
 			return nil
 		case f.Unchecked != "" && s.read.Known:
@@ -286,15 +287,15 @@ func (s *Partition) addOversized(o *oversized) {
 			full = s.isFull(b)
 			s.mu.Unlock()
 			if first {
-				notify(s.filled)
+				wait.Signal(s.filled)
 			}
 			if full {
-				notify(s.full)
+				wait.Signal(s.full)
 			}
 			return
 		}
 		s.mu.Unlock()
-		notify(s.full)
+		wait.Signal(s.full)
 		select {
 		case <-s.taken:
 		case <-s.ctx.Done():

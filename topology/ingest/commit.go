@@ -8,6 +8,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -69,7 +70,7 @@ func (s *Partition) commitAll() error {
 		s.giveBack(b)
 		s.mu.Lock()
 		if !s.open.empty() {
-			notify(s.filled)
+			wait.Signal(s.filled)
 		}
 		s.mu.Unlock()
 		idle.Reset(markDelay)
@@ -181,16 +182,14 @@ func (s *Partition) resolve(batch *toll.Batch, cause error, pauses backoff.BackO
 	if !moved && s.grace.Err() == nil {
 		s.database.Down(s.partition, cause)
 	}
-	cursor, err := backoff.Retry(s.grace, func() (toll.Cursor, error) {
+	var cursor toll.Cursor
+	err := wait.Retry(s.grace, s.cfg.Backoff(), func() (err error) {
 		if s.ctx.Err() != nil {
-			return toll.Cursor{}, backoff.Permanent(s.ctx.Err())
+			return backoff.Permanent(s.ctx.Err())
 		}
-		c, err := s.store.Cursor(s.grace, s.partition)
-		if toll.IsPermanent(err) {
-			err = backoff.Permanent(err)
-		}
-		return c, err
-	}, backoff.WithBackOff(s.cfg.Backoff()), backoff.WithMaxElapsedTime(0))
+		cursor, err = s.store.Cursor(s.grace, s.partition)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -200,25 +199,15 @@ func (s *Partition) resolve(batch *toll.Batch, cause error, pauses backoff.BackO
 	case cursor.LogReplaced != "":
 		return LogReplaced(cursor.LogReplaced)
 	case cursor.Token == batch.Expect && cursor.Next == batch.First && cursor.Epoch == batch.Epoch:
-		if !moved {
-			return s.pause(pauses, errNotStored)
+		// Longer each time, so that a server which answers reads and refuses writes is not hammered.
+		if !moved && wait.For(s.ctx, pauses.NextBackOff()) != nil {
+			return s.ctx.Err()
 		}
 		return errNotStored
 	case cursor.Epoch != batch.Epoch:
 		return fmt.Errorf("partition %d: %w", s.partition, ErrOtherEpoch)
 	}
 	return fmt.Errorf("partition %d: %w", s.partition, errFenced)
-}
-
-// pause waits before a batch is tried again, longer each time, so that a server which answers reads
-// and refuses writes is not hammered.
-func (s *Partition) pause(pauses backoff.BackOff, err error) error {
-	select {
-	case <-time.After(pauses.NextBackOff()):
-		return err
-	case <-s.ctx.Done():
-		return s.ctx.Err()
-	}
 }
 
 // batch makes the batch of a builder, and links its deltas into the partition's chain; undo takes

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -147,16 +148,16 @@ func LogReplaced(why string) error {
 func RefuseLog(ctx context.Context, cfg *Config, store Store, database *monitor.Outage,
 	cursor *toll.Cursor, why string) error {
 	defer database.Leave(cursor.Partition)
-	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+	err := wait.Retry(ctx, cfg.Backoff(), func() error {
 		err := store.MarkLogReplaced(ctx, cursor, why)
 		switch {
-		case errors.Is(err, toll.ErrCursorMoved), toll.IsPermanent(err):
-			return struct{}{}, backoff.Permanent(err)
-		case err != nil:
+		case errors.Is(err, toll.ErrCursorMoved):
+			return backoff.Permanent(err)
+		case err != nil && !toll.IsPermanent(err):
 			database.Down(cursor.Partition, err)
 		}
-		return struct{}{}, err
-	}, backoff.WithBackOff(cfg.Backoff()), backoff.WithMaxElapsedTime(0))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", why, err)
 	}

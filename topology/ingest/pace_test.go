@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/internal/simtest"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -221,7 +222,7 @@ func (p heldTurn) Turn(ctx context.Context) {
 	}
 }
 
-func (p heldTurn) Urge() { notify(p.urges) }
+func (p heldTurn) Urge() { wait.Signal(p.urges) }
 
 // TestSourcePublishesInTurn: what is stored before a source's turn comes is published together, and
 // a source that can't store more says so.

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -208,7 +209,7 @@ func (s *Partition) Stop() {
 	defer s.database.Leave(s.partition)
 	timer := time.AfterFunc(StopGrace, s.kill)
 	defer timer.Stop()
-	if !WaitAtMost(&s.wg, StopGrace+time.Second) {
+	if !wait.AtMost(&s.wg, StopGrace+time.Second) {
 		// sarama holds a goroutine as long as it retries; it ends with its producer.
 		s.cfg.Log.Warn("a partition did not stop in time", "partition", s.partition)
 	}
@@ -222,10 +223,10 @@ func (s *Partition) AddAll(records *fetch.Records) {
 	for {
 		added, full, err := s.addSome(records)
 		if added {
-			notify(s.filled)
+			wait.Signal(s.filled)
 		}
 		if full {
-			notify(s.full)
+			wait.Signal(s.full)
 		}
 		if err != nil {
 			s.fail(s.unreadable(err))
@@ -274,13 +275,6 @@ func (s *Partition) isFull(b *builder) bool {
 // message's size.
 const maxCells = 20_000
 
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // take swaps the open batch for the spare one, or returns nil when there is nothing to store.
 func (s *Partition) take() *builder {
 	s.mu.Lock()
@@ -295,7 +289,7 @@ func (s *Partition) take() *builder {
 	case <-s.full: // it was about the batch that is taken
 	default:
 	}
-	notify(s.taken)
+	wait.Signal(s.taken)
 	return b
 }
 
@@ -316,18 +310,6 @@ func (s *Partition) giveBack(b *builder) {
 	s.mu.Lock()
 	s.spare = b
 	s.mu.Unlock()
-}
-
-// WaitAtMost waits for a group for some time, and reports whether it ended.
-func WaitAtMost(wg *sync.WaitGroup, most time.Duration) bool {
-	done := make(chan struct{})
-	go func() { wg.Wait(); close(done) }()
-	select {
-	case <-done:
-		return true
-	case <-time.After(most):
-		return false
-	}
 }
 
 // pace counts how many plazas have events at the moment. What a batch or a round of deltas costs

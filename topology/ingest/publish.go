@@ -6,9 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
@@ -157,7 +156,7 @@ func (s *Partition) published(next int64, ref *toll.BatchRef) {
 	if ref != nil {
 		s.acked = append(s.acked, *ref)
 		s.unmarked++
-		notify(s.toMark)
+		wait.Signal(s.toMark)
 	}
 }
 
@@ -190,7 +189,7 @@ func (s *Partition) markAcked() error {
 		return nil
 	}
 	s.returnAcked(acked)
-	notify(s.toMark)
+	wait.Signal(s.toMark)
 	if toll.IsPermanent(err) && s.ctx.Err() == nil {
 		return err
 	}
@@ -286,13 +285,12 @@ func (s *Partition) publishLeft(sent int64) error {
 // readOutbox reads a page of what is not known to be published, waiting for the database as long as
 // the session lasts.
 func (s *Partition) readOutbox(above int64) (toll.OutboxPage, error) {
-	return backoff.Retry(s.ctx, func() (toll.OutboxPage, error) {
-		page, err := s.store.Outbox(s.ctx, s.partition, above, true)
-		if toll.IsPermanent(err) {
-			err = backoff.Permanent(err)
-		}
-		return page, err
-	}, backoff.WithBackOff(s.cfg.Backoff()), backoff.WithMaxElapsedTime(0))
+	var page toll.OutboxPage
+	err := wait.Retry(s.ctx, s.cfg.Backoff(), func() (err error) {
+		page, err = s.store.Outbox(s.ctx, s.partition, above, true)
+		return err
+	})
+	return page, err
 }
 
 // publishBatches sends the deltas of batches, in their order, and waits until all are acknowledged.

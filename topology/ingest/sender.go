@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -104,7 +105,7 @@ func (s *Sender) SendEncoded(plaza int16, deltas [][]byte, done func(error)) err
 	}
 	s.waiting[plaza] = append(s.waiting[plaza], p)
 	s.pace.note(plaza, time.Now())
-	notify(s.wake)
+	wait.Signal(s.wake)
 	return nil
 }
 
@@ -123,7 +124,7 @@ func (s *Sender) Turn(ctx context.Context) {
 }
 
 // Urge ends a rest that is longer than its messages ask for.
-func (s *Sender) Urge() { notify(s.urgent) }
+func (s *Sender) Urge() { wait.Signal(s.urgent) }
 
 // Full notes that a batch was full.
 func (s *Sender) Full() {

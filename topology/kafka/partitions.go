@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tollstream/tollstream/internal/wait"
 )
 
 // End is the end of the topic of events at one moment, per partition.
@@ -67,10 +69,8 @@ func (a *Admin) AwaitConsumed(ctx context.Context, group, topic string,
 		if err != nil || len(left) == 0 || time.Now().After(deadline) {
 			return left, err
 		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
+		if err := wait.For(ctx, 10*time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
 }

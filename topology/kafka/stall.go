@@ -10,6 +10,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
+
+	"github.com/tollstream/tollstream/internal/wait"
 )
 
 // Stall notices that this process did not run for so long that the group may have given its
@@ -52,19 +54,12 @@ func (s *Stall) Renew() {
 // Watch looks at the time often, until ctx ends, and calls fail with the stall that it
 // notices.
 func (s *Stall) Watch(ctx context.Context, fail func(error)) {
-	ticker := time.NewTicker(s.limit / 10)
-	defer ticker.Stop()
-	for {
+	for range wait.Every(ctx, s.limit/10) {
 		if err := s.check(); err != nil {
 			fail(err)
 			return
 		}
 		s.Renew()
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
-		}
 	}
 }
 

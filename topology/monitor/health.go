@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
@@ -311,16 +312,9 @@ func (h *health) StoringWindows() (done func(ok bool)) { return h.closing.call()
 // WatchClosing logs that the closing of windows makes no progress, and that it does again, until
 // ctx ends. An outage of MySQL is logged by others.
 func (s *Stats) WatchClosing(ctx context.Context, log *slog.Logger) {
-	ticker := time.NewTicker(stalledPoll)
-	defer ticker.Stop()
 	w := NewClosingWatch(s, log)
-	for {
-		select {
-		case <-ticker.C:
-			w.Look()
-		case <-ctx.Done():
-			return
-		}
+	for range wait.Every(ctx, stalledPoll) {
+		w.Look()
 	}
 }
 

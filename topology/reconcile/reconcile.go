@@ -13,6 +13,7 @@ import (
 
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/ingest"
 	"github.com/tollstream/tollstream/topology/monitor"
@@ -208,9 +209,7 @@ func (r *Reconciler) Run(ctx context.Context, fail func(error)) {
 		case err != nil: // an outage, which the sources tell of
 			r.Logger.Debug("compare the group table with the database", "error", err)
 		}
-		select {
-		case <-time.After(max(r.Interval, min(reconcileShare*r.took, reconcileMost))):
-		case <-ctx.Done():
+		if wait.For(ctx, max(r.Interval, min(reconcileShare*r.took, reconcileMost))) != nil {
 			return
 		}
 	}

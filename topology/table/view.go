@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs/wire"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
@@ -302,12 +303,8 @@ func (t *Scan) advance(ctx context.Context, number int32, p *scannedPartition) e
 		}
 		var refused *kerr.Error
 		if err == nil || ctx.Err() != nil || errors.As(err, &refused) && !refused.Retriable ||
-			time.Since(began) > scanPatience {
+			time.Since(began) > scanPatience || wait.For(ctx, 200*time.Millisecond) != nil {
 			return err
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
 		}
 	}
 }

@@ -18,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tollstream/tollstream/internal/wait"
 )
 
 // MaxInflated is the most that a batch of records may inflate to, in bytes. Producers gather a
@@ -146,15 +148,8 @@ func (c *Client) findLeaders(ctx context.Context, partition int32) error {
 
 // followLeaders asks for the leaders now and then, until ctx ends.
 func (c *Client) followLeaders(ctx context.Context) {
-	ticker := time.NewTicker(leadersEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			_ = c.findLeaders(ctx, -1) // those that were known stay
-		case <-ctx.Done():
-			return
-		}
+	for range wait.Every(ctx, leadersEvery) {
+		_ = c.findLeaders(ctx, -1) // those that were known stay
 	}
 }
 
@@ -208,12 +203,7 @@ func (c *Client) ask(ctx context.Context, partition int32, request func(leader) 
 				c.forget(partition, l)
 			}
 		}
-		if err == nil || !temporary(err) {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if err == nil || !temporary(err) || wait.For(ctx, pause) != nil {
 			return err
 		}
 	}

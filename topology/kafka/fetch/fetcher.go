@@ -13,6 +13,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tollstream/tollstream/internal/wait"
 )
 
 // Sizes and times of fetching.
@@ -104,7 +106,7 @@ func (f *Fetcher) Add(number int32, from, connects int64) *Partition {
 	f.partitions = append(f.partitions, p)
 	f.added = time.Now()
 	f.mu.Unlock()
-	notify(f.wake)
+	wait.Signal(f.wake)
 	return p
 }
 
@@ -123,7 +125,7 @@ func (p *Partition) Want() {
 	defer p.f.mu.Unlock()
 	if !p.wanted && len(p.chunks) == 0 {
 		p.wanted = true
-		notify(p.f.wake)
+		wait.Signal(p.f.wake)
 	}
 }
 
@@ -145,13 +147,6 @@ func (p *Partition) HighWatermark() int64 { return p.highWatermark.Load() }
 // LastStable returns the offset of the first record of an open transaction, or the high watermark
 // where there is none, by the last fetch; 0 before that.
 func (p *Partition) LastStable() int64 { return p.lastStable.Load() }
-
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 // Run fetches until ctx ends.
 func (f *Fetcher) Run(ctx context.Context) {
@@ -282,7 +277,7 @@ func (f *Fetcher) end(r *request) {
 	for _, p := range r.partitions {
 		p.asked = false
 	}
-	notify(f.wake)
+	wait.Signal(f.wake)
 }
 
 // retryAfter is the pause of a partition after an error that may pass.
@@ -362,10 +357,7 @@ func (f *Fetcher) ask(ctx context.Context, r *request) {
 		rest = f.Linger()
 	}
 	if rest > 0 {
-		select {
-		case <-time.After(rest):
-		case <-ctx.Done():
-		}
+		_ = wait.For(ctx, rest)
 	}
 }
 

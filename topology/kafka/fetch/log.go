@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -62,10 +63,8 @@ func (c *Client) CheckLog(ctx context.Context, partition int32, next int64,
 		default:
 			confirmed = true
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return Finding{}, ctx.Err()
+		if err := wait.For(ctx, pause); err != nil {
+			return Finding{}, err
 		}
 		c.forgetLeader(partition)
 	}
