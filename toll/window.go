@@ -50,6 +50,23 @@ type WindowKind struct {
 	Day bool
 }
 
+// Windowing says how the events of a stream are put into windows.
+type Windowing struct {
+	// Windows are the kinds of windows whose results are stored and published, and for which events
+	// may be too late.
+	Windows []WindowKind
+	// Zone is the timezone of the events' wall clock.
+	Zone *Zone
+	// PlazaZones are the timezones of the plazas whose windows align to another than Zone.
+	PlazaZones map[int16]*Zone
+	// Lateness is how far behind its partition's highest event time an event is still on time, in
+	// whole seconds. It must not change over the life of a database: how late an event was is stored.
+	Lateness time.Duration
+}
+
+// Zones returns the zones of all plazas, for one goroutine.
+func (w *Windowing) Zones() *ZoneSet { return NewZoneSet(w.Zone, w.PlazaZones) }
+
 // DefaultWindows are the kinds of windows that are counted by default.
 const DefaultWindows = "1m,5m/1m,15m,1h,day"
 

@@ -28,8 +28,8 @@ import (
 // Config says how a processor works. Fill in what has no default, call [Config.Validate], pass it
 // to [NewProcessor].
 type Config struct {
+	ingest.Config
 	Cluster kafka.Cluster
-	Topic   string // of the events
 	// TopicID is the topic's id that the database has stored events of. A topic that has another was
 	// recreated: its offsets mean other records. Empty for not known.
 	TopicID string
@@ -52,27 +52,10 @@ type Config struct {
 	// takes over.
 	HotStandby bool
 
-	// Format of events without a content-type header.
-	Format codecs.Format
-	// Zone is the timezone of the events' wall clock.
-	Zone *toll.Zone
-
-	// Windows are the kinds of windows whose results are stored and published.
-	Windows []toll.WindowKind
-	// PlazaZones are the timezones of the plazas whose windows align to another than Zone.
-	PlazaZones map[int16]*toll.Zone
-	// Lateness is how far behind its partition's highest event time an event is still on time, in
-	// whole seconds. It must not change over the life of a database: how late an event was is stored.
-	Lateness time.Duration
 	// Idle is how far the record time of a partition may be behind the others' before the watermark
 	// goes on without it.
 	Idle time.Duration
 
-	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and
-	// more memory: two of them are held per partition.
-	BatchRows int
-	// BatchBytes is the most payload that one transaction stores. A single record may be larger.
-	BatchBytes int
 	// Latency is what an event may take until it is stored, behind no backlog. Batches fill for as
 	// long where the events are of many plazas, which costs far less; those of few plazas wait for 20
 	// ms. The group table follows after twice as long. 0 stores at once whatever there is.
@@ -93,14 +76,9 @@ type Config struct {
 	// Replication of the loop and the group table where they are created here.
 	Replication int
 
-	Log *slog.Logger
-	// NewToken draws the random tokens of cursors.
-	NewToken func() uint64
 	// Stats counts what is done. A caller that wants to read it before there is a processor gives its
 	// own; nil for none.
 	Stats *monitor.Stats
-	// steady is for simulations: pauses are not drawn at random.
-	steady bool
 	// Tracer receives the steps of batches and results, once they are done. May be nil.
 	Tracer monitor.Tracer
 }
@@ -117,21 +95,18 @@ const (
 // DefaultConfig returns a configuration that lacks what has no default.
 func DefaultConfig() Config {
 	return Config{
-		Topic:      "toll",
-		Group:      "tollstream",
-		Format:     codecs.Auto,
-		Zone:       toll.NewZone(time.UTC),
-		Lateness:   toll.DefaultLateness,
-		Idle:       toll.DefaultIdle,
-		BatchRows:  DefaultBatchRows,
-		BatchBytes: DefaultBatchBytes,
-		Latency:    DefaultLatency,
+		Config: ingest.Config{Topic: "toll", Format: codecs.Auto,
+			Windowing: toll.Windowing{Zone: toll.NewZone(time.UTC), Lateness: toll.DefaultLateness},
+			BatchRows: DefaultBatchRows, BatchBytes: DefaultBatchBytes,
+			Log: slog.Default(), Backoff: pauses},
+		Group:   "tollstream",
+		Idle:    toll.DefaultIdle,
+		Latency: DefaultLatency,
 
 		SessionTimeout: DefaultSessionTimeout,
 		MinRetention:   kafka.DefaultMinRetention,
 		Reconcile:      reconcile.DefaultInterval,
 		Replication:    1,
-		Log:            slog.Default(),
 	}
 }
 
@@ -156,31 +131,20 @@ func (c *Config) Validate() error {
 		c.Reconcile)
 	check(c.MinRetention >= 0, "the least retention is %v, want 0 or more", c.MinRetention)
 	check(c.Replication >= 1, "replication is %d, want at least 1", c.Replication)
-	return errors.Join(append(errs, c.closing().Validate(), c.ingest().Validate())...)
-}
-
-// ingest returns the configuration of partitions.
-func (c *Config) ingest() *ingest.Config {
-	return &ingest.Config{Topic: c.Topic, Format: c.Format, Zone: c.Zone, Windows: c.Windows,
-		PlazaZones: c.PlazaZones, Lateness: c.Lateness, BatchRows: c.BatchRows, BatchBytes: c.BatchBytes,
-		Log: c.Log, NewToken: c.NewToken, Backoff: c.backOff}
+	return errors.Join(append(errs, c.closing().Validate(), c.Config.Validate())...)
 }
 
 // closing returns the configuration of what closes windows.
 func (c *Config) closing() *closing.Config {
-	return &closing.Config{Topic: c.Topic, Windows: c.Windows, Zone: c.Zone, PlazaZones: c.PlazaZones,
-		Lateness: c.Lateness, Idle: c.Idle, Log: c.Log, Backoff: c.backOff, Stats: c.Stats}
+	return &closing.Config{Topic: c.Topic, Windowing: c.Windowing, Idle: c.Idle, Log: c.Log,
+		Backoff: c.Backoff, Stats: c.Stats}
 }
 
-// backOff returns the pauses between attempts to reach a server: from a tenth of a second up to
-// five.
-func (c *Config) backOff() backoff.BackOff {
+// pauses are those between attempts to reach a server: from a tenth of a second up to five.
+func pauses() backoff.BackOff {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval = 100 * time.Millisecond
 	b.MaxInterval = 5 * time.Second
-	if c.steady {
-		b.RandomizationFactor = 0
-	}
 	return b
 }
 

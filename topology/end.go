@@ -3,8 +3,6 @@ package topology
 import (
 	"cmp"
 	"context"
-	"errors"
-	"sync"
 	"time"
 
 	"github.com/tollstream/tollstream/codecs/wire"
@@ -37,14 +35,13 @@ func (p *Processor) AwaitEnd(ctx context.Context, end kafka.End) error {
 	if err != nil {
 		return err
 	}
-	progress := mergeProgress{moved: time.Now()}
-	return p.untilAnswered(ctx, func() error { return p.awaitMerged(ctx, consumed, epoch, &progress) })
+	return p.untilAnswered(ctx, func() error { return p.awaitMerged(ctx, consumed, epoch) })
 }
 
 // untilAnswered calls again, with growing pauses, what failed and may work later. The log of an
 // outage is the matter of the run, which finds it too.
 func (p *Processor) untilAnswered(ctx context.Context, call func() error) error {
-	err := wait.Retry(ctx, p.cfg.backOff(), func() error {
+	err := wait.Retry(ctx, p.cfg.Backoff(), func() error {
 		err := call()
 		if err != nil && ctx.Err() == nil && !toll.IsPermanent(err) {
 			p.cfg.Log.Debug("wait for the end", "error", err)
@@ -93,31 +90,23 @@ func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition
 }
 
 // awaitMerged waits until the group table has merged the chains.
-func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64, epoch uint64,
-	progress *mergeProgress) error {
-	view, err := table.NewProgressView(ctx, p.cfg.Cluster, p.cfg.Group, p.cfg.Log)
+func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]int64,
+	epoch uint64) error {
+	scan, err := table.NewScan(ctx, p.cfg.Cluster, p.cfg.Group)
 	if err != nil {
 		return err
 	}
-	following, cancel := context.WithCancelCause(ctx)
-	var follow sync.WaitGroup
-	defer follow.Wait()
-	defer cancel(nil)
-	follow.Go(func() {
-		err := view.Run(following)
-		if err == nil {
-			err = errors.New("the group table is not followed any more")
-		}
-		cancel(err)
-	})
-	if err := view.WaitRecovered(following); err != nil {
-		return cmp.Or(context.Cause(following), err)
-	}
+	defer scan.Close()
+	scan.Progress = true
+	progress := mergeProgress{moved: time.Now()}
 	for {
 		began := time.Now()
-		states, err := view.States()
+		if err := scan.Advance(ctx); err != nil {
+			return err
+		}
+		states, err := scan.States()
 		if err != nil {
-			return cmp.Or(context.Cause(following), err)
+			return err
 		}
 		if merged(states, chains, epoch) {
 			return nil
@@ -128,8 +117,8 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 				mergeStall)
 		}
 		// Many plazas take a while to read.
-		if wait.For(following, max(endPoll, 20*time.Since(began))) != nil {
-			return context.Cause(following)
+		if err := wait.For(ctx, max(endPoll, 20*time.Since(began))); err != nil {
+			return err
 		}
 	}
 }

@@ -74,7 +74,7 @@ func (p *Processor) Run(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = folder.Unlock() }()
-	pauses := p.cfg.backOff()
+	pauses := p.cfg.Backoff()
 	var lastText string
 	for {
 		started := time.Now()
@@ -171,19 +171,18 @@ func (p *Processor) tableDir(topicID string) (string, error) {
 
 // run is one life of the goka processor.
 type run struct {
-	cfg       *Config
-	store     Store
-	stats     *monitor.Stats
-	brokers   brokers
-	log       ingest.LogChecker
-	fetcher   *fetch.Fetcher // of the topic of events
-	proc      *goka.Processor
-	producer  goka.Producer // of deltas, of states, and of results
-	ingesting *ingest.Config
-	deltas    *ingest.Sender
-	sources   sources
-	windows   *closing.Windows
-	gaps      reconcile.GapLog
+	cfg      *Config
+	store    Store
+	stats    *monitor.Stats
+	brokers  brokers
+	log      ingest.LogChecker
+	fetcher  *fetch.Fetcher // of the topic of events
+	proc     *goka.Processor
+	producer goka.Producer // of deltas, of states, and of results
+	deltas   *ingest.Sender
+	sources  sources
+	windows  *closing.Windows
+	gaps     reconcile.GapLog
 
 	damaged *table.Damaged
 
@@ -228,14 +227,19 @@ func (p *Processor) runOnce(parent, connected context.Context) error {
 	if err := cfg.checkTopicID(info); err != nil {
 		return err
 	}
-	warnings, err := cfg.Cluster.CheckPolicy(parent, cfg.Topic, cfg.MinRetention)
+	admin, err := cfg.Cluster.Admin()
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	warnings, err := admin.CheckPolicy(parent, cfg.Topic, cfg.MinRetention)
 	if err != nil {
 		return err
 	}
 	p.policy.report(&cfg, warnings)
-	tableTopic, _, err := cfg.Cluster.Describe(parent, kafka.TableTopic(cfg.Group))
+	tableTopic, _, err := admin.Topic(parent, kafka.TableTopic(cfg.Group))
 	if err != nil {
-		return err
+		return kafka.Explain(err)
 	}
 	tableDir, err := p.tableDir(tableTopic.ID)
 	if err != nil {
@@ -244,15 +248,10 @@ func (p *Processor) runOnce(parent, connected context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	defer cancel()
 	r := &run{database: p.database, kafka: p.kafka, policy: &p.policy, damaged: &p.damaged,
-		cfg: &cfg, ingesting: cfg.ingest(), store: p.store, stats: p.stats, cancel: cancel}
+		cfg: &cfg, store: p.store, stats: p.stats, cancel: cancel}
 	r.stall = kafka.NewStall(kafka.StallLimit(cfg.SessionTimeout), time.Now)
 	r.sources.slots = make([]atomic.Pointer[ingest.Partition], info.Partitions)
 	p.stats.SetPartitions(info.Partitions)
-	admin, err := cfg.Cluster.Admin()
-	if err != nil {
-		return err
-	}
-	defer admin.Close()
 	r.brokers = admin
 	reader, err := cfg.Cluster.LogClient(cfg.Topic)
 	if err != nil {

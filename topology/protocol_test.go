@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/cenkalti/backoff/v5"
 	"github.com/lovoo/goka"
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -779,7 +780,11 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	if len(w.rows) > 0 {
 		cfg.BatchRows, w.rows = w.rows[0], w.rows[1:]
 	}
-	cfg.steady = true
+	cfg.Backoff = func() backoff.BackOff { // not drawn at random
+		b := backoff.NewExponentialBackOff()
+		b.InitialInterval, b.MaxInterval, b.RandomizationFactor = 100*time.Millisecond, 5*time.Second, 0
+		return b
+	}
 	cfg.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
 	cfg.NewToken = func() uint64 {
 		w.mu.Lock()
@@ -789,7 +794,7 @@ func (w *simWorld) start(host *simHost, claims []int32) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	life.ctx = ctx
-	life.run = &run{cfg: &cfg, ingesting: cfg.ingest(), store: simStore{life: life},
+	life.run = &run{cfg: &cfg, store: simStore{life: life},
 		stats: monitor.NewStats(), cancel: cancel,
 		brokers: simBrokers{life: life}, log: simLog{}}
 	life.run.windows = closing.New(cfg.closing(), nil, nil, nil)
@@ -888,8 +893,7 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 					Value: []byte(value)})
 			}
 			if s := l.run.sources.get(partition); s != nil {
-				bundle := fetch.RecordsOf(records...)
-				s.AddAll(&bundle)
+				s.AddAll(fetch.RecordsOf(records...))
 			}
 			l.mu.Lock()
 			l.feeding[partition] = false

@@ -36,7 +36,7 @@ func (g *groupConsumer) Errors() <-chan error { return g.errors }
 // and a rebalance costs less.
 func (g *groupConsumer) Consume(ctx context.Context, topics []string,
 	h sarama.ConsumerGroupHandler) error {
-	pauses := g.run.cfg.backOff()
+	pauses := g.run.cfg.Backoff()
 	for {
 		started := time.Now()
 		if err := g.ConsumerGroup.Consume(ctx, topics,
@@ -115,8 +115,7 @@ func (h *sessionHandler) consumeEvents(session sarama.ConsumerGroupSession,
 	if s == nil {
 		return nil // the session is ending
 	}
-	from, connects := s.Position()
-	records := h.run.fetcher.Add(claim.Partition(), from, connects)
+	records := h.run.fetcher.Add(claim.Partition(), s.From, s.Connects)
 	defer h.run.fetcher.Remove(records)
 	h.run.stats.Claim(claim.Partition(), records)
 	ctx, cancel := context.WithCancel(session.Context())
@@ -302,7 +301,7 @@ func (r *run) openSource(session sarama.ConsumerGroupSession, partition int32, o
 			cursor.Next, "next", oldest)
 	}
 	from := max(cursor.Next, oldest)
-	s, err := ingest.New(r.ingesting, ingest.Dependencies{
+	s, err := ingest.New(&r.cfg.Config, ingest.Dependencies{
 		Store: r.store, Publish: r.deltas.SendEncoded, Pace: r.deltas,
 		Mark: func(offset int64) {
 			session.MarkOffset(r.cfg.Topic, partition, offset, kafka.EpochMetadata(cursor.Epoch))
@@ -329,7 +328,7 @@ func (r *run) loadCursor(ctx context.Context, partition int32, oldest int64) (to
 	var cursor toll.Cursor
 	var unpublished toll.Unpublished
 	defer r.database.Leave(partition)
-	err := wait.Retry(ctx, r.cfg.backOff(), func() (err error) {
+	err := wait.Retry(ctx, r.cfg.Backoff(), func() (err error) {
 		answered := r.database.Await(partition)
 		cursor, unpublished, err = r.store.Load(ctx, partition, oldest)
 		answered()
@@ -386,7 +385,7 @@ func (r *run) checkLog(ctx context.Context, cursor *toll.Cursor) error {
 		if err := r.checkTopic(ctx); err != nil {
 			return err // a topic that was recreated has another log, which is nothing to record
 		}
-		return ingest.RefuseLog(ctx, r.ingesting, r.store, r.database, cursor, f.Replaced)
+		return ingest.RefuseLog(ctx, &r.cfg.Config, r.store, r.database, cursor, f.Replaced)
 	}
 	if f.Unchecked != "" && (cursor.Last.Known || len(cursor.Chain) > 0) {
 		r.cfg.Log.Warn(ingest.UncheckedLog, "partition", cursor.Partition, "why", f.Unchecked)

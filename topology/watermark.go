@@ -46,7 +46,8 @@ func (r *WatermarkReader) Read(ctx context.Context, cursors []toll.Cursor, laten
 	if err != nil {
 		return toll.Watermark{}, err
 	}
-	h, err := closing.HorizonOf(&closing.Config{Lateness: lateness, Idle: idle}, cursors,
+	h, err := closing.HorizonOf(&closing.Config{Windowing: toll.Windowing{Lateness: lateness},
+		Idle: idle}, cursors,
 		info.Partitions,
 		func(next map[int32]int64) (map[int32]bool, error) {
 			done, err := r.ends.CaughtUp(ctx, admin, idle, next)

@@ -116,22 +116,3 @@ func (i *Incident) Saw(flowPerHour float64, end toll.Minute) {
 		i.Peak = Peak{flowPerHour, end}
 	}
 }
-
-// Incidents cuts the changes of one plaza, ascending, into its incidents. Changes before the first
-// that leaves a calm state belong to none.
-func Incidents(changes []Transition) []Incident {
-	var all []Incident
-	for len(changes) > 0 {
-		if !changes[0].From.Calm() || changes[0].To.Calm() {
-			changes = changes[1:]
-			continue
-		}
-		n := len(changes)
-		if end := slices.IndexFunc(changes, func(t Transition) bool { return t.To.Calm() }); end >= 0 {
-			n = end + 1
-		}
-		all = append(all, IncidentOf(changes[:n]))
-		changes = changes[n:]
-	}
-	return all
-}

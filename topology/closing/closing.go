@@ -23,15 +23,7 @@ import (
 // Config says which windows close, and when.
 type Config struct {
 	Topic string // of the events
-	// Windows are the kinds of windows whose results are stored and published.
-	Windows []toll.WindowKind
-	// Zone is the timezone of the events' wall clock.
-	Zone *toll.Zone
-	// PlazaZones are the timezones of the plazas whose windows align to another than Zone.
-	PlazaZones map[int16]*toll.Zone
-	// Lateness is how far behind its partition's highest event time an event is still on time, in
-	// whole seconds.
-	Lateness time.Duration
+	toll.Windowing
 	// Idle is how far the record time of a partition may be behind the others' before the watermark
 	// goes on without it.
 	Idle time.Duration
@@ -176,15 +168,14 @@ func (w *Windows) Watch(ctx context.Context, s Session) {
 			began := time.Now()
 			w.beginVisit()
 			err := s.Visit(ctx)
-			w.endVisit(err == nil)
+			visitedAt = time.Now()
+			took = visitedAt.Sub(began)
+			w.endVisit(err == nil, took)
 			if err != nil && ctx.Err() == nil {
 				w.cfg.Log.Debug("visit the plazas", "error", err)
 			} else {
 				visited = newest
 			}
-			visitedAt = time.Now()
-			took = visitedAt.Sub(began)
-			w.setCostly(took > costlyVisit)
 		}
 		more = false
 		select {

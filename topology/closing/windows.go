@@ -93,7 +93,7 @@ func New(cfg *Config, results Results,
 	publish func(plaza int16, payload []byte, done func(error)) error, fail func(error)) *Windows {
 	w := &Windows{cfg: cfg, results: results, publish: publish, fail: fail,
 		plazas: map[int16]*plazaWindows{}, wake: make(chan struct{}, 1), more: make(chan struct{}, 1),
-		zones: toll.NewZoneSet(cfg.Zone, cfg.PlazaZones)}
+		zones: cfg.Zones()}
 	w.noteDue() // nothing is left of the run before
 	return w
 }
@@ -384,41 +384,21 @@ const noticeBytes = 384
 
 // send publishes notices and waits until all are acknowledged.
 func (w *Windows) send(ctx context.Context, notices []traffic.Notice) error {
-	acks := make(chan error, len(notices))
-	for i := range notices {
+	return kafka.SendAll(ctx, len(notices), func(i int, done func(error)) error {
+		plaza := notices[i].Ref.Plaza
 		payload, err := codecs.AppendNotice(make([]byte, 0, noticeBytes), &notices[i],
-			w.locationOf(notices[i].Ref.Plaza))
+			w.locationOf(plaza))
 		if err != nil {
 			return err
 		}
-		if err := w.publish(notices[i].Ref.Plaza, payload, func(err error) { acks <- err }); err != nil {
-			return err
-		}
-	}
-	for range notices {
-		select {
-		case err := <-acks:
-			if err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
+		return w.publish(plaza, payload, done)
+	})
 }
 
 func (w *Windows) locationOf(plaza int16) *time.Location {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.zones.Of(plaza).Location()
-}
-
-// setCostly says whether the last visit took long.
-func (w *Windows) setCostly(costly bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.costly = costly
 }
 
 // beginVisit and endVisit stand around a visit of all plazas.
@@ -429,9 +409,10 @@ func (w *Windows) beginVisit() {
 	w.visit++
 }
 
-func (w *Windows) endVisit(complete bool) {
+func (w *Windows) endVisit(complete bool, took time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.costly = took > costlyVisit
 	w.crowded = w.crowded || !complete
 	w.closed = complete && w.quiet
 }

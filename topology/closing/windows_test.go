@@ -49,7 +49,7 @@ func TestWindowsCrowded(t *testing.T) {
 				w.Step(int16(i), s)
 			}
 		}
-		w.endVisit(true)
+		w.endVisit(true, 0)
 		return looked
 	}
 	visit()
@@ -114,7 +114,7 @@ func TestEndUnderLoad(t *testing.T) {
 			s.drain(0)
 			s.visit(p)
 		}
-		s.windows.endVisit(true)
+		s.windows.endVisit(true, 0)
 		if s.windows.AllClosed() {
 			break
 		}
@@ -135,7 +135,6 @@ func TestWindowsCostlyVisits(t *testing.T) {
 	cfg := newTestConfig()
 	cfg.Windows = must(toll.ParseWindows("1m"))
 	w := New(&cfg.Config, nil, nil, nil)
-	w.setCostly(true)
 	state := toll.NewState(1)
 	d := &toll.Delta{Epoch: 1, First: 1, Next: 2, PlazaDelta: toll.PlazaDelta{Plaza: 7, Events: 1,
 		Panes: []toll.Pane{{Start: start, Types: []toll.TypeCount{{Type: "car", Count: 1}}}}}}
@@ -143,7 +142,7 @@ func TestWindowsCostlyVisits(t *testing.T) {
 		t.Fatal(o)
 	}
 	w.beginVisit()
-	w.endVisit(true)
+	w.endVisit(true, 2*costlyVisit)
 	w.horizons.add(&Horizon{Epoch: 1, until: start, all: start})
 	w.Step(7, state, d)
 	w.stored(w.take()) // that nothing of before was left unpublished
@@ -152,7 +151,7 @@ func TestWindowsCostlyVisits(t *testing.T) {
 	if w.Wants(7) {
 		t.Error("a plaza is visited that had deltas just now")
 	}
-	w.endVisit(true)
+	w.endVisit(true, 2*costlyVisit)
 	if !w.wantsVisit() {
 		t.Error("no visit is wanted for the plaza that was passed over")
 	}
@@ -161,7 +160,7 @@ func TestWindowsCostlyVisits(t *testing.T) {
 		t.Fatal("the plaza is passed over again")
 	}
 	w.Step(7, state)
-	w.endVisit(true)
+	w.endVisit(true, 2*costlyVisit)
 	if taken := w.take(); len(taken) != 1 || len(taken[0].closing.Windows) != 1 {
 		t.Errorf("submitted %+v, want a window", taken)
 	}
@@ -204,8 +203,9 @@ type testConfig struct {
 func newTestConfig() *testConfig {
 	token := uint64(100)
 	return &testConfig{
-		Config: Config{Topic: "toll", Zone: toll.NewZone(time.UTC), Lateness: toll.DefaultLateness,
-			Idle: toll.DefaultIdle, Log: slog.New(slog.DiscardHandler),
+		Config: Config{Topic: "toll",
+			Windowing: toll.Windowing{Zone: toll.NewZone(time.UTC), Lateness: toll.DefaultLateness},
+			Idle:      toll.DefaultIdle, Log: slog.New(slog.DiscardHandler),
 			Backoff: func() backoff.BackOff { return backoff.NewExponentialBackOff() }},
 		BatchRows: 7,
 		newToken:  func() uint64 { token++; return token },
@@ -213,8 +213,8 @@ func newTestConfig() *testConfig {
 }
 
 func (c *testConfig) ingest() *ingest.Config {
-	return &ingest.Config{Topic: c.Topic, Format: codecs.Auto, Zone: c.Zone, Windows: c.Windows,
-		PlazaZones: c.PlazaZones, Lateness: c.Lateness, BatchRows: c.BatchRows, BatchBytes: 8 << 20,
+	return &ingest.Config{Topic: c.Topic, Format: codecs.Auto, Windowing: c.Windowing,
+		BatchRows: c.BatchRows, BatchBytes: 8 << 20,
 		Log: c.Log, NewToken: c.newToken, Backoff: c.Backoff}
 }
 

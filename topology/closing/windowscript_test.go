@@ -332,7 +332,7 @@ func (s *stream) end() error {
 		for _, p := range s.inOrder() {
 			s.visit(p)
 		}
-		s.windows.endVisit(true)
+		s.windows.endVisit(true, 0)
 		if s.windows.AllClosed() {
 			return nil
 		}
@@ -1327,7 +1327,7 @@ func TestEndWaitsForWhatIsNotMerged(t *testing.T) {
 		for _, p := range s.inOrder() {
 			s.visit(p)
 		}
-		s.windows.endVisit(true)
+		s.windows.endVisit(true, 0)
 		s.storeResults()
 		return s.windows.AllClosed()
 	}

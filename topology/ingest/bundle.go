@@ -164,13 +164,13 @@ func (s *Partition) pass(ctx context.Context, b bundle, marks chan<- *sarama.Con
 // long as the session lasts. Where it is another one nothing more is taken, and the committer
 // records it.
 func (s *Partition) compareLog(ctx context.Context) error {
-	next := s.from
+	next := s.From
 	pauses := s.cfg.Backoff()
 	if s.read.Known {
 		next = s.read.Offset + 1
 	}
 	for {
-		f, err := s.log.CheckLog(ctx, s.partition, next, s.read)
+		f, err := s.Log.CheckLog(ctx, s.partition, next, s.read)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -183,7 +183,7 @@ func (s *Partition) compareLog(ctx context.Context) error {
 			_ = wait.For(ctx, pauses.NextBackOff())
 			continue
 		case f.Replaced != "":
-			if err := s.topic(); err != nil {
+			if err := s.Topic(); err != nil {
 				return err // a topic that was recreated has another log, which is nothing to record
 			}
 			s.mu.Lock()
@@ -219,11 +219,7 @@ func (s *Partition) addPassed() {
 	for {
 		select {
 		case b := <-s.passed:
-			if b.oversized != nil {
-				s.addOversized(b.oversized)
-			} else {
-				s.AddAll(&b.records)
-			}
+			s.takeIn(b)
 			<-s.room
 		case <-s.ctx.Done():
 			return
@@ -273,35 +269,6 @@ func (s *Partition) bundleOversized(ctx context.Context, c *fetch.Chunk,
 		"partition", s.partition, "first", o.first, "last", o.next-1, "bytes", len(o.batch))
 	s.pass(ctx, bundle{oversized: &o, last: o.next - 1}, marks, o.time)
 	return nil
-}
-
-// addOversized adds a batch that can't be read to the open batch. It waits while that is full, and
-// returns early when the session ends.
-func (s *Partition) addOversized(o *oversized) {
-	for {
-		s.mu.Lock()
-		b := s.open
-		full, first := s.isFull(b), b.empty()
-		if !full {
-			b.addOversized(o)
-			full = s.isFull(b)
-			s.mu.Unlock()
-			if first {
-				wait.Signal(s.filled)
-			}
-			if full {
-				wait.Signal(s.full)
-			}
-			return
-		}
-		s.mu.Unlock()
-		wait.Signal(s.full)
-		select {
-		case <-s.taken:
-		case <-s.ctx.Done():
-			return
-		}
-	}
 }
 
 // addOversized adds a batch that can't be read as a reject. Its other offsets count as skipped.

@@ -59,7 +59,7 @@ func (l *fakeLog) CheckLog(_ context.Context, _ int32, _ int64,
 func startBundling(t *testing.T, s *Partition, log *fakeLog) (in chan<- fetch.Chunk,
 	out <-chan *sarama.ConsumerMessage, end func()) {
 	t.Helper()
-	s.cfg, s.partition, s.log = testConfig(), 3, log
+	s.cfg, s.partition, s.Log = testConfig(), 3, log
 	s.ctx, s.filled = t.Context(), make(chan struct{}, 1)
 	s.openQueues()
 	chunks, marks := make(fakeChunks), make(chan *sarama.ConsumerMessage, bundleQueue)
@@ -214,12 +214,12 @@ func TestBundleLogReplaced(t *testing.T) {
 	store.Current = toll.Cursor{Next: 10, Token: 1,
 		Last: toll.LastRecord{Known: true, Offset: 9, LeaderEpoch: 4}}
 	failed := make(chan error, 1)
-	s := &Partition{cfg: testConfig(), store: store, publish: table.publish, pace: fillFor(0),
-		mark: func(int64) {}, stats: monitor.NewStats(), log: log, topic: func() error {
+	s, err := New(testConfig(), Dependencies{Store: store, Publish: table.publish, Pace: fillFor(0),
+		Mark: func(int64) {}, Stats: monitor.NewStats(), Log: log, Topic: func() error {
 			return nil
 		},
-		fail: func(err error) { failed <- err }}
-	if err := s.init(store.Current); err != nil {
+		Fail: func(err error) { failed <- err }}, store.Current)
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.Start(t.Context(), 10)
@@ -257,10 +257,10 @@ func TestBundleWaitsForRoom(t *testing.T) {
 		&memoryTable{states: map[int16]*toll.State{}}
 	cfg := testConfig()
 	cfg.BatchRows = 1000
-	s := &Partition{cfg: cfg, store: store, publish: table.publish, pace: fillFor(0),
-		mark: func(int64) {}, stats: monitor.NewStats(),
-		log: &fakeLog{}, fail: func(err error) { t.Error(err) }}
-	if err := s.init(store.Current); err != nil {
+	s, err := New(cfg, Dependencies{Store: store, Publish: table.publish, Pace: fillFor(0),
+		Mark: func(int64) {}, Stats: monitor.NewStats(),
+		Log: &fakeLog{}, Fail: func(err error) { t.Error(err) }}, store.Current)
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.Start(t.Context(), 0)

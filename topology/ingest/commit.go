@@ -27,7 +27,7 @@ func (s *Partition) commitAll() error {
 	defer idle.Stop()
 	marking := false // the timer is set for batches to mark
 	for {
-		s.stats.Turn(s.partition)
+		s.Stats.Turn(s.partition)
 		select {
 		case <-s.ctx.Done():
 			return s.markAcked()
@@ -50,7 +50,7 @@ func (s *Partition) commitAll() error {
 		replaced := s.replaced
 		s.mu.Unlock()
 		if replaced != "" {
-			return RefuseLog(s.ctx, s.cfg, s.store, s.database, &s.cursor, replaced)
+			return RefuseLog(s.ctx, s.cfg, s.Store, s.Database, &s.cursor, replaced)
 		}
 		if !s.gather() {
 			return s.markAcked()
@@ -59,9 +59,9 @@ func (s *Partition) commitAll() error {
 		if b == nil {
 			continue
 		}
-		s.stats.Taken(b.len())
+		s.Stats.Taken(b.len())
 		if b.taken = time.Now(); s.isFull(b) {
-			s.pace.Full()
+			s.Pace.Full()
 		}
 		stored, err := s.storeBatch(b)
 		if err != nil {
@@ -79,7 +79,7 @@ func (s *Partition) commitAll() error {
 			continue
 		}
 		if len(s.pending) >= urgentBatches {
-			s.pace.Urge()
+			s.Pace.Urge()
 		}
 		select {
 		case s.pending <- stored:
@@ -106,7 +106,7 @@ func (s *Partition) gather() bool {
 // fill returns how much longer a batch may fill that began at a time. Of the time until its first
 // event is to be stored, fetching took a share, and the commit takes about as long as the last one.
 func (s *Partition) fill(began time.Time) time.Duration {
-	wait := s.pace.Wait()
+	wait := s.Pace.Wait()
 	left := wait - wait/lingerShare - min(s.took, wait/2) - time.Since(began)
 	return max(left, min(wait, shortestWait))
 }
@@ -120,8 +120,8 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 	for attempts := 1; ; attempts++ {
 		batch, deltas, undo := s.batch(b, token)
 		acked := s.takeAcked()
-		answered := s.database.Await(s.partition)
-		err := s.store.Commit(s.grace, batch, acked)
+		answered := s.Database.Await(s.partition)
+		err := s.Store.Commit(s.grace, batch, acked)
 		answered()
 		if err != nil {
 			s.returnAcked(acked)
@@ -131,7 +131,7 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 		var refused *toll.RefusedError
 		if errors.As(err, &refused) {
 			undo()
-			s.stats.Refused(s.partition, refused)
+			s.Stats.Refused(s.partition, refused)
 			b.refuse(refused.Rows)
 			s.rebase(b)
 			continue
@@ -141,11 +141,11 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 		}
 		switch {
 		case err == nil:
-			s.database.Up(s.partition)
+			s.Database.Up(s.partition)
 			s.cursor.Next, s.cursor.Token, s.cursor.Last = batch.Next, batch.Token, batch.Last
-			s.mark(batch.Next)
+			s.Mark(batch.Next)
 			s.took = time.Since(started)
-			s.stats.Stored(s.partition, batch, deltas, s.took)
+			s.Stats.Stored(s.partition, batch, deltas, s.took)
 			stored := s.stored(toll.BatchRef{First: batch.First, Token: batch.Token}, batch.Next, deltas,
 				batch.Deltas)
 			stored.oldest = b.oldest
@@ -155,7 +155,7 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 		case errors.Is(err, errNotStored):
 			undo()
 		default:
-			s.stats.NotStored(monitor.BatchTrace{
+			s.Stats.NotStored(monitor.BatchTrace{
 				Partition: s.partition, First: batch.First, Next: b.next, Events: len(b.records),
 				Rejected: len(b.rejects), Attempts: attempts,
 				Began: b.began, Taken: b.taken, Ended: time.Now(), Err: err,
@@ -180,14 +180,14 @@ func (s *Partition) resolve(batch *toll.Batch, cause error, pauses backoff.BackO
 	}
 	moved := errors.Is(cause, toll.ErrCursorMoved)
 	if !moved && s.grace.Err() == nil {
-		s.database.Down(s.partition, cause)
+		s.Database.Down(s.partition, cause)
 	}
 	var cursor toll.Cursor
 	err := wait.Retry(s.grace, s.cfg.Backoff(), func() (err error) {
 		if s.ctx.Err() != nil {
 			return backoff.Permanent(s.ctx.Err())
 		}
-		cursor, err = s.store.Cursor(s.grace, s.partition)
+		cursor, err = s.Store.Cursor(s.grace, s.partition)
 		return err
 	})
 	if err != nil {
@@ -241,7 +241,7 @@ func (s *Partition) batch(b *builder, token uint64) (batch *toll.Batch, deltas [
 		Deltas:    wire.AppendPlazaDeltas(nil, deltas),
 		Chain:     wire.AppendChain(nil, s.chain),
 		Clock:     wire.AppendClock(nil, &b.clock),
-		Gone:      max(0, s.from-s.cursor.Next),
+		Gone:      max(0, s.From-s.cursor.Next),
 		Last:      b.identity(s.cursor.Last),
 		Minutes:   b.minutes(),
 		TooLate:   s.late.of(deltas),

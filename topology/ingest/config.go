@@ -22,15 +22,7 @@ type Config struct {
 	Topic string // of the events
 	// Format of events without a content-type header.
 	Format codecs.Format
-	// Zone is the timezone of the events' wall clock.
-	Zone *toll.Zone
-	// Windows are the kinds of windows for which events may be too late.
-	Windows []toll.WindowKind
-	// PlazaZones are the timezones of the plazas whose windows align to another than Zone.
-	PlazaZones map[int16]*toll.Zone
-	// Lateness is how far behind its partition's highest event time an event is still on time, in
-	// whole seconds. It must not change over the life of a database: how late an event was is stored.
-	Lateness time.Duration
+	toll.Windowing
 
 	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and
 	// more memory: two of them are held per partition.
@@ -164,6 +156,9 @@ func RefuseLog(ctx context.Context, cfg *Config, store Store, database *monitor.
 	return LogReplaced(why)
 }
 
+// AddAll adds records to the open batch, as bundles of them are added.
+func (s *Partition) AddAll(records fetch.Records) { s.takeIn(bundle{records: records}) }
+
 // Steps drives a partition step by step, without its goroutines, for simulations.
 type Steps struct {
 	p       *Partition
@@ -174,7 +169,7 @@ type Steps struct {
 // Steps returns the steps of a partition that has not started, with what is left to publish.
 func (s *Partition) Steps(left ...toll.StoredBatch) (*Steps, error) {
 	s.ctx, s.grace = context.Background(), context.Background()
-	s.open, s.spare = newBuilder(s.store.NewRows(), s.cfg), newBuilder(s.store.NewRows(), s.cfg)
+	s.open, s.spare = newBuilder(s.Store.NewRows(), s.cfg), newBuilder(s.Store.NewRows(), s.cfg)
 	s.open.begin(&s.clock)
 	steps := &Steps{p: s}
 	for i := range left {
@@ -195,8 +190,7 @@ func (s *Steps) Empty() bool { return s.p.open.empty() }
 
 // Add adds a record to the open batch.
 func (s *Steps) Add(r *kgo.Record) {
-	records := fetch.RecordsOf(r)
-	s.p.AddAll(&records)
+	s.p.AddAll(fetch.RecordsOf(r))
 }
 
 // Take closes the open batch and reports whether it holds anything; records that are added from

@@ -91,7 +91,8 @@ func TestSourceFills(t *testing.T) {
 			{240, 1000, 0, 90}, // a slow commit does not take all of it
 			{240, 10, 1000, 20},
 		} {
-			s := &Partition{pace: fillFor(c.wait * time.Millisecond), took: c.took * time.Millisecond}
+			s := &Partition{Dependencies: Dependencies{Pace: fillFor(c.wait * time.Millisecond)},
+				took: c.took * time.Millisecond}
 			if got := s.fill(time.Now().Add(-c.age * time.Millisecond)); got != c.want*time.Millisecond {
 				t.Errorf("%+v: fills for %v", c, got)
 			}
@@ -233,14 +234,15 @@ func TestSourcePublishesInTurn(t *testing.T) {
 		store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
 		var published []int
 		p := heldTurn{turns: make(chan struct{}, 1), urges: make(chan struct{}, 1)}
-		s := &Partition{cfg: cfg, store: store, pace: p, mark: func(int64) {}, stats: monitor.NewStats(),
-			fail: func(err error) { t.Error(err) },
-			publish: func(_ int16, deltas [][]byte, done func(error)) error {
-				published = append(published, len(deltas))
-				done(nil)
-				return nil
-			}}
-		if err := s.init(store.Current); err != nil {
+		s, err := New(cfg,
+			Dependencies{Store: store, Pace: p, Mark: func(int64) {}, Stats: monitor.NewStats(),
+				Fail: func(err error) { t.Error(err) },
+				Publish: func(_ int16, deltas [][]byte, done func(error)) error {
+					published = append(published, len(deltas))
+					done(nil)
+					return nil
+				}}, store.Current)
+		if err != nil {
 			t.Fatal(err)
 		}
 		s.Start(t.Context(), 0)

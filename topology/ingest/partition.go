@@ -13,7 +13,6 @@ import (
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
-	"github.com/tollstream/tollstream/topology/kafka/fetch"
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
@@ -38,17 +37,9 @@ var ErrOtherEpoch = errors.New(
 // took to commit: small when there is little to do, up to the limit when there is a backlog. The
 // publisher sends the deltas of the batches that are stored.
 type Partition struct {
+	Dependencies
 	partition int32
 	cfg       *Config
-	store     Store
-	// publish sends deltas of one plaza, as they are encoded, all or none. done is called once, when
-	// they are acknowledged or failed.
-	publish  func(plaza int16, deltas [][]byte, done func(error)) error
-	pace     Pacer
-	mark     func(offset int64) // shows progress to the consumer group, for lag displays
-	stats    *monitor.Stats
-	fail     func(error)     // ends the session
-	database *monitor.Outage // tells of the store's outages; nil for nobody
 
 	ctx    context.Context // of the session: add gives up when it ends
 	cancel context.CancelFunc
@@ -56,13 +47,9 @@ type Partition struct {
 	kill   context.CancelFunc
 	wg     sync.WaitGroup
 
-	room     chan struct{} // has a value for each bundle that is not added yet
-	bundles  chan bundle   // on their way through goka
-	passed   chan bundle   // that goka has passed on
-	log      LogChecker    // of the topic of events
-	topic    func() error  // returns an error unless it is the topic that was stored
-	from     int64         // offset to read on from
-	connects int64         // LogChecker.Connects from before the log was compared
+	room    chan struct{} // has a value for each bundle that is not added yet
+	bundles chan bundle   // on their way through goka
+	passed  chan bundle   // that goka has passed on
 	// the last record of what was passed on to goka; the bundling goroutine's alone
 	read toll.LastRecord
 
@@ -128,43 +115,35 @@ type Dependencies struct {
 
 // New returns a partition that goes on at a cursor and has not started.
 func New(cfg *Config, d Dependencies, cursor toll.Cursor) (*Partition, error) {
-	s := &Partition{
-		partition: cursor.Partition, cfg: cfg, store: d.Store, publish: d.Publish, pace: d.Pace,
-		mark: d.Mark, stats: d.Stats, database: d.Database, log: d.Log, topic: d.Topic,
-		connects: d.Connects, from: d.From,
+	damaged := func(what string, err error) error {
+		return toll.Permanent(
+			"the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
+			"read the %s of partition %d: %w", what, cursor.Partition, err)
 	}
-	s.fail = func(err error) {
-		if s.ctx.Err() == nil {
-			d.Fail(err)
-		}
+	chain, err := wire.DecodeChain(cursor.Chain)
+	if err != nil {
+		return nil, damaged("chain", err)
 	}
-	return s, s.init(cursor)
+	clock, err := wire.DecodeClock(cursor.Clock)
+	if err != nil {
+		return nil, damaged("clock", err)
+	}
+	return &Partition{
+		Dependencies: d, partition: cursor.Partition, cfg: cfg, cursor: cursor, chain: chain,
+		clock: clock, epoch: cursor.Epoch, storedTo: cursor.Next, read: cursor.Last,
+		late: tooLate{kinds: cfg.Windows, zones: cfg.Zones()},
+	}, nil
+}
+
+// fail ends the run, unless the session has ended.
+func (s *Partition) fail(err error) {
+	if s.ctx.Err() == nil {
+		s.Fail(err)
+	}
 }
 
 // Number returns the number of the partition.
 func (s *Partition) Number() int32 { return s.partition }
-
-// Position returns where to fetch from, as [fetch.Fetcher.Add] takes it.
-func (s *Partition) Position() (from, connects int64) { return s.from, s.connects }
-
-func (s *Partition) init(cursor toll.Cursor) error {
-	chain, err := wire.DecodeChain(cursor.Chain)
-	if err != nil {
-		return toll.Permanent(
-			"the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
-			"read the chain of partition %d: %w", s.partition, err)
-	}
-	clock, err := wire.DecodeClock(cursor.Clock)
-	if err != nil {
-		return toll.Permanent(
-			"the row of toll_cursor is damaged; restore the database, or run: tollstream reset --yes",
-			"read the clock of partition %d: %w", s.partition, err)
-	}
-	s.cursor, s.chain, s.clock, s.epoch, s.storedTo = cursor, chain, clock, cursor.Epoch, cursor.Next
-	s.read = cursor.Last
-	s.late = tooLate{kinds: s.cfg.Windows, zones: toll.NewZoneSet(s.cfg.Zone, s.cfg.PlazaZones)}
-	return nil
-}
 
 // Start starts the committer and the publisher, which first sends again what is not known to be
 // published, from the offset unpublished on.
@@ -174,8 +153,8 @@ func (s *Partition) Start(parent context.Context, unpublished int64) {
 	s.filled, s.taken, s.full = make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
 	s.pending, s.toMark = make(chan Stored, pendingBatches), make(chan struct{}, 1)
 	s.openQueues()
-	s.open = newBuilder(s.store.NewRows(), s.cfg)
-	s.spare = newBuilder(s.store.NewRows(), s.cfg)
+	s.open = newBuilder(s.Store.NewRows(), s.cfg)
+	s.spare = newBuilder(s.Store.NewRows(), s.cfg)
 	s.open.begin(&s.clock)
 	s.caughtUp(unpublished) // where nothing is left, before the first batch is stored
 	s.wg.Go(s.addPassed)
@@ -189,8 +168,7 @@ func (s *Partition) Start(parent context.Context, unpublished int64) {
 	}()
 	go func() {
 		defer s.wg.Done()
-		err := s.publishAll(unpublished)
-		if err != nil && s.ctx.Err() == nil {
+		if err := s.publishAll(unpublished); err != nil {
 			s.fail(err)
 		}
 		for range s.pending { // what is not published now is sent again by the next owner
@@ -206,7 +184,7 @@ const StopGrace = 3 * time.Second
 // way.
 func (s *Partition) Stop() {
 	s.cancel()
-	defer s.database.Leave(s.partition)
+	defer s.Database.Leave(s.partition)
 	timer := time.AfterFunc(StopGrace, s.kill)
 	defer timer.Stop()
 	if !wait.AtMost(&s.wg, StopGrace+time.Second) {
@@ -216,12 +194,12 @@ func (s *Partition) Stop() {
 	s.kill()
 }
 
-// AddAll adds records to the open batch. It waits while that is full, and returns early when the
+// takeIn adds a bundle to the open batch. It waits while that is full, and returns early when the
 // session ends: what is left is then not stored, and is read again. A record that can't be decoded
 // ends the session, before any that follow it are added.
-func (s *Partition) AddAll(records *fetch.Records) {
+func (s *Partition) takeIn(in bundle) {
 	for {
-		added, full, err := s.addSome(records)
+		added, full, err := s.addSome(&in)
 		if added {
 			wait.Signal(s.filled)
 		}
@@ -233,7 +211,7 @@ func (s *Partition) AddAll(records *fetch.Records) {
 			<-s.ctx.Done()
 			return
 		}
-		if records.Len() == 0 {
+		if in.oversized == nil && in.records.Len() == 0 {
 			return
 		}
 		select {
@@ -244,16 +222,21 @@ func (s *Partition) AddAll(records *fetch.Records) {
 	}
 }
 
-// addSome adds records until the open batch is full. It reports whether the batch holds any that
-// did not hold one before, and whether it is full.
-func (s *Partition) addSome(records *fetch.Records) (first, full bool, err error) {
+// addSome takes from a bundle until the open batch is full. It reports whether the batch holds
+// something that held nothing before, and whether it is full.
+func (s *Partition) addSome(in *bundle) (first, full bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.open
 	first, full = b.empty(), s.isFull(b)
+	if in.oversized != nil && !full {
+		b.addOversized(in.oversized)
+		in.oversized = nil
+		return first, s.isFull(b), nil
+	}
 	added := false
 	for more := true; !full; added = true {
-		if more, err = records.Next(&s.taking); !more {
+		if more, err = in.records.Next(&s.taking); !more {
 			break
 		}
 		s.next.read(&s.taking)

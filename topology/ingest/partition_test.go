@@ -69,8 +69,9 @@ func (fillFor) Urge()                 {}
 func testConfig() *Config {
 	token := uint64(100)
 	var mu sync.Mutex
-	return &Config{Topic: "toll", Format: codecs.Auto, Zone: toll.NewZone(time.UTC),
-		Lateness: toll.DefaultLateness, BatchRows: 7, BatchBytes: 8 << 20,
+	return &Config{Topic: "toll", Format: codecs.Auto,
+		Windowing: toll.Windowing{Zone: toll.NewZone(time.UTC), Lateness: toll.DefaultLateness},
+		BatchRows: 7, BatchBytes: 8 << 20,
 		Log: slog.New(slog.DiscardHandler),
 		NewToken: func() uint64 {
 			mu.Lock()
@@ -96,15 +97,15 @@ func session(t *testing.T, cfg *Config, store *simtest.Store, table *memoryTable
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	failed := make(chan error, 8)
-	s := &Partition{
-		partition: 0, cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
-		mark: func(int64) {}, stats: monitor.NewStats(),
-		fail: func(err error) {
+	s, err := New(cfg, Dependencies{
+		Store: store, Publish: table.publish, Pace: fillFor(time.Millisecond),
+		Mark: func(int64) {}, Stats: monitor.NewStats(),
+		Fail: func(err error) {
 			failed <- err
 			cancel()
 		},
-	}
-	if err := s.init(cursor); err != nil {
+	}, cursor)
+	if err != nil {
 		return err
 	}
 	s.Start(ctx, unpublished.First)
@@ -243,9 +244,10 @@ func TestSourceBoundsItsBatches(t *testing.T) {
 	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
 	table := &memoryTable{states: map[int16]*toll.State{}}
 	store.Mu.Lock() // the database hangs
-	s := &Partition{cfg: cfg, store: store, publish: table.publish, pace: fillFor(time.Millisecond),
-		mark: func(int64) {}, stats: monitor.NewStats(), fail: func(error) {}}
-	if err := s.init(store.Current); err != nil {
+	s, err := New(cfg,
+		Dependencies{Store: store, Publish: table.publish, Pace: fillFor(time.Millisecond),
+			Mark: func(int64) {}, Stats: monitor.NewStats(), Fail: func(error) {}}, store.Current)
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -355,8 +357,7 @@ func BenchmarkBuilder(b *testing.B) {
 
 // add adds one record, as goka's callback adds those of a bundle.
 func (s *Partition) add(r *record) {
-	records := fetch.RecordsOf(r.sent())
-	s.AddAll(&records)
+	s.AddAll(fetch.RecordsOf(r.sent()))
 }
 
 // sent is the record as it comes from Kafka.

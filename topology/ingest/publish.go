@@ -183,7 +183,7 @@ func (s *Partition) markAcked() error {
 	}
 	ctx, cancel := context.WithTimeout(s.grace, 10*time.Second)
 	defer cancel()
-	err := s.store.MarkPublished(ctx, s.partition, s.cursor.Epoch, acked)
+	err := s.Store.MarkPublished(ctx, s.partition, s.cursor.Epoch, acked)
 	if err == nil {
 		s.marked(len(acked))
 		return nil
@@ -204,7 +204,7 @@ func (s *Partition) publishAll(unpublished int64) error {
 		return err
 	}
 	for b := range s.pending {
-		s.pace.Turn(s.ctx)
+		s.Pace.Turn(s.ctx)
 		if s.ctx.Err() != nil {
 			return nil
 		}
@@ -269,7 +269,7 @@ func (s *Partition) publishLeft(sent int64) error {
 			if i < len(page.Batches)-1 && len(batches) < pendingBatches && size < manyBytes {
 				continue
 			}
-			s.pace.Urge()
+			s.Pace.Urge()
 			if err := s.publishBatches(batches); err != nil {
 				return err
 			}
@@ -287,7 +287,7 @@ func (s *Partition) publishLeft(sent int64) error {
 func (s *Partition) readOutbox(above int64) (toll.OutboxPage, error) {
 	var page toll.OutboxPage
 	err := wait.Retry(s.ctx, s.cfg.Backoff(), func() (err error) {
-		page, err = s.store.Outbox(s.ctx, s.partition, above, true)
+		page, err = s.Store.Outbox(s.ctx, s.partition, above, true)
 		return err
 	})
 	return page, err
@@ -300,16 +300,16 @@ func (s *Partition) publishBatches(batches []Stored) (err error) {
 	began := time.Now()
 	count := 0
 	for i := range batches {
-		s.stats.Publishing(s.partition, batches[i].Next, batches[i].oldest)
+		s.Stats.Publishing(s.partition, batches[i].Next, batches[i].oldest)
 		count += len(batches[i].sizes)
 	}
 	defer func(done func()) {
 		done()
 		ended := time.Now()
 		for i := range batches {
-			s.stats.Published(batches[i].published(s.partition, began, ended, err))
+			s.Stats.Published(batches[i].published(s.partition, began, ended, err))
 		}
-	}(s.stats.Call(s.partition))
+	}(s.Stats.Call(s.partition))
 	acks, waits := make(chan error, count), 0
 	ack := func(err error) { acks <- err }
 	all, rest := make([][]byte, 0, count), slices.Clone(batches)
@@ -324,7 +324,7 @@ func (s *Partition) publishBatches(batches []Stored) (err error) {
 		}
 		for deltas := all[start:]; len(deltas) > 0 && err == nil; waits++ {
 			n := togetherFrom(deltas)
-			err = s.publish(plaza, deltas[:n:n], ack)
+			err = s.Publish(plaza, deltas[:n:n], ack)
 			deltas = deltas[n:]
 		}
 	}

@@ -41,12 +41,12 @@ func TestStatsOfSource(t *testing.T) {
 	stats := monitor.NewStats()
 	stats.Trace(traced, nil)
 	cfg := testConfig()
-	s := &Partition{
-		partition: 0, cfg: cfg, store: &observedStore{store, stats}, publish: table.publish,
-		mark: func(int64) {}, stats: stats,
-		pace: fillFor(time.Millisecond), fail: func(err error) { t.Error(err) },
-	}
-	if err := s.init(store.Current); err != nil {
+	s, err := New(cfg, Dependencies{
+		Store: &observedStore{store, stats}, Publish: table.publish,
+		Mark: func(int64) {}, Stats: stats,
+		Pace: fillFor(time.Millisecond), Fail: func(err error) { t.Error(err) },
+	}, store.Current)
+	if err != nil {
 		t.Fatal(err)
 	}
 	stats.Opened(0, 0, 0)
@@ -106,13 +106,13 @@ func TestStatsOfFencedSource(t *testing.T) {
 	stats := monitor.NewStats()
 	stats.Trace(traced, nil)
 	failed := make(chan error, 1)
-	s := &Partition{
-		partition: 0, cfg: testConfig(), store: &observedStore{store,
-			stats}, publish: (&memoryTable{states: map[int16]*toll.State{}}).publish,
-		mark: func(int64) {}, stats: stats, pace: fillFor(time.Millisecond),
-		fail: func(err error) { failed <- err },
-	}
-	if err := s.init(store.Current); err != nil {
+	s, err := New(testConfig(), Dependencies{
+		Store: &observedStore{store,
+			stats}, Publish: (&memoryTable{states: map[int16]*toll.State{}}).publish,
+		Mark: func(int64) {}, Stats: stats, Pace: fillFor(time.Millisecond),
+		Fail: func(err error) { failed <- err },
+	}, store.Current)
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.Start(t.Context(), 0)
@@ -151,15 +151,15 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	cfg := testConfig()
 	cfg.BatchRows = len(records)
 	var batches atomic.Int64 // that were stored; to read the stats allocates
-	s := &Partition{
-		partition: 0, cfg: cfg, store: &observedStore{emptyStore{}, stats},
-		mark:    func(int64) { batches.Add(1) },
-		stats:   stats,
-		publish: func(_ int16, _ [][]byte, done func(error)) error { done(nil); return nil },
-		pace:    fillFor(time.Minute),
-		fail:    func(err error) { t.Error(err) },
-	}
-	if err := s.init(toll.Cursor{Token: 1, Epoch: 1}); err != nil {
+	s, err := New(cfg, Dependencies{
+		Store:   &observedStore{emptyStore{}, stats},
+		Mark:    func(int64) { batches.Add(1) },
+		Stats:   stats,
+		Publish: func(_ int16, _ [][]byte, done func(error)) error { done(nil); return nil },
+		Pace:    fillFor(time.Minute),
+		Fail:    func(err error) { t.Error(err) },
+	}, toll.Cursor{Token: 1, Epoch: 1})
+	if err != nil {
 		t.Fatal(err)
 	}
 	stats.Opened(0, 0, 0)
@@ -171,8 +171,7 @@ func ingest(t testing.TB, records []*record, rounds int) (allocations uint64) {
 	}
 	round := func(n int) {
 		for i := range rounds {
-			records := fetch.RecordsOf(all...)
-			s.AddAll(&records)
+			s.AddAll(fetch.RecordsOf(all...))
 			for batches.Load() < int64(n+i+1) {
 				runtime.Gosched()
 			}

@@ -134,6 +134,27 @@ type sharedProducer struct{ *Producer }
 // Close implements goka.Producer.
 func (sharedProducer) Close() error { return nil }
 
+// SendAll sends n messages, by send, and waits until all are acknowledged.
+func SendAll(ctx context.Context, n int, send func(i int, done func(error)) error) error {
+	acks := make(chan error, n)
+	for i := range n {
+		if err := send(i, func(err error) { acks <- err }); err != nil {
+			return err
+		}
+	}
+	for range n {
+		select {
+		case err := <-acks:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // Partitioner places records as goka and sarama's hash partitioners do, and those without a key in
 // turn.
 func Partitioner() kgo.Partitioner {

@@ -82,11 +82,7 @@ func (t Topics) loop() topicConfig {
 }
 
 func (t Topics) congestion() topicConfig {
-	return topicConfig{CongestionTopic(t.Topic), map[string]string{
-		"cleanup.policy": "delete",
-		"retention.ms":   fmt.Sprint(LoopRetention.Milliseconds()),
-		timestampType:    appendTime,
-	}}
+	return topicConfig{CongestionTopic(t.Topic), t.loop().entries}
 }
 
 func (t Topics) table() topicConfig {

@@ -42,7 +42,12 @@ type health struct {
 	loops   map[int32]*loop // by partition
 	failing time.Time       // since when a run is ending after a failure; zero for none
 
-	closing *closingStage // of windows
+	// Of the closing of windows, which makes progress where what is submitted is stored, however
+	// slowly:
+	due     bool      // submissions wait, or are being stored
+	since   time.Time // when it last made progress, or something became due
+	calling time.Time // when the call to the database that is under way began; zero for none
+	stored  bool      // something was stored since the process began
 }
 
 type checkState struct {
@@ -66,7 +71,6 @@ const (
 
 func newHealth(now func() time.Time) *health {
 	h := &health{now: now, checks: map[string]checkState{}, loops: map[int32]*loop{}}
-	h.closing = newClosingStage(now)
 	h.checks[CheckTables] = checkState{why: "not checked yet"}
 	h.checks[CheckGroup] = checkState{why: "no partitions are assigned yet"}
 	return h
@@ -86,10 +90,8 @@ func (h *health) Fail(name, why string) {
 	h.checks[name] = c
 }
 
-// answersFor returns for how long a server has answered each call, 0 where it does not.
-func (h *health) answersFor(name string) time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+// answersForLocked returns for how long a server has answered each call, 0 where it does not.
+func (h *health) answersForLocked(name string) time.Duration {
 	c, told := h.checks[name]
 	if !told || c.why != "" || h.now().Sub(c.at) > checkLimit {
 		return 0
@@ -230,18 +232,6 @@ func (h *health) RunEnded() {
 	h.failing = time.Time{}
 }
 
-// closingStage knows whether the closing of windows makes progress: whether what is submitted is
-// stored, however slowly. It outlives runs, and is safe for concurrent use.
-type closingStage struct {
-	now func() time.Time
-
-	mu      sync.Mutex
-	due     bool      // hand-overs wait, or are being stored
-	since   time.Time // when it last made progress, or something became due
-	calling time.Time // when the call to the database that is under way began; zero for none
-	stored  bool      // something was stored since the process began
-}
-
 // How long the closing of windows may take to get on.
 const (
 	// StalledAfter is when a closing that makes no progress is reported. It is far above what a
@@ -253,61 +243,31 @@ const (
 	stalledPoll  = 5 * time.Second
 )
 
-func newClosingStage(now func() time.Time) *closingStage { return &closingStage{now: now} }
-
-// handed notes whether anything is left that was submitted.
-func (s *closingStage) handed(due bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if due && !s.due {
-		s.since = s.now()
-	}
-	s.due = due
-}
-
-// Call notes that results are being stored, until the func that it returns is called with whether
-// they were.
-func (s *closingStage) call() (done func(ok bool)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.calling = s.now()
-	return func(ok bool) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.calling = time.Time{}
-		if ok {
-			s.since, s.stored = s.now(), true
-		}
-	}
-}
-
-// stalled returns for how long nothing was stored although something is due, 0 for not at all.
-func (s *closingStage) stalled() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	since := s.since
-	switch {
-	case !s.due && s.calling.IsZero():
-		return 0
-	case !s.due:
-		since = s.calling
-	}
-	return max(s.now().Sub(since), 0)
-}
-
-// hasStored reports whether anything was stored since the process began.
-func (s *closingStage) hasStored() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.stored
-}
-
 // WindowsDue notes whether windows are due that are not stored.
-func (h *health) WindowsDue(due bool) { h.closing.handed(due) }
+func (h *health) WindowsDue(due bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if due && !h.due {
+		h.since = h.now()
+	}
+	h.due = due
+}
 
 // StoringWindows notes that a transaction of results begins, until the func that it returns is
 // called with whether it was stored.
-func (h *health) StoringWindows() (done func(ok bool)) { return h.closing.call() }
+func (h *health) StoringWindows() (done func(ok bool)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.calling = h.now()
+	return func(ok bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.calling = time.Time{}
+		if ok {
+			h.since, h.stored = h.now(), true
+		}
+	}
+}
 
 // WatchClosing logs that the closing of windows makes no progress, and that it does again, until
 // ctx ends. An outage of MySQL is logged by others.
@@ -353,13 +313,25 @@ func (s *Stats) StalledSince(now time.Time) (since time.Time, known bool) {
 	if stalled := s.ClosingStalled(); stalled > StalledAfter {
 		return now.Add(-stalled), true
 	}
-	return time.Time{}, s.closing.hasStored()
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	return time.Time{}, s.stored
 }
 
 // ClosingStalled returns for how long no windows were stored although some are due and both servers
 // answer; 0 where all is well, and during an outage.
 func (h *health) ClosingStalled() time.Duration {
-	return min(h.closing.stalled(), h.answersFor(CheckMySQL), h.answersFor(CheckKafka))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	since := h.since
+	if !h.due {
+		since = h.calling
+	}
+	if since.IsZero() {
+		return 0
+	}
+	return max(0, min(h.now().Sub(since), h.answersForLocked(CheckMySQL),
+		h.answersForLocked(CheckKafka)))
 }
 
 // Outage logs that a server is unavailable: once, however many partitions notice and however often,

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/ingest"
+	"github.com/tollstream/tollstream/topology/kafka"
 )
 
 // behind is a plaza whose state lacks deltas of a source partition.
@@ -80,7 +81,10 @@ func (r *Reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 			}
 			if len(deltas) > 0 {
 				any = true
-				if err := r.send(ctx, deltas); err != nil {
+				err := kafka.SendAll(ctx, len(deltas), func(i int, done func(error)) error {
+					return r.Publish(deltas[i:i+1], done)
+				})
+				if err != nil {
 					return fmt.Errorf("send deltas of partition %d again: %w", partition, err)
 				}
 			}
@@ -90,25 +94,4 @@ func (r *Reconciler) resend(ctx context.Context, epoch uint64, partition int32,
 			return nil
 		}
 	}
-}
-
-// send sends the deltas of a batch and waits until all are acknowledged.
-func (r *Reconciler) send(ctx context.Context, deltas []*toll.Delta) error {
-	acks := make(chan error, len(deltas))
-	for _, d := range deltas {
-		if err := r.Publish([]*toll.Delta{d}, func(err error) { acks <- err }); err != nil {
-			return err
-		}
-	}
-	for range deltas {
-		select {
-		case err := <-acks:
-			if err != nil {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }

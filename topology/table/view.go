@@ -59,17 +59,10 @@ func NewFollowedView(ctx context.Context, cluster kafka.Cluster, group string,
 	return newView(ctx, cluster, group, log, 100*time.Millisecond)
 }
 
-// NewProgressView is like [NewView], of which the states hold only how far each plaza has come.
-func NewProgressView(ctx context.Context, cluster kafka.Cluster, group string,
-	log *slog.Logger) (*View, error) {
-	return newView(ctx, cluster, group, log, 20*time.Millisecond, goka.WithViewCallback(keepProgress))
-}
-
 // newView returns a reader, unless ctx ends before. wait is how long a fetch waits for something
 // new; what is new comes at once.
 func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog.Logger,
-	wait time.Duration,
-	more ...goka.ViewOption) (*View, error) {
+	wait time.Duration) (*View, error) {
 	connected, sever := context.WithCancel(context.WithoutCancel(ctx))
 	opening := context.AfterFunc(ctx, sever)
 	cluster = cluster.Within(connected)
@@ -84,29 +77,28 @@ func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog
 	tm.NoCreate = true
 	t := &View{refused: make(chan struct{}), sever: sever}
 	view, err := goka.NewView(cluster.Brokers, goka.GroupTable(goka.Group(group)), wire.StateCodec{},
-		append(more,
-			goka.WithViewLogger(kafka.GokaLogger{Log: log}),
-			goka.WithViewHasher(kafka.Hasher),
-			goka.WithViewClientID(cluster.ClientID),
-			goka.WithViewStorageBuilder(storage.MemoryBuilder()),
-			goka.WithViewConsumerSaramaBuilder(func(brokers []string, clientID string) (sarama.Consumer,
-				error) {
-				c, err := kafka.TapConsumer(goka.SaramaConsumerBuilderWithConfig(consumer), t.judge)(brokers,
-					clientID)
-				if err == nil {
-					t.connections = append(t.connections, c)
-				}
-				return c, err
-			}),
-			goka.WithViewTopicManagerBuilder(func(brokers []string) (goka.TopicManager, error) {
-				m, err := goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)(brokers)
-				if err == nil {
-					t.connections = append(t.connections, m)
-				}
-				return m, err
-			}),
-			goka.WithViewAutoReconnect(),
-		)...)
+		goka.WithViewLogger(kafka.GokaLogger{Log: log}),
+		goka.WithViewHasher(kafka.Hasher),
+		goka.WithViewClientID(cluster.ClientID),
+		goka.WithViewStorageBuilder(storage.MemoryBuilder()),
+		goka.WithViewConsumerSaramaBuilder(func(brokers []string, clientID string) (sarama.Consumer,
+			error) {
+			c, err := kafka.TapConsumer(goka.SaramaConsumerBuilderWithConfig(consumer), t.judge)(brokers,
+				clientID)
+			if err == nil {
+				t.connections = append(t.connections, c)
+			}
+			return c, err
+		}),
+		goka.WithViewTopicManagerBuilder(func(brokers []string) (goka.TopicManager, error) {
+			m, err := goka.TopicManagerBuilderWithConfig(cluster.Config("topics"), tm)(brokers)
+			if err == nil {
+				t.connections = append(t.connections, m)
+			}
+			return m, err
+		}),
+		goka.WithViewAutoReconnect(),
+	)
 	if !opening() && err == nil {
 		err = ctx.Err()
 	}
@@ -116,18 +108,6 @@ func newView(ctx context.Context, cluster kafka.Cluster, group string, log *slog
 	}
 	t.view = view
 	return t, nil
-}
-
-// keepProgress has a view keep of each state how far it has come alone. One that can't be read
-// stays as it is, for the reader to find out.
-func keepProgress(_ goka.UpdateContext, s storage.Storage, key string, value []byte) error {
-	if value == nil {
-		return s.Delete(key)
-	}
-	if trimmed, err := wire.TrimState(value); err == nil {
-		value = trimmed
-	}
-	return s.Set(key, value)
 }
 
 // describeTable describes the topic of a group's table.
@@ -246,6 +226,9 @@ func (t *View) States() (map[int16]*toll.State, error) {
 // Scan reads the group table as its topic holds it at one moment. It takes less time than a
 // [View], which goka has to set up and which follows the topic.
 type Scan struct {
+	// Progress has it keep of each state only how far the plaza has come. Set it before Advance.
+	Progress bool
+
 	client     *fetch.Client
 	partitions []scannedPartition
 }
@@ -299,7 +282,8 @@ func (t *Scan) advance(ctx context.Context, number int32, p *scannedPartition) e
 	for {
 		start, end, err := t.client.Bounds(ctx, number)
 		if err == nil {
-			p.next, err = t.client.Read(ctx, number, max(p.next, start), end, p.take)
+			p.next, err = t.client.Read(ctx, number, max(p.next, start), end,
+				func(r *kgo.Record) { t.take(p, r) })
 		}
 		var refused *kerr.Error
 		if err == nil || ctx.Err() != nil || errors.As(err, &refused) && !refused.Retriable ||
@@ -309,7 +293,7 @@ func (t *Scan) advance(ctx context.Context, number int32, p *scannedPartition) e
 	}
 }
 
-func (p *scannedPartition) take(r *kgo.Record) {
+func (t *Scan) take(p *scannedPartition, r *kgo.Record) {
 	if r.Value == nil {
 		delete(p.values, string(r.Key))
 		return
@@ -319,7 +303,14 @@ func (p *scannedPartition) take(r *kgo.Record) {
 		v = new([]byte)
 		p.values[string(r.Key)] = v
 	}
-	*v = append((*v)[:0], r.Value...) // the record's own memory is that of its whole batch
+	value := r.Value
+	if t.Progress {
+		// A state that can't be read stays as it is, for the reader to find out.
+		if trimmed, err := wire.TrimState(value); err == nil {
+			value = trimmed
+		}
+	}
+	*v = append((*v)[:0], value...) // the record's own memory is that of its whole batch
 }
 
 // States returns the state of every plaza. The caller owns them.

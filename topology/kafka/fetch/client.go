@@ -295,6 +295,25 @@ func (c *Client) fetchRequest(wait time.Duration, most int32, isolation int8,
 	return req
 }
 
+// fetchOne asks the leader of a partition for what it holds from an offset on, about most bytes of
+// it.
+func (c *Client) fetchOne(ctx context.Context, partition int32, offset int64, pause time.Duration,
+	most int32, isolation int8, check func(*kmsg.FetchResponseTopicPartition) error) error {
+	return c.ask(ctx, partition, func(l leader) kmsg.Request {
+		return c.fetchRequest(pause, most, isolation, fetchPartition(partition, offset, l.epoch, most))
+	}, func(response kmsg.Response) error {
+		r, ok := response.(*kmsg.FetchResponse)
+		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
+			return ErrUnexpectedResponse
+		}
+		p := &r.Topics[0].Partitions[0]
+		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+			return err
+		}
+		return check(p)
+	})
+}
+
 func fetchPartition(partition int32, offset int64, epoch,
 	most int32) kmsg.FetchRequestTopicPartition {
 	p := kmsg.NewFetchRequestTopicPartition()
@@ -305,20 +324,9 @@ func fetchPartition(partition int32, offset int64, epoch,
 
 // record returns the record at an offset, nil where the log holds none there. It is temporary that
 // nothing comes at all.
-func (c *Client) record(ctx context.Context, partition int32, offset int64) (found *kgo.Record,
-	err error) {
-	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
-		// Of one byte brokers make one batch.
-		return c.fetchRequest(100*time.Millisecond, 1, 0, fetchPartition(partition, offset, l.epoch, 1))
-	}, func(response kmsg.Response) error {
-		r, ok := response.(*kmsg.FetchResponse)
-		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-			return ErrUnexpectedResponse
-		}
-		p := &r.Topics[0].Partitions[0]
-		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-			return err
-		}
+func (c *Client) record(ctx context.Context, partition int32,
+	offset int64) (found *kgo.Record, err error) {
+	check := func(p *kmsg.FetchResponseTopicPartition) error {
 		if len(p.RecordBatches) == 0 {
 			return kerr.OffsetNotAvailable
 		}
@@ -332,8 +340,9 @@ func (c *Client) record(ctx context.Context, partition int32, offset int64) (fou
 			}
 		}
 		return records.Err
-	})
-	if err != nil {
+	}
+	// Of one byte brokers make one batch.
+	if err := c.fetchOne(ctx, partition, offset, 100*time.Millisecond, 1, 0, check); err != nil {
 		return nil, fmt.Errorf("read the record at offset %d of partition %d of topic %s: %w", offset,
 			partition, c.topic, err)
 	}
@@ -351,17 +360,7 @@ const (
 // within half a second: the end was reached, or a transaction is open.
 func (c *Client) ReadSome(ctx context.Context, partition int32, from int64) (records []*kgo.Record,
 	next int64, err error) {
-	err = c.ask(ctx, partition, func(l leader) kmsg.Request {
-		return c.fetchRequest(readWait, readBytes, 1, fetchPartition(partition, from, l.epoch, readBytes))
-	}, func(response kmsg.Response) error {
-		r, ok := response.(*kmsg.FetchResponse)
-		if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
-			return ErrUnexpectedResponse
-		}
-		p := &r.Topics[0].Partitions[0]
-		if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-			return err
-		}
+	check := func(p *kmsg.FetchResponseTopicPartition) error {
 		var fetched kgo.FetchPartition
 		fetched, next = kgo.ProcessFetchPartition(kgo.ProcessFetchPartitionOpts{
 			Offset: from, IsolationLevel: kgo.ReadCommitted(), Topic: c.topic, Partition: partition,
@@ -370,7 +369,8 @@ func (c *Client) ReadSome(ctx context.Context, partition int32, from int64) (rec
 			return nil // an error is met again
 		}
 		return fetched.Err
-	})
+	}
+	err = c.fetchOne(ctx, partition, from, readWait, readBytes, 1, check)
 	return records, next, err
 }
 
