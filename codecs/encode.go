@@ -77,7 +77,7 @@ func AppendJSON(dst []byte, e *toll.Event, zone *toll.Zone) []byte {
 		h, m := minutes/60, minutes%60
 		dst = append(dst, sign, byte('0'+h/10), byte('0'+h%10), ':', byte('0'+m/10), byte('0'+m%10))
 	} else {
-		// A local time of old, with seconds in its offset, which RFC 3339 can't express.
+		// A historic local time with seconds in its offset, which RFC 3339 can't express.
 		dst = toll.WallTime(unix).AppendFormat(dst, "2006-01-02T15:04:05Z")
 	}
 	dst = append(dst, `","vehicle_id":`...)

@@ -23,7 +23,7 @@ const (
 	// time.
 	voterEvents = 1000
 	voterMillis = 10 * 60 * 1000
-	// voterSlots bounds how many plazas have a say: in each slot the one that came last.
+	// voterSlots bounds how many plazas vote: in each slot the one that came last.
 	voterSlots = 64
 )
 

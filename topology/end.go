@@ -127,7 +127,7 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 // error. A rebalance, and a dead member's session timeout, take less. Outages don't count.
 const mergeStall = time.Minute
 
-// mergeProgress tells a group table that waits for a server from one that merges nothing.
+// mergeProgress distinguishes a group table that waits for a server from one that merges nothing.
 type mergeProgress struct {
 	events int64
 	moved  time.Time // when it merged something, or a server was unavailable

@@ -60,8 +60,8 @@ const longSession = 30 * time.Second
 // A session goes: Setup reads each partition's cursor and unpublished batches in one snapshot, and
 // sets where the topic of events is consumed from; then goka's own Setup recovers the group table;
 // then records flow, the watermark is watched, and the group table is compared with the database.
-// Cleanup first ends that, since goka must not stop amid a visit; then is goka's, after which none
-// of its callbacks runs any more; then the sources stop.
+// Cleanup first ends that, since goka must not stop during a visit; then runs goka's own, after
+// which none of its callbacks runs any more; then the sources stop.
 type sessionHandler struct {
 	inner sarama.ConsumerGroupHandler
 	run   *run

@@ -15,8 +15,8 @@ import (
 	"github.com/tollstream/tollstream/topology/kafka"
 )
 
-// WatermarkReader tells the stream's watermark by the rule of a processor, to those who only look
-// on. It connects when it is first read. One reads at a time.
+// WatermarkReader computes the stream's watermark as a processor does, for those who only read. It
+// connects when it is first read. One reads at a time.
 type WatermarkReader struct {
 	cluster kafka.Cluster
 	topic   string

@@ -106,7 +106,7 @@ type Session struct {
 	Store      Store
 	Kafka      Kafka
 	Partitions int             // of the topic of events
-	Database   *monitor.Outage // with the store; nil for nobody to report outages to
+	Database   *monitor.Outage // with the store; nil to report no outage
 	// Progress returns what the session has stored so far, and Check whether that goes with what the
 	// store was read to have afterwards: its epoch, and the next offset of each partition.
 	Progress func() []toll.Cursor

@@ -331,8 +331,8 @@ func (w *Windows) Run(ctx context.Context) {
 	}
 }
 
-// store stores submissions, however often the database goes away meanwhile, and publishes what
-// that made. It returns what is to be marked as published the next time.
+// store stores submissions, retrying while the database is unavailable, and publishes the results.
+// It returns what is to be marked as published the next time.
 func (w *Windows) store(ctx context.Context, taken []submission,
 	published []traffic.NoticeRef) ([]traffic.NoticeRef, error) {
 	closings := make([]toll.Closing, len(taken))

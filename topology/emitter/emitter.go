@@ -121,7 +121,7 @@ func New(ctx context.Context, cfg Config) (*Emitter, error) {
 }
 
 // Emit sends an event. It returns when the event is taken, which blocks while too much is on its
-// way; [Emitter.Stats] and [Emitter.Flush] tell what was acknowledged.
+// way; [Emitter.Stats] and [Emitter.Flush] report what was acknowledged.
 func (e *Emitter) Emit(ctx context.Context, event *toll.Event) error {
 	if err := e.producer.waitForRoom(ctx); err != nil {
 		return err

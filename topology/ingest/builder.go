@@ -219,11 +219,11 @@ func (b *builder) count(sum uint32, record int64) {
 	}
 }
 
-// maxTypes is how many vehicle types a batch tells apart: as many as fit a cell.
+// maxTypes is how many vehicle types a batch counts separately: as many as fit a cell.
 const maxTypes = 1<<14 - 1
 
-// addType gives a type its id within the batch. A batch tells at most as many types apart as ids
-// fit, far more than a state keeps; what is beyond counts as other.
+// addType gives a type its id within the batch. Types beyond [maxTypes], which is far more than a
+// state keeps, count as other.
 func (b *builder) addType(name string) uint16 {
 	if len(b.types) >= maxTypes && name != toll.OtherType {
 		name = toll.OtherType

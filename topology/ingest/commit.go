@@ -111,8 +111,8 @@ func (s *Partition) fill(began time.Time) time.Duration {
 	return max(left, min(wait, shortestWait))
 }
 
-// storeBatch stores what a builder holds as one batch, however often the database goes away
-// meanwhile.
+// storeBatch stores what a builder holds as one batch, however often the database is
+// unavailable meanwhile.
 func (s *Partition) storeBatch(b *builder) (Stored, error) {
 	token := s.cfg.NewToken()
 	started := time.Now()

@@ -164,8 +164,8 @@ func (c Cluster) LogClient(topic string) (*fetch.Client, error) {
 	return fetch.NewClient(topic, c.Options("log")...)
 }
 
-// EpochMetadata is what the group's offsets of the topic of events carry besides: the epoch in
-// which they were stored.
+// EpochMetadata is the metadata of the group's offsets of the topic of events: the epoch in which
+// they were stored.
 func EpochMetadata(epoch uint64) string { return "epoch=" + strconv.FormatUint(epoch, 10) }
 
 // ParseEpochMetadata reads an EpochMetadata. It returns 0 for what is no epoch.

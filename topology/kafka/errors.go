@@ -80,7 +80,7 @@ func Explain(err error) error {
 		return &toll.PermanentError{Err: err,
 			Hint: "choose --session-timeout between the broker's group.min.session.timeout.ms (6 s by " +
 				"default) and group.max.session.timeout.ms"}
-	case is(sarama.ErrInvalidTimestamp): // a clock that is set right mends it
+	case is(sarama.ErrInvalidTimestamp): // passes once the clock is right
 		return fmt.Errorf(
 			"the time of our messages is refused by Kafka: this machine's clock says %s, which the "+
 				"broker's is behind by more than "+
@@ -116,8 +116,8 @@ func unclear(err error) bool {
 }
 
 // diagnose asks the brokers what way they want to be spoken to, after they hung up. It returns what
-// to do and what is wrong, or "" and the error where it can't tell, as with a broker that is about
-// to stop. Nothing secret is sent.
+// to do and what is wrong, or "" and the error where the cause stays unknown, as with a broker that
+// is about to stop. Nothing secret is sent.
 func (c Cluster) diagnose(err error) (hint string, why error) {
 	for _, broker := range c.Brokers {
 		if hint, why := c.diagnoseBroker(broker); hint != "" {

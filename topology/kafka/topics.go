@@ -199,7 +199,7 @@ func awaitTopic(ctx context.Context, admin *Admin, topic string) (Topic, error) 
 
 // Check returns what the cluster says of the topic of events, after creating the loop and the group
 // table where they are missing. What is missing or does not fit is a [toll.PermanentError] that
-// names the command which mends it.
+// names the command that repairs it.
 func (c Cluster) Check(ctx context.Context, t Topics) (Topic, error) {
 	info, found, err := c.Describe(ctx, t.Topic)
 	if err != nil {

@@ -92,8 +92,8 @@ func (h *health) Fail(name, why string) {
 
 // answersForLocked returns for how long a server has answered each call, 0 where it does not.
 func (h *health) answersForLocked(name string) time.Duration {
-	c, told := h.checks[name]
-	if !told || c.why != "" || h.now().Sub(c.at) > checkLimit {
+	c, reported := h.checks[name]
+	if !reported || c.why != "" || h.now().Sub(c.at) > checkLimit {
 		return 0
 	}
 	return h.now().Sub(c.since)
@@ -116,9 +116,9 @@ func (h *health) Checks() []Check {
 	defer h.mu.Unlock()
 	checks := make([]Check, len(checkNames))
 	for i, name := range checkNames {
-		c, told := h.checks[name]
+		c, reported := h.checks[name]
 		switch silent := h.now().Sub(c.at); {
-		case !told:
+		case !reported:
 			c.why = "not asked yet"
 		case c.why == "" && (name == CheckMySQL || name == CheckKafka) && silent > checkLimit:
 			c.why = fmt.Sprintf("no answer for %v", silent.Truncate(time.Second))
@@ -391,7 +391,8 @@ const slowAnswer = 10
 // Await takes a server that lets a partition wait for slowAnswer for unavailable. The returned
 // function is called once it answered, before Down or Up is called for the answer.
 //
-// The seconds are counted one by one, so that a process which was stopped itself blames nobody.
+// The seconds are counted one by one, so that a process that was itself stopped does not report the
+// server.
 func (t *Outage) Await(partition int32) (answered func()) {
 	if t == nil {
 		return func() {}

@@ -19,8 +19,8 @@ import (
 	"github.com/tollstream/tollstream/topology/monitor"
 )
 
-// Reconciler mends what goka can't keep from happening: that the changelog of the group table loses
-// what was merged. A paused aggregate wakes up and writes an older state over a newer one; the
+// Reconciler repairs what goka can't prevent: that the changelog of the group table loses what was
+// merged. A paused aggregate wakes up and writes an older state over a newer one; the
 // loop's retention deletes deltas that were not consumed; a broker loses acknowledged writes; the
 // table's topic is deleted. The chain of deltas makes any such state an honest prefix, so sending
 // the rest again, in order, is always right, whatever else goes on at the same time.
@@ -192,21 +192,21 @@ const (
 	reconcileShare = 50
 	// reconcileMost bounds how long a plaza may be behind all the same.
 	reconcileMost  = 10 * time.Minute
-	reconcileLines = 20 // plazas that a round tells of one by one
+	reconcileLines = 20 // plazas that a round logs one by one
 )
 
 // Run looks at the changelog again and again until the session ends.
 func (r *Reconciler) Run(ctx context.Context, fail func(error)) {
 	for {
 		sent, err := r.round(ctx)
-		r.tell(sent)
+		r.report(sent)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case toll.IsPermanent(err), errors.Is(err, ingest.ErrMarksLost):
 			fail(err)
 			return
-		case err != nil: // an outage, which the sources tell of
+		case err != nil: // an outage, which the sources report
 			r.Logger.Debug("compare the group table with the database", "error", err)
 		}
 		if wait.For(ctx, max(r.Interval, min(reconcileShare*r.took, reconcileMost))) != nil {
@@ -215,8 +215,8 @@ func (r *Reconciler) Run(ctx context.Context, fail func(error)) {
 	}
 }
 
-// tell tells what was sent again.
-func (r *Reconciler) tell(sent []behind) {
+// report logs and counts what was sent again.
+func (r *Reconciler) report(sent []behind) {
 	deltas := 0
 	for i, b := range sent {
 		deltas += b.sent
@@ -231,11 +231,11 @@ func (r *Reconciler) tell(sent []behind) {
 	r.Stats.Reconciled(deltas)
 }
 
-// GapLog tells gaps that were logged from new ones: every delta of a plaza that lacks one leaves a
-// gap until it was sent again.
+// GapLog remembers which gaps were logged: every delta of a plaza that lacks one leaves a gap until
+// that one was sent again.
 type GapLog struct {
-	mu   sync.Mutex
-	told map[plazaPart]int64 // up to where the plaza had merged then
+	mu     sync.Mutex
+	logged map[plazaPart]int64 // up to where the plaza had merged then
 }
 
 // News reports whether a gap was not reported yet.
@@ -243,13 +243,13 @@ func (g *GapLog) News(plaza int16, partition int32, merged int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	at := plazaPart{plaza, partition}
-	if before, ok := g.told[at]; ok && before == merged {
+	if before, ok := g.logged[at]; ok && before == merged {
 		return false
 	}
-	if g.told == nil {
-		g.told = map[plazaPart]int64{}
+	if g.logged == nil {
+		g.logged = map[plazaPart]int64{}
 	}
-	g.told[at] = merged
+	g.logged[at] = merged
 	return true
 }
 

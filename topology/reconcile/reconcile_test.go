@@ -186,7 +186,7 @@ func TestReconcileCatchesUp(t *testing.T) {
 	if got := strings.Join(*sent, " "); got != "1:[1,2)>1 1:[3,4)>2 1:[4,5)>4 1:[5,6)>5" {
 		t.Errorf("sent %s", got)
 	}
-	r.tell(got)
+	r.report(got)
 	if !strings.Contains(lines.String(),
 		`"reconcile: plaza 1: sent 4 deltas of partition 0 again from offset 1"`) ||
 		r.Stats.Read().Resent != 4 {

@@ -18,7 +18,7 @@ import (
 type Finding struct {
 	// Replaced says why it is another log, in one sentence.
 	Replaced string
-	// Unchecked says why it can't be told. A difference would have shown where there was something to
+	// Unchecked says why it is not known. A difference would have shown where there was something to
 	// compare.
 	Unchecked string
 
@@ -147,7 +147,7 @@ func (c *Client) compareEpochs(ctx context.Context, partition int32, last toll.L
 type Difference struct {
 	Start, End int64 // of the log
 	// From is the offset from which the logs differ if no leader epoch was given twice; -1 where
-	// leader epochs don't tell. A restored cluster may repeat epochs.
+	// leader epochs don't show it. A restored cluster may repeat epochs.
 	From int64
 	// Last identifies the record below the next one to consume, as the log holds it now.
 	Last toll.LastRecord
