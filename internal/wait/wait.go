@@ -1,5 +1,5 @@
-// Package wait holds the ways to wait that end with a context: for a while, again and again, until a
-// server answers, for a signal, or for goroutines.
+// Package wait holds the ways to wait that end with a context: for a while, again and again, until
+// a server answers, for a signal, or for goroutines.
 package wait
 
 import (
