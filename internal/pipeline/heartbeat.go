@@ -46,7 +46,14 @@ func (h *heart) beat(ctx context.Context, stopped, ended bool) error {
 		b.DrainPerSecond = max(0, float64(h.lag-lag)/now.Sub(h.at).Seconds())
 	}
 	h.lag, h.at = lag, now
-	return h.cfg.Store.Beat(ctx, b)
+	if err := h.cfg.Store.Beat(ctx, b); err != nil {
+		return err
+	}
+	usual, err := h.cfg.Store.UsualFlow(ctx, toll.MinuteAt(b.Arrived.Unix()))
+	if err == nil {
+		t.Stats.SetUsual(usual)
+	}
+	return err
 }
 
 // start stores the first heartbeat, and deletes those of processes that ended long ago.

@@ -191,7 +191,7 @@ func (p *Process) collectState(m metrics) {
 			"process, in wall time.", time.Since(arrived).Seconds())
 	}
 	m.gauge("feed_silent",
-		"1 where no event has arrived for so long that this is not chance at the rate before, else 0.",
+		"1 where no event has arrived for so long that this is not chance at the usual rate, else 0.",
 		oneIf(p.Stats.Silence() > 0))
 	ready := m.gauges("ready",
 		"Whether a readiness check passes, 1 or 0. /readyz answers 200 if all do.", "check")

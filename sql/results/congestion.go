@@ -162,6 +162,20 @@ func (r *Reader) Congestion(ctx context.Context) (map[int16]traffic.Assessment, 
 	return all, r.db.Wrap("read the congestion", err)
 }
 
+// liveMinutes is how far event time may be from the arrival of events where what is usual at the
+// time of the day tells how many should arrive. A replay is further behind.
+const liveMinutes = 2 * 60
+
+// UsualFlow returns how many vehicles an hour usually pass all plazas at the time of the week that
+// they were assessed at last. It is 0 where that is not known, and where it is not about when
+// events arrived last.
+func (r *Reader) UsualFlow(ctx context.Context, arrived toll.Minute) (perHour float64, err error) {
+	err = r.db.QueryRowContext(ctx, `SELECT COALESCE(SUM(usual_15m), 0) * 4 FROM toll_congestion
+		WHERE usual_weeks >= ? AND assessed_until BETWEEN ? AND ?`, traffic.MinHistory,
+		arrived-liveMinutes, arrived+liveMinutes).Scan(&perHour)
+	return perHour, r.db.Wrap("read what is usual now", err)
+}
+
 func readAssessments(ctx context.Context, q db.Reader, condition string,
 	args ...any) (map[int16]traffic.Assessment, error) {
 	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, assessment FROM toll_congestion `+

@@ -316,6 +316,11 @@ func TestBelowUsual(t *testing.T) {
 				AND usual_weeks = 4 AND z < -3`); n != 1 {
 			t.Error("the columns differ from the assessment")
 		}
+		for ahead, want := range map[toll.Minute]float64{0: 120, 90: 120, 200: 0, -200: 0} {
+			if got, err := s.UsualFlow(t.Context(), a[9].Until+ahead); got != want || err != nil {
+				t.Errorf("usual %d minutes later: %v, %v, want %v", ahead, got, err, want)
+			}
+		}
 	})
 }
 

@@ -32,6 +32,7 @@ type arrivals struct {
 	slots float64   // with events, the older ones weigh less
 	span  float64   // all of them
 	count int       // slots with events since the process began
+	usual float64   // events an hour at this time of the week; 0 for not known
 }
 
 // note takes the time of an arrival, which is not later than now. What is older than the last one
@@ -70,13 +71,27 @@ func (a *arrivals) read() (last time.Time, share float64) {
 // Before that, events arrived in a share of all slots of ten seconds; 0 for not known.
 func (s *Stats) Arrived() (last time.Time, share float64) { return s.arrivals.read() }
 
+// SetUsual notes how many events an hour are usual at this time of the week; 0 for not known.
+func (s *Stats) SetUsual(perHour float64) {
+	s.arrivals.mu.Lock()
+	defer s.arrivals.mu.Unlock()
+	s.arrivals.usual = perHour
+}
+
 // Silence returns for how long no event has arrived, where that is no chance: its probability is
-// below 1 in 10,000 at the rate before. Where that rate is not known, it is more than a quarter of
-// an hour. Else it is 0. It says nothing of the process's own health.
+// below 1 in 10,000 at the usual rate, or where that is not known at the rate before. Where neither
+// is known, it is more than a quarter of an hour. Else it is 0. It says nothing of the process's
+// own health.
 func (s *Stats) Silence() time.Duration {
 	last, share := s.arrivals.read()
 	if last.IsZero() {
 		return 0
+	}
+	s.arrivals.mu.Lock()
+	usual := s.arrivals.usual
+	s.arrivals.mu.Unlock()
+	if usual > 0 {
+		share = 1 - math.Exp(-usual*arrivalSlot.Hours())
 	}
 	age := s.arrivals.now().Sub(last)
 	patience := 15 * time.Minute

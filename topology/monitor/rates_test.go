@@ -39,7 +39,16 @@ func TestArrivals(t *testing.T) {
 	if got := s.Silence(); got != 5*time.Minute {
 		t.Errorf("five minutes are a silence of %v", got)
 	}
-	now = now.Add(-5 * time.Minute)
+	s.SetUsual(60) // an event a minute, however many came before
+	if got := s.Silence(); got != 0 {
+		t.Errorf("five minutes are a silence of %v where an event a minute is usual", got)
+	}
+	now = now.Add(5 * time.Minute)
+	if got := s.Silence(); got != 10*time.Minute {
+		t.Errorf("ten minutes are a silence of %v where an event a minute is usual", got)
+	}
+	s.SetUsual(0)
+	now = now.Add(-10 * time.Minute)
 	now = now.Add(time.Hour)
 	want("silence changes no share", time.Hour, 1./3)
 	s.arrivals.note(now.Add(time.Hour))
