@@ -131,6 +131,30 @@ func (s *Store) ConfiguredPlazas(ctx context.Context) ([]toll.Plaza, error) {
 	return plazas, s.db.Wrap("read the plazas", err)
 }
 
+// sampleRows bounds the rows that [Store.SampleCounts] reads, which takes some milliseconds.
+const sampleRows = 10_000
+
+// SampleCounts returns how many of some rows each plaza has.
+func (s *Store) SampleCounts(ctx context.Context) (map[int16]int64, error) {
+	counts := map[int16]int64{}
+	rows, err := s.db.QueryContext(ctx, `SELECT toll_plaza_id, COUNT(*) FROM (SELECT toll_plaza_id
+		FROM livetolldata LIMIT ?) AS sample WHERE toll_plaza_id IS NOT NULL
+		GROUP BY toll_plaza_id`, sampleRows)
+	if err != nil {
+		return nil, s.db.Wrap("read some rows", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var plaza int16
+		var n int64
+		if err := rows.Scan(&plaza, &n); err != nil {
+			return nil, s.db.Wrap("read some rows", err)
+		}
+		counts[plaza] = n
+	}
+	return counts, s.db.Wrap("read some rows", rows.Err())
+}
+
 func readPlazaFile(ctx context.Context, q db.Reader) ([]toll.Plaza, error) {
 	rows, err := q.QueryContext(ctx,
 		`SELECT toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone FROM toll_plaza

@@ -110,6 +110,8 @@ type IncidentPosition struct {
 type IncidentPage struct {
 	Incidents []Incident
 	More      bool // whether others follow
+	// Database is the random id of the database, without which an incident's id is not the only one.
+	Database string
 }
 
 // incidentColumns are the columns of the CSV, with their names and cells.

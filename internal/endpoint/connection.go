@@ -256,12 +256,47 @@ func WithStore(c *cli.Context, do func(con Connection, store *sql.Store) error) 
 	if err != nil {
 		return err
 	}
-	store, err := con.OpenStore(command.Warnings(c.App.ErrWriter))
+	log := command.Warnings(c.App.ErrWriter)
+	store, err := con.OpenStore(log)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
+	if err := Reach(c.Context, store, log); errors.Is(err, ErrNoAnswer) {
+		return err // do explains the others
+	}
 	return WithHint(do(con, store))
+}
+
+// ErrNoAnswer is of a server that accepts connections, or lets packets vanish, and does not answer.
+var ErrNoAnswer = errors.New("no answer")
+
+// How long a command waits for MySQL's first answer before it says so, and in all. A server answers
+// within a moment, or it hangs.
+const (
+	sayWaiting = 2 * time.Second
+	patience   = 10 * time.Second
+)
+
+// Reach waits for the first answer of MySQL.
+func Reach(ctx context.Context, store *sql.Store, log *slog.Logger) error {
+	return reach(ctx, store, log, sayWaiting, patience)
+}
+
+func reach(ctx context.Context, store *sql.Store, log *slog.Logger,
+	sayWaiting, patience time.Duration) error {
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	slow := time.AfterFunc(sayWaiting, func() {
+		log.Warn(fmt.Sprintf("waiting for MySQL at %s …", store.Address()))
+	})
+	defer slow.Stop()
+	err := store.Ping(asking)
+	if err == nil || ctx.Err() != nil || asking.Err() == nil {
+		return err
+	}
+	return hint.With(fmt.Errorf("connect to MySQL at %s: %w for %v", store.Address(), ErrNoAnswer,
+		patience), "is it overloaded or paused, and is its address right?")
 }
 
 // Identity is what a database must serve: the group, the topic with its id, and the timezone.

@@ -1,16 +1,23 @@
 package endpoint
 
 import (
+	"bytes"
+	"errors"
 	"io"
+	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/corpus"
+	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/sql"
 )
 
 // connect reads connection flags as a command does.
@@ -130,4 +137,28 @@ func FuzzMySQLSetting(f *testing.F) {
 			t.Fatalf("%q is refused with %q", dsn, out.String())
 		}
 	})
+}
+
+// TestReachFrozen asks a server that accepts connections and never answers.
+func TestReachFrozen(t *testing.T) {
+	frozen, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frozen.Close()
+	store, err := sql.Open(sql.Config{DSN: "toll:toll@tcp(" + frozen.Addr().String() + ")/tolldata"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	var said bytes.Buffer
+	err = reach(t.Context(), store, slog.New(slog.NewTextHandler(&said, nil)), 20*time.Millisecond,
+		200*time.Millisecond)
+	want := "connect to MySQL at " + frozen.Addr().String() + "/tolldata: no answer for 200ms"
+	if !errors.Is(err, ErrNoAnswer) || err.Error() != want || hint.Of(err) == "" {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if !strings.Contains(said.String(), "waiting for MySQL at "+frozen.Addr().String()+"/tolldata …") {
+		t.Errorf("it said %q", &said)
+	}
 }

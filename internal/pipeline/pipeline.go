@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -353,17 +355,44 @@ func (s *simulated) look(ctx context.Context) error {
 		return err
 	}
 	if len(configured) == 0 {
-		if err := s.p.cfg.Store.SetPlazas(ctx, s.p.cfg.Windows.Simulated); err != nil {
+		counts, err := s.p.cfg.Store.SampleCounts(ctx)
+		if err != nil {
+			return err
+		}
+		took := "names, lanes and capacities"
+		configured = slices.Clone(s.p.cfg.Windows.Simulated)
+		if evenlySpread(configured, counts) {
+			took = "names, and no lanes, since as many vehicles pass each,"
+			for i := range configured {
+				configured[i].Lanes, configured[i].CapacityPerLane = 0, 0
+			}
+		}
+		if err := s.p.cfg.Store.SetPlazas(ctx, configured); err != nil {
 			log.Warn("the plazas are the simulated ones and stay without names and capacities", "err", err)
 			return nil
 		}
-		log.Info("the plazas are the simulated ones: took names, lanes and capacities from the " +
-			"built-in file; --plazas-file chooses another")
-		configured = s.p.cfg.Windows.Simulated
+		log.Info("the plazas are the simulated ones: took " + took + " from the built-in file; " +
+			"--plazas-file chooses another")
 	}
 	for _, p := range configured {
 		s.cfg.Plazas[p.ID] = p
 	}
 	s.Results = s.p.cfg.Store.Results(s.p.cfg.Topology.TopicID, s.cfg)
 	return nil
+}
+
+// evenlySpread reports whether counts are more likely where each plaza has as many vehicles, as
+// plain simulated events have it, than where each has those of its day. A rate of one's choice says
+// nothing about what lanes can take: by them half of the plazas would look wrong.
+func evenlySpread(plazas []toll.Plaza, counts map[int16]int64) bool {
+	perDay := 0.0
+	for i := range plazas {
+		perDay += plazas[i].VehiclesPerDay
+	}
+	likelihood := 0.0 // of the day's, as the logarithm of a ratio
+	for i := range plazas {
+		likelihood += float64(counts[plazas[i].ID]) *
+			math.Log(plazas[i].VehiclesPerDay/perDay*float64(len(plazas)))
+	}
+	return likelihood < 0
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"github.com/tollstream/tollstream/internal/emit"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -42,5 +44,31 @@ func TestRetryOutage(t *testing.T) {
 	}
 	if log.Len() > 0 {
 		t.Errorf("logged %s", &log)
+	}
+}
+
+// Plain simulated events pass all plazas alike: then the plazas' capacities mean nothing.
+func TestEvenlySpread(t *testing.T) {
+	plazas := emit.SamplePlazas()
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		even, day := map[int16]int64{}, map[int16]int64{}
+		perDay := 0.0
+		for i := range plazas {
+			perDay += plazas[i].VehiclesPerDay
+		}
+		for range 100 {
+			even[plazas[r.IntN(len(plazas))].ID]++
+			x := r.Float64() * perDay
+			for i := range plazas {
+				if x -= plazas[i].VehiclesPerDay; x < 0 {
+					day[plazas[i].ID]++
+					break
+				}
+			}
+		}
+		if !evenlySpread(plazas, even) || evenlySpread(plazas, day) {
+			t.Errorf("seed %d: %v, %v", seed, even, day)
+		}
 	}
 }

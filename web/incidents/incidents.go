@@ -344,12 +344,12 @@ func (h *Handler) Atom(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				return nil, err
 			}
-			f := feed{Title: "Incidents at toll plazas", ID: feedID("incidents " + query.Encode()),
+			f := feed{Title: "Incidents at toll plazas", ID: feedID(page.Database + " incidents " + query.Encode()),
 				Updated: time.Unix(0, 0).UTC().Format(time.RFC3339), Author: feedAuthor{"tollstream"},
 				Links: []feedLink{{"self", "/incidents.atom"}, {"alternate", "/incidents"}}}
 			var newest time.Time
 			for i := range page.Incidents {
-				e, updated := entryOf(&page.Incidents[i])
+				e, updated := entryOf(page.Database, &page.Incidents[i])
 				f.Entries = append(f.Entries, e)
 				if updated.After(newest) {
 					newest = updated
@@ -365,8 +365,8 @@ func (h *Handler) Atom(w http.ResponseWriter, r *http.Request) {
 		})
 }
 
-// entryOf returns an incident as an entry, and when it changed last.
-func entryOf(i *board.Incident) (entry, time.Time) {
+// entryOf returns an incident of a database as an entry, and when it changed last.
+func entryOf(database string, i *board.Incident) (entry, time.Time) {
 	where := fmt.Sprintf("plaza %d", i.Plaza)
 	if i.Name != "" {
 		where = fmt.Sprintf("%s (%s)", i.Name, where)
@@ -390,7 +390,7 @@ func entryOf(i *board.Incident) (entry, time.Time) {
 	}
 	state := i.State.String()
 	return entry{
-		Title: where + ": " + state, ID: feedID(i.ID), Updated: updated.UTC().Format(time.RFC3339),
+		Title: where + ": " + state, ID: feedID(database + " " + i.ID), Updated: updated.UTC().Format(time.RFC3339),
 		Link:     feedLink{"alternate", fmt.Sprintf("/plazas/%d", i.Plaza)},
 		Category: feedCategory{i.Severity},
 		Content:  feedContent{"text", strings.Join(lines, "\n")},

@@ -70,6 +70,25 @@ func TestIncidentsPage(t *testing.T) {
 	if *shots != "" {
 		w.shoot("incidents.png", desk)
 	}
+	choose := func(name, value, search string, rows int) {
+		t.Helper()
+		w.do(chromedp.SetValue("[data-f="+name+"]", value))
+		eval[bool](w, "document.querySelector('[data-f="+name+"]').dispatchEvent(new Event('change'))")
+		w.wait(fmt.Sprintf("location.search === '%s'", search))
+		w.wait(fmt.Sprintf("document.querySelectorAll('.incidents tbody tr').length === %d", rows))
+	}
+	day := rush.Format(time.DateOnly)
+	choose("from", day, "?from="+day, 3)
+	choose("to", rush.AddDate(0, 0, -1).Format(time.DateOnly), "?from="+day+"&to="+day, 0)
+	choose("from", "", "?to="+day, 1)
+	choose("to", "", "", 4)
+	choose("plaza", "4007", "?plaza=4007", 1)
+	choose("plaza", "", "", 4)
+	choose("road", eval[string](w, "document.querySelector('[data-f=road]').options[1].value"),
+		"?road="+eval[string](w,
+			"new URLSearchParams({ r: document.querySelector('[data-f=road]').options[1].value })"+
+				".toString().slice(2)"), 0)
+	choose("road", "", "", 4)
 	w.do(chromedp.Click("[data-f=open]"))
 	w.wait("document.querySelectorAll('.incidents tbody tr').length === 1")
 	w.wait("location.search === '?open=true'")

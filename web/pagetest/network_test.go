@@ -534,7 +534,10 @@ func (n *network) Incidents(_ context.Context, q board.IncidentQuery) (board.Inc
 	defer n.mu.Unlock()
 	var page board.IncidentPage
 	for _, i := range n.incidents {
-		if (!q.Open || i.Ended == nil) && (q.State == nil || slices.Contains(i.States, *q.State)) {
+		if (!q.Open || i.Ended == nil) && (q.State == nil || slices.Contains(i.States, *q.State)) &&
+			(q.Road == "" || q.Road == i.Road) && (q.Plaza == nil || int(*q.Plaza) == i.Plaza) &&
+			(q.From == nil || i.Ended == nil || i.Ended.After(*q.From)) &&
+			(q.Until == nil || i.Began.Before(*q.Until)) {
 			page.Incidents = append(page.Incidents, i)
 		}
 	}

@@ -7,6 +7,9 @@ import { live } from './live.js'
 const FRESH = 10_000
 const choices = ['open', 'state', 'plaza', 'road', 'from', 'to'] // what the address may select
 
+// days returns the date so many days after another, as date inputs have it; empty for none.
+const days = (date, n) => Date.parse(date) ? new Date(Date.parse(date.slice(0, 10)) + n * 864e5).toISOString().slice(0, 10) : ''
+
 export class Incidents {
   constructor(main) {
     const { root, parts } = page('incidents-page')
@@ -18,7 +21,12 @@ export class Incidents {
     parts.state.append(...f.states.filter(s => s !== 'free' && !['no_data', 'catching_up', 'warming_up'].includes(s)).map(s => el('option', { value: s }, f.word(s))))
     parts.state.value = this.query.get('state') ?? ''
     parts.open.addEventListener('change', () => this.choose('open', parts.open.checked ? 'true' : ''))
-    parts.state.addEventListener('change', () => this.choose('state', parts.state.value))
+    for (const name of ['state', 'road', 'plaza', 'from', 'to']) {
+      parts[name].addEventListener('change', () => parts[name].validity.valid && this.choose(name, name === 'to' ? days(parts.to.value, 1) : parts[name].value))
+    }
+    parts.plaza.value = this.query.get('plaza') ?? ''
+    parts.from.value = days(this.query.get('from'), 0)
+    parts.to.value = days(this.query.get('to'), -1) // the last day that is shown
     parts.older.addEventListener('click', () => this.ask(this.next))
     parts.form.addEventListener('submit', event => {
       event.preventDefault()
@@ -27,6 +35,7 @@ export class Incidents {
     })
     main.replaceChildren(root)
     this.links()
+    this.roads()
     this.ask()
   }
 
@@ -47,7 +56,17 @@ export class Incidents {
     this.parts.atom.href = '/incidents.atom' + query
   }
 
+  // roads offers the roads that there are, and the one that the address names.
+  roads() {
+    const { road } = this.parts
+    const names = new Set([this.query.get('road'), ...[...live.plazas.values()].map(p => p.road)].filter(Boolean))
+    if (names.size < road.length) return
+    road.replaceChildren(road.firstChild, ...[...names].sort().map(name => el('option', { value: name }, f.plain(name))))
+    road.value = this.query.get('road') ?? ''
+  }
+
   update() {
+    this.roads()
     if (!this.paged && !this.parts.dialog.open && performance.now() - this.asked > FRESH) this.ask()
   }
 

@@ -147,7 +147,7 @@ func noAnswer(err error) error {
 }
 
 func checkDatabase(ctx context.Context, store *sql.Store, cfg *Config) (sql.Meta, error) {
-	if err := store.Ping(ctx); err != nil {
+	if err := endpoint.Reach(ctx, store, cfg.Log); err != nil {
 		if hint.Of(err) != "" {
 			return sql.Meta{}, err
 		}

@@ -295,7 +295,7 @@ func Incidents(ctx context.Context, store *sql.Store, q board.IncidentQuery) (bo
 		return board.IncidentPage{}, err
 	}
 	found, more, err := store.Incidents(ctx, storedQuery(&q))
-	page := board.IncidentPage{More: more}
+	page := board.IncidentPage{More: more, Database: meta.DatabaseID}
 	for i := range found {
 		location := database
 		if zone := zones[found[i].Plaza]; zone != nil {
