@@ -81,7 +81,7 @@ func (m *model) content() []line {
 	if m.page == pageIncidents {
 		return m.incidentsPage()
 	}
-	return m.plazaPage()
+	return m.plazaPage(m.height)
 }
 
 func (m *model) head() []line {
@@ -363,7 +363,13 @@ func (m *model) table() []line {
 		}
 		lines = append(lines, textLine(words))
 	}
-	for len(lines) < m.height-m.headLines()-footLines {
+	room := m.height - m.headLines() - footLines
+	if m.previews() {
+		lines = append(lines, line{{strings.Repeat("─", m.width), faint}})
+		lines = append(lines, m.plazaPage(m.spare())...)
+	}
+	lines = lines[:min(len(lines), room)]
+	for len(lines) < room {
 		lines = append(lines, nil)
 	}
 	return lines

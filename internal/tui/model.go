@@ -91,8 +91,26 @@ func (m *model) request() request {
 	if page == pageHelp {
 		page = m.under
 	}
-	return request{paused: m.paused, plaza: m.plaza, detail: page == pagePlaza,
+	return request{paused: m.paused, plaza: m.plaza, detail: page == pagePlaza || page == pageTable && m.previews(),
 		incidents: page == pageIncidents}
+}
+
+// previewRoom is how many lines a tall screen must have left below the table for what there is
+// about the chosen plaza.
+const previewRoom = 16
+
+// spare is how many lines are left below the table and a rule.
+func (m *model) spare() int { return m.tableRoom() - len(m.order) - 1 }
+
+// previews reports whether the chosen plaza is shown below the table. It is the page's plaza then.
+func (m *model) previews() bool {
+	if m.board == nil || len(m.order) == 0 || m.spare() < previewRoom {
+		return false
+	}
+	if id := int16(m.rows[m.order[m.cursor]].ID); id != m.plaza {
+		m.plaza, m.detail, m.detailFailed = id, nil, ""
+	}
+	return true
 }
 
 // resize takes the size of the terminal.

@@ -24,8 +24,9 @@ func (m *model) row() *plazaRow {
 	return &m.rows[i]
 }
 
-// plazaPage returns all that there is about one plaza, of which frame shows what there is room for.
-func (m *model) plazaPage() []line {
+// plazaPage returns all that there is about one plaza, of which frame shows what there is room for:
+// about height lines.
+func (m *model) plazaPage(height int) []line {
 	r := m.row()
 	if r == nil {
 		title := line{{"plaza " + render.PlazaName(int(m.plaza)), strong}}
@@ -50,7 +51,7 @@ func (m *model) plazaPage() []line {
 		p.blank()
 		p.words("reading the history …")
 	default:
-		p.history(d, m.height)
+		p.history(d, height)
 	}
 	return p.lines
 }

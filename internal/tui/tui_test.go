@@ -539,6 +539,37 @@ func TestVerification(t *testing.T) {
 	}
 }
 
+// TestTallScreen has room below the table, for what there is about the chosen plaza.
+func TestTallScreen(t *testing.T) {
+	b := testBoard(12)
+	m := modelOf(t, b, 200, 60)
+	for _, key := range []string{"", keyDown} {
+		if key != "" {
+			m.keys(key)
+		}
+		w := m.request()
+		if !w.detail || w.plaza != int16(m.rows[m.order[m.cursor]].ID) {
+			t.Fatalf("%+v is requested", w)
+		}
+		if !strings.Contains(m.textOf(t), "reading the history") {
+			t.Errorf("%q: another plaza's history is shown", key)
+		}
+		m.showDetail(w.plaza, testDetail(b, w.plaza), nil)
+		for _, want := range []string{"FLOW TODAY", "TODAY SO FAR"} {
+			if !strings.Contains(m.textOf(t), want) {
+				t.Errorf("%q: there is no %s in\n%s", key, want, m.textOf(t))
+			}
+		}
+	}
+	if m.keys("?"); !m.request().detail {
+		t.Error("help makes what is beneath it go stale")
+	}
+	m.keys(keyEscape)
+	if m.resize(200, 30); m.request().detail || strings.Contains(m.textOf(t), "FLOW TODAY") {
+		t.Errorf("there is no room:\n%s", m.textOf(t))
+	}
+}
+
 // TestPause stops updates, but for those that are asked for.
 func TestPause(t *testing.T) {
 	m := modelOf(t, testBoard(12), 80, 24).keys(keySpace)
