@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -157,14 +158,19 @@ func TestProcessMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	notified := make(chan string, 10)
-	webhook := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	webhook := httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		notified <- string(body)
 	}))
 	t.Cleanup(webhook.Close)
+	authority := filepath.Join(p.dir, "webhook.pem")
+	if err := os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
+		Bytes: webhook.Certificate().Raw}), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	// The group has patience with a busy machine, so that there is one session.
 	s := p.serveMetrics(t, "process", "--lateness", "5m", "--plazas-file", plazas, "--session-timeout",
-		"2m", "--notify-url", webhook.URL)
+		"2m", "--notify-url", webhook.URL, "--notify-ca", authority)
 	eventually(t, "readiness", s.ready)
 	if status, body := s.get("healthz"); status != http.StatusOK {
 		t.Error(status, body)

@@ -18,8 +18,9 @@ import (
 )
 
 // The records are those of the FHWA's Traffic Monitoring Guide (2022), chapter 4, with a pipe
-// between fields: the fields of its hourly volume and classification records, in their order. Times
-// are of the plaza's clock.
+// between fields: the fields of its hourly volume and classification records, in their order
+// (https://www.fhwa.dot.gov/policyinformation/tmguide/tmg_2022/traffic-data-formats.cfm). Times are
+// of the plaza's clock.
 
 // tmgWarnings are what an authority should know of the records, a sentence each.
 type tmgWarnings struct {

@@ -81,6 +81,14 @@ const ended = `(SELECT e.detected_minute FROM toll_transition e
 	WHERE e.toll_plaza_id = o.toll_plaza_id AND e.detected_minute > o.detected_minute
 	AND e.to_state IN ` + calm + ` ORDER BY e.detected_minute LIMIT 1)`
 
+// open are the plazas that have an incident which has not ended, few of them, with the minute of
+// their last transition to a calm state. Their last incident is among the few transitions after it,
+// so a year of transitions costs nothing.
+const open = `(SELECT toll_plaza_id, COALESCE((SELECT e.detected_minute FROM toll_transition e
+	WHERE e.toll_plaza_id = c.toll_plaza_id AND e.to_state IN ` + calm + `
+	ORDER BY e.detected_minute DESC LIMIT 1), -2147483648) AS calm
+	FROM toll_congestion c WHERE state NOT IN ` + calm + ` LIMIT 100000)`
+
 // where returns the conditions on an incident's first transition o.
 func (q *Query) where() (conditions string, args []any, err error) {
 	terms := []string{`o.from_state IN ` + calm, `o.to_state NOT IN ` + calm}
@@ -103,11 +111,6 @@ func (q *Query) where() (conditions string, args []any, err error) {
 	if q.Before != nil {
 		add(`(o.since_minute < ? OR o.since_minute = ? AND o.toll_plaza_id < ?)`, q.Before.Began,
 			q.Before.Began, q.Before.Plaza)
-	}
-	if q.Open { // few plazas have one, and a plaza's last one is among its last transitions
-		add(`o.toll_plaza_id IN (SELECT toll_plaza_id FROM toll_congestion
-			WHERE state NOT IN ` + calm + `)`)
-		add(ended + ` IS NULL`)
 	}
 	if q.From != nil {
 		add(`COALESCE(`+ended+`, 2147483647) > ?`, *q.From)
@@ -165,8 +168,13 @@ func (l *Ledger) spans(ctx context.Context, r db.Reader, q Query) ([]span, error
 	if err != nil {
 		return nil, err
 	}
+	from := `toll_transition o`
+	if q.Open {
+		from = open + ` p JOIN ` + from + ` ON o.toll_plaza_id = p.toll_plaza_id
+			AND o.detected_minute > p.calm`
+	}
 	rows, err := r.QueryContext(ctx, `SELECT o.toll_plaza_id, o.detected_minute, `+ended+`
-		FROM toll_transition o WHERE `+where+`
+		FROM `+from+` WHERE `+where+`
 		ORDER BY o.since_minute DESC, o.toll_plaza_id DESC LIMIT ?`, append(args, q.Limit+1)...)
 	if err != nil {
 		return nil, err

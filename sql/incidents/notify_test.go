@@ -3,12 +3,14 @@ package incidents_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -162,6 +164,17 @@ func TestNotifications(t *testing.T) {
 		x.StoreResults(x.Results(), morning(t)) // as after a restart
 		dbtest.Exec(t, s, `DELETE FROM toll_congestion`)
 		x.StoreResults(x.Results(), morning(t)) // the same changes are found again
+		if _, err := s.Rebuild(t.Context(), dbtest.Identity, 0, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		counted := morning(t)
+		counted.Epoch = x.Epoch()
+		x.StoreResults(x.Results(), counted)
+		dbtest.Exec(t, s, `DELETE FROM toll_congestion`)
+		x.StoreResults(x.Results(), counted) // and again
+		if n, err := s.PendingNotifications(t.Context()); n != 0 || err != nil {
+			t.Errorf("after a rebuild %d are to be sent, %v", n, err)
+		}
 		await(t, "an empty outbox", func() bool {
 			n, err := s.PendingNotifications(t.Context())
 			return err == nil && n == 0
@@ -191,21 +204,42 @@ func TestNotifications(t *testing.T) {
 // checkWebhook holds what was sent against the format of Alertmanager.
 func checkWebhook(t *testing.T, bodies []string) {
 	t.Helper()
+	// notify/webhook.Message and template.Data of github.com/prometheus/alertmanager
 	type webhook struct {
-		Version, GroupKey, Status, Receiver string
-		Alerts                              []struct {
-			Status, Fingerprint string
-			Labels, Annotations map[string]string
-			StartsAt, EndsAt    time.Time
-		}
+		Receiver string `json:"receiver"`
+		Status   string `json:"status"`
+		Alerts   []struct {
+			Status       string            `json:"status"`
+			Labels       map[string]string `json:"labels"`
+			Annotations  map[string]string `json:"annotations"`
+			StartsAt     time.Time         `json:"startsAt"`
+			EndsAt       time.Time         `json:"endsAt"`
+			GeneratorURL string            `json:"generatorURL"`
+			Fingerprint  string            `json:"fingerprint"`
+		} `json:"alerts"`
+		GroupLabels       map[string]string `json:"groupLabels"`
+		CommonLabels      map[string]string `json:"commonLabels"`
+		CommonAnnotations map[string]string `json:"commonAnnotations"`
+		ExternalURL       string            `json:"externalURL"`
+		Version           string            `json:"version"`
+		GroupKey          string            `json:"groupKey"`
+		TruncatedAlerts   uint64            `json:"truncatedAlerts"`
 	}
 	var all []webhook
 	for _, body := range bodies {
 		var w webhook
-		if err := json.Unmarshal([]byte(body), &w); err != nil || len(w.Alerts) != 1 ||
-			w.Version != "4" ||
+		strict := json.NewDecoder(strings.NewReader(body))
+		strict.DisallowUnknownFields()
+		if err := strict.Decode(&w); err != nil || len(w.Alerts) != 1 || w.Version != "4" ||
 			w.Status != w.Alerts[0].Status || w.Alerts[0].Fingerprint == "" {
 			t.Fatalf("got %s, %v", body, err)
+		}
+		// As Alertmanager writes the same: no member is missing, and none is spelled otherwise.
+		again, err := json.Marshal(w)
+		var got, want any
+		if err := errors.Join(err, json.Unmarshal([]byte(body), &got),
+			json.Unmarshal(again, &want)); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("sent %s, Alertmanager would send %s, %v", body, again, err)
 		}
 		all = append(all, w)
 	}
