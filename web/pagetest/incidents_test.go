@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -72,8 +73,8 @@ func TestIncidentsPage(t *testing.T) {
 	}
 	choose := func(name, value, search string, rows int) {
 		t.Helper()
-		w.do(chromedp.SetValue("[data-f="+name+"]", value))
-		eval[bool](w, "document.querySelector('[data-f="+name+"]').dispatchEvent(new Event('change'))")
+		eval[bool](w, fmt.Sprintf(`(e => { e.value = %q; return e.dispatchEvent(new Event('change')) })`+
+			`(document.querySelector('[data-f=%s]'))`, value, name))
 		w.wait(fmt.Sprintf("location.search === '%s'", search))
 		w.wait(fmt.Sprintf("document.querySelectorAll('.incidents tbody tr').length === %d", rows))
 	}
@@ -84,10 +85,8 @@ func TestIncidentsPage(t *testing.T) {
 	choose("to", "", "", 4)
 	choose("plaza", "4007", "?plaza=4007", 1)
 	choose("plaza", "", "", 4)
-	choose("road", eval[string](w, "document.querySelector('[data-f=road]').options[1].value"),
-		"?road="+eval[string](w,
-			"new URLSearchParams({ r: document.querySelector('[data-f=road]').options[1].value })"+
-				".toString().slice(2)"), 0)
+	road := eval[string](w, "document.querySelector('[data-f=road]').options[1].value")
+	choose("road", road, "?"+url.Values{"road": {road}}.Encode(), 0) // the incidents are elsewhere
 	choose("road", "", "", 4)
 	w.do(chromedp.Click("[data-f=open]"))
 	w.wait("document.querySelectorAll('.incidents tbody tr').length === 1")
