@@ -91,7 +91,9 @@ func (m *model) request() request {
 	if page == pageHelp {
 		page = m.under
 	}
-	return request{paused: m.paused, plaza: m.plaza, detail: page == pagePlaza || page == pageTable && m.previews(),
+	// what is previewed decides which plaza the page is of
+	detail := page == pagePlaza || page == pageTable && m.previews()
+	return request{paused: m.paused, plaza: m.plaza, detail: detail,
 		incidents: page == pageIncidents}
 }
 

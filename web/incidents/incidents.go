@@ -344,7 +344,8 @@ func (h *Handler) Atom(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				return nil, err
 			}
-			f := feed{Title: "Incidents at toll plazas", ID: feedID(page.Database + " incidents " + query.Encode()),
+			f := feed{Title: "Incidents at toll plazas",
+				ID:      feedID(page.Database + " incidents " + query.Encode()),
 				Updated: time.Unix(0, 0).UTC().Format(time.RFC3339), Author: feedAuthor{"tollstream"},
 				Links: []feedLink{{"self", "/incidents.atom"}, {"alternate", "/incidents"}}}
 			var newest time.Time
@@ -390,7 +391,8 @@ func entryOf(database string, i *board.Incident) (entry, time.Time) {
 	}
 	state := i.State.String()
 	return entry{
-		Title: where + ": " + state, ID: feedID(database + " " + i.ID), Updated: updated.UTC().Format(time.RFC3339),
+		Title: where + ": " + state, ID: feedID(database + " " + i.ID),
+		Updated:  updated.UTC().Format(time.RFC3339),
 		Link:     feedLink{"alternate", fmt.Sprintf("/plazas/%d", i.Plaza)},
 		Category: feedCategory{i.Severity},
 		Content:  feedContent{"text", strings.Join(lines, "\n")},
