@@ -264,7 +264,7 @@ func (r *run) checkTopic(ctx context.Context) error {
 		return err
 	}
 	if !found {
-		return kafka.Topics{Topic: r.cfg.Topic}.Missing()
+		return kafka.Missing(r.cfg.Topic)
 	}
 	return r.cfg.checkTopicID(info)
 }

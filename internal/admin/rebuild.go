@@ -24,12 +24,9 @@ const rebuildLine = "tollstream rebuild --yes"
 // recomputed. Without yes it refuses, and reports what it would do.
 func Rebuild(ctx context.Context, con endpoint.Connection, store *sql.Store, yes bool,
 	did func(...string)) error {
-	info, found, err := con.Cluster.Describe(ctx, con.Topic)
+	info, err := con.Cluster.DescribeEvents(ctx, con.Topic)
 	if err != nil {
 		return err
-	}
-	if !found {
-		return kafka.Topics{Topic: con.Topic}.Missing()
 	}
 	plan, err := store.PlanRebuild(ctx, con.Identity(info.ID))
 	if err != nil {
@@ -232,12 +229,9 @@ func checkIdle(ctx context.Context, con endpoint.Connection) error {
 // reports what that would leave out.
 func AcceptLog(ctx context.Context, con endpoint.Connection, store *sql.Store, yes bool,
 	did func(...string)) error {
-	info, found, err := con.Cluster.Describe(ctx, con.Topic)
+	info, err := con.Cluster.DescribeEvents(ctx, con.Topic)
 	if err != nil {
 		return err
-	}
-	if !found {
-		return kafka.Topics{Topic: con.Topic}.Missing()
 	}
 	if _, err := store.Check(ctx, con.Identity(info.ID)); err != nil {
 		return err

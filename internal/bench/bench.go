@@ -20,6 +20,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/bench/figures"
 	"github.com/tollstream/tollstream/internal/devstack"
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -281,18 +282,9 @@ func await(ctx context.Context, what string, so func() (bool, error)) error {
 		if time.Now().After(deadline) {
 			return fmt.Errorf("waited %v for %s", patience, what)
 		}
-		if err := sleep(ctx, 10*time.Millisecond); err != nil {
+		if err := wait.For(ctx, 10*time.Millisecond); err != nil {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/prometheus/procfs"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -212,38 +212,27 @@ func (s *servers) records(ctx context.Context, match func(topic string) bool) (n
 	return n, nil
 }
 
-// ticksPerSecond is the unit of /proc's times: USER_HZ, which is 100 on all that Linux runs on.
-const ticksPerSecond = 100
-
 // cpuTime returns the CPU time that a process has taken, in user mode and in the kernel.
 func cpuTime(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0, err
 	}
-	// The second field is the name in brackets, which may hold blanks.
-	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const utime, stime = 14 - 3, 15 - 3 // proc(5) counts from 1, and two fields are cut off
-	var user, system int64
-	if _, err := fmt.Sscan(string(fields[utime])+" "+string(fields[stime]), &user,
-		&system); err != nil {
-		return 0, fmt.Errorf("read /proc/%d/stat: %w", pid, err)
-	}
-	return time.Duration(user+system) * time.Second / ticksPerSecond, nil
+	stat, err := p.Stat()
+	return time.Duration(stat.CPUTime() * float64(time.Second)), err
 }
 
 // peakMemory returns the most resident memory that a process has had, in MiB; 0 where it has ended.
 func peakMemory(pid int) float64 {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0
 	}
-	_, text, _ := strings.Cut(string(status), "\nVmHWM:")
-	var kib float64
-	if _, err := fmt.Sscan(text, &kib); err != nil {
+	status, err := p.NewStatus()
+	if err != nil {
 		return 0
 	}
-	return kib / 1024
+	return float64(status.VmHWM) / (1 << 20)
 }
 
 // usage is a stretch of time in which the CPU time of processes is measured.

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/internal/bench/figures"
+	"github.com/tollstream/tollstream/internal/wait"
 )
 
 const (
@@ -64,7 +65,7 @@ func steadyScenario() scenario {
 				if err != nil {
 					return err
 				}
-				if err := sleep(ctx, r.lasts(steadyLength)); err != nil {
+				if err := wait.For(ctx, r.lasts(steadyLength)); err != nil {
 					return err
 				}
 				shares, err = u.percent()
@@ -109,14 +110,14 @@ func (b *Bench) bareKafka(ctx context.Context) (share float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := sleep(ctx, b.warmUp()); err != nil {
+	if err := wait.For(ctx, b.warmUp()); err != nil {
 		return 0, err
 	}
 	u, err := startUsage(b.kafka.Pid())
 	if err != nil {
 		return 0, err
 	}
-	if err := sleep(ctx, b.lasts(bareLength)); err != nil {
+	if err := wait.For(ctx, b.lasts(bareLength)); err != nil {
 		return 0, err
 	}
 	shares, err := u.percent()
@@ -158,7 +159,7 @@ func idleScenario() scenario {
 			if err != nil {
 				return err
 			}
-			if err := sleep(ctx, r.warmUp()); err != nil {
+			if err := wait.For(ctx, r.warmUp()); err != nil {
 				return err
 			}
 			rowsBefore, recordsBefore, err := w.size(ctx)
@@ -169,7 +170,7 @@ func idleScenario() scenario {
 			if err != nil {
 				return err
 			}
-			if err := sleep(ctx, r.lasts(idleLength)); err != nil {
+			if err := wait.For(ctx, r.lasts(idleLength)); err != nil {
 				return err
 			}
 			shares, err := u.percent()
@@ -255,7 +256,7 @@ func (l *live) whileEventsCome(ctx context.Context, do func() error) error {
 	if err != nil {
 		return err
 	}
-	if err := sleep(ctx, l.b.warmUp()); err != nil {
+	if err := wait.For(ctx, l.b.warmUp()); err != nil {
 		return err
 	}
 	if err := do(); err != nil {
@@ -280,11 +281,11 @@ func (l *live) timed(ctx context.Context, length time.Duration, before func() er
 		if t, err = l.follow(ctx); err != nil {
 			return err
 		}
-		if err := sleep(ctx, tailStart); err != nil {
+		if err := wait.For(ctx, tailStart); err != nil {
 			return err
 		}
 		from = time.Now()
-		return sleep(ctx, length)
+		return wait.For(ctx, length)
 	})
 	if t != nil {
 		defer t.close()

@@ -33,12 +33,9 @@ type Retrier struct {
 // topic: an event would go where nobody knows its origin.
 func NewRetrier(ctx context.Context, con endpoint.Connection, store *sql.Store,
 	format codecs.Format) (*Retrier, error) {
-	info, found, err := con.Cluster.Describe(ctx, con.Topic)
+	info, err := con.Cluster.DescribeEvents(ctx, con.Topic)
 	if err != nil {
 		return nil, err
-	}
-	if !found {
-		return nil, toll.Permanent("run: tollstream init", "topic %s does not exist", con.Topic)
 	}
 	if _, err := store.Check(ctx, con.Identity(info.ID)); err != nil {
 		return nil, err

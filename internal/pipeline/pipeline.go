@@ -172,12 +172,9 @@ func (p *pipeline) awaitReady(ctx context.Context) error {
 		Replication: t.Replication}
 	return retryOutage(ctx, t.Log, func() (err error) {
 		defer func() { t.Stats.Checked(err) }()
-		found, ok, err := t.Cluster.Describe(ctx, t.Topic)
+		found, err := t.Cluster.DescribeEvents(ctx, t.Topic)
 		if err != nil {
 			return err
-		}
-		if !ok {
-			return topics.Missing()
 		}
 		// The processor warns; what it would refuse is refused before it creates topics of its own.
 		if _, err := t.Cluster.CheckPolicy(ctx, t.Topic, 0); err != nil {

@@ -201,20 +201,26 @@ func awaitTopic(ctx context.Context, admin *Admin, topic string) (Topic, error) 
 // table where they are missing. What is missing or does not fit is a [toll.PermanentError] that
 // names the command that repairs it.
 func (c Cluster) Check(ctx context.Context, t Topics) (Topic, error) {
-	info, found, err := c.Describe(ctx, t.Topic)
+	info, err := c.DescribeEvents(ctx, t.Topic)
 	if err != nil {
 		return info, err
-	}
-	if !found {
-		return info, t.Missing()
 	}
 	_, _, err = c.Create(ctx, t)
 	return info, err
 }
 
+// DescribeEvents returns what the cluster says of the topic of events, which must exist.
+func (c Cluster) DescribeEvents(ctx context.Context, topic string) (Topic, error) {
+	info, found, err := c.Describe(ctx, topic)
+	if err == nil && !found {
+		err = Missing(topic)
+	}
+	return info, err
+}
+
 // Missing is the error of a topic of events that does not exist.
-func (t Topics) Missing() error {
-	return toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", t.Topic)
+func Missing(topic string) error {
+	return toll.Permanent("create it, or run: tollstream init", "topic %s does not exist", topic)
 }
 
 // Reset deletes the loop, the group table, the results and the group's offsets, and recreates
