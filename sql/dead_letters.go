@@ -133,19 +133,12 @@ func (s *Store) EachDeadLetter(ctx context.Context, f DeadLetterFilter,
 func (s *Store) lettersThatFit(ctx context.Context, f *DeadLetterFilter) (fit int, more bool,
 	err error) {
 	condition, args := f.where()
-	rows, err := s.db.QueryContext(ctx, `SELECT d.payload_bytes`+deadLetterTables+condition+
-		` ORDER BY d.partition_id, d.record_offset LIMIT ?`, append(args, f.Limit)...)
-	if err != nil {
-		return 0, false, err
-	}
-	defer rows.Close()
 	var found int
 	var size int64
-	for rows.Next() {
-		var bytes int64
-		if err := rows.Scan(&bytes); err != nil {
-			return 0, false, err
-		}
+	var bytes int64
+	rows, err := s.db.QueryContext(ctx, `SELECT d.payload_bytes`+deadLetterTables+condition+
+		` ORDER BY d.partition_id, d.record_offset LIMIT ?`, append(args, f.Limit)...)
+	err = db.Each(rows, err, []any{&bytes}, func() error {
 		if f.PayloadLimit > 0 {
 			bytes = min(bytes, int64(f.PayloadLimit))
 		}
@@ -153,8 +146,9 @@ func (s *Store) lettersThatFit(ctx context.Context, f *DeadLetterFilter) (fit in
 			fit++
 		}
 		found++
-	}
-	return fit, fit < found || found == f.Limit, rows.Err()
+		return nil
+	})
+	return fit, fit < found || found == f.Limit, err
 }
 
 // ErrNoDeadLetter means that no record of this origin was rejected.
@@ -231,24 +225,18 @@ const recentRecords = 1000
 // that were deleted for their age count as none.
 func (s *Store) RecentRejects(ctx context.Context) (toll.RejectShare, error) {
 	var share toll.RejectShare
+	var records, rejected int64
 	rows, err := s.db.QueryContext(ctx, `SELECT c.next_offset - c.start_offset,
 		(SELECT COUNT(*) FROM toll_dead_letter d
 		WHERE d.topic_id = c.topic_id AND d.partition_id = c.partition_id
 		AND d.record_offset >= c.next_offset - ?)
 		FROM toll_meta m JOIN toll_cursor c ON c.topic_id = m.topic_id`, recentRecords)
-	if err != nil {
-		return share, s.db.Wrap("count the recent dead letters", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var records, rejected int64
-		if err := rows.Scan(&records, &rejected); err != nil {
-			return share, s.db.Wrap("count the recent dead letters", err)
-		}
+	err = db.Each(rows, err, []any{&records, &rejected}, func() error {
 		share.Records += min(records, recentRecords)
 		share.Rejected += rejected
-	}
-	return share, s.db.Wrap("count the recent dead letters", rows.Err())
+		return nil
+	})
+	return share, s.db.Wrap("count the recent dead letters", err)
 }
 
 // CountDeadLetters returns how many dead letters a filter selects, its Limit aside.

@@ -156,21 +156,16 @@ func (s *Store) SampleCounts(ctx context.Context) (map[int16]int64, error) {
 }
 
 func readPlazaFile(ctx context.Context, q db.Reader) ([]toll.Plaza, error) {
+	var plazas []toll.Plaza
+	var p toll.Plaza
 	rows, err := q.QueryContext(ctx,
 		`SELECT toll_plaza_id, name, road, position_km, lanes, capacity_per_lane, timezone FROM toll_plaza
 			ORDER BY toll_plaza_id`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var plazas []toll.Plaza
-	for rows.Next() {
-		var p toll.Plaza
-		if err := rows.Scan(&p.ID, &p.Name, &p.Road, &p.PositionKm, &p.Lanes, &p.CapacityPerLane,
-			&p.Timezone); err != nil {
-			return nil, err
-		}
-		plazas = append(plazas, p)
-	}
-	return plazas, rows.Err()
+	err = db.Each(rows, err,
+		[]any{&p.ID, &p.Name, &p.Road, &p.PositionKm, &p.Lanes, &p.CapacityPerLane,
+			&p.Timezone}, func() error {
+			plazas = append(plazas, p)
+			return nil
+		})
+	return plazas, err
 }

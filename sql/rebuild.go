@@ -126,13 +126,8 @@ func (r *Rebuild) raise(
 func lockCursors(ctx context.Context, tx *dbsql.Tx) error {
 	rows, err := tx.QueryContext(ctx,
 		`SELECT partition_id FROM toll_cursor ORDER BY topic_id, partition_id FOR UPDATE`)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-	}
-	return rows.Err()
+	var partition int32
+	return db.Each(rows, err, []any{&partition}, func() error { return nil })
 }
 
 // LogRange is what the topic holds of a partition: records from Start on, of which those from Other

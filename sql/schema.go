@@ -36,26 +36,20 @@ var schema = parseSchema(schemaSQL)
 
 // columns reads the columns of our tables that exist.
 func (s *Store) columns(ctx context.Context, q db.Reader) (map[string][]column, error) {
+	found := map[string][]column{}
+	var table string
+	var c column
+	var extra string
 	rows, err := q.QueryContext(ctx, `SELECT table_name, column_name, column_type, extra
 		FROM information_schema.columns
 		WHERE table_schema = ? ORDER BY table_name, ordinal_position`, s.db.Name)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	found := map[string][]column{}
-	for rows.Next() {
-		var table string
-		var c column
-		var extra string
-		if err := rows.Scan(&table, &c.name, &c.kind, &extra); err != nil {
-			return nil, err
-		}
+	err = db.Each(rows, err, []any{&table, &c.name, &c.kind, &extra}, func() error {
 		table = strings.ToLower(table)
 		hidden := strings.Contains(strings.ToUpper(extra), "INVISIBLE")
 		found[table] = append(found[table], column{strings.ToLower(c.name), plainKind(c.kind), hidden})
-	}
-	return found, rows.Err()
+		return nil
+	})
+	return found, err
 }
 
 // displayWidth is what older servers write behind integer types: int(11). It says nothing about

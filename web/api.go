@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
@@ -185,17 +186,15 @@ func letterOf(d *board.DeadLetter) letterJSON {
 	return l
 }
 
+// lettersList names the list of dead letters in cursors.
+const lettersList = "dead letters"
+
 // serveDeadLetters responds with a page of dead letters.
 func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 	query, errs := serve.Parameters(r)
 	errs = append(errs, serve.OnlyParameters(query, "limit", "after")...)
-	q := board.PageQuery{Limit: serve.Limit(query, &errs)}
-	if after := query.Get("after"); after != "" {
-		var err error
-		if q.After, err = letterPosition(after); err != nil {
-			errs.Add("after", "%v", err)
-		}
-	}
+	q := board.PageQuery{Limit: serve.Limit(query, &errs),
+		After: serve.Cursor[toll.Origin](query, "after", lettersList, &errs)}
 	if len(errs) > 0 {
 		serve.FailParameters(w, r, errs)
 		return
@@ -215,7 +214,9 @@ func (s *Server) serveDeadLetters(w http.ResponseWriter, r *http.Request) {
 				answer.DeadLetters = append(answer.DeadLetters, letterOf(&page.DeadLetters[i]))
 			}
 			if n := len(page.DeadLetters); n > 0 && page.More {
-				answer.Next = new(letterCursor(&page.DeadLetters[n-1]))
+				last := &page.DeadLetters[n-1]
+				answer.Next = new(serve.EncodeCursor(lettersList, toll.Origin{Partition: last.Partition,
+					Offset: last.Offset}))
 			}
 			return serve.JSON(answer)
 		})

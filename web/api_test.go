@@ -17,6 +17,7 @@ import (
 	"unicode"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -196,9 +197,10 @@ func TestSelection(t *testing.T) {
 func TestParameterErrors(t *testing.T) {
 	r := start(t, newNetwork(2).source(), nil)
 	r.awaitBoard()
-	otherPlaza := windowCursor(7, "", &board.Window{Kind: "15m", Start: epoch})
-	otherKind := windowCursor(4000, "1h", &board.Window{Kind: "15m", Start: epoch})
-	letters := letterCursor(&board.DeadLetter{})
+	otherPlaza := serve.EncodeCursor("windows 7 ", board.WindowPosition{Kind: "15m", Start: epoch})
+	otherKind := serve.EncodeCursor("windows 4000 1h",
+		board.WindowPosition{Kind: "15m", Start: epoch})
+	letters := serve.EncodeCursor(lettersList, toll.Origin{})
 	for target, names := range map[string][]string{
 		"/api/v1/plazas?sort=colour": {"sort"},
 		"/api/v1/plazas?sort=colour&order=up&state=x&q=" + strings.Repeat("x", 101): {"q", "state",

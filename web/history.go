@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollstream/tollstream/internal/board"
+	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -121,13 +121,9 @@ func (s *Server) serveTransitions(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var errs serve.ParameterErrors
-	q := board.ChangeQuery{Range: p.Range, Limit: serve.Limit(p.query, &errs)}
-	if before := p.query.Get("before"); before != "" {
-		var err error
-		if q.Before, err = changePosition(before, p.id); err != nil {
-			errs.Add("before", "%v", err)
-		}
-	}
+	of := fmt.Sprintf("transitions %d", p.id)
+	q := board.ChangeQuery{Range: p.Range, Limit: serve.Limit(p.query, &errs),
+		Before: serve.Cursor[time.Time](p.query, "before", of, &errs)}
 	if len(errs) > 0 {
 		serve.FailParameters(w, r, errs)
 		return
@@ -143,7 +139,7 @@ func (s *Server) serveTransitions(w http.ResponseWriter, r *http.Request) {
 		}{Transitions: list(page.Changes)}
 		normalizeChanges(answer.Transitions, p.loc)
 		if n := len(page.Changes); n > 0 && page.More {
-			answer.Next = new(changeCursor(p.id, &page.Changes[n-1]))
+			answer.Next = new(serve.EncodeCursor(of, page.Changes[n-1].Detected))
 		}
 		return serve.JSON(answer)
 	})
@@ -173,12 +169,8 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 	p.kindOf(&errs)
 	q := board.WindowQuery{Range: p.Range, Kind: p.query.Get("kind"),
 		Limit: serve.Limit(p.query, &errs)}
-	if before := p.query.Get("before"); before != "" {
-		var err error
-		if q.Before, err = windowPosition(before, p.id, q.Kind); err != nil {
-			errs.Add("before", "%v", err)
-		}
-	}
+	of := fmt.Sprintf("windows %d %s", p.id, q.Kind)
+	q.Before = serve.Cursor[board.WindowPosition](p.query, "before", of, &errs)
 	if len(errs) > 0 {
 		serve.FailParameters(w, r, errs)
 		return
@@ -195,7 +187,9 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 		}{Windows: list(page.Windows), Kinds: list(page.Kinds)}
 		normalizeWindows(answer.Windows, p.loc)
 		if n := len(answer.Windows); n > 0 && page.More {
-			answer.Next = new(windowCursor(p.id, q.Kind, &answer.Windows[n-1]))
+			last := &answer.Windows[n-1]
+			answer.Next = new(serve.EncodeCursor(of, board.WindowPosition{Start: last.Start,
+				Kind: last.Kind}))
 		}
 		return serve.JSON(answer)
 	})
@@ -203,25 +197,22 @@ func (s *Server) serveWindows(w http.ResponseWriter, r *http.Request) {
 
 // windowColumns are the columns of the CSV of windows. An unknown value is empty. Units and
 // meanings are those of [board.Window].
-var windowColumns = []struct {
-	name string
-	cell func(*board.Window) string
-}{
-	{"kind", func(w *board.Window) string { return plain(w.Kind) }},
+var windowColumns = []text.CSVColumn[board.Window]{
+	{"kind", func(w *board.Window) string { return text.CSVCell(w.Kind) }},
 	{"start", func(w *board.Window) string { return clock(&w.Start) }},
 	{"end", func(w *board.Window) string { return clock(&w.End) }},
 	{"count", func(w *board.Window) string { return whole(&w.Count) }},
 	{"flow_per_hour", func(w *board.Window) string { return decimal(&w.FlowPerHour) }},
 	{"final", func(w *board.Window) string { return strconv.FormatBool(w.Final) }},
 	{"revision", func(w *board.Window) string { return whole(&w.Revision) }},
-	{"reason", func(w *board.Window) string { return plain(string(w.Reason)) }},
+	{"reason", func(w *board.Window) string { return text.CSVCell(string(w.Reason)) }},
 	{"on_time", func(w *board.Window) string { return whole(&w.OnTime) }},
 	{"late", func(w *board.Window) string { return whole(&w.Late) }},
 	{"too_late", func(w *board.Window) string { return whole(&w.TooLate) }},
 	{"completeness", func(w *board.Window) string { return decimal(w.Completeness) }},
 	{"by_type", func(w *board.Window) string {
-		text, _ := json.Marshal(w.ByType) // numbers by text always can
-		return plain(string(text))
+		counts, _ := json.Marshal(w.ByType) // numbers by text always can
+		return text.CSVCell(string(counts))
 	}},
 }
 
@@ -282,23 +273,12 @@ func (s *Server) serveWindowsCSV(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	c := csv.NewWriter(w)
-	c.UseCRLF = true
-	record := make([]string, len(windowColumns))
-	for i := range windowColumns {
-		record[i] = windowColumns[i].name
-	}
-	_ = c.Write(record) // Flush reports what fails
-	for control := http.NewResponseController(w); ; {
+	for head, control := true, http.NewResponseController(w); ; head = false {
 		_ = control.SetWriteDeadline(time.Now().Add(s.tuning.streamWrite))
 		normalizeWindows(page.Windows, p.loc)
-		for i := range page.Windows {
-			for j := range windowColumns {
-				record[j] = windowColumns[j].cell(&page.Windows[i])
-			}
-			_ = c.Write(record)
-		}
-		if c.Flush(); c.Error() != nil || !page.More || len(page.Windows) == 0 {
+		err := text.WriteCSV(w, windowColumns, len(page.Windows),
+			func(i int) *board.Window { return &page.Windows[i] }, head)
+		if err != nil || !page.More || len(page.Windows) == 0 {
 			return
 		}
 		last := &page.Windows[len(page.Windows)-1]
@@ -308,63 +288,4 @@ func (s *Server) serveWindowsCSV(w http.ResponseWriter, r *http.Request) {
 			panic(http.ErrAbortHandler)
 		}
 	}
-}
-
-// A cursor names the last element of a page, and what list it is of. To clients it is opaque.
-
-// windowCursor returns the cursor behind a window of a plaza.
-func windowCursor(plaza int16, kind string, w *board.Window) string {
-	return serve.EncodeCursor("w", strconv.Itoa(int(plaza)), kind,
-		strconv.FormatInt(w.Start.Unix(), 10),
-		w.Kind)
-}
-
-// windowPosition reads a cursor of the same plaza and kind.
-func windowPosition(cursor string, plaza int16, kind string) (*board.WindowPosition, error) {
-	of, err := serve.DecodeCursor(cursor, 5)
-	if err != nil {
-		return nil, err
-	}
-	start, err := strconv.ParseInt(of[3], 10, 64)
-	if err != nil || of[0] != "w" || of[1] != strconv.Itoa(int(plaza)) || of[2] != kind {
-		return nil, serve.ErrOtherList
-	}
-	return &board.WindowPosition{Start: time.Unix(start, 0).UTC(), Kind: of[4]}, nil
-}
-
-// changeCursor returns the cursor behind a plaza's change of congestion.
-func changeCursor(plaza int16, c *board.Change) string {
-	return serve.EncodeCursor("c", strconv.Itoa(int(plaza)), strconv.FormatInt(c.Detected.Unix(), 10))
-}
-
-// changePosition reads a cursor of the same plaza.
-func changePosition(cursor string, plaza int16) (*time.Time, error) {
-	of, err := serve.DecodeCursor(cursor, 3)
-	if err != nil {
-		return nil, err
-	}
-	detected, err := strconv.ParseInt(of[2], 10, 64)
-	if err != nil || of[0] != "c" || of[1] != strconv.Itoa(int(plaza)) {
-		return nil, serve.ErrOtherList
-	}
-	return new(time.Unix(detected, 0).UTC()), nil
-}
-
-// letterCursor returns the cursor behind a dead letter.
-func letterCursor(d *board.DeadLetter) string {
-	return serve.EncodeCursor("d", strconv.FormatInt(int64(d.Partition), 10),
-		strconv.FormatInt(d.Offset, 10))
-}
-
-func letterPosition(cursor string) (*toll.Origin, error) {
-	of, err := serve.DecodeCursor(cursor, 3)
-	if err != nil {
-		return nil, err
-	}
-	partition, errPartition := strconv.ParseInt(of[1], 10, 32)
-	offset, errOffset := strconv.ParseInt(of[2], 10, 64)
-	if of[0] != "d" || errPartition != nil || errOffset != nil {
-		return nil, serve.ErrOtherList
-	}
-	return &toll.Origin{Partition: int32(partition), Offset: offset}, nil
 }

@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"cmp"
-	"encoding/csv"
 	"math"
 	"net/http"
 	"net/url"
@@ -192,16 +191,13 @@ func plazaID(r *http.Request) (int16, serve.ParameterErrors) {
 
 // csvColumns are the columns of the CSV, with their names and cells. An unknown value is empty.
 // Units and meanings are those of [board.Plaza].
-var csvColumns = []struct {
-	name string
-	cell func(*board.Plaza) string
-}{
+var csvColumns = []text.CSVColumn[board.Plaza]{
 	{"id", func(p *board.Plaza) string { return strconv.Itoa(int(p.ID)) }},
-	{"name", func(p *board.Plaza) string { return plain(p.Name) }},
-	{"road", func(p *board.Plaza) string { return plain(p.Road) }},
+	{"name", func(p *board.Plaza) string { return text.CSVCell(p.Name) }},
+	{"road", func(p *board.Plaza) string { return text.CSVCell(p.Road) }},
 	{"position_km", func(p *board.Plaza) string { return decimal(p.PositionKm) }},
 	{"lanes", func(p *board.Plaza) string { return strconv.Itoa(p.Lanes) }},
-	{"timezone", func(p *board.Plaza) string { return plain(p.Timezone) }},
+	{"timezone", func(p *board.Plaza) string { return text.CSVCell(p.Timezone) }},
 	{"state", func(p *board.Plaza) string {
 		text, err := p.State.MarshalText()
 		if err != nil {
@@ -210,7 +206,7 @@ var csvColumns = []struct {
 		return string(text)
 	}},
 	{"since", func(p *board.Plaza) string { return clock(p.Since) }},
-	{"why", func(p *board.Plaza) string { return plain(p.Why) }},
+	{"why", func(p *board.Plaza) string { return text.CSVCell(p.Why) }},
 	{"total", func(p *board.Plaza) string { return whole(&p.Total) }},
 	{"flow_per_hour", func(p *board.Plaza) string {
 		if !p.FlowPerHour.Known() {
@@ -243,7 +239,9 @@ var csvColumns = []struct {
 	{"late_quarter", func(p *board.Plaza) string { return whole(&p.LateQuarter) }},
 	{"too_late", func(p *board.Plaza) string { return whole(&p.TooLate) }},
 	{"ahead", func(p *board.Plaza) string { return whole(&p.Ahead) }},
-	{"verification", func(p *board.Plaza) string { return plain(string(p.Verification.Status)) }},
+	{"verification", func(p *board.Plaza) string {
+		return text.CSVCell(string(p.Verification.Status))
+	}},
 	{"table_count", func(p *board.Plaza) string { return whole(&p.Verification.TableCount) }},
 	{"stored_rows", func(p *board.Plaza) string { return whole(p.Verification.StoredRows) }},
 	{"in_flight", func(p *board.Plaza) string { return whole(&p.Verification.InFlight) }},
@@ -256,28 +254,13 @@ func (s *Server) serveCSV(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var b bytes.Buffer
-	c := csv.NewWriter(&b)
-	c.UseCRLF = true
-	record := make([]string, len(csvColumns))
-	for i := range csvColumns {
-		record[i] = csvColumns[i].name
-	}
-	_ = c.Write(record) // a buffer takes everything
-	for _, row := range rows {
-		for i := range csvColumns {
-			record[i] = csvColumns[i].cell(&row.Plaza)
-		}
-		_ = c.Write(record)
-	}
-	c.Flush()
+	_ = text.WriteCSV(&b, csvColumns, len(rows),
+		func(i int) *board.Plaza { return &rows[i].Plaza }, true) // a buffer takes everything
 	s.setAge(w, m)
 	w.Header().Set("Content-Disposition",
 		`attachment; filename="plazas-`+m.at.UTC().Format("20060102T150405Z")+`.csv"`)
 	serve.NewRepresentation("text/csv; charset=utf-8; header=present", b.Bytes()).Serve(w, r)
 }
-
-// plain returns one line of valid UTF-8 that a spreadsheet does not evaluate as a formula.
-func plain(cell string) string { return text.CSVCell(cell) }
 
 func decimal(x *float64) string {
 	if x == nil {

@@ -167,23 +167,18 @@ func TestUnchangedRowsAreShared(t *testing.T) {
 // FuzzCursor: a cursor of whatever text is refused, or is one that we write.
 func FuzzCursor(f *testing.F) {
 	corpus.Add(f)
-	f.Add(serve.EncodeCursor("w", "4001", "1m", "1644488580", "1m"))
-	f.Add(serve.EncodeCursor("d", "3", "1234"))
+	f.Add(serve.EncodeCursor("windows 4001 1m", board.WindowPosition{Start: epoch, Kind: "1m"}))
+	f.Add(serve.EncodeCursor("letters", toll.Origin{Partition: 3, Offset: 1234}))
 	f.Add("====")
-	f.Add(serve.EncodeCursor("d", "-1", "99999999999999999999"))
 	f.Fuzz(func(t *testing.T, cursor string) {
-		if p, err := letterPosition(cursor); err == nil {
-			if again,
-				err := letterPosition(letterCursor(&board.DeadLetter{Partition: p.Partition,
-				Offset: p.Offset})); err != nil || *again != *p {
-				t.Fatalf("%q became %+v became %+v, %v", cursor, p, again, err)
-			}
+		read := func(cursor string) (*toll.Origin, bool) {
+			var errs serve.ParameterErrors
+			p := serve.Cursor[toll.Origin](url.Values{"after": {cursor}}, "after", "letters", &errs)
+			return p, p != nil && len(errs) == 0
 		}
-		if p, err := windowPosition(cursor, 4001, "1m"); err == nil {
-			again, err := windowPosition(windowCursor(4001, "1m",
-				&board.Window{Start: p.Start, Kind: p.Kind}), 4001, "1m")
-			if err != nil || !again.Start.Equal(p.Start) || again.Kind != p.Kind {
-				t.Fatalf("%q became %+v became %+v, %v", cursor, p, again, err)
+		if p, ok := read(cursor); ok {
+			if again, ok := read(serve.EncodeCursor("letters", *p)); !ok || *again != *p {
+				t.Fatalf("%q became %+v became %+v", cursor, p, again)
 			}
 		}
 	})

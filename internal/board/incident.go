@@ -1,7 +1,6 @@
 package board
 
 import (
-	"encoding/csv"
 	"errors"
 	"io"
 	"strconv"
@@ -115,10 +114,7 @@ type IncidentPage struct {
 }
 
 // incidentColumns are the columns of the CSV, with their names and cells.
-var incidentColumns = []struct {
-	name string
-	cell func(*Incident) string
-}{
+var incidentColumns = []text.CSVColumn[Incident]{
 	{"id", func(i *Incident) string { return i.ID }},
 	{"plaza", func(i *Incident) string { return strconv.Itoa(i.Plaza) }},
 	{"name", func(i *Incident) string { return text.CSVCell(i.Name) }},
@@ -180,21 +176,6 @@ func code(s traffic.State) string {
 
 // WriteIncidents writes incidents as CSV (RFC 4180), below a line of names where head is set.
 func WriteIncidents(w io.Writer, incidents []Incident, head bool) error {
-	c := csv.NewWriter(w)
-	c.UseCRLF = true
-	record := make([]string, len(incidentColumns))
-	write := func(cell func(column int) string) {
-		for n := range incidentColumns {
-			record[n] = cell(n)
-		}
-		_ = c.Write(record) // kept for Error
-	}
-	if head {
-		write(func(n int) string { return incidentColumns[n].name })
-	}
-	for i := range incidents {
-		write(func(n int) string { return incidentColumns[n].cell(&incidents[i]) })
-	}
-	c.Flush()
-	return c.Error()
+	return text.WriteCSV(w, incidentColumns, len(incidents),
+		func(i int) *Incident { return &incidents[i] }, head)
 }

@@ -4,6 +4,7 @@ package text
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -111,6 +112,34 @@ func CSVCell(s string) string {
 		return "'" + s
 	}
 	return s
+}
+
+// CSVColumn is a column of a CSV: its name, and its cell of a row.
+type CSVColumn[T any] = struct {
+	Name string
+	Cell func(*T) string
+}
+
+// WriteCSV writes n rows as CSV (RFC 4180), below a line of the columns' names where head is set.
+func WriteCSV[T any](w io.Writer, columns []CSVColumn[T], n int, row func(i int) *T,
+	head bool) error {
+	c := csv.NewWriter(w)
+	c.UseCRLF = true
+	record := make([]string, len(columns))
+	write := func(cell func(*CSVColumn[T]) string) {
+		for i := range columns {
+			record[i] = cell(&columns[i])
+		}
+		_ = c.Write(record) // Error has the first failure
+	}
+	if head {
+		write(func(c *CSVColumn[T]) string { return c.Name })
+	}
+	for i := range n {
+		write(func(c *CSVColumn[T]) string { return c.Cell(row(i)) })
+	}
+	c.Flush()
+	return c.Error()
 }
 
 // WriteJSON writes a value as indented JSON and a newline.

@@ -173,27 +173,21 @@ func (l *Ledger) spans(ctx context.Context, r db.Reader, q Query) ([]span, error
 		from = open + ` p JOIN ` + from + ` ON o.toll_plaza_id = p.toll_plaza_id
 			AND o.detected_minute > p.calm`
 	}
+	var all []span
+	var s span
+	var last dbsql.Null[int32]
 	rows, err := r.QueryContext(ctx, `SELECT o.toll_plaza_id, o.detected_minute, `+ended+`
 		FROM `+from+` WHERE `+where+`
 		ORDER BY o.since_minute DESC, o.toll_plaza_id DESC LIMIT ?`, append(args, q.Limit+1)...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []span
-	for rows.Next() {
-		var s span
-		var last dbsql.Null[int32]
-		if err := rows.Scan(&s.plaza, &s.first, &last); err != nil {
-			return nil, err
-		}
+	err = db.Each(rows, err, []any{&s.plaza, &s.first, &last}, func() error {
 		s.last = openEnd
 		if last.Valid {
 			s.last = toll.Minute(last.V)
 		}
 		all = append(all, s)
-	}
-	return all, rows.Err()
+		return nil
+	})
+	return all, err
 }
 
 // among returns the condition that a row is of one of the spans.
@@ -240,19 +234,12 @@ const quarterHours = "15m"
 // two changes the flow may have gone further than at either.
 func (l *Ledger) addPeaks(ctx context.Context, r db.Reader, spans []span, all []Incident) error {
 	of, args := l.among(spans, `end_minute`, `start_minute`)
+	var plaza int16
+	var w toll.Window
+	var flow float64
 	rows, err := r.QueryContext(ctx, `SELECT toll_plaza_id, start_minute, end_minute, flow_per_hour
 		FROM toll_window WHERE kind = '`+quarterHours+`' AND revision > 0 AND `+of, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var plaza int16
-		var w toll.Window
-		var flow float64
-		if err := rows.Scan(&plaza, &w.Start, &w.End, &flow); err != nil {
-			return err
-		}
+	return db.Each(rows, err, []any{&plaza, &w.Start, &w.End, &flow}, func() error {
 		for i := range all {
 			// Of a quarter that lies in it in part the rest may have been otherwise.
 			inside := all[i].Ended == nil || w.End <= *all[i].Ended
@@ -261,25 +248,18 @@ func (l *Ledger) addPeaks(ctx context.Context, r db.Reader, spans []span, all []
 				all[i].Saw(flow, w.End)
 			}
 		}
-	}
-	return rows.Err()
+		return nil
+	})
 }
 
 func (l *Ledger) addNotes(ctx context.Context, r db.Reader, spans []span, all []Incident) error {
 	of, args := l.among(firsts(spans), `detected_minute`, `detected_minute`)
+	var n Note
+	var at string
 	rows, err := r.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, noted_at, author, source,
 		acknowledged, note FROM toll_incident_note WHERE `+of+` ORDER BY noted_at`, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var n Note
-		var at string
-		if err := rows.Scan(&n.Plaza, &n.Detected, &at, &n.Author, &n.Source, &n.Acknowledged,
-			&n.Text); err != nil {
-			return err
-		}
+	return db.Each(rows, err, []any{&n.Plaza, &n.Detected, &at, &n.Author, &n.Source, &n.Acknowledged,
+		&n.Text}, func() error {
 		if n.At, err = db.ParseTime(at); err != nil {
 			return err
 		}
@@ -288,8 +268,8 @@ func (l *Ledger) addNotes(ctx context.Context, r db.Reader, spans []span, all []
 				all[i].Notes = append(all[i].Notes, n)
 			}
 		}
-	}
-	return rows.Err()
+		return nil
+	})
 }
 
 // firsts returns spans of the first transition alone.
@@ -304,20 +284,13 @@ func firsts(spans []span) []span {
 func (l *Ledger) addNotified(ctx context.Context, r db.Reader, spans []span,
 	all []Incident) error {
 	of, args := l.among(spans, `detected_minute`, `detected_minute`)
+	order := []Notified{NotNotified, Sent, GivenUp, Pending}
+	var plaza int16
+	var at toll.Minute
+	var outcome Notified
 	rows, err := r.QueryContext(ctx, `SELECT toll_plaza_id, detected_minute, outcome
 		FROM toll_notification WHERE `+of, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	order := []Notified{NotNotified, Sent, GivenUp, Pending}
-	for rows.Next() {
-		var plaza int16
-		var at toll.Minute
-		var outcome Notified
-		if err := rows.Scan(&plaza, &at, &outcome); err != nil {
-			return err
-		}
+	return db.Each(rows, err, []any{&plaza, &at, &outcome}, func() error {
 		if outcome == "" {
 			outcome = Pending
 		}
@@ -327,8 +300,8 @@ func (l *Ledger) addNotified(ctx context.Context, r db.Reader, spans []span,
 				all[i].Notified = outcome
 			}
 		}
-	}
-	return rows.Err()
+		return nil
+	})
 }
 
 func (l *Ledger) addNames(ctx context.Context, r db.Reader, _ []span, all []Incident) error {
@@ -337,23 +310,16 @@ func (l *Ledger) addNames(ctx context.Context, r db.Reader, _ []span, all []Inci
 		plazas = append(plazas, all[i].Plaza)
 	}
 	plazas = tables.Distinct(plazas)
+	var plaza int16
+	var name, road string
 	rows, err := r.QueryContext(ctx, `SELECT toll_plaza_id, name, road FROM toll_plaza
 		WHERE toll_plaza_id IN (`+db.Placeholders(len(plazas))+`)`, db.Anys(plazas)...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var plaza int16
-		var name, road string
-		if err := rows.Scan(&plaza, &name, &road); err != nil {
-			return err
-		}
+	return db.Each(rows, err, []any{&plaza, &name, &road}, func() error {
 		for i := range all {
 			if all[i].Plaza == plaza {
 				all[i].Name, all[i].Road = name, road
 			}
 		}
-	}
-	return rows.Err()
+		return nil
+	})
 }

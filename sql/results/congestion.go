@@ -178,26 +178,20 @@ func (r *Reader) UsualFlow(ctx context.Context, arrived toll.Minute) (perHour fl
 
 func readAssessments(ctx context.Context, q db.Reader, condition string,
 	args ...any) (map[int16]traffic.Assessment, error) {
+	all := map[int16]traffic.Assessment{}
+	var plaza int16
+	var text dbsql.RawBytes
 	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, assessment FROM toll_congestion `+
 		condition, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	all := map[int16]traffic.Assessment{}
-	for rows.Next() {
-		var plaza int16
-		var text dbsql.RawBytes
-		if err := rows.Scan(&plaza, &text); err != nil {
-			return nil, err
-		}
+	err = db.Each(rows, err, []any{&plaza, &text}, func() error {
 		var a traffic.Assessment
 		if err := json.Unmarshal(text, &a); err != nil {
-			return nil, fmt.Errorf("plaza %d: read the assessment: %w", plaza, err)
+			return fmt.Errorf("plaza %d: read the assessment: %w", plaza, err)
 		}
 		all[plaza] = a
-	}
-	return all, rows.Err()
+		return nil
+	})
+	return all, err
 }
 
 // writeTransitions inserts transitions that are not published yet. One that is there already stays

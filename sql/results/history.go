@@ -178,24 +178,18 @@ func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll
 	if len(counts) == 0 {
 		return date, nil
 	}
+	var start toll.Minute
+	var events int64
 	rows, err := q.QueryContext(ctx, `SELECT start_minute, events FROM toll_window
 		WHERE toll_plaza_id = ? AND kind = ? AND revision > 0
 		AND (`+strings.Join(ranges, " OR ")+`)`, args...)
-	if err != nil {
-		return date, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var start toll.Minute
-		var events int64
-		if err := rows.Scan(&start, &events); err != nil {
-			return date, err
-		}
+	err = db.Each(rows, err, []any{&start, &events}, func() error {
 		if c := counts[traffic.DayOf(zone, start)]; c != nil {
 			_, slot := traffic.SlotOf(zone, start)
 			c.Add(slot, events)
 		}
-	}
+		return nil
+	})
 	of := func(days []int64) (all []traffic.DayCounts) {
 		for _, d := range days {
 			if c := counts[d]; c != nil {
@@ -210,7 +204,7 @@ func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll
 	if h.holidays != nil {
 		date.off = traffic.DayOffOf(of(sundays), of(earlier))
 	}
-	return date, rows.Err()
+	return date, err
 }
 
 // midnight returns the first minute of a date.
@@ -279,19 +273,13 @@ func periodPlazas(ctx context.Context, q db.Reader, kind string) ([]int16, error
 			known[plaza] = true
 		}
 	}
+	var plaza int16
 	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id FROM toll_plaza`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var plaza int16
-		if err := rows.Scan(&plaza); err != nil {
-			return nil, err
-		}
+	err = db.Each(rows, err, []any{&plaza}, func() error {
 		known[plaza] = true
-	}
-	return slices.Sorted(maps.Keys(known)), rows.Err()
+		return nil
+	})
+	return slices.Sorted(maps.Keys(known)), err
 }
 
 // WindowPosition is where a window is among those of a plaza: descending by start, then ascending

@@ -259,19 +259,13 @@ func (r *Reader) Windows(ctx context.Context, plaza int16, limit int) ([]StoredW
 }
 
 func readKinds(ctx context.Context, q db.Reader, plaza int16) ([]string, error) {
+	var kinds []string
+	var kind string
 	rows, err := q.QueryContext(ctx,
 		`SELECT DISTINCT kind FROM toll_window WHERE toll_plaza_id = ? ORDER BY kind`, plaza)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var kinds []string
-	for rows.Next() {
-		var kind string
-		if err := rows.Scan(&kind); err != nil {
-			return nil, err
-		}
+	err = db.Each(rows, err, []any{&kind}, func() error {
 		kinds = append(kinds, kind)
-	}
-	return kinds, rows.Err()
+		return nil
+	})
+	return kinds, err
 }

@@ -174,22 +174,16 @@ func (c *Cleaner) retireSomeWindows(ctx context.Context, plaza int16, kind strin
 // of them starts, and where the last to end does.
 func lockOldWindows(ctx context.Context, tx db.Reader, plaza int16, kind string,
 	before toll.Minute) (n int64, last, end toll.Minute, err error) {
+	end = math.MinInt32
+	var e toll.Minute
 	rows, err := tx.QueryContext(ctx, `SELECT start_minute, end_minute FROM toll_window WHERE `+
 		oldWindows+`
 		ORDER BY start_minute LIMIT ? FOR UPDATE`, plaza, kind, before, before, retireRows)
-	if err != nil {
-		return 0, 0, 0, err
-	}
-	defer rows.Close()
-	end = math.MinInt32
-	for rows.Next() {
-		var e toll.Minute
-		if err := rows.Scan(&last, &e); err != nil {
-			return 0, 0, 0, err
-		}
+	err = db.Each(rows, err, []any{&last, &e}, func() error {
 		n, end = n+1, max(end, e)
-	}
-	return n, last, end, rows.Err()
+		return nil
+	})
+	return n, last, end, err
 }
 
 func (c *Cleaner) retireTransitions(ctx context.Context, before toll.Minute, done *Retired) error {

@@ -34,19 +34,12 @@ func (s *Verifier) Progress(ctx context.Context) ([]PartitionProgress, error) {
 		rows, err := q.QueryContext(ctx, `SELECT c.partition_id, c.start_offset, c.next_offset, c.epoch,
 			c.token, c.chain, c.clock
 			FROM toll_cursor c, toll_meta m WHERE c.topic_id = m.topic_id ORDER BY c.partition_id`)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var p PartitionProgress
-			if err := rows.Scan(&p.Partition, &p.Start, &p.Next, &p.Epoch, &p.Token, &p.Chain,
-				&p.Clock); err != nil {
-				return err
-			}
+		var p PartitionProgress
+		if err := db.Each(rows, err, []any{&p.Partition, &p.Start, &p.Next, &p.Epoch, &p.Token, &p.Chain,
+			&p.Clock}, func() error {
 			all = append(all, p)
-		}
-		if err := rows.Err(); err != nil {
+			return nil
+		}); err != nil {
 			return err
 		}
 		first, err := firstUnpublished(ctx, q)
@@ -65,23 +58,17 @@ type unpublished struct {
 }
 
 func firstUnpublished(ctx context.Context, q db.Reader) (map[int32]unpublished, error) {
+	all := map[int32]unpublished{}
+	var partition int32
+	var u unpublished
 	rows, err := q.QueryContext(ctx, `SELECT b.partition_id, MIN(b.first_offset), COUNT(*)
 		FROM toll_batch b, toll_meta m WHERE b.published = 0 AND b.topic_id = m.topic_id
 		GROUP BY b.partition_id`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	all := map[int32]unpublished{}
-	for rows.Next() {
-		var partition int32
-		var u unpublished
-		if err := rows.Scan(&partition, &u.first, &u.batches); err != nil {
-			return nil, err
-		}
+	err = db.Each(rows, err, []any{&partition, &u.first, &u.batches}, func() error {
 		all[partition] = u
-	}
-	return all, rows.Err()
+		return nil
+	})
+	return all, err
 }
 
 // Published is how far the batches' deltas are published.

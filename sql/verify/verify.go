@@ -373,20 +373,13 @@ func (v *verification) checkDeadLetters(ctx context.Context, q db.Reader, topicI
 	rows, err := q.QueryContext(ctx,
 		`SELECT partition_id, COUNT(*) FROM toll_dead_letter WHERE topic_id = ? GROUP BY partition_id`,
 		topicID)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
 	letters := map[int32]int64{}
-	for rows.Next() {
-		var partition int32
-		var n int64
-		if err := rows.Scan(&partition, &n); err != nil {
-			return err
-		}
+	var partition int32
+	var n int64
+	if err := db.Each(rows, err, []any{&partition, &n}, func() error {
 		letters[partition] = n
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	}); err != nil {
 		return err
 	}
 	pruned, err := tables.ReadPruned(ctx, q, tables.PrunedLetters)

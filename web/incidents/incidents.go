@@ -105,12 +105,7 @@ func (h *Handler) query(w http.ResponseWriter, r *http.Request, names ...string)
 			errs.Add("open", "want true or false")
 		}
 	}
-	if text := query.Get("before"); text != "" {
-		var err error
-		if q.Before, err = incidentPosition(text); err != nil {
-			errs.Add("before", "%v", err)
-		}
-	}
+	q.Before = serve.Cursor[board.IncidentPosition](query, "before", incidentsList, &errs)
 	if len(errs) > 0 {
 		serve.FailParameters(w, r, errs)
 		return q, query, false
@@ -136,7 +131,7 @@ func (h *Handler) JSON(w http.ResponseWriter, r *http.Request) {
 				Next           *string          `json:"next"`
 			}{append([]board.Incident{}, page.Incidents...), len(h.cfg.Acknowledgers) > 0, nil}
 			if n := len(page.Incidents); n > 0 && page.More {
-				answer.Next = new(incidentCursor(&page.Incidents[n-1]))
+				answer.Next = new(serve.EncodeCursor(incidentsList, positionOf(&page.Incidents[n-1])))
 			}
 			return serve.JSON(answer)
 		})
@@ -177,23 +172,8 @@ func positionOf(i *board.Incident) *board.IncidentPosition {
 	return &board.IncidentPosition{Began: i.Began, Plaza: int16(i.Plaza)}
 }
 
-// incidentCursor returns the cursor behind an incident.
-func incidentCursor(i *board.Incident) string {
-	return serve.EncodeCursor("i", strconv.FormatInt(i.Began.Unix(), 10), strconv.Itoa(i.Plaza))
-}
-
-func incidentPosition(cursor string) (*board.IncidentPosition, error) {
-	of, err := serve.DecodeCursor(cursor, 3)
-	if err != nil {
-		return nil, err
-	}
-	began, errBegan := strconv.ParseInt(of[1], 10, 64)
-	plaza, errPlaza := strconv.ParseInt(of[2], 10, 16)
-	if of[0] != "i" || errBegan != nil || errPlaza != nil {
-		return nil, serve.ErrOtherList
-	}
-	return &board.IncidentPosition{Began: time.Unix(began, 0).UTC(), Plaza: int16(plaza)}, nil
-}
+// incidentsList names the list of incidents in cursors.
+const incidentsList = "incidents"
 
 // Acknowledger is somebody who may acknowledge incidents.
 type Acknowledger struct {

@@ -3,7 +3,6 @@ package serve
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -92,29 +91,39 @@ func Limit(query url.Values, errs *ParameterErrors) int {
 	return n
 }
 
-// Errors about cursors.
-var (
-	errNoCursor  = errors.New("is no cursor; take it as it stands in the page before")
-	ErrOtherList = errors.New("is a cursor of another list")
-)
-
 // Longer than any cursor.
-const maxCursor = 200
+const maxCursor = 300
 
-// EncodeCursor returns a cursor, which names the last element of a page and what list it is of. To
-// clients it is opaque.
-func EncodeCursor(parts ...string) string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strings.Join(parts, "|")))
+// cursor names the last element of a page by its position, and what list it is of. To clients it is
+// opaque.
+type cursor[T any] struct {
+	List     string
+	Position T
 }
 
-// DecodeCursor returns the parts of a cursor, of which there must be so many.
-func DecodeCursor(cursor string, parts int) ([]string, error) {
-	text, err := base64.RawURLEncoding.Strict().DecodeString(cursor)
-	of := strings.Split(string(text), "|")
-	if err != nil || len(cursor) > maxCursor || len(of) != parts {
-		return nil, errNoCursor
+// EncodeCursor returns the cursor of a position in a list.
+func EncodeCursor[T any](list string, position T) string {
+	text, _ := json.Marshal(cursor[T]{list, position}) // or the page can't be encoded either
+	return base64.RawURLEncoding.EncodeToString(text)
+}
+
+// Cursor reads a parameter that is a cursor of a list, nil where it is missing.
+func Cursor[T any](query url.Values, name, list string, errs *ParameterErrors) *T {
+	if query.Get(name) == "" {
+		return nil
 	}
-	return of, nil
+	var c cursor[T]
+	text, err := base64.RawURLEncoding.Strict().DecodeString(query.Get(name))
+	if err == nil && len(text) <= maxCursor {
+		err = json.Unmarshal(text, &c)
+	}
+	switch {
+	case err != nil || c.List == "":
+		errs.Add(name, "is no cursor; take it as it stands in the page before")
+	case c.List != list:
+		errs.Add(name, "is a cursor of another list")
+	}
+	return &c.Position
 }
 
 // problem is an error as the client gets it (RFC 9457). Of the request it repeats only the path and

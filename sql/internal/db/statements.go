@@ -32,6 +32,24 @@ type Reader interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*dbsql.Rows, error)
 }
 
+// Each reads the rows that a query returned, unless it failed: it scans each of them into dest and
+// calls do. The next row takes the place of one in dest, so do copies what it keeps.
+func Each(rows *dbsql.Rows, err error, dest []any, do func() error) error {
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if err := rows.Scan(dest...); err != nil {
+			return err
+		}
+		if err := do(); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
 // Placeholders returns n of them: ?, ?, ?.
 func Placeholders(n int) string { return "?" + strings.Repeat(", ?", n-1) }
 

@@ -36,48 +36,32 @@ type BatchRow struct {
 
 // ReadCursors reads all cursors of a topic, ascending by partition.
 func ReadCursors(ctx context.Context, q db.Reader, topicID string) ([]CursorRow, error) {
+	var cursors []CursorRow
+	var c CursorRow
 	rows, err := q.QueryContext(ctx, `SELECT partition_id, start_offset, next_offset, token, epoch,
 		log_replaced FROM toll_cursor
 		WHERE topic_id = ? ORDER BY partition_id`, topicID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var cursors []CursorRow
-	for rows.Next() {
-		var c CursorRow
-		if err := rows.Scan(&c.Partition, &c.Start, &c.Next, &c.Token, &c.Epoch,
-			&c.LogReplaced); err != nil {
-			return nil, err
-		}
-		cursors = append(cursors, c)
-	}
-	return cursors, rows.Err()
+	err = db.Each(rows, err,
+		[]any{&c.Partition, &c.Start, &c.Next, &c.Token, &c.Epoch, &c.LogReplaced}, func() error {
+			cursors = append(cursors, c)
+			return nil
+		})
+	return cursors, err
 }
 
 // ReadBatches calls each with the batches of a partition from the one that begins at offset from,
 // in order. It holds one batch at a time.
 func ReadBatches(ctx context.Context, q db.Reader, topicID string, partition int32, from int64,
 	each func(*BatchRow) error) error {
+	row := BatchRow{Partition: partition}
 	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected,
 		skipped, gone, published, batches, deltas
 		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ?
 		ORDER BY first_offset`, topicID, partition, from)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	row := BatchRow{Partition: partition}
-	for rows.Next() {
-		if err := rows.Scan(&row.First, &row.Next, &row.Token, &row.Events, &row.Rejected, &row.Skipped,
-			&row.Gone, &row.Published, &row.Batches, &row.Blob); err != nil {
-			return err
-		}
-		if err := each(&row); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return db.Each(rows, err, []any{&row.First, &row.Next, &row.Token, &row.Events, &row.Rejected,
+		&row.Skipped, &row.Gone, &row.Published, &row.Batches, &row.Blob}, func() error {
+		return each(&row)
+	})
 }
 
 func HighestEpoch(cursors []CursorRow) uint64 {
@@ -96,44 +80,28 @@ func StoredPartitions(ctx context.Context, q db.Reader, topicID string,
 	for _, c := range cursors {
 		partitions = append(partitions, c.Partition)
 	}
+	var partition int32
 	rows, err := q.QueryContext(ctx, `SELECT DISTINCT partition_id FROM toll_batch WHERE topic_id = ?`,
 		topicID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var partition int32
-		if err := rows.Scan(&partition); err != nil {
-			return nil, err
-		}
+	err = db.Each(rows, err, []any{&partition}, func() error {
 		partitions = append(partitions, partition)
-	}
+		return nil
+	})
 	slices.Sort(partitions)
-	return slices.Compact(partitions), rows.Err()
+	return slices.Compact(partitions), err
 }
 
 // ReadMinutes calls each with the batches of a partition that have events in some minutes, and
 // perhaps others. Of a batch it reads the offsets and the outbox.
 func ReadMinutes(ctx context.Context, q db.Reader, topicID string, partition int32, w toll.Window,
 	each func(*BatchRow) error) error {
+	row := BatchRow{Partition: partition}
 	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, deltas FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND last_minute >= ? AND first_minute < ?`, topicID,
 		partition, w.Start, w.End)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	row := BatchRow{Partition: partition}
-	for rows.Next() {
-		if err := rows.Scan(&row.First, &row.Next, &row.Blob); err != nil {
-			return err
-		}
-		if err := each(&row); err != nil {
-			return err
-		}
-	}
-	return rows.Err()
+	return db.Each(rows, err, []any{&row.First, &row.Next, &row.Blob}, func() error {
+		return each(&row)
+	})
 }
 
 // MinuteColumns returns a batch's minutes as first_minute and last_minute hold them.

@@ -131,21 +131,15 @@ func ParseSum(text string) (sum uint64, exact bool, err error) {
 
 // ReadBaseline returns the rows that livetolldata held before tollstream.
 func ReadBaseline(ctx context.Context, q db.Reader) (map[int]RowCount, error) {
-	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, events, checksum FROM toll_baseline`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	baseline := map[int]RowCount{}
-	for rows.Next() {
-		var plaza int
-		c := RowCount{Exact: true}
-		if err := rows.Scan(&plaza, &c.Rows, &c.Checksum); err != nil {
-			return nil, err
-		}
+	var plaza int
+	c := RowCount{Exact: true}
+	rows, err := q.QueryContext(ctx, `SELECT toll_plaza_id, events, checksum FROM toll_baseline`)
+	err = db.Each(rows, err, []any{&plaza, &c.Rows, &c.Checksum}, func() error {
 		baseline[plaza] = c
-	}
-	return baseline, rows.Err()
+		return nil
+	})
+	return baseline, err
 }
 
 // PlazaName names a plaza as livetolldata has it.

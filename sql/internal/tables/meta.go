@@ -208,22 +208,16 @@ const (
 
 // ReadPruned returns what was pruned, by plaza or partition.
 func ReadPruned(ctx context.Context, q db.Reader, what string) (map[int]RowCount, error) {
+	pruned := map[int]RowCount{}
+	var id int
+	c := RowCount{Exact: true}
 	rows, err := q.QueryContext(ctx, `SELECT id, pruned, checksum FROM toll_pruned WHERE what = ?`,
 		what)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	pruned := map[int]RowCount{}
-	for rows.Next() {
-		var id int
-		c := RowCount{Exact: true}
-		if err := rows.Scan(&id, &c.Rows, &c.Checksum); err != nil {
-			return nil, err
-		}
+	err = db.Each(rows, err, []any{&id, &c.Rows, &c.Checksum}, func() error {
 		pruned[id] = c
-	}
-	return pruned, rows.Err()
+		return nil
+	})
+	return pruned, err
 }
 
 // AddPruned counts more as pruned. The caller deletes it in the same transaction.
@@ -249,21 +243,15 @@ func AddPruned(ctx context.Context, tx *dbsql.Tx, what string, id int, more RowC
 
 // ReadRetired returns up to which minute what is old was deleted.
 func ReadRetired(ctx context.Context, q db.Reader) (map[string]toll.Minute, error) {
-	rows, err := q.QueryContext(ctx, `SELECT what, before_minute FROM toll_retired`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	retired := map[string]toll.Minute{}
-	for rows.Next() {
-		var what string
-		var before toll.Minute
-		if err := rows.Scan(&what, &before); err != nil {
-			return nil, err
-		}
+	var what string
+	var before toll.Minute
+	rows, err := q.QueryContext(ctx, `SELECT what, before_minute FROM toll_retired`)
+	err = db.Each(rows, err, []any{&what, &before}, func() error {
 		retired[what] = before
-	}
-	return retired, rows.Err()
+		return nil
+	})
+	return retired, err
 }
 
 // AddRetired records that what is old was deleted up to a minute. The caller deletes it in the same

@@ -203,24 +203,18 @@ func CompareWindows(a, b toll.WindowID) int {
 // MySQL look at the primary key once for each kind of a plaza ("Using index for group-by"), however
 // many windows it has.
 func StoredKinds(ctx context.Context, q db.Reader) (map[int16][]string, error) {
-	rows, err := q.QueryContext(ctx, `SELECT DISTINCT toll_plaza_id, kind FROM toll_window`)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
 	kinds := map[int16][]string{}
-	for rows.Next() {
-		var plaza int64
-		var kind string
-		if err := rows.Scan(&plaza, &kind); err != nil {
-			return nil, err
-		}
+	var plaza int64
+	var kind string
+	rows, err := q.QueryContext(ctx, `SELECT DISTINCT toll_plaza_id, kind FROM toll_window`)
+	err = db.Each(rows, err, []any{&plaza, &kind}, func() error {
 		kinds[int16(plaza)] = append(kinds[int16(plaza)], kind)
-	}
+		return nil
+	})
 	for _, names := range kinds {
 		slices.Sort(names)
 	}
-	return kinds, rows.Err()
+	return kinds, err
 }
 
 // AmongWindows returns a condition that holds for the rows of some windows, and perhaps others of
