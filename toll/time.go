@@ -124,6 +124,9 @@ func (z *Zone) Instant(w WallTime) (unix int64, shown bool) {
 // only a wrong clock can be, all are the last one that a Minute holds.
 func (z *Zone) Minute(w WallTime) Minute { return MinuteAt(z.Unix(w)) }
 
+// Midnight returns the first minute of a date, which counts as [WallTime.Day] does.
+func (z *Zone) Midnight(day int64) Minute { return z.Boundary(WallTime(day * 86400)) }
+
 // Boundary returns the first minute in which the clock shows a wall time or a later one.
 func (z *Zone) Boundary(w WallTime) Minute {
 	t, _ := z.clock.reach(int64(w))

@@ -47,12 +47,12 @@ func Read(ctx context.Context, store *sql.Store, q Query) (*Report, error) {
 		return nil, err
 	}
 	about := map[int16]toll.Plaza{}
-	own := map[int16]*toll.Zone{}
 	for _, p := range configured {
 		about[p.ID] = p
-		if location, err := time.LoadLocation(p.Timezone); err == nil && p.Timezone != "" {
-			own[p.ID] = toll.NewZone(location)
-		}
+	}
+	own, err := sql.PlazaZones(configured, q.Location)
+	if err != nil {
+		return nil, err
 	}
 	zones := toll.NewZoneSet(toll.NewZone(q.Location), own)
 	k := known{closedUntil: r.ClosedUntil}

@@ -76,13 +76,7 @@ func (l line) to(columns int) line {
 }
 
 // in returns the line in one style.
-func (l line) in(k style) line {
-	var b strings.Builder
-	for _, p := range l {
-		b.WriteString(p.text)
-	}
-	return line{{b.String(), k}}
-}
+func (l line) in(k style) line { return line{{l.String(), k}} }
 
 // String returns the text alone.
 func (l line) String() string {

@@ -161,7 +161,7 @@ func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll
 	var ranges []string
 	args := []any{plaza, h.kind}
 	for _, d := range slices.Concat(weeks, sundays, earlier) {
-		start, end := midnight(zone, d), midnight(zone, d+1)
+		start, end := zone.Midnight(d), zone.Midnight(d+1)
 		if end <= first || counts[d] != nil {
 			continue
 		}
@@ -205,11 +205,6 @@ func (h *history) read(ctx context.Context, q db.Reader, plaza int16, zone *toll
 		date.off = traffic.DayOffOf(of(sundays), of(earlier))
 	}
 	return date, err
-}
-
-// midnight returns the first minute of a date.
-func midnight(zone *toll.Zone, day int64) toll.Minute {
-	return zone.Boundary(toll.WallTime(day * 86400))
 }
 
 // PlazaPeriod is what has closed at a plaza in a period.

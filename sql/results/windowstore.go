@@ -249,9 +249,7 @@ func (r *Reader) Windows(ctx context.Context, plaza int16, limit int) ([]StoredW
 			if err != nil {
 				return err
 			}
-			for i := range rows {
-				all = append(all, StoredWindow{rows[i].WindowResult, rows[i].TooLateNow, rows[i].Published})
-			}
+			all = appendStored(all, rows)
 		}
 		return nil
 	})

@@ -89,7 +89,7 @@ func BenchmarkVerify(b *testing.B) {
 			all = append(all, *d)
 		}
 		slices.SortFunc(all, func(a, b toll.PlazaDelta) int { return cmp.Compare(a.Plaza, b.Plaza) })
-		firstMinute, lastMinute := tables.MinuteColumns(tables.MinutesOf(all))
+		firstMinute, lastMinute := tables.MinuteColumns(dbtest.MinutesOf(all))
 		if _, err := tx.Exec(`INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset,
 			token, events, rejected, skipped, published, deltas, stored_at,
 			first_minute, last_minute) VALUES (?, 0, ?, ?, ?, ?, 0, 0, 1, ?, NOW(6), ?, ?)`,

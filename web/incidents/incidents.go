@@ -205,12 +205,9 @@ func Validate(all []Acknowledger) error {
 // author returns who presents a token of those who may acknowledge, empty for nobody. All tokens
 // are compared, whichever it is.
 func (h *Handler) author(r *http.Request) (name string) {
-	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") {
-		return ""
-	}
+	token, ok := serve.BearerToken(r)
 	for _, a := range h.cfg.Acknowledgers {
-		if serve.SameSecret(strings.TrimSpace(token), a.Token) {
+		if serve.SameSecret(token, a.Token) && ok {
 			name = a.Name
 		}
 	}

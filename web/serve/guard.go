@@ -130,20 +130,22 @@ func (g *guard) knowsHost(host string) bool {
 
 // allows reports whether a request presents the token, or the cookie derived from it.
 func (g *guard) allows(r *http.Request) bool {
-	scheme, given, ok := strings.Cut(r.Header.Get("Authorization"), " ")
-	if ok && strings.EqualFold(scheme, "Bearer") {
-		return same(strings.TrimSpace(given), string(g.token))
+	if given, ok := BearerToken(r); ok {
+		return SameSecret(given, string(g.token))
 	}
 	c, err := r.Cookie(g.cookie)
-	return err == nil && same(c.Value, g.cookieValue())
+	return err == nil && SameSecret(c.Value, g.cookieValue())
+}
+
+// BearerToken returns the bearer token that a request presents.
+func BearerToken(r *http.Request) (token string, ok bool) {
+	scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	return strings.TrimSpace(token), ok && strings.EqualFold(scheme, "Bearer")
 }
 
 // SameSecret compares secrets in a time that depends neither on where they differ nor on their
 // lengths.
-func SameSecret(x, y string) bool { return same(x, y) }
-
-// same compares in a time that depends neither on where two texts differ nor on their lengths.
-func same(x, y string) bool {
+func SameSecret(x, y string) bool {
 	a, b := sha256.Sum256([]byte(x)), sha256.Sum256([]byte(y))
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
@@ -182,7 +184,7 @@ var loginPolicy = func() string {
 // that it stays in no history and no screenshot.
 func (g *guard) logIn(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
-	if !same(query.Get("token"), string(g.token)) {
+	if !SameSecret(query.Get("token"), string(g.token)) {
 		g.refuse(w, r, true)
 		return
 	}
@@ -207,7 +209,7 @@ func (g *guard) logInByForm(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		to = &url.URL{}
 	}
-	if !same(strings.TrimSpace(r.PostForm.Get("token")), string(g.token)) {
+	if !SameSecret(strings.TrimSpace(r.PostForm.Get("token")), string(g.token)) {
 		g.showForm(w, to, true)
 		return
 	}

@@ -56,7 +56,7 @@ func newHistory(store *sql.Store, holidays traffic.Holidays, b *board.Board,
 
 // date returns a date as a stretch of time.
 func (h *history) date(day int64) toll.Window {
-	return toll.Window{Start: midnight(h.zone, day), End: midnight(h.zone, day+1)}
+	return toll.Window{Start: h.zone.Midnight(day), End: h.zone.Midnight(day + 1)}
 }
 
 // quarters returns the quarters of an hour that begin in a stretch of time. Counts are those of the
@@ -273,9 +273,4 @@ func (h *history) soFar(ctx context.Context, points []board.Quarter,
 func (h *history) aWeekBefore() toll.Minute {
 	_, second := h.zone.Wall(h.now.Time()).Day()
 	return h.zone.Minute(toll.WallTime((h.today-7)*86400 + int64(second)))
-}
-
-// midnight returns the first minute of a date.
-func midnight(zone *toll.Zone, day int64) toll.Minute {
-	return zone.Boundary(toll.WallTime(day * 86400))
 }

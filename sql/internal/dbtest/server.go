@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"maps"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -309,7 +310,7 @@ func (st *Stream) Store(partition int32, rejected int, events map[int16]int) {
 		st.t.Fatal(err)
 	}
 	token := tables.NewToken()
-	firstMinute, lastMinute := tables.MinuteColumns(tables.MinutesOf(deltas))
+	firstMinute, lastMinute := tables.MinuteColumns(MinutesOf(deltas))
 	Exec(st.t, st.S, `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token,
 		events, rejected, skipped, published, deltas, stored_at, first_minute, last_minute)
 		VALUES (?, ?, ?, ?, ?, ?, ?, 1, 1, ?, NOW(6), ?, ?)`, Identity.TopicID, partition, first, next,
@@ -400,7 +401,7 @@ func (l *Live) Partition(p int32, batches int, events func(batch int) []toll.Eve
 			all = append(all, *deltas[plaza])
 			chain[plaza] = b.Next
 		}
-		b.Minutes = tables.MinutesOf(all)
+		b.Minutes = MinutesOf(all)
 		if b.Deltas, err = json.Marshal(all); err != nil {
 			l.T.Error(err)
 		}
@@ -431,4 +432,21 @@ func AddEvent(d *toll.PlazaDelta, m toll.Minute, vehicleType string) {
 	}
 	d.Panes[at].Types = toll.AddTypes(d.Panes[at].Types,
 		[]toll.TypeCount{{Type: vehicleType, Count: 1}})
+}
+
+// MinutesOf returns the minutes from the first to behind the last event of a batch, as [toll.Batch]
+// has them.
+func MinutesOf(deltas []toll.PlazaDelta) toll.Window {
+	w := toll.Window{Start: math.MaxInt32, End: math.MinInt32}
+	for i := range deltas {
+		for _, panes := range [...][]toll.Pane{deltas[i].Panes, deltas[i].LateQuarter,
+			deltas[i].TooLate} {
+			if len(panes) > 0 {
+				last := panes[len(panes)-1].Start
+				w.Start = min(w.Start, panes[0].Start)
+				w.End = max(w.End, last+1, last) // the last minute that there is has no next
+			}
+		}
+	}
+	return w
 }

@@ -156,7 +156,7 @@ func (x *Windowed) Store(partition int32, passages ...Passage) {
 		all = append(all, *deltas[plaza])
 		x.chain[partition][plaza] = b.Next
 	}
-	b.Minutes = tables.MinutesOf(all)
+	b.Minutes = MinutesOf(all)
 	b.TooLate = slices.Collect(maps.Values(tooLate)) // in no order
 	var err error
 	if b.Deltas, err = json.Marshal(all); err != nil {

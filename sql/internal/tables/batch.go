@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	dbsql "database/sql"
 	"encoding/binary"
-	"math"
 	"slices"
 
 	"github.com/tollstream/tollstream/sql/internal/db"
@@ -134,21 +133,4 @@ func NewToken() uint64 {
 			return t
 		}
 	}
-}
-
-// MinutesOf returns the minutes from the first to behind the last event of a batch, as [toll.Batch]
-// has them.
-func MinutesOf(deltas []toll.PlazaDelta) toll.Window {
-	w := toll.Window{Start: math.MaxInt32, End: math.MinInt32}
-	for i := range deltas {
-		for _, panes := range [...][]toll.Pane{deltas[i].Panes, deltas[i].LateQuarter,
-			deltas[i].TooLate} {
-			if len(panes) > 0 {
-				last := panes[len(panes)-1].Start
-				w.Start = min(w.Start, panes[0].Start)
-				w.End = max(w.End, last+1, last) // the last minute that there is has no next
-			}
-		}
-	}
-	return w
 }
