@@ -195,8 +195,7 @@ func StreamWatermark(partitions []PartitionTime, lateness, idle int64) Watermark
 }
 
 // Timeliness is how late an event is against the watermark of its own source partition when it is
-// read. It depends on that partition's records alone, so it is the same in every
-// replay.
+// read. It depends on that partition's records alone, so it is the same in every replay.
 type Timeliness uint8
 
 // The outcomes, in order of age. Every event is a row and counts in its plaza's total.

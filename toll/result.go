@@ -44,18 +44,17 @@ type Closing struct {
 	// dropped panes there. Those of them that end at or before Until are to be counted from the
 	// outbox.
 	Recount []Window
-	// The minutes [From, Until) have closed with this submission; equal for none.
-	// Panes are the plaza's minutes that the congestion of these is judged by: those of [From −
-	// MeasureSpan, Until) that hold events. Where PanesLost is set the state has dropped some,
-	// and they are read from the outbox too.
+	// The minutes [From, Until) have closed with this submission; equal for none. Panes are the
+	// plaza's minutes that the congestion of these is judged by: those of [From − MeasureSpan, Until)
+	// that hold events. Where PanesLost is set the state has dropped some, and they are read from the
+	// outbox too.
 	From, Until Minute
 	Panes       []Pane
 	PanesLost   bool
 	Reason      CloseReason // of what is counted from the outbox
 }
 
-// WindowResult is a window as it is stored and published. A revision's content
-// never changes.
+// WindowResult is a window as it is stored and published. A revision's content never changes.
 type WindowResult struct {
 	WindowCount
 	Epoch    uint64

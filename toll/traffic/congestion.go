@@ -13,8 +13,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// State is how heavy the flow at a plaza is. There are no levels of service A to F:
-// they are defined by density, speed or delay, and crossings alone show none of these.
+// State is how heavy the flow at a plaza is. There are no levels of service A to F: they are
+// defined by density, speed or delay, and crossings alone show none of these.
 type State uint8
 
 // The states. Free, busy and saturated are levels, in this order.

@@ -20,10 +20,9 @@ import (
 // milliseconds, with a thousand for a fifth of a second, in which batches of several partitions,
 // and several of one, come together. Where there are many plazas it rests for as long as two
 // batches fill, and in a backlog for longer, unless a source has little room for more. Deltas of
-// one plaza keep their order, and
-// what one call sends arrives or fails as a whole. A source waits itself until what it sent is
-// acknowledged, and then for the end of the rest, so that all that it stored meanwhile goes into
-// the same round.
+// one plaza keep their order, and what one call sends arrives or fails as a whole. A source waits
+// itself until what it sent is acknowledged, and then for the end of the rest, so that all that it
+// stored meanwhile goes into the same round.
 type Sender struct {
 	emit    func(plaza int16, message []byte, done func(error)) error // done is called once
 	pause   time.Duration                                             // for each message of a round

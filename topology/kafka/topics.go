@@ -12,6 +12,7 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/lovoo/goka"
 
+	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -136,7 +137,7 @@ func (c Cluster) Create(ctx context.Context, t Topics) (Topic, []string, error) 
 			return info, nil, err
 		}
 		done = append(done, fmt.Sprintf("created topic %s with %d partitions", t.Topic, t.Partitions))
-		if info, err = awaitTopic(ctx, admin, t.Topic); err != nil {
+		if info, err = awaitTopic(ctx, admin, t.Topic, true); err != nil {
 			return info, done, err
 		}
 	}
@@ -151,7 +152,7 @@ func (c Cluster) Create(ctx context.Context, t Topics) (Topic, []string, error) 
 			}
 			done = append(done, fmt.Sprintf("created topic %s with %d partitions", config.name,
 				info.Partitions))
-			if _, err := awaitTopic(ctx, admin, config.name); err != nil {
+			if _, err := awaitTopic(ctx, admin, config.name, true); err != nil {
 				return info, done, err
 			}
 		// whose keys any number can hold
@@ -182,15 +183,18 @@ func createTopic(ctx context.Context, admin *Admin, t topicConfig, partitions,
 // topicPatience is how long a topic that was created or deleted may take to show as such.
 const topicPatience = 15 * time.Second
 
-func awaitTopic(ctx context.Context, admin *Admin, topic string) (Topic, error) {
-	for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
+// awaitTopic waits until a topic is there, with its partitions, or is not.
+func awaitTopic(ctx context.Context, admin *Admin, topic string, there bool) (Topic, error) {
+	for deadline := time.Now().Add(topicPatience); ; {
 		info, found, err := describe(ctx, admin, topic)
-		if found && info.Partitions > 0 {
+		if err == nil && found == there && (info.Partitions > 0) == there {
 			return info, nil
 		}
-		if ctx.Err() != nil || time.Now().After(deadline) {
-			if err == nil {
+		if wait.For(ctx, 50*time.Millisecond) != nil || time.Now().After(deadline) {
+			if err == nil && there {
 				err = errors.New("it does not show")
+			} else if err == nil {
+				err = fmt.Errorf("it is still there %v after it was deleted", topicPatience)
 			}
 			return info, fmt.Errorf("wait for topic %s: %w", topic, err)
 		}
@@ -308,13 +312,8 @@ func (c Cluster) remake(ctx context.Context, t Topics, topics ...string) ([]stri
 			!errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			return done, Explain(err)
 		}
-		for deadline := time.Now().Add(topicPatience); ; time.Sleep(50 * time.Millisecond) {
-			if _, found, err := describe(ctx, admin, name); err == nil && !found {
-				break
-			}
-			if ctx.Err() != nil || time.Now().After(deadline) {
-				return done, fmt.Errorf("topic %s is still there %v after it was deleted", name, topicPatience)
-			}
+		if _, err := awaitTopic(ctx, admin, name, false); err != nil {
+			return done, err
 		}
 		done = append(done, "deleted topic "+name)
 	}
