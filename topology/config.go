@@ -162,13 +162,11 @@ func (c *Config) checkTopicID(info kafka.Topic) error {
 // brokers is what the processor asks Kafka. It is a [kafka.Admin].
 type brokers interface {
 	closing.Kafka
+	reconcile.Brokers
 	Topic(ctx context.Context, name string) (kafka.Topic, bool, error)
 	CheckPolicy(ctx context.Context, topic string, minRetention time.Duration) ([]string, error)
 	Committed(ctx context.Context, group, topic string,
 		partitions ...int32) (map[int32]kafka.Committed, error)
-	AwaitConsumed(ctx context.Context, group, topic string, ends map[int32]int64) ([]int32, error)
-	ReadAll(ctx context.Context, topic string, partition int32,
-		each func(key, value []byte) error) error
 }
 
 // Store is what the processor needs of a database. Its errors are [toll.ErrCursorMoved],
