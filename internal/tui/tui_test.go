@@ -9,7 +9,6 @@ import (
 	"log"
 	"math"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +16,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"golang.org/x/tools/txtar"
 
 	"github.com/tollstream/tollstream/internal/board"
 	"github.com/tollstream/tollstream/internal/render"
@@ -257,7 +258,7 @@ func TestIncidents(t *testing.T) {
 	}
 }
 
-// TestGolden compares frames with those in testdata.
+// TestGolden compares frames with those in testdata/screens.txtar.
 func TestGolden(t *testing.T) {
 	detail := func(b *board.Board, width, height int) *model {
 		m := modelOf(t, b, width, height).keys(keyEnter)
@@ -273,6 +274,11 @@ func TestGolden(t *testing.T) {
 		d time.Duration) *model {
 		m.tick(testNow.Add(d), time.Time{})
 		return m
+	}
+	const file = "testdata/screens.txtar"
+	screens, err := txtar.ParseFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
 	for name, m := range map[string]*model{
 		"table-80x24":      modelOf(t, testBoard(12), 80, 24),
@@ -303,21 +309,22 @@ func TestGolden(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := m.textOf(t)
-			file := filepath.Join("testdata", name+".txt")
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
+			i := slices.IndexFunc(screens.Files, func(f txtar.File) bool { return f.Name == name })
+			if *update && i < 0 {
+				screens.Files = append(screens.Files, txtar.File{Name: name, Data: []byte(got)})
+			} else if *update {
+				screens.Files[i].Data = []byte(got)
+			} else if i < 0 {
+				t.Errorf("it is not in %s", file)
+			} else if want := string(screens.Files[i].Data); got != want {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 		})
+	}
+	if *update {
+		if err := os.WriteFile(file, txtar.Format(screens), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
