@@ -309,7 +309,7 @@ func (b *Board) ageStates() {
 			p.State = traffic.CatchingUp
 			p.Why = cmp.Or(p.Why, "its events are not stored yet")
 		case p.ObservedMinutes != nil && p.FlowKnown:
-			p.State = traffic.WarmingUp
+			p.State, p.Since = traffic.WarmingUp, p.FirstEvent
 			p.Why = "observed for " + text.Minutes(int64(*p.ObservedMinutes)) + " so far"
 		}
 	}

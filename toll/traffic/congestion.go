@@ -119,7 +119,7 @@ type Assessment struct {
 	Since toll.Minute `json:"since"`
 	// a sentence with the figures of the last minute that asked for the state
 	Why   string      `json:"why"`
-	First toll.Minute `json:"first"` // the end of the first minute observed
+	First toll.Minute `json:"first"` // the end of the first minute with a vehicle; 0 for none yet
 	Until toll.Minute `json:"until"` // minutes before it are assessed
 
 	// What the last Streak minutes have asked for instead, the first of which ended at Asked.
@@ -179,15 +179,15 @@ func (a *Assessment) judge(m *Measure) (Transition, verdict) {
 	switch {
 	case !a.Assessed():
 		a.Since, a.Why = m.End, "assessed for the first time just now"
-		if a.First == 0 {
-			a.First = m.End
-		}
 	case m.End <= a.Until:
 		return Transition{}, undecided
 	case int64(m.End) > int64(a.Until)+1:
 		a.Candidate, a.Streak, a.Asked, a.Quiet = 0, 0, 0, 0
 	}
 	a.Until, a.Last = m.End, *m
+	if a.First == 0 && m.Count15 > 0 {
+		a.First = m.End
+	}
 	if m.Count15 > 0 {
 		a.Quiet = 0
 	} else {
@@ -261,7 +261,7 @@ func (a *Assessment) asks(m *Measure) State {
 	switch {
 	case a.Quiet >= MaxQuiet:
 		return NoData
-	case int64(m.End)-int64(a.First) >= toll.Quarter-1 && m.Z != nil &&
+	case a.First > 0 && int64(m.End)-int64(a.First) >= toll.Quarter-1 && m.Z != nil &&
 		*m.Z <= -in(deviationZ, deviationLeaveZ, BelowUsual) &&
 		n < m.Usual.Median*in(belowShare, belowLeaveShare, BelowUsual) &&
 		m.Usual.Median >= in(fewVehicles, 0, BelowUsual):
@@ -418,13 +418,11 @@ type Basis struct {
 // MaxQuiet minutes stays as it is until the next vehicle, so that a leap over a year costs as
 // little as one over two days.
 func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) []Transition {
-	switch {
-	case a.Assessed():
+	if a.Assessed() {
 		from = max(from, a.Until)
-	case len(panes) > 0:
-		a.First = min(from, panes[0].Start) + 1
-	default:
-		a.First = from + 1
+	}
+	if a.First == 0 && len(panes) > 0 {
+		a.First = panes[0].Start + 1
 	}
 	eq := by.Equivalents
 	if eq == nil {
@@ -462,8 +460,12 @@ func (a *Assessment) Run(panes []toll.Pane, from, until toll.Minute, by *Basis) 
 	return transitions
 }
 
-// observed returns for how many minutes the plaza was observed until an end of one.
+// observed returns for how many minutes the plaza was observed until an end of one: since its first
+// vehicle.
 func (a *Assessment) observed(end int64) int {
+	if a.First == 0 {
+		return 0
+	}
 	return int(min(end-int64(a.First)+1, toll.Quarter))
 }
 

@@ -670,7 +670,8 @@ func TestRunIsMinuteByMinute(t *testing.T) {
 		until := from + 20*oneDay
 
 		var a Assessment
-		slow := Assessment{First: from + 1}
+		var slow Assessment
+		slow.First = panes[0].Start + 1
 		got := a.Run(panes, from, until, by)
 		dates := by.datesOnce()
 		var want []Transition
@@ -706,7 +707,7 @@ func TestFirstMinutes(t *testing.T) {
 			panes = append(panes, mixed(m, toll.TypeCount{Type: "car", Count: c.perMinute}))
 		}
 		var a Assessment
-		changes := a.Run(panes, 100, 103, &Basis{Plaza: plaza, Zone: zoneOf(t, "UTC")})
+		changes := a.Run(panes, 90, 103, &Basis{Plaza: plaza, Zone: zoneOf(t, "UTC")})
 		if len(changes) != 1 || changes[0].Measure.Observed != 3 ||
 			changes[0].To.String()+": "+changes[0].Why != c.want {
 			t.Errorf("%d a minute: %+v, want %s", c.perMinute, changes, c.want)
