@@ -3,6 +3,7 @@ package codecs
 import (
 	"bytes"
 
+	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -83,77 +84,115 @@ func (d *Decoder) csvSlow(p []byte, e *toll.Event) error {
 	if len(p) == 0 {
 		return toll.Malformed(fieldEvent, "empty")
 	}
-	var field [csvFields][]byte
-	n, err := splitCSV(p, &field)
-	switch {
-	case err != nil:
+	var err error
+	var more []byte
+	if d.fields, more, err = splitCSV(p, ',', d.fields[:0]); err != nil {
 		return err
+	}
+	switch n := len(d.fields); {
 	case n == 1:
 		return toll.Malformed(fieldEvent, "1 field, expected %d", csvFields)
 	case n != csvFields:
 		return toll.Malformed(fieldEvent, "%d fields, expected %d", n, csvFields)
 	}
-	if e.Time, err = d.times.parse(trim(field[0])); err != nil {
+	if e.Time, err = d.times.parse(trim(d.fields[0])); err != nil {
 		return err
 	}
-	if e.Vehicle, err = parseVehicle(field[1]); err != nil {
+	if e.Vehicle, err = parseVehicle(d.fields[1]); err != nil {
 		return err
 	}
-	if e.Type, err = d.vehicleType(field[2]); err != nil {
+	if e.Type, err = d.vehicleType(d.fields[2]); err != nil {
 		return err
 	}
-	e.Plaza, err = parsePlaza(field[3])
+	if e.Plaza, err = parsePlaza(d.fields[3]); err == nil && len(more) > 0 {
+		return severalRows(1 + countRows(more, ','))
+	}
 	return err
 }
 
-// splitCSV splits a line into fields and returns how many there are, of which it keeps the first. A
-// field that begins with a quote is one of RFC 4180: it ends with a quote, may hold commas, and its
-// quotes are doubled. Blanks around it are no part of it.
-func splitCSV(p []byte, field *[csvFields][]byte) (int, error) {
-	for n := 0; ; n++ {
-		var text []byte
-		more := false
-		if start := trim(p); len(start) > 0 && start[0] == '"' {
-			var err error
-			if text, p, err = quotedField(start[1:]); err != nil {
-				return 0, err
+// severalRows refuses a record of several events. A record is one row or one dead letter: that is
+// what makes offsets, rows and dead letters add up.
+func severalRows(n int) error {
+	return toll.Malformed(toll.RejectRows,
+		"%d events in a record, which holds one; tollstream emit --from sends each by itself", n)
+}
+
+// countRows counts the rows of CSV that aren't blank, as far as they can be told apart.
+func countRows(p []byte, comma byte) int {
+	n := 0
+	for p = trim(p); len(p) > 0; n++ {
+		_, rest, err := splitCSV(p, comma, nil)
+		if err != nil {
+			_, rest, _ = bytes.Cut(p, []byte{'\n'})
+		}
+		p = trim(rest)
+	}
+	return n
+}
+
+// splitCSV appends the fields of the first row to fields, and returns what follows the row, less
+// blank lines. A field that begins with a quote is one of RFC 4180: it ends with a quote, may hold
+// delimiters and line ends, and its quotes are doubled. Blanks around it are no part of it.
+func splitCSV(p []byte, comma byte, fields [][]byte) (_ [][]byte, rest []byte, err error) {
+	for {
+		start := p
+		for len(start) > 0 && isBlank(start[0]) && start[0] != comma && start[0] != '\n' {
+			start = start[1:]
+		}
+		if len(start) > 0 && start[0] == '"' {
+			var text []byte
+			if text, p, err = quotedField(start[1:], comma); err != nil {
+				return fields, nil, err
 			}
-			if more = len(p) > 0; more {
-				p = p[1:]
-			}
+			fields = append(fields, text)
 		} else {
-			text, p, more = bytes.Cut(p, []byte{','})
+			end := 0
+			for end < len(p) && p[end] != comma && p[end] != '\n' {
+				end++
+			}
+			fields = append(fields, p[:end])
+			p = p[end:]
 		}
-		if n < csvFields {
-			field[n] = text
+		switch {
+		case len(p) == 0:
+			return fields, nil, nil
+		case p[0] == '\n':
+			if n := len(fields) - 1; len(fields[n]) > 0 && fields[n][len(fields[n])-1] == '\r' {
+				fields[n] = fields[n][:len(fields[n])-1]
+			}
+			return fields, bytes.TrimLeft(p, "\r\n"), nil
 		}
-		if !more {
-			return n + 1, nil
-		}
+		p = p[1:]
 	}
 }
 
 // quotedField reads a field from behind its first quote on. It returns the text, and what follows
-// the field: nothing, or from the comma on.
-func quotedField(p []byte) (text, rest []byte, err error) {
+// the field: nothing, or from the delimiter or the line end on.
+func quotedField(p []byte, comma byte) (text, rest []byte, err error) {
 	end := bytes.IndexByte(p, '"')
 	if end < 0 {
-		return nil, nil, toll.Malformed(fieldEvent, "a quoted field does not end")
+		return nil, nil, errOpenQuote
 	}
 	for text = p[:end]; end+1 < len(p) && p[end+1] == '"'; {
 		next := bytes.IndexByte(p[end+2:], '"')
 		if next < 0 {
-			return nil, nil, toll.Malformed(fieldEvent, "a quoted field does not end")
+			return nil, nil, errOpenQuote
 		}
 		// The quote that is doubled, and the text up to the next one. It is a copy: the payload stays as
 		// it is.
 		text = append(text[:len(text):len(text)], p[end+1:end+2+next]...)
 		end += 2 + next
 	}
-	rest = trim(p[end+1:])
-	if len(rest) > 0 && rest[0] != ',' {
-		return nil, nil, toll.Malformed(fieldEvent, "%s follows a quoted field, expected a comma",
-			clip(rest))
+	rest = p[end+1:]
+	for len(rest) > 0 && isBlank(rest[0]) && rest[0] != comma && rest[0] != '\n' {
+		rest = rest[1:]
+	}
+	if len(rest) > 0 && rest[0] != comma && rest[0] != '\n' {
+		return nil, nil, toll.Malformed(fieldEvent, "%s follows a quoted field, expected a %s",
+			clip(rest), mapping.DelimiterName(comma))
 	}
 	return text, rest, nil
 }
+
+// errOpenQuote says that a row goes on behind what was given, or never ends.
+var errOpenQuote = toll.Malformed(fieldEvent, "a quoted field does not end")

@@ -79,13 +79,16 @@ func TestDecodeCSV(t *testing.T) {
 
 		{payload: "a,b,c", err: "event: 3 fields, expected 4"},
 		{payload: line + ",", err: "event: 5 fields, expected 4"},
-		{payload: line + "\n" + line, err: "event: 7 fields, expected 4"},
+		{payload: line + "\n" + line + "\r\n\n", err: "event: 2 events in a record, which holds one; " +
+			"tollstream emit --from sends each by itself"},
+		{payload: line + "\nno event", err: "event: 2 events in a record, which holds one; " +
+			"tollstream emit --from sends each by itself"},
 		{payload: "timestamp,vehicle_id,vehicle_type,toll_plaza_id",
 			err: `time: "timestamp" is not a timestamp`},
 		{payload: ",,,", err: "time: empty"},
 		{payload: "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0010:23:02\x00\x00\x00\x00\x00,1,car,2",
 			err: `time: "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0010:23:02\x00\x00\x00\x00\x00" is not a timestamp`},
-		{payload: "\x89PNG\r\n\x1a\n,,,", err: `time: "\x89PNG\r\n\x1a" is not a timestamp`},
+		{payload: "\x89PNG\r\n\x1a\n,,,", err: "event: 1 field, expected 4"},
 		{payload: "\xef\xbb\xbf" + line, err: `time: "\ufeffThu" is not a weekday`},
 
 		{payload: "Xyz Feb 10 10:23:02 2022,1,car,2", err: `time: "Xyz" is not a weekday`},
@@ -138,7 +141,10 @@ func TestDecodeCSV(t *testing.T) {
 		{payload: "Thu Feb 10 10:23:02 2022,,car,2", err: "vehicle_id: empty"},
 		{payload: "Thu Feb 10 10:23:02 2022,-,car,2", err: `vehicle_id: "-" is not a whole number`},
 		{payload: "Thu Feb 10 10:23:02 2022,+1,car,2", err: `vehicle_id: "+1" is not a whole number`},
-		{payload: "Thu Feb 10 10:23:02 2022,1.0,car,2", err: `vehicle_id: "1.0" is not a whole number`},
+		{payload: "Thu Feb 10 10:23:02 2022,1.0,car,2.00", want: event("2022-02-10 10:23:02", 1, "car", 2)},
+		{payload: "Thu Feb 10 10:23:02 2022,1.,car,2", err: `vehicle_id: "1." is not a whole number`},
+		{payload: "Thu Feb 10 10:23:02 2022,.0,car,2", err: `vehicle_id: ".0" is not a whole number`},
+		{payload: "Thu Feb 10 10:23:02 2022,1.5,car,2", err: `vehicle_id: "1.5" is not a whole number`},
 		{payload: "Thu Feb 10 10:23:02 2022,1 2,car,2", err: `vehicle_id: "1 2" is not a whole number`},
 		{payload: "Thu Feb 10 10:23:02 2022,1\x00,car,2",
 			err: `vehicle_id: "1\x00" is not a whole number`},

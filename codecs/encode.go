@@ -17,7 +17,7 @@ import (
 //
 //	Thu Feb 10 10:23:02 2022,3728373,car,4856
 //
-// A type with a comma or a quote is quoted as in RFC 4180.
+// A type with a comma, a quote or a line end is quoted as in RFC 4180.
 func AppendCSV(dst []byte, e *toll.Event) []byte {
 	return appendFields(e.Time.AppendFormat(dst, csvTime), e)
 }
@@ -44,7 +44,7 @@ func appendFields(dst []byte, e *toll.Event) []byte {
 	dst = append(dst, ',')
 	dst = strconv.AppendInt(dst, int64(e.Vehicle), 10)
 	dst = append(dst, ',')
-	if strings.ContainsAny(e.Type, `,"`) {
+	if strings.ContainsAny(e.Type, ",\"\n") {
 		dst = append(dst, '"')
 		dst = append(dst, strings.ReplaceAll(e.Type, `"`, `""`)...)
 		dst = append(dst, '"')

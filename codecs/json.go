@@ -158,7 +158,18 @@ func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
 		return toll.Malformed(fieldEvent, "not JSON: %s", clipText(json.Unmarshal(p, &any)))
 	}
 	walk := json.NewDecoder(bytes.NewReader(p))
-	if open, _ := walk.Token(); open != json.Delim('{') {
+	switch open, _ := walk.Token(); open {
+	case json.Delim('{'):
+	case json.Delim('['):
+		one, err := onlyElement(p)
+		if err != nil {
+			return err
+		}
+		if one[0] != '{' {
+			return toll.Malformed(fieldEvent, "not a JSON object")
+		}
+		return d.jsonSlow(one, e)
+	default:
 		return toll.Malformed(fieldEvent, "not a JSON object")
 	}
 	var timestamp, vehicle, kind, plaza json.RawMessage
@@ -207,6 +218,20 @@ func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
 	}
 	e.Plaza, err = parsePlaza(text)
 	return err
+}
+
+// onlyElement returns the only element of a JSON list. A list of several is several events.
+func onlyElement(p []byte) (json.RawMessage, error) {
+	var list []json.RawMessage
+	switch err := json.Unmarshal(p, &list); {
+	case err != nil:
+		return nil, toll.Malformed(fieldEvent, "not JSON: %s", clipText(err))
+	case len(list) == 0:
+		return nil, toll.Malformed(fieldEvent, "an empty list")
+	case len(list) > 1:
+		return nil, severalRows(len(list))
+	}
+	return list[0], nil
 }
 
 // jsonText returns the contents of a string.

@@ -1,6 +1,7 @@
 package codecs
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -12,6 +13,8 @@ import (
 // events of a day, and the last offset from UTC.
 type timestamps struct {
 	loc *time.Location
+	// Where times are that name no zone; nil for loc. Times with one are instants.
+	from *toll.Zone
 
 	// The last ctime: 24 bytes, "Thu Feb 10 hh:mm:ss 2022", of which the time of day stands at
 	// ctimeFrom to ctimeTo.
@@ -108,7 +111,10 @@ func (c *timestamps) parseCtime(b []byte) (toll.WallTime, error) {
 		return 0, fmt.Errorf("%s is not a year", clip(part[4]))
 	}
 	w, err := wallTime(year, month, day, part[3])
-	if err == nil && len(b) == ctimeLen && start[3] == ctimeFrom {
+	if err == nil && c.from != nil {
+		return c.local(w)
+	}
+	if err == nil && len(b) == ctimeLen && start[3] == ctimeFrom && bytes.IndexByte(b, '\n') < 0 {
 		// The parts stand where they stand in the usual form, so whatever is between them may be
 		// remembered as it is.
 		second, _ := timeOfDay(part[3])
@@ -154,9 +160,14 @@ func (c *timestamps) parseISO(b []byte) (toll.WallTime, error) {
 		}
 		c.isoDate, c.isoDay = [dateLen]byte(b), w-toll.WallTime(second)
 	}
-	rest = rest[timeLen:]
+	return c.behind(b, rest[timeLen:], w)
+}
+
+// behind reads what follows the seconds of a wall time: a fraction, which is cut off, and an offset
+// from UTC. Both are optional.
+func (c *timestamps) behind(b, rest []byte, w toll.WallTime) (toll.WallTime, error) {
 	if len(rest) == 0 {
-		return w, nil
+		return c.local(w)
 	}
 	if rest[0] == '.' {
 		n := 1
@@ -170,13 +181,21 @@ func (c *timestamps) parseISO(b []byte) (toll.WallTime, error) {
 	}
 	rest = trim(rest)
 	if len(rest) == 0 {
-		return w, nil
+		return c.local(w)
 	}
 	east, ok := parseOffset(rest)
 	if !ok {
 		return 0, fmt.Errorf("%s is not an offset from UTC", clip(rest))
 	}
 	return c.wall(int64(w) - east)
+}
+
+// local returns a time that names no zone as the location's clock shows it.
+func (c *timestamps) local(w toll.WallTime) (toll.WallTime, error) {
+	if c.from == nil {
+		return w, nil
+	}
+	return c.wall(c.from.Unix(w))
 }
 
 // parseOffset reads Z, +01:00, +0100 or +01 and returns the seconds east of UTC.

@@ -85,6 +85,8 @@ const (
 	RejectType      RejectKind = "vehicle_type"
 	RejectPlaza     RejectKind = "toll_plaza_id"
 	RejectFormat    RejectKind = "format"    // the value as a whole is no event
+	RejectRows      RejectKind = "rows"      // the value holds several events
+	RejectSchema    RejectKind = "schema"    // the value is framed by a schema that can't be had or read
 	RejectTombstone RejectKind = "tombstone" // the record has no value
 	RejectOversized RejectKind = "oversized" // a batch of records that inflates too far to be read
 	RejectRefused   RejectKind = "refused"   // a valid event that the database refuses as a row
@@ -96,7 +98,7 @@ const (
 // RejectKinds are all kinds of rejects.
 var RejectKinds = [...]RejectKind{
 	RejectTime, RejectVehicle, RejectType, RejectPlaza,
-	RejectFormat, RejectTombstone, RejectOversized, RejectRefused, RejectRetried,
+	RejectFormat, RejectRows, RejectSchema, RejectTombstone, RejectOversized, RejectRefused, RejectRetried,
 }
 
 // Known reports whether k is one of [RejectKinds].

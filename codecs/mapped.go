@@ -1,0 +1,441 @@
+package codecs
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tollstream/tollstream/codecs/mapping"
+	"github.com/tollstream/tollstream/toll"
+)
+
+// setMapping makes the decoder read another form than the course's.
+func (d *Decoder) setMapping(m *mapping.Mapping) {
+	d.mapping, d.times.from = m, nil
+	if m == nil {
+		return
+	}
+	if m.Zone != nil {
+		d.times.from = toll.NewZone(m.Zone)
+	}
+	for f, place := range m.Places {
+		column, ok := place.Column()
+		switch {
+		case place == "" && !m.Named():
+			column = f
+		case place == "" || !ok:
+			column = -1
+		}
+		d.columns[f] = column
+	}
+}
+
+func (d *Decoder) decodeMapped(format Format, p []byte, e *toll.Event) error {
+	if format == JSON || format == Auto && looksLikeJSON(p) {
+		return d.mappedJSON(p, e)
+	}
+	return d.mappedCSV(p, e)
+}
+
+// mappedCSV reads a record of one row, below its header row where the mapping has one.
+func (d *Decoder) mappedCSV(p []byte, e *toll.Event) error {
+	if !d.mapping.HasHeader() {
+		return d.Row(p, e)
+	}
+	columns := d.columns
+	defer func() { d.columns = columns }()
+	rest, err := d.Header(p)
+	if err != nil {
+		return err
+	}
+	if len(trim(rest)) == 0 {
+		return toll.Malformed(fieldEvent, "one row, and the mapping names columns of a header row: "+
+			"give columns by number")
+	}
+	return d.Row(rest, e)
+}
+
+// Header reads the header row that a text begins with, which says where columns are that the
+// mapping names, and returns what follows it.
+func (d *Decoder) Header(p []byte) (rest []byte, err error) {
+	d.fields, rest, err = splitCSV(p, d.mapping.Comma(), d.fields[:0])
+	if err != nil {
+		return nil, err
+	}
+	for f, place := range d.mapping.Places {
+		field := mapping.Field(f)
+		if _, ok := place.Column(); ok || place == "" && !d.mapping.Named() {
+			continue
+		}
+		column := slices.IndexFunc(d.fields, func(name []byte) bool {
+			if place == "" {
+				known, ok := mapping.FieldOf(string(name))
+				return ok && known == field
+			}
+			return strings.EqualFold(strings.TrimSpace(string(name)), string(place))
+		})
+		if column < 0 {
+			return nil, toll.Malformed(field.Kind(), "no column %s", clip(string(place)))
+		}
+		d.columns[f] = column
+	}
+	return rest, nil
+}
+
+// Row reads a row of CSV by the mapping, without its header row.
+func (d *Decoder) Row(p []byte, e *toll.Event) (err error) {
+	comma := d.mapping.Comma()
+	var more []byte
+	if d.fields, more, err = splitCSV(p, comma, d.fields[:0]); err != nil {
+		return err
+	}
+	if len(d.fields) == 1 && len(trim(d.fields[0])) == 0 {
+		return toll.Malformed(fieldEvent, "empty")
+	}
+	var text [mapping.Fields][]byte
+	for f, column := range d.columns {
+		switch {
+		case column < 0:
+			return missing(mapping.Field(f).Kind())
+		case column >= len(d.fields):
+			return toll.Malformed(mapping.Field(f).Kind(), "no column %d in a row of %d", column+1,
+				len(d.fields))
+		}
+		text[f] = trim(d.fields[column])
+	}
+	if e.Time, err = d.mappedTime(text[mapping.Time]); err != nil {
+		return err
+	}
+	if e.Vehicle, err = parseVehicle(text[mapping.Vehicle]); err != nil {
+		return err
+	}
+	if e.Type, err = d.vehicleType(text[mapping.Type]); err != nil {
+		return err
+	}
+	if e.Plaza, err = parsePlaza(text[mapping.Plaza]); err == nil && len(more) > 0 {
+		return severalRows(1 + countRows(more, comma))
+	}
+	return err
+}
+
+func (d *Decoder) mappedJSON(p []byte, e *toll.Event) error {
+	switch {
+	case !utf8.Valid(p):
+		return toll.Malformed(fieldEvent, "not valid UTF-8")
+	case !json.Valid(p):
+		var any json.RawMessage
+		return toll.Malformed(fieldEvent, "not JSON: %s", clipText(json.Unmarshal(p, &any)))
+	}
+	walk := json.NewDecoder(bytes.NewReader(p))
+	walk.UseNumber() // a float would round large numbers
+	var value any
+	if err := walk.Decode(&value); err != nil {
+		return toll.Malformed(fieldEvent, "not JSON: %s", clipText(err))
+	}
+	if list, ok := value.([]any); ok {
+		switch {
+		case len(list) == 0:
+			return toll.Malformed(fieldEvent, "an empty list")
+		case len(list) > 1:
+			return severalRows(len(list))
+		}
+		value = list[0]
+	}
+	if _, ok := value.(map[string]any); !ok {
+		return toll.Malformed(fieldEvent, "not a JSON object")
+	}
+	if err := d.fromTree(value, e); err != nil {
+		return err
+	}
+	if strings.ContainsRune(e.Type, utf8.RuneError) && hasHalfPair(p) {
+		return toll.Malformed(fieldType, "half of a surrogate pair, which is no character")
+	}
+	return nil
+}
+
+// usualNames are the names of fields in JSON, and in records of a schema registry.
+var usualNames = [mapping.Fields][]string{{"timestamp", "time"}, {"vehicle_id"}, {"vehicle_type"},
+	{"toll_plaza_id", "plaza_id"}}
+
+// fromTree reads an event from maps, lists and values, as JSON, Avro and Protobuf decode to.
+func (d *Decoder) fromTree(tree any, e *toll.Event) (err error) {
+	var value [mapping.Fields]any
+	for f := range value {
+		if d.mapping != nil && d.mapping.Places[f] != "" {
+			place := string(d.mapping.Places[f])
+			if value[f] = find(tree, place); value[f] == nil {
+				return toll.Malformed(mapping.Field(f).Kind(), "no value at %s", clip(place))
+			}
+			continue
+		}
+		for _, name := range usualNames[f] {
+			if value[f] = find(tree, name); value[f] != nil {
+				break
+			}
+		}
+		if value[f] == nil {
+			return missing(mapping.Field(f).Kind())
+		}
+	}
+	if at, ok := value[mapping.Time].(time.Time); ok {
+		if e.Time, err = d.times.wall(at.Unix()); err != nil {
+			return toll.Malformed(fieldTime, "%s is %s", at.UTC().Format(time.RFC3339), err.Error())
+		}
+	} else if text, err := textOf(mapping.Time, value[mapping.Time]); err != nil {
+		return err
+	} else if e.Time, err = d.mappedTime(trim(text)); err != nil {
+		return err
+	}
+	text, err := textOf(mapping.Vehicle, value[mapping.Vehicle])
+	if err != nil {
+		return err
+	}
+	if e.Vehicle, err = parseVehicle(text); err != nil {
+		return err
+	}
+	if text, err = textOf(mapping.Type, value[mapping.Type]); err != nil {
+		return err
+	}
+	if e.Type, err = d.vehicleType(text); err != nil {
+		return err
+	}
+	if text, err = textOf(mapping.Plaza, value[mapping.Plaza]); err != nil {
+		return err
+	}
+	e.Plaza, err = parsePlaza(text)
+	return err
+}
+
+// find returns the value at a path, nil for none. A name that holds dots itself is found too.
+func find(tree any, path string) any {
+	for {
+		switch node := tree.(type) {
+		case map[string]any:
+			if value, ok := node[path]; ok {
+				return value
+			}
+			head, rest, more := strings.Cut(path, ".")
+			if !more {
+				return nil
+			}
+			tree, path = node[head], rest
+		case []any:
+			head, rest, more := strings.Cut(path, ".")
+			i, err := strconv.Atoi(head)
+			switch {
+			case err != nil || i < 0 || i >= len(node):
+				return nil
+			case !more:
+				return node[i]
+			}
+			tree, path = node[i], rest
+		default:
+			return nil
+		}
+	}
+}
+
+// textOf returns a value as text, in which a number has all its digits.
+func textOf(f mapping.Field, value any) ([]byte, error) {
+	switch v := value.(type) {
+	case string:
+		return []byte(v), nil
+	case []byte:
+		return v, nil
+	case json.Number:
+		return plainNumber(string(v)), nil
+	case int32:
+		return strconv.AppendInt(nil, int64(v), 10), nil
+	case int64:
+		return strconv.AppendInt(nil, v, 10), nil
+	case float32:
+		return strconv.AppendFloat(nil, float64(v), 'f', -1, 32), nil
+	case float64:
+		return strconv.AppendFloat(nil, v, 'f', -1, 64), nil
+	case *big.Rat:
+		if v.IsInt() {
+			return []byte(v.Num().String()), nil
+		}
+		return []byte(v.FloatString(9)), nil
+	case wallClock:
+		return []byte(time.Time(v).UTC().Format("2006-01-02 15:04:05")), nil
+	}
+	return nil, toll.Malformed(f.Kind(), "%s is neither text nor a number", clip(fmt.Sprint(value)))
+}
+
+// wallClock is a time of day and date that is no instant, as Avro's local timestamps are.
+type wallClock time.Time
+
+// plainNumber writes out the exponent of a JSON number of a reasonable size.
+func plainNumber(s string) []byte {
+	if !strings.ContainsAny(s, "eE") {
+		return []byte(s)
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.Abs(v) >= 1<<53 {
+		return []byte(s)
+	}
+	return strconv.AppendFloat(nil, v, 'f', -1, 64)
+}
+
+// mappedTime reads a time in the mapping's form.
+func (d *Decoder) mappedTime(b []byte) (toll.WallTime, error) {
+	var format mapping.TimeFormat
+	if d.mapping != nil {
+		format = d.mapping.Format
+	}
+	if format == (mapping.TimeFormat{}) {
+		return d.times.parse(b)
+	}
+	if len(b) == 0 {
+		return 0, toll.Malformed(fieldTime, "empty")
+	}
+	var w toll.WallTime
+	var err error
+	switch {
+	case format.PerSecond > 0:
+		w, err = d.times.epoch(b, format.PerSecond)
+	case format.Layout != "":
+		w, err = d.times.layout(b, format)
+	default:
+		w, err = d.times.numericDate(b, format.DayFirst)
+	}
+	if err != nil {
+		return 0, toll.Malformed(fieldTime, "%s", err.Error())
+	}
+	return w, nil
+}
+
+// epoch reads a number of units since 1970, of which a fraction is cut off.
+func (c *timestamps) epoch(b []byte, perSecond int64) (toll.WallTime, error) {
+	whole, fraction, _ := bytes.Cut(b, []byte{'.'})
+	n, err := strconv.ParseInt(string(whole), 10, 64)
+	if err != nil || len(bytes.Trim(fraction, "0123456789")) > 0 {
+		return 0, fmt.Errorf("%s is not a number of units since 1970", clip(b))
+	}
+	unix := n / perSecond
+	if n%perSecond < 0 || n%perSecond == 0 && whole[0] == '-' && len(bytes.Trim(fraction, "0")) > 0 {
+		unix--
+	}
+	w, err := c.wall(unix)
+	if err != nil {
+		return 0, fmt.Errorf("%s units since 1970 are %w", b, err)
+	}
+	return w, nil
+}
+
+// layout reads a time by a pattern.
+func (c *timestamps) layout(b []byte, format mapping.TimeFormat) (toll.WallTime, error) {
+	at, err := time.Parse(format.Layout, string(b))
+	if err != nil {
+		return 0, fmt.Errorf("%s is not a time like %s", clip(b), format.Pattern)
+	}
+	if strings.Contains(format.Layout, "-0700") {
+		return c.wall(at.Unix())
+	}
+	w := toll.WallTimeOf(at)
+	if !w.Valid() {
+		return 0, errOutside
+	}
+	return c.local(w)
+}
+
+// numericDate reads a date of three numbers with '/', '.' or '-' between, the year last or first,
+// and a time of day behind a blank, a comma or a T: 10/02/2022 10:23, 10.2.2022, 10:23:02,
+// 02/10/2022 10:23:02 PM. A year that comes first is followed by month and day.
+func (c *timestamps) numericDate(b []byte, dayFirst bool) (toll.WallTime, error) {
+	bad := func() (toll.WallTime, error) {
+		what := "month first"
+		if dayFirst {
+			what = "day first"
+		}
+		return 0, fmt.Errorf("%s is not a date with the %s, and a time", clip(b), what)
+	}
+	end := bytes.IndexAny(b, " ,Tt")
+	if end < 0 {
+		return bad()
+	}
+	var part [3]int
+	rest := b[:end]
+	for i := range part {
+		n := 0
+		for n < len(rest) && isDigit(rest[n]) {
+			n++
+		}
+		var ok bool
+		if part[i], ok = smallNumber(rest[:n], 4); !ok || i > 0 && (len(rest) == n) != (i == 2) {
+			return bad()
+		}
+		if rest = rest[n:]; i < 2 {
+			if len(rest) == 0 || rest[0] != '/' && rest[0] != '.' && rest[0] != '-' {
+				return bad()
+			}
+			rest = rest[1:]
+		}
+	}
+	year, month, day := part[2], part[1], part[0]
+	switch {
+	case bytes.IndexAny(b, "/.-") == 4:
+		year, day = day, year
+	case !dayFirst:
+		month, day = day, month
+	}
+	if month > 12 && day <= 12 {
+		return bad()
+	}
+	hms, behind, ok := clockTime(bytes.TrimLeft(b[end:], " ,Tt"))
+	if !ok {
+		return bad()
+	}
+	w, err := wallTime(year, month, day, hms[:])
+	if err != nil {
+		return 0, err
+	}
+	return c.behind(b, behind, w)
+}
+
+// clockTime reads h:mm or hh:mm:ss, with AM or PM or none, and returns it as "hh:mm:ss" with what
+// follows it.
+func clockTime(b []byte) (hms [8]byte, rest []byte, ok bool) {
+	hms = [8]byte([]byte("00:00:00"))
+	for i := range 3 {
+		n := 0
+		for n < len(b) && n < 2 && isDigit(b[n]) {
+			n++
+		}
+		if n == 0 || i > 0 && n < 2 {
+			return hms, nil, false
+		}
+		copy(hms[3*i+2-n:], b[:n])
+		if b = b[n:]; i == 2 || len(b) == 0 || b[0] != ':' {
+			if i == 0 {
+				return hms, nil, false
+			}
+			break
+		}
+		b = b[1:]
+	}
+	if half := trim(b); len(half) >= 2 && (half[1] == 'M' || half[1] == 'm') {
+		hour := int(hms[0]-'0')*10 + int(hms[1]-'0')
+		if hour < 1 || hour > 12 {
+			return hms, nil, false
+		}
+		switch hour %= 12; half[0] {
+		case 'P', 'p':
+			hour += 12
+		case 'A', 'a':
+		default:
+			return hms, nil, false
+		}
+		hms[0], hms[1] = byte('0'+hour/10), byte('0'+hour%10)
+		b = half[2:]
+	}
+	return hms, b, true
+}
