@@ -2,6 +2,7 @@ package codecs
 
 import (
 	"bytes"
+	"errors"
 
 	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/toll"
@@ -171,12 +172,12 @@ func splitCSV(p []byte, comma byte, fields [][]byte) (_ [][]byte, rest []byte, e
 func quotedField(p []byte, comma byte) (text, rest []byte, err error) {
 	end := bytes.IndexByte(p, '"')
 	if end < 0 {
-		return nil, nil, errOpenQuote
+		return nil, nil, ErrOpenQuote
 	}
 	for text = p[:end]; end+1 < len(p) && p[end+1] == '"'; {
 		next := bytes.IndexByte(p[end+2:], '"')
 		if next < 0 {
-			return nil, nil, errOpenQuote
+			return nil, nil, ErrOpenQuote
 		}
 		// The quote that is doubled, and the text up to the next one. It is a copy: the payload stays as
 		// it is.
@@ -194,5 +195,33 @@ func quotedField(p []byte, comma byte) (text, rest []byte, err error) {
 	return text, rest, nil
 }
 
-// errOpenQuote says that a row goes on behind what was given, or never ends.
-var errOpenQuote = toll.Malformed(fieldEvent, "a quoted field does not end")
+// ErrOpenQuote is the error of a row that goes on in the next line, or never ends.
+var ErrOpenQuote = toll.Malformed(fieldEvent, "a quoted field does not end")
+
+// QuotesEnd reports whether the quoted fields of a row end within a text.
+func QuotesEnd(row []byte, comma byte) bool {
+	_, _, err := splitCSV(row, comma, nil)
+	return !errors.Is(err, ErrOpenQuote)
+}
+
+// HeaderMapping returns the mapping of a header row that names all fields by names that are known,
+// whatever its delimiter; nil for another row.
+func HeaderMapping(row []byte) *mapping.Mapping {
+	for _, comma := range mapping.Delimiters() {
+		fields, _, err := splitCSV(row, comma, nil)
+		if err != nil || len(fields) < csvFields {
+			continue
+		}
+		names := make([]string, len(fields))
+		for i, field := range fields {
+			names[i] = string(trim(field))
+		}
+		if m := mapping.ByName(names); m != nil {
+			if comma != ',' {
+				m.Delimiter = comma
+			}
+			return m
+		}
+	}
+	return nil
+}

@@ -40,6 +40,7 @@ func retryCommand() *cli.Command {
 				Usage: "`FILE` that holds the repaired event, - for standard input"},
 			command.ChoiceFlag("format", "", "auto",
 				"`FORMAT` of the payload: auto, csv, json or protobuf", "auto", "csv", "json", "protobuf"),
+			mappingFlag(command.Env("mapping"), "as of process"),
 			&cli.BoolFlag{Name: "all", Usage: "retry all that can be read now"},
 			&cli.BoolFlag{Name: "refused", Usage: "with --all: also what the database refused"},
 		},
@@ -55,6 +56,10 @@ func retryDeadLetters(c *cli.Context) error {
 	if err != nil {
 		return hint.Usagef("--format: %v", err)
 	}
+	m, err := mappingFrom(c)
+	if err != nil {
+		return err
+	}
 	repaired := command.Given(c, "payload") || command.Given(c, "payload-file")
 	switch {
 	case command.Given(c, "payload") && command.Given(c, "payload-file"):
@@ -68,7 +73,7 @@ func retryDeadLetters(c *cli.Context) error {
 			"tollstream dead-letters lists them")
 	}
 	return endpoint.WithStore(c, func(con endpoint.Connection, store *sql.Store) error {
-		r, err := deadletters.NewRetrier(c.Context, con, store, format)
+		r, err := deadletters.NewRetrier(c.Context, con, store, format, m)
 		if err != nil {
 			return err
 		}

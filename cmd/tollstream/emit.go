@@ -30,16 +30,19 @@ func emitCommand() *cli.Command {
 			it is interrupted or --count is reached. What is acknowledged is in the topic exactly once;
 			while Kafka is unavailable emit waits.
 
-			With --from it sends the lines of a CSV or NDJSON file, plain or gzipped, and keeps their
-			times. CSV fields may be quoted as in RFC 4180. Lines that are no events are reported and left
-			out, which makes the exit status 1, or 0 with --skip-bad; --raw sends them too, as they are.
-			Lines of more than 4 MiB are always left out.
+			With --from it sends the events of a file, and keeps their times: CSV as in RFC 4180, with or
+			without a header row, or JSON in lines or a list, plain or gzipped, in UTF-8 or UTF-16. Other
+			columns, names and times are read by --mapping, which tollstream events check proposes; their
+			events are sent in the usual form. Lines that are no events are reported and left out, which
+			makes the exit status 1, or 0 with --skip-bad; --raw sends them too, as they are. What is
+			longer than 4 MiB is always left out.
 			` + profileDescription,
 		UsageText: `tollstream emit
 			tollstream emit --count 100000 --rate 0
 			tollstream emit --plazas 4856 --rate 2 --verbose
 			tollstream emit --seed 1 --start "2022-02-10 10:23:02" --count 1000
 			tollstream emit --from tolldata.csv.gz
+			tollstream emit --from tolldata.csv --mapping "time=3 toll_plaza_id=1 time_format=day_first"
 			tollstream emit --profile day
 			tollstream emit --profile day --speed 60x --days 1 --start 2026-03-02
 			tollstream emit --profile day --speed 60x --incident 4007,+7h30m,20m,blockage` +
@@ -60,6 +63,8 @@ func emitCommand() *cli.Command {
 				Usage: "`TIME` of the first simulated event, as 2022-02-10 10:23:02 or RFC 3339; it advances " +
 					"by 1/rate each, 0.1 s with --rate 0. Without it events happen now"},
 			&cli.StringFlag{Name: "from", Usage: "send the lines of `FILE`, - for standard input"},
+			mappingFlag(nil, "with --from: `TEXT` that says where fields stand, such as "+
+				"time=Timestamp time_format=day_first"),
 			&cli.BoolFlag{Name: "raw", Usage: "with --from: send bad lines too, without a key"},
 			&cli.BoolFlag{Name: "skip-bad", Usage: "with --from: exit with 0 although lines were left out"},
 			&cli.BoolFlag{Name: "verbose", Usage: "print a sentence for each vehicle"},
@@ -109,9 +114,12 @@ func emitConfig(c *cli.Context) (emit.Config, error) {
 			return cfg, hint.Usagef("--start: %v", err)
 		}
 	}
+	if cfg.Mapping, err = mappingFrom(c); err != nil {
+		return cfg, err
+	}
 	if cfg.From == "" {
-		for _, name := range []string{"raw", "skip-bad"} {
-			if c.Bool(name) {
+		for _, name := range []string{"raw", "skip-bad", "mapping"} {
+			if command.Given(c, name) {
 				return cfg, hint.Usagef("--%s is for --from", name)
 			}
 		}

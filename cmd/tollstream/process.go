@@ -34,6 +34,7 @@ func processCommand() *cli.Command {
 					"exit status 1 if it is stopped before"},
 			command.ChoiceFlag("format", "", "auto", "`FORMAT` of events without a content-type header: "+
 				"auto, csv, json or protobuf", "auto", "csv", "json", "protobuf"),
+			mappingFlag(command.Env("mapping"), topicMapping),
 			command.ChoiceFlag("load", "", "auto",
 				"how rows are loaded: auto, local (LOAD DATA LOCAL from memory) or insert",
 				"auto", "local", "insert"),

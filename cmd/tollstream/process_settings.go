@@ -68,6 +68,9 @@ func topologyFrom(c *cli.Context, con endpoint.Connection) (topology.Config, err
 	if cfg.Format, err = codecs.ParseFormat(command.Setting(c, "format", "auto")); err != nil {
 		return cfg, hint.Usagef("--format: %v", err)
 	}
+	if cfg.Mapping, err = mappingFrom(c); err != nil {
+		return cfg, err
+	}
 	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.Group); err != nil {
 		return cfg, err
 	}

@@ -90,6 +90,15 @@ var delimiters = []struct {
 	char byte
 }{{"comma", ','}, {"semicolon", ';'}, {"tab", '\t'}, {"pipe", '|'}}
 
+// Delimiters returns those that CSV may have, the usual one first.
+func Delimiters() []byte {
+	var chars []byte
+	for _, d := range delimiters {
+		chars = append(chars, d.char)
+	}
+	return chars
+}
+
 // DelimiterName returns the name of a delimiter of CSV.
 func DelimiterName(char byte) string {
 	for _, d := range delimiters {

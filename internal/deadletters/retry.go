@@ -9,6 +9,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
@@ -29,10 +30,10 @@ type Retrier struct {
 	emitter *emitter.Emitter
 }
 
-// NewRetrier returns a retrier of payloads of a format. It refuses a database that is not of this
-// topic: an event would go where nobody knows its origin.
+// NewRetrier returns a retrier of payloads of a format, by a mapping where there is one. It refuses
+// a database that is not of this topic: an event would go where nobody knows its origin.
 func NewRetrier(ctx context.Context, con endpoint.Connection, store *sql.Store,
-	format codecs.Format) (*Retrier, error) {
+	format codecs.Format, m *mapping.Mapping) (*Retrier, error) {
 	info, err := con.Cluster.DescribeEvents(ctx, con.Topic)
 	if err != nil {
 		return nil, err
@@ -41,7 +42,7 @@ func NewRetrier(ctx context.Context, con endpoint.Connection, store *sql.Store,
 		return nil, err
 	}
 	return &Retrier{con: con, format: format,
-		decoder: codecs.NewDecoder(format, toll.NewZone(con.Location))}, nil
+		decoder: codecs.NewMappedDecoder(format, toll.NewZone(con.Location), m)}, nil
 }
 
 // decode reads a payload as process will.

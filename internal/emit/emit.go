@@ -13,6 +13,7 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/internal/simulate"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
@@ -48,9 +49,10 @@ type Config struct {
 	Profile *Profile  // nil: evenly, by Rate
 
 	// Lines of a file.
-	From    string // name; - for Stdin, "" for simulated events
-	Raw     bool   // send lines that are no events, too
-	SkipBad bool   // lines that were left out are no failure
+	From    string           // name; - for Stdin, "" for simulated events
+	Mapping *mapping.Mapping // of the file; nil for the course's form, or its header row
+	Raw     bool             // send lines that are no events, too
+	SkipBad bool             // lines that were left out are no failure
 
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer

@@ -1,7 +1,6 @@
 package emit
 
 import (
-	"bufio"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -10,61 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"time"
 
 	"github.com/tollstream/tollstream/codecs"
 )
-
-func TestLineReader(t *testing.T) {
-	const limit = 40
-	// Sizes around the reader's buffer (16, bufio's smallest) and around the limit.
-	var text strings.Builder
-	var want []string
-	for _, n := range []int{0, 1, 14, 15, 16, 17, 31, 32, 33, 39, 40, 41, 42, 100, 3} {
-		line := strings.Repeat("x", n)
-		text.WriteString(line + "\r\n")
-		if n > limit {
-			line = "long"
-		}
-		want = append(want, line)
-	}
-	text.WriteString("last")
-	want = append(want, "last")
-	for name, source := range map[string]io.Reader{
-		"whole":  strings.NewReader(text.String()),
-		"1 byte": iotest.OneByteReader(strings.NewReader(text.String())),
-	} {
-		r := &lineReader{r: bufio.NewReaderSize(source, 16), limit: limit}
-		for i, w := range want {
-			line, err := r.next()
-			got := string(line)
-			var long *longLineError
-			if errors.As(err, &long) {
-				got = "long"
-			} else if err != nil {
-				t.Fatalf("%s: line %d: %v", name, i+1, err)
-			}
-			if got != w || r.n != int64(i+1) {
-				t.Fatalf("%s: line %d is %q, want %q as line %d", name, r.n, got, w, i+1)
-			}
-		}
-		if _, err := r.next(); err != io.EOF {
-			t.Fatalf("%s: %v at the end", name, err)
-		}
-	}
-}
-
-func TestLineReaderLongAtEnd(t *testing.T) {
-	r := &lineReader{r: bufio.NewReaderSize(strings.NewReader(strings.Repeat("x", 50)), 16), limit: 40}
-	var long *longLineError
-	if _, err := r.next(); !errors.As(err, &long) || r.n != 1 {
-		t.Fatalf("%v, line %d", err, r.n)
-	}
-	if _, err := r.next(); err != io.EOF {
-		t.Fatal(err)
-	}
-}
 
 func testFeed(t *testing.T, cfg *Config) *fileFeed {
 	t.Helper()
@@ -214,12 +162,12 @@ func TestLinesLeftOut(t *testing.T) {
 		{text: line + line, sent: 2},
 		{text: line + "rubbish\n" + line, sent: 2, want: "left out 1 line that is no event"},
 		{text: line + "rubbish\n" + line, raw: true, sent: 3},
-		{text: line + strings.Repeat("x", 2<<20) + "\n\n" + line, sent: 2,
-			want: "left out 1 line longer than 1 MiB"},
-		{text: line + strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish", raw: true, sent: 3,
-			want: "left out 1 line longer than 1 MiB"},
-		{text: strings.Repeat("x", 2<<20) + "\nrubbish\nrubbish",
-			want: "left out 2 lines that are no events and 1 line longer than 1 MiB"},
+		{text: line + strings.Repeat("x", 5<<20) + "\n\n" + line, sent: 2,
+			want: "left out 1 line longer than 4 MiB"},
+		{text: line + strings.Repeat("x", 5<<20) + "\nrubbish\nrubbish", raw: true, sent: 3,
+			want: "left out 1 line longer than 4 MiB"},
+		{text: strings.Repeat("x", 5<<20) + "\nrubbish\nrubbish",
+			want: "left out 2 lines that are no events and 1 line longer than 4 MiB"},
 	} {
 		var printed strings.Builder
 		f, err := openFile(t.Context(), &Config{From: "-", Raw: c.raw, Location: time.UTC,
@@ -227,7 +175,6 @@ func TestLinesLeftOut(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.lines.limit = 1 << 20
 		sent := 0
 		for {
 			if _, err = f.next(t.Context(), func() {}); err != nil {

@@ -1,9 +1,6 @@
 package emit
 
 import (
-	"bufio"
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -14,16 +11,13 @@ import (
 	"github.com/lovoo/goka"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/internal/events"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
 )
 
-const (
-	// maxLine bounds a line of a file.
-	maxLine = 4 << 20
-	// maxReported is how many bad lines are reported one by one.
-	maxReported = 10
-)
+// maxReported is how many bad lines are reported one by one.
+const maxReported = 10
 
 // fileFeed is the feed of a file's lines.
 type fileFeed struct {
@@ -32,9 +26,7 @@ type fileFeed struct {
 	file    io.Closer // nil for standard input
 	counted *countingReader
 	size    int64 // of the file; 0 for unknown
-	lines   *lineReader
-	decoder *codecs.Decoder
-	json    bool // the file's first line is JSON
+	rows    *events.Reader
 	event   toll.Event
 	bad     int64 // lines that are no events, and are sent with --raw
 	long    int64 // lines beyond the limit, which are never sent
@@ -55,8 +47,7 @@ func (r *countingReader) Read(p []byte) (int, error) {
 }
 
 func openFile(ctx context.Context, cfg *Config, con *console) (*fileFeed, error) {
-	f := &fileFeed{cfg: cfg, con: con,
-		decoder: codecs.NewDecoder(codecs.Auto, toll.NewZone(cfg.Location))}
+	f := &fileFeed{cfg: cfg, con: con}
 	source := cfg.Stdin
 	if cfg.From != "-" {
 		file, err := os.Open(cfg.From)
@@ -80,35 +71,13 @@ func openFile(ctx context.Context, cfg *Config, con *console) (*fileFeed, error)
 		source = interruptible(ctx, source)
 	}
 	f.counted = &countingReader{Reader: source, before: func() {}}
-	if err := f.open(); err != nil {
+	var err error
+	f.rows, err = events.NewReader(f.counted, toll.NewZone(cfg.Location), cfg.Mapping)
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("read --from %s: %w", cfg.From, err)
 	}
 	return f, nil
-}
-
-// open detects what the file is: gzip, a byte order mark, JSON or CSV.
-func (f *fileFeed) open() error {
-	plain := bufio.NewReaderSize(f.counted, 1<<18)
-	if magic, _ := plain.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		unzipped, err := gzip.NewReader(plain)
-		if err != nil {
-			return err
-		}
-		plain = bufio.NewReaderSize(unzipped, 1<<18)
-	}
-	if mark, _ := plain.Peek(3); bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
-		_, _ = plain.Discard(3)
-	}
-	head, _ := plain.Peek(512)
-	f.json = isJSON(head)
-	f.lines = &lineReader{r: plain, limit: maxLine}
-	return nil
-}
-
-func isJSON(line []byte) bool {
-	line = bytes.TrimLeft(line, " \t\r\n")
-	return len(line) > 0 && (line[0] == '{' || line[0] == '[')
 }
 
 // format returns the format in which the emitter writes: the one asked for, else the file's own.
@@ -116,7 +85,7 @@ func (f *fileFeed) format() codecs.Format {
 	switch {
 	case f.cfg.Format != codecs.Auto:
 		return f.cfg.Format
-	case f.json:
+	case f.rows.JSON():
 		return codecs.JSON
 	}
 	return codecs.CSV
@@ -125,8 +94,8 @@ func (f *fileFeed) format() codecs.Format {
 func (f *fileFeed) next(_ context.Context, beforeWait func()) (item, error) {
 	f.counted.before = beforeWait
 	for {
-		line, err := f.lines.next()
-		var long *longLineError
+		record, err := f.rows.Next(&f.event)
+		var long *events.LongError
 		switch {
 		case errors.As(err, &long):
 			f.long++
@@ -134,23 +103,22 @@ func (f *fileFeed) next(_ context.Context, beforeWait func()) (item, error) {
 			continue
 		case errors.Is(err, io.EOF):
 			return item{}, io.EOF
-		case err != nil:
-			return item{}, fmt.Errorf("read --from %s after line %d: %w", f.cfg.From, f.lines.n, err)
-		case len(bytes.TrimSpace(line)) == 0:
-			continue
-		}
-		if err := f.decoder.Decode(line, "", &f.event); err != nil {
+		case errors.Is(err, toll.ErrMalformed):
 			f.bad++
 			f.report(err)
 			if !f.cfg.Raw {
 				continue
 			}
-			return item{payload: line, headers: f.headers(line)}, nil
+			return item{payload: record, headers: f.headers(record)}, nil
+		case err != nil && f.rows.Line() == 0:
+			return item{}, fmt.Errorf("read --from %s: %w", f.cfg.From, err)
+		case err != nil:
+			return item{}, fmt.Errorf("read --from %s after line %d: %w", f.cfg.From, f.rows.Line(), err)
 		}
-		if f.cfg.Format != codecs.Auto {
-			return item{event: &f.event}, nil
+		if f.cfg.Format != codecs.Auto || f.rows.Mapping() != nil {
+			return item{event: &f.event}, nil // in the emitter's form, which process reads
 		}
-		return item{event: &f.event, payload: line, headers: f.headers(line)}, nil
+		return item{event: &f.event, payload: record, headers: f.headers(record)}, nil
 	}
 }
 
@@ -166,7 +134,7 @@ func (f *fileFeed) leftOut() error {
 	}
 	if f.long > 0 {
 		what = append(what, fmt.Sprintf("%s longer than %d MiB", text.Count(f.long, "line"),
-			f.lines.limit>>20))
+			events.MaxRecord>>20))
 	}
 	if len(what) == 0 {
 		return nil
@@ -181,7 +149,7 @@ func (f *fileFeed) leftOut() error {
 // headers returns the headers of a line that is sent as it is: nil for those of the emitter's
 // format, if that is what the line is in.
 func (f *fileFeed) headers(line []byte) goka.Headers {
-	json := isJSON(line)
+	json := events.IsJSON(line)
 	switch {
 	case json == (f.format() == codecs.JSON) && f.format() != codecs.Protobuf:
 		return nil
@@ -194,7 +162,7 @@ func (f *fileFeed) headers(line []byte) goka.Headers {
 func (f *fileFeed) report(err error) {
 	n := f.bad + f.long
 	if n <= maxReported {
-		f.con.warn("line %d: %v", f.lines.n, err)
+		f.con.warn("line %d: %v", f.rows.Line(), err)
 	}
 	if n == maxReported {
 		f.con.warn("further bad lines are counted only")
@@ -221,62 +189,4 @@ func interruptible(ctx context.Context, source io.Reader) io.Reader {
 		w.CloseWithError(err) // nil is the end of the file
 	}()
 	return r
-}
-
-// longLineError is a line beyond the limit, which was skipped.
-type longLineError struct{ limit int }
-
-func (e *longLineError) Error() string { return fmt.Sprintf("longer than %d bytes", e.limit) }
-
-// lineReader reads lines up to a limit and skips longer ones.
-type lineReader struct {
-	r     *bufio.Reader
-	limit int
-	long  []byte // of a line that doesn't fit the reader's buffer
-	n     int64  // number of the last line, from 1
-}
-
-// next returns a line without its end, valid until the next call.
-func (l *lineReader) next() ([]byte, error) {
-	line, err := l.r.ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) {
-		l.long = append(l.long[:0], line...)
-		line, err = l.rest()
-	}
-	if err != nil && !(errors.Is(err, io.EOF) && len(line) > 0) {
-		var long *longLineError
-		if errors.As(err, &long) {
-			l.n++
-		}
-		return nil, err
-	}
-	l.n++
-	line = bytes.TrimSuffix(bytes.TrimSuffix(line, []byte("\n")), []byte("\r"))
-	if len(line) > l.limit {
-		return nil, &longLineError{l.limit}
-	}
-	return line, nil
-}
-
-// rest reads on after a piece that filled the reader's buffer.
-func (l *lineReader) rest() ([]byte, error) {
-	tooLong := false
-	for {
-		piece, err := l.r.ReadSlice('\n')
-		if len(l.long)+len(piece) > l.limit+len("\r\n") {
-			tooLong, l.long = true, l.long[:0]
-		}
-		if !tooLong {
-			l.long = append(l.long, piece...)
-		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-		case err != nil && !errors.Is(err, io.EOF):
-			return nil, err
-		case tooLong:
-			return nil, &longLineError{l.limit}
-		default:
-			return l.long, err
-		}
-	}
 }

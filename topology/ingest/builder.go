@@ -98,7 +98,7 @@ type special struct {
 func newBuilder(rows toll.Rows, cfg *Config) *builder {
 	zone := cfg.Zone.Clone()
 	return &builder{
-		decoder:   codecs.NewDecoder(cfg.Format, zone),
+		decoder:   codecs.NewMappedDecoder(cfg.Format, zone, cfg.Mapping),
 		zone:      zone,
 		lateness:  int64(cfg.Lateness / time.Second),
 		rows:      rows,

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka/fetch"
@@ -22,6 +23,8 @@ type Config struct {
 	Topic string // of the events
 	// Format of events without a content-type header.
 	Format codecs.Format
+	// Mapping says where their fields stand; nil for the course's form.
+	Mapping *mapping.Mapping
 	toll.Windowing
 
 	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and
