@@ -208,14 +208,7 @@ func QuotesEnd(row []byte, comma byte) bool {
 // whatever its delimiter; nil for another row.
 func HeaderMapping(row []byte) *mapping.Mapping {
 	for _, comma := range mapping.Delimiters() {
-		fields, _, err := splitCSV(row, comma, nil)
-		if err != nil || len(fields) < csvFields {
-			continue
-		}
-		names := make([]string, len(fields))
-		for i, field := range fields {
-			names[i] = string(trim(field))
-		}
+		names := SplitRow(row, comma)
 		if m := mapping.ByName(names); m != nil {
 			if comma != ',' {
 				m.Delimiter = comma
@@ -224,4 +217,17 @@ func HeaderMapping(row []byte) *mapping.Mapping {
 		}
 	}
 	return nil
+}
+
+// SplitRow returns the fields of a row as text, without the blanks around them; nil for no row.
+func SplitRow(row []byte, comma byte) []string {
+	fields, _, err := splitCSV(row, comma, nil)
+	if err != nil {
+		return nil
+	}
+	texts := make([]string, len(fields))
+	for i, field := range fields {
+		texts[i] = string(trim(field))
+	}
+	return texts
 }

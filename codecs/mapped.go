@@ -439,3 +439,9 @@ func clockTime(b []byte) (hms [8]byte, rest []byte, ok bool) {
 	}
 	return hms, b, true
 }
+
+// Time reports what is wrong with a time in the mapping's form.
+func (d *Decoder) Time(text string) error {
+	_, err := d.mappedTime(trim([]byte(text)))
+	return err
+}

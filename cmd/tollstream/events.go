@@ -1,12 +1,101 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"slices"
+
 	"github.com/urfave/cli/v2"
 
+	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
+	"github.com/tollstream/tollstream/internal/events"
 	"github.com/tollstream/tollstream/internal/hint"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/toll"
 )
+
+func eventsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "events",
+		Usage: "checks what of a file or the topic would be rows",
+		Subcommands: []*cli.Command{{
+			Name:      "check",
+			Usage:     "counts rows and dead letters, and proposes a mapping",
+			ArgsUsage: "[FILE | -]",
+			Description: `Reads a file as emit --from does, or without one the topic from its beginning as
+				process does, and changes nothing. Exit status 1 if any record would be a dead letter. The
+				proposed mapping is a guess from the first 1,000 records: look at its first row.`,
+			UsageText: `tollstream events check tolldata.csv
+				tollstream events check --mapping "time=3 toll_plaza_id=1 time_format=day_first" tolldata.csv
+				tollstream events check --topic toll`,
+			Flags: slices.Concat([]cli.Flag{
+				mappingFlag(command.Env("mapping"), topicMapping),
+				command.ChoiceFlag("format", "", "auto", "`FORMAT` of the topic's events without a "+
+					"content-type header: auto, csv, json or protobuf", "auto", "csv", "json", "protobuf"),
+				&cli.Int64Flag{Name: "count", Value: 100_000,
+					Usage: "read at most `N` records of each partition"},
+				&cli.BoolFlag{Name: "json", Usage: "print JSON"},
+			}, endpoint.Flags()),
+			Action: checkEvents,
+		}},
+	}
+}
+
+func checkEvents(c *cli.Context) error {
+	m, err := mappingFrom(c)
+	if err != nil {
+		return err
+	}
+	con, err := endpoint.From(c)
+	if err != nil {
+		return err
+	}
+	check, err := checkSource(c, con, toll.NewZone(con.Location), m)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = text.WriteJSON(c.App.Writer, check)
+	} else {
+		check.Write(c.App.Writer)
+	}
+	if err == nil && check.Rows < check.Records {
+		err = command.ErrReported
+	}
+	return err
+}
+
+// checkSource checks the file that a command line names, or the topic.
+func checkSource(c *cli.Context, con endpoint.Connection, zone *toll.Zone,
+	m *mapping.Mapping) (*events.Check, error) {
+	name := c.Args().First()
+	switch {
+	case c.NArg() > 1:
+		return nil, hint.Usagef("check takes one file, or none for the topic")
+	case name == "-":
+		return events.CheckFile("standard input", c.App.Reader, zone, m)
+	case name != "":
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		check, err := events.CheckFile(name, file, zone, m)
+		if err != nil {
+			err = fmt.Errorf("read %s: %w", name, err)
+		}
+		return check, err
+	}
+	format, err := codecs.ParseFormat(command.Setting(c, "format", "auto"))
+	if err != nil {
+		return nil, hint.Usagef("--format: %v", err)
+	}
+	return events.CheckTopic(c.Context, con.Cluster, con.Topic, zone,
+		codecs.NewMappedDecoder(format, zone, m), m, c.Int64("count"))
+}
 
 // mappingFlag sets how events are read that are not in the course's form. env is for commands that
 // read the topic.

@@ -38,6 +38,7 @@ func commands() []*cli.Command {
 		upCommand(),
 		initCommand(),
 		emitCommand(),
+		eventsCommand(),
 		processCommand(),
 		viewCommand(),
 		verifyCommand(),

@@ -43,6 +43,7 @@ type Reader struct {
 	list    bool          // of values: the file is a list
 	within  bool          // of the list
 	begun   bool          // the header row, if there is one, was read
+	names   []byte        // the header row, nil for none
 	parts   []json.RawMessage
 	row     []byte // of several lines
 }
@@ -236,6 +237,7 @@ func (r *Reader) header(row []byte) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("header row: %s", err.Error())
 	}
+	r.names = bytes.Clone(row)
 	return true, nil
 }
 

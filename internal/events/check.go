@@ -1,0 +1,210 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/tollstream/tollstream/codecs"
+	"github.com/tollstream/tollstream/codecs/mapping"
+	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/internal/text/table"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology/kafka"
+)
+
+// Check is what the records of a file or a topic would be.
+type Check struct {
+	Source  string `json:"source"`
+	Mapping string `json:"mapping,omitzero"` // by which they were read; "" for the usual form
+	Records int64  `json:"records"`
+	Rows    int64  `json:"rows"`
+	First   string `json:"first,omitzero"` // the first row
+	// DeadLetters has an entry for each kind that there is, most of them first.
+	DeadLetters []Reason `json:"dead_letters"`
+	// Proposal is a mapping by which more of the records would be rows; nil for none.
+	Proposal *Proposal `json:"proposal,omitzero"`
+}
+
+// Reason is why records would be dead letters.
+type Reason struct {
+	Kind   toll.RejectKind `json:"kind"`
+	Count  int64           `json:"count"`
+	Where  string          `json:"where"` // the first of them
+	Reason string          `json:"reason"`
+}
+
+// checker makes a Check of one record after the other.
+type checker struct {
+	check      Check
+	zone       *toll.Zone
+	sample     [][]byte
+	sampleSize int
+}
+
+// Bounds of what a proposal is made of.
+const (
+	maxSample      = 1000
+	maxSampleBytes = 4 << 20
+)
+
+// add adds a record, of which err says that it is no event. A record is nil where it can't be had.
+func (c *checker) add(where string, record []byte, e *toll.Event, err error) {
+	c.check.Records++
+	if record != nil && len(c.sample) < maxSample && c.sampleSize+len(record) <= maxSampleBytes {
+		c.sample = append(c.sample, bytes.Clone(record))
+		c.sampleSize += len(record)
+	}
+	if err == nil {
+		if c.check.Rows++; c.check.Rows == 1 {
+			c.check.First = describe(e)
+		}
+		return
+	}
+	kind := toll.RejectKindOf(err)
+	at := slices.IndexFunc(c.check.DeadLetters, func(r Reason) bool { return r.Kind == kind })
+	if at < 0 {
+		at = len(c.check.DeadLetters)
+		c.check.DeadLetters = append(c.check.DeadLetters, Reason{Kind: kind, Where: where,
+			Reason: err.Error()})
+	}
+	c.check.DeadLetters[at].Count++
+}
+
+// describe shows an event's fields by their names.
+func describe(e *toll.Event) string {
+	return fmt.Sprintf("time %s, vehicle_id %d, vehicle_type %s, toll_plaza_id %d", e.Time, e.Vehicle,
+		text.Escape(e.Type), e.Plaza)
+}
+
+func (c *checker) done() *Check {
+	slices.SortStableFunc(c.check.DeadLetters, func(a, b Reason) int { return int(b.Count - a.Count) })
+	if c.check.DeadLetters == nil {
+		c.check.DeadLetters = []Reason{}
+		return &c.check
+	}
+	if p := propose(c.sample, c.zone); p != nil &&
+		float64(p.Rows)/float64(p.Records) > float64(c.check.Rows)/float64(c.check.Records) {
+		c.check.Proposal = p
+	}
+	return &c.check
+}
+
+// CheckFile checks the events of a file.
+func CheckFile(name string, source io.Reader, zone *toll.Zone, m *mapping.Mapping) (*Check, error) {
+	r, err := NewReader(source, zone, m)
+	if err != nil {
+		return nil, err
+	}
+	c := checker{check: Check{Source: name}, zone: zone}
+	for {
+		var e toll.Event
+		record, err := r.Next(&e)
+		var long *LongError
+		switch {
+		case errors.Is(err, io.EOF):
+			if m := r.Mapping(); m != nil {
+				c.check.Mapping = m.String()
+			}
+			return c.done(), nil
+		case errors.As(err, &long):
+			err = toll.Malformed(toll.RejectOversized, "%s", long.Error())
+		case err != nil && !errors.Is(err, toll.ErrMalformed):
+			return nil, err
+		}
+		if c.check.Records == 0 && r.names != nil {
+			c.sample = append(c.sample, r.names)
+		}
+		c.add(fmt.Sprintf("line %d", r.Line()), record, &e, err)
+	}
+}
+
+// CheckTopic checks the records of a topic, at most so many of each partition.
+func CheckTopic(ctx context.Context, cluster kafka.Cluster, topic string, zone *toll.Zone,
+	decoder *codecs.Decoder, m *mapping.Mapping, most int64) (*Check, error) {
+	admin, err := cluster.Connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close()
+	info, found, err := admin.Topic(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return nil, toll.Permanent("run: tollstream init", "topic %s does not exist", topic)
+	}
+	c := checker{check: Check{Source: "topic " + topic}, zone: zone}
+	if m != nil {
+		c.check.Mapping = m.String()
+	}
+	for partition := range int32(info.Partitions) {
+		oldest, err := admin.Offsets(ctx, topic, kafka.Oldest, partition)
+		if err != nil {
+			return nil, err
+		}
+		left := most
+		for next := oldest[partition]; left > 0; {
+			records, to, err := admin.Read(ctx, topic, partition, next)
+			if err != nil {
+				return nil, err
+			}
+			if to == next {
+				break // the end
+			}
+			for _, r := range records[:min(int64(len(records)), left)] {
+				left--
+				var contentType string
+				for _, h := range r.Headers {
+					if h.Key == codecs.ContentTypeHeader {
+						contentType = string(h.Value)
+					}
+				}
+				var e toll.Event
+				err := toll.Malformed(toll.RejectTombstone, "no value (a tombstone)")
+				if r.Value != nil {
+					err = decoder.Decode(r.Value, contentType, &e)
+				}
+				c.add(fmt.Sprintf("%d:%d", partition, r.Offset), r.Value, &e, err)
+			}
+			next = to
+		}
+	}
+	return c.done(), nil
+}
+
+// Write prints a check for people.
+func (c *Check) Write(w io.Writer) {
+	read := "in the usual form"
+	if c.Mapping != "" {
+		read = "by " + c.Mapping
+	}
+	fmt.Fprintf(w, "%s, read %s\n\n", c.Source, read)
+	table.WriteFigures(w, []table.Figure{
+		{"records", text.Number(c.Records)},
+		{"rows", text.Number(c.Rows)},
+		{"dead letters", text.Number(c.Records - c.Rows)},
+	})
+	if c.First != "" {
+		fmt.Fprintf(w, "\nfirst row: %s\n", c.First)
+	}
+	if len(c.DeadLetters) > 0 {
+		fmt.Fprintln(w)
+		t := table.New(w, table.Left("KIND"), table.Right("RECORDS"), table.Left("FIRST"),
+			table.Left("REASON"))
+		for _, r := range c.DeadLetters {
+			t.AppendRow([]any{r.Kind, text.Number(r.Count), r.Where, text.Escape(r.Reason)})
+		}
+		t.Render()
+	}
+	if p := c.Proposal; p != nil {
+		fmt.Fprintf(w, "\nBy this mapping %s of the first %s would be rows:\n\n  --mapping '%s'\n\n"+
+			"first row: %s\n", text.Number(p.Rows), text.Count(p.Records, "record"), p.Mapping, p.First)
+		for _, note := range p.Notes {
+			fmt.Fprintln(w, note)
+		}
+	}
+}
