@@ -83,7 +83,8 @@ func checkMalformed(t testing.TB, err error) {
 		t.Fatalf("%q is a %T", err, err)
 	}
 	switch malformed.Kind {
-	case fieldEvent, fieldTime, fieldVehicle, fieldType, fieldPlaza, toll.RejectRows, toll.RejectSchema:
+	case fieldEvent, fieldTime, fieldVehicle, fieldType, fieldPlaza, toll.RejectRows,
+		toll.RejectSchema:
 	default:
 		t.Errorf("unknown kind %q", malformed.Kind)
 	}

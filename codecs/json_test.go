@@ -72,7 +72,8 @@ func TestDecodeJSON(t *testing.T) {
 		{payload: `[1]`, err: "event: not a JSON object"},
 		{payload: "[" + head + rest + "]", want: want},
 		{payload: "[" + head + rest + "," + head + rest + "]",
-			err: "event: 2 events in a record, which holds one; tollstream emit --from sends each by itself"},
+			err: "event: 2 events in a record, which holds one; " +
+				"tollstream emit --from sends each by itself"},
 		{payload: `null`, err: "event: not a JSON object"},
 		{payload: `"x"`, err: "event: not a JSON object"},
 		{payload: `12`, err: "event: not a JSON object"},

@@ -25,17 +25,20 @@ func TestMapping(t *testing.T) {
 	const json = "time=ts vehicle_id=car.id vehicle_type=car.class toll_plaza_id=plazaId "
 	for _, c := range []struct{ mapping, payload, err string }{
 		// CSV
-		{"time=4 vehicle_id=3 vehicle_type=2 toll_plaza_id=1", "4856,car,3728373,2022-02-10 10:23:02,x", ""},
+		{"time=4 vehicle_id=3 vehicle_type=2 toll_plaza_id=1", "4856,car,3728373,2022-02-10 10:23:02,x",
+			""},
 		{"time=5 delimiter=semicolon", `a;3728373;"car";"4856.0";Thu Feb 10 10:23:02 2022` + "\r\n", ""},
 		{"vehicle_id=3 toll_plaza_id=5 vehicle_type=4 time=2 delimiter=tab",
 			"\t2022-02-10 10:23:02\t3728373\t car \t4856\t\t", ""},
-		{"time=When toll_plaza_id=booth", "Booth,vehicle id,When,Class\n4856,3728373,2022-02-10 10:23:02,car",
+		{"time=When toll_plaza_id=booth",
+			"Booth,vehicle id,When,Class\n4856,3728373,2022-02-10 10:23:02,car",
 			""},
 		{"time=When", "When,vehicle_id,type,plaza\n2022-02-10 10:23:02,3728373,car,4856\n\n", ""},
 		{"header=yes", "a,b,c,d\r\n2022-02-10 10:23:02,3728373,car,4856", ""},
 		{"time=When", "2022-02-10 10:23:02,3728373,car,4856", `time: no column "When"`},
-		{"time=When", "When,vehicle_id,type,plaza\n", "event: one row, and the mapping names columns of a " +
-			"header row: give columns by number"},
+		{"time=When", "When,vehicle_id,type,plaza\n",
+			"event: one row, and the mapping names columns of a " +
+				"header row: give columns by number"},
 		{"header=yes", "a,b,c,d\n2022-02-10 10:23:02,3728373,car,4856\n2022-02-10 10:23:02,1,car,4856",
 			"event: 2 events in a record, which holds one; tollstream emit --from sends each by itself"},
 		{"time=7", "2022-02-10 10:23:02,3728373,car,4856", "time: no column 7 in a row of 4"},
@@ -103,7 +106,8 @@ func TestMappedTimes(t *testing.T) {
 		{day, "10/02/2022 10", `"10/02/2022 10" is not a date with the day first, and a time`},
 		{month, "02/10/2022 10:23:02 pm", "2022-02-10 22:23:02"},
 		{month, "13/02/2022 1:23", `"13/02/2022 1:23" is not a date with the month first, and a time`},
-		{month, "02/10/2022 13:23 PM", `"02/10/2022 13:23 PM" is not a date with the month first, and a time`},
+		{month, "02/10/2022 13:23 PM",
+			`"02/10/2022 13:23 PM" is not a date with the month first, and a time`},
 		{"time_format=epoch_s", "1644484982", "2022-02-10 10:23:02"},
 		{"time_format=epoch_s", "1644484982.999", "2022-02-10 10:23:02"},
 		{"time_format=epoch_ms", "1644484982999", "2022-02-10 10:23:02"},
@@ -143,7 +147,8 @@ func TestMappedTimes(t *testing.T) {
 
 // FuzzSplitCSV holds the rows of RFC 4180 to what encoding/csv reads, wherever that accepts them.
 func FuzzSplitCSV(f *testing.F) {
-	for _, s := range []string{"a,b,c\n", `"a ""b"",c",d` + "\r\nnext,row", "\"a\nb\",c", ",\n", "a\r\n\r\nb"} {
+	for _, s := range []string{"a,b,c\n", `"a ""b"",c",d` + "\r\nnext,row", "\"a\nb\",c", ",\n",
+		"a\r\n\r\nb"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

@@ -80,13 +80,14 @@ type RejectKind string
 
 // The kinds of rejects. Those of a field have its name.
 const (
-	RejectTime      RejectKind = "time"
-	RejectVehicle   RejectKind = "vehicle_id"
-	RejectType      RejectKind = "vehicle_type"
-	RejectPlaza     RejectKind = "toll_plaza_id"
-	RejectFormat    RejectKind = "format"    // the value as a whole is no event
-	RejectRows      RejectKind = "rows"      // the value holds several events
-	RejectSchema    RejectKind = "schema"    // the value is framed by a schema that can't be had or read
+	RejectTime    RejectKind = "time"
+	RejectVehicle RejectKind = "vehicle_id"
+	RejectType    RejectKind = "vehicle_type"
+	RejectPlaza   RejectKind = "toll_plaza_id"
+	RejectFormat  RejectKind = "format" // the value as a whole is no event
+	RejectRows    RejectKind = "rows"   // the value holds several events
+	// the value is framed by a schema that can't be had or read
+	RejectSchema    RejectKind = "schema"
 	RejectTombstone RejectKind = "tombstone" // the record has no value
 	RejectOversized RejectKind = "oversized" // a batch of records that inflates too far to be read
 	RejectRefused   RejectKind = "refused"   // a valid event that the database refuses as a row
@@ -98,7 +99,8 @@ const (
 // RejectKinds are all kinds of rejects.
 var RejectKinds = [...]RejectKind{
 	RejectTime, RejectVehicle, RejectType, RejectPlaza,
-	RejectFormat, RejectRows, RejectSchema, RejectTombstone, RejectOversized, RejectRefused, RejectRetried,
+	RejectFormat, RejectRows, RejectSchema, RejectTombstone, RejectOversized, RejectRefused,
+	RejectRetried,
 }
 
 // Known reports whether k is one of [RejectKinds].

@@ -7,7 +7,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/deadletters"
 	"github.com/tollstream/tollstream/internal/endpoint"
@@ -52,11 +51,7 @@ func retryDeadLetters(c *cli.Context) error {
 	if err := refuseListFlags(c); err != nil {
 		return err
 	}
-	format, err := codecs.ParseFormat(command.Setting(c, "format", "auto"))
-	if err != nil {
-		return hint.Usagef("--format: %v", err)
-	}
-	m, err := mappingFrom(c)
+	format, m, err := formatFrom(c)
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func eventsCommand() *cli.Command {
 }
 
 func checkEvents(c *cli.Context) error {
-	m, err := mappingFrom(c)
+	format, m, err := formatFrom(c)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func checkEvents(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	check, err := checkSource(c, con, toll.NewZone(con.Location), m)
+	check, err := checkSource(c, con, format, m)
 	if err != nil {
 		return err
 	}
@@ -69,9 +69,9 @@ func checkEvents(c *cli.Context) error {
 }
 
 // checkSource checks the file that a command line names, or the topic.
-func checkSource(c *cli.Context, con endpoint.Connection, zone *toll.Zone,
+func checkSource(c *cli.Context, con endpoint.Connection, format codecs.Format,
 	m *mapping.Mapping) (*events.Check, error) {
-	name := c.Args().First()
+	name, zone := c.Args().First(), toll.NewZone(con.Location)
 	switch {
 	case c.NArg() > 1:
 		return nil, hint.Usagef("check takes one file, or none for the topic")
@@ -89,10 +89,6 @@ func checkSource(c *cli.Context, con endpoint.Connection, zone *toll.Zone,
 		}
 		return check, err
 	}
-	format, err := codecs.ParseFormat(command.Setting(c, "format", "auto"))
-	if err != nil {
-		return nil, hint.Usagef("--format: %v", err)
-	}
 	return events.CheckTopic(c.Context, con.Cluster, con.Topic, zone,
 		codecs.NewMappedDecoder(format, zone, m), m, c.Int64("count"))
 }
@@ -103,8 +99,8 @@ func mappingFlag(env []string, usage string) cli.Flag {
 	return &cli.StringFlag{Name: "mapping", EnvVars: env, Usage: usage}
 }
 
-const topicMapping = "`TEXT` that says where fields stand in events that are not in the usual form, " +
-	"such as time=ts time_format=epoch_ms; tollstream events check proposes one"
+const topicMapping = "`TEXT` that says where fields stand in events of another form than the " +
+	"usual one, such as time=ts time_format=epoch_ms; tollstream events check proposes one"
 
 // mappingFrom reads --mapping; nil for none.
 func mappingFrom(c *cli.Context) (*mapping.Mapping, error) {
@@ -117,4 +113,14 @@ func mappingFrom(c *cli.Context) (*mapping.Mapping, error) {
 		return nil, hint.Usagef("--mapping: %v", err)
 	}
 	return m, nil
+}
+
+// formatFrom reads --format and --mapping of what is in the topic.
+func formatFrom(c *cli.Context) (codecs.Format, *mapping.Mapping, error) {
+	format, err := codecs.ParseFormat(command.Setting(c, "format", "auto"))
+	if err != nil {
+		return 0, nil, hint.Usagef("--format: %v", err)
+	}
+	m, err := mappingFrom(c)
+	return format, m, err
 }

@@ -7,7 +7,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
@@ -65,10 +64,7 @@ func topologyFrom(c *cli.Context, con endpoint.Connection) (topology.Config, err
 	cfg.MinRetention = c.Duration("min-retention")
 	cfg.NewToken = sql.NewToken
 	var err error
-	if cfg.Format, err = codecs.ParseFormat(command.Setting(c, "format", "auto")); err != nil {
-		return cfg, hint.Usagef("--format: %v", err)
-	}
-	if cfg.Mapping, err = mappingFrom(c); err != nil {
+	if cfg.Format, cfg.Mapping, err = formatFrom(c); err != nil {
 		return cfg, err
 	}
 	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.Group); err != nil {

@@ -95,7 +95,8 @@ func TestReader(t *testing.T) {
 			"When,vehicle_id,class,Plaza\n2022-02-10 10:23:02,1,car,4856", "2:1"},
 		{"header row without a column", "time=When", plain, `header row: time: no column "When"`},
 		{"header row to skip", "header=yes", "a,b,c,d\n" + plain, "2:1"},
-		{"quoted lines", "", header + "4856,1,\"two\nlines, and a \"\"quote\"\"\",car,2022-02-10 10:23:02\n" +
+		{"quoted lines", "", header +
+			"4856,1,\"two\nlines, and a \"\"quote\"\"\",car,2022-02-10 10:23:02\n" +
 			"4856,2,,car,2022-02-10 10:23:02\n", "3:1 4:2"},
 		{"quote that does not end", "", `Thu Feb 10 10:23:02 2022,1,"car,4856` + "\n" + plain + "\n" + plain,
 			"1:event: a quoted field does not end 2:1 3:1"},
