@@ -9,7 +9,6 @@ package codecs
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -32,11 +31,6 @@ const (
 // handful; when a hostile one fills the table, it is emptied and starts again.
 const maxTypes = 1024
 
-// confluentHeader is the length of what Confluent's serializers write before a value: a zero byte
-// and a schema's id, from 1. No event begins with a zero byte: it is neither a time, nor JSON, nor
-// the tag of a Protobuf field.
-const confluentHeader = 1 + 4
-
 // Decoder parses events.
 //
 // It remembers the vehicle types it has seen and the last date, so that an event like the one
@@ -45,6 +39,8 @@ type Decoder struct {
 	format Format
 	times  timestamps
 	types  map[string]string // valid vehicle types
+
+	schemas map[uint32]*Schema // of a schema registry, by id
 
 	mapping *mapping.Mapping    // nil for the course's form
 	columns [mapping.Fields]int // of CSV, from 0; -1 where the header row names it, and is to come
@@ -102,21 +98,21 @@ func NewMappedDecoder(format Format, zone *toll.Zone, m *mapping.Mapping) *Decod
 // is what counts, and a row holds no weekday.
 //
 // As Protobuf it is the message of package tollpb.
+//
+// A payload in Confluent's framing is read by its schema, see [Decoder.Lacks].
 func (d *Decoder) Decode(payload []byte, contentType string, e *toll.Event) error {
 	if len(payload) == 0 {
 		return toll.Malformed(fieldEvent, "empty")
-	}
-	if payload[0] == 0 && len(payload) >= confluentHeader {
-		if id := binary.BigEndian.Uint32(payload[1:]); id != 0 {
-			return toll.Malformed(fieldEvent,
-				"starts with Confluent's schema registry framing, schema id %d; tollstream reads plain CSV, "+
-					"JSON or Protobuf", id)
-		}
 	}
 	format := d.format
 	if contentType != "" {
 		if named := formatOf(contentType); named != Auto {
 			format = named
+		}
+	}
+	if payload[0] == 0 {
+		if id := SchemaID(payload); id != 0 {
+			return d.decodeFramed(id, payload, format, e)
 		}
 	}
 	if d.mapping != nil && format != Protobuf {

@@ -313,32 +313,39 @@ func FuzzDecodeAuto(f *testing.F) {
 	})
 }
 
-// TestDecodeConfluent checks that what a schema registry's serializer framed is named as such, in
-// every format, and that no event of ours looks like it.
+// TestDecodeConfluent: without a schema registry JSON and Protobuf are read behind its framing, and
+// what needs the schema is named as such. No event of ours looks framed.
 func TestDecodeConfluent(t *testing.T) {
 	e := toll.Event{Time: toll.WallTimeOf(time.Date(2022, 2, 10, 10, 23, 2, 0, time.UTC)), Vehicle: 1,
 		Type: "car", Plaza: 4000}
 	utc := toll.NewZone(time.UTC)
-	for f, plain := range map[Format][]byte{
-		CSV: AppendCSV(nil, &e), JSON: AppendJSON(nil, &e, utc), Protobuf: AppendProtobuf(nil, &e, utc),
+	const unknown = "event: framed by schema 100001 of a schema registry, which only " +
+		"--schema-registry can tell"
+	json, protobuf := string(AppendJSON(nil, &e, utc)), string(AppendProtobuf(nil, &e, utc))
+	for _, c := range []struct {
+		reader     Format
+		body, want string
+	}{
+		{Auto, json, ""}, {JSON, json, ""}, {CSV, json, ""},
+		{Protobuf, "\x00" + protobuf, ""}, {Protobuf, "\x04\x02\x00" + protobuf, ""},
+		{Auto, "\x00" + protobuf, unknown}, {Auto, string(AppendCSV(nil, &e)), unknown}, {CSV, "",
+			unknown},
+		{Protobuf, "\x01", "event: the message indexes of schema 100001 are damaged"},
+		{Protobuf, "\x08\x02", "event: the message indexes of schema 100001 are damaged"},
 	} {
 		var got toll.Event
-		for _, reader := range []Format{Auto, f} {
-			d := NewDecoder(reader, nil)
-			err := d.Decode(append([]byte{0, 0, 1, 0x86, 0xa1}, plain...), "", &got)
-			want :=
-				"event: starts with Confluent's schema registry framing, schema id 100001; tollstream reads " +
-					"plain CSV, JSON or Protobuf"
-			if err == nil || err.Error() != want || toll.RejectKindOf(err) != toll.RejectFormat {
-				t.Errorf("%v, read as %v: %v", f, reader, err)
-			}
-			if err := d.Decode([]byte{0, 0, 1, 0x86}, "", &got); err == nil ||
-				strings.Contains(err.Error(), "Confluent") {
-				t.Errorf("four bytes, read as %v: %v", reader, err)
-			}
+		err := NewDecoder(c.reader, nil).Decode([]byte("\x00\x00\x01\x86\xa1"+c.body), "", &got)
+		switch {
+		case c.want == "" && (err != nil || got != e):
+			t.Errorf("%q, read as %v: %+v, %v", c.body, c.reader, got, err)
+		case c.want != "" && (err == nil || err.Error() != c.want ||
+			toll.RejectKindOf(err) != toll.RejectSchema):
+			t.Errorf("%q, read as %v: %v, want %s", c.body, c.reader, err, c.want)
 		}
-		if err := NewDecoder(f, nil).Decode(plain, "", &got); err != nil || got != e {
-			t.Errorf("%v: %+v, %v", f, got, err)
+	}
+	for _, plain := range []string{json, protobuf, string(AppendCSV(nil, &e))} {
+		if id := SchemaID([]byte(plain)); id != 0 {
+			t.Errorf("%q looks framed", plain)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/text"
 	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/topology"
 )
 
 func eventsCommand() *cli.Command {
@@ -38,7 +39,7 @@ func eventsCommand() *cli.Command {
 				&cli.Int64Flag{Name: "count", Value: 100_000,
 					Usage: "read at most `N` records of each partition"},
 				&cli.BoolFlag{Name: "json", Usage: "print JSON"},
-			}, endpoint.Flags()),
+			}, endpoint.SchemaFlags(), endpoint.Flags()),
 			Action: checkEvents,
 		}},
 	}
@@ -89,8 +90,12 @@ func checkSource(c *cli.Context, con endpoint.Connection, format codecs.Format,
 		}
 		return check, err
 	}
-	return events.CheckTopic(c.Context, con.Cluster, con.Topic, zone,
-		codecs.NewMappedDecoder(format, zone, m), m, c.Int64("count"))
+	schemas, err := endpoint.SchemasFrom(c)
+	if err != nil {
+		return nil, err
+	}
+	return events.CheckTopic(c.Context, events.Topic{Cluster: con.Cluster, Name: con.Topic, Zone: zone,
+		Format: format, Mapping: m, Schemas: schemas, Most: c.Int64("count")})
 }
 
 // mappingFlag sets how events are read that are not in the course's form. env is for commands that
@@ -123,4 +128,16 @@ func formatFrom(c *cli.Context) (codecs.Format, *mapping.Mapping, error) {
 	}
 	m, err := mappingFrom(c)
 	return format, m, err
+}
+
+// eventsFrom reads how process reads events.
+func eventsFrom(c *cli.Context, cfg *topology.Config) (err error) {
+	if cfg.Format, cfg.Mapping, err = formatFrom(c); err != nil {
+		return err
+	}
+	schemas, err := endpoint.SchemasFrom(c)
+	if schemas != nil {
+		cfg.Schemas = schemas
+	}
+	return err
 }

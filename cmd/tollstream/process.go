@@ -66,7 +66,7 @@ func processCommand() *cli.Command {
 			endpoint.MinRetentionFlag(),
 			&cli.IntFlag{Name: "replication", EnvVars: command.Env("replication"), Value: 1,
 				Usage: "replication `FACTOR` of the group's own topics, where they are created"},
-		}, slices.Concat(windowFlags(), retentionFlags(), notifyFlags(),
+		}, slices.Concat(endpoint.SchemaFlags(), windowFlags(), retentionFlags(), notifyFlags(),
 			processMetricsFlags(), endpoint.Flags(),
 			command.LogFlags())...),
 		Action: process,

@@ -64,7 +64,7 @@ func topologyFrom(c *cli.Context, con endpoint.Connection) (topology.Config, err
 	cfg.MinRetention = c.Duration("min-retention")
 	cfg.NewToken = sql.NewToken
 	var err error
-	if cfg.Format, cfg.Mapping, err = formatFrom(c); err != nil {
+	if err = eventsFrom(c, &cfg); err != nil {
 		return cfg, err
 	}
 	if cfg.Instance, cfg.StateDir, err = instanceSettings(c, con.Group); err != nil {

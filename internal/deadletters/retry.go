@@ -56,6 +56,9 @@ func (r *Retrier) decode(payload []byte) error {
 // contentType names the format of a payload, so that process reads it as it was read here, whatever
 // its own --format.
 func (r *Retrier) contentType(payload []byte) string {
+	if codecs.SchemaID(payload) != 0 {
+		return "" // its schema tells
+	}
 	format := r.format
 	if format == codecs.Auto {
 		format = codecs.CSV
@@ -74,10 +77,11 @@ func (r *Retrier) open(ctx context.Context) (err error) {
 
 // send sends the payload that was decoded last.
 func (r *Retrier) send(ctx context.Context, origin toll.Origin, payload []byte) error {
-	return r.emitter.EmitRaw(ctx, r.emitter.Key(r.event.Plaza), payload, goka.Headers{
-		codecs.ContentTypeHeader: []byte(r.contentType(payload)),
-		ingest.RetryHeader:       []byte(ingest.FormatOrigin(origin)),
-	})
+	headers := goka.Headers{ingest.RetryHeader: []byte(ingest.FormatOrigin(origin))}
+	if contentType := r.contentType(payload); contentType != "" {
+		headers[codecs.ContentTypeHeader] = []byte(contentType)
+	}
+	return r.emitter.EmitRaw(ctx, r.emitter.Key(r.event.Plaza), payload, headers)
 }
 
 // retryGrace is how long an interrupted retry waits for acknowledgements.

@@ -14,6 +14,7 @@ import (
 	"github.com/tollstream/tollstream/internal/text/table"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/topology/kafka"
+	"github.com/tollstream/tollstream/topology/registry"
 )
 
 // Check is what the records of a file or a topic would be.
@@ -122,33 +123,44 @@ func CheckFile(name string, source io.Reader, zone *toll.Zone, m *mapping.Mappin
 	}
 }
 
-// CheckTopic checks the records of a topic, at most so many of each partition.
-func CheckTopic(ctx context.Context, cluster kafka.Cluster, topic string, zone *toll.Zone,
-	decoder *codecs.Decoder, m *mapping.Mapping, most int64) (*Check, error) {
-	admin, err := cluster.Connect(ctx)
+// Topic says what of a topic is checked, and how it is read.
+type Topic struct {
+	Cluster kafka.Cluster
+	Name    string
+	Zone    *toll.Zone
+	Format  codecs.Format
+	Mapping *mapping.Mapping   // nil for the usual form
+	Schemas *registry.Registry // nil for none
+	Most    int64              // records of each partition
+}
+
+// CheckTopic checks the records of a topic.
+func CheckTopic(ctx context.Context, t Topic) (*Check, error) {
+	decoder := codecs.NewMappedDecoder(t.Format, t.Zone, t.Mapping)
+	admin, err := t.Cluster.Connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer admin.Close()
-	info, found, err := admin.Topic(ctx, topic)
+	info, found, err := admin.Topic(ctx, t.Name)
 	if err != nil {
 		return nil, err
 	}
 	if !found {
-		return nil, toll.Permanent("run: tollstream init", "topic %s does not exist", topic)
+		return nil, toll.Permanent("run: tollstream init", "topic %s does not exist", t.Name)
 	}
-	c := checker{check: Check{Source: "topic " + topic}, zone: zone}
-	if m != nil {
-		c.check.Mapping = m.String()
+	c := checker{check: Check{Source: "topic " + t.Name}, zone: t.Zone}
+	if t.Mapping != nil {
+		c.check.Mapping = t.Mapping.String()
 	}
 	for partition := range int32(info.Partitions) {
-		oldest, err := admin.Offsets(ctx, topic, kafka.Oldest, partition)
+		oldest, err := admin.Offsets(ctx, t.Name, kafka.Oldest, partition)
 		if err != nil {
 			return nil, err
 		}
-		left := most
+		left := t.Most
 		for next := oldest[partition]; left > 0; {
-			records, to, err := admin.Read(ctx, topic, partition, next)
+			records, to, err := admin.Read(ctx, t.Name, partition, next)
 			if err != nil {
 				return nil, err
 			}
@@ -165,6 +177,13 @@ func CheckTopic(ctx context.Context, cluster kafka.Cluster, topic string, zone *
 				}
 				var e toll.Event
 				err := toll.Malformed(toll.RejectTombstone, "no value (a tombstone)")
+				if id := decoder.Lacks(r.Value); id != 0 && t.Schemas != nil {
+					schema, err := t.Schemas.Schema(ctx, id)
+					if err != nil {
+						return nil, err
+					}
+					decoder.Learn(id, schema)
+				}
 				if r.Value != nil {
 					err = decoder.Decode(r.Value, contentType, &e)
 				}

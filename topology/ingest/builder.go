@@ -115,6 +115,7 @@ func (b *builder) begin(clock *toll.Clock) { b.start, b.clock = *clock, *clock }
 // reset empties the builder, giving back what an unusual batch made it grow to.
 func (b *builder) reset() {
 	b.rows.Reset()
+	b.decoder.Forget()
 	clear(b.records)
 	clear(b.rejects)
 	clear(b.retries)

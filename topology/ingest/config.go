@@ -25,6 +25,8 @@ type Config struct {
 	Format codecs.Format
 	// Mapping says where their fields stand; nil for the course's form.
 	Mapping *mapping.Mapping
+	// Schemas are of the records that a schema registry's serializers framed; nil for none.
+	Schemas Schemas
 	toll.Windowing
 
 	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and
@@ -57,6 +59,12 @@ func (c *Config) Validate() error {
 	check(c.Lateness >= 0 && c.Lateness <= toll.MinuteRetention && c.Lateness%time.Second == 0,
 		"lateness is %v, want whole seconds from 0 to %v", c.Lateness, toll.MinuteRetention)
 	return errors.Join(errs...)
+}
+
+// Schemas is a schema registry.
+type Schemas interface {
+	// Schema returns the schema of an id. An error is an outage, unless it is permanent.
+	Schema(ctx context.Context, id uint32) (*codecs.Schema, error)
 }
 
 // Store is what a partition needs of the database; see the processor's for its errors.

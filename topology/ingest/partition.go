@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/codecs/wire"
 	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
@@ -62,6 +63,7 @@ type Partition struct {
 	clock  toll.Clock    // before the first batch
 	// the record that is being added, guarded by mu
 	taking kgo.Record
+	held   bool // taking is not added yet, for want of its schema
 	next   record
 	// replaced says why the log is not the one that was consumed, once that is known; guarded by mu.
 	// Nothing is taken in from then on, and the committer records it.
@@ -199,7 +201,7 @@ func (s *Partition) Stop() {
 // ends the session, before any that follow it are added.
 func (s *Partition) takeIn(in bundle) {
 	for {
-		added, full, err := s.addSome(&in)
+		added, full, held, err := s.addSome(&in)
 		if added {
 			wait.Signal(s.filled)
 		}
@@ -211,7 +213,13 @@ func (s *Partition) takeIn(in bundle) {
 			<-s.ctx.Done()
 			return
 		}
-		if in.oversized == nil && in.records.Len() == 0 {
+		switch {
+		case held && !full:
+			if !s.learn() {
+				return
+			}
+			continue
+		case !held && in.oversized == nil && in.records.Len() == 0:
 			return
 		}
 		select {
@@ -222,9 +230,42 @@ func (s *Partition) takeIn(in bundle) {
 	}
 }
 
-// addSome takes from a bundle until the open batch is full. It reports whether the batch holds
-// something that held nothing before, and whether it is full.
-func (s *Partition) addSome(in *bundle) (first, full bool, err error) {
+// learn gives the open batch the schema of the record that is held, from the registry, however long
+// that is unavailable. It reports whether the session goes on.
+func (s *Partition) learn() bool {
+	id := codecs.SchemaID(s.taking.Value)
+	for pauses, down := s.cfg.Backoff(), false; ; {
+		schema, err := s.cfg.Schemas.Schema(s.ctx, id)
+		switch {
+		case s.ctx.Err() != nil:
+			return false
+		case err == nil:
+			if down {
+				s.cfg.Log.Info("the schema registry is available again", "partition", s.partition)
+			}
+			s.mu.Lock()
+			s.open.decoder.Learn(id, schema)
+			s.mu.Unlock()
+			return true
+		case toll.IsPermanent(err):
+			s.fail(err)
+			<-s.ctx.Done()
+			return false
+		case !down:
+			down = true
+			s.cfg.Log.Warn("the schema registry is unavailable; retrying with backoff", "partition",
+				s.partition, "schema", id, "error", err)
+		}
+		if wait.For(s.ctx, pauses.NextBackOff()) != nil {
+			return false
+		}
+	}
+}
+
+// addSome takes from a bundle until the open batch is full, or a record is held whose schema is not
+// known yet. It reports whether the batch holds something that held nothing before, and whether it
+// is full.
+func (s *Partition) addSome(in *bundle) (first, full, held bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.open
@@ -232,11 +273,17 @@ func (s *Partition) addSome(in *bundle) (first, full bool, err error) {
 	if in.oversized != nil && !full {
 		b.addOversized(in.oversized)
 		in.oversized = nil
-		return first, s.isFull(b), nil
+		return first, s.isFull(b), false, nil
 	}
 	added := false
 	for more := true; !full; added = true {
-		if more, err = in.records.Next(&s.taking); !more {
+		if !s.held {
+			if more, err = in.records.Next(&s.taking); !more {
+				break
+			}
+		}
+		s.held = s.cfg.Schemas != nil && b.decoder.Lacks(s.taking.Value) != 0
+		if s.held {
 			break
 		}
 		s.next.read(&s.taking)
@@ -246,7 +293,7 @@ func (s *Partition) addSome(in *bundle) (first, full bool, err error) {
 	if added {
 		b.added(&s.next)
 	}
-	return first && added, full, err
+	return first && added, full, s.held, err
 }
 
 func (s *Partition) isFull(b *builder) bool {

@@ -111,7 +111,11 @@ func session(t *testing.T, cfg *Config, store *simtest.Store, table *memoryTable
 	s.Start(ctx, unpublished.First)
 	defer s.Stop()
 	for offset := cursor.Next; offset < end; offset++ {
-		s.add(testRecord(offset))
+		r := testRecord(offset)
+		if cfg.Schemas != nil {
+			r.frame()
+		}
+		s.add(r)
 	}
 	for {
 		select {
@@ -134,6 +138,57 @@ func testRecord(offset int64) *record {
 		value = "garbage"
 	}
 	return &record{offset: offset, time: time.Unix(1700000000, 0), value: []byte(value)}
+}
+
+// frame frames a record's event as JSON by one of some schemas, and garbage by one that there is
+// not.
+func (r *record) frame() {
+	var e toll.Event
+	if err := codecs.NewDecoder(codecs.CSV, nil).Decode(r.value, "", &e); err != nil {
+		r.value = []byte{0, 0, 0, 0, 99, 'x'}
+		return
+	}
+	head := []byte{0, 0, 0, 0, byte(1 + r.offset/5%3)}
+	r.value = codecs.AppendJSON(head, &e, toll.NewZone(time.UTC))
+}
+
+// flakySchemas is a registry that is unavailable every other time.
+type flakySchemas struct {
+	mu    sync.Mutex
+	calls int
+}
+
+func (f *flakySchemas) Schema(_ context.Context, id uint32) (*codecs.Schema, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.calls++; f.calls%2 == 1 {
+		return nil, errors.New("unavailable")
+	}
+	if id == 99 {
+		return codecs.UnreadableSchema("is not in the schema registry"), nil
+	}
+	return codecs.JSONSchema, nil
+}
+
+// TestSourceAwaitsSchemas: a record waits for its schema while the registry is unavailable, and is
+// stored once; rows that the database refuses are decoded again by the same schema.
+func TestSourceAwaitsSchemas(t *testing.T) {
+	const end = 60
+	cfg := testConfig()
+	cfg.Schemas = &flakySchemas{}
+	cfg.Backoff = func() backoff.BackOff { return backoff.NewConstantBackOff(time.Millisecond) }
+	store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5},
+		Refuse: map[int32]bool{12: true, 31: true}}
+	table := &memoryTable{states: map[int16]*toll.State{}}
+	if err := session(t, cfg, store, table, end); err != nil {
+		t.Fatal(err)
+	}
+	checkExact(t, store, table, end)
+	for _, r := range store.Rejects {
+		if want := toll.RejectSchema; r.Offset%11 == 5 && r.Kind != want {
+			t.Errorf("offset %d: %s, want %s", r.Offset, r.Kind, want)
+		}
+	}
 }
 
 // checkExact checks the invariants after all sessions.
