@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"math"
-	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -170,13 +168,13 @@ func (d *Decoder) fromTree(tree any, e *toll.Event) (err error) {
 	for f := range value {
 		if d.mapping != nil && d.mapping.Places[f] != "" {
 			place := string(d.mapping.Places[f])
-			if value[f] = find(tree, place); value[f] == nil {
+			if value[f] = mapping.Find(tree, place); value[f] == nil {
 				return toll.Malformed(mapping.Field(f).Kind(), "no value at %s", clip(place))
 			}
 			continue
 		}
 		for _, name := range usualNames[f] {
-			if value[f] = find(tree, name); value[f] != nil {
+			if value[f] = mapping.Find(tree, name); value[f] != nil {
 				break
 			}
 		}
@@ -188,101 +186,29 @@ func (d *Decoder) fromTree(tree any, e *toll.Event) (err error) {
 		if e.Time, err = d.times.wall(at.Unix()); err != nil {
 			return toll.Malformed(fieldTime, "%s is %s", at.UTC().Format(time.RFC3339), err.Error())
 		}
-	} else if text, err := textOf(mapping.Time, value[mapping.Time]); err != nil {
+	} else if text, err := mapping.Text(mapping.Time, value[mapping.Time]); err != nil {
 		return err
 	} else if e.Time, err = d.mappedTime(trim(text)); err != nil {
 		return err
 	}
-	text, err := textOf(mapping.Vehicle, value[mapping.Vehicle])
+	text, err := mapping.Text(mapping.Vehicle, value[mapping.Vehicle])
 	if err != nil {
 		return err
 	}
 	if e.Vehicle, err = parseVehicle(text); err != nil {
 		return err
 	}
-	if text, err = textOf(mapping.Type, value[mapping.Type]); err != nil {
+	if text, err = mapping.Text(mapping.Type, value[mapping.Type]); err != nil {
 		return err
 	}
 	if e.Type, err = d.vehicleType(text); err != nil {
 		return err
 	}
-	if text, err = textOf(mapping.Plaza, value[mapping.Plaza]); err != nil {
+	if text, err = mapping.Text(mapping.Plaza, value[mapping.Plaza]); err != nil {
 		return err
 	}
 	e.Plaza, err = parsePlaza(text)
 	return err
-}
-
-// find returns the value at a path, nil for none. A name that holds dots itself is found too.
-func find(tree any, path string) any {
-	for {
-		switch node := tree.(type) {
-		case map[string]any:
-			if value, ok := node[path]; ok {
-				return value
-			}
-			head, rest, more := strings.Cut(path, ".")
-			if !more {
-				return nil
-			}
-			tree, path = node[head], rest
-		case []any:
-			head, rest, more := strings.Cut(path, ".")
-			i, err := strconv.Atoi(head)
-			switch {
-			case err != nil || i < 0 || i >= len(node):
-				return nil
-			case !more:
-				return node[i]
-			}
-			tree, path = node[i], rest
-		default:
-			return nil
-		}
-	}
-}
-
-// textOf returns a value as text, in which a number has all its digits.
-func textOf(f mapping.Field, value any) ([]byte, error) {
-	switch v := value.(type) {
-	case string:
-		return []byte(v), nil
-	case []byte:
-		return v, nil
-	case json.Number:
-		return plainNumber(string(v)), nil
-	case int32:
-		return strconv.AppendInt(nil, int64(v), 10), nil
-	case int64:
-		return strconv.AppendInt(nil, v, 10), nil
-	case float32:
-		return strconv.AppendFloat(nil, float64(v), 'f', -1, 32), nil
-	case float64:
-		return strconv.AppendFloat(nil, v, 'f', -1, 64), nil
-	case *big.Rat:
-		if v.IsInt() {
-			return []byte(v.Num().String()), nil
-		}
-		return []byte(v.FloatString(9)), nil
-	case wallClock:
-		return []byte(time.Time(v).UTC().Format("2006-01-02 15:04:05")), nil
-	}
-	return nil, toll.Malformed(f.Kind(), "%s is neither text nor a number", clip(fmt.Sprint(value)))
-}
-
-// wallClock is a time of day and date that is no instant, as Avro's local timestamps are.
-type wallClock time.Time
-
-// plainNumber writes out the exponent of a JSON number of a reasonable size.
-func plainNumber(s string) []byte {
-	if !strings.ContainsAny(s, "eE") {
-		return []byte(s)
-	}
-	v, err := strconv.ParseFloat(s, 64)
-	if err != nil || math.Abs(v) >= 1<<53 {
-		return []byte(s)
-	}
-	return strconv.AppendFloat(nil, v, 'f', -1, 64)
 }
 
 // mappedTime reads a time in the mapping's form.
@@ -305,7 +231,18 @@ func (d *Decoder) mappedTime(b []byte) (toll.WallTime, error) {
 	case format.Layout != "":
 		w, err = d.times.layout(b, format)
 	default:
-		w, err = d.times.numericDate(b, format.DayFirst)
+		date, hms, rest, ok := mapping.NumericDate(b, format.DayFirst)
+		if !ok {
+			what := "month"
+			if format.DayFirst {
+				what = "day"
+			}
+			return 0, toll.Malformed(fieldTime, "%s is not a date with the %s first, and a time", clip(b),
+				what)
+		}
+		if w, err = wallTime(date[0], date[1], date[2], hms[:]); err == nil {
+			w, err = d.times.behind(b, rest, w)
+		}
 	}
 	if err != nil {
 		return 0, toll.Malformed(fieldTime, "%s", err.Error())
@@ -345,99 +282,6 @@ func (c *timestamps) layout(b []byte, format mapping.TimeFormat) (toll.WallTime,
 		return 0, errOutside
 	}
 	return c.local(w)
-}
-
-// numericDate reads a date of three numbers with '/', '.' or '-' between, the year last or first,
-// and a time of day behind a blank, a comma or a T: 10/02/2022 10:23, 10.2.2022, 10:23:02,
-// 02/10/2022 10:23:02 PM. A year that comes first is followed by month and day.
-func (c *timestamps) numericDate(b []byte, dayFirst bool) (toll.WallTime, error) {
-	bad := func() (toll.WallTime, error) {
-		what := "month first"
-		if dayFirst {
-			what = "day first"
-		}
-		return 0, fmt.Errorf("%s is not a date with the %s, and a time", clip(b), what)
-	}
-	end := bytes.IndexAny(b, " ,Tt")
-	if end < 0 {
-		return bad()
-	}
-	var part [3]int
-	rest := b[:end]
-	for i := range part {
-		n := 0
-		for n < len(rest) && isDigit(rest[n]) {
-			n++
-		}
-		var ok bool
-		if part[i], ok = smallNumber(rest[:n], 4); !ok || i > 0 && (len(rest) == n) != (i == 2) {
-			return bad()
-		}
-		if rest = rest[n:]; i < 2 {
-			if len(rest) == 0 || rest[0] != '/' && rest[0] != '.' && rest[0] != '-' {
-				return bad()
-			}
-			rest = rest[1:]
-		}
-	}
-	year, month, day := part[2], part[1], part[0]
-	switch {
-	case bytes.IndexAny(b, "/.-") == 4:
-		year, day = day, year
-	case !dayFirst:
-		month, day = day, month
-	}
-	if month > 12 && day <= 12 {
-		return bad()
-	}
-	hms, behind, ok := clockTime(bytes.TrimLeft(b[end:], " ,Tt"))
-	if !ok {
-		return bad()
-	}
-	w, err := wallTime(year, month, day, hms[:])
-	if err != nil {
-		return 0, err
-	}
-	return c.behind(b, behind, w)
-}
-
-// clockTime reads h:mm or hh:mm:ss, with AM or PM or none, and returns it as "hh:mm:ss" with what
-// follows it.
-func clockTime(b []byte) (hms [8]byte, rest []byte, ok bool) {
-	hms = [8]byte([]byte("00:00:00"))
-	for i := range 3 {
-		n := 0
-		for n < len(b) && n < 2 && isDigit(b[n]) {
-			n++
-		}
-		if n == 0 || i > 0 && n < 2 {
-			return hms, nil, false
-		}
-		copy(hms[3*i+2-n:], b[:n])
-		if b = b[n:]; i == 2 || len(b) == 0 || b[0] != ':' {
-			if i == 0 {
-				return hms, nil, false
-			}
-			break
-		}
-		b = b[1:]
-	}
-	if half := trim(b); len(half) >= 2 && (half[1] == 'M' || half[1] == 'm') {
-		hour := int(hms[0]-'0')*10 + int(hms[1]-'0')
-		if hour < 1 || hour > 12 {
-			return hms, nil, false
-		}
-		switch hour %= 12; half[0] {
-		case 'P', 'p':
-			hour += 12
-		case 'A', 'a':
-		default:
-			return hms, nil, false
-		}
-		hms[0], hms[1] = byte('0'+hour/10), byte('0'+hour%10)
-		b = half[2:]
-	}
-	return hms, b, true
 }
 
 // Time reports what is wrong with a time in the mapping's form.

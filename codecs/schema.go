@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/avro"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/tollstream/tollstream/codecs/mapping"
 	"github.com/tollstream/tollstream/toll"
 )
 
@@ -48,7 +49,7 @@ func AvroSchema(text string) *Schema {
 				return nil, avro.ErrSkipCustomType
 			}
 			perSecond := int64(time.Second / unit)
-			return wallClock(time.Unix(n/perSecond, n%perSecond*int64(unit))), nil
+			return mapping.WallClock(time.Unix(n/perSecond, n%perSecond*int64(unit))), nil
 		}
 	}
 	parsed, err := avro.Parse(text,

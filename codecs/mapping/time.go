@@ -1,7 +1,9 @@
 package mapping
 
 import (
+	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode"
 )
@@ -106,3 +108,86 @@ func (t TimeFormat) String() string {
 	}
 	return "auto"
 }
+
+// NumericDate reads a date of three numbers with '/', '.' or '-' between, the year last or first,
+// and a time of day behind a blank, a comma or a T: 10/02/2022 10:23, 10.2.2022, 10:23:02,
+// 02/10/2022 10:23:02 PM. A year that comes first is followed by month and day. It returns the time
+// of day as "hh:mm:ss", and what follows it.
+func NumericDate(b []byte, dayFirst bool) (date [3]int, hms [8]byte, rest []byte, ok bool) {
+	end := bytes.IndexAny(b, " ,Tt")
+	if end < 0 {
+		return date, hms, nil, false
+	}
+	var part [3]int
+	rest = b[:end]
+	for i := range part {
+		n := 0
+		for n < len(rest) && isDigit(rest[n]) {
+			n++
+		}
+		var err error
+		if part[i], err = strconv.Atoi(string(rest[:n])); err != nil || n > 4 || i > 0 &&
+			(len(rest) == n) != (i == 2) {
+			return date, hms, nil, false
+		}
+		if rest = rest[n:]; i < 2 {
+			if len(rest) == 0 || rest[0] != '/' && rest[0] != '.' && rest[0] != '-' {
+				return date, hms, nil, false
+			}
+			rest = rest[1:]
+		}
+	}
+	year, month, day := part[2], part[1], part[0]
+	switch {
+	case bytes.IndexAny(b, "/.-") == 4:
+		year, day = day, year
+	case !dayFirst:
+		month, day = day, month
+	}
+	if month > 12 && day <= 12 {
+		return date, hms, nil, false
+	}
+	hms, rest, ok = clockTime(bytes.TrimLeft(b[end:], " ,Tt"))
+	return [3]int{year, month, day}, hms, rest, ok
+}
+
+// clockTime reads h:mm or hh:mm:ss, with AM or PM or none, and returns it as "hh:mm:ss" with what
+// follows it.
+func clockTime(b []byte) (hms [8]byte, rest []byte, ok bool) {
+	hms = [8]byte([]byte("00:00:00"))
+	for i := range 3 {
+		n := 0
+		for n < len(b) && n < 2 && isDigit(b[n]) {
+			n++
+		}
+		if n == 0 || i > 0 && n < 2 {
+			return hms, nil, false
+		}
+		copy(hms[3*i+2-n:], b[:n])
+		if b = b[n:]; i == 2 || len(b) == 0 || b[0] != ':' {
+			if i == 0 {
+				return hms, nil, false
+			}
+			break
+		}
+		b = b[1:]
+	}
+	if half := bytes.TrimSpace(b); len(half) >= 2 && (half[1] == 'M' || half[1] == 'm') {
+		hour := int(hms[0]-'0')*10 + int(hms[1]-'0')
+		if hour < 1 || hour > 12 {
+			return hms, nil, false
+		}
+		switch hour %= 12; half[0] {
+		case 'P', 'p':
+			hour += 12
+		case 'A', 'a':
+		default:
+			return hms, nil, false
+		}
+		hms[0], hms[1] = byte('0'+hour/10), byte('0'+hour%10)
+		b = half[2:]
+	}
+	return hms, b, true
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }

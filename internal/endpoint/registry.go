@@ -29,15 +29,16 @@ func SchemaFlags() []cli.Flag {
 		text("schema-registry-user", "`NAME` of the user; the password comes from "+registryPassword+
 			" or the next one"),
 		text("schema-registry-password-file", "`FILE` that holds the password"),
-		text("schema-registry-ca",
-			"PEM `FILE` of the authorities that sign the registry's certificate, in place of the system's"),
+		text("schema-registry-ca", "PEM `FILE` of the authorities that sign the registry's certificate, "+
+			"in place of the system's"),
 		text("schema-registry-cert", "PEM `FILE` of our own certificate, for a registry that wants one"),
 		text("schema-registry-key", "PEM `FILE` of its key"),
 		text("schema-registry-server-name",
 			"`NAME` in the registry's certificate, where it is not the host of --schema-registry"),
 		&cli.BoolFlag{Name: "schema-registry-plaintext",
 			EnvVars: command.Env("schema-registry-plaintext"), Category: connectionCategory,
-			Usage: "authenticate without TLS to other hosts too, across a network that can read the password"},
+			Usage: "authenticate without TLS to other hosts too, across a network that can read the " +
+				"password"},
 	}
 }
 
