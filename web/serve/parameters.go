@@ -91,8 +91,8 @@ func Limit(query url.Values, errs *ParameterErrors) int {
 	return n
 }
 
-// Longer than any cursor.
-const maxCursor = 300
+// maxCursor is longer than any cursor; openapi.json has it too.
+const maxCursor = 200
 
 // cursor names the last element of a page by its position, and what list it is of. To clients it is
 // opaque.
@@ -114,7 +114,7 @@ func Cursor[T any](query url.Values, name, list string, errs *ParameterErrors) *
 	}
 	var c cursor[T]
 	text, err := base64.RawURLEncoding.Strict().DecodeString(query.Get(name))
-	if err == nil && len(text) <= maxCursor {
+	if err == nil && len(query.Get(name)) <= maxCursor {
 		err = json.Unmarshal(text, &c)
 	}
 	switch {
