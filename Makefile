@@ -173,7 +173,7 @@ python:
 # systems; the packages come from here.
 ARCHS ?= amd64 arm64
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
-STATIC = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+STATIC = CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags '-s -w -X main.version=$(VERSION)'
 PACKAGING = go -C packaging
 # The time of the commit, so that the same commit makes the same packages.
 packages: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
