@@ -68,7 +68,7 @@ func emitCommand() *cli.Command {
 			&cli.BoolFlag{Name: "raw", Usage: "with --from: send bad lines too, without a key"},
 			&cli.BoolFlag{Name: "skip-bad", Usage: "with --from: exit with 0 although lines were left out"},
 			&cli.BoolFlag{Name: "verbose", Usage: "print a sentence for each vehicle"},
-		}, profileFlags(), endpoint.Flags()),
+		}, profileFlags(), endpoint.KafkaFlags()),
 		Action: func(c *cli.Context) error {
 			cfg, err := emitConfig(c)
 			if err != nil {

@@ -44,7 +44,7 @@ func incidentsCommand() *cli.Command {
 			&cli.StringFlag{Name: "to", Category: listing, Usage: "list those that began before a `TIME`"},
 			&cli.BoolFlag{Name: "csv", Category: listing, Usage: "print CSV"},
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
-		}, endpoint.Flags()...),
+		}, endpoint.MySQLFlags()...),
 		Action:      listIncidents,
 		Subcommands: []*cli.Command{acknowledgeCommand()},
 	}

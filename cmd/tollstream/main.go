@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"sync"
 	"syscall"
 	_ "time/tzdata" // so that --timezone works on machines without a timezone database
@@ -53,6 +52,10 @@ func commands() []*cli.Command {
 		resetCommand(),
 		demoCommand(),
 		configCommand(),
+		completionCommand(),
+		manCommand(),
+		versionCommand(),
+		completeCommand(),
 	}
 }
 
@@ -74,20 +77,4 @@ func root(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Writer:    stdout,
 		ErrWriter: stderr,
 	}
-}
-
-// version is set at build time: -ldflags '-X main.version=v1.2.3'.
-var version string
-
-// buildVersion returns the version of this build.
-func buildVersion() string {
-	v := version
-	info, ok := debug.ReadBuildInfo()
-	if v == "" && ok {
-		v = info.Main.Version
-	}
-	if v == "" {
-		v = "(devel)"
-	}
-	return v
 }

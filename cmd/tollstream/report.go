@@ -47,7 +47,7 @@ func reportCommand() *cli.Command {
 			&cli.StringFlag{Name: "classes",
 				Usage: "FHWA classes of vehicle types where the plazas file has none, as in " +
 					"\"truck=9 bus=4\"; those of motorcycle, car, van, pickup and bus are known"},
-		}, endpoint.Flags()...),
+		}, endpoint.MySQLFlags()...),
 		Action: writeReport,
 	}
 }

@@ -27,7 +27,7 @@ func sqlCommand() *cli.Command {
 			tollstream sql by_type plaza=4856`,
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print the rows as JSON objects"},
-		}, endpoint.Flags()...),
+		}, endpoint.MySQLFlags()...),
 		Action: func(c *cli.Context) error {
 			return endpoint.WithStore(c, func(_ endpoint.Connection, store *sql.Store) error {
 				if c.NArg() == 0 {

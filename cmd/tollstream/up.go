@@ -44,8 +44,7 @@ func upCommand() *cli.Command {
 				Value: endpoint.DefaultPartitions,
 				Usage: "partitions of the topic of events, where it is created"},
 			&cli.BoolFlag{Name: "json", Usage: "print the addresses as JSON"},
-		}, command.WithoutFlags(endpoint.Flags(), append(endpoint.AccessFlagNames(), "brokers", "mysql",
-			"mysql-file")...)...), command.LogFlags()...),
+		}, endpoint.NameFlags()...), command.LogFlags()...),
 		Action: up,
 	}
 }

@@ -115,6 +115,7 @@ func viewListen(c *cli.Context, s viewSettings, cfg serve.Config, metrics *serve
 	}
 	defer telemetry.NotifySystemd(ctx, server.Probes(),
 		func(time.Time) string { return "view at " + server.URL() }, log)()
+	defer newReloader(c, log).start(text.IsTerminal(c.App.ErrWriter))()
 	err = serveView(ctx, c.App.Writer, server, source,
 		live.Config{Connection: con, Log: log, Silent: true, Repeated: true,
 			Holidays: s.holidays})

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/tollstream/tollstream/internal/hint"
 )
 
 // Categories of flags that are headings in the help. What is in one of these is the same for all
@@ -127,26 +130,47 @@ func Has(c *cli.Context, name string) bool {
 	})
 }
 
-// WithoutFlags returns the flags less those with the given names.
-func WithoutFlags(flags []cli.Flag, names ...string) []cli.Flag {
-	return slices.DeleteFunc(flags, func(f cli.Flag) bool {
-		return slices.Contains(names, f.Names()[0])
-	})
+// FlagsWhere returns those of the flags whose names are chosen.
+func FlagsWhere(flags []cli.Flag, chosen func(name string) bool) []cli.Flag {
+	return slices.DeleteFunc(flags, func(f cli.Flag) bool { return !chosen(f.Names()[0]) })
 }
 
 // LogFlags returns the flags that [LoggerFrom] reads, for commands that run for long.
 func LogFlags() []cli.Flag {
 	return []cli.Flag{
 		ChoiceFlag("log-format", LogCategory, LogText, "`FORMAT`: text or json", LogText, LogJSON),
-		ChoiceFlag("log-level", LogCategory, "info", "`LEVEL`: debug, info, warn or error",
+		ChoiceFlag(LogLevelFlag, LogCategory, "info", "`LEVEL`: debug, info, warn or error",
 			"debug", "info", "warn", "error"),
 	}
 }
 
-// LoggerFrom returns the logger that the log flags describe.
+// LoggerFrom returns the logger that the log flags describe. [SetLogLevel] changes its level.
 func LoggerFrom(c *cli.Context) (*slog.Logger, error) {
-	return NewLogger(c.App.ErrWriter, Setting(c, "log-format", LogText),
-		Setting(c, "log-level", "info"))
+	level := new(slog.LevelVar)
+	c.App.Metadata[levelKey] = level
+	if err := SetLogLevel(c, c.String(LogLevelFlag)); err != nil {
+		return nil, err
+	}
+	return NewLogger(c.App.ErrWriter, Setting(c, "log-format", LogText), level)
+}
+
+// LogLevelFlag is the name of the flag of the log's level.
+const LogLevelFlag = "log-level"
+
+// levelKey is where the level of the log is kept, in the application's metadata.
+const levelKey = "level"
+
+// SetLogLevel changes the level of the logger that [LoggerFrom] returned; "" is that of the flag's
+// default.
+func SetLogLevel(c *cli.Context, text string) error {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(cmp.Or(strings.TrimSpace(text), "info"))); err != nil {
+		return hint.Usagef("--log-level: %q is not one of debug, info, warn, error", text)
+	}
+	if level, ok := c.App.Metadata[levelKey].(*slog.LevelVar); ok {
+		level.Set(l)
+	}
+	return nil
 }
 
 // Env names the environment variable of a setting: env("batch-rows") is TOLLSTREAM_BATCH_ROWS.

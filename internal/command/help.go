@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,13 +19,13 @@ const helpWidth = 100
 // printHelp prints the help of a command, or of the whole where path is empty.
 //
 // Of a command it shows Usage (one line), Description (prose), UsageText (examples, one a line),
-// the flags by category.
-func printHelp(root *cli.App, path []*cli.Command) error {
+// the flags by category: those of the connection only by name unless all are asked for.
+func printHelp(root *cli.App, path []*cli.Command, all bool) error {
 	var b strings.Builder
 	if len(path) == 0 {
 		helpRoot(&b, root)
 	} else {
-		helpCommand(&b, path)
+		helpCommand(&b, path, all)
 	}
 	_, err := io.WriteString(root.Writer, b.String())
 	return err
@@ -36,11 +37,12 @@ func helpRoot(b *strings.Builder, root *cli.App) {
 	b.WriteString("Commands:\n")
 	helpCommands(b, root.Commands)
 	b.WriteString(
-		"\nFlags:\n  --help      help, also of a command: tollstream emit --help\n  --version   " +
-			"version of tollstream and of Go\n")
+		"\nFlags:\n  --help      help, also of a command: tollstream emit --help\n" +
+			"  --help-all  the same, with the flags of the connection\n" +
+			"  --version   version of tollstream and of Go\n")
 	b.WriteString(
-		"\nEvery setting has an environment variable: --batch-rows is TOLLSTREAM_BATCH_ROWS. Flags " +
-			"override it.\n")
+		"\nEvery setting has an environment variable: --batch-rows is TOLLSTREAM_BATCH_ROWS; and a " +
+			"key in\nthe file that --config names. Flags override variables, which override the file.\n")
 	b.WriteString("Exit status: 0 done, 1 failed, 2 wrong usage.\n")
 }
 
@@ -56,12 +58,9 @@ func helpCommands(b *strings.Builder, commands []*cli.Command) {
 	}
 }
 
-func helpCommand(b *strings.Builder, path []*cli.Command) {
+func helpCommand(b *strings.Builder, path []*cli.Command, all bool) {
 	c := path[len(path)-1]
-	name := "tollstream"
-	for _, p := range path {
-		name += " " + p.Name
-	}
+	name := nameOf(path)
 	fmt.Fprintf(b, "%s: %s\n\n", name, c.Usage)
 	usage := name
 	if len(c.Subcommands) > 0 && c.ArgsUsage == "" {
@@ -87,14 +86,53 @@ func helpCommand(b *strings.Builder, path []*cli.Command) {
 		b.WriteString("\nCommands:\n")
 		helpCommands(b, c.Subcommands)
 	}
-	helpFlags(b, path)
+	helpFlags(b, path, all)
 }
 
-func helpFlags(b *strings.Builder, path []*cli.Command) {
-	var categories []string
-	byCategory := map[string][]cli.DocGenerationFlag{}
-	for i := len(path) - 1; i >= 0; i-- {
-		for _, f := range path[i].Flags {
+func helpFlags(b *strings.Builder, path []*cli.Command, all bool) {
+	categories, byCategory := flagsByCategory(path)
+	hidden := byCategory[ConnectionCategory]
+	if all {
+		hidden = nil
+	} else {
+		delete(byCategory, ConnectionCategory)
+	}
+	width := 0
+	for _, flags := range byCategory {
+		for _, f := range flags {
+			width = max(width, utf8.RuneCountInString(flagHead(f)))
+		}
+	}
+	for _, category := range categories {
+		if byCategory[category] == nil {
+			continue
+		}
+		fmt.Fprintf(b, "\n%s:\n", category)
+		for _, f := range byCategory[category] {
+			fmt.Fprintf(b, "  %-*s  ", width, flagHead(f))
+			writeWrapped(b, strings.ReplaceAll(f.GetUsage(), "`", ""), width+4)
+			if notes := flagNotes(f); notes != "" {
+				b.WriteString(strings.Repeat(" ", width+4))
+				writeWrapped(b, notes, width+4)
+			}
+		}
+	}
+	if len(hidden) > 0 {
+		var names []string
+		for _, f := range hidden[:min(len(hidden), 4)] {
+			names = append(names, "--"+f.Names()[0])
+		}
+		fmt.Fprintf(b, "\nConnection (%s …):\n  %s --help-all\n", strings.Join(names, ", "),
+			nameOf(path))
+	}
+}
+
+// flagsByCategory returns the flags of a command that the help shows, and the headings in order.
+func flagsByCategory(path []*cli.Command) (categories []string,
+	byCategory map[string][]cli.DocGenerationFlag) {
+	byCategory = map[string][]cli.DocGenerationFlag{}
+	for _, c := range slices.Backward(path) {
+		for _, f := range c.Flags {
 			d, ok := f.(cli.DocGenerationFlag)
 			if v, visible := f.(cli.VisibleFlag); !ok || visible && !v.IsVisible() {
 				continue
@@ -106,23 +144,16 @@ func helpFlags(b *strings.Builder, path []*cli.Command) {
 			byCategory[category] = append(byCategory[category], d)
 		}
 	}
-	width := 0
-	for _, flags := range byCategory {
-		for _, f := range flags {
-			width = max(width, utf8.RuneCountInString(flagHead(f)))
-		}
+	return categories, byCategory
+}
+
+// nameOf returns the words that name a command: "tollstream emit".
+func nameOf(path []*cli.Command) string {
+	name := "tollstream"
+	for _, c := range path {
+		name += " " + c.Name
 	}
-	for _, category := range categories {
-		fmt.Fprintf(b, "\n%s:\n", category)
-		for _, f := range byCategory[category] {
-			fmt.Fprintf(b, "  %-*s  ", width, flagHead(f))
-			writeWrapped(b, strings.ReplaceAll(f.GetUsage(), "`", ""), width+4)
-			if notes := flagNotes(f); notes != "" {
-				b.WriteString(strings.Repeat(" ", width+4))
-				writeWrapped(b, notes, width+4)
-			}
-		}
-	}
+	return name
 }
 
 // flagHead returns a flag as it is written: --count N.

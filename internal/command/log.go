@@ -21,17 +21,13 @@ const (
 )
 
 // NewLogger returns the logger of a command. Text is one short line for a person, json is for
-// machines.
-func NewLogger(stderr io.Writer, format, level string) (*slog.Logger, error) {
-	var l slog.Level
-	if err := l.UnmarshalText([]byte(level)); err != nil {
-		return nil, hint.Usagef("--log-level: %q is not one of debug, info, warn, error", level)
-	}
-	switch format {
+// machines. The level may change while it is in use.
+func NewLogger(stderr io.Writer, format string, level slog.Leveler) (*slog.Logger, error) {
+	switch strings.ToLower(format) {
 	case LogText:
-		return slog.New(&lineHandler{w: stderr, level: l, mu: new(sync.Mutex)}), nil
+		return slog.New(&lineHandler{w: stderr, level: level, mu: new(sync.Mutex)}), nil
 	case LogJSON:
-		return slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: l})), nil
+		return slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: level})), nil
 	}
 	return nil, hint.Usagef("--log-format: %q is neither text nor json", format)
 }
@@ -45,13 +41,13 @@ func Warnings(w io.Writer) *slog.Logger {
 // lineHandler writes "10:23:02 warn  broker unavailable broker=127.0.0.1:9092".
 type lineHandler struct {
 	w      io.Writer
-	level  slog.Level
+	level  slog.Leveler
 	prefix string // of attribute names, from groups
 	attrs  string // written already
 	mu     *sync.Mutex
 }
 
-func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
 
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	var b strings.Builder

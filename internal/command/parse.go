@@ -22,6 +22,7 @@ type Line struct {
 	arguments []string
 	given     map[string]bool // names of the flags on the line
 	Help      bool
+	HelpAll   bool // with the flags of the connection
 	Version   bool
 }
 
@@ -116,13 +117,7 @@ func (l *Line) command() *cli.Command {
 }
 
 // name returns the words that name the command: "tollstream emit".
-func (l *Line) name() string {
-	name := "tollstream"
-	for _, c := range l.Path {
-		name += " " + c.Name
-	}
-	return name
-}
+func (l *Line) name() string { return nameOf(l.Path) }
 
 // addWord takes a word that is no flag: a command, a subcommand or an argument.
 func (l *Line) addWord(root *cli.App, word string) error {
@@ -154,8 +149,8 @@ func (l *Line) addWord(root *cli.App, word string) error {
 func (l *Line) addFlag(root *cli.App, arg string, rest []string) (used int, err error) {
 	name, value, inline := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
 	switch {
-	case name == "help" || name == "h":
-		l.Help = true
+	case name == "help" || name == "h" || name == "help-all":
+		l.Help, l.HelpAll = true, l.HelpAll || name == "help-all"
 		return 0, nil
 	case name == "version" && len(l.Path) == 0:
 		l.Version = true
@@ -208,7 +203,7 @@ func (l *Line) isFlag(word string) bool {
 	}
 	name, _, _ = strings.Cut(name, "=")
 	f, _ := l.find(name)
-	return f != nil || name == "help"
+	return f != nil || name == "help" || name == "help-all"
 }
 
 // check looks at what can be judged only when the whole line is known.

@@ -40,7 +40,7 @@ func Execute(ctx context.Context, root *cli.App, args []string, fill Fill) error
 			runtime.GOOS+"/"+runtime.GOARCH)
 		return err
 	case line.Help:
-		return printHelp(root, line.Path)
+		return printHelp(root, line.Path, line.HelpAll)
 	}
 	root.Metadata = map[string]any{givenKey: line.given}
 	if fill == nil {

@@ -63,15 +63,6 @@ func accessFlags() []cli.Flag {
 	}
 }
 
-// AccessFlagNames are for commands that bring their own servers.
-func AccessFlagNames() []string {
-	var names []string
-	for _, f := range accessFlags() {
-		names = append(names, f.Names()[0])
-	}
-	return names
-}
-
 // kafkaSecurity reads how brokers are trusted, and who we are to them.
 func kafkaSecurity(c *cli.Context, brokers []string) (kafka.Security, error) {
 	var s kafka.Security

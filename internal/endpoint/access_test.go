@@ -2,6 +2,7 @@ package endpoint
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,12 +18,9 @@ import (
 // clearAccess empties the variables of the access flags for a test.
 func clearAccess(t *testing.T) {
 	t.Helper()
-	for _, name := range AccessFlagNames() {
-		t.Setenv(command.Env(name)[0], "")
-	}
-	for _, name := range []string{kafkaPassword, "TOLLSTREAM_BROKERS", "TOLLSTREAM_MYSQL",
-		"TOLLSTREAM_MYSQL_FILE"} {
-		t.Setenv(name, "")
+	t.Setenv(kafkaPassword, "")
+	for _, f := range Flags() {
+		t.Setenv(command.Env(f.Names()[0])[0], "")
 	}
 }
 
@@ -233,7 +231,7 @@ func TestSecurityDoesNotPrintSecrets(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	logger, err := command.NewLogger(&log, command.LogJSON, "debug")
+	logger, err := command.NewLogger(&log, command.LogJSON, slog.LevelDebug)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,24 @@ func Flags() []cli.Flag {
 	}, accessFlags()...)
 }
 
-// From reads the connection flags. What it refuses is a usage error.
+// KafkaFlags returns those of [Flags] that a command without a database needs.
+func KafkaFlags() []cli.Flag {
+	return command.FlagsWhere(Flags(), func(name string) bool { return !isMySQL(name) })
+}
+
+// MySQLFlags returns those of [Flags] that a command without Kafka needs.
+func MySQLFlags() []cli.Flag { return command.FlagsWhere(Flags(), isMySQL) }
+
+func isMySQL(name string) bool { return strings.HasPrefix(name, "mysql") }
+
+// NameFlags returns those of [Flags] that a command with servers of its own needs.
+func NameFlags() []cli.Flag {
+	return command.FlagsWhere(Flags(), func(name string) bool {
+		return name == "topic" || name == "group" || name == "timezone"
+	})
+}
+
+// From reads the connection flags, of which a command may have some. What it refuses is a usage error.
 func From(c *cli.Context) (Connection, error) {
 	var con Connection
 	brokers, err := ParseBrokers(command.Setting(c, "brokers", DefaultBrokers))

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollstream/tollstream/codecs/wire"
@@ -41,6 +43,8 @@ type Config struct {
 	UntilEnd    bool               // end once all that is in the topic at the start is counted
 	Notify      *incidents.Config  // nil for no notifications; Run sets Group and Log
 	Status      *text.StatusLine   // nil for none
+	// NewPlazas brings what takes the place of Windows.Plazas while it runs; nil for nothing.
+	NewPlazas <-chan []toll.Plaza
 	// Started is called before the processor runs; nil for nothing.
 	Started func(*topology.Processor, *ingest.Writer)
 }
@@ -63,14 +67,17 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Maintenance = maintenance.NewStats()
 	}
 	boundHeap()
-	reached, err := (&pipeline{cfg}).run(ctx)
+	reached, err := (&pipeline{cfg: cfg}).run(ctx)
 	if err == nil && cfg.UntilEnd && !reached {
 		return errBeforeEnd
 	}
 	return err
 }
 
-type pipeline struct{ cfg Config }
+type pipeline struct {
+	cfg     Config
+	results *reloadable
+}
 
 // run reports whether the end was reached.
 func (p *pipeline) run(ctx context.Context) (reached bool, err error) {
@@ -152,6 +159,7 @@ func (p *pipeline) process(ctx context.Context, cancel context.CancelFunc,
 		notify.Group, notify.Log = t.Group, t.Log
 		background.Go(func() { incidents.NewNotifier(notify, cfg.Store).Run(ctx) })
 	}
+	background.Go(func() { p.takePlazas(ctx) })
 	// Heartbeats and the status line stay while the processor stops, which may take a while.
 	showing, hide := context.WithCancel(context.WithoutCancel(ctx))
 	background.Go(func() { heart.run(showing) })
@@ -270,22 +278,73 @@ func (p *pipeline) openResults(ctx context.Context) (closing.Results, error) {
 	if err != nil {
 		return nil, err
 	}
-	plazas := map[int16]toll.Plaza{}
-	for _, plaza := range configured {
-		plazas[plaza.ID] = plaza
-	}
 	if t.PlazaZones, err = sql.PlazaZones(configured, t.Zone.Location()); err != nil {
 		return nil, err
 	}
 	cfg := results.Config{
-		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazas, PlazaZones: t.PlazaZones,
+		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazasByID(configured), PlazaZones: t.PlazaZones,
 		Equivalents: w.Equivalents, Holidays: w.Holidays, Notify: p.cfg.Notify != nil,
 	}
-	var made closing.Results = store.Results(t.TopicID, cfg)
+	p.results = &reloadable{Results: store.Results(t.TopicID, cfg), p: p, cfg: cfg}
 	if len(configured) == 0 && len(w.Simulated) > 0 {
-		made = &simulated{Results: made, p: p, cfg: cfg, cursors: store.Writer(t.TopicID).Cursors}
+		p.results.Results = &simulated{Results: p.results.Results, p: p, cfg: cfg,
+			cursors: store.Writer(t.TopicID).Cursors}
 	}
-	return made, nil
+	return p.results, nil
+}
+
+// reloadable are results whose plazas can be replaced.
+type reloadable struct {
+	closing.Results
+	p    *pipeline
+	cfg  results.Config
+	next atomic.Pointer[map[int16]toll.Plaza] // nil for as they are
+}
+
+// Store takes new plazas before it stores. One goroutine uses it, as [results.Writer] asks for.
+func (r *reloadable) Store(ctx context.Context, closings []toll.Closing,
+	published []traffic.NoticeRef) ([]traffic.Notice, bool, error) {
+	if plazas := r.next.Swap(nil); plazas != nil {
+		r.cfg.Plazas = *plazas
+		r.Results = r.p.cfg.Store.Results(r.p.cfg.Topology.TopicID, r.cfg)
+	}
+	return r.Results.Store(ctx, closings, published)
+}
+
+// takePlazas stores new plazas, by which windows that close from then on are judged. Windows keep
+// the timezones that they had at the start.
+func (p *pipeline) takePlazas(ctx context.Context) {
+	t := &p.cfg.Topology
+	for {
+		var plazas []toll.Plaza
+		select {
+		case plazas = <-p.cfg.NewPlazas:
+		case <-ctx.Done():
+			return
+		}
+		err := retryOutage(ctx, t.Log, func() error { return p.cfg.Store.SetPlazas(ctx, plazas) })
+		if err != nil || ctx.Err() != nil {
+			t.Log.Error("the plazas are not stored", "err", err)
+			continue
+		}
+		zones, err := sql.PlazaZones(plazas, t.Zone.Location())
+		if err != nil || !maps.EqualFunc(zones, t.PlazaZones, func(a, b *toll.Zone) bool {
+			return a.Location().String() == b.Location().String()
+		}) {
+			t.Log.Warn("timezones of plazas changed; windows follow them after the next start")
+		}
+		next := plazasByID(plazas)
+		p.results.next.Store(&next)
+		t.Log.Info("plazas reloaded", "plazas", text.Number(int64(len(plazas))))
+	}
+}
+
+func plazasByID(plazas []toll.Plaza) map[int16]toll.Plaza {
+	byID := map[int16]toll.Plaza{}
+	for _, plaza := range plazas {
+		byID[plaza.ID] = plaza
+	}
+	return byID
 }
 
 // simulatedEvery is how often it is looked at which plazas there are, until that decides.

@@ -22,7 +22,7 @@ func TestDocsHaveAllSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	help := func(args ...string) string {
-		out, err := exec.Command(binary, append(args, "--help")...).Output()
+		out, err := exec.Command(binary, append(args, "--help-all")...).Output()
 		if err != nil {
 			t.Fatalf("help of %v: %v", args, err)
 		}
