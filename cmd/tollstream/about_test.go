@@ -73,7 +73,7 @@ func TestSchema(t *testing.T) {
 		"no list":          {"topic: [a, b]", false},
 		"age":              {"process: {keep-batches: 0, keep-windows: 90d}", true},
 		"plazas":           {"plazas: [{id: 4856, lanes: 6, name: x, timezone: UTC}]", true},
-		"unknown column":   {"plazas: [{id: 4856, lane: 6}]", false},
+		"unknown column":   {"plazas: [{id: 4856, colour: red}]", false},
 		"no id":            {"plazas: [{lanes: 6}]", false},
 		"one call only":    {"process: {until-end: true}", false},
 	} {
@@ -170,11 +170,12 @@ func completeInZsh(t *testing.T, env []string, dir string) {
 		}
 	}()
 	for _, step := range []struct{ keys, want string }{
-		{"autoload -Uz compinit; compinit -u; source <(tollstream completion zsh); echo do''ne\n", "done"},
+		{"autoload -Uz compinit; compinit -u; source <(tollstream completion zsh); echo do''ne\n",
+			"done"},
 		{"tollstream em\t", "tollstream emit "},
 		{"--format pro\t", "--format protobuf "},
 		{"--fro\t", "--from "},
-		{"plaz\t", "as.csv "}, // it rings the bell before
+		{"plaz\t", "as.csv "},                // it rings the bell before
 		{"--plazas\t\t", "simulated plazas"}, // and --plazas-file, with what they are about
 	} {
 		if _, err := terminal.WriteString(step.keys); err != nil {

@@ -5,7 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -322,4 +325,51 @@ func TestOpenTransaction(t *testing.T) {
 		t.Errorf("verify: %+v", v)
 	}
 	w.windowsEqualSQL()
+}
+
+// TestReload changes settings and plazas of a process that runs from a configuration file.
+func TestReload(t *testing.T) {
+	inParallel(t)
+	w := newWorld(t)
+	w.must("init")
+	file := filepath.Join(t.TempDir(), "tollstream.yaml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("process: {latency: 100ms}\nplazas:\n- {id: 4856, lanes: 6}\n")
+	p := w.start("process", "--config", file)
+	lanes := func(want int64) {
+		w.eventually(fmt.Sprintf("%d lanes", want), time.Minute, func() bool {
+			return w.count("SELECT COALESCE(SUM(lanes), 0) FROM toll_plaza WHERE toll_plaza_id = 4856") ==
+				want
+		})
+	}
+	lanes(6)
+	reload := func(text, logged string) {
+		write(text)
+		if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		w.eventually(logged, time.Minute, func() bool { return strings.Contains(p.log.String(), logged) })
+	}
+	reload("log-level: warn\nprocess: {latency: 200ms}\nplazas:\n- {id: 4856, lanes: 8}\n",
+		"setting changed in the configuration file; it takes effect at the next start setting=latency "+
+			"value=200ms at="+file+":2:20")
+	lanes(8)
+	reload("log-level: info\nplazas:\n- {id: 4856, lanes: nine}\n",
+		`lanes \"nine\" is not a whole number`)
+	reload("log-level: info\nplazas:\n- {id: 4856, lanes: 9}\n", "setting=log-level value=info")
+	lanes(9)
+	w.must("emit", "--count", "50", "--rate", "0", "--plazas", "4856")
+	w.eventually("50 rows", time.Minute, func() bool {
+		return w.count("SELECT COUNT(*) FROM livetolldata") == 50
+	})
+	if _, code := p.interrupt(); code != 0 {
+		t.Errorf("exit status %d:\n%s", code, p.log)
+	}
+	if r := w.verify(); r.Status != "exact" {
+		t.Errorf("%+v", r)
+	}
 }

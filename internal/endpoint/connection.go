@@ -104,7 +104,8 @@ func NameFlags() []cli.Flag {
 	})
 }
 
-// From reads the connection flags, of which a command may have some. What it refuses is a usage error.
+// From reads the connection flags, of which a command may have some. What it refuses is a usage
+// error.
 func From(c *cli.Context) (Connection, error) {
 	var con Connection
 	brokers, err := ParseBrokers(command.Setting(c, "brokers", DefaultBrokers))

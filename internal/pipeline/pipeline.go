@@ -282,7 +282,8 @@ func (p *pipeline) openResults(ctx context.Context) (closing.Results, error) {
 		return nil, err
 	}
 	cfg := results.Config{
-		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazasByID(configured), PlazaZones: t.PlazaZones,
+		Windows: t.Windows, Location: t.Zone.Location(), Plazas: plazasByID(configured),
+		PlazaZones:  t.PlazaZones,
 		Equivalents: w.Equivalents, Holidays: w.Holidays, Notify: p.cfg.Notify != nil,
 	}
 	p.results = &reloadable{Results: store.Results(t.TopicID, cfg), p: p, cfg: cfg}
