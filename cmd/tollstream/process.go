@@ -109,6 +109,9 @@ func process(c *cli.Context) error {
 		return err
 	}
 	defer cfg.Store.Close()
+	reload := newReloader(c, log)
+	cfg.NewPlazas = reload.plazas
+	defer reload.start(status.Shown())()
 	defer telemetry.NotifySystemd(c.Context, telemetry.Probes(c.Context, cfg.Topology.Stats),
 		pipeline.Status(cfg.Topology.Stats, time.Now()), log)()
 	return pipeline.Run(c.Context, cfg)
