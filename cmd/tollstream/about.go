@@ -82,6 +82,9 @@ func completionCommand() *cli.Command {
 		UsageText: `source <(tollstream completion bash)
 			tollstream completion zsh > "${fpath[1]}/_tollstream"
 			tollstream completion fish > ~/.config/fish/completions/tollstream.fish`,
+		Action: func(*cli.Context) error {
+			return hint.Usagef("completion needs a shell: %s", strings.Join(shells, ", "))
+		},
 	}
 	for _, shell := range shells {
 		c.Subcommands = append(c.Subcommands, &cli.Command{

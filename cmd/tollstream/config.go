@@ -27,7 +27,8 @@ func configCommand() *cli.Command {
 		UsageText: `tollstream config check tollstream.yaml
 			tollstream config print --config tollstream.yaml process
 			tollstream config schema > tollstream.schema.json`,
-		Flags: []cli.Flag{config.Flag()},
+		Flags:  []cli.Flag{config.Flag()},
+		Action: printConfig, // without a subcommand
 		Subcommands: []*cli.Command{
 			{
 				Name:      "check",
