@@ -37,7 +37,7 @@ help:
 	@echo 'make release-check  build the command for all systems that are released'
 	@echo 'make test-packaging  install, upgrade and run the packages, the image and the chart'
 	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
-	@echo 'make services  fetch what tests on real services need: Kafka and MySQL 8 (with Maven), Python packages'
+	@echo 'make services  fetch what tests on real services need: Kafka, MySQL 8 and a schema registry (with Maven), Python packages'
 	@echo 'make proto   generate the Protobuf code; needs protoc'
 	@echo 'make clean   remove what make built'
 
@@ -162,9 +162,9 @@ screenshots:
 vuln:
 	scripts/vulncheck.sh
 
-.PHONY: services kafka mysql python
-services: kafka mysql python
-kafka mysql:
+.PHONY: services kafka mysql registry python
+services: kafka mysql registry python
+kafka mysql registry:
 	scripts/fetch/fetch.sh $@
 python:
 	scripts/python-env.sh

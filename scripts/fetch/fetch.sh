@@ -1,10 +1,11 @@
 #!/bin/sh
 # Downloads a real server for tests from Maven Central, once, into .cache of this repository or into the folder given.
 #
-#   scripts/fetch/fetch.sh kafka|mysql [FOLDER]
+#   scripts/fetch/fetch.sh kafka|mysql|registry [FOLDER]
 #
 # kafka: Apache Kafka's jars, in .cache/kafka/lib. Tests find them there, or where TOLLSTREAM_KAFKA_JARS says.
 # mysql: MySQL 8.0 for Linux amd64, in .cache/mysql. Tests find bin/mysqld there, or where TOLLSTREAM_MYSQLD says.
+# registry: Apicurio's schema registry, in .cache/registry. Tests find its jar there.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,18 +13,19 @@ what=${1-}
 case "$what" in
 kafka) default=$here/../../.cache/kafka/lib instead="TOLLSTREAM_KAFKA_JARS to a folder with Kafka's jars" ;;
 mysql) default=$here/../../.cache/mysql instead="TOLLSTREAM_MYSQLD to a mysqld of MySQL 8" ;;
+registry) default=$here/../../.cache/registry instead="nothing: its test is skipped" ;;
 -h | --help)
-	sed -n '2,7s/^# \{0,1\}//p' "$0"
+	sed -n '2,8s/^# \{0,1\}//p' "$0"
 	exit 0
 	;;
 *)
-	echo "fetch: want kafka or mysql: usage: fetch.sh kafka|mysql [FOLDER]" >&2
+	echo "fetch: want kafka, mysql or registry: usage: fetch.sh kafka|mysql|registry [FOLDER]" >&2
 	exit 2
 	;;
 esac
 case "$#,${2-}" in
 2,-* | [!12],*)
-	echo "fetch: want one folder at most, and no flag: usage: fetch.sh kafka|mysql [FOLDER]" >&2
+	echo "fetch: want one folder at most, and no flag: usage: fetch.sh kafka|mysql|registry [FOLDER]" >&2
 	exit 2
 	;;
 esac
@@ -67,6 +69,13 @@ maven() {
 
 case "$what" in
 kafka) maven dependency:copy-dependencies ;;
+registry)
+	# Not by the pom's dependencies: Maven would want the parent's pom, which is not served.
+	maven org.apache.maven.plugins:maven-dependency-plugin:2.8:get -Dtransitive=false \
+		-Dartifact=io.apicurio:apicurio-registry-app:3.0.9:tar.gz:all -Ddest="$part/registry.tar.gz"
+	tar -xzf "$part/registry.tar.gz" -C "$part" --no-same-owner
+	rm "$part/registry.tar.gz"
+	;;
 mysql)
 	# The Maven plugin keeps notes of what it unpacked in a folder "target" of the pom's, if not told otherwise.
 	maven dependency:unpack-dependencies -DmarkersDirectory="$part/markers"
