@@ -180,10 +180,19 @@ packages: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/nul
 # A clone without a tag has no version that dpkg could compare.
 packages: export VERSION := $(if $(filter v%,$(VERSION)),$(VERSION),v0.0.0+$(or $(VERSION),devel))
 
-.PHONY: binaries packages image chart release-check test-packaging
+.PHONY: binaries manuals packages image chart release-check test-packaging
 binaries:
 	@$(foreach a,$(ARCHS),GOOS=linux GOARCH=$a $(STATIC) -o bin/linux-$a/tollstream ./cmd/tollstream &&) true
-packages: binaries
+# Manual pages and completion, as the command of this machine prints them.
+manuals:
+	@rm -rf bin/manuals && mkdir -p bin/manuals bin/tools
+	go build -o bin/tools/tollstream ./cmd/tollstream
+	@set -e; cd bin/manuals; tollstream=../tools/tollstream; \
+		for shell in bash zsh fish; do $$tollstream completion $$shell >tollstream.$$shell; done; \
+		$$tollstream man >tollstream.1; \
+		for name in $$($$tollstream complete -- '' | cut -f 1); do $$tollstream man $$name >tollstream-$$name.1; done; \
+		gzip -9 -n *.1
+packages: binaries manuals
 	@rm -rf bin/packages && mkdir -p bin/packages
 	$(PACKAGING) build -o ../bin/tools/ tool
 	@set -e; for ARCH in $(ARCHS); do export ARCH; \

@@ -112,6 +112,12 @@ func (m *machine) do(step string) {
 	case strings.HasPrefix(step, "sudo apt install ") && m.installs == 0:
 		m.installs++
 		m.dpkg("--install", m.packageFile)
+		for _, name := range []string{"/usr/share/man/man1/tollstream-process.1.gz",
+			"/usr/share/bash-completion/completions/tollstream"} {
+			if !m.exists(name) {
+				m.t.Errorf("the package lacks %s", name)
+			}
+		}
 		m.startServers()
 	case strings.HasPrefix(step, "sudo apt install "):
 		m.upgrade()
