@@ -30,6 +30,7 @@ var notRun = map[string]string{
 		"see up.txtar",
 	"tollstream process --brokers":  "it needs servers with TLS and users; internal/e2e has them",
 	"tollstream process --mysql '":  "the same",
+	"tollstream events check toll":  "it needs a file; see events.txtar",
 	"tollstream incidents ack ":     "it needs an incident; TestProcessMetrics has one",
 	"export ":                       "a secret of the reader's",
 	"kafka-acls.sh ":                "TestRights in internal/e2e applies these lines",
