@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -88,18 +89,14 @@ func checkConfig(c *cli.Context) error {
 func checks() map[string]cli.ActionFunc {
 	return map[string]cli.ActionFunc{
 		"process": func(c *cli.Context) error {
-			if _, err := metricsConfigFrom(c); err != nil {
-				return err
-			}
+			_, errMetrics := metricsConfigFrom(c)
 			_, _, err := processConfig(c)
-			return err
+			return cmp.Or(err, errMetrics)
 		},
 		"view": func(c *cli.Context) error {
-			if _, _, err := listenConfigFrom(c); err != nil {
-				return err
-			}
+			_, _, errListen := listenConfigFrom(c)
 			_, err := endpoint.From(c)
-			return err
+			return cmp.Or(err, errListen)
 		},
 		"emit": func(c *cli.Context) error { _, err := emitConfig(c); return err },
 		"up":   func(c *cli.Context) error { _, err := sandboxFrom(c); return err },
