@@ -62,13 +62,11 @@ func configCommand() *cli.Command {
 }
 
 func checkConfig(c *cli.Context) error {
-	name := command.Setting(c, "config", "")
-	switch {
-	case c.NArg() > 1:
+	if c.NArg() > 1 {
 		return hint.Usagef("unexpected argument %q", c.Args().Get(1))
-	case c.NArg() == 1:
-		name = c.Args().First()
-	case name == "":
+	}
+	name := cmp.Or(c.Args().First(), command.Setting(c, "config", ""))
+	if name == "" {
 		return hint.With(hint.Usagef("no file is named"), "tollstream config check FILE")
 	}
 	f, err := config.Read(c.App, name)
