@@ -33,7 +33,8 @@ func guardFlags(category, what string) []cli.Flag {
 		&cli.StringSliceFlag{Name: "allowed-host", EnvVars: command.Env("allowed-host"),
 			Category: category,
 			Usage: "`NAME` that browsers may call the " + what +
-				" by, besides localhost and addresses: that of a proxy; several, separated by commas"},
+				" by in addition to localhost and addresses, such as that of a proxy; several, " +
+				"separated by commas"},
 	}
 }
 
