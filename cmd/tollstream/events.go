@@ -20,8 +20,9 @@ import (
 
 func eventsCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "events",
-		Usage: "checks what of a file or the topic would be rows",
+		Name:      "events",
+		Usage:     "checks what of a file or the topic would be rows",
+		UsageText: "tollstream events check tolldata.csv",
 		Subcommands: []*cli.Command{{
 			Name:      "check",
 			Usage:     "counts rows and dead letters, and proposes a mapping",
