@@ -101,7 +101,15 @@ func (p *Processor) awaitMerged(ctx context.Context, chains map[int32]map[int16]
 	progress := mergeProgress{moved: time.Now()}
 	for {
 		began := time.Now()
-		if err := scan.Advance(ctx); err != nil {
+		err := scan.Advance(ctx)
+		if err != nil && ctx.Err() == nil && !toll.IsPermanent(err) && p.kafka.Lasts() {
+			progress.moved = time.Now() // the health check reports the outage and its end
+			if err := wait.For(ctx, time.Second); err != nil {
+				return err
+			}
+			continue
+		}
+		if err != nil {
 			return err
 		}
 		states, err := scan.States()
