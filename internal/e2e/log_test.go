@@ -39,12 +39,13 @@ func (w *world) setTopic(topic string, settings map[string]string) {
 		w.t.Fatal(err)
 	}
 	w.eventually("the settings of "+topic, time.Minute, func() bool {
-		now, err := admin.DescribeConfig(sarama.ConfigResource{Type: sarama.TopicResource,
-			Name: topic, ConfigNames: slices.Collect(maps.Keys(settings))})
+		now, err := admin.DescribeConfigs([]*sarama.ConfigResource{{Type: sarama.TopicResource,
+			Name: topic, ConfigNames: slices.Collect(maps.Keys(settings))}},
+			sarama.DescribeConfigsOptions{})
 		if err != nil {
 			w.t.Fatal(err)
 		}
-		return !slices.ContainsFunc(now, func(e sarama.ConfigEntry) bool {
+		return !slices.ContainsFunc(now[0].Configs, func(e sarama.ConfigEntry) bool {
 			value, set := settings[e.Name]
 			return set && e.Value != value
 		})
