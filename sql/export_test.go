@@ -22,10 +22,12 @@ func (s *Store) Migrate(ctx context.Context, from int, all []Migration) ([]strin
 // FirstStatements returns the statements of the first migration.
 func FirstStatements() []string { return migrations[0].statements }
 
-// WithoutKeys returns a statement that creates a table without its secondary keys.
+// WithoutKeys returns a statement, and one that creates a table without its secondary keys.
 func WithoutKeys(statement string) string {
-	t := parseSchema(statement + ";")[0]
-	return t.withoutKeys()
+	for _, t := range parseSchema(statement + ";") {
+		return t.withoutKeys()
+	}
+	return statement
 }
 
 // SplitStatements splits a script into its statements.

@@ -206,7 +206,8 @@ func shellWords(line string) []string {
 // understood checks a command line of ours without running it.
 func understood(t *testing.T, line string) {
 	t.Helper()
-	if _, err := command.Parse(root(nil, nil, nil), shellWords(line)[1:]); err != nil {
+	if _, err := command.Parse(root(nil, nil, nil), shellWords(line)[1:]); err != nil &&
+		!strings.Contains(err.Error(), "needs a subcommand") { // a table names it alone
 		t.Errorf("%s: %v", line, err)
 	}
 }

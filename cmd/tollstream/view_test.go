@@ -388,12 +388,12 @@ func TestViewWindows(t *testing.T) {
 	out, _ := p.expect(0, "view", "--plaza", "4010")
 	contains(t, out,
 		"plaza 4010: 245 vehicles, the last at 2026-03-02 22:09:00 IST\nForest, M1 km 68, 1 lane\n",
-		"saturated since 12:43 (21 min): throughput 360 pc/h is 120 % of the capacity of\n"+
+		"saturated since 12:31 (33 min): throughput 360 pc/h is 120 % of the capacity of\n"+
 			"300 pc/h (1 lane), which looks too low: check lanes and capacity_per_lane in the\n",
 		"  flow          360  vehicles/h, 12:49–13:04\n  of capacity   120  %, "+
 			"throughput of 360 pc/h over a capacity of 300 pc/h\n  headway      10.0  s from",
 		"  usual           -  not known yet (needs 3 weeks)\n",
-		"12:43  busy → saturated  ", "12:40  free → busy",
+		"12:31  no data → saturated  360 vehicles/h, 120 % of cap.",
 		"last minute      13:09–13:10    6 vehicles  so far\n",
 		"1h     12:00–13:00       181     181     1         0    2  by watermark\n",
 		"day     2026-02-27         0       0     0         1    -  -\n",
@@ -408,7 +408,7 @@ func TestViewWindows(t *testing.T) {
 		}
 	}
 	congestion := v["congestion"].(map[string]any)
-	if congestion["state"] != "saturated" || congestion["since"] != "2026-03-02T12:43:00+05:30" ||
+	if congestion["state"] != "saturated" || congestion["since"] != "2026-03-02T12:31:00+05:30" ||
 		congestion["until"] != "2026-03-02T13:04:00+05:30" || congestion["vc"] != 1.2 {
 		t.Errorf("%v", congestion)
 	}

@@ -305,10 +305,16 @@ func reach(ctx context.Context, store *sql.Store, log *slog.Logger,
 	sayWaiting, patience time.Duration) error {
 	asking, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	said := make(chan struct{})
 	slow := time.AfterFunc(sayWaiting, func() {
+		defer close(said)
 		log.Warn(fmt.Sprintf("waiting for MySQL at %s …", store.Address()))
 	})
-	defer slow.Stop()
+	defer func() {
+		if !slow.Stop() {
+			<-said
+		}
+	}()
 	err := store.Ping(asking)
 	if err == nil || ctx.Err() != nil || asking.Err() == nil {
 		return err

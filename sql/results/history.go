@@ -77,13 +77,17 @@ func (h *history) begin(ctx context.Context, q db.Reader, plazas []int16,
 			continue
 		}
 		h.firsts[plaza] = noWindow
-		firsts = append(firsts, "("+firstWindow+")")
+		firsts = append(firsts, firstWindow)
 		args = append(args, plaza, h.kind)
 	}
 	if len(firsts) == 0 {
 		return nil
 	}
-	rows, err := q.QueryContext(ctx, strings.Join(firsts, " UNION ALL "), args...)
+	query := firstWindow // without parentheses, which the embedded server accepts around two or more
+	if len(firsts) > 1 {
+		query = "(" + strings.Join(firsts, ") UNION ALL (") + ")"
+	}
+	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

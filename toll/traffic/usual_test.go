@@ -199,9 +199,9 @@ func TestBand(t *testing.T) {
 		{Median: 10, N: 8}, {Median: 1, MAD: 1, N: 8}, {Median: 2000, MAD: 20, N: 8, Peak: 5000}} {
 		low, high := u.Band()
 		for n := range int64(3000) {
-			m := Measure{Count15: n, Count60: 4 * n}
+			m := Measure{End: 100, Count15: n, Count60: 4 * n}
 			m.Against(u)
-			a := Assessment{State: Free, First: -100}
+			a := Assessment{State: Free, First: 1}
 			got := a.asks(&m)
 			if x := float64(n); n > 0 && got == BelowUsual && x > low || got == AboveUsual && x < high ||
 				got == Free && (x < low-1e-9 && u.Median >= fewVehicles || x > high+1e-9 && n >= fewVehicles) {
