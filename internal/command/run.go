@@ -57,9 +57,10 @@ func Execute(ctx context.Context, root *cli.App, args []string, fill Fill) error
 }
 
 // prepare turns off what urfave/cli does by itself on errors (help on stdout, os.Exit): errors come
-// back to runLine. It lets duration flags take days.
+// back to runLine. Its flag for help, which [Parse] reads in its place, is one variable that all
+// command lines of a process would write. It lets duration flags take days.
 func prepare(root *cli.App) {
-	root.HideHelpCommand, root.HideVersion = true, true
+	root.HideHelp, root.HideHelpCommand, root.HideVersion = true, true, true
 	root.ExitErrHandler = func(*cli.Context, error) {}
 	root.OnUsageError = asUsageError
 	prepareCommands(root.Commands)
@@ -68,7 +69,7 @@ func prepare(root *cli.App) {
 func prepareCommands(commands []*cli.Command) {
 	for _, c := range commands {
 		acceptDays(c.Flags)
-		c.HideHelpCommand = true
+		c.HideHelp, c.HideHelpCommand = true, true
 		c.OnUsageError = asUsageError
 		prepareCommands(c.Subcommands)
 	}
