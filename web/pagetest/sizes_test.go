@@ -275,8 +275,13 @@ func (w *window) check(what string) {
 	found := eval[struct {
 		Violations []string
 		Passes     int
-	}](w, `axe.run(document, {resultTypes: ['violations'], rules: {'target-size': {enabled: true}}}).then(r => ({Passes: r.passes.length,
-		Violations: r.violations.flatMap(v => v.nodes.map(n => v.id + ' (' + v.impact + '): ' + n.html.slice(0, 200) + ' ' + n.failureSummary))}))`)
+	}](w, `axe.run(document, {
+		resultTypes: ['violations'], rules: {'target-size': {enabled: true}},
+	}).then(r => ({
+		Passes: r.passes.length,
+		Violations: r.violations.flatMap(v => v.nodes.map(n =>
+			v.id + ' (' + v.impact + '): ' + n.html.slice(0, 200) + ' ' + n.failureSummary)),
+	}))`)
 	for _, v := range found.Violations {
 		w.t.Errorf("%s: %s", what, v)
 	}
