@@ -38,7 +38,8 @@ type Server struct {
 	refresher  *refresher
 	queries    *serve.Queries
 	static     map[string]*serve.Representation
-	openAPI    *serve.Representation
+	page       *rebased
+	openAPI    *rebased
 	metrics    *serverMetrics
 
 	ctx    context.Context // of queries to the source
@@ -61,7 +62,8 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 	id := make([]byte, 4)
 	_, _ = rand.Read(id) // never fails
 	s := &Server{cfg: cfg, tuning: t, run: hex.EncodeToString(id), source: source,
-		normalizer: &normalizer{}, openAPI: serve.NewRepresentation("application/json", openAPI)}
+		normalizer: &normalizer{},
+		openAPI:    newRebased(serve.NewRepresentation("application/json", openAPI), openAPIBelow)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.refresher = &refresher{
 		source: source.Board, normalizer: s.normalizer, every: cfg.Refresh, idle: t.idle,
@@ -77,6 +79,7 @@ func newServer(cfg Config, source Source, t tuning) (*Server, error) {
 	if s.static, err = readStatic(files); err != nil {
 		return nil, err
 	}
+	s.page = newRebased(s.static[indexFile], pageBelow)
 	if s.metrics, err = newServerMetrics(cfg.Registerer, s.refresher, s.now); err != nil {
 		return nil, err
 	}

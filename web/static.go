@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/tollstream/tollstream/web/serve"
 )
@@ -64,6 +65,53 @@ func readStatic(files fs.FS) (map[string]*serve.Representation, error) {
 	return all, nil
 }
 
+// rebased is a document that names addresses of the server: it differs by the base path that a
+// proxy has before them.
+type rebased struct {
+	plain   *serve.Representation // without a base path
+	replace func(base string) *strings.Replacer
+
+	mu    sync.Mutex
+	below map[string]*serve.Representation // by base path
+}
+
+// maxBases bounds how many of them are kept; there is one, as a rule.
+const maxBases = 16
+
+// of returns the document as a request is to have it.
+func (d *rebased) of(r *http.Request) *serve.Representation {
+	base := serve.Base(r)
+	if base == "" {
+		return d.plain
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := d.below[base]
+	if p == nil {
+		if len(d.below) == maxBases {
+			clear(d.below)
+		}
+		p = serve.NewRepresentation(d.plain.ContentType,
+			[]byte(d.replace(base).Replace(string(d.plain.Body))))
+		d.below[base] = p
+	}
+	return p
+}
+
+func newRebased(plain *serve.Representation,
+	replace func(base string) *strings.Replacer) *rebased {
+	return &rebased{plain: plain, replace: replace, below: map[string]*serve.Representation{}}
+}
+
+// pageBelow and openAPIBelow put a base path before the addresses of these documents.
+func pageBelow(base string) *strings.Replacer {
+	return strings.NewReplacer(`href="/`, `href="`+base+`/`, `src="/`, `src="`+base+`/`)
+}
+
+func openAPIBelow(base string) *strings.Replacer {
+	return strings.NewReplacer(`"servers": [{ "url": "/" }]`, `"servers": [{ "url": "`+base+`" }]`)
+}
+
 // serveFile responds with a file of the page.
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 	p := s.static[r.PathValue("path")]
@@ -76,7 +124,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request) {
 
 // servePage responds with the page, which shows what its address names.
 func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
-	s.static[indexFile].Serve(w, r)
+	s.page.of(r).Serve(w, r)
 }
 
 // servePlazaPage does the same. What is no number of a plaza is not found, which the page says.
@@ -98,15 +146,15 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, r *http.Request) {
 		serve.FailParameters(w, r, errs)
 		return
 	}
-	s.openAPI.Serve(w, r)
+	s.openAPI.of(r).Serve(w, r)
 }
 
 // notFound responds that there is nothing at an address: a browser gets the page, which says so.
 func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
-		s.static[indexFile].ServeAs(w, r, http.StatusNotFound)
+		s.page.of(r).ServeAs(w, r, http.StatusNotFound)
 		return
 	}
 	serve.Fail(w, r, http.StatusNotFound,
-		"there is nothing at this address; /api/v1/openapi.json lists what there is")
+		"there is nothing at this address; %s/api/v1/openapi.json lists what there is", serve.Base(r))
 }

@@ -47,10 +47,10 @@ func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 	if cfg.Listen == "" {
 		return nil, nil
 	}
-	for _, host := range c.StringSlice("allowed-host") {
-		if host = strings.TrimSpace(host); host != "" {
-			cfg.Hosts = append(cfg.Hosts, host)
-		}
+	cfg.Hosts = wordsOf(c, "allowed-host")
+	if flag == "listen" {
+		cfg.BasePath = command.Setting(c, "base-path", "")
+		cfg.TrustedProxies = wordsOf(c, "trusted-proxies")
 	}
 	if name := command.Setting(c, "token-file", ""); name != "" {
 		text, err := os.ReadFile(name)
@@ -77,6 +77,16 @@ func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 		advice = tokenHint
 	}
 	return nil, hint.With(hint.Usagef("--%s: %v", flag, err), advice)
+}
+
+// wordsOf returns the values of a flag that may be set several times, without blanks around them.
+func wordsOf(c *cli.Context, flag string) (words []string) {
+	for _, word := range c.StringSlice(flag) {
+		if word = strings.TrimSpace(word); word != "" {
+			words = append(words, word)
+		}
+	}
+	return words
 }
 
 const tokenHint = "generate a token: openssl rand -hex 16"

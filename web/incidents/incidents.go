@@ -315,7 +315,8 @@ func (h *Handler) Atom(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	h.cfg.Ask(w, r, "incidents.atom "+query.Encode(),
+	base := serve.Base(r)
+	h.cfg.Ask(w, r, "incidents.atom "+base+" "+query.Encode(),
 		func(ctx context.Context) (*serve.Representation, error) {
 			page, err := h.cfg.Source.Incidents(ctx, q)
 			if err != nil {
@@ -324,10 +325,11 @@ func (h *Handler) Atom(w http.ResponseWriter, r *http.Request) {
 			f := feed{Title: "Incidents at toll plazas",
 				ID:      feedID(page.Database + " incidents " + query.Encode()),
 				Updated: time.Unix(0, 0).UTC().Format(time.RFC3339), Author: feedAuthor{"tollstream"},
-				Links: []feedLink{{"self", "/incidents.atom"}, {"alternate", "/incidents"}}}
+				Links: []feedLink{{"self", base + "/incidents.atom"},
+					{"alternate", base + "/incidents"}}}
 			var newest time.Time
 			for i := range page.Incidents {
-				e, updated := entryOf(page.Database, &page.Incidents[i])
+				e, updated := entryOf(page.Database, base, &page.Incidents[i])
 				f.Entries = append(f.Entries, e)
 				if updated.After(newest) {
 					newest = updated
@@ -344,7 +346,7 @@ func (h *Handler) Atom(w http.ResponseWriter, r *http.Request) {
 }
 
 // entryOf returns an incident of a database as an entry, and when it changed last.
-func entryOf(database string, i *board.Incident) (entry, time.Time) {
+func entryOf(database, base string, i *board.Incident) (entry, time.Time) {
 	where := fmt.Sprintf("plaza %d", i.Plaza)
 	if i.Name != "" {
 		where = fmt.Sprintf("%s (%s)", i.Name, where)
@@ -370,7 +372,7 @@ func entryOf(database string, i *board.Incident) (entry, time.Time) {
 	return entry{
 		Title: where + ": " + state, ID: feedID(database + " " + i.ID),
 		Updated:  updated.UTC().Format(time.RFC3339),
-		Link:     feedLink{"alternate", fmt.Sprintf("/plazas/%d", i.Plaza)},
+		Link:     feedLink{"alternate", fmt.Sprintf("%s/plazas/%d", base, i.Plaza)},
 		Category: feedCategory{i.Severity},
 		Content:  feedContent{"text", strings.Join(lines, "\n")},
 	}, updated

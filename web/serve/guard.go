@@ -22,6 +22,20 @@ const contentPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; 
 	"img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; frame-ancestors 'none'; form-action 'none'"
 
+// withPolicies sends with each response what a browser may do with it.
+func withPolicies(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", contentPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	})
+}
+
 // guard checks each request before its handler runs. The order matters: nothing of a request is
 // parsed before it is known to be small and harmless, and nothing is disclosed before
 // authentication.
@@ -36,13 +50,6 @@ type guard struct {
 }
 
 func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
-	h.Set("Content-Security-Policy", contentPolicy)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	switch {
 	case g.token != nil && r.Method == http.MethodPost && r.URL.Path == loginPath &&
 		(!g.checkHost || g.knowsHost(r.Host)):
@@ -50,10 +57,10 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodPost && g.takesPost(r):
 		g.post(w, r)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		h.Set("Allow", "GET, HEAD")
+		w.Header().Set("Allow", "GET, HEAD")
 		Fail(w, r, http.StatusMethodNotAllowed, "only GET and HEAD are allowed")
 	case r.ContentLength != 0:
-		h.Set("Connection", "close") // whatever it is, it is not read
+		w.Header().Set("Connection", "close") // whatever it is, it is not read
 		Fail(w, r, http.StatusRequestEntityTooLarge, "requests must have no body")
 	case g.checkHost && !g.knowsHost(r.Host):
 		failHost(w, r)
@@ -189,7 +196,7 @@ func (g *guard) logIn(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	query.Del("token")
-	g.enter(w, &url.URL{Path: r.URL.Path, RawQuery: query.Encode()})
+	g.enter(w, r, &url.URL{Path: r.URL.Path, RawQuery: query.Encode()})
 }
 
 // logInByForm does the same for a token that was typed. Where a browser reveals that another site
@@ -210,19 +217,20 @@ func (g *guard) logInByForm(w http.ResponseWriter, r *http.Request) {
 		to = &url.URL{}
 	}
 	if !SameSecret(strings.TrimSpace(r.PostForm.Get("token")), string(g.token)) {
-		g.showForm(w, to, true)
+		g.showForm(w, r, to, true)
 		return
 	}
-	g.enter(w, to)
+	g.enter(w, r, to)
 }
 
 // enter sets the cookie and redirects to an address of this server.
-func (g *guard) enter(w http.ResponseWriter, to *url.URL) {
+func (g *guard) enter(w http.ResponseWriter, r *http.Request, to *url.URL) {
+	f := fromOf(r)
 	http.SetCookie(w, &http.Cookie{
-		Name: g.cookie, Value: g.cookieValue(), Path: "/", MaxAge: int(cookieTime.Seconds()),
-		HttpOnly: true, Secure: g.secure, SameSite: http.SameSiteStrictMode,
+		Name: g.cookie, Value: g.cookieValue(), Path: f.base + "/", MaxAge: int(cookieTime.Seconds()),
+		HttpOnly: true, Secure: g.secure || f.https, SameSite: http.SameSiteStrictMode,
 	})
-	w.Header().Set("Location", local(to))
+	w.Header().Set("Location", f.base+local(to))
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusSeeOther)
 }
@@ -241,7 +249,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, wrong bool) {
 	if strings.Contains(r.Header.Get("Accept"), "text/html") {
 		query := r.URL.Query()
 		query.Del("token")
-		g.showForm(w, &url.URL{Path: r.URL.Path, RawQuery: query.Encode()}, wrong)
+		g.showForm(w, r, &url.URL{Path: r.URL.Path, RawQuery: query.Encode()}, wrong)
 		return
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="tollstream"`)
@@ -249,7 +257,7 @@ func (g *guard) refuse(w http.ResponseWriter, r *http.Request, wrong bool) {
 }
 
 // showForm responds with the login page, which leads to an address.
-func (g *guard) showForm(w http.ResponseWriter, to *url.URL, wrong bool) {
+func (g *guard) showForm(w http.ResponseWriter, r *http.Request, to *url.URL, wrong bool) {
 	h := w.Header()
 	h.Set("WWW-Authenticate", `Bearer realm="tollstream"`)
 	h.Set("Content-Security-Policy", loginPolicy)
@@ -257,7 +265,7 @@ func (g *guard) showForm(w http.ResponseWriter, to *url.URL, wrong bool) {
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(http.StatusUnauthorized)
 	_ = loginPage.Execute(w, struct { // the client may have gone
-		Action, To string
-		Wrong      bool
-	}{loginPath, local(to), wrong})
+		Base, Action, To string
+		Wrong            bool
+	}{Base(r), loginPath, local(to), wrong})
 }

@@ -175,7 +175,7 @@ func writeProblem(w http.ResponseWriter, r *http.Request, status int, detail str
 	errs ParameterErrors) {
 	body, err := json.Marshal(problem{
 		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: detail,
-		Instance: r.URL.EscapedPath(), Errors: errs,
+		Instance: Base(r) + r.URL.EscapedPath(), Errors: errs,
 	})
 	if err != nil {
 		panic(fmt.Sprintf("encode a problem: %v", err)) // of strings and a number

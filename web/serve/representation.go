@@ -17,7 +17,7 @@ import (
 
 // Representation is the body of a response, for any number of requests.
 type Representation struct {
-	contentType string
+	ContentType string
 	Body        []byte
 	etag        string        // strong, without quotes: of the content
 	Zipped      func() []byte // the body compressed, once; nil where that does not pay
@@ -29,7 +29,7 @@ const zipFrom = 1400
 // NewRepresentation returns a body of a content type, which must not change any more.
 func NewRepresentation(contentType string, body []byte) *Representation {
 	sum := sha256.Sum256(body)
-	p := &Representation{contentType: contentType, Body: body,
+	p := &Representation{ContentType: contentType, Body: body,
 		etag: base64.RawURLEncoding.EncodeToString(sum[:16])}
 	p.Zipped = sync.OnceValue(func() []byte {
 		if len(body) < zipFrom || !compressible(contentType) {
@@ -78,7 +78,7 @@ func (p *Representation) ServeAs(w http.ResponseWriter, r *http.Request, status 
 		w.WriteHeader(http.StatusNotModified)
 		return
 	}
-	h.Set("Content-Type", p.contentType)
+	h.Set("Content-Type", p.ContentType)
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
 	_, _ = w.Write(body) // the client may have gone

@@ -146,7 +146,8 @@ func (s *Server) URL() string {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "localhost"
 	}
-	return scheme + "://" + net.JoinHostPort(host, port) + "/"
+	base, _ := basePath(s.cfg.BasePath)
+	return scheme + "://" + net.JoinHostPort(host, port) + base + "/"
 }
 
 // Limits of a request. A header holds a cookie, a token and an event id.
@@ -161,7 +162,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.Listen(); err != nil {
 		return err
 	}
-	if !loopback(s.Addr()) && s.cfg.Token != "" && s.tls == nil {
+	if !loopback(s.Addr()) && s.cfg.Token != "" && s.tls == nil && len(s.cfg.TrustedProxies) == 0 {
 		s.cfg.Log.Warn("the token is sent in clear text: give the server a TLS certificate, " +
 			"or put a proxy with one in front of it")
 	}
@@ -241,7 +242,13 @@ func (s *Server) handler() http.Handler {
 			g.cookie += "-" + strconv.Itoa(tcp.Port)
 		}
 	}
-	return keepForProbes(g)
+	p := &proxied{next: keepForProbes(g)}
+	p.base, _ = basePath(s.cfg.BasePath) // Validate has read both
+	p.trusted, _ = trustedProxies(s.cfg.TrustedProxies)
+	if p.base == "" && len(p.trusted) == 0 {
+		return withPolicies(p.next)
+	}
+	return withPolicies(p)
 }
 
 // serveProbe answers what a probe reports.
@@ -293,6 +300,13 @@ type Config struct {
 	// own name resolves there could read it through a visitor's browser (DNS rebinding). At other
 	// addresses names are checked only if Hosts is not empty.
 	Hosts []string
+	// BasePath is what a proxy has before the paths of the server, as /toll/. The proxy passes it on;
+	// one that takes it off says so in X-Forwarded-Prefix. Probes and metrics are served without it
+	// too.
+	BasePath string
+	// TrustedProxies are the addresses and networks (CIDR) whose X-Forwarded-Prefix, -Proto, -Host and
+	// -For are believed. None is by default, not even this machine.
+	TrustedProxies []string
 	// MaxConnections bounds the open connections of clients. A new one replaces the connection that
 	// has been idle for longest; if none is idle, it may request probes and metrics only. Default 512.
 	MaxConnections int
@@ -374,6 +388,12 @@ func (c *Config) Validate() error {
 			bad("host %q, want a name without scheme and port", name)
 		}
 	}
+	if _, err := basePath(c.BasePath); err != nil {
+		errs = append(errs, err)
+	}
+	if _, err := trustedProxies(c.TrustedProxies); err != nil {
+		errs = append(errs, err)
+	}
 	if c.MaxConnections < 0 || c.MaxConnections > 100_000 {
 		bad("connections %d, want 1 to 100000, or 0 for %d", c.MaxConnections, DefaultMaxConnections)
 	}
@@ -436,7 +456,7 @@ func (s *Server) count(mux *http.ServeMux, untraced map[string]bool) http.Handle
 			ctx, end := s.cfg.Trace(r)
 			r, answered = r.WithContext(ctx), end
 		}
-		c := &countedWriter{ResponseWriter: w, status: http.StatusOK}
+		c := &countedWriter{ResponseWriter: w, status: http.StatusOK, base: Base(r)}
 		mux.ServeHTTP(c, r)
 		path := r.Pattern
 		if path == "" || path == "/" {
@@ -447,14 +467,18 @@ func (s *Server) count(mux *http.ServeMux, untraced map[string]bool) http.Handle
 	})
 }
 
-// countedWriter remembers the status.
+// countedWriter remembers the status, and leads redirects below the base path.
 type countedWriter struct {
 	http.ResponseWriter
 	status int
+	base   string
 }
 
 func (w *countedWriter) WriteHeader(status int) {
 	w.status = status
+	if to := w.Header().Get("Location"); strings.HasPrefix(to, "/") {
+		w.Header().Set("Location", w.base+to)
+	}
 	w.ResponseWriter.WriteHeader(status)
 }
 

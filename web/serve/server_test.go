@@ -242,6 +242,12 @@ func TestValidate(t *testing.T) {
 		"all at once": {Config{Listen: "nowhere", Token: "hunter2\n", TLSCert: "c",
 			Hosts: []string{"https://x"}, MaxConnections: -1},
 			[]string{`"nowhere"`, "8 characters", "blanks", `"c"`, `"https://x"`, "connections -1"}},
+		"behind proxies": {Config{Listen: DefaultListen, BasePath: "/a/b-c/", TrustedProxies: []string{
+			"127.0.0.1", "::1", "10.0.0.0/8"}}, nil},
+		"another server": {Config{Listen: DefaultListen, BasePath: "//toll"}, []string{`"//toll"`}},
+		"no path":        {Config{Listen: DefaultListen, BasePath: "toll"}, []string{`"toll"`}},
+		"a proxy's name": {Config{Listen: DefaultListen, TrustedProxies: []string{"nginx"}},
+			[]string{`"nginx"`}},
 		"port": {Config{Listen: "127.0.0.1:99999"}, []string{`"99999"`}},
 	} {
 		t.Run(name, func(t *testing.T) {

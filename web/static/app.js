@@ -1,6 +1,6 @@
 // The frame around the pages: which one is shown, the verdict, how old the figures are, the theme.
 
-import { el, text, attr, show, missing, stored, store } from './dom.js'
+import { base, el, text, attr, show, missing, stored, store } from './dom.js'
 import * as f from './format.js'
 import { live, listen, connect, age, stale } from './live.js'
 import { Overview } from './overview.js'
@@ -14,17 +14,20 @@ const at = id => document.getElementById(id)
 const main = at('main')
 let shown = null // the page
 
+// path returns an address without the base, null for one that is not below it.
+const path = address => address?.startsWith(base) ? address.slice(base.length) : null
+
 // go shows the page of the address.
 function go(scroll) {
   shown?.close()
   shown = null
-  const [, id] = /^\/plazas\/([^/]+)\/?$/.exec(location.pathname) ?? []
+  const [, id] = /^plazas\/([^/]+)\/?$/.exec(path(location.pathname)) ?? []
   const plaza = /^(0|-?[1-9]\d{0,4})$/.test(id) && id >= -32768 && id <= 32767
   main.className = plaza ? 'one' : 'all'
   if (plaza) shown = new PlazaPage(main, +id)
-  else if (id) missing(main, `There is no plaza ${decoded(id)}.`, 'A plaza has a number, as in /plazas/4856.')
-  else if (location.pathname === '/incidents') shown = new Incidents(main)
-  else if (location.pathname === '/') live.board ? shown = new (Kiosk ?? Overview)(main) : main.replaceChildren(el('p', { class: 'waiting' }, 'Waiting for the first figures …'))
+  else if (id) missing(main, `There is no plaza ${decoded(id)}.`, `A plaza has a number, as in ${base}plazas/4856.`)
+  else if (path(location.pathname) === 'incidents') shown = new Incidents(main)
+  else if (location.pathname === base) live.board ? shown = new (Kiosk ?? Overview)(main) : main.replaceChildren(el('p', { class: 'waiting' }, 'Waiting for the first figures …'))
   else missing(main, 'There is no such page.')
   head()
   scrollTo(0, scroll ?? 0)
@@ -34,15 +37,15 @@ const decoded = part => { try { return f.plain(decodeURIComponent(part)) } catch
 
 // Links within the page don't load it again. Where one was, and how it was sorted, is there again on the way back.
 history.scrollRestoration = 'manual'
-let overview = '/' // the address of the overview as it was left
+let overview = base // the address of the overview as it was left
 document.addEventListener('click', event => {
   const link = event.target.closest?.('a')
   if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return
   const href = link.getAttribute('href')
-  if (!/^\/(plazas\/-?\d+|incidents)?$/.test(href)) return
+  if (!/^(plazas\/-?\d+|incidents)?$/.test(path(href))) return
   event.preventDefault()
   history.replaceState({ scroll: scrollY }, '')
-  if (location.pathname === '/') overview = location.pathname + location.search
+  if (location.pathname === base) overview = location.pathname + location.search
   history.pushState({}, '', link.matches('.back') ? overview : href)
   go()
   ;(main.querySelector('h1[tabindex]') ?? main).focus({ preventScroll: true })
@@ -79,7 +82,7 @@ function head() {
       wrong.replaceChildren(el('h2', {}, '⚠ Mismatch: figures and stored rows disagree'),
         el('ul', {}, ...v.problems.slice(0, 5).map(problem => el('li', {}, problem)), v.problems.length > 5 ? el('li', {}, `and ${f.num(v.problems.length - 5)} more, which tollstream verify lists`) : ''),
         ...(v.next ?? []).map(step => el('p', {}, 'What to do: ', step)),
-        doubtful.length ? el('p', {}, 'Plazas: ', ...doubtful.slice(0, 12).flatMap((p, i) => [i ? ', ' : '', el('a', { href: '/plazas/' + p.id }, f.name(p))]), doubtful.length > 12 ? ` and ${f.num(doubtful.length - 12)} more` : '') : '')
+        doubtful.length ? el('p', {}, 'Plazas: ', ...doubtful.slice(0, 12).flatMap((p, i) => [i ? ', ' : '', el('a', { href: base + 'plazas/' + p.id }, f.name(p))]), doubtful.length > 12 ? ` and ${f.num(doubtful.length - 12)} more` : '') : '')
     }
   }
   wrong.hidden = name !== 'mismatch'
@@ -130,7 +133,7 @@ setInterval(tick, 1000)
 new ResizeObserver(() => document.documentElement.style.setProperty('--head', at('above').offsetHeight + 'px')).observe(at('above'))
 
 listen(seen => {
-  if (!shown && location.pathname === '/') go()
+  if (!shown && location.pathname === base) go()
   if (seen) shown?.update()
   head()
   tick()

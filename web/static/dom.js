@@ -1,5 +1,8 @@
 // Makes and changes elements. Data only ever becomes text or attributes, never markup.
 
+// base is the path that all addresses of the page begin with: / or, behind a proxy, as /toll/.
+export const base = new URL('..', import.meta.url).pathname
+
 const SVG = 'http://www.w3.org/2000/svg'
 
 function fill(node, attributes, children) {
@@ -56,7 +59,7 @@ export function page(id) {
 
 // missing shows that there is nothing at this address.
 export function missing(main, words, hint = '') {
-  main.replaceChildren(el('div', { class: 'waiting' }, el('h1', {}, words), el('p', {}, hint && hint + ' ', el('a', { href: '/' }, 'All plazas'))))
+  main.replaceChildren(el('div', { class: 'waiting' }, el('h1', {}, words), el('p', {}, hint && hint + ' ', el('a', { href: base }, 'All plazas'))))
 }
 
 // facts fills a dl with [term, value, unit].

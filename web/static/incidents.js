@@ -1,6 +1,6 @@
 // The page of the incidents of all plazas, the newest first. It is asked for again every ten seconds while its first page is shown.
 
-import { el, icon, text, page } from './dom.js'
+import { base, el, icon, text, page } from './dom.js'
 import * as f from './format.js'
 import { live } from './live.js'
 
@@ -45,15 +45,15 @@ export class Incidents {
   // choose changes what is selected, in the address too.
   choose(name, value) {
     value ? this.query.set(name, value) : this.query.delete(name)
-    history.replaceState(history.state, '', '/incidents' + (this.query.size ? '?' + this.query : ''))
+    history.replaceState(history.state, '', base + 'incidents' + (this.query.size ? '?' + this.query : ''))
     this.links()
     this.ask()
   }
 
   links() {
     const query = this.query.size ? '?' + this.query : ''
-    this.parts.csv.href = '/api/v1/incidents.csv' + query
-    this.parts.atom.href = '/incidents.atom' + query
+    this.parts.csv.href = base + 'api/v1/incidents.csv' + query
+    this.parts.atom.href = base + 'incidents.atom' + query
   }
 
   // roads offers the roads that there are, and the one that the address names.
@@ -76,7 +76,7 @@ export class Incidents {
     if (before) query.set('before', before)
     const asked = String(this.query)
     try {
-      const response = await fetch('/api/v1/incidents?' + query, { signal: this.gone.signal })
+      const response = await fetch(base + 'api/v1/incidents?' + query, { signal: this.gone.signal })
       const answer = await response.json()
       if (!response.ok) throw new Error(answer.detail ?? `The server answers ${response.status}.`)
       if (asked !== String(this.query)) return
@@ -102,7 +102,7 @@ export class Incidents {
     return el('tr', { class: i.ended ? 'past' : 'open' },
       el('th', { scope: 'row' }, el('time', { datetime: i.began }, f.moment(i.began, today))),
       el('td', {}, icon(f.symbol(i.state)), ' ', el('b', {}, f.word(i.state)), el('small', {}, path)),
-      el('td', {}, el('a', { href: '/plazas/' + i.plaza }, f.name({ id: i.plaza, name: i.name })), ' ', el('small', {}, [i.name ? i.plaza : '', f.plain(i.road)].filter(Boolean).join(' · '))),
+      el('td', {}, el('a', { href: base + 'plazas/' + i.plaza }, f.name({ id: i.plaza, name: i.name })), ' ', el('small', {}, [i.name ? i.plaza : '', f.plain(i.road)].filter(Boolean).join(' · '))),
       el('td', { class: 'n' }, took == null ? el('b', {}, 'open') : f.span(took)),
       el('td', { class: 'n', title: `${i.state === 'below_usual' ? 'lowest' : 'highest'} flow of a quarter of an hour, at ${f.minute(i.peak_at)}` }, f.num(i.peak_flow_per_hour)),
       el('td', { class: 'why' }, i.why, ...i.notes.filter(n => n.note).map(n => el('p', { class: 'note' }, `${f.plain(n.author)}: ${f.plain(n.note)}`)), i.notified === 'given_up' ? el('p', { class: 'note' }, 'A notification was given up.') : ''),
@@ -123,7 +123,7 @@ export class Incidents {
   async send() {
     const { parts } = this
     try {
-      const response = await fetch(`/api/v1/incidents/${this.incident.id}/notes`, {
+      const response = await fetch(`${base}api/v1/incidents/${this.incident.id}/notes`, {
         method: 'POST', signal: this.gone.signal,
         headers: { 'Authorization': 'Bearer ' + parts.token.value.trim(), 'Content-Type': 'application/json' },
         body: JSON.stringify({ acknowledged: true, note: parts.note.value }),

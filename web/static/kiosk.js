@@ -1,7 +1,7 @@
 // The wall display, /?kiosk: large type, and nothing to press. It turns through the network, the plazas that need attention
 // and the incidents that are open; ?kiosk=20 has each for 20 seconds. Banners and the header stay.
 
-import { el, icon } from './dom.js'
+import { base, el, icon } from './dom.js'
 import * as f from './format.js'
 import { live } from './live.js'
 
@@ -20,7 +20,7 @@ export class Kiosk {
     this.incidents = []
     this.gone = new AbortController()
     document.documentElement.classList.add('kiosk')
-    document.head.append(el('link', { rel: 'stylesheet', href: '/static/kiosk.css' }))
+    document.head.append(el('link', { rel: 'stylesheet', href: base + 'static/kiosk.css' }))
     this.turning = setInterval(() => { this.index++; this.update() }, 1000 * Math.max(1, +kiosk || TURN))
     this.asking = setInterval(() => this.ask(), FRESH)
     const awake = () => document.hidden || navigator.wakeLock?.request('screen').catch(() => {}) // where the browser can't, the display may sleep
@@ -41,7 +41,7 @@ export class Kiosk {
 
   async ask() {
     try {
-      const response = await fetch('/api/v1/incidents?open=true&limit=50', { signal: AbortSignal.any([this.gone.signal, AbortSignal.timeout(FRESH)]) })
+      const response = await fetch(base + 'api/v1/incidents?open=true&limit=50', { signal: AbortSignal.any([this.gone.signal, AbortSignal.timeout(FRESH)]) })
       this.incidents = response.ok ? (await response.json()).incidents : []
     } catch { /* what was read last stays; a banner says that the server is away */ }
   }

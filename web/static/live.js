@@ -1,5 +1,7 @@
 // Keeps the board: the last figures of all plazas. Server-sent events bring all of it once, then the changes.
 
+import { base } from './dom.js'
+
 // now is by two clocks: one stops while the machine sleeps, the other may be set back.
 function now(secondsAgo = 0) { return [performance.now() - secondsAgo * 1000, Date.now() - secondsAgo * 1000] }
 const since = then => Math.max(...now().map((t, i) => t - then[i])) / 1000
@@ -57,7 +59,7 @@ export function connect() {
   clearTimeout(timer)
   source?.close()
   heard = now()
-  source = new EventSource('/api/v1/events')
+  source = new EventSource(base + 'api/v1/events')
   const on = (type, f) => source.addEventListener(type, event => {
     heard = now()
     failures = 0
@@ -85,7 +87,7 @@ function again() {
   clearTimeout(timer)
   timer = setTimeout(async () => {
     try {
-      const response = await fetch('/api/v1/plazas', { signal: AbortSignal.timeout(8000) })
+      const response = await fetch(base + 'api/v1/plazas', { signal: AbortSignal.timeout(8000) })
       live.refused = response.ok ? '' : response.status === 401 ? 'this browser has no token, or an old one' : `error ${response.status}`
       if (response.ok) apply(await response.json(), true)
     } catch { /* unavailable, which the page shows already */ }

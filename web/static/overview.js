@@ -1,6 +1,6 @@
 // The page of all plazas: the network in figures, the roads, the table.
 
-import { el, icon, text, attr, page } from './dom.js'
+import { base, el, icon, text, attr, page } from './dom.js'
 import * as f from './format.js'
 import { live } from './live.js'
 import { Table, columns, order } from './table.js'
@@ -70,9 +70,9 @@ export class Overview {
     const filter = query.toString()
     query.set('sort', this.key)
     query.set('order', this.down ? 'desc' : 'asc')
-    attr(this.parts.csv, 'href', '/api/v1/plazas.csv?' + query)
+    attr(this.parts.csv, 'href', base + 'api/v1/plazas.csv?' + query)
     const plain = this.key === columns[0].key && this.down
-    history.replaceState(history.state, '', '/' + (plain ? filter && '?' + filter : '?' + query))
+    history.replaceState(history.state, '', base + (plain ? filter && '?' + filter : '?' + query))
   }
 
   sort(key) {

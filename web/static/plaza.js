@@ -1,6 +1,6 @@
 // The page of one plaza. Its headline is live like the board; its history is asked for again while the plaza changes.
 
-import { el, icon, text, attr, show, page, facts, missing } from './dom.js'
+import { base, el, icon, text, attr, show, page, facts, missing } from './dom.js'
 import * as f from './format.js'
 import { live } from './live.js'
 import { Flow, Throughput, Days, Span, typesOf, typeName, of, sum } from './chart.js'
@@ -45,7 +45,7 @@ export class PlazaPage {
 
   // back shows what the address now says, where that is of this plaza.
   back() {
-    if (+location.pathname.split('/')[2] !== this.id) return false
+    if (+location.pathname.slice(base.length).split('/')[1] !== this.id) return false
     this.period.fromAddress()
     this.parts.kind.value = new URLSearchParams(location.search).get('kind') ?? ''
     this.moved()
@@ -78,7 +78,7 @@ export class PlazaPage {
   title() { return f.name(this.plaza ?? { id: this.id }) }
 
   async get(path) {
-    const response = await fetch(`/api/v1/plazas/${this.id}${path}`, { signal: this.gone.signal })
+    const response = await fetch(`${base}api/v1/plazas/${this.id}${path}`, { signal: this.gone.signal })
     const missing = response.status === 404
     if (!response.ok) throw Object.assign(new Error(missing ? `There is no plaza ${this.id}.` : `The server answers ${response.status}.`), { missing, status: response.status })
     return response.json()
@@ -253,7 +253,7 @@ export class PlazaPage {
     const { parts } = this
     const kind = parts.kind.value
     this.reading = true
-    attr(parts.csv, 'href', `/api/v1/plazas/${this.id}/windows.csv?` + new URLSearchParams({ ...kind && { kind }, ...this.period.range }))
+    attr(parts.csv, 'href', `${base}api/v1/plazas/${this.id}/windows.csv?` + new URLSearchParams({ ...kind && { kind }, ...this.period.range }))
     try {
       const query = new URLSearchParams({ limit: 20, ...this.period.range })
       const asked = this.period.range.from

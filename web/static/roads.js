@@ -1,6 +1,6 @@
 // Draws the plazas along their roads: a strip for each road, kilometres from left to right, a shape for each state.
 
-import { el, svg, text, attr, shapes } from './dom.js'
+import { base, el, svg, text, attr, shapes } from './dom.js'
 import * as f from './format.js'
 
 const PAD = 14
@@ -81,7 +81,7 @@ export class Roads {
     this.strips.replaceChildren(...this.roads.map(road => {
       const strip = svg('svg', { class: 'strip', height: this.roads.length > FEW ? 28 : 43 }, svg('line', { class: 'road', x1: 0 }))
       for (const p of road) {
-        const mark = svg('a', { href: '/plazas/' + p.id, tabindex: -1, class: 'mark' })
+        const mark = svg('a', { href: base + 'plazas/' + p.id, tabindex: -1, class: 'mark' })
         mark.shape = svg('path')
         mark.hit = svg('rect')
         mark.label = svg('text', { 'aria-hidden': 'true' })

@@ -1,6 +1,6 @@
 // The table of plazas. Only visible rows exist, so a thousand plazas cost what forty do.
 
-import { el, svg, icon, text, attr, show } from './dom.js'
+import { base, el, svg, icon, text, attr, show } from './dom.js'
 import * as f from './format.js'
 
 const verdicts = { mismatch: 4, not_verified: 3, in_flight: 2, unknown: 1, exact: 0 }
@@ -15,7 +15,7 @@ export const columns = [
   { key: 'name', title: 'Plaza', by: p => f.name(p), header: true,
     make: c => { c.link = el('a'); c.place = el('small'); return [c.link, c.place] },
     set: (c, p) => {
-      attr(c.link, 'href', '/plazas/' + p.id)
+      attr(c.link, 'href', base + 'plazas/' + p.id)
       text(c.link, f.name(p))
       text(c.place, [p.name ? p.id : '', f.place(p)].filter(Boolean).join(' · '))
     } },
