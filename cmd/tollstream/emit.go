@@ -46,7 +46,8 @@ func emitCommand() *cli.Command {
 			tollstream emit --profile day
 			tollstream emit --profile day --speed 60x --days 1 --start 2026-03-02
 			tollstream emit --profile day --speed 60x --incident 4007,+7h30m,20m,blockage` +
-			` --labels labels.ndjson`,
+			` --labels labels.ndjson
+			tollstream emit --profile trips --speed max --days 1 --truth truth.csv`,
 		Flags: slices.Concat([]cli.Flag{
 			&cli.Int64Flag{Name: "count", Usage: "stop after `N` events"},
 			&cli.Float64Flag{Name: "rate", EnvVars: command.Env("rate"), Value: defaultRate,

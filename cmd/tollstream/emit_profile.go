@@ -21,14 +21,15 @@ const profileDescription = `
 	plazas file, so there is no --rate. Event time begins at --start and goes --speed times as fast
 	as the clock. Without --start it is the clock's own time, and emit catches up on what passed
 	while Kafka was unavailable; but at another --speed than 1x it begins at today's midnight. It
-	ends after --days, or --count, or when it is interrupted.`
+	ends after --days, or --count, or when it is interrupted.
+	` + tripsDescription
 
 // profileFlags are the flags that only --profile knows.
 func profileFlags() []cli.Flag {
 	const category = "A day's profile"
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "profile", Category: category,
-			Usage: "`SHAPE` of a day's traffic; there is one: day"},
+			Usage: "`SHAPE` of the traffic: day, each plaza by itself; trips, from plaza to plaza"},
 		&cli.StringFlag{Name: "speed", Value: "1x", Category: category,
 			Usage: "event time goes `N` times as fast as the clock: 60x is an hour a minute; 0 or max is " +
 				"as fast as possible"},
@@ -44,7 +45,7 @@ func profileFlags() []cli.Flag {
 			Usage: "change a plaza's flow; `INCIDENT` is PLAZA,START,LENGTH,KIND[,SIZE], such as " +
 				"4007,+7h30m,20m,blockage. " +
 				"START is a time, or counts from --start. A blockage lets SIZE of the vehicles pass, 0.05 by " +
-				"default; the others go another way and don't come later. " +
+				"default; the others go another way and don't come later; with trips they wait. " +
 				"A surge has SIZE times as many, 2.5 by default. May be repeated"},
 		&cli.StringFlag{Name: "labels", Category: category,
 			Usage: "write the incidents to `FILE`, one a line, as JSON: plaza, kind, size, start, end"},
@@ -53,24 +54,7 @@ func profileFlags() []cli.Flag {
 				"capacity_per_lane, timezone, vehicles_per_day, heavy_share. " +
 				"All its plazas are simulated unless --plazas chooses. Without it those of --plazas are, as " +
 				"in a sample file that is built in"},
-	}
-}
-
-// textList is the value of a flag that may be repeated. It is a [cli.Generic], since a list of
-// urfave/cli would split at commas.
-type textList []string
-
-// Set takes one text.
-func (l *textList) Set(text string) error {
-	*l = append(*l, text)
-	return nil
-}
-
-func (l *textList) String() string {
-	if l == nil {
-		return ""
-	}
-	return strings.Join(*l, " ")
+	}, tripsFlags(category)...)
 }
 
 // refuseProfileFlags returns a usage error for a flag that is nothing without --profile.
@@ -90,8 +74,8 @@ func profileFrom(c *cli.Context, cfg *emit.Config) (*emit.Profile, error) {
 	switch {
 	case shape == "":
 		return nil, refuseProfileFlags(c)
-	case shape != "day":
-		return nil, hint.Usagef("--profile: %q is not one of: day", shape)
+	case shape != "day" && shape != "trips":
+		return nil, hint.Usagef("--profile: %q is not one of: day, trips", shape)
 	case command.Given(c, "rate"):
 		return nil, hint.With(hint.Usagef("--rate is not for --profile"),
 			"how many vehicles a plaza has in a day is in the plazas file; --speed makes time go faster")
@@ -102,6 +86,9 @@ func profileFrom(c *cli.Context, cfg *emit.Config) (*emit.Profile, error) {
 	}
 	p := &emit.Profile{Speed: speed, Live: cfg.Start.IsZero() && speed == 1,
 		Labels: c.String("labels")}
+	if p.Trips, err = tripsFrom(c, shape); err != nil {
+		return nil, err
+	}
 	day := &p.Day
 	day.Location, day.Seed = cfg.Location, cfg.Seed
 	if day.Peak = c.Float64("peak"); !(day.Peak > 0 && day.Peak <= simulate.MaxPeak) {
@@ -144,7 +131,7 @@ func profileFrom(c *cli.Context, cfg *emit.Config) (*emit.Profile, error) {
 	if day.Plazas, err = emit.ProfilePlazas(name, file, listed); err != nil {
 		return nil, hint.Usagef("--plazas: %v", err)
 	}
-	if err := day.Validate(); err != nil {
+	if err := p.Validate(); err != nil {
 		return nil, hint.Usagef("--profile: %v", err)
 	}
 	return p, nil

@@ -4,6 +4,7 @@ package emit
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,14 +76,14 @@ type item struct {
 }
 
 // Run emits until ctx, the feed or Count ends.
-func Run(ctx context.Context, cfg Config) error {
+func Run(ctx context.Context, cfg Config) (err error) {
 	con := newConsole(cfg.Stderr)
 	f, format, err := open(ctx, &cfg, con)
 	if err != nil {
 		return err
 	}
 	if c, ok := f.(io.Closer); ok {
-		defer c.Close()
+		defer func() { err = cmp.Or(err, c.Close()) }()
 	}
 	e, err := emitter.New(ctx, emitter.Config{
 		Cluster: cfg.Cluster, Topic: cfg.Topic, Format: format, Location: cfg.Location,

@@ -2,6 +2,7 @@ package emit
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -28,6 +29,13 @@ type Profile struct {
 	Speed  float64 // of event time, in times the clock's; 0: as fast as possible
 	Live   bool    // event time is the clock's
 	Labels string  // file to which the incidents are written; empty for none
+	Trips  *Trips  // nil: each plaza has vehicles of its own
+}
+
+// Trips is how vehicles drive from plaza to plaza, see [simulate.TripsConfig].
+type Trips struct {
+	Stops, Unread float64
+	Truth         string // file to which is written what really happened; empty for none
 }
 
 // ends reports whether there is an end of event time.
@@ -66,10 +74,27 @@ func ParseSpeed(text string) (float64, error) {
 	return speed, nil
 }
 
+// config returns the configuration of trips.
+func (p *Profile) config() simulate.TripsConfig {
+	return simulate.TripsConfig{ProfileConfig: p.Day, Stops: p.Trips.Stops, Unread: p.Trips.Unread}
+}
+
+// Validate reports every violation.
+func (p *Profile) Validate() error {
+	if p.Trips == nil {
+		return p.Day.Validate()
+	}
+	cfg := p.config()
+	return cfg.Validate()
+}
+
 // profileFeed is the feed of a day's profile. It waits for each event's time.
 type profileFeed struct {
-	cfg      *Profile
-	profile  *simulate.Profile
+	cfg     *Profile
+	profile interface {
+		Next(*toll.Event) (at time.Time, ok bool)
+	}
+	truth    *truthFile // nil for none
 	pace     *pacer
 	event    toll.Event
 	at       time.Time // of the event
@@ -79,7 +104,17 @@ type profileFeed struct {
 // openProfile returns the feed, and writes the labels.
 func openProfile(cfg *Config) (*profileFeed, error) {
 	p := cfg.Profile
-	profile, err := simulate.NewProfile(p.Day)
+	f := &profileFeed{cfg: p, pace: newPacer(0), at: p.Day.Start, count: cfg.Count}
+	var err error
+	if p.Trips == nil {
+		f.profile, err = simulate.NewProfile(p.Day)
+	} else {
+		trips := p.config()
+		if p.Trips.Truth != "" {
+			trips.Truth = func(x simulate.Truth) { f.truth.Write(x) }
+		}
+		f.profile, err = simulate.NewTrips(trips)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -92,13 +127,47 @@ func openProfile(cfg *Config) (*profileFeed, error) {
 			return nil, fmt.Errorf("write --labels: %w", err)
 		}
 	}
-	pace := newPacer(0)
 	if p.Live {
 		// Vehicles passed while Kafka was unavailable as well: each is due when the clock shows its
 		// time, and not later for it.
-		pace.began, pace.catchUp = p.Day.Start, math.MaxInt64
+		f.pace.began, f.pace.catchUp = p.Day.Start, math.MaxInt64
 	}
-	return &profileFeed{cfg: p, profile: profile, pace: pace, at: p.Day.Start, count: cfg.Count}, nil
+	if p.Trips != nil && p.Trips.Truth != "" {
+		if f.truth, err = createTruth(p.Trips.Truth); err != nil {
+			return nil, err
+		}
+	}
+	return f, nil
+}
+
+// Close writes what is left of the truth.
+func (f *profileFeed) Close() error {
+	if f.truth == nil {
+		return nil
+	}
+	return f.truth.Close()
+}
+
+// truthFile is the file of --truth.
+type truthFile struct {
+	*simulate.TruthWriter
+	file *os.File
+}
+
+func createTruth(name string) (*truthFile, error) {
+	file, err := os.Create(name)
+	if err != nil {
+		return nil, fmt.Errorf("write --truth: %w", err)
+	}
+	return &truthFile{simulate.NewTruthWriter(file), file}, nil
+}
+
+// Close returns the first error of all writes.
+func (t *truthFile) Close() error {
+	if err := cmp.Or(t.Flush(), t.file.Close()); err != nil {
+		return fmt.Errorf("write --truth: %w", err)
+	}
+	return nil
 }
 
 func (f *profileFeed) next(ctx context.Context, beforeWait func()) (item, error) {

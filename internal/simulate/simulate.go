@@ -140,12 +140,14 @@ func (s *stream) gap() float64 {
 	return sum / queueShape / s.mean
 }
 
-func (s *stream) drawType() string {
-	x := s.draw.Float64()
+func (s *stream) drawType() string { return kindOf(s.draw.Float64(), s.heavyShare) }
+
+// kindOf returns the type of a vehicle by a number from 0 to 1.
+func kindOf(x, heavyShare float64) string {
 	switch {
-	case x < s.heavyShare:
+	case x < heavyShare:
 		return "truck"
-	case x < s.heavyShare+(1-s.heavyShare)*vanShare:
+	case x < heavyShare+(1-heavyShare)*vanShare:
 		return "van"
 	}
 	return "car"
