@@ -3,10 +3,12 @@
 
 # What the program says of its version, where this is a git clone.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
-# The version comes from above, so that a clone owned by another user builds too.
-export GOFLAGS := $(strip $(shell go env GOFLAGS) -buildvcs=false)
-# The race detector needs cgo, which go turns off where it finds no C compiler.
+# The version comes from above, so that a clone owned by another user builds too. Commands, tests and packages are all compiled as
+# the packages have to be, so that each package of Go is compiled once for all of them, and once more for the race detector.
+export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -buildvcs=false)
+# The race detector alone needs cgo, which go turns off where it finds no C compiler.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+export CGO_ENABLED := 0
 
 TIMEOUT ?= 45m
 BENCH ?= .
@@ -61,31 +63,34 @@ RACE_PACKAGES = $(filter-out $(PLAIN_PACKAGES),$(shell go list ./...))
 LONGEST = internal/e2e cmd/tollstream web/pagetest topology/ingest sql/verify sql
 longest_first = $(foreach p,$(LONGEST),$(filter %/$p,$(1))) $(filter-out $(addprefix %/,$(LONGEST)),$(1))
 
-# One run of go test: failures when they happen, skipped tests with their reasons at the end. A few tests that failed are run
-# once more, by themselves, since a busy machine can fail what waits for servers; final-failures.sh has the exceptions.
+# Each benchmark runs once in CI, in the run that links its package for the tests, so that none stops working unnoticed. Elsewhere
+# the flags would keep go test from using results that it has.
+BENCH_ONCE = $(if $(CI),-bench . -benchtime 1x)
+
+# One run of go test, without what lint checks: failures when they happen, skipped tests with their reasons at the end. A few tests
+# that failed are run once more, by themselves, since a busy machine can fail what waits for servers; final-failures.sh has the
+# exceptions.
 define gotest
 	@mkdir -p .cache
 	go tool gotestsum --format pkgname-and-test-fails --format-hide-empty-pkg --jsonfile .cache/$@.json --rerun-fails=1 \
-		--rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --packages='$(1)' -- -timeout $(TIMEOUT) $(2)
+		--rerun-fails-max-failures=3 --rerun-fails-abort-on-data-race --packages='$(1)' -- -vet off -timeout $(TIMEOUT) $(2)
 	scripts/final-failures.sh .cache/$@.json
 endef
 # End-to-end tests of what does not depend on the database server run on MariaDB alone, and so do the cases of others that are
 # about Kafka's users and rights.
 ANY_ENGINE = ^Test(ClockAhead|Compacted|Detection|Emptied|EventsDated|Figures|Hostile(Batches|Sizes|Types)|Log|OpenTransaction|OutageMetrics|Policy|Recover(Loop|Table)|Secrets|SchemaRegistry|SessionTimeout|ShortRetention|SkipGone|Sparse|Sums|TopicMadeAgain|UntilEnd)|^TestAccess$$/.*/^Kafka_|^TestRights$$/.*/_on_(topic|group)_|^TestRights$$/.*/^lost$$/_on_(topic|group)_
 
-.PHONY: test
-test: build lint
-	go -C embedded test $(if $(CI),$(RACE)) ./...
-	$(MAKE) test-plain
-	$(MAKE) test-race
-	$(MAKE) test-mysql
-
-.PHONY: test-plain test-race test-mysql
+.NOTPARALLEL:
+.PHONY: test test-embedded test-plain test-race test-mysql
+test: build lint test-embedded test-plain test-race test-mysql
+test-race: export CGO_ENABLED = $(if $(RACE),1,0)
+test-embedded: export CGO_ENABLED = $(if $(and $(CI),$(RACE)),1,0)
+test-embedded:
+	go -C embedded test -vet off $(if $(CI),$(RACE)) ./...
 test-plain:
-	$(call gotest,$(call longest_first,$(PLAIN_PACKAGES)))
-	go test -run '^$$' -bench . -benchtime 1x $(BENCHED)
+	$(call gotest,$(call longest_first,$(PLAIN_PACKAGES)),$(BENCH_ONCE))
 test-race:
-	$(call gotest,$(call longest_first,$(RACE_PACKAGES)),$(RACE))
+	$(call gotest,$(call longest_first,$(RACE_PACKAGES)),$(RACE) $(BENCH_ONCE))
 test-mysql: export TOLLSTREAM_TEST_ENGINE = mysql
 test-mysql:
 	$(call gotest,./internal/e2e ./internal/interop,-skip '$(ANY_ENGINE)')
@@ -111,7 +116,7 @@ bench:
 	go build -ldflags '-X main.version=$(VERSION)' -o .cache/bench/tollstream ./cmd/tollstream
 	go run ./scripts/bench -binary $(BINARY) -rounds $(or $(ROUNDS),5) -json $(REPORT) $(FIGURES)
 
-# The packages that hold benchmarks. make test runs each benchmark once, so that none stops working unnoticed.
+# The packages that hold benchmarks.
 BENCHED = $(shell grep -rl --include='*_test.go' '^func Benchmark' */ | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 BASELINE ?= testdata/bench/baseline.txt
 # Half a second each, and one package after the other: two at once would measure each other.
@@ -173,7 +178,7 @@ python:
 # systems; the packages come from here.
 ARCHS ?= amd64 arm64
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
-STATIC = CGO_ENABLED=0 go build -trimpath -buildvcs=auto -ldflags '-s -w -X main.version=$(VERSION)'
+STATIC = go build -buildvcs=auto -ldflags '-s -w -X main.version=$(VERSION)'
 PACKAGING = go -C packaging
 # The time of the commit, so that the same commit makes the same packages.
 packages: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || date +%s)
