@@ -18,6 +18,7 @@ import (
 	"github.com/tollstream/tollstream/sql/ingest"
 	"github.com/tollstream/tollstream/sql/internal/db"
 	"github.com/tollstream/tollstream/sql/internal/tables"
+	"github.com/tollstream/tollstream/sql/journeys"
 	"github.com/tollstream/tollstream/sql/results"
 	"github.com/tollstream/tollstream/sql/retention"
 	"github.com/tollstream/tollstream/sql/verify"
@@ -97,6 +98,9 @@ func (s *Store) Results(topicID string, cfg results.Config) *results.Writer {
 	cfg.Decode = s.cfg.Decode
 	return results.NewWriter(s.db, topicID, cfg)
 }
+
+// Journeys returns what counts travel times and trips.
+func (s *Store) Journeys() *journeys.Surveyor { return journeys.New(s.db) }
 
 // CreateDatabase creates the DSN's database if it is missing, and reports whether it did.
 func (s *Store) CreateDatabase(ctx context.Context) (created bool, err error) {

@@ -29,6 +29,7 @@ const module = "github.com/tollstream/tollstream/"
 var knows = map[string][]string{
 	"toll":           {},
 	"toll/traffic":   {"toll"},
+	"toll/journeys":  {"toll"},
 	"codecs/tollpb":  {},
 	"codecs/mapping": {"toll"},
 	"codecs":         {"toll", "toll/traffic", "codecs/mapping", "codecs/tollpb"},
@@ -57,10 +58,11 @@ var knows = map[string][]string{
 	"topology/registry":    {"toll", "codecs", "internal/trust"},
 	"topology/kafka/fetch": {"internal/wait", "toll"},
 	"sql": {"toll", "internal/text", "sql/internal/db",
-		"sql/internal/tables", "sql/incidents", "sql/ingest",
+		"sql/internal/tables", "sql/incidents", "sql/ingest", "sql/journeys",
 		"sql/results", "sql/verify", "sql/retention"},
 	"sql/internal/db":     {"toll", "internal/trust"},
 	"sql/internal/tables": {"toll", "toll/traffic", "internal/text", "sql/internal/db"},
+	"sql/journeys":        {"toll", "toll/journeys", "sql/internal/db", "sql/internal/tables"},
 	"sql/incidents":       {"toll", "toll/traffic", "sql/internal/db", "sql/internal/tables"},
 	"sql/internal/dbtest": {"toll", "toll/traffic", "internal/devstack", "internal/testkit", "sql",
 		"sql/internal/db", "sql/internal/tables", "sql/ingest", "sql/results", "sql/verify",
@@ -188,7 +190,7 @@ func TestTollIsPure(t *testing.T) {
 	pure := []string{"bytes", "cmp", "encoding/binary", "errors", "fmt", "hash/crc32", "iter", "maps",
 		"math", "math/bits",
 		"slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8"}
-	for _, p := range list(t, "./toll", "./toll/traffic") {
+	for _, p := range list(t, "./toll", "./toll/traffic", "./toll/journeys") {
 		for _, i := range p.Imports {
 			if !slices.Contains(pure, i) && i != module+"toll" {
 				t.Errorf("package %s imports %s, which is none of %v", p.ImportPath, i, pure)
@@ -197,7 +199,7 @@ func TestTollIsPure(t *testing.T) {
 	}
 	clock := []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "Tick", "NewTicker",
 		"NewTimer", "Local", "LoadLocation"}
-	for _, name := range []string{"./toll", "./toll/traffic"} {
+	for _, name := range []string{"./toll", "./toll/traffic", "./toll/journeys"} {
 		p := load(t, name)
 		for _, file := range p.Syntax {
 			ast.Inspect(file, func(n ast.Node) bool {
@@ -222,8 +224,8 @@ func TestTollIsPure(t *testing.T) {
 // TestSQLHidesTheDriver keeps the standard library's database/sql, and the driver, out of what sql
 // and its packages export to others: who uses the one never needs the name of the other.
 func TestSQLHidesTheDriver(t *testing.T) {
-	for _, name := range []string{"./sql", "./sql/ingest", "./sql/results", "./sql/verify",
-		"./sql/retention"} {
+	for _, name := range []string{"./sql", "./sql/ingest", "./sql/journeys", "./sql/results",
+		"./sql/verify", "./sql/retention"} {
 		p := load(t, name)
 		scope := p.Types.Scope()
 		for _, name := range scope.Names() {

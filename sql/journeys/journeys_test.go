@@ -1,0 +1,129 @@
+package journeys_test
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	"github.com/tollstream/tollstream/toll"
+	"github.com/tollstream/tollstream/toll/journeys"
+)
+
+func TestMain(m *testing.M) { dbtest.Main(m) }
+
+// insert writes events as rows.
+func insert(t testing.TB, s *dbtest.Store, events []toll.Event) {
+	t.Helper()
+	for block := range slices.Chunk(events, 1000) {
+		var args []any
+		for _, e := range block {
+			args = append(args, e.Time.String(), e.Vehicle, e.Type, e.Plaza)
+		}
+		dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES (?, ?, ?, ?)`+
+			strings.Repeat(`, (?, ?, ?, ?)`, len(block)-1), args...)
+	}
+}
+
+// events draws events in which nothing is regular: few vehicles and plazas in little time, so that
+// seconds tie, rows repeat, vehicles return, and gaps are around the longest that counts.
+func events(draw *rand.Rand, from toll.WallTime, hours, n int) []toll.Event {
+	var all []toll.Event
+	for range n {
+		e := toll.Event{Time: from + toll.WallTime(draw.IntN(hours*3600)),
+			Vehicle: draw.Int32N(int32(n/8) + 1),
+			Type:    "car", Plaza: int16(draw.IntN(4))}
+		switch draw.IntN(4) {
+		case 0: // on the minute: ties
+			e.Time -= e.Time % 600
+		case 1: // a double
+			all = append(all, e)
+		case 2: // the next plaza, some time after that, or exactly the longest that counts
+			gap := draw.Int32N(1200)
+			if draw.IntN(4) == 0 {
+				gap = journeys.MaxGap + draw.Int32N(3) - 1
+			}
+			all = append(all, e)
+			e.Time, e.Plaza = e.Time+toll.WallTime(gap), (e.Plaza+1)%4
+		}
+		all = append(all, e)
+	}
+	draw.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// TestSQLIsTheDomain: what the database counts is what the domain counts of the same events,
+// whatever their order, at clock changes too.
+func TestSQLIsTheDomain(t *testing.T) {
+	dbtest.OnEngines(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		filled := 0
+		for seed, start := range []string{"2022-03-26 22:00", "2022-10-29 23:00", "2022-02-10 10:00",
+			"2022-10-30 00:00", "2022-03-27 00:30", "2022-06-01 00:00"} {
+			draw := rand.New(rand.NewPCG(uint64(seed), 19))
+			from := dbtest.WallTime(t, start)
+			var all []toll.Event
+			for _, weeks := range []toll.WallTime{0, 1, 2, 4} {
+				all = append(all, events(draw, from-weeks*7*86400, 6, 500/int(weeks+1))...)
+			}
+			w := journeys.Window{Start: from + toll.WallTime(7200+draw.IntN(3600))}
+			w.End = w.Start + toll.WallTime(900+draw.IntN(7200))
+			all = append(all, events(draw, w.OffPeakWindow().Start-3600, 4, 200)...)
+			dbtest.Exec(t, s, `DELETE FROM livetolldata`)
+			insert(t, s, all)
+			dbtest.Exec(t, s, `INSERT INTO livetolldata VALUES (NULL, 1, 'car', 1), (?, NULL, 'car', 1),
+				(?, 1, 'car', NULL)`, w.Start.String(), w.Start.String())
+			if compare(t, s, all, w) {
+				filled++
+			}
+			if t.Failed() {
+				t.Fatalf("seed %d: %s, %v", seed, start, w)
+			}
+		}
+		if filled < 3 {
+			t.Errorf("there was something to compare in %d windows", filled)
+		}
+	})
+}
+
+// compare compares all that is counted, and reports whether there was some of each.
+func compare(t *testing.T, s *dbtest.Store, all []toll.Event, w journeys.Window) (filled bool) {
+	t.Helper()
+	survey, zone := s.Journeys(), dbtest.Berlin
+	passages := journeys.Passages(slices.Values(all))
+	changes := journeys.Changes(zone, w.Start-40*86400, w.End+86400)
+	equal := func(what string, got, want any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\ngot  %v\nwant %v", what, got, want)
+		}
+	}
+	counts, err := survey.Sections(t.Context(), w, zone, nil)
+	equal("sections", counts, journeys.Count(passages, changes, w), err)
+	for _, through := range []*int16{nil, new(int16(2))} {
+		trips, err := survey.Trips(t.Context(), w, through, zone)
+		equal("trips", trips, journeys.CountTrips(passages, changes, w, through), err)
+	}
+	departures, err := survey.Departures(t.Context(), w.End)
+	equal("departures", departures, journeys.CountDepartures(passages, w.End), err)
+	past, err := survey.Past(t.Context(), w, zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := journeys.Count(passages, changes, w.OffPeakWindow())
+	equal("off-peak", past.OffPeak, quiet.Sections, nil)
+	weeks := map[journeys.Pair]journeys.Times{}
+	for _, week := range w.Earlier() {
+		for p, times := range journeys.Count(passages, changes, week).Sections {
+			weeks[p] = journeys.Sum(weeks[p], times)
+		}
+	}
+	equal("weeks", past.Weeks, weeks, nil)
+	return len(counts.Sections) > 0 && len(counts.Before) > 0 && len(quiet.Sections) > 0 &&
+		len(weeks) > 0
+}

@@ -1,0 +1,165 @@
+package journeys
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+)
+
+// Times is how long vehicles took, ascending by Seconds, each once.
+type Times []Took
+
+// Took is how many vehicles took how long.
+type Took struct {
+	Seconds  int32
+	Vehicles int64
+}
+
+// Tally collects times, in any order. The zero value is empty.
+type Tally struct {
+	pairs map[Pair]map[int32]int64
+}
+
+// Add adds vehicles that took a time.
+func (t *Tally) Add(p Pair, seconds int32, vehicles int64) {
+	if t.pairs == nil {
+		t.pairs = map[Pair]map[int32]int64{}
+	}
+	if t.pairs[p] == nil {
+		t.pairs[p] = map[int32]int64{}
+	}
+	t.pairs[p][seconds] += vehicles
+}
+
+// Times returns what was added.
+func (t *Tally) Times() map[Pair]Times {
+	all := make(map[Pair]Times, len(t.pairs))
+	for p, took := range t.pairs {
+		all[p] = timesOf(took)
+	}
+	return all
+}
+
+func timesOf(took map[int32]int64) Times {
+	times := make(Times, 0, len(took))
+	for _, s := range slices.Sorted(maps.Keys(took)) {
+		times = append(times, Took{s, took[s]})
+	}
+	return times
+}
+
+// Sum returns all of several times as one.
+func Sum(all ...Times) Times {
+	took := map[int32]int64{}
+	for _, t := range all {
+		for _, x := range t {
+			took[x.Seconds] += x.Vehicles
+		}
+	}
+	return timesOf(took)
+}
+
+// Vehicles returns how many vehicles there are.
+func (t Times) Vehicles() (n int64) {
+	for _, x := range t {
+		n += x.Vehicles
+	}
+	return n
+}
+
+// rank returns the k-th shortest time, from 1 on.
+func (t Times) rank(k int64) float64 {
+	for _, x := range t {
+		if k -= x.Vehicles; k <= 0 {
+			return float64(x.Seconds)
+		}
+	}
+	return math.NaN()
+}
+
+// Percentile returns the time in seconds that a percentage of the vehicles did not exceed: of n
+// vehicles, the ⌈n·percent/100⌉-th shortest time (nearest rank: Hyndman and Fan, Sample Quantiles
+// in Statistical Packages, 1996, definition 1). It is NaN of none.
+func (t Times) Percentile(percent int64) float64 {
+	return t.rank(max((t.Vehicles()*percent+99)/100, 1))
+}
+
+// Median returns the middle of the times in seconds, or the mean of the two in the middle. It is
+// NaN of none.
+func (t Times) Median() float64 {
+	n := t.Vehicles()
+	return (t.rank((n+1)/2) + t.rank(n/2+1)) / 2
+}
+
+// z95 is how many standard deviations hold 95 % of what is normally distributed.
+const z95 = 1.96
+
+// MedianInterval returns the 95 % confidence interval of the median, by order statistics: the
+// times of rank n/2 − 1.96·√n/2, rounded down, and of as many from the other end (Campbell and
+// Gardner, Calculating confidence intervals for some non-parametric analyses, British Medical
+// Journal 296, 1988). It assumes no distribution. Of fewer than six vehicles there is none.
+func (t Times) MedianInterval() (low, high float64, ok bool) {
+	n := t.Vehicles()
+	if n < 6 {
+		return 0, 0, false
+	}
+	l := max(int64(math.Floor((float64(n)-z95*math.Sqrt(float64(n)))/2)), 1)
+	return t.rank(l), t.rank(n + 1 - l), true
+}
+
+// Mean returns the mean time in seconds. It is NaN of none.
+func (t Times) Mean() float64 {
+	var sum float64
+	for _, x := range t {
+		sum += float64(x.Seconds) * float64(x.Vehicles)
+	}
+	return sum / float64(t.Vehicles())
+}
+
+// MAD returns the median of how far the times are from the median, in seconds.
+func (t Times) MAD() float64 { return t.madBelow(t.Median(), math.Inf(1)) }
+
+// madBelow is MAD of the times up to a limit.
+func (t Times) madBelow(median, limit float64) float64 {
+	type deviation struct {
+		seconds  float64
+		vehicles int64
+	}
+	var all []deviation
+	var n int64
+	for _, x := range t {
+		if s := float64(x.Seconds); s <= limit {
+			all = append(all, deviation{math.Abs(s - median), x.Vehicles})
+			n += x.Vehicles
+		}
+	}
+	slices.SortFunc(all, func(a, b deviation) int { return cmp.Compare(a.seconds, b.seconds) })
+	at := func(k int64) float64 {
+		for _, d := range all {
+			if k -= d.vehicles; k <= 0 {
+				return d.seconds
+			}
+		}
+		return math.NaN()
+	}
+	return (at((n+1)/2) + at(n/2+1)) / 2
+}
+
+// Randomness returns R, MAD by median: 0.45 to 0.72 where chance makes the pairs, 0.07 to 0.13
+// where vehicles drive.
+func (t Times) Randomness() float64 { return t.MAD() / t.Median() }
+
+// Keep returns the times without those of vehicles that stopped on the way or were not read
+// between: up to m + max(6·1.4826·MAD of the lower half, 0.25·m), with m the median. The lower half
+// is free of them. 1.4826·MAD estimates the standard deviation (Rousseeuw and Croux, Alternatives
+// to the Median Absolute Deviation, 1993). It depends on no other window.
+func (t Times) Keep() Times {
+	m := t.Median()
+	limit := m + max(6*1.4826*t.madBelow(m, m), 0.25*m)
+	end := len(t)
+	for end > 0 && float64(t[end-1].Seconds) > limit {
+		end--
+	}
+	return t[:end:end]
+}
