@@ -20,7 +20,7 @@ const maxNameRunes = 250
 // windows keeps its timezone, since they are aligned to it: another one is a [toll.PermanentError].
 func (s *Store) SetPlazas(ctx context.Context, plazas []toll.Plaza) error {
 	err := func() error {
-		tx, err := s.db.BeginTx(ctx, nil)
+		tx, err := s.db.BeginLocking(ctx)
 		if err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func (s *Store) Rebuild(ctx context.Context, id Identity, above uint64, now time
 func (s *Store) rebuild(ctx context.Context, id Identity, above uint64, now time.Time) (Rebuild,
 	error) {
 	var r Rebuild
-	tx, err := s.db.BeginTx(ctx, nil)
+	tx, err := s.db.BeginLocking(ctx)
 	if err != nil {
 		return r, err
 	}

@@ -1,5 +1,6 @@
-// Package sql is the store behind livetolldata, on MySQL 8 and MariaDB 10.6 and newer, tested on
-// 8.0.31 and 10.11. The .sql files next to it run in the mysql and mariadb clients as they are.
+// Package sql is the store behind livetolldata, on MySQL 8, MariaDB 10.6 and TiDB 7.6 and newer,
+// tested on 8.0.31, 10.11 and 8.5. The .sql files next to it run in the mysql and mariadb clients
+// as they are.
 //
 // [Store] joins what its packages do with one database: ingest writes batches exactly once, results
 // stores windows and congestion, verify checks the invariants, retention deletes and compacts what
@@ -136,6 +137,9 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 func (s *Store) checkServer(ctx context.Context) error {
 	if s.db.Embedded(ctx) {
 		return nil // it has one engine, and writes no log
+	}
+	if err := s.db.CheckVersion(ctx); err != nil {
+		return err
 	}
 	if err := s.checkBinaryLog(ctx); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 const (
 	engineMariaDB  = "mariadb"
 	engineMySQL    = "mysql"
+	engineTiDB     = "tidb"
 	engineEmbedded = "embedded"
 )
 
@@ -33,8 +34,8 @@ type DatabaseConfig struct {
 	// Default: tolldata, toll, toll.
 	Name, User, Password string
 	// Engine is "mariadb" (mariadbd, or mysqld where there is no mariadbd), "mysql" (see FindMySQL),
-	// "embedded" (in memory, see FindEmbedded), or "" for mariadb where this machine has it, else
-	// embedded.
+	// "tidb" (see FindTiDB), "embedded" (in memory, see FindEmbedded), or "" for mariadb where this
+	// machine has it, else embedded.
 	Engine string
 	// TLS of an external server; nil for plain connections.
 	TLS *DatabaseTLS
@@ -51,7 +52,8 @@ type Database struct {
 	*server
 	cfg      DatabaseConfig
 	kind     string
-	external *mariaDB // nil for the embedded one
+	external *mariaDB // nil for TiDB and the embedded one
+	socket   string   // by which root logs in, "" for the embedded one
 }
 
 // plainName keeps names out of the ways in which SQL and folders could misread them.
@@ -103,17 +105,25 @@ func startDatabase(ctx context.Context, cfg DatabaseConfig) (*Database, error) {
 			return nil, errors.New("no mysqld of MySQL found: run scripts/fetch/fetch.sh mysql")
 		}
 		d.external, err = startMariaDB(ctx, cfg, binary)
+	case engineTiDB:
+		if binary, found = FindTiDB(); !found {
+			return nil, errors.New("no tidb-server found: run make tidb")
+		}
+		var t *tiDB
+		if t, err = startTiDB(ctx, cfg, binary); err == nil {
+			d.server, d.socket = t.server, t.socket
+		}
 	case engineEmbedded:
 		d.server, err = startEmbedded(ctx, cfg)
 	default:
-		err = fmt.Errorf("engine %q: want %q, %q, %q or none",
-			cfg.Engine, engineMariaDB, engineMySQL, engineEmbedded)
+		err = fmt.Errorf("engine %q: want %q, %q, %q, %q or none",
+			cfg.Engine, engineMariaDB, engineMySQL, engineTiDB, engineEmbedded)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if d.external != nil {
-		d.server = d.external.server
+		d.server, d.socket = d.external.server, d.external.socket
 	}
 	cfg.Logf("%s serves %s on %s", d.kind, cfg.Name, d.Addr())
 	return d, nil
@@ -126,6 +136,8 @@ func HasDatabase(engine string) (ok bool) {
 		_, ok = FindMariaDB()
 	case engineMySQL:
 		_, ok = FindMySQL()
+	case engineTiDB:
+		_, ok = FindTiDB()
 	default:
 		_, ok = FindEmbedded()
 	}
@@ -140,13 +152,14 @@ func (d *Database) DSN() string {
 // AdminDSN returns how this machine's user reaches an external server as its administrator, without
 // a database, and "" for the embedded server.
 func (d *Database) AdminDSN() string {
-	if d.external == nil {
+	if d.socket == "" {
 		return ""
 	}
-	return "root@unix(" + d.external.socket + ")/"
+	return "root@unix(" + d.socket + ")/"
 }
 
-// Engine returns "mariadb" or "mysql" for an external server and "embedded" for go-mysql-server.
+// Engine returns "mariadb", "mysql" or "tidb" for an external server and "embedded" for
+// go-mysql-server.
 func (d *Database) Engine() string { return d.kind }
 
 // Persistent reports whether a next start on the same DataDir finds the data again.

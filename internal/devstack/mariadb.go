@@ -12,8 +12,6 @@ import (
 	"strings"
 
 	"time"
-
-	"github.com/go-sql-driver/mysql"
 )
 
 // Bounds of an external database server's life.
@@ -105,11 +103,8 @@ func startMariaDB(ctx context.Context, cfg DatabaseConfig, binary string) (_ *ma
 		}
 	}()
 	m.command, m.ready = m.serve, m.setUp
-	if m.socket = m.folder.join("sock"); len(m.socket) > maxSocketPath {
-		if m.folder.outside, err = os.MkdirTemp("", "devstack-"); err != nil {
-			return nil, err
-		}
-		m.socket = filepath.Join(m.folder.outside, "sock")
+	if m.socket, err = m.folder.socket(); err != nil {
+		return nil, err
 	}
 	if err = m.clearTmp(); err != nil {
 		return nil, err
@@ -276,15 +271,10 @@ func (m *mariaDB) serve() (*exec.Cmd, error) {
 
 // setUp waits for the server and makes database and user as cfg sets them.
 func (m *mariaDB) setUp(ctx context.Context) error {
-	root := mysql.NewConfig()
-	root.Net, root.Addr, root.User = "unix", m.socket, "root"
-	root.InterpolateParams = true // users and passwords can't be parameters of a prepared statement
-	root.Logger = &mysql.NopLogger{}
-	connector, err := mysql.NewConnector(root)
+	db, err := openRoot(m.socket)
 	if err != nil {
 		return err
 	}
-	db := sql.OpenDB(connector)
 	defer db.Close()
 	if err := m.await(ctx, pollReady, db.PingContext); err != nil {
 		return err
@@ -312,21 +302,29 @@ func (m *mariaDB) setUp(ctx context.Context) error {
 			return fmt.Errorf("drop root@%s: %w", host, err)
 		}
 	}
-	name := strings.ReplaceAll(m.cfg.Name, "_", `\_`) // GRANT takes a pattern
+	if err := createUser(ctx, db, m.cfg); err != nil {
+		return err
+	}
+	return m.server.admits(ctx, m.cfg)
+}
+
+// createUser makes database and user as cfg sets them.
+func createUser(ctx context.Context, db *sql.DB, cfg DatabaseConfig) error {
+	name := strings.ReplaceAll(cfg.Name, "_", `\_`) // GRANT takes a pattern
 	for _, step := range []struct {
 		what, query string
 		args        []any
 	}{
-		{"create database", "CREATE DATABASE IF NOT EXISTS `" + m.cfg.Name + "` CHARACTER SET utf8mb4",
+		{"create database", "CREATE DATABASE IF NOT EXISTS `" + cfg.Name + "` CHARACTER SET utf8mb4",
 			nil},
 		{"create user", "CREATE USER IF NOT EXISTS ?@'%' IDENTIFIED BY ?",
-			[]any{m.cfg.User, m.cfg.Password}},
-		{"set password", "ALTER USER ?@'%' IDENTIFIED BY ?", []any{m.cfg.User, m.cfg.Password}},
-		{"grant", "GRANT ALL ON `" + name + "`.* TO ?@'%'", []any{m.cfg.User}},
+			[]any{cfg.User, cfg.Password}},
+		{"set password", "ALTER USER ?@'%' IDENTIFIED BY ?", []any{cfg.User, cfg.Password}},
+		{"grant", "GRANT ALL ON `" + name + "`.* TO ?@'%'", []any{cfg.User}},
 	} {
 		if _, err := db.ExecContext(ctx, step.query, step.args...); err != nil {
 			return fmt.Errorf("%s: %w", step.what, err)
 		}
 	}
-	return m.server.admits(ctx, m.cfg)
+	return nil
 }

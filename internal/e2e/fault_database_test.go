@@ -217,6 +217,50 @@ func loseCommitAnswers(f *injection) {
 	f.finish(l, p)
 }
 
+// certified are the answers to a COMMIT by which a cluster says that another node's transaction was
+// certified first: Galera, an older Galera, and group replication.
+var certified = []struct {
+	number         uint16
+	state, message string
+}{
+	{1213, "40001", "Deadlock found when trying to get lock; try restarting transaction"},
+	{1180, "HY000", "Got error 149 - 'Lock deadlock; Retry transaction' during COMMIT"},
+	{3101, "40000", "Plugin instructed the server to rollback the current transaction."},
+}
+
+// refuseCommits rolls batches back at their COMMIT, as a cluster does that certifies transactions
+// there.
+func refuseCommits(f *injection) {
+	w := newProxied(f.T)
+	l := w.startLoad(newTruth())
+	p := w.member()
+	l.caughtUp("the start", caughtUpWithin, p)
+	l.forgetPauses()
+	for range f.rounds {
+		for _, c := range certified {
+			w.proxy.setRefusal(mysqlPacket(1, "\xff"+string([]byte{byte(c.number), byte(c.number >> 8)})+
+				"#"+c.state+c.message))
+			met := make(chan struct{})
+			meet := sync.OnceFunc(func() { close(met) })
+			left := 2 // the second time statement by statement
+			w.proxy.setJudge(commitJudge(func() verdict {
+				if left--; left < 0 {
+					return passOn
+				}
+				if left == 0 {
+					meet()
+				}
+				return refuseCommit
+			}))
+			<-met
+			l.caughtUp(fmt.Sprintf("after error %d at COMMIT", c.number), caughtUpWithin, p)
+			f.done()
+		}
+	}
+	w.proxy.setJudge(nil)
+	f.finish(l, p)
+}
+
 // pauseDatabase suspends the database server with its connections open.
 func pauseDatabase(f *injection) {
 	w := newWorld(f.T)

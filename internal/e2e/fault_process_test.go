@@ -171,6 +171,7 @@ var faults = []fault{
 	{"database-kill-in-commit", "database killed in a commit", false, 2, 20, killDatabaseInCommit},
 	{"database-steps", "cut at each step of a transaction", true, 1, 3, cutAtEveryStep},
 	{"database-commit", "answer to a commit lost", true, 2, 50, loseCommitAnswers},
+	{"database-certified", "commit refused by a cluster", true, 1, 10, refuseCommits},
 	{"database-paused", "database paused", true, 1, 3, pauseDatabase},
 	{"database-locks", "lock waits and deadlocks", false, 1, 5, lockDatabase},
 	{"database-read-only", "database read-only", false, 1, 5, forbidWrites},

@@ -22,6 +22,8 @@ const (
 	cutBefore         // the connection is cut, and the server never sees the frame
 	// the server gets the frame, and the connection is cut before its answer reaches the client
 	cutAfter
+	// the server gets ROLLBACK in place of a COMMIT, and the client proxy.refusal as the answer
+	refuseCommit
 )
 
 // proxy passes connections on to a server, and knows where the client's frames begin, so that it
@@ -37,6 +39,7 @@ type proxy struct {
 	mu       sync.Mutex
 	upstream string
 	judge    func(link int, frame []byte) verdict // nil passes all on
+	refusal  []byte                               // the answer to a commit that is refused
 	links    map[int]func()                       // cuts each connection
 	n        int
 	closed   bool
@@ -91,6 +94,13 @@ func (p *proxy) setJudge(judge func(link int, frame []byte) verdict) {
 	p.judge = judge
 }
 
+// setRefusal sets how commits are answered that are refused from now on.
+func (p *proxy) setRefusal(answer []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refusal = answer
+}
+
 // block lets nothing pass in either direction until the function that it returns is called;
 // connections stay open.
 func (p *proxy) block() (unblock func()) {
@@ -122,17 +132,18 @@ func (p *proxy) accept() {
 		}
 		p.mu.Unlock()
 		var dropAnswer atomic.Bool
+		var otherAnswer atomic.Pointer[[]byte]
 		answered := make(chan struct{}, 1)
 		p.wg.Go(func() {
 			defer cut()
-			p.toServer(id, client, server, &dropAnswer, answered)
+			p.toServer(id, client, server, &dropAnswer, &otherAnswer, answered)
 			p.mu.Lock()
 			delete(p.links, id)
 			p.mu.Unlock()
 		})
 		p.wg.Go(func() {
 			defer cut()
-			p.toClient(client, server, &dropAnswer, answered)
+			p.toClient(client, server, &dropAnswer, &otherAnswer, answered)
 		})
 	}
 }
@@ -142,7 +153,7 @@ func (p *proxy) accept() {
 const answerPatience = 200 * time.Millisecond
 
 func (p *proxy) toServer(id int, client, server net.Conn, dropAnswer *atomic.Bool,
-	answered chan struct{}) {
+	otherAnswer *atomic.Pointer[[]byte], answered chan struct{}) {
 	r := bufio.NewReaderSize(client, 64<<10)
 	for {
 		frame, err := p.frames(r)
@@ -154,12 +165,17 @@ func (p *proxy) toServer(id int, client, server net.Conn, dropAnswer *atomic.Boo
 		if p.judge != nil {
 			fate = p.judge(id, frame)
 		}
+		refusal := p.refusal
 		p.mu.Unlock()
 		if fate == cutBefore {
 			return
 		}
 		if fate == cutAfter {
 			dropAnswer.Store(true)
+		}
+		if fate == refuseCommit {
+			frame = mysqlPacket(0, "\x03ROLLBACK")
+			otherAnswer.Store(&refusal)
 		}
 		p.gate.RLock()
 		_, err = server.Write(frame)
@@ -177,7 +193,8 @@ func (p *proxy) toServer(id int, client, server net.Conn, dropAnswer *atomic.Boo
 	}
 }
 
-func (p *proxy) toClient(client, server net.Conn, dropAnswer *atomic.Bool, answered chan struct{}) {
+func (p *proxy) toClient(client, server net.Conn, dropAnswer *atomic.Bool,
+	otherAnswer *atomic.Pointer[[]byte], answered chan struct{}) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := server.Read(buf)
@@ -187,6 +204,9 @@ func (p *proxy) toClient(client, server net.Conn, dropAnswer *atomic.Bool, answe
 		if dropAnswer.Load() {
 			answered <- struct{}{}
 			return
+		}
+		if other := otherAnswer.Swap(nil); other != nil {
+			n = copy(buf, *other)
 		}
 		if delay := time.Duration(p.delay.Load()); delay > 0 {
 			time.Sleep(delay)
@@ -198,6 +218,11 @@ func (p *proxy) toClient(client, server net.Conn, dropAnswer *atomic.Bool, answe
 			return
 		}
 	}
+}
+
+// mysqlPacket returns a packet of MySQL's protocol.
+func mysqlPacket(sequence byte, text string) []byte {
+	return append([]byte{byte(len(text)), byte(len(text) >> 8), 0, sequence}, text...)
 }
 
 // mysqlFrames reads a packet of MySQL's protocol: three bytes of length, one of sequence.

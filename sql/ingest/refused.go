@@ -42,8 +42,8 @@ func (w *Writer) atFault(ctx context.Context, err error) *mysql.MySQLError {
 // right, and so never about a row. Where in doubt it is false: then the row is tried alone, see
 // [Writer.refused].
 func transient(my *mysql.MySQLError) bool {
-	if n := my.Number; n >= 1000 && n < 1044 && n != errDuplicateWrite || n >= 9000 && n < 9100 {
-		return true // files, disks, memory, connections; of TiDB its storage
+	if n := my.Number; n >= 1000 && n < 1044 && n != errDuplicateWrite || n >= 8000 && n < 9100 {
+		return true // files, disks, memory, connections; of TiDB its transactions and its storage
 	}
 	if slices.Contains(transientErrors, my.Number) {
 		return true
@@ -73,8 +73,8 @@ var transientErrors = []uint16{
 	1412, 1615, 1020, // the table was altered meanwhile
 	1436, 1135, // stack, threads
 	1598, 1665, 1785, 1786, 3098, 3100, 3101, // replication
-	3032,       // offline mode
-	8022, 8028, // TiDB: the schema changed, try again
+	3101, // the same, at COMMIT
+	3032, // offline mode
 }
 
 // errDuplicateWrite is as ErrDuplicateKey, where the server does not know which key.

@@ -245,7 +245,9 @@ func TestTransientErrors(t *testing.T) {
 	transients := map[uint16]string{1213: "40001", 1205: "HY000", 1290: "HY000", 1792: "25006",
 		1836: "HY000", 1021: "HY000", 1114: "HY000",
 		1037: "HY001", 1040: "08004", 1053: "08S01", 1317: "70100", 3024: "HY000", 1969: "70100",
-		1105: "HY000", 1030: "HY000", 1927: "70100", 1153: "08S01"}
+		1105: "HY000", 1030: "HY000", 1927: "70100", 1153: "08S01",
+		1180: "HY000", 1047: "08S01", 3101: "40000", // Galera, group replication
+		8002: "HY000", 8022: "HY000", 8028: "HY000", 8175: "HY000", 9005: "HY000", 9007: "HY000"} // TiDB
 	for n, state := range transients {
 		my := &mysql.MySQLError{Number: n}
 		copy(my.SQLState[:], state)

@@ -169,14 +169,15 @@ func (w *Writer) readAllCursors(ctx context.Context) ([]toll.Cursor, error) {
 // The lock on toll_meta keeps a rebuild out between the look at the epoch and the insert: a cursor
 // of an older epoch than the others' would have all its deltas dropped.
 func (w *Writer) createCursor(ctx context.Context, partition int32, earliest int64) error {
-	tx, err := w.db.BeginTx(ctx, nil)
+	lock := w.db.ShareLock(ctx)
+	tx, err := w.db.BeginLocking(ctx)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
 	var created string
 	if err := tx.QueryRowContext(ctx,
-		`SELECT created_at FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&created); err != nil {
+		`SELECT created_at FROM toll_meta WHERE id = 1 `+lock).Scan(&created); err != nil {
 		return err
 	}
 	var epoch dbsql.Null[uint64]
@@ -550,8 +551,8 @@ func (w *Writer) checkSizes(ctx context.Context, q db.Queryer, b *toll.Batch) er
 	}
 	packet, err := w.maxPacket(ctx, q)
 	if err == nil && largest+db.PacketReserve > packet {
-		err = toll.Permanent(fmt.Sprintf("raise max_allowed_packet on the server to %d or more",
-			4*largest),
+		err = toll.Permanent(fmt.Sprintf("raise %s on the server to %d or more",
+			w.db.PacketSetting(), 4*largest),
 			"store the offsets %d to %d of partition %d: %s has %d bytes, and MySQL at %s takes %d in "+
 				"one packet",
 			b.First, b.Next-1, b.Partition, what, largest, w.db.Address, packet)

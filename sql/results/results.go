@@ -127,10 +127,10 @@ func (r *Writer) begun(at string) {
 
 // explain marks the errors by which a server reports that another transaction was in the way.
 func (r *Writer) explain(err error) error {
-	switch db.Number(err) {
-	case db.ErrDuplicateKey, db.ErrDeadlock, db.ErrLockWait:
+	switch n := db.Number(err); {
+	case n == db.ErrDuplicateKey, db.Conflict(err):
 		return fmt.Errorf("%w: %w", ErrConflict, err)
-	case db.ErrBinlogFormat:
+	case n == db.ErrBinlogFormat:
 		return toll.Permanent(db.BinlogHint, "MySQL at %s: %w", r.db.Address, err)
 	}
 	return err
@@ -139,7 +139,7 @@ func (r *Writer) explain(err error) error {
 // begin begins a transaction of READ COMMITTED: rows are locked and the gaps between them are not,
 // in which the owners of source partitions insert.
 func (r *Writer) begin(ctx context.Context) (*dbsql.Tx, error) {
-	return r.db.BeginTx(ctx, &dbsql.TxOptions{Isolation: dbsql.LevelReadCommitted})
+	return r.db.BeginLocking(ctx)
 }
 
 func (r *Writer) storeClosings(ctx context.Context, closings []toll.Closing,
@@ -149,6 +149,7 @@ func (r *Writer) storeClosings(ctx context.Context, closings []toll.Closing,
 		return nil, false, err
 	}
 	r.begun("")
+	lock := r.db.ShareLock(ctx)
 	tx, err := r.begin(ctx)
 	if err != nil {
 		return nil, false, err
@@ -167,7 +168,7 @@ func (r *Writer) storeClosings(ctx context.Context, closings []toll.Closing,
 	if len(left) > 0 {
 		return left, false, tx.Commit()
 	}
-	if closings, err = ofEpoch(ctx, tx, closings); err != nil {
+	if closings, err = ofEpoch(ctx, tx, lock, closings); err != nil {
 		return nil, false, err
 	}
 	var now string
@@ -194,8 +195,9 @@ func (r *Writer) storeClosings(ctx context.Context, closings []toll.Closing,
 // before the transaction ends. Others come from a process that has yet to notice a rebuild, and of
 // a restored database they may hold events that it never stored. Its plazas are counted again, and
 // then submitted again.
-func ofEpoch(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) ([]toll.Closing, error) {
-	epoch, err := currentEpoch(ctx, tx)
+func ofEpoch(ctx context.Context, tx *dbsql.Tx, lock string,
+	closings []toll.Closing) ([]toll.Closing, error) {
+	epoch, err := currentEpoch(ctx, tx, lock)
 	if err != nil {
 		return nil, fmt.Errorf("read the epoch: %w", err)
 	}
@@ -208,11 +210,11 @@ func ofEpoch(ctx context.Context, tx *dbsql.Tx, closings []toll.Closing) ([]toll
 }
 
 // currentEpoch returns the epoch of the database, and keeps a rebuild from raising it until the
-// transaction ends.
-func currentEpoch(ctx context.Context, tx *dbsql.Tx) (uint64, error) {
+// transaction ends, by a lock on toll_meta (db.ShareLock).
+func currentEpoch(ctx context.Context, tx *dbsql.Tx, lock string) (uint64, error) {
 	var one int
 	if err := tx.QueryRowContext(ctx,
-		`SELECT id FROM toll_meta WHERE id = 1 LOCK IN SHARE MODE`).Scan(&one); err != nil {
+		`SELECT id FROM toll_meta WHERE id = 1 `+lock).Scan(&one); err != nil {
 		return 0, fmt.Errorf("lock toll_meta: %w", err)
 	}
 	var epoch dbsql.Null[uint64]

@@ -3,7 +3,6 @@ package retention
 import (
 	"context"
 	dbsql "database/sql"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -149,6 +148,9 @@ func (c *Cleaner) pruner(ctx context.Context) (pruner, error) {
 	if strings.Contains(version, "MariaDB") {
 		return pruner{dbsql.LevelReadCommitted, deleteReturning}, nil
 	}
+	if c.db.TiDB(ctx) {
+		return pruner{dbsql.LevelReadCommitted, deleteByID}, nil
+	}
 	return pruner{dbsql.LevelRepeatableRead,
 		func(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
 			return deleteLocked(ctx, tx, before, limit, embedded)
@@ -169,7 +171,43 @@ func deleteReturning(ctx context.Context, tx *dbsql.Tx, before string, limit int
 	if err != nil {
 		return prunedBatch{}, err
 	}
-	return sumRows(rows)
+	return sumRows(rows, nil)
+}
+
+// deleteByID reads and locks old rows, and deletes them by the id that TiDB hides. There a scan
+// with a limit comes to other rows each time, and locks nothing between them.
+func deleteByID(ctx context.Context, tx *dbsql.Tx, before string, limit int) (prunedBatch, error) {
+	rows, err := tx.QueryContext(ctx, `SELECT `+prunedColumns+`, _tidb_rowid FROM `+
+		tables.EventTable+` WHERE timestamp < ? LIMIT ? FOR UPDATE`, before, limit)
+	if db.Number(err) == db.ErrUnknownColumn {
+		return prunedBatch{}, toll.Permanent(
+			"make its primary key NONCLUSTERED, or delete the rows yourself while all processes are down",
+			"%s has a clustered primary key, so its rows have no _tidb_rowid: %w", tables.EventTable, err)
+	}
+	if err != nil {
+		return prunedBatch{}, err
+	}
+	var ids []any
+	old, err := sumRows(rows, &ids)
+	if err != nil || old.n == 0 {
+		return prunedBatch{}, err
+	}
+	res, err := tx.ExecContext(ctx, `DELETE FROM `+tables.EventTable+` WHERE _tidb_rowid IN (`+
+		db.Placeholders(len(ids))+`)`, ids...)
+	if err != nil {
+		return prunedBatch{}, err
+	}
+	return old, checkDeleted(res, old.n)
+}
+
+// checkDeleted returns an error where other rows were deleted than were read.
+func checkDeleted(res dbsql.Result, read int64) error {
+	deleted, err := res.RowsAffected()
+	if err == nil && deleted != read {
+		err = fmt.Errorf("%s deleted, not the %s that were read", text.Count(deleted, "row"),
+			text.Number(read))
+	}
+	return err
 }
 
 // deleteLocked reads the first old rows, and locks all that it passes, and what lies between, until
@@ -187,7 +225,7 @@ func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int,
 	if err != nil {
 		return prunedBatch{}, err
 	}
-	old, err := sumRows(rows)
+	old, err := sumRows(rows, nil)
 	if err != nil || old.n == 0 {
 		return prunedBatch{}, err
 	}
@@ -195,23 +233,27 @@ func deleteLocked(ctx context.Context, tx *dbsql.Tx, before string, limit int,
 	if err != nil {
 		return prunedBatch{}, err
 	}
-	if deleted, err := res.RowsAffected(); err != nil || deleted != old.n {
-		return prunedBatch{}, errors.Join(fmt.Errorf("%s deleted, not the %s that were read",
-			text.Count(deleted, "row"), text.Number(old.n)), err)
-	}
-	return old, nil
+	return old, checkDeleted(res, old.n)
 }
 
-// sumRows adds rows of prunedColumns up.
-func sumRows(rows *dbsql.Rows) (prunedBatch, error) {
+// sumRows adds rows of prunedColumns up. Each may have an id as well, which it adds to ids.
+func sumRows(rows *dbsql.Rows, ids *[]any) (prunedBatch, error) {
 	defer rows.Close()
 	b := prunedBatch{plazas: map[int]tables.RowCount{}}
 	for rows.Next() {
 		var plaza int
 		var checksum uint64
 		var at dbsql.RawBytes
-		if err := rows.Scan(&plaza, &checksum, &at); err != nil {
+		var id int64
+		columns := []any{&plaza, &checksum, &at}
+		if ids != nil {
+			columns = append(columns, &id)
+		}
+		if err := rows.Scan(columns...); err != nil {
 			return b, err
+		}
+		if ids != nil {
+			*ids = append(*ids, id)
 		}
 		count := b.plazas[plaza]
 		count.Rows++

@@ -3,6 +3,8 @@ package db
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/go-sql-driver/mysql"
 
@@ -22,7 +24,7 @@ const (
 	ErrTableDenied    = 1142
 	errColumnDenied   = 1143
 	errSpecificDenied = 1227
-	errUnknownColumn  = 1054
+	ErrUnknownColumn  = 1054
 	errNoPassword     = 1698 // as errAccessDenied, where none was sent
 	errInsecure       = 3159 // "Connections using insecure transport are prohibited"
 	ErrLocalInfileOld = 1148 // "The used command is not allowed with this MySQL version"
@@ -30,7 +32,17 @@ const (
 	// MariaDB: "The used command is not allowed because the MariaDB server or client has disabled the
 	// local infile capability"
 	ErrLocalInfileMaria = 4166
+
+	errNotSupported     = 1235
+	errTypeNotSupported = 8108 // TiDB
+	errDDLNotSupported  = 8200 // TiDB
+	errTxnTooLarge      = 8004 // TiDB
+	errEntryTooLarge    = 8025 // TiDB
+	errNoKey            = 3098 // group replication: "does not comply with the requirements"
 )
+
+// stateNotSupported is the SQLSTATE of features that a server lacks.
+const stateNotSupported = "0A000"
 
 // Explain turns a non-retryable error of the driver into a [toll.PermanentError] that says
 // what to do, and leaves others as they are.
@@ -67,8 +79,20 @@ func (d *DB) Explain(err error) error {
 	case errNoDatabase:
 		return toll.Permanent("create it, or run: tollstream init", "connect to MySQL at %s: %w",
 			d.Address, err)
-	case errNoTable, errUnknownColumn:
+	case errNoTable, ErrUnknownColumn:
 		return toll.Permanent("run: tollstream init", "use MySQL at %s: %w", d.Address, err)
+	case errTxnTooLarge, errEntryTooLarge:
+		return toll.Permanent("lower --batch-rows, or raise TiDB's txn-total-size-limit and "+
+			"tidb_txn_entry_size_limit", "use MySQL at %s: %w", d.Address, err)
+	case errNoKey:
+		return toll.Permanent("set sql_require_primary_key = ON before tollstream init creates the "+
+			"tables", "group replication at %s takes no table without a key: %w", d.Address, err)
+	}
+	if n := my.Number; n == errNotSupported || n == errTypeNotSupported || n == errDDLNotSupported ||
+		string(my.SQLState[:]) == stateNotSupported {
+		return toll.Permanent("docs/operations.md lists which servers work and which can't; where TiDB "+
+			"has a server-version of its own, take that setting away",
+			"the server at %s lacks what tollstream needs: %w", d.Address, err)
 	}
 	return err
 }
@@ -102,14 +126,31 @@ func Number(err error) uint16 {
 const (
 	ErrLockWait = 1205
 	ErrDeadlock = 1213
+	errAtCommit = 1180
 	// ErrBinlogFormat means that transactions with READ COMMITTED can't be logged as statements.
 	ErrBinlogFormat = 1665
 )
 
-// Conflict reports whether another transaction was in the way: the statement may be tried again.
+// conflicts are the numbers of errors by which a server reports that it rolled back, or did not
+// run, what another transaction was in the way of.
+var conflicts = []uint16{
+	ErrDeadlock, // of Galera at COMMIT too: another node's transaction was certified first
+	ErrLockWait,
+	3101, // group replication, at COMMIT
+	// TiDB: rows or tables were changed meanwhile
+	8002, 8005, 8022, 8028, 9007,
+}
+
+// Conflict reports whether another transaction was in the way: nothing was stored, and the whole
+// may be tried again.
 func Conflict(err error) bool {
-	n := Number(err)
-	return n == ErrDeadlock || n == ErrLockWait
+	var my *mysql.MySQLError
+	if !errors.As(err, &my) {
+		return false
+	}
+	// Older Galera puts InnoDB's code for a deadlock into an error at COMMIT.
+	return slices.Contains(conflicts, my.Number) ||
+		my.Number == errAtCommit && strings.Contains(my.Message, "error 149 ")
 }
 
 // BinlogHint is what to do about ErrBinlogFormat.

@@ -3,6 +3,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	dbsql "database/sql"
@@ -198,26 +199,31 @@ func (c *connector) Connect(ctx context.Context) (driver.Conn, error) {
 
 // databaseID asks a connection which database it leads to.
 func databaseID(ctx context.Context, conn driver.Conn) (string, error) {
+	return askConn(ctx, conn, `SELECT database_id FROM toll_meta WHERE id = 1`)
+}
+
+// askConn returns the text that a query answers.
+func askConn(ctx context.Context, conn driver.Conn, query string) (string, error) {
 	q, ok := conn.(driver.QueryerContext)
 	if !ok {
-		return "", fmt.Errorf("the driver %T can't be asked for the database's id", conn)
+		return "", fmt.Errorf("the driver %T can't be asked", conn)
 	}
-	rows, err := q.QueryContext(ctx, `SELECT database_id FROM toll_meta WHERE id = 1`, nil)
+	rows, err := q.QueryContext(ctx, query, nil)
 	if err != nil {
-		return "", fmt.Errorf("read the database's id: %w", err)
+		return "", fmt.Errorf("%s: %w", query, err)
 	}
 	defer rows.Close()
 	row := make([]driver.Value, 1)
 	if err := rows.Next(row); err != nil {
 		return "", err
 	}
-	switch id := row[0].(type) {
+	switch text := row[0].(type) {
 	case []byte:
-		return string(id), nil
+		return string(text), nil
 	case string:
-		return id, nil
+		return text, nil
 	}
-	return "", fmt.Errorf("read the database's id: %T", row[0])
+	return "", fmt.Errorf("%s: %T", query, row[0])
 }
 
 // sessionSettings are pinned on each connection, whatever the server's globals and the DSN set:
@@ -239,7 +245,17 @@ const sessionSettings = `SET autocommit = 1, completion_type = 'NO_CHAIN',
 	max_execution_time = 0 */
 	/*M!100309 , tx_isolation = 'REPEATABLE-READ', tx_read_only = 0, max_statement_time = 0,
 	idle_transaction_timeout = 10, idle_readonly_transaction_timeout = 0,
-	idle_write_transaction_timeout = 0 */`
+	idle_write_transaction_timeout = 0 */
+	/*T! , tidb_txn_mode = 'pessimistic', tidb_guarantee_linearizability = 1, tidb_snapshot = '',
+	tidb_read_staleness = 0, tidb_enable_external_ts_read = 0, tidb_low_resolution_tso = 0,
+	tidb_read_consistency = 'strict', tidb_batch_insert = 0, tidb_batch_delete = 0,
+	tidb_batch_commit = 0, tidb_dml_batch_size = 0, tidb_constraint_check_in_place_pessimistic = 1,
+	tidb_skip_utf8_check = 0, tidb_skip_ascii_check = 0, tidb_idle_transaction_timeout = 10 */`
+
+// On TiDB, which alone reads what is in comments that begin with T!: a compare-and-set must find
+// the row as it is when it is locked, which takes a pessimistic transaction; all reads must be of
+// now, and a snapshot must hold whatever was committed before it began; a transaction must be one,
+// and a duplicate must fail where it is inserted, not at COMMIT.
 
 // lockWaitTimeout is less than callers wait for an answer, so that they hear that it was a lock.
 // The embedded server has no such setting of a session.
@@ -261,6 +277,11 @@ func pinSession(ctx context.Context, conn driver.Conn) error {
 	if Number(err) == ErrUnknown { // the embedded server
 		_, err = e.ExecContext(ctx, strings.Replace(sessionSettings, lockWaitTimeout, "", 1), nil)
 	}
+	if Number(err) == ErrUnknownVariable {
+		if version, asked := askConn(ctx, conn, `SELECT VERSION()`); asked == nil {
+			err = cmp.Or(refuseOldTiDB(version), err)
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("set the session's settings: %w", err)
 	}
@@ -273,26 +294,34 @@ type engineKind int32
 const (
 	engineUnknown  engineKind = iota
 	engineServer              // MySQL, MariaDB and what stems from them
+	engineTiDB                // see tidb.go
 	engineEmbedded            // go-mysql-server
 )
 
-// Embedded reports whether the server is go-mysql-server, which it shows by not knowing
-// @@warning_count.
-func (d *DB) Embedded(ctx context.Context) bool {
+// kind returns what the server is, engineUnknown where it does not answer. go-mysql-server shows
+// itself by not knowing @@warning_count.
+func (d *DB) kind(ctx context.Context) engineKind {
 	if k := engineKind(d.engine.Load()); k != engineUnknown {
-		return k == engineEmbedded
+		return k
 	}
-	var n int
-	err := d.QueryRowContext(ctx, `SELECT @@warning_count`).Scan(&n)
-	switch {
+	var version string
+	var warnings int
+	err := d.QueryRowContext(ctx, `SELECT VERSION(), @@warning_count`).Scan(&version, &warnings)
+	k := engineUnknown
+	switch _, isTiDB := tidbVersion(version); {
+	case err == nil && isTiDB:
+		k = engineTiDB
 	case err == nil:
-		d.engine.Store(int32(engineServer))
+		k = engineServer
 	case Number(err) == ErrUnknownVariable || Number(err) == ErrUnknown:
-		d.engine.Store(int32(engineEmbedded))
-		return true
+		k = engineEmbedded
 	}
-	return false
+	d.engine.Store(int32(k))
+	return k
 }
+
+// Embedded reports whether the server is go-mysql-server.
+func (d *DB) Embedded(ctx context.Context) bool { return d.kind(ctx) == engineEmbedded }
 
 // KnownEmbedded is embedded for where nothing can be asked: within a transaction that server would
 // not answer. The caller has asked embedded before.

@@ -86,18 +86,30 @@ const (
 	PacketReserve = 16 << 10
 )
 
-// MaxPacket returns the server's max_allowed_packet in bytes. One that is too small to work with is
-// a [toll.PermanentError].
+// MaxPacket returns how many bytes the server takes in one: its max_allowed_packet, and of TiDB,
+// which reads what is in comments that begin with T!, the largest row that it stores where that is
+// less. A tidb_txn_entry_size_limit of 0 is the setting of its file, by default 6 MiB. One that is
+// too small to work with is a [toll.PermanentError].
 func (d *DB) MaxPacket(ctx context.Context, q Queryer) (int, error) {
 	var p int
-	if err := q.QueryRowContext(ctx, `SELECT @@max_allowed_packet`).Scan(&p); err != nil {
+	err := q.QueryRowContext(ctx, `SELECT /*T! LEAST( */ @@max_allowed_packet
+		/*T! , IF(@@tidb_txn_entry_size_limit = 0, 6291456, @@tidb_txn_entry_size_limit)) */`).Scan(&p)
+	if err != nil {
 		return 0, fmt.Errorf("read max_allowed_packet: %w", err)
 	}
 	if p < MinPacket {
-		return 0, toll.Permanent("set max_allowed_packet on the server to 16M, or to 1M at least",
+		return 0, toll.Permanent("set "+d.PacketSetting()+" on the server to 16M, or to 1M at least",
 			"MySQL at %s takes %d bytes in one packet, and tollstream needs %d", d.Address, p, MinPacket)
 	}
 	return p, nil
+}
+
+// PacketSetting names what bounds MaxPacket.
+func (d *DB) PacketSetting() string {
+	if d.KnownTiDB() {
+		return "tidb_txn_entry_size_limit or max_allowed_packet"
+	}
+	return "max_allowed_packet"
 }
 
 // Rest waits for as long as something took, at most a second: what is urgent comes first.
@@ -137,8 +149,14 @@ const errSyntax = 1064
 //
 // The snapshot is taken at its beginning, not at the first read, so whatever the caller read before
 // (the group table) can't hold what the snapshot lacks. The embedded server has no such statement
-// and needs none: it runs one transaction at a time.
+// and needs none: it runs one transaction at a time. TiDB has one that is not READ ONLY, which
+// nothing of ours depends on; its snapshot holds all that was committed before, since sessions set
+// tidb_guarantee_linearizability and read nothing stale.
 func (d *DB) Snapshot(ctx context.Context, read func(q Reader) error) error {
+	start := `START TRANSACTION WITH CONSISTENT SNAPSHOT`
+	if !d.TiDB(ctx) {
+		start += `, READ ONLY`
+	}
 	conn, err := d.Conn(ctx)
 	if err != nil {
 		return err
@@ -147,7 +165,7 @@ func (d *DB) Snapshot(ctx context.Context, read func(q Reader) error) error {
 	if _, err := conn.ExecContext(ctx, `SET TRANSACTION ISOLATION LEVEL REPEATABLE READ`); err != nil {
 		return err
 	}
-	_, err = conn.ExecContext(ctx, `START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY`)
+	_, err = conn.ExecContext(ctx, start)
 	if n := Number(err); n == errSyntax || n == ErrUnknown {
 		_, err = conn.ExecContext(ctx, `START TRANSACTION READ ONLY`)
 	}

@@ -30,13 +30,22 @@ import (
 
 // Engines are what everything is tested on. Servers that are not installed are skipped. The
 // embedded database stands in where no MariaDB is installed, and takes as long again; CI tests all.
+// TiDB is tested alone: make test-tidb.
 var Engines = func() []string {
-	engines := []string{"mariadb", "mysql", "embedded"}
+	if onTiDB {
+		return realServers
+	}
+	engines := append(slices.Clone(realServers), "embedded")
 	if devstack.HasDatabase("mariadb") && !testkit.ServicesRequired() {
 		return engines[:2]
 	}
 	return engines
 }()
+
+var (
+	onTiDB      = os.Getenv("TOLLSTREAM_TEST_ENGINE") == "tidb"
+	realServers = map[bool][]string{true: {"tidb"}, false: {"mariadb", "mysql"}}[onTiDB]
+)
 
 var Servers = struct {
 	sync.Mutex
@@ -66,7 +75,7 @@ func OnServers(t *testing.T, test func(t *testing.T, s *Store)) {
 
 // EachServer runs a test with the name of each engine that is a server.
 func EachServer(t *testing.T, test func(t *testing.T, engine string)) {
-	for _, engine := range []string{"mariadb", "mysql"} {
+	for _, engine := range realServers {
 		t.Run(engine, func(t *testing.T) { test(t, engine) })
 	}
 }
@@ -85,9 +94,13 @@ func OpenEmpty(t testing.TB, engine string) *Store {
 	if d == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
+		options := unsafe
+		if engine == "tidb" {
+			options = nil
+		}
 		var err error
 		d, err = devstack.StartDatabase(ctx, devstack.DatabaseConfig{Addr: "127.0.0.1:0", Engine: engine,
-			Options: unsafe})
+			Options: options})
 		if err != nil {
 			t.Fatal(err)
 		}
