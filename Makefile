@@ -40,6 +40,8 @@ help:
 	@echo 'make test-packaging  install, upgrade and run the packages, the image and the chart'
 	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
 	@echo 'make services  fetch what tests on real services need: Kafka, MySQL 8 and a schema registry (with Maven), Python packages'
+	@echo 'make tidb    build TiDB from the Go module proxy, once: half an hour, and 5 GB of build cache'
+	@echo 'make test-tidb  the store, processes that are killed, and verify on that TiDB; needs make kafka'
 	@echo 'make proto   generate the Protobuf code; needs protoc'
 	@echo 'make clean   remove what make built'
 
@@ -173,6 +175,21 @@ kafka mysql registry:
 	scripts/fetch/fetch.sh $@
 python:
 	scripts/python-env.sh
+
+# TiDB, with its storage for tests in the same process. Its version is a placeholder where it is built by other means than its own.
+TIDB = .cache/tidb/tidb-server
+TIDB_VERSION = v8.5.0-20251126-e4e814fdc0af
+.PHONY: tidb test-tidb
+tidb: $(TIDB)
+$(TIDB): tidb/go.mod
+	@mkdir -p $(dir $@)
+	nice go -C tidb build -trimpath -ldflags '-s -w -X github.com/pingcap/tidb/pkg/parser/mysql.TiDBReleaseVersion=$(TIDB_VERSION)' \
+		-o ../$@ tool
+test-tidb: export TOLLSTREAM_TEST_ENGINE = tidb
+test-tidb: export TOLLSTREAM_REQUIRE_SERVICES = 1
+test-tidb: tidb
+	go test -count 1 -timeout $(TIMEOUT) ./sql/...
+	go test -count 1 -timeout $(TIMEOUT) ./internal/e2e -run '^TestPipeline$$|^TestFaults$$/^(kill|database-kill|database-commit|database-certified|database-paused)$$'
 
 # What is released. packaging is a module of its own: its tools need hundreds of others. goreleaser builds the archives of all
 # systems; the packages come from here.
