@@ -65,10 +65,6 @@ RACE_PACKAGES = $(filter-out $(PLAIN_PACKAGES),$(shell go list ./...))
 LONGEST = internal/e2e cmd/tollstream web/pagetest topology/ingest sql/verify sql
 longest_first = $(foreach p,$(LONGEST),$(filter %/$p,$(1))) $(filter-out $(addprefix %/,$(LONGEST)),$(1))
 
-# Each benchmark runs once in CI, in the run that links its package for the tests, so that none stops working unnoticed. Elsewhere
-# the flags would keep go test from using results that it has.
-BENCH_ONCE = $(if $(CI),-bench . -benchtime 1x)
-
 # One run of go test, without what lint checks: failures when they happen, skipped tests with their reasons at the end. A few tests
 # that failed are run once more, by themselves, since a busy machine can fail what waits for servers; final-failures.sh has the
 # exceptions.
@@ -90,9 +86,10 @@ test-embedded: export CGO_ENABLED = $(if $(and $(CI),$(RACE)),1,0)
 test-embedded:
 	go -C embedded test -vet off $(if $(CI),$(RACE)) ./...
 test-plain:
-	$(call gotest,$(call longest_first,$(PLAIN_PACKAGES)),$(BENCH_ONCE))
+	$(call gotest,$(call longest_first,$(PLAIN_PACKAGES)))
+	$(if $(CI),go test -vet off -run '^$$' -bench . -benchtime 1x $(BENCHED))
 test-race:
-	$(call gotest,$(call longest_first,$(RACE_PACKAGES)),$(RACE) $(BENCH_ONCE))
+	$(call gotest,$(call longest_first,$(RACE_PACKAGES)),$(RACE))
 test-mysql: export TOLLSTREAM_TEST_ENGINE = mysql
 test-mysql:
 	$(call gotest,./internal/e2e ./internal/interop,-skip '$(ANY_ENGINE)')
@@ -118,7 +115,7 @@ bench:
 	go build -ldflags '-X main.version=$(VERSION)' -o .cache/bench/tollstream ./cmd/tollstream
 	go run ./scripts/bench -binary $(BINARY) -rounds $(or $(ROUNDS),5) -json $(REPORT) $(FIGURES)
 
-# The packages that hold benchmarks.
+# The packages that hold benchmarks. CI runs each once, so that none stops working unnoticed.
 BENCHED = $(shell grep -rl --include='*_test.go' '^func Benchmark' */ | xargs -n 1 dirname | sort -u | sed 's|^|./|')
 BASELINE ?= testdata/bench/baseline.txt
 # Half a second each, and one package after the other: two at once would measure each other.
