@@ -38,6 +38,21 @@ func guardFlags(category, what string) []cli.Flag {
 	}
 }
 
+// proxyNames are the names of the flags of [proxyFlags].
+var proxyNames = []string{"base-path", "trusted-proxies"}
+
+// proxyFlags returns the flags of a page behind a proxy, which [guardedFrom] reads for --listen.
+func proxyFlags(category string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "base-path", EnvVars: command.Env("base-path"), Category: category,
+			Usage: "`PATH` that the page is below, as /toll/, behind a proxy that passes it on"},
+		&cli.StringSliceFlag{Name: "trusted-proxies", EnvVars: command.Env("trusted-proxies"),
+			Category: category,
+			Usage: "`ADDRESS` or network of proxies whose X-Forwarded-Prefix, -Proto, -Host and -For are " +
+				"believed, as 127.0.0.1 or 10.0.0.0/8; several, separated by commas; none by default"},
+	}
+}
+
 // guardedFrom returns the configuration of a server at the address that a flag names, nil for none.
 func guardedFrom(c *cli.Context, flag string) (*serve.Config, error) {
 	cfg := serve.Config{

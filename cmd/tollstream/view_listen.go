@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,13 +29,7 @@ func listenFlags() []cli.Flag {
 			Usage: "serve the view as a page at `HOST:PORT`, as in " + serve.DefaultListen +
 				"; port 0 is a free one"},
 		ackTokensFlag(category),
-		&cli.StringFlag{Name: "base-path", EnvVars: command.Env("base-path"), Category: category,
-			Usage: "`PATH` that the page is below, as /toll/, behind a proxy that passes it on"},
-		&cli.StringSliceFlag{Name: "trusted-proxies", EnvVars: command.Env("trusted-proxies"),
-			Category: category,
-			Usage: "`ADDRESS` or network of proxies whose X-Forwarded-Prefix, -Proto, -Host and -For are " +
-				"believed, as 127.0.0.1 or 10.0.0.0/8; several, separated by commas; none by default"},
-	}, guardFlags(category, "page")...)
+	}, append(guardFlags(category, "page"), proxyFlags(category)...)...)
 }
 
 // listenConfigFrom returns how the view is served, and its metrics next to it: nil for not at all.
@@ -45,8 +40,7 @@ func listenConfigFrom(c *cli.Context) (page, metrics *serve.Config, err error) {
 			return nil, nil, hint.With(hint.Usagef("--metrics-listen is for --listen"),
 				"tollstream process has metrics of its own")
 		}
-		for _, name := range append([]string{"ack-tokens-file", "base-path", "trusted-proxies"},
-			guardNames...) {
+		for _, name := range slices.Concat([]string{"ack-tokens-file"}, guardNames, proxyNames) {
 			if command.Given(c, name) {
 				return nil, nil, hint.Usagef("--%s is for --listen", name)
 			}

@@ -75,6 +75,8 @@ func startBrowser(path string) {
 		chromedp.Headless, chromedp.DisableGPU,
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update",
 			true), chromedp.Flag("disable-sync", true),
+		// names of sites that a proxy serves on this machine
+		chromedp.Flag("host-resolver-rules", "MAP *.example.org 127.0.0.1"),
 		chromedp.Flag("disable-dev-shm-usage", true), chromedp.Flag("hide-scrollbars",
 			true), chromedp.Flag("lang", "en-US"),
 		chromedp.WSURLReadTimeout(patience))
@@ -239,8 +241,11 @@ type live struct {
 	token  string
 	// who may acknowledge incidents
 	acknowledgers []incidents.Acknowledger
-	url           string
-	stop          func()
+	// what is in front of it
+	hosts, trusted []string
+	basePath       string
+	url            string
+	stop           func()
 }
 
 // serve runs a server until the test ends.
@@ -258,6 +263,7 @@ func (l *live) start() {
 	var cfg web.Config
 	cfg.Listen, cfg.Token = l.addr, l.token
 	cfg.Acknowledgers = l.acknowledgers
+	cfg.Hosts, cfg.TrustedProxies, cfg.BasePath = l.hosts, l.trusted, l.basePath
 	s, err := web.New(cfg, l.source)
 	if err != nil {
 		l.t.Fatal(err)
