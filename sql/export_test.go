@@ -19,8 +19,13 @@ func (s *Store) Migrate(ctx context.Context, from int, all []Migration) ([]strin
 	return s.migrate(ctx, from, all)
 }
 
-// FirstStatements returns the statements of the first migration.
-func FirstStatements() []string { return migrations[0].statements }
+// MigrationStatements returns the statements of all migrations.
+func MigrationStatements() (all []string) {
+	for _, m := range migrations {
+		all = append(all, m.statements...)
+	}
+	return all
+}
 
 // WithoutKeys returns a statement, and one that creates a table without its secondary keys.
 func WithoutKeys(statement string) string {

@@ -228,6 +228,13 @@ var migrations = []migration{
 			`DROP TABLE IF EXISTS toll_stalled`,
 		},
 	},
+	{
+		to: 7, // records of several events
+		statements: []string{
+			`ALTER TABLE toll_batch ADD COLUMN extra_events bigint not null default 0
+				comment 'of the events: those beyond the first of their record'`,
+		},
+	},
 }
 
 // alreadyDone are the numbers of errors by which a server reports that a migration's step was made

@@ -103,6 +103,7 @@ create table if not exists toll_batch (
   next_offset     bigint          not null,
   token           bigint unsigned not null,
   events          bigint          not null comment 'rows of livetolldata',
+  extra_events    bigint          not null default 0 comment 'of the events: those beyond the first of their record',
   rejected        bigint          not null comment 'rows of toll_dead_letter',
   skipped         bigint          not null comment 'offsets that held no record for us',
   gone            bigint          not null default 0 comment 'of the skipped: records that retention deleted before they were stored',

@@ -43,7 +43,7 @@ func TestMigrateFromFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, engine := range dbtest.Engines {
-		for crash := range len(sql.FirstStatements()) + 1 {
+		for crash := range len(sql.MigrationStatements()) + 1 {
 			t.Run(fmt.Sprint(engine, "/", crash), func(t *testing.T) {
 				s := dbtest.OpenEmpty(t, engine)
 				for _, statement := range sql.SplitStatements(string(old)) {
@@ -59,14 +59,14 @@ func TestMigrateFromFirst(t *testing.T) {
 					dbtest.Identity.TopicID, dbtest.Identity.Timezone)
 				st := dbtest.NewStream(t, s)
 				st.Fill()
-				for _, statement := range sql.FirstStatements()[:crash] {
+				for _, statement := range sql.MigrationStatements()[:crash] {
 					dbtest.Exec(t, s, statement)
 				}
 				_, err := s.Check(t.Context(), dbtest.Identity)
 				dbtest.WantPermanent(t, err, "of version 5", "tollstream init")
 				if done := dbtest.Initialize(t, s); fmt.Sprint(done) != "[migrated the tables from version "+
-					"5 to 6 created table toll_process created table toll_incident_note "+
-					"created table toll_notification]" {
+					"5 to 6 migrated the tables from version 6 to 7 created table toll_process "+
+					"created table toll_incident_note created table toll_notification]" {
 					t.Errorf("got %q", done)
 				}
 				if done := dbtest.Initialize(t, s); len(done) != 0 {

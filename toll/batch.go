@@ -49,7 +49,7 @@ type Origin struct {
 }
 
 // Batch is a run of offsets [First, Next) of one source partition, stored in one transaction.
-// Events + Rejected + Skipped = Next − First.
+// Events − Extra + Rejected + Skipped = Next − First.
 type Batch struct {
 	Partition int32
 	First     int64
@@ -58,6 +58,7 @@ type Batch struct {
 	Expect    uint64 // the cursor's token, on which the batch builds
 	Token     uint64 // the cursor's token once the batch is stored; the same in every attempt
 	Rows      Rows
+	Extra     int // of the rows: those beyond the first of their record
 	Rejects   []Reject
 	Retries   []Retry
 	Deltas    []byte // the outbox: the batch's plaza deltas, encoded
@@ -87,10 +88,13 @@ type TooLateCount struct {
 // Events returns the number of rows.
 func (b *Batch) Events() int { return b.Rows.Len() }
 
+// Records returns the number of records that are rows, of one event each or several.
+func (b *Batch) Records() int { return b.Rows.Len() - b.Extra }
+
 // Skipped returns the offsets that held no record for us: control records, aborted and compacted
 // ones.
 func (b *Batch) Skipped() int64 {
-	return b.Next - b.First - int64(b.Rows.Len()) - int64(len(b.Rejects))
+	return b.Next - b.First - int64(b.Records()) - int64(len(b.Rejects))
 }
 
 // StoredBatch is a batch as the outbox holds it.

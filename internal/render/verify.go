@@ -93,6 +93,9 @@ func reportFigures(b *strings.Builder, r *verify.Report) {
 	if r.BatchRows < r.Batches {
 		batches += ", compacted into " + text.Count(r.BatchRows, "row")
 	}
+	if r.Records != r.Events {
+		batches += ", of " + text.Count(r.Records, "record")
+	}
 	lines := []line{
 		{"events", r.Events, "stored, by " + batches},
 		{"rows", r.Rows, "in livetolldata"},

@@ -9,8 +9,9 @@ import (
 
 // TestVerifyText holds the report to its exact form.
 func TestVerifyText(t *testing.T) {
-	r := &verify.Report{Status: verify.Exact, Events: 1_234_567, Rows: 1_234_567, Merged: 1_234_567,
-		Batches: 12, BatchRows: 12, Windows: 29_930, WindowsWaiting: 63, TookSeconds: 1.67}
+	r := &verify.Report{Status: verify.Exact, Events: 1_234_567, Records: 1_234_567, Rows: 1_234_567,
+		Merged: 1_234_567, Batches: 12, BatchRows: 12, Windows: 29_930, WindowsWaiting: 63,
+		TookSeconds: 1.67}
 	text := func() string {
 		var b strings.Builder
 		if err := Verification(&b, r); err != nil {
@@ -43,10 +44,10 @@ took 1.67 s; checksums of the rows not compared (--deep does)
 	}
 	r.Deep, r.WindowsWaiting = true, 0
 	holds("windows       29,930  checked, which are all\n")
-	r.WindowsFolded, r.BatchRows, r.Pruned, r.Rows = 1200, 3, 567, 1_234_000
+	r.WindowsFolded, r.BatchRows, r.Pruned, r.Rows, r.Records = 1200, 3, 567, 1_234_000, 200_000
 	holds(
 		"exact: each of 1,234,567 events is one row, or was until it was pruned, and counted once\n",
-		"events     1,234,567  stored, by 12 batches, compacted into 3 rows\n",
+		"events     1,234,567  stored, by 12 batches, compacted into 3 rows, of 200,000 records\n",
 		"pruned           567  rows deleted by tollstream prune\n",
 		"windows       29,930  checked; 1,200 older ones can't be, their minutes were rolled up\n")
 	r.Windows = 0 // no process has set them

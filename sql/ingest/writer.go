@@ -375,8 +375,8 @@ const (
 		WHERE topic_id = ? AND partition_id = ? AND next_offset = ? AND token = ? AND epoch = ?
 		AND log_replaced = ''`
 	insertBatch = `INSERT INTO toll_batch (topic_id, partition_id, first_offset, next_offset, token,
-		events, rejected, skipped, gone, published, deltas, stored_at, first_minute, last_minute)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6), ?, ?)`
+		events, extra_events, rejected, skipped, gone, published, deltas, stored_at, first_minute,
+		last_minute) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, NOW(6), ?, ?)`
 	updatePublished = `UPDATE toll_batch SET published = 1
 		WHERE topic_id = ? AND partition_id = ? AND first_offset = ? AND token = ?`
 )
@@ -388,8 +388,8 @@ func (w *Writer) cursorColumns(b *toll.Batch) []any {
 
 func (w *Writer) batchColumns(b *toll.Batch) []any {
 	firstMinute, lastMinute := tables.MinuteColumns(b.Minutes)
-	return []any{w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), len(b.Rejects),
-		b.Skipped(), b.Gone, b.Deltas, firstMinute, lastMinute}
+	return []any{w.topicID, b.Partition, b.First, b.Next, b.Token, b.Rows.Len(), b.Extra,
+		len(b.Rejects), b.Skipped(), b.Gone, b.Deltas, firstMinute, lastMinute}
 }
 
 // moveCursor moves a partition's cursor behind a batch, by compare-and-set.

@@ -425,12 +425,11 @@ func (c *compaction) replaceOnce(ctx context.Context, run []batchFigures,
 		}
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE toll_batch SET next_offset = ?, token = ?, events = ?,
-		rejected = ?, skipped = ?, gone = ?, deltas = ?, first_minute = ?, last_minute = ?, batches = ?,
-		folded_minute = ? WHERE topic_id = ?
-		AND partition_id = ? AND first_offset = ?`,
-		sum.next, sum.token, j.events, j.rejected, j.skipped, j.gone, blob, firstMinute, lastMinute,
-		sum.batches, folded,
-		c.topicID, c.partition, sum.first); err != nil {
+		extra_events = ?, rejected = ?, skipped = ?, gone = ?, deltas = ?, first_minute = ?,
+		last_minute = ?, batches = ?, folded_minute = ?
+		WHERE topic_id = ? AND partition_id = ? AND first_offset = ?`,
+		sum.next, sum.token, j.events, j.extra, j.rejected, j.skipped, j.gone, blob, firstMinute,
+		lastMinute, sum.batches, folded, c.topicID, c.partition, sum.first); err != nil {
 		return nil, err
 	}
 	if err := tx.Commit(); err != nil {
@@ -447,6 +446,7 @@ type joined struct {
 	next                      int64
 	batches                   int64
 	events, rejected, skipped int64
+	extra                     int64 // of the events
 	gone                      int64 // of the skipped
 	minutes                   toll.Window
 	folded                    toll.Minute // of the rows among them that were rolled up
@@ -459,7 +459,7 @@ func (c *compaction) join(ctx context.Context, tx db.Reader, run []batchFigures,
 	rollup bool) (*joined,
 	error) {
 	rs, err := tx.QueryContext(ctx, `SELECT first_offset, next_offset, token, published, events,
-		rejected, skipped, gone, batches, deltas FROM toll_batch
+		extra_events, rejected, skipped, gone, batches, deltas FROM toll_batch
 		WHERE topic_id = ? AND partition_id = ? AND first_offset >= ? AND first_offset <= ?
 		ORDER BY first_offset FOR UPDATE`,
 		c.topicID, c.partition, run[0].first, run[len(run)-1].first)
@@ -479,12 +479,12 @@ func (c *compaction) join(ctx context.Context, tx db.Reader, run []batchFigures,
 		}
 		r := &run[seen]
 		seen++
-		var first, next, events, rejected, skipped, gone, batches int64
+		var first, next, events, extra, rejected, skipped, gone, batches int64
 		var token uint64
 		var published bool
 		var blob dbsql.RawBytes
-		if err := rs.Scan(&first, &next, &token, &published, &events, &rejected, &skipped, &gone,
-			&batches, &blob); err != nil {
+		if err := rs.Scan(&first, &next, &token, &published, &events, &extra, &rejected, &skipped,
+			&gone, &batches, &blob); err != nil {
 			return nil, err
 		}
 		if first != r.first || next != r.next || token != r.token || !published || seen > 1 &&
@@ -521,6 +521,7 @@ func (c *compaction) join(ctx context.Context, tx db.Reader, run []batchFigures,
 		j.next = next
 		j.batches += batches
 		j.events += events
+		j.extra += extra
 		j.rejected += rejected
 		j.skipped += skipped
 		j.gone += gone

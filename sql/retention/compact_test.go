@@ -195,7 +195,8 @@ func TestCompactWhileRunning(t *testing.T) {
 			}
 		}
 		r := dbtest.Verify(t, s, verify.Input{States: l.Snapshot(), Deep: true})
-		if r.Status != verify.Exact || r.Events != 2*80*50 || r.Batches != 160 || r.BatchRows > 6 {
+		if r.Status != verify.Exact || r.Events != 2*80*50 ||
+			r.Records != 2*80*34 || r.Batches != 160 || r.BatchRows > 6 {
 			t.Errorf("got %+v", r)
 		}
 	})

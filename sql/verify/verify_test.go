@@ -158,6 +158,14 @@ func TestVerify(t *testing.T) {
 			deep: "batch_sum", quick: "batch_sum",
 		},
 		{
+			name: "records of several events",
+			harm: func(t *testing.T, st *dbtest.Stream) {
+				dbtest.Exec(t, st.S, `UPDATE toll_batch SET extra_events = 1 WHERE first_offset = 109`)
+			},
+			deep: "batch_sum", quick: "batch_sum",
+			text: "it has 3 events of 2 records, 0 rejected",
+		},
+		{
 			name: "outbox damaged",
 			harm: func(t *testing.T, st *dbtest.Stream) {
 				dbtest.Exec(t, st.S, `UPDATE toll_batch SET deltas = 'x' WHERE first_offset = 109`)

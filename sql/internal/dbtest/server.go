@@ -407,7 +407,8 @@ func (l *Live) Partition(p int32, batches int, events func(batch int) []toll.Eve
 			d.Checksum += uint64(b.Rows.Append(&e))
 			AddEvent(d, zone.Minute(e.Time), e.Type)
 		}
-		b.Next = b.First + int64(b.Rows.Len()) + 2
+		b.Extra = b.Rows.Len() / 3 // of records of several events
+		b.Next = b.First + int64(b.Records()) + 2
 		b.Rejects = []toll.Reject{{Offset: b.Next - 1, Reason: "event: empty", Payload: []byte{}}}
 		var all []toll.PlazaDelta
 		for _, plaza := range slices.Sorted(maps.Keys(deltas)) {

@@ -27,6 +27,7 @@ type BatchRow struct {
 	First, Next               int64
 	Token                     uint64
 	Events, Rejected, Skipped int64
+	Extra                     int64 // of the events: those beyond the first of their record
 	Gone                      int64 // of the skipped
 	Published                 bool
 	Batches                   int64 // that were compacted into it
@@ -53,12 +54,12 @@ func ReadCursors(ctx context.Context, q db.Reader, topicID string) ([]CursorRow,
 func ReadBatches(ctx context.Context, q db.Reader, topicID string, partition int32, from int64,
 	each func(*BatchRow) error) error {
 	row := BatchRow{Partition: partition}
-	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, rejected,
-		skipped, gone, published, batches, deltas
+	rows, err := q.QueryContext(ctx, `SELECT first_offset, next_offset, token, events, extra_events,
+		rejected, skipped, gone, published, batches, deltas
 		FROM toll_batch WHERE topic_id = ? AND partition_id = ? AND first_offset >= ?
 		ORDER BY first_offset`, topicID, partition, from)
-	return db.Each(rows, err, []any{&row.First, &row.Next, &row.Token, &row.Events, &row.Rejected,
-		&row.Skipped, &row.Gone, &row.Published, &row.Batches, &row.Blob}, func() error {
+	return db.Each(rows, err, []any{&row.First, &row.Next, &row.Token, &row.Events, &row.Extra,
+		&row.Rejected, &row.Skipped, &row.Gone, &row.Published, &row.Batches, &row.Blob}, func() error {
 		return each(&row)
 	})
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // SchemaVersion is the version of the tables that this build reads and writes.
-const SchemaVersion = 6
+const SchemaVersion = 7
 
 // FirstSchemaVersion is the oldest version of the tables that can be migrated.
 const FirstSchemaVersion = 5
