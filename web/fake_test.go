@@ -207,6 +207,34 @@ func (f *fakeSource) AddNote(_ context.Context, n board.NewNote) error {
 	return nil
 }
 
+func (f *fakeSource) Journeys(context.Context) (*board.Journeys, error) {
+	f.asked.Add(1)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	return &board.Journeys{JourneyWindow: journeyWindow, Sections: []board.Section{
+		{From: 4000, To: 4001, FromName: "=Plaza 0", Road: "A 1", Vehicles: 312,
+			MedianSeconds: new(490.0), UsualSeconds: new(170.0), DelayHours: new(27.73),
+			OverdueLow: new(int64(12)), OverdueHigh: new(int64(20)), Slow: true},
+		{From: 4001, To: 4000, Vehicles: 5}}}, nil
+}
+
+func (f *fakeSource) Through(_ context.Context, id int16) (*board.Through, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.plazas[id] == nil {
+		return nil, board.ErrNotFound
+	}
+	return &board.Through{JourneyWindow: journeyWindow, Plaza: int(id), Vehicles: 20,
+		Origins: []board.Stream{{Plaza: new(4001), Vehicles: 12, Share: .6},
+			{Vehicles: 8, Share: .4}}}, nil
+}
+
+var journeyWindow = board.JourneyWindow{At: epoch, From: epoch.Add(-15 * time.Minute),
+	Until: epoch, Timezone: "Europe/Berlin", Status: board.HasJourneys}
+
 // epoch is when tests begin.
 var epoch = time.Date(2026, 3, 2, 6, 15, 0, 0, time.UTC)
 

@@ -101,6 +101,9 @@ func (s *Server) routes() []serve.Route {
 		{Path: "/api/v1/plazas/{id}/transitions", Serve: s.serveTransitions},
 		{Path: "/api/v1/plazas/{id}/windows", Serve: s.serveWindows},
 		{Path: "/api/v1/plazas/{id}/windows.csv", Serve: s.serveWindowsCSV},
+		{Path: "/api/v1/plazas/{id}/journeys", Serve: s.serveThrough},
+		{Path: "/api/v1/journeys", Serve: s.serveJourneys},
+		{Path: "/api/v1/journeys.csv", Serve: s.serveJourneysCSV},
 		{Path: "/incidents", Serve: s.servePage},
 		{Path: "/api/v1/verification", Serve: s.serveVerification},
 		{Path: "/api/v1/dead-letters", Serve: s.serveDeadLetters},
@@ -292,5 +295,11 @@ type Source interface {
 	Changes(ctx context.Context, id int16, q board.ChangeQuery) (board.ChangePage, error)
 	// DeadLetters returns what was rejected, ascending by partition and offset.
 	DeadLetters(ctx context.Context, q board.PageQuery) (board.DeadLetterPage, error)
+	// Journeys returns how long vehicles took from plaza to plaza lately, the worst delay first.
+	// Where reading that takes too long, it returns why, and no sections.
+	Journeys(ctx context.Context) (*board.Journeys, error)
+	// Through returns where the vehicles of a plaza came from and went to lately, in the same way, or
+	// [board.ErrNotFound].
+	Through(ctx context.Context, id int16) (*board.Through, error)
 	incidents.Source
 }

@@ -44,6 +44,7 @@ func commands() []*cli.Command {
 		healthCommand(),
 		sqlCommand(),
 		incidentsCommand(),
+		journeysCommand(),
 		reportCommand(),
 		deadLettersCommand(),
 		rebuildCommand(),

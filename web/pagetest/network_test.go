@@ -32,6 +32,7 @@ type network struct {
 	types     map[string]string // what vehicle types are called instead
 	err       error             // of every call, nil for none
 	incidents []board.Incident
+	journeys  board.JourneyStatus // of what there is; empty for none
 }
 
 // madeUp is a plaza and what passes it.
@@ -556,4 +557,77 @@ func (n *network) AddNote(_ context.Context, note board.NewNote) error {
 		}
 	}
 	return board.ErrNoIncident
+}
+
+// Journeys returns the sections between plazas that follow each other on a road, both ways. At the
+// one that leads to a saturated plaza vehicles take three times as long as usual.
+func (n *network) Journeys(context.Context) (*board.Journeys, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	j := &board.Journeys{JourneyWindow: n.journeyWindow()}
+	if j.Status != board.HasJourneys {
+		return j, n.err
+	}
+	for i := range n.plazas {
+		for _, to := range []int{i - 1, i + 1} {
+			if to < 0 || to >= len(n.plazas) || n.plazas[to].Road != n.plazas[i].Road {
+				continue
+			}
+			a, b := &n.plazas[i], &n.plazas[to]
+			km := math.Abs(b.PositionKm - a.PositionKm)
+			usual := km * 36 * (1 + .3*chance(a.ID, b.ID))
+			s := board.Section{From: int(a.ID), To: int(b.ID), FromName: a.Name, ToName: b.Name,
+				Road: a.Road, LengthKm: &km, Vehicles: int64(b.expected(n.began) / 2),
+				UsualSeconds: &usual, FreeSeconds: new(usual * .95), DelayHours: new(.1),
+				OverdueLow: new(int64(0)), OverdueHigh: new(int64(3))}
+			factor := 1 + .1*chance(b.ID, a.ID)
+			if b.state == traffic.Saturated && to == i+1 {
+				factor, s.Slow, s.DelayHours = 2.9, true, new(31.4)
+				s.OverdueLow, s.OverdueHigh = new(int64(41)), new(int64(60))
+			}
+			s.MedianSeconds, s.P95Seconds = new(usual*factor), new(usual*factor*1.3)
+			j.Sections = append(j.Sections, s)
+		}
+	}
+	j.Sort()
+	return j, n.err
+}
+
+// Through returns where vehicles come from and go to: some from each plaza of the same road.
+func (n *network) Through(_ context.Context, id int16) (*board.Through, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.of(id)
+	if m == nil {
+		return nil, board.ErrNotFound
+	}
+	t := &board.Through{JourneyWindow: n.journeyWindow(), Plaza: int(id), Name: m.Name}
+	if t.Status != board.HasJourneys {
+		return t, n.err
+	}
+	t.Vehicles = 1204
+	for i := range n.plazas {
+		if p := &n.plazas[i]; p.Road == m.Road && p.ID != id {
+			share := .2 * chance(p.ID, id)
+			t.Origins = append(t.Origins, board.Stream{Plaza: new(int(p.ID)), Name: p.Name,
+				Vehicles: int64(1204 * share), Share: share})
+		}
+	}
+	t.Origins = append(t.Origins, board.Stream{Vehicles: 18, Share: .015})
+	t.Destinations = slices.Clone(t.Origins)
+	slices.Reverse(t.Destinations[:len(t.Destinations)-1])
+	return t, n.err
+}
+
+func (n *network) journeyWindow() board.JourneyWindow {
+	end := n.began.Truncate(time.Minute)
+	w := board.JourneyWindow{At: time.Now(), From: end.Add(-15 * time.Minute), Until: end,
+		Timezone: "Europe/Berlin", Status: n.journeys}
+	switch n.journeys {
+	case "":
+		w.Status, w.Why = board.RandomIDs, "no journeys: ids look random"
+	case board.NotRead:
+		w.Why = "reading takes more than 5 s: create the index by time"
+	}
+	return w
 }

@@ -5,6 +5,7 @@ import * as f from './format.js'
 import { live } from './live.js'
 import { Table, columns, order } from './table.js'
 import { Roads } from './roads.js'
+import { travel } from './journeys.js'
 
 export class Overview {
   constructor(main) {
@@ -20,6 +21,8 @@ export class Overview {
       return [state, { tile, count, bar: share.firstChild }]
     }))
     this.roads = new Roads(root.querySelector('.roads'), parts)
+    this.gone = new AbortController()
+    this.travel = travel(parts, this.gone.signal)
     this.table = new Table(root.querySelector('.list table'), key => this.sort(key))
     for (const c of columns) {
       if (c.by) for (const down of [c.down, !c.down]) parts.sort.append(el('option', { value: key(c.key, down) }, `${c.title}, ${down ? 'descending' : 'ascending'}`))
@@ -44,6 +47,7 @@ export class Overview {
 
   close() {
     this.closed = true
+    this.gone.abort()
     this.table.close()
     this.roads.close()
   }
@@ -123,6 +127,7 @@ export class Overview {
     parts.warnings.hidden = !board.warnings?.length
     text(parts.watermark, f.moment(board.watermark, f.date(board.stream_time), f.clock))
     this.roads.update(plazas)
+    this.travel()
 
     const wanted = this.q.toLowerCase().split(/\s+/).filter(Boolean)
     const matches = p => (!this.states.size || this.states.has(p.state)) &&

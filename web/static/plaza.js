@@ -5,6 +5,7 @@ import * as f from './format.js'
 import { live } from './live.js'
 import { Flow, Throughput, Days, Span, typesOf, typeName, of, sum } from './chart.js'
 import { Period } from './period.js'
+import { through } from './journeys.js'
 
 const FRESH = 5_000 // at most this often is the history asked for, and every six times that at least
 
@@ -16,6 +17,7 @@ export class PlazaPage {
     this.parts = parts
     this.asked = -Infinity
     this.gone = new AbortController()
+    this.through = through(id, parts, this.gone.signal)
     this.past = new Map() // of the API, by address, what hardly changes any more
     this.period = new Period(parts, () => this.moved())
     const zoom = { to: (from, to) => this.zoom(from, to), by: (factor, slot) => this.zoomBy(factor, slot) }
@@ -93,6 +95,7 @@ export class PlazaPage {
     const waited = performance.now() - this.asked
     if (!this.asking && (this.due && waited > FRESH || waited > 6 * FRESH)) this.ask()
     if (now || this.detail) this.head({ ...this.detail, ...now })
+    this.through()
   }
 
   async ask() {

@@ -26,11 +26,14 @@ type Source struct {
 	holidays traffic.Holidays
 	last     atomic.Pointer[board.Board] // is only read
 	bounds   capacityBounds
+	journeys journeyBoards
 }
 
 // NewSource returns a source that calls failed once there is nothing left to read.
 func NewSource(failed func(error)) *Source {
-	return &Source{failed: failed, turn: make(chan *Reader, 1)}
+	return &Source{failed: failed, turn: make(chan *Reader, 1),
+		journeys: journeyBoards{turn: make(chan struct{}, 1),
+			through: map[int16]kept[*board.Through]{}}}
 }
 
 // Open gives the source its reader, once.
