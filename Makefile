@@ -39,7 +39,7 @@ help:
 	@echo 'make release-check  build the command for all systems that are released'
 	@echo 'make test-packaging  install, upgrade and run the packages, the image and the chart'
 	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
-	@echo 'make services  fetch what tests on real services need: Kafka, MySQL 8 and a schema registry (with Maven), Python packages'
+	@echo 'make services  fetch what tests on real services need: Kafka, MySQL 8 and a schema registry (with Maven), Python packages, an OpenTelemetry collector'
 	@echo 'make tidb    build TiDB from the Go module proxy, once: half an hour, and 5 GB of build cache'
 	@echo 'make test-tidb  the store, processes that are killed, and verify on that TiDB; needs make kafka'
 	@echo 'make proto   generate the Protobuf code; needs protoc'
@@ -166,12 +166,15 @@ screenshots:
 vuln:
 	scripts/vulncheck.sh
 
-.PHONY: services kafka mysql registry python
-services: kafka mysql registry python
+.PHONY: services kafka mysql registry python collector
+services: kafka mysql registry python collector
 kafka mysql registry:
 	scripts/fetch/fetch.sh $@
 python:
 	scripts/python-env.sh
+# OpenTelemetry's collector is a module of its own: it takes a minute to build, and hundreds of packages.
+collector:
+	go -C collector build -o ../.cache/bin/ .
 
 # TiDB, with its storage for tests in the same process. Its version is a placeholder where it is built by other means than its own.
 TIDB = .cache/tidb/tidb-server

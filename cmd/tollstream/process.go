@@ -89,18 +89,22 @@ func process(c *cli.Context) error {
 		return err
 	}
 	defer stopProfiles()
-	traces, err := openTraces(c, "tollstream-process", con.Topic, log)
-	if err != nil {
-		return err
-	}
-	defer traces.Close()
-	cfg.Topology.Tracer = traces.Processor()
 	collector := &telemetry.Process{Stats: cfg.Topology.Stats, Maintenance: cfg.Maintenance}
 	if cfg.Notify != nil {
 		collector.Notifications = cfg.Notify.Stats
 	}
 	cfg.Started = func(_ *topology.Processor, w *ingest.Writer) { collector.Writer.Store(w) }
-	stopMetrics, err := serveProcessMetrics(c, collector, log)
+	registry, err := telemetry.NewRegistry(buildVersion(), collector)
+	if err != nil {
+		return err
+	}
+	exporter, err := openExporter(c, "tollstream-process", con.Topic, registry, log)
+	if err != nil {
+		return err
+	}
+	defer exporter.Close()
+	cfg.Topology.Tracer = exporter.Processor()
+	stopMetrics, err := serveProcessMetrics(c, cfg.Topology.Stats, registry, log)
 	if err != nil {
 		return err
 	}

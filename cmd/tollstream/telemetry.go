@@ -3,12 +3,16 @@ package main
 import (
 	"log/slog"
 	"net/url"
+	"slices"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/urfave/cli/v2"
 
 	"github.com/tollstream/tollstream/internal/command"
+	"github.com/tollstream/tollstream/internal/endpoint"
 	"github.com/tollstream/tollstream/internal/hint"
 	"github.com/tollstream/tollstream/internal/telemetry"
+	"github.com/tollstream/tollstream/topology/monitor"
 	"github.com/tollstream/tollstream/web/serve"
 )
 
@@ -25,10 +29,10 @@ func metricsListenFlag() cli.Flag {
 			", with /healthz and /readyz; port 0 is a free one"}
 }
 
-// processMetricsFlags returns the flags that [metricsConfigFrom] and [openTraces] read.
+// processMetricsFlags returns the flags that [metricsConfigFrom] and [openExporter] read.
 func processMetricsFlags() []cli.Flag {
-	return append([]cli.Flag{metricsListenFlag(), otelFlag(), pprofFlag()},
-		guardFlags(metricsCategory, "metrics")...)
+	return slices.Concat([]cli.Flag{metricsListenFlag(), pprofFlag()}, otelFlags(),
+		guardFlags(metricsCategory, "metrics"))
 }
 
 // metricsConfigFrom returns how metrics are served, nil where they are not.
@@ -46,21 +50,30 @@ func metricsConfigFrom(c *cli.Context) (*serve.Config, error) {
 
 // viewMetricsFlags returns the flags of the view's metrics, next to its page.
 func viewMetricsFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		metricsListenFlag(),
 		&cli.IntFlag{Name: "metrics-plazas", EnvVars: command.Env("metrics-plazas"),
 			Value:    telemetry.DefaultPlazaSeries,
 			Category: metricsCategory,
 			Usage:    "how many `PLAZAS` have metrics of their own: those with the most vehicles so far"},
-		otelFlag(),
-	}
+	}, otelFlags()...)
 }
 
-func otelFlag() cli.Flag {
-	return &cli.StringFlag{Name: "otel-endpoint", EnvVars: command.Env("otel-endpoint"),
-		Category: metricsCategory,
-		Usage: "send traces to the OpenTelemetry collector at `URL`, by OTLP over HTTP, " +
-			"as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"}
+func otelFlags() []cli.Flag {
+	text := func(name, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, EnvVars: command.Env(name), Category: metricsCategory,
+			Usage: usage}
+	}
+	return []cli.Flag{
+		text("otel-endpoint", "send metrics and traces to the OpenTelemetry collector at `URL`, by OTLP "+
+			"over HTTP, as http://127.0.0.1:4318; OTEL_EXPORTER_OTLP_ENDPOINT does too"),
+		text("otel-ca", "PEM `FILE` of the authorities that sign the collector's certificate, in place "+
+			"of the system's"),
+		text("otel-cert", "PEM `FILE` of our own certificate, for a collector that wants one"),
+		text("otel-key", "PEM `FILE` of its key"),
+		text("otel-server-name",
+			"`NAME` in the collector's certificate, where it is not the host of the URL"),
+	}
 }
 
 func pprofFlag() cli.Flag {
@@ -84,8 +97,8 @@ func serveProfiles(c *cli.Context, log *slog.Logger) (stop func(), err error) {
 }
 
 // serveProcessMetrics serves the metrics of process as the flags set, until stop is called.
-func serveProcessMetrics(c *cli.Context, p *telemetry.Process, log *slog.Logger) (stop func(),
-	err error) {
+func serveProcessMetrics(c *cli.Context, stats *monitor.Stats, registry *prometheus.Registry,
+	log *slog.Logger) (stop func(), err error) {
 	cfg, err := metricsConfigFrom(c)
 	if err != nil {
 		return nil, err
@@ -93,26 +106,31 @@ func serveProcessMetrics(c *cli.Context, p *telemetry.Process, log *slog.Logger)
 	if cfg == nil {
 		return func() {}, nil
 	}
-	registry, err := telemetry.NewRegistry(buildVersion(), p)
-	if err != nil {
-		return nil, err
-	}
-	stop, err = telemetry.ServeMetrics(*cfg, registry, telemetry.Probes(c.Context, p.Stats), log)
+	stop, err = telemetry.ServeMetrics(*cfg, registry, telemetry.Probes(c.Context, stats), log)
 	return stop, hintPort(err, "metrics-listen")
 }
 
-// openTraces opens traces as the flags set.
-func openTraces(c *cli.Context, service, topic string, log *slog.Logger) (*telemetry.Traces,
-	error) {
-	cfg := telemetry.TracesConfig{Service: service, Version: buildVersion(),
+// openExporter sends metrics and traces as the flags set.
+func openExporter(c *cli.Context, service, topic string, metrics prometheus.Gatherer,
+	log *slog.Logger) (*telemetry.Exporter, error) {
+	cfg := telemetry.ExporterConfig{Metrics: metrics, Service: service, Version: buildVersion(),
 		Instance: command.Setting(c, "instance", ""), Topic: topic, Log: log}
+	var err error
+	if cfg.TLS, err = endpoint.TLSFrom(c, "otel", false); err != nil {
+		return nil, err
+	}
 	if endpoint := command.Setting(c, "otel-endpoint", ""); endpoint != "" {
 		u, err := url.Parse(endpoint)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		// Names and passwords in it would not be sent.
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
 			// it may hold a secret
-			return nil, hint.Usagef("--otel-endpoint: want a URL such as http://127.0.0.1:4318")
+			return nil, hint.With(hint.Usagef("--otel-endpoint: want a URL such as http://127.0.0.1:4318"),
+				"what the collector wants to know goes into OTEL_EXPORTER_OTLP_HEADERS")
 		}
 		cfg.Endpoint = u
 	}
-	return telemetry.OpenTraces(c.Context, cfg)
+	if cfg.TLS != nil && (cfg.Endpoint == nil || cfg.Endpoint.Scheme == "http") {
+		return nil, hint.Usagef("certificates of the collector are for an --otel-endpoint with https:")
+	}
+	return telemetry.OpenExporter(c.Context, cfg)
 }

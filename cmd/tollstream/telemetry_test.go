@@ -2,11 +2,15 @@ package main
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,58 +19,141 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/urfave/cli/v2"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
+	metricspb "go.opentelemetry.io/proto/otlp/metrics/v1"
+	resourcepb "go.opentelemetry.io/proto/otlp/resource/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/tollstream/tollstream/internal/telemetry"
 	"github.com/tollstream/tollstream/internal/testkit"
 	"github.com/tollstream/tollstream/internal/text"
+	"github.com/tollstream/tollstream/web/serve/servetest"
 )
 
-// collected is a collector of OpenTelemetry that keeps the spans that it gets.
+// collected is what reached the end behind a collector of OpenTelemetry.
 type collected struct {
-	t      *testing.T
-	server *httptest.Server
+	t        *testing.T
+	endpoint string // of the collector
+	ca       string // file of the authority that signed its certificate
 
-	mu    sync.Mutex
-	spans []*tracepb.Span
-	about map[string]map[string]string // attributes of the resource, by service
+	mu      sync.Mutex
+	spans   []*tracepb.Span
+	metrics map[string]*metricspb.Metric // those sent last, by name
+	about   map[string]map[string]string // attributes of the resource, by service
 }
 
+// collect starts a real collector, of OpenTelemetry's own parts, that passes on what it takes.
 func collect(t *testing.T) *collected {
-	c := &collected{t: t, about: map[string]map[string]string{}}
-	c.server = httptest.NewServer(c)
-	t.Cleanup(c.server.Close)
+	c := &collected{t: t, about: map[string]map[string]string{},
+		metrics: map[string]*metricspb.Metric{}}
+	program, err := filepath.Abs("../../.cache/bin/collector")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = os.Stat(program)
+	testkit.NeedService(t, "an OpenTelemetry collector (make collector)", err == nil)
+	end := httptest.NewServer(c)
+	t.Cleanup(end.Close)
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := free.Addr().String()
+	_ = free.Close()
+	var key string
+	c.ca, key = servetest.Certificate(t)
+	c.endpoint = "https://" + addr
+	config := filepath.Join(t.TempDir(), "collector.yaml")
+	if err := os.WriteFile(config, fmt.Appendf(nil, collectorConfig, addr, c.ca, key, end.URL),
+		0o600); err != nil {
+		t.Fatal(err)
+	}
+	var log testkit.Buffer
+	cmd := exec.CommandContext(t.Context(), program, "--config", config)
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() { <-ended }) // since the context of the test has ended
+	eventually(t, "collector", func() bool {
+		select {
+		case <-ended:
+			t.Fatalf("the collector ended: %s", log.Bytes())
+		default:
+		}
+		return strings.Contains(log.String(), "Everything is ready")
+	})
 	return c
 }
 
+// collectorConfig passes on at once, so that what was acknowledged has arrived.
+const collectorConfig = `
+receivers:
+  otlp: {protocols: {http: {endpoint: %q, tls: {cert_file: %q, key_file: %q}}}}
+exporters:
+  otlp_http: {endpoint: %q, compression: none, sending_queue: {enabled: false}}
+service:
+  pipelines:
+    traces: {receivers: [otlp], exporters: [otlp_http]}
+    metrics: {receivers: [otlp], exporters: [otlp_http]}
+  telemetry: {metrics: {level: none}}
+`
+
 func (c *collected) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	var request collector.ExportTraceServiceRequest
 	if err == nil {
-		err = proto.Unmarshal(body, &request)
+		err = c.take(r.URL.Path, body)
 	}
-	if err != nil || r.URL.Path != "/v1/traces" ||
-		r.Header.Get("Content-Type") != "application/x-protobuf" {
-		c.t.Errorf("%s %s: %v", r.URL.Path, r.Header.Get("Content-Type"), err)
+	if err != nil {
+		c.t.Errorf("%s: %v", r.URL.Path, err)
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
+	w.Header().Set("Content-Type", "application/x-protobuf") // an empty answer: all was taken
+}
+
+// take keeps what was sent to a path.
+func (c *collected) take(path string, body []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, resource := range request.ResourceSpans {
-		about := attributes(resource.Resource.Attributes)
+	of := func(r *resourcepb.Resource) {
+		about := attributes(r.GetAttributes())
 		c.about[about["service.name"]] = about
-		for _, scope := range resource.ScopeSpans {
-			c.spans = append(c.spans, scope.Spans...)
-		}
 	}
-	w.Header().Set("Content-Type", "application/x-protobuf")
-	empty, _ := proto.Marshal(&collector.ExportTraceServiceResponse{})
-	_, _ = w.Write(empty)
+	switch path {
+	case "/v1/traces":
+		var sent tracepb.TracesData // the same fields as a request of it
+		if err := proto.Unmarshal(body, &sent); err != nil {
+			return err
+		}
+		for _, resource := range sent.ResourceSpans {
+			of(resource.Resource)
+			for _, scope := range resource.ScopeSpans {
+				c.spans = append(c.spans, scope.Spans...)
+			}
+		}
+	case "/v1/metrics":
+		var sent metricspb.MetricsData
+		if err := proto.Unmarshal(body, &sent); err != nil {
+			return err
+		}
+		for _, resource := range sent.ResourceMetrics {
+			of(resource.Resource)
+			for _, scope := range resource.ScopeMetrics {
+				for _, m := range scope.Metrics {
+					c.metrics[m.Name] = m
+				}
+			}
+		}
+	default:
+		return errors.New("unknown path")
+	}
+	return nil
 }
 
 // named returns the spans of a name.
@@ -97,9 +184,10 @@ func attributes(list []*common.KeyValue) map[string]string {
 	return all
 }
 
-// noTelemetry clears what the environment sets for traces.
+// noTelemetry clears what the environment sets for OpenTelemetry.
 func noTelemetry(t *testing.T) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+		"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_CERTIFICATE",
 		"OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER",
 		"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER",
 		"OTEL_EXPORTER_OTLP_COMPRESSION", "TOLLSTREAM_OTEL_ENDPOINT"} {
@@ -107,8 +195,8 @@ func noTelemetry(t *testing.T) {
 	}
 }
 
-// TestTraces follows batches, results and requests to a collector.
-func TestTraces(t *testing.T) {
+// TestOpenTelemetry follows batches, results, requests and metrics to a collector.
+func TestOpenTelemetry(t *testing.T) {
 	noTelemetry(t)
 	c := collect(t)
 	p := newPipeline(t, time.UTC)
@@ -118,7 +206,7 @@ func TestTraces(t *testing.T) {
 		t.Fatal(stderr)
 	}
 	p.expect(0, "process", "--until-end", "--instance", "one", "--state-dir",
-		filepath.Join(p.dir, "state"), "--otel-endpoint", c.server.URL+"/")
+		filepath.Join(p.dir, "state"), "--otel-endpoint", c.endpoint+"/", "--otel-ca", c.ca)
 	var rows, rejected int
 	batches := c.named("batch")
 	for _, b := range batches {
@@ -162,8 +250,11 @@ func TestTraces(t *testing.T) {
 		t.Errorf("%v", c.about)
 	}
 
+	c.wantMetrics()
+
 	// By the standard variables, with another name.
-	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.server.URL)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", c.endpoint)
+	t.Setenv("OTEL_EXPORTER_OTLP_CERTIFICATE", c.ca)
 	t.Setenv("OTEL_SERVICE_NAME", "control-room")
 	l := p.listen(t)
 	l.until("api/v1/verification", func(v map[string]any) bool { return v["status"] == "exact" })
@@ -185,31 +276,71 @@ func TestTraces(t *testing.T) {
 	}
 }
 
-// openedTraces opens traces by a command line.
-func openedTraces(t *testing.T, log *slog.Logger, args ...string) (traces *telemetry.Traces,
+// wantMetrics checks what process sent at its end: the same metrics as Prometheus scrapes.
+func (c *collected) wantMetrics() {
+	c.t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	rows := c.metrics["tollstream_rows_stored_total"]
+	if p := rows.GetSum().GetDataPoints(); len(p) != 1 || p[0].GetAsDouble() != 6 ||
+		!rows.GetSum().IsMonotonic || rows.GetSum().AggregationTemporality !=
+		metricspb.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE {
+		c.t.Errorf("rows: %v", rows)
+	}
+	commits := c.metrics["tollstream_commit_duration_seconds"]
+	if p := commits.GetHistogram().GetDataPoints(); len(p) != 1 || p[0].Count == 0 ||
+		p[0].GetSum() <= 0 || len(p[0].BucketCounts) != len(p[0].ExplicitBounds)+1 {
+		c.t.Errorf("commits: %v", commits)
+	}
+	for _, p := range c.metrics["tollstream_records_rejected_total"].GetSum().GetDataPoints() {
+		want := 0.
+		if attributes(p.Attributes)["kind"] == "format" {
+			want = 1
+		}
+		if p.GetAsDouble() != want {
+			c.t.Errorf("rejected: %v", p)
+		}
+	}
+	for name, unit := range map[string]string{"tollstream_commit_duration_seconds": "s",
+		"tollstream_rows_stored_total": "", "process_cpu_seconds_total": "s",
+		"process_resident_memory_bytes": "By", "tollstream_rejected_share_ratio": "1"} {
+		if m := c.metrics[name]; m.GetUnit() != unit || m.GetDescription() == "" {
+			c.t.Errorf("%s has the unit %q, want %q; %q", name, m.GetUnit(), unit, m.GetDescription())
+		}
+	}
+}
+
+// openedExporter opens an exporter by a command line.
+func openedExporter(t *testing.T, log *slog.Logger, args ...string) (e *telemetry.Exporter,
 	err error) {
 	t.Helper()
-	app := &cli.App{Name: "x", Flags: []cli.Flag{otelFlag()}, Action: func(c *cli.Context) error {
-		traces, err = openTraces(c, "service", "toll", log)
+	app := &cli.App{Name: "x", Flags: otelFlags(), Action: func(c *cli.Context) error {
+		e, err = openExporter(c, "service", "toll", prometheus.NewRegistry(), log)
 		return nil
 	}}
 	if err := app.RunContext(t.Context(), append([]string{"x"}, args...)); err != nil {
 		t.Fatal(err)
 	}
-	return traces, err
+	return e, err
 }
 
-// TestTracesOff asks for no traces, or for some that can't be.
-func TestTracesOff(t *testing.T) {
+// TestOpenTelemetryOff asks for nothing, for one of two, or for what can't be.
+func TestOpenTelemetryOff(t *testing.T) {
 	noTelemetry(t)
 	log := slog.New(slog.DiscardHandler)
+	open := func(args ...string) *telemetry.Exporter {
+		t.Helper()
+		e, err := openedExporter(t, log, args...)
+		if err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+		return e
+	}
 	off := func(args ...string) {
 		t.Helper()
-		traces, err := openedTraces(t, log, args...)
-		if err != nil || traces != nil || traces.Processor() != nil || traces.Requests() != nil {
-			t.Errorf("%v: %v, %v", args, traces, err)
+		if e := open(args...); e != nil || e.Processor() != nil || e.Requests() != nil {
+			t.Errorf("%v: %v", args, e)
 		}
-		traces.Close()
 	}
 	off()
 	t.Setenv("OTEL_SDK_DISABLED", "TRUE")
@@ -218,13 +349,25 @@ func TestTracesOff(t *testing.T) {
 	off("--otel-endpoint", "http://127.0.0.1:1")
 	t.Setenv("OTEL_SDK_DISABLED", "")
 	t.Setenv("OTEL_TRACES_EXPORTER", "none")
+	metrics := open()
+	if metrics == nil || metrics.Processor() != nil || metrics.Requests() != nil {
+		t.Errorf("metrics alone: %v", metrics)
+	}
+	metrics.Close()
+	t.Setenv("OTEL_METRICS_EXPORTER", "none")
 	off()
 	t.Setenv("OTEL_TRACES_EXPORTER", "")
-	for _, endpoint := range []string{"127.0.0.1:4318", "grpc://x:4317", "http://",
-		"http://user:pass%word@x"} {
-		_, err := openedTraces(t, log, "--otel-endpoint", endpoint)
+	traces := open()
+	if traces == nil || traces.Processor() == nil || traces.Requests() == nil {
+		t.Errorf("traces alone: %v", traces)
+	}
+	traces.Close()
+	for _, args := range [][]string{{"127.0.0.1:4318"}, {"grpc://x:4317"}, {"http://"},
+		{"http://user:pass%word@x"}, {"https://user:pass@x"}, {"http://x", "--otel-server-name", "y"},
+		{"https://x", "--otel-ca", "/none"}, {"https://x", "--otel-cert", "/none"}} {
+		_, err := openedExporter(t, log, append([]string{"--otel-endpoint"}, args...)...)
 		if err == nil || strings.Contains(err.Error(), "pass") {
-			t.Errorf("%s: %v", endpoint, err)
+			t.Errorf("%s: %v", args, err)
 		}
 	}
 }

@@ -85,12 +85,12 @@ func viewListen(c *cli.Context, s viewSettings, cfg serve.Config, metrics *serve
 	if err != nil {
 		return err
 	}
-	traces, err := openTraces(c, "tollstream-view", "", log)
+	exporter, err := openExporter(c, "tollstream-view", "", registry, log)
 	if err != nil {
 		return err
 	}
-	defer traces.Close()
-	cfg.Gatherer, cfg.Registerer, cfg.Log, cfg.Trace = registry, registry, log, traces.Requests()
+	defer exporter.Close()
+	cfg.Gatherer, cfg.Registerer, cfg.Log, cfg.Trace = registry, registry, log, exporter.Requests()
 	page := web.Config{Config: cfg}
 	if page.Acknowledgers, err = acknowledgersFrom(c); err != nil {
 		return err

@@ -67,8 +67,11 @@ func writeModule(t *testing.T, proxy string, version module.Version) {
 		t.Fatal(err)
 	}
 	var files []modzip.File
+	others := trackedFiles(t, "*/go.mod") // modules of their own
 	for _, name := range trackedFiles(t, "*") {
-		if !strings.HasPrefix(name, "embedded/") && !strings.HasPrefix(name, "packaging/") { // modules
+		if !slices.ContainsFunc(others, func(mod string) bool {
+			return strings.HasPrefix(name, strings.TrimSuffix(mod, "go.mod"))
+		}) {
 			files = append(files, sourceFile(name))
 		}
 	}

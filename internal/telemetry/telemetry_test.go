@@ -85,9 +85,9 @@ func TestServeProfiles(t *testing.T) {
 	<-long
 }
 
-// TestTracesLost sends spans to a collector that is unavailable: the log reports it once, and the
+// TestExporterLost sends spans to a collector that is unavailable: the log reports it once, and the
 // end does not wait.
-func TestTracesLost(t *testing.T) {
+func TestExporterLost(t *testing.T) {
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "10") // ms between attempts to send
 	down := httptest.NewServer(http.NotFoundHandler())
 	down.Close()
@@ -96,8 +96,8 @@ func TestTracesLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	traces, err := OpenTraces(t.Context(), TracesConfig{Endpoint: endpoint, Service: "service",
-		Log: slog.New(slog.NewTextHandler(log, nil))})
+	traces, err := OpenExporter(t.Context(), ExporterConfig{Endpoint: endpoint, Service: "service",
+		Metrics: prometheus.NewRegistry(), Log: slog.New(slog.NewTextHandler(log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +111,8 @@ func TestTracesLost(t *testing.T) {
 	}
 	traces.Close()
 	text := log.String()
-	if strings.Count(text, "traces are dropped") != 1 || strings.Count(text, "\n") != 1 ||
-		strings.Contains(text, "secret") {
+	if strings.Count(text, "sending to the OpenTelemetry collector failed") != 1 ||
+		strings.Count(text, "\n") != 1 || strings.Contains(text, "secret") {
 		t.Error(text)
 	}
 }
