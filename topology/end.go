@@ -54,20 +54,30 @@ func (p *Processor) untilAnswered(ctx context.Context, call func() error) error 
 // endPoll is how often the progress towards an end is looked at.
 const endPoll = 100 * time.Millisecond
 
+// goneWait bounds how long an end is awaited for no more than offsets that are gone.
+const goneWait = time.Minute
+
 // awaitPartition waits until a partition is stored up to an offset and published, and returns its
 // chain then.
-func (p *Processor) awaitPartition(ctx context.Context, kafka brokers, partition int32,
+func (p *Processor) awaitPartition(ctx context.Context, admin brokers, partition int32,
 	end int64) (map[int16]int64, uint64, error) {
 	var looked, before int64 = -1, -1
 	var lookedAt time.Time
 	nothingLeft := false
+	began := time.Now()
 	for {
 		cursor, unpublished, err := p.store.Load(ctx, partition, -1)
 		if err == nil && cursor.Next < end && cursor.Next == before &&
 			(cursor.Next != looked || time.Since(lookedAt) > time.Second) {
 			// It has not moved, and what is left below the end may be no record for us: control records,
 			// aborted or compacted ones.
-			nothingLeft, err = kafka.Empty(ctx, p.cfg.Topic, partition, cursor.Next, end)
+			nothingLeft, err = admin.Empty(ctx, p.cfg.Topic, partition, cursor.Next, end)
+			if nothingLeft && p.cfg.SkipGone && time.Since(began) < goneWait {
+				// That records are gone is stored as well, once the partition has an owner.
+				var oldest map[int32]int64
+				oldest, err = admin.Offsets(ctx, p.cfg.Topic, kafka.Oldest, partition)
+				nothingLeft = err == nil && oldest[partition] <= cursor.Next
+			}
 			if err == nil {
 				looked, lookedAt = cursor.Next, time.Now()
 			}

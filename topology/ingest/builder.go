@@ -155,12 +155,18 @@ func (b *builder) identity(before toll.LastRecord) toll.LastRecord {
 // empty reports whether nothing was added.
 func (b *builder) empty() bool { return b.next == 0 }
 
+// gone begins with offsets whose records nobody can read any more.
+func (b *builder) gone(next int64) {
+	b.next, b.began = next, time.Now()
+	b.oldest = b.began
+}
+
 // len returns the records added.
 func (b *builder) len() int { return len(b.records) + len(b.rejects) }
 
 // add adds a record, as a row or as a reject.
 func (b *builder) add(r *record) {
-	if b.empty() {
+	if b.len() == 0 {
 		b.oldest, b.began = r.time, time.Now()
 	}
 	b.next = r.offset + 1

@@ -273,7 +273,7 @@ func (s *Partition) bundleOversized(ctx context.Context, c *fetch.Chunk,
 
 // addOversized adds a batch that can't be read as a reject. Its other offsets count as skipped.
 func (b *builder) addOversized(o *oversized) {
-	if b.empty() {
+	if b.len() == 0 {
 		b.oldest, b.began = o.time, time.Now()
 	}
 	b.next = o.next

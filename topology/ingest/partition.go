@@ -158,6 +158,10 @@ func (s *Partition) Start(parent context.Context, unpublished int64) {
 	s.open = newBuilder(s.Store.NewRows(), s.cfg)
 	s.spare = newBuilder(s.Store.NewRows(), s.cfg)
 	s.open.begin(&s.clock)
+	if s.From > s.cursor.Next { // records are gone, which is stored even where none follows
+		s.open.gone(s.From)
+		wait.Signal(s.filled)
+	}
 	s.caughtUp(unpublished) // where nothing is left, before the first batch is stored
 	s.wg.Go(s.addPassed)
 	s.wg.Add(2)

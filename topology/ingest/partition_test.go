@@ -87,17 +87,20 @@ func testConfig() *Config {
 }
 
 // session runs one session of a source over the records [cursor, end) and returns the error that
-// ended it, nil if all was stored and published.
-func session(t *testing.T, cfg *Config, store *simtest.Store, table *memoryTable, end int64) error {
+// ended it, nil if all was stored and published. Records below oldest are gone.
+func session(t *testing.T, cfg *Config, store *simtest.Store, table *memoryTable, end int64,
+	oldest ...int64) error {
 	t.Helper()
 	cursor, unpublished, err := store.Load(t.Context(), 0, 0)
 	if err != nil {
 		return err
 	}
+	from := max(cursor.Next, append(oldest, 0)[0])
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	failed := make(chan error, 8)
 	s, err := New(cfg, Dependencies{
+		From:  from,
 		Store: store, Publish: table.publish, Pace: fillFor(time.Millisecond),
 		Mark: func(int64) {}, Stats: monitor.NewStats(),
 		Fail: func(err error) {
@@ -110,7 +113,7 @@ func session(t *testing.T, cfg *Config, store *simtest.Store, table *memoryTable
 	}
 	s.Start(ctx, unpublished.First)
 	defer s.Stop()
-	for offset := cursor.Next; offset < end; offset++ {
+	for offset := from; offset < end; offset++ {
 		r := testRecord(offset)
 		if cfg.Schemas != nil {
 			r.frame()
@@ -252,6 +255,24 @@ func TestSourceFailsAtEveryStep(t *testing.T) {
 			if step > 500 {
 				t.Fatal("a run never needs fewer calls than the failing one")
 			}
+		}
+	}
+}
+
+// TestSourceStoresThatRecordsAreGone stores it where none follows, so that the next session finds
+// nothing to skip, and with the records that do.
+func TestSourceStoresThatRecordsAreGone(t *testing.T) {
+	for _, end := range []int64{13, 60} {
+		store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}}
+		table := &memoryTable{states: map[int16]*toll.State{}}
+		if err := session(t, testConfig(), store, table, end, 13); err != nil {
+			t.Fatal(err)
+		}
+		if b := store.Batches[0]; b.First != 0 || b.Next < 13 || store.Current.Next != end {
+			t.Errorf("the first batch is [%d, %d), the cursor at %d", b.First, b.Next, store.Current.Next)
+		}
+		if events := int64(len(store.Rows) + len(store.Rejects)); events != end-13 {
+			t.Errorf("up to %d: %d rows and dead letters", end, events)
 		}
 	}
 }
