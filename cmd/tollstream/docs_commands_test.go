@@ -34,7 +34,6 @@ var notRun = map[string]string{
 	"tollstream incidents ack ":     "it needs an incident; TestProcessMetrics has one",
 	"export ":                       "a secret of the reader's",
 	"kafka-acls.sh ":                "TestRights in internal/e2e applies these lines",
-	"mysqldump ":                    "a client of MySQL's",
 	"MYSQL_PASSWORD=secret docker ": "it needs Docker",
 	"docker ":                       "the same",
 	"sudo ":                         "TestDeb in packaging does it in a folder",
@@ -162,7 +161,8 @@ func readPage(t *testing.T, name string) string {
 }
 
 var (
-	commandBlock = regexp.MustCompile("(?ms)^```(sh|console)\\b[^\n]*\n(.*?)^```")
+	// Those of drills are for TestOperations in internal/e2e.
+	commandBlock = regexp.MustCompile("(?ms)^```(sh|console)(?: kafka)?\n(.*?)^```")
 	shellComment = regexp.MustCompile(`^((?:[^'"#]|'[^']*'|"[^"]*")*?)(?:(?:^|\s+)#.*)?$`)
 )
 

@@ -330,6 +330,7 @@ type report struct {
 	Rejected int64     `json:"rejected"`
 	Merged   int64     `json:"merged"`
 	InFlight int64     `json:"in_flight"`
+	Gone     int64     `json:"gone"`
 	Problems []problem `json:"problems"`
 }
 

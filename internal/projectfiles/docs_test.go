@@ -168,6 +168,36 @@ func TestNamesInText(t *testing.T) {
 	}
 }
 
+// TestSymptoms finds texts of docs/operations.md that are said to be printed and that are not.
+func TestSymptoms(t *testing.T) {
+	var source strings.Builder
+	for _, file := range slices.Concat(trackedFiles(t, "*.go"), trackedFiles(t, "*.js")) {
+		if !strings.HasSuffix(file, "_test.go") {
+			source.WriteString(read(t, file))
+		}
+	}
+	_, table, _ := strings.Cut(read(t, "docs/operations.md"), "| symptom |")
+	found := 0
+	for line := range strings.Lines(table) {
+		symptom, _, row := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+		if !row {
+			continue
+		}
+		for _, m := range codeSpan.FindAllString(symptom, -1) {
+			for _, part := range strings.Split(strings.Trim(m, "`"), "…") {
+				part = strings.TrimSpace(part)
+				found++
+				if kafkas := part == "not authorized"; !kafkas && !strings.Contains(source.String(), part) {
+					t.Errorf("docs/operations.md: nothing prints %q", part)
+				}
+			}
+		}
+	}
+	if found < 10 {
+		t.Errorf("only %d symptoms were found", found)
+	}
+}
+
 func TestAnchors(t *testing.T) {
 	got := anchors(
 		"# One, `two`: three_4\n```sh\n# no heading\n```\n## [Link](x.md) & \"more\"\n## Twice\n## " +
