@@ -614,8 +614,8 @@ const previous = "6bac79259253"
 // drillUpgrade upgrades from the version before with data, under which the older one refuses to
 // run, and goes back.
 func drillUpgrade(t *testing.T, g *guide) {
-	old := buildPrevious(t)
 	o := newServers(t, g)
+	old := buildPrevious(t)
 	o.installs(old)
 	o.carry("tollstream init --partitions 2")
 	o.sender = o.world.sender(o.truth, kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
