@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"strings"
@@ -93,6 +95,45 @@ func TestBacklog(t *testing.T) {
 			"view answered %d times, the slowest took %.1f s; %d times with events in flight",
 		comma(int(events)), took.Seconds(), comma(int(float64(events)/took.Seconds())), merged.Seconds(),
 		mb, shown, slowest.Seconds(), behind)
+}
+
+// TestBacklogKilled kills process and the database at random moments while it works off as many
+// events as TOLLSTREAM_BACKLOG_KILLED says.
+func TestBacklogKilled(t *testing.T) {
+	events, err := strconv.ParseInt(os.Getenv("TOLLSTREAM_BACKLOG_KILLED"), 10, 64)
+	if err != nil {
+		t.Skip("TOLLSTREAM_BACKLOG_KILLED is not set to a number of events")
+	}
+	w := newWorld(t)
+	w.must("init")
+	w.must("emit", "--count", strconv.FormatInt(events, 10), "--rate", "0", "--seed", "1",
+		"--start", "2022-02-10 10:23:02")
+	kills, stored := 0, int64(0)
+	for deadline := time.Now().Add(10 * time.Minute); stored < events; kills++ {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s of %s events stored", comma(int(stored)), comma(int(events)))
+		}
+		p := w.start("process", "--batch-rows", "2000")
+		before := stored
+		w.eventually("a batch", caughtUpWithin, func() bool { return w.cursorsSum() > before })
+		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond) // a random moment
+		p.kill()
+		if kills%3 == 2 {
+			if err := errors.Join(w.db.Kill(), w.db.Restart(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v := w.verify(); v.Status == "mismatch" {
+			t.Fatalf("after kill %d: %+v", kills+1, v)
+		}
+		stored = w.cursorsSum()
+	}
+	w.must("process", "--until-end")
+	if v := w.verify("--deep"); v.Status != "exact" || v.Rows != events {
+		t.Errorf("verify --deep: %+v", v)
+	}
+	w.windowsEqualSQL()
+	t.Logf("%s events exact after %d kills", comma(int(events)), kills)
 }
 
 // backlogEvery is how often view is asked, unless it takes longer.
