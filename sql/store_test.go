@@ -75,6 +75,13 @@ var hostileGlobals = []struct{ engine, name, value, want string }{
 	{"mysql", "transaction_isolation", "'READ-UNCOMMITTED'", "REPEATABLE-READ"},
 	{"mysql", "transaction_read_only", "1", "0"},
 	{"mysql", "max_execution_time", "1", "0"},
+	{"tidb", "transaction_isolation", "'READ-COMMITTED'", "REPEATABLE-READ"},
+	{"tidb", "max_execution_time", "1", "0"},
+	{"tidb", "tidb_txn_mode", "optimistic", "pessimistic"},
+	{"tidb", "tidb_guarantee_linearizability", "0", "1"},
+	{"tidb", "tidb_low_resolution_tso", "1", "0"},
+	{"tidb", "tidb_dml_batch_size", "3", "0"},
+	{"tidb", "tidb_idle_transaction_timeout", "1", "10"},
 	{"mariadb", "tx_isolation", "'READ-UNCOMMITTED'", "REPEATABLE-READ"},
 	{"mariadb", "tx_read_only", "1", "0"},
 	{"mariadb", "max_statement_time", "0.000001", "0"},
@@ -86,86 +93,84 @@ var hostileGlobals = []struct{ engine, name, value, want string }{
 // TestSessionSettings sets every hostile value as the server's default, and goes through what the
 // store does. The settings are also put into the DSN, which must not win either.
 func TestSessionSettings(t *testing.T) {
-	for _, engine := range []string{"mariadb", "mysql"} {
-		t.Run(engine, func(t *testing.T) {
-			dsn := dbtest.OpenEmpty(t, engine).DSN
-			admin, err := dbsql.Open("mysql", dbtest.Servers.ByEngine[engine].AdminDSN())
-			if err != nil {
-				t.Fatal(err)
+	dbtest.EachServer(t, func(t *testing.T, engine string) {
+		dsn := dbtest.OpenEmpty(t, engine).DSN
+		admin, err := dbsql.Open("mysql", dbtest.Servers.ByEngine[engine].AdminDSN())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer admin.Close()
+		admin.SetMaxOpenConns(1)
+		exec := func(query string) {
+			t.Helper()
+			if _, err := admin.Exec(query); err != nil {
+				t.Fatalf("%s: %v", query, err)
 			}
-			defer admin.Close()
-			admin.SetMaxOpenConns(1)
-			exec := func(query string) {
-				t.Helper()
-				if _, err := admin.Exec(query); err != nil {
-					t.Fatalf("%s: %v", query, err)
-				}
+		}
+		exec("SET SESSION sql_mode = '', autocommit = 1")
+		want := map[string]string{}
+		for _, g := range hostileGlobals {
+			if g.engine != "" && g.engine != engine {
+				continue
 			}
-			exec("SET SESSION sql_mode = '', autocommit = 1")
-			want := map[string]string{}
-			for _, g := range hostileGlobals {
-				if g.engine != "" && g.engine != engine {
-					continue
-				}
-				if g.want != "" {
-					want[g.name] = g.want
-				}
-				var before string
-				if err := admin.QueryRow("SELECT @@GLOBAL." + g.name).Scan(&before); err != nil {
-					t.Fatalf("%s: %v", g.name, err)
-				}
-				if !regexp.MustCompile(`^[0-9.]+$`).MatchString(before) {
-					before = "'" + before + "'"
-				}
-				exec("SET GLOBAL " + g.name + " = " + g.value)
-				defer exec("SET GLOBAL " + g.name + " = " + before)
+			if g.want != "" {
+				want[g.name] = g.want
 			}
-			s := dbtest.Open(t,
-				dsn+"?autocommit=0&sql_select_limit=5&sql_mode=%27ANSI_QUOTES%27&sql_safe_updates=1")
-			for name, want := range want {
-				var got string
-				if err := s.DB.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
-					t.Errorf("%s is %q, %v, want %q", name, got, err, want)
-				}
+			var before string
+			if err := admin.QueryRow("SELECT @@GLOBAL." + g.name).Scan(&before); err != nil {
+				t.Fatalf("%s: %v", g.name, err)
 			}
-			if _, err := s.CreateDatabase(t.Context()); err != nil {
+			if !regexp.MustCompile(`^[0-9.]+$`).MatchString(before) {
+				before = "'" + before + "'"
+			}
+			exec("SET GLOBAL " + g.name + " = " + g.value)
+			defer exec("SET GLOBAL " + g.name + " = " + before)
+		}
+		s := dbtest.Open(t,
+			dsn+"?autocommit=0&sql_select_limit=5&sql_mode=%27ANSI_QUOTES%27&sql_safe_updates=1")
+		for name, want := range want {
+			var got string
+			if err := s.DB.QueryRow("SELECT @@" + name).Scan(&got); err != nil || got != want {
+				t.Errorf("%s is %q, %v, want %q", name, got, err, want)
+			}
+		}
+		if _, err := s.CreateDatabase(t.Context()); err != nil {
+			t.Error(err)
+		}
+		dbtest.Initialize(t, s)
+		if done := dbtest.Initialize(t, s); len(done) != 0 {
+			t.Errorf("second init: %q", done)
+		}
+		l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID),
+			States: map[int16]*toll.State{}}
+		for p := range int32(2) {
+			l.Partition(p, 10, func(batch int) (events []toll.Event) {
+				for i := range 50 {
+					events = append(events, toll.Event{Time: toll.WallTime(1644488582 + i), Vehicle: int32(i),
+						Type: []string{`a\b`, `"q"`, "汽车", "it's"}[i%4], Plaza: int16(i % 7)})
+				}
+				return events
+			})
+		}
+		if r := dbtest.Verify(t, s,
+			verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact ||
+			r.Rows != 2*10*50 {
+			t.Errorf("got %+v", r)
+		}
+		for _, q := range s.Queries() {
+			if _, _, err := s.Run(t.Context(), q.Name, nil); err != nil {
 				t.Error(err)
 			}
-			dbtest.Initialize(t, s)
-			if done := dbtest.Initialize(t, s); len(done) != 0 {
-				t.Errorf("second init: %q", done)
-			}
-			l := &dbtest.Live{T: t, S: s, W: s.Writer(dbtest.Identity.TopicID),
-				States: map[int16]*toll.State{}}
-			for p := range int32(2) {
-				l.Partition(p, 10, func(batch int) (events []toll.Event) {
-					for i := range 50 {
-						events = append(events, toll.Event{Time: toll.WallTime(1644488582 + i), Vehicle: int32(i),
-							Type: []string{`a\b`, `"q"`, "汽车", "it's"}[i%4], Plaza: int16(i % 7)})
-					}
-					return events
-				})
-			}
-			if r := dbtest.Verify(t, s,
-				verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact ||
-				r.Rows != 2*10*50 {
-				t.Errorf("got %+v", r)
-			}
-			for _, q := range s.Queries() {
-				if _, _, err := s.Run(t.Context(), q.Name, nil); err != nil {
-					t.Error(err)
-				}
-			}
-			n, err := s.Prune(t.Context(), retention.PruneOptions{Before: 1644488582 + 3, BatchRows: 7})
-			if err != nil || n != 2*10*3 {
-				t.Errorf("pruned %d, %v", n, err)
-			}
-			if r := dbtest.Verify(t, s,
-				verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact {
-				t.Errorf("after a prune: %+v", r)
-			}
-		})
-	}
+		}
+		n, err := s.Prune(t.Context(), retention.PruneOptions{Before: 1644488582 + 3, BatchRows: 7})
+		if err != nil || n != 2*10*3 {
+			t.Errorf("pruned %d, %v", n, err)
+		}
+		if r := dbtest.Verify(t, s,
+			verify.Input{States: l.States, Deep: true}); r.Status != verify.Exact {
+			t.Errorf("after a prune: %+v", r)
+		}
+	})
 }
 
 // TestEngines has tables of a storage engine without transactions, which must be refused.
