@@ -292,6 +292,8 @@ type Overdue struct {
 	Left, Arrived int64 // of the cohort, and how many of it arrived
 	Expected      float64
 	Low, High     float64
+
+	deviation float64 // of Expected − Arrived, where all is as usual
 }
 
 // Overdue returns what is overdue on a section: of the vehicles that left From in the quarter of an
@@ -327,7 +329,8 @@ func (d *Departures) Overdue(p Pair, usual float64) (Overdue, bool) {
 	}
 	share, n := float64(went)/float64(earlier), float64(all)
 	o := Overdue{Left: all, Arrived: arrived, Expected: share * n}
-	half := z95 * math.Sqrt(share*(1-share)*(n+n*n/float64(earlier)))
+	o.deviation = math.Sqrt(share * (1 - share) * (n + n*n/float64(earlier)))
+	half := z95 * o.deviation
 	missing := o.Expected - float64(arrived)
 	o.Low = min(max(missing-half, 0), float64(gone))
 	o.High = min(max(missing+half, 0), float64(gone))

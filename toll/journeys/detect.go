@@ -1,0 +1,77 @@
+package journeys
+
+import "math"
+
+// Clue is what shows that a section is slow.
+type Clue uint8
+
+// Clues.
+const (
+	NoClue Clue = iota
+	// ByTimes: the vehicles that arrived took longer than usual.
+	ByTimes
+	// ByOverdue: vehicles that should have arrived have not. It shows a closure, through which too few
+	// come to say how long it takes.
+	ByOverdue
+)
+
+func (c Clue) String() string {
+	return [...]string{"not slow", "longer than usual", "vehicles overdue"}[c]
+}
+
+// Windows by whose arrivals a section is judged: the short one, or the long one where too few
+// arrived in the short one.
+const (
+	ShortMinutes = 5
+	LongMinutes  = 15
+)
+
+// Figures of [Detect]. TestScore shows what they bring.
+const (
+	fewArrivals  = 10   // that say nothing yet
+	slowTimes    = 1.1  // of usual
+	slowSeconds  = 20   // longer than usual, at least: a shorter wait is the usual one at a booth
+	slowZ        = 2.58 // standard deviations: 99 %
+	overdueShare = 0.2  // of those expected
+	overdueZ     = 5    // standard deviations: how many go where changes with the time of day, too
+)
+
+// Detect says whether a section is slow, by two rules. By times: the lower end of the median's 99 %
+// interval is above 1.1 × usual, and above usual by 20 s. The times are those of what arrived in
+// the last [ShortMinutes], or in the last [LongMinutes] where the former are fewer than ten. By
+// what is overdue: more than a fifth of the vehicles expected has not come, and more than five
+// standard deviations of that, see [Departures.Overdue]. usual is in seconds, 0 where it is not
+// known; so is overdue where it is nil.
+//
+// It is stateless. The median shows a queue once half of the vehicles waited for long enough, and
+// its interval keeps a few trucks at night from looking like one.
+func Detect(short, long Times, usual float64, overdue *Overdue) Clue {
+	if !(usual > 0) {
+		return NoClue
+	}
+	recent := short
+	if short.Vehicles() < fewArrivals {
+		recent = long
+	}
+	if recent.Keep().medianAtLeast(slowZ) > max(slowTimes*usual, usual+slowSeconds) {
+		return ByTimes
+	}
+	if overdue != nil {
+		missing := overdue.Expected - float64(overdue.Arrived)
+		if missing > max(overdueShare*overdue.Expected, overdueZ*overdue.deviation) {
+			return ByOverdue
+		}
+	}
+	return NoClue
+}
+
+// medianAtLeast returns the lower end of the median's interval of z standard deviations, as
+// [Times.MedianInterval] does; NaN where there are too few.
+func (t Times) medianAtLeast(z float64) float64 {
+	n := float64(t.Vehicles())
+	rank := int64(math.Floor((n - z*math.Sqrt(n)) / 2))
+	if rank < 1 {
+		return math.NaN()
+	}
+	return t.rank(rank)
+}
