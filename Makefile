@@ -3,6 +3,8 @@
 
 # What the program says of its version, where this is a git clone.
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
+# And of its commit: Go itself writes none into a build in a worktree.
+STAMP = -X main.version=$(VERSION) $(shell git log -1 --format='-X main.commit=%H -X main.commitTime=%ct' 2>/dev/null)
 # The version comes from above, so that a clone owned by another user builds too. Commands, tests and packages are all compiled as
 # the packages have to be, so that each package of Go is compiled once for all of them, and once more for the race detector.
 export GOFLAGS := $(strip $(shell go env GOFLAGS) -trimpath -buildvcs=false)
@@ -47,7 +49,7 @@ help:
 
 .PHONY: build
 build:
-	go build -ldflags '-X main.version=$(VERSION)' -o bin/tollstream ./cmd/tollstream
+	go build -ldflags '$(STAMP)' -o bin/tollstream ./cmd/tollstream
 	go -C embedded build -o ../bin/ ./cmd/tollstream-embedded-mysql
 
 .PHONY: demo
@@ -112,7 +114,7 @@ REPORT = .cache/bench/$(or $(subst $(comma),-,$(ONLY)),all).json
 FIGURES = $(if $(ONLY),-only $(ONLY),-into docs/performance.md -readme README.md)
 .PHONY: bench
 bench:
-	go build -ldflags '-X main.version=$(VERSION)' -o .cache/bench/tollstream ./cmd/tollstream
+	go build -ldflags '$(STAMP)' -o .cache/bench/tollstream ./cmd/tollstream
 	go run ./scripts/bench -binary $(BINARY) -rounds $(or $(ROUNDS),5) -json $(REPORT) $(FIGURES)
 
 # The packages that hold benchmarks. CI runs each once, so that none stops working unnoticed.
@@ -196,7 +198,7 @@ test-tidb: tidb
 # systems; the packages come from here.
 ARCHS ?= amd64 arm64
 PLATFORMS = linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
-STATIC = go build -buildvcs=auto -ldflags '-s -w -X main.version=$(VERSION)'
+STATIC = go build -ldflags '-s -w $(STAMP)'
 PACKAGING = go -C packaging
 # The time of the commit, so that the same commit makes the same packages.
 packages: export SOURCE_DATE_EPOCH := $(shell git log -1 --format=%ct 2>/dev/null || date +%s)

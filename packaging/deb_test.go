@@ -118,6 +118,12 @@ func (m *machine) do(step string) {
 				m.t.Errorf("the package lacks %s", name)
 			}
 		}
+		var version struct{ Version, Commit, Time string }
+		m.must(json.Unmarshal([]byte(m.tollstream("version", "--json")), &version))
+		if _, err := time.Parse(time.RFC3339, version.Time); err != nil || len(version.Commit) != 40 ||
+			!strings.HasPrefix(version.Version, "v") {
+			m.t.Errorf("the version is %+v", version)
+		}
 		m.startServers()
 	case strings.HasPrefix(step, "sudo apt install "):
 		m.upgrade()

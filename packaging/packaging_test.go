@@ -2,11 +2,17 @@
 package packaging
 
 import (
+	"archive/tar"
+	"bytes"
+	"debug/elf"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -77,8 +83,8 @@ func TestRelease(t *testing.T) {
 	}
 }
 
-// TestRPM installs the rpm into a folder, without its scripts, which need a shell there; edits the
-// settings, upgrades and removes it.
+// TestRPM installs the rpm into a folder that has a shell and notes what is asked of systemd; edits
+// the settings, upgrades and removes it.
 func TestRPM(t *testing.T) {
 	need(t, os.Getuid() == 0 && installed("rpm"), "root, and rpm")
 	dir := t.TempDir()
@@ -90,8 +96,13 @@ func TestRPM(t *testing.T) {
 		}
 		return string(out)
 	}
+	asked := withShell(t, dir)
 	rpm("--initdb")
-	rpm("--install", "--nodeps", "--noscripts", built(t, "packages/tollstream-*.x86_64.rpm"))
+	rpm("--install", "--nodeps", built(t, "packages/tollstream-*.x86_64.rpm"))
+	const reload, services = "daemon-reload\n", " tollstream-process.service tollstream-view.service\n"
+	if got, want := asked(), reload+"try-restart"+services; got != want {
+		t.Errorf("an install asks systemd for\n%swant\n%s", got, want)
+	}
 	if changed := rpm("--verify", "tollstream"); changed != "" {
 		t.Errorf("other files than in the package:\n%s", changed)
 	}
@@ -106,13 +117,110 @@ func TestRPM(t *testing.T) {
 	if err := os.WriteFile(settings, []byte("topic: edited\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	rpm("--upgrade", "--nodeps", "--noscripts", later(t, "rpm"))
+	rpm("--upgrade", "--nodeps", later(t, "rpm"))
 	if text, err := os.ReadFile(settings); err != nil || string(text) != "topic: edited\n" {
 		t.Errorf("the upgrade changed the settings: %q, %v", text, err)
 	}
-	rpm("--erase", "--noscripts", "tollstream")
+	if got, want := asked(), reload+"try-restart"+services+reload; got != want {
+		t.Errorf("an upgrade asks systemd for\n%swant\n%s", got, want)
+	}
+	rpm("--erase", "tollstream")
+	if got, want := asked(), "disable --now"+services+reload; got != want {
+		t.Errorf("a removal asks systemd for\n%swant\n%s", got, want)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "usr/bin/tollstream")); err == nil {
 		t.Error("a removal left the command")
+	}
+}
+
+// withShell puts a shell into the root of a machine, and a systemctl that notes what it is asked
+// for. asked returns that, since the last call.
+func withShell(t *testing.T, dir string) (asked func() string) {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	libraries, err := exec.Command("ldd", "/bin/sh").Output()
+	must(err)
+	for _, file := range append(regexp.MustCompile(`/\S+`).FindAllString(string(libraries), -1),
+		"/bin/sh") {
+		content, err := os.ReadFile(file)
+		must(err)
+		must(os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755))
+		must(os.WriteFile(filepath.Join(dir, file), content, 0o755))
+	}
+	must(os.MkdirAll(filepath.Join(dir, "usr/bin"), 0o755))
+	must(os.MkdirAll(filepath.Join(dir, "run/systemd/system"), 0o755))
+	must(os.WriteFile(filepath.Join(dir, "usr/bin/systemctl"),
+		[]byte("#!/bin/sh\necho \"$@\" >>/asked\n"), 0o755))
+	return func() string {
+		file := filepath.Join(dir, "asked")
+		text, err := os.ReadFile(file)
+		must(err)
+		must(os.Truncate(file, 0))
+		return string(text)
+	}
+}
+
+// TestArm64 compares the packages for arm64 with those for amd64, which the tests install: they
+// hold the same files, and a command for that machine.
+func TestArm64(t *testing.T) {
+	need(t, installed("dpkg-deb") && installed("rpm"), "dpkg-deb, and rpm")
+	run := func(name string, args ...string) string {
+		t.Helper()
+		out, err := exec.Command(name, args...).Output()
+		if err != nil {
+			t.Fatalf("%s %q: %v", name, args, err)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	deb, rpm := built(t, "packages/tollstream_*_arm64.deb"),
+		built(t, "packages/tollstream-*.aarch64.rpm")
+	if arch := run("dpkg-deb", "--field", deb, "Architecture"); arch != "arm64" {
+		t.Errorf("the deb is for %s", arch)
+	}
+	if arch := run("rpm", "--query", "--package", "--queryformat", "%{ARCH}", rpm); arch != "aarch64" {
+		t.Errorf("the rpm is for %s", arch)
+	}
+	files := func(deb string, commandOf io.Writer) (names []string) {
+		unpack := exec.Command("dpkg-deb", "--fsys-tarfile", deb)
+		out, err := unpack.StdoutPipe()
+		if err == nil {
+			err = unpack.Start()
+		}
+		for in := tar.NewReader(out); err == nil; {
+			var h *tar.Header
+			if h, err = in.Next(); err == nil {
+				names = append(names, h.Name)
+				if strings.HasSuffix(h.Name, "/usr/bin/tollstream") {
+					_, err = io.Copy(commandOf, in)
+				}
+			}
+		}
+		if wait := unpack.Wait(); !errors.Is(err, io.EOF) || wait != nil {
+			t.Fatalf("%s: %v, %v", deb, err, wait)
+		}
+		return names
+	}
+	var command bytes.Buffer
+	if got, want := files(deb, &command), files(built(t, "packages/tollstream_*_amd64.deb"),
+		io.Discard); !slices.Equal(got, want) {
+		t.Errorf("the deb holds %q, that for amd64 %q", got, want)
+	}
+	binary, err := elf.NewFile(bytes.NewReader(command.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if libraries, err := binary.ImportedLibraries(); binary.Machine != elf.EM_AARCH64 || err != nil ||
+		len(libraries) > 0 {
+		t.Errorf("the command is for %v, with the libraries %q, %v", binary.Machine, libraries, err)
+	}
+	list := func(rpm string) string { return run("rpm", "--query", "--package", "--list", rpm) }
+	if got, want := list(rpm), list(built(t, "packages/tollstream-*.x86_64.rpm")); got != want {
+		t.Errorf("the rpm holds %s\nthat for amd64 %s", got, want)
 	}
 }
 

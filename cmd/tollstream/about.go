@@ -3,8 +3,6 @@ package main
 import (
 	"fmt"
 	"maps"
-	"runtime"
-	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -12,64 +10,7 @@ import (
 
 	"github.com/tollstream/tollstream/internal/command"
 	"github.com/tollstream/tollstream/internal/hint"
-	"github.com/tollstream/tollstream/internal/text"
 )
-
-// version is set at build time: -ldflags '-X main.version=v1.2.3'.
-var version string
-
-// buildVersion returns the version of this build.
-func buildVersion() string {
-	v := version
-	info, ok := debug.ReadBuildInfo()
-	if v == "" && ok {
-		v = info.Main.Version
-	}
-	if v == "" {
-		v = "(devel)"
-	}
-	return v
-}
-
-// versionJSON is what version --json prints. Of a build outside of a repository the commit is "".
-type versionJSON struct {
-	Version  string `json:"version"`
-	Commit   string `json:"commit"`
-	Time     string `json:"time"`     // of the commit, RFC 3339
-	Modified bool   `json:"modified"` // whether files differed from the commit
-	Go       string `json:"go"`
-	Platform string `json:"platform"`
-}
-
-func versionCommand() *cli.Command {
-	return &cli.Command{
-		Name:      "version",
-		Usage:     "prints the version of tollstream and of Go",
-		UsageText: "tollstream version\ntollstream version --json",
-		Flags:     []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print it as JSON, with the commit"}},
-		Action: func(c *cli.Context) error {
-			v := versionJSON{Version: buildVersion(), Go: runtime.Version(),
-				Platform: runtime.GOOS + "/" + runtime.GOARCH}
-			if !c.Bool("json") {
-				_, err := fmt.Fprintln(c.App.Writer, c.App.Name, v.Version, v.Go, v.Platform)
-				return err
-			}
-			if info, ok := debug.ReadBuildInfo(); ok {
-				for _, s := range info.Settings {
-					switch s.Key {
-					case "vcs.revision":
-						v.Commit = s.Value
-					case "vcs.time":
-						v.Time = s.Value
-					case "vcs.modified":
-						v.Modified = s.Value == "true"
-					}
-				}
-			}
-			return text.WriteJSON(c.App.Writer, v)
-		},
-	}
-}
 
 func completionCommand() *cli.Command {
 	scripts := command.Completions()
