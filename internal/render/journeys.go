@@ -178,10 +178,10 @@ func slower(s *board.Section) string {
 	return "0 %"
 }
 
-// overdue writes a band: 12–20.
+// overdue writes a band, 12–20, unless none may be overdue.
 func overdue(s *board.Section) string {
 	switch low, high := s.OverdueLow, s.OverdueHigh; {
-	case low == nil || high == nil:
+	case low == nil || high == nil || *low == 0:
 		return ""
 	case *low == *high:
 		return text.Number(*low)

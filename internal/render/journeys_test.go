@@ -28,7 +28,7 @@ func TestJourneys(t *testing.T) {
 from  name         to  name           vehicles    min:s  usual    slower  km/h  delay veh-h    overdue
 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 4006  City West  4007  Tunnel              129    30:29   2:35  +1,080 %     9          6.0  195–1,253  slow
-4008  City East  4007  Tunnel\x1b[2J     1,107     3:44   3:45      −1 %               48.6          0
+4008  City East  4007  Tunnel\x1b[2J     1,107     3:44   3:45      −1 %               48.6
 4007             4008                        5  1:02:05
 `, 60: `
 2026-03-02 16:53 to 17:08 UTC: 1,241 journeys on 3 sections, 1 slow
