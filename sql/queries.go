@@ -69,14 +69,31 @@ var settings = map[string]struct {
 	want string
 	ok   func(value string) bool
 }{
-	"plaza": {"a plaza's number, -32768 to 32767", func(v string) bool {
-		_, err := strconv.ParseInt(v, 10, 16)
-		return err == nil
+	"plaza":   {"a plaza's number, -32768 to 32767", isPlaza},
+	"through": {"a plaza's number, -32768 to 32767", isPlaza},
+	"until":   {"a time such as 2022-02-10 18:00", isTime},
+	"changed": {"when the hour begins that a change of the clock shows twice or skips, such as 2022-10-30 02:00", isTime},
+	"minutes": {"1 to 1440", func(v string) bool {
+		n, err := strconv.ParseUint(v, 10, 16)
+		return err == nil && n >= 1 && n <= 1440
 	}},
 	"day": {"a date such as 2022-02-10", func(v string) bool {
 		_, err := time.Parse(time.DateOnly, v)
 		return err == nil
 	}},
+}
+
+func isPlaza(v string) bool {
+	_, err := strconv.ParseInt(v, 10, 16)
+	return err == nil
+}
+
+func isTime(v string) bool {
+	_, err := time.Parse("2006-01-02 15:04", v)
+	if err != nil {
+		_, err = time.Parse(time.DateTime, v)
+	}
+	return err == nil
 }
 
 // CheckSetting returns an error for a value that a setting of the queries can't have.

@@ -303,7 +303,7 @@ func (s *Surveyor) Trips(ctx context.Context, w journeys.Window, through *int16,
 	}
 	where, whereArgs := during([]journeys.Window{scan})
 	// Of each trip the first row and the last remain; a trip of one row has just that. Hits are summed
-	// up to a row, and include those of its own second and plaza.
+	// up to a row, with its own.
 	query := bounded + `origin, plaza, COUNT(*) FROM (
 		SELECT plaza, at, hits, hit, ends, IF(starts, plaza, LAG(plaza) OVER w) AS origin,
 			IF(starts, at, LAG(at) OVER w) AS departed, IF(starts, hits, LAG(hits) OVER w) AS hits_before,
@@ -311,7 +311,7 @@ func (s *Surveyor) Trips(ctx context.Context, w journeys.Window, through *int16,
 		FROM (SELECT vehicle, plaza, at, hit, hits, COALESCE(gap > ` + maxGap + `, 1) AS starts,
 				COALESCE(gap_after > ` + maxGap + `, 1) AS ends
 			FROM (SELECT vehicle_id AS vehicle, toll_plaza_id AS plaza, timestamp AS at, ` + hit + ` AS hit,
-					SUM(` + hit + `) OVER w AS hits,
+					SUM(` + hit + `) OVER (w ROWS UNBOUNDED PRECEDING) AS hits,
 					TIMESTAMPDIFF(SECOND, LAG(timestamp) OVER w, timestamp) AS gap,
 					TIMESTAMPDIFF(SECOND, timestamp, LEAD(timestamp) OVER w) AS gap_after
 				FROM ` + tables.EventTable + ` WHERE ` + where + known + `
