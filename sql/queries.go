@@ -72,7 +72,7 @@ var settings = map[string]struct {
 	"plaza":   {"a plaza's number, -32768 to 32767", isPlaza},
 	"through": {"a plaza's number, -32768 to 32767", isPlaza},
 	"until":   {"a time such as 2022-02-10 18:00", isTime},
-	"changed": {"when the hour begins that clocks show twice or skip, such as 2022-10-30 02:00", isTime},
+	"changed": {"when an hour begins that clocks show twice or skip: 2022-10-30 02:00", isTime},
 	"minutes": {"1 to 1440", func(v string) bool {
 		n, err := strconv.ParseUint(v, 10, 16)
 		return err == nil && n >= 1 && n <= 1440

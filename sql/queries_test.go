@@ -25,7 +25,7 @@ var wantResults = map[string]string{
 	"by_type": "[[car 9] [Lkw-Größe € 7] [CAR 5]]",
 	"last_hour": "[[4856 15 2022-02-10 10:00:00 2022-02-10 10:01:03] [4000 5 2022-02-10 10:00:00 " +
 		"2022-02-10 10:00:02] [-7 1 2022-02-10 10:01:00 2022-02-10 10:01:00]]",
-	"indexes": "6 rows",
+	"indexes": "7 rows",
 	"congestion": "[[4000 Höhe saturated 2022-02-10 10:12:00 1.13 2900 725 NULL NULL 12.5 0.92 " +
 		"2022-02-10 10:30:00 why]" +
 		" [3 NULL below_usual 2022-02-10 09:12:00 NULL 40 10 35.5 -4.2 NULL NULL 2022-02-10 " +

@@ -139,7 +139,8 @@ func script(t *testing.T, s *dbtest.Store, passages []journeys.Passage, changes 
 	w journeys.Window) {
 	t.Helper()
 	args := []string{"until=" + w.End.String(), fmt.Sprint("minutes=", int64(w.End-w.Start)/60)}
-	if changes := journeys.Changes(dbtest.Berlin, w.TripScan().Start, w.TripScan().End); len(changes) > 0 {
+	scan := w.TripScan()
+	if changes := journeys.Changes(dbtest.Berlin, scan.Start, scan.End); len(changes) > 0 {
 		args = append(args, "changed="+changes[0].Start.String())
 	}
 	var want [][]string
