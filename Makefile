@@ -78,7 +78,7 @@ define gotest
 endef
 # End-to-end tests of what does not depend on the database server run on MariaDB alone, and so do the cases of others that are
 # about Kafka's users and rights.
-ANY_ENGINE = ^Test(ClockAhead|Compacted|Detection|Emptied|EventsDated|Figures|Hostile(Batches|Sizes|Types)|Log|OpenTransaction|OutageMetrics|Policy|Recover(Loop|Table)|Secrets|SchemaRegistry|SessionTimeout|ShortRetention|SkipGone|Sparse|Sums|TopicMadeAgain|UntilEnd)|^TestAccess$$/.*/^Kafka_|^TestOperations$$/^drills$$/^(mismatches|partitions|topic|upgrade)$$|^TestRights$$/.*/_on_(topic|group)_|^TestRights$$/.*/^lost$$/_on_(topic|group)_
+ANY_ENGINE = ^Test(ClockAhead|Compacted|Detection|Emptied|EventsDated|Figures|Hostile(Batches|Sizes|Types)|Log|OpenTransaction|OutageMetrics|Policy|Prometheus|Recover(Loop|Table)|Secrets|SchemaRegistry|SessionTimeout|ShortRetention|SkipGone|Sparse|Sums|TopicMadeAgain|UntilEnd)|^TestAccess$$/.*/^Kafka_|^TestOperations$$/^drills$$/^(mismatches|partitions|topic|upgrade)$$|^TestRights$$/.*/_on_(topic|group)_|^TestRights$$/.*/^lost$$/_on_(topic|group)_
 
 .NOTPARALLEL:
 .PHONY: test test-embedded test-plain test-race test-mysql

@@ -32,6 +32,7 @@ var notRun = map[string]string{
 	"tollstream process --mysql '":  "the same",
 	"tollstream events check toll":  "it needs a file; see events.txtar",
 	"tollstream incidents ack ":     "it needs an incident; TestProcessMetrics has one",
+	"promtool ":                     "TestAlertRules runs it",
 	"export ":                       "a secret of the reader's",
 	"kafka-acls.sh ":                "TestRights in internal/e2e applies these lines",
 	"MYSQL_PASSWORD=secret docker ": "it needs Docker",
