@@ -50,7 +50,9 @@ type Section struct {
 	Road     string   `json:"road"` // of both; empty where they are on two
 	LengthKm *float64 `json:"length_km"`
 
-	Vehicles int64 `json:"vehicles"` // that arrived in the window, without those that stopped
+	// that arrived in the window, without those that stopped; 0 of fewer than five, whose times are
+	// not shown
+	Vehicles int64 `json:"vehicles"`
 	// that stopped on the way or were not read between; the figures leave them out
 	Stopped int64 `json:"stopped"`
 	// of their travel times: the median, with its 95 % confidence interval, and percentiles

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -105,7 +106,7 @@ func (s *Survey) Sections(ctx context.Context, w journeys.Window, past *Past, on
 	if err != nil || j.Status != board.HasJourneys {
 		return j, err
 	}
-	if one != nil && counts.Sections[*one] == nil {
+	if one != nil && counts.Sections[*one] == nil && counts.Before[*one] == nil {
 		return nil, s.noSection(counts, *one)
 	}
 	departures, err := s.database.Departures(ctx, w.End)
@@ -116,11 +117,15 @@ func (s *Survey) Sections(ctx context.Context, w journeys.Window, past *Past, on
 		past = &Past{}
 	}
 	leaving := map[int16]int64{}
+	pairs := maps.Clone(counts.Before) // of a section that is closed nobody arrives
 	for pair, times := range counts.Sections {
 		leaving[pair.From] += times.Vehicles()
+		pairs[pair] = times
 	}
-	for pair, times := range counts.Sections {
-		counted, tested := times.Counts()
+	for pair := range pairs {
+		times := counts.Sections[pair]
+		// A section that becomes slow has two kinds of times for a while, as chance has many.
+		counted, tested := journeys.Sum(times, counts.Before[pair]).Counts()
 		switch {
 		case one != nil:
 			if pair != *one {
@@ -129,13 +134,13 @@ func (s *Survey) Sections(ctx context.Context, w journeys.Window, past *Past, on
 		case tested && !counted, s.skips(pair, counts) && 10*times.Vehicles() < leaving[pair.From]:
 			continue // chance, or vehicles that were not read at a plaza between
 		}
-		section, ok := s.section(pair, times, past.Of(pair, counts), departures)
+		section, ok := s.section(pair, counts, past.Of(pair, counts), departures)
 		if ok {
 			j.Sections = append(j.Sections, section)
 		} else if one != nil {
-			return nil,
-				fmt.Errorf("fewer than %d vehicles went from plaza %d to %d in this time: too few to show",
-					journeys.MinCell, pair.From, pair.To)
+			return nil, fmt.Errorf(
+				"fewer than %d vehicles went from plaza %d to %d in this time: too few to show",
+				journeys.MinCell, pair.From, pair.To)
 		}
 	}
 	j.Sort()
@@ -190,8 +195,9 @@ func (s *Survey) skips(pair journeys.Pair, counts *journeys.Counts) bool {
 }
 
 // section returns what is known of a section, and false where that is too little to be shown.
-func (s *Survey) section(pair journeys.Pair, times journeys.Times, r journeys.Reference,
+func (s *Survey) section(pair journeys.Pair, counts *journeys.Counts, r journeys.Reference,
 	departures *journeys.Departures) (board.Section, bool) {
+	times := counts.Sections[pair]
 	from, to := s.about[pair.From], s.about[pair.To]
 	b := board.Section{From: int(pair.From), To: int(pair.To), FromName: text.OneLine(from.Name),
 		ToName: text.OneLine(to.Name), Vehicles: times.Vehicles()}
@@ -202,35 +208,36 @@ func (s *Survey) section(pair journeys.Pair, times journeys.Times, r journeys.Re
 	if ok {
 		b.LengthKm = known(km, 3)
 	}
+	var overdue *journeys.Overdue
+	if o, ok := departures.Overdue(pair, r.Usual); ok {
+		overdue = &o
+		b.OverdueLow, b.OverdueHigh = new(int64(math.Floor(o.Low))), new(int64(math.Ceil(o.High)))
+	}
+	b.Slow = journeys.Detect(counts.Recent[pair], times, r.Usual, overdue) != journeys.NoClue
+	b.UsualSeconds, b.FreeSeconds = known(r.Usual, 1), known(r.Free, 1)
+	if r.Usual > 0 {
+		b.UsualOf = r.UsualFrom.String()
+	}
+	if r.Free > 0 {
+		b.FreeOf = r.FreeFrom.String()
+	}
 	m, ok := journeys.Measure(times, r, km)
 	if !ok {
-		return b, false
+		b.Vehicles = 0
+		return b, b.Slow
 	}
 	b.Vehicles, b.Stopped = m.Vehicles, m.Stopped
 	b.MedianSeconds, b.LowSeconds, b.HighSeconds = known(m.Median, 1), known(m.Low, 1), known(m.High,
 		1)
 	b.P85Seconds, b.P95Seconds = known(m.P85, 1), known(m.P95, 1)
-	b.UsualSeconds, b.FreeSeconds = known(m.Usual, 1), known(m.Free, 1)
-	if m.Usual > 0 {
-		b.UsualOf = m.UsualFrom.String()
-	}
 	if m.Free > 0 {
-		b.FreeOf = m.FreeFrom.String()
 		b.DelayHours = new(round(m.DelayHours, 2))
 	}
 	b.SpeedKmh, b.TTI, b.PTI = known(m.SpeedKmh, 1), known(m.TravelTimeIndex, 3),
 		known(m.PlanningTimeIndex, 3)
 	b.BufferIndex, b.Reliability = new(round(m.BufferIndex, 3)), known(m.Reliability, 3)
-	if o, ok := departures.Overdue(pair, m.Usual); ok {
-		b.OverdueLow, b.OverdueHigh = new(int64(math.Floor(o.Low))), new(int64(math.Ceil(o.High)))
-	}
-	b.Slow = m.Usual > 0 && m.Low > slowBy*m.Usual
 	return b, true
 }
-
-// slowBy is how many times as long as usual a median takes at least, with 95 % confidence, where a
-// section is slow.
-const slowBy = 1.2
 
 // Through reads where the vehicles that pass a plaza in a window come from and go to.
 func (s *Survey) Through(ctx context.Context, w journeys.Window, plaza int16) (*board.Through,

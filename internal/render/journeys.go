@@ -36,12 +36,15 @@ func Journeys(w io.Writer, j *board.Journeys, width int) error {
 	}
 	for i := range j.Sections {
 		s := &j.Sections[i]
-		mark := ""
+		mark, vehicles := "", text.Number(s.Vehicles)
+		if s.Vehicles == 0 {
+			vehicles = "<5"
+		}
 		if s.Slow {
 			mark = "slow"
 		}
 		for n, cell := range []string{strconv.Itoa(s.From), text.Cell(s.FromName),
-			strconv.Itoa(s.To), text.Cell(s.ToName), text.Number(s.Vehicles),
+			strconv.Itoa(s.To), text.Cell(s.ToName), vehicles,
 			travelTime(s.MedianSeconds), travelTime(s.UsualSeconds), slower(s),
 			known(s.SpeedKmh, "%.0f"), known(s.DelayHours, "%.1f"), overdue(s), mark} {
 			fields[n].Cells = append(fields[n].Cells, cell)
@@ -61,7 +64,7 @@ func Section(w io.Writer, window *board.JourneyWindow, s *board.Section) error {
 		where = append(where, fmt.Sprintf("%.1f km", *s.LengthKm))
 	}
 	fmt.Fprintf(w, "%s\n%s: %s\n\n", strings.Join(where, ", "), span(window),
-		text.Count(s.Vehicles, "vehicle"))
+		arrivals(s))
 	if s.Stopped > 0 {
 		fmt.Fprintf(w, "%s more stopped on the way\n", text.Number(s.Stopped))
 	}
@@ -99,6 +102,13 @@ func Section(w io.Writer, window *board.JourneyWindow, s *board.Section) error {
 	}
 	table.WriteFigures(w, figures)
 	return nil
+}
+
+func arrivals(s *board.Section) string {
+	if s.Vehicles == 0 {
+		return "fewer than 5 vehicles arrived"
+	}
+	return text.Count(s.Vehicles, "vehicle")
 }
 
 // Through prints where the vehicles of a plaza come from and go to.

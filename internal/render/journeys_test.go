@@ -20,22 +20,25 @@ func TestJourneys(t *testing.T) {
 		{From: 4006, To: 4007, FromName: "City West", ToName: "Tunnel", Vehicles: 129,
 			MedianSeconds: new(1829.0), UsualSeconds: new(155.0), SpeedKmh: new(8.9),
 			DelayHours: new(6.0), OverdueLow: new(int64(195)), OverdueHigh: new(int64(1253)), Slow: true},
+		{From: 4008, To: 4009, OverdueLow: new(int64(3)), OverdueHigh: new(int64(3)), Slow: true},
 	}}
 	j.Sort()
 	for width, want := range map[int]string{120: `
-2026-03-02 16:53 to 17:08 UTC: 1,241 journeys on 3 sections, 1 slow
+2026-03-02 16:53 to 17:08 UTC: 1,241 journeys on 4 sections, 2 slow
 
 from  name         to  name           vehicles    min:s  usual    slower  km/h  delay veh-h    overdue
 ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 4006  City West  4007  Tunnel              129    30:29   2:35  +1,080 %     9          6.0  195–1,253  slow
+4008             4009                       <5                                                       3  slow
 4008  City East  4007  Tunnel\x1b[2J     1,107     3:44   3:45      −1 %               48.6
 4007             4008                        5  1:02:05
 `, 60: `
-2026-03-02 16:53 to 17:08 UTC: 1,241 journeys on 3 sections, 1 slow
+2026-03-02 16:53 to 17:08 UTC: 1,241 journeys on 4 sections, 2 slow
 
 from    to    min:s    slower  delay veh-h
 ──────────────────────────────────────────────────
 4006  4007    30:29  +1,080 %          6.0  slow
+4008  4009                                  slow
 4008  4007     3:44      −1 %         48.6
 4007  4008  1:02:05
 `} {

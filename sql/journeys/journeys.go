@@ -132,6 +132,7 @@ func (s *Surveyor) Latest(ctx context.Context, zone *time.Location) (at toll.Wal
 // What a segment is counted for.
 const (
 	inWindow = iota
+	inLast   // minutes of the window, too
 	hourBefore
 	weekAgo
 	offPeak
@@ -157,11 +158,15 @@ func (s *Surveyor) Sections(ctx context.Context, w journeys.Window, zone *time.L
 		step = w.End - w.Start
 	}
 	total, done := int((w.End-w.Start+step-1)/max(step, 1)), 0
-	var now, before journeys.Tally
+	var now, recent, before journeys.Tally
 	err = s.snapshot(ctx, "count the travel times", func(q db.Reader) error {
 		for start := w.Start; start < w.End; start += step {
 			part := journeys.Window{Start: start, End: min(start+step, w.End)}
 			spans := []span{{part, inWindow}}
+			if last := (journeys.Window{Start: max(part.Start, w.Last().Start),
+				End: part.End}); last.Start < last.End {
+				spans = []span{{last, inLast}, {part, inWindow}} // the first that holds a time counts
+			}
 			if start == w.Start {
 				spans = append(spans,
 					span{journeys.Window{Start: w.Start - journeys.Before, End: w.Start}, hourBefore})
@@ -174,7 +179,9 @@ func (s *Surveyor) Sections(ctx context.Context, w journeys.Window, zone *time.L
 					before.Add(pair, r.gap.V, r.vehicles)
 					return
 				case r.gap.Valid:
-					now.Add(pair, r.gap.V, r.vehicles)
+					if now.Add(pair, r.gap.V, r.vehicles); r.class == inLast {
+						recent.Add(pair, r.gap.V, r.vehicles)
+					}
 				case !r.from.Valid:
 					seen.First += r.vehicles
 				}
@@ -190,7 +197,7 @@ func (s *Surveyor) Sections(ctx context.Context, w journeys.Window, zone *time.L
 		}
 		return nil
 	})
-	c.Sections, c.Before = now.Times(), before.Times()
+	c.Sections, c.Recent, c.Before = now.Times(), recent.Times(), before.Times()
 	return c, err
 }
 
@@ -267,7 +274,7 @@ func segments(ctx context.Context, q db.Reader, scans []journeys.Window, spans [
 			FROM ` + tables.EventTable + ` WHERE ` + where + known + `
 			WINDOW w AS (PARTITION BY vehicle_id ORDER BY timestamp, toll_plaza_id)) passages
 		WHERE origin IS NULL OR origin <> plaza OR gap > 0) counted
-		WHERE class = ` + strconv.Itoa(inWindow) + ` OR class IS NOT NULL AND gap IS NOT NULL
+		WHERE class <= ` + strconv.Itoa(inLast) + ` OR class IS NOT NULL AND gap IS NOT NULL
 		GROUP BY class, origin, plaza, gap LIMIT ` + strconv.Itoa(maxCells+1)
 	var r row
 	n := 0

@@ -148,6 +148,9 @@ type Window struct {
 // Holds reports whether a time is within the window.
 func (w Window) Holds(t toll.WallTime) bool { return t >= w.Start && t < w.End }
 
+// Last returns the last [ShortMinutes] of the window, or all of a shorter one.
+func (w Window) Last() Window { return Window{max(w.Start, w.End-60*ShortMinutes), w.End} }
+
 // Scan returns the times of the passages that say what arrived in the window.
 func (w Window) Scan() Window { return Window{w.Start - MaxGap, w.End} }
 
@@ -170,6 +173,7 @@ func within(passages []Passage, w Window) []Passage {
 type Counts struct {
 	Window   Window
 	Sections map[Pair]Times // the segments that arrived in the window
+	Recent   map[Pair]Times // those of them that arrived in its last [ShortMinutes]
 	// Before are those that arrived in the time [Before] the window and took no longer than that,
 	// which are all there are of these.
 	Before map[Pair]Times
@@ -202,8 +206,11 @@ func Count(passages []Passage, changes []Change, w Window) *Counts {
 		}
 		c.Plazas[p.Plaza] = seen
 	}
-	var now, before Tally
+	var now, recent, before Tally
 	for s := range Segments(passages, changes) {
+		if w.Last().Holds(s.Arrive) {
+			recent.Add(s.Pair, s.Gap(), 1)
+		}
 		switch {
 		case w.Holds(s.Arrive):
 			now.Add(s.Pair, s.Gap(), 1)
@@ -211,7 +218,7 @@ func Count(passages []Passage, changes []Change, w Window) *Counts {
 			before.Add(s.Pair, s.Gap(), 1)
 		}
 	}
-	c.Sections, c.Before = now.Times(), before.Times()
+	c.Sections, c.Recent, c.Before = now.Times(), recent.Times(), before.Times()
 	return c
 }
 

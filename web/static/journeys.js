@@ -18,7 +18,7 @@ function asker(path, gone, show) {
 }
 
 // time writes seconds as 8:10 or 1:02:10.
-const time = s => new Date(Math.round(s) * 1000).toISOString().slice(11, 19).replace(/^00:0?/, '').replace(/^0(?=\d:\d\d:)/, '')
+const time = s => s == null ? f.unknown : new Date(Math.round(s) * 1000).toISOString().slice(11, 19).replace(/^00:0?/, '').replace(/^0(?=\d:\d\d:)/, '')
 const span = j => `${f.minute(j.from)} to ${f.minute(j.to)}`
 const bar = (share, name = '') => { const i = el('i'); i.style.width = Math.min(100, share * 100) + '%'; return el('span', { class: 'bar ' + name }, i) }
 const link = (id, name) => el('a', { href: `${base}plazas/${id}` }, f.name({ id, name }))
