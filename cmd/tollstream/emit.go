@@ -75,9 +75,9 @@ func emitCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			cfg.Progress = &emit.Progress{}
 			defer telemetry.NotifySystemd(c.Context, serve.Probes{},
-				func(time.Time) string { return "emits to topic " + cfg.Topic },
-				command.Warnings(c.App.ErrWriter))()
+				cfg.Progress.Status(cfg.Topic, time.Now()), command.Warnings(c.App.ErrWriter))()
 			return emit.Run(c.Context, cfg)
 		},
 	}

@@ -42,6 +42,8 @@ type Config struct {
 	Rate    float64 // events per second; 0: as fast as possible
 	Verbose bool    // print a sentence for each event
 	Observe func(*toll.Event)
+	// Progress is kept up to date; nil for none.
+	Progress *Progress
 
 	// Simulated events.
 	Plazas  []int16
@@ -87,12 +89,19 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	e, err := emitter.New(ctx, emitter.Config{
 		Cluster: cfg.Cluster, Topic: cfg.Topic, Format: format, Location: cfg.Location,
-		OnAway: func(err error) { con.warn("waiting for Kafka: %v", err) },
-		OnBack: func() { con.warn("Kafka accepts events again") },
+		OnAway: func(err error) {
+			cfg.Progress.away(err)
+			con.warn("waiting for Kafka: %v", err)
+		},
+		OnBack: func() {
+			cfg.Progress.away(nil)
+			con.warn("Kafka accepts events again")
+		},
 	})
 	if err != nil {
 		return err
 	}
+	cfg.Progress.connected(e)
 	r := run{cfg: &cfg, feed: f, emitter: e, con: con, pace: newPacer(cfg.Rate),
 		out: bufio.NewWriter(cfg.Stdout)}
 	return r.run(ctx)
