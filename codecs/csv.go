@@ -8,8 +8,8 @@ import (
 	"github.com/tollstream/tollstream/toll"
 )
 
-// csvFields is the number of fields of a line.
-const csvFields = 4
+// csvColumns is the number of fields of a line.
+const csvColumns = 4
 
 func (d *Decoder) decodeCSV(p []byte, e *toll.Event) error {
 	if d.csvFast(p, e) {
@@ -79,22 +79,22 @@ func (d *Decoder) csvFast(p []byte, e *toll.Event) bool {
 	return true
 }
 
-// csvSlow reads any line, or reports what is wrong with it.
+// csvSlow reads any lines, or reports what is wrong with them.
 func (d *Decoder) csvSlow(p []byte, e *toll.Event) error {
 	p = trim(p)
 	if len(p) == 0 {
 		return toll.Malformed(fieldEvent, "empty")
 	}
-	var err error
-	var more []byte
-	if d.fields, more, err = splitCSV(p, ',', d.fields[:0]); err != nil {
-		return err
-	}
+	return d.rows(p, ',', e, d.csvFields)
+}
+
+// csvFields reads the event of the fields of a line.
+func (d *Decoder) csvFields(e *toll.Event) (err error) {
 	switch n := len(d.fields); {
 	case n == 1:
-		return toll.Malformed(fieldEvent, "1 field, expected %d", csvFields)
-	case n != csvFields:
-		return toll.Malformed(fieldEvent, "%d fields, expected %d", n, csvFields)
+		return toll.Malformed(fieldEvent, "1 field, expected %d", csvColumns)
+	case n != csvColumns:
+		return toll.Malformed(fieldEvent, "%d fields, expected %d", n, csvColumns)
 	}
 	if e.Time, err = d.times.parse(trim(d.fields[0])); err != nil {
 		return err
@@ -105,36 +105,55 @@ func (d *Decoder) csvSlow(p []byte, e *toll.Event) error {
 	if e.Type, err = d.vehicleType(d.fields[2]); err != nil {
 		return err
 	}
-	if e.Plaza, err = parsePlaza(d.fields[3]); err == nil && len(more) > 0 {
-		return severalRows(1 + countRows(more, ','))
-	}
+	e.Plaza, err = parsePlaza(d.fields[3])
 	return err
 }
 
-// severalRows refuses a record of several events. A record is one row or one dead letter: that is
-// what makes offsets, rows and dead letters add up.
-func severalRows(n int) error {
-	return toll.Malformed(toll.RejectRows,
-		"%d events in a record, which holds one; tollstream emit --from sends each by itself", n)
-}
-
-// countRows counts the rows of CSV that aren't blank, as far as they can be told apart.
-func countRows(p []byte, comma byte) int {
-	n := 0
-	for p = trim(p); len(p) > 0; n++ {
-		_, rest, err := splitCSV(p, comma, nil)
+// rows reads the rows of a payload, nearly always one, whose fields read makes an event of. Blank
+// lines between them don't count.
+func (d *Decoder) rows(p []byte, comma byte, e *toll.Event, read func(*toll.Event) error) error {
+	for several := false; ; {
+		into, err := d.next(e)
 		if err != nil {
-			_, rest, _ = bytes.Cut(p, []byte{'\n'})
+			return err
 		}
-		p = trim(rest)
+		line, rest, more := bytes.Cut(p, []byte{'\n'})
+		if (more || several) && d.mapping == nil && d.csvFast(line, into) {
+			rest = skipBlankLines(rest)
+			several = several || len(rest) > 0
+		} else {
+			if d.fields, rest, err = splitCSV(p, comma, d.fields[:0]); err == nil {
+				rest = skipBlankLines(rest)
+				several = several || len(rest) > 0
+				err = read(into)
+			}
+			if err != nil {
+				return d.which(err, several)
+			}
+		}
+		if len(rest) == 0 {
+			return nil
+		}
+		p = rest
 	}
-	return n
 }
 
-// splitCSV appends the fields of the first row to fields, and returns what follows the row, less
-// blank lines. A field that begins with a quote is one of RFC 4180: it ends with a quote, may hold
-// delimiters and line ends, and its quotes are doubled. Blanks around it are no part of it.
+func skipBlankLines(p []byte) []byte {
+	for len(p) > 0 {
+		line, rest, _ := bytes.Cut(p, []byte{'\n'})
+		if len(trim(line)) > 0 {
+			break
+		}
+		p = rest
+	}
+	return p
+}
+
+// splitCSV appends the fields of the first row to fields, and returns what follows the row. A field
+// that begins with a quote is one of RFC 4180: it ends with a quote, may hold delimiters and line
+// ends, and its quotes are doubled. Blanks around it are no part of it.
 func splitCSV(p []byte, comma byte, fields [][]byte) (_ [][]byte, rest []byte, err error) {
+	behind := len(p) + 1 // bytes from the next line end on; more than are left where it is unknown
 	for {
 		start := p
 		for len(start) > 0 && isBlank(start[0]) && start[0] != comma && start[0] != '\n' {
@@ -147,9 +166,15 @@ func splitCSV(p []byte, comma byte, fields [][]byte) (_ [][]byte, rest []byte, e
 			}
 			fields = append(fields, text)
 		} else {
-			end := 0
-			for end < len(p) && p[end] != comma && p[end] != '\n' {
-				end++
+			if behind > len(p) {
+				behind = 0
+				if end := bytes.IndexByte(p, '\n'); end >= 0 {
+					behind = len(p) - end
+				}
+			}
+			end := len(p) - behind
+			if i := bytes.IndexByte(p[:end], comma); i >= 0 {
+				end = i
 			}
 			fields = append(fields, p[:end])
 			p = p[end:]
@@ -161,7 +186,7 @@ func splitCSV(p []byte, comma byte, fields [][]byte) (_ [][]byte, rest []byte, e
 			if n := len(fields) - 1; len(fields[n]) > 0 && fields[n][len(fields[n])-1] == '\r' {
 				fields[n] = fields[n][:len(fields[n])-1]
 			}
-			return fields, bytes.TrimLeft(p, "\r\n"), nil
+			return fields, p[1:], nil
 		}
 		p = p[1:]
 	}

@@ -1,6 +1,7 @@
 package codecs
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/tollstream/tollstream/internal/corpus"
@@ -79,16 +80,16 @@ func TestDecodeCSV(t *testing.T) {
 
 		{payload: "a,b,c", err: "event: 3 fields, expected 4"},
 		{payload: line + ",", err: "event: 5 fields, expected 4"},
-		{payload: line + "\n" + line + "\r\n\n", err: "event: 2 events in a record, which holds one; " +
-			"tollstream emit --from sends each by itself"},
-		{payload: line + "\nno event", err: "event: 2 events in a record, which holds one; " +
-			"tollstream emit --from sends each by itself"},
+		{payload: line + "\n" + line + "\r\n\n",
+			err: "event: 2 events in a record, where one is expected"},
+		{payload: line + "\nno event", err: "event: 1 field, expected 4, in event 2 of the record"},
 		{payload: "timestamp,vehicle_id,vehicle_type,toll_plaza_id",
 			err: `time: "timestamp" is not a timestamp`},
 		{payload: ",,,", err: "time: empty"},
 		{payload: "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0010:23:02\x00\x00\x00\x00\x00,1,car,2",
 			err: `time: "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0010:23:02\x00\x00\x00\x00\x00" is not a timestamp`},
-		{payload: "\x89PNG\r\n\x1a\n,,,", err: "event: 1 field, expected 4"},
+		{payload: "\x89PNG\r\n\x1a\n,,,",
+			err: "event: 1 field, expected 4, in event 1 of the record"},
 		{payload: "\xef\xbb\xbf" + line, err: `time: "\ufeffThu" is not a weekday`},
 
 		{payload: "Xyz Feb 10 10:23:02 2022,1,car,2", err: `time: "Xyz" is not a weekday`},
@@ -225,8 +226,9 @@ func FuzzDecodeCSV(f *testing.F) {
 		errSlow := d.csvSlow(line, &slow)
 		// The decoder now knows the date and the type, as far as they are valid, so the fast way may be
 		// taken.
-		errKnown := d.Decode(line, "", &known)
-		errFresh := NewDecoder(CSV, berlin(t)).Decode(line, "", &fresh)
+		moreSlow := slices.Clone(d.more)
+		moreKnown, errKnown := d.DecodeAll(line, "", &known)
+		moreFresh, errFresh := NewDecoder(CSV, berlin(t)).DecodeAll(line, "", &fresh)
 		if (errSlow == nil) != (errKnown == nil) || (errFresh == nil) != (errKnown == nil) {
 			t.Fatalf("slow: %v, known: %v, fresh: %v", errSlow, errKnown, errFresh)
 		}
@@ -237,7 +239,8 @@ func FuzzDecodeCSV(f *testing.F) {
 			}
 			return
 		}
-		if slow != known || slow != fresh {
+		if slow != known || slow != fresh || !slices.Equal(moreSlow, moreKnown) ||
+			!slices.Equal(moreSlow, moreFresh) {
 			t.Fatalf("slow: %+v, known: %+v, fresh: %+v", slow, known, fresh)
 		}
 		checkEvent(t, &fresh)

@@ -9,6 +9,7 @@ package codecs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -42,7 +43,10 @@ type Decoder struct {
 
 	schemas map[uint32]*Schema // of a schema registry, by id
 
-	mapping *mapping.Mapping    // nil for the course's form
+	mapping *mapping.Mapping // nil for the course's form
+	more    []toll.Event     // of the payload, behind its first
+	n       int              // events of the payload so far; unspecified where there is one
+
 	columns [mapping.Fields]int // of CSV, from 0; -1 where the header row names it, and is to come
 	fields  [][]byte            // of a row of CSV
 }
@@ -65,8 +69,26 @@ func NewMappedDecoder(format Format, zone *toll.Zone, m *mapping.Mapping) *Decod
 	return d
 }
 
-// Decode parses one payload into e, which keeps nothing of payload. The error is always a
-// [toll.MalformedError]; e is then unspecified.
+// MaxEvents is the most events that a payload may hold.
+const MaxEvents = 10_000
+
+// Decode is [Decoder.DecodeAll] of a payload that must hold one event.
+func (d *Decoder) Decode(payload []byte, contentType string, e *toll.Event) error {
+	more, err := d.DecodeAll(payload, contentType, e)
+	if err == nil && len(more) > 0 {
+		return severalEvents(1 + len(more))
+	}
+	return err
+}
+
+func severalEvents(n int) error {
+	return toll.Malformed(toll.RejectRows, "%d events in a record, where one is expected", n)
+}
+
+// DecodeAll parses one payload: its first event into e, and those that follow it, which few
+// payloads have, into more, which is valid until the next call. Both keep nothing of payload. The
+// error is always a [toll.MalformedError]; the events are then unspecified: an event that is
+// malformed makes the whole payload so, and the error says which it is.
 //
 // A content type that names a format (parameters after ';' and case don't matter) decides; any
 // other is treated as none. Without one the decoder's format decides, and Auto takes for JSON what
@@ -77,6 +99,7 @@ func NewMappedDecoder(format Format, zone *toll.Zone, m *mapping.Mapping) *Decod
 //	Thu Feb 10 10:23:02 2022,3728373,car,4856
 //
 // with blanks around fields ignored, a trailing line end too. A field may be quoted as in RFC 4180.
+// Several events are several lines.
 //
 // As JSON it is one object,
 //
@@ -85,7 +108,7 @@ func NewMappedDecoder(format Format, zone *toll.Zone, m *mapping.Mapping) *Decod
 //
 // where "time" and "plaza_id" serve as names too, ids may be numbers or strings of digits, and
 // unknown fields are ignored. Of a field given twice the last counts; null is as good as missing.
-// Names are case-sensitive.
+// Names are case-sensitive. Several events are a list, or one object behind the other.
 //
 // In both, a timestamp is one of
 //
@@ -100,7 +123,39 @@ func NewMappedDecoder(format Format, zone *toll.Zone, m *mapping.Mapping) *Decod
 // As Protobuf it is the message of package tollpb.
 //
 // A payload in Confluent's framing is read by its schema, see [Decoder.Lacks].
-func (d *Decoder) Decode(payload []byte, contentType string, e *toll.Event) error {
+func (d *Decoder) DecodeAll(payload []byte, contentType string, e *toll.Event) (more []toll.Event,
+	err error) {
+	d.restart()
+	err = d.decode(payload, contentType, e)
+	return d.more, err
+}
+
+// restart forgets the events of a payload.
+func (d *Decoder) restart() { d.more, d.n = d.more[:0], 0 }
+
+// next returns where the next event of a payload goes, of which e takes the first.
+func (d *Decoder) next(e *toll.Event) (*toll.Event, error) {
+	d.n++
+	switch {
+	case d.n == 1:
+		return e, nil
+	case d.n > MaxEvents:
+		return nil, toll.Malformed(toll.RejectRows, "more than 10,000 events in a record")
+	}
+	d.more = append(d.more, toll.Event{})
+	return &d.more[d.n-2], nil
+}
+
+// which makes an error say which of several events is at fault: the last that next was asked for.
+func (d *Decoder) which(err error, several bool) error {
+	var malformed *toll.MalformedError
+	if !several || !errors.As(err, &malformed) {
+		return err
+	}
+	return toll.Malformed(malformed.Kind, "%s, in event %d of the record", malformed.Reason, d.n)
+}
+
+func (d *Decoder) decode(payload []byte, contentType string, e *toll.Event) error {
 	if len(payload) == 0 {
 		return toll.Malformed(fieldEvent, "empty")
 	}
@@ -185,10 +240,6 @@ func parseInteger(field toll.RejectKind, b []byte, lo, hi int64) (int64, error) 
 	if negative {
 		digits = b[1:]
 	}
-	if whole, zeros, found := bytes.Cut(digits, []byte{'.'}); found && len(zeros) > 0 &&
-		len(bytes.Trim(zeros, "0")) == 0 {
-		digits = whole
-	}
 	if len(b) == 0 {
 		return 0, toll.Malformed(field, "empty")
 	}
@@ -197,8 +248,12 @@ func parseInteger(field toll.RejectKind, b []byte, lo, hi int64) (int64, error) 
 	}
 	const tooMany = 1 << 60
 	var v int64
-	for _, c := range digits {
+	for i, c := range digits {
 		if c < '0' || c > '9' {
+			if c == '.' && i > 0 && i+1 < len(digits) && len(bytes.Trim(digits[i+1:], "0")) == 0 {
+				digits = digits[:i]
+				break
+			}
 			return 0, toll.Malformed(field, "%s is not a whole number", clip(b))
 		}
 		if v < tooMany/10 {

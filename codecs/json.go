@@ -15,13 +15,38 @@ func (d *Decoder) decodeJSON(p []byte, e *toll.Event) error {
 	if d.jsonFast(p, e) {
 		return nil
 	}
+	d.restart()
 	return d.jsonSlow(p, e)
 }
 
-// jsonFast reads a valid event from a flat object of plain strings and integers. It is false for
-// anything else, valid or not; where it is true, jsonSlow gives the same event.
+// jsonFast reads valid events from flat objects of plain strings and integers. It is false for
+// anything else, valid or not; where it is true, jsonSlow gives the same events.
 func (d *Decoder) jsonFast(p []byte, e *toll.Event) bool {
 	s := jsonScanner{p: p}
+	list := s.skip('[')
+	d.n = 1
+	for into := e; ; {
+		if !d.jsonObject(&s, into) {
+			return false
+		}
+		switch {
+		case list && s.skip(','):
+		case list && !s.skip(']'):
+			return false
+		case s.atEnd():
+			return !s.high || utf8.Valid(p)
+		case list:
+			return false
+		}
+		var err error
+		if into, err = d.next(e); err != nil {
+			return false
+		}
+	}
+}
+
+// jsonObject reads one event of those that jsonFast reads.
+func (d *Decoder) jsonObject(s *jsonScanner, e *toll.Event) bool {
 	if !s.skip('{') {
 		return false
 	}
@@ -63,7 +88,7 @@ func (d *Decoder) jsonFast(p []byte, e *toll.Event) bool {
 		if s.skip(',') {
 			continue
 		}
-		return s.skip('}') && s.atEnd() && seen == hasAll && (!s.high || utf8.Valid(p))
+		return s.skip('}') && seen == hasAll
 	}
 }
 
@@ -144,34 +169,71 @@ func (s *jsonScanner) value() (value []byte, isText, ok bool) {
 	return s.p[from:s.i], false, true
 }
 
-// jsonSlow reads any object, or reports what is wrong with it. The depth of what is ignored is
+// jsonSlow reads any objects, or reports what is wrong with them. The depth of what is ignored is
 // bounded by encoding/json, to 10,000. An escaped half of a surrogate pair, which is no character,
 // is refused where it matters.
 func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
+	return jsonObjects(p, func(object []byte, several bool) error {
+		into, err := d.next(e)
+		if err == nil {
+			err = d.which(d.jsonEvent(object, into), several)
+		}
+		return err
+	})
+}
+
+// jsonObjects calls each with the objects of a payload: of a list, or one behind the other. several
+// says that there are more than one. What is none of these is an error.
+func jsonObjects(p []byte, each func(object []byte, several bool) error) error {
+	p = trim(p)
+	notJSON := func(text []byte) error {
+		var any json.RawMessage
+		return toll.Malformed(fieldEvent, "not JSON: %s", clipText(json.Unmarshal(text, &any)))
+	}
 	switch {
-	case len(trim(p)) == 0:
+	case len(p) == 0:
 		return toll.Malformed(fieldEvent, "empty")
 	case !utf8.Valid(p):
 		return toll.Malformed(fieldEvent, "not valid UTF-8")
-	case !json.Valid(p):
-		var any json.RawMessage
-		return toll.Malformed(fieldEvent, "not JSON: %s", clipText(json.Unmarshal(p, &any)))
+	case p[0] != '{' && json.Valid(p):
+	case p[0] != '{':
+		return notJSON(p)
+	case json.Valid(p):
+		return each(p, false)
 	}
 	walk := json.NewDecoder(bytes.NewReader(p))
-	switch open, _ := walk.Token(); open {
-	case json.Delim('{'):
-	case json.Delim('['):
-		one, err := onlyElement(p)
-		if err != nil {
-			return err
+	list := p[0] == '['
+	if list {
+		_, _ = walk.Token()
+		if !walk.More() {
+			return toll.Malformed(fieldEvent, "an empty list")
 		}
-		if one[0] != '{' {
+	}
+	for several := false; walk.More(); {
+		var object json.RawMessage
+		begin := walk.InputOffset()
+		if err := walk.Decode(&object); err != nil {
+			return notJSON(p[begin:])
+		}
+		rest := trim(p[walk.InputOffset():])
+		if !list && len(rest) > 0 && rest[0] != '{' {
+			return notJSON(p)
+		}
+		several = several || walk.More()
+		if object[0] != '{' {
 			return toll.Malformed(fieldEvent, "not a JSON object")
 		}
-		return d.jsonSlow(one, e)
-	default:
-		return toll.Malformed(fieldEvent, "not a JSON object")
+		if err := each(object, several); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// jsonEvent reads an object that is known to be JSON.
+func (d *Decoder) jsonEvent(p []byte, e *toll.Event) error {
+	walk := json.NewDecoder(bytes.NewReader(p))
+	_, _ = walk.Token()
 	var timestamp, vehicle, kind, plaza json.RawMessage
 	for walk.More() {
 		key, err := walk.Token()
@@ -218,20 +280,6 @@ func (d *Decoder) jsonSlow(p []byte, e *toll.Event) error {
 	}
 	e.Plaza, err = parsePlaza(text)
 	return err
-}
-
-// onlyElement returns the only element of a JSON list. A list of several is several events.
-func onlyElement(p []byte) (json.RawMessage, error) {
-	var list []json.RawMessage
-	switch err := json.Unmarshal(p, &list); {
-	case err != nil:
-		return nil, toll.Malformed(fieldEvent, "not JSON: %s", clipText(err))
-	case len(list) == 0:
-		return nil, toll.Malformed(fieldEvent, "an empty list")
-	case len(list) > 1:
-		return nil, severalRows(len(list))
-	}
-	return list[0], nil
 }
 
 // jsonText returns the contents of a string.

@@ -42,10 +42,10 @@ func (d *Decoder) decodeMapped(format Format, p []byte, e *toll.Event) error {
 	return d.mappedCSV(p, e)
 }
 
-// mappedCSV reads a record of one row, below its header row where the mapping has one.
+// mappedCSV reads a record of rows, below its header row where the mapping has one.
 func (d *Decoder) mappedCSV(p []byte, e *toll.Event) error {
 	if !d.mapping.HasHeader() {
-		return d.Row(p, e)
+		return d.rows(p, d.mapping.Comma(), e, d.mappedFields)
 	}
 	columns := d.columns
 	defer func() { d.columns = columns }()
@@ -53,11 +53,11 @@ func (d *Decoder) mappedCSV(p []byte, e *toll.Event) error {
 	if err != nil {
 		return err
 	}
-	if len(trim(rest)) == 0 {
+	if rest = skipBlankLines(rest); len(rest) == 0 {
 		return toll.Malformed(fieldEvent, "one row, and the mapping names columns of a header row: "+
 			"give columns by number")
 	}
-	return d.Row(rest, e)
+	return d.rows(rest, d.mapping.Comma(), e, d.mappedFields)
 }
 
 // Header reads the header row that a text begins with, which says where columns are that the
@@ -88,12 +88,17 @@ func (d *Decoder) Header(p []byte) (rest []byte, err error) {
 }
 
 // Row reads a row of CSV by the mapping, without its header row.
-func (d *Decoder) Row(p []byte, e *toll.Event) (err error) {
-	comma := d.mapping.Comma()
-	var more []byte
-	if d.fields, more, err = splitCSV(p, comma, d.fields[:0]); err != nil {
-		return err
+func (d *Decoder) Row(p []byte, e *toll.Event) error {
+	d.restart()
+	err := d.rows(p, d.mapping.Comma(), e, d.mappedFields)
+	if err == nil && d.n > 1 {
+		return severalEvents(d.n)
 	}
+	return err
+}
+
+// mappedFields reads the event of the fields of a row.
+func (d *Decoder) mappedFields(e *toll.Event) (err error) {
 	if len(d.fields) == 1 && len(trim(d.fields[0])) == 0 {
 		return toll.Malformed(fieldEvent, "empty")
 	}
@@ -117,64 +122,81 @@ func (d *Decoder) Row(p []byte, e *toll.Event) (err error) {
 	if e.Type, err = d.vehicleType(text[mapping.Type]); err != nil {
 		return err
 	}
-	if e.Plaza, err = parsePlaza(text[mapping.Plaza]); err == nil && len(more) > 0 {
-		return severalRows(1 + countRows(more, comma))
-	}
+	e.Plaza, err = parsePlaza(text[mapping.Plaza])
 	return err
 }
 
 func (d *Decoder) mappedJSON(p []byte, e *toll.Event) error {
-	switch {
-	case !utf8.Valid(p):
-		return toll.Malformed(fieldEvent, "not valid UTF-8")
-	case !json.Valid(p):
-		var any json.RawMessage
-		return toll.Malformed(fieldEvent, "not JSON: %s", clipText(json.Unmarshal(p, &any)))
-	}
-	walk := json.NewDecoder(bytes.NewReader(p))
-	walk.UseNumber() // a float would round large numbers
-	var value any
-	if err := walk.Decode(&value); err != nil {
-		return toll.Malformed(fieldEvent, "not JSON: %s", clipText(err))
-	}
-	if list, ok := value.([]any); ok {
-		switch {
-		case len(list) == 0:
-			return toll.Malformed(fieldEvent, "an empty list")
-		case len(list) > 1:
-			return severalRows(len(list))
+	return jsonObjects(p, func(object []byte, several bool) error {
+		walk := json.NewDecoder(bytes.NewReader(object))
+		walk.UseNumber() // a float would round large numbers
+		var tree any
+		if err := walk.Decode(&tree); err != nil {
+			return toll.Malformed(fieldEvent, "not JSON: %s", clipText(err))
 		}
-		value = list[0]
-	}
-	if _, ok := value.(map[string]any); !ok {
-		return toll.Malformed(fieldEvent, "not a JSON object")
-	}
-	if err := d.fromTree(value, e); err != nil {
-		return err
-	}
-	if strings.ContainsRune(e.Type, utf8.RuneError) && hasHalfPair(p) {
-		return toll.Malformed(fieldType, "half of a surrogate pair, which is no character")
-	}
-	return nil
+		return d.fromTree(tree, several, e, func(e *toll.Event) error {
+			if strings.ContainsRune(e.Type, utf8.RuneError) && hasHalfPair(object) {
+				return toll.Malformed(fieldType, "half of a surrogate pair, which is no character")
+			}
+			return nil
+		})
+	})
 }
 
 // usualNames are the names of fields in JSON, and in records of a schema registry.
 var usualNames = [mapping.Fields][]string{{"timestamp", "time"}, {"vehicle_id"}, {"vehicle_type"},
 	{"toll_plaza_id", "plaza_id"}}
 
-// fromTree reads an event from maps, lists and values, as JSON, Avro and Protobuf decode to.
-func (d *Decoder) fromTree(tree any, e *toll.Event) (err error) {
+// fromTree reads the events of maps, lists and values, as JSON, Avro and Protobuf decode to: one,
+// or those of a list that the mapping names. several says that the payload holds more trees than
+// this one. Each event must pass the check, where there is one.
+func (d *Decoder) fromTree(tree any, several bool, e *toll.Event,
+	check func(*toll.Event) error) error {
+	parts := []any{tree}
+	if d.mapping != nil && d.mapping.Events != "" {
+		switch list := mapping.Find(tree, string(d.mapping.Events)).(type) {
+		case []any:
+			if parts = list; len(parts) == 0 {
+				return toll.Malformed(fieldEvent, "an empty list at %s", clip(d.mapping.Events))
+			}
+		case nil:
+			return toll.Malformed(fieldEvent, "no list at %s", clip(d.mapping.Events))
+		default: // of one event, as some write it
+			parts[0] = list
+		}
+	} else if list, ok := tree.([]any); ok {
+		if parts = list; len(parts) == 0 {
+			return toll.Malformed(fieldEvent, "an empty list")
+		}
+	}
+	several = several || len(parts) > 1
+	for _, part := range parts {
+		into, err := d.next(e)
+		if err != nil {
+			return err
+		}
+		if err = d.fromPart(tree, part, into); err == nil && check != nil {
+			err = check(into)
+		}
+		if err != nil {
+			return d.which(err, several)
+		}
+	}
+	return nil
+}
+
+// fromPart reads an event from a part of a tree.
+func (d *Decoder) fromPart(tree, part any, e *toll.Event) (err error) {
 	var value [mapping.Fields]any
 	for f := range value {
 		if d.mapping != nil && d.mapping.Places[f] != "" {
-			place := string(d.mapping.Places[f])
-			if value[f] = mapping.Find(tree, place); value[f] == nil {
-				return toll.Malformed(mapping.Field(f).Kind(), "no value at %s", clip(place))
+			if value[f] = d.mapping.Find(mapping.Field(f), tree, part); value[f] == nil {
+				return toll.Malformed(mapping.Field(f).Kind(), "no value at %s", clip(d.mapping.Places[f]))
 			}
 			continue
 		}
 		for _, name := range usualNames[f] {
-			if value[f] = mapping.Find(tree, name); value[f] != nil {
+			if value[f] = mapping.Find(part, name); value[f] != nil {
 				break
 			}
 		}

@@ -40,7 +40,7 @@ func TestMapping(t *testing.T) {
 			"event: one row, and the mapping names columns of a " +
 				"header row: give columns by number"},
 		{"header=yes", "a,b,c,d\n2022-02-10 10:23:02,3728373,car,4856\n2022-02-10 10:23:02,1,car,4856",
-			"event: 2 events in a record, which holds one; tollstream emit --from sends each by itself"},
+			"event: 2 events in a record, where one is expected"},
 		{"time=7", "2022-02-10 10:23:02,3728373,car,4856", "time: no column 7 in a row of 4"},
 		{"delimiter=pipe", "2022-02-10 10:23:02|3728373||4856", "vehicle_type: empty"},
 		{"delimiter=pipe", "|3728373|car|4856", "time: empty"},
@@ -67,8 +67,7 @@ func TestMapping(t *testing.T) {
 		{json, `{"ts":"2022-02-10T09:23:02Z","car":{"id":1,"class":"\ud83d"},"plazaId":1}`,
 			"vehicle_type: half of a surrogate pair, which is no character"},
 		{"time=ts", `{"ts":"2022-02-10T09:23:02Z"}`, "vehicle_id: missing"},
-		{json, `[{},{}]`,
-			"event: 2 events in a record, which holds one; tollstream emit --from sends each by itself"},
+		{json, `[{},{}]`, `time: no value at "ts", in event 1 of the record`},
 		{json, `[]`, "event: an empty list"},
 		{json, `[7]`, "event: not a JSON object"},
 		{json, `{"ts":`, "event: not JSON: unexpected end of JSON input"},

@@ -84,8 +84,13 @@ func (d *Decoder) Learn(id uint32, s *Schema) {
 }
 
 // Forget drops the schemas that can't be read, since they may be registered later, and all where
-// they are many. A payload must not be decoded again thereafter without asking [Decoder.Lacks].
+// they are many. It also gives back what a payload of many events made it grow to. A payload must
+// not be decoded again thereafter without asking [Decoder.Lacks].
 func (d *Decoder) Forget() {
+	const usual = 1024
+	if cap(d.more) > usual {
+		d.more = nil
+	}
 	if len(d.schemas) > maxSchemas {
 		d.schemas = nil
 	}
@@ -136,7 +141,7 @@ func (d *Decoder) decodeAvro(s *avro.Schema, body []byte, e *toll.Event) error {
 	if len(rest) > 0 {
 		return toll.Malformed(fieldEvent, "%d bytes follow the Avro of its schema", len(rest))
 	}
-	return d.fromTree(tree, e)
+	return d.fromTree(tree, false, e, nil)
 }
 
 // skipIndexes skips the indexes that say which message of a schema follows: their number, and each

@@ -160,7 +160,10 @@ func (c *timestamps) parseISO(b []byte) (toll.WallTime, error) {
 		}
 		c.isoDate, c.isoDay = [dateLen]byte(b), w-toll.WallTime(second)
 	}
-	return c.behind(b, rest[timeLen:], w)
+	if rest = rest[timeLen:]; len(rest) == 1 && rest[0] == 'Z' { // as most instants end
+		return c.wall(int64(w))
+	}
+	return c.behind(b, rest, w)
 }
 
 // behind reads what follows the seconds of a wall time: a fraction, which is cut off, and an offset

@@ -85,7 +85,7 @@ const (
 	RejectType    RejectKind = "vehicle_type"
 	RejectPlaza   RejectKind = "toll_plaza_id"
 	RejectFormat  RejectKind = "format" // the value as a whole is no event
-	RejectRows    RejectKind = "rows"   // the value holds several events
+	RejectRows    RejectKind = "rows"   // the value holds too many events
 	// the value is framed by a schema that can't be had or read
 	RejectSchema    RejectKind = "schema"
 	RejectTombstone RejectKind = "tombstone" // the record has no value

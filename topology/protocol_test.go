@@ -61,11 +61,12 @@ func must[T any](value T, err error) T {
 
 func pick[T any](rng *rand.Rand, from ...T) T { return from[rng.IntN(len(from))] }
 
-// simEvents are the plazas of the events of each partition, in the order of their offsets.
+// simEvents are the plazas of the events of each partition, in the order of their offsets. Every
+// other record holds a second event, of the plaza of the record before.
 type simEvents [][]int16
 
-// vehicleOf is the vehicle of an event: two bits for each, so that a sum of them tells the events
-// that it holds.
+// vehicleOf is the vehicle of a record's first event: two bits for each record, of which its second
+// event has the other, so that a sum of them tells the events that it holds.
 func (e simEvents) vehicleOf(partition, offset int) int32 {
 	for p := range partition {
 		offset += len(e[p])
@@ -73,11 +74,29 @@ func (e simEvents) vehicleOf(partition, offset int) int32 {
 	return 1 << (2 * offset)
 }
 
+// simEvent is an event of a record.
+type simEvent struct {
+	plaza   int16
+	vehicle int32
+}
+
+// of returns the events of a record.
+func (e simEvents) of(partition, offset int) []simEvent {
+	vehicle := e.vehicleOf(partition, offset)
+	events := []simEvent{{e[partition][offset], vehicle}}
+	if offset%2 == 0 && offset > 0 {
+		events = append(events, simEvent{e[partition][offset-1], 2 * vehicle})
+	}
+	return events
+}
+
 // below returns the sum of a plaza's events of a partition below an offset.
 func (e simEvents) below(plaza int16, partition int32, next int64) (sum uint64) {
-	for offset, p := range e[partition][:min(next, int64(len(e[partition])))] {
-		if p == plaza {
-			sum += uint64(e.vehicleOf(int(partition), offset))
+	for offset := range min(next, int64(len(e[partition]))) {
+		for _, event := range e.of(int(partition), int(offset)) {
+			if event.plaza == plaza {
+				sum += uint64(event.vehicle)
+			}
 		}
 	}
 	return sum
@@ -886,11 +905,13 @@ func (l *simLife) consume(partition int32, feed chan [2]int64) {
 		case bundle := <-feed:
 			var records []*kgo.Record
 			for offset := bundle[0]; offset < bundle[1]; offset++ {
-				plaza := l.w.events[partition][offset]
-				value := fmt.Sprintf("Thu Feb 10 10:00:%02d 2022,%d,car,%d", offset,
-					l.w.events.vehicleOf(int(partition), int(offset)), plaza)
+				var value []byte
+				for _, e := range l.w.events.of(int(partition), int(offset)) {
+					value = fmt.Appendf(value, "Thu Feb 10 10:00:%02d 2022,%d,car,%d\n", offset, e.vehicle,
+						e.plaza)
+				}
 				records = append(records, &kgo.Record{Offset: offset, Timestamp: time.Unix(1_700_000_000, 0),
-					Value: []byte(value)})
+					Value: value})
 			}
 			if s := l.run.sources.get(partition); s != nil {
 				s.AddAll(fetch.RecordsOf(records...))
@@ -1299,12 +1320,13 @@ func (w *simWorld) check() {
 	rows := 0
 	for p, c := range w.db.cursors {
 		for offset := range c.Next {
-			r := simRow{int32(p), w.events.vehicleOf(p, int(offset))}
-			if seen[r] != 1 {
-				w.violation = fmt.Sprintf("event %d:%d has %d rows", p, offset, seen[r])
-				return
+			for _, e := range w.events.of(p, int(offset)) {
+				if n := seen[simRow{int32(p), e.vehicle}]; n != 1 {
+					w.violation = fmt.Sprintf("event %d:%d of plaza %d has %d rows", p, offset, e.plaza, n)
+					return
+				}
+				rows++
 			}
-			rows++
 		}
 		next, chain := int64(0), map[int16]int64{}
 		for _, b := range w.db.batches {

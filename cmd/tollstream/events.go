@@ -64,7 +64,7 @@ func checkEvents(c *cli.Context) error {
 	} else {
 		check.Write(c.App.Writer)
 	}
-	if err == nil && check.Rows < check.Records {
+	if err == nil && check.Rejected() > 0 {
 		err = command.ErrReported
 	}
 	return err

@@ -55,6 +55,9 @@ const MaxColumns = 1000
 // Mapping says where an event's fields stand. Its zero value is the course's form.
 type Mapping struct {
 	Places [Fields]Place // "" for the course's column, and the usual names in JSON
+	// Events is where the list of events stands in a record that wraps several; "" for one that is
+	// its event. Places are then those in an event, and those that begin with [Outside] in the record.
+	Events Place
 	Format TimeFormat
 	// Zone is of times that name none; nil for the database's.
 	Zone *time.Location
@@ -111,6 +114,7 @@ func DelimiterName(char byte) string {
 
 // Keys of a mapping other than the fields.
 const (
+	keyEvents    = "events"
 	keyFormat    = "time_format"
 	keyZone      = "timezone"
 	keyDelimiter = "delimiter"
@@ -172,6 +176,8 @@ func (m *Mapping) set(key, value string) (err error) {
 		}
 	}
 	switch key {
+	case keyEvents:
+		m.Events = Place(value)
 	case keyFormat:
 		m.Format, err = ParseTimeFormat(value)
 	case keyZone:
@@ -192,7 +198,7 @@ func (m *Mapping) set(key, value string) (err error) {
 		}
 	default:
 		err = fmt.Errorf("%q is none of time, vehicle_id, vehicle_type, toll_plaza_id, "+
-			"time_format, timezone, delimiter, header", key)
+			"events, time_format, timezone, delimiter, header", key)
 	}
 	return err
 }
@@ -210,6 +216,9 @@ func (m *Mapping) String() string {
 		if p != "" {
 			add(Field(f).String(), string(p))
 		}
+	}
+	if m.Events != "" {
+		add(keyEvents, string(m.Events))
 	}
 	if m.Format != (TimeFormat{}) {
 		add(keyFormat, m.Format.String())

@@ -41,6 +41,18 @@ func Find(tree any, path string) any {
 	}
 }
 
+// Outside begins a path from a record's outermost value, and not from an event in it.
+const Outside = "$."
+
+// Find returns the value of a field of an event, which is a part of a tree; nil for none.
+func (m *Mapping) Find(f Field, tree, event any) any {
+	path := string(m.Places[f])
+	if rest, ok := strings.CutPrefix(path, Outside); ok && m.Events != "" {
+		return Find(tree, rest)
+	}
+	return Find(event, path)
+}
+
 // Text returns a value of a tree as text, in which a number has all its digits.
 func Text(f Field, value any) ([]byte, error) {
 	switch v := value.(type) {

@@ -26,7 +26,7 @@ type Retrier struct {
 	con     endpoint.Connection
 	format  codecs.Format
 	decoder *codecs.Decoder
-	event   toll.Event // decoded last
+	event   toll.Event // of the payload decoded last, its first
 	emitter *emitter.Emitter
 }
 
@@ -50,7 +50,8 @@ func (r *Retrier) decode(payload []byte) error {
 	if payload == nil {
 		return toll.Malformed(toll.RejectTombstone, "no value (a tombstone)")
 	}
-	return r.decoder.Decode(payload, r.contentType(payload), &r.event)
+	_, err := r.decoder.DecodeAll(payload, r.contentType(payload), &r.event)
+	return err
 }
 
 // contentType names the format of a payload, so that process reads it as it was read here, whatever

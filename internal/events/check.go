@@ -22,7 +22,7 @@ type Check struct {
 	Source  string `json:"source"`
 	Mapping string `json:"mapping,omitzero"` // by which they were read; "" for the usual form
 	Records int64  `json:"records"`
-	Rows    int64  `json:"rows"`
+	Rows    int64  `json:"rows"`           // more than records where records hold several events
 	First   string `json:"first,omitzero"` // the first row
 	// DeadLetters has an entry for each kind that there is, most of them first.
 	DeadLetters []Reason `json:"dead_letters"`
@@ -36,6 +36,14 @@ type Reason struct {
 	Count  int64           `json:"count"`
 	Where  string          `json:"where"` // the first of them
 	Reason string          `json:"reason"`
+}
+
+// Rejected returns how many of the records would be dead letters.
+func (c *Check) Rejected() (n int64) {
+	for _, r := range c.DeadLetters {
+		n += r.Count
+	}
+	return n
 }
 
 // checker makes a Check of one record after the other.
@@ -52,17 +60,19 @@ const (
 	maxSampleBytes = 4 << 20
 )
 
-// add adds a record, of which err says that it is no event. A record is nil where it can't be had.
-func (c *checker) add(where string, record []byte, e *toll.Event, err error) {
+// add adds a record of events, of which err says that it is none. A record is nil where it can't be
+// had.
+func (c *checker) add(where string, record []byte, e *toll.Event, events int, err error) {
 	c.check.Records++
 	if record != nil && len(c.sample) < maxSample && c.sampleSize+len(record) <= maxSampleBytes {
 		c.sample = append(c.sample, bytes.Clone(record))
 		c.sampleSize += len(record)
 	}
 	if err == nil {
-		if c.check.Rows++; c.check.Rows == 1 {
+		if c.check.Rows == 0 {
 			c.check.First = describe(e)
 		}
+		c.check.Rows += int64(events)
 		return
 	}
 	kind := toll.RejectKindOf(err)
@@ -88,7 +98,8 @@ func (c *checker) done() *Check {
 		return &c.check
 	}
 	if p := propose(c.sample, c.zone); p != nil &&
-		float64(p.Rows)/float64(p.Records) > float64(c.check.Rows)/float64(c.check.Records) {
+		float64(p.Rows)/float64(p.Records) >
+			1-float64(c.check.Rejected())/float64(c.check.Records) {
 		c.check.Proposal = p
 	}
 	return &c.check
@@ -119,7 +130,7 @@ func CheckFile(name string, source io.Reader, zone *toll.Zone, m *mapping.Mappin
 		if c.check.Records == 0 && r.names != nil {
 			c.sample = append(c.sample, r.names)
 		}
-		c.add(fmt.Sprintf("line %d", r.Line()), record, &e, err)
+		c.add(fmt.Sprintf("line %d", r.Line()), record, &e, 1, err)
 	}
 }
 
@@ -176,6 +187,7 @@ func CheckTopic(ctx context.Context, t Topic) (*Check, error) {
 					}
 				}
 				var e toll.Event
+				var more []toll.Event
 				err := toll.Malformed(toll.RejectTombstone, "no value (a tombstone)")
 				if id := decoder.Lacks(r.Value); id != 0 && t.Schemas != nil {
 					schema, err := t.Schemas.Schema(ctx, id)
@@ -185,9 +197,9 @@ func CheckTopic(ctx context.Context, t Topic) (*Check, error) {
 					decoder.Learn(id, schema)
 				}
 				if r.Value != nil {
-					err = decoder.Decode(r.Value, contentType, &e)
+					more, err = decoder.DecodeAll(r.Value, contentType, &e)
 				}
-				c.add(fmt.Sprintf("%d:%d", partition, r.Offset), r.Value, &e, err)
+				c.add(fmt.Sprintf("%d:%d", partition, r.Offset), r.Value, &e, 1+len(more), err)
 			}
 			next = to
 		}
@@ -205,7 +217,7 @@ func (c *Check) Write(w io.Writer) {
 	table.WriteFigures(w, []table.Figure{
 		{"records", text.Number(c.Records)},
 		{"rows", text.Number(c.Rows)},
-		{"dead letters", text.Number(c.Records - c.Rows)},
+		{"dead letters", text.Number(c.Rejected())},
 	})
 	if c.First != "" {
 		fmt.Fprintf(w, "\nfirst row: %s\n", c.First)

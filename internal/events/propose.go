@@ -66,7 +66,7 @@ func propose(records [][]byte, zone *toll.Zone) *Proposal {
 		var e toll.Event
 		var err error
 		if IsJSON(row) {
-			err = decoder.Decode(row, "", &e)
+			_, err = decoder.DecodeAll(row, "", &e)
 		} else {
 			err = decoder.Row(row, &e)
 		}

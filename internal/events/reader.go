@@ -39,13 +39,15 @@ type Reader struct {
 	decoder *codecs.Decoder
 	json    bool
 	lines   *lineReader
-	values  *json.Decoder // in place of lines, where values of JSON span them
-	list    bool          // of values: the file is a list
-	within  bool          // of the list
-	begun   bool          // the header row, if there is one, was read
-	names   []byte        // the header row, nil for none
-	parts   []json.RawMessage
-	row     []byte // of several lines
+	values  *json.Decoder     // in place of lines, where values of JSON span them
+	list    bool              // of values: the file is a list
+	within  bool              // of the list
+	begun   bool              // the header row, if there is one, was read
+	names   []byte            // the header row, nil for none
+	parts   []json.RawMessage // of a record, still to be read
+	more    []toll.Event      // of a record that wraps several, still to be returned
+	wrapped []byte            // that record
+	row     []byte            // of several lines
 }
 
 // NewReader returns a reader of a file's bytes, which it waits for. Where no mapping is given, a
@@ -123,7 +125,14 @@ func (r *Reader) Line() int64 { return r.lines.n }
 // Next reads the next event, and returns it as it stands in the file, valid until the next call.
 // The error is io.EOF at the end, a [toll.MalformedError] for what is no event, and a [*LongError]
 // for what is too long to be read; reading goes on after these two. Any other error is the file's.
+//
+// Events in a list are read each by itself. Those that one record wraps, by the mapping, come with
+// that record each, and only where all of them are events.
 func (r *Reader) Next(e *toll.Event) ([]byte, error) {
+	if len(r.more) > 0 {
+		*e, r.more = r.more[0], r.more[1:]
+		return r.wrapped, nil
+	}
 	for {
 		record, err := r.next()
 		if err != nil {
@@ -138,26 +147,58 @@ func (r *Reader) Next(e *toll.Event) ([]byte, error) {
 				continue
 			}
 		}
+		if r.split(record) {
+			continue
+		}
 		err = r.decode(record, e)
 		if errors.Is(err, codecs.ErrOpenQuote) {
 			if whole, ok := r.extend(record); ok {
 				record, err = whole, r.decode(whole, e)
 			}
 		}
-		if toll.RejectKindOf(err) == toll.RejectRows && IsJSON(record) && len(r.parts) == 0 {
-			if json.Unmarshal(record, &r.parts) == nil {
-				continue
-			}
-		}
 		return record, err
 	}
 }
 
-func (r *Reader) decode(record []byte, e *toll.Event) error {
-	if r.mapping != nil && !IsJSON(record) {
+// split takes a line of several values of JSON, or a list of several, apart, and reports whether it
+// is one.
+func (r *Reader) split(record []byte) bool {
+	if len(r.parts) > 0 || !IsJSON(record) {
+		return false
+	}
+	var parts []json.RawMessage
+	if record[0] == '[' {
+		if json.Unmarshal(record, &parts) != nil {
+			return false
+		}
+	} else if !json.Valid(record) {
+		for values := json.NewDecoder(bytes.NewReader(record)); values.More(); {
+			var value json.RawMessage
+			if values.Decode(&value) != nil || !IsJSON(value) {
+				return false
+			}
+			parts = append(parts, value)
+		}
+	}
+	if len(parts) < 2 {
+		return false
+	}
+	r.parts = parts
+	return true
+}
+
+func (r *Reader) decode(record []byte, e *toll.Event) (err error) {
+	switch {
+	case r.mapping == nil:
+		return r.decoder.Decode(record, "", e)
+	case !IsJSON(record):
 		return r.decoder.Row(record, e)
 	}
-	return r.decoder.Decode(record, "", e)
+	if r.more, err = r.decoder.DecodeAll(record, "", e); err != nil {
+		r.more = nil
+	}
+	r.wrapped = append(r.wrapped[:0], record...)
+	return err
 }
 
 // next returns the next line or value that is not blank.

@@ -3,6 +3,7 @@ package ingest
 import (
 	"bytes"
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -64,7 +65,8 @@ type builder struct {
 	start, clock toll.Clock // the partition's event time before the batch, and with it
 
 	rows    toll.Rows
-	records []kept // of the rows, in order
+	records []kept    // that are rows, in order
+	several []several // of those records that hold several events, in order
 	rejects []toll.Reject
 	retries []toll.Retry
 	types   []string
@@ -88,9 +90,15 @@ type builder struct {
 	rejectBytes int
 }
 
-// special says what is particular about a record, by its row.
+// several says of how many events a record is.
+type several struct {
+	record int // its index in builder.records
+	events int
+}
+
+// special says what is particular about a record.
 type special struct {
-	row         int
+	record      int // its index in builder.records
 	contentType string
 	retryOf     string
 }
@@ -120,8 +128,8 @@ func (b *builder) reset() {
 	clear(b.rejects)
 	clear(b.retries)
 	clear(b.special)
-	b.records, b.rejects, b.retries, b.special = b.records[:0], b.rejects[:0], b.retries[:0],
-		b.special[:0]
+	b.records, b.rejects, b.retries = b.records[:0], b.rejects[:0], b.retries[:0]
+	b.special, b.several = b.special[:0], b.several[:0]
 	b.resetCounts()
 	b.next, b.bytes, b.rejectBytes, b.oldest = 0, 0, 0, time.Time{}
 	b.began, b.taken, b.last, b.hasLast = time.Time{}, time.Time{}, record{}, false
@@ -164,42 +172,61 @@ func (b *builder) gone(next int64) {
 // len returns the records added.
 func (b *builder) len() int { return len(b.records) + len(b.rejects) }
 
-// add adds a record, as a row or as a reject.
+// extra returns the events beyond the first of their record.
+func (b *builder) extra() int {
+	if len(b.several) == 0 {
+		return 0
+	}
+	return b.rows.Len() - len(b.records)
+}
+
+// add adds a record, as rows or as a reject.
 func (b *builder) add(r *record) {
 	if b.len() == 0 {
 		b.oldest, b.began = r.time, time.Now()
 	}
 	b.next = r.offset + 1
 	b.bytes += len(r.value)
-	if err := b.decode(r); err != nil {
+	b.addRows(r, kept{r.offset, r.time.UnixMilli(), r.key, r.value})
+}
+
+// addRows adds the events of a record as rows, or the record as a reject.
+func (b *builder) addRows(r *record, k kept) {
+	more, err := b.decode(r)
+	if err != nil {
 		b.reject(r, toll.RefusedRow{Kind: toll.RejectKindOf(err), Reason: err.Error()})
 		return
 	}
 	if r.contentType != "" || r.retryOf != "" {
 		b.addSpecial(r)
 	}
-	k := kept{r.offset, r.time.UnixMilli(), r.key, r.value}
+	if len(more) > 0 {
+		b.several = append(b.several, several{len(b.records), 1 + len(more)})
+	}
 	b.records = append(b.records, k)
-	b.count(b.rows.Append(&b.event), k.time)
+	b.count(&b.event, b.rows.Append(&b.event), k.time)
+	for i := range more {
+		b.count(&more[i], b.rows.Append(&more[i]), k.time)
+	}
 }
 
-func (b *builder) decode(r *record) error {
+// decode reads the events of a record: the first into b.event, the others into more.
+func (b *builder) decode(r *record) (more []toll.Event, err error) {
 	if r.value == nil {
-		return toll.Malformed(toll.RejectTombstone, "no value (a tombstone)")
+		return nil, toll.Malformed(toll.RejectTombstone, "no value (a tombstone)")
 	}
-	return b.decoder.Decode(r.value, r.contentType, &b.event)
+	return b.decoder.DecodeAll(r.value, r.contentType, &b.event)
 }
 
 func (b *builder) addSpecial(r *record) {
 	b.special = append(b.special, special{len(b.records), r.contentType, r.retryOf})
 	if of, ok := parseOrigin(r.retryOf); ok {
-		b.retries = append(b.retries, toll.Retry{Row: len(b.records), Offset: r.offset, Of: of})
+		b.retries = append(b.retries, toll.Retry{Row: b.rows.Len(), Offset: r.offset, Of: of})
 	}
 }
 
-// count adds the event that was just appended, with its row's checksum and its record's time.
-func (b *builder) count(sum uint32, record int64) {
-	e := &b.event
+// count adds an event that was just appended, with its row's checksum and its record's time.
+func (b *builder) count(e *toll.Event, sum uint32, record int64) {
 	at := b.zone.Unix(e.Time)
 	timeliness, ahead := b.clock.Observe(e.Plaza, at, record, b.lateness)
 	typ, ok := b.typeIDs[e.Type]
@@ -260,39 +287,52 @@ func (b *builder) reject(r *record, why toll.RefusedRow) {
 	b.rejectBytes += len(r.value) + len(r.key) + len(why.Reason)
 }
 
-// refuse builds the batch again from its records, with the rows that the database refused as
-// rejects. They take no part in the partition's event time.
+// refuse builds the batch again from its records, with those as rejects of which the database
+// refused a row. They take no part in the partition's event time.
 func (b *builder) refuse(refused []toll.RefusedRow) {
 	b.clock = b.start
 	why := make(map[int]toll.RefusedRow, len(refused))
 	for _, r := range refused {
 		why[r.Row] = r
 	}
-	records, rejects, specials := b.records, b.rejects, b.special
-	b.records, b.rejects, b.retries, b.special = nil, rejects, nil, nil
+	records, specials, severals := b.records, b.special, b.several
+	b.records, b.retries, b.special, b.several = nil, nil, nil, nil
 	b.rows.Reset()
 	b.resetCounts()
+	row := 0 // the first of the record
 	for i, k := range records {
 		r := record{offset: k.offset, time: time.UnixMilli(k.time), key: k.key, value: k.value}
-		if len(specials) > 0 && specials[0].row == i {
+		if len(specials) > 0 && specials[0].record == i {
 			r.contentType, r.retryOf = specials[0].contentType, specials[0].retryOf
 			specials = specials[1:]
 		}
-		if w, ok := why[i]; ok {
+		events := 1
+		if len(severals) > 0 && severals[0].record == i {
+			events, severals = severals[0].events, severals[1:]
+		}
+		if w, ok := refusal(why, row, events); ok {
 			b.reject(&r, w)
-			continue
+		} else {
+			b.addRows(&r, k)
 		}
-		if err := b.decode(&r); err != nil { // it was decoded before
-			b.reject(&r, toll.RefusedRow{Kind: toll.RejectKindOf(err), Reason: err.Error()})
-			continue
-		}
-		if r.contentType != "" || r.retryOf != "" {
-			b.addSpecial(&r)
-		}
-		b.records = append(b.records, k)
-		b.count(b.rows.Append(&b.event), k.time)
+		row += events
 	}
 	slices.SortFunc(b.rejects, func(a, b toll.Reject) int { return cmp.Compare(a.Offset, b.Offset) })
+}
+
+// refusal returns why the first of a record's rows that the database refused was, and whether one
+// was.
+func refusal(why map[int]toll.RefusedRow, row, events int) (toll.RefusedRow, bool) {
+	for n := range events {
+		w, ok := why[row+n]
+		if ok && events > 1 && w.Kind == toll.RejectRefused {
+			w.Reason = fmt.Sprintf("%s, in event %d of the record", w.Reason, n+1)
+		}
+		if ok {
+			return w, true
+		}
+	}
+	return toll.RefusedRow{}, false
 }
 
 // deltas returns what the batch means per plaza, in ascending order, without Prev. It is a new

@@ -156,7 +156,7 @@ func (s *Partition) storeBatch(b *builder) (Stored, error) {
 			undo()
 		default:
 			s.Stats.NotStored(monitor.BatchTrace{
-				Partition: s.partition, First: batch.First, Next: b.next, Events: len(b.records),
+				Partition: s.partition, First: batch.First, Next: b.next, Events: b.rows.Len(),
 				Rejected: len(b.rejects), Attempts: attempts,
 				Began: b.began, Taken: b.taken, Ended: time.Now(), Err: err,
 			})
@@ -236,6 +236,7 @@ func (s *Partition) batch(b *builder, token uint64) (batch *toll.Batch, deltas [
 		Expect:    s.cursor.Token,
 		Token:     token,
 		Rows:      b.rows,
+		Extra:     b.extra(),
 		Rejects:   b.rejects,
 		Retries:   b.retries,
 		Deltas:    wire.AppendPlazaDeltas(nil, deltas),

@@ -29,7 +29,8 @@ type Config struct {
 	Schemas Schemas
 	toll.Windowing
 
-	// BatchRows is the most records that one transaction stores. Larger batches cost less each row and
+	// BatchRows is the most rows that one transaction stores, of which the last record may hold more:
+	// a batch ends between records. Larger batches cost less each row and
 	// more memory: two of them are held per partition.
 	BatchRows int
 	// BatchBytes is the most payload that one transaction stores. A single record may be larger.

@@ -301,7 +301,7 @@ func (s *Partition) addSome(in *bundle) (first, full, held bool, err error) {
 }
 
 func (s *Partition) isFull(b *builder) bool {
-	return b.len() >= s.cfg.BatchRows || b.bytes+b.rejectBytes >= s.cfg.BatchBytes ||
+	return b.len()+b.extra() >= s.cfg.BatchRows || b.bytes+b.rejectBytes >= s.cfg.BatchBytes ||
 		len(b.cells) >= maxCells
 }
 

@@ -115,6 +115,7 @@ func session(t *testing.T, cfg *Config, store *simtest.Store, table *memoryTable
 	defer s.Stop()
 	for offset := from; offset < end; offset++ {
 		r := testRecord(offset)
+		r.addMore()
 		if cfg.Schemas != nil {
 			r.frame()
 		}
@@ -143,16 +144,41 @@ func testRecord(offset int64) *record {
 	return &record{offset: offset, time: time.Unix(1700000000, 0), value: []byte(value)}
 }
 
-// frame frames a record's event as JSON by one of some schemas, and garbage by one that there is
+// moreVehicles is by how much the vehicles of a record's events differ.
+const moreVehicles = 1000
+
+// moreEvents returns how many events follow the first one of the record at an offset.
+func moreEvents(offset int64) int64 {
+	if offset%4 != 3 {
+		return 0
+	}
+	return 1 + offset%9
+}
+
+// addMore adds the events that follow the record's first one, of which every 60th is none.
+func (r *record) addMore() {
+	for i := range moreEvents(r.offset) {
+		r.value = fmt.Appendf(r.value, "\nThu Feb 10 10:%02d:%02d 2022,%d,bus,%d", r.offset/60%60, i,
+			r.offset+(i+1)*moreVehicles, 4000+(r.offset+i)%4)
+	}
+	if r.offset%60 == 35 {
+		r.value = append(r.value, "\ngarbage"...)
+	}
+}
+
+// frame frames a record's events as JSON by one of some schemas, and garbage by one that there is
 // not.
 func (r *record) frame() {
 	var e toll.Event
-	if err := codecs.NewDecoder(codecs.CSV, nil).Decode(r.value, "", &e); err != nil {
+	more, err := codecs.NewDecoder(codecs.CSV, nil).DecodeAll(r.value, "", &e)
+	if err != nil {
 		r.value = []byte{0, 0, 0, 0, 99, 'x'}
 		return
 	}
-	head := []byte{0, 0, 0, 0, byte(1 + r.offset/5%3)}
-	r.value = codecs.AppendJSON(head, &e, toll.NewZone(time.UTC))
+	r.value = []byte{0, 0, 0, 0, byte(1 + r.offset/5%3)}
+	for _, e := range append([]toll.Event{e}, more...) {
+		r.value = append(codecs.AppendJSON(r.value, &e, toll.NewZone(time.UTC)), '\n')
+	}
 }
 
 // flakySchemas is a registry that is unavailable every other time.
@@ -207,15 +233,27 @@ func checkExact(t *testing.T, store *simtest.Store, table *memoryTable, end int6
 	for _, r := range store.Rejects {
 		rejected[r.Offset]++
 	}
+	rows := 0
 	for offset := range end {
 		want := 1
-		if offset%11 == 5 || store.Refuse[int32(offset)] {
+		if offset%11 == 5 || offset%60 == 35 {
 			want = 0
 		}
-		if seen[int32(offset)] != want || rejected[offset] != 1-want {
-			t.Fatalf("offset %d: %d rows and %d dead letters, want %d and %d", offset, seen[int32(offset)],
-				rejected[offset], want, 1-want)
+		for i := range 1 + moreEvents(offset) {
+			if store.Refuse[int32(offset+i*moreVehicles)] {
+				want = 0 // a record is stored as a whole
+			}
 		}
+		for i := range 1 + moreEvents(offset) {
+			if n := seen[int32(offset+i*moreVehicles)]; n != want || rejected[offset] != 1-want {
+				t.Fatalf("offset %d, event %d: %d rows and %d dead letters, want %d and %d", offset, i, n,
+					rejected[offset], want, 1-want)
+			}
+		}
+		rows += want * int(1+moreEvents(offset))
+	}
+	if rows != len(store.Rows) {
+		t.Fatalf("%d rows, want %d", len(store.Rows), rows)
 	}
 	next := int64(0)
 	for _, b := range store.Batches {
@@ -239,7 +277,8 @@ func TestSourceFailsAtEveryStep(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		for step := 1; ; step++ {
 			store := &simtest.Store{Current: toll.Cursor{Token: 1, Epoch: 5}, Fail: step, Late: late,
-				Refuse: map[int32]bool{9: true, 23: true, 24: true}}
+				Refuse: map[int32]bool{9: true, 23: true, 24: true,
+					27: true, 31 + moreVehicles: true, 31 + 2*moreVehicles: true, 47 + moreVehicles: true}}
 			table := &memoryTable{states: map[int16]*toll.State{}}
 			cfg := testConfig()
 			for {
@@ -389,12 +428,54 @@ func TestBuilderRefuse(t *testing.T) {
 	}
 }
 
+// TestBuilderSeveral: of records of several events a batch counts rows and records, and a record of
+// which the database refuses a row becomes a dead letter as a whole. A repaired one is admitted by
+// its first row.
+func TestBuilderSeveral(t *testing.T) {
+	b := newBuilder(new(simtest.Rows), testConfig())
+	add := func(offset int64, retryOf string, vehicles ...int) {
+		r := &record{offset: offset, time: time.Unix(1700000000, 0), retryOf: retryOf}
+		for _, v := range vehicles {
+			r.value = fmt.Appendf(r.value, "2022-02-10 10:23:02,%d,car,%d\n", v, 4000+v%3)
+		}
+		b.add(r)
+	}
+	add(0, "", 1)
+	add(1, "3:7", 2, 3)
+	add(2, "", 4, 5, 6)
+	add(3, "", 7, -8)
+	add(4, "3:8", 9, 10)
+	check := func(rows, records int, retries, rejects string) {
+		t.Helper()
+		var got []string
+		for _, r := range b.rejects {
+			got = append(got, fmt.Sprintf("%d %s", r.Offset, r.Reason))
+		}
+		if b.rows.Len() != rows || b.rows.Len()-b.extra() != records ||
+			fmt.Sprint(b.retries) != retries ||
+			strings.Join(got, "; ") != rejects {
+			t.Errorf("%d rows, %d extra, retries %v, rejects %q", b.rows.Len(), b.extra(), b.retries, got)
+		}
+	}
+	malformed := "3 vehicle_id: -8 is outside 0 to 2147483647, in event 2 of the record"
+	check(8, 4, "[{1 1 {3 7}} {6 4 {3 8}}]", malformed)
+	b.refuse([]toll.RefusedRow{{Row: 4, Kind: toll.RejectRefused, Reason: "no"},
+		{Row: 5, Kind: toll.RejectRefused, Reason: "never"},
+		{Row: 6, Kind: toll.RejectRetried, Reason: "again"}})
+	check(3, 2, "[{1 1 {3 7}}]", "2 no, in event 2 of the record; "+malformed+"; 4 again")
+	b.reset()
+	check(0, 0, "[]", "")
+}
+
 // TestBuilderAllocatesNothing checks that an event costs no allocation once a builder has grown.
 func TestBuilderAllocatesNothing(t *testing.T) {
 	b := newBuilder(&fixedRows{}, testConfig())
 	records := make([]*record, 100)
 	for i := range records {
 		records[i] = testRecord(int64(i * 11))
+		if records[i].offset%60 != 35 { // which is a reject
+			records[i].addMore()
+		}
 	}
 	fill := func() {
 		for _, r := range records {
@@ -404,7 +485,7 @@ func TestBuilderAllocatesNothing(t *testing.T) {
 	}
 	fill()
 	if n := testing.AllocsPerRun(20, fill); n > 0 {
-		t.Errorf("%v allocations for %d events", n, len(records))
+		t.Errorf("%v allocations for %d records", n, len(records))
 	}
 }
 

@@ -359,7 +359,7 @@ func (s *Stats) Stored(partition int32, b *toll.Batch, deltas []toll.PlazaDelta,
 	events := int64(b.Events())
 	s.events.Add(events)
 	s.rejected.Add(int64(len(b.Rejects)))
-	s.share.stored(b.Events()+len(b.Rejects), b.Rejects)
+	s.share.stored(b.Records()+len(b.Rejects), b.Rejects)
 	s.skipped.Add(b.Skipped())
 	s.batches.Add(1)
 	s.batchRows.Observe(float64(events))
