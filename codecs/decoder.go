@@ -1,5 +1,4 @@
-// Package codecs reads events as CSV, JSON and Protobuf and writes them, reads plazas files, and
-// writes results as JSON.
+// Package codecs reads events as CSV, JSON and Protobuf and writes them, and reads plazas files.
 //
 // Events come from producers that aren't ours, so decoding them is lenient in form and strict in
 // content: whatever is accepted fits a row of livetolldata as it is, and whatever is not is a

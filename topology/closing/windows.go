@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tollstream/tollstream/codecs"
 	"github.com/tollstream/tollstream/internal/wait"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/traffic"
@@ -386,7 +385,7 @@ const noticeBytes = 384
 func (w *Windows) send(ctx context.Context, notices []traffic.Notice) error {
 	return kafka.SendAll(ctx, len(notices), func(i int, done func(error)) error {
 		plaza := notices[i].Ref.Plaza
-		payload, err := codecs.AppendNotice(make([]byte, 0, noticeBytes), &notices[i],
+		payload, err := appendNotice(make([]byte, 0, noticeBytes), &notices[i],
 			w.locationOf(plaza))
 		if err != nil {
 			return err

@@ -563,7 +563,7 @@ func (r *memoryResults) unpublished(closings []toll.Closing) []traffic.Notice {
 		result := w.WindowResult
 		n := traffic.Notice{Ref: traffic.NoticeRef{WindowID: w.WindowID, Revision: w.Revision},
 			Window: &result}
-		text := string(must(codecs.AppendNotice(nil, &n, r.zones.Of(w.Plaza).Location())))
+		text := string(must(appendNotice(nil, &n, r.zones.Of(w.Plaza).Location())))
 		if said, ok := r.sent[n.Ref]; ok && said != text {
 			r.fail("revision %d of %v said %s, and now says %s", w.Revision, w.WindowID, said, text)
 		}

@@ -271,6 +271,7 @@ func TestBundleWaitsForRoom(t *testing.T) {
 	var records []*kgo.Record
 	for i := range n {
 		r := testRecord(int64(i))
+		r.addMore()
 		records = append(records, &kgo.Record{Offset: r.offset, Timestamp: r.time, Value: r.value})
 	}
 	in <- fetch.Chunk{Records: fetch.RecordsOf(records...)}

@@ -1,4 +1,4 @@
-package codecs
+package closing
 
 import (
 	"encoding/json"
@@ -13,7 +13,7 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-func TestAppendNotice(t *testing.T) {
+func TestNotice(t *testing.T) {
 	berlin, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		t.Fatal(err)
@@ -38,12 +38,12 @@ func TestAppendNotice(t *testing.T) {
 				`"since":"2026-03-02T07:00:00+01:00","detected":"2026-03-02T07:02:00+01:00","why":"demand",` +
 				`"measure":{"plaza":0,"end":0,"count_15":0,"count_60":0,"heavy_15":0,"heavy_60":0,"flow_per_hour":0,"heavy_factor":0,"passenger_car_flow":0,"demand":0},"epoch":7,"version":"00000000000000000007.2147483651"}`},
 	} {
-		got, err := AppendNotice([]byte(">"), &c.notice, berlin)
+		got, err := appendNotice([]byte(">"), &c.notice, berlin)
 		if err != nil || string(got) != ">"+c.want {
 			t.Errorf("got %s, %v\nwant %s", got, err, c.want)
 		}
 	}
-	if got, err := AppendNotice(nil, &traffic.Notice{}, berlin); err == nil {
+	if got, err := appendNotice(nil, &traffic.Notice{}, berlin); err == nil {
 		t.Errorf("nothing became %s", got)
 	}
 	for _, c := range []struct {
@@ -113,7 +113,7 @@ func TestWindowNotice(t *testing.T) {
 		loc := zones[random.IntN(2)]
 		at := func(m toll.Minute) string { return m.Time().In(loc).Format(time.RFC3339) }
 		want, err := json.Marshal(windowNotice{
-			Schema: NoticeSchema, Type: "window", Plaza: w.Plaza, Kind: w.Kind, Start: at(w.Start),
+			Schema: noticeSchema, Type: "window", Plaza: w.Plaza, Kind: w.Kind, Start: at(w.Start),
 			End:   at(w.End),
 			Final: w.Whole, Revision: w.Revision, Reason: w.Reason, Count: w.Events(), ByType: byType,
 			FlowPerHour: toll.FlowPerHour(w.Events(), toll.Window{Start: w.Start, End: w.End}.Span()),
@@ -123,7 +123,7 @@ func TestWindowNotice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := AppendNotice(nil, &traffic.Notice{Window: &w}, loc)
+		got, err := appendNotice(nil, &traffic.Notice{Window: &w}, loc)
 		if err != nil || string(got) != string(want) {
 			t.Fatalf("got %s, %v\nwant %s", got, err, want)
 		}
@@ -165,7 +165,7 @@ func TestTransitionVersion(t *testing.T) {
 	} {
 		n := traffic.Notice{Ref: traffic.NoticeRef{Number: c.number},
 			Transition: &traffic.Transition{To: c.to, Epoch: c.epoch}}
-		m, err := AppendNotice(nil, &n, time.UTC)
+		m, err := appendNotice(nil, &n, time.UTC)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package codecs
+package closing
 
 import (
 	"encoding/json"
@@ -12,9 +12,9 @@ import (
 	"github.com/tollstream/tollstream/toll/traffic"
 )
 
-// NoticeSchema is the version of the JSON of results. Fields may be added within a version; what a
+// noticeSchema is the version of the JSON of results. Fields may be added within a version; what a
 // field means stays.
-const NoticeSchema = 1
+const noticeSchema = 1
 
 // appendWindow appends the JSON of a closed window. Times are RFC 3339 with the offset of the
 // plaza's clock. There are very many of these, so it is written by hand.
@@ -26,7 +26,7 @@ func appendWindow(dst []byte, w *toll.WindowResult, plaza *time.Location) []byte
 		dst = append(m.Time().In(plaza).AppendFormat(dst, time.RFC3339), '"')
 	}
 	events := w.Events()
-	number(`{"schema":`, NoticeSchema)
+	number(`{"schema":`, noticeSchema)
 	text(`,"type":`, "window")
 	number(`,"plaza":`, int64(w.Plaza))
 	text(`,"kind":`, w.Kind)
@@ -111,9 +111,9 @@ func transitionVersion(epoch uint64, number int64) string {
 	return fmt.Sprintf("%020d.%010d", epoch, number-math.MinInt32)
 }
 
-// AppendNotice appends a result as JSON. It depends on the notice and the location alone, so that
+// appendNotice appends a result as JSON. It depends on the notice and the location alone, so that
 // the same revision of a window has the same bytes whenever it is sent.
-func AppendNotice(dst []byte, n *traffic.Notice, plaza *time.Location) ([]byte, error) {
+func appendNotice(dst []byte, n *traffic.Notice, plaza *time.Location) ([]byte, error) {
 	switch {
 	case n.Window != nil:
 		return appendWindow(dst, n.Window, plaza), nil
@@ -127,7 +127,7 @@ func appendTransition(dst []byte, n *traffic.Notice, plaza *time.Location) ([]by
 	at := func(m toll.Minute) string { return m.Time().In(plaza).Format(time.RFC3339) }
 	t := n.Transition
 	text, err := json.Marshal(congestionNotice{
-		Schema: NoticeSchema, Type: "congestion", Plaza: t.Plaza, Number: n.Ref.Number, Event: eventOf(t),
+		Schema: noticeSchema, Type: "congestion", Plaza: t.Plaza, Number: n.Ref.Number, Event: eventOf(t),
 		From: t.From, To: t.To,
 		Since: at(t.Since), Detected: at(t.Detected), Why: t.Why, Measure: t.Measure,
 		Epoch: t.Epoch, Version: transitionVersion(t.Epoch, n.Ref.Number),
