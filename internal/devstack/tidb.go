@@ -72,6 +72,7 @@ func (t *tiDB) serve() (*exec.Cmd, error) {
 		"-store", "unistore", "-path", t.folder.join("data"), "-temp-dir", tmp, "-config", file,
 		"-host", t.host, "-P", fmt.Sprint(t.port), "-socket", t.socket,
 		"-report-status=false", "-initialize-secure", "-L", "warn",
+		"-log-slow-query", t.folder.join("slow.log"), // by default it is where we are
 	}, t.cfg.Options)...), nil
 }
 

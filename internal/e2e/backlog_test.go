@@ -118,7 +118,8 @@ func TestBacklogKilled(t *testing.T) {
 		w.eventually("a batch", caughtUpWithin, func() bool { return w.cursorsSum() > before })
 		time.Sleep(time.Duration(rand.IntN(1000)) * time.Millisecond) // a random moment
 		p.kill()
-		if kills%3 == 2 {
+		// What TiDB's storage for tests has not committed yet is in memory: a kill would store halves.
+		if kills%3 == 2 && engine != "tidb" {
 			if err := errors.Join(w.db.Kill(), w.db.Restart(t.Context())); err != nil {
 				t.Fatal(err)
 			}

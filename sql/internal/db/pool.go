@@ -235,7 +235,7 @@ func askConn(ctx context.Context, conn driver.Conn, query string) (string, error
 // operator's decision. Nor are sql_require_primary_key and sql_generate_invisible_primary_key,
 // which take a right; the tables allow for both.
 const sessionSettings = `SET autocommit = 1, completion_type = 'NO_CHAIN',
-	sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,` +
+	sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,` +
 	`NO_ENGINE_SUBSTITUTION',
 	time_zone = '+00:00', default_storage_engine = InnoDB,
 	sql_safe_updates = 0, sql_select_limit = 9223372036854775807, sql_big_selects = 1,
