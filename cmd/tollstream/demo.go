@@ -28,7 +28,8 @@ func demoCommand() *cli.Command {
 		Usage: "runs the whole pipeline in one process, on servers of its own",
 		Description: "Starts a broker and a database on free ports and lets a weekday's morning pass, " +
 			"four minutes a second: the rush hour builds up, " +
-			"and one plaza gets far more traffic than it can take. A page shows it live. Vehicles are " +
+			"one plaza gets far more traffic than it can take, and at another one a blockage makes " +
+			"the sections before it slow. A page shows it live. Vehicles are " +
 			"stored and counted, windows close, congestion is noticed, and table and counts agree. " +
 			"Ctrl-C ends it with the verdict. Without a terminal, or with --for, it ends by itself; the " +
 			"exit status is 0 if all was exact, 1 if not.",
@@ -81,14 +82,15 @@ func openPage(ctx context.Context, con endpoint.Connection) (*demo.Page, error) 
 	}
 	con.TimezoneSet = true
 	r, err := live.Open(ctx, live.Config{Connection: con, Log: slog.New(slog.DiscardHandler),
-		Silent: true, Repeated: true})
+		Silent: true, Repeated: true, JourneysEvery: 2 * time.Second})
 	if err != nil {
 		_ = server.Close()
 		return nil, err
 	}
 	source.Open(r)
-	return &demo.Page{URL: server.URL(), Board: source.Board, Run: func(ctx context.Context) error {
-		defer r.Close()
-		return server.Run(ctx)
-	}}, nil
+	return &demo.Page{URL: server.URL(), Board: source.Board, Journeys: source.Journeys,
+		Run: func(ctx context.Context) error {
+			defer r.Close()
+			return server.Run(ctx)
+		}}, nil
 }

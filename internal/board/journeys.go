@@ -77,7 +77,8 @@ type Section struct {
 	// those beyond what usually goes elsewhere, at most all of them
 	OverdueLow  *int64 `json:"overdue_low"`
 	OverdueHigh *int64 `json:"overdue_high"`
-	Slow        bool   `json:"slow"` // vehicles are slower than usual, beyond chance
+	// vehicles take longer than usual, or are overdue, beyond chance
+	Slow bool `json:"slow"`
 }
 
 // Slower is how much longer than usual vehicles take, as a share of that; nil where not known.

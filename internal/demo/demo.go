@@ -42,20 +42,25 @@ type Config struct {
 
 // Page is the live view of a demo.
 type Page struct {
-	URL   string
-	Board func(ctx context.Context) (*board.Board, error) // reads what the page shows
-	Run   func(ctx context.Context) error                 // serves the page until ctx ends
+	URL string
+	// read what the page shows
+	Board    func(ctx context.Context) (*board.Board, error)
+	Journeys func(ctx context.Context) (*board.Journeys, error)
+	Run      func(ctx context.Context) error // serves the page until ctx ends
 }
 
-// The morning of a demo, and what happens in it: half an hour in, a quiet plaza gets several times
-// its traffic.
-const (
-	morning        = 5*time.Hour + 30*time.Minute
-	incidentAfter  = 30 * time.Minute
-	incidentLength = 90 * time.Minute
-	incidentSize   = 5
-	incidentPlaza  = 4010
-)
+// morning is when a demo begins.
+const morning = 5*time.Hour + 30*time.Minute
+
+// incidents returns what happens in a demo that starts at a time: half an hour in, a quiet plaza
+// gets several times its traffic, and an hour in, another one lets few vehicles pass.
+func incidents(start time.Time) []simulate.Incident {
+	at := func(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute) }
+	return []simulate.Incident{
+		{Plaza: 4010, Kind: simulate.Surge, Size: 5, Start: at(30), End: at(120)},
+		{Plaza: 4007, Kind: simulate.Blockage, Size: 0.3, Start: at(60), End: at(90)},
+	}
+}
 
 // quiet is the log of what runs inside the demo.
 var quiet = slog.New(slog.DiscardHandler)
@@ -98,6 +103,9 @@ func Run(ctx context.Context, cfg Config) (exact bool, err error) {
 		return false, err
 	}
 	defer d.store.Close()
+	if _, _, err := d.store.Run(ctx, "indexes", nil); err != nil && ctx.Err() == nil {
+		return false, err
+	}
 	d.display.out = cfg.Out
 	return d.play(ctx)
 }
@@ -197,8 +205,12 @@ func (d *demo) show(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	j, err := d.page.Journeys(ctx)
+	if err != nil {
+		return err
+	}
 	vehicles, emitted := d.passing.read()
-	return d.display.show(b, vehicles, emitted)
+	return d.display.show(b, j.Sections, vehicles, emitted)
 }
 
 // emit sends a morning's events until ctx ends.
@@ -208,10 +220,8 @@ func (d *demo) emit(ctx context.Context) error {
 		Cluster: d.con.Cluster, Topic: d.con.Topic, Location: time.UTC,
 		Profile: &emit.Profile{Speed: d.cfg.Speed, Day: simulate.ProfileConfig{
 			Plazas: d.plazas, Location: time.UTC, Start: start, Seed: uint64(time.Now().UnixNano()),
-			Incidents: []simulate.Incident{{Plaza: incidentPlaza, Kind: simulate.Surge,
-				Size:  incidentSize,
-				Start: start.Add(incidentAfter), End: start.Add(incidentAfter + incidentLength)}},
-		}},
+			Incidents: incidents(start),
+		}, Trips: &emit.Trips{Stops: simulate.DefaultStops}},
 		Observe: d.passing.add,
 		Stdout:  io.Discard, Stderr: io.Discard,
 	})

@@ -41,7 +41,7 @@ func TestDisplay(t *testing.T) {
 		t.Helper()
 		ash.Assessment, birch.Assessment = &toAsh, &toBirch
 		out.Reset()
-		if err := d.show(&board.Board{Plazas: []board.Plaza{birch, ash}}, vehicles, 9); err != nil {
+		if err := d.show(&board.Board{Plazas: []board.Plaza{birch, ash}}, nil, vehicles, 9); err != nil {
 			t.Fatal(err)
 		}
 		if got := out.String(); got != want {
@@ -66,6 +66,24 @@ func TestDisplay(t *testing.T) {
 		"06:45  plaza 2 Birch: saturated since 06:35: too much\n"+
 			"06:45  plaza 1 Ash: free since 06:40: flows\n"+
 			"06:40  emitted 9 · rows in MySQL 7 = "+counted+" · MISMATCH\n")
+}
+
+func TestDisplaySlowSections(t *testing.T) {
+	var d display
+	section := board.Section{From: 4006, To: 4007, ToName: "Tunnel", MedianSeconds: new(155.),
+		UsualSeconds: new(150.)}
+	step := func(slow bool, seconds float64, want string) {
+		t.Helper()
+		section.Slow, section.MedianSeconds = slow, &seconds
+		got := strings.Join(d.slowed([]board.Section{section, {From: 1, To: 2}}), "\n")
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	step(false, 155, "")
+	step(true, 740, "       plaza 4006 to 4007 Tunnel: slow: takes 12:20, usually 2:30")
+	step(true, 810, "")
+	step(false, 160, "       plaza 4006 to 4007 Tunnel: as usual again: takes 2:40, usually 2:30")
 }
 
 func TestQuarterLine(t *testing.T) {

@@ -26,14 +26,17 @@ const (
 type display struct {
 	out        io.Writer
 	congestion map[int]traffic.Assessment // by plaza, as last shown
+	slow       map[[2]int]bool            // sections, as last shown
 	changes    []string                   // the newest last
 	drawn      int                        // lines of the last screen
 }
 
-// show shows the plazas, and the last vehicles of all that were emitted.
-func (d *display) show(b *board.Board, vehicles []toll.Event, emitted int64) error {
+// show shows the plazas, the sections that are slow, and the last vehicles of all that were
+// emitted.
+func (d *display) show(b *board.Board, sections []board.Section, vehicles []toll.Event,
+	emitted int64) error {
 	slices.SortFunc(b.Plazas, func(p, q board.Plaza) int { return cmp.Compare(p.ID, q.ID) })
-	changes := d.changed(b.Plazas)
+	changes := append(d.changed(b.Plazas), d.slowed(sections)...)
 	sums := sumLine(b.Plazas, emitted)
 	if !text.IsTerminal(d.out) {
 		for _, line := range changes {
@@ -102,6 +105,32 @@ func (d *display) changed(plazas []board.Plaza) []string {
 			a.Until.Time().Format("15:04"), p.ID, p.Name, a.State, a.Since.Time().Format("15:04"),
 			a.Why))
 	}
+	return lines
+}
+
+// slowed returns the sections that became slow since the last call, and those that are no longer, a
+// line each.
+func (d *display) slowed(sections []board.Section) (lines []string) {
+	slow := map[[2]int]bool{}
+	for i := range sections {
+		s := &sections[i]
+		key := [2]int{s.From, s.To}
+		if slow[key] = s.Slow; s.Slow == d.slow[key] {
+			continue
+		}
+		word := "as usual again"
+		if s.Slow {
+			word = "slow"
+		}
+		takes := "few arrive"
+		if s.MedianSeconds != nil {
+			takes = "takes " + render.TravelTime(s.MedianSeconds)
+		}
+		lines = append(lines, fmt.Sprintf("       plaza %d to %d %s: %s: %s, usually %s", s.From, s.To,
+			s.ToName, word, takes, render.TravelTime(s.UsualSeconds)))
+	}
+	d.slow = slow
+	slices.Sort(lines)
 	return lines
 }
 

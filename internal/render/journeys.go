@@ -45,7 +45,7 @@ func Journeys(w io.Writer, j *board.Journeys, width int) error {
 		}
 		for n, cell := range []string{strconv.Itoa(s.From), text.Cell(s.FromName),
 			strconv.Itoa(s.To), text.Cell(s.ToName), vehicles,
-			travelTime(s.MedianSeconds), travelTime(s.UsualSeconds), slower(s),
+			TravelTime(s.MedianSeconds), TravelTime(s.UsualSeconds), slower(s),
 			known(s.SpeedKmh, "%.0f"), known(s.DelayHours, "%.1f"), overdue(s), mark} {
 			fields[n].Cells = append(fields[n].Cells, cell)
 		}
@@ -70,8 +70,8 @@ func Section(w io.Writer, window *board.JourneyWindow, s *board.Section) error {
 	}
 	spread := ""
 	if s.LowSeconds != nil && s.HighSeconds != nil {
-		spread = fmt.Sprintf("median, 95 %% confidence %s to %s", travelTime(s.LowSeconds),
-			travelTime(s.HighSeconds))
+		spread = fmt.Sprintf("median, 95 %% confidence %s to %s", TravelTime(s.LowSeconds),
+			TravelTime(s.HighSeconds))
 	}
 	if by := slower(s); by != "" {
 		spread += ", " + by + " against usual"
@@ -83,11 +83,11 @@ func Section(w io.Writer, window *board.JourneyWindow, s *board.Section) error {
 	for _, f := range []struct {
 		name, number, what string
 	}{
-		{"travel time", travelTime(s.MedianSeconds), spread},
-		{"85th percentile", travelTime(s.P85Seconds), ""},
-		{"95th percentile", travelTime(s.P95Seconds), "a vehicle of twenty takes longer"},
-		{"usual", travelTime(s.UsualSeconds), s.UsualOf},
-		{"free flow", travelTime(s.FreeSeconds), "15th percentile of " + s.FreeOf},
+		{"travel time", TravelTime(s.MedianSeconds), spread},
+		{"85th percentile", TravelTime(s.P85Seconds), ""},
+		{"95th percentile", TravelTime(s.P95Seconds), "a vehicle of twenty takes longer"},
+		{"usual", TravelTime(s.UsualSeconds), s.UsualOf},
+		{"free flow", TravelTime(s.FreeSeconds), "15th percentile of " + s.FreeOf},
 		{"speed", known(s.SpeedKmh, "%.0f"), "km/h, mean over the section"},
 		{"travel time index", known(s.TTI, "%.2f"), "mean over free flow"},
 		{"planning time index", known(s.PTI, "%.2f"), "95th percentile over free flow"},
@@ -162,8 +162,8 @@ func plazaName(id int, name string) string {
 	return strings.TrimSpace(strconv.Itoa(id) + " " + text.Cell(name))
 }
 
-// travelTime writes seconds as minutes, 8:10, or as hours, 1:02:10; empty for not known.
-func travelTime(seconds *float64) string {
+// TravelTime writes seconds as minutes, 8:10, or as hours, 1:02:10; empty for not known.
+func TravelTime(seconds *float64) string {
 	if seconds == nil {
 		return ""
 	}

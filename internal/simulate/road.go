@@ -61,20 +61,24 @@ type gate struct {
 	line      *line
 	perDay    float64 // vehicles, in this direction
 	heavy     float64
-	capacity  float64 // vehicles a microsecond
+	capacity  float64 // passenger cars a microsecond
 	incidents []incidentSpan
 	free      int64 // when the next vehicle may pass
 }
 
 // pass returns when a vehicle that arrives passes; false if that is so late that it turns away.
 // Vehicles are to arrive in order.
-func (g *gate) pass(at int64) (int64, bool) {
+func (g *gate) pass(at int64, kind string) (int64, bool) {
 	t := max(at, g.free)
 	if t-at > longestWait.Microseconds() {
 		return 0, false
 	}
 	g.free = t
-	for need := 1.0; ; { // the share of a vehicle that has still to pass
+	need := 1.0 // of it, how many passenger cars have still to pass
+	if kind == heavyKind {
+		need = heavyCars
+	}
+	for {
 		rate, until := g.rate(g.free)
 		if span := need / rate; span <= float64(until-g.free) {
 			g.free += int64(span)
@@ -85,7 +89,11 @@ func (g *gate) pass(at int64) (int64, bool) {
 	}
 }
 
-// rate returns how many vehicles the gate lets pass in a microsecond, and until when that holds.
+// cars returns how many passenger cars a vehicle counts for, on average.
+func (g *gate) cars() float64 { return 1 - g.heavy + heavyCars*g.heavy }
+
+// rate returns how many passenger cars the gate lets pass in a microsecond, and until when that
+// holds.
 func (g *gate) rate(at int64) (rate float64, until int64) {
 	for len(g.incidents) > 0 && g.incidents[0].end <= at {
 		g.incidents = g.incidents[1:]
@@ -99,7 +107,7 @@ func (g *gate) rate(at int64) (rate float64, until int64) {
 		return g.capacity, g.incidents[0].end
 	}
 	minute := floorDiv(at, microsPerMinute)
-	usual := g.perDay * g.line.shareOf(minute) / microsPerMinute
+	usual := g.perDay * g.cars() * g.line.shareOf(minute) / microsPerMinute
 	return g.incidents[0].size * min(usual, g.capacity),
 		min(g.incidents[0].end, (minute+1)*microsPerMinute)
 }
@@ -222,10 +230,9 @@ func newLine(cfg *TripsConfig, plazas []toll.Plaza, km []float64, shape *shape) 
 		g := &gate{plaza: p.ID, line: l, perDay: VehiclesPerDay(p) / 2, heavy: p.HeavyShare,
 			incidents: cfg.incidentsOf(p.ID), free: math.MinInt64}
 		if cars, ok := p.Capacity(); ok {
-			perHour := queueFlow * cars / 2 / (1 - p.HeavyShare + heavyCars*p.HeavyShare)
-			g.capacity = perHour / 60 / microsPerMinute
+			g.capacity = queueFlow * cars / 2 / 60 / microsPerMinute
 		} else {
-			g.capacity = headroom * g.perDay * busiestMinute(shape) / microsPerMinute
+			g.capacity = headroom * g.perDay * g.cars() * busiestMinute(shape) / microsPerMinute
 		}
 		l.gates = append(l.gates, g)
 	}

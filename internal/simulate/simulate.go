@@ -19,6 +19,9 @@ const microsPerMinute = 60_000_000
 // vanShare is the course's, of what is no truck: 2 vans to 11 cars.
 const vanShare = 2.0 / (11 + 2)
 
+// heavyKind is the type of the vehicles that a plaza's heavy share is of.
+const heavyKind = "truck"
+
 // heavyCars is how many passenger cars a truck counts for, as package traffic has it by default.
 const heavyCars = 2
 
@@ -146,7 +149,7 @@ func (s *stream) drawType() string { return kindOf(s.draw.Float64(), s.heavyShar
 func kindOf(x, heavyShare float64) string {
 	switch {
 	case x < heavyShare:
-		return "truck"
+		return heavyKind
 	case x < heavyShare+(1-heavyShare)*vanShare:
 		return "van"
 	}

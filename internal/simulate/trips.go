@@ -165,7 +165,7 @@ func (t *Trips) nextVehicle() (vehicle, bool) {
 func (t *Trips) advance(v *vehicle) (read bool) {
 	g := v.line.gates[v.gate]
 	if !v.queued {
-		at, passes := g.pass(v.at)
+		at, passes := g.pass(v.at, v.kind)
 		if !passes {
 			return false
 		}

@@ -19,8 +19,7 @@ func (c Clue) String() string {
 	return [...]string{"not slow", "longer than usual", "vehicles overdue"}[c]
 }
 
-// Windows by whose arrivals a section is judged: the short one, or the long one where too few
-// arrived in the short one.
+// Windows by whose arrivals a section is judged.
 const (
 	ShortMinutes = 5
 	LongMinutes  = 15
@@ -28,20 +27,19 @@ const (
 
 // Figures of [Detect]. TestScore shows what they bring.
 const (
-	fewArrivals  = 10   // that say nothing yet
+	fewArrivals  = 8    // that say nothing yet
 	slowTimes    = 1.1  // of usual
 	slowSeconds  = 20   // longer than usual, at least: a shorter wait is the usual one at a booth
-	slowZ        = 2.58 // standard deviations: 99 %
+	slowZ        = 1.64 // standard deviations: 90 %, of which half is above
 	overdueShare = 0.2  // of those expected
-	overdueZ     = 5    // standard deviations: how many go where changes with the time of day, too
+	overdueZ     = 6    // standard deviations: how many go where changes with the time of day, too
 )
 
-// Detect says whether a section is slow, by two rules. By times: the lower end of the median's 99 %
-// interval is above 1.1 × usual, and above usual by 20 s. The times are those of what arrived in
-// the last [ShortMinutes], or in the last [LongMinutes] where the former are fewer than ten. By
-// what is overdue: more than a fifth of the vehicles expected has not come, and more than five
-// standard deviations of that, see [Departures.Overdue]. usual is in seconds, 0 where it is not
-// known; so is overdue where it is nil.
+// Detect says whether a section is slow, by two rules. By times: of what arrived in the last
+// [ShortMinutes] or in the last [LongMinutes] the lower end of the median's 90 % interval is above
+// 1.1 × usual, and above usual by 20 s. By what is overdue: more than a fifth of the vehicles
+// expected has not come, and more than six standard deviations of that, see [Departures.Overdue].
+// usual is in seconds, 0 where it is not known; so is overdue where it is nil.
 //
 // It is stateless. The median shows a queue once half of the vehicles waited for long enough, and
 // its interval keeps a few trucks at night from looking like one.
@@ -49,12 +47,11 @@ func Detect(short, long Times, usual float64, overdue *Overdue) Clue {
 	if !(usual > 0) {
 		return NoClue
 	}
-	recent := short
-	if short.Vehicles() < fewArrivals {
-		recent = long
-	}
-	if recent.Keep().medianAtLeast(slowZ) > max(slowTimes*usual, usual+slowSeconds) {
-		return ByTimes
+	for _, recent := range []Times{short, long} {
+		if kept := recent.Keep(); kept.Vehicles() >= fewArrivals &&
+			kept.medianAtLeast(slowZ) > max(slowTimes*usual, usual+slowSeconds) {
+			return ByTimes
+		}
 	}
 	if overdue != nil {
 		missing := overdue.Expected - float64(overdue.Arrived)

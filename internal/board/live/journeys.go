@@ -17,7 +17,7 @@ import (
 const (
 	sectionWindow = 15 * time.Minute
 	throughWindow = time.Hour
-	journeysFresh = time.Minute // for which an answer is reused
+	journeysFresh = time.Minute // for which an answer is reused, unless the configuration says so
 	// how many times as long as reading took there is none: 5 % of a connection's time
 	journeysPause    = 20
 	journeysPatience = 8 * time.Second // of one read, for which a request waits 10 s
@@ -31,6 +31,7 @@ const (
 // journeyBoards keeps what was read of journeys.
 type journeyBoards struct {
 	turn     chan struct{} // holds a value while somebody reads
+	fresh    time.Duration // for which an answer is reused
 	sections kept[*board.Journeys]
 	through  map[int16]kept[*board.Through]
 	past     *journeys.Past
@@ -120,7 +121,7 @@ func (s *Source) sections(ctx context.Context) (*board.Journeys, error) {
 	}
 	now := time.Now()
 	j.sections = kept[*board.Journeys]{answer,
-		now.Add(max(journeysFresh, journeysPause*now.Sub(began)))}
+		now.Add(max(j.fresh, journeysPause*now.Sub(began)))}
 	return new(*answer), nil
 }
 
@@ -174,7 +175,7 @@ func (s *Source) Through(ctx context.Context, id int16) (*board.Through, error) 
 	if len(j.through) >= maxThrough {
 		clear(j.through)
 	}
-	j.through[id] = kept[*board.Through]{answer, time.Now().Add(journeysFresh)}
+	j.through[id] = kept[*board.Through]{answer, time.Now().Add(j.fresh)}
 	return new(*answer), nil
 }
 

@@ -39,6 +39,7 @@ func NewSource(failed func(error)) *Source {
 // Open gives the source its reader, once.
 func (s *Source) Open(r *Reader) {
 	s.store, s.holidays = r.store, r.cfg.Holidays
+	s.journeys.fresh = cmp.Or(r.cfg.JourneysEvery, journeysFresh)
 	s.turn <- r
 }
 
