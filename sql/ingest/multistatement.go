@@ -38,9 +38,9 @@ type multiStatement struct {
 }
 
 // fitsTogether reports whether a batch's statements may be sent together. What is rare, and long,
-// goes apart.
+// goes apart. So does all on TiDB, whose ROW_COUNT() does not count what LOAD DATA loads.
 func (w *Writer) fitsTogether(ctx context.Context, b *toll.Batch, published []toll.BatchRef) bool {
-	if w.multi.refused.Load() || w.multi.failed.Load() || w.db.Embedded(ctx) ||
+	if w.multi.refused.Load() || w.multi.failed.Load() || w.db.Embedded(ctx) || w.db.TiDB(ctx) ||
 		len(b.Rejects) > 0 || len(b.Retries) > 0 {
 		return false
 	}

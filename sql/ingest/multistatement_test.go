@@ -76,6 +76,7 @@ func after(b *toll.Batch, c toll.Cursor) toll.Cursor {
 // TestCommitRoundTrips counts the round trips of a batch's transaction: the statements, the rows,
 // the commit. It also marks batches published.
 func TestCommitRoundTrips(t *testing.T) {
+	dbtest.NotOnTiDB(t, "ROW_COUNT() of LOAD DATA")
 	dbtest.OnServers(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Initialize(t, s)
 		s, trips := openCounted(t, s)
@@ -117,6 +118,7 @@ func TestCommitRoundTrips(t *testing.T) {
 // TestCommitTogetherOnMovedCursor checks that nothing stays of a batch whose cursor was moved, and
 // that the connection is in no transaction behind it.
 func TestCommitTogetherOnMovedCursor(t *testing.T) {
+	dbtest.NotOnTiDB(t, "ROW_COUNT() of LOAD DATA")
 	dbtest.OnServers(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Initialize(t, s)
 		w, c := localWriter(t, s)
@@ -153,6 +155,7 @@ func refused(w *ingest.Writer) bool { _, refused := w.Together(); return refused
 // TestCommitApart checks that a batch is stored statement by statement where the server does not
 // take several at once, from then on at once, and only the next time where there was no answer.
 func TestCommitApart(t *testing.T) {
+	dbtest.NotOnTiDB(t, "ROW_COUNT() of LOAD DATA")
 	dbtest.OnServers(t, func(t *testing.T, s *dbtest.Store) {
 		dbtest.Initialize(t, s)
 		w, c := localWriter(t, s)

@@ -68,6 +68,14 @@ func OnEngines(t *testing.T, test func(t *testing.T, s *Store)) {
 	}
 }
 
+// NotOnTiDB skips a test of what TiDB lacks.
+func NotOnTiDB(t testing.TB, what string) {
+	t.Helper()
+	if onTiDB {
+		t.Skip("TiDB has no " + what)
+	}
+}
+
 // OnServers does it on real servers alone.
 func OnServers(t *testing.T, test func(t *testing.T, s *Store)) {
 	EachServer(t, func(t *testing.T, engine string) { test(t, OpenEmpty(t, engine)) })
