@@ -42,7 +42,7 @@ help:
 	@echo 'make test-packaging  install, upgrade and run the packages, the image and the chart'
 	@echo 'make vuln    known vulnerabilities in what we call; needs the network'
 	@echo 'make services  fetch what tests on real services need: Kafka, MySQL 8 and a schema registry (with Maven), Python packages, an OpenTelemetry collector'
-	@echo 'make tidb    build TiDB from the Go module proxy, once: half an hour, and 5 GB of build cache'
+	@echo 'make tidb    build TiDB from the Go module proxy, once: 14 minutes of CPU time'
 	@echo 'make test-tidb  the store, processes that are killed, and verify on that TiDB; needs make kafka'
 	@echo 'make proto   generate the Protobuf code; needs protoc'
 	@echo 'make clean   remove what make built'
