@@ -1,6 +1,9 @@
 package journeys_test
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -8,8 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tollstream/tollstream/sql/internal/dbtest"
+	journeysdb "github.com/tollstream/tollstream/sql/journeys"
 	"github.com/tollstream/tollstream/toll"
 	"github.com/tollstream/tollstream/toll/journeys"
 )
@@ -180,6 +185,72 @@ func script(t *testing.T, s *dbtest.Store, passages []journeys.Passage, changes 
 		}
 		if fmt.Sprint(rows) != fmt.Sprint(want) {
 			t.Errorf("origins.sql %q:\ngot  %v\nwant %v", args, rows, want)
+		}
+	}
+}
+
+// TestScanEnds: a scan that nobody wants any more ends on the server as well, and one whose times
+// are too many says so. What it would cost is known before.
+func TestScanEnds(t *testing.T) {
+	dbtest.OnServers(t, func(t *testing.T, s *dbtest.Store) {
+		dbtest.Initialize(t, s)
+		end := dbtest.WallTime(t, "2022-06-01 08:00")
+		w := journeys.Window{Start: end - 900, End: end}
+		survey := s.Journeys()
+		if _, ok, err := survey.Latest(t.Context(), dbtest.Berlin); ok || err != nil {
+			t.Errorf("the newest of no rows: %v, %v", ok, err)
+		}
+		rows := events(rand.New(rand.NewPCG(1, 1)), w.Start-3600, 1, 2000)
+		insert(t, s, rows)
+		last := slices.MaxFunc(rows, func(a, b toll.Event) int { return cmp.Compare(a.Time, b.Time) })
+		newest, ok, err := survey.Latest(t.Context(), dbtest.Berlin)
+		if err != nil || !ok || newest != last.Time+1 {
+			t.Errorf("newest row: %v, %v, %v", newest, ok, err)
+		}
+		for _, indexed := range []bool{false, true} {
+			if indexed {
+				if _, _, err := s.Run(t.Context(), "indexes", nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cost, err := survey.Cost(t.Context(), w.Scan())
+			if err != nil || cost.Indexed != indexed || cost.Rows < 200 {
+				t.Errorf("cost %+v, %v; an index %v", cost, err, indexed)
+			}
+		}
+		if cost, err := survey.Cost(t.Context(), w.Earlier()[0].Scan()); err != nil || cost.Rows > 100 {
+			t.Errorf("a week without rows costs %+v, %v", cost, err)
+		}
+
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- survey.Ask(ctx, `SELECT SLEEP(600)`) }()
+		running := func() int64 {
+			return dbtest.Int(t, s, `SELECT COUNT(*) FROM information_schema.processlist
+				WHERE info LIKE 'SELECT SLEEP(600)%'`)
+		}
+		await(t, func() bool { return running() == 1 })
+		cancel()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("cancelled: %v", err)
+		}
+		await(t, func() bool { return running() == 0 })
+
+		defer journeysdb.SetMaxCells(10)()
+		w.Start -= 3600
+		if _, err := survey.Sections(t.Context(), w, dbtest.Berlin, nil); !errors.Is(err,
+			journeysdb.ErrTooMany) {
+			t.Errorf("too many: %v", err)
+		}
+	})
+}
+
+// await waits until a condition holds.
+func await(t *testing.T, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("it does not hold")
 		}
 	}
 }
